@@ -1,0 +1,5 @@
+"""`python -m queuectl` is `queuectl`."""
+
+from queuectl.cli.main import entry
+
+entry()

@@ -1,0 +1,176 @@
+"""The job and its parts: frozen values. A change is a copy (`msgspec.structs.replace`).
+
+`Spec` is what was asked for and never changes; `Job` adds what changes. Times are aware and in UTC, durations are
+`timedelta`: no bare numbers but counts, codes and bytes.
+"""
+
+from datetime import datetime, timedelta
+from typing import Any, Literal
+
+from msgspec import Struct
+
+from queuectl.domain.retry import RetryPolicy
+
+State = Literal["pending", "processing", "completed", "failed", "dead", "cancelled", "blocked", "held"]
+STATES: tuple[State, ...] = (
+    "pending",
+    "processing",
+    "completed",
+    "failed",
+    "dead",
+    "cancelled",
+    "blocked",
+    "held",
+)
+TERMINAL: frozenset[State] = frozenset(("completed", "dead", "cancelled"))
+WAITING: frozenset[State] = frozenset(("pending", "failed"))
+"""States from which a job is claimed when it is due."""
+
+Want = Literal["ok", "any", "failed"]
+"""How a parent has to end: completed, ended at all, or ended without success."""
+
+HISTORY_KEPT = 20
+"""Attempts kept inside the job; older ones are only counted."""
+
+
+class Parent(Struct, frozen=True):
+    """One job that this one waits for."""
+
+    job: str
+    on: Want = "ok"
+
+
+class Spec(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What to run and how: written once, never changed.
+
+    Exactly one of `command` (for a shell) and `argv` (run without one) is set. `content` is the digest of what the
+    client asked for: the same id with the same content is the same job, with another it is a conflict (guarantee G2).
+    `boost` is how much waiting one point of priority is worth.
+    """
+
+    command: str | None = None
+    argv: tuple[str, ...] | None = None
+    shell: str | None = None
+    cwd: str | None = None
+    env: dict[str, str] = {}
+    umask: int | None = None
+    stdin: bytes | None = None
+    timeout: timedelta | None = None
+    kill_grace: timedelta = timedelta(seconds=10)
+    retry: RetryPolicy = RetryPolicy()
+    output_limit: int = 1024 * 1024
+    split: bool = False
+    allow_detached: bool = False
+    unique_key: str | None = None
+    after: tuple[Parent, ...] = ()
+    after_failure: Literal["cancel", "hold"] = "cancel"
+    batch: str | None = None
+    tags: tuple[str, ...] = ()
+    meta: dict[str, Any] = {}
+    boost: timedelta = timedelta(hours=1)
+    content: str = ""
+
+    def title(self) -> str:
+        """The command as one line of text, for lists and logs."""
+        text = self.command if self.command is not None else " ".join(self.argv or ())
+        return " ".join(text.split())
+
+
+class Lease(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The exclusive right to report on one attempt. `slot`, `pid` and `started_at` follow once the command runs."""
+
+    attempt_id: str
+    worker: str
+    claimed_at: datetime
+    until: datetime
+    slot: int | None = None
+    pid: int | None = None
+    started_at: datetime | None = None
+
+
+class CancelRequest(Struct, frozen=True, kw_only=True):
+    """Who asked for the end of a running job, when, and why."""
+
+    by: str
+    at: datetime
+    reason: str | None = None
+
+
+class Attempt(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One finished run of a job's command. CPU times in seconds, `max_rss` and `output_bytes` in bytes."""
+
+    attempt: int
+    attempt_id: str
+    worker: str
+    outcome: str
+    claimed_at: datetime
+    finished_at: datetime
+    started_at: datetime | None = None
+    host: str | None = None
+    pid: int | None = None
+    exit_code: int | None = None
+    signal: int | None = None
+    error: str | None = None
+    user_cpu: float | None = None
+    system_cpu: float | None = None
+    max_rss: int | None = None
+    output_bytes: int = 0
+
+
+class Job(Struct, frozen=True, kw_only=True):
+    """One command in the queue, with all that is known of it.
+
+    number          assigned by the store, rising, never reused; 0 before `add`
+    run_at          earliest start; for a job in `failed` the time of its retry
+    sort_key        see `sort_key()`: the smallest is claimed first, then the smallest number
+    attempts        started attempts, over the whole life of the job
+    failures        failed attempts since the retry budget last began
+    losses          attempts lost to crashes since then
+    version         rises with every write; `save` compares it
+    waiting_for     the parents that have not yet ended as wanted
+    history         the last `HISTORY_KEPT` finished attempts; `history_dropped` counts the others
+    output_tail     the last few hundred characters the command printed
+    """
+
+    id: str
+    spec: Spec
+    queue: str
+    priority: int
+    state: State
+    run_at: datetime
+    sort_key: int
+    created_at: datetime
+    updated_at: datetime
+    number: int = 0
+    attempts: int = 0
+    failures: int = 0
+    losses: int = 0
+    version: int = 1
+    lease: Lease | None = None
+    cancel_requested: CancelRequest | None = None
+    waiting_for: tuple[str, ...] = ()
+    history: tuple[Attempt, ...] = ()
+    history_dropped: int = 0
+    last_error: str | None = None
+    exit_code: int | None = None
+    output_tail: str = ""
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+
+    @property
+    def ended(self) -> bool:
+        """Whether only a person's command can change the state (guarantee G10)."""
+        return self.state in TERMINAL
+
+    @property
+    def attempt_id(self) -> str | None:
+        """The attempt that holds the lease now."""
+        return self.lease.attempt_id if self.lease else None
+
+
+def sort_key(run_at: datetime, priority: int, boost: timedelta) -> int:
+    """The one number that orders ready jobs: ready time in ms, less `boost` for each point of priority.
+
+    Ageing is built in: a job is overtaken only by jobs that became ready within Δpriority × boost after it.
+    """
+    return int(run_at.timestamp() * 1000) - priority * int(boost.total_seconds() * 1000)

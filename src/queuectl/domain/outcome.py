@@ -1,0 +1,56 @@
+"""How an attempt ended: a closed set of endings, and the report that carries one.
+
+Exit code and signal are kept apart, never folded into `128 + n`.
+"""
+
+from datetime import datetime
+from typing import Literal
+
+from msgspec import Struct
+
+Kind = Literal["exited", "signalled", "timed_out", "cancelled", "spawn_error", "lost", "fenced"]
+KINDS: tuple[Kind, ...] = ("exited", "signalled", "timed_out", "cancelled", "spawn_error", "lost", "fenced")
+
+INTERRUPTED = "interrupted: the worker was told to stop at once"
+
+
+class Outcome(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One ending. `exit_code` and `signal` are what the kernel said of the leader, where it said anything.
+
+    `error` is a sentence for people: why it could not start, why it was lost, which limit it passed.
+    """
+
+    kind: Kind
+    exit_code: int | None = None
+    signal: int | None = None
+    core: bool = False
+    errno: int | None = None
+    error: str | None = None
+
+    @property
+    def succeeded(self) -> bool:
+        """Exit code 0, reached by the command itself."""
+        return self.kind == "exited" and self.exit_code == 0
+
+    def describe(self) -> str:
+        """The ending in a few words, for `last_error`, logs and lists."""
+        if self.kind == "exited":
+            return f"exit code {self.exit_code}"
+        if self.kind == "signalled":
+            return f"killed by signal {self.signal}" + (" (core dumped)" if self.core else "")
+        return self.error or self.kind.replace("_", " ")
+
+
+class Report(Struct, frozen=True, kw_only=True):
+    """What a worker knows about an attempt that ended. CPU times in seconds, `max_rss` and `output_bytes` in bytes."""
+
+    outcome: Outcome
+    finished_at: datetime
+    started_at: datetime | None = None
+    host: str | None = None
+    pid: int | None = None
+    user_cpu: float | None = None
+    system_cpu: float | None = None
+    max_rss: int | None = None
+    output_bytes: int = 0
+    output_tail: str = ""

@@ -1,0 +1,82 @@
+"""What a command printed: numbered chunks of bytes, and how they are put together again.
+
+Of each attempt the first and the last `output_limit / 2` bytes are kept exactly; the middle is only counted. A chunk
+carries its offset in the whole output, so that a gap needs no mark of its own: it is where offsets do not meet.
+"""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+
+from msgspec import Struct
+
+COMBINED, STDOUT, STDERR = 0, 1, 2
+
+
+class Chunk(Struct, frozen=True):
+    """A run of bytes of one attempt. `n` rises by one from 1; the same `n` always carries the same bytes.
+
+    `stream` is COMBINED unless the job asked for its streams apart; `offset` counts bytes of all streams.
+    """
+
+    job_id: str
+    attempt_id: str
+    n: int
+    stream: int
+    at: datetime
+    offset: int
+    data: bytes
+
+
+class Trim(Struct, frozen=True):
+    """Forget the chunks of an attempt with `after < n < before`: they lie between head and tail."""
+
+    job_id: str
+    attempt_id: str
+    after: int
+    before: int
+
+
+class Piece(Struct, frozen=True):
+    """A part of an assembled output: bytes, or (`omitted > 0`) a count of bytes that were not kept."""
+
+    stream: int
+    data: bytes = b""
+    omitted: int = 0
+
+
+def head_size(limit: int) -> int:
+    """How many of the first bytes are kept; the rest of `limit` is for the last ones."""
+    return limit - limit // 2
+
+
+def assemble(chunks: Iterable[Chunk], limit: int, total: int) -> list[Piece]:
+    """The pieces to show, in order: exactly head and tail of an output of `total` bytes, the gap as a count."""
+    head_end = min(head_size(limit), total)
+    tail_start = max(total - limit // 2, head_end)
+    pieces: list[Piece] = []
+    shown = 0
+    for chunk in chunks:
+        for start, end in ((0, head_end), (tail_start, total)):
+            low, high = max(chunk.offset, start), min(chunk.offset + len(chunk.data), end)
+            if low >= high:
+                continue
+            if low > shown:
+                pieces.append(Piece(stream=COMBINED, omitted=low - shown))
+            pieces.append(Piece(stream=chunk.stream, data=chunk.data[low - chunk.offset : high - chunk.offset]))
+            shown = high
+    if shown < total:
+        pieces.append(Piece(stream=COMBINED, omitted=total - shown))
+    return pieces
+
+
+def surplus(kept: Sequence[tuple[int, int, int]], limit: int) -> tuple[int, int] | None:
+    """Which stored chunks are neither head nor tail any more, as `(after, before)` numbers, or None.
+
+    `kept` lists `(n, offset, length)` of what is stored, in order.
+    """
+    if not kept:
+        return None
+    total = kept[-1][1] + kept[-1][2]
+    head_end, tail_start = head_size(limit), total - limit // 2
+    middle = [n for n, offset, length in kept if offset >= head_end and offset + length <= tail_start]
+    return (middle[0] - 1, middle[-1] + 1) if middle else None

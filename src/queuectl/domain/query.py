@@ -1,0 +1,98 @@
+"""What can be asked of a store: which jobs, in what order, how many."""
+
+from datetime import datetime
+from typing import Literal
+
+from msgspec import Struct
+
+from queuectl.domain.job import Job, State
+
+Sort = Literal["created", "updated", "next"]
+
+
+class Filter(Struct, frozen=True, kw_only=True):
+    """Jobs that match every field that is set.
+
+    states          one of these
+    created_since   created at or after
+    ended_before    ended before (only jobs that ended)
+    id_prefix       id begins with
+    number          the job with this number
+    unique_key      the jobs with this key
+    waiting_for     blocked jobs that wait for one of these
+    worker          claimed by this worker
+    """
+
+    states: frozenset[State] = frozenset()
+    queue: str | None = None
+    tag: str | None = None
+    batch: str | None = None
+    created_since: datetime | None = None
+    ended_before: datetime | None = None
+    id_prefix: str | None = None
+    number: int | None = None
+    unique_key: str | None = None
+    waiting_for: tuple[str, ...] = ()
+    worker: str | None = None
+
+
+class Page(Struct, frozen=True, kw_only=True):
+    """A piece of a result. `after` is the cursor that the piece before it gave; never an offset.
+
+    created: newest first. updated: last changed first. next: in the order in which they become due and are claimed.
+    """
+
+    limit: int = 50
+    after: str | None = None
+    sort: Sort = "created"
+
+
+class Found(Struct, frozen=True):
+    """The jobs of one page, and the cursor of the next, or None."""
+
+    jobs: list[Job]
+    next: str | None
+
+
+class Counts(Struct, frozen=True):
+    """How many jobs there are, per queue and state. States without jobs are left out."""
+
+    queues: dict[str, dict[State, int]]
+
+    def states(self) -> dict[State, int]:
+        """Summed over the queues."""
+        sums: dict[State, int] = {}
+        for per_state in self.queues.values():
+            for state, count in per_state.items():
+                sums[state] = sums.get(state, 0) + count
+        return sums
+
+    def total(self) -> int:
+        """All jobs."""
+        return sum(self.states().values())
+
+    def of(self, *states: State) -> int:
+        """The jobs in these states."""
+        sums = self.states()
+        return sum(sums.get(state, 0) for state in states)
+
+
+def matches(job: Job, wanted: Filter) -> bool:
+    """Whether a job is meant by a filter. Drivers may answer faster, never differently."""
+    return (
+        (not wanted.states or job.state in wanted.states)
+        and (wanted.queue is None or job.queue == wanted.queue)
+        and (wanted.tag is None or wanted.tag in job.spec.tags)
+        and (wanted.batch is None or job.spec.batch == wanted.batch)
+        and (wanted.created_since is None or job.created_at >= wanted.created_since)
+        and (wanted.ended_before is None or _ended_before(job, wanted.ended_before))
+        and (wanted.id_prefix is None or job.id.startswith(wanted.id_prefix))
+        and (wanted.number is None or job.number == wanted.number)
+        and (wanted.unique_key is None or job.spec.unique_key == wanted.unique_key)
+        and (not wanted.waiting_for or not set(wanted.waiting_for).isdisjoint(job.waiting_for))
+        and (wanted.worker is None or (job.lease is not None and job.lease.worker == wanted.worker))
+    )
+
+
+def _ended_before(job: Job, moment: datetime) -> bool:
+    return job.ended and job.finished_at is not None and job.finished_at < moment

@@ -1,0 +1,52 @@
+"""How often, and after how long, a failed attempt is followed by another.
+
+The rule is the seeds': `delay = factor × base ^ failures`, so 2 s, 4 s, 8 s with the defaults; `max_retries` counts the
+retries after the first attempt.
+"""
+
+import math
+from datetime import timedelta
+
+from msgspec import Struct
+
+FOREVER = -1
+
+
+class RetryPolicy(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The retry rule of one job, fixed when it is enqueued.
+
+    max_retries     retries after the first attempt; -1 is for ever
+    max_losses      attempts that may be lost to crashes before the job counts as a crash loop
+    base, factor    delay before retry n is `factor × base ^ n`
+    longest         no delay is longer
+    jitter          0 … 1: the delay is spread by this share, up and down
+    no_retry_codes  exit codes after which a retry is pointless: straight to `dead`
+    """
+
+    max_retries: int = 3
+    max_losses: int = 3
+    base: float = 2.0
+    factor: timedelta = timedelta(seconds=1)
+    longest: timedelta = timedelta(hours=1)
+    jitter: float = 0.0
+    no_retry_codes: tuple[int, ...] = ()
+
+    def allows(self, failures: int, exit_code: int | None) -> bool:
+        """Whether another attempt may follow after `failures` failed ones, the last with `exit_code`."""
+        if exit_code is not None and exit_code in self.no_retry_codes:
+            return False
+        return self.max_retries == FOREVER or failures <= self.max_retries
+
+    def delay(self, failures: int, chance: float) -> timedelta:
+        """The wait before the next attempt. `chance` in [0, 1) decides the jitter; 0.5 is none."""
+        spread = 1.0 + self.jitter * (2.0 * chance - 1.0)
+        return min(self._plain_delay(failures) * spread, self.longest)
+
+    def _plain_delay(self, failures: int) -> timedelta:
+        factor, longest = self.factor.total_seconds(), self.longest.total_seconds()
+        if factor <= 0.0 or longest <= 0.0:
+            return timedelta(0)
+        # Compared as logarithms: 2.0 ** 1100 overflows, and so would the timedelta long before it.
+        if failures * math.log(self.base) >= math.log(longest / factor):
+            return self.longest
+        return timedelta(seconds=factor * self.base**failures)

@@ -1,0 +1,39 @@
+"""What the registry knows of a worker: one `queuectl worker start`, with its slots."""
+
+from datetime import datetime
+from typing import Literal
+
+from msgspec import Struct
+
+Request = Literal["drain", "stop", "reload"]
+"""What can be asked of a worker: finish what runs and leave; end what runs and leave; change to new code."""
+
+
+class Slot(Struct, frozen=True, kw_only=True):
+    """One of a worker's places for a command: free, or with a job since some time."""
+
+    slot: int
+    job: str | None = None
+    since: datetime | None = None
+
+
+class Worker(Struct, frozen=True, kw_only=True):
+    """One worker. `id` is new with every start (never host or pid, which come again); `name` is for people.
+
+    `queues` is empty when it serves all of them. `heartbeat` is set by the store when the worker beats.
+    """
+
+    id: str
+    name: str
+    host: str
+    boot_id: str
+    holder_pid: int
+    agent_pid: int
+    version: str
+    count: int
+    started_at: datetime
+    queues: tuple[str, ...] = ()
+    state: Literal["running", "draining", "paused"] = "running"
+    note: str | None = None
+    slots: tuple[Slot, ...] = ()
+    heartbeat: datetime | None = None

@@ -1,0 +1,80 @@
+"""Every error this product raises on purpose.
+
+    QueuectlError                       exit  code
+    ├── InvalidInput                    2     invalid_input    what was given cannot be understood or is out of range
+    ├── NotFound                        3     not_found        no such job, queue, worker or key
+    ├── Conflict                        4     conflict         the state does not allow it, or an id or key is taken
+    ├── StoreError
+    │   ├── StoreUnavailable            5     store_unavailable  cannot be reached, busy or full; nothing was changed
+    │   └── StoreUnusable               5     store_unusable     reached, but not to be worked on: corrupt, newer, read-only
+    ├── OutcomeUnknown                  75    unknown          the reply was lost; repeating the same call is safe
+    └── CommandFailed                   1     failed           the command could not do what was asked
+
+A message says what is wrong and where; a hint says what to do next. Both are sentences for a person, without a
+trailing newline. Errors of libraries are translated where the library is called, with the cause kept.
+"""
+
+
+class QueuectlError(Exception):
+    """The root: catch this to catch everything that was raised on purpose."""
+
+    code = "error"
+    exit_code = 1
+
+    def __init__(self, message: str, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class InvalidInput(QueuectlError):
+    """What was given cannot be understood, or is out of range. Nothing was changed."""
+
+    code = "invalid_input"
+    exit_code = 2
+
+
+class NotFound(QueuectlError):
+    """No such job, queue, worker or key."""
+
+    code = "not_found"
+    exit_code = 3
+
+
+class Conflict(QueuectlError):
+    """The state does not allow it, the id exists with other content, or the unique key is taken."""
+
+    code = "conflict"
+    exit_code = 4
+
+
+class StoreError(QueuectlError):
+    """The store could not do its part. Nothing was changed."""
+
+    code = "store_error"
+    exit_code = 5
+
+
+class StoreUnavailable(StoreError):
+    """The store cannot be reached, stays busy, or is full: trying again later may work."""
+
+    code = "store_unavailable"
+
+
+class StoreUnusable(StoreError):
+    """The store was reached and must not be worked on: corrupt, of a newer schema, read-only, on a network disk."""
+
+    code = "store_unusable"
+
+
+class OutcomeUnknown(QueuectlError):
+    """The request was sent and its reply was lost (guarantee G2). Repeating the same call is safe."""
+
+    code = "unknown"
+    exit_code = 75
+
+
+class CommandFailed(QueuectlError):
+    """The command was understood and could not do what was asked."""
+
+    code = "failed"

@@ -1,0 +1,171 @@
+"""The store contract: what a place that keeps jobs has to do. Four drivers and a memory reference keep it.
+
+Rules of the queue live in `domain/`; a driver decides nothing but which due jobs a claim takes, and that by rules so
+plain that they fit in one statement. Every other change of a job is: read it, hand it to a pure function, `save` the
+result, which is refused if somebody was faster. Drivers carry no docstrings of their own for these verbs.
+
+Time is the store's: workers send durations, and `now()` answers what the store's clock says. Batches are the normal
+case; a batch is one transaction where the store has them, and per-job where it has not, so callers look at each
+answer. Every verb may raise `StoreUnavailable` (nothing was changed), `StoreUnusable`, or, if it writes,
+`OutcomeUnknown` (the reply was lost). All are safe to repeat with the same arguments.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any, Literal, Protocol
+
+from msgspec import Struct
+
+from queuectl.domain.job import Job
+from queuectl.domain.output import Chunk, Trim
+from queuectl.domain.query import Counts, Filter, Found, Page
+from queuectl.domain.worker import Request, Worker
+
+Shared = Literal["settings", "queues", "schedules"]
+"""The small shared tables: settings by key; queues `{"paused": bool, "limit": int | null}` by name; schedules by name."""
+
+Durability = Literal["memory-safe", "power-safe", "failover-safe"]
+
+
+class Added(Struct, frozen=True):
+    """What became of one job of an `add`.
+
+    added      it is stored; `job` carries its number
+    existing   a job with this id and the same content was there; `job` is that one, unchanged
+    conflict   a job with this id and other content was there; `job` is that one
+    duplicate  another job that has not ended holds the unique key; `job` is that one
+    """
+
+    status: Literal["added", "existing", "conflict", "duplicate"]
+    job: Job
+
+
+Saved = Literal["accepted", "stale", "taken"]
+"""accepted: stored, its version is now one higher. stale: somebody was faster, read again. taken: another job that has
+not ended holds the unique key."""
+
+
+class Held(Struct, frozen=True):
+    """One attempt that a worker holds: what it wants to renew."""
+
+    job_id: str
+    attempt_id: str
+
+
+class Entry(Struct, frozen=True):
+    """One entry of a shared table. `version` rises with every swap; an absent entry has version 0."""
+
+    value: dict[str, Any]
+    version: int
+
+
+class Description(Struct, frozen=True, kw_only=True):
+    """What a store says of itself, read back from it and not assumed. `url` carries no password.
+
+    durability  the word it keeps: what an acknowledged write survives (guarantee G1)
+    details     names and values for `doctor`: versions, settings, sizes
+    faults      sentences about what is wrong; empty when all is well
+    """
+
+    url: str
+    durability: Durability
+    schema: int
+    details: dict[str, str]
+    faults: tuple[str, ...] = ()
+
+
+class Store(Protocol):
+    """The verbs. An implementation is safe to use from several threads."""
+
+    def now(self) -> datetime:
+        """The store's clock, aware, in UTC. Does not go backwards within one process."""
+
+    def add(self, jobs: Sequence[Job]) -> list[Added]:
+        """Insert each job if its id is absent, and say what became of each, in order.
+
+        Two jobs of one batch may not share an id. `number` is assigned, rising in the order of the batch.
+        """
+
+    def get(self, ids: Sequence[str]) -> dict[str, Job]:
+        """The jobs with these ids, as stored now. Unknown ids are left out."""
+
+    def find(self, wanted: Filter, page: Page) -> Found:
+        """The jobs that match, one page in the page's order. `Found.next` is None when there are no more.
+
+        A job that changes between two pages may be missed or seen twice only if its place in the order changed.
+        """
+
+    def counts(self, wanted: Filter) -> Counts:
+        """How many jobs match, per queue and state. Without a filter, or with only a queue or states, it does not look at the jobs."""
+
+    def claim(self, worker: str, queues: Sequence[str], limit: int, lease: timedelta) -> list[Job]:
+        """Take at most `limit` due jobs for `worker`, smallest (sort_key, number) first, from these queues (none named: from all).
+
+        Passes over paused queues, and takes from a limited queue no more than its limit less what is processing in it.
+        Each is changed as `lifecycle.claim` says, with a fresh 128-bit attempt id in hex, in one atomic step per job: no two
+        callers ever get the same job. `pending` and `failed` jobs count as due when `run_at` is not after `now()`. Returned in order.
+        """
+
+    def renew(self, worker: str, held: Sequence[Held], lease: timedelta) -> list[Job]:
+        """Begin the leases of these attempts again, and answer fresh copies: a request to cancel rides along.
+
+        Guard: still processing, held by this worker and this attempt id. What is missing in the answer is no longer ours.
+        Bumps the version, so that whoever recovers from an older look is refused.
+        """
+
+    def save(self, jobs: Sequence[Job]) -> list[Saved]:
+        """Store each job if the stored version is still `job.version`; the stored version is then one higher.
+
+        Never writes `spec`, `id`, `number` and `created_at`. A job that is gone is stale.
+        """
+
+    def lapsed(self, limit: int) -> list[Job]:
+        """Processing jobs whose lease ended by the store's clock, longest ago first. Only finds: the domain decides, `save` fences."""
+
+    def write_output(self, chunks: Sequence[Chunk], trims: Sequence[Trim] = ()) -> set[str]:
+        """Keep these chunks, then forget what the trims name. Answers the attempt ids that were refused.
+
+        Guard: the job is processing under this attempt id. The same `(attempt_id, n)` twice is once.
+        """
+
+    def read_output(self, attempt_id: str, after: int, limit: int = 256) -> list[Chunk]:
+        """The chunks of an attempt with `n > after`, in order, at most `limit`."""
+
+    def beat(self, worker: Worker) -> Request | None:
+        """Enter the worker into the registry or renew its entry, `heartbeat` set to now; answers what is asked of it."""
+
+    def ask(self, worker_id: str, request: Request) -> bool:
+        """Ask something of a worker; it learns of it with its next beat. False when there is no such worker."""
+
+    def workers(self) -> list[Worker]:
+        """The registry, in order of their start. An entry says nothing about whether the worker still lives."""
+
+    def forget(self, worker_id: str) -> None:
+        """Remove a worker from the registry. Its claims stay until they are recovered."""
+
+    def shared(self, table: Shared) -> dict[str, Entry]:
+        """All entries of a shared table."""
+
+    def swap(self, table: Shared, key: str, value: dict[str, Any] | None, version: int) -> bool:
+        """Write (or, with None, remove) one entry if its version is still `version` (0: absent). False: somebody was faster."""
+
+    def purge(self, wanted: Filter, limit: int) -> list[str]:
+        """Delete at most `limit` ended jobs that match, with their output, longest ended first; answers their ids.
+
+        Never touches a job that has not ended, whatever the filter says.
+        """
+
+    def wait(self, timeout: float) -> bool:
+        """Sleep up to `timeout` seconds, or until something may have changed (True). A hint: nothing depends on it."""
+
+    def wake(self) -> None:
+        """Let a `wait` in another thread of this process return at once."""
+
+    def describe(self) -> Description:
+        """Versions, settings, sizes and the durability word, read back now."""
+
+    def migrate(self) -> None:
+        """Bring the schema to this program's version, under a lock; refuses a newer one with both versions named."""
+
+    def close(self) -> None:
+        """Let go of everything. Twice is once."""
