@@ -37,3 +37,10 @@ class Worker(Struct, frozen=True, kw_only=True):
     note: str | None = None
     slots: tuple[Slot, ...] = ()
     heartbeat: datetime | None = None
+
+
+def still_asked(request: Request | None, before: Worker | None, now: Worker) -> Request | None:
+    """What remains asked of a worker when it beats. A reload is done once another agent beats for it."""
+    if request == "reload" and before is not None and before.agent_pid != now.agent_pid:
+        return None
+    return request

@@ -1,0 +1,239 @@
+"""The reference: the store contract over dictionaries and one lock. Every driver answers what it answers."""
+
+import threading
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from msgspec.structs import replace
+
+from queuectl.clock import Clock, random_bytes
+from queuectl.domain import lifecycle
+from queuectl.domain.job import Job
+from queuectl.domain.output import Chunk, Trim
+from queuectl.domain.query import Counts, Filter, Found, Page, matches
+from queuectl.domain.queue import room
+from queuectl.domain.worker import Request, Worker, still_asked
+from queuectl.store.codec import cursor, place, position
+from queuectl.store.protocol import Added, Description, Entry, Held, Saved, Shared
+
+
+class MemoryStore:
+    """Jobs that live as long as the process. `clock` and `token` (attempt ids) can be handed in."""
+
+    def __init__(self, clock: Clock | None = None, token: Callable[[], str] | None = None) -> None:
+        self._clock = clock or Clock()
+        self._token = token or (lambda: random_bytes(16).hex())
+        self._lock = threading.RLock()
+        self._changed = threading.Event()
+        self._jobs: dict[str, Job] = {}
+        self._last_number = 0
+        self._last_now = self._clock.now()
+        self._output: dict[str, dict[int, Chunk]] = {}
+        self._workers: dict[str, Worker] = {}
+        self._asked: dict[str, Request] = {}
+        self._shared: dict[Shared, dict[str, Entry]] = {"settings": {}, "queues": {}, "schedules": {}}
+
+    def now(self) -> datetime:
+        with self._lock:
+            self._last_now = max(self._last_now, self._clock.now())
+            return self._last_now
+
+    def add(self, jobs: Sequence[Job]) -> list[Added]:
+        with self._lock:
+            self._changed.set()
+            return [self._add(job) for job in jobs]
+
+    def _add(self, job: Job) -> Added:
+        known = self._jobs.get(job.id)
+        if known:
+            return Added("existing" if known.spec.content == job.spec.content else "conflict", known)
+        holder = self._holder(job)
+        if holder:
+            return Added("duplicate", holder)
+        self._last_number += 1
+        stored = self._jobs[job.id] = replace(job, number=self._last_number)
+        return Added("added", stored)
+
+    def _holder(self, job: Job) -> Job | None:
+        """Another job that has not ended and holds this one's unique key."""
+        if job.spec.unique_key is None or job.ended:
+            return None
+        rivals = (j for j in self._jobs.values() if j.spec.unique_key == job.spec.unique_key)
+        return next((j for j in rivals if not j.ended and j.id != job.id), None)
+
+    def get(self, ids: Sequence[str]) -> dict[str, Job]:
+        with self._lock:
+            return {job_id: self._jobs[job_id] for job_id in ids if job_id in self._jobs}
+
+    def find(self, wanted: Filter, page: Page) -> Found:
+        start = None if page.after is None else position(page.after, page.sort)
+        jobs = sorted(self._matching(wanted), key=lambda job: place(job, page.sort))
+        rest = [job for job in jobs if start is None or place(job, page.sort) > start]
+        shown = rest[: page.limit]
+        return Found(shown, cursor(shown[-1], page.sort) if len(rest) > len(shown) and shown else None)
+
+    def _matching(self, wanted: Filter) -> list[Job]:
+        with self._lock:
+            return [job for job in self._jobs.values() if matches(job, wanted)]
+
+    def counts(self, wanted: Filter) -> Counts:
+        counts = Counts({})
+        for job in self._matching(wanted):
+            queue = counts.queues.setdefault(job.queue, {})
+            queue[job.state] = queue.get(job.state, 0) + 1
+        return counts
+
+    def claim(self, worker: str, queues: Sequence[str], limit: int, lease: timedelta) -> list[Job]:
+        with self._lock:
+            now, claimed, rooms = self.now(), list[Job](), self._rooms(limit)
+            due = (job for job in self._jobs.values() if lifecycle.is_due(job, now))
+            for job in sorted(due, key=lambda job: place(job, "next")):
+                if (
+                    len(claimed) < limit
+                    and (not queues or job.queue in queues)
+                    and rooms.get(job.queue, limit)
+                ):
+                    rooms[job.queue] = rooms.get(job.queue, limit) - 1
+                    taken = lifecycle.claim(
+                        job, attempt_id=self._token(), worker=worker, lease=lease, now=now
+                    )
+                    claimed.append(self._store(taken))
+            return claimed
+
+    def _rooms(self, limit: int) -> dict[str, int]:
+        """How many jobs may be taken from each queue that has a setting."""
+        running = [job.queue for job in self._jobs.values() if job.state == "processing"]
+        settings = self._shared["queues"].items()
+        return {queue: room(entry.value, running.count(queue), limit) for queue, entry in settings}
+
+    def _store(self, job: Job) -> Job:
+        stored = self._jobs[job.id] = replace(job, version=job.version + 1)
+        return stored
+
+    def renew(self, worker: str, held: Sequence[Held], lease: timedelta) -> list[Job]:
+        with self._lock:
+            now = self.now()
+            jobs = [self._jobs[h.job_id] for h in held if self._holds(h.job_id, h.attempt_id)]
+            ours = [job for job in jobs if job.lease and job.lease.worker == worker]
+            return [self._store(lifecycle.renew(job, lease=lease, now=now)) for job in ours]
+
+    def _holds(self, job_id: str, attempt_id: str) -> bool:
+        return job_id in self._jobs and lifecycle.holds_lease(self._jobs[job_id], attempt_id)
+
+    def save(self, jobs: Sequence[Job]) -> list[Saved]:
+        with self._lock:
+            self._changed.set()
+            return [self._save(job) for job in jobs]
+
+    def _save(self, job: Job) -> Saved:
+        stored = self._jobs.get(job.id)
+        if stored is None or stored.version != job.version:
+            return "stale"
+        fixed = {"spec": stored.spec, "number": stored.number, "created_at": stored.created_at}
+        changed = replace(job, **fixed)
+        if self._holder(changed):
+            return "taken"
+        self._store(changed)
+        return "accepted"
+
+    def lapsed(self, limit: int) -> list[Job]:
+        with self._lock:
+            now = self.now()
+            held = [(job.lease.until, job.number, job) for job in self._jobs.values() if job.lease]
+            return [job for until, _, job in sorted(held) if until <= now][:limit]
+
+    def write_output(self, chunks: Sequence[Chunk], trims: Sequence[Trim] = ()) -> set[str]:
+        with self._lock:
+            attempts: set[tuple[str, str]] = {(x.job_id, x.attempt_id) for x in chunks}
+            attempts |= {(x.job_id, x.attempt_id) for x in trims}
+            refused = {attempt_id for job_id, attempt_id in attempts if not self._holds(job_id, attempt_id)}
+            for chunk in chunks:
+                if chunk.attempt_id not in refused:
+                    self._output.setdefault(chunk.attempt_id, {}).setdefault(chunk.n, chunk)
+            for trim in trims:
+                if trim.attempt_id not in refused:
+                    kept = self._output.get(trim.attempt_id, {})
+                    for n in [n for n in kept if trim.after < n < trim.before]:
+                        del kept[n]
+            return refused
+
+    def read_output(self, attempt_id: str, after: int, limit: int = 256) -> list[Chunk]:
+        with self._lock:
+            kept = self._output.get(attempt_id, {})
+            return [kept[n] for n in sorted(kept) if n > after][:limit]
+
+    def beat(self, worker: Worker) -> Request | None:
+        with self._lock:
+            asked = still_asked(self._asked.pop(worker.id, None), self._workers.get(worker.id), worker)
+            self._workers[worker.id] = replace(worker, heartbeat=self.now())
+            if asked:
+                self._asked[worker.id] = asked
+            return asked
+
+    def ask(self, worker_id: str, request: Request) -> bool:
+        with self._lock:
+            self._changed.set()
+            known = worker_id in self._workers
+            if known:
+                self._asked[worker_id] = request
+            return known
+
+    def workers(self) -> list[Worker]:
+        with self._lock:
+            return sorted(self._workers.values(), key=lambda worker: (worker.started_at, worker.id))
+
+    def forget(self, worker_id: str) -> None:
+        with self._lock:
+            self._workers.pop(worker_id, None)
+            self._asked.pop(worker_id, None)
+
+    def shared(self, table: Shared) -> dict[str, Entry]:
+        with self._lock:
+            return dict(self._shared[table])
+
+    def swap(self, table: Shared, key: str, value: dict[str, Any] | None, version: int) -> bool:
+        with self._lock:
+            entries, self_version = self._shared[table], self._shared[table].get(key, Entry({}, 0)).version
+            if self_version != version:
+                return False
+            self._changed.set()
+            if value is None:
+                entries.pop(key, None)
+            else:
+                entries[key] = Entry(value, version + 1)
+            return True
+
+    def purge(self, wanted: Filter, limit: int) -> list[str]:
+        with self._lock:
+            ended = [j for j in self._matching(wanted) if j.ended and j.finished_at is not None]
+            gone = sorted(ended, key=lambda job: (job.finished_at, job.number))[:limit]
+            for job in gone:
+                del self._jobs[job.id]
+                for attempt_id in [a for a, kept in self._output.items() if _of(job, kept)]:
+                    del self._output[attempt_id]
+            return [job.id for job in gone]
+
+    def wait(self, timeout: float) -> bool:
+        changed = self._changed.wait(timeout)
+        if changed:
+            self._changed.clear()
+        return changed
+
+    def wake(self) -> None:
+        self._changed.set()
+
+    def describe(self) -> Description:
+        with self._lock:
+            details = {"jobs": str(len(self._jobs)), "workers": str(len(self._workers))}
+        return Description(url="memory:", durability="memory-safe", schema=0, details=details)
+
+    def migrate(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+def _of(job: Job, kept: dict[int, Chunk]) -> bool:
+    return any(chunk.job_id == job.id for chunk in kept.values())

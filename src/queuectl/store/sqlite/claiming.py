@@ -1,0 +1,104 @@
+"""Claim, renew and find lapsed leases.
+
+Within `BEGIN IMMEDIATE` nobody else writes, so a claim is: bring delayed jobs whose time has come into the
+line, read the first ones, let the domain change them, write them back. What it costs depends on how many jobs
+are taken and on how many queues have something ready, not on how many jobs there are.
+"""
+
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+
+import apsw
+from msgspec import Struct
+from msgspec.structs import replace
+
+from queuectl.domain import lifecycle
+from queuectl.domain.job import Job
+from queuectl.domain.queue import room
+from queuectl.store import codec
+from queuectl.store.protocol import Held
+from queuectl.store.sqlite.sql import statements
+
+SQL = statements("claim")
+_JOBS = statements("jobs")
+PROMOTED_AT_ONCE = 1000
+"""Delayed jobs that one claim brings into the line. More may become due at once; later claims bring the
+others.
+"""
+
+
+class Wish(Struct, frozen=True, kw_only=True):
+    """What a worker asks for: at most `limit` jobs from these queues (none: from all)."""
+
+    worker: str
+    queues: Sequence[str]
+    limit: int
+    lease: timedelta
+
+
+def nothing_to_claim(connection: apsw.Connection, wish: Wish, now: datetime) -> bool:
+    """Whether a claim would find nothing: asked of a reader, so that idle polling writes nothing and locks
+    nobody out.
+    """
+    if connection.execute(SQL["anything_delayed_due"], (codec.micros(now),)).get:
+        return False
+    return not _first(connection, replace(wish, limit=1))
+
+
+def claim(connection: apsw.Connection, wish: Wish, now: datetime, token: Callable[[], str]) -> list[Job]:
+    """Take the first due jobs, in order."""
+    moment = codec.micros(now)
+    if connection.execute(SQL["anything_delayed_due"], (moment,)).get:
+        connection.execute(SQL["promote"], (moment, PROMOTED_AT_ONCE))
+    numbers = _first(connection, wish)
+    jobs = [codec.job(row) for row in connection.executemany(_JOBS["by_number"], numbers)]
+    taken = [
+        lifecycle.claim(job, attempt_id=token(), worker=wish.worker, lease=wish.lease, now=now)
+        for job in jobs
+    ]
+    connection.executemany(SQL["take"], [_taking(job, moment) for job in taken])
+    return [replace(job, version=job.version + 1) for job in taken]
+
+
+def renew(
+    connection: apsw.Connection, worker: str, held: Sequence[Held], lease: timedelta, now: datetime
+) -> list[Job]:
+    """Extend what is still held under the same attempt id; answer it fresh."""
+    ids = codec.to_json([h.job_id for h in held])
+    found = {job.id: job for job in map(codec.job, connection.execute(_JOBS["by_ids"], (ids,)))}
+    ours = [found[h.job_id] for h in held if h.job_id in found and _is_held(found[h.job_id], worker, h)]
+    fresh = [lifecycle.renew(job, lease=lease, now=now) for job in ours]
+    moment, until = codec.micros(now), codec.micros(now + lease)
+    connection.executemany(SQL["extend"], [(moment, until, job.number) for job in fresh])
+    return [replace(job, version=job.version + 1) for job in fresh]
+
+
+def lapsed(connection: apsw.Connection, limit: int, now: datetime) -> list[Job]:
+    """Claims whose lease has ended."""
+    return [codec.job(row) for row in connection.execute(SQL["lapsed"], (codec.micros(now), limit))]
+
+
+def _first(connection: apsw.Connection, wish: Wish) -> list[tuple[int]]:
+    """The numbers of the first jobs, over all queues that may be taken from."""
+    rooms = {
+        queue: room(codec.value(setting), processing, wish.limit)
+        for queue, setting, processing in connection.execute(SQL["queue_settings"])
+    }
+    queues = wish.queues or [queue for (queue,) in connection.execute(SQL["queues_ready"])]
+    line: list[tuple[int, int]] = []
+    for queue in queues:
+        line.extend(connection.execute(SQL["ready"], (queue, rooms.get(queue, wish.limit))))
+    if len(queues) > 1:
+        line.sort()
+    return [(number,) for _, number in line[: wish.limit]]
+
+
+def _taking(job: Job, moment: int) -> tuple[object, ...]:
+    assert job.lease is not None
+    return (moment, job.attempts, *codec.lease(job.lease), job.number)
+
+
+def _is_held(job: Job, worker: str, held: Held) -> bool:
+    return (
+        lifecycle.holds_lease(job, held.attempt_id) and job.lease is not None and job.lease.worker == worker
+    )

@@ -1,0 +1,152 @@
+"""Connections to one database file: opened, set, and their settings read back.
+
+The order of things at opening: a private file is there (`place`), it is ours and of our schema (`migration`),
+the write-ahead log is on, the connection syncs as asked. An existing database at the current schema is not
+written to.
+"""
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal, TypeVar
+
+import apsw
+
+from queuectl.errors import StoreUnavailable, StoreUnusable
+from queuectl.store.sqlite import migration, place
+from queuectl.store.sqlite.faults import Translated
+
+Answer = TypeVar("Answer")
+Mode = Literal["power-safe", "fast"]
+SYNCHRONOUS: dict[Mode, int] = {"power-safe": 2, "fast": 1}
+PATIENCE = 10.0
+"""Seconds that one statement waits for a lock before it gives up."""
+
+# Closing any descriptor of a file drops all POSIX locks that the process has on it. `place` makes a new file by
+# hand, so nobody else in this process may have it open with SQLite at that moment.
+_opening = threading.Lock()
+
+
+class Database:
+    """One file, and how it is to be opened. Not to be carried into another process by fork."""
+
+    def __init__(
+        self, path: Path, mode: Mode, patience: float = PATIENCE, mountinfo: Path = place.MOUNTINFO
+    ) -> None:
+        self.path, self.mode, self.patience, self.mountinfo = path, mode, patience, mountinfo
+        self._process = os.getpid()
+        self._ready = False
+
+    def writer(self) -> apsw.Connection:
+        """The connection for changes."""
+        return self._open(self._set_writer)
+
+    def reader(self) -> apsw.Connection:
+        """A connection that cannot change anything."""
+        return self._open(self._set_reader)
+
+    def migrate(self) -> None:
+        """Bring the schema to this program's version."""
+        self._ready = False
+        self.writer().close()
+
+    def refuse_fork(self) -> None:
+        """SQLite's locks belong to a process: used in its child, a connection corrupts the file."""
+        if os.getpid() != self._process:
+            raise StoreUnusable(
+                f"{self.path} was opened before a fork", "open the store in the process that uses it"
+            )
+
+    def _open(self, set_up: Callable[[apsw.Connection], None]) -> apsw.Connection:
+        self.refuse_fork()
+        with _opening, Translated(self.path):
+            if not self._ready:
+                place.prepare(self.path, self.mountinfo)
+            connection = apsw.Connection(os.fspath(self.path), flags=apsw.SQLITE_OPEN_READWRITE)
+            try:
+                connection.set_busy_handler(Patience(self.patience))
+                self._make_ready(connection)
+                set_up(connection)
+            except BaseException:
+                connection.close()
+                raise
+            return connection
+
+    def _make_ready(self, connection: apsw.Connection) -> None:
+        if self._ready:
+            return
+        if connection.readonly("main"):
+            raise StoreUnusable(f"{self.path} is read-only", "look at its owner and mode: ls -l")
+        migration.bring_up_to_date(connection, self.path)
+        self._ready = True
+
+    def _set_writer(self, connection: apsw.Connection) -> None:
+        wanted = SYNCHRONOUS[self.mode]
+        connection.execute(f"PRAGMA synchronous={wanted}")
+        found = connection.pragma("synchronous")
+        if found != wanted:
+            raise StoreUnusable(
+                f"{self.path} does not sync as asked: synchronous={found} instead of {wanted}"
+            )
+        # Checkpoints cost two syncs: rarer than SQLite's default. A log that a burst blew up shrinks again.
+        connection.wal_autocheckpoint(4000)
+        connection.execute(
+            "PRAGMA journal_size_limit=67108864; PRAGMA cache_size=-32000; PRAGMA temp_store=2"
+        )
+
+    def _set_reader(self, connection: apsw.Connection) -> None:
+        connection.execute("PRAGMA query_only=1")
+
+
+class Patience:
+    """A busy handler: short looks at first, then longer ones, and an end."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds, self._deadline = seconds, 0.0
+
+    def __call__(self, tries: int) -> bool:
+        now = time.monotonic()
+        if tries == 0:
+            self._deadline = now + self._seconds
+        if now >= self._deadline:
+            return False
+        time.sleep(min(0.0005 * (tries + 1), 0.01, self._deadline - now))
+        return True
+
+
+class Readers:
+    """Reading connections, lent to one caller at a time."""
+
+    KEPT = 4
+
+    def __init__(self, database: Database) -> None:
+        self._database, self._idle, self._closed = database, list[apsw.Connection](), False
+
+    def look(self, question: Callable[[apsw.Connection], Answer]) -> Answer:
+        """Ask one question on a connection of its own; keep it short, a long reader stops checkpoints."""
+        if self._closed:
+            raise StoreUnavailable(f"{self._database.path} was closed already")
+        self._database.refuse_fork()
+        try:
+            connection = self._idle.pop()
+        except IndexError:
+            connection = self._database.reader()
+        try:
+            with Translated(self._database.path):
+                return question(connection)
+        finally:
+            self._give_back(connection)
+
+    def _give_back(self, connection: apsw.Connection) -> None:
+        if self._closed or len(self._idle) >= self.KEPT:
+            connection.close()
+        else:
+            self._idle.append(connection)
+
+    def close(self) -> None:
+        """Close those that are idle; one that is lent closes when it comes back."""
+        self._closed = True
+        while self._idle:
+            self._idle.pop().close()

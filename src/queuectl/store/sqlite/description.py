@@ -1,0 +1,76 @@
+"""What the database says of itself, read back and not assumed."""
+
+import apsw
+from msgspec.structs import replace
+
+from queuectl.store.protocol import Description, Durability
+from queuectl.store.sqlite import migration
+from queuectl.store.sqlite.connection import Database
+from queuectl.store.sqlite.place import file_system
+
+CHECKED_UP_TO = 64 * 1024 * 1024
+"""Bytes up to which a description includes a check of the whole file."""
+
+_BACKPORTS = ((3, 50, 7), (3, 44, 6))
+
+
+def describe(connection: apsw.Connection, database: Database) -> Description:
+    """Asked of the writing connection: its settings are what durability hangs on."""
+    synchronous = connection.pragma("synchronous")
+    durability: Durability = "power-safe" if synchronous >= 2 else "memory-safe"
+    return Description(
+        url=f"sqlite:///{database.path}",
+        durability=durability,
+        schema=migration.version(connection),
+        details=_details(connection, database),
+        faults=tuple(_faults(connection, database)),
+    )
+
+
+def _details(connection: apsw.Connection, database: Database) -> dict[str, str]:
+    log = database.path.with_name(f"{database.path.name}-wal")
+    jobs = connection.execute("SELECT coalesce(sum(n), 0) FROM tally").get
+    return {
+        "sqlite": apsw.sqlite_lib_version(),
+        "journal_mode": str(connection.pragma("journal_mode")),
+        "synchronous": str(connection.pragma("synchronous")),
+        "application_id": f"{connection.pragma('application_id'):#x}",
+        "file_system": file_system(database.path.parent, database.mountinfo) or "unknown",
+        "file_bytes": str(database.path.stat().st_size),
+        "log_bytes": str(log.stat().st_size if log.exists() else 0),
+        "jobs": str(jobs),
+        "workers": str(connection.execute("SELECT count(*) FROM worker").get),
+    }
+
+
+def _faults(connection: apsw.Connection, database: Database) -> list[str]:
+    faults = []
+    if not has_safe_log(apsw.sqlite_lib_version()):
+        faults.append(
+            f"SQLite {apsw.sqlite_lib_version()} can lose commits when its log is reset: use 3.51.3 or later"
+        )
+    if connection.pragma("journal_mode") != "wal":
+        faults.append("the write-ahead log is off")
+    mode = database.path.stat().st_mode & 0o777
+    if mode & 0o077:
+        faults.append(f"{database.path} can be opened by others (mode {mode:o}): chmod 600")
+    return faults
+
+
+def with_damage(connection: apsw.Connection, database: Database, found: Description) -> Description:
+    """With what a check of the file finds, where that is quick. Asked of a reader: it may take a moment."""
+    if database.path.stat().st_size > CHECKED_UP_TO:
+        return found
+    return replace(found, faults=(*found.faults, *damage(connection)))
+
+
+def damage(connection: apsw.Connection) -> list[str]:
+    """What a check of the whole file finds, in sentences; it reads every page."""
+    found = connection.execute("PRAGMA quick_check(1)").get
+    return [] if found == "ok" else [f"the database is damaged: {found}"]
+
+
+def has_safe_log(version: str) -> bool:
+    """Whether a release of SQLite is free of the WAL-reset race (fixed in 3.51.3, and in two older lines)."""
+    number = tuple(int(part) for part in version.split("."))
+    return number >= (3, 51, 3) or any(number[:2] == fixed[:2] and number >= fixed for fixed in _BACKPORTS)

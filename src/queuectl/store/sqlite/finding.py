@@ -1,0 +1,118 @@
+"""Reading jobs: by id, by filter a page at a time, and counting."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import apsw
+
+from queuectl.domain.job import STATES, TERMINAL, Job, State
+from queuectl.domain.query import Counts, Filter, Found, Page, Sort
+from queuectl.errors import InvalidInput
+from queuectl.store import codec
+from queuectl.store.sqlite.sql import fill, statements
+
+_JOBS = statements("jobs")
+_TALLY = statements("registry")["tally"]
+
+# Word for word the terms of the partial indexes: only so does SQLite use them.
+ENDED = "state IN ('completed', 'dead', 'cancelled')"
+RARE = "state IN ('failed', 'dead', 'cancelled', 'blocked', 'held')"
+_RARE_STATES = frozenset(("failed", "dead", "cancelled", "blocked", "held"))
+
+_FIND = fill("SELECT {columns} FROM job JOIN spec USING (number) WHERE ")
+_ORDERS: dict[Sort, tuple[str, str]] = {
+    "created": ("job.number < -?", "job.number DESC"),
+    "updated": ("(updated_at, job.number) < (-?, -?)", "updated_at DESC, job.number DESC"),
+    "next": ("(sort_key, job.number) > (?, ?)", "sort_key, job.number"),
+}
+_TERMS = {
+    "queue": "queue = ?",
+    "tag": "EXISTS (SELECT 1 FROM json_each(spec, '$.tags') WHERE value = ?)",
+    "batch": "batch = ? AND batch IS NOT NULL",
+    "created_since": "created_at >= ?",
+    "ended_before": f"finished_at < ? AND {ENDED}",
+    "id_prefix": "(id BETWEEN ? AND ?)",
+    "number": "job.number = ?",
+    "unique_key": "unique_key = ? AND unique_key IS NOT NULL",
+    "worker": "worker = ? AND state = 'processing'",
+}
+
+
+def get(connection: apsw.Connection, ids: Sequence[str]) -> dict[str, Job]:
+    """The jobs with these ids."""
+    if len(ids) == 1:
+        rows = connection.execute(_JOBS["by_id"], (ids[0],))
+    else:
+        rows = connection.execute(_JOBS["by_ids"], (codec.to_json(ids),))
+    return {job.id: job for job in map(codec.job, rows)}
+
+
+def find(connection: apsw.Connection, wanted: Filter, page: Page) -> Found:
+    """One page; one row more is read to know whether there is another."""
+    after, order = _ORDERS[page.sort]
+    where, values = conditions(wanted)
+    if page.after is not None:
+        where, values = f"{where} AND {after}", [*values, *codec.position(page.after, page.sort)]
+    rows = connection.execute(
+        f"{_FIND}{where} ORDER BY {order} LIMIT ?", (*values, page.limit + 1)
+    ).fetchall()
+    jobs = [codec.job(row) for row in rows[: page.limit]]
+    return Found(jobs, codec.cursor(jobs[-1], page.sort) if len(rows) > len(jobs) and jobs else None)
+
+
+def counts(connection: apsw.Connection, wanted: Filter) -> Counts:
+    """Per queue and state: from the tally where that is enough."""
+    found = Counts({})
+    if wanted == Filter(queue=wanted.queue, states=wanted.states):
+        rows = [row for row in connection.execute(_TALLY) if _in_tally(row[0], row[1], wanted)]
+    else:
+        where, values = conditions(wanted)
+        sql = f"SELECT queue, state, count(*) FROM job JOIN spec USING (number) WHERE {where} GROUP BY queue, state"
+        rows = connection.execute(sql, values).fetchall()
+    for queue, state, count in rows:
+        found.queues.setdefault(queue, {})[state] = count
+    return found
+
+
+def conditions(wanted: Filter) -> tuple[str, list[Any]]:
+    """A filter as SQL: constant terms and bound values; state names stand as literals for the partial
+    indexes.
+    """
+    terms, values = _state_terms(wanted.states), list[Any]()
+    for field, term in _TERMS.items():
+        value = getattr(wanted, field)
+        if value is not None:
+            terms.append(term)
+            values.extend(_bound(field, value))
+    if wanted.waiting_for:
+        terms.append(
+            "job.number IN (SELECT child FROM waiting WHERE parent IN (SELECT value FROM json_each(?)))"
+        )
+        values.append(codec.to_json(wanted.waiting_for))
+    return " AND ".join(terms) or "TRUE", values
+
+
+def _bound(field: str, value: Any) -> list[Any]:
+    if field in ("created_since", "ended_before"):
+        return [codec.micros(value)]
+    # No id holds a character after the last one there is: so this is the range of the prefix, in the index of ids.
+    return [value, f"{value}\U0010ffff"] if field == "id_prefix" else [value]
+
+
+def _state_terms(states: frozenset[State]) -> list[str]:
+    unknown = states.difference(STATES)
+    if unknown:
+        raise InvalidInput(f"there is no state {min(unknown)!r}", f"the states are {', '.join(STATES)}")
+    if not states:
+        return []
+    names = ", ".join(f"'{state}'" for state in STATES if state in states)
+    terms = [f"state IN ({names})" if len(states) > 1 else f"state = {names}"]
+    if states <= _RARE_STATES:
+        terms.append(RARE)
+    elif states <= TERMINAL:
+        terms.append(ENDED)
+    return terms
+
+
+def _in_tally(queue: str, state: State, wanted: Filter) -> bool:
+    return wanted.queue in (None, queue) and (not wanted.states or state in wanted.states)

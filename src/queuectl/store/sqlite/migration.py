@@ -1,0 +1,80 @@
+"""Numbered migrations: `migrations/0001.sql` brings schema 0 to 1, and so on, under an exclusive lock."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import apsw
+
+from queuectl.errors import StoreUnusable
+
+SCHEMA = 1
+APPLICATION = 0x71756575
+"""Says that a database is ours: the letters `queu`."""
+
+_RETRIES_END = 10.0
+
+
+def bring_up_to_date(connection: apsw.Connection, path: Path) -> None:
+    """Refuse what is not ours or newer; make or migrate the schema where it is older; see to the write-ahead
+    log.
+    """
+    found = _found(connection, path)
+    # Switching the journal is not covered by the busy handler, and two processes may meet at a new file.
+    _patiently(lambda: _use_wal(connection, path))
+    if found < SCHEMA:
+        _patiently(lambda: _migrate(connection, path))
+
+
+def version(connection: apsw.Connection) -> int:
+    """The schema of the database."""
+    return int(connection.pragma("user_version"))
+
+
+def _found(connection: apsw.Connection, path: Path) -> int:
+    application, found = connection.pragma("application_id"), version(connection)
+    if application != APPLICATION and (application or found or _has_tables(connection)):
+        raise StoreUnusable(f"{path} is the database of another program", "name another file")
+    if found > SCHEMA:
+        raise StoreUnusable(
+            f"{path} has schema {found}, and this program knows schemas up to {SCHEMA}",
+            "a newer queuectl has used it: upgrade this one",
+        )
+    return found
+
+
+def _has_tables(connection: apsw.Connection) -> bool:
+    return bool(connection.execute("SELECT EXISTS (SELECT 1 FROM sqlite_schema)").get)
+
+
+def _use_wal(connection: apsw.Connection, path: Path) -> None:
+    if connection.pragma("journal_mode") == "wal":
+        return
+    found = connection.pragma("journal_mode", "wal")
+    if found != "wal":
+        raise StoreUnusable(f"{path} cannot keep a write-ahead log: journal_mode={found}", "use a local disk")
+
+
+def _migrate(connection: apsw.Connection, path: Path) -> None:
+    connection.execute("BEGIN EXCLUSIVE")
+    try:
+        for number in range(_found(connection, path) + 1, SCHEMA + 1):
+            script = Path(__file__).parent / "migrations" / f"{number:04}.sql"
+            connection.execute(script.read_text("utf-8"))
+        connection.pragma("application_id", APPLICATION)
+        connection.pragma("user_version", SCHEMA)
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+    connection.execute("COMMIT")
+
+
+def _patiently(step: Callable[[], None]) -> None:
+    deadline = time.monotonic() + _RETRIES_END
+    while True:
+        try:
+            return step()
+        except apsw.BusyError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.005)

@@ -1,0 +1,37 @@
+"""What commands printed: chunks kept under the attempt that holds the job, trimmed, and read back."""
+
+from collections.abc import Sequence
+
+import apsw
+
+from queuectl.domain.output import Chunk, Trim
+from queuectl.store import codec
+from queuectl.store.sqlite.sql import statements
+
+SQL = statements("output")
+
+
+def write(connection: apsw.Connection, chunks: Sequence[Chunk], trims: Sequence[Trim]) -> set[str]:
+    """Keep, then trim; answers the attempts that do not hold their job."""
+    claims = {(x.job_id, x.attempt_id) for x in chunks} | {(x.job_id, x.attempt_id) for x in trims}
+    holders = {claim: connection.execute(SQL["holder_of"], claim).get for claim in claims}
+    rows = [_row(chunk, holders[chunk.job_id, chunk.attempt_id]) for chunk in chunks]
+    connection.executemany(SQL["keep"], [row for row in rows if row[2] is not None])
+    for trim in trims:
+        if holders[trim.job_id, trim.attempt_id] is not None:
+            connection.execute(SQL["trim"], (trim.attempt_id, trim.after, trim.before))
+    return {attempt_id for (_, attempt_id), number in holders.items() if number is None}
+
+
+def read(connection: apsw.Connection, attempt_id: str, after: int, limit: int) -> list[Chunk]:
+    """The chunks of an attempt after a number."""
+    return [_chunk(*row) for row in connection.execute(SQL["chunks"], (attempt_id, after, limit))]
+
+
+def _row(chunk: Chunk, job: int | None) -> tuple[object, ...]:
+    at = codec.micros(chunk.at)
+    return (chunk.attempt_id, chunk.n, job, chunk.stream, at, chunk.offset, chunk.data)
+
+
+def _chunk(job_id: str, attempt_id: str, n: int, stream: int, at: int, offset: int, data: bytes) -> Chunk:
+    return Chunk(job_id, attempt_id, n, stream, codec.moment(at), offset, data)

@@ -1,0 +1,33 @@
+-- anything_delayed_due: whether a job waits whose time has come
+SELECT EXISTS (SELECT 1 FROM job WHERE due = 0 AND run_at <= ?);
+
+-- promote: into the line with those whose time has come, longest due first, a bounded number
+UPDATE job SET due = 1
+WHERE number IN (SELECT number FROM job WHERE due = 0 AND run_at <= ? ORDER BY run_at LIMIT ?);
+
+-- queues_ready: the queues in which a job is due, by one look into the index for each
+WITH RECURSIVE line (queue) AS (
+    SELECT min(queue) FROM job WHERE due = 1
+    UNION ALL
+    SELECT (SELECT min(queue) FROM job WHERE due = 1 AND queue > line.queue) FROM line WHERE line.queue IS NOT NULL
+)
+SELECT queue FROM line WHERE queue IS NOT NULL;
+
+-- queue_settings: the queues somebody has paused or limited, with how many jobs each is processing
+SELECT key, value, coalesce((SELECT n FROM tally WHERE queue = key AND state = 'processing'), 0)
+FROM shared WHERE name = 'queues';
+
+-- ready: the first jobs of a queue
+SELECT sort_key, number FROM job WHERE due = 1 AND queue = ? ORDER BY sort_key, number LIMIT ?;
+
+-- take: to a worker; only ever run on jobs read in the same transaction
+UPDATE job SET state = 'processing', due = NULL, version = version + 1, updated_at = ?, attempts = ?,
+    attempt_id = ?, worker = ?, claimed_at = ?, lease_until = ?, slot = ?, pid = ?, lease_started_at = ?
+WHERE number = ?;
+
+-- extend: the lease of an attempt read in the same transaction
+UPDATE job SET version = version + 1, updated_at = ?, lease_until = ? WHERE number = ?;
+
+-- lapsed: claims whose lease has ended, longest ago first
+SELECT {columns} FROM job JOIN spec USING (number)
+WHERE state = 'processing' AND lease_until <= ? ORDER BY lease_until, job.number LIMIT ?;

@@ -1,0 +1,60 @@
+"""Workers and what is asked of them; the small shared tables."""
+
+from datetime import datetime
+from typing import Any
+
+import apsw
+from msgspec.structs import replace
+
+from queuectl.domain.worker import Request, Worker, still_asked
+from queuectl.store import codec
+from queuectl.store.protocol import Entry, Shared
+from queuectl.store.sqlite.sql import statements
+
+SQL = statements("registry")
+
+
+def beat(connection: apsw.Connection, worker: Worker, now: datetime) -> Request | None:
+    """Enter a worker or renew its entry; answers what is asked of it."""
+    known = connection.execute(SQL["worker_by_id"], (worker.id,)).fetchone()
+    asked = still_asked(known[1], codec.worker(known[0]), worker) if known else None
+    entry = codec.to_json(replace(worker, heartbeat=now))
+    connection.execute(SQL["keep_worker"], (worker.id, codec.micros(worker.started_at), entry, asked))
+    return asked
+
+
+def ask(connection: apsw.Connection, worker_id: str, request: Request) -> bool:
+    """Ask something of a worker, if there is such a one."""
+    connection.execute(SQL["ask"], (request, worker_id))
+    return connection.changes() > 0
+
+
+def workers(connection: apsw.Connection) -> list[Worker]:
+    """All, in order of their start."""
+    return [codec.worker(text) for (text,) in connection.execute(SQL["workers"])]
+
+
+def forget(connection: apsw.Connection, worker_id: str) -> None:
+    """Remove a worker."""
+    connection.execute(SQL["forget"], (worker_id,))
+
+
+def shared(connection: apsw.Connection, table: Shared) -> dict[str, Entry]:
+    """All entries of a table."""
+    rows = connection.execute(SQL["entries"], (table,))
+    return {key: Entry(codec.value(value), version) for key, value, version in rows}
+
+
+def swap(
+    connection: apsw.Connection, table: Shared, key: str, value: dict[str, Any] | None, version: int
+) -> bool:
+    """Compare-and-swap of one entry; version 0 is an absent one, None removes."""
+    if value is None and version == 0:
+        return not connection.execute(SQL["entry_exists"], (table, key)).get
+    if value is None:
+        connection.execute(SQL["delete_entry"], (table, key, version))
+    elif version == 0:
+        connection.execute(SQL["insert_entry"], (table, key, codec.to_json(value)))
+    else:
+        connection.execute(SQL["update_entry"], (codec.to_json(value), table, key, version))
+    return connection.changes() > 0

@@ -1,0 +1,56 @@
+"""`durability=fast`: commits are not synced one by one; this thread syncs the log at least every `interval`."""
+
+import os
+import threading
+from pathlib import Path
+
+
+class Saver:
+    """Syncs the write-ahead log while there is something unsynced. What a power cut takes is at most one
+    interval.
+    """
+
+    def __init__(self, path: Path, interval: float) -> None:
+        self._log, self._interval = path.with_name(f"{path.name}-wal"), interval
+        self._dirty, self._closing = threading.Event(), threading.Event()
+        self._thread: threading.Thread | None = None
+        self.failure: OSError | None = None
+
+    def committed(self) -> None:
+        """There is something to sync."""
+        self._dirty.set()
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="queuectl-saver", daemon=True)
+            self._thread.start()
+
+    def save(self) -> None:
+        """Sync now, if need be. No lock of SQLite is on the log file, so another descriptor of it does no
+        harm.
+        """
+        if not self._dirty.is_set():
+            return
+        self._dirty.clear()
+        try:
+            handle = os.open(self._log, os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+    def close(self) -> None:
+        """Sync what is left; the thread ends."""
+        self._closing.set()
+        self._dirty.set()
+        if self._thread is not None:
+            self._thread.join()
+        self.save()
+
+    def _run(self) -> None:
+        while self._dirty.wait() and not self._closing.wait(self._interval):
+            try:
+                self.save()
+                self.failure = None
+            except OSError as error:
+                self.failure = error

@@ -1,0 +1,33 @@
+"""The statements, out of the `.sql` files beside this one: each has a name and one line of purpose.
+
+A statement begins with a line `-- name: purpose`. `{columns}` and its like stand for the column lists of the
+codec, so that those are written once.
+"""
+
+from pathlib import Path
+
+from queuectl.store.codec import CHANGING, COLUMNS
+
+_LISTS = {
+    "{columns}": ", ".join(COLUMNS),
+    "{changing}": ", ".join(CHANGING),
+    "{changing_marks}": ", ".join("?" * len(CHANGING)),
+    "{changing_set}": ", ".join(f"{column} = ?" for column in CHANGING),
+}
+FOLDER = Path(__file__).parent
+
+
+def statements(file: str) -> dict[str, str]:
+    """The statements of `queries/<file>.sql` by name."""
+    found: dict[str, str] = {}
+    for block in f"\n{(FOLDER / 'queries' / file).with_suffix('.sql').read_text('utf-8')}".split("\n-- ")[1:]:
+        heading, _, body = block.partition("\n")
+        found[heading.partition(":")[0]] = fill(body.strip().rstrip(";"))
+    return found
+
+
+def fill(sql: str) -> str:
+    """With the column lists of the codec in place of their names."""
+    for name, columns in _LISTS.items():
+        sql = sql.replace(name, columns)
+    return sql

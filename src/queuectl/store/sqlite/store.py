@@ -1,0 +1,151 @@
+"""The SQLite driver: the verbs of the contract, each handed to the writer or to a reader."""
+
+import threading
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from queuectl.clock import Clock, random_bytes
+from queuectl.domain.job import Job
+from queuectl.domain.output import Chunk, Trim
+from queuectl.domain.query import Counts, Filter, Found, Page
+from queuectl.domain.worker import Request, Worker
+from queuectl.store.protocol import Added, Description, Entry, Held, Saved, Shared
+from queuectl.store.sqlite import claiming, description, finding, output, place, purging, registry, writing
+from queuectl.store.sqlite.connection import PATIENCE, Database, Mode, Readers
+from queuectl.store.sqlite.pulse import Pulse
+from queuectl.store.sqlite.saver import Saver
+from queuectl.store.sqlite.writer import Writer
+
+
+class SqliteStore:
+    """One database file. Safe for several threads; not to be carried into another process by fork.
+
+    With `durability="fast"` a commit is not synced; a thread does it at least every `save_interval` seconds.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        durability: Mode = "power-safe",
+        save_interval: float = 1.0,
+        clock: Clock | None = None,
+        token: Callable[[], str] | None = None,
+        patience: float = PATIENCE,
+        mountinfo: Path = place.MOUNTINFO,
+    ) -> None:
+        self._clock = clock or Clock()
+        self._token = token or _random_token
+        self._time = threading.Lock()
+        self._last_now = self._clock.now()
+        self._database = Database(Path(path).absolute(), durability, patience, mountinfo)
+        self._saver = Saver(self._database.path, save_interval) if durability == "fast" else None
+        self._writer = Writer(self._database, self._committed)
+        self._readers = Readers(self._database)
+        self._pulse = Pulse(self._writer)
+        self._idle = True
+
+    @classmethod
+    def open(cls, path: str | Path, **options: Any) -> "SqliteStore":
+        """A store whose database was looked at: what is wrong is raised here and not at the first verb."""
+        store = cls(path, **options)
+        store._writer.alone(lambda _: None)
+        return store
+
+    def now(self) -> datetime:
+        with self._time:
+            self._last_now = max(self._last_now, self._clock.now())
+            return self._last_now
+
+    def add(self, jobs: Sequence[Job]) -> list[Added]:
+        return self._writer.run(lambda c: writing.add(c, jobs, self.now())) if jobs else []
+
+    def get(self, ids: Sequence[str]) -> dict[str, Job]:
+        return self._readers.look(lambda c: finding.get(c, ids)) if ids else {}
+
+    def find(self, wanted: Filter, page: Page) -> Found:
+        return self._readers.look(lambda c: finding.find(c, wanted, page))
+
+    def counts(self, wanted: Filter) -> Counts:
+        return self._readers.look(lambda c: finding.counts(c, wanted))
+
+    def claim(self, worker: str, queues: Sequence[str], limit: int, lease: timedelta) -> list[Job]:
+        wish = claiming.Wish(worker=worker, queues=queues, limit=limit, lease=lease)
+        self._pulse.begin()
+        # While claims find something, looking first would only double the work.
+        if limit < 1 or (self._idle and self._nothing_to_claim(wish)):
+            return []
+        jobs = self._writer.run(lambda c: claiming.claim(c, wish, self.now(), self._token))
+        self._idle = not jobs
+        return jobs
+
+    def _nothing_to_claim(self, wish: claiming.Wish) -> bool:
+        return self._readers.look(lambda c: claiming.nothing_to_claim(c, wish, self.now()))
+
+    def renew(self, worker: str, held: Sequence[Held], lease: timedelta) -> list[Job]:
+        return self._writer.run(lambda c: claiming.renew(c, worker, held, lease, self.now())) if held else []
+
+    def save(self, jobs: Sequence[Job]) -> list[Saved]:
+        return self._writer.run(lambda c: writing.save(c, jobs, self.now())) if jobs else []
+
+    def lapsed(self, limit: int) -> list[Job]:
+        return self._readers.look(lambda c: claiming.lapsed(c, limit, self.now()))
+
+    def write_output(self, chunks: Sequence[Chunk], trims: Sequence[Trim] = ()) -> set[str]:
+        if not chunks and not trims:
+            return set()
+        return self._writer.run(lambda c: output.write(c, chunks, trims))
+
+    def read_output(self, attempt_id: str, after: int, limit: int = 256) -> list[Chunk]:
+        return self._readers.look(lambda c: output.read(c, attempt_id, after, limit))
+
+    def beat(self, worker: Worker) -> Request | None:
+        return self._writer.run(lambda c: registry.beat(c, worker, self.now()))
+
+    def ask(self, worker_id: str, request: Request) -> bool:
+        return self._writer.run(lambda c: registry.ask(c, worker_id, request))
+
+    def workers(self) -> list[Worker]:
+        return self._readers.look(registry.workers)
+
+    def forget(self, worker_id: str) -> None:
+        self._writer.run(lambda c: registry.forget(c, worker_id))
+
+    def shared(self, table: Shared) -> dict[str, Entry]:
+        return self._readers.look(lambda c: registry.shared(c, table))
+
+    def swap(self, table: Shared, key: str, value: dict[str, Any] | None, version: int) -> bool:
+        return self._writer.run(lambda c: registry.swap(c, table, key, value, version))
+
+    def purge(self, wanted: Filter, limit: int) -> list[str]:
+        return self._writer.run(lambda c: purging.purge(c, wanted, limit))
+
+    def wait(self, timeout: float) -> bool:
+        return self._pulse.wait(timeout)
+
+    def wake(self) -> None:
+        self._pulse.wake()
+
+    def describe(self) -> Description:
+        found = self._writer.alone(lambda c: description.describe(c, self._database))
+        return self._readers.look(lambda c: description.with_damage(c, self._database, found))
+
+    def migrate(self) -> None:
+        self._database.migrate()
+
+    def close(self) -> None:
+        self._readers.close()
+        if self._saver:
+            self._saver.close()
+        self._writer.close()
+
+    def _committed(self) -> None:
+        self._pulse.quicken()
+        if self._saver:
+            self._saver.committed()
+
+
+def _random_token() -> str:
+    return random_bytes(16).hex()

@@ -1,0 +1,175 @@
+"""The one writing connection: what waits together is committed together.
+
+Syncing to disk is what a commit costs, and it costs the same for one change and for fifty. So callers hand in
+operations; whoever finds the connection free runs all that wait in one transaction, and everybody gets their
+own result. An operation that raises is undone alone (a savepoint), the others count. Nobody is answered
+before the commit.
+"""
+
+import threading
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import apsw
+
+from queuectl.errors import OutcomeUnknown, StoreUnavailable
+from queuectl.store.sqlite.connection import Database
+from queuectl.store.sqlite.faults import Translated
+
+Answer = TypeVar("Answer")
+Operation = Callable[[apsw.Connection], Answer]
+
+
+class _Ticket:
+    """One operation that waits, and then its answer."""
+
+    __slots__ = ("answer", "done", "error", "operation")
+
+    def __init__(self, operation: Operation[Any]) -> None:
+        self.operation = operation
+        self.done = False
+        self.answer: Any = None
+        self.error: BaseException | None = None
+
+
+class Writer:
+    """Runs operations in transactions of their own or shared ones. `commits` counts those that changed
+    something.
+    """
+
+    def __init__(self, database: Database, committed: Callable[[], None]) -> None:
+        self._database, self._committed = database, committed
+        self._free = threading.Condition(threading.Lock())
+        self._waiting: list[_Ticket] = []
+        self._busy = self._closed = False
+        self._connection: apsw.Connection | None = None
+        self.commits = 0
+
+    def run(self, operation: Operation[Answer]) -> Answer:
+        """The answer of an operation, once it is committed."""
+        self._database.refuse_fork()
+        ticket = _Ticket(operation)
+        if self._turn(ticket):
+            self._serve(self._take())
+        if ticket.error is not None:
+            raise ticket.error
+        answer: Answer = ticket.answer
+        return answer
+
+    def alone(self, question: Operation[Answer]) -> Answer:
+        """Ask the writing connection something outside any transaction, as soon as it is free."""
+        with self._free:
+            while self._busy:
+                self._free.wait()
+            self._refuse_closed()
+            self._busy = True
+        return self._ask(question)
+
+    def peek(self, question: Operation[Answer]) -> Answer | None:
+        """The same at once, or None while the connection is in use."""
+        with self._free:
+            self._refuse_closed()
+            if self._busy:
+                return None
+            self._busy = True
+        return self._ask(question)
+
+    def _ask(self, question: Operation[Answer]) -> Answer:
+        try:
+            with Translated(self._database.path):
+                return question(self._opened())
+        finally:
+            self._leave()
+
+    def _refuse_closed(self) -> None:
+        if self._closed:
+            raise StoreUnavailable(f"{self._database.path} was closed already")
+
+    def close(self) -> None:
+        """Wait for the transaction that runs, then close. What still waits is refused."""
+        with self._free:
+            self._closed = True
+            while self._busy:
+                self._free.wait()
+            if self._connection is not None:
+                self._connection.close()
+                self._connection = None
+            self._free.notify_all()
+
+    def _turn(self, ticket: _Ticket) -> bool:
+        """Wait until the operation is done (False) or it is this caller's turn to run all that wait (True)."""
+        with self._free:
+            self._waiting.append(ticket)
+            while not ticket.done and self._busy and not self._closed:
+                self._free.wait()
+            if ticket.done:
+                return False
+            if self._closed:
+                self._waiting.remove(ticket)
+            self._refuse_closed()
+            self._busy = True
+            return True
+
+    def _take(self) -> list[_Ticket]:
+        with self._free:
+            taken, self._waiting = self._waiting, []
+            return taken
+
+    def _leave(self) -> None:
+        with self._free:
+            self._busy = False
+            self._free.notify_all()
+
+    def _serve(self, tickets: list[_Ticket]) -> None:
+        # Set beforehand: should this thread be interrupted halfway, the others learn that their result is unknown.
+        unknown = OutcomeUnknown("the transaction was interrupted", "repeating the same command is safe")
+        failure: BaseException | None = unknown
+        try:
+            with Translated(self._database.path) as fault:
+                self._transact(self._opened(), tickets, fault)
+            failure = None
+        except Exception as error:
+            failure = error
+        finally:
+            for ticket in tickets:
+                ticket.error = failure or ticket.error
+                ticket.done = True
+            self._leave()
+
+    def _transact(self, connection: apsw.Connection, tickets: list[_Ticket], fault: Translated) -> None:
+        before = connection.total_changes()
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            for ticket in tickets:
+                self._perform(connection, ticket, alone=len(tickets) == 1)
+            changed = connection.total_changes() != before
+            fault.committing()
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+        if changed:
+            self.commits += 1
+            self._committed()
+
+    def _perform(self, connection: apsw.Connection, ticket: _Ticket, *, alone: bool) -> None:
+        if alone:
+            ticket.answer = ticket.operation(connection)
+            return
+        connection.execute("SAVEPOINT operation")
+        try:
+            with Translated(self._database.path):
+                ticket.answer = ticket.operation(connection)
+        except Exception as error:
+            # A full disk ends the whole transaction; then nobody's operation counts.
+            if not connection.in_transaction:
+                raise
+            ticket.error = error
+            connection.execute("ROLLBACK TO operation")
+        connection.execute("RELEASE operation")
+
+    def _opened(self) -> apsw.Connection:
+        if self._connection is None:
+            self._connection = self._database.writer()
+        return self._connection

@@ -1,0 +1,78 @@
+"""Adding and changing jobs: operations that run inside a transaction of the writer."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import apsw
+from msgspec.structs import replace
+
+from queuectl.domain import lifecycle
+from queuectl.domain.job import WAITING, Job
+from queuectl.store import codec
+from queuectl.store.protocol import Added, Saved
+from queuectl.store.sqlite.sql import statements
+
+SQL = statements("jobs")
+
+
+def add(connection: apsw.Connection, jobs: Sequence[Job], now: datetime) -> list[Added]:
+    """Insert what is absent. Numbers are given out here, so that only rows that were refused are looked at
+    one by one.
+    """
+    first = _next_number(connection)
+    stored = [replace(job, number=number) for number, job in enumerate(jobs, first)]
+    connection.executemany(SQL["insert_job"], [_row(job, now) for job in stored])
+    count = connection.execute(SQL["count_from"], (first,)).get
+    if count == len(stored):
+        _insert_specs(connection, stored)
+        return [Added("added", job) for job in stored]
+    numbers = {number for (number,) in connection.execute(SQL["numbers_from"], (first,))}
+    _insert_specs(connection, [job for job in stored if job.number in numbers])
+    return [Added("added", job) if job.number in numbers else _why_not(connection, job) for job in stored]
+
+
+def save(connection: apsw.Connection, jobs: Sequence[Job], now: datetime) -> list[Saved]:
+    """Compare-and-swap on the version, job by job."""
+    return [_save(connection, job, now) for job in jobs]
+
+
+def due(job: Job, now: datetime) -> int | None:
+    """The flag that decides in which index a job stands: ready, delayed, or neither."""
+    if job.state not in WAITING:
+        return None
+    return 1 if lifecycle.is_due(job, now) else 0
+
+
+def _next_number(connection: apsw.Connection) -> int:
+    last = connection.execute(SQL["last_number"]).get
+    return 1 if last is None else last + 1
+
+
+def _row(job: Job, now: datetime) -> tuple[Any, ...]:
+    spec, created = job.spec, codec.micros(job.created_at)
+    fixed = (job.number, job.id, created, spec.unique_key, spec.batch, job.version, due(job, now))
+    return fixed + codec.changing(job)
+
+
+def _insert_specs(connection: apsw.Connection, jobs: Sequence[Job]) -> None:
+    connection.executemany(SQL["insert_spec"], [(job.number, codec.to_json(job.spec)) for job in jobs])
+
+
+def _why_not(connection: apsw.Connection, job: Job) -> Added:
+    known = connection.execute(SQL["by_id"], (job.id,)).fetchone()
+    if known:
+        other = codec.job(known)
+        return Added("existing" if other.spec.content == job.spec.content else "conflict", other)
+    holder = connection.execute(SQL["alive_by_key"], (job.spec.unique_key,)).fetchone()
+    return Added("duplicate", codec.job(holder))
+
+
+def _save(connection: apsw.Connection, job: Job, now: datetime) -> Saved:
+    try:
+        connection.execute(SQL["update_job"], (due(job, now), *codec.changing(job), job.id, job.version))
+    except apsw.ConstraintError as error:
+        if not str(error).startswith("UNIQUE"):
+            raise
+        return "taken"
+    return "accepted" if connection.changes() else "stale"
