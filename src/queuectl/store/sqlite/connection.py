@@ -24,8 +24,8 @@ SYNCHRONOUS: dict[Mode, int] = {"power-safe": 2, "fast": 1}
 PATIENCE = 10.0
 """Seconds that one statement waits for a lock before it gives up."""
 
-# Closing any descriptor of a file drops all POSIX locks that the process has on it. `place` makes a new file by
-# hand, so nobody else in this process may have it open with SQLite at that moment.
+# Closing any descriptor of a file drops all POSIX locks that the process has on it. `place` makes a new file
+# by hand, so nobody else in this process may have it open with SQLite at that moment.
 _opening = threading.Lock()
 
 
@@ -67,6 +67,9 @@ class Database:
             connection = apsw.Connection(os.fspath(self.path), flags=apsw.SQLITE_OPEN_READWRITE)
             try:
                 connection.set_busy_handler(Patience(self.patience))
+                # Else a statement is prepared anew for each value bound, in case a partial index suits that
+                # one: measured, 17 of the 19 µs that reading a job takes.
+                connection.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
                 self._make_ready(connection)
                 set_up(connection)
             except BaseException:
@@ -84,7 +87,7 @@ class Database:
 
     def _set_writer(self, connection: apsw.Connection) -> None:
         wanted = SYNCHRONOUS[self.mode]
-        connection.execute(f"PRAGMA synchronous={wanted}")
+        connection.pragma("synchronous", wanted)
         found = connection.pragma("synchronous")
         if found != wanted:
             raise StoreUnusable(
@@ -92,12 +95,12 @@ class Database:
             )
         # Checkpoints cost two syncs: rarer than SQLite's default. A log that a burst blew up shrinks again.
         connection.wal_autocheckpoint(4000)
-        connection.execute(
-            "PRAGMA journal_size_limit=67108864; PRAGMA cache_size=-32000; PRAGMA temp_store=2"
-        )
+        connection.pragma("journal_size_limit", 64 * 1024 * 1024)
+        connection.pragma("cache_size", -32_000)
+        connection.pragma("temp_store", 2)
 
     def _set_reader(self, connection: apsw.Connection) -> None:
-        connection.execute("PRAGMA query_only=1")
+        connection.pragma("query_only", 1)
 
 
 class Patience:

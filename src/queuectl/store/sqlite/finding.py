@@ -15,11 +15,12 @@ _JOBS = statements("jobs")
 _TALLY = statements("registry")["tally"]
 
 # Word for word the terms of the partial indexes: only so does SQLite use them.
-ENDED = "state IN ('completed', 'dead', 'cancelled')"
-RARE = "state IN ('failed', 'dead', 'cancelled', 'blocked', 'held')"
-_RARE_STATES = frozenset(("failed", "dead", "cancelled", "blocked", "held"))
+ENDED = "finished_at IS NOT NULL"
+_RARE = ("failed", "dead", "cancelled", "blocked", "held")
+_IS_RARE = "(" + " OR ".join(f"state = '{state}'" for state in _RARE) + ")"
 
 _FIND = fill("SELECT {columns} FROM job JOIN spec USING (number) WHERE ")
+_COUNT = "SELECT queue, state, count(*) FROM job JOIN spec USING (number) WHERE "
 _ORDERS: dict[Sort, tuple[str, str]] = {
     "created": ("job.number < -?", "job.number DESC"),
     "updated": ("(updated_at, job.number) < (-?, -?)", "updated_at DESC, job.number DESC"),
@@ -67,17 +68,14 @@ def counts(connection: apsw.Connection, wanted: Filter) -> Counts:
         rows = [row for row in connection.execute(_TALLY) if _in_tally(row[0], row[1], wanted)]
     else:
         where, values = conditions(wanted)
-        sql = f"SELECT queue, state, count(*) FROM job JOIN spec USING (number) WHERE {where} GROUP BY queue, state"
-        rows = connection.execute(sql, values).fetchall()
+        rows = connection.execute(f"{_COUNT}{where} GROUP BY queue, state", values).fetchall()
     for queue, state, count in rows:
         found.queues.setdefault(queue, {})[state] = count
     return found
 
 
 def conditions(wanted: Filter) -> tuple[str, list[Any]]:
-    """A filter as SQL: constant terms and bound values; state names stand as literals for the partial
-    indexes.
-    """
+    """A filter as SQL: constant terms and bound values; states as literals, for the partial indexes."""
     terms, values = _state_terms(wanted.states), list[Any]()
     for field, term in _TERMS.items():
         value = getattr(wanted, field)
@@ -95,7 +93,7 @@ def conditions(wanted: Filter) -> tuple[str, list[Any]]:
 def _bound(field: str, value: Any) -> list[Any]:
     if field in ("created_since", "ended_before"):
         return [codec.micros(value)]
-    # No id holds a character after the last one there is: so this is the range of the prefix, in the index of ids.
+    # No id holds the last character there is: so this is the range of the prefix in the index of ids.
     return [value, f"{value}\U0010ffff"] if field == "id_prefix" else [value]
 
 
@@ -107,8 +105,8 @@ def _state_terms(states: frozenset[State]) -> list[str]:
         return []
     names = ", ".join(f"'{state}'" for state in STATES if state in states)
     terms = [f"state IN ({names})" if len(states) > 1 else f"state = {names}"]
-    if states <= _RARE_STATES:
-        terms.append(RARE)
+    if states.issubset(_RARE):
+        terms.append(_IS_RARE)
     elif states <= TERMINAL:
         terms.append(ENDED)
     return terms

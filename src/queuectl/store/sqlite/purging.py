@@ -8,15 +8,13 @@ from queuectl.store.sqlite.finding import ENDED, conditions
 from queuectl.store.sqlite.sql import statements
 
 SQL = statements("jobs")
+_FIRST = "SELECT job.number, id FROM job JOIN spec USING (number) WHERE "
+_ENDED = f" AND {ENDED} ORDER BY finished_at, job.number LIMIT ?"
 
 
 def purge(connection: apsw.Connection, wanted: Filter, limit: int) -> list[str]:
     """Longest ended first; whatever the filter says, only what has ended."""
     where, values = conditions(wanted)
-    sql = (
-        "SELECT job.number, id FROM job JOIN spec USING (number) "
-        f"WHERE {where} AND {ENDED} ORDER BY finished_at, job.number LIMIT ?"
-    )
-    gone = connection.execute(sql, (*values, limit)).fetchall()
+    gone = connection.execute(f"{_FIRST}{where}{_ENDED}", (*values, limit)).fetchall()
     connection.execute(SQL["delete_jobs"], (codec.to_json([number for number, _ in gone]),))
     return [str(id_) for _, id_ in gone]

@@ -1,4 +1,4 @@
-"""`durability=fast`: commits are not synced one by one; this thread syncs the log at least every `interval`."""
+"""`durability=fast`: commits are not synced one by one; a thread syncs the log at least every interval."""
 
 import os
 import threading

@@ -97,7 +97,7 @@ class Writer:
             self._free.notify_all()
 
     def _turn(self, ticket: _Ticket) -> bool:
-        """Wait until the operation is done (False) or it is this caller's turn to run all that wait (True)."""
+        """Wait until the operation is done (False), or it is our turn to run all that wait (True)."""
         with self._free:
             self._waiting.append(ticket)
             while not ticket.done and self._busy and not self._closed:
@@ -121,7 +121,7 @@ class Writer:
             self._free.notify_all()
 
     def _serve(self, tickets: list[_Ticket]) -> None:
-        # Set beforehand: should this thread be interrupted halfway, the others learn that their result is unknown.
+        # Set beforehand: should this thread be interrupted halfway, the others learn that theirs is unknown.
         unknown = OutcomeUnknown("the transaction was interrupted", "repeating the same command is safe")
         failure: BaseException | None = unknown
         try:

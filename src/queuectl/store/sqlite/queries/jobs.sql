@@ -25,7 +25,7 @@ SELECT {columns} FROM job JOIN spec USING (number) WHERE id IN (SELECT value FRO
 
 -- alive_by_key: the job that holds a unique key
 SELECT {columns} FROM job JOIN spec USING (number)
-WHERE unique_key = ? AND unique_key IS NOT NULL AND state NOT IN ('completed', 'dead', 'cancelled');
+WHERE unique_key = ? AND unique_key IS NOT NULL AND finished_at IS NULL;
 
 -- update_job: what can change of a job, if its version is still the one that was read
 UPDATE job SET version = version + 1, due = ?, {changing_set} WHERE id = ? AND version = ?;
