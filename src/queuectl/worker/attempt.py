@@ -1,0 +1,159 @@
+"""One attempt as the holder sees it: ordered, running, finished; data, and what follows from it."""
+
+import os
+import resource
+import sys
+from typing import Any
+
+from queuectl.worker.capture import Capture
+from queuectl.worker.messages import encode
+from queuectl.worker.tree import Ladder
+
+QUEUED, RUNNING, FINISHED = "queued", "running", "finished"
+
+_RSS_UNIT = 1 if sys.platform == "darwin" else 1024
+_NEVER = float("inf")
+
+
+class Attempt:
+    """From the agent's order to the result that waits for its acknowledgement.
+
+    `born`, `timeout_at`, `lease_at` and `close_at` are on the clock of `boottime`, everything that ends in
+    `ed_at` is epoch seconds. `close_at` is when, after its leader's exit, the rest of its life is looked at
+    again.
+    """
+
+    __slots__ = (
+        "armed_at", "born", "capture", "close_at", "ended_by", "finished_at", "held", "id", "incomplete",
+        "job_id", "ladder", "lease_at", "leftovers", "order", "pid", "pipes", "result", "rusage", "script",
+        "slot", "started_at", "state", "status", "stdin", "timeout_at",
+    )  # fmt: skip
+
+    def __init__(self, order: dict[str, Any], stdin: bytes) -> None:
+        self.id: str = order["attempt_id"]
+        self.job_id: str = order["job_id"]
+        self.order = order
+        self.stdin = stdin
+        self.state = QUEUED
+        self.slot: int | None = None
+        self.pid = 0
+        self.born = _NEVER
+        self.started_at: float | None = None
+        self.finished_at = 0.0
+        self.timeout_at = _NEVER
+        self.lease_at = _or_never(order.get("deadline"))
+        self.close_at = _NEVER
+        self.armed_at = _NEVER
+        self.capture = Capture(self.id, self.job_id, order["output_limit"], bool(order.get("split")))
+        self.pipes: dict[int, int] = {}
+        self.script: str | None = None
+        self.ladder: Ladder | None = None
+        self.ended_by: str | None = None
+        self.status: int | None = None
+        self.rusage: resource.struct_rusage | None = None
+        self.incomplete = False
+        self.leftovers = 0
+        self.result: bytes | None = None
+        self.held = 0
+
+    @property
+    def grace(self) -> float:
+        """Seconds from TERM to KILL."""
+        return float(self.order["grace"])
+
+    @property
+    def allow_detached(self) -> bool:
+        """Whether its processes may outlive it."""
+        return bool(self.order.get("allow_detached"))
+
+    def started(self, slot: int, pid: int, born: float, wall: float) -> None:
+        """The command runs."""
+        self.state, self.slot, self.pid, self.born, self.started_at = RUNNING, slot, pid, born, wall
+        self.timeout_at = born + _or_never(self.order.get("timeout"))
+        self.stdin = b""
+
+    def extend(self, deadline: float | None) -> None:
+        """A new lease deadline."""
+        self.lease_at = _or_never(deadline)
+
+    def overdue(self, now: float) -> str | None:
+        """Which limit has been passed, if any."""
+        if now >= self.timeout_at:
+            return "timeout"
+        return "lease" if now >= self.lease_at else None
+
+    def due(self) -> float:
+        """When something has to be done about it, if nothing happens before."""
+        if self.state != RUNNING:
+            return _NEVER
+        if self.ladder is not None:
+            return min(self.capture.due(), self.ladder.next_at)
+        if self.status is None:
+            return min(self.capture.due(), self.timeout_at, self.lease_at)
+        return min(self.capture.due(), self.close_at)
+
+    def summary(self) -> dict[str, Any]:
+        """A line of the welcome's list."""
+        return {
+            "attempt_id": self.id,
+            "job_id": self.job_id,
+            "state": self.state,
+            "pid": self.pid or None,
+            "slot": self.slot,
+            "started_at": self.started_at,
+        }
+
+    def report_end(self, wall: float) -> None:
+        """Make the `exited` message of a command that ran."""
+        status = 9 if self.status is None else self.status  # None: it does not die even of KILL
+        code = os.waitstatus_to_exitcode(status)
+        self._report(
+            wall,
+            kind="exited" if code >= 0 else "signalled",
+            exit_code=code if code >= 0 else None,
+            signal=-code if code < 0 else None,
+            core=os.WCOREDUMP(status),
+            errno=None,
+            error=self._note(),
+        )
+
+    def report_spawn_error(self, number: int, error: str, slot: int, wall: float) -> None:
+        """Make the `exited` message of a command that could not be started."""
+        self.slot, self.started_at = slot, wall
+        self._report(
+            wall, kind="spawn_error", exit_code=None, signal=None, core=False, errno=number, error=error
+        )
+
+    def _report(self, wall: float, **ending: Any) -> None:
+        usage = self.rusage
+        message = {
+            "type": "exited",
+            "attempt_id": self.id,
+            "job_id": self.job_id,
+            **ending,
+            "ended_by": self.ended_by,
+            "pid": self.pid or None,
+            "slot": self.slot,
+            "started_at": self.started_at,
+            "finished_at": self.finished_at or wall,
+            "user_cpu": usage and usage.ru_utime,
+            "system_cpu": usage and usage.ru_stime,
+            "max_rss": usage and usage.ru_maxrss * _RSS_UNIT,
+            "output_bytes": self.capture.total,
+            "output_incomplete": self.incomplete,
+            "leftovers": self.leftovers,
+        }
+        self.result = encode(message, self.capture.last)
+        self.state = FINISHED
+        self.held = self.capture.retained() + len(self.result)
+        self.order, self.stdin = {}, b""
+
+    def _note(self) -> str | None:
+        if self.ladder is None or not self.ladder.unkillable:
+            return None
+        pids = ", ".join(map(str, self.ladder.unkillable))
+        return f"these processes do not end even on SIGKILL and were given up: {pids}"
+
+
+def _or_never(value: float | None) -> float:
+    return _NEVER if value is None else value

@@ -1,0 +1,311 @@
+"""The holder: the process of a worker that must not fail, so it does little and knows nothing of the store.
+
+`python -m queuectl.worker.holder --config-fd N` reads one JSON document from that pipe:
+
+    worker         {"id", "name", "host"}
+    count          slots
+    directory      where this store's workers keep their files; private
+    agent          handed to each agent in `welcome` as it is; may hold a password, so it is in no argv and no
+    environment agent_argv     how to start an agent; default: this Python, -m queuectl.worker.agent
+    log_format     "plain" or "json" ready_fd       where "ready" is written when the first agent has said
+    hello, or a line that says what went wrong drain_timeout  seconds after which a drain becomes a stop;
+    null: never on_hangup      "drain" or "ignore"
+
+One thread, one loop: wait for pipes, the agent, a signal or the nearest deadline; reap; attend to what is
+due; start what waits; send. Standard library only: it lives for weeks, across upgrades of everything else.
+
+Not done here: anything about retries, leases beyond their deadline, or the store. What the holder does not
+survive is SIGKILL and the machine's end; then the guard (`guard.py`) ends the commands, and the slots file
+says what they were.
+"""
+
+import contextlib
+import json
+import os
+import selectors
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, NoReturn
+
+from queuectl.clock import boottime
+from queuectl.worker import kernel, lockfile
+from queuectl.worker.agents import Agents
+from queuectl.worker.crew import Crew
+from queuectl.worker.guard import Guard
+from queuectl.worker.messages import PROTOCOL, Message, encode
+from queuectl.worker.notices import Notices
+from queuectl.worker.slots import Slots
+from queuectl.worker.spawn import Spawner
+
+LONGEST_WAIT = 3600.0
+GIVE_UP = 10.0
+"""Seconds at the end of a worker that the agent has to take results, or to go after `bye`."""
+
+PHASES = ("running", "draining", "stopping", "killing")
+RUNNING, DRAINING, STOPPING, KILLING = range(4)
+_NEVER = float("inf")
+
+
+class Holder:
+    """A worker's life from its first signal handler to its exit status."""
+
+    def __init__(self, config: dict[str, Any], slots: Slots, guard: Guard, notices: Notices) -> None:
+        self._config, self._slots, self._guard, self._notices = config, slots, guard, notices
+        self._selector = selectors.DefaultSelector()
+        self._signals: list[int] = []
+        self._wake = _open_wake_up(self._selector, self._note_signal, config["on_hangup"])
+        self._phase = RUNNING
+        self._drain_until = _NEVER
+        self._idle_since: float | None = None
+        self._said_bye = False
+        self._started_at = time.time()
+        ours = self._ours = {guard.pid}
+        argv = config.get("agent_argv") or [sys.executable, "-m", "queuectl.worker.agent"]
+        self._agents = Agents(argv, self._selector, self._receive, ours, notices.say)
+        spawner = Spawner(Path(config["directory"]))
+        self._crew = Crew(slots, spawner, self._selector, self._agents.post, ours)
+        self._replies: dict[str, Callable[[Message, bytes], None]] = {
+            "hello": self._on_hello,
+            "start": self._crew.submit,
+            "kill": self._on_kill,
+            "drop": lambda m, _: self._drop(m["attempt_ids"]),
+            "ack": lambda m, _: self._crew.acknowledge(m["attempt_ids"]),
+            "ack_output": lambda m, _: self._crew.acknowledge_output(m["attempt_id"], m["n"], boottime()),
+            "lease": lambda m, _: self._crew.extend(m["attempt_ids"], m["deadline"]),
+            "drain": lambda *_: self._enter(DRAINING),
+            "stop": lambda m, _: self._enter(KILLING if m.get("now") else STOPPING),
+            "reload": lambda *_: self._agents.start(boottime()),
+        }
+
+    def run(self) -> int:
+        """The loop. Returns the exit status."""
+        while True:
+            now = boottime()
+            self._reap(now)
+            self._heed(now)
+            self._agents.tick(now)
+            self._crew.tick(now)
+            self._crew.fill()
+            if (status := self._end(now)) is not None:
+                return status
+            self._agents.flush()
+            for key, _ in self._selector.select(self._timeout()):
+                key.data()
+
+    def _timeout(self) -> float:
+        ending = self._idle_since + GIVE_UP if self._idle_since is not None else _NEVER
+        due = min(self._crew.due(), self._agents.due(), self._drain_until, ending)
+        return max(0.0, min(due - boottime(), LONGEST_WAIT))
+
+    # Signals and children
+
+    def _note_signal(self, number: int, _frame: object) -> None:
+        self._signals.append(number)
+
+    def _heed(self, now: float) -> None:
+        """What the noted signals ask for: each goes one step further than the last."""
+        noted, self._signals = self._signals, []
+        for _ in noted:
+            self._enter(min(self._phase + 1, KILLING))
+        if now >= self._drain_until:
+            self._enter(STOPPING)
+
+    def _reap(self, now: float) -> None:
+        """Every child that has ended, ours by birth or by adoption."""
+        while True:
+            try:
+                pid, status, usage = os.wait4(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            if pid == self._guard.pid:
+                self._notices.say("guard_lost", f"the guard (pid {pid}) is gone; starting another", pid=pid)
+                self._guard.start()
+                self._ours.add(self._guard.pid)
+            elif self._agents.reaped(pid, status, now):
+                self._notices.not_ready("the agent ended before it was ready")
+            else:
+                self._crew.reaped(pid, status, usage, now)
+
+    # Phases
+
+    def _enter(self, phase: int) -> None:
+        """Go on to a later phase; there is no way back."""
+        if phase <= self._phase:
+            return
+        self._phase = phase
+        self._crew.starting = False
+        now = boottime()
+        if phase == DRAINING:
+            self._notices.say("draining", f"draining: {self._crew.running} running, nothing more is started")
+            self._drain_until = now + _or_never(self._config.get("drain_timeout"))
+            self._agents.post(encode({"type": "drain"}))
+            return
+        self._drain_until = _NEVER
+        how = "killing" if phase == KILLING else "stopping"
+        self._notices.say(PHASES[phase], f"{how} {self._crew.running} running commands")
+        self._agents.post(encode({"type": "stop"}))
+        self._crew.end_all("interrupted", now, at_once=phase == KILLING)
+
+    def _end(self, now: float) -> int | None:
+        """The exit status, once there is nothing left to do; None before."""
+        if self._phase == RUNNING or self._crew.running:
+            self._idle_since = None
+            return None
+        if self._idle_since is None:
+            self._idle_since = now
+        late = now >= self._idle_since + GIVE_UP
+        if self._crew.settled and self._said_bye:
+            return 0 if late or not self._agents.connected else None
+        if self._crew.settled and self._agents.connected:
+            self._say_bye(now)
+        elif self._crew.settled and late:
+            return 0
+        elif late and (not self._agents.connected or self._phase == KILLING):
+            self._notices.say(
+                "undelivered",
+                "results could not be delivered; they count as lost when the next worker starts",
+            )
+            return 1
+        return None
+
+    def _say_bye(self, now: float) -> None:
+        self._said_bye = True
+        self._idle_since = now
+        self._agents.stop_starting()
+        self._agents.post(encode({"type": "bye"}))
+
+    # Messages
+
+    def _receive(self, message: Message, payload: bytes) -> None:
+        if reply := self._replies.get(message["type"]):
+            reply(message, payload)
+
+    def _on_hello(self, _message: Message, _payload: bytes) -> None:
+        self._agents.post(encode(self._welcome()))
+        for frame in self._crew.backlog():
+            self._agents.post(frame)
+        self._notices.ready()
+
+    def _on_kill(self, message: Message, _payload: bytes) -> None:
+        if dropped := self._crew.kill(message["attempt_id"], message["reason"], boottime()):
+            self._agents.post(encode({"type": "dropped", "attempt_ids": dropped}))
+
+    def _drop(self, ids: Iterable[str]) -> None:
+        self._agents.post(encode({"type": "dropped", "attempt_ids": self._crew.withdraw(ids)}))
+
+    def _welcome(self) -> Message:
+        return {
+            "type": "welcome",
+            "protocol": PROTOCOL,
+            "config": self._config["agent"],
+            "worker": self._config["worker"],
+            "holder_pid": os.getpid(),
+            "boot_id": self._slots.header["boot_id"],
+            "started_at": self._started_at,
+            "count": self._config["count"],
+            "phase": PHASES[min(self._phase, STOPPING)],
+            "attempts": self._crew.roster(),
+        }
+
+    def close(self, *, clean: bool) -> None:
+        """Let go of everything; a clean end needs no guard and leaves no file."""
+        self._agents.end_all()
+        self._guard.dismiss()
+        if clean:
+            lockfile.path_of(Path(self._config["directory"]), self._config["worker"]["id"]).unlink(
+                missing_ok=True
+            )
+
+
+def _open_wake_up(selector: selectors.BaseSelector, note: Any, on_hangup: str) -> int:
+    """Have every signal wake the loop through a pipe: one just before the wait is not slept over."""
+    reader, writer = os.pipe()
+    os.set_blocking(reader, False)
+    os.set_blocking(writer, False)
+    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, note)
+    signal.signal(signal.SIGHUP, note if on_hangup == "drain" else signal.SIG_IGN)
+    selector.register(reader, selectors.EVENT_READ, lambda: os.read(reader, 4096))
+    return reader
+
+
+def start(config: dict[str, Any], notices: Notices) -> Holder:
+    """Everything that has to stand before the first command, in the order that leaves no gap."""
+    directory, worker = Path(config["directory"]), config["worker"]
+    path = lockfile.path_of(directory, worker["id"])
+    unlocked = path.with_suffix(".new")
+    slots = Slots.create(unlocked, worker, config["count"])
+    # The guard comes before the lock, so that it never holds it, and before all else that it should not
+    # inherit.
+    guard = Guard(slots)
+    guard.start()
+    try:
+        lockfile.publish(unlocked, path)
+    except BaseException:
+        guard.dismiss()
+        raise
+    kernel.become_subreaper()
+    kernel.name_process("queuectl-worker")
+    for sentence in kernel.missing():
+        notices.say("platform", sentence)
+    return Holder(config, slots, guard, notices)
+
+
+def read_config(descriptor: int) -> dict[str, Any]:
+    """The one document on the pipe, which is closed."""
+    with open(descriptor, "rb") as pipe:
+        config: dict[str, Any] = json.load(pipe)
+    return config
+
+
+def close_foreign(keep: set[int]) -> None:
+    """Close what our starter forgot to, and make sure that 0, 1 and 2 are taken."""
+    for descriptor in list(kernel.foreign_descriptors(keep)):
+        with contextlib.suppress(OSError):  # the listing's own descriptor is closed already
+            os.close(descriptor)
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(descriptor, True)
+    os.close(descriptor)
+
+
+def main(arguments: list[str]) -> int:
+    """Run a worker; the exit status is 0 if nothing was left undone."""
+    if len(arguments) != 2 or arguments[0] != "--config-fd":
+        print("usage: python -m queuectl.worker.holder --config-fd N", file=sys.stderr)
+        return 2
+    config = read_config(int(arguments[1]))
+    ready_fd = config.get("ready_fd")
+    close_foreign({ready_fd} if ready_fd is not None else set())
+    notices = Notices(config["worker"]["name"], config.get("log_format", "plain"), ready_fd)
+    try:
+        holder = start(config, notices)
+    except (OSError, ValueError) as error:
+        notices.say("not_started", f"cannot start: {error}")
+        notices.not_ready(f"cannot start: {error}")
+        return 1
+    status = holder.run()
+    holder.close(clean=status == 0)
+    return status
+
+
+def _or_never(value: float | None) -> float:
+    return _NEVER if value is None else value
+
+
+def entry() -> NoReturn:
+    """The module's way out: no interpreter shutdown, which could only fail now."""
+    status = main(sys.argv[1:])
+    sys.stderr.flush()
+    os._exit(status)
+
+
+if __name__ == "__main__":
+    entry()

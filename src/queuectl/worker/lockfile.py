@@ -1,0 +1,131 @@
+"""Proof of life on one host: a lock on the slots file, free the instant its holder dies.
+
+The kernel keeps it, not a clock: a holder that is stopped still has its lock, a killed one never. Whoever
+takes the lock of somebody else's file knows that this holder is dead, and is alone in clearing up after it.
+"""
+
+import errno
+import fcntl
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+
+from queuectl.worker import kernel, leftovers
+from queuectl.worker.slots import Slots
+
+SUFFIX = ".slots"
+_CONTENDED = (errno.EACCES, errno.EAGAIN)
+
+
+def path_of(directory: Path, worker_id: str) -> Path:
+    """Where a worker's file stands."""
+    return directory / (worker_id + SUFFIX)
+
+
+def lock(path: Path) -> int | None:
+    """Take a file's lock for as long as the returned descriptor is open; None if a living holder has it."""
+    file = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if _still_linked(file, path):
+            return file
+    except OSError as error:
+        if error.errno not in _CONTENDED:
+            os.close(file)
+            raise
+    os.close(file)
+    return None
+
+
+def publish(unlocked: Path, path: Path) -> int:
+    """Lock a new file, then give it its name: under that it is never seen unlocked while its holder lives."""
+    try:
+        held = lock(unlocked)
+        if held is None:
+            raise FileExistsError(errno.EEXIST, "another worker has this id", str(path))
+        os.link(unlocked, path)
+        return held
+    finally:
+        unlocked.unlink(missing_ok=True)
+
+
+def _still_linked(file: int, path: Path) -> bool:
+    """Whether the name still means this file: somebody may have cleared up since we opened it."""
+    try:
+        named = os.stat(path, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return os.path.samestat(os.fstat(file), named)
+
+
+class Leftover:
+    """A dead worker's file, locked by us: what it may have started, and the means to end it.
+
+    for leftover in dead_workers(directory):
+        with leftover:
+            leftover.kill(within=5.0)
+            recover(leftover.worker_id, leftover.attempts)
+            leftover.remove()
+    """
+
+    def __init__(self, path: Path, lock: int, slots: Slots) -> None:
+        self._path, self._lock, self._slots = path, lock, slots
+        self.worker_id: str = slots.header["id"]
+        self.name: str = slots.header["name"]
+        self.boot_id: str = slots.header["boot_id"]
+        self.attempts: list[str] = slots.attempts()
+
+    @property
+    def may_have_processes(self) -> bool:
+        """Whether its processes could still be here: not after a reboot, and not from another container."""
+        same_namespace = bool(self._slots.header["pid_namespace"] == kernel.pid_namespace())
+        return self.boot_id == kernel.boot_id() and same_namespace
+
+    def kill(self, within: float = 5.0) -> list[int]:
+        """End every process of its commands; return the pids that are still there after `within` seconds."""
+        if not self.may_have_processes:
+            return []
+        return leftovers.kill(self._slots.records(), within=within)
+
+    def remove(self) -> None:
+        """Delete the file, while its lock keeps everybody else from doing so. Removing twice is harmless."""
+        self._path.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Give up the lock; unless removed, the next one who looks finds the same leftover again."""
+        if self._lock >= 0:
+            self._slots.close()
+            os.close(self._lock)
+            self._lock = -1
+
+    def __enter__(self) -> "Leftover":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def dead_workers(directory: Path) -> Iterator[Leftover]:
+    """Each worker of this directory whose holder is dead. The caller closes what it is given."""
+    for path in sorted(directory.glob("*" + SUFFIX)):
+        if leftover := _open_dead(path):
+            yield leftover
+
+
+def _open_dead(path: Path) -> Leftover | None:
+    try:
+        held = lock(path)
+    except FileNotFoundError:
+        return None
+    if held is None:
+        return None
+    try:
+        return Leftover(path, held, Slots(held))
+    except (ValueError, KeyError):
+        # Its holder died between creating the file and filling it in: it cannot have started anything.
+        path.unlink(missing_ok=True)
+        os.close(held)
+        return None

@@ -1,0 +1,114 @@
+"""What holder and agent say to each other, and how it is framed.
+
+A frame is two unsigned 32-bit numbers in network order (length of the JSON, length of the payload), then a
+JSON object in UTF-8 that has a "type", then the payload as raw bytes. Unknown types and unknown fields are
+ignored, so that an agent can be one version newer or older than its holder: fields are added, never changed
+in meaning. Times that begin or end something are epoch seconds; a `deadline` is in seconds of CLOCK_BOOTTIME
+(`queuectl.clock`).
+
+Agent to holder
+
+    hello       protocol, pid. The first message of a connection. An older connection is dropped, unread input
+                and all.
+    start       attempt_id, job_id, attempt, queue, command | argv, shell, cwd, env, umask, timeout, grace,
+                output_limit, split, allow_detached, has_stdin, deadline; payload: the bytes of standard
+                input. Starts when a slot is free, in the order sent. Known attempt ids are ignored, so it may
+                be repeated.
+    kill        attempt_id, reason: "cancelled" | "fenced". If it still waits for a slot: answered by
+                `dropped`.
+    drop        attempt_ids. Withdraw those that still wait; answered by one `dropped` with those withdrawn
+                (maybe none).
+    ack         attempt_ids. Their results are stored: forget them.
+    ack_output  attempt_id, n. Its chunks up to n are stored.
+    lease       deadline, attempt_ids. They may run until then; null: without limit.
+    drain       As the first signal: start nothing more, let run what runs, exit.
+    stop        now?: As the second signal: end what runs (TERM, grace, KILL); with now: true as the third:
+                KILL at once.
+    reload      The agent is about to exit and be replaced: start the next one at once.
+
+Holder to agent
+
+    welcome     protocol, config, worker, holder_pid, boot_id, started_at, count, phase: "running" |
+                "draining" | "stopping", attempts: [{attempt_id, job_id, state: "queued" | "running" |
+                "finished", pid, slot, started_at}]. Then every output chunk and every `exited` that is not
+                acknowledged, once more, with the same n and bytes.
+    started     attempt_id, pid, slot, at.
+    output      attempt_id, job_id, n, stream, at, offset; payload: the bytes. `n` rises by one from 1 per
+                attempt over all streams; `offset` counts bytes of all streams, a gap means bytes that are not
+                kept.
+    exited      attempt_id, job_id, kind: "exited" | "signalled" | "spawn_error", exit_code, signal, core,
+                errno, error, ended_by: null | "timeout" | "cancelled" | "fenced" | "interrupted" | "lease",
+                pid, slot, started_at, finished_at, user_cpu, system_cpu, max_rss, output_bytes,
+                output_incomplete, leftovers (processes that outlived the command, or had to be killed besides
+                it); payload: the last 400 bytes of output. `ended_by` says that we ended it and why; `error`
+                of such an attempt is a note (for example: unkillable).
+    dropped     attempt_ids. They were never started and never will be.
+    trouble     attempt_id, errno, error. Not started, for want of processes, descriptors or memory here: no
+                fault of the job.
+    drain, stop The same as above, when a signal said it; an agent stops claiming and answers `drop` with what
+                still waits.
+    bye         All is acknowledged and nothing runs: close the connection and exit.
+"""
+
+import json
+import struct
+from collections.abc import Iterator
+from typing import Any
+
+PROTOCOL = 1
+MAX_JSON = 32 << 20
+MAX_PAYLOAD = 32 << 20
+
+Message = dict[str, Any]
+
+_LENGTHS = struct.Struct("!II")
+_write = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
+_read = json.JSONDecoder().decode
+
+
+class MalformedFrame(ValueError):
+    """The other side sent what is no frame of this protocol: the connection is of no more use."""
+
+
+def encode(message: Message, payload: bytes = b"") -> bytes:
+    """One frame. The JSON is pure ASCII, so that a file name that is no UTF-8 survives as lone surrogates."""
+    text = _write(message).encode("ascii")
+    return _LENGTHS.pack(len(text), len(payload)) + text + payload
+
+
+class Reader:
+    """Bytes in, messages out. Holds what is not yet a whole frame, and never more than one largest frame."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> Iterator[tuple[Message, bytes]]:
+        """Take bytes; yield each message that they complete, with its payload."""
+        self._buffer += data
+        start = 0
+        try:
+            while (end := self._end_of_frame(start)) is not None:
+                frame, start = start, end
+                yield self._decode(frame, end)
+        finally:
+            del self._buffer[:start]
+
+    def _end_of_frame(self, start: int) -> int | None:
+        if len(self._buffer) - start < _LENGTHS.size:
+            return None
+        text, payload = _LENGTHS.unpack_from(self._buffer, start)
+        if not 2 <= text <= MAX_JSON or payload > MAX_PAYLOAD:
+            raise MalformedFrame(f"a frame of {text} + {payload} bytes")
+        end: int = start + _LENGTHS.size + text + payload
+        return end if end <= len(self._buffer) else None
+
+    def _decode(self, start: int, end: int) -> tuple[Message, bytes]:
+        body = start + _LENGTHS.size
+        text = body + _LENGTHS.unpack_from(self._buffer, start)[0]
+        try:
+            message = _read(self._buffer[body:text].decode())
+        except ValueError as error:
+            raise MalformedFrame("a frame without JSON") from error
+        if not isinstance(message, dict) or not isinstance(message.get("type"), str):
+            raise MalformedFrame("a message without a type")
+        return message, bytes(self._buffer[text:end])

@@ -1,0 +1,46 @@
+"""What a holder says: one line per event on stderr, and one line to whoever waits for it to be ready."""
+
+import contextlib
+import json
+import os
+import time
+from typing import Any
+
+
+class Notices:
+    """Lines for people ("plain") or for programs ("json"). A reader that has gone changes nothing."""
+
+    def __init__(self, name: str, form: str, ready_fd: int | None) -> None:
+        self._name, self._json, self._ready_fd = name, form == "json", ready_fd
+        if ready_fd is not None:
+            os.set_inheritable(ready_fd, False)
+
+    def say(self, event: str, sentence: str, **fields: Any) -> None:
+        """Report an event under its stable name."""
+        if self._json:
+            now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+            line = json.dumps(
+                {"time": now, "event": event, "worker": self._name, "message": sentence, **fields}
+            )
+        else:
+            line = f"worker {self._name}: {sentence}"
+        _write(2, line)
+
+    def ready(self) -> None:
+        """The first agent is there. Said once."""
+        self._tell("ready")
+
+    def not_ready(self, why: str) -> None:
+        """It went wrong before that. Nothing if it was ready already."""
+        self._tell(why)
+
+    def _tell(self, line: str) -> None:
+        if self._ready_fd is not None:
+            _write(self._ready_fd, line)
+            os.close(self._ready_fd)
+            self._ready_fd = None
+
+
+def _write(descriptor: int, line: str) -> None:
+    with contextlib.suppress(OSError):  # the terminal or the log is gone or full; commands matter more
+        os.write(descriptor, line.encode("utf-8", "replace") + b"\n")

@@ -1,0 +1,236 @@
+"""Starting a command: from an order to a pid, or to a sentence that says why not.
+
+`posix_spawn` only: it does not copy the holder's memory maps, and nothing of Python runs between fork and
+exec. What it cannot do for the child (directory, umask) the single-threaded holder does to itself for that
+moment.
+"""
+
+import errno
+import os
+import shlex
+import signal
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from queuectl.worker import crashpoint, kernel
+
+SHELL = "/bin/sh"
+LONGEST_ARGUMENT = 64 << 10
+"""Longer commands travel through a file: the kernel takes at most 131,071 bytes in one argument."""
+
+TROUBLE = frozenset({errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+"""What is short here is no fault of the job."""
+
+_DEFAULT_PATH = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
+_INTERNAL = (crashpoint.VARIABLE,)
+
+Order = Mapping[str, Any]
+
+
+class SpawnError(Exception):
+    """The command could not be started. `trouble`: for lack of something here, so another try is worth it."""
+
+    def __init__(self, number: int, message: str) -> None:
+        super().__init__(message)
+        self.errno = number
+        self.trouble = number in TROUBLE
+
+
+class Spawned(NamedTuple):
+    """A command that runs: its leader, our ends of its pipes by stream, its private script if any."""
+
+    pid: int
+    pipes: dict[int, int]
+    script: str | None
+
+
+class Spawner:
+    """Starts commands from one base environment; private files go into `directory`."""
+
+    def __init__(self, directory: Path, environ: Mapping[bytes, bytes] = os.environb) -> None:
+        self._directory = directory
+        self._base = {
+            key: value for key, value in environ.items() if key.decode("ascii", "replace") not in _INTERNAL
+        }
+        self._null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        self._home = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        # exec resets handlers by itself, but an ignored signal (Python's SIGPIPE, nohup's SIGHUP) stays
+        # ignored.
+        self._to_default = [s for s in signal.valid_signals() if signal.getsignal(s) != signal.SIG_DFL]
+
+    def spawn(self, order: Order, stdin: bytes) -> Spawned:
+        """Start the order's command, or raise SpawnError."""
+        opened: list[int] = []
+        script: list[str] = []
+        try:
+            try:
+                env = self._environment(order)
+                argv = self._argv(order, script)
+                return self._spawn(order, argv, env, stdin, opened, script)
+            except ValueError as error:  # a NUL, or a variable's name with an equals sign
+                raise SpawnError(errno.EINVAL, f"cannot be passed to a program: {error}") from error
+            except OSError as error:
+                raise SpawnError(error.errno or errno.EIO, error.strerror or str(error)) from error
+        except SpawnError:
+            for descriptor in opened:
+                os.close(descriptor)
+            remove_script(script[0] if script else None)
+            raise
+
+    def _spawn(
+        self,
+        order: Order,
+        argv: list[bytes],
+        env: dict[bytes, bytes],
+        stdin: bytes,
+        opened: list[int],
+        script: list[str],
+    ) -> Spawned:
+        source = self._stdin(stdin) if order.get("has_stdin") else self._null
+        if source != self._null:
+            opened.append(source)
+        pipes, writers = _pipes(bool(order.get("split")), opened)
+        actions = [(os.POSIX_SPAWN_DUP2, source, 0)]
+        actions += [(os.POSIX_SPAWN_DUP2, writers[0], 1), (os.POSIX_SPAWN_DUP2, writers[-1], 2)]
+        pid = self._execute(order, argv, env, actions)
+        for descriptor in opened:
+            if descriptor not in pipes.values():
+                os.close(descriptor)
+        kernel.prefer_for_oom(pid)
+        return Spawned(pid, pipes, script[0] if script else None)
+
+    def _execute(self, order: Order, argv: list[bytes], env: dict[bytes, bytes], actions: list[Any]) -> int:
+        """The spawn itself, from the job's directory and with its umask."""
+        cwd, umask = order.get("cwd"), order.get("umask")
+        previous = os.umask(umask) if umask is not None else None
+        try:
+            if cwd:
+                _enter(cwd)
+            program = _find(argv[0], env)
+            return os.posix_spawn(
+                program,
+                argv,
+                env,
+                file_actions=actions,
+                setsid=True,
+                setsigmask=(),
+                setsigdef=self._to_default,
+            )
+        except OSError as error:
+            raise _explained(error, argv[0]) from error
+        finally:
+            if cwd:
+                os.fchdir(self._home)
+            if previous is not None:
+                os.umask(previous)
+
+    def _environment(self, order: Order) -> dict[bytes, bytes]:
+        env = self._base.copy()
+        for name, value in (order.get("env") or {}).items():
+            env[os.fsencode(name)] = os.fsencode(value)
+        env[b"QUEUECTL_JOB_ID"] = os.fsencode(order["job_id"])
+        env[b"QUEUECTL_ATTEMPT"] = b"%d" % order["attempt"]
+        env[b"QUEUECTL_ATTEMPT_ID"] = os.fsencode(order["attempt_id"])
+        env[b"QUEUECTL_QUEUE"] = os.fsencode(order["queue"])
+        return env
+
+    def _argv(self, order: Order, script: list[str]) -> list[bytes]:
+        """What to execute. A private script that is made on the way is noted in `script`."""
+        if order.get("argv"):
+            return [os.fsencode(word) for word in order["argv"]]
+        command = os.fsencode(order["command"])
+        shell = [os.fsencode(word) for word in shlex.split(order.get("shell") or SHELL)]
+        if not shell:
+            raise SpawnError(errno.EINVAL, "the shell is empty")
+        if len(command) <= LONGEST_ARGUMENT and not command.startswith(b"#!"):
+            return [*shell, b"-c", command]
+        script.append(self._write_script(order["attempt_id"], command))
+        return [*(_interpreter(command) or shell), os.fsencode(script[0])]
+
+    def _write_script(self, attempt_id: str, command: bytes) -> str:
+        path = str(self._directory / f"{attempt_id}.script")
+        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o700)
+        with open(file, "wb") as script:
+            script.write(command)
+        return path
+
+    def _stdin(self, data: bytes) -> int:
+        """The given bytes as a file: a command that does not read them breaks no pipe."""
+        if hasattr(os, "memfd_create"):
+            file = os.memfd_create("stdin")
+        else:
+            with tempfile.TemporaryFile(dir=self._directory) as unlinked:
+                file = os.dup(unlinked.fileno())
+        rest = memoryview(data)
+        while rest:
+            rest = rest[os.write(file, rest) :]
+        os.lseek(file, 0, os.SEEK_SET)
+        return file
+
+
+def remove_script(path: str | None) -> None:
+    """Delete a private script, if there is one."""
+    if path is not None:
+        Path(path).unlink(missing_ok=True)
+
+
+def _pipes(split: bool, opened: list[int]) -> tuple[dict[int, int], list[int]]:
+    """Our ends by stream number (0 both, 1 and 2 apart), and the command's ends in order."""
+    ours, theirs = {}, []
+    for stream in (1, 2) if split else (0,):
+        reader, writer = os.pipe()
+        opened += (reader, writer)
+        os.set_blocking(reader, False)
+        ours[stream] = reader
+        theirs.append(writer)
+    return ours, theirs
+
+
+def _interpreter(command: bytes) -> list[bytes]:
+    """The words of a #! line, taken as the kernel takes them: a program and one argument."""
+    line = command[2:].split(b"\n", 1)[0].strip() if command.startswith(b"#!") else b""
+    return line.split(None, 1)
+
+
+def _find(program: bytes, env: Mapping[bytes, bytes]) -> bytes:
+    """The file of a program's name, in the job's own PATH; a name with a slash is the file."""
+    if b"/" in program:
+        return program
+    found_one = None
+    for folder in env.get(b"PATH", _DEFAULT_PATH.encode()).split(b":"):
+        path = os.path.join(folder or b".", program)
+        if os.access(path, os.X_OK) and os.path.isfile(path):
+            return path
+        found_one = found_one or (path if os.path.isfile(path) else None)
+    if found_one:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+
+
+def _enter(cwd: str) -> None:
+    try:
+        os.chdir(cwd)
+    except OSError as error:
+        number = error.errno or errno.EIO
+        reasons = {
+            errno.ENOENT: "does not exist",
+            errno.ENOTDIR: "is not a directory",
+            errno.EACCES: "may not be entered",
+        }
+        reason = reasons.get(number, f"cannot be entered: {error.strerror}")
+        raise SpawnError(number, f"the working directory {cwd!r} {reason}") from error
+
+
+def _explained(error: OSError, program: bytes) -> SpawnError:
+    number = error.errno or errno.EIO
+    name = os.fsdecode(program)
+    sentences = {
+        errno.ENOENT: f"{name}: not found (the program, or the interpreter that its first line names)",
+        errno.EACCES: f"{name}: not executable",
+        errno.ENOEXEC: f"{name}: exec format error: no program for this machine, no script with a #! line",
+        errno.E2BIG: "arguments and environment are together too long for this system, or one of them is",
+        errno.ENOTDIR: f"{name}: a part of its path is not a directory",
+    }
+    return SpawnError(number, sentences.get(number, f"{name}: {os.strerror(number)}"))

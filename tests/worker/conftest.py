@@ -1,0 +1,35 @@
+"""Fixtures: workers that are gone when the test is, with everything they started."""
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from holders import Agent, Worker
+
+
+@pytest.fixture
+def new_worker(tmp_path: Path) -> Iterator[Callable[..., Worker]]:
+    workers: list[Worker] = []
+
+    def new(**config: Any) -> Worker:
+        workers.append(Worker(tmp_path, **config))
+        return workers[-1]
+
+    yield new
+    for worker in workers:
+        worker.clean_up()
+
+
+@pytest.fixture
+def worker(new_worker: Callable[..., Worker]) -> Worker:
+    return new_worker()
+
+
+@pytest.fixture
+def agent(worker: Worker) -> Agent:
+    return worker.agent

@@ -1,0 +1,189 @@
+"""Commands run, and their ends are reported as the kernel told them."""
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+from holders import Agent, Worker
+
+
+@pytest.mark.parametrize("code", [0, 1, 2, 126, 127, 128, 137, 255])
+def test_exit_codes_are_reported_as_they_are(agent: Agent, code: int) -> None:
+    ended, _ = agent.run(f"exit {code}")
+    assert (ended["kind"], ended["exit_code"], ended["signal"]) == ("exited", code, None)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGUSR1, signal.SIGPIPE])
+def test_death_by_signal_is_no_exit_code(agent: Agent, number: int) -> None:
+    ended, _ = agent.run(f"kill -{int(number)} $$")
+    assert (ended["kind"], ended["exit_code"], ended["signal"]) == ("signalled", None, number)
+    assert (ended["core"], ended["ended_by"]) == (False, None)
+
+
+def test_a_core_dump_is_reported(agent: Agent, tmp_path: Path) -> None:
+    ended, _ = agent.run("ulimit -c unlimited; kill -ABRT $$", cwd=str(tmp_path))
+    piped = Path("/proc/sys/kernel/core_pattern").read_text().startswith("|")
+    assert ended["signal"] == signal.SIGABRT
+    assert ended["core"] == (piped or any(tmp_path.glob("*core*")))
+
+
+def test_the_result_tells_time_use_and_place(agent: Agent) -> None:
+    attempt_id = agent.start("i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done; echo done")
+    started, ended = agent.started(attempt_id), agent.exited(attempt_id)
+    assert ended["pid"] == started["pid"]
+    assert ended["slot"] == started["slot"] == 0
+    assert started["at"] == ended["started_at"] <= ended["finished_at"]
+    assert ended["user_cpu"] + ended["system_cpu"] > 0
+    assert ended["max_rss"] > 100_000
+    assert (ended["output_bytes"], ended["output_incomplete"], ended["leftovers"]) == (5, False, 0)
+
+
+def test_the_result_carries_the_end_of_the_output(agent: Agent) -> None:
+    attempt_id = agent.start("seq 1000")
+    _, last = agent.expect("exited", attempt_id)
+    assert last == b"".join(b"%d\n" % n for n in range(1, 1001))[-400:]
+
+
+def test_more_starts_than_slots_wait_and_take_the_lowest_free_slot(agent: Agent) -> None:
+    ids = [agent.start("true") for _ in range(20)]
+    assert {agent.exited(i)["slot"] for i in ids} <= {0, 1}
+    order = [m["attempt_id"] for m, _ in agent.of("started")]
+    assert order == ids
+
+
+def test_a_start_that_is_repeated_runs_once(agent: Agent, tmp_path: Path) -> None:
+    order = {"attempt_id": "a" * 32, "job_id": "j"}
+    for _ in range(3):
+        agent.start(f"echo x >> {tmp_path}/runs", **order)
+    agent.exited("a" * 32)
+    agent.run("true")
+    assert (tmp_path / "runs").read_text() == "x\n"
+
+
+def test_the_command_knows_what_it_is(agent: Agent) -> None:
+    _, output = agent.run(
+        "env", job_id="report-7", attempt=3, queue="nightly", env={"PATH": "/usr/bin:/bin", "A": "ü"}
+    )
+    variables = dict(line.split("=", 1) for line in output.decode().splitlines() if "=" in line)
+    assert variables["QUEUECTL_JOB_ID"] == "report-7"
+    assert variables["QUEUECTL_ATTEMPT"] == "3"
+    assert variables["QUEUECTL_QUEUE"] == "nightly"
+    assert len(variables["QUEUECTL_ATTEMPT_ID"]) == 32
+    assert variables["A"] == "ü"
+
+
+def test_variables_for_tests_do_not_reach_the_command(new_worker: object) -> None:
+    worker: Worker = new_worker(env={"QUEUECTL_CRASH_AT": "never", "KEPT": "1"})  # type: ignore[operator]
+    _, output = worker.agent.run("env")
+    assert b"QUEUECTL_CRASH_AT" not in output
+    assert b"KEPT=1" in output
+
+
+def test_no_descriptor_but_the_three_reaches_the_command(worker: Worker) -> None:
+    busy = worker.agent.start("sleep 60")
+    worker.agent.started(busy)
+    _, output = worker.agent.run("ls /proc/self/fd | sort -n | xargs")
+    # ls itself has the directory open
+    assert output.split() == [b"0", b"1", b"2", b"3"]
+    _, where = worker.agent.run(
+        "readlink /proc/self/fd/0; [ /proc/self/fd/1 -ef /proc/self/fd/2 ] && echo same"
+    )
+    assert where == b"/dev/null\nsame\n"
+
+
+def test_a_descriptor_that_the_starter_forgot_is_closed(tmp_path: Path, new_worker: object) -> None:
+    forgotten = os.open(tmp_path / "forgotten", os.O_CREAT | os.O_RDWR)
+    os.set_inheritable(forgotten, True)
+    worker: Worker = new_worker(keep_open=(forgotten,))  # type: ignore[operator]
+    os.close(forgotten)
+    targets = [os.readlink(f"/proc/{worker.pid}/fd/{fd}") for fd in os.listdir(f"/proc/{worker.pid}/fd")]
+    assert str(tmp_path / "forgotten") not in targets
+
+
+def test_signals_are_neither_blocked_nor_ignored(new_worker: object) -> None:
+    def as_if_under_nohup() -> None:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR2])
+
+    worker: Worker = new_worker(preexec=as_if_under_nohup)  # type: ignore[operator]
+    _, output = worker.agent.run("grep -E '^Sig(Blk|Ign)' /proc/self/status")
+    blocked, ignored = (int(line.split()[1], 16) for line in output.splitlines())
+    own_of_the_c_library = (
+        0b11 << 31
+    )  # 32 and 33: no program can use them, and glibc's posix_spawn ignores them
+    assert (blocked, ignored & ~own_of_the_c_library) == (0, 0)
+
+
+def test_the_command_leads_its_own_session_and_group(agent: Agent) -> None:
+    attempt_id = agent.start("cat /proc/$$/stat")
+    ended = agent.exited(attempt_id)
+    fields = agent.output(attempt_id).rsplit(b")", 1)[1].split()
+    assert int(fields[2]) == int(fields[3]) == ended["pid"]
+
+
+def test_the_command_is_preferred_when_memory_runs_out(worker: Worker) -> None:
+    attempt_id = worker.agent.start("sleep 60")
+    pid = worker.agent.started(attempt_id)["pid"]
+    assert Path(f"/proc/{pid}/oom_score_adj").read_text() == "500\n"
+    own = Path(f"/proc/{worker.pid}/oom_score_adj").read_text()
+    assert own == Path("/proc/self/oom_score_adj").read_text()
+
+
+def test_umask_and_directory_are_the_jobs_and_not_the_holders(worker: Worker, tmp_path: Path) -> None:
+    before = os.readlink(f"/proc/{worker.pid}/cwd")
+    _, output = worker.agent.run("umask; pwd; touch new; stat -c %a new", umask=0o077, cwd=str(tmp_path))
+    assert output.decode().split() == ["0077", str(tmp_path), "600"]
+    _, output = worker.agent.run("umask; pwd")
+    assert output.decode().split() == [f"{_own_umask():04o}", before]
+
+
+def _own_umask() -> int:
+    value = os.umask(0o22)
+    os.umask(value)
+    return value
+
+
+def test_stdin_is_empty_unless_given(agent: Agent) -> None:
+    _, output = agent.run("cat; echo end")
+    assert output == b"end\n"
+
+
+@pytest.mark.parametrize("size", [0, 1, 100_000, 3_000_000])
+def test_stdin_is_given_byte_for_byte(agent: Agent, size: int) -> None:
+    data = os.urandom(size)
+    _, output = agent.run("cat", stdin=data, output_limit=4_000_000)
+    assert output == data
+
+
+def test_a_command_that_does_not_read_its_stdin_breaks_nothing(agent: Agent) -> None:
+    ended, output = agent.run("echo not interested", stdin=b"x" * 1_000_000)
+    assert (ended["exit_code"], output) == (0, b"not interested\n")
+
+
+def test_binary_output_is_exact(agent: Agent, tmp_path: Path) -> None:
+    (tmp_path / "data").write_bytes(data := os.urandom(700_000))
+    _, output = agent.run(f"cat {tmp_path}/data")
+    assert output == data
+
+
+def test_one_stream_keeps_the_order_of_both(agent: Agent) -> None:
+    _, output = agent.run("for i in 1 2 3; do echo out $i; echo err $i >&2; done")
+    assert output == b"".join(b"out %d\nerr %d\n" % (i, i) for i in (1, 2, 3))
+
+
+def test_split_streams_are_told_apart(agent: Agent) -> None:
+    attempt_id = agent.start("echo out; echo err >&2", split=True)
+    agent.exited(attempt_id)
+    streams = {m["stream"]: data for m, data in agent.of("output", attempt_id)}
+    assert streams == {1: b"out\n", 2: b"err\n"}
+
+
+def test_no_zombies_after_many_jobs(worker: Worker) -> None:
+    ids = [worker.agent.start("(true &) ; true") for _ in range(300)]
+    for attempt_id in ids:
+        worker.agent.exited(attempt_id)
+    worker.agent.run("true")
+    stats = [path.read_text() for path in Path("/proc").glob("[0-9]*/stat") if path.exists()]
+    children = [s.rsplit(")", 1)[1].split() for s in stats]
+    assert [c for c in children if c[0] == "Z" and int(c[1]) == worker.pid] == []
