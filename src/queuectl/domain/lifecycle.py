@@ -107,6 +107,17 @@ def enqueue(
     )
 
 
+def place(job: Job, parents: Mapping[str, State]) -> Job:
+    """A new job again, before it is stored, with what is known of its parents: those that ended as wanted are done.
+
+    A parent that ended otherwise is left to `unblock`, so that the job is stored and its end can be explained.
+    """
+    waiting = tuple(dict.fromkeys(dependency.still_waiting(job.spec.after, parents)))
+    if job.state != "blocked":
+        return replace(job, waiting_for=waiting)
+    return replace(job, waiting_for=waiting, state="blocked" if waiting else "pending")
+
+
 def is_due(job: Job, now: datetime) -> bool:
     """Whether a worker may claim the job (if its queue is neither paused nor full)."""
     return job.state in WAITING and job.run_at <= now

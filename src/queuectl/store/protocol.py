@@ -161,8 +161,8 @@ class Store(Protocol):
     def wake(self) -> None:
         """Let a `wait` in another thread of this process return at once."""
 
-    def describe(self) -> Description:
-        """Versions, settings, sizes and the durability word, read back now."""
+    def describe(self, *, thorough: bool = False) -> Description:
+        """Versions, settings, sizes and the durability word, read back now; `thorough` also reads all data for faults."""
 
     def migrate(self) -> None:
         """Bring the schema to this program's version, under a lock; refuses a newer one with both versions named."""

@@ -1,0 +1,172 @@
+"""`queuectl enqueue -` and `--file`: many jobs, one a line, committed in large batches."""
+
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from itertools import islice
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import msgspec
+
+from queuectl.cli.enqueue import BATCH, announce, defaults, merge, shape
+from queuectl.errors import InvalidInput, OutcomeUnknown, QueuectlError
+from queuectl.service import commands
+from queuectl.service.commands import Enqueuer
+from queuectl.service.request import convert_request, decode_request
+
+if TYPE_CHECKING:
+    from queuectl.cli.session import Session
+    from queuectl.domain.job import Job
+
+Line = tuple[int, bytes]
+
+
+def enqueue_lines(session: "Session", fields: dict[str, Any]) -> int:
+    """Enqueue every line; a bad one stops with its number, and nothing of its batch is enqueued (or --keep-going)."""
+    args = session.args
+    if args.wait or args.follow:
+        raise InvalidInput("--wait and --follow take one job", "queuectl wait --batch NAME waits for many")
+    if "id" in fields:
+        raise InvalidInput("--id names one job, not a file of them", "put the ids into the lines")
+    reader = _Reader(session, fields)
+    code, shown = 0, []
+    with _opened(args.file) as source, _progress(session) as advance:
+        lines = _lines(source)
+        while batch := list(islice(lines, BATCH)):
+            jobs = reader.jobs(batch)
+            if args.dry_run:
+                shown += _dry(session, jobs)
+            elif jobs:
+                added = _commit(session, jobs)
+                code = announce(session, added) or code
+                shown += [shape(item) for item in added if commands.refusal(item) is None] if session.json else []
+            advance(len(batch))
+    if session.json:
+        session.emit({"schema": 1, "jobs": shown})
+    return code or (1 if reader.skipped else 0)
+
+
+class _Reader:
+    """Turns lines into jobs; all of one call share the defaults and the settings."""
+
+    def __init__(self, session: "Session", fields: dict[str, Any]) -> None:
+        self._session = session
+        self._fields = fields
+        self._template = convert_request(fields)
+        self._defaults = defaults(session)
+        self.skipped = 0
+
+    def jobs(self, batch: list[Line]) -> "list[Job]":
+        """The jobs of a batch of lines, made at the same moment."""
+        enqueuer = Enqueuer(self._defaults, self._session.store.now())
+        simple = enqueuer.lines(self._template)
+        made: dict[str, Job] = {}
+        for number, raw in batch:
+            try:
+                job = self._job(raw, enqueuer, simple)
+                if job.id in made:
+                    raise InvalidInput(f"id {job.id} is given twice")
+                made[job.id] = job
+            except InvalidInput as error:
+                self._refuse(number, error)
+        return list(made.values())
+
+    def _job(self, raw: bytes, enqueuer: Enqueuer, simple: "Callable[[str], Job]") -> "Job":
+        if raw[:1] == b"{":
+            return enqueuer.job(merge(self._fields, decode_request(raw)))
+        try:
+            command = raw.decode()
+        except UnicodeDecodeError as error:
+            raise InvalidInput(f"not UTF-8 (byte {error.start})") from error
+        return simple(command)
+
+    def _refuse(self, number: int, error: InvalidInput) -> None:
+        if not self._session.args.keep_going:
+            hint = error.hint or "nothing of its batch is enqueued; --keep-going skips bad lines"
+            raise InvalidInput(f"line {number}: {error.message}", hint) from error
+        self.skipped += 1
+        self._session.err.write(f"queuectl: line {number} skipped: {error.message}\n")
+
+
+def _commit(session: "Session", jobs: "list[Job]") -> Any:
+    try:
+        return commands.enqueue(session.store, jobs)
+    except OutcomeUnknown as unknown:
+        session.out.writelines(job.id + "\n" for job in jobs)
+        hint = "the ids of the uncertain batch are printed; see with queuectl show which are there"
+        raise OutcomeUnknown(unknown.message, hint) from unknown
+    except QueuectlError as error:
+        first, last = jobs[0].id, jobs[-1].id
+        error.hint = error.hint or f"nothing from job {first} to {last} was enqueued"
+        raise
+
+
+def _dry(session: "Session", jobs: "list[Job]") -> list[Any]:
+    from queuectl.cli.render import to_json
+    from queuectl.service import shapes
+
+    shown = [shapes.job(job) for job in jobs]
+    if not session.json:
+        session.out.writelines(to_json(item) + "\n" for item in shown)
+    return shown
+
+
+def _lines(source: BinaryIO) -> Iterator[Line]:
+    """The lines that say something, with their numbers. A JSON array counts as lines, one for each item."""
+    for number, raw in enumerate(source, 1):
+        line = raw.strip()
+        if line[:1] == b"[" and _is_array(line):
+            yield from _items(line + b"\n" + source.read())
+            return
+        if line:
+            yield number, line
+            break
+    else:
+        return
+    for number, raw in enumerate(source, number + 1):
+        line = raw.strip()
+        if line:
+            yield number, line
+
+
+def _is_array(line: bytes) -> bool:
+    """`[ -f x ] && y` is a shell command; a JSON array goes on with an object, a text, or nothing."""
+    return line[1:].lstrip()[:1] in (b"{", b'"', b"]", b"")
+
+
+def _items(text: bytes) -> Iterator[Line]:
+    try:
+        items = msgspec.json.decode(text, type=list[msgspec.Raw])
+    except msgspec.DecodeError as error:
+        raise InvalidInput(f"the JSON array is malformed: {error}") from error
+    for number, item in enumerate(items, 1):
+        raw = bytes(item)
+        yield number, msgspec.json.decode(raw, type=str).encode() if raw[:1] == b'"' else raw
+
+
+@contextmanager
+def _opened(path: str | None) -> Iterator[BinaryIO]:
+    if path is None or path == "-":
+        yield sys.stdin.buffer
+        return
+    try:
+        file = open(path, "rb")  # noqa: SIM115  closed below, and the error is ours only here
+    except OSError as error:
+        raise InvalidInput(f"--file: cannot read {path}: {error.strerror}") from error
+    with file:
+        yield file
+
+
+@contextmanager
+def _progress(session: "Session") -> Iterator[Callable[[int], None]]:
+    """A bar on a terminal, nothing elsewhere."""
+    if session.args.quiet or not session.err.isatty():
+        yield lambda count: None
+        return
+    from rich.console import Console
+    from rich.progress import MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns: Iterable[Any] = (SpinnerColumn(), TextColumn("enqueuing"), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(file=session.err), transient=True) as bar:
+        task = bar.add_task("enqueue", total=None)
+        yield lambda count: bar.advance(task, count)

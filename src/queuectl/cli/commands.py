@@ -1,0 +1,88 @@
+"""The commands by name: what `--help` lists, and which module does the work. No module is imported before it is needed."""
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from queuectl.cli.parser import Parser
+    from queuectl.cli.session import Session
+
+Runner = Callable[["Session"], int]
+
+
+class Command(NamedTuple):
+    """One command: its words, one line of help, and where it lives (`module`, and there `<name>_options` and `<name>`)."""
+
+    words: str
+    summary: str
+    module: str
+    name: str
+
+    def configure(self, parser: "Parser") -> None:
+        """Add the command's options to a parser."""
+        getattr(self._load(), f"{self.name}_options")(parser)
+
+    def runner(self) -> Runner:
+        """The function that does it."""
+        run: Runner = getattr(self._load(), self.name)
+        return run
+
+    def _load(self) -> object:
+        from importlib import import_module
+
+        return import_module(f"queuectl.cli.{self.module}")
+
+
+COMMANDS: dict[str, Command] = {
+    command.words: command
+    for command in (
+        Command("enqueue", "add a command (or many) to the queue", "enqueue", "enqueue"),
+        Command("status", "counts, queues and workers; with JOB: that job in short", "jobs", "status"),
+        Command("show", "everything about a job, with its attempts", "jobs", "show"),
+        Command("list", "jobs, newest first", "jobs", "list_"),
+        Command("logs", "what a job printed; -f follows it", "logs", "logs"),
+        Command("wait", "wait for jobs; exits with the command's own code", "wait", "wait"),
+        Command("cancel", "never start, or end, jobs", "change", "cancel"),
+        Command("retry", "run dead, cancelled or failed jobs once more", "change", "retry"),
+        Command("hold", "keep waiting jobs from starting", "change", "hold"),
+        Command("release", "let held jobs start", "change", "release"),
+        Command("edit", "another priority, time or queue for pending jobs", "change", "edit"),
+        Command("delete", "delete ended jobs with their output", "change", "delete"),
+        Command("dlq list", "jobs that failed for good", "dlq", "list_"),
+        Command("dlq show", "everything about a dead job", "dlq", "show"),
+        Command("dlq retry", "run dead jobs once more", "dlq", "retry"),
+        Command("dlq purge", "delete dead jobs", "dlq", "purge"),
+        Command("purge", "delete old ended jobs", "change", "purge"),
+        Command("worker start", "run jobs; Ctrl+C finishes what runs and leaves", "worker", "start"),
+        Command("worker stop", "finish what runs and leave", "worker", "stop"),
+        Command("worker list", "workers and what they run", "worker", "list_"),
+        Command("worker reload", "take new code while commands run on", "worker", "reload"),
+        Command("queue list", "queues with their counts and limits", "queue", "list_"),
+        Command("queue pause", "start nothing from a queue", "queue", "pause"),
+        Command("queue resume", "start jobs from it again", "queue", "resume"),
+        Command("queue limit", "run at most so many of its jobs at once", "queue", "limit"),
+        Command("config list", "all settings", "config", "list_"),
+        Command("config get", "one setting", "config", "get"),
+        Command("config set", "write a shared setting", "config", "set_"),
+        Command("config unset", "back to the default", "config", "unset"),
+        Command("explain", "why a job is in its state, and what comes next", "explain", "explain"),
+        Command("doctor", "is the store, and is this host, in order?", "doctor", "doctor"),
+        Command("demo", "the main job on a store of its own, in under 30 s", "demo", "demo"),
+        Command("completion", "completion script for a shell", "completion", "completion"),
+    )
+}
+
+ALIASES = {
+    "submit": "enqueue",
+    "add": "enqueue",
+    "ls": "list",
+    "worker:start": "worker start",
+    "worker:stop": "worker stop",
+}
+
+TO_COME = ("schedule", "batch", "events", "top", "serve", "stats", "export", "import")
+
+
+def groups() -> Iterator[str]:
+    """The first words of two-word commands: dlq, worker, queue, config."""
+    return iter(dict.fromkeys(words.split()[0] for words in COMMANDS if " " in words))

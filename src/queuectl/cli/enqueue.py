@@ -1,0 +1,286 @@
+"""`queuectl enqueue`: one command, a program with arguments, a JSON job, or a file of them."""
+
+import os
+import sys
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from queuectl.errors import InvalidInput, OutcomeUnknown
+from queuectl.service import commands
+from queuectl.service.commands import Enqueuer
+from queuectl.service.request import COMMAND_LIMIT, Defaults, JobRequest, convert_request, decode_request
+
+if TYPE_CHECKING:
+    from queuectl.cli.parser import Parser
+    from queuectl.cli.session import Session
+    from queuectl.domain.job import Job
+    from queuectl.store.protocol import Added
+
+FIELDS = (
+    ("id", ("--id",), "ID", "the job's id (default: made from the time and chance)"),
+    ("queue", ("--queue", "-Q"), "QUEUE", "the queue (default: default)"),
+    ("priority", ("--priority", "-p"), "N", "-1000 to 1000, higher first; one point is worth an hour of waiting"),
+    ("max_retries", ("--max-retries", "--retries"), "N", "retries after the first attempt; -1 is for ever"),
+    ("no_retry_codes", ("--no-retry-on",), "CODES", "exit codes that make a retry pointless: 2,64"),
+    ("backoff_base", ("--backoff-base",), "X", "retry n waits factor × base^n"),
+    ("backoff_factor", ("--backoff-factor",), "D", "the factor of the retry delay, a duration"),
+    ("backoff_max", ("--backoff-max",), "D", "no retry delay is longer"),
+    ("jitter", ("--jitter",), "SHARE", "0 to 1: spread retry delays by this share"),
+    ("timeout", ("--timeout",), "D", "end the command after this time"),
+    ("kill_grace", ("--kill-grace",), "D", "time from TERM to KILL"),
+    ("delay", ("--delay", "--in"), "D", "not before this much time has passed"),
+    ("run_at", ("--at",), "T", "not before this time: 2026-11-22T15:00:00Z"),
+    ("cwd", ("--cwd",), "DIR", "where it runs (default: here)"),
+    ("umask", ("--umask",), "MASK", "its file mode mask: 022"),
+    ("shell", ("--shell",), "SHELL", "run it with this shell in place of /bin/sh: 'bash -e'"),
+    ("unique_key", ("--unique",), "KEY", "refuse while another job with this key has not ended"),
+    ("after_failure", ("--after-failure",), "WHAT", "a parent ended otherwise than wanted: cancel (default) or hold"),
+    ("batch", ("--batch",), "NAME", "label of a group"),
+    ("meta", ("--meta",), "JSON", "a small JSON object to keep with the job"),
+    ("output_limit", ("--output-limit",), "SIZE", "stored output per attempt, head and tail halves: 1MiB"),
+)  # fmt: skip
+LISTS = (
+    ("after", "--after", "ID[:ok|any|failed]", "wait for this job to end well (ok), at all (any), badly (failed)"),
+    ("tags", "--tag", "T", "a word to find it by"),
+)
+FLAGS = (
+    ("hold", "--hold", "not to start before `queuectl release`"),
+    ("split", "--split", "keep stdout and stderr apart (their order is lost)"),
+    ("allow_detached", "--allow-detached", "let processes live on that the command leaves behind"),
+)
+
+BATCH = 5000
+"""Lines committed at once. Each batch costs one fsync; nothing of a batch with a bad line is enqueued."""
+
+
+def enqueue_options(parser: "Parser") -> None:
+    """The command and its policy."""
+    parser.no_dashes = True
+    parser.usage = "queuectl enqueue [options] 'CMD' | '{JSON}' | - | --file F | --script F | -- PROG ARG…"
+    parser.add_argument("command", nargs="*", metavar="CMD", help="a shell command, a JSON job, or - for lines of both")
+    parser.add_argument("--file", metavar="F", help="read lines from a file: shell commands, or JSON jobs")
+    parser.add_argument("--script", metavar="F", help="store the text of a script and run that")
+    parser.add_argument("--stdin", metavar="F", help="store a file's text as the command's input; - reads it from here")
+    for name, flags, metavar, text in FIELDS:
+        parser.add_argument(*flags, dest=name, metavar=metavar, help=text)
+    for name, one, metavar, text in LISTS:
+        parser.add_argument(one, dest=name, metavar=metavar, action="append", help=text)
+    parser.add_argument("--env", metavar="K[=V]", action="append", help="a variable for it; without =V the one set here")
+    parser.add_argument("--env-file", metavar="F", action="append", help="variables from a file of K=V lines")
+    for name, one, text in FLAGS:
+        parser.flag(one, dest=name, default=None, help=text)
+    parser.flag("--keep-going", help="with - or --file: skip bad lines and report them")
+    parser.flag("--dry-run", help="print the job as it would be stored, and store nothing")
+    parser.flag("--wait", help="wait for the end; exit with the command's own code")
+    parser.flag("--follow", help="show its output as it comes, and wait")
+    parser.example("queuectl enqueue 'echo hello'", "one command, run by /bin/sh")
+    parser.example("queuectl enqueue --timeout 5m --retries 5 'make report'", "with a time limit and a retry budget")
+    parser.example("queuectl enqueue -- ls -l /", "a program and its arguments, without a shell")
+    parser.example('queuectl enqueue \'{"command":"echo hi","priority":5}\'', "a JSON job")
+    parser.example("printf 'echo 1\\necho 2\\n' | queuectl enqueue -", "many, one a line")
+
+
+def enqueue(session: "Session") -> int:
+    """Add the job or the jobs; print the ids."""
+    args = session.args
+    sources = [bool(args.command), args.tail is not None, args.file is not None, args.script is not None]
+    if sum(sources) != 1:
+        raise InvalidInput(
+            "what is to be enqueued?" if not any(sources) else "a command is given in two ways",
+            "queuectl enqueue 'CMD', or --file F, or -- PROG ARG…",
+        )
+    if args.file is not None or args.command == ["-"]:
+        from queuectl.cli.bulk import enqueue_lines
+
+        return enqueue_lines(session, template(session))
+    return _enqueue_one(session, _single(session))
+
+
+def template(session: "Session") -> dict[str, Any]:
+    """What the flags say, as fields of a request."""
+    args = session.args
+    fields = {name: getattr(args, name) for name, *_ in (*FIELDS, *LISTS, *FLAGS)}
+    given = {name: value for name, value in fields.items() if value is not None}
+    for name in ("priority", "max_retries"):
+        _read_number(given, name, int)
+    for name in ("backoff_base", "jitter"):
+        _read_number(given, name, float)
+    if "no_retry_codes" in given:
+        given["no_retry_codes"] = _codes(given["no_retry_codes"])
+    if "meta" in given:
+        given["meta"] = _meta(given["meta"])
+    if "cwd" in given:
+        given["cwd"] = os.path.abspath(given["cwd"])
+    if args.env or args.env_file:
+        given["env"] = _environment(args.env_file or [], args.env or [])
+    if args.stdin is not None:
+        given["stdin"] = _read(args.stdin, "stdin")
+    return given
+
+
+def merge(fields: dict[str, Any], request: JobRequest) -> JobRequest:
+    """A JSON job completed by the flags: what the job says itself wins."""
+    import msgspec
+
+    if not fields:
+        return request
+    own = {name: value for name, value in msgspec.structs.asdict(request).items() if value is not None}
+    if own.keys() & {"run_at", "scheduled_at", "delay"}:
+        fields = {name: value for name, value in fields.items() if name not in ("run_at", "delay")}
+    return msgspec.structs.replace(convert_request(fields), **own)
+
+
+def defaults(session: "Session") -> Defaults:
+    """What completes every request: the settings, and the directory we are in."""
+    try:
+        here: str | None = os.getcwd()
+    except FileNotFoundError:
+        here = None
+    return Defaults(session.settings, here)
+
+
+def announce(session: "Session", added: "Iterable[Added]") -> int:
+    """Print the ids; say what was not new; answers the exit code."""
+    code, ids = 0, []
+    for item in added:
+        refused = commands.refusal(item)
+        if refused:
+            code = refused.exit_code
+            session.err.write(f"queuectl: {refused.message} ({refused.hint})\n")
+            continue
+        ids.append(item.job.id)
+        if item.status == "existing":
+            session.say(f"queuectl: job {item.job.id} was there already, unchanged")
+    if not session.json and ids:
+        session.out.write("\n".join(ids) + "\n")
+    return code
+
+
+def shape(item: "Added") -> dict[str, Any]:
+    """One job of the JSON answer."""
+    job = item.job
+    return {"id": job.id, "number": job.number, "state": job.state, "existing": item.status == "existing"}
+
+
+def _single(session: "Session") -> JobRequest:
+    args, fields = session.args, template(session)
+    if args.tail is not None:
+        return convert_request({**fields, "argv": args.tail})
+    if args.script is not None:
+        return convert_request({**fields, "command": _read(args.script, "script")})
+    if len(args.command) > 1:
+        raise InvalidInput(
+            f"{len(args.command)} words are given, one command is expected",
+            f"quote it: queuectl enqueue {' '.join(args.command)!r}; or for a program without a shell: queuectl enqueue -- …",
+        )
+    text = args.command[0]
+    if text.lstrip().startswith("{"):
+        return merge(fields, decode_request(text.lstrip()))
+    return convert_request({**fields, "command": text})
+
+
+def _enqueue_one(session: "Session", request: JobRequest) -> int:
+    enqueuer = Enqueuer(defaults(session), session.store.now())
+    job = enqueuer.job(request)
+    if session.args.dry_run:
+        return _show_dry(session, job)
+    try:
+        added = commands.enqueue(session.store, [job])
+    except OutcomeUnknown as unknown:
+        session.print(job.id)
+        raise OutcomeUnknown(unknown.message, f"repeating it is safe: queuectl enqueue --id {job.id} …") from unknown
+    code = announce(session, added)
+    if code:
+        refused = commands.refusal(added[0])
+        if session.json and refused:
+            from queuectl.service.shapes import error
+
+            session.emit(error(refused))
+        return code
+    if session.args.wait or session.args.follow:
+        return _wait(session, added[0].job)
+    if session.json:
+        session.emit({"schema": 1, "jobs": [shape(item) for item in added]})
+    elif session.on_terminal and not session.args.quiet:
+        session.say(f"queued on {job.queue!r}; follow it with: queuectl logs -f {job.id}")
+    return 0
+
+
+def _wait(session: "Session", job: "Job") -> int:
+    session.out.flush()
+    if session.args.follow:
+        from queuectl.cli.logs import follow
+
+        follow(session, job)
+    from queuectl.cli.wait import wait_for_one
+
+    return wait_for_one(session, job.id)
+
+
+def _show_dry(session: "Session", job: "Job") -> int:
+    from queuectl.cli.render import to_pretty_json
+    from queuectl.service import shapes
+
+    document = shapes.document(job=shapes.job(job))
+    session.emit(document) if session.json else session.print(to_pretty_json(document["job"]))
+    return 0
+
+
+def _read_number(given: dict[str, Any], name: str, kind: type) -> None:
+    if name in given:
+        try:
+            given[name] = kind(given[name]) if len(given[name]) < 20 else given[name]
+        except ValueError:
+            noun = "a whole number" if kind is int else "a number"
+            raise InvalidInput(f"--{name.replace('_', '-')}: {given[name]!r} is not {noun}") from None
+
+
+def _codes(text: str) -> list[int]:
+    try:
+        return [int(code) for code in text.split(",")]
+    except ValueError:
+        raise InvalidInput(f"--no-retry-on: {text!r} is not a list of exit codes", "for instance 2,64") from None
+
+
+def _meta(text: str) -> Any:
+    import msgspec
+
+    try:
+        return msgspec.json.decode(text)
+    except msgspec.DecodeError as error:
+        raise InvalidInput(f"--meta: {error}") from error
+
+
+def _environment(files: list[str], given: list[str]) -> dict[str, str]:
+    variables: dict[str, str] = {}
+    for file in files:
+        variables |= _env_file(file)
+    for item in given:
+        name, equals, value = item.partition("=")
+        if not equals:
+            if name not in os.environ:
+                raise InvalidInput(f"--env {name}: it is not set here", f"give it a value: --env {name}=…")
+            value = os.environ[name]
+        variables[name] = value
+    return variables
+
+
+def _env_file(path: str) -> dict[str, str]:
+    from io import StringIO
+
+    from dotenv import dotenv_values
+
+    text = _read(path, "env-file")
+    return {name: value or "" for name, value in dotenv_values(stream=StringIO(text), interpolate=False).items()}
+
+
+def _read(path: str, what: str) -> str:
+    """A file's text; bytes that are not UTF-8 come through where the field allows them."""
+    try:
+        if path == "-":
+            return sys.stdin.buffer.read().decode("utf-8", "surrogateescape")
+        with open(path, "rb") as file:
+            return file.read(COMMAND_LIMIT + 1).decode("utf-8", "surrogateescape")
+    except OSError as error:
+        raise InvalidInput(f"--{what}: cannot read {path}: {error.strerror}") from error
+

@@ -1,0 +1,32 @@
+"""`queuectl explain`: why a job is in its state, and what has to happen next."""
+
+from typing import TYPE_CHECKING
+
+from queuectl.cli.render import safe
+from queuectl.service import queries, shapes
+from queuectl.service.explain import explain as explain_job
+
+if TYPE_CHECKING:
+    from queuectl.cli.parser import Parser
+    from queuectl.cli.session import Session
+
+
+def explain_options(parser: "Parser") -> None:
+    """The job."""
+    parser.add_argument("job", metavar="JOB", help="id, number, unique prefix of an id, or @last")
+    parser.example("queuectl explain @last", "why does the newest job not run?")
+
+
+def explain(session: "Session") -> int:
+    """Say it in sentences."""
+    job = queries.show(session.store, session.args.job)
+    found = explain_job(session.store, session.settings, job)
+    if session.json:
+        session.emit(shapes.document(job=job.id, state=job.state, why=found.why, next=found.next))
+        return 0
+    session.print(f"job {job.id} is {job.state}")
+    for sentence in found.why:
+        session.print(f"  because {safe(sentence)}" if sentence == found.why[0] else f"  and {safe(sentence)}")
+    for sentence in found.next:
+        session.print(f"  next: {safe(sentence)}")
+    return 0

@@ -1,0 +1,285 @@
+"""Looking at jobs: `status`, `show`, `list`."""
+
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from queuectl.cli.render import fields, safe, shorten, table, to_json
+from queuectl.domain.instant import format_age, format_instant
+from queuectl.domain.job import STATES, Job, State
+from queuectl.domain.quantity import format_duration, parse_duration
+from queuectl.domain.query import Filter, Page
+from queuectl.errors import InvalidInput
+from queuectl.service import queries, shapes
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from queuectl.cli.parser import Parser
+    from queuectl.cli.session import Session
+
+COLUMNS = ("number", "id", "state", "queue", "priority", "attempts", "age", "command", "error")
+MORE_COLUMNS = (*COLUMNS, "run_at", "batch", "tags", "exit_code", "worker", "created_at", "updated_at", "finished_at")
+
+
+def status_options(parser: "Parser") -> None:
+    """Optionally a job."""
+    parser.add_argument("job", nargs="?", metavar="JOB", help="id, number, unique prefix of an id, or @last")
+    parser.example("queuectl status", "how it stands")
+    parser.example("queuectl status @last", "the newest job, in short")
+    parser.example("queuectl status --json", "for programs")
+
+
+def status(session: "Session") -> int:
+    """The whole system at a glance, or one job in short."""
+    if session.args.job:
+        return _show(session, session.args.job, short=True)
+    found = queries.status(session.store, session.settings)
+    if session.json:
+        session.emit(shapes.status(found))
+    else:
+        _print_status(session, found)
+    return 0
+
+
+def show_options(parser: "Parser") -> None:
+    """The job."""
+    parser.add_argument("job", metavar="JOB", help="id, number, unique prefix of an id, or @last")
+    parser.example("queuectl show @last", "the newest job")
+    parser.example("queuectl show 1 --json", "job number 1, for programs")
+
+
+def show(session: "Session") -> int:
+    """Everything about a job, with its attempts."""
+    return _show(session, session.args.job, short=False)
+
+
+def list__options(parser: "Parser") -> None:
+    """Which jobs, how many, in what order."""
+    parser.add_argument("--state", metavar="S,…", help=f"only these states: {', '.join(STATES)}")
+    parser.add_argument("--queue", "-Q", metavar="Q", help="only this queue")
+    parser.add_argument("--tag", metavar="T", help="only with this tag")
+    parser.add_argument("--batch", metavar="B", help="only of this batch")
+    parser.add_argument("--since", metavar="D", help="only those enqueued within this time")
+    parser.add_argument("--limit", metavar="N", default="50", help="at most so many (default 50)")
+    parser.flag("--all", help="all of them")
+    parser.add_argument("--sort", choices=("created", "updated", "next"), default="created", help="newest, last changed, or next to run first")
+    parser.add_argument("--after", metavar="CURSOR", help="go on where an earlier answer's `next` left off")
+    parser.add_argument("--columns", metavar="C,…", help=f"of {', '.join(MORE_COLUMNS)}")
+    parser.flag("--jsonl", help="one JSON job a line")
+    parser.example("queuectl list", "the newest fifty")
+    parser.example("queuectl list --state pending,failed --sort next", "what runs next")
+    parser.example("queuectl list --since 1h --columns id,state,error", "the last hour, three columns")
+
+
+def list_(session: "Session") -> int:
+    """The jobs that match, one a line."""
+    args = session.args
+    columns = columns_of(args.columns)
+    wanted = Filter(
+        states=states_of(args.state),
+        queue=args.queue,
+        tag=args.tag,
+        batch=args.batch,
+        created_since=session.store.now() - parse_duration(args.since) if args.since else None,
+    )
+    return print_jobs(session, wanted, limit_of(args), columns)
+
+
+def print_jobs(session: "Session", wanted: Filter, limit: int | None, columns: tuple[str, ...]) -> int:
+    """The jobs that match, in the form that was asked for; page by page, so that a million need no memory."""
+    args = session.args
+    shown: list[Job] = []
+    cursor, left = args.after, limit
+    while True:
+        piece = queries.jobs(
+            session.store, wanted, Page(limit=min(left or 1000, 1000), after=cursor, sort=args.sort)
+        )
+        cursor, left = piece.next, None if left is None else left - len(piece.jobs)
+        if args.jsonl:
+            session.out.writelines(to_json(shapes.job(job)) + "\n" for job in piece.jobs)
+        elif session.json or session.on_terminal:
+            shown += piece.jobs
+        else:
+            _print_rows(session, piece.jobs, columns)
+        if cursor is None or left == 0:
+            break
+    if session.json and not args.jsonl:
+        session.emit(shapes.document(jobs=[shapes.job(job) for job in shown], next=cursor))
+    elif shown:
+        _print_rows(session, shown, columns)
+    if cursor is not None and not session.json and not args.jsonl:
+        session.say(f"there are more: --limit N, --all, or --after {cursor}")
+    return 0
+
+
+def states_of(text: str | None) -> frozenset[State]:
+    """The states of a comma-separated list. Raises InvalidInput with the nearest name."""
+    states = [word.strip() for word in text.split(",")] if text else []
+    for state in states:
+        if state not in STATES:
+            from queuectl.config import nearest
+
+            raise InvalidInput(f"there is no state {state!r}", nearest(state, list(STATES)) or f"one of {', '.join(STATES)}")
+    return frozenset(states)  # type: ignore[arg-type]
+
+
+def columns_of(text: str | None) -> tuple[str, ...]:
+    """The columns of a comma-separated list. Raises InvalidInput."""
+    columns = tuple(word.strip() for word in text.split(",")) if text else COLUMNS
+    for column in columns:
+        if column not in MORE_COLUMNS:
+            raise InvalidInput(f"there is no column {column!r}", f"one of {', '.join(MORE_COLUMNS)}")
+    return columns
+
+
+def limit_of(args: object) -> int | None:
+    """How many jobs are wanted; None for all."""
+    if getattr(args, "all", False):
+        return None
+    text = str(getattr(args, "limit", "50"))
+    if not text.isdecimal() or not 1 <= int(text) <= 1_000_000:
+        raise InvalidInput(f"--limit: {text!r} is not a count from 1 to 1000000", "--all shows all")
+    return int(text)
+
+
+def _print_rows(session: "Session", jobs: list[Job], columns: tuple[str, ...]) -> None:
+    now = session.store.now()
+    width = 60 if session.on_terminal else 10_000
+    table(session, columns, [[_cell(job, column, now, width) for column in columns] for job in jobs])
+
+
+def _cell(job: Job, column: str, now: "datetime", width: int) -> str:
+    if column == "command":
+        return shorten(job.spec.title(), width)
+    if column == "error":
+        return shorten(job.last_error or "", width)
+    if column == "age":
+        return format_age(now - job.created_at)
+    if column == "tags":
+        return ",".join(job.spec.tags)
+    if column == "batch":
+        return job.spec.batch or ""
+    if column == "worker":
+        return job.lease.worker if job.lease else ""
+    value = getattr(job, column)
+    return "" if value is None else format_instant(value) if column.endswith("_at") else str(value)
+
+
+def _show(session: "Session", reference: str, *, short: bool) -> int:
+    job = queries.show(session.store, reference)
+    if session.json:
+        session.emit(shapes.document(job=shapes.job(job)))
+        return 0
+    fields(session, [(name, safe(value)) for name, value in _lines(job, short)])
+    if not short and job.history:
+        session.print("")
+        table(session, ("attempt", "outcome", "code", "signal", "started", "duration", "cpu", "max rss", "output", "host", "error"), [_attempt_row(past) for past in job.history])  # fmt: skip
+    if job.output_tail and not short:
+        session.print("")
+        session.print("last output:")
+        session.out.writelines(f"  {safe(line)}\n" for line in job.output_tail.splitlines())
+    return 0
+
+
+def _lines(job: Job, short: bool) -> list[tuple[str, str]]:
+    spec = job.spec
+    lines = [
+        ("job", f"{job.id} (number {job.number})"),
+        ("command", spec.title()),
+        ("state", job.state),
+        ("attempts", f"{job.attempts} (retries: {_budget(job)})" + (f", lost {job.losses}" if job.losses else "")),
+        ("error", job.last_error or ""),
+        ("exit code", "" if job.exit_code is None else str(job.exit_code)),
+        ("queue", f"{job.queue}, priority {job.priority}"),
+        ("run at", format_instant(job.run_at)),
+    ]
+    if not short:
+        lines += _more_lines(job)
+    return [(name, value) for name, value in lines if value]
+
+
+def _more_lines(job: Job) -> list[tuple[str, str]]:
+    spec, times = job.spec, (("created", job.created_at), ("started", job.started_at), ("finished", job.finished_at))
+    lines = [(name, format_instant(moment) if moment else "") for name, moment in times]
+    lines += [
+        ("cwd", spec.cwd or ""),
+        ("environment", " ".join(sorted(spec.env))),
+        ("shell", spec.shell or ""),
+        ("timeout", format_duration(spec.timeout) if spec.timeout else ""),
+        ("unique key", spec.unique_key or ""),
+        ("after", " ".join(f"{parent.job}:{parent.on}" for parent in spec.after)),
+        ("waiting for", " ".join(job.waiting_for)),
+        ("batch", spec.batch or ""),
+        ("tags", " ".join(spec.tags)),
+        ("meta", to_json(spec.meta) if spec.meta else ""),
+    ]
+    if job.lease:
+        lease = job.lease
+        where = f"worker {lease.worker}" + (f", pid {lease.pid}" if lease.pid else "")
+        lines.append(("running", f"{where}, lease until {format_instant(lease.until)}"))
+    if job.cancel_requested and not job.ended:
+        request = job.cancel_requested
+        lines.append(("cancel", f"asked by {request.by} at {format_instant(request.at)} {request.reason or ''}".strip()))
+    return lines
+
+
+def _budget(job: Job) -> str:
+    limit = job.spec.retry.max_retries
+    used = max(job.failures - (1 if job.state == "dead" else 0), 0)
+    return f"{used} used, no limit" if limit < 0 else f"{min(used, limit)} of {limit} used"
+
+
+def _attempt_row(past: object) -> list[str]:
+    shape = shapes.attempt(past)  # type: ignore[arg-type]
+    cpu = None if shape["user_cpu"] is None else f"{shape['user_cpu'] + (shape['system_cpu'] or 0):.2f}s"
+    rss = None if shape["max_rss"] is None else f"{shape['max_rss'] / 1024**2:.1f}MiB"
+    return [
+        "" if value is None else str(value)
+        for value in (
+            shape["attempt"],
+            shape["outcome"],
+            shape["exit_code"],
+            shape["signal"],
+            shape["started_at"],
+            _duration(past),
+            cpu,
+            rss,
+            f"{shape['output_bytes']}B",
+            shape["host"],
+            shape["error"],
+        )
+    ]
+
+
+def _duration(past: object) -> str:
+    started, finished = getattr(past, "started_at", None), getattr(past, "finished_at", None)
+    return format_duration(max(finished - started, timedelta(0))) if started and finished else ""
+
+
+def _print_status(session: "Session", found: queries.Status) -> None:
+    session.print(f"store: {found.url} ({found.durability})")
+    session.print("")
+    total = sum(found.jobs.values())
+    fields(session, [("jobs", str(total)), *((state, str(count)) for state, count in found.jobs.items())])
+    session.print("")
+    if found.queues:
+        rows = [(q.name, "paused" if q.paused else "", f"limit {q.limit}" if q.limit else "", *(f"{count} {state}" for state, count in q.jobs.items() if state in ("pending", "processing", "failed"))) for q in found.queues]  # fmt: skip
+        session.out.writelines(f"queue {safe(row[0])}: {', '.join(part for part in row[1:] if part) or 'nothing waits'}\n" for row in rows)  # fmt: skip
+        session.print("")
+    session.print(f"slots: {found.live} live, {found.processing} processing, {found.live - found.processing} idle")
+    for item in found.workers:
+        _print_worker(session, item, found.now)
+    if not found.workers:
+        session.say("no worker runs; start one with: queuectl worker start")
+
+
+def _print_worker(session: "Session", item: queries.WorkerStatus, now: "datetime") -> None:
+    worker = item.worker
+    note = f" ({worker.note})" if worker.note else ""
+    session.print(
+        f"worker {safe(worker.name)} on {safe(worker.host)}: {item.state}{note}, pid {worker.holder_pid}, "
+        f"uptime {format_age(now - worker.started_at)}"
+    )
+    for slot in worker.slots:
+        what = f"{slot.job} for {format_age(now - slot.since)}" if slot.job and slot.since else slot.job or "idle"
+        session.print(f"  slot {slot.slot}: {safe(what)}")

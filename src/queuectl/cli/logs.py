@@ -1,0 +1,231 @@
+"""What a job printed: all of it, its end, or as it comes."""
+
+import base64
+import codecs
+import sys
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from queuectl.cli.render import to_json
+from queuectl.domain.instant import format_instant
+from queuectl.domain.job import Job
+from queuectl.domain.output import COMBINED, STDERR, STDOUT, Chunk, Piece, assemble
+from queuectl.errors import InvalidInput
+from queuectl.service import queries, shapes
+
+if TYPE_CHECKING:
+    from queuectl.cli.parser import Parser
+    from queuectl.cli.session import Session
+
+FOLLOW_SECONDS = 0.5
+
+
+def logs_options(parser: "Parser") -> None:
+    """Which job, which part, in which form."""
+    parser.add_argument("job", metavar="JOB", help="id, number, unique prefix of an id, or @last")
+    parser.flag("-f", "--follow", help="go on as it prints, until it has ended; Ctrl+C stops looking, not the job")
+    parser.add_argument("--attempt", metavar="N", help="an earlier attempt (default: the newest)")
+    parser.add_argument("--tail", metavar="N", help="only the last N lines")
+    parser.flag("--raw", help="the bytes themselves: nothing replaced, nothing escaped")
+    parser.flag("--stdout", help="only stdout (of jobs enqueued with --split)")
+    parser.flag("--stderr", help="only stderr (of jobs enqueued with --split)")
+    parser.flag("--jsonl", help="one JSON document a chunk")
+    parser.example("queuectl logs @last", "what the newest job printed")
+    parser.example("queuectl logs @last --tail 20", "its last twenty lines")
+
+
+def logs(session: "Session") -> int:
+    """Print the output."""
+    args = session.args
+    job = queries.show(session.store, args.job)
+    _refuse_nonsense(session, job)
+    attempt = None if args.attempt is None else _count("--attempt", args.attempt)
+    if args.follow:
+        return follow(session, job, attempt)
+    attempt_id = queries.attempt_of(job, attempt)
+    if attempt_id is None:
+        session.say(f"queuectl: job {job.id} is {job.state}; it has not run yet")
+    pieces, total = ([], 0) if attempt_id is None else _pieces(session, job, attempt_id)
+    if session.json:
+        session.emit(_document(job, attempt_id, pieces, total))
+    else:
+        Printer(session).pieces(_tail(pieces, args.tail))
+    return 0
+
+
+def follow(session: "Session", job: Job, attempt: int | None = None) -> int:
+    """Print output as it comes until the job has ended; a retry's output follows that of the attempt before it."""
+    printer = Printer(session)
+    shown: str | None = None
+    after = 0
+    while True:
+        fresh = session.store.get([job.id]).get(job.id)
+        if fresh is None:
+            session.say(f"queuectl: job {job.id} was deleted")
+            return 1
+        attempt_id = queries.attempt_of(fresh, attempt)
+        if attempt_id != shown:
+            if shown is not None:
+                after = _drain(session, printer, shown, after)
+                session.say(f"queuectl: attempt {fresh.attempts}")
+            shown, after = attempt_id, 0
+            printer.begin()
+        if shown is not None:
+            after = _drain(session, printer, shown, after)
+        if fresh.ended or (attempt is not None and shown and queries.past_attempt(fresh, shown)):
+            return 0
+        session.store.wait(FOLLOW_SECONDS)
+
+
+class Printer:
+    """Bytes onto stdout: exact with --raw, else as text that cannot harm."""
+
+    def __init__(self, session: "Session") -> None:
+        self._session = session
+        self._raw = bool(getattr(session.args, "raw", False))
+        self._jsonl = bool(getattr(session.args, "jsonl", False))
+        self._only = STDOUT if getattr(session.args, "stdout", False) else STDERR if getattr(session.args, "stderr", False) else None  # fmt: skip
+        self.begin()
+
+    def begin(self) -> None:
+        """Another attempt: another stream of text."""
+        self._decoders: dict[int, Any] = {}
+        self._offset = 0
+
+    def chunks(self, chunks: Iterable[Chunk]) -> None:
+        """Chunks as they come; a gap between them is said."""
+        for chunk in chunks:
+            if chunk.offset > self._offset:
+                self._omitted(chunk.offset - self._offset)
+            self._offset = chunk.offset + len(chunk.data)
+            if self._jsonl:
+                self._session.print(to_json(_chunk_shape(chunk)))
+            else:
+                self._data(chunk.stream, chunk.data)
+        self._session.out.flush()
+
+    def pieces(self, pieces: Iterable[Piece]) -> None:
+        """A whole output."""
+        for piece in pieces:
+            if self._jsonl:
+                self._session.print(to_json(_piece_shape(piece)))
+            elif piece.omitted:
+                self._omitted(piece.omitted)
+            else:
+                self._data(piece.stream, piece.data)
+        self._session.out.flush()
+
+    def _data(self, stream: int, data: bytes) -> None:
+        if self._only is not None and stream not in (self._only, COMBINED):
+            return
+        if self._raw:
+            self._session.out.flush()
+            sys.stdout.buffer.write(data)
+            sys.stdout.buffer.flush()
+            return
+        decoder = self._decoders.setdefault(stream, codecs.getincrementaldecoder("utf-8")("replace"))
+        text = decoder.decode(data)
+        self._session.out.write(harmless(text) if self._session.on_terminal else text)
+
+    def _omitted(self, count: int) -> None:
+        if self._raw:
+            self._session.say(f"queuectl: {count} bytes in the middle were not kept")
+        else:
+            self._session.print(f"\n[… {count} bytes were not kept …]")
+
+
+def harmless(text: str) -> str:
+    """Output for a terminal: control sequences and bidirectional marks shown, not obeyed; tabs and line ends stay."""
+    clean = text.replace("\r\n", "\n").replace("\r", "\n")
+    return "".join(c if c.isprintable() or c in "\n\t" else f"\\x{ord(c):02x}" if ord(c) < 256 else f"\\u{ord(c):04x}" for c in clean)  # fmt: skip
+
+
+def _drain(session: "Session", printer: Printer, attempt_id: str, after: int) -> int:
+    """Print what came since; answers the number of the last chunk."""
+    while chunks := session.store.read_output(attempt_id, after):
+        printer.chunks(chunks)
+        after = chunks[-1].n
+    return after
+
+
+def _pieces(session: "Session", job: Job, attempt_id: str) -> tuple[list[Piece], int]:
+    chunks = list(queries.output(session.store, attempt_id))
+    past = queries.past_attempt(job, attempt_id)
+    stored = chunks[-1].offset + len(chunks[-1].data) if chunks else 0
+    total = max(past.output_bytes if past else 0, stored)
+    return assemble(chunks, job.spec.output_limit, total), total
+
+
+def _tail(pieces: list[Piece], lines: str | None) -> list[Piece]:
+    """The pieces that hold the last lines, the first of them cut."""
+    if lines is None:
+        return pieces
+    wanted, kept = _count("--tail", lines), list[Piece]()
+    ends_open = True
+    for piece in reversed(pieces):
+        if piece.omitted or wanted <= 0:
+            break
+        data = piece.data
+        body = data[:-1] if ends_open and data.endswith(b"\n") else data
+        ends_open = False
+        parts = body.split(b"\n")
+        if len(parts) > wanted:
+            start = len(b"\n".join(parts[:-wanted])) + 1
+            kept.append(Piece(stream=piece.stream, data=data[start:]))
+            break
+        kept.append(piece)
+        wanted -= len(parts) - 1
+    return kept[::-1]
+
+
+def _document(job: Job, attempt_id: str | None, pieces: list[Piece], total: int) -> dict[str, Any]:
+    past = queries.past_attempt(job, attempt_id) if attempt_id else None
+    number = past.attempt if past else job.attempts if attempt_id else None
+    return shapes.document(
+        job=job.id,
+        attempt=number,
+        attempt_id=attempt_id,
+        bytes=total,
+        pieces=[_piece_shape(piece) for piece in pieces],
+    )
+
+
+def _piece_shape(piece: Piece) -> dict[str, Any]:
+    if piece.omitted:
+        return {"omitted": piece.omitted}
+    return {"stream": shapes.STREAM_NAMES[piece.stream], **_data_shape(piece.data)}
+
+
+def _chunk_shape(chunk: Chunk) -> dict[str, Any]:
+    return {
+        "n": chunk.n,
+        "stream": shapes.STREAM_NAMES[chunk.stream],
+        "at": format_instant(chunk.at),
+        "offset": chunk.offset,
+        **_data_shape(chunk.data),
+    }
+
+
+def _data_shape(data: bytes) -> dict[str, str]:
+    try:
+        return {"text": data.decode()}
+    except UnicodeDecodeError:
+        return {"base64": base64.b64encode(data).decode()}
+
+
+def _count(flag: str, text: str) -> int:
+    if not text.isdecimal() or not 0 < int(text) < 10**9:
+        raise InvalidInput(f"{flag}: {text!r} is not a count from 1")
+    return int(text)
+
+
+def _refuse_nonsense(session: "Session", job: Job) -> None:
+    args = session.args
+    if args.stdout and args.stderr:
+        raise InvalidInput("--stdout and --stderr exclude each other", "leave both out for both")
+    if (args.stdout or args.stderr) and not job.spec.split:
+        raise InvalidInput(f"the streams of job {job.id} were not kept apart", "enqueue it with --split for that")
+    if args.follow and args.tail:
+        raise InvalidInput("--follow and --tail exclude each other")
+    if args.follow and session.json and not args.jsonl:
+        raise InvalidInput("--follow has no end for one JSON document", "use --jsonl")

@@ -1,0 +1,176 @@
+"""From words on a command line to one function call and an exit code; every error becomes one sentence here."""
+
+import os
+import sys
+from argparse import Namespace
+from typing import TYPE_CHECKING
+
+from queuectl.cli.commands import ALIASES, COMMANDS, TO_COME, Command, groups
+from queuectl.cli.parser import Parser, add_globals
+from queuectl.cli.session import Session
+from queuectl.errors import InvalidInput, QueuectlError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+INTERRUPTED = 130
+WITH_VALUE = frozenset(("--store", "--config", "--color", "--durability"))
+
+
+def entry() -> None:
+    """The `queuectl` command. Ends the process without the interpreter's tear-down, which costs a short command 5 ms."""
+    code = main(sys.argv[1:])
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except BrokenPipeError:
+        pass  # nobody reads any more: what `| head` wants
+    os._exit(code)
+
+
+def main(argv: "Sequence[str]") -> int:
+    """Run one command line; answers the exit code."""
+    try:
+        return _run(list(argv))
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the flush at exit must not complain again
+        return 0
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except SystemExit as done:  # argparse printed a help
+        return int(done.code or 0)
+    except QueuectlError as error:
+        return report(error, as_json="--json" in argv, verbose="-v" in argv or "--verbose" in argv)
+
+
+def report(error: QueuectlError, *, as_json: bool, verbose: bool = False) -> int:
+    """One sentence for a person, or one document for a program; answers the exit code."""
+    if as_json:
+        from queuectl.cli.render import to_json
+        from queuectl.service.shapes import error as shape
+
+        sys.stdout.write(to_json(shape(error)) + "\n")
+    hint = f" ({error.hint})" if error.hint else ""
+    sys.stderr.write(f"queuectl: {printable(error.message)}{printable(hint)}\n")
+    if verbose:
+        import traceback
+
+        traceback.print_exception(error)
+    return error.exit_code
+
+
+def printable(text: str) -> str:
+    """Text that cannot harm a terminal or break a line: it may quote what somebody typed."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text)
+
+
+def parser_of(command: Command) -> Parser:
+    """The complete parser of one command."""
+    parser = Parser(command.words, command.summary)
+    command.configure(parser)
+    add_globals(parser)
+    return parser
+
+
+def _run(argv: list[str]) -> int:
+    command, rest = _command(argv)
+    if command is None:
+        return _without_command(argv)
+    parser = parser_of(command)
+    args = _parse(parser, rest)
+    session = Session(args)
+    try:
+        code = command.runner()(session)
+        session.out.flush()
+        return code
+    finally:
+        session.close()
+
+
+def _parse(parser: Parser, words: list[str]) -> Namespace:
+    """argparse eats a `--`; for `enqueue -- PROG ARG` what follows it is kept apart, to the letter."""
+    tail: list[str] | None = None
+    if parser.no_dashes and "--" in words:
+        split = words.index("--")
+        words, tail = words[:split], words[split + 1 :]
+    args = parser.parse_args(words)
+    args.tail = tail
+    return args
+
+
+def _command(argv: list[str]) -> tuple[Command | None, list[str]]:
+    """The command that is named, and the other words; options that stand before it belong to it."""
+    at = _first_word(argv, 0)
+    if at is None:
+        return None, argv
+    word, rest = argv[at], argv[:at] + argv[at + 1 :]
+    word = ALIASES.get(word, word)
+    if word in COMMANDS:
+        return COMMANDS[word], rest
+    if word not in groups():
+        raise _unknown(word)
+    return _in_group(word, argv, at, rest)
+
+
+def _in_group(group: str, argv: list[str], at: int, rest: list[str]) -> tuple[Command | None, list[str]]:
+    second = _first_word(argv, at + 1)
+    verbs = [words.split()[1] for words in COMMANDS if words.startswith(group + " ")]
+    if second is None:
+        if "-h" in argv or "--help" in argv:
+            return None, argv
+        raise InvalidInput(f"{group} what? {', '.join(verbs)}", f"queuectl {group} --help")
+    name = f"{group} {argv[second]}"
+    if name not in COMMANDS:
+        raise _unknown(name)
+    return COMMANDS[name], rest[: second - 1] + rest[second:]
+
+
+def _first_word(argv: list[str], start: int) -> int | None:
+    skip = False
+    for at, word in enumerate(argv[start:], start):
+        if skip:
+            skip = False
+        elif word in WITH_VALUE:
+            skip = True
+        elif not word.startswith("-"):
+            return at
+    return None
+
+
+def _unknown(word: str) -> InvalidInput:
+    from queuectl.config import nearest
+
+    if word in TO_COME:
+        return InvalidInput(f"{word} is still to come", "queuectl --help lists what there is")
+    names = [*COMMANDS, *ALIASES, *groups()]
+    return InvalidInput(f"there is no command {word!r}", nearest(word, names) or "queuectl --help lists them")
+
+
+def _without_command(argv: list[str]) -> int:
+    if "--version" in argv:
+        from queuectl import __version__
+
+        sys.stdout.write(f"queuectl {__version__}\n")
+        return 0
+    wrong = [word for word in argv if word.startswith("-") and word not in ("-h", "--help", *WITH_VALUE, "--json", "-q", "-v")]
+    if wrong:
+        raise InvalidInput(f"unknown option {wrong[0]}", "queuectl --help lists the commands")
+    group = next((word for word in argv if word in groups()), "")
+    sys.stdout.write(overview(group))
+    return 0 if group or "-h" in argv or "--help" in argv else InvalidInput.exit_code
+
+
+def overview(group: str = "") -> str:
+    """The help without a command: what there is, in the order in which a person meets it."""
+    rows = [(c.words, c.summary) for c in COMMANDS.values() if c.words.startswith(group)]
+    lines = "\n".join(f"  {words:<14} {summary}" for words, summary in rows)
+    return (
+        "usage: queuectl COMMAND [options]\n\n"
+        "A durable queue for shell commands.\n\n"
+        f"commands:\n{lines}\n\n"
+        "examples:\n"
+        "  queuectl enqueue 'make report'     add a command; prints its id\n"
+        "  queuectl worker start --count 4    run up to four at once\n"
+        "  queuectl status                    how it stands\n\n"
+        "queuectl COMMAND --help shows a command's options and examples.\n"
+    )

@@ -1,0 +1,65 @@
+"""The argument parser of one command: argparse with our words for errors, examples in the help, nothing abbreviated."""
+
+import argparse
+from typing import Any, NoReturn
+
+from queuectl.errors import InvalidInput
+
+
+class Parser(argparse.ArgumentParser):
+    """Parses one command's arguments; a mistake is an InvalidInput, never an exit from within."""
+
+    def __init__(self, words: str, summary: str) -> None:
+        super().__init__(
+            prog=f"queuectl {words}".strip(),
+            description=summary,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+            add_help=False,
+        )
+        self._optionals.title = "options"
+        self.examples: list[tuple[str, str]] = []
+        self.no_dashes = False
+
+    def example(self, line: str, meaning: str) -> None:
+        """An example for the help; every one of them is run by a test."""
+        self.examples.append((line, meaning))
+
+    def flag(self, *names: str, help: str, **options: Any) -> None:
+        """An option that is on or off."""
+        self.add_argument(*names, action="store_true", help=help, **options)
+
+    def error(self, message: str) -> NoReturn:
+        raise InvalidInput(self._say(message), f"{self.prog} --help shows how")
+
+    def format_help(self) -> str:
+        width = max((len(line) for line, _ in self.examples), default=0)
+        lines = [f"  {line:<{width}}   {meaning}" for line, meaning in self.examples]
+        self.epilog = "examples:\n" + "\n".join(lines) if lines else None
+        return super().format_help()
+
+    def _say(self, message: str) -> str:
+        prefix = "unrecognized arguments: "
+        if not message.startswith(prefix):
+            return message
+        wrong = message.removeprefix(prefix).split()
+        return f"unknown option or argument {wrong[0]}{self._near(wrong[0])}"
+
+    def _near(self, word: str) -> str:
+        from queuectl.config import nearest
+
+        near = nearest(word.partition("=")[0], list(self._option_string_actions))
+        return f": {near}" if near and word.startswith("-") else ""
+
+
+def add_globals(parser: Parser) -> None:
+    """The options that every command has."""
+    group = parser.add_argument_group("everywhere")
+    group.add_argument("--store", metavar="URL", help="the store (QUEUECTL_STORE; default: a SQLite file of your own)")
+    group.add_argument("--config", metavar="FILE", help="configuration file (default: ./queuectl.toml, then the XDG one)")
+    group.add_argument("--json", action="store_true", help="one JSON document on stdout")
+    group.add_argument("-q", "--quiet", action="store_true", help="say nothing that is not asked for")
+    group.add_argument("-v", "--verbose", action="store_true", help="say more, tracebacks included")
+    group.add_argument("--color", choices=("auto", "always", "never"), help="colour and tables (default: on a terminal)")
+    group.add_argument("--durability", choices=("power-safe", "fast"), help=argparse.SUPPRESS)
+    group.add_argument("-h", "--help", action="help", help="this help")

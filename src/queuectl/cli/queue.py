@@ -1,0 +1,82 @@
+"""Queues: list, pause, resume, limit."""
+
+from typing import TYPE_CHECKING
+
+from queuectl.cli.render import table
+from queuectl.domain.job import STATES
+from queuectl.errors import InvalidInput
+from queuectl.service import commands, queries, shapes
+
+if TYPE_CHECKING:
+    from queuectl.cli.parser import Parser
+    from queuectl.cli.session import Session
+
+
+def list__options(parser: "Parser") -> None:
+    """Nothing."""
+    parser.example("queuectl queue list", "all queues")
+
+
+def list_(session: "Session") -> int:
+    """Queues with their counts and limits."""
+    found = queries.queues(session.store)
+    if session.json:
+        session.emit(shapes.document(queues=[shapes.queue(queue) for queue in found]))
+        return 0
+    rows = [
+        [q.name, "paused" if q.paused else "running", str(q.limit or ""), *(str(q.jobs.get(state, 0)) for state in STATES)]
+        for q in found
+    ]
+    table(session, ("queue", "is", "limit", *STATES), rows)
+    return 0
+
+
+def pause_options(parser: "Parser") -> None:
+    """The queue."""
+    parser.add_argument("queue", metavar="Q")
+    parser.example("queuectl queue pause default", "start nothing more from it; what runs goes on")
+
+
+def pause(session: "Session") -> int:
+    """Start nothing from a queue."""
+    changed = commands.pause(session.store, session.args.queue)
+    return _told(session, "paused" if changed else "was paused already")
+
+
+def resume_options(parser: "Parser") -> None:
+    """The queue."""
+    parser.add_argument("queue", metavar="Q")
+    parser.example("queuectl queue resume default", "start jobs from it again")
+
+
+def resume(session: "Session") -> int:
+    """Start jobs from it again."""
+    changed = commands.resume(session.store, session.args.queue)
+    return _told(session, "resumed" if changed else "was not paused")
+
+
+def limit_options(parser: "Parser") -> None:
+    """The queue and the number."""
+    parser.add_argument("queue", metavar="Q")
+    parser.add_argument("limit", metavar="N", help="at most so many at once, over all workers; none lifts the limit")
+    parser.example("queuectl queue limit default 2", "at most two of its jobs at once")
+    parser.example("queuectl queue limit default none", "without limit")
+
+
+def limit(session: "Session") -> int:
+    """Run at most so many of its jobs at once."""
+    text = session.args.limit
+    if text != "none" and not (text.isdecimal() and len(text) < 8):
+        raise InvalidInput(f"{text!r} is not a count", "a whole number from 1, or none")
+    commands.limit(session.store, session.args.queue, None if text == "none" else int(text))
+    return _told(session, "has no limit" if text == "none" else f"runs at most {text} at once")
+
+
+def _told(session: "Session", what: str) -> int:
+    name = session.args.queue
+    if session.json:
+        found = next((queue for queue in queries.queues(session.store) if queue.name == name), None)
+        session.emit(shapes.document(queue=shapes.queue(found) if found else {"name": name}))
+    else:
+        session.print(f"queue {name} {what}")
+    return 0

@@ -1,0 +1,68 @@
+"""Values as text: JSON, tables, ages. Nothing here prints."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+if TYPE_CHECKING:
+    from queuectl.cli.session import Session
+
+_encode = msgspec.json.Encoder().encode
+
+STATE_COLOURS = {
+    "pending": "cyan",
+    "processing": "yellow",
+    "completed": "green",
+    "failed": "magenta",
+    "dead": "red",
+    "cancelled": "bright_black",
+    "blocked": "blue",
+    "held": "blue",
+}
+
+
+def to_json(document: Any) -> str:
+    """One line of JSON."""
+    return _encode(document).decode()
+
+
+def to_pretty_json(document: Any) -> str:
+    """Indented JSON, for documents that people read."""
+    return msgspec.json.format(_encode(document), indent=2).decode()
+
+
+def safe(text: str) -> str:
+    """Text on one line that a terminal cannot mistake for an order: controls and bidi marks are escaped."""
+    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" if ord(c) < 256 else f"\\u{ord(c):04x}" for c in text)
+
+
+def shorten(text: str, width: int) -> str:
+    """At most `width` characters, the end cut off visibly."""
+    return text if len(text) <= width else text[: width - 1] + "…"
+
+
+def table(session: "Session", columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Rows for eyes on a terminal; elsewhere one line each, tabs between, no heading, nothing cut."""
+    if not session.on_terminal:
+        session.out.writelines("\t".join(map(safe, row)) + "\n" for row in rows)
+        return
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    sheet = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    for column in columns:
+        narrow = column in ("number", "id", "state", "priority", "attempts")
+        sheet.add_column(column.upper(), no_wrap=narrow, overflow="ellipsis", justify="left")
+    for row in rows:
+        sheet.add_row(*(Text(safe(cell), style=STATE_COLOURS.get(cell, "")) for cell in row))
+    Console(file=session.out, no_color=not session.in_colour, force_terminal=session.in_colour, highlight=False).print(sheet)
+
+
+def fields(session: "Session", pairs: Sequence[tuple[str, str]]) -> None:
+    """Names and values, one a line, the values in one column."""
+    width = max((len(name) for name, _ in pairs), default=0)
+    for name, value in pairs:
+        session.print(f"{name + ':':<{width + 2}}{value}" if value else f"{name}:")

@@ -1,0 +1,129 @@
+"""What one invocation works with: its arguments, the settings, the store, and where it writes.
+
+Settings and store are made when first asked for, so that a command pays for what it uses.
+"""
+
+import os
+import sys
+from argparse import Namespace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TextIO
+
+from queuectl import bootstrap, config
+from queuectl.config import Settings
+from queuectl.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from queuectl.store.protocol import Store
+
+CONNECTION_VARIABLES = ("QUEUECTL_STORE", "DATABASE_URL", "MONGODB_URI", "REDIS_URL")
+WORDS = {
+    "postgres": ("DATABASE_URL", None),
+    "mongodb": ("MONGODB_URI", "mongodb://localhost:27017"),
+    "redis": ("REDIS_URL", "redis://localhost:6379"),
+}
+
+
+class Session:
+    """One run of one command. Data goes to `out`, talk to `err`."""
+
+    def __init__(self, args: Namespace, out: TextIO | None = None, err: TextIO | None = None) -> None:
+        self.args = args
+        self.out = out or sys.stdout
+        self.err = err or sys.stderr
+        self._open_store: Store | None = None
+
+    @property
+    def json(self) -> bool:
+        """Whether stdout carries one JSON document."""
+        return bool(self.args.json)
+
+    @cached_property
+    def environment(self) -> dict[str, str]:
+        """The environment; a `.env` file in the working directory adds connection variables that are not set."""
+        return {**_dotenv(), **os.environ}
+
+    @cached_property
+    def file(self) -> tuple[dict[str, str], str]:
+        """The configuration file's options, and its name."""
+        return config.read_file(self.args.config)
+
+    @cached_property
+    def settings(self) -> Settings:
+        """The settings in force, the store's shared ones included."""
+        shared = {key: str(entry.value["value"]) for key, entry in self.store.shared("settings").items()}
+        return self.resolve(shared)
+
+    @cached_property
+    def local_settings(self) -> Settings:
+        """The settings without the store's: enough to open it."""
+        return self.resolve({})
+
+    def resolve(self, shared: dict[str, str]) -> Settings:
+        """The settings that follow from these shared ones."""
+        flags = {key: getattr(self.args, key, None) for key in ("store", "durability", "color", "log_format", "on_disconnect")}
+        options, name = self.file
+        return config.resolve(flags, self.environment, options, shared, name)
+
+    @cached_property
+    def store_url(self) -> str:
+        """The URL of the store that is meant, a word like `postgres` replaced by its URL."""
+        given = self.local_settings.store
+        if not given:
+            return bootstrap.default_url()
+        if given not in WORDS:
+            return str(given)
+        variable, default = WORDS[given]
+        url = self.environment.get(variable) or default
+        if url is None:
+            raise InvalidInput(f"the store is {given!r}, but {variable} is not set", f"set {variable} to its URL")
+        return url
+
+    @property
+    def store(self) -> "Store":
+        """The store, opened (and on first use created) when first asked for."""
+        if self._open_store is None:
+            self._open_store = bootstrap.open_store(self.store_url, self.local_settings)
+        return self._open_store
+
+    def close(self) -> None:
+        """Let go of the store, if it was opened."""
+        if self._open_store is not None:
+            self._open_store.close()
+
+    def print(self, text: str) -> None:
+        """Data, one line."""
+        self.out.write(text + "\n")
+
+    def emit(self, document: dict[str, Any]) -> None:
+        """Data, as the JSON document of this command."""
+        from queuectl.cli.render import to_json
+
+        self.out.write(to_json(document) + "\n")
+
+    def say(self, text: str) -> None:
+        """Talk: not with --quiet."""
+        if not self.args.quiet:
+            self.err.write(text + "\n")
+            self.err.flush()
+
+    @cached_property
+    def on_terminal(self) -> bool:
+        """Whether data is written for eyes: tables and colour."""
+        wish = self.local_settings.color
+        if wish != "auto":
+            return bool(wish == "always")
+        return self.out.isatty() and os.environ.get("TERM") != "dumb"
+
+    @property
+    def in_colour(self) -> bool:
+        """Whether colour is wanted: never with NO_COLOR, unless --color always asks for it."""
+        return self.on_terminal and (not os.environ.get("NO_COLOR") or self.local_settings.color == "always")
+
+
+def _dotenv() -> dict[str, str]:
+    if not os.path.isfile(".env"):
+        return {}
+    from dotenv import dotenv_values
+
+    return {key: value for key, value in dotenv_values(".env").items() if value and key in CONNECTION_VARIABLES}

@@ -1,0 +1,111 @@
+"""`queuectl wait`: until jobs have ended, with the command's own exit code."""
+
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from queuectl.clock import boottime
+from queuectl.domain.job import Job
+from queuectl.domain.quantity import format_duration, parse_duration
+from queuectl.domain.query import Filter
+from queuectl.errors import InvalidInput, NotFound
+from queuectl.service import queries, shapes
+
+if TYPE_CHECKING:
+    from queuectl.cli.parser import Parser
+    from queuectl.cli.session import Session
+
+NO_CODE = 125
+TIMED_OUT = 124
+
+
+def wait_options(parser: "Parser") -> None:
+    """Which jobs, and how long."""
+    parser.add_argument("job", nargs="*", metavar="JOB", help="ids, numbers, unique prefixes of ids, @last")
+    parser.add_argument("--batch", metavar="B", help="all of this batch that have not ended")
+    parser.flag("--all", help="all that have not ended")
+    parser.add_argument("--timeout", metavar="D", help="stop waiting after this time (the jobs go on)")
+    parser.flag("--any", help="until the first of them has ended")
+    parser.example("queuectl enqueue --wait 'exit 3'; echo $?", "the same for a new job: prints 3 at the end")
+    parser.example("queuectl wait @last --timeout 10m", "until it has ended; exits with its code")
+
+
+def wait(session: "Session") -> int:
+    """Wait; exit with the code of one job, or 0 if all of several completed, else 1."""
+    args = session.args
+    if sum((bool(args.job), bool(args.batch), args.all)) != 1:
+        raise InvalidInput("what is to be waited for?", "give jobs, or --batch, or --all")
+    timeout = parse_duration(args.timeout) if args.timeout else None
+    if args.job:
+        try:
+            ids = queries.resolve(session.store, args.job)
+        except NotFound as error:
+            session.err.write(f"queuectl: {error.message}\n")
+            return NO_CODE
+    else:
+        ids = queries.open_ids(session.store, Filter(batch=args.batch))
+    if len(ids) == 1 and args.job:
+        return wait_for_one(session, ids[0], timeout)
+    return _wait_for_many(session, ids, timeout)
+
+
+def wait_for_one(session: "Session", id: str, timeout: timedelta | None = None) -> int:
+    """Wait for one job; answers the exit code to pass on, and says on stderr when there is none."""
+    jobs = _wait(session, [id], timeout)
+    job = jobs.get(id)
+    if job is None:
+        session.err.write(f"queuectl: job {id} is gone\n")
+        return NO_CODE
+    if session.json:
+        session.emit(shapes.document(jobs=[shapes.job(job)]))
+    if not job.ended:
+        session.err.write(f"queuectl: job {id} is still {job.state} after {format_duration(timeout or timedelta())}\n")
+        return NO_CODE
+    code, why = exit_code_of(job)
+    if why:
+        session.err.write(f"queuectl: job {id} {why}\n")
+    return code
+
+
+def exit_code_of(job: Job) -> tuple[int, str | None]:
+    """The code to pass on for an ended job, and what to say about it."""
+    if job.state == "completed":
+        return 0, None
+    if job.state == "cancelled":
+        return NO_CODE, f"was cancelled ({job.last_error})"
+    last = job.history[-1] if job.history else None
+    if last is None:
+        return NO_CODE, f"is {job.state} and never ran"
+    if last.outcome == "exited" and last.exit_code is not None:
+        return last.exit_code, f"ended with exit code {last.exit_code}"
+    if last.outcome == "signalled" and last.signal is not None:
+        return 128 + last.signal, f"was killed by signal {last.signal}"
+    if last.outcome == "timed_out":
+        return TIMED_OUT, "ran longer than its timeout"
+    return NO_CODE, f"has no exit code: {job.last_error}"
+
+
+def _wait_for_many(session: "Session", ids: list[str], timeout: timedelta | None) -> int:
+    jobs = _wait(session, ids, timeout)
+    ended = [job for job in jobs.values() if job.ended]
+    if session.json:
+        session.emit(shapes.document(jobs=[shapes.job(job) for job in jobs.values()]))
+    else:
+        for job in ended:
+            session.print(f"{job.id} {job.state}")
+    still = len(ids) - len(ended)
+    if still and not session.args.any:
+        session.err.write(f"queuectl: {still} of {len(ids)} jobs have not ended\n")
+    judged = ended if session.args.any else [jobs[id] for id in ids if id in jobs]
+    complete = bool(judged or not ids) and all(job.state == "completed" for job in judged)
+    return 0 if complete and (session.args.any or len(judged) == len(ids)) else 1
+
+
+def _wait(session: "Session", ids: list[str], timeout: timedelta | None) -> dict[str, Job]:
+    try:
+        return queries.wait_for(
+            session.store, ids, timeout=timeout, any_one=bool(getattr(session.args, "any", False)), monotonic=boottime
+        )
+    except KeyboardInterrupt:
+        names = " ".join(ids[:3]) + (" …" if len(ids) > 3 else "")
+        session.err.write(f"\nqueuectl: no longer waiting; the job goes on. To end it: queuectl cancel {names}\n")
+        raise

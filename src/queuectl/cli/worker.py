@@ -1,0 +1,286 @@
+"""Workers: start, stop, list, reload."""
+
+import json
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+from queuectl import bootstrap, config
+from queuectl.clock import boottime, random_bytes
+from queuectl.cli.render import safe
+from queuectl.domain.instant import format_age
+from queuectl.domain.quantity import parse_duration
+from queuectl.domain.worker import Request, Worker
+from queuectl.errors import CommandFailed, InvalidInput, NotFound
+from queuectl.service import commands, queries, shapes
+from queuectl.service.request import check_queue
+
+if TYPE_CHECKING:
+    from queuectl.cli.parser import Parser
+    from queuectl.cli.session import Session
+
+MOST_SLOTS = 1000
+READY_SECONDS = 30.0
+
+
+def start_options(parser: "Parser") -> None:
+    """How many, for which queues, in front or behind."""
+    parser.add_argument("--count", "-c", metavar="N", default="1", help="commands at once (default 1)")
+    parser.add_argument("--queue", "-Q", metavar="Q", nargs="+", action="extend", help="only these queues (default: all)")
+    parser.add_argument("--name", metavar="NAME", help="its name in status (default: host and pid)")
+    parser.flag("--detach", help="run in the background, with a log file")
+    parser.flag("--drain", help="leave when nothing is due, running or waiting for a retry")
+    parser.add_argument("--drain-timeout", metavar="D", help="after this time of draining, end what still runs")
+    parser.add_argument("--log-format", choices=("plain", "json"), help="how events are written")
+    parser.add_argument("--on-disconnect", choices=("keep", "stop"), help="while the store is away: commands go on, or end before their lease does")  # fmt: skip
+    parser.example("queuectl worker start --drain", "run what there is, then leave")
+    parser.example("queuectl worker start --count 4", "up to four at once; Ctrl+C finishes what runs and leaves")
+    parser.example("queuectl worker start --count 2 --detach", "in the background")
+
+
+def start(session: "Session") -> int:
+    """Become a worker (or, with --detach, start one): this process turns into the holder."""
+    args = session.args
+    count, name = _slots(args.count), args.name or f"{os.uname().nodename}-{os.getpid()}"
+    if sys.platform == "win32":
+        raise CommandFailed("a worker needs Linux, macOS or WSL", "run it there; the other commands work here")
+    settings = session.settings
+    document = _holder_config(session, count, _name(session, name))
+    session.say(f"queuectl: store {session.store.describe().url} ({_durability(session)})")
+    if os.geteuid() == 0:
+        session.say("queuectl: this worker runs as root, so whoever can enqueue is root here")
+    if settings.durability == "fast":
+        session.say("queuectl: durability=fast: jobs may be lost with the power of this host")
+    session.close()
+    return _start_detached(session, document) if args.detach else _become_holder(session, document)
+
+
+def stop_options(parser: "Parser") -> None:
+    """Which workers, how gently."""
+    _which(parser)
+    parser.flag("--now", help="end what runs; it goes back to the queue")
+    parser.add_argument("--timeout", metavar="D", help="stop waiting after this time")
+    parser.example("queuectl worker stop", "all workers finish what they run and leave")
+    parser.example("queuectl worker stop --now", "what runs is ended and given back")
+
+
+def stop(session: "Session") -> int:
+    """Ask workers to leave, and wait until they are gone."""
+    args = session.args
+    timeout = parse_duration(args.timeout).total_seconds() if args.timeout else None
+    workers = _chosen(session)
+    request: Request = "stop" if args.now else "drain"
+    commands.ask(session.store, workers, request)
+    remaining = _await_end(session, workers, timeout)
+    if session.json:
+        gone = [worker.id for worker in workers if worker.id not in remaining]
+        session.emit(shapes.document(stopped=gone, remaining=sorted(remaining)))
+    else:
+        session.out.writelines(f"worker {safe(w.name)} stopped\n" for w in workers if w.id not in remaining)
+    if not workers:
+        session.say("no worker runs")
+    if remaining:
+        session.err.write(f"queuectl: {len(remaining)} workers still run (wait on, or: queuectl worker stop --now)\n")
+        return 1
+    return 0
+
+
+def list__options(parser: "Parser") -> None:
+    """Nothing."""
+    parser.example("queuectl worker list", "workers and what they run")
+
+
+def list_(session: "Session") -> int:
+    """Workers and what they run."""
+    found, now = queries.workers(session.store, session.settings), session.store.now()
+    if session.json:
+        session.emit(shapes.document(workers=[shapes.worker(item) for item in found]))
+        return 0
+    from queuectl.cli.render import table
+
+    rows = [
+        [
+            item.worker.name,
+            item.worker.host,
+            str(item.worker.holder_pid),
+            item.state,
+            f"{sum(1 for slot in item.worker.slots if slot.job)}/{item.worker.count}",
+            ",".join(item.worker.queues) or "all",
+            format_age(now - item.worker.started_at),
+            item.worker.id,
+        ]
+        for item in found
+    ]
+    table(session, ("name", "host", "pid", "is", "busy", "queues", "uptime", "id"), rows)
+    return 0
+
+
+def reload_options(parser: "Parser") -> None:
+    """Which workers."""
+    _which(parser)
+    parser.example("queuectl worker reload", "after an upgrade: new code, while commands run on")
+
+
+def reload(session: "Session") -> int:
+    """Ask workers to take the newly installed code."""
+    workers = _chosen(session)
+    commands.ask(session.store, workers, "reload")
+    if session.json:
+        session.emit(shapes.document(reloaded=[worker.id for worker in workers]))
+    else:
+        session.out.writelines(f"worker {safe(worker.name)} reloads\n" for worker in workers)
+    return 0
+
+
+def _which(parser: "Parser") -> None:
+    parser.add_argument("worker", nargs="*", metavar="NAME", help="names or ids of workers (default: all)")
+    parser.flag("--all", help="all workers")
+
+
+def _slots(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text[:9]) <= MOST_SLOTS:
+        raise InvalidInput(f"--count: {text!r} is not a count from 1 to {MOST_SLOTS}")
+    return int(text)
+
+
+def _name(session: "Session", name: str) -> str:
+    if not name.isprintable() or not 0 < len(name) <= 100:
+        raise InvalidInput(f"--name: {name[:40]!r} is not allowed", "printable characters, at most 100")
+    return name
+
+
+def _durability(session: "Session") -> str:
+    return session.store.describe().durability
+
+
+def _holder_config(session: "Session", count: int, name: str) -> dict[str, Any]:
+    args, settings = session.args, session.settings
+    directory = bootstrap.worker_directory(session.store_url)
+    os.makedirs(directory, mode=0o700, exist_ok=True)
+    log_format = settings.log_format
+    return {
+        "worker": {"id": random_bytes(16).hex(), "name": name, "host": os.uname().nodename},
+        "count": count,
+        "directory": directory,
+        "log_format": log_format,
+        "drain_timeout": parse_duration(args.drain_timeout).total_seconds() if args.drain_timeout else None,
+        "on_hangup": "ignore" if args.detach else "drain",
+        "ready_fd": None,
+        "agent": {
+            "url": _absolute(session.store_url),
+            "directory": directory,
+            "queues": [check_queue(queue) for queue in dict.fromkeys(args.queue or [])],
+            "drain": bool(args.drain),
+            "log_format": log_format,
+            "on_disconnect": settings.on_disconnect,
+            "options": _own_options(session),
+        },
+    }
+
+
+def _absolute(url: str) -> str:
+    return f"sqlite:///{bootstrap.sqlite_path(url)}" if url.startswith("sqlite:") else url
+
+
+def _own_options(session: "Session") -> dict[str, str]:
+    """What flags, variables and files say, as text: the agent lays the store's settings under it."""
+    own = {"default", "the store's settings"}
+    settings = session.settings
+    return {
+        key: settings.text(key) for key, origin in settings.origins.items() if origin not in own and key in config.OPTIONS
+    }
+
+
+def _become_holder(session: "Session", document: dict[str, Any]) -> int:
+    session.out.flush()
+    session.err.flush()
+    read = _pipe_with(document)
+    os.set_inheritable(read, True)
+    os.execv(sys.executable, [*_HOLDER, str(read)])  # the same pid goes on as the holder
+
+
+def _start_detached(session: "Session", document: dict[str, Any]) -> int:
+    """In a session of its own; back only when it has greeted its agent, so that a fault is seen here."""
+    worker = document["worker"]
+    log = os.path.join(document["directory"], f"{worker['id']}.log")
+    ready_read, ready_write = os.pipe()
+    document["ready_fd"] = ready_write
+    read = _pipe_with(document)
+    file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
+    process = subprocess.Popen(
+        [*_HOLDER, str(read)],
+        stdin=subprocess.DEVNULL,
+        stdout=file,
+        stderr=file,
+        start_new_session=True,
+        pass_fds=(read, ready_write),
+    )
+    for fd in (file, read, ready_write):
+        os.close(fd)
+    with open(ready_read, "rb") as ready:
+        answer = ready.readline().decode("utf-8", "replace").strip()
+    if answer != "ready":
+        raise CommandFailed(f"the worker did not start: {answer or 'it ended'}", f"see {log}")
+    shown = {"id": worker["id"], "name": worker["name"], "holder_pid": process.pid, "log": log}
+    process.returncode = 0  # it is meant to outlive us: no warning that it still runs
+    if session.json:
+        session.emit(shapes.document(worker=shown))
+    else:
+        session.print(f"worker {worker['name']} started, pid {process.pid}, log {log}")
+    return 0
+
+
+_HOLDER = (sys.executable, "-m", "queuectl.worker.holder", "--config-fd")
+
+
+def _pipe_with(document: dict[str, Any]) -> int:
+    """The reading end of a pipe that holds the document: a URL with a password stands in no argument and no file."""
+    text = json.dumps(document).encode()
+    if len(text) > 60_000:
+        raise InvalidInput("the configuration of this worker is too long", "name fewer queues")
+    read, write = os.pipe()
+    os.write(write, text)
+    os.close(write)
+    return read
+
+
+def _chosen(session: "Session") -> list[Worker]:
+    """The workers that are meant, the dead ones left out unless named."""
+    found = queries.workers(session.store, session.settings)
+    names = session.args.worker
+    if not names:
+        return [item.worker for item in found if item.state != "lost" or _lives(item.worker)]
+    chosen = []
+    for name in names:
+        same = [item.worker for item in found if name in (item.worker.name, item.worker.id)]
+        if not same:
+            known = ", ".join(item.worker.name for item in found) or "none"
+            raise NotFound(f"there is no worker {name!r}", f"there are: {known}")
+        chosen += same
+    return chosen
+
+
+def _await_end(session: "Session", workers: list[Worker], timeout: float | None) -> set[str]:
+    """Wait until they have left the registry and, on this host, the process table; answers who remains."""
+    deadline = None if timeout is None else boottime() + timeout
+    while True:
+        listed = {item.worker.id for item in queries.workers(session.store, session.settings) if item.state != "lost"}
+        remaining = {worker.id for worker in workers if worker.id in listed or _lives(worker)}
+        left = 0.2 if deadline is None else min(0.2, deadline - boottime())
+        if not remaining or left <= 0:
+            return remaining
+        session.store.wait(left)
+
+
+def _lives(worker: Worker) -> bool:
+    """Whether its holder is a process of this host: asked of the kernel, by the lock that it keeps for life."""
+    if worker.host != os.uname().nodename:
+        return False
+    try:
+        os.kill(worker.holder_pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

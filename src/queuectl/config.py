@@ -1,0 +1,248 @@
+"""Every option, declared once: its flag, variable, default, range and help all come from its line in `OPTIONS`.
+
+A value is taken from the first that has one: flag, environment, configuration file, the store's shared settings,
+default. All faults are reported together, each with the place it came from.
+"""
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from datetime import timedelta
+from typing import Any
+
+from msgspec import Struct
+
+from queuectl.domain.quantity import format_duration, format_size, parse_duration, parse_size
+from queuectl.errors import InvalidInput, NotFound
+
+Value = int | float | str | timedelta | None
+
+
+class Option(Struct, frozen=True, kw_only=True):
+    """One option. `kind` names how its text is read; `shared` ones live in the store and are set with `config set`."""
+
+    key: str
+    kind: str
+    default: Value
+    help: str
+    low: Any = None
+    high: Any = None
+    choices: tuple[str, ...] = ()
+    shared: bool = True
+
+    @property
+    def variable(self) -> str:
+        """The environment variable that carries it."""
+        return f"QUEUECTL_{self.key.upper()}"
+
+    def parse(self, text: str) -> Value:
+        """The value that a text stands for; InvalidInput if it stands for none, or for one out of range."""
+        if text.strip().lower() == "none" and self.default is None:
+            return None
+        try:
+            value = _PARSERS[self.kind](text.strip())
+        except ValueError as error:
+            raise InvalidInput(f"{self.key}: {text!r} is not {_NOUNS[self.kind]}") from error
+        except InvalidInput as error:
+            raise InvalidInput(f"{self.key}: {error.message}", error.hint) from error
+        self._check(value, text)
+        return value
+
+    def format(self, value: Value) -> str:
+        """The text that `parse` reads back."""
+        if value is None:
+            return "none"
+        if isinstance(value, timedelta):
+            return format_duration(value)
+        return format_size(int(value)) if self.kind == "size" else f"{value:g}" if isinstance(value, float) else str(value)
+
+    def _check(self, value: Value, text: str) -> None:
+        if self.choices and value not in self.choices:
+            raise InvalidInput(f"{self.key}: {text!r} is not one of {', '.join(self.choices)}")
+        too_low = self.low is not None and value is not None and value < self.low
+        too_high = self.high is not None and value is not None and value > self.high
+        if too_low or too_high:
+            raise InvalidInput(
+                f"{self.key}: {text} is out of range", f"from {self.format(self.low)} to {self.format(self.high)}"
+            )
+
+
+def _whole(text: str) -> int:
+    if len(text) > 18:
+        raise ValueError(text)
+    return int(text)
+
+
+def _real(text: str) -> float:
+    value = float(text)
+    if value != value or value in (float("inf"), float("-inf")):
+        raise ValueError(text)
+    return value
+
+
+_PARSERS: dict[str, Callable[[str], Any]] = {
+    "count": _whole,
+    "number": _real,
+    "duration": parse_duration,
+    "size": parse_size,
+    "text": str,
+}
+_NOUNS = {"count": "a whole number", "number": "a number", "duration": "a duration", "size": "a size", "text": "a text"}
+
+_SECOND, _DAY = timedelta(seconds=1), timedelta(days=1)
+
+OPTIONS: dict[str, Option] = {
+    option.key: option
+    for option in (
+        Option(key="max_retries", kind="count", default=3, low=-1, high=1_000_000, help="retries after the first attempt; -1 is for ever"),
+        Option(key="backoff_base", kind="number", default=2.0, low=1.0, high=1000.0, help="retry n waits factor × base^n"),
+        Option(key="backoff_factor_ms", kind="count", default=1000, low=0, high=86_400_000, help="the factor of the retry delay, in ms"),
+        Option(key="backoff_max", kind="duration", default=timedelta(hours=1), low=timedelta(0), high=365 * _DAY, help="no retry delay is longer"),
+        Option(key="jitter", kind="number", default=0.0, low=0.0, high=1.0, help="share by which a retry delay is spread"),
+        Option(key="timeout", kind="duration", default=None, low=timedelta(milliseconds=1), high=3650 * _DAY, help="run time limit of a command"),
+        Option(key="kill_grace", kind="duration", default=10 * _SECOND, low=timedelta(0), high=_DAY, help="time from TERM to KILL"),
+        Option(key="output_limit", kind="size", default=1024**2, low=0, high=1024**3, help="stored output per attempt: head and tail halves"),
+        Option(key="lease", kind="duration", default=30 * _SECOND, low=_SECOND, high=_DAY, help="how long a silent worker keeps its jobs"),
+        Option(key="heartbeat_interval", kind="duration", default=5 * _SECOND, low=timedelta(milliseconds=100), high=timedelta(hours=1), help="how often a worker enters itself into the registry"),
+        Option(key="tick_interval_ms", kind="count", default=1000, low=10, high=60_000, help="poll floor in ms; wake-ups make it rarely matter"),
+        Option(key="save_interval_ms", kind="count", default=1000, low=10, high=60_000, help="ms between two syncs, only with durability=fast"),
+        Option(key="max_losses", kind="count", default=3, low=0, high=1000, help="attempts that may be lost to crashes before a job is dead"),
+        Option(key="priority_boost", kind="duration", default=timedelta(hours=1), low=timedelta(0), high=365 * _DAY, help="how much waiting one point of priority is worth"),
+        Option(key="retain_completed", kind="duration", default=7 * _DAY, low=timedelta(0), high=36500 * _DAY, help="completed and cancelled jobs are deleted after this time; none keeps them"),
+        Option(key="retain_dead", kind="duration", default=None, low=timedelta(0), high=36500 * _DAY, help="dead jobs are deleted after this time; none keeps them"),
+        Option(key="store", kind="text", default=None, shared=False, help="URL of the store"),
+        Option(key="durability", kind="text", default="power-safe", choices=("power-safe", "fast"), shared=False, help="fast: an acknowledged job may be lost with the power of the store's host"),
+        Option(key="on_disconnect", kind="text", default="keep", choices=("keep", "stop"), shared=False, help="what a worker does with running commands while the store is away"),
+        Option(key="color", kind="text", default="auto", choices=("auto", "always", "never"), shared=False, help="colour and tables on a terminal"),
+        Option(key="log_format", kind="text", default="plain", choices=("plain", "json"), shared=False, help="how a worker writes its log"),
+    )
+}  # fmt: skip
+
+
+class Settings(Struct, frozen=True):
+    """The values in force, and where each came from."""
+
+    values: dict[str, Any]
+    origins: dict[str, str]
+
+    def __getattr__(self, key: str) -> Any:
+        try:
+            return self.values[key]
+        except KeyError:
+            raise AttributeError(key) from None
+
+    def text(self, key: str) -> str:
+        """A value as `config` prints it."""
+        return OPTIONS[key].format(self.values[key])
+
+
+def option(key: str) -> Option:
+    """The option of this name, written with - or _. Raises NotFound with the nearest name."""
+    found = OPTIONS.get(key.replace("-", "_"))
+    if found is None:
+        raise NotFound(f"there is no setting {key!r}", nearest(key.replace("-", "_"), OPTIONS))
+    return found
+
+
+def nearest(word: str, words: Mapping[str, object] | list[str]) -> str | None:
+    """`did you mean …?` for a mistyped word, if something is near."""
+    import difflib  # only on the way to an error: it costs 5 ms
+
+    near = difflib.get_close_matches(word, list(words), n=1)
+    return f"did you mean {near[0]}?" if near else None
+
+
+def resolve(
+    flags: Mapping[str, str | None],
+    environment: Mapping[str, str],
+    file: Mapping[str, str],
+    shared: Mapping[str, str],
+    file_name: str = "configuration file",
+) -> Settings:
+    """The settings that these sources give. Raises InvalidInput that names every fault and its place."""
+    values: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    faults: list[InvalidInput] = []
+    for key, declared in OPTIONS.items():
+        text, origin = _first(declared, flags, environment, file, shared, file_name)
+        origins[key] = origin
+        try:
+            values[key] = declared.default if text is None else declared.parse(text)
+        except InvalidInput as fault:
+            faults.append(InvalidInput(f"{fault.message} (from {origin})", fault.hint))
+    if not faults:
+        faults.extend(InvalidInput(sentence) for sentence in relations(values))
+    if faults:
+        raise InvalidInput("; ".join(f.message for f in faults), faults[0].hint)
+    return Settings(values, origins)
+
+
+def relations(values: Mapping[str, Any]) -> Iterator[str]:
+    """Sentences about values that are fine alone and wrong together."""
+    beat, lease = values["heartbeat_interval"], values["lease"]
+    if beat * 3 > lease:
+        yield (
+            f"heartbeat_interval ({format_duration(beat)}) must be at most a third of lease ({format_duration(lease)}): "
+            "a lease has to survive two missed heartbeats"
+        )
+
+
+def read_file(explicit: str | None) -> tuple[dict[str, str], str]:
+    """The configuration file's options as text, and its name. An explicit one must exist; the usual ones may.
+
+    Looked for: `./queuectl.toml`, then `$XDG_CONFIG_HOME/queuectl/config.toml`.
+    """
+    for path in [explicit] if explicit else _usual_files():
+        if explicit or os.path.isfile(path):
+            return _read_toml(path), path
+    return {}, "configuration file"
+
+
+def _usual_files() -> list[str]:
+    base = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
+    return ["queuectl.toml", os.path.join(base, "queuectl", "config.toml")]
+
+
+def _read_toml(path: str) -> dict[str, str]:
+    import tomllib  # only where there is a file
+
+    try:
+        with open(path, "rb") as file:
+            tables = tomllib.load(file)
+    except OSError as error:
+        raise InvalidInput(f"cannot read {path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InvalidInput(f"{path} is not TOML: {error}") from error
+    return {_known(key, path): _as_text(key, value, path) for key, value in tables.items()}
+
+
+def _known(key: str, path: str) -> str:
+    name = key.replace("-", "_")
+    if name not in OPTIONS:
+        raise InvalidInput(f"{path}: there is no setting {key!r}", nearest(name, OPTIONS))
+    return name
+
+
+def _as_text(key: str, value: object, path: str) -> str:
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise InvalidInput(f"{path}: {key} must be a text or a number")
+    return str(value)
+
+
+def _first(
+    declared: Option,
+    flags: Mapping[str, str | None],
+    environment: Mapping[str, str],
+    file: Mapping[str, str],
+    shared: Mapping[str, str],
+    file_name: str,
+) -> tuple[str | None, str]:
+    key, variable = declared.key, declared.variable
+    if (text := flags.get(key)) is not None:
+        return text, f"--{key.replace('_', '-')}"
+    if text := environment.get(variable):
+        return text, variable
+    if (text := file.get(key)) is not None:
+        return text, file_name
+    if declared.shared and (text := shared.get(key)) is not None:
+        return text, "the store's settings"
+    return None, "default"

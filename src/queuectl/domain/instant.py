@@ -1,0 +1,43 @@
+"""Points in time as text: RFC 3339, and how long ago something was."""
+
+from datetime import UTC, datetime, timedelta
+
+from queuectl.errors import InvalidInput
+
+EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
+LATEST = datetime(9000, 1, 1, tzinfo=UTC)
+
+
+def parse_instant(text: str) -> datetime:
+    """RFC 3339 with a zone, answered in UTC; without a zone answered naive, for the caller to say what it means.
+
+    Raises InvalidInput for other text and for years before 1970 or after 8999.
+    """
+    try:
+        moment = datetime.fromisoformat(text.strip())
+        return in_range(moment.astimezone(UTC)) if moment.tzinfo else moment
+    except (ValueError, OverflowError) as error:
+        raise InvalidInput(
+            f"{text!r} is not a time: {error}", "write RFC 3339 with a zone: 2026-11-22T15:00:00Z"
+        ) from error
+
+
+def in_range(moment: datetime) -> datetime:
+    """The moment itself, if every store can hold it."""
+    if not EARLIEST <= moment < LATEST:
+        raise InvalidInput(f"{moment.isoformat()} is out of range", "use a time from 1970 to 8999")
+    return moment
+
+
+def format_instant(moment: datetime) -> str:
+    """RFC 3339 in UTC with microseconds: `2026-11-22T15:00:00.000000Z`."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def format_age(age: timedelta) -> str:
+    """A coarse distance for tables: `3s`, `12m`, `5h`, `2d`; `0s` for what lies ahead."""
+    rest = max(age.total_seconds(), 0)
+    for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
+        if rest >= 2 * size or (unit == "d" and rest >= size):
+            return f"{int(rest // size)}{unit}"
+    return f"{int(rest)}s"

@@ -1,0 +1,97 @@
+"""Durations and sizes as people write them: `90`, `1500ms`, `2h30m`, `1d`; `512`, `64KiB`, `1MiB`."""
+
+from datetime import timedelta
+
+from queuectl.errors import InvalidInput
+
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
+_BYTES = {"": 1, "b": 1, "k": 1024, "kib": 1024, "m": 1024**2, "mib": 1024**2, "g": 1024**3, "gib": 1024**3}
+_DECIMAL = {"kb": 1000, "mb": 1000**2, "gb": 1000**3}
+
+LONGEST = timedelta(days=36500)
+
+
+def parse_duration(text: str) -> timedelta:
+    """`90` and `90s` are seconds; units ms, s, m, h, d and w may follow one another, each once at most.
+
+    Raises InvalidInput for anything else, for what is negative, and for more than a hundred years.
+    """
+    total, seen = 0.0, []
+    for number, unit in _terms(text.strip().lower()):
+        if unit in seen or unit not in _SECONDS:
+            raise _bad_duration(text)
+        seen.append(unit)
+        total += number * _SECONDS[unit]
+    if not seen or total > LONGEST.total_seconds():
+        raise _bad_duration(text)
+    return timedelta(seconds=total)
+
+
+def seconds(value: float) -> timedelta:
+    """A number of seconds as a duration, with the same bounds as `parse_duration`."""
+    if not 0 <= value <= LONGEST.total_seconds():
+        raise _bad_duration(str(value))
+    return timedelta(seconds=value)
+
+
+def format_duration(value: timedelta) -> str:
+    """The shortest text that `parse_duration` reads back: `1h30m`, `2.5s`, `250ms`."""
+    rest = round(value.total_seconds() * 1000)
+    if rest < 1000:
+        return f"{rest}ms" if rest else "0s"
+    parts = []
+    for unit, size in (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000)):
+        count, rest = divmod(rest, size)
+        if count:
+            parts.append(f"{count}{unit}")
+    if rest:
+        parts.append(f"{rest / 1000:g}s")
+    return "".join(parts)
+
+
+def parse_size(text: str) -> int:
+    """Bytes: `512`, `64KiB`, `1MiB`, `2GB`; K, M and G are the binary ones. Raises InvalidInput."""
+    clean = text.strip().lower().replace(" ", "")
+    digits = clean.rstrip("bikmg")
+    unit = clean[len(digits) :]
+    factor = _DECIMAL.get(unit) or _BYTES.get(unit)
+    if factor is None or not digits.isdecimal() or len(digits) > 15:
+        raise InvalidInput(f"{text!r} is not a size", "write bytes, or a number with KiB, MiB or GiB: 64KiB")
+    return int(digits) * factor
+
+
+def format_size(count: float) -> str:
+    """Bytes for people: exact where a unit divides them, else with one decimal."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if count < 1024 or unit == "GiB":
+            break
+        count /= 1024
+    return f"{count:.0f}{unit}" if count == int(count) else f"{count:.1f}{unit}"
+
+
+def _terms(text: str) -> list[tuple[float, str]]:
+    """`2h30m` as [(2, "h"), (30, "m")]; a bare number is seconds."""
+    terms, number, unit = [], "", ""
+    for char in text + "0":
+        if unit and char in "0123456789.":
+            terms.append((_number(number, text), unit))
+            number, unit = "", ""
+        if char in "0123456789.":
+            number += char
+        else:
+            unit += char
+    if not terms:
+        return [(_number(text, text), "s")]
+    if number != "0":
+        raise _bad_duration(text)
+    return terms
+
+
+def _number(digits: str, text: str) -> float:
+    if not digits.replace(".", "", 1).isdecimal() or len(digits) > 15:
+        raise _bad_duration(text)
+    return float(digits)
+
+
+def _bad_duration(text: str) -> InvalidInput:
+    return InvalidInput(f"{text!r} is not a duration", "write seconds, or units: 90, 1500ms, 5m, 2h30m, 1d (a hundred years at most)")

@@ -1,0 +1,121 @@
+"""What every worker does beside running commands, in small guarded steps and without a leader.
+
+Each step may be done by several workers at once: `save` fences, so the slower one merely did nothing.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime, timedelta
+
+from queuectl.config import Settings
+from queuectl.domain import lifecycle
+from queuectl.domain.job import Job
+from queuectl.domain.outcome import Outcome, Report
+from queuectl.domain.query import Filter, Page
+from queuectl.store.protocol import Store
+
+STEP = 100
+"""Jobs looked at in one step."""
+
+
+def recover_lapsed(store: Store) -> list[Job]:
+    """Take back claims whose lease ended: their worker is silent. Answers the jobs that were changed."""
+    return recover(store, store.lapsed(STEP), lambda job: "its worker was silent for longer than the lease")
+
+
+def recover_worker(store: Store, worker: str, started: frozenset[str] | None, why: str) -> list[Job]:
+    """Take back all claims of a worker that is known to be dead.
+
+    `started` are the attempts that may have begun, from the dead worker's own record; claims that are not among them
+    provably never started and are given back uncounted. None: nothing is known, all count as begun.
+    """
+    recovered: list[Job] = []
+    while True:
+        found = store.find(Filter(states=frozenset(("processing",)), worker=worker), Page(limit=STEP)).jobs
+        changed = recover(store, found, lambda job: why, started)
+        recovered += changed
+        if not changed:
+            return recovered
+
+
+def recover(
+    store: Store, jobs: Sequence[Job], why: Callable[[Job], str], started: frozenset[str] | None = None
+) -> list[Job]:
+    """Give back what never started, record the rest as lost."""
+    if not jobs:
+        return []
+    now = store.now()
+    changed = [_recovered(job, why(job), now, started) for job in jobs]
+    kept = _save(store, changed)
+    unblock_children(store, [job.id for job in kept if job.ended])
+    return kept
+
+
+def unblock_children(store: Store, ended: Sequence[str]) -> None:
+    """Let go of the jobs that waited for these; whoever is cancelled by that lets go of its own children in turn."""
+    while ended:
+        next_ended: list[str] = []
+        for batch in _batches(ended):
+            children = _blocked_behind(store, batch)
+            next_ended += [job.id for job in unblock(store, children) if job.ended]
+        ended = next_ended
+
+
+def unblock(store: Store, ids: Sequence[str]) -> list[Job]:
+    """Look again at blocked jobs; answers those that changed."""
+    changed: list[Job] = []
+    for batch in _batches(ids):
+        jobs = [job for job in store.get(batch).values() if job.state == "blocked"]
+        parents = store.get(sorted({parent.job for job in jobs for parent in job.spec.after}))
+        states = {id: parent.state for id, parent in parents.items()}
+        now = store.now()
+        after = [lifecycle.unblock(job, states, now=now) for job in jobs]
+        changed += _save(store, [new for new, old in zip(after, jobs, strict=True) if new is not old])
+    return changed
+
+
+def sweep_blocked(store: Store, cursor: str | None) -> str | None:
+    """Look at one page of blocked jobs, for those whose parent's worker died before it told them. Answers the next cursor."""
+    found = store.find(Filter(states=frozenset(("blocked",))), Page(limit=STEP, after=cursor))
+    ended = [job.id for job in unblock(store, [job.id for job in found.jobs]) if job.ended]
+    unblock_children(store, ended)
+    return found.next
+
+
+def purge_expired(store: Store, settings: Settings) -> int:
+    """Delete a few of the jobs that are older than the retention settings say."""
+    count = 0
+    for states, keep in (
+        (("completed", "cancelled"), settings.retain_completed),
+        (("dead",), settings.retain_dead),
+    ):
+        if isinstance(keep, timedelta):
+            wanted = Filter(states=frozenset(states), ended_before=store.now() - keep)
+            count += len(store.purge(wanted, STEP))
+    return count
+
+
+def _recovered(job: Job, why: str, now: datetime, started: frozenset[str] | None) -> Job:
+    if started is not None and job.attempt_id not in started:
+        return lifecycle.give_back(job, now=now)
+    return lifecycle.lose(job, Report(outcome=Outcome(kind="lost", error=why), finished_at=now), now=now)
+
+
+def _blocked_behind(store: Store, parents: Sequence[str]) -> list[str]:
+    ids: list[str] = []
+    page = Page(limit=1000)
+    while True:
+        found = store.find(Filter(states=frozenset(("blocked",)), waiting_for=tuple(parents)), page)
+        ids += [job.id for job in found.jobs]
+        if found.next is None:
+            return ids
+        page = Page(limit=1000, after=found.next)
+
+
+def _save(store: Store, jobs: Sequence[Job]) -> list[Job]:
+    """What was accepted. The others were changed by somebody faster, who also did what follows from it."""
+    answers = store.save(jobs) if jobs else []
+    return [job for job, answer in zip(jobs, answers, strict=True) if answer == "accepted"]
+
+
+def _batches(ids: Sequence[str]) -> Iterable[Sequence[str]]:
+    return (ids[start : start + 500] for start in range(0, len(ids), 500))

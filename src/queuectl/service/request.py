@@ -1,0 +1,399 @@
+"""What a client asks for when it enqueues: strict JSON or flags, checked, and made into a job.
+
+Flags, JSON documents and lines of a file all become the same `JobRequest`, so there is one set of names, ranges and
+messages. The names are those of the job's fields and of the five seed systems (`scheduled_at`, `payload.command`).
+"""
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from queuectl.config import Settings, nearest
+from queuectl.domain.ids import check_id
+from queuectl.domain.instant import in_range, parse_instant
+from queuectl.domain.job import Parent, Spec
+from queuectl.domain.quantity import parse_duration, parse_size, seconds
+from queuectl.domain.retry import RetryPolicy
+from queuectl.errors import InvalidInput
+
+try:  # `hashlib` loads OpenSSL, which costs every short command 10 ms; this is the same function.
+    from _blake2 import blake2b  # type: ignore[import-not-found]
+except ImportError:  # pragma: no cover
+    from hashlib import blake2b
+
+COMMAND_LIMIT = 1024 * 1024
+ARGUMENT_LIMIT = 131_071
+"""Linux: one argument or environment entry may not be longer, its terminating NUL not counted."""
+
+Span = float | str
+"""A duration: seconds, or text like `5m`."""
+Moment = str
+Name = Annotated[str, Meta(min_length=1, max_length=200)]
+Code = Annotated[int, Meta(ge=0, le=255)]
+
+
+class Payload(Struct, forbid_unknown_fields=True, frozen=True):
+    """The seeds' way to say `command`."""
+
+    command: str
+
+
+class Backoff(Struct, forbid_unknown_fields=True, frozen=True):
+    """The retry delay as the job shows it: seconds, and how it grows."""
+
+    base: Annotated[float, Meta(ge=1, le=1000)] | UnsetType = UNSET
+    factor: Span | UnsetType = UNSET
+    max: Span | UnsetType = UNSET
+    jitter: Annotated[float, Meta(ge=0, le=1)] | UnsetType = UNSET
+
+
+class After(Struct, forbid_unknown_fields=True, frozen=True):
+    """A parent, in the form in which jobs show it."""
+
+    job: str
+    on: str = "ok"
+
+
+class JobRequest(Struct, forbid_unknown_fields=True, frozen=True, omit_defaults=True):
+    """One job as asked for. Everything is optional but something to run; null is the same as not given."""
+
+    id: str | None = None
+    command: str | None = None
+    argv: Annotated[list[str], Meta(min_length=1, max_length=100_000)] | None = None
+    payload: Payload | None = None
+    queue: Name | None = None
+    priority: Annotated[int, Meta(ge=-1000, le=1000)] | None = None
+    run_at: Moment | None = None
+    scheduled_at: Moment | None = None
+    delay: Span | None = None
+    max_retries: Annotated[int, Meta(ge=-1, le=1_000_000)] | None = None
+    no_retry_codes: Annotated[list[Code], Meta(max_length=256)] | None = None
+    backoff: Backoff | None = None
+    backoff_base: Annotated[float, Meta(ge=1, le=1000)] | None = None
+    backoff_factor: Span | None = None
+    backoff_max: Span | None = None
+    jitter: Annotated[float, Meta(ge=0, le=1)] | None = None
+    timeout: Span | None = None
+    kill_grace: Span | None = None
+    cwd: str | None = None
+    env: dict[str, str] | None = None
+    umask: int | str | None = None
+    stdin: str | None = None
+    shell: str | None = None
+    unique_key: Name | None = None
+    after: Annotated[list[str | After], Meta(max_length=10_000)] | None = None
+    after_failure: str | None = None
+    batch: Name | None = None
+    tags: Annotated[list[Name], Meta(max_length=100)] | None = None
+    meta: dict[str, Any] | None = None
+    hold: bool | None = None
+    output_limit: int | str | None = None
+    split: bool | None = None
+    allow_detached: bool | None = None
+
+
+class Defaults(Struct, frozen=True):
+    """What a request is completed with: the settings in force, and the client's working directory."""
+
+    settings: Settings
+    cwd: str | None
+
+    def retry(self) -> RetryPolicy:
+        """The retry policy of a request that says nothing about it."""
+        s = self.settings
+        return RetryPolicy(
+            max_retries=s.max_retries,
+            max_losses=s.max_losses,
+            base=s.backoff_base,
+            factor=timedelta(milliseconds=s.backoff_factor_ms),
+            longest=s.backoff_max,
+            jitter=s.jitter,
+        )
+
+
+_FIELDS = list(JobRequest.__struct_fields__)
+_decoder = msgspec.json.Decoder(JobRequest)
+_encoder = msgspec.json.Encoder(order="deterministic")
+
+
+def decode_request(text: str | bytes) -> JobRequest:
+    """A JSON document as a request. Raises InvalidInput: malformed (with the position), unknown, double, out of range."""
+    raw = text.encode("utf-8", "surrogateescape") if isinstance(text, str) else text
+    try:
+        request = _decoder.decode(raw)
+    except msgspec.ValidationError as error:
+        _refuse_duplicates(raw)
+        raise _explain(error) from error
+    except msgspec.DecodeError as error:
+        raise _malformed(raw, error) from error
+    except UnicodeDecodeError as error:
+        raise InvalidInput(f"the JSON is not UTF-8 (byte {error.start})") from error
+    except RecursionError as error:
+        raise InvalidInput("the JSON is nested too deeply") from error
+    _refuse_duplicates(raw)
+    return request
+
+
+def convert_request(fields: Mapping[str, Any]) -> JobRequest:
+    """A mapping of fields as a request, by the same rules."""
+    try:
+        return msgspec.convert(fields, JobRequest)
+    except msgspec.ValidationError as error:
+        raise _explain(error) from error
+
+
+def content_of(request: JobRequest, cwd: str | None) -> str:
+    """The digest that tells whether the same id asks for the same job: all that was given, but not the id."""
+    given = _encoder.encode([msgspec.structs.replace(request, id=None), request.cwd or cwd])
+    return str(blake2b(given, digest_size=16).hexdigest())
+
+
+def spec_of(request: JobRequest, defaults: Defaults) -> Spec:
+    """What to run and how, complete. Raises InvalidInput for what no field's type could catch."""
+    command, argv = _command_of(request)
+    settings = defaults.settings
+    return Spec(
+        command=command,
+        argv=argv,
+        shell=_clean("shell", request.shell),
+        cwd=_clean("cwd", request.cwd) or defaults.cwd,
+        env=_env_of(request.env),
+        umask=_umask_of(request.umask),
+        stdin=_stdin_of(request.stdin),
+        timeout=_limit_of(request.timeout) if request.timeout is not None else settings.timeout,
+        kill_grace=_span("kill_grace", request.kill_grace, settings.kill_grace),
+        retry=_retry_of(request, defaults.retry()),
+        output_limit=_output_limit_of(request.output_limit, settings.output_limit),
+        split=bool(request.split),
+        allow_detached=bool(request.allow_detached),
+        unique_key=_clean("unique_key", request.unique_key),
+        after=tuple(_parent_of(item) for item in request.after or ()),
+        after_failure=_after_failure_of(request.after_failure),
+        batch=_clean("batch", request.batch),
+        tags=tuple(_clean("tags", tag) or "" for tag in request.tags or ()),
+        meta=_meta_of(request.meta),
+        boost=settings.priority_boost,
+        content=content_of(request, defaults.cwd),
+    )
+
+
+def start_of(request: JobRequest, now: datetime) -> datetime:
+    """The earliest start that a request asks for."""
+    given = [name for name in ("run_at", "scheduled_at", "delay") if getattr(request, name) is not None]
+    if len(given) > 1:
+        raise InvalidInput(f"{given[0]} and {given[1]} say the same thing twice", "give one of them")
+    if request.delay is not None:
+        return in_range(now + _span("delay", request.delay, timedelta(0)))
+    moment = parse_instant(request.run_at or request.scheduled_at or "") if given else now
+    return moment if moment.tzinfo else in_range(moment.astimezone())
+
+
+def check_queue(name: str) -> str:
+    """A queue's name, if it is one: no control characters, no comma, no blank at either end."""
+    if not name or len(name) > 200 or not name.isprintable() or name != name.strip() or "," in name:
+        raise InvalidInput(f"queue {name[:40]!r} is not allowed", "printable characters, no comma, at most 200")
+    return name
+
+
+def _command_of(request: JobRequest) -> tuple[str | None, tuple[str, ...] | None]:
+    given = [name for name in ("command", "argv", "payload") if getattr(request, name) is not None]
+    if len(given) != 1:
+        wrong = " and ".join(given) + " are both given" if given else "there is no command"
+        raise InvalidInput(wrong, "give one of command (for a shell) and argv (without one)")
+    if request.argv is not None:
+        return None, _argv_of(request.argv)
+    command = request.payload.command if request.payload else request.command or ""
+    return _command_text(command), None
+
+
+def _command_text(command: str) -> str:
+    if not command.strip():
+        raise InvalidInput("the command is empty")
+    size = len(_utf8("command", command))
+    if size > COMMAND_LIMIT:
+        raise InvalidInput(
+            f"the command has {size} bytes, more than {COMMAND_LIMIT}", "put it into a file and run that"
+        )
+    return command
+
+
+def _argv_of(argv: list[str]) -> tuple[str, ...]:
+    if not argv[0].strip():
+        raise InvalidInput("the command is empty")
+    sizes = [len(_utf8("argv", word)) for word in argv]
+    if sum(sizes) > COMMAND_LIMIT:
+        raise InvalidInput(f"the arguments have {sum(sizes)} bytes, more than {COMMAND_LIMIT}")
+    if max(sizes) > ARGUMENT_LIMIT:
+        raise InvalidInput(f"one argument has {max(sizes)} bytes; the system allows {ARGUMENT_LIMIT}")
+    return tuple(argv)
+
+
+def _env_of(env: dict[str, str] | None) -> dict[str, str]:
+    for name, value in (env or {}).items():
+        if not name or "=" in name:
+            raise InvalidInput(f"env: {name!r} is not a variable's name")
+        if len(_utf8("env", name)) + len(_utf8(f"env {name}", value)) >= ARGUMENT_LIMIT:
+            raise InvalidInput(f"env: {name} is longer than the system allows ({ARGUMENT_LIMIT} bytes)")
+    return env or {}
+
+
+def _umask_of(umask: int | str | None) -> int | None:
+    if umask is None:
+        return None
+    try:
+        value = int(umask, 8) if isinstance(umask, str) else umask
+    except ValueError:
+        value = -1
+    if not 0 <= value <= 0o777:
+        raise InvalidInput(f"umask: {umask!r} is not a mask", 'write it as octal text: "022"')
+    return value
+
+
+def _stdin_of(text: str | None) -> bytes | None:
+    if text is None:
+        return None
+    data = text.encode("utf-8", "surrogateescape")
+    if len(data) > COMMAND_LIMIT:
+        raise InvalidInput(f"stdin has {len(data)} bytes, more than {COMMAND_LIMIT}")
+    return data
+
+
+def _limit_of(value: Span) -> timedelta | None:
+    if isinstance(value, str) and value.strip().lower() == "none":
+        return None
+    limit = _span("timeout", value, timedelta(0))
+    if not limit:
+        raise InvalidInput("timeout: 0 would end the command before it starts", "leave it out for no limit")
+    return limit
+
+
+def _output_limit_of(value: int | str | None, default: int) -> int:
+    if value is None:
+        return default
+    size = parse_size(value) if isinstance(value, str) else value
+    if not 0 <= size <= 1024**3:
+        raise InvalidInput(f"output_limit: {value} is out of range", "from 0 to 1GiB")
+    return size
+
+
+def _retry_of(request: JobRequest, base: RetryPolicy) -> RetryPolicy:
+    backoff = request.backoff or Backoff()
+    return RetryPolicy(
+        max_retries=base.max_retries if request.max_retries is None else request.max_retries,
+        max_losses=base.max_losses,
+        base=_first(request.backoff_base, backoff.base, base.base),
+        factor=_span("backoff_factor", _first(request.backoff_factor, backoff.factor, None), base.factor),
+        longest=_span("backoff_max", _first(request.backoff_max, backoff.max, None), base.longest),
+        jitter=_first(request.jitter, backoff.jitter, base.jitter),
+        no_retry_codes=tuple(request.no_retry_codes or ()),
+    )
+
+
+def _parent_of(item: str | After) -> Parent:
+    job, on = (item.job, item.on) if isinstance(item, After) else _split_parent(item)
+    if on not in ("ok", "any", "failed"):
+        raise InvalidInput(f"after: {on!r} is not ok, any or failed")
+    return Parent(check_id(job), on)  # type: ignore[arg-type]
+
+
+def _split_parent(text: str) -> tuple[str, str]:
+    """`ID:any` is a wish; an id may itself contain colons, so only a known word counts."""
+    job, colon, on = text.rpartition(":")
+    return (job, on) if colon and on in ("ok", "any", "failed") else (text, "ok")
+
+
+def _after_failure_of(value: str | None) -> Any:
+    if value not in (None, "cancel", "hold"):
+        raise InvalidInput(f"after_failure: {value!r} is not cancel or hold")
+    return value or "cancel"
+
+
+def _meta_of(meta: dict[str, Any] | None) -> dict[str, Any]:
+    if meta and len(_encoder.encode(meta)) > 16 * 1024:
+        raise InvalidInput("meta has more than 16 KiB")
+    return meta or {}
+
+
+def _first(*values: Any) -> Any:
+    """The first value that was given."""
+    return next((value for value in values if value is not None and value is not UNSET), None)
+
+
+def _span(field: str, value: Span | None, default: timedelta) -> timedelta:
+    if value is None:
+        return default
+    try:
+        return parse_duration(value) if isinstance(value, str) else seconds(value)
+    except InvalidInput as error:
+        raise InvalidInput(f"{field}: {error.message}", error.hint) from error
+
+
+def _clean(field: str, value: str | None) -> str | None:
+    if value is not None:
+        _utf8(field, value)
+    return value
+
+
+def _utf8(field: str, value: str) -> bytes:
+    """The bytes of a text that every store and every program can hold."""
+    if "\0" in value:
+        raise InvalidInput(f"{field}: contains a NUL byte")
+    try:
+        return value.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidInput(f"{field}: not valid UTF-8 (character {error.start})") from error
+
+
+def _refuse_duplicates(raw: bytes) -> None:
+    """JSON with the same key twice is a mistake that every parser here would hide.
+
+    Cheap first: as many `":` as a flat object has keys means that none was swallowed.
+    """
+    try:
+        keys = len(msgspec.json.decode(raw))
+    except (msgspec.DecodeError, TypeError, UnicodeDecodeError):
+        return
+    if raw.count(b'":') != keys or raw.count(b'"') == 0:
+        import json
+
+        json.loads(raw, object_pairs_hook=_unique)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    seen: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in seen:
+            raise InvalidInput(f"the key {key!r} is given twice")
+        seen[key] = value
+    return seen
+
+
+def _malformed(raw: bytes, error: Exception) -> InvalidInput:
+    """Where the JSON breaks: line and column for a person, found by the parser that reports them."""
+    import json
+
+    try:
+        json.loads(raw, parse_constant=_no_constant)
+    except json.JSONDecodeError as found:
+        return InvalidInput(f"malformed JSON at line {found.lineno}, column {found.colno}: {found.msg}")
+    except (UnicodeDecodeError, InvalidInput, RecursionError) as found:
+        return found if isinstance(found, InvalidInput) else InvalidInput(f"malformed JSON: {found}")
+    return InvalidInput(f"malformed JSON: {error}")
+
+
+def _no_constant(name: str) -> Any:
+    raise InvalidInput(f"{name} is not JSON", "numbers are finite; leave the field out instead")
+
+
+def _explain(error: msgspec.ValidationError) -> InvalidInput:
+    text = str(error)
+    what, _, where = text.partition(" - at `")
+    place = where.rstrip("`").removeprefix("$").lstrip(".")
+    if "unknown field" in what:
+        name = what.split("`")[1]
+        return InvalidInput(f"{place + ': ' if place else ''}there is no field {name!r}", nearest(name, _FIELDS))
+    what = what.replace("`", "")
+    return InvalidInput(f"{place}: {what[0].lower()}{what[1:]}" if place else f"{what[0].lower()}{what[1:]}")

@@ -1,0 +1,202 @@
+"""The documented JSON shapes: what every front end shows of a job, a worker, a queue.
+
+Durations are seconds, times RFC 3339 in UTC. Keys are added, never renamed; `SCHEMA` stands in every document.
+"""
+
+import base64
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+from queuectl.domain.instant import format_instant
+from queuectl.domain.job import Attempt, CancelRequest, Job, Lease
+from queuectl.domain.output import COMBINED, STDERR, STDOUT
+from queuectl.domain.worker import Slot
+from queuectl.errors import QueuectlError
+from queuectl.service.queries import QueueStatus, Status, WorkerStatus
+
+SCHEMA = 1
+
+STREAM_NAMES = {COMBINED: "combined", STDOUT: "stdout", STDERR: "stderr"}
+
+
+def document(**body: Any) -> dict[str, Any]:
+    """A JSON document with its schema number."""
+    return {"schema": SCHEMA, **body}
+
+
+def error(fault: QueuectlError) -> dict[str, Any]:
+    """The document that stands on stdout in place of a result."""
+    return document(error={"code": fault.code, "message": fault.message, "hint": fault.hint})
+
+
+def job(job: Job) -> dict[str, Any]:
+    """A job, whole."""
+    spec = job.spec
+    return {
+        "id": job.id,
+        "number": job.number,
+        "command": spec.command,
+        "argv": list(spec.argv) if spec.argv is not None else None,
+        "shell": spec.shell,
+        "queue": job.queue,
+        "priority": job.priority,
+        "state": job.state,
+        "run_at": moment(job.run_at),
+        "attempts": job.attempts,
+        "failures": job.failures,
+        "losses": job.losses,
+        "version": job.version,
+        "max_retries": spec.retry.max_retries,
+        "max_losses": spec.retry.max_losses,
+        "backoff": {
+            "base": spec.retry.base,
+            "factor": span(spec.retry.factor),
+            "max": span(spec.retry.longest),
+            "jitter": spec.retry.jitter,
+        },
+        "no_retry_codes": list(spec.retry.no_retry_codes),
+        "timeout": span(spec.timeout),
+        "kill_grace": span(spec.kill_grace),
+        "cwd": spec.cwd,
+        "env": spec.env,
+        "umask": None if spec.umask is None else f"{spec.umask:03o}",
+        "stdin": None if spec.stdin is None else text_or_base64(spec.stdin),
+        "output_limit": spec.output_limit,
+        "split": spec.split,
+        "allow_detached": spec.allow_detached,
+        "unique_key": spec.unique_key,
+        "after": [{"job": parent.job, "on": parent.on} for parent in spec.after],
+        "after_failure": spec.after_failure,
+        "waiting_for": list(job.waiting_for),
+        "batch": spec.batch,
+        "tags": list(spec.tags),
+        "meta": spec.meta,
+        "lease": lease(job.lease),
+        "cancel_requested": cancel_request(job.cancel_requested),
+        "history": [attempt(item) for item in job.history],
+        "history_dropped": job.history_dropped,
+        "last_error": job.last_error,
+        "exit_code": job.exit_code,
+        "output_tail": job.output_tail,
+        "created_at": moment(job.created_at),
+        "updated_at": moment(job.updated_at),
+        "started_at": moment(job.started_at),
+        "finished_at": moment(job.finished_at),
+    }
+
+
+def attempt(attempt: Attempt) -> dict[str, Any]:
+    """One finished attempt."""
+    return {
+        "attempt": attempt.attempt,
+        "attempt_id": attempt.attempt_id,
+        "worker": attempt.worker,
+        "host": attempt.host,
+        "pid": attempt.pid,
+        "claimed_at": moment(attempt.claimed_at),
+        "started_at": moment(attempt.started_at),
+        "finished_at": moment(attempt.finished_at),
+        "outcome": attempt.outcome,
+        "exit_code": attempt.exit_code,
+        "signal": attempt.signal,
+        "error": attempt.error,
+        "user_cpu": attempt.user_cpu,
+        "system_cpu": attempt.system_cpu,
+        "max_rss": attempt.max_rss,
+        "output_bytes": attempt.output_bytes,
+    }
+
+
+def lease(lease: Lease | None) -> dict[str, Any] | None:
+    """Who runs it now, and until when nobody else may."""
+    if lease is None:
+        return None
+    return {
+        "attempt_id": lease.attempt_id,
+        "worker": lease.worker,
+        "slot": lease.slot,
+        "pid": lease.pid,
+        "claimed_at": moment(lease.claimed_at),
+        "started_at": moment(lease.started_at),
+        "until": moment(lease.until),
+    }
+
+
+def cancel_request(request: CancelRequest | None) -> dict[str, Any] | None:
+    """Who asked for the end of it, when, and why."""
+    if request is None:
+        return None
+    return {"by": request.by, "at": moment(request.at), "reason": request.reason}
+
+
+def status(status: Status) -> dict[str, Any]:
+    """The whole system at a glance."""
+    return document(
+        store={"url": status.url, "durability": status.durability},
+        jobs={"total": sum(status.jobs.values()), **status.jobs},
+        queues=[queue(item) for item in status.queues],
+        slots={
+            "live": status.live,
+            "processing": status.processing,
+            "idle": status.live - status.processing,
+        },
+        workers=[worker(item) for item in status.workers],
+    )
+
+
+def queue(queue: QueueStatus) -> dict[str, Any]:
+    """One queue."""
+    return {
+        "name": queue.name,
+        "paused": queue.paused,
+        "limit": queue.limit,
+        "pending": queue.jobs.get("pending", 0),
+        "processing": queue.jobs.get("processing", 0),
+        "jobs": dict(queue.jobs),
+    }
+
+
+def worker(status: WorkerStatus) -> dict[str, Any]:
+    """One worker, with its slots."""
+    worker = status.worker
+    return {
+        "id": worker.id,
+        "name": worker.name,
+        "host": worker.host,
+        "holder_pid": worker.holder_pid,
+        "agent_pid": worker.agent_pid,
+        "version": worker.version,
+        "queues": list(worker.queues),
+        "started_at": moment(worker.started_at),
+        "last_heartbeat": moment(worker.heartbeat),
+        "state": status.state,
+        "note": worker.note,
+        "slots": [slot(item) for item in worker.slots],
+    }
+
+
+def slot(slot: Slot) -> dict[str, Any]:
+    """One slot of a worker."""
+    return {"slot": slot.slot, "job": slot.job, "since": moment(slot.since)}
+
+
+def moment(moment: datetime | None) -> str | None:
+    """A time as the shapes write it."""
+    return None if moment is None else format_instant(moment)
+
+
+def span(span: timedelta | None) -> float | int | None:
+    """A duration as the shapes write it: seconds, without a fraction where there is none."""
+    if span is None:
+        return None
+    seconds = span.total_seconds()
+    return int(seconds) if seconds == int(seconds) else seconds
+
+
+def text_or_base64(data: bytes) -> str | Mapping[str, str]:
+    """Bytes as text where they are UTF-8, else as `{"base64": …}`."""
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return {"base64": base64.b64encode(data).decode()}

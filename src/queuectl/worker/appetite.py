@@ -1,0 +1,87 @@
+"""How many jobs to hold, and whether this worker is fit to take any: two small rules about the recent past.
+
+Pure but for their own memory; the agent tells them what happened and when.
+"""
+
+AHEAD_SECONDS = 0.05
+"""Claimed-ahead work is at most so much: a job taken from here starts hardly later than it would elsewhere."""
+AHEAD_MOST = 64
+SHORT = 0.025
+"""Seconds: only while jobs are shorter is anything claimed ahead."""
+
+QUICK_FAILURE = 0.25
+STREAK = 8
+"""So many different jobs in a row that failed within `QUICK_FAILURE` seconds make a worker suspect."""
+FIRST_PAUSE, LONGEST_PAUSE = 30.0, 600.0
+TROUBLE_PAUSE, TROUBLE_LONGEST = 1.0, 30.0
+
+
+class Ahead:
+    """How many jobs beyond the slots may wait in the holder, from a moving average of run times."""
+
+    def __init__(self) -> None:
+        self._mean = 1.0
+
+    def ran(self, seconds: float) -> None:
+        """A command took so long. One long one ends claiming ahead at once."""
+        self._mean = (
+            seconds
+            if seconds > SHORT
+            else 0.9 * self._mean + 0.1 * seconds
+            if self._mean <= SHORT
+            else seconds
+        )
+
+    def jobs(self, count: int) -> int:
+        """How many for a worker with `count` slots."""
+        if self._mean > SHORT:
+            return 0
+        return min(AHEAD_MOST, int(AHEAD_SECONDS / max(self._mean, 0.0005)) * count)
+
+
+class Fitness:
+    """Black-hole detection: a host without its disk fails every job within milliseconds and would drain the queue.
+
+    `suspect` says that a streak of quick failures calls for a look at how others fare; `pause` then rests, longer each time.
+    """
+
+    def __init__(self) -> None:
+        self._failed: set[str] = set()
+        self._pause = FIRST_PAUSE
+        self._trouble = TROUBLE_PAUSE
+        self.until = 0.0
+
+    def ended(self, job: str, seconds: float | None, succeeded: bool) -> None:
+        """An attempt ended here."""
+        self._trouble = TROUBLE_PAUSE
+        if succeeded or (seconds or 0.0) > QUICK_FAILURE:
+            self._failed.clear()
+            self._pause = FIRST_PAUSE if succeeded else self._pause
+        else:
+            self._failed.add(job)
+
+    @property
+    def suspect(self) -> bool:
+        """Whether the streak is long enough."""
+        return len(self._failed) >= STREAK
+
+    def acquit(self) -> None:
+        """Others fare no better: the jobs are bad, not this worker."""
+        self._failed.clear()
+
+    def pause(self, now: float) -> float:
+        """Rest; answers for how many seconds."""
+        seconds, self._pause = self._pause, min(self._pause * 2, LONGEST_PAUSE)
+        self._failed.clear()
+        self.until = now + seconds
+        return seconds
+
+    def trouble(self, now: float) -> float:
+        """A command could not be started for want of processes, files or memory here; answers the pause in seconds."""
+        seconds, self._trouble = self._trouble, min(self._trouble * 2, TROUBLE_LONGEST)
+        self.until = now + seconds
+        return seconds
+
+    def fit(self, now: float) -> bool:
+        """Whether jobs may be claimed now."""
+        return now >= self.until

@@ -1,0 +1,81 @@
+"""What every worker does for all: recover the dead, release the blocked, delete the expired. Small steps, no leader."""
+
+from pathlib import Path
+
+from queuectl.clock import boottime
+from queuectl.config import Settings
+from queuectl.domain.job import Job
+from queuectl.service import maintenance
+from queuectl.store.protocol import Store
+from queuectl.worker.journal import Journal
+from queuectl.worker.lockfile import Leftover, dead_workers
+
+NEIGHBOURS_EVERY = 1.0
+LAPSED_EVERY = 2.0
+BLOCKED_EVERY = 5.0
+PURGE_EVERY = 30.0
+
+HOLDER_DIED = "its worker was killed"
+
+
+class Chores:
+    """The duties of one agent, each with its time."""
+
+    def __init__(self, store: Store, worker: str, directory: str, journal: Journal) -> None:
+        self._store = store
+        self._worker = worker
+        self._directory = Path(directory)
+        self._journal = journal
+        self._times = {"neighbours": 0.0, "lapsed": 0.0, "blocked": 0.0, "purge": boottime() + PURGE_EVERY}
+        self._cursor: str | None = None
+
+    @property
+    def due(self) -> float:
+        """When the next duty is due (CLOCK_BOOTTIME)."""
+        return min(self._times.values())
+
+    def run(self, settings: Settings, *, may_recover: bool) -> bool:
+        """Do what is due; whether jobs became ready by it. `may_recover`: connected long enough to judge others' leases."""
+        recovered: list[Job] = []
+        if self._is_time("neighbours", NEIGHBOURS_EVERY):
+            recovered += self.recover_dead(within=1.0)
+        if self._is_time("lapsed", LAPSED_EVERY) and may_recover:
+            recovered += self._told(maintenance.recover_lapsed(self._store))
+        if self._is_time("blocked", BLOCKED_EVERY):
+            self._cursor = maintenance.sweep_blocked(self._store, self._cursor)
+        if self._is_time("purge", PURGE_EVERY):
+            maintenance.purge_expired(self._store, settings)
+        return bool(recovered)
+
+    def recover_dead(self, within: float) -> list[Job]:
+        """Workers of this host whose holder is dead: end what they left running, then take their claims back at once."""
+        recovered: list[Job] = []
+        for leftover in dead_workers(self._directory):
+            with leftover:
+                recovered += self._recover(leftover, within)
+        return self._told(recovered)
+
+    def _recover(self, leftover: Leftover, within: float) -> list[Job]:
+        survivors = leftover.kill(within=within)
+        if survivors:
+            # Its claims stay until these are gone: nothing may run twice. The next round tries again.
+            self._journal.note("leftover", f"cannot end processes {survivors} of worker {leftover.name}")
+            return []
+        started = frozenset(leftover.attempts)
+        jobs = maintenance.recover_worker(self._store, leftover.worker_id, started, HOLDER_DIED)
+        self._store.forget(leftover.worker_id)
+        leftover.remove()
+        self._journal.note("cleaned", f"worker {leftover.name} was dead; {len(jobs)} claims taken back")
+        return jobs
+
+    def _told(self, jobs: list[Job]) -> list[Job]:
+        for job in jobs:
+            self._journal.recovered(job)
+        return jobs
+
+    def _is_time(self, duty: str, every: float) -> bool:
+        now = boottime()
+        if now < self._times[duty]:
+            return False
+        self._times[duty] = now + every
+        return True

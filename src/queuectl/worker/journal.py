@@ -1,0 +1,96 @@
+"""What a worker says while it works: one line per event, plain or JSON. All event names and their words stand here."""
+
+import sys
+import time
+from datetime import UTC, datetime, timedelta
+from typing import Any, TextIO
+
+import msgspec
+
+from queuectl.domain.instant import format_instant
+from queuectl.domain.job import Job
+from queuectl.domain.outcome import Outcome
+from queuectl.domain.quantity import format_duration
+
+
+class Journal:
+    """Writes events. A reader that has gone (closed terminal, full disk) never stops the work: the line is lost."""
+
+    def __init__(self, format: str = "plain", out: TextIO | None = None) -> None:
+        self._json = format == "json"
+        self._out = out or sys.stdout
+        self._lines: list[str] = []
+
+    def started(self, job: Job, slot: int, pid: int) -> None:
+        """A command runs."""
+        self._event("start", job, f"attempt {job.attempts}, slot {slot}, pid {pid}: {_title(job)}", slot=slot, pid=pid)
+
+    def finished(self, before: Job, after: Job, outcome: Outcome, seconds: float | None) -> None:
+        """An attempt ended; what follows from it."""
+        took = "" if seconds is None else f" after {run_time(seconds)}"
+        text = f"{outcome.describe()}{took}: {after.state}"
+        run_at = format_instant(after.run_at) if after.state == "failed" else None
+        if run_at:
+            text += f", retry {after.failures} at {run_at}"
+        event = {"completed": "done", "failed": "retry"}.get(after.state, after.state)
+        self._event(
+            event,
+            before,
+            text,
+            outcome=outcome.kind,
+            exit_code=outcome.exit_code,
+            signal=outcome.signal,
+            error=outcome.error,
+            seconds=seconds,
+            state=after.state,
+            run_at=run_at,
+        )
+
+    def fenced(self, job: Job) -> None:
+        """A result came too late: the attempt is another's by now."""
+        self._event("fenced", job, "the lease passed to another attempt; this result is not recorded")
+
+    def recovered(self, job: Job) -> None:
+        """A claim of a dead or silent worker was taken back."""
+        self._event("recovered", job, f"{job.last_error or 'never started'}: {job.state}", state=job.state)
+
+    def note(self, event: str, text: str, **fields: Any) -> None:
+        """Something about the worker itself."""
+        self._write(event, text, fields)
+
+    def flush(self) -> None:
+        """Write what was said since."""
+        if not self._lines:
+            return
+        lines, self._lines = self._lines, []
+        try:
+            self._out.writelines(lines)
+            self._out.flush()
+        except (OSError, ValueError):  # EPIPE, EIO, ENOSPC, closed: the work goes on unseen
+            self._lines = []
+
+    def _event(self, event: str, job: Job, text: str, **fields: Any) -> None:
+        self._write(event, f"{job.id} {text}", {"job": job.id, "attempt": job.attempts, **fields})
+
+    def _write(self, event: str, text: str, fields: dict[str, Any]) -> None:
+        now = time.time()
+        if self._json:
+            at = format_instant(datetime.fromtimestamp(now, UTC))
+            body = {"at": at, "event": event, "message": text, **fields}
+            self._lines.append(msgspec.json.encode(body).decode() + "\n")
+        else:
+            self._lines.append(f"{time.strftime('%H:%M:%S', time.localtime(now))} {event:<9} {_printable(text)}\n")
+
+
+def run_time(seconds: float) -> str:
+    """A run time: `12ms`, `3.2s`, `1h5m`."""
+    return format_duration(timedelta(seconds=round(max(seconds, 0.0), 3 if seconds < 1 else 1)))
+
+
+def _title(job: Job) -> str:
+    title = job.spec.title()
+    return title if len(title) <= 100 else title[:99] + "…"
+
+
+def _printable(text: str) -> str:
+    return text if text.isprintable() else "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)

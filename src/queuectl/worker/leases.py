@@ -1,0 +1,117 @@
+"""Renewal: a thread and a connection of its own, so that no slow write of the agent lets a lease run out.
+
+It renews everything held every third of a lease, tells the holder until when it may run on, and hands the fresh copies
+to the agent, which learns from them of cancel requests and of attempts that are no longer its own.
+"""
+
+import queue
+import threading
+from collections.abc import Callable, Iterable
+from datetime import timedelta
+from typing import Any
+
+from queuectl.clock import boottime
+from queuectl.domain.job import Job
+from queuectl.errors import QueuectlError, StoreError
+from queuectl.store.protocol import Held, Store
+from queuectl.worker.link import HolderGone, Link
+
+RETRY_SECONDS = 1.0
+
+
+def deadline_of(sent: float, lease: timedelta) -> float:
+    """Until when a holder may let run what was renewed by a request sent at `sent` (CLOCK_BOOTTIME): a little less than the lease."""
+    seconds = lease.total_seconds()
+    return sent + seconds - min(1.0, seconds / 10)
+
+
+class Renewed:
+    """One round: what was asked, and the fresh copies of what is still ours."""
+
+    def __init__(self, asked: list[Held], fresh: list[Job]) -> None:
+        self.asked = asked
+        self.fresh = fresh
+
+
+class Leases:
+    """The renewing thread. `held` is called from it and must answer a snapshot."""
+
+    def __init__(
+        self,
+        open_store: Callable[[], Store],
+        worker: str,
+        link: Link,
+        held: Callable[[], Iterable[Held]],
+        lease: Callable[[], timedelta],
+        vouch: bool,
+    ) -> None:
+        self._open_store = open_store
+        self._worker = worker
+        self._link = link
+        self._held = held
+        self._lease = lease
+        self._vouch = vouch
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="leases", daemon=True)
+        self._store: Store | None = None
+        self.rounds: queue.SimpleQueue[Renewed] = queue.SimpleQueue()
+        self.fault: BaseException | None = None
+        self.last_contact = boottime()
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End, and wait for it."""
+        self._stop.set()
+        if self._thread.ident is not None:
+            self._thread.join(timeout=10)
+
+    def _run(self) -> None:
+        try:
+            while not self._stop.wait(self._round()):
+                pass
+        except HolderGone:
+            pass  # the agent reads the same line and leaves
+        except (
+            BaseException
+        ) as fault:  # a worker that lives without renewing is the worst kind: the agent ends
+            self.fault = fault
+            self._link.wake()
+        finally:
+            if self._store is not None:
+                self._store.close()
+
+    def _round(self) -> float:
+        """Renew once; answers the seconds until the next time."""
+        lease, asked = self._lease(), list(self._held())
+        try:
+            if asked:
+                self._renew(asked, lease)
+        except StoreError:
+            self._speak_for(asked, lease)
+            return RETRY_SECONDS
+        except QueuectlError:  # unknown: the next round asks again
+            return RETRY_SECONDS
+        self.last_contact = boottime()
+        return lease.total_seconds() / 3
+
+    def _renew(self, asked: list[Held], lease: timedelta) -> None:
+        if self._store is None:
+            self._store = self._open_store()
+        sent = boottime()
+        fresh = self._store.renew(self._worker, asked, lease)
+        ours = [job.lease.attempt_id for job in fresh if job.lease]
+        self._tell(ours, deadline_of(sent, lease))
+        self.rounds.put(Renewed(asked, fresh))
+        self._link.wake()
+
+    def _speak_for(self, asked: list[Held], lease: timedelta) -> None:
+        """The store is away. With on_disconnect=keep a living agent vouches for its commands, so that none is killed."""
+        if self._vouch and asked:
+            self._tell([held.attempt_id for held in asked], deadline_of(boottime(), lease))
+
+    def _tell(self, attempts: list[str], deadline: float) -> None:
+        message: dict[str, Any] = {"type": "lease", "deadline": deadline, "attempt_ids": attempts}
+        self._link.send(message)
