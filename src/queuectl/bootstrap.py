@@ -40,7 +40,9 @@ def open_store(url: str, settings: "Settings | None" = None) -> "Store":
         return SqliteStore(sqlite_path(url), durability=settings.durability, save_interval=interval)
     if scheme in TO_COME:
         raise InvalidInput(f"{TO_COME[scheme]} is not supported yet", "use sqlite:///path/to/queue.db")
-    raise InvalidInput(f"unknown store scheme {scheme!r}", f"known: {', '.join(SCHEMES)}; for instance sqlite:///queue.db")
+    raise InvalidInput(
+        f"unknown store scheme {scheme!r}", f"known: {', '.join(SCHEMES)}; for instance sqlite:///queue.db"
+    )
 
 
 def sqlite_path(url: str) -> str:

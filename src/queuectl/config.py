@@ -39,7 +39,7 @@ class Option(Struct, frozen=True, kw_only=True):
         if text.strip().lower() == "none" and self.default is None:
             return None
         try:
-            value = _PARSERS[self.kind](text.strip())
+            value: Value = _PARSERS[self.kind](text.strip())
         except ValueError as error:
             raise InvalidInput(f"{self.key}: {text!r} is not {_NOUNS[self.kind]}") from error
         except InvalidInput as error:
@@ -53,7 +53,13 @@ class Option(Struct, frozen=True, kw_only=True):
             return "none"
         if isinstance(value, timedelta):
             return format_duration(value)
-        return format_size(int(value)) if self.kind == "size" else f"{value:g}" if isinstance(value, float) else str(value)
+        return (
+            format_size(int(value))
+            if self.kind == "size"
+            else f"{value:g}"
+            if isinstance(value, float)
+            else str(value)
+        )
 
     def _check(self, value: Value, text: str) -> None:
         if self.choices and value not in self.choices:
@@ -62,7 +68,8 @@ class Option(Struct, frozen=True, kw_only=True):
         too_high = self.high is not None and value is not None and value > self.high
         if too_low or too_high:
             raise InvalidInput(
-                f"{self.key}: {text} is out of range", f"from {self.format(self.low)} to {self.format(self.high)}"
+                f"{self.key}: {text} is out of range",
+                f"from {self.format(self.low)} to {self.format(self.high)}",
             )
 
 
@@ -86,7 +93,13 @@ _PARSERS: dict[str, Callable[[str], Any]] = {
     "size": parse_size,
     "text": str,
 }
-_NOUNS = {"count": "a whole number", "number": "a number", "duration": "a duration", "size": "a size", "text": "a text"}
+_NOUNS = {
+    "count": "a whole number",
+    "number": "a number",
+    "duration": "a duration",
+    "size": "a size",
+    "text": "a text",
+}
 
 _SECOND, _DAY = timedelta(seconds=1), timedelta(days=1)
 

@@ -39,7 +39,9 @@ def enqueue_lines(session: "Session", fields: dict[str, Any]) -> int:
             elif jobs:
                 added = _commit(session, jobs)
                 code = announce(session, added) or code
-                shown += [shape(item) for item in added if commands.refusal(item) is None] if session.json else []
+                shown += (
+                    [shape(item) for item in added if commands.refusal(item) is None] if session.json else []
+                )
             advance(len(batch))
     if session.json:
         session.emit({"schema": 1, "jobs": shown})
@@ -166,7 +168,12 @@ def _progress(session: "Session") -> Iterator[Callable[[int], None]]:
     from rich.console import Console
     from rich.progress import MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-    columns: Iterable[Any] = (SpinnerColumn(), TextColumn("enqueuing"), MofNCompleteColumn(), TimeElapsedColumn())
+    columns: Iterable[Any] = (
+        SpinnerColumn(),
+        TextColumn("enqueuing"),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
     with Progress(*columns, console=Console(file=session.err), transient=True) as bar:
         task = bar.add_task("enqueue", total=None)
         yield lambda count: bar.advance(task, count)

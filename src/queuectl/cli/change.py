@@ -31,7 +31,9 @@ def cancel_options(parser: "Parser") -> None:
     parser.flag("--all", help="all that have not ended")
     parser.add_argument("--reason", metavar="R", help="kept with the job")
     parser.flag("--yes", "-y", help="do not ask before cancelling many")
-    parser.example("queuectl cancel @last --reason 'wrong branch'", "one job; a running one is ended, tree and all")
+    parser.example(
+        "queuectl cancel @last --reason 'wrong branch'", "one job; a running one is ended, tree and all"
+    )
     parser.example("queuectl cancel --queue default --yes", "all of a queue that have not ended")
 
 
@@ -239,5 +241,3 @@ def _user() -> str:
         return getpass.getuser()
     except (KeyError, OSError):  # a user id without a name, as in many containers
         return str(os.getuid())
-
-

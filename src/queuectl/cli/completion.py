@@ -54,13 +54,17 @@ def _fish() -> str:
         seen = f"__fish_seen_subcommand_from {head}"
         inside = f"{seen}; and __fish_seen_subcommand_from {verb}" if verb else seen
         if not verb or words == next(name for name in COMMANDS if name.startswith(head + " ")):
-            lines.append(f"complete -c queuectl -n __fish_use_subcommand -a {head} -d {_quoted(command.summary)}")
+            lines.append(
+                f"complete -c queuectl -n __fish_use_subcommand -a {head} -d {_quoted(command.summary)}"
+            )
         if verb:
             lines.append(f"complete -c queuectl -n {_quoted(seen)} -a {verb} -d {_quoted(command.summary)}")
         for action in parser_of(command)._actions:
             for option in action.option_strings:
                 if option.startswith("--"):
-                    lines.append(f"complete -c queuectl -n {_quoted(inside)} -l {option[2:]} -d {_quoted(action.help or '')}")
+                    lines.append(
+                        f"complete -c queuectl -n {_quoted(inside)} -l {option[2:]} -d {_quoted(action.help or '')}"
+                    )
     return "\n".join(lines)
 
 

@@ -114,10 +114,13 @@ def _shape(session: "Session", option: Option) -> dict[str, object]:
 
 
 def _entry(session: "Session", option: Option, settings: config.Settings) -> dict[str, object]:
-    return {"key": option.key, "value": settings.text(option.key), "origin": settings.origins[option.key], "help": option.help}
+    return {
+        "key": option.key,
+        "value": settings.text(option.key),
+        "origin": settings.origins[option.key],
+        "help": option.help,
+    }
 
 
 def _text(session: "Session", key: str) -> str:
     return session.store_url if key == "store" and not session.settings.store else session.settings.text(key)
-
-

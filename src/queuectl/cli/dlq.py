@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from queuectl.cli import jobs
 from queuectl.cli.change import JOBS_HELP, tell, told_count, wanted_ids
-from queuectl.domain.job import Job
+from queuectl.domain.job import Job, State
 from queuectl.domain.quantity import parse_duration
 from queuectl.domain.query import Filter
 from queuectl.errors import Conflict, InvalidInput
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from queuectl.cli.parser import Parser
     from queuectl.cli.session import Session
 
-DEAD = frozenset(("dead",))
+DEAD: frozenset[State] = frozenset(("dead",))
 
 
 def list__options(parser: "Parser") -> None:
@@ -85,7 +85,9 @@ def purge(session: "Session") -> int:
     """Delete dead jobs."""
     older = session.args.older_than
     before = session.store.now() - parse_duration(older) if older else None
-    return told_count(session, "purged", commands.purge(session.store, Filter(states=DEAD, ended_before=before)))
+    return told_count(
+        session, "purged", commands.purge(session.store, Filter(states=DEAD, ended_before=before))
+    )
 
 
 def _retry_all(session: "Session", wanted: Filter) -> int:
@@ -100,4 +102,6 @@ def _retry_all(session: "Session", wanted: Filter) -> int:
 
 def _refuse_living(job: Job) -> None:
     if job.state != "dead":
-        raise Conflict(f"job {job.id} is {job.state}, not dead", f"queuectl show {job.id}, or queuectl retry {job.id}")
+        raise Conflict(
+            f"job {job.id} is {job.state}, not dead", f"queuectl show {job.id}, or queuectl retry {job.id}"
+        )

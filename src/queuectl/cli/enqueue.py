@@ -40,7 +40,12 @@ FIELDS = (
     ("output_limit", ("--output-limit",), "SIZE", "stored output per attempt, head and tail halves: 1MiB"),
 )  # fmt: skip
 LISTS = (
-    ("after", "--after", "ID[:ok|any|failed]", "wait for this job to end well (ok), at all (any), badly (failed)"),
+    (
+        "after",
+        "--after",
+        "ID[:ok|any|failed]",
+        "wait for this job to end well (ok), at all (any), badly (failed)",
+    ),
     ("tags", "--tag", "T", "a word to find it by"),
 )
 FLAGS = (
@@ -57,15 +62,21 @@ def enqueue_options(parser: "Parser") -> None:
     """The command and its policy."""
     parser.no_dashes = True
     parser.usage = "queuectl enqueue [options] 'CMD' | '{JSON}' | - | --file F | --script F | -- PROG ARG…"
-    parser.add_argument("command", nargs="*", metavar="CMD", help="a shell command, a JSON job, or - for lines of both")
+    parser.add_argument(
+        "command", nargs="*", metavar="CMD", help="a shell command, a JSON job, or - for lines of both"
+    )
     parser.add_argument("--file", metavar="F", help="read lines from a file: shell commands, or JSON jobs")
     parser.add_argument("--script", metavar="F", help="store the text of a script and run that")
-    parser.add_argument("--stdin", metavar="F", help="store a file's text as the command's input; - reads it from here")
+    parser.add_argument(
+        "--stdin", metavar="F", help="store a file's text as the command's input; - reads it from here"
+    )
     for name, flags, metavar, text in FIELDS:
         parser.add_argument(*flags, dest=name, metavar=metavar, help=text)
     for name, one, metavar, text in LISTS:
         parser.add_argument(one, dest=name, metavar=metavar, action="append", help=text)
-    parser.add_argument("--env", metavar="K[=V]", action="append", help="a variable for it; without =V the one set here")
+    parser.add_argument(
+        "--env", metavar="K[=V]", action="append", help="a variable for it; without =V the one set here"
+    )
     parser.add_argument("--env-file", metavar="F", action="append", help="variables from a file of K=V lines")
     for name, one, text in FLAGS:
         parser.flag(one, dest=name, default=None, help=text)
@@ -74,7 +85,9 @@ def enqueue_options(parser: "Parser") -> None:
     parser.flag("--wait", help="wait for the end; exit with the command's own code")
     parser.flag("--follow", help="show its output as it comes, and wait")
     parser.example("queuectl enqueue 'echo hello'", "one command, run by /bin/sh")
-    parser.example("queuectl enqueue --timeout 5m --retries 5 'make report'", "with a time limit and a retry budget")
+    parser.example(
+        "queuectl enqueue --timeout 5m --retries 5 'make report'", "with a time limit and a retry budget"
+    )
     parser.example("queuectl enqueue -- ls -l /", "a program and its arguments, without a shell")
     parser.example('queuectl enqueue \'{"command":"echo hi","priority":5}\'', "a JSON job")
     parser.example("printf 'echo 1\\necho 2\\n' | queuectl enqueue -", "many, one a line")
@@ -188,7 +201,9 @@ def _enqueue_one(session: "Session", request: JobRequest) -> int:
         added = commands.enqueue(session.store, [job])
     except OutcomeUnknown as unknown:
         session.print(job.id)
-        raise OutcomeUnknown(unknown.message, f"repeating it is safe: queuectl enqueue --id {job.id} …") from unknown
+        raise OutcomeUnknown(
+            unknown.message, f"repeating it is safe: queuectl enqueue --id {job.id} …"
+        ) from unknown
     code = announce(session, added)
     if code:
         refused = commands.refusal(added[0])
@@ -239,7 +254,9 @@ def _codes(text: str) -> list[int]:
     try:
         return [int(code) for code in text.split(",")]
     except ValueError:
-        raise InvalidInput(f"--no-retry-on: {text!r} is not a list of exit codes", "for instance 2,64") from None
+        raise InvalidInput(
+            f"--no-retry-on: {text!r} is not a list of exit codes", "for instance 2,64"
+        ) from None
 
 
 def _meta(text: str) -> Any:
@@ -271,7 +288,9 @@ def _env_file(path: str) -> dict[str, str]:
     from dotenv import dotenv_values
 
     text = _read(path, "env-file")
-    return {name: value or "" for name, value in dotenv_values(stream=StringIO(text), interpolate=False).items()}
+    return {
+        name: value or "" for name, value in dotenv_values(stream=StringIO(text), interpolate=False).items()
+    }
 
 
 def _read(path: str, what: str) -> str:
@@ -283,4 +302,3 @@ def _read(path: str, what: str) -> str:
             return file.read(COMMAND_LIMIT + 1).decode("utf-8", "surrogateescape")
     except OSError as error:
         raise InvalidInput(f"--{what}: cannot read {path}: {error.strerror}") from error
-

@@ -26,7 +26,9 @@ def explain(session: "Session") -> int:
         return 0
     session.print(f"job {job.id} is {job.state}")
     for sentence in found.why:
-        session.print(f"  because {safe(sentence)}" if sentence == found.why[0] else f"  and {safe(sentence)}")
+        session.print(
+            f"  because {safe(sentence)}" if sentence == found.why[0] else f"  and {safe(sentence)}"
+        )
     for sentence in found.next:
         session.print(f"  next: {safe(sentence)}")
     return 0

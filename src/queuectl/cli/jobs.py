@@ -18,7 +18,17 @@ if TYPE_CHECKING:
     from queuectl.cli.session import Session
 
 COLUMNS = ("number", "id", "state", "queue", "priority", "attempts", "age", "command", "error")
-MORE_COLUMNS = (*COLUMNS, "run_at", "batch", "tags", "exit_code", "worker", "created_at", "updated_at", "finished_at")
+MORE_COLUMNS = (
+    *COLUMNS,
+    "run_at",
+    "batch",
+    "tags",
+    "exit_code",
+    "worker",
+    "created_at",
+    "updated_at",
+    "finished_at",
+)
 
 
 def status_options(parser: "Parser") -> None:
@@ -62,7 +72,12 @@ def list__options(parser: "Parser") -> None:
     parser.add_argument("--since", metavar="D", help="only those enqueued within this time")
     parser.add_argument("--limit", metavar="N", default="50", help="at most so many (default 50)")
     parser.flag("--all", help="all of them")
-    parser.add_argument("--sort", choices=("created", "updated", "next"), default="created", help="newest, last changed, or next to run first")
+    parser.add_argument(
+        "--sort",
+        choices=("created", "updated", "next"),
+        default="created",
+        help="newest, last changed, or next to run first",
+    )
     parser.add_argument("--after", metavar="CURSOR", help="go on where an earlier answer's `next` left off")
     parser.add_argument("--columns", metavar="C,…", help=f"of {', '.join(MORE_COLUMNS)}")
     parser.flag("--jsonl", help="one JSON job a line")
@@ -119,7 +134,9 @@ def states_of(text: str | None) -> frozenset[State]:
         if state not in STATES:
             from queuectl.config import nearest
 
-            raise InvalidInput(f"there is no state {state!r}", nearest(state, list(STATES)) or f"one of {', '.join(STATES)}")
+            raise InvalidInput(
+                f"there is no state {state!r}", nearest(state, list(STATES)) or f"one of {', '.join(STATES)}"
+            )
     return frozenset(states)  # type: ignore[arg-type]
 
 
@@ -187,7 +204,10 @@ def _lines(job: Job, short: bool) -> list[tuple[str, str]]:
         ("job", f"{job.id} (number {job.number})"),
         ("command", spec.title()),
         ("state", job.state),
-        ("attempts", f"{job.attempts} (retries: {_budget(job)})" + (f", lost {job.losses}" if job.losses else "")),
+        (
+            "attempts",
+            f"{job.attempts} (retries: {_budget(job)})" + (f", lost {job.losses}" if job.losses else ""),
+        ),
         ("error", job.last_error or ""),
         ("exit code", "" if job.exit_code is None else str(job.exit_code)),
         ("queue", f"{job.queue}, priority {job.priority}"),
@@ -199,7 +219,10 @@ def _lines(job: Job, short: bool) -> list[tuple[str, str]]:
 
 
 def _more_lines(job: Job) -> list[tuple[str, str]]:
-    spec, times = job.spec, (("created", job.created_at), ("started", job.started_at), ("finished", job.finished_at))
+    spec, times = (
+        job.spec,
+        (("created", job.created_at), ("started", job.started_at), ("finished", job.finished_at)),
+    )
     lines = [(name, format_instant(moment) if moment else "") for name, moment in times]
     lines += [
         ("cwd", spec.cwd or ""),
@@ -219,7 +242,12 @@ def _more_lines(job: Job) -> list[tuple[str, str]]:
         lines.append(("running", f"{where}, lease until {format_instant(lease.until)}"))
     if job.cancel_requested and not job.ended:
         request = job.cancel_requested
-        lines.append(("cancel", f"asked by {request.by} at {format_instant(request.at)} {request.reason or ''}".strip()))
+        lines.append(
+            (
+                "cancel",
+                f"asked by {request.by} at {format_instant(request.at)} {request.reason or ''}".strip(),
+            )
+        )
     return lines
 
 
@@ -266,7 +294,9 @@ def _print_status(session: "Session", found: queries.Status) -> None:
         rows = [(q.name, "paused" if q.paused else "", f"limit {q.limit}" if q.limit else "", *(f"{count} {state}" for state, count in q.jobs.items() if state in ("pending", "processing", "failed"))) for q in found.queues]  # fmt: skip
         session.out.writelines(f"queue {safe(row[0])}: {', '.join(part for part in row[1:] if part) or 'nothing waits'}\n" for row in rows)  # fmt: skip
         session.print("")
-    session.print(f"slots: {found.live} live, {found.processing} processing, {found.live - found.processing} idle")
+    session.print(
+        f"slots: {found.live} live, {found.processing} processing, {found.live - found.processing} idle"
+    )
     for item in found.workers:
         _print_worker(session, item, found.now)
     if not found.workers:
@@ -281,5 +311,9 @@ def _print_worker(session: "Session", item: queries.WorkerStatus, now: "datetime
         f"uptime {format_age(now - worker.started_at)}"
     )
     for slot in worker.slots:
-        what = f"{slot.job} for {format_age(now - slot.since)}" if slot.job and slot.since else slot.job or "idle"
+        what = (
+            f"{slot.job} for {format_age(now - slot.since)}"
+            if slot.job and slot.since
+            else slot.job or "idle"
+        )
         session.print(f"  slot {slot.slot}: {safe(what)}")

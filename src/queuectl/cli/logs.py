@@ -23,7 +23,9 @@ FOLLOW_SECONDS = 0.5
 def logs_options(parser: "Parser") -> None:
     """Which job, which part, in which form."""
     parser.add_argument("job", metavar="JOB", help="id, number, unique prefix of an id, or @last")
-    parser.flag("-f", "--follow", help="go on as it prints, until it has ended; Ctrl+C stops looking, not the job")
+    parser.flag(
+        "-f", "--follow", help="go on as it prints, until it has ended; Ctrl+C stops looking, not the job"
+    )
     parser.add_argument("--attempt", metavar="N", help="an earlier attempt (default: the newest)")
     parser.add_argument("--tail", metavar="N", help="only the last N lines")
     parser.flag("--raw", help="the bytes themselves: nothing replaced, nothing escaped")
@@ -224,7 +226,9 @@ def _refuse_nonsense(session: "Session", job: Job) -> None:
     if args.stdout and args.stderr:
         raise InvalidInput("--stdout and --stderr exclude each other", "leave both out for both")
     if (args.stdout or args.stderr) and not job.spec.split:
-        raise InvalidInput(f"the streams of job {job.id} were not kept apart", "enqueue it with --split for that")
+        raise InvalidInput(
+            f"the streams of job {job.id} were not kept apart", "enqueue it with --split for that"
+        )
     if args.follow and args.tail:
         raise InvalidInput("--follow and --tail exclude each other")
     if args.follow and session.json and not args.jsonl:

@@ -61,7 +61,9 @@ def report(error: QueuectlError, *, as_json: bool, verbose: bool = False) -> int
 
 def printable(text: str) -> str:
     """Text that cannot harm a terminal or break a line: it may quote what somebody typed."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text)
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text
+    )
 
 
 def parser_of(command: Command) -> Parser:
@@ -152,7 +154,11 @@ def _without_command(argv: list[str]) -> int:
 
         sys.stdout.write(f"queuectl {__version__}\n")
         return 0
-    wrong = [word for word in argv if word.startswith("-") and word not in ("-h", "--help", *WITH_VALUE, "--json", "-q", "-v")]
+    wrong = [
+        word
+        for word in argv
+        if word.startswith("-") and word not in ("-h", "--help", *WITH_VALUE, "--json", "-q", "-v")
+    ]
     if wrong:
         raise InvalidInput(f"unknown option {wrong[0]}", "queuectl --help lists the commands")
     group = next((word for word in argv if word in groups()), "")

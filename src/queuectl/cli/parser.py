@@ -55,11 +55,17 @@ class Parser(argparse.ArgumentParser):
 def add_globals(parser: Parser) -> None:
     """The options that every command has."""
     group = parser.add_argument_group("everywhere")
-    group.add_argument("--store", metavar="URL", help="the store (QUEUECTL_STORE; default: a SQLite file of your own)")
-    group.add_argument("--config", metavar="FILE", help="configuration file (default: ./queuectl.toml, then the XDG one)")
+    group.add_argument(
+        "--store", metavar="URL", help="the store (QUEUECTL_STORE; default: a SQLite file of your own)"
+    )
+    group.add_argument(
+        "--config", metavar="FILE", help="configuration file (default: ./queuectl.toml, then the XDG one)"
+    )
     group.add_argument("--json", action="store_true", help="one JSON document on stdout")
     group.add_argument("-q", "--quiet", action="store_true", help="say nothing that is not asked for")
     group.add_argument("-v", "--verbose", action="store_true", help="say more, tracebacks included")
-    group.add_argument("--color", choices=("auto", "always", "never"), help="colour and tables (default: on a terminal)")
+    group.add_argument(
+        "--color", choices=("auto", "always", "never"), help="colour and tables (default: on a terminal)"
+    )
     group.add_argument("--durability", choices=("power-safe", "fast"), help=argparse.SUPPRESS)
     group.add_argument("-h", "--help", action="help", help="this help")

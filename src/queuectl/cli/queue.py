@@ -24,7 +24,12 @@ def list_(session: "Session") -> int:
         session.emit(shapes.document(queues=[shapes.queue(queue) for queue in found]))
         return 0
     rows = [
-        [q.name, "paused" if q.paused else "running", str(q.limit or ""), *(str(q.jobs.get(state, 0)) for state in STATES)]
+        [
+            q.name,
+            "paused" if q.paused else "running",
+            str(q.limit or ""),
+            *(str(q.jobs.get(state, 0)) for state in STATES),
+        ]
         for q in found
     ]
     table(session, ("queue", "is", "limit", *STATES), rows)
@@ -58,7 +63,9 @@ def resume(session: "Session") -> int:
 def limit_options(parser: "Parser") -> None:
     """The queue and the number."""
     parser.add_argument("queue", metavar="Q")
-    parser.add_argument("limit", metavar="N", help="at most so many at once, over all workers; none lifts the limit")
+    parser.add_argument(
+        "limit", metavar="N", help="at most so many at once, over all workers; none lifts the limit"
+    )
     parser.example("queuectl queue limit default 2", "at most two of its jobs at once")
     parser.example("queuectl queue limit default none", "without limit")
 

@@ -34,7 +34,9 @@ def to_pretty_json(document: Any) -> str:
 
 def safe(text: str) -> str:
     """Text on one line that a terminal cannot mistake for an order: controls and bidi marks are escaped."""
-    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" if ord(c) < 256 else f"\\u{ord(c):04x}" for c in text)
+    return "".join(
+        c if c.isprintable() else f"\\x{ord(c):02x}" if ord(c) < 256 else f"\\u{ord(c):04x}" for c in text
+    )
 
 
 def shorten(text: str, width: int) -> str:
@@ -58,7 +60,9 @@ def table(session: "Session", columns: Sequence[str], rows: Sequence[Sequence[st
         sheet.add_column(column.upper(), no_wrap=narrow, overflow="ellipsis", justify="left")
     for row in rows:
         sheet.add_row(*(Text(safe(cell), style=STATE_COLOURS.get(cell, "")) for cell in row))
-    Console(file=session.out, no_color=not session.in_colour, force_terminal=session.in_colour, highlight=False).print(sheet)
+    Console(
+        file=session.out, no_color=not session.in_colour, force_terminal=session.in_colour, highlight=False
+    ).print(sheet)
 
 
 def fields(session: "Session", pairs: Sequence[tuple[str, str]]) -> None:

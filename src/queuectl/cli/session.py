@@ -61,7 +61,10 @@ class Session:
 
     def resolve(self, shared: dict[str, str]) -> Settings:
         """The settings that follow from these shared ones."""
-        flags = {key: getattr(self.args, key, None) for key in ("store", "durability", "color", "log_format", "on_disconnect")}
+        flags = {
+            key: getattr(self.args, key, None)
+            for key in ("store", "durability", "color", "log_format", "on_disconnect")
+        }
         options, name = self.file
         return config.resolve(flags, self.environment, options, shared, name)
 
@@ -76,7 +79,9 @@ class Session:
         variable, default = WORDS[given]
         url = self.environment.get(variable) or default
         if url is None:
-            raise InvalidInput(f"the store is {given!r}, but {variable} is not set", f"set {variable} to its URL")
+            raise InvalidInput(
+                f"the store is {given!r}, but {variable} is not set", f"set {variable} to its URL"
+            )
         return url
 
     @property
@@ -126,4 +131,6 @@ def _dotenv() -> dict[str, str]:
         return {}
     from dotenv import dotenv_values
 
-    return {key: value for key, value in dotenv_values(".env").items() if value and key in CONNECTION_VARIABLES}
+    return {
+        key: value for key, value in dotenv_values(".env").items() if value and key in CONNECTION_VARIABLES
+    }

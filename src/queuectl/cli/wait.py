@@ -58,7 +58,9 @@ def wait_for_one(session: "Session", id: str, timeout: timedelta | None = None) 
     if session.json:
         session.emit(shapes.document(jobs=[shapes.job(job)]))
     if not job.ended:
-        session.err.write(f"queuectl: job {id} is still {job.state} after {format_duration(timeout or timedelta())}\n")
+        session.err.write(
+            f"queuectl: job {id} is still {job.state} after {format_duration(timeout or timedelta())}\n"
+        )
         return NO_CODE
     code, why = exit_code_of(job)
     if why:
@@ -103,9 +105,15 @@ def _wait_for_many(session: "Session", ids: list[str], timeout: timedelta | None
 def _wait(session: "Session", ids: list[str], timeout: timedelta | None) -> dict[str, Job]:
     try:
         return queries.wait_for(
-            session.store, ids, timeout=timeout, any_one=bool(getattr(session.args, "any", False)), monotonic=boottime
+            session.store,
+            ids,
+            timeout=timeout,
+            any_one=bool(getattr(session.args, "any", False)),
+            monotonic=boottime,
         )
     except KeyboardInterrupt:
         names = " ".join(ids[:3]) + (" …" if len(ids) > 3 else "")
-        session.err.write(f"\nqueuectl: no longer waiting; the job goes on. To end it: queuectl cancel {names}\n")
+        session.err.write(
+            f"\nqueuectl: no longer waiting; the job goes on. To end it: queuectl cancel {names}\n"
+        )
         raise

@@ -7,8 +7,8 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from queuectl import bootstrap, config
-from queuectl.clock import boottime, random_bytes
 from queuectl.cli.render import safe
+from queuectl.clock import boottime, random_bytes
 from queuectl.domain.instant import format_age
 from queuectl.domain.quantity import parse_duration
 from queuectl.domain.worker import Request, Worker
@@ -27,26 +27,35 @@ READY_SECONDS = 30.0
 def start_options(parser: "Parser") -> None:
     """How many, for which queues, in front or behind."""
     parser.add_argument("--count", "-c", metavar="N", default="1", help="commands at once (default 1)")
-    parser.add_argument("--queue", "-Q", metavar="Q", nargs="+", action="extend", help="only these queues (default: all)")
+    parser.add_argument(
+        "--queue", "-Q", metavar="Q", nargs="+", action="extend", help="only these queues (default: all)"
+    )
     parser.add_argument("--name", metavar="NAME", help="its name in status (default: host and pid)")
     parser.flag("--detach", help="run in the background, with a log file")
     parser.flag("--drain", help="leave when nothing is due, running or waiting for a retry")
-    parser.add_argument("--drain-timeout", metavar="D", help="after this time of draining, end what still runs")
+    parser.add_argument(
+        "--drain-timeout", metavar="D", help="after this time of draining, end what still runs"
+    )
     parser.add_argument("--log-format", choices=("plain", "json"), help="how events are written")
     parser.add_argument("--on-disconnect", choices=("keep", "stop"), help="while the store is away: commands go on, or end before their lease does")  # fmt: skip
     parser.example("queuectl worker start --drain", "run what there is, then leave")
-    parser.example("queuectl worker start --count 4", "up to four at once; Ctrl+C finishes what runs and leaves")
+    parser.example(
+        "queuectl worker start --count 4", "up to four at once; Ctrl+C finishes what runs and leaves"
+    )
     parser.example("queuectl worker start --count 2 --detach", "in the background")
 
 
 def start(session: "Session") -> int:
     """Become a worker (or, with --detach, start one): this process turns into the holder."""
     args = session.args
-    count, name = _slots(args.count), args.name or f"{os.uname().nodename}-{os.getpid()}"
+    count = _slots(args.count)
+    name = _name(args.name or f"{os.uname().nodename}-{os.getpid()}")
     if sys.platform == "win32":
-        raise CommandFailed("a worker needs Linux, macOS or WSL", "run it there; the other commands work here")
+        raise CommandFailed(
+            "a worker needs Linux, macOS or WSL", "run it there; the other commands work here"
+        )
     settings = session.settings
-    document = _holder_config(session, count, _name(session, name))
+    document = _holder_config(session, count, name)
     session.say(f"queuectl: store {session.store.describe().url} ({_durability(session)})")
     if os.geteuid() == 0:
         session.say("queuectl: this worker runs as root, so whoever can enqueue is root here")
@@ -81,7 +90,9 @@ def stop(session: "Session") -> int:
     if not workers:
         session.say("no worker runs")
     if remaining:
-        session.err.write(f"queuectl: {len(remaining)} workers still run (wait on, or: queuectl worker stop --now)\n")
+        session.err.write(
+            f"queuectl: {len(remaining)} workers still run (wait on, or: queuectl worker stop --now)\n"
+        )
         return 1
     return 0
 
@@ -144,7 +155,7 @@ def _slots(text: str) -> int:
     return int(text)
 
 
-def _name(session: "Session", name: str) -> str:
+def _name(name: str) -> str:
     if not name.isprintable() or not 0 < len(name) <= 100:
         raise InvalidInput(f"--name: {name[:40]!r} is not allowed", "printable characters, at most 100")
     return name
@@ -188,7 +199,9 @@ def _own_options(session: "Session") -> dict[str, str]:
     own = {"default", "the store's settings"}
     settings = session.settings
     return {
-        key: settings.text(key) for key, origin in settings.origins.items() if origin not in own and key in config.OPTIONS
+        key: settings.text(key)
+        for key, origin in settings.origins.items()
+        if origin not in own and key in config.OPTIONS
     }
 
 
@@ -197,7 +210,7 @@ def _become_holder(session: "Session", document: dict[str, Any]) -> int:
     session.err.flush()
     read = _pipe_with(document)
     os.set_inheritable(read, True)
-    os.execv(sys.executable, [*_HOLDER, str(read)])  # the same pid goes on as the holder
+    os.execv(sys.executable, [*_HOLDER, str(read)])  # noqa: S606  the same pid goes on as the holder
 
 
 def _start_detached(session: "Session", document: dict[str, Any]) -> int:
@@ -265,7 +278,11 @@ def _await_end(session: "Session", workers: list[Worker], timeout: float | None)
     """Wait until they have left the registry and, on this host, the process table; answers who remains."""
     deadline = None if timeout is None else boottime() + timeout
     while True:
-        listed = {item.worker.id for item in queries.workers(session.store, session.settings) if item.state != "lost"}
+        listed = {
+            item.worker.id
+            for item in queries.workers(session.store, session.settings)
+            if item.state != "lost"
+        }
         remaining = {worker.id for worker in workers if worker.id in listed or _lives(worker)}
         left = 0.2 if deadline is None else min(0.2, deadline - boottime())
         if not remaining or left <= 0:

@@ -89,7 +89,15 @@ _REFUSALS = {
 
 
 def enqueue(
-    *, id: str, spec: Spec, queue: str, priority: int, run_at: datetime, waiting_for: tuple[str, ...], hold: bool, now: datetime
+    *,
+    id: str,
+    spec: Spec,
+    queue: str,
+    priority: int,
+    run_at: datetime,
+    waiting_for: tuple[str, ...],
+    hold: bool,
+    now: datetime,
 ) -> Job:
     """A new job. `run_at` is its earliest start; `waiting_for` the parents that have not ended as wanted."""
     state: State = "held" if hold else "blocked" if waiting_for else "pending"
@@ -165,7 +173,9 @@ def give_back(job: Job, *, now: datetime) -> Job:
 
 def interrupt(job: Job, report: Report, *, now: datetime) -> Job:
     """Ended because the worker had to stop at once. Neither a failure nor a loss: it starts again elsewhere."""
-    lost = Outcome(kind="lost", error=INTERRUPTED, exit_code=report.outcome.exit_code, signal=report.outcome.signal)
+    lost = Outcome(
+        kind="lost", error=INTERRUPTED, exit_code=report.outcome.exit_code, signal=report.outcome.signal
+    )
     ended = _record(job, replace(report, outcome=lost))
     if job.cancel_requested:
         return _end(ended, "interrupt", "cancelled", now, last_error=_cancel_words(job))
@@ -202,7 +212,9 @@ def retry(job: Job, *, now: datetime, force: bool = False) -> Job:
         raise Conflict(f"job {job.id} is completed", "to run it again all the same: queuectl retry --force")
     event = "force_retry" if job.state == "completed" else "retry"
     _check(job, event)
-    fresh = replace(job, failures=0, losses=0, cancel_requested=None, waiting_for=(), exit_code=None, finished_at=None)
+    fresh = replace(
+        job, failures=0, losses=0, cancel_requested=None, waiting_for=(), exit_code=None, finished_at=None
+    )
     return _ready(fresh, event, now)
 
 
@@ -306,7 +318,9 @@ def _attempt(job: Job, lease: Lease, report: Report) -> Attempt:
 def _ready(job: Job, event: str, now: datetime) -> Job:
     """To `pending`, with the place in the line that belongs to the moment it becomes ready."""
     run_at = max(job.run_at, now) if event != "retry" and event != "force_retry" else now
-    return _move(job, event, "pending", now, run_at=run_at, sort_key=sort_key(run_at, job.priority, job.spec.boost))
+    return _move(
+        job, event, "pending", now, run_at=run_at, sort_key=sort_key(run_at, job.priority, job.spec.boost)
+    )
 
 
 def _end(job: Job, event: str, target: State, now: datetime, **changes: object) -> Job:
@@ -323,7 +337,9 @@ def _move(job: Job, event: str, target: State, now: datetime, **changes: object)
 def _check(job: Job, event: str) -> None:
     if (event, job.state) not in _SOURCES:
         why = _REFUSALS.get(event, f"{event} does not apply")
-        raise Conflict(f"job {job.id} is {job.state}: {why}", f"queuectl explain {job.id} says what can be done")
+        raise Conflict(
+            f"job {job.id} is {job.state}: {why}", f"queuectl explain {job.id} says what can be done"
+        )
 
 
 def _lease_of(job: Job) -> Lease:

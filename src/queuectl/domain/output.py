@@ -62,7 +62,9 @@ def assemble(chunks: Iterable[Chunk], limit: int, total: int) -> list[Piece]:
                 continue
             if low > shown:
                 pieces.append(Piece(stream=COMBINED, omitted=low - shown))
-            pieces.append(Piece(stream=chunk.stream, data=chunk.data[low - chunk.offset : high - chunk.offset]))
+            pieces.append(
+                Piece(stream=chunk.stream, data=chunk.data[low - chunk.offset : high - chunk.offset])
+            )
             shown = high
     if shown < total:
         pieces.append(Piece(stream=COMBINED, omitted=total - shown))

@@ -94,4 +94,7 @@ def _number(digits: str, text: str) -> float:
 
 
 def _bad_duration(text: str) -> InvalidInput:
-    return InvalidInput(f"{text!r} is not a duration", "write seconds, or units: 90, 1500ms, 5m, 2h30m, 1d (a hundred years at most)")
+    return InvalidInput(
+        f"{text!r} is not a duration",
+        "write seconds, or units: 90, 1500ms, 5m, 2h30m, 1d (a hundred years at most)",
+    )

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from queuectl.clock import random_bytes
 from queuectl.domain import dependency, lifecycle
 from queuectl.domain.ids import check_id, make_id
-from queuectl.domain.job import Job, Parent, Spec
+from queuectl.domain.job import Job, Parent
 from queuectl.domain.query import Filter, Page
 from queuectl.domain.worker import Request, Worker
 from queuectl.errors import CommandFailed, Conflict, InvalidInput, NotFound, QueuectlError
@@ -107,7 +107,9 @@ def refusal(added: Added) -> Conflict | None:
         )
     if added.status == "duplicate":
         key = job.spec.unique_key
-        return Conflict(f"unique key {key!r} is taken by job {job.id} ({job.state})", f"queuectl show {job.id}")
+        return Conflict(
+            f"unique key {key!r} is taken by job {job.id} ({job.state})", f"queuectl show {job.id}"
+        )
     return None
 
 
@@ -140,7 +142,9 @@ def edit(
     if queue is not None:
         check_queue(queue)
     return change(
-        store, ids, lambda job, now: lifecycle.edit(job, priority=priority, run_at=run_at, queue=queue, now=now)
+        store,
+        ids,
+        lambda job, now: lifecycle.edit(job, priority=priority, run_at=run_at, queue=queue, now=now),
     )
 
 
@@ -149,7 +153,9 @@ def delete(store: Store, ids: Sequence[str]) -> list[Change]:
     changes = []
     for id, job in _read(store, ids).items():
         if not job.ended:
-            why = Conflict(f"job {id} is {job.state}: only ended jobs can be deleted", f"queuectl cancel {id}")
+            why = Conflict(
+                f"job {id} is {job.state}: only ended jobs can be deleted", f"queuectl cancel {id}"
+            )
             changes.append(Change(id, job, why))
             continue
         maintenance.unblock_children(store, [id])
@@ -210,7 +216,9 @@ def resume(store: Store, queue: str) -> bool:
 def limit(store: Store, queue: str, at_most: int | None) -> bool:
     """Run at most so many jobs of this queue at once, over all workers; None lifts the limit."""
     if at_most is not None and not 0 < at_most <= 1_000_000:
-        raise InvalidInput(f"limit {at_most} is out of range", "from 1 to 1000000; to stop a queue: queuectl queue pause")
+        raise InvalidInput(
+            f"limit {at_most} is out of range", "from 1 to 1000000; to stop a queue: queuectl queue pause"
+        )
     return _swap_queue(store, queue, limit=at_most)
 
 

@@ -102,7 +102,9 @@ def _workers(store: Store, settings: Settings, job: Job) -> Iterator[str]:
 
 def _line(store: Store, job: Job) -> Iterator[str]:
     """How many stand before it, counted as far as a person would."""
-    first = store.find(Filter(queue=job.queue, states=frozenset(("pending", "failed"))), Page(limit=1000, sort="next"))
+    first = store.find(
+        Filter(queue=job.queue, states=frozenset(("pending", "failed"))), Page(limit=1000, sort="next")
+    )
     ids = [other.id for other in first.jobs]
     if job.id in ids:
         yield f"{ids.index(job.id)} jobs stand before it in queue {job.queue}"

@@ -3,12 +3,12 @@
 Each step may be done by several workers at once: `save` fences, so the slower one merely did nothing.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 
 from queuectl.config import Settings
 from queuectl.domain import lifecycle
-from queuectl.domain.job import Job
+from queuectl.domain.job import Job, State
 from queuectl.domain.outcome import Outcome, Report
 from queuectl.domain.query import Filter, Page
 from queuectl.store.protocol import Store
@@ -16,10 +16,13 @@ from queuectl.store.protocol import Store
 STEP = 100
 """Jobs looked at in one step."""
 
+_DONE: frozenset[State] = frozenset(("completed", "cancelled"))
+_DEAD: frozenset[State] = frozenset(("dead",))
+
 
 def recover_lapsed(store: Store) -> list[Job]:
     """Take back claims whose lease ended: their worker is silent. Answers the jobs that were changed."""
-    return recover(store, store.lapsed(STEP), lambda job: "its worker was silent for longer than the lease")
+    return recover(store, store.lapsed(STEP), "its worker was silent for longer than the lease")
 
 
 def recover_worker(store: Store, worker: str, started: frozenset[str] | None, why: str) -> list[Job]:
@@ -31,20 +34,20 @@ def recover_worker(store: Store, worker: str, started: frozenset[str] | None, wh
     recovered: list[Job] = []
     while True:
         found = store.find(Filter(states=frozenset(("processing",)), worker=worker), Page(limit=STEP)).jobs
-        changed = recover(store, found, lambda job: why, started)
+        changed = recover(store, found, why, started)
         recovered += changed
         if not changed:
             return recovered
 
 
 def recover(
-    store: Store, jobs: Sequence[Job], why: Callable[[Job], str], started: frozenset[str] | None = None
+    store: Store, jobs: Sequence[Job], why: str, started: frozenset[str] | None = None
 ) -> list[Job]:
     """Give back what never started, record the rest as lost."""
     if not jobs:
         return []
     now = store.now()
-    changed = [_recovered(job, why(job), now, started) for job in jobs]
+    changed = [_recovered(job, why, now, started) for job in jobs]
     kept = _save(store, changed)
     unblock_children(store, [job.id for job in kept if job.ended])
     return kept
@@ -84,12 +87,9 @@ def sweep_blocked(store: Store, cursor: str | None) -> str | None:
 def purge_expired(store: Store, settings: Settings) -> int:
     """Delete a few of the jobs that are older than the retention settings say."""
     count = 0
-    for states, keep in (
-        (("completed", "cancelled"), settings.retain_completed),
-        (("dead",), settings.retain_dead),
-    ):
+    for states, keep in ((_DONE, settings.retain_completed), (_DEAD, settings.retain_dead)):
         if isinstance(keep, timedelta):
-            wanted = Filter(states=frozenset(states), ended_before=store.now() - keep)
+            wanted = Filter(states=states, ended_before=store.now() - keep)
             count += len(store.purge(wanted, STEP))
     return count
 

@@ -101,7 +101,9 @@ def workers(store: Store, settings: Settings, now: datetime | None = None) -> li
     now = now or store.now()
     silence = max(settings.heartbeat_interval * MISSED_BEATS, timedelta(seconds=3))
     return [
-        WorkerStatus(worker, "lost" if worker.heartbeat is None or now - worker.heartbeat > silence else worker.state)
+        WorkerStatus(
+            worker, "lost" if worker.heartbeat is None or now - worker.heartbeat > silence else worker.state
+        )
         for worker in store.workers()
     ]
 
@@ -132,11 +134,17 @@ def output(store: Store, attempt_id: str, after: int = 0) -> Iterator[Chunk]:
 
 
 def wait_for(
-    store: Store, ids: Sequence[str], *, timeout: timedelta | None, any_one: bool, monotonic: Callable[[], float]
+    store: Store,
+    ids: Sequence[str],
+    *,
+    timeout: timedelta | None,
+    any_one: bool,
+    monotonic: Callable[[], float],
 ) -> dict[str, Job]:
     """The jobs as they are once all (or any) of them have ended, or the time is over. Missing ids have gone."""
     deadline = None if timeout is None else monotonic() + timeout.total_seconds()
-    open_ids, done = list(dict.fromkeys(ids)), {}
+    open_ids = list(dict.fromkeys(ids))
+    done: dict[str, Job] = {}
     while True:
         fresh = store.get(open_ids)
         done |= fresh

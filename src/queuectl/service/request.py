@@ -20,7 +20,7 @@ from queuectl.domain.retry import RetryPolicy
 from queuectl.errors import InvalidInput
 
 try:  # `hashlib` loads OpenSSL, which costs every short command 10 ms; this is the same function.
-    from _blake2 import blake2b  # type: ignore[import-not-found]
+    from _blake2 import blake2b
 except ImportError:  # pragma: no cover
     from hashlib import blake2b
 
@@ -194,7 +194,9 @@ def start_of(request: JobRequest, now: datetime) -> datetime:
 def check_queue(name: str) -> str:
     """A queue's name, if it is one: no control characters, no comma, no blank at either end."""
     if not name or len(name) > 200 or not name.isprintable() or name != name.strip() or "," in name:
-        raise InvalidInput(f"queue {name[:40]!r} is not allowed", "printable characters, no comma, at most 200")
+        raise InvalidInput(
+            f"queue {name[:40]!r} is not allowed", "printable characters, no comma, at most 200"
+        )
     return name
 
 
@@ -394,6 +396,8 @@ def _explain(error: msgspec.ValidationError) -> InvalidInput:
     place = where.rstrip("`").removeprefix("$").lstrip(".")
     if "unknown field" in what:
         name = what.split("`")[1]
-        return InvalidInput(f"{place + ': ' if place else ''}there is no field {name!r}", nearest(name, _FIELDS))
+        return InvalidInput(
+            f"{place + ': ' if place else ''}there is no field {name!r}", nearest(name, _FIELDS)
+        )
     what = what.replace("`", "")
     return InvalidInput(f"{place}: {what[0].lower()}{what[1:]}" if place else f"{what[0].lower()}{what[1:]}")

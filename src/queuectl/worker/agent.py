@@ -41,6 +41,9 @@ LOOK_SECONDS = 0.4
 """A request to cancel is felt within this time and one round of the loop."""
 QUEUED_TOO_LONG = 0.25
 """Seconds: a claimed-ahead job that still waits behind a long one is given back."""
+GATHER = 24
+GATHER_SECONDS = 0.02
+"""While very short jobs pour in, so many results are recorded at once, none later than this."""
 BEAT_SOON = 0.5
 NOTE_AFTER = 0.7
 """Seconds: a command that runs longer has its pid and start written into the job, for people who look."""
@@ -166,7 +169,7 @@ class Agent:
 
     def _with_start(self, place: Place, pid: int) -> Job:
         lease = place.job.lease
-        assert lease is not None and place.started is not None
+        assert lease is not None
         fresh = replace(lease, pid=pid, slot=place.slot, started_at=place.started)
         return replace(place.job, lease=fresh)
 
@@ -207,6 +210,9 @@ class Agent:
         return None
 
     def _settle(self) -> None:
+        """Record what ended. A commit costs an fsync, so while jobs are very short their results wait for company."""
+        if self._settle_in() > 0:
+            return
         for ended, after in self._settler.settle(self._link):
             self._outputs.forget(ended.attempt_id)
             seconds = ended.seconds
@@ -317,7 +323,7 @@ class Agent:
             return
         room = self._count + self._ahead.jobs(self._count) - len(self._places)
         changed, self._hints.changed = self._hints.changed, False
-        if room <= 0 or not (self._hungry or changed or self._retry_is_due()):
+        if room < self._least_claim() or not (self._hungry or changed or self._retry_is_due()):
             return
         sent = boottime()
         jobs = self._store.claim(self._id, self._queues, room, self._settings.lease)
@@ -326,6 +332,17 @@ class Agent:
         self._start(jobs, deadline_of(sent, self._settings.lease))
         if not jobs and self._config.get("drain"):
             self._drain_if_done()
+
+    def _least_claim(self) -> int:
+        """With much claimed ahead, the next claim waits until half of it is used up: fewer, larger transactions."""
+        return max(1, self._ahead.jobs(self._count) // 2)
+
+    def _settle_in(self) -> float:
+        """Seconds until what ended is to be recorded."""
+        waiting = self._settler.waiting
+        if not waiting or waiting >= GATHER or not self._ahead.jobs(self._count) or self._phase != "running":
+            return 0.0
+        return max(0.0, self._settler.since + GATHER_SECONDS - boottime())
 
     def _start(self, jobs: list[Job], deadline: float) -> None:
         now = boottime()
@@ -376,9 +393,9 @@ class Agent:
         now = boottime()
         if self._away_until > now:
             return self._away_until - now
-        if self._settler.busy or self._outputs.pending:
-            return 0.0
         due = [self._next_beat, self._chores.due]
+        if self._settler.busy or self._outputs.pending:
+            due.append(now + self._settle_in())
         room = self._phase == "running" and len(self._places) < self._count
         self._hints.listen(room)
         if room:

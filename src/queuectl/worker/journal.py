@@ -23,7 +23,9 @@ class Journal:
 
     def started(self, job: Job, slot: int, pid: int) -> None:
         """A command runs."""
-        self._event("start", job, f"attempt {job.attempts}, slot {slot}, pid {pid}: {_title(job)}", slot=slot, pid=pid)
+        self._event(
+            "start", job, f"attempt {job.attempts}, slot {slot}, pid {pid}: {_title(job)}", slot=slot, pid=pid
+        )
 
     def finished(self, before: Job, after: Job, outcome: Outcome, seconds: float | None) -> None:
         """An attempt ended; what follows from it."""
@@ -79,7 +81,9 @@ class Journal:
             body = {"at": at, "event": event, "message": text, **fields}
             self._lines.append(msgspec.json.encode(body).decode() + "\n")
         else:
-            self._lines.append(f"{time.strftime('%H:%M:%S', time.localtime(now))} {event:<9} {_printable(text)}\n")
+            self._lines.append(
+                f"{time.strftime('%H:%M:%S', time.localtime(now))} {event:<9} {_printable(text)}\n"
+            )
 
 
 def run_time(seconds: float) -> str:

@@ -1,5 +1,6 @@
 """The agent's end of the line to its holder: frames out in batches, messages in, and a way to be woken meanwhile."""
 
+import contextlib
 import os
 import select
 import socket
@@ -51,10 +52,8 @@ class Link:
 
     def wake(self) -> None:
         """Let `receive` return. A full pipe says it already."""
-        try:
+        with contextlib.suppress(BlockingIOError):
             os.write(self._wake_out, b"w")
-        except BlockingIOError:
-            pass
 
     def receive(self, timeout: float) -> list[tuple[Message, bytes]]:
         """The messages that came within `timeout` seconds; empty after a wake-up. Raises HolderGone."""

@@ -6,7 +6,7 @@ again and finds the attempt already settled (guarantee G10).
 
 from collections.abc import Sequence
 
-from queuectl.clock import chance
+from queuectl.clock import boottime, chance
 from queuectl.domain import lifecycle
 from queuectl.domain.job import Job
 from queuectl.domain.outcome import Report
@@ -42,6 +42,12 @@ class Settler:
         self._journal = journal
         self._ended: list[Ended] = []
         self._unstarted: dict[str, Job] = {}
+        self.since = 0.0
+
+    @property
+    def waiting(self) -> int:
+        """How many results wait; `since` is when the first of them came (CLOCK_BOOTTIME)."""
+        return len(self._ended)
 
     @property
     def busy(self) -> bool:
@@ -54,6 +60,8 @@ class Settler:
 
     def add(self, ended: Ended) -> None:
         """An attempt ended."""
+        if not self._ended:
+            self.since = boottime()
         self._ended.append(ended)
 
     def give_back(self, attempt_id: str, job: Job) -> None:

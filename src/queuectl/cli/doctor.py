@@ -1,0 +1,117 @@
+"""`queuectl doctor`: is the store, and is this host, in order? Read back and not assumed; exit 1 on a fault."""
+
+import platform
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from queuectl import __version__, bootstrap
+from queuectl.cli.render import safe
+from queuectl.clock import Clock
+from queuectl.errors import CommandFailed
+from queuectl.service import queries, shapes
+
+if TYPE_CHECKING:
+    from queuectl.cli.parser import Parser
+    from queuectl.cli.session import Session
+
+CLOCK_TOLERANCE = 2.0
+
+
+class Check(NamedTuple):
+    """One thing that was looked at."""
+
+    name: str
+    ok: bool
+    detail: str
+    hint: str | None = None
+
+
+def doctor_options(parser: "Parser") -> None:
+    """Nothing."""
+    parser.example("queuectl doctor", "store settings, durability, clocks, workers, leftovers")
+
+
+def doctor(session: "Session") -> int:
+    """Look at everything; say what is wrong and what to do."""
+    checks = [*_versions(), *_settings(session), *_store(session), *_workers(session), *_leftovers(session)]
+    faults = [check for check in checks if not check.ok]
+    if session.json:
+        shown = [{"name": c.name, "ok": c.ok, "detail": c.detail, "hint": c.hint} for c in checks]
+        session.emit(shapes.document(ok=not faults, checks=shown))
+        return CommandFailed.exit_code if faults else 0
+    width = max(len(check.name) for check in checks)
+    for check in checks:
+        hint = f" ({check.hint})" if check.hint else ""
+        session.print(
+            f"{'ok   ' if check.ok else 'FAULT'}  {check.name:<{width}}  {safe(check.detail)}{safe(hint)}"
+        )
+    if faults:
+        session.err.write(f"queuectl: {len(faults)} faults\n")
+    return CommandFailed.exit_code if faults else 0
+
+
+def _versions() -> Iterator[Check]:
+    yield Check(
+        "queuectl",
+        True,
+        f"{__version__} on Python {platform.python_version()}, {platform.system()} {platform.release()}",
+    )
+    from queuectl.worker import kernel
+
+    missing = kernel.missing()
+    detail = (
+        f"without {', '.join(missing)}: process groups only"
+        if missing
+        else "process trees, escapees included"
+    )
+    yield Check("supervision", True, detail)
+
+
+def _settings(session: "Session") -> Iterator[Check]:
+    settings = session.settings
+    own = [key for key, origin in settings.origins.items() if origin != "default"]
+    said = ", ".join(f"{key}={settings.text(key)}" for key in own if key != "store") or "all defaults"
+    yield Check("settings", True, said)
+
+
+def _store(session: "Session") -> Iterator[Check]:
+    said = session.store.describe(thorough=True)
+    yield Check("store", True, said.url)
+    yield Check("durability", True, said.durability)
+    for name, value in said.details.items():
+        yield Check(name, True, value)
+    for fault in said.faults:
+        yield Check("store fault", False, fault)
+    skew = (session.store.now() - Clock().now()).total_seconds()
+    yield Check("clock", abs(skew) <= CLOCK_TOLERANCE, f"the store's clock differs by {skew:.3f} s", None)
+
+
+def _workers(session: "Session") -> Iterator[Check]:
+    found = queries.workers(session.store, session.settings)
+    lost = [item.worker for item in found if item.state == "lost"]
+    yield Check("workers", True, f"{len(found) - len(lost)} live")
+    for worker in lost:
+        detail = f"{worker.name} on {worker.host} was last heard at {shapes.moment(worker.heartbeat)}"
+        yield Check(
+            "lost worker", False, detail, "any worker of its host cleans up after it: queuectl worker start"
+        )
+    for item in found:
+        if item.state == "paused":
+            yield Check("paused worker", False, f"{item.worker.name}: {item.worker.note}")
+
+
+def _leftovers(session: "Session") -> Iterator[Check]:
+    directory = Path(bootstrap.worker_directory(session.store_url))
+    if not directory.is_dir():
+        return
+    mode = directory.stat().st_mode & 0o777
+    yield Check("worker files", mode & 0o077 == 0, f"{directory}, mode {mode:o}", None if mode & 0o077 == 0 else f"chmod 700 {directory}")  # fmt: skip
+    from queuectl.worker.lockfile import dead_workers
+
+    for leftover in dead_workers(directory):
+        with leftover:
+            detail = (
+                f"worker {leftover.name} was killed; {len(leftover.attempts)} attempts of it are recorded"
+            )
+            yield Check("leftover", False, detail, "the next queuectl worker start cleans up")
