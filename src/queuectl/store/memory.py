@@ -223,7 +223,7 @@ class MemoryStore:
     def wake(self) -> None:
         self._changed.set()
 
-    def describe(self) -> Description:
+    def describe(self, *, thorough: bool = False) -> Description:  # noqa: ARG002
         with self._lock:
             details = {"jobs": str(len(self._jobs)), "workers": str(len(self._workers))}
         return Description(url="memory:", durability="memory-safe", schema=0, details=details)

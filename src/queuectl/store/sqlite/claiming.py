@@ -84,7 +84,7 @@ def _first(connection: apsw.Connection, wish: Wish) -> list[tuple[int]]:
         queue: room(codec.value(setting), processing, wish.limit)
         for queue, setting, processing in connection.execute(SQL["queue_settings"])
     }
-    queues = wish.queues or [queue for (queue,) in connection.execute(SQL["queues_ready"])]
+    queues = set(wish.queues) or [queue for (queue,) in connection.execute(SQL["queues_ready"])]
     line: list[tuple[int, int]] = []
     for queue in queues:
         line.extend(connection.execute(SQL["ready"], (queue, rooms.get(queue, wish.limit))))

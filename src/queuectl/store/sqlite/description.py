@@ -8,9 +8,6 @@ from queuectl.store.sqlite import migration
 from queuectl.store.sqlite.connection import Database
 from queuectl.store.sqlite.place import file_system
 
-CHECKED_UP_TO = 64 * 1024 * 1024
-"""Bytes up to which a description includes a check of the whole file."""
-
 _BACKPORTS = ((3, 50, 7), (3, 44, 6))
 
 
@@ -57,17 +54,12 @@ def _faults(connection: apsw.Connection, database: Database) -> list[str]:
     return faults
 
 
-def with_damage(connection: apsw.Connection, database: Database, found: Description) -> Description:
-    """With what a check of the file finds, where that is quick. Asked of a reader: it may take a moment."""
-    if database.path.stat().st_size > CHECKED_UP_TO:
+def with_damage(connection: apsw.Connection, found: Description) -> Description:
+    """With what a check of the whole file finds. Asked of a reader: it reads every page."""
+    damage = connection.execute("PRAGMA quick_check(1)").get
+    if damage == "ok":
         return found
-    return replace(found, faults=(*found.faults, *damage(connection)))
-
-
-def damage(connection: apsw.Connection) -> list[str]:
-    """What a check of the whole file finds, in sentences; it reads every page."""
-    found = connection.execute("PRAGMA quick_check(1)").get
-    return [] if found == "ok" else [f"the database is damaged: {found}"]
+    return replace(found, faults=(*found.faults, f"the database is damaged: {damage}"))
 
 
 def has_safe_log(version: str) -> bool:

@@ -19,6 +19,9 @@ ENDED = "finished_at IS NOT NULL"
 _RARE = ("failed", "dead", "cancelled", "blocked", "held")
 _IS_RARE = "(" + " OR ".join(f"state = '{state}'" for state in _RARE) + ")"
 
+# Always so; without a range SQLite would rather read all jobs in order than sort these few.
+_IS_PROCESSING = f"lease_until BETWEEN 1 AND {2**63 - 1}"
+
 _FIND = fill("SELECT {columns} FROM job JOIN spec USING (number) WHERE ")
 _COUNT = "SELECT queue, state, count(*) FROM job JOIN spec USING (number) WHERE "
 _ORDERS: dict[Sort, tuple[str, str]] = {
@@ -35,7 +38,7 @@ _TERMS = {
     "id_prefix": "(id BETWEEN ? AND ?)",
     "number": "job.number = ?",
     "unique_key": "unique_key = ? AND unique_key IS NOT NULL",
-    "worker": "worker = ? AND state = 'processing'",
+    "worker": f"worker = ? AND state = 'processing' AND {_IS_PROCESSING}",
 }
 
 
@@ -109,6 +112,8 @@ def _state_terms(states: frozenset[State]) -> list[str]:
         terms.append(_IS_RARE)
     elif states <= TERMINAL:
         terms.append(ENDED)
+    elif states == {"processing"}:
+        terms.append(_IS_PROCESSING)
     return terms
 
 

@@ -128,9 +128,9 @@ class SqliteStore:
     def wake(self) -> None:
         self._pulse.wake()
 
-    def describe(self) -> Description:
+    def describe(self, *, thorough: bool = False) -> Description:
         found = self._writer.alone(lambda c: description.describe(c, self._database))
-        return self._readers.look(lambda c: description.with_damage(c, self._database, found))
+        return self._readers.look(lambda c: description.with_damage(c, found)) if thorough else found
 
     def migrate(self) -> None:
         self._database.migrate()

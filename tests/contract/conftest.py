@@ -1,0 +1,43 @@
+"""The stores that every test of this folder runs over."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from contract.grounds import GROUNDS, Ground, SqliteGround, SteppedClock
+from queuectl.store.protocol import Store
+
+
+@pytest.fixture(params=sorted(GROUNDS))
+def ground(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ground]:
+    """A database of each kind."""
+    ground = GROUNDS[request.param](tmp_path)
+    yield ground
+    ground.close()
+
+
+@pytest.fixture
+def store(ground: Ground) -> Store:
+    """A handle on it."""
+    return ground.open()
+
+
+@pytest.fixture
+def other(ground: Ground, store: Store) -> Store:
+    """A second handle on the same database."""
+    return ground.open()
+
+
+@pytest.fixture
+def clock(ground: Ground) -> SteppedClock:
+    """The clock of every handle."""
+    return ground.clock
+
+
+@pytest.fixture
+def sqlite(tmp_path: Path) -> Iterator[SqliteGround]:
+    """A SQLite database, for what only it has."""
+    ground = SqliteGround(tmp_path)
+    yield ground
+    ground.close()

@@ -1,0 +1,81 @@
+"""`counts`: per queue and state, and always what the jobs themselves say."""
+
+from datetime import timedelta
+
+import pytest
+
+from contract.grounds import SteppedClock, race
+from factories import LEASE, NOW, in_state, new_job, report
+from queuectl.domain import lifecycle
+from queuectl.domain.job import STATES
+from queuectl.domain.query import Counts, Filter, Page
+from queuectl.store.protocol import Store
+
+
+def counted(store: Store, wanted: Filter) -> Counts:
+    """The same by looking at each job."""
+    counts = Counts({})
+    for job in store.find(wanted, Page(limit=10_000)).jobs:
+        states = counts.queues.setdefault(job.queue, {})
+        states[job.state] = states.get(job.state, 0) + 1
+    return counts
+
+
+def test_an_empty_store_counts_nothing(store: Store) -> None:
+    assert store.counts(Filter()) == Counts({})
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        Filter(),
+        Filter(queue="x"),
+        Filter(states=frozenset({"dead", "pending"})),
+        Filter(queue="y", states=frozenset({"held"})),
+        Filter(queue="nobody's"),
+        Filter(tag="red"),
+        Filter(batch="b", states=frozenset({"completed"})),
+        Filter(id_prefix="j1"),
+        Filter(ended_before=NOW + timedelta(seconds=1)),
+    ],
+    ids=str,
+)
+def test_counts_are_what_the_jobs_say(store: Store, wanted: Filter) -> None:
+    for number, state in enumerate(STATES):
+        store.add(
+            [in_state(state, f"j{number}", queue="x", batch="b"), in_state(state, queue="y", tags=("red",))]
+        )
+    assert store.counts(wanted) == counted(store, wanted)
+
+
+def test_a_job_is_counted_where_it_is(store: Store) -> None:
+    [job] = [added.job for added in store.add([new_job("a", queue="x")])]
+    assert store.counts(Filter()) == Counts({"x": {"pending": 1}})
+    store.save([lifecycle.edit(job, priority=None, run_at=None, queue="y", now=NOW)])
+    assert store.counts(Filter()) == Counts({"y": {"pending": 1}})
+    [claimed] = store.claim("w1", (), 1, LEASE)
+    assert store.counts(Filter()) == Counts({"y": {"processing": 1}})
+    store.save([lifecycle.finish(claimed, report(), now=NOW, chance=0.5)])
+    assert store.counts(Filter()) == Counts({"y": {"completed": 1}})
+    store.purge(Filter(), 1)
+    assert store.counts(Filter()) == Counts({})
+
+
+def test_a_refused_write_is_not_counted(store: Store) -> None:
+    store.add([new_job("a"), new_job("k", unique_key="k"), in_state("dead", "d", unique_key="k")])
+    store.add([new_job("a"), new_job("b", unique_key="k")])
+    store.save([lifecycle.retry(store.get(["d"])["d"], now=NOW)])
+    assert store.counts(Filter()) == Counts({"default": {"pending": 2, "dead": 1}})
+
+
+def test_counts_are_right_after_a_crowd_has_written(store: Store, other: Store, clock: SteppedClock) -> None:
+    def work(handle: Store, queue: str) -> None:
+        for _ in range(10):
+            handle.add([new_job(queue=queue), new_job(queue=queue, run_at=NOW + timedelta(days=1))])
+            jobs = handle.claim("w1", (), 2, LEASE)
+            handle.save([lifecycle.finish(job, report(exit_code=1), now=NOW, chance=0.5) for job in jobs])
+
+    race(*[lambda h=h, q=f"q{n % 3}": work(h, q) for n, h in enumerate((store, other) * 3)])
+    counts = store.counts(Filter())
+    assert counts == counted(store, Filter())
+    assert counts.total() == 120

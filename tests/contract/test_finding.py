@@ -1,0 +1,160 @@
+"""`get` and `find`: what matches, a page at a time, by key."""
+
+from collections.abc import Iterable
+from datetime import timedelta
+from itertools import chain
+from typing import get_args
+
+import pytest
+
+from contract.grounds import SteppedClock, race
+from factories import LEASE, NOW, in_state, new_job
+from queuectl.domain import lifecycle
+from queuectl.domain.job import STATES, Job, Parent
+from queuectl.domain.query import Filter, Page, Sort, matches
+from queuectl.errors import InvalidInput
+from queuectl.store.protocol import Store
+
+SORTS = get_args(Sort)
+
+
+def pages(store: Store, wanted: Filter, sort: Sort, limit: int) -> list[list[str]]:
+    found, after = [], None
+    while True:
+        page = store.find(wanted, Page(limit=limit, sort=sort, after=after))
+        found.append([job.id for job in page.jobs])
+        after = page.next
+        if after is None:
+            return found
+
+
+def joined(parts: Iterable[list[str]]) -> list[str]:
+    return list(chain.from_iterable(parts))
+
+
+def ids(store: Store, wanted: Filter, sort: Sort = "created") -> list[str]:
+    return joined(pages(store, wanted, sort, 100))
+
+
+def crowd(store: Store) -> list[Job]:
+    """Jobs of every kind, added at different times."""
+    for number, state in enumerate(STATES):
+        now = NOW - timedelta(minutes=number)
+        fields = {"queue": f"q{number % 2}", "priority": number % 3, "batch": "b" if number % 2 else None}
+        store.add(
+            [
+                in_state(state, f"x-{state}", now=now, tags=("red", f"t{number}"), **fields),
+                in_state(state, f"y-{state}", now=now, unique_key=f"k{number}", **fields),
+            ]
+        )
+    store.add([new_job("child", after=(Parent("p1"), Parent("p2")))])
+    return list(store.get([f"{x}-{state}" for x in "xy" for state in STATES] + ["child"]).values())
+
+
+def test_unknown_ids_are_left_out(store: Store) -> None:
+    store.add([new_job("a"), new_job("b")])
+    assert set(store.get(["a", "nobody", "b"])) == {"a", "b"}
+    assert store.get(["nobody"]) == {}
+    assert store.get([]) == {}
+
+
+@pytest.mark.parametrize("sort", SORTS)
+@pytest.mark.parametrize("limit", [1, 2, 5, 17, 18])
+def test_pages_together_are_the_whole_in_order(store: Store, sort: Sort, limit: int) -> None:
+    crowd(store)
+    whole = ids(store, Filter(), sort)
+    assert len(whole) == len(set(whole)) == 17
+    found = pages(store, Filter(), sort, limit)
+    assert joined(found) == whole
+    assert all(len(page) == limit for page in found[:-1])
+
+
+def test_created_lists_the_newest_first(store: Store) -> None:
+    store.add([new_job("a"), new_job("b")])
+    store.add([new_job("c")])
+    assert ids(store, Filter(), "created") == ["c", "b", "a"]
+
+
+def test_updated_lists_the_last_changed_first(store: Store, clock: SteppedClock) -> None:
+    jobs = [added.job for added in store.add([new_job("a"), new_job("b"), new_job("c")])]
+    store.save([lifecycle.hold(jobs[0], now=clock.step(seconds=1))])
+    assert ids(store, Filter(), "updated") == ["a", "c", "b"]
+
+
+def test_next_lists_in_the_order_of_claims(store: Store) -> None:
+    store.add([new_job("a"), new_job("z", priority=-1), new_job("first", priority=1), new_job("b")])
+    listed = ids(store, Filter(states=frozenset({"pending"})), "next")
+    assert listed == [job.id for job in store.claim("w1", (), 9, LEASE)] == ["first", "a", "b", "z"]
+
+
+WANTED = [
+    Filter(),
+    *(Filter(states=frozenset({state})) for state in STATES),
+    Filter(states=frozenset({"completed", "dead"})),
+    Filter(states=frozenset({"failed", "blocked", "held"})),
+    Filter(states=frozenset({"pending", "dead", "processing"})),
+    Filter(queue="q1"),
+    Filter(queue="nobody's"),
+    Filter(tag="red"),
+    Filter(tag="t3"),
+    Filter(tag="re"),
+    Filter(batch="b"),
+    Filter(created_since=NOW - timedelta(minutes=3)),
+    Filter(ended_before=NOW - timedelta(minutes=4)),
+    Filter(id_prefix="x-"),
+    Filter(id_prefix="x-d"),
+    Filter(id_prefix="x%"),
+    Filter(id_prefix="child"),
+    Filter(id_prefix=""),
+    Filter(number=3),
+    Filter(unique_key="k4"),
+    Filter(unique_key="k2"),
+    Filter(waiting_for=("p2",)),
+    Filter(waiting_for=("p1", "p2", "parent")),
+    Filter(worker="w1"),
+    Filter(worker="w2"),
+    Filter(states=frozenset({"dead", "cancelled"}), queue="q0", created_since=NOW - timedelta(hours=1)),
+    Filter(states=frozenset({"pending"}), id_prefix="y", queue="q0", batch=None),
+]
+
+
+@pytest.mark.parametrize("wanted", WANTED, ids=str)
+@pytest.mark.parametrize("sort", SORTS)
+def test_a_filter_finds_exactly_what_matches_it(store: Store, wanted: Filter, sort: Sort) -> None:
+    jobs = crowd(store)
+    expected = {job.id for job in jobs if matches(job, wanted)}
+    assert set(ids(store, wanted, sort)) == expected
+    assert joined(pages(store, wanted, sort, 2)) == ids(store, wanted, sort)
+
+
+def test_the_last_page_names_no_next_one(store: Store) -> None:
+    store.add([new_job(), new_job()])
+    assert store.find(Filter(), Page(limit=2)).next is None
+    assert store.find(Filter(), Page(limit=1)).next is not None
+    assert store.find(Filter(queue="none"), Page()).next is None
+
+
+def test_jobs_that_come_in_between_do_not_shift_the_pages(store: Store) -> None:
+    store.add([new_job(f"j{n}") for n in range(4)])
+    first = store.find(Filter(), Page(limit=2))
+    store.add([new_job("new")])
+    second = store.find(Filter(), Page(limit=2, after=first.next))
+    assert [job.id for job in (*first.jobs, *second.jobs)] == ["j3", "j2", "j1", "j0"]
+
+
+@pytest.mark.parametrize("cursor", ["", "x", "1:2:3", "1:x", "'; DROP TABLE job"])
+@pytest.mark.parametrize("sort", SORTS)
+def test_what_is_no_cursor_is_refused(store: Store, cursor: str, sort: Sort) -> None:
+    with pytest.raises(InvalidInput):
+        store.find(Filter(), Page(after=cursor, sort=sort))
+
+
+def test_a_reader_never_sees_half_a_batch(store: Store, other: Store) -> None:
+    def write() -> None:
+        for _ in range(30):
+            store.add([new_job() for _ in range(10)])
+
+    def read() -> set[int]:
+        return {len(other.find(Filter(), Page(limit=1000)).jobs) % 10 for _ in range(60)}
+
+    assert race(write, read)[1] == {0}

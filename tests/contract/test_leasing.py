@@ -1,0 +1,110 @@
+"""`renew` and `lapsed`: a lease lasts as long as its worker renews it, and is lost to one recoverer only."""
+
+from datetime import timedelta
+
+import pytest
+from msgspec.structs import replace
+
+from contract.grounds import SteppedClock, race
+from factories import LEASE, NOW, new_job, report
+from queuectl.domain import lifecycle
+from queuectl.domain.job import Job
+from queuectl.store.protocol import Held, Store
+
+
+def claimed(store: Store, *ids: str, lease: timedelta = LEASE) -> list[Job]:
+    store.add([new_job(id_) for id_ in ids])
+    return store.claim("w1", (), len(ids), lease)
+
+
+def held(*jobs: Job) -> list[Held]:
+    return [Held(job.id, job.attempt_id or "") for job in jobs]
+
+
+def lost(job: Job, clock: SteppedClock) -> Job:
+    return lifecycle.lose(job, report("lost", error="lease ended"), now=clock.now())
+
+
+def test_a_renewal_refuses_whoever_recovers_from_an_older_look(store: Store, clock: SteppedClock) -> None:
+    [job] = claimed(store, "a")
+    clock.step(seconds=31)
+    [older_look] = store.lapsed(10)
+    [renewed] = store.renew("w1", held(job), LEASE)
+    assert renewed.version > older_look.version
+    assert store.save([lost(older_look, clock)]) == ["stale"]
+    assert store.get(["a"])["a"] == renewed
+
+
+def test_a_recovered_attempt_cannot_be_renewed(store: Store, clock: SteppedClock) -> None:
+    [job] = claimed(store, "a")
+    clock.step(seconds=31)
+    assert store.save([lost(job, clock)]) == ["accepted"]
+    assert store.renew("w1", held(job), LEASE) == []
+
+
+def test_a_renewal_is_what_the_domain_makes_of_it(store: Store, clock: SteppedClock) -> None:
+    [job] = claimed(store, "a")
+    clock.step(seconds=10)
+    [renewed] = store.renew("w1", held(job), timedelta(seconds=60))
+    expected = lifecycle.renew(job, lease=timedelta(seconds=60), now=clock.now())
+    assert renewed == replace(expected, version=job.version + 1)
+    assert store.get(["a"])["a"] == renewed
+
+
+def test_a_request_to_cancel_rides_along(store: Store) -> None:
+    [job] = claimed(store, "a")
+    store.save([lifecycle.cancel(job, by="me", reason="enough", now=NOW)])
+    [renewed] = store.renew("w1", held(job), LEASE)
+    assert renewed.cancel_requested is not None
+    assert renewed.cancel_requested.reason == "enough"
+
+
+def test_what_is_no_longer_ours_is_missing_in_the_answer(store: Store) -> None:
+    [a, b, c] = claimed(store, "a", "b", "c")
+    store.save([lifecycle.finish(b, report(), now=NOW, chance=0.5)])
+    wanted = [*held(a), *held(b), Held("c", "f" * 32), Held("gone", "e" * 32)]
+    assert [job.id for job in store.renew("w1", wanted, LEASE)] == ["a"]
+    assert store.renew("w2", held(a), LEASE) == []
+    assert store.get(["c"])["c"] == c
+
+
+def test_nothing_held_is_nothing_renewed(store: Store) -> None:
+    assert store.renew("w1", [], LEASE) == []
+
+
+def test_a_lease_lapses_at_its_end_by_the_clock_of_the_store(store: Store, clock: SteppedClock) -> None:
+    claimed(store, "a")
+    clock.step(seconds=29.999999)
+    assert store.lapsed(10) == []
+    clock.step(microseconds=1)
+    assert [job.id for job in store.lapsed(10)] == ["a"]
+
+
+def test_the_longest_lapsed_come_first_and_no_more_than_asked_for(store: Store, clock: SteppedClock) -> None:
+    for number in range(4):
+        claimed(store, f"j{number}", lease=timedelta(seconds=40 - 10 * number))
+    clock.step(minutes=5)
+    assert [job.id for job in store.lapsed(3)] == ["j3", "j2", "j1"]
+
+
+@pytest.mark.parametrize("turn", range(5))
+def test_a_renewal_and_a_recovery_never_both_win(
+    store: Store, other: Store, clock: SteppedClock, turn: int
+) -> None:
+    [job] = claimed(store, "a")
+    clock.step(seconds=31)
+    [look] = other.lapsed(1)
+    renewed, [saved] = race(
+        lambda: store.renew("w1", held(job), LEASE), lambda: other.save([lost(look, clock)])
+    )
+    assert bool(renewed) != (saved == "accepted")
+    assert store.get(["a"])["a"].state == ("processing" if renewed else "pending")
+
+
+def test_of_several_recoverers_one_wins(store: Store, other: Store, clock: SteppedClock) -> None:
+    claimed(store, "a")
+    clock.step(seconds=31)
+    [look] = store.lapsed(1)
+    answers = race(*[lambda h=h: h.save([lost(look, clock)])[0] for h in (store, other) * 3])
+    assert sorted(answers) == ["accepted"] + ["stale"] * 5
+    assert store.get(["a"])["a"].losses == 1

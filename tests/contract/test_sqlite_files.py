@@ -1,0 +1,377 @@
+"""SQLite: private files from their first moment; and what is refused, in words a user can act on."""
+
+import os
+import stat
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import apsw
+import pytest
+
+from contract.grounds import SqliteGround
+from factories import new_job
+from queuectl.domain.query import Filter
+from queuectl.errors import StoreError, StoreUnavailable, StoreUnusable
+from queuectl.store.sqlite import SqliteStore, description, migration
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def refusal(open_store: Callable[[], SqliteStore], kind: type[StoreError] = StoreUnusable) -> StoreError:
+    """The one sentence and the hint with which a place is refused."""
+    with pytest.raises(kind) as caught:
+        open_store()
+    error = caught.value
+    assert error.message.count("\n") == 0
+    assert error.hint
+    return error
+
+
+def test_directories_and_files_are_private_whatever_the_umask(tmp_path: Path) -> None:
+    path = tmp_path / "a" / "b" / "queue.db"
+    before = os.umask(0)
+    try:
+        store = SqliteStore.open(path)
+        store.add([new_job()])
+        store.counts(Filter())
+        modes = {name.name: mode(name) for name in path.parent.iterdir()}
+    finally:
+        os.umask(before)
+    assert modes == {"queue.db": 0o600, "queue.db-wal": 0o600, "queue.db-shm": 0o600}
+    assert (mode(path.parent), mode(path.parent.parent)) == (0o700, 0o700)
+    store.close()
+
+
+def test_a_directory_that_was_there_keeps_its_mode(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    SqliteStore.open(tmp_path / "queue.db").close()
+    assert mode(tmp_path) == 0o755
+
+
+def test_files_are_private_when_the_umask_takes_everything(tmp_path: Path) -> None:
+    before = os.umask(0o777)
+    try:
+        SqliteStore.open(tmp_path / "queue.db").close()
+    finally:
+        os.umask(before)
+    assert mode(tmp_path / "queue.db") == 0o600
+
+
+def test_others_who_may_read_the_database_are_a_fault(sqlite: SqliteGround) -> None:
+    store = SqliteStore.open(sqlite.path)
+    assert store.describe().faults == ()
+    sqlite.path.chmod(0o644)
+    assert any("644" in fault for fault in store.describe().faults)
+    store.close()
+
+
+MOUNTINFO = """\
+22 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw
+23 22 0:5 / {local} rw - tmpfs tmpfs rw
+24 22 0:50 / {mount} rw,relatime shared:2 - {kind} server:/export rw
+"""
+
+
+@pytest.mark.parametrize("kind", ["nfs", "nfs4", "cifs", "smb3", "9p", "fuse.sshfs", "ceph"])
+def test_a_network_file_system_is_refused_by_name(tmp_path: Path, kind: str) -> None:
+    mounts = tmp_path / "mountinfo"
+    share = tmp_path / "on the net"
+    mounts.write_text(MOUNTINFO.format(local=tmp_path, mount=str(share).replace(" ", "\\040"), kind=kind))
+    error = refusal(lambda: SqliteStore.open(share / "deep" / "queue.db", mountinfo=mounts))
+    assert kind in error.message
+    assert "postgresql://" in (error.hint or "")
+    assert not (share / "deep" / "queue.db").exists()
+    SqliteStore.open(tmp_path / "local.db", mountinfo=mounts).close()
+
+
+def test_a_mount_is_not_mistaken_for_one_whose_name_begins_alike(tmp_path: Path) -> None:
+    mounts = tmp_path / "mountinfo"
+    mounts.write_text(MOUNTINFO.format(local="/tmp", mount=tmp_path / "net", kind="nfs"))
+    SqliteStore.open(tmp_path / "network" / "queue.db", mountinfo=mounts).close()
+
+
+def test_a_link_to_a_network_file_system_is_followed(tmp_path: Path) -> None:
+    mounts, share = tmp_path / "mountinfo", tmp_path / "share"
+    share.mkdir()
+    (tmp_path / "link").symlink_to(share)
+    mounts.write_text(MOUNTINFO.format(local="/tmp", mount=share, kind="nfs4"))
+    refusal(lambda: SqliteStore.open(tmp_path / "link" / "queue.db", mountinfo=mounts))
+
+
+def test_a_directory_is_no_database(tmp_path: Path) -> None:
+    assert "directory" in refusal(lambda: SqliteStore.open(tmp_path)).message
+
+
+def test_what_is_no_database_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "notes.txt"
+    path.write_text("not a database, but forty lines of notes\n" * 40)
+    before = path.read_bytes()
+    assert "not a database" in refusal(lambda: SqliteStore.open(path)).message
+    assert path.read_bytes() == before
+
+
+def test_another_programs_database_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "other.db"
+    theirs = apsw.Connection(str(path))
+    theirs.execute("CREATE TABLE precious (x)")
+    theirs.close()
+    before = path.read_bytes()
+    assert "another program" in refusal(lambda: SqliteStore.open(path)).message
+    assert path.read_bytes() == before
+
+
+def test_a_database_marked_as_another_programs_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "other.db"
+    theirs = apsw.Connection(str(path))
+    theirs.pragma("application_id", 12345)
+    theirs.close()
+    assert "another program" in refusal(lambda: SqliteStore.open(path)).message
+
+
+def test_a_newer_schema_is_refused_with_both_versions_named(sqlite: SqliteGround) -> None:
+    sqlite.open().add([new_job()])
+    connection = apsw.Connection(str(sqlite.path))
+    connection.pragma("user_version", 99)
+    connection.close()
+    error = refusal(lambda: SqliteStore.open(sqlite.path))
+    assert "99" in error.message
+    assert str(migration.SCHEMA) in error.message
+    assert "upgrade" in (error.hint or "")
+
+
+def test_a_damaged_database_is_refused_when_its_header_is_hit(sqlite: SqliteGround) -> None:
+    SqliteStore.open(sqlite.path).close()
+    with sqlite.path.open("r+b") as file:
+        file.write(b"\xff" * 100)
+    assert "not a database" in refusal(lambda: SqliteStore.open(sqlite.path)).message
+
+
+def test_damage_inside_is_found_by_a_thorough_look_and_told_by_reads(sqlite: SqliteGround) -> None:
+    store = SqliteStore.open(sqlite.path)
+    store.add([new_job(cwd="/" * 200) for _ in range(500)])
+    store.close()
+    with sqlite.path.open("r+b") as file:
+        size = sqlite.path.stat().st_size
+        file.seek(4096 * 25)
+        file.write(b"\x5a" * (size - 4096 * 30))
+    store = SqliteStore(sqlite.path)
+    with pytest.raises(StoreUnusable, match="damaged"):
+        store.counts(Filter(tag="x"))
+    store.close()
+
+
+def test_the_schema_of_an_empty_file_is_made(tmp_path: Path) -> None:
+    path = tmp_path / "queue.db"
+    path.touch()
+    store = SqliteStore.open(path)
+    assert store.describe().schema == migration.SCHEMA
+    store.close()
+
+
+def test_opening_a_database_that_is_up_to_date_writes_nothing(sqlite: SqliteGround) -> None:
+    first = SqliteStore.open(sqlite.path)
+    first.add([new_job()])
+    log = sqlite.path.with_name("queue.db-wal")
+    before = (sqlite.path.stat().st_mtime_ns, log.stat().st_mtime_ns, log.stat().st_size)
+    second = SqliteStore.open(sqlite.path)
+    assert second.counts(Filter()).total() == 1
+    assert second.claim("w1", ("nothing",), 1, second.now() - second.now()) == []
+    assert (sqlite.path.stat().st_mtime_ns, log.stat().st_mtime_ns, log.stat().st_size) == before
+    second.close()
+    first.close()
+
+
+def test_several_who_open_a_new_database_at_once_all_get_it(tmp_path: Path) -> None:
+    code = "import sys; from queuectl.store.sqlite import SqliteStore; s = SqliteStore.open(sys.argv[1]); s.close()"
+    command = [sys.executable, "-c", code, str(tmp_path / "queue.db")]
+    openers = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(6)]
+    assert [opener.communicate(timeout=30)[1] for opener in openers] == [""] * 6
+    assert [opener.returncode for opener in openers] == [0] * 6
+
+
+def as_nobody(work: Callable[[], None]) -> tuple[str, str]:
+    """What a store raises for a user without rights: in a child, since the suite may run as root."""
+    receive, send = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            if os.getuid() == 0:
+                os.setgid(65534)
+                os.setuid(65534)
+            work()
+            os.write(send, b"nothing|raised")
+        except StoreError as error:
+            os.write(send, f"{type(error).__name__}|{error.message}".encode())
+        finally:
+            os._exit(0)
+    os.close(send)
+    with os.fdopen(receive, "rb") as pipe:
+        kind, _, message = pipe.read().decode().partition("|")
+    os.waitpid(child, 0)
+    return kind, message
+
+
+def test_a_database_without_the_right_to_write_is_refused(tmp_path: Path) -> None:
+    path = reachable(tmp_path) / "queue.db"
+    SqliteStore.open(path).close()
+    path.chmod(0o444)
+    kind, message = as_nobody(lambda: SqliteStore.open(path).close())
+    assert (kind, str(path) in message) == ("StoreUnusable", True)
+
+
+def test_a_database_without_the_right_to_read_is_refused(tmp_path: Path) -> None:
+    path = reachable(tmp_path) / "queue.db"
+    SqliteStore.open(path).close()
+    path.chmod(0o000)
+    kind, message = as_nobody(lambda: SqliteStore.open(path).close())
+    assert (kind, str(path) in message) == ("StoreUnusable", True)
+
+
+def test_a_directory_without_the_right_to_write_is_refused(tmp_path: Path) -> None:
+    folder = reachable(tmp_path)
+    folder.chmod(0o555)
+    kind, message = as_nobody(lambda: SqliteStore.open(folder / "queue.db").close())
+    folder.chmod(0o755)
+    assert (kind, "cannot be created" in message) == ("StoreUnusable", True)
+
+
+def reachable(folder: Path) -> Path:
+    """A folder that a user without rights can enter."""
+    for path in (folder, *folder.parents[:3]):
+        if path.owner() == Path.home().owner() and path != Path("/tmp"):
+            path.chmod(0o755)
+    return folder
+
+
+def test_a_full_disk_changes_nothing_and_says_so(sqlite: SqliteGround) -> None:
+    store = SqliteStore.open(sqlite.path)
+    store.add([new_job("a")])
+    pages = store._writer.alone(lambda c: int(c.pragma("page_count")))
+    store._writer.alone(lambda c: c.pragma("max_page_count", pages))
+    with pytest.raises(StoreUnavailable, match="full") as caught:
+        store.add([new_job(f"b{n}", cwd="/" * 500) for n in range(200)])
+    assert caught.value.hint
+    assert store.counts(Filter()).total() == 1
+    store._writer.alone(lambda c: c.pragma("max_page_count", 1_000_000))
+    assert store.add([new_job("c")])[0].status == "added"
+    store.close()
+
+
+def test_a_log_that_may_not_grow_leaves_every_acknowledged_job(tmp_path: Path) -> None:
+    code = """
+import resource, signal, sys
+sys.path.insert(0, sys.argv[2])
+from factories import new_job
+from queuectl.errors import QueuectlError
+from queuectl.store.sqlite import SqliteStore
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+store = SqliteStore.open(sys.argv[1])
+resource.setrlimit(resource.RLIMIT_FSIZE, (1_500_000, 1_500_000))
+for n in range(10_000):
+    try:
+        store.add([new_job(f"j{n}", cwd="/" * 400)])
+    except QueuectlError as error:
+        print(type(error).__name__, n)
+        break
+"""
+    path, tests = tmp_path / "queue.db", Path(__file__).parents[1]
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(path), str(tests)], capture_output=True, text=True, timeout=60
+    )
+    kind, acknowledged = done.stdout.split()
+    assert kind in ("StoreUnavailable", "OutcomeUnknown"), done.stderr
+    assert int(acknowledged) > 10
+    store = SqliteStore.open(path)
+    assert len(store.get([f"j{n}" for n in range(int(acknowledged))])) == int(acknowledged)
+    assert store.describe(thorough=True).faults == ()
+    store.close()
+
+
+def test_a_database_that_stays_locked_is_unavailable_after_a_while(sqlite: SqliteGround) -> None:
+    store = SqliteStore(sqlite.path, patience=0.05)
+    store.add([new_job("a")])
+    holder = apsw.Connection(str(sqlite.path))
+    holder.execute("BEGIN IMMEDIATE")
+    with pytest.raises(StoreUnavailable, match="locked by another program") as caught:
+        store.add([new_job("b")])
+    assert "fuser" in (caught.value.hint or "")
+    assert store.counts(Filter()).total() == 1
+    holder.execute("ROLLBACK")
+    assert store.add([new_job("b")])[0].status == "added"
+    holder.close()
+    store.close()
+
+
+def test_a_store_carried_over_a_fork_refuses_to_work(sqlite: SqliteGround) -> None:
+    store = SqliteStore.open(sqlite.path)
+    store.add([new_job("a")])
+    kind, message = as_forked(lambda: store.counts(Filter()))
+    assert (kind, "fork" in message) == ("StoreUnusable", True)
+    store.close()
+
+
+def as_forked(work: Callable[[], object]) -> tuple[str, str]:
+    receive, send = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            work()
+        except StoreError as error:
+            os.write(send, f"{type(error).__name__}|{error.message}".encode())
+        finally:
+            os._exit(0)
+    os.close(send)
+    with os.fdopen(receive, "rb") as pipe:
+        kind, _, message = pipe.read().decode().partition("|")
+    os.waitpid(child, 0)
+    return kind, message
+
+
+def test_a_closed_store_says_so(sqlite: SqliteGround) -> None:
+    store = SqliteStore.open(sqlite.path)
+    store.close()
+    for verb in (lambda: store.counts(Filter()), lambda: store.add([new_job()]), lambda: store.wait(0)):
+        with pytest.raises(StoreUnavailable, match="closed"):
+            verb()
+
+
+@pytest.mark.parametrize(
+    ("version", "safe"),
+    [
+        ("3.40.1", False),
+        ("3.44.5", False),
+        ("3.44.6", True),
+        ("3.46.1", False),
+        ("3.50.6", False),
+        ("3.50.7", True),
+        ("3.51.2", False),
+        ("3.51.3", True),
+        ("3.53.0", True),
+        ("3.54.1", True),
+    ],
+)
+def test_releases_with_the_log_reset_race_are_known(version: str, safe: bool) -> None:
+    assert description.has_safe_log(version) is safe
+
+
+def test_an_older_sqlite_is_a_fault(sqlite: SqliteGround, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = SqliteStore.open(sqlite.path)
+    monkeypatch.setattr(apsw, "sqlite_lib_version", lambda: "3.40.1")
+    assert any("3.40.1" in fault for fault in store.describe().faults)
+    store.close()
+
+
+def test_durability_is_read_back_and_not_assumed(tmp_path: Path) -> None:
+    safe = SqliteStore.open(tmp_path / "safe.db")
+    fast = SqliteStore.open(tmp_path / "fast.db", durability="fast")
+    assert (safe.describe().durability, safe.describe().details["synchronous"]) == ("power-safe", "2")
+    assert (fast.describe().durability, fast.describe().details["synchronous"]) == ("memory-safe", "1")
+    safe._writer.alone(lambda c: c.pragma("synchronous", 1))
+    assert safe.describe().durability == "memory-safe"
+    assert safe.describe().details["journal_mode"] == "wal"
+    safe.close()
+    fast.close()
