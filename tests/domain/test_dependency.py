@@ -1,0 +1,79 @@
+"""Jobs that wait for jobs: what satisfies, what breaks, and circles in chains of any length."""
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from queuectl.domain.dependency import broken, circle, still_waiting
+from queuectl.domain.job import STATES, Parent, State, Want
+
+ENDS: dict[tuple[Want, State], str] = {
+    ("ok", "completed"): "done",
+    ("ok", "dead"): "broken",
+    ("ok", "cancelled"): "broken",
+    ("any", "completed"): "done",
+    ("any", "dead"): "done",
+    ("any", "cancelled"): "done",
+    ("failed", "completed"): "broken",
+    ("failed", "dead"): "done",
+    ("failed", "cancelled"): "done",
+}
+
+
+@pytest.mark.parametrize("state", STATES)
+@pytest.mark.parametrize("on", ["ok", "any", "failed"])
+def test_each_wish_is_satisfied_broken_or_still_open(on: Want, state: State) -> None:
+    after, expected = (Parent("p", on),), ENDS.get((on, state), "open")
+    assert (still_waiting(after, {"p": state}) == ()) == (expected == "done")
+    assert (broken(after, {"p": state}) == ("p",)) == (expected == "broken")
+
+
+def test_an_unknown_parent_is_waited_for() -> None:
+    assert still_waiting((Parent("p"),), {}) == ("p",)
+    assert broken((Parent("p"),), {}) == ()
+
+
+def test_a_circle_is_named_from_its_first_job_to_its_first_job() -> None:
+    assert circle({"a": ["b"], "b": ["c"], "c": ["a"]}) == ["a", "b", "c", "a"]
+    assert circle({"a": ["a"]}) == ["a", "a"]
+
+
+def test_a_diamond_is_no_circle() -> None:
+    assert circle({"d": ["b", "c"], "b": ["a"], "c": ["a"], "a": []}) is None
+
+
+def test_a_chain_of_a_hundred_thousand_is_followed() -> None:
+    chain = {f"j{n}": [f"j{n + 1}"] for n in range(100_000)}
+    assert circle(chain) is None
+    chain["j100000"] = ["j0"]
+    found = circle(chain)
+    assert found is not None
+    assert len(found) == 100_002
+
+
+graphs = st.dictionaries(
+    st.integers(0, 7).map(str), st.lists(st.integers(0, 7).map(str), max_size=3), max_size=8
+)
+
+
+@given(graphs)
+def test_a_circle_is_found_if_and_only_if_there_is_one(parents: dict[str, list[str]]) -> None:
+    found = circle(parents)
+    if found is None:
+        assert _can_be_ordered(parents)
+    else:
+        assert found[0] == found[-1]
+        assert all(parent in parents[job] for job, parent in pairwise(found))
+
+
+def _can_be_ordered(parents: dict[str, list[str]]) -> bool:
+    left = dict(parents)
+    while left:
+        free = [job for job, wanted in left.items() if not any(parent in left for parent in wanted)]
+        if not free:
+            return False
+        for job in free:
+            del left[job]
+    return True

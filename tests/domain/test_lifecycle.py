@@ -1,0 +1,253 @@
+"""The table of the life cycle: every arrow can be gone, everything else is refused, endings hold."""
+
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+from msgspec.structs import replace
+
+from factories import LEASE, NOW, in_state, new_job, processing, report
+from queuectl.domain import lifecycle
+from queuectl.domain.job import HISTORY_KEPT, STATES, TERMINAL, Job, Parent, State
+from queuectl.errors import Conflict
+
+LATER = NOW + timedelta(seconds=1)
+PARENTS = (Parent("p"),)
+
+
+def asked_to_cancel(job: Job) -> Job:
+    return lifecycle.cancel(job, by="me", reason=None, now=NOW)
+
+
+def running(**fields: object) -> Job:
+    return processing(**fields)  # type: ignore[arg-type]
+
+
+def blocked(**fields: object) -> Job:
+    return new_job(after=PARENTS, **fields)  # type: ignore[arg-type]
+
+
+def unblock(parent: State) -> Callable[[Job], Job]:
+    return lambda job: lifecycle.unblock(job, {"p": parent}, now=LATER)
+
+
+def finish(exit_code: int) -> Callable[[Job], Job]:
+    return lambda job: lifecycle.finish(job, report(exit_code=exit_code, now=LATER), now=LATER, chance=0.5)
+
+
+def lose(job: Job) -> Job:
+    return lifecycle.lose(job, report("lost", now=LATER), now=LATER)
+
+
+def interrupt(job: Job) -> Job:
+    return lifecycle.interrupt(job, report("signalled", now=LATER), now=LATER)
+
+
+def give_back(job: Job) -> Job:
+    return lifecycle.give_back(job, now=LATER)
+
+
+def cancel(job: Job) -> Job:
+    return lifecycle.cancel(job, by="me", reason=None, now=LATER)
+
+
+def hold(job: Job) -> Job:
+    return lifecycle.hold(job, now=LATER)
+
+
+def release(job: Job) -> Job:
+    return lifecycle.release(job, now=LATER)
+
+
+def edit(job: Job) -> Job:
+    return lifecycle.edit(job, priority=5, run_at=None, queue="x", now=LATER)
+
+
+def claim(job: Job) -> Job:
+    return lifecycle.claim(job, attempt_id="b" * 32, worker="w2", lease=LEASE, now=LATER)
+
+
+def retry(job: Job) -> Job:
+    return lifecycle.retry(job, now=LATER)
+
+
+def force_retry(job: Job) -> Job:
+    return lifecycle.retry(job, now=LATER, force=True)
+
+
+def retried() -> Job:
+    """Running once more after a failure."""
+    return claim(in_state("failed"))
+
+
+Way = tuple[str, Callable[[], Job], Callable[[Job], Job], State]
+WAYS: list[Way] = [
+    ("unblock", blocked, unblock("completed"), "pending"),
+    ("unblock", blocked, unblock("dead"), "cancelled"),
+    ("unblock", lambda: blocked(after_failure="hold"), unblock("dead"), "held"),
+    ("hold", new_job, hold, "held"),
+    ("hold", lambda: in_state("failed"), hold, "held"),
+    ("hold", blocked, hold, "held"),
+    ("release", lambda: new_job(hold=True), release, "pending"),
+    ("release", lambda: new_job(hold=True, after=PARENTS), release, "blocked"),
+    ("edit", new_job, edit, "pending"),
+    ("claim", new_job, claim, "processing"),
+    ("claim", lambda: in_state("failed"), claim, "processing"),
+    ("finish", running, finish(0), "completed"),
+    ("finish", running, finish(1), "failed"),
+    ("finish", lambda: running(max_retries=0), finish(1), "dead"),
+    ("finish", lambda: asked_to_cancel(running()), finish(1), "cancelled"),
+    ("give_back", running, give_back, "pending"),
+    ("give_back", retried, give_back, "failed"),
+    ("give_back", lambda: asked_to_cancel(running()), give_back, "cancelled"),
+    ("interrupt", running, interrupt, "pending"),
+    ("interrupt", lambda: asked_to_cancel(running()), interrupt, "cancelled"),
+    ("lose", running, lose, "pending"),
+    ("lose", lambda: running(max_losses=0), lose, "dead"),
+    ("lose", lambda: asked_to_cancel(running()), lose, "cancelled"),
+    ("cancel", new_job, cancel, "cancelled"),
+    ("cancel", lambda: in_state("failed"), cancel, "cancelled"),
+    ("cancel", blocked, cancel, "cancelled"),
+    ("cancel", lambda: new_job(hold=True), cancel, "cancelled"),
+    ("cancel", running, cancel, "processing"),
+    ("retry", lambda: in_state("dead"), retry, "pending"),
+    ("retry", lambda: in_state("cancelled"), retry, "pending"),
+    ("retry", lambda: in_state("failed"), retry, "pending"),
+    ("force_retry", lambda: in_state("completed"), force_retry, "pending"),
+]
+
+EVENTS: dict[str, Callable[[Job], Job]] = {
+    "unblock": unblock("completed"),
+    "hold": hold,
+    "release": release,
+    "edit": edit,
+    "claim": claim,
+    "finish": finish(0),
+    "give_back": give_back,
+    "interrupt": interrupt,
+    "lose": lose,
+    "cancel": cancel,
+    "retry": retry,
+}
+
+
+@pytest.mark.parametrize(
+    ("event", "start", "go", "target"), WAYS, ids=lambda x: x if isinstance(x, str) else ""
+)
+def test_every_arrow_leads_where_the_table_says(
+    event: str, start: Callable[[], Job], go: Callable[[Job], Job], target: State
+) -> None:
+    job = start()
+    arrow = next(a for a in lifecycle.ARROWS if (a.event, a.source, a.target) == (event, job.state, target))
+    assert arrow.when
+    changed = go(job)
+    assert changed.state == target
+    assert changed.updated_at == LATER
+    assert (changed.lease is not None) == (target == "processing")
+    assert (changed.finished_at is not None) == (target in TERMINAL)
+
+
+def test_no_arrow_is_left_out_of_these_tests() -> None:
+    gone = {(event, start().state, target) for event, start, _, target in WAYS}
+    table = {(a.event, a.source, a.target) for a in lifecycle.ARROWS if a.source}
+    assert gone == table
+
+
+@pytest.mark.parametrize("state", STATES)
+@pytest.mark.parametrize("event", EVENTS)
+def test_what_is_no_arrow_is_refused_with_a_sentence(event: str, state: State) -> None:
+    if any(a.event == event and a.source == state for a in lifecycle.ARROWS):
+        return
+    if (event, state) in (("cancel", "cancelled"), ("hold", "held")):
+        assert EVENTS[event](in_state(state, "a")) == in_state(state, "a")
+        return
+    with pytest.raises(Conflict) as caught:
+        EVENTS[event](in_state(state, "a"))
+    assert "job a is" in caught.value.message
+    assert state in caught.value.message
+
+
+def test_endings_are_left_by_a_person_only() -> None:
+    assert {a.event for a in lifecycle.ARROWS if a.source in TERMINAL} == {"retry", "force_retry"}
+
+
+def test_a_completed_job_runs_again_only_by_force() -> None:
+    with pytest.raises(Conflict, match="completed") as caught:
+        retry(in_state("completed"))
+    assert "--force" in (caught.value.hint or "")
+
+
+def test_new_jobs_begin_where_the_table_says() -> None:
+    begun = {new_job().state, blocked().state, new_job(hold=True).state}
+    assert begun == {a.target for a in lifecycle.ARROWS if a.source is None}
+
+
+def test_the_default_policy_gives_three_retries_after_2_4_and_8_seconds() -> None:
+    job, now, waits = new_job(), NOW, []
+    while job.state != "dead":
+        job = lifecycle.claim(job, attempt_id="a" * 32, worker="w1", lease=LEASE, now=now)
+        job = lifecycle.finish(job, report(exit_code=1, now=now), now=now, chance=0.5)
+        if job.state == "failed":
+            waits.append((job.run_at - now).total_seconds())
+            now = job.run_at
+    assert waits == [2.0, 4.0, 8.0]
+    assert (job.attempts, job.failures) == (4, 4)
+
+
+def test_a_listed_exit_code_goes_straight_to_dead() -> None:
+    assert finish(3)(running(no_retry_codes=(3,))).state == "dead"
+    assert finish(4)(running(no_retry_codes=(3,))).state == "failed"
+
+
+def test_a_claim_that_never_started_is_not_counted() -> None:
+    job = new_job()
+    given_back = give_back(claim(job))
+    assert (given_back.attempts, given_back.failures, given_back.losses) == (0, 0, 0)
+    assert given_back.history == ()
+    assert given_back.sort_key == job.sort_key
+
+
+def test_losses_have_a_budget_of_their_own() -> None:
+    job = new_job(max_retries=0, max_losses=2)
+    for losses in (1, 2):
+        job = lose(claim(job))
+        assert (job.state, job.losses, job.failures) == ("pending", losses, 0)
+    job = lose(claim(job))
+    assert job.state == "dead"
+    assert lifecycle.CRASH_LOOP in (job.last_error or "")
+
+
+def test_an_interrupted_attempt_is_neither_a_failure_nor_a_loss() -> None:
+    job = interrupt(running())
+    assert (job.failures, job.losses, job.attempts) == (0, 0, 1)
+    assert job.history[-1].outcome == "lost"
+
+
+def test_a_success_counts_even_when_a_cancel_came_too_late() -> None:
+    assert finish(0)(asked_to_cancel(running())).state == "completed"
+
+
+def test_a_retry_begins_a_new_budget_and_keeps_the_history() -> None:
+    dead = in_state("dead")
+    again = retry(replace(dead, losses=2))
+    assert (again.failures, again.losses, again.exit_code, again.cancel_requested) == (0, 0, None, None)
+    assert (again.attempts, again.history) == (dead.attempts, dead.history)
+    assert again.run_at == LATER
+
+
+def test_the_history_keeps_the_last_attempts_and_counts_the_others() -> None:
+    job = new_job(max_retries=-1)
+    for _ in range(HISTORY_KEPT + 5):
+        job = finish(1)(claim(job))
+    assert len(job.history) == HISTORY_KEPT
+    assert job.history_dropped == 5
+    assert [a.attempt for a in job.history] == list(range(6, HISTORY_KEPT + 6))
+
+
+def test_the_fence_lets_only_the_present_attempt_report() -> None:
+    job = running(attempt_id="a" * 32)
+    assert lifecycle.holds_lease(job, "a" * 32)
+    assert not lifecycle.holds_lease(job, "b" * 32)
+    assert not lifecycle.holds_lease(finish(0)(job), "a" * 32)
+    assert lifecycle.is_settled(finish(0)(job), "a" * 32)
+    assert not lifecycle.is_settled(job, "a" * 32)
