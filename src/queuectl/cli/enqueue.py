@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from queuectl.domain.instant import format_instant, parse_instant
 from queuectl.errors import InvalidInput, OutcomeUnknown
 from queuectl.service import commands
 from queuectl.service.commands import Enqueuer
@@ -195,6 +196,7 @@ def _single(session: "Session") -> JobRequest:
 def _enqueue_one(session: "Session", request: JobRequest) -> int:
     enqueuer = Enqueuer(defaults(session), session.store.now())
     job = enqueuer.job(request)
+    _say_if_local(session, request.run_at or request.scheduled_at, job)
     if session.args.dry_run:
         return _show_dry(session, job)
     try:
@@ -219,6 +221,12 @@ def _enqueue_one(session: "Session", request: JobRequest) -> int:
     elif session.on_terminal and not session.args.quiet:
         session.say(f"queued on {job.queue!r}; follow it with: queuectl logs -f {job.id}")
     return 0
+
+
+def _say_if_local(session: "Session", text: str | None, job: "Job") -> None:
+    """A time without a zone is taken as local time, and that is said."""
+    if text is not None and parse_instant(text).tzinfo is None:
+        session.say(f"queuectl: {text} has no zone; taken as local time, that is {format_instant(job.run_at)}")
 
 
 def _wait(session: "Session", job: "Job") -> int:

@@ -291,11 +291,20 @@ def _await_end(session: "Session", workers: list[Worker], timeout: float | None)
 
 
 def _lives(worker: Worker) -> bool:
-    """Whether its holder is a process of this host: asked of the kernel, by the lock that it keeps for life."""
+    """Whether its holder is a process of this host that has not ended (one that nobody has reaped yet, has)."""
     if worker.host != os.uname().nodename:
         return False
+    from queuectl.worker import kernel
+
+    process = kernel.look(worker.holder_pid)
+    if process is not None:
+        return process.state not in "ZX" and kernel.boot_id() == worker.boot_id
+    return not kernel.LINUX and _answers(worker.holder_pid)
+
+
+def _answers(pid: int) -> bool:
     try:
-        os.kill(worker.holder_pid, 0)
+        os.kill(pid, 0)
     except ProcessLookupError:
         return False
     except PermissionError:

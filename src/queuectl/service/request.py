@@ -399,5 +399,33 @@ def _explain(error: msgspec.ValidationError) -> InvalidInput:
         return InvalidInput(
             f"{place + ': ' if place else ''}there is no field {name!r}", nearest(name, _FIELDS)
         )
-    what = what.replace("`", "")
-    return InvalidInput(f"{place}: {what[0].lower()}{what[1:]}" if place else f"{what[0].lower()}{what[1:]}")
+    sentence = _in_words(what)
+    return InvalidInput(f"{place}: {sentence}" if place else sentence, "queuectl enqueue --help names the fields")
+
+
+_WORDS = {
+    "int": "a whole number",
+    "float": "a number",
+    "str": "a text",
+    "bool": "true or false",
+    "array": "a list",
+    "object": "an object",
+}
+_BOUNDS = (
+    ("of length >= 1", "may not be empty"),
+    ("of length <= ", "is longer than "),
+    ("<= ", "may be at most "),
+    (">= ", "must be at least "),
+)
+
+
+def _in_words(what: str) -> str:
+    """msgspec's sentence about a type or a bound, in the words of this product."""
+    expected, _, got = what.replace("`", "").removeprefix("Expected ").partition(", got ")
+    for sign, words in _BOUNDS:
+        if sign in expected:
+            return words + expected.partition(sign)[2]
+    if not got:
+        return what[0].lower() + what[1:]
+    kinds = [_WORDS.get(kind, kind) for kind in expected.split(" | ") if kind != "null"]
+    return f"{' or '.join(kinds)} is expected, not {_WORDS.get(got, got)}"
