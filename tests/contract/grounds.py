@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from factories import NOW
 from queuectl.clock import Clock
+from queuectl.domain.query import Filter
 from queuectl.store.memory import MemoryStore
 from queuectl.store.protocol import Store
 from queuectl.store.sqlite import SqliteStore
@@ -69,6 +70,15 @@ class SqliteGround:
 
 
 GROUNDS: dict[str, Callable[[Path], Ground]] = {"memory": MemoryGround, "sqlite": SqliteGround}
+
+
+def named(wanted: Any) -> str:
+    """A filter in a few words, the same in every process (a frozenset has no order to print)."""
+    if not isinstance(wanted, Filter):
+        return str(wanted)
+    fields = {name: getattr(wanted, name) for name in wanted.__struct_fields__}
+    words = [f"{k}={sorted(v) if isinstance(v, frozenset) else v}" for k, v in fields.items() if v or v == ""]
+    return ",".join(words) or "everything"
 
 
 def rising_tokens() -> Callable[[], str]:

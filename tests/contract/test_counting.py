@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from contract.grounds import SteppedClock, race
+from contract.grounds import SteppedClock, named, race
 from factories import LEASE, NOW, in_state, new_job, report
 from queuectl.domain import lifecycle
 from queuectl.domain.job import STATES
@@ -38,7 +38,7 @@ def test_an_empty_store_counts_nothing(store: Store) -> None:
         Filter(id_prefix="j1"),
         Filter(ended_before=NOW + timedelta(seconds=1)),
     ],
-    ids=str,
+    ids=named,
 )
 def test_counts_are_what_the_jobs_say(store: Store, wanted: Filter) -> None:
     for number, state in enumerate(STATES):

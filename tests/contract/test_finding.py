@@ -7,7 +7,7 @@ from typing import get_args
 
 import pytest
 
-from contract.grounds import SteppedClock, race
+from contract.grounds import SteppedClock, named, race
 from factories import LEASE, NOW, in_state, new_job
 from queuectl.domain import lifecycle
 from queuectl.domain.job import STATES, Job, Parent
@@ -118,7 +118,7 @@ WANTED = [
 ]
 
 
-@pytest.mark.parametrize("wanted", WANTED, ids=str)
+@pytest.mark.parametrize("wanted", WANTED, ids=named)
 @pytest.mark.parametrize("sort", SORTS)
 def test_a_filter_finds_exactly_what_matches_it(store: Store, wanted: Filter, sort: Sort) -> None:
     jobs = crowd(store)

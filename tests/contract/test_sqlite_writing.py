@@ -13,7 +13,7 @@ from pathlib import Path
 import apsw
 import pytest
 
-from contract.grounds import SqliteGround, SteppedClock, race
+from contract.grounds import SqliteGround, SteppedClock, named, race
 from factories import LEASE, NOW, in_state, new_job, report
 from facts import eventually
 from queuectl.domain import lifecycle
@@ -257,7 +257,7 @@ def test_what_runs_often_uses_its_index(store: SqliteStore, sql: str, indexes: l
         (Filter(number=5), "INTEGER PRIMARY KEY (rowid=?)"),
         (Filter(), "INTEGER PRIMARY KEY"),
     ],
-    ids=str,
+    ids=named,
 )
 def test_what_is_looked_for_often_uses_its_index(store: SqliteStore, wanted: Filter, index: str) -> None:
     where, values = finding.conditions(wanted)
