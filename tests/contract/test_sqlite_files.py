@@ -331,6 +331,20 @@ def as_forked(work: Callable[[], object]) -> tuple[str, str]:
     return kind, message
 
 
+@pytest.mark.parametrize("then", ["deleted", "replaced"])
+def test_nothing_is_acknowledged_on_a_file_that_is_gone(sqlite: SqliteGround, then: str) -> None:
+    store = SqliteStore.open(sqlite.path)
+    store.add([new_job("a")])
+    for name in ("queue.db", "queue.db-wal", "queue.db-shm"):
+        (sqlite.path.parent / name).unlink()
+    if then == "replaced":
+        SqliteStore.open(sqlite.path).close()
+    with pytest.raises(StoreUnusable, match="deleted or replaced") as caught:
+        store.add([new_job("b")])
+    assert caught.value.hint
+    store.close()
+
+
 def test_a_closed_store_says_so(sqlite: SqliteGround) -> None:
     store = SqliteStore.open(sqlite.path)
     store.close()

@@ -38,6 +38,7 @@ class Database:
         self.path, self.mode, self.patience, self.mountinfo = path, mode, patience, mountinfo
         self._process = os.getpid()
         self._ready = False
+        self._file: tuple[int, int] | None = None
 
     def writer(self) -> apsw.Connection:
         """The connection for changes."""
@@ -51,6 +52,18 @@ class Database:
         """Bring the schema to this program's version."""
         self._ready = False
         self.writer().close()
+
+    def refuse_replaced(self) -> None:
+        """What is written to a file that was deleted or moved away is lost: better not to acknowledge it."""
+        try:
+            found = self.path.stat()
+        except FileNotFoundError:
+            found = None
+        if self._file is not None and (found is None or self._file != (found.st_dev, found.st_ino)):
+            raise StoreUnusable(
+                f"{self.path} was deleted or replaced while it was open",
+                "put it back, or restart this program",
+            )
 
     def refuse_fork(self) -> None:
         """SQLite's locks belong to a process: used in its child, a connection corrupts the file."""
@@ -83,6 +96,8 @@ class Database:
         if connection.readonly("main"):
             raise StoreUnusable(f"{self.path} is read-only", "look at its owner and mode: ls -l")
         migration.bring_up_to_date(connection, self.path)
+        found = self.path.stat()
+        self._file = (found.st_dev, found.st_ino)
         self._ready = True
 
     def _set_writer(self, connection: apsw.Connection) -> None:

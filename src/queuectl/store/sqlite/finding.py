@@ -22,8 +22,10 @@ _IS_RARE = "(" + " OR ".join(f"state = '{state}'" for state in _RARE) + ")"
 # Always so; without a range SQLite would rather read all jobs in order than sort these few.
 _IS_PROCESSING = f"lease_until BETWEEN 1 AND {2**63 - 1}"
 
-_FIND = fill("SELECT {columns} FROM job JOIN spec USING (number) WHERE ")
-_COUNT = "SELECT queue, state, count(*) FROM job JOIN spec USING (number) WHERE "
+# The numbers of a page first, then its jobs: else a sort would carry along the body of every job that matches.
+_FIND = fill("SELECT {columns} FROM job JOIN spec USING (number) WHERE job.number IN (")
+_NUMBERS = "SELECT job.number FROM job WHERE "
+_COUNT = "SELECT queue, state, count(*) FROM job WHERE "
 _ORDERS: dict[Sort, tuple[str, str]] = {
     "created": ("job.number < -?", "job.number DESC"),
     "updated": ("(updated_at, job.number) < (-?, -?)", "updated_at DESC, job.number DESC"),
@@ -31,7 +33,8 @@ _ORDERS: dict[Sort, tuple[str, str]] = {
 }
 _TERMS = {
     "queue": "queue = ?",
-    "tag": "EXISTS (SELECT 1 FROM json_each(spec, '$.tags') WHERE value = ?)",
+    "tag": """EXISTS (SELECT 1 FROM spec, json_each(spec.spec, '$.tags') AS tag
+              WHERE spec.number = job.number AND tag.value = ?)""",
     "batch": "batch = ? AND batch IS NOT NULL",
     "created_since": "created_at >= ?",
     "ended_before": f"finished_at < ? AND {ENDED}",
@@ -57,9 +60,8 @@ def find(connection: apsw.Connection, wanted: Filter, page: Page) -> Found:
     where, values = conditions(wanted)
     if page.after is not None:
         where, values = f"{where} AND {after}", [*values, *codec.position(page.after, page.sort)]
-    rows = connection.execute(
-        f"{_FIND}{where} ORDER BY {order} LIMIT ?", (*values, page.limit + 1)
-    ).fetchall()
+    numbers = f"{_NUMBERS}{where} ORDER BY {order} LIMIT ?"
+    rows = connection.execute(f"{_FIND}{numbers}) ORDER BY {order}", (*values, page.limit + 1)).fetchall()
     jobs = [codec.job(row) for row in rows[: page.limit]]
     return Found(jobs, codec.cursor(jobs[-1], page.sort) if len(rows) > len(jobs) and jobs else None)
 

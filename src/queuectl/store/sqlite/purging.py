@@ -8,7 +8,7 @@ from queuectl.store.sqlite.finding import ENDED, conditions
 from queuectl.store.sqlite.sql import statements
 
 SQL = statements("jobs")
-_FIRST = "SELECT job.number, id FROM job JOIN spec USING (number) WHERE "
+_FIRST = "SELECT job.number, id FROM job WHERE "
 _ENDED = f" AND {ENDED} ORDER BY finished_at, job.number LIMIT ?"
 
 

@@ -137,9 +137,9 @@ class SqliteStore:
 
     def close(self) -> None:
         self._readers.close()
+        self._writer.close()
         if self._saver:
             self._saver.close()
-        self._writer.close()
 
     def _committed(self) -> None:
         self._pulse.quicken()

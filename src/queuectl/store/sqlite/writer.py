@@ -143,6 +143,8 @@ class Writer:
             for ticket in tickets:
                 self._perform(connection, ticket, alone=len(tickets) == 1)
             changed = connection.total_changes() != before
+            if changed:
+                self._database.refuse_replaced()
             fault.committing()
             connection.execute("COMMIT")
         except BaseException:
