@@ -3,8 +3,11 @@
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +130,22 @@ class Place:
         self.workers.append(worker)
         eventually(lambda: self._entered(worker), what="the worker in the registry")
         return worker
+
+    def start_worker_that_dies(self, *words: str, **env: str) -> None:
+        """A worker that is told to kill itself; back when it has."""
+        done = self.invoke("worker", "start", *words, **env)
+        assert done.returncode == -signal.SIGKILL, done
+
+    @contextmanager
+    def locked_database(self) -> Iterator[None]:
+        """While this lasts, nobody else can write."""
+        other = sqlite3.connect(self.database, isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        finally:
+            other.execute("ROLLBACK")
+            other.close()
 
     def _entered(self, worker: "WorkerProcess") -> bool:
         assert worker.process.poll() is None, worker.log.read_text()

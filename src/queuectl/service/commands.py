@@ -10,6 +10,7 @@ from datetime import datetime
 from msgspec import Struct
 from msgspec.structs import replace
 
+from queuectl import crashpoint
 from queuectl.clock import random_bytes
 from queuectl.domain import dependency, lifecycle
 from queuectl.domain.ids import check_id, make_id
@@ -88,7 +89,9 @@ def enqueue(store: Store, jobs: Sequence[Job]) -> list[Added]:
     """
     _refuse_circles(jobs)
     placed = _place(store, jobs) if any(job.spec.after for job in jobs) else list(jobs)
+    crashpoint.reach("before_add")
     added = store.add(placed)
+    crashpoint.reach("after_add")
     blocked = [item.job.id for item in added if item.job.state == "blocked"]
     if blocked:
         # A parent may have ended between our look and the add, and its worker saw no child then.

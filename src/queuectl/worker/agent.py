@@ -16,7 +16,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from queuectl import __version__, bootstrap, config
+from queuectl import __version__, bootstrap, config, crashpoint
 from queuectl.clock import boottime
 from queuectl.config import Settings
 from queuectl.domain import lifecycle
@@ -25,7 +25,6 @@ from queuectl.domain.query import Filter, Page
 from queuectl.domain.worker import Request, Slot, Worker
 from queuectl.errors import OutcomeUnknown, QueuectlError, StoreError
 from queuectl.store.protocol import Held, Store
-from queuectl.worker import crashpoint
 from queuectl.worker.appetite import Ahead, Fitness
 from queuectl.worker.chores import Chores
 from queuectl.worker.hints import Hints
@@ -45,6 +44,8 @@ GATHER = 24
 GATHER_SECONDS = 0.02
 """While very short jobs pour in, so many results are recorded at once, none later than this."""
 BEAT_SOON = 0.5
+HOLDER_BURIAL = 5.0
+"""Seconds that an agent spends on recording what its dead holder left."""
 NOTE_AFTER = 0.7
 """Seconds: a command that runs longer has its pid and start written into the job, for people who look."""
 RETRY_FIRST, RETRY_LONGEST = 0.2, 5.0
@@ -498,7 +499,7 @@ class Agent:
             QueuectlError
         ):  # otherwise the next worker of this host, or the lease, does it
             self._settler.settle(None)
-            self._chores.recover_dead(within=2.0)
+            self._chores.bury(self._id, within=HOLDER_BURIAL)
 
     def _take_renewals(self) -> None:
         if self._leases.fault is not None:

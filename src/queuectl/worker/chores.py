@@ -1,5 +1,6 @@
 """What every worker does for all: recover the dead, release the blocked, delete the expired. Small steps, no leader."""
 
+import threading
 from pathlib import Path
 
 from queuectl.clock import boottime
@@ -8,7 +9,7 @@ from queuectl.domain.job import Job
 from queuectl.service import maintenance
 from queuectl.store.protocol import Store
 from queuectl.worker.journal import Journal
-from queuectl.worker.lockfile import Leftover, dead_workers
+from queuectl.worker.lockfile import Leftover, dead_workers, path_of
 
 NEIGHBOURS_EVERY = 1.0
 LAPSED_EVERY = 2.0
@@ -54,6 +55,14 @@ class Chores:
             with leftover:
                 recovered += self._recover(leftover, within)
         return self._told(recovered)
+
+    def bury(self, worker: str, within: float) -> None:
+        """Wait for this worker's lock to fall free, as it does while its holder dies, and recover it at once."""
+        deadline, pause = boottime() + within, threading.Event()
+        path = path_of(self._directory, worker)
+        while path.exists() and boottime() < deadline:
+            self.recover_dead(within=1.0)
+            pause.wait(0.02)
 
     def _recover(self, leftover: Leftover, within: float) -> list[Job]:
         survivors = leftover.kill(within=within)

@@ -6,6 +6,7 @@ again and finds the attempt already settled (guarantee G10).
 
 from collections.abc import Sequence
 
+from queuectl import crashpoint
 from queuectl.clock import boottime, chance
 from queuectl.domain import lifecycle
 from queuectl.domain.job import Job
@@ -13,7 +14,7 @@ from queuectl.domain.outcome import Report
 from queuectl.domain.query import Filter
 from queuectl.service import maintenance
 from queuectl.store.protocol import Store
-from queuectl.worker import crashpoint, report
+from queuectl.worker import report
 from queuectl.worker.journal import Journal
 from queuectl.worker.link import Link
 from queuectl.worker.messages import Message

@@ -1,0 +1,398 @@
+"""G1 to G8 and G10 of the design, each with real processes: whatever dies, nothing is lost and nothing runs twice."""
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from e2e.harness import Place, WorkerProcess, alive
+from facts import eventually
+from queuectl.domain.job import Job
+from queuectl.domain.query import Filter, Page
+
+
+def tick(place: Place, id: str) -> Path:
+    """The file into which a job of `ticking` writes."""
+    return place.work / f"{id}.ticks"
+
+
+def enqueue_ticking(place: Place, id: str, ticks: int = 30, *words: str) -> str:
+    """A job that says who it is, then ticks ten times a second, then says that it is done."""
+    script = f'f={id}.ticks; echo "start $QUEUECTL_ATTEMPT_ID $$" >> $f; i=0; while [ $i -lt {ticks} ]; do echo tick >> $f; echo out $i; sleep 0.1; i=$((i+1)); done; echo end >> $f'
+    return place.enqueue("--id", id, *words, script)
+
+
+def begun(place: Place, id: str) -> int:
+    """The pid of a ticking job, once it ticks."""
+    line = eventually(lambda: _starts(place, id) and "tick" in tick(place, id).read_text() and _starts(place, id)[-1])
+    return int(str(line).split()[2])
+
+
+def _starts(place: Place, id: str) -> list[str]:
+    path = tick(place, id)
+    return [line for line in path.read_text().splitlines() if line.startswith("start")] if path.exists() else []
+
+
+class TestG1AcknowledgedIsStored:
+    """Exit 0 of enqueue: the job survives the death of everything of ours."""
+
+    def test_a_job_is_there_after_kill_9_of_the_worker_group(self, place: Place) -> None:
+        worker = place.start_worker()
+        ids = [place.enqueue(f"echo {i}") for i in range(5)]
+        worker.kill()
+        assert all(place.job(id).id == id for id in ids)
+
+    def test_the_store_says_what_it_keeps_and_reads_it_back(self, place: Place) -> None:
+        assert place.json("status")["store"]["durability"] == "power-safe"
+        assert place.json("--durability", "fast", "status")["store"]["durability"] == "memory-safe"
+
+    def test_an_enqueue_killed_before_or_after_its_commit_left_nothing_or_all(self, place: Place) -> None:
+        lines = "true\n" * 3000
+        for name, stored in (("before_add", 0), ("after_add", 3000)):
+            done = place.invoke("enqueue", "-", input=lines, QUEUECTL_CRASH_AT=name)
+            assert done.returncode == -signal.SIGKILL, done
+            assert place.store.counts(Filter()).total() == stored
+
+
+class TestG2ThreeResults:
+    """Done, refused, unknown; repeating is safe."""
+
+    def test_the_same_id_and_content_is_the_same_job(self, place: Place) -> None:
+        first = place.json("enqueue", "--id", "a", "--delay", "1h", "echo a")
+        again = place.json("enqueue", "--id", "a", "--delay", "1h", "echo a")
+        assert [item["jobs"][0]["existing"] for item in (first, again)] == [False, True]
+        assert first["jobs"][0]["number"] == again["jobs"][0]["number"]
+
+    def test_the_same_id_with_other_content_is_a_conflict(self, place: Place) -> None:
+        place.enqueue("--id", "a", "echo a")
+        place.run("enqueue", "--id", "a", "echo b", code=4)
+        assert place.job("a").spec.command == "echo a"
+
+
+class TestG3OneLiveAttempt:
+    """A job is never run by two live attempts, and late results are refused."""
+
+    def test_500_short_jobs_8_slots_2_workers_none_twice(self, place: Place) -> None:
+        place.run("enqueue", "-", input='echo "$QUEUECTL_JOB_ID $QUEUECTL_ATTEMPT" >> ran\n' * 500)
+        first, second = place.start_worker("--count", "4"), place.start_worker("--count", "4")
+        jobs = place.until_all_ended(within=60)
+        ran = (place.work / "ran").read_text().split("\n")[:-1]
+        assert len(ran) == len(set(ran)) == 500
+        assert {job.state for job in jobs} == {"completed"}
+        assert {job.attempts for job in jobs} == {1}
+        assert {job.history[0].worker for job in jobs} <= {first.id, second.id}
+
+    def test_an_agent_stopped_beyond_its_lease_loses_the_job_and_its_late_result(self, place: Place) -> None:
+        place.quick()
+        enqueue_ticking(place, "j", 60, "--kill-grace", "200ms")
+        frozen = place.start_worker()
+        pid = begun(place, "j")
+        os.kill(place.agent_pid(frozen), signal.SIGSTOP)
+        place.start_worker()
+        eventually(lambda: not alive(pid), within=6, what="the first attempt ended by its holder")
+        eventually(lambda: len(_starts(place, "j")) == 2, within=15, what="a second attempt")
+        os.kill(place.agent_pid(frozen), signal.SIGCONT)
+        job = place.until("j", "completed", within=20)
+        assert [past.outcome for past in job.history] == ["lost", "exited"]
+        assert tick(place, "j").read_text().count("end") == 1
+
+
+class TestG4Crashes:
+    """kill -9 of the agent, of the holder, of the guard, of everything."""
+
+    def test_kill_9_of_the_agent_loses_nothing_and_repeats_nothing(self, place: Place) -> None:
+        enqueue_ticking(place, "j", 20)
+        worker = place.start_worker()
+        pid = begun(place, "j")
+        for _ in range(3):
+            before = place.agent_pid(worker)
+            os.kill(before, signal.SIGKILL)
+            eventually(lambda before=before: place.agent_pid(worker) != before, what="a new agent")  # type: ignore[misc]
+        assert alive(pid)
+        job = place.until("j", "completed")
+        assert (job.attempts, len(_starts(place, "j"))) == (1, 1)
+        assert place.output("j") == b"".join(b"out %d\n" % i for i in range(20))
+
+    def test_a_result_that_came_while_no_agent_lived_is_recorded(self, place: Place) -> None:
+        enqueue_ticking(place, "j", 3)
+        worker = place.start_worker()
+        pid = begun(place, "j")
+        agent = place.agent_pid(worker)
+        os.kill(agent, signal.SIGSTOP)
+        eventually(lambda: not alive(pid))
+        os.kill(agent, signal.SIGKILL)
+        job = place.until("j", "completed")
+        assert (job.attempts, place.output("j")) == (1, b"out 0\nout 1\nout 2\n")
+
+    def test_kill_9_of_the_holder_ends_its_commands_and_requeues_them(self, place: Place) -> None:
+        place.enqueue("--id", "j", "(trap '' TERM; exec sleep 300) & setsid sleep 301 >/dev/null 2>&1 & echo $! > pids; sleep 302")
+        worker = place.start_worker()
+        eventually(lambda: (place.work / "pids").exists() and len(_commands(place)) >= 4)
+        worker.kill()
+        eventually(lambda: not _commands(place), within=2, what="the whole tree gone")
+        job = place.until("j", "pending", within=5)
+        assert (job.losses, job.history[0].outcome) == (1, "lost")
+        eventually(lambda: not place.processes(), within=5, what="agent and guard gone")
+
+    def test_kill_9_of_everything_is_cleaned_up_at_the_next_start(self, place: Place) -> None:
+        enqueue_ticking(place, "j", 100)
+        worker = place.start_worker()
+        pid = begun(place, "j")
+        doomed = [worker.guard_pid(), place.agent_pid(worker), worker.pid]
+        for victim in doomed:
+            os.kill(victim, signal.SIGSTOP)
+        for victim in doomed:
+            os.kill(victim, signal.SIGKILL)
+        worker.process.wait(10)
+        assert alive(pid), "the point of this test is that the command is left over"
+        place.start_worker()
+        eventually(lambda: not alive(pid), within=5, what="the leftover ended")
+        eventually(lambda: len(_starts(place, "j")) == 2, what="the job started again")
+        history = place.job("j").history
+        assert [past.outcome for past in history] == ["lost"]
+
+    def test_kill_9_of_the_guard_changes_nothing(self, place: Place) -> None:
+        enqueue_ticking(place, "j", 15)
+        worker = place.start_worker()
+        begun(place, "j")
+        guard = worker.guard_pid()
+        os.kill(guard, signal.SIGKILL)
+        eventually(lambda: _other_guard(worker, guard), what="a new guard")
+        assert place.until("j", "completed").attempts == 1
+
+
+def _other_guard(worker: WorkerProcess, old: int) -> bool:
+    try:
+        return worker.guard_pid() != old
+    except StopIteration:
+        return False
+
+
+def _commands(place: Place) -> list[int]:
+    """The living processes of commands: they carry a job's id."""
+    return [pid for pid in place.processes() if _is_command(pid)]
+
+
+def _is_command(pid: int) -> bool:
+    try:
+        return b"QUEUECTL_ATTEMPT_ID=" in Path(f"/proc/{pid}/environ").read_bytes()
+    except OSError:
+        return False
+
+
+@pytest.mark.parametrize("point", ["after_claim", "before_commit", "after_commit"])
+class TestCrashPoints:
+    """The agent dies at the named places, again and again; every job still runs exactly once."""
+
+    def test_every_job_runs_once(self, place: Place, point: str) -> None:
+        ids = place.run("enqueue", "-", input='echo x >> "ran-$QUEUECTL_JOB_ID"\n' * 6).split()
+        place.start_worker("--count", "2", QUEUECTL_CRASH_AT=f"{point}:2")
+        jobs = {job.id: job for job in place.until_all_ended(within=30)}
+        assert [(place.work / f"ran-{id}").read_text() for id in ids] == ["x\n"] * 6
+        assert {jobs[id].attempts for id in ids} == {1}
+        assert {jobs[id].losses for id in ids} == {0}
+
+
+@pytest.mark.parametrize("point", ["after_spawn", "after_exit"])
+class TestHolderCrashPoints:
+    """The holder dies at the named places: what had started is lost, never repeated while it still runs."""
+
+    def test_the_job_is_requeued_and_ends(self, place: Place, point: str) -> None:
+        place.enqueue("--id", "j", "echo $$ >> ran; sleep 0.2")
+        place.start_worker_that_dies("--count", "2", QUEUECTL_CRASH_AT=point)
+        job = place.until("j", "pending", within=10)
+        assert [past.outcome for past in job.history] == ["lost"]
+        place.run("worker", "start", "--drain")
+        assert place.job("j").state == "completed"
+
+
+class TestG5NoLimitFromLeases:
+    """A lease is renewed for as long as the command lives."""
+
+    def test_a_command_outlives_many_leases(self, place: Place) -> None:
+        place.quick()
+        place.enqueue("--id", "j", "sleep 4.5")
+        place.start_worker()
+        place.start_worker()
+        job = place.until("j", "completed")
+        assert (job.attempts, job.losses) == (1, 0)
+
+
+class TestG6StoreOutage:
+    """A store that is away kills no running command; results wait."""
+
+    def test_a_locked_database_delays_results_and_loses_none(self, place: Place) -> None:
+        place.quick()
+        enqueue_ticking(place, "j", 10)
+        worker = place.start_worker()
+        pid = begun(place, "j")
+        with place.locked_database():
+            eventually(lambda: not alive(pid), what="the command went on and ended")
+            eventually(lambda: "commands run on" in worker.log.read_text(), within=30, what="the outage was noticed")
+        job = place.until("j", "completed", within=20)
+        assert (job.attempts, tick(place, "j").read_text().count("end")) == (1, 1)
+
+
+class TestG7CancelAndTimeout:
+    """They empty the whole tree."""
+
+    STUBBORN = "trap '' TERM; setsid sh -c \"trap '' TERM; sleep 300\" >/dev/null 2>&1 & sleep 301 & echo up > up; wait; sleep 302"
+
+    def test_cancel_empties_the_tree_within_grace_and_a_second(self, place: Place) -> None:
+        place.enqueue("--id", "j", "--kill-grace", "500ms", self.STUBBORN)
+        place.start_worker()
+        eventually(lambda: (place.work / "up").exists())
+        place.run("cancel", "j", "--reason", "enough")
+        job = place.until("j", "cancelled", within=3.5)
+        assert not _commands(place)
+        assert "enough" in str(job.last_error)
+
+    def test_timeout_empties_the_tree_too(self, place: Place) -> None:
+        place.enqueue("--id", "j", "--timeout", "1s", "--kill-grace", "300ms", "--retries", "0", self.STUBBORN)
+        place.start_worker()
+        job = place.until("j", "dead", within=5)
+        assert not _commands(place)
+        assert job.history[0].outcome == "timed_out"
+
+    def test_a_cancelled_job_never_starts(self, place: Place) -> None:
+        ids = place.run("enqueue", "-", input="touch ran\n" * 20).split()
+        place.run("cancel", *ids)
+        place.run("worker", "start", "--drain")
+        assert not (place.work / "ran").exists()
+
+    def test_what_a_command_leaves_behind_is_ended(self, place: Place) -> None:
+        place.enqueue("--id", "j", "setsid sleep 300 >/dev/null 2>&1 & sleep 301 >/dev/null 2>&1 & echo done")
+        place.start_worker()
+        place.until("j", "completed", within=5)
+        assert not _commands(place)
+
+    def test_a_background_child_that_holds_stdout_does_not_keep_the_job(self, place: Place) -> None:
+        place.enqueue("--id", "j", "sleep 300 & echo done")
+        place.start_worker()
+        job = place.until("j", "completed", within=5)
+        assert job.output_tail == "done\n"
+
+    def test_allow_detached_leaves_it(self, place: Place) -> None:
+        place.enqueue("--id", "j", "--allow-detached", "setsid sleep 300 >/dev/null 2>&1 & echo done")
+        place.start_worker()
+        place.until("j", "completed", within=5)
+        assert _commands(place)
+
+
+class TestG8Counting:
+    """Claimed and never started is not counted; lost attempts have their own budget."""
+
+    def test_a_job_that_kills_its_worker_again_and_again_ends_as_a_crash_loop(self, place: Place) -> None:
+        place.run("config", "set", "max_losses", "1")
+        place.enqueue("--id", "j", "echo up >> up; sleep 60")
+        for losses in (1, 2):
+            worker = place.start_worker()
+            eventually(lambda losses=losses: (place.work / "up").exists() and (place.work / "up").read_text().count("up") == losses)  # type: ignore[misc]
+            worker.kill()
+            place.until("j", "pending" if losses == 1 else "dead")
+        job = place.job("j")
+        assert (job.losses, job.failures, job.attempts) == (2, 0, 2)
+        assert "crash loop" in str(job.last_error)
+
+    def test_claimed_ahead_jobs_go_back_uncounted_on_drain(self, place: Place) -> None:
+        place.run("enqueue", "-", input="true\n" * 400)
+        worker = place.start_worker("--count", "2")
+        eventually(lambda: place.store.counts(Filter()).of("completed") > 50)
+        place.enqueue("--priority", "1000", "sleep 0.5")
+        worker.signal(signal.SIGTERM)
+        assert worker.wait() == 0
+        jobs: list[Job] = place.store.find(Filter(), Page(limit=1000)).jobs
+        assert {job.state for job in jobs} <= {"completed", "pending"}
+        assert {(job.state, job.attempts) for job in jobs} <= {("completed", 1), ("pending", 0)}
+
+
+class TestG10Terminal:
+    """completed, dead and cancelled are left only by a person's command."""
+
+    def test_a_worker_leaves_ended_jobs_alone(self, place: Place) -> None:
+        for id, command in (("ok", "true"), ("bad", "false")):
+            place.enqueue("--id", id, "--retries", "0", command)
+        place.enqueue("--id", "off", "--hold", "true")
+        place.run("cancel", "off")
+        place.run("worker", "start", "--drain")
+        versions = {id: place.job(id).version for id in ("ok", "bad", "off")}
+        place.run("worker", "start", "--drain")
+        assert versions == {id: place.job(id).version for id in ("ok", "bad", "off")}
+        place.run("retry", "ok", code=4)
+        place.run("retry", "ok", "--force")
+        assert place.job("ok").state == "pending"
+
+
+class TestStopping:
+    """Signals: the first finishes, the second gives back, the third kills."""
+
+    def test_the_second_signal_gives_back_what_runs_as_interrupted(self, place: Place) -> None:
+        place.enqueue("--id", "j", "sleep 60")
+        worker = place.start_worker()
+        place.until("j", "processing")
+        eventually(lambda: _commands(place))
+        worker.signal(signal.SIGINT)
+        eventually(lambda: any("drain" in line for line in worker.lines()))
+        worker.signal(signal.SIGINT)
+        assert worker.wait() == 0
+        job = place.job("j")
+        assert (job.state, job.failures, job.losses) == ("pending", 0, 0)
+        assert "interrupted" in str(job.history[0].error)
+
+    def test_stop_now_does_the_same(self, place: Place) -> None:
+        place.enqueue("--id", "j", "sleep 60")
+        worker = place.start_worker()
+        place.until("j", "processing")
+        eventually(lambda: _commands(place))
+        place.run("worker", "stop", "--now")
+        assert worker.wait() == 0
+        assert place.job("j").state == "pending"
+
+    def test_reload_replaces_the_agent_while_commands_run(self, place: Place) -> None:
+        enqueue_ticking(place, "j", 15)
+        worker = place.start_worker()
+        begun(place, "j")
+        before = place.agent_pid(worker)
+        place.run("worker", "reload")
+        eventually(lambda: place.agent_pid(worker) != before, what="a new agent")
+        assert place.until("j", "completed").attempts == 1
+
+    def test_a_detached_worker_runs_in_the_background_with_a_log(self, place: Place) -> None:
+        started = place.json("worker", "start", "--detach", "--count", "2")["worker"]
+        id = place.enqueue("echo hello")
+        place.until(id, "completed")
+        assert id in Path(started["log"]).read_text()
+        place.run("worker", "stop")
+        assert not alive(started["holder_pid"])
+
+
+class TestOutput:
+    """Bytes, exact; heads and tails; memory flat."""
+
+    def test_binary_output_comes_back_to_the_byte(self, place: Place) -> None:
+        place.enqueue("--id", "j", "head -c 100000 /dev/urandom | tee bytes")
+        place.run("worker", "start", "--drain")
+        done = place.invoke("logs", "j", "--raw")
+        assert done.stdout == (place.work / "bytes").read_bytes()
+
+    def test_yes_keeps_head_and_tail_and_counts_the_middle(self, place: Place) -> None:
+        place.enqueue("--id", "j", "--timeout", "2s", "--kill-grace", "100ms", "--retries", "0", "--output-limit", "64KiB", "yes")
+        worker = place.start_worker()
+        before = _rss(worker.pid) + _rss(place.agent_pid(worker))
+        job = place.until("j", "dead", within=10)
+        grown = _rss(worker.pid) + _rss(place.agent_pid(worker)) - before
+        shown = place.json("logs", "j")
+        kept = sum(len(piece.get("text", "")) for piece in shown["pieces"])
+        assert job.history[0].output_bytes == shown["bytes"] > 10**7
+        assert kept == 64 * 1024
+        assert grown < 32 * 1024**2, grown
+
+    def test_a_follower_sees_output_within_a_second_and_the_end(self, place: Place) -> None:
+        place.start_worker()
+        shown = place.run("enqueue", "--follow", "for i in 1 2 3; do echo line $i; sleep 0.2; done; exit 7", "--retries", "0", code=7)
+        assert shown.splitlines()[1:] == ["line 1", "line 2", "line 3"]
+
+
+def _rss(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
