@@ -18,6 +18,7 @@ from queuectl.worker import kernel
 from queuectl.worker.lockfile import dead_workers
 from queuectl.worker.messages import PROTOCOL, Message, Reader, encode
 
+IGNORE_TERM = "trap '' TERM; echo $$; while :; do sleep 60 & wait; done"
 WITHIN = 15.0
 Fact = TypeVar("Fact")
 _numbers = itertools.count(1)
@@ -37,8 +38,8 @@ class Agent:
         self._reader = Reader()
         self.inbox: list[tuple[Message, bytes]] = []
 
-    def send(self, type: str, payload: bytes = b"", **fields: Any) -> None:
-        self.sock.sendall(encode({"type": type, **fields}, payload))
+    def send(self, kind: str, payload: bytes = b"", **fields: Any) -> None:
+        self.sock.sendall(encode({"type": kind, **fields}, payload))
 
     def hello(self) -> Message:
         self.send("hello", protocol=PROTOCOL, pid=self.pid)
@@ -84,16 +85,16 @@ class Agent:
             self.send("ack_output", attempt_id=attempt_id, n=max(chunks, default=0))
         self.send("ack", attempt_ids=list(attempt_ids))
 
-    def of(self, type: str, attempt_id: str | None = None) -> list[tuple[Message, bytes]]:
+    def of(self, kind: str, attempt_id: str | None = None) -> list[tuple[Message, bytes]]:
         return [
-            (m, p) for m, p in self.inbox if m["type"] == type and attempt_id in (None, m.get("attempt_id"))
+            (m, p) for m, p in self.inbox if m["type"] == kind and attempt_id in (None, m.get("attempt_id"))
         ]
 
     def expect(
-        self, type: str, attempt_id: str | None = None, *, within: float = WITHIN
+        self, kind: str, attempt_id: str | None = None, *, within: float = WITHIN
     ) -> tuple[Message, bytes]:
         """The latest such message, once there is one."""
-        return self.wait(lambda: self.of(type, attempt_id), within=within, what=f"{type} of {attempt_id}")[-1]
+        return self.wait(lambda: self.of(kind, attempt_id), within=within, what=f"{kind} of {attempt_id}")[-1]
 
     def wait(self, fact: Callable[[], Fact], *, within: float = WITHIN, what: str = "") -> Fact:
         deadline = time.monotonic() + within
@@ -135,8 +136,17 @@ class Agent:
 class Worker:
     """A holder process. `agent` is the newest of its agents, greeted unless `greet=False`."""
 
-    def __init__(self, tmp: Path, *, count: int = 2, greet: bool = True, env: dict[str, str] | None = None,
-                 preexec: Callable[[], None] | None = None, keep_open: tuple[int, ...] = (), **config: Any) -> None:  # fmt: skip
+    def __init__(
+        self,
+        tmp: Path,
+        *,
+        count: int = 2,
+        greet: bool = True,
+        env: dict[str, str] | None = None,
+        preexec: Callable[[], None] | None = None,
+        keep_open: tuple[int, ...] = (),
+        **config: Any,
+    ) -> None:
         self.directory = tmp / "workers"
         self.directory.mkdir(mode=0o700, exist_ok=True)
         self.id = f"worker-{os.urandom(4).hex()}"
@@ -237,3 +247,16 @@ def alive(pid: int) -> bool:
     """Whether a process exists and is no zombie."""
     process = kernel.look(pid)
     return process is not None and process.state not in "ZX"
+
+
+def all_dead(pids: list[int], within: float = 1.0) -> None:
+    eventually(lambda: not any(map(alive, pids)), within=within, what=f"{pids} dead")
+
+
+def pids_in(path: Path, count: int = 1) -> list[int]:
+    """The pids that commands wrote into a file, once there are `count` of them."""
+    return eventually(lambda: found if len(found := numbers(path)) >= count else [])
+
+
+def numbers(path: Path) -> list[int]:
+    return [int(word) for word in path.read_text().split()] if path.exists() else []

@@ -18,6 +18,12 @@ FIRST_PAUSE, LONGEST_PAUSE, LONG_LIFE = 0.1, 5.0, 60.0
 PATIENCE = 5.0
 """Seconds that an agent without a connection has to exit."""
 
+GIVE_UP = 10.0
+"""Seconds at the end of a worker that an agent has to take the results, or to go after `bye`."""
+
+SPACING = 0.002
+"""Seconds between two sends: waking the agent costs more than what it is told, so news of a busy worker is bundled."""
+
 _RECEIVE = 1 << 18
 _NEVER = float("inf")
 
@@ -52,6 +58,8 @@ class Agents:
         self._pause = 0.0
         self._start_at = 0.0
         self._doomed: dict[int, float] = {}
+        self._flush_at = 0.0
+        self._buffer = memoryview(bytearray(_RECEIVE))
 
     @property
     def connected(self) -> bool:
@@ -69,8 +77,9 @@ class Agents:
             self._current.out += frame
 
     def due(self) -> float:
-        """When `tick` has something to do."""
-        return min(self._start_at, min(self._doomed.values(), default=_NEVER))
+        """When `tick` or `flush` has something to do."""
+        flush_at = self._flush_at if self._current is not None and self._current.out else _NEVER
+        return min(self._start_at, flush_at, min(self._doomed.values(), default=_NEVER))
 
     def tick(self, now: float) -> None:
         """Start what is to be started, kill what should have exited."""
@@ -96,7 +105,7 @@ class Agents:
         ours.setblocking(False)
         self._newest = self._all[pid] = Connection(pid, ours, now)
         self._ours.add(pid)
-        self._selector.register(ours, selectors.EVENT_READ, partial(self._readable, self._newest))
+        self._selector.register(ours, selectors.EVENT_READ, partial(self._ready, self._newest))
 
     def stop_starting(self) -> None:
         """The end is near: an agent that exits is not replaced any more."""
@@ -118,11 +127,12 @@ class Agents:
             self._say("agent_exited", f"the agent (pid {pid}) {how}; starting another", pid=pid, status=how)
         return True
 
-    def flush(self) -> None:
+    def flush(self, now: float) -> None:
         """Send what waits; what the socket does not take is sent when it can."""
         connection = self._current
-        if connection is None or not connection.out:
+        if connection is None or not connection.out or now < self._flush_at:
             return
+        self._flush_at = now + SPACING
         try:
             with memoryview(connection.out) as view:
                 sent = connection.sock.send(view)
@@ -131,6 +141,8 @@ class Agents:
         except OSError:
             return  # it is gone; reading or reaping will tell
         del connection.out[:sent]
+        if connection.out:  # it is full: being writable wakes us, time does not
+            self._flush_at = _NEVER
         events = selectors.EVENT_READ | (selectors.EVENT_WRITE if connection.out else 0)
         key = self._selector.get_key(connection.sock)
         if key.events != events:
@@ -158,25 +170,27 @@ class Agents:
         self._start_at = now + self._pause
         self._pause = min(max(2 * self._pause, FIRST_PAUSE), LONGEST_PAUSE)
 
-    def _readable(self, connection: Connection) -> None:
-        """Take in what has come. Being writable again wakes us too: then there is nothing to read."""
+    def _ready(self, connection: Connection) -> None:
+        """Take in what has come. Being writable again wakes us too: then there may be nothing to read."""
+        if self._flush_at == _NEVER:
+            self._flush_at = 0.0
         try:
-            data = connection.sock.recv(_RECEIVE)
+            count = connection.sock.recv_into(self._buffer)
         except BlockingIOError:
             return
         except ConnectionResetError:
-            data = b""
-        if not data:
+            count = 0
+        if not count:
             self._hung_up(connection)
             return
         try:
-            self._dispatch(connection, data)
+            self._dispatch(connection, self._buffer[:count])
         except (MalformedFrame, KeyError, TypeError, ValueError) as error:
             self._say("agent_malformed", f"the agent sent what cannot be understood, replacing it: {error!r}")
             os.kill(connection.pid, signal.SIGKILL)
             self._hung_up(connection)
 
-    def _dispatch(self, connection: Connection, data: bytes) -> None:
+    def _dispatch(self, connection: Connection, data: memoryview) -> None:
         for message, payload in connection.reader.feed(data):
             if message["type"] == "hello":
                 self._greeted(connection)
@@ -189,6 +203,7 @@ class Agents:
         if self._current is not None and self._current is not connection:
             self._hung_up(self._current)
         self._current = connection
+        self._flush_at = 0.0
 
     def _hung_up(self, connection: Connection) -> None:
         """The connection is over; its process is expected to follow soon."""

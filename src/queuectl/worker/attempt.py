@@ -25,7 +25,7 @@ class Attempt:
 
     __slots__ = (
         "armed_at", "born", "capture", "close_at", "ended_by", "finished_at", "held", "id", "incomplete",
-        "job_id", "ladder", "lease_at", "leftovers", "order", "pid", "pipes", "result", "rusage", "script",
+        "job_id", "ladder", "lease_at", "leftovers", "listen_at", "order", "pid", "pipes", "result", "rusage", "script",
         "slot", "started_at", "state", "status", "stdin", "timeout_at",
     )  # fmt: skip
 
@@ -43,6 +43,7 @@ class Attempt:
         self.timeout_at = _NEVER
         self.lease_at = _or_never(order.get("deadline"))
         self.close_at = _NEVER
+        self.listen_at = _NEVER
         self.armed_at = _NEVER
         self.capture = Capture(self.id, self.job_id, order["output_limit"], bool(order.get("split")))
         self.pipes: dict[int, int] = {}
@@ -86,11 +87,12 @@ class Attempt:
         """When something has to be done about it, if nothing happens before."""
         if self.state != RUNNING:
             return _NEVER
+        output = min(self.capture.due(), self.listen_at)
         if self.ladder is not None:
-            return min(self.capture.due(), self.ladder.next_at)
+            return min(output, self.ladder.next_at)
         if self.status is None:
-            return min(self.capture.due(), self.timeout_at, self.lease_at)
-        return min(self.capture.due(), self.close_at)
+            return min(output, self.timeout_at, self.lease_at)
+        return min(output, self.close_at)
 
     def summary(self) -> dict[str, Any]:
         """A line of the welcome's list."""

@@ -14,8 +14,9 @@ from collections.abc import Callable, Collection, Iterable
 from functools import partial
 from typing import Any
 
+from queuectl import crashpoint
 from queuectl.clock import boottime
-from queuectl.worker import crashpoint, kernel
+from queuectl.worker import kernel
 from queuectl.worker.attempt import FINISHED, QUEUED, RUNNING, Attempt
 from queuectl.worker.messages import Message, encode
 from queuectl.worker.orphans import Orphans
@@ -29,6 +30,9 @@ DRAIN_PIPE = 1.0
 LEFTOVER_GRACE = 1.0
 RETAINED_LIMIT = 256 << 20
 """So many bytes of unacknowledged results, and no further command is started."""
+
+LISTEN_AFTER = 0.01
+"""Seconds of a command's life before its pipes are waited for: a shorter one is read once, when it has ended."""
 
 _READ = 256 << 10
 _READS_AT_EXIT = 16
@@ -53,7 +57,7 @@ class Crew:
         self._leaders: dict[int, Attempt] = {}
         self._free = list(range(slots.count))
         self._timers: list[tuple[float, str, Attempt]] = []
-        self._orphans = Orphans(ours, self._running.values())
+        self._orphans = Orphans(ours, self._leaders, self._running.values())
         self._held = 0
         self._buffer = memoryview(bytearray(_READ))
         self.starting = True
@@ -174,6 +178,7 @@ class Crew:
         if attempt.ladder is not None:
             attempt.ladder.next_at = now
         self._read_rest(attempt, now)
+        self._listen(attempt)
         self._advance(attempt, now, View())
 
     # The life of an attempt
@@ -195,9 +200,8 @@ class Crew:
         attempt.script = spawned.script
         attempt.started(slot, spawned.pid, born, wall)
         self._running[attempt.id] = self._leaders[spawned.pid] = attempt
-        for stream, pipe in spawned.pipes.items():
-            attempt.pipes[pipe] = stream
-            self._selector.register(pipe, selectors.EVENT_READ, partial(self._readable, attempt, pipe))
+        attempt.pipes = {pipe: stream for stream, pipe in spawned.pipes.items()}
+        attempt.listen_at = born + LISTEN_AFTER
         self._post(
             encode(
                 {"type": "started", "attempt_id": attempt.id, "pid": spawned.pid, "slot": slot, "at": wall}
@@ -230,6 +234,8 @@ class Crew:
     def _advance(self, attempt: Attempt, now: float, view: View) -> None:
         if attempt.state != RUNNING:
             return
+        if now >= attempt.listen_at:
+            self._listen(attempt)
         if attempt.ladder is None:
             if attempt.status is not None:
                 self._close(attempt, now)
@@ -294,6 +300,13 @@ class Crew:
 
     # Output
 
+    def _listen(self, attempt: Attempt) -> None:
+        """Wait for its pipes from now on, if that is not so already."""
+        if attempt.listen_at != _NEVER:
+            attempt.listen_at = _NEVER
+            for pipe in attempt.pipes:
+                self._selector.register(pipe, selectors.EVENT_READ, partial(self._readable, attempt, pipe))
+
     def _readable(self, attempt: Attempt, pipe: int) -> None:
         """One read per pass, so that a command which prints without end leaves room for the others."""
         now = boottime()
@@ -323,7 +336,8 @@ class Crew:
                     break
 
     def _close_pipe(self, attempt: Attempt, pipe: int) -> None:
-        self._selector.unregister(pipe)
+        if attempt.listen_at == _NEVER:
+            self._selector.unregister(pipe)
         os.close(pipe)
         del attempt.pipes[pipe]
 
@@ -337,3 +351,10 @@ class Crew:
         if due < attempt.armed_at:
             attempt.armed_at = due
             heapq.heappush(self._timers, (due, attempt.id, attempt))
+            if len(self._timers) > 4 * len(self._running) + 64:
+                self._forget_old_timers()
+
+    def _forget_old_timers(self) -> None:
+        armed = (attempt for attempt in self._running.values() if attempt.armed_at != _NEVER)
+        self._timers = [(attempt.armed_at, attempt.id, attempt) for attempt in armed]
+        heapq.heapify(self._timers)

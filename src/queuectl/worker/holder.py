@@ -32,7 +32,7 @@ from typing import Any, NoReturn
 
 from queuectl.clock import boottime
 from queuectl.worker import kernel, lockfile
-from queuectl.worker.agents import Agents
+from queuectl.worker.agents import GIVE_UP, Agents
 from queuectl.worker.crew import Crew
 from queuectl.worker.guard import Guard
 from queuectl.worker.messages import PROTOCOL, Message, encode
@@ -41,9 +41,6 @@ from queuectl.worker.slots import Slots
 from queuectl.worker.spawn import Spawner
 
 LONGEST_WAIT = 3600.0
-GIVE_UP = 10.0
-"""Seconds at the end of a worker that the agent has to take results, or to go after `bye`."""
-
 PHASES = ("running", "draining", "stopping", "killing")
 RUNNING, DRAINING, STOPPING, KILLING = range(4)
 _NEVER = float("inf")
@@ -91,7 +88,7 @@ class Holder:
             self._crew.fill()
             if (status := self._end(now)) is not None:
                 return status
-            self._agents.flush()
+            self._agents.flush(boottime())
             for key, _ in self._selector.select(self._timeout()):
                 key.data()
 

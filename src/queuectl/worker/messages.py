@@ -82,7 +82,7 @@ class Reader:
     def __init__(self) -> None:
         self._buffer = bytearray()
 
-    def feed(self, data: bytes) -> Iterator[tuple[Message, bytes]]:
+    def feed(self, data: bytes | memoryview) -> Iterator[tuple[Message, bytes]]:
         """Take bytes; yield each message that they complete, with its payload."""
         self._buffer += data
         start = 0

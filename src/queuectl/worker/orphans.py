@@ -17,9 +17,8 @@ from queuectl.worker.tree import View
 class Orphans:
     """The adopted processes and whose they are. `ours` are the holder's own: agents and guards."""
 
-    def __init__(self, ours: Collection[int], running: Collection[Attempt]) -> None:
-        self._ours = ours
-        self._running = running
+    def __init__(self, ours: Collection[int], leaders: Collection[int], running: Collection[Attempt]) -> None:
+        self._ours, self._leaders, self._running = ours, leaders, running
         self._offspring = kernel.Offspring()
         self._owner: dict[int, str] = {}
         self._detached_until = 0
@@ -39,8 +38,11 @@ class Orphans:
         pids = self._offspring.since(attempt.pid, now - attempt.born)
         if pids is None:
             return None
-        found = (kernel.look(pid) for pid in pids if pid not in self._ours)
-        return bool(self._those_of(attempt, (process for process in found if process)))
+        unknown = [pid for pid in pids if pid not in self._ours and pid not in self._leaders]
+        if not unknown:
+            return False
+        found = [process for process in map(kernel.look, unknown) if process]
+        return bool(self._those_of(attempt, found))
 
     def of(self, attempt: Attempt, view: View) -> set[int]:
         """The orphans of an attempt, as this view shows them."""
@@ -51,14 +53,13 @@ class Orphans:
         self._detached_until = int(now * kernel.TICK) + 1
 
     def _those_of(self, attempt: Attempt, processes: Iterable[Process]) -> set[int]:
-        leaders = {other.pid for other in self._running if other.status is None}
-        strangers = leaders.union(self._ours) - {attempt.pid}
+        strangers = set(self._leaders).union(self._ours) - {attempt.pid}
         return {
             process.pid
             for process in processes
             if process.ppid == self._me
             and process.state not in "ZX"
-            and process.pid not in leaders
+            and process.pid not in self._leaders
             and process.sid not in strangers
             and self._whose(process, attempt) == attempt.id
         }

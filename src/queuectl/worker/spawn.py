@@ -14,9 +14,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from queuectl.worker import crashpoint, kernel
+from queuectl import crashpoint
+from queuectl.worker import kernel
 
-SHELL = "/bin/sh"
+SHELL = b"/bin/sh"
 LONGEST_ARGUMENT = 64 << 10
 """Longer commands travel through a file: the kernel takes at most 131,071 bytes in one argument."""
 
@@ -141,9 +142,7 @@ class Spawner:
         if order.get("argv"):
             return [os.fsencode(word) for word in order["argv"]]
         command = os.fsencode(order["command"])
-        shell = [os.fsencode(word) for word in shlex.split(order.get("shell") or SHELL)]
-        if not shell:
-            raise SpawnError(errno.EINVAL, "the shell is empty")
+        shell = _shell(order["shell"]) if order.get("shell") else [SHELL]
         if len(command) <= LONGEST_ARGUMENT and not command.startswith(b"#!"):
             return [*shell, b"-c", command]
         script.append(self._write_script(order["attempt_id"], command))
@@ -186,6 +185,13 @@ def _pipes(split: bool, opened: list[int]) -> tuple[dict[int, int], list[int]]:
         ours[stream] = reader
         theirs.append(writer)
     return ours, theirs
+
+
+def _shell(words: str) -> list[bytes]:
+    shell = [os.fsencode(word) for word in shlex.split(words)]
+    if not shell:
+        raise SpawnError(errno.EINVAL, "the shell is empty")
+    return shell
 
 
 def _interpreter(command: bytes) -> list[bytes]:

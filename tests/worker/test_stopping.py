@@ -1,0 +1,189 @@
+"""Drain, stop, kill: each signal goes one step further, and nothing is left behind."""
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from holders import HungUp, Worker, alive, all_dead, pids_in
+
+from facts import eventually
+
+STUBBORN = "trap '' TERM; echo $$ > {}/pid; while :; do sleep 0.05; done"
+
+
+def leave(worker: Worker) -> int:
+    """Say goodbye as an agent does; the worker's exit status."""
+    worker.agent.expect("bye")
+    worker.agent.close()
+    return worker.exit_status()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_the_first_signal_drains(worker: Worker, number: int, tmp_path: Path) -> None:
+    attempt_id = worker.agent.start(f"while [ ! -e {tmp_path}/go ]; do sleep 0.02; done; echo done")
+    worker.agent.started(attempt_id)
+    guard = worker.guard_pid()
+    worker.signal(number)
+    worker.agent.expect("drain")
+    (tmp_path / "go").touch()
+    assert worker.agent.exited(attempt_id)["ended_by"] is None
+    worker.agent.ack(attempt_id)
+    assert leave(worker) == 0
+    assert list(worker.directory.iterdir()) == []
+    eventually(lambda: not alive(guard))
+
+
+def test_an_idle_worker_drains_at_once(worker: Worker) -> None:
+    start = time.monotonic()
+    worker.signal(signal.SIGTERM)
+    assert leave(worker) == 0
+    assert time.monotonic() - start < 1
+
+
+def test_a_hangup_is_ignored_when_asked(new_worker: Callable[..., Worker]) -> None:
+    worker = new_worker(on_hangup="ignore")
+    worker.signal(signal.SIGHUP)
+    assert worker.agent.run("echo on")[1] == b"on\n"
+    assert worker.agent.of("drain") == []
+
+
+def test_while_draining_nothing_more_is_started_and_the_rest_is_dropped(worker: Worker) -> None:
+    busy = [worker.agent.start("sleep 0.5") for _ in range(2)]
+    waiting = [worker.agent.start("true") for _ in range(3)]
+    worker.agent.started(busy[1])
+    worker.agent.send("drain")
+    worker.agent.expect("drain")
+    for attempt_id in busy:
+        worker.agent.exited(attempt_id)
+    worker.agent.ack(*busy)
+    worker.agent.send("drop", attempt_ids=waiting + busy + ["f" * 32])
+    dropped, _ = worker.agent.expect("dropped")
+    assert sorted(dropped["attempt_ids"]) == sorted(waiting)
+    assert leave(worker) == 0
+    assert {m["attempt_id"] for m, _ in worker.agent.of("started")} == set(busy)
+
+
+def test_it_waits_for_the_acknowledgement(worker: Worker) -> None:
+    attempt_id = worker.agent.start("true")
+    worker.agent.exited(attempt_id)
+    worker.signal(signal.SIGTERM)
+    worker.agent.expect("drain")
+    worker.agent.hear(0.3)
+    assert worker.agent.of("bye") == []
+    worker.agent.ack(attempt_id)
+    assert leave(worker) == 0
+
+
+def test_the_second_signal_ends_the_commands_with_grace(worker: Worker, tmp_path: Path) -> None:
+    attempt_id = worker.agent.start(
+        f"trap 'echo bye; exit 0' TERM; echo $$ > {tmp_path}/pid; while :; do sleep 0.05; done"
+    )
+    pids_in(tmp_path / "pid")
+    worker.signal(signal.SIGTERM)
+    worker.agent.expect("drain")
+    worker.signal(signal.SIGTERM)
+    worker.agent.expect("stop")
+    ended = worker.agent.exited(attempt_id)
+    assert (ended["ended_by"], ended["exit_code"]) == ("interrupted", 0)
+    worker.agent.ack(attempt_id)
+    assert leave(worker) == 0
+
+
+def test_the_third_signal_kills_at_once(worker: Worker, tmp_path: Path) -> None:
+    attempt_id = worker.agent.start(STUBBORN.format(tmp_path), grace=60.0)
+    pids = pids_in(tmp_path / "pid")
+    for sign in ("drain", "stop"):
+        worker.signal(signal.SIGINT)
+        worker.agent.expect(sign)
+    assert all(map(alive, pids))
+    worker.signal(signal.SIGINT)
+    ended = worker.agent.exited(attempt_id, within=2)
+    assert (ended["ended_by"], ended["signal"]) == ("interrupted", signal.SIGKILL)
+    worker.agent.ack(attempt_id)
+    assert leave(worker) == 0
+
+
+@pytest.mark.parametrize(("fields", "number"), [({}, signal.SIGTERM), ({"now": True}, signal.SIGKILL)])
+def test_stop_by_message(worker: Worker, fields: dict[str, bool], number: int) -> None:
+    attempt_id = worker.agent.start("sleep 60")
+    worker.agent.started(attempt_id)
+    worker.agent.send("stop", **fields)
+    ended = worker.agent.exited(attempt_id, within=2)
+    assert (ended["ended_by"], ended["signal"]) == ("interrupted", number)
+    worker.agent.ack(attempt_id)
+    assert leave(worker) == 0
+
+
+def test_a_drain_that_takes_too_long_becomes_a_stop(new_worker: Callable[..., Worker]) -> None:
+    worker = new_worker(drain_timeout=0.3)
+    attempt_id = worker.agent.start("sleep 60")
+    worker.agent.started(attempt_id)
+    worker.signal(signal.SIGTERM)
+    assert worker.agent.exited(attempt_id, within=3)["ended_by"] == "interrupted"
+    worker.agent.ack(attempt_id)
+    assert leave(worker) == 0
+
+
+def test_an_agent_that_dies_while_draining_is_replaced(worker: Worker) -> None:
+    attempt_id = worker.agent.start("sleep 0.5; exit 4")
+    worker.agent.started(attempt_id)
+    worker.signal(signal.SIGTERM)
+    worker.agent.expect("drain")
+    worker.agent.die()
+    second = worker.next_agent(greet=False)
+    assert second.hello()["phase"] == "draining"
+    assert second.exited(attempt_id)["exit_code"] == 4
+    second.ack(attempt_id)
+    assert leave(worker) == 0
+
+
+def test_results_that_nobody_takes_end_it_with_a_failure_and_its_file(
+    new_worker: Callable[..., Worker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = new_worker(env=impatient())
+    attempt_id = worker.agent.start("true")
+    worker.agent.exited(attempt_id)
+    for agent in worker.agents:
+        agent.die()
+    worker._control.close()  # no further agent can live
+    worker.signal(signal.SIGTERM)
+    assert worker.exit_status() == 1
+    assert worker.slots_file.exists()
+    assert "could not be delivered" in worker.log.read_text()
+
+
+def impatient() -> dict[str, str]:
+    """Ten seconds are long for a test."""
+    here = Path(__file__).parent
+    return {"PYTHONPATH": os.pathsep.join([str(here / "impatient"), str(here.parents[1] / "src")])}
+
+
+def test_an_agent_that_does_not_go_is_not_waited_for(new_worker: Callable[..., Worker]) -> None:
+    worker = new_worker(env=impatient())
+    worker.signal(signal.SIGTERM)
+    worker.agent.expect("bye")
+    assert worker.exit_status() == 0
+    all_dead([worker.agent.pid])
+
+
+def test_ctrl_c_at_the_terminal_reaches_only_the_holder(worker: Worker) -> None:
+    attempt_id = worker.agent.start("sleep 60")
+    pid = worker.agent.started(attempt_id)["pid"]
+    groups = {os.getpgid(p) for p in (worker.agent.pid, worker.guard_pid(), pid)}
+    assert len(groups) == 3
+    assert os.getpgid(worker.pid) not in groups
+
+
+def test_stopping_twice_is_harmless(worker: Worker) -> None:
+    worker.agent.send("drain")
+    worker.agent.send("drain")
+    with pytest.raises(HungUp):
+        worker.agent.expect("bye")
+        worker.agent.send("drain")
+        worker.agent.sock.shutdown(1)
+        worker.agent.hear(5)
+    worker.agent.close()
+    assert worker.exit_status() == 0
