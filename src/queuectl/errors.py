@@ -5,7 +5,7 @@
     ├── NotFound                        3     not_found        no such job, queue, worker or key
     ├── Conflict                        4     conflict         the state does not allow it, or an id or key is taken
     ├── StoreError
-    │   ├── StoreUnavailable            5     store_unavailable  cannot be reached, busy or full; nothing was changed
+    │   ├── StoreUnavailable            5     store_unavailable  out of reach, busy or full; nothing was changed
     │   └── StoreUnusable               5     store_unusable     reached, but not to be worked on: corrupt, newer, read-only
     ├── OutcomeUnknown                  75    unknown          the reply was lost; repeating the same call is safe
     └── CommandFailed                   1     failed           the command could not do what was asked

@@ -18,7 +18,7 @@ WITH_VALUE = frozenset(("--store", "--config", "--color", "--durability"))
 
 
 def entry() -> None:
-    """The `queuectl` command. Ends the process without the interpreter's tear-down, which costs a short command 5 ms."""
+    """The `queuectl` command. Ends without the interpreter's tear-down, which costs a short command 5 ms."""
     code = main(sys.argv[1:])
     try:
         sys.stdout.flush()

@@ -183,7 +183,7 @@ def interrupt(job: Job, report: Report, *, now: datetime) -> Job:
 
 
 def lose(job: Job, report: Report, *, now: datetime) -> Job:
-    """The attempt was lost to a crash. Losses have a budget of their own (guarantee G8); its place in the line stays."""
+    """The attempt was lost to a crash. Losses have their own budget (guarantee G8); its place in the line stays."""
     losses = job.losses + 1
     ended = replace(_record(job, report), losses=losses)
     why = report.outcome.describe()

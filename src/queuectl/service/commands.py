@@ -19,11 +19,19 @@ from queuectl.domain.query import Filter, Page
 from queuectl.domain.worker import Request, Worker
 from queuectl.errors import CommandFailed, Conflict, InvalidInput, NotFound, QueuectlError
 from queuectl.service import maintenance
-from queuectl.service.request import Defaults, JobRequest, check_queue, content_of, spec_of, start_of
+from queuectl.service.request import (
+    Defaults,
+    JobRequest,
+    check_command,
+    check_queue,
+    content_of,
+    spec_of,
+    start_of,
+)
 from queuectl.store.protocol import Added, Entry, Store
 
 TRIES = 20
-"""How often a change starts over when others are faster. Each round somebody made progress, so this is never met in practice."""
+"""How often a change starts over when others are faster. Each round somebody made progress."""
 
 BATCH = 1000
 """Jobs read and saved at once by commands that act on many."""
@@ -69,7 +77,7 @@ class Enqueuer:
         first = self.job(replace(template, command="true"))
 
         def job(command: str) -> Job:
-            asked = replace(template, command=command)
+            asked = replace(template, command=check_command(command))
             spec = replace(first.spec, command=command, content=content_of(asked, self._defaults.cwd))
             return replace(first, id=self.next_id(), spec=spec)
 

@@ -39,7 +39,8 @@ def _why(store: Store, job: Job, now: datetime) -> Iterator[str]:
         else:
             yield "it is ready and no worker has taken it yet"
     elif job.state == "processing" and job.lease:
-        yield f"worker {job.lease.worker} runs attempt {job.attempts}; its lease lasts until {format_instant(job.lease.until)}"
+        until = format_instant(job.lease.until)
+        yield f"worker {job.lease.worker} runs attempt {job.attempts}; its lease lasts until {until}"
         if job.cancel_requested:
             yield f"{job.cancel_requested.by} asked to cancel it at {format_instant(job.cancel_requested.at)}"
     elif job.state == "failed":
@@ -58,8 +59,8 @@ def _next(store: Store, settings: Settings, job: Job, now: datetime) -> Iterator
     if job.state in ("pending", "failed"):
         yield from _before_start(store, settings, job, now)
     elif job.state == "processing":
-        limit = job.spec.timeout
-        yield f"it ends by itself{f', or after {format_duration(limit)}' if limit else ''}; to end it: queuectl cancel {job.id}"
+        limit = f", or after {format_duration(job.spec.timeout)}" if job.spec.timeout else ""
+        yield f"it ends by itself{limit}; to end it: queuectl cancel {job.id}"
     elif job.state == "blocked":
         yield "it starts when these have ended as wanted"
     elif job.state == "held":
@@ -119,7 +120,8 @@ def _blocked(store: Store, job: Job) -> Iterator[str]:
     for parent in job.spec.after:
         if parent.job in job.waiting_for:
             state = states.get(parent.job, "gone")
-            yield f"it waits for {parent.job} to end {_WISHES[parent.on]}; that is {state}{' (in vain)' if parent.job in vain else ''}"
+            in_vain = " (in vain)" if parent.job in vain else ""
+            yield f"it waits for {parent.job} to end {_WISHES[parent.on]}; that is {state}{in_vain}"
 
 
 _WISHES = {"ok": "well", "any": "at all", "failed": "badly"}

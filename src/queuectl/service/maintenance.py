@@ -77,7 +77,10 @@ def unblock(store: Store, ids: Sequence[str]) -> list[Job]:
 
 
 def sweep_blocked(store: Store, cursor: str | None) -> str | None:
-    """Look at one page of blocked jobs, for those whose parent's worker died before it told them. Answers the next cursor."""
+    """Look at one page of blocked jobs, for those whose parent's worker died before it told them.
+
+    Answers the cursor of the next page.
+    """
     found = store.find(Filter(states=frozenset(("blocked",))), Page(limit=STEP, after=cursor))
     ended = [job.id for job in unblock(store, [job.id for job in found.jobs]) if job.ended]
     unblock_children(store, ended)

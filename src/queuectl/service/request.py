@@ -120,7 +120,7 @@ _encoder = msgspec.json.Encoder(order="deterministic")
 
 
 def decode_request(text: str | bytes) -> JobRequest:
-    """A JSON document as a request. Raises InvalidInput: malformed (with the position), unknown, double, out of range."""
+    """A JSON document as a request. Raises InvalidInput: malformed (and where), unknown, double, out of range."""
     raw = text.encode("utf-8", "surrogateescape") if isinstance(text, str) else text
     try:
         request = _decoder.decode(raw)
@@ -208,10 +208,11 @@ def _command_of(request: JobRequest) -> tuple[str | None, tuple[str, ...] | None
     if request.argv is not None:
         return None, _argv_of(request.argv)
     command = request.payload.command if request.payload else request.command or ""
-    return _command_text(command), None
+    return check_command(command), None
 
 
-def _command_text(command: str) -> str:
+def check_command(command: str) -> str:
+    """The command itself, if a shell can be given it. Raises InvalidInput."""
     if not command.strip():
         raise InvalidInput("the command is empty")
     size = len(_utf8("command", command))
@@ -383,7 +384,7 @@ def _malformed(raw: bytes, error: Exception) -> InvalidInput:
         return InvalidInput(f"malformed JSON at line {found.lineno}, column {found.colno}: {found.msg}")
     except (UnicodeDecodeError, InvalidInput, RecursionError) as found:
         return found if isinstance(found, InvalidInput) else InvalidInput(f"malformed JSON: {found}")
-    return InvalidInput(f"malformed JSON: {error}")
+    return InvalidInput(f"the JSON holds what cannot be stored: {error} (or half of a surrogate pair)")
 
 
 def _no_constant(name: str) -> Any:

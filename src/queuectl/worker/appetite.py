@@ -42,7 +42,8 @@ class Ahead:
 class Fitness:
     """Black-hole detection: a host without its disk fails every job within milliseconds and would drain the queue.
 
-    `suspect` says that a streak of quick failures calls for a look at how others fare; `pause` then rests, longer each time.
+    `suspect` says that a streak of quick failures calls for a look at how others fare; `pause` then rests, each time
+    longer.
     """
 
     def __init__(self) -> None:

@@ -36,7 +36,7 @@ class Chores:
         return min(self._times.values())
 
     def run(self, settings: Settings, *, may_recover: bool) -> bool:
-        """Do what is due; whether jobs became ready by it. `may_recover`: connected long enough to judge others' leases."""
+        """Do what is due; whether jobs became ready by it. `may_recover`: connected long enough to judge leases."""
         recovered: list[Job] = []
         if self._is_time("neighbours", NEIGHBOURS_EVERY):
             recovered += self.recover_dead(within=1.0)
@@ -49,7 +49,7 @@ class Chores:
         return bool(recovered)
 
     def recover_dead(self, within: float) -> list[Job]:
-        """Workers of this host whose holder is dead: end what they left running, then take their claims back at once."""
+        """Workers of this host whose holder is dead: end what they left, then take their claims back at once."""
         recovered: list[Job] = []
         for leftover in dead_workers(self._directory):
             with leftover:

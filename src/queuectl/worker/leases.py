@@ -20,7 +20,7 @@ RETRY_SECONDS = 1.0
 
 
 def deadline_of(sent: float, lease: timedelta) -> float:
-    """Until when a holder may let run what was renewed by a request sent at `sent` (CLOCK_BOOTTIME): a little less than the lease."""
+    """Until when a holder may let run what a request sent at `sent` renewed (CLOCK_BOOTTIME): less than the lease."""
     seconds = lease.total_seconds()
     return sent + seconds - min(1.0, seconds / 10)
 
@@ -108,7 +108,7 @@ class Leases:
         self._link.wake()
 
     def _speak_for(self, asked: list[Held], lease: timedelta) -> None:
-        """The store is away. With on_disconnect=keep a living agent vouches for its commands, so that none is killed."""
+        """The store is away. With on_disconnect=keep a living agent vouches for its commands: none is killed."""
         if self._vouch and asked:
             self._tell([held.attempt_id for held in asked], deadline_of(boottime(), lease))
 

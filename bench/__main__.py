@@ -1,0 +1,48 @@
+"""`python -m bench [ROW…]`: measure, print, append to results/results.jsonl."""
+
+import json
+import os
+import platform
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+from bench.rows import ROWS
+from queuectl import __version__
+
+RESULTS = Path(__file__).parent / "results" / "results.jsonl"
+
+
+def main() -> int:
+    """Run the rows that are named, or all; exit 1 if a goal is missed."""
+    names = sys.argv[1:] or list(ROWS)
+    unknown = [name for name in names if name not in ROWS]
+    if unknown:
+        sys.exit(f"there is no row {unknown[0]}; there are: {', '.join(ROWS)}")
+    machine = _machine()
+    print(f"queuectl {__version__}, {machine}, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC")
+    found = []
+    for name in names:
+        row = ROWS[name]()
+        found.append(row)
+        print(f"{'ok    ' if row.met else 'MISSED'} {row.name:<8} {row.figure:<28} goal {row.goal:<16} {row.detail}", flush=True)
+    result = {"date": datetime.now(UTC).isoformat(timespec="seconds"), "version": __version__, "machine": machine}
+    with RESULTS.open("a") as file:
+        file.write(json.dumps({**result, "rows": [row._asdict() for row in found]}) + "\n")
+    return 0 if all(row.met for row in found) else 1
+
+
+def _machine() -> str:
+    model = next((line.partition(":")[2].strip() for line in _cpuinfo() if line.startswith("model name")), platform.machine())
+    return f"{os.cpu_count()} × {model}, {platform.system()} {platform.release()}, Python {platform.python_version()}"
+
+
+def _cpuinfo() -> list[str]:
+    try:
+        return Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return []
+
+
+if __name__ == "__main__":
+    sys.exit(main())

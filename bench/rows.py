@@ -1,0 +1,314 @@
+"""The measurements: one function a row of the table of goals. Each answers a `Row`."""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import apsw
+
+from bench.place import QUEUECTL, Place, place
+from queuectl.config import resolve
+from queuectl.domain.query import Filter
+from queuectl.service.commands import Enqueuer
+from queuectl.service.request import Defaults, JobRequest, decode_request
+
+JOBS = 5000
+BEHIND = 1_000_000
+LINES = 100_000
+BATCH = 5000
+PAIRS = 5
+
+
+class Row(NamedTuple):
+    """One answer: the figure, the goal, and whether it is met."""
+
+    name: str
+    figure: str
+    goal: str
+    met: bool
+    detail: str
+
+
+def noop() -> Row:
+    """Durable no-op jobs from end to end, against the kernel's own floor."""
+
+    def ours() -> float:
+        with place() as here:
+            _enqueue_noops(here, JOBS)
+            return timed(lambda: here.run("worker", "start", "--drain", "--count", "2", "--quiet"))
+
+    ratios, a, b = pairs(ours, lambda: timed(_xargs))
+    ratio = statistics.median(ratios)
+    detail = f"{JOBS / statistics.median(a):.0f} jobs/s against {JOBS / statistics.median(b):.0f}/s"
+    return Row("noop", f"{ratio:.2f} × floor", "≥ 0.80", ratio >= 0.80, f"{detail}; pairs {_list(ratios)}")
+
+
+def backlog() -> Row:
+    """The same in front of a million jobs that wait."""
+    with place() as small, place() as large:
+        _pile(large, BEHIND)
+        ratios, a, b = pairs(lambda: _front(large), lambda: _front(small))
+    ratio = statistics.median(ratios)
+    detail = f"{JOBS / statistics.median(a):.0f} jobs/s against {JOBS / statistics.median(b):.0f}/s"
+    return Row("backlog", f"{ratio:.2f} × itself", "≥ 0.95", ratio >= 0.95, f"{detail}; pairs {_list(ratios)}")
+
+
+def bulk() -> Row:
+    """Enqueuing a file of JSON lines, against `executemany` of the very rows it makes."""
+    lines = [json.dumps({"command": f"echo {i}", "priority": i % 7}) for i in range(LINES)]
+    with place() as source:
+        listing = source.root / "jobs.jsonl"
+        listing.write_text("\n".join(lines) + "\n")
+        source.run("enqueue", "--file", str(listing))
+        rows = _rows_of(source)
+
+        def ours() -> float:
+            with place() as here:
+                return timed(lambda: here.run("enqueue", "--file", str(listing)))
+
+        ratios, a, b = pairs(ours, lambda: _executemany(rows))
+    ratio = statistics.median(ratios)
+    detail = f"{LINES / statistics.median(a):.0f} lines/s against {LINES / statistics.median(b):.0f} rows/s"
+    return Row("bulk", f"{ratio:.2f} × raw", "≥ 0.50", ratio >= 0.50, f"{detail}; pairs {_list(ratios)}")
+
+
+def cold() -> Row:
+    """One enqueue, a process of its own, against the bare interpreter."""
+    with place() as here:
+        here.run("enqueue", "true")
+
+        def ours() -> float:
+            return timed(lambda: here.run("enqueue", "true"))
+
+        def floor() -> float:
+            return timed(lambda: subprocess.run([sys.executable, "-c", "pass"], check=True))
+
+        ratios, a, b = pairs(ours, floor, count=25)
+    times = 1 / statistics.median(ratios)
+    detail = f"{1000 * statistics.median(a):.1f} ms against {1000 * statistics.median(b):.1f} ms"
+    return Row("cold", f"{times:.1f} × python -c pass", "≤ 4", times <= 4, detail)
+
+
+def latency() -> Row:
+    """From the acknowledged enqueue to the first instruction of the command, an idle worker waiting."""
+    with place() as here, here.worker("--count", "2"):
+        eventually(lambda: here.database.exists() and bool(here.store().workers()))
+        delays = sorted(_delays(here, 150))
+        spawns = sorted(_bare_spawn(here) for _ in range(50))
+    floor = statistics.median(spawns)
+    p50, p99 = delays[len(delays) // 2] - floor, delays[int(len(delays) * 0.99)] - floor
+    figure = f"p50 {1000 * p50:.1f} ms, p99 {1000 * p99:.1f} ms"
+    return Row("latency", figure, "≤ 15, ≤ 50 ms", p50 <= 0.015 and p99 <= 0.050, f"above a bare spawn of {1000 * floor:.1f} ms")
+
+
+def status() -> Row:
+    """`queuectl status` on a store with a long past."""
+    with place() as here:
+        _pile(here, BEHIND + 100_000)
+        _finish(here, BEHIND)
+        times = [timed(lambda: here.run("status")) for _ in range(9)]
+    middle = 1000 * statistics.median(times)
+    return Row("status", f"{middle:.0f} ms", "≤ 150 ms", middle <= 150, "1,000,000 finished, 100,000 pending")
+
+
+def idle() -> Row:
+    """What a worker costs that has nothing to do."""
+    with place() as here, here.worker("--count", "2") as worker:
+        eventually(lambda: here.database.exists() and bool(here.store().workers()))
+        threading.Event().wait(3)
+        pids = _family(worker.pid)
+        before, start = sum(map(_cpu, pids)), time.monotonic()
+        threading.Event().wait(10)
+        share = (sum(map(_cpu, pids)) - before) / (time.monotonic() - start)
+        memory = sum(map(_pss, pids)) / 1024**2
+        resident = sum(map(_rss, pids)) / 1024**2
+    figure = f"{100 * share:.2f} % of a core, {memory:.0f} MB"
+    detail = f"proportional memory of {len(pids)} processes; {resident:.0f} MB resident with shared pages counted each time"
+    return Row("idle", figure, "≤ 0.5 %, ≤ 60 MB", share <= 0.005 and resident <= 60, detail)
+
+
+def yes() -> Row:
+    """A command that prints without end."""
+    with place() as here, here.worker("--count", "1") as worker:
+        eventually(lambda: here.database.exists() and bool(here.store().workers()))
+        before, most = sum(map(_rss, _family(worker.pid))), 0
+        here.run("enqueue", "--timeout", "10s", "--retries", "0", "yes")
+        end = time.monotonic() + 10
+        while time.monotonic() < end:
+            most = max(most, sum(map(_rss, _family(worker.pid, commands=False))))
+            threading.Event().wait(0.2)
+        job = eventually(lambda: (found := json.loads(here.run("show", "@last", "--json"))["job"])["state"] == "dead" and found)
+    grown = (most - before) / 1024**2
+    printed = job["history"][-1]["output_bytes"] / 1024**2 / 10
+    return Row("yes", f"{grown:+.1f} MB", "≤ +32 MB", grown <= 32, f"{printed:.0f} MB/s taken from the command")
+
+
+def pairs(ours: Callable[[], float], floor: Callable[[], float], count: int = PAIRS) -> tuple[list[float], list[float], list[float]]:
+    """Both in turn after a warm-up of each; the ratios floor/ours pair by pair, and the seconds."""
+    ours(), floor()
+    a, b = [], []
+    for _ in range(count):
+        a.append(ours())
+        b.append(floor())
+    return [y / x for x, y in zip(a, b, strict=True)], a, b
+
+
+def timed(work: Callable[[], object]) -> float:
+    """Seconds of wall time."""
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def eventually(fact: Callable[[], object], within: float = 60.0) -> object:
+    """Wait for a fact."""
+    end = time.monotonic() + within
+    while not (answer := fact()):
+        if time.monotonic() > end:
+            raise TimeoutError("the measurement did not come to its end")
+        threading.Event().wait(0.02)
+    return answer
+
+
+def _xargs() -> None:
+    subprocess.run(f"seq {JOBS} | xargs -P2 -n1 sh -c true", shell=True, check=True)
+
+
+def _enqueue_noops(here: Place, count: int, *words: str) -> None:
+    listing = here.root / "noops"
+    listing.write_text("true\n" * count)
+    here.run("enqueue", "--file", str(listing), *words)
+
+
+def _pile(here: Place, count: int) -> None:
+    """Many pending jobs that are the last to be claimed."""
+    store, defaults = here.store(), Defaults(resolve({}, {}, {}, {}), "/")
+    for start in range(0, count, 20_000):
+        lines = Enqueuer(defaults, store.now()).lines(JobRequest(priority=-1000))
+        store.add([lines("true") for _ in range(min(20_000, count - start))])
+    store.close()
+
+
+def _finish(here: Place, count: int) -> None:
+    """Make the oldest jobs completed ones, by SQL: the counters follow by themselves."""
+    connection = apsw.Connection(str(here.database))
+    now = int(time.time() * 1_000_000)
+    connection.execute("UPDATE job SET state = 'completed', due = 0, finished_at = ? WHERE number <= ?", (now, count))
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    connection.close()
+
+
+def _front(here: Place) -> float:
+    """Time for the noops that stand in front, from the start of a worker until they are done."""
+    store = here.store()
+    before = store.counts(Filter()).of("completed")
+    _enqueue_noops(here, JOBS, "--priority", "1000")
+    start = time.perf_counter()
+    with here.worker("--count", "2"):
+        eventually(lambda: store.counts(Filter()).of("completed") >= before + JOBS)
+        seconds = time.perf_counter() - start
+    store.close()
+    return seconds
+
+
+def _rows_of(here: Place) -> dict[str, list[tuple[object, ...]]]:
+    connection = apsw.Connection(str(here.database))
+    return {table: list(connection.execute(f"SELECT * FROM {table} ORDER BY 1")) for table in ("job", "spec")}
+
+
+def _executemany(rows: dict[str, list[tuple[object, ...]]]) -> float:
+    """The floor: the same rows into the same tables, with the same indexes, counters and fsyncs."""
+    with place() as here:
+        here.store().close()
+        connection = apsw.Connection(str(here.database))
+        connection.execute("PRAGMA synchronous = FULL")
+
+        def insert() -> None:
+            for start in range(0, LINES, BATCH):
+                connection.execute("BEGIN IMMEDIATE")
+                for table, values in rows.items():
+                    marks = ",".join("?" * len(values[0]))
+                    connection.executemany(f"INSERT INTO {table} VALUES ({marks})", values[start : start + BATCH])
+                connection.execute("COMMIT")
+
+        seconds = timed(insert)
+        connection.close()
+        return seconds
+
+
+def _delays(here: Place, count: int) -> Iterator[float]:
+    store, defaults = here.store(), Defaults(resolve({}, {}, {}, {}), str(here.root))
+    for i in range(count):
+        threading.Event().wait(0.03 + (i * 7 % 10) / 100)
+        request = decode_request(json.dumps({"command": f"date +%s%N > at-{i}"}))
+        job = Enqueuer(defaults, store.now()).job(request)
+        store.add([job])
+        acknowledged = time.time()
+        path = here.root / f"at-{i}"
+        eventually(lambda path=path: path.exists() and path.read_text().endswith("\n"))
+        yield int(path.read_text()) / 1e9 - acknowledged
+
+
+def _bare_spawn(here: Place) -> float:
+    path = here.root / "bare"
+    start = time.time()
+    subprocess.run(["/bin/sh", "-c", f"date +%s%N > {path}"], check=True)
+    return int(path.read_text()) / 1e9 - start
+
+
+def _family(holder: int, commands: bool = False) -> list[int]:
+    """Holder, guard and agent."""
+    found = [holder]
+    for name in os.listdir("/proc"):
+        if name.isdecimal() and _parent(int(name)) == holder and (commands or _is_ours(int(name))):
+            found.append(int(name))
+    return found
+
+
+def _is_ours(pid: int) -> bool:
+    try:
+        return b"queuectl" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
+
+
+def _parent(pid: int) -> int:
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    except OSError:
+        return 0
+
+
+def _cpu(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _rss(pid: int) -> int:
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return 0
+
+
+def _pss(pid: int) -> int:
+    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+        if line.startswith("Pss:"):
+            return int(line.split()[1]) * 1024
+    return 0
+
+
+def _list(values: list[float]) -> str:
+    return " ".join(f"{value:.2f}" for value in sorted(values))
+
+
+ROWS = {row.__name__: row for row in (noop, backlog, bulk, cold, latency, status, idle, yes)}
+
+__all__ = ["QUEUECTL", "ROWS", "Row"]
