@@ -19,7 +19,7 @@ from facts import eventually
 from queuectl.domain import lifecycle
 from queuectl.domain.job import STATES
 from queuectl.domain.query import Filter
-from queuectl.errors import Conflict, QueuectlError, StoreUnavailable
+from queuectl.errors import Conflict, QueuectlError, StoreUnavailable, StoreUnusable
 from queuectl.store.protocol import Held
 from queuectl.store.sqlite import SqliteStore, claiming, finding, purging, writing
 from queuectl.store.sqlite.saver import Saver
@@ -288,6 +288,28 @@ def test_a_poll_that_finds_nothing_writes_nothing(store: SqliteStore) -> None:
         assert store.claim("w1", (), 5, LEASE) == []
     assert store._writer._opened().total_changes() == before
     assert store._database.path.with_name("queue.db-wal").stat().st_size == log
+
+
+def test_a_poll_that_finds_nothing_does_not_wait_for_who_writes(sqlite: SqliteGround) -> None:
+    store = SqliteStore.open(sqlite.path, clock=sqlite.clock, patience=0.05)
+    store.add([new_job("a")])
+    assert [len(store.claim("w1", (), 5, LEASE)) for _ in range(2)] == [1, 0]
+    writer = apsw.Connection(str(sqlite.path))
+    writer.execute("BEGIN IMMEDIATE")
+    assert store.claim("w1", (), 5, LEASE) == []
+    writer.execute("ROLLBACK")
+    writer.close()
+    store.close()
+
+
+def test_a_reader_cannot_write(store: SqliteStore) -> None:
+    with pytest.raises(StoreUnusable):
+        store._readers.look(lambda c: c.execute("DELETE FROM job"))
+
+
+def test_statements_are_not_prepared_anew_for_each_value(store: SqliteStore) -> None:
+    assert store._readers.look(lambda c: c.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, -1)) == 1
+    assert store._writer.alone(lambda c: c.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, -1)) == 1
 
 
 def test_a_worker_that_renews_does_not_wake_itself(store: SqliteStore) -> None:
