@@ -27,7 +27,7 @@ Shared = Literal["settings", "queues", "schedules"]
 Durability = Literal["memory-safe", "power-safe", "failover-safe"]
 
 
-class Added(Struct, frozen=True):
+class Added(Struct, frozen=True, gc=False):
     """What became of one job of an `add`.
 
     added      it is stored; `job` carries its number

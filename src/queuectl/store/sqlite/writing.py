@@ -22,7 +22,7 @@ def add(connection: apsw.Connection, jobs: Sequence[Job], now: datetime) -> list
     """
     first = _next_number(connection)
     stored = [replace(job, number=number) for number, job in enumerate(jobs, first)]
-    connection.executemany(SQL["insert_job"], (_row(job, now) for job in stored))
+    connection.executemany(SQL["insert_job"], [_row(job, now) for job in stored])
     count = connection.execute(SQL["count_from"], (first,)).get
     if count == len(stored):
         _insert_specs(connection, stored)
@@ -56,7 +56,7 @@ def _row(job: Job, now: datetime) -> tuple[Any, ...]:
 
 
 def _insert_specs(connection: apsw.Connection, jobs: Sequence[Job]) -> None:
-    connection.executemany(SQL["insert_spec"], ((job.number, codec.to_json(job.spec)) for job in jobs))
+    connection.executemany(SQL["insert_spec"], [(job.number, codec.to_json(job.spec)) for job in jobs])
 
 
 def _why_not(connection: apsw.Connection, job: Job) -> Added:
