@@ -40,9 +40,7 @@ def recover_worker(store: Store, worker: str, started: frozenset[str] | None, wh
             return recovered
 
 
-def recover(
-    store: Store, jobs: Sequence[Job], why: str, started: frozenset[str] | None = None
-) -> list[Job]:
+def recover(store: Store, jobs: Sequence[Job], why: str, started: frozenset[str] | None = None) -> list[Job]:
     """Give back what never started, record the rest as lost."""
     if not jobs:
         return []

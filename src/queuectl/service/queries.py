@@ -170,6 +170,38 @@ def open_ids(store: Store, wanted: Filter) -> list[str]:
         page = Page(limit=1000, after=piece.next)
 
 
+def held_by(store: Store, worker: str) -> list[Job]:
+    """All jobs that a worker has claimed and not yet reported on."""
+    wanted, page, found = (
+        Filter(states=frozenset(("processing",)), worker=worker),
+        Page(limit=500),
+        list[Job](),
+    )
+    while True:
+        piece = store.find(wanted, page)
+        found += piece.jobs
+        if piece.next is None:
+            return found
+        page = replace(page, after=piece.next)
+
+
+def work_is_left(store: Store, queues: Sequence[str]) -> bool:
+    """Whether something runs or waits for a retry in these queues (none named: in all); paused ones do not count."""
+    paused = {name for name, entry in store.shared("queues").items() if entry.value.get("paused")}
+    return any(
+        (counts.get("processing") or counts.get("failed"))
+        for name, counts in store.counts(Filter()).queues.items()
+        if (not queues or name in queues) and name not in paused
+    )
+
+
+def others_succeed(store: Store, worker: str) -> bool:
+    """Whether another worker completed a job within the last minute."""
+    recent = store.find(Filter(states=frozenset(("completed",))), Page(limit=50, sort="updated")).jobs
+    since = store.now() - timedelta(minutes=1)
+    return any(job.history and job.history[-1].worker != worker for job in recent if job.updated_at > since)
+
+
 def _with_states(wanted: Filter, states: frozenset[State]) -> Filter:
     return replace(wanted, states=wanted.states & states if wanted.states else states)
 

@@ -401,7 +401,9 @@ def _explain(error: msgspec.ValidationError) -> InvalidInput:
             f"{place + ': ' if place else ''}there is no field {name!r}", nearest(name, _FIELDS)
         )
     sentence = _in_words(what)
-    return InvalidInput(f"{place}: {sentence}" if place else sentence, "queuectl enqueue --help names the fields")
+    return InvalidInput(
+        f"{place}: {sentence}" if place else sentence, "queuectl enqueue --help names the fields"
+    )
 
 
 _WORDS = {

@@ -7,11 +7,9 @@ and every result until it is acknowledged, the store keeps every claim. A new ag
 
 import argparse
 import contextlib
-import os
 import signal
 import socket
 import sys
-from datetime import datetime
 from typing import Any
 
 from msgspec.structs import replace
@@ -21,18 +19,18 @@ from queuectl.clock import boottime
 from queuectl.config import Settings
 from queuectl.domain import lifecycle
 from queuectl.domain.job import Job
-from queuectl.domain.query import Filter, Page
 from queuectl.domain.worker import Request
 from queuectl.errors import OutcomeUnknown, QueuectlError, StoreError
+from queuectl.service import queries
 from queuectl.store.protocol import Store
-from queuectl.worker.appetite import Ahead, Fitness
+from queuectl.worker.appetite import Appetite, Fitness
 from queuectl.worker.chores import Chores
 from queuectl.worker.contact import Contact
 from queuectl.worker.hints import Hints
 from queuectl.worker.journal import Journal
 from queuectl.worker.leases import Leases, Renewed, deadline_of
-from queuectl.worker.link import HolderGone, Link
-from queuectl.worker.messages import PROTOCOL, Message
+from queuectl.worker.link import HolderGone, Link, connect
+from queuectl.worker.messages import Message
 from queuectl.worker.outputs import Outputs
 from queuectl.worker.places import Place, Places
 from queuectl.worker.presence import Presence
@@ -72,12 +70,11 @@ class Agent:
         self._outputs = Outputs(self._store)
         self._presence = Presence(self._store, welcome, self._queues)
         self._chores = Chores(self._store, self._id, own["directory"], self._journal)
-        self._ahead, self._fitness, self._contact = Ahead(), Fitness(), Contact()
+        self._appetite, self._fitness, self._contact = Appetite(self._count), Fitness(), Contact()
         self._hints = Hints(self._store, link.wake)
         self._leases = self._make_leases(vouch=own.get("on_disconnect") != "stop")
-        self._hungry, self._leaving = True, False
-        self._next_look = self._next_tick = 0.0
-        self._retries_due: list[datetime] = []
+        self._next_look = 0.0
+        self._leaving = False
         self._note: str | None = None
 
     def run(self) -> None:
@@ -191,18 +188,18 @@ class Agent:
         for ended, after in self._settler.settle(self._link):
             self._outputs.forget(ended.attempt_id)
             if ended.seconds is not None:
-                self._ahead.ran(ended.seconds)
+                self._appetite.ran(ended.seconds)
             self._fitness.ended(after.id, ended.seconds, after.state == "completed")
             if after.state == "failed":
-                self._retries_due.append(after.run_at)
-            self._hungry = True
+                self._appetite.retry_at(after.run_at)
+            self._appetite.hungry = True
         if self._fitness.suspect:
             self._suspect()
 
     def _settle_in(self) -> float:
         """Seconds until what ended is to be recorded."""
         waiting = self._settler.waiting
-        if not waiting or waiting >= GATHER or not self._ahead.jobs(self._count) or self._phase != "running":
+        if not waiting or waiting >= GATHER or not self._appetite.ahead or self._phase != "running":
             return 0.0
         return max(0.0, self._settler.since + GATHER_SECONDS - boottime())
 
@@ -279,16 +276,11 @@ class Agent:
     def _keep_house(self) -> None:
         settled_in = self._contact.lasts(self._settings.lease.total_seconds())
         if self._chores.run(self._settings, may_recover=settled_in):
-            self._hungry = True
+            self._appetite.hungry = True
 
     def _suspect(self) -> None:
         """Our jobs fail at once, one after the other. If other workers succeed meanwhile, the fault is here: rest."""
-        recent = self._store.find(
-            Filter(states=frozenset(("completed",))), Page(limit=50, sort="updated")
-        ).jobs
-        now = self._store.now()
-        fresh = [job for job in recent if (now - job.updated_at).total_seconds() < 60]
-        if not any(job.history and job.history[-1].worker != self._id for job in fresh):
+        if not queries.others_succeed(self._store, self._id):
             self._fitness.acquit()
             return
         seconds = self._fitness.pause(boottime())
@@ -302,32 +294,20 @@ class Agent:
         """Take due jobs for the free slots, and a few more while jobs are very short; start them."""
         if self._phase != "running" or not self._fitness.fit(boottime()):
             return
-        room = self._count + self._ahead.jobs(self._count) - len(self._places)
+        room = self._appetite.room(len(self._places))
         changed, self._hints.changed = self._hints.changed, False
         if changed:
             self._presence.hasten()
-        if room < self._least_claim() or not (self._hungry or changed or self._clock_says_so()):
+        tick = self._settings.tick_interval_ms / 1000
+        if not room or not (self._appetite.wakes(boottime(), self._store.now(), tick) or changed):
             return
         sent = boottime()
         jobs = self._store.claim(self._id, self._queues, room, self._settings.lease)
         crashpoint.reach("after_claim")
-        self._hungry = len(jobs) == room
+        self._appetite.hungry = len(jobs) == room
         self._start(jobs, deadline_of(sent, self._settings.lease))
         if not jobs and self._config.get("drain"):
             self._drain_if_done()
-
-    def _least_claim(self) -> int:
-        """With much claimed ahead, the next claim waits until half of it is used up: fewer, larger transactions."""
-        return max(1, self._ahead.jobs(self._count) // 2)
-
-    def _clock_says_so(self) -> bool:
-        """Whether the poll floor has passed, or one of our own retries has become due."""
-        now, due = boottime(), [moment for moment in self._retries_due if self._seconds_to(moment) > 0]
-        if now < self._next_tick and len(due) == len(self._retries_due):
-            return False
-        self._retries_due = due
-        self._next_tick = now + self._settings.tick_interval_ms / 1000
-        return True
 
     def _start(self, jobs: list[Job], deadline: float) -> None:
         for job in jobs:
@@ -340,11 +320,8 @@ class Agent:
         """With --drain: leave when nothing is due, running or waiting for a retry, in queues that are not paused."""
         if len(self._places) or self._settler.busy:
             return
-        paused = {name for name, entry in self._store.shared("queues").items() if entry.value.get("paused")}
-        for name, counts in self._store.counts(Filter()).queues.items():
-            mine = (not self._queues or name in self._queues) and name not in paused
-            if mine and (counts.get("processing") or counts.get("failed")):
-                return
+        if queries.work_is_left(self._store, self._queues):
+            return
         self._link.queue({"type": "drain"})
         self._on_drain("drain")
 
@@ -363,18 +340,13 @@ class Agent:
         room = self._phase == "running" and len(self._places) < self._count
         self._hints.listen(room)
         if room:
-            due += self._reasons_to_claim(now)
+            due.append(self._claim_at(now))
         return max(0.0, min(min(due) - now, IDLE_SECONDS))
 
-    def _reasons_to_claim(self, now: float) -> list[float]:
+    def _claim_at(self, now: float) -> float:
         if not self._fitness.fit(now):
-            return [self._fitness.until]
-        if self._hungry or self._hints.changed:
-            return [now]
-        return [self._next_tick, *(now + self._seconds_to(moment) for moment in self._retries_due)]
-
-    def _seconds_to(self, moment: datetime) -> float:
-        return (moment - self._store.now()).total_seconds()
+            return self._fitness.until
+        return now if self._hints.changed else self._appetite.due(now, self._store.now())
 
     # beginnings and ends
 
@@ -409,22 +381,8 @@ class Agent:
 
     def _ours(self) -> list[Job]:
         """The jobs that the store says we hold and that we do not know of."""
-        wanted, page, found = (
-            Filter(states=frozenset(("processing",)), worker=self._id),
-            Page(limit=500),
-            list[Job](),
-        )
-        while True:
-            piece = self._store.find(wanted, page)
-            found += piece.jobs
-            if piece.next is None:
-                break
-            page = replace(page, after=piece.next)
-        return [
-            job
-            for job in found
-            if job.attempt_id not in self._places and not self._settler.knows(job.attempt_id)
-        ]
+        held = queries.held_by(self._store, self._id)
+        return [j for j in held if j.attempt_id not in self._places and not self._settler.knows(j.attempt_id)]
 
     def _lose_contact(self, fault: QueuectlError) -> None:
         if self._contact.lost():
@@ -438,7 +396,7 @@ class Agent:
         self._journal.note("store", "the store is back")
         for job in self._ours():
             self._settler.give_back(job.attempt_id or "", job)
-        self._hungry = True
+        self._appetite.hungry = True
 
     def _outlive_holder(self) -> None:
         """The holder is dead: its guard ends the commands, and we record at once what became of the attempts (G4)."""
@@ -466,17 +424,6 @@ class Agent:
 
     def _resolve(self, shared: dict[str, str]) -> Settings:
         return config.resolve({}, {}, self._config["options"], shared)
-
-
-def connect(line: socket.socket) -> tuple[Link, Message]:
-    """Say hello, and hear the welcome. Raises HolderGone."""
-    link = Link(line)
-    link.send({"type": "hello", "protocol": PROTOCOL, "pid": os.getpid()})
-    while True:
-        messages = link.receive(IDLE_SECONDS)
-        if messages:
-            link.unread(messages[1:])
-            return link, messages[0][0]
 
 
 def main() -> None:

@@ -1,7 +1,9 @@
-"""How many jobs to hold, and whether this worker is fit to take any: two small rules about the recent past.
+"""When to take jobs and how many, and whether this worker is fit to take any: two rules about the recent past.
 
 Pure but for their own memory; the agent tells them what happened and when.
 """
+
+from datetime import datetime
 
 AHEAD_SECONDS = 0.05
 """Claimed-ahead work is at most so much: a job taken from here starts hardly later than it would elsewhere."""
@@ -16,27 +18,56 @@ FIRST_PAUSE, LONGEST_PAUSE = 30.0, 600.0
 TROUBLE_PAUSE, TROUBLE_LONGEST = 1.0, 30.0
 
 
-class Ahead:
-    """How many jobs beyond the slots may wait in the holder, from a moving average of run times."""
+class Appetite:
+    """When to claim, and how many: free slots, and a few jobs more while they are so short that none waits for it.
 
-    def __init__(self) -> None:
+    hungry  something changed here since the last claim: a slot fell free, a claim took all it asked for
+    """
+
+    def __init__(self, count: int) -> None:
+        self._count = count
         self._mean = 1.0
+        self._next_tick = 0.0
+        self._retries: list[datetime] = []
+        self.hungry = True
 
     def ran(self, seconds: float) -> None:
         """A command took so long. One long one ends claiming ahead at once."""
-        self._mean = (
-            seconds
-            if seconds > SHORT
-            else 0.9 * self._mean + 0.1 * seconds
-            if self._mean <= SHORT
-            else seconds
-        )
+        short = seconds <= SHORT and self._mean <= SHORT
+        self._mean = 0.9 * self._mean + 0.1 * seconds if short else seconds
 
-    def jobs(self, count: int) -> int:
-        """How many for a worker with `count` slots."""
+    def retry_at(self, moment: datetime) -> None:
+        """A job that failed here is due again then, which no hint will say."""
+        self._retries.append(moment)
+
+    @property
+    def ahead(self) -> int:
+        """How many jobs beyond the slots may wait in the holder."""
         if self._mean > SHORT:
             return 0
-        return min(AHEAD_MOST, int(AHEAD_SECONDS / max(self._mean, 0.0005)) * count)
+        return min(AHEAD_MOST, int(AHEAD_SECONDS / max(self._mean, 0.0005)) * self._count)
+
+    def room(self, held: int) -> int:
+        """How many jobs to claim while so many are held: 0, or enough to be worth a transaction."""
+        room = self._count + self.ahead - held
+        return room if room >= max(1, self.ahead // 2) else 0
+
+    def wakes(self, now: float, store_now: datetime, tick: float) -> bool:
+        """Whether to claim for what happened here, or because the poll floor or a retry's time has passed."""
+        left = [moment for moment in self._retries if moment > store_now]
+        passed = now >= self._next_tick or len(left) < len(self._retries)
+        self._retries = left
+        if passed:
+            self._next_tick = now + tick
+        return passed or self.hungry
+
+    def due(self, now: float, store_now: datetime) -> float:
+        """When `wakes` will next say so by itself."""
+        if self.hungry:
+            return now
+        return min(
+            [self._next_tick, *(now + (moment - store_now).total_seconds() for moment in self._retries)]
+        )
 
 
 class Fitness:

@@ -6,7 +6,9 @@ import select
 import socket
 import threading
 
-from queuectl.worker.messages import Message, Reader, encode
+from queuectl.worker.messages import PROTOCOL, Message, Reader, encode
+
+WELCOME_SECONDS = 60.0
 
 
 class HolderGone(Exception):
@@ -84,3 +86,14 @@ class Link:
         if not data:
             raise HolderGone("the line was closed")
         return list(self._reader.feed(data))
+
+
+def connect(line: socket.socket) -> tuple[Link, Message]:
+    """Say hello, and hear the welcome. Raises HolderGone."""
+    link = Link(line)
+    link.send({"type": "hello", "protocol": PROTOCOL, "pid": os.getpid()})
+    while True:
+        messages = link.receive(WELCOME_SECONDS)
+        if messages:
+            link.unread(messages[1:])
+            return link, messages[0][0]
