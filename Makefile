@@ -1,0 +1,61 @@
+# Needs python3 (3.11 or newer) and nothing else. Every target brings the virtual environment up to date first; when
+# that is so already, it costs nothing.
+
+VENV   ?= .venv
+PYTHON ?= python3
+JOBS   ?= 2
+ARGS   ?=
+
+BIN  := $(VENV)/bin
+PIP  := $(BIN)/python -m pip --disable-pip-version-check --quiet install --constraint constraints.txt
+RUN  := $(VENV)/.installed-run
+DEV  := $(VENV)/.installed-dev
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint types format bench docs clean
+
+help: ## what there is
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+
+demo: $(RUN) ## some two hundred commands through a queue of their own
+	$(BIN)/queuectl demo
+
+test: $(DEV) ## the whole test suite (ARGS="-k name" for a part of it)
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
+
+lint: $(DEV) ## style and formatting
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(DEV) ## put the formatting right
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+types: $(DEV) ## type check
+	$(BIN)/mypy
+	MYPYPATH=src $(BIN)/mypy docs/generate.py
+
+bench: $(DEV) ## measure, beside what the machine can do (ARGS=row for one)
+	$(BIN)/python -m bench $(ARGS)
+
+docs: $(DEV) ## rewrite the generated parts of the documentation
+	$(BIN)/python docs/generate.py
+
+clean: ## remove what make made
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The package is installed editable, so that a target always runs the source as it is. hatchling is installed first and
+# used in place: an isolated build would fetch its own, at whatever version is newest.
+$(RUN): pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) hatchling
+	$(PIP) --no-build-isolation --editable .
+	touch $@
+
+$(DEV): $(RUN)
+	$(PIP) --no-build-isolation --editable '.[dev]'
+	touch $@
+
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "queuectl needs Python 3.11 or newer")'
+	$(PYTHON) -m venv $(VENV)

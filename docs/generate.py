@@ -1,0 +1,406 @@
+"""Rewrites what the documentation says of the code, from the code: `make docs`, or `python docs/generate.py [--check]`.
+
+`cli.md` is written whole, from the parsers, the errors and the options. In the other pages only what stands between
+`<!-- generated: NAME -->` and `<!-- end of NAME -->` is ours. The output depends on nothing but the source: no
+width of a terminal, no version of Python, no clock. `tests/test_docs.py` fails while a page is stale.
+"""
+
+import argparse
+import ast
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from queuectl import config, errors
+from queuectl.cli.commands import ALIASES, COMMANDS, TO_COME, Command
+from queuectl.cli.main import INTERRUPTED, parser_of
+from queuectl.cli.parser import Parser
+from queuectl.cli.session import WORDS
+from queuectl.cli.wait import NO_CODE, TIMED_OUT
+from queuectl.domain import lifecycle
+from queuectl.domain.job import STATES, TERMINAL, Spec
+from queuectl.service import shapes
+from queuectl.store import protocol
+
+DOCS = Path(__file__).parent
+NOTE = "<!-- Written by docs/generate.py from the source. Change the source, then: make docs -->"
+EVERYWHERE = "everywhere"
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Write what has changed; with --check only say so, and exit with 1 if there is any."""
+    stale = [path for path, text in pages().items() if not path.exists() or path.read_text("utf-8") != text]
+    for path in stale:
+        print(path.relative_to(DOCS.parent))
+        if "--check" not in arguments:
+            path.write_text(pages()[path], "utf-8")
+    return 1 if stale and "--check" in arguments else 0
+
+
+def pages() -> dict[Path, str]:
+    """Every page with a generated part, as it should read."""
+    return {
+        DOCS / "cli.md": cli(),
+        DOCS / "lifecycle.md": filled(DOCS / "lifecycle.md", {"diagram": diagram, "arrows": arrows}),
+        DOCS / "store-contract.md": filled(DOCS / "store-contract.md", {"verbs": verbs, "answers": answers}),
+    }
+
+
+def filled(path: Path, parts: dict[str, Callable[[], str]]) -> str:
+    """A page with its generated parts renewed. Raises ValueError when a marker is missing."""
+    text = path.read_text("utf-8")
+    for name, part in parts.items():
+        begin, end = f"<!-- generated: {name} -->", f"<!-- end of {name} -->"
+        before, found, rest = text.partition(begin)
+        _, closed, after = rest.partition(end)
+        if not found or not closed:
+            raise ValueError(f"{path}: the marker {begin if not found else end} is missing")
+        text = f"{before}{begin}\n\n{part().strip()}\n\n{end}{after}"
+    return text
+
+
+# The life cycle
+
+
+def diagram() -> str:
+    """The states and the events between them, as mermaid draws them."""
+    lines = ["```mermaid", "stateDiagram-v2"]
+    for (source, target), events in _edges().items():
+        lines.append(f"    {source} --> {target}: {', '.join(events)}")
+    lines += [f"    {state} --> [*]" for state in STATES if state in TERMINAL]
+    return "\n".join([*lines, "```"])
+
+
+def _edges() -> dict[tuple[str, str], list[str]]:
+    edges: dict[tuple[str, str], list[str]] = {}
+    for arrow in lifecycle.ARROWS:
+        events = edges.setdefault((arrow.source or "[*]", arrow.target), [])
+        if arrow.event not in events:
+            events.append(arrow.event)
+    return edges
+
+
+def arrows() -> str:
+    """The same as a table, with the conditions."""
+    rows = [
+        (f"`{a.event}`", f"`{a.source}`" if a.source else "–", f"`{a.target}`", a.when)
+        for a in lifecycle.ARROWS
+    ]
+    return table(("event", "from", "to", "when"), rows)
+
+
+# The store contract
+
+
+def verbs() -> str:
+    """Each verb with its signature and what it promises."""
+    parts = []
+    for node in _class("Store").body:
+        if isinstance(node, ast.FunctionDef):
+            arguments = ast.unparse(node.args).removeprefix("self").removeprefix(", ")
+            returns = ast.unparse(node.returns) if node.returns else "None"
+            parts.append(
+                f"### `{node.name}`\n\n```python\n{node.name}({arguments}) -> {returns}\n```\n\n{_told(node)}"
+            )
+    return "\n\n".join(parts)
+
+
+def answers() -> str:
+    """The small values that verbs take and answer."""
+    names = [
+        node.name for node in _protocol().body if isinstance(node, ast.ClassDef) and node.name != "Store"
+    ]
+    return "\n\n".join(f"### `{name}`\n\n{_told(_class(name))}" for name in names)
+
+
+def _protocol() -> ast.Module:
+    return ast.parse(Path(protocol.__file__).read_text("utf-8"))
+
+
+def _class(name: str) -> ast.ClassDef:
+    return next(node for node in _protocol().body if isinstance(node, ast.ClassDef) and node.name == name)
+
+
+def _told(node: ast.FunctionDef | ast.ClassDef) -> str:
+    """A docstring as markdown: lines of `name    meaning` become a list."""
+    paragraphs = (ast.get_docstring(node) or "").split("\n\n")
+    return "\n\n".join(_list(paragraph) if "   " in paragraph else paragraph for paragraph in paragraphs)
+
+
+def _list(paragraph: str) -> str:
+    lines = []
+    for line in paragraph.splitlines():
+        name, _, meaning = line.partition("  ")
+        lines.append(f"  {line.strip()}" if line.startswith(" ") else f"- `{name}`: {meaning.strip()}")
+    return "\n".join(lines)
+
+
+# The command line
+
+CONVENTIONS = """\
+Data goes to stdout, talk, warnings and progress to stderr. Tables and colour appear on a terminal only; elsewhere a
+list is one line for each row with tabs between the columns and no heading. `NO_COLOR` and `--color` are obeyed, and a
+closed pipe (`| head`) ends a command quietly. With `--json` stdout carries one JSON document, an error included.
+
+Where a JOB is asked for, you may give its id, its number, a unique prefix of its id, or `@last` for the newest job.
+Commands that take several read ids from stdin for `-`.
+
+Durations: `90` and `90s`, `1500ms`, `5m`, `2h30m`, `1d`, `2w`. Sizes: `512`, `64KiB`, `1MiB`, `2GB`. Times: RFC 3339,
+such as `2026-11-22T15:00:00Z`; one without a zone is local time."""
+
+PASSED_ON = f"""\
+`wait` of one job, `enqueue --wait` and `enqueue --follow` exit with the command's own code, with 128 + n when signal n
+killed it, {TIMED_OUT} when it ran longer than its timeout, and {NO_CODE} when there is no code to pass on (cancelled,
+lost, could not start, no such job, or the wait itself timed out): stderr says which. `wait` for several jobs exits with
+0 if all of them completed, else with 1."""
+
+WHERE_FROM = """\
+A value comes from the first of these that has one: the flag, the environment variable, the configuration file, the
+store's shared settings, the default. `queuectl config list --origin` shows which one won. The file is the one that
+`--config` names, else `./queuectl.toml`, else `$XDG_CONFIG_HOME/queuectl/config.toml`; a setting stands there by its
+name: `max_retries = 5`, `lease = "1m"`."""
+
+SHARED = """\
+Kept in the store by `queuectl config set`, for all its clients and workers. They apply to jobs enqueued and attempts
+claimed afterwards; running workers take them up with their next heartbeat. `max-retries` and `max_retries` are the
+same."""
+
+DOTENV = """\
+A `.env` file in the working directory is read for `QUEUECTL_STORE`, `DATABASE_URL`, `MONGODB_URI` and `REDIS_URL`
+alone, where these are not set already."""
+
+JSON = """\
+Keys are added and never renamed; `schema` says so. Times are RFC 3339 in UTC, durations are seconds. `list` and `logs`
+also know `--jsonl`: one document a line."""
+
+
+def cli() -> str:
+    """The whole page."""
+    parts = [
+        "# The command line",
+        NOTE,
+        CONVENTIONS,
+        "## Commands",
+        _overview(),
+        f"Still to come, and refused by name until then: {', '.join(f'`{word}`' for word in TO_COME)}.",
+        *(_command(command) for command in COMMANDS.values()),
+        "## Options of every command",
+        _options(_group(parser_of(COMMANDS["status"]), EVERYWHERE)),
+        "## Exit codes",
+        _exit_codes(),
+        "## Settings",
+        _settings(),
+        "## Environment",
+        _environment(),
+        "## JSON",
+        _json(),
+    ]
+    return "\n\n".join(part.strip() for part in parts) + "\n"
+
+
+def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A markdown table; bars inside cells are escaped."""
+    lines = [heads, ["---"] * len(heads), *([cell.replace("|", "\\|") for cell in row] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |".replace("|  |", "| |") for line in lines)
+
+
+def _overview() -> str:
+    rows = [
+        (f"[`{c.words}`](#{anchor(c)})", c.summary, ", ".join(f"`{a}`" for a in _aliases(c)))
+        for c in COMMANDS.values()
+    ]
+    return table(("command", "what it does", "also"), rows)
+
+
+def anchor(command: Command) -> str:
+    """Where a command's section begins on the page."""
+    return f"queuectl-{command.words.replace(' ', '-')}"
+
+
+def _aliases(command: Command) -> list[str]:
+    return [alias for alias, words in ALIASES.items() if words == command.words]
+
+
+def _command(command: Command) -> str:
+    parser = parser_of(command)
+    own = [
+        action
+        for group in parser._action_groups
+        if group.title != EVERYWHERE
+        for action in group._group_actions
+    ]
+    parts = [
+        f"### queuectl {command.words}",
+        f"{_sentence(command.summary)}",
+        f"```text\n{usage(parser)}\n```",
+    ]
+    if own:
+        parts.append(_options(own))
+    if parser.examples:
+        lines = "\n\n".join(f"# {meaning}\n{line}" for line, meaning in parser.examples)
+        parts.append(f"```sh\n{lines}\n```")
+    return "\n\n".join(parts)
+
+
+def _sentence(text: str) -> str:
+    return text[0].upper() + text[1:] + ("" if text.endswith("?") else ".")
+
+
+def usage(parser: Parser) -> str:
+    """One line; argparse would break it according to the terminal and to the version of Python."""
+    if parser.usage:
+        return parser.usage
+    shown = [
+        _positional(action) for action in parser._positionals._group_actions if not action.option_strings
+    ]
+    return " ".join([parser.prog, *shown, "[options]"])
+
+
+def _positional(action: argparse.Action) -> str:
+    name = str(action.metavar or action.dest)
+    forms = {"?": f"[{name}]", "*": f"[{name}…]", "+": f"{name}…"}
+    return forms.get(str(action.nargs), name)
+
+
+def _group(parser: Parser, title: str) -> list[argparse.Action]:
+    return next(group._group_actions for group in parser._action_groups if group.title == title)
+
+
+def _options(actions: Sequence[argparse.Action]) -> str:
+    rows = [(_written(action), action.help or "") for action in actions if action.help != argparse.SUPPRESS]
+    return table(("argument", "meaning"), rows)
+
+
+def _written(action: argparse.Action) -> str:
+    if not action.option_strings:
+        return f"`{_positional(action)}`"
+    value = "" if action.nargs == 0 else f" {action.metavar or '|'.join(map(str, action.choices or ()))}"
+    more = "…" if action.nargs == "+" else ""
+    first, *others = sorted(action.option_strings, key=len, reverse=True)
+    return ", ".join((f"`{first}{value}{more}`", *(f"`{name}`" for name in others)))
+
+
+def _exit_codes() -> str:
+    rows = [("0", "", "done")]
+    rows += [
+        (str(kind.exit_code), f"`{kind.code}`", _first_line(kind)) for kind in sorted(_leaves(), key=_by_code)
+    ]
+    rows.append((str(INTERRUPTED), "", "interrupted with Ctrl+C"))
+    codes = "The word is `error.code` in the JSON document that `--json` prints in place of a result."
+    return f"{table(('code', 'word', 'meaning'), rows)}\n\n{codes}\n\n{PASSED_ON}"
+
+
+def _leaves() -> Iterator[type[errors.QueuectlError]]:
+    """The errors that are raised, in the order of the tree."""
+    for kind in vars(errors).values():
+        if isinstance(kind, type) and issubclass(kind, errors.QueuectlError) and not kind.__subclasses__():
+            yield kind
+
+
+def _by_code(kind: type[errors.QueuectlError]) -> int:
+    return kind.exit_code
+
+
+def _first_line(kind: type[errors.QueuectlError]) -> str:
+    return (kind.__doc__ or "").splitlines()[0]
+
+
+def _settings() -> str:
+    shared = [option for option in config.OPTIONS.values() if option.shared]
+    own = [option for option in config.OPTIONS.values() if not option.shared]
+    return "\n\n".join(
+        (
+            WHERE_FROM,
+            "### Shared settings",
+            SHARED,
+            _setting_table(shared, "for one job"),
+            *(f"Together: {sentence}." for sentence in _relations()),
+            "### Settings of one program",
+            "Given by flag, variable or file; never kept in the store.",
+            _setting_table(own, "flag"),
+        )
+    )
+
+
+def _setting_table(options: Sequence[config.Option], flag: str) -> str:
+    rows = [
+        (f"`{o.key}`", f"`{o.format(o.default)}`", _range(o), _flag(o), f"`{o.variable}`", o.help)
+        for o in options
+    ]
+    return table(("setting", "default", "range", flag, "variable", "meaning"), rows)
+
+
+def _range(option: config.Option) -> str:
+    if option.choices:
+        return ", ".join(f"`{choice}`" for choice in option.choices)
+    return "" if option.low is None else f"{option.format(option.low)} to {option.format(option.high)}"
+
+
+def _flag(option: config.Option) -> str:
+    """The flag that carries the option for one call: of `enqueue` for shared ones, of any command for the others."""
+    wanted = f"--{option.key.replace('_', '-').removesuffix('-ms')}"
+    users = ["enqueue"] if option.shared else list(COMMANDS)
+    given = any(wanted in parser_of(COMMANDS[words])._option_string_actions for words in users)
+    return f"`{wanted}`" if given else ""
+
+
+def _relations() -> Iterator[str]:
+    """What is demanded of values together, found by asking for the most unsuitable ones."""
+    values = {key: option.default for key, option in config.OPTIONS.items()}
+    values |= {"heartbeat_interval": values["lease"]}
+    for sentence in config.relations(values):
+        yield sentence.partition(": ")[0].replace(" (30s)", "")
+
+
+def _environment() -> str:
+    words = ", ".join(f"`{word}` takes `{name}`" for word, (name, _) in WORDS.items())
+    stores = "taken when the store is given as a word"
+    folders = "where the default store and the configuration file are"
+    rows = [
+        ("`QUEUECTL_<SETTING>`", "every setting above; an empty value counts as not set"),
+        ("`QUEUECTL_STORE`", "URL of the store; default `sqlite:///$XDG_DATA_HOME/queuectl/queue.db`"),
+        ("`DATABASE_URL`, `MONGODB_URI`, `REDIS_URL`", f"{stores}: {words}. These stores are still to come"),
+        ("`XDG_DATA_HOME`, `XDG_CONFIG_HOME`", f"{folders}; default `~/.local/share`, `~/.config`"),
+        ("`NO_COLOR`", "no colour, unless `--color always` asks for it"),
+    ]
+    inside = [
+        ("`QUEUECTL_JOB_ID`", "the id of the job"),
+        ("`QUEUECTL_ATTEMPT`", "the number of this attempt, from 1"),
+        (
+            "`QUEUECTL_ATTEMPT_ID`",
+            "the id of this attempt; also how processes that left their session are found again",
+        ),
+        ("`QUEUECTL_QUEUE`", "the queue it came from"),
+    ]
+    commands = "A command that a worker runs finds:"
+    heads = ("variable", "meaning")
+    return "\n\n".join((table(heads, rows), DOTENV, commands, table(heads, inside)))
+
+
+def _json() -> str:
+    moment = datetime(2026, 11, 22, 15, tzinfo=UTC)
+    sample = lifecycle.enqueue(
+        id="1",
+        spec=Spec(),
+        queue="default",
+        priority=0,
+        run_at=moment,
+        waiting_for=(),
+        hold=False,
+        now=moment,
+    )
+    lifted = lifecycle.claim(sample, attempt_id="a", worker="w", lease=sample.spec.kill_grace, now=moment)
+    keys = ", ".join(f"`{key}`" for key in shapes.job(lifted))
+    rows = [
+        ("`enqueue`", '`{"schema": 1, "jobs": [{"id", "number", "state", "existing"}]}`'),
+        ("`show`, `status JOB`, `dlq show`, `enqueue --wait`", '`{"schema": 1, "job": {…}}`'),
+        ("`list`, `dlq list`", '`{"schema": 1, "jobs": [{…}], "next": null or a cursor}`'),
+        ("`status`", '`{"schema": 1, "store", "jobs", "queues", "slots", "workers"}`'),
+        ("an error", '`{"schema": 1, "error": {"code", "message", "hint"}}`, with the same exit code'),
+    ]
+    return f"{JSON}\n\n{table(('of', 'document'), rows)}\n\nA job has the keys {keys}."
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

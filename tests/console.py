@@ -1,0 +1,251 @@
+"""Running what the documentation shows: in a home of its own, on a terminal, with nothing left behind.
+
+Output is compared after `plain`: ids, times, pids and durations differ from run to run, names of places from one
+machine to the next. In an expected output `…` stands for anything in a line, and alone on a line for any lines.
+"""
+
+import json
+import os
+import pty
+import re
+import select
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import time
+import uuid
+from fcntl import ioctl
+from pathlib import Path
+from typing import NamedTuple
+
+from facts import eventually
+
+SOURCE = Path(__file__).parents[1] / "src"
+WIDTH = 100
+LONGEST = 60.0
+MARK = "QUEUECTL_TEST_HOME"
+PERSON, HOST = "ada", "atlas"
+
+
+class Command(NamedTuple):
+    """One line after `$ `, what it should print (None: not said), and how it should end."""
+
+    line: str
+    expected: str | None
+    code: int
+
+
+class Home:
+    """A person's home directory and terminal. Close it: then it looks that no process of it is left."""
+
+    def __init__(self, root: Path, **settings: str) -> None:
+        self.root = root
+        self.home = root / "home" / PERSON
+        self.work = self.home / "work"
+        self.data = self.home / ".local" / "share" / "queuectl"
+        self._token = uuid.uuid4().hex
+        self._background: list[tuple[Terminal, str | None]] = []
+        self.work.mkdir(parents=True, mode=0o700)
+        self._make_program(root / "bin")
+        self.environment = {
+            "HOME": str(self.home), "USER": PERSON, "LOGNAME": PERSON, "PATH": f"{root / 'bin'}:/usr/bin:/bin",
+            "PYTHONPATH": str(SOURCE), "LANG": "C.UTF-8", "TZ": "UTC", "TERM": "xterm", "NO_COLOR": "1",
+            "COLUMNS": str(WIDTH), "QUEUECTL_HEARTBEAT_INTERVAL": "200ms", MARK: self._token, **settings,
+        }  # fmt: skip
+
+    def furnish(self, template: "Home") -> None:
+        """Begin with a copy of another home's store."""
+        shutil.copytree(template.data, self.data, ignore=shutil.ignore_patterns("*-workers"))
+
+    def run(self, command: str, code: int | None = 0) -> str:
+        """What a command prints on a terminal, once it has ended with this exit code (None: with any)."""
+        terminal = self._terminal(command)
+        answer = terminal.wait()
+        text = self.plain(terminal.text)
+        assert code is None or answer == code, f"$ {command}\nexits with {answer} instead of {code}:\n{text}"
+        return text
+
+    def start(self, command: str, expected: str | None = None) -> None:
+        """Start a worker that stays; it is there when this returns. What it says is compared when it is ended."""
+        before = self.agents()
+        terminal = self._terminal(command)
+        self._background.append((terminal, expected))
+        eventually(lambda: terminal.ended or self.agents() - before, within=20, what=f"$ {command}")
+        assert not terminal.ended, f"$ {command}\nended at once:\n{terminal.text}"
+
+    def do(self, command: Command) -> None:
+        """Run one command of a page and compare."""
+        if stays(command.line):
+            self.start(command.line, command.expected)
+            return
+        printed = self.run(command.line, command.code)
+        self.compare(command.line, command.expected, printed)
+
+    def compare(self, line: str, expected: str | None, printed: str) -> None:
+        """Fail if a command printed something else than the page shows."""
+        if expected is not None:
+            wanted = self.plain(expected)
+            assert pattern(wanted).fullmatch(printed), (
+                f"$ {line}\nprints:\n{printed}\n\nthe page shows:\n{wanted}"
+            )
+
+    def end_background(self) -> None:
+        """TERM to each worker in front, by its pid; it drains and exits with 0."""
+        for terminal, expected in self._background:
+            os.kill(terminal.pid, signal.SIGTERM)
+            code = terminal.wait()
+            assert code == 0, f"a worker exits with {code}:\n{terminal.text}"
+            self.compare("queuectl worker start", expected, self.plain(terminal.text))
+        self._background.clear()
+
+    def close(self) -> None:
+        """End what was started here; fail if something else is left."""
+        try:
+            self.end_background()
+            if self.processes():
+                self.run("queuectl worker stop --now --timeout 20s")
+            eventually(lambda: not self.processes(), within=5, what="no process of this home is left")
+        finally:
+            for pid in self.processes():
+                os.kill(pid, signal.SIGKILL)
+
+    def processes(self) -> list[int]:
+        """The processes that carry this home's mark in their environment."""
+        mark = f"{MARK}={self._token}".encode()
+        return [
+            int(path.name)
+            for path in Path("/proc").iterdir()
+            if path.name.isdecimal() and mark in _environ(path)
+        ]
+
+    def plain(self, text: str) -> str:
+        """Text without what is different every time and everywhere."""
+        text = text.replace(str(self.home), f"/home/{PERSON}").replace("\r\n", "\n")
+        text = re.sub(rf"(?<![\w.-]){re.escape(os.uname().nodename)}(?![\w.])", HOST, text)
+        for found, put in VARYING:
+            text = found.sub(put, text)
+        return "\n".join(line.rstrip() for line in text.splitlines() if not UNSAID.search(line)).strip("\n")
+
+    def agents(self) -> set[int]:
+        """The agents of the workers in the registry: each worker has one, and another one after a reload."""
+        listing = ["queuectl", "worker", "list", "--json"]
+        done = subprocess.run(listing, env=self.environment, cwd=self.work, capture_output=True, check=True)
+        return {worker["agent_pid"] for worker in json.loads(done.stdout)["workers"]}
+
+    def _terminal(self, command: str) -> "Terminal":
+        return Terminal(command, self.environment, self.work)
+
+    def _make_program(self, folder: Path) -> None:
+        folder.mkdir(parents=True)
+        program = folder / "queuectl"
+        program.write_text(f'#!/bin/sh\nexec {sys.executable} -m queuectl "$@"\n')
+        program.chmod(0o755)
+
+
+class Terminal:
+    """One command on a terminal of its own."""
+
+    def __init__(self, command: str, environment: dict[str, str], folder: Path) -> None:
+        self._ours, theirs = pty.openpty()
+        ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, WIDTH, 0, 0))
+        # `exec`, so that a simple command has the pid that we signal.
+        simple = not re.search(r"[;|&]", re.sub(r"'[^']*'", "", command))
+        self._process = subprocess.Popen(
+            ["/bin/sh", "-c", f"exec {command}" if simple else command],
+            env=environment, cwd=folder, stdin=subprocess.DEVNULL, stdout=theirs, stderr=theirs, start_new_session=True,
+        )  # fmt: skip
+        os.close(theirs)
+        self._text = b""
+        self.pid = self._process.pid
+
+    @property
+    def text(self) -> str:
+        """What it has printed so far."""
+        return self._text.decode("utf-8", "replace")
+
+    @property
+    def ended(self) -> bool:
+        """Whether it has exited. What it printed until now is read on the way."""
+        self._read(0)
+        return self._process.poll() is not None
+
+    def wait(self) -> int:
+        """Its exit code, once it has ended."""
+        deadline = time.monotonic() + LONGEST
+        try:
+            while self._read(max(0.0, deadline - time.monotonic())):
+                if time.monotonic() > deadline:
+                    self._process.kill()
+                    raise AssertionError(f"still runs after {LONGEST} s:\n{self.text}")
+            return self._process.wait(timeout=10)
+        finally:
+            os.close(self._ours)
+
+    def _read(self, patience: float) -> bool:
+        """Read what there is within `patience` seconds; False when nobody can write any more."""
+        ready, _, _ = select.select([self._ours], [], [], patience)
+        if not ready:
+            return True
+        try:
+            data = os.read(self._ours, 1 << 16)
+        except OSError:  # EIO: the last writer has closed its end
+            return False
+        self._text += data
+        return bool(data)
+
+
+VARYING = (
+    (re.compile(r"\x1b\[[0-9;?]*[A-Za-z]"), ""),
+    (re.compile(r"\b[0-9a-f]{32}\b"), "<hex>"),
+    (re.compile(r"\b[0-9a-f]{26}\b"), "<id>"),
+    (re.compile(r"\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z"), "<time>"),
+    (re.compile(r"^\d\d:\d\d:\d\d ", re.MULTILINE), "<clock> "),
+    (re.compile(r"\bpid \d+"), "pid <n>"),
+    (re.compile(rf"\b{HOST}-\d+\b"), f"{HOST}-<n>"),
+    (re.compile(r"(?<!= )\b\d+(\.\d+)?(ms|s)\b"), "<span>"),
+    (re.compile(r"\b\d+(\.\d+)?(B|KiB|MiB)\b"), "<size>"),
+    (re.compile(r"─+"), "─"),
+    (re.compile(r"(?<=\S) {2,}"), "  "),
+)  # fmt: skip
+UNSAID = re.compile(r"this worker runs as root|^worker \S+: draining")
+"""Said to some people only, or by another process at the same moment, in any order."""
+
+
+def stays(line: str) -> bool:
+    """Whether a command goes on until it is told to end."""
+    return line.startswith("queuectl worker start") and "--drain" not in line and "--detach" not in line
+
+
+def pattern(expected: str) -> re.Pattern[str]:
+    """What an expected output allows."""
+    lines = []
+    for line in expected.splitlines():
+        lines.append(r"(?:.*\n)*?" if line.strip() == "…" else re.escape(line).replace("…", ".*?") + r"\n")
+    text = "".join(lines)
+    # The last line has no end of its own once the text is stripped.
+    return re.compile(text.removesuffix(r"\n") if text.endswith(r"\n") else text + r".*")
+
+
+def commands(block: str) -> list[Command]:
+    """The commands of a console block. A line that begins with `> ` goes on with the one before it."""
+    found: list[Command] = []
+    for line in block.splitlines():
+        if line.startswith("$ "):
+            text, _, note = line[2:].partition("  # exits ")
+            found.append(Command(text.strip(), None, int(note) if note else 0))
+        elif line.startswith("> ") and found and found[-1].expected is None:
+            found[-1] = found[-1]._replace(line=f"{found[-1].line}\n{line[2:]}")
+        elif found:
+            last = found[-1]
+            found[-1] = last._replace(expected=line if last.expected is None else f"{last.expected}\n{line}")
+    return [c._replace(expected=c.expected.strip("\n") or None if c.expected else None) for c in found]
+
+
+def _environ(process: Path) -> bytes:
+    try:
+        return (process / "environ").read_bytes()
+    except OSError:
+        return b""

@@ -1,0 +1,453 @@
+"""The laws of the house, read out of the source: who may import whom, how large things may be, what is told.
+
+An exception stands in a list here with its reason. One that is no longer needed fails too, so the lists only shrink.
+"""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from queuectl.store.protocol import Store
+
+SOURCE = Path(__file__).parents[1] / "src"
+PACKAGE = SOURCE / "queuectl"
+
+Tree = ast.Module
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+# Who may import whom
+
+LAYERS: dict[str, tuple[str, ...]] = {
+    # module or package: what it may import of ours, besides itself
+    "errors": (),
+    "clock": (),
+    "crashpoint": (),
+    "domain": ("errors",),
+    "config": ("domain", "errors"),
+    "store.protocol": ("domain", "errors"),
+    "store.codec": ("store.protocol", "domain", "errors"),
+    "store.memory": ("store.protocol", "store.codec", "domain", "clock", "errors"),
+    "store.sqlite": ("store.protocol", "store.codec", "domain", "clock", "errors"),
+    "store": (),
+    "service": ("store.protocol", "config", "domain", "clock", "crashpoint", "errors"),
+    "bootstrap": ("store.protocol", "store.sqlite", "config", "errors"),
+    "worker": (
+        "bootstrap",
+        "service",
+        "store.protocol",
+        "config",
+        "domain",
+        "clock",
+        "crashpoint",
+        "errors",
+        "",
+    ),
+    "cli": ("bootstrap", "service", "store.protocol", "config", "domain", "clock", "errors", ""),
+    "__main__": ("cli",),
+    "": (),
+}
+"""The law. `""` is the package itself, which holds nothing but its version."""
+
+SIDEWAYS = {
+    ("cli.doctor", "worker.kernel"): "says what this system lets a worker do",
+    (
+        "cli.worker",
+        "worker.kernel",
+    ): "waits for the very process that a worker is, and no later one with its pid",
+    ("cli.doctor", "worker.lockfile"): "finds what killed workers of this host have left",
+}
+"""Front ends do not look at each other, but for these."""
+
+THIRD_PARTY = {
+    "apsw": ("store.sqlite",),
+    "msgspec": ("domain", "store", "service", "config", "cli", "worker"),
+    "rich": ("cli",),
+    "shtab": ("cli.completion",),
+    "dotenv": ("cli",),
+}
+"""Where a library may be named at all."""
+
+PURE = frozenset(
+    (
+        "abc",
+        "collections",
+        "dataclasses",
+        "datetime",
+        "enum",
+        "functools",
+        "itertools",
+        "math",
+        "re",
+        "typing",
+    )
+)
+"""The standard modules that neither look at the world nor change it."""
+
+IMPURE_CALLS = frozenset(("now", "utcnow", "today", "open", "print", "input", "exec", "eval", "getenv"))
+
+
+class Import(NamedTuple):
+    """One name that a module imports. `at_load`: when the module is loaded, and not only for types or in a function."""
+
+    target: str
+    at_load: bool
+
+
+@cache
+def modules() -> dict[str, Path]:
+    """Every module of the package by name, `queuectl.` left out."""
+    return {_name_of(path): path for path in sorted(PACKAGE.rglob("*.py"))}
+
+
+def _name_of(path: Path) -> str:
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+@cache
+def tree_of(module: str) -> Tree:
+    return ast.parse(modules()[module].read_text("utf-8"))
+
+
+@cache
+def imports_of(module: str) -> tuple[Import, ...]:
+    return tuple(_imports(tree_of(module).body, at_load=True))
+
+
+def _imports(body: list[ast.stmt], *, at_load: bool) -> Iterator[Import]:
+    for node in body:
+        if isinstance(node, ast.Import):
+            yield from (Import(alias.name, at_load) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute here"
+            yield from (Import(_target(node.module or "", alias.name), at_load) for alias in node.names)
+        else:
+            later = isinstance(node, Function) or (
+                isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+            )
+            for block in ("body", "orelse", "finalbody"):
+                yield from _imports(getattr(node, block, []), at_load=at_load and not later)
+            for handler in getattr(node, "handlers", []):
+                yield from _imports(handler.body, at_load=at_load)
+
+
+def _target(module: str, name: str) -> str:
+    """What `from module import name` names: a module of ours if it is one, else the module it is taken from."""
+    return f"{module}.{name}" if _ours(f"{module}.{name}") in modules() else module
+
+
+def _ours(name: str) -> str | None:
+    """A module's name without `queuectl.`; None for a stranger."""
+    head, _, rest = name.partition(".")
+    return rest if head == "queuectl" else None
+
+
+def our_imports(module: str) -> dict[str, bool]:
+    """The modules of ours that a module imports, and whether it needs them to load."""
+    found: dict[str, bool] = {}
+    for item in imports_of(module):
+        target = _ours(item.target)
+        if target is not None:
+            found[target] = found.get(target, False) or item.at_load
+    return found
+
+
+def foreign_imports(module: str) -> set[str]:
+    return {item.target.partition(".")[0] for item in imports_of(module) if _ours(item.target) is None}
+
+
+def within(module: str, *places: str) -> bool:
+    return any(module == place or (place and module.startswith(place + ".")) for place in places)
+
+
+def layer_of(module: str) -> str:
+    return max((layer for layer in LAYERS if layer == module or (layer and within(module, layer))), key=len)
+
+
+def reached(start: str) -> set[str]:
+    """Everything of ours that is loaded with a module, or by one of its functions."""
+    seen, open_ends = {start}, [start]
+    while open_ends:
+        fresh = our_imports(open_ends.pop()).keys() - seen
+        seen |= fresh
+        open_ends += fresh
+    return seen
+
+
+def test_imports_point_one_way() -> None:
+    wrong = [
+        f"{module} imports {target}"
+        for module in modules()
+        for target in our_imports(module)
+        if not within(target, layer_of(module), *LAYERS[layer_of(module)])
+        and target not in LAYERS[layer_of(module)]
+        if (module, target) not in SIDEWAYS
+    ]
+    assert not wrong, wrong
+
+
+def test_every_sideways_import_that_is_allowed_is_used() -> None:
+    unused = [pair for pair in SIDEWAYS if pair[1] not in our_imports(pair[0])]
+    assert not unused, unused
+
+
+def test_no_modules_load_each_other_in_a_circle() -> None:
+    needs = {
+        module: [target for target, at_load in our_imports(module).items() if at_load] for module in modules()
+    }
+    while loadable := [
+        module for module, targets in needs.items() if not any(target in needs for target in targets)
+    ]:
+        for module in loadable:
+            del needs[module]
+    assert not needs, f"in a circle or behind one: {sorted(needs)}"
+
+
+def test_the_domain_imports_only_errors_msgspec_and_pure_modules() -> None:
+    wrong = {m: foreign_imports(m) - PURE - {"msgspec"} for m in modules() if within(m, "domain")}
+    assert not {m: names for m, names in wrong.items() if names}
+    assert not [
+        m
+        for m in modules()
+        if within(m, "domain")
+        for t in our_imports(m)
+        if not within(t, "domain", "errors")
+    ]
+
+
+def test_the_domain_reads_no_clock_and_touches_nothing() -> None:
+    wrong = [
+        f"{module}:{node.lineno} calls {ast.unparse(node.func)}"
+        for module in modules()
+        if within(module, "domain")
+        for node in ast.walk(tree_of(module))
+        if isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] in IMPURE_CALLS
+    ]
+    assert not wrong, wrong
+
+
+def test_front_ends_never_see_a_driver() -> None:
+    wrong = [
+        f"{module} imports {target}"
+        for module in modules()
+        if within(module, "cli", "http", "worker", "service")
+        for target in our_imports(module)
+        if within(target, "store") and target != "store.protocol"
+    ]
+    assert not wrong, wrong
+
+
+def test_drivers_never_see_those_who_use_them() -> None:
+    above = ("service", "cli", "worker", "bootstrap", "config", "http")
+    drivers = {layer for layer in LAYERS if layer.startswith("store.")} - {"store.protocol", "store.codec"}
+    wrong = [(m, t) for m in modules() if within(m, "store") for t in our_imports(m) if within(t, *above)]
+    wrong += [
+        (m, t)
+        for m in modules()
+        for driver in drivers
+        if within(m, driver)
+        for t in our_imports(m)
+        if within(t, *(drivers - {driver}))
+    ]
+    assert not wrong, wrong
+
+
+def test_only_the_bootstrap_names_a_driver() -> None:
+    drivers = [
+        layer
+        for layer in LAYERS
+        if layer.startswith("store.") and layer not in ("store.protocol", "store.codec")
+    ]
+    named = {m for m in modules() for t in our_imports(m) if within(t, *drivers) and not within(m, "store")}
+    assert named == {"bootstrap"}
+
+
+@pytest.mark.parametrize("library", THIRD_PARTY)
+def test_a_library_is_named_only_where_it_belongs(library: str) -> None:
+    users = [module for module in modules() if library in foreign_imports(module)]
+    assert users, f"{library} is not used any more: take it out of pyproject.toml"
+    assert [module for module in users if not within(module, *THIRD_PARTY[library])] == []
+
+
+def test_nothing_but_the_declared_libraries_is_imported() -> None:
+    known = sys.stdlib_module_names | THIRD_PARTY.keys()
+    assert {name for module in modules() for name in foreign_imports(module)} <= known
+
+
+def test_the_holder_is_standard_library_and_clock_only() -> None:
+    strangers = {t for t in reached("worker.holder") if not within(t, "worker", "clock", "crashpoint")}
+    assert not strangers, strangers
+    foreign = {name for module in reached("worker.holder") for name in foreign_imports(module)}
+    assert foreign <= sys.stdlib_module_names, foreign - sys.stdlib_module_names
+
+
+def test_the_holder_loads_nothing_that_an_upgrade_could_pull_away() -> None:
+    script = "import sys, queuectl.worker.holder; print(*sys.modules, sep='\\n')"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    loaded = {name.partition(".")[0] for name in done.stdout.split()}
+    assert "selectors" in loaded
+    assert not loaded & (THIRD_PARTY.keys() | {"logging", "asyncio", "sqlite3"})
+
+
+# Sizes
+
+LONGEST_FILE = 450
+LONGEST_FUNCTION = 50
+
+LONG_FILES: dict[str, str] = {}
+LONG_FUNCTIONS = {
+    "service.shapes.job": "a table: the documented keys of a job, one a line",
+}
+
+
+def functions_of(module: str) -> Iterator[tuple[str, Function]]:
+    """Every function of a module with its dotted name; those inside functions belong to these."""
+
+    def walk(body: list[ast.stmt], prefix: str) -> Iterator[tuple[str, Function]]:
+        for node in body:
+            if isinstance(node, Function):
+                yield f"{prefix}.{node.name}", node
+            elif isinstance(node, ast.ClassDef):
+                yield from walk(node.body, f"{prefix}.{node.name}")
+            elif isinstance(node, ast.If):
+                yield from walk(node.body + node.orelse, prefix)
+
+    yield from walk(tree_of(module).body, module)
+
+
+def _length(node: Function) -> int:
+    assert node.end_lineno is not None
+    return node.end_lineno - node.lineno + 1
+
+
+def test_no_file_is_too_long() -> None:
+    long = {m for m, path in modules().items() if len(path.read_text("utf-8").splitlines()) > LONGEST_FILE}
+    assert long == LONG_FILES.keys()
+
+
+def test_no_function_is_too_long() -> None:
+    long = {
+        name
+        for module in modules()
+        for name, node in functions_of(module)
+        if _length(node) > LONGEST_FUNCTION
+    }
+    assert long == LONG_FUNCTIONS.keys()
+
+
+def test_most_files_and_functions_are_short() -> None:
+    files = sorted(len(path.read_text("utf-8").splitlines()) for path in modules().values())
+    lengths = sorted(_length(node) for module in modules() for _, node in functions_of(module))
+    assert files[len(files) // 2] <= 120
+    assert lengths[len(lengths) * 9 // 10] <= 20
+
+
+def test_every_file_is_named_after_what_it_holds() -> None:
+    nothing = {"utils", "util", "helpers", "helper", "common", "misc", "base", "tools"}
+    assert not [module for module in modules() if nothing & set(module.split("."))]
+
+
+# What is told
+
+VERBS = frozenset(name for name in vars(Store) if not name.startswith("_"))
+"""Told once, in the contract: drivers carry no docstrings of their own for these."""
+
+UNTOLD = {
+    "cli.parser.Parser.error": "argparse tells what it is for",
+    "cli.parser.Parser.format_help": "argparse tells what it is for",
+    "worker.capture.Stretch.append": "to be told",
+}
+
+
+def _public(module: str) -> Iterator[tuple[str, ast.AST]]:
+    def walk(body: list[ast.stmt], prefix: str) -> Iterator[tuple[str, ast.AST]]:
+        for node in body:
+            if isinstance(node, Function | ast.ClassDef) and not node.name.startswith("_"):
+                yield f"{prefix}.{node.name}", node
+                if isinstance(node, ast.ClassDef):
+                    yield from walk(node.body, f"{prefix}.{node.name}")
+
+    yield from walk(tree_of(module).body, module)
+
+
+def test_everything_public_says_what_it_is_for() -> None:
+    silent = {
+        name
+        for module in modules()
+        for name, node in _public(module)
+        if not ast.get_docstring(node)  # type: ignore[arg-type]
+        if not (within(module, "store.memory", "store.sqlite") and name.rpartition(".")[2] in VERBS)
+    }
+    assert silent == UNTOLD.keys()
+
+
+def test_every_module_opens_with_what_it_is() -> None:
+    silent = [m for m, path in modules().items() if path.stat().st_size and not ast.get_docstring(tree_of(m))]
+    assert not silent, silent
+
+
+# Waiting and catching
+
+SLEEPS = {
+    "store.sqlite.connection.Patience": "SQLite calls it again and again while it waits for a lock: ≤ 10 ms each",
+    "store.sqlite.migration._patiently": "the one moment of a schema change under a foreign lock: 5 ms each",
+}
+"""A sleep cannot be interrupted. Everywhere else a wait is on a pipe, an event or the store, with a deadline."""
+
+CATCHES_ALL = {
+    "store.sqlite.writer.Writer._serve": "whatever happens to one transaction is the answer to all that wait for it",
+    "store.sqlite.writer.Writer._perform": "what one operation raises is its own caller's, not its neighbours'",
+    "worker.leases.Leases._run": "the top of a thread: without it a worker would live on and renew nothing",
+}
+
+
+def _places(module: str) -> Iterator[tuple[str, ast.AST]]:
+    """Every node with the function that holds it."""
+    for name, function in functions_of(module):
+        for node in ast.walk(function):
+            yield name, node
+
+
+def test_nothing_sleeps_that_could_wait() -> None:
+    found = {
+        name
+        for module in modules()
+        for name, node in _places(module)
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("time.sleep", "sleep")
+    }
+    assert {_listed(name, SLEEPS) for name in found} == SLEEPS.keys()
+
+
+def test_everything_is_caught_only_at_the_top_of_a_loop() -> None:
+    found = {
+        name
+        for module in modules()
+        for name, node in _places(module)
+        if isinstance(node, ast.ExceptHandler) and _catches_all(node) and not _goes_on(node)
+    }
+    assert found == CATCHES_ALL.keys()
+
+
+def _listed(name: str, names: dict[str, str]) -> str:
+    """The entry that means this function: itself, or its class."""
+    return next((entry for entry in names if within(name, entry)), name)
+
+
+def _catches_all(node: ast.ExceptHandler) -> bool:
+    if node.type is None:
+        return True
+    kinds = node.type.elts if isinstance(node.type, ast.Tuple) else [node.type]
+    return any(ast.unparse(kind) in ("Exception", "BaseException") for kind in kinds)
+
+
+def _goes_on(node: ast.ExceptHandler) -> bool:
+    """Clearing up and raising it again is no catching."""
+    last = node.body[-1]
+    return isinstance(last, ast.Raise) and last.exc is None

@@ -1,0 +1,305 @@
+"""The documentation is true: generated pages are fresh, everything is documented, every command that is shown works.
+
+A console block (its fence says `console`) is run as a person would type it. The comment before the fence says where:
+
+    <!-- console: fresh -->        in an empty home (else: with two completed jobs, a dead and a pending one)
+    <!-- console: worker -->       while a worker runs
+    <!-- console: last=held -->    the newest job is in this state
+    <!-- console: goes on -->      where the block before it left off
+"""
+
+import importlib.util
+import re
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import NamedTuple
+
+import pytest
+
+from console import Command, Home, commands
+from facts import eventually
+from queuectl import config
+from queuectl.cli.commands import ALIASES, COMMANDS
+from queuectl.cli.main import parser_of
+from queuectl.domain.job import STATES
+from queuectl.domain.lifecycle import ARROWS
+from queuectl.store.protocol import Store
+
+ROOT = Path(__file__).parents[1]
+README = ROOT / "README.md"
+PAGES = sorted(
+    [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "contrib").rglob("*.md")],
+    key=lambda path: path.relative_to(ROOT).as_posix(),
+)
+SHOWN = [page for page in PAGES if page.name != "CHANGELOG.md"]
+
+QUICKLY = {"QUEUECTL_BACKOFF_FACTOR_MS": "10"}
+"""An example of a help may fail and be retried; nobody waits for that here."""
+
+
+# Homes
+
+
+@pytest.fixture(scope="session")
+def furnished(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Home]:
+    """Homes to copy the store from: two completed jobs, a dead one, and a last one in the wanted state."""
+    homes: dict[str, Home] = {}
+
+    def furnish(last: str) -> Home:
+        if last not in homes:
+            home = homes[last] = Home(tmp_path_factory.mktemp(f"last-{last}"), **QUICKLY)
+            home.run("queuectl enqueue 'echo hello'")
+            home.run("queuectl enqueue --max-retries 0 --tag nightly 'ls /no/such/file'")
+            home.run("queuectl enqueue --batch night --tag nightly 'seq 30'")
+            home.run("queuectl worker start --drain")
+            if last != "completed":
+                home.run(f"queuectl enqueue {'--hold ' if last == 'held' else ''}'make report'")
+            home.close()
+        return homes[last]
+
+    return furnish
+
+
+@pytest.fixture
+def new_home(tmp_path: Path, furnished: Callable[[str], Home]) -> Iterator[Callable[..., Home]]:
+    homes: list[Home] = []
+
+    def new(last: str | None, **settings: str) -> Home:
+        home = Home(tmp_path / str(len(homes)), **settings)
+        homes.append(home)
+        if last is not None:
+            home.furnish(furnished(last))
+        return home
+
+    yield new
+    for home in homes:
+        home.close()
+
+
+# Console blocks
+
+
+class Scene(NamedTuple):
+    """Console blocks that belong together: where they stand, in what home they run, what is typed."""
+
+    place: str
+    setting: str
+    typed: list[Command]
+
+
+def scenes(page: Path) -> list[Scene]:
+    found: list[Scene] = []
+    block = re.compile(r"(?:<!-- console: (.*?) -->\n)?```console\n(.*?)```", re.DOTALL)
+    text = page.read_text("utf-8")
+    for match in block.finditer(text):
+        setting, typed = match[1] or "", commands(match[2])
+        if setting == "goes on":
+            found[-1].typed.extend(typed)
+        else:
+            line = text.count("\n", 0, match.start(2))
+            found.append(Scene(f"{page.relative_to(ROOT)}:{line}", setting, typed))
+    return found
+
+
+ALL_SCENES = [scene for page in PAGES for scene in scenes(page)]
+
+
+@pytest.mark.parametrize("scene", ALL_SCENES, ids=lambda scene: scene.place)
+def test_what_a_page_shows_is_what_happens(scene: Scene, new_home: Callable[..., Home]) -> None:
+    words = set(scene.setting.split())
+    last = next((word.removeprefix("last=") for word in words if word.startswith("last=")), "pending")
+    assert words <= {"fresh", "worker", f"last={last}"}, f"{scene.place}: unknown setting {scene.setting!r}"
+    home = new_home(None if "fresh" in words else last)
+    if "worker" in words:
+        home.start("queuectl worker start --count 2 --name night-shift")
+    for command in scene.typed:
+        home.do(command)
+    home.end_background()
+
+
+def test_the_readme_and_the_manual_show_commands() -> None:
+    assert {"README.md", "docs/operations.md"} <= {scene.place.partition(":")[0] for scene in ALL_SCENES}
+
+
+EXAMPLES = [
+    pytest.param(words, line, id=line)
+    for words, command in COMMANDS.items()
+    for line, _ in parser_of(command).examples
+]
+LAST = {"release": "held", "retry": "completed", "wait": "completed", "logs": "completed"}
+"""The state in which the newest job has to be for the examples of a command; else it is pending."""
+WITH_WORKER = ("worker stop", "worker list", "worker reload", "wait")
+
+
+@pytest.mark.parametrize(("words", "line"), EXAMPLES)
+def test_every_example_of_a_help_works(words: str, line: str, new_home: Callable[..., Home]) -> None:
+    home = new_home(LAST.get(words, "pending"), **QUICKLY)
+    if words in WITH_WORKER:
+        home.start("queuectl worker start --name night-shift")
+    before = home.agents() if words == "worker reload" else set()
+    home.do(Command(line, None, 0))
+    if before:
+        eventually(lambda: home.agents() and not home.agents() & before, what="another agent has taken over")
+    home.end_background()
+
+
+def test_every_command_has_an_example() -> None:
+    assert not [words for words, command in COMMANDS.items() if not parser_of(command).examples]
+
+
+# Generated pages
+
+
+def _generator() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("generate", ROOT / "docs" / "generate.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_generated_pages_are_fresh() -> None:
+    stale = [path.name for path, text in _generator().pages().items() if path.read_text("utf-8") != text]
+    assert not stale, f"{stale}: run make docs"
+
+
+def test_a_page_without_its_marker_is_refused(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("<!-- generated: arrows -->\n")
+    with pytest.raises(ValueError, match="end of arrows"):
+        _generator().filled(page, {"arrows": lambda: "text"})
+
+
+@pytest.mark.parametrize("words", COMMANDS)
+def test_every_command_and_option_is_documented(words: str) -> None:
+    manual = (ROOT / "docs" / "cli.md").read_text("utf-8")
+    section = manual.partition(f"### queuectl {words}\n")[2].partition("\n### ")[0]
+    parser = parser_of(COMMANDS[words])
+    own = {
+        name
+        for group in parser._action_groups
+        if group.title != "everywhere"
+        for name in _names(group._group_actions)
+    }
+    assert not [name for name in own if f"`{name}`" not in section and f"`{name} " not in section]
+
+
+def _names(actions: Sequence[object]) -> Iterator[str]:
+    for action in actions:
+        yield from getattr(action, "option_strings", ())
+
+
+def test_aliases_states_events_verbs_and_settings_are_documented() -> None:
+    pages = {
+        name: (ROOT / "docs" / f"{name}.md").read_text("utf-8")
+        for name in ("cli", "lifecycle", "store-contract")
+    }
+    assert not [alias for alias in ALIASES if f"`{alias}`" not in pages["cli"]]
+    assert not [key for key in config.OPTIONS if f"`{key}`" not in pages["cli"]]
+    assert not [state for state in STATES if f"`{state}`" not in pages["lifecycle"]]
+    assert not [arrow.event for arrow in ARROWS if f"`{arrow.event}`" not in pages["lifecycle"]]
+    verbs = [name for name in vars(Store) if not name.startswith("_")]
+    assert len(verbs) > 20
+    assert not [verb for verb in verbs if f"### `{verb}`" not in pages["store-contract"]]
+
+
+def test_every_option_of_the_help_has_words() -> None:
+    silent = [
+        f"{words} {action.option_strings[0]}"
+        for words, command in COMMANDS.items()
+        for action in parser_of(command)._actions
+        if action.option_strings and not action.help
+    ]
+    assert not silent
+
+
+# Claims by hand
+
+
+def test_the_readme_says_first_what_an_enqueue_is() -> None:
+    text = README.read_text("utf-8")
+    security = text.index("has a shell as the worker's user")
+    assert security < text.index("## Install")
+
+
+CLAIM = re.compile(r"^\| `(\w+)` \| `([^`|]*)` \|", re.MULTILINE)
+"""A row of a table that begins with a name and a value."""
+
+
+def test_defaults_that_a_page_claims_are_the_defaults() -> None:
+    claims = [
+        (page.name, key, told)
+        for page in SHOWN
+        if page.name != "cli.md"
+        for key, told in CLAIM.findall(page.read_text("utf-8"))
+        if key in config.OPTIONS
+    ]
+    assert [page for page, _, _ in claims].count("README.md") >= 5
+    options = config.OPTIONS
+    assert not [
+        (p, key, told) for p, key, told in claims if options[key].format(options[key].default) != told
+    ]
+
+
+def test_commands_that_pages_name_exist() -> None:
+    unknown = []
+    for page in SHOWN:
+        for line in re.findall(r"^(?:\$ )?queuectl ([a-z].*)$", _code_of(page), re.MULTILINE):
+            words = line.split()
+            if not {words[0], " ".join(words[:2])} & {*COMMANDS, *ALIASES}:
+                unknown.append(f"{page.name}: {line}")
+    assert not unknown
+
+
+def _code_of(page: Path) -> str:
+    blocks = re.findall(r"```(?:console|sh|text)\n(.*?)```", page.read_text("utf-8"), re.DOTALL)
+    return "\n".join(blocks)
+
+
+# Links
+
+
+def _links(page: Path) -> Iterator[str]:
+    prose = re.sub(r"```.*?```", "", page.read_text("utf-8"), flags=re.DOTALL)
+    yield from re.findall(r"\]\(([^)\s]+)\)", prose)
+
+
+def _anchors(page: Path) -> set[str]:
+    prose = re.sub(r"```.*?```", "", page.read_text("utf-8"), flags=re.DOTALL)
+    heads = re.findall(r"^#+ (.*)$", prose, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_links_lead_somewhere(page: Path) -> None:
+    broken = []
+    for link in _links(page):
+        if re.match(r"[a-z]+:", link):
+            continue
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        if not target.exists() or (anchor and anchor not in _anchors(target)):
+            broken.append(link)
+    assert not broken
+
+
+def test_every_page_is_reached_from_the_readme() -> None:
+    reached, open_ends = {README}, [README]
+    while open_ends:
+        page = open_ends.pop()
+        targets = {
+            (page.parent / link.partition("#")[0]).resolve()
+            for link in _links(page)
+            if not re.match(r"[a-z]+:", link)
+        }
+        fresh = {target for target in targets if target.suffix == ".md" and target.exists()} - reached
+        reached |= fresh
+        open_ends += fresh
+    assert set(PAGES) - reached == set()
+
+
+def test_no_page_names_a_place_of_its_author() -> None:
+    wrong = re.compile(r"/root\b|(?<!ada)/work\b|/tmp/tmp")
+    assert not [page.name for page in PAGES if wrong.search(page.read_text("utf-8"))]

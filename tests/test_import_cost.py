@@ -1,0 +1,90 @@
+"""What a short command loads. An import is paid at every call, so the heavy ones are named here and kept out.
+
+Asked of a fresh interpreter that runs the command line itself. What msgspec, apsw and argparse load on their own is
+theirs to answer for (`typing_extensions`, `pathlib`, `shutil`) and not listed.
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HEAVY = frozenset(
+    (
+        "asyncio", "base64", "concurrent", "dataclasses", "difflib", "email", "getpass", "hashlib", "_hashlib", "http",
+        "importlib.metadata", "json", "logging", "multiprocessing", "pickle", "random", "secrets", "select",
+        "socket", "sqlite3", "ssl", "subprocess", "tempfile", "tomllib", "traceback", "unittest", "xml", "zoneinfo",
+        "dotenv", "markdown_it", "pygments", "rich", "shtab",
+    )
+)  # fmt: skip
+
+OURS_FOR_OTHERS = frozenset(
+    (
+        "queuectl.cli.bulk", "queuectl.cli.completion", "queuectl.cli.demo", "queuectl.cli.doctor", "queuectl.cli.jobs",
+        "queuectl.cli.render", "queuectl.cli.worker", "queuectl.service.queries", "queuectl.service.shapes",
+        "queuectl.store.memory", "queuectl.worker",
+    )
+)  # fmt: skip
+"""Modules of ours that a plain enqueue has no use for."""
+
+WRAPPER = """
+import sys
+from queuectl.cli.main import main
+code = main(sys.argv[1:])
+sys.stdout.flush()
+print(*sorted(sys.modules), sep="\\n", file=sys.stderr)
+sys.exit(code)
+"""
+
+
+def loaded_by(home: Path, *words: str) -> set[str]:
+    """The modules of a process that has run this command line."""
+    keep = {name: value for name, value in os.environ.items() if name in ("PATH", "PYTHONPATH", "LANG")}
+    environment = keep | {"HOME": str(home), "XDG_DATA_HOME": str(home / "data")}
+    done = subprocess.run(
+        [sys.executable, "-c", WRAPPER, *words],
+        cwd=home,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return set(done.stderr.split())
+
+
+@pytest.fixture(scope="module")
+def enqueue(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
+    """What `queuectl enqueue true` loads, on a SQLite store that is there already."""
+    home = tmp_path_factory.mktemp("home")
+    loaded_by(home, "enqueue", "true")
+    return loaded_by(home, "enqueue", "true")
+
+
+def test_the_command_really_ran_on_sqlite(enqueue: set[str]) -> None:
+    assert {"queuectl.cli.enqueue", "queuectl.store.sqlite.writing", "apsw", "msgspec"} <= enqueue
+
+
+def test_an_enqueue_loads_nothing_heavy(enqueue: set[str]) -> None:
+    assert not enqueue & HEAVY
+
+
+def test_an_enqueue_loads_no_module_of_ours_that_others_need(enqueue: set[str]) -> None:
+    assert not {name for name in enqueue if name in OURS_FOR_OTHERS or name.startswith("queuectl.worker")}
+
+
+@pytest.mark.parametrize(
+    "words", [("list",), ("status",), ("show", "1"), ("logs", "1"), ("cancel", "1")], ids=" ".join
+)
+def test_looking_without_a_terminal_loads_nothing_for_one(tmp_path: Path, words: tuple[str, ...]) -> None:
+    loaded_by(tmp_path, "enqueue", "true")
+    loaded = loaded_by(tmp_path, *words)
+    assert not loaded & {"rich", "asyncio", "ssl", "logging", "subprocess", "dataclasses", "hashlib", "shtab"}
+
+
+def test_the_help_opens_no_store(tmp_path: Path) -> None:
+    loaded = loaded_by(tmp_path, "enqueue", "--help")
+    assert not {"apsw", "queuectl.store.sqlite"} & loaded
+    assert not (tmp_path / "data").exists()
