@@ -114,3 +114,13 @@ def test_a_second_worker_of_the_same_id_is_refused(worker: Worker, new_worker: o
     assert twin.exit_status() == 1
     assert "cannot start" in twin.log.read_text()
     assert worker.agent.run("echo on")[1] == b"on\n"
+
+
+def test_a_dead_workers_private_scripts_go_with_its_file(worker: Worker) -> None:
+    attempt_id = worker.agent.start("sleep 60\n#" + "x" * 100_000)
+    worker.agent.started(attempt_id)
+    assert len(list(worker.directory.iterdir())) == 2
+    os.kill(worker.pid, signal.SIGKILL)
+    with eventually(lambda: next(dead_workers(worker.directory), None)) as leftover:
+        leftover.remove()
+    assert list(worker.directory.iterdir()) == []

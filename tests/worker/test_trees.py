@@ -142,6 +142,16 @@ def test_a_lease_that_passes_ends_the_command(agent: Agent) -> None:
     assert agent.exited(attempt_id, within=3)["ended_by"] == "lease"
 
 
+def test_what_waited_longer_than_its_lease_is_never_started(agent: Agent, tmp_path: Path) -> None:
+    busy = [agent.start("sleep 0.5") for _ in range(2)]
+    late = agent.start(f"touch {tmp_path}/ran", deadline=boottime() + 0.2)
+    assert agent.expect("dropped")[0]["attempt_ids"] == [late]
+    for attempt_id in busy:
+        agent.exited(attempt_id)
+    agent.run("true")
+    assert not (tmp_path / "ran").exists()
+
+
 def test_a_lease_that_is_renewed_does_not(agent: Agent) -> None:
     attempt_id = agent.start("sleep 0.8", deadline=boottime() + 0.4)
     agent.send("lease", attempt_ids=[attempt_id], deadline=boottime() + 60)

@@ -1,6 +1,7 @@
 """One attempt as the holder sees it: ordered, running, finished; data, and what follows from it."""
 
 import os
+import re
 import resource
 import sys
 from typing import Any
@@ -13,6 +14,8 @@ QUEUED, RUNNING, FINISHED = "queued", "running", "finished"
 
 _RSS_UNIT = 1 if sys.platform == "darwin" else 1024
 _NEVER = float("inf")
+# It goes into a record of fixed size and into a file's name.
+_ID = re.compile(r"[A-Za-z0-9_-]{1,40}", re.ASCII)
 
 
 class Attempt:
@@ -24,12 +27,14 @@ class Attempt:
     """
 
     __slots__ = (
-        "armed_at", "born", "capture", "close_at", "ended_by", "finished_at", "held", "id", "incomplete",
+        "armed_at", "born", "capture", "close_at", "ended_by", "finished_at", "grace", "held", "id", "incomplete",
         "job_id", "ladder", "lease_at", "leftovers", "listen_at", "order", "pid", "pipes", "result", "rusage", "script",
-        "slot", "started_at", "state", "status", "stdin", "timeout_at",
+        "slot", "started_at", "state", "status", "stdin", "timeout", "timeout_at",
     )  # fmt: skip
 
     def __init__(self, order: dict[str, Any], stdin: bytes) -> None:
+        if not _ID.fullmatch(order["attempt_id"]):
+            raise ValueError("an attempt id that is none")
         self.id: str = order["attempt_id"]
         self.job_id: str = order["job_id"]
         self.order = order
@@ -41,6 +46,8 @@ class Attempt:
         self.started_at: float | None = None
         self.finished_at = 0.0
         self.timeout_at = _NEVER
+        self.timeout = _or_never(order.get("timeout"))
+        self.grace = float(order["grace"])
         self.lease_at = _or_never(order.get("deadline"))
         self.close_at = _NEVER
         self.listen_at = _NEVER
@@ -58,11 +65,6 @@ class Attempt:
         self.held = 0
 
     @property
-    def grace(self) -> float:
-        """Seconds from TERM to KILL."""
-        return float(self.order["grace"])
-
-    @property
     def allow_detached(self) -> bool:
         """Whether its processes may outlive it."""
         return bool(self.order.get("allow_detached"))
@@ -70,7 +72,7 @@ class Attempt:
     def started(self, slot: int, pid: int, born: float, wall: float) -> None:
         """The command runs."""
         self.state, self.slot, self.pid, self.born, self.started_at = RUNNING, slot, pid, born, wall
-        self.timeout_at = born + _or_never(self.order.get("timeout"))
+        self.timeout_at = born + self.timeout
         self.stdin = b""
 
     def extend(self, deadline: float | None) -> None:
@@ -158,4 +160,4 @@ class Attempt:
 
 
 def _or_never(value: float | None) -> float:
-    return _NEVER if value is None else value
+    return _NEVER if value is None else float(value)

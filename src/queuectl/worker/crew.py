@@ -6,12 +6,10 @@ what the facts ask for.
 """
 
 import heapq
-import os
 import selectors
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable
-from functools import partial
 from typing import Any
 
 from queuectl import crashpoint
@@ -20,6 +18,7 @@ from queuectl.worker import kernel
 from queuectl.worker.attempt import FINISHED, QUEUED, RUNNING, Attempt
 from queuectl.worker.messages import Message, encode
 from queuectl.worker.orphans import Orphans
+from queuectl.worker.pipes import Pipes
 from queuectl.worker.slots import ALLOW_DETACHED, Slots
 from queuectl.worker.spawn import Spawner, SpawnError, remove_script
 from queuectl.worker.tree import Ladder, View
@@ -28,14 +27,12 @@ DRAIN_PIPE = 1.0
 """Seconds after the leader's exit that somebody else may go on writing."""
 
 LEFTOVER_GRACE = 1.0
-RETAINED_LIMIT = 256 << 20
+RETAINED_LIMIT = 64 << 20
 """So many bytes of unacknowledged results, and no further command is started."""
 
 LISTEN_AFTER = 0.01
 """Seconds of a command's life before its pipes are waited for: a shorter one is read once, when it has ended."""
 
-_READ = 256 << 10
-_READS_AT_EXIT = 16
 _NEVER = float("inf")
 
 
@@ -50,7 +47,7 @@ class Crew:
         post: Callable[[bytes], None],
         ours: Collection[int],
     ) -> None:
-        self._slots, self._spawner, self._selector, self._post = slots, spawner, selector, post
+        self._slots, self._spawner, self._post = slots, spawner, post
         self._attempts: dict[str, Attempt] = {}
         self._queue: deque[Attempt] = deque()
         self._running: dict[str, Attempt] = {}
@@ -59,7 +56,7 @@ class Crew:
         self._timers: list[tuple[float, str, Attempt]] = []
         self._orphans = Orphans(ours, self._leaders, self._running.values())
         self._held = 0
-        self._buffer = memoryview(bytearray(_READ))
+        self._pipes = Pipes(selector, self._heard)
         self.starting = True
 
     # What the agent asks for
@@ -161,10 +158,15 @@ class Crew:
                 attempt.armed_at = _NEVER
                 self._advance(attempt, now, view)
 
-    def fill(self) -> None:
+    def fill(self, now: float) -> None:
         """Start what waits while there are slots; the lowest slot first."""
         while self._queue and self._free and self.starting and self._may_hold_more():
-            self._start(self._queue.popleft())
+            attempt = self._queue.popleft()
+            if now < attempt.lease_at:
+                self._start(attempt)
+            else:  # somebody else may have been given it meanwhile
+                del self._attempts[attempt.id]
+                self._post(encode({"type": "dropped", "attempt_ids": [attempt.id]}))
 
     def reaped(self, pid: int, status: int, rusage: Any, now: float) -> None:
         """A child that is no agent and no guard has ended: a leader, or an orphan."""
@@ -177,8 +179,8 @@ class Crew:
         attempt.close_at = now + DRAIN_PIPE
         if attempt.ladder is not None:
             attempt.ladder.next_at = now
-        self._read_rest(attempt, now)
-        self._listen(attempt)
+        self._pipes.read_rest(attempt, now)
+        self._pipes.listen(attempt)
         self._advance(attempt, now, View())
 
     # The life of an attempt
@@ -235,7 +237,7 @@ class Crew:
         if attempt.state != RUNNING:
             return
         if now >= attempt.listen_at:
-            self._listen(attempt)
+            self._pipes.listen(attempt)
         if attempt.ladder is None:
             if attempt.status is not None:
                 self._close(attempt, now)
@@ -275,9 +277,8 @@ class Crew:
 
     def _finish(self, attempt: Attempt, now: float) -> None:
         """The tree is empty: last output, result, free slot."""
-        self._read_rest(attempt, now)
-        for pipe in list(attempt.pipes):
-            self._close_pipe(attempt, pipe)
+        self._pipes.read_rest(attempt, now)
+        self._pipes.close(attempt)
         remove_script(attempt.script)
         if attempt.allow_detached:
             self._orphans.detached(now)
@@ -300,46 +301,12 @@ class Crew:
 
     # Output
 
-    def _listen(self, attempt: Attempt) -> None:
-        """Wait for its pipes from now on, if that is not so already."""
-        if attempt.listen_at != _NEVER:
-            attempt.listen_at = _NEVER
-            for pipe in attempt.pipes:
-                self._selector.register(pipe, selectors.EVENT_READ, partial(self._readable, attempt, pipe))
-
-    def _readable(self, attempt: Attempt, pipe: int) -> None:
-        """One read per pass, so that a command which prints without end leaves room for the others."""
-        now = boottime()
-        self._read(attempt, pipe, now)
+    def _heard(self, attempt: Attempt, now: float) -> None:
+        """Something came through a pipe, or it ended."""
         if attempt.status is not None and not attempt.pipes:
             self._advance(attempt, now, View())
         elif attempt.capture.due() < attempt.armed_at:
             self._arm(attempt)
-
-    def _read(self, attempt: Attempt, pipe: int, now: float) -> bool:
-        """Read once; False when there is nothing more for now or for ever."""
-        try:
-            count = os.readv(pipe, [self._buffer])
-        except BlockingIOError:
-            return False
-        if count:
-            attempt.capture.feed(attempt.pipes[pipe], self._buffer[:count], now)
-            return True
-        self._close_pipe(attempt, pipe)
-        return False
-
-    def _read_rest(self, attempt: Attempt, now: float) -> None:
-        """What is in the pipes when the leader is gone; bounded, for somebody else may still be writing."""
-        for pipe in list(attempt.pipes):
-            for _ in range(_READS_AT_EXIT):
-                if not self._read(attempt, pipe, now):
-                    break
-
-    def _close_pipe(self, attempt: Attempt, pipe: int) -> None:
-        if attempt.listen_at == _NEVER:
-            self._selector.unregister(pipe)
-        os.close(pipe)
-        del attempt.pipes[pipe]
 
     def _ship(self, attempt: Attempt, now: float) -> None:
         for frame in attempt.capture.flush(time.time(), now):

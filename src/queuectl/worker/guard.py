@@ -26,6 +26,7 @@ class Guard:
         """Fork the guard, or the next one. The holder has no threads, so a fork is safe."""
         if self._pipe >= 0:
             os.close(self._pipe)
+            self._pipe, self.pid = -1, 0
         ours, self._pipe = os.pipe()
         self.pid = os.fork()
         if self.pid == 0:

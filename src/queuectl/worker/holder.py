@@ -40,7 +40,7 @@ from queuectl.worker.notices import Notices
 from queuectl.worker.slots import Slots
 from queuectl.worker.spawn import Spawner
 
-LONGEST_WAIT = 3600.0
+LONGEST_WAIT, LONGEST_WAIT_WITH_DEADLINES = 3600.0, 5.0
 PHASES = ("running", "draining", "stopping", "killing")
 RUNNING, DRAINING, STOPPING, KILLING = range(4)
 _NEVER = float("inf")
@@ -55,12 +55,12 @@ class Holder:
         self._signals: list[int] = []
         self._wake = _open_wake_up(self._selector, self._note_signal, config["on_hangup"])
         self._phase = RUNNING
-        self._drain_until = _NEVER
+        self._drain_until = self._guard_at = _NEVER
         self._idle_since: float | None = None
         self._said_bye = False
         self._started_at = time.time()
         ours = self._ours = {guard.pid}
-        argv = config.get("agent_argv") or [sys.executable, "-m", "queuectl.worker.agent"]
+        argv = config.get("agent_argv") or [sys.executable, "-P", "-m", "queuectl.worker.agent"]
         self._agents = Agents(argv, self._selector, self._receive, ours, notices.say)
         spawner = Spawner(Path(config["directory"]))
         self._crew = Crew(slots, spawner, self._selector, self._agents.post, ours)
@@ -83,9 +83,11 @@ class Holder:
             now = boottime()
             self._reap(now)
             self._heed(now)
+            if now >= self._guard_at:
+                self._start_guard(now)
             self._agents.tick(now)
             self._crew.tick(now)
-            self._crew.fill()
+            self._crew.fill(now)
             if (status := self._end(now)) is not None:
                 return status
             self._agents.flush(boottime())
@@ -94,8 +96,10 @@ class Holder:
 
     def _timeout(self) -> float:
         ending = self._idle_since + GIVE_UP if self._idle_since is not None else _NEVER
-        due = min(self._crew.due(), self._agents.due(), self._drain_until, ending)
-        return max(0.0, min(due - boottime(), LONGEST_WAIT))
+        due = min(self._crew.due(), self._agents.due(), self._drain_until, self._guard_at, ending)
+        # The selector's clock stands still while the machine is suspended, our deadlines do not.
+        longest = LONGEST_WAIT_WITH_DEADLINES if self._crew.running else LONGEST_WAIT
+        return max(0.0, min(due - boottime(), longest))
 
     # Signals and children
 
@@ -121,12 +125,22 @@ class Holder:
                 return
             if pid == self._guard.pid:
                 self._notices.say("guard_lost", f"the guard (pid {pid}) is gone; starting another", pid=pid)
-                self._guard.start()
-                self._ours.add(self._guard.pid)
+                self._start_guard(now)
             elif self._agents.reaped(pid, status, now):
                 self._notices.not_ready("the agent ended before it was ready")
             else:
                 self._crew.reaped(pid, status, usage, now)
+
+    def _start_guard(self, now: float) -> None:
+        """A new guard, or another try in a second: without processes to spare, running commands still matter more."""
+        try:
+            self._guard.start()
+        except OSError as error:
+            self._notices.say("guard_not_started", f"cannot start a guard: {error}", errno=error.errno)
+            self._guard_at = now + 1.0
+            return
+        self._guard_at = _NEVER
+        self._ours.add(self._guard.pid)
 
     # Phases
 

@@ -13,6 +13,7 @@ from types import TracebackType
 
 from queuectl.worker import kernel, leftovers
 from queuectl.worker.slots import Slots
+from queuectl.worker.spawn import script_path
 
 SUFFIX = ".slots"
 _CONTENDED = (errno.EACCES, errno.EAGAIN)
@@ -89,7 +90,9 @@ class Leftover:
         return leftovers.kill(self._slots.records(), within=within)
 
     def remove(self) -> None:
-        """Delete the file, while its lock keeps everybody else from doing so. Removing twice is harmless."""
+        """Delete the file, and what its commands left beside it. Removing twice is harmless."""
+        for attempt_id in self.attempts:
+            script_path(self._path.parent, attempt_id).unlink(missing_ok=True)
         self._path.unlink(missing_ok=True)
 
     def close(self) -> None:

@@ -19,7 +19,7 @@ from queuectl.worker.messages import PROTOCOL
 FREE, STARTING, RUNNING = 0, 1, 2
 ALLOW_DETACHED = 1
 ENDED_CAPACITY = 4096
-"""How many results may wait for an acknowledgement; more are not started."""
+"""How many results at least may wait for an acknowledgement; more are not started."""
 
 _HEADER = 4096
 _LENGTHS = struct.Struct("=IIII")  # JSON, slots, ended, reserved
@@ -73,8 +73,10 @@ class Slots:
             raise ValueError("the worker's name is too long")
         file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
-            os.truncate(file, _size(count, ENDED_CAPACITY))
-            os.pwrite(file, _LENGTHS.pack(len(text), count, ENDED_CAPACITY, 0) + text, 0)
+            # Written, not truncated to size: a hole that a full disk cannot fill would kill us by SIGBUS later.
+            ended = max(ENDED_CAPACITY, 2 * count)
+            os.pwrite(file, bytes(_size(count, ended)), 0)
+            os.pwrite(file, _LENGTHS.pack(len(text), count, ended, 0) + text, 0)
             return cls(file)
         finally:
             os.close(file)

@@ -5,6 +5,7 @@ exec. What it cannot do for the child (directory, umask) the single-threaded hol
 moment.
 """
 
+import contextlib
 import errno
 import os
 import shlex
@@ -33,10 +34,10 @@ Order = Mapping[str, Any]
 class SpawnError(Exception):
     """The command could not be started. `trouble`: for lack of something here, so another try is worth it."""
 
-    def __init__(self, number: int, message: str) -> None:
+    def __init__(self, number: int, message: str, *, ours: bool = False) -> None:
         super().__init__(message)
         self.errno = number
-        self.trouble = number in TROUBLE
+        self.trouble = ours or number in TROUBLE
 
 
 class Spawned(NamedTuple):
@@ -63,44 +64,30 @@ class Spawner:
 
     def spawn(self, order: Order, stdin: bytes) -> Spawned:
         """Start the order's command, or raise SpawnError."""
-        opened: list[int] = []
-        script: list[str] = []
+        means = _Means()
         try:
-            try:
-                env = self._environment(order)
-                argv = self._argv(order, script)
-                return self._spawn(order, argv, env, stdin, opened, script)
-            except ValueError as error:  # a NUL, or a variable's name with an equals sign
-                raise SpawnError(errno.EINVAL, f"cannot be passed to a program: {error}") from error
-            except OSError as error:
-                raise SpawnError(error.errno or errno.EIO, error.strerror or str(error)) from error
+            return self._spawn(order, stdin, means)
+        except (ValueError, TypeError, KeyError) as error:  # a NUL, a variable's name with an equals sign
+            means.discard()
+            raise SpawnError(errno.EINVAL, f"cannot be passed to a program: {error}") from error
+        except OSError as error:  # pipes, memory files and scripts are our means, not the job's
+            means.discard()
+            raise SpawnError(error.errno or errno.EIO, error.strerror or str(error), ours=True) from error
         except SpawnError:
-            for descriptor in opened:
-                os.close(descriptor)
-            remove_script(script[0] if script else None)
+            means.discard()
             raise
 
-    def _spawn(
-        self,
-        order: Order,
-        argv: list[bytes],
-        env: dict[bytes, bytes],
-        stdin: bytes,
-        opened: list[int],
-        script: list[str],
-    ) -> Spawned:
-        source = self._stdin(stdin) if order.get("has_stdin") else self._null
-        if source != self._null:
-            opened.append(source)
-        pipes, writers = _pipes(bool(order.get("split")), opened)
+    def _spawn(self, order: Order, stdin: bytes, means: "_Means") -> Spawned:
+        env = self._environment(order)
+        argv = self._argv(order, means)
+        source = self._stdin(stdin, means) if order.get("has_stdin") else self._null
+        writers = means.open_pipes(bool(order.get("split")))
         actions = [(os.POSIX_SPAWN_DUP2, source, 0)]
         actions += [(os.POSIX_SPAWN_DUP2, writers[0], 1), (os.POSIX_SPAWN_DUP2, writers[-1], 2)]
         pid = self._execute(order, argv, env, actions)
-        for descriptor in opened:
-            if descriptor not in pipes.values():
-                os.close(descriptor)
+        means.close_theirs()
         kernel.prefer_for_oom(pid)
-        return Spawned(pid, pipes, script[0] if script else None)
+        return Spawned(pid, means.ours, means.script)
 
     def _execute(self, order: Order, argv: list[bytes], env: dict[bytes, bytes], actions: list[Any]) -> int:
         """The spawn itself, from the job's directory and with its umask."""
@@ -137,31 +124,26 @@ class Spawner:
         env[b"QUEUECTL_QUEUE"] = os.fsencode(order["queue"])
         return env
 
-    def _argv(self, order: Order, script: list[str]) -> list[bytes]:
-        """What to execute. A private script that is made on the way is noted in `script`."""
+    def _argv(self, order: Order, means: "_Means") -> list[bytes]:
+        """What to execute; a long command, or one with an interpreter line, as a private script."""
         if order.get("argv"):
             return [os.fsencode(word) for word in order["argv"]]
         command = os.fsencode(order["command"])
         shell = _shell(order["shell"]) if order.get("shell") else [SHELL]
         if len(command) <= LONGEST_ARGUMENT and not command.startswith(b"#!"):
             return [*shell, b"-c", command]
-        script.append(self._write_script(order["attempt_id"], command))
-        return [*(_interpreter(command) or shell), os.fsencode(script[0])]
+        means.script = str(script_path(self._directory, order["attempt_id"]))
+        _write_script(means.script, command)
+        return [*(_interpreter(command) or shell), os.fsencode(means.script)]
 
-    def _write_script(self, attempt_id: str, command: bytes) -> str:
-        path = str(self._directory / f"{attempt_id}.script")
-        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o700)
-        with open(file, "wb") as script:
-            script.write(command)
-        return path
-
-    def _stdin(self, data: bytes) -> int:
+    def _stdin(self, data: bytes, means: "_Means") -> int:
         """The given bytes as a file: a command that does not read them breaks no pipe."""
         if hasattr(os, "memfd_create"):
             file = os.memfd_create("stdin")
         else:
             with tempfile.TemporaryFile(dir=self._directory) as unlinked:
                 file = os.dup(unlinked.fileno())
+        means.theirs.append(file)
         rest = memoryview(data)
         while rest:
             rest = rest[os.write(file, rest) :]
@@ -169,22 +151,54 @@ class Spawner:
         return file
 
 
+def _write_script(path: str, command: bytes) -> None:
+    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o700)
+    with open(file, "wb") as script:
+        script.write(command)
+
+
+def script_path(directory: Path, attempt_id: str) -> Path:
+    """Where the private script of an attempt stands."""
+    return directory / f"{attempt_id}.script"
+
+
 def remove_script(path: str | None) -> None:
     """Delete a private script, if there is one."""
     if path is not None:
-        Path(path).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # a disk that has turned read-only; the file is private and small
+            os.unlink(path)
 
 
-def _pipes(split: bool, opened: list[int]) -> tuple[dict[int, int], list[int]]:
-    """Our ends by stream number (0 both, 1 and 2 apart), and the command's ends in order."""
-    ours, theirs = {}, []
-    for stream in (1, 2) if split else (0,):
-        reader, writer = os.pipe()
-        opened += (reader, writer)
-        os.set_blocking(reader, False)
-        ours[stream] = reader
-        theirs.append(writer)
-    return ours, theirs
+class _Means:
+    """What has to be there for a command to be started, and has to go if it is not."""
+
+    __slots__ = ("ours", "script", "theirs")
+
+    def __init__(self) -> None:
+        self.ours: dict[int, int] = {}
+        self.theirs: list[int] = []
+        self.script: str | None = None
+
+    def open_pipes(self, split: bool) -> list[int]:
+        """The command's ends in order; our ends by stream number (0 both, 1 and 2 apart)."""
+        for stream in (1, 2) if split else (0,):
+            self.ours[stream], writer = os.pipe()
+            self.theirs.append(writer)
+            os.set_blocking(self.ours[stream], False)
+        return self.theirs[-len(self.ours) :]
+
+    def close_theirs(self) -> None:
+        """The command has its own copies now."""
+        for descriptor in self.theirs:
+            os.close(descriptor)
+        self.theirs = []
+
+    def discard(self) -> None:
+        """Nothing was started."""
+        self.close_theirs()
+        for descriptor in self.ours.values():
+            os.close(descriptor)
+        remove_script(self.script)
 
 
 def _shell(words: str) -> list[bytes]:

@@ -1,0 +1,80 @@
+"""Where processes cannot be listed, the process group is still ended, and the worker says what it cannot do."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+from holders import IGNORE_TERM, all_dead, pids_in
+
+from facts import eventually
+from queuectl.clock import boottime
+from queuectl.worker import kernel
+from queuectl.worker.leftovers import kill
+from queuectl.worker.slots import RUNNING, Record
+from queuectl.worker.tree import Ladder, View
+
+
+@pytest.fixture
+def elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A system without /proc."""
+    monkeypatch.setattr(kernel, "LINUX", False)
+    monkeypatch.setattr(kernel, "processes", list)
+
+
+def group(tmp_path: Path) -> tuple[subprocess.Popen[bytes], list[int]]:
+    """A leader that goes at TERM, and a child that does not."""
+    command = f'sh -c "{IGNORE_TERM}" > {tmp_path}/pid & wait'
+    leader = subprocess.Popen(["sh", "-c", command], start_new_session=True)
+    return leader, pids_in(tmp_path / "pid")
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_a_ladder_ends_the_group(tmp_path: Path) -> None:
+    leader, pids = group(tmp_path)
+    ladder = Ladder(leader.pid, grace=0.2, now=boottime())
+    start = boottime()
+
+    def done() -> bool:
+        ladder.step(boottime(), View(), set(), leader_alive=leader.poll() is None)
+        return ladder.done
+
+    eventually(done, within=3)
+    assert boottime() - start >= 0.2
+    assert ladder.unkillable == []
+    all_dead(pids, within=0.2)
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_a_guard_ends_the_groups_in_the_table_at_once(tmp_path: Path) -> None:
+    leader, pids = group(tmp_path)
+    record = Record(RUNNING, 0, leader.pid, 0, 0, "a" * 32)
+    assert kill([record], within=1.0) == [], "later, a pid alone is no proof"
+    assert leader.poll() is None
+    kill([record], within=1.0, at_once=True)
+    assert leader.wait(2) == -9
+    all_dead(pids)
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_what_is_missing_is_said() -> None:
+    (sentence,) = kernel.missing()
+    assert "setsid" in sentence
+
+
+def test_nothing_is_missing_on_linux() -> None:
+    assert kernel.missing() == []
+
+
+def test_what_no_signal_reaches_is_given_up_with_its_pids(monkeypatch: pytest.MonkeyPatch) -> None:
+    """State D cannot be made at will: signals are lost instead."""
+    monkeypatch.setattr(kernel, "signal_group", lambda *_: None)
+    monkeypatch.setattr(kernel, "signal_process", lambda *_: None)
+    with subprocess.Popen(["sleep", "60"], start_new_session=True) as process:
+        now = boottime()
+        ladder = Ladder(process.pid, grace=1.0, now=now)
+        while not ladder.done:
+            ladder.step(now, View(), set(), leader_alive=True)
+            assert ladder.next_at > now or ladder.done
+            now = ladder.next_at
+        assert ladder.unkillable == [process.pid]
+        process.kill()
