@@ -115,25 +115,20 @@ def _dry(session: "Session", jobs: "list[Job]") -> list[Any]:
 
 def _lines(source: BinaryIO) -> Iterator[Line]:
     """The lines that say something, with their numbers. A JSON array counts as lines, one for each item."""
+    first = True
     for number, raw in enumerate(source, 1):
         line = raw.strip()
-        if line[:1] == b"[" and _is_array(line):
+        if first and _is_array(line):
             yield from _items(line + b"\n" + source.read())
             return
         if line:
-            yield number, line
-            break
-    else:
-        return
-    for number, raw in enumerate(source, number + 1):
-        line = raw.strip()
-        if line:
+            first = False
             yield number, line
 
 
 def _is_array(line: bytes) -> bool:
     """`[ -f x ] && y` is a shell command; a JSON array goes on with an object, a text, or nothing."""
-    return line[1:].lstrip()[:1] in (b"{", b'"', b"]", b"")
+    return line[:1] == b"[" and line[1:].lstrip()[:1] in (b"{", b'"', b"]", b"")
 
 
 def _items(text: bytes) -> Iterator[Line]:

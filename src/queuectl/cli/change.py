@@ -41,10 +41,7 @@ def cancel(session: "Session") -> int:
     """Never start, or end, these jobs."""
     args = session.args
     who = f"{_user()}@{os.uname().nodename}"
-    if args.job:
-        ids = wanted_ids(session)
-    else:
-        ids = _selected(session)
+    ids = wanted_ids(session) if args.job else _selected(session)
     return tell(session, commands.cancel(session.store, ids, by=who, reason=args.reason), _cancelled)
 
 
@@ -125,7 +122,8 @@ def delete(session: "Session") -> int:
 
 def purge_options(parser: "Parser") -> None:
     """Which ended jobs."""
-    parser.add_argument("--state", metavar="S,…", default="completed,cancelled", help="completed, cancelled, dead (default: the first two)")  # fmt: skip
+    states = "completed, cancelled, dead (default: the first two)"
+    parser.add_argument("--state", metavar="S,…", default="completed,cancelled", help=states)
     parser.add_argument("--older-than", metavar="D", required=True, help="ended longer ago than this")
     parser.example("queuectl purge --older-than 30d", "delete what ended more than thirty days ago")
 

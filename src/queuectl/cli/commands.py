@@ -1,4 +1,4 @@
-"""The commands by name: what `--help` lists, and which module does the work. No module is imported before it is needed."""
+"""The commands by name: what `--help` lists, and which module does the work, imported when it is needed."""
 
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
@@ -11,7 +11,7 @@ Runner = Callable[["Session"], int]
 
 
 class Command(NamedTuple):
-    """One command: its words, one line of help, and where it lives (`module`, and there `<name>_options` and `<name>`)."""
+    """One command: its words, one line of help, and where it lives: in `module`, `<name>_options` and `<name>`."""
 
     words: str
     summary: str

@@ -60,11 +60,9 @@ def _fish() -> str:
         if verb:
             lines.append(f"complete -c queuectl -n {_quoted(seen)} -a {verb} -d {_quoted(command.summary)}")
         for action in parser_of(command)._actions:
-            for option in action.option_strings:
-                if option.startswith("--"):
-                    lines.append(
-                        f"complete -c queuectl -n {_quoted(inside)} -l {option[2:]} -d {_quoted(action.help or '')}"
-                    )
+            words = [option[2:] for option in action.option_strings if option.startswith("--")]
+            about = _quoted(action.help or "")
+            lines += [f"complete -c queuectl -n {_quoted(inside)} -l {word} -d {about}" for word in words]
     return "\n".join(lines)
 
 

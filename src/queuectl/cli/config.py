@@ -101,7 +101,7 @@ def _told(session: "Session", option: Option) -> int:
     """What is in force now; a flag, variable or file of this place may still win, and that is said."""
     settings = session.resolve(_stored(session))
     if session.json:
-        session.emit(shapes.document(setting=_entry(session, option, settings)))
+        session.emit(shapes.document(setting=_entry(option, settings)))
         return 0
     session.print(f"{option.key} = {settings.text(option.key)}")
     if settings.origins[option.key] not in ("the store's settings", "default"):
@@ -110,10 +110,10 @@ def _told(session: "Session", option: Option) -> int:
 
 
 def _shape(session: "Session", option: Option) -> dict[str, object]:
-    return _entry(session, option, session.settings)
+    return _entry(option, session.settings)
 
 
-def _entry(session: "Session", option: Option, settings: config.Settings) -> dict[str, object]:
+def _entry(option: Option, settings: config.Settings) -> dict[str, object]:
     return {
         "key": option.key,
         "value": settings.text(option.key),

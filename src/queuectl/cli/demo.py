@@ -1,4 +1,4 @@
-"""`queuectl demo`: the main job, from enqueue to the repaired dead letter, on a store of its own in a temporary directory.
+"""`queuectl demo`: the main job, from enqueue to the repaired dead letter, on a temporary store of its own.
 
 It uses the product as a person would: the commands run as processes of their own, and what is shown at the end is read
 back from the store and compared with what this process computes itself.
@@ -74,7 +74,9 @@ class Show:
         """Enqueue, work, cancel, repair, wait, stop, check."""
         self._say(f"store {self._url}")
         self._enqueue_work()
-        failing = self._queuectl("enqueue", "--max-retries", "2", "--backoff-base", "1", "--backoff-factor", "300ms", "--batch", "demo", f"test -f {shlex.quote(str(self._repaired))}")  # fmt: skip
+        policy = ("--max-retries", "2", "--backoff-base", "1", "--backoff-factor", "300ms")
+        cause = f"test -f {shlex.quote(str(self._repaired))}"
+        failing = self._queuectl("enqueue", *policy, "--batch", "demo", cause)
         self._queuectl("enqueue", "--in", "2s", "--batch", "demo", "echo delayed by two seconds")
         endless = self._queuectl("enqueue", "--priority", "5", "--batch", "demo", "sleep 600")
         start = boottime()

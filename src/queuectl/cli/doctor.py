@@ -106,7 +106,10 @@ def _leftovers(session: "Session") -> Iterator[Check]:
     if not directory.is_dir():
         return
     mode = directory.stat().st_mode & 0o777
-    yield Check("worker files", mode & 0o077 == 0, f"{directory}, mode {mode:o}", None if mode & 0o077 == 0 else f"chmod 700 {directory}")  # fmt: skip
+    private = mode & 0o077 == 0
+    yield Check(
+        "worker files", private, f"{directory}, mode {mode:o}", None if private else f"chmod 700 {directory}"
+    )
     from queuectl.worker.lockfile import dead_workers
 
     for leftover in dead_workers(directory):

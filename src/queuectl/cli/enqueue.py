@@ -185,7 +185,7 @@ def _single(session: "Session") -> JobRequest:
     if len(args.command) > 1:
         raise InvalidInput(
             f"{len(args.command)} words are given, one command is expected",
-            f"quote it: queuectl enqueue {' '.join(args.command)!r}; or for a program without a shell: queuectl enqueue -- …",
+            f"quote it: queuectl enqueue {' '.join(args.command)!r}; without a shell: queuectl enqueue -- …",
         )
     text = args.command[0]
     if text.lstrip().startswith("{"):
@@ -226,7 +226,9 @@ def _enqueue_one(session: "Session", request: JobRequest) -> int:
 def _say_if_local(session: "Session", text: str | None, job: "Job") -> None:
     """A time without a zone is taken as local time, and that is said."""
     if text is not None and parse_instant(text).tzinfo is None:
-        session.say(f"queuectl: {text} has no zone; taken as local time, that is {format_instant(job.run_at)}")
+        session.say(
+            f"queuectl: {text} has no zone; taken as local time, that is {format_instant(job.run_at)}"
+        )
 
 
 def _wait(session: "Session", job: "Job") -> int:

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from queuectl.cli.session import Session
 
 COLUMNS = ("number", "id", "state", "queue", "priority", "attempts", "age", "command", "error")
+ATTEMPT_COLUMNS = (
+    "attempt", "outcome", "code", "signal", "started", "duration", "cpu", "max rss", "output", "host", "error"
+)  # fmt: skip
 MORE_COLUMNS = (
     *COLUMNS,
     "run_at",
@@ -190,7 +193,7 @@ def _show(session: "Session", reference: str, *, short: bool) -> int:
     fields(session, [(name, safe(value)) for name, value in _lines(job, short)])
     if not short and job.history:
         session.print("")
-        table(session, ("attempt", "outcome", "code", "signal", "started", "duration", "cpu", "max rss", "output", "host", "error"), [_attempt_row(past) for past in job.history])  # fmt: skip
+        table(session, ATTEMPT_COLUMNS, [_attempt_row(past) for past in job.history])
     if job.output_tail and not short:
         session.print("")
         session.print("last output:")
@@ -290,9 +293,9 @@ def _print_status(session: "Session", found: queries.Status) -> None:
     total = sum(found.jobs.values())
     fields(session, [("jobs", str(total)), *((state, str(count)) for state, count in found.jobs.items())])
     session.print("")
+    for queue in found.queues:
+        session.print(f"queue {safe(queue.name)}: {_queue_words(queue)}")
     if found.queues:
-        rows = [(q.name, "paused" if q.paused else "", f"limit {q.limit}" if q.limit else "", *(f"{count} {state}" for state, count in q.jobs.items() if state in ("pending", "processing", "failed"))) for q in found.queues]  # fmt: skip
-        session.out.writelines(f"queue {safe(row[0])}: {', '.join(part for part in row[1:] if part) or 'nothing waits'}\n" for row in rows)  # fmt: skip
         session.print("")
     session.print(
         f"slots: {found.live} live, {found.processing} processing, {found.live - found.processing} idle"
@@ -301,6 +304,13 @@ def _print_status(session: "Session", found: queries.Status) -> None:
         _print_worker(session, item, found.now)
     if not found.workers:
         session.say("no worker runs; start one with: queuectl worker start")
+
+
+def _queue_words(queue: queries.QueueStatus) -> str:
+    waits = [f"{queue.jobs[s]} {s}" for s in ("pending", "processing", "failed") if queue.jobs.get(s)]
+    rules = ["paused"] if queue.paused else []
+    rules += [f"limit {queue.limit}"] if queue.limit else []
+    return ", ".join([*rules, *waits]) or "nothing waits"
 
 
 def _print_worker(session: "Session", item: queries.WorkerStatus, now: "datetime") -> None:

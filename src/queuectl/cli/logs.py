@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from queuectl.cli.render import to_json
+from queuectl.cli.render import safe, to_json
 from queuectl.domain.instant import format_instant
 from queuectl.domain.job import Job
 from queuectl.domain.output import COMBINED, STDERR, STDOUT, Chunk, Piece, assemble
@@ -86,7 +86,7 @@ class Printer:
         self._session = session
         self._raw = bool(getattr(session.args, "raw", False))
         self._jsonl = bool(getattr(session.args, "jsonl", False))
-        self._only = STDOUT if getattr(session.args, "stdout", False) else STDERR if getattr(session.args, "stderr", False) else None  # fmt: skip
+        self._only = _chosen_stream(session)
         self.begin()
 
     def begin(self) -> None:
@@ -139,7 +139,13 @@ class Printer:
 def harmless(text: str) -> str:
     """Output for a terminal: control sequences and bidirectional marks shown, not obeyed; tabs and line ends stay."""
     clean = text.replace("\r\n", "\n").replace("\r", "\n")
-    return "".join(c if c.isprintable() or c in "\n\t" else f"\\x{ord(c):02x}" if ord(c) < 256 else f"\\u{ord(c):04x}" for c in clean)  # fmt: skip
+    return "".join(c if c.isprintable() or c in "\n\t" else safe(c) for c in clean)
+
+
+def _chosen_stream(session: "Session") -> int | None:
+    if getattr(session.args, "stdout", False):
+        return STDOUT
+    return STDERR if getattr(session.args, "stderr", False) else None
 
 
 def _drain(session: "Session", printer: Printer, attempt_id: str, after: int) -> int:

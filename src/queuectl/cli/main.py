@@ -2,16 +2,16 @@
 
 import os
 import sys
-from argparse import Namespace
 from typing import TYPE_CHECKING
 
 from queuectl.cli.commands import ALIASES, COMMANDS, TO_COME, Command, groups
-from queuectl.cli.parser import Parser, add_globals
-from queuectl.cli.session import Session
 from queuectl.errors import InvalidInput, QueuectlError
 
 if TYPE_CHECKING:
+    from argparse import Namespace
     from collections.abc import Sequence
+
+    from queuectl.cli.parser import Parser
 
 INTERRUPTED = 130
 WITH_VALUE = frozenset(("--store", "--config", "--color", "--durability"))
@@ -66,8 +66,10 @@ def printable(text: str) -> str:
     )
 
 
-def parser_of(command: Command) -> Parser:
+def parser_of(command: Command) -> "Parser":
     """The complete parser of one command."""
+    from queuectl.cli.parser import Parser, add_globals
+
     parser = Parser(command.words, command.summary)
     command.configure(parser)
     add_globals(parser)
@@ -78,6 +80,8 @@ def _run(argv: list[str]) -> int:
     command, rest = _command(argv)
     if command is None:
         return _without_command(argv)
+    from queuectl.cli.session import Session  # not before: --version and --help pay for nothing
+
     parser = parser_of(command)
     args = _parse(parser, rest)
     session = Session(args)
@@ -89,7 +93,7 @@ def _run(argv: list[str]) -> int:
         session.close()
 
 
-def _parse(parser: Parser, words: list[str]) -> Namespace:
+def _parse(parser: "Parser", words: list[str]) -> "Namespace":
     """argparse eats a `--`; for `enqueue -- PROG ARG` what follows it is kept apart, to the letter."""
     tail: list[str] | None = None
     if parser.no_dashes and "--" in words:

@@ -6,6 +6,11 @@ from typing import Any, NoReturn
 from queuectl.errors import InvalidInput
 
 
+def _formatter(prog: str) -> argparse.HelpFormatter:
+    """With a width of its own, argparse does not import `shutil` (3 ms) to ask for the terminal's at every option."""
+    return argparse.RawDescriptionHelpFormatter(prog, max_help_position=32, width=110)
+
+
 class Parser(argparse.ArgumentParser):
     """Parses one command's arguments; a mistake is an InvalidInput, never an exit from within."""
 
@@ -13,7 +18,7 @@ class Parser(argparse.ArgumentParser):
         super().__init__(
             prog=f"queuectl {words}".strip(),
             description=summary,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
+            formatter_class=_formatter,
             allow_abbrev=False,
             add_help=False,
         )

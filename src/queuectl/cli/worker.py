@@ -37,7 +37,8 @@ def start_options(parser: "Parser") -> None:
         "--drain-timeout", metavar="D", help="after this time of draining, end what still runs"
     )
     parser.add_argument("--log-format", choices=("plain", "json"), help="how events are written")
-    parser.add_argument("--on-disconnect", choices=("keep", "stop"), help="while the store is away: commands go on, or end before their lease does")  # fmt: skip
+    disconnected = "while the store is away: commands go on, or end before their lease does"
+    parser.add_argument("--on-disconnect", choices=("keep", "stop"), help=disconnected)
     parser.example("queuectl worker start --drain", "run what there is, then leave")
     parser.example(
         "queuectl worker start --count 4", "up to four at once; Ctrl+C finishes what runs and leaves"
