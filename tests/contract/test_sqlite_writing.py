@@ -344,6 +344,6 @@ def test_a_fast_store_syncs_its_log_within_the_interval_and_at_close(tmp_path: P
 
 
 def test_a_clean_log_is_not_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    saver = Saver(tmp_path / "queue.db", 1.0)
+    saver = Saver(tmp_path / "queue.db-wal", 1.0)
     monkeypatch.setattr(os, "fsync", lambda _: pytest.fail("synced a clean log"))
     saver.save()

@@ -40,6 +40,11 @@ class Database:
         self._ready = False
         self._file: tuple[int, int] | None = None
 
+    @property
+    def log(self) -> Path:
+        """The write-ahead log beside the database."""
+        return self.path.with_name(f"{self.path.name}-wal")
+
     def writer(self) -> apsw.Connection:
         """The connection for changes."""
         return self._open(self._set_writer)

@@ -25,7 +25,6 @@ def describe(connection: apsw.Connection, database: Database) -> Description:
 
 
 def _details(connection: apsw.Connection, database: Database) -> dict[str, str]:
-    log = database.path.with_name(f"{database.path.name}-wal")
     jobs = connection.execute("SELECT coalesce(sum(n), 0) FROM tally").get
     return {
         "sqlite": apsw.sqlite_lib_version(),
@@ -34,7 +33,7 @@ def _details(connection: apsw.Connection, database: Database) -> dict[str, str]:
         "application_id": f"{connection.pragma('application_id'):#x}",
         "file_system": file_system(database.path.parent, database.mountinfo) or "unknown",
         "file_bytes": str(database.path.stat().st_size),
-        "log_bytes": str(log.stat().st_size if log.exists() else 0),
+        "log_bytes": str(database.log.stat().st_size if database.log.exists() else 0),
         "jobs": str(jobs),
         "workers": str(connection.execute("SELECT count(*) FROM worker").get),
     }

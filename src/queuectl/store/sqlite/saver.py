@@ -10,8 +10,8 @@ class Saver:
     interval.
     """
 
-    def __init__(self, path: Path, interval: float) -> None:
-        self._log, self._interval = path.with_name(f"{path.name}-wal"), interval
+    def __init__(self, log: Path, interval: float) -> None:
+        self._log, self._interval = log, interval
         self._dirty, self._closing = threading.Event(), threading.Event()
         self._thread: threading.Thread | None = None
         self.failure: OSError | None = None

@@ -41,10 +41,10 @@ class SqliteStore:
         self._time = threading.Lock()
         self._last_now = self._clock.now()
         self._database = Database(Path(path).absolute(), durability, patience, mountinfo)
-        self._saver = Saver(self._database.path, save_interval) if durability == "fast" else None
+        self._saver = Saver(self._database.log, save_interval) if durability == "fast" else None
         self._writer = Writer(self._database, self._committed)
         self._readers = Readers(self._database)
-        self._pulse = Pulse(self._writer)
+        self._pulse = Pulse(self._writer, self._database.log)
         self._idle = True
 
     @classmethod
