@@ -25,15 +25,25 @@ def main() -> int:
     for name in names:
         row = ROWS[name]()
         found.append(row)
-        print(f"{'ok    ' if row.met else 'MISSED'} {row.name:<8} {row.figure:<28} goal {row.goal:<16} {row.detail}", flush=True)
-    result = {"date": datetime.now(UTC).isoformat(timespec="seconds"), "version": __version__, "machine": machine}
+        print(
+            f"{'ok    ' if row.met else 'MISSED'} {row.name:<8} {row.figure:<28} goal {row.goal:<16} {row.detail}",
+            flush=True,
+        )
+    result = {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "version": __version__,
+        "machine": machine,
+    }
     with RESULTS.open("a") as file:
         file.write(json.dumps({**result, "rows": [row._asdict() for row in found]}) + "\n")
     return 0 if all(row.met for row in found) else 1
 
 
 def _machine() -> str:
-    model = next((line.partition(":")[2].strip() for line in _cpuinfo() if line.startswith("model name")), platform.machine())
+    model = next(
+        (line.partition(":")[2].strip() for line in _cpuinfo() if line.startswith("model name")),
+        platform.machine(),
+    )
     return f"{os.cpu_count()} × {model}, {platform.system()} {platform.release()}, Python {platform.python_version()}"
 
 

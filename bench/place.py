@@ -24,7 +24,9 @@ class Place:
 
     def run(self, *words: str) -> str:
         """One command; its stdout."""
-        done = subprocess.run([str(QUEUECTL), *words], env=self.env, cwd=self.root, capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            [str(QUEUECTL), *words], env=self.env, cwd=self.root, capture_output=True, text=True, check=True
+        )
         return done.stdout
 
     def store(self) -> SqliteStore:

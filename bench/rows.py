@@ -57,7 +57,9 @@ def backlog() -> Row:
         ratios, a, b = pairs(lambda: _front(large), lambda: _front(small))
     ratio = statistics.median(ratios)
     detail = f"{JOBS / statistics.median(a):.0f} jobs/s against {JOBS / statistics.median(b):.0f}/s"
-    return Row("backlog", f"{ratio:.2f} × itself", "≥ 0.95", ratio >= 0.95, f"{detail}; pairs {_list(ratios)}")
+    return Row(
+        "backlog", f"{ratio:.2f} × itself", "≥ 0.95", ratio >= 0.95, f"{detail}; pairs {_list(ratios)}"
+    )
 
 
 def bulk() -> Row:
@@ -105,7 +107,13 @@ def latency() -> Row:
     floor = statistics.median(spawns)
     p50, p99 = delays[len(delays) // 2] - floor, delays[int(len(delays) * 0.99)] - floor
     figure = f"p50 {1000 * p50:.1f} ms, p99 {1000 * p99:.1f} ms"
-    return Row("latency", figure, "≤ 15, ≤ 50 ms", p50 <= 0.015 and p99 <= 0.050, f"above a bare spawn of {1000 * floor:.1f} ms")
+    return Row(
+        "latency",
+        figure,
+        "≤ 15, ≤ 50 ms",
+        p50 <= 0.015 and p99 <= 0.050,
+        f"above a bare spawn of {1000 * floor:.1f} ms",
+    )
 
 
 def status() -> Row:
@@ -130,7 +138,7 @@ def idle() -> Row:
         memory = sum(map(_pss, pids)) / 1024**2
         resident = sum(map(_rss, pids)) / 1024**2
     figure = f"{100 * share:.2f} % of a core, {memory:.0f} MB"
-    detail = f"proportional memory of {len(pids)} processes; {resident:.0f} MB resident with shared pages counted each time"
+    detail = f"proportional memory of {len(pids)} processes; {resident:.0f} MB with shared pages counted each time"
     return Row("idle", figure, "≤ 0.5 %, ≤ 60 MB", share <= 0.005 and resident <= 60, detail)
 
 
@@ -144,13 +152,21 @@ def yes() -> Row:
         while time.monotonic() < end:
             most = max(most, sum(map(_rss, _family(worker.pid, commands=False))))
             threading.Event().wait(0.2)
-        job = eventually(lambda: (found := json.loads(here.run("show", "@last", "--json"))["job"])["state"] == "dead" and found)
+        job = eventually(
+            lambda: (
+                (found := json.loads(here.run("show", "@last", "--json"))["job"])["state"] == "dead" and found
+            )
+        )
     grown = (most - before) / 1024**2
     printed = job["history"][-1]["output_bytes"] / 1024**2 / 10
-    return Row("yes", f"{grown:+.1f} MB", "≤ +32 MB", grown <= 32, f"{printed:.0f} MB/s taken from the command")
+    return Row(
+        "yes", f"{grown:+.1f} MB", "≤ +32 MB", grown <= 32, f"{printed:.0f} MB/s taken from the command"
+    )
 
 
-def pairs(ours: Callable[[], float], floor: Callable[[], float], count: int = PAIRS) -> tuple[list[float], list[float], list[float]]:
+def pairs(
+    ours: Callable[[], float], floor: Callable[[], float], count: int = PAIRS
+) -> tuple[list[float], list[float], list[float]]:
     """Both in turn after a warm-up of each; the ratios floor/ours pair by pair, and the seconds."""
     ours(), floor()
     a, b = [], []
@@ -200,7 +216,9 @@ def _finish(here: Place, count: int) -> None:
     """Make the oldest jobs completed ones, by SQL: the counters follow by themselves."""
     connection = apsw.Connection(str(here.database))
     now = int(time.time() * 1_000_000)
-    connection.execute("UPDATE job SET state = 'completed', due = 0, finished_at = ? WHERE number <= ?", (now, count))
+    connection.execute(
+        "UPDATE job SET state = 'completed', due = 0, finished_at = ? WHERE number <= ?", (now, count)
+    )
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     connection.close()
 
@@ -235,7 +253,9 @@ def _executemany(rows: dict[str, list[tuple[object, ...]]]) -> float:
                 connection.execute("BEGIN IMMEDIATE")
                 for table, values in rows.items():
                     marks = ",".join("?" * len(values[0]))
-                    connection.executemany(f"INSERT INTO {table} VALUES ({marks})", values[start : start + BATCH])
+                    connection.executemany(
+                        f"INSERT INTO {table} VALUES ({marks})", values[start : start + BATCH]
+                    )
                 connection.execute("COMMIT")
 
         seconds = timed(insert)
@@ -266,10 +286,8 @@ def _bare_spawn(here: Place) -> float:
 def _family(holder: int, commands: bool = False) -> list[int]:
     """Holder, guard and agent."""
     found = [holder]
-    for name in os.listdir("/proc"):
-        if name.isdecimal() and _parent(int(name)) == holder and (commands or _is_ours(int(name))):
-            found.append(int(name))
-    return found
+    pids = [int(name) for name in os.listdir("/proc") if name.isdecimal()]
+    return [*found, *(pid for pid in pids if _parent(pid) == holder and (commands or _is_ours(pid)))]
 
 
 def _is_ours(pid: int) -> bool:

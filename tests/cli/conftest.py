@@ -17,7 +17,9 @@ from queuectl.store.sqlite import SqliteStore
 class CommandLine:
     """Runs `queuectl` words in a home of its own."""
 
-    def __init__(self, root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(
+        self, root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         self.root = root
         self._capsys = capsys
         self._monkeypatch = monkeypatch
@@ -49,7 +51,9 @@ class CommandLine:
 
 
 @pytest.fixture
-def queuectl(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[CommandLine]:
+def queuectl(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[CommandLine]:
     """The command line, with nothing of the environment but what a test sets."""
     for name in list(os.environ):
         if name.startswith("QUEUECTL_") or name in ("DATABASE_URL", "MONGODB_URI", "REDIS_URL", "NO_COLOR"):
@@ -60,4 +64,4 @@ def queuectl(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: py
     work = tmp_path / "work"
     work.mkdir()
     monkeypatch.chdir(work)
-    yield CommandLine(tmp_path, capsys, monkeypatch)
+    return CommandLine(tmp_path, capsys, monkeypatch)

@@ -128,7 +128,9 @@ BAD_WORDS = [
 ]
 
 
-@pytest.mark.parametrize(("words", "code", "said"), BAD_WORDS, ids=[" ".join(words)[:40] for words, *_ in BAD_WORDS])
+@pytest.mark.parametrize(
+    ("words", "code", "said"), BAD_WORDS, ids=[" ".join(words)[:40] for words, *_ in BAD_WORDS]
+)
 def test_a_bad_command_line_is_refused_in_one_line(
     queuectl: CommandLine, words: tuple[str, ...], code: int, said: str
 ) -> None:
@@ -154,7 +156,7 @@ class TestLines:
             (b'true\n\n{"command":1}\n', "line 3: command: a text is expected"),
             (b"true\n\xff\xfe\n", "line 2: not UTF-8"),
             (b'{"id":"a","command":"x"}\n{"id":"a","command":"y"}\n', "line 2: id a is given twice"),
-            (b'{"id":"p","command":"x","after":["q"]}\n{"id":"q","command":"x","after":["p"]}\n', "the jobs wait for each other"),
+            (b'{"id":"p","argv":["x"],"after":["q"]}\n{"id":"q","argv":["x"],"after":["p"]}\n', "wait for each other"),
             (b'[{"command":"x"}, {"command":""}]', "line 2: the command is empty"),
             (b'[{"command":"x"}', "malformed"),
             (b"a\0b\n", "line 1: command: contains a NUL byte"),

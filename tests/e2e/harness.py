@@ -7,7 +7,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -42,10 +42,14 @@ class Place:
     def run(self, *words: str, code: int = 0, input: str | bytes | None = None, **env: str) -> str:
         """One command; its stdout. Fails unless it ends with `code`."""
         done = self.invoke(*words, input=input, **env)
-        assert done.returncode == code, f"{words} ended with {done.returncode}: {done.stdout!r} {done.stderr!r}"
+        assert done.returncode == code, (
+            f"{words} ended with {done.returncode}: {done.stdout!r} {done.stderr!r}"
+        )
         return done.stdout.decode("utf-8", "surrogateescape")
 
-    def invoke(self, *words: str, input: str | bytes | None = None, **env: str) -> "subprocess.CompletedProcess[bytes]":
+    def invoke(
+        self, *words: str, input: str | bytes | None = None, **env: str
+    ) -> "subprocess.CompletedProcess[bytes]":
         """One command, whatever its end."""
         data = input.encode() if isinstance(input, str) else input
         return subprocess.run(
@@ -255,7 +259,5 @@ def _environment(pid: int) -> bytes:
 
 
 def _signal(pid: int, number: int) -> None:
-    try:
+    with suppress(ProcessLookupError):
         os.kill(pid, number)
-    except ProcessLookupError:
-        pass

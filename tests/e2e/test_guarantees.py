@@ -19,19 +19,26 @@ def tick(place: Place, id: str) -> Path:
 
 def enqueue_ticking(place: Place, id: str, ticks: int = 30, *words: str) -> str:
     """A job that says who it is, then ticks ten times a second, then says that it is done."""
-    script = f'f={id}.ticks; echo "start $QUEUECTL_ATTEMPT_ID $$" >> $f; i=0; while [ $i -lt {ticks} ]; do echo tick >> $f; echo out $i; sleep 0.1; i=$((i+1)); done; echo end >> $f'
+    script = f"""
+        f={id}.ticks; echo "start $QUEUECTL_ATTEMPT_ID $$" >> $f; i=0
+        while [ $i -lt {ticks} ]; do echo tick >> $f; echo out $i; sleep 0.1; i=$((i+1)); done
+        echo end >> $f"""
     return place.enqueue("--id", id, *words, script)
 
 
 def begun(place: Place, id: str) -> int:
     """The pid of a ticking job, once it ticks."""
-    line = eventually(lambda: _starts(place, id) and "tick" in tick(place, id).read_text() and _starts(place, id)[-1])
+    line = eventually(
+        lambda: _starts(place, id) and "tick" in tick(place, id).read_text() and _starts(place, id)[-1]
+    )
     return int(str(line).split()[2])
 
 
 def _starts(place: Place, id: str) -> list[str]:
     path = tick(place, id)
-    return [line for line in path.read_text().splitlines() if line.startswith("start")] if path.exists() else []
+    return (
+        [line for line in path.read_text().splitlines() if line.startswith("start")] if path.exists() else []
+    )
 
 
 class TestG1AcknowledgedIsStored:
@@ -126,7 +133,11 @@ class TestG4Crashes:
         assert (job.attempts, place.output("j")) == (1, b"out 0\nout 1\nout 2\n")
 
     def test_kill_9_of_the_holder_ends_its_commands_and_requeues_them(self, place: Place) -> None:
-        place.enqueue("--id", "j", "(trap '' TERM; exec sleep 300) & setsid sleep 301 >/dev/null 2>&1 & echo $! > pids; sleep 302")
+        place.enqueue(
+            "--id",
+            "j",
+            "(trap '' TERM; exec sleep 300) & setsid sleep 301 >/dev/null 2>&1 & echo $! > pids; sleep 302",
+        )
         worker = place.start_worker()
         eventually(lambda: (place.work / "pids").exists() and len(_commands(place)) >= 4)
         worker.kill()
@@ -229,7 +240,9 @@ class TestG6StoreOutage:
         pid = begun(place, "j")
         with place.locked_database():
             eventually(lambda: not alive(pid), what="the command went on and ended")
-            eventually(lambda: "commands run on" in worker.log.read_text(), within=30, what="the outage was noticed")
+            eventually(
+                lambda: "commands run on" in worker.log.read_text(), within=30, what="the outage was noticed"
+            )
         job = place.until("j", "completed", within=20)
         assert (job.attempts, tick(place, "j").read_text().count("end")) == (1, 1)
 
@@ -237,7 +250,9 @@ class TestG6StoreOutage:
 class TestG7CancelAndTimeout:
     """They empty the whole tree."""
 
-    STUBBORN = "trap '' TERM; setsid sh -c \"trap '' TERM; sleep 300\" >/dev/null 2>&1 & sleep 301 & echo up > up; wait; sleep 302"
+    STUBBORN = """
+        trap '' TERM; setsid sh -c "trap '' TERM; sleep 300" >/dev/null 2>&1 &
+        sleep 301 & echo up > up; wait; sleep 302"""
 
     def test_cancel_empties_the_tree_within_grace_and_a_second(self, place: Place) -> None:
         place.enqueue("--id", "j", "--kill-grace", "500ms", self.STUBBORN)
@@ -249,7 +264,9 @@ class TestG7CancelAndTimeout:
         assert "enough" in str(job.last_error)
 
     def test_timeout_empties_the_tree_too(self, place: Place) -> None:
-        place.enqueue("--id", "j", "--timeout", "1s", "--kill-grace", "300ms", "--retries", "0", self.STUBBORN)
+        place.enqueue(
+            "--id", "j", "--timeout", "1s", "--kill-grace", "300ms", "--retries", "0", self.STUBBORN
+        )
         place.start_worker()
         job = place.until("j", "dead", within=5)
         assert not _commands(place)
@@ -288,7 +305,11 @@ class TestG8Counting:
         place.enqueue("--id", "j", "echo up >> up; sleep 60")
         for losses in (1, 2):
             worker = place.start_worker()
-            eventually(lambda losses=losses: (place.work / "up").exists() and (place.work / "up").read_text().count("up") == losses)  # type: ignore[misc]
+            eventually(
+                lambda losses=losses: (
+                    (place.work / "up").exists() and (place.work / "up").read_text().count("up") == losses
+                )
+            )  # type: ignore[misc]
             worker.kill()
             place.until("j", "pending" if losses == 1 else "dead")
         job = place.job("j")
@@ -377,7 +398,19 @@ class TestOutput:
         assert done.stdout == (place.work / "bytes").read_bytes()
 
     def test_yes_keeps_head_and_tail_and_counts_the_middle(self, place: Place) -> None:
-        place.enqueue("--id", "j", "--timeout", "2s", "--kill-grace", "100ms", "--retries", "0", "--output-limit", "64KiB", "yes")
+        place.enqueue(
+            "--id",
+            "j",
+            "--timeout",
+            "2s",
+            "--kill-grace",
+            "100ms",
+            "--retries",
+            "0",
+            "--output-limit",
+            "64KiB",
+            "yes",
+        )
         worker = place.start_worker()
         before = _rss(worker.pid) + _rss(place.agent_pid(worker))
         job = place.until("j", "dead", within=10)
@@ -390,7 +423,14 @@ class TestOutput:
 
     def test_a_follower_sees_output_within_a_second_and_the_end(self, place: Place) -> None:
         place.start_worker()
-        shown = place.run("enqueue", "--follow", "for i in 1 2 3; do echo line $i; sleep 0.2; done; exit 7", "--retries", "0", code=7)
+        shown = place.run(
+            "enqueue",
+            "--follow",
+            "for i in 1 2 3; do echo line $i; sleep 0.2; done; exit 7",
+            "--retries",
+            "0",
+            code=7,
+        )
         assert shown.splitlines()[1:] == ["line 1", "line 2", "line 3"]
 
 

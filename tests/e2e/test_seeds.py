@@ -1,5 +1,6 @@
 """The five earlier systems: their commands and scenarios, as they wrote them, on SQLite."""
 
+import itertools
 import signal
 from datetime import UTC, datetime
 
@@ -140,7 +141,7 @@ class TestSeed003:
         assert (job["last_error"], job["exit_code"]) == ("exit code 4", 4)
 
     def test_no_job_is_executed_twice(self, place: Place) -> None:
-        ids = place.run("enqueue", "-", input="echo ran >> \"ran-$QUEUECTL_JOB_ID\"\n" * 60).split()
+        ids = place.run("enqueue", "-", input='echo ran >> "ran-$QUEUECTL_JOB_ID"\n' * 60).split()
         place.start_worker("--count", "4")
         place.start_worker("--count", "4")
         place.until_all_ended()
@@ -232,7 +233,7 @@ def _pauses(place: Place, id: str) -> list[float]:
     history = place.job(id).history
     return [
         (after.started_at - before.finished_at).total_seconds()
-        for before, after in zip(history, history[1:], strict=False)
+        for before, after in itertools.pairwise(history)
         if after.started_at
     ]
 

@@ -60,9 +60,9 @@ def _fish() -> str:
         if verb:
             lines.append(f"complete -c queuectl -n {_quoted(seen)} -a {verb} -d {_quoted(command.summary)}")
         for action in parser_of(command)._actions:
-            words = [option[2:] for option in action.option_strings if option.startswith("--")]
+            flags = [option[2:] for option in action.option_strings if option.startswith("--")]
             about = _quoted(action.help or "")
-            lines += [f"complete -c queuectl -n {_quoted(inside)} -l {word} -d {about}" for word in words]
+            lines += [f"complete -c queuectl -n {_quoted(inside)} -l {word} -d {about}" for word in flags]
     return "\n".join(lines)
 
 

@@ -22,7 +22,9 @@ from queuectl.domain.query import Counts, Filter, Found, Page
 from queuectl.domain.worker import Request, Worker
 
 Shared = Literal["settings", "queues", "schedules"]
-"""The small shared tables: settings by key; queues `{"paused": bool, "limit": int | null}` by name; schedules by name."""
+"""The small shared tables: settings by key; queues `{"paused": bool, "limit": int | null}` by name; schedules by name..
+
+"""
 
 Durability = Literal["memory-safe", "power-safe", "failover-safe"]
 
@@ -41,7 +43,8 @@ class Added(Struct, frozen=True, gc=False):
 
 
 Saved = Literal["accepted", "stale", "taken"]
-"""accepted: stored, its version is now one higher. stale: somebody was faster, read again. taken: another job that has
+"""accepted: stored, its version is now one higher. stale: somebody was faster, read again. taken: another job that
+has
 not ended holds the unique key."""
 
 
@@ -92,24 +95,33 @@ class Store(Protocol):
     def find(self, wanted: Filter, page: Page) -> Found:
         """The jobs that match, one page in the page's order. `Found.next` is None when there are no more.
 
-        A job that changes between two pages may be missed or seen twice only if its place in the order changed.
+        A job that changes between two pages may be missed or seen twice only if its place in the order
+        changed.
         """
 
     def counts(self, wanted: Filter) -> Counts:
-        """How many jobs match, per queue and state. Without a filter, or with only a queue or states, it does not look at the jobs."""
+        """How many jobs match, per queue and state.
+
+        With no filter but a queue or states it does not look at the jobs.
+        """
 
     def claim(self, worker: str, queues: Sequence[str], limit: int, lease: timedelta) -> list[Job]:
-        """Take at most `limit` due jobs for `worker`, smallest (sort_key, number) first, from these queues (none named: from all).
+        """Take at most `limit` due jobs for `worker`, smallest (sort_key, number) first, from these queues
+        (none named: from all).
 
-        Passes over paused queues, and takes from a limited queue no more than its limit less what is processing in it.
-        Each is changed as `lifecycle.claim` says, with a fresh 128-bit attempt id in hex, in one atomic step per job: no two
-        callers ever get the same job. `pending` and `failed` jobs count as due when `run_at` is not after `now()`. Returned in order.
+        Passes over paused queues, and takes from a limited one no more than its limit less what is processing
+        in it.
+        Each is changed as `lifecycle.claim` says, with a fresh 128-bit attempt id in hex, in one atomic step
+        per job: no two
+        callers ever get the same job. `pending` and `failed` jobs count as due when `run_at` is not after
+        `now()`. Returned in order.
         """
 
     def renew(self, worker: str, held: Sequence[Held], lease: timedelta) -> list[Job]:
         """Begin the leases of these attempts again, and answer fresh copies: a request to cancel rides along.
 
-        Guard: still processing, held by this worker and this attempt id. What is missing in the answer is no longer ours.
+        Guard: still processing, held by this worker and this attempt id. What is missing in the answer is no
+        longer ours.
         Bumps the version, so that whoever recovers from an older look is refused.
         """
 
@@ -120,7 +132,10 @@ class Store(Protocol):
         """
 
     def lapsed(self, limit: int) -> list[Job]:
-        """Processing jobs whose lease ended by the store's clock, longest ago first. Only finds: the domain decides, `save` fences."""
+        """Processing jobs whose lease ended by the store's clock, longest ago first.
+
+        Only finds: the domain decides, `save` fences.
+        """
 
     def write_output(self, chunks: Sequence[Chunk], trims: Sequence[Trim] = ()) -> set[str]:
         """Keep these chunks, then forget what the trims name. Answers the attempt ids that were refused.
@@ -132,13 +147,21 @@ class Store(Protocol):
         """The chunks of an attempt with `n > after`, in order, at most `limit`."""
 
     def beat(self, worker: Worker) -> Request | None:
-        """Enter the worker into the registry or renew its entry, `heartbeat` set to now; answers what is asked of it."""
+        """Enter the worker into the registry or renew its entry, `heartbeat` set to now; answers what is asked of it..
+
+        """
 
     def ask(self, worker_id: str, request: Request) -> bool:
-        """Ask something of a worker; it learns of it with its next beat. False when there is no such worker."""
+        """Ask something of a worker; it learns of it with its next beat.
+
+        False when there is no such worker.
+        """
 
     def workers(self) -> list[Worker]:
-        """The registry, in order of their start. An entry says nothing about whether the worker still lives."""
+        """The registry, in order of their start.
+
+        An entry says nothing about whether the worker still lives.
+        """
 
     def forget(self, worker_id: str) -> None:
         """Remove a worker from the registry. Its claims stay until they are recovered."""
@@ -147,25 +170,36 @@ class Store(Protocol):
         """All entries of a shared table."""
 
     def swap(self, table: Shared, key: str, value: dict[str, Any] | None, version: int) -> bool:
-        """Write (or, with None, remove) one entry if its version is still `version` (0: absent). False: somebody was faster."""
+        """Write (or, with None, remove) one entry if its version is still `version` (0: absent).
+
+        False: somebody was faster.
+        """
 
     def purge(self, wanted: Filter, limit: int) -> list[str]:
-        """Delete at most `limit` ended jobs that match, with their output, longest ended first; answers their ids.
+        """Delete at most `limit` ended jobs that match, with their output, longest ended first; answers their
+        ids.
 
         Never touches a job that has not ended, whatever the filter says.
         """
 
     def wait(self, timeout: float) -> bool:
-        """Sleep up to `timeout` seconds, or until something may have changed (True). A hint: nothing depends on it."""
+        """Sleep up to `timeout` seconds, or until something may have changed (True).
+
+        A hint: nothing depends on it.
+        """
 
     def wake(self) -> None:
         """Let a `wait` in another thread of this process return at once."""
 
     def describe(self, *, thorough: bool = False) -> Description:
-        """Versions, settings, sizes and the durability word, read back now; `thorough` also reads all data for faults."""
+        """Versions, settings, sizes and the durability word, read back now; `thorough` also reads all data for faults..
+
+        """
 
     def migrate(self) -> None:
-        """Bring the schema to this program's version, under a lock; refuses a newer one with both versions named."""
+        """Bring the schema to this program's version, under a lock; refuses a newer one with both versions named..
+
+        """
 
     def close(self) -> None:
         """Let go of everything. Twice is once."""
