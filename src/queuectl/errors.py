@@ -1,14 +1,14 @@
 """Every error this product raises on purpose.
 
-    QueuectlError                       exit  code
-    ├── InvalidInput                    2     invalid_input    what was given cannot be understood or is out of range
-    ├── NotFound                        3     not_found        no such job, queue, worker or key
-    ├── Conflict                        4     conflict         the state does not allow it, or an id or key is taken
+    QueuectlError             exit  code
+    ├── InvalidInput          2     invalid_input      what was given cannot be understood or is out of range
+    ├── NotFound              3     not_found          no such job, queue, worker or key
+    ├── Conflict              4     conflict           the state does not allow it, or an id or key is taken
     ├── StoreError
-    │   ├── StoreUnavailable            5     store_unavailable  out of reach, busy or full; nothing was changed
-    │   └── StoreUnusable               5     store_unusable     reached, but not to be worked on: corrupt, newer, read-only
-    ├── OutcomeUnknown                  75    unknown          the reply was lost; repeating the same call is safe
-    └── CommandFailed                   1     failed           the command could not do what was asked
+    │   ├── StoreUnavailable  5     store_unavailable  out of reach, busy or full; nothing was changed
+    │   └── StoreUnusable     5     store_unusable     not to be worked on: corrupt, newer, read-only
+    ├── OutcomeUnknown        75    unknown            the reply was lost; repeating the same call is safe
+    └── CommandFailed         1     failed             the command could not do what was asked
 
 A message says what is wrong and where; a hint says what to do next. Both are sentences for a person, without a
 trailing newline. Errors of libraries are translated where the library is called, with the cause kept.

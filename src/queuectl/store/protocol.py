@@ -106,23 +106,19 @@ class Store(Protocol):
         """
 
     def claim(self, worker: str, queues: Sequence[str], limit: int, lease: timedelta) -> list[Job]:
-        """Take at most `limit` due jobs for `worker`, smallest (sort_key, number) first, from these queues
-        (none named: from all).
+        """Take at most `limit` due jobs for `worker`, smallest (sort_key, number) first; answers them in order.
 
-        Passes over paused queues, and takes from a limited one no more than its limit less what is processing
-        in it.
-        Each is changed as `lifecycle.claim` says, with a fresh 128-bit attempt id in hex, in one atomic step
-        per job: no two
-        callers ever get the same job. `pending` and `failed` jobs count as due when `run_at` is not after
-        `now()`. Returned in order.
+        From these queues, or from all if none is named. Passes over paused queues, and takes from a limited one no
+        more than its limit less what is processing in it. `pending` and `failed` jobs are due when `run_at` is not
+        after `now()`. Each is changed as `lifecycle.claim` says, with a fresh 128-bit attempt id in hex, in one
+        atomic step per job: no two callers ever get the same job.
         """
 
     def renew(self, worker: str, held: Sequence[Held], lease: timedelta) -> list[Job]:
         """Begin the leases of these attempts again, and answer fresh copies: a request to cancel rides along.
 
-        Guard: still processing, held by this worker and this attempt id. What is missing in the answer is no
-        longer ours.
-        Bumps the version, so that whoever recovers from an older look is refused.
+        Guard: still processing, held by this worker and this attempt id. What is missing in the answer is no longer
+        ours. Bumps the version, so that whoever recovers from an older look is refused.
         """
 
     def save(self, jobs: Sequence[Job]) -> list[Saved]:
@@ -147,8 +143,9 @@ class Store(Protocol):
         """The chunks of an attempt with `n > after`, in order, at most `limit`."""
 
     def beat(self, worker: Worker) -> Request | None:
-        """Enter the worker into the registry or renew its entry, `heartbeat` set to now; answers what is asked of it..
+        """Enter the worker into the registry or renew its entry, `heartbeat` set to now.
 
+        Answers what is asked of it.
         """
 
     def ask(self, worker_id: str, request: Request) -> bool:
@@ -176,8 +173,7 @@ class Store(Protocol):
         """
 
     def purge(self, wanted: Filter, limit: int) -> list[str]:
-        """Delete at most `limit` ended jobs that match, with their output, longest ended first; answers their
-        ids.
+        """Delete at most `limit` ended jobs that match, with their output, longest ended first; answers the ids.
 
         Never touches a job that has not ended, whatever the filter says.
         """
@@ -192,13 +188,15 @@ class Store(Protocol):
         """Let a `wait` in another thread of this process return at once."""
 
     def describe(self, *, thorough: bool = False) -> Description:
-        """Versions, settings, sizes and the durability word, read back now; `thorough` also reads all data for faults..
+        """Versions, settings, sizes and the durability word, read back now.
 
+        `thorough` also reads all data for faults, which takes its time.
         """
 
     def migrate(self) -> None:
-        """Bring the schema to this program's version, under a lock; refuses a newer one with both versions named..
+        """Bring the schema to this program's version, under a lock.
 
+        Refuses a newer one with both versions named.
         """
 
     def close(self) -> None:
