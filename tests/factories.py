@@ -39,9 +39,13 @@ def new_job(id: str | None = None, *, now: datetime = NOW, hold: bool = False, *
     )
 
 
-def processing(id: str | None = None, *, now: datetime = NOW, attempt_id: str = "a" * 32, **fields: Any) -> Job:
+def processing(
+    id: str | None = None, *, now: datetime = NOW, attempt_id: str = "a" * 32, **fields: Any
+) -> Job:
     """A job that a worker has claimed."""
-    return lifecycle.claim(new_job(id, now=now, **fields), attempt_id=attempt_id, worker="w1", lease=LEASE, now=now)
+    return lifecycle.claim(
+        new_job(id, now=now, **fields), attempt_id=attempt_id, worker="w1", lease=LEASE, now=now
+    )
 
 
 def report(kind: str = "exited", exit_code: int | None = 0, now: datetime = NOW, **fields: Any) -> Report:
