@@ -45,10 +45,10 @@ clean: ## remove what make made
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# The package is installed editable, so that a target always runs the source as it is. hatchling is installed first and
-# used in place: an isolated build would fetch its own, at whatever version is newest.
+# The package is installed editable, so that a target always runs the source as it is. What builds it is installed first
+# and used in place: an isolated build would fetch its own, at whatever version is newest.
 $(RUN): pyproject.toml constraints.txt | $(BIN)/python
-	$(PIP) hatchling
+	$(PIP) hatchling editables
 	$(PIP) --no-build-isolation --editable .
 	touch $@
 

@@ -49,11 +49,13 @@ class Home:
         self._token = uuid.uuid4().hex
         self._background: list[tuple[Terminal, str | None]] = []
         self.work.mkdir(parents=True, mode=0o700)
+        (root / "tmp").mkdir()
         self._make_program(root / "bin")
         self.environment = {
             "HOME": str(self.home), "USER": PERSON, "LOGNAME": PERSON, "PATH": f"{root / 'bin'}:/usr/bin:/bin",
             "PYTHONPATH": str(SOURCE), "LANG": "C.UTF-8", "TZ": "UTC", "TERM": "xterm", "NO_COLOR": "1",
-            "COLUMNS": str(WIDTH), "QUEUECTL_HEARTBEAT_INTERVAL": "200ms", MARK: self._token, **settings,
+            "TMPDIR": str(root / "tmp"), "COLUMNS": str(WIDTH),
+            "QUEUECTL_HEARTBEAT_INTERVAL": "200ms", MARK: self._token, **settings,
         }  # fmt: skip
 
     def furnish(self, template: "Home") -> None:
