@@ -28,16 +28,20 @@ def default_url() -> str:
     return f"sqlite:///{os.path.join(base, 'queuectl', 'queue.db')}"
 
 
-def open_store(url: str, settings: "Settings | None" = None) -> "Store":
-    """The store behind a URL, created on first use. Raises InvalidInput for a scheme that is none, StoreError else."""
+def open_store(url: str, settings: "Settings | None" = None, patience: float = 10.0) -> "Store":
+    """The store behind a URL, created on first use. Raises InvalidInput for a scheme that is none, StoreError else.
+
+    `patience` is how many seconds one call may wait for a busy store before it gives up.
+    """
     scheme = url.partition(":")[0]
     if scheme == "sqlite":
         from queuectl.store.sqlite import SqliteStore
 
         if settings is None:
-            return SqliteStore(sqlite_path(url))
+            return SqliteStore(sqlite_path(url), patience=patience)
         interval = settings.save_interval_ms / 1000
-        return SqliteStore(sqlite_path(url), durability=settings.durability, save_interval=interval)
+        mode = settings.durability
+        return SqliteStore(sqlite_path(url), durability=mode, save_interval=interval, patience=patience)
     if scheme in TO_COME:
         raise InvalidInput(f"{TO_COME[scheme]} is not supported yet", "use sqlite:///path/to/queue.db")
     raise InvalidInput(

@@ -246,6 +246,28 @@ class TestG6StoreOutage:
         job = place.until("j", "completed", within=20)
         assert (job.attempts, tick(place, "j").read_text().count("end")) == (1, 1)
 
+    def test_an_outage_longer_than_the_lease_ends_no_command(self, place: Place) -> None:
+        place.quick()
+        enqueue_ticking(place, "j", 40)
+        place.start_worker()
+        pid = begun(place, "j")
+        with place.locked_database():
+            eventually(lambda: tick(place, "j").read_text().count("tick") > 35, what="ticks beyond two leases")
+            assert alive(pid)
+        job = place.until("j", "completed", within=30)
+        assert (job.attempts, job.losses) == (1, 0)
+
+    def test_with_on_disconnect_stop_the_tree_ends_before_the_lease_does(self, place: Place) -> None:
+        place.quick()
+        enqueue_ticking(place, "j", 200, "--kill-grace", "100ms")
+        place.start_worker("--on-disconnect", "stop")
+        pid = begun(place, "j")
+        with place.locked_database():
+            eventually(lambda: not alive(pid), within=3, what="the command ended within the lease")
+        job = place.until("j", "pending", "processing", within=30)
+        assert job.attempts <= 2
+        eventually(lambda: [past.outcome for past in place.job("j").history][:1] == ["lost"], within=20)
+
 
 class TestG7CancelAndTimeout:
     """They empty the whole tree."""

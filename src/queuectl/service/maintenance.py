@@ -20,9 +20,13 @@ _DONE: frozenset[State] = frozenset(("completed", "cancelled"))
 _DEAD: frozenset[State] = frozenset(("dead",))
 
 
-def recover_lapsed(store: Store) -> list[Job]:
-    """Take back claims whose lease ended: their worker is silent. Answers the jobs that were changed."""
-    return recover(store, store.lapsed(STEP), "its worker was silent for longer than the lease")
+def recover_lapsed(store: Store, but_not: str | None = None) -> list[Job]:
+    """Take back claims whose lease ended: their worker is silent. Answers the jobs that were changed.
+
+    `but_not` is the worker that asks: it knows what it runs, and is about to renew it.
+    """
+    silent = [job for job in store.lapsed(STEP) if job.lease and job.lease.worker != but_not]
+    return recover(store, silent, "its worker was silent for longer than the lease")
 
 
 def recover_worker(store: Store, worker: str, started: frozenset[str] | None, why: str) -> list[Job]:

@@ -97,8 +97,10 @@ class Agent:
 
     def _turn(self) -> None:
         """One round of the loop."""
-        for message, payload in self._link.receive(self._patience()):
+        patience = self._patience()
+        for message, payload in self._link.receive(patience):
             self._hear(message, payload)
+        self._contact.round(patience, self._settings.lease.total_seconds())
         self._take_renewals()
         if boottime() >= self._contact.away_until:
             try:
@@ -409,7 +411,7 @@ class Agent:
 
     def _make_leases(self, *, vouch: bool) -> Leases:
         return Leases(
-            open_store=lambda: bootstrap.open_store(self._config["url"], self._settings),
+            open_store=lambda patience: bootstrap.open_store(self._config["url"], self._settings, patience),
             worker=self._id,
             link=self._link,
             held=self._places.held,

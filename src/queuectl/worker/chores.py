@@ -41,7 +41,7 @@ class Chores:
         if self._is_time("neighbours", NEIGHBOURS_EVERY):
             recovered += self.recover_dead(within=1.0)
         if self._is_time("lapsed", LAPSED_EVERY) and may_recover:
-            recovered += self._told(maintenance.recover_lapsed(self._store))
+            recovered += self._told(maintenance.recover_lapsed(self._store, but_not=self._worker))
         if self._is_time("blocked", BLOCKED_EVERY):
             self._cursor = maintenance.sweep_blocked(self._store, self._cursor)
         if self._is_time("purge", PURGE_EVERY):

@@ -1,16 +1,22 @@
-"""Whether the store answers: how long to leave it alone when it does not, and since when it does."""
+"""Whether the store answers: how long to leave it alone when it does not, and since when it does without a gap.
+
+A gap is also a round of the agent that took much longer than it meant to: blocked by a busy store, stopped, or on a
+host that slept. Others may have been cut off just as long and could not renew either, so their leases are judged only
+by who has been in contact for a whole lease (guarantee G6).
+"""
 
 from queuectl.clock import boottime
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 5.0
+GAP_SHARE = 2
 
 
 class Contact:
     """The agent's view of its connection; times in CLOCK_BOOTTIME."""
 
     def __init__(self) -> None:
-        self.since = boottime()
         self.away_until = 0.0
+        self._since = self._heard = boottime()
         self._pause = FIRST_PAUSE
 
     @property
@@ -26,10 +32,20 @@ class Contact:
         return first
 
     def regained(self) -> None:
-        """The store answers again. Others' leases are judged only after a whole one from here (guarantee G6)."""
-        self.since = boottime()
+        """The store answers again."""
+        self._since = boottime()
         self.away_until, self._pause = 0.0, FIRST_PAUSE
 
-    def lasts(self, seconds: float) -> bool:
-        """Whether the store has answered for so long."""
-        return not self.away and boottime() - self.since >= seconds
+    def round(self, meant_to_wait: float, lease: float) -> None:
+        """A round begins, after a wait of so many seconds that was meant."""
+        now = boottime()
+        if now - self._heard - meant_to_wait > lease / GAP_SHARE:
+            self._since = now
+        self._heard = now
+
+    def lasts(self, lease: float) -> bool:
+        """Whether there has been contact without a gap for a whole lease, this round included."""
+        now = boottime()
+        if now - self._heard > lease / GAP_SHARE:
+            self._since = now
+        return not self.away and now - self._since >= lease

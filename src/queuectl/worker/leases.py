@@ -16,7 +16,9 @@ from queuectl.errors import QueuectlError, StoreError
 from queuectl.store.protocol import Held, Store
 from queuectl.worker.link import HolderGone, Link
 
-RETRY_SECONDS = 1.0
+PATIENCE_SHARE = 6
+RETRY_SHARE = 10
+"""A renewal may take a sixth of the lease; after a failed one the next comes after a tenth: three within each lease."""
 
 
 def deadline_of(sent: float, lease: timedelta) -> float:
@@ -38,7 +40,7 @@ class Leases:
 
     def __init__(
         self,
-        open_store: Callable[[], Store],
+        open_store: Callable[[float], Store],
         worker: str,
         link: Link,
         held: Callable[[], Iterable[Held]],
@@ -91,15 +93,16 @@ class Leases:
                 self._renew(asked, lease)
         except StoreError:
             self._speak_for(asked, lease)
-            return RETRY_SECONDS
+            return min(1.0, lease.total_seconds() / RETRY_SHARE)
         except QueuectlError:  # unknown: the next round asks again
-            return RETRY_SECONDS
+            return min(1.0, lease.total_seconds() / RETRY_SHARE)
         self.last_contact = boottime()
         return lease.total_seconds() / 3
 
     def _renew(self, asked: list[Held], lease: timedelta) -> None:
         if self._store is None:
-            self._store = self._open_store()
+            # A renewal that waits longer would leave no time to vouch for the commands within the lease.
+            self._store = self._open_store(lease.total_seconds() / PATIENCE_SHARE)
         sent = boottime()
         fresh = self._store.renew(self._worker, asked, lease)
         ours = [job.lease.attempt_id for job in fresh if job.lease]
