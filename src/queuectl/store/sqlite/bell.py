@@ -5,7 +5,6 @@ Descriptors are closed when the last user lets go of the object, never under a t
 
 import os
 from contextlib import suppress
-from pathlib import Path
 
 IN_MODIFY = 0x2
 
@@ -51,7 +50,7 @@ class Watch:
         os.close(self.descriptor)
 
     @classmethod
-    def of(cls, path: Path) -> "Watch | None":
+    def of(cls, path: str) -> "Watch | None":
         """A watch, or None where the system has none to give."""
         import ctypes
 

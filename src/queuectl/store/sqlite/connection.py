@@ -9,7 +9,6 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Literal, TypeVar
 
 import apsw
@@ -33,7 +32,7 @@ class Database:
     """One file, and how it is to be opened. Not to be carried into another process by fork."""
 
     def __init__(
-        self, path: Path, mode: Mode, patience: float = PATIENCE, mountinfo: Path = place.MOUNTINFO
+        self, path: str, mode: Mode, patience: float = PATIENCE, mountinfo: str = place.MOUNTINFO
     ) -> None:
         self.path, self.mode, self.patience, self.mountinfo = path, mode, patience, mountinfo
         self._process = os.getpid()
@@ -41,9 +40,9 @@ class Database:
         self._file: tuple[int, int] | None = None
 
     @property
-    def log(self) -> Path:
+    def log(self) -> str:
         """The write-ahead log beside the database."""
-        return self.path.with_name(f"{self.path.name}-wal")
+        return f"{self.path}-wal"
 
     def writer(self) -> apsw.Connection:
         """The connection for changes."""
@@ -61,7 +60,7 @@ class Database:
     def refuse_replaced(self) -> None:
         """What is written to a file that was deleted or moved away is lost: better not to acknowledge it."""
         try:
-            found = self.path.stat()
+            found = os.stat(self.path)
         except FileNotFoundError:
             found = None
         if self._file is not None and (found is None or self._file != (found.st_dev, found.st_ino)):
@@ -82,7 +81,7 @@ class Database:
         with _opening, Translated(self.path):
             if not self._ready:
                 place.prepare(self.path, self.mountinfo)
-            connection = apsw.Connection(os.fspath(self.path), flags=apsw.SQLITE_OPEN_READWRITE)
+            connection = apsw.Connection(self.path, flags=apsw.SQLITE_OPEN_READWRITE)
             try:
                 connection.set_busy_handler(Patience(self.patience))
                 # Else a statement is prepared anew for each value bound, in case a partial index suits that
@@ -101,7 +100,7 @@ class Database:
         if connection.readonly("main"):
             raise StoreUnusable(f"{self.path} is read-only", "look at its owner and mode: ls -l")
         migration.bring_up_to_date(connection, self.path)
-        found = self.path.stat()
+        found = os.stat(self.path)
         self._file = (found.st_dev, found.st_ino)
         self._ready = True
 

@@ -1,5 +1,7 @@
 """What the database says of itself, read back and not assumed."""
 
+import os
+
 import apsw
 from msgspec.structs import replace
 
@@ -31,9 +33,9 @@ def _details(connection: apsw.Connection, database: Database) -> dict[str, str]:
         "journal_mode": str(connection.pragma("journal_mode")),
         "synchronous": str(connection.pragma("synchronous")),
         "application_id": f"{connection.pragma('application_id'):#x}",
-        "file_system": file_system(database.path.parent, database.mountinfo) or "unknown",
-        "file_bytes": str(database.path.stat().st_size),
-        "log_bytes": str(database.log.stat().st_size if database.log.exists() else 0),
+        "file_system": file_system(os.path.dirname(database.path), database.mountinfo) or "unknown",
+        "file_bytes": str(os.path.getsize(database.path)),
+        "log_bytes": str(os.path.getsize(database.log) if os.path.exists(database.log) else 0),
         "jobs": str(jobs),
         "workers": str(connection.execute("SELECT count(*) FROM worker").get),
     }
@@ -47,7 +49,7 @@ def _faults(connection: apsw.Connection, database: Database) -> list[str]:
         )
     if connection.pragma("journal_mode") != "wal":
         faults.append("the write-ahead log is off")
-    mode = database.path.stat().st_mode & 0o777
+    mode = os.stat(database.path).st_mode & 0o777
     if mode & 0o077:
         faults.append(f"{database.path} can be opened by others (mode {mode:o}): chmod 600")
     return faults

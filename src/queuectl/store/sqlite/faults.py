@@ -1,6 +1,5 @@
 """Errors of SQLite, in this product's words. One context manager; the cause is kept."""
 
-from pathlib import Path
 from types import TracebackType
 
 import apsw
@@ -15,7 +14,7 @@ _REFUSED = (apsw.ReadOnlyError, apsw.CantOpenError, apsw.PermissionsError, apsw.
 class Translated:
     """Turn an error of SQLite that passes into one of ours. After `committing()` a result may be unknown."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: str) -> None:
         self._path = path
         self._committing = False
 
@@ -33,7 +32,7 @@ class Translated:
             raise translation(self._path, error, committing=self._committing) from error
 
 
-def translation(path: Path, error: apsw.Error, *, committing: bool = False) -> QueuectlError:
+def translation(path: str, error: apsw.Error, *, committing: bool = False) -> QueuectlError:
     """What an error of SQLite means to the user."""
     if isinstance(error, (apsw.BusyError, apsw.LockedError)):
         return StoreUnavailable(
@@ -62,7 +61,7 @@ def translation(path: Path, error: apsw.Error, *, committing: bool = False) -> Q
     return StoreUnusable(f"{path}: SQLite says: {error}")
 
 
-def _broken(path: Path, error: apsw.Error) -> StoreUnusable:
+def _broken(path: str, error: apsw.Error) -> StoreUnusable:
     if isinstance(error, apsw.NotADBError):
         return StoreUnusable(f"{path} is not a database", "name another file, or move this one away")
     return StoreUnusable(
@@ -70,7 +69,7 @@ def _broken(path: Path, error: apsw.Error) -> StoreUnusable:
     )
 
 
-def _disk(path: Path, error: apsw.Error, committing: bool) -> QueuectlError:
+def _disk(path: str, error: apsw.Error, committing: bool) -> QueuectlError:
     if committing:
         return OutcomeUnknown(
             f"the disk failed while saving to {path}: whether it was saved is not known: {error}",

@@ -1,8 +1,8 @@
 """Numbered migrations: `migrations/0001.sql` brings schema 0 to 1, and so on, under an exclusive lock."""
 
+import os
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import apsw
 
@@ -15,7 +15,7 @@ APPLICATION = 0x71756575
 _RETRIES_END = 10.0
 
 
-def bring_up_to_date(connection: apsw.Connection, path: Path) -> None:
+def bring_up_to_date(connection: apsw.Connection, path: str) -> None:
     """Refuse what is not ours or newer; make or migrate the schema where it is older; see to the write-ahead
     log.
     """
@@ -31,7 +31,7 @@ def version(connection: apsw.Connection) -> int:
     return int(connection.pragma("user_version"))
 
 
-def _found(connection: apsw.Connection, path: Path) -> int:
+def _found(connection: apsw.Connection, path: str) -> int:
     application, found = connection.pragma("application_id"), version(connection)
     if application != APPLICATION and (application or found or _has_tables(connection)):
         raise StoreUnusable(f"{path} is the database of another program", "name another file")
@@ -47,7 +47,7 @@ def _has_tables(connection: apsw.Connection) -> bool:
     return bool(connection.execute("SELECT EXISTS (SELECT 1 FROM sqlite_schema)").get)
 
 
-def _use_wal(connection: apsw.Connection, path: Path) -> None:
+def _use_wal(connection: apsw.Connection, path: str) -> None:
     if connection.pragma("journal_mode") == "wal":
         return
     found = connection.pragma("journal_mode", "wal")
@@ -55,12 +55,13 @@ def _use_wal(connection: apsw.Connection, path: Path) -> None:
         raise StoreUnusable(f"{path} cannot keep a write-ahead log: journal_mode={found}", "use a local disk")
 
 
-def _migrate(connection: apsw.Connection, path: Path) -> None:
+def _migrate(connection: apsw.Connection, path: str) -> None:
     connection.execute("BEGIN EXCLUSIVE")
     try:
         for number in range(_found(connection, path) + 1, SCHEMA + 1):
-            script = Path(__file__).parent / "migrations" / f"{number:04}.sql"
-            connection.execute(script.read_text("utf-8"))
+            script = os.path.join(os.path.dirname(__file__), "migrations", f"{number:04}.sql")
+            with open(script, encoding="utf-8") as file:
+                connection.execute(file.read())
         connection.pragma("application_id", APPLICATION)
         connection.pragma("user_version", SCHEMA)
     except BaseException:

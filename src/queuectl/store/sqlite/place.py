@@ -5,11 +5,11 @@ virtual machines, have neither: two hosts would each believe to be alone and des
 """
 
 import os
-from pathlib import Path
+from contextlib import suppress
 
 from queuectl.errors import StoreUnavailable, StoreUnusable
 
-MOUNTINFO = Path("/proc/self/mountinfo")
+MOUNTINFO = "/proc/self/mountinfo"
 NETWORK = frozenset(
     (
         "nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "glusterfs", "lustre", "gpfs", "beegfs",
@@ -19,24 +19,25 @@ NETWORK = frozenset(
 )  # fmt: skip
 
 
-def prepare(path: Path, mountinfo: Path = MOUNTINFO) -> None:
+def prepare(path: str, mountinfo: str = MOUNTINFO) -> None:
     """Make the directory and an empty file where they are missing, private from their first moment."""
     try:
-        _make_directories(path.parent)
-        _refuse_network(path.parent, mountinfo)
+        _make_directories(os.path.dirname(path))
+        _refuse_network(os.path.dirname(path), mountinfo)
         _make_file(path)
     except OSError as error:
         raise _translated(path, error) from error
-    if path.is_dir():
+    if os.path.isdir(path):
         raise StoreUnusable(
             f"{path} is a directory, not a database", "name a file inside it, such as queue.db"
         )
 
 
-def file_system(directory: Path, mountinfo: Path = MOUNTINFO) -> str | None:
+def file_system(directory: str, mountinfo: str = MOUNTINFO) -> str | None:
     """The type of the file system a directory is on; None where the system does not tell."""
     try:
-        lines = mountinfo.read_text("utf-8", "surrogateescape").splitlines()
+        with open(mountinfo, encoding="utf-8", errors="surrogateescape") as file:
+            lines = file.read().splitlines()
     except FileNotFoundError:
         return None
     where = os.path.realpath(directory)
@@ -50,16 +51,17 @@ def file_system(directory: Path, mountinfo: Path = MOUNTINFO) -> str | None:
     return found
 
 
-def _make_directories(directory: Path) -> None:
+def _make_directories(directory: str) -> None:
     missing = []
-    while not directory.exists():
+    while not os.path.exists(directory):
         missing.append(directory)
-        directory = directory.parent
+        directory = os.path.dirname(directory)
     for path in reversed(missing):
-        path.mkdir(0o700, exist_ok=True)
+        with suppress(FileExistsError):
+            os.mkdir(path, 0o700)
 
 
-def _make_file(path: Path) -> None:
+def _make_file(path: str) -> None:
     try:
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     except FileExistsError:
@@ -68,10 +70,10 @@ def _make_file(path: Path) -> None:
         os.fchmod(handle, 0o600)
     finally:
         os.close(handle)
-    _sync_directory(path.parent)
+    _sync_directory(os.path.dirname(path))
 
 
-def _sync_directory(directory: Path) -> None:
+def _sync_directory(directory: str) -> None:
     """Without this a power cut may take the file's name, and every acknowledged job with it."""
     handle = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
     try:
@@ -80,7 +82,7 @@ def _sync_directory(directory: Path) -> None:
         os.close(handle)
 
 
-def _refuse_network(directory: Path, mountinfo: Path) -> None:
+def _refuse_network(directory: str, mountinfo: str) -> None:
     kind = file_system(directory, mountinfo)
     if kind in NETWORK:
         raise StoreUnusable(
@@ -95,7 +97,7 @@ def _unescaped(text: str) -> str:
     return text
 
 
-def _translated(path: Path, error: OSError) -> StoreUnavailable | StoreUnusable:
+def _translated(path: str, error: OSError) -> StoreUnavailable | StoreUnusable:
     import errno
 
     if error.errno in (errno.ENOSPC, errno.EDQUOT):

@@ -8,7 +8,6 @@ frequent again; and a look now and then makes up for a word that never came.
 """
 
 import time
-from pathlib import Path
 
 import apsw
 
@@ -25,7 +24,7 @@ _GROWTH = 1.1
 class Pulse:
     """`wait` returns when something may have changed; `wake` lets it return at once."""
 
-    def __init__(self, writer: Writer, log: Path) -> None:
+    def __init__(self, writer: Writer, log: str) -> None:
         self._writer, self._log = writer, log
         self._bell = Bell()
         self._watch: Watch | None = None

@@ -2,7 +2,6 @@
 
 import os
 import threading
-from pathlib import Path
 
 
 class Saver:
@@ -10,7 +9,7 @@ class Saver:
     interval.
     """
 
-    def __init__(self, log: Path, interval: float) -> None:
+    def __init__(self, log: str, interval: float) -> None:
         self._log, self._interval = log, interval
         self._dirty, self._closing = threading.Event(), threading.Event()
         self._thread: threading.Thread | None = None

@@ -4,7 +4,8 @@ A statement begins with a line `-- name: purpose`. `{columns}` and its like stan
 codec, so that those are written once.
 """
 
-from pathlib import Path
+
+import os
 
 from queuectl.store.codec import CHANGING, COLUMNS
 
@@ -14,13 +15,15 @@ _LISTS = {
     "{changing_marks}": ", ".join("?" * len(CHANGING)),
     "{changing_set}": ", ".join(f"{column} = ?" for column in CHANGING),
 }
-FOLDER = Path(__file__).parent
+FOLDER = os.path.dirname(__file__)
 
 
 def statements(file: str) -> dict[str, str]:
     """The statements of `queries/<file>.sql` by name."""
     found: dict[str, str] = {}
-    for block in f"\n{(FOLDER / 'queries' / file).with_suffix('.sql').read_text('utf-8')}".split("\n-- ")[1:]:
+    with open(os.path.join(FOLDER, "queries", f"{file}.sql"), encoding="utf-8") as source:
+        text = source.read()
+    for block in f"\n{text}".split("\n-- ")[1:]:
         heading, _, body = block.partition("\n")
         found[heading.partition(":")[0]] = fill(body.strip().rstrip(";"))
     return found

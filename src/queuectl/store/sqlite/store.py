@@ -1,9 +1,9 @@
 """The SQLite driver: the verbs of the contract, each handed to the writer or to a reader."""
 
+import os
 import threading
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 from queuectl.clock import Clock, random_bytes
@@ -27,20 +27,20 @@ class SqliteStore:
 
     def __init__(
         self,
-        path: str | Path,
+        path: str | os.PathLike[str],
         *,
         durability: Mode = "power-safe",
         save_interval: float = 1.0,
         clock: Clock | None = None,
         token: Callable[[], str] | None = None,
         patience: float = PATIENCE,
-        mountinfo: Path = place.MOUNTINFO,
+        mountinfo: str = place.MOUNTINFO,
     ) -> None:
         self._clock = clock or Clock()
         self._token = token or _random_token
         self._time = threading.Lock()
         self._last_now = self._clock.now()
-        self._database = Database(Path(path).absolute(), durability, patience, mountinfo)
+        self._database = Database(os.path.abspath(path), durability, patience, mountinfo)
         self._saver = Saver(self._database.log, save_interval) if durability == "fast" else None
         self._writer = Writer(self._database, self._committed)
         self._readers = Readers(self._database)
@@ -48,7 +48,7 @@ class SqliteStore:
         self._idle = True
 
     @classmethod
-    def open(cls, path: str | Path, **options: Any) -> "SqliteStore":
+    def open(cls, path: str | os.PathLike[str], **options: Any) -> "SqliteStore":
         """A store whose database was looked at: what is wrong is raised here and not at the first verb."""
         store = cls(path, **options)
         store._writer.alone(lambda _: None)
