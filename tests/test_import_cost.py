@@ -1,7 +1,7 @@
 """What a short command loads. An import is paid at every call, so the heavy ones are named here and kept out.
 
 Asked of a fresh interpreter that runs the command line itself. What msgspec, apsw and argparse load on their own is
-theirs to answer for (`typing_extensions`, `pathlib`, `shutil`) and not listed.
+theirs to answer for (`typing_extensions`, `uuid`, `gettext`) and not listed.
 """
 
 import os
@@ -13,10 +13,10 @@ import pytest
 
 HEAVY = frozenset(
     (
-        "asyncio", "base64", "concurrent", "dataclasses", "difflib", "email", "getpass", "hashlib", "_hashlib", "http",
-        "importlib.metadata", "json", "logging", "multiprocessing", "pickle", "random", "secrets", "select",
-        "socket", "sqlite3", "ssl", "subprocess", "tempfile", "tomllib", "traceback", "unittest", "xml", "zoneinfo",
-        "dotenv", "markdown_it", "pygments", "rich", "shtab",
+        "asyncio", "base64", "bz2", "concurrent", "dataclasses", "difflib", "email", "getpass", "hashlib", "_hashlib",
+        "http", "importlib.metadata", "json", "logging", "lzma", "multiprocessing", "pathlib", "pickle", "random",
+        "secrets", "select", "shutil", "signal", "socket", "sqlite3", "ssl", "subprocess", "tempfile", "tomllib",
+        "traceback", "unittest", "urllib", "xml", "zoneinfo", "dotenv", "markdown_it", "pygments", "rich", "shtab",
     )
 )  # fmt: skip
 
