@@ -4,7 +4,6 @@ The rule is the seeds': `delay = factor × base ^ failures`, so 2 s, 4 s, 8 s wi
 retries after the first attempt.
 """
 
-import math
 from datetime import timedelta
 
 from msgspec import Struct
@@ -43,10 +42,8 @@ class RetryPolicy(Struct, frozen=True, kw_only=True, omit_defaults=True):
         return min(self._plain_delay(failures) * spread, self.longest)
 
     def _plain_delay(self, failures: int) -> timedelta:
-        factor, longest = self.factor.total_seconds(), self.longest.total_seconds()
-        if factor <= 0.0 or longest <= 0.0:
-            return timedelta(0)
-        # Compared as logarithms: 2.0 ** 1100 overflows, and so would the timedelta long before it.
-        if failures * math.log(self.base) >= math.log(longest / factor):
+        try:
+            seconds = self.factor.total_seconds() * self.base**failures
+        except OverflowError:  # 2.0 ** 1100
             return self.longest
-        return timedelta(seconds=factor * self.base**failures)
+        return self.longest if seconds >= self.longest.total_seconds() else timedelta(seconds=seconds)

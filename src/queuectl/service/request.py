@@ -6,6 +6,7 @@ messages. The names are those of the job's fields and of the five seed systems (
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
+from functools import cache
 from typing import Annotated, Any
 
 import msgspec
@@ -115,15 +116,20 @@ class Defaults(Struct, frozen=True):
 
 
 _FIELDS = list(JobRequest.__struct_fields__)
-_decoder = msgspec.json.Decoder(JobRequest)
 _encoder = msgspec.json.Encoder(order="deterministic")
+
+
+@cache
+def _decoder() -> msgspec.json.Decoder[JobRequest]:
+    """Made when first needed: it costs a millisecond, and most single commands are no JSON."""
+    return msgspec.json.Decoder(JobRequest)
 
 
 def decode_request(text: str | bytes) -> JobRequest:
     """A JSON document as a request. Raises InvalidInput: malformed (and where), unknown, double, out of range."""
     raw = text.encode("utf-8", "surrogateescape") if isinstance(text, str) else text
     try:
-        request = _decoder.decode(raw)
+        request = _decoder().decode(raw)
     except msgspec.ValidationError as error:
         _refuse_duplicates(raw)
         raise _explain(error) from error
