@@ -138,7 +138,9 @@ def idle() -> Row:
         memory = sum(map(_pss, pids)) / 1024**2
         resident = sum(map(_rss, pids)) / 1024**2
     figure = f"{100 * share:.2f} % of a core, {memory:.0f} MB"
-    detail = f"proportional memory of {len(pids)} processes; {resident:.0f} MB with shared pages counted each time"
+    detail = (
+        f"proportional memory of {len(pids)} processes; {resident:.0f} MB with shared pages counted each time"
+    )
     return Row("idle", figure, "≤ 0.5 %, ≤ 60 MB", share <= 0.005 and resident <= 60, detail)
 
 

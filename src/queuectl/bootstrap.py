@@ -56,7 +56,12 @@ def sqlite_path(url: str) -> str:
     """
     if not url.startswith("sqlite:///") or url.endswith("/"):
         raise InvalidInput(f"{url!r} names no file", "write sqlite:///path/to/queue.db")
-    path = os.path.expanduser(url.removeprefix("sqlite:///").partition("?")[0])
+    path, question, _ = url.removeprefix("sqlite:///").partition("?")
+    if question:
+        raise InvalidInput(
+            f"{url!r} has options after ?", "give them as flags or variables, such as --durability"
+        )
+    path = os.path.expanduser(path)
     rooted = "/" + path
     if not os.path.isabs(path) and not _has_directory(path) and _has_directory(rooted):
         path = rooted

@@ -252,7 +252,9 @@ class TestG6StoreOutage:
         place.start_worker()
         pid = begun(place, "j")
         with place.locked_database():
-            eventually(lambda: tick(place, "j").read_text().count("tick") > 35, what="ticks beyond two leases")
+            eventually(
+                lambda: tick(place, "j").read_text().count("tick") > 35, what="ticks beyond two leases"
+            )
             assert alive(pid)
         job = place.until("j", "completed", within=30)
         assert (job.attempts, job.losses) == (1, 0)

@@ -13,6 +13,7 @@ from queuectl.errors import InvalidInput, OutcomeUnknown, QueuectlError
 from queuectl.service import commands
 from queuectl.service.commands import Enqueuer
 from queuectl.service.request import convert_request, decode_request
+from queuectl.service.shapes import error
 
 if TYPE_CHECKING:
     from queuectl.cli.session import Session
@@ -29,7 +30,7 @@ def enqueue_lines(session: "Session", fields: dict[str, Any]) -> int:
     if "id" in fields:
         raise InvalidInput("--id names one job, not a file of them", "put the ids into the lines")
     reader = _Reader(session, fields)
-    code, shown = 0, []
+    code, shown, refused = 0, [], None
     with _opened(args.file) as source, _progress(session) as advance:
         lines = _lines(source)
         while batch := list(islice(lines, BATCH)):
@@ -39,12 +40,13 @@ def enqueue_lines(session: "Session", fields: dict[str, Any]) -> int:
             elif jobs:
                 added = _commit(session, jobs)
                 code = announce(session, added) or code
+                refused = refused or next(filter(None, map(commands.refusal, added)), None)
                 shown += (
                     [shape(item) for item in added if commands.refusal(item) is None] if session.json else []
                 )
             advance(len(batch))
     if session.json:
-        session.emit({"schema": 1, "jobs": shown})
+        session.emit({"schema": 1, "jobs": shown} | (error(refused) if refused else {}))
     return code or (1 if reader.skipped else 0)
 
 
@@ -138,7 +140,15 @@ def _items(text: bytes) -> Iterator[Line]:
         raise InvalidInput(f"the JSON array is malformed: {error}") from error
     for number, item in enumerate(items, 1):
         raw = bytes(item)
-        yield number, msgspec.json.decode(raw, type=str).encode() if raw[:1] == b'"' else raw
+        if raw[:1] not in (b"{", b'"'):
+            raise InvalidInput(f"line {number}: a job or the text of a command is expected, not {_cut(raw)}")
+        # A text is a command whatever it begins with; as a job it cannot be taken for anything else.
+        yield number, raw if raw[:1] == b"{" else b'{"command":' + raw + b"}"
+
+
+def _cut(raw: bytes) -> str:
+    text = raw.decode("utf-8", "replace")
+    return text if len(text) <= 40 else text[:40] + "…"
 
 
 @contextmanager
@@ -156,8 +166,8 @@ def _opened(path: str | None) -> Iterator[BinaryIO]:
 
 @contextmanager
 def _progress(session: "Session") -> Iterator[Callable[[int], None]]:
-    """A bar on a terminal, nothing elsewhere."""
-    if session.args.quiet or not session.err.isatty():
+    """A bar on a terminal, nothing elsewhere; the ids must not run into it, so only where they go to a file."""
+    if session.args.quiet or not session.err.isatty() or session.out.isatty():
         yield lambda count: None
         return
     from rich.console import Console

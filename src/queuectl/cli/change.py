@@ -4,10 +4,12 @@ import getpass
 import os
 import sys
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from queuectl.cli.jobs import states_of
-from queuectl.domain.instant import in_range, parse_instant
+from queuectl.cli.references import JOBS_HELP, references
+from queuectl.domain.instant import format_instant, in_range, parse_instant
 from queuectl.domain.job import STATES, TERMINAL
 from queuectl.domain.quantity import parse_duration
 from queuectl.domain.query import Filter
@@ -18,8 +20,6 @@ from queuectl.service.commands import Change
 if TYPE_CHECKING:
     from queuectl.cli.parser import Parser
     from queuectl.cli.session import Session
-
-JOBS_HELP = "ids, numbers, unique prefixes of ids, @last; - reads ids from stdin"
 
 
 def cancel_options(parser: "Parser") -> None:
@@ -41,6 +41,8 @@ def cancel(session: "Session") -> int:
     """Never start, or end, these jobs."""
     args = session.args
     who = f"{_user()}@{os.uname().nodename}"
+    if args.job and (args.all or args.queue or args.batch or args.state):
+        raise InvalidInput("jobs are named and a selection is given", "give one of them")
     ids = wanted_ids(session) if args.job else _selected(session)
     return tell(session, commands.cancel(session.store, ids, by=who, reason=args.reason), _cancelled)
 
@@ -99,8 +101,7 @@ def edit(session: "Session") -> int:
         raise InvalidInput("--at and --in say the same thing twice", "give one of them")
     run_at = None
     if args.at is not None:
-        moment = parse_instant(args.at)
-        run_at = moment if moment.tzinfo else in_range(moment.astimezone())
+        run_at = _moment(session, args.at)
     if args.delay is not None:
         run_at = in_range(session.store.now() + parse_duration(args.delay))
     changes = commands.edit(
@@ -131,7 +132,7 @@ def purge_options(parser: "Parser") -> None:
 def purge(session: "Session") -> int:
     """Delete old ended jobs."""
     states = states_of(session.args.state)
-    if states - TERMINAL:
+    if not states or states - TERMINAL:
         raise InvalidInput("only ended jobs can be purged", "--state completed, cancelled or dead")
     before = session.store.now() - parse_duration(session.args.older_than)
     count = commands.purge(session.store, Filter(states=states, ended_before=before))
@@ -149,12 +150,7 @@ def told_count(session: "Session", word: str, count: int) -> int:
 
 def wanted_ids(session: "Session") -> list[str]:
     """The jobs that the arguments name. Raises NotFound, or InvalidInput when none is named."""
-    references: list[str] = []
-    for word in session.args.job:
-        references += sys.stdin.read().split() if word == "-" else [word]
-    if not references:
-        raise InvalidInput("no job is named", "give ids, numbers, or @last")
-    return queries.resolve(session.store, references)
+    return queries.resolve(session.store, references(session.args.job))
 
 
 def tell(session: "Session", changes: Sequence[Change], words: Callable[[Change], str]) -> int:
@@ -200,9 +196,12 @@ def _selected(session: "Session") -> list[str]:
         raise InvalidInput("no job is named", "give ids, or --queue, --batch, --state or --all")
     if args.queue and args.queue not in {queue.name for queue in queries.queues(session.store)}:
         raise NotFound(f"there is no queue {args.queue!r}")
-    states = states_of(args.state) or frozenset(STATES) - TERMINAL
-    wanted = Filter(states=states - TERMINAL, queue=args.queue, batch=args.batch)
-    ids = queries.open_ids(session.store, wanted)
+    states = (states_of(args.state) or frozenset(STATES)) - TERMINAL
+    if not states:
+        raise InvalidInput(f"jobs in state {args.state} have ended", "there is nothing left to cancel")
+    ids = queries.open_ids(session.store, Filter(states=states, queue=args.queue, batch=args.batch))
+    if not ids:
+        session.say("queuectl: no job that has not ended is meant by this")
     _confirm(session, len(ids), "cancel")
     return ids
 
@@ -216,6 +215,15 @@ def _confirm(session: "Session", count: int, verb: str) -> None:
     session.err.flush()
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):
         raise InvalidInput(f"{verb}: not confirmed, nothing was changed")
+
+
+def _moment(session: "Session", text: str) -> datetime:
+    moment = parse_instant(text)
+    if moment.tzinfo:
+        return moment
+    local = in_range(moment.astimezone())
+    session.say(f"queuectl: {text} has no zone; taken as local time, that is {format_instant(local)}")
+    return local
 
 
 def _jobs(parser: "Parser", required: bool = True) -> None:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from queuectl.cli.commands import COMMANDS, groups
 from queuectl.errors import InvalidInput
+from queuectl.service import shapes
 
 if TYPE_CHECKING:
     from queuectl.cli.parser import Parser
@@ -26,7 +27,11 @@ def completion(session: "Session") -> int:
         raise InvalidInput(f"there is no completion for {shell!r}", f"one of {', '.join(SHELLS)}")
     import shtab
 
-    session.print(_fish() if shell == "fish" else shtab.complete(_tree(), shell=shell))
+    script = _fish() if shell == "fish" else shtab.complete(_tree(), shell=shell)
+    if session.json:
+        session.emit(shapes.document(shell=shell, script=script))
+    else:
+        session.print(script)
     return 0
 
 

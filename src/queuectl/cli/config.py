@@ -48,8 +48,8 @@ def get(session: "Session") -> int:
 
 def set__options(parser: "Parser") -> None:
     """The key and the value."""
-    parser.add_argument("key", metavar="KEY")
-    parser.add_argument("value", metavar="VALUE")
+    parser.add_argument("key", metavar="KEY", help="with - or _: max-retries is max_retries")
+    parser.add_argument("value", metavar="VALUE", help="as `config list` writes it: 5, 2h30m, 1MiB, none")
     parser.example("queuectl config set max-retries 5", "for jobs enqueued from now on")
     parser.example("queuectl config set backoff_base 3", "delays of 3 s, 9 s, 27 s")
 
@@ -68,7 +68,7 @@ def set_(session: "Session") -> int:
 
 def unset_options(parser: "Parser") -> None:
     """The key."""
-    parser.add_argument("key", metavar="KEY")
+    parser.add_argument("key", metavar="KEY", help="with - or _: max-retries is max_retries")
     parser.example("queuectl config unset max_retries", "back to the default")
 
 
@@ -110,16 +110,22 @@ def _told(session: "Session", option: Option) -> int:
 
 
 def _shape(session: "Session", option: Option) -> dict[str, object]:
-    return _entry(option, session.settings)
+    return _entry(option, session.settings) | {"value": _text(session, option.key)}
 
 
 def _entry(option: Option, settings: config.Settings) -> dict[str, object]:
     return {
         "key": option.key,
-        "value": settings.text(option.key),
+        "value": _json_value(option, settings),
         "origin": settings.origins[option.key],
         "help": option.help,
     }
+
+
+def _json_value(option: Option, settings: config.Settings) -> object:
+    """Numbers as numbers; durations and sizes as the text that `config set` takes."""
+    value = settings.values[option.key]
+    return value if option.kind in ("count", "number") else settings.text(option.key)
 
 
 def _text(session: "Session", key: str) -> str:

@@ -3,7 +3,8 @@
 from typing import TYPE_CHECKING
 
 from queuectl.cli import jobs
-from queuectl.cli.change import JOBS_HELP, tell, told_count, wanted_ids
+from queuectl.cli.change import tell, told_count, wanted_ids
+from queuectl.cli.references import JOBS_HELP, reference
 from queuectl.domain.job import Job, State
 from queuectl.domain.quantity import parse_duration
 from queuectl.domain.query import Filter
@@ -48,8 +49,9 @@ def show_options(parser: "Parser") -> None:
 
 def show(session: "Session") -> int:
     """Everything about a dead job."""
-    _refuse_living(queries.show(session.store, session.args.job))
-    return jobs.show(session)
+    job = queries.show(session.store, reference(session.args.job))
+    _refuse_living(job)
+    return jobs.print_job(session, job)
 
 
 def retry_options(parser: "Parser") -> None:

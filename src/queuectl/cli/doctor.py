@@ -28,7 +28,7 @@ class Check(NamedTuple):
 
 
 def doctor_options(parser: "Parser") -> None:
-    """Nothing."""
+    """It has no options of its own."""
     parser.example("queuectl doctor", "store settings, durability, clocks, workers, leftovers")
 
 
@@ -84,13 +84,15 @@ def _store(session: "Session") -> Iterator[Check]:
     for fault in said.faults:
         yield Check("store fault", False, fault)
     skew = (session.store.now() - Clock().now()).total_seconds()
-    yield Check("clock", abs(skew) <= CLOCK_TOLERANCE, f"the store's clock differs by {skew:.3f} s", None)
+    yield Check(
+        "clock", abs(skew) <= CLOCK_TOLERANCE, f"the store's clock differs by {abs(skew):.3f} s", None
+    )
 
 
 def _workers(session: "Session") -> Iterator[Check]:
     found = queries.workers(session.store, session.settings)
     lost = [item.worker for item in found if item.state == "lost"]
-    yield Check("workers", True, f"{len(found) - len(lost)} live")
+    yield Check("live workers", True, str(len(found) - len(lost)))
     for worker in lost:
         detail = f"{worker.name} on {worker.host} was last heard at {shapes.moment(worker.heartbeat)}"
         yield Check(

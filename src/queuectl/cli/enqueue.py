@@ -97,6 +97,10 @@ def enqueue_options(parser: "Parser") -> None:
 def enqueue(session: "Session") -> int:
     """Add the job or the jobs; print the ids."""
     args = session.args
+    if args.follow and session.json:
+        raise InvalidInput(
+            "--follow has no end for one JSON document", "use --wait, then queuectl logs --json"
+        )
     sources = [bool(args.command), args.tail is not None, args.file is not None, args.script is not None]
     if sum(sources) != 1:
         raise InvalidInput(
@@ -141,6 +145,14 @@ def merge(fields: dict[str, Any], request: JobRequest) -> JobRequest:
     own = {name: value for name, value in msgspec.structs.asdict(request).items() if value is not None}
     if own.keys() & {"run_at", "scheduled_at", "delay"}:
         fields = {name: value for name, value in fields.items() if name not in ("run_at", "delay")}
+    if request.backoff:
+        named = {"base": "backoff_base", "factor": "backoff_factor", "max": "backoff_max", "jitter": "jitter"}
+        said = {
+            named[name]
+            for name, value in msgspec.structs.asdict(request.backoff).items()
+            if value is not msgspec.UNSET
+        }
+        fields = {name: value for name, value in fields.items() if name not in said}
     return msgspec.structs.replace(convert_request(fields), **own)
 
 
@@ -218,7 +230,7 @@ def _enqueue_one(session: "Session", request: JobRequest) -> int:
         return _wait(session, added[0].job)
     if session.json:
         session.emit({"schema": 1, "jobs": [shape(item) for item in added]})
-    elif session.on_terminal and not session.args.quiet:
+    elif session.on_terminal and added[0].status == "added" and added[0].job.state == "pending":
         session.say(f"queued on {job.queue!r}; follow it with: queuectl logs -f {job.id}")
     return 0
 
@@ -274,7 +286,7 @@ def _meta(text: str) -> Any:
 
     try:
         return msgspec.json.decode(text)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeEncodeError) as error:
         raise InvalidInput(f"--meta: {error}") from error
 
 

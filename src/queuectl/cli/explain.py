@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from queuectl.cli.references import JOB_HELP, reference
 from queuectl.cli.render import safe
 from queuectl.service import queries, shapes
 from queuectl.service.explain import explain as explain_job
@@ -13,13 +14,13 @@ if TYPE_CHECKING:
 
 def explain_options(parser: "Parser") -> None:
     """The job."""
-    parser.add_argument("job", metavar="JOB", help="id, number, unique prefix of an id, or @last")
+    parser.add_argument("job", metavar="JOB", help=JOB_HELP)
     parser.example("queuectl explain @last", "why does the newest job not run?")
 
 
 def explain(session: "Session") -> int:
     """Say it in sentences."""
-    job = queries.show(session.store, session.args.job)
+    job = queries.show(session.store, reference(session.args.job))
     found = explain_job(session.store, session.settings, job)
     if session.json:
         session.emit(shapes.document(job=job.id, state=job.state, why=found.why, next=found.next))

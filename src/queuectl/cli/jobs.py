@@ -3,6 +3,7 @@
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from queuectl.cli.references import JOB_HELP, reference
 from queuectl.cli.render import fields, safe, shorten, table, to_json
 from queuectl.domain.instant import format_age, format_instant
 from queuectl.domain.job import STATES, Job, State
@@ -36,7 +37,7 @@ MORE_COLUMNS = (
 
 def status_options(parser: "Parser") -> None:
     """Optionally a job."""
-    parser.add_argument("job", nargs="?", metavar="JOB", help="id, number, unique prefix of an id, or @last")
+    parser.add_argument("job", nargs="?", metavar="JOB", help=JOB_HELP)
     parser.example("queuectl status", "how it stands")
     parser.example("queuectl status @last", "the newest job, in short")
     parser.example("queuectl status --json", "for programs")
@@ -45,7 +46,7 @@ def status_options(parser: "Parser") -> None:
 def status(session: "Session") -> int:
     """The whole system at a glance, or one job in short."""
     if session.args.job:
-        return _show(session, session.args.job, short=True)
+        return print_job(session, queries.show(session.store, reference(session.args.job)), short=True)
     found = queries.status(session.store, session.settings)
     if session.json:
         session.emit(shapes.status(found))
@@ -56,14 +57,14 @@ def status(session: "Session") -> int:
 
 def show_options(parser: "Parser") -> None:
     """The job."""
-    parser.add_argument("job", metavar="JOB", help="id, number, unique prefix of an id, or @last")
+    parser.add_argument("job", metavar="JOB", help=JOB_HELP)
     parser.example("queuectl show @last", "the newest job")
     parser.example("queuectl show 1 --json", "job number 1, for programs")
 
 
 def show(session: "Session") -> int:
     """Everything about a job, with its attempts."""
-    return _show(session, session.args.job, short=False)
+    return print_job(session, queries.show(session.store, reference(session.args.job)))
 
 
 def list__options(parser: "Parser") -> None:
@@ -130,6 +131,22 @@ def print_jobs(session: "Session", wanted: Filter, limit: int | None, columns: t
     return 0
 
 
+def print_job(session: "Session", job: Job, *, short: bool = False) -> int:
+    """One job, whole or in short."""
+    if session.json:
+        session.emit(shapes.document(job=shapes.job(job)))
+        return 0
+    fields(session, [(name, safe(value)) for name, value in _lines(job, short)])
+    if not short and job.history:
+        session.print("")
+        table(session, ATTEMPT_COLUMNS, [_attempt_row(past) for past in job.history])
+    if job.output_tail and not short:
+        session.print("")
+        session.print("last output:")
+        session.out.writelines(f"  {safe(line)}\n" for line in job.output_tail.splitlines())
+    return 0
+
+
 def states_of(text: str | None) -> frozenset[State]:
     """The states of a comma-separated list. Raises InvalidInput with the nearest name."""
     states = [word.strip() for word in text.split(",")] if text else []
@@ -157,7 +174,7 @@ def limit_of(args: object) -> int | None:
     if getattr(args, "all", False):
         return None
     text = str(getattr(args, "limit", "50"))
-    if not text.isdecimal() or not 1 <= int(text) <= 1_000_000:
+    if not text.isdecimal() or len(text) > 9 or not 1 <= int(text) <= 1_000_000:
         raise InvalidInput(f"--limit: {text!r} is not a count from 1 to 1000000", "--all shows all")
     return int(text)
 
@@ -183,22 +200,6 @@ def _cell(job: Job, column: str, now: "datetime", width: int) -> str:
         return job.lease.worker if job.lease else ""
     value = getattr(job, column)
     return "" if value is None else format_instant(value) if column.endswith("_at") else str(value)
-
-
-def _show(session: "Session", reference: str, *, short: bool) -> int:
-    job = queries.show(session.store, reference)
-    if session.json:
-        session.emit(shapes.document(job=shapes.job(job)))
-        return 0
-    fields(session, [(name, safe(value)) for name, value in _lines(job, short)])
-    if not short and job.history:
-        session.print("")
-        table(session, ATTEMPT_COLUMNS, [_attempt_row(past) for past in job.history])
-    if job.output_tail and not short:
-        session.print("")
-        session.print("last output:")
-        session.out.writelines(f"  {safe(line)}\n" for line in job.output_tail.splitlines())
-    return 0
 
 
 def _lines(job: Job, short: bool) -> list[tuple[str, str]]:

@@ -6,10 +6,11 @@ import sys
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from queuectl.cli.references import JOB_HELP, reference
 from queuectl.cli.render import safe, to_json
 from queuectl.domain.instant import format_instant
 from queuectl.domain.job import Job
-from queuectl.domain.output import COMBINED, STDERR, STDOUT, Chunk, Piece, assemble
+from queuectl.domain.output import STDERR, STDOUT, Chunk, Piece, assemble
 from queuectl.errors import InvalidInput
 from queuectl.service import queries, shapes
 
@@ -22,7 +23,7 @@ FOLLOW_SECONDS = 0.5
 
 def logs_options(parser: "Parser") -> None:
     """Which job, which part, in which form."""
-    parser.add_argument("job", metavar="JOB", help="id, number, unique prefix of an id, or @last")
+    parser.add_argument("job", metavar="JOB", help=JOB_HELP)
     parser.flag(
         "-f", "--follow", help="go on as it prints, until it has ended; Ctrl+C stops looking, not the job"
     )
@@ -39,7 +40,7 @@ def logs_options(parser: "Parser") -> None:
 def logs(session: "Session") -> int:
     """Print the output."""
     args = session.args
-    job = queries.show(session.store, args.job)
+    job = queries.show(session.store, reference(args.job))
     _refuse_nonsense(session, job)
     attempt = None if args.attempt is None else _count("--attempt", args.attempt)
     if args.follow:
@@ -48,16 +49,25 @@ def logs(session: "Session") -> int:
     if attempt_id is None:
         session.say(f"queuectl: job {job.id} is {job.state}; it has not run yet")
     pieces, total = ([], 0) if attempt_id is None else _pieces(session, job, attempt_id)
-    if session.json:
-        session.emit(_document(job, attempt_id, pieces, total))
+    stream = _chosen_stream(session)
+    shown = _tail([p for p in pieces if p.omitted or stream in (None, p.stream)], args.tail)
+    if session.json and not args.jsonl:
+        session.emit(_document(job, attempt_id, shown, total))
     else:
-        Printer(session).pieces(_tail(pieces, args.tail))
+        Printer(session).pieces(shown)
     return 0
 
 
 def follow(session: "Session", job: Job, attempt: int | None = None) -> int:
     """Print output as it comes until the job has ended; a retry's output follows that of the attempt before it."""
     printer = Printer(session)
+    try:
+        return _follow(session, printer, job, attempt)
+    finally:
+        printer.end()
+
+
+def _follow(session: "Session", printer: "Printer", job: Job, attempt: int | None) -> int:
     shown: str | None = None
     after = 0
     while True:
@@ -71,7 +81,7 @@ def follow(session: "Session", job: Job, attempt: int | None = None) -> int:
                 after = _drain(session, printer, shown, after)
                 session.say(f"queuectl: attempt {fresh.attempts}")
             shown, after = attempt_id, 0
-            printer.begin()
+            printer.end()
         if shown is not None:
             after = _drain(session, printer, shown, after)
         if fresh.ended or (attempt is not None and shown and queries.past_attempt(fresh, shown)):
@@ -87,11 +97,13 @@ class Printer:
         self._raw = bool(getattr(session.args, "raw", False))
         self._jsonl = bool(getattr(session.args, "jsonl", False))
         self._only = _chosen_stream(session)
-        self.begin()
+        self._texts: dict[int, _Text] = {}
+        self._offset = 0
 
-    def begin(self) -> None:
-        """Another attempt: another stream of text."""
-        self._decoders: dict[int, Any] = {}
+    def end(self) -> None:
+        """The output ends here; what follows is another attempt's."""
+        self._break_off()
+        self._session.out.flush()
         self._offset = 0
 
     def chunks(self, chunks: Iterable[Chunk]) -> None:
@@ -100,6 +112,8 @@ class Printer:
             if chunk.offset > self._offset:
                 self._omitted(chunk.offset - self._offset)
             self._offset = chunk.offset + len(chunk.data)
+            if self._only not in (None, chunk.stream):
+                continue
             if self._jsonl:
                 self._session.print(to_json(_chunk_shape(chunk)))
             else:
@@ -109,31 +123,53 @@ class Printer:
     def pieces(self, pieces: Iterable[Piece]) -> None:
         """A whole output."""
         for piece in pieces:
-            if self._jsonl:
-                self._session.print(to_json(_piece_shape(piece)))
-            elif piece.omitted:
+            if piece.omitted:
                 self._omitted(piece.omitted)
+            elif self._jsonl:
+                self._session.print(to_json(_piece_shape(piece)))
             else:
                 self._data(piece.stream, piece.data)
-        self._session.out.flush()
+        self.end()
 
     def _data(self, stream: int, data: bytes) -> None:
-        if self._only is not None and stream not in (self._only, COMBINED):
-            return
         if self._raw:
             self._session.out.flush()
             sys.stdout.buffer.write(data)
             sys.stdout.buffer.flush()
             return
-        decoder = self._decoders.setdefault(stream, codecs.getincrementaldecoder("utf-8")("replace"))
-        text = decoder.decode(data)
-        self._session.out.write(harmless(text) if self._session.on_terminal else text)
+        text = self._texts.setdefault(stream, _Text(self._session.on_terminal))
+        self._session.out.write(text.feed(data))
+
+    def _break_off(self) -> None:
+        """What is cut off in the middle of a character stays so: the next bytes do not belong to it."""
+        self._session.out.writelines(text.feed(b"", final=True) for text in self._texts.values())
+        self._texts.clear()
 
     def _omitted(self, count: int) -> None:
-        if self._raw:
+        self._break_off()
+        if self._jsonl:
+            self._session.print(to_json({"omitted": count}))
+        elif self._raw:
             self._session.say(f"queuectl: {count} bytes in the middle were not kept")
         else:
             self._session.print(f"\n[… {count} bytes were not kept …]")
+
+
+class _Text:
+    """The bytes of one stream as text: characters and line ends stay whole where chunks cut them."""
+
+    def __init__(self, for_eyes: bool) -> None:
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._for_eyes = for_eyes
+        self._held = ""
+
+    def feed(self, data: bytes, final: bool = False) -> str:
+        text, self._held = self._held + self._decoder.decode(data, final), ""
+        if not self._for_eyes:
+            return text
+        if text.endswith("\r") and not final:
+            text, self._held = text[:-1], "\r"
+        return harmless(text)
 
 
 def harmless(text: str) -> str:
@@ -171,7 +207,8 @@ def _tail(pieces: list[Piece], lines: str | None) -> list[Piece]:
     wanted, kept = _count("--tail", lines), list[Piece]()
     ends_open = True
     for piece in reversed(pieces):
-        if piece.omitted or wanted <= 0:
+        if piece.omitted:
+            kept.append(piece)
             break
         data = piece.data
         body = data[:-1] if ends_open and data.endswith(b"\n") else data
@@ -222,7 +259,7 @@ def _data_shape(data: bytes) -> dict[str, str]:
 
 
 def _count(flag: str, text: str) -> int:
-    if not text.isdecimal() or not 0 < int(text) < 10**9:
+    if not text.isdecimal() or len(text) > 9 or int(text) == 0:
         raise InvalidInput(f"{flag}: {text!r} is not a count from 1")
     return int(text)
 

@@ -40,7 +40,8 @@ def main(argv: "Sequence[str]") -> int:
     except SystemExit as done:  # argparse printed a help
         return int(done.code or 0)
     except QueuectlError as error:
-        return report(error, as_json="--json" in argv, verbose="-v" in argv or "--verbose" in argv)
+        own = argv[: argv.index("--")] if "--" in argv else argv
+        return report(error, as_json="--json" in own, verbose="-v" in own or "--verbose" in own)
 
 
 def report(error: QueuectlError, *, as_json: bool, verbose: bool = False) -> int:
@@ -174,13 +175,13 @@ def overview(group: str = "") -> str:
     """The help without a command: what there is, in the order in which a person meets it."""
     rows = [(c.words, c.summary) for c in COMMANDS.values() if c.words.startswith(group)]
     lines = "\n".join(f"  {words:<14} {summary}" for words, summary in rows)
+    close = "queuectl COMMAND --help shows a command's options and examples.\n"
+    if group:
+        return f"usage: queuectl {group} COMMAND [options]\n\ncommands:\n{lines}\n\n{close}"
     return (
-        "usage: queuectl COMMAND [options]\n\n"
-        "A durable queue for shell commands.\n\n"
-        f"commands:\n{lines}\n\n"
+        f"usage: queuectl COMMAND [options]\n\nA durable queue for shell commands.\n\ncommands:\n{lines}\n\n"
         "examples:\n"
         "  queuectl enqueue 'make report'     add a command; prints its id\n"
         "  queuectl worker start --count 4    run up to four at once\n"
-        "  queuectl status                    how it stands\n\n"
-        "queuectl COMMAND --help shows a command's options and examples.\n"
+        f"  queuectl status                    how it stands\n\n{close}"
     )

@@ -6,6 +6,7 @@ from queuectl.cli.render import table
 from queuectl.domain.job import STATES
 from queuectl.errors import InvalidInput
 from queuectl.service import commands, queries, shapes
+from queuectl.service.request import check_queue
 
 if TYPE_CHECKING:
     from queuectl.cli.parser import Parser
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def list__options(parser: "Parser") -> None:
-    """Nothing."""
+    """It has no options of its own."""
     parser.example("queuectl queue list", "all queues")
 
 
@@ -38,19 +39,21 @@ def list_(session: "Session") -> int:
 
 def pause_options(parser: "Parser") -> None:
     """The queue."""
-    parser.add_argument("queue", metavar="Q")
+    parser.add_argument("queue", metavar="Q", help="the name of the queue")
     parser.example("queuectl queue pause default", "start nothing more from it; what runs goes on")
 
 
 def pause(session: "Session") -> int:
     """Start nothing from a queue."""
+    if check_queue(session.args.queue) not in {queue.name for queue in queries.queues(session.store)}:
+        session.say(f"queuectl: queue {session.args.queue} has no jobs yet")
     changed = commands.pause(session.store, session.args.queue)
     return _told(session, "paused" if changed else "was paused already")
 
 
 def resume_options(parser: "Parser") -> None:
     """The queue."""
-    parser.add_argument("queue", metavar="Q")
+    parser.add_argument("queue", metavar="Q", help="the name of the queue")
     parser.example("queuectl queue resume default", "start jobs from it again")
 
 
@@ -62,7 +65,7 @@ def resume(session: "Session") -> int:
 
 def limit_options(parser: "Parser") -> None:
     """The queue and the number."""
-    parser.add_argument("queue", metavar="Q")
+    parser.add_argument("queue", metavar="Q", help="the name of the queue")
     parser.add_argument(
         "limit", metavar="N", help="at most so many at once, over all workers; none lifts the limit"
     )

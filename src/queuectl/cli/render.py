@@ -55,9 +55,12 @@ def table(session: "Session", columns: Sequence[str], rows: Sequence[Sequence[st
     from rich.text import Text
 
     sheet = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
-    for column in columns:
-        narrow = column in ("number", "id", "state", "priority", "attempts")
-        sheet.add_column(column.upper(), no_wrap=narrow, overflow="ellipsis", justify="left")
+    for position, column in enumerate(columns):
+        # What tells jobs apart is never cut; what describes them gives way.
+        longest = max((len(row[position]) for row in rows), default=0)
+        whole = column not in ("command", "error", "queue", "tags", "batch", "queues", "name")
+        width = max(longest, len(column)) if whole else min(longest, 8)
+        sheet.add_column(column.upper(), no_wrap=True, overflow="ellipsis", min_width=width)
     for row in rows:
         sheet.add_row(*(Text(safe(cell), style=STATE_COLOURS.get(cell, "")) for cell in row))
     Console(

@@ -114,16 +114,15 @@ class Session:
 
     @cached_property
     def on_terminal(self) -> bool:
-        """Whether data is written for eyes: tables and colour."""
-        wish = self.local_settings.color
-        if wish != "auto":
-            return bool(wish == "always")
-        return self.out.isatty() and os.environ.get("TERM") != "dumb"
+        """Whether data is written for eyes: tables, nothing harmful, and colour if it is wanted."""
+        return self.out.isatty() or self.local_settings.color == "always"
 
     @property
     def in_colour(self) -> bool:
-        """Whether colour is wanted: never with NO_COLOR, unless --color always asks for it."""
-        return self.on_terminal and (not os.environ.get("NO_COLOR") or self.local_settings.color == "always")
+        """Whether colour is wanted: on a terminal that has it, never with NO_COLOR, unless --color says so."""
+        if self.local_settings.color != "auto":
+            return bool(self.local_settings.color == "always")
+        return self.out.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def _dotenv() -> dict[str, str]:
@@ -131,6 +130,8 @@ def _dotenv() -> dict[str, str]:
         return {}
     from dotenv import dotenv_values
 
-    return {
-        key: value for key, value in dotenv_values(".env").items() if value and key in CONNECTION_VARIABLES
-    }
+    try:
+        found = dotenv_values(".env")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidInput(f"cannot read .env: {error}") from error
+    return {key: value for key, value in found.items() if value and key in CONNECTION_VARIABLES}

@@ -3,12 +3,13 @@
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from queuectl.cli.references import JOBS_HELP, references
 from queuectl.clock import boottime
 from queuectl.domain.job import Job
 from queuectl.domain.quantity import format_duration, parse_duration
 from queuectl.domain.query import Filter
 from queuectl.errors import InvalidInput, NotFound
-from queuectl.service import queries, shapes
+from queuectl.service import commands, queries, shapes
 
 if TYPE_CHECKING:
     from queuectl.cli.parser import Parser
@@ -20,12 +21,14 @@ TIMED_OUT = 124
 
 def wait_options(parser: "Parser") -> None:
     """Which jobs, and how long."""
-    parser.add_argument("job", nargs="*", metavar="JOB", help="ids, numbers, unique prefixes of ids, @last")
-    parser.add_argument("--batch", metavar="B", help="all of this batch that have not ended")
+    parser.add_argument("job", nargs="*", metavar="JOB", help=JOBS_HELP)
+    parser.add_argument("--batch", metavar="B", help="all of this batch, those that have ended included")
     parser.flag("--all", help="all that have not ended")
     parser.add_argument("--timeout", metavar="D", help="stop waiting after this time (the jobs go on)")
     parser.flag("--any", help="until the first of them has ended")
-    parser.example("queuectl enqueue --wait 'exit 3'; echo $?", "the same for a new job: prints 3 at the end")
+    parser.example(
+        "queuectl enqueue --wait --retries 0 'exit 3'; echo $?", "the same for a new job: prints 3 at the end"
+    )
     parser.example("queuectl wait @last --timeout 10m", "until it has ended; exits with its code")
 
 
@@ -35,14 +38,10 @@ def wait(session: "Session") -> int:
     if sum((bool(args.job), bool(args.batch), args.all)) != 1:
         raise InvalidInput("what is to be waited for?", "give jobs, or --batch, or --all")
     timeout = parse_duration(args.timeout) if args.timeout else None
-    if args.job:
-        try:
-            ids = queries.resolve(session.store, args.job)
-        except NotFound as error:
-            session.err.write(f"queuectl: {error.message}\n")
-            return NO_CODE
-    else:
-        ids = queries.open_ids(session.store, Filter(batch=args.batch))
+    try:
+        ids = _meant(session)
+    except NotFound as error:
+        return _nobody(session, error)
     if len(ids) == 1 and args.job:
         return wait_for_one(session, ids[0], timeout)
     return _wait_for_many(session, ids, timeout)
@@ -53,8 +52,7 @@ def wait_for_one(session: "Session", id: str, timeout: timedelta | None = None) 
     jobs = _wait(session, [id], timeout)
     job = jobs.get(id)
     if job is None:
-        session.err.write(f"queuectl: job {id} is gone\n")
-        return NO_CODE
+        return _nobody(session, NotFound(f"job {id} is gone"))
     if session.json:
         session.emit(shapes.document(jobs=[shapes.job(job)]))
     if not job.ended:
@@ -84,6 +82,26 @@ def exit_code_of(job: Job) -> tuple[int, str | None]:
     if last.outcome == "timed_out":
         return TIMED_OUT, "ran longer than its timeout"
     return NO_CODE, f"has no exit code: {job.last_error}"
+
+
+def _meant(session: "Session") -> list[str]:
+    """The jobs to wait for. A batch is judged whole: that one of it failed is no less so if that was quick."""
+    args = session.args
+    if args.job:
+        return queries.resolve(session.store, references(args.job))
+    if args.all:
+        return queries.open_ids(session.store, Filter())
+    ids = [id for ids in commands.select(session.store, Filter(batch=args.batch)) for id in ids]
+    if not ids:
+        raise NotFound(f"there is no job in batch {args.batch!r}")
+    return ids
+
+
+def _nobody(session: "Session", error: NotFound) -> int:
+    if session.json:
+        session.emit(shapes.error(error))
+    session.err.write(f"queuectl: {error.message}\n")
+    return NO_CODE
 
 
 def _wait_for_many(session: "Session", ids: list[str], timeout: timedelta | None) -> int:

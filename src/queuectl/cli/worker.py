@@ -99,7 +99,7 @@ def stop(session: "Session") -> int:
 
 
 def list__options(parser: "Parser") -> None:
-    """Nothing."""
+    """It has no options of its own."""
     parser.example("queuectl worker list", "workers and what they run")
 
 
@@ -142,6 +142,8 @@ def reload(session: "Session") -> int:
         session.emit(shapes.document(reloaded=[worker.id for worker in workers]))
     else:
         session.out.writelines(f"worker {safe(worker.name)} reloads\n" for worker in workers)
+    if not workers:
+        session.say("no worker runs")
     return 0
 
 
@@ -170,7 +172,7 @@ def _holder_config(session: "Session", count: int, name: str) -> dict[str, Any]:
     args, settings = session.args, session.settings
     directory = bootstrap.worker_directory(session.store_url)
     os.makedirs(directory, mode=0o700, exist_ok=True)
-    log_format = settings.log_format
+    log_format = "json" if args.json else settings.log_format
     return {
         "worker": {"id": random_bytes(16).hex(), "name": name, "host": os.uname().nodename},
         "count": count,
@@ -185,6 +187,7 @@ def _holder_config(session: "Session", count: int, name: str) -> dict[str, Any]:
             "queues": [check_queue(queue) for queue in dict.fromkeys(args.queue or [])],
             "drain": bool(args.drain),
             "log_format": log_format,
+            "quiet": bool(args.quiet),
             "on_disconnect": settings.on_disconnect,
             "options": _own_options(session),
         },

@@ -143,7 +143,15 @@ def hold(store: Store, ids: Sequence[str]) -> list[Change]:
 
 def release(store: Store, ids: Sequence[str]) -> list[Change]:
     """Let held jobs start when due."""
-    return change(store, ids, lambda job, now: lifecycle.release(job, now=now))
+    changes = change(store, ids, lambda job, now: lifecycle.release(job, now=now))
+    blocked = [change.id for change in changes if change.job and change.job.state == "blocked"]
+    if not blocked:
+        return changes
+    # Parents may have ended while it was held, and nobody told it then.
+    ended = [job.id for job in maintenance.unblock(store, blocked) if job.ended]
+    maintenance.unblock_children(store, ended)
+    fresh = store.get(blocked)
+    return [replace(change, job=fresh.get(change.id, change.job)) for change in changes]
 
 
 def edit(
@@ -170,8 +178,9 @@ def delete(store: Store, ids: Sequence[str]) -> list[Change]:
             changes.append(Change(id, job, why))
             continue
         maintenance.unblock_children(store, [id])
-        store.purge(Filter(id_prefix=id, number=job.number), 1)
-        changes.append(Change(id, job))
+        gone = store.purge(Filter(id_prefix=id, number=job.number), 1)
+        # Not gone: somebody retried it meanwhile.
+        changes.append(Change(id, job, None if gone else Conflict(f"job {id} is no longer {job.state}")))
     return changes
 
 
@@ -210,7 +219,8 @@ def change(store: Store, ids: Sequence[str], rule: Callable[[Job, datetime], Job
         stale = [id for id in jobs if id not in done]
         if not stale:
             return [done[id] for id in dict.fromkeys(ids)]
-        jobs = _read(store, stale)
+        jobs = store.get(stale)
+        done |= {id: Change(id, None, _gone(id)) for id in stale if id not in jobs}
     raise CommandFailed("the jobs are being changed too fast by others", "run the same command again")
 
 
@@ -272,8 +282,12 @@ def _read(store: Store, ids: Sequence[str]) -> dict[str, Job]:
     jobs = store.get(ids)
     for id in ids:
         if id not in jobs:
-            raise NotFound(f"there is no job {id}")
+            raise _gone(id)
     return jobs
+
+
+def _gone(id: str) -> NotFound:
+    return NotFound(f"there is no job {id}")
 
 
 def _taken(job: Job) -> Conflict:

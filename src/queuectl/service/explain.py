@@ -51,8 +51,10 @@ def _why(store: Store, job: Job, now: datetime) -> Iterator[str]:
         yield f"attempt {job.attempts} ended with exit code 0"
     elif job.state == "held":
         yield f"it is held{': ' + job.last_error if job.last_error else ' until a person releases it'}"
+    elif job.state == "dead":
+        yield f"its last attempt failed for good: {job.last_error}"
     else:
-        yield job.last_error or job.state
+        yield str(job.last_error or job.state)
 
 
 def _next(store: Store, settings: Settings, job: Job, now: datetime) -> Iterator[str]:
@@ -60,7 +62,10 @@ def _next(store: Store, settings: Settings, job: Job, now: datetime) -> Iterator
         yield from _before_start(store, settings, job, now)
     elif job.state == "processing":
         limit = f", or after {format_duration(job.spec.timeout)}" if job.spec.timeout else ""
-        yield f"it ends by itself{limit}; to end it: queuectl cancel {job.id}"
+        if job.cancel_requested:
+            yield "its worker ends it, tree and all"
+        else:
+            yield f"it ends by itself{limit}; to end it: queuectl cancel {job.id}"
     elif job.state == "blocked":
         yield "it starts when these have ended as wanted"
     elif job.state == "held":
@@ -83,7 +88,7 @@ def _before_start(store: Store, settings: Settings, job: Job, now: datetime) -> 
         yield f"queue {job.queue} runs {queue.limit} at once, its limit"
     yield from _workers(store, settings, job)
     if job.run_at <= now:
-        yield from _line(store, job)
+        yield from _line(store, job, now)
 
 
 def _workers(store: Store, settings: Settings, job: Job) -> Iterator[str]:
@@ -101,14 +106,19 @@ def _workers(store: Store, settings: Settings, job: Job) -> Iterator[str]:
         yield f"all {slots} slots that serve queue {job.queue} are busy"
 
 
-def _line(store: Store, job: Job) -> Iterator[str]:
-    """How many stand before it, counted as far as a person would."""
+def _line(store: Store, job: Job, now: datetime) -> Iterator[str]:
+    """How many stand before it, counted as far as a person would. What is not due yet stands in nobody's way."""
     first = store.find(
         Filter(queue=job.queue, states=frozenset(("pending", "failed"))), Page(limit=1000, sort="next")
     )
-    ids = [other.id for other in first.jobs]
+    ids = [other.id for other in first.jobs if other.run_at <= now]
     if job.id in ids:
-        yield f"{ids.index(job.id)} jobs stand before it in queue {job.queue}"
+        before = ids.index(job.id)
+        yield (
+            f"{before} jobs stand before it in queue {job.queue}"
+            if before
+            else f"it is the next of queue {job.queue}"
+        )
     else:
         yield f"more than {len(ids)} jobs stand before it in queue {job.queue}"
 

@@ -99,6 +99,16 @@ def purge_expired(store: Store, settings: Settings) -> int:
     return count
 
 
+def forget_lost(store: Store, silence: timedelta) -> None:
+    """Remove workers from the registry that were silent for so long and hold no claim any more."""
+    oldest = store.now() - silence
+    for worker in store.workers():
+        silent = worker.heartbeat is None or worker.heartbeat < oldest
+        held = Filter(states=frozenset(("processing",)), worker=worker.id)
+        if silent and not store.find(held, Page(limit=1)).jobs:
+            store.forget(worker.id)
+
+
 def _recovered(job: Job, why: str, now: datetime, started: frozenset[str] | None) -> Job:
     if started is not None and job.attempt_id not in started:
         return lifecycle.give_back(job, now=now)

@@ -143,13 +143,13 @@ def wait_for(
 ) -> dict[str, Job]:
     """The jobs as they are once all (or any) of them have ended, or the time is over. Missing ids have gone."""
     deadline = None if timeout is None else monotonic() + timeout.total_seconds()
-    open_ids = list(dict.fromkeys(ids))
+    wanted = open_ids = list(dict.fromkeys(ids))
     done: dict[str, Job] = {}
     while True:
         fresh = store.get(open_ids)
-        done |= fresh
+        done = {id: job for id, job in done.items() if id not in open_ids} | fresh
         open_ids = [id for id in open_ids if id in fresh and not fresh[id].ended]
-        if not open_ids or (any_one and len(open_ids) < len(ids)):
+        if not open_ids or (any_one and len(open_ids) < len(wanted)):
             return done
         left = 1.0 if deadline is None else deadline - monotonic()
         if left <= 0:
@@ -159,11 +159,14 @@ def wait_for(
 
 def open_ids(store: Store, wanted: Filter) -> list[str]:
     """The ids of all matching jobs that have not ended."""
-    states = frozenset(STATES) - TERMINAL
+    living = frozenset(STATES) - TERMINAL
+    states = wanted.states & living if wanted.states else living
     found: list[str] = []
+    if not states:  # an empty set in a filter means every state, ended ones too
+        return found
     page = Page(limit=1000)
     while True:
-        piece = store.find(_with_states(wanted, states), page)
+        piece = store.find(replace(wanted, states=states), page)
         found += [job.id for job in piece.jobs]
         if piece.next is None:
             return found
@@ -200,10 +203,6 @@ def others_succeed(store: Store, worker: str) -> bool:
     recent = store.find(Filter(states=frozenset(("completed",))), Page(limit=50, sort="updated")).jobs
     since = store.now() - timedelta(minutes=1)
     return any(job.history and job.history[-1].worker != worker for job in recent if job.updated_at > since)
-
-
-def _with_states(wanted: Filter, states: frozenset[State]) -> Filter:
-    return replace(wanted, states=wanted.states & states if wanted.states else states)
 
 
 def _queues(store: Store, counts: dict[str, dict[State, int]]) -> list[QueueStatus]:

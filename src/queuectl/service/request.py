@@ -4,6 +4,7 @@ Flags, JSON documents and lines of a file all become the same `JobRequest`, so t
 messages. The names are those of the job's fields and of the five seed systems (`scheduled_at`, `payload.command`).
 """
 
+import os
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from functools import cache
@@ -12,13 +13,14 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from queuectl.config import Settings, nearest
+from queuectl.config import Settings
 from queuectl.domain.ids import check_id
 from queuectl.domain.instant import in_range, parse_instant
 from queuectl.domain.job import Parent, Spec
 from queuectl.domain.quantity import parse_duration, parse_size, seconds
 from queuectl.domain.retry import RetryPolicy
 from queuectl.errors import InvalidInput
+from queuectl.service import mistakes
 
 try:  # `hashlib` loads OpenSSL, which costs every short command 10 ms; this is the same function.
     from _blake2 import blake2b
@@ -116,6 +118,8 @@ class Defaults(Struct, frozen=True):
 
 
 _FIELDS = list(JobRequest.__struct_fields__)
+_TEXTS = ("queue", "run_at", "scheduled_at", "delay")
+"""Fields that flags may fill with bytes that are no text, and that nothing else looks at before the digest is made."""
 _encoder = msgspec.json.Encoder(order="deterministic")
 
 
@@ -131,29 +135,36 @@ def decode_request(text: str | bytes) -> JobRequest:
     try:
         request = _decoder().decode(raw)
     except msgspec.ValidationError as error:
-        _refuse_duplicates(raw)
-        raise _explain(error) from error
+        mistakes.refuse_duplicates(raw)
+        raise mistakes.explain(error, _FIELDS) from error
     except msgspec.DecodeError as error:
-        raise _malformed(raw, error) from error
+        raise mistakes.malformed(raw, error) from error
     except UnicodeDecodeError as error:
         raise InvalidInput(f"the JSON is not UTF-8 (byte {error.start})") from error
     except RecursionError as error:
         raise InvalidInput("the JSON is nested too deeply") from error
-    _refuse_duplicates(raw)
+    mistakes.refuse_duplicates(raw)
     return request
 
 
 def convert_request(fields: Mapping[str, Any]) -> JobRequest:
     """A mapping of fields as a request, by the same rules."""
     try:
-        return msgspec.convert(fields, JobRequest)
+        request = msgspec.convert(fields, JobRequest)
     except msgspec.ValidationError as error:
-        raise _explain(error) from error
+        raise mistakes.explain(error, _FIELDS) from error
+    for name in _TEXTS:
+        _clean(name, getattr(request, name))
+    return request
 
 
 def content_of(request: JobRequest, cwd: str | None) -> str:
     """The digest that tells whether the same id asks for the same job: all that was given, but not the id."""
-    given = _encoder.encode([msgspec.structs.replace(request, id=None), request.cwd or cwd])
+    stdin = request.stdin
+    if stdin is not None and not _is_text(stdin):
+        stdin = f"bytes {_bytes_of(stdin).hex()}"
+    asked = msgspec.structs.replace(request, id=None, stdin=stdin)
+    given = _encoder.encode([asked, request.cwd or cwd])
     return str(blake2b(given, digest_size=16).hexdigest())
 
 
@@ -164,8 +175,8 @@ def spec_of(request: JobRequest, defaults: Defaults) -> Spec:
     return Spec(
         command=command,
         argv=argv,
-        shell=_clean("shell", request.shell),
-        cwd=_clean("cwd", request.cwd) or defaults.cwd,
+        shell=_shell_of(request.shell),
+        cwd=_cwd_of(request.cwd, defaults.cwd),
         env=_env_of(request.env),
         umask=_umask_of(request.umask),
         stdin=_stdin_of(request.stdin),
@@ -240,6 +251,17 @@ def _argv_of(argv: list[str]) -> tuple[str, ...]:
     return tuple(argv)
 
 
+def _shell_of(shell: str | None) -> str | None:
+    if shell is not None and not shell.strip():
+        raise InvalidInput("shell: may not be empty", "leave it out for /bin/sh")
+    return _clean("shell", shell)
+
+
+def _cwd_of(asked: str | None, here: str | None) -> str | None:
+    """A relative directory is meant from where the client stands, not from where a worker happens to."""
+    return _clean("cwd", os.path.join(here or "", asked) if asked else here)
+
+
 def _env_of(env: dict[str, str] | None) -> dict[str, str]:
     for name, value in (env or {}).items():
         if not name or "=" in name:
@@ -264,10 +286,23 @@ def _umask_of(umask: int | str | None) -> int | None:
 def _stdin_of(text: str | None) -> bytes | None:
     if text is None:
         return None
-    data = text.encode("utf-8", "surrogateescape")
+    data = _bytes_of(text)
     if len(data) > COMMAND_LIMIT:
         raise InvalidInput(f"stdin has {len(data)} bytes, more than {COMMAND_LIMIT}")
     return data
+
+
+def _bytes_of(text: str) -> bytes:
+    """Bytes that are not UTF-8 come as lone surrogates."""
+    return text.encode("utf-8", "surrogateescape")
+
+
+def _is_text(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _limit_of(value: Span) -> timedelta | None:
@@ -341,7 +376,7 @@ def _span(field: str, value: Span | None, default: timedelta) -> timedelta:
 
 
 def _clean(field: str, value: str | None) -> str | None:
-    if value is not None:
+    if isinstance(value, str):
         _utf8(field, value)
     return value
 
@@ -354,87 +389,3 @@ def _utf8(field: str, value: str) -> bytes:
         return value.encode()
     except UnicodeEncodeError as error:
         raise InvalidInput(f"{field}: not valid UTF-8 (character {error.start})") from error
-
-
-def _refuse_duplicates(raw: bytes) -> None:
-    """JSON with the same key twice is a mistake that every parser here would hide.
-
-    Cheap first: as many `":` as a flat object has keys means that none was swallowed.
-    """
-    try:
-        keys = len(msgspec.json.decode(raw))
-    except (msgspec.DecodeError, TypeError, UnicodeDecodeError):
-        return
-    if raw.count(b'":') != keys or raw.count(b'"') == 0:
-        import json
-
-        json.loads(raw, object_pairs_hook=_unique)
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    seen: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in seen:
-            raise InvalidInput(f"the key {key!r} is given twice")
-        seen[key] = value
-    return seen
-
-
-def _malformed(raw: bytes, error: Exception) -> InvalidInput:
-    """Where the JSON breaks: line and column for a person, found by the parser that reports them."""
-    import json
-
-    try:
-        json.loads(raw, parse_constant=_no_constant)
-    except json.JSONDecodeError as found:
-        return InvalidInput(f"malformed JSON at line {found.lineno}, column {found.colno}: {found.msg}")
-    except (UnicodeDecodeError, InvalidInput, RecursionError) as found:
-        return found if isinstance(found, InvalidInput) else InvalidInput(f"malformed JSON: {found}")
-    return InvalidInput(f"the JSON holds what cannot be stored: {error} (or half of a surrogate pair)")
-
-
-def _no_constant(name: str) -> Any:
-    raise InvalidInput(f"{name} is not JSON", "numbers are finite; leave the field out instead")
-
-
-def _explain(error: msgspec.ValidationError) -> InvalidInput:
-    text = str(error)
-    what, _, where = text.partition(" - at `")
-    place = where.rstrip("`").removeprefix("$").lstrip(".")
-    if "unknown field" in what:
-        name = what.split("`")[1]
-        return InvalidInput(
-            f"{place + ': ' if place else ''}there is no field {name!r}", nearest(name, _FIELDS)
-        )
-    sentence = _in_words(what)
-    return InvalidInput(
-        f"{place}: {sentence}" if place else sentence, "queuectl enqueue --help names the fields"
-    )
-
-
-_WORDS = {
-    "int": "a whole number",
-    "float": "a number",
-    "str": "a text",
-    "bool": "true or false",
-    "array": "a list",
-    "object": "an object",
-}
-_BOUNDS = (
-    ("of length >= 1", "may not be empty"),
-    ("of length <= ", "is longer than "),
-    ("<= ", "may be at most "),
-    (">= ", "must be at least "),
-)
-
-
-def _in_words(what: str) -> str:
-    """msgspec's sentence about a type or a bound, in the words of this product."""
-    expected, _, got = what.replace("`", "").removeprefix("Expected ").partition(", got ")
-    for sign, words in _BOUNDS:
-        if sign in expected:
-            return words + expected.partition(sign)[2]
-    if not got:
-        return what[0].lower() + what[1:]
-    kinds = [_WORDS.get(kind, kind) for kind in expected.split(" | ") if kind != "null"]
-    return f"{' or '.join(kinds)} is expected, not {_WORDS.get(got, got)}"

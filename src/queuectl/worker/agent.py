@@ -22,7 +22,7 @@ from queuectl.domain.job import Job
 from queuectl.domain.worker import Request
 from queuectl.errors import OutcomeUnknown, QueuectlError, StoreError
 from queuectl.service import queries
-from queuectl.store.protocol import Store
+from queuectl.store.protocol import Held, Store
 from queuectl.worker.appetite import Appetite, Fitness
 from queuectl.worker.chores import Chores
 from queuectl.worker.contact import Contact
@@ -46,8 +46,6 @@ GATHER_SECONDS = 0.02
 """While very short jobs pour in, so many results are recorded at once, none later than this."""
 NOTE_AFTER = 0.7
 """Seconds: a command that runs longer has its pid and start written into the job, for people who look."""
-HOLDER_BURIAL = 5.0
-"""Seconds that an agent spends on recording what its dead holder left."""
 IDLE_SECONDS = 3600.0
 
 
@@ -64,8 +62,9 @@ class Agent:
         self._queues: list[str] = own.get("queues") or []
         self._settings: Settings = self._resolve({})
         self._store: Store = bootstrap.open_store(own["url"], self._settings)
-        self._journal = Journal(own.get("log_format", "plain"))
+        self._journal = Journal(own.get("log_format", "plain"), quiet=bool(own.get("quiet")))
         self._places = Places()
+        self._unadopted = [Held(item["job_id"], item["attempt_id"]) for item in welcome["attempts"]]
         self._settler = Settler(self._store, self._host, self._journal)
         self._outputs = Outputs(self._store)
         self._presence = Presence(self._store, welcome, self._queues)
@@ -79,10 +78,10 @@ class Agent:
 
     def run(self) -> None:
         """Work until the holder says bye. Raises HolderGone when it dies."""
-        self._connect()
-        self._leases.start()
-        self._hints.start()
+        self._leases.start()  # first: while the store is away, somebody has to vouch for what runs
         try:
+            self._connect()
+            self._hints.start()
             while not self._leaving:
                 self._turn()
             self._store.forget(self._id)
@@ -113,6 +112,9 @@ class Agent:
 
     def _work(self) -> None:
         """Everything that needs the store, most urgent first."""
+        if self._hints.changed:
+            self._presence.hasten()
+            self._next_look = 0.0
         fault = self._write_outputs()
         self._settle()
         if fault is not None:
@@ -167,8 +169,6 @@ class Agent:
 
     def _on_drain(self, kind: str) -> None:
         """Claim nothing any more; what the holder has not started goes back uncounted."""
-        if self._phase == "running":
-            self._journal.note("drain", "finishing what runs, then leaving")
         self._phase = "draining" if kind == "drain" else "stopping"
         self._link.queue({"type": "drop", "attempt_ids": self._places.waiting()})
         self._presence.hasten()
@@ -263,11 +263,11 @@ class Agent:
         state = "draining" if self._phase != "running" else "running" if fit else "paused"
         note = None if fit else self._note
         asked = self._presence.beat(slots, state, note, self._settings.heartbeat_interval)
-        self._settings = self._read_settings()
+        self._read_settings()
         self._obey(asked)
 
     def _obey(self, asked: Request | None) -> None:
-        if asked == "reload":
+        if asked == "reload" and self._phase == "running":
             self._journal.note("reload", "a new agent takes over; commands run on")
             self._link.send({"type": "reload"})
             raise SystemExit(0)
@@ -298,8 +298,6 @@ class Agent:
             return
         room = self._appetite.room(len(self._places))
         changed, self._hints.changed = self._hints.changed, False
-        if changed:
-            self._presence.hasten()
         tick = self._settings.tick_interval_ms / 1000
         if not room or not (self._appetite.wakes(boottime(), self._store.now(), tick) or changed):
             return
@@ -340,7 +338,8 @@ class Agent:
         if len(self._places):
             due.append(self._next_look)
         room = self._phase == "running" and len(self._places) < self._count
-        self._hints.listen(room)
+        # Full of very short jobs, a worker looks at the store all the time anyway.
+        self._hints.listen(room or not self._appetite.ahead)
         if room:
             due.append(self._claim_at(now))
         return max(0.0, min(min(due) - now, IDLE_SECONDS))
@@ -356,7 +355,7 @@ class Agent:
         """First contact: settings, registry, and what an agent before us left behind."""
         while True:
             try:
-                self._settings = self._read_settings()
+                self._read_settings()
                 self._beat()
                 self._adopt()
                 return
@@ -378,6 +377,7 @@ class Agent:
             elif item["state"] != "finished" and job.attempt_id not in self._places:
                 self._outputs.expect(job.attempt_id or "", job.spec.output_limit)
                 self._places.adopt(job, item)
+        self._unadopted = []
         queued = [id for id, item in known.items() if item["state"] == "queued" and id not in self._places]
         self._link.queue({"type": "drop", "attempt_ids": queued})
 
@@ -407,22 +407,23 @@ class Agent:
             QueuectlError
         ):  # otherwise the next worker of this host, or the lease, does it
             self._settler.settle(None)
-            self._chores.bury(self._id, within=HOLDER_BURIAL)
+            self._chores.bury(self._id)
 
     def _make_leases(self, *, vouch: bool) -> Leases:
         return Leases(
             open_store=lambda patience: bootstrap.open_store(self._config["url"], self._settings, patience),
             worker=self._id,
             link=self._link,
-            held=self._places.held,
+            held=lambda: [*self._unadopted, *self._places.held()],
             lease=lambda: self._settings.lease,
             vouch=vouch,
         )
 
-    def _read_settings(self) -> Settings:
-        return self._resolve(
-            {key: str(entry.value["value"]) for key, entry in self._store.shared("settings").items()}
-        )
+    def _read_settings(self) -> None:
+        shared = {key: str(entry.value["value"]) for key, entry in self._store.shared("settings").items()}
+        before, self._settings = self._settings, self._resolve(shared)
+        if before.lease != self._settings.lease:
+            self._leases.hurry()
 
     def _resolve(self, shared: dict[str, str]) -> Settings:
         return config.resolve({}, {}, self._config["options"], shared)

@@ -1,6 +1,9 @@
 """What every worker does for all: recover the dead, release the blocked, delete the expired. Small steps, no leader."""
 
+import contextlib
 import threading
+import time
+from datetime import timedelta
 from pathlib import Path
 
 from queuectl.clock import boottime
@@ -9,12 +12,15 @@ from queuectl.domain.job import Job
 from queuectl.service import maintenance
 from queuectl.store.protocol import Store
 from queuectl.worker.journal import Journal
-from queuectl.worker.lockfile import Leftover, dead_workers, path_of
+from queuectl.worker.lockfile import SUFFIX, Leftover, dead_workers, path_of
 
 NEIGHBOURS_EVERY = 1.0
 LAPSED_EVERY = 2.0
 BLOCKED_EVERY = 5.0
 PURGE_EVERY = 30.0
+FORGET_AFTER = timedelta(hours=1)
+"""A worker that was silent for so long, and holds nothing any more, leaves the registry."""
+LOGS_KEPT = timedelta(days=30)
 
 HOLDER_DIED = "its worker was killed"
 
@@ -46,6 +52,8 @@ class Chores:
             self._cursor = maintenance.sweep_blocked(self._store, self._cursor)
         if self._is_time("purge", PURGE_EVERY):
             maintenance.purge_expired(self._store, settings)
+            maintenance.forget_lost(self._store, FORGET_AFTER)
+            self._delete_old_logs()
         return bool(recovered)
 
     def recover_dead(self, within: float) -> list[Job]:
@@ -56,7 +64,7 @@ class Chores:
                 recovered += self._recover(leftover, within)
         return self._told(recovered)
 
-    def bury(self, worker: str, within: float) -> None:
+    def bury(self, worker: str, within: float = 5.0) -> None:
         """Wait for this worker's lock to fall free, as it does while its holder dies, and recover it at once."""
         deadline, pause = boottime() + within, threading.Event()
         path = path_of(self._directory, worker)
@@ -76,6 +84,14 @@ class Chores:
         leftover.remove()
         self._journal.note("cleaned", f"worker {leftover.name} was dead; {len(jobs)} claims taken back")
         return jobs
+
+    def _delete_old_logs(self) -> None:
+        """The logs of detached workers that have long gone."""
+        oldest = time.time() - LOGS_KEPT.total_seconds()
+        for log in self._directory.glob("*.log"):
+            with contextlib.suppress(FileNotFoundError):  # another worker was faster
+                if log.stat().st_mtime < oldest and not log.with_suffix(SUFFIX).exists():
+                    log.unlink()
 
     def _told(self, jobs: list[Job]) -> list[Job]:
         for job in jobs:

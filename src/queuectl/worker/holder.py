@@ -5,11 +5,13 @@
     worker         {"id", "name", "host"}
     count          slots
     directory      where this store's workers keep their files; private
-    agent          handed to each agent in `welcome` as it is; may hold a password, so it is in no argv and no
-    environment agent_argv     how to start an agent; default: this Python, -m queuectl.worker.agent
-    log_format     "plain" or "json" ready_fd       where "ready" is written when the first agent has said
-    hello, or a line that says what went wrong drain_timeout  seconds after which a drain becomes a stop;
-    null: never on_hangup      "drain" or "ignore"
+    agent          handed to each agent in `welcome` as it is; may hold a password, so it stands in no argv and in no
+                   environment
+    agent_argv     how to start an agent; default: this Python, -m queuectl.worker.agent
+    log_format     "plain" or "json"
+    ready_fd       where "ready" is written when the first agent has said hello, or a line that says what went wrong
+    drain_timeout  seconds after which a drain becomes a stop; null: never
+    on_hangup      "drain" or "ignore"
 
 One thread, one loop: wait for pipes, the agent, a signal or the nearest deadline; reap; attend to what is
 due; start what waits; send. Standard library only: it lives for weeks, across upgrades of everything else.

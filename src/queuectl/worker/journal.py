@@ -16,8 +16,9 @@ from queuectl.domain.quantity import format_duration
 class Journal:
     """Writes events. A reader that has gone (closed terminal, full disk) never stops the work: the line is lost."""
 
-    def __init__(self, format: str = "plain", out: TextIO | None = None) -> None:
+    def __init__(self, format: str = "plain", out: TextIO | None = None, *, quiet: bool = False) -> None:
         self._json = format == "json"
+        self._quiet = quiet
         self._out = out or sys.stdout
         self._lines: list[str] = []
 
@@ -75,10 +76,12 @@ class Journal:
         self._write(event, f"{job.id} {text}", {"job": job.id, "attempt": job.attempts, **fields})
 
     def _write(self, event: str, text: str, fields: dict[str, Any]) -> None:
+        if self._quiet:
+            return
         now = time.time()
         if self._json:
             at = format_instant(datetime.fromtimestamp(now, UTC))
-            body = {"at": at, "event": event, "message": text, **fields}
+            body = {"time": at, "event": event, "message": text, **fields}
             self._lines.append(msgspec.json.encode(body).decode() + "\n")
         else:
             self._lines.append(

@@ -53,7 +53,8 @@ class Leases:
         self._held = held
         self._lease = lease
         self._vouch = vouch
-        self._stop = threading.Event()
+        self._stopped = False
+        self._again = threading.Event()
         self._thread = threading.Thread(target=self._run, name="leases", daemon=True)
         self._store: Store | None = None
         self.rounds: queue.SimpleQueue[Renewed] = queue.SimpleQueue()
@@ -64,16 +65,22 @@ class Leases:
         """Begin."""
         self._thread.start()
 
+    def hurry(self) -> None:
+        """Renew now: the lease has become another, or the store is there after an absence."""
+        self._again.set()
+
     def stop(self) -> None:
         """End, and wait for it."""
-        self._stop.set()
+        self._stopped = True
+        self._again.set()
         if self._thread.ident is not None:
             self._thread.join(timeout=10)
 
     def _run(self) -> None:
         try:
-            while not self._stop.wait(self._round()):
-                pass
+            while not self._stopped:
+                self._again.wait(self._round())
+                self._again.clear()
         except HolderGone:
             pass  # the agent reads the same line and leaves
         except (

@@ -4,7 +4,6 @@ A statement begins with a line `-- name: purpose`. `{columns}` and its like stan
 codec, so that those are written once.
 """
 
-
 import os
 
 from queuectl.store.codec import CHANGING, COLUMNS
