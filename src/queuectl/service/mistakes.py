@@ -1,0 +1,93 @@
+"""What is wrong with a JSON document, in sentences for a person: where it breaks, which field, what was meant."""
+
+from typing import Any
+
+import msgspec
+
+from queuectl.config import nearest
+from queuectl.errors import InvalidInput
+
+
+def refuse_duplicates(raw: bytes) -> None:
+    """JSON with the same key twice is a mistake that every parser here would hide.
+
+    Cheap first: no more colons than a flat object has keys means that none was swallowed.
+    """
+    try:
+        keys = len(msgspec.json.decode(raw))
+    except (msgspec.DecodeError, TypeError, UnicodeDecodeError):
+        return
+    if raw.count(b":") != keys:
+        import json
+
+        json.loads(raw, object_pairs_hook=_unique)
+
+
+def malformed(raw: bytes, error: Exception) -> InvalidInput:
+    """Where the JSON breaks: line and column for a person, found by the parser that reports them."""
+    import json
+
+    try:
+        json.loads(raw, parse_constant=_no_constant)
+    except json.JSONDecodeError as found:
+        return InvalidInput(f"malformed JSON at line {found.lineno}, column {found.colno}: {found.msg}")
+    except (UnicodeDecodeError, InvalidInput, RecursionError) as found:
+        return found if isinstance(found, InvalidInput) else InvalidInput(f"malformed JSON: {found}")
+    return InvalidInput(f"the JSON holds what cannot be stored: {error} (or half of a surrogate pair)")
+
+
+def explain(error: msgspec.ValidationError, fields: list[str]) -> InvalidInput:
+    """What does not fit, in the words of this product: which field, and which name was meant."""
+    text = str(error)
+    what, _, where = text.partition(" - at `")
+    place = where.rstrip("`").removeprefix("$").lstrip(".")
+    if "unknown field" in what:
+        name = what.split("`")[1]
+        return InvalidInput(
+            f"{place + ': ' if place else ''}there is no field {name!r}", nearest(name, fields)
+        )
+    sentence = _in_words(what)
+    return InvalidInput(
+        f"{place}: {sentence}" if place else sentence, "queuectl enqueue --help names the fields"
+    )
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    seen: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in seen:
+            raise InvalidInput(f"the key {key!r} is given twice")
+        seen[key] = value
+    return seen
+
+
+def _no_constant(name: str) -> Any:
+    raise InvalidInput(f"{name} is not JSON", "numbers are finite; leave the field out instead")
+
+
+_WORDS = {
+    "int": "a whole number",
+    "float": "a number",
+    "str": "a text",
+    "bool": "true or false",
+    "array": "a list",
+    "object": "an object",
+}
+_BOUNDS = (
+    ("of length >= 1", "may not be empty"),
+    ("of length <= ", "is longer than "),
+    ("<= ", "may be at most "),
+    (">= ", "must be at least "),
+)
+
+
+def _in_words(what: str) -> str:
+    """msgspec's sentence about a type or a bound, in the words of this product."""
+    expected, _, got = what.replace("`", "").removeprefix("Expected ").partition(", got ")
+    for sign, words in _BOUNDS:
+        if sign in expected:
+            return words + expected.partition(sign)[2]
+    if not got:
+        return what[0].lower() + what[1:]
+    kinds = [_WORDS.get(kind, kind) for kind in expected.split(" | ") if kind != "null"]
+    return f"{' or '.join(kinds)} is expected, not {_WORDS.get(got, got)}"
