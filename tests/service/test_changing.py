@@ -1,0 +1,424 @@
+"""Commands that change jobs: what becomes of each, what is refused, and what they do when somebody is faster."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from factories import NOW
+from queuectl.domain import lifecycle
+from queuectl.domain.job import STATES, Parent, State
+from queuectl.domain.output import Chunk
+from queuectl.domain.query import Filter
+from queuectl.errors import CommandFailed, Conflict, InvalidInput, NotFound
+from queuectl.service import commands, maintenance
+from queuectl.service.commands import Change
+from queuectl.store.memory import MemoryStore
+from queuectl.store.protocol import Entry
+from service.conftest import Overtaken
+from service.scenes import beat, change, child, end, get, put, take
+
+REFUSED = "refused"
+
+
+def became(changes: list[Change]) -> list[str]:
+    """The state of each job, or that the change was refused."""
+    return [REFUSED if change.refused else change.job.state for change in changes if change.job]
+
+
+class TestCancel:
+    @pytest.mark.parametrize(
+        ("state", "after"),
+        [
+            ("pending", "cancelled"),
+            ("held", "cancelled"),
+            ("failed", "cancelled"),
+            ("processing", "processing"),
+            ("cancelled", "cancelled"),
+            ("completed", REFUSED),
+            ("dead", REFUSED),
+        ],
+    )
+    def test_what_becomes_of_a_job_in_each_state(self, store: MemoryStore, state: State, after: str) -> None:
+        put(store, "a", state=state)
+        assert became(commands.cancel(store, ["a"], by="me")) == [after]
+
+    def test_a_running_job_is_only_marked_for_its_worker(self, store: MemoryStore) -> None:
+        put(store, "a", state="processing")
+        commands.cancel(store, ["a"], by="me", reason="wrong branch")
+        request = get(store, "a").cancel_requested
+        assert request
+        assert (request.by, request.reason, request.at) == ("me", "wrong branch", NOW)
+        assert end(store, "a", exit_code=1).state == "cancelled"
+
+    def test_the_latest_reason_wins_while_it_runs(self, store: MemoryStore) -> None:
+        put(store, "a", state="processing")
+        commands.cancel(store, ["a"], by="me", reason="first")
+        commands.cancel(store, ["a"], by="you", reason="second")
+        request = get(store, "a").cancel_requested
+        assert request
+        assert (request.by, request.reason) == ("you", "second")
+
+    def test_twice_is_once(self, store: MemoryStore) -> None:
+        put(store, "a")
+        commands.cancel(store, ["a"], by="me", reason="first")
+        before = get(store, "a")
+        commands.cancel(store, ["a"], by="you", reason="second")
+        assert get(store, "a") == before
+
+    def test_it_runs_down_a_chain_of_a_thousand_blocked_jobs(self, store: MemoryStore) -> None:
+        put(store, "j0")
+        for n in range(1, 1001):
+            child(store, f"j{n}", f"j{n - 1}")
+        commands.cancel(store, ["j0"], by="me")
+        assert store.counts(Filter()).states() == {"cancelled": 1001}
+        assert get(store, "j1000").last_error == "parent j999 ended as cancelled"
+
+    def test_children_that_wanted_it_to_fail_start(self, store: MemoryStore) -> None:
+        put(store, "p")
+        child(store, "c", Parent("p", "failed"))
+        commands.cancel(store, ["p"], by="me")
+        assert get(store, "c").state == "pending"
+
+    def test_one_that_is_refused_does_not_stop_the_others(self, store: MemoryStore) -> None:
+        put(store, "a", state="completed")
+        put(store, "b")
+        changes = commands.cancel(store, ["a", "b"], by="me")
+        assert became(changes) == [REFUSED, "cancelled"]
+        assert [change.id for change in changes] == ["a", "b"]
+
+    def test_an_unknown_id_changes_nothing(self, store: MemoryStore) -> None:
+        put(store, "a")
+        with pytest.raises(NotFound):
+            commands.cancel(store, ["a", "nobody"], by="me")
+        assert get(store, "a").state == "pending"
+
+
+class TestRetry:
+    @pytest.mark.parametrize("state", ["dead", "cancelled", "failed"])
+    def test_it_is_ready_at_once_with_a_new_budget(self, store: MemoryStore, state: State) -> None:
+        put(store, "a", state=state)
+        assert became(commands.retry(store, ["a"])) == ["pending"]
+        again = get(store, "a")
+        assert (again.failures, again.losses, again.run_at) == (0, 0, NOW)
+        assert again.finished_at is None
+
+    def test_attempt_numbers_go_on(self, store: MemoryStore) -> None:
+        put(store, "a", state="dead")
+        commands.retry(store, ["a"])
+        assert take(store, "a").attempts == 2
+        assert [past.attempt for past in get(store, "a").history] == [1]
+
+    def test_a_completed_one_needs_force(self, store: MemoryStore) -> None:
+        put(store, "a", state="completed")
+        assert became(commands.retry(store, ["a"])) == [REFUSED]
+        assert became(commands.retry(store, ["a"], force=True)) == ["pending"]
+
+    @pytest.mark.parametrize("state", ["pending", "processing", "held"])
+    def test_one_that_has_not_ended_is_refused_even_with_force(
+        self, store: MemoryStore, state: State
+    ) -> None:
+        put(store, "a", state=state)
+        assert became(commands.retry(store, ["a"], force=True)) == [REFUSED]
+
+    def test_it_is_refused_while_another_job_holds_its_unique_key(self, store: MemoryStore) -> None:
+        put(store, "a", state="dead", unique_key="k")
+        put(store, "b", unique_key="k")
+        [change] = commands.retry(store, ["a"])
+        assert isinstance(change.refused, Conflict)
+        assert "unique key 'k'" in change.refused.message
+        assert get(store, "a").state == "dead"
+
+    def test_a_retried_child_waits_for_nobody(self, store: MemoryStore) -> None:
+        put(store, "p")
+        child(store, "c", "p")
+        commands.cancel(store, ["p"], by="me")
+        assert became(commands.retry(store, ["c"])) == ["pending"]
+        assert get(store, "c").waiting_for == ()
+
+
+class TestHoldAndRelease:
+    @pytest.mark.parametrize("state", ["pending", "failed"])
+    def test_a_waiting_job_is_held_and_comes_back_as_pending(self, store: MemoryStore, state: State) -> None:
+        put(store, "a", state=state)
+        assert became(commands.hold(store, ["a"])) == ["held"]
+        assert became(commands.release(store, ["a"])) == ["pending"]
+
+    @pytest.mark.parametrize("state", ["processing", "completed", "dead", "cancelled"])
+    def test_others_cannot_be_held(self, store: MemoryStore, state: State) -> None:
+        put(store, "a", state=state)
+        assert became(commands.hold(store, ["a"])) == [REFUSED]
+
+    @pytest.mark.parametrize("state", sorted(set(STATES) - {"held", "blocked"}))
+    def test_only_held_ones_can_be_released(self, store: MemoryStore, state: State) -> None:
+        put(store, "a", state=state)
+        assert became(commands.release(store, ["a"])) == [REFUSED]
+
+    def test_a_blocked_one_is_blocked_again_when_released(self, store: MemoryStore) -> None:
+        put(store, "p")
+        child(store, "c", "p")
+        assert became(commands.hold(store, ["c"])) == ["held"]
+        assert became(commands.release(store, ["c"])) == ["blocked"]
+
+    def test_a_parent_that_ended_while_its_child_was_held_is_seen_at_the_release(
+        self, store: MemoryStore
+    ) -> None:
+        put(store, "p", state="processing")
+        child(store, "c", "p")
+        commands.hold(store, ["c"])
+        end(store, "p")
+        maintenance.unblock_children(store, ["p"])
+        assert get(store, "c").state == "held"
+        assert became(commands.release(store, ["c"])) == ["pending"]
+        assert get(store, "c").state == "pending"
+
+    def test_a_parent_that_failed_while_its_child_was_held_cancels_it_and_its_own(
+        self, store: MemoryStore
+    ) -> None:
+        put(store, "p", state="processing", max_retries=0)
+        child(store, "c", "p")
+        child(store, "g", "c")
+        commands.hold(store, ["c"])
+        end(store, "p", exit_code=1)
+        assert became(commands.release(store, ["c"])) == ["cancelled"]
+        assert get(store, "g").state == "cancelled"
+
+
+class TestEdit:
+    def edit(self, store: MemoryStore, **wanted: Any) -> list[str]:
+        given: dict[str, Any] = {"priority": None, "run_at": None, "queue": None} | wanted
+        return became(commands.edit(store, ["a"], **given))
+
+    def test_only_what_is_given_changes(self, store: MemoryStore) -> None:
+        before = put(store, "a", priority=1, queue="q")
+        assert self.edit(store, priority=5) == ["pending"]
+        after = get(store, "a")
+        assert (after.priority, after.queue, after.run_at) == (5, "q", before.run_at)
+        assert after.sort_key < before.sort_key
+
+    def test_queue_and_time(self, store: MemoryStore) -> None:
+        put(store, "a")
+        later = NOW + timedelta(hours=1)
+        self.edit(store, run_at=later, queue="mail")
+        assert (get(store, "a").run_at, get(store, "a").queue) == (later, "mail")
+
+    def test_priority_zero_is_a_priority(self, store: MemoryStore) -> None:
+        put(store, "a", priority=7)
+        self.edit(store, priority=0)
+        assert get(store, "a").priority == 0
+
+    @pytest.mark.parametrize("state", sorted(set(STATES) - {"pending", "blocked"}))
+    def test_others_are_refused(self, store: MemoryStore, state: State) -> None:
+        put(store, "a", state=state)
+        assert self.edit(store, priority=5) == [REFUSED]
+
+    def test_a_queue_that_is_no_name_is_refused(self, store: MemoryStore) -> None:
+        put(store, "a")
+        with pytest.raises(InvalidInput):
+            self.edit(store, queue="a,b")
+
+
+class TestDelete:
+    @pytest.mark.parametrize("state", ["completed", "dead", "cancelled"])
+    def test_an_ended_job_goes_with_its_output(self, store: MemoryStore, state: State) -> None:
+        put(store, "a", state="processing", max_retries=0)
+        store.write_output([Chunk("a", "a-1", 1, 0, NOW, 0, b"x")])
+        end(store, "a", exit_code=0 if state == "completed" else 1)
+        assert not commands.delete(store, ["a"])[0].refused
+        assert not store.get(["a"])
+        assert store.read_output("a-1", 0) == []
+
+    @pytest.mark.parametrize("state", ["pending", "processing", "failed", "held"])
+    def test_a_living_one_is_refused_and_told_what_to_do(self, store: MemoryStore, state: State) -> None:
+        put(store, "a", state=state)
+        [change] = commands.delete(store, ["a"])
+        assert change.refused
+        assert change.refused.hint == "queuectl cancel a"
+        assert store.get(["a"])
+
+    def test_only_this_one_goes_though_others_begin_alike(self, store: MemoryStore) -> None:
+        for id in ("a", "ab", "abc"):
+            put(store, id, state="completed")
+        commands.delete(store, ["a"])
+        assert set(store.get(["a", "ab", "abc"])) == {"ab", "abc"}
+
+    def test_children_learn_of_its_end_before_it_is_gone(self, store: MemoryStore) -> None:
+        put(store, "p", state="processing")
+        child(store, "c", "p")
+        end(store, "p")
+        commands.delete(store, ["p"])
+        assert get(store, "c").state == "pending"
+
+    def test_one_that_is_retried_meanwhile_is_not_reported_as_deleted(
+        self, store: MemoryStore, overtaken: Overtaken
+    ) -> None:
+        put(store, "a", state="dead")
+        overtaken.before("purge", lambda: commands.retry(store, ["a"]))
+        [change] = commands.delete(overtaken, ["a"])
+        assert isinstance(change.refused, Conflict)
+        assert get(store, "a").state == "pending"
+
+
+class TestPurge:
+    def test_all_that_match_go_however_many(
+        self, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(commands, "BATCH", 3)
+        for n in range(10):
+            put(store, f"c{n}", state="completed")
+        put(store, "d", state="dead")
+        assert commands.purge(store, Filter(states=frozenset(("completed",)))) == 10
+        assert store.counts(Filter()).states() == {"dead": 1}
+
+    def test_the_living_stay_whatever_the_filter_says(self, store: MemoryStore) -> None:
+        put(store, "a")
+        assert commands.purge(store, Filter()) == 0
+
+
+class TestSelect:
+    def test_every_match_comes_once_page_by_page(
+        self, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(commands, "BATCH", 4)
+        for n in range(10):
+            put(store, f"a{n}", queue="mail" if n % 2 else "web")
+        pages = list(commands.select(store, Filter()))
+        assert [len(page) for page in pages] == [4, 4, 2]
+        assert {id for page in pages for id in page} == {f"a{n}" for n in range(10)}
+        assert [id for page in commands.select(store, Filter(queue="web")) for id in page] == [
+            "a8",
+            "a6",
+            "a4",
+            "a2",
+            "a0",
+        ]
+
+    def test_nothing_matches(self, store: MemoryStore) -> None:
+        assert list(commands.select(store, Filter())) == []
+
+
+class TestFaster:
+    """Somebody changes the job between the read and the save."""
+
+    def test_the_change_starts_over_from_the_fresh_job(
+        self, store: MemoryStore, overtaken: Overtaken
+    ) -> None:
+        put(store, "a")
+        overtaken.before("save", lambda: commands.hold(store, ["a"]))
+        assert became(commands.cancel(overtaken, ["a"], by="me")) == ["cancelled"]
+        assert overtaken.calls["save"] == 2
+
+    def test_it_is_refused_when_the_fresh_job_does_not_allow_it(
+        self, store: MemoryStore, overtaken: Overtaken
+    ) -> None:
+        put(store, "a")
+        overtaken.before("save", lambda: take(store, "a"))
+        [change] = commands.edit(overtaken, ["a"], priority=3, run_at=None, queue=None)
+        assert isinstance(change.refused, Conflict)
+        assert get(store, "a").state == "processing"
+
+    def test_only_the_job_that_was_changed_is_done_again(
+        self, store: MemoryStore, overtaken: Overtaken
+    ) -> None:
+        put(store, "a")
+        put(store, "b")
+        overtaken.before("save", lambda: commands.hold(store, ["a"]))
+        seen: list[str] = []
+
+        def rule(job: Any, now: Any) -> Any:
+            seen.append(job.id)
+            return lifecycle.cancel(job, by="me", reason=None, now=now)
+
+        commands.change(overtaken, ["a", "b"], rule)
+        assert seen == ["a", "b", "a"]
+
+    def test_it_gives_up_when_others_are_always_faster(
+        self, store: MemoryStore, overtaken: Overtaken
+    ) -> None:
+        put(store, "a")
+        others = [lambda: change(store, get(store, "a"))] * commands.TRIES
+        overtaken.before("save", *others)
+        with pytest.raises(CommandFailed, match="too fast"):
+            commands.hold(overtaken, ["a"])
+        assert overtaken.calls["save"] == commands.TRIES
+
+    def test_one_that_is_deleted_meanwhile_is_refused_and_the_others_are_changed(
+        self, store: MemoryStore, overtaken: Overtaken
+    ) -> None:
+        put(store, "a", state="dead")
+        put(store, "b", state="dead")
+        overtaken.before("save", lambda: commands.delete(store, ["a"]))
+        gone, retried = commands.retry(overtaken, ["a", "b"])
+        assert isinstance(gone.refused, NotFound)
+        assert retried.job
+        assert retried.job.state == "pending"
+
+
+class TestQueues:
+    def test_pausing_twice_says_so(self, store: MemoryStore) -> None:
+        assert [commands.pause(store, "q"), commands.pause(store, "q")] == [True, False]
+        assert [commands.resume(store, "q"), commands.resume(store, "q")] == [True, False]
+
+    def test_limit_and_pause_keep_each_other(self, store: MemoryStore) -> None:
+        commands.limit(store, "q", 2)
+        commands.pause(store, "q")
+        commands.resume(store, "q")
+        assert store.shared("queues")["q"].value == {"paused": False, "limit": 2}
+        commands.limit(store, "q", None)
+        assert store.shared("queues")["q"].value == {"paused": False, "limit": None}
+
+    @pytest.mark.parametrize("at_most", [0, -1, 1_000_001])
+    def test_a_limit_out_of_range_is_refused(self, store: MemoryStore, at_most: int) -> None:
+        with pytest.raises(InvalidInput, match="out of range"):
+            commands.limit(store, "q", at_most)
+
+    def test_somebody_elses_limit_survives_a_pause_at_the_same_moment(
+        self, store: MemoryStore, overtaken: Overtaken
+    ) -> None:
+        overtaken.before("swap", lambda: commands.limit(store, "q", 3))
+        assert commands.pause(overtaken, "q")
+        assert store.shared("queues")["q"].value == {"paused": True, "limit": 3}
+
+    def test_pausing_gives_up_when_others_are_always_faster(
+        self, store: MemoryStore, overtaken: Overtaken
+    ) -> None:
+        limits = iter(range(1, 1000))
+        overtaken.before("swap", *[lambda: commands.limit(store, "q", next(limits))] * commands.TRIES)
+        with pytest.raises(CommandFailed, match="being changed by others"):
+            commands.pause(overtaken, "q")
+
+
+class TestSettings:
+    def test_write_replace_remove(self, store: MemoryStore) -> None:
+        commands.set_setting(store, "lease", "1m")
+        commands.set_setting(store, "lease", "2m")
+        assert store.shared("settings")["lease"] == Entry({"value": "2m"}, 2)
+        commands.set_setting(store, "lease", None)
+        commands.set_setting(store, "lease", None)
+        assert "lease" not in store.shared("settings")
+
+    def test_the_later_of_two_writers_wins(self, store: MemoryStore, overtaken: Overtaken) -> None:
+        overtaken.before("swap", lambda: commands.set_setting(store, "lease", "1m"))
+        commands.set_setting(overtaken, "lease", "2m")
+        assert store.shared("settings")["lease"].value == {"value": "2m"}
+
+    def test_removing_one_that_somebody_removes_at_the_same_moment(
+        self, store: MemoryStore, overtaken: Overtaken
+    ) -> None:
+        commands.set_setting(store, "lease", "1m")
+        overtaken.before("swap", lambda: commands.set_setting(store, "lease", None))
+        commands.set_setting(overtaken, "lease", None)
+        assert "lease" not in store.shared("settings")
+
+    def test_it_gives_up_when_others_are_always_faster(
+        self, store: MemoryStore, overtaken: Overtaken
+    ) -> None:
+        overtaken.before("swap", *[lambda: commands.set_setting(store, "lease", "1m")] * commands.TRIES)
+        with pytest.raises(CommandFailed, match="lease is being changed"):
+            commands.set_setting(overtaken, "lease", "2m")
+
+
+def test_a_request_reaches_a_worker_with_its_next_beat(store: MemoryStore) -> None:
+    worker = beat(store, "w1")
+    commands.ask(store, [worker], "drain")
+    assert store.beat(worker) == "drain"

@@ -1,0 +1,201 @@
+"""Adding jobs: behind which parents, in which batch, and what happens meanwhile."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from factories import NOW, new_job
+from queuectl.domain import lifecycle
+from queuectl.domain.job import Job, Parent, State, Want
+from queuectl.domain.query import Filter
+from queuectl.errors import Conflict, InvalidInput, NotFound
+from queuectl.service import commands, maintenance
+from queuectl.service.commands import Enqueuer
+from queuectl.service.request import Defaults, JobRequest
+from queuectl.store.memory import MemoryStore
+from service.conftest import Overtaken, settings_of
+from service.scenes import change, child, end, get, put, take
+
+
+def waiting(id: str, *after: str | Parent, **fields: Any) -> Job:
+    parents = tuple(Parent(item) if isinstance(item, str) else item for item in after)
+    return new_job(id, after=parents, **fields)
+
+
+def enqueued(store: MemoryStore, *jobs: Job) -> list[State]:
+    return [item.job.state for item in commands.enqueue(store, jobs)]
+
+
+class TestParents:
+    @pytest.mark.parametrize(
+        ("parent", "on", "state"),
+        [
+            ("completed", "ok", "pending"),
+            ("completed", "any", "pending"),
+            ("completed", "failed", "cancelled"),
+            ("dead", "ok", "cancelled"),
+            ("dead", "any", "pending"),
+            ("dead", "failed", "pending"),
+            ("cancelled", "ok", "cancelled"),
+            ("cancelled", "any", "pending"),
+            ("cancelled", "failed", "pending"),
+            ("pending", "ok", "blocked"),
+            ("held", "any", "blocked"),
+            ("processing", "ok", "blocked"),
+            ("failed", "failed", "blocked"),
+        ],
+    )
+    def test_a_job_starts_waits_or_ends_as_its_parent_stands(
+        self, store: MemoryStore, parent: State, on: Want, state: State
+    ) -> None:
+        put(store, "p", state=parent)
+        assert enqueued(store, waiting("c", Parent("p", on))) == [state]
+
+    def test_all_parents_have_to_end_as_wanted(self, store: MemoryStore) -> None:
+        put(store, "p", state="completed")
+        put(store, "q")
+        assert enqueued(store, waiting("c", "p", "q")) == ["blocked"]
+        assert get(store, "c").waiting_for == ("q",)
+
+    def test_one_parent_in_vain_is_enough_though_others_still_run(self, store: MemoryStore) -> None:
+        put(store, "p", state="dead")
+        put(store, "q")
+        enqueued(store, waiting("c", "q", "p"))
+        assert get(store, "c").state == "cancelled"
+        assert get(store, "c").last_error == "parent p ended as dead"
+
+    def test_after_failure_hold_keeps_the_child_for_a_person(self, store: MemoryStore) -> None:
+        put(store, "p", state="dead")
+        assert enqueued(store, waiting("c", "p", after_failure="hold")) == ["held"]
+
+    def test_an_unknown_parent_is_refused_and_nothing_is_added(self, store: MemoryStore) -> None:
+        with pytest.raises(NotFound, match="no job nobody to wait for"):
+            commands.enqueue(store, [new_job("a"), waiting("c", "nobody")])
+        assert not store.get(["a", "c"])
+
+    def test_a_circle_is_refused_with_its_chain_and_nothing_is_added(self, store: MemoryStore) -> None:
+        with pytest.raises(
+            InvalidInput, match=r"wait for each other: (a → b → c → a|b → c → a → b|c → a → b → c)"
+        ):
+            commands.enqueue(store, [waiting("a", "b"), waiting("b", "c"), waiting("c", "a")])
+        assert not store.get(["a", "b", "c"])
+
+    def test_a_job_cannot_be_its_own_parent(self, store: MemoryStore) -> None:
+        with pytest.raises(InvalidInput, match="its own parent"):
+            commands.enqueue(store, [waiting("a", "a")])
+
+    @pytest.mark.parametrize("order", ["pc", "cp"])
+    def test_parent_and_child_may_come_in_one_batch_in_any_order(
+        self, store: MemoryStore, order: str
+    ) -> None:
+        jobs = {"p": new_job("p"), "c": waiting("c", "p")}
+        commands.enqueue(store, [jobs[id] for id in order])
+        assert (get(store, "p").state, get(store, "c").state) == ("pending", "blocked")
+
+    def test_a_parent_may_be_named_with_two_wishes(self, store: MemoryStore) -> None:
+        put(store, "p")
+        assert enqueued(store, waiting("c", "p", Parent("p", "any"))) == ["blocked"]
+        take(store, "p")
+        end(store, "p")
+        maintenance.unblock_children(store, ["p"])
+        assert get(store, "c").state == "pending"
+
+    def test_a_held_child_stays_held_and_waits_when_it_is_released(self, store: MemoryStore) -> None:
+        put(store, "p")
+        assert enqueued(store, waiting("c", "p", hold=True)) == ["held"]
+        [released] = commands.release(store, ["c"])
+        assert released.job
+        assert released.job.state == "blocked"
+
+
+class TestMeanwhile:
+    def test_a_parent_that_ends_between_look_and_add_lets_go_of_its_child(
+        self, store: MemoryStore, overtaken: Overtaken
+    ) -> None:
+        put(store, "p", state="processing")
+        overtaken.before("add", lambda: end(store, "p"))
+        [added] = commands.enqueue(overtaken, [waiting("c", "p")])
+        assert (added.status, added.job.state) == ("added", "pending")
+
+    def test_a_parent_that_fails_between_look_and_add_cancels_its_child(
+        self, store: MemoryStore, overtaken: Overtaken
+    ) -> None:
+        put(store, "p", state="processing", max_retries=0)
+        overtaken.before("add", lambda: end(store, "p", exit_code=1))
+        [added] = commands.enqueue(overtaken, [waiting("c", "p")])
+        assert added.job.state == "cancelled"
+
+    def test_a_child_that_is_cancelled_at_once_cancels_the_child_behind_it(self, store: MemoryStore) -> None:
+        put(store, "p", state="dead")
+        commands.enqueue(store, [waiting("c", "p"), waiting("g", "c")])
+        maintenance.unblock_children(store, ["c"])
+        assert (get(store, "c").state, get(store, "g").state) == ("cancelled", "cancelled")
+
+
+class TestAgain:
+    def test_repeating_an_enqueue_finds_the_job_whatever_became_of_it(self, store: MemoryStore) -> None:
+        job = new_job("a", content="x")
+        commands.enqueue(store, [job])
+        commands.cancel(store, ["a"], by="me")
+        [again] = commands.enqueue(store, [job])
+        assert (again.status, again.job.state) == ("existing", "cancelled")
+        assert commands.refusal(again) is None
+
+    def test_other_content_under_the_same_id_is_refused(self, store: MemoryStore) -> None:
+        commands.enqueue(store, [new_job("a", content="x")])
+        [again] = commands.enqueue(store, [new_job("a", content="y")])
+        assert isinstance(commands.refusal(again), Conflict)
+
+    def test_a_taken_unique_key_names_the_job_that_holds_it(self, store: MemoryStore) -> None:
+        commands.enqueue(store, [new_job("a", unique_key="k")])
+        [again] = commands.enqueue(store, [new_job("b", unique_key="k")])
+        refused = commands.refusal(again)
+        assert refused
+        assert refused.message == "unique key 'k' is taken by job a (pending)"
+
+
+class TestEnqueuer:
+    @pytest.fixture
+    def enqueuer(self) -> Enqueuer:
+        return Enqueuer(Defaults(settings_of(), "/here"), NOW)
+
+    def test_ids_of_one_batch_follow_one_another(self, enqueuer: Enqueuer) -> None:
+        ids = [enqueuer.next_id() for _ in range(1000)]
+        assert ids == sorted(set(ids))
+        assert {len(id) for id in ids} == {26}
+
+    def test_the_queue_is_the_one_asked_for_then_the_enqueuers_own(self) -> None:
+        enqueuer = Enqueuer(Defaults(settings_of(), None), NOW, queue="mail")
+        assert enqueuer.job(JobRequest(command="x")).queue == "mail"
+        assert enqueuer.job(JobRequest(command="x", queue="web")).queue == "web"
+
+    def test_the_quick_way_makes_the_same_job_as_the_long_one(self, enqueuer: Enqueuer) -> None:
+        template = JobRequest(queue="q", priority=3, tags=["t"], timeout=5, after=["p"])
+        quick = enqueuer.lines(template)("make x")
+        long = enqueuer.job(replace(template, command="make x"))
+        assert replace(quick, id="same") == replace(long, id="same")
+
+    def test_a_delayed_job_is_ready_after_its_delay(self, enqueuer: Enqueuer) -> None:
+        assert enqueuer.job(JobRequest(command="x", delay="90s")).run_at == NOW + timedelta(seconds=90)
+
+
+def test_a_thousand_children_of_one_parent_are_let_go_together(store: MemoryStore) -> None:
+    put(store, "p", state="processing")
+    commands.enqueue(store, [waiting(f"c{n}", "p") for n in range(1000)])
+    end(store, "p")
+    maintenance.unblock_children(store, ["p"])
+    assert store.counts(Filter()).states() == {"completed": 1, "pending": 1000}
+
+
+def test_a_child_of_a_child_waits_for_its_own_parent_only(store: MemoryStore) -> None:
+    put(store, "p", state="processing")
+    child(store, "c", "p")
+    child(store, "g", "c")
+    end(store, "p")
+    maintenance.unblock_children(store, ["p"])
+    assert (get(store, "c").state, get(store, "g").state) == ("pending", "blocked")
+    take(store, "c")
+    change(store, lifecycle.note_start(get(store, "c"), slot=0, pid=9, started_at=NOW, now=NOW))
+    assert get(store, "g").state == "blocked"

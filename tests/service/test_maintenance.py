@@ -1,0 +1,224 @@
+"""What every worker does beside running commands: recover, unblock, purge. Each step may be done by several at once."""
+
+from datetime import timedelta
+
+import pytest
+
+from contract.grounds import SteppedClock
+from factories import LEASE, new_job
+from queuectl.domain.query import Filter
+from queuectl.service import commands, maintenance
+from queuectl.store.memory import MemoryStore
+from service.conftest import Overtaken, settings_of
+from service.scenes import child, end, get, put, take
+
+
+class TestRecoverLapsed:
+    def test_a_lease_that_lasts_is_left_alone(self, store: MemoryStore, clock: SteppedClock) -> None:
+        put(store, "a", state="processing")
+        clock.step(seconds=LEASE.total_seconds() - 1)
+        assert maintenance.recover_lapsed(store) == []
+
+    def test_a_lapsed_claim_is_lost_and_goes_back_to_its_place(
+        self, store: MemoryStore, clock: SteppedClock
+    ) -> None:
+        before = put(store, "a")
+        take(store, "a")
+        clock.step(seconds=LEASE.total_seconds())
+        [job] = maintenance.recover_lapsed(store)
+        assert (job.state, job.losses, job.failures, job.attempts) == ("pending", 1, 0, 1)
+        assert job.sort_key == before.sort_key
+        assert job.last_error == "lost: its worker was silent for longer than the lease"
+        assert job.history[-1].outcome == "lost"
+
+    def test_after_max_losses_it_is_a_crash_loop(self, store: MemoryStore, clock: SteppedClock) -> None:
+        put(store, "a", max_losses=2)
+        states = []
+        for _ in range(3):
+            take(store, "a")
+            clock.step(seconds=LEASE.total_seconds())
+            states += [job.state for job in maintenance.recover_lapsed(store)]
+        assert states == ["pending", "pending", "dead"]
+        assert (get(store, "a").last_error or "").startswith("crash loop: lost 3 times")
+
+    def test_a_crash_loop_lets_go_of_the_children(self, store: MemoryStore, clock: SteppedClock) -> None:
+        put(store, "p", max_losses=0)
+        child(store, "c", "p")
+        take(store, "p")
+        clock.step(seconds=LEASE.total_seconds())
+        maintenance.recover_lapsed(store)
+        assert get(store, "c").state == "cancelled"
+
+    def test_a_cancel_that_was_asked_for_is_done_by_the_recovery(
+        self, store: MemoryStore, clock: SteppedClock
+    ) -> None:
+        put(store, "a", state="processing")
+        commands.cancel(store, ["a"], by="me")
+        clock.step(seconds=LEASE.total_seconds())
+        assert [job.state for job in maintenance.recover_lapsed(store)] == ["cancelled"]
+
+    def test_whoever_was_faster_keeps_the_job(
+        self, store: MemoryStore, overtaken: Overtaken, clock: SteppedClock
+    ) -> None:
+        put(store, "a", state="processing")
+        clock.step(seconds=LEASE.total_seconds())
+        overtaken.before("save", lambda: end(store, "a"))
+        assert maintenance.recover_lapsed(overtaken) == []
+        assert get(store, "a").state == "completed"
+
+
+class TestRecoverWorker:
+    @pytest.fixture
+    def attempts(self, store: MemoryStore) -> dict[str, str]:
+        """Two jobs of a dead worker, one of another."""
+        for id, worker in (("begun", "dead"), ("unbegun", "dead"), ("other", "alive")):
+            put(store, id)
+            take(store, id, worker=worker)
+        return {id: get(store, id).attempt_id or "" for id in ("begun", "unbegun", "other")}
+
+    def test_what_never_started_is_given_back_uncounted(
+        self, store: MemoryStore, attempts: dict[str, str]
+    ) -> None:
+        maintenance.recover_worker(store, "dead", frozenset((attempts["begun"],)), "killed")
+        begun, unbegun = get(store, "begun"), get(store, "unbegun")
+        assert (begun.state, begun.attempts, begun.losses) == ("pending", 1, 1)
+        assert (unbegun.state, unbegun.attempts, unbegun.losses) == ("pending", 0, 0)
+        assert unbegun.history == ()
+
+    @pytest.mark.usefixtures("attempts")
+    def test_without_its_record_all_count_as_begun(self, store: MemoryStore) -> None:
+        maintenance.recover_worker(store, "dead", None, "killed")
+        assert [get(store, id).losses for id in ("begun", "unbegun")] == [1, 1]
+
+    @pytest.mark.usefixtures("attempts")
+    def test_an_empty_record_gives_everything_back(self, store: MemoryStore) -> None:
+        maintenance.recover_worker(store, "dead", frozenset(), "killed")
+        assert [get(store, id).losses for id in ("begun", "unbegun")] == [0, 0]
+
+    @pytest.mark.usefixtures("attempts")
+    def test_other_workers_keep_theirs(self, store: MemoryStore) -> None:
+        recovered = maintenance.recover_worker(store, "dead", None, "killed")
+        assert {job.id for job in recovered} == {"begun", "unbegun"}
+        assert get(store, "other").state == "processing"
+
+    def test_more_than_one_step_holds(self, store: MemoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(maintenance, "STEP", 3)
+        for n in range(10):
+            put(store, f"a{n}", state="processing")
+        assert len(maintenance.recover_worker(store, "w1", None, "killed")) == 10
+
+    def test_a_retry_that_never_started_waits_for_its_retry_again(self, store: MemoryStore) -> None:
+        put(store, "a", state="failed")
+        take(store, "a")
+        maintenance.recover_worker(store, "w1", frozenset(), "killed")
+        assert (get(store, "a").state, get(store, "a").failures) == ("failed", 1)
+
+
+class TestSweep:
+    def test_it_finds_children_that_nobody_told(self, store: MemoryStore) -> None:
+        put(store, "p", state="processing")
+        child(store, "c", "p")
+        end(store, "p")
+        assert get(store, "c").state == "blocked"
+        assert maintenance.sweep_blocked(store, None) is None
+        assert get(store, "c").state == "pending"
+
+    def test_whoever_ends_by_it_lets_go_of_its_own_children(self, store: MemoryStore) -> None:
+        put(store, "p", state="processing", max_retries=0)
+        child(store, "c", "p")
+        child(store, "g", "c")
+        end(store, "p", exit_code=1)
+        maintenance.sweep_blocked(store, None)
+        assert get(store, "g").state == "cancelled"
+
+    def test_it_goes_page_by_page_until_all_are_seen(
+        self, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(maintenance, "STEP", 2)
+        put(store, "p", state="processing")
+        for n in range(5):
+            child(store, f"c{n}", "p")
+        end(store, "p")
+        cursor, pages = maintenance.sweep_blocked(store, None), 1
+        while cursor:
+            cursor, pages = maintenance.sweep_blocked(store, cursor), pages + 1
+        assert pages == 3
+        assert store.counts(Filter(states=frozenset(("blocked",)))).total() == 0
+
+    def test_it_leaves_alone_what_still_waits(self, store: MemoryStore) -> None:
+        put(store, "p")
+        before = child(store, "c", "p")
+        maintenance.sweep_blocked(store, None)
+        assert get(store, "c") == before
+
+
+class TestPurgeExpired:
+    @pytest.fixture
+    def ended(self, store: MemoryStore, clock: SteppedClock) -> None:
+        for state in ("completed", "cancelled", "dead"):
+            put(store, state, state=state)
+        clock.step(days=1)
+
+    def left(self, store: MemoryStore) -> set[str]:
+        return set(store.get(["completed", "cancelled", "dead"]))
+
+    @pytest.mark.usefixtures("ended")
+    def test_nothing_goes_before_its_time(self, store: MemoryStore) -> None:
+        assert maintenance.purge_expired(store, settings_of(retain_completed="2d")) == 0
+
+    @pytest.mark.usefixtures("ended")
+    def test_completed_and_cancelled_go_by_the_one_setting(self, store: MemoryStore) -> None:
+        assert maintenance.purge_expired(store, settings_of(retain_completed="1h")) == 2
+        assert self.left(store) == {"dead"}
+
+    @pytest.mark.usefixtures("ended")
+    def test_dead_ones_go_by_the_other(self, store: MemoryStore) -> None:
+        assert maintenance.purge_expired(store, settings_of(retain_dead="1h")) == 1
+        assert self.left(store) == {"completed", "cancelled"}
+
+    @pytest.mark.usefixtures("ended")
+    def test_the_default_keeps_the_dead_for_ever(self, store: MemoryStore, clock: SteppedClock) -> None:
+        clock.step(days=10_000)
+        maintenance.purge_expired(store, settings_of())
+        assert self.left(store) == {"dead"}
+
+    def test_it_takes_small_steps(
+        self, store: MemoryStore, clock: SteppedClock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(maintenance, "STEP", 2)
+        for n in range(5):
+            put(store, f"a{n}", state="completed")
+        clock.step(days=8)
+        assert [maintenance.purge_expired(store, settings_of()) for _ in range(4)] == [2, 2, 1, 0]
+
+    def test_the_living_are_never_purged(self, store: MemoryStore, clock: SteppedClock) -> None:
+        put(store, "a")
+        clock.step(days=365)
+        maintenance.purge_expired(store, settings_of(retain_completed="0s", retain_dead="0s"))
+        assert get(store, "a")
+
+
+def test_unblocking_what_does_not_wait_is_nothing(store: MemoryStore) -> None:
+    put(store, "a")
+    assert maintenance.unblock(store, ["a", "nobody"]) == []
+
+
+def test_children_of_many_parents_are_let_go_in_batches(store: MemoryStore) -> None:
+    parents = [f"p{n}" for n in range(600)]
+    store.add([new_job(id) for id in parents])
+    for n, id in enumerate(parents):
+        child(store, f"c{n}", id)
+        take(store, id)
+        end(store, id)
+    maintenance.unblock_children(store, parents)
+    assert store.counts(Filter()).states() == {"completed": 600, "pending": 600}
+
+
+def test_a_lapsed_lease_is_judged_by_the_stores_clock(store: MemoryStore, clock: SteppedClock) -> None:
+    put(store, "a", state="processing")
+    clock.step(seconds=LEASE.total_seconds())
+    lease = get(store, "a").lease
+    assert lease
+    assert lease.until == store.now()
+    assert lease.until - LEASE == store.now() - timedelta(seconds=30)
+    assert len(maintenance.recover_lapsed(store)) == 1

@@ -1,0 +1,335 @@
+"""Looking: which job is meant, which attempt, how it stands, and waiting for an end."""
+
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+
+import pytest
+
+from contract.grounds import SteppedClock
+from factories import NOW
+from queuectl.config import Settings
+from queuectl.domain.job import STATES
+from queuectl.domain.output import Chunk
+from queuectl.domain.query import Filter, Page
+from queuectl.errors import InvalidInput, NotFound
+from queuectl.service import commands, queries
+from queuectl.store.memory import MemoryStore
+from service.conftest import Overtaken, settings_of
+from service.scenes import beat, child, end, get, lose, put, take
+
+
+class TestResolve:
+    def test_an_id_a_number_a_prefix_and_the_last(self, store: MemoryStore) -> None:
+        put(store, "alpha")
+        put(store, "beta")
+        assert queries.resolve(store, ["beta", "1", "al", "@last"]) == ["beta", "alpha"]
+
+    def test_an_exact_id_wins_over_a_longer_one_and_over_a_number(self, store: MemoryStore) -> None:
+        for id in ("job", "job2", "1"):
+            put(store, id)
+        assert queries.resolve(store, ["job"]) == ["job"]
+        assert queries.resolve(store, ["1"]) == ["1"]
+
+    def test_a_number_wins_over_a_prefix(self, store: MemoryStore) -> None:
+        put(store, "2x")
+        put(store, "other")
+        assert queries.resolve(store, ["2"]) == ["other"]
+
+    def test_a_prefix_of_digits_is_one_where_no_job_has_the_number(self, store: MemoryStore) -> None:
+        put(store, "77x")
+        assert queries.resolve(store, ["77"]) == ["77x"]
+
+    def test_a_prefix_of_several_is_refused(self, store: MemoryStore) -> None:
+        put(store, "job-a")
+        put(store, "job-b")
+        with pytest.raises(InvalidInput, match="'job-' begins several ids"):
+            queries.resolve(store, ["job-"])
+
+    @pytest.mark.parametrize("nothing", ["", "nobody", "17", "@first", "1" * 40, "-1"])
+    def test_what_means_no_job_is_not_found(self, store: MemoryStore, nothing: str) -> None:
+        put(store, "a")
+        with pytest.raises(NotFound):
+            queries.resolve(store, [nothing])
+
+    def test_the_last_is_the_newest_whatever_changed_since(
+        self, store: MemoryStore, clock: SteppedClock
+    ) -> None:
+        put(store, "old")
+        put(store, "new")
+        clock.step(hours=1)
+        commands.hold(store, ["old"])
+        assert queries.resolve(store, ["@last"]) == ["new"]
+
+    def test_there_is_no_last_before_the_first(self, store: MemoryStore) -> None:
+        with pytest.raises(NotFound, match="no job yet"):
+            queries.resolve(store, ["@last"])
+
+
+class TestAttemptOf:
+    def test_nothing_has_run_yet(self, store: MemoryStore) -> None:
+        assert queries.attempt_of(put(store, "a"), None) is None
+
+    def test_the_newest_is_the_running_one(self, store: MemoryStore) -> None:
+        put(store, "a", state="failed")
+        job = take(store, "a")
+        assert queries.attempt_of(job, None) == "a-2"
+        assert queries.attempt_of(job, 1) == "a-1"
+        assert queries.attempt_of(job, 2) == "a-2"
+
+    def test_the_newest_finished_one_when_none_runs(self, store: MemoryStore) -> None:
+        assert queries.attempt_of(put(store, "a", state="dead"), None) == "a-1"
+
+    def test_one_that_is_not_kept_is_not_found_and_the_others_are_named(self, store: MemoryStore) -> None:
+        put(store, "a", state="failed")
+        with pytest.raises(NotFound, match="no attempt 3") as caught:
+            queries.attempt_of(take(store, "a"), 3)
+        assert caught.value.hint == "attempts: 1, 2"
+
+    def test_the_finished_attempt_with_an_id(self, store: MemoryStore) -> None:
+        job = put(store, "a", state="failed")
+        past = queries.past_attempt(job, "a-1")
+        assert past
+        assert past.exit_code == 1
+        assert queries.past_attempt(job, "a-2") is None
+
+
+def test_output_comes_whole_however_many_chunks_there_are(store: MemoryStore) -> None:
+    put(store, "a", state="processing")
+    store.write_output([Chunk("a", "a-1", n, 0, NOW, n - 1, b"x") for n in range(1, 601)])
+    assert [chunk.n for chunk in queries.output(store, "a-1")] == list(range(1, 601))
+    assert [chunk.n for chunk in queries.output(store, "a-1", after=598)] == [599, 600]
+
+
+class Ticking:
+    """A monotonic clock that goes on by the time that is waited, and by nothing else."""
+
+    def __init__(self, overtaken: Overtaken) -> None:
+        self.now = 0.0
+        overtaken.replace("wait", self.wait)
+        self.events: Iterator[Callable[[], object]] = iter(())
+        self.waited: list[float] = []
+
+    def wait(self, timeout: float) -> bool:
+        self.waited.append(timeout)
+        self.now += timeout
+        next(self.events, lambda: None)()
+        return False
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class TestWaitFor:
+    @pytest.fixture
+    def ticking(self, overtaken: Overtaken) -> Ticking:
+        return Ticking(overtaken)
+
+    def wait(
+        self,
+        overtaken: Overtaken,
+        ticking: Ticking,
+        *ids: str,
+        seconds: float | None = 10,
+        any_one: bool = False,
+    ) -> dict[str, str]:
+        timeout = None if seconds is None else timedelta(seconds=seconds)
+        found = queries.wait_for(overtaken, ids, timeout=timeout, any_one=any_one, monotonic=ticking)
+        return {id: job.state for id, job in found.items()}
+
+    def test_what_has_ended_is_not_waited_for(
+        self, store: MemoryStore, overtaken: Overtaken, ticking: Ticking
+    ) -> None:
+        put(store, "a", state="dead")
+        assert self.wait(overtaken, ticking, "a") == {"a": "dead"}
+        assert ticking.waited == []
+
+    def test_it_returns_when_the_last_has_ended(
+        self, store: MemoryStore, overtaken: Overtaken, ticking: Ticking
+    ) -> None:
+        put(store, "a", state="processing")
+        put(store, "b", state="processing")
+        ticking.events = iter((lambda: end(store, "a"), lambda: end(store, "b")))
+        assert self.wait(overtaken, ticking, "a", "b") == {"a": "completed", "b": "completed"}
+        assert len(ticking.waited) == 2
+
+    def test_any_one_is_enough_if_asked(
+        self, store: MemoryStore, overtaken: Overtaken, ticking: Ticking
+    ) -> None:
+        put(store, "a", state="processing")
+        put(store, "b", state="processing")
+        ticking.events = iter((lambda: end(store, "b"),))
+        assert self.wait(overtaken, ticking, "a", "b", any_one=True) == {"a": "processing", "b": "completed"}
+
+    def test_the_same_job_twice_is_one_job(
+        self, store: MemoryStore, overtaken: Overtaken, ticking: Ticking
+    ) -> None:
+        put(store, "a", state="processing")
+        ticking.events = iter((lambda: end(store, "a"),))
+        assert self.wait(overtaken, ticking, "a", "a", any_one=True) == {"a": "completed"}
+
+    def test_the_time_is_kept_to_the_fraction(
+        self, store: MemoryStore, overtaken: Overtaken, ticking: Ticking
+    ) -> None:
+        put(store, "a")
+        assert self.wait(overtaken, ticking, "a", seconds=2.5) == {"a": "pending"}
+        assert ticking.waited == [1.0, 1.0, 0.5]
+
+    def test_no_time_is_one_look(self, store: MemoryStore, overtaken: Overtaken, ticking: Ticking) -> None:
+        put(store, "a")
+        assert self.wait(overtaken, ticking, "a", seconds=0) == {"a": "pending"}
+        assert ticking.waited == []
+
+    def test_a_job_that_is_retried_after_its_failure_is_still_waited_for(
+        self, store: MemoryStore, overtaken: Overtaken, ticking: Ticking
+    ) -> None:
+        put(store, "a", state="processing")
+
+        def fail_and_run_again() -> None:
+            end(store, "a", exit_code=1)
+            take(store, "a")
+
+        ticking.events = iter((fail_and_run_again, lambda: end(store, "a")))
+        assert self.wait(overtaken, ticking, "a", seconds=None) == {"a": "completed"}
+
+    def test_one_that_is_deleted_meanwhile_is_missing(
+        self, store: MemoryStore, overtaken: Overtaken, ticking: Ticking
+    ) -> None:
+        put(store, "a", state="processing")
+
+        def end_and_delete() -> None:
+            end(store, "a")
+            commands.delete(store, ["a"])
+
+        ticking.events = iter((end_and_delete,))
+        assert self.wait(overtaken, ticking, "a") == {}
+
+
+class TestStatus:
+    def test_every_state_is_counted_and_the_counts_add_up(
+        self, store: MemoryStore, settings: Settings
+    ) -> None:
+        put(store, "p")
+        for state in set(STATES) - {"pending", "blocked"}:
+            put(store, state, state=state)
+        child(store, "c", "p")
+        found = queries.status(store, settings)
+        assert found.jobs == dict.fromkeys(STATES, 1)
+
+    def test_queues_with_jobs_or_settings_are_listed_by_name(
+        self, store: MemoryStore, settings: Settings
+    ) -> None:
+        put(store, "a", queue="web")
+        commands.pause(store, "empty")
+        commands.limit(store, "web", 2)
+        shown = [(q.name, q.paused, q.limit, q.jobs) for q in queries.status(store, settings).queues]
+        assert shown == [("empty", True, None, {}), ("web", False, 2, {"pending": 1})]
+
+    def test_slots_are_those_of_living_workers(
+        self, store: MemoryStore, settings: Settings, clock: SteppedClock
+    ) -> None:
+        beat(store, "silent", count=8, busy=("x",))
+        clock.step(minutes=1)
+        beat(store, "busy", count=2, busy=("a",))
+        beat(store, "leaving", count=1, state="draining")
+        found = queries.status(store, settings)
+        assert (found.live, found.processing) == (3, 1)
+        states = {item.worker.id: item.state for item in found.workers}
+        assert states == {"silent": "lost", "busy": "running", "leaving": "draining"}
+
+    @pytest.mark.parametrize(("beats", "state"), [(3.0, "running"), (3.1, "lost")])
+    def test_a_worker_is_lost_after_three_missed_beats(
+        self, store: MemoryStore, clock: SteppedClock, beats: float, state: str
+    ) -> None:
+        beat(store)
+        clock.step(seconds=beats * 10)
+        [found] = queries.workers(store, settings_of(heartbeat_interval="10s"))
+        assert found.state == state
+
+    def test_short_heartbeats_forgive_three_seconds(self, store: MemoryStore, clock: SteppedClock) -> None:
+        beat(store)
+        clock.step(seconds=3)
+        assert queries.workers(store, settings_of(heartbeat_interval="100ms"))[0].state == "running"
+
+
+class TestWorkIsLeft:
+    @pytest.mark.parametrize(
+        ("state", "left"),
+        [("processing", True), ("failed", True), ("pending", False), ("held", False), ("dead", False)],
+    )
+    def test_running_and_retrying_jobs_are_work(self, store: MemoryStore, state: str, left: bool) -> None:
+        put(store, "a", state=state)  # type: ignore[arg-type]
+        assert queries.work_is_left(store, []) is left
+
+    def test_other_queues_are_others_work(self, store: MemoryStore) -> None:
+        put(store, "a", state="failed", queue="web")
+        assert not queries.work_is_left(store, ["mail"])
+        assert queries.work_is_left(store, ["mail", "web"])
+
+    def test_a_paused_queue_keeps_nobody(self, store: MemoryStore) -> None:
+        put(store, "a", state="failed")
+        commands.pause(store, "default")
+        assert not queries.work_is_left(store, [])
+
+
+class TestOthersSucceed:
+    def test_nobody_has(self, store: MemoryStore) -> None:
+        put(store, "a", state="dead")
+        assert not queries.others_succeed(store, "w2")
+
+    def test_another_has(self, store: MemoryStore) -> None:
+        put(store, "a", state="completed")
+        assert queries.others_succeed(store, "w2")
+
+    def test_ones_own_success_says_nothing_of_others(self, store: MemoryStore) -> None:
+        put(store, "a", state="completed")
+        assert not queries.others_succeed(store, "w1")
+
+    def test_a_success_of_long_ago_says_nothing(self, store: MemoryStore, clock: SteppedClock) -> None:
+        put(store, "a", state="completed")
+        clock.step(minutes=2)
+        assert not queries.others_succeed(store, "w2")
+
+
+class TestOpenIds:
+    def test_all_that_have_not_ended(self, store: MemoryStore) -> None:
+        for state in set(STATES) - {"blocked"}:
+            put(store, state, state=state)
+        assert set(queries.open_ids(store, Filter())) == {"pending", "processing", "failed", "held"}
+
+    def test_of_states_that_have_ended_there_are_none(self, store: MemoryStore) -> None:
+        put(store, "a")
+        put(store, "b", state="dead")
+        assert queries.open_ids(store, Filter(states=frozenset(("dead",)))) == []
+
+    def test_of_some_states_only_those_that_have_not_ended(self, store: MemoryStore) -> None:
+        put(store, "a")
+        put(store, "b", state="dead")
+        put(store, "c", state="held")
+        assert queries.open_ids(store, Filter(states=frozenset(("dead", "held")))) == ["c"]
+
+    def test_page_by_page(self, store: MemoryStore) -> None:
+        for n in range(1005):
+            put(store, f"a{n}")
+        assert len(set(queries.open_ids(store, Filter()))) == 1005
+
+
+def test_what_a_worker_holds_is_found_page_by_page(store: MemoryStore) -> None:
+    for n in range(505):
+        put(store, f"a{n}", state="processing")
+    put(store, "theirs")
+    take(store, "theirs", worker="w2")
+    assert {job.id for job in queries.held_by(store, "w1")} == {f"a{n}" for n in range(505)}
+
+
+def test_a_lost_attempt_is_in_the_history(store: MemoryStore) -> None:
+    put(store, "a", state="processing")
+    assert [past.outcome for past in lose(store, "a").history] == ["lost"]
+    assert queries.attempt_of(get(store, "a"), 1) == "a-1"
+
+
+def test_one_page_of_jobs(store: MemoryStore) -> None:
+    put(store, "a")
+    put(store, "b")
+    found = queries.jobs(store, Filter(), Page(limit=1))
+    assert [job.id for job in found.jobs] == ["b"]
+    assert found.next
