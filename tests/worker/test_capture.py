@@ -106,3 +106,13 @@ def test_a_big_head_is_shipped_at_once() -> None:
     capture = Capture("a", "j", 1 << 20, split=False)
     capture.feed(0, memoryview(bytes(100_000)), 5.0)
     assert capture.due() == 5.0
+
+
+def test_of_a_flood_exactly_head_and_tail_are_shipped() -> None:
+    limit, capture = 1000, Capture("a", "j", 1000, split=False)
+    flood = b"".join(b"%07d\n" % n for n in range(200_000))
+    for at in range(0, len(flood), 50_000):
+        capture.feed(0, memoryview(flood[at : at + 50_000]), 0.0)
+    chunks = chunks_of(capture.flush(0.0, 0.0, final=True))
+    assert [(c.offset, c.data) for c in chunks] == [(0, flood[:500]), (len(flood) - 500, flood[-500:])]
+    assert limit == sum(len(c.data) for c in chunks)

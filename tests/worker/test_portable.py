@@ -78,3 +78,26 @@ def test_what_no_signal_reaches_is_given_up_with_its_pids(monkeypatch: pytest.Mo
             now = ladder.next_at
         assert ladder.unkillable == [process.pid]
         process.kill()
+
+
+class Scripted(View):
+    """A view that shows what it is told to."""
+
+    def __init__(self, *members: kernel.Process) -> None:
+        super().__init__()
+        self._processes = list(members)
+
+
+def test_one_empty_look_is_not_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that is born while /proc is read may be in no reading; the next one shows it."""
+    killed: list[tuple[int, int]] = []
+    monkeypatch.setattr(
+        kernel, "signal_process", lambda process, number: killed.append((process.pid, number))
+    )
+    escapee = kernel.Process(900, "S", 1, 900, 900, 1)
+    ladder = Ladder(800, grace=0.0, now=0.0)
+    for view in (Scripted(), Scripted(escapee), Scripted(), Scripted()):
+        assert not ladder.done
+        ladder.step(ladder.next_at, view, {900}, leader_alive=False)
+    assert killed == [(900, 9)]
+    assert ladder.done

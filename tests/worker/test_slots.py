@@ -138,11 +138,11 @@ def test_a_stranger_with_a_reused_pid_is_not_killed(path: Path, tmp_path: Path) 
 
 
 def test_leftovers_are_found_by_birth_by_session_and_by_mark(path: Path, tmp_path: Path) -> None:
-    """A leader without the mark, its unmarked child in the same session, and a marked one far away."""
+    """A leader without the mark, its unmarked child in a group of its own, and a marked one far away."""
     slots = Slots.create(path, WORKER, 2)
     before = kernel.ticks()
     leader = subprocess.Popen(
-        ["sh", "-c", "sleep 60 & echo $!; wait"], env={"PATH": os.environ["PATH"]}, start_new_session=True,
+        ["bash", "-c", "set -m; sleep 60 & echo $!; wait"], env={"PATH": os.environ["PATH"]}, start_new_session=True,
         stdout=subprocess.PIPE,
     )  # fmt: skip
     assert leader.stdout is not None
