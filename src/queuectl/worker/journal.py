@@ -21,6 +21,7 @@ class Journal:
         self._quiet = quiet
         self._out = out or sys.stdout
         self._lines: list[str] = []
+        self._second, self._shown = -1, ""
 
     def started(self, job: Job, slot: int, pid: int) -> None:
         """A command runs."""

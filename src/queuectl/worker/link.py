@@ -1,14 +1,29 @@
 """The agent's end of the line to its holder: frames out in batches, messages in, and a way to be woken meanwhile."""
 
 import contextlib
+import json
 import os
 import select
 import socket
 import threading
+from typing import Any
 
-from queuectl.worker.messages import PROTOCOL, Message, Reader, encode
+import msgspec
+
+from queuectl.worker.messages import PROTOCOL, Message, Reader, frame
 
 WELCOME_SECONDS = 60.0
+
+
+_encode = msgspec.json.Encoder().encode
+
+
+def _decode(text: bytes) -> Any:
+    """Three times as quick as `json`, but for half surrogate pairs: file names that are no UTF-8 may hold some."""
+    try:
+        return msgspec.json.decode(text)
+    except msgspec.DecodeError:
+        return json.loads(text)
 
 
 class HolderGone(Exception):
@@ -21,7 +36,7 @@ class Link:
     def __init__(self, line: socket.socket) -> None:
         line.setblocking(True)
         self._line = line
-        self._reader = Reader()
+        self._reader = Reader(_decode)
         self._lock = threading.Lock()
         self._outgoing = bytearray()
         self._wake_in, self._wake_out = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
@@ -32,9 +47,9 @@ class Link:
 
     def queue(self, message: Message, payload: bytes = b"") -> None:
         """Send with the next `flush`."""
-        frame = encode(message, payload)
+        data = frame(_encode(message), payload)
         with self._lock:
-            self._outgoing += frame
+            self._outgoing += data
 
     def flush(self) -> None:
         """Send what is queued. Raises HolderGone."""
