@@ -143,6 +143,18 @@ def _floats(path: Path) -> list[float]:
     return [float(word) for word in path.read_text().split()] if path.exists() else []
 
 
+def everything(reader: int) -> bytes:
+    """What comes through a pipe until its other end is closed."""
+    text = b""
+    while select.select([reader], [], [], 10)[0]:
+        part = os.read(reader, 100)
+        if not part:
+            os.close(reader)
+            return text
+        text += part
+    raise AssertionError(f"still open after {text!r}")
+
+
 def test_ready_is_said_at_the_first_hello(new_worker: Callable[..., Worker]) -> None:
     reader, writer = os.pipe()
     worker = new_worker(ready_fd=writer, greet=False)
@@ -150,16 +162,14 @@ def test_ready_is_said_at_the_first_hello(new_worker: Callable[..., Worker]) -> 
     agent = worker.next_agent(greet=False)
     assert select.select([reader], [], [], 0) == ([], [], [])
     agent.hello()
-    with open(reader, "rb") as ready:
-        assert ready.read() == b"ready\n"
+    assert everything(reader) == b"ready\n"
 
 
 def test_not_being_ready_is_said_too(new_worker: Callable[..., Worker], tmp_path: Path) -> None:
     reader, writer = os.pipe()
     worker = new_worker(ready_fd=writer, greet=False, agent_argv=["/bin/false"])
     os.close(writer)
-    with open(reader, "rb") as ready:
-        assert ready.read() == b"the agent ended before it was ready\n"
+    assert everything(reader) == b"the agent ended before it was ready\n"
     assert worker.process.poll() is None
 
 
@@ -167,8 +177,7 @@ def test_a_worker_that_cannot_start_says_why(new_worker: Callable[..., Worker], 
     reader, writer = os.pipe()
     worker = new_worker(ready_fd=writer, greet=False, directory=str(tmp_path / "missing"))
     os.close(writer)
-    with open(reader, "rb") as ready:
-        assert ready.read().startswith(b"cannot start: ")
+    assert everything(reader).startswith(b"cannot start: ")
     assert worker.exit_status() == 1
 
 

@@ -107,11 +107,11 @@ def test_signals_are_neither_blocked_nor_ignored(new_worker: object) -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR2])
 
     worker: Worker = new_worker(preexec=as_if_under_nohup)  # type: ignore[operator]
-    _, output = worker.agent.run("grep -E '^Sig(Blk|Ign)' /proc/self/status")
+    # Without a shell: dash clears its mask at start, which would hide ours.
+    _, output = worker.agent.run(None, argv=["grep", "-E", "^Sig(Blk|Ign)", "/proc/self/status"])
     blocked, ignored = (int(line.split()[1], 16) for line in output.splitlines())
-    own_of_the_c_library = (
-        0b11 << 31
-    )  # 32 and 33: no program can use them, and glibc's posix_spawn ignores them
+    # 32 and 33: no program can use them, and glibc's posix_spawn ignores them.
+    own_of_the_c_library = 0b11 << 31
     assert (blocked, ignored & ~own_of_the_c_library) == (0, 0)
 
 

@@ -69,6 +69,15 @@ def test_identity_is_pid_and_time_of_birth() -> None:
     assert not record.is_leader(kernel.Process(501, "S", 1, 500, 500, 1001))
 
 
+def test_a_process_that_took_over_a_pid_is_not_signalled() -> None:
+    with subprocess.Popen(["sleep", "60"]) as sleeper:
+        process = kernel.look(sleeper.pid)
+        assert process is not None
+        kernel.signal_process(process._replace(start=process.start - 1), 9)
+        kernel.signal_process(process, 15)
+        assert sleeper.wait(5) == -15
+
+
 def test_a_locked_file_belongs_to_a_living_worker(path: Path, tmp_path: Path) -> None:
     Slots.create(path, WORKER, 1)
     held = lockfile.lock(path)

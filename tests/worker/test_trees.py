@@ -127,6 +127,24 @@ def test_a_detached_process_stays_where_it_may(agent: Agent, tmp_path: Path) -> 
         os.kill(pid, signal.SIGKILL)
 
 
+def test_a_detached_process_without_a_mark_is_not_blamed_on_another_command(
+    agent: Agent, tmp_path: Path
+) -> None:
+    other = agent.start(f"while [ ! -e {tmp_path}/go ]; do sleep 0.02; done")
+    agent.started(other)
+    agent.run(
+        f"setsid -f env -i /bin/sh -c 'echo $$ > {tmp_path}/pid; exec sleep 60' >/dev/null 2>&1",
+        allow_detached=True,
+    )
+    (pid,) = pids_in(tmp_path / "pid")
+    try:
+        (tmp_path / "go").touch()
+        assert agent.exited(other)["leftovers"] == 0
+        assert alive(pid)
+    finally:
+        os.kill(pid, signal.SIGKILL)
+
+
 def test_a_timeout_ends_the_tree(agent: Agent, tmp_path: Path) -> None:
     attempt_id = agent.start(
         f"setsid sh -c 'echo $$ > {tmp_path}/pid; exec sleep 60' & sleep 60", timeout=0.4

@@ -87,9 +87,8 @@ class Agents:
             self.start(now)
         for pid in [pid for pid, at in self._doomed.items() if now >= at]:
             del self._doomed[pid]
-            os.kill(
-                pid, signal.SIGKILL
-            )  # our child and not reaped, or `reaped` would have taken it from the list
+            # Our child, and not reaped: else `reaped` would have taken it from the list.
+            os.kill(pid, signal.SIGKILL)
 
     def start(self, now: float) -> None:
         """Start an agent now. It may find an older one still connected."""

@@ -28,8 +28,8 @@ class Attempt:
 
     __slots__ = (
         "armed_at", "born", "capture", "close_at", "ended_by", "finished_at", "grace", "held", "id", "incomplete",
-        "job_id", "ladder", "lease_at", "leftovers", "listen_at", "order", "pid", "pipes", "result", "rusage", "script",
-        "slot", "started_at", "state", "status", "stdin", "timeout", "timeout_at",
+        "job_id", "ladder", "lease_at", "left_until", "leftovers", "listen_at", "order", "pid", "pipes", "result",
+        "rusage", "script", "slot", "started_at", "state", "status", "stdin", "timeout", "timeout_at",
     )  # fmt: skip
 
     def __init__(self, order: dict[str, Any], stdin: bytes) -> None:
@@ -51,6 +51,7 @@ class Attempt:
         self.lease_at = _or_never(order.get("deadline"))
         self.close_at = _NEVER
         self.listen_at = _NEVER
+        self.left_until = _NEVER
         self.armed_at = _NEVER
         self.capture = Capture(self.id, self.job_id, order["output_limit"], bool(order.get("split")))
         self.pipes: dict[int, int] = {}

@@ -26,6 +26,9 @@ from queuectl.worker.tree import Ladder, View
 DRAIN_PIPE = 1.0
 """Seconds after the leader's exit that somebody else may go on writing."""
 
+SETTLE = 0.05
+"""Seconds for what is still there after the pipe's end to end by itself: it may be about to."""
+
 LEFTOVER_GRACE = 1.0
 RETAINED_LIMIT = 64 << 20
 """So many bytes of unacknowledged results, and no further command is started."""
@@ -172,7 +175,7 @@ class Crew:
         """A child that is no agent and no guard has ended: a leader, or an orphan."""
         attempt = self._leaders.pop(pid, None)
         if attempt is None:
-            self._orphans.reaped(pid)
+            self._orphan_ended(pid, now)
             return
         crashpoint.reach("after_exit")
         attempt.status, attempt.rusage, attempt.finished_at = status, rusage, time.time()
@@ -182,6 +185,12 @@ class Crew:
         self._pipes.read_rest(attempt, now)
         self._pipes.listen(attempt)
         self._advance(attempt, now, View())
+
+    def _orphan_ended(self, pid: int, now: float) -> None:
+        """It may have been the last of a command whose leader had gone before."""
+        self._orphans.reaped(pid)
+        for attempt in [a for a in self._running.values() if a.left_until != _NEVER]:
+            self._advance(attempt, now, View())
 
     # The life of an attempt
 
@@ -251,17 +260,18 @@ class Crew:
 
     def _close(self, attempt: Attempt, now: float) -> None:
         """The leader has exited by itself: give its pipe a moment to end, then see what it left behind."""
-        if attempt.pipes:
-            if now < attempt.close_at:
-                return
-            attempt.incomplete = True
+        if attempt.pipes and now < attempt.close_at:
+            return
+        attempt.incomplete = bool(attempt.pipes)
         left = False if attempt.allow_detached else self._left_behind(attempt, now)
         if left is None:
             attempt.close_at = self._orphans.ready_at
-        elif left:
+        elif not left:
+            self._finish(attempt, now)
+        elif now >= attempt.left_until:
             attempt.ladder = Ladder(attempt.pid, min(attempt.grace, LEFTOVER_GRACE), now)
         else:
-            self._finish(attempt, now)
+            attempt.close_at = attempt.left_until = min(attempt.left_until, now + SETTLE)
 
     def _left_behind(self, attempt: Attempt, now: float) -> bool | None:
         return kernel.group_exists(attempt.pid) or self._orphans.left_by(attempt, now)
