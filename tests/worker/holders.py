@@ -35,6 +35,7 @@ class Agent:
 
     def __init__(self, sock: socket.socket, pid: int, control: socket.socket) -> None:
         self.sock, self.pid, self._control = sock, pid, control
+        self._process = kernel.look(pid)
         self._reader = Reader()
         self.inbox: list[tuple[Message, bytes]] = []
 
@@ -126,6 +127,12 @@ class Agent:
     def close(self) -> None:
         self.sock.close()
         self._control.close()
+
+    def clean_up(self) -> None:
+        """A process that a test has stopped does not go by itself."""
+        self.close()
+        if self._process is not None:
+            kernel.signal_process(self._process, signal.SIGKILL)
 
     def die(self) -> None:
         """As SIGKILL does to an agent: its process and its connection are gone at once."""
@@ -219,7 +226,7 @@ class Worker:
                 leftover.kill(within=5)
                 leftover.remove()
         for agent in self.agents:
-            agent.close()
+            agent.clean_up()
         self._control.close()
 
     def _launch(
