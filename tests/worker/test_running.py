@@ -48,8 +48,19 @@ def test_the_result_carries_the_end_of_the_output(agent: Agent) -> None:
 def test_more_starts_than_slots_wait_and_take_the_lowest_free_slot(agent: Agent) -> None:
     ids = [agent.start("true") for _ in range(20)]
     assert {agent.exited(i)["slot"] for i in ids} <= {0, 1}
-    order = [m["attempt_id"] for m, _ in agent.of("started")]
-    assert order == ids
+    starts = [agent.exited(i)["started_at"] for i in ids]
+    assert starts == sorted(starts)
+
+
+def test_of_a_short_command_only_the_end_is_told(agent: Agent) -> None:
+    attempt_id = agent.start("true")
+    agent.exited(attempt_id)
+    assert not [m for m, _ in agent.of("started") if m["attempt_id"] == attempt_id]
+
+
+def test_a_command_is_preferred_when_memory_runs_out(agent: Agent) -> None:
+    _, output = agent.expect("exited", agent.start("cat /proc/self/oom_score_adj"))
+    assert output == b"500\n"
 
 
 def test_a_start_that_is_repeated_runs_once(agent: Agent, tmp_path: Path) -> None:

@@ -248,7 +248,7 @@ def _start_detached(session: "Session", document: dict[str, Any]) -> int:
     return 0
 
 
-_HOLDER = (sys.executable, "-m", "queuectl.worker.holder", "--config-fd")
+_HOLDER = (sys.executable, "-P", "-m", "queuectl.worker.holder", "--config-fd")
 
 
 def _pipe_with(document: dict[str, Any]) -> int:

@@ -152,6 +152,8 @@ class Agent:
 
     def _on_exited(self, message: Message, tail: bytes) -> None:
         place = self._places.pop(message["attempt_id"])
+        if place and place.slot is None and message.get("pid"):
+            self._journal.started(place.job, message["slot"], message["pid"])
         report = report_of(message, tail, self._host)
         self._settler.add(Ended(message, report, place.job if place else None))
 

@@ -213,12 +213,16 @@ class Crew:
         self._running[attempt.id] = self._leaders[spawned.pid] = attempt
         attempt.pipes = {pipe: stream for stream, pipe in spawned.pipes.items()}
         attempt.listen_at = born + LISTEN_AFTER
-        self._post(
-            encode(
-                {"type": "started", "attempt_id": attempt.id, "pid": spawned.pid, "slot": slot, "at": wall}
-            )
-        )
         self._arm(attempt)
+
+    def _settle_in(self, attempt: Attempt) -> None:
+        """It was no matter of a moment: say that it runs, and wait for what it prints.
+
+        Of a shorter one only the end is told, which says as much: half the messages, on the way that is worn most.
+        """
+        start = {"attempt_id": attempt.id, "pid": attempt.pid, "slot": attempt.slot, "at": attempt.started_at}
+        self._post(encode({"type": "started", **start}))
+        self._pipes.listen(attempt)
 
     def _not_started(self, attempt: Attempt, slot: int, error: SpawnError, wall: float) -> None:
         if error.trouble:
@@ -246,7 +250,7 @@ class Crew:
         if attempt.state != RUNNING:
             return
         if now >= attempt.listen_at:
-            self._pipes.listen(attempt)
+            self._settle_in(attempt)
         if attempt.ladder is None:
             if attempt.status is not None:
                 self._close(attempt, now)

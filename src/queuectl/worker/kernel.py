@@ -184,18 +184,37 @@ def _handle(target: Process) -> int | None:
         return None
 
 
-def prefer_for_oom(pid: int) -> None:
-    """Have the kernel, when memory runs out, choose this command before us. Raising needs no privilege."""
-    try:
-        score = os.open(f"/proc/{pid}/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
-    except OSError:
-        return  # it has ended already, or this is not Linux
-    try:
-        os.write(score, b"500")
-    except OSError:
-        pass  # it ended in between, or a container forbids it: a preference, not a promise
-    finally:
-        os.close(score)
+class OomScore:
+    """Have the kernel, when memory runs out, choose a command before us: it inherits what we are while it is born.
+
+    So our own score is raised around a spawn and lowered again, which needs no privilege as long as nobody privileged
+    forbade it; two writes to an open file, where the child's own file would have to be opened each time.
+    """
+
+    RAISED = 500
+
+    def __init__(self) -> None:
+        self._usual = b""
+        self._file = -1
+        try:
+            self._file = os.open("/proc/self/oom_score_adj", os.O_RDWR | os.O_CLOEXEC)
+            usual = os.pread(self._file, 16, 0).strip()
+            if int(usual) < self.RAISED:
+                os.pwrite(self._file, b"%d" % self.RAISED, 0)
+                os.pwrite(self._file, usual, 0)
+                self._usual = usual
+        except OSError:
+            pass  # not Linux, or a container forbids it: a preference, not a promise
+
+    def offer(self) -> None:
+        """A spawn begins."""
+        if self._usual:
+            os.pwrite(self._file, b"%d" % self.RAISED, 0)
+
+    def withdraw(self) -> None:
+        """It is over."""
+        if self._usual:
+            os.pwrite(self._file, self._usual, 0)
 
 
 class Offspring:

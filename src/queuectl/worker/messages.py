@@ -32,7 +32,7 @@ Holder to agent
                 "draining" | "stopping", attempts: [{attempt_id, job_id, state: "queued" | "running" |
                 "finished", pid, slot, started_at}]. Then every output chunk and every `exited` that is not
                 acknowledged, once more, with the same n and bytes.
-    started     attempt_id, pid, slot, at.
+    started     attempt_id, pid, slot, at. Said of commands that run longer than a moment; of the others only `exited`.
     output      attempt_id, job_id, n, stream, at, offset; payload: the bytes. `n` rises by one from 1 per
                 attempt over all streams; `offset` counts bytes of all streams, a gap means bytes that are not
                 kept.

@@ -56,6 +56,7 @@ class Spawner:
         self._base = {
             key: value for key, value in environ.items() if key.decode("ascii", "replace") not in _INTERNAL
         }
+        self._oom = kernel.OomScore()
         self._null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         self._home = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         # exec resets handlers by itself, but an ignored signal (Python's SIGPIPE, nohup's SIGHUP) stays
@@ -86,7 +87,6 @@ class Spawner:
         actions += [(os.POSIX_SPAWN_DUP2, writers[0], 1), (os.POSIX_SPAWN_DUP2, writers[-1], 2)]
         pid = self._execute(order, argv, env, actions)
         means.close_theirs()
-        kernel.prefer_for_oom(pid)
         return Spawned(pid, means.ours, means.script)
 
     def _execute(self, order: Order, argv: list[bytes], env: dict[bytes, bytes], actions: list[Any]) -> int:
@@ -97,6 +97,7 @@ class Spawner:
             if cwd:
                 _enter(cwd)
             program = _find(argv[0], env)
+            self._oom.offer()
             return os.posix_spawn(
                 program,
                 argv,
@@ -109,6 +110,7 @@ class Spawner:
         except OSError as error:
             raise _explained(error, argv[0]) from error
         finally:
+            self._oom.withdraw()
             if cwd:
                 os.fchdir(self._home)
             if previous is not None:
