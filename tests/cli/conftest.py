@@ -3,15 +3,24 @@
 import io
 import json
 import os
+import pty
+import shlex
+import struct
+import subprocess
 import sys
+import termios
 from collections.abc import Iterator
+from fcntl import ioctl
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from cli.acting import Actor
 from queuectl.cli.main import main
 from queuectl.store.sqlite import SqliteStore
+
+Ended = subprocess.CompletedProcess[bytes]
 
 
 class CommandLine:
@@ -45,15 +54,56 @@ class CommandLine:
         """The store that the commands use."""
         return SqliteStore(str(self.root / "data" / "queuectl" / "queue.db"))
 
+    def enqueue(self, *words: str) -> str:
+        """Enqueue one job; its id."""
+        return self("enqueue", *words).strip()
+
+    def job(self, reference: str) -> dict[str, Any]:
+        """A job as `show --json` shows it."""
+        return dict(self.json("show", reference)["job"])
+
+    def lines(self, *words: str, code: int = 0, input: str | bytes | None = None) -> list[str]:
+        """One command line; the lines of its stdout."""
+        return self(*words, code=code, input=input).splitlines()
+
+    def process(self, *words: str, shell: str | None = None, **variables: str) -> Ended:
+        """The same in a process of its own; with `shell`, as a part of this pipeline, where it is `$Q`."""
+        command = [sys.executable, "-m", "queuectl", *words]
+        script = ["/bin/sh", "-c", shell.replace("$Q", shlex.join(command))] if shell else command
+        variables = {"PYTHONPATH": os.pathsep.join(sys.path), **os.environ, **variables}
+        return subprocess.run(
+            script, env=variables, capture_output=True, check=False, stdin=subprocess.DEVNULL
+        )
+
+    def on_terminal(self, *words: str, **variables: str) -> str:
+        """What it prints on a terminal of 100 columns, colours and all."""
+        ours, theirs = pty.openpty()
+        ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 100, 0, 0))
+        given = {"PYTHONPATH": os.pathsep.join(sys.path), "TERM": "xterm-256color", **os.environ, **variables}
+        command = [sys.executable, "-m", "queuectl", *words]
+        with subprocess.Popen(command, env=given, stdin=theirs, stdout=theirs, stderr=theirs) as process:
+            os.close(theirs)
+            text = b"".join(iter(lambda: _read(ours), b""))
+        os.close(ours)
+        assert process.returncode == 0, text
+        return text.decode().replace("\r\n", "\n")
+
     def ids(self) -> set[str]:
         """The ids of all jobs."""
         return {job["id"] for job in self.json("list", "--all")["jobs"]}
 
 
+def _read(terminal: int) -> bytes:
+    try:
+        return os.read(terminal, 1 << 16)
+    except OSError:  # EIO: nobody has it open any more
+        return b""
+
+
 @pytest.fixture
 def queuectl(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> Iterator[CommandLine]:
+) -> CommandLine:
     """The command line, with nothing of the environment but what a test sets."""
     for name in list(os.environ):
         if name.startswith("QUEUECTL_") or name in ("DATABASE_URL", "MONGODB_URI", "REDIS_URL", "NO_COLOR"):
@@ -61,7 +111,16 @@ def queuectl(
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setenv("TZ", "UTC")
     work = tmp_path / "work"
     work.mkdir()
     monkeypatch.chdir(work)
     return CommandLine(tmp_path, capsys, monkeypatch)
+
+
+@pytest.fixture
+def actor(queuectl: CommandLine) -> Iterator[Actor]:
+    """A worker that does what the test says."""
+    store = queuectl.store()
+    yield Actor(store)
+    store.close()

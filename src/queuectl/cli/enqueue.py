@@ -101,7 +101,7 @@ def enqueue(session: "Session") -> int:
         raise InvalidInput(
             "--follow has no end for one JSON document", "use --wait, then queuectl logs --json"
         )
-    sources = [bool(args.command), args.tail is not None, args.file is not None, args.script is not None]
+    sources = [bool(args.command), args.program is not None, args.file is not None, args.script is not None]
     if sum(sources) != 1:
         raise InvalidInput(
             "what is to be enqueued?" if not any(sources) else "a command is given in two ways",
@@ -190,8 +190,8 @@ def shape(item: "Added") -> dict[str, Any]:
 
 def _single(session: "Session") -> JobRequest:
     args, fields = session.args, template(session)
-    if args.tail is not None:
-        return convert_request({**fields, "argv": args.tail})
+    if args.program is not None:
+        return convert_request({**fields, "argv": args.program})
     if args.script is not None:
         return convert_request({**fields, "command": _read(args.script, "script")})
     if len(args.command) > 1:

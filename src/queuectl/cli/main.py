@@ -96,12 +96,12 @@ def _run(argv: list[str]) -> int:
 
 def _parse(parser: "Parser", words: list[str]) -> "Namespace":
     """argparse eats a `--`; for `enqueue -- PROG ARG` what follows it is kept apart, to the letter."""
-    tail: list[str] | None = None
+    program: list[str] | None = None
     if parser.no_dashes and "--" in words:
         split = words.index("--")
-        words, tail = words[:split], words[split + 1 :]
+        words, program = words[:split], words[split + 1 :]
     args = parser.parse_args(words)
-    args.tail = tail
+    args.program = program
     return args
 
 

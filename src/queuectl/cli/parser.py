@@ -1,6 +1,7 @@
 """The argument parser of one command: argparse with our words for errors, examples in the help, nothing abbreviated."""
 
 import argparse
+import re
 from typing import Any, NoReturn
 
 from queuectl.errors import InvalidInput
@@ -23,6 +24,8 @@ class Parser(argparse.ArgumentParser):
             add_help=False,
         )
         self._optionals.title = "options"
+        # No option of ours begins with a digit: what looks like -17:-2 is a value, for instance a cursor.
+        self._negative_number_matcher = re.compile(r"^-\d")
         self.examples: list[tuple[str, str]] = []
         self.no_dashes = False
 

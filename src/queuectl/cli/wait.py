@@ -105,7 +105,8 @@ def _nobody(session: "Session", error: NotFound) -> int:
 
 
 def _wait_for_many(session: "Session", ids: list[str], timeout: timedelta | None) -> int:
-    jobs = _wait(session, ids, timeout)
+    found = _wait(session, ids, timeout)
+    jobs = {id: found[id] for id in ids if id in found}
     ended = [job for job in jobs.values() if job.ended]
     if session.json:
         session.emit(shapes.document(jobs=[shapes.job(job) for job in jobs.values()]))

@@ -1,0 +1,236 @@
+"""`queuectl enqueue`: every form of a command, and every option ends up in the stored job."""
+
+import os
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cli.acting import Actor
+from cli.conftest import CommandLine
+
+OPTIONS: list[tuple[tuple[str, ...], dict[str, Any]]] = [
+    (("--id", "mine"), {"id": "mine"}),
+    (("--queue", "mail"), {"queue": "mail"}),
+    (("-Q", "mail"), {"queue": "mail"}),
+    (("--priority", "-5"), {"priority": -5}),
+    (("-p", "5"), {"priority": 5}),
+    (("--max-retries", "0"), {"max_retries": 0}),
+    (("--retries", "-1"), {"max_retries": -1}),
+    (("--no-retry-on", "2,64"), {"no_retry_codes": [2, 64]}),
+    (("--backoff-base", "3"), {"backoff": {"base": 3.0, "factor": 1, "max": 3600, "jitter": 0.0}}),
+    (("--backoff-factor", "500ms"), {"backoff": {"base": 2.0, "factor": 0.5, "max": 3600, "jitter": 0.0}}),
+    (("--backoff-max", "1m"), {"backoff": {"base": 2.0, "factor": 1, "max": 60, "jitter": 0.0}}),
+    (("--jitter", "0.5"), {"backoff": {"base": 2.0, "factor": 1, "max": 3600, "jitter": 0.5}}),
+    (("--timeout", "2h30m"), {"timeout": 9000}),
+    (("--kill-grace", "1500ms"), {"kill_grace": 1.5}),
+    (("--at", "2036-11-22T15:00:00+01:00"), {"run_at": "2036-11-22T14:00:00.000000Z"}),
+    (("--cwd", "/srv"), {"cwd": "/srv"}),
+    (("--umask", "027"), {"umask": "027"}),
+    (("--shell", "bash -e"), {"shell": "bash -e"}),
+    (("--unique", "k"), {"unique_key": "k"}),
+    (("--after", "parent"), {"after": [{"job": "parent", "on": "ok"}], "state": "blocked"}),
+    (("--after", "parent:any"), {"after": [{"job": "parent", "on": "any"}]}),
+    (("--after", "parent", "--after", "other:failed"),
+     {"after": [{"job": "parent", "on": "ok"}, {"job": "other", "on": "failed"}], "waiting_for": ["parent", "other"]}),
+    (("--after", "parent", "--after-failure", "hold"), {"after_failure": "hold"}),
+    (("--batch", "nightly"), {"batch": "nightly"}),
+    (("--tag", "a", "--tag", "b"), {"tags": ["a", "b"]}),
+    (("--meta", '{"a": [1]}'), {"meta": {"a": [1]}}),
+    (("--hold",), {"state": "held"}),
+    (("--output-limit", "64KiB"), {"output_limit": 65536}),
+    (("--split",), {"split": True}),
+    (("--allow-detached",), {"allow_detached": True}),
+    (("--env", "A=1=2", "--env", "B="), {"env": {"A": "1=2", "B": ""}}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("words", "shown"), OPTIONS, ids=[" ".join(words) for words, _ in OPTIONS])
+def test_every_option_ends_up_in_the_stored_job(
+    queuectl: CommandLine, words: tuple[str, ...], shown: dict[str, Any]
+) -> None:
+    for id in ("parent", "other"):
+        queuectl.enqueue("--id", id, "true")
+    job = queuectl.job(queuectl.enqueue(*words, "make x"))
+    assert {name: job[name] for name in shown} == shown
+    assert job["command"] == "make x"
+
+
+class TestForms:
+    def test_a_shell_command_is_kept_to_the_letter(self, queuectl: CommandLine) -> None:
+        command = "  echo 'a  b' \"$HOME\" `x` \\\n | tee ü "
+        assert queuectl.job(queuectl.enqueue(command))["command"] == command
+
+    def test_a_program_and_its_arguments_without_a_shell(self, queuectl: CommandLine) -> None:
+        words = ["ls", "-l", "--json", "a b", "", "--", "@last"]
+        job = queuectl.job(queuectl.enqueue("--priority", "3", "--", *words))
+        assert (job["argv"], job["command"], job["priority"]) == (words, None, 3)
+
+    def test_words_after_the_dashes_are_no_options_even_of_a_refusal(self, queuectl: CommandLine) -> None:
+        assert queuectl("enqueue", "--priority", "x", "--", "ls", "--json", code=2) == ""
+
+    def test_a_json_job(self, queuectl: CommandLine) -> None:
+        job = queuectl.job(queuectl.enqueue(' {"command":"x","max_retries":9}'))
+        assert (job["command"], job["max_retries"]) == ("x", 9)
+
+    def test_what_a_json_job_says_wins_over_the_flags(self, queuectl: CommandLine) -> None:
+        text = '{"command":"x","queue":"json","backoff":{"base":5},"delay":3600}'
+        flags = (
+            "--queue",
+            "flag",
+            "--priority",
+            "4",
+            "--backoff-base",
+            "3",
+            "--backoff-max",
+            "9s",
+            "--in",
+            "1d",
+        )
+        job = queuectl.job(queuectl.enqueue(*flags, text))
+        assert (job["queue"], job["priority"]) == ("json", 4)
+        assert (job["backoff"]["base"], job["backoff"]["max"]) == (5.0, 9)
+        assert datetime.fromisoformat(job["run_at"]) < datetime.now(UTC) + timedelta(hours=2)
+
+    def test_a_script_with_its_own_interpreter_is_kept_whole(self, queuectl: CommandLine) -> None:
+        text = "#!/usr/bin/env python3\nprint('hello')\n"
+        Path("s.py").write_text(text)
+        assert queuectl.job(queuectl.enqueue("--script", "s.py"))["command"] == text
+
+    @pytest.mark.parametrize("alias", ["submit", "add"])
+    def test_the_seeds_names_mean_the_same(self, queuectl: CommandLine, alias: str) -> None:
+        assert queuectl(alias, "--id", "a", "true") == "a\n"
+
+    def test_options_may_stand_before_the_command_and_behind(self, queuectl: CommandLine) -> None:
+        Path("b.db").touch()
+        queuectl("--store", "sqlite:///b.db", "enqueue", "true", "--id", "a")
+        assert queuectl("show", "a", "--store=sqlite:///b.db")
+        queuectl("show", "a", code=3)
+
+    @pytest.mark.parametrize(
+        "words",
+        [("x", "--file", "f"), ("x", "--", "y"), ("--script", "s", "--file", "f"), ("-", "--script", "s")],
+    )
+    def test_two_commands_at_once_are_refused(self, queuectl: CommandLine, words: tuple[str, ...]) -> None:
+        queuectl("enqueue", *words, code=2)
+        assert "two ways" in queuectl.err
+
+
+class TestEnvironment:
+    def test_a_bare_name_takes_the_value_set_here(
+        self, queuectl: CommandLine, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("TOKEN", "a=b\n ")
+        assert queuectl.job(queuectl.enqueue("--env", "TOKEN", "x"))["env"] == {"TOKEN": "a=b\n "}
+
+    def test_nothing_but_what_is_given_is_kept(self, queuectl: CommandLine) -> None:
+        assert os.environ["HOME"]
+        assert queuectl.job(queuectl.enqueue("x"))["env"] == {}
+
+    def test_a_file_of_variables_is_overlaid_by_the_flags(self, queuectl: CommandLine) -> None:
+        Path("vars").write_text('A=1\nexport B="two words"\n# no\nC=$A\nD=\n')
+        job = queuectl.job(queuectl.enqueue("--env-file", "vars", "--env", "A=9", "x"))
+        assert job["env"] == {"A": "9", "B": "two words", "C": "$A", "D": ""}
+
+
+class TestInput:
+    def test_a_files_text_becomes_the_commands_input(self, queuectl: CommandLine) -> None:
+        Path("in").write_text("line\nü\n")
+        assert queuectl.job(queuectl.enqueue("--stdin", "in", "cat"))["stdin"] == "line\nü\n"
+
+    def test_bytes_that_are_no_text_are_kept_exactly(self, queuectl: CommandLine, actor: Actor) -> None:
+        Path("in").write_bytes(bytes(range(256)))
+        id = queuectl.enqueue("--stdin", "in", "cat")
+        assert actor.job(id).spec.stdin == bytes(range(256))
+
+    def test_a_dash_reads_it_from_here(self, queuectl: CommandLine) -> None:
+        id = queuectl("enqueue", "--stdin", "-", "cat", input=b"here").strip()
+        assert queuectl.job(id)["stdin"] == "here"
+
+
+class TestTimes:
+    @pytest.fixture(autouse=True)
+    def zone(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+        yield
+        monkeypatch.undo()
+        time.tzset()
+
+    def test_a_delay_counts_from_now(self, queuectl: CommandLine) -> None:
+        job = queuectl.job(queuectl.enqueue("--in", "1h", "x"))
+        after = datetime.fromisoformat(job["run_at"]) - datetime.fromisoformat(job["created_at"])
+        assert after == timedelta(hours=1)
+
+    def test_a_time_without_zone_is_local_and_that_is_said(
+        self, queuectl: CommandLine, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("TZ", "Etc/GMT-5")
+        time.tzset()
+        id = queuectl.enqueue("--at", "2036-11-22T15:00:00", "x")
+        assert "taken as local time, that is 2036-11-22T10:00:00.000000Z" in queuectl.err
+        assert queuectl.job(id)["run_at"] == "2036-11-22T10:00:00.000000Z"
+
+    def test_a_time_with_zone_says_nothing(self, queuectl: CommandLine) -> None:
+        queuectl.enqueue("--at", "2036-11-22T15:00:00Z", "x")
+        assert queuectl.err == ""
+
+
+class TestAnswer:
+    def test_it_prints_the_id_and_nothing_else(self, queuectl: CommandLine) -> None:
+        id = queuectl("enqueue", "x")
+        assert id.endswith("\n")
+        assert id.strip() in queuectl.ids()
+        assert queuectl.err == ""
+
+    def test_under_json_it_prints_one_document(self, queuectl: CommandLine) -> None:
+        document = queuectl.json("enqueue", "--id", "a", "x")
+        assert document == {
+            "schema": 1,
+            "jobs": [{"id": "a", "number": 1, "state": "pending", "existing": False}],
+        }
+
+    def test_a_repetition_is_said_unless_quiet(self, queuectl: CommandLine) -> None:
+        queuectl("enqueue", "--id", "a", "x")
+        assert queuectl("enqueue", "--id", "a", "x") == "a\n"
+        assert "was there already" in queuectl.err
+        assert queuectl("enqueue", "-q", "--id", "a", "x") == "a\n"
+        assert queuectl.err == ""
+
+    def test_dry_run_shows_the_job_and_stores_nothing(self, queuectl: CommandLine) -> None:
+        document = queuectl.json("enqueue", "--dry-run", "--id", "a", "--timeout", "5m", "x")
+        assert (document["job"]["id"], document["job"]["timeout"]) == ("a", 300)
+        assert '"timeout": 300' in queuectl("enqueue", "--dry-run", "--timeout", "5m", "x")
+        assert queuectl.ids() == set()
+
+    def test_a_dry_run_has_the_keys_of_a_stored_job(self, queuectl: CommandLine) -> None:
+        dry = queuectl.json("enqueue", "--dry-run", "x")["job"]
+        assert dry.keys() == queuectl.job(queuectl.enqueue("x")).keys()
+
+    @pytest.mark.parametrize(
+        ("words", "hint"),
+        [
+            (("--follow", "--json", "x"), "--wait"),
+            (("--wait", "-"), "wait --batch"),
+            (("--id", "a", "-"), "lines"),
+        ],
+    )
+    def test_what_has_no_one_answer_is_refused(
+        self, queuectl: CommandLine, words: tuple[str, ...], hint: str
+    ) -> None:
+        queuectl("enqueue", *words, code=2)
+        assert hint in queuectl.err
+        assert queuectl.ids() == set()
+
+
+class TestAfter:
+    def test_behind_a_parent_that_has_ended_well_it_starts(self, queuectl: CommandLine, actor: Actor) -> None:
+        actor.runs(queuectl.enqueue("--id", "p", "x"))
+        assert queuectl.json("enqueue", "--after", "p", "y")["jobs"][0]["state"] == "pending"
+
+    def test_behind_one_that_has_failed_it_is_cancelled_at_once(
+        self, queuectl: CommandLine, actor: Actor
+    ) -> None:
+        actor.kills(queuectl.enqueue("--id", "p", "--retries", "0", "x"))
+        assert queuectl.json("enqueue", "--after", "p", "y")["jobs"][0]["state"] == "cancelled"

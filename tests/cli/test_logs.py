@@ -1,0 +1,343 @@
+"""`queuectl logs`: exact bytes, the last lines, the omitted middle, and nothing that harms a terminal."""
+
+import base64
+import json
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from cli.acting import Actor
+from cli.conftest import CommandLine
+from queuectl.cli.logs import _tail
+from queuectl.domain.output import COMBINED, STDERR, STDOUT, Piece
+
+
+@pytest.fixture
+def id(queuectl: CommandLine) -> str:
+    """A job that has not run yet."""
+    return queuectl.enqueue("--id", "a", "x")
+
+
+class TestWhole:
+    def test_what_was_printed_comes_back(self, queuectl: CommandLine, actor: Actor, id: str) -> None:
+        actor.runs(id, b"one\ntw", b"o\n", b"three")
+        assert queuectl("logs", id) == "one\ntwo\nthree"
+
+    def test_of_a_running_job_what_it_printed_so_far(
+        self, queuectl: CommandLine, actor: Actor, id: str
+    ) -> None:
+        actor.take(id)
+        actor.prints(id, b"so far\n")
+        assert queuectl("logs", id) == "so far\n"
+
+    def test_of_a_job_that_has_not_run_there_is_nothing_and_that_is_said(
+        self, queuectl: CommandLine, id: str
+    ) -> None:
+        assert queuectl("logs", id) == ""
+        assert "it has not run yet" in queuectl.err
+
+    def test_more_chunks_than_one_read_of_the_store(
+        self, queuectl: CommandLine, actor: Actor, id: str
+    ) -> None:
+        actor.runs(id, *(b"%d\n" % n for n in range(600)))
+        assert queuectl.lines("logs", id) == [str(n) for n in range(600)]
+
+    def test_raw_is_exact_to_the_byte(self, queuectl: CommandLine, actor: Actor, id: str) -> None:
+        every = bytes(range(256)) + b"\r\n\xc3"
+        actor.runs(id, every[:200], every[200:])
+        assert queuectl.process("logs", id, "--raw").stdout == every
+
+    def test_a_character_that_is_cut_by_a_chunk_stays_whole(
+        self, queuectl: CommandLine, actor: Actor, id: str
+    ) -> None:
+        actor.runs(id, b"\xe2", b"\x82", b"\xac\n")
+        assert queuectl("logs", id) == "€\n"
+
+    @pytest.mark.parametrize("printed", [b"a\xff\xfeb\n", b"a\xffb\xc3"])
+    def test_bytes_that_are_no_text_are_replaced_even_at_the_end(
+        self, queuectl: CommandLine, actor: Actor, id: str, printed: bytes
+    ) -> None:
+        actor.runs(id, printed)
+        assert queuectl("logs", id) == printed.decode("utf-8", "replace")
+
+
+class TestTail:
+    @pytest.mark.parametrize(
+        "pieces",
+        [
+            [b"1\n2\n3\n4\n"],
+            [b"1\n", b"2\n", b"3\n", b"4\n"],
+            [b"1", b"\n2", b"\n3", b"\n4", b"\n"],
+            [b"1\n2\n3\n4"],
+            [b"1\n2\n3", b"\n4"],
+            [b"1\n2\n", b"3\n4"],
+        ],
+    )
+    @pytest.mark.parametrize("count", [1, 2, 3, 4, 5])
+    def test_it_is_exact_wherever_chunks_end_and_without_a_last_line_end(
+        self, queuectl: CommandLine, actor: Actor, id: str, pieces: list[bytes], count: int
+    ) -> None:
+        actor.runs(id, *pieces)
+        whole = b"".join(pieces).decode().splitlines(keepends=True)
+        assert queuectl("logs", id, "--tail", str(count)) == "".join(whole[-count:])
+
+    @given(st.lists(st.text("ab\n", min_size=1, max_size=6), max_size=8), st.integers(1, 9))
+    def test_it_is_what_tail_says_of_any_output_in_any_pieces(self, texts: list[str], count: int) -> None:
+        pieces = [Piece(stream=COMBINED, data=text.encode()) for text in texts]
+        shown = b"".join(piece.data for piece in _tail(pieces, str(count))).decode()
+        # Not splitlines: only a line feed ends a line.
+        lines = "".join(texts).split("\n")
+        last = [] if lines[-1] == "" else [lines[-1]]
+        ended = [line + "\n" for line in lines[:-1]]
+        assert shown == "".join([*ended, *last][-count:])
+
+    def test_blank_lines_are_lines(self, queuectl: CommandLine, actor: Actor, id: str) -> None:
+        actor.runs(id, b"1\n\n\n\n")
+        assert queuectl("logs", id, "--tail", "3") == "\n\n\n"
+
+    def test_it_counts_the_lines_of_the_chosen_stream(self, queuectl: CommandLine, actor: Actor) -> None:
+        id = queuectl.enqueue("--split", "x")
+        actor.take(id)
+        for n in range(3):
+            actor.prints(id, b"out %d\n" % n, stream=STDOUT)
+            actor.prints(id, b"err %d\n" % n, stream=STDERR)
+        actor.ends(id)
+        assert queuectl("logs", id, "--stdout", "--tail", "2") == "out 1\nout 2\n"
+        assert queuectl("logs", id, "--stderr", "--tail", "1") == "err 2\n"
+
+    def test_where_it_reaches_the_omitted_middle_it_says_so(
+        self, queuectl: CommandLine, actor: Actor
+    ) -> None:
+        id = queuectl.enqueue("--output-limit", "8", "x")
+        actor.take(id)
+        actor.prints(id, b"a\nb\n")
+        actor.prints(id, b"y\nz\n", skip=100)
+        actor.ends(id)
+        assert "100 bytes were not kept" in queuectl("logs", id, "--tail", "5")
+        assert queuectl("logs", id, "--tail", "1") == "z\n"
+
+    @pytest.mark.parametrize("count", ["0", "-1", "x", "9" * 5000])
+    def test_a_count_that_is_none_is_refused(self, queuectl: CommandLine, id: str, count: str) -> None:
+        queuectl("logs", id, f"--tail={count}", code=2)
+
+    def test_under_json_it_holds_too(self, queuectl: CommandLine, actor: Actor, id: str) -> None:
+        actor.runs(id, b"1\n2\n3\n")
+        document = queuectl.json("logs", id, "--tail", "1")
+        assert [piece["text"] for piece in document["pieces"]] == ["3\n"]
+        assert document["bytes"] == 6
+
+
+class TestMiddle:
+    @pytest.fixture
+    def cut(self, queuectl: CommandLine, actor: Actor) -> str:
+        id = queuectl.enqueue("--output-limit", "8", "x")
+        actor.take(id)
+        actor.prints(id, b"abcd")
+        actor.prints(id, b"wxyz", skip=1000)
+        actor.ends(id)
+        return id
+
+    def test_it_is_marked(self, queuectl: CommandLine, cut: str) -> None:
+        assert queuectl("logs", cut) == "abcd\n[… 1000 bytes were not kept …]\nwxyz"
+
+    def test_under_json_it_is_counted(self, queuectl: CommandLine, cut: str) -> None:
+        document = queuectl.json("logs", cut)
+        assert document["pieces"] == [
+            {"stream": "combined", "text": "abcd"},
+            {"omitted": 1000},
+            {"stream": "combined", "text": "wxyz"},
+        ]
+        assert document["bytes"] == 1008
+
+    def test_raw_says_it_on_stderr_and_keeps_stdout_exact(self, queuectl: CommandLine, cut: str) -> None:
+        done = queuectl.process("logs", cut, "--raw")
+        assert done.stdout == b"abcdwxyz"
+        assert b"1000 bytes in the middle were not kept" in done.stderr
+
+    def test_the_store_may_hold_more_than_the_limit_and_exactly_head_and_tail_are_shown(
+        self, queuectl: CommandLine, actor: Actor
+    ) -> None:
+        id = queuectl.enqueue("--output-limit", "8", "x")
+        actor.runs(id, b"abcdefgh", b"ijklmnop")
+        assert queuectl("logs", id) == "abcd\n[… 8 bytes were not kept …]\nmnop"
+
+    def test_half_a_character_before_it_is_not_joined_with_half_a_one_behind(
+        self, queuectl: CommandLine, actor: Actor
+    ) -> None:
+        id = queuectl.enqueue("--output-limit", "8", "x")
+        actor.take(id)
+        actor.prints(id, b"abc\xc3")
+        actor.prints(id, b"\xa9xyz", skip=10)
+        actor.ends(id)
+        assert queuectl("logs", id) == "abc\ufffd\n[… 10 bytes were not kept …]\n\ufffdxyz"
+
+    def test_with_jsonl_it_is_a_line_of_its_own_in_both_forms(self, queuectl: CommandLine, cut: str) -> None:
+        for words in ((), ("--follow",)):
+            lines = [json.loads(line) for line in queuectl.lines("logs", cut, "--jsonl", *words)]
+            assert [line.get("omitted") for line in lines] == [None, 1000, None]
+
+
+class TestAttempts:
+    @pytest.fixture
+    def thrice(self, actor: Actor, id: str) -> str:
+        actor.runs(id, b"first\n", exit_code=1)
+        actor.runs(id, b"second\n", exit_code=1)
+        actor.take(id)
+        actor.prints(id, b"third\n")
+        return id
+
+    def test_the_newest_is_shown_unless_another_is_named(self, queuectl: CommandLine, thrice: str) -> None:
+        assert queuectl("logs", thrice) == "third\n"
+        assert queuectl("logs", thrice, "--attempt", "1") == "first\n"
+        assert queuectl("logs", thrice, "--attempt", "2") == "second\n"
+
+    def test_the_document_says_which_it_is(self, queuectl: CommandLine, thrice: str) -> None:
+        assert queuectl.json("logs", thrice)["attempt"] == 3
+        document = queuectl.json("logs", thrice, "--attempt", "2")
+        assert (document["attempt"], document["attempt_id"]) == (2, "a-2")
+        assert document.keys() == {"schema", "job", "attempt", "attempt_id", "bytes", "pieces"}
+
+    def test_one_that_never_was_is_not_found(self, queuectl: CommandLine, thrice: str) -> None:
+        queuectl("logs", thrice, "--attempt", "4", code=3)
+        assert "attempts: 1, 2, 3" in queuectl.err
+
+    def test_output_is_readable_after_a_cancel(
+        self, queuectl: CommandLine, actor: Actor, thrice: str
+    ) -> None:
+        queuectl("cancel", thrice)
+        actor.ends(thrice, "cancelled", signal=15)
+        assert queuectl("logs", thrice) == "third\n"
+
+
+class TestStreams:
+    @pytest.fixture
+    def split(self, queuectl: CommandLine, actor: Actor) -> str:
+        id = queuectl.enqueue("--split", "x")
+        actor.take(id)
+        actor.prints(id, b"out\n", stream=STDOUT)
+        actor.prints(id, b"err\n", stream=STDERR)
+        actor.ends(id)
+        return id
+
+    @pytest.mark.parametrize(("flag", "text"), [("--stdout", "out\n"), ("--stderr", "err\n")])
+    def test_one_of_them(self, queuectl: CommandLine, split: str, flag: str, text: str) -> None:
+        assert queuectl("logs", split, flag) == text
+        assert queuectl("logs", split, flag, "--follow") == text
+        assert [piece["text"] for piece in queuectl.json("logs", split, flag)["pieces"]] == [text]
+        assert [json.loads(line)["text"] for line in queuectl.lines("logs", split, flag, "--jsonl")] == [text]
+        follow = queuectl.lines("logs", split, flag, "--jsonl", "--follow")
+        assert [json.loads(line)["text"] for line in follow] == [text]
+
+    def test_both_in_the_order_in_which_they_came(self, queuectl: CommandLine, split: str) -> None:
+        assert queuectl("logs", split) == "out\nerr\n"
+        assert [piece["stream"] for piece in queuectl.json("logs", split)["pieces"]] == ["stdout", "stderr"]
+
+    def test_two_at_once_and_of_a_job_that_keeps_one_are_refused(
+        self, queuectl: CommandLine, split: str, id: str
+    ) -> None:
+        queuectl("logs", split, "--stdout", "--stderr", code=2)
+        queuectl("logs", id, "--stderr", code=2)
+        assert "--split" in queuectl.err
+
+
+class TestJson:
+    def test_bytes_that_are_no_text_are_base64(self, queuectl: CommandLine, actor: Actor, id: str) -> None:
+        actor.runs(id, b"text\n", b"\xff\x00")
+        pieces: list[dict[str, Any]] = queuectl.json("logs", id)["pieces"]
+        assert pieces[0]["text"] == "text\n"
+        assert base64.b64decode(pieces[1]["base64"]) == b"\xff\x00"
+
+    def test_jsonl_says_where_each_chunk_belongs(self, queuectl: CommandLine, actor: Actor, id: str) -> None:
+        actor.runs(id, b"one", b"two")
+        lines = [json.loads(line) for line in queuectl.lines("logs", id, "--follow", "--jsonl")]
+        assert [(line["n"], line["offset"], line["text"]) for line in lines] == [(1, 0, "one"), (2, 3, "two")]
+
+
+class TestFollow:
+    def test_of_an_ended_job_it_is_the_whole_and_ends(
+        self, queuectl: CommandLine, actor: Actor, id: str
+    ) -> None:
+        actor.runs(id, b"one\n", b"two\xc3")
+        assert queuectl("logs", "-f", id) == "one\ntwo\ufffd"
+
+    def test_a_deleted_job_ends_it_with_a_code(
+        self, queuectl: CommandLine, actor: Actor, id: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        from queuectl.store.sqlite import SqliteStore
+
+        actor.take(id)
+        actor.prints(id, b"one\n")
+
+        def end_and_delete(_store: SqliteStore, _timeout: float) -> bool:
+            actor.ends(id)
+            queuectl_delete(actor, id)
+            return True
+
+        monkeypatch.setattr(SqliteStore, "wait", end_and_delete)
+        assert queuectl("logs", "-f", id, code=1) == "one\n"
+        assert "was deleted" in queuectl.err
+
+    def test_a_retry_follows_and_is_announced(
+        self, queuectl: CommandLine, actor: Actor, id: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        from queuectl.store.sqlite import SqliteStore
+
+        actor.take(id)
+        actor.prints(id, b"first\n")
+
+        def fail_and_run_again() -> None:
+            actor.ends(id, exit_code=1)
+            actor.take(id)
+            actor.prints(id, b"second\n")
+
+        acts: Iterator[Callable[[], object]] = iter((fail_and_run_again, lambda: actor.ends(id)))
+        monkeypatch.setattr(SqliteStore, "wait", lambda _store, _timeout: bool(next(acts)()))
+        assert queuectl("logs", "-f", id) == "first\nsecond\n"
+        assert "attempt 2" in queuectl.err
+
+    @pytest.mark.parametrize("words", [("--tail", "1"), ("--json",)])
+    def test_with_what_has_no_end_it_is_refused(
+        self, queuectl: CommandLine, id: str, words: tuple[str, ...]
+    ) -> None:
+        queuectl("logs", "-f", id, *words, code=2)
+
+
+class TestTerminal:
+    EVIL = b"\x1b]0;title\x07\x1b[2Jred\xe2\x80\xaeevil\ttab\n"
+
+    def test_control_sequences_are_shown_on_a_terminal_only(
+        self, queuectl: CommandLine, actor: Actor, id: str
+    ) -> None:
+        actor.runs(id, self.EVIL)
+        assert queuectl("logs", id) == self.EVIL.decode()
+        shown = queuectl("logs", id, "--color", "always")
+        assert shown == "\\x1b]0;title\\x07\\x1b[2Jred\\u202eevil\ttab\n"
+
+    def test_a_carriage_return_overwrites_nothing(self, queuectl: CommandLine, actor: Actor, id: str) -> None:
+        actor.runs(id, b"10%\r20%\r\ndone\r", b"\nend\r")
+        assert queuectl("logs", id, "--color", "always") == "10%\n20%\ndone\nend\n"
+
+    def test_a_real_terminal_counts_as_one(self, queuectl: CommandLine, actor: Actor, id: str) -> None:
+        actor.runs(id, b"\x1b[31mred\n")
+        assert queuectl.on_terminal("logs", id) == "\\x1b[31mred\n"
+
+    @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @given(st.binary(max_size=40), st.lists(st.integers(0, 40), max_size=4))
+    def test_text_is_the_same_however_the_output_was_cut(self, data: bytes, cuts: list[int]) -> None:
+        from queuectl.cli.logs import _Text
+
+        for for_eyes in (False, True):
+            edges = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
+            text, whole = _Text(for_eyes), _Text(for_eyes)
+            pieces = [text.feed(data[low:high]) for low, high in pairwise(edges)]
+            assert "".join(pieces) + text.feed(b"", final=True) == whole.feed(data, final=True)
+
+
+def queuectl_delete(actor: Actor, id: str) -> None:
+    from queuectl.service import commands
+
+    commands.delete(actor.store, [id])
