@@ -41,8 +41,8 @@ LOOK_SECONDS = 0.4
 """A request to cancel is felt within this time and one round of the loop."""
 QUEUED_TOO_LONG = 0.25
 """Seconds: a claimed-ahead job that still waits behind a long one is given back."""
-GATHER = 24
-GATHER_SECONDS = 0.02
+GATHER = 64
+GATHER_SECONDS = 0.04
 """While very short jobs pour in, so many results are recorded at once, none later than this."""
 NOTE_AFTER = 0.7
 """Seconds: a command that runs longer has its pid and start written into the job, for people who look."""
@@ -212,8 +212,9 @@ class Agent:
         if not len(self._places) or boottime() < self._next_look:
             return
         self._next_look = boottime() + LOOK_SECONDS
-        fresh = self._store.get([place.job.id for place in self._places])
-        for place in self._places:
+        running = [place for place in self._places if place.slot is not None]
+        fresh = self._store.get([place.job.id for place in running])
+        for place in running:
             self._look_at(place, fresh.get(place.job.id))
         if self._places.running() >= self._count:
             stuck = self._places.waiting(longer_than=QUEUED_TOO_LONG)
@@ -343,13 +344,9 @@ class Agent:
         # Full of very short jobs, a worker looks at the store all the time anyway.
         self._hints.listen(room or not self._appetite.ahead)
         if room:
-            due.append(self._claim_at(now))
+            soon = now if self._hints.changed else self._appetite.due(now, self._store.now())
+            due.append(soon if self._fitness.fit(now) else self._fitness.until)
         return max(0.0, min(min(due) - now, IDLE_SECONDS))
-
-    def _claim_at(self, now: float) -> float:
-        if not self._fitness.fit(now):
-            return self._fitness.until
-        return now if self._hints.changed else self._appetite.due(now, self._store.now())
 
     # beginnings and ends
 

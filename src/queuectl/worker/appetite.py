@@ -7,7 +7,7 @@ from datetime import datetime
 
 AHEAD_SECONDS = 0.05
 """Claimed-ahead work is at most so much: a job taken from here starts hardly later than it would elsewhere."""
-AHEAD_MOST = 64
+AHEAD_MOST = 128
 SHORT = 0.025
 """Seconds: only while jobs are shorter is anything claimed ahead."""
 
