@@ -325,6 +325,7 @@ class Agent:
             return
         if queries.work_is_left(self._store, self._queues):
             return
+        self._journal.note("idle", "nothing is left to do; leaving")
         self._link.queue({"type": "drain"})
         self._on_drain("drain")
 
