@@ -41,7 +41,11 @@ def _tree() -> argparse.ArgumentParser:
 
     root = argparse.ArgumentParser(prog="queuectl")
     first = root.add_subparsers(dest="command")
-    nested = {group: first.add_parser(group).add_subparsers(dest="verb") for group in groups()}
+    # Without a help, shtab takes a parser for a hidden one.
+    nested = {
+        group: first.add_parser(group, help=f"commands about {group}").add_subparsers(dest="verb")
+        for group in groups()
+    }
     for words, command in COMMANDS.items():
         head, _, verb = words.partition(" ")
         place = nested[head] if verb else first
