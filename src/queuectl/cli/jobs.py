@@ -22,6 +22,8 @@ COLUMNS = ("number", "id", "state", "queue", "priority", "attempts", "age", "com
 ATTEMPT_COLUMNS = (
     "attempt", "outcome", "code", "signal", "started", "duration", "cpu", "max rss", "output", "host", "error"
 )  # fmt: skip
+LESS = ("priority", "queue", "attempts", "age", "error", "id")
+LESS_OF_ATTEMPTS = ("host", "max rss", "cpu", "output", "signal", "error", "started")
 MORE_COLUMNS = (
     *COLUMNS,
     "run_at",
@@ -139,7 +141,7 @@ def print_job(session: "Session", job: Job, *, short: bool = False) -> int:
     fields(session, [(name, safe(value)) for name, value in _lines(job, short)])
     if not short and job.history:
         session.print("")
-        table(session, ATTEMPT_COLUMNS, [_attempt_row(past) for past in job.history])
+        table(session, ATTEMPT_COLUMNS, [_attempt_row(past) for past in job.history], LESS_OF_ATTEMPTS)
     if job.output_tail and not short:
         session.print("")
         session.print("last output:")
@@ -182,7 +184,8 @@ def limit_of(args: object) -> int | None:
 def _print_rows(session: "Session", jobs: list[Job], columns: tuple[str, ...]) -> None:
     now = session.store.now()
     width = 60 if session.on_terminal else 10_000
-    table(session, columns, [[_cell(job, column, now, width) for column in columns] for job in jobs])
+    rows = [[_cell(job, column, now, width) for column in columns] for job in jobs]
+    table(session, columns, rows, LESS if columns == COLUMNS else ())
 
 
 def _cell(job: Job, column: str, now: "datetime", width: int) -> str:

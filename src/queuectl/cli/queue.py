@@ -33,7 +33,12 @@ def list_(session: "Session") -> int:
         ]
         for q in found
     ]
-    table(session, ("queue", "is", "limit", *STATES), rows)
+    table(
+        session,
+        ("queue", "is", "limit", *STATES),
+        rows,
+        ("cancelled", "held", "blocked", "completed", "failed", "dead"),
+    )
     return 0
 
 

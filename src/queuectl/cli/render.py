@@ -44,8 +44,18 @@ def shorten(text: str, width: int) -> str:
     return text if len(text) <= width else text[: width - 1] + "…"
 
 
-def table(session: "Session", columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Rows for eyes on a terminal; elsewhere one line each, tabs between, no heading, nothing cut."""
+GIVES_WAY = frozenset(("command", "error", "queue", "tags", "batch", "queues", "name"))
+"""Columns that are cut where there is no room; the others tell things apart and are shown whole or not at all."""
+NARROWEST = 10
+
+
+def table(
+    session: "Session", columns: Sequence[str], rows: Sequence[Sequence[str]], dispensable: Sequence[str] = ()
+) -> None:
+    """Rows for eyes on a terminal; elsewhere one line each, tabs between, no heading, nothing cut.
+
+    On a narrow terminal the dispensable columns are left out, the first of them first.
+    """
     if not session.on_terminal:
         session.out.writelines("\t".join(map(safe, row)) + "\n" for row in rows)
         return
@@ -54,18 +64,35 @@ def table(session: "Session", columns: Sequence[str], rows: Sequence[Sequence[st
     from rich.table import Table
     from rich.text import Text
 
-    sheet = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
-    for position, column in enumerate(columns):
-        # What tells jobs apart is never cut; what describes them gives way.
-        longest = max((len(row[position]) for row in rows), default=0)
-        whole = column not in ("command", "error", "queue", "tags", "batch", "queues", "name")
-        width = max(longest, len(column)) if whole else min(longest, 8)
-        sheet.add_column(column.upper(), no_wrap=True, overflow="ellipsis", min_width=width)
-    for row in rows:
-        sheet.add_row(*(Text(safe(cell), style=STATE_COLOURS.get(cell, "")) for cell in row))
-    Console(
+    console = Console(
         file=session.out, no_color=not session.in_colour, force_terminal=session.in_colour, highlight=False
-    ).print(sheet)
+    )
+    shown = _fitting(columns, rows, dispensable, console.width)
+    sheet = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    for at in shown:
+        sheet.add_column(
+            columns[at].upper(), no_wrap=True, overflow="ellipsis", min_width=_least(columns, rows, at)
+        )
+    for row in rows:
+        sheet.add_row(*(Text(safe(row[at]), style=STATE_COLOURS.get(row[at], "")) for at in shown))
+    console.print(sheet)
+
+
+def _fitting(
+    columns: Sequence[str], rows: Sequence[Sequence[str]], dispensable: Sequence[str], width: int
+) -> list[int]:
+    shown = list(range(len(columns)))
+    for column in dispensable:
+        if sum(_least(columns, rows, at) + 3 for at in shown) <= width:
+            break
+        shown = [at for at in shown if columns[at] != column]
+    return shown
+
+
+def _least(columns: Sequence[str], rows: Sequence[Sequence[str]], at: int) -> int:
+    """The width below which a column says nothing any more."""
+    longest = max([len(columns[at]), *(len(row[at]) for row in rows)])
+    return min(longest, NARROWEST) if columns[at] in GIVES_WAY else longest
 
 
 def fields(session: "Session", pairs: Sequence[tuple[str, str]]) -> None:
