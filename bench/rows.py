@@ -209,8 +209,8 @@ def _pile(here: Place, count: int) -> None:
     """Many pending jobs that are the last to be claimed."""
     store, defaults = here.store(), Defaults(resolve({}, {}, {}, {}), "/")
     for start in range(0, count, 20_000):
-        lines = Enqueuer(defaults, store.now()).lines(JobRequest(priority=-1000))
-        store.add([lines("true") for _ in range(min(20_000, count - start))])
+        enqueuer, request = Enqueuer(defaults, store.now()), JobRequest(command="true", priority=-1000)
+        store.add([enqueuer.job(request) for _ in range(min(20_000, count - start))])
     store.close()
 
 
@@ -246,7 +246,9 @@ def _rows_of(here: Place) -> dict[str, list[tuple[object, ...]]]:
 def _executemany(rows: dict[str, list[tuple[object, ...]]]) -> float:
     """The floor: the same rows into the same tables, with the same indexes, counters and fsyncs."""
     with place() as here:
-        here.store().close()
+        store = here.store()
+        store.describe()  # opens it, which makes the tables
+        store.close()
         connection = apsw.Connection(str(here.database))
         connection.execute("PRAGMA synchronous = FULL")
 

@@ -11,14 +11,17 @@ from typing import Any
 
 from msgspec import Struct
 
-from queuectl.domain.quantity import format_duration, format_size, parse_duration, parse_size
+from queuectl.domain.quantity import format_duration, format_exact_size, parse_duration, parse_size
 from queuectl.errors import InvalidInput, NotFound
 
 Value = int | float | str | timedelta | None
 
 
 class Option(Struct, frozen=True, kw_only=True):
-    """One option. `kind` names how its text is read; `shared` ones live in the store and are set with `config set`."""
+    """One option. `kind` names how its text is read; `shared` ones live in the store and are set with `config set`.
+
+    `optional`: the word `none` is a value too.
+    """
 
     key: str
     kind: str
@@ -27,6 +30,7 @@ class Option(Struct, frozen=True, kw_only=True):
     low: Any = None
     high: Any = None
     choices: tuple[str, ...] = ()
+    optional: bool = False
     shared: bool = True
 
     @property
@@ -36,7 +40,7 @@ class Option(Struct, frozen=True, kw_only=True):
 
     def parse(self, text: str) -> Value:
         """The value that a text stands for; InvalidInput if it stands for none, or for one out of range."""
-        if text.strip().lower() == "none" and self.default is None:
+        if text.strip().lower() == "none" and self.optional:
             return None
         try:
             value: Value = _PARSERS[self.kind](text.strip())
@@ -53,13 +57,9 @@ class Option(Struct, frozen=True, kw_only=True):
             return "none"
         if isinstance(value, timedelta):
             return format_duration(value)
-        return (
-            format_size(int(value))
-            if self.kind == "size"
-            else f"{value:g}"
-            if isinstance(value, float)
-            else str(value)
-        )
+        if isinstance(value, float):
+            return str(int(value)) if value == int(value) else repr(value)
+        return format_exact_size(int(value)) if self.kind == "size" else str(value)
 
     def _check(self, value: Value, text: str) -> None:
         if self.choices and value not in self.choices:
@@ -111,7 +111,7 @@ OPTIONS: dict[str, Option] = {
         Option(key="backoff_factor_ms", kind="count", default=1000, low=0, high=86_400_000, help="the factor of the retry delay, in ms"),
         Option(key="backoff_max", kind="duration", default=timedelta(hours=1), low=timedelta(0), high=365 * _DAY, help="no retry delay is longer"),
         Option(key="jitter", kind="number", default=0.0, low=0.0, high=1.0, help="share by which a retry delay is spread"),
-        Option(key="timeout", kind="duration", default=None, low=timedelta(milliseconds=1), high=3650 * _DAY, help="run time limit of a command"),
+        Option(key="timeout", kind="duration", optional=True, default=None, low=timedelta(milliseconds=1), high=3650 * _DAY, help="run time limit of a command; none is without"),
         Option(key="kill_grace", kind="duration", default=10 * _SECOND, low=timedelta(0), high=_DAY, help="time from TERM to KILL"),
         Option(key="output_limit", kind="size", default=1024**2, low=0, high=1024**3, help="stored output per attempt: head and tail halves"),
         Option(key="lease", kind="duration", default=30 * _SECOND, low=_SECOND, high=_DAY, help="how long a silent worker keeps its jobs"),
@@ -120,9 +120,9 @@ OPTIONS: dict[str, Option] = {
         Option(key="save_interval_ms", kind="count", default=1000, low=10, high=60_000, help="ms between two syncs, only with durability=fast"),
         Option(key="max_losses", kind="count", default=3, low=0, high=1000, help="attempts that may be lost to crashes before a job is dead"),
         Option(key="priority_boost", kind="duration", default=timedelta(hours=1), low=timedelta(0), high=365 * _DAY, help="how much waiting one point of priority is worth"),
-        Option(key="retain_completed", kind="duration", default=7 * _DAY, low=timedelta(0), high=36500 * _DAY, help="completed and cancelled jobs are deleted after this time; none keeps them"),
-        Option(key="retain_dead", kind="duration", default=None, low=timedelta(0), high=36500 * _DAY, help="dead jobs are deleted after this time; none keeps them"),
-        Option(key="store", kind="text", default=None, shared=False, help="URL of the store"),
+        Option(key="retain_completed", kind="duration", optional=True, default=7 * _DAY, low=timedelta(0), high=36500 * _DAY, help="completed and cancelled jobs are deleted after this time; none keeps them"),
+        Option(key="retain_dead", kind="duration", optional=True, default=None, low=timedelta(0), high=36500 * _DAY, help="dead jobs are deleted after this time; none keeps them"),
+        Option(key="store", kind="text", optional=True, default=None, shared=False, help="URL of the store"),
         Option(key="durability", kind="text", default="power-safe", choices=("power-safe", "fast"), shared=False, help="fast: an acknowledged job may be lost with the power of the store's host"),
         Option(key="on_disconnect", kind="text", default="keep", choices=("keep", "stop"), shared=False, help="what a worker does with running commands while the store is away"),
         Option(key="color", kind="text", default="auto", choices=("auto", "always", "never"), shared=False, help="colour and tables on a terminal"),

@@ -77,9 +77,6 @@ class TestSet:
         assert queuectl("config", "set", "max_retries", "5") == "max_retries = 9\n"
         assert "QUEUECTL_MAX_RETRIES wins" in queuectl.err
 
-    @pytest.mark.xfail(
-        reason="1500000 is stored as 1.4MiB, which nothing can read: every command fails from then on"
-    )
     def test_a_size_that_is_no_round_number_can_be_used(self, queuectl: CommandLine) -> None:
         queuectl("config", "set", "output_limit", "1500000")
         assert queuectl.job(queuectl.enqueue("x"))["output_limit"] == 1_500_000

@@ -255,9 +255,7 @@ class TestList:
         queuectl("list", f"--limit={limit}", code=2)
         assert "is not a count" in queuectl.err
 
-    TOO_LARGE = pytest.param("9" * 30, marks=pytest.mark.xfail(reason="the store overflows"))
-
-    @pytest.mark.parametrize("cursor", ["x", "1:2", "", TOO_LARGE])
+    @pytest.mark.parametrize("cursor", ["x", "1:2", "", "9" * 30])
     def test_a_cursor_that_is_none_is_refused(self, queuectl: CommandLine, cursor: str) -> None:
         queuectl("list", f"--after={cursor}", code=2)
 

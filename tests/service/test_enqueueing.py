@@ -171,11 +171,16 @@ class TestEnqueuer:
         assert enqueuer.job(JobRequest(command="x")).queue == "mail"
         assert enqueuer.job(JobRequest(command="x", queue="web")).queue == "web"
 
-    def test_the_quick_way_makes_the_same_job_as_the_long_one(self, enqueuer: Enqueuer) -> None:
-        template = JobRequest(queue="q", priority=3, tags=["t"], timeout=5, after=["p"])
-        quick = enqueuer.lines(template)("make x")
-        long = enqueuer.job(replace(template, command="make x"))
-        assert replace(quick, id="same") == replace(long, id="same")
+    def test_jobs_that_share_what_was_worked_out_once_are_as_if_alone(self, enqueuer: Enqueuer) -> None:
+        asked = [
+            JobRequest(command="make x", priority=3, tags=["t"], timeout=5, after=["p"]),
+            JobRequest(command="make y", queue="q", tags=["t"], timeout=5, after=["p"]),
+            JobRequest(argv=["make", "z"], tags=["t"], timeout=5, after=["p"]),
+            JobRequest(command="make x", tags=["t"], timeout=6),
+        ]
+        alone = [Enqueuer(Defaults(settings_of(), "/here"), NOW).job(request) for request in asked]
+        together = [enqueuer.job(request) for request in asked]
+        assert [replace(job, id="same") for job in together] == [replace(job, id="same") for job in alone]
 
     def test_a_delayed_job_is_ready_after_its_delay(self, enqueuer: Enqueuer) -> None:
         assert enqueuer.job(JobRequest(command="x", delay="90s")).run_at == NOW + timedelta(seconds=90)

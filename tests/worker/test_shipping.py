@@ -134,9 +134,6 @@ def test_what_could_not_be_written_waits_and_is_written_once(how: str) -> None:
     assert ship.line.sent == [{"type": "ack_output", "attempt_id": ship.attempt, "n": 2}]
 
 
-@pytest.mark.xfail(
-    reason="the account is settled before the store has answered: what it meant to trim stays for ever"
-)
 def test_what_was_to_be_trimmed_when_the_store_was_away_is_trimmed_later() -> None:
     ship = Ship(limit=20, store=Failing(*["well"] * 4, "before"))
     for _ in range(40):

@@ -63,11 +63,10 @@ class _Reader:
     def jobs(self, batch: list[Line]) -> "list[Job]":
         """The jobs of a batch of lines, made at the same moment."""
         enqueuer = Enqueuer(self._defaults, self._session.store.now())
-        simple = enqueuer.lines(self._template)
         made: dict[str, Job] = {}
         for number, raw in batch:
             try:
-                job = self._job(raw, enqueuer, simple)
+                job = self._job(raw, enqueuer)
                 if job.id in made:
                     raise InvalidInput(f"id {job.id} is given twice")
                 made[job.id] = job
@@ -75,14 +74,14 @@ class _Reader:
                 self._refuse(number, error)
         return list(made.values())
 
-    def _job(self, raw: bytes, enqueuer: Enqueuer, simple: "Callable[[str], Job]") -> "Job":
+    def _job(self, raw: bytes, enqueuer: Enqueuer) -> "Job":
         if raw[:1] == b"{":
             return enqueuer.job(merge(self._fields, decode_request(raw)))
         try:
             command = raw.decode()
         except UnicodeDecodeError as error:
             raise InvalidInput(f"not UTF-8 (byte {error.start})") from error
-        return simple(command)
+        return enqueuer.job(msgspec.structs.replace(self._template, command=command))
 
     def _refuse(self, number: int, error: InvalidInput) -> None:
         if not self._session.args.keep_going:

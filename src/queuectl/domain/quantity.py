@@ -60,6 +60,14 @@ def parse_size(text: str) -> int:
     return int(digits) * factor
 
 
+def format_exact_size(count: int) -> str:
+    """The shortest text that `parse_size` reads back to the byte."""
+    for unit, factor in (("GiB", 1024**3), ("MiB", 1024**2), ("KiB", 1024)):
+        if count and count % factor == 0:
+            return f"{count // factor}{unit}"
+    return str(count)
+
+
 def format_size(count: float) -> str:
     """Bytes for people: exact where a unit divides them, else with one decimal."""
     for unit in ("B", "KiB", "MiB", "GiB"):

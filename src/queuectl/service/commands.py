@@ -14,7 +14,7 @@ from queuectl import crashpoint
 from queuectl.clock import random_bytes
 from queuectl.domain import dependency, lifecycle
 from queuectl.domain.ids import check_id, make_id
-from queuectl.domain.job import Job, Parent
+from queuectl.domain.job import Job, Parent, Spec
 from queuectl.domain.query import Filter, Page
 from queuectl.domain.worker import Request, Worker
 from queuectl.errors import CommandFailed, Conflict, InvalidInput, NotFound, QueuectlError
@@ -22,9 +22,10 @@ from queuectl.service import maintenance
 from queuectl.service.request import (
     Defaults,
     JobRequest,
-    check_command,
     check_queue,
+    command_of,
     content_of,
+    policy_key,
     spec_of,
     start_of,
 )
@@ -32,6 +33,8 @@ from queuectl.store.protocol import Added, Entry, Store
 
 TRIES = 20
 """How often a change starts over when others are faster. Each round somebody made progress."""
+
+SHARED_SPECS = 256
 
 BATCH = 1000
 """Jobs read and saved at once by commands that act on many."""
@@ -55,12 +58,13 @@ class Enqueuer:
         self._defaults = defaults
         self._now = now
         self._queue = queue
+        self._shared: dict[bytes, Spec] = {}
         # Ids of one batch follow one another, so that their order is that of the batch even within a millisecond.
         self._chance = int.from_bytes(random_bytes(8)) >> 5
 
     def job(self, request: JobRequest) -> Job:
         """The job that a request asks for, waiting for all its parents. Raises InvalidInput."""
-        spec = spec_of(request, self._defaults)
+        spec = self._spec(request)
         return lifecycle.enqueue(
             id=self.next_id() if request.id is None else check_id(request.id),
             spec=spec,
@@ -72,16 +76,18 @@ class Enqueuer:
             now=self._now,
         )
 
-    def lines(self, template: JobRequest) -> Callable[[str], Job]:
-        """A quick way from many shell commands to jobs that differ in nothing else."""
-        first = self.job(replace(template, command="true"))
-
-        def job(command: str) -> Job:
-            asked = replace(template, command=check_command(command))
-            spec = replace(first.spec, command=command, content=content_of(asked, self._defaults.cwd))
-            return replace(first, id=self.next_id(), spec=spec)
-
-        return job
+    def _spec(self, request: JobRequest) -> Spec:
+        """Many jobs differ in nothing but their command: what they share is worked out once."""
+        if request.stdin is not None:
+            return spec_of(request, self._defaults)
+        key = policy_key(request)
+        shared = self._shared.get(key)
+        if shared is None:
+            if len(self._shared) >= SHARED_SPECS:
+                self._shared.clear()
+            return self._shared.setdefault(key, spec_of(request, self._defaults))
+        command, argv = command_of(request)
+        return replace(shared, command=command, argv=argv, content=content_of(request, self._defaults.cwd))
 
     def next_id(self) -> str:
         """A new id, after all that this enqueuer gave before."""

@@ -168,9 +168,19 @@ def content_of(request: JobRequest, cwd: str | None) -> str:
     return str(blake2b(given, digest_size=16).hexdigest())
 
 
+def policy_key(request: JobRequest) -> bytes:
+    """What two requests have in common whose specs differ in nothing but the command."""
+    return _encoder.encode(msgspec.structs.replace(request, **_APART))
+
+
+_APART: dict[str, Any] = dict.fromkeys(
+    ("id", "command", "argv", "payload", "queue", "priority", "run_at", "scheduled_at", "delay", "hold")
+)
+
+
 def spec_of(request: JobRequest, defaults: Defaults) -> Spec:
     """What to run and how, complete. Raises InvalidInput for what no field's type could catch."""
-    command, argv = _command_of(request)
+    command, argv = command_of(request)
     settings = defaults.settings
     return Spec(
         command=command,
@@ -199,12 +209,14 @@ def spec_of(request: JobRequest, defaults: Defaults) -> Spec:
 
 def start_of(request: JobRequest, now: datetime) -> datetime:
     """The earliest start that a request asks for."""
+    if request.run_at is None and request.scheduled_at is None and request.delay is None:
+        return now
     given = [name for name in ("run_at", "scheduled_at", "delay") if getattr(request, name) is not None]
     if len(given) > 1:
         raise InvalidInput(f"{given[0]} and {given[1]} say the same thing twice", "give one of them")
     if request.delay is not None:
         return in_range(now + _span("delay", request.delay, timedelta(0)))
-    moment = parse_instant(request.run_at or request.scheduled_at or "") if given else now
+    moment = parse_instant(request.run_at or request.scheduled_at or "")
     return moment if moment.tzinfo else in_range(moment.astimezone())
 
 
@@ -217,7 +229,10 @@ def check_queue(name: str) -> str:
     return name
 
 
-def _command_of(request: JobRequest) -> tuple[str | None, tuple[str, ...] | None]:
+def command_of(request: JobRequest) -> tuple[str | None, tuple[str, ...] | None]:
+    """The shell command or the argument list; exactly one of the two. Raises InvalidInput."""
+    if request.command is not None and request.argv is None and request.payload is None:
+        return check_command(request.command), None
     given = [name for name in ("command", "argv", "payload") if getattr(request, name) is not None]
     if len(given) != 1:
         wrong = " and ".join(given) + " are both given" if given else "there is no command"

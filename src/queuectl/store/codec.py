@@ -184,7 +184,7 @@ def position(cursor: str, sort: Sort) -> tuple[int, ...]:
         numbers = tuple(int(part) for part in cursor.split(":"))
     except ValueError:
         numbers = ()
-    if len(numbers) != (1 if sort == "created" else 2):
+    if len(numbers) != (1 if sort == "created" else 2) or any(abs(number) >= 2**63 for number in numbers):
         raise InvalidInput(f"{cursor!r} is no place in a list sorted by {sort}", "begin at the first page")
     return numbers
 

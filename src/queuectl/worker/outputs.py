@@ -10,13 +10,16 @@ from queuectl.store.protocol import Store
 from queuectl.worker.link import Link
 from queuectl.worker.messages import Message
 
+DEFAULT_LIMIT = 1 << 20
+
 
 class _Kept:
     """What is stored of one attempt: `(n, offset, length)` of each chunk, and the limit."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, job_id: str, limit: int, chunks: list[tuple[int, int, int]]) -> None:
+        self.job_id = job_id
         self.limit = limit
-        self.chunks: list[tuple[int, int, int]] = []
+        self.chunks = list(chunks)
 
 
 class Outputs:
@@ -51,13 +54,17 @@ class Outputs:
         """Store what waits and acknowledge it. Raises StoreError or OutcomeUnknown; then it waits on."""
         if not self._waiting:
             return
-        refused = self._store.write_output(self._waiting, self._trims())
+        kept = self._kept_with_waiting()
+        trims = self._trims(kept)
+        refused = self._store.write_output(self._waiting, trims)
+        for trim in trims:
+            chunks = kept[trim.attempt_id].chunks
+            kept[trim.attempt_id].chunks = [c for c in chunks if not trim.after < c[0] < trim.before]
+        self._kept |= {attempt_id: kept[attempt_id] for attempt_id in kept.keys() - refused}
         newest = {chunk.attempt_id: chunk.n for chunk in self._waiting}
         self._waiting = []
         for attempt_id, n in newest.items():
             link.queue({"type": "ack_output", "attempt_id": attempt_id, "n": n})
-        for attempt_id in refused:
-            self._kept.pop(attempt_id, None)
 
     def expect(self, attempt_id: str, limit: int) -> None:
         """An attempt begins whose stored output is limited to `limit` bytes."""
@@ -69,18 +76,21 @@ class Outputs:
         self._kept.pop(attempt_id, None)
         self._waiting = [chunk for chunk in self._waiting if chunk.attempt_id != attempt_id]
 
-    def _trims(self) -> list[Trim]:
-        """What lies between head and tail once the waiting chunks are stored."""
-        trims = []
+    def _kept_with_waiting(self) -> dict[str, _Kept]:
+        """What will be stored once the waiting chunks are. The account changes only when the store has answered."""
+        after: dict[str, _Kept] = {}
         for chunk in self._waiting:
-            kept = self._kept.setdefault(chunk.attempt_id, _Kept(self._limits.get(chunk.attempt_id, 1 << 20)))
-            kept.chunks.append((chunk.n, chunk.offset, len(chunk.data)))
-        for attempt_id in {chunk.attempt_id for chunk in self._waiting}:
-            kept = self._kept[attempt_id]
-            between = surplus(kept.chunks, kept.limit)
-            if between:
-                after, before = between
-                kept.chunks = [item for item in kept.chunks if not after < item[0] < before]
-                job_id = next(chunk.job_id for chunk in self._waiting if chunk.attempt_id == attempt_id)
-                trims.append(Trim(job_id, attempt_id, after, before))
-        return trims
+            if chunk.attempt_id not in after:
+                before = self._kept.get(chunk.attempt_id)
+                after[chunk.attempt_id] = _Kept(
+                    chunk.job_id,
+                    self._limits.get(chunk.attempt_id, DEFAULT_LIMIT),
+                    before.chunks if before else [],
+                )
+            after[chunk.attempt_id].chunks.append((chunk.n, chunk.offset, len(chunk.data)))
+        return after
+
+    def _trims(self, kept: dict[str, _Kept]) -> list[Trim]:
+        """What lies between head and tail then."""
+        found = [(attempt_id, one.job_id, surplus(one.chunks, one.limit)) for attempt_id, one in kept.items()]
+        return [Trim(job_id, attempt_id, *between) for attempt_id, job_id, between in found if between]
