@@ -6,6 +6,10 @@ from typing import Any, NoReturn
 
 from queuectl.errors import InvalidInput
 
+# Our words are English only. To look for translations of argparse's, it would import `locale` and search directories
+# anew for each of them, 2 ms of every start.
+argparse._ = str  # type: ignore[attr-defined]
+
 
 def _formatter(prog: str) -> argparse.HelpFormatter:
     """With a width of its own, argparse does not import `shutil` (3 ms) to ask for the terminal's at every option."""

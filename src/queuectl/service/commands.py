@@ -78,9 +78,9 @@ class Enqueuer:
 
     def _spec(self, request: JobRequest) -> Spec:
         """Many jobs differ in nothing but their command: what they share is worked out once."""
-        if request.stdin is not None:
+        key = policy_key(request) if request.stdin is None else None
+        if key is None:
             return spec_of(request, self._defaults)
-        key = policy_key(request)
         shared = self._shared.get(key)
         if shared is None:
             if len(self._shared) >= SHARED_SPECS:

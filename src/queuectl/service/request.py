@@ -168,9 +168,15 @@ def content_of(request: JobRequest, cwd: str | None) -> str:
     return str(blake2b(given, digest_size=16).hexdigest())
 
 
-def policy_key(request: JobRequest) -> bytes:
-    """What two requests have in common whose specs differ in nothing but the command."""
-    return _encoder.encode(msgspec.structs.replace(request, **_APART))
+def policy_key(request: JobRequest) -> bytes | None:
+    """What two requests have in common whose specs differ in nothing but the command; None: compare nothing.
+
+    Flags can bring bytes that are no text. They have no key, and `spec_of` says which field holds them.
+    """
+    try:
+        return _encoder.encode(msgspec.structs.replace(request, **_APART))
+    except UnicodeEncodeError:
+        return None
 
 
 _APART: dict[str, Any] = dict.fromkeys(
