@@ -13,7 +13,7 @@ from queuectl.domain.query import Filter
 from queuectl.errors import Conflict, InvalidInput, NotFound
 from queuectl.service import commands, maintenance
 from queuectl.service.commands import Enqueuer
-from queuectl.service.request import Defaults, JobRequest
+from queuectl.service.request import Backoff, Defaults, JobRequest, Payload
 from queuectl.store.memory import MemoryStore
 from service.conftest import Overtaken, settings_of
 from service.scenes import change, child, end, get, put, take
@@ -171,16 +171,33 @@ class TestEnqueuer:
         assert enqueuer.job(JobRequest(command="x")).queue == "mail"
         assert enqueuer.job(JobRequest(command="x", queue="web")).queue == "web"
 
-    def test_jobs_that_share_what_was_worked_out_once_are_as_if_alone(self, enqueuer: Enqueuer) -> None:
-        asked = [
-            JobRequest(command="make x", priority=3, tags=["t"], timeout=5, after=["p"]),
-            JobRequest(command="make y", queue="q", tags=["t"], timeout=5, after=["p"]),
-            JobRequest(argv=["make", "z"], tags=["t"], timeout=5, after=["p"]),
-            JobRequest(command="make x", tags=["t"], timeout=6),
-        ]
+    @pytest.mark.parametrize("common", [{}, {"queue": "q", "tags": ["t"], "after": ["p"], "env": {"A": "1"}}])
+    def test_jobs_that_share_what_was_worked_out_once_are_as_if_alone(
+        self, enqueuer: Enqueuer, common: dict[str, Any]
+    ) -> None:
+        own: tuple[dict[str, Any], ...] = (
+            {"command": "a"}, {"command": "b"}, {"argv": ["a"]}, {"payload": Payload("a")},
+            {"command": "a", "priority": 3}, {"command": "a", "max_retries": 0}, {"command": "a", "stdin": "in"}, {"command": "a", "delay": 5},
+            {"command": "a", "hold": True}, {"command": "a", "cwd": "/srv"}, {"command": "a", "meta": {"m": 1}},
+            {"command": "a", "unique_key": "k"}, {"command": "a", "backoff": Backoff(base=3)}, {"command": "b"},
+        )  # fmt: skip
+        asked = [JobRequest(**common | fields) for fields in own]
         alone = [Enqueuer(Defaults(settings_of(), "/here"), NOW).job(request) for request in asked]
         together = [enqueuer.job(request) for request in asked]
         assert [replace(job, id="same") for job in together] == [replace(job, id="same") for job in alone]
+
+    def test_a_bad_one_is_refused_among_others_that_share_everything_with_it(
+        self, enqueuer: Enqueuer
+    ) -> None:
+        enqueuer.job(JobRequest(command="a"))
+        for bad in (
+            JobRequest(command=" "),
+            JobRequest(),
+            JobRequest(command="a", argv=["a"]),
+            JobRequest(argv=[""]),
+        ):
+            with pytest.raises(InvalidInput):
+                enqueuer.job(bad)
 
     def test_a_delayed_job_is_ready_after_its_delay(self, enqueuer: Enqueuer) -> None:
         assert enqueuer.job(JobRequest(command="x", delay="90s")).run_at == NOW + timedelta(seconds=90)

@@ -246,12 +246,23 @@ class TestRefused:
         with pytest.raises(InvalidInput, match="is given twice"):
             decode_request(text)
 
+    NO_TEXT = "a\udcff"
+
     @pytest.mark.parametrize(
-        "field", ["queue", "run_at", "delay", "command", "cwd", "shell", "batch", "unique_key"]
-    )
-    def test_text_that_is_not_utf8_is_refused_by_name(self, field: str) -> None:
+        "fields",
+        [
+            {"queue": NO_TEXT}, {"run_at": NO_TEXT}, {"delay": NO_TEXT}, {"cwd": NO_TEXT}, {"shell": NO_TEXT},
+            {"batch": NO_TEXT}, {"unique_key": NO_TEXT}, {"command": NO_TEXT}, {"env": {"A": NO_TEXT}},
+            {"env": {NO_TEXT: "1"}}, {"tags": [NO_TEXT]}, {"after": [NO_TEXT]}, {"after_failure": NO_TEXT},
+            {"timeout": NO_TEXT}, {"output_limit": NO_TEXT}, {"command": None, "argv": ["x", NO_TEXT]},
+        ],
+        ids=ascii,
+    )  # fmt: skip
+    def test_text_that_is_not_utf8_is_refused_wherever_flags_can_bring_it(
+        self, fields: dict[str, Any]
+    ) -> None:
         with pytest.raises(InvalidInput):
-            requests.spec_of(convert_request({"command": "x", field: "a\udcff"}), DEFAULTS)
+            Enqueuer(DEFAULTS, NOW).job(convert_request({"command": "x"} | fields))
 
     def test_a_directory_that_is_not_utf8_is_refused(self) -> None:
         with pytest.raises(InvalidInput, match="cwd: not valid UTF-8"):
