@@ -177,7 +177,8 @@ class TestEnqueuer:
     ) -> None:
         own: tuple[dict[str, Any], ...] = (
             {"command": "a"}, {"command": "b"}, {"argv": ["a"]}, {"payload": Payload("a")},
-            {"command": "a", "priority": 3}, {"command": "a", "max_retries": 0}, {"command": "a", "stdin": "in"}, {"command": "a", "delay": 5},
+            {"command": "a", "priority": 3}, {"command": "a", "max_retries": 0},
+            {"command": "a", "stdin": "in"}, {"command": "a", "delay": 5},
             {"command": "a", "hold": True}, {"command": "a", "cwd": "/srv"}, {"command": "a", "meta": {"m": 1}},
             {"command": "a", "unique_key": "k"}, {"command": "a", "backoff": Backoff(base=3)}, {"command": "b"},
         )  # fmt: skip
