@@ -231,6 +231,12 @@ class TestDelete:
         queuectl("delete", "a", code=4)
         assert "only ended jobs can be deleted (queuectl cancel a)" in queuectl.err
 
+    def test_answers_come_in_the_order_in_which_jobs_were_named(self, queuectl: CommandLine) -> None:
+        for id in "abc":
+            queuectl("enqueue", "--id", id, "x")
+        queuectl("cancel", "a", "b", "c")
+        assert queuectl("delete", "c", "1", "b") == "c deleted\na deleted\nb deleted\n"
+
     def test_numbers_are_not_given_again(self, queuectl: CommandLine) -> None:
         queuectl("enqueue", "--id", "a", "x")
         queuectl("cancel", "a")

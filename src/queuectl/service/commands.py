@@ -289,7 +289,7 @@ def _read(store: Store, ids: Sequence[str]) -> dict[str, Job]:
     for id in ids:
         if id not in jobs:
             raise _gone(id)
-    return jobs
+    return {id: jobs[id] for id in ids}
 
 
 def _gone(id: str) -> NotFound:
