@@ -181,6 +181,7 @@ def _holder_config(session: "Session", count: int, name: str) -> dict[str, Any]:
         "drain_timeout": parse_duration(args.drain_timeout).total_seconds() if args.drain_timeout else None,
         "on_hangup": "ignore" if args.detach else "drain",
         "ready_fd": None,
+        "one_host": session.store_url.startswith("sqlite:"),
         "agent": {
             "url": _absolute(session.store_url),
             "directory": directory,

@@ -244,10 +244,18 @@ def edit(job: Job, *, priority: int | None, run_at: datetime | None, queue: str 
 
 
 def unblock(job: Job, parents: Mapping[str, State], *, now: datetime) -> Job:
-    """Look again at a blocked job, given the states of its parents. Unchanged while there is nothing to do."""
-    vain = dependency.broken(job.spec.after, parents)
+    """Look again at a blocked job, given the states of all its parents that exist. Unchanged while nothing is to do.
+
+    A parent that ended as wanted may have been deleted since; one that is waited for and is gone never will.
+    """
+    gone = [id for id in job.waiting_for if id not in parents]
+    vain = [*dependency.broken(job.spec.after, parents), *gone]
     if vain:
-        why = f"parent {vain[0]} ended as {parents[vain[0]]}"
+        why = (
+            f"parent {vain[0]} ended as {parents[vain[0]]}"
+            if vain[0] in parents
+            else f"parent {vain[0]} is gone"
+        )
         if job.spec.after_failure == "hold":
             return _move(job, "unblock", "held", now, last_error=why)
         return _end(job, "unblock", "cancelled", now, last_error=why)

@@ -5,6 +5,7 @@ that somebody else changed meanwhile. Functions answer what became of each job a
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from datetime import datetime
 
 from msgspec import Struct
@@ -17,7 +18,15 @@ from queuectl.domain.ids import check_id, make_id
 from queuectl.domain.job import Job, Parent, Spec
 from queuectl.domain.query import Filter, Page
 from queuectl.domain.worker import Request, Worker
-from queuectl.errors import CommandFailed, Conflict, InvalidInput, NotFound, QueuectlError
+from queuectl.errors import (
+    CommandFailed,
+    Conflict,
+    InvalidInput,
+    NotFound,
+    OutcomeUnknown,
+    QueuectlError,
+    StoreError,
+)
 from queuectl.service import maintenance
 from queuectl.service.request import (
     Defaults,
@@ -108,10 +117,12 @@ def enqueue(store: Store, jobs: Sequence[Job]) -> list[Added]:
     crashpoint.reach("after_add")
     blocked = [item.job.id for item in added if item.job.state == "blocked"]
     if blocked:
-        # A parent may have ended between our look and the add, and its worker saw no child then.
-        maintenance.unblock(store, blocked)
-        fresh = store.get(blocked)
-        added = [replace(item, job=fresh.get(item.job.id, item.job)) for item in added]
+        # A parent may have ended between our look and the add, and its worker saw no child then. The jobs are stored:
+        # should the store fail only now, every worker's sweep of blocked jobs does the same.
+        with suppress(StoreError, OutcomeUnknown):
+            maintenance.unblock(store, blocked)
+            fresh = store.get(blocked)
+            added = [replace(item, job=fresh.get(item.job.id, item.job)) for item in added]
     return added
 
 
@@ -303,7 +314,8 @@ def _taken(job: Job) -> Conflict:
 
 def _unblock_children(store: Store, changes: Sequence[Change]) -> None:
     ended = [change.id for change in changes if change.job and change.job.ended and not change.refused]
-    maintenance.unblock_children(store, ended)
+    with suppress(StoreError, OutcomeUnknown):  # the change itself is stored; the sweep finds the children
+        maintenance.unblock_children(store, ended)
 
 
 def _refuse_circles(jobs: Sequence[Job]) -> None:

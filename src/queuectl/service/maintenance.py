@@ -3,7 +3,7 @@
 Each step may be done by several workers at once: `save` fences, so the slower one merely did nothing.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 
 from queuectl.config import Settings
@@ -20,12 +20,13 @@ _DONE: frozenset[State] = frozenset(("completed", "cancelled"))
 _DEAD: frozenset[State] = frozenset(("dead",))
 
 
-def recover_lapsed(store: Store, but_not: str | None = None) -> list[Job]:
+def recover_lapsed(store: Store, spare: Callable[[Job], bool] | None = None) -> list[Job]:
     """Take back claims whose lease ended: their worker is silent. Answers the jobs that were changed.
 
-    `but_not` is the worker that asks: it knows what it runs, and is about to renew it.
+    `spare` tells what is known better: that the asking worker runs the job itself and is about to renew it, or that its
+    command is seen to live on this host.
     """
-    silent = [job for job in store.lapsed(STEP) if job.lease and job.lease.worker != but_not]
+    silent = [job for job in store.lapsed(STEP) if spare is None or not spare(job)]
     return recover(store, silent, "its worker was silent for longer than the lease")
 
 
@@ -36,12 +37,12 @@ def recover_worker(store: Store, worker: str, started: frozenset[str] | None, wh
     provably never started and are given back uncounted. None: nothing is known, all count as begun.
     """
     recovered: list[Job] = []
-    while True:
-        found = store.find(Filter(states=frozenset(("processing",)), worker=worker), Page(limit=STEP)).jobs
-        changed = recover(store, found, why, started)
-        recovered += changed
-        if not changed:
-            return recovered
+    while found := store.find(
+        Filter(states=frozenset(("processing",)), worker=worker), Page(limit=STEP)
+    ).jobs:
+        # Those that somebody changed meanwhile are found again, unless that ended them.
+        recovered += recover(store, found, why, started)
+    return recovered
 
 
 def recover(store: Store, jobs: Sequence[Job], why: str, started: frozenset[str] | None = None) -> list[Job]:

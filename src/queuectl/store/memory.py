@@ -171,6 +171,10 @@ class MemoryStore:
                 self._asked[worker.id] = asked
             return asked
 
+    def asked(self, worker_id: str) -> Request | None:
+        with self._lock:
+            return self._asked.get(worker_id)
+
     def ask(self, worker_id: str, request: Request) -> bool:
         with self._lock:
             self._changed.set()

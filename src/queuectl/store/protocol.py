@@ -148,6 +148,9 @@ class Store(Protocol):
         Answers what is asked of it.
         """
 
+    def asked(self, worker_id: str) -> Request | None:
+        """What is asked of a worker, without a write: for those that were woken and only want to know."""
+
     def ask(self, worker_id: str, request: Request) -> bool:
         """Ask something of a worker; it learns of it with its next beat.
 

@@ -12,12 +12,9 @@ import socket
 import sys
 from typing import Any
 
-from msgspec.structs import replace
-
 from queuectl import bootstrap, config, crashpoint
 from queuectl.clock import boottime
 from queuectl.config import Settings
-from queuectl.domain import lifecycle
 from queuectl.domain.job import Job
 from queuectl.domain.worker import Request
 from queuectl.errors import OutcomeUnknown, QueuectlError, StoreError
@@ -28,24 +25,20 @@ from queuectl.worker.chores import Chores
 from queuectl.worker.contact import Contact
 from queuectl.worker.hints import Hints
 from queuectl.worker.journal import Journal
-from queuectl.worker.leases import Leases, Renewed, deadline_of
+from queuectl.worker.leases import Leases, deadline_of
 from queuectl.worker.link import HolderGone, Link, connect
+from queuectl.worker.lookout import Lookout
 from queuectl.worker.messages import Message
 from queuectl.worker.outputs import Outputs
-from queuectl.worker.places import Place, Places
+from queuectl.worker.places import Places
 from queuectl.worker.presence import Presence
 from queuectl.worker.report import report_of, start_message
 from queuectl.worker.settle import Ended, Settler
 
-LOOK_SECONDS = 0.4
-"""A request to cancel is felt within this time and one round of the loop."""
-QUEUED_TOO_LONG = 0.25
-"""Seconds: a claimed-ahead job that still waits behind a long one is given back."""
 GATHER = 64
 GATHER_SECONDS = 0.04
 """While very short jobs pour in, so many results are recorded at once, none later than this."""
-NOTE_AFTER = 0.7
-"""Seconds: a command that runs longer has its pid and start written into the job, for people who look."""
+LEAVE_SECONDS = 5.0
 IDLE_SECONDS = 3600.0
 
 
@@ -67,13 +60,13 @@ class Agent:
         self._unadopted = [Held(item["job_id"], item["attempt_id"]) for item in welcome["attempts"]]
         self._settler = Settler(self._store, self._host, self._journal)
         self._outputs = Outputs(self._store)
+        self._lookout = Lookout(self._store, link, self._places, self._count)
         self._presence = Presence(self._store, welcome, self._queues)
-        self._chores = Chores(self._store, self._id, own["directory"], self._journal)
+        self._chores = Chores(self._store, self._holds, own["directory"], self._journal)
         self._appetite, self._fitness, self._contact = Appetite(self._count), Fitness(), Contact()
         self._hints = Hints(self._store, link.wake)
         self._leases = self._make_leases(vouch=own.get("on_disconnect") != "stop")
-        self._next_look = 0.0
-        self._leaving = False
+        self._leaving, self._leave_by = False, 0.0
         self._note: str | None = None
 
     def run(self) -> None:
@@ -82,7 +75,7 @@ class Agent:
         try:
             self._connect()
             self._hints.start()
-            while not self._leaving:
+            while not self._leaving or self._has_claims:
                 self._turn()
             self._store.forget(self._id)
         except HolderGone:
@@ -94,12 +87,18 @@ class Agent:
             self._journal.flush()
             self._store.close()
 
+    @property
+    def _has_claims(self) -> bool:
+        """A claim may have been under way when the holder said bye; it is withdrawn and given back before we leave."""
+        return bool(len(self._places) or self._settler.busy) and boottime() < self._leave_by
+
     def _turn(self) -> None:
         """One round of the loop."""
         patience = self._patience()
         for message, payload in self._link.receive(patience):
             self._hear(message, payload)
-        self._contact.round(patience, self._settings.lease.total_seconds())
+        if self._contact.round(patience, self._settings.lease.total_seconds()):
+            self._leases.hurry()
         self._take_renewals()
         if boottime() >= self._contact.away_until:
             try:
@@ -112,17 +111,20 @@ class Agent:
 
     def _work(self) -> None:
         """Everything that needs the store, most urgent first."""
-        if self._hints.changed:
-            self._presence.hasten()
-            self._next_look = 0.0
+        changed, self._hints.changed = self._hints.changed, False
+        if changed:
+            self._lookout.hasten()
+            self._obey(
+                self._store.asked(self._id)
+            )  # read, not beaten: else two workers would wake each other for ever
         fault = self._write_outputs()
         self._settle()
         if fault is not None:
             raise fault
-        self._look()
+        self._lookout.look()
         self._beat()
         self._keep_house()
-        self._claim()
+        self._claim(changed)
 
     # what the holder says
 
@@ -142,7 +144,8 @@ class Agent:
         elif kind in ("drain", "stop"):
             self._on_drain(kind)
         elif kind == "bye":
-            self._leaving = True
+            self._leaving, self._leave_by = True, boottime() + LEAVE_SECONDS
+            self._on_drain("drain")
 
     def _on_started(self, message: Message) -> None:
         place = self._places.get(message["attempt_id"])
@@ -159,6 +162,7 @@ class Agent:
 
     def _give_back(self, attempt_id: str) -> None:
         place = self._places.pop(attempt_id)
+        self._outputs.forget(attempt_id)
         if place:
             self._settler.give_back(attempt_id, place.job)
 
@@ -171,17 +175,17 @@ class Agent:
 
     def _on_drain(self, kind: str) -> None:
         """Claim nothing any more; what the holder has not started goes back uncounted."""
-        self._phase = "draining" if kind == "drain" else "stopping"
+        self._phase = "stopping" if kind == "stop" or self._phase == "stopping" else "draining"
         self._link.queue({"type": "drop", "attempt_ids": self._places.waiting()})
         self._presence.hasten()
 
     # what is recorded
 
-    def _write_outputs(self) -> StoreError | None:
+    def _write_outputs(self) -> StoreError | OutcomeUnknown | None:
         """Output first, while its attempt still holds the lease; but it never keeps a result from being recorded."""
         try:
             self._outputs.write(self._link)
-        except StoreError as fault:
+        except (StoreError, OutcomeUnknown) as fault:
             return fault
         return None
 
@@ -207,54 +211,11 @@ class Agent:
             return 0.0
         return max(0.0, self._settler.since + GATHER_SECONDS - boottime())
 
-    def _look(self) -> None:
-        """Has somebody asked for the end of what runs? Is a claimed-ahead job stuck? Is there a start to be noted?"""
-        if not len(self._places) or boottime() < self._next_look:
-            return
-        self._next_look = boottime() + LOOK_SECONDS
-        running = [place for place in self._places if place.slot is not None]
-        fresh = self._store.get([place.job.id for place in running])
-        for place in running:
-            self._look_at(place, fresh.get(place.job.id))
-        if self._places.running() >= self._count:
-            stuck = self._places.waiting(longer_than=QUEUED_TOO_LONG)
-            self._link.queue({"type": "drop", "attempt_ids": stuck})
-        self._note_starts()
-
-    def _look_at(self, place: Place, fresh: Job | None) -> None:
-        if fresh is None or not lifecycle.holds_lease(fresh, place.attempt_id):
-            self._end(place, "fenced")
-        elif fresh.cancel_requested:
-            self._end(place, "cancelled")
-        if fresh is not None:
-            place.refresh(fresh)
-
-    def _end(self, place: Place, reason: str) -> None:
-        if place.told != reason:
-            place.told = reason
-            self._link.queue({"type": "kill", "attempt_id": place.attempt_id, "reason": reason})
-
-    def _note_starts(self) -> None:
-        late, now = self._places.unnoted(longer_than=NOTE_AFTER), self._store.now()
-        noted = [place.with_start(now) for place in late]
-        for place, job, answer in zip(late, noted, self._store.save(noted) if noted else [], strict=True):
-            if answer == "accepted":
-                place.noted, place.job = True, replace(job, version=job.version + 1)
-
     def _take_renewals(self) -> None:
         if self._leases.fault is not None:
             raise self._leases.fault
         while not self._leases.rounds.empty():
-            self._take_renewal(self._leases.rounds.get())
-
-    def _take_renewal(self, renewed: Renewed) -> None:
-        fresh = {job.lease.attempt_id: job for job in renewed.fresh if job.lease}
-        for held in renewed.asked:
-            place = self._places.get(held.attempt_id)
-            if place is not None and held.attempt_id in fresh:
-                self._look_at(place, fresh[held.attempt_id])
-            elif place is not None:
-                self._next_look = 0.0  # perhaps no longer ours: look before anything is ended
+            self._lookout.renewed(self._leases.rounds.get())
 
     # the worker among others
 
@@ -295,12 +256,11 @@ class Agent:
 
     # what is started
 
-    def _claim(self) -> None:
+    def _claim(self, changed: bool) -> None:
         """Take due jobs for the free slots, and a few more while jobs are very short; start them."""
         if self._phase != "running" or not self._fitness.fit(boottime()):
             return
         room = self._appetite.room(len(self._places))
-        changed, self._hints.changed = self._hints.changed, False
         tick = self._settings.tick_interval_ms / 1000
         if not room or not (self._appetite.wakes(boottime(), self._store.now(), tick) or changed):
             return
@@ -340,7 +300,7 @@ class Agent:
         if self._settler.busy or self._outputs.pending:
             due.append(now + self._settle_in())
         if len(self._places):
-            due.append(self._next_look)
+            due.append(self._lookout.due)
         room = self._phase == "running" and len(self._places) < self._count
         # Full of very short jobs, a worker looks at the store all the time anyway.
         self._hints.listen(room or not self._appetite.ahead)
@@ -353,15 +313,18 @@ class Agent:
 
     def _connect(self) -> None:
         """First contact: settings, registry, and what an agent before us left behind."""
+        early: list[tuple[Message, bytes]] = []
         while True:
             try:
                 self._read_settings()
                 self._beat()
                 self._adopt()
-                return
+                break
             except (StoreError, OutcomeUnknown) as fault:
                 self._lose_contact(fault)
-                self._link.unread(self._link.receive(self._patience()))
+            while boottime() < self._contact.away_until:
+                early += self._link.receive(self._contact.away_until - boottime())
+        self._link.unread(early)
 
     def _adopt(self) -> None:
         """Put together what the store says is ours and what the holder has.
@@ -374,17 +337,24 @@ class Agent:
             item = known.get(job.attempt_id or "")
             if item is None:
                 self._settler.give_back(job.attempt_id or "", job)
-            elif item["state"] != "finished" and job.attempt_id not in self._places:
-                self._outputs.expect(job.attempt_id or "", job.spec.output_limit)
+                continue
+            self._outputs.expect(job.attempt_id or "", job.spec.output_limit)
+            if item["state"] != "finished":
                 self._places.adopt(job, item)
         self._unadopted = []
         queued = [id for id, item in known.items() if item["state"] == "queued" and id not in self._places]
         self._link.queue({"type": "drop", "attempt_ids": queued})
+        if self._phase != "running":
+            self._on_drain("drain")
 
     def _ours(self) -> list[Job]:
         """The jobs that the store says we hold and that we do not know of."""
-        held = queries.held_by(self._store, self._id)
-        return [j for j in held if j.attempt_id not in self._places and not self._settler.knows(j.attempt_id)]
+        return [
+            job for job in queries.held_by(self._store, self._id) if not self._holds(job.attempt_id or "")
+        ]
+
+    def _holds(self, attempt_id: str) -> bool:
+        return attempt_id in self._places or self._settler.knows(attempt_id)
 
     def _lose_contact(self, fault: QueuectlError) -> None:
         if self._contact.lost():
@@ -395,6 +365,7 @@ class Agent:
         if not self._contact.away:
             return
         self._contact.regained()
+        self._leases.hurry()
         self._journal.note("store", "the store is back")
         for job in self._ours():
             self._settler.give_back(job.attempt_id or "", job)
@@ -414,7 +385,7 @@ class Agent:
             open_store=lambda patience: bootstrap.open_store(self._config["url"], self._settings, patience),
             worker=self._id,
             link=self._link,
-            held=lambda: [*self._unadopted, *self._places.held()],
+            held=lambda: [*self._unadopted, *self._places.held(), *self._settler.held()],
             lease=lambda: self._settings.lease,
             vouch=vouch,
         )

@@ -14,6 +14,8 @@ QUEUED, RUNNING, FINISHED = "queued", "running", "finished"
 
 _RSS_UNIT = 1 if sys.platform == "darwin" else 1024
 _NEVER = float("inf")
+LEASE_GRACE = 0.3
+"""Seconds from TERM to KILL at the end of a lease: it is over by then, and somebody else may start the job."""
 # It goes into a record of fixed size and into a file's name.
 _ID = re.compile(r"[A-Za-z0-9_-]{1,40}", re.ASCII)
 
@@ -84,7 +86,7 @@ class Attempt:
         """Which limit has been passed, if any."""
         if now >= self.timeout_at:
             return "timeout"
-        return "lease" if now >= self.lease_at else None
+        return "lease" if now >= self.lease_at - LEASE_GRACE else None
 
     def due(self) -> float:
         """When something has to be done about it, if nothing happens before."""
@@ -94,7 +96,7 @@ class Attempt:
         if self.ladder is not None:
             return min(output, self.ladder.next_at)
         if self.status is None:
-            return min(output, self.timeout_at, self.lease_at)
+            return min(output, self.timeout_at, self.lease_at - LEASE_GRACE)
         return min(output, self.close_at)
 
     def summary(self) -> dict[str, Any]:

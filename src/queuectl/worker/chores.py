@@ -3,6 +3,7 @@
 import contextlib
 import threading
 import time
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from queuectl.domain.job import Job
 from queuectl.service import maintenance
 from queuectl.store.protocol import Store
 from queuectl.worker.journal import Journal
-from queuectl.worker.lockfile import SUFFIX, Leftover, dead_workers, path_of
+from queuectl.worker.lockfile import SUFFIX, Leftover, dead_workers, path_of, runs_here
 
 NEIGHBOURS_EVERY = 1.0
 LAPSED_EVERY = 2.0
@@ -28,9 +29,9 @@ HOLDER_DIED = "its worker was killed"
 class Chores:
     """The duties of one agent, each with its time."""
 
-    def __init__(self, store: Store, worker: str, directory: str, journal: Journal) -> None:
+    def __init__(self, store: Store, holds: Callable[[str], bool], directory: str, journal: Journal) -> None:
         self._store = store
-        self._worker = worker
+        self._holds = holds
         self._directory = Path(directory)
         self._journal = journal
         self._times = {"neighbours": 0.0, "lapsed": 0.0, "blocked": 0.0, "purge": boottime() + PURGE_EVERY}
@@ -47,7 +48,7 @@ class Chores:
         if self._is_time("neighbours", NEIGHBOURS_EVERY):
             recovered += self.recover_dead(within=1.0)
         if self._is_time("lapsed", LAPSED_EVERY) and may_recover:
-            recovered += self._told(maintenance.recover_lapsed(self._store, but_not=self._worker))
+            recovered += self._told(maintenance.recover_lapsed(self._store, self._is_known_better))
         if self._is_time("blocked", BLOCKED_EVERY):
             self._cursor = maintenance.sweep_blocked(self._store, self._cursor)
         if self._is_time("purge", PURGE_EVERY):
@@ -63,6 +64,15 @@ class Chores:
             with leftover:
                 recovered += self._recover(leftover, within)
         return self._told(recovered)
+
+    def _is_known_better(self, job: Job) -> bool:
+        """Leases are for other hosts. What we hold we are about to renew; what lives on this host is not to run twice,
+        though its holder be stopped or the wall clock have jumped.
+        """
+        lease = job.lease
+        if lease is None or self._holds(lease.attempt_id):
+            return True
+        return runs_here(self._directory, lease.worker, lease.attempt_id)
 
     def bury(self, worker: str, within: float = 5.0) -> None:
         """Wait for this worker's lock to fall free, as it does while its holder dies, and recover it at once."""

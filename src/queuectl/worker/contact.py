@@ -36,12 +36,14 @@ class Contact:
         self._since = boottime()
         self.away_until, self._pause = 0.0, FIRST_PAUSE
 
-    def round(self, meant_to_wait: float, lease: float) -> None:
-        """A round begins, after a wait of so many seconds that was meant."""
+    def round(self, meant_to_wait: float, lease: float) -> bool:
+        """A round begins, after a wait of so many seconds that was meant; whether there was a gap."""
         now = boottime()
-        if now - self._heard - meant_to_wait > lease / GAP_SHARE:
+        gap = now - self._heard - meant_to_wait > lease / GAP_SHARE
+        if gap:
             self._since = now
         self._heard = now
+        return gap
 
     def lasts(self, lease: float) -> bool:
         """Whether there has been contact without a gap for a whole lease, this round included."""

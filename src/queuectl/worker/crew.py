@@ -15,7 +15,7 @@ from typing import Any
 from queuectl import crashpoint
 from queuectl.clock import boottime
 from queuectl.worker import kernel
-from queuectl.worker.attempt import FINISHED, QUEUED, RUNNING, Attempt
+from queuectl.worker.attempt import FINISHED, LEASE_GRACE, QUEUED, RUNNING, Attempt
 from queuectl.worker.messages import Message, encode
 from queuectl.worker.orphans import Orphans
 from queuectl.worker.pipes import Pipes
@@ -102,6 +102,12 @@ class Crew:
             if attempt := self._attempts.get(attempt_id):
                 attempt.extend(deadline)
                 self._arm(attempt)
+
+    def allow_until(self, moment: float) -> None:
+        """No lease passes before this moment."""
+        for attempt in self._attempts.values():
+            attempt.lease_at = max(attempt.lease_at, moment)
+            self._arm(attempt)
 
     def acknowledge(self, ids: Iterable[str]) -> None:
         """Results that are stored are forgotten here."""
@@ -241,7 +247,8 @@ class Crew:
     def _begin_end(self, attempt: Attempt, reason: str, now: float) -> None:
         """Put the ladder up, unless it stands. A command that has exited by itself has ended by itself."""
         if attempt.ladder is None:
-            attempt.ladder = Ladder(attempt.pid, attempt.grace, now)
+            grace = min(attempt.grace, LEASE_GRACE) if reason in ("lease", "fenced") else attempt.grace
+            attempt.ladder = Ladder(attempt.pid, grace, now)
             if attempt.status is None:
                 attempt.ended_by = reason
         self._arm(attempt)

@@ -27,9 +27,10 @@ class Hints:
 
     def listen(self, wanted: bool) -> None:
         """Whether hints are wanted from now on."""
-        if wanted == self._listening.is_set():
-            return
-        self._listening.set() if wanted else self._listening.clear()
+        if wanted:
+            self._listening.set()
+        else:
+            self._listening.clear()
 
     def stop(self) -> None:
         """End, and wait for it."""

@@ -12,6 +12,7 @@
     ready_fd       where "ready" is written when the first agent has said hello, or a line that says what went wrong
     drain_timeout  seconds after which a drain becomes a stop; null: never
     on_hangup      "drain" or "ignore"
+    one_host       whether all workers of this store are on this host
 
 One thread, one loop: wait for pipes, the agent, a signal or the nearest deadline; reap; attend to what is
 due; start what waits; send. Standard library only: it lives for weeks, across upgrades of everything else.
@@ -43,6 +44,10 @@ from queuectl.worker.slots import Slots
 from queuectl.worker.spawn import Spawner
 
 LONGEST_WAIT, LONGEST_WAIT_WITH_DEADLINES = 3600.0, 5.0
+OVERSLEPT = 1.0
+RENEWAL_TIME = 10.0
+"""Seconds that an agent has, after a sleep, to renew what it holds."""
+
 PHASES = ("running", "draining", "stopping", "killing")
 RUNNING, DRAINING, STOPPING, KILLING = range(4)
 _NEVER = float("inf")
@@ -93,8 +98,20 @@ class Holder:
             if (status := self._end(now)) is not None:
                 return status
             self._agents.flush(boottime())
-            for key, _ in self._selector.select(self._timeout()):
-                key.data()
+            self._wait()
+
+    def _wait(self) -> None:
+        """Until something happens. Whoever slept much longer than meant, stopped or suspended, could renew nothing.
+
+        Where all workers of a store are on this host they slept too, so nobody has been given our commands meanwhile:
+        their leases get a while to be renewed. Elsewhere a lease that has passed has passed.
+        """
+        before, meant = boottime(), self._timeout()
+        ready = self._selector.select(meant)
+        if boottime() - before - meant > OVERSLEPT and self._config.get("one_host"):
+            self._crew.allow_until(boottime() + RENEWAL_TIME)
+        for key, _ in ready:
+            key.data()
 
     def _timeout(self) -> float:
         ending = self._idle_since + GIVE_UP if self._idle_since is not None else _NEVER

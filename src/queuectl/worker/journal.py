@@ -1,5 +1,6 @@
 """What a worker says while it works: one line per event, plain or JSON. All event names and their words stand here."""
 
+import contextlib
 import sys
 import time
 from datetime import UTC, datetime, timedelta
@@ -11,15 +12,18 @@ from queuectl.domain.instant import format_instant
 from queuectl.domain.job import Job
 from queuectl.domain.outcome import Outcome
 from queuectl.domain.quantity import format_duration
+from queuectl.worker import voice
 
 
 class Journal:
-    """Writes events. A reader that has gone (closed terminal, full disk) never stops the work: the line is lost."""
+    """Writes events. A reader that is slow or has gone never stops the work: lines are lost, `unheard` counts them."""
 
     def __init__(self, format: str = "plain", out: TextIO | None = None, *, quiet: bool = False) -> None:
         self._json = format == "json"
         self._quiet = quiet
         self._out = out or sys.stdout
+        self._descriptor = None if out is not None else sys.stdout.fileno()
+        self.unheard = 0
         self._lines: list[str] = []
         self._second, self._shown = -1, ""
 
@@ -67,11 +71,12 @@ class Journal:
         if not self._lines:
             return
         lines, self._lines = self._lines, []
-        try:
-            self._out.writelines(lines)
-            self._out.flush()
-        except (OSError, ValueError):  # EPIPE, EIO, ENOSPC, closed: the work goes on unseen
-            self._lines = []
+        if self._descriptor is None:
+            with contextlib.suppress(OSError, ValueError):
+                self._out.writelines(lines)
+                self._out.flush()
+        elif not voice.say(self._descriptor, "".join(lines).encode("utf-8", "replace")):
+            self.unheard += len(lines)
 
     def _event(self, event: str, job: Job, text: str, **fields: Any) -> None:
         self._write(event, f"{job.id} {text}", {"job": job.id, "attempt": job.attempts, **fields})

@@ -12,7 +12,7 @@ from typing import Any
 
 from queuectl.clock import boottime
 from queuectl.domain.job import Job
-from queuectl.errors import QueuectlError, StoreError
+from queuectl.errors import QueuectlError
 from queuectl.store.protocol import Held, Store
 from queuectl.worker.link import HolderGone, Link
 
@@ -59,7 +59,6 @@ class Leases:
         self._store: Store | None = None
         self.rounds: queue.SimpleQueue[Renewed] = queue.SimpleQueue()
         self.fault: BaseException | None = None
-        self.last_contact = boottime()
 
     def start(self) -> None:
         """Begin."""
@@ -98,12 +97,9 @@ class Leases:
         try:
             if asked:
                 self._renew(asked, lease)
-        except StoreError:
+        except QueuectlError:  # away, or an unknown result: the next round asks again
             self._speak_for(asked, lease)
             return min(1.0, lease.total_seconds() / RETRY_SHARE)
-        except QueuectlError:  # unknown: the next round asks again
-            return min(1.0, lease.total_seconds() / RETRY_SHARE)
-        self.last_contact = boottime()
         return lease.total_seconds() / 3
 
     def _renew(self, asked: list[Held], lease: timedelta) -> None:

@@ -111,6 +111,25 @@ class Leftover:
         self.close()
 
 
+def runs_here(directory: Path, worker_id: str, attempt_id: str) -> bool:
+    """Whether an attempt of a worker of this host is seen to live: its leader is in the table, and is a process."""
+    try:
+        file = os.open(path_of(directory, worker_id), os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        slots = Slots(file)
+    except (ValueError, KeyError):
+        return False
+    finally:
+        os.close(file)
+    try:
+        records = [record for record in slots.records() if record.attempt_id == attempt_id]
+        return any((process := kernel.look(record.pid)) and record.is_leader(process) for record in records)
+    finally:
+        slots.close()
+
+
 def dead_workers(directory: Path) -> Iterator[Leftover]:
     """Each worker of this directory whose holder is dead. The caller closes what it is given."""
     for path in sorted(directory.glob("*" + SUFFIX)):

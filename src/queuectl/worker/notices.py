@@ -1,10 +1,11 @@
 """What a holder says: one line per event on stderr, and one line to whoever waits for it to be ready."""
 
-import contextlib
 import json
 import os
 import time
 from typing import Any
+
+from queuectl.worker import voice
 
 
 class Notices:
@@ -42,5 +43,4 @@ class Notices:
 
 
 def _write(descriptor: int, line: str) -> None:
-    with contextlib.suppress(OSError):  # the terminal or the log is gone or full; commands matter more
-        os.write(descriptor, line.encode("utf-8", "replace") + b"\n")
+    voice.say(descriptor, line.encode("utf-8", "replace") + b"\n")

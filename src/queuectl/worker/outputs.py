@@ -10,13 +10,11 @@ from queuectl.store.protocol import Store
 from queuectl.worker.link import Link
 from queuectl.worker.messages import Message
 
-DEFAULT_LIMIT = 1 << 20
-
 
 class _Kept:
-    """What is stored of one attempt: `(n, offset, length)` of each chunk, and the limit."""
+    """What is stored of one attempt: `(n, offset, length)` of each chunk, and the limit (None: not known)."""
 
-    def __init__(self, job_id: str, limit: int, chunks: list[tuple[int, int, int]]) -> None:
+    def __init__(self, job_id: str, limit: int | None, chunks: list[tuple[int, int, int]]) -> None:
         self.job_id = job_id
         self.limit = limit
         self.chunks = list(chunks)
@@ -82,15 +80,16 @@ class Outputs:
         for chunk in self._waiting:
             if chunk.attempt_id not in after:
                 before = self._kept.get(chunk.attempt_id)
-                after[chunk.attempt_id] = _Kept(
-                    chunk.job_id,
-                    self._limits.get(chunk.attempt_id, DEFAULT_LIMIT),
-                    before.chunks if before else [],
-                )
+                limit = self._limits.get(chunk.attempt_id)
+                after[chunk.attempt_id] = _Kept(chunk.job_id, limit, before.chunks if before else [])
             after[chunk.attempt_id].chunks.append((chunk.n, chunk.offset, len(chunk.data)))
         return after
 
     def _trims(self, kept: dict[str, _Kept]) -> list[Trim]:
         """What lies between head and tail then."""
-        found = [(attempt_id, one.job_id, surplus(one.chunks, one.limit)) for attempt_id, one in kept.items()]
+        found = [
+            (attempt_id, one.job_id, surplus(one.chunks, one.limit))
+            for attempt_id, one in kept.items()
+            if one.limit is not None
+        ]
         return [Trim(job_id, attempt_id, *between) for attempt_id, job_id, between in found if between]

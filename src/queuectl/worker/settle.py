@@ -4,6 +4,7 @@ A result is the holder's until `ack`: whatever happens here, even a crash betwee
 again and finds the attempt already settled (guarantee G10).
 """
 
+import contextlib
 from collections.abc import Sequence
 
 from queuectl import crashpoint
@@ -12,8 +13,9 @@ from queuectl.domain import lifecycle
 from queuectl.domain.job import Job
 from queuectl.domain.outcome import Report
 from queuectl.domain.query import Filter
+from queuectl.errors import OutcomeUnknown, StoreError
 from queuectl.service import maintenance
-from queuectl.store.protocol import Store
+from queuectl.store.protocol import Held, Store
 from queuectl.worker import report
 from queuectl.worker.journal import Journal
 from queuectl.worker.link import Link
@@ -54,6 +56,10 @@ class Settler:
     def busy(self) -> bool:
         """Whether something waits to be recorded."""
         return bool(self._ended or self._unstarted)
+
+    def held(self) -> list[Held]:
+        """What is still to be recorded, and has to stay ours until then."""
+        return [Held(ended.job_id, ended.attempt_id) for ended in list(self._ended)]
 
     def knows(self, attempt_id: str | None) -> bool:
         """Whether this attempt waits here."""
@@ -145,11 +151,11 @@ class Settler:
     def _release_children(self, after: list[Job]) -> None:
         """Only where jobs wait for jobs at all does an end cost a second look."""
         ended = [job.id for job in after if job.ended]
-        if ended and self._store.counts(Filter(states=frozenset(("blocked",)))).total():
-            maintenance.unblock_children(self._store, ended)
+        # What ended is recorded. If the store fails only now, the sweep of blocked jobs finds the children.
+        with contextlib.suppress(StoreError, OutcomeUnknown):
+            if ended and self._store.counts(Filter(states=frozenset(("blocked",)))).total():
+                maintenance.unblock_children(self._store, ended)
 
     def _say(self, ended: Ended, after: Job) -> None:
         if ended.job is not None:
-            outcome = after.history[-1] if after.history else None
-            shown = ended.report.outcome
-            self._journal.finished(ended.job, after, shown, ended.seconds) if outcome else None
+            self._journal.finished(ended.job, after, ended.report.outcome, ended.seconds)

@@ -23,6 +23,12 @@ def beat(connection: apsw.Connection, worker: Worker, now: datetime) -> Request 
     return asked
 
 
+def asked(connection: apsw.Connection, worker_id: str) -> Request | None:
+    """What is asked of a worker."""
+    known = connection.execute(SQL["worker_by_id"], (worker_id,)).fetchone()
+    return known[1] if known else None
+
+
 def ask(connection: apsw.Connection, worker_id: str, request: Request) -> bool:
     """Ask something of a worker, if there is such a one."""
     connection.execute(SQL["ask"], (request, worker_id))

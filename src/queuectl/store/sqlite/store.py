@@ -104,6 +104,9 @@ class SqliteStore:
     def beat(self, worker: Worker) -> Request | None:
         return self._writer.run(lambda c: registry.beat(c, worker, self.now()))
 
+    def asked(self, worker_id: str) -> Request | None:
+        return self._readers.look(lambda c: registry.asked(c, worker_id))
+
     def ask(self, worker_id: str, request: Request) -> bool:
         return self._writer.run(lambda c: registry.ask(c, worker_id, request))
 
