@@ -97,3 +97,15 @@ def test_many_workers_beat_at_once_and_each_has_one_entry(store: Store, other: S
 
     race(*[lambda h=h, w=f"w{n % 4}": beat(h, w) for n, h in enumerate((store, other) * 4)])
     assert [w.id for w in store.workers()] == ["w0", "w1", "w2", "w3"]
+
+
+def test_what_is_asked_can_be_read_without_a_beat(store: Store) -> None:
+    assert store.asked("w1") is None
+    store.beat(worker())
+    before = store.workers()
+    assert store.asked("w1") is None
+    store.ask("w1", "drain")
+    assert store.asked("w1") == "drain"
+    assert store.workers() == before
+    store.forget("w1")
+    assert store.asked("w1") is None

@@ -84,6 +84,7 @@ Way = tuple[str, Callable[[], Job], Callable[[Job], Job], State]
 WAYS: list[Way] = [
     ("unblock", blocked, unblock("completed"), "pending"),
     ("unblock", blocked, unblock("dead"), "cancelled"),
+    ("unblock", blocked, lambda job: lifecycle.unblock(job, {}, now=LATER), "cancelled"),
     ("unblock", lambda: blocked(after_failure="hold"), unblock("dead"), "held"),
     ("hold", new_job, hold, "held"),
     ("hold", lambda: in_state("failed"), hold, "held"),

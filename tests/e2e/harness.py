@@ -113,18 +113,18 @@ class Place:
         self.run("config", "set", "heartbeat_interval", "300ms")
         self.run("config", "set", "lease", "1500ms")
 
-    def start_worker(self, *words: str, **env: str) -> "WorkerProcess":
+    def start_worker(self, *words: str, stdout: int | None = None, **env: str) -> "WorkerProcess":
         """A worker in front, its output in a file; back when it has entered the registry."""
-        return self.start_worker_as_spelt("worker", "start", *words, **env)
+        return self.start_worker_as_spelt("worker", "start", *words, stdout=stdout, **env)
 
-    def start_worker_as_spelt(self, *words: str, **env: str) -> "WorkerProcess":
+    def start_worker_as_spelt(self, *words: str, stdout: int | None = None, **env: str) -> "WorkerProcess":
         """The same, with all the words of the command."""
         log = self.root / f"worker-{len(self.workers)}.log"
         with log.open("wb") as file:
             process = subprocess.Popen(
                 [*QUEUECTL, *words],
                 stdin=subprocess.DEVNULL,
-                stdout=file,
+                stdout=stdout or file,
                 stderr=file,
                 env={**self.env, **env},
                 cwd=self.work,

@@ -460,3 +460,71 @@ class TestOutput:
 
 def _rss(pid: int) -> int:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+class TestEndsOfAWorker:
+    """What happens around the last moments of leases, agents and workers."""
+
+    def test_a_command_that_ignores_term_does_not_outlive_its_lease(self, place: Place) -> None:
+        place.quick()
+        place.enqueue("--id", "j", "trap '' TERM; echo $$ >> pids; while :; do sleep 0.05; done")
+        frozen = place.start_worker()
+        pids = place.work / "pids"
+        first = int(str(eventually(lambda: pids.exists() and pids.read_text().split())[0]))  # type: ignore[index]
+        os.kill(place.agent_pid(frozen), signal.SIGSTOP)
+        place.start_worker()
+        eventually(lambda: len(pids.read_text().split()) == 2, within=15, what="a second attempt")
+        assert not alive(first)
+
+    def test_a_stopped_worker_keeps_what_lives_on_this_host(self, place: Place) -> None:
+        place.quick()
+        enqueue_ticking(place, "j", 45)
+        worker = place.start_worker()
+        begun(place, "j")
+        place.start_worker()
+        agent = place.agent_pid(worker)
+        for pid in (worker.pid, agent):
+            os.kill(pid, signal.SIGSTOP)
+        before = tick(place, "j").read_text().count("tick")
+        eventually(
+            lambda: tick(place, "j").read_text().count("tick") > before + 30, what="two leases in ticks"
+        )
+        for pid in (agent, worker.pid):
+            os.kill(pid, signal.SIGCONT)
+        job = place.until("j", "completed", within=20)
+        assert (job.attempts, job.losses, len(_starts(place, "j"))) == (1, 0, 1)
+
+    def test_an_agent_that_comes_while_its_worker_drains_gives_back_what_waits(self, place: Place) -> None:
+        place.run("enqueue", "-", input="true\n" * 1500)
+        worker = place.start_worker("--count", "2")
+        eventually(lambda: place.store.counts(Filter()).of("completed") > 100)
+        os.kill(place.agent_pid(worker), signal.SIGKILL)
+        worker.signal(signal.SIGTERM)
+        assert worker.wait(within=20) == 0
+        assert place.store.counts(Filter()).of("processing") == 0
+        jobs = place.store.find(Filter(), Page(limit=2000)).jobs
+        assert {(job.state, job.attempts) for job in jobs} <= {("completed", 1), ("pending", 0)}
+
+    def test_a_reader_that_stalls_does_not_stop_the_work(self, place: Place) -> None:
+        place.run("enqueue", "-", input="true\n" * 1500)
+        reader, writer = os.pipe()
+        try:
+            worker = place.start_worker("--count", "2", "--drain", stdout=writer)
+            place.until_all_ended(within=40)
+            assert worker.wait(within=20) == 0
+        finally:
+            os.close(reader)
+            os.close(writer)
+
+    def test_idle_workers_do_not_wake_each_other(self, place: Place) -> None:
+        place.run("config", "set", "heartbeat_interval", "1s")
+        workers = [place.start_worker(), place.start_worker()]
+        beats: dict[str, set[object]] = {worker.id: set() for worker in workers}
+
+        def four_beats() -> bool:
+            for entry in place.store.workers():
+                beats[entry.id].add(entry.heartbeat)
+            return len(beats[workers[0].id]) >= 5
+
+        eventually(four_beats, within=15)
+        assert len(beats[workers[1].id]) <= 7

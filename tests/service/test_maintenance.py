@@ -222,3 +222,10 @@ def test_a_lapsed_lease_is_judged_by_the_stores_clock(store: MemoryStore, clock:
     assert lease.until == store.now()
     assert lease.until - LEASE == store.now() - timedelta(seconds=30)
     assert len(maintenance.recover_lapsed(store)) == 1
+
+
+def test_a_child_whose_parent_is_gone_is_not_left_blocked(store: MemoryStore) -> None:
+    put(store, "child", state="blocked", after=(Parent("vanished"),))
+    maintenance.sweep_blocked(store, None)
+    child = get(store, "child")
+    assert (child.state, child.last_error) == ("cancelled", "parent vanished is gone")
