@@ -92,7 +92,7 @@ def test_a_taken_key_does_not_spoil_the_rest_of_the_batch(store: Store) -> None:
 
 def test_what_a_job_waits_for_follows_its_saves(store: Store) -> None:
     [job] = add(store, new_job("a", after=(Parent("p"), Parent("q"))))
-    store.save([lifecycle.unblock(job, {"p": "completed"}, now=NOW)])
+    store.save([lifecycle.unblock(job, {"p": "completed", "q": "pending"}, now=NOW)])
     assert [j.id for j in store.find(Filter(waiting_for=("q", "p")), Page()).jobs] == ["a"]
     assert store.find(Filter(waiting_for=("p",)), Page()).jobs == []
     store.save([lifecycle.unblock(store.get(["a"])["a"], {"q": "completed", "p": "completed"}, now=NOW)])

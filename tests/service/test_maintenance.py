@@ -6,6 +6,7 @@ import pytest
 
 from contract.grounds import SteppedClock
 from factories import LEASE, new_job
+from queuectl.domain.job import Parent
 from queuectl.domain.query import Filter
 from queuectl.service import commands, maintenance
 from queuectl.store.memory import MemoryStore
