@@ -219,7 +219,7 @@ def _finish(here: Place, count: int) -> None:
     connection = apsw.Connection(str(here.database))
     now = int(time.time() * 1_000_000)
     connection.execute(
-        "UPDATE job SET state = 'completed', due = 0, finished_at = ? WHERE number <= ?", (now, count)
+        "UPDATE job SET state = 'completed', due = NULL, finished_at = ? WHERE number <= ?", (now, count)
     )
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     connection.close()

@@ -80,7 +80,7 @@ def parser_of(command: Command) -> "Parser":
 def _run(argv: list[str]) -> int:
     command, rest = _command(argv)
     if command is None:
-        return _without_command(argv)
+        return _without_command(rest)
     _import_msgspec()
     from queuectl.cli.session import Session  # not before: --version and --help pay for nothing
 
@@ -123,6 +123,8 @@ def _command(argv: list[str]) -> tuple[Command | None, list[str]]:
     if at is None:
         return None, argv
     word, rest = argv[at], argv[:at] + argv[at + 1 :]
+    if word == "help":
+        return _command([*rest, "--help"])
     word = ALIASES.get(word, word)
     if word in COMMANDS:
         return COMMANDS[word], rest

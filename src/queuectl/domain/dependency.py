@@ -13,8 +13,8 @@ ENDED: frozenset[State] = SATISFYING["any"]
 
 
 def still_waiting(after: Sequence[Parent], states: Mapping[str, State]) -> tuple[str, ...]:
-    """The parents that have not ended as wanted, given the states of those that are known."""
-    return tuple(p.job for p in after if states.get(p.job) not in SATISFYING[p.on])
+    """The parents that have not ended as wanted, each once, given the states of those that are known."""
+    return tuple(dict.fromkeys(p.job for p in after if states.get(p.job) not in SATISFYING[p.on]))
 
 
 def broken(after: Sequence[Parent], states: Mapping[str, State]) -> tuple[str, ...]:

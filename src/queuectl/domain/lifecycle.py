@@ -120,7 +120,7 @@ def place(job: Job, parents: Mapping[str, State]) -> Job:
 
     A parent that ended otherwise is left to `unblock`, so that the job is stored and its end can be explained.
     """
-    waiting = tuple(dict.fromkeys(dependency.still_waiting(job.spec.after, parents)))
+    waiting = dependency.still_waiting(job.spec.after, parents)
     if job.state != "blocked":
         return replace(job, waiting_for=waiting)
     return replace(job, waiting_for=waiting, state="blocked" if waiting else "pending")

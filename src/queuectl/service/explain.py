@@ -50,7 +50,8 @@ def _why(store: Store, job: Job, now: datetime) -> Iterator[str]:
     elif job.state == "completed":
         yield f"attempt {job.attempts} ended with exit code 0"
     elif job.state == "held":
-        yield f"it is held{': ' + job.last_error if job.last_error else ' until a person releases it'}"
+        why = f": {job.last_error}" if job.last_error and not job.history else ""
+        yield f"it is held{why or ' until a person releases it'}"
     elif job.state == "dead":
         yield f"its last attempt failed for good: {job.last_error}"
     else:
@@ -114,11 +115,12 @@ def _line(store: Store, job: Job, now: datetime) -> Iterator[str]:
     ids = [other.id for other in first.jobs if other.run_at <= now]
     if job.id in ids:
         before = ids.index(job.id)
-        yield (
-            f"{before} jobs stand before it in queue {job.queue}"
+        place = (
+            f"{before} {'jobs stand' if before > 1 else 'job stands'} before it in"
             if before
-            else f"it is the next of queue {job.queue}"
+            else "it is the next of"
         )
+        yield f"{place} queue {job.queue}"
     else:
         yield f"more than {len(ids)} jobs stand before it in queue {job.queue}"
 
