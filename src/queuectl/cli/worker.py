@@ -57,7 +57,8 @@ def start(session: "Session") -> int:
         )
     settings = session.settings
     document = _holder_config(session, count, name)
-    session.say(f"queuectl: store {session.store.describe().url} ({_durability(session)})")
+    said = session.store.describe()
+    session.say(f"queuectl: store {said.url} ({said.durability})")
     if os.geteuid() == 0:
         session.say("queuectl: this worker runs as root, so whoever can enqueue is root here")
     if settings.durability == "fast":
@@ -162,10 +163,6 @@ def _name(name: str) -> str:
     if not name.isprintable() or not 0 < len(name) <= 100:
         raise InvalidInput(f"--name: {name[:40]!r} is not allowed", "printable characters, at most 100")
     return name
-
-
-def _durability(session: "Session") -> str:
-    return session.store.describe().durability
 
 
 def _holder_config(session: "Session", count: int, name: str) -> dict[str, Any]:

@@ -207,7 +207,8 @@ class Agent:
     def _settle_in(self) -> float:
         """Seconds until what ended is to be recorded."""
         waiting = self._settler.waiting
-        if not waiting or waiting >= GATHER or not self._appetite.ahead or self._phase != "running":
+        company = self._appetite.ahead and len(self._places) and self._phase == "running"
+        if not waiting or waiting >= GATHER or not company:
             return 0.0
         return max(0.0, self._settler.since + GATHER_SECONDS - boottime())
 
