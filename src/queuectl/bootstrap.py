@@ -28,20 +28,25 @@ def default_url() -> str:
     return f"sqlite:///{os.path.join(base, 'queuectl', 'queue.db')}"
 
 
-def open_store(url: str, settings: "Settings | None" = None, patience: float = 10.0) -> "Store":
+def open_store(
+    url: str, settings: "Settings | None" = None, patience: float = 10.0, *, create: bool = True
+) -> "Store":
     """The store behind a URL, created on first use. Raises InvalidInput for a scheme that is none, StoreError else.
 
-    `patience` is how many seconds one call may wait for a busy store before it gives up.
+    `patience` is how many seconds one call may wait for a busy store before it gives up. Without `create`, a store that
+    is not there is unavailable.
     """
     scheme = url.partition(":")[0]
     if scheme == "sqlite":
         from queuectl.store.sqlite import SqliteStore
 
         if settings is None:
-            return SqliteStore(sqlite_path(url), patience=patience)
+            return SqliteStore(sqlite_path(url), patience=patience, create=create)
         interval = settings.save_interval_ms / 1000
         mode = settings.durability
-        return SqliteStore(sqlite_path(url), durability=mode, save_interval=interval, patience=patience)
+        return SqliteStore(
+            sqlite_path(url), durability=mode, save_interval=interval, patience=patience, create=create
+        )
     if scheme in TO_COME:
         raise InvalidInput(f"{TO_COME[scheme]} is not supported yet", "use sqlite:///path/to/queue.db")
     raise InvalidInput(

@@ -389,3 +389,14 @@ def test_durability_is_read_back_and_not_assumed(tmp_path: Path) -> None:
     assert safe.describe().details["journal_mode"] == "wal"
     safe.close()
     fast.close()
+
+
+def test_a_worker_makes_no_new_database_where_its_own_was_moved_away(tmp_path: Path) -> None:
+    path = tmp_path / "queue.db"
+    store = SqliteStore(path, create=False)
+    with pytest.raises(StoreUnavailable, match="is not there"):
+        store.get(["a"])
+    assert not path.exists()
+    SqliteStore.open(path).close()
+    assert store.get(["a"]) == {}
+    store.close()

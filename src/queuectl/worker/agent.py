@@ -54,7 +54,7 @@ class Agent:
         self._phase: str = welcome["phase"]
         self._queues: list[str] = own.get("queues") or []
         self._settings: Settings = self._resolve({})
-        self._store: Store = bootstrap.open_store(own["url"], self._settings)
+        self._store: Store = bootstrap.open_store(own["url"], self._settings, create=False)
         self._journal = Journal(own.get("log_format", "plain"), quiet=bool(own.get("quiet")))
         self._places = Places()
         self._unadopted = [Held(item["job_id"], item["attempt_id"]) for item in welcome["attempts"]]
@@ -383,7 +383,9 @@ class Agent:
 
     def _make_leases(self, *, vouch: bool) -> Leases:
         return Leases(
-            open_store=lambda patience: bootstrap.open_store(self._config["url"], self._settings, patience),
+            open_store=lambda patience: bootstrap.open_store(
+                self._config["url"], self._settings, patience, create=False
+            ),
             worker=self._id,
             link=self._link,
             held=lambda: [*self._unadopted, *self._places.held(), *self._settler.held()],

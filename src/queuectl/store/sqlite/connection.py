@@ -32,9 +32,15 @@ class Database:
     """One file, and how it is to be opened. Not to be carried into another process by fork."""
 
     def __init__(
-        self, path: str, mode: Mode, patience: float = PATIENCE, mountinfo: str = place.MOUNTINFO
+        self,
+        path: str,
+        mode: Mode,
+        patience: float = PATIENCE,
+        mountinfo: str = place.MOUNTINFO,
+        create: bool = True,
     ) -> None:
         self.path, self.mode, self.patience, self.mountinfo = path, mode, patience, mountinfo
+        self._create = create
         self._process = os.getpid()
         self._ready = False
         self._file: tuple[int, int] | None = None
@@ -80,6 +86,7 @@ class Database:
         self.refuse_fork()
         with _opening, Translated(self.path):
             if not self._ready:
+                self._refuse_missing()
                 place.prepare(self.path, self.mountinfo)
             connection = apsw.Connection(self.path, flags=apsw.SQLITE_OPEN_READWRITE)
             try:
@@ -93,6 +100,11 @@ class Database:
                 connection.close()
                 raise
             return connection
+
+    def _refuse_missing(self) -> None:
+        """An empty database in the place of one that was moved away would take results into nothing."""
+        if not self._create and not os.path.exists(self.path):
+            raise StoreUnavailable(f"{self.path} is not there", "put it back where it was")
 
     def _make_ready(self, connection: apsw.Connection) -> None:
         if self._ready:

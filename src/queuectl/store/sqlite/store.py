@@ -22,7 +22,8 @@ from queuectl.store.sqlite.writer import Writer
 class SqliteStore:
     """One database file. Safe for several threads; not to be carried into another process by fork.
 
-    With `durability="fast"` a commit is not synced; a thread does it at least every `save_interval` seconds.
+    With `durability="fast"` a commit is not synced; a thread does it at least every `save_interval` seconds. Without
+    `create`, a file that is missing is an absence and not a new database.
     """
 
     def __init__(
@@ -35,12 +36,13 @@ class SqliteStore:
         token: Callable[[], str] | None = None,
         patience: float = PATIENCE,
         mountinfo: str = place.MOUNTINFO,
+        create: bool = True,
     ) -> None:
         self._clock = clock or Clock()
         self._token = token or _random_token
         self._time = threading.Lock()
         self._last_now = self._clock.now()
-        self._database = Database(os.path.abspath(path), durability, patience, mountinfo)
+        self._database = Database(os.path.abspath(path), durability, patience, mountinfo, create)
         self._saver = Saver(self._database.log, save_interval) if durability == "fast" else None
         self._writer = Writer(self._database, self._committed)
         self._readers = Readers(self._database)
