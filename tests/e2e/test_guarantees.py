@@ -384,6 +384,7 @@ class TestStopping:
         job = place.job("j")
         assert (job.state, job.failures, job.losses) == ("pending", 0, 0)
         assert "interrupted" in str(job.history[0].error)
+        assert any("requeued" in line and "interrupted" in line for line in worker.lines())
 
     def test_stop_now_does_the_same(self, place: Place) -> None:
         place.enqueue("--id", "j", "sleep 60")
@@ -528,3 +529,17 @@ class TestEndsOfAWorker:
 
         eventually(four_beats, within=15)
         assert len(beats[workers[1].id]) <= 7
+
+    def test_output_that_came_while_no_agent_lived_is_kept_to_its_own_limit(self, place: Place) -> None:
+        script = "touch up; until [ -e go ]; do sleep 0.02; done; head -c 6000000 /dev/zero; touch done"
+        place.enqueue("--id", "j", "--output-limit", "20MiB", script)
+        worker = place.start_worker()
+        eventually(lambda: (place.work / "up").exists())
+        agent = place.agent_pid(worker)
+        os.kill(agent, signal.SIGSTOP)
+        (place.work / "go").touch()
+        eventually(lambda: (place.work / "done").exists())
+        eventually(lambda: not _commands(place))
+        os.kill(agent, signal.SIGKILL)
+        place.until("j", "completed")
+        assert len(place.output("j")) == 6_000_000

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from queuectl.cli.session import Session
 
 MOST_SLOTS = 1000
-READY_SECONDS = 30.0
 
 
 def start_options(parser: "Parser") -> None:

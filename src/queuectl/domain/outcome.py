@@ -9,7 +9,6 @@ from typing import Literal
 from msgspec import Struct
 
 Kind = Literal["exited", "signalled", "timed_out", "cancelled", "spawn_error", "lost", "fenced"]
-KINDS: tuple[Kind, ...] = ("exited", "signalled", "timed_out", "cancelled", "spawn_error", "lost", "fenced")
 
 INTERRUPTED = "interrupted: the worker was told to stop at once"
 

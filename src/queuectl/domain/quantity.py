@@ -68,15 +68,6 @@ def format_exact_size(count: int) -> str:
     return str(count)
 
 
-def format_size(count: float) -> str:
-    """Bytes for people: exact where a unit divides them, else with one decimal."""
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if count < 1024 or unit == "GiB":
-            break
-        count /= 1024
-    return f"{count:.0f}{unit}" if count == int(count) else f"{count:.1f}{unit}"
-
-
 def _terms(text: str) -> list[tuple[float, str]]:
     """`2h30m` as [(2, "h"), (30, "m")]; a bare number is seconds."""
     terms, number, unit = [], "", ""

@@ -40,7 +40,7 @@ class Journal:
         run_at = format_instant(after.run_at) if after.state == "failed" else None
         if run_at:
             text += f", retry {after.failures} at {run_at}"
-        event = {"completed": "done", "failed": "retry"}.get(after.state, after.state)
+        event = {"completed": "done", "failed": "retry", "pending": "requeued"}.get(after.state, after.state)
         self._event(
             event,
             before,

@@ -7,6 +7,8 @@ again and finds the attempt already settled (guarantee G10).
 import contextlib
 from collections.abc import Sequence
 
+from msgspec.structs import replace
+
 from queuectl import crashpoint
 from queuectl.clock import boottime, chance
 from queuectl.domain import lifecycle
@@ -157,5 +159,7 @@ class Settler:
                 maintenance.unblock_children(self._store, ended)
 
     def _say(self, ended: Ended, after: Job) -> None:
-        if ended.job is not None:
-            self._journal.finished(ended.job, after, ended.report.outcome, ended.seconds)
+        """What the domain has recorded, which may be more than the kernel said: interrupted, say."""
+        past = after.history[-1]
+        outcome = replace(ended.report.outcome, kind=past.outcome, error=past.error)
+        self._journal.finished(ended.job or after, after, outcome, ended.seconds)
