@@ -1,0 +1,52 @@
+"""Where a server is reached."""
+
+import random
+import socket
+from urllib.parse import quote, urlencode
+
+
+class Endpoint:
+    """An address with a user who may do everything there."""
+
+    def __init__(self, host: str, port: int, user: str, password: str) -> None:
+        self.host = host
+        self.port = port
+        self.user = user
+        self.password = password
+
+    def url(
+        self,
+        database: str = "postgres",
+        *,
+        user: str | None = None,
+        password: str | None = None,
+        host: str | None = None,
+        port: int | None = None,
+        **params: str | int,
+    ) -> str:
+        """The URL of a database here; what is given replaces our own. A directory as `host` means the socket in it."""
+        login = f"{quote(user or self.user, safe='')}:{quote(password or self.password, safe='')}"
+        place = f"{quote(host or self.host, safe='')}:{port or self.port}"
+        query = f"?{urlencode(params, quote_via=quote)}" if params else ""
+        return f"postgresql://{login}@{place}/{quote(database, safe='')}{query}"
+
+
+def free_port() -> int:
+    """A port that nobody listens on, from the range that no system gives to outgoing connections.
+
+    A server that is away for a moment must find its port free when it comes back.
+    """
+    while True:
+        port = random.randrange(10_240, 32_768)
+        if _is_free(port):
+            return port
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as trial:
+        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            trial.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
