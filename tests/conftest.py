@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from servers.bouncer import Bouncer
 from servers.postgres import GivenServer, PostgresServer, postgres_of
 
 
@@ -22,3 +23,14 @@ def own_postgres(postgres_server: PostgresServer | GivenServer) -> PostgresServe
     if not isinstance(postgres_server, PostgresServer):
         pytest.skip("the server of QUEUECTL_TEST_POSTGRES is not ours to stop")
     return postgres_server
+
+
+@pytest.fixture(scope="session")
+def bouncer(postgres_server: PostgresServer | GivenServer) -> Iterator[Bouncer]:
+    """A pool in front of it that gives a connection away after each transaction."""
+    if not Bouncer.available():
+        pytest.skip("there is no pgbouncer here: it is in Debian's package pgbouncer")
+    bouncer = Bouncer(postgres_server)
+    bouncer.start()
+    yield bouncer
+    bouncer.close()

@@ -1,0 +1,69 @@
+"""The pool of the tests shares its connections as PgBouncer's transaction mode does."""
+
+import psycopg
+import pytest
+
+from facts import eventually
+from servers.bouncer import Bouncer
+from servers.postgres import PostgresServer
+
+BACKEND = "SELECT pg_backend_pid()"
+
+
+def backend(connection: psycopg.Connection) -> int:
+    """The server's process that answers this time."""
+    return connection.execute(BACKEND).fetchone()[0]
+
+
+def ask(bouncer: Bouncer) -> int:
+    """Connect, and have a backend answer."""
+    with psycopg.connect(bouncer.url(), autocommit=True) as connection:
+        return backend(connection)
+
+
+def answered(bouncer: Bouncer) -> int | None:
+    """The same, where no answer is one too."""
+    try:
+        return ask(bouncer)
+    except psycopg.OperationalError:
+        return None
+
+
+def test_one_client_is_served_by_different_backends(bouncer: Bouncer) -> None:
+    with (
+        psycopg.connect(bouncer.url(), autocommit=True) as ours,
+        psycopg.connect(bouncer.url()) as other,
+    ):
+        taken = backend(other)
+        first = backend(ours)
+        other.commit()
+        seen = {backend(ours) for _ in range(3)}
+    assert first != taken
+    assert len(seen) > 1
+
+
+def test_more_clients_than_connections_are_served(bouncer: Bouncer) -> None:
+    clients = [psycopg.connect(bouncer.url(), autocommit=True) for _ in range(10)]
+    backends = {backend(client) for client in clients}
+    for client in clients:
+        client.close()
+    assert len(backends) <= 3
+
+
+def test_a_wrong_password_is_refused(bouncer: Bouncer) -> None:
+    with pytest.raises(psycopg.OperationalError, match="SASL authentication failed"):
+        psycopg.connect(bouncer.url(password="open/barley"))
+
+
+def test_it_can_be_stopped_and_started(bouncer: Bouncer) -> None:
+    bouncer.stop()
+    with pytest.raises(psycopg.OperationalError):
+        ask(bouncer)
+    bouncer.start()
+    assert ask(bouncer)
+
+
+def test_it_finds_the_server_again_after_a_restart(bouncer: Bouncer, own_postgres: PostgresServer) -> None:
+    ask(bouncer)
+    own_postgres.restart("immediate")
+    assert eventually(lambda: answered(bouncer), what="an answer through the pool")
