@@ -24,6 +24,8 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 # Who may import whom
 
+FOR_DRIVERS = ("store.protocol", "store.codec", "store.filters", "store.statements", "store.bell")
+
 LAYERS: dict[str, tuple[str, ...]] = {
     # module or package: what it may import of ours, besides itself
     "errors": (),
@@ -33,11 +35,15 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "config": ("domain", "errors"),
     "store.protocol": ("domain", "errors"),
     "store.codec": ("store.protocol", "domain", "errors"),
+    "store.filters": ("store.codec", "domain", "errors"),
+    "store.statements": (),
+    "store.bell": (),
     "store.memory": ("store.protocol", "store.codec", "domain", "clock", "errors"),
-    "store.sqlite": ("store.protocol", "store.codec", "domain", "clock", "errors"),
+    "store.sqlite": (*FOR_DRIVERS, "domain", "clock", "errors"),
+    "store.postgres": (*FOR_DRIVERS, "domain", "clock", "errors"),
     "store": (),
     "service": ("store.protocol", "config", "domain", "clock", "crashpoint", "errors"),
-    "bootstrap": ("store.protocol", "store.sqlite", "config", "errors"),
+    "bootstrap": ("store.protocol", "store.sqlite", "store.postgres", "config", "errors"),
     "worker": (
         "bootstrap",
         "service",
@@ -67,6 +73,7 @@ SIDEWAYS = {
 
 THIRD_PARTY = {
     "apsw": ("store.sqlite",),
+    "psycopg": ("store.postgres",),
     "msgspec": ("domain", "store", "service", "config", "cli", "worker"),
     "rich": ("cli",),
     "shtab": ("cli.completion",),
@@ -246,7 +253,7 @@ def test_front_ends_never_see_a_driver() -> None:
 
 def test_drivers_never_see_those_who_use_them() -> None:
     above = ("service", "cli", "worker", "bootstrap", "config", "http")
-    drivers = {layer for layer in LAYERS if layer.startswith("store.")} - {"store.protocol", "store.codec"}
+    drivers = {layer for layer in LAYERS if layer.startswith("store.")} - set(FOR_DRIVERS)
     wrong = [(m, t) for m in modules() if within(m, "store") for t in our_imports(m) if within(t, *above)]
     wrong += [
         (m, t)
@@ -260,11 +267,7 @@ def test_drivers_never_see_those_who_use_them() -> None:
 
 
 def test_only_the_bootstrap_names_a_driver() -> None:
-    drivers = [
-        layer
-        for layer in LAYERS
-        if layer.startswith("store.") and layer not in ("store.protocol", "store.codec")
-    ]
+    drivers = [layer for layer in LAYERS if layer.startswith("store.") and layer not in FOR_DRIVERS]
     named = {m for m in modules() for t in our_imports(m) if within(t, *drivers) and not within(m, "store")}
     assert named == {"bootstrap"}
 
@@ -383,7 +386,10 @@ def test_everything_public_says_what_it_is_for() -> None:
         for module in modules()
         for name, node in _public(module)
         if not ast.get_docstring(node)  # type: ignore[arg-type]
-        if not (within(module, "store.memory", "store.sqlite") and name.rpartition(".")[2] in VERBS)
+        if not (
+            within(module, "store.memory", "store.sqlite", "store.postgres")
+            and name.rpartition(".")[2] in VERBS
+        )
     }
     assert silent == UNTOLD.keys()
 

@@ -1,18 +1,18 @@
 """The only place where concrete things meet: from a URL to a store, from a store to its workers' directory."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from queuectl.errors import InvalidInput
+from queuectl.errors import InvalidInput, StoreUnusable
 
 if TYPE_CHECKING:
     from queuectl.config import Settings
     from queuectl.store.protocol import Store
 
-SCHEMES = ("sqlite",)
+SCHEMES = ("sqlite", "postgresql", "postgres")
 TO_COME = {
-    "postgres": "PostgreSQL",
-    "postgresql": "PostgreSQL",
     "mongodb": "MongoDB",
     "mongodb+srv": "MongoDB",
     "redis": "Redis",
@@ -38,20 +38,46 @@ def open_store(
     """
     scheme = url.partition(":")[0]
     if scheme == "sqlite":
-        from queuectl.store.sqlite import SqliteStore
-
-        if settings is None:
-            return SqliteStore(sqlite_path(url), patience=patience, create=create)
-        interval = settings.save_interval_ms / 1000
-        mode = settings.durability
-        return SqliteStore(
-            sqlite_path(url), durability=mode, save_interval=interval, patience=patience, create=create
-        )
+        return _sqlite(url, settings, patience, create)
+    if scheme in ("postgresql", "postgres"):
+        return _postgres(url, settings, patience, create)
     if scheme in TO_COME:
         raise InvalidInput(f"{TO_COME[scheme]} is not supported yet", "use sqlite:///path/to/queue.db")
     raise InvalidInput(
         f"unknown store scheme {scheme!r}", f"known: {', '.join(SCHEMES)}; for instance sqlite:///queue.db"
     )
+
+
+def _sqlite(url: str, settings: "Settings | None", patience: float, create: bool) -> "Store":
+    from queuectl.store.sqlite import SqliteStore
+
+    if settings is None:
+        return SqliteStore(sqlite_path(url), patience=patience, create=create)
+    interval = settings.save_interval_ms / 1000
+    mode = settings.durability
+    return SqliteStore(
+        sqlite_path(url), durability=mode, save_interval=interval, patience=patience, create=create
+    )
+
+
+def _postgres(url: str, settings: "Settings | None", patience: float, create: bool) -> "Store":
+    with _extra("postgres", "psycopg"):
+        from queuectl.store.postgres import PostgresStore
+    mode = settings.durability if settings else "power-safe"
+    return PostgresStore(url, durability=mode, patience=patience, create=create)
+
+
+@contextmanager
+def _extra(name: str, library: str) -> Iterator[None]:
+    """Libraries of network stores are installed only where they are wanted."""
+    try:
+        yield
+    except ImportError as error:
+        if not (error.name or library).startswith(library):
+            raise
+        raise StoreUnusable(
+            f"this store needs {library}, which cannot be loaded: {error}", f"pip install 'queuectl[{name}]'"
+        ) from error
 
 
 def sqlite_path(url: str) -> str:
@@ -73,12 +99,31 @@ def sqlite_path(url: str) -> str:
     return os.path.abspath(path)
 
 
-def worker_directory(url: str) -> str:
-    """Where the workers of this host keep what proves that they live: beside the database file.
+def absolute(url: str) -> str:
+    """The same store for a process with another working directory."""
+    return f"sqlite:///{sqlite_path(url)}" if is_local(url) else url
 
-    Beside it, and not under a home directory, so that all workers that share the file find each other.
+
+def is_local(url: str) -> bool:
+    """Whether all workers of a store are on one host, because its file is."""
+    return url.startswith("sqlite:")
+
+
+def worker_directory(url: str) -> str:
+    """Where the workers of this host keep what proves that they live: where all that share the store find each other.
+
+    Beside a database file. For a server, under `$XDG_STATE_HOME/queuectl` by the server's address: workers of different
+    users, or that name one server by two addresses, do not see each other there, and leave it to the leases.
     """
-    return sqlite_path(url) + "-workers"
+    if is_local(url):
+        return sqlite_path(url) + "-workers"
+    import hashlib  # no short command asks
+
+    from queuectl.store.postgres.address import identity
+
+    base = os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")
+    name = hashlib.sha256(identity(url).encode()).hexdigest()[:16]
+    return os.path.join(base, "queuectl", f"workers-{name}")
 
 
 def _has_directory(path: str) -> bool:

@@ -68,7 +68,6 @@ class TestChoice:
         ("url", "said"),
         [
             ("postgres", "DATABASE_URL is not set"),
-            ("postgresql://h/d", "PostgreSQL is not supported yet"),
             ("redis", "Redis is not supported yet"),
             ("http://h:1", "queuectl serve is not supported yet"),
             ("nonsense", "unknown store scheme 'nonsense'"),

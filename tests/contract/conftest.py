@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from contract.grounds import GROUNDS, Ground, SqliteGround, SteppedClock
+from contract.grounds import GROUNDS, Ground, SqliteGround, SteppedClock, ground_of
 from queuectl.store.protocol import Store
 
 
-@pytest.fixture(params=sorted(GROUNDS))
+@pytest.fixture(params=GROUNDS)
 def ground(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ground]:
     """A database of each kind."""
-    ground = GROUNDS[request.param](tmp_path)
+    ground = ground_of(request.param, tmp_path, request.getfixturevalue)
     yield ground
     ground.close()
 

@@ -1,18 +1,24 @@
 """Where the stores of the suite live: one class for each driver. A new one adds a class here and no more."""
 
 import itertools
+import secrets
 import threading
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Protocol
 
+import psycopg
+
 from factories import NOW
 from queuectl.clock import Clock
 from queuectl.domain.query import Filter
+from queuectl.store.codec import micros
 from queuectl.store.memory import MemoryStore
+from queuectl.store.postgres import PostgresStore
 from queuectl.store.protocol import Store
 from queuectl.store.sqlite import SqliteStore
+from servers.postgres import GivenServer, PostgresServer
 
 
 class SteppedClock(Clock):
@@ -69,7 +75,64 @@ class SqliteGround:
             store.close()
 
 
-GROUNDS: dict[str, Callable[[Path], Ground]] = {"memory": MemoryGround, "sqlite": SqliteGround}
+class ServerClock(SteppedClock):
+    """The same moments, told to a schema whose clock was replaced by a table."""
+
+    def __init__(self, connection: "psycopg.Connection[Any]", schema: str) -> None:
+        super().__init__()
+        self._connection, self._schema = connection, schema
+
+    def step(self, **duration: float) -> datetime:
+        moment = super().step(**duration)
+        self.tell()
+        return moment
+
+    def tell(self) -> None:
+        """Let the schema know what time it is."""
+        self._connection.execute(f"UPDATE {self._schema}.stepped SET now = %s", (micros(self.now()),))
+
+
+class PostgresGround:
+    """A schema of its own in the server that all tests share; its clock stands still."""
+
+    def __init__(self, server: PostgresServer | GivenServer) -> None:
+        self.schema = f"test_{secrets.token_hex(6)}"
+        self.url = server.url(schema=self.schema)
+        self.admin = psycopg.connect(server.url(), autocommit=True)
+        self.clock = ServerClock(self.admin, self.schema)
+        self._opened: list[Store] = []
+
+    def open(self, **options: Any) -> Store:
+        store = PostgresStore(self.url, clock_good_for=0, **options)
+        if not self._opened:
+            store.migrate()
+            self._stop_clock()
+        self._opened.append(store)
+        return store
+
+    def _stop_clock(self) -> None:
+        self.admin.execute(f"CREATE TABLE {self.schema}.stepped AS SELECT 0::bigint AS now")
+        self.admin.execute(
+            f"CREATE OR REPLACE FUNCTION {self.schema}.now() RETURNS bigint LANGUAGE sql VOLATILE "
+            f"AS 'SELECT now FROM {self.schema}.stepped'"
+        )
+        self.clock.tell()
+
+    def close(self) -> None:
+        for store in self._opened:
+            store.close()
+        self.admin.execute(f"DROP SCHEMA IF EXISTS {self.schema} CASCADE")
+        self.admin.close()
+
+
+GROUNDS = ("memory", "sqlite", "postgres")
+
+
+def ground_of(kind: str, folder: Path, fixture: Callable[[str], Any]) -> Ground:
+    """A fresh database of a kind. `fixture` answers the servers that it may need, started when first asked for."""
+    if kind == "postgres":
+        return PostgresGround(fixture("postgres_server"))
+    return MemoryGround(folder) if kind == "memory" else SqliteGround(folder)
 
 
 def named(wanted: Any) -> str:

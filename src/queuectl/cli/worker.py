@@ -177,9 +177,9 @@ def _holder_config(session: "Session", count: int, name: str) -> dict[str, Any]:
         "drain_timeout": parse_duration(args.drain_timeout).total_seconds() if args.drain_timeout else None,
         "on_hangup": "ignore" if args.detach else "drain",
         "ready_fd": None,
-        "one_host": session.store_url.startswith("sqlite:"),
+        "one_host": bootstrap.is_local(session.store_url),
         "agent": {
-            "url": _absolute(session.store_url),
+            "url": bootstrap.absolute(session.store_url),
             "directory": directory,
             "queues": [check_queue(queue) for queue in dict.fromkeys(args.queue or [])],
             "drain": bool(args.drain),
@@ -189,10 +189,6 @@ def _holder_config(session: "Session", count: int, name: str) -> dict[str, Any]:
             "options": _own_options(session),
         },
     }
-
-
-def _absolute(url: str) -> str:
-    return f"sqlite:///{bootstrap.sqlite_path(url)}" if url.startswith("sqlite:") else url
 
 
 def _own_options(session: "Session") -> dict[str, str]:

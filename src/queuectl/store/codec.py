@@ -11,7 +11,8 @@ from typing import Any
 
 from msgspec.json import Decoder, Encoder
 
-from queuectl.domain.job import Attempt, CancelRequest, Job, Lease, Spec
+from queuectl.domain import lifecycle
+from queuectl.domain.job import WAITING, Attempt, CancelRequest, Job, Lease, Spec
 from queuectl.domain.query import Sort
 from queuectl.domain.worker import Worker
 from queuectl.errors import InvalidInput
@@ -87,6 +88,13 @@ def changing(job: Job) -> tuple[Any, ...]:
         None if job.started_at is None else micros(job.started_at),
         None if job.finished_at is None else micros(job.finished_at),
     )
+
+
+def due(job: Job, now: datetime) -> int | None:
+    """The flag that decides in which index a job stands: 1 ready, 0 delayed, None neither."""
+    if job.state not in WAITING:
+        return None
+    return 1 if lifecycle.is_due(job, now) else 0
 
 
 def lease(held: Lease) -> tuple[Any, ...]:

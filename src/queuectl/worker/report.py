@@ -59,7 +59,7 @@ def report_of(message: Message, tail: bytes, host: str) -> Report:
         system_cpu=message.get("system_cpu"),
         max_rss=message.get("max_rss"),
         output_bytes=message.get("output_bytes") or 0,
-        output_tail=tail.decode("utf-8", "replace") if tail else "",
+        output_tail=tail.decode("utf-8", "replace").replace("\0", "\ufffd") if tail else "",
     )
 
 

@@ -5,10 +5,9 @@ from typing import Any
 
 import apsw
 
-from queuectl.domain.job import STATES, TERMINAL, Job, State
+from queuectl.domain.job import TERMINAL, Job, State
 from queuectl.domain.query import Counts, Filter, Found, Page, Sort
-from queuectl.errors import InvalidInput
-from queuectl.store import codec
+from queuectl.store import codec, filters
 from queuectl.store.sqlite.sql import fill, statements
 
 _JOBS = statements("jobs")
@@ -41,6 +40,7 @@ _TERMS = {
     "id_prefix": "(id BETWEEN ? AND ?)",
     "number": "job.number = ?",
     "unique_key": "unique_key = ? AND unique_key IS NOT NULL",
+    "waiting_for": "job.number IN (SELECT child FROM waiting WHERE parent IN (SELECT value FROM json_each(?)))",
     "worker": f"worker = ? AND state = 'processing' AND {_IS_PROCESSING}",
 }
 
@@ -70,7 +70,7 @@ def counts(connection: apsw.Connection, wanted: Filter) -> Counts:
     """Per queue and state: from the tally where that is enough."""
     found = Counts({})
     if wanted == Filter(queue=wanted.queue, states=wanted.states):
-        rows = [row for row in connection.execute(_TALLY) if _in_tally(row[0], row[1], wanted)]
+        rows = [row for row in connection.execute(_TALLY) if filters.counted(row[0], row[1], wanted)]
     else:
         where, values = conditions(wanted)
         rows = connection.execute(f"{_COUNT}{where} GROUP BY queue, state", values).fetchall()
@@ -82,33 +82,16 @@ def counts(connection: apsw.Connection, wanted: Filter) -> Counts:
 def conditions(wanted: Filter) -> tuple[str, list[Any]]:
     """A filter as SQL: constant terms and bound values; states as literals, for the partial indexes."""
     terms, values = _state_terms(wanted.states), list[Any]()
-    for field, term in _TERMS.items():
-        value = getattr(wanted, field)
-        if value is not None:
-            terms.append(term)
-            values.extend(_bound(field, value))
-    if wanted.waiting_for:
-        terms.append(
-            "job.number IN (SELECT child FROM waiting WHERE parent IN (SELECT value FROM json_each(?)))"
-        )
-        values.append(codec.to_json(wanted.waiting_for))
+    for field, bound in filters.asked(wanted):
+        terms.append(_TERMS[field])
+        values.extend(bound)
     return " AND ".join(terms) or "TRUE", values
 
 
-def _bound(field: str, value: Any) -> list[Any]:
-    if field in ("created_since", "ended_before"):
-        return [codec.micros(value)]
-    # No id holds the last character there is: so this is the range of the prefix in the index of ids.
-    return [value, f"{value}\U0010ffff"] if field == "id_prefix" else [value]
-
-
 def _state_terms(states: frozenset[State]) -> list[str]:
-    unknown = states.difference(STATES)
-    if unknown:
-        raise InvalidInput(f"there is no state {min(unknown)!r}", f"the states are {', '.join(STATES)}")
     if not states:
         return []
-    names = ", ".join(f"'{state}'" for state in STATES if state in states)
+    names = filters.literals(states)
     terms = [f"state IN ({names})" if len(states) > 1 else f"state = {names}"]
     if states.issubset(_RARE):
         terms.append(_IS_RARE)
@@ -117,7 +100,3 @@ def _state_terms(states: frozenset[State]) -> list[str]:
     elif states == {"processing"}:
         terms.append(_IS_PROCESSING)
     return terms
-
-
-def _in_tally(queue: str, state: State, wanted: Filter) -> bool:
-    return wanted.queue in (None, queue) and (not wanted.states or state in wanted.states)

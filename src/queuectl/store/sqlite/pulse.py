@@ -11,7 +11,8 @@ import time
 
 import apsw
 
-from queuectl.store.sqlite.bell import Bell, Watch
+from queuectl.store.bell import Bell
+from queuectl.store.sqlite.watch import Watch
 from queuectl.store.sqlite.writer import Writer
 
 SHORTEST, LONGEST = 0.002, 0.010
@@ -71,8 +72,9 @@ class Pulse:
             self._watch = Watch.of(self._log)
             self._blind = self._watch is None
             return False
-        rung, told = self._bell.hear(min(LONGEST_WATCHED, longest), self._watch)
+        rung, told = self._bell.hear(min(LONGEST_WATCHED, longest), self._watch.descriptor)
         if told:
+            self._watch.drain()
             self.quicken()
         return rung
 

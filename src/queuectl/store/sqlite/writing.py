@@ -7,8 +7,7 @@ from typing import Any
 import apsw
 from msgspec.structs import replace
 
-from queuectl.domain import lifecycle
-from queuectl.domain.job import WAITING, Job
+from queuectl.domain.job import Job
 from queuectl.store import codec
 from queuectl.store.protocol import Added, Saved
 from queuectl.store.sqlite.sql import statements
@@ -37,13 +36,6 @@ def save(connection: apsw.Connection, jobs: Sequence[Job], now: datetime) -> lis
     return [_save(connection, job, now) for job in jobs]
 
 
-def due(job: Job, now: datetime) -> int | None:
-    """The flag that decides in which index a job stands: ready, delayed, or neither."""
-    if job.state not in WAITING:
-        return None
-    return 1 if lifecycle.is_due(job, now) else 0
-
-
 def _next_number(connection: apsw.Connection) -> int:
     last = connection.execute(SQL["last_number"]).get
     return 1 if last is None else last + 1
@@ -51,7 +43,7 @@ def _next_number(connection: apsw.Connection) -> int:
 
 def _row(job: Job, now: datetime) -> tuple[Any, ...]:
     spec, created = job.spec, codec.micros(job.created_at)
-    fixed = (job.number, job.id, created, spec.unique_key, spec.batch, job.version, due(job, now))
+    fixed = (job.number, job.id, created, spec.unique_key, spec.batch, job.version, codec.due(job, now))
     return fixed + codec.changing(job)
 
 
@@ -70,7 +62,9 @@ def _why_not(connection: apsw.Connection, job: Job) -> Added:
 
 def _save(connection: apsw.Connection, job: Job, now: datetime) -> Saved:
     try:
-        connection.execute(SQL["update_job"], (due(job, now), *codec.changing(job), job.id, job.version))
+        connection.execute(
+            SQL["update_job"], (codec.due(job, now), *codec.changing(job), job.id, job.version)
+        )
     except apsw.ConstraintError as error:
         if not str(error).startswith("UNIQUE"):
             raise

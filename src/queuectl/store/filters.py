@@ -1,0 +1,42 @@
+"""What a filter asks for, in the values that columns keep. How it is asked is each driver's own."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from queuectl.domain.job import STATES, State
+from queuectl.domain.query import Filter
+from queuectl.errors import InvalidInput
+from queuectl.store import codec
+
+
+def asked(wanted: Filter) -> Iterator[tuple[str, list[Any]]]:
+    """Each field that is set, but `states`, with the values to bind: two for a range, a list as JSON."""
+    for field in _FIELDS:
+        value = getattr(wanted, field)
+        if value is not None and value != ():
+            yield field, _bound(field, value)
+
+
+def literals(states: frozenset[State]) -> str:
+    """These states as SQL literals, so that partial indexes are used. Raises InvalidInput for a state that is none."""
+    unknown = states.difference(STATES)
+    if unknown:
+        raise InvalidInput(f"there is no state {min(unknown)!r}", f"the states are {', '.join(STATES)}")
+    return ", ".join(f"'{state}'" for state in STATES if state in states)
+
+
+def counted(queue: str, state: State, wanted: Filter) -> bool:
+    """Whether a count per queue and state is meant by a filter that names nothing else."""
+    return wanted.queue in (None, queue) and (not wanted.states or state in wanted.states)
+
+
+_FIELDS = tuple(field for field in Filter.__struct_fields__ if field != "states")
+
+
+def _bound(field: str, value: Any) -> list[Any]:
+    if field in ("created_since", "ended_before"):
+        return [codec.micros(value)]
+    if field == "waiting_for":
+        return [codec.to_json(value)]
+    # No id holds the last character there is: so this is the range of the prefix in the index of ids.
+    return [value, f"{value}\U0010ffff"] if field == "id_prefix" else [value]

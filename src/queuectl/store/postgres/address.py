@@ -1,0 +1,84 @@
+"""What a `postgresql:` URL says: libpq's own words, and two of ours.
+
+    schema  the PostgreSQL schema that holds the queue; `queuectl` unless given
+    listen  `no`: never wait for notifications, only poll
+
+Everything else is libpq's (https://www.postgresql.org/docs/current/libpq-connect.html), several hosts and `sslmode`
+included. What poolers' documentation adds for other clients (`pgbouncer=true`) is passed over.
+"""
+
+import re
+from typing import Any
+from urllib.parse import SplitResult, parse_qsl, quote, urlencode, urlsplit, urlunsplit
+
+import psycopg
+from msgspec import Struct
+from psycopg.conninfo import conninfo_to_dict
+
+from queuectl.errors import InvalidInput
+
+DEFAULT_SCHEMA = "queuectl"
+_FOR_OTHERS = frozenset(("pgbouncer", "connection_limit", "pool_timeout", "supa"))
+_OURS = frozenset(("schema", "listen"))
+_SCHEMA = re.compile(r"(?!pg_)[A-Za-z_][A-Za-z0-9_]{0,49}", re.ASCII)
+_PASSWORD = re.compile(r"(//[^:/@\s]*):[^@\s]*@")
+
+
+class Address(Struct, frozen=True):
+    """Where the queue is. `shown` carries no password; `parts` is for libpq, and does."""
+
+    shown: str
+    schema: str
+    listens: bool
+    parts: dict[str, Any]
+
+
+def parse(url: str) -> Address:
+    """The address that a URL names. Raises InvalidInput with the password left out."""
+    try:
+        split = urlsplit(url)
+        pairs = parse_qsl(split.query, keep_blank_values=True, strict_parsing=bool(split.query))
+    except ValueError as error:
+        raise _refusal(url, str(error)) from error
+    ours = {name: value for name, value in pairs if name in _OURS}
+    schema = ours.get("schema", DEFAULT_SCHEMA)
+    if not _SCHEMA.fullmatch(schema):
+        raise InvalidInput(f"{schema!r} is no name for a schema", "letters, digits and _, at most 50")
+    if (listen := ours.get("listen", "auto")) not in ("auto", "no"):
+        raise InvalidInput(
+            f"listen={listen} in the store's URL is not understood", "listen=no, or leave it out"
+        )
+    parts = _parts(url, split, [pair for pair in pairs if pair[0] not in _OURS | _FOR_OTHERS])
+    return Address(_shown(split, parts, schema), schema, listen == "auto", parts)
+
+
+def identity(url: str) -> str:
+    """A text that is the same for URLs that differ in nothing but how one connects."""
+    address = parse(url)
+    names = ("host", "hostaddr", "port", "dbname")
+    return "|".join([*(str(address.parts.get(name, "")) for name in names), address.schema])
+
+
+def _parts(url: str, split: SplitResult, query: list[tuple[str, str]]) -> dict[str, Any]:
+    plain = urlunsplit(("postgresql", split.netloc, split.path, urlencode(query, quote_via=quote), ""))
+    try:
+        if split.fragment:
+            raise _refusal(url, "there is a # in it")
+        return conninfo_to_dict(plain)
+    except psycopg.Error as error:
+        raise _refusal(url, str(error).strip()) from error
+
+
+def _refusal(url: str, why: str) -> InvalidInput:
+    clean = _PASSWORD.sub(r"\1:…@", why.replace(url, "the URL"))
+    return InvalidInput(
+        f"the URL of the store is not understood: {clean}",
+        "postgresql://user:password@host:5432/database; special characters of a password as %XX, such as %23 for #",
+    )
+
+
+def _shown(split: SplitResult, parts: dict[str, Any], schema: str) -> str:
+    user = f"{parts['user']}@" if parts.get("user") else ""
+    host = split.netloc.rpartition("@")[2] or str(parts.get("host", ""))
+    own = "" if schema == DEFAULT_SCHEMA else f"?schema={schema}"
+    return f"postgresql://{user}{host}/{parts.get('dbname', '')}{own}"

@@ -1,0 +1,39 @@
+"""Claim, renew and find lapsed leases. The claim itself is a function of the schema; see `migrations/0001.sql`."""
+
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+
+from queuectl.domain.job import Job
+from queuectl.store import codec
+from queuectl.store.postgres.connections import Line
+from queuectl.store.postgres.sql import statements
+from queuectl.store.protocol import Held
+
+SQL = statements("jobs")
+
+
+def claim(
+    line: Line, worker: str, queues: Sequence[str], limit: int, lease: timedelta, token: Callable[[], str]
+) -> list[Job]:
+    """Take the first due jobs, in order."""
+    tokens = [token() for _ in range(limit)]
+    rows = line.rows(SQL["claim"], (worker, list(queues), limit, _micros(lease), tokens))
+    return [codec.job(row) for row in rows]
+
+
+def renew(line: Line, worker: str, held: Sequence[Held], lease: timedelta) -> list[Job]:
+    """Extend what is still held under the same attempt id; answer it fresh, in the order of the asking."""
+    ids, attempts = [h.job_id for h in held], [h.attempt_id for h in held]
+    fresh = {
+        row[0]: codec.job(row) for row in line.rows(SQL["renew"], (worker, ids, attempts, _micros(lease)))
+    }
+    return [fresh[id] for id in dict.fromkeys(ids) if id in fresh]
+
+
+def lapsed(line: Line, limit: int) -> list[Job]:
+    """Claims whose lease has ended."""
+    return [codec.job(row) for row in line.rows(SQL["lapsed"], (limit,))]
+
+
+def _micros(duration: timedelta) -> int:
+    return duration // timedelta(microseconds=1)

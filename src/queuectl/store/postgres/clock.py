@@ -1,0 +1,41 @@
+"""The server's clock as this process knows it: read now and then, and carried on by our own in between."""
+
+import threading
+from collections.abc import Callable
+from datetime import datetime
+
+from queuectl.clock import boottime
+from queuectl.store import codec
+
+GOOD_FOR = 5.0
+"""Seconds after which the server is asked again."""
+
+
+class ServerClock:
+    """Never ahead of the server: what it said, plus the time since its answer came. Behind it by less than one round
+    trip, so that what is stamped here is due there at once. Does not go backwards.
+    """
+
+    def __init__(
+        self, ask: Callable[[], int], reachable: Callable[[], bool], good_for: float = GOOD_FOR
+    ) -> None:
+        self._ask, self._reachable, self._good_for = ask, reachable, good_for
+        self._lock = threading.Lock()
+        self._said: int | None = None
+        self._heard = 0.0
+        self._last = 0
+
+    def now(self) -> datetime:
+        """Raises StoreError before the first answer; afterwards an absence of the server is bridged."""
+        since = boottime() - self._heard
+        if self._said is None or (since >= self._good_for and self._reachable()):
+            self.heard(self._ask())
+        with self._lock:
+            passed = 0.0 if self._good_for <= 0 else boottime() - self._heard
+            self._last = max(self._last, (self._said or 0) + int(passed * 1_000_000))
+            return codec.moment(self._last)
+
+    def heard(self, micros: int) -> None:
+        """The server said so, just now."""
+        with self._lock:
+            self._said, self._heard = micros, boottime()

@@ -1,0 +1,144 @@
+"""What the server says of itself, read back and not assumed."""
+
+from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from queuectl.errors import StoreUnusable
+from queuectl.store.postgres import migration
+from queuectl.store.postgres.connections import Line
+from queuectl.store.protocol import Description, Durability
+
+OLDEST = 130000
+
+_FACTS = """
+SELECT current_setting('server_version_num')::integer, current_setting('server_version'),
+    current_setting('server_encoding'), pg_is_in_recovery(), current_setting('transaction_read_only') = 'on',
+    current_setting('fsync') = 'on', current_setting('full_page_writes') = 'on', current_setting('synchronous_commit'),
+    current_setting('synchronous_standby_names')"""
+
+_SIZES = """
+SELECT (SELECT count(*) FROM {schema}.live) + coalesce((SELECT sum(n) FROM {schema}.tally), 0)::bigint,
+    (SELECT count(*) FROM {schema}.worker),
+    (SELECT sum(pg_total_relation_size(c.oid))::bigint FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
+     WHERE nspname = %s AND relkind = 'r'),
+    (SELECT count(*) FROM pg_stat_replication),
+    (SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
+     AND xact_start < clock_timestamp() - interval '5 minutes')"""
+
+_DAMAGE = """
+SELECT 'jobs without a state', count(*) FROM {schema}.body
+    WHERE NOT EXISTS (SELECT FROM {schema}.live WHERE live.number = body.number)
+    AND NOT EXISTS (SELECT FROM {schema}.ended WHERE ended.number = body.number)
+UNION ALL SELECT 'jobs that are both alive and ended', count(*) FROM {schema}.live JOIN {schema}.ended USING (number)
+UNION ALL SELECT 'states without a job', count(*) FROM (
+    SELECT number FROM {schema}.live UNION ALL SELECT number FROM {schema}.ended
+    EXCEPT SELECT number FROM {schema}.body) AS lonely
+UNION ALL SELECT 'counts that are wrong', count(*) FROM (
+    SELECT queue, state, sum(n) AS n FROM {schema}.tally GROUP BY queue, state HAVING sum(n) <> 0) AS told
+    FULL JOIN (SELECT queue, state, count(*) AS n FROM {schema}.ended GROUP BY queue, state) AS found
+    USING (queue, state) WHERE told.n IS DISTINCT FROM found.n
+UNION ALL SELECT 'chunks of output without a job', count(*) FROM {schema}.output
+    WHERE NOT EXISTS (SELECT FROM {schema}.body WHERE number = output.job)"""
+
+
+class Server(Struct, frozen=True):
+    """What a connection leads to."""
+
+    number: int
+    version: str
+    encoding: str
+    standby: bool
+    read_only: bool
+    fsync: bool
+    full_page_writes: bool
+    synchronous_commit: str
+    standbys: str
+
+    @property
+    def durability(self) -> Durability:
+        """What an acknowledged write survives."""
+        if not self.fsync or not self.full_page_writes or self.synchronous_commit == "off":
+            return "memory-safe"
+        return "failover-safe" if self.standbys and self.synchronous_commit != "local" else "power-safe"
+
+
+def server(line: Line) -> Server:
+    """The server at the other end, as it is now."""
+    return Server(*line.rows(_FACTS)[0])
+
+
+def refuse_unfit(found: Server, shown: str, *, fast: bool) -> None:
+    """A server on which nothing can be kept, or nothing as safely as was asked for (guarantee G1)."""
+    if found.number < OLDEST:
+        raise StoreUnusable(f"{shown} is PostgreSQL {found.version}", "version 13 or later is needed")
+    if found.standby or found.read_only:
+        what = "a read-only replica" if found.standby else "read-only"
+        raise StoreUnusable(f"{shown} is {what}", "connect to the primary")
+    if found.encoding != "UTF8":
+        raise StoreUnusable(
+            f"{shown} keeps text as {found.encoding}, which not every command fits into",
+            "make a database with: createdb --encoding=UTF8 --template=template0 NAME",
+        )
+    if found.durability == "memory-safe" and not fast:
+        raise StoreUnusable(
+            f"{shown} would lose acknowledged jobs with its power: {_unsafe(found)}",
+            f"set {_unsafe(found).replace('off', 'on')} on the server, or accept it with --durability fast",
+        )
+
+
+def describe(line: Line, shown: str, listening: str) -> Description:
+    """Settings, versions and sizes."""
+    found = server(line)
+    jobs, workers, size, replicas, old = line.rows(_SIZES, (line.schema,))[0]
+    details: dict[str, Any] = {
+        "postgresql": found.version,
+        "database": line.info.dbname,
+        "db_schema": line.schema,
+        "encoding": found.encoding,
+        "fsync": _word(found.fsync),
+        "full_page_writes": _word(found.full_page_writes),
+        "synchronous_commit": found.synchronous_commit,
+        "replica": _word(found.standby),
+        "replicas": replicas,
+        "pooler": _word(line.pooled),
+        "wake_up": listening,
+        "bytes": size,
+        "jobs": jobs,
+        "workers": workers,
+    }
+    faults = []
+    if found.durability == "memory-safe":
+        faults.append(f"an acknowledged job may be lost with the server's power: {_unsafe(found)}")
+    if old:
+        faults.append(
+            f"{old} transactions of this database are open for over 5 minutes: dead rows pile up behind them"
+        )
+    shown_details = {name: str(value) for name, value in details.items()}
+    return Description(
+        url=shown,
+        durability=found.durability,
+        schema=migration.version(line),
+        details=shown_details,
+        faults=tuple(faults),
+    )
+
+
+def with_damage(line: Line, found: Description) -> Description:
+    """With what a look at all jobs finds."""
+    line.patience = 600.0
+    with line.transaction():
+        line.execute("SET LOCAL statement_timeout = 0")
+        wrong = [f"{count} {what}" for what, count in line.rows(_DAMAGE) if count]
+    return replace(found, faults=(*found.faults, *wrong))
+
+
+def _unsafe(found: Server) -> str:
+    if not found.fsync:
+        return "fsync = off"
+    return "full_page_writes = off" if not found.full_page_writes else "synchronous_commit = off"
+
+
+def _word(value: bool) -> str:
+    return "on" if value else "off"

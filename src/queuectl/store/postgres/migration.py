@@ -1,0 +1,76 @@
+"""Numbered migrations: `migrations/0001.sql` brings schema 0 to 1, and so on, each step under a lock.
+
+A migration runs while older workers go on with their statements, so it only adds: a column with a default, a table, a
+function of another name. What nobody uses any more goes with a later one.
+"""
+
+import os
+
+from psycopg import errors
+
+from queuectl.errors import StoreUnavailable, StoreUnusable
+from queuectl.store.postgres.connections import Line
+from queuectl.store.postgres.sql import FOLDER, fill
+
+SCRIPTS = os.path.join(FOLDER, "migrations")
+
+
+def known(scripts: str = SCRIPTS) -> int:
+    """The schema of this program: the number of its newest migration."""
+    return max(int(name[:4]) for name in os.listdir(scripts) if name.endswith(".sql"))
+
+
+def version(line: Line) -> int:
+    """The schema of the database; 0 where there is none."""
+    if line.value("SELECT to_regclass(%s)", (f'"{line.schema}".migration',)) is None:
+        return 0
+    return int(line.value("SELECT coalesce(max(version), 0) FROM {schema}.migration"))
+
+
+def bring_up_to_date(line: Line, shown: str, *, create: bool, scripts: str = SCRIPTS) -> None:
+    """Refuse a newer schema; make or migrate it where it is older. Without `create` it has to be there."""
+    found, newest = version(line), known(scripts)
+    if not found and not create:
+        raise StoreUnavailable(
+            f"{shown}: there is no queue in schema {line.schema}", "it was there before: look at the URL"
+        )
+    if found > newest:
+        raise StoreUnusable(
+            f"{shown} has schema {found}, and this program knows schemas up to {newest}",
+            "a newer queuectl has used it: upgrade this one",
+        )
+    if found < newest:
+        _migrate(line, shown, newest, scripts)
+
+
+def _migrate(line: Line, shown: str, newest: int, scripts: str) -> None:
+    try:
+        with line.transaction():
+            line.execute(
+                "SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", (f"queuectl {line.schema}",)
+            )
+            # Behind somebody's long transaction, a waiting migration would make every worker wait with it.
+            line.execute("SET LOCAL lock_timeout = '3s'")
+            for number in range(version(line) + 1, newest + 1):
+                _apply(line, number, scripts)
+    except errors.InsufficientPrivilege as error:
+        raise StoreUnusable(
+            f"{shown}: {str(error).splitlines()[0]}",
+            f"let an owner of the database run: CREATE SCHEMA {line.schema} AUTHORIZATION {line.info.user}",
+        ) from error
+
+
+def _apply(line: Line, number: int, scripts: str) -> None:
+    if number == 1 and not line.value(
+        "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = %s)", (line.schema,)
+    ):
+        line.run("CREATE SCHEMA {schema}")
+    with open(os.path.join(scripts, f"{number:04}.sql"), encoding="utf-8") as file:
+        script = file.read().replace("{channel}", channel(line.schema))
+    line.run(fill(script))
+    line.run("INSERT INTO {schema}.migration (version) VALUES (%s)", (number,))
+
+
+def channel(schema: str) -> str:
+    """The channel on which this queue's notifications come."""
+    return f"queuectl {schema}"

@@ -1,0 +1,32 @@
+-- claim: the first due jobs
+SELECT * FROM {schema}.claim(%s, %s::text[], %s, %s, %s::text[]);
+
+-- renew: the leases of these attempts
+SELECT * FROM {schema}.renew(%s, %s::text[], %s::text[], %s);
+
+-- lapsed: claims whose lease has ended, longest ago first
+SELECT {columns} FROM {schema}.live AS job JOIN {schema}.body USING (number)
+WHERE state = 'processing' AND lease_until <= {schema}.now() ORDER BY lease_until, number LIMIT %s;
+
+-- add: what is absent; the numbers in the order of the batch
+SELECT {schema}.add(%s::json);
+
+-- save: compare and swap; which places were accepted, and which were taken
+SELECT place, verdict FROM {schema}.save(%s::json);
+
+-- by_ids: the jobs of a list
+SELECT {columns} FROM {schema}.body JOIN {schema}.live USING (number) WHERE id = ANY (%(ids)s::text[])
+UNION ALL
+SELECT {columns} FROM {schema}.body JOIN {schema}.ended USING (number) WHERE id = ANY (%(ids)s::text[]);
+
+-- alive_by_key: the job that holds a unique key
+SELECT {columns} FROM {schema}.live AS job JOIN {schema}.body USING (number)
+WHERE job.unique_key = %s AND job.unique_key IS NOT NULL;
+
+-- counts: how many jobs there are, per queue and state; of those that have ended only the ledger is read
+SELECT queue, state, count(*) FROM {schema}.live GROUP BY queue, state
+UNION ALL
+SELECT queue, state, sum(n)::bigint FROM {schema}.tally GROUP BY queue, state HAVING sum(n) <> 0;
+
+-- now: the clock of the queue
+SELECT {schema}.now();

@@ -1,0 +1,74 @@
+"""Workers and what is asked of them; the small shared tables."""
+
+from typing import Any
+
+from queuectl.domain.worker import Request, Worker, still_asked
+from queuectl.store import codec
+from queuectl.store.postgres.connections import Line
+from queuectl.store.postgres.sql import statements
+from queuectl.store.protocol import Entry, Shared
+
+SQL = statements("registry")
+
+
+def beat(line: Line, worker: Worker) -> Request | None:
+    """Enter a worker or renew its entry (`heartbeat` is set); answers what is asked of it."""
+    known = line.rows(SQL["worker_by_id"], (worker.id,))
+    seen = known[0][1] if known else None
+    left = still_asked(seen, codec.worker(known[0][0]), worker) if known else None
+    entry = {
+        "id": worker.id,
+        "started_at": codec.micros(worker.started_at),
+        "worker": codec.to_json(worker),
+        "seen": seen,
+        "left": left,
+    }
+    asked: Request | None = line.value(SQL["keep_worker"], entry)
+    line.run(SQL["fold"])
+    return asked
+
+
+def asked(line: Line, worker_id: str) -> Request | None:
+    """What is asked of a worker."""
+    known = line.rows(SQL["worker_by_id"], (worker_id,))
+    return known[0][1] if known else None
+
+
+def ask(line: Line, worker_id: str, request: Request) -> bool:
+    """Ask something of a worker, if there is such a one."""
+    known = line.run(SQL["ask"], (request, worker_id)) > 0
+    line.run(SQL["ring"], ("work",))
+    return known
+
+
+def workers(line: Line) -> list[Worker]:
+    """All, in order of their start."""
+    return [codec.worker(text) for (text,) in line.rows(SQL["workers"])]
+
+
+def forget(line: Line, worker_id: str) -> None:
+    """Remove a worker."""
+    line.run(SQL["forget"], (worker_id,))
+    line.run(SQL["ring"], ("end",))
+
+
+def shared(line: Line, table: Shared) -> dict[str, Entry]:
+    """All entries of a table."""
+    return {
+        key: Entry(codec.value(value), version) for key, value, version in line.rows(SQL["entries"], (table,))
+    }
+
+
+def swap(line: Line, table: Shared, key: str, value: dict[str, Any] | None, version: int) -> bool:
+    """Compare-and-swap of one entry; version 0 is an absent one, None removes."""
+    if value is None and version == 0:
+        return not line.value(SQL["entry_exists"], (table, key))
+    if value is None:
+        count = line.run(SQL["delete_entry"], (table, key, version))
+    elif version == 0:
+        count = line.run(SQL["insert_entry"], (table, key, codec.to_json(value)))
+    else:
+        count = line.run(SQL["update_entry"], (codec.to_json(value), table, key, version))
+    if count:
+        line.run(SQL["ring"], ("work",))
+    return count > 0

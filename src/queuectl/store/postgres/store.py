@@ -1,0 +1,169 @@
+"""The store contract over PostgreSQL. Each verb is a line here and one statement elsewhere, or a few."""
+
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from msgspec.structs import replace
+
+from queuectl.clock import random_bytes
+from queuectl.domain.job import Job
+from queuectl.domain.output import Chunk, Trim
+from queuectl.domain.query import Counts, Filter, Found, Page
+from queuectl.domain.worker import Request, Worker
+from queuectl.store.postgres import (
+    address,
+    claiming,
+    description,
+    finding,
+    migration,
+    output,
+    purging,
+    registry,
+    writing,
+)
+from queuectl.store.postgres.clock import GOOD_FOR, ServerClock
+from queuectl.store.postgres.connections import SERVER_SHARE, Connections, Line
+from queuectl.store.postgres.hearing import Hearing
+from queuectl.store.postgres.sql import statements
+from queuectl.store.protocol import Added, Description, Entry, Held, Saved, Shared
+
+PATIENCE = 10.0
+_NOW = statements("jobs")["now"]
+
+
+class PostgresStore:
+    """Jobs in one schema of a database. Nothing is connected before the first verb.
+
+    `clock_good_for`: seconds for which the server's clock is carried on by ours. `migrations`: their folder.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        durability: str = "power-safe",
+        patience: float = PATIENCE,
+        create: bool = True,
+        token: Callable[[], str] | None = None,
+        clock_good_for: float = GOOD_FOR,
+        migrations: str = migration.SCRIPTS,
+    ) -> None:
+        self._address = address.parse(url)
+        self._mode, self._create, self._migrations = durability, create, migrations
+        self._token = token or _random_token
+        self._known = False
+        self._connections = Connections(self._address, _options(durability, patience), patience, self._greet)
+        self._hearing = Hearing(self._connections, self._address.listens)
+        self._clock = ServerClock(self._ask_time, lambda: self._connections.answers, clock_good_for)
+
+    def now(self) -> datetime:
+        return self._clock.now()
+
+    def add(self, jobs: Sequence[Job]) -> list[Added]:
+        now = self.now()
+        return self._connections.write(lambda c: writing.add(c, jobs, now)) if jobs else []
+
+    def get(self, ids: Sequence[str]) -> dict[str, Job]:
+        return self._connections.read(lambda c: finding.get(c, ids)) if ids else {}
+
+    def find(self, wanted: Filter, page: Page) -> Found:
+        return self._connections.read(lambda c: finding.find(c, wanted, page))
+
+    def counts(self, wanted: Filter) -> Counts:
+        return self._connections.read(lambda c: finding.counts(c, wanted))
+
+    def claim(self, worker: str, queues: Sequence[str], limit: int, lease: timedelta) -> list[Job]:
+        if limit < 1:
+            return []
+        self._hearing.only_work()
+        return self._connections.write(lambda c: claiming.claim(c, worker, queues, limit, lease, self._token))
+
+    def renew(self, worker: str, held: Sequence[Held], lease: timedelta) -> list[Job]:
+        return self._connections.write(lambda c: claiming.renew(c, worker, held, lease)) if held else []
+
+    def save(self, jobs: Sequence[Job]) -> list[Saved]:
+        now = self.now()
+        return self._connections.write(lambda c: writing.save(c, jobs, now)) if jobs else []
+
+    def lapsed(self, limit: int) -> list[Job]:
+        return self._connections.read(lambda c: claiming.lapsed(c, limit))
+
+    def write_output(self, chunks: Sequence[Chunk], trims: Sequence[Trim] = ()) -> set[str]:
+        if not chunks and not trims:
+            return set()
+        return self._connections.write(lambda c: output.write(c, chunks, trims))
+
+    def read_output(self, attempt_id: str, after: int, limit: int = 256) -> list[Chunk]:
+        return self._connections.read(lambda c: output.read(c, attempt_id, after, limit))
+
+    def beat(self, worker: Worker) -> Request | None:
+        entry = replace(worker, heartbeat=self.now())
+        return self._connections.write(lambda c: registry.beat(c, entry))
+
+    def asked(self, worker_id: str) -> Request | None:
+        return self._connections.read(lambda c: registry.asked(c, worker_id))
+
+    def ask(self, worker_id: str, request: Request) -> bool:
+        return self._connections.write(lambda c: registry.ask(c, worker_id, request))
+
+    def workers(self) -> list[Worker]:
+        return self._connections.read(registry.workers)
+
+    def forget(self, worker_id: str) -> None:
+        self._connections.write(lambda c: registry.forget(c, worker_id))
+
+    def shared(self, table: Shared) -> dict[str, Entry]:
+        return self._connections.read(lambda c: registry.shared(c, table))
+
+    def swap(self, table: Shared, key: str, value: dict[str, Any] | None, version: int) -> bool:
+        return self._connections.write(lambda c: registry.swap(c, table, key, value, version))
+
+    def purge(self, wanted: Filter, limit: int) -> list[str]:
+        return self._connections.write(lambda c: purging.purge(c, wanted, limit))
+
+    def wait(self, timeout: float) -> bool:
+        return self._hearing.wait(timeout)
+
+    def wake(self) -> None:
+        self._hearing.wake()
+
+    def describe(self, *, thorough: bool = False) -> Description:
+        return self._connections.read(lambda c: self._describe(c, thorough))
+
+    def _describe(self, line: Line, thorough: bool) -> Description:
+        listening = "notifications" if self._address.listens and not line.pooled else "polling"
+        found = description.describe(line, self._address.shown, listening)
+        return description.with_damage(line, found) if thorough else found
+
+    def migrate(self) -> None:
+        self._known = False
+        self._connections.open().close()
+
+    def close(self) -> None:
+        self._hearing.close()
+        self._connections.close()
+
+    def _greet(self, line: Line) -> None:
+        """Look a new connection over: after a failover it may lead to another server than the last one."""
+        found = description.server(line)
+        description.refuse_unfit(found, self._address.shown, fast=self._mode == "fast")
+        if not self._known:
+            migration.bring_up_to_date(
+                line, self._address.shown, create=self._create, scripts=self._migrations
+            )
+            self._known = True
+
+    def _ask_time(self) -> int:
+        return int(self._connections.read(lambda c: c.value(_NOW)))
+
+
+def _options(durability: str, patience: float) -> dict[str, str]:
+    """What a session of our own is asked to be; without it (a pooler) nothing but comfort is lost."""
+    milliseconds = max(500, int(1000 * patience * SERVER_SHARE))
+    options = {"statement_timeout": str(milliseconds), "idle_in_transaction_session_timeout": "60000"}
+    return options | ({"synchronous_commit": "off"} if durability == "fast" else {})
+
+
+def _random_token() -> str:
+    return random_bytes(16).hex()

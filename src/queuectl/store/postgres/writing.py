@@ -1,0 +1,63 @@
+"""Adding and changing jobs: a batch travels as one JSON text, and is one transaction."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from msgspec.structs import replace
+
+from queuectl.domain.job import Job
+from queuectl.store import codec
+from queuectl.store.postgres.connections import Line
+from queuectl.store.postgres.sql import statements
+from queuectl.store.protocol import Added, Saved
+
+SQL = statements("jobs")
+
+
+def add(line: Line, jobs: Sequence[Job], now: datetime) -> list[Added]:
+    """Insert what is absent; look at what was refused one by one."""
+    rows = [_newcomer(place, job, now) for place, job in enumerate(jobs)]
+    numbers = line.value(SQL["add"], (codec.to_json(rows),))
+    return [
+        _why_not(line, job, now) if number is None else Added("added", replace(job, number=number))
+        for job, number in zip(jobs, numbers, strict=True)
+    ]
+
+
+def save(line: Line, jobs: Sequence[Job], now: datetime) -> list[Saved]:
+    """Compare-and-swap on the version, job by job. A job that stands twice in the batch is saved once."""
+    first = {job.id: place for place, job in reversed(list(enumerate(jobs)))}
+    rows = [_row(place, jobs[place], now) for place in sorted(first.values())]
+    verdicts: dict[int, Saved] = dict(line.rows(SQL["save"], (codec.to_json(rows),)))
+    return [verdicts.get(place, "stale") for place in range(len(jobs))]
+
+
+def _row(place: int, job: Job, now: datetime) -> dict[str, Any]:
+    row = dict(zip(codec.CHANGING, codec.changing(job), strict=True))
+    row["waiting_for"] = job.waiting_for or None
+    return {"place": place, "id": job.id, "version": job.version, "due": codec.due(job, now), **row}
+
+
+def _newcomer(place: int, job: Job, now: datetime) -> dict[str, Any]:
+    spec = job.spec
+    return {
+        **_row(place, job, now),
+        "created_at": codec.micros(job.created_at),
+        "unique_key": spec.unique_key,
+        "batch": spec.batch,
+        "tags": spec.tags or None,
+        "spec": codec.to_json(spec),
+    }
+
+
+def _why_not(line: Line, job: Job, now: datetime) -> Added:
+    known = line.rows(SQL["by_ids"], {"ids": [job.id]})
+    if known:
+        other = codec.job(known[0])
+        return Added("existing" if other.spec.content == job.spec.content else "conflict", other)
+    holder = line.rows(SQL["alive_by_key"], (job.spec.unique_key,))
+    if holder:
+        return Added("duplicate", codec.job(holder[0]))
+    # What stood in the way has left since: nothing does any more.
+    return add(line, [job], now)[0]

@@ -1,0 +1,36 @@
+"""The kernel's word that a file was written to."""
+
+import os
+
+from queuectl.store.bell import drain
+
+IN_MODIFY = 0x2
+
+
+class Watch:
+    """Linux's inotify on one file. It opens no descriptor of the file itself, which would cost SQLite its locks."""
+
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor = descriptor
+
+    def __del__(self) -> None:
+        os.close(self.descriptor)
+
+    @classmethod
+    def of(cls, path: str) -> "Watch | None":
+        """A watch, or None where the system has none to give."""
+        import ctypes
+
+        kernel = ctypes.CDLL(None)
+        if not hasattr(kernel, "inotify_init1"):
+            return None
+        descriptor = kernel.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
+        if descriptor < 0:
+            return None
+        watch = cls(descriptor)
+        added = kernel.inotify_add_watch(descriptor, os.fsencode(path), IN_MODIFY)
+        return watch if added >= 0 else None
+
+    def drain(self) -> None:
+        """Take in what was told, so that only news are heard."""
+        drain(self.descriptor)

@@ -1,0 +1,25 @@
+"""Statements in `.sql` files: each has a name and one line of purpose.
+
+A statement begins with a line `-- name: purpose`. `{columns}` and its like stand for lists that are written once.
+"""
+
+import os
+from collections.abc import Mapping
+
+
+def read(folder: str, file: str, lists: Mapping[str, str]) -> dict[str, str]:
+    """The statements of `<folder>/queries/<file>.sql` by name, with the lists in place of their names."""
+    found: dict[str, str] = {}
+    with open(os.path.join(folder, "queries", f"{file}.sql"), encoding="utf-8") as source:
+        text = source.read()
+    for block in f"\n{text}".split("\n-- ")[1:]:
+        heading, _, body = block.partition("\n")
+        found[heading.partition(":")[0]] = fill(body.strip().rstrip(";"), lists)
+    return found
+
+
+def fill(sql: str, lists: Mapping[str, str]) -> str:
+    """With each list in place of its name in braces."""
+    for name, items in lists.items():
+        sql = sql.replace(f"{{{name}}}", items)
+    return sql
