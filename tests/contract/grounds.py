@@ -97,7 +97,7 @@ class PostgresGround:
 
     def __init__(self, server: PostgresServer | GivenServer) -> None:
         self.schema = f"test_{secrets.token_hex(6)}"
-        self.url = server.url(schema=self.schema)
+        self.url, self.plain_url = server.url(schema=self.schema), server.url()
         self.admin = psycopg.connect(server.url(), autocommit=True)
         self.clock = ServerClock(self.admin, self.schema)
         self._opened: list[Store] = []

@@ -377,8 +377,11 @@ def _after_failure_of(value: str | None) -> Any:
 
 
 def _meta_of(meta: dict[str, Any] | None) -> dict[str, Any]:
-    if meta and len(_encoder.encode(meta)) > 16 * 1024:
+    text = _encoder.encode(meta) if meta else b""
+    if len(text) > 16 * 1024:
         raise InvalidInput("meta has more than 16 KiB")
+    if b"\\u0000" in text.replace(b"\\\\", b""):  # no store that knows JSON can hold it
+        raise InvalidInput("meta: contains a NUL byte")
     return meta or {}
 
 

@@ -30,7 +30,8 @@ _TERMS = {
     "batch": _BODY + "batch = %s)",
     "created_since": _BODY + "created_at >= %s)",
     "ended_before": "finished_at < %s",
-    "id_prefix": _BODY + "id BETWEEN %s AND %s)",
+    # Looked up first: the planner would rather walk through all jobs in the order asked for, until some match.
+    "id_prefix": "r.number = ANY (ARRAY(SELECT number FROM {schema}.body WHERE id BETWEEN %s AND %s))",
     "number": "number = %s",
     "unique_key": _BODY + "unique_key = %s)",
     "waiting_for": "waiting_for ?| ARRAY(SELECT json_array_elements_text(%s::json))",

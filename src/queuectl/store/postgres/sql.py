@@ -11,6 +11,9 @@ LISTS = {
     "columns": ", ".join(_READ.get(column, column) for column in COLUMNS),
     "changing": ", ".join(CHANGING),
     "changing_set": ", ".join(f"{column} = current.{column}" for column in CHANGING),
+    "by_index": " ".join(
+        f"SET {name} = off" for name in ("enable_seqscan", "enable_hashjoin", "enable_mergejoin", "jit")
+    ),
 }
 
 

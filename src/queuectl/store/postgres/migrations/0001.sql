@@ -1,7 +1,8 @@
 -- The first schema. A time is whole microseconds since 1970. `{schema}` and its like are filled in by the program.
 -- What is claimed from (`live`) is kept apart from what has ended (`ended`) and from what never changes (`body`), so that
 -- the busy table stays small however long the past is. Statements that are to use a partial index name states as
--- literals. What runs often is a function: its plan is kept without prepared statements, which a pooler would lose.
+-- literals. What runs often is a function: its plan is kept without prepared statements, which a pooler would lose; and a
+-- plan made while the queue was empty has to serve when it is long, so these functions never read whole tables.
 
 CREATE TABLE {schema}.migration (
     version    integer     PRIMARY KEY,
@@ -245,7 +246,7 @@ $body$;
 -- Take the first due jobs, in order; see `Store.claim` and `lifecycle.claim` for what it has to do.
 -- Rows that another claim holds are passed over; at most as many are locked as are taken.
 CREATE FUNCTION {schema}.claim(claimer text, named text[], wanted integer, lease bigint, tokens text[])
-RETURNS SETOF {schema}.whole LANGUAGE plpgsql SET enable_seqscan = off SET jit = off AS $body$
+RETURNS SETOF {schema}.whole LANGUAGE plpgsql {by_index} AS $body$
 #variable_conflict use_column
 DECLARE
     moment bigint := {schema}.now();
@@ -298,7 +299,7 @@ $body$;
 
 -- Begin the leases of these attempts again, where they are still held.
 CREATE FUNCTION {schema}.renew(holder text, ids text[], attempts text[], lease bigint)
-RETURNS SETOF {schema}.whole LANGUAGE plpgsql SET enable_seqscan = off SET jit = off AS $body$
+RETURNS SETOF {schema}.whole LANGUAGE plpgsql {by_index} AS $body$
 #variable_conflict use_column
 DECLARE
     moment bigint := {schema}.now();
@@ -320,7 +321,7 @@ $body$;
 -- Compare and swap, for a batch: `accepted` or `taken` by place; what is missing is stale. A job moves between `live` and
 -- `ended` as it ends and comes back. Rows are locked in order of their numbers: saves and renewals wait in no circle.
 CREATE FUNCTION {schema}.save(jobs json)
-RETURNS TABLE (place integer, verdict text) LANGUAGE plpgsql SET enable_seqscan = off SET jit = off AS $body$
+RETURNS TABLE (place integer, verdict text) LANGUAGE plpgsql {by_index} AS $body$
 #variable_conflict use_column
 DECLARE
     saved   integer[];
@@ -329,13 +330,11 @@ DECLARE
     answers integer[];
     refused integer[];
 BEGIN
-    WITH given AS MATERIALIZED (
-        SELECT body.number, body.unique_key AS fixed_key, sent.*
-        FROM json_populate_recordset(NULL::{schema}.sent, jobs) AS sent JOIN {schema}.body ON body.id = sent.id
-    ), held AS MATERIALIZED (
-        SELECT live.number FROM given JOIN {schema}.live ON live.number = given.number
-        WHERE live.version = given.version ORDER BY live.number FOR UPDATE OF live
-    ), current AS MATERIALIZED (SELECT given.* FROM given JOIN held USING (number)
+    WITH current AS MATERIALIZED (
+        SELECT live.number, live.unique_key AS fixed_key, sent.*
+        FROM json_populate_recordset(NULL::{schema}.sent, jobs) AS sent
+        JOIN {schema}.body ON body.id = sent.id JOIN {schema}.live ON live.number = body.number
+        WHERE live.version = sent.version ORDER BY live.number FOR UPDATE OF live
     ), kept AS (
         UPDATE {schema}.live SET version = current.version + 1, due = current.due, {changing_set}
         FROM current WHERE live.number = current.number AND current.finished_at IS NULL
@@ -366,16 +365,14 @@ $body$;
 
 -- The rest of `save`: jobs that had ended, and come back to life or are written once more.
 CREATE FUNCTION {schema}.save_ended(jobs json, OUT accepted integer[], OUT taken integer[])
-LANGUAGE plpgsql AS $body$
+LANGUAGE plpgsql {by_index} AS $body$
 #variable_conflict use_column
 BEGIN
-    WITH given AS MATERIALIZED (
-        SELECT body.number, body.unique_key AS fixed_key, sent.*
-        FROM json_populate_recordset(NULL::{schema}.sent, jobs) AS sent JOIN {schema}.body ON body.id = sent.id
-    ), held AS MATERIALIZED (
-        SELECT ended.number FROM given JOIN {schema}.ended ON ended.number = given.number
-        WHERE ended.version = given.version ORDER BY ended.number FOR UPDATE OF ended
-    ), current AS MATERIALIZED (SELECT given.* FROM given JOIN held USING (number)
+    WITH current AS MATERIALIZED (
+        SELECT ended.number, ended.unique_key AS fixed_key, sent.*
+        FROM json_populate_recordset(NULL::{schema}.sent, jobs) AS sent
+        JOIN {schema}.body ON body.id = sent.id JOIN {schema}.ended ON ended.number = body.number
+        WHERE ended.version = sent.version ORDER BY ended.number FOR UPDATE OF ended
     ), kept AS (
         UPDATE {schema}.ended SET version = current.version + 1, due = current.due, {changing_set}
         FROM current WHERE ended.number = current.number AND current.finished_at IS NOT NULL
@@ -398,7 +395,7 @@ $body$;
 CREATE FUNCTION {schema}.write_output(
     jobs text[], attempts text[], ns integer[], streams smallint[], ats bigint[], starts bigint[], datas bytea[],
     trim_jobs text[], trim_attempts text[], afters integer[], befores integer[])
-RETURNS SETOF text LANGUAGE plpgsql SET enable_seqscan = off SET jit = off AS $body$
+RETURNS SETOF text LANGUAGE plpgsql {by_index} AS $body$
 #variable_conflict use_column
 DECLARE
     holders text[];

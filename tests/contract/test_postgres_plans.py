@@ -1,0 +1,205 @@
+"""How PostgreSQL goes about the hot statements: by the index each was given, over no more rows than it needs.
+
+The server is asked for the plans it really used, those inside functions included, with a queue that has a long past and
+a long future. A statement that began to read a whole table would still pass every other test.
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from typing import Any, NamedTuple
+
+import psycopg
+import pytest
+
+from contract.grounds import PostgresGround
+from factories import LEASE, NOW, in_state, new_job, report
+from queuectl.domain import lifecycle
+from queuectl.domain.job import Job, State
+from queuectl.domain.output import Chunk, Trim
+from queuectl.domain.query import Filter, Page
+from queuectl.store.postgres import claiming, finding, output, purging, writing
+from queuectl.store.postgres.connections import Line
+from queuectl.store.protocol import Held
+from servers.postgres import GivenServer, PostgresServer
+
+MANY = 20_000
+FEW = 300
+"""No step of a hot statement may touch more rows, however many there are."""
+EXPLAINED = {
+    "session_preload_libraries": "auto_explain",
+    "auto_explain.log_min_duration": "0",
+    "auto_explain.log_nested_statements": "on",
+    "auto_explain.log_analyze": "on",
+    "auto_explain.log_format": "json",
+    "auto_explain.log_level": "notice",
+}
+
+
+class Step(NamedTuple):
+    """One node of a plan that was run: what it did to which table, and how many rows it looked at."""
+
+    kind: str
+    table: str
+    rows: int
+
+
+class Crowd:
+    """A schema with a long past and a long future, and a line whose every statement is explained."""
+
+    def __init__(self, ground: PostgresGround) -> None:
+        self.store = ground.open()
+        self.steps: list[Step] = []
+        samples = {state: in_state(state, f"seed-{state}") for state in _STATES}
+        samples["delayed"] = new_job("seed-delayed", run_at=NOW + timedelta(days=1))
+        samples["busy"] = new_job("seed-busy", queue="busy")
+        for job in self.store.add([*samples.values()]):
+            _multiply(ground, job.job)
+        ground.admin.execute(
+            f"INSERT INTO {ground.schema}.output SELECT md5(n::text), 1, n, 0, 0, 0, 'x' "
+            f"FROM generate_series(1, {MANY}) AS n"
+        )
+        ground.admin.execute(f"VACUUM ANALYZE {', '.join(f'{ground.schema}.{t}' for t in _TABLES)}")
+        words = " ".join(f"-c {name}={value}" for name, value in EXPLAINED.items())
+        self.line = Line.connect(ground.plain_url, options=words, autocommit=True, prepare_threshold=None)
+        self.line.schema = ground.schema
+        self.line.add_notice_handler(self._note)
+
+    def plan(self, work: Callable[[Line], Any]) -> list[Step]:
+        """The steps of a piece of work, once its plans have settled."""
+        for _ in range(7):  # the first five runs of a statement in a function are planned anew each
+            self.steps = []
+            work(self.line)
+        assert self.steps
+        return self.steps
+
+    def _note(self, notice: psycopg.errors.Diagnostic) -> None:
+        text = notice.message_primary or ""
+        if "plan:" in text:
+            self.steps += _steps(json.loads(text.partition("plan:\n")[2])["Plan"], 1)
+
+
+_STATES: tuple[State, ...] = ("pending", "processing", "completed", "dead", "blocked")
+_TABLES = ("body", "live", "ended", "output")
+
+
+def _multiply(ground: PostgresGround, job: Job) -> None:
+    """Many more of the same, by SQL: a few of those that run, a great many of the others."""
+    count = 100 if job.state in ("processing", "blocked") else MANY
+    table = "ended" if job.ended else "live"
+    columns = [name for (name,) in ground.admin.execute(_COLUMNS, (ground.schema, table)) if name != "number"]
+    ground.admin.execute(
+        f"""WITH bodies AS (
+            INSERT INTO {ground.schema}.body (id, created_at, spec)
+            SELECT id || '-' || n, created_at, spec FROM {ground.schema}.body, generate_series(1, {count}) AS n
+            WHERE number = {job.number} RETURNING number)
+        INSERT INTO {ground.schema}.{table} (number, {", ".join(columns)})
+        SELECT bodies.number, {", ".join(f"one.{column}" for column in columns)}
+        FROM bodies, {ground.schema}.{table} AS one WHERE one.number = {job.number}"""
+    )
+
+
+_COLUMNS = "SELECT column_name FROM information_schema.columns WHERE table_schema = %s AND table_name = %s"
+
+
+def _steps(node: dict[str, Any], loops: int) -> Iterator[Step]:
+    loops = int(node.get("Actual Loops", 1)) or 1
+    looked = (float(node["Actual Rows"]) + float(node.get("Rows Removed by Filter", 0))) * loops
+    yield Step(node["Node Type"], node.get("Relation Name", ""), round(looked))
+    for child in node.get("Plans", ()):
+        yield from _steps(child, loops)
+
+
+@pytest.fixture(scope="module")
+def crowd(postgres_server: PostgresServer | GivenServer) -> Iterator[Crowd]:
+    ground = PostgresGround(postgres_server)
+    crowd = Crowd(ground)
+    yield crowd
+    crowd.line.close()
+    ground.close()
+
+
+def _claimed(line: Line) -> list[Job]:
+    return claiming.claim(line, "w1", (), 10, LEASE, iter(f"{n:032x}" for n in range(10)).__next__)
+
+
+def _ended(line: Line) -> None:
+    now = NOW + timedelta(seconds=1)
+    jobs = [lifecycle.finish(job, report(now=now), now=now, chance=0.5) for job in _claimed(line)]
+    assert writing.save(line, jobs, now) == ["accepted"] * 10
+
+
+def _printed(line: Line) -> None:
+    [job, *_] = _claimed(line)
+    chunks = [Chunk(job.id, job.attempt_id or "", n, 0, NOW, n, b"x") for n in range(1, 9)]
+    assert output.write(line, chunks, [Trim(job.id, job.attempt_id or "", 2, 5)]) == set()
+    assert len(output.read(line, job.attempt_id or "", 0, 256)) == 6
+
+
+def _page(sort: Any = "created", **wanted: Any) -> Callable[[Line], Any]:
+    return lambda line: finding.find(line, Filter(**wanted), Page(limit=50, sort=sort))
+
+
+HOT: dict[str, Callable[[Line], Any]] = {
+    "claim": _claimed,
+    "claim from named queues": lambda line: claiming.claim(
+        line, "w1", ("busy", "no"), 10, LEASE, lambda: "a" * 32
+    ),
+    "renew": lambda line: claiming.renew(line, "w1", [_held(job) for job in _claimed(line)], LEASE),
+    "save": _ended,
+    "add": lambda line: writing.add(line, [new_job() for _ in range(10)], NOW),
+    "get": lambda line: finding.get(line, [f"seed-pending-{n}" for n in range(1, 50)]),
+    "output": _printed,
+    "lapsed": lambda line: claiming.lapsed(line, 10),
+    "newest": _page(),
+    "newest dead": _page(states=frozenset(("dead",))),
+    "newest blocked": _page(states=frozenset(("blocked",))),
+    "one by its number": _page(number=17),
+    "by the beginning of an id": _page(id_prefix="seed-dead-170"),
+    "children": _page(states=frozenset(("blocked",)), waiting_for=("nobody",)),
+    "held by a worker": _page(worker="w1", states=frozenset(("processing",))),
+    "by batch": _page(batch="b"),
+    "by tag": _page(tag="t"),
+    "by unique key": _page(unique_key="k"),
+    "purge": lambda line: purging.purge(
+        line, Filter(states=frozenset(("completed",)), ended_before=NOW + timedelta(days=1)), 10
+    ),
+}
+
+
+def _held(job: Job) -> Held:
+    return Held(job.id, job.attempt_id or "")
+
+
+@pytest.mark.parametrize("name", HOT)
+def test_a_hot_statement_reads_what_it_needs_and_no_more(crowd: Crowd, name: str) -> None:
+    steps = crowd.plan(HOT[name])
+    assert not [step for step in steps if step.kind == "Seq Scan" and step.table in _TABLES], steps
+    assert max(step.rows for step in steps) <= FEW * 2, sorted(steps, key=lambda step: -step.rows)[:5]
+
+
+def test_counting_looks_at_nothing_that_has_ended(crowd: Crowd) -> None:
+    steps = crowd.plan(lambda line: finding.counts(line, Filter()))
+    assert {step.table for step in steps} == {"", "live", "tally"}
+    assert sum(finding.counts(crowd.line, Filter()).states().values()) > 3 * MANY
+
+
+def test_a_renewal_touches_no_index(crowd: Crowd) -> None:
+    """Heap-only updates: else each heartbeat of a long job would leave dead entries in every index."""
+    crowd.line.execute("SELECT pg_stat_force_next_flush()")
+    [job] = claiming.claim(crowd.line, "long", ("busy",), 1, LEASE, lambda: "b" * 32)
+    before = _updates(crowd)
+    for _ in range(20):
+        assert claiming.renew(crowd.line, "long", [_held(job)], LEASE)
+    after = _updates(crowd)
+    assert after[0] - before[0] == 20
+    assert after[1] - before[1] >= 18
+
+
+def _updates(crowd: Crowd) -> tuple[int, int]:
+    crowd.line.execute("SELECT pg_stat_force_next_flush()")
+    row = crowd.line.rows(
+        "SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables WHERE schemaname = %s AND relname = 'live'",
+        (crowd.line.schema,),
+    )[0]
+    return int(row[0]), int(row[1])
