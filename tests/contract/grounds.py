@@ -18,6 +18,7 @@ from queuectl.store.memory import MemoryStore
 from queuectl.store.postgres import PostgresStore
 from queuectl.store.protocol import Store
 from queuectl.store.sqlite import SqliteStore
+from servers.endpoint import Endpoint
 from servers.postgres import GivenServer, PostgresServer
 
 
@@ -93,11 +94,11 @@ class ServerClock(SteppedClock):
 
 
 class PostgresGround:
-    """A schema of its own in the server that all tests share; its clock stands still."""
+    """A schema of its own in the server that all tests share; its clock stands still. `door`: what stands before it."""
 
-    def __init__(self, server: PostgresServer | GivenServer) -> None:
+    def __init__(self, server: PostgresServer | GivenServer, door: Endpoint | None = None) -> None:
         self.schema = f"test_{secrets.token_hex(6)}"
-        self.url, self.plain_url = server.url(schema=self.schema), server.url()
+        self.url, self.plain_url = (door or server).url(schema=self.schema), server.url()
         self.admin = psycopg.connect(server.url(), autocommit=True)
         self.clock = ServerClock(self.admin, self.schema)
         self._opened: list[Store] = []
@@ -118,6 +119,13 @@ class PostgresGround:
         )
         self.clock.tell()
 
+    def empty(self) -> None:
+        """As if it had just been made; the clock goes on."""
+        if self._opened:
+            tables = ("body", "live", "ended", "output", "worker", "shared", "tally")
+            names = ", ".join(f"{self.schema}.{table}" for table in tables)
+            self.admin.execute(f"TRUNCATE {names} RESTART IDENTITY")
+
     def close(self) -> None:
         for store in self._opened:
             store.close()
@@ -125,13 +133,16 @@ class PostgresGround:
         self.admin.close()
 
 
-GROUNDS = ("memory", "sqlite", "postgres")
+GROUNDS = ("memory", "sqlite", "postgres", "pooled")
+"""`pooled` is PostgreSQL behind PgBouncer, which gives every statement another session; there waiting is polling."""
 
 
 def ground_of(kind: str, folder: Path, fixture: Callable[[str], Any]) -> Ground:
     """A fresh database of a kind. `fixture` answers the servers that it may need, started when first asked for."""
     if kind == "postgres":
         return PostgresGround(fixture("postgres_server"))
+    if kind == "pooled":
+        return PostgresGround(fixture("postgres_server"), fixture("bouncer"))
     return MemoryGround(folder) if kind == "memory" else SqliteGround(folder)
 
 

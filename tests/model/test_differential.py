@@ -1,4 +1,4 @@
-"""Memory and SQLite side by side through whole lives: whatever is done to both, both say and keep the same."""
+"""Every store side by side with the reference through whole lives: what is done to all, all say and keep alike."""
 
 import tempfile
 from collections.abc import Callable
@@ -8,10 +8,16 @@ from typing import Any
 
 import hypothesis.strategies as st
 from hypothesis import HealthCheck, settings
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    rule,
+    run_state_machine_as_test,
+)
 from msgspec.structs import replace
 
-from contract.grounds import SteppedClock, rising_tokens
+from contract.grounds import PostgresGround, SteppedClock, rising_tokens
 from factories import new_job, report
 from queuectl.domain import lifecycle
 from queuectl.domain.job import Job, Parent, State
@@ -21,6 +27,7 @@ from queuectl.errors import Conflict
 from queuectl.store.memory import MemoryStore
 from queuectl.store.protocol import Added, Held, Store
 from queuectl.store.sqlite import SqliteStore
+from servers.postgres import GivenServer, PostgresServer
 
 IDS = st.integers(0, 11).map("j{}".format)
 QUEUES = st.sampled_from(["x", "y", "z"])
@@ -47,26 +54,36 @@ def comparable(answer: Any) -> Any:
 
 
 class SideBySide(RuleBasedStateMachine):
-    """Every rule does one thing to both stores and compares the answers; the invariant compares what they keep."""
+    """Every rule does one thing to all stores and compares the answers; the invariant compares what they keep."""
+
+    def __init__(self, postgres: PostgresGround | None = None) -> None:
+        super().__init__()
+        self.postgres = postgres
 
     @initialize()
     def open(self) -> None:
         self.folder = tempfile.TemporaryDirectory()
-        self.clock = SteppedClock()
+        self.clock = self.postgres.clock if self.postgres else SteppedClock()
         path = Path(self.folder.name) / "queue.db"
         self.memory = MemoryStore(clock=self.clock, token=rising_tokens())
-        self.sqlite = SqliteStore(path, durability="fast", clock=self.clock, token=rising_tokens())
+        sqlite = SqliteStore(path, durability="fast", clock=self.clock, token=rising_tokens())
+        self.stores: list[Store] = [self.memory, sqlite]
+        if self.postgres:
+            self.postgres.empty()
+            self.stores.append(self.postgres.open(token=rising_tokens()))
         self.looks: dict[str, Job] = {}
 
     def teardown(self) -> None:
-        if hasattr(self, "sqlite"):
-            self.sqlite.close()
+        if hasattr(self, "stores"):
+            for store in self.stores:
+                store.close()
             self.folder.cleanup()
 
-    def both(self, verb: Callable[[Store], Any]) -> Any:
-        """The answer of both, which has to be one."""
-        answer = verb(self.memory)
-        assert comparable(verb(self.sqlite)) == comparable(answer)
+    def all(self, verb: Callable[[Store], Any]) -> Any:
+        """The answer of all, which has to be one: the reference's."""
+        answer, *others = [verb(store) for store in self.stores]
+        for store, other in zip(self.stores[1:], others, strict=True):
+            assert comparable(other) == comparable(answer), store
         return answer
 
     @rule(
@@ -100,7 +117,7 @@ class SideBySide(RuleBasedStateMachine):
             "max_retries": retries,
         }
         jobs = [new_job(id_, after_failure="hold", **fields) for id_ in ids]
-        self.both(lambda store: store.add(jobs))
+        self.all(lambda store: store.add(jobs))
 
     @rule(
         worker=WORKERS,
@@ -109,14 +126,14 @@ class SideBySide(RuleBasedStateMachine):
         lease=LEASES,
     )
     def claim(self, worker: str, queues: tuple[str, ...], limit: int, lease: timedelta) -> None:
-        for job in self.both(lambda store: store.claim(worker, queues, limit, lease)):
+        for job in self.all(lambda store: store.claim(worker, queues, limit, lease)):
             self.looks[job.id] = job
 
     @rule(worker=WORKERS, lease=LEASES, stale=st.booleans())
     def renew(self, worker: str, lease: timedelta, stale: bool) -> None:
         jobs = self.looks.values() if stale else self.memory.find(Filter(worker=worker), Page()).jobs
         held = [Held(job.id, job.attempt_id) for job in jobs if job.attempt_id]
-        self.both(lambda store: store.renew(worker, held, lease))
+        self.all(lambda store: store.renew(worker, held, lease))
 
     @rule(chosen=IDS, event=EVENTS, old=st.booleans(), priority=st.integers(-2, 2), delay=SECONDS)
     def change(self, chosen: str, event: str, old: bool, priority: int, delay: int) -> None:
@@ -128,7 +145,7 @@ class SideBySide(RuleBasedStateMachine):
             changed = self.changed(job, event, priority, delay)
         except Conflict:
             return
-        self.both(lambda store: store.save([changed]))
+        self.all(lambda store: store.save([changed]))
 
     def changed(self, job: Job, event: str, priority: int, delay: int) -> Job:
         now = self.clock.now()
@@ -155,9 +172,9 @@ class SideBySide(RuleBasedStateMachine):
     @rule()
     def recover(self) -> None:
         now = self.clock.now()
-        lapsed = self.both(lambda store: store.lapsed(3))
+        lapsed = self.all(lambda store: store.lapsed(3))
         lost = [lifecycle.lose(job, report("lost", now=now), now=now) for job in lapsed]
-        self.both(lambda store: store.save(lost))
+        self.all(lambda store: store.save(lost))
 
     @rule(numbers=st.lists(st.integers(1, 5), max_size=3), old=st.booleans())
     def print(self, numbers: list[int], old: bool) -> None:
@@ -166,13 +183,13 @@ class SideBySide(RuleBasedStateMachine):
         chunks = [
             Chunk(j.id, j.attempt_id, n, 0, now, n, b"x" * n) for j in jobs if j.attempt_id for n in numbers
         ]
-        self.both(lambda store: store.write_output(chunks))
+        self.all(lambda store: store.write_output(chunks))
         for attempt in {chunk.attempt_id for chunk in chunks}:
-            self.both(lambda store, a=attempt: store.read_output(a, 1, 2))
+            self.all(lambda store, a=attempt: store.read_output(a, 1, 2))
 
     @rule(limit=st.integers(0, 2), state=st.sampled_from([(), ("dead",), ("completed", "cancelled")]))
     def purge(self, limit: int, state: tuple[State, ...]) -> None:
-        self.both(lambda store: store.purge(Filter(states=frozenset(state)), limit))
+        self.all(lambda store: store.purge(Filter(states=frozenset(state)), limit))
 
     @rule(seconds=SECONDS)
     def step(self, seconds: int) -> None:
@@ -182,23 +199,36 @@ class SideBySide(RuleBasedStateMachine):
         queue=QUEUES, paused=st.booleans(), limit=st.sampled_from([None, 0, 1, 2]), version=st.integers(0, 2)
     )
     def configure(self, queue: str, paused: bool, limit: int | None, version: int) -> None:
-        self.both(lambda store: store.swap("queues", queue, {"paused": paused, "limit": limit}, version))
+        self.all(lambda store: store.swap("queues", queue, {"paused": paused, "limit": limit}, version))
 
     @invariant()
     def same(self) -> None:
-        if not hasattr(self, "sqlite"):
+        if not hasattr(self, "stores"):
             return
         for sort in ("created", "updated", "next"):
-            self.both(lambda store, s=sort: store.find(Filter(), Page(sort=s, limit=7)))
-        self.both(lambda store: store.counts(Filter()))
-        self.both(lambda store: store.shared("queues"))
+            self.all(lambda store, s=sort: store.find(Filter(), Page(sort=s, limit=7)))
+        self.all(lambda store: store.counts(Filter()))
+        self.all(lambda store: store.shared("queues"))
 
 
-TestSideBySide = SideBySide.TestCase
-TestSideBySide.settings = settings(
-    max_examples=150,
-    stateful_step_count=50,
-    deadline=None,
-    database=None,
-    suppress_health_check=[HealthCheck.too_slow],
-)
+def lives(examples: int) -> settings:
+    """How many lives are led, and how long they are."""
+    return settings(
+        max_examples=examples,
+        stateful_step_count=50,
+        deadline=None,
+        database=None,
+        suppress_health_check=[HealthCheck.too_slow],
+    )
+
+
+def test_stores_of_this_host_never_differ() -> None:
+    run_state_machine_as_test(SideBySide, settings=lives(150))
+
+
+def test_stores_of_servers_never_differ(postgres_server: PostgresServer | GivenServer) -> None:
+    ground = PostgresGround(postgres_server)
+    try:
+        run_state_machine_as_test(lambda: SideBySide(ground), settings=lives(40))
+    finally:
+        ground.close()

@@ -1,5 +1,7 @@
 """Claim, renew and find lapsed leases. The claim itself is a function of the schema; see `migrations/0001.sql`."""
 
+import threading
+from collections import deque
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 
@@ -12,12 +14,30 @@ from queuectl.store.protocol import Held
 SQL = statements("jobs")
 
 
+class Tokens:
+    """Attempt ids, made before anybody knows how many jobs there are to claim. What was not used serves next time."""
+
+    def __init__(self, make: Callable[[], str]) -> None:
+        self._make, self._lock, self._spare = make, threading.Lock(), deque[str]()
+
+    def take(self, count: int) -> list[str]:
+        """As many as that, none of them ever given to anybody else."""
+        with self._lock:
+            return [self._spare.popleft() if self._spare else self._make() for _ in range(count)]
+
+    def give_back(self, unused: list[str]) -> None:
+        """Only what is known not to have been used: never after a lost reply."""
+        with self._lock:
+            self._spare.extendleft(reversed(unused))
+
+
 def claim(
-    line: Line, worker: str, queues: Sequence[str], limit: int, lease: timedelta, token: Callable[[], str]
+    line: Line, worker: str, queues: Sequence[str], limit: int, lease: timedelta, tokens: Tokens
 ) -> list[Job]:
     """Take the first due jobs, in order."""
-    tokens = [token() for _ in range(limit)]
-    rows = line.rows(SQL["claim"], (worker, list(queues), limit, _micros(lease), tokens))
+    ids = tokens.take(limit)
+    rows = line.rows(SQL["claim"], (worker, list(queues), limit, _micros(lease), ids))
+    tokens.give_back(ids[len(rows) :])
     return [codec.job(row) for row in rows]
 
 

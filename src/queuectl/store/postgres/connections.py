@@ -185,16 +185,20 @@ class Connections:
             raise self._place.said(error) from error
 
     def _connect(self) -> Line:
-        try:
-            line = self._connect_with(self._options)
-        except psycopg.OperationalError as error:
-            # PgBouncer refuses what it could not keep apart for its clients; we do without.
-            if "startup parameter" not in str(error) or not self._options:
-                raise
-            self._options = ""
-            line = self._connect_with("")
+        line = self._connect_as_allowed()
         line.schema, line.patience = self.address.schema, self._patience
         return line
+
+    def _connect_as_allowed(self) -> Line:
+        options = self._options
+        try:
+            return self._connect_with(options)
+        except psycopg.OperationalError as error:
+            # PgBouncer refuses what it could not keep apart for its clients; we do without.
+            if "startup parameter" not in str(error) or not options:
+                raise
+        self._options = ""
+        return self._connect_with("")
 
     def _connect_with(self, options: str) -> Line:
         given = self.address.parts

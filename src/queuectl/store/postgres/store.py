@@ -51,7 +51,7 @@ class PostgresStore:
     ) -> None:
         self._address = address.parse(url)
         self._mode, self._create, self._migrations = durability, create, migrations
-        self._token = token or _random_token
+        self._tokens = claiming.Tokens(token or _random_token)
         self._known = False
         self._connections = Connections(self._address, _options(durability, patience), patience, self._greet)
         self._hearing = Hearing(self._connections, self._address.listens)
@@ -77,7 +77,9 @@ class PostgresStore:
         if limit < 1:
             return []
         self._hearing.only_work()
-        return self._connections.write(lambda c: claiming.claim(c, worker, queues, limit, lease, self._token))
+        return self._connections.write(
+            lambda c: claiming.claim(c, worker, queues, limit, lease, self._tokens)
+        )
 
     def renew(self, worker: str, held: Sequence[Held], lease: timedelta) -> list[Job]:
         return self._connections.write(lambda c: claiming.renew(c, worker, held, lease)) if held else []
