@@ -12,6 +12,9 @@ from queuectl.errors import StoreUnavailable, StoreUnusable
 from queuectl.store.postgres.connections import Line
 from queuectl.store.postgres.sql import FOLDER, fill
 
+# Not `to_regclass`: after the wait for the advisory lock that still answers out of a cache of what was not there before.
+_IS_THERE = """SELECT EXISTS (SELECT FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
+    WHERE nspname = %s AND relname = 'migration')"""
 SCRIPTS = os.path.join(FOLDER, "migrations")
 
 
@@ -22,7 +25,7 @@ def known(scripts: str = SCRIPTS) -> int:
 
 def version(line: Line) -> int:
     """The schema of the database; 0 where there is none."""
-    if line.value("SELECT to_regclass(%s)", (f'"{line.schema}".migration',)) is None:
+    if not line.value(_IS_THERE, (line.schema,)):
         return 0
     return int(line.value("SELECT coalesce(max(version), 0) FROM {schema}.migration"))
 

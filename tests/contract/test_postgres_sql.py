@@ -1,0 +1,279 @@
+"""`enqueue` for programs that speak SQL: within their own transactions, by the rules that hold for everybody else."""
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import psycopg
+import pytest
+from msgspec.structs import replace
+
+from contract.grounds import PostgresGround
+from factories import LEASE, NOW
+from queuectl.config import resolve
+from queuectl.domain.job import Job, Parent
+from queuectl.domain.query import Filter, Page
+from queuectl.service.commands import Enqueuer, enqueue
+from queuectl.service.request import Defaults, convert_request
+from queuectl.store.postgres import PostgresStore
+from queuectl.store.protocol import Store
+from servers.postgres import GivenServer, PostgresServer
+
+
+class Caller:
+    """A program with a connection of its own, which knows nothing of ours but the function."""
+
+    def __init__(self, ground: PostgresGround) -> None:
+        self.schema = ground.schema
+        self.connection = psycopg.connect(ground.plain_url)
+
+    def enqueue(self, command: str | None = "true", **fields: Any) -> str:
+        """The id that the function answers."""
+        names = "".join(f", {name} => %({name})s" for name in fields)
+        return str(self.ask(f"SELECT {self.schema}.enqueue(%(command)s{names})", command=command, **fields))
+
+    def ask(self, sql: str, **values: Any) -> Any:
+        """The first column of the first row."""
+        return self.connection.execute(sql, values).fetchone()[0]  # type: ignore[index]
+
+
+@pytest.fixture
+def ground(postgres_server: PostgresServer | GivenServer) -> Iterator[PostgresGround]:
+    ground = PostgresGround(postgres_server)
+    yield ground
+    ground.close()
+
+
+@pytest.fixture
+def store(ground: PostgresGround) -> Store:
+    return ground.open()
+
+
+@pytest.fixture
+def caller(ground: PostgresGround, store: Store) -> Iterator[Caller]:
+    caller = Caller(ground)
+    yield caller
+    caller.connection.close()
+
+
+def job(store: Store, id: str) -> Job:
+    return store.get([id])[id]
+
+
+def ids(store: Store) -> set[str]:
+    return {job.id for job in store.find(Filter(), Page()).jobs}
+
+
+def test_a_job_exists_if_and_only_if_the_callers_transaction_commits(store: Store, caller: Caller) -> None:
+    caller.enqueue(id="undone")
+    caller.connection.rollback()
+    caller.enqueue(id="done")
+    assert ids(store) == set()
+    assert store.claim("w1", (), 5, LEASE) == []
+    caller.connection.commit()
+    assert ids(store) == {"done"}
+    assert [job.id for job in store.claim("w1", (), 5, LEASE)] == ["done"]
+
+
+def test_it_goes_with_what_else_the_transaction_does(store: Store, caller: Caller) -> None:
+    caller.connection.execute(f"CREATE TABLE {caller.schema}.orders (id int PRIMARY KEY)")
+    caller.connection.commit()
+    for number in (1, 2, 1):
+        try:
+            caller.enqueue(f"ship {number}")
+            caller.connection.execute(f"INSERT INTO {caller.schema}.orders VALUES (%s)", (number,))
+            caller.connection.commit()
+        except psycopg.errors.UniqueViolation:
+            caller.connection.rollback()
+    assert {job.spec.command for job in store.find(Filter(), Page()).jobs} == {"ship 1", "ship 2"}
+
+
+FIELDS: dict[str, Any] = {
+    "queue": "mail",
+    "priority": 7,
+    "max_retries": 9,
+    "timeout": timedelta(seconds=90.5),
+    "cwd": "/srv",
+    "env": {"A": "1", "B": "ü"},
+    "unique_key": "k",
+    "batch": "b",
+    "tags": ["x", "y"],
+    "meta": {"n": [1, None, 2.5], "z": None},
+}
+
+
+def asked_of_python(store: Store, shared: dict[str, str], **fields: Any) -> Job:
+    """The same job, enqueued by this program."""
+    settings = resolve({}, {}, {}, shared)
+    asked = {name: value.total_seconds() if name == "timeout" else value for name, value in fields.items()}
+    made = Enqueuer(Defaults(settings, None), store.now()).job(convert_request({"command": "true", **asked}))
+    [added] = enqueue(store, [made])
+    return added.job
+
+
+def comparable(job: Job) -> Job:
+    """Without what differs from job to job."""
+    spec = replace(job.spec, content="", unique_key=None)
+    return replace(job, id="", number=0, spec=spec)
+
+
+ALL_SETTINGS = {
+    "max_retries": "1",
+    "max_losses": "0",
+    "backoff_base": "1.5",
+    "backoff_factor_ms": "250",
+    "backoff_max": "2h30m",
+    "jitter": "0.25",
+    "timeout": "1m30s",
+    "kill_grace": "1500ms",
+    "output_limit": "64KiB",
+    "priority_boost": "1d",
+}
+
+
+@pytest.mark.parametrize(
+    "shared",
+    [{}, ALL_SETTINGS, {"timeout": "none", "output_limit": "1000"}],
+    ids=["defaults", "all settings", "none"],
+)
+@pytest.mark.parametrize("fields", [{}, FIELDS], ids=["plain", "full"])
+def test_a_job_from_sql_is_the_job_that_the_program_makes(
+    store: Store, caller: Caller, shared: dict[str, str], fields: dict[str, Any]
+) -> None:
+    for key, text in shared.items():
+        assert store.swap("settings", key, {"value": text}, 0)
+    as_json = {
+        name: json.dumps(value) if isinstance(value, dict) else value for name, value in fields.items()
+    }
+    id = caller.enqueue(**as_json)
+    caller.connection.commit()
+    other = {**fields, "unique_key": "another"} if fields else {}
+    assert comparable(job(store, id)) == comparable(asked_of_python(store, shared, **other))
+
+
+def test_an_id_is_made_like_those_of_the_program(store: Store, caller: Caller) -> None:
+    made = [caller.enqueue() for _ in range(50)]
+    assert len(set(made)) == 50
+    milliseconds = {int(id[:11], 16) for id in made}
+    assert milliseconds == {int(NOW.timestamp() * 1000)}
+    assert {len(id) for id in made} == {26}
+
+
+def test_when_it_may_start(store: Store, caller: Caller) -> None:
+    caller.enqueue(id="later", delay=timedelta(minutes=1.5))
+    caller.enqueue(id="then", run_at=datetime(2030, 1, 1, 12, tzinfo=UTC))
+    caller.enqueue(id="past", run_at=datetime(2020, 1, 1, tzinfo=UTC))
+    caller.enqueue(id="held", hold=True)
+    caller.connection.commit()
+    assert job(store, "later").run_at == NOW + timedelta(minutes=1.5)
+    assert job(store, "then").run_at == datetime(2030, 1, 1, 12, tzinfo=UTC)
+    assert job(store, "held").state == "held"
+    assert [job.id for job in store.claim("w1", (), 5, LEASE)] == ["past"]
+
+
+def test_it_waits_for_its_parents(store: Store, caller: Caller) -> None:
+    for parent in ("p", "q:x"):
+        caller.enqueue(id=parent)
+    caller.enqueue(id="child", after=["p", "q:x:any"])
+    caller.connection.commit()
+    child = job(store, "child")
+    assert (child.state, set(child.waiting_for)) == ("blocked", {"p", "q:x"})
+    assert child.spec.after == (Parent("p"), Parent("q:x", "any"))
+
+
+def test_the_same_again_is_the_same_job(store: Store, caller: Caller) -> None:
+    for _ in range(2):
+        assert caller.enqueue("x", id="a", tags=["t"], delay=timedelta(seconds=1)) == "a"
+        caller.connection.commit()
+    assert ids(store) == {"a"}
+
+
+def test_the_same_id_for_something_else_is_refused(store: Store, caller: Caller) -> None:
+    caller.enqueue("x", id="a")
+    with pytest.raises(psycopg.errors.UniqueViolation, match="id a exists with other content"):
+        caller.enqueue("y", id="a")
+
+
+def test_a_unique_key_is_held_against_everybody(store: Store, caller: Caller) -> None:
+    asked_of_python(store, {}, unique_key="k")
+    with pytest.raises(psycopg.errors.UniqueViolation, match="unique key k is taken by job"):
+        caller.enqueue(unique_key="k")
+    caller.connection.rollback()
+    assert len(ids(store)) == 1
+
+
+BAD: tuple[tuple[dict[str, Any], str], ...] = (
+    ({"command": ""}, "the command is empty"),
+    ({"command": " \n"}, "the command is empty"),
+    ({"command": None}, "the command is empty"),
+    ({"command": "x" * 1_048_577}, "more than 1048576 bytes"),
+    ({"id": "-x"}, "id '-x' is not allowed"),
+    ({"id": "x" * 129}, "is not allowed"),
+    ({"queue": "a,b"}, "queue 'a,b' is not allowed"),
+    ({"queue": " a"}, "queue ' a' is not allowed"),
+    ({"queue": "a\tb"}, "is not allowed"),
+    ({"queue": None}, "is not allowed"),
+    ({"priority": 1001}, "priority: from -1000 to 1000"),
+    ({"max_retries": -2}, "max_retries: from -1"),
+    ({"delay": timedelta(seconds=-1)}, "delay: may not be negative"),
+    ({"timeout": timedelta(0)}, "timeout: has to be longer than 0"),
+    ({"delay": timedelta(0), "run_at": NOW}, "say the same thing twice"),
+    ({"unique_key": ""}, "unique_key: from 1 to 200"),
+    ({"batch": "b" * 201}, "batch: from 1 to 200"),
+    ({"env": '{"A": 1}'}, "env: has to be an object of texts"),
+    ({"env": '["A"]'}, "env: has to be an object of texts"),
+    ({"env": '{"A=B": "1"}'}, "env: has to be an object of texts"),
+    ({"meta": "3"}, "meta: has to be an object"),
+    ({"meta": json.dumps({"a": "x" * 20_000})}, "meta has more than 16 KiB"),
+    ({"after": ["nobody"]}, "there is no job 'nobody' to wait for"),
+)
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"), BAD, ids=[f"{n}: {said[:30]}" for n, (_, said) in enumerate(BAD)]
+)
+def test_what_makes_no_job_is_refused(
+    store: Store, caller: Caller, fields: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(psycopg.errors.InvalidParameterValue, match=said):
+        caller.enqueue(**fields)
+    caller.connection.rollback()
+    assert ids(store) == set()
+
+
+def test_who_may_only_enqueue_may_do_nothing_else(
+    ground: PostgresGround, store: Store, postgres_server: PostgresServer | GivenServer
+) -> None:
+    role = f"app_{ground.schema}"
+    ground.admin.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'app'")
+    try:
+        ground.admin.execute(f"GRANT USAGE ON SCHEMA {ground.schema} TO {role}")
+        with psycopg.connect(postgres_server.url(user=role, password="app"), autocommit=True) as app:
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                app.execute(f"SELECT {ground.schema}.enqueue('true')")
+            ground.admin.execute(f"GRANT EXECUTE ON FUNCTION {ground.schema}.enqueue TO {role}")
+            app.execute(f"SELECT {ground.schema}.enqueue('true', id => 'mine')")
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                app.execute(f"SELECT * FROM {ground.schema}.live")
+    finally:
+        ground.admin.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
+    assert ids(store) == {"mine"}
+
+
+def test_a_waiting_worker_is_told(ground: PostgresGround, store: PostgresStore, caller: Caller) -> None:
+    store.claim("w1", (), 1, LEASE)
+    while store.wait(0.05):
+        pass
+    caller.enqueue()
+    caller.connection.commit()
+    assert store.wait(20.0)
+
+
+def test_the_view_shows_every_job_as_people_write_it(store: Store, caller: Caller) -> None:
+    caller.enqueue("echo 'ü'", id="a", delay=timedelta(minutes=1))
+    caller.connection.commit()
+    [[command, state, run_at]] = caller.connection.execute(
+        f"SELECT command, state, run_at FROM {caller.schema}.job WHERE id = 'a'"
+    ).fetchall()
+    assert (command, state, run_at) == ("echo 'ü'", "pending", NOW + timedelta(minutes=1))
