@@ -9,7 +9,7 @@ included. What poolers' documentation adds for other clients (`pgbouncer=true`) 
 
 import re
 from typing import Any
-from urllib.parse import SplitResult, parse_qsl, quote, urlencode, urlsplit, urlunsplit
+from urllib.parse import SplitResult, parse_qsl, quote, urlencode, urlsplit
 
 import psycopg
 from msgspec import Struct
@@ -60,13 +60,17 @@ def identity(url: str) -> str:
 
 
 def _parts(url: str, split: SplitResult, query: list[tuple[str, str]]) -> dict[str, Any]:
-    plain = urlunsplit(("postgresql", split.netloc, split.path, urlencode(query, quote_via=quote), ""))
+    words = urlencode(query, quote_via=quote)
+    plain = f"postgresql://{split.netloc}{split.path}{'?' if words else ''}{words}"
+    if split.fragment:
+        raise _refusal(url, "there is a # in it")
     try:
-        if split.fragment:
-            raise _refusal(url, "there is a # in it")
-        return conninfo_to_dict(plain)
+        parts = conninfo_to_dict(plain)
     except psycopg.Error as error:
         raise _refusal(url, str(error).strip()) from error
+    if not all(port.isdecimal() for port in str(parts.get("port", "1")).split(",")):
+        raise _refusal(url, f"{parts['port']!r} is no port")
+    return parts
 
 
 def _refusal(url: str, why: str) -> InvalidInput:

@@ -12,7 +12,7 @@ from queuectl.errors import StoreUnavailable, StoreUnusable
 from queuectl.store.postgres.connections import Line
 from queuectl.store.postgres.sql import FOLDER, fill
 
-# Not `to_regclass`: after the wait for the advisory lock that still answers out of a cache of what was not there before.
+# Not `to_regclass`: after the wait for the lock that still answers out of a cache of what was not there before.
 _IS_THERE = """SELECT EXISTS (SELECT FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
     WHERE nspname = %s AND relname = 'migration')"""
 SCRIPTS = os.path.join(FOLDER, "migrations")

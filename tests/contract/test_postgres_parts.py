@@ -1,0 +1,293 @@
+"""The parts of the PostgreSQL driver by themselves: its URLs, the clock it carries on, the connections it lends."""
+
+import threading
+import time
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import psycopg
+import pytest
+
+from contract.grounds import PostgresGround
+from factories import LEASE, new_job
+from facts import eventually
+from queuectl.domain.query import Filter
+from queuectl.errors import InvalidInput, OutcomeUnknown, StoreUnavailable
+from queuectl.store.codec import moment
+from queuectl.store.postgres import PostgresStore, connections
+from queuectl.store.postgres.address import identity, parse
+from queuectl.store.postgres.clock import ServerClock
+from queuectl.store.postgres.hearing import Hearing
+from servers.bouncer import Bouncer
+from servers.postgres import GivenServer, PostgresServer
+
+
+class TestAddress:
+    @pytest.mark.parametrize(
+        ("url", "shown"),
+        [
+            ("postgresql://u:secret@h:5433/d", "postgresql://u@h:5433/d"),
+            ("postgres://u:secret@h/d", "postgresql://u@h/d"),
+            ("postgresql://h/d?schema=other", "postgresql://h/d?schema=other"),
+            ("postgresql://h/d?schema=queuectl", "postgresql://h/d"),
+            ("postgresql:///d?host=/run/postgresql&user=u&password=secret", "postgresql://u@/run/postgresql/d"),
+            ("postgresql://u:secret@h1:1,h2:2/d?sslmode=require", "postgresql://u@h1:1,h2:2/d"),
+            ("postgresql://u:%2Fs%40crét@[::1]/d", "postgresql://u@[::1]/d"),
+            ("postgresql://postgres.ref:secret@pool.example.com:6543/postgres?pgbouncer=true",
+             "postgresql://postgres.ref@pool.example.com:6543/postgres"),
+        ],
+    )  # fmt: skip
+    def test_what_is_shown_carries_no_password(self, url: str, shown: str) -> None:
+        assert parse(url).shown == shown
+
+    def test_our_words_are_ours_and_the_rest_is_libpqs(self) -> None:
+        address = parse("postgresql://u:p%23@h/d?schema=s1&listen=no&sslmode=require&connection_limit=1")
+        assert (address.schema, address.listens) == ("s1", False)
+        parts = {"user": "u", "password": "p#", "host": "h", "dbname": "d", "sslmode": "require"}
+        assert address.parts == parts
+
+    @pytest.mark.parametrize(
+        "url",
+        [
+            "postgresql://u:secret@h:port/d",
+            "postgresql://u:secret#x@h/d",
+            "postgresql://u:secret@h/d?sslmood=require",
+            "postgresql://u:secret@h/d?schema=a-b",
+            "postgresql://u:secret@h/d?schema=pg_mine",
+            "postgresql://u:secret@h/d?schema=",
+            f"postgresql://u:secret@h/d?schema={'s' * 51}",
+            "postgresql://u:secret@h/d?listen=maybe",
+            "postgresql://u:secret@[h/d",
+            "postgresql://u:secret@h/d?x",
+        ],
+    )
+    def test_what_is_not_understood_is_refused_without_the_password(self, url: str) -> None:
+        with pytest.raises(InvalidInput) as caught:
+            parse(url)
+        assert "secret" not in caught.value.message + (caught.value.hint or "")
+
+    def test_one_queue_is_one_queue_whoever_comes_and_however(self) -> None:
+        same = {
+            identity("postgresql://a:x@h:1/d"),
+            identity("postgres://b:y@h:1/d?listen=no&sslmode=disable"),
+        }
+        assert len(same) == 1
+        others = {
+            identity(f"postgresql://{place}") for place in ("h:1/e", "h:2/d", "g:1/d", "h:1/d?schema=s")
+        }
+        assert len(others | same) == 5
+
+
+class Server:
+    """A clock of somebody else's, that can be out of reach."""
+
+    def __init__(self) -> None:
+        self.asked, self.time, self.reachable = 0, 1_000_000_000, True
+
+    def ask(self) -> int:
+        self.asked += 1
+        if not self.reachable:
+            raise StoreUnavailable("away")
+        return self.time
+
+
+class TestClock:
+    def test_it_is_the_servers_and_never_ahead_of_it(self) -> None:
+        server = Server()
+        clock = ServerClock(server.ask, lambda: True, good_for=3600)
+        started = time.monotonic()
+        first, second = clock.now(), clock.now()
+        assert moment(server.time) <= first <= second
+        assert second <= moment(server.time) + timedelta(seconds=time.monotonic() - started)
+        assert server.asked == 1
+
+    def test_it_is_asked_again_when_the_answer_is_old(self) -> None:
+        server = Server()
+        clock = ServerClock(server.ask, lambda: True, good_for=0)
+        clock.now()
+        server.time += 5_000_000
+        assert clock.now() == moment(server.time)
+
+    def test_it_does_not_go_backwards(self) -> None:
+        server = Server()
+        clock = ServerClock(server.ask, lambda: True, good_for=0)
+        before = clock.now()
+        server.time -= 60_000_000
+        assert clock.now() == before
+
+    def test_while_the_server_is_away_it_is_carried_on(self) -> None:
+        server = Server()
+        clock = ServerClock(server.ask, lambda: server.reachable, good_for=1e-9)
+        before = clock.now()
+        server.reachable = False
+        assert clock.now() >= before
+        assert server.asked == 1
+
+    def test_before_the_first_answer_there_is_no_time(self) -> None:
+        server = Server()
+        server.reachable = False
+        with pytest.raises(StoreUnavailable):
+            ServerClock(server.ask, lambda: False).now()
+
+
+@pytest.fixture
+def ground(postgres_server: PostgresServer | GivenServer) -> Iterator[PostgresGround]:
+    ground = PostgresGround(postgres_server)
+    yield ground
+    ground.close()
+
+
+def sessions(ground: PostgresGround) -> int:
+    """How many connections our stores have to this schema's queue: each names the schema in its last statement."""
+    found = ground.admin.execute(
+        "SELECT count(*) FROM pg_stat_activity WHERE query LIKE %s AND pid <> pg_backend_pid()",
+        (f"%{ground.schema}%",),
+    ).fetchone()
+    return int(found[0]) if found else 0
+
+
+def end_sessions(ground: PostgresGround) -> None:
+    """As an administrator does, or a restart."""
+    ground.admin.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE %s AND pid <> pg_backend_pid()",
+        (f"%{ground.schema}%",),
+    )
+    eventually(lambda: sessions(ground) == 0, what="the sessions to end")
+
+
+class TestConnections:
+    def test_one_is_used_again_and_none_stays_behind(self, ground: PostgresGround) -> None:
+        store = ground.open()
+        for _ in range(10):
+            store.counts(Filter())
+        assert sessions(ground) == 1
+        store.close()
+        eventually(lambda: sessions(ground) == 0, what="the connection to be closed")
+
+    def test_nothing_is_kept_in_a_session(self, ground: PostgresGround) -> None:
+        """Else a pooler that gives the session to somebody else would mix up what is theirs."""
+        store = ground.open()
+        store.add([new_job() for _ in range(20)])
+        for _ in range(10):
+            store.save(store.claim("w1", (), 1, LEASE))
+            store.counts(Filter())
+        line = store._connections._idle[0]  # type: ignore[attr-defined]
+        assert line.value("SELECT count(*) FROM pg_prepared_statements") == 0
+        assert (
+            line.value("SELECT count(*) FROM pg_locks WHERE pid = pg_backend_pid() AND locktype = 'advisory'")
+            == 0
+        )
+        assert line.value("SELECT count(*) FROM pg_cursors") == 0
+
+    def test_what_was_ended_while_idle_is_replaced_without_a_word(self, ground: PostgresGround) -> None:
+        store = ground.open()
+        store.counts(Filter())
+        end_sessions(ground)
+        assert store.add([new_job("a")])[0].status == "added"
+
+    def test_a_lock_that_is_held_too_long_is_a_busy_store(self, ground: PostgresGround) -> None:
+        ground.open().add([new_job("a")])
+        store = ground.open(patience=0.7)
+        with psycopg.connect(ground.plain_url) as other:
+            other.execute(f"LOCK TABLE {ground.schema}.live IN ACCESS EXCLUSIVE MODE")
+            with pytest.raises(StoreUnavailable, match="statement timeout"):
+                store.claim("w1", (), 1, LEASE)
+        assert [job.id for job in store.claim("w1", (), 1, LEASE)] == ["a"]
+
+    def test_behind_a_pooler_nobody_but_we_ends_the_wait(
+        self, ground: PostgresGround, bouncer: Bouncer
+    ) -> None:
+        ground.open().add([new_job("a")])
+        store = PostgresStore(bouncer.url(schema=ground.schema), patience=0.7)
+        store.counts(Filter())
+        with psycopg.connect(ground.plain_url) as other:
+            other.execute(f"LOCK TABLE {ground.schema}.live IN ACCESS EXCLUSIVE MODE")
+            with pytest.raises(OutcomeUnknown):
+                store.claim("w1", (), 1, LEASE)
+            with pytest.raises(StoreUnavailable):
+                store.counts(Filter())
+        store.close()
+
+    def test_a_deadlock_is_tried_again(self, ground: PostgresGround) -> None:
+        store, tries = ground.open(), []
+
+        def deadlocked(line: Any) -> str:
+            tries.append(line)
+            if len(tries) < connections.TRIES:
+                line.execute("DO $$ BEGIN RAISE 'x' USING ERRCODE = 'deadlock_detected'; END $$")
+            return "done"
+
+        assert store._connections.write(deadlocked) == "done"  # type: ignore[attr-defined]
+        assert len(tries) == connections.TRIES
+
+    def test_a_closed_store_is_closed(self, ground: PostgresGround) -> None:
+        store = ground.open()
+        store.close()
+        with pytest.raises(StoreUnavailable, match="closed already"):
+            store.counts(Filter())
+
+
+class TestHearing:
+    @pytest.mark.parametrize("listens", [True, False])
+    def test_a_worker_hears_of_work_and_not_of_ends(self, ground: PostgresGround, listens: bool) -> None:
+        store = ground.open()
+        hearing = Hearing(store._connections, listens=listens)  # type: ignore[attr-defined]
+        hearing.only_work()
+        quiet(hearing)
+        store._connections.write(lambda line: line.run("SELECT {schema}.ring('end')"))  # type: ignore[attr-defined]
+        assert hearing.wait(0.4) is False
+        store._connections.write(lambda line: line.run("SELECT {schema}.ring('work')"))  # type: ignore[attr-defined]
+        assert hearing.wait(20) is True
+        hearing.close()
+
+    @pytest.mark.parametrize("listens", [True, False])
+    def test_after_a_ring_another_look_follows_by_itself(self, ground: PostgresGround, listens: bool) -> None:
+        """What is rung within 50 ms of another ring is left out."""
+        hearing = Hearing(ground.open()._connections, listens=listens)  # type: ignore[attr-defined]
+        quiet(hearing)
+        ring = "SELECT {schema}.ring('work')"
+        hearing._connections.write(lambda line: line.run(ring))
+        assert hearing.wait(20) is True
+        assert hearing.wait(20) is True
+        assert hearing.wait(0.3) is False
+        hearing.close()
+
+    def test_a_ring_is_rare_however_many_ring(self, ground: PostgresGround) -> None:
+        store = ground.open()
+        before = time.monotonic()
+        for _ in range(100):
+            store.add([new_job()])
+        passed = time.monotonic() - before
+        rings = ground.admin.execute(f"SELECT rings FROM {ground.schema}.bell WHERE name = 'work'").fetchone()
+        assert rings is not None
+        assert 1 <= rings[0] <= passed / 0.05 + 1
+
+    def test_a_listener_that_lost_its_line_looks_again_and_listens_again(
+        self, ground: PostgresGround
+    ) -> None:
+        store = ground.open()
+        hearing = Hearing(store._connections, listens=True)  # type: ignore[attr-defined]
+        quiet(hearing)
+        end_sessions(ground)
+        assert hearing.wait(20) is True
+        quiet(hearing)
+        threading.Timer(0.05, lambda: ground.open().add([new_job()])).start()
+        assert hearing.wait(20) is True
+        hearing.close()
+
+    def test_behind_a_pooler_it_looks_by_itself(self, ground: PostgresGround, bouncer: Bouncer) -> None:
+        ground.open()
+        store = PostgresStore(bouncer.url(schema=ground.schema))
+        assert store.describe().details["wake_up"] == "polling"
+        while store.wait(0.3):
+            pass
+        ground.open().add([new_job()])
+        assert store.wait(20) is True
+        store.close()
+
+
+def quiet(hearing: Hearing) -> None:
+    """Take in what has changed so far."""
+    while hearing.wait(0.2):
+        pass
