@@ -36,7 +36,7 @@ types: $(DEV) ## type check
 	MYPYPATH=src $(BIN)/mypy docs/generate.py
 
 bench: $(DEV) ## measure, beside what the machine can do (ARGS=row for one)
-	$(BIN)/python -m bench $(ARGS)
+	PYTHONPATH=tests $(BIN)/python -m bench $(ARGS)
 
 docs: $(DEV) ## rewrite the generated parts of the documentation
 	$(BIN)/python docs/generate.py

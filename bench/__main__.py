@@ -23,10 +23,10 @@ def main() -> int:
     print(f"queuectl {__version__}, {machine}, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC")
     found = []
     for name in names:
-        row = ROWS[name]()
+        row = ROWS[name]()._replace(name=name)
         found.append(row)
         print(
-            f"{'ok    ' if row.met else 'MISSED'} {row.name:<8} {row.figure:<28} goal {row.goal:<16} {row.detail}",
+            f"{'ok    ' if row.met else 'MISSED'} {row.name:<16} {row.figure:<28} goal {row.goal:<16} {row.detail}",
             flush=True,
         )
     result = {

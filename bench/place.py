@@ -1,26 +1,37 @@
 """A throw-away home and store for one measurement, and the commands in it."""
 
+import atexit
 import os
+import secrets
 import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
+from typing import Literal
 
-from queuectl.store.sqlite import SqliteStore
+import psycopg
+
+from queuectl.bootstrap import open_store
+from queuectl.store.protocol import Store
+from servers.postgres import PostgresServer
 
 QUEUECTL = Path(sys.executable).with_name("queuectl")
+Kind = Literal["sqlite", "postgres"]
 
 
 class Place:
     """Runs the installed `queuectl` with a store of its own."""
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    def __init__(self, root: Path, kind: Kind) -> None:
+        self.root, self.kind = root, kind
         self.database = root / "queue.db"
-        self.env = {**os.environ, "HOME": str(root), "QUEUECTL_STORE": f"sqlite:///{self.database}"}
+        self.schema = f"bench_{secrets.token_hex(4)}"
+        self.url = f"sqlite:///{self.database}" if kind == "sqlite" else postgres().url(schema=self.schema)
+        self.env = {**os.environ, "HOME": str(root), "QUEUECTL_STORE": self.url}
 
     def run(self, *words: str) -> str:
         """One command; its stdout."""
@@ -29,9 +40,15 @@ class Place:
         )
         return done.stdout
 
-    def store(self) -> SqliteStore:
+    def store(self) -> Store:
         """The store itself."""
-        return SqliteStore(str(self.database))
+        return open_store(self.url)
+
+    def sql(self, *statements: str) -> None:
+        """Run statements on the server, as its administrator, `{schema}` being ours."""
+        with psycopg.connect(postgres().url(), autocommit=True) as connection:
+            for statement in statements:
+                connection.execute(statement.replace("{schema}", self.schema).encode())
 
     @contextmanager
     def worker(self, *words: str) -> Iterator["subprocess.Popen[bytes]"]:
@@ -52,10 +69,22 @@ class Place:
 
 
 @contextmanager
-def place() -> Iterator[Place]:
+def place(kind: Kind = "sqlite") -> Iterator[Place]:
     """A place that is gone afterwards."""
     root = Path(tempfile.mkdtemp(prefix="queuectl-bench-"))
+    here = Place(root, kind)
     try:
-        yield Place(root)
+        yield here
     finally:
         shutil.rmtree(root)
+        if kind == "postgres":
+            here.sql("DROP SCHEMA IF EXISTS {schema} CASCADE")
+
+
+@cache
+def postgres() -> PostgresServer:
+    """A server with its usual settings, `fsync` among them. It shares the cores of this machine with what is measured."""
+    server = PostgresServer()
+    server.start()
+    atexit.register(server.close)
+    return server

@@ -17,6 +17,7 @@ import sys
 import termios
 import time
 import uuid
+from collections.abc import Mapping
 from fcntl import ioctl
 from pathlib import Path
 from typing import NamedTuple
@@ -39,10 +40,14 @@ class Command(NamedTuple):
 
 
 class Home:
-    """A person's home directory and terminal. Close it: then it looks that no process of it is left."""
+    """A person's home directory and terminal. Close it: then it looks that no process of it is left.
 
-    def __init__(self, root: Path, **settings: str) -> None:
+    `names`: what stands in a page for what there is here.
+    """
+
+    def __init__(self, root: Path, names: Mapping[str, str] | None = None, **settings: str) -> None:
         self.root = root
+        self.names = dict(names or {})
         self.home = root / "home" / PERSON
         self.work = self.home / "work"
         self.data = self.home / ".local" / "share" / "queuectl"
@@ -126,6 +131,8 @@ class Home:
     def plain(self, text: str) -> str:
         """Text without what is different every time and everywhere."""
         text = text.replace(str(self.home), f"/home/{PERSON}").replace("\r\n", "\n")
+        for name, shown in self.names.items():
+            text = text.replace(name, shown)
         text = re.sub(rf"(?<![\w.-]){re.escape(os.uname().nodename)}(?![\w.])", HOST, text)
         for found, put in VARYING:
             text = found.sub(put, text)

