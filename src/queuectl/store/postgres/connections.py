@@ -21,7 +21,7 @@ from psycopg.abc import PQGen
 
 from queuectl.errors import StoreUnavailable, StoreUnusable
 from queuectl.store.postgres.address import Address
-from queuectl.store.postgres.faults import AGAIN, Place, Silence
+from queuectl.store.postgres.faults import AGAIN, FAREWELL, ConnectionLost, Place, Silence
 
 Answer = TypeVar("Answer")
 Values = Sequence[Any] | Mapping[str, Any]
@@ -93,9 +93,7 @@ class Connections:
         """Ask something. A connection that broke meanwhile is replaced once: asking twice does no harm."""
         try:
             return self._try(question, writing=False)
-        except StoreUnavailable:
-            if self._closed or not self.answers:
-                raise
+        except ConnectionLost:
             return self._try(question, writing=False)
 
     def write(self, change: Callable[[Line], Answer]) -> Answer:
@@ -178,9 +176,10 @@ class Connections:
         except Silence as silence:
             line.close()
             self.answers = False
-            raise self._place.lost(writing=writing) from silence
+            raise self._place.lost(writing=writing, silent=True) from silence
         except psycopg.Error as error:
-            if line.closed:
+            if line.closed or isinstance(error, FAREWELL):
+                line.close()
                 raise self._place.lost(writing=writing) from error
             raise self._place.said(error) from error
 

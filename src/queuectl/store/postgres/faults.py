@@ -15,8 +15,15 @@ from queuectl.errors import (
 AGAIN = (errors.SerializationFailure, errors.DeadlockDetected)
 """The server undid the whole transaction because of another one: nothing was changed, the same may work at once."""
 
+FAREWELL = (errors.AdminShutdown, errors.CrashShutdown, errors.CannotConnectNow)
+"""The server ends the session. A commit that waited for a standby may count all the same."""
+
 _REPEAT = "repeating the same command is safe"
 _LATER = "try again later"
+
+
+class ConnectionLost(StoreUnavailable):
+    """The connection broke under a question: it may be asked once more, over another one."""
 
 
 class Silence(Exception):
@@ -37,11 +44,12 @@ class Place:
                 return kind(f"{self._shown}: {_reason(text)}", hint.format(user=self._user))
         return StoreUnavailable(f"{self._shown} cannot be reached: {_reason(text)}", _LATER)
 
-    def lost(self, *, writing: bool) -> QueuectlError:
+    def lost(self, *, writing: bool, silent: bool = False) -> QueuectlError:
         """The connection broke, or stayed silent, after something was sent."""
         if writing:
             return OutcomeUnknown(f"{self._shown} did not answer: whether it was done is not known", _REPEAT)
-        return StoreUnavailable(f"{self._shown} does not answer", _LATER)
+        kind = StoreUnavailable if silent else ConnectionLost
+        return kind(f"{self._shown} does not answer", _LATER)
 
     def said(self, error: psycopg.Error) -> QueuectlError:
         """The server answered, and refused: nothing was changed."""
@@ -69,8 +77,8 @@ _REFUSALS: tuple[tuple[str, _Kind, str], ...] = (
     ("password authentication failed", StoreUnusable, _PASSWORD),
     ("no password supplied", StoreUnusable, _PASSWORD),
     ("authentication failed", StoreUnusable, _PASSWORD),
-    ("role ", StoreUnusable, "look at the user, or make it: createuser {user}"),
-    ("database ", StoreUnusable, "look at the name of the database, or make it: createdb NAME"),
+    ('role "', StoreUnusable, "look at the user, or make it: createuser {user}"),
+    ('database "', StoreUnusable, "look at the name of the database, or make it: createdb NAME"),
     ("no pg_hba.conf entry", StoreUnusable, "the server's pg_hba.conf has to let {user} in from this host"),
     ("SSL", StoreUnusable, "look at sslmode in the URL"),
     ("resolve host", StoreUnavailable, _NAME),
