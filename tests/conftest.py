@@ -7,6 +7,8 @@ import pytest
 
 from servers.bouncer import Bouncer
 from servers.postgres import GivenServer, PostgresServer, postgres_of
+from servers.proxy import Proxy
+from servers.talk import PostgresTalk
 
 
 @pytest.fixture(scope="session")
@@ -34,3 +36,11 @@ def bouncer(postgres_server: PostgresServer | GivenServer) -> Iterator[Bouncer]:
     bouncer.start()
     yield bouncer
     bouncer.close()
+
+
+@pytest.fixture
+def proxy(postgres_server: PostgresServer | GivenServer) -> Iterator[Proxy]:
+    """A network between us and the server, for `postgres_server.url(host=proxy.host, port=proxy.port)`."""
+    proxy = Proxy(postgres_server.host, postgres_server.port, talk=PostgresTalk)
+    yield proxy
+    proxy.close()

@@ -1,5 +1,8 @@
 """The pool of the tests shares its connections as PgBouncer's transaction mode does."""
 
+import select
+from contextlib import ExitStack, closing
+
 import psycopg
 import pytest
 
@@ -13,6 +16,11 @@ BACKEND = "SELECT pg_backend_pid()"
 def backend(connection: psycopg.Connection) -> int:
     """The server's process that answers this time."""
     return connection.execute(BACKEND).fetchone()[0]
+
+
+def readable(connection: psycopg.Connection, *, within: float) -> bool:
+    """Whether there is an answer, or comes in time."""
+    return bool(select.select([connection.pgconn.socket], [], [], within)[0])
 
 
 def ask(bouncer: Bouncer) -> int:
@@ -42,12 +50,16 @@ def test_one_client_is_served_by_different_backends(bouncer: Bouncer) -> None:
     assert len(seen) > 1
 
 
-def test_more_clients_than_connections_are_served(bouncer: Bouncer) -> None:
-    clients = [psycopg.connect(bouncer.url(), autocommit=True) for _ in range(10)]
-    backends = {backend(client) for client in clients}
-    for client in clients:
-        client.close()
-    assert len(backends) <= 3
+def test_more_clients_than_connections_take_turns(bouncer: Bouncer) -> None:
+    with ExitStack() as stack:
+        clients = [stack.enter_context(closing(psycopg.connect(bouncer.url()))) for _ in range(4)]
+        backends = {backend(client) for client in clients[:3]}
+        assert len(backends) == 3
+        clients[3].pgconn.send_query(BACKEND.encode())
+        clients[3].pgconn.flush()
+        assert not readable(clients[3], within=0.05)
+        clients[0].commit()
+        assert readable(clients[3], within=10)
 
 
 def test_a_wrong_password_is_refused(bouncer: Bouncer) -> None:

@@ -1,8 +1,6 @@
 """The PostgreSQL of the tests is a real one, and comes back from what is done to it."""
 
 import os
-import subprocess
-import sys
 from contextlib import closing
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,7 +9,6 @@ from types import SimpleNamespace
 import psycopg
 import pytest
 
-from facts import eventually
 from servers import postgres
 from servers.postgres import GivenServer, PostgresServer, postgres_of
 
@@ -75,24 +72,6 @@ def test_stopping_twice_is_harmless(own_postgres: PostgresServer) -> None:
     own_postgres.stop()
     own_postgres.start()
     assert ask(own_postgres.url(), "SELECT 1") == 1
-
-
-def test_nothing_of_it_stays_when_its_owner_is_killed(tmp_path: Path) -> None:
-    script = """
-import os, signal
-from servers.postgres import PostgresServer
-server = PostgresServer()
-server.start()
-print(server.directory, server.pid, flush=True)
-os.kill(os.getpid(), signal.SIGKILL)
-"""
-    path = {"PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run(
-        [sys.executable, "-c", script], env={**os.environ, **path}, capture_output=True, check=False
-    )
-    directory, pid = done.stdout.decode().split()
-    eventually(lambda: not Path(directory).exists(), what="its directory removed")
-    assert not Path(f"/proc/{pid}").exists()
 
 
 def test_a_missing_wheel_fails_with_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,113 @@
+"""When a server has said all that it had to say: what a proxy must know that loses whole replies."""
+
+import struct
+import time
+from typing import Protocol
+
+
+class Talk(Protocol):
+    """One connection's bytes, as they pass by."""
+
+    def sent(self, data: bytes) -> None:
+        """The client said this."""
+
+    def answered(self, data: bytes) -> None:
+        """The server said this."""
+
+    def settled(self) -> bool:
+        """Whether the server owes no answer to anything said so far."""
+
+
+class AnyTalk:
+    """A protocol that we do not understand: who has begun to answer and then is silent for a while has answered."""
+
+    SILENCE = 0.05
+
+    def __init__(self) -> None:
+        self._last_answer: float | None = None
+
+    def sent(self, data: bytes) -> None:  # noqa: ARG002
+        self._last_answer = None
+
+    def answered(self, data: bytes) -> None:  # noqa: ARG002
+        self._last_answer = time.monotonic()
+
+    def settled(self) -> bool:
+        return self._last_answer is not None and time.monotonic() - self._last_answer > self.SILENCE
+
+
+class PostgresTalk:
+    """PostgreSQL's protocol: for each Query, Sync or FunctionCall there is one ReadyForQuery, however many are due.
+
+    Only the heads of messages are looked at: a letter and a length. Before the login there are packets without a
+    letter, and those that ask for encryption are answered with one letter and no length.
+    """
+
+    LETTER_AND_LENGTH = struct.Struct("!cI")
+    LENGTH_AND_CODE = struct.Struct("!II")
+    ENCRYPTION_CODES = (80877103, 80877104)
+    CANCEL_CODE = 80877102
+
+    ENDING = b"QSF"  # Query, Sync, FunctionCall
+    OPENING = b"PBDEC"  # Parse, Bind, Describe, Execute, Close: a Sync is still to come
+    FLUSH = b"H"  # whoever says this before the Sync waits for what there is so far
+
+    def __init__(self) -> None:
+        self._said = bytearray()
+        self._heard = bytearray()
+        self._logged_in = False
+        self._single_letters = 0
+        self._owed = 0
+        self._sync_is_to_come = False
+        self._so_far: AnyTalk | None = None
+
+    def sent(self, data: bytes) -> None:
+        self._said += data
+        while not self._logged_in and self._take_packet():
+            pass
+        for letter in self._letters(self._said) if self._logged_in else ():
+            self._owed += letter in self.ENDING
+            if letter in self.ENDING + self.OPENING:
+                self._sync_is_to_come = letter in self.OPENING
+                self._so_far = None
+            elif letter == self.FLUSH and self._sync_is_to_come:
+                self._so_far = AnyTalk()
+
+    def answered(self, data: bytes) -> None:
+        self._heard += data
+        if self._so_far:
+            self._so_far.answered(data)
+        letters = min(self._single_letters, len(self._heard))
+        self._single_letters -= letters
+        del self._heard[:letters]
+        self._owed -= sum(letter == b"Z" for letter in self._letters(self._heard))
+
+    def settled(self) -> bool:
+        if self._so_far:
+            return self._owed == 0 and self._so_far.settled()
+        return self._owed == 0 and not self._sync_is_to_come
+
+    def _take_packet(self) -> bool:
+        """Take one packet without a letter out of what was said; whether there was one."""
+        if len(self._said) < self.LENGTH_AND_CODE.size:
+            return False
+        length, code = self.LENGTH_AND_CODE.unpack_from(self._said)
+        if len(self._said) < length:
+            return False
+        del self._said[:length]
+        self._single_letters += code in self.ENCRYPTION_CODES
+        self._logged_in = code not in (*self.ENCRYPTION_CODES, self.CANCEL_CODE)
+        self._owed += self._logged_in
+        return True
+
+    def _letters(self, stream: bytearray) -> list[bytes]:
+        """Take the complete messages out of a stream; their letters."""
+        letters, start = [], 0
+        while len(stream) - start >= self.LETTER_AND_LENGTH.size:
+            letter, length = self.LETTER_AND_LENGTH.unpack_from(stream, start)
+            if len(stream) - start <= length:
+                break
+            letters.append(letter)
+            start += 1 + length
+        del stream[:start]
+        return letters
