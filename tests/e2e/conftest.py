@@ -1,16 +1,32 @@
-"""Every end-to-end test gets a place of its own, and leaves no process behind."""
+"""Every end-to-end test gets a place of its own, on each kind of store, and leaves no process behind."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from e2e.databases import Database, PostgresDatabase, SqliteDatabase
 from e2e.harness import Place
 
 
+@pytest.fixture(params=["sqlite", "postgres"])
+def kind(request: pytest.FixtureRequest) -> str:
+    """Where the jobs are kept. A test that is about one kind is parametrised with that kind."""
+    return str(request.param)
+
+
 @pytest.fixture
-def place(tmp_path: Path) -> Iterator[Place]:
+def database(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> Database:
+    """A database of that kind. `pooled` is PostgreSQL behind PgBouncer, which gives every statement another session."""
+    if kind == "sqlite":
+        return SqliteDatabase(tmp_path / "data")
+    door = request.getfixturevalue("bouncer") if kind == "pooled" else None
+    return PostgresDatabase(request.getfixturevalue("postgres_server"), door)
+
+
+@pytest.fixture
+def place(tmp_path: Path, database: Database) -> Iterator[Place]:
     """Home, store, working directory; whatever was started there is ended."""
-    place = Place(tmp_path)
+    place = Place(tmp_path, database)
     yield place
     place.close()

@@ -3,19 +3,18 @@
 import json
 import os
 import signal
-import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
 
+from e2e.databases import Database
 from facts import eventually
 from queuectl.domain.job import Job
 from queuectl.domain.query import Filter, Page
-from queuectl.service import queries
-from queuectl.store.sqlite import SqliteStore
+from queuectl.service import commands, queries
+from queuectl.store.protocol import Store
 
 QUEUECTL = (sys.executable, "-m", "queuectl")
 
@@ -23,21 +22,23 @@ QUEUECTL = (sys.executable, "-m", "queuectl")
 class Place:
     """Runs `queuectl` as a user would, isolated from everything else."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, database: Database) -> None:
         self.root = root
+        self.database = database
         self.work = root / "work"
         self.work.mkdir()
         self.env = {
             "PATH": os.environ["PATH"],
             "HOME": str(root),
-            "XDG_DATA_HOME": str(root / "data"),
             "XDG_CONFIG_HOME": str(root / "config"),
+            "XDG_STATE_HOME": str(root / "state"),
             "PYTHONPATH": os.pathsep.join(sys.path),
             "LANG": "C.UTF-8",
             "QUEUECTL_TEST_PLACE": str(root),
+            **database.env,
         }
         self.workers: list[WorkerProcess] = []
-        self._store: SqliteStore | None = None
+        self._store: Store | None = None
 
     def run(self, *words: str, code: int = 0, input: str | bytes | None = None, **env: str) -> str:
         """One command; its stdout. Fails unless it ends with `code`."""
@@ -74,15 +75,10 @@ class Place:
         return self.run("enqueue", *words).strip()
 
     @property
-    def database(self) -> Path:
-        """The default store's file."""
-        return self.root / "data" / "queuectl" / "queue.db"
-
-    @property
-    def store(self) -> SqliteStore:
+    def store(self) -> Store:
         """The store itself, for looking without the cost of a process."""
         if self._store is None:
-            self._store = SqliteStore(str(self.database))
+            self._store = self.database.open()
         return self._store
 
     def job(self, id: str) -> Job:
@@ -110,8 +106,8 @@ class Place:
 
     def quick(self) -> None:
         """Short lease and heartbeat, so that a test of their end takes seconds."""
-        self.run("config", "set", "heartbeat_interval", "300ms")
-        self.run("config", "set", "lease", "1500ms")
+        commands.set_setting(self.store, "heartbeat_interval", "300ms")
+        commands.set_setting(self.store, "lease", "1500ms")
 
     def start_worker(self, *words: str, stdout: int | None = None, **env: str) -> "WorkerProcess":
         """A worker in front, its output in a file; back when it has entered the registry."""
@@ -140,16 +136,9 @@ class Place:
         done = self.invoke("worker", "start", *words, **env)
         assert done.returncode == -signal.SIGKILL, done
 
-    @contextmanager
-    def locked_database(self) -> Iterator[None]:
+    def locked_database(self) -> AbstractContextManager[None]:
         """While this lasts, nobody else can write."""
-        other = sqlite3.connect(self.database, isolation_level=None)
-        other.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-        finally:
-            other.execute("ROLLBACK")
-            other.close()
+        return self.database.locked()
 
     def _entered(self, worker: "WorkerProcess") -> bool:
         assert worker.process.poll() is None, worker.log.read_text()
@@ -178,6 +167,7 @@ class Place:
         if self._store is not None:
             self._store.close()
         eventually(lambda: not self.processes(), what="no process left")
+        self.database.close()
 
 
 class WorkerProcess:

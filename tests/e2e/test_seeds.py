@@ -1,11 +1,17 @@
-"""The five earlier systems: their commands and scenarios, as they wrote them, on SQLite."""
+"""The five earlier systems: their commands and scenarios, as they wrote them, on every kind of store."""
 
 import itertools
 import signal
 from datetime import UTC, datetime
 
+import pytest
+
+from e2e.databases import PostgresDatabase
 from e2e.harness import Place
 from facts import eventually
+
+SUPABASE = pytest.mark.parametrize("kind", ["sqlite", "postgres", "pooled"])
+"""Where seed 004 kept its jobs was PostgreSQL behind a pooler."""
 
 
 class TestSeed000:
@@ -148,8 +154,17 @@ class TestSeed003:
         assert [(place.work / f"ran-{id}").read_text() for id in ids] == ["ran\n"] * 60
 
 
+@pytest.fixture
+def named_by_word(place: Place) -> None:
+    """`QUEUECTL_STORE=postgres` and `DATABASE_URL` instead of a URL that is ours alone."""
+    if isinstance(place.database, PostgresDatabase):
+        place.env |= {"QUEUECTL_STORE": "postgres", "DATABASE_URL": place.database.url}
+
+
+@SUPABASE
+@pytest.mark.usefixtures("named_by_word")
 class TestSeed004:
-    """Its basic, retry, multiple worker, persistence and invalid command scenarios."""
+    """Its basic, multiple worker, persistence and invalid command scenarios."""
 
     def test_basic_scenario(self, place: Place) -> None:
         place.start_worker()
@@ -176,24 +191,12 @@ class TestSeed004:
         place.run("worker", "start", "--drain")
         assert place.job("job3").state == "pending"
 
-    def test_retry_scenario(self, place: Place) -> None:
-        worker = place.start_worker()
-        place.run("enqueue", '{"id":"fail1","command":"exit 1","max_retries":3}')
-        first = place.until("fail1", "failed")
-        assert round((first.run_at - first.history[0].finished_at).total_seconds(), 1) == 2.0
-        place.until("fail1", "dead", within=25)
-        delays = _pauses(place, "fail1")
-        assert [round(delay) for delay in delays] == [2, 4, 8], delays
-        assert "fail1" in place.run("dlq", "list")
-        said = "\n".join(worker.lines())
-        assert said.count("fail1 exit code 1") == 4
-        place.run("dlq", "retry", "fail1")
-        eventually(lambda: place.job("fail1").attempts == 5)
-
     def test_multiple_worker_scenario(self, place: Place) -> None:
         worker = place.start_worker("--count", "3")
+        # The seed's `sleep 3`, but no longer than it takes until three are there.
+        command = "touch up-$QUEUECTL_JOB_ID; until [ -e up-job3 ]; do sleep 0.05; done"
         for i in range(1, 11):
-            place.run("enqueue", f'{{"id":"job{i}","command":"sleep 0.4"}}')
+            place.run("enqueue", f'{{"id":"job{i}","command":"{command}"}}')
         jobs = place.until_all_ended()
         assert len(jobs) == 10
         assert {job.state for job in jobs} == {"completed"}
@@ -227,6 +230,40 @@ class TestSeed004:
         shown = eventually(lambda: (text := place.run("status")) and "slot 0: job-xyz" in text and text)
         assert "worker worker-abc123" in str(shown)
         assert "uptime" in str(shown)
+
+
+class TestRetryScenarioOfSeed004:
+    """Its retry scenario, at its own pace; how long a job waits is the same on every store."""
+
+    @pytest.mark.parametrize("kind", ["postgres"])
+    def test_retry_scenario(self, place: Place) -> None:
+        worker = place.start_worker()
+        place.run("enqueue", '{"id":"fail1","command":"exit 1","max_retries":3}')
+        first = place.until("fail1", "failed")
+        assert round((first.run_at - first.history[0].finished_at).total_seconds(), 1) == 2.0
+        place.until("fail1", "dead", within=25)
+        delays = _pauses(place, "fail1")
+        assert [round(delay) for delay in delays] == [2, 4, 8], delays
+        assert "fail1" in place.run("dlq", "list")
+        said = "\n".join(worker.lines())
+        assert said.count("fail1 exit code 1") == 4
+        place.run("dlq", "retry", "fail1")
+        eventually(lambda: place.job("fail1").attempts == 5)
+
+
+class TestSettingUpSeed004:
+    """`Update .env file with your credentials.`"""
+
+    @pytest.mark.parametrize("kind", ["postgres", "pooled"])
+    def test_the_connection_stands_in_dotenv(self, place: Place) -> None:
+        assert isinstance(place.database, PostgresDatabase)
+        del place.env["QUEUECTL_STORE"]
+        (place.work / ".env").write_text(f"QUEUECTL_STORE=postgres\nDATABASE_URL={place.database.url}\n")
+        id = place.enqueue('{"command":"echo Hello World"}')
+        worker = place.start_worker()
+        place.until(id, "completed")
+        assert place.run("worker", "stop").strip().endswith("stopped")
+        assert worker.wait() == 0
 
 
 def _pauses(place: Place, id: str) -> list[float]:
