@@ -107,7 +107,7 @@ def test_only_the_named_queues_are_served(store: Store) -> None:
 
 def test_a_queue_named_twice_is_served_once(store: Store) -> None:
     store.add([new_job("a", queue="x"), new_job("b", queue="x")])
-    assert claim(store, queues=("x", "x")) == ["a", "b"]
+    assert claim(store, 2, queues=("x", "x")) == ["a", "b"]
 
 
 def test_a_paused_queue_is_passed_over_until_it_is_resumed(store: Store) -> None:

@@ -9,15 +9,19 @@ from typing import Any
 import psycopg
 import pytest
 
-from contract.grounds import PostgresGround
-from factories import LEASE, new_job
+from contract.grounds import PostgresGround, rising_tokens
+from factories import LEASE, NOW, new_job, report
 from facts import eventually
+from queuectl.domain import lifecycle
+from queuectl.domain.output import Chunk
 from queuectl.domain.query import Filter
 from queuectl.errors import InvalidInput, OutcomeUnknown, StoreUnavailable
 from queuectl.store.codec import moment
-from queuectl.store.postgres import PostgresStore, connections
+from queuectl.store.postgres import PostgresStore, claiming, connections, output
 from queuectl.store.postgres.address import identity, parse
+from queuectl.store.postgres.claiming import Tokens
 from queuectl.store.postgres.clock import ServerClock
+from queuectl.store.postgres.connections import Line
 from queuectl.store.postgres.hearing import Hearing
 from servers.bouncer import Bouncer
 from servers.postgres import GivenServer, PostgresServer
@@ -291,3 +295,70 @@ def quiet(hearing: Hearing) -> None:
     """Take in what has changed so far."""
     while hearing.wait(0.2):
         pass
+
+
+class TestClaimsSideBySide:
+    """Two claims at the same moment, the first of them not yet committed."""
+
+    def claim(self, line: Line) -> list[str]:
+        return [job.id for job in claiming.claim(line, "w1", (), 1, LEASE, Tokens(rising_tokens()))]
+
+    @pytest.fixture
+    def lines(self, ground: PostgresGround) -> Iterator[tuple[Line, Line]]:
+        store = ground.open(patience=5.0)
+        store.add([new_job("a"), new_job("b")])
+        pair = store._connections.open(), store._connections.open()  # type: ignore[attr-defined]
+        yield pair
+        for line in pair:
+            line.close()
+
+    def test_the_second_does_not_wait_but_takes_the_next(self, lines: tuple[Line, Line]) -> None:
+        first, second = lines
+        with first.transaction():
+            assert self.claim(first) == ["a"]
+            assert self.claim(second) == ["b"]
+
+    def test_of_a_limited_queue_the_second_waits_and_counts(
+        self, ground: PostgresGround, lines: tuple[Line, Line]
+    ) -> None:
+        assert ground.open().swap("queues", "default", {"paused": False, "limit": 1}, 0)
+        first, second = lines
+        answers: list[list[str]] = []
+        waiting = threading.Thread(target=lambda: answers.append(self.claim(second)))
+        with first.transaction():
+            assert self.claim(first) == ["a"]
+            waiting.start()
+            eventually(lambda: answers or blocked(ground), what="the second claim at the first one's lock")
+        waiting.join()
+        assert answers == [[]]
+
+
+class TestOutputAndItsJob:
+    def test_a_job_does_not_leave_while_its_output_is_being_written(self, ground: PostgresGround) -> None:
+        """Else it could be purged in between, and its output would stay for ever."""
+        store = ground.open(patience=5.0)
+        store.add([new_job("a")])
+        [job] = store.claim("w1", (), 1, LEASE)
+        ended = lifecycle.finish(job, report(now=NOW), now=NOW, chance=0.5)
+        line = store._connections.open()  # type: ignore[attr-defined]
+        answers: list[list[str]] = []
+        leaving = threading.Thread(target=lambda: answers.append(list(store.save([ended]))))
+        with line.transaction():
+            output.write(line, [Chunk("a", job.attempt_id or "", 1, 0, NOW, 0, b"x")], [])
+            leaving.start()
+            eventually(lambda: answers or blocked(ground), what="the save at the lock of the output")
+            assert answers == []
+        leaving.join()
+        line.close()
+        assert answers == [["accepted"]]
+        assert store.purge(Filter(), 5) == ["a"]
+        assert store.describe(thorough=True).faults == ()
+
+
+def blocked(ground: PostgresGround) -> bool:
+    """Whether a session waits for a lock of another one."""
+    found = ground.admin.execute(
+        "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE cardinality(pg_blocking_pids(pid)) > 0 AND query LIKE %s)",
+        (f"%{ground.schema}%",),
+    ).fetchone()
+    return bool(found and found[0])

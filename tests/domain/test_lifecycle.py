@@ -9,6 +9,7 @@ from msgspec.structs import replace
 from factories import LEASE, NOW, in_state, new_job, processing, report
 from queuectl.domain import lifecycle
 from queuectl.domain.job import HISTORY_KEPT, STATES, TERMINAL, Job, Parent, State
+from queuectl.domain.outcome import Outcome, Report
 from queuectl.errors import Conflict
 
 LATER = NOW + timedelta(seconds=1)
@@ -250,5 +251,15 @@ def test_the_fence_lets_only_the_present_attempt_report() -> None:
     assert lifecycle.holds_lease(job, "a" * 32)
     assert not lifecycle.holds_lease(job, "b" * 32)
     assert not lifecycle.holds_lease(finish(0)(job), "a" * 32)
-    assert lifecycle.is_settled(finish(0)(job), "a" * 32)
-    assert not lifecycle.is_settled(job, "a" * 32)
+
+
+def test_an_end_that_the_worker_saw_is_given_up_only_if_somebody_else_called_it_lost() -> None:
+    seen = report(exit_code=0).outcome
+    silent = Report(outcome=Outcome(kind="lost", error="silent"), finished_at=LATER)
+    [lost] = lifecycle.lose(running(), silent, now=LATER).history
+    [interrupted], [ended] = (f(running()).history for f in (interrupt, finish(1)))
+    assert lifecycle.is_given_up(lost, seen)
+    assert lifecycle.is_given_up(lost, Outcome(kind="lost", error="its lease was over"))
+    assert not lifecycle.is_given_up(lost, silent.outcome)
+    assert not lifecycle.is_given_up(interrupted, report("signalled").outcome)
+    assert not lifecycle.is_given_up(ended, seen)

@@ -270,9 +270,9 @@ def holds_lease(job: Job, attempt_id: str) -> bool:
     return job.state == "processing" and job.lease is not None and job.lease.attempt_id == attempt_id
 
 
-def is_settled(job: Job, attempt_id: str) -> bool:
-    """Whether this attempt's end is recorded already: a repeated report is then done, not refused (guarantee G10)."""
-    return any(attempt.attempt_id == attempt_id for attempt in job.history)
+def is_given_up(past: Attempt, outcome: Outcome) -> bool:
+    """Whether somebody else recorded an attempt as lost whose end the worker itself saw as `outcome`."""
+    return past.outcome == "lost" and past.error not in (INTERRUPTED, outcome.error)
 
 
 def _fail(job: Job, outcome: Outcome, now: datetime, chance: float) -> Job:

@@ -6,7 +6,8 @@ to the agent, which learns from them of cancel requests and of attempts that are
 
 import queue
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any
 
@@ -96,7 +97,8 @@ class Leases:
         lease, asked = self._lease(), list(self._held())
         try:
             if asked:
-                self._renew(asked, lease)
+                with self._speaking_meanwhile(asked, lease):
+                    self._renew(asked, lease)
         except QueuectlError:  # away, or an unknown result: the next round asks again
             self._speak_for(asked, lease)
             return min(1.0, lease.total_seconds() / RETRY_SHARE)
@@ -112,6 +114,24 @@ class Leases:
         self._tell(ours, deadline_of(sent, lease))
         self.rounds.put(Renewed(asked, fresh))
         self._link.wake()
+
+    @contextmanager
+    def _speaking_meanwhile(self, asked: list[Held], lease: timedelta) -> Iterator[None]:
+        """A store that is slow to fail (a connection that hangs) is not to cost a command its life either."""
+        answered = threading.Event()
+
+        def speak() -> None:
+            with suppress(HolderGone):  # the renewing thread finds out as well
+                while not answered.wait(lease.total_seconds() / PATIENCE_SHARE):
+                    self._speak_for(asked, lease)
+
+        voice = threading.Thread(target=speak, name="leases-meanwhile", daemon=True)
+        voice.start()
+        try:
+            yield
+        finally:
+            answered.set()
+            voice.join()
 
     def _speak_for(self, asked: list[Held], lease: timedelta) -> None:
         """The store is away. With on_disconnect=keep a living agent vouches for its commands: none is killed."""

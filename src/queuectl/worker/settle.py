@@ -16,7 +16,7 @@ from queuectl.domain.job import Job
 from queuectl.domain.outcome import Report
 from queuectl.domain.query import Filter
 from queuectl.errors import OutcomeUnknown, StoreError
-from queuectl.service import maintenance
+from queuectl.service import maintenance, queries
 from queuectl.store.protocol import Held, Store
 from queuectl.worker import report
 from queuectl.worker.journal import Journal
@@ -124,10 +124,18 @@ class Settler:
             and lifecycle.holds_lease(job, ended.attempt_id)
         ):
             return True
-        if job is not None and not lifecycle.is_settled(job, ended.attempt_id):
-            self._journal.fenced(job)
+        if job is not None:
+            self._conclude(ended, job)
         done.add(ended.attempt_id)
         return False
+
+    def _conclude(self, ended: Ended, job: Job) -> None:
+        """Say what became of a result that cannot be recorded now: it is already, or another attempt has taken over."""
+        past = queries.past_attempt(job, ended.attempt_id)
+        if past is None or lifecycle.is_given_up(past, ended.report.outcome):
+            self._journal.fenced(job)
+        elif past is job.history[-1]:  # our own save, whose reply was lost
+            self._say(ended, job)
 
     def _fill_in(self, waiting: Sequence[Ended]) -> None:
         """Results that outlived the agent that started them come without the job."""

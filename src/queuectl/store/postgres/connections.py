@@ -100,8 +100,8 @@ class Connections:
         """Change something. Raises OutcomeUnknown if the connection is lost after it was sent."""
         return self._try(change, writing=True)
 
-    def open(self) -> Line:
-        """A connection of the caller's own, looked over; the caller closes it."""
+    def open(self, prepare: Callable[[Line], None] | None = None) -> Line:
+        """A connection of the caller's own, looked over and prepared; the caller closes it."""
         try:
             line = self._connect()
         except psycopg.Error as error:
@@ -110,6 +110,8 @@ class Connections:
         try:
             with self._translated(line, writing=False):
                 self._greet(line)
+                if prepare is not None:
+                    prepare(line)
         except BaseException:
             line.close()
             raise

@@ -90,14 +90,16 @@ class Hearing:
         return True
 
     def _listen(self) -> bool:
-        line = self._connections.open()
-        # Notifications come to the session that asked, and behind a pooler the next statement may have another.
-        if line.pooled:
+        line = self._connections.open(self._tune_in)
+        if self._line is not line:
             line.close()
-            return False
-        line.run(f'LISTEN "{channel(line.schema)}"')
-        self._line = line
-        return True
+        return self._line is line
+
+    def _tune_in(self, line: Line) -> None:
+        """Notifications come to the session that asked, and behind a pooler the next statement may have another."""
+        if not line.pooled:
+            line.run(f'LISTEN "{channel(line.schema)}"')
+            self._line = line
 
     def _rings(self) -> dict[str, int]:
         return dict(self._connections.read(lambda line: line.rows(SQL["rings"])))
