@@ -185,10 +185,12 @@ class TestConnections:
         assert line.value("SELECT count(*) FROM pg_cursors") == 0
 
     def test_what_was_ended_while_idle_is_replaced_without_a_word(self, ground: PostgresGround) -> None:
-        store = ground.open()
-        store.counts(Filter())
+        ground.open()
+        store = PostgresStore(ground.url)
+        store.now()
         end_sessions(ground)
         assert store.add([new_job("a")])[0].status == "added"
+        store.close()
 
     def test_a_lock_that_is_held_too_long_is_a_busy_store(self, ground: PostgresGround) -> None:
         ground.open().add([new_job("a")])

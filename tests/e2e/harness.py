@@ -113,12 +113,14 @@ class Place:
         """A worker in front, its output in a file; back when it has entered the registry."""
         return self.start_worker_as_spelt("worker", "start", *words, stdout=stdout, **env)
 
-    def start_worker_as_spelt(self, *words: str, stdout: int | None = None, **env: str) -> "WorkerProcess":
-        """The same, with all the words of the command."""
+    def start_worker_as_spelt(
+        self, *words: str, stdout: int | None = None, through: tuple[str, ...] = (), **env: str
+    ) -> "WorkerProcess":
+        """The same, with all the words of the command; `through` is a program that becomes it."""
         log = self.root / f"worker-{len(self.workers)}.log"
         with log.open("wb") as file:
             process = subprocess.Popen(
-                [*QUEUECTL, *words],
+                [*through, *QUEUECTL, *words],
                 stdin=subprocess.DEVNULL,
                 stdout=stdout or file,
                 stderr=file,

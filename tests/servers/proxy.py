@@ -20,10 +20,12 @@ Answer = TypeVar("Answer")
 
 
 class Proxy:
-    """A port on 127.0.0.1 that leads to a server. `talk` tells when the server has answered in full."""
+    """A port of this machine that leads to a server. `talk` tells when the server has answered in full."""
 
-    def __init__(self, host: str, port: int, *, talk: Callable[[], Talk] = AnyTalk) -> None:
-        self.host = "127.0.0.1"
+    def __init__(
+        self, host: str, port: int, *, talk: Callable[[], Talk] = AnyTalk, listen_on: str = "127.0.0.1"
+    ) -> None:
+        self.host = listen_on
         self.port = free_port()
         self._target = (host, port)
         self._talk = talk

@@ -1,0 +1,253 @@
+"""Several hosts, one PostgreSQL, and a network in between that fails: nothing is lost, nothing overlaps.
+
+A host is a directory of its own for what proves that workers live, so that no worker sees another one's processes, and
+a proxy of its own to the server, which can cut that host off. What each command did stands in files, with the host's
+name.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from e2e.databases import PostgresDatabase
+from e2e.harness import Place, WorkerProcess, alive
+from facts import eventually
+from queuectl.domain.query import Filter
+from servers.postgres import GivenServer, PostgresServer
+from servers.proxy import Proxy
+from servers.talk import PostgresTalk
+
+pytestmark = pytest.mark.parametrize("kind", ["postgres"])
+TICKING = """
+    echo begin $HOST >> ticks
+    for i in $(seq 40); do echo tick $HOST >> ticks; sleep 0.1; done
+    echo end $HOST >> ticks"""
+
+
+class Host:
+    """One machine: a name, a state directory, and a network that can fail."""
+
+    def __init__(self, name: str, place: Place, proxy: Proxy, url: str) -> None:
+        self.name, self.place, self.network = name, place, proxy
+        self.env = {"XDG_STATE_HOME": str(place.root / name), "QUEUECTL_STORE": url, "HOST": name}
+
+    def start_worker(self, *words: str, **env: str) -> WorkerProcess:
+        """A worker on this host."""
+        return self.place.start_worker("--name", self.name, *words, **{**self.env, **env})
+
+    def invoke(self, *words: str) -> tuple[int, str, str]:
+        """A command on this host: exit code, stdout, stderr."""
+        done = self.place.invoke(*words, **self.env)
+        return done.returncode, done.stdout.decode(), done.stderr.decode()
+
+
+@pytest.fixture
+def new_host(
+    place: Place, database: PostgresDatabase, postgres_server: PostgresServer | GivenServer
+) -> Iterator[Callable[[str], Host]]:
+    proxies: list[Proxy] = []
+    place.run("status")  # makes the schema
+
+    def new(name: str) -> Host:
+        proxy = Proxy(postgres_server.host, postgres_server.port, talk=PostgresTalk)
+        proxies.append(proxy)
+        url = postgres_server.url(host=proxy.host, port=proxy.port, schema=database.schema)
+        return Host(name, place, proxy, f"{url}&connect_timeout=2")
+
+    yield new
+    for proxy in proxies:
+        proxy.pass_through()
+    place.close()
+    for proxy in proxies:
+        proxy.close()
+
+
+@pytest.fixture
+def atlas(new_host: Callable[[str], Host]) -> Host:
+    return new_host("atlas")
+
+
+@pytest.fixture
+def beta(new_host: Callable[[str], Host]) -> Host:
+    return new_host("beta")
+
+
+def ticks(place: Place) -> list[str]:
+    file = place.work / "ticks"
+    return file.read_text().splitlines() if file.exists() else []
+
+
+def runs(place: Place) -> list[str]:
+    """Who began and ended, in order."""
+    return [line for line in ticks(place) if not line.startswith("tick")]
+
+
+class TestPartition:
+    """One host is cut off while its command runs; the other one can reach the server."""
+
+    def test_with_on_disconnect_stop_nothing_overlaps(self, place: Place, atlas: Host, beta: Host) -> None:
+        place.quick()
+        place.enqueue("--id", "j", "--kill-grace", "100ms", TICKING)
+        atlas.start_worker("--on-disconnect", "stop")
+        eventually(lambda: "tick atlas" in ticks(place), what="the command on atlas")
+        beta.start_worker()
+        atlas.network.black_hole()
+        job = place.until("j", "completed", within=30)
+        assert runs(place) == ["begin atlas", "begin beta", "end beta"]
+        where = [line.split()[1] for line in ticks(place)]
+        assert where == sorted(where), "ticks of both hosts at the same time"
+        assert [(past.outcome, past.attempt) for past in job.history] == [("lost", 1), ("exited", 2)]
+
+    def test_by_default_the_command_runs_on_and_its_late_result_is_refused(
+        self, place: Place, atlas: Host, beta: Host
+    ) -> None:
+        place.quick()
+        place.enqueue("--id", "j", TICKING)
+        worker = atlas.start_worker()
+        eventually(lambda: "tick atlas" in ticks(place), what="the command on atlas")
+        beta.start_worker()
+        atlas.network.black_hole()
+        eventually(lambda: "begin beta" in ticks(place), within=20, what="beta took over after the lease")
+        atlas.network.pass_through()
+        job = place.until("j", "completed", within=30)
+        assert [(past.outcome, past.attempt) for past in job.history] == [("lost", 1), ("exited", 2)]
+        eventually(
+            lambda: "fenced" in worker.log.read_text(), what="atlas learned that it is no longer its own"
+        )
+        assert runs(place).count("end beta") == 1
+
+    def test_a_short_one_is_not_even_noticed_by_the_other_host(
+        self, place: Place, atlas: Host, beta: Host
+    ) -> None:
+        place.enqueue("--id", "j", TICKING)
+        worker = atlas.start_worker()
+        beta.start_worker()
+        eventually(lambda: ticks(place), what="the command")
+        cut_off = atlas if "begin atlas" in ticks(place) else beta
+        cut_off.network.refuse()
+        eventually(lambda: len(ticks(place)) > 20, what="ticks while the host is cut off")
+        cut_off.network.pass_through()
+        job = place.until("j", "completed", within=30)
+        assert (job.attempts, job.losses, len(runs(place))) == (1, 0, 2)
+        assert worker.process.poll() is None
+
+    def test_a_server_that_left_without_a_word_is_found_again(self, place: Place, atlas: Host) -> None:
+        place.quick()
+        worker = atlas.start_worker()
+        atlas.network.half_open()
+        place.enqueue("--id", "j", "true")
+        place.until("j", "completed", within=30)
+        assert worker.process.poll() is None
+
+    def test_an_outage_is_one_line_and_its_end_another(self, place: Place, atlas: Host) -> None:
+        place.quick()
+        place.enqueue("--id", "j", TICKING)
+        worker = atlas.start_worker()
+        eventually(lambda: ticks(place), what="the command")
+        atlas.network.refuse()
+        eventually(lambda: "end atlas" in ticks(place), what="the command went on to its end")
+        atlas.network.pass_through()
+        place.until("j", "completed", within=30)
+        eventually(lambda: "the store is back" in worker.log.read_text(), what="the end of the outage")
+        said = [line for line in worker.lines() if re.search(r"^[\d:]+ store ", line)]
+        assert len(said) == 2, said
+        assert "Traceback" not in worker.log.read_text()
+
+
+LOST = {"claim": b".claim(", "save": b".save(", "output": b".write_output(", "beat": b".worker AS known"}
+
+
+class TestLostReplies:
+    """The server did it, and the worker never hears of it."""
+
+    @pytest.mark.parametrize("verb", LOST)
+    def test_a_worker_loses_nothing_and_repeats_nothing(self, place: Place, atlas: Host, verb: str) -> None:
+        place.quick()
+        worker = atlas.start_worker("--count", "2")
+        atlas.network.lose_reply(LOST[verb])
+        ids = place.run(
+            "enqueue", "-", input='echo x | tee -a "ran-$QUEUECTL_JOB_ID"; sleep 0.3\n' * 4
+        ).split()
+        assert atlas.network.lost.wait(10)
+        jobs = {job.id: job for job in place.until_all_ended(within=30)}
+        assert [(place.work / f"ran-{id}").read_text() for id in ids] == ["x\n"] * 4
+        assert {(jobs[id].attempts, jobs[id].losses, jobs[id].state) for id in ids} == {(1, 0, "completed")}
+        assert {place.output(id) for id in ids} == {b"x\n"}
+        for word in ("start", "done"):
+            said = [line.split()[2] for line in worker.lines() if re.search(rf"^[\d:]+ {word} ", line)]
+            assert sorted(said) == sorted(ids), word
+
+    def test_an_enqueue_exits_with_75_and_the_same_once_more_is_the_same(
+        self, place: Place, atlas: Host
+    ) -> None:
+        atlas.network.lose_reply(b".add(")
+        code, out, err = atlas.invoke("enqueue", "--id", "j", "echo once >> ran")
+        assert (code, out) == (75, "j\n")
+        assert "repeating it is safe" in err
+        assert err.count("\n") == 1
+        assert atlas.invoke("enqueue", "--id", "j", "echo once >> ran")[:2] == (0, "j\n")
+        place.run("worker", "start", "--drain")
+        assert (place.work / "ran").read_text() == "once\n"
+
+    def test_a_cancel_exits_with_75_and_has_cancelled(self, place: Place, atlas: Host) -> None:
+        place.enqueue("--id", "j", "--in", "1h", "true")
+        atlas.network.lose_reply(b".save(")
+        assert atlas.invoke("cancel", "j")[0] == 75
+        assert place.job("j").state == "cancelled"
+        assert atlas.invoke("cancel", "j")[0] == 0
+
+
+class TestCommandsWithoutAServer:
+    """Exit codes as promised, one line, within a few seconds."""
+
+    @pytest.mark.parametrize("trouble", ["refuse", "black_hole"])
+    @pytest.mark.parametrize("words", [("status",), ("enqueue", "--id", "j", "true"), ("worker", "start")])
+    def test_nothing_was_changed_and_that_is_5(
+        self, place: Place, atlas: Host, trouble: str, words: tuple[str, ...]
+    ) -> None:
+        getattr(atlas.network, trouble)()
+        code, out, err = atlas.invoke(*words)
+        assert (code, out, err.count("\n")) == (5, "", 1), err
+        assert "Traceback" not in err
+        assert place.store.counts(Filter()).total() == 0
+
+
+def test_a_server_that_is_restarted_again_and_again_under_load_loses_and_repeats_nothing(
+    place: Place, new_host: Callable[[str], Host], own_postgres: PostgresServer, restarts: int
+) -> None:
+    hosts = [new_host("atlas"), new_host("beta")]
+    workers = [host.start_worker("--count", "2") for host in hosts]
+    wanted: list[str] = []
+    for turn in range(restarts):
+        wanted += [f"{turn}-{n}" for n in range(10)]
+        lines = "".join(f'{{"id": "{id}", "command": "echo x >> ran-{id}"}}\n' for id in wanted[-10:])
+        eventually(lambda lines=lines: enqueued(place, lines), within=60, what="the lines are acknowledged")
+        own_postgres.restart("immediate")
+    jobs = {job.id: job for job in eventually(lambda: all_ended(place, len(wanted)), within=90)}
+    assert sorted(jobs) == sorted(wanted)
+    assert {(job.state, job.attempts, job.losses) for job in jobs.values()} == {("completed", 1, 0)}
+    assert {id: ran(place.work / f"ran-{id}") for id in wanted} == dict.fromkeys(wanted, "x\n")
+    assert all(alive(worker.pid) for worker in workers)
+
+
+@pytest.fixture
+def restarts() -> int:
+    """How often the server is restarted."""
+    return 20
+
+
+def enqueued(place: Place, lines: str) -> bool:
+    """Until it is known: 5 is not done, 75 is perhaps; both may be said again."""
+    done = place.invoke("enqueue", "-", input=lines)
+    assert done.returncode in (0, 5, 75), done
+    return done.returncode == 0
+
+
+def all_ended(place: Place, count: int) -> object:
+    return None if len(found := place.until_all_ended(within=60)) < count else found
+
+
+def ran(file: Path) -> str:
+    return file.read_text() if file.exists() else ""
