@@ -1,6 +1,6 @@
 """Hosts with network stacks of their own: a worker in a network namespace, whose cable is pulled.
 
-Nothing is reset and nothing refused: packets vanish, as they do when a switch dies. This needs Linux, `ip` and the rights
+Nothing is reset and nothing refused: packets vanish, as they do when a switch dies. It takes Linux, `ip` and the rights
 of an administrator; `test_hosts.py` does the same everywhere, with a proxy.
 """
 
