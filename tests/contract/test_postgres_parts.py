@@ -10,7 +10,8 @@ import psycopg
 import pytest
 
 from contract.grounds import PostgresGround, rising_tokens
-from factories import LEASE, NOW, new_job, report
+from contract.test_workers import worker
+from factories import LEASE, NOW, in_state, new_job, report
 from facts import eventually
 from queuectl.domain import lifecycle
 from queuectl.domain.output import Chunk
@@ -214,6 +215,7 @@ class TestConnections:
             with pytest.raises(StoreUnavailable):
                 store.counts(Filter())
         store.close()
+        eventually(lambda: not busy(ground), what="the server to be done with what nobody waits for any more")
 
     def test_a_deadlock_is_tried_again(self, ground: PostgresGround) -> None:
         store, tries = ground.open(), []
@@ -355,6 +357,31 @@ class TestOutputAndItsJob:
         assert answers == [["accepted"]]
         assert store.purge(Filter(), 5) == ["a"]
         assert store.describe(thorough=True).faults == ()
+
+
+class TestLedger:
+    def test_lines_are_added_up_and_the_sum_stays(self, ground: PostgresGround) -> None:
+        store = ground.open()
+        for _ in range(30):
+            store.add([in_state(state, queue=queue) for state in ("dead", "completed") for queue in "xy"])
+        lines = f"SELECT count(*) FROM {ground.schema}.tally"
+        before = ground.admin.execute(lines).fetchone()
+        assert before is not None
+        assert before[0] > 100
+        store.purge(Filter(queue="x"), 7)
+        store.beat(worker("w1"))
+        assert ground.admin.execute(lines).fetchone() == (4,)
+        assert store.counts(Filter()).of("dead", "completed") == 113
+        assert store.describe(thorough=True).faults == ()
+
+
+def busy(ground: PostgresGround) -> bool:
+    """Whether a statement about this schema runs."""
+    found = ground.admin.execute(
+        "SELECT count(*) FROM pg_stat_activity WHERE query LIKE %s AND state = 'active' AND pid <> pg_backend_pid()",
+        (f"%{ground.schema}%",),
+    ).fetchone()
+    return found != (0,)
 
 
 def blocked(ground: PostgresGround) -> bool:

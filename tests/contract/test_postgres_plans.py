@@ -179,6 +179,12 @@ def test_a_hot_statement_reads_what_it_needs_and_no_more(crowd: Crowd, name: str
     assert max(step.rows for step in steps) <= FEW * 2, sorted(steps, key=lambda step: -step.rows)[:5]
 
 
+def test_counting_rare_states_looks_at_no_others(crowd: Crowd) -> None:
+    """Each settled batch asks whether anything is blocked at all."""
+    steps = crowd.plan(lambda line: finding.counts(line, Filter(states=frozenset(("blocked",)))))
+    assert max(step.rows for step in steps if step.table == "live") <= FEW
+
+
 def test_counting_looks_at_nothing_that_has_ended(crowd: Crowd) -> None:
     steps = crowd.plan(lambda line: finding.counts(line, Filter()))
     assert {step.table for step in steps} == {"", "live", "tally"}

@@ -23,10 +23,5 @@ SELECT {columns} FROM {schema}.body JOIN {schema}.ended USING (number) WHERE id 
 SELECT {columns} FROM {schema}.live AS job JOIN {schema}.body USING (number)
 WHERE job.unique_key = %s AND job.unique_key IS NOT NULL;
 
--- counts: how many jobs there are, per queue and state; of those that have ended only the ledger is read
-SELECT queue, state, count(*) FROM {schema}.live GROUP BY queue, state
-UNION ALL
-SELECT queue, state, sum(n)::bigint FROM {schema}.tally GROUP BY queue, state HAVING sum(n) <> 0;
-
 -- now: the clock of the queue
 SELECT {schema}.now();
