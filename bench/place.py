@@ -83,7 +83,7 @@ def place(kind: Kind = "sqlite") -> Iterator[Place]:
 
 @cache
 def postgres() -> PostgresServer:
-    """A server with its usual settings, `fsync` among them. It shares the cores of this machine with what is measured."""
+    """A server with its usual settings, `fsync` among them. It shares the cores with what is measured."""
     server = PostgresServer()
     server.start()
     atexit.register(server.close)

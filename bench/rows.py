@@ -25,6 +25,7 @@ BEHIND = 1_000_000
 LINES = 100_000
 BATCH = 5000
 PAIRS = 5
+DONE = Filter(states=frozenset(("completed",)))
 
 
 class Row(NamedTuple):
@@ -252,11 +253,11 @@ def _finish(here: Place, count: int) -> None:
 def _front(here: Place) -> float:
     """Time for the noops that stand in front, from the start of a worker until they are done."""
     store = here.store()
-    before = store.counts(Filter()).of("completed")
+    before = store.counts(DONE).of("completed")
     _enqueue_noops(here, JOBS, "--priority", "1000")
     start = time.perf_counter()
     with here.worker("--count", "2"):
-        eventually(lambda: store.counts(Filter()).of("completed") >= before + JOBS)
+        eventually(lambda: store.counts(DONE).of("completed") >= before + JOBS)
         seconds = time.perf_counter() - start
     store.close()
     return seconds
