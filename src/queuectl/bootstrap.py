@@ -43,9 +43,19 @@ def open_store(
         return _postgres(url, settings, patience, create)
     if scheme in TO_COME:
         raise InvalidInput(f"{TO_COME[scheme]} is not supported yet", "use sqlite:///path/to/queue.db")
-    raise InvalidInput(
-        f"unknown store scheme {scheme!r}", f"known: {', '.join(SCHEMES)}; for instance sqlite:///queue.db"
-    )
+    known = f"known: {', '.join(SCHEMES)}; for instance sqlite:///queue.db"
+    if not scheme.replace("+", "").isalnum():  # libpq's other form, say, which may hold a password anywhere
+        raise InvalidInput("the store is no URL: it begins with no scheme", known)
+    raise InvalidInput(f"unknown store scheme {scheme!r}", known)
+
+
+def shown(url: str) -> str:
+    """A URL without its password: no other way is one printed."""
+    if not url.startswith(("postgresql:", "postgres:")):
+        return url
+    from queuectl.store.postgres.address import parse
+
+    return parse(url).shown
 
 
 def _sqlite(url: str, settings: "Settings | None", patience: float, create: bool) -> "Store":
@@ -75,8 +85,9 @@ def _extra(name: str, library: str) -> Iterator[None]:
     except ImportError as error:
         if not (error.name or library).startswith(library):
             raise
+        why = str(error).partition("\n")[0]
         raise StoreUnusable(
-            f"this store needs {library}, which cannot be loaded: {error}", f"pip install 'queuectl[{name}]'"
+            f"this store needs {library}, which cannot be loaded: {why}", f"pip install 'queuectl[{name}]'"
         ) from error
 
 

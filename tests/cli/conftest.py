@@ -9,7 +9,7 @@ import struct
 import subprocess
 import sys
 import termios
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fcntl import ioctl
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,10 @@ from typing import Any
 import pytest
 
 from cli.acting import Actor
+from cli.postgres import Database, secret_of
 from queuectl.cli.main import main
 from queuectl.store.sqlite import SqliteStore
+from servers.postgres import PostgresServer
 
 Ended = subprocess.CompletedProcess[bytes]
 
@@ -124,3 +126,29 @@ def actor(queuectl: CommandLine) -> Iterator[Actor]:
     store = queuectl.store()
     yield Actor(store)
     store.close()
+
+
+@pytest.fixture
+def database(own_postgres: PostgresServer) -> Iterator[Database]:
+    """A place in a PostgreSQL with an administrator's rights."""
+    database = Database(own_postgres)
+    yield database
+    database.close()
+
+
+Refused = Callable[..., None]
+
+
+@pytest.fixture
+def refused(queuectl: CommandLine, database: Database) -> Refused:
+    """One command line that has to end like this: the line on stderr, and the document with --json."""
+
+    def check(
+        url: str, *words: str, code: int = 5, kind: str = "store_unusable", message: str, hint: str
+    ) -> None:
+        document = queuectl.json("--store", url, *(words or ("status",)), code=code)
+        assert document["error"] == {"code": kind, "message": message, "hint": hint}
+        assert queuectl.err == f"queuectl: {message} ({hint})\n"
+        assert secret_of(url, queuectl.err, database) is None
+
+    return check

@@ -101,6 +101,11 @@ class TestGet:
         assert url.startswith("sqlite:///")
         assert queuectl.json("config", "get", "store")["setting"]["value"] == url
 
+    def test_a_number_is_a_number_in_the_document(self, queuectl: CommandLine) -> None:
+        assert queuectl.json("config", "get", "max_retries")["setting"]["value"] == 3
+        entries = {entry["key"]: entry["value"] for entry in queuectl.json("config", "list")["settings"]}
+        assert (entries["backoff_base"], entries["lease"], entries["timeout"]) == (2.0, "30s", "none")
+
 
 class TestSources:
     def test_a_file_may_be_named(self, queuectl: CommandLine) -> None:

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from queuectl import config
+from queuectl import bootstrap, config
 from queuectl.config import OPTIONS, Option, relations
 from queuectl.errors import InvalidInput
 from queuectl.service import commands, shapes
@@ -110,7 +110,8 @@ def _told(session: "Session", option: Option) -> int:
 
 
 def _shape(session: "Session", option: Option) -> dict[str, object]:
-    return _entry(option, session.settings) | {"value": _text(session, option.key)}
+    entry = _entry(option, session.settings)
+    return entry | {"value": _text(session, "store")} if option.key == "store" else entry
 
 
 def _entry(option: Option, settings: config.Settings) -> dict[str, object]:
@@ -129,4 +130,6 @@ def _json_value(option: Option, settings: config.Settings) -> object:
 
 
 def _text(session: "Session", key: str) -> str:
-    return session.store_url if key == "store" and not session.settings.store else session.settings.text(key)
+    if key == "store":
+        return bootstrap.shown(session.settings.store or session.store_url)
+    return session.settings.text(key)

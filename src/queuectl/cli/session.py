@@ -22,6 +22,12 @@ WORDS = {
     "mongodb": ("MONGODB_URI", "mongodb://localhost:27017"),
     "redis": ("REDIS_URL", "redis://localhost:6379"),
 }
+BEGINNINGS = {
+    "postgres": ("postgresql:", "postgres:"),
+    "mongodb": ("mongodb:", "mongodb+srv:"),
+    "redis": ("redis:", "rediss:"),
+}
+"""How a URL of each begins; a variable may hold that of another program's database."""
 
 
 class Session:
@@ -81,6 +87,11 @@ class Session:
         if url is None:
             raise InvalidInput(
                 f"the store is {given!r}, but {variable} is not set", f"set {variable} to its URL"
+            )
+        if not url.startswith(BEGINNINGS[given]):
+            raise InvalidInput(
+                f"the store is {given!r}, but {variable} holds the URL of another",
+                f"it has to begin with {BEGINNINGS[given][0]}//",
             )
         return url
 

@@ -21,7 +21,7 @@ DEFAULT_SCHEMA = "queuectl"
 _FOR_OTHERS = frozenset(("pgbouncer", "connection_limit", "pool_timeout", "supa"))
 _OURS = frozenset(("schema", "listen"))
 _SCHEMA = re.compile(r"(?!pg_)[A-Za-z_][A-Za-z0-9_]{0,49}", re.ASCII)
-_PASSWORD = re.compile(r"(//[^:/@\s]*):[^@\s]*@")
+_HIGHEST_PORT = 65535
 
 
 class Address(Struct, frozen=True):
@@ -35,11 +35,7 @@ class Address(Struct, frozen=True):
 
 def parse(url: str) -> Address:
     """The address that a URL names. Raises InvalidInput with the password left out."""
-    try:
-        split = urlsplit(url)
-        pairs = parse_qsl(split.query, keep_blank_values=True, strict_parsing=bool(split.query))
-    except ValueError as error:
-        raise _refusal(url, str(error)) from error
+    split, pairs = _split(url)
     ours = {name: value for name, value in pairs if name in _OURS}
     schema = ours.get("schema", DEFAULT_SCHEMA)
     if not _SCHEMA.fullmatch(schema):
@@ -48,7 +44,7 @@ def parse(url: str) -> Address:
         raise InvalidInput(
             f"listen={listen} in the store's URL is not understood", "listen=no, or leave it out"
         )
-    parts = _parts(url, split, [pair for pair in pairs if pair[0] not in _OURS | _FOR_OTHERS])
+    parts = _parts(split, [pair for pair in pairs if pair[0] not in _OURS | _FOR_OTHERS])
     return Address(_shown(split, parts, schema), schema, listen == "auto", parts)
 
 
@@ -59,25 +55,46 @@ def identity(url: str) -> str:
     return "|".join([*(str(address.parts.get(name, "")) for name in names), address.schema])
 
 
-def _parts(url: str, split: SplitResult, query: list[tuple[str, str]]) -> dict[str, Any]:
-    words = urlencode(query, quote_via=quote)
-    plain = f"postgresql://{split.netloc}{split.path}{'?' if words else ''}{words}"
-    if split.fragment:
-        raise _refusal(url, "there is a # in it")
+def _split(url: str) -> tuple[SplitResult, list[tuple[str, str]]]:
+    """The URL in its parts, where none can have been taken for another: a raw / or @ in a password is found here."""
     try:
-        parts = conninfo_to_dict(plain)
+        split = urlsplit(url)
+        pairs = parse_qsl(split.query, keep_blank_values=True, strict_parsing=bool(split.query))
+    except ValueError:
+        raise _refusal(_RAW) from None
+    for wrong, why in (
+        (not url.startswith(f"{split.scheme}://"), "// is missing after its scheme"),
+        ("#" in url, "there is a # in it"),
+        (split.netloc.count("@") > 1, "there is more than one @ in it"),
+        ("@" in split.path, "there is a / before its @"),
+        ("@" in split.query and not split.path, "there is a ? before its @"),
+    ):
+        if wrong:
+            raise _refusal(why)
+    return split, pairs
+
+
+def _parts(split: SplitResult, query: list[tuple[str, str]]) -> dict[str, Any]:
+    words = urlencode(query, quote_via=quote)
+    try:
+        parts = conninfo_to_dict(f"postgresql://{split.netloc}{split.path}{'?' if words else ''}{words}")
     except psycopg.Error as error:
-        raise _refusal(url, str(error).strip()) from error
-    if not all(port.isdecimal() for port in str(parts.get("port", "1")).split(",")):
-        raise _refusal(url, f"{parts['port']!r} is no port")
+        text = str(error).strip()
+        raise _refusal(text if text.startswith("invalid URI query parameter") else _RAW) from None
+    ports = [port for port in str(parts.get("port", "")).split(",") if port]
+    if not all(port.isdecimal() and 0 < int(port) <= _HIGHEST_PORT for port in ports):
+        raise _refusal(f"its port is no number from 1 to {_HIGHEST_PORT}")
     return parts
 
 
-def _refusal(url: str, why: str) -> InvalidInput:
-    clean = _PASSWORD.sub(r"\1:…@", why.replace(url, "the URL"))
+_RAW = "a character in it has to be written as %XX"
+
+
+def _refusal(why: str) -> InvalidInput:
+    """Nothing of such a URL is repeated, nor is the cause kept: whatever it is, it may be a part of the password."""
     return InvalidInput(
-        f"the URL of the store is not understood: {clean}",
-        "postgresql://user:password@host:5432/database; special characters of a password as %XX, such as %23 for #",
+        f"the URL of the store is not understood: {why}",
+        "postgresql://user:password@host:5432/database; in a password, # is written %23, @ %40, / %2F, % %25",
     )
 
 

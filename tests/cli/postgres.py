@@ -1,0 +1,70 @@
+"""PostgreSQL for the command line's tests: a schema that is free, roles and databases to try things with."""
+
+import secrets
+from typing import Any
+
+import psycopg
+
+from servers.postgres import PostgresServer
+
+PASSWORD = "s3cret/§"
+"""Of the roles made here; in a URL it looks different, and is no more to be seen there."""
+
+
+class Database:
+    """The server that all share, and what a test makes there. `schema`: a name that is free."""
+
+    def __init__(self, server: PostgresServer) -> None:
+        self.server = server
+        self.schema = f"cli_{secrets.token_hex(6)}"
+        self.admin = psycopg.connect(server.url(), autocommit=True)
+        self._undo: list[str] = [f"DROP SCHEMA IF EXISTS {self.schema} CASCADE"]
+
+    def url(self, **parts: Any) -> str:
+        """Where the queue is; `database`, `user` and the like replace what is usual."""
+        return self.server.url(**{"schema": self.schema, **parts})
+
+    def at(self, user: str = "postgres", database: str = "postgres", **place: Any) -> str:
+        """How messages name it."""
+        host, port = place.get("host", self.server.host), place.get("port", self.server.port)
+        return f"postgresql://{user}@{host}:{port}/{database}?schema={self.schema}"
+
+    def role(self, rights: str = "LOGIN") -> str:
+        """A new role with `PASSWORD`."""
+        name = f"role_{secrets.token_hex(6)}"
+        self.run(f"CREATE ROLE {name} PASSWORD '{PASSWORD}' {rights}")
+        self._undo.append(f"DROP OWNED BY {name}; DROP ROLE {name}")
+        return name
+
+    def database(self, options: str = "") -> str:
+        """A new database."""
+        name = f"db_{secrets.token_hex(6)}"
+        self.run(f"CREATE DATABASE {name} TEMPLATE template0 {options}")
+        self._undo.append(f"DROP DATABASE {name} WITH (FORCE)")
+        return name
+
+    def as_role(self, role: str, **parts: Any) -> str:
+        """The URL for one of our roles."""
+        return self.url(user=role, password=PASSWORD, **parts)
+
+    def run(self, statement: str) -> None:
+        """As the administrator."""
+        self.admin.execute(statement)
+
+    def value(self, statement: str) -> Any:
+        """The answer, as the administrator."""
+        row = self.admin.execute(statement).fetchone()
+        return row[0] if row else None
+
+    def close(self) -> None:
+        """Leave nothing of it."""
+        for statement in reversed(self._undo):
+            self.run(statement)
+        self.admin.close()
+
+
+def secret_of(url: str, text: str, database: Database) -> str | None:
+    """A password that can be read in a text, if one can."""
+    written = url.partition("://")[2].rpartition("@")[0].partition(":")[2]
+    known = (database.server.password, PASSWORD, "s3cret", "sesame", written or PASSWORD)
+    return next((word for word in known if word in text), None)
