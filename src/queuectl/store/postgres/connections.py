@@ -215,6 +215,7 @@ class Connections:
             usual["target_session_attrs"] = "read-write"
         options = f"{given.get('options', '')} {options}".strip()
         more = {"options": options} if options else {}
+        more["client_encoding"] = "UTF8"  # whatever PGCLIENTENCODING says
         return Line.connect(**{**usual, **given, **more}, autocommit=True, prepare_threshold=None)
 
 

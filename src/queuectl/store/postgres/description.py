@@ -66,25 +66,34 @@ class Server(Struct, frozen=True):
 
 def server(line: Line) -> Server:
     """The server at the other end, as it is now."""
-    return Server(*line.rows(_FACTS)[0])
+    # A database of no known encoding (SQL_ASCII) answers bytes; no more is to be said of it than that.
+    facts: list[Any] = [
+        fact.decode("ascii", "replace") if isinstance(fact, bytes) else fact for fact in line.rows(_FACTS)[0]
+    ]
+    return Server(*facts)
 
 
 def refuse_unfit(found: Server, shown: str, *, fast: bool) -> None:
     """A server on which nothing can be kept, or nothing as safely as was asked for (guarantee G1)."""
     if found.number < OLDEST:
         raise StoreUnusable(f"{shown} is PostgreSQL {found.version}", "version 13 or later is needed")
-    if found.standby or found.read_only:
-        what = "a read-only replica" if found.standby else "read-only"
-        raise StoreUnusable(f"{shown} is {what}", "connect to the primary")
+    if found.standby:
+        raise StoreUnusable(f"{shown} is a read-only replica", "connect to the primary")
+    if found.read_only:
+        raise StoreUnusable(
+            f"{shown} is read-only: default_transaction_read_only = on",
+            "connect to the primary, or as a role and to a database for which it is off",
+        )
     if found.encoding != "UTF8":
         raise StoreUnusable(
             f"{shown} keeps text as {found.encoding}, which not every command fits into",
             "make a database with: createdb --encoding=UTF8 --template=template0 NAME",
         )
     if found.durability == "memory-safe" and not fast:
+        where = "the server, the database and the role" if "commit" in _unsafe(found) else "the server"
         raise StoreUnusable(
             f"{shown} would lose acknowledged jobs with its power: {_unsafe(found)}",
-            f"set {_unsafe(found).replace('off', 'on')} on the server, or accept it with --durability fast",
+            f"turn it on for {where}, or accept it with --durability fast",
         )
 
 

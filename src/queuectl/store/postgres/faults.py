@@ -11,6 +11,7 @@ from queuectl.errors import (
     StoreUnavailable,
     StoreUnusable,
 )
+from queuectl.store.postgres.sql import identifier
 
 AGAIN = (errors.SerializationFailure, errors.DeadlockDetected)
 """The server undid the whole transaction because of another one: nothing was changed, the same may work at once."""
@@ -34,7 +35,8 @@ class Place:
     """Says what went wrong with one store."""
 
     def __init__(self, shown: str, user: str, schema: str) -> None:
-        self._shown, self._user, self._schema = shown, user, schema
+        self._shown, self._schema = shown, identifier(schema)
+        self._user = identifier(user) if user else "NAME"
 
     def unreachable(self, error: psycopg.Error) -> QueuectlError:
         """No connection came about: nothing was sent."""
@@ -62,34 +64,58 @@ class Place:
 
 def _reason(text: str) -> str:
     """The sentence that matters: without the address before it and the advice after it."""
-    first = next(
-        (line for line in text.splitlines() if "FATAL:" in line),
-        text.splitlines()[0] if text else "no reason",
-    )
-    return first.rpartition("FATAL:")[2].rpartition(" failed: ")[2].removeprefix("ERROR:").strip()
+    lines = text.splitlines() or ["no reason"]
+    first = next((line for line in lines if "FATAL:" in line), lines[0])
+    said = first.rpartition("FATAL:")[2]
+    before, _, after = said.rpartition(" failed: ")
+    socket = before.rpartition("on socket ")[2] + ": " if "on socket " in before else ""
+    for prefix in _PREFIXES:
+        after = after.strip().removeprefix(prefix)
+    return socket + after.strip()
 
 
-_Kind = type[StoreUnavailable] | type[StoreUnusable]
+_PREFIXES = ("connection is bad: ", "fe_sendauth: ", "ERROR:")
+_Kind = type[StoreUnavailable] | type[StoreUnusable] | type[InvalidInput]
 _NAME = "look at the name of the host"
 _PASSWORD = "look at user and password; in the URL, special characters are written as %XX"  # noqa: S105  advice
+_PLACE = "does PostgreSQL run there? look at host and port"
+_WAY = "is that host up, and does its firewall let this one in? look at host and port"
+_ROOM = "end idle clients, raise that limit, or put PgBouncer in between"
 
+# The first that stands in the text counts: sentences before the words that other sentences have, too.
 _REFUSALS: tuple[tuple[str, _Kind, str], ...] = (
     ("password authentication failed", StoreUnusable, _PASSWORD),
     ("no password supplied", StoreUnusable, _PASSWORD),
     ("authentication failed", StoreUnusable, _PASSWORD),
-    ('role "', StoreUnusable, "look at the user, or make it: createuser {user}"),
+    ("Tenant or user not found", StoreUnusable, "look at the user (for a pooler: user.project) and the host"),
+    ("no pg_hba.conf entry", StoreUnusable,
+     "the server's pg_hba.conf has to let {user} in from this host; it may want sslmode=require in the URL"),
+    ("too many ", StoreUnavailable, _ROOM),
+    ("remaining connection slots", StoreUnavailable, _ROOM),
+    ("max clients", StoreUnavailable, _ROOM),
+    ("no more connections allowed", StoreUnavailable, _ROOM),
+    ("is not permitted to log in", StoreUnusable, "let an administrator run: ALTER ROLE {user} LOGIN"),
+    ("permission denied for database", StoreUnusable, "let its owner run: GRANT CONNECT ON DATABASE NAME TO {user}"),
+    ("not currently accepting connections", StoreUnusable,
+     "let an administrator run: ALTER DATABASE NAME ALLOW_CONNECTIONS true"),
+    ('role "', StoreUnusable, "look at the user, or let an administrator run: CREATE ROLE {user} LOGIN PASSWORD '…'"),
     ('database "', StoreUnusable, "look at the name of the database, or make it: createdb NAME"),
-    ("no pg_hba.conf entry", StoreUnusable, "the server's pg_hba.conf has to let {user} in from this host"),
+    ("root certificate file", StoreUnusable, "add sslrootcert=FILE to the URL, or sslrootcert=system"),
     ("SSL", StoreUnusable, "look at sslmode in the URL"),
     ("resolve host", StoreUnavailable, _NAME),
     ("Name or service not known", StoreUnavailable, _NAME),
     ("translate host name", StoreUnavailable, _NAME),
-    ("Connection refused", StoreUnavailable, "does PostgreSQL run there? look at host and port"),
-    ("too many clients", StoreUnavailable, "raise max_connections, or put PgBouncer in between"),
-    ("remaining connection slots", StoreUnavailable, "raise max_connections, or put PgBouncer in between"),
+    ("No such file or directory", StoreUnavailable, "does PostgreSQL run here? name another host in the URL"),
+    ("Connection refused", StoreUnavailable, _PLACE),
+    ("timeout expired", StoreUnavailable, _WAY),
+    ("timed out", StoreUnavailable, _WAY),
+    ("No route to host", StoreUnavailable, _WAY),
+    ("Network is unreachable", StoreUnavailable, "this host has no way there; an address with : in it needs IPv6"),
+    ("is bad: ", InvalidInput, "look at what stands after the ? of the URL"),
+    ("bad value for ", InvalidInput, "look at what stands after the ? of the URL"),
 )  # fmt: skip
 
-_RIGHTS = "give {user} the rights of the owner of schema {schema}, or connect as that owner"
+_RIGHTS = "connect as the owner of schema {schema}, or let an administrator run: GRANT OWNER TO {user}"
 
 _ANSWERS: tuple[
     tuple[tuple[type[psycopg.Error], ...], type[QueuectlError], str], ...

@@ -5,16 +5,20 @@ function of another name. What nobody uses any more goes with a later one.
 """
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
+import psycopg
 from psycopg import errors
 
 from queuectl.errors import StoreUnavailable, StoreUnusable
 from queuectl.store.postgres.connections import Line
-from queuectl.store.postgres.sql import FOLDER, fill
+from queuectl.store.postgres.sql import FOLDER, fill, identifier
 
 # Not `to_regclass`: after the wait for the lock that still answers out of a cache of what was not there before.
 _IS_THERE = """SELECT EXISTS (SELECT FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
     WHERE nspname = %s AND relname = 'migration')"""
+_HAS_SCHEMA = "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = %s)"
 SCRIPTS = os.path.join(FOLDER, "migrations")
 
 
@@ -32,7 +36,9 @@ def version(line: Line) -> int:
 
 def bring_up_to_date(line: Line, shown: str, *, create: bool, scripts: str = SCRIPTS) -> None:
     """Refuse a newer schema; make or migrate it where it is older. Without `create` it has to be there."""
-    found, newest = version(line), known(scripts)
+    newest = known(scripts)
+    with _unless_foreign(line, shown, *_OTHER_COLUMNS):
+        found = version(line)
     if not found and not create:
         raise StoreUnavailable(
             f"{shown}: there is no queue in schema {line.schema}", "it was there before: look at the URL"
@@ -43,7 +49,30 @@ def bring_up_to_date(line: Line, shown: str, *, create: bool, scripts: str = SCR
             "a newer queuectl has used it: upgrade this one",
         )
     if found < newest:
-        _migrate(line, shown, newest, scripts)
+        with _unless_foreign(
+            line, shown, errors.DuplicateTable, errors.DuplicateObject, errors.DuplicateFunction
+        ):
+            _migrate(line, shown, newest, scripts)
+
+
+_OTHER_COLUMNS = (
+    errors.UndefinedColumn,
+    errors.UndefinedFunction,
+    errors.DatatypeMismatch,
+    errors.WrongObjectType,
+)
+
+
+@contextmanager
+def _unless_foreign(line: Line, shown: str, *signs: type[psycopg.Error]) -> Iterator[None]:
+    """What is found under our names may be another program's: nothing is changed then."""
+    try:
+        yield
+    except signs as error:
+        raise StoreUnusable(
+            f"{shown}: schema {line.schema} holds tables of another program",
+            "name a schema for the queue alone in the URL: ?schema=NAME",
+        ) from error
 
 
 def _migrate(line: Line, shown: str, newest: int, scripts: str) -> None:
@@ -57,16 +86,21 @@ def _migrate(line: Line, shown: str, newest: int, scripts: str) -> None:
             for number in range(version(line) + 1, newest + 1):
                 _apply(line, number, scripts)
     except errors.InsufficientPrivilege as error:
-        raise StoreUnusable(
-            f"{shown}: {str(error).splitlines()[0]}",
-            f"let an owner of the database run: CREATE SCHEMA {line.schema} AUTHORIZATION {line.info.user}",
-        ) from error
+        raise StoreUnusable(f"{shown}: {str(error).splitlines()[0]}", _rights_needed(line)) from error
+
+
+def _rights_needed(line: Line) -> str:
+    """What an owner has to run, so that the role that we are (a pooler may have made another of it) can go on."""
+    schema, role = identifier(line.schema), identifier(line.value("SELECT current_user"))
+    if version(line):
+        return f"run queuectl status once as the owner of schema {schema}: that upgrades it"
+    if line.value(_HAS_SCHEMA, (line.schema,)):
+        return f"let the schema's owner run: GRANT USAGE, CREATE ON SCHEMA {schema} TO {role}"
+    return f"let an owner of the database run: CREATE SCHEMA {schema} AUTHORIZATION {role}"
 
 
 def _apply(line: Line, number: int, scripts: str) -> None:
-    if number == 1 and not line.value(
-        "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = %s)", (line.schema,)
-    ):
+    if number == 1 and not line.value(_HAS_SCHEMA, (line.schema,)):
         line.run("CREATE SCHEMA {schema}")
     with open(os.path.join(scripts, f"{number:04}.sql"), encoding="utf-8") as file:
         script = file.read().replace("{channel}", channel(line.schema))

@@ -1,19 +1,21 @@
 """The statements out of the `.sql` files beside this one. `{schema}` stays in them until they are run."""
 
 import os
+import re
 
 from queuectl.store import statements as files
 from queuectl.store.codec import CHANGING, COLUMNS
 
 FOLDER = os.path.dirname(__file__)
+SAFELY = "SET search_path = pg_catalog, pg_temp"
+"""A function finds no others than the server's own: not those that some user of the database has put in their way."""
 _READ = {"waiting_for": "waiting_for::text"}
 LISTS = {
     "columns": ", ".join(_READ.get(column, column) for column in COLUMNS),
     "changing": ", ".join(CHANGING),
     "changing_set": ", ".join(f"{column} = current.{column}" for column in CHANGING),
-    "by_index": " ".join(
-        f"SET {name} = off" for name in ("enable_seqscan", "enable_hashjoin", "enable_mergejoin", "jit")
-    ),
+    "safely": SAFELY,
+    "by_index": f"{SAFELY} SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off",
 }
 
 
@@ -25,3 +27,9 @@ def statements(file: str) -> dict[str, str]:
 def fill(sql: str) -> str:
     """With the column lists of the codec in place of their names."""
     return files.fill(sql, LISTS)
+
+
+def identifier(name: str) -> str:
+    """A name as one writes it in SQL: in quotes where it needs them."""
+    plain = re.fullmatch(r"[a-z_][a-z0-9_]*", name, re.ASCII)
+    return name if plain else '"' + name.replace('"', '""') + '"'

@@ -1,0 +1,378 @@
+"""PostgreSQL and what goes wrong with it: one line that says what to do, and the right exit code."""
+
+import contextlib
+import signal
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from cli.conftest import CommandLine, Refused
+from cli.postgres import PASSWORD, Database
+from cli.test_stores import COMMANDS
+from facts import eventually
+from queuectl.store.postgres.migration import known
+from servers.daemon import Daemon
+from servers.endpoint import free_port
+from servers.postgres import PostgresServer
+
+PASSWORD_HINT = "look at user and password; in the URL, special characters are written as %XX"
+
+
+class TestNoConnection:
+    def test_a_wrong_password(self, database: Database, refused: Refused) -> None:
+        said = 'password authentication failed for user "postgres"'
+        refused(database.url(password=PASSWORD), message=f"{database.at()}: {said}", hint=PASSWORD_HINT)
+
+    def test_no_password(self, database: Database, refused: Refused) -> None:
+        url = database.url().replace(":open%2Fsesame", "")
+        refused(url, message=f"{database.at()}: no password supplied", hint=PASSWORD_HINT)
+
+    def test_an_unknown_user(self, database: Database, refused: Refused) -> None:
+        said = 'password authentication failed for user "nobody"'
+        refused(database.url(user="nobody"), message=f"{database.at('nobody')}: {said}", hint=PASSWORD_HINT)
+
+    def test_an_unknown_database(self, database: Database, refused: Refused) -> None:
+        refused(
+            database.url(database="nowhere"),
+            message=f'{database.at(database="nowhere")}: database "nowhere" does not exist',
+            hint="look at the name of the database, or make it: createdb NAME",
+        )
+
+    def test_an_unknown_host(self, queuectl: CommandLine, database: Database) -> None:
+        url = database.url(host="db.invalid")
+        error = queuectl.json("--store", url, "status", code=5)["error"]
+        assert error["code"] == "store_unavailable"
+        assert error["message"].startswith(f"{database.at(host='db.invalid')}: failed to resolve host")
+        assert error["hint"] == "look at the name of the host"
+        assert queuectl.err.count("\n") == 1
+
+    def test_nothing_listens_there(self, database: Database, refused: Refused) -> None:
+        port = free_port()
+        refused(
+            database.url(port=port),
+            kind="store_unavailable",
+            message=f"{database.at(port=port)}: Connection refused",
+            hint="does PostgreSQL run there? look at host and port",
+        )
+
+    def test_what_listens_there_says_nothing(self, database: Database, refused: Refused) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as silent:
+            port = silent.getsockname()[1]
+            refused(
+                database.url(port=port, connect_timeout=2),
+                kind="store_unavailable",
+                message=f"{database.at(port=port)}: connection timeout expired",
+                hint="is that host up, and does its firewall let this one in? look at host and port",
+            )
+
+    def test_there_is_no_such_socket(self, refused: Refused, tmp_path: Path) -> None:
+        refused(
+            f"postgresql://postgres@/jobs?host={tmp_path}",
+            kind="store_unavailable",
+            message=f'postgresql://postgres@{tmp_path}/jobs: "{tmp_path}/.s.PGSQL.5432": '
+            "No such file or directory",
+            hint="does PostgreSQL run here? name another host in the URL",
+        )
+
+    def test_encryption_that_the_server_does_not_have(self, database: Database, refused: Refused) -> None:
+        refused(
+            database.url(sslmode="require"),
+            message=f"{database.at()}: server does not support SSL, but SSL was required",
+            hint="look at sslmode in the URL",
+        )
+
+    def test_a_role_that_may_not_log_in(self, database: Database, refused: Refused) -> None:
+        role = database.role("NOLOGIN")
+        refused(
+            database.as_role(role),
+            message=f'{database.at(role)}: role "{role}" is not permitted to log in',
+            hint=f"let an administrator run: ALTER ROLE {role} LOGIN",
+        )
+
+    def test_a_role_that_has_too_many_connections(self, database: Database, refused: Refused) -> None:
+        role = database.role("LOGIN CONNECTION LIMIT 0")
+        refused(
+            database.as_role(role),
+            kind="store_unavailable",
+            message=f'{database.at(role)}: too many connections for role "{role}"',
+            hint="end idle clients, raise that limit, or put PgBouncer in between",
+        )
+
+    def test_a_database_that_a_role_may_not_enter(self, database: Database, refused: Refused) -> None:
+        role, closed = database.role(), database.database()
+        database.run(f"REVOKE CONNECT ON DATABASE {closed} FROM PUBLIC")
+        refused(
+            database.as_role(role, database=closed),
+            message=f'{database.at(role, closed)}: permission denied for database "{closed}"',
+            hint=f"let its owner run: GRANT CONNECT ON DATABASE NAME TO {role}",
+        )
+
+    @pytest.mark.parametrize("words", COMMANDS, ids=[" ".join(words) for words in COMMANDS])
+    def test_it_is_five_for_every_command(
+        self, queuectl: CommandLine, database: Database, words: tuple[str, ...]
+    ) -> None:
+        assert queuectl("--store", database.url(port=free_port()), *words, code=5) == ""
+        assert "Connection refused" in queuectl.err
+        assert queuectl.err.count("\n") == 1
+
+
+class TestReadOnly:
+    HINT = "connect to the primary, or as a role and to a database for which it is off"
+
+    def test_a_role_that_may_only_read(self, database: Database, refused: Refused) -> None:
+        role = database.role()
+        database.run(f"ALTER ROLE {role} SET default_transaction_read_only = on")
+        said = f"{database.at(role)} is read-only: default_transaction_read_only = on"
+        refused(database.as_role(role), message=said, hint=self.HINT)
+
+    def test_a_database_that_is_only_read(self, database: Database, refused: Refused) -> None:
+        name = database.database()
+        database.run(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+        said = f"{database.at(database=name)} is read-only: default_transaction_read_only = on"
+        refused(database.url(database=name), message=said, hint=self.HINT)
+
+    @pytest.mark.parametrize("words", [("status",), ("enqueue", "true"), ("worker", "start", "--drain")])
+    def test_a_replica(
+        self, database: Database, replica: int, refused: Refused, words: tuple[str, ...]
+    ) -> None:
+        refused(
+            database.url(port=replica),
+            *words,
+            message=f"{database.at(port=replica)} is a read-only replica",
+            hint="connect to the primary",
+        )
+
+    def test_of_a_replica_and_its_primary_the_primary_is_taken(
+        self, queuectl: CommandLine, database: Database, replica: int
+    ) -> None:
+        hosts = f"127.0.0.1:{replica},127.0.0.1:{database.server.port}"
+        url = database.url().replace(f"127.0.0.1:{database.server.port}", hosts)
+        assert queuectl("--store", url, "enqueue", "--id", "a", "true") == "a\n"
+
+
+@pytest.fixture(scope="module")
+def replica(postgres_server: PostgresServer) -> Iterator[int]:
+    """The port of a hot standby of the server."""
+    if not isinstance(postgres_server, PostgresServer):
+        pytest.skip("the server of QUEUECTL_TEST_POSTGRES is not ours to copy")
+    daemon, port = Daemon("replica", ended_by=signal.SIGQUIT), free_port()
+    data, url = daemon.directory / "data", postgres_server.url()
+    with psycopg.connect(url) as connection:
+        row = connection.execute("SELECT setting FROM pg_config WHERE name = 'BINDIR'").fetchone()
+        binaries = Path(str(row[0]) if row else "")
+    try:
+        copy = ("-D", data, "-d", url, "--checkpoint=fast", "--write-recovery-conf", "--no-sync")
+        assert daemon.run(binaries / "pg_basebackup", *copy).returncode == 0, daemon.log_text()
+        settings = {
+            "port": port,
+            "unix_socket_directories": daemon.directory,
+            "listen_addresses": "127.0.0.1",
+            "max_connections": 200,  # no fewer than its primary
+        }
+        words = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
+        command = (binaries / "postgres", "-D", data, *words)
+        daemon.start(*command, ready=lambda: _lets_in(postgres_server.url(port=port)))
+        yield port
+    finally:
+        daemon.close()
+
+
+def _lets_in(url: str) -> bool:
+    with contextlib.suppress(psycopg.OperationalError), psycopg.connect(url, connect_timeout=5):
+        return True
+    return False
+
+
+class TestRights:
+    def test_nobody_has_made_the_schema_and_we_may_not(self, database: Database, refused: Refused) -> None:
+        role, name = database.role(), database.database()
+        refused(
+            database.as_role(role, database=name),
+            message=f"{database.at(role, name)}: permission denied for database {name}",
+            hint=f"let an owner of the database run: CREATE SCHEMA {database.schema} AUTHORIZATION {role}",
+        )
+
+    def test_what_that_hint_says_helps(self, queuectl: CommandLine, database: Database) -> None:
+        role, name = database.role(), database.database()
+        url = database.as_role(role, database=name)
+        hint = queuectl.json("--store", url, "status", code=5)["error"]["hint"]
+        with psycopg.connect(database.server.url(name), autocommit=True) as owner:
+            owner.execute(hint.partition(": ")[2])
+        assert queuectl("--store", url, "enqueue", "--id", "a", "true") == "a\n"
+
+    def test_names_that_need_quotes_have_them(self, queuectl: CommandLine, database: Database) -> None:
+        role, name = "Ada-1", database.database()
+        database.run(f"CREATE ROLE \"{role}\" LOGIN PASSWORD '{PASSWORD}'")
+        url = database.as_role(role, database=name, schema="Jobs")
+        try:
+            hint = queuectl.json("--store", url, "status", code=5)["error"]["hint"]
+        finally:
+            database.run(f'DROP ROLE "{role}"')
+        assert hint.endswith('CREATE SCHEMA "Jobs" AUTHORIZATION "Ada-1"')
+
+    def test_an_empty_schema_that_we_may_not_fill(self, queuectl: CommandLine, database: Database) -> None:
+        role = database.role()
+        database.run(f"CREATE SCHEMA {database.schema}")
+        url = database.as_role(role)
+        error = queuectl.json("--store", url, "status", code=5)["error"]
+        assert error["message"] == f"{database.at(role)}: permission denied for schema {database.schema}"
+        grant = f"GRANT USAGE, CREATE ON SCHEMA {database.schema} TO {role}"
+        assert error["hint"] == f"let the schema's owner run: {grant}"
+        database.run(grant)
+        assert queuectl("--store", url, "enqueue", "--id", "a", "true") == "a\n"
+
+    @pytest.mark.parametrize("words", [("status",), ("enqueue", "x"), ("doctor",), ("worker", "start")])
+    def test_a_queue_that_belongs_to_somebody_else(
+        self, queuectl: CommandLine, database: Database, refused: Refused, words: tuple[str, ...]
+    ) -> None:
+        role = database.role()
+        queuectl("--store", database.url(), "enqueue", "true")
+        refused(
+            database.as_role(role),
+            *words,
+            message=f"{database.at(role)}: permission denied for schema {database.schema}",
+            hint=self.owner(database, role),
+        )
+
+    def test_a_queue_that_we_may_only_look_at(
+        self, queuectl: CommandLine, database: Database, refused: Refused
+    ) -> None:
+        role = database.role()
+        queuectl("--store", database.url(), "enqueue", "--id", "a", "true")
+        database.run(f"GRANT USAGE ON SCHEMA {database.schema} TO {role}")
+        database.run(f"GRANT SELECT ON ALL TABLES IN SCHEMA {database.schema} TO {role}")
+        assert "pending:    1" in queuectl("--store", database.as_role(role), "status")
+        refused(
+            database.as_role(role),
+            "enqueue",
+            "true",
+            message=f"{database.at(role)}: permission denied for table body",
+            hint=self.owner(database, role),
+        )
+
+    def test_a_member_of_the_owner_may_do_what_it_may(
+        self, queuectl: CommandLine, database: Database
+    ) -> None:
+        owner, role = database.role(), database.role()
+        database.run(f"CREATE SCHEMA {database.schema} AUTHORIZATION {owner}")
+        queuectl("--store", database.as_role(owner), "enqueue", "--id", "a", "true")
+        queuectl("--store", database.as_role(role), "status", code=5)
+        database.run(f"GRANT {owner} TO {role}")
+        assert queuectl("--store", database.as_role(role), "enqueue", "--id", "b", "true") == "b\n"
+
+    @staticmethod
+    def owner(database: Database, role: str) -> str:
+        """What is to be done."""
+        return f"connect as the owner of schema {database.schema}, or let an administrator run: GRANT OWNER TO {role}"
+
+
+class TestSchema:
+    def test_a_newer_one_is_refused_with_both_versions(
+        self, queuectl: CommandLine, database: Database, refused: Refused
+    ) -> None:
+        queuectl("--store", database.url(), "enqueue", "true")
+        database.run(f"INSERT INTO {database.schema}.migration (version) VALUES (99)")
+        refused(
+            database.url(),
+            message=f"{database.at()} has schema 99, and this program knows schemas up to {known()}",
+            hint="a newer queuectl has used it: upgrade this one",
+        )
+
+    @pytest.mark.parametrize(
+        "table", ["migration (id integer)", "migration (version text)", "body (id integer)"]
+    )
+    def test_tables_of_another_program_are_left_alone(
+        self, database: Database, refused: Refused, table: str
+    ) -> None:
+        database.run(f"CREATE SCHEMA {database.schema}")
+        database.run(f"CREATE TABLE {database.schema}.{table}")
+        refused(
+            database.url(),
+            message=f"{database.at()}: schema {database.schema} holds tables of another program",
+            hint="name a schema for the queue alone in the URL: ?schema=NAME",
+        )
+        tables = f"SELECT count(*) FROM pg_tables WHERE schemaname = '{database.schema}'"
+        assert database.value(tables) == 1
+
+    @pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
+    def test_text_that_does_not_fit_into_the_database(
+        self, database: Database, refused: Refused, encoding: str
+    ) -> None:
+        name = database.database(f"ENCODING '{encoding}' LOCALE_PROVIDER libc LOCALE 'C'")
+        refused(
+            database.url(database=name),
+            message=f"{database.at(database=name)} keeps text as {encoding}, which not every command fits into",
+            hint="make a database with: createdb --encoding=UTF8 --template=template0 NAME",
+        )
+
+    @pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
+    def test_what_other_programs_want_for_text_is_not_asked(
+        self, queuectl: CommandLine, database: Database, monkeypatch: pytest.MonkeyPatch, encoding: str
+    ) -> None:
+        monkeypatch.setenv("PGCLIENTENCODING", encoding)
+        queuectl("--store", database.url(), "enqueue", "--id", "a", "echo '☃'")
+        assert queuectl.json("--store", database.url(), "show", "a")["job"]["command"] == "echo '☃'"
+
+
+class TestDurability:
+    """Guarantee G1: what an acknowledged job survives is read back, and less than wanted is refused."""
+
+    def test_a_role_that_does_not_wait_for_the_disk(self, database: Database, refused: Refused) -> None:
+        role = database.role("LOGIN SUPERUSER")
+        database.run(f"ALTER ROLE {role} SET synchronous_commit = off")
+        refused(
+            database.as_role(role),
+            message=f"{database.at(role)} would lose acknowledged jobs with its power: synchronous_commit = off",
+            hint="turn it on for the server, the database and the role, or accept it with --durability fast",
+        )
+
+    @pytest.mark.parametrize("setting", ["fsync", "full_page_writes"])
+    def test_a_server_that_does_not_write_to_disk(
+        self, queuectl: CommandLine, database: Database, refused: Refused, setting: str
+    ) -> None:
+        with self.off(database, setting):
+            refused(
+                database.url(),
+                message=f"{database.at()} would lose acknowledged jobs with its power: {setting} = off",
+                hint="turn it on for the server, or accept it with --durability fast",
+            )
+            self.accepted(queuectl, database.url(), setting)
+        assert queuectl.json("--store", database.url(), "status")["store"]["durability"] == "power-safe"
+
+    def test_it_can_be_accepted(self, queuectl: CommandLine, database: Database) -> None:
+        role = database.role("LOGIN SUPERUSER")
+        database.run(f"ALTER ROLE {role} SET synchronous_commit = off")
+        self.accepted(queuectl, database.as_role(role), "synchronous_commit")
+
+    def test_what_is_wanted_where_the_server_is_safe_is_shown_too(
+        self, queuectl: CommandLine, database: Database
+    ) -> None:
+        self.accepted(queuectl, database.url(), "synchronous_commit")
+
+    def accepted(self, queuectl: CommandLine, url: str, setting: str) -> None:
+        """What is said of it then."""
+        given = ("--store", url, "--durability", "fast")
+        assert queuectl.json(*given, "status")["store"]["durability"] == "memory-safe"
+        assert "(memory-safe)" in queuectl(*given, "status")
+        assert queuectl(*given, "enqueue", "--id", "a", "true") == "a\n"
+        checks = {c["name"]: c for c in queuectl.json(*given, "doctor", code=1)["checks"]}
+        assert (checks["durability"]["detail"], checks[setting]["detail"]) == ("memory-safe", "off")
+        assert f"{setting} = off" in checks["store fault"]["detail"]
+
+    @contextlib.contextmanager
+    def off(self, database: Database, setting: str) -> Iterator[None]:
+        """While this lasts, it is off for the server."""
+        try:
+            self.turn(database, f"SET {setting} = off", setting, "off")
+            yield
+        finally:
+            self.turn(database, f"RESET {setting}", setting, "on")
+
+    def turn(self, database: Database, how: str, setting: str, wanted: str) -> None:
+        """Change the server's configuration; back when it holds."""
+        database.run(f"ALTER SYSTEM {how}")
+        database.run("SELECT pg_reload_conf()")
+        eventually(lambda: database.value(f"SHOW {setting}") == wanted, what=f"{setting} = {wanted}")
