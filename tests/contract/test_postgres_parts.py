@@ -1,5 +1,6 @@
 """The parts of the PostgreSQL driver by themselves: its URLs, the clock it carries on, the connections it lends."""
 
+import select
 import threading
 import time
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from facts import eventually
 from queuectl.domain import lifecycle
 from queuectl.domain.output import Chunk
 from queuectl.domain.query import Filter
-from queuectl.errors import InvalidInput, OutcomeUnknown, StoreUnavailable
+from queuectl.errors import InvalidInput, OutcomeUnknown, StoreUnavailable, StoreUnusable
 from queuectl.store.codec import moment
 from queuectl.store.postgres import PostgresStore, claiming, connections, output
 from queuectl.store.postgres.address import identity, parse
@@ -78,10 +79,22 @@ class TestAddress:
             identity("postgres://b:y@h:1/d?listen=no&sslmode=disable"),
         }
         assert len(same) == 1
-        others = {
-            identity(f"postgresql://{place}") for place in ("h:1/e", "h:2/d", "g:1/d", "h:1/d?schema=s")
-        }
-        assert len(others | same) == 5
+        places = (
+            "h:1/e",
+            "h:2/d",
+            "g:1/d",
+            "h:1/d?schema=s",
+            "?service=one",
+            "?service=two",
+            "ada@h:1/",
+            "eve@h:1/",
+        )
+        assert len({identity(f"postgresql://{place}") for place in places} | same) == 9
+
+    def test_what_the_environment_says_counts(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("PGHOST", "h")
+        monkeypatch.setenv("PGPORT", "1")
+        assert identity("postgresql:///d") == identity("postgresql://h:1/d")
 
 
 class Server:
@@ -128,6 +141,13 @@ class TestClock:
         server.reachable = False
         assert clock.now() >= before
         assert server.asked == 1
+
+    def test_a_server_that_fails_when_asked_is_bridged_too(self) -> None:
+        server = Server()
+        clock = ServerClock(server.ask, lambda: True, good_for=1e-9)
+        before = clock.now()
+        server.reachable = False
+        assert clock.now() >= before
 
     def test_before_the_first_answer_there_is_no_time(self) -> None:
         server = Server()
@@ -214,8 +234,25 @@ class TestConnections:
                 store.claim("w1", (), 1, LEASE)
             with pytest.raises(StoreUnavailable):
                 store.counts(Filter())
+            eventually(lambda: not busy(ground), what="the server to give up what nobody waits for any more")
+        assert store.claim("w1", (), 1, LEASE)
+        assert store._connections.answers
         store.close()
-        eventually(lambda: not busy(ground), what="the server to be done with what nobody waits for any more")
+
+    def test_an_isolation_in_which_workers_fail_each_other_is_refused(
+        self, ground: PostgresGround, bouncer: Bouncer, postgres_server: PostgresServer | GivenServer
+    ) -> None:
+        name = ground.schema
+        ground.admin.execute(f"CREATE DATABASE {name}")
+        ground.admin.execute(f"ALTER DATABASE {name} SET default_transaction_isolation = 'serializable'")
+        pooled = PostgresStore(bouncer.url(name))
+        with pytest.raises(StoreUnusable, match="isolates transactions as serializable"):
+            pooled.counts(Filter())
+        direct = PostgresStore(postgres_server.url(name))
+        assert direct.add([new_job("a")])[0].status == "added"
+        for store in (pooled, direct):
+            store.close()
+        ground.admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
     def test_a_deadlock_is_tried_again(self, ground: PostgresGround) -> None:
         store, tries = ground.open(), []
@@ -270,6 +307,27 @@ class TestHearing:
         rings = ground.admin.execute(f"SELECT rings FROM {ground.schema}.bell WHERE name = 'work'").fetchone()
         assert rings is not None
         assert 1 <= rings[0] <= passed / 0.05 + 1
+
+    def test_a_clock_that_was_set_back_does_not_silence_the_bells(self, ground: PostgresGround) -> None:
+        store = ground.open()
+        ground.admin.execute(
+            f"UPDATE {ground.schema}.bell SET rung_at = clock_timestamp() + interval '1 hour'"
+        )
+        store.add([new_job()])
+        rings = ground.admin.execute(f"SELECT rings FROM {ground.schema}.bell WHERE name = 'work'").fetchone()
+        assert rings == (1,)
+
+    def test_who_beats_takes_in_what_was_told_though_nobody_waits(self, ground: PostgresGround) -> None:
+        """A listener that never reads holds up the notifications of all."""
+        store = PostgresStore(ground.url)
+        quiet(store._hearing)
+        ground.open().add([new_job()])
+        socket = store._hearing._socket()
+        eventually(lambda: select.select([socket], [], [], 0)[0], what="the notification")
+        store.beat(worker("w1"))
+        assert not select.select([socket], [], [], 0)[0]
+        assert store.wait(20) is True
+        store.close()
 
     def test_a_listener_that_lost_its_line_looks_again_and_listens_again(
         self, ground: PostgresGround
@@ -335,6 +393,16 @@ class TestClaimsSideBySide:
             eventually(lambda: answers or blocked(ground), what="the second claim at the first one's lock")
         waiting.join()
         assert answers == [[]]
+
+
+class TestFolding:
+    def test_what_is_folded_already_is_left_alone(self, ground: PostgresGround) -> None:
+        store = ground.open()
+        store.add([in_state("dead", queue=f"q{n}") for n in range(150)])
+        lines = f"SELECT array_agg(ctid ORDER BY ctid)::text FROM {ground.schema}.tally"
+        before = ground.admin.execute(lines).fetchone()
+        store.beat(worker("w1"))
+        assert ground.admin.execute(lines).fetchone() == before
 
 
 class TestOutputAndItsJob:

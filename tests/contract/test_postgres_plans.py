@@ -153,6 +153,7 @@ HOT: dict[str, Callable[[Line], Any]] = {
     "output": _printed,
     "lapsed": lambda line: claiming.lapsed(line, 10),
     "newest": _page(),
+    "last finished": _page(sort="updated", states=frozenset(("completed",))),
     "newest dead": _page(states=frozenset(("dead",))),
     "newest blocked": _page(states=frozenset(("blocked",))),
     "one by its number": _page(number=17),
@@ -163,7 +164,13 @@ HOT: dict[str, Callable[[Line], Any]] = {
     "by tag": _page(tag="t"),
     "by unique key": _page(unique_key="k"),
     "purge": lambda line: purging.purge(
-        line, Filter(states=frozenset(("completed",)), ended_before=NOW + timedelta(days=1)), 10
+        line, Filter(states=frozenset(("completed", "cancelled")), ended_before=NOW + timedelta(days=1)), 10
+    ),
+    "purge of nothing": lambda line: purging.purge(
+        line, Filter(states=frozenset(("completed", "cancelled")), ended_before=NOW - timedelta(days=1)), 10
+    ),
+    "purge of the dead": lambda line: purging.purge(
+        line, Filter(states=frozenset(("dead",)), ended_before=NOW + timedelta(days=1)), 10
     ),
 }
 

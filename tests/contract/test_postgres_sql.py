@@ -10,14 +10,16 @@ import pytest
 from msgspec.structs import replace
 
 from contract.grounds import PostgresGround
-from factories import LEASE, NOW
+from factories import LEASE, NOW, new_job, report
 from queuectl.config import resolve
+from queuectl.domain import lifecycle
 from queuectl.domain.job import Job, Parent
 from queuectl.domain.query import Filter, Page
 from queuectl.service.commands import Enqueuer, enqueue
 from queuectl.service.request import Defaults, convert_request
 from queuectl.store.postgres import PostgresStore
 from queuectl.store.protocol import Store
+from servers.bouncer import Bouncer
 from servers.postgres import GivenServer, PostgresServer
 
 
@@ -189,6 +191,61 @@ def test_the_same_again_is_the_same_job(store: Store, caller: Caller) -> None:
     assert ids(store) == {"a"}
 
 
+def test_the_same_is_the_same_in_every_time_zone(store: Store, caller: Caller) -> None:
+    start = datetime(2030, 1, 1, 12, tzinfo=UTC)
+    for zone, style in (("UTC", "postgres"), ("Asia/Tokyo", "iso_8601")):
+        caller.connection.execute(f"SET TimeZone = '{zone}'; SET IntervalStyle = '{style}'")
+        caller.enqueue("x", id="a", run_at=start, timeout=timedelta(hours=30))
+        caller.connection.commit()
+    assert ids(store) == {"a"}
+
+
+def test_a_repetition_is_none_the_worse_for_a_parent_that_has_gone(store: Store, caller: Caller) -> None:
+    caller.enqueue(id="p")
+    caller.enqueue(id="a", after=["p:any"])
+    caller.connection.commit()
+    now = store.now()
+    store.save([lifecycle.cancel(job(store, "p"), by="me", reason=None, now=now)])
+    store.purge(Filter(), 5)
+    assert caller.enqueue(id="a", after=["p:any"]) == "a"
+
+
+def test_a_job_that_nobody_can_read_ends_as_dead_and_takes_nobody_along(
+    store: Store, ground: PostgresGround
+) -> None:
+    store.add([new_job("bad"), new_job("good")])
+    ground.admin.execute(f"UPDATE {ground.schema}.body SET spec = '{{\"command\": 5}}' WHERE id = 'bad'")
+    bad, good = store.claim("w1", (), 5, LEASE)
+    assert (bad.id, good.id) == ("bad", "good")
+    assert "cannot read" in bad.spec.title()
+    failed = report("spawn_error", exit_code=None, error="No such file or directory", now=store.now())
+    ended = lifecycle.finish(bad, failed, now=store.now(), chance=0.5)
+    assert ended.state == "dead"
+    assert store.save([ended]) == ["accepted"]
+
+
+def test_nobody_puts_a_function_of_theirs_in_the_way(
+    ground: PostgresGround, store: Store, bouncer: Bouncer
+) -> None:
+    """A better match in `public`, where in older servers everybody may make one, would run with our rights."""
+    traps = {
+        "unnest(text[])": "RETURNS SETOF text LANGUAGE plpgsql AS 'BEGIN RAISE ''trapped''; END'",
+        "cardinality(integer[])": "RETURNS integer LANGUAGE plpgsql AS 'BEGIN RAISE ''trapped''; END'",
+    }
+    ground.admin.execute(";".join(f"CREATE FUNCTION public.{name} {body}" for name, body in traps.items()))
+    try:
+        pooled = PostgresStore(
+            bouncer.url(schema=ground.schema)
+        )  # where no option of ours says where to look
+        store.add([new_job("a", tags=("t",))])
+        [job] = pooled.claim("w1", ("default",), 1, LEASE)
+        assert pooled.save([job]) == ["accepted"]
+        assert [found.id for found in pooled.find(Filter(tag="t"), Page()).jobs] == ["a"]
+        pooled.close()
+    finally:
+        ground.admin.execute(";".join(f"DROP FUNCTION public.{name}" for name in traps))
+
+
 def test_the_same_id_for_something_else_is_refused(store: Store, caller: Caller) -> None:
     caller.enqueue("x", id="a")
     with pytest.raises(psycopg.errors.UniqueViolation, match="id a exists with other content"):
@@ -227,6 +284,20 @@ BAD: tuple[tuple[dict[str, Any], str], ...] = (
     ({"meta": "3"}, "meta: has to be an object"),
     ({"meta": json.dumps({"a": "x" * 20_000})}, "meta has more than 16 KiB"),
     ({"after": ["nobody"]}, "there is no job 'nobody' to wait for"),
+    ({"after": [None]}, "after: has to be a list"),
+    ({"tags": ["a", None]}, "tags: has to be a list"),
+    ({"tags": [["a"], ["b"]]}, "tags: has to be a list"),
+    ({"tags": ["x" * 201]}, "tags: has to be a list"),
+    ({"tags": ["x"] * 101}, "tags: has to be a list"),
+    ({"queue": "a\u200bb"}, "is not allowed"),
+    ({"queue": "a\u2028b"}, "is not allowed"),
+    ({"queue": "\u00a0"}, "is not allowed"),
+    ({"timeout": timedelta(days=36_501)}, "timeout: is longer than a hundred years"),
+    ({"delay": timedelta(days=36_501)}, "the start is out of range"),
+    ({"run_at": datetime(1969, 12, 31, tzinfo=UTC)}, "the start is out of range"),
+    ({"run_at": datetime(9999, 1, 1, tzinfo=UTC)}, "the start is out of range"),
+    ({"env": json.dumps({"A": "x" * 131_071})}, "none longer than the system allows"),
+    ({"meta": '{"a": ' + "[" * 200 + "]" * 200 + "}"}, "meta: is nested too deeply"),
 )
 
 

@@ -9,11 +9,13 @@ from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Any
 
+from msgspec import DecodeError
 from msgspec.json import Decoder, Encoder
 
 from queuectl.domain import lifecycle
 from queuectl.domain.job import WAITING, Attempt, CancelRequest, Job, Lease, Spec
 from queuectl.domain.query import Sort
+from queuectl.domain.retry import RetryPolicy
 from queuectl.domain.worker import Worker
 from queuectl.errors import InvalidInput
 
@@ -121,7 +123,7 @@ def job(row: Any) -> Job:
      finished_at, spec) = row  # fmt: skip
     return Job(
         id=id_,
-        spec=_specs().decode(spec),
+        spec=_spec(spec),
         queue=queue,
         priority=priority,
         state=state,
@@ -155,6 +157,21 @@ def job(row: Any) -> Job:
         started_at=None if started_at is None else moment(started_at),
         finished_at=None if finished_at is None else moment(finished_at),
     )
+
+
+UNREADABLE = Spec(argv=("queuectl cannot read what this job is to run",), retry=RetryPolicy(max_retries=0))
+"""What stands for a spec that this program does not understand: written by a newer one, or by hand.
+
+There is no such program: so the job ends as dead with a reason, and can be listed, cancelled and deleted until then. A
+job that made its reader raise would take along each worker that claims it, one after the other.
+"""
+
+
+def _spec(text: str) -> Spec:
+    try:
+        return _specs().decode(text)
+    except (DecodeError, RecursionError):
+        return UNREADABLE
 
 
 def to_json(value: Any) -> str:

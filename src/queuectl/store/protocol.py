@@ -111,7 +111,8 @@ class Store(Protocol):
         From these queues, or from all if none is named. Passes over paused queues, and takes from a limited one no
         more than its limit less what is processing in it. `pending` and `failed` jobs are due when `run_at` is not
         after `now()`. Each is changed as `lifecycle.claim` says, with a fresh 128-bit attempt id in hex, in one
-        atomic step per job: no two callers ever get the same job.
+        atomic step per job: no two callers ever get the same job. Of more than a thousand delayed jobs that became
+        due since the last claim, those longest due come into the line first.
         """
 
     def renew(self, worker: str, held: Sequence[Held], lease: timedelta) -> list[Job]:

@@ -7,6 +7,7 @@ Everything else is libpq's (https://www.postgresql.org/docs/current/libpq-connec
 included. What poolers' documentation adds for other clients (`pgbouncer=true`) is passed over.
 """
 
+import os
 import re
 from typing import Any
 from urllib.parse import SplitResult, parse_qsl, quote, urlencode, urlsplit
@@ -22,6 +23,16 @@ _FOR_OTHERS = frozenset(("pgbouncer", "connection_limit", "pool_timeout", "supa"
 _OURS = frozenset(("schema", "listen"))
 _SCHEMA = re.compile(r"(?!pg_)[A-Za-z_][A-Za-z0-9_]{0,49}", re.ASCII)
 _HIGHEST_PORT = 65535
+_PLACE = (
+    ("host", "PGHOST"),
+    ("hostaddr", "PGHOSTADDR"),
+    ("port", "PGPORT"),
+    ("dbname", "PGDATABASE"),
+    ("user", "PGUSER"),
+    ("service", "PGSERVICE"),
+)
+"""What says which database is meant, and the variables that say it where the URL does not. Without a name it is the
+user's own."""
 
 
 class Address(Struct, frozen=True):
@@ -51,8 +62,9 @@ def parse(url: str) -> Address:
 def identity(url: str) -> str:
     """A text that is the same for URLs that differ in nothing but how one connects."""
     address = parse(url)
-    names = ("host", "hostaddr", "port", "dbname")
-    return "|".join([*(str(address.parts.get(name, "")) for name in names), address.schema])
+    found = {name: str(address.parts.get(name) or os.environ.get(variable, "")) for name, variable in _PLACE}
+    found["dbname"] = found["dbname"] or found["user"]
+    return "|".join([*(value for name, value in found.items() if name != "user"), address.schema])
 
 
 def _split(url: str) -> tuple[SplitResult, list[tuple[str, str]]]:

@@ -2,9 +2,11 @@
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime
 
 from queuectl.clock import boottime
+from queuectl.errors import StoreError
 from queuectl.store import codec
 
 GOOD_FOR = 5.0
@@ -26,10 +28,15 @@ class ServerClock:
         self._last = 0
 
     def now(self) -> datetime:
-        """Raises StoreError before the first answer; afterwards an absence of the server is bridged."""
+        """Raises StoreError before the first answer; afterwards an absence of the server is bridged: nobody who only
+        wants to know the time has to do with its faults.
+        """
         since = boottime() - self._heard
-        if self._said is None or (since >= self._good_for and self._reachable()):
+        if self._said is None:
             self.heard(self._ask())
+        elif since >= self._good_for and self._reachable():
+            with suppress(StoreError):
+                self.heard(self._ask())
         with self._lock:
             passed = 0.0 if self._good_for <= 0 else boottime() - self._heard
             self._last = max(self._last, (self._said or 0) + int(passed * 1_000_000))

@@ -13,7 +13,7 @@ import select
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 import psycopg
@@ -26,6 +26,8 @@ from queuectl.store.postgres.faults import AGAIN, FAREWELL, ConnectionLost, Plac
 Answer = TypeVar("Answer")
 Values = Sequence[Any] | Mapping[str, Any]
 TRIES = 5
+CANCEL_SECONDS = 1.0
+LONGEST_PATIENCE = 600.0
 SERVER_SHARE = 0.8
 """The server gives up a statement before we stop waiting for it, so that what came of it is known."""
 
@@ -56,6 +58,17 @@ class Line(psycopg.Connection[tuple[Any, ...]]):
     def named(self, statement: str) -> bytes:
         """A statement with the schema filled in."""
         return statement.replace("{schema}", f'"{self.schema}"').encode()
+
+    @contextmanager
+    def unhurried(self) -> Iterator[None]:
+        """A transaction that may take its time: ten minutes."""
+        patience, self.patience = self.patience, LONGEST_PATIENCE
+        try:
+            with self.transaction():
+                self.execute("SET LOCAL statement_timeout = 0")
+                yield
+        finally:
+            self.patience = patience
 
     @property
     def pooled(self) -> bool:
@@ -102,6 +115,7 @@ class Connections:
 
     def open(self, prepare: Callable[[Line], None] | None = None) -> Line:
         """A connection of the caller's own, looked over and prepared; the caller closes it."""
+        self._refuse_use()
         try:
             line = self._connect()
         except psycopg.Error as error:
@@ -121,23 +135,32 @@ class Connections:
     def close(self) -> None:
         """Close those that are idle; one that is lent closes when it comes back."""
         self._closed = True
-        while self._idle:
-            self._idle.pop().close()
+        with suppress(IndexError):  # another thread does the same
+            while self._idle:
+                self._idle.pop().close()
 
     def _try(self, work: Callable[[Line], Answer], *, writing: bool) -> Answer:
         for left in reversed(range(TRIES)):
             try:
                 with self._lent() as line, self._translated(line, writing=writing):
-                    return work(line)
+                    answer = work(line)
+                self.answers = True
+                return answer
             except StoreUnavailable as fault:
                 if not left or not isinstance(fault.__cause__, AGAIN):
                     raise
         raise AssertionError("unreachable")
 
-    @contextmanager
-    def _lent(self) -> Iterator[Line]:
+    def _refuse_use(self) -> None:
+        """In the child of a fork a connection would answer two processes."""
         if os.getpid() != self._process:
             raise StoreUnusable("the store was opened before a fork", "open it in the process that uses it")
+        if self._closed:
+            raise StoreUnavailable(f"{self.address.shown} was closed already")
+
+    @contextmanager
+    def _lent(self) -> Iterator[Line]:
+        self._refuse_use()
         if not self._room.acquire(timeout=self._patience):
             raise StoreUnavailable(
                 f"{self.address.shown}: {self.MOST} connections of this process are all busy"
@@ -152,8 +175,6 @@ class Connections:
             self._room.release()
 
     def _take(self) -> Line:
-        if self._closed:
-            raise StoreUnavailable(f"{self.address.shown} was closed already")
         while self._idle:
             try:
                 line = self._idle.pop()
@@ -168,6 +189,8 @@ class Connections:
         usable = not line.closed and line.info.transaction_status == psycopg.pq.TransactionStatus.IDLE
         if usable and not self._closed and len(self._idle) < self.KEPT:
             self._idle.append(line)
+            if self._closed:  # since a moment ago, by another thread
+                self.close()
         else:
             line.close()
 
@@ -176,6 +199,9 @@ class Connections:
         try:
             yield
         except Silence as silence:
+            # Else it goes on in the server, and each repetition with it: a commit that waits for a standby, say.
+            with suppress(psycopg.Error):
+                line.cancel_safe(timeout=CANCEL_SECONDS)
             line.close()
             self.answers = False
             raise self._place.lost(writing=writing, silent=True) from silence

@@ -16,7 +16,7 @@ _FACTS = """
 SELECT current_setting('server_version_num')::integer, current_setting('server_version'),
     current_setting('server_encoding'), pg_is_in_recovery(), current_setting('transaction_read_only') = 'on',
     current_setting('fsync') = 'on', current_setting('full_page_writes') = 'on', current_setting('synchronous_commit'),
-    current_setting('synchronous_standby_names')"""
+    current_setting('synchronous_standby_names'), current_setting('transaction_isolation')"""
 
 _SIZES = """
 SELECT (SELECT count(*) FROM {schema}.live) + coalesce((SELECT sum(n) FROM {schema}.tally), 0)::bigint,
@@ -24,8 +24,10 @@ SELECT (SELECT count(*) FROM {schema}.live) + coalesce((SELECT sum(n) FROM {sche
     (SELECT sum(pg_total_relation_size(c.oid))::bigint FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
      WHERE nspname = %s AND relkind = 'r'),
     (SELECT count(*) FROM pg_stat_replication),
-    (SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
-     AND xact_start < clock_timestamp() - interval '5 minutes')"""
+    (SELECT string_agg(format('%%s of %%s', pid, usename), ', ') FROM pg_stat_activity
+     WHERE datname = current_database() AND xact_start < clock_timestamp() - interval '5 minutes'),
+    (SELECT count(*) FROM pg_prepared_xacts WHERE database = current_database()),
+    pg_has_role(current_user, 'pg_read_all_stats', 'USAGE')"""
 
 _DAMAGE = """
 SELECT 'jobs without a state', count(*) FROM {schema}.body
@@ -55,6 +57,7 @@ class Server(Struct, frozen=True):
     full_page_writes: bool
     synchronous_commit: str
     standbys: str
+    isolation: str
 
     @property
     def durability(self) -> Durability:
@@ -84,6 +87,11 @@ def refuse_unfit(found: Server, shown: str, *, fast: bool) -> None:
             f"{shown} is read-only: default_transaction_read_only = on",
             "connect to the primary, or as a role and to a database for which it is off",
         )
+    if found.isolation != "read committed":
+        raise StoreUnusable(
+            f"{shown} isolates transactions as {found.isolation}, in which workers would fail each other",
+            "ALTER ROLE … (or DATABASE …) SET default_transaction_isolation = 'read committed'",
+        )
     if found.encoding != "UTF8":
         raise StoreUnusable(
             f"{shown} keeps text as {found.encoding}, which not every command fits into",
@@ -100,7 +108,7 @@ def refuse_unfit(found: Server, shown: str, *, fast: bool) -> None:
 def describe(line: Line, shown: str, listening: str) -> Description:
     """Settings, versions and sizes."""
     found = server(line)
-    jobs, workers, size, replicas, old = line.rows(_SIZES, (line.schema,))[0]
+    jobs, workers, size, replicas, old, prepared, sees = line.rows(_SIZES, (line.schema,))[0]
     details: dict[str, Any] = {
         "postgresql": found.version,
         "database": line.info.dbname,
@@ -113,6 +121,9 @@ def describe(line: Line, shown: str, listening: str) -> Description:
         "replicas": replicas,
         "pooler": _word(line.pooled),
         "wake_up": listening,
+        "open_transactions": "none for long"
+        if sees
+        else f"unseen: GRANT pg_read_all_stats TO {line.info.user}",
         "bytes": size,
         "jobs": jobs,
         "workers": workers,
@@ -121,9 +132,10 @@ def describe(line: Line, shown: str, listening: str) -> Description:
     if found.durability == "memory-safe":
         faults.append(f"an acknowledged job may be lost with the server's power: {_unsafe(found)}")
     if old:
-        faults.append(
-            f"{old} transactions of this database are open for over 5 minutes: dead rows pile up behind them"
-        )
+        details["open_transactions"] = old
+        faults.append(f"open for over 5 minutes, while dead rows pile up: transactions of process {old}")
+    if prepared:
+        faults.append(f"{prepared} prepared transactions keep dead rows: look at pg_prepared_xacts")
     shown_details = {name: str(value) for name, value in details.items()}
     return Description(
         url=shown,
@@ -136,9 +148,7 @@ def describe(line: Line, shown: str, listening: str) -> Description:
 
 def with_damage(line: Line, found: Description) -> Description:
     """With what a look at all jobs finds."""
-    line.patience = 600.0
-    with line.transaction():
-        line.execute("SET LOCAL statement_timeout = 0")
+    with line.unhurried():
         wrong = [f"{count} {what}" for what, count in line.rows(_DAMAGE) if count]
     return replace(found, faults=(*found.faults, *wrong))
 

@@ -30,7 +30,7 @@ _ORDERS: dict[Sort, tuple[str, str]] = {
 }
 _TERMS = {
     "queue": "queue = %s",
-    "tag": _BODY + "tags @> ARRAY[%s::text])",
+    "tag": _BODY + "tags OPERATOR(pg_catalog.@>) ARRAY[%s::text])",
     "batch": _BODY + "batch = %s)",
     "created_since": _BODY + "created_at >= %s)",
     "ended_before": "finished_at < %s",

@@ -56,6 +56,15 @@ class Hearing:
                 return False
         return True
 
+    def take_in(self) -> None:
+        """Read what has come, though nobody waits: a listener that never reads holds up the notifications of all."""
+        if self._lock.acquire(blocking=False):
+            try:
+                if self._line is not None and self._heard():
+                    self._echo = time.monotonic()
+            finally:
+                self._lock.release()
+
     def close(self) -> None:
         """Hear nothing any more."""
         with self._lock:
@@ -63,7 +72,10 @@ class Hearing:
 
     def _socket(self) -> int | None:
         line = self._line
-        return None if line is None or line.closed else line.fileno()
+        try:
+            return None if line is None else line.fileno()
+        except psycopg.Error:  # closed meanwhile, which the next look finds out
+            return None
 
     def _pause(self) -> float:
         """Seconds until there is something to look at without being told."""
@@ -85,8 +97,12 @@ class Hearing:
 
     def _begin(self) -> bool:
         """Nobody knows what changed before this first look."""
-        self._listens = self._listens and self._listen()
-        self._seen = self._rings()
+        try:
+            self._listens = self._listens and self._listen()
+            self._seen = self._rings()
+        except BaseException:
+            self._drop()
+            raise
         return True
 
     def _listen(self) -> bool:

@@ -77,7 +77,7 @@ def _unless_foreign(line: Line, shown: str, *signs: type[psycopg.Error]) -> Iter
 
 def _migrate(line: Line, shown: str, newest: int, scripts: str) -> None:
     try:
-        with line.transaction():
+        with line.unhurried():
             line.execute(
                 "SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", (f"queuectl {line.schema}",)
             )

@@ -101,6 +101,7 @@ class PostgresStore:
 
     def beat(self, worker: Worker) -> Request | None:
         entry = replace(worker, heartbeat=self.now())
+        self._hearing.take_in()
         return self._connections.write(lambda c: registry.beat(c, entry))
 
     def asked(self, worker_id: str) -> Request | None:
@@ -163,7 +164,12 @@ class PostgresStore:
 def _options(durability: str, patience: float) -> dict[str, str]:
     """What a session of our own is asked to be; without it (a pooler) nothing but comfort is lost."""
     milliseconds = max(500, int(1000 * patience * SERVER_SHARE))
-    options = {"statement_timeout": str(milliseconds), "idle_in_transaction_session_timeout": "60000"}
+    options = {
+        "statement_timeout": str(milliseconds),
+        "idle_in_transaction_session_timeout": "60000",
+        "default_transaction_isolation": "read\\ committed",
+        "search_path": "pg_catalog",
+    }
     return options | ({"synchronous_commit": "off"} if durability == "fast" else {})
 
 

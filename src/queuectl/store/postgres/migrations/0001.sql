@@ -36,7 +36,7 @@ CREATE TABLE {schema}.live (
                       CHECK (state IN ('pending', 'processing', 'failed', 'blocked', 'held')),
     queue             text COLLATE "C" NOT NULL,
     priority          integer  NOT NULL,
-    run_at            bigint   NOT NULL,
+    run_at            bigint   NOT NULL CHECK (run_at BETWEEN 0 AND 253402300799999999),
     sort_key          bigint   NOT NULL,
     updated_at        bigint   NOT NULL,
     attempts          integer  NOT NULL CHECK (attempts >= 0),
@@ -83,7 +83,10 @@ CREATE TABLE {schema}.ended (
 ) WITH (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
 
 CREATE INDEX ended_state ON {schema}.ended (state, number);
-CREATE INDEX ended_finished ON {schema}.ended (finished_at, number);
+CREATE INDEX ended_updated ON {schema}.ended (updated_at, number);
+-- What is deleted by its age, and what is kept until a person deletes it: nobody is to walk over the one for the other.
+CREATE INDEX ended_well ON {schema}.ended (finished_at, number) WHERE state = 'completed' OR state = 'cancelled';
+CREATE INDEX ended_dead ON {schema}.ended (finished_at, number) WHERE state = 'dead';
 
 -- How many jobs of a queue have ended in a state: a ledger. Each change adds a line, so that nobody waits for anybody;
 -- `fold` adds lines up. The sum is exact at every moment.
@@ -93,7 +96,7 @@ CREATE TABLE {schema}.tally (
     n     bigint NOT NULL
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_cost_delay = 0);
 
-CREATE FUNCTION {schema}.tally_follows() RETURNS trigger LANGUAGE plpgsql AS $body$
+CREATE FUNCTION {schema}.tally_follows() RETURNS trigger LANGUAGE plpgsql {safely} AS $body$
 BEGIN
     IF TG_OP <> 'DELETE' THEN
         INSERT INTO {schema}.tally SELECT queue, state, count(*) FROM fresh GROUP BY queue, state;
@@ -112,12 +115,12 @@ CREATE TRIGGER ended_leaves AFTER DELETE ON {schema}.ended REFERENCING OLD TABLE
 CREATE TRIGGER ended_changes AFTER UPDATE ON {schema}.ended REFERENCING OLD TABLE AS stale NEW TABLE AS fresh
     FOR EACH STATEMENT EXECUTE FUNCTION {schema}.tally_follows();
 
-CREATE FUNCTION {schema}.fold() RETURNS void LANGUAGE sql AS $body$
+CREATE FUNCTION {schema}.fold() RETURNS void LANGUAGE sql {safely} AS $body$
     WITH taken AS (
         DELETE FROM {schema}.tally WHERE ctid = ANY (ARRAY(
             SELECT ctid FROM {schema}.tally
-            WHERE (SELECT count(*) FROM (SELECT FROM {schema}.tally LIMIT 101) AS lines) > 100
-            LIMIT 5000 FOR UPDATE SKIP LOCKED))
+            WHERE (SELECT count(*) > 100 + 2 * count(DISTINCT (queue, state)) FROM {schema}.tally)
+            LIMIT 100000 FOR UPDATE SKIP LOCKED))
         RETURNING queue, state, n
     )
     INSERT INTO {schema}.tally SELECT queue, state, sum(n) FROM taken GROUP BY queue, state HAVING sum(n) <> 0
@@ -164,9 +167,10 @@ CREATE TABLE {schema}.bell (
 
 INSERT INTO {schema}.bell VALUES ('work', 0, '-infinity'), ('end', 0, '-infinity');
 
-CREATE FUNCTION {schema}.ring(which text) RETURNS void LANGUAGE plpgsql AS $body$
+CREATE FUNCTION {schema}.ring(which text) RETURNS void LANGUAGE plpgsql {safely} AS $body$
 BEGIN
-    PERFORM FROM {schema}.bell WHERE name = which AND rung_at < clock_timestamp() - interval '50 milliseconds'
+    PERFORM FROM {schema}.bell WHERE name = which
+        AND rung_at NOT BETWEEN clock_timestamp() - interval '50 milliseconds' AND clock_timestamp()
         FOR UPDATE SKIP LOCKED;
     IF FOUND THEN
         UPDATE {schema}.bell SET rings = rings + 1, rung_at = clock_timestamp() WHERE name = which;
@@ -176,7 +180,7 @@ END
 $body$;
 
 -- The clock of the queue. Leases, due times and retries are judged by nothing else.
-CREATE FUNCTION {schema}.now() RETURNS bigint LANGUAGE sql VOLATILE AS $body$
+CREATE FUNCTION {schema}.now() RETURNS bigint LANGUAGE sql VOLATILE {safely} AS $body$
     SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint
 $body$;
 
@@ -203,8 +207,9 @@ CREATE TYPE {schema}.sent AS (
 );
 
 -- Insert what is absent. Answers the numbers in the order of the batch, NULL for what was refused: the id is there, or
--- the unique key is held. Bodies go in by order of their ids, so that two batches never wait for each other in a circle.
-CREATE FUNCTION {schema}.add(jobs json) RETURNS bigint[] LANGUAGE plpgsql AS $body$
+-- the unique key is held. Rows go in by order of ids and of keys, so that two batches do not wait for each other in a
+-- circle.
+CREATE FUNCTION {schema}.add(jobs json) RETURNS bigint[] LANGUAGE plpgsql {safely} AS $body$
 #variable_conflict use_column
 DECLARE
     numbers bigint[];
@@ -221,7 +226,7 @@ BEGIN
     ), lively AS (
         INSERT INTO {schema}.live (number, unique_key, version, due, {changing})
         SELECT number, unique_key, version, due, {changing} FROM numbered JOIN bodies USING (number)
-        WHERE finished_at IS NULL ORDER BY place
+        WHERE finished_at IS NULL ORDER BY unique_key NULLS FIRST, place
         ON CONFLICT (unique_key) WHERE unique_key IS NOT NULL DO NOTHING RETURNING number, due
     ), past AS (
         INSERT INTO {schema}.ended (number, unique_key, version, due, {changing})
@@ -259,6 +264,7 @@ BEGIN
     -- Of a limited queue one claim at a time: the next counts what this one took.
     PERFORM FROM {schema}.shared
         WHERE name = 'queues' AND value ->> 'limit' IS NOT NULL AND (named = '{}' OR key = ANY (named))
+            AND EXISTS (SELECT FROM {schema}.live WHERE due = 1 AND queue = key)
         ORDER BY key FOR UPDATE;
     RETURN QUERY
     WITH RECURSIVE line (queue) AS (
@@ -283,7 +289,10 @@ BEGIN
         FROM open CROSS JOIN LATERAL (
             SELECT number, sort_key FROM {schema}.live AS ready WHERE due = 1 AND ready.queue = open.queue
             ORDER BY sort_key, number LIMIT room
-        ) AS head JOIN {schema}.live ON live.number = head.number AND live.due = 1
+        ) AS head JOIN {schema}.live 
+            -- Again what the head was chosen by: it may have changed just before it was locked.
+            ON live.number = head.number AND live.due = 1 AND live.queue = open.queue
+                AND live.sort_key = head.sort_key
         ORDER BY head.sort_key, head.number LIMIT wanted FOR UPDATE OF live SKIP LOCKED
     ), placed AS (
         SELECT number, row_number() OVER (ORDER BY sort_key, number) AS place FROM first
@@ -379,7 +388,8 @@ BEGIN
         RETURNING ended.number
     ), risen AS (
         INSERT INTO {schema}.live (number, unique_key, version, due, {changing})
-        SELECT number, fixed_key, version + 1, due, {changing} FROM current WHERE finished_at IS NULL ORDER BY place
+        SELECT number, fixed_key, version + 1, due, {changing} FROM current WHERE finished_at IS NULL
+        ORDER BY fixed_key NULLS FIRST, place
         ON CONFLICT (unique_key) WHERE unique_key IS NOT NULL DO NOTHING RETURNING number
     ), left_behind AS (
         DELETE FROM {schema}.ended USING risen WHERE ended.number = risen.number
