@@ -5,7 +5,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import psycopg
 from psycopg import sql
@@ -62,26 +62,41 @@ class SqliteDatabase:
 
 
 class PostgresDatabase:
-    """A schema of its own in the server that all tests share. `door`: what the product goes through to get there."""
+    """A schema in the server that all tests share, and a role that owns it and has no other right.
+
+    `door`: what the product goes through to get there; a pooler knows the administrator only.
+    """
 
     def __init__(self, server: Endpoint, door: Endpoint | None = None) -> None:
-        self.schema = f"place_{secrets.token_hex(6)}"
-        self.url = (door or server).url(schema=self.schema)
+        self.schema = self.role = f"place_{secrets.token_hex(6)}"
+        self.password = secrets.token_urlsafe() + "%/"
+        login = {} if door else {"user": self.role, "password": self.password}
+        self.url = (door or server).url(schema=self.schema, **login)
         self.env = {"QUEUECTL_STORE": self.url}
-        self._own_url = server.url(schema=self.schema)
-        self._plain_url = server.url()
+        self._own_url, self._plain_url = server.url(schema=self.schema, **login), server.url()
+        if not door:
+            self.run(f"CREATE ROLE {self.role} LOGIN PASSWORD '{self.password}'")
+            self.run(f"CREATE SCHEMA {self.schema} AUTHORIZATION {self.role}")
+
+    def run(self, statement: str) -> None:
+        """As the administrator."""
+        with self._administrator() as connection:
+            connection.execute(statement)
+
+    def rows(self, question: str) -> list[tuple[Any, ...]]:
+        """What the administrator is answered."""
+        with self._administrator() as connection:
+            return connection.execute(question).fetchall()
 
     def exists(self) -> bool:
-        with self._connect() as connection:
-            found = connection.execute("SELECT to_regclass(%s)", [f"{self.schema}.worker"]).fetchone()
-        return found != (None,)
+        return self.rows(f"SELECT to_regclass('{self.schema}.worker')") != [(None,)]
 
     def open(self) -> Store:
         return PostgresStore(self._own_url)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        with self._connect() as connection, connection.transaction(force_rollback=True):
+        with self._administrator() as connection, connection.transaction(force_rollback=True):
             # Should it wait for somebody who waits for it, then the other one is to be sent away.
             connection.execute("SET LOCAL deadlock_timeout = '60s'")
             rows = connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = %s", [self.schema])
@@ -90,10 +105,8 @@ class PostgresDatabase:
             yield
 
     def close(self) -> None:
-        with self._connect() as connection:
-            connection.execute(
-                sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(sql.Identifier(self.schema))
-            )
+        self.run(f"DROP SCHEMA IF EXISTS {self.schema} CASCADE")
+        self.run(f"DROP ROLE IF EXISTS {self.role}")
 
-    def _connect(self) -> "psycopg.Connection[tuple[object, ...]]":
+    def _administrator(self) -> "psycopg.Connection[tuple[Any, ...]]":
         return psycopg.connect(self._plain_url, autocommit=True)

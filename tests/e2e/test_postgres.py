@@ -1,0 +1,112 @@
+"""What only a server can do to workers: change their password, end their sessions, be set up in ways of its own.
+
+And what a worker does with the password that it was given.
+"""
+
+import json
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+
+from e2e.databases import PostgresDatabase
+from e2e.harness import Place, WorkerProcess, alive
+from facts import eventually
+
+pytestmark = pytest.mark.parametrize("kind", ["postgres"])
+TICKING = "echo $$ > pid; until [ -e go ]; do echo tick >> ticks; sleep 0.05; done; echo done"
+
+
+def ears(database: PostgresDatabase) -> set[int]:
+    """The sessions that wait for notifications, which is all that they do; by the pids of their servers."""
+    listening = f"usename = '{database.role}' AND query LIKE 'LISTEN%'"
+    return {pid for (pid,) in database.rows(f"SELECT pid FROM pg_stat_activity WHERE {listening}")}
+
+
+def ticks(place: Place) -> int:
+    """How often the command of `TICKING` has ticked."""
+    file = place.work / "ticks"
+    return file.read_text().count("tick") if file.exists() else 0
+
+
+def losses(worker: WorkerProcess) -> list[str]:
+    """What a worker with a JSON log has said of the store."""
+    notes = [json.loads(line) for line in worker.lines() if line.startswith("{")]
+    return [note["message"] for note in notes if note["event"] == "store"]
+
+
+class TestPassword:
+    def test_no_argument_and_no_file_of_a_worker_holds_it(
+        self, place: Place, database: PostgresDatabase
+    ) -> None:
+        url = place.env.pop("QUEUECTL_STORE")
+        place.start_worker_as_spelt("worker", "start", "--store", url, "--name", "front")
+        detached = ("worker", "start", "--store", url, "--detach", "--name", "behind", "--log-format", "json")
+        place.json(*detached)
+        place.run("enqueue", "--store", url, "sleep 60")
+        secrets = {database.password, quote(database.password, safe="")}
+        eventually(
+            lambda: len(place.processes()) >= 7, what="two holders, two guards, two agents and a command"
+        )
+        seen = [Path(f"/proc/{pid}/cmdline").read_bytes().decode() for pid in place.processes()]
+        seen += [path.read_text(errors="replace") for path in place.root.rglob("*") if path.is_file()]
+        assert any("front" in text for text in seen), "that of the workers is among what was read"
+        assert not [text for text in seen if any(secret in text for secret in secrets)]
+
+    def test_one_that_is_changed_ends_no_command_and_is_said_without_it(
+        self, place: Place, database: PostgresDatabase
+    ) -> None:
+        place.quick()
+        place.enqueue("--id", "j", TICKING)
+        worker = place.start_worker("--log-format", "json")
+        eventually(lambda: ticks(place) > 0)
+        pid = int((place.work / "pid").read_text())
+        database.run(f"ALTER ROLE {database.role} PASSWORD 'another'")
+        self.cut(database)
+        eventually(lambda: "password authentication failed" in worker.log.read_text(), what="the reason")
+        before = ticks(place)
+        eventually(lambda: ticks(place) > before + 40, what="ticks for longer than a lease")
+        assert alive(pid)
+        (place.work / "go").touch()
+        eventually(lambda: not alive(pid))
+        database.run(f"ALTER ROLE {database.role} PASSWORD '{database.password}'")
+        job = place.until("j", "completed", within=20)
+        assert (job.attempts, job.losses, place.output("j")) == (1, 0, b"done\n")
+        eventually(lambda: "the store is back" in losses(worker))
+        assert len(losses(worker)) == 2, "one line for the loss, one for the return"
+        assert database.password not in worker.log.read_text()
+        assert quote(database.password, safe="") not in worker.log.read_text()
+
+    def cut(self, database: PostgresDatabase) -> None:
+        """End every session of the role."""
+        database.run(
+            f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{database.role}'"
+        )
+
+
+class TestSettingsOfTheServer:
+    """Defaults of a role or a database that are not ours."""
+
+    def test_transactions_that_are_serialized_by_default_run_each_job_once(
+        self, place: Place, database: PostgresDatabase
+    ) -> None:
+        database.run(f"ALTER ROLE {database.role} SET default_transaction_isolation = 'serializable'")
+        place.run("enqueue", "-", input='echo "$QUEUECTL_JOB_ID $QUEUECTL_ATTEMPT" >> ran\n' * 100)
+        workers = [place.start_worker("--count", "4", "--log-format", "json") for _ in range(2)]
+        jobs = place.until_all_ended()
+        ran = (place.work / "ran").read_text().split("\n")[:-1]
+        assert len(ran) == len(set(ran)) == 100
+        assert {(job.state, job.attempts, job.losses) for job in jobs} == {("completed", 1, 0)}
+        assert [losses(worker) for worker in workers] == [[], []]
+
+    def test_a_server_that_ends_idle_sessions_is_no_trouble(
+        self, place: Place, database: PostgresDatabase
+    ) -> None:
+        database.run(f"ALTER ROLE {database.role} SET idle_session_timeout = '200ms'")
+        worker = place.start_worker("--log-format", "json")
+        first = eventually(lambda: ears(database), what="a session that listens")
+        eventually(lambda: ears(database) - first, what="another one")
+        assert not ears(database) & first, "the point of this test is that the server has ended the first"
+        place.enqueue("--id", "j", "true")
+        eventually(lambda: "j exit code 0" in worker.log.read_text(), within=3, what="the job felt at once")
+        assert losses(worker) == []
