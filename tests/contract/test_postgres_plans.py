@@ -80,13 +80,13 @@ class Crowd:
             self.steps += _steps(json.loads(text.partition("plan:\n")[2])["Plan"], 1)
 
 
-_STATES: tuple[State, ...] = ("pending", "processing", "completed", "dead", "blocked")
+_STATES: tuple[State, ...] = ("pending", "processing", "dead", "completed", "blocked")
 _TABLES = ("body", "live", "ended", "output")
 
 
 def _multiply(ground: PostgresGround, job: Job) -> None:
-    """Many more of the same, by SQL: a few of those that run, a great many of the others."""
-    count = 100 if job.state in ("processing", "blocked") else MANY
+    """Many more of the same, by SQL: few of those that run, more that failed for good, a great many of the others."""
+    count = {"processing": 100, "blocked": 100, "dead": MANY // 10}.get(job.state, MANY)
     table = "ended" if job.ended else "live"
     columns = [name for (name,) in ground.admin.execute(_COLUMNS, (ground.schema, table)) if name != "number"]
     ground.admin.execute(
