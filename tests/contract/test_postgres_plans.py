@@ -155,6 +155,8 @@ HOT: dict[str, Callable[[Line], Any]] = {
     "newest": _page(),
     "last finished": _page(sort="updated", states=frozenset(("completed",))),
     "newest dead": _page(states=frozenset(("dead",))),
+    "last changed": _page(sort="updated", states=frozenset(("dead", "completed"))),
+    "newest of several states": _page(states=frozenset(("dead", "cancelled", "processing"))),
     "newest blocked": _page(states=frozenset(("blocked",))),
     "one by its number": _page(number=17),
     "by the beginning of an id": _page(id_prefix="seed-dead-170"),

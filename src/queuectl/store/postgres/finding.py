@@ -1,9 +1,12 @@
 """Reading jobs: by id, by filter a page at a time, and counting."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from queuectl.domain.job import TERMINAL, Job
+from msgspec import Struct
+from msgspec.structs import replace
+
+from queuectl.domain.job import STATES, TERMINAL, Job
 from queuectl.domain.query import Counts, Filter, Found, Page, Sort
 from queuectl.store import codec, filters
 from queuectl.store import statements as files
@@ -23,11 +26,6 @@ _COUNT_TOLD = """SELECT queue, state, sum(n)::bigint FROM {schema}.tally AS r WH
     GROUP BY queue, state HAVING sum(n) <> 0"""
 _COUNTS, _COUNTS_ONE_BY_ONE = (_COUNT_LIVE, _COUNT_TOLD), (_COUNT_LIVE, _COUNT_ENDED)
 _BODY = "r.number IN (SELECT number FROM {schema}.body WHERE "
-_ORDERS: dict[Sort, tuple[str, str]] = {
-    "created": ("number < -(%s::bigint)", "number DESC"),
-    "updated": ("(updated_at, number) < (-(%s::bigint), -(%s::bigint))", "updated_at DESC, number DESC"),
-    "next": ("(sort_key, number) > (%s, %s)", "sort_key, number"),
-}
 _TERMS = {
     "queue": "queue = %s",
     "tag": _BODY + "tags OPERATOR(pg_catalog.@>) ARRAY[%s::text])",
@@ -50,20 +48,68 @@ def get(line: Line, ids: Sequence[str]) -> dict[str, Job]:
 
 def find(line: Line, wanted: Filter, page: Page) -> Found:
     """One page; one row more is read to know whether there is another."""
-    after, order = _ORDERS[page.sort]
-    where, values = conditions(wanted)
-    if page.after is not None:
-        where, values = f"{where} AND {after}", [*values, *codec.position(page.after, page.sort)]
-    values.append(page.limit + 1)
-    tables = tables_of(wanted)
-    pieces = " UNION ALL ".join(
-        files.fill(_PIECE, {"table": table, "where": where, "order": order}) for table in tables
-    )
-    rows = line.rows(
-        files.fill(_FIND, {"pieces": pieces, "order": order}), [*values * len(tables), page.limit + 1]
-    )
+    pieces, values = list[str](), list[Any]()
+    for piece in _pieces(wanted, page.sort):
+        text, bound = piece.statement(page)
+        pieces.append(text)
+        values += bound
+    whole = {"pieces": " UNION ALL ".join(pieces), "order": _ORDERS[page.sort].order}
+    rows = line.rows(files.fill(_FIND, whole), [*values, page.limit + 1])
     jobs = [codec.job(row) for row in rows[: page.limit]]
     return Found(jobs, codec.cursor(jobs[-1], page.sort) if len(rows) > len(jobs) and jobs else None)
+
+
+class _Order(Struct, frozen=True):
+    """An order, and what comes after a place in it. A place is what `codec.place` says."""
+
+    order: str
+    after: str
+
+
+_ORDERS: dict[Sort, _Order] = {
+    "created": _Order("number DESC", "number < -(%s::bigint)"),
+    "updated": _Order(
+        "updated_at DESC, number DESC", "(updated_at, number) < (-(%s::bigint), -(%s::bigint))"
+    ),
+    "next": _Order("sort_key, number", "(sort_key, number) > (%s, %s)"),
+}
+_WITHIN_STATE = _Order("-number", "-number > %s")
+"""The same as `created`, in words that only an index of the state answers to."""
+
+
+class _Piece(Struct, frozen=True):
+    """The page of one table, or of one state in it, by an index of its own."""
+
+    table: str
+    wanted: Filter
+    order: _Order
+
+    def statement(self, page: Page) -> tuple[str, list[Any]]:
+        """The page that ends the whole page if all its jobs are here, and the values to bind."""
+        where, values = conditions(self.wanted)
+        if page.after is not None:
+            where, values = (
+                f"{where} AND {self.order.after}",
+                [*values, *codec.position(page.after, page.sort)],
+            )
+        words = {"table": self.table, "where": where, "order": self.order.order}
+        return files.fill(_PIECE, words), [*values, page.limit + 1]
+
+
+def _pieces(wanted: Filter, sort: Sort) -> Iterator[_Piece]:
+    """Where the jobs of a filter can be: state by state where an index has them so."""
+    for table, its_states in _TABLES:
+        meant = wanted.states & its_states if wanted.states else its_states
+        by_state = sort == "created" and bool(wanted.states)
+        apart = by_state or (sort == "updated" and table == "ended")
+        for states in [frozenset((state,)) for state in sorted(meant)] if apart else [meant & wanted.states]:
+            # Those that wait are most of their table: there its own order is as good as any.
+            order = _WITHIN_STATE if by_state and states != {"pending"} else _ORDERS[sort]
+            if meant:
+                yield _Piece(table, replace(wanted, states=states), order)
+
+
+_TABLES = (("live", frozenset(STATES) - TERMINAL), ("ended", TERMINAL))
 
 
 def counts(line: Line, wanted: Filter) -> Counts:
@@ -92,10 +138,3 @@ def conditions(wanted: Filter) -> tuple[str, list[Any]]:
         terms.append(_TERMS[field])
         values.extend(bound)
     return " AND ".join(terms) or "TRUE", values
-
-
-def tables_of(wanted: Filter) -> list[str]:
-    """Where the jobs of a filter can be."""
-    ended = not wanted.states or not wanted.states.isdisjoint(TERMINAL)
-    live = not wanted.states or not wanted.states <= TERMINAL
-    return [table for table, meant in (("live", live), ("ended", ended)) if meant]

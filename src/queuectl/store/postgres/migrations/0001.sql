@@ -69,7 +69,7 @@ CREATE TABLE {schema}.live (
 CREATE INDEX live_ready ON {schema}.live (queue, sort_key, number) WHERE due = 1;
 CREATE INDEX live_delayed ON {schema}.live (run_at) WHERE due = 0;
 CREATE INDEX live_processing ON {schema}.live (queue) WHERE state = 'processing';
-CREATE INDEX live_rare ON {schema}.live (state, number)
+CREATE INDEX live_rare ON {schema}.live (state, (-number))
     WHERE state = 'failed' OR state = 'blocked' OR state = 'held';
 CREATE UNIQUE INDEX live_key ON {schema}.live (unique_key) WHERE unique_key IS NOT NULL;
 CREATE INDEX live_waiting ON {schema}.live USING gin (waiting_for) WHERE waiting_for IS NOT NULL;
@@ -82,8 +82,10 @@ CREATE TABLE {schema}.ended (
     CHECK (finished_at IS NOT NULL)
 ) WITH (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
 
-CREATE INDEX ended_state ON {schema}.ended (state, number);
-CREATE INDEX ended_updated ON {schema}.ended (updated_at, number);
+-- By `-number`, which the primary key cannot stand in for: to find the newest dead ones the planner would walk back through
+-- all jobs that have ended since, believing that every state is spread evenly over them.
+CREATE INDEX ended_state ON {schema}.ended (state, (-number));
+CREATE INDEX ended_updated ON {schema}.ended (state, updated_at, number);
 -- What is deleted by its age, and what is kept until a person deletes it: nobody is to walk over the one for the other.
 CREATE INDEX ended_well ON {schema}.ended (finished_at, number) WHERE state = 'completed' OR state = 'cancelled';
 CREATE INDEX ended_dead ON {schema}.ended (finished_at, number) WHERE state = 'dead';
