@@ -5,16 +5,26 @@ from pathlib import Path
 
 import pytest
 
-from contract.grounds import GROUNDS, Ground, SqliteGround, SteppedClock, ground_of
+from contract.grounds import GROUNDS, Ground, PostgresGround, SqliteGround, SteppedClock, ground_of
 from queuectl.store.protocol import Store
+from servers.postgres import GivenServer, PostgresServer
 
 
 @pytest.fixture(params=GROUNDS)
 def ground(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ground]:
     """A database of each kind."""
-    ground = ground_of(request.param, tmp_path, request.getfixturevalue)
-    yield ground
-    ground.close()
+    with ground_of(request.param, tmp_path, request.getfixturevalue) as ground:
+        yield ground
+
+
+@pytest.fixture(scope="session")
+def spare_grounds(postgres_server: PostgresServer | GivenServer) -> Iterator[dict[str, list[PostgresGround]]]:
+    """Schemas that a test is done with, for the next one."""
+    spare: dict[str, list[PostgresGround]] = {"postgres": [], "pooled": []}
+    yield spare
+    for ground in [*spare["postgres"], *spare["pooled"]]:
+        ground.enter()
+        ground.close()
 
 
 @pytest.fixture

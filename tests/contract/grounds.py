@@ -3,7 +3,8 @@
 import itertools
 import secrets
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Protocol
@@ -79,18 +80,25 @@ class SqliteGround:
 class ServerClock(SteppedClock):
     """The same moments, told to a schema whose clock was replaced by a table."""
 
-    def __init__(self, connection: "psycopg.Connection[Any]", schema: str) -> None:
+    def __init__(self, ground: "PostgresGround") -> None:
         super().__init__()
-        self._connection, self._schema = connection, schema
+        self._ground = ground
 
     def step(self, **duration: float) -> datetime:
         moment = super().step(**duration)
         self.tell()
         return moment
 
+    def reset(self) -> None:
+        """Back to the beginning, for another test."""
+        self._now = NOW
+        self.tell()
+
     def tell(self) -> None:
         """Let the schema know what time it is."""
-        self._connection.execute(f"UPDATE {self._schema}.stepped SET now = %s", (micros(self.now()),))
+        self._ground.admin.execute(
+            f"UPDATE {self._ground.schema}.stepped SET now = %s", (micros(self.now()),)
+        )
 
 
 class PostgresGround:
@@ -100,14 +108,16 @@ class PostgresGround:
         self.schema = f"test_{secrets.token_hex(6)}"
         self.url, self.plain_url = (door or server).url(schema=self.schema), server.url()
         self.admin = psycopg.connect(server.url(), autocommit=True)
-        self.clock = ServerClock(self.admin, self.schema)
+        self.clock = ServerClock(self)
         self._opened: list[Store] = []
+        self._made = False
 
     def open(self, **options: Any) -> Store:
         store = PostgresStore(self.url, clock_good_for=0, **options)
-        if not self._opened:
+        if not self._made:
             store.migrate()
             self._stop_clock()
+            self._made = True
         self._opened.append(store)
         return store
 
@@ -120,11 +130,26 @@ class PostgresGround:
         self.clock.tell()
 
     def empty(self) -> None:
-        """As if it had just been made; the clock goes on."""
-        if self._opened:
-            tables = ("body", "live", "ended", "output", "worker", "shared", "tally")
-            names = ", ".join(f"{self.schema}.{table}" for table in tables)
-            self.admin.execute(f"TRUNCATE {names} RESTART IDENTITY")
+        """As if it had just been made."""
+        if self._made:
+            tables = ("live", "ended", "body", "output", "worker", "shared", "tally")
+            deletes = ";".join(f"DELETE FROM {self.schema}.{table}" for table in tables)
+            restart = f"ALTER TABLE {self.schema}.body ALTER number RESTART; UPDATE {self.schema}.bell SET rings = 0"
+            self.admin.execute(f"{deletes}; {restart}")
+
+    def leave(self) -> None:
+        """For another test that wants a fresh one: making a schema takes longer than most tests."""
+        for store in self._opened:
+            store.close()
+        self._opened.clear()
+        if self._made:
+            self.empty()
+            self.clock.reset()
+        self.admin.close()
+
+    def enter(self) -> None:
+        """The other test begins. The server may have been restarted in between."""
+        self.admin = psycopg.connect(self.plain_url, autocommit=True)
 
     def close(self) -> None:
         for store in self._opened:
@@ -137,13 +162,24 @@ GROUNDS = ("memory", "sqlite", "postgres", "pooled")
 """`pooled` is PostgreSQL behind PgBouncer, which gives every statement another session; there waiting is polling."""
 
 
-def ground_of(kind: str, folder: Path, fixture: Callable[[str], Any]) -> Ground:
+@contextmanager
+def ground_of(kind: str, folder: Path, fixture: Callable[[str], Any]) -> Iterator[Ground]:
     """A fresh database of a kind. `fixture` answers the servers that it may need, started when first asked for."""
-    if kind == "postgres":
-        return PostgresGround(fixture("postgres_server"))
-    if kind == "pooled":
-        return PostgresGround(fixture("postgres_server"), fixture("bouncer"))
-    return MemoryGround(folder) if kind == "memory" else SqliteGround(folder)
+    if kind in ("memory", "sqlite"):
+        ground = MemoryGround(folder) if kind == "memory" else SqliteGround(folder)
+        yield ground
+        ground.close()
+        return
+    spare: list[PostgresGround] = fixture("spare_grounds")[kind]
+    door = fixture("bouncer") if kind == "pooled" else None
+    if spare:
+        found = spare.pop()
+        found.enter()
+    else:
+        found = PostgresGround(fixture("postgres_server"), door)
+    yield found
+    found.leave()
+    spare.append(found)
 
 
 def named(wanted: Any) -> str:

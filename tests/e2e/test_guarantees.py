@@ -109,7 +109,7 @@ class TestG4Crashes:
     """kill -9 of the agent, of the holder, of the guard, of everything."""
 
     def test_kill_9_of_the_agent_loses_nothing_and_repeats_nothing(self, place: Place) -> None:
-        enqueue_ticking(place, "j", 20)
+        enqueue_ticking(place, "j", 60)
         worker = place.start_worker()
         pid = begun(place, "j")
         for _ in range(3):
@@ -119,7 +119,7 @@ class TestG4Crashes:
         assert alive(pid)
         job = place.until("j", "completed")
         assert (job.attempts, len(_starts(place, "j"))) == (1, 1)
-        assert place.output("j") == b"".join(b"out %d\n" % i for i in range(20))
+        assert place.output("j") == b"".join(b"out %d\n" % i for i in range(60))
 
     def test_a_result_that_came_while_no_agent_lived_is_recorded(self, place: Place) -> None:
         enqueue_ticking(place, "j", 3)

@@ -229,6 +229,6 @@ def test_stores_of_this_host_never_differ() -> None:
 def test_stores_of_servers_never_differ(postgres_server: PostgresServer | GivenServer) -> None:
     ground = PostgresGround(postgres_server)
     try:
-        run_state_machine_as_test(lambda: SideBySide(ground), settings=lives(40))
+        run_state_machine_as_test(lambda: SideBySide(ground), settings=lives(25))
     finally:
         ground.close()
