@@ -292,9 +292,14 @@ def _exit_codes() -> str:
 
 
 def _leaves() -> Iterator[type[errors.QueuectlError]]:
-    """The errors that are raised, in the order of the tree."""
-    for kind in vars(errors).values():
-        if isinstance(kind, type) and issubclass(kind, errors.QueuectlError) and not kind.__subclasses__():
+    """The errors that are raised, in the order of the tree. Kinds of them that a driver keeps to itself do not count."""
+    tree = [
+        kind
+        for kind in vars(errors).values()
+        if isinstance(kind, type) and issubclass(kind, errors.QueuectlError)
+    ]
+    for kind in tree:
+        if not set(kind.__subclasses__()).intersection(tree):
             yield kind
 
 
@@ -360,7 +365,10 @@ def _environment() -> str:
     rows = [
         ("`QUEUECTL_<SETTING>`", "every setting above; an empty value counts as not set"),
         ("`QUEUECTL_STORE`", "URL of the store; default `sqlite:///$XDG_DATA_HOME/queuectl/queue.db`"),
-        ("`DATABASE_URL`, `MONGODB_URI`, `REDIS_URL`", f"{stores}: {words}. MongoDB and Redis are still to come"),
+        (
+            "`DATABASE_URL`, `MONGODB_URI`, `REDIS_URL`",
+            f"{stores}: {words}. MongoDB and Redis are still to come",
+        ),
         ("`XDG_DATA_HOME`, `XDG_CONFIG_HOME`", f"{folders}; default `~/.local/share`, `~/.config`"),
         ("`NO_COLOR`", "no colour, unless `--color always` asks for it"),
     ]
