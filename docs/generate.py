@@ -292,7 +292,7 @@ def _exit_codes() -> str:
 
 
 def _leaves() -> Iterator[type[errors.QueuectlError]]:
-    """The errors that are raised, in the order of the tree. Kinds of them that a driver keeps to itself do not count."""
+    """The errors that are raised, in the order of the tree. Kinds that a driver keeps to itself do not count."""
     tree = [
         kind
         for kind in vars(errors).values()
