@@ -3,7 +3,7 @@
 import secrets
 import sqlite3
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -74,29 +74,31 @@ class PostgresDatabase:
         self.url = (door or server).url(schema=self.schema, **login)
         self.env = {"QUEUECTL_STORE": self.url}
         self._own_url, self._plain_url = server.url(schema=self.schema, **login), server.url()
+        self._connection = psycopg.connect(self._plain_url, autocommit=True)
+        self._exists = False
         if not door:
             self.run(f"CREATE ROLE {self.role} LOGIN PASSWORD '{self.password}'")
             self.run(f"CREATE SCHEMA {self.schema} AUTHORIZATION {self.role}")
 
-    def run(self, statement: str) -> None:
-        """As the administrator."""
-        with self._administrator() as connection:
-            connection.execute(statement)
-
-    def rows(self, question: str) -> list[tuple[Any, ...]]:
-        """What the administrator is answered."""
-        with self._administrator() as connection:
-            return connection.execute(question).fetchall()
+    def run(self, statement: str) -> "psycopg.Cursor[tuple[Any, ...]]":
+        """As the administrator. A connection that was lost with the server is replaced."""
+        with suppress(psycopg.OperationalError):
+            return self._connection.execute(statement)
+        self._connection.close()
+        self._connection = psycopg.connect(self._plain_url, autocommit=True)
+        return self._connection.execute(statement)
 
     def exists(self) -> bool:
-        return self.rows(f"SELECT to_regclass('{self.schema}.worker')") != [(None,)]
+        if not self._exists:
+            self._exists = self.run(f"SELECT to_regclass('{self.schema}.worker')").fetchone() != (None,)
+        return self._exists
 
     def open(self) -> Store:
         return PostgresStore(self._own_url)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        with self._administrator() as connection, connection.transaction(force_rollback=True):
+        with psycopg.connect(self._plain_url) as connection, connection.transaction(force_rollback=True):
             # Should it wait for somebody who waits for it, then the other one is to be sent away.
             connection.execute("SET LOCAL deadlock_timeout = '60s'")
             rows = connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = %s", [self.schema])
@@ -107,6 +109,4 @@ class PostgresDatabase:
     def close(self) -> None:
         self.run(f"DROP SCHEMA IF EXISTS {self.schema} CASCADE")
         self.run(f"DROP ROLE IF EXISTS {self.role}")
-
-    def _administrator(self) -> "psycopg.Connection[tuple[Any, ...]]":
-        return psycopg.connect(self._plain_url, autocommit=True)
+        self._connection.close()

@@ -20,7 +20,7 @@ TICKING = "echo $$ > pid; until [ -e go ]; do echo tick >> ticks; sleep 0.05; do
 def ears(database: PostgresDatabase) -> set[int]:
     """The sessions that wait for notifications, which is all that they do; by the pids of their servers."""
     listening = f"usename = '{database.role}' AND query LIKE 'LISTEN%'"
-    return {pid for (pid,) in database.rows(f"SELECT pid FROM pg_stat_activity WHERE {listening}")}
+    return {pid for (pid,) in database.run(f"SELECT pid FROM pg_stat_activity WHERE {listening}")}
 
 
 def ticks(place: Place) -> int:

@@ -9,9 +9,11 @@ import pytest
 from e2e.databases import PostgresDatabase
 from e2e.harness import Place
 from facts import eventually
+from servers.bouncer import Bouncer
 
-SUPABASE = pytest.mark.parametrize("kind", ["sqlite", "postgres", "pooled"])
-"""Where seed 004 kept its jobs was PostgreSQL behind a pooler."""
+POOLED = "pooled" if Bouncer.available() else "postgres"
+SUPABASE = pytest.mark.parametrize("kind", ["sqlite", POOLED])
+"""Seed 004 kept its jobs in PostgreSQL behind a pooler."""
 
 
 class TestSeed000:
@@ -254,7 +256,7 @@ class TestRetryScenarioOfSeed004:
 class TestSettingUpSeed004:
     """`Update .env file with your credentials.`"""
 
-    @pytest.mark.parametrize("kind", ["postgres", "pooled"])
+    @pytest.mark.parametrize("kind", [POOLED])
     def test_the_connection_stands_in_dotenv(self, place: Place) -> None:
         assert isinstance(place.database, PostgresDatabase)
         del place.env["QUEUECTL_STORE"]
