@@ -483,7 +483,7 @@ class TestEndsOfAWorker:
     @pytest.mark.parametrize("kind", ["sqlite"])  # of a server, other hosts may have the job by then
     def test_a_stopped_worker_keeps_what_lives_on_this_host(self, place: Place) -> None:
         place.quick()
-        enqueue_ticking(place, "j", 45)
+        enqueue_ticking(place, "j", 75)
         worker = place.start_worker()
         begun(place, "j")
         place.start_worker()
