@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from servers.bouncer import Bouncer
+from servers.mongo import GivenMongo, MongoServer, mongo_of
 from servers.postgres import GivenServer, PostgresServer, postgres_of
 from servers.proxy import Proxy
 from servers.talk import PostgresTalk
@@ -44,3 +45,19 @@ def proxy(postgres_server: PostgresServer | GivenServer) -> Iterator[Proxy]:
     proxy = Proxy(postgres_server.host, postgres_server.port, talk=PostgresTalk)
     yield proxy
     proxy.close()
+
+
+@pytest.fixture(scope="session")
+def mongo_server() -> Iterator[MongoServer | GivenMongo]:
+    """A MongoDB with an administrator's rights: one for all tests of this process."""
+    server = mongo_of(os.environ)
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def own_mongo(mongo_server: MongoServer | GivenMongo) -> MongoServer:
+    """The same, where it may be stopped and killed."""
+    if not isinstance(mongo_server, MongoServer):
+        pytest.skip("the server of QUEUECTL_TEST_MONGODB is not ours to stop")
+    return mongo_server

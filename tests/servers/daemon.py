@@ -78,6 +78,11 @@ class Daemon:
             self._pid_file.unlink()
             raise RuntimeError(f"{self.name} ended at once:\n{self.log_text()}")
 
+    def send(self, number: int) -> None:
+        """Send it a signal that it outlives. Harmless when it does not run."""
+        if self.running:
+            self._process.send_signal(number)
+
     def end(self, number: int) -> None:
         """Send it a signal that means the end, and wait for that. Harmless when it does not run."""
         if not self.running:

@@ -2,11 +2,14 @@
 
 import random
 import socket
+from collections.abc import Iterable, Mapping
 from urllib.parse import quote, urlencode
 
 
 class Endpoint:
     """An address with a user who may do everything there."""
+
+    scheme = "postgresql"
 
     def __init__(self, host: str, port: int, user: str, password: str) -> None:
         self.host = host
@@ -25,10 +28,23 @@ class Endpoint:
         **params: str | int,
     ) -> str:
         """The URL of a database here; what is given replaces our own. A directory as `host` means the socket in it."""
-        login = f"{quote(user or self.user, safe='')}:{quote(password or self.password, safe='')}"
-        place = f"{quote(host or self.host, safe='')}:{port or self.port}"
-        query = f"?{urlencode(params, quote_via=quote)}" if params else ""
-        return f"postgresql://{login}@{place}/{quote(database, safe='')}{query}"
+        login = (user or self.user, password or self.password)
+        place = (host or self.host, port or self.port)
+        return url_of(self.scheme, login, [place], database, params)
+
+
+def url_of(
+    scheme: str,
+    login: tuple[str, str],
+    places: Iterable[tuple[str, int]],
+    database: str,
+    params: Mapping[str, str | int],
+) -> str:
+    """A URL, with everything quoted that must be. `login` is a user, or an empty word, and a password."""
+    who = ":".join(quote(word, safe="") for word in login) + "@" if login[0] else ""
+    where = ",".join(f"{quote(host, safe='')}:{port}" for host, port in places)
+    query = f"?{urlencode(params, quote_via=quote)}" if params else ""
+    return f"{scheme}://{who}{where}/{quote(database, safe='')}{query}"
 
 
 def free_port() -> int:

