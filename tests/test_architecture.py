@@ -24,7 +24,14 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 # Who may import whom
 
-FOR_DRIVERS = ("store.protocol", "store.codec", "store.filters", "store.statements", "store.bell")
+FOR_DRIVERS = (
+    "store.protocol",
+    "store.codec",
+    "store.filters",
+    "store.statements",
+    "store.bell",
+    "store.clock",
+)
 
 LAYERS: dict[str, tuple[str, ...]] = {
     # module or package: what it may import of ours, besides itself
@@ -38,12 +45,14 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "store.filters": ("store.codec", "domain", "errors"),
     "store.statements": (),
     "store.bell": (),
+    "store.clock": ("store.codec", "clock", "errors"),
     "store.memory": ("store.protocol", "store.codec", "domain", "clock", "errors"),
     "store.sqlite": (*FOR_DRIVERS, "domain", "clock", "errors"),
     "store.postgres": (*FOR_DRIVERS, "domain", "clock", "errors"),
+    "store.mongo": (*FOR_DRIVERS, "domain", "clock", "errors"),
     "store": (),
     "service": ("store.protocol", "config", "domain", "clock", "crashpoint", "errors"),
-    "bootstrap": ("store.protocol", "store.sqlite", "store.postgres", "config", "errors"),
+    "bootstrap": ("store.protocol", "store.sqlite", "store.postgres", "store.mongo", "config", "errors"),
     "worker": (
         "bootstrap",
         "service",
@@ -74,6 +83,7 @@ SIDEWAYS = {
 THIRD_PARTY = {
     "apsw": ("store.sqlite",),
     "psycopg": ("store.postgres",),
+    "pymongo": ("store.mongo",),
     "msgspec": ("domain", "store", "service", "config", "cli", "worker"),
     "rich": ("cli",),
     "shtab": ("cli.completion",),
@@ -387,7 +397,7 @@ def test_everything_public_says_what_it_is_for() -> None:
         for name, node in _public(module)
         if not ast.get_docstring(node)  # type: ignore[arg-type]
         if not (
-            within(module, "store.memory", "store.sqlite", "store.postgres")
+            within(module, "store.memory", "store.sqlite", "store.postgres", "store.mongo")
             and name.rpartition(".")[2] in VERBS
         )
     }

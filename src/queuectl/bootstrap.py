@@ -11,10 +11,10 @@ if TYPE_CHECKING:
     from queuectl.config import Settings
     from queuectl.store.protocol import Store
 
-SCHEMES = ("sqlite", "postgresql", "postgres")
+POSTGRES = ("postgresql", "postgres")
+MONGODB = ("mongodb", "mongodb+srv")
+SCHEMES = ("sqlite", *POSTGRES, *MONGODB)
 TO_COME = {
-    "mongodb": "MongoDB",
-    "mongodb+srv": "MongoDB",
     "redis": "Redis",
     "rediss": "Redis",
     "http": "queuectl serve",
@@ -39,8 +39,10 @@ def open_store(
     scheme = url.partition(":")[0]
     if scheme == "sqlite":
         return _sqlite(url, settings, patience, create)
-    if scheme in ("postgresql", "postgres"):
+    if scheme in POSTGRES:
         return _postgres(url, settings, patience, create)
+    if scheme in MONGODB:
+        return _mongo(url, settings, patience, create)
     if scheme in TO_COME:
         raise InvalidInput(f"{TO_COME[scheme]} is not supported yet", "use sqlite:///path/to/queue.db")
     known = f"known: {', '.join(SCHEMES)}; for instance sqlite:///queue.db"
@@ -51,11 +53,16 @@ def open_store(
 
 def shown(url: str) -> str:
     """A URL without its password: no other way is one printed."""
-    if not url.startswith(("postgresql:", "postgres:")):
-        return url
-    from queuectl.store.postgres.address import parse
+    scheme = url.partition(":")[0]
+    if scheme in POSTGRES:
+        from queuectl.store.postgres import address as of_postgres
 
-    return parse(url).shown
+        return of_postgres.parse(url).shown
+    if scheme in MONGODB:
+        from queuectl.store.mongo import address as of_mongo
+
+        return of_mongo.parse(url).shown
+    return url
 
 
 def _sqlite(url: str, settings: "Settings | None", patience: float, create: bool) -> "Store":
@@ -75,6 +82,13 @@ def _postgres(url: str, settings: "Settings | None", patience: float, create: bo
         from queuectl.store.postgres import PostgresStore
     mode = settings.durability if settings else "power-safe"
     return PostgresStore(url, durability=mode, patience=patience, create=create)
+
+
+def _mongo(url: str, settings: "Settings | None", patience: float, create: bool) -> "Store":
+    with _extra("mongodb", "pymongo"):
+        from queuectl.store.mongo import MongoStore
+    mode = settings.durability if settings else "power-safe"
+    return MongoStore(url, durability=mode, patience=patience, create=create)
 
 
 @contextmanager
@@ -130,11 +144,19 @@ def worker_directory(url: str) -> str:
         return sqlite_path(url) + "-workers"
     import hashlib  # no short command asks
 
-    from queuectl.store.postgres.address import identity
-
     base = os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")
-    name = hashlib.sha256(identity(url).encode()).hexdigest()[:16]
+    name = hashlib.sha256(_identity(url).encode()).hexdigest()[:16]
     return os.path.join(base, "queuectl", f"workers-{name}")
+
+
+def _identity(url: str) -> str:
+    if url.partition(":")[0] in MONGODB:
+        from queuectl.store.mongo import address as of_mongo
+
+        return of_mongo.identity(url)
+    from queuectl.store.postgres import address as of_postgres
+
+    return of_postgres.identity(url)
 
 
 def _has_directory(path: str) -> bool:

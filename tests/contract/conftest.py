@@ -1,13 +1,23 @@
 """The stores that every test of this folder runs over."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from contract.grounds import GROUNDS, Ground, PostgresGround, SqliteGround, SteppedClock, ground_of
+from contract.grounds import (
+    GROUNDS,
+    Ground,
+    MongoGround,
+    PostgresGround,
+    SqliteGround,
+    SteppedClock,
+    ground_of,
+)
 from queuectl.store.protocol import Store
-from servers.postgres import GivenServer, PostgresServer
+from servers.endpoint import Endpoint
+from servers.replica_set import ReplicaSet
 
 
 @pytest.fixture(params=GROUNDS)
@@ -17,14 +27,42 @@ def ground(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ground]:
         yield ground
 
 
-@pytest.fixture(scope="session")
-def spare_grounds(postgres_server: PostgresServer | GivenServer) -> Iterator[dict[str, list[PostgresGround]]]:
-    """Schemas that a test is done with, for the next one."""
-    spare: dict[str, list[PostgresGround]] = {"postgres": [], "pooled": []}
+@contextmanager
+def spare_grounds() -> Iterator[list[PostgresGround | MongoGround]]:
+    """Databases that a test is done with, for the next one; gone before their server is."""
+    spare: list[PostgresGround | MongoGround] = []
     yield spare
-    for ground in [*spare["postgres"], *spare["pooled"]]:
+    for ground in spare:
         ground.enter()
         ground.close()
+
+
+@pytest.fixture(scope="session")
+def spare_postgres(postgres_server: Endpoint) -> Iterator[list[PostgresGround | MongoGround]]:
+    """Schemas of PostgreSQL."""
+    with spare_grounds() as spare:
+        yield spare
+
+
+@pytest.fixture(scope="session")
+def spare_pooled(postgres_server: Endpoint) -> Iterator[list[PostgresGround | MongoGround]]:
+    """Schemas that are reached through a pool."""
+    with spare_grounds() as spare:
+        yield spare
+
+
+@pytest.fixture(scope="session")
+def spare_mongodb(mongo_server: Endpoint) -> Iterator[list[PostgresGround | MongoGround]]:
+    """Databases of the standalone MongoDB."""
+    with spare_grounds() as spare:
+        yield spare
+
+
+@pytest.fixture(scope="session")
+def spare_replicas(mongo_set: ReplicaSet) -> Iterator[list[PostgresGround | MongoGround]]:
+    """Databases of the replica set of one."""
+    with spare_grounds() as spare:
+        yield spare
 
 
 @pytest.fixture

@@ -10,17 +10,22 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import psycopg
+from pymongo import MongoClient
+from pymongo.database import Database
 
 from factories import NOW
 from queuectl.clock import Clock
 from queuectl.domain.query import Filter
 from queuectl.store.codec import micros
 from queuectl.store.memory import MemoryStore
+from queuectl.store.mongo import MongoStore
 from queuectl.store.postgres import PostgresStore
 from queuectl.store.protocol import Store
 from queuectl.store.sqlite import SqliteStore
 from servers.endpoint import Endpoint
+from servers.mongo import GivenMongo, MongoServer
 from servers.postgres import GivenServer, PostgresServer
+from servers.replica_set import ReplicaSet
 
 
 class SteppedClock(Clock):
@@ -36,6 +41,10 @@ class SteppedClock(Clock):
         """Later by this much."""
         self._now += timedelta(**duration)
         return self._now
+
+    def reset(self) -> None:
+        """Back to the beginning, for another test."""
+        self._now = NOW
 
 
 class Ground(Protocol):
@@ -90,8 +99,7 @@ class ServerClock(SteppedClock):
         return moment
 
     def reset(self) -> None:
-        """Back to the beginning, for another test."""
-        self._now = NOW
+        super().reset()
         self.tell()
 
     def tell(self) -> None:
@@ -158,8 +166,64 @@ class PostgresGround:
         self.admin.close()
 
 
-GROUNDS = ("memory", "sqlite", "postgres", "pooled")
-"""`pooled` is PostgreSQL behind PgBouncer, which gives every statement another session; there waiting is polling."""
+class MongoGround:
+    """A database of its own in a server that all tests share."""
+
+    def __init__(self, server: MongoServer | GivenMongo | ReplicaSet) -> None:
+        self.name = f"test_{secrets.token_hex(6)}"
+        self.url = server.url(self.name)
+        self.clock = SteppedClock()
+        self._client: MongoClient[dict[str, Any]] = MongoClient(self.url)
+        self._opened: list[Store] = []
+
+    @property
+    def base(self) -> Database[dict[str, Any]]:
+        """The database, for a look behind the store's back."""
+        return self._client[self.name]
+
+    def open(self, **options: Any) -> Store:
+        store = MongoStore(self.url, clock=self.clock, **options)
+        self._opened.append(store)
+        return store
+
+    def empty(self) -> None:
+        """As if it had just been made."""
+        for name in ("jobs", "output", "workers", "shared"):
+            self.base[name].delete_many({})
+        self.base["counters"].update_one({"_id": "number"}, {"$set": {"n": 0}})
+        fresh = {"$set": {"fold": 0, "counts": "{}"}, "$unset": {"planned": ""}}
+        self.base["tally"].update_one({"_id": "ended"}, fresh)
+
+    def leave(self) -> None:
+        """For another test that wants a fresh one."""
+        for store in self._opened:
+            store.close()
+        self._opened.clear()
+        self.empty()
+        self.clock.reset()
+
+    def enter(self) -> None:
+        """The other test begins."""
+
+    def close(self) -> None:
+        for store in self._opened:
+            store.close()
+        self._client.drop_database(self.name)
+        self._client.close()
+
+
+GROUNDS = ("memory", "sqlite", "postgres", "pooled", "mongodb", "replicas")
+"""`pooled` is PostgreSQL behind PgBouncer, which gives every statement another session; there waiting is polling.
+`mongodb` is a standalone server, `replicas` a replica set of one: there change streams tell of what happens.
+"""
+
+SERVERS = {
+    "postgres": "postgres_server",
+    "pooled": "postgres_server",
+    "mongodb": "mongo_server",
+    "replicas": "mongo_set",
+}
+"""The fixture that starts what a kind needs."""
 
 
 @contextmanager
@@ -170,16 +234,22 @@ def ground_of(kind: str, folder: Path, fixture: Callable[[str], Any]) -> Iterato
         yield ground
         ground.close()
         return
-    spare: list[PostgresGround] = fixture("spare_grounds")[kind]
-    door = fixture("bouncer") if kind == "pooled" else None
+    spare: list[PostgresGround | MongoGround] = fixture(f"spare_{kind}")
     if spare:
         found = spare.pop()
         found.enter()
     else:
-        found = PostgresGround(fixture("postgres_server"), door)
+        found = _fresh(kind, fixture)
     yield found
     found.leave()
     spare.append(found)
+
+
+def _fresh(kind: str, fixture: Callable[[str], Any]) -> "PostgresGround | MongoGround":
+    server = fixture(SERVERS[kind])
+    if SERVERS[kind] != "postgres_server":
+        return MongoGround(server)
+    return PostgresGround(server, fixture("bouncer") if kind == "pooled" else None)
 
 
 def named(wanted: Any) -> str:

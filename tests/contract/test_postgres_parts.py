@@ -18,11 +18,11 @@ from queuectl.domain import lifecycle
 from queuectl.domain.output import Chunk
 from queuectl.domain.query import Filter
 from queuectl.errors import InvalidInput, OutcomeUnknown, StoreUnavailable, StoreUnusable
+from queuectl.store.clock import ServerClock
 from queuectl.store.codec import moment
 from queuectl.store.postgres import PostgresStore, claiming, connections, output
 from queuectl.store.postgres.address import identity, parse
 from queuectl.store.postgres.claiming import Tokens
-from queuectl.store.postgres.clock import ServerClock
 from queuectl.store.postgres.connections import Line
 from queuectl.store.postgres.hearing import Hearing
 from servers.bouncer import Bouncer

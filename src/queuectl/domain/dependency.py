@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from queuectl.domain.job import Parent, State
+from queuectl.domain.job import Job, Parent, State
 
 SATISFYING: dict[str, frozenset[State]] = {
     "ok": frozenset(("completed",)),
@@ -20,6 +20,20 @@ def still_waiting(after: Sequence[Parent], states: Mapping[str, State]) -> tuple
 def broken(after: Sequence[Parent], states: Mapping[str, State]) -> tuple[str, ...]:
     """The parents that ended otherwise than wanted: the wait for them is in vain."""
     return tuple(p.job for p in after if states.get(p.job) in ENDED - SATISFYING[p.on])
+
+
+def parents_first(jobs: Sequence[Job]) -> list[Job]:
+    """The same jobs, each behind those of its parents that are among them; otherwise in the order given."""
+    left, placed = {job.id: job for job in jobs}, list[Job]()
+    for id in [job.id for job in jobs]:
+        stack = [left.pop(id)] if id in left else []
+        while stack:
+            parent = next((p.job for p in stack[-1].spec.after if p.job in left), None)
+            if parent is None:
+                placed.append(stack.pop())
+            else:
+                stack.append(left.pop(parent))
+    return placed
 
 
 def circle(parents: Mapping[str, Sequence[str]]) -> list[str] | None:

@@ -11,6 +11,7 @@ from queuectl.domain.job import Job
 from queuectl.domain.output import Chunk, Trim
 from queuectl.domain.query import Counts, Filter, Found, Page
 from queuectl.domain.worker import Request, Worker
+from queuectl.store.clock import GOOD_FOR, ServerClock
 from queuectl.store.postgres import (
     address,
     claiming,
@@ -22,7 +23,6 @@ from queuectl.store.postgres import (
     registry,
     writing,
 )
-from queuectl.store.postgres.clock import GOOD_FOR, ServerClock
 from queuectl.store.postgres.connections import SERVER_SHARE, Connections, Line
 from queuectl.store.postgres.hearing import Hearing
 from queuectl.store.postgres.sql import statements

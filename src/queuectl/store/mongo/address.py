@@ -1,0 +1,135 @@
+"""What a `mongodb:` URL says: the driver's own words, and one of ours.
+
+    listen  `no`: never open a change stream, only poll
+
+The database of the URL holds the queue; `queuectl` unless given. Everything else is MongoDB's
+(https://www.mongodb.com/docs/manual/reference/connection-string/), but for what would weaken a promise: how a write is
+acknowledged, who answers a question, and how long it may take is decided here.
+"""
+
+import re
+from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlencode, urlsplit
+
+from msgspec import Struct
+
+from queuectl.errors import InvalidInput
+
+DEFAULT_DATABASE = "queuectl"
+_DATABASE = re.compile(r"[A-Za-z0-9_-]{1,38}", re.ASCII)
+_DEFAULT_PORT = 27017
+_HIGHEST_PORT = 65535
+_FIXED = {
+    "w": ("majority",),
+    "journal": ("true",),
+    "j": ("true",),
+    "readpreference": ("primary",),
+    "retrywrites": ("true",),
+    "retryreads": ("true",),
+}
+"""Options that may only say what is so anyway."""
+_NOT_YOURS = frozenset(("timeoutms", "sockettimeoutms", "wtimeoutms", "serverselectiontimeoutms", "fsync"))
+_HINT = "mongodb://user:password@host:27017/database; in a password, # is written %23, @ %40, / %2F, % %25"
+
+
+class Address(Struct, frozen=True):
+    """Where the queue is. `shown` carries no password; `url` is for the driver, and does."""
+
+    shown: str
+    url: str
+    hosts: str
+    database: str
+    user: str
+    listens: bool
+
+
+def parse(url: str) -> Address:
+    """The address that a URL names. Raises InvalidInput with the password left out."""
+    split, pairs = _split(url)
+    database = unquote(split.path.removeprefix("/")) or DEFAULT_DATABASE
+    if not _DATABASE.fullmatch(database):
+        raise InvalidInput(
+            f"{database!r} is no name for the queue's database", "letters, digits, _ and -, at most 38"
+        )
+    listen = dict(pairs).get("listen", "auto")
+    if listen not in ("auto", "no"):
+        raise InvalidInput(
+            f"listen={listen} in the store's URL is not understood", "listen=no, or leave it out"
+        )
+    _refuse_weaker(pairs)
+    login, _, hosts = split.netloc.rpartition("@")
+    hosts = ",".join(_host(host, srv="+srv" in split.scheme) for host in hosts.split(","))
+    user = unquote(login.partition(":")[0])
+    return Address(
+        shown=f"{split.scheme}://{f'{quote(user)}@' if user else ''}{hosts}/{database}",
+        url=_for_driver(split, pairs),
+        hosts=hosts,
+        database=database,
+        user=user,
+        listens=listen == "auto",
+    )
+
+
+def identity(url: str) -> str:
+    """A text that is the same for URLs that differ in nothing but how one connects."""
+    address = parse(url)
+    return "|".join([*sorted(address.hosts.lower().split(",")), address.database])
+
+
+def _split(url: str) -> tuple[SplitResult, list[tuple[str, str]]]:
+    """The URL in its parts, where none can have been taken for another: a raw / or @ in a password is found here."""
+    try:
+        split = urlsplit(url)
+        pairs = parse_qsl(split.query, keep_blank_values=True, strict_parsing=bool(split.query))
+    except ValueError:
+        raise _refusal("a character in it has to be written as %XX") from None
+    for wrong, why in (
+        (not url.startswith(f"{split.scheme}://"), "// is missing after its scheme"),
+        ("#" in url, "there is a # in it"),
+        (split.netloc.count("@") > 1, "there is more than one @ in it"),
+        ("@" in split.path, "there is a / before its @"),
+        ("@" in split.query and not split.path, "there is a ? before its @"),
+        (not split.netloc.rpartition("@")[2], "it names no host"),
+        (split.netloc.rpartition("@")[0].count(":") > 1, "there is more than one : before its @"),
+    ):
+        if wrong:
+            raise _refusal(why)
+    return split, pairs
+
+
+def _host(text: str, *, srv: bool) -> str:
+    """One `host:port`, the port left out where it is the usual one."""
+    host, colon, port = text.rpartition(":") if not text.endswith("]") else (text, "", "")
+    if not colon:
+        host = text
+    elif srv or not port.isdecimal() or not 0 < int(port) <= _HIGHEST_PORT:
+        raise _refusal(
+            "with mongodb+srv no port is given" if srv else f"its port is no number from 1 to {_HIGHEST_PORT}"
+        )
+    if not host:
+        raise _refusal("it names no host")
+    return host if not colon or int(port) == _DEFAULT_PORT else f"{host}:{port}"
+
+
+def _refuse_weaker(pairs: list[tuple[str, str]]) -> None:
+    for name, value in pairs:
+        allowed = _FIXED.get(name.lower())
+        if allowed and value.lower() not in allowed:
+            raise InvalidInput(
+                f"{name}={value} in the store's URL would weaken what queuectl promises",
+                f"leave it out: {name}={allowed[0]} is always meant",
+            )
+        if name.lower() in _NOT_YOURS:
+            raise InvalidInput(
+                f"{name} in the store's URL is not for you to set",
+                "leave it out: queuectl limits each call itself",
+            )
+
+
+def _for_driver(split: SplitResult, pairs: list[tuple[str, str]]) -> str:
+    query = urlencode([pair for pair in pairs if pair[0] != "listen"], quote_via=quote)
+    return f"{split.scheme}://{split.netloc}/{split.path.removeprefix('/')}{'?' if query else ''}{query}"
+
+
+def _refusal(why: str) -> InvalidInput:
+    """Nothing of such a URL is repeated, nor is the cause kept: whatever it is, it may be a part of the password."""
+    return InvalidInput(f"the URL of the store is not understood: {why}", _HINT)

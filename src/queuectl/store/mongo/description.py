@@ -1,0 +1,163 @@
+"""What the server says of itself, read back and not assumed."""
+
+from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
+from pymongo.errors import OperationFailure
+
+from queuectl.domain.query import Filter
+from queuectl.errors import StoreUnusable
+from queuectl.store.mongo import finding, ledger, schema
+from queuectl.store.mongo.connections import Base
+from queuectl.store.mongo.documents import Document
+from queuectl.store.protocol import Description, Durability
+
+OLDEST_WIRE = 13
+"""The wire version of MongoDB 5.0."""
+UNSEEN = "unseen: this user may not look"
+
+
+class Server(Struct, frozen=True):
+    """What a connection leads to. `keepers`: members of a replica set that hold data and vote."""
+
+    wire: int
+    writable: bool
+    replica_set: str | None
+    sharded: bool
+    keepers: int
+    version: str
+
+    def durability(self, *, fast: bool) -> Durability:
+        """What an acknowledged write survives."""
+        if fast:
+            return "memory-safe"
+        return "failover-safe" if self.keepers > 1 else "power-safe"
+
+
+def server(base: Base) -> Server:
+    """The server at the other end, as it is now."""
+    hello = base.command("hello")
+    hosts, hidden = hello.get("hosts", []), hello.get("passives", [])
+    return Server(
+        wire=hello["maxWireVersion"],
+        writable=hello["isWritablePrimary"],
+        replica_set=hello.get("setName"),
+        sharded=hello.get("msg") == "isdbgrid",
+        keepers=len(hosts) + len(hidden),
+        version=str(base.command("buildInfo")["version"]),
+    )
+
+
+def refuse_unfit(found: Server, shown: str) -> None:
+    """A server on which nothing can be kept as safely as it has to be (guarantee G1)."""
+    if found.wire < OLDEST_WIRE:
+        raise StoreUnusable(f"{shown} is MongoDB {found.version}", "version 5.0 or later is needed")
+    if not found.writable:
+        raise StoreUnusable(
+            f"{shown} is not the primary of its replica set",
+            "name the members of the set, or replicaSet=NAME, and leave out directConnection",
+        )
+
+
+def describe(base: Base, shown: str, listening: str, *, fast: bool) -> Description:
+    """Settings, versions and sizes."""
+    found = server(base)
+    sizes = base.command("dbStats")
+    engine = _engine(base)
+    details: dict[str, Any] = {
+        "mongodb": found.version,
+        "database": base.name,
+        "topology": _topology(found),
+        "write_concern": "w: 1, j: false" if fast else "w: majority, j: true",
+        "journal": "not waited for" if fast else "waited for with every write",
+        "storage_engine": engine,
+        "wake_up": listening,
+        "bytes": int(sizes["storageSize"]) + int(sizes["indexSize"]),
+        "jobs": finding.counts(base, Filter()).total(),
+        "workers": base["workers"].count_documents({}),
+    }
+    if found.replica_set:
+        details["members"] = _members(base)
+    faults = []
+    if fast:
+        faults.append(
+            "an acknowledged job may be lost with the server's power or its primary: --durability fast"
+        )
+    if engine not in ("wiredTiger", UNSEEN):
+        faults.append(f"storage engine {engine} may not keep what it has acknowledged")
+    return Description(
+        url=shown,
+        durability=found.durability(fast=fast),
+        schema=schema.version(base),
+        details={name: str(value) for name, value in details.items()},
+        faults=tuple(faults),
+    )
+
+
+def with_damage(base: Base, found: Description) -> Description:
+    """With what a look at all jobs finds."""
+    wrong = [f"{count} {what}" for what, count in _damage(base) if count]
+    return replace(found, faults=(*found.faults, *wrong))
+
+
+def _damage(base: Base) -> list[tuple[str, int]]:
+    jobs = base["jobs"]
+    lonely: list[Document] = [
+        {"$group": {"_id": "$job", "n": {"$sum": 1}}},
+        {"$lookup": {"from": "jobs", "localField": "_id", "foreignField": "_id", "as": "found"}},
+        {"$match": {"found": []}},
+        {"$group": {"_id": None, "n": {"$sum": "$n"}}},
+    ]
+    return [
+        ("jobs whose place in line does not fit their state", jobs.count_documents({"$expr": _misplaced()})),
+        ("counts that are wrong", _wrong_counts(base)),
+        ("chunks of output without a job", sum(row["n"] for row in base["output"].aggregate(lonely))),
+    ]
+
+
+def _misplaced() -> Document:
+    def there(field: str) -> Document:
+        return {"$ne": [{"$type": f"${field}"}, "missing"]}
+
+    waits = {"$in": ["$state", ["pending", "failed"]]}
+    ended = {"$in": ["$state", ["completed", "dead", "cancelled"]]}
+    wrong = [
+        {"$ne": ["$standing", {"$concat": ["$state", " ", "$queue"]}]},
+        {"$ne": [waits, {"$or": [there("ready"), there("delayed")]}]},
+        {"$and": [there("ready"), there("delayed")]},
+        {"$and": [there("ready"), {"$ne": ["$ready", "$queue"]}]},
+        {"$ne": [{"$eq": ["$state", "processing"]}, there("lease_until")]},
+        {"$eq": [ended, there("live")]},
+        {"$and": [ended, there("key")]},
+    ]
+    return {"$and": [{"$not": there("gone")}, {"$or": wrong}]}
+
+
+def _wrong_counts(base: Base) -> int:
+    told = ledger.ended(base)
+    ended = {"$match": {"finished_at": {"$exists": True}, "live": {"$exists": False}}}
+    found = base["jobs"].aggregate([ended, {"$group": {"_id": "$standing", "n": {"$sum": 1}}}])
+    seen = {row["_id"]: row["n"] for row in found}
+    return sum(told.get(name) != seen.get(name) for name in told.keys() | seen.keys())
+
+
+def _topology(found: Server) -> str:
+    if found.replica_set:
+        return f"replica set {found.replica_set}"
+    return "sharded cluster" if found.sharded else "standalone"
+
+
+def _engine(base: Base) -> str:
+    try:
+        return str(base.client["admin"].command("serverStatus")["storageEngine"]["name"])
+    except OperationFailure:
+        return UNSEEN
+
+
+def _members(base: Base) -> str:
+    try:
+        status = base.client["admin"].command("replSetGetStatus")
+    except OperationFailure:
+        return UNSEEN
+    return ", ".join(f"{member['name']} {member['stateStr'].lower()}" for member in status["members"])

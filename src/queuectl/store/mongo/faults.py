@@ -1,0 +1,166 @@
+"""Errors of MongoDB and of the way there, in this product's words. The cause is kept by who raises."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from pymongo import errors
+from pymongo.errors import PyMongoError
+
+from queuectl.errors import (
+    Conflict,
+    InvalidInput,
+    OutcomeUnknown,
+    QueuectlError,
+    StoreUnavailable,
+    StoreUnusable,
+)
+from queuectl.store.mongo.address import Address
+
+DUPLICATE = 11000
+_NOT_DONE = frozenset(
+    (13, 18, 20, 72, 73, 2, 9, 14, 26, 40, 48, 66, 67, 85, 86, 96, 8000, 11000, 14031, 10107, 13435)
+)
+"""Codes with which a server refuses a command before it has changed anything."""
+
+_REPEAT = "repeating the same command is safe"
+_LATER = "try again later"
+
+
+def duplicates(error: errors.BulkWriteError) -> dict[int, Any]:
+    """The places of a batch that a unique index refused, with what the server says of each.
+
+    Raises OperationFailure for any other refusal, and where nobody knows what became of the batch.
+    """
+    details: Any = error.details
+    for concern in details.get("writeConcernErrors", ()):
+        raise errors.WriteConcernError(str(concern.get("errmsg")), concern.get("code"), concern)
+    for refused in details.get("writeErrors", ()):
+        if refused["code"] != DUPLICATE:
+            raise errors.OperationFailure(str(refused.get("errmsg")), refused["code"], refused)
+    return {refused["index"]: refused for refused in details.get("writeErrors", ())}
+
+
+class Place:
+    """Says what went wrong with one store."""
+
+    def __init__(self, address: Address) -> None:
+        self._shown, self._database = address.shown, address.database
+        self._user = address.user or "NAME"
+
+    def said(self, error: PyMongoError, refusals: Sequence[Exception], *, wrote: bool) -> QueuectlError:
+        """What an error of the driver means to who called. `wrote`: a write had been sent."""
+        if isinstance(error, errors.ServerSelectionTimeoutError) and not wrote:
+            return self.unreachable(error, refusals)
+        if isinstance(error, errors.OperationFailure) and not isinstance(error, errors.WriteConcernError):
+            return self._answered(error, wrote=wrote)
+        if isinstance(error, errors.DocumentTooLarge | errors.InvalidName):
+            return InvalidInput(f"{self._shown}: {_sentence(error)}")
+        if isinstance(error, errors.ConfigurationError | errors.InvalidURI | errors.InvalidOperation):
+            return self._misconfigured(error)
+        return self._lost(wrote=wrote)
+
+    def unreachable(self, error: Exception, refusals: Sequence[Exception]) -> QueuectlError:
+        """No server that can be used was found: nothing was sent."""
+        for refusal in refusals:
+            text = str(refusal)
+            for words, kind, hint in _REFUSALS:
+                if words in text:
+                    return kind(f"{self._shown} cannot be reached: {_reason(text)}", hint)
+        if refusals:
+            return StoreUnavailable(f"{self._shown} cannot be reached: {_reason(str(refusals[0]))}", _LATER)
+        if "primary" in str(error).lower():
+            return StoreUnavailable(
+                f"{self._shown} has no primary now", "an election may be going on: " + _LATER
+            )
+        return StoreUnavailable(f"{self._shown} cannot be reached: {_reason(str(error))}", _LATER)
+
+    def is_plain(self, refusals: Sequence[Exception]) -> bool:
+        """Whether waiting longer is in vain: whoever could answer refuses, or has no address."""
+        plain = [any(words in str(refusal) for words in _PLAIN) for refusal in refusals]
+        return bool(plain) and all(plain)
+
+    def _answered(self, error: errors.OperationFailure, *, wrote: bool) -> QueuectlError:
+        code = error.code or 0
+        if wrote and code not in _NOT_DONE:
+            return self._lost(wrote=True)
+        text = _sentence(error)
+        for codes, kind, hint in _ANSWERS:
+            if code in codes:
+                return kind(f"{self._shown}: {text}", hint.format(user=self._user, database=self._database))
+        return StoreUnavailable(f"{self._shown}: {text}", _LATER)
+
+    def _misconfigured(self, error: PyMongoError) -> QueuectlError:
+        text = _sentence(error)
+        if "wire version" in text:
+            return StoreUnusable(f"{self._shown} is too old", "MongoDB 5.0 or later is needed")
+        if "after close" in text:
+            return StoreUnavailable(f"{self._shown} was closed already")
+        if "DNS" in text or "does not exist" in text or "NXDOMAIN" in text:
+            return StoreUnavailable(f"{self._shown} cannot be reached: {_reason(text)}", _NAME)
+        return InvalidInput(f"{self._shown}: {text}", "look at what stands after the ? of the URL")
+
+    def _lost(self, *, wrote: bool) -> QueuectlError:
+        """The connection broke, or stayed silent."""
+        if wrote:
+            return OutcomeUnknown(f"{self._shown} did not answer: whether it was done is not known", _REPEAT)
+        return StoreUnavailable(f"{self._shown} does not answer", _LATER)
+
+
+def _sentence(error: Exception) -> str:
+    """What the server said, without the reply that the driver adds to it."""
+    return str(error).partition(", full error:")[0].strip()
+
+
+def _reason(text: str) -> str:
+    """The sentence that matters of what the driver knows of a server."""
+    text = text.partition(" (configured timeouts:")[0].partition(", Timeout:")[0]
+    head, colon, rest = text.partition(": ")
+    if colon and " " not in head:
+        text = rest
+    return text.rpartition("] ")[2].strip() or "no reason"
+
+
+_PLAIN = (
+    "refused",
+    "Name or service not known",
+    "nodename nor servname",
+    "No address associated",
+    "not known",
+)
+_NAME = "look at the name of the host"
+_PLACE = "does MongoDB run there? look at host and port"
+_WAY = "is that host up, and does its firewall let this one in? look at host and port"
+_TLS = "look at tls, tlsCAFile and tlsCertificateKeyFile in the URL"
+_Kind = type[StoreUnavailable] | type[StoreUnusable] | type[InvalidInput] | type[Conflict]
+
+# The first that stands in the text counts.
+_REFUSALS: tuple[tuple[str, _Kind, str], ...] = (
+    ("Connection refused", StoreUnavailable, _PLACE),
+    ("Name or service not known", StoreUnavailable, _NAME),
+    ("nodename nor servname", StoreUnavailable, _NAME),
+    ("No address associated", StoreUnavailable, _NAME),
+    ("Temporary failure in name resolution", StoreUnavailable, _NAME),
+    ("SSL", StoreUnusable, _TLS),
+    ("certificate", StoreUnusable, _TLS),
+    ("No route to host", StoreUnavailable, _WAY),
+    ("timed out", StoreUnavailable, _WAY),
+    ("connection closed", StoreUnavailable, "it may want tls=true in the URL; " + _PLACE),
+)
+
+_PASSWORD = "look at user, password and authSource; in the URL, special characters are written as %XX"  # noqa: S105  advice
+_RIGHTS = 'let an administrator run: db.grantRolesToUser("{user}", [{{role: "readWrite", db: "{database}"}}])'
+
+_ANSWERS: tuple[tuple[tuple[int, ...], _Kind, str], ...] = (
+    ((18, 8000), StoreUnusable, _PASSWORD),
+    ((13,), StoreUnusable, _RIGHTS),
+    (
+        (10107, 13435),
+        StoreUnusable,
+        "connect to the primary: name the replica set's members and replicaSet=NAME",
+    ),
+    ((14031,), StoreUnavailable, "free some space on the server and try again"),
+    ((72, 2), StoreUnusable, "look at the server's settings"),
+    ((DUPLICATE,), Conflict, "this is a fault of queuectl; please report it"),
+    ((85, 86), StoreUnusable, "it holds collections of another program: name another database in the URL"),
+    ((50, 262), StoreUnavailable, "the server is busy; " + _LATER),
+)

@@ -1,0 +1,119 @@
+"""Reading jobs: by id, by filter a page at a time, and counting."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from msgspec import json
+
+from queuectl.domain.job import STATES, TERMINAL, Job, State
+from queuectl.domain.query import Counts, Filter, Found, Page, Sort
+from queuectl.store import codec, filters
+from queuectl.store.mongo import documents, ledger
+from queuectl.store.mongo.connections import Base
+from queuectl.store.mongo.documents import Document, standing, state_and_queue
+
+_ORDERS: dict[Sort, list[tuple[str, int]]] = {
+    "created": [("_id", -1)],
+    "updated": [("updated_at", -1), ("_id", -1)],
+    "next": [("sort_key", 1), ("_id", 1)],
+}
+_COUNTED = ("pending", "failed", "blocked", "held", "processing")
+"""States in the order in which they are counted: a job that is claimed meanwhile is seen twice, and not never."""
+
+
+def get(base: Base, ids: Sequence[str]) -> dict[str, Job]:
+    """The jobs with these ids."""
+    found = base["jobs"].find({"id": {"$in": list(ids)}}).batch_size(len(ids) + 1)
+    return {document["id"]: documents.job(document) for document in found}
+
+
+def find(base: Base, wanted: Filter, page: Page) -> Found:
+    """One page; one job more is read to know whether there is another."""
+    condition = conditions(wanted)
+    if page.sort == "created" and (wanted.states or wanted.queue is not None):
+        condition["standing"] = {"$in": _standings(base, wanted)}
+    if page.after is not None:
+        condition["$or"] = _after(page)
+    found = base["jobs"].find(condition).sort(_ORDERS[page.sort]).limit(page.limit + 1)
+    rows = list(found.batch_size(page.limit + 2).allow_disk_use(True))
+    jobs = [documents.job(row) for row in rows[: page.limit]]
+    return Found(jobs, codec.cursor(jobs[-1], page.sort) if len(rows) > len(jobs) and jobs else None)
+
+
+def _after(page: Page) -> list[Document]:
+    """What comes after the place that the cursor names."""
+    assert page.after is not None
+    place, *rest = codec.position(page.after, page.sort)
+    if page.sort == "created":
+        return [{"_id": {"$lt": -place}}]
+    if page.sort == "updated":
+        return [{"updated_at": {"$lt": -place}}, {"updated_at": -place, "_id": {"$lt": -rest[0]}}]
+    return [{"sort_key": {"$gt": place}}, {"sort_key": place, "_id": {"$gt": rest[0]}}]
+
+
+def counts(base: Base, wanted: Filter) -> Counts:
+    """Per queue and state: those that have ended from the ledger, where that is enough."""
+    found = Counts({})
+    for state, queue, count in sorted(_counted(base, wanted)):
+        if count:
+            found.queues.setdefault(queue, {})[state] = count
+    return found
+
+
+def _counted(base: Base, wanted: Filter) -> list[tuple[State, str, int]]:
+    filters.literals(wanted.states)  # refuses a state that is none
+    if wanted != Filter(queue=wanted.queue, states=wanted.states):
+        each = {"_id": {"state": "$state", "queue": "$queue"}, "n": {"$sum": 1}}
+        rows = base["jobs"].aggregate([{"$match": conditions(wanted)}, {"$group": each}])
+        return [(row["_id"]["state"], row["_id"]["queue"], row["n"]) for row in rows]
+    ended: list[tuple[State, str, int]] = []
+    if not wanted.states or wanted.states & TERMINAL:
+        rows_of_ledger = ledger.by_queue(ledger.ended(base))
+        ended = [row for row in rows_of_ledger if filters.counted(row[1], row[0], wanted)]
+    return ended + _count_living(base, wanted)
+
+
+def _count_living(base: Base, wanted: Filter) -> list[tuple[State, str, int]]:
+    """Along the index of standings, one after the other in the direction in which jobs move."""
+    rows = []
+    for name in _standings(base, wanted):
+        state, queue = state_and_queue(name)
+        if state in _COUNTED:
+            rows.append((state, queue, base["jobs"].count_documents({"standing": name})))
+    return rows
+
+
+def _standings(base: Base, wanted: Filter) -> list[str]:
+    """Every pair of state and queue that a filter means and that is there; of the living ones, the processing last."""
+    states = wanted.states or STATES
+    if wanted.queue is not None:
+        return [standing(state, wanted.queue) for state in _ORDER if state in states]
+    there = base["jobs"].distinct("standing", {"standing": {"$gt": ""}})
+    found = [name for name in there if state_and_queue(name)[0] in states]
+    return sorted(found, key=lambda name: _ORDER.index(state_and_queue(name)[0]))
+
+
+_ORDER = (*_COUNTED, *sorted(TERMINAL))
+
+
+def conditions(wanted: Filter) -> Document:
+    """A filter as a query. What has been deleted has no state."""
+    filters.literals(wanted.states)  # refuses a state that is none
+    terms: Document = {"state": {"$in": sorted(wanted.states)} if wanted.states else {"$exists": True}}
+    for field, bound in filters.asked(wanted):
+        terms |= _TERMS[field](bound)
+    return terms
+
+
+_TERMS: dict[str, Any] = {
+    "queue": lambda bound: {"queue": bound[0]},
+    "tag": lambda bound: {"tags": bound[0]},
+    "batch": lambda bound: {"batch": bound[0]},
+    "created_since": lambda bound: {"created_at": {"$gte": bound[0]}},
+    "ended_before": lambda bound: {"finished_at": {"$lt": bound[0]}, "live": {"$exists": False}},
+    "id_prefix": lambda bound: {"id": {"$gte": bound[0], "$lte": bound[1]}},
+    "number": lambda bound: {"_id": bound[0]},
+    "unique_key": lambda bound: {"unique_key": bound[0]},
+    "waiting_for": lambda bound: {"waiting_for": {"$in": json.decode(bound[0])}},
+    "worker": lambda bound: {"worker": bound[0], "lease_until": {"$exists": True}},
+}

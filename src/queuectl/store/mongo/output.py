@@ -1,0 +1,85 @@
+"""What commands printed: a document for each chunk, kept under the attempt that holds the job, trimmed, and read back.
+
+That the attempt still holds its job is looked at just before; a chunk that comes through at that very moment belongs to
+the attempt that printed it all the same, and goes with the job.
+"""
+
+from collections.abc import Sequence
+
+from pymongo import DeleteMany
+from pymongo.errors import BulkWriteError
+
+from queuectl.domain.output import Chunk, Trim
+from queuectl.store import codec
+from queuectl.store.mongo.connections import Base
+from queuectl.store.mongo.documents import Document
+from queuectl.store.mongo.faults import duplicates
+
+_LAST = 2**63 - 1
+
+
+def write(base: Base, chunks: Sequence[Chunk], trims: Sequence[Trim]) -> set[str]:
+    """Keep, then trim; answers the attempts that do not hold their job."""
+    asked = {chunk.attempt_id: chunk.job_id for chunk in chunks}
+    asked |= {trim.attempt_id: trim.job_id for trim in trims}
+    numbers = _holders(base, asked)
+    kept = [_document(chunk, numbers[chunk.attempt_id]) for chunk in chunks if chunk.attempt_id in numbers]
+    if kept:
+        _keep(base, kept)
+    cut = [
+        DeleteMany({"_id": _between(trim.attempt_id, trim.after, trim.before)})
+        for trim in trims
+        if trim.attempt_id in numbers
+    ]
+    if cut:
+        base["output"].bulk_write(cut, ordered=False)
+    return asked.keys() - numbers.keys()
+
+
+def read(base: Base, attempt_id: str, after: int, limit: int) -> list[Chunk]:
+    """The chunks of an attempt after a number."""
+    found = base["output"].find({"_id": _between(attempt_id, after, _LAST)}).sort("_id", 1).limit(limit)
+    return [_chunk(document) for document in found.batch_size(limit + 1)]
+
+
+def _holders(base: Base, asked: dict[str, str]) -> dict[str, int]:
+    """The job's number for each attempt that holds its job."""
+    held = {"id": {"$in": list(asked.values())}, "attempt_id": {"$in": list(asked)}, "state": "processing"}
+    found = base["jobs"].find(held, {"id": 1, "attempt_id": 1})
+    return {d["attempt_id"]: d["_id"] for d in found if asked[d["attempt_id"]] == d["id"]}
+
+
+def _keep(base: Base, kept: list[Document]) -> None:
+    try:
+        base["output"].insert_many(kept, ordered=False)
+    except BulkWriteError as error:
+        duplicates(error)  # the same chunk again is the same chunk
+
+
+def _between(attempt_id: str, after: int, before: int) -> Document:
+    return {"$gt": {"a": attempt_id, "n": after}, "$lt": {"a": attempt_id, "n": before}}
+
+
+def _document(chunk: Chunk, number: int) -> Document:
+    return {
+        "_id": {"a": chunk.attempt_id, "n": chunk.n},
+        "job": number,
+        "id": chunk.job_id,
+        "stream": chunk.stream,
+        "at": codec.micros(chunk.at),
+        "start": chunk.offset,
+        "data": chunk.data,
+    }
+
+
+def _chunk(document: Document) -> Chunk:
+    key = document["_id"]
+    return Chunk(
+        document["id"],
+        key["a"],
+        key["n"],
+        document["stream"],
+        codec.moment(document["at"]),
+        document["start"],
+        document["data"],
+    )

@@ -1,0 +1,90 @@
+"""Workers and what is asked of them; the small shared tables."""
+
+from typing import Any
+
+from pymongo import ReturnDocument
+from pymongo.errors import DuplicateKeyError
+
+from queuectl.domain.worker import Request, Worker, still_asked
+from queuectl.store import codec
+from queuectl.store.mongo import bells
+from queuectl.store.mongo.connections import Base
+from queuectl.store.protocol import Entry, Shared
+
+
+def beat(base: Base, worker: Worker) -> Request | None:
+    """Enter a worker or renew its entry (`heartbeat` is set); answers what is asked of it.
+
+    What is asked between the look and the write stays asked.
+    """
+    known = base["workers"].find_one({"_id": worker.id})
+    seen = known["asked"] if known else None
+    left = still_asked(seen, codec.worker(known["worker"]), worker) if known else None
+    entry = {
+        "started_at": codec.micros(worker.started_at),
+        "worker": {"$literal": codec.to_json(worker)},
+        "asked": {
+            "$cond": [{"$eq": [{"$ifNull": ["$asked", None]}, seen]}, left, {"$ifNull": ["$asked", None]}]
+        },
+    }
+    stored = base["workers"].find_one_and_update(
+        {"_id": worker.id}, [{"$set": entry}], upsert=True, return_document=ReturnDocument.AFTER
+    )
+    return stored["asked"] if stored else None
+
+
+def asked(base: Base, worker_id: str) -> Request | None:
+    """What is asked of a worker."""
+    known = base["workers"].find_one({"_id": worker_id}, {"asked": 1})
+    return known["asked"] if known else None
+
+
+def ask(base: Base, worker_id: str, request: Request) -> bool:
+    """Ask something of a worker, if there is such a one."""
+    known = base["workers"].update_one({"_id": worker_id}, {"$set": {"asked": request}}).matched_count > 0
+    bells.ring(base, bells.WORK)
+    return known
+
+
+def workers(base: Base) -> list[Worker]:
+    """All, in order of their start."""
+    found = base["workers"].find().sort([("started_at", 1), ("_id", 1)])
+    return [codec.worker(document["worker"]) for document in found]
+
+
+def forget(base: Base, worker_id: str) -> None:
+    """Remove a worker."""
+    base["workers"].delete_one({"_id": worker_id})
+    bells.ring(base, bells.END)
+
+
+def shared(base: Base, table: Shared) -> dict[str, Entry]:
+    """All entries of a table."""
+    found = base["shared"].find({"table": table})
+    return {entry["key"]: Entry(codec.value(entry["value"]), entry["version"]) for entry in found}
+
+
+def swap(base: Base, table: Shared, key: str, value: dict[str, Any] | None, version: int) -> bool:
+    """Compare-and-swap of one entry; version 0 is an absent one, None removes."""
+    name = f"{table}/{key}"
+    if value is None and version == 0:
+        return base["shared"].find_one({"_id": name}) is None
+    if value is None:
+        done = base["shared"].delete_one({"_id": name, "version": version}).deleted_count > 0
+    elif version == 0:
+        done = _enter(base, name, table, key, value)
+    else:
+        change = {"$set": {"value": codec.to_json(value)}, "$inc": {"version": 1}}
+        done = base["shared"].update_one({"_id": name, "version": version}, change).matched_count > 0
+    if done:
+        bells.ring(base, bells.WORK)
+    return done
+
+
+def _enter(base: Base, name: str, table: Shared, key: str, value: dict[str, Any]) -> bool:
+    entry = {"_id": name, "table": table, "key": key, "value": codec.to_json(value), "version": 1}
+    try:
+        base["shared"].insert_one(entry)
+    except DuplicateKeyError:
+        return False
+    return True

@@ -1,0 +1,103 @@
+"""The collections and their indexes, numbered: what schema 1 is, and how a database is brought there.
+
+No lock is needed for it: each step may be run by several at once and again after any crash, with the same result, and
+the number is written last. What comes later only adds, as older workers go on meanwhile.
+"""
+
+from datetime import UTC, datetime
+
+from msgspec import Struct
+from pymongo import IndexModel
+from pymongo.errors import CollectionInvalid, OperationFailure
+
+from queuectl.errors import StoreUnavailable, StoreUnusable
+from queuectl.store.mongo import bells
+from queuectl.store.mongo.connections import Base
+
+COLLECTIONS = ("jobs", "output", "workers", "shared", "tally", "bells", "counters")
+NEWEST = 1
+
+
+class Index(Struct, frozen=True):
+    """One index. `only`: the fields that have to be there for a document to be in it."""
+
+    name: str
+    keys: tuple[str, ...]
+    only: tuple[str, ...] = ()
+    unique: bool = False
+
+    def model(self) -> IndexModel:
+        """As the driver wants it."""
+        partial = {field: {"$exists": True} for field in self.only}
+        options = {"partialFilterExpression": partial} if partial else {}
+        return IndexModel([(key, 1) for key in self.keys], name=self.name, unique=self.unique, **options)
+
+
+JOBS = (
+    Index("id", ("id",), unique=True),
+    Index("standing", ("standing", "_id")),
+    Index("ready", ("ready", "sort_key", "_id"), ("ready",)),
+    Index("delayed", ("delayed", "_id"), ("delayed",)),
+    Index("leased", ("lease_until", "_id"), ("lease_until",)),
+    Index("key", ("key",), ("key",), unique=True),
+    Index("ended", ("state", "finished_at", "_id"), ("finished_at",)),
+    Index("ended_updated", ("state", "updated_at", "_id"), ("finished_at",)),
+    Index("batch", ("batch", "_id"), ("batch",)),
+    Index("tags", ("tags", "_id"), ("tags",)),
+    Index("unique_key", ("unique_key", "_id"), ("unique_key",)),
+    Index("waiting_for", ("waiting_for", "_id"), ("waiting_for",)),
+    Index("owed", ("owed",), ("owed",)),
+    Index("risen", ("live",), ("live", "counted")),
+)
+OUTPUT = (Index("job", ("job",)),)
+
+
+def version(base: Base) -> int:
+    """The schema of the database; 0 where there is none."""
+    found = base["counters"].find_one({"_id": "schema"})
+    return int(found["n"]) if found and "n" in found else 0
+
+
+def bring_up_to_date(base: Base, shown: str, *, create: bool) -> None:
+    """Refuse a newer schema; make it where it is missing. Without `create` it has to be there."""
+    found = version(base)
+    if found > NEWEST:
+        raise StoreUnusable(
+            f"{shown} has schema {found}, and this program knows schemas up to {NEWEST}",
+            "a newer queuectl has used it: upgrade this one",
+        )
+    if not found and not create:
+        raise StoreUnavailable(f"{shown}: there is no queue", "it was there before: look at the URL")
+    if found < NEWEST:
+        _make(base, shown)
+
+
+def _make(base: Base, shown: str) -> None:
+    there = set(base.list_collection_names())
+    if "jobs" in there and base["jobs"].find_one({"standing": None}) is not None:
+        raise StoreUnusable(
+            f"{shown} holds collections of another program",
+            "name a database for the queue alone: mongodb://host/NAME",
+        )
+    for name in COLLECTIONS:
+        if name not in there:
+            _create(base, name)
+    base["jobs"].create_indexes([index.model() for index in JOBS])
+    base["output"].create_indexes([index.model() for index in OUTPUT])
+    base["counters"].update_one({"_id": "number"}, {"$setOnInsert": {"n": 0}}, upsert=True)
+    base["tally"].update_one({"_id": "ended"}, {"$setOnInsert": {"fold": 0, "counts": "{}"}}, upsert=True)
+    for bell in (bells.WORK, bells.END):
+        never = {"rings": 0, "at": datetime.fromtimestamp(0, UTC)}
+        base["bells"].update_one({"_id": bell}, {"$setOnInsert": never}, upsert=True)
+    base["counters"].update_one({"_id": "schema"}, {"$max": {"n": NEWEST}}, upsert=True)
+
+
+def _create(base: Base, name: str) -> None:
+    try:
+        base.create_collection(name)
+    except (CollectionInvalid, OperationFailure) as error:
+        if isinstance(error, OperationFailure) and error.code != _EXISTS:
+            raise
+
+
+_EXISTS = 48

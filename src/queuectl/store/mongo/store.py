@@ -1,0 +1,179 @@
+"""The store contract over MongoDB. Each verb is a line here and one call elsewhere, or a few."""
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from msgspec.structs import replace
+from pymongo import WriteConcern
+
+from queuectl.clock import Clock, chance, random_bytes
+from queuectl.domain.job import Job
+from queuectl.domain.output import Chunk, Trim
+from queuectl.domain.query import Counts, Filter, Found, Page
+from queuectl.domain.worker import Request, Worker
+from queuectl.store import codec
+from queuectl.store.clock import GOOD_FOR, ServerClock
+from queuectl.store.mongo import (
+    address,
+    claiming,
+    description,
+    finding,
+    ledger,
+    output,
+    purging,
+    registry,
+    schema,
+    writing,
+)
+from queuectl.store.mongo.connections import Base, Connections
+from queuectl.store.mongo.hearing import Hearing
+from queuectl.store.protocol import Added, Description, Entry, Held, Saved, Shared
+
+PATIENCE = 10.0
+_SERVER_NOW: Any = {"$multiply": [{"$toLong": "$$NOW"}, 1000]}
+_SAFE, _FAST = WriteConcern("majority", j=True), WriteConcern(1, j=False)
+
+
+class MongoStore:
+    """Jobs in one database. Nothing is connected before the first verb.
+
+    `clock` stands for the server's own, for tests; `token` makes attempt ids.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        durability: str = "power-safe",
+        patience: float = PATIENCE,
+        create: bool = True,
+        clock: Clock | None = None,
+        token: Callable[[], str] | None = None,
+    ) -> None:
+        self._address = address.parse(url)
+        self._fast, self._create = durability == "fast", create
+        self._chance = claiming.Chance(token or _random_token, chance)
+        concern = _FAST if self._fast else _SAFE
+        self._connections = Connections(self._address, concern, patience, self._greet)
+        self._hearing = Hearing(self._connections, self._address.listens)
+        self._given = clock
+        good_for = 0.0 if clock else GOOD_FOR
+        self._clock = ServerClock(self._ask_time, lambda: self._connections.answers, good_for)
+
+    @property
+    def _moment(self) -> claiming.Moment:
+        """The time, as an expression that the server evaluates."""
+        return _SERVER_NOW if self._given is None else codec.micros(self._given.now())
+
+    def now(self) -> datetime:
+        return self._clock.now()
+
+    def add(self, jobs: Sequence[Job]) -> list[Added]:
+        now = self.now()
+        return self._connections.write(lambda base: writing.add(base, jobs, now)) if jobs else []
+
+    def get(self, ids: Sequence[str]) -> dict[str, Job]:
+        return self._connections.read(lambda base: finding.get(base, ids)) if ids else {}
+
+    def find(self, wanted: Filter, page: Page) -> Found:
+        return self._connections.read(lambda base: finding.find(base, wanted, page))
+
+    def counts(self, wanted: Filter) -> Counts:
+        return self._connections.read(lambda base: finding.counts(base, wanted))
+
+    def claim(self, worker: str, queues: Sequence[str], limit: int, lease: timedelta) -> list[Job]:
+        if limit < 1:
+            return []
+        self._hearing.only_work()
+        wish = claiming.Wish(worker=worker, queues=queues, limit=limit, lease=lease)
+        return self._connections.write(lambda base: claiming.claim(base, wish, self._moment, self._chance))
+
+    def renew(self, worker: str, held: Sequence[Held], lease: timedelta) -> list[Job]:
+        if not held:
+            return []
+        return self._connections.write(lambda base: claiming.renew(base, worker, held, lease, self._moment))
+
+    def save(self, jobs: Sequence[Job]) -> list[Saved]:
+        now = self.now()
+        return self._connections.write(lambda base: writing.save(base, jobs, now)) if jobs else []
+
+    def lapsed(self, limit: int) -> list[Job]:
+        return self._connections.read(lambda base: claiming.lapsed(base, limit, self._moment))
+
+    def write_output(self, chunks: Sequence[Chunk], trims: Sequence[Trim] = ()) -> set[str]:
+        if not chunks and not trims:
+            return set()
+        return self._connections.write(lambda base: output.write(base, chunks, trims))
+
+    def read_output(self, attempt_id: str, after: int, limit: int = 256) -> list[Chunk]:
+        return self._connections.read(lambda base: output.read(base, attempt_id, after, limit))
+
+    def beat(self, worker: Worker) -> Request | None:
+        entry = replace(worker, heartbeat=self.now())
+        asked = self._connections.write(lambda base: registry.beat(base, entry))
+        self._connections.write(ledger.fold)
+        return asked
+
+    def asked(self, worker_id: str) -> Request | None:
+        return self._connections.read(lambda base: registry.asked(base, worker_id))
+
+    def ask(self, worker_id: str, request: Request) -> bool:
+        return self._connections.write(lambda base: registry.ask(base, worker_id, request))
+
+    def workers(self) -> list[Worker]:
+        return self._connections.read(registry.workers)
+
+    def forget(self, worker_id: str) -> None:
+        self._connections.write(lambda base: registry.forget(base, worker_id))
+
+    def shared(self, table: Shared) -> dict[str, Entry]:
+        return self._connections.read(lambda base: registry.shared(base, table))
+
+    def swap(self, table: Shared, key: str, value: dict[str, Any] | None, version: int) -> bool:
+        return self._connections.write(lambda base: registry.swap(base, table, key, value, version))
+
+    def purge(self, wanted: Filter, limit: int) -> list[str]:
+        return self._connections.write(lambda base: purging.purge(base, wanted, limit))
+
+    def wait(self, timeout: float) -> bool:
+        return self._hearing.wait(timeout)
+
+    def wake(self) -> None:
+        self._hearing.wake()
+
+    def describe(self, *, thorough: bool = False) -> Description:
+        if thorough:
+            return self._connections.unhurried(
+                lambda base: description.with_damage(base, self._describe(base))
+            )
+        return self._connections.read(self._describe)
+
+    def _describe(self, base: Base) -> Description:
+        listens = self._address.listens and description.server(base).replica_set is not None
+        wake_up = "change stream" if listens else "polling"
+        return description.describe(base, self._address.shown, wake_up, fast=self._fast)
+
+    def migrate(self) -> None:
+        self._connections.greet_again()
+
+    def close(self) -> None:
+        self._hearing.close()
+        self._connections.close()
+
+    def _greet(self, base: Base) -> None:
+        description.refuse_unfit(description.server(base), self._address.shown)
+        schema.bring_up_to_date(base, self._address.shown, create=self._create)
+
+    def _ask_time(self) -> int:
+        if self._given is not None:
+            return codec.micros(self._given.now())
+        return self._connections.read(_server_time)
+
+
+def _server_time(base: Base) -> int:
+    return codec.micros(base.command("hello")["localTime"].replace(tzinfo=UTC))
+
+
+def _random_token() -> str:
+    return random_bytes(16).hex()

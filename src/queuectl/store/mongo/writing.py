@@ -1,0 +1,125 @@
+"""Adding and changing jobs. The commit point of each is the write of its one document."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from msgspec.structs import replace
+from pymongo import ReturnDocument, UpdateOne
+from pymongo.errors import BulkWriteError
+
+from queuectl.clock import random_bytes
+from queuectl.domain import dependency
+from queuectl.domain.job import Job
+from queuectl.errors import StoreUnavailable, StoreUnusable
+from queuectl.store import codec
+from queuectl.store.mongo import bells, documents
+from queuectl.store.mongo.connections import Base
+from queuectl.store.mongo.faults import duplicates
+from queuectl.store.protocol import Added, Saved
+
+TRIES = 10
+"""Times that a job is added again because what stood in its way was gone when it was looked at."""
+
+
+def add(base: Base, jobs: Sequence[Job], now: datetime) -> list[Added]:
+    """Insert what is absent.
+
+    There is no transaction: a reader may see a part of a batch. So parents go in before their children, whom it would
+    otherwise find waiting for nobody.
+    """
+    first = _numbers(base, len(jobs))
+    numbered = {job.id: replace(job, number=number) for number, job in enumerate(jobs, first)}
+    answers: dict[str, Added] = {}
+    left = dependency.parents_first(list(numbered.values()))
+    for _ in range(TRIES):
+        answers |= _insert(base, left, now)
+        left = [job for job in left if job.id not in answers]
+        if not left:
+            break
+    else:
+        raise StoreUnavailable(f"job {left[0].id} is added and deleted again and again", "try again later")
+    if any(added.status == "added" and added.job.state == "pending" for added in answers.values()):
+        bells.ring(base, "work")
+    return [answers[job.id] for job in jobs]
+
+
+def _numbers(base: Base, count: int) -> int:
+    """The first of so many new numbers. Those of jobs that are refused are never given out again."""
+    counter = base["counters"].find_one_and_update(
+        {"_id": "number"}, {"$inc": {"n": count}}, return_document=ReturnDocument.AFTER
+    )
+    if counter is None:
+        raise StoreUnusable("the counter of job numbers is gone", "it was there before: restore the database")
+    return int(counter["n"]) - count + 1
+
+
+def _insert(base: Base, jobs: Sequence[Job], now: datetime) -> dict[str, Added]:
+    """What became of each, but for those whose rival was gone when it was looked at.
+
+    An insert that a unique index refuses waits for the majority like one that is accepted: so what is `existing` is
+    stored as safely as if it had been added now, even after the reply to the first attempt was lost.
+    """
+    try:
+        base["jobs"].insert_many([documents.new(job, job.number, now) for job in jobs], ordered=False)
+        refused = []
+    except BulkWriteError as error:
+        refused = [jobs[place] for place in duplicates(error)]
+    reasons = _reasons(base, refused)
+    unknown = {job.id for job in refused} - reasons.keys()
+    done = {job.id: Added("added", job) for job in jobs if job.id not in unknown}
+    return done | reasons
+
+
+def _reasons(base: Base, refused: Sequence[Job]) -> dict[str, Added]:
+    if not refused:
+        return {}
+    keys = [job.spec.unique_key for job in refused if job.spec.unique_key is not None]
+    known = {d["id"]: documents.job(d) for d in base["jobs"].find({"id": {"$in": [j.id for j in refused]}})}
+    found = base["jobs"].find({"key": {"$in": keys}}) if keys else ()
+    holders = {d["key"]: documents.job(d) for d in found}
+    reasons = {}
+    for job in refused:
+        if job.id in known:
+            same = known[job.id].spec.content == job.spec.content
+            reasons[job.id] = Added("existing" if same else "conflict", known[job.id])
+        elif job.spec.unique_key in holders:
+            reasons[job.id] = Added("duplicate", holders[job.spec.unique_key])
+    return reasons
+
+
+def save(base: Base, jobs: Sequence[Job], now: datetime) -> list[Saved]:
+    """Compare-and-swap on the version, all in one call."""
+    batch = random_bytes(6).hex()
+    stamps = [f"{batch}{place}" for place in range(len(jobs))]
+    updates = [
+        UpdateOne({"id": job.id, "version": job.version}, documents.change(job, now, stamp))
+        for job, stamp in zip(jobs, stamps, strict=True)
+    ]
+    taken: set[int] = set()
+    try:
+        accepted = base["jobs"].bulk_write(updates, ordered=False).matched_count
+    except BulkWriteError as error:
+        taken, accepted = set(duplicates(error)), -1
+    if accepted == len(jobs):
+        answers: list[Saved] = ["accepted"] * len(jobs)
+    else:
+        answers = _one_by_one(base, jobs, stamps, taken)
+    _ring(base, [job for job, answer in zip(jobs, answers, strict=True) if answer == "accepted"], now)
+    return answers
+
+
+def _one_by_one(base: Base, jobs: Sequence[Job], stamps: Sequence[str], taken: set[int]) -> list[Saved]:
+    """The server says only how many of a batch it accepted: which ones, the stamps say."""
+    left = base["jobs"].find({"id": {"$in": [job.id for job in jobs]}}, {"stamps": 1})
+    accepted = {stamp for document in left for stamp in document.get("stamps", ())}
+    return [
+        "taken" if place in taken else "accepted" if stamp in accepted else "stale"
+        for place, stamp in enumerate(stamps)
+    ]
+
+
+def _ring(base: Base, saved: Sequence[Job], now: datetime) -> None:
+    if any(codec.due(job, now) == 1 or (job.lease and job.cancel_requested) for job in saved):
+        bells.ring(base, "work")
+    if any(job.ended for job in saved):
+        bells.ring(base, "end")
