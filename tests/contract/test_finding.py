@@ -1,5 +1,6 @@
 """`get` and `find`: what matches, a page at a time, by key."""
 
+import threading
 from collections.abc import Iterable
 from datetime import timedelta
 from itertools import chain
@@ -10,7 +11,7 @@ import pytest
 from contract.grounds import SteppedClock, named, race
 from factories import LEASE, NOW, in_state, new_job
 from queuectl.domain import lifecycle
-from queuectl.domain.job import STATES, Job, Parent
+from queuectl.domain.job import STATES, TERMINAL, Job, Parent
 from queuectl.domain.query import Filter, Page, Sort, matches
 from queuectl.errors import InvalidInput
 from queuectl.store.protocol import Store
@@ -158,3 +159,23 @@ def test_a_reader_never_sees_half_a_batch(store: Store, other: Store) -> None:
         return {len(other.find(Filter(), Page(limit=1000)).jobs) % 10 for _ in range(60)}
 
     assert race(write, read)[1] == {0}
+
+
+def test_a_job_that_changes_its_state_all_the_time_is_always_found(store: Store, other: Store) -> None:
+    store.add([new_job()])
+    done = threading.Event()
+
+    def change() -> None:
+        for _ in range(100):
+            [job] = store.claim("w1", (), 1, LEASE)
+            store.save([lifecycle.give_back(job, now=NOW)])
+        done.set()
+
+    def read() -> set[int]:
+        seen = set()
+        while True:
+            seen.add(len(other.find(Filter(states=frozenset(STATES) - TERMINAL), Page()).jobs))
+            if done.is_set():
+                return seen
+
+    assert race(change, read)[1] == {1}

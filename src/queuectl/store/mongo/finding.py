@@ -1,6 +1,6 @@
 """Reading jobs: by id, by filter a page at a time, and counting."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from msgspec import json
@@ -31,7 +31,7 @@ def find(base: Base, wanted: Filter, page: Page) -> Found:
     """One page; one job more is read to know whether there is another."""
     condition = conditions(wanted)
     if page.sort == "created" and (wanted.states or wanted.queue is not None):
-        condition["standing"] = {"$in": _standings(base, wanted)}
+        condition["standing"] = {"$in": _standings(wanted, _there(base) if wanted.queue is None else ())}
     if page.after is not None:
         condition["$or"] = _after(page)
     found = base["jobs"].find(condition).sort(_ORDERS[page.sort]).limit(page.limit + 1)
@@ -66,31 +66,35 @@ def _counted(base: Base, wanted: Filter) -> list[tuple[State, str, int]]:
         each = {"_id": {"state": "$state", "queue": "$queue"}, "n": {"$sum": 1}}
         rows = base["jobs"].aggregate([{"$match": conditions(wanted)}, {"$group": each}])
         return [(row["_id"]["state"], row["_id"]["queue"], row["n"]) for row in rows]
-    ended: list[tuple[State, str, int]] = []
+    counted = _count_living(base, wanted)
     if not wanted.states or wanted.states & TERMINAL:
         rows_of_ledger = ledger.by_queue(ledger.ended(base))
-        ended = [row for row in rows_of_ledger if filters.counted(row[1], row[0], wanted)]
-    return ended + _count_living(base, wanted)
+        counted += [row for row in rows_of_ledger if filters.counted(row[1], row[0], wanted)]
+    return counted
 
 
 def _count_living(base: Base, wanted: Filter) -> list[tuple[State, str, int]]:
     """Along the index of standings, one after the other in the direction in which jobs move."""
     rows = []
-    for name in _standings(base, wanted):
+    there = set(_there(base))
+    for name in _standings(wanted, there):
         state, queue = state_and_queue(name)
-        if state in _COUNTED:
+        if state == "processing" or (state in _COUNTED and name in there):
             rows.append((state, queue, base["jobs"].count_documents({"standing": name})))
     return rows
 
 
-def _standings(base: Base, wanted: Filter) -> list[str]:
-    """Every pair of state and queue that a filter means and that is there; of the living ones, the processing last."""
-    states = wanted.states or STATES
+def _there(base: Base) -> list[str]:
+    """Every pair of state and queue that a job is in."""
+    return list(base["jobs"].distinct("standing", {"standing": {"$gt": ""}}))
+
+
+def _standings(wanted: Filter, there: Iterable[str]) -> list[str]:
+    """Every state that a filter means, with every queue: a job that is in one now is in another a moment later."""
+    states, queues = wanted.states or STATES, {state_and_queue(name)[1] for name in there}
     if wanted.queue is not None:
-        return [standing(state, wanted.queue) for state in _ORDER if state in states]
-    there = base["jobs"].distinct("standing", {"standing": {"$gt": ""}})
-    found = [name for name in there if state_and_queue(name)[0] in states]
-    return sorted(found, key=lambda name: _ORDER.index(state_and_queue(name)[0]))
+        queues = {wanted.queue}
+    return [standing(state, queue) for state in _ORDER if state in states for queue in sorted(queues)]
 
 
 _ORDER = (*_COUNTED, *sorted(TERMINAL))
