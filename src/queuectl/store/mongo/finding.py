@@ -32,6 +32,8 @@ def find(base: Base, wanted: Filter, page: Page) -> Found:
     condition = conditions(wanted)
     if page.sort == "created" and (wanted.states or wanted.queue is not None):
         condition["standing"] = {"$in": _standings(wanted, _there(base) if wanted.queue is None else ())}
+    if page.sort == "updated" and wanted.states and wanted.states <= TERMINAL:
+        condition.setdefault("finished_at", {"$exists": True})  # so that their own index may be used
     if page.after is not None:
         condition["$or"] = _after(page)
     found = base["jobs"].find(condition).sort(_ORDERS[page.sort]).limit(page.limit + 1)

@@ -1,0 +1,281 @@
+"""How MongoDB goes about the hot questions: by the index each was given, over no more keys than it needs.
+
+Whatever a verb asks is explained just before it is sent, on a queue that has a long past and a long future. A question
+that began to read a whole collection would still pass every other test.
+"""
+
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from contract.grounds import MongoGround
+from contract.mongo_witness import Plan, Witness
+from contract.test_workers import worker
+from factories import LEASE, NOW, in_state, new_job, report
+from queuectl.domain import lifecycle
+from queuectl.domain.job import Job, State
+from queuectl.domain.output import Chunk, Trim
+from queuectl.domain.query import Filter, Page
+from queuectl.store.mongo import documents, ledger
+from queuectl.store.mongo.claiming import PROMOTED_AT_ONCE
+from queuectl.store.mongo.documents import standing
+from queuectl.store.protocol import Held
+from servers.mongo import GivenMongo, MongoServer
+
+MANY = 20_000
+SOME = 5_000
+FEW = 300
+"""No hot question may look at more, however many there are."""
+WITH_CARE = ("jobs", "output")
+"""The collections that grow; the others have a handful of documents, and reading them whole is the plan."""
+QUEUES = ("busy", "default", "other")
+
+
+class Crowd:
+    """A database with a long past and a long future, and a handle whose every question is explained."""
+
+    def __init__(self, server: MongoServer | GivenMongo) -> None:
+        self.ground = MongoGround(server)
+        self.store: Any = self.ground.open()
+        self.store.migrate()
+        self._number = 0
+        for state, count in _COUNTS.items():
+            self._many(in_state(state), state, count)
+        self._many(new_job(run_at=NOW + timedelta(days=1)), "delayed", SOME)
+        base = self.ground.base
+        base["output"].insert_many(
+            [{"_id": {"a": f"{n:032x}", "n": 1}, "job": n, "data": b"x"} for n in range(MANY)]
+        )
+        base["counters"].update_one({"_id": "number"}, {"$set": {"n": self._number}})
+        ledger.fold(base, at_least=1)
+        for name in ("w1", "w2"):
+            self.store.beat(worker(name))
+        self.witness = Witness(self.store, base.client, base.name)
+
+    def plans(self, work: Callable[[Any], Any]) -> list[Plan]:
+        """How the server went about a piece of work."""
+        return self.witness.of(lambda: work(self.store))
+
+    def close(self) -> None:
+        """Leave nothing behind."""
+        self.ground.close()
+
+    def _many(self, sample: Job, name: str, count: int) -> None:
+        """Many more of the same, past the store: spread over the queues."""
+        made = []
+        for n in range(count):
+            self._number += 1
+            queue = QUEUES[n % len(QUEUES)]
+            document = documents.new(sample, self._number, NOW)
+            document |= {"id": f"seed-{name}-{n}", "queue": queue, "standing": standing(sample.state, queue)}
+            document |= {"ready": queue} if "ready" in document else {}
+            made.append(document)
+        self.ground.base["jobs"].insert_many(made)
+
+
+_COUNTS: dict[State, int] = {
+    "completed": MANY,
+    "dead": MANY // 10,
+    "pending": SOME,
+    "processing": 100,
+    "blocked": 100,
+}
+
+
+@pytest.fixture(scope="module")
+def crowd(mongo_server: MongoServer | GivenMongo) -> Iterator[Crowd]:
+    crowd = Crowd(mongo_server)
+    yield crowd
+    crowd.close()
+
+
+def _claimed(store: Any, *queues: str, limit: int = 10) -> list[Job]:
+    jobs: list[Job] = store.claim("w1", queues, limit, LEASE)
+    assert len(jobs) == limit
+    return jobs
+
+
+def _held(job: Job) -> Held:
+    return Held(job.id, job.attempt_id or "")
+
+
+def _renewed(store: Any) -> None:
+    assert len(store.renew("w1", [_held(job) for job in _claimed(store)], LEASE)) == 10
+
+
+def _ended(store: Any) -> None:
+    now = NOW + timedelta(seconds=1)
+    jobs = [lifecycle.finish(job, report(now=now), now=now, chance=0.5) for job in _claimed(store)]
+    assert store.save(jobs) == ["accepted"] * 10
+    assert store.save(jobs) == ["stale"] * 10
+
+
+def _added(store: Any) -> None:
+    jobs = [new_job() for _ in range(10)]
+    keyed = new_job(unique_key="only one")
+    assert {added.status for added in store.add([*jobs, keyed])} == {"added"}
+    again = store.add([*jobs, new_job(unique_key="only one")])
+    assert [added.status for added in again] == ["existing"] * 10 + ["duplicate"]
+    store.purge(Filter(), 0)
+    [ended] = store.get([keyed.id]).values()
+    store.save([lifecycle.cancel(ended, by="me", reason=None, now=NOW)])
+
+
+def _printed(store: Any) -> None:
+    [job, *_] = _claimed(store)
+    chunks = [Chunk(job.id, job.attempt_id or "", n, 0, NOW, n, b"x") for n in range(1, 9)]
+    assert store.write_output(chunks, [Trim(job.id, job.attempt_id or "", 2, 5)]) == set()
+    assert len(store.read_output(job.attempt_id or "", 0)) == 6
+
+
+def _limited(store: Any) -> None:
+    assert store.swap("queues", "busy", {"paused": False, "limit": 1000}, 0)
+    _claimed(store)
+    _claimed(store, "busy", "other")
+    assert store.swap("queues", "busy", None, 1)
+
+
+def _retried(store: Any) -> None:
+    """What has risen again is folded, and what has ended since."""
+    jobs = store.find(Filter(states=frozenset(("dead",))), Page(limit=20)).jobs
+    assert store.save([lifecycle.retry(job, now=NOW) for job in jobs]) == ["accepted"] * 20
+    again = list(store.get([job.id for job in jobs]).values())
+    store.save([lifecycle.cancel(job, by="me", reason=None, now=NOW) for job in again[:10]])
+    store._connections.write(lambda base: ledger.fold(base, at_least=1))
+
+
+def _page(
+    sort: Any = "created", *, found: bool = True, limit: int = 50, **wanted: Any
+) -> Callable[[Any], Any]:
+    def ask(store: Any) -> None:
+        page = store.find(Filter(**wanted), Page(limit=limit, sort=sort))
+        assert bool(page.jobs) == found
+        if page.next is not None:
+            store.find(Filter(**wanted), Page(limit=limit, sort=sort, after=page.next))
+
+    return ask
+
+
+def _states(*states: State) -> frozenset[State]:
+    return frozenset(states)
+
+
+TOMORROW = NOW + timedelta(days=1)
+HOT: dict[str, Callable[[Any], Any]] = {
+    "claim": _claimed,
+    "claim from named queues": lambda store: _claimed(store, "busy", "no"),
+    "claim from limited queues": _limited,
+    "claim from empty queues": lambda store: store.claim("w1", ("no", "nowhere"), 10, LEASE),
+    "renew": _renewed,
+    "lapsed": lambda store: store.lapsed(10),
+    "save": _ended,
+    "add": _added,
+    "output": _printed,
+    "get": lambda store: store.get([f"seed-pending-{n}" for n in range(50)]),
+    "beat": lambda store: store.beat(worker("w1")),
+    "ask": lambda store: (store.ask("w1", "drain"), store.asked("w1"), store.workers()),
+    "fold": _retried,
+    "newest": _page(),
+    "last finished": _page(sort="updated", states=_states("completed")),
+    "newest dead": _page(states=_states("dead")),
+    "last changed": _page(sort="updated", states=_states("dead", "completed")),
+    "newest of several states": _page(states=_states("dead", "cancelled", "processing")),
+    "newest of a queue": _page(queue="busy"),
+    "newest blocked": _page(states=_states("blocked")),
+    "one by its number": _page(number=17),
+    "by the beginning of an id": _page(id_prefix="seed-dead-170", limit=2),
+    "children": _page(states=_states("blocked"), waiting_for=("parent",), limit=100),
+    "children of nobody": _page(states=_states("blocked"), waiting_for=("nobody",), found=False),
+    "held by a worker": _page(worker="w1", states=_states("processing")),
+    "held by nobody": _page(worker="w9", states=_states("processing"), found=False, limit=1),
+    "by batch": _page(batch="b", found=False),
+    "by tag": _page(tag="t", found=False),
+    "by unique key": _page(unique_key="k", found=False),
+    "purge": lambda store: store.purge(Filter(states=_states("completed", "cancelled"), ended_before=TOMORROW), 10),
+    "purge of nothing": lambda store: store.purge(
+        Filter(states=_states("completed", "cancelled"), ended_before=NOW - timedelta(days=1)), 10
+    ),
+    "purge of the dead": lambda store: store.purge(Filter(states=_states("dead"), ended_before=TOMORROW), 10),
+}  # fmt: skip
+
+
+SORTED = {
+    "ask": "the registry: as many as there are workers",
+    "by the beginning of an id": "as many as begin alike, before they are so many that the newest are looked through",
+    "held by nobody": "as many as run: where none is this worker's, any way leads past them all",
+}
+"""Where a few may be put in order in memory; they are counted like all the rest."""
+
+
+@pytest.mark.parametrize("name", HOT)
+def test_a_hot_question_looks_at_what_it_needs_and_no_more(crowd: Crowd, name: str) -> None:
+    plans = crowd.plans(HOT[name])
+    assert plans
+    for plan in plans:
+        if plan.collection in WITH_CARE:
+            assert "COLLSCAN" not in plan.stages, plan
+        assert "SORT" not in plan.stages or name in SORTED, plan
+        assert plan.looked <= FEW, plan
+
+
+def test_the_look_for_queues_jumps_from_one_to_the_next(crowd: Crowd) -> None:
+    looks = [plan for plan in crowd.plans(_claimed) if plan.command == "aggregate"]
+    assert "DISTINCT_SCAN" in looks[0].stages
+    assert (looks[0].keys, looks[0].docs) == (len(QUEUES), 0)
+    assert [plan.looked for plan in looks if "IXSCAN" in plan.stages] == [0]  # nothing is overdue
+
+
+def test_the_lines_of_many_queues_are_merged_and_their_jobs_not_read(crowd: Crowd) -> None:
+    [heads] = [plan for plan in crowd.plans(_claimed) if "SORT_MERGE" in plan.stages]
+    assert heads.docs == 0
+    assert heads.keys <= 10 + len(QUEUES)
+
+
+def test_what_came_due_is_brought_into_line_a_bounded_number_at_a_time(crowd: Crowd) -> None:
+    crowd.ground.clock.step(days=2)
+    try:
+        plans = crowd.plans(_claimed)
+        [lapsed] = crowd.plans(lambda store: store.lapsed(10))
+    finally:
+        crowd.ground.clock.reset()
+    assert lapsed.looked == 10
+    bound = PROMOTED_AT_ONCE + PROMOTED_AT_ONCE // 10
+    [found] = [plan for plan in plans if plan.command == "find" and plan.keys == PROMOTED_AT_ONCE]
+    assert found.docs in (0, PROMOTED_AT_ONCE)
+    for plan in plans:
+        assert not {"COLLSCAN", "SORT"}.intersection(plan.stages) or plan.collection == "shared", plan
+        assert plan.looked <= bound, plan
+
+
+def test_counting_looks_at_nothing_that_has_ended_and_at_no_job(crowd: Crowd) -> None:
+    plans = [plan for plan in crowd.plans(lambda store: store.counts(Filter())) if plan.collection == "jobs"]
+    owed = crowd.ground.base["jobs"].count_documents({"owed": True})
+    for plan in plans:
+        assert {"COUNT_SCAN", "DISTINCT_SCAN"}.intersection(plan.stages) or plan.looked <= owed, plan
+        assert "COLLSCAN" not in plan.stages
+    assert sum(plan.docs for plan in plans) <= owed
+    assert sum(plan.keys for plan in plans) <= 3 * SOME
+    assert crowd.store.counts(Filter()).total() > MANY
+
+
+def test_counting_rare_states_looks_at_no_others(crowd: Crowd) -> None:
+    """Each settled batch asks whether anything is blocked at all."""
+    for plan in crowd.plans(lambda store: store.counts(Filter(states=_states("blocked")))):
+        assert plan.looked <= FEW, plan
+
+
+COLD = {
+    "all by their last change": _page("updated"),
+    "all by their turn": _page("next"),
+    "what waits in a queue by its turn": _page("next", queue="busy", states=_states("pending", "failed")),
+}
+"""Listings for a person who asks for them: an index for each would cost every write of every job."""
+
+
+@pytest.mark.parametrize("name", COLD)
+def test_a_listing_that_is_not_hot_is_put_in_order_by_the_server(crowd: Crowd, name: str) -> None:
+    for plan in crowd.plans(COLD[name]):
+        assert plan.collection == "jobs"
+        assert "SORT" in plan.stages, "it is fast now: move it to HOT"
