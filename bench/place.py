@@ -11,16 +11,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import psycopg
+from pymongo import MongoClient
+from pymongo.database import Database
 
 from queuectl.bootstrap import open_store
 from queuectl.store.protocol import Store
+from servers.mongo import MongoServer
 from servers.postgres import PostgresServer
+from servers.replica_set import ReplicaSet
 
 QUEUECTL = Path(sys.executable).with_name("queuectl")
-Kind = Literal["sqlite", "postgres"]
+Kind = Literal["sqlite", "postgres", "mongodb", "replicas"]
 
 
 class Place:
@@ -30,8 +34,15 @@ class Place:
         self.root, self.kind = root, kind
         self.database = root / "queue.db"
         self.schema = f"bench_{secrets.token_hex(4)}"
-        self.url = f"sqlite:///{self.database}" if kind == "sqlite" else postgres().url(schema=self.schema)
+        self.url = self._url()
         self.env = {**os.environ, "HOME": str(root), "QUEUECTL_STORE": self.url}
+
+    def _url(self) -> str:
+        if self.kind == "sqlite":
+            return f"sqlite:///{self.database}"
+        if self.kind == "postgres":
+            return postgres().url(schema=self.schema)
+        return (mongodb() if self.kind == "mongodb" else replicas()).url(self.schema)
 
     def run(self, *words: str) -> str:
         """One command; its stdout."""
@@ -49,6 +60,21 @@ class Place:
         with psycopg.connect(postgres().url(), autocommit=True) as connection:
             for statement in statements:
                 connection.execute(statement.replace("{schema}", self.schema).encode())
+
+    @contextmanager
+    def base(self) -> Iterator["Database[dict[str, Any]]"]:
+        """Our database in MongoDB, while the block lasts."""
+        with MongoClient[dict[str, Any]](self.url) as client:
+            yield client[self.schema]
+
+    def clear(self) -> None:
+        """Leave nothing of it."""
+        shutil.rmtree(self.root)
+        if self.kind == "postgres":
+            self.sql("DROP SCHEMA IF EXISTS {schema} CASCADE")
+        elif self.kind != "sqlite":
+            with self.base() as base:
+                base.client.drop_database(base.name)
 
     @contextmanager
     def worker(self, *words: str) -> Iterator["subprocess.Popen[bytes]"]:
@@ -76,9 +102,7 @@ def place(kind: Kind = "sqlite") -> Iterator[Place]:
     try:
         yield here
     finally:
-        shutil.rmtree(root)
-        if kind == "postgres":
-            here.sql("DROP SCHEMA IF EXISTS {schema} CASCADE")
+        here.clear()
 
 
 @cache
@@ -88,3 +112,21 @@ def postgres() -> PostgresServer:
     server.start()
     atexit.register(server.close)
     return server
+
+
+@cache
+def mongodb() -> MongoServer:
+    """A standalone server with its journal. It shares the cores with what is measured."""
+    server = MongoServer()
+    server.start()
+    atexit.register(server.close)
+    return server
+
+
+@cache
+def replicas() -> ReplicaSet:
+    """A replica set of one."""
+    replicas = ReplicaSet(1)
+    replicas.start()
+    atexit.register(replicas.close)
+    return replicas

@@ -242,12 +242,24 @@ def _finish(here: Place, count: int) -> None:
             *(f"VACUUM ANALYZE {{schema}}.{table}" for table in ("live", "ended")),
         )
         return
+    if here.kind in ("mongodb", "replicas"):
+        _finish_in_mongo(here, count, now)
+        return
     connection = apsw.Connection(str(here.database))
     connection.execute(
         "UPDATE job SET state = 'completed', due = NULL, finished_at = ? WHERE number <= ?", (now, count)
     )
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     connection.close()
+
+
+def _finish_in_mongo(here: Place, count: int, now: int) -> None:
+    standing = "completed default"
+    done = {"state": "completed", "standing": standing, "counted": standing, "told": 0, "finished_at": now}
+    with here.base() as base:
+        gone = dict.fromkeys(("ready", "live"), "")
+        base["jobs"].update_many({"_id": {"$lte": count}}, {"$set": done, "$unset": gone})
+        base["tally"].update_one({"_id": "ended"}, {"$set": {"counts": json.dumps({standing: count})}})
 
 
 def _front(here: Place) -> float:
@@ -360,6 +372,11 @@ ROWS: dict[str, Callable[[], Row]] = {
     **{row.__name__: row for row in (noop, backlog, bulk, cold, latency, status, idle, yes)},  # type: ignore[attr-defined]
     "noop-postgres": partial(noop, "postgres", 0.60),
     **{f"{row.__name__}-postgres": partial(row, "postgres") for row in (backlog, latency, status, idle)},
+    "noop-mongodb": partial(noop, "mongodb", 0.45),
+    "noop-replicas": partial(noop, "replicas", 0.45),
+    **{f"{row.__name__}-mongodb": partial(row, "mongodb") for row in (backlog, latency, status, idle)},
+    "latency-replicas": partial(latency, "replicas"),
+    "idle-replicas": partial(idle, "replicas"),
 }
 
 __all__ = ["QUEUECTL", "ROWS", "Row"]

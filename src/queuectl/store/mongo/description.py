@@ -6,9 +6,8 @@ from msgspec import Struct
 from msgspec.structs import replace
 from pymongo.errors import OperationFailure
 
-from queuectl.domain.query import Filter
 from queuectl.errors import StoreUnusable
-from queuectl.store.mongo import finding, ledger, schema
+from queuectl.store.mongo import ledger, schema
 from queuectl.store.mongo.connections import Base
 from queuectl.store.mongo.documents import Document
 from queuectl.store.protocol import Description, Durability
@@ -60,7 +59,7 @@ def refuse_unfit(found: Server, shown: str) -> None:
         )
 
 
-def describe(base: Base, shown: str, listening: str, *, fast: bool) -> Description:
+def describe(base: Base, shown: str, *, fast: bool, listens: bool) -> Description:
     """Settings, versions and sizes."""
     found = server(base)
     sizes = base.command("dbStats")
@@ -72,9 +71,9 @@ def describe(base: Base, shown: str, listening: str, *, fast: bool) -> Descripti
         "write_concern": "w: 1, j: false" if fast else "w: majority, j: true",
         "journal": "not waited for" if fast else "waited for with every write",
         "storage_engine": engine,
-        "wake_up": listening,
+        "wake_up": _wake_up(base, found) if listens else "polling",
         "bytes": int(sizes["storageSize"]) + int(sizes["indexSize"]),
-        "jobs": finding.counts(base, Filter()).total(),
+        "jobs": base["jobs"].estimated_document_count(),
         "workers": base["workers"].count_documents({}),
     }
     if found.replica_set:
@@ -146,6 +145,12 @@ def _topology(found: Server) -> str:
     if found.replica_set:
         return f"replica set {found.replica_set}"
     return "sharded cluster" if found.sharded else "standalone"
+
+
+def _wake_up(base: Base, found: Server) -> str:
+    if found.replica_set:
+        return "change stream"
+    return "capped collection" if base["rings"].options().get("capped") else "polling"
 
 
 def _engine(base: Base) -> str:

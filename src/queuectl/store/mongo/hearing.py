@@ -1,6 +1,6 @@
-"""Notice what others change: by a change stream over the bells where there is one, by looks at them where not.
+"""Notice what others change: by the log of the bells where it can be followed, by looks at the bells where not.
 
-A stream is a hint and no more: it ends with elections and old age, and is opened again while polling goes on. Rings are
+Following is a hint and no more: it ends with elections and restarts, and begins again while polling goes on. Rings are
 rare on purpose, and one can be lost with its ringer: so after each ring a later wait ends by itself a moment later, and
 without any a wait ends by itself now and then. A handle that claims is a worker, and hears only of work.
 """
@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
-from pymongo.errors import OperationFailure, PyMongoError
+from pymongo.errors import OperationFailure
 
 from queuectl.clock import chance
 from queuectl.errors import QueuectlError
@@ -25,8 +25,9 @@ POLL = 0.25
 REGARDLESS = 5.0
 """Seconds after which a wait ends though nothing was heard, spread by a fifth: a ring may be lost."""
 AWAIT_MS = 1000
-AGAIN = 5.0
-"""Seconds after which a stream that broke is opened again."""
+"""For how long the server keeps a question for what is new."""
+AGAIN = 2.0
+"""Seconds after which what broke is followed anew."""
 
 
 class Hearing:
@@ -43,8 +44,8 @@ class Hearing:
         self._listener: Listener | None = None
 
     @property
-    def streams(self) -> bool:
-        """Whether a change stream tells us."""
+    def follows(self) -> bool:
+        """Whether the server tells us."""
         return self._listener is not None and self._listener.open
 
     def only_work(self) -> None:
@@ -80,7 +81,7 @@ class Hearing:
         """Seconds until there is something to look at without being told."""
         now = time.monotonic()
         echo = REGARDLESS if self._echo is None else max(0.0, self._echo - now)
-        poll = REGARDLESS if self.streams else POLL * self._spread()
+        poll = REGARDLESS if self.follows else POLL * self._spread()
         return min(echo, poll, max(0.0, self._unasked - now))
 
     def _spread(self) -> float:
@@ -109,7 +110,7 @@ class Hearing:
         return True
 
     def _told(self, bell: str) -> None:
-        """A stream says that a bell has rung: not a reason to wake up by itself, but one to look."""
+        """The server says that a bell has rung: not a reason to wake up by itself, but one to look."""
         if bell in self._bells:
             self._bell.ring()
 
@@ -119,13 +120,13 @@ class Hearing:
 
 
 class Listener:
-    """A thread that reads the change stream of the bells. Ends for good where there are no streams."""
+    """A thread that follows the log of the bells. Ends for good where that is not possible."""
 
     def __init__(self, connections: Connections, told: Callable[[str], None]) -> None:
         self._connections, self._told = connections, told
         self._ended = threading.Event()
         self.open = False
-        self._thread = threading.Thread(target=self._run, name="queuectl-changes", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="queuectl-bells", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
@@ -134,27 +135,44 @@ class Listener:
 
     def _run(self) -> None:
         while not self._ended.is_set():
+            possible = True
             with suppress(QueuectlError):  # whoever asks for something hears of it; here polling goes on
-                if not self._connections.read(self._listen):
-                    return
+                possible = self._connections.read(self._listen)
             self.open = False
+            if not possible:
+                return
             self._ended.wait(AGAIN)
 
     def _listen(self, base: Base) -> bool:
-        """Read until told to end or until it breaks; False where this server has no streams."""
+        """Follow until told to end or until it breaks; False where this cannot be."""
         try:
-            with base["bells"].watch(max_await_time_ms=AWAIT_MS) as stream:
-                self.open = True
-                while not self._ended.is_set():
-                    change = stream.try_next()
-                    if change is not None and "documentKey" in change:
-                        self._told(str(change["documentKey"]["_id"]))
+            if _replicates(base):
+                self._follow_stream(base)
+            else:
+                self._follow_log(base)
         except OperationFailure as error:
-            return error.code not in NO_STREAMS
-        except PyMongoError:
-            return True
-        return False
+            return error.code not in IMPOSSIBLE
+        return True
+
+    def _follow_stream(self, base: Base) -> None:
+        with bells.stream(base, AWAIT_MS) as stream:
+            self.open = True
+            while stream.alive and not self._ended.is_set():
+                change = stream.try_next()
+                if change is not None:
+                    self._told(str(change["fullDocument"]["bell"]))
+
+    def _follow_log(self, base: Base) -> None:
+        with bells.follow(base, AWAIT_MS) as log:
+            self.open = True
+            while log.alive and not self._ended.is_set():
+                for ring in log:
+                    self._told(str(ring["bell"]))
 
 
-NO_STREAMS = (40573, 13)
-"""A standalone server has no change streams; a role may not be allowed to read one."""
+def _replicates(base: Base) -> bool:
+    return "setName" in base.command("hello")
+
+
+IMPOSSIBLE = (2, 13, 40573)
+"""The log is no capped collection; this user may not read a change stream; this server has none."""

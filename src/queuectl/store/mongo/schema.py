@@ -5,6 +5,7 @@ the number is written last. What comes later only adds, as older workers go on m
 """
 
 from datetime import UTC, datetime
+from typing import Any
 
 from msgspec import Struct
 from pymongo import IndexModel
@@ -14,7 +15,7 @@ from queuectl.errors import StoreUnavailable, StoreUnusable
 from queuectl.store.mongo import bells
 from queuectl.store.mongo.connections import Base
 
-COLLECTIONS = ("jobs", "output", "workers", "shared", "tally", "bells", "counters")
+COLLECTIONS = ("jobs", "output", "workers", "shared", "tally", "bells", "rings", "counters")
 NEWEST = 1
 
 
@@ -81,7 +82,7 @@ def _make(base: Base, shown: str) -> None:
         )
     for name in COLLECTIONS:
         if name not in there:
-            _create(base, name)
+            _create(base, name, bells.LOGGED if name == "rings" else {})
     base["jobs"].create_indexes([index.model() for index in JOBS])
     base["output"].create_indexes([index.model() for index in OUTPUT])
     base["counters"].update_one({"_id": "number"}, {"$setOnInsert": {"n": 0}}, upsert=True)
@@ -89,12 +90,14 @@ def _make(base: Base, shown: str) -> None:
     for bell in (bells.WORK, bells.END):
         never = {"rings": 0, "at": datetime.fromtimestamp(0, UTC)}
         base["bells"].update_one({"_id": bell}, {"$setOnInsert": never}, upsert=True)
+    if not base["rings"].find_one():  # an empty log cannot be followed
+        base["rings"].insert_one({"bell": "none"})
     base["counters"].update_one({"_id": "schema"}, {"$max": {"n": NEWEST}}, upsert=True)
 
 
-def _create(base: Base, name: str) -> None:
+def _create(base: Base, name: str, options: dict[str, Any]) -> None:
     try:
-        base.create_collection(name)
+        base.create_collection(name, **options)
     except (CollectionInvalid, OperationFailure) as error:
         if isinstance(error, OperationFailure) and error.code != _EXISTS:
             raise

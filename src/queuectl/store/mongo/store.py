@@ -150,9 +150,7 @@ class MongoStore:
         return self._connections.read(self._describe)
 
     def _describe(self, base: Base) -> Description:
-        listens = self._address.listens and description.server(base).replica_set is not None
-        wake_up = "change stream" if listens else "polling"
-        return description.describe(base, self._address.shown, wake_up, fast=self._fast)
+        return description.describe(base, self._address.shown, fast=self._fast, listens=self._address.listens)
 
     def migrate(self) -> None:
         self._connections.greet_again()
