@@ -17,7 +17,7 @@ from hypothesis.stateful import (
 )
 from msgspec.structs import replace
 
-from contract.grounds import PostgresGround, SteppedClock, rising_tokens
+from contract.grounds import MongoGround, PostgresGround, SteppedClock, rising_tokens
 from factories import new_job, report
 from queuectl.domain import lifecycle
 from queuectl.domain.job import Job, Parent, State
@@ -25,8 +25,10 @@ from queuectl.domain.output import Chunk
 from queuectl.domain.query import Filter, Found, Page
 from queuectl.errors import Conflict
 from queuectl.store.memory import MemoryStore
+from queuectl.store.mongo import ledger
 from queuectl.store.protocol import Added, Held, Store
 from queuectl.store.sqlite import SqliteStore
+from servers.mongo import GivenMongo, MongoServer
 from servers.postgres import GivenServer, PostgresServer
 
 IDS = st.integers(0, 11).map("j{}".format)
@@ -56,9 +58,9 @@ def comparable(answer: Any) -> Any:
 class SideBySide(RuleBasedStateMachine):
     """Every rule does one thing to all stores and compares the answers; the invariant compares what they keep."""
 
-    def __init__(self, postgres: PostgresGround | None = None) -> None:
+    def __init__(self, postgres: PostgresGround | None = None, *mongos: MongoGround) -> None:
         super().__init__()
-        self.postgres = postgres
+        self.postgres, self.mongos = postgres, mongos
 
     @initialize()
     def open(self) -> None:
@@ -71,6 +73,10 @@ class SideBySide(RuleBasedStateMachine):
         if self.postgres:
             self.postgres.empty()
             self.stores.append(self.postgres.open(token=rising_tokens()))
+        for mongo in self.mongos:
+            mongo.clock = self.clock
+            self.stores.append(mongo.open(token=rising_tokens()))
+            mongo.empty()
         self.looks: dict[str, Job] = {}
 
     def teardown(self) -> None:
@@ -194,6 +200,8 @@ class SideBySide(RuleBasedStateMachine):
     @rule(seconds=SECONDS)
     def step(self, seconds: int) -> None:
         self.clock.step(seconds=seconds)
+        for mongo in self.mongos:  # as workers do now and then; of no other store could anybody tell
+            ledger.fold(mongo.base, at_least=1)
 
     @rule(
         queue=QUEUES, paused=st.booleans(), limit=st.sampled_from([None, 0, 1, 2]), version=st.integers(0, 2)
@@ -226,9 +234,12 @@ def test_stores_of_this_host_never_differ() -> None:
     run_state_machine_as_test(SideBySide, settings=lives(150))
 
 
-def test_stores_of_servers_never_differ(postgres_server: PostgresServer | GivenServer) -> None:
-    ground = PostgresGround(postgres_server)
+def test_stores_of_servers_never_differ(
+    postgres_server: PostgresServer | GivenServer, mongo_server: MongoServer | GivenMongo
+) -> None:
+    ground, mongo = PostgresGround(postgres_server), MongoGround(mongo_server)
     try:
-        run_state_machine_as_test(lambda: SideBySide(ground), settings=lives(25))
+        run_state_machine_as_test(lambda: SideBySide(ground, mongo), settings=lives(25))
     finally:
+        mongo.close()
         ground.close()
