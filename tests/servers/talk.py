@@ -2,6 +2,7 @@
 
 import struct
 import time
+from collections.abc import Iterator
 from typing import Protocol
 
 
@@ -111,3 +112,47 @@ class PostgresTalk:
             start += 1 + length
         del stream[:start]
         return letters
+
+
+class MongoTalk:
+    """MongoDB's protocol: each request is owed one reply that names it, but for those that say that they want none.
+
+    Only the heads of messages are looked at. Whoever asks for a stream of replies, as a client does that watches a
+    server, has been answered with the first; the later ones answer replies and no request. A request that is
+    compressed hides whether it wants a reply: it is taken to.
+    """
+
+    HEAD = struct.Struct("<iiii")
+    """The length of all, the number of this message, the number of the one it answers, and what kind it is."""
+
+    FLAGS = struct.Struct("<I")
+    QUERY, COMPRESSED, MESSAGE = 2004, 2012, 2013
+    MORE_TO_COME = 2  # among the flags of a MESSAGE: the next comes unasked
+
+    def __init__(self) -> None:
+        self._said = bytearray()
+        self._heard = bytearray()
+        self._owed: set[int] = set()
+
+    def sent(self, data: bytes) -> None:
+        self._said += data
+        for number, _, kind, flags in self._heads(self._said):
+            if kind in (self.QUERY, self.COMPRESSED, self.MESSAGE) and not flags & self.MORE_TO_COME:
+                self._owed.add(number)
+
+    def answered(self, data: bytes) -> None:
+        self._heard += data
+        self._owed.difference_update(answered for _, answered, _, _ in self._heads(self._heard))
+
+    def settled(self) -> bool:
+        return not self._owed and not self._said  # half a request has not been answered yet
+
+    def _heads(self, stream: bytearray) -> Iterator[tuple[int, int, int, int]]:
+        """Take the complete messages out of a stream; of each its number, what it answers, its kind and its flags."""
+        while len(stream) >= self.HEAD.size:
+            length, number, answered, kind = self.HEAD.unpack_from(stream)
+            if len(stream) < length:
+                break
+            flags = self.FLAGS.unpack_from(stream, self.HEAD.size)[0] if kind == self.MESSAGE else 0
+            del stream[: max(length, self.HEAD.size)]
+            yield number, answered, kind, flags
