@@ -7,15 +7,18 @@ real one does. Where `QUEUECTL_TEST_MONGODB` holds a URL, the tests run over tha
 import shutil
 import signal
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+import psutil
 from pymongo import MongoClient
 from pymongo.errors import ConnectionFailure
 
+from facts import eventually
 from servers.daemon import SLOWEST, Daemon
 from servers.endpoint import Endpoint, free_port, url_of
 
@@ -62,6 +65,11 @@ class MongoServer(Endpoint):
         """Whether it has been started and has not ended; it may be paused."""
         return self._daemon.running
 
+    @property
+    def awake(self) -> bool:
+        """Whether it runs and is not paused."""
+        return self.running and psutil.Process(self.pid).status() != psutil.STATUS_STOPPED
+
     def url(self, database: str = "test", **params: Any) -> str:
         """The URL of a database here, for a user who is known to the database `admin`; see `Endpoint.url`."""
         return super().url(database, **{"authSource": "admin", **params})
@@ -95,6 +103,7 @@ class MongoServer(Endpoint):
     def pause(self) -> None:
         """Let it do nothing and say nothing, though its connections stand."""
         self._daemon.send(signal.SIGSTOP)
+        eventually(lambda: not self.awake, what="the server paused")
 
     def resume(self) -> None:
         """Let it go on. Harmless when it was not paused, or does not run."""
@@ -108,19 +117,23 @@ class MongoServer(Endpoint):
         """End it and leave nothing behind. Twice is harmless."""
         self._daemon.close()
 
-    def _settle(self) -> None:
-        """Make the administrator: a server without users lets one in who comes from its own machine."""
-        with self._stranger() as client:
+    def make_administrator(self) -> None:
+        """Make the user of our URLs: a server without users lets one in who comes from its own machine."""
+        with self.stranger() as client:
             client.admin.command("createUser", self.user, pwd=self.password, roles=["root"])
 
-    def _stranger(self) -> Client:
-        """A client that nobody knows."""
+    def stranger(self) -> Client:
+        """A client that nobody knows: it may ask how things are. Its caller closes it."""
         return MongoClient(self.host, self.port, directConnection=True, timeoutMS=int(SLOWEST * 1000))
+
+    def _settle(self) -> None:
+        """What is to be done once, after the first start."""
+        self.make_administrator()
 
     def _answers(self) -> bool:
         try:
             socket.create_connection((self.host, self.port), 5).close()  # a client does not ask as often
-            with self._stranger() as client:
+            with self.stranger() as client:
                 return bool(client.admin.command("ping")["ok"])
         except (OSError, ConnectionFailure):
             return False
@@ -173,6 +186,58 @@ class GivenMongo(Endpoint):
 def connect(server: Endpoint, **options: Any) -> Client:
     """A client of this server and no other, with an administrator's rights; its caller closes it."""
     return MongoClient(server.url(host=server.host, port=server.port, directConnection="true"), **options)
+
+
+class FailPoint:
+    """The failure that a server was told to pretend."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._before = self._entered()
+
+    @property
+    def times(self) -> int:
+        """How often it has happened, or has begun to."""
+        return self._entered() - self._before
+
+    def set(self, mode: str | Mapping[str, Any], **data: Any) -> None:
+        """Switch it on or off."""
+        self._client.admin.command("configureFailPoint", "failCommand", mode=mode, data=data)
+
+    def _entered(self) -> int:
+        answer = self._client.admin.command("getParameter", 1, **{"failpoint.failCommand": 1})
+        return int(answer["failpoint.failCommand"]["timesEntered"])
+
+
+@contextmanager
+def fail_command(
+    server: Endpoint, *commands: str, mode: str | Mapping[str, Any] = "alwaysOn", **failure: Any
+) -> Iterator[FailPoint]:
+    """Have these commands fail at this server, until the block ends; a server has one such failure at a time.
+
+    All is said in MongoDB's own words: `mode` may be `{"times": 2}` or `{"skip": 1}`; a failure is `errorCode` (and
+    `errorLabels`), `closeConnection`, `writeConcernError` or `blockConnection` with `blockTimeMS`; and `appName` or
+    `namespace` says whom it strikes, if not everybody. A block does not end before all are free whom it holds up.
+    """
+    with _steadfast(server) as client:
+        point = FailPoint(client)
+        point.set(mode, failCommands=commands, **failure)
+        try:
+            yield point
+        finally:
+            with suppress(ConnectionFailure):  # who has ended meanwhile has forgotten it
+                point.set("off")
+
+
+@contextmanager
+def _steadfast(server: Endpoint) -> Iterator[Client]:
+    """A client that keeps the connection it has made, though nobody be able to make another: it looks for no change."""
+    with connect(server, heartbeatFrequencyMS=3_600_000, serverMonitoringMode="poll") as client:
+        # Had the first command to wait for the first look, there would be a second look.
+        eventually(
+            lambda: client.topology_description.has_readable_server(), within=SLOWEST, what="a first look"
+        )
+        yield client
 
 
 def mongo_of(environment: Mapping[str, str]) -> MongoServer | GivenMongo:

@@ -13,13 +13,13 @@ from typing import Any
 
 import pytest
 from pymongo import MongoClient
-from pymongo.errors import ConnectionFailure, OperationFailure
+from pymongo.errors import AutoReconnect, ConnectionFailure, OperationFailure, WriteConcernError
 from pymongo.write_concern import WriteConcern
 
 from e2e.harness import alive
 from facts import eventually
 from servers import mongo
-from servers.mongo import GivenMongo, MongoServer, connect, mongo_of
+from servers.mongo import GivenMongo, MongoServer, connect, fail_command, mongo_of
 
 SURE = WriteConcern(w="majority", j=True)
 
@@ -106,6 +106,69 @@ def test_one_that_is_paused_says_nothing_until_it_goes_on(own_mongo: MongoServer
             client.admin.command("ping")
         own_mongo.resume()
     assert ask(own_mongo.url())
+
+
+def test_a_command_fails_as_often_as_it_is_told_to(own_mongo: MongoServer, client: MongoClient) -> None:
+    with fail_command(own_mongo, "insert", mode={"times": 2}, errorCode=50) as failure:
+        for word in ("first", "second"):
+            with pytest.raises(OperationFailure, match="failpoint"):
+                note(client, word)
+        note(client, "third")
+        assert failure.times == 2
+    assert words(client) == ["third"]
+
+
+def test_a_command_fails_until_the_block_ends(own_mongo: MongoServer, client: MongoClient) -> None:
+    with pytest.raises(ZeroDivisionError), fail_command(own_mongo, "insert", errorCode=50):
+        with pytest.raises(OperationFailure):
+            note(client, "inside")
+        raise ZeroDivisionError
+    note(client, "after")
+    assert words(client) == ["after"]
+
+
+def test_a_connection_can_be_closed_instead_of_an_answer(own_mongo: MongoServer, client: MongoClient) -> None:
+    with fail_command(own_mongo, "insert", closeConnection=True), pytest.raises(AutoReconnect):
+        note(client, "unheard")
+    assert words(client) == []
+
+
+def test_a_write_can_be_done_and_not_be_sure(own_mongo: MongoServer, client: MongoClient) -> None:
+    unsure = {"code": 64, "errmsg": "waiting for replication timed out"}
+    with fail_command(own_mongo, "insert", writeConcernError=unsure), pytest.raises(WriteConcernError):
+        note(client, "perhaps")
+    assert words(client) == ["perhaps"]
+
+
+def test_a_command_can_be_held_up_for_one_application(own_mongo: MongoServer, client: MongoClient) -> None:
+    delay = {"blockConnection": True, "blockTimeMS": 300, "appName": "slow"}
+    with fail_command(own_mongo, "insert", **delay) as failure:
+        note(client, "at once")
+        with (
+            connect(own_mongo, appName="slow", socketTimeoutMS=100) as slow,
+            pytest.raises(AutoReconnect, match="timed out"),
+        ):
+            note(slow, "in the end")
+        assert failure.times == 1
+        assert words(client) == ["at once"]
+    eventually(lambda: words(client) == ["at once", "in the end"], what="the word that was held up")
+
+
+def test_a_failure_ends_though_nobody_could_connect(own_mongo: MongoServer) -> None:
+    greetings = ("hello", "isMaster", "saslStart", "ping")
+    with (
+        fail_command(own_mongo, *greetings, closeConnection=True),
+        pytest.raises(ConnectionFailure),
+    ):
+        ask(own_mongo.url(), serverSelectionTimeoutMS=700)  # long enough for two attempts
+    assert ask(own_mongo.url())
+
+
+def test_a_failure_is_over_when_the_server_has_ended(own_mongo: MongoServer, client: MongoClient) -> None:
+    with fail_command(own_mongo, "insert", errorCode=50):
+        own_mongo.restart()
+    note(client, "after")
+    assert words(client) == ["after"]
 
 
 def test_stopping_twice_is_harmless(own_mongo: MongoServer) -> None:
