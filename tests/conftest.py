@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from contextlib import closing
 
 import pytest
 
@@ -9,7 +10,8 @@ from servers.bouncer import Bouncer
 from servers.mongo import GivenMongo, MongoServer, mongo_of
 from servers.postgres import GivenServer, PostgresServer, postgres_of
 from servers.proxy import Proxy
-from servers.talk import PostgresTalk
+from servers.replica_set import ReplicaSet
+from servers.talk import MongoTalk, PostgresTalk
 
 
 @pytest.fixture(scope="session")
@@ -61,3 +63,33 @@ def own_mongo(mongo_server: MongoServer | GivenMongo) -> MongoServer:
     if not isinstance(mongo_server, MongoServer):
         pytest.skip("the server of QUEUECTL_TEST_MONGODB is not ours to stop")
     return mongo_server
+
+
+@pytest.fixture
+def mongo_proxy(mongo_server: MongoServer | GivenMongo) -> Iterator[Proxy]:
+    """A network between us and the server, for `mongo_server.url(host=mongo_proxy.host, port=mongo_proxy.port)`."""
+    proxy = Proxy(mongo_server.host, mongo_server.port, talk=MongoTalk)
+    yield proxy
+    proxy.close()
+
+
+@pytest.fixture(scope="session")
+def mongo_set() -> Iterator[ReplicaSet]:
+    """A MongoDB that is a set of one, and can do what only sets can. It is left as it was found."""
+    with closing(ReplicaSet(1)) as alone:
+        alone.start()
+        yield alone
+
+
+@pytest.fixture(scope="module")
+def three_mongos() -> Iterator[ReplicaSet]:
+    """The three that `mongo_trio` brings back."""
+    with closing(ReplicaSet(3)) as trio:
+        yield trio
+
+
+@pytest.fixture
+def mongo_trio(three_mongos: ReplicaSet) -> ReplicaSet:
+    """A MongoDB of three servers, all there, whatever the test before has done to them."""
+    three_mongos.start()
+    return three_mongos

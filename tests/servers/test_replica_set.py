@@ -1,0 +1,159 @@
+"""The replica sets of the tests elect who answers, and come back from what is done to them."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from pymongo import MongoClient
+from pymongo.errors import NotPrimaryError, OperationFailure, ServerSelectionTimeoutError
+from pymongo.write_concern import WriteConcern
+
+from e2e.harness import alive
+from servers.mongo import connect
+from servers.replica_set import Member, ReplicaSet
+
+SURE = WriteConcern(w="majority", j=True)
+
+
+@pytest.fixture
+def alone(mongo_set: ReplicaSet) -> Iterator[ReplicaSet]:
+    """A set of one, with nothing noted."""
+    yield mongo_set
+    forget(mongo_set)
+
+
+@pytest.fixture
+def trio(mongo_trio: ReplicaSet) -> Iterator[ReplicaSet]:
+    """A set of three, with nothing noted."""
+    yield mongo_trio
+    forget(mongo_trio)
+
+
+@pytest.fixture(params=["alone", "trio"])
+def either(request: pytest.FixtureRequest) -> ReplicaSet:
+    """The one and the other."""
+    chosen: ReplicaSet = request.getfixturevalue(request.param)
+    return chosen
+
+
+def note(servers: ReplicaSet, word: str, **options: Any) -> None:
+    """Note a word, durably; once."""
+    with MongoClient(servers.url(), retryWrites=False, **options) as client:
+        client.test.get_collection("noted", write_concern=SURE).insert_one({"_id": word})
+
+
+def words(servers: ReplicaSet) -> list[str]:
+    """What has been noted."""
+    with MongoClient(servers.url()) as client:
+        return sorted(document["_id"] for document in client.test.noted.find())
+
+
+def forget(servers: ReplicaSet) -> None:
+    """Have nothing noted."""
+    servers.start()
+    with MongoClient(servers.url()) as client:
+        client.test.noted.drop()
+
+
+def election(member: Member) -> Any:
+    """What marks the election by which this member became primary."""
+    with connect(member) as client:
+        return client.admin.command("hello")["electionId"]
+
+
+def test_it_has_elected_who_takes_writes(either: ReplicaSet) -> None:
+    note(either, "kept")
+    assert words(either) == ["kept"]
+    assert either.primary in either.members
+
+
+def test_a_wrong_password_is_refused(either: ReplicaSet) -> None:
+    with (
+        MongoClient(either.url().replace("sesame", "barley")) as client,
+        pytest.raises(OperationFailure, match="Authentication failed"),
+    ):
+        client.test.noted.find_one()
+
+
+def test_it_can_do_what_only_a_set_can(alone: ReplicaSet) -> None:
+    with (
+        MongoClient(alone.url()) as client,
+        client.start_session() as session,
+        session.start_transaction(),
+    ):
+        client.test.noted.insert_one({"_id": "undone"}, session=session)
+        session.abort_transaction()
+    assert words(alone) == []
+
+
+def test_all_members_have_what_is_noted(trio: ReplicaSet) -> None:
+    with MongoClient(trio.url()) as client:
+        client.test.noted.with_options(write_concern=WriteConcern(w=3)).insert_one({"_id": "everywhere"})
+    for member in trio.members:
+        with connect(member) as client:
+            assert client.test.noted.find_one() == {"_id": "everywhere"}
+
+
+def test_who_steps_down_alone_is_elected_again(alone: ReplicaSet) -> None:
+    before = election(alone.primary)
+    assert alone.step_down() is alone.members[0]
+    assert election(alone.primary) > before
+
+
+def test_who_steps_down_is_followed_by_another(trio: ReplicaSet) -> None:
+    former = trio.primary
+    assert trio.step_down() is not former
+    note(trio, "after")
+    with connect(former, retryWrites=False) as client, pytest.raises(NotPrimaryError):
+        client.test.noted.drop()
+
+
+def test_a_set_can_be_without_a_primary(either: ReplicaSet) -> None:
+    with either.without_primary(), pytest.raises(ServerSelectionTimeoutError):
+        note(either, "inside", serverSelectionTimeoutMS=1500)  # an election takes less
+    note(either, "after")
+    assert words(either) == ["after"]
+
+
+def test_who_is_killed_is_followed_by_another_that_knows_all(trio: ReplicaSet) -> None:
+    note(trio, "before")
+    killed = trio.kill_primary()
+    assert not killed.running
+    assert trio.primary is not killed
+    note(trio, "meanwhile")
+    trio.restart(killed)
+    assert words(trio) == ["before", "meanwhile"]
+
+
+def test_who_is_paused_is_followed_by_another_and_finds_its_place(trio: ReplicaSet) -> None:
+    paused = trio.primary
+    trio.pause(paused)
+    assert trio.primary is not paused
+    trio.resume(paused)
+    with connect(paused) as client:
+        assert client.admin.command("hello")["secondary"]
+
+
+def test_what_was_acknowledged_outlives_a_kill_of_all(either: ReplicaSet) -> None:
+    note(either, "kept")
+    for member in either.members:
+        member.kill()
+    either.start()
+    assert words(either) == ["kept"]
+
+
+def test_whoever_is_dead_or_paused_is_brought_back(trio: ReplicaSet) -> None:
+    trio.kill_primary()
+    trio.pause(trio.primary)
+    trio.start()
+    assert all(member.awake for member in trio.members)
+    assert trio.primary
+
+
+def test_it_is_gone_when_it_is_closed() -> None:
+    servers = ReplicaSet(2)
+    servers.start()
+    servers.pause(servers.members[1])
+    servers.close()
+    servers.close()
+    assert not any(alive(member.pid) or member.directory.exists() for member in servers.members)
