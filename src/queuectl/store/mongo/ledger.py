@@ -11,7 +11,7 @@ held up changes nothing that a later one has told anew.
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from msgspec import Struct
@@ -51,7 +51,7 @@ def ended(base: Base) -> dict[str, int]:
     ledger = _read(base)
     for _ in range(LOOKS):
         sums, told = Counter(ledger.counts), ledger.yet_to_tell()
-        for document in _uncounted(base):
+        for document in _uncounted(base, planned=list(told)):
             sums[_stands(document)] += 1
             sums[_counted_as(document, ledger.fold, told)] -= 1
         seen, ledger = ledger, _read(base)
@@ -97,22 +97,28 @@ def _finish(base: Base, ledger: Ledger) -> Ledger:
 
 
 def _tell(base: Base, fold: int, name: str, numbers: list[int]) -> None:
-    still_owed: Document = {"$cond": [{"$eq": ["$standing", name]}, "$$REMOVE", "$owed"]}
+    stands = {"$ifNull": ["$standing", ""]}
+    still_owed: Document = {"$cond": [{"$eq": [stands, name]}, "$$REMOVE", "$owed"]}
     base["jobs"].update_many(
         {"_id": {"$in": numbers}, "told": {"$not": {"$gte": fold}}},
         [{"$set": {"counted": name or "$$REMOVE", "told": fold, "owed": still_owed}}],
     )
     if not name:
-        gone = {"_id": {"$in": numbers}, "gone": True, "counted": {"$exists": False}, "told": {"$gte": fold}}
+        # Not those that went after they were told: a later plan may have counted them in between.
+        gone = {"_id": {"$in": numbers}, "gone": True, "owed": {"$exists": False}}
         base["output"].delete_many({"job": {"$in": [d["_id"] for d in base["jobs"].find(gone, {"_id": 1})]}})
         base["jobs"].delete_many(gone)
 
 
-def _uncounted(base: Base, limit: int = 0) -> list[Document]:
-    """Jobs of which the ledger may hold something else than what they are; each once, as it was seen last."""
+def _uncounted(base: Base, limit: int = 0, planned: Sequence[int] = ()) -> list[Document]:
+    """Jobs of which the ledger may hold something else than what they are; each once, as it was seen last.
+
+    A job that lives again since it was `planned` is neither owed nor, before it is told, risen.
+    """
     owed = base["jobs"].find(_OWED, _FIELDS).limit(limit).hint("owed")
     risen = base["jobs"].find(_RISEN, _FIELDS).limit(limit).hint("risen")
-    return list({document["_id"]: document for document in (*owed, *risen)}.values())
+    told = base["jobs"].find({"_id": {"$in": list(planned)}}, _FIELDS) if planned else ()
+    return list({document["_id"]: document for document in (*owed, *risen, *told)}.values())
 
 
 def _counted_as(document: Document, fold: int, yet_to_tell: dict[int, str]) -> str:
