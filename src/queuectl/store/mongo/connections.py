@@ -13,7 +13,7 @@ from typing import TypeVar
 import pymongo
 from pymongo import MongoClient, monitoring
 from pymongo.database import Database
-from pymongo.errors import PyMongoError, ServerSelectionTimeoutError
+from pymongo.errors import AutoReconnect, PyMongoError, ServerSelectionTimeoutError
 from pymongo.write_concern import WriteConcern
 
 from queuectl.clock import boottime
@@ -99,12 +99,20 @@ class Connections:
             client.close()
 
     def _try(self, work: Callable[[Base], Answer]) -> Answer:
+        """Do it once the server answers. Broken off before it has sent a write, it begins again."""
         self._outbox.clear()
+        deadline = boottime() + self._patience
         with self._translated():
             base = self._base()
-            if not self._greeted:
-                self._meet(base)
-            answer = work(base)
+            while True:
+                if not (self._greeted and base.client.topology_description.has_writable_server()):
+                    self._meet(base, deadline)
+                try:
+                    answer = work(base)
+                    break
+                except AutoReconnect:
+                    if self._outbox.wrote or boottime() >= deadline:
+                        raise
         self.answers = True
         return answer
 
@@ -124,25 +132,26 @@ class Connections:
             self.address.url,
             timeoutMS=int(self._patience * 1000),
             serverSelectionTimeoutMS=int(self._patience * 1000),
+            retryReads=False,  # `_try` does, and says soon if the server is down
             maxPoolSize=16,
             appname="queuectl",
             tz_aware=True,
             event_listeners=[self._outbox],
         )
 
-    def _meet(self, base: Base) -> None:
-        """The first words. A server that is not there is said to be so soon, and not at the end of all patience."""
-        deadline = boottime() + self._patience
+    def _meet(self, base: Base, deadline: float) -> None:
+        """Wait for a server. One that is not there is said to be so soon, and not at the end of all patience."""
         while True:
             try:
                 with pymongo.timeout(min(FIRST_LOOK, self._patience)):
-                    base.command("ping")
+                    _ = base.client.is_primary  # this does not ask the server, but waits until there is one
                 break
             except ServerSelectionTimeoutError as error:
                 if boottime() >= deadline or self._place.is_plain(_refusals(base)):
                     raise self._place.unreachable(error, _refusals(base)) from error
-        self._greet(base)
-        self._greeted = True
+        if not self._greeted:
+            self._greet(base)
+            self._greeted = True
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
