@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from e2e.databases import Database, PostgresDatabase, SqliteDatabase
+from e2e.databases import Database, MongoDatabase, PostgresDatabase, SqliteDatabase
 from e2e.harness import Place
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
+@pytest.fixture(params=["sqlite", "postgres", "mongodb"])
 def kind(request: pytest.FixtureRequest) -> str:
     """Where the jobs are kept. A test that is about one kind is parametrised with that kind."""
     return str(request.param)
@@ -20,6 +20,8 @@ def database(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> Datab
     """A database of that kind. `pooled` is PostgreSQL behind PgBouncer, which gives every statement another session."""
     if kind == "sqlite":
         return SqliteDatabase(tmp_path / "data")
+    if kind == "mongodb":
+        return MongoDatabase(request.getfixturevalue("mongo_server"))
     door = request.getfixturevalue("bouncer") if kind == "pooled" else None
     return PostgresDatabase(request.getfixturevalue("postgres_server"), door)
 

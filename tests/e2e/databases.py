@@ -5,15 +5,21 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import psycopg
+import pytest
 from psycopg import sql
 
+from queuectl.store.mongo import MongoStore
 from queuectl.store.postgres import PostgresStore
 from queuectl.store.protocol import Store
 from queuectl.store.sqlite import SqliteStore
 from servers.endpoint import Endpoint
+from servers.mongo import GivenMongo, MongoServer, connect
+from servers.postgres import GivenServer, PostgresServer
+from servers.proxy import Proxy
+from servers.talk import MongoTalk, PostgresTalk
 
 
 class Database(Protocol):
@@ -31,7 +37,19 @@ class Database(Protocol):
         """While this lasts, nobody else can write."""
 
     def close(self) -> None:
-        """Leave nothing of it."""
+        """Leave nothing of it. Twice is harmless."""
+
+
+class Shared(Database, Protocol):
+    """One that workers of several hosts can reach. `password` is the secret in its URL."""
+
+    url: str
+    password: str
+    lost: dict[str, bytes]
+    """For each verb a word that stands in its request and in no other: whose reply it is that gets lost."""
+
+    def by_way(self, listen_on: str = "127.0.0.1") -> tuple[Proxy, str]:
+        """A network to it, to be closed by the caller, and its URL by way of that."""
 
 
 class SqliteDatabase:
@@ -67,18 +85,33 @@ class PostgresDatabase:
     `door`: what the product goes through to get there; a pooler knows the administrator only.
     """
 
-    def __init__(self, server: Endpoint, door: Endpoint | None = None) -> None:
+    lost: ClassVar = {
+        "add": b".add(",
+        "claim": b".claim(",
+        "save": b".save(",
+        "output": b".write_output(",
+        "beat": b".worker AS known",
+    }
+
+    def __init__(self, server: PostgresServer | GivenServer, door: Endpoint | None = None) -> None:
+        self.server = server
         self.schema = self.role = f"place_{secrets.token_hex(6)}"
         self.password = secrets.token_urlsafe() + "%/"
         login = {} if door else {"user": self.role, "password": self.password}
         self.url = (door or server).url(schema=self.schema, **login)
         self.env = {"QUEUECTL_STORE": self.url}
+        self._login = login
         self._own_url, self._plain_url = server.url(schema=self.schema, **login), server.url()
         self._connection = psycopg.connect(self._plain_url, autocommit=True)
         self._exists = False
         if not door:
             self.run(f"CREATE ROLE {self.role} LOGIN PASSWORD '{self.password}'")
             self.run(f"CREATE SCHEMA {self.schema} AUTHORIZATION {self.role}")
+
+    def by_way(self, listen_on: str = "127.0.0.1") -> tuple[Proxy, str]:
+        proxy = Proxy(self.server.host, self.server.port, talk=PostgresTalk, listen_on=listen_on)
+        place = {"host": proxy.host, "port": proxy.port, "connect_timeout": 2}
+        return proxy, self.server.url(schema=self.schema, **self._login, **place)
 
     def run(self, statement: str) -> "psycopg.Cursor[tuple[Any, ...]]":
         """As the administrator. A connection that was lost with the server is replaced."""
@@ -110,3 +143,61 @@ class PostgresDatabase:
         self.run(f"DROP SCHEMA IF EXISTS {self.schema} CASCADE")
         self.run(f"DROP ROLE IF EXISTS {self.role}")
         self._connection.close()
+
+
+class MongoDatabase:
+    """A database in the server that all tests share, and a user who may read and write it and has no other right."""
+
+    lost: ClassVar = {
+        "add": b"insert\0\5\0\0\0jobs",
+        "claim": b"$indexOfArray",
+        "save": b"$push",
+        "output": b"insert\0\7\0\0\0output",
+        "beat": b"findAndModify\0\10\0\0\0workers",
+    }
+
+    def __init__(self, server: MongoServer | GivenMongo) -> None:
+        self.server = server
+        self.name = self.user = f"place_{secrets.token_hex(6)}"
+        self.password = secrets.token_urlsafe() + "%/"
+        self._login = {"user": self.user, "password": self.password, "authSource": self.name}
+        self.url = server.url(self.name, **self._login)
+        self.env = {"QUEUECTL_STORE": self.url}
+        self._client = connect(server)
+        self.base = self._client[self.name]
+        self.admit()
+
+    def by_way(self, listen_on: str = "127.0.0.1") -> tuple[Proxy, str]:
+        proxy = Proxy(self.server.host, self.server.port, talk=MongoTalk, listen_on=listen_on)
+        place = {"host": proxy.host, "port": proxy.port, "directConnection": "true"}
+        return proxy, self.server.url(self.name, **self._login, **place)
+
+    def exists(self) -> bool:
+        return self.base["counters"].find_one("schema") is not None
+
+    def open(self) -> Store:
+        return MongoStore(self.url)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        if isinstance(self.server, GivenMongo):
+            pytest.skip("a lock would stop everybody who uses the server of QUEUECTL_TEST_MONGODB")
+        self._client.admin.command("fsync", lock=True)
+        try:
+            yield
+        finally:
+            self._client.admin.command("fsyncUnlock")
+
+    def admit(self) -> None:
+        """Let the user in."""
+        self.base.command("createUser", self.user, pwd=self.password, roles=["readWrite"])
+
+    def dismiss(self) -> None:
+        """Let the user in no more, nor do anything who is in."""
+        self.base.command("dropAllUsersFromDatabase")
+
+    def close(self) -> None:
+        with connect(self.server) as client:
+            client[self.name].command("dropAllUsersFromDatabase")
+            client.drop_database(self.name)
+        self._client.close()

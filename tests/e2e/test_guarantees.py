@@ -499,7 +499,7 @@ class TestEndsOfAWorker:
         job = place.until("j", "completed", within=20)
         assert (job.attempts, job.losses, len(_starts(place, "j"))) == (1, 0, 1)
 
-    @pytest.mark.parametrize("kind", ["postgres"])
+    @pytest.mark.parametrize("kind", ["postgres", "mongodb"])
     def test_a_worker_stopped_beyond_its_lease_ends_what_another_host_may_have(self, place: Place) -> None:
         place.quick()
         forever = "while :; do echo tick >> j.ticks; sleep 0.1; done"

@@ -1,4 +1,4 @@
-"""Several hosts, one PostgreSQL, and a network in between that fails: nothing is lost, nothing overlaps.
+"""Several hosts, one server, and a network in between that fails: nothing is lost, nothing overlaps.
 
 A host is a directory of its own for what proves that workers live, so that no worker sees another one's processes, and
 a proxy of its own to the server, which can cut that host off. What each command did stands in files, with the host's
@@ -7,19 +7,18 @@ name.
 
 import re
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from e2e.databases import PostgresDatabase
+from e2e.databases import Shared
 from e2e.harness import Place, WorkerProcess, alive
 from facts import eventually
 from queuectl.domain.query import Filter
-from servers.postgres import GivenServer, PostgresServer
 from servers.proxy import Proxy
-from servers.talk import PostgresTalk
 
-pytestmark = pytest.mark.parametrize("kind", ["postgres"])
+pytestmark = pytest.mark.parametrize("kind", ["postgres", "mongodb"])
 TICKING = """
     echo begin $HOST >> ticks
     for i in $(seq 40); do echo tick $HOST >> ticks; sleep 0.1; done
@@ -44,17 +43,14 @@ class Host:
 
 
 @pytest.fixture
-def new_host(
-    place: Place, database: PostgresDatabase, postgres_server: PostgresServer | GivenServer
-) -> Iterator[Callable[[str], Host]]:
+def new_host(place: Place, database: Shared) -> Iterator[Callable[[str], Host]]:
     proxies: list[Proxy] = []
     place.run("status")  # makes the schema
 
     def new(name: str) -> Host:
-        proxy = Proxy(postgres_server.host, postgres_server.port, talk=PostgresTalk)
+        proxy, url = database.by_way()
         proxies.append(proxy)
-        url = postgres_server.url(host=proxy.host, port=proxy.port, schema=database.schema)
-        return Host(name, place, proxy, f"{url}&connect_timeout=2")
+        return Host(name, place, proxy, url)
 
     yield new
     for proxy in proxies:
@@ -156,17 +152,16 @@ class TestPartition:
         assert "Traceback" not in worker.log.read_text()
 
 
-LOST = {"claim": b".claim(", "save": b".save(", "output": b".write_output(", "beat": b".worker AS known"}
-
-
 class TestLostReplies:
     """The server did it, and the worker never hears of it."""
 
-    @pytest.mark.parametrize("verb", LOST)
-    def test_a_worker_loses_nothing_and_repeats_nothing(self, place: Place, atlas: Host, verb: str) -> None:
+    @pytest.mark.parametrize("verb", ["claim", "save", "output", "beat"])
+    def test_a_worker_loses_nothing_and_repeats_nothing(
+        self, place: Place, database: Shared, atlas: Host, verb: str
+    ) -> None:
         place.quick()
         worker = atlas.start_worker("--count", "2")
-        atlas.network.lose_reply(LOST[verb])
+        atlas.network.lose_reply(database.lost[verb])
         ids = place.run(
             "enqueue", "-", input='echo x | tee -a "ran-$QUEUECTL_JOB_ID"; sleep 0.3\n' * 4
         ).split()
@@ -180,9 +175,9 @@ class TestLostReplies:
             assert sorted(said) == sorted(ids), word
 
     def test_an_enqueue_exits_with_75_and_the_same_once_more_is_the_same(
-        self, place: Place, atlas: Host
+        self, place: Place, database: Shared, atlas: Host
     ) -> None:
-        atlas.network.lose_reply(b".add(")
+        atlas.network.lose_reply(database.lost["add"])
         code, out, err = atlas.invoke("enqueue", "--id", "j", "echo once >> ran")
         assert (code, out) == (75, "j\n")
         assert "repeating it is safe" in err
@@ -191,9 +186,11 @@ class TestLostReplies:
         place.run("worker", "start", "--drain")
         assert (place.work / "ran").read_text() == "once\n"
 
-    def test_a_cancel_exits_with_75_and_has_cancelled(self, place: Place, atlas: Host) -> None:
+    def test_a_cancel_exits_with_75_and_has_cancelled(
+        self, place: Place, database: Shared, atlas: Host
+    ) -> None:
         place.enqueue("--id", "j", "--in", "1h", "true")
-        atlas.network.lose_reply(b".save(")
+        atlas.network.lose_reply(database.lost["save"])
         assert atlas.invoke("cancel", "j")[0] == 75
         assert place.job("j").state == "cancelled"
         assert atlas.invoke("cancel", "j")[0] == 0
@@ -215,7 +212,7 @@ class TestCommandsWithoutAServer:
 
 
 def test_a_server_that_is_restarted_again_and_again_under_load_loses_and_repeats_nothing(
-    place: Place, new_host: Callable[[str], Host], own_postgres: PostgresServer, restarts: int
+    place: Place, new_host: Callable[[str], Host], restart_at_once: Callable[[], None], restarts: int
 ) -> None:
     hosts = [new_host("atlas"), new_host("beta")]
     workers = [host.start_worker("--count", "2") for host in hosts]
@@ -224,12 +221,26 @@ def test_a_server_that_is_restarted_again_and_again_under_load_loses_and_repeats
         wanted += [f"{turn}-{n}" for n in range(10)]
         lines = "".join(f'{{"id": "{id}", "command": "echo x >> ran-{id}"}}\n' for id in wanted[-10:])
         eventually(lambda lines=lines: enqueued(place, lines), within=60, what="the lines are acknowledged")
-        own_postgres.restart("immediate")
+        restart_at_once()
     jobs = {job.id: job for job in eventually(lambda: all_ended(place, len(wanted)), within=90)}
     assert sorted(jobs) == sorted(wanted)
     assert {(job.state, job.attempts, job.losses) for job in jobs.values()} == {("completed", 1, 0)}
     assert {id: ran(place.work / f"ran-{id}") for id in wanted} == dict.fromkeys(wanted, "x\n")
     assert all(alive(worker.pid) for worker in workers)
+
+
+@pytest.fixture
+def restart_at_once(kind: str, request: pytest.FixtureRequest) -> Callable[[], None]:
+    """Ends the server without any order, and starts it again."""
+    if kind == "postgres":
+        return partial(request.getfixturevalue("own_postgres").restart, "immediate")
+    server = request.getfixturevalue("own_mongo")
+
+    def kill_and_start() -> None:
+        server.kill()
+        server.start()
+
+    return kill_and_start
 
 
 @pytest.fixture

@@ -13,13 +13,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from e2e.databases import PostgresDatabase
+from e2e.databases import Shared
 from e2e.harness import Place, WorkerProcess
 from facts import eventually
-from servers.postgres import GivenServer, PostgresServer
-from servers.proxy import Proxy
 
-pytestmark = pytest.mark.parametrize("kind", ["postgres"])
+pytestmark = pytest.mark.parametrize("kind", ["postgres", "mongodb"])
 TICKING = "for i in $(seq 300); do echo tick $HOST >> ticks; sleep 0.1; done"
 BRIEF = "echo ran on $HOST >> ticks"
 
@@ -81,13 +79,10 @@ def machine() -> Iterator[Machine]:
 
 
 @pytest.fixture
-def far_worker(
-    place: Place, database: PostgresDatabase, postgres_server: PostgresServer | GivenServer, machine: Machine
-) -> Iterator[WorkerProcess]:
+def far_worker(place: Place, database: Shared, machine: Machine) -> Iterator[WorkerProcess]:
     """A worker on that machine, which ends its commands before their leases end."""
     place.quick()
-    proxy = Proxy(postgres_server.host, postgres_server.port, listen_on=machine.gateway)
-    url = postgres_server.url(host=proxy.host, port=proxy.port, schema=database.schema)
+    proxy, url = database.by_way(listen_on=machine.gateway)
     yield place.start_worker_as_spelt(
         *("worker", "start", "--name", "far", "--on-disconnect", "stop"),
         through=("ip", "netns", "exec", machine.name),
