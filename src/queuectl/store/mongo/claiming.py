@@ -204,7 +204,8 @@ def renew(base: Base, worker: str, held: Sequence[Held], lease: timedelta, now: 
     }
     if not base["jobs"].update_many(ours, [{"$set": change}]).matched_count:
         return []
-    return [documents.job(document) for document in base["jobs"].find(ours).batch_size(len(held) + 1)]
+    found = {d["attempt_id"]: documents.job(d) for d in base["jobs"].find(ours).batch_size(len(held) + 1)}
+    return [found[each.attempt_id] for each in held if each.attempt_id in found]
 
 
 def lapsed(base: Base, limit: int, now: Moment) -> list[Job]:
