@@ -33,6 +33,7 @@ class Books:
     """A queue whose jobs end, rise and are deleted, and what its ledger says of that."""
 
     def __init__(self, ground: MongoGround) -> None:
+        self.ground = ground
         self.store, self.base = ground.open(durability="fast"), ground.base
         self.store.migrate()
 
@@ -303,11 +304,9 @@ HAPPENING = st.lists(
 
 @given(HAPPENING)
 @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
-def test_in_whatever_order_things_happen_the_counts_are_exact(
-    shared_ground: MongoGround, happening: Any
-) -> None:
-    shared_ground.empty()
-    books = Books(shared_ground)
+def test_in_whatever_order_things_happen_the_counts_are_exact(one_for_all: Books, happening: Any) -> None:
+    books = one_for_all
+    books.ground.empty()
     actors: dict[int, Actor] = {}
     try:
         for what, place, detail in happening:
@@ -340,7 +339,8 @@ def happen(books: Books, actors: dict[int, Actor], what: str, place: int, detail
 
 
 @pytest.fixture(scope="module")
-def shared_ground(mongo_server: MongoServer | GivenMongo) -> Iterator[MongoGround]:
+def one_for_all(mongo_server: MongoServer | GivenMongo) -> Iterator[Books]:
+    """For many short examples."""
     ground = MongoGround(mongo_server)
-    yield ground
+    yield Books(ground)
     ground.close()

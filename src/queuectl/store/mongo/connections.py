@@ -28,6 +28,8 @@ WRITES = frozenset(("insert", "update", "delete", "findAndModify"))
 FIRST_LOOK = 1.0
 """Seconds for which a server that refuses is asked again before it is said to be down."""
 LONGEST_PATIENCE = 600.0
+FAREWELL = 1.0
+"""Seconds for which a server is told that we leave; it finds out by itself, later."""
 
 
 class Outbox(monitoring.CommandListener):
@@ -96,7 +98,8 @@ class Connections:
             self._closed = True
             client, self._client = self._client, None
         if client is not None:
-            client.close()
+            with pymongo.timeout(FAREWELL):
+                client.close()
 
     def _try(self, work: Callable[[Base], Answer]) -> Answer:
         """Do it once the server answers. Broken off before it has sent a write, it begins again."""

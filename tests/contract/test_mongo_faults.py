@@ -1,0 +1,404 @@
+"""A MongoDB that is cut off at the worst moment: what is unknown is said to be, and repeating it does no harm.
+
+Between the store and the server stands a proxy. It lets a request through and loses the reply, so that the server has
+done what the store never hears of; or it is silent, or gone.
+"""
+
+import struct
+import time
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from contract.grounds import MongoGround
+from contract.mongo_witness import on_each
+from contract.test_workers import worker
+from factories import LEASE, NOW, in_state, new_job, report
+from facts import eventually
+from queuectl.domain import lifecycle
+from queuectl.domain.job import Job
+from queuectl.domain.output import Chunk, Trim
+from queuectl.domain.query import Filter
+from queuectl.errors import OutcomeUnknown, StoreUnavailable
+from queuectl.service import queries
+from queuectl.store.mongo import MongoStore
+from queuectl.store.protocol import Entry, Held, Store
+from servers.mongo import GivenMongo, MongoServer
+from servers.proxy import Proxy
+from servers.replica_set import ReplicaSet
+from servers.talk import MongoTalk
+
+PATIENCE = 1.0
+
+
+@pytest.fixture
+def ground(mongo_server: MongoServer | GivenMongo) -> Iterator[MongoGround]:
+    ground = MongoGround(mongo_server)
+    yield ground
+    ground.close()
+
+
+@pytest.fixture
+def near(ground: MongoGround) -> Store:
+    """A handle that nothing is in the way of."""
+    store = ground.open()
+    store.migrate()
+    return store
+
+
+@pytest.fixture
+def far(
+    ground: MongoGround, near: Store, mongo_proxy: Proxy, mongo_server: MongoServer | GivenMongo
+) -> Iterator[MongoStore]:
+    """A handle behind the proxy, connected."""
+    store = behind(mongo_proxy, ground, mongo_server)
+    yield store
+    mongo_proxy.pass_through()
+    store.close()
+
+
+def behind(proxy: Proxy, ground: MongoGround, server: Any, **options: Any) -> MongoStore:
+    """A handle whose every word passes the proxy."""
+    url = server.url(ground.name, host=proxy.host, port=proxy.port, directConnection="true")
+    store = MongoStore(url, patience=PATIENCE, clock=ground.clock, **options)
+    store.counts(Filter())
+    return store
+
+
+def asks(command: str, collection: str) -> bytes:
+    """How a command about a collection begins, as it goes over the line."""
+    name = collection.encode() + b"\0"
+    return b"\x02" + command.encode() + b"\0" + struct.pack("<i", len(name)) + name
+
+
+def claimed(near: Store, id: str = "a") -> Job:
+    near.add([new_job(id)])
+    return near.claim("w1", (), 1, LEASE)[0]
+
+
+def ended(job: Job) -> Job:
+    return lifecycle.finish(job, report(now=NOW), now=NOW, chance=0.5)
+
+
+class TestLostReplies:
+    """Each verb that writes: done, not heard of, and safe to repeat (guarantees G2 and G10)."""
+
+    def lost(self, proxy: Proxy, command: str, collection: str, verb: Callable[[], Any]) -> None:
+        proxy.lose_reply(asks(command, collection))
+        with pytest.raises(OutcomeUnknown) as caught:
+            verb()
+        assert proxy.lost.wait(5)
+        assert "repeating" in (caught.value.hint or "")
+
+    def test_an_add_is_there_and_repeated_is_existing(
+        self, near: Store, far: Store, mongo_proxy: Proxy
+    ) -> None:
+        jobs = [new_job("a", content="x"), new_job("b", unique_key="k")]
+        self.lost(mongo_proxy, "insert", "jobs", lambda: far.add(jobs))
+        assert set(near.get(["a", "b"])) == {"a", "b"}
+        assert [added.status for added in far.add(jobs)] == ["existing", "existing"]
+        assert near.counts(Filter()).total() == 2
+
+    def test_an_add_that_only_drew_its_numbers_has_added_nothing(
+        self, near: Store, far: Store, mongo_proxy: Proxy
+    ) -> None:
+        self.lost(mongo_proxy, "findAndModify", "counters", lambda: far.add([new_job("a")]))
+        assert near.counts(Filter()).total() == 0
+        assert far.add([new_job("a")])[0].status == "added"
+
+    def test_an_add_whose_ring_is_lost_has_added(self, far: Store, mongo_proxy: Proxy) -> None:
+        self.lost(mongo_proxy, "update", "bells", lambda: far.add([new_job("a")]))
+        assert far.add([new_job("a")])[0].status == "existing"
+
+    def test_a_claim_is_found_again_under_the_workers_name(
+        self, near: Store, far: Store, mongo_proxy: Proxy
+    ) -> None:
+        near.add([new_job("a"), new_job("b"), new_job("c")])
+        self.lost(mongo_proxy, "update", "jobs", lambda: far.claim("w1", (), 2, LEASE))
+        held = queries.held_by(far, "w1")
+        assert {job.id for job in held} == {"a", "b"}
+        again = far.claim("w1", (), 3, LEASE)
+        assert [job.id for job in again] == ["c"]
+        assert len({job.attempt_id for job in [*held, *again]}) == 3
+
+    def test_a_claim_that_nobody_heard_of_lapses(
+        self, ground: MongoGround, near: Store, far: Store, mongo_proxy: Proxy
+    ) -> None:
+        near.add([new_job("a")])
+        self.lost(mongo_proxy, "update", "jobs", lambda: far.claim("w1", (), 1, LEASE))
+        assert near.lapsed(9) == []
+        ground.clock.step(seconds=LEASE.total_seconds())
+        assert [job.id for job in near.lapsed(9)] == ["a"]
+
+    def test_a_claim_of_a_limited_queue_leaves_its_turn_to_the_next(
+        self, ground: MongoGround, near: Store, far: Store, mongo_proxy: Proxy
+    ) -> None:
+        near.add([new_job("a"), new_job("b")])
+        near.swap("queues", "default", {"paused": False, "limit": 1}, 0)
+        self.lost(mongo_proxy, "findAndModify", "shared", lambda: far.claim("w1", (), 1, LEASE))
+        assert near.counts(Filter()).of("processing") == 0
+        ground.clock.step(seconds=5)
+        assert [job.id for job in near.claim("w2", (), 9, LEASE)] == ["a"]
+
+    def test_a_save_is_stored_once_and_repeated_is_stale(
+        self, near: Store, far: Store, mongo_proxy: Proxy
+    ) -> None:
+        done = ended(claimed(near))
+        self.lost(mongo_proxy, "update", "jobs", lambda: far.save([done]))
+        stored = near.get(["a"])["a"]
+        assert stored == replace(done, version=done.version + 1)
+        assert far.save([done]) == ["stale"]
+        assert near.get(["a"])["a"] == stored
+        assert near.counts(Filter()).states() == {"completed": 1}
+
+    def test_a_renewal_counts_and_another_one_too(self, near: Store, far: Store, mongo_proxy: Proxy) -> None:
+        job = claimed(near)
+        held = [Held(job.id, job.attempt_id or "")]
+        self.lost(mongo_proxy, "update", "jobs", lambda: far.renew("w1", held, timedelta(hours=1)))
+        [renewed] = near.get(["a"]).values()
+        assert renewed.lease is not None
+        assert renewed.lease.until == NOW + timedelta(hours=1)
+        assert [fresh.id for fresh in far.renew("w1", held, LEASE)] == ["a"]
+
+    def test_output_is_kept_once(self, near: Store, far: Store, mongo_proxy: Proxy) -> None:
+        job = claimed(near)
+        chunks = [Chunk(job.id, job.attempt_id or "", n, 0, NOW, n, b"x") for n in (1, 2, 3)]
+        self.lost(mongo_proxy, "insert", "output", lambda: far.write_output(chunks))
+        assert far.write_output(chunks) == set()
+        assert near.read_output(job.attempt_id or "", 0) == chunks
+        trims = [Trim(job.id, job.attempt_id or "", 1, 3)]
+        self.lost(mongo_proxy, "delete", "output", lambda: far.write_output((), trims))
+        assert far.write_output((), trims) == set()
+        assert [chunk.n for chunk in near.read_output(job.attempt_id or "", 0)] == [1, 3]
+
+    def test_a_swap_is_seen_to_have_happened(self, near: Store, far: Store, mongo_proxy: Proxy) -> None:
+        self.lost(mongo_proxy, "insert", "shared", lambda: far.swap("queues", "q", {"paused": True}, 0))
+        assert near.shared("queues") == {"q": Entry({"paused": True}, 1)}
+        assert far.swap("queues", "q", {"paused": True}, 0) is False
+        self.lost(mongo_proxy, "update", "shared", lambda: far.swap("queues", "q", {"paused": False}, 1))
+        assert near.shared("queues") == {"q": Entry({"paused": False}, 2)}
+        self.lost(mongo_proxy, "delete", "shared", lambda: far.swap("queues", "q", None, 2))
+        assert far.swap("queues", "q", None, 0) is True
+
+    def test_a_beat_a_wish_and_a_farewell_are_there(
+        self, near: Store, far: Store, mongo_proxy: Proxy
+    ) -> None:
+        self.lost(mongo_proxy, "findAndModify", "workers", lambda: far.beat(worker("w1")))
+        assert [entry.id for entry in near.workers()] == ["w1"]
+        self.lost(mongo_proxy, "update", "workers", lambda: far.ask("w1", "drain"))
+        assert far.beat(worker("w1")) == "drain"
+        self.lost(mongo_proxy, "delete", "workers", lambda: far.forget("w1"))
+        assert near.workers() == []
+        far.forget("w1")
+
+    @pytest.mark.parametrize(("command", "collection"), [("update", "jobs"), ("delete", "output")])
+    def test_a_purge_has_purged(
+        self, near: Store, far: Store, mongo_proxy: Proxy, command: str, collection: str
+    ) -> None:
+        near.add([in_state("completed", "a"), in_state("completed", "b")])
+        self.lost(mongo_proxy, command, collection, lambda: far.purge(Filter(), 1))
+        assert near.counts(Filter()).total() == 1
+        assert len(far.purge(Filter(), 5)) == 1
+        assert near.describe(thorough=True).faults == ()
+
+    def test_a_look_is_simply_looked_again(self, near: Store, far: Store, mongo_proxy: Proxy) -> None:
+        near.add([new_job("a")])
+        mongo_proxy.lose_reply(asks("find", "jobs"))
+        assert set(far.get(["a"])) == {"a"}
+        assert mongo_proxy.lost.wait(5)
+
+    @pytest.mark.parametrize("nth", [1, 2])
+    def test_a_claim_whose_looks_are_lost_looks_again(
+        self, near: Store, far: MongoStore, mongo_proxy: Proxy, nth: int
+    ) -> None:
+        near.add([new_job("a")])
+        finds: list[str] = []
+
+        def lose(event: Any) -> None:
+            if event.command_name == "find" and event.command["find"] == "jobs":
+                finds.append("find")
+                if len(finds) == nth:
+                    mongo_proxy.lose_reply(asks("find", "jobs"))
+
+        on_each(far, lose)
+        assert [job.id for job in far.claim("w1", (), 1, LEASE)] == ["a"]
+        assert mongo_proxy.lost.is_set()
+
+
+class TestASetRepeatsByItself:
+    """A replica set remembers what it has done for whom: the driver repeats most writes, and each is done once."""
+
+    @pytest.fixture
+    def ground(self, mongo_set: ReplicaSet) -> Iterator[MongoGround]:
+        ground = MongoGround(mongo_set)
+        yield ground
+        ground.close()
+
+    @pytest.fixture
+    def proxy(self, mongo_set: ReplicaSet) -> Iterator[Proxy]:
+        member = mongo_set.members[0]
+        proxy = Proxy(member.host, member.port, talk=MongoTalk)
+        yield proxy
+        proxy.close()
+
+    @pytest.fixture
+    def far(
+        self, ground: MongoGround, near: Store, proxy: Proxy, mongo_set: ReplicaSet
+    ) -> Iterator[MongoStore]:
+        near.now()
+        store = behind(proxy, ground, mongo_set.members[0])
+        yield store
+        proxy.pass_through()
+        store.close()
+
+    def test_an_add_a_save_and_the_rest_are_done_once(self, near: Store, far: Store, proxy: Proxy) -> None:
+        proxy.lose_reply(asks("insert", "jobs"))
+        jobs = [new_job("a"), new_job("b", unique_key="k")]
+        assert [added.status for added in far.add(jobs)] == ["added", "added"]
+        assert proxy.lost.is_set()
+        taken = near.claim("w1", (), 2, LEASE)
+        proxy.lose_reply(asks("update", "jobs"))
+        assert far.save([ended(job) for job in taken]) == ["accepted", "accepted"]
+        assert proxy.lost.is_set()
+        assert {job.version for job in near.get(["a", "b"]).values()} == {taken[0].version + 1}
+        proxy.lose_reply(asks("update", "shared"))
+        assert near.swap("queues", "q", {"paused": True}, 0)
+        assert far.swap("queues", "q", {"paused": False}, 1)
+        assert proxy.lost.is_set()
+        proxy.lose_reply(asks("findAndModify", "workers"))
+        assert far.beat(worker("w1")) is None
+        assert proxy.lost.is_set()
+        assert near.counts(Filter()).states() == {"completed": 2}
+
+    def test_a_claim_is_unknown_all_the_same(self, near: Store, far: Store, proxy: Proxy) -> None:
+        near.add([new_job("a"), new_job("b")])
+        proxy.lose_reply(asks("update", "jobs"))
+        with pytest.raises(OutcomeUnknown):
+            far.claim("w1", (), 1, LEASE)
+        assert [job.id for job in queries.held_by(far, "w1")] == ["a"]
+        assert [job.id for job in far.claim("w1", (), 2, LEASE)] == ["b"]
+
+
+class TestSilence:
+    def test_a_look_ends_with_the_patience(self, far: Store, mongo_proxy: Proxy) -> None:
+        mongo_proxy.black_hole()
+        began = time.monotonic()
+        with pytest.raises(StoreUnavailable):
+            far.counts(Filter())
+        assert time.monotonic() - began < PATIENCE + 3
+
+    def test_a_change_is_unknown_within_the_patience(
+        self, near: Store, far: Store, mongo_proxy: Proxy
+    ) -> None:
+        mongo_proxy.black_hole_reply(asks("insert", "jobs"))
+        began = time.monotonic()
+        with pytest.raises(OutcomeUnknown):
+            far.add([new_job("a")])
+        assert time.monotonic() - began < PATIENCE + 3
+        assert set(near.get(["a"])) == {"a"}
+
+    def test_a_take_within_a_turn_is_given_up_before_the_turn_is_another_ones(
+        self, near: Store, far: Store, mongo_proxy: Proxy
+    ) -> None:
+        near.add([new_job("a")])
+        near.swap("queues", "default", {"paused": False, "limit": 1}, 0)
+        mongo_proxy.black_hole_reply(asks("update", "jobs"))
+        began = time.monotonic()
+        with pytest.raises(OutcomeUnknown):
+            far.claim("w1", (), 1, LEASE)
+        assert time.monotonic() - began < PATIENCE + 3
+
+    def test_a_connection_that_does_not_come_about_ends_in_time_too(
+        self, far: Store, mongo_proxy: Proxy
+    ) -> None:
+        mongo_proxy.reset()
+        mongo_proxy.black_hole()
+        began = time.monotonic()
+        with pytest.raises(StoreUnavailable):
+            far.counts(Filter())
+        assert time.monotonic() - began < 2 * PATIENCE + 5
+
+    def test_one_who_never_was_connected_gives_up_in_time(
+        self, ground: MongoGround, mongo_proxy: Proxy, mongo_server: MongoServer | GivenMongo
+    ) -> None:
+        mongo_proxy.black_hole()
+        url = mongo_server.url(ground.name, host=mongo_proxy.host, port=mongo_proxy.port)
+        store = MongoStore(url, patience=PATIENCE)
+        began = time.monotonic()
+        with pytest.raises(StoreUnavailable):
+            store.add([new_job("a")])
+        assert time.monotonic() - began < 2 * PATIENCE + 5
+        store.close()
+
+    def test_one_can_let_go_of_a_server_that_is_silent(self, far: MongoStore, mongo_proxy: Proxy) -> None:
+        while far.wait(0.05):
+            pass
+        mongo_proxy.black_hole()
+        began = time.monotonic()
+        far.close()
+        assert time.monotonic() - began < 2 * PATIENCE + 5
+
+    def test_a_server_that_left_without_a_word_is_found_again(self, far: Store, mongo_proxy: Proxy) -> None:
+        mongo_proxy.half_open()
+        with pytest.raises((StoreUnavailable, OutcomeUnknown)):
+            far.add([new_job("a")])
+        eventually(lambda: far.add([new_job("a")])[0].status in ("added", "existing"))
+
+    def test_while_it_is_silent_the_clock_goes_on(
+        self, ground: MongoGround, mongo_proxy: Proxy, mongo_server: Any
+    ) -> None:
+        url = mongo_server.url(ground.name, host=mongo_proxy.host, port=mongo_proxy.port)
+        store = MongoStore(url, patience=PATIENCE)
+        before = store.now()
+        mongo_proxy.black_hole()
+        with pytest.raises(StoreUnavailable):
+            store.counts(Filter())
+        assert store.now() >= before
+        mongo_proxy.pass_through()
+        store.close()
+
+
+class TestAbsence:
+    def test_a_refused_connection_is_unavailable_and_comes_back(
+        self, near: Store, far: Store, mongo_proxy: Proxy
+    ) -> None:
+        eventually(lambda: refused(far, mongo_proxy), what="the client notices")
+        for _ in range(2):
+            with pytest.raises(StoreUnavailable):
+                far.add([new_job("a")])
+        assert near.counts(Filter()).total() == 0
+        mongo_proxy.pass_through()
+        assert far.add([new_job("a")])[0].status == "added"
+
+    def test_a_slow_network_is_only_slow(self, far: Store, mongo_proxy: Proxy) -> None:
+        mongo_proxy.delay(0.05)
+        assert far.add([new_job("a")])[0].status == "added"
+        assert [job.id for job in far.claim("w1", (), 1, LEASE)] == ["a"]
+
+    def test_a_waiter_survives_and_hears_again(self, near: Store, far: Store, mongo_proxy: Proxy) -> None:
+        far.claim("w1", (), 1, LEASE)
+        while far.wait(0.1):
+            pass
+        mongo_proxy.refuse()
+        with pytest.raises(StoreUnavailable):
+            far.wait(5.0)
+        mongo_proxy.pass_through()
+        while far.wait(0.1):
+            pass
+        near.add([new_job("a")])
+        assert far.wait(20.0) is True
+
+
+def refused(far: Store, proxy: Proxy) -> bool:
+    """Whether nothing can be sent any more: what was sent on a broken connection is not known."""
+    proxy.refuse()
+    try:
+        far.ask("nobody", "stop")
+    except OutcomeUnknown:
+        return False
+    except StoreUnavailable:
+        return True
+    return False
