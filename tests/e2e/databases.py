@@ -41,9 +41,13 @@ class Database(Protocol):
 
 
 class Shared(Database, Protocol):
-    """One that workers of several hosts can reach. `password` is the secret in its URL."""
+    """One that workers of several hosts can reach.
+
+    `named`: what names it by a word, as people do whose other programs use it too. `password`: the secret in its URL.
+    """
 
     url: str
+    named: dict[str, str]
     password: str
     lost: dict[str, bytes]
     """For each verb a word that stands in its request and in no other: whose reply it is that gets lost."""
@@ -100,6 +104,7 @@ class PostgresDatabase:
         login = {} if door else {"user": self.role, "password": self.password}
         self.url = (door or server).url(schema=self.schema, **login)
         self.env = {"QUEUECTL_STORE": self.url}
+        self.named = {"QUEUECTL_STORE": "postgres", "DATABASE_URL": self.url}
         self._login = login
         self._own_url, self._plain_url = server.url(schema=self.schema, **login), server.url()
         self._connection = psycopg.connect(self._plain_url, autocommit=True)
@@ -163,6 +168,7 @@ class MongoDatabase:
         self._login = {"user": self.user, "password": self.password, "authSource": self.name}
         self.url = server.url(self.name, **self._login)
         self.env = {"QUEUECTL_STORE": self.url}
+        self.named = {"QUEUECTL_STORE": "mongodb", "MONGODB_URI": self.url}
         self._client = connect(server)
         self.base = self._client[self.name]
         self.admit()

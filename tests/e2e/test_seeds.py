@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from e2e.databases import PostgresDatabase
+from e2e.databases import Shared
 from e2e.harness import Place
 from facts import eventually
 from servers.bouncer import Bouncer
@@ -14,6 +14,13 @@ from servers.bouncer import Bouncer
 POOLED = "pooled" if Bouncer.available() else "postgres"
 SUPABASE = pytest.mark.parametrize("kind", ["sqlite", POOLED])
 """Seed 004 kept its jobs in PostgreSQL behind a pooler."""
+
+
+@pytest.fixture
+def named_by_word(place: Place, database: Shared, kind: str) -> None:
+    """`QUEUECTL_STORE=mongodb` and `MONGODB_URI`, say, instead of a URL that is ours alone."""
+    if kind != "sqlite":
+        place.env |= database.named
 
 
 class TestSeed000:
@@ -42,6 +49,7 @@ class TestSeed000:
         place.until(id, "cancelled", within=5)
 
 
+@pytest.mark.usefixtures("named_by_word")
 class TestSeed001:
     """enqueue JSON, worker start/stop, status, list, dlq, config."""
 
@@ -130,6 +138,7 @@ class TestSeed002:
         assert place.output(id) == b"finished\n"
 
 
+@pytest.mark.usefixtures("named_by_word")
 class TestSeed003:
     """worker:start, output and error stored with the job, no job executed twice."""
 
@@ -154,13 +163,6 @@ class TestSeed003:
         place.start_worker("--count", "4")
         place.until_all_ended()
         assert [(place.work / f"ran-{id}").read_text() for id in ids] == ["ran\n"] * 60
-
-
-@pytest.fixture
-def named_by_word(place: Place) -> None:
-    """`QUEUECTL_STORE=postgres` and `DATABASE_URL` instead of a URL that is ours alone."""
-    if isinstance(place.database, PostgresDatabase):
-        place.env |= {"QUEUECTL_STORE": "postgres", "DATABASE_URL": place.database.url}
 
 
 @SUPABASE
@@ -253,14 +255,14 @@ class TestRetryScenarioOfSeed004:
         eventually(lambda: place.job("fail1").attempts == 5)
 
 
-class TestSettingUpSeed004:
-    """`Update .env file with your credentials.`"""
+class TestSettingUp:
+    """Seed 004: `Update .env file with your credentials.` Seed 001: `Copy .env.example to .env and edit if needed.`"""
 
-    @pytest.mark.parametrize("kind", [POOLED])
-    def test_the_connection_stands_in_dotenv(self, place: Place) -> None:
-        assert isinstance(place.database, PostgresDatabase)
+    @pytest.mark.parametrize("kind", [POOLED, "mongodb"])
+    def test_the_connection_stands_in_dotenv(self, place: Place, database: Shared) -> None:
         del place.env["QUEUECTL_STORE"]
-        (place.work / ".env").write_text(f"QUEUECTL_STORE=postgres\nDATABASE_URL={place.database.url}\n")
+        lines = [f"{name}={value}\n" for name, value in database.named.items()]
+        (place.work / ".env").write_text("".join(lines))
         id = place.enqueue('{"command":"echo Hello World"}')
         worker = place.start_worker()
         place.until(id, "completed")
