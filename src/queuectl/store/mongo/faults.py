@@ -18,7 +18,7 @@ from queuectl.store.mongo.address import Address
 
 DUPLICATE = 11000
 _NOT_DONE = frozenset(
-    (13, 18, 20, 72, 73, 2, 9, 14, 26, 40, 48, 66, 67, 85, 86, 96, 8000, 11000, 14031, 10107, 13435)
+    (13, 18, 20, 72, 73, 2, 9, 14, 26, 40, 48, 66, 67, 85, 86, 96, 8000, 10334, 11000, 14031, 10107, 13435)
 )
 """Codes with which a server refuses a command before it has changed anything."""
 
@@ -113,7 +113,8 @@ def _sentence(error: Exception) -> str:
 
 def _reason(text: str) -> str:
     """The sentence that matters of what the driver knows of a server."""
-    text = text.partition(" (configured timeouts:")[0].partition(", Timeout:")[0]
+    for addition in (", full error:", " (configured timeouts:", ", Timeout:"):
+        text = text.partition(addition)[0]
     head, colon, rest = text.partition(": ")
     if colon and " " not in head:
         text = rest
@@ -158,6 +159,7 @@ _ANSWERS: tuple[tuple[tuple[int, ...], _Kind, str], ...] = (
         StoreUnusable,
         "connect to the primary: name the replica set's members and replicaSet=NAME",
     ),
+    ((10334,), InvalidInput, "a job with all that belongs to it has to fit into 16 MiB"),
     ((14031,), StoreUnavailable, "free some space on the server and try again"),
     ((72, 2), StoreUnusable, "look at the server's settings"),
     ((DUPLICATE,), Conflict, "this is a fault of queuectl; please report it"),

@@ -1,0 +1,249 @@
+"""A MongoDB that refuses: what was not done is repeated, what may have been done is said to be unknown."""
+
+from collections.abc import Callable, Iterator
+from itertools import product
+from typing import Any
+
+import pytest
+
+from contract.grounds import MongoGround
+from contract.test_workers import worker
+from factories import LEASE, NOW, new_job, report
+from queuectl.domain import lifecycle
+from queuectl.domain.query import Filter
+from queuectl.errors import InvalidInput, OutcomeUnknown, StoreUnavailable, StoreUnusable
+from queuectl.store.protocol import Held, Store
+from servers.mongo import GivenMongo, MongoServer, fail_command
+from servers.replica_set import ReplicaSet
+
+NO_PRIMARY = {91: "ShutdownInProgress", 189: "PrimarySteppedDown", 10107: "NotWritablePrimary",
+              11600: "InterruptedAtShutdown", 11602: "InterruptedDueToReplStateChange"}  # fmt: skip
+"""With these a server says that it is not, or no longer, the one to ask."""
+TOO_SLOW = 50
+OURS = {"appName": "queuectl"}
+QUICK = "&heartbeatFrequencyMS=500"
+"""A server whose state changes says so at once; one that only pretends is looked at again so soon."""
+
+
+@pytest.fixture
+def alone(mongo_server: MongoServer | GivenMongo) -> Iterator[MongoGround]:
+    """A database in a standalone server."""
+    ground = MongoGround(mongo_server)
+    yield ground
+    ground.close()
+
+
+@pytest.fixture
+def replicated(mongo_set: ReplicaSet) -> Iterator[MongoGround]:
+    """A database in a replica set."""
+    ground = MongoGround(mongo_set)
+    yield ground
+    ground.close()
+
+
+def prepared(ground: MongoGround, **options: Any) -> Store:
+    """A handle, and some jobs: two that are held and one that waits."""
+    ground.url += QUICK if QUICK not in ground.url else ""
+    store = ground.open(patience=1.0, **options)
+    store.add([new_job("a"), new_job("b"), new_job("c")])
+    assert [job.id for job in store.claim("w1", (), 2, LEASE)] == ["a", "b"]
+    return store
+
+
+def saving(store: Store) -> Any:
+    jobs = store.get(["a", "b"]).values()
+    return store.save([lifecycle.finish(job, report(now=NOW), now=NOW, chance=0.5) for job in jobs])
+
+
+def adding(store: Store) -> Any:
+    return [added.status for added in store.add([new_job("x"), new_job("y")])]
+
+
+def claiming(store: Store) -> Any:
+    return [job.id for job in store.claim("w1", (), 5, LEASE)]
+
+
+def renewing(store: Store) -> Any:
+    held = [(job.id, job.attempt_id or "") for job in store.get(["a", "b"]).values()]
+    return [job.id for job in store.renew("w1", [Held(*each) for each in held], LEASE)]
+
+
+def beating(store: Store) -> Any:
+    return store.beat(worker("w1"))
+
+
+# Each verb, the command with which it changes something, and what it answers where that is done.
+REPEATED: dict[str, tuple[Callable[[Store], Any], str, Any]] = {
+    "add": (adding, "insert", ["added", "added"]),
+    "save": (saving, "update", ["accepted", "accepted"]),
+    "beat": (beating, "findAndModify", None),
+}
+SAID_ONCE: dict[str, tuple[Callable[[Store], Any], str, Any]] = {
+    "claim": (claiming, "update", ["c"]),
+    "renew": (renewing, "update", ["a", "b"]),
+}
+"""What changes many documents at once is not repeated by the driver."""
+VERBS = REPEATED | SAID_ONCE
+
+
+def sound(store: Store, jobs: int) -> None:
+    assert store.counts(Filter()).total() == jobs
+    assert store.describe(thorough=True).faults == ()
+
+
+@pytest.mark.parametrize(
+    ("verb", "code"), [*product(VERBS, (11600, TOO_SLOW)), ("add", 91), ("save", 10107), ("claim", 11602)]
+)
+def test_a_lone_server_that_refuses_changes_nothing_and_repeating_is_right(
+    alone: MongoGround, mongo_server: MongoServer, verb: str, code: int
+) -> None:
+    store = prepared(alone)
+    work, command, answer = VERBS[verb]
+    with (
+        fail_command(mongo_server, command, errorCode=code, **OURS),
+        pytest.raises((OutcomeUnknown, StoreUnavailable)),
+    ):
+        work(store)
+    assert work(store) == answer
+    sound(store, 5 if verb == "add" else 3)
+
+
+@pytest.mark.parametrize(
+    ("verb", "code"), [*product(("add",), NO_PRIMARY), *product(("save", "beat"), (189, 11600))]
+)
+def test_a_set_that_elects_another_is_asked_again_without_a_word(
+    replicated: MongoGround, mongo_set: ReplicaSet, verb: str, code: int
+) -> None:
+    store = prepared(replicated)
+    work, command, answer = REPEATED[verb]
+    with fail_command(mongo_set.primary, command, mode={"times": 1}, errorCode=code, **OURS) as failure:
+        before = failure.times
+        assert work(store) == answer
+        assert failure.times == before + 1
+    sound(store, 5 if verb == "add" else 3)
+
+
+@pytest.mark.parametrize(
+    ("verb", "code"), [*product(VERBS, (TOO_SLOW,)), ("add", 11602), ("save", 91), ("claim", 10107)]
+)
+def test_a_set_that_goes_on_refusing_is_unknown_in_time(
+    replicated: MongoGround, mongo_set: ReplicaSet, verb: str, code: int
+) -> None:
+    store = prepared(replicated)
+    work, command, answer = VERBS[verb]
+    with (
+        fail_command(mongo_set.primary, command, errorCode=code, **OURS),
+        pytest.raises((OutcomeUnknown, StoreUnavailable)),
+    ):
+        work(store)
+    assert work(store) == answer
+    sound(store, 5 if verb == "add" else 3)
+
+
+DONE_ALREADY = {"add": ["existing", "existing"], "save": ["stale", "stale"], "claim": []}
+
+
+@pytest.mark.parametrize(
+    ("verb", "code"), [("add", 64), ("save", 64), ("claim", 64), ("add", 91), ("claim", 11602)]
+)
+def test_what_is_done_and_not_sure_is_unknown_at_a_lone_server(
+    alone: MongoGround, mongo_server: MongoServer, verb: str, code: int
+) -> None:
+    store = prepared(alone)
+    work, command, _ = VERBS[verb]
+    jobs = list(store.get(["a", "b"]).values())
+    unsure = {"code": code, "errmsg": "waiting for replication"}
+    with (
+        fail_command(mongo_server, command, writeConcernError=unsure, **OURS),
+        pytest.raises(OutcomeUnknown),
+    ):
+        work(store)
+    if verb == "save":
+        ended = [lifecycle.finish(job, report(now=NOW), now=NOW, chance=0.5) for job in jobs]
+        assert store.save(ended) == DONE_ALREADY[verb]
+    else:
+        assert work(store) == DONE_ALREADY[verb]
+    sound(store, 5 if verb == "add" else 3)
+
+
+@pytest.mark.parametrize("verb", ["add", "save"])
+def test_what_a_set_has_done_and_is_not_sure_of_is_asked_again(
+    replicated: MongoGround, mongo_set: ReplicaSet, verb: str
+) -> None:
+    store = prepared(replicated)
+    work, command, answer = REPEATED[verb]
+    unsure = {"code": 11602, "errmsg": "stepping down"}
+    with fail_command(
+        mongo_set.primary, command, mode={"times": 1}, writeConcernError=unsure, errorLabels=["RetryableWriteError"],
+        **OURS,
+    ):  # fmt: skip
+        assert work(store) == answer
+    sound(store, 5 if verb == "add" else 3)
+
+
+@pytest.mark.parametrize(("verb", "times"), [("add", 1), ("save", 1), ("claim", 1), ("add", 1000)])
+def test_a_connection_that_is_closed_instead_of_an_answer_leaves_nothing_half_done(
+    replicated: MongoGround, alone: MongoGround, mongo_set: ReplicaSet, mongo_server: MongoServer, verb: str, times: int
+) -> None:  # fmt: skip
+    work, command, answer = VERBS[verb]
+    for ground, server in ((replicated, mongo_set.primary), (alone, mongo_server)):
+        store = prepared(ground)
+        heals = ground is replicated and times == 1 and verb in REPEATED
+        with fail_command(server, command, mode={"times": times}, closeConnection=True, **OURS):
+            if heals:
+                assert work(store) == answer
+            else:
+                with pytest.raises(OutcomeUnknown):
+                    work(store)
+        if not heals:
+            assert work(store) == answer
+        sound(store, 5 if verb == "add" else 3)
+
+
+@pytest.mark.parametrize("command", ["find", "aggregate"])
+def test_a_look_that_is_refused_is_unavailable_and_has_changed_nothing(
+    alone: MongoGround, mongo_server: MongoServer, command: str
+) -> None:
+    store = prepared(alone)
+    before = list(alone.base["jobs"].find())
+    looks = {"find": lambda: store.get(["a"]), "aggregate": lambda: store.claim("w2", (), 1, LEASE)}
+    for code in (TOO_SLOW, 11600):
+        with (
+            fail_command(mongo_server, command, errorCode=code, **OURS),
+            pytest.raises(StoreUnavailable),
+        ):
+            looks[command]()
+    assert list(alone.base["jobs"].find()) == before
+
+
+def test_a_right_that_is_taken_away_is_said_with_what_to_do(
+    alone: MongoGround, mongo_server: MongoServer
+) -> None:
+    store = prepared(alone)
+    with (
+        fail_command(mongo_server, "insert", errorCode=13, **OURS),
+        pytest.raises(StoreUnusable) as caught,
+    ):
+        adding(store)
+    assert "grantRolesToUser" in (caught.value.hint or "")
+    assert alone.name in (caught.value.hint or "")
+
+
+def test_a_job_that_is_too_large_is_refused_for_good(
+    alone: MongoGround,
+) -> None:
+    store = prepared(alone)
+    with pytest.raises(InvalidInput):
+        store.add([new_job("large", command="x" * 17_000_000)])
+    assert adding(store) == ["added", "added"]
+    sound(store, 5)
+
+
+def test_a_disk_that_is_full_is_said_to_be(alone: MongoGround, mongo_server: MongoServer) -> None:
+    store = prepared(alone)
+    with (
+        fail_command(mongo_server, "insert", errorCode=14031, **OURS),
+        pytest.raises(StoreUnavailable) as caught,
+    ):
+        adding(store)
+    assert "space" in (caught.value.hint or "")
