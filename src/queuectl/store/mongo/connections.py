@@ -13,7 +13,7 @@ from typing import TypeVar
 import pymongo
 from pymongo import MongoClient, monitoring
 from pymongo.database import Database
-from pymongo.errors import AutoReconnect, PyMongoError, ServerSelectionTimeoutError
+from pymongo.errors import AutoReconnect, OperationFailure, PyMongoError, ServerSelectionTimeoutError
 from pymongo.write_concern import WriteConcern
 
 from queuectl.clock import boottime
@@ -28,6 +28,8 @@ WRITES = frozenset(("insert", "update", "delete", "findAndModify"))
 FIRST_LOOK = 1.0
 """Seconds for which a server that refuses is asked again before it is said to be down."""
 LONGEST_PATIENCE = 600.0
+STRANGER = (13, 18)
+"""Codes with which a server says that it does not know us (any more), or not for this."""
 FAREWELL = 1.0
 """Seconds for which a server is told that we leave; it finds out by itself, later."""
 
@@ -96,6 +98,10 @@ class Connections:
         """Let go of all connections. Twice is once."""
         with self._lock:
             self._closed = True
+        self._let_go()
+
+    def _let_go(self) -> None:
+        with self._lock:
             client, self._client = self._client, None
         if client is not None:
             with pymongo.timeout(FAREWELL):
@@ -165,6 +171,8 @@ class Connections:
 
     def _said(self, error: PyMongoError) -> QueuectlError:
         client = self._client
+        if isinstance(error, OperationFailure) and error.code in STRANGER:
+            self._let_go()  # a user who is made anew is not known on connections of before
         refusals = [] if client is None else _refusals(client[self.address.database])
         fault = self._place.said(error, refusals, wrote=self._outbox.wrote)
         self.answers = self.answers and not isinstance(fault, StoreUnavailable)
