@@ -6,6 +6,7 @@ one that fails later may have.
 
 import os
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
@@ -13,7 +14,14 @@ from typing import TypeVar
 import pymongo
 from pymongo import MongoClient, monitoring
 from pymongo.database import Database
-from pymongo.errors import AutoReconnect, OperationFailure, PyMongoError, ServerSelectionTimeoutError
+from pymongo.errors import (
+    AutoReconnect,
+    ConfigurationError,
+    OperationFailure,
+    PyMongoError,
+    ServerSelectionTimeoutError,
+)
+from pymongo.uri_parser import split_options
 from pymongo.write_concern import WriteConcern
 
 from queuectl.clock import boottime
@@ -137,11 +145,25 @@ class Connections:
             return self._client.get_database(self.address.database, write_concern=self._concern)
 
     def _make(self) -> "MongoClient[Document]":
+        """The driver only warns of an option that it does not know or understand, and goes on without it."""
+        options = self.address.url.partition("?")[2]
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                if options:
+                    split_options(options)  # raises
+                return self._client_of_url()
+        except (ValueError, TypeError, OSError) as error:
+            raise ConfigurationError(str(error)) from error
+
+    def _client_of_url(self) -> "MongoClient[Document]":
         return MongoClient(
             self.address.url,
             timeoutMS=int(self._patience * 1000),
             serverSelectionTimeoutMS=int(self._patience * 1000),
             retryReads=False,  # `_try` does, and says soon if the server is down
+            connectTimeoutMS=int(max(self._patience, FIRST_LOOK) * 1000),
+            minPoolSize=0,
             maxPoolSize=16,
             appname="queuectl",
             tz_aware=True,
@@ -156,7 +178,7 @@ class Connections:
                     _ = base.client.is_primary  # this does not ask the server, but waits until there is one
                 break
             except ServerSelectionTimeoutError as error:
-                if boottime() >= deadline or self._place.is_plain(_refusals(base)):
+                if boottime() >= deadline or self._place.is_plain(error, _refusals(base)):
                     raise self._place.unreachable(error, _refusals(base)) from error
         if not self._greeted:
             self._greet(base)

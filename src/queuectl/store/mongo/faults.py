@@ -1,5 +1,7 @@
 """Errors of MongoDB and of the way there, in this product's words. The cause is kept by who raises."""
 
+import json
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -45,7 +47,7 @@ class Place:
 
     def __init__(self, address: Address) -> None:
         self._shown, self._database = address.shown, address.database
-        self._user = address.user or "NAME"
+        self._user, self._source = address.user, address.source
 
     def said(self, error: PyMongoError, refusals: Sequence[Exception], *, wrote: bool) -> QueuectlError:
         """What an error of the driver means to who called. `wrote`: a write had been sent."""
@@ -61,6 +63,9 @@ class Place:
 
     def unreachable(self, error: Exception, refusals: Sequence[Exception]) -> QueuectlError:
         """No server that can be used was found: nothing was sent."""
+        for words, kind, what, hint in _TOGETHER:
+            if words in str(error):
+                return kind(f"{self._shown} {what}", hint)
         for refusal in refusals:
             text = str(refusal)
             for words, kind, hint in _REFUSALS:
@@ -68,14 +73,14 @@ class Place:
                     return kind(f"{self._shown} cannot be reached: {_reason(text)}", hint)
         if refusals:
             return StoreUnavailable(f"{self._shown} cannot be reached: {_reason(str(refusals[0]))}", _LATER)
-        if "primary" in str(error).lower():
-            return StoreUnavailable(
-                f"{self._shown} has no primary now", "an election may be going on: " + _LATER
-            )
         return StoreUnavailable(f"{self._shown} cannot be reached: {_reason(str(error))}", _LATER)
 
-    def is_plain(self, refusals: Sequence[Exception]) -> bool:
+    def is_plain(self, error: Exception, refusals: Sequence[Exception]) -> bool:
         """Whether waiting longer is in vain: whoever could answer refuses, or has no address."""
+        if _VOTERS in str(error):
+            return False
+        if _STRANGERS in str(error):
+            return True
         plain = [any(words in str(refusal) for words in _PLAIN) for refusal in refusals]
         return bool(plain) and all(plain)
 
@@ -86,17 +91,29 @@ class Place:
         text = _sentence(error)
         for codes, kind, hint in _ANSWERS:
             if code in codes:
-                return kind(f"{self._shown}: {text}", hint.format(user=self._user, database=self._database))
+                return kind(f"{self._shown}: {text}", self._what_to_do(hint))
         return StoreUnavailable(f"{self._shown}: {text}", _LATER)
+
+    def _what_to_do(self, hint: str) -> str:
+        """A hint, with names where it has places for them."""
+        if hint is _RIGHTS and not self._user:
+            return _NOBODY
+        words = {"user": self._user, "database": self._database, "source": self._source}
+        return hint.format(**{name: json.dumps(word) for name, word in words.items()})
 
     def _misconfigured(self, error: PyMongoError) -> QueuectlError:
         text = _sentence(error)
+        if "only supports up to" in text:
+            return StoreUnusable(
+                f"{self._shown} is too new for this pymongo", "pip install --upgrade 'queuectl[mongodb]'"
+            )
         if "wire version" in text:
             return StoreUnusable(f"{self._shown} is too old", "MongoDB 5.0 or later is needed")
         if "after close" in text:
             return StoreUnavailable(f"{self._shown} was closed already")
-        if "DNS" in text or "does not exist" in text or "NXDOMAIN" in text:
+        if any(words in text for words in _NO_DNS):
             return StoreUnavailable(f"{self._shown} cannot be reached: {_reason(text)}", _NAME)
+        text = text.partition(". Did you mean")[0]  # what it goes on with is for who writes Python
         return InvalidInput(f"{self._shown}: {text}", "look at what stands after the ? of the URL")
 
     def _lost(self, *, wrote: bool) -> QueuectlError:
@@ -107,8 +124,9 @@ class Place:
 
 
 def _sentence(error: Exception) -> str:
-    """What the server said, without the reply that the driver adds to it."""
-    return str(error).partition(", full error:")[0].strip()
+    """What the server said, without the reply that the driver adds, and without the command: jobs stand in it."""
+    text = str(error).partition(", full error:")[0]
+    return re.sub(r"(to execute command) \{ (\w+):.*", r"\1 \2", text, flags=re.DOTALL).strip().rstrip(".")
 
 
 def _reason(text: str) -> str:
@@ -118,20 +136,26 @@ def _reason(text: str) -> str:
     head, colon, rest = text.partition(": ")
     if colon and " " not in head:
         text = rest
-    return text.rpartition("] ")[2].strip() or "no reason"
+    text = text.rpartition("] ")[2].partition(" (_ssl.c:")[0]
+    return text.strip() or "no reason"
 
 
+_GIBBERISH = ("Got response id", "Got opcode", "Message length")
 _PLAIN = (
     "refused",
     "Name or service not known",
     "nodename nor servname",
     "No address associated",
     "not known",
+    "SSL",
+    "certificate",
+    "No such file or directory",
+    *_GIBBERISH,
 )
 _NAME = "look at the name of the host"
 _PLACE = "does MongoDB run there? look at host and port"
 _WAY = "is that host up, and does its firewall let this one in? look at host and port"
-_TLS = "look at tls, tlsCAFile and tlsCertificateKeyFile in the URL"
+_TLS = "does the server speak TLS? look at tls, tlsCAFile and tlsCertificateKeyFile in the URL"
 _Kind = type[StoreUnavailable] | type[StoreUnusable] | type[InvalidInput] | type[Conflict]
 
 # The first that stands in the text counts.
@@ -141,6 +165,7 @@ _REFUSALS: tuple[tuple[str, _Kind, str], ...] = (
     ("nodename nor servname", StoreUnavailable, _NAME),
     ("No address associated", StoreUnavailable, _NAME),
     ("Temporary failure in name resolution", StoreUnavailable, _NAME),
+    ("No such file or directory", StoreUnavailable, "does MongoDB run here? look at the path of its socket"),
     ("SSL", StoreUnusable, _TLS),
     ("certificate", StoreUnusable, _TLS),
     ("No route to host", StoreUnavailable, _WAY),
@@ -148,11 +173,34 @@ _REFUSALS: tuple[tuple[str, _Kind, str], ...] = (
     ("connection closed", StoreUnavailable, "it may want tls=true in the URL; " + _PLACE),
 )
 
-_PASSWORD = "look at user, password and authSource; in the URL, special characters are written as %XX"  # noqa: S105  advice
-_RIGHTS = 'let an administrator run: db.grantRolesToUser("{user}", [{{role: "readWrite", db: "{database}"}}])'
+_STRANGERS = "available for replica set name"
+_VOTERS = "No primary available"
+
+# What the driver says of all servers together, and what is said of them here.
+_TOGETHER: tuple[tuple[str, _Kind, str, str], ...] = (
+    (_VOTERS, StoreUnavailable, "has no primary now", "an election may be going on: " + _LATER),
+    (_STRANGERS, StoreUnusable, "is in no replica set of that name", "look at replicaSet in the URL"),
+    ("found yet", StoreUnavailable, "does not answer", _WAY),
+    (
+        "Could not reach any servers in",
+        StoreUnavailable,
+        "names members of its replica set that cannot be reached",
+        "this host has to reach them by the names that rs.conf() shows",
+    ),
+    *((words, StoreUnavailable, "is no MongoDB, whatever it is", _PLACE) for words in _GIBBERISH),
+)
+
+_NO_DNS = ("DNS", "does not exist", "NXDOMAIN", "resolv")
+
+_LOGIN = "look at user, password and authSource ({source} is asked); in the URL, special characters are written as %XX"
+_NOBODY = "name a user and a password in the URL: mongodb://user:password@host/database"
+_RIGHTS = (
+    "let an administrator run: db.getSiblingDB({source})"
+    '.grantRolesToUser({user}, [{{role: "readWrite", db: {database}}}])'
+)
 
 _ANSWERS: tuple[tuple[tuple[int, ...], _Kind, str], ...] = (
-    ((18, 8000), StoreUnusable, _PASSWORD),
+    ((18, 8000), StoreUnusable, _LOGIN),
     ((13,), StoreUnusable, _RIGHTS),
     (
         (10107, 13435),
@@ -163,6 +211,12 @@ _ANSWERS: tuple[tuple[tuple[int, ...], _Kind, str], ...] = (
     ((14031,), StoreUnavailable, "free some space on the server and try again"),
     ((72, 2), StoreUnusable, "look at the server's settings"),
     ((DUPLICATE,), Conflict, "this is a fault of queuectl; please report it"),
-    ((85, 86), StoreUnusable, "it holds collections of another program: name another database in the URL"),
+    ((334,), StoreUnusable, "look at authMechanism in the URL"),
+    ((13297,), StoreUnusable, "look at the name of the database: capital letters count"),
+    (
+        (85, 86, 166),
+        StoreUnusable,
+        "it holds collections of another program: name another database in the URL",
+    ),
     ((50, 262), StoreUnavailable, "the server is busy; " + _LATER),
 )

@@ -56,7 +56,8 @@ OUTPUT = (Index("job", ("job",)),)
 def version(base: Base) -> int:
     """The schema of the database; 0 where there is none."""
     found = base["counters"].find_one({"_id": "schema"})
-    return int(found["n"]) if found and "n" in found else 0
+    number = found.get("n") if found else None
+    return number if isinstance(number, int) else 0
 
 
 def bring_up_to_date(base: Base, shown: str, *, create: bool) -> None:
@@ -75,7 +76,7 @@ def bring_up_to_date(base: Base, shown: str, *, create: bool) -> None:
 
 def _make(base: Base, shown: str) -> None:
     there = set(base.list_collection_names())
-    if "jobs" in there and base["jobs"].find_one({"standing": None}) is not None:
+    if _is_foreign(base) and not version(base):  # else another of ours has just made it, and used it
         raise StoreUnusable(
             f"{shown} holds collections of another program",
             "name a database for the queue alone: mongodb://host/NAME",
@@ -93,6 +94,12 @@ def _make(base: Base, shown: str) -> None:
     if not base["rings"].find_one():  # an empty log cannot be followed
         base["rings"].insert_one({"bell": "none"})
     base["counters"].update_one({"_id": "schema"}, {"$max": {"n": NEWEST}}, upsert=True)
+
+
+def _is_foreign(base: Base) -> bool:
+    """Whether somebody else keeps something by our names: before there is a schema, these hold nothing of ours."""
+    used = any(base[name].find_one() is not None for name in ("jobs", "output", "workers", "shared"))
+    return used or base["counters"].find_one({"_id": "schema"}) is not None
 
 
 def _create(base: Base, name: str, options: dict[str, Any]) -> None:
