@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from e2e.databases import Database, MongoDatabase, PostgresDatabase, SqliteDatabase
+from e2e.databases import Database, MongoDatabase, PostgresDatabase, ReplicasDatabase, SqliteDatabase
 from e2e.harness import Place
 
 
@@ -17,11 +17,16 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def database(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> Database:
-    """A database of that kind. `pooled` is PostgreSQL behind PgBouncer, which gives every statement another session."""
+    """A database of that kind.
+
+    `pooled` is PostgreSQL behind PgBouncer, which gives every statement another session; `trio` three MongoDB servers.
+    """
     if kind == "sqlite":
         return SqliteDatabase(tmp_path / "data")
     if kind == "mongodb":
         return MongoDatabase(request.getfixturevalue("mongo_server"))
+    if kind == "trio":
+        return ReplicasDatabase(request.getfixturevalue("mongo_trio"))
     door = request.getfixturevalue("bouncer") if kind == "pooled" else None
     return PostgresDatabase(request.getfixturevalue("postgres_server"), door)
 

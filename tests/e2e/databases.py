@@ -10,15 +10,17 @@ from typing import Any, ClassVar, Protocol
 import psycopg
 import pytest
 from psycopg import sql
+from pymongo import MongoClient
 
 from queuectl.store.mongo import MongoStore
 from queuectl.store.postgres import PostgresStore
 from queuectl.store.protocol import Store
 from queuectl.store.sqlite import SqliteStore
 from servers.endpoint import Endpoint
-from servers.mongo import GivenMongo, MongoServer, connect
+from servers.mongo import Client, GivenMongo, MongoServer, connect
 from servers.postgres import GivenServer, PostgresServer
 from servers.proxy import Proxy
+from servers.replica_set import ReplicaSet
 from servers.talk import MongoTalk, PostgresTalk
 
 
@@ -206,4 +208,29 @@ class MongoDatabase:
         with connect(self.server) as client:
             client[self.name].command("dropAllUsersFromDatabase")
             client.drop_database(self.name)
+        self._client.close()
+
+
+class ReplicasDatabase:
+    """A database in a replica set, for its administrator."""
+
+    def __init__(self, servers: ReplicaSet) -> None:
+        self.servers = servers
+        self.name = f"place_{secrets.token_hex(6)}"
+        self.url = servers.url(self.name)
+        self.env = {"QUEUECTL_STORE": self.url}
+        self._client: Client = MongoClient(self.url)
+
+    def exists(self) -> bool:
+        return self._client[self.name]["counters"].find_one("schema") is not None
+
+    def open(self) -> Store:
+        return MongoStore(self.url)
+
+    def locked(self) -> AbstractContextManager[None]:
+        return self.servers.without_primary()
+
+    def close(self) -> None:
+        self.servers.start()
+        self._client.drop_database(self.name)
         self._client.close()
