@@ -3,12 +3,13 @@
 from typing import Any
 
 from pymongo import ReturnDocument
-from pymongo.errors import DuplicateKeyError
+from pymongo.errors import BulkWriteError
 
 from queuectl.domain.worker import Request, Worker, still_asked
 from queuectl.store import codec
 from queuectl.store.mongo import bells
 from queuectl.store.mongo.connections import Base
+from queuectl.store.mongo.faults import duplicates
 from queuectl.store.protocol import Entry, Shared
 
 
@@ -84,7 +85,7 @@ def swap(base: Base, table: Shared, key: str, value: dict[str, Any] | None, vers
 def _enter(base: Base, name: str, table: Shared, key: str, value: dict[str, Any]) -> bool:
     entry = {"_id": name, "table": table, "key": key, "value": codec.to_json(value), "version": 1}
     try:
-        base["shared"].insert_one(entry)
-    except DuplicateKeyError:
-        return False
+        base["shared"].insert_many([entry])
+    except BulkWriteError as error:
+        return not duplicates(error)  # `insert_one` would not say that the rival may still be rolled back
     return True
