@@ -7,8 +7,10 @@ name.
 
 import re
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
@@ -200,15 +202,28 @@ class TestCommandsWithoutAServer:
     """Exit codes as promised, one line, within a few seconds."""
 
     @pytest.mark.parametrize("trouble", ["refuse", "black_hole"])
-    @pytest.mark.parametrize("words", [("status",), ("enqueue", "--id", "j", "true"), ("worker", "start")])
-    def test_nothing_was_changed_and_that_is_5(
-        self, place: Place, atlas: Host, trouble: str, words: tuple[str, ...]
-    ) -> None:
+    def test_nothing_was_changed_and_that_is_5(self, place: Place, atlas: Host, trouble: str) -> None:
         getattr(atlas.network, trouble)()
-        code, out, err = atlas.invoke(*words)
-        assert (code, out, err.count("\n")) == (5, "", 1), err
-        assert "Traceback" not in err
+        commands = [("status",), ("enqueue", "--id", "j", "true"), ("worker", "start")]
+        with ThreadPoolExecutor() as at_once:
+            answers = list(at_once.map(lambda words: atlas.invoke(*words), commands))
+        assert [(code, out, err.count("\n")) for code, out, err in answers] == [(5, "", 1)] * 3, answers
+        assert not [err for _, _, err in answers if "Traceback" in err]
         assert place.store.counts(Filter()).total() == 0
+
+
+def test_no_argument_and_no_file_of_a_worker_holds_the_password(place: Place, database: Shared) -> None:
+    url = place.env.pop("QUEUECTL_STORE")
+    place.start_worker_as_spelt("worker", "start", "--store", url, "--name", "front")
+    detached = ("worker", "start", "--store", url, "--detach", "--name", "behind", "--log-format", "json")
+    place.json(*detached)
+    place.run("enqueue", "--store", url, "sleep 60")
+    secrets = {database.password, quote(database.password, safe="")}
+    eventually(lambda: len(place.processes()) >= 7, what="two holders, two guards, two agents and a command")
+    seen = [Path(f"/proc/{pid}/cmdline").read_bytes().decode() for pid in place.processes()]
+    seen += [path.read_text(errors="replace") for path in place.root.rglob("*") if path.is_file()]
+    assert any("front" in text for text in seen), "that of the workers is among what was read"
+    assert not [text for text in seen if any(secret in text for secret in secrets)]
 
 
 def test_a_server_that_is_restarted_again_and_again_under_load_loses_and_repeats_nothing(

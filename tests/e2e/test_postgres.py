@@ -1,10 +1,6 @@
-"""What only a server can do to workers: change their password, end their sessions, be set up in ways of its own.
-
-And what a worker does with the password that it was given.
-"""
+"""What only PostgreSQL can do to workers: change their password, end their sessions, be set up in ways of its own."""
 
 import json
-from pathlib import Path
 from urllib.parse import quote
 
 import pytest
@@ -36,23 +32,6 @@ def losses(worker: WorkerProcess) -> list[str]:
 
 
 class TestPassword:
-    def test_no_argument_and_no_file_of_a_worker_holds_it(
-        self, place: Place, database: PostgresDatabase
-    ) -> None:
-        url = place.env.pop("QUEUECTL_STORE")
-        place.start_worker_as_spelt("worker", "start", "--store", url, "--name", "front")
-        detached = ("worker", "start", "--store", url, "--detach", "--name", "behind", "--log-format", "json")
-        place.json(*detached)
-        place.run("enqueue", "--store", url, "sleep 60")
-        secrets = {database.password, quote(database.password, safe="")}
-        eventually(
-            lambda: len(place.processes()) >= 7, what="two holders, two guards, two agents and a command"
-        )
-        seen = [Path(f"/proc/{pid}/cmdline").read_bytes().decode() for pid in place.processes()]
-        seen += [path.read_text(errors="replace") for path in place.root.rglob("*") if path.is_file()]
-        assert any("front" in text for text in seen), "that of the workers is among what was read"
-        assert not [text for text in seen if any(secret in text for secret in secrets)]
-
     def test_one_that_is_changed_ends_no_command_and_is_said_without_it(
         self, place: Place, database: PostgresDatabase
     ) -> None:
