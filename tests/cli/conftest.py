@@ -17,9 +17,11 @@ from typing import Any
 import pytest
 
 from cli.acting import Actor
-from cli.postgres import Database, secret_of
+from cli.mongo import MongoPlace
+from cli.postgres import Database, Kept, secret_of
 from queuectl.cli.main import main
 from queuectl.store.sqlite import SqliteStore
+from servers.mongo import MongoServer
 from servers.postgres import PostgresServer
 
 Ended = subprocess.CompletedProcess[bytes]
@@ -142,7 +144,24 @@ Refused = Callable[..., None]
 @pytest.fixture
 def refused(queuectl: CommandLine, database: Database) -> Refused:
     """One command line that has to end like this: the line on stderr, and the document with --json."""
+    return _refusing(queuectl, database)
 
+
+@pytest.fixture
+def place(own_mongo: MongoServer) -> Iterator[MongoPlace]:
+    """A place in a MongoDB with an administrator's rights."""
+    place = MongoPlace(own_mongo)
+    yield place
+    place.close()
+
+
+@pytest.fixture
+def turned_away(queuectl: CommandLine, place: MongoPlace) -> Refused:
+    """What `refused` is, for MongoDB."""
+    return _refusing(queuectl, place)
+
+
+def _refusing(queuectl: CommandLine, database: Kept) -> Refused:
     def check(
         url: str, *words: str, code: int = 5, kind: str = "store_unusable", message: str, hint: str
     ) -> None:

@@ -1,10 +1,11 @@
 """PostgreSQL for the command line's tests: a schema that is free, roles and databases to try things with."""
 
 import secrets
-from typing import Any
+from typing import Any, Protocol
 
 import psycopg
 
+from servers.endpoint import Endpoint
 from servers.postgres import PostgresServer
 
 PASSWORD = "s3cret/§"
@@ -63,7 +64,14 @@ class Database:
         self.admin.close()
 
 
-def secret_of(url: str, text: str, database: Database) -> str | None:
+class Kept(Protocol):
+    """A place in a server."""
+
+    @property
+    def server(self) -> Endpoint: ...
+
+
+def secret_of(url: str, text: str, database: Kept) -> str | None:
     """A password that can be read in a text, if one can."""
     written = url.partition("://")[2].rpartition("@")[0].partition(":")[2]
     known = (database.server.password, PASSWORD, "s3cret", "sesame", written or PASSWORD)

@@ -190,7 +190,7 @@ _TOGETHER: tuple[tuple[str, _Kind, str, str], ...] = (
     *((words, StoreUnavailable, "is no MongoDB, whatever it is", _PLACE) for words in _GIBBERISH),
 )
 
-_NO_DNS = ("DNS", "does not exist", "NXDOMAIN", "resolv")
+_NO_DNS = ("DNS", "does not exist", "nameserver")
 
 _LOGIN = "look at user, password and authSource ({source} is asked); in the URL, special characters are written as %XX"
 _NOBODY = "name a user and a password in the URL: mongodb://user:password@host/database"
