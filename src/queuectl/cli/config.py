@@ -131,5 +131,5 @@ def _json_value(option: Option, settings: config.Settings) -> object:
 
 def _text(session: "Session", key: str) -> str:
     if key == "store":
-        return bootstrap.shown(session.settings.store or session.store_url)
+        return bootstrap.shown(session.store_url)
     return session.settings.text(key)

@@ -162,7 +162,9 @@ def _refuse_weaker(pairs: list[tuple[str, str]]) -> None:
 
 
 def _for_driver(split: SplitResult, pairs: list[tuple[str, str]]) -> str:
-    query = urlencode([pair for pair in pairs if pair[0].lower() != "listen"], quote_via=quote)
+    """Without our own word, and without what is so anyway: of that the driver does not know every name."""
+    kept = [pair for pair in pairs if pair[0].lower() not in ("listen", *_FIXED)]
+    query = urlencode(kept, quote_via=quote)
     return f"{split.scheme}://{split.netloc}/{split.path.removeprefix('/')}{'?' if query else ''}{query}"
 
 
