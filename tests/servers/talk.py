@@ -84,6 +84,8 @@ class PostgresTalk:
         self._owed -= sum(letter == b"Z" for letter in self._letters(self._heard))
 
     def settled(self) -> bool:
+        if self._said:  # half a message has not been answered yet
+            return False
         if self._so_far:
             return self._owed == 0 and self._so_far.settled()
         return self._owed == 0 and not self._sync_is_to_come
@@ -145,7 +147,7 @@ class MongoTalk:
         self._owed.difference_update(answered for _, answered, _, _ in self._heads(self._heard))
 
     def settled(self) -> bool:
-        return not self._owed and not self._said  # half a request has not been answered yet
+        return not self._owed and not self._said
 
     def _heads(self, stream: bytearray) -> Iterator[tuple[int, int, int, int]]:
         """Take the complete messages out of a stream; of each its number, what it answers, its kind and its flags."""

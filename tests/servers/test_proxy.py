@@ -190,6 +190,16 @@ def test_a_reply_is_lost_after_the_work_is_done(
     assert words(direct) == ["ordinary", "precious"]
 
 
+def test_a_request_in_pieces_is_answered_when_all_of_it_has_come(
+    through: psycopg.Connection, proxy: Proxy, direct: psycopg.Connection
+) -> None:
+    word = "at its beginning" + "." * 10_000_000
+    proxy.lose_reply(b"at its beginning")
+    with pytest.raises(psycopg.OperationalError):
+        through.execute(f"INSERT INTO noted VALUES ('{word}')")
+    assert words(direct) == [word]
+
+
 def test_the_reply_to_a_commit_can_be_lost(url: str, proxy: Proxy, direct: psycopg.Connection) -> None:
     with closing(psycopg.connect(url)) as connection:
         note(connection, "committed")

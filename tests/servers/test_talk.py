@@ -77,6 +77,12 @@ def test_what_was_said_before_a_sync_is_not_answered_yet() -> None:
     assert talk.settled()
 
 
+def test_half_a_query_is_not_answered() -> None:
+    talk = logged_in()
+    talk.sent(QUERY[:-1])
+    assert not talk.settled()
+
+
 def test_a_flush_after_the_sync_asks_for_nothing() -> None:
     talk = logged_in()
     talk.sent(EXECUTE + SYNC + FLUSH)
@@ -120,11 +126,11 @@ def test_each_of_several_requests_is_owed_a_reply() -> None:
 
 def test_an_old_query_and_a_compressed_request_are_owed_a_reply() -> None:
     talk = MongoTalk()
-    talk.sent(op(OP_QUERY, 1) + op(OP_COMPRESSED, 2))
-    talk.answered(op(OP_REPLY, 100, answers=1))
-    assert not talk.settled()
-    talk.answered(op(OP_COMPRESSED, 101, answers=2))
-    assert talk.settled()
+    for number, request, reply in ((1, OP_QUERY, OP_REPLY), (2, OP_COMPRESSED, OP_COMPRESSED)):
+        talk.sent(op(request, number))
+        assert not talk.settled()
+        talk.answered(op(reply, 100 + number, answers=number))
+        assert talk.settled()
 
 
 def test_requests_and_replies_in_pieces_are_counted_once() -> None:
