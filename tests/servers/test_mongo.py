@@ -81,7 +81,7 @@ def test_a_parameter_of_the_url_reaches_the_client(mongo_server: MongoServer) ->
 
 
 def test_a_restart_ends_open_connections(own_mongo: MongoServer) -> None:
-    with socket.create_connection((own_mongo.host, own_mongo.port)) as connection:
+    with socket.create_connection((own_mongo.host, own_mongo.port), timeout=10) as connection:
         own_mongo.restart()
         assert connection.recv(1) == b""
     assert ask(own_mongo.url())
