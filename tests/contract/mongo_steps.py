@@ -54,9 +54,10 @@ class Actor:
 
     def wait(self, request: str) -> None:
         """Called in its thread: it is about to ask something."""
-        self.next = request
-        self._stopped.release()
-        self._go.acquire()
+        if not self._dies:
+            self.next = request
+            self._stopped.release()
+            self._go.acquire()
         if self._dies:
             raise Killed
 

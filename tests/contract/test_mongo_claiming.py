@@ -1,0 +1,254 @@
+"""Claims and saves of a MongoDB store side by side: turns in limited queues, crowds, batches that are half refused."""
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+
+import pytest
+from pymongo.errors import ExecutionTimeout
+
+from contract.grounds import MongoGround, race
+from contract.mongo_steps import Actor
+from factories import LEASE, NOW, new_job, report
+from facts import eventually
+from queuectl.domain import lifecycle
+from queuectl.store.mongo import MongoStore, claiming, turns, writing
+from queuectl.store.mongo.store import _SERVER_NOW
+from servers.mongo import GivenMongo, MongoServer
+
+Opener = Callable[[], MongoStore]
+
+
+@pytest.fixture
+def ground(mongo_server: MongoServer | GivenMongo) -> Iterator[MongoGround]:
+    ground = MongoGround(mongo_server)
+    yield ground
+    ground.close()
+
+
+@pytest.fixture
+def opened(ground: MongoGround) -> Iterator[Opener]:
+    """Handles that go by the server's own clock."""
+    stores: list[MongoStore] = []
+
+    def open_store() -> MongoStore:
+        stores.append(MongoStore(ground.url))
+        return stores[-1]
+
+    yield open_store
+    for store in stores:
+        store.close()
+
+
+def claiming_by_hand(ground: MongoGround, worker: str = "late", limit: int = 5) -> Actor:
+    """A claim that is done step by step."""
+    wish = claiming.Wish(worker=worker, queues=(), limit=limit, lease=LEASE)
+    chance = claiming.Chance(lambda: f"{worker:x>32}", lambda: 0.0)
+    return Actor(ground.base, lambda base: claiming.claim(base, wish, _SERVER_NOW, chance))
+
+
+class TestTurns:
+    @pytest.fixture
+    def short(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(turns, "LASTS", 300_000)
+        monkeypatch.setattr(turns, "APART", 300_000)
+
+    def limit(self, store: MongoStore, limit: int) -> None:
+        assert store.swap("queues", "default", {"paused": False, "limit": limit}, 0)
+
+    def fill(self, store: MongoStore, count: int) -> None:
+        now = store.now()
+        store.add([new_job(f"j{n}", now=now, run_at=now) for n in range(count)])
+
+    def processing(self, ground: MongoGround) -> int:
+        return ground.base["jobs"].count_documents({"state": "processing"})
+
+    def test_a_limit_is_kept_under_a_crowd(self, ground: MongoGround, opened: Opener) -> None:
+        first = opened()
+        self.fill(first, 60)
+        self.limit(first, 3)
+        done: list[str] = []
+
+        def work(store: MongoStore, name: str) -> None:
+            while len(done) < 30:
+                taken = store.claim(name, (), 2, LEASE)
+                assert self.processing(ground) <= 3
+                now = store.now()
+                ended = [lifecycle.finish(job, report(now=now), now=now, chance=0.5) for job in taken]
+                assert set(store.save(ended) if ended else ()) <= {"accepted"}
+                done.extend(job.id for job in taken)
+
+        handles = [opened() for _ in range(5)]
+        race(*[lambda s=store, n=f"w{place}": work(s, n) for place, store in enumerate(handles)])
+        assert len(set(done)) == len(done) >= 30
+
+    @pytest.mark.usefixtures("short")
+    def test_a_claimer_that_is_held_up_past_its_turn_takes_nothing(
+        self, ground: MongoGround, opened: Opener
+    ) -> None:
+        store = opened()
+        self.fill(store, 2)
+        self.limit(store, 1)
+        late = claiming_by_hand(ground).until("jobs.find")
+        taken = eventually(lambda: store.claim("w1", (), 5, LEASE))
+        assert [job.id for job in taken] == ["j0"]
+        assert late.finish() == []
+        assert self.processing(ground) == 1
+
+    @pytest.mark.usefixtures("short")
+    def test_a_claimer_that_was_held_up_while_nobody_came_claims_all_the_same(
+        self, ground: MongoGround, opened: Opener
+    ) -> None:
+        store = opened()
+        self.fill(store, 2)
+        self.limit(store, 1)
+        late = claiming_by_hand(ground).until("jobs.find")
+        until = ground.base["shared"].find_one({})["turn"]
+        eventually(lambda: server_time(ground) > until)
+        assert [job.id for job in late.finish()] == ["j0"]
+
+    @pytest.mark.usefixtures("short")
+    def test_a_take_that_is_sent_too_late_is_not_sent(self, ground: MongoGround, opened: Opener) -> None:
+        store = opened()
+        self.fill(store, 2)
+        self.limit(store, 1)
+        late = claiming_by_hand(ground).until("jobs.update_many")
+        assert [job.id for job in eventually(lambda: store.claim("w1", (), 5, LEASE))] == ["j0"]
+        with pytest.raises(ExecutionTimeout):
+            late.finish()
+        assert self.processing(ground) == 1
+
+    @pytest.mark.usefixtures("short")
+    def test_the_turn_of_one_who_died_ends_by_itself(self, ground: MongoGround, opened: Opener) -> None:
+        store = opened()
+        self.fill(store, 1)
+        self.limit(store, 1)
+        claiming_by_hand(ground).until("jobs.update_many").kill()
+        entry = ground.base["shared"].find_one({})
+        ground.base["shared"].update_one({}, {"$set": {"turn": entry["turn"]}})
+        assert [job.id for job in eventually(lambda: store.claim("w1", (), 5, LEASE))] == ["j0"]
+
+    def test_one_gives_up_only_the_turn_that_one_has(self, ground: MongoGround, opened: Opener) -> None:
+        self.limit(opened(), 1)
+        with turns.taken(ground.base, ["default"], _SERVER_NOW) as taken:
+            turn = taken["default"]
+            turns._give_up(ground.base, turns.Turn("default", turn.until - 1, turn.setting))
+            assert ground.base["shared"].find_one({})["turn"] == turn.until
+        assert ground.base["shared"].find_one({})["turn"] == 0
+
+    def test_a_turn_in_a_queue_whose_setting_has_gone_is_nobodys(
+        self, ground: MongoGround, opened: Opener, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(turns, "TRIES", 3)
+        store = opened()
+        self.fill(store, 1)
+        self.limit(store, 1)
+        late = claiming_by_hand(ground).until("shared.find_one_and_update")
+        assert store.swap("queues", "default", None, 1)
+        assert late.finish() == []
+        assert [job.id for job in store.claim("w1", (), 5, LEASE)] == ["j0"]
+
+    def test_a_new_limit_is_counted_by_whoever_takes_after_it(
+        self, ground: MongoGround, opened: Opener
+    ) -> None:
+        store = opened()
+        self.fill(store, 5)
+        self.limit(store, 5)
+        late = claiming_by_hand(ground).until("shared.find_one_and_update")
+        assert store.swap("queues", "default", {"paused": False, "limit": 2}, 1)
+        assert len(late.finish()) == 2
+
+
+def server_time(ground: MongoGround) -> int:
+    """Microseconds, by the server's clock."""
+    return int(ground.base.command("hello")["localTime"].timestamp() * 1_000_000)
+
+
+class TestCrowds:
+    @pytest.mark.parametrize("handles", [1, 16])
+    def test_nobody_goes_away_empty_handed_while_there_is_work(
+        self, ground: MongoGround, handles: int
+    ) -> None:
+        stores = [ground.open() for _ in range(handles)] * (16 // handles)
+        stores[0].add([new_job(f"j{n}") for n in range(400)])
+        for round_ in range(4):
+            taken = race(*[
+                lambda s=store, n=f"w{place}": s.claim(n, (), 5, LEASE) for place, store in enumerate(stores)
+            ])  # fmt: skip
+            assert all(taken), round_
+            ids = [job.id for jobs in taken for job in jobs]
+            assert len(set(ids)) == len(ids)
+            attempts = {job.attempt_id for jobs in taken for job in jobs}
+            assert len(attempts) == len(ids)
+        stored = ground.base["jobs"].count_documents({"state": "processing"})
+        assert stored == ground.base["jobs"].count_documents({"attempts": 1, "version": 2})
+
+    def test_who_lost_every_job_that_it_chose_chooses_others(self, ground: MongoGround) -> None:
+        store = ground.open()
+        store.add([new_job(f"j{n}", run_at=NOW) for n in range(20)])
+        late = claiming_by_hand(ground, limit=2).until("jobs.update_many")
+        assert len(store.claim("w1", (), 2, LEASE)) == 2
+        assert [job.id for job in late.finish()] == ["j2", "j3"]
+
+    def test_who_lost_some_of_them_has_the_others(self, ground: MongoGround) -> None:
+        store = ground.open()
+        store.add([new_job(f"j{n}", run_at=NOW) for n in range(3)])
+        late = claiming_by_hand(ground, limit=2).until("jobs.update_many")
+        assert len(store.claim("w1", (), 1, LEASE)) == 1
+        assert [job.id for job in late.finish()] == ["j1"]
+
+    def test_two_who_bring_the_same_jobs_into_line_do_it_once(self, ground: MongoGround) -> None:
+        store = ground.open()
+        later = NOW.replace(year=NOW.year - 1)
+        store.add([new_job(f"j{n}", now=NOW, run_at=NOW.replace(hour=13)) for n in range(5)])
+        ground.base["jobs"].update_many({}, {"$set": {"delayed": int(later.timestamp() * 1_000_000)}})
+        late = claiming_by_hand(ground, limit=9).until("jobs.update_many")
+        assert len(store.claim("w1", (), 2, LEASE)) == 2
+        assert [job.id for job in late.finish()] == ["j2", "j3", "j4"]
+        assert store.describe(thorough=True).faults == ()
+
+
+class TestSaves:
+    def test_of_writers_at_once_each_version_is_one_writers(self, ground: MongoGround) -> None:
+        ids = [f"j{n}" for n in range(8)]
+        stores = [ground.open() for _ in range(5)]
+        stores[0].add([new_job(id) for id in ids])
+        accepted, lock = Counter[str](), threading.Lock()
+
+        def write(place: int) -> None:
+            for turn in range(12):
+                some = [stores[place].get([id])[id] for id in ids[(place + turn) % 3 :]]
+                edited = [
+                    lifecycle.edit(job, priority=place, run_at=None, queue=None, now=NOW) for job in some
+                ]
+                for job, answer in zip(edited, stores[place].save(edited), strict=True):
+                    with lock:
+                        accepted[job.id] += answer == "accepted"
+
+        race(*[lambda p=place: write(p) for place in range(5)])
+        assert {job.id: job.version - 1 for job in stores[0].get(ids).values()} == accepted
+
+    def test_each_of_a_batch_gets_its_own_answer(self, ground: MongoGround) -> None:
+        store = ground.open()
+        added = store.add([new_job("a", unique_key="k"), new_job("b"), new_job("c"), new_job("d")])
+        jobs = {each.job.id: each.job for each in added}
+        ended = lifecycle.cancel(jobs["a"], by="me", reason=None, now=NOW)
+        assert store.save([ended]) == ["accepted"]
+        store.add([new_job("e", unique_key="k")])
+        risen = lifecycle.retry(store.get(["a"])["a"], now=NOW)
+        held = [lifecycle.hold(jobs[id], now=NOW) for id in "bcd"]
+        assert store.save([held[1]]) == ["accepted"]
+        ghost = lifecycle.hold(new_job("ghost"), now=NOW)
+        answers = store.save([held[0], risen, held[1], ghost, held[2]])
+        assert answers == ["accepted", "taken", "stale", "stale", "accepted"]
+        assert store.describe(thorough=True).faults == ()
+
+    def test_what_was_accepted_is_known_though_others_have_saved_since(self, ground: MongoGround) -> None:
+        store = ground.open()
+        [a, b] = [each.job for each in store.add([new_job("a"), new_job("b")])]
+        assert store.save([lifecycle.hold(a, now=NOW)]) == ["accepted"]
+        batch = [lifecycle.hold(a, now=NOW), lifecycle.hold(b, now=NOW)]
+        late = Actor(ground.base, lambda base: writing.save(base, batch, NOW)).until("jobs.find")
+        for change in (lifecycle.release, lifecycle.hold, lifecycle.release):
+            assert store.save([change(store.get(["b"])["b"], now=NOW)]) == ["accepted"]
+        assert late.finish() == ["stale", "accepted"]
