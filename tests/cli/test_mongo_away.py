@@ -53,12 +53,22 @@ class TestLostReply:
         queuectl("--store", url, "enqueue", "-", input=lines)
         assert queuectl.json("--store", url, "status")["jobs"]["total"] == 3
 
-    def test_a_connection_that_breaks_before_that_changes_nothing_and_nobody_notices(
-        self, queuectl: CommandLine, url: str, mongo_proxy: Proxy
+    @pytest.mark.parametrize("question", [b"find\0\x09\0\0\0counters", b"find\0\7\0\0\0shared"])
+    def test_a_connection_that_breaks_before_changes_nothing_and_nobody_notices(
+        self, queuectl: CommandLine, url: str, mongo_proxy: Proxy, question: bytes
     ) -> None:
         queuectl("--store", url, "status")
-        mongo_proxy.lose_reply(b"hello")
+        mongo_proxy.lose_reply(question)
         assert queuectl("--store", url, "enqueue", "--id", "a", "true") == "a\n"
+        assert mongo_proxy.lost.is_set()
+
+    @pytest.mark.parametrize("step", [b"create\0\5\0\0\0jobs", b"update\0\x09\0\0\0counters"])
+    def test_nor_one_that_breaks_while_the_collections_are_made(
+        self, queuectl: CommandLine, url: str, mongo_proxy: Proxy, step: bytes
+    ) -> None:
+        mongo_proxy.lose_reply(step)
+        assert queuectl("--store", url, "enqueue", "--id", "a", "true") == "a\n"
+        assert mongo_proxy.lost.is_set()
 
 
 @contextmanager

@@ -125,6 +125,7 @@ class Connections:
                 if not (self._greeted and base.client.topology_description.has_writable_server()):
                     self._meet(base, deadline)
                 try:
+                    self._introduce(base)
                     answer = work(base)
                     break
                 except AutoReconnect:
@@ -180,9 +181,16 @@ class Connections:
             except ServerSelectionTimeoutError as error:
                 if boottime() >= deadline or self._place.is_plain(error, _refusals(base)):
                     raise self._place.unreachable(error, _refusals(base)) from error
-        if not self._greeted:
+
+    def _introduce(self, base: Base) -> None:
+        """Whatever this writes may be written again: it is no verb's."""
+        if self._greeted:
+            return
+        try:
             self._greet(base)
-            self._greeted = True
+        finally:
+            self._outbox.clear()
+        self._greeted = True
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
