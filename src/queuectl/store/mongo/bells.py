@@ -26,8 +26,10 @@ _JUST_HEARD, _WRITTEN = WriteConcern(1), WriteConcern(1, j=True)
 
 def ring(base: Base, which: str) -> None:
     """Tell who waits, unless they were told a moment ago."""
+    long_ago = {"$lt": ["$at", {"$subtract": ["$$NOW", SELDOM_MS]}]}
+    not_yet = {"$gt": ["$at", "$$NOW"]}  # the clock was set back
     rung = base.get_collection("bells", write_concern=_JUST_HEARD).update_one(
-        {"_id": which, "$expr": {"$lt": ["$at", {"$subtract": ["$$NOW", SELDOM_MS]}]}},
+        {"_id": which, "$expr": {"$or": [long_ago, not_yet]}},
         [{"$set": {"at": "$$NOW", "rings": {"$add": ["$rings", 1]}}}],
     )
     if rung.matched_count:
