@@ -23,7 +23,8 @@ _COUNTED = ("pending", "failed", "blocked", "held", "processing")
 
 def get(base: Base, ids: Sequence[str]) -> dict[str, Job]:
     """The jobs with these ids."""
-    found = base["jobs"].find({"id": {"$in": list(ids)}}).batch_size(len(ids) + 1)
+    wanted = {"id": {"$in": list(ids)}, "state": {"$exists": True}}  # what has been deleted has none
+    found = base["jobs"].find(wanted).batch_size(len(ids) + 1)
     return {document["id"]: documents.job(document) for document in found}
 
 
