@@ -95,7 +95,7 @@ def _split(url: str) -> tuple[SplitResult, list[tuple[str, str]]]:
         ("#" in url, "there is a # in it"),
         (split.netloc.count("@") > 1, "there is more than one @ in it"),
         ("@" in split.path, "there is a / before its @"),
-        ("@" in split.query and not split.path, "there is a ? before its @"),
+        ("@" in split.query, "there is a ? before its @"),
         (not split.netloc.rpartition("@")[2], "it names no host"),
         (split.netloc.rpartition("@")[0].count(":") > 1, "there is more than one : before its @"),
         ("@" in split.netloc and split.netloc.startswith((":", "@")), "it names no user before its @"),
