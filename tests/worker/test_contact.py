@@ -49,6 +49,17 @@ def test_only_the_first_failure_is_news(ticks: Ticks) -> None:
     assert broken.lost()
 
 
+def test_what_waiting_will_not_mend_is_news_once(ticks: Ticks) -> None:
+    contact = Contact()
+    assert contact.lost()
+    assert contact.lost(needs_a_person=True)
+    assert not contact.lost(needs_a_person=True)
+    contact.regained()
+    assert contact.lost(needs_a_person=True)
+    assert not contact.lost()
+    assert not contact.lost(needs_a_person=True)
+
+
 def test_each_failure_leaves_it_alone_for_twice_as_long_up_to_a_limit(ticks: Ticks) -> None:
     broken, pauses = Contact(), []
     for _ in range(7):

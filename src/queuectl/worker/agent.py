@@ -17,7 +17,7 @@ from queuectl.clock import boottime
 from queuectl.config import Settings
 from queuectl.domain.job import Job
 from queuectl.domain.worker import Request
-from queuectl.errors import OutcomeUnknown, QueuectlError, StoreError
+from queuectl.errors import OutcomeUnknown, QueuectlError, StoreError, StoreUnusable
 from queuectl.service import queries
 from queuectl.store.protocol import Held, Store
 from queuectl.worker.appetite import Appetite, Fitness
@@ -358,7 +358,7 @@ class Agent:
         return attempt_id in self._places or self._settler.knows(attempt_id)
 
     def _lose_contact(self, fault: QueuectlError) -> None:
-        if self._contact.lost():
+        if self._contact.lost(needs_a_person=isinstance(fault, StoreUnusable)):
             self._journal.note("store", f"{fault.message}; commands run on, results wait", error=fault.code)
 
     def _welcome_back(self) -> None:

@@ -18,23 +18,26 @@ class Contact:
         self.away_until = 0.0
         self._since = self._heard = boottime()
         self._pause = FIRST_PAUSE
+        self._person_called = False
 
     @property
     def away(self) -> bool:
         """Whether the last attempt failed."""
         return self.away_until > 0.0
 
-    def lost(self) -> bool:
-        """An attempt failed; whether it is the first that did."""
-        first = not self.away
+    def lost(self, *, needs_a_person: bool = False) -> bool:
+        """An attempt failed; whether that is news: the first one is, and the first that waiting will not mend."""
+        news = not self.away or (needs_a_person and not self._person_called)
+        self._person_called = self._person_called or needs_a_person
         self.away_until = boottime() + self._pause
         self._pause = min(self._pause * 2, LONGEST_PAUSE)
-        return first
+        return news
 
     def regained(self) -> None:
         """The store answers again."""
         self._since = boottime()
         self.away_until, self._pause = 0.0, FIRST_PAUSE
+        self._person_called = False
 
     def round(self, meant_to_wait: float, lease: float) -> bool:
         """A round begins, after a wait of so many seconds that was meant; whether there was a gap."""
