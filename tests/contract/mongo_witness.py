@@ -29,7 +29,7 @@ class Plan(NamedTuple):
 
 
 def on_each(store: MongoStore, hook: Callable[[CommandStartedEvent], Any]) -> None:
-    """Call `hook` with each command of this store, just before it is sent. Raising there, it is not sent."""
+    """Call `hook` with each command of this store, just before it is sent."""
     outbox = store._connections._outbox
     before = type(outbox).started
 

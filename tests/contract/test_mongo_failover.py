@@ -46,7 +46,7 @@ def queue_in(server: Any) -> Iterator[str]:
 @contextmanager
 def load_on(url: str, **clients: int) -> Iterator[Load]:
     """A load that is right in the end."""
-    load = Load(lambda: MongoStore(url, patience=5.0), **clients)
+    load = Load(lambda: MongoStore(url, patience=2.0), **clients)
     try:
         yield load
     finally:

@@ -210,22 +210,27 @@ class TestLostReplies:
         assert set(far.get(["a"])) == {"a"}
         assert mongo_proxy.lost.wait(5)
 
-    @pytest.mark.parametrize("nth", [1, 2])
-    def test_a_claim_whose_looks_are_lost_looks_again(
-        self, near: Store, far: MongoStore, mongo_proxy: Proxy, nth: int
+    def test_a_claim_whose_look_is_lost_before_it_took_anything_looks_again(
+        self, near: Store, far: MongoStore, mongo_proxy: Proxy
     ) -> None:
         near.add([new_job("a")])
-        finds: list[str] = []
-
-        def lose(event: Any) -> None:
-            if event.command_name == "find" and event.command["find"] == "jobs":
-                finds.append("find")
-                if len(finds) == nth:
-                    mongo_proxy.lose_reply(asks("find", "jobs"))
-
-        on_each(far, lose)
+        mongo_proxy.lose_reply(asks("find", "jobs"))
         assert [job.id for job in far.claim("w1", (), 1, LEASE)] == ["a"]
         assert mongo_proxy.lost.is_set()
+
+    def test_a_claim_that_cannot_see_what_it_took_is_found_under_the_workers_name(
+        self, near: Store, far: MongoStore, mongo_proxy: Proxy
+    ) -> None:
+        near.add([new_job("a")])
+
+        def lose(event: Any) -> None:
+            if event.command_name == "update" and event.command["update"] == "jobs":
+                mongo_proxy.lose_reply(asks("find", "jobs"))
+
+        on_each(far, lose)
+        with pytest.raises(OutcomeUnknown):
+            far.claim("w1", (), 1, LEASE)
+        assert [job.id for job in queries.held_by(far, "w1")] == ["a"]
 
 
 class TestASetRepeatsByItself:
