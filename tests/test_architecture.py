@@ -84,6 +84,7 @@ THIRD_PARTY = {
     "apsw": ("store.sqlite",),
     "psycopg": ("store.postgres",),
     "pymongo": ("store.mongo",),
+    "bson": ("store.mongo",),
     "msgspec": ("domain", "store", "service", "config", "cli", "worker"),
     "rich": ("cli",),
     "shtab": ("cli.completion",),

@@ -14,6 +14,7 @@ import pytest
 from cli.conftest import CommandLine, Refused
 from cli.mongo import MongoPlace, Pretender, nameserver
 from cli.test_stores import COMMANDS
+from facts import eventually
 from queuectl import bootstrap
 from queuectl.store.mongo import connections, schema
 from servers.endpoint import free_port
@@ -361,10 +362,12 @@ class TestDoctor:
         assert found["members"] == f"127.0.0.1:{mongo_set.primary.port} primary"
 
     def test_a_set_of_three(self, mongo_trio: ReplicaSet, queuectl: CommandLine) -> None:
-        found = self.checks(queuectl, mongo_trio.url("jobs"))
-        assert found["durability"] == "failover-safe"
-        states = sorted(member.split()[1] for member in found["members"].split(", "))
-        assert states == ["primary", "secondary", "secondary"]
+        def states() -> list[str]:
+            members = self.checks(queuectl, mongo_trio.url("jobs"))["members"]
+            return sorted(member.split()[1] for member in members.split(", "))
+
+        assert self.checks(queuectl, mongo_trio.url("jobs"))["durability"] == "failover-safe"
+        eventually(lambda: states() == ["primary", "secondary", "secondary"], what="all are well")
 
     def test_fast_is_memory_safe_and_a_fault(self, place: MongoPlace, queuectl: CommandLine) -> None:
         given = ("--store", place.url(), "--durability", "fast")

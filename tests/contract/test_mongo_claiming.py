@@ -12,7 +12,7 @@ from contract.mongo_steps import Actor
 from factories import LEASE, NOW, new_job, report
 from facts import eventually
 from queuectl.domain import lifecycle
-from queuectl.store.mongo import MongoStore, claiming, turns, writing
+from queuectl.store.mongo import MongoStore, claiming, lines, turns, writing
 from queuectl.store.mongo.store import _SERVER_NOW
 from servers.mongo import GivenMongo, MongoServer
 
@@ -43,8 +43,8 @@ def opened(ground: MongoGround) -> Iterator[Opener]:
 def claiming_by_hand(ground: MongoGround, worker: str = "late", limit: int = 5) -> Actor:
     """A claim that is done step by step."""
     wish = claiming.Wish(worker=worker, queues=(), limit=limit, lease=LEASE)
-    chance = claiming.Chance(lambda: f"{worker:x>32}", lambda: 0.0)
-    return Actor(ground.base, lambda base: claiming.claim(base, wish, _SERVER_NOW, chance))
+    means = claiming.Means(lambda: f"{worker:x>32}", lambda: 0.0, lambda: None)
+    return Actor(ground.base, lambda base: claiming.claim(base, wish, _SERVER_NOW, means))
 
 
 class TestTurns:
@@ -89,20 +89,20 @@ class TestTurns:
         store = opened()
         self.fill(store, 2)
         self.limit(store, 1)
-        late = claiming_by_hand(ground).until("jobs.find")
+        late = claiming_by_hand(ground).until("shared.find_one_and_update").until("jobs.aggregate")
         taken = eventually(lambda: store.claim("w1", (), 5, LEASE))
         assert [job.id for job in taken] == ["j0"]
         assert late.finish() == []
         assert self.processing(ground) == 1
 
-    @pytest.mark.usefixtures("short")
     def test_a_claimer_that_was_held_up_while_nobody_came_claims_all_the_same(
-        self, ground: MongoGround, opened: Opener
+        self, ground: MongoGround, opened: Opener, monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        monkeypatch.setattr(turns, "LASTS", 300_000)
         store = opened()
         self.fill(store, 2)
         self.limit(store, 1)
-        late = claiming_by_hand(ground).until("jobs.find")
+        late = claiming_by_hand(ground).until("jobs.update_many")
         until = ground.base["shared"].find_one({})["turn"]
         eventually(lambda: server_time(ground) > until)
         assert [job.id for job in late.finish()] == ["j0"]
@@ -132,21 +132,19 @@ class TestTurns:
         self.limit(opened(), 1)
         with turns.taken(ground.base, ["default"], _SERVER_NOW) as taken:
             turn = taken["default"]
-            turns._give_up(ground.base, turns.Turn("default", turn.until - 1, turn.setting))
+            turns._give_up(ground.base, {"default": turns.Turn(turn.until - 1, turn.setting)})
             assert ground.base["shared"].find_one({})["turn"] == turn.until
         assert ground.base["shared"].find_one({})["turn"] == 0
 
-    def test_a_turn_in_a_queue_whose_setting_has_gone_is_nobodys(
-        self, ground: MongoGround, opened: Opener, monkeypatch: pytest.MonkeyPatch
+    def test_in_a_queue_whose_setting_has_gone_nobody_needs_a_turn(
+        self, ground: MongoGround, opened: Opener
     ) -> None:
-        monkeypatch.setattr(turns, "TRIES", 3)
         store = opened()
         self.fill(store, 1)
         self.limit(store, 1)
         late = claiming_by_hand(ground).until("shared.find_one_and_update")
         assert store.swap("queues", "default", None, 1)
-        assert late.finish() == []
-        assert [job.id for job in store.claim("w1", (), 5, LEASE)] == ["j0"]
+        assert [job.id for job in late.finish()] == ["j0"]
 
     def test_a_new_limit_is_counted_by_whoever_takes_after_it(
         self, ground: MongoGround, opened: Opener
@@ -157,6 +155,52 @@ class TestTurns:
         late = claiming_by_hand(ground).until("shared.find_one_and_update")
         assert store.swap("queues", "default", {"paused": False, "limit": 2}, 1)
         assert len(late.finish()) == 2
+
+    def test_a_turn_is_asked_for_only_where_something_is_to_be_taken(
+        self, opened: Opener, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        asked: list[str] = []
+        ask = turns._ask
+        monkeypatch.setattr(
+            turns, "_ask", lambda base, queue, now: asked.append(queue) or ask(base, queue, now)
+        )
+        store = opened()
+        now = store.now()
+        for n in range(5):
+            assert store.swap("queues", f"q{n}", {"paused": False, "limit": 1}, 0)
+        store.add([new_job(f"free{n}", now=now, run_at=now) for n in range(2)])
+        store.add([new_job(f"j{n}", now=now, run_at=now, queue=f"q{n % 5}") for n in range(20)])
+        assert [job.id for job in store.claim("w1", (), 2, LEASE)] == ["free0", "free1"]
+        assert asked == []
+        assert [job.id for job in store.claim("w1", (), 2, LEASE)] == ["j0", "j1"]
+        assert asked == ["q0", "q1"]
+        assert [job.id for job in store.claim("w1", (), 9, LEASE)] == ["j2", "j3", "j4"]
+        assert store.claim("w1", (), 9, LEASE) == []
+
+    def test_who_died_in_a_turn_holds_up_nobody_elsewhere(self, ground: MongoGround, opened: Opener) -> None:
+        store = opened()
+        self.fill(store, 1)
+        self.limit(store, 1)
+        claiming_by_hand(ground).until("jobs.update_many").kill()
+        now = store.now()
+        store.add([new_job("free", now=now, run_at=now, queue="other")])
+        assert [job.id for job in store.claim("w1", (), 1, LEASE)] == ["free"]
+        assert store.claim("w1", (), 1, LEASE) == []
+        assert store.wait(3)
+        assert store.claim("w1", (), 1, LEASE) == []
+        assert store.wait(0.5), "what others are at is looked at again in a moment"
+
+    def test_a_queue_that_was_paused_long_since_is_not_taken_from(
+        self, ground: MongoGround, opened: Opener, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(lines, "HOLDS", 300_000)
+        store = opened()
+        self.fill(store, 1)
+        late = claiming_by_hand(ground).until("jobs.update_many")
+        assert store.swap("queues", "default", {"paused": True, "limit": None}, 0)
+        looked = server_time(ground)
+        eventually(lambda: server_time(ground) > looked + 300_000)
+        assert late.finish() == []
 
 
 def server_time(ground: MongoGround) -> int:

@@ -5,28 +5,24 @@ it is still in its line, and gives each an attempt id of its own. What was reall
 caller ever gets a job that another one got, whoever dies in between: at worst a lease runs out.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
-from typing import Any
 
 from msgspec import Struct
 
+from queuectl.clock import boottime
 from queuectl.domain.job import Job
-from queuectl.domain.queue import room
-from queuectl.store import codec
-from queuectl.store.mongo import documents, turns
+from queuectl.store.mongo import documents, lines, turns
 from queuectl.store.mongo.connections import Base
-from queuectl.store.mongo.documents import Document, standing
+from queuectl.store.mongo.documents import Document
+from queuectl.store.mongo.lines import Look, Moment
 from queuectl.store.protocol import Held
 
 PROMOTED_AT_ONCE = 1000
 SPREAD = 16
 """After a lost race a claim chooses among so many more jobs, so that claimers do not all run after the same ones."""
-MERGED = 100
-"""Queues whose lines one query merges in order; with more than 200 the server would sort all that is ready."""
-
-Moment = Any
-"""The server's time in microseconds, as an expression."""
+TURNED_AWAY = 0.3
+"""Seconds after which a claim leaves a queue to those who are at it."""
 
 
 class Wish(Struct, frozen=True, kw_only=True):
@@ -38,106 +34,56 @@ class Wish(Struct, frozen=True, kw_only=True):
     lease: timedelta
 
 
-class Chance(Struct, frozen=True):
-    """Where attempt ids come from, and a number in [0, 1) for whoever lost a race."""
+class Means(Struct, frozen=True):
+    """What a claim needs beside the database.
+
+    token    makes attempt ids
+    chance   a number in [0, 1), for whoever lost a race
+    put_off  called when others are at all that is left: to be asked again in a moment
+    """
 
     token: Callable[[], str]
-    number: Callable[[], float]
+    chance: Callable[[], float]
+    put_off: Callable[[], None]
 
 
-def claim(base: Base, wish: Wish, now: Moment, chance: Chance) -> list[Job]:
-    """Take the first due jobs, in order. Empty only if there was nothing to take."""
-    promoted, tries = False, 0
+def claim(base: Base, wish: Wish, now: Moment, means: Means) -> list[Job]:
+    """Take the first due jobs, in order. Empty only if there was nothing to take, or others are at it (`put_off`)."""
+    lost, busy, since = 0, frozenset[str](), boottime()
+    look = _look(base, wish, now)
     while True:
-        look = _look(base, wish.queues, now)
-        if look.overdue and not promoted:
-            promoted = _promote(base, now)
-            continue
-        with turns.taken(base, look.limited, now) as limited:
-            heads = _heads(base, look, limited, wish, SPREAD * tries)
-            chosen = _choose(heads, wish.limit, chance.number() if tries else 0.0)
-            jobs = _take(base, chosen, wish, now, chance.token, limited)
-        if jobs or not chosen:
+        heads = lines.heads(base, look.without(busy), wish.limit + SPREAD * lost)
+        chosen = _choose(heads, wish.limit, means.chance() if lost else 0.0)
+        if not chosen and not busy:
+            return []
+        if not chosen and boottime() - since > TURNED_AWAY:
+            means.put_off()
+            return []
+        jobs, away = _in_turn(base, chosen, look, wish, now, means.token)
+        if jobs:
             return jobs
-        tries += 1
+        # What was chosen is gone, or in others' turns: then at first what stands behind it.
+        lost, busy = (lost, busy | away) if away else (lost + bool(chosen), frozenset())
+        look = look if away else _look(base, wish, now)
 
 
-class _Look(Struct, frozen=True):
-    """What a claim may take from: queues without a limit, queues with one, and whether delayed jobs became due."""
-
-    free: list[str]
-    limited: list[str]
-    overdue: bool
-
-
-def _look(base: Base, named: Sequence[str], now: Moment) -> _Look:
-    """Everything that decides where the first jobs are, in one question."""
-    rows = list(base["jobs"].aggregate(looking(list(named), now)))
-    settings: dict[str, Any] = {row["key"]: codec.value(row["value"]) for row in rows if "key" in row}
-    ready = sorted(row["_id"] for row in rows if "_id" in row)
-    limited = {queue for queue in ready if settings.get(queue, {}).get("limit") is not None}
-    return _Look(
-        free=[queue for queue in ready if queue not in limited and room(settings.get(queue, {}), 0, 1)],
-        limited=[queue for queue in ready if queue in limited and _room(base, queue, settings[queue], 1)],
-        overdue=any("overdue" in row for row in rows),
-    )
+def _look(base: Base, wish: Wish, now: Moment) -> Look:
+    """Where the first jobs are, once delayed ones whose time has come stand in line."""
+    look = lines.look(base, wish.queues, now)
+    if not look.overdue:
+        return look
+    _promote(base, now)
+    return lines.look(base, wish.queues, now)
 
 
-def _room(base: Base, queue: str, setting: Mapping[str, Any], wanted: int) -> int:
-    processing = base["jobs"].count_documents({"standing": standing("processing", queue)})
-    return room(setting, processing, wanted)
-
-
-def looking(named: list[str], now: Moment) -> list[Document]:
-    """The queues that have something ready, the settings of queues, and one delayed job whose time has come."""
-    ready = {"$in": named} if named else {"$gt": ""}
-    return [
-        {"$match": {"ready": ready}},
-        {"$group": {"_id": "$ready"}},
-        {
-            "$unionWith": {
-                "coll": "shared",
-                "pipeline": [{"$match": {"table": "queues"}}, {"$project": {"_id": 0, "key": 1, "value": 1}}],
-            }
-        },
-        {"$unionWith": {"coll": "jobs", "pipeline": overdue(now)}},
-    ]
-
-
-def overdue(now: Moment) -> list[Document]:
-    """One delayed job whose time has come."""
-    due = {"delayed": {"$exists": True}, "$expr": {"$lte": ["$delayed", now]}}
-    return [{"$match": due}, {"$limit": 1}, {"$project": {"_id": 0, "overdue": {"$literal": True}}}]
-
-
-def _promote(base: Base, now: Moment) -> bool:
+def _promote(base: Base, now: Moment) -> None:
     """Bring delayed jobs whose time has come into their lines, those longest due first."""
-    due = {"delayed": {"$exists": True}, "$expr": {"$lte": ["$delayed", now]}}
+    due = lines.due(now)
     found = base["jobs"].find(due, {"_id": 1}).sort([("delayed", 1), ("_id", 1)]).limit(PROMOTED_AT_ONCE)
     numbers = [document["_id"] for document in found.batch_size(PROMOTED_AT_ONCE)]
     base["jobs"].update_many(
         {"_id": {"$in": numbers}, **due}, [{"$set": {"ready": "$queue"}}, {"$unset": "delayed"}]
     )
-    return True
-
-
-def _heads(
-    base: Base, look: _Look, limited: Mapping[str, turns.Turn], wish: Wish, spread: int
-) -> list[Document]:
-    """The first jobs of all lines together, in order; of a limited queue no more than there is room for."""
-    heads = list[Document]()
-    for start in range(0, len(look.free), MERGED):
-        heads += _first(base, look.free[start : start + MERGED], wish.limit + spread)
-    for queue, turn in limited.items():
-        heads += _first(base, [queue], _room(base, queue, turn.setting, wish.limit))
-    return sorted(heads, key=lambda head: (head["sort_key"], head["_id"]))[: wish.limit + spread]
-
-
-def _first(base: Base, queues: list[str], limit: int) -> list[Document]:
-    if limit < 1:
-        return []
-    found = base["jobs"].find({"ready": {"$in": queues}}, {"sort_key": 1, "ready": 1})
-    return list(found.sort([("sort_key", 1), ("_id", 1)]).limit(limit).batch_size(limit))
 
 
 def _choose(heads: list[Document], wanted: int, chance: float) -> list[Document]:
@@ -146,21 +92,28 @@ def _choose(heads: list[Document], wanted: int, chance: float) -> list[Document]
     return heads[start : start + wanted]
 
 
+def _in_turn(
+    base: Base, chosen: list[Document], look: Look, wish: Wish, now: Moment, token: Callable[[], str]
+) -> tuple[list[Job], frozenset[str]]:
+    """Take what was chosen, of limited queues in our turn only. And the queues in which others have theirs."""
+    limited = sorted({head["ready"] for head in chosen if look.rooms[head["ready"]] is not None})
+    with turns.taken(base, limited, now) as ours:
+        away = frozenset(limited) - ours.keys()
+        mine = [head for head in chosen if head["ready"] not in away]
+        rooms = {**look.rooms, **turns.rooms(base, ours)}
+        fits = lines.within(mine, rooms).taken
+        until = min([look.until, *(turn.until for turn in ours.values())])
+        return _take(base, fits, until, wish, now, token), away
+
+
 def _take(
-    base: Base,
-    chosen: list[Document],
-    wish: Wish,
-    now: Moment,
-    token: Callable[[], str],
-    limited: Mapping[str, turns.Turn],
+    base: Base, heads: list[Document], until: int, wish: Wish, now: Moment, token: Callable[[], str]
 ) -> list[Job]:
-    if not chosen:
+    if not heads:
         return []
-    numbers = [head["_id"] for head in chosen]
-    tokens = [token() for _ in chosen]
-    lines = sorted({head["ready"] for head in chosen})
-    still = {"_id": {"$in": numbers}, "ready": {"$in": lines}}
-    with turns.guard([limited[line] for line in lines if line in limited], now) as condition:
+    numbers, tokens = [head["_id"] for head in heads], [token() for _ in heads]
+    still = {"_id": {"$in": numbers}, "ready": {"$in": sorted({head["ready"] for head in heads})}}
+    with turns.in_time(until, now) as condition:
         changed = base["jobs"].update_many({**still, **condition}, taking(numbers, tokens, wish, now))
     if not changed.matched_count:
         return []

@@ -1,7 +1,7 @@
 """The way to one database: MongoDB's own client and its pool, with an end to every wait and a name for every fault.
 
 Whether something was changed is known by what was sent: a verb that fails before its first write has changed nothing,
-one that fails later may have.
+one that fails later may have. Numbers that are drawn and bells that are rung do not count.
 """
 
 import os
@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 import pymongo
+from bson.errors import BSONError
+from msgspec import MsgspecError
 from pymongo import MongoClient, monitoring
 from pymongo.database import Database
 from pymongo.errors import (
@@ -33,6 +35,9 @@ from queuectl.store.mongo.faults import Place
 Answer = TypeVar("Answer")
 Base = Database[Document]
 WRITES = frozenset(("insert", "update", "delete", "findAndModify"))
+ASIDE = frozenset(("counters", "bells", "rings"))
+"""Collections in which a write changes nothing that anybody asked for."""
+SHORTEST = 0.1
 FIRST_LOOK = 1.0
 """Seconds for which a server that refuses is asked again before it is said to be down."""
 LONGEST_PATIENCE = 600.0
@@ -43,7 +48,7 @@ FAREWELL = 1.0
 
 
 class Outbox(monitoring.CommandListener):
-    """Remembers, for each thread, whether it has sent a write."""
+    """Remembers, for each thread, whether it has sent a write, and whether one was answered."""
 
     def __init__(self) -> None:
         self._thread = threading.local()
@@ -53,17 +58,26 @@ class Outbox(monitoring.CommandListener):
         """Whether this thread has sent a write since `clear`."""
         return bool(getattr(self._thread, "wrote", False))
 
+    @property
+    def changed(self) -> bool:
+        """Whether the server has said that it did one: in a part of a batch, perhaps."""
+        return bool(getattr(self._thread, "changed", False))
+
     def clear(self) -> None:
         """Another verb begins."""
-        self._thread.wrote = False
+        self._thread.wrote = self._thread.changed = self._thread.matters = False
 
     def started(self, event: monitoring.CommandStartedEvent) -> None:
         """The driver is about to send a command."""
-        if event.command_name in WRITES:
-            self._thread.wrote = True
+        name = event.command_name
+        self._thread.matters = name in WRITES and event.command[name] not in ASIDE
+        self._thread.wrote = self.wrote or self._thread.matters
 
     def succeeded(self, event: monitoring.CommandSucceededEvent) -> None:
-        """Nothing to note."""
+        """It did so for as many documents as it says: for a batch that was refused as a whole, none."""
+        reply = event.reply
+        count = reply.get("n", reply.get("lastErrorObject", {}).get("n", 1))
+        self._thread.changed = self.changed or (getattr(self._thread, "matters", False) and count > 0)
 
     def failed(self, event: monitoring.CommandFailedEvent) -> None:
         """Nothing to note: that it failed here does not say that it failed there."""
@@ -79,7 +93,7 @@ class Connections:
         self._place = Place(address)
         self._process = os.getpid()
         self._lock = threading.Lock()
-        self._client: MongoClient[Document] | None = None
+        self._client: Client | None = None
         self._greeted = self._closed = False
         self._outbox = Outbox()
         self.answers = True
@@ -94,8 +108,11 @@ class Connections:
 
     def unhurried(self, question: Callable[[Base], Answer]) -> Answer:
         """Ask something that may take its time: ten minutes."""
-        with pymongo.timeout(LONGEST_PATIENCE):
-            return self._try(question)
+        return self._try(question, LONGEST_PATIENCE)
+
+    def follow(self, listen: Callable[[Base], Answer]) -> Answer:
+        """Listen for as long as it goes on; each single question ends within our patience."""
+        return self._try(listen, None)
 
     def greet_again(self) -> None:
         """Look the server over, as if it had never been seen."""
@@ -104,29 +121,31 @@ class Connections:
 
     def close(self) -> None:
         """Let go of all connections. Twice is once."""
-        with self._lock:
-            self._closed = True
-        self._let_go()
+        self._closed = True
+        self._let_go(at_once=True)
 
-    def _let_go(self) -> None:
+    def _let_go(self, *, at_once: bool) -> None:
+        """Another client for whoever comes next; this one ends now, or with the last verb that uses it."""
         with self._lock:
             client, self._client = self._client, None
-        if client is not None:
-            with pymongo.timeout(FAREWELL):
-                client.close()
+            if client is None:
+                return
+            client.retired = True
+            if client.users and not at_once:
+                return
+        client.end()
 
-    def _try(self, work: Callable[[Base], Answer]) -> Answer:
+    def _try(self, work: Callable[[Base], Answer], patience: float | None = -1.0) -> Answer:
         """Do it once the server answers. Broken off before it has sent a write, it begins again."""
+        patience = self._patience if patience == -1.0 else patience
         self._outbox.clear()
-        deadline = boottime() + self._patience
-        with self._translated():
-            base = self._base()
+        deadline = boottime() + (patience or LONGEST_PATIENCE)
+        with self._translated(), self._lent() as base:
             while True:
-                if not (self._greeted and base.client.topology_description.has_writable_server()):
-                    self._meet(base, deadline)
                 try:
-                    self._introduce(base)
-                    answer = work(base)
+                    with pymongo.timeout(max(SHORTEST, deadline - boottime()) if patience else None):
+                        self._get_ready(base, deadline)
+                        answer = work(base)
                     break
                 except AutoReconnect:
                     if self._outbox.wrote or boottime() >= deadline:
@@ -134,16 +153,24 @@ class Connections:
         self.answers = True
         return answer
 
-    def _base(self) -> Base:
+    @contextmanager
+    def _lent(self) -> Iterator[Base]:
         """In the child of a fork a client would answer two processes."""
         if os.getpid() != self._process:
             raise StoreUnusable("the store was opened before a fork", "open it in the process that uses it")
         with self._lock:
             if self._closed:
                 raise StoreUnavailable(f"{self.address.shown} was closed already")
-            if self._client is None:
-                self._client = self._make()
-            return self._client.get_database(self.address.database, write_concern=self._concern)
+            client = self._client = self._client or Client(self._make())
+            client.users += 1
+        try:
+            yield client.client.get_database(self.address.database, write_concern=self._concern)
+        finally:
+            with self._lock:
+                client.users -= 1
+                last = client.retired and not client.users
+            if last:
+                client.end()
 
     def _make(self) -> "MongoClient[Document]":
         """The driver only warns of an option that it does not know or understand, and goes on without it."""
@@ -171,9 +198,9 @@ class Connections:
             event_listeners=[self._outbox],
         )
 
-    def _meet(self, base: Base, deadline: float) -> None:
+    def _get_ready(self, base: Base, deadline: float) -> None:
         """Wait for a server. One that is not there is said to be so soon, and not at the end of all patience."""
-        while True:
+        while not (self._greeted and base.client.topology_description.has_writable_server()):
             try:
                 with pymongo.timeout(min(FIRST_LOOK, self._patience)):
                     _ = base.client.is_primary  # this does not ask the server, but waits until there is one
@@ -181,6 +208,7 @@ class Connections:
             except ServerSelectionTimeoutError as error:
                 if boottime() >= deadline or self._place.is_plain(error, _refusals(base)):
                     raise self._place.unreachable(error, _refusals(base)) from error
+        self._introduce(base)
 
     def _introduce(self, base: Base) -> None:
         """Whatever this writes may be written again: it is no verb's."""
@@ -196,17 +224,33 @@ class Connections:
     def _translated(self) -> Iterator[None]:
         try:
             yield
-        except PyMongoError as error:
+        except (PyMongoError, BSONError, OverflowError, UnicodeEncodeError) as error:
             raise self._said(error) from error
+        except (MsgspecError, KeyError) as error:
+            raise self._place.unreadable(error) from error
 
-    def _said(self, error: PyMongoError) -> QueuectlError:
-        client = self._client
+    def _said(self, error: Exception) -> QueuectlError:
+        client, outbox = self._client, self._outbox
+        refusals = [] if client is None else _refusals(client.client[self.address.database])
         if isinstance(error, OperationFailure) and error.code in STRANGER:
-            self._let_go()  # a user who is made anew is not known on connections of before
-        refusals = [] if client is None else _refusals(client[self.address.database])
-        fault = self._place.said(error, refusals, wrote=self._outbox.wrote)
+            self._let_go(at_once=False)  # a user who is made anew is not known on connections of before
+        fault = self._place.said(error, refusals, wrote=outbox.wrote, changed=outbox.changed)
         self.answers = self.answers and not isinstance(fault, StoreUnavailable)
         return fault
+
+
+class Client:
+    """A client of the driver's, and how many verbs use it at this moment."""
+
+    def __init__(self, client: "MongoClient[Document]") -> None:
+        self.client = client
+        self.users = 0
+        self.retired = False
+
+    def end(self) -> None:
+        """Close its connections."""
+        with pymongo.timeout(FAREWELL):
+            self.client.close()
 
 
 def _refusals(base: Base) -> list[Exception]:

@@ -14,11 +14,12 @@ from queuectl.store.protocol import Description, Durability
 
 OLDEST_WIRE = 13
 """The wire version of MongoDB 5.0."""
+LOOKS = 3
 UNSEEN = "unseen: this user may not look"
 
 
 class Server(Struct, frozen=True):
-    """What a connection leads to. `keepers`: members of a replica set that hold data and vote."""
+    """What a connection leads to. `keepers`: members of a replica set that hold data, vote, and may be elected."""
 
     wire: int
     writable: bool
@@ -37,13 +38,12 @@ class Server(Struct, frozen=True):
 def server(base: Base) -> Server:
     """The server at the other end, as it is now."""
     hello = base.command("hello")
-    hosts, hidden = hello.get("hosts", []), hello.get("passives", [])
     return Server(
         wire=hello["maxWireVersion"],
         writable=hello["isWritablePrimary"],
         replica_set=hello.get("setName"),
         sharded=hello.get("msg") == "isdbgrid",
-        keepers=len(hosts) + len(hidden),
+        keepers=len(hello.get("hosts", ())),  # who has no vote may not be elected, and is not among these
         version=str(base.command("buildInfo")["version"]),
     )
 
@@ -134,11 +134,19 @@ def _misplaced() -> Document:
 
 
 def _wrong_counts(base: Base) -> int:
+    """How many are wrong at every look: jobs may end between the two questions of one."""
+    wrong = _differing(base)
+    for _ in range(LOOKS):
+        wrong &= _differing(base) if wrong else wrong
+    return len(wrong)
+
+
+def _differing(base: Base) -> set[str]:
     told = ledger.ended(base)
     ended = {"$match": {"finished_at": {"$exists": True}, "live": {"$exists": False}}}
     found = base["jobs"].aggregate([ended, {"$group": {"_id": "$standing", "n": {"$sum": 1}}}])
     seen = {row["_id"]: row["n"] for row in found}
-    return sum(told.get(name) != seen.get(name) for name in told.keys() | seen.keys())
+    return {name for name in told.keys() | seen.keys() if told.get(name) != seen.get(name)}
 
 
 def _topology(found: Server) -> str:

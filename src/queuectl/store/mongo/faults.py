@@ -5,8 +5,8 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from bson.errors import BSONError
 from pymongo import errors
-from pymongo.errors import PyMongoError
 
 from queuectl.errors import (
     Conflict,
@@ -49,17 +49,31 @@ class Place:
         self._shown, self._database = address.shown, address.database
         self._user, self._source = address.user, address.source
 
-    def said(self, error: PyMongoError, refusals: Sequence[Exception], *, wrote: bool) -> QueuectlError:
-        """What an error of the driver means to who called. `wrote`: a write had been sent."""
+    def said(
+        self, error: Exception, refusals: Sequence[Exception], *, wrote: bool, changed: bool
+    ) -> QueuectlError:
+        """What an error of the driver means to who called.
+
+        `wrote`: a write had been sent. `changed`: one was answered, so whatever came afterwards, not nothing was done.
+        """
+        if changed:
+            return self._lost(wrote=True)
         if isinstance(error, errors.ServerSelectionTimeoutError) and not wrote:
             return self.unreachable(error, refusals)
         if isinstance(error, errors.OperationFailure) and not isinstance(error, errors.WriteConcernError):
             return self._answered(error, wrote=wrote)
-        if isinstance(error, errors.DocumentTooLarge | errors.InvalidName):
+        if isinstance(error, BSONError | OverflowError | UnicodeEncodeError | errors.InvalidName):
             return InvalidInput(f"{self._shown}: {_sentence(error)}")
         if isinstance(error, errors.ConfigurationError | errors.InvalidURI | errors.InvalidOperation):
-            return self._misconfigured(error)
+            return self._lost(wrote=True) if wrote else self._misconfigured(error)
         return self._lost(wrote=wrote)
+
+    def unreadable(self, error: Exception) -> QueuectlError:
+        """Something in the database is not what this program writes."""
+        return StoreUnusable(
+            f"{self._shown} holds something that queuectl cannot read: {_sentence(error)}",
+            "it was edited by hand or by another program; queuectl doctor may say more",
+        )
 
     def unreachable(self, error: Exception, refusals: Sequence[Exception]) -> QueuectlError:
         """No server that can be used was found: nothing was sent."""
@@ -101,7 +115,7 @@ class Place:
         words = {"user": self._user, "database": self._database, "source": self._source}
         return hint.format(**{name: json.dumps(word) for name, word in words.items()})
 
-    def _misconfigured(self, error: PyMongoError) -> QueuectlError:
+    def _misconfigured(self, error: Exception) -> QueuectlError:
         text = _sentence(error)
         if "only supports up to" in text:
             return StoreUnusable(

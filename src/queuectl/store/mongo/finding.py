@@ -17,6 +17,8 @@ _ORDERS: dict[Sort, list[tuple[str, int]]] = {
     "updated": [("updated_at", -1), ("_id", -1)],
     "next": [("sort_key", 1), ("_id", 1)],
 }
+UNITED = 100
+"""Counts in one question."""
 _COUNTED = ("pending", "failed", "blocked", "held", "processing")
 """States in the order in which they are counted: a job that is claimed meanwhile is seen twice, and not never."""
 
@@ -31,8 +33,8 @@ def get(base: Base, ids: Sequence[str]) -> dict[str, Job]:
 def find(base: Base, wanted: Filter, page: Page) -> Found:
     """One page; one job more is read to know whether there is another."""
     condition = conditions(wanted)
-    if page.sort == "created" and (wanted.states or wanted.queue is not None):
-        condition["standing"] = {"$in": _standings(wanted, _there(base) if wanted.queue is None else ())}
+    if page.sort == "created":
+        condition |= _along(base, wanted)
     if page.sort == "updated" and wanted.states and wanted.states <= TERMINAL:
         condition.setdefault("finished_at", {"$exists": True})  # so that their own index may be used
     if page.after is not None:
@@ -41,6 +43,19 @@ def find(base: Base, wanted: Filter, page: Page) -> Found:
     rows = list(found.batch_size(page.limit + 2).allow_disk_use(True))
     jobs = [documents.job(row) for row in rows[: page.limit]]
     return Found(jobs, codec.cursor(jobs[-1], page.sort) if len(rows) > len(jobs) and jobs else None)
+
+
+def _along(base: Base, wanted: Filter) -> Document:
+    """What lets a page by state be read along an index.
+
+    Jobs change from one state to another while it is read. Whoever asks for those that are pending and for others too
+    wants them wherever they are by then: so these are read in one line, in which no job moves.
+    """
+    if "pending" in wanted.states and len(wanted.states) > 1:
+        return {} if wanted.states & TERMINAL else {"live": True}
+    if not wanted.states and wanted.queue is None:
+        return {}
+    return {"standing": {"$in": _standings(wanted, _there(base) if wanted.queue is None else ())}}
 
 
 def _after(page: Page) -> list[Document]:
@@ -78,13 +93,27 @@ def _counted(base: Base, wanted: Filter) -> list[tuple[State, str, int]]:
 
 def _count_living(base: Base, wanted: Filter) -> list[tuple[State, str, int]]:
     """Along the index of standings, one after the other in the direction in which jobs move."""
-    rows = []
     there = set(_there(base))
-    for name in _standings(wanted, there):
-        state, queue = state_and_queue(name)
-        if state == "processing" or (state in _COUNTED and name in there):
-            rows.append((state, queue, base["jobs"].count_documents({"standing": name})))
+    names = [
+        name
+        for name in _standings(wanted, there)
+        if name.startswith("processing ") or (name in there and state_and_queue(name)[0] in _COUNTED)
+    ]
+    rows = list[tuple[State, str, int]]()
+    for start in range(0, len(names), UNITED):
+        for row in base["jobs"].aggregate(counting(names[start : start + UNITED])):
+            rows.append((*state_and_queue(row["standing"]), row["n"]))
     return rows
+
+
+def counting(names: Sequence[str]) -> list[Document]:
+    """How many jobs there are of each standing, one after the other, in one question."""
+    first, *others = [_count(name) for name in names]
+    return [*first, *({"$unionWith": {"coll": "jobs", "pipeline": other}} for other in others)]
+
+
+def _count(name: str) -> list[Document]:
+    return [{"$match": {"standing": name}}, {"$count": "n"}, {"$set": {"standing": {"$literal": name}}}]
 
 
 def _there(base: Base) -> list[str]:

@@ -52,6 +52,10 @@ class Hearing:
         """From here on only of what there is to do."""
         self._bells = (bells.WORK,)
 
+    def soon(self) -> None:
+        """Let a wait end in a moment, though nothing is heard: others are at what there is."""
+        self._echo = time.monotonic() + ECHO
+
     def wake(self) -> None:
         """Let whoever waits look again."""
         self._woken = True
@@ -137,7 +141,7 @@ class Listener:
         while not self._ended.is_set():
             possible = True
             with suppress(QueuectlError):  # whoever asks for something hears of it; here polling goes on
-                possible = self._connections.read(self._listen)
+                possible = self._connections.follow(self._listen)
             self.open = False
             if not possible:
                 return

@@ -36,6 +36,7 @@ class Index(Struct, frozen=True):
 
 JOBS = (
     Index("id", ("id",), unique=True),
+    Index("live", ("live", "_id"), ("live",)),
     Index("standing", ("standing", "_id")),
     Index("ready", ("ready", "sort_key", "_id"), ("ready",)),
     Index("delayed", ("delayed", "_id"), ("delayed",)),
@@ -72,6 +73,21 @@ def bring_up_to_date(base: Base, shown: str, *, create: bool) -> None:
         raise StoreUnavailable(f"{shown}: there is no queue", "it was there before: look at the URL")
     if found < NEWEST:
         _make(base, shown)
+    elif {index.name for index in JOBS} - base["jobs"].index_information().keys():
+        _index(base, shown)  # restored without them, or dropped
+
+
+def _index(base: Base, shown: str) -> None:
+    try:
+        base["jobs"].create_indexes([index.model() for index in JOBS])
+        base["output"].create_indexes([index.model() for index in OUTPUT])
+    except OperationFailure as error:
+        if error.code != _DUPLICATE:
+            raise
+        raise StoreUnusable(
+            f"{shown} has lost its indexes, and there are jobs with the same id or unique key",
+            "restore it from a backup, indexes included",
+        ) from error
 
 
 def _make(base: Base, shown: str) -> None:
@@ -84,8 +100,7 @@ def _make(base: Base, shown: str) -> None:
     for name in COLLECTIONS:
         if name not in there:
             _create(base, name, bells.LOGGED if name == "rings" else {})
-    base["jobs"].create_indexes([index.model() for index in JOBS])
-    base["output"].create_indexes([index.model() for index in OUTPUT])
+    _index(base, shown)
     base["counters"].update_one({"_id": "number"}, {"$setOnInsert": {"n": 0}}, upsert=True)
     base["tally"].update_one({"_id": "ended"}, {"$setOnInsert": {"fold": 0, "counts": "{}"}}, upsert=True)
     for bell in (bells.WORK, bells.END):
@@ -110,4 +125,4 @@ def _create(base: Base, name: str, options: dict[str, Any]) -> None:
             raise
 
 
-_EXISTS = 48
+_EXISTS, _DUPLICATE = 48, 11000

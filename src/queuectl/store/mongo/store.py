@@ -20,6 +20,7 @@ from queuectl.store.mongo import (
     description,
     finding,
     ledger,
+    lines,
     output,
     purging,
     registry,
@@ -53,16 +54,16 @@ class MongoStore:
     ) -> None:
         self._address = address.parse(url)
         self._fast, self._create = durability == "fast", create
-        self._chance = claiming.Chance(token or _random_token, chance)
         concern = _FAST if self._fast else _SAFE
         self._connections = Connections(self._address, concern, patience, self._greet)
         self._hearing = Hearing(self._connections, self._address.listens)
+        self._means = claiming.Means(token or _random_token, chance, self._hearing.soon)
         self._given = clock
         good_for = 0.0 if clock else GOOD_FOR
         self._clock = ServerClock(self._ask_time, lambda: self._connections.answers, good_for)
 
     @property
-    def _moment(self) -> claiming.Moment:
+    def _moment(self) -> lines.Moment:
         """The time, as an expression that the server evaluates."""
         return _SERVER_NOW if self._given is None else codec.micros(self._given.now())
 
@@ -87,7 +88,7 @@ class MongoStore:
             return []
         self._hearing.only_work()
         wish = claiming.Wish(worker=worker, queues=queues, limit=limit, lease=lease)
-        return self._connections.write(lambda base: claiming.claim(base, wish, self._moment, self._chance))
+        return self._connections.write(lambda base: claiming.claim(base, wish, self._moment, self._means))
 
     def renew(self, worker: str, held: Sequence[Held], lease: timedelta) -> list[Job]:
         if not held:

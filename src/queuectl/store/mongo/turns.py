@@ -5,16 +5,18 @@ beside the queue's setting. A take is bound to its turn by the server's clock: a
 than its turn takes nothing. The next turn begins no sooner than `APART` after the last one could still have been used.
 """
 
-import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import pymongo
 from msgspec import Struct
-from pymongo import ReturnDocument
+from pymongo import ReturnDocument, UpdateOne
+from pymongo.errors import PyMongoError
 
+from queuectl.domain.queue import room
 from queuectl.store import codec
+from queuectl.store.mongo import lines
 from queuectl.store.mongo.connections import Base
 from queuectl.store.mongo.documents import Document
 
@@ -22,48 +24,44 @@ LASTS = 2_000_000
 """Microseconds of a turn, which takes a few thousand."""
 APART = 2_000_000
 """Microseconds for which a take that began within its turn may still be at work."""
-TRIES, PAUSE = 200, 0.005
-"""How often, and after how many seconds, a claim asks for a turn that another one has."""
+FAREWELL = 0.5
+"""Seconds for which giving up turns may take: they end by themselves."""
 
 
 class Turn(Struct, frozen=True):
     """The right to take from one queue, until a moment of the server's clock, and the queue's setting by then."""
 
-    key: str
     until: int
     setting: dict[str, Any]
 
 
 @contextmanager
 def taken(base: Base, queues: Sequence[str], now: Any) -> Iterator[Mapping[str, Turn]]:
-    """Our turns in these queues, while the block lasts. A queue in which others are at it all the time is left out."""
-    with ExitStack() as stack:
-        turns: dict[str, Turn] = {}
-        for queue in queues:
-            turn = _wait(base, queue, now)
-            if turn is not None:
-                stack.callback(_give_up, base, turn)
-                turns[queue] = turn
+    """Our turns in those of the queues in which nobody else has his, while the block lasts."""
+    asked = {queue: _ask(base, queue, now) for queue in queues}
+    turns = {queue: turn for queue, turn in asked.items() if turn is not None}
+    try:
         yield turns
+    finally:
+        _give_up(base, turns)
+
+
+def rooms(base: Base, turns: Mapping[str, Turn]) -> dict[str, int | None]:
+    """How many jobs each of these queues has room for: nobody else takes any before our turns are over."""
+    running = lines.processing(base, list(turns))
+    return {queue: _room(turn.setting, running[queue]) for queue, turn in turns.items()}
+
+
+def _room(setting: Mapping[str, Any], running: int) -> int | None:
+    limit = setting.get("limit")
+    return room(setting, running, limit) if limit is not None else None if room(setting, 0, 1) else 0
 
 
 @contextmanager
-def guard(turns: Sequence[Turn], now: Any) -> Iterator[Document]:
-    """The condition under which a take is within these turns; what runs in the block ends before the next turn."""
-    if not turns:
-        yield {}
-        return
+def in_time(until: int, now: Any) -> Iterator[Document]:
+    """The condition that it is not later than a moment; what runs in the block ends soon after it, or is given up."""
     with pymongo.timeout(APART / 1_000_000):
-        yield {"$expr": {"$lt": [now, min(turn.until for turn in turns)]}}
-
-
-def _wait(base: Base, queue: str, now: Any) -> Turn | None:
-    for _ in range(TRIES):
-        turn = _ask(base, queue, now)
-        if turn is not None:
-            return turn
-        threading.Event().wait(PAUSE)
-    return None
+        yield {"$expr": {"$lt": [now, until]}}
 
 
 def _ask(base: Base, queue: str, now: Any) -> Turn | None:
@@ -73,8 +71,15 @@ def _ask(base: Base, queue: str, now: Any) -> Turn | None:
         [{"$set": {"turn": {"$add": [now, LASTS]}}}],
         return_document=ReturnDocument.AFTER,
     )
-    return None if entry is None else Turn(queue, entry["turn"], codec.value(entry["value"]))
+    return None if entry is None else Turn(entry["turn"], codec.value(entry["value"]))
 
 
-def _give_up(base: Base, turn: Turn) -> None:
-    base["shared"].update_one({"_id": f"queues/{turn.key}", "turn": turn.until}, {"$set": {"turn": 0}})
+def _give_up(base: Base, turns: Mapping[str, Turn]) -> None:
+    if not turns:
+        return
+    over = [
+        UpdateOne({"_id": f"queues/{queue}", "turn": turn.until}, {"$set": {"turn": 0}})
+        for queue, turn in turns.items()
+    ]
+    with suppress(PyMongoError), pymongo.timeout(FAREWELL):
+        base["shared"].bulk_write(over, ordered=False)

@@ -17,6 +17,8 @@ from queuectl.store.mongo.connections import Base
 from queuectl.store.mongo.faults import duplicates
 from queuectl.store.protocol import Added, Saved
 
+AT_ONCE = 5000
+"""Jobs in one call: the refusal of all of them has to fit into one answer."""
 TRIES = 10
 """Times that a job is added again because what stood in its way was gone when it was looked at."""
 
@@ -32,7 +34,8 @@ def add(base: Base, jobs: Sequence[Job], now: datetime) -> list[Added]:
     answers: dict[str, Added] = {}
     left = dependency.parents_first(list(numbered.values()))
     for _ in range(TRIES):
-        answers |= _insert(base, left, now)
+        for start in range(0, len(left), AT_ONCE):
+            answers |= _insert(base, left[start : start + AT_ONCE], now)
         left = [job for job in left if job.id not in answers]
         if not left:
             break
