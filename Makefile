@@ -3,7 +3,7 @@
 
 VENV   ?= .venv
 PYTHON ?= python3
-JOBS   ?= 2
+JOBS   ?= 4
 ARGS   ?=
 
 BIN  := $(VENV)/bin

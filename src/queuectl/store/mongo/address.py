@@ -1,6 +1,6 @@
 """What a `mongodb:` URL says: the driver's own words, and one of ours.
 
-    listen  `no`: never open a change stream, only poll
+    listen  `no`: never follow what happens, only poll
 
 The database of the URL holds the queue; `queuectl` unless given. Everything else is MongoDB's
 (https://www.mongodb.com/docs/manual/reference/connection-string/), but for what would weaken a promise: how a write is

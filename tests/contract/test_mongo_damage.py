@@ -1,0 +1,165 @@
+"""A MongoDB that somebody has had his hands in: what cannot be read ends, what is missing is made again or said."""
+
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from typing import Any
+
+import pytest
+from pymongo import monitoring
+from pymongo.errors import OperationFailure
+
+from contract.grounds import MongoGround
+from factories import LEASE, NOW, in_state, new_job, report
+from queuectl.clock import boottime
+from queuectl.domain import lifecycle
+from queuectl.domain.query import Counts, Filter, Page
+from queuectl.errors import InvalidInput, OutcomeUnknown, StoreUnavailable, StoreUnusable
+from queuectl.store.mongo import MongoStore, schema
+from queuectl.store.protocol import Store
+from servers.mongo import GivenMongo, MongoServer, fail_command
+from servers.proxy import Proxy
+
+
+@pytest.fixture
+def ground(mongo_server: MongoServer | GivenMongo) -> Iterator[MongoGround]:
+    ground = MongoGround(mongo_server)
+    yield ground
+    ground.close()
+
+
+@pytest.fixture
+def store(ground: MongoGround) -> Store:
+    return ground.open()
+
+
+EDITS: dict[str, dict[str, Any]] = {
+    "no time": {"$unset": {"run_at": ""}},
+    "no spec": {"$unset": {"spec": ""}},
+    "no beginning": {"$unset": {"created_at": ""}},
+    "no attempts": {"$unset": {"attempts": ""}},
+    "attempts of nothing": {"$set": {"attempts": None}},
+    "losses in words": {"$set": {"losses": "two"}},
+    "a priority that is none": {"$set": {"priority": 0.5}},
+    "half a history": {"$set": {"history": "["}},
+    "a time in words": {"$set": {"updated_at": "noon"}},
+}
+
+
+@pytest.mark.parametrize("edit", EDITS.values(), ids=EDITS)
+def test_a_job_that_cannot_be_read_ends_and_holds_up_nobody(
+    ground: MongoGround, store: Store, edit: dict[str, Any]
+) -> None:
+    store.add([new_job("good"), new_job("bad"), new_job("fine")])
+    ground.base["jobs"].update_one({"id": "bad"}, edit)
+    assert {job.id for job in store.find(Filter(), Page()).jobs} == {"good", "bad", "fine"}
+    taken = {job.id: job for job in store.claim("w1", (), 5, LEASE)}
+    assert taken.keys() == {"good", "bad", "fine"}
+    assert taken["bad"].spec.argv == ("queuectl cannot read what this job is to run",) or "spec" not in str(
+        edit
+    )
+    ended = [lifecycle.finish(job, report(exit_code=127), now=NOW, chance=0.5) for job in taken.values()]
+    assert store.save(ended) == ["accepted"] * 3
+    assert store.get(["bad"])["bad"].state in ("dead", "failed")
+
+
+def test_a_lease_that_cannot_be_read_lapses_like_any_other(ground: MongoGround, store: Store) -> None:
+    store.add([new_job("bad")])
+    [job] = store.claim("w1", (), 1, LEASE)
+    ground.base["jobs"].update_one({}, {"$unset": {"claimed_at": ""}})
+    ground.clock.step(hours=1)
+    [lapsed] = store.lapsed(5)
+    assert (lapsed.id, lapsed.attempt_id) == ("bad", job.attempt_id)
+    lost = lifecycle.lose(lapsed, report("lost", error="gone"), now=ground.clock.now())
+    assert store.save([lost]) == ["accepted"]
+
+
+@pytest.mark.parametrize(
+    ("collection", "change", "verb"),
+    [
+        ("shared", {"$set": {"value": "{"}}, lambda store: store.shared("queues")),
+        ("shared", {"$set": {"value": "{"}}, lambda store: store.claim("w1", (), 1, LEASE)),
+        ("tally", {"$set": {"counts": "["}}, lambda store: store.counts(Filter())),
+        ("tally", {"$unset": {"counts": ""}}, lambda store: store.counts(Filter())),
+    ],
+)
+def test_what_else_cannot_be_read_is_said(
+    ground: MongoGround, store: Store, collection: str, change: dict[str, Any], verb: Any
+) -> None:
+    store.add([new_job("a")])
+    assert store.swap("queues", "default", {"paused": False, "limit": None}, 0)
+    ground.base[collection].update_one({}, change)
+    with pytest.raises(StoreUnusable, match="cannot read"):
+        verb(store)
+
+
+def test_indexes_that_were_lost_are_made_again(ground: MongoGround, store: Store) -> None:
+    store.add([new_job("a"), in_state("dead", "d")])
+    ground.base["jobs"].drop_indexes()
+    fresh = ground.open()
+    assert fresh.add([new_job("a", content="other")])[0].status == "conflict"
+    assert {index.name for index in schema.JOBS} <= ground.base["jobs"].index_information().keys()
+    assert fresh.counts(Filter()) == Counts({"default": {"pending": 1, "dead": 1}})
+
+
+def test_indexes_that_cannot_be_made_again_are_said(ground: MongoGround, store: Store) -> None:
+    store.add([new_job("a"), new_job("b")])
+    ground.base["jobs"].drop_indexes()
+    ground.base["jobs"].update_many({}, {"$set": {"id": "a"}})
+    with pytest.raises(StoreUnusable, match="lost its indexes"):
+        ground.open().get(["a"])
+
+
+def test_a_fault_after_a_change_says_that_nobody_knows(
+    ground: MongoGround, store: Store, mongo_server: MongoServer | GivenMongo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.add([new_job("a")])
+    store.claim("w0", (), 1, LEASE)
+    store.add([new_job("b")])
+    refused = OperationFailure("not authorized", 13)
+    found = []
+
+    def succeeded(event: monitoring.CommandSucceededEvent) -> None:
+        if event.command_name == "update" and not found:
+            found.append(stack.__enter__())
+
+    stack = fail_command(mongo_server, "find", mode={"times": 1}, errorCode=13, appName="queuectl")
+    outbox = store._connections._outbox  # type: ignore[attr-defined]
+    note = outbox.succeeded
+    monkeypatch.setattr(outbox, "succeeded", lambda event: (note(event), succeeded(event))[0])
+    try:
+        with pytest.raises(OutcomeUnknown):
+            store.claim("w1", (), 1, LEASE)
+    finally:
+        stack.__exit__(None, None, None)
+    assert refused.code == 13
+    assert ground.base["jobs"].find_one({"id": "b"})["worker"] == "w1"
+
+
+def test_a_verb_of_many_questions_ends_within_its_patience(
+    mongo_server: MongoServer | GivenMongo, ground: MongoGround, mongo_proxy: Proxy
+) -> None:
+    near = ground.open()
+    for n in range(30):
+        near.add([new_job(f"j{n}", queue=f"q{n}")])
+        assert near.swap("queues", f"q{n}", {"paused": False, "limit": 1}, 0)
+    url = mongo_server.url(ground.name, host=mongo_proxy.host, port=mongo_proxy.port)
+    with closing(MongoStore(url, patience=2.0, clock=ground.clock)) as far:
+        far.get(["a"])
+        mongo_proxy.delay(0.2)
+        began = boottime()
+        with suppress(OutcomeUnknown, StoreUnavailable):
+            far.claim("w1", (), 30, LEASE)
+        assert boottime() - began < 4
+        mongo_proxy.pass_through()
+
+
+@pytest.mark.parametrize("wanted", [Filter(number=10**30), Filter(id_prefix="\udc80")])
+def test_what_cannot_be_asked_is_refused(store: Store, wanted: Filter) -> None:
+    with pytest.raises(InvalidInput):
+        store.find(wanted, Page())
+
+
+def test_a_batch_is_repeated_however_many_it_holds(store: Store) -> None:
+    jobs = [new_job(f"{n:0>120}") for n in range(12_000)]
+    assert {added.status for added in store.add(jobs)} == {"added"}
+    assert {added.status for added in store.add(jobs)} == {"existing"}
