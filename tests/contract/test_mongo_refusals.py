@@ -44,7 +44,7 @@ def replicated(mongo_set: ReplicaSet) -> Iterator[MongoGround]:
 def prepared(ground: MongoGround, **options: Any) -> Store:
     """A handle, and some jobs: two that are held and one that waits."""
     ground.url += QUICK if QUICK not in ground.url else ""
-    store = ground.open(patience=1.0, **options)
+    store = ground.open(patience=5.0, **options)
     store.add([new_job("a"), new_job("b"), new_job("c")])
     assert [job.id for job in store.claim("w1", (), 2, LEASE)] == ["a", "b"]
     return store
