@@ -10,8 +10,9 @@ from factories import LEASE, NOW, new_job, report
 from queuectl.domain import lifecycle
 from queuectl.domain.job import Job
 from queuectl.domain.output import assemble, head_size
-from queuectl.errors import StoreUnavailable
+from queuectl.errors import StoreUnavailable, StoreUnusable
 from queuectl.store.memory import MemoryStore
+from queuectl.worker import outputs
 from queuectl.worker.outputs import Outputs
 
 WORKER = "w1"
@@ -132,6 +133,34 @@ def test_what_could_not_be_written_waits_and_is_written_once(how: str) -> None:
     assert not ship.outputs.pending
     assert ship.shown() == (b"one two", 0)
     assert ship.line.sent == [{"type": "ack_output", "attempt_id": ship.attempt, "n": 2}]
+
+
+class Unusable(MemoryStore):
+    """A store that keeps no output."""
+
+    def write_output(self, *_: Any) -> set[str]:
+        raise StoreUnusable("no rights")
+
+
+def test_a_result_waits_for_its_output_for_a_while_and_no_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr(outputs, "boottime", lambda: now)
+    ship = Ship(store=Failing("before", "before"))
+    ship.prints(b"x")
+    assert ship.outputs.hold_up(ship.outputs.try_to_write(ship.line))
+    now += outputs.HOPELESS
+    assert not ship.outputs.hold_up(ship.outputs.try_to_write(ship.line))
+    fault = ship.outputs.try_to_write(ship.line)
+    assert fault is None
+    assert not ship.outputs.hold_up(fault)
+
+
+def test_a_result_does_not_wait_for_what_waiting_will_not_mend() -> None:
+    ship = Ship(store=Unusable())
+    ship.prints(b"x")
+    fault = ship.outputs.try_to_write(ship.line)
+    assert isinstance(fault, StoreUnusable)
+    assert not ship.outputs.hold_up(fault)
 
 
 def test_what_was_to_be_trimmed_when_the_store_was_away_is_trimmed_later() -> None:

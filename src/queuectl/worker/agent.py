@@ -117,8 +117,9 @@ class Agent:
             self._obey(
                 self._store.asked(self._id)
             )  # read, not beaten: else two workers would wake each other for ever
-        fault = self._write_outputs()
-        self._settle()
+        fault = self._outputs.try_to_write(self._link)
+        if not self._outputs.hold_up(fault):
+            self._settle()
         if fault is not None:
             raise fault
         self._lookout.look()
@@ -180,14 +181,6 @@ class Agent:
         self._presence.hasten()
 
     # what is recorded
-
-    def _write_outputs(self) -> StoreError | OutcomeUnknown | None:
-        """Output first, while its attempt still holds the lease; but it never keeps a result from being recorded."""
-        try:
-            self._outputs.write(self._link)
-        except (StoreError, OutcomeUnknown) as fault:
-            return fault
-        return None
 
     def _settle(self) -> None:
         """Record what ended. A commit costs an fsync, so while jobs are very short their results wait for company."""

@@ -1,14 +1,20 @@
 """Shipping output: chunks from the holder into the store, the middle of long outputs forgotten again.
 
-Output is never worth a job: what cannot be written is retried with the next chunk and dropped with its attempt.
+Output is never worth a job: what cannot be written is retried, results wait for it for a while, and then it is dropped
+with its attempt.
 """
 
 from datetime import UTC, datetime
 
+from queuectl.clock import boottime
 from queuectl.domain.output import Chunk, Trim, surplus
+from queuectl.errors import OutcomeUnknown, StoreError, StoreUnusable
 from queuectl.store.protocol import Store
 from queuectl.worker.link import Link
 from queuectl.worker.messages import Message
+
+HOPELESS = 60.0
+"""Seconds for which results wait for an output that cannot be written."""
 
 
 class _Kept:
@@ -28,6 +34,7 @@ class Outputs:
         self._waiting: list[Chunk] = []
         self._kept: dict[str, _Kept] = {}
         self._limits: dict[str, int] = {}
+        self._failing_since: float | None = None
 
     @property
     def pending(self) -> bool:
@@ -47,6 +54,22 @@ class Outputs:
             data,
         )
         self._waiting.append(chunk)
+
+    def try_to_write(self, link: Link) -> StoreError | OutcomeUnknown | None:
+        """Store what waits and acknowledge it. What went wrong, if something did: then it waits on."""
+        try:
+            self.write(link)
+        except (StoreError, OutcomeUnknown) as fault:
+            self._failing_since = self._failing_since or boottime()
+            return fault
+        self._failing_since = None
+        return None
+
+    def hold_up(self, fault: StoreError | OutcomeUnknown | None) -> bool:
+        """Whether results are to wait after this fault: recorded first, they would end the lease that output needs."""
+        if fault is None or isinstance(fault, StoreUnusable) or self._failing_since is None:
+            return False
+        return boottime() - self._failing_since < HOPELESS
 
     def write(self, link: Link) -> None:
         """Store what waits and acknowledge it. Raises StoreError or OutcomeUnknown; then it waits on."""
