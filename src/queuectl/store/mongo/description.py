@@ -6,8 +6,9 @@ from msgspec import Struct
 from msgspec.structs import replace
 from pymongo.errors import OperationFailure
 
+from queuectl.domain.query import Filter
 from queuectl.errors import StoreUnusable
-from queuectl.store.mongo import ledger, schema
+from queuectl.store.mongo import finding, ledger, schema
 from queuectl.store.mongo.connections import Base
 from queuectl.store.mongo.documents import Document
 from queuectl.store.protocol import Description, Durability
@@ -95,9 +96,10 @@ def describe(base: Base, shown: str, *, fast: bool, listens: bool) -> Descriptio
 
 
 def with_damage(base: Base, found: Description) -> Description:
-    """With what a look at all jobs finds."""
+    """With what a look at all jobs finds; their number is the server's estimate before."""
     wrong = [f"{count} {what}" for what, count in _damage(base) if count]
-    return replace(found, faults=(*found.faults, *wrong))
+    details = {**found.details, "jobs": str(finding.counts(base, Filter()).total())}
+    return replace(found, details=details, faults=(*found.faults, *wrong))
 
 
 def _damage(base: Base) -> list[tuple[str, int]]:
