@@ -163,13 +163,18 @@ class Place:
         """End everything of this place by its pid, and insist that nothing stays."""
         for worker in self.workers:
             worker.kill()
-        for pid in self.processes():
-            _signal(pid, signal.SIGCONT)
-            _signal(pid, signal.SIGKILL)
         if self._store is not None:
             self._store.close()
-        eventually(lambda: not self.processes(), what="no process left")
+        eventually(self._end_all, what="no process left")
         self.database.close()
+
+    def _end_all(self) -> bool:
+        """Whether nothing is left; who is there is killed, and so is whom he started meanwhile."""
+        left = self.processes()
+        for pid in left:
+            _signal(pid, signal.SIGCONT)
+            _signal(pid, signal.SIGKILL)
+        return not left
 
 
 class WorkerProcess:

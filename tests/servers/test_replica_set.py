@@ -9,6 +9,7 @@ from pymongo.errors import NotPrimaryError, OperationFailure, ServerSelectionTim
 from pymongo.write_concern import WriteConcern
 
 from e2e.harness import alive
+from facts import eventually
 from servers.mongo import connect
 from servers.replica_set import Member, ReplicaSet
 
@@ -131,7 +132,7 @@ def test_who_is_paused_is_followed_by_another_and_finds_its_place(trio: ReplicaS
     assert trio.primary is not paused
     trio.resume(paused)
     with connect(paused) as client:
-        assert client.admin.command("hello")["secondary"]
+        eventually(lambda: client.admin.command("hello")["secondary"], within=30, what="its place")
 
 
 def test_what_was_acknowledged_outlives_a_kill_of_all(either: ReplicaSet) -> None:
