@@ -10,8 +10,9 @@ from servers.bouncer import Bouncer
 from servers.mongo import GivenMongo, MongoServer, mongo_of
 from servers.postgres import GivenServer, PostgresServer, postgres_of
 from servers.proxy import Proxy
+from servers.redis import GivenRedis, RedisServer, redis_of
 from servers.replica_set import ReplicaSet
-from servers.talk import MongoTalk, PostgresTalk
+from servers.talk import MongoTalk, PostgresTalk, RedisTalk
 
 
 @pytest.fixture(scope="session")
@@ -93,3 +94,33 @@ def mongo_trio(three_mongos: ReplicaSet) -> ReplicaSet:
     """A MongoDB of three servers, all there, whatever the test before has done to them."""
     three_mongos.start()
     return three_mongos
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[RedisServer | GivenRedis]:
+    """A Redis with an administrator's rights: one for all tests of this process."""
+    with closing(redis_of(os.environ)) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def valkey_server() -> Iterator[RedisServer]:
+    """The same of Valkey, always our own."""
+    with closing(RedisServer("valkey")) as server:
+        server.start()
+        yield server
+
+
+@pytest.fixture
+def own_redis(redis_server: RedisServer | GivenRedis) -> RedisServer:
+    """The Redis, where it may be stopped and killed."""
+    if not isinstance(redis_server, RedisServer):
+        pytest.skip("the server of QUEUECTL_TEST_REDIS is not ours to stop")
+    return redis_server
+
+
+@pytest.fixture
+def redis_proxy(redis_server: RedisServer | GivenRedis) -> Iterator[Proxy]:
+    """A network between us and the server, for `redis_server.url(host=redis_proxy.host, port=redis_proxy.port)`."""
+    with closing(Proxy(redis_server.host, redis_server.port, talk=RedisTalk)) as proxy:
+        yield proxy

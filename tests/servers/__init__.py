@@ -1,6 +1,7 @@
 """The real servers that the tests run over, and what can be done to them: stopped, killed, shared, cut off.
 
 `postgres` is a PostgreSQL of our own out of a wheel, `bouncer` a pool in front of it; `mongo` is a MongoDB, and
-`replica_set` one or three of them that elect who answers. `proxy` is the network between us and either.
+`replica_set` one or three of them that elect who answers; `redis` is a Redis or a Valkey. `proxy` is the network
+between us and any of them.
 Each takes a private port and a directory of its own, and is gone with both when its test is.
 """

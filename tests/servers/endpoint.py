@@ -40,8 +40,8 @@ def url_of(
     database: str,
     params: Mapping[str, str | int],
 ) -> str:
-    """A URL, with everything quoted that must be. `login` is a user, or an empty word, and a password."""
-    who = ":".join(quote(word, safe="") for word in login) + "@" if login[0] else ""
+    """A URL, with everything quoted that must be. `login` is a user and a password; either may be an empty word."""
+    who = ":".join(quote(word, safe="") for word in login) + "@" if any(login) else ""
     where = ",".join(f"{quote(host, safe='')}:{port}" for host, port in places)
     query = f"?{urlencode(params, quote_via=quote)}" if params else ""
     return f"{scheme}://{who}{where}/{quote(database, safe='')}{query}"

@@ -2,8 +2,9 @@
 
 import struct
 import time
-from collections.abc import Iterator
-from typing import Protocol
+from collections import deque
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
 
 
 class Talk(Protocol):
@@ -158,3 +159,110 @@ class MongoTalk:
             flags = self.FLAGS.unpack_from(stream, self.HEAD.size)[0] if kind == self.MESSAGE else 0
             del stream[: max(length, self.HEAD.size)]
             yield number, answered, kind, flags
+
+
+class RedisTalk:
+    """Redis's protocol, the second version of it: requests are answered in their order, by one reply each.
+
+    But for a subscription, which is answered once for each channel, or by one error. What is published there comes
+    unasked. Who asks for no replies (CLIENT REPLY) or for all that others say (MONITOR) is not understood.
+    """
+
+    PUBLISHED = (b"message", b"pmessage", b"smessage")
+
+    def __init__(self) -> None:
+        self._said = RedisValues()
+        self._heard = RedisValues()
+        self._owed: deque[int] = deque()
+        self._channels: dict[bytes, set[bytes]] = {}
+
+    def sent(self, data: bytes) -> None:
+        for kind, content in self._said.take(data):
+            if kind == b"*" and content:
+                self._owed.append(self._replies_to([word for _, word in content]))
+            elif content:  # a line, as people type it
+                self._owed.append(1)
+
+    def answered(self, data: bytes) -> None:
+        for kind, content in self._heard.take(data):
+            if not self._owed or self._is_published(kind, content):
+                continue
+            self._owed[0] -= self._owed[0] if kind == b"-" else 1
+            if self._owed[0] == 0:
+                self._owed.popleft()
+
+    def settled(self) -> bool:
+        return not self._owed and not self._said.is_within_one
+
+    def _replies_to(self, words: Sequence[bytes]) -> int:
+        """How many replies a request is owed."""
+        verb, names = words[0].upper(), words[1:]
+        if not verb.endswith(b"SUBSCRIBE"):
+            return 1
+        beginning = verb.removesuffix(b"SUBSCRIBE")
+        known = self._channels.setdefault(beginning.removesuffix(b"UN"), set())
+        if beginning.endswith(b"UN"):
+            names = names or list(known)  # who names none means all
+            known.difference_update(names)
+        else:
+            known.update(names)
+        return max(1, len(names))
+
+    def _is_published(self, kind: bytes, content: Any) -> bool:
+        """Whether this came unasked; only to who has ever subscribed."""
+        return bool(self._channels and kind == b"*" and content and content[0][1] in self.PUBLISHED)
+
+
+class RedisValues:
+    """One direction of a connection to Redis, cut into values: of each its kind, a byte, and what it holds.
+
+    An array holds values, everything else bytes. Each byte is looked at once, however a long array may be cut up.
+    """
+
+    Value = tuple[bytes, Any]
+
+    def __init__(self) -> None:
+        self._rest = bytearray()
+        self._open: list[tuple[int, list[RedisValues.Value]]] = []
+
+    @property
+    def is_within_one(self) -> bool:
+        """Whether a value has begun and is not complete."""
+        return bool(self._rest or self._open)
+
+    def take(self, data: bytes) -> Iterator["RedisValues.Value"]:
+        """The values that are complete with these bytes."""
+        self._rest += data
+        while (head := self._take_head()) is not None:
+            kind, content = head
+            if kind == b"*" and int(content) > 0:
+                self._open.append((int(content), []))
+                continue
+            value = (kind, []) if kind == b"*" else (kind, content)
+            yield from self._close_with(value)
+
+    def _take_head(self) -> tuple[bytes, bytes] | None:
+        """The next value, but of an array only how long it is; None where it is not complete."""
+        end = self._rest.find(b"\r\n")
+        if end < 0:
+            return None
+        kind, content = bytes(self._rest[:1]), bytes(self._rest[1:end])
+        after = end + 2
+        if kind == b"$" and int(content) >= 0:
+            start, after = after, after + int(content) + 2
+            if len(self._rest) < after:
+                return None
+            content = bytes(self._rest[start : after - 2])
+        del self._rest[:after]
+        return kind, content
+
+    def _close_with(self, value: "RedisValues.Value") -> Iterator["RedisValues.Value"]:
+        """Put a value where it belongs; the one that stands alone and is complete with it."""
+        while self._open:
+            length, values = self._open[-1]
+            values.append(value)
+            if len(values) < length:
+                return
+            self._open.pop()
+            value = (b"*", values)
+        yield value

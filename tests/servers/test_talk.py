@@ -2,7 +2,9 @@
 
 import struct
 
-from servers.talk import MongoTalk, PostgresTalk
+import pytest
+
+from servers.talk import MongoTalk, PostgresTalk, RedisTalk
 
 ENCRYPTION = struct.pack("!II", 8, 80877103)
 STARTUP = struct.pack("!II", 13, 196608) + b"user\0"
@@ -167,3 +169,131 @@ def test_a_stream_of_replies_is_one_answer() -> None:
     assert not talk.settled()
     talk.answered(msg(104, answers=2))
     assert talk.settled()
+
+
+# Redis
+
+OK, NUMBER, NOTHING, NO_LIST, REFUSED = b"+OK\r\n", b":7\r\n", b"$-1\r\n", b"*-1\r\n", b"-NOPERM no\r\n"
+NESTED = b"*3\r\n:1\r\n*2\r\n$3\r\n\r\n*\r\n*0\r\n*1\r\n$-1\r\n"
+REPLIES = (OK, NUMBER, NOTHING, NO_LIST, REFUSED, NESTED, b"$5\r\n+OK\r\n\r\n", b"*0\r\n")
+
+
+def array(*values: str | int) -> bytes:
+    """A request, or a reply of several parts."""
+    parts = [f":{v}\r\n" if isinstance(v, int) else f"${len(v)}\r\n{v}\r\n" for v in values]
+    return f"*{len(values)}\r\n{''.join(parts)}".encode()
+
+
+GET = array("GET", "a\r\n*9\r\n")
+PUBLISHED = array("message", "bell", "ring")
+
+
+@pytest.mark.parametrize("reply", REPLIES)
+def test_a_command_is_answered_by_one_whole_reply(reply: bytes) -> None:
+    talk = RedisTalk()
+    talk.sent(GET)
+    for byte in reply:
+        assert not talk.settled()
+        talk.answered(bytes([byte]))
+    assert talk.settled()
+
+
+def test_each_of_several_commands_is_owed_a_reply() -> None:
+    talk = RedisTalk()
+    talk.sent(GET * len(REPLIES))
+    talk.answered(b"".join(REPLIES[:-1]))
+    assert not talk.settled()
+    talk.answered(REPLIES[-1])
+    assert talk.settled()
+
+
+def test_commands_in_pieces_are_counted_once() -> None:
+    talk = RedisTalk()
+    for byte in GET + GET:
+        talk.sent(bytes([byte]))
+        assert not talk.settled()
+    talk.answered(OK)
+    assert not talk.settled()
+    talk.answered(OK)
+    assert talk.settled()
+
+
+def test_half_a_command_is_not_answered_by_the_reply_to_the_one_before() -> None:
+    talk = RedisTalk()
+    for end in (-1, -len(b"$8\r\na\r\n*9\r\n\r\n")):  # within a word, and between two
+        talk.sent(GET + GET[:end])
+        talk.answered(OK)
+        assert not talk.settled()
+        talk.sent(GET[end:])
+        talk.answered(OK)
+        assert talk.settled()
+
+
+def test_a_line_that_a_person_types_is_owed_a_reply_and_an_empty_one_is_not() -> None:
+    talk = RedisTalk()
+    talk.sent(b"\r\nPING\r\n\r\n")
+    assert not talk.settled()
+    talk.answered(OK)
+    assert talk.settled()
+
+
+def test_what_is_published_answers_nothing() -> None:
+    talk = RedisTalk()
+    talk.sent(array("SUBSCRIBE", "bell"))
+    talk.answered(array("subscribe", "bell", 1) + PUBLISHED)
+    assert talk.settled()
+    talk.sent(array("PING"))
+    talk.answered(PUBLISHED + array("pmessage", "b*", "bell", "ring"))
+    assert not talk.settled()
+    talk.answered(array("pong", ""))
+    assert talk.settled()
+
+
+def test_what_only_looks_published_is_an_answer() -> None:
+    talk = RedisTalk()
+    talk.sent(array("LRANGE", "words", "0", "-1"))
+    talk.answered(PUBLISHED)
+    assert talk.settled()
+
+
+def test_a_subscription_is_answered_for_each_channel() -> None:
+    talk = RedisTalk()
+    talk.sent(array("subscribe", "one", "two"))
+    talk.answered(array("subscribe", "one", 1) + PUBLISHED)
+    assert not talk.settled()
+    talk.answered(array("subscribe", "two", 2))
+    assert talk.settled()
+
+
+def test_a_subscription_is_refused_as_a_whole() -> None:
+    talk = RedisTalk()
+    talk.sent(array("PSUBSCRIBE", "one", "two") + GET)
+    talk.answered(REFUSED)
+    assert not talk.settled()
+    talk.answered(OK)
+    assert talk.settled()
+
+
+def test_who_unsubscribes_is_answered_for_each_channel_named_or_not() -> None:
+    talk = RedisTalk()
+    talk.sent(array("SUBSCRIBE", "one", "two", "three") + array("PSUBSCRIBE", "o*"))
+    talk.answered(OK * 4)
+    for request, replies in (
+        (array("UNSUBSCRIBE", "two"), 1),
+        (array("UNSUBSCRIBE"), 2),
+        (array("UNSUBSCRIBE"), 1),  # it says that there is none
+        (array("PUNSUBSCRIBE"), 1),
+    ):
+        talk.sent(request)
+        talk.answered(OK * (replies - 1))
+        assert not talk.settled()
+        talk.answered(OK)
+        assert talk.settled()
+
+
+def test_a_server_may_refuse_before_it_was_asked() -> None:
+    talk = RedisTalk()
+    talk.answered(b"-ERR max number of clients reached\r\n")
+    assert talk.settled()
+    talk.sent(GET)
+    assert not talk.settled()
