@@ -50,9 +50,20 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "store.sqlite": (*FOR_DRIVERS, "domain", "clock", "errors"),
     "store.postgres": (*FOR_DRIVERS, "domain", "clock", "errors"),
     "store.mongo": (*FOR_DRIVERS, "domain", "clock", "errors"),
+    "store.redis": (*FOR_DRIVERS, "domain", "clock", "errors"),
+    "store.archived": (*FOR_DRIVERS, "store.redis", "store.mongo", "domain", "clock", "errors"),
     "store": (),
     "service": ("store.protocol", "config", "domain", "clock", "crashpoint", "errors"),
-    "bootstrap": ("store.protocol", "store.sqlite", "store.postgres", "store.mongo", "config", "errors"),
+    "bootstrap": (
+        "store.protocol",
+        "store.sqlite",
+        "store.postgres",
+        "store.mongo",
+        "store.redis",
+        "store.archived",
+        "config",
+        "errors",
+    ),
     "worker": (
         "bootstrap",
         "service",
@@ -83,8 +94,9 @@ SIDEWAYS = {
 THIRD_PARTY = {
     "apsw": ("store.sqlite",),
     "psycopg": ("store.postgres",),
-    "pymongo": ("store.mongo",),
-    "bson": ("store.mongo",),
+    "pymongo": ("store.mongo", "store.archived"),
+    "bson": ("store.mongo", "store.archived"),
+    "redis": ("store.redis",),
     "msgspec": ("domain", "store", "service", "config", "cli", "worker"),
     "rich": ("cli",),
     "shtab": ("cli.completion",),
@@ -269,12 +281,16 @@ def test_drivers_never_see_those_who_use_them() -> None:
     wrong += [
         (m, t)
         for m in modules()
-        for driver in drivers
+        for driver in drivers - {COMPOSED}
         if within(m, driver)
         for t in our_imports(m)
         if within(t, *(drivers - {driver}))
     ]
     assert not wrong, wrong
+
+
+COMPOSED = "store.archived"
+"""A store that is made of two others."""
 
 
 def test_only_the_bootstrap_names_a_driver() -> None:
@@ -398,7 +414,15 @@ def test_everything_public_says_what_it_is_for() -> None:
         for name, node in _public(module)
         if not ast.get_docstring(node)  # type: ignore[arg-type]
         if not (
-            within(module, "store.memory", "store.sqlite", "store.postgres", "store.mongo")
+            within(
+                module,
+                "store.memory",
+                "store.sqlite",
+                "store.postgres",
+                "store.mongo",
+                "store.redis",
+                "store.archived",
+            )
             and name.rpartition(".")[2] in VERBS
         )
     }

@@ -9,8 +9,7 @@ import pytest
 from contract.grounds import (
     GROUNDS,
     Ground,
-    MongoGround,
-    PostgresGround,
+    ServerGround,
     SqliteGround,
     SteppedClock,
     ground_of,
@@ -28,9 +27,9 @@ def ground(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ground]:
 
 
 @contextmanager
-def spare_grounds() -> Iterator[list[PostgresGround | MongoGround]]:
+def spare_grounds() -> Iterator[list[ServerGround]]:
     """Databases that a test is done with, for the next one; gone before their server is."""
-    spare: list[PostgresGround | MongoGround] = []
+    spare: list[ServerGround] = []
     yield spare
     for ground in spare:
         ground.enter()
@@ -38,29 +37,50 @@ def spare_grounds() -> Iterator[list[PostgresGround | MongoGround]]:
 
 
 @pytest.fixture(scope="session")
-def spare_postgres(postgres_server: Endpoint) -> Iterator[list[PostgresGround | MongoGround]]:
+def spare_postgres(postgres_server: Endpoint) -> Iterator[list[ServerGround]]:
     """Schemas of PostgreSQL."""
     with spare_grounds() as spare:
         yield spare
 
 
 @pytest.fixture(scope="session")
-def spare_pooled(postgres_server: Endpoint) -> Iterator[list[PostgresGround | MongoGround]]:
+def spare_pooled(postgres_server: Endpoint) -> Iterator[list[ServerGround]]:
     """Schemas that are reached through a pool."""
     with spare_grounds() as spare:
         yield spare
 
 
 @pytest.fixture(scope="session")
-def spare_mongodb(mongo_server: Endpoint) -> Iterator[list[PostgresGround | MongoGround]]:
+def spare_mongodb(mongo_server: Endpoint) -> Iterator[list[ServerGround]]:
     """Databases of the standalone MongoDB."""
     with spare_grounds() as spare:
         yield spare
 
 
 @pytest.fixture(scope="session")
-def spare_replicas(mongo_set: ReplicaSet) -> Iterator[list[PostgresGround | MongoGround]]:
+def spare_replicas(mongo_set: ReplicaSet) -> Iterator[list[ServerGround]]:
     """Databases of the replica set of one."""
+    with spare_grounds() as spare:
+        yield spare
+
+
+@pytest.fixture(scope="session")
+def spare_redis(redis_server: Endpoint) -> Iterator[list[ServerGround]]:
+    """Names in Redis."""
+    with spare_grounds() as spare:
+        yield spare
+
+
+@pytest.fixture(scope="session")
+def spare_valkey(valkey_server: Endpoint) -> Iterator[list[ServerGround]]:
+    """Names in Valkey."""
+    with spare_grounds() as spare:
+        yield spare
+
+
+@pytest.fixture(scope="session")
+def spare_archived(redis_server: Endpoint, mongo_server: Endpoint) -> Iterator[list[ServerGround]]:
+    """Names in Redis, each with its archive in the standalone MongoDB."""
     with spare_grounds() as spare:
         yield spare
 

@@ -13,18 +13,23 @@ import psycopg
 from pymongo import MongoClient
 from pymongo.database import Database
 
+from contract.prompt_archive import PromptArchive
 from factories import NOW
 from queuectl.clock import Clock
 from queuectl.domain.query import Filter
+from queuectl.store.archived.past import Past
 from queuectl.store.codec import micros
 from queuectl.store.memory import MemoryStore
 from queuectl.store.mongo import MongoStore
 from queuectl.store.postgres import PostgresStore
 from queuectl.store.protocol import Store
+from queuectl.store.redis import RedisStore
+from queuectl.store.redis.store import PATIENCE
 from queuectl.store.sqlite import SqliteStore
 from servers.endpoint import Endpoint
 from servers.mongo import GivenMongo, MongoServer
 from servers.postgres import GivenServer, PostgresServer
+from servers.redis import GivenRedis, RedisServer
 from servers.replica_set import ReplicaSet
 
 
@@ -212,9 +217,84 @@ class MongoGround:
         self._client.close()
 
 
-GROUNDS = ("memory", "sqlite", "postgres", "pooled", "mongodb", "replicas")
+class RedisGround:
+    """A queue with a name of its own in a server that all tests share."""
+
+    def __init__(self, server: RedisServer | GivenRedis) -> None:
+        self.name = f"test_{secrets.token_hex(6)}"
+        self.url = server.url(name=self.name)
+        self.server = server
+        self.clock = SteppedClock()
+        self._opened: list[Store] = []
+
+    @property
+    def tag(self) -> str:
+        """What all its keys begin with."""
+        return f"{{{self.name}}}"
+
+    def open(self, **options: Any) -> Store:
+        store = self._store(**options)
+        self._opened.append(store)
+        return store
+
+    def _store(self, **options: Any) -> Store:
+        return RedisStore(self.url, clock=self.clock, **options)
+
+    def empty(self) -> None:
+        """As if nobody had ever used it."""
+        self.server.delete(self.tag)
+
+    def leave(self) -> None:
+        """For another test that wants a fresh one."""
+        for store in self._opened:
+            store.close()
+        self._opened.clear()
+        self.empty()
+        self.clock.reset()
+
+    def enter(self) -> None:
+        """The other test begins."""
+
+    def close(self) -> None:
+        for store in self._opened:
+            store.close()
+        self.empty()
+
+
+class ArchivedGround(RedisGround):
+    """The same with an archive, a database of its own in a MongoDB that all tests share. What has ended is there."""
+
+    def __init__(self, server: RedisServer | GivenRedis, archive: MongoServer | GivenMongo) -> None:
+        super().__init__(server)
+        self.past = MongoGround(archive)
+
+    def _store(self, **options: Any) -> Store:
+        live = RedisStore(self.url, clock=self.clock, archives=True, **options)
+        return PromptArchive(live, Past(self.past.url, PATIENCE))
+
+    def empty(self) -> None:
+        super().empty()
+        self.past.empty()
+
+    def close(self) -> None:
+        super().close()
+        self.past.close()
+
+
+GROUNDS = (
+    "memory",
+    "sqlite",
+    "postgres",
+    "pooled",
+    "mongodb",
+    "replicas",
+    "redis",
+    "valkey",
+    "archived",
+)
 """`pooled` is PostgreSQL behind PgBouncer, which gives every statement another session; there waiting is polling.
 `mongodb` is a standalone server, `replicas` a replica set of one: there change streams tell of what happens.
+`archived` is Redis with its archive in the standalone MongoDB.
 """
 
 SERVERS = {
@@ -222,8 +302,13 @@ SERVERS = {
     "pooled": "postgres_server",
     "mongodb": "mongo_server",
     "replicas": "mongo_set",
+    "redis": "redis_server",
+    "valkey": "valkey_server",
+    "archived": "redis_server",
 }
 """The fixture that starts what a kind needs."""
+
+ServerGround = PostgresGround | MongoGround | RedisGround
 
 
 @contextmanager
@@ -234,7 +319,7 @@ def ground_of(kind: str, folder: Path, fixture: Callable[[str], Any]) -> Iterato
         yield ground
         ground.close()
         return
-    spare: list[PostgresGround | MongoGround] = fixture(f"spare_{kind}")
+    spare: list[ServerGround] = fixture(f"spare_{kind}")
     if spare:
         found = spare.pop()
         found.enter()
@@ -245,10 +330,14 @@ def ground_of(kind: str, folder: Path, fixture: Callable[[str], Any]) -> Iterato
     spare.append(found)
 
 
-def _fresh(kind: str, fixture: Callable[[str], Any]) -> "PostgresGround | MongoGround":
+def _fresh(kind: str, fixture: Callable[[str], Any]) -> ServerGround:
     server = fixture(SERVERS[kind])
-    if SERVERS[kind] != "postgres_server":
+    if kind in ("mongodb", "replicas"):
         return MongoGround(server)
+    if kind in ("redis", "valkey"):
+        return RedisGround(server)
+    if kind == "archived":
+        return ArchivedGround(server, fixture("mongo_server"))
     return PostgresGround(server, fixture("bouncer") if kind == "pooled" else None)
 
 

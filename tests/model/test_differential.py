@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Callable
+from contextlib import ExitStack, closing
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,14 @@ from hypothesis.stateful import (
 )
 from msgspec.structs import replace
 
-from contract.grounds import MongoGround, PostgresGround, SteppedClock, rising_tokens
+from contract.grounds import (
+    ArchivedGround,
+    MongoGround,
+    PostgresGround,
+    RedisGround,
+    SteppedClock,
+    rising_tokens,
+)
 from factories import new_job, report
 from queuectl.domain import lifecycle
 from queuectl.domain.job import Job, Parent, State
@@ -30,6 +38,7 @@ from queuectl.store.protocol import Added, Held, Store
 from queuectl.store.sqlite import SqliteStore
 from servers.mongo import GivenMongo, MongoServer
 from servers.postgres import GivenServer, PostgresServer
+from servers.redis import GivenRedis, RedisServer
 
 IDS = st.integers(0, 11).map("j{}".format)
 QUEUES = st.sampled_from(["x", "y", "z"])
@@ -58,9 +67,9 @@ def comparable(answer: Any) -> Any:
 class SideBySide(RuleBasedStateMachine):
     """Every rule does one thing to all stores and compares the answers; the invariant compares what they keep."""
 
-    def __init__(self, postgres: PostgresGround | None = None, *mongos: MongoGround) -> None:
+    def __init__(self, postgres: PostgresGround | None = None, *others: MongoGround | RedisGround) -> None:
         super().__init__()
-        self.postgres, self.mongos = postgres, mongos
+        self.postgres, self.others = postgres, others
 
     @initialize()
     def open(self) -> None:
@@ -73,10 +82,10 @@ class SideBySide(RuleBasedStateMachine):
         if self.postgres:
             self.postgres.empty()
             self.stores.append(self.postgres.open(token=rising_tokens()))
-        for mongo in self.mongos:
-            mongo.clock = self.clock
-            self.stores.append(mongo.open(token=rising_tokens()))
-            mongo.empty()
+        for ground in self.others:
+            ground.clock = self.clock
+            self.stores.append(ground.open(token=rising_tokens()))
+            ground.empty()
         self.looks: dict[str, Job] = {}
 
     def teardown(self) -> None:
@@ -200,8 +209,9 @@ class SideBySide(RuleBasedStateMachine):
     @rule(seconds=SECONDS)
     def step(self, seconds: int) -> None:
         self.clock.step(seconds=seconds)
-        for mongo in self.mongos:  # as workers do now and then; of no other store could anybody tell
-            ledger.fold(mongo.base, at_least=1)
+        for ground in self.others:  # as workers do now and then; of no other store could anybody tell
+            if isinstance(ground, MongoGround):
+                ledger.fold(ground.base, at_least=1)
 
     @rule(
         queue=QUEUES, paused=st.booleans(), limit=st.sampled_from([None, 0, 1, 2]), version=st.integers(0, 2)
@@ -235,11 +245,18 @@ def test_stores_of_this_host_never_differ() -> None:
 
 
 def test_stores_of_servers_never_differ(
-    postgres_server: PostgresServer | GivenServer, mongo_server: MongoServer | GivenMongo
+    postgres_server: PostgresServer | GivenServer,
+    mongo_server: MongoServer | GivenMongo,
+    redis_server: RedisServer | GivenRedis,
 ) -> None:
-    ground, mongo = PostgresGround(postgres_server), MongoGround(mongo_server)
-    try:
-        run_state_machine_as_test(lambda: SideBySide(ground, mongo), settings=lives(25))
-    finally:
-        mongo.close()
-        ground.close()
+    with ExitStack() as grounds:
+        postgres, *others = [
+            grounds.enter_context(closing(ground))
+            for ground in (
+                PostgresGround(postgres_server),
+                MongoGround(mongo_server),
+                RedisGround(redis_server),
+                ArchivedGround(redis_server, mongo_server),
+            )
+        ]
+        run_state_machine_as_test(lambda: SideBySide(postgres, *others), settings=lives(25))

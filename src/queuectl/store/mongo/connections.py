@@ -41,6 +41,7 @@ SHORTEST = 0.1
 FIRST_LOOK = 1.0
 """Seconds for which a server that refuses is asked again before it is said to be down."""
 LONGEST_PATIENCE = 600.0
+SAFE, FAST = WriteConcern("majority", j=True), WriteConcern(1, j=False)
 STRANGER = (13, 18)
 """Codes with which a server says that it does not know us (any more), or not for this."""
 FAREWELL = 1.0

@@ -81,14 +81,26 @@ def counts(base: Base, wanted: Filter) -> Counts:
 def _counted(base: Base, wanted: Filter) -> list[tuple[State, str, int]]:
     filters.literals(wanted.states)  # refuses a state that is none
     if wanted != Filter(queue=wanted.queue, states=wanted.states):
-        each = {"_id": {"state": "$state", "queue": "$queue"}, "n": {"$sum": 1}}
-        rows = base["jobs"].aggregate([{"$match": conditions(wanted)}, {"$group": each}])
-        return [(row["_id"]["state"], row["_id"]["queue"], row["n"]) for row in rows]
+        return _count_each(base, wanted)
     counted = _count_living(base, wanted)
     if not wanted.states or wanted.states & TERMINAL:
         rows_of_ledger = ledger.by_queue(ledger.ended(base))
         counted += [row for row in rows_of_ledger if filters.counted(row[1], row[0], wanted)]
     return counted
+
+
+def count_each(base: Base, wanted: Filter) -> Counts:
+    """The same by a look at each job."""
+    found = Counts({})
+    for state, queue, count in sorted(_count_each(base, wanted)):
+        found.queues.setdefault(queue, {})[state] = count
+    return found
+
+
+def _count_each(base: Base, wanted: Filter) -> list[tuple[State, str, int]]:
+    each = {"_id": {"state": "$state", "queue": "$queue"}, "n": {"$sum": 1}}
+    rows = base["jobs"].aggregate([{"$match": conditions(wanted)}, {"$group": each}])
+    return [(row["_id"]["state"], row["_id"]["queue"], row["n"]) for row in rows]
 
 
 def _count_living(base: Base, wanted: Filter) -> list[tuple[State, str, int]]:

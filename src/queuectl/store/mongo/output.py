@@ -23,9 +23,7 @@ def write(base: Base, chunks: Sequence[Chunk], trims: Sequence[Trim]) -> set[str
     asked = {chunk.attempt_id: chunk.job_id for chunk in chunks}
     asked |= {trim.attempt_id: trim.job_id for trim in trims}
     numbers = _holders(base, asked)
-    kept = [_document(chunk, numbers[chunk.attempt_id]) for chunk in chunks if chunk.attempt_id in numbers]
-    if kept:
-        _keep(base, kept)
+    keep(base, [(numbers[chunk.attempt_id], chunk) for chunk in chunks if chunk.attempt_id in numbers])
     cut = [
         DeleteMany({"_id": _between(trim.attempt_id, trim.after, trim.before)})
         for trim in trims
@@ -49,9 +47,12 @@ def _holders(base: Base, asked: dict[str, str]) -> dict[str, int]:
     return {d["attempt_id"]: d["_id"] for d in found if asked[d["attempt_id"]] == d["id"]}
 
 
-def _keep(base: Base, kept: list[Document]) -> None:
+def keep(base: Base, chunks: Sequence[tuple[int, Chunk]]) -> None:
+    """Keep chunks of jobs that are named by their numbers. Twice is once."""
+    if not chunks:
+        return
     try:
-        base["output"].insert_many(kept, ordered=False)
+        base["output"].insert_many([_document(chunk, number) for number, chunk in chunks], ordered=False)
     except BulkWriteError as error:
         duplicates(error)  # the same chunk again is the same chunk
 

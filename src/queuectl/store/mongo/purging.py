@@ -5,9 +5,9 @@ more, its id is free, and only the ledger's next fold still knows it.
 """
 
 from queuectl.clock import random_bytes
-from queuectl.domain.job import TERMINAL
+from queuectl.domain.job import TERMINAL, Job
 from queuectl.domain.query import Filter
-from queuectl.store.mongo import finding, ledger
+from queuectl.store.mongo import documents, finding, ledger
 from queuectl.store.mongo.connections import Base
 from queuectl.store.mongo.documents import Document
 
@@ -35,6 +35,12 @@ def purge(base: Base, wanted: Filter, limit: int) -> list[str]:
     base["output"].delete_many({"job": {"$in": list(gone)}})
     ledger.fold(base)
     return [id for number, id in ids.items() if number in gone]
+
+
+def oldest_jobs(base: Base, wanted: Filter, limit: int) -> list[Job]:
+    """The jobs that match and ended longest ago."""
+    found = base["jobs"].find(oldest(wanted)).sort([("finished_at", 1), ("_id", 1)]).limit(limit)
+    return [documents.job(document) for document in found.batch_size(limit + 1)]
 
 
 def oldest(wanted: Filter) -> Document:

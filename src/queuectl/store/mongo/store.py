@@ -5,7 +5,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from msgspec.structs import replace
-from pymongo import WriteConcern
 
 from queuectl.clock import Clock, chance, random_bytes
 from queuectl.domain.job import Job
@@ -27,13 +26,12 @@ from queuectl.store.mongo import (
     schema,
     writing,
 )
-from queuectl.store.mongo.connections import Base, Connections
+from queuectl.store.mongo.connections import FAST, SAFE, Base, Connections
 from queuectl.store.mongo.hearing import Hearing
 from queuectl.store.protocol import Added, Description, Entry, Held, Saved, Shared
 
 PATIENCE = 10.0
 _SERVER_NOW: Any = {"$multiply": [{"$toLong": "$$NOW"}, 1000]}
-_SAFE, _FAST = WriteConcern("majority", j=True), WriteConcern(1, j=False)
 
 
 class MongoStore:
@@ -54,7 +52,7 @@ class MongoStore:
     ) -> None:
         self._address = address.parse(url)
         self._fast, self._create = durability == "fast", create
-        concern = _FAST if self._fast else _SAFE
+        concern = FAST if self._fast else SAFE
         self._connections = Connections(self._address, concern, patience, self._greet)
         self._hearing = Hearing(self._connections, self._address.listens)
         self._means = claiming.Means(token or _random_token, chance, self._hearing.soon)

@@ -1,0 +1,204 @@
+"""The store contract over two: a queue in Redis, and MongoDB for what has ended. Who asks sees one.
+
+A job is in the queue, in the archive, or for a moment in both, never in neither; where it is in both, the queue is
+right. So the queue is always asked first, and again about what the archive answers.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from msgspec.structs import replace
+
+from queuectl.domain.job import TERMINAL, Job
+from queuectl.domain.output import Chunk, Trim
+from queuectl.domain.query import Counts, Filter, Found, Page, matches
+from queuectl.domain.worker import Request, Worker
+from queuectl.errors import QueuectlError, StoreUnavailable
+from queuectl.store import codec
+from queuectl.store.archived.mover import Mover
+from queuectl.store.archived.past import Past
+from queuectl.store.protocol import Added, Description, Entry, Held, Saved, Shared
+from queuectl.store.redis import archiving, purging, writing
+from queuectl.store.redis.store import RedisStore
+
+
+class ArchivedStore:
+    """A queue and its archive. The mover starts with the first beat: only workers have one."""
+
+    def __init__(self, live: RedisStore, past: Past) -> None:
+        self._live, self._past = live, past
+        self.mover = Mover(live.connections, past, lambda: live.moment)
+
+    def now(self) -> datetime:
+        return self._live.now()
+
+    def add(self, jobs: Sequence[Job]) -> list[Added]:
+        if not jobs:
+            return []
+        said = self._live.connections.write(lambda line: writing.add(line, jobs, self._live.moment))
+        past = self._past.get([job.id for job, added in zip(jobs, said, strict=True) if added is None])
+        return [added or _known(job, past) for job, added in zip(jobs, said, strict=True)]
+
+    def get(self, ids: Sequence[str]) -> dict[str, Job]:
+        live, purged = self._live.get(ids), self._purged()
+        missing = [id for id in ids if id not in live]
+        past = {id: job for id, job in self._past.get(missing).items() if job.number not in purged}
+        # What came back from the archive since the queue was asked is in neither answer.
+        again = self._live.get([id for id in missing if id not in past])
+        return {**past, **live, **again}
+
+    def find(self, wanted: Filter, page: Page) -> Found:
+        live = self._live.find(wanted, page)
+        if wanted.states and not wanted.states & TERMINAL:
+            return live
+        purged = self._purged()
+        past = self._past.find(wanted, page)
+        here = self._live.get([job.id for job in past.jobs])
+        found = {job.id: here.get(job.id, job) for job in past.jobs} | {job.id: job for job in live.jobs}
+        jobs = [job for job in found.values() if matches(job, wanted) and job.number not in purged]
+        return _page(jobs, page, [answer for answer in (live, past) if answer.next is not None])
+
+    def counts(self, wanted: Filter) -> Counts:
+        live = self._live.counts(wanted)
+        if wanted == Filter(queue=wanted.queue, states=wanted.states):
+            return live  # the queue goes on counting what it has handed over
+        for queue, states in self._past.count(wanted).queues.items():
+            sums = live.queues.setdefault(queue, {})
+            for state, count in states.items():
+                sums[state] = sums.get(state, 0) + count
+        return live
+
+    def claim(self, worker: str, queues: Sequence[str], limit: int, lease: timedelta) -> list[Job]:
+        return self._live.claim(worker, queues, limit, lease)
+
+    def renew(self, worker: str, held: Sequence[Held], lease: timedelta) -> list[Job]:
+        return self._live.renew(worker, held, lease)
+
+    def save(self, jobs: Sequence[Job]) -> list[Saved]:
+        if not jobs:
+            return []
+        said = self._live.connections.write(lambda line: writing.save(line, jobs, self._live.moment))
+        return [
+            self._bring_back(job) if answer == "absent" else answer
+            for job, answer in zip(jobs, said, strict=True)
+        ]
+
+    def _bring_back(self, job: Job) -> Saved:
+        """A job of the archive is changed, which brings it back into the queue."""
+        was = self._past.get([job.id]).get(job.id)
+        if was is None or was.version != job.version:
+            return "stale"
+        fixed = {"spec": was.spec, "number": was.number, "created_at": was.created_at}
+        back = replace(job, **fixed)
+        moment = self._live.moment
+        said = self._live.connections.write(lambda line: archiving.arrive(line, moment, was, back))
+        if said == "accepted":
+            return "accepted" if self.mover.welcome(was.number, was.version + 1) else "stale"
+        return "stale" if said == "absent" else said
+
+    def lapsed(self, limit: int) -> list[Job]:
+        return self._live.lapsed(limit)
+
+    def write_output(self, chunks: Sequence[Chunk], trims: Sequence[Trim] = ()) -> set[str]:
+        return self._live.write_output(chunks, trims)
+
+    def read_output(self, attempt_id: str, after: int, limit: int = 256) -> list[Chunk]:
+        return self._live.read_output(attempt_id, after, limit) or self._past.read_output(
+            attempt_id, after, limit
+        )
+
+    def beat(self, worker: Worker) -> Request | None:
+        self.mover.start()
+        return self._live.beat(worker)
+
+    def asked(self, worker_id: str) -> Request | None:
+        return self._live.asked(worker_id)
+
+    def ask(self, worker_id: str, request: Request) -> bool:
+        return self._live.ask(worker_id, request)
+
+    def workers(self) -> list[Worker]:
+        return self._live.workers()
+
+    def forget(self, worker_id: str) -> None:
+        self._live.forget(worker_id)
+
+    def shared(self, table: Shared) -> dict[str, Entry]:
+        return self._live.shared(table)
+
+    def swap(self, table: Shared, key: str, value: dict[str, Any] | None, version: int) -> bool:
+        return self._live.swap(table, key, value, version)
+
+    def purge(self, wanted: Filter, limit: int) -> list[str]:
+        if limit < 1:
+            return []
+        here = self._live.connections.read(lambda line: purging.oldest(line, wanted, limit))
+        known, purged = {job.number for job in here}, self._purged()
+        there = [
+            job
+            for job in self._past.oldest(wanted, limit + len(purged))
+            if job.number not in known and job.number not in purged
+        ]
+        chosen = sorted((*here, *there), key=lambda job: (job.finished_at, job.number))[:limit]
+        gone = self._delete([job for job in chosen if job.number in known])
+        gone |= self._delete_past([job for job in chosen if job.number not in known])
+        return [job.id for job in chosen if job.number in gone]
+
+    def _purged(self) -> set[int]:
+        """Asked before the archive is: a copy that it has afterwards is no job any more."""
+        return self._live.connections.read(archiving.purged)
+
+    def _delete(self, jobs: list[Job]) -> set[int]:
+        return self._live.connections.write(lambda line: purging.delete(line, jobs)) if jobs else set()
+
+    def _delete_past(self, jobs: list[Job]) -> set[int]:
+        if not jobs:
+            return set()
+        return self.mover.dismiss(self._live.connections.write(lambda line: archiving.leave(line, jobs)))
+
+    def wait(self, timeout: float) -> bool:
+        return self._live.wait(timeout)
+
+    def wake(self) -> None:
+        self._live.wake()
+
+    def describe(self, *, thorough: bool = False) -> Description:
+        said = self._live.describe(thorough=thorough)
+        waiting = self._live.connections.read(archiving.waiting)
+        details, faults = {**said.details, "to_archive": str(waiting)}, said.faults
+        try:
+            details |= self._past.describe()
+        except QueuectlError as error:
+            details["archive"] = self._past.shown
+            faults = (*faults, f"{waiting} jobs wait for their archive: {error.message}")
+        return replace(said, details=details, faults=faults)
+
+    def migrate(self) -> None:
+        self._live.migrate()
+
+    def close(self) -> None:
+        self.mover.stop()
+        self._live.close()
+        self._past.close()
+
+
+def _page(jobs: list[Job], page: Page, cut_off: list[Found]) -> Found:
+    """The first of them, and none that lies behind what an answer was `cut_off` at."""
+
+    def place(job: Job) -> tuple[int, ...]:
+        return codec.place(job, page.sort)
+
+    ends = [place(answer.jobs[-1]) for answer in cut_off]
+    known = sorted((job for job in jobs if all(place(job) <= end for end in ends)), key=place)
+    shown = known[: page.limit]
+    more = bool(ends) or len(known) > len(shown)
+    return Found(shown, codec.cursor(shown[-1], page.sort) if more and shown else None)
+
+
+def _known(job: Job, past: dict[str, Job]) -> Added:
+    """The id of a new job is in the archive."""
+    other = past.get(job.id)
+    if other is None:
+        raise StoreUnavailable(f"job {job.id} is on its way between queue and archive", "try again")
+    return Added("existing" if other.spec.content == job.spec.content else "conflict", other)

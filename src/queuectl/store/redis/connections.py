@@ -1,0 +1,175 @@
+"""Connections to one server, lent to one caller at a time by the client library's pool.
+
+Nothing is ever sent twice: a library that repeats a script whose reply was lost would do it twice. What was sent and
+not answered is unknown, and only the caller knows that it may ask again.
+"""
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from redis import exceptions
+from redis.backoff import NoBackoff
+from redis.connection import Connection, ConnectionPool, SSLConnection
+from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.retry import Retry
+
+from queuectl.errors import StoreUnavailable, StoreUnusable
+from queuectl.store.redis.address import Address
+from queuectl.store.redis.faults import Place
+from queuectl.store.redis.scripts import script
+
+Answer = TypeVar("Answer")
+Word = str | bytes | int
+MOST = 16
+
+
+class Line:
+    """A connection, and how things are asked over it. `tag` begins all keys."""
+
+    tag = ""
+    waits = False
+    """Whether what was written has to be waited for until it is on disk."""
+
+    def call(self, *words: Word) -> Any:
+        """What a command answers. Raises what the server says, or that the connection broke."""
+        connection: Any = self  # the library's, in the classes below
+        connection.send_command(*words)
+        return connection.read_response()
+
+    def run(self, name: str, *values: Word) -> Any:
+        """What a script answers. A server that was restarted is given it anew."""
+        wanted = script(name)
+        try:
+            return self.call("EVALSHA", wanted.digest, 1, self.tag, *values)
+        except NoScriptError:
+            return self.call("EVAL", wanted.text, 1, self.tag, *values)
+
+    def key(self, name: str) -> str:
+        """One of the queue's keys."""
+        return f"{self.tag}:{name}"
+
+
+class PlainLine(Line, Connection):
+    """Over TCP."""
+
+
+class TlsLine(Line, SSLConnection):
+    """Over TLS."""
+
+
+class Connections:
+    """Makes, lends and keeps connections. `greet` looks the server over before anything is asked of it."""
+
+    def __init__(self, address: Address, patience: float, greet: Callable[[Line], None]) -> None:
+        self.address, self._patience, self._greet = address, patience, greet
+        self._place = Place(address.shown)
+        self._process = os.getpid()
+        self._pool: Any = self._make()
+        self._room = threading.BoundedSemaphore(MOST)
+        self._closed = False
+        self.answers = True
+
+    def read(self, question: Callable[[Line], Answer]) -> Answer:
+        """Ask something."""
+        return self._try(question, writing=False)
+
+    def write(self, change: Callable[[Line], Answer]) -> Answer:
+        """Change something. Raises OutcomeUnknown if the connection is lost after it was sent."""
+        return self._try(change, writing=True)
+
+    def own(self) -> Any:
+        """A connection of the caller's own, connected and looked over; the caller disconnects it."""
+        with self._translated(connecting=True, writing=False):
+            connection: Any = self._pool.make_connection()
+            connection.connect()
+        return connection
+
+    def close(self) -> None:
+        """Let go of all connections. Twice is once."""
+        self._closed = True
+        self._pool.disconnect()
+
+    def _make(self) -> ConnectionPool:
+        address = self.address
+        return ConnectionPool(
+            connection_class=TlsLine if address.tls else PlainLine,
+            redis_connect_func=self._begin,
+            host=address.host,
+            port=address.port,
+            db=address.database,
+            username=address.user,
+            password=address.password,
+            socket_timeout=self._patience,
+            socket_connect_timeout=self._patience,
+            socket_keepalive=True,
+            retry=Retry(NoBackoff(), 0),
+            protocol=2,
+            client_name="queuectl",
+            driver_info=None,
+            max_connections=10 * MOST,
+        )
+
+    def _try(self, work: Callable[[Line], Answer], *, writing: bool) -> Answer:
+        self._refuse_use()
+        with self._lent() as line, self._translated(connecting=False, writing=writing):
+            answer = work(line)
+            if writing and line.waits:
+                self._wait_for_disk(line)
+        self.answers = True
+        return answer
+
+    def _wait_for_disk(self, line: Any) -> None:
+        """Until the log is on the server's disk, which may take it a second."""
+        if line.call("WAITAOF", 1, 0, int(500 * self._patience))[0] < 1:
+            raise TimeoutError("the log was not written in time")
+
+    def _begin(self, line: Any) -> None:
+        """The first words over a new connection: it may lead to another server than the last one."""
+        line.tag = self.address.tag
+        try:
+            line.on_connect()
+            self._greet(line)
+        except BaseException:
+            line.disconnect()  # else the pool would lend it as it is
+            raise
+
+    def _refuse_use(self) -> None:
+        """In the child of a fork a connection would answer two processes."""
+        if os.getpid() != self._process:
+            raise StoreUnusable("the store was opened before a fork", "open it in the process that uses it")
+        if self._closed:
+            raise StoreUnavailable(f"{self.address.shown} was closed already")
+
+    @contextmanager
+    def _lent(self) -> Iterator[Any]:
+        if not self._room.acquire(timeout=self._patience):
+            raise StoreUnavailable(f"{self.address.shown}: {MOST} connections of this process are all busy")
+        try:
+            with self._translated(connecting=True, writing=False):
+                connection = self._pool.get_connection()
+            try:
+                yield connection
+            except BaseException:
+                connection.disconnect()  # its next answer may belong to this question
+                raise
+            finally:
+                self._pool.release(connection)
+        finally:
+            self._room.release()
+
+    @contextmanager
+    def _translated(self, *, connecting: bool, writing: bool) -> Iterator[None]:
+        try:
+            yield
+        except (exceptions.ConnectionError, exceptions.TimeoutError, OSError) as error:
+            self.answers = False
+            if connecting:
+                raise self._place.unreachable(error) from error
+            raise self._place.lost(writing=writing) from error
+        except ResponseError as error:
+            raise self._place.said(error) from error
+        except RedisError as error:
+            raise self._place.said(error) from error

@@ -1,0 +1,58 @@
+"""Workers and what is asked of them; the small shared tables."""
+
+from typing import Any
+
+from queuectl.domain.worker import Request, Worker, still_asked
+from queuectl.store import codec
+from queuectl.store.protocol import Entry, Shared
+from queuectl.store.redis.connections import Line
+
+
+def beat(line: Line, worker: Worker) -> Request | None:
+    """Enter a worker or renew its entry (`heartbeat` is set); answers what is asked of it."""
+    known = line.call("HGET", line.key("workers"), worker.id)
+    seen = asked(line, worker.id)
+    left = still_asked(seen, codec.worker(known.decode()), worker) if known else None
+    return _request(line.run("beat", worker.id, codec.to_json(worker), seen or "", left or ""))
+
+
+def asked(line: Line, worker_id: str) -> Request | None:
+    """What is asked of a worker."""
+    return _request(line.call("HGET", line.key("asked"), worker_id))
+
+
+def ask(line: Line, worker_id: str, request: Request) -> bool:
+    """Ask something of a worker, if there is such a one."""
+    return bool(line.run("ask", worker_id, request))
+
+
+def workers(line: Line) -> list[Worker]:
+    """All, in order of their start."""
+    found = [codec.worker(text.decode()) for text in line.call("HVALS", line.key("workers"))]
+    return sorted(found, key=lambda worker: (worker.started_at, worker.id))
+
+
+def forget(line: Line, worker_id: str) -> None:
+    """Remove a worker."""
+    line.run("forget", worker_id)
+
+
+def shared(line: Line, table: Shared) -> dict[str, Entry]:
+    """All entries of a table."""
+    flat = line.call("HGETALL", line.key(f"shared:{table}"))
+    return {key.decode(): _entry(text.decode()) for key, text in zip(flat[::2], flat[1::2], strict=True)}
+
+
+def swap(line: Line, table: Shared, key: str, value: dict[str, Any] | None, version: int) -> bool:
+    """Compare-and-swap of one entry; version 0 is an absent one, None removes."""
+    words = () if value is None else (codec.to_json(value),)
+    return bool(line.run("swap", table, key, version, *words))
+
+
+def _request(text: bytes | None) -> Request | None:
+    return text.decode() if text else None  # type: ignore[return-value]
+
+
+def _entry(text: str) -> Entry:
+    version, _, value = text.partition(" ")
+    return Entry(codec.value(value), int(version))

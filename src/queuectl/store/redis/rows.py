@@ -1,0 +1,131 @@
+"""A job as the scripts take and answer it.
+
+What the scripts themselves look at are fields of a hash, as decimal text; everything else that changes travels through
+them unread, as one JSON text (`rest`). The spec is a text of its own, written once.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from queuectl.domain.job import Job
+from queuectl.store import codec
+
+FIELDS = (
+    "id",
+    "created_at",
+    "version",
+    "state",
+    "queue",
+    "run_at",
+    "sort_key",
+    "updated_at",
+    "attempts",
+    "attempt_id",
+    "worker",
+    "claimed_at",
+    "lease_until",
+    "rest",
+    "spec",
+    "number",
+)
+"""The parts of a row, as `scripts/common.lua` puts them together."""
+
+_HASH = (
+    "state",
+    "queue",
+    "run_at",
+    "sort_key",
+    "updated_at",
+    "attempts",
+    "attempt_id",
+    "worker",
+    "claimed_at",
+    "lease_until",
+)
+_NUMBERS = frozenset(
+    (
+        "created_at",
+        "version",
+        "run_at",
+        "sort_key",
+        "updated_at",
+        "attempts",
+        "claimed_at",
+        "lease_until",
+        "number",
+    )
+)
+_REST = tuple(column for column in codec.CHANGING if column not in _HASH)
+_pack = msgspec.msgpack.Encoder().encode
+_rests = msgspec.json.Decoder(list[Any])
+
+
+def new(job: Job) -> bytes:
+    """A job for `add`."""
+    return _packed({**_changing(job), **_once(job)})
+
+
+def returned(job: Job) -> bytes:
+    """A job of the archive for `arrive`, one version on."""
+    return _packed({**_changing(job), **_once(job), "version": str(job.version + 1)})
+
+
+def version(note: bytes) -> int:
+    """The version in the note of a job that arrives."""
+    return int(msgspec.msgpack.decode(note)["version"])
+
+
+def is_sure(note: bytes) -> bool:
+    """Whether the note of a job that leaves says that the archive still had it."""
+    return "sure" in msgspec.msgpack.decode(note)
+
+
+def _once(job: Job) -> dict[str, Any]:
+    spec = job.spec
+    marks = [f"tag:{tag}" for tag in spec.tags]
+    marks += [f"batch:{spec.batch}"] if spec.batch is not None else []
+    marks += [f"key:{spec.unique_key}"] if spec.unique_key is not None else []
+    return {
+        "id": job.id,
+        "created_at": str(codec.micros(job.created_at)),
+        "spec": codec.to_json(spec),
+        "key": spec.unique_key,
+        "marks": marks or None,
+    }
+
+
+def changed(job: Job) -> bytes:
+    """A job for `save`."""
+    asked = True if job.lease and job.cancel_requested else None
+    return _packed({**_changing(job), "id": job.id, "asked": asked})
+
+
+def job(row: Sequence[Any]) -> Job:
+    """The job out of a row."""
+    known = {name: _value(name, part) for name, part in zip(FIELDS, row, strict=True) if part is not None}
+    known |= zip(_REST, _rests.decode(known["rest"]), strict=True)
+    return codec.job([known.get(column) for column in codec.COLUMNS])
+
+
+def _value(name: str, part: bytes) -> Any:
+    return int(part) if name in _NUMBERS else part.decode()
+
+
+def _changing(job: Job) -> dict[str, Any]:
+    values = dict(zip(codec.CHANGING, codec.changing(job), strict=True))
+    known: dict[str, Any] = {name: _text(values[name]) for name in _HASH}
+    known["version"] = str(job.version)
+    known["finished_at"] = _text(values["finished_at"])
+    known["rest"] = codec.to_json([values[name] for name in _REST])
+    known["waits"] = list(job.waiting_for) or None
+    return known
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else str(value)
+
+
+def _packed(values: dict[str, Any]) -> bytes:
+    return _pack({name: value for name, value in values.items() if value is not None})

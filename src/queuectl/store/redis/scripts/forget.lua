@@ -1,0 +1,8 @@
+-- Remove a worker from the registry.
+--
+-- KEYS  the hash tag
+-- ARGV  worker id
+
+redis.call('HDEL', P .. 'workers', ARGV[1])
+redis.call('HDEL', P .. 'asked', ARGV[1])
+ring('end')

@@ -1,0 +1,182 @@
+"""The store contract over Redis. Each verb is a line here and a script elsewhere."""
+
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from msgspec.structs import replace
+
+from queuectl.clock import Clock, random_bytes
+from queuectl.domain.job import Job
+from queuectl.domain.output import Chunk, Trim
+from queuectl.domain.query import Counts, Filter, Found, Page
+from queuectl.domain.worker import Request, Worker
+from queuectl.store import codec
+from queuectl.store.clock import GOOD_FOR, ServerClock
+from queuectl.store.protocol import Added, Description, Entry, Held, Saved, Shared
+from queuectl.store.redis import (
+    address,
+    archiving,
+    claiming,
+    description,
+    finding,
+    output,
+    purging,
+    registry,
+    repair,
+    schema,
+    writing,
+)
+from queuectl.store.redis.caretaker import Caretaker
+from queuectl.store.redis.connections import Connections, Line
+from queuectl.store.redis.hearing import Hearing
+
+PATIENCE = 10.0
+
+
+class RedisStore:
+    """Jobs in the keys of one name. Nothing is connected before the first verb.
+
+    `clock` stands for the server's own, for tests; `token` makes attempt ids.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        durability: str = "power-safe",
+        patience: float = PATIENCE,
+        create: bool = True,
+        clock: Clock | None = None,
+        token: Callable[[], str] | None = None,
+        archives: bool = False,
+    ) -> None:
+        self._address = address.parse(url)
+        self._fast, self._create = durability == "fast" or self._address.fast, create
+        self._archives = archives
+        self._tokens = claiming.Tokens(token or _random_token)
+        self.connections = Connections(self._address, patience, self._greet)
+        self._hearing = Hearing(self.connections, self._address.listens)
+        self._caretaker = Caretaker(self.connections)
+        self._given = clock
+        good_for = 0.0 if clock else GOOD_FOR
+        self._clock = ServerClock(self._ask_time, lambda: self.connections.answers, good_for)
+
+    @property
+    def moment(self) -> str:
+        """The time for a script: empty for the server's own."""
+        return "" if self._given is None else str(codec.micros(self._given.now()))
+
+    def now(self) -> datetime:
+        return self._clock.now()
+
+    def add(self, jobs: Sequence[Job]) -> list[Added]:
+        said = self.connections.write(lambda line: writing.add(line, jobs, self.moment)) if jobs else []
+        return [added for added in said if added is not None]
+
+    def get(self, ids: Sequence[str]) -> dict[str, Job]:
+        return self.connections.read(lambda line: finding.get(line, ids)) if ids else {}
+
+    def find(self, wanted: Filter, page: Page) -> Found:
+        return self.connections.read(lambda line: finding.find(line, wanted, page))
+
+    def counts(self, wanted: Filter) -> Counts:
+        return self.connections.read(lambda line: finding.counts(line, wanted))
+
+    def claim(self, worker: str, queues: Sequence[str], limit: int, lease: timedelta) -> list[Job]:
+        if limit < 1:
+            return []
+        self._hearing.only_work()
+        return self.connections.write(
+            lambda line: claiming.claim(line, worker, queues, limit, lease, self.moment, self._tokens)
+        )
+
+    def renew(self, worker: str, held: Sequence[Held], lease: timedelta) -> list[Job]:
+        if not held:
+            return []
+        return self.connections.write(lambda line: claiming.renew(line, worker, held, lease, self.moment))
+
+    def save(self, jobs: Sequence[Job]) -> list[Saved]:
+        said = self.connections.write(lambda line: writing.save(line, jobs, self.moment)) if jobs else []
+        return ["stale" if each == "absent" else each for each in said]
+
+    def lapsed(self, limit: int) -> list[Job]:
+        return self.connections.read(lambda line: claiming.lapsed(line, limit, self.moment))
+
+    def write_output(self, chunks: Sequence[Chunk], trims: Sequence[Trim] = ()) -> set[str]:
+        if not chunks and not trims:
+            return set()
+        return self.connections.write(lambda line: output.write(line, chunks, trims))
+
+    def read_output(self, attempt_id: str, after: int, limit: int = 256) -> list[Chunk]:
+        return self.connections.read(lambda line: output.read(line, attempt_id, after, limit))
+
+    def beat(self, worker: Worker) -> Request | None:
+        entry = replace(worker, heartbeat=self.now())
+        self._caretaker.start()
+        return self.connections.write(lambda line: registry.beat(line, entry))
+
+    def asked(self, worker_id: str) -> Request | None:
+        return self.connections.read(lambda line: registry.asked(line, worker_id))
+
+    def ask(self, worker_id: str, request: Request) -> bool:
+        return self.connections.write(lambda line: registry.ask(line, worker_id, request))
+
+    def workers(self) -> list[Worker]:
+        return self.connections.read(registry.workers)
+
+    def forget(self, worker_id: str) -> None:
+        self.connections.write(lambda line: registry.forget(line, worker_id))
+
+    def shared(self, table: Shared) -> dict[str, Entry]:
+        return self.connections.read(lambda line: registry.shared(line, table))
+
+    def swap(self, table: Shared, key: str, value: dict[str, Any] | None, version: int) -> bool:
+        return self.connections.write(lambda line: registry.swap(line, table, key, value, version))
+
+    def purge(self, wanted: Filter, limit: int) -> list[str]:
+        return self.connections.write(lambda line: purging.purge(line, wanted, limit))
+
+    def wait(self, timeout: float) -> bool:
+        return self._hearing.wait(timeout)
+
+    def wake(self) -> None:
+        self._hearing.wake()
+
+    def describe(self, *, thorough: bool = False) -> Description:
+        return self.connections.read(lambda line: self._describe(line, thorough))
+
+    def _describe(self, line: Line, thorough: bool) -> Description:
+        listening = "messages" if self._address.listens else "polling"
+        found = description.describe(line, self._address.shown, listening, fast=self._fast)
+        return repair.with_damage(line, found) if thorough else found
+
+    def migrate(self) -> None:
+        self.connections.read(lambda _: None)
+
+    def close(self) -> None:
+        self._caretaker.stop()
+        self._hearing.close()
+        self.connections.close()
+
+    def _greet(self, line: Line) -> None:
+        found = description.server(line)
+        description.refuse_unfit(found, self._address.shown, fast=self._fast)
+        line.waits = found.waits and not self._fast
+        schema.bring_up_to_date(line, self._address.shown, create=self._create)
+        if self._archives:
+            archiving.begin(line)
+
+    def _ask_time(self) -> int:
+        if self._given is not None:
+            return codec.micros(self._given.now())
+        return self.connections.read(_server_time)
+
+
+def _server_time(line: Line) -> int:
+    seconds, micros = line.call("TIME")
+    return int(seconds) * 1_000_000 + int(micros)
+
+
+def _random_token() -> str:
+    return random_bytes(16).hex()

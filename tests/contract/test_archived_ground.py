@@ -1,0 +1,23 @@
+"""The contract speaks of the archive, because what has ended is there before anybody asks."""
+
+from contextlib import closing
+
+from contract.grounds import ArchivedGround
+from factories import in_state
+from queuectl.domain.query import Filter, Page
+from servers.mongo import GivenMongo, MongoServer
+from servers.redis import GivenRedis, RedisServer
+
+
+def test_what_has_ended_is_in_the_archive_before_anybody_asks(
+    redis_server: RedisServer | GivenRedis, mongo_server: MongoServer | GivenMongo
+) -> None:
+    with closing(ArchivedGround(redis_server, mongo_server)) as ground:
+        store = ground.open()
+        store.add([in_state("completed", "past"), in_state("pending", "live")])
+        assert {job.id for job in store.find(Filter(), Page()).jobs} == {"past", "live"}
+        assert [job["id"] for job in ground.past.base["jobs"].find()] == ["past"]
+        assert redis_server.call("ZCARD", f"{ground.tag}:ended") == 0
+        ground.empty()
+        assert ground.past.base["jobs"].find_one() is None
+        assert redis_server.call("KEYS", f"{ground.tag}*") == []
