@@ -31,6 +31,8 @@ FOR_DRIVERS = (
     "store.statements",
     "store.bell",
     "store.clock",
+    "store.tokens",
+    "store.verdict",
 )
 
 LAYERS: dict[str, tuple[str, ...]] = {
@@ -45,8 +47,10 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "store.filters": ("store.codec", "domain", "errors"),
     "store.statements": (),
     "store.bell": (),
+    "store.tokens": (),
+    "store.verdict": ("store.protocol", "domain"),
     "store.clock": ("store.codec", "clock", "errors"),
-    "store.memory": ("store.protocol", "store.codec", "domain", "clock", "errors"),
+    "store.memory": ("store.protocol", "store.codec", "store.verdict", "domain", "clock", "errors"),
     "store.sqlite": (*FOR_DRIVERS, "domain", "clock", "errors"),
     "store.postgres": (*FOR_DRIVERS, "domain", "clock", "errors"),
     "store.mongo": (*FOR_DRIVERS, "domain", "clock", "errors"),

@@ -22,9 +22,9 @@ from queuectl.store.clock import ServerClock
 from queuectl.store.codec import moment
 from queuectl.store.postgres import PostgresStore, claiming, connections, output
 from queuectl.store.postgres.address import identity, parse
-from queuectl.store.postgres.claiming import Tokens
 from queuectl.store.postgres.connections import Line
 from queuectl.store.postgres.hearing import Hearing
+from queuectl.store.tokens import Tokens
 from servers.bouncer import Bouncer
 from servers.postgres import GivenServer, PostgresServer
 

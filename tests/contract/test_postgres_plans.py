@@ -19,9 +19,9 @@ from queuectl.domain.job import Job, State
 from queuectl.domain.output import Chunk, Trim
 from queuectl.domain.query import Filter, Page
 from queuectl.store.postgres import claiming, finding, output, purging, writing
-from queuectl.store.postgres.claiming import Tokens
 from queuectl.store.postgres.connections import Line
 from queuectl.store.protocol import Held
+from queuectl.store.tokens import Tokens
 from servers.postgres import GivenServer, PostgresServer
 
 MANY = 20_000

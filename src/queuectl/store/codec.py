@@ -62,6 +62,11 @@ def micros(moment: datetime) -> int:
     return since.days * _DAY + since.seconds * 1_000_000 + since.microseconds
 
 
+def length(duration: timedelta) -> int:
+    """A duration as a store takes it, in whole microseconds."""
+    return duration // timedelta(microseconds=1)
+
+
 def moment(micros: int) -> datetime:
     """A time out of a column."""
     return _EPOCH + timedelta(0, 0, micros)

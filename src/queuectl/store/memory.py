@@ -14,6 +14,7 @@ from queuectl.domain.output import Chunk, Trim
 from queuectl.domain.query import Counts, Filter, Found, Page, matches
 from queuectl.domain.queue import room
 from queuectl.domain.worker import Request, Worker, still_asked
+from queuectl.store import verdict
 from queuectl.store.codec import cursor, place, position
 from queuectl.store.protocol import Added, Description, Entry, Held, Saved, Shared
 
@@ -47,7 +48,7 @@ class MemoryStore:
     def _add(self, job: Job) -> Added:
         known = self._jobs.get(job.id)
         if known:
-            return Added("existing" if known.spec.content == job.spec.content else "conflict", known)
+            return verdict.known(job, known)
         holder = self._holder(job)
         if holder:
             return Added("duplicate", holder)

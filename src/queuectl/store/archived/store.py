@@ -15,7 +15,7 @@ from queuectl.domain.output import Chunk, Trim
 from queuectl.domain.query import Counts, Filter, Found, Page, matches
 from queuectl.domain.worker import Request, Worker
 from queuectl.errors import QueuectlError, StoreUnavailable
-from queuectl.store import codec
+from queuectl.store import codec, verdict
 from queuectl.store.archived.mover import Mover
 from queuectl.store.archived.past import Past
 from queuectl.store.protocol import Added, Description, Entry, Held, Saved, Shared
@@ -201,4 +201,4 @@ def _known(job: Job, past: dict[str, Job]) -> Added:
     other = past.get(job.id)
     if other is None:
         raise StoreUnavailable(f"job {job.id} is on its way between queue and archive", "try again")
-    return Added("existing" if other.spec.content == job.spec.content else "conflict", other)
+    return verdict.known(job, other)

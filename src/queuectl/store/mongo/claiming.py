@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from queuectl.clock import boottime
 from queuectl.domain.job import Job
+from queuectl.store import codec
 from queuectl.store.mongo import documents, lines, turns
 from queuectl.store.mongo.connections import Base
 from queuectl.store.mongo.documents import Document
@@ -134,7 +135,7 @@ def taking(numbers: list[int], tokens: list[str], wish: Wish, now: Moment) -> li
                 "attempt_id": {"$arrayElemAt": [tokens, {"$indexOfArray": [numbers, "$_id"]}]},
                 "worker": {"$literal": wish.worker},
                 "claimed_at": now,
-                "lease_until": {"$add": [now, _micros(wish.lease)]},
+                "lease_until": {"$add": [now, codec.length(wish.lease)]},
                 "updated_at": now,
             }
         },
@@ -153,7 +154,7 @@ def renew(base: Base, worker: str, held: Sequence[Held], lease: timedelta, now: 
     change = {
         "version": {"$add": ["$version", 1]},
         "updated_at": now,
-        "lease_until": {"$add": [now, _micros(lease)]},
+        "lease_until": {"$add": [now, codec.length(lease)]},
     }
     if not base["jobs"].update_many(ours, [{"$set": change}]).matched_count:
         return []
@@ -166,7 +167,3 @@ def lapsed(base: Base, limit: int, now: Moment) -> list[Job]:
     ended = {"lease_until": {"$exists": True}, "$expr": {"$lte": ["$lease_until", now]}}
     found = base["jobs"].find(ended).sort([("lease_until", 1), ("_id", 1)]).limit(limit)
     return [documents.job(document) for document in found.batch_size(limit + 1)]
-
-
-def _micros(duration: timedelta) -> int:
-    return duration // timedelta(microseconds=1)

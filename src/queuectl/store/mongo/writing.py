@@ -11,7 +11,7 @@ from queuectl.clock import random_bytes
 from queuectl.domain import dependency
 from queuectl.domain.job import Job
 from queuectl.errors import StoreUnavailable, StoreUnusable
-from queuectl.store import codec
+from queuectl.store import codec, verdict
 from queuectl.store.mongo import bells, documents
 from queuectl.store.mongo.connections import Base
 from queuectl.store.mongo.faults import duplicates
@@ -83,8 +83,7 @@ def _reasons(base: Base, refused: Sequence[Job]) -> dict[str, Added]:
     reasons = {}
     for job in refused:
         if job.id in known:
-            same = known[job.id].spec.content == job.spec.content
-            reasons[job.id] = Added("existing" if same else "conflict", known[job.id])
+            reasons[job.id] = verdict.known(job, known[job.id])
         elif job.spec.unique_key in holders:
             reasons[job.id] = Added("duplicate", holders[job.spec.unique_key])
     return reasons

@@ -27,6 +27,7 @@ from queuectl.store.postgres.connections import SERVER_SHARE, Connections, Line
 from queuectl.store.postgres.hearing import Hearing
 from queuectl.store.postgres.sql import statements
 from queuectl.store.protocol import Added, Description, Entry, Held, Saved, Shared
+from queuectl.store.tokens import Tokens
 
 PATIENCE = 10.0
 _NOW = statements("jobs")["now"]
@@ -51,7 +52,7 @@ class PostgresStore:
     ) -> None:
         self._address = address.parse(url)
         self._mode, self._create, self._migrations = durability, create, migrations
-        self._tokens = claiming.Tokens(token or _random_token)
+        self._tokens = Tokens(token or _random_token)
         self._known = False
         self._connections = Connections(self._address, _options(durability, patience), patience, self._greet)
         self._hearing = Hearing(self._connections, self._address.listens)

@@ -7,7 +7,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from queuectl.domain.job import Job
-from queuectl.store import codec
+from queuectl.store import codec, verdict
 from queuectl.store.postgres.connections import Line
 from queuectl.store.postgres.sql import statements
 from queuectl.store.protocol import Added, Saved
@@ -55,7 +55,7 @@ def _why_not(line: Line, job: Job, now: datetime) -> Added:
     known = line.rows(SQL["by_ids"], {"ids": [job.id]})
     if known:
         other = codec.job(known[0])
-        return Added("existing" if other.spec.content == job.spec.content else "conflict", other)
+        return verdict.known(job, other)
     holder = line.rows(SQL["alive_by_key"], (job.spec.unique_key,))
     if holder:
         return Added("duplicate", codec.job(holder[0]))

@@ -30,6 +30,7 @@ from queuectl.store.redis import (
 from queuectl.store.redis.caretaker import Caretaker
 from queuectl.store.redis.connections import Connections, Line
 from queuectl.store.redis.hearing import Hearing
+from queuectl.store.tokens import Tokens
 
 PATIENCE = 10.0
 
@@ -54,7 +55,7 @@ class RedisStore:
         self._address = address.parse(url)
         self._fast, self._create = durability == "fast" or self._address.fast, create
         self._archives = archives
-        self._tokens = claiming.Tokens(token or _random_token)
+        self._tokens = Tokens(token or _random_token)
         self.connections = Connections(self._address, patience, self._greet)
         self._hearing = Hearing(self.connections, self._address.listens)
         self._caretaker = Caretaker(self.connections)

@@ -6,6 +6,7 @@ from typing import Literal
 from msgspec.structs import replace
 
 from queuectl.domain.job import Job
+from queuectl.store import verdict
 from queuectl.store.protocol import Added, Saved
 from queuectl.store.redis import rows
 from queuectl.store.redis.connections import Line
@@ -34,7 +35,7 @@ def _added(job: Job, what: bytes, answer: object = None) -> Added | None:
     other = rows.job(answer)  # type: ignore[arg-type]
     if what == b"taken":
         return Added("duplicate", other)
-    return Added("existing" if other.spec.content == job.spec.content else "conflict", other)
+    return verdict.known(job, other)
 
 
 def save(line: Line, jobs: Sequence[Job], now: str) -> list[Swapped]:

@@ -8,7 +8,7 @@ import apsw
 from msgspec.structs import replace
 
 from queuectl.domain.job import Job
-from queuectl.store import codec
+from queuectl.store import codec, verdict
 from queuectl.store.protocol import Added, Saved
 from queuectl.store.sqlite.sql import statements
 
@@ -55,7 +55,7 @@ def _why_not(connection: apsw.Connection, job: Job) -> Added:
     known = connection.execute(SQL["by_id"], (job.id,)).fetchone()
     if known:
         other = codec.job(known)
-        return Added("existing" if other.spec.content == job.spec.content else "conflict", other)
+        return verdict.known(job, other)
     holder = connection.execute(SQL["alive_by_key"], (job.spec.unique_key,)).fetchone()
     return Added("duplicate", codec.job(holder))
 
