@@ -13,10 +13,9 @@ if TYPE_CHECKING:
 
 POSTGRES = ("postgresql", "postgres")
 MONGODB = ("mongodb", "mongodb+srv")
-SCHEMES = ("sqlite", *POSTGRES, *MONGODB)
+REDIS = ("redis", "rediss")
+SCHEMES = ("sqlite", *POSTGRES, *MONGODB, *REDIS)
 TO_COME = {
-    "redis": "Redis",
-    "rediss": "Redis",
     "http": "queuectl serve",
     "https": "queuectl serve",
 }
@@ -43,6 +42,8 @@ def open_store(
         return _postgres(url, settings, patience, create)
     if scheme in MONGODB:
         return _mongo(url, settings, patience, create)
+    if scheme in REDIS:
+        return _redis(url, settings, patience, create)
     if scheme in TO_COME:
         raise InvalidInput(f"{TO_COME[scheme]} is not supported yet", "use sqlite:///path/to/queue.db")
     known = f"known: {', '.join(SCHEMES)}; for instance sqlite:///queue.db"
@@ -62,6 +63,10 @@ def shown(url: str) -> str:
         from queuectl.store.mongo import address as of_mongo
 
         return of_mongo.parse(url).shown
+    if scheme in REDIS:
+        from queuectl.store.redis import address as of_redis
+
+        return of_redis.parse(url).shown
     return url
 
 
@@ -89,6 +94,21 @@ def _mongo(url: str, settings: "Settings | None", patience: float, create: bool)
         from queuectl.store.mongo import MongoStore
     mode = settings.durability if settings else "power-safe"
     return MongoStore(url, durability=mode, patience=patience, create=create)
+
+
+def _redis(url: str, settings: "Settings | None", patience: float, create: bool) -> "Store":
+    with _extra("redis", "redis"):
+        from queuectl.store.redis import RedisStore
+        from queuectl.store.redis import address as of_redis
+    mode = settings.durability if settings else "power-safe"
+    archive = of_redis.parse(url).archive
+    live = RedisStore(url, durability=mode, patience=patience, create=create, archives=archive is not None)
+    if archive is None:
+        return live
+    with _extra("mongodb", "pymongo"):
+        from queuectl.store.archived import ArchivedStore
+        from queuectl.store.archived.past import Past
+    return ArchivedStore(live, Past(archive, patience))
 
 
 @contextmanager
@@ -154,6 +174,10 @@ def _identity(url: str) -> str:
         from queuectl.store.mongo import address as of_mongo
 
         return of_mongo.identity(url)
+    if url.partition(":")[0] in REDIS:
+        from queuectl.store.redis import address as of_redis
+
+        return of_redis.identity(url)
     from queuectl.store.postgres import address as of_postgres
 
     return of_postgres.identity(url)

@@ -122,7 +122,6 @@ BAD_WORDS = [
     (("--store", "foo://x", "status"), 2, "unknown store scheme 'foo'"),
     (("--store", "sqlite://", "status"), 2, "names no file"),
     (("--store", "postgres", "status"), 2, "DATABASE_URL is not set"),
-    (("--store", "redis", "status"), 2, "not supported yet"),
     (("--config", "nowhere.toml", "status"), 2, "cannot read nowhere.toml"),
     (("completion", "tcsh"), 2, "there is no completion for 'tcsh'"),
 ]

@@ -55,7 +55,6 @@ class TestUrls:
             ("ada:s3cret@h/jobs", "unknown store scheme 'ada'"),
             ("mysql://ada:s3cret@h/jobs", "unknown store scheme 'mysql'"),
             ("POSTGRESQL://ada:s3cret@h/jobs", "unknown store scheme 'POSTGRESQL'"),
-            ("redis://ada:s3cret@h", "Redis is not supported yet"),
         ],
     )
     def test_what_is_no_url_of_it_is_two_and_not_repeated(

@@ -68,7 +68,6 @@ class TestChoice:
         ("url", "said"),
         [
             ("postgres", "DATABASE_URL is not set"),
-            ("redis", "Redis is not supported yet"),
             ("http://h:1", "queuectl serve is not supported yet"),
             ("nonsense", "unknown store scheme 'nonsense'"),
             ("SQLITE:///q.db", "unknown store scheme"),

@@ -82,6 +82,12 @@ class Session:
             return bootstrap.default_url()
         if given not in WORDS:
             return str(given)
+        url = self._named(given)
+        archive = self.environment.get("MONGODB_URI") if given == "redis" else None
+        return _with_archive(url, self._named("mongodb")) if archive else url
+
+    def _named(self, given: str) -> str:
+        """The URL that a word stands for."""
         variable, default = WORDS[given]
         url = self.environment.get(variable) or default
         if url is None:
@@ -134,6 +140,15 @@ class Session:
         if self.local_settings.color != "auto":
             return bool(self.local_settings.color == "always")
         return self.out.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def _with_archive(url: str, archive: str) -> str:
+    """A Redis URL that says where what has ended goes; what it says itself counts."""
+    if "archive=" in url:
+        return url
+    from urllib.parse import quote  # on SQLite nobody pays for it
+
+    return f"{url}{'&' if '?' in url else '?'}archive={quote(archive, safe='')}"
 
 
 def _dotenv() -> dict[str, str]:
