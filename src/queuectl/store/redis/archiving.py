@@ -122,6 +122,11 @@ def arrive(line: Line, now: str, was: Job, job: Job) -> tuple[Saved, Arrival | N
     return "accepted", _arrival(was.number, f"{version[0].decode()} {job.id}")
 
 
+def arrivals(line: Line) -> int:
+    """How many jobs have come back so far: who asked both sides meanwhile may have seen such a one in neither."""
+    return int(line.call("GET", line.key("arrivals")) or 0)
+
+
 def arriving(line: Line) -> list[Arrival]:
     """What came back and may still be in the archive."""
     flat = line.call("HGETALL", line.key("arriving"))
