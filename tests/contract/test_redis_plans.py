@@ -176,3 +176,23 @@ def test_a_parent_of_many_costs_one_step_for_each_that_is_left(server: RedisServ
         )
         cost = crowd.cost(lambda store: store.save([waits]))
         assert sum(cost.values()) < 60, cost
+
+
+def test_who_finds_nothing_to_do_costs_the_log_nothing() -> None:
+    with closing(RedisServer()) as server:
+        server.start()
+        with closing(Crowd(server, 0)) as crowd:
+            crowd.store.purge(Filter(), 9)
+            crowd.store.claim("w1", (), 9, LEASE)
+            before = server.info("persistence")["aof_current_size"]
+            for look in (
+                lambda store: store.claim("w1", (), 9, LEASE),
+                lambda store: store.lapsed(9),
+                lambda store: store.asked("w1"),
+                lambda store: store.find(Filter(), Page()),
+                lambda store: store.counts(Filter()),
+                lambda store: store.purge(Filter(), 9),
+                lambda store: RedisStore(crowd.ground.url).now(),
+            ):
+                look(crowd.store)
+            assert server.info("persistence")["aof_current_size"] == before

@@ -13,6 +13,7 @@ local PAGE = 50
 
 local function promote()
     local due = redis.call('ZRANGEBYSCORE', P .. 'delayed', '-inf', now, 'LIMIT', 0, 1000)
+    if due[1] then go_through() end
     for _, number in ipairs(due) do
         local job = redis.call('HMGET', P .. 'job:' .. number, 'queue', 'sort_key')
         if job[1] and tonumber(job[2]) then join_line(number, job[1], job[2]) end
@@ -94,9 +95,9 @@ local function take(head, token)
     return row(head.number)
 end
 
-go_through()
 promote()
 local taken, touched, heads = {}, {}, #queues > 0 and of_named() or of_all()
+if heads[1] then go_through() end
 for _, head in ipairs(heads) do
     taken[#taken + 1] = take(head, ARGV[5 + #taken])
     touched[head.queue] = true

@@ -22,7 +22,8 @@ local function plus(a, b)
     return string.format('%.0f', tonumber(a) + tonumber(b))
 end
 
--- A script whose first write needs no memory goes on when memory is full: what only moves or ends jobs has to.
+-- A script whose first write needs no memory goes on when memory is full: what only moves or ends jobs has to. For who has
+-- nothing to write this would be a write, and cost the log one.
 local function go_through()
     redis.call('UNLINK', P .. 'nothing')
 end
