@@ -44,6 +44,7 @@ class Mover:
     def start(self) -> None:
         """Move from now on, in a thread. Twice is once."""
         if self._thread is None:
+            self._past.is_watched = True
             self._thread = threading.Thread(target=self._run, name="queuectl-mover", daemon=True)
             self._thread.start()
 
@@ -119,6 +120,8 @@ class Mover:
 
     def _look_over(self) -> None:
         """Compare the two now and then, and before anything is moved after the queue may have been set back in time."""
+        if self._past.trouble is not None:
+            self._past.greatest()  # anything: does it answer?
         history, now = self._connections.read(archiving.history), time.monotonic()
         if self._audited is None or self._audited[0] != history or now - self._audited[1] > AUDITED:
             self.tidy()
