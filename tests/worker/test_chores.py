@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from queuectl.config import Settings
+from queuectl import config
 from queuectl.domain.query import Filter
 from queuectl.errors import StoreUnavailable
 from queuectl.store.memory import MemoryStore
@@ -41,7 +41,7 @@ class Duty:
     def round(self) -> list[str]:
         """Do all that there is; what was said, without the time."""
         self.chores._times = dict.fromkeys(self.chores._times, 0.0)
-        self.chores.run(Settings(), may_recover=True)
+        self.chores.run(config.resolve({}, {}, {}, {"retain_dead": "1d"}), may_recover=True)
         self.journal.flush()
         lines = self._said.getvalue().splitlines()
         self._said.truncate(0)
