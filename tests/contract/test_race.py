@@ -134,7 +134,7 @@ def test_on_redis_with_an_archive(
             race.check()
             archived = [document["id"] for document in client[name]["jobs"].find({}, {"id": 1})]
             assert sorted(archived) == sorted(race.ended)
-            assert _left(redis_server, name) == {"job": LATER, "spec": LATER}
+            assert _left(redis_server, name) == {"job": LATER}
         finally:
             redis_server.delete(f"{{{name}}}")
             client.drop_database(name)
@@ -200,4 +200,4 @@ def _left(server: RedisEndpoint, name: str) -> Counter[str]:
     """How many keys of each kind there are that belong to one job."""
     keys = server.call("KEYS", f"{{{name}}}:*")
     kinds = [key.decode().split(":")[1] for key in keys]
-    return Counter(kind for kind in kinds if kind in ("job", "spec", "output", "outputs", "waits", "by"))
+    return Counter(kind for kind in kinds if kind in ("job", "output", "outputs", "waits", "by"))
