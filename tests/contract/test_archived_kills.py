@@ -113,12 +113,20 @@ def _delete_and_move(store: ArchivedStore) -> None:
     move_all(store)
 
 
+def _delete_what_came_back(store: ArchivedStore) -> None:
+    _retry(store)
+    (job,) = store.get(["done"]).values()
+    store.save([lifecycle.cancel(job, by="test", reason=None, now=store.now())])
+    store.purge(Filter(id_prefix="done", number=job.number), 1)
+
+
 ALL = ["cancelled", "dead", "done", "done-since", "waits"]
 WORKS: dict[str, tuple[Callable[[ArchivedStore], None], Callable[[list[str]], bool]]] = {
     "move": (_move, lambda left: left == ALL),
     "retry": (_retry, lambda left: left == ALL),
     "retry what is moved": (_retry_what_is_moved, lambda left: left == ALL),
     "delete": (_delete_all, lambda left: "waits" in left),
+    "delete what came back": (_delete_what_came_back, lambda left: set(ALL) - set(left) <= {"done"}),
     "delete what is moved": (_delete_and_move, lambda left: set(ALL) - set(left) <= {"cancelled"}),
 }
 
