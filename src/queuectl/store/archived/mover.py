@@ -67,15 +67,16 @@ class Mover:
     def tidy(self) -> None:
         """Finish what others have left in the middle."""
         self._connections.write(archiving.begin_group)
-        for job in self._connections.read(archiving.arriving):
-            self.welcome(job)
+        self.welcome(self._connections.read(archiving.arriving))
         self.strike(self._connections.read(archiving.leaving))
         self._connections.write(archiving.dismiss_movers)
 
-    def welcome(self, job: Arrival) -> None:
-        """Let a job that came back stand in line, once the archive has let it go."""
-        self._past.let_go([(job.number, job.id, job.version)])
-        self._connections.write(lambda line: archiving.arrived(line, self._moment(), job))
+    def welcome(self, jobs: Sequence[Arrival]) -> None:
+        """Let jobs that came back stand in line, once the archive has let them go."""
+        for start in range(0, len(jobs), AT_ONCE):
+            batch = jobs[start : start + AT_ONCE]
+            self._past.let_go([(job.number, job.id, job.version) for job in batch])
+            self._connections.write(lambda line: archiving.arrived(line, self._moment(), batch))  # noqa: B023
 
     def strike(self, jobs: dict[int, str]) -> None:
         """Take jobs that were deleted out of the archive."""

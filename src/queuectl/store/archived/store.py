@@ -126,22 +126,22 @@ class ArchivedStore:
         if not jobs:
             return []
         said = self._live.connections.write(lambda line: writing.save(line, jobs, self._live.moment))
-        back = self._past.get([job.id for job, answer in zip(jobs, said, strict=True) if answer == "past"])
-        return [
-            self._bring_back(job, back.get(job.id)) if answer == "past" else writing.saved(answer)
-            for job, answer in zip(jobs, said, strict=True)
-        ]
+        back = self._bring_back([job for job, answer in zip(jobs, said, strict=True) if answer == "past"])
+        return [back.get(job.id, writing.saved(answer)) for job, answer in zip(jobs, said, strict=True)]
 
-    def _bring_back(self, job: Job, was: Job | None) -> Saved:
-        """A job of the archive is changed, which brings it back into the queue."""
-        if was is None or was.version != job.version:
-            return "stale"
-        fixed = {"spec": was.spec, "number": was.number, "created_at": was.created_at}
-        back, moment = replace(job, **fixed), self._live.moment
-        said, arrival = self._live.connections.write(lambda line: archiving.arrive(line, moment, was, back))
-        if arrival is not None:
-            self.mover.welcome(arrival)
-        return said
+    def _bring_back(self, jobs: Sequence[Job]) -> dict[str, Saved]:
+        """Jobs of the archive are changed, which brings them back into the queue."""
+        past, moment = self._past.get([job.id for job in jobs]), self._live.moment
+        pairs = [
+            (past[job.id], _changed(past[job.id], job))
+            for job in jobs
+            if job.id in past and past[job.id].version == job.version
+        ]
+        if not pairs:
+            return {}
+        said = self._live.connections.write(lambda line: archiving.arrive(line, moment, pairs))
+        self.mover.welcome([arrival for _, arrival in said if arrival is not None])
+        return {job.id: answer for (_, job), (answer, _) in zip(pairs, said, strict=True)}
 
     def lapsed(self, limit: int) -> list[Job]:
         return self._live.lapsed(limit)
@@ -240,6 +240,10 @@ class ArchivedStore:
         self.mover.stop()
         self._live.close()
         self._past.close()
+
+
+def _changed(was: Job, job: Job) -> Job:
+    return replace(job, spec=was.spec, number=was.number, created_at=was.created_at)
 
 
 def _page(jobs: list[Job], page: Page, cut_off: list[Found]) -> Found:

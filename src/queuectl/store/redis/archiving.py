@@ -108,13 +108,25 @@ def where(line: Line, ids: Sequence[str]) -> dict[str, Job | None]:
     return found
 
 
-def arrive(line: Line, now: str, was: Job, job: Job) -> tuple[Saved, Arrival | None]:
-    """A job of the archive comes back changed."""
-    words = (f"{was.number:016}", str(was.version), was.state, was.queue, rows.new(job))
-    answer, *version = line.run("arrive", now, *words)
+def arrive(line: Line, now: str, jobs: Sequence[tuple[Job, Job]]) -> list[tuple[Saved, Arrival | None]]:
+    """Jobs of the archive come back changed; of each as it was, and as it is to be."""
+    answers = list[tuple[Saved, Arrival | None]]()
+    for start in range(0, len(jobs), STRIDE):
+        batch = jobs[start : start + STRIDE]
+        words = [word for was, job in batch for word in _words(was, job)]
+        said = line.run("arrive", now, *words)
+        answers += [_arrived(was, *answer) for (was, _), answer in zip(batch, said, strict=True)]
+    return answers
+
+
+def _words(was: Job, job: Job) -> tuple[str | bytes, ...]:
+    return (f"{was.number:016}", str(was.version), was.state, was.queue, rows.new(job))
+
+
+def _arrived(was: Job, answer: bytes, version: bytes = b"") -> tuple[Saved, Arrival | None]:
     if answer != b"accepted":
-        return answer.decode(), None
-    return "accepted", _arrival(was.number, f"{version[0].decode()} {job.id}")
+        return answer.decode(), None  # type: ignore[return-value]
+    return "accepted", _arrival(was.number, f"{version.decode()} {was.id}")
 
 
 def arrivals(line: Line) -> int:
@@ -133,9 +145,9 @@ def _arrival(number: int, note: str) -> Arrival:
     return Arrival(number, id, int(version), note)
 
 
-def arrived(line: Line, now: str, job: Arrival) -> None:
-    """The archive has let it go."""
-    line.run("arrived", now, f"{job.number:016}", job.note)
+def arrived(line: Line, now: str, jobs: Sequence[Arrival]) -> None:
+    """The archive has let them go."""
+    line.run("arrived", now, *[word for job in jobs for word in (f"{job.number:016}", job.note)])
 
 
 def leave(line: Line, jobs: Sequence[Job], now: str) -> set[int]:

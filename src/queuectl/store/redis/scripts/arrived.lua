@@ -1,16 +1,21 @@
--- The archive has let a job go, so that it may stand in line.
+-- The archive has let jobs go, so that they may stand in line.
 --
 -- KEYS  the hash tag
--- ARGV  now or '', number, the note that was made of it
--- Answers 1, or 0 if somebody else has done so
+-- ARGV  now or '', then number and the note that was made of each
+--
+-- Of which there is no such note any more, somebody else has let into the line.
 
-local now, number = clock(ARGV[1]), ARGV[2]
-if redis.call('HGET', P .. 'arriving', number) ~= ARGV[3] then return 0 end
+local now, works = clock(ARGV[1]), false
 go_through()
-redis.call('HDEL', P .. 'arriving', number)
-local job = redis.call('HMGET', P .. 'job:' .. number, 'state', 'queue', 'run_at', 'sort_key')
-if job[1] and waits_to_run(job[1]) then
-    line_up(number, job[2], job[3], job[4], now)
-    ring('work')
+for i = 2, #ARGV, 2 do
+    local number = ARGV[i]
+    if redis.call('HGET', P .. 'arriving', number) == ARGV[i + 1] then
+        redis.call('HDEL', P .. 'arriving', number)
+        local job = redis.call('HMGET', P .. 'job:' .. number, 'state', 'queue', 'run_at', 'sort_key')
+        if job[1] and waits_to_run(job[1]) then
+            line_up(number, job[2], job[3], job[4], now)
+            works = true
+        end
+    end
 end
-return 1
+if works then ring('work') end
