@@ -226,15 +226,33 @@ def test_a_command_that_waits_is_dropped_by_kill(agent: Agent) -> None:
     assert agent.of("started", waiting) == []
 
 
-def test_a_fork_loop_is_outrun(agent: Agent, tmp_path: Path) -> None:
-    """Processes that are born while the killing goes on, each in a session of its own."""
+def fork_loop(tmp_path: Path) -> Path:
+    """Processes that are born one after the other, each in a session of its own."""
     program = f"#!/bin/sh\ntrap '' TERM\necho $$ >> {tmp_path}/pid\nsleep 0.02\nsetsid $0 &\nexec true\n"
     (tmp_path / "hydra").write_text(program)
     (tmp_path / "hydra").chmod(0o755)
+    return tmp_path / "hydra"
+
+
+def test_a_fork_loop_is_outrun(agent: Agent, tmp_path: Path) -> None:
+    fork_loop(tmp_path)
     attempt_id = agent.start(f"{tmp_path}/hydra; sleep 60", grace=0.2)
     pids_in(tmp_path / "pid", 5)
     agent.send("kill", attempt_id=attempt_id, reason="cancelled")
     assert agent.exited(attempt_id)["ended_by"] == "cancelled"
+    born = len(numbers(tmp_path / "pid"))
+    agent.run("sleep 0.3")
+    assert len(numbers(tmp_path / "pid")) == born
+
+
+def test_a_fork_loop_that_a_command_leaves_behind_is_outrun(agent: Agent, tmp_path: Path) -> None:
+    """While another command runs, whose it might be too."""
+    agent.started(agent.start("sleep 60"))
+    loop = fork_loop(tmp_path)
+    waiting = f"while [ $(wc -l < {tmp_path}/pid) -lt 3 ]; do sleep 0.01; done"
+    (tmp_path / "pid").touch()
+    ended, _ = agent.run(f"setsid {loop} > /dev/null 2>&1 & {waiting}", grace=0.2)
+    assert ended["leftovers"] > 0
     born = len(numbers(tmp_path / "pid"))
     agent.run("sleep 0.3")
     assert len(numbers(tmp_path / "pid")) == born
