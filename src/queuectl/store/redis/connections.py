@@ -30,8 +30,6 @@ class Line:
     """A connection, and how things are asked over it. `tag` begins all keys."""
 
     tag = ""
-    waits = False
-    """Whether what was written has to be waited for until it is on disk."""
 
     def call(self, *words: Word) -> Any:
         """What a command answers. Raises what the server says, or that the connection broke."""
@@ -116,15 +114,8 @@ class Connections:
         self._refuse_use()
         with self._lent() as line, self._translated(connecting=False, writing=writing):
             answer = work(line)
-            if writing and line.waits:
-                self._wait_for_disk(line)
         self.answers = True
         return answer
-
-    def _wait_for_disk(self, line: Any) -> None:
-        """Until the log is on the server's disk, which may take it a second."""
-        if line.call("WAITAOF", 1, 0, int(500 * self._patience))[0] < 1:
-            raise TimeoutError("the log was not written in time")
 
     def _begin(self, line: Any) -> None:
         """The first words over a new connection: it may lead to another server than the last one."""

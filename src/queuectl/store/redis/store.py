@@ -149,7 +149,7 @@ class RedisStore:
 
     def _describe(self, line: Line, thorough: bool) -> Description:
         listening = "messages" if self._address.listens else "polling"
-        found = description.describe(line, self._address.shown, listening, fast=self._fast)
+        found = description.describe(line, self._address.shown, listening)
         return repair.with_damage(line, found) if thorough else found
 
     def migrate(self) -> None:
@@ -163,7 +163,7 @@ class RedisStore:
     def _greet(self, line: Line) -> None:
         found = description.server(line)
         description.refuse_unfit(found, self._address.shown, fast=self._fast)
-        line.waits = found.waits and not self._fast
+        # Here the line of writes that this server goes on with (found.history) is compared with the queue's.
         schema.bring_up_to_date(line, self._address.shown, create=self._create)
         if self._archives:
             archiving.begin(line)
