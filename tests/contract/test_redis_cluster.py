@@ -238,7 +238,7 @@ def test_when_its_node_is_gone_the_one_that_took_its_place_is_found(
         store.add([new_job("a")])
         eventually(lambda: replica.call("DBSIZE") == owner.call("DBSIZE"), what="the replica has all")
         getattr(owner, way)()
-        assert eventually(lambda: answered(lambda: store.claim("w1", (), 1, LEASE)), within=30)[0].id == "a"
+        assert eventually(lambda: answered(lambda: store.claim("w1", (), 1, LEASE)), within=60)[0].id == "a"
         assert first(store) == (replica.host, replica.port)
         owner.resume()
 

@@ -13,7 +13,7 @@ from servers.endpoint import free_port, is_free
 from servers.redis import Product, RedisServer
 
 NODES = 3
-SETTINGS = {"cluster_enabled": "yes", "cluster_node_timeout": 2000}
+SETTINGS = {"cluster_enabled": "yes", "cluster_node_timeout": 2000, "cluster_replica_validity_factor": 0}
 BUS = 10_000
 """How far above its port a node listens for the others."""
 HIGHEST = 22_000
@@ -104,6 +104,10 @@ def replica_in(cluster: RedisCluster, original: RedisServer) -> RedisServer:
     eventually(lambda: _knows(replica, original), within=SLOWEST, what="a node that knows the others")
     replica.call("CLUSTER", "REPLICATE", _id(original))
     eventually(lambda: replica.follows, within=SLOWEST, what="a replica that follows")
+    # Who does not know it yet would not vote for it.
+    eventually(
+        lambda: all(_has_replica(node, replica) for node in cluster.nodes), what="a replica that all know"
+    )
     return replica
 
 
@@ -126,6 +130,11 @@ def _id(node: RedisServer) -> str:
 
 def _knows(node: RedisServer, other: RedisServer) -> bool:
     return _id(other) in node.call("CLUSTER", "NODES").decode() and state(node)["cluster_state"] == "ok"
+
+
+def _has_replica(node: RedisServer, replica: RedisServer) -> bool:
+    lines = node.call("CLUSTER", "NODES").decode().splitlines()
+    return any(line.startswith(_id(replica)) and "slave" in line for line in lines)
 
 
 def _serves(node: RedisServer, key: str) -> bool:

@@ -166,6 +166,7 @@ class RedisStore:
             self.connections.route.learn(line)
             if not line.leads_to_the_queue():
                 return
+            found = description.server(line)  # it may have become a primary just now
         description.refuse_unfit(found, self._address.shown, fast=self._fast)
         # Here the line of writes that this server goes on with (found.history) is compared with the queue's.
         schema.bring_up_to_date(line, self._address.shown, create=self._create)
