@@ -6,7 +6,7 @@ it is acknowledged. Where `QUEUECTL_TEST_REDIS` holds a URL, the tests run over 
 
 import shutil
 import signal
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from importlib.util import find_spec
 from pathlib import Path
@@ -152,10 +152,11 @@ class RedisServer(RedisEndpoint):
 
     def start(self) -> None:
         """Start, reading its log; back when it lets us in."""
-        self._data.mkdir(exist_ok=True)
-        self._daemon.hand_over(self._data)
-        self._configure()
-        self._daemon.start(self._program, self._configuration, ready=self._answers)
+        self._start(ready=self._answers)
+
+    def start_reading(self) -> None:
+        """Start, and be back while it still reads its log: it has much, or is slow."""
+        self._start(ready=self._reads)
 
     def stop(self) -> None:
         """Stop in good order, keeping the data. Harmless when it does not run."""
@@ -188,6 +189,12 @@ class RedisServer(RedisEndpoint):
         """End it and leave nothing behind. Twice is harmless."""
         self._daemon.close()
 
+    def _start(self, ready: Callable[[], bool]) -> None:
+        self._data.mkdir(exist_ok=True)
+        self._daemon.hand_over(self._data)
+        self._configure()
+        self._daemon.start(self._program, self._configuration, ready=ready)
+
     def _configure(self) -> None:
         ours = {
             "bind": self.host,
@@ -208,6 +215,14 @@ class RedisServer(RedisEndpoint):
             exceptions.ConnectionError,
             exceptions.TimeoutError,
         ):  # or it says that it still reads its log
+            return False
+
+    def _reads(self) -> bool:
+        try:
+            return bool(self.call("PING") == b"PONG")
+        except exceptions.BusyLoadingError:
+            return True
+        except (exceptions.ConnectionError, exceptions.TimeoutError):
             return False
 
     def _accessible(self, installed: Path) -> Path:
