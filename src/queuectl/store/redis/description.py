@@ -21,6 +21,7 @@ _ACCEPT = "or accept it with ?durability=fast"
 class Server(Struct, frozen=True, kw_only=True):
     """What a connection leads to. `fsync` and `lazy` are None where this user may not read them.
 
+    loading    whether it still reads its data from disk: until then it says nothing true of its log
     history    names the line of writes that it goes on with: another one since a replica was promoted
     first_log  whether the log was switched on and is not complete yet: until then a crash leaves nothing
     lazy       whether `appendfsync` rests while the log is rewritten
@@ -31,6 +32,7 @@ class Server(Struct, frozen=True, kw_only=True):
     role: str
     primary: str | None
     mode: str
+    loading: bool
     history: str
     log: bool
     first_log: bool
@@ -66,6 +68,7 @@ def _server(info: dict[str, str], settings: dict[str, str]) -> Server:
         role=info.get("role", "master"),
         primary=f"{info['master_host']}:{info['master_port']}" if "master_host" in info else None,
         mode=info.get("redis_mode") or info.get("server_mode", "standalone"),
+        loading=info.get("loading") == "1",
         history=info.get("master_replid", ""),
         log=info.get("aof_enabled") == "1",
         first_log=_is_first_log(info),
@@ -96,6 +99,8 @@ def refuse_unfit(found: Server, shown: str, *, fast: bool) -> None:
         raise StoreUnusable(
             f"{shown} is a Sentinel, which keeps no data", "name the server itself; mostly its port is 6379"
         )
+    if found.loading:
+        raise StoreUnavailable(f"{shown} still reads its data from disk", "try again later")
     if found.version < OLDEST:
         version = ".".join(map(str, found.version))
         raise StoreUnusable(
