@@ -182,8 +182,8 @@ def test_a_sentinel_is_told_from_a_server(sentinel: int) -> None:
 
 
 FOUND = Server(
-    product="Redis", version=(6, 2, 14), role="master", primary=None, mode="standalone", loading=False, history="", log=True,
-    first_log=False, fsync="always", lazy="no", eviction="noeviction", memory=1, maxmemory=0, replicas=0,
+    product="Redis", version=(6, 2, 14), role="master", primary=None, mode="standalone", loading=False, history="",
+    log=True, first_log=False, fsync="always", lazy="no", eviction="noeviction", memory=1, maxmemory=0, replicas=0,
 )  # fmt: skip
 
 
