@@ -7,7 +7,7 @@ from queuectl.store.redis.address import Address
 
 SPOKEN = (exceptions.BusyLoadingError, exceptions.AuthenticationError)
 """The library takes these for a broken connection, but the server has answered, and done nothing."""
-RIGHTS = "+@all -@dangerous +info +config|get +cluster|slots"
+RIGHTS = "+@all -@dangerous +info +config|get +client|setname +cluster|slots"
 """What a user needs, of the keys and channels that begin with the queue's tag."""
 
 _REPEAT = "repeating the same command is safe"
@@ -19,8 +19,9 @@ class Place:
 
     def __init__(self, address: Address) -> None:
         self._shown = address.shown
-        patterns = f"'~{address.tag}*' '&{address.tag}*'"
-        self._grant = f"let an administrator run: ACL SETUSER {address.user or 'default'} {patterns} {RIGHTS}"
+        patterns = f"'~{address.tag}*' resetchannels '&{address.tag}*'"
+        grant = f"let an administrator run: ACL SETUSER {address.user or 'default'} {patterns} {RIGHTS}"
+        self._own = {_GRANT: grant} | ({_WAY: f"{_WAY}; or does it not speak TLS?"} if address.tls else {})
 
     def unreachable(self, error: Exception) -> QueuectlError:
         """No connection came about: nothing was sent."""
@@ -45,7 +46,7 @@ class Place:
     def _known(self, text: str, sayings: "tuple[_Saying, ...]") -> QueuectlError | None:
         for words, kind, hint in sayings:
             if words in text:
-                return kind(f"{self._shown}: {_reason(text)}", self._grant if hint is _GRANT else hint)
+                return kind(f"{self._shown}: {_reason(text)}", self._own.get(hint, hint))
         return None
 
 
@@ -62,7 +63,7 @@ def _reason(text: str) -> str:
     head, at, inner = line.partition("@user_script: ")
     if head.startswith("Error running script") and at:
         line = inner.partition(": ")[2].removeprefix("-")
-    return line.partition(" script:")[0].removeprefix("Error ").strip().removesuffix(".")
+    return line.partition(" script: on ")[0].removeprefix("Error ").strip().removesuffix(".")
 
 
 _Kind = type[StoreUnavailable] | type[StoreUnusable]
@@ -120,4 +121,5 @@ _SAID: tuple[_Saying, ...] = (
     ("max number of clients", StoreUnavailable, "end idle clients, or raise maxclients"),
     ("unknown command", StoreUnusable, _PLACE),
     ("Protocol Error", StoreUnusable, _PLACE),
+    ("Protocol error", StoreUnusable, _PLACE),
 )  # fmt: skip
