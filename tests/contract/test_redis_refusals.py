@@ -19,7 +19,7 @@ from queuectl.store.redis import RedisStore
 from queuectl.store.redis.description import Server, refuse_unfit
 from servers.daemon import Daemon
 from servers.endpoint import free_port
-from servers.redis import PROGRAMS, RedisServer, _installed, replica_of
+from servers.redis import PROGRAMS, RedisServer, installed, replica_of
 
 FOR_LONG = 100_000
 """Microseconds for which a server rests after each key, while it writes its log."""
@@ -164,7 +164,7 @@ def sentinel() -> Iterator[int]:
     """The port of a Sentinel."""
     daemon, port = Daemon("sentinel", ended_by=signal.SIGKILL), free_port()
     program = daemon.directory / "redis-sentinel"
-    program.write_bytes(_installed("redis").read_bytes())
+    program.write_bytes(installed("redis").read_bytes())
     program.chmod(0o700)
     conf = daemon.directory / "conf"
     conf.write_text(f"port {port}\nbind 127.0.0.1\n")

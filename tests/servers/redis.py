@@ -117,11 +117,11 @@ class RedisServer(RedisEndpoint):
 
     def __init__(self, product: Product = "redis", **settings: Any) -> None:
         super().__init__("127.0.0.1", free_port(), "", PASSWORD)
-        installed = _installed(product)
+        program = installed(product)
         self.product = product
         self.settings = settings
         self._daemon = Daemon(product, ended_by=signal.SIGKILL)  # heard by one that is paused, too
-        self._program = self._accessible(installed)
+        self._program = self._accessible(program)
         self._data = self.directory / "data"
         self._configuration = self.directory / "conf"
 
@@ -225,12 +225,12 @@ class RedisServer(RedisEndpoint):
         except (exceptions.ConnectionError, exceptions.TimeoutError):
             return False
 
-    def _accessible(self, installed: Path) -> Path:
+    def _accessible(self, program: Path) -> Path:
         """The wheel's own program, or a copy where its user may not run that: in a home directory of root's, say."""
-        if self._daemon.run("test", "-x", installed).returncode == 0:
-            return installed
-        copy = self.directory / installed.name
-        shutil.copy(installed, copy)
+        if self._daemon.run("test", "-x", program).returncode == 0:
+            return program
+        copy = self.directory / program.name
+        shutil.copy(program, copy)
         copy.chmod(0o700)  # a wheel need not have said that it is a program
         self._daemon.hand_over(copy)
         return copy
@@ -272,7 +272,7 @@ def redis_of(environment: Mapping[str, str]) -> RedisServer | GivenRedis:
     return server
 
 
-def _installed(product: Product) -> Path:
+def installed(product: Product) -> Path:
     """The server program of the wheel; nothing of its Python is run."""
     wheel, place = PROGRAMS[product]
     found = find_spec(wheel)

@@ -40,8 +40,7 @@ class Route:
             ranges = line.call("CLUSTER", "SLOTS")
         except ResponseError:  # a user with few rights: then the URL's node has to be there
             return
-        named = [
-            (node[0].decode() if node[0] else line.host, node[1]) for found in ranges for node in found[2:]
-        ]
+        nodes = [node for found in ranges for node in found[2:]]
+        named = [((node[0] or b"").decode().strip("?") or line.host, node[1]) for node in nodes]
         with self._lock:
             self._places = list(dict.fromkeys([*self._places, *named]))
