@@ -3,7 +3,7 @@
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 
 import pytest
 
@@ -75,13 +75,22 @@ def ring(ringer: Store) -> None:
     ringer.add([new_job()])
 
 
+@contextmanager
+def about_to_ring(ringer: Store) -> Iterator[None]:
+    """Ring a moment after the block has begun; back when that is done."""
+    timer = threading.Timer(0.1, ring, [ringer])
+    timer.start()
+    yield
+    timer.join()
+
+
 def _has_just_rung(line: object) -> bool:
     return bool(line.call("EXISTS", line.key("rang:work")))  # type: ignore[attr-defined]
 
 
 def test_a_ring_is_heard_soon(ear: Hearing, ringer: Store) -> None:
-    threading.Timer(0.1, lambda: ring(ringer)).start()
-    assert heard_after(ear) < SOON
+    with about_to_ring(ringer):
+        assert heard_after(ear) < SOON
 
 
 def test_a_worker_hears_of_work_and_not_of_ends(ground: RedisGround, ear: Hearing, ringer: Store) -> None:
@@ -127,8 +136,8 @@ def test_a_url_may_ask_for_looks_only(ground: RedisGround, ringer: Store) -> Non
     with closing(RedisStore(ground.server.url(name=ground.name, listen="no"))) as store:
         quiet(store)
         assert subscribers(ground) == 0
-        threading.Timer(0.1, lambda: ring(ringer)).start()
-        assert store.wait(30) is True
+        with about_to_ring(ringer):
+            assert store.wait(30) is True
         assert store.describe().details["wake_up"] == "polling"
 
 
@@ -140,8 +149,8 @@ def test_who_may_not_subscribe_looks(ground: RedisGround, ringer: Store, server:
     server.call("ACL", "SETUSER", "deaf", "on", ">word", "~*", "&*", "+@all", "-subscribe")
     with closing(RedisStore(server.url(name=ground.name, user="deaf", password="word"))) as store:
         quiet(store)
-        threading.Timer(0.1, lambda: ring(ringer)).start()
-        assert store.wait(30) is True
+        with about_to_ring(ringer):
+            assert store.wait(30) is True
         assert not store._hearing.follows
         assert store.add([new_job("a")])[0].status == "added"
     server.call("ACL", "DELUSER", "deaf")
@@ -176,8 +185,8 @@ def test_a_subscription_that_is_ended_is_made_anew(
     assert heard_after(following) < SOON  # who knows what was missed
     quiet(following)
     eventually(lambda: subscribers(ground) == 1)
-    threading.Timer(0.1, lambda: ring(ringer)).start()
-    assert heard_after(following) < SOON
+    with about_to_ring(ringer):
+        assert heard_after(following) < SOON
 
 
 def test_a_server_that_was_started_again_is_subscribed_to_anew(
@@ -187,8 +196,8 @@ def test_a_server_that_was_started_again_is_subscribed_to_anew(
     eventually(lambda: heard_or_not(following), what="connected again")
     quiet(following)
     assert following.follows
-    threading.Timer(0.1, lambda: ring(ringer)).start()
-    assert heard_after(following) < SOON
+    with about_to_ring(ringer):
+        assert heard_after(following) < SOON
 
 
 @pytest.mark.parametrize("way", ["half_open", "black_hole"])
@@ -209,8 +218,8 @@ def test_a_subscription_that_died_in_silence_is_found_out(
             eventually(lambda: heard_or_not(ear) and subscribers(ground) == 1, what="it follows again")
             monkeypatch.setattr(hearing, "REGARDLESS", 60.0)
             quiet(ear)
-            threading.Timer(0.1, lambda: ring(ringer)).start()
-            assert heard_after(ear) < SOON
+            with about_to_ring(ringer):
+                assert heard_after(ear) < SOON
 
 
 def test_a_subscription_that_lives_is_kept(following: Hearing, monkeypatch: pytest.MonkeyPatch) -> None:
