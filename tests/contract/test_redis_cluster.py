@@ -89,6 +89,7 @@ def test_a_node_that_names_no_host_means_its_own(valkey_cluster: RedisCluster) -
     stranger.call("CONFIG", "SET", "cluster-preferred-endpoint-type", "unknown-endpoint")
     with closing(RedisStore(ground.url)) as store:
         assert store.add([new_job("a")])[0].status == "added"
+        assert {host for host, _ in store.connections.route.places()} == {"127.0.0.1"}
     stranger.call("CONFIG", "SET", "cluster-preferred-endpoint-type", "ip")
     ground.close()
 
