@@ -141,6 +141,9 @@ class MongoStore:
     def wake(self) -> None:
         self._hearing.wake()
 
+    def trouble(self) -> str | None:
+        return None
+
     def describe(self, *, thorough: bool = False) -> Description:
         if thorough:
             return self._connections.unhurried(
@@ -160,6 +163,7 @@ class MongoStore:
 
     def _greet(self, base: Base) -> None:
         description.refuse_unfit(description.server(base), self._address.shown)
+        schema.refuse_archive(base, self._address.shown)
         schema.bring_up_to_date(base, self._address.shown, create=self._create)
 
     def _ask_time(self) -> int:

@@ -3,10 +3,12 @@
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 from redis.exceptions import ResponseError
 
 from queuectl.errors import StoreUnavailable, StoreUnusable
 from queuectl.store.protocol import Description, Durability
+from queuectl.store.redis import caretaker, repair
 from queuectl.store.redis.connections import Line
 
 OLDEST = (6, 2)
@@ -22,7 +24,7 @@ class Server(Struct, frozen=True, kw_only=True):
     """What a connection leads to. `fsync` and `lazy` are None where this user may not read them.
 
     loading    whether it still reads its data from disk: until then it says nothing true of its log
-    history    names the line of writes that it goes on with: another one since a replica was promoted
+    history    names the server and its line of writes: another one whenever something may have been lost
     first_log  whether the log was switched on and is not complete yet: until then a crash leaves nothing
     lazy       whether `appendfsync` rests while the log is rewritten
     """
@@ -69,7 +71,7 @@ def _server(info: dict[str, str], settings: dict[str, str]) -> Server:
         primary=f"{info['master_host']}:{info['master_port']}" if "master_host" in info else None,
         mode=info.get("redis_mode") or info.get("server_mode", "standalone"),
         loading=info.get("loading") == "1",
-        history=info.get("master_replid", ""),
+        history=f"{info.get('run_id', '')} {info.get('master_replid', '')}",
         log=info.get("aof_enabled") == "1",
         first_log=_is_first_log(info),
         fsync=settings.get("appendfsync"),
@@ -194,6 +196,20 @@ def _faults(found: Server, info: dict[str, str]) -> list[str]:
         used = f"{found.memory / found.maxmemory:.0%}"
         faults.append(f"{used} of maxmemory is used: raise it, or delete jobs with queuectl purge")
     return faults
+
+
+def with_damage(line: Line, found: Description, now: str) -> Description:
+    """With what a look at all jobs finds, and what was mended last."""
+    wrong = [
+        f"{count} {what}: workers mend them" for what, count in repair.heal(line, now, really=False).items()
+    ]
+    last = caretaker.mended(line)
+    details = found.details
+    if last is not None:
+        when, kinds = last
+        what = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
+        details = {**details, "mended": f"{what}, at {when:%Y-%m-%dT%H:%M:%SZ}"}
+    return replace(found, details=details, faults=(*found.faults, *wrong))
 
 
 def _info(line: Line) -> dict[str, str]:
