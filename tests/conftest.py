@@ -11,6 +11,7 @@ from servers.mongo import GivenMongo, MongoServer, mongo_of
 from servers.postgres import GivenServer, PostgresServer, postgres_of
 from servers.proxy import Proxy
 from servers.redis import GivenRedis, RedisServer, redis_of
+from servers.redis_cluster import RedisCluster
 from servers.replica_set import ReplicaSet
 from servers.talk import MongoTalk, PostgresTalk, RedisTalk
 
@@ -124,3 +125,11 @@ def redis_proxy(redis_server: RedisServer | GivenRedis) -> Iterator[Proxy]:
     """A network between us and the server, for `redis_server.url(host=redis_proxy.host, port=redis_proxy.port)`."""
     with closing(Proxy(redis_server.host, redis_server.port, talk=RedisTalk)) as proxy:
         yield proxy
+
+
+@pytest.fixture(scope="session")
+def redis_cluster() -> Iterator[RedisCluster]:
+    """A cluster of three Redis, all there and well."""
+    with closing(RedisCluster()) as cluster:
+        cluster.start()
+        yield cluster

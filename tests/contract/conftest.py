@@ -16,6 +16,7 @@ from contract.grounds import (
 )
 from queuectl.store.protocol import Store
 from servers.endpoint import Endpoint
+from servers.redis_cluster import RedisCluster
 from servers.replica_set import ReplicaSet
 
 
@@ -81,6 +82,13 @@ def spare_valkey(valkey_server: Endpoint) -> Iterator[list[ServerGround]]:
 @pytest.fixture(scope="session")
 def spare_archived(redis_server: Endpoint, mongo_server: Endpoint) -> Iterator[list[ServerGround]]:
     """Names in Redis, each with its archive in the standalone MongoDB."""
+    with spare_grounds() as spare:
+        yield spare
+
+
+@pytest.fixture(scope="session")
+def spare_cluster(redis_cluster: RedisCluster) -> Iterator[list[ServerGround]]:
+    """Names in the cluster."""
     with spare_grounds() as spare:
         yield spare
 

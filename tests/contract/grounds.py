@@ -30,6 +30,7 @@ from servers.endpoint import Endpoint
 from servers.mongo import GivenMongo, MongoServer
 from servers.postgres import GivenServer, PostgresServer
 from servers.redis import GivenRedis, RedisServer
+from servers.redis_cluster import RedisCluster
 from servers.replica_set import ReplicaSet
 
 
@@ -220,7 +221,7 @@ class MongoGround:
 class RedisGround:
     """A queue with a name of its own in a server that all tests share."""
 
-    def __init__(self, server: RedisServer | GivenRedis) -> None:
+    def __init__(self, server: RedisServer | GivenRedis | RedisCluster) -> None:
         self.name = f"test_{secrets.token_hex(6)}"
         self.url = server.url(name=self.name)
         self.server = server
@@ -292,10 +293,11 @@ GROUNDS = (
     "redis",
     "valkey",
     "archived",
+    "cluster",
 )
 """`pooled` is PostgreSQL behind PgBouncer, which gives every statement another session; there waiting is polling.
 `mongodb` is a standalone server, `replicas` a replica set of one: there change streams tell of what happens.
-`archived` is Redis with its archive in the standalone MongoDB.
+`archived` is Redis with its archive in the standalone MongoDB. `cluster` is one of three Redis, and we ask a wrong one.
 """
 
 SERVERS = {
@@ -306,6 +308,7 @@ SERVERS = {
     "redis": "redis_server",
     "valkey": "valkey_server",
     "archived": "redis_server",
+    "cluster": "redis_cluster",
 }
 """The fixture that starts what a kind needs."""
 
@@ -335,7 +338,7 @@ def _fresh(kind: str, fixture: Callable[[str], Any]) -> ServerGround:
     server = fixture(SERVERS[kind])
     if kind in ("mongodb", "replicas"):
         return MongoGround(server)
-    if kind in ("redis", "valkey"):
+    if kind in ("redis", "valkey", "cluster"):
         return RedisGround(server)
     if kind == "archived":
         return ArchivedGround(server, fixture("mongo_server"))

@@ -54,11 +54,12 @@ def free_port() -> int:
     """
     while True:
         port = random.randrange(10_240, 32_768)
-        if _is_free(port):
+        if is_free(port):
             return port
 
 
-def _is_free(port: int) -> bool:
+def is_free(port: int) -> bool:
+    """Whether nobody listens there."""
     with socket.socket() as trial:
         trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

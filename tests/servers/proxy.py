@@ -59,6 +59,10 @@ class Proxy:
         """Be no obstacle any more, for what a black hole has held neither; forget what was to be lost."""
         self._order(self._pass_through)
 
+    def lead_to(self, host: str, port: int) -> None:
+        """Lead new connections to another server, and break those that there are."""
+        self._order(lambda: self._lead_to(host, port))
+
     def reset(self) -> None:
         """Break all connections: either end gets an RST. New ones are what they were before."""
         self._order(self._reset)
@@ -147,6 +151,10 @@ class Proxy:
     def _pass_through(self) -> None:
         self._set(flowing=True, latency=0.0)
         self._network.snare = None
+
+    def _lead_to(self, host: str, port: int) -> None:
+        self._target = (host, port)
+        self._reset()
 
     def _reset(self) -> None:
         for link in self._links:

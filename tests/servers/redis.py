@@ -6,7 +6,7 @@ it is acknowledged. Where `QUEUECTL_TEST_REDIS` holds a URL, the tests run over 
 
 import shutil
 import signal
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from importlib.util import find_spec
 from pathlib import Path
@@ -117,11 +117,11 @@ class RedisServer(RedisEndpoint):
 
     def __init__(self, product: Product = "redis", **settings: Any) -> None:
         super().__init__("127.0.0.1", free_port(), "", PASSWORD)
-        installed = _installed(product)
+        program = installed(product)
         self.product = product
         self.settings = settings
         self._daemon = Daemon(product, ended_by=signal.SIGKILL)  # heard by one that is paused, too
-        self._program = self._accessible(installed)
+        self._program = self._accessible(program)
         self._data = self.directory / "data"
         self._configuration = self.directory / "conf"
 
@@ -152,10 +152,11 @@ class RedisServer(RedisEndpoint):
 
     def start(self) -> None:
         """Start, reading its log; back when it lets us in."""
-        self._data.mkdir(exist_ok=True)
-        self._daemon.hand_over(self._data)
-        self._configure()
-        self._daemon.start(self._program, self._configuration, ready=self._answers)
+        self._start(ready=self._answers)
+
+    def start_reading(self) -> None:
+        """Start, and be back while it still reads its log: it has much, or is slow."""
+        self._start(ready=self._reads)
 
     def stop(self) -> None:
         """Stop in good order, keeping the data. Harmless when it does not run."""
@@ -188,6 +189,12 @@ class RedisServer(RedisEndpoint):
         """End it and leave nothing behind. Twice is harmless."""
         self._daemon.close()
 
+    def _start(self, ready: Callable[[], bool]) -> None:
+        self._data.mkdir(exist_ok=True)
+        self._daemon.hand_over(self._data)
+        self._configure()
+        self._daemon.start(self._program, self._configuration, ready=ready)
+
     def _configure(self) -> None:
         ours = {
             "bind": self.host,
@@ -210,12 +217,20 @@ class RedisServer(RedisEndpoint):
         ):  # or it says that it still reads its log
             return False
 
-    def _accessible(self, installed: Path) -> Path:
+    def _reads(self) -> bool:
+        try:
+            return bool(self.call("PING") == b"PONG")
+        except exceptions.BusyLoadingError:
+            return True
+        except (exceptions.ConnectionError, exceptions.TimeoutError):
+            return False
+
+    def _accessible(self, program: Path) -> Path:
         """The wheel's own program, or a copy where its user may not run that: in a home directory of root's, say."""
-        if self._daemon.run("test", "-x", installed).returncode == 0:
-            return installed
-        copy = self.directory / installed.name
-        shutil.copy(installed, copy)
+        if self._daemon.run("test", "-x", program).returncode == 0:
+            return program
+        copy = self.directory / program.name
+        shutil.copy(program, copy)
         copy.chmod(0o700)  # a wheel need not have said that it is a program
         self._daemon.hand_over(copy)
         return copy
@@ -257,7 +272,7 @@ def redis_of(environment: Mapping[str, str]) -> RedisServer | GivenRedis:
     return server
 
 
-def _installed(product: Product) -> Path:
+def installed(product: Product) -> Path:
     """The server program of the wheel; nothing of its Python is run."""
     wheel, place = PROGRAMS[product]
     found = find_spec(wheel)

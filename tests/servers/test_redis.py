@@ -284,3 +284,16 @@ def test_a_reply_of_redis_is_lost_after_the_work_is_done(own_redis: RedisServer,
             through.call("SET", "precious", "a" * 5_000_000)
     assert redis_proxy.lost.is_set()
     assert own_redis.call("DEL", "ordinary", "precious") == 2
+
+
+def test_an_address_may_move_to_another_server(
+    own_redis: RedisServer, valkey_server: RedisServer, redis_proxy: Proxy
+) -> None:
+    url = own_redis.url(host=redis_proxy.host, port=redis_proxy.port)
+    with closing(caller(url)) as before:
+        assert b"valkey" not in before.call("INFO", "server")
+        redis_proxy.lead_to(valkey_server.host, valkey_server.port)
+        with pytest.raises(exceptions.ConnectionError):
+            before.call("PING")
+    with closing(caller(url)) as after:
+        assert b"valkey" in after.call("INFO", "server")

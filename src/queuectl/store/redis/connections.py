@@ -1,11 +1,13 @@
 """Connections to one server, lent to one caller at a time by the client library's pool.
 
 Nothing is ever sent twice: a library that repeats a script whose reply was lost would do it twice. What was sent and
-not answered is unknown, and only the caller knows that it may ask again.
+not answered is unknown, and only the caller knows that it may ask again. But what a node of a cluster answers with
+MOVED it has not done: that is asked of the node that it names.
 """
 
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -13,31 +15,91 @@ from typing import Any, TypeVar
 from redis import exceptions
 from redis.backoff import NoBackoff
 from redis.connection import Connection, ConnectionPool, SSLConnection
-from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.exceptions import MovedError, NoScriptError, RedisError
 from redis.retry import Retry
 
 from queuectl.errors import StoreUnavailable, StoreUnusable
 from queuectl.store.redis.address import Address
-from queuectl.store.redis.faults import Place
+from queuectl.store.redis.faults import SPOKEN, Place
+from queuectl.store.redis.route import Route
 from queuectl.store.redis.scripts import script
 
 Answer = TypeVar("Answer")
 Word = str | bytes | int
 MOST = 16
+MOVES = 5
+"""How often in a row a cluster may send us to another node."""
 
 
 class Line:
     """A connection, and how things are asked over it. `tag` begins all keys."""
 
     tag = ""
-    waits = False
-    """Whether what was written has to be waited for until it is on disk."""
+    _moves = 0
+    _sock: Any
+    host: str
+    port: int
+
+    def __init__(self, *, route: Route, **options: Any) -> None:
+        self._route, self._patience = route, options["socket_connect_timeout"]
+        super().__init__(**options)
+
+    def connect(self) -> None:
+        """To where the queue was last, or to whoever else may know it: begun within one patience."""
+        if self._sock:
+            return
+        failures: list[Exception] = []
+        deadline = time.monotonic() + self._patience
+        for place in self._route.places():
+            self.host, self.port = place
+            try:
+                self._library.connect()
+            except (exceptions.ConnectionError, exceptions.TimeoutError, OSError) as error:
+                failures.append(error)
+                self._route.avoid(place)
+                if time.monotonic() > deadline:
+                    break
+            else:
+                self._route.settle((self.host, self.port))
+                return
+        raise failures[-1]
 
     def call(self, *words: Word) -> Any:
         """What a command answers. Raises what the server says, or that the connection broke."""
+        for _ in range(MOVES):
+            try:
+                return self.say(*words)
+            except MovedError as moved:
+                self.follow(moved)
+        return self.say(*words)
+
+    def say(self, *words: Word) -> Any:
+        """The same, of this very node."""
         connection: Any = self  # the library's, in the classes below
         connection.send_command(*words)
         return connection.read_response()
+
+    def leads_to_the_queue(self) -> bool:
+        """Whether this node of a cluster has the queue; else the line leads to the one that has, and is greeted."""
+        try:
+            self.say("GET", self.key("schema"))
+        except MovedError as moved:
+            self.follow(moved)
+            return False
+        return True
+
+    def follow(self, moved: MovedError) -> None:
+        """Connect to the node that has what was asked for; `moved` again if they send us round."""
+        if self._moves == MOVES:
+            raise moved
+        self._moves += 1
+        try:
+            self._library.disconnect()
+            self.host, self.port = moved.host.strip("?") or self.host, moved.port
+            self._library.connect()
+            self._route.settle((self.host, self.port))
+        finally:
+            self._moves -= 1
 
     def run(self, name: str, *values: Word) -> Any:
         """What a script answers. A server that was restarted is given it anew."""
@@ -50,6 +112,11 @@ class Line:
     def key(self, name: str) -> str:
         """One of the queue's keys."""
         return f"{self.tag}:{name}"
+
+    @property
+    def _library(self) -> Any:
+        """The same connection, as the library has it."""
+        return super()
 
 
 class PlainLine(Line, Connection):
@@ -65,8 +132,9 @@ class Connections:
 
     def __init__(self, address: Address, patience: float, greet: Callable[[Line], None]) -> None:
         self.address, self._patience, self._greet = address, patience, greet
-        self._place = Place(address.shown)
+        self._place = Place(address)
         self._process = os.getpid()
+        self.route = Route((address.host, address.port))
         self._pool: Any = self._make()
         self._room = threading.BoundedSemaphore(MOST)
         self._closed = False
@@ -97,8 +165,7 @@ class Connections:
         return ConnectionPool(
             connection_class=TlsLine if address.tls else PlainLine,
             redis_connect_func=self._begin,
-            host=address.host,
-            port=address.port,
+            route=self.route,
             db=address.database,
             username=address.user,
             password=address.password,
@@ -116,15 +183,8 @@ class Connections:
         self._refuse_use()
         with self._lent() as line, self._translated(connecting=False, writing=writing):
             answer = work(line)
-            if writing and line.waits:
-                self._wait_for_disk(line)
         self.answers = True
         return answer
-
-    def _wait_for_disk(self, line: Any) -> None:
-        """Until the log is on the server's disk, which may take it a second."""
-        if line.call("WAITAOF", 1, 0, int(500 * self._patience))[0] < 1:
-            raise TimeoutError("the log was not written in time")
 
     def _begin(self, line: Any) -> None:
         """The first words over a new connection: it may lead to another server than the last one."""
@@ -164,12 +224,12 @@ class Connections:
     def _translated(self, *, connecting: bool, writing: bool) -> Iterator[None]:
         try:
             yield
+        except SPOKEN as error:
+            raise self._place.said(error) from error
         except (exceptions.ConnectionError, exceptions.TimeoutError, OSError) as error:
             self.answers = False
             if connecting:
                 raise self._place.unreachable(error) from error
             raise self._place.lost(writing=writing) from error
-        except ResponseError as error:
-            raise self._place.said(error) from error
         except RedisError as error:
             raise self._place.said(error) from error

@@ -6,124 +6,196 @@ from msgspec import Struct
 from msgspec.structs import replace
 from redis.exceptions import ResponseError
 
-from queuectl.errors import StoreUnusable
+from queuectl.errors import StoreUnavailable, StoreUnusable
 from queuectl.store.protocol import Description, Durability
 from queuectl.store.redis import caretaker, repair
 from queuectl.store.redis.connections import Line
 
 OLDEST = (6, 2)
-WAITS_SINCE = (7, 2)
-"""The version that can be asked to wait until its log is on disk."""
 SCHEMA = 1
+FULL = 0.9
+"""The part of maxmemory above which doctor warns."""
+_LEAST = 7
+"""Bytes of a server's log without which no key can have been made."""
+_ACCEPT = "or accept it with ?durability=fast"
 
 
-class Server(Struct, frozen=True):
-    """What a connection leads to. `fsync` is None where this user may not read it."""
+class Server(Struct, frozen=True, kw_only=True):
+    """What a connection leads to. `fsync` and `lazy` are None where this user may not read them.
+
+    loading    whether it still reads its data from disk: until then it says nothing true of its log
+    history    names the server and its line of writes: another one whenever something may have been lost
+    first_log  whether the log was switched on and is not complete yet: until then a crash leaves nothing
+    lazy       whether `appendfsync` rests while the log is rewritten
+    """
 
     product: str
     version: tuple[int, ...]
     role: str
+    primary: str | None
     mode: str
-    log: bool
-    fsync: str | None
-    eviction: str
-    replicas: int
+    loading: bool
     history: str
+    log: bool
+    first_log: bool
+    fsync: str | None
+    lazy: str | None
+    eviction: str
+    memory: int
+    maxmemory: int
+    replicas: int
 
     @property
-    def waits(self) -> bool:
-        """Whether each write has to be waited for, because the log is written once a second."""
-        return self.log and self.fsync == "everysec" and self.version >= WAITS_SINCE
-
-    def durability(self, *, fast: bool) -> Durability:
+    def durability(self) -> Durability:
         """What an acknowledged write survives."""
-        safe = self.log and (self.fsync == "always" or (self.waits and not fast))
-        return "power-safe" if safe else "memory-safe"
+        return "memory-safe" if self.first_log or unsafe(self) else "power-safe"
+
+    @property
+    def cli(self) -> str:
+        """The program with which people change it."""
+        return f"{self.product.lower()}-cli"
 
 
 def server(line: Line) -> Server:
     """The server at the other end, as it is now."""
-    info = _info(line)
-    valkey = info.get("server_name") == "valkey"
+    return _server(_info(line), _settings(line, "*appendfsync*"))
+
+
+def _server(info: dict[str, str], settings: dict[str, str]) -> Server:
+    valkey = "valkey_version" in info
     version = info["valkey_version"] if valkey else info["redis_version"]
     return Server(
         product="Valkey" if valkey else "Redis",
         version=tuple(int(part) for part in version.split(".") if part.isdecimal()),
-        role=info["role"],
-        mode=info.get("redis_mode", info.get("server_mode", "standalone")),
+        role=info.get("role", "master"),
+        primary=f"{info['master_host']}:{info['master_port']}" if "master_host" in info else None,
+        mode=info.get("redis_mode") or info.get("server_mode", "standalone"),
+        loading=info.get("loading") == "1",
+        history=f"{info.get('run_id', '')} {info.get('master_replid', '')}",
         log=info.get("aof_enabled") == "1",
-        fsync=_setting(line, "appendfsync"),
+        first_log=_is_first_log(info),
+        fsync=settings.get("appendfsync"),
+        lazy=settings.get("no-appendfsync-on-rewrite"),
         eviction=info.get("maxmemory_policy", "noeviction"),
-        replicas=int(info.get("connected_slaves", "0")),
-        history=f"{info['run_id']} {info['master_replid']}",
+        memory=int(info.get("used_memory", 0)),
+        maxmemory=int(info.get("maxmemory", 0)),
+        replicas=int(info.get("connected_slaves", 0)),
     )
+
+
+def _is_first_log(info: dict[str, str]) -> bool:
+    """Whether what is written now is not one more version of the log, but the first.
+
+    Until that is complete, Redis 6.2 counts nothing as logged, and later ones only what was written meanwhile: less
+    than was needed to make the keys that there are. Where it is more, nobody can tell: we take it for an ordinary one.
+    """
+    writing = "1" in (info.get("aof_rewrite_in_progress"), info.get("aof_rewrite_scheduled"))
+    sizes = int(info.get("aof_base_size", 0)), int(info.get("aof_current_size", 0))
+    keys = sum(int(value.split(",")[0][5:]) for value in info.values() if value.startswith("keys="))
+    return info.get("aof_enabled") == "1" and writing and sizes[0] == 0 and sizes[1] <= _LEAST * keys
 
 
 def refuse_unfit(found: Server, shown: str, *, fast: bool) -> None:
     """A server on which nothing can be kept, or nothing as safely as was asked for (guarantee G1)."""
+    if found.mode == "sentinel":
+        raise StoreUnusable(
+            f"{shown} is a Sentinel, which keeps no data", "name the server itself; mostly its port is 6379"
+        )
+    if found.loading:
+        raise StoreUnavailable(f"{shown} still reads its data from disk", "try again later")
     if found.version < OLDEST:
         version = ".".join(map(str, found.version))
         raise StoreUnusable(
             f"{shown} is {found.product} {version}", "Redis 6.2 or later, or Valkey, is needed"
         )
     if found.role != "master":
-        raise StoreUnusable(f"{shown} is a read-only replica", "connect to the primary")
+        at = f": {found.primary}" if found.primary else ""
+        raise StoreUnusable(f"{shown} is a read-only replica", f"connect to the primary{at}")
     if found.eviction != "noeviction":
         raise StoreUnusable(
             f"{shown} would delete jobs when its memory is full: maxmemory-policy = {found.eviction}",
-            "run: redis-cli CONFIG SET maxmemory-policy noeviction, and write it into redis.conf",
+            _change(found, "maxmemory-policy noeviction"),
         )
-    if found.durability(fast=fast) == "memory-safe" and not fast:
+    if not fast:
+        _refuse_unsafe(found, shown)
+
+
+def _refuse_unsafe(found: Server, shown: str) -> None:
+    if unsafe(found):
         raise StoreUnusable(
             f"{shown} would lose acknowledged jobs with its power: {unsafe(found)}", _remedy(found)
         )
+    if found.first_log:
+        raise StoreUnavailable(
+            f"{shown} has just been told to keep a log (appendonly), and is still writing the first",
+            f"try again when it is complete, {_ACCEPT}",
+        )
 
 
-def unsafe(found: Server) -> str:
-    """The setting that loses what was acknowledged."""
+def unsafe(found: Server) -> str | None:
+    """The setting that loses what was acknowledged, if there is one."""
     if not found.log:
         return "appendonly = no"
-    return f"appendfsync = {found.fsync}" if found.fsync else "appendfsync cannot be read"
+    if found.fsync is None:
+        return "appendfsync cannot be read"
+    if found.fsync != "always":
+        return f"appendfsync = {found.fsync}"
+    return "no-appendfsync-on-rewrite = yes" if found.lazy == "yes" else None
 
 
 def _remedy(found: Server) -> str:
     if found.log and found.fsync is None:
-        return "let this user read it (ACL SETUSER NAME +config|get), or accept it with ?durability=fast"
-    what = "appendonly yes" if not found.log else "appendfsync always"
-    return (
-        f"run: redis-cli CONFIG SET {what}, and write it into redis.conf; or accept it with ?durability=fast"
-    )
+        return f"let this user read it: ACL SETUSER NAME +config|get; {_ACCEPT}"
+    if not found.log:
+        return f"{_change(found, 'appendonly yes')}; {_ACCEPT}"
+    lazy = found.fsync == "always"
+    return f"{_change(found, 'no-appendfsync-on-rewrite no' if lazy else 'appendfsync always')}; {_ACCEPT}"
 
 
-def describe(line: Line, shown: str, listening: str, *, fast: bool) -> Description:
+def _change(found: Server, setting: str) -> str:
+    return f"run: {found.cli} CONFIG SET {setting}, and write it into {found.product.lower()}.conf"
+
+
+def describe(line: Line, shown: str, listening: str) -> Description:
     """Settings, versions and sizes."""
-    found, info = server(line), _info(line)
+    info = _info(line)
+    found = _server(info, _settings(line, "*appendfsync*"))
+    unseen = "unseen: this user may not look"
     details: dict[str, Any] = {
         found.product.lower(): ".".join(map(str, found.version)),
         "mode": found.mode,
-        "appendonly": "yes" if found.log else "no",
-        "appendfsync": found.fsync or "unseen: this user may not look",
-        "waits_for_disk": "yes, with every write" if found.waits and not fast else "no",
-        "maxmemory_policy": found.eviction,
-        "maxmemory": info.get("maxmemory", "0"),
         "replicas": found.replicas,
+        "appendonly": "yes" if found.log else "no",
+        "appendfsync": found.fsync or unseen,
+        "no_appendfsync_on_rewrite": found.lazy or unseen,
+        "maxmemory_policy": found.eviction,
+        "maxmemory": found.maxmemory or "none",
         "wake_up": listening,
-        "bytes": info["used_memory"],
+        "bytes": found.memory,
         "jobs": line.call("ZCARD", line.key("created")),
         "workers": line.call("HLEN", line.key("workers")),
     }
-    faults = []
-    if found.durability(fast=fast) == "memory-safe":
-        faults.append(f"an acknowledged job may be lost with the server's power: {unsafe(found)}")
-    if info.get("aof_last_write_status", "ok") != "ok":
-        faults.append("the server's last write to its log failed: look at its disk")
     return Description(
         url=shown,
-        durability=found.durability(fast=fast),
+        durability=found.durability,
         schema=SCHEMA,
         details={name: str(value) for name, value in details.items()},
-        faults=tuple(faults),
+        faults=tuple(_faults(found, info)),
     )
+
+
+def _faults(found: Server, info: dict[str, str]) -> list[str]:
+    faults = []
+    if why := unsafe(found):
+        faults.append(f"an acknowledged job may be lost with the server's power: {why}")
+    elif found.first_log:
+        faults.append("an acknowledged job may be lost with the server's power: its first log is incomplete")
+    if info.get("aof_last_write_status", "ok") != "ok":
+        faults.append("the server's last write to its log failed: look at its disk")
+    if found.maxmemory and found.memory > FULL * found.maxmemory:
+        used = f"{found.memory / found.maxmemory:.0%}"
+        faults.append(f"{used} of maxmemory is used: raise it, or delete jobs with queuectl purge")
+    return faults
 
 
 def with_damage(line: Line, found: Description, now: str) -> Description:
@@ -146,9 +218,10 @@ def _info(line: Line) -> dict[str, str]:
     return {name: value for name, _, value in pairs}
 
 
-def _setting(line: Line, name: str) -> str | None:
+def _settings(line: Line, pattern: str) -> dict[str, str]:
+    """Nothing at a managed server, or for a user with few rights."""
     try:
-        found = line.call("CONFIG", "GET", name)
-    except ResponseError:  # a managed server, or a user with few rights
-        return None
-    return found[1].decode() if found else None
+        flat = [word.decode() for word in line.call("CONFIG", "GET", pattern)]
+    except ResponseError:
+        return {}
+    return dict(zip(flat[::2], flat[1::2], strict=True))

@@ -1,9 +1,14 @@
 """Errors of Redis and of the way there, in this product's words. The cause is kept by who raises."""
 
 from redis import exceptions
-from redis.exceptions import RedisError
 
 from queuectl.errors import InvalidInput, OutcomeUnknown, QueuectlError, StoreUnavailable, StoreUnusable
+from queuectl.store.redis.address import Address
+
+SPOKEN = (exceptions.BusyLoadingError, exceptions.AuthenticationError)
+"""The library takes these for a broken connection, but the server has answered, and done nothing."""
+RIGHTS = "+@all -@dangerous +info +config|get +client|setname +cluster|slots"
+"""What a user needs, of the keys and channels that begin with the queue's tag."""
 
 _REPEAT = "repeating the same command is safe"
 _LATER = "try again later"
@@ -12,16 +17,18 @@ _LATER = "try again later"
 class Place:
     """Says what went wrong with one store."""
 
-    def __init__(self, shown: str) -> None:
-        self._shown = shown
+    def __init__(self, address: Address) -> None:
+        self._shown = address.shown
+        patterns = f"'~{address.tag}*' resetchannels '&{address.tag}*'"
+        grant = f"let an administrator run: ACL SETUSER {address.user or 'default'} {patterns} {RIGHTS}"
+        self._own = {_GRANT: grant} | ({_WAY: f"{_WAY}; or does it not speak TLS?"} if address.tls else {})
 
     def unreachable(self, error: Exception) -> QueuectlError:
         """No connection came about: nothing was sent."""
-        text = str(error)
-        for words, kind, hint in (*_SAID, *_REFUSALS):
-            if words in text:
-                return kind(f"{self._shown}: {_reason(text)}", hint)
-        return StoreUnavailable(f"{self._shown} cannot be reached: {_reason(text)}", _LATER)
+        text = _text(error)
+        return self._known(text, (*_SAID, *_REFUSALS)) or StoreUnavailable(
+            f"{self._shown} cannot be reached: {_reason(text)}", _LATER
+        )
 
     def lost(self, *, writing: bool) -> QueuectlError:
         """The connection broke, or stayed silent, after something was sent."""
@@ -29,30 +36,50 @@ class Place:
             return OutcomeUnknown(f"{self._shown} did not answer: whether it was done is not known", _REPEAT)
         return StoreUnavailable(f"{self._shown} does not answer", _LATER)
 
-    def said(self, error: RedisError) -> QueuectlError:
+    def said(self, error: Exception) -> QueuectlError:
         """The server answered, and refused: nothing was changed."""
-        text = str(error)
+        text = _text(error)
         if isinstance(error, exceptions.DataError):
             return InvalidInput(f"{self._shown}: {text}")
-        for words, kind, hint in _SAID:
+        return self._known(text, _SAID) or StoreUnusable(f"{self._shown}: Redis says: {_reason(text)}")
+
+    def _known(self, text: str, sayings: "tuple[_Saying, ...]") -> QueuectlError | None:
+        for words, kind, hint in sayings:
             if words in text:
-                return kind(f"{self._shown}: {_reason(text)}", hint)
-        return StoreUnusable(f"{self._shown}: Redis says: {_reason(text)}")
+                return kind(f"{self._shown}: {_reason(text)}", self._own.get(hint, hint))
+        return None
+
+
+def _text(error: Exception) -> str:
+    """All of it: the library takes the first word away where it knows it."""
+    code = getattr(error, "status_code", None)
+    text = str(error)
+    return f"{code} {text}" if code and code != "ERR" and not text.startswith(code) else text
 
 
 def _reason(text: str) -> str:
-    """The sentence that matters."""
+    """The sentence that matters: not where in a script it was."""
     line = text.splitlines()[0] if text else "no reason"
-    return line.partition(". script:")[0].removeprefix("Error ").strip()
+    head, at, inner = line.partition("@user_script: ")
+    if head.startswith("Error running script") and at:
+        line = inner.partition(": ")[2].removeprefix("-")
+    return line.partition(" script: on ")[0].removeprefix("Error ").strip().removesuffix(".")
 
 
 _Kind = type[StoreUnavailable] | type[StoreUnusable]
+_Saying = tuple[str, _Kind, str]
+_GRANT = "the rights of this user"
 _PASSWORD = "look at user and password; in the URL, special characters are written as %XX"  # noqa: S105  advice
 _PLACE = "does Redis run there? look at host and port"
 _NAME = "look at the name of the host"
 _WAY = "is that host up, and does its firewall let this one in? look at host and port"
+_ROOM = "raise maxmemory, or delete jobs: queuectl purge"
+_READS = f"it reads its data from disk; {_LATER}"
+_MOVES = f"it moves to another node of the cluster; {_LATER}"
+_REPLICA = f"it has become a read-only replica: {_LATER}, and if it stays one, connect to the primary"
+_BUSY = f"another script runs there; {_LATER}, and if it never ends, run: redis-cli SCRIPT KILL"
 
-_REFUSALS: tuple[tuple[str, _Kind, str], ...] = (
+_REFUSALS: tuple[_Saying, ...] = (
     ("Connection refused", StoreUnavailable, _PLACE),
     ("Name or service not known", StoreUnavailable, _NAME),
     ("nodename nor servname", StoreUnavailable, _NAME),
@@ -64,28 +91,35 @@ _REFUSALS: tuple[tuple[str, _Kind, str], ...] = (
     ("imeout", StoreUnavailable, _WAY),
 )
 
-_SAID: tuple[tuple[str, _Kind, str], ...] = (
+_SAID: tuple[_Saying, ...] = (
     ("WRONGPASS", StoreUnusable, _PASSWORD),
     ("invalid username-password", StoreUnusable, _PASSWORD),
     ("invalid password", StoreUnusable, _PASSWORD),
     ("without any password configured", StoreUnusable, "leave the password out of the URL"),
     ("Authentication required", StoreUnusable, _PASSWORD),
     ("NOAUTH", StoreUnusable, _PASSWORD),
-    ("NOPERM", StoreUnusable, "let an administrator run: ACL SETUSER NAME ~{queuectl}* &{queuectl}* +@all"),
-    (
-        "no permissions",
-        StoreUnusable,
-        "let an administrator run: ACL SETUSER NAME ~{queuectl}* &{queuectl}* +@all",
-    ),
-    ("DB index is out of range", StoreUnusable, "look at the number after the / of the URL"),
-    ("OOM", StoreUnavailable, "raise maxmemory, or delete jobs: queuectl purge"),
-    ("maxmemory", StoreUnavailable, "raise maxmemory, or delete jobs: queuectl purge"),
-    ("read only replica", StoreUnusable, "connect to the primary"),
-    ("READONLY", StoreUnusable, "connect to the primary"),
-    ("LOADING", StoreUnavailable, "it reads its data from disk; " + _LATER),
-    ("loading the dataset", StoreUnavailable, "it reads its data from disk; " + _LATER),
-    ("MISCONF", StoreUnavailable, "the server cannot write to its disk: look at its log"),
-    ("BUSY", StoreUnavailable, "another script runs; " + _LATER),
-    ("CLUSTERDOWN", StoreUnavailable, _LATER),
+    ("NOPERM", StoreUnusable, _GRANT),
+    ("ACL failure in script", StoreUnusable, _GRANT),
+    ("The user executing the script can't", StoreUnusable, _GRANT),
+    ("DENIED", StoreUnusable, "give the server a password, or say which hosts it may listen to (bind)"),
+    ("SELECT is not allowed in cluster", StoreUnusable, "a cluster has only the database 0: end the URL with /0"),
+    ("DB index is out of range", StoreUnusable, "look at the number after the / of the URL; a cluster has only /0"),
+    ("OOM", StoreUnavailable, _ROOM),
+    ("READONLY", StoreUnavailable, _REPLICA),
+    ("read only replica", StoreUnavailable, _REPLICA),
+    ("NOREPLICAS", StoreUnavailable, f"fewer replicas are there than min-replicas-to-write asks for; {_LATER}"),
+    ("LOADING", StoreUnavailable, _READS),
+    ("MISCONF", StoreUnavailable, "the server cannot write to its disk: look at the room there, and at its log"),
+    ("busy running", StoreUnavailable, _BUSY),
+    ("Script killed", StoreUnavailable, _LATER),
+    ("MASTERDOWN", StoreUnavailable, _REPLICA),
+    ("CLUSTERDOWN", StoreUnavailable,
+     f"a node of the cluster is away: redis-cli CLUSTER NODES tells which; {_LATER}"),
+    ("ASK ", StoreUnavailable, _MOVES),
+    ("TRYAGAIN", StoreUnavailable, _MOVES),
+    ("MOVED", StoreUnavailable, f"the nodes of the cluster do not agree where it is; {_LATER}"),
     ("max number of clients", StoreUnavailable, "end idle clients, or raise maxclients"),
-)
+    ("unknown command", StoreUnusable, _PLACE),
+    ("Protocol Error", StoreUnusable, _PLACE),
+    ("Protocol error", StoreUnusable, _PLACE),
+)  # fmt: skip

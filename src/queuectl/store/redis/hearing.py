@@ -1,5 +1,7 @@
 """Notice what others change: by messages where we can subscribe, by looks at the bells' counters where not.
 
+A subscription that is silent for long is asked whether it lives; where it does not, another one is made.
+
 Rings are rare on purpose (a script lets a bell ring once in 50 ms), so after each one heard a later wait ends by itself
 a moment later. A handle that claims is a worker, and hears only of work.
 """
@@ -7,9 +9,10 @@ a moment later. A handle that claims is a worker, and hears only of work.
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from queuectl.clock import chance
 from queuectl.store.bell import Bell
@@ -32,6 +35,7 @@ class Hearing:
         self._bell, self._lock = Bell(), threading.Lock()
         self._bells: tuple[str, ...] = BELLS
         self._line: Any = None
+        self._unanswered = False
         self._seen: dict[str, int] | None = None
         self._echo: float | None = None
         self._unasked = 0.0
@@ -62,7 +66,8 @@ class Hearing:
             self._drop()
 
     def _socket(self) -> int | None:
-        socket = None if self._line is None else self._line._sock
+        line = self._line  # another thread may be closing it
+        socket = None if line is None else line._sock
         return None if socket is None else socket.fileno()
 
     def _pause(self) -> float:
@@ -87,17 +92,45 @@ class Hearing:
                 self._echo = None
             elif now < self._unasked:
                 return False
+            else:
+                self._make_sure()
             self._unasked = now + REGARDLESS * self._spread()
             return True
+
+    @property
+    def follows(self) -> bool:
+        """Whether it is told, and need not look."""
+        return self._line is not None
 
     def _begin(self) -> bool:
         """Nobody knows what changed before this first look."""
         if self._listens:
-            self._line = self._connections.own()
-            self._line.call("SUBSCRIBE", self._line.key("bells"))
+            self._line = self._subscribed()
         self._seen = self._rings()
         self._unasked = time.monotonic() + REGARDLESS * self._spread()
         return True
+
+    def _subscribed(self) -> Any:
+        """A connection that is told; None where that cannot be had now, or never."""
+        line, self._unanswered = self._connections.own(), False
+        try:
+            line.call("SUBSCRIBE", line.key("bells"))
+        except (RedisError, OSError) as error:
+            self._listens = not isinstance(error, ResponseError)  # a user who may not
+            line.disconnect()
+            return None
+        return line
+
+    def _make_sure(self) -> None:
+        """Ask for a sign of life, or give up who has not given one since the last time."""
+        if self._line is None:
+            self._seen = None if self._listens else self._seen
+        elif self._unanswered:
+            self._drop()
+        else:
+            self._unanswered = True
+            with suppress(RedisError, OSError):  # it is found out when it is listened to
+                self._line.send_command("PING")
 
     def _rings(self) -> dict[str, int]:
         return self._connections.read(_rings)
@@ -111,7 +144,8 @@ class Hearing:
         try:
             while self._line.can_read(0):
                 message = self._line.read_response()
-                heard = heard or message[2].decode() in self._bells
+                self._unanswered = False
+                heard = heard or (message[0] == b"message" and message[2].decode() in self._bells)
         except (RedisError, OSError):
             self._drop()
             return True

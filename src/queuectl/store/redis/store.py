@@ -150,7 +150,7 @@ class RedisStore:
 
     def _describe(self, line: Line, thorough: bool) -> Description:
         listening = "messages" if self._address.listens else "polling"
-        found = description.describe(line, self._address.shown, listening, fast=self._fast)
+        found = description.describe(line, self._address.shown, listening)
         return description.with_damage(line, found, self.moment) if thorough else found
 
     def migrate(self) -> None:
@@ -163,8 +163,12 @@ class RedisStore:
 
     def _greet(self, line: Line) -> None:
         found = description.server(line)
+        if found.mode == "cluster":
+            self.connections.route.learn(line)
+            if not line.leads_to_the_queue():
+                return
+            found = description.server(line)  # it may have become a primary just now
         description.refuse_unfit(found, self._address.shown, fast=self._fast)
-        line.waits = found.waits and not self._fast
         begun = {"create": self._create, "archives": self._archives}
         schema.begin(line, self._address.shown, found.history, **begun)
 

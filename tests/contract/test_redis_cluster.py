@@ -1,0 +1,279 @@
+"""A queue in a cluster is found from any node, followed when it moves, and found again when its node is dead."""
+
+import itertools
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from typing import Any
+
+import pytest
+
+from contract.grounds import RedisGround
+from factories import LEASE, new_job
+from facts import eventually
+from queuectl.domain.query import Filter
+from queuectl.errors import OutcomeUnknown, StoreUnavailable, StoreUnusable
+from queuectl.store.redis import RedisStore, writing
+from servers.redis import RedisServer
+from servers.redis_cluster import RedisCluster, replica_in
+
+WAYS = ["kill", "pause"]
+
+
+@pytest.fixture(scope="module")
+def valkey_cluster() -> Iterator[RedisCluster]:
+    """The same of Valkey."""
+    with closing(RedisCluster("valkey")) as cluster:
+        cluster.start()
+        yield cluster
+
+
+@pytest.fixture(params=["redis_cluster", "valkey_cluster"])
+def cluster(request: pytest.FixtureRequest) -> RedisCluster:
+    """One of each."""
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture
+def ground(cluster: RedisCluster) -> Iterator[RedisGround]:
+    ground = RedisGround(cluster)
+    yield ground
+    ground.close()
+
+
+@pytest.fixture
+def store(ground: RedisGround) -> RedisStore:
+    """A handle, connected; its URL names a node that does not have the queue."""
+    store = ground.open()
+    store.counts(Filter())
+    return store  # type: ignore[return-value]
+
+
+def first(store: RedisStore) -> tuple[str, int]:
+    """Where it would look first."""
+    return store.connections.route.places()[0]
+
+
+def called(node: RedisServer) -> int:
+    """How many connections a node has taken, this question left out."""
+    called.asked += 1  # type: ignore[attr-defined]
+    return int(node.info("stats")["total_connections_received"]) - called.asked  # type: ignore[attr-defined]
+
+
+called.asked = 0  # type: ignore[attr-defined]
+
+
+def test_any_node_tells_where_the_queue_is(ground: RedisGround, cluster: RedisCluster) -> None:
+    owner = cluster.owner(ground.name)
+    for number, node in enumerate(cluster.nodes):
+        with closing(RedisStore(node.url(name=ground.name))) as store:
+            assert store.add([new_job(str(number))])[0].status == "added"
+            assert first(store) == (owner.host, owner.port)
+            assert store.describe().faults == ()
+    have = [node for node in cluster.nodes if node.call("KEYS", f"{ground.tag}*")]
+    assert have == [owner]
+
+
+def test_the_node_that_has_it_is_asked_at_once_from_then_on(
+    ground: RedisGround, store: RedisStore, cluster: RedisCluster
+) -> None:
+    stranger = cluster.stranger(ground.name)
+    before = called(stranger)
+    store.connections.own().disconnect()
+    assert called(stranger) == before
+
+
+def test_a_node_that_names_no_host_means_its_own(valkey_cluster: RedisCluster) -> None:
+    ground = RedisGround(valkey_cluster)
+    stranger = valkey_cluster.stranger(ground.name)
+    stranger.call("CONFIG", "SET", "cluster-preferred-endpoint-type", "unknown-endpoint")
+    with closing(RedisStore(ground.url)) as store:
+        assert store.add([new_job("a")])[0].status == "added"
+        assert {host for host, _ in store.connections.route.places()} == {"127.0.0.1"}
+    stranger.call("CONFIG", "SET", "cluster-preferred-endpoint-type", "ip")
+    ground.close()
+
+
+def test_another_database_than_the_first_is_refused_in_words(
+    ground: RedisGround, cluster: RedisCluster
+) -> None:
+    url = cluster.url(3, name=ground.name)
+    with (
+        closing(RedisStore(url)) as store,
+        pytest.raises(StoreUnusable, match=r"SELECT|out of range") as caught,
+    ):
+        store.counts(Filter())
+    assert "a cluster has only" in (caught.value.hint or "")
+
+
+def test_a_queue_that_moved_is_followed(
+    ground: RedisGround, store: RedisStore, cluster: RedisCluster
+) -> None:
+    store.add([new_job("a"), new_job("b")])
+    for _ in range(3):
+        target = cluster.stranger(ground.name)
+        cluster.move(ground.name, target)
+        assert [job.id for job in store.claim("w1", (), 1, LEASE)] in (["a"], ["b"], [])
+        assert first(store) == (target.host, target.port)
+    assert store.counts(Filter()).states() == {"processing": 2}
+    assert store.describe(thorough=True).faults == ()
+
+
+def test_what_was_done_before_it_moved_is_not_done_again(
+    ground: RedisGround, store: RedisStore, cluster: RedisCluster
+) -> None:
+    """Within one call: a batch of many jobs is several scripts."""
+
+    def add(line: Any) -> list[Any]:
+        said = writing.add(line, [new_job("a")], store.moment)
+        cluster.move(ground.name, cluster.stranger(ground.name))
+        return said + writing.add(line, [new_job("b")], store.moment)
+
+    assert [added.status for added in store.connections.write(add)] == ["added", "added"]
+
+
+def test_while_it_is_on_its_way_nothing_is_done(
+    ground: RedisGround, store: RedisStore, cluster: RedisCluster
+) -> None:
+    store.add([new_job("a")])
+    target = cluster.stranger(ground.name)
+    with cluster.moving(ground.name, target), closing(RedisStore(target.url(name=ground.name))) as later:
+        for handle in (store, later):
+            for verb in (
+                lambda handle=handle: handle.add([new_job("b")]),
+                lambda handle=handle: handle.claim("w1", (), 9, LEASE),
+                lambda handle=handle: handle.swap("queues", "q", {"paused": True}, 0),
+                lambda handle=handle: handle.get(["a"]),
+            ):
+                with pytest.raises(StoreUnavailable) as caught:
+                    verb()
+                assert caught.value.hint == "it moves to another node of the cluster; try again later"
+    assert [job.id for job in store.claim("w1", (), 9, LEASE)] == ["a"]
+    assert target.call("EXISTS", f"{ground.tag}:job:0000000000000001") == 1
+
+
+def test_one_can_work_while_it_moves_to_and_fro(ground: RedisGround, cluster: RedisCluster) -> None:
+    with working(ground) as done:
+        for _ in range(4):
+            so_far = len(done)
+            cluster.move(ground.name, cluster.stranger(ground.name))
+            eventually(lambda so_far=so_far: len(done) > so_far + 5, what="work goes on")
+    with closing(ground.open()) as store:
+        assert set(store.get(done)) == set(done)
+        assert store.counts(Filter()).states() == {"processing": len(done)}
+        assert store.describe(thorough=True).faults == ()
+
+
+@contextmanager
+def working(ground: RedisGround) -> Iterator[list[str]]:
+    """Two threads, each adding a job and claiming it; the ids of those that were acknowledged."""
+    done, errors, over = list[str](), list[BaseException](), threading.Event()
+
+    def work(name: str) -> None:
+        store = ground.open()
+        for number in itertools.count():
+            if over.is_set():
+                return
+            insist(lambda number=number: store.add([new_job(f"{name}{number}", queue=name)]))
+            taken = insist(lambda: store.claim(name, (name,), 1, LEASE))
+            done.extend(job.id for job in taken)
+
+    def run(name: str) -> None:
+        try:
+            work(name)
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=run, args=(name,)) for name in ("x", "y")]
+    for thread in threads:
+        thread.start()
+    try:
+        yield done
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join()
+    assert errors == []
+
+
+def insist(verb: Callable[[], Any]) -> Any:
+    """Until it was not in the way of a move."""
+    while True:
+        try:
+            return verb()
+        except StoreUnavailable:
+            continue
+
+
+def test_nodes_that_send_us_round_are_left_in_the_end(ground: RedisGround, cluster: RedisCluster) -> None:
+    slot, owner, other = cluster.slot(ground.name), cluster.owner(ground.name), cluster.stranger(ground.name)
+    owner.call("CLUSTER", "SETSLOT", slot, "NODE", other.call("CLUSTER", "MYID"))
+    with closing(RedisStore(other.url(name=ground.name))) as store:
+        with pytest.raises(StoreUnavailable) as caught:
+            store.counts(Filter())
+        assert caught.value.hint == "the nodes of the cluster do not agree where it is; try again later"
+        owner.call("CLUSTER", "SETSLOT", slot, "NODE", owner.call("CLUSTER", "MYID"))
+        assert store.add([new_job("a")])[0].status == "added"
+
+
+# Nodes that die
+
+
+@pytest.fixture(params=["redis", "valkey"])
+def own_cluster(request: pytest.FixtureRequest) -> Iterator[RedisCluster]:
+    """One of which a node may die."""
+    with closing(RedisCluster(request.param)) as cluster:
+        cluster.start()
+        yield cluster
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_when_its_node_is_gone_the_one_that_took_its_place_is_found(
+    own_cluster: RedisCluster, way: str
+) -> None:
+    """Even if the URL names the very node that is gone."""
+    ground = RedisGround(own_cluster)
+    owner = own_cluster.owner(ground.name)
+    url = owner.url(name=ground.name)
+    with closing(replica_in(own_cluster, owner)) as replica, closing(RedisStore(url, patience=1.0)) as store:
+        store.add([new_job("a")])
+        eventually(lambda: replica.call("DBSIZE") == owner.call("DBSIZE"), what="the replica has all")
+        getattr(owner, way)()
+        assert eventually(lambda: answered(lambda: store.claim("w1", (), 1, LEASE)), within=60)[0].id == "a"
+        assert first(store) == (replica.host, replica.port)
+        eventually(
+            lambda: answered(lambda: store.wait(0.1)) is False, within=30, what="a waiter that hears again"
+        )
+        with closing(RedisStore(replica.url(name=ground.name))) as other:
+            other.add([new_job("b")])
+        assert store.wait(30) is True
+        owner.resume()
+
+
+def test_a_cluster_that_lacks_a_node_says_so(own_cluster: RedisCluster) -> None:
+    ground = RedisGround(own_cluster)
+    others = [node for node in own_cluster.nodes if node is not own_cluster.owner(ground.name)]
+    with closing(RedisStore(ground.url)) as store:
+        store.add([new_job("a")])
+        others[0].kill()
+        hint = eventually(lambda: hint_of(lambda: store.counts(Filter())), within=30)
+        assert hint == "a node of the cluster is away: redis-cli CLUSTER NODES tells which; try again later"
+        others[0].start()
+        assert eventually(lambda: answered(lambda: store.counts(Filter())), within=30).total() == 1
+
+
+def hint_of(verb: Callable[[], Any]) -> str | None:
+    """What to do next, if it is not done."""
+    try:
+        verb()
+    except StoreUnavailable as error:
+        return error.hint
+    return None
+
+
+def answered(verb: Callable[[], Any]) -> Any:
+    """The answer, if there is one."""
+    try:
+        return verb()
+    except (OutcomeUnknown, StoreUnavailable):
+        return None

@@ -1,0 +1,216 @@
+"""A replica that takes the primary's place: what had not reached it is lost, and whoever relies on that is told.
+
+`power-safe` promises no more; but a claim that is lost is fenced. What a worker then reports of it is refused, even
+where the job has been claimed or changed again meanwhile, and has come to the same version.
+"""
+
+import secrets
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from typing import Any
+
+import pytest
+
+from contract.grounds import SteppedClock
+from factories import LEASE, NOW, new_job, report
+from facts import eventually
+from queuectl.domain import lifecycle
+from queuectl.domain.job import Job
+from queuectl.domain.output import Chunk
+from queuectl.domain.query import Filter
+from queuectl.errors import OutcomeUnknown, StoreUnavailable, StoreUnusable
+from queuectl.store.protocol import Held
+from queuectl.store.redis import RedisStore
+from servers.endpoint import free_port
+from servers.proxy import Proxy
+from servers.redis import RedisServer, replica_of
+from servers.talk import RedisTalk
+
+
+class Pair:
+    """A primary and its replica, behind an address that leads to one of them."""
+
+    def __init__(self, primary: RedisServer, replica: RedisServer, proxy: Proxy) -> None:
+        self.primary, self.replica, self.proxy = primary, replica, proxy
+        self.name = f"test_{secrets.token_hex(6)}"
+        self.clock = SteppedClock()
+
+    def open(self, **options: Any) -> RedisStore:
+        """A handle on a queue at that address."""
+        url = self.primary.url(name=self.name, host=self.proxy.host, port=self.proxy.port)
+        return RedisStore(url, patience=2.0, clock=self.clock, **options)
+
+    def caught_up(self) -> None:
+        """Wait until the replica has all, and a complete log."""
+        eventually(lambda: everything(self.replica) == everything(self.primary), what="the replica has all")
+        eventually(lambda: has_log(self.replica), what="its log is complete")
+
+    def part(self) -> None:
+        """From now on nothing reaches the replica."""
+        self.replica.call("REPLICAOF", self.primary.host, free_port())
+
+    def promote(self) -> None:
+        """The primary dies, and the replica takes its place and its address."""
+        self.primary.kill()
+        self.take_over()
+
+    def take_over(self) -> None:
+        """The replica takes the address."""
+        self.replica.call("REPLICAOF", "NO", "ONE")
+        self.proxy.lead_to(self.replica.host, self.replica.port)
+
+
+def has_log(server: RedisServer) -> bool:
+    """Whether what it got from its primary is on its own disk."""
+    return server.info("persistence")["aof_rewrite_in_progress"] == "0"
+
+
+def everything(server: RedisServer) -> dict[bytes, bytes]:
+    """All that a server holds, but for what passes by itself."""
+    return {key: server.call("DUMP", key) for key in server.call("KEYS", "*") if b":rang:" not in key}
+
+
+@pytest.fixture(params=["redis", "valkey"])
+def pair(request: pytest.FixtureRequest) -> Iterator[Pair]:
+    with ExitStack() as stack:
+        primary = stack.enter_context(closing(RedisServer(request.param)))
+        primary.start()
+        replica = stack.enter_context(closing(replica_of(primary)))
+        proxy = stack.enter_context(closing(Proxy(primary.host, primary.port, talk=RedisTalk)))
+        yield Pair(primary, replica, proxy)
+
+
+@pytest.fixture
+def store(pair: Pair) -> Iterator[RedisStore]:
+    """A handle, with two jobs that have reached the replica: `a` is held by w1, `b` waits."""
+    with closing(pair.open()) as store:
+        store.add([new_job("a"), new_job("b")])
+        assert [job.id for job in store.claim("w1", (), 1, LEASE)] == ["a"]
+        pair.caught_up()
+        yield store
+
+
+def ended(job: Job, **fields: Any) -> Job:
+    return lifecycle.finish(job, report(now=NOW, **fields), now=NOW, chance=0.5)
+
+
+def held(job: Job) -> Held:
+    return Held(job.id, job.attempt_id or "")
+
+
+@pytest.fixture
+def lost_claim(pair: Pair, store: RedisStore) -> Job:
+    """`b`, claimed by w2 without the replica having heard of it, which is the primary by now."""
+    pair.part()
+    [claimed] = store.claim("w2", (), 1, LEASE)
+    assert claimed.id == "b"
+    pair.promote()
+    return claimed
+
+
+def test_the_store_goes_on_at_the_same_address(pair: Pair, store: RedisStore) -> None:
+    pair.promote()
+    assert store.counts(Filter()).states() == {"pending": 1, "processing": 1}
+    assert store.add([new_job("c")])[0].status == "added"
+    assert [job.id for job in store.claim("w2", (), 9, LEASE)] == ["b", "c"]
+    assert store.describe(thorough=True).faults == ()
+
+
+def test_what_had_not_reached_it_is_lost_and_no_more(pair: Pair, store: RedisStore) -> None:
+    assert store.describe().durability == "power-safe"
+    pair.part()
+    assert store.add([new_job("c")])[0].status == "added"
+    pair.promote()
+    assert set(store.get(["a", "b", "c"])) == {"a", "b"}
+    assert store.add([new_job("c")])[0].status == "added"
+    assert store.describe(thorough=True).faults == ()
+
+
+def test_a_claim_that_has_reached_it_holds(pair: Pair, store: RedisStore) -> None:
+    mine = store.get(["a"])["a"]
+    pair.part()
+    pair.promote()
+    [renewed] = store.renew("w1", [held(mine)], LEASE)
+    assert renewed.attempt_id == mine.attempt_id
+    assert store.save([ended(renewed)]) == ["accepted"]
+
+
+def test_a_result_of_a_claim_that_has_reached_it_is_taken(pair: Pair, store: RedisStore) -> None:
+    mine = store.get(["a"])["a"]
+    pair.promote()
+    assert store.save([ended(mine)]) == ["accepted"]
+
+
+def test_a_claim_that_is_lost_is_not_renewed(store: RedisStore, lost_claim: Job) -> None:
+    assert store.renew("w2", [held(lost_claim)], LEASE) == []
+    assert store.get(["b"])["b"].state == "pending"
+
+
+def test_output_of_a_claim_that_is_lost_is_refused(store: RedisStore, lost_claim: Job) -> None:
+    chunk = Chunk("b", held(lost_claim).attempt_id, 1, 0, NOW, 0, b"x")
+    assert store.write_output([chunk]) == {held(lost_claim).attempt_id}
+
+
+def test_a_result_of_a_claim_that_is_lost_is_refused(store: RedisStore, lost_claim: Job) -> None:
+    assert store.save([ended(lost_claim)]) == ["stale"]
+    assert store.get(["b"])["b"].state == "pending"
+
+
+def test_it_is_refused_where_another_has_claimed_the_job(store: RedisStore, lost_claim: Job) -> None:
+    """Without a fence the two claims would have the same version."""
+    [other] = store.claim("w3", (), 1, LEASE)
+    assert other.id == "b"
+    assert other.attempt_id != lost_claim.attempt_id
+    assert store.save([ended(lost_claim)]) == ["stale"]
+    assert store.save([ended(other)]) == ["accepted"]
+
+
+def test_it_is_refused_where_the_job_was_changed(store: RedisStore, lost_claim: Job) -> None:
+    waiting = store.get(["b"])["b"]
+    cancelled = lifecycle.cancel(waiting, by="ada", reason=None, now=NOW)
+    assert store.save([cancelled]) == ["accepted"]
+    assert store.save([ended(lost_claim)]) == ["stale"]
+    assert store.get(["b"])["b"].state == "cancelled"
+
+
+def test_it_is_refused_after_a_second_failover_too(pair: Pair, store: RedisStore, lost_claim: Job) -> None:
+    """The one that takes over has heard of the first one from the queue itself."""
+    with closing(replica_of(pair.replica)) as third:
+        [other] = store.claim("w3", (), 1, LEASE)
+        eventually(lambda: everything(third) == everything(pair.replica) and has_log(third))
+        pair.replica.kill()
+        third.call("REPLICAOF", "NO", "ONE")
+        pair.proxy.lead_to(third.host, third.port)
+        assert store.save([ended(lost_claim)]) == ["stale"]
+        assert store.save([ended(other)]) == ["accepted"]
+
+
+def test_a_restart_is_no_failover(pair: Pair, store: RedisStore) -> None:
+    mine = store.get(["a"])["a"]
+    pair.primary.restart()
+    assert store.save([ended(mine)]) == ["accepted"]
+
+
+def test_a_primary_that_became_a_replica_is_left(pair: Pair, store: RedisStore) -> None:
+    """Though the connection to it stands."""
+    pair.replica.call("REPLICAOF", "NO", "ONE")
+    pair.primary.call("REPLICAOF", pair.replica.host, pair.replica.port)
+    with pytest.raises(StoreUnavailable) as caught:
+        store.claim("w2", (), 1, LEASE)
+    assert caught.value.hint == (
+        "it has become a read-only replica: try again later, and if it stays one, connect to the primary"
+    )
+    with pytest.raises(StoreUnusable, match="is a read-only replica") as refused:
+        store.claim("w2", (), 1, LEASE)
+    assert refused.value.hint == f"connect to the primary: {pair.replica.host}:{pair.replica.port}"
+    pair.take_over()
+    assert [job.id for job in store.claim("w2", (), 1, LEASE)] == ["b"]
+
+
+def test_while_nobody_is_there_it_is_unavailable(pair: Pair, store: RedisStore) -> None:
+    pair.primary.kill()
+    for _ in range(3):
+        with pytest.raises((StoreUnavailable, OutcomeUnknown)):
+            store.claim("w2", (), 1, LEASE)
+    pair.take_over()
+    assert [job.id for job in store.claim("w2", (), 1, LEASE)] == ["b"]

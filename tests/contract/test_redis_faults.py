@@ -1,0 +1,387 @@
+"""A Redis that is cut off at the worst moment: what is unknown is said to be, and repeating it does no harm.
+
+Between the store and the server stands a proxy. It lets a request through and loses the reply, so that the server has
+done what the store never hears of; or it is silent, or gone.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from contract.grounds import RedisGround
+from contract.test_workers import worker
+from factories import LEASE, NOW, in_state, new_job, report
+from facts import eventually
+from queuectl.domain import lifecycle
+from queuectl.domain.job import Job
+from queuectl.domain.output import Chunk, Trim
+from queuectl.domain.query import Filter
+from queuectl.errors import OutcomeUnknown, StoreUnavailable
+from queuectl.service import queries
+from queuectl.store.protocol import Entry, Held, Store
+from queuectl.store.redis import RedisStore
+from queuectl.store.redis.scripts import script
+from servers.proxy import Proxy
+from servers.redis import RedisServer
+from servers.talk import RedisTalk
+
+PATIENCE = 1.0
+LITTLE = 3.0
+"""Seconds that a busy machine may add."""
+
+
+@pytest.fixture(params=["redis", "valkey"])
+def server(request: pytest.FixtureRequest) -> RedisServer:
+    """One of each."""
+    return request.getfixturevalue("own_redis" if request.param == "redis" else "valkey_server")
+
+
+@pytest.fixture
+def ground(server: RedisServer) -> Iterator[RedisGround]:
+    ground = RedisGround(server)
+    yield ground
+    ground.close()
+
+
+@pytest.fixture
+def proxy(server: RedisServer) -> Iterator[Proxy]:
+    with closing(Proxy(server.host, server.port, talk=RedisTalk)) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def near(ground: RedisGround) -> Store:
+    """A handle that nothing is in the way of."""
+    return ground.open()
+
+
+@pytest.fixture
+def far(ground: RedisGround, near: Store, proxy: Proxy) -> Iterator[RedisStore]:
+    """A handle behind the proxy, connected, whose server knows all scripts."""
+    with closing(behind(proxy, ground)) as store:
+        store.counts(Filter())
+        for verb in VERBS.values():
+            verb(near)
+        ground.empty()
+        yield store
+        proxy.pass_through()
+
+
+def behind(proxy: Proxy, ground: RedisGround) -> RedisStore:
+    """A handle whose every word passes the proxy."""
+    url = ground.server.url(name=ground.name, host=proxy.host, port=proxy.port)
+    return RedisStore(url, patience=PATIENCE, clock=ground.clock)
+
+
+def asks(name: str) -> bytes:
+    """How a script is asked for."""
+    return script(name).digest.encode()
+
+
+def claimed(store: Store, id: str = "a") -> Job:
+    store.add([new_job(id)])
+    return store.claim("w1", (), 1, LEASE)[0]
+
+
+def ended(job: Job) -> Job:
+    return lifecycle.finish(job, report(now=NOW), now=NOW, chance=0.5)
+
+
+def chunks(job: Job, *numbers: int) -> list[Chunk]:
+    return [Chunk(job.id, job.attempt_id or "", n, 0, NOW, n, b"x") for n in numbers]
+
+
+VERBS: dict[str, Callable[[Store], Any]] = {
+    "add": lambda store: store.add([new_job("verb")]),
+    "claim": lambda store: store.claim("w9", (), 1, LEASE),
+    "renew": lambda store: store.renew("w1", [Held("a", "0" * 32)], LEASE),
+    "save": lambda store: store.save([in_state("completed", "a")]),
+    "write_output": lambda store: store.write_output([Chunk("a", "0" * 32, 1, 0, NOW, 0, b"x")]),
+    "beat": lambda store: store.beat(worker("w1")),
+    "ask": lambda store: store.ask("w1", "drain"),
+    "swap": lambda store: store.swap("queues", "q", {"paused": True}, 0),
+    "purge": lambda store: (store.add([in_state("completed", "z")]), store.purge(Filter(), 9)),
+    "forget": lambda store: store.forget("w1"),
+}
+"""Each verb that writes."""
+LOOKS: dict[str, Callable[[Store], Any]] = {
+    "get": lambda store: store.get(["a"]),
+    "find": lambda store: list(queries.held_by(store, "w1")),
+    "counts": lambda store: store.counts(Filter()),
+    "lapsed": lambda store: store.lapsed(9),
+    "read_output": lambda store: store.read_output("0" * 32, 0),
+    "asked": lambda store: store.asked("w1"),
+    "workers": lambda store: store.workers(),
+    "shared": lambda store: store.shared("queues"),
+    "describe": lambda store: store.describe(),
+}
+"""Each verb that does not."""
+
+
+class TestLostReplies:
+    """Each verb that writes: done, not heard of, and safe to repeat (guarantees G2 and G10)."""
+
+    def lost(self, proxy: Proxy, name: str, verb: Callable[[], Any]) -> None:
+        proxy.lose_reply(asks(name))
+        with pytest.raises(OutcomeUnknown) as caught:
+            verb()
+        assert proxy.lost.wait(5)
+        assert caught.value.hint == "repeating the same command is safe"
+
+    def test_an_add_is_there_and_repeated_is_existing(self, near: Store, far: Store, proxy: Proxy) -> None:
+        jobs = [new_job("a", content="x"), new_job("b", unique_key="k")]
+        self.lost(proxy, "add", lambda: far.add(jobs))
+        assert set(near.get(["a", "b"])) == {"a", "b"}
+        assert [added.status for added in far.add(jobs)] == ["existing", "existing"]
+        assert near.counts(Filter()).total() == 2
+
+    def test_a_claim_is_found_again_under_the_workers_name(
+        self, near: Store, far: Store, proxy: Proxy
+    ) -> None:
+        near.add([new_job("a"), new_job("b"), new_job("c")])
+        self.lost(proxy, "claim", lambda: far.claim("w1", (), 2, LEASE))
+        held = queries.held_by(far, "w1")
+        assert {job.id for job in held} == {"a", "b"}
+        again = far.claim("w1", (), 3, LEASE)
+        assert [job.id for job in again] == ["c"]
+        assert len({job.attempt_id for job in [*held, *again]}) == 3
+
+    def test_a_claim_that_nobody_heard_of_lapses(
+        self, ground: RedisGround, near: Store, far: Store, proxy: Proxy
+    ) -> None:
+        near.add([new_job("a")])
+        self.lost(proxy, "claim", lambda: far.claim("w1", (), 1, LEASE))
+        assert near.lapsed(9) == []
+        ground.clock.step(seconds=LEASE.total_seconds())
+        assert [job.id for job in near.lapsed(9)] == ["a"]
+
+    def test_a_save_is_stored_once_and_repeated_is_stale(self, near: Store, far: Store, proxy: Proxy) -> None:
+        done = ended(claimed(near))
+        self.lost(proxy, "save", lambda: far.save([done]))
+        stored = near.get(["a"])["a"]
+        assert stored == replace(done, version=done.version + 1)
+        assert far.save([done]) == ["stale"]
+        assert near.get(["a"])["a"] == stored
+        assert near.counts(Filter()).states() == {"completed": 1}
+
+    def test_a_renewal_counts_and_another_one_too(self, near: Store, far: Store, proxy: Proxy) -> None:
+        job = claimed(near)
+        held = [Held(job.id, job.attempt_id or "")]
+        self.lost(proxy, "renew", lambda: far.renew("w1", held, timedelta(hours=1)))
+        [renewed] = near.get(["a"]).values()
+        assert renewed.lease is not None
+        assert renewed.lease.until == NOW + timedelta(hours=1)
+        assert [fresh.id for fresh in far.renew("w1", held, LEASE)] == ["a"]
+
+    def test_output_is_kept_once(self, near: Store, far: Store, proxy: Proxy) -> None:
+        job = claimed(near)
+        self.lost(proxy, "write_output", lambda: far.write_output(chunks(job, 1, 2, 3)))
+        assert far.write_output(chunks(job, 1, 2, 3)) == set()
+        assert near.read_output(job.attempt_id or "", 0) == chunks(job, 1, 2, 3)
+        trims = [Trim(job.id, job.attempt_id or "", 1, 3)]
+        self.lost(proxy, "write_output", lambda: far.write_output((), trims))
+        assert far.write_output((), trims) == set()
+        assert near.read_output(job.attempt_id or "", 0) == chunks(job, 1, 3)
+
+    def test_a_swap_is_seen_to_have_happened(self, near: Store, far: Store, proxy: Proxy) -> None:
+        self.lost(proxy, "swap", lambda: far.swap("queues", "q", {"paused": True}, 0))
+        assert near.shared("queues") == {"q": Entry({"paused": True}, 1)}
+        assert far.swap("queues", "q", {"paused": True}, 0) is False
+        self.lost(proxy, "swap", lambda: far.swap("queues", "q", None, 1))
+        assert far.swap("queues", "q", None, 0) is True
+
+    def test_a_beat_a_wish_and_a_farewell_are_there(self, near: Store, far: Store, proxy: Proxy) -> None:
+        self.lost(proxy, "beat", lambda: far.beat(worker("w1")))
+        assert [entry.id for entry in near.workers()] == ["w1"]
+        self.lost(proxy, "ask", lambda: far.ask("w1", "drain"))
+        assert far.beat(worker("w1")) == "drain"
+        self.lost(proxy, "forget", lambda: far.forget("w1"))
+        assert near.workers() == []
+        far.forget("w1")
+
+    def test_a_purge_has_purged(self, near: Store, far: Store, proxy: Proxy) -> None:
+        near.add([in_state("completed", "a"), in_state("completed", "b")])
+        self.lost(proxy, "purge", lambda: far.purge(Filter(), 1))
+        assert near.counts(Filter()).total() == 1
+        assert len(far.purge(Filter(), 5)) == 1
+        assert near.describe(thorough=True).faults == ()
+
+    def test_a_look_that_is_lost_is_unavailable(self, near: Store, far: Store, proxy: Proxy) -> None:
+        near.add([new_job("a")])
+        proxy.lose_reply(asks("fetch"))
+        with pytest.raises(StoreUnavailable):
+            far.get(["a"])
+        assert set(far.get(["a"])) == {"a"}
+
+
+class TestSilence:
+    """A server that says nothing holds nobody up for longer than the patience."""
+
+    @pytest.mark.parametrize("verb", VERBS)
+    def test_a_change_is_unknown_in_time(self, far: Store, proxy: Proxy, verb: str) -> None:
+        proxy.black_hole()
+        began = time.monotonic()
+        # With the first beat the caretaker begins to look: the other one is not connected, and sends nothing.
+        with pytest.raises((OutcomeUnknown, StoreUnavailable) if verb == "beat" else OutcomeUnknown):
+            VERBS[verb](far)
+        assert time.monotonic() - began < PATIENCE + LITTLE
+
+    @pytest.mark.parametrize("verb", LOOKS)
+    def test_a_look_is_unavailable_in_time(self, far: Store, proxy: Proxy, verb: str) -> None:
+        proxy.black_hole()
+        began = time.monotonic()
+        with pytest.raises(StoreUnavailable):
+            LOOKS[verb](far)
+        assert time.monotonic() - began < PATIENCE + LITTLE
+
+    def test_a_connection_that_does_not_come_about_ends_in_time_and_nothing_was_sent(
+        self, ground: RedisGround, proxy: Proxy
+    ) -> None:
+        proxy.black_hole()
+        with closing(behind(proxy, ground)) as store:
+            began = time.monotonic()
+            with pytest.raises(StoreUnavailable):
+                store.add([new_job("a")])
+            assert time.monotonic() - began < 2 * PATIENCE + LITTLE
+
+    def test_one_can_let_go_of_a_server_that_is_silent(self, far: Store, proxy: Proxy) -> None:
+        while far.wait(0.05):
+            pass
+        proxy.black_hole()
+        began = time.monotonic()
+        far.close()
+        assert time.monotonic() - began < LITTLE
+
+    def test_while_it_is_silent_the_clock_goes_on(self, ground: RedisGround, proxy: Proxy) -> None:
+        url = ground.server.url(name=ground.name, host=proxy.host, port=proxy.port)
+        with closing(RedisStore(url, patience=PATIENCE)) as store:
+            before = store.now()
+            proxy.black_hole()
+            with pytest.raises(StoreUnavailable):
+                store.counts(Filter())
+            assert store.now() >= before
+
+    def test_a_server_that_is_paused_is_found_again(
+        self, far: Store, near: Store, server: RedisServer
+    ) -> None:
+        server.pause()
+        with pytest.raises(OutcomeUnknown):
+            far.add([new_job("a")])
+        server.resume()
+        assert eventually(lambda: far.add([new_job("a")]))[0].status in ("added", "existing")
+        assert near.counts(Filter()).total() == 1
+
+
+class TestAbsence:
+    """A server that is away is unavailable, and the next call after it is back is answered."""
+
+    def test_a_connection_that_was_ended_between_two_calls_is_made_anew(
+        self, far: Store, proxy: Proxy
+    ) -> None:
+        for number in range(5):
+            proxy.reset()
+            assert far.add([new_job(str(number))])[0].status == "added"
+
+    def test_a_server_that_left_without_a_word_is_found_again(self, far: Store, proxy: Proxy) -> None:
+        proxy.half_open()
+        with pytest.raises((StoreUnavailable, OutcomeUnknown)):
+            far.add([new_job("a")])
+        assert far.add([new_job("a")])[0].status in ("added", "existing")
+
+    def test_a_refused_connection_is_unavailable_and_comes_back(
+        self, near: Store, far: Store, proxy: Proxy
+    ) -> None:
+        proxy.refuse()
+        for _ in range(2):
+            with pytest.raises(StoreUnavailable):
+                far.add([new_job("a")])
+        assert near.counts(Filter()).total() == 0
+        proxy.pass_through()
+        assert far.add([new_job("a")])[0].status == "added"
+
+    @pytest.mark.parametrize("way", ["restart", "kill"])
+    def test_a_server_that_was_started_again_between_two_calls_goes_on(
+        self, far: Store, server: RedisServer, way: str
+    ) -> None:
+        far.add([new_job("a")])
+        getattr(server, way)()
+        if way == "kill":
+            assert answered(lambda: far.claim("w1", (), 1, LEASE)) is None
+            server.start()
+        assert [job.id for job in far.claim("w1", (), 1, LEASE)] == ["a"]
+
+    def test_a_slow_network_is_only_slow(self, far: Store, proxy: Proxy) -> None:
+        proxy.delay(0.05)
+        assert far.add([new_job("a")])[0].status == "added"
+        assert [job.id for job in far.claim("w1", (), 1, LEASE)] == ["a"]
+
+    def test_a_waiter_survives_and_hears_again(self, near: Store, far: Store, proxy: Proxy) -> None:
+        far.claim("w1", (), 1, LEASE)
+        while far.wait(0.1):
+            pass
+        proxy.refuse()
+        with pytest.raises(StoreUnavailable):
+            while True:
+                far.wait(5.0)
+        proxy.pass_through()
+        while far.wait(0.1):
+            pass
+        near.add([new_job("a")])
+        assert far.wait(20.0) is True
+
+
+class TestForgottenScripts:
+    def test_scripts_may_be_forgotten_at_any_time(self, near: Store, server: RedisServer) -> None:
+        for look in (*VERBS.values(), *LOOKS.values()):
+            server.call("SCRIPT", "FLUSH")
+            look(near)
+        assert near.describe(thorough=True).faults == ()
+
+    def test_the_reply_to_one_that_was_sent_in_full_may_be_lost(
+        self, near: Store, far: Store, proxy: Proxy, server: RedisServer
+    ) -> None:
+        server.call("SCRIPT", "FLUSH")
+        proxy.lose_reply(b"new_job_that_is_lost")
+        with pytest.raises(OutcomeUnknown):
+            far.add([new_job("new_job_that_is_lost"), new_job("b")])
+        assert [added.status for added in far.add([new_job("new_job_that_is_lost"), new_job("b")])] in (
+            ["existing", "existing"],
+            ["added", "added"],
+        )
+        assert near.counts(Filter()).total() == 2
+
+
+class TestAServerThatReads:
+    """A server that has just been started reads its data first."""
+
+    @pytest.fixture
+    def reading(self, server: RedisServer) -> Iterator[RedisServer]:
+        """One that takes some seconds for that, and looks up after each thousand of writes."""
+        with closing(RedisServer(server.product, key_load_delay=200)) as slow:
+            slow.start()
+            slow.call("EVAL", "for i = 1, 10000 do redis.call('SET', 'stranger:' .. i, i) end", 0)
+            yield slow
+
+    def test_it_is_unavailable_until_it_has_read(self, reading: RedisServer) -> None:
+        ground = RedisGround(reading)
+        with closing(RedisStore(ground.url, patience=PATIENCE)) as store:
+            store.add([new_job("a")])
+            reading.kill()
+            reading.start_reading()
+            with pytest.raises(StoreUnavailable, match="still reads its data from disk"):
+                store.claim("w1", (), 1, LEASE)
+            taken = eventually(lambda: answered(lambda: store.claim("w1", (), 1, LEASE)), within=30)
+            assert [job.id for job in taken] == ["a"]
+
+
+def answered(verb: Callable[[], Any]) -> Any:
+    """The answer, if there is one."""
+    try:
+        return verb()
+    except (OutcomeUnknown, StoreUnavailable):
+        return None

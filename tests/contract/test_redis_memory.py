@@ -1,0 +1,180 @@
+"""A server whose memory is full: what would need more is refused as a whole, what ends or frees something goes on."""
+
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from contract.grounds import RedisGround
+from contract.test_workers import worker
+from factories import LEASE, NOW, in_state, new_job, report
+from queuectl.domain import lifecycle
+from queuectl.domain.output import Chunk
+from queuectl.domain.query import Filter
+from queuectl.errors import StoreUnavailable
+from queuectl.store.protocol import Entry, Held
+from queuectl.store.redis import RedisStore
+from servers.redis import RedisServer
+
+HINT = "raise maxmemory, or delete jobs: queuectl purge"
+
+
+@pytest.fixture(params=["redis", "valkey"])
+def server(request: pytest.FixtureRequest) -> RedisServer:
+    """One of each."""
+    return request.getfixturevalue("own_redis" if request.param == "redis" else "valkey_server")
+
+
+@pytest.fixture
+def ground(server: RedisServer) -> Iterator[RedisGround]:
+    ground = RedisGround(server)
+    yield ground
+    ground.close()
+
+
+@pytest.fixture
+def store(ground: RedisGround) -> RedisStore:
+    """A handle on a queue: `a` is held by w1, `b` waits, `later` is delayed, and `z` has ended."""
+    store = ground.open()
+    store.add([new_job("a"), in_state("completed", "z")])
+    store.claim("w1", (), 1, LEASE)
+    store.add([new_job("b")])
+    store.add([new_job("later", run_at=NOW + timedelta(minutes=30), priority=1000)])
+    store.beat(worker("w1"))
+    store.swap("queues", "q", {"paused": True}, 0)
+    return store  # type: ignore[return-value]
+
+
+@contextmanager
+def full(server: RedisServer) -> Iterator[None]:
+    """Let there be no room."""
+    server.call("CONFIG", "SET", "maxmemory", 1)
+    try:
+        yield
+    finally:
+        server.call("CONFIG", "SET", "maxmemory", 0)
+
+
+def everything(ground: RedisGround) -> dict[bytes, bytes]:
+    """All keys of the queue with what they hold; but for the rests of the bells, which pass by themselves."""
+    keys = [key for key in ground.server.call("KEYS", f"{ground.tag}*") if b":rang:" not in key]
+    return {key: ground.server.call("DUMP", key) for key in sorted(keys)}
+
+
+def held(store: RedisStore) -> Held:
+    return Held("a", store.get(["a"])["a"].attempt_id or "")
+
+
+def saving(store: RedisStore) -> Any:
+    job = store.get(["a"])["a"]
+    return store.save([lifecycle.finish(job, report(now=NOW), now=NOW, chance=0.5)])
+
+
+def saving_for_later(store: RedisStore) -> Any:
+    job = store.get(["a"])["a"]
+    return store.save([lifecycle.finish(job, report(now=NOW, exit_code=1), now=NOW, chance=0.5)])
+
+
+def claiming_what_was_delayed(store: RedisStore) -> Any:
+    store._given.step(hours=1)  # type: ignore[union-attr]
+    return [job.id for job in store.claim("w1", (), 1, LEASE)]
+
+
+def writing_output(store: RedisStore) -> Any:
+    return store.write_output([Chunk("a", held(store).attempt_id, 1, 0, NOW, 0, b"x" * 100)])
+
+
+GROWS: dict[str, tuple[Callable[[RedisStore], Any], Any]] = {
+    "add": (lambda store: [added.status for added in store.add([new_job("c"), new_job("d")])], ["added"] * 2),
+    "write_output": (writing_output, set()),
+    "ask": (lambda store: store.ask("w1", "drain"), True),
+}
+"""What may be refused, and its answer where there is room."""
+GOES_ON: dict[str, tuple[Callable[[RedisStore], Any], Any]] = {
+    "claim": (lambda store: [job.id for job in store.claim("w1", (), 1, LEASE)], ["b"]),
+    "renew": (lambda store: [job.id for job in store.renew("w1", [held(store)], LEASE)], ["a"]),
+    "claim of what was delayed": (claiming_what_was_delayed, ["later"]),
+    "save": (saving, ["accepted"]),
+    "save of what is to be retried": (saving_for_later, ["accepted"]),
+    "beat": (lambda store: store.beat(worker("w1")), None),
+    "swap": (lambda store: store.swap("queues", "q", {"paused": False}, 1), True),
+    "purge": (lambda store: store.purge(Filter(), 9), ["z"]),
+    "forget": (lambda store: store.forget("w1"), None),
+}
+"""What has to go on, so that a full server empties again and no running command is given up; and its answer."""
+WHOLE = GROWS | GOES_ON
+
+
+@pytest.mark.parametrize("verb", WHOLE)
+def test_each_change_is_made_as_a_whole_or_not_at_all(
+    ground: RedisGround, store: RedisStore, server: RedisServer, verb: str
+) -> None:
+    work, answer = WHOLE[verb]
+    before = everything(ground)
+    with full(server):
+        said, hint = tried(lambda: work(store))
+        after = everything(ground)
+    if hint is None:
+        assert said == answer
+    else:
+        assert (hint, after) == (HINT, before)
+    assert store.describe(thorough=True).faults == ()
+
+
+def tried(verb: Callable[[], Any]) -> tuple[Any, str | None]:
+    """What it answers, or what to do where it is refused."""
+    try:
+        return verb(), None
+    except StoreUnavailable as error:
+        return None, error.hint
+
+
+@pytest.mark.parametrize("verb", ["add", "write_output"])
+def test_what_makes_the_queue_larger_is_refused_until_there_is_room(
+    ground: RedisGround, store: RedisStore, server: RedisServer, verb: str
+) -> None:
+    work, answer = GROWS[verb]
+    before = everything(ground)
+    with full(server), pytest.raises(StoreUnavailable) as caught:
+        work(store)
+    assert caught.value.hint == HINT
+    assert everything(ground) == before
+    assert work(store) == answer
+
+
+@pytest.mark.parametrize("verb", GOES_ON)
+def test_what_ends_or_frees_something_goes_on(store: RedisStore, server: RedisServer, verb: str) -> None:
+    work, answer = GOES_ON[verb]
+    with full(server):
+        assert work(store) == answer
+    assert store.describe(thorough=True).faults == ()
+
+
+def test_all_can_be_looked_at(store: RedisStore, server: RedisServer) -> None:
+    with full(server):
+        assert set(store.get(["a", "b", "later", "z"])) == {"a", "b", "later", "z"}
+        assert store.counts(Filter()).total() == 4
+        assert store.shared("queues") == {"q": Entry({"paused": True}, 1)}
+        assert [entry.id for entry in store.workers()] == ["w1"]
+        [fault] = store.describe().faults
+    assert fault.endswith("% of maxmemory is used: raise it, or delete jobs with queuectl purge")
+
+
+def test_a_new_connection_finds_what_was_there(
+    ground: RedisGround, store: RedisStore, server: RedisServer
+) -> None:
+    with full(server), closing(RedisStore(ground.url)) as later:
+        assert later.counts(Filter()).total() == 4
+
+
+def test_a_new_queue_begins_with_nothing_in_it(server: RedisServer) -> None:
+    ground = RedisGround(server)
+    with closing(RedisStore(ground.url)) as store:
+        with full(server), pytest.raises(StoreUnavailable) as caught:
+            store.add([new_job("a")])
+        assert caught.value.hint == HINT
+        assert store.counts(Filter()).total() == 0
+        assert store.add([new_job("a")])[0].status == "added"
+    ground.close()
