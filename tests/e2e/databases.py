@@ -13,7 +13,8 @@ from psycopg import sql
 from pymongo import MongoClient
 
 from queuectl import bootstrap
-from queuectl.store.mongo import MongoStore
+from queuectl.domain.job import Job
+from queuectl.store.mongo import MongoStore, documents
 from queuectl.store.postgres import PostgresStore
 from queuectl.store.protocol import Store
 from queuectl.store.redis.scripts import script
@@ -283,6 +284,16 @@ class RedisDatabase:
         proxy = Proxy(self.server.host, self.server.port, talk=RedisTalk, listen_on=listen_on)
         past = {"archive": self.archive.url} if self.archive else {}
         return proxy, self.server.url(host=proxy.host, port=proxy.port, **self._login, **past)
+
+    def past(self, id: str) -> Job | None:
+        """A job as MongoDB has it, if it has."""
+        assert self.archive is not None
+        document = self.archive.base["jobs"].find_one({"id": id})
+        return None if document is None else documents.job(document)
+
+    def holds(self, number: int) -> bool:
+        """Whether Redis has anything of a job."""
+        return bool(self.server.call("KEYS", f"{self.tag}:*:{number:016}"))
 
     def exists(self) -> bool:
         return bool(self.server.call("EXISTS", f"{self.tag}:schema"))
