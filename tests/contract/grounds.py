@@ -275,6 +275,7 @@ class ArchivedGround(RedisGround):
     def empty(self) -> None:
         super().empty()
         self.past.empty()
+        self.past.base["counters"].delete_one({"_id": "archive"})
 
     def close(self) -> None:
         super().close()

@@ -6,16 +6,17 @@ else is different.
 """
 
 import threading
-from collections.abc import Callable
-from contextlib import suppress
+import time
+from collections.abc import Callable, Sequence
 
 from queuectl.clock import random_bytes
 from queuectl.domain.job import Job
 from queuectl.domain.output import Chunk
 from queuectl.errors import OutcomeUnknown, StoreError
+from queuectl.store.archived.audit import Audit
 from queuectl.store.archived.past import Past
 from queuectl.store.redis import archiving, finding, output
-from queuectl.store.redis.archiving import Departure
+from queuectl.store.redis.archiving import Arrival, Departure
 from queuectl.store.redis.connections import Connections, Line
 
 AT_ONCE = 200
@@ -23,6 +24,10 @@ IDLE_MS = 1000
 """For how long one question for new entries is kept by the server."""
 AWAY = 2.0
 """Seconds until an archive that was away is tried again."""
+AUDITED = 3600.0
+"""Seconds until the archive is compared with the queue again, unless the queue may have been set back before."""
+BYTES_AT_ONCE = 4 << 20
+"""Output in one write to the archive."""
 
 
 class Mover:
@@ -30,9 +35,11 @@ class Mover:
 
     def __init__(self, connections: Connections, past: Past, moment: Callable[[], str]) -> None:
         self._connections, self._past, self._moment = connections, past, moment
+        self._audit = Audit(connections, past, moment)
         self._name = random_bytes(8).hex()
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
+        self._audited: tuple[str, float] | None = None
 
     def start(self) -> None:
         """Move from now on, in a thread. Twice is once."""
@@ -43,6 +50,7 @@ class Mover:
     def stop(self) -> None:
         """End within one answer of the server."""
         self._ended.set()
+        self._audit.stop()
 
     def move(self, wait_ms: int = 0) -> int:
         """One batch. Answers how many entries there were."""
@@ -50,62 +58,76 @@ class Mover:
             lambda line: archiving.departures(line, self._name, AT_ONCE, wait_ms=wait_ms)
         )
         if found:
-            jobs, chunks = self._connections.read(lambda line: _load(line, found))
-            self._past.keep(jobs, chunks)
-            self._leave(found)
+            jobs = self._connections.read(lambda line: _load(line, found))
+            self._connections.read(lambda line: self._keep_output(line, [job.number for job in jobs]))
+            too_large = {job.number for job in self._past.keep(jobs, self._fresh_number)}
+            self._leave([each for each in found if each.number not in too_large])
+            self._stay([each for each in found if each.number in too_large])
         return len(found)
 
     def tidy(self) -> None:
         """Finish what others have left in the middle."""
-        self._connections.write(archiving.readmit)
-        for number, version in self._connections.read(archiving.arriving).items():
-            self.welcome(number, version)
-        begun = self._connections.read(archiving.leaving)
-        self.dismiss([number for number, sure in begun.items() if not sure])
-        self._delete([number for number, sure in begun.items() if sure])
+        self._connections.write(archiving.begin_group)
+        for job in self._connections.read(archiving.arriving):
+            self.welcome(job)
+        self.strike(self._connections.read(archiving.leaving))
+        self._connections.write(archiving.dismiss_movers)
 
-    def welcome(self, number: int, version: int) -> bool:
-        """Let a job that came back stand in line, once the archive has let it go. False if it had a newer one."""
-        keep = self._past.let_go(number, version)
-        self._connections.write(lambda line: archiving.arrived(line, self._moment(), number, keep=keep))
-        return keep
+    def welcome(self, job: Arrival) -> None:
+        """Let a job that came back stand in line, once the archive has let it go."""
+        self._past.let_go([(job.number, job.id, job.version)])
+        self._connections.write(lambda line: archiving.arrived(line, self._moment(), job))
 
-    def dismiss(self, numbers: list[int]) -> set[int]:
-        """Delete jobs of the archive that were noted to leave. Answers those that it still had."""
-        there = self._past.holds(numbers)
-        if numbers:
-            self._connections.write(lambda line: archiving.confirm(line, numbers, there))
-        self._delete(sorted(there))
-        return there
+    def strike(self, jobs: dict[int, str]) -> None:
+        """Take jobs that were deleted out of the archive."""
+        if jobs:
+            self._past.delete(jobs)
+            self._connections.write(lambda line: archiving.left(line, jobs, self._moment()))
 
-    def _delete(self, numbers: list[int]) -> None:
-        if numbers:
-            self._past.delete(numbers)
-            self._connections.write(lambda line: archiving.left(line, numbers))
+    def _keep_output(self, line: Line, numbers: Sequence[int]) -> None:
+        """What these jobs have printed, in pieces of a size that a write can bear."""
+        piece: list[tuple[int, Chunk]] = []
+        for chunks in output.of_jobs(line, numbers):
+            piece += chunks
+            if sum(len(chunk.data) for _, chunk in piece) >= BYTES_AT_ONCE:
+                self._past.keep_output(piece)
+                piece = []
+        self._past.keep_output(piece)
+
+    def _fresh_number(self) -> int:
+        return self._connections.write(lambda line: int(line.call("INCR", line.key("number"))))
 
     def _leave(self, found: list[Departure]) -> None:
-        changed = self._connections.write(lambda line: archiving.archived(line, self._moment(), found))
-        for each in changed:
-            self._past.let_go(int(each.number), each.version + 1)
-        if changed:
-            self._connections.write(lambda line: archiving.struck(line, changed))
+        if not found:
+            return
+        back = self._connections.write(lambda line: archiving.archived(line, found))
+        self._past.let_go([(each.number, each.id, each.version + 1) for each in back.changed])
+        self._past.delete({each.number: each.id for each in back.deleted})
+        self._stay([*back.changed, *back.deleted])
+
+    def _stay(self, found: list[Departure]) -> None:
+        if found:
+            self._connections.write(lambda line: archiving.struck(line, found))
 
     def _run(self) -> None:
-        with suppress(StoreError, OutcomeUnknown):
-            self.tidy()
         while not self._ended.is_set():
             try:
+                self._look_over()
                 self.move(IDLE_MS)
             except (StoreError, OutcomeUnknown):  # whoever asks for something past hears of it
                 self._ended.wait(AWAY)
 
+    def _look_over(self) -> None:
+        """Compare the two now and then, and before anything is moved after the queue may have been set back in time."""
+        history, now = self._connections.read(archiving.history), time.monotonic()
+        if self._audited is None or self._audited[0] != history or now - self._audited[1] > AUDITED:
+            self.tidy()
+            self._audit.mend()
+            self._audited = (history, now)
 
-def _load(line: Line, found: list[Departure]) -> tuple[list[Job], list[tuple[int, Chunk]]]:
-    """The jobs as they are now, if they are still what the entries speak of, with all that they printed."""
-    wanted = {int(each.number): each.version for each in found}
-    jobs = [
-        job
-        for job in finding.by_number(line, list(wanted))
-        if job.ended and job.version == wanted[job.number]
-    ]
-    return jobs, [(job.number, chunk) for job in jobs for chunk in output.of_job(line, job.number)]
+
+def _load(line: Line, found: Sequence[Departure]) -> list[Job]:
+    """The jobs as they are now, if they are still what the entries speak of."""
+    wanted = {each.number: each.version for each in found}
+    jobs = finding.by_number(line, list(wanted))
+    return [job for job in jobs if job.ended and job.version == wanted[job.number]]

@@ -4,9 +4,10 @@ It lies as a queue's does, so that the same questions can be asked of it; nothin
 and version decide: what comes twice is kept once, what is older than what is there is not kept.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
-from pymongo import ReplaceOne
+from pymongo import DeleteMany, DeleteOne, ReplaceOne
 from pymongo.errors import BulkWriteError
 
 from queuectl.domain.job import Job
@@ -15,18 +16,23 @@ from queuectl.domain.query import Counts, Filter, Found, Page
 from queuectl.store.mongo import address, description, documents, finding, output, purging, schema
 from queuectl.store.mongo.connections import SAFE, Base, Connections
 from queuectl.store.mongo.faults import duplicates
+from queuectl.store.redis.auditing import Copy
+
+HEAVIEST = 15_000_000
+"""Bytes of a job that fit into a document of MongoDB, with room for what is not counted."""
 
 
 class Past:
-    """What can be asked of the archive, and done to it."""
+    """What can be asked of the archive, and done to it. `bind` looks a database over before it is used."""
 
     def __init__(self, url: str, patience: float) -> None:
         self._connections = Connections(address.parse(url), SAFE, patience, self._greet)
+        self.bind: Callable[[Base, str], None] = lambda base, shown: None
 
     def _greet(self, base: Base) -> None:
-        shown = self._connections.address.shown
-        description.refuse_unfit(description.server(base), shown)
-        schema.bring_up_to_date(base, shown, create=True)
+        description.refuse_unfit(description.server(base), self.shown)
+        self.bind(base, self.shown)
+        schema.bring_up_to_date(base, self.shown, create=True)
 
     @property
     def shown(self) -> str:
@@ -53,22 +59,43 @@ class Past:
         """The chunks of an attempt after a number."""
         return self._connections.read(lambda base: output.read(base, attempt_id, after, limit))
 
-    def keep(self, jobs: Sequence[Job], chunks: Sequence[tuple[int, Chunk]]) -> None:
-        """Keep these, the output first: most members have it in their journals when this is back."""
-        self._connections.write(lambda base: _keep(base, jobs, chunks))
+    def keep_output(self, chunks: Sequence[tuple[int, Chunk]]) -> None:
+        """Keep what jobs, named by their numbers, have printed: most members have it in their journals afterwards."""
+        if chunks:
+            self._connections.write(lambda base: output.keep(base, chunks))
 
-    def let_go(self, number: int, below: int) -> bool:
-        """Delete the copy of a job that has a version below this one. False if there is a newer one."""
-        return self._connections.write(lambda base: _let_go(base, number, below))
+    def keep(self, jobs: Sequence[Job], number: Callable[[], int]) -> list[Job]:
+        """Keep these. Answers those that are too large for a document. `number` gives a fresh one."""
+        if not jobs:
+            return []
+        return self._connections.write(lambda base: _keep(base, jobs, number))
 
-    def holds(self, numbers: Sequence[int]) -> set[int]:
-        """Which of these jobs are there."""
-        found = {"_id": {"$in": list(numbers)}}
-        return self._connections.read(lambda base: {d["_id"] for d in base["jobs"].find(found, {"_id": 1})})
+    def let_go(self, jobs: Iterable[tuple[int, str, int]]) -> None:
+        """Delete copies of jobs, named by number and id, that have a version below this one. Their output stays."""
+        deletes = [
+            DeleteOne({"_id": number, "id": id, "version": {"$lt": below}}) for number, id, below in jobs
+        ]
+        if deletes:
+            self._connections.write(lambda base: base["jobs"].bulk_write(deletes, ordered=False))
 
-    def delete(self, numbers: Sequence[int]) -> None:
-        """Delete jobs with their output. Twice is once."""
-        self._connections.write(lambda base: _delete(base, numbers))
+    def delete(self, jobs: dict[int, str]) -> None:
+        """Delete jobs, named by number and id, with their output. Twice is once."""
+        if jobs:
+            self._connections.write(lambda base: _delete(base, jobs))
+
+    def copies(self, after: int, upto: int | None = None, limit: int = 0) -> list[Copy]:
+        """What it has between two numbers, in their order."""
+        between: dict[str, Any] = {"$gt": after} if upto is None else {"$gt": after, "$lte": upto}
+        return self._connections.read(lambda base: _copies(base, {"_id": between}, limit))
+
+    def which(self, ids: Sequence[str]) -> set[str]:
+        """Which of these jobs it has."""
+        return {copy.id for copy in self._connections.read(lambda base: _copies(base, _named(ids), 0))}
+
+    def greatest(self) -> int:
+        """The greatest number it knows; 0 where there is none."""
+        last = self._connections.read(lambda base: base["jobs"].find_one({}, {"_id": 1}, sort=[("_id", -1)]))
+        return int(last["_id"]) if last else 0
 
     def describe(self) -> dict[str, str]:
         """Its address and size, for `doctor`."""
@@ -80,24 +107,60 @@ class Past:
         self._connections.close()
 
 
-def _keep(base: Base, jobs: Sequence[Job], chunks: Sequence[tuple[int, Chunk]]) -> None:
-    output.keep(base, chunks)
-    upserts = [
-        ReplaceOne({"_id": job.number, "version": {"$lt": job.version}}, _document(job), upsert=True)
-        for job in jobs
-    ]
+def _named(ids: Sequence[str]) -> dict[str, Any]:
+    return {"id": {"$in": list(ids)}}
+
+
+def _copies(base: Base, which: dict[str, Any], limit: int) -> list[Copy]:
+    fields = {"id": 1, "version": 1, "state": 1, "queue": 1}
+    found = base["jobs"].find({**which, "state": {"$exists": True}}, fields).sort("_id", 1).limit(limit)
+    return [Copy(d["_id"], d["id"], d["version"], d["state"], d["queue"]) for d in found]
+
+
+def _keep(base: Base, jobs: Sequence[Job], number: Callable[[], int]) -> list[Job]:
+    pairs = [(job, _document(job)) for job in jobs]
+    fit = [(job, document) for job, document in pairs if _weight(document) <= HEAVIEST]
     try:
-        base["jobs"].bulk_write(upserts, ordered=False)
+        base["jobs"].bulk_write([ReplaceOne(_older(j), d, upsert=True) for j, d in fit], ordered=False)
     except BulkWriteError as error:
-        refused = [jobs[place] for place in duplicates(error)]
-        _make_room(base, refused)
+        for place in duplicates(error):
+            _make_room(base, fit[place][0], number)
+    return [job for job, document in pairs if _weight(document) > HEAVIEST]
 
 
-def _make_room(base: Base, refused: Sequence[Job]) -> None:
-    """What was refused is there already; or another job, long past, had the same id."""
-    for job in refused:
-        if base["jobs"].delete_one({"id": job.id, "_id": {"$ne": job.number}}).deleted_count:
-            base["jobs"].replace_one({"_id": job.number}, _document(job), upsert=True)
+def _weight(document: documents.Document) -> int:
+    """About how many bytes it is."""
+    return sum(len(value.encode()) for value in document.values() if isinstance(value, str))
+
+
+def _older(job: Job) -> dict[str, Any]:
+    return {"_id": job.number, "id": job.id, "version": {"$lt": job.version}}
+
+
+def _make_room(base: Base, job: Job, number: Callable[[], int]) -> None:
+    """What was refused is there already, or another one has its number or its id.
+
+    Another one with its id was deleted, or lost by the queue: this one takes its place. Another one with its number was
+    lost by the queue, which then gave the number again: that one is given a new one.
+    """
+    other = base["jobs"].find_one({"_id": job.number}, {"spec": 0})
+    if other is not None and other["id"] == job.id:
+        return
+    if other is not None:
+        _renumber(base, job.number, number())
+    base["jobs"].delete_many({"id": job.id, "_id": {"$ne": job.number}})
+    base["jobs"].replace_one({"_id": job.number}, _document(job), upsert=True)
+
+
+def _renumber(base: Base, number: int, fresh: int) -> None:
+    """In an order in which nothing is lost: for a moment the same job is there twice, once by a name that none has."""
+    whole = base["jobs"].find_one({"_id": number})
+    if whole is None:
+        return
+    base["jobs"].insert_one({**whole, "_id": fresh, "id": f" {whole['id']}"})
+    base["output"].update_many({"job": number, "id": whole["id"]}, {"$set": {"job": fresh}})
+    base["jobs"].delete_one({"_id": number, "id": whole["id"]})
+    base["jobs"].update_one({"_id": fresh}, {"$set": {"id": whole["id"]}})
 
 
 def _document(job: Job) -> documents.Document:
@@ -106,12 +169,10 @@ def _document(job: Job) -> documents.Document:
     return document
 
 
-def _let_go(base: Base, number: int, below: int) -> bool:
-    if base["jobs"].delete_one({"_id": number, "version": {"$lt": below}}).deleted_count:
-        return True
-    return base["jobs"].find_one({"_id": number}, {"_id": 1}) is None
-
-
-def _delete(base: Base, numbers: Sequence[int]) -> None:
-    base["jobs"].delete_many({"_id": {"$in": list(numbers)}})
-    base["output"].delete_many({"job": {"$in": list(numbers)}})
+def _delete(base: Base, jobs: dict[int, str]) -> None:
+    base["jobs"].bulk_write(
+        [DeleteMany({"_id": number, "id": id}) for number, id in jobs.items()], ordered=False
+    )
+    base["output"].bulk_write(
+        [DeleteMany({"job": number, "id": id}) for number, id in jobs.items()], ordered=False
+    )

@@ -1,7 +1,7 @@
 """The store contract over two: a queue in Redis, and MongoDB for what has ended. Who asks sees one.
 
-A job is in the queue, in the archive, or for a moment in both, never in neither; where it is in both, the queue is
-right. So the queue is always asked first, and again about what the archive answers.
+A job is in the queue, in the archive, or for a moment in both, never in neither. The queue knows what is past: so it is
+asked first, and again about what the archive answers.
 """
 
 from collections.abc import Sequence
@@ -14,13 +14,18 @@ from queuectl.domain.job import TERMINAL, Job
 from queuectl.domain.output import Chunk, Trim
 from queuectl.domain.query import Counts, Filter, Found, Page, matches
 from queuectl.domain.worker import Request, Worker
-from queuectl.errors import QueuectlError, StoreUnavailable
+from queuectl.errors import OutcomeUnknown, StoreError, StoreUnavailable, StoreUnusable
 from queuectl.store import codec, verdict
+from queuectl.store.archived import binding
+from queuectl.store.archived.audit import Audit
 from queuectl.store.archived.mover import Mover
 from queuectl.store.archived.past import Past
 from queuectl.store.protocol import Added, Description, Entry, Held, Saved, Shared
-from queuectl.store.redis import archiving, purging, writing
+from queuectl.store.redis import archiving, finding, purging, writing
 from queuectl.store.redis.store import RedisStore
+
+LOOKS = 3
+"""How often both are asked about jobs that are in neither answer, because they moved in between."""
 
 
 class ArchivedStore:
@@ -29,6 +34,7 @@ class ArchivedStore:
     def __init__(self, live: RedisStore, past: Past) -> None:
         self._live, self._past = live, past
         self.mover = Mover(live.connections, past, lambda: live.moment)
+        past.bind = lambda base, shown: binding.bind(live.connections, base, shown)
 
     def now(self) -> datetime:
         return self._live.now()
@@ -37,31 +43,51 @@ class ArchivedStore:
         if not jobs:
             return []
         said = self._live.connections.write(lambda line: writing.add(line, jobs, self._live.moment))
-        past = self._past.get([job.id for job, added in zip(jobs, said, strict=True) if added is None])
+        known = [job.id for job, added in zip(jobs, said, strict=True) if added is None]
+        try:
+            past = self.get(known)
+        except StoreError as error:
+            if len(known) == len(jobs):
+                raise  # nothing was changed
+            raise OutcomeUnknown(f"a part was stored: {error.message}", error.hint) from error
         return [added or _known(job, past) for job, added in zip(jobs, said, strict=True)]
 
     def get(self, ids: Sequence[str]) -> dict[str, Job]:
-        live, purged = self._live.get(ids), self._purged()
-        missing = [id for id in ids if id not in live]
-        past = {id: job for id, job in self._past.get(missing).items() if job.number not in purged}
-        # What came back from the archive since the queue was asked is in neither answer.
-        again = self._live.get([id for id in missing if id not in past])
-        return {**past, **live, **again}
+        found, missing = dict[str, Job](), list(ids)
+        for _ in range(LOOKS):
+            where = self._where(missing)
+            found |= {id: job for id, job in where.items() if job is not None}
+            found |= self._past.get([id for id, job in where.items() if job is None])
+            missing = [id for id in where if id not in found]
+            if not missing:
+                break
+        return {id: found[id] for id in ids if id in found}
+
+    def _where(self, ids: Sequence[str]) -> dict[str, Job | None]:
+        """The jobs that are in the queue, and None for each that is past."""
+        return self._live.connections.read(lambda line: archiving.where(line, ids)) if ids else {}
 
     def find(self, wanted: Filter, page: Page) -> Found:
         live = self._live.find(wanted, page)
         if wanted.states and not wanted.states & TERMINAL:
             return live
-        purged = self._purged()
         past = self._past.find(wanted, page)
-        here = self._live.get([job.id for job in past.jobs])
-        found = {job.id: here.get(job.id, job) for job in past.jobs} | {job.id: job for job in live.jobs}
-        jobs = [job for job in found.values() if matches(job, wanted) and job.number not in purged]
-        return _page(jobs, page, [answer for answer in (live, past) if answer.next is not None])
+        jobs = {job.id: job for job in self._still(past.jobs, wanted)} | {job.id: job for job in live.jobs}
+        return _page(
+            list(jobs.values()), page, [answer for answer in (live, past) if answer.next is not None]
+        )
+
+    def _still(self, copies: Sequence[Job], wanted: Filter) -> list[Job]:
+        """What has become of copies of the archive: jobs that are past, or here by now and still match."""
+        where = self._where([copy.id for copy in copies])
+        known = [(copy, where[copy.id]) for copy in copies if copy.id in where]
+        return [
+            copy if here is None else here for copy, here in known if here is None or matches(here, wanted)
+        ]
 
     def counts(self, wanted: Filter) -> Counts:
         live = self._live.counts(wanted)
-        if wanted == Filter(queue=wanted.queue, states=wanted.states):
+        if finding.has_sums(wanted) or (wanted.states and not wanted.states & TERMINAL):
             return live  # the queue goes on counting what it has handed over
         for queue, states in self._past.count(wanted).queues.items():
             sums = live.queues.setdefault(queue, {})
@@ -79,23 +105,22 @@ class ArchivedStore:
         if not jobs:
             return []
         said = self._live.connections.write(lambda line: writing.save(line, jobs, self._live.moment))
+        back = self._past.get([job.id for job, answer in zip(jobs, said, strict=True) if answer == "past"])
         return [
-            self._bring_back(job) if answer == "absent" else answer
+            self._bring_back(job, back.get(job.id)) if answer == "past" else writing.saved(answer)
             for job, answer in zip(jobs, said, strict=True)
         ]
 
-    def _bring_back(self, job: Job) -> Saved:
+    def _bring_back(self, job: Job, was: Job | None) -> Saved:
         """A job of the archive is changed, which brings it back into the queue."""
-        was = self._past.get([job.id]).get(job.id)
         if was is None or was.version != job.version:
             return "stale"
         fixed = {"spec": was.spec, "number": was.number, "created_at": was.created_at}
-        back = replace(job, **fixed)
-        moment = self._live.moment
-        said = self._live.connections.write(lambda line: archiving.arrive(line, moment, was, back))
-        if said == "accepted":
-            return "accepted" if self.mover.welcome(was.number, was.version + 1) else "stale"
-        return "stale" if said == "absent" else said
+        back, moment = replace(job, **fixed), self._live.moment
+        said, arrival = self._live.connections.write(lambda line: archiving.arrive(line, moment, was, back))
+        if arrival is not None:
+            self.mover.welcome(arrival)
+        return said
 
     def lapsed(self, limit: int) -> list[Job]:
         return self._live.lapsed(limit)
@@ -134,28 +159,30 @@ class ArchivedStore:
         if limit < 1:
             return []
         here = self._live.connections.read(lambda line: purging.oldest(line, wanted, limit))
-        known, purged = {job.number for job in here}, self._purged()
-        there = [
-            job
-            for job in self._past.oldest(wanted, limit + len(purged))
-            if job.number not in known and job.number not in purged
-        ]
+        known = {job.number for job in here}
+        there = [job for job in self._oldest_past(wanted, limit) if job.number not in known]
         chosen = sorted((*here, *there), key=lambda job: (job.finished_at, job.number))[:limit]
         gone = self._delete([job for job in chosen if job.number in known])
         gone |= self._delete_past([job for job in chosen if job.number not in known])
+        self.mover.strike({job.number: job.id for job in chosen if job.number in gone})
         return [job.id for job in chosen if job.number in gone]
 
-    def _purged(self) -> set[int]:
-        """Asked before the archive is: a copy that it has afterwards is no job any more."""
-        return self._live.connections.read(archiving.purged)
+    def _oldest_past(self, wanted: Filter, limit: int) -> list[Job]:
+        copies = self._past.oldest(wanted, limit)
+        where = self._where([copy.id for copy in copies])
+        return [copy for copy in copies if where.get(copy.id, copy) is None]
 
     def _delete(self, jobs: list[Job]) -> set[int]:
-        return self._live.connections.write(lambda line: purging.delete(line, jobs)) if jobs else set()
+        moment = self._live.moment
+        return (
+            self._live.connections.write(lambda line: purging.delete(line, jobs, moment)) if jobs else set()
+        )
 
     def _delete_past(self, jobs: list[Job]) -> set[int]:
-        if not jobs:
-            return set()
-        return self.mover.dismiss(self._live.connections.write(lambda line: archiving.leave(line, jobs)))
+        moment = self._live.moment
+        return (
+            self._live.connections.write(lambda line: archiving.leave(line, jobs, moment)) if jobs else set()
+        )
 
     def wait(self, timeout: float) -> bool:
         return self._live.wait(timeout)
@@ -169,7 +196,13 @@ class ArchivedStore:
         details, faults = {**said.details, "to_archive": str(waiting)}, said.faults
         try:
             details |= self._past.describe()
-        except QueuectlError as error:
+            if thorough:
+                audit = Audit(self._live.connections, self._past, lambda: self._live.moment)
+                faults = (
+                    *faults,
+                    *(f"{count} {what}: workers mend them" for what, count in audit.look().items()),
+                )
+        except (StoreUnavailable, StoreUnusable) as error:
             details["archive"] = self._past.shown
             faults = (*faults, f"{waiting} jobs wait for their archive: {error.message}")
         return replace(said, details=details, faults=faults)

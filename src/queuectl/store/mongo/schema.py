@@ -17,6 +17,8 @@ from queuectl.store.mongo.connections import Base
 
 COLLECTIONS = ("jobs", "output", "workers", "shared", "tally", "bells", "rings", "counters")
 NEWEST = 1
+ARCHIVE = {"_id": "archive"}
+"""What marks the database of an archive, with the name of its queue."""
 
 
 class Index(Struct, frozen=True):
@@ -59,6 +61,15 @@ def version(base: Base) -> int:
     found = base["counters"].find_one({"_id": "schema"})
     number = found.get("n") if found else None
     return number if isinstance(number, int) else 0
+
+
+def refuse_archive(base: Base, shown: str) -> None:
+    """The past of a queue that lives elsewhere is none to be worked on."""
+    if base["counters"].find_one(ARCHIVE) is not None:
+        raise StoreUnusable(
+            f"{shown} is the archive of a queue in Redis",
+            "open that queue: redis://…?archive=…; or name another database",
+        )
 
 
 def bring_up_to_date(base: Base, shown: str, *, create: bool) -> None:

@@ -160,6 +160,7 @@ class MongoStore:
 
     def _greet(self, base: Base) -> None:
         description.refuse_unfit(description.server(base), self._address.shown)
+        schema.refuse_archive(base, self._address.shown)
         schema.bring_up_to_date(base, self._address.shown, create=self._create)
 
     def _ask_time(self) -> int:

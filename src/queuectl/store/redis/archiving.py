@@ -1,42 +1,66 @@
-"""The queue's side of an archive: what has ended goes to a stream, from there to the archive, and only then away."""
+"""The queue's side of an archive: what has ended goes to a stream, from there to the archive, and only then away.
 
-from collections.abc import Collection, Iterable, Sequence
-from contextlib import suppress
+A queue knows by its ids what the archive has (`past`). A copy of anything else that the archive may hold, of a job that
+is being moved, or was deleted meanwhile, is no job.
+"""
+
+from collections.abc import Iterable, Sequence
 
 from msgspec import Struct
 from redis.exceptions import ResponseError
 
 from queuectl.domain.job import Job
+from queuectl.store.protocol import Saved
 from queuectl.store.redis import rows
 from queuectl.store.redis.connections import Line
-from queuectl.store.redis.writing import AT_ONCE, Swapped
 
 GROUP = "movers"
 ABANDONED_MS = 30_000
 """After so long another mover takes over what one has read."""
+FORGOTTEN_MS = 3_600_000
+"""A mover that has nothing in hand and asked for nothing for so long is none any more."""
+STRIDE = 500
 
 
 class Departure(Struct, frozen=True):
     """An entry of the stream: this job ended with this version."""
 
     entry: str
-    number: str
+    number: int
     version: int
+    id: str
 
 
-def begin(line: Line) -> None:
-    """From now on what ends goes to the stream."""
-    line.call("SET", line.key("archiving"), "1")
-    with suppress(ResponseError):  # the group is there already
-        line.call("XGROUP", "CREATE", line.key("stream"), GROUP, "0", "MKSTREAM")
+class Moved(Struct, frozen=True):
+    """Departures that have to be taken back: the job lives again, or was deleted, while the archive got its copy."""
+
+    changed: list[Departure]
+    deleted: list[Departure]
 
 
-def readmit(line: Line) -> None:
-    """Into the stream what has ended and is not in it."""
-    passed = 0
-    if line.call("ZCARD", line.key("ended")) > waiting(line):
-        while entered := line.run("readmit", passed, AT_ONCE):
-            passed += entered
+class Arrival(Struct, frozen=True):
+    """A job that came back, and of which the archive may still have the copy below this version."""
+
+    number: int
+    id: str
+    version: int
+    note: str
+
+
+def bound(line: Line) -> tuple[str, str | None]:
+    """The queue's name for its archive, and the archive's URL as it was when it was bound to it."""
+    queue, shown = line.run("bind")
+    return queue.decode(), None if shown is None else shown.decode()
+
+
+def bind(line: Line, shown: str) -> None:
+    """From now on the archive is there and nowhere else."""
+    line.run("bind", shown)
+
+
+def history(line: Line) -> str:
+    """Another one whenever the queue may have been set back in time."""
+    return (line.call("GET", line.key("history")) or b"").decode()
 
 
 def departures(line: Line, mover: str, limit: int, *, wait_ms: int) -> list[Departure]:
@@ -55,70 +79,99 @@ def _read(line: Line, mover: str, limit: int, after: str, wait_ms: int | None = 
     return _entries(found[0][1]) if found else []
 
 
-def _entries(found: Iterable[tuple[bytes, list[bytes] | None]]) -> list[Departure]:
-    """The entries; of one that was deleted meanwhile only the id is left."""
+def _entries(found: Iterable[tuple[bytes, list[bytes]] | None]) -> list[Departure]:
+    """The entries; of one that was deleted meanwhile there is nothing left, or only its id."""
+    whole = [each for each in found if each is not None and each[1]]
     return [
-        Departure(entry.decode(), fields[1].decode(), int(fields[3])) for entry, fields in found if fields
+        Departure(entry.decode(), int(fields[1]), int(fields[3]), fields[5].decode())
+        for entry, fields in whole
     ]
 
 
-def archived(line: Line, now: str, moved: Sequence[Departure]) -> list[Departure]:
-    """The archive has them: they leave. Answers those that have changed since."""
-    words = [word for each in moved for word in (each.entry, each.number, each.version)]
-    changed = {entry.decode() for entry in line.run("archived", now, *words)}
-    return [each for each in moved if each.entry in changed]
+def archived(line: Line, moved: Sequence[Departure]) -> Moved:
+    """The archive has them: they leave. Answers those that it must not keep."""
+    words = [word for d in moved for word in (d.entry, f"{d.number:016}", d.version, d.id)]
+    changed, deleted = ({entry.decode() for entry in entries} for entries in line.run("archived", *words))
+    return Moved(
+        [each for each in moved if each.entry in changed], [each for each in moved if each.entry in deleted]
+    )
 
 
-def struck(line: Line, changed: Sequence[Departure]) -> None:
-    """The archive has let its copies of these go."""
-    line.run("struck", *[word for each in changed for word in (each.entry, each.number)])
+def struck(line: Line, departures: Sequence[Departure]) -> None:
+    """These are done with."""
+    line.run("struck", *[each.entry for each in departures])
 
 
-def arrive(line: Line, now: str, was: Job, job: Job) -> Swapped:
+def where(line: Line, ids: Sequence[str]) -> dict[str, Job | None]:
+    """The jobs with these ids that are here, and None for each that the archive has."""
+    found: dict[str, Job | None] = {}
+    for start in range(0, len(ids), STRIDE):
+        batch = ids[start : start + STRIDE]
+        for id, answer in zip(batch, line.run("where", *batch), strict=True):
+            if answer is not None:
+                found[id] = None if answer == b"past" else rows.job(answer)
+    return found
+
+
+def arrive(line: Line, now: str, was: Job, job: Job) -> tuple[Saved, Arrival | None]:
     """A job of the archive comes back changed."""
-    answer = line.run("arrive", now, f"{was.number:016}", was.state, was.queue, rows.returned(job))
-    return answer.decode()  # type: ignore[no-any-return]
+    words = (f"{was.number:016}", was.version, was.state, was.queue, rows.new(job))
+    answer, *version = line.run("arrive", now, *words)
+    if answer != b"accepted":
+        return answer.decode(), None
+    return "accepted", _arrival(was.number, f"{version[0].decode()} {job.id}")
 
 
-def arrived(line: Line, now: str, number: int, *, keep: bool) -> None:
-    """The archive has let it go, or had another one."""
-    line.run("arrived", now, f"{number:016}", "keep" if keep else "drop")
-
-
-def arriving(line: Line) -> dict[int, int]:
-    """Numbers of jobs that came back and that the archive may still have, with the version they have here."""
+def arriving(line: Line) -> list[Arrival]:
+    """What came back and may still be in the archive."""
     flat = line.call("HGETALL", line.key("arriving"))
-    return {int(number): rows.version(note) for number, note in zip(flat[::2], flat[1::2], strict=True)}
+    return [_arrival(int(n), note.decode()) for n, note in zip(flat[::2], flat[1::2], strict=True)]
 
 
-def leave(line: Line, jobs: Sequence[Job]) -> list[int]:
-    """Jobs of the archive are to be deleted. Answers the numbers of those that may be."""
-    words = [word for job in jobs for word in (f"{job.number:016}", job.id, job.state, job.queue)]
-    return [int(number) for number in line.run("leave", *words)]
+def _arrival(number: int, note: str) -> Arrival:
+    version, _, id = note.partition(" ")
+    return Arrival(number, id, int(version), note)
 
 
-def confirm(line: Line, numbers: Sequence[int], there: Collection[int]) -> None:
-    """Of the jobs that were noted, the archive still has these."""
-    words = [word for number in numbers for word in (str(int(number in there)), f"{number:016}")]
-    line.run("confirm", *words)
+def arrived(line: Line, now: str, job: Arrival) -> None:
+    """The archive has let it go."""
+    line.run("arrived", now, f"{job.number:016}", job.note)
 
 
-def left(line: Line, numbers: Sequence[int]) -> None:
-    """They are gone from the archive."""
-    line.run("left", *[f"{number:016}" for number in numbers])
+def leave(line: Line, jobs: Sequence[Job], now: str) -> set[int]:
+    """Delete jobs of the archive. Answers the numbers of those that were deleted; the archive is to be told."""
+    words = [word for j in jobs for word in (f"{j.number:016}", j.id, j.version, j.state, j.queue)]
+    return {int(number) for number in line.run("leave", now, *words)} if words else set()
 
 
-def leaving(line: Line) -> dict[int, bool]:
-    """Numbers of jobs whose deletion was begun, and whether it is certain."""
+def leaving(line: Line) -> dict[int, str]:
+    """Numbers and ids of jobs that were deleted, and of which the archive may still have something."""
     flat = line.call("HGETALL", line.key("leaving"))
-    return {int(number): rows.is_sure(note) for number, note in zip(flat[::2], flat[1::2], strict=True)}
+    return {int(number): id.decode() for number, id in zip(flat[::2], flat[1::2], strict=True)}
 
 
-def purged(line: Line) -> set[int]:
-    """Numbers of jobs that were deleted while they were moved: of these the archive may still have a copy."""
-    return {int(number) for number in line.call("HKEYS", line.key("purged"))}
+def left(line: Line, numbers: Iterable[int], now: str) -> None:
+    """The archive has nothing more of these."""
+    line.run("left", now, *[f"{number:016}" for number in numbers])
 
 
 def waiting(line: Line) -> int:
     """How many jobs have ended and are not in the archive yet."""
     return int(line.call("XLEN", line.key("stream")))
+
+
+def dismiss_movers(line: Line) -> None:
+    """Forget the movers of workers that are gone and had nothing in hand."""
+    for mover in line.call("XINFO", "CONSUMERS", line.key("stream"), GROUP):
+        known = dict(zip(mover[::2], mover[1::2], strict=True))
+        if known[b"pending"] == 0 and known[b"idle"] > FORGOTTEN_MS:
+            line.call("XGROUP", "DELCONSUMER", line.key("stream"), GROUP, known[b"name"])
+
+
+def begin_group(line: Line) -> None:
+    """Where the stream has lost its readers' group, all of it is read anew: twice is no harm."""
+    try:
+        line.call("XGROUP", "CREATE", line.key("stream"), GROUP, "0", "MKSTREAM")
+    except ResponseError as error:
+        if not str(error).startswith("BUSYGROUP"):
+            raise

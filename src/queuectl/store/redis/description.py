@@ -3,10 +3,12 @@
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 from redis.exceptions import ResponseError
 
 from queuectl.errors import StoreUnusable
 from queuectl.store.protocol import Description, Durability
+from queuectl.store.redis import caretaker, repair
 from queuectl.store.redis.connections import Line
 
 OLDEST = (6, 2)
@@ -26,6 +28,7 @@ class Server(Struct, frozen=True):
     fsync: str | None
     eviction: str
     replicas: int
+    history: str
 
     @property
     def waits(self) -> bool:
@@ -52,6 +55,7 @@ def server(line: Line) -> Server:
         fsync=_setting(line, "appendfsync"),
         eviction=info.get("maxmemory_policy", "noeviction"),
         replicas=int(info.get("connected_slaves", "0")),
+        history=f"{info['run_id']} {info['master_replid']}",
     )
 
 
@@ -120,6 +124,18 @@ def describe(line: Line, shown: str, listening: str, *, fast: bool) -> Descripti
         details={name: str(value) for name, value in details.items()},
         faults=tuple(faults),
     )
+
+
+def with_damage(line: Line, found: Description) -> Description:
+    """With what a look at all jobs finds, and what was mended last."""
+    wrong = [f"{count} {what}: workers mend them" for what, count in repair.heal(line, really=False).items()]
+    last = caretaker.mended(line)
+    details = found.details
+    if last is not None:
+        when, kinds = last
+        what = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
+        details = {**details, "mended": f"{what}, at {when:%Y-%m-%dT%H:%M:%SZ}"}
+    return replace(found, details=details, faults=(*found.faults, *wrong))
 
 
 def _info(line: Line) -> dict[str, str]:

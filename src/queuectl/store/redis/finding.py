@@ -5,15 +5,19 @@ some hundreds of jobs at a time, and each is asked whether it matches: what is w
 """
 
 from collections.abc import Iterator, Sequence
+from heapq import merge
 from itertools import islice
 
-from queuectl.domain.job import STATES, Job
+from queuectl.domain.job import STATES, TERMINAL, Job
 from queuectl.domain.query import Counts, Filter, Found, Page, Sort, matches
 from queuectl.store import codec, filters
 from queuectl.store.redis import rows
 from queuectl.store.redis.connections import Line
 
 STRIDE = 500
+"""Jobs in one answer."""
+FEW = 1000
+"""So many are read whole and put in order here."""
 
 
 def get(line: Line, ids: Sequence[str]) -> dict[str, Job]:
@@ -25,32 +29,39 @@ def find(line: Line, wanted: Filter, page: Page) -> Found:
     """One page; one job more is read to know whether there is another."""
     filters.literals(wanted.states)  # refuses a state that is none
     after = None if page.after is None else codec.position(page.after, page.sort)
-    if _is_selective(wanted):
-        found = sorted(_few(line, wanted), key=lambda job: codec.place(job, page.sort))
-        rest = (job for job in found if after is None or codec.place(job, page.sort) > after)
+    few = _few(line, wanted)
+    if few is None:
+        rest = _walk(line, wanted, page.sort, after, page.limit + 1)
     else:
-        rest = (job for job in _walk(line, wanted, page.sort, after) if matches(job, wanted))
+        ordered = sorted(few, key=lambda job: codec.place(job, page.sort))
+        rest = (job for job in ordered if after is None or codec.place(job, page.sort) > after)
     jobs = list(islice(rest, page.limit + 1))
     shown = jobs[: page.limit]
     return Found(shown, codec.cursor(shown[-1], page.sort) if len(jobs) > len(shown) and shown else None)
 
 
 def counts(line: Line, wanted: Filter) -> Counts:
-    """Per queue and state: from the counters where that is enough."""
+    """Per queue and state: from the sums where that is enough, those of the archive included."""
     filters.literals(wanted.states)
     found = Counts({})
-    if wanted == Filter(queue=wanted.queue, states=wanted.states):
-        for standing, count in _pairs(line.call("HGETALL", line.key("counts"))):
-            state, _, queue = standing.partition(" ")
-            if filters.counted(queue, state, wanted):  # type: ignore[arg-type]
-                found.queues.setdefault(queue, {})[state] = int(count)  # type: ignore[index]
+    if has_sums(wanted):
+        for sums in line.run("counts"):
+            for standing, count in _pairs(sums):
+                state, _, queue = standing.partition(" ")
+                if filters.counted(queue, state, wanted):  # type: ignore[arg-type]
+                    states = found.queues.setdefault(queue, {})
+                    states[state] = states.get(state, 0) + int(count)  # type: ignore[index, call-overload]
         return found
-    source = _few(line, wanted) if _is_selective(wanted) else _walk(line, wanted, "created", None)
-    for job in source:
-        if matches(job, wanted):
-            states = found.queues.setdefault(job.queue, {})
-            states[job.state] = states.get(job.state, 0) + 1
+    few = _few(line, wanted)
+    for job in _walk(line, wanted, "created", None, STRIDE) if few is None else few:
+        states = found.queues.setdefault(job.queue, {})
+        states[job.state] = states.get(job.state, 0) + 1
     return found
+
+
+def has_sums(wanted: Filter) -> bool:
+    """Whether what a filter means is counted all along."""
+    return wanted == Filter(queue=wanted.queue, states=wanted.states)
 
 
 def _pairs(flat: list[bytes]) -> Iterator[tuple[str, str]]:
@@ -58,70 +69,92 @@ def _pairs(flat: list[bytes]) -> Iterator[tuple[str, str]]:
     return zip(words[::2], words[1::2], strict=True)
 
 
-def _is_selective(wanted: Filter) -> bool:
-    """Whether an index names the jobs that can be meant, and they are few as a rule."""
-    return bool(
-        wanted.number is not None
-        or wanted.id_prefix
-        or wanted.unique_key is not None
-        or wanted.waiting_for
-        or wanted.worker is not None
-        or wanted.tag is not None
-        or wanted.batch is not None
-    )
-
-
-def _few(line: Line, wanted: Filter) -> Iterator[Job]:
-    """All jobs that match, in no order."""
+def _few(line: Line, wanted: Filter) -> list[Job] | None:
+    """All jobs that match, in no order, if an index names those that can be meant and they are few."""
     numbers = _candidates(line, wanted)
-    return (job for job in _fetch(line, "number", numbers) if matches(job, wanted))
+    if numbers is None:
+        return None
+    return [job for job in _fetch(line, "number", numbers) if matches(job, wanted)]
 
 
-def _candidates(line: Line, wanted: Filter) -> list[bytes | str]:
+def _candidates(line: Line, wanted: Filter) -> list[bytes | str] | None:
     if wanted.number is not None:
         return [f"{wanted.number:016}"]
-    if wanted.unique_key is not None:
-        return list(line.call("ZRANGE", line.key(f"by:key:{wanted.unique_key}"), 0, -1))
     if wanted.worker is not None:
         return list(line.call("ZRANGE", line.key("leased"), 0, -1))
     if wanted.waiting_for:
         return list(line.call("SUNION", *[line.key(f"waits:{parent}") for parent in wanted.waiting_for]))
     if wanted.id_prefix:
-        first, last = f"[{wanted.id_prefix}", f"[{wanted.id_prefix}\U0010ffff"
-        ids = line.call("ZRANGEBYLEX", line.key("names"), first, last)
-        return [number for number in line.call("HMGET", line.key("ids"), *ids) if number] if ids else []
-    mark = f"tag:{wanted.tag}" if wanted.tag is not None else f"batch:{wanted.batch}"
-    return list(line.call("ZRANGE", line.key(f"by:{mark}"), 0, -1))
+        return _beginning(line, wanted.id_prefix)
+    mark = _mark(wanted)
+    if mark is None or line.call("ZCARD", line.key(mark)) > FEW:
+        return None
+    return list(line.call("ZRANGE", line.key(mark), 0, -1))
 
 
-def _walk(line: Line, wanted: Filter, sort: Sort, after: tuple[int, ...] | None) -> Iterator[Job]:
-    """Jobs in the order, behind a place; of the states that are meant where the order is that of creation."""
-    by_state = sort == "created" and wanted.states and len(wanted.states) < len(STATES)
-    indexes: list[str] = [f"state:{state}" for state in sorted(wanted.states)] if by_state else [sort]
+def _beginning(line: Line, prefix: str) -> list[bytes | str] | None:
+    names, first, last = line.key("names"), f"[{prefix}", f"[{prefix}\U0010ffff"
+    if line.call("ZLEXCOUNT", names, first, last) > FEW:
+        return None
+    ids = line.call("ZRANGEBYLEX", names, first, last)
+    return [number for number in line.call("HMGET", line.key("ids"), *ids) if number] if ids else []
+
+
+def _mark(wanted: Filter) -> str | None:
+    """The index of a group of jobs: of a key, a batch or a tag."""
+    for name, value in (("key", wanted.unique_key), ("batch", wanted.batch), ("tag", wanted.tag)):
+        if value is not None:
+            return f"by:{name}:{value}"
+    return None
+
+
+def _walk(
+    line: Line, wanted: Filter, sort: Sort, after: tuple[int, ...] | None, stride: int
+) -> Iterator[Job]:
+    """Jobs that match, in the order, behind a place: of the group or of the states that are meant, where these have it.
+
+    `stride` is how many are read first; where few of them match, more and more.
+    """
+    indexes: list[str] = [sort]
+    if sort == "created" and (mark := _mark(wanted)):
+        indexes = [mark]
+    elif sort == "created" and wanted.states and len(wanted.states) < len(STATES):
+        indexes = [f"state:{state}" for state in sorted(wanted.states)]
     down = sort != "next"
     start = ("+inf" if down else "-inf") if after is None else str(_score(sort, after))
-    for job in _along(line, indexes, start, down=down):
-        if after is None or codec.place(job, sort) > after:
+    for job in _along(line, indexes, start, "-inf" if down else "+inf", stride):
+        if matches(job, wanted) and (after is None or codec.place(job, sort) > after):
             yield job
 
 
-def ended(line: Line) -> Iterator[Job]:
-    """Jobs that have ended, longest ago first."""
-    return _along(line, ["ended"], "-inf", down=False)
+def ended(line: Line, wanted: Filter, limit: int) -> Iterator[Job]:
+    """Jobs that match and have ended, longest ago first; `limit` of them are wanted."""
+    few = _few(line, wanted)
+    if few is not None:
+        return iter(sorted((job for job in few if job.ended and job.finished_at), key=_end))
+    states = wanted.states & TERMINAL if wanted.states else TERMINAL
+    last = "+inf" if wanted.ended_before is None else f"({codec.micros(wanted.ended_before)}"
+    lines = [_along(line, [f"ended:{state}"], "-inf", last, limit) for state in sorted(states)]
+    return (job for job in merge(*lines, key=_end) if matches(job, wanted))
 
 
-def _along(line: Line, indexes: list[str], start: str, *, down: bool) -> Iterator[Job]:
-    """The jobs of sorted sets from a score on, some hundreds at a time, whatever is added meanwhile."""
-    skipped = 0
+def _end(job: Job) -> tuple[int, int]:
+    """Where a job stands in the order of ends; one that lives again meanwhile has none, and is not deleted either."""
+    return (0 if job.finished_at is None else codec.micros(job.finished_at), job.number)
+
+
+def _along(line: Line, indexes: list[str], start: str, last: str, stride: int) -> Iterator[Job]:
+    """The jobs of sorted sets from a score to another, a stride at a time, whatever is added meanwhile."""
+    skipped, order = 0, "down" if last == "-inf" else "up"
     while True:
-        order = "down" if down else "up"
-        numbers, scores, found = line.run("page", order, start, skipped, STRIDE, *indexes)
+        stride = min(stride, STRIDE)
+        numbers, scores, found = line.run("page", order, start, last, skipped, stride, *indexes)
         yield from map(rows.job, found)
-        if len(numbers) < STRIDE:
+        if len(numbers) < stride:
             return
-        last = scores[-1].decode()
-        skipped = (skipped if last == start else 0) + sum(score.decode() == last for score in scores)
-        start = last
+        end = scores[-1].decode()
+        skipped = (skipped if end == start else 0) + sum(score.decode() == end for score in scores)
+        start, stride = end, stride * 2
 
 
 def _score(sort: Sort, after: tuple[int, ...]) -> int:

@@ -1,4 +1,4 @@
-"""What commands printed: chunks in a hash for each attempt."""
+"""What commands printed: chunks in a sorted set for each attempt, ordered by their numbers."""
 
 from collections.abc import Iterator, Sequence
 
@@ -10,6 +10,8 @@ from queuectl.store.redis.connections import Line
 
 _pack = msgspec.msgpack.Encoder().encode
 _unpack = msgspec.msgpack.Decoder(tuple[str, int, int, int, bytes]).decode
+_DIGITS = 16
+"""A chunk begins with its number: so no two of an attempt are the same member."""
 
 
 def write(line: Line, chunks: Sequence[Chunk], trims: Sequence[Trim]) -> set[str]:
@@ -21,22 +23,30 @@ def write(line: Line, chunks: Sequence[Chunk], trims: Sequence[Trim]) -> set[str
 
 def read(line: Line, attempt_id: str, after: int, limit: int) -> list[Chunk]:
     """The chunks of an attempt after a number."""
-    flat = line.run("read_output", attempt_id, after, limit)
-    return [_chunk(attempt_id, int(n), packed) for n, packed in zip(flat[::2], flat[1::2], strict=True)]
+    key = line.key(f"output:{attempt_id}")
+    found = line.call("ZRANGEBYSCORE", key, f"({after}", "+inf", "LIMIT", 0, limit)
+    return [_chunk(attempt_id, packed) for packed in found]
 
 
-def of_job(line: Line, number: int) -> Iterator[Chunk]:
-    """All chunks of all attempts of a job."""
-    for attempt in line.call("SMEMBERS", line.key(f"outputs:{number:016}")):
-        flat = line.call("HGETALL", line.key(f"output:{attempt.decode()}"))
-        for n, packed in zip(flat[::2], flat[1::2], strict=True):
-            yield _chunk(attempt.decode(), int(n), packed)
+def of_jobs(line: Line, numbers: Sequence[int], limit: int = 256) -> Iterator[list[tuple[int, Chunk]]]:
+    """All chunks of all attempts of jobs, some at a time, each with the number of its job."""
+    left, attempt, n = [f"{number:016}" for number in numbers], "", 0
+    while found := line.run("printed", limit, attempt, n, *left):
+        chunks = [
+            (int(number), _chunk(each.decode(), packed))
+            for number, each, pieces in found
+            for packed in pieces
+        ]
+        yield chunks
+        left = left[left.index(found[-1][0].decode()) :]
+        attempt, n = chunks[-1][1].attempt_id, chunks[-1][1].n
 
 
 def _packed(chunk: Chunk) -> bytes:
-    return _pack((chunk.job_id, chunk.stream, codec.micros(chunk.at), chunk.offset, chunk.data))
+    packed = _pack((chunk.job_id, chunk.stream, codec.micros(chunk.at), chunk.offset, chunk.data))
+    return f"{chunk.n:0{_DIGITS}}".encode() + packed
 
 
-def _chunk(attempt_id: str, n: int, packed: bytes) -> Chunk:
-    job_id, stream, at, offset, data = _unpack(packed)
-    return Chunk(job_id, attempt_id, n, stream, codec.moment(at), offset, data)
+def _chunk(attempt_id: str, packed: bytes) -> Chunk:
+    job_id, stream, at, offset, data = _unpack(memoryview(packed)[_DIGITS:])
+    return Chunk(job_id, attempt_id, int(packed[:_DIGITS]), stream, codec.moment(at), offset, data)

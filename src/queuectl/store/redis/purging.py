@@ -4,24 +4,29 @@ from collections.abc import Sequence
 from itertools import islice
 
 from queuectl.domain.job import Job
-from queuectl.domain.query import Filter, matches
+from queuectl.domain.query import Filter
 from queuectl.store.redis import finding
 from queuectl.store.redis.connections import Line
+from queuectl.store.redis.writing import AT_ONCE
 
 
-def purge(line: Line, wanted: Filter, limit: int) -> list[str]:
+def purge(line: Line, wanted: Filter, limit: int, now: str) -> list[str]:
     """Longest ended first; whatever the filter says, only what has ended."""
     found = oldest(line, wanted, limit)
-    gone = delete(line, found)
+    gone = delete(line, found, now)
     return [job.id for job in found if job.number in gone]
 
 
 def oldest(line: Line, wanted: Filter, limit: int) -> list[Job]:
     """Those that match and ended longest ago."""
-    return list(islice((job for job in finding.ended(line) if matches(job, wanted)), limit))
+    return list(islice(finding.ended(line, wanted, limit), limit))
 
 
-def delete(line: Line, jobs: Sequence[Job]) -> set[int]:
+def delete(line: Line, jobs: Sequence[Job], now: str) -> set[int]:
     """Delete these if they have not changed since. Answers the numbers of those that are gone."""
-    words = [word for job in jobs for word in (f"{job.number:016}", job.version)]
-    return {int(number) for number in line.run("purge", *words)} if words else set()
+    gone = set[int]()
+    for start in range(0, len(jobs), AT_ONCE):
+        batch = jobs[start : start + AT_ONCE]
+        words = [word for job in batch for word in (f"{job.number:016}", job.version)]
+        gone |= {int(number) for number in line.run("purge", now, *words)}
+    return gone

@@ -1,60 +1,88 @@
 """Heals what does not fit: jobs that stand in the wrong indexes or in none, and entries of indexes without a job.
 
 Scripts are atomic, and so is a script in the server's log: nothing of the kind is to be found as a rule. It may be
-after a log was cut off by hand, or keys were.
+after a log was cut off by hand, or keys were. Everything that is kept for a job is compared in both directions, some
+hundreds of entries in one script, while everybody else goes on.
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
-from msgspec.structs import replace
-
-from queuectl.store.protocol import Description
 from queuectl.store.redis.connections import Line
 
-AT_ONCE = 500
+AT_ONCE, JOBS_AT_ONCE = 500, 100
+MISPLACED, STRAY, UNREADABLE = "jobs in the wrong place", "entries without a job", "unreadable jobs"
+MISCOUNTED = "wrong sums"
+NOTHING, EVERYTHING = "0" * 16, "9" * 16
+"""A number before all others, and one behind them."""
+
+_FIXED = ("created", "updated", "next", "delayed", "leased", "names", "ids", "keys", "lines", "arriving")
+_NAMED = ("ended", "state", "ready", "by", "waits", "outputs", "output")
+_SCAN = {b"zset": "ZSCAN", b"hash": "HSCAN", b"set": "SSCAN"}
 
 
-def with_damage(line: Line, found: Description) -> Description:
-    """With what a look at all jobs finds."""
-    wrong = [f"{count} {what}" for what, count in heal(line, really=False).items() if count]
-    return replace(found, faults=(*found.faults, *wrong))
+def heal(line: Line, *, really: bool = True, until: Callable[[], bool] = lambda: False) -> Counter[str]:
+    """Look at every job and at every entry of every index; how much of each kind was (or would be) mended.
 
-
-def heal(line: Line, *, really: bool = True) -> Counter[str]:
-    """Look at every job and at every entry of every index; how much of each kind was (or would be) mended."""
-    mended: Counter[str] = Counter()
+    Gives up as soon as `until` says so.
+    """
+    found: Counter[str] = Counter()
     act = "1" if really else "0"
-    for numbers in _keys(line, "job"):
-        mended["jobs that stood in the wrong place"] += line.run("mend_jobs", act, *numbers)
-    for index in _indexes(line):
-        mended["entries of indexes without a job"] += _mend(line, index, act, really=really)
-    return mended
+    for kind, names in _keys(line):
+        if until():
+            return found
+        if kind == "job":
+            _jobs(line, act, names, found)
+        for index in names if kind in (*_FIXED, *_NAMED) else ():
+            found[STRAY] += _stray(line, act, index)
+    found[MISCOUNTED] += recount(line, act)
+    return +found
 
 
-def _mend(line: Line, index: str, act: str, *, really: bool) -> int:
-    """Along one index; what was taken out makes the rest move up."""
-    passed = wrong = 0
-    while True:
-        looked, strange = map(int, line.run("mend_index", act, index, passed, AT_ONCE))
-        wrong += strange
-        passed += looked - (strange if really else 0)
-        if looked < AT_ONCE:
-            return wrong
+def _jobs(line: Line, act: str, names: list[str], found: Counter[str]) -> None:
+    numbers = [name.removeprefix("job:") for name in names]
+    for start in range(0, len(numbers), JOBS_AT_ONCE):
+        wrong, unreadable = line.run("mend_jobs", act, *numbers[start : start + JOBS_AT_ONCE])
+        found[MISPLACED] += wrong
+        found[UNREADABLE] += unreadable
 
 
-def _indexes(line: Line) -> Iterator[str]:
-    """The sorted sets whose members are numbers of jobs."""
-    yield from ("created", "updated", "next", "delayed", "leased", "ended")
-    for kind in ("state", "ready", "by"):
-        for keys in _keys(line, kind):
-            yield from (f"{kind}:{name}" for name in keys)
+def _stray(line: Line, act: str, index: str) -> int:
+    if index.startswith("output:"):  # all of it is one attempt's
+        chunks = line.call("ZRANGE", line.key(index), 0, 0)
+        return int(line.run("mend_entries", act, index, *chunks))
+    return sum(int(line.run("mend_entries", act, index, *members)) for members in members_of(line, index))
 
 
-def _keys(line: Line, kind: str) -> Iterator[list[str]]:
-    """What follows the kind in the names of keys, some hundreds at a time; one may come twice."""
-    beginning, cursor = f"{line.tag}:{kind}:", None
+def members_of(line: Line, index: str) -> Iterator[list[bytes]]:
+    """The members of a set, or the names in a hash, some hundreds at a time; one may come twice."""
+    key = line.key(index)
+    kind = line.call("TYPE", key)
+    cursor = None
+    while kind in _SCAN and cursor != b"0":
+        cursor, flat = line.call(_SCAN[kind], key, cursor or b"0", "COUNT", AT_ONCE)
+        members = flat if kind == b"set" else flat[::2]
+        for start in range(0, len(members), AT_ONCE):
+            yield members[start : start + AT_ONCE]
+
+
+def recount(line: Line, act: str) -> int:
+    """Count all jobs anew; how many sums were wrong."""
+    reached: bytes | str = NOTHING
+    while answer := line.run("recount", act, reached, AT_ONCE):
+        reached = answer[0]
+        if not reached:
+            return int(answer[1])
+    return 0  # another one has begun to count
+
+
+def _keys(line: Line) -> Iterator[tuple[str, list[str]]]:
+    """The keys of the queue, some hundreds at a time, by kind and without the tag; one may come twice."""
+    beginning, cursor = f"{line.tag}:", None
     while cursor != b"0":
         cursor, keys = line.call("SCAN", cursor or b"0", "MATCH", f"{beginning}*", "COUNT", AT_ONCE)
-        if keys:
-            yield [key.decode().removeprefix(beginning) for key in keys]
+        names: dict[str, list[str]] = {}
+        for key in keys:
+            name = key.decode(errors="replace").removeprefix(beginning)
+            names.setdefault(name.partition(":")[0], []).append(name)
+        yield from names.items()

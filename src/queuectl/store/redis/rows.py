@@ -1,10 +1,10 @@
 """A job as the scripts take and answer it.
 
 What the scripts themselves look at are fields of a hash, as decimal text; everything else that changes travels through
-them unread, as one JSON text (`rest`). The spec is a text of its own, written once.
+them unread, as one JSON text (`rest`). The spec is a field that is written once.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -58,6 +58,14 @@ _NUMBERS = frozenset(
     )
 )
 _REST = tuple(column for column in codec.CHANGING if column not in _HASH)
+_UNREAD = dict.fromkeys(_REST, None) | {
+    "priority": 0,
+    "failures": 0,
+    "losses": 0,
+    "history_dropped": 0,
+    "spec": codec.to_json(codec.UNREADABLE),
+}
+"""What stands for all that a hand has made unreadable; the next save writes it anew."""
 _pack = msgspec.msgpack.Encoder().encode
 _rests = msgspec.json.Decoder(list[Any])
 
@@ -67,19 +75,16 @@ def new(job: Job) -> bytes:
     return _packed({**_changing(job), **_once(job)})
 
 
-def returned(job: Job) -> bytes:
-    """A job of the archive for `arrive`, one version on."""
-    return _packed({**_changing(job), **_once(job), "version": str(job.version + 1)})
-
-
-def version(note: bytes) -> int:
-    """The version in the note of a job that arrives."""
-    return int(msgspec.msgpack.decode(note)["version"])
-
-
-def is_sure(note: bytes) -> bool:
-    """Whether the note of a job that leaves says that the archive still had it."""
-    return "sure" in msgspec.msgpack.decode(note)
+def batches(packed: Sequence[bytes], count: int, size: int) -> Iterator[Sequence[bytes]]:
+    """In pieces of at most so many jobs, and of not many more bytes than that: a script holds up everybody else."""
+    start = weight = 0
+    for place, job in enumerate(packed):
+        weight += len(job)
+        if place + 1 - start == count or weight >= size:
+            yield packed[start : place + 1]
+            start, weight = place + 1, 0
+    if start < len(packed):
+        yield packed[start:]
 
 
 def _once(job: Job) -> dict[str, Any]:
@@ -103,14 +108,20 @@ def changed(job: Job) -> bytes:
 
 
 def job(row: Sequence[Any]) -> Job:
-    """The job out of a row."""
+    """The job out of a row. One that cannot be read is one that can only end (`codec.UNREADABLE`)."""
     known = {name: _value(name, part) for name, part in zip(FIELDS, row, strict=True) if part is not None}
-    known |= zip(_REST, _rests.decode(known["rest"]), strict=True)
+    try:
+        return _job(known | dict(zip(_REST, _rests.decode(known["rest"]), strict=True)))
+    except (KeyError, TypeError, ValueError, msgspec.MsgspecError):
+        return _job(known | _UNREAD)
+
+
+def _job(known: dict[str, Any]) -> Job:
     return codec.job([known.get(column) for column in codec.COLUMNS])
 
 
 def _value(name: str, part: bytes) -> Any:
-    return int(part) if name in _NUMBERS else part.decode()
+    return int(part) if name in _NUMBERS else part.decode(errors="replace")
 
 
 def _changing(job: Job) -> dict[str, Any]:

@@ -1,5 +1,9 @@
-"""The number of what is written where: a program refuses a newer one. Nothing has to be made in Redis beforehand."""
+"""What a connection begins with: which queue this is, in which form it is kept, and whether it has an archive.
 
+A program refuses a newer form. Nothing has to be made in Redis beforehand.
+"""
+
+from queuectl.clock import random_bytes
 from queuectl.errors import StoreUnavailable, StoreUnusable
 from queuectl.store.redis.connections import Line
 
@@ -11,15 +15,23 @@ def version(line: Line) -> int:
     return int(line.call("GET", line.key("schema")) or 0)
 
 
-def bring_up_to_date(line: Line, shown: str, *, create: bool) -> None:
-    """Refuse a newer schema; enter ours where there is none. Without `create` it has to be there."""
-    found = version(line)
-    if found > NEWEST:
+def begin(line: Line, shown: str, history: str, *, create: bool, archives: bool) -> None:
+    """Refuse a newer schema, and a queue whose archive was not named. Without `create` there has to be one.
+
+    `history` is another one whenever the server may have lost what it had acknowledged.
+    """
+    name = random_bytes(8).hex() if archives else ""
+    found, archive = line.run("begin", history, NEWEST if create else "", name)
+    if int(found) > NEWEST:
         raise StoreUnusable(
-            f"{shown} has schema {found}, and this program knows schemas up to {NEWEST}",
+            f"{shown} has schema {int(found)}, and this program knows schemas up to {NEWEST}",
             "a newer queuectl has used it: upgrade this one",
         )
-    if not found and not create:
+    if int(found) == 0:
         raise StoreUnavailable(f"{shown}: there is no queue", "it was there before: look at the URL")
-    if not found:
-        line.call("SET", line.key("schema"), NEWEST, "NX")
+    if archive is not None and not archives:
+        where = archive.decode() or "mongodb://…"
+        raise StoreUnusable(
+            f"{shown} has an archive, and the URL does not name it",
+            f"add it: ?archive={where}, with its password; or use the word redis, with MONGODB_URI set",
+        )

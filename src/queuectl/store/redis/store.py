@@ -16,14 +16,12 @@ from queuectl.store.clock import GOOD_FOR, ServerClock
 from queuectl.store.protocol import Added, Description, Entry, Held, Saved, Shared
 from queuectl.store.redis import (
     address,
-    archiving,
     claiming,
     description,
     finding,
     output,
     purging,
     registry,
-    repair,
     schema,
     writing,
 )
@@ -58,7 +56,7 @@ class RedisStore:
         self._tokens = Tokens(token or _random_token)
         self.connections = Connections(self._address, patience, self._greet)
         self._hearing = Hearing(self.connections, self._address.listens)
-        self._caretaker = Caretaker(self.connections)
+        self.caretaker = Caretaker(self.connections, lambda: self.moment)
         self._given = clock
         good_for = 0.0 if clock else GOOD_FOR
         self._clock = ServerClock(self._ask_time, lambda: self.connections.answers, good_for)
@@ -99,7 +97,7 @@ class RedisStore:
 
     def save(self, jobs: Sequence[Job]) -> list[Saved]:
         said = self.connections.write(lambda line: writing.save(line, jobs, self.moment)) if jobs else []
-        return ["stale" if each == "absent" else each for each in said]
+        return [writing.saved(each) for each in said]
 
     def lapsed(self, limit: int) -> list[Job]:
         return self.connections.read(lambda line: claiming.lapsed(line, limit, self.moment))
@@ -114,7 +112,7 @@ class RedisStore:
 
     def beat(self, worker: Worker) -> Request | None:
         entry = replace(worker, heartbeat=self.now())
-        self._caretaker.start()
+        self.caretaker.start()
         return self.connections.write(lambda line: registry.beat(line, entry))
 
     def asked(self, worker_id: str) -> Request | None:
@@ -136,7 +134,7 @@ class RedisStore:
         return self.connections.write(lambda line: registry.swap(line, table, key, value, version))
 
     def purge(self, wanted: Filter, limit: int) -> list[str]:
-        return self.connections.write(lambda line: purging.purge(line, wanted, limit))
+        return self.connections.write(lambda line: purging.purge(line, wanted, limit, self.moment))
 
     def wait(self, timeout: float) -> bool:
         return self._hearing.wait(timeout)
@@ -150,13 +148,13 @@ class RedisStore:
     def _describe(self, line: Line, thorough: bool) -> Description:
         listening = "messages" if self._address.listens else "polling"
         found = description.describe(line, self._address.shown, listening, fast=self._fast)
-        return repair.with_damage(line, found) if thorough else found
+        return description.with_damage(line, found) if thorough else found
 
     def migrate(self) -> None:
         self.connections.read(lambda _: None)
 
     def close(self) -> None:
-        self._caretaker.stop()
+        self.caretaker.stop()
         self._hearing.close()
         self.connections.close()
 
@@ -164,9 +162,8 @@ class RedisStore:
         found = description.server(line)
         description.refuse_unfit(found, self._address.shown, fast=self._fast)
         line.waits = found.waits and not self._fast
-        schema.bring_up_to_date(line, self._address.shown, create=self._create)
-        if self._archives:
-            archiving.begin(line)
+        begun = {"create": self._create, "archives": self._archives}
+        schema.begin(line, self._address.shown, found.history, **begun)
 
     def _ask_time(self) -> int:
         if self._given is not None:

@@ -1,4 +1,4 @@
-"""Adding and changing jobs: each batch is one script, or one for each thousand."""
+"""Adding and changing jobs: each batch is one script, or one for each piece of a large one."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -11,19 +11,20 @@ from queuectl.store.protocol import Added, Saved
 from queuectl.store.redis import rows
 from queuectl.store.redis.connections import Line
 
-Swapped = Saved | Literal["absent"]
-"""absent: there is no such job here; it may be in the archive."""
-AT_ONCE = 1000
-"""Jobs in one script: it holds up everybody else meanwhile."""
+Swapped = Saved | Literal["absent", "past"]
+"""absent: there is no such job. past: not here, but in the archive."""
+AT_ONCE, BYTES_AT_ONCE = 500, 4 << 20
+"""Jobs in one script, and how much they weigh: it holds up everybody else meanwhile."""
 
 
 def add(line: Line, jobs: Sequence[Job], now: str) -> list[Added | None]:
     """Insert what is absent; None for a job whose id is in the archive."""
     answers = list[Added | None]()
-    for start in range(0, len(jobs), AT_ONCE):
-        batch = jobs[start : start + AT_ONCE]
-        said = line.run("add", now, *[rows.new(job) for job in batch])
-        answers += [_added(job, *answer) for job, answer in zip(batch, said, strict=True)]
+    for batch in rows.batches([rows.new(job) for job in jobs], AT_ONCE, BYTES_AT_ONCE):
+        added = jobs[len(answers) : len(answers) + len(batch)]
+        answers += [
+            _added(job, *answer) for job, answer in zip(added, line.run("add", now, *batch), strict=True)
+        ]
     return answers
 
 
@@ -41,7 +42,11 @@ def _added(job: Job, what: bytes, answer: object = None) -> Added | None:
 def save(line: Line, jobs: Sequence[Job], now: str) -> list[Swapped]:
     """Compare-and-swap on the version."""
     answers = list[Swapped]()
-    for start in range(0, len(jobs), AT_ONCE):
-        batch = jobs[start : start + AT_ONCE]
-        answers += [said.decode() for said in line.run("save", now, *[rows.changed(job) for job in batch])]
+    for batch in rows.batches([rows.changed(job) for job in jobs], AT_ONCE, BYTES_AT_ONCE):
+        answers += [said.decode() for said in line.run("save", now, *batch)]
     return answers
+
+
+def saved(answer: Swapped) -> Saved:
+    """What a swap is to who knows of no archive."""
+    return "stale" if answer == "absent" or answer == "past" else answer

@@ -1,27 +1,35 @@
 -- Insert each job whose id is absent and whose unique key nobody holds who has not ended.
 --
 -- KEYS  the hash tag
--- ARGV  now or '', then a packed job each: the fields of its hash, finished_at, spec, key, marks (of batch, tags and key,
---       by which it is found), waits
+-- ARGV  now or '', then a packed job each: the fields of its hash, spec, key, marks (of batch, tags and key, by which it
+--       is found), waits
 -- Answers for each {'added', number}, {'known' | 'taken', row of the other job}, or {'past'} if its id is in the archive
 --
--- Work: some twenty commands for each job; the caller sends at most a thousand.
+-- Work: some twenty commands for each job; the caller sends some hundreds at most. The first write wants memory: so when
+-- there is none, all of it is refused.
 
 local now, answers, works = clock(ARGV[1]), {}, false
 
+-- What is left of a job that can be read no more stands in nobody's way.
+local function whole(number, id)
+    local found = number and row(number)
+    if number and not found and id then forget(number, id) end
+    return found
+end
+
 local function add(job)
-    local other = redis.call('HGET', P .. 'ids', job.id)
-    if other then return {'known', row(other)} end
+    local other = whole(redis.call('HGET', P .. 'ids', job.id), job.id)
+    if other then return {'known', other} end
     if redis.call('ZSCORE', P .. 'past', job.id) then return {'past'} end
-    local holder = job.key and not has_ended(job.state) and redis.call('HGET', P .. 'keys', job.key)
-    if holder then return {'taken', row(holder)} end
-    local number = string.format('%016d', redis.call('INCR', P .. 'number'))
+    local holder = job.key and not has_ended(job.state) and whole(redis.call('HGET', P .. 'keys', job.key))
+    if holder then return {'taken', holder} end
+    local number = string.format('%016.0f', redis.call('INCR', P .. 'number'))
     create(number, job)
     write(number, job)
-    count(job.state, job.queue, 1)
+    count('counts', number, job.state, job.queue, 1)
     enter(number, job, job.key, now)
     wait_for(number, job.waits)
-    if has_ended(job.state) then ended(number, job.version) end
+    if has_ended(job.state) then depart(number, job.id, job.version) end
     works = works or job.state == 'pending'
     return {'added', number}
 end

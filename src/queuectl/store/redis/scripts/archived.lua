@@ -1,27 +1,34 @@
--- Jobs that the archive has by now: they leave, but for their counts, and for their ids among the past ones.
+-- Jobs that the archive has by now: they leave, but for their counts and their ids.
 --
 -- KEYS  the hash tag
--- ARGV  now or '', then entry, number and version of each
--- Answers the entries of those that are no longer what was archived: they live again, have ended once more, or were
---         deleted. Their entries stay until the archive has let its copies go (struck.lua).
+-- ARGV  entry, number, version and id of each
+-- Answers two lists of entries: of jobs that live on here with another version, and of jobs that were deleted. The
+--         archive may have got an old copy of these just now, so their entries stay until it has let them go (struck.lua)
 --
 -- The other entries go in the same step, so that nothing is archived and forgotten, and nothing twice.
 
-local now, changed = clock(ARGV[1]), {}
-for i = 2, #ARGV, 3 do
-    local entry, number, version = ARGV[i], ARGV[i + 1], ARGV[i + 2]
-    local job = redis.call('HMGET', P .. 'job:' .. number, 'version', 'state', 'queue', 'id')
-    if job[1] == version and has_ended(job[2]) then
-        leave(number, job[2], job[3], nil)
-        wait_no_more(number)
-        forget(number, job[4])
-        redis.call('ZADD', P .. 'past', now, job[4])
-    end
-    if (job[1] and job[1] ~= version) or redis.call('HEXISTS', P .. 'purged', number) == 1 then
+local changed, deleted = {}, {}
+
+local function leave_for_good(number, version, id, job)
+    leave(number, job[2], job[3], nil)
+    count('counts', number, job[2], job[3], -1)
+    count('past_counts', number, job[2], job[3], 1)
+    forget(number, id)
+    redis.call('ZADD', P .. 'past', version, id)
+end
+
+go_through()
+for i = 1, #ARGV, 4 do
+    local entry, number, version, id = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3]
+    local job = redis.call('HMGET', P .. 'job:' .. number, 'version', 'state', 'queue')
+    if job[1] and (job[1] ~= version or not has_ended(job[2])) then
         changed[#changed + 1] = entry
+    elseif not job[1] and tonumber(redis.call('ZSCORE', P .. 'past', id) or '-1') < tonumber(version) then
+        deleted[#deleted + 1] = entry
     else
+        if job[1] then leave_for_good(number, version, id, job) end
         redis.call('XACK', P .. 'stream', 'movers', entry)
         redis.call('XDEL', P .. 'stream', entry)
     end
 end
-return changed
+return {changed, deleted}

@@ -4,16 +4,24 @@
 -- ARGV  now or '', worker, lease in microseconds, packed queues (empty: all), then a fresh attempt id for each job wanted
 -- Answers the rows of what was taken, in order
 --
--- Work: at most a thousand delayed jobs are brought into their lines; of each line no more is read than is wanted.
+-- Work: at most a thousand delayed jobs are brought into their lines. Lines are looked at in the order of their first
+-- jobs, and no further than to where the last job wanted can be; those that are paused or full are passed over.
 
-local now, worker, until_ = clock(ARGV[1]), ARGV[2], plus(clock(ARGV[1]), ARGV[3])
-local queues, wanted = cmsgpack.unpack(ARGV[4]), #ARGV - 4
+local now, worker = clock(ARGV[1]), ARGV[2]
+local until_, queues, wanted = plus(now, ARGV[3]), cmsgpack.unpack(ARGV[4]), #ARGV - 4
+local PAGE = 50
+
+-- The state of a job that waits in a line; nothing for what is none, left there by a hand.
+local function state_of(number, queue)
+    local job = redis.call('HMGET', P .. 'job:' .. number, unpack(FIELDS, 1, NEEDED))
+    return is_whole(job) and job[5] == queue and waits_to_run(job[4]) and job[4]
+end
 
 local function promote()
     local due = redis.call('ZRANGEBYSCORE', P .. 'delayed', '-inf', now, 'LIMIT', 0, 1000)
     for _, number in ipairs(due) do
         local job = redis.call('HMGET', P .. 'job:' .. number, 'queue', 'sort_key')
-        join_line(number, job[1], job[2])
+        if job[1] and tonumber(job[2]) then join_line(number, job[1], job[2]) end
         redis.call('ZREM', P .. 'delayed', number)
     end
 end
@@ -29,43 +37,74 @@ local function room(queue)
     return math.max(0, math.min(wanted, setting.limit - processing))
 end
 
-local function heads()
-    local found, seen = {}, {}
-    for _, queue in ipairs(#queues > 0 and queues or redis.call('SMEMBERS', P .. 'lines')) do
-        local free = not seen[queue] and room(queue) or 0
-        seen[queue] = true
-        if free > 0 then
-            local line = redis.call('ZRANGE', P .. 'ready:' .. queue, 0, free - 1, 'WITHSCORES')
-            for i = 1, #line, 2 do
-                found[#found + 1] = {number = line[i], at = tonumber(line[i + 1]), queue = queue}
-            end
+local function is_before(a, b)
+    return a.at < b.at or a.at == b.at and a.number < b.number
+end
+
+-- The first of a line, among those found so far: of these no more are kept than are wanted.
+local function look(queue, found)
+    local free, stray = room(queue), false
+    if free == 0 then return end
+    local line = redis.call('ZRANGE', P .. 'ready:' .. queue, 0, free - 1, 'WITHSCORES')
+    for i = 1, #line, 2 do
+        local state = state_of(line[i], queue)
+        if state then
+            found[#found + 1] = {number = line[i], at = tonumber(line[i + 1]), queue = queue, state = state}
+        else
+            redis.call('ZREM', P .. 'ready:' .. queue, line[i])
+            stray = true
         end
     end
-    table.sort(found, function(a, b) return a.at < b.at or a.at == b.at and a.number < b.number end)
+    if stray or not line[1] then move_up(queue) end
+    if stray then ring('work') end
+    table.sort(found, is_before)
+    while #found > wanted do table.remove(found) end
+end
+
+local function of_named()
+    local found, seen = {}, {}
+    for _, queue in ipairs(queues) do
+        if not seen[queue] then look(queue, found) end
+        seen[queue] = true
+    end
     return found
+end
+
+local function of_all()
+    local found, start = {}, 0
+    while true do
+        local lines = redis.call('ZRANGE', P .. 'lines', start, start + PAGE - 1, 'WITHSCORES')
+        for i = 1, #lines, 2 do
+            if #found >= wanted and tonumber(lines[i + 1]) > found[wanted].at then return found end
+            look(lines[i], found)
+        end
+        if #lines < 2 * PAGE then return found end
+        start = start + PAGE
+    end
 end
 
 local function take(head, token)
     local name = P .. 'job:' .. head.number
-    local state = redis.call('HGET', name, 'state')
-    leave_line(head.number, head.queue)
-    count(state, head.queue, -1)
-    count('processing', head.queue, 1)
-    redis.call('ZREM', P .. 'state:' .. state, head.number)
+    count('counts', head.number, head.state, head.queue, -1)
+    count('counts', head.number, 'processing', head.queue, 1)
+    redis.call('ZREM', P .. 'ready:' .. head.queue, head.number)
+    redis.call('ZREM', P .. 'state:' .. head.state, head.number)
     redis.call('ZADD', P .. 'state:processing', head.number, head.number)
     redis.call('ZADD', P .. 'leased', until_, head.number)
     redis.call('ZADD', P .. 'updated', now, head.number)
-    redis.call('HINCRBY', name, 'version', 1)
     redis.call('HINCRBY', name, 'attempts', 1)
     redis.call('HSET', name, 'state', 'processing', 'attempt_id', token, 'worker', worker, 'claimed_at', now,
         'lease_until', until_, 'updated_at', now)
+    next_version(head.number)
     return row(head.number)
 end
 
+go_through()
 promote()
-local taken = {}
-for i, head in ipairs(heads()) do
-    if i > wanted then break end
+local taken, touched = {}, {}
+for i, head in ipairs(#queues > 0 and of_named() or of_all()) do
     taken[i] = take(head, ARGV[4 + i])
+    touched[head.queue] = true
 end
+for queue in pairs(touched) do move_up(queue) end
 return taken

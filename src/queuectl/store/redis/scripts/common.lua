@@ -1,13 +1,15 @@
 -- What every script begins with.
 --
 -- KEYS[1] is the hash tag, such as {queuectl}: every key of the queue begins with it, so all of them are in one slot of a
--- cluster. Numbers are kept and passed as decimal text: Lua's own would lose digits when they are written.
+-- cluster. Numbers are kept and passed as decimal text: Lua's own would lose digits when they are written. A job's number
+-- has sixteen digits, so that texts are ordered as the numbers are.
 
 local P = KEYS[1] .. ':'
 
--- The fields of job:<number> in the order in which a row has them; the spec and the number follow.
+-- The fields of job:<number> in the order in which a row has them; the number follows.
 local FIELDS = {'id', 'created_at', 'version', 'state', 'queue', 'run_at', 'sort_key', 'updated_at', 'attempts',
-                'attempt_id', 'worker', 'claimed_at', 'lease_until', 'rest'}
+                'attempt_id', 'worker', 'claimed_at', 'lease_until', 'rest', 'spec'}
+local NEEDED, NUMBERS = 9, {2, 3, 6, 7, 8, 9}
 
 -- The server's time in microseconds; `given` stands for it in tests.
 local function clock(given)
@@ -20,11 +22,26 @@ local function plus(a, b)
     return string.format('%.0f', tonumber(a) + tonumber(b))
 end
 
+-- A script whose first write needs no memory goes on when memory is full: what only moves or ends jobs has to.
+local function go_through()
+    redis.call('UNLINK', P .. 'nothing')
+end
+
+-- Whether these fields, the first ones at least, are a job's. What a hand has damaged is passed over.
+local function is_whole(found)
+    for i = 1, NEEDED do
+        if not found[i] then return false end
+    end
+    for _, i in ipairs(NUMBERS) do
+        if not tonumber(found[i]) then return false end
+    end
+    return true
+end
+
 local function row(number)
     local found = redis.call('HMGET', P .. 'job:' .. number, unpack(FIELDS))
-    if not found[1] then return nil end
-    found[#FIELDS + 1] = redis.call('GET', P .. 'spec:' .. number)
-    found[#FIELDS + 2] = number
+    if not is_whole(found) then return nil end
+    found[#FIELDS + 1] = number
     return found
 end
 
@@ -40,6 +57,10 @@ local function has_ended(state)
     return state == 'completed' or state == 'dead' or state == 'cancelled'
 end
 
+local function waits_to_run(state)
+    return state == 'pending' or state == 'failed'
+end
+
 -- Tell those who wait, at most once in 50 ms.
 local function ring(bell)
     if redis.call('SET', P .. 'rang:' .. bell, '1', 'PX', 50, 'NX') then
@@ -48,37 +69,47 @@ local function ring(bell)
     end
 end
 
-local function count(state, queue, by)
-    local standing = state .. ' ' .. queue
-    if redis.call('HINCRBY', P .. 'counts', standing, by) == 0 then
-        redis.call('HDEL', P .. 'counts', standing)
+-- One version on. After the server may have lost what it had acknowledged, none lies below `base` (begin.lua): so no
+-- version of what was lost is ever given again, and who still holds such a one is stale.
+local function next_version(number)
+    local version = redis.call('HINCRBY', P .. 'job:' .. number, 'version', 1)
+    local base = redis.call('GET', P .. 'base')
+    if base and version < tonumber(base) then
+        redis.call('HSET', P .. 'job:' .. number, 'version', base)
+        return base
     end
+    return string.format('%.0f', version)
 end
 
+local function add_to(sums, standing, by)
+    if redis.call('HINCRBY', P .. sums, standing, by) == 0 then redis.call('HDEL', P .. sums, standing) end
+end
+
+-- How many jobs there are per state and queue: `counts` of those here, `past_counts` of those that the archive has.
+--
+-- While they are counted anew from the first number on, what changes behind the number that was reached changes there too
+-- (recount.lua). The archive is counted in pieces that take a while: of a job in the piece (up to the second number) that
+-- changes meanwhile, the first change tells what it was counted as before, and it is not counted again (audit.lua).
+local function count(sums, number, state, queue, by)
+    add_to(sums, state .. ' ' .. queue, by)
+    local place = redis.call('GET', P .. 'recounting:' .. sums)
+    if not place or number > string.sub(place, 18) then return end
+    local first = number > string.sub(place, 1, 16) and redis.call('SADD', P .. 'touched:' .. sums, number) == 1
+    if by > 0 or not first then add_to('recount:' .. sums, state .. ' ' .. queue, by) end
+end
+
+-- The lines themselves are in the order of their first jobs, so that a claim need not look at all of them.
 local function join_line(number, queue, sort_key)
     redis.call('ZADD', P .. 'ready:' .. queue, sort_key, number)
-    redis.call('SADD', P .. 'lines', queue)
+    redis.call('ZADD', P .. 'lines', 'LT', sort_key, queue)
 end
 
-local function leave_line(number, queue)
-    if redis.call('ZREM', P .. 'ready:' .. queue, number) == 1 and redis.call('EXISTS', P .. 'ready:' .. queue) == 0 then
-        redis.call('SREM', P .. 'lines', queue)
-    end
-end
-
--- Out of every index that follows from its state.
-local function leave(number, state, queue, key)
-    redis.call('ZREM', P .. 'state:' .. state, number)
-    if has_ended(state) then
-        redis.call('ZREM', P .. 'ended', number)
-        return
-    end
-    if key then redis.call('HDEL', P .. 'keys', key) end
-    if state == 'processing' then
-        redis.call('ZREM', P .. 'leased', number)
-    elseif state == 'pending' or state == 'failed' then
-        leave_line(number, queue)
-        redis.call('ZREM', P .. 'delayed', number)
+local function move_up(queue)
+    local first = redis.call('ZRANGE', P .. 'ready:' .. queue, 0, 0, 'WITHSCORES')
+    if first[2] then
+        redis.call('ZADD', P .. 'lines', first[2], queue)
+    else
+        redis.call('ZREM', P .. 'lines', queue)
     end
 end
 
@@ -91,46 +122,68 @@ local function line_up(number, queue, run_at, sort_key, now)
     end
 end
 
--- Into every index that follows from its state. `job` has the fields of the hash, and `finished_at`.
+local function leave_line(number, queue)
+    if redis.call('ZREM', P .. 'ready:' .. queue, number) == 1 then move_up(queue) end
+    redis.call('ZREM', P .. 'delayed', number)
+end
+
+-- Out of every index that follows from its state.
+local function leave(number, state, queue, key)
+    redis.call('ZREM', P .. 'state:' .. state, number)
+    if has_ended(state) then
+        redis.call('ZREM', P .. 'ended:' .. state, number)
+        return
+    end
+    if key and redis.call('HGET', P .. 'keys', key) == number then redis.call('HDEL', P .. 'keys', key) end
+    if state == 'processing' then
+        redis.call('ZREM', P .. 'leased', number)
+    elseif waits_to_run(state) then
+        leave_line(number, queue)
+    end
+end
+
+-- Into every index that follows from its state. `job` has the fields of the hash.
 local function enter(number, job, key, now)
     redis.call('ZADD', P .. 'state:' .. job.state, number, number)
     redis.call('ZADD', P .. 'updated', job.updated_at, number)
     redis.call('ZADD', P .. 'next', job.sort_key, number)
     if has_ended(job.state) then
-        if job.finished_at then redis.call('ZADD', P .. 'ended', job.finished_at, number) end
+        if job.finished_at then redis.call('ZADD', P .. 'ended:' .. job.state, job.finished_at, number) end
         return
     end
     if key then redis.call('HSET', P .. 'keys', key, number) end
-    if job.lease_until and job.state == 'processing' then
+    if job.state == 'processing' and job.lease_until then
         redis.call('ZADD', P .. 'leased', job.lease_until, number)
-    elseif job.state == 'pending' or job.state == 'failed' then
+    elseif waits_to_run(job.state) then
         line_up(number, job.queue, job.run_at, job.sort_key, now)
     end
 end
 
--- To the archive, where there is one: from the stream whoever moves jobs there takes them.
-local archives = redis.call('EXISTS', P .. 'archiving') == 1
-local function ended(number, version)
-    if archives then redis.call('XADD', P .. 'stream', '*', 'number', number, 'version', version) end
+-- To the archive, where there is one: from the stream whoever moves jobs there takes them. The job knows its entry, by
+-- which the repair pass sees that there is one.
+local function depart(number, id, version)
+    if redis.call('EXISTS', P .. 'archive') == 0 then return end
+    local entry = redis.call('XADD', P .. 'stream', '*', 'number', number, 'version', version, 'id', id)
+    redis.call('HSET', P .. 'job:' .. number, 'entry', entry)
 end
 
 -- A new job's own keys, once it has a number.
 local function create(number, job)
-    redis.call('SET', P .. 'spec:' .. number, job.spec)
-    redis.call('HSET', P .. 'job:' .. number, 'id', job.id, 'created_at', job.created_at, 'version', job.version)
+    redis.call('HSET', P .. 'job:' .. number, 'id', job.id, 'created_at', job.created_at, 'version', job.version,
+        'spec', job.spec)
     if job.key then redis.call('HSET', P .. 'job:' .. number, 'key', job.key) end
+    if job.marks then redis.call('HSET', P .. 'job:' .. number, 'marks', cmsgpack.pack(job.marks)) end
     redis.call('HSET', P .. 'ids', job.id, number)
     redis.call('ZADD', P .. 'names', 0, job.id)
     redis.call('ZADD', P .. 'created', number, number)
     for _, mark in ipairs(job.marks or {}) do
         redis.call('ZADD', P .. 'by:' .. mark, number, number)
     end
-    if job.marks then redis.call('HSET', P .. 'job:' .. number, 'marks', cmsgpack.pack(job.marks)) end
 end
 
 -- What changes of a job, into its hash: what has no value is absent.
 local CHANGING = {'state', 'queue', 'run_at', 'sort_key', 'updated_at', 'attempts', 'attempt_id', 'worker',
-                  'claimed_at', 'lease_until', 'rest'}
+                  'claimed_at', 'lease_until', 'finished_at', 'rest'}
 local function write(number, job)
     local fields, gone = {}, {}
     for _, name in ipairs(CHANGING) do
@@ -145,33 +198,77 @@ local function write(number, job)
     if #gone > 0 then redis.call('HDEL', P .. 'job:' .. number, unpack(gone)) end
 end
 
+-- For whom a job waits from now on. One of ten thousand parents that is there no more is one step.
 local function wait_for(number, parents)
-    if not parents then return end
-    redis.call('HSET', P .. 'job:' .. number, 'waits', cmsgpack.pack(parents))
-    for _, parent in ipairs(parents) do
-        redis.call('SADD', P .. 'waits:' .. parent, number)
-    end
-end
-
-local function wait_no_more(number)
-    local waiting = redis.call('HGET', P .. 'job:' .. number, 'waits')
-    if waiting then
-        for _, parent in ipairs(cmsgpack.unpack(waiting)) do
+    local before = redis.call('HGET', P .. 'job:' .. number, 'waits')
+    if not before and not parents then return end
+    local wanted = {}
+    for _, parent in ipairs(parents or {}) do wanted[parent] = true end
+    for _, parent in ipairs(before and cmsgpack.unpack(before) or {}) do
+        if wanted[parent] then
+            wanted[parent] = nil
+        else
             redis.call('SREM', P .. 'waits:' .. parent, number)
         end
+    end
+    for _, parent in ipairs(parents or {}) do
+        if wanted[parent] then redis.call('SADD', P .. 'waits:' .. parent, number) end
+    end
+    if parents then
+        redis.call('HSET', P .. 'job:' .. number, 'waits', cmsgpack.pack(parents))
+    else
         redis.call('HDEL', P .. 'job:' .. number, 'waits')
     end
 end
 
--- Every trace of a job that has left the indexes of its state. The counters are the caller's.
+-- Every trace of a job that has left the indexes of its state. The counts are the caller's.
 local function forget(number, id)
     local marks = redis.call('HGET', P .. 'job:' .. number, 'marks')
-    redis.call('HDEL', P .. 'ids', id)
-    redis.call('ZREM', P .. 'names', id)
+    if redis.call('HGET', P .. 'ids', id) == number then
+        redis.call('HDEL', P .. 'ids', id)
+        redis.call('ZREM', P .. 'names', id)
+    end
+    wait_for(number, nil)
     for _, index in ipairs({'created', 'updated', 'next'}) do redis.call('ZREM', P .. index, number) end
     for _, mark in ipairs(marks and cmsgpack.unpack(marks) or {}) do redis.call('ZREM', P .. 'by:' .. mark, number) end
     for _, attempt in ipairs(redis.call('SMEMBERS', P .. 'outputs:' .. number)) do
         redis.call('UNLINK', P .. 'output:' .. attempt)
     end
-    redis.call('UNLINK', P .. 'outputs:' .. number, P .. 'spec:' .. number, P .. 'job:' .. number)
+    redis.call('UNLINK', P .. 'outputs:' .. number, P .. 'job:' .. number)
+end
+
+local NOTHING, EVERYTHING = string.rep('0', 16), string.rep('9', 16)
+
+-- Begin to count anew, or see that nobody else has begun since.
+local function counts_on(sums, reached)
+    if reached ~= NOTHING then
+        return string.sub(redis.call('GET', P .. 'recounting:' .. sums) or '', 1, 16) == reached
+    end
+    redis.call('UNLINK', P .. 'recount:' .. sums, P .. 'touched:' .. sums)
+    return true
+end
+
+-- From here on up to there.
+local function reach(sums, number, upto)
+    redis.call('SET', P .. 'recounting:' .. sums, number .. ' ' .. upto)
+end
+
+-- The end of counting anew: how many sums were wrong. What was counted takes their place, if it is to.
+local function settle(mends, name)
+    local sums, fresh = P .. name, P .. 'recount:' .. name
+    local counted, before, wrong = redis.call('HGETALL', fresh), redis.call('HGETALL', sums), 0
+    local known = {}
+    for i = 1, #before, 2 do known[before[i]] = before[i + 1] end
+    for i = 1, #counted, 2 do
+        if known[counted[i]] ~= counted[i + 1] then wrong = wrong + 1 end
+        known[counted[i]] = nil
+    end
+    for _ in pairs(known) do wrong = wrong + 1 end
+    redis.call('UNLINK', P .. 'recounting:' .. name)
+    if mends and wrong > 0 then
+        redis.call('UNLINK', sums)
+        if counted[1] then redis.call('RENAME', fresh, sums) end
+    end
+    redis.call('UNLINK', fresh)
+    return wrong
 end

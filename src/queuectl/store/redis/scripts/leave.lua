@@ -1,16 +1,20 @@
--- Jobs of the archive that are to be deleted there: noted first, so that they are counted until they are gone.
+-- Delete jobs that the archive has: from now on they are gone, and the archive is to be told.
 --
 -- KEYS  the hash tag
--- ARGV  number, id, state and queue of each
--- Answers the numbers that were noted: those that are not here or on their way here, and that nobody else deletes
+-- ARGV  now or '', then number, id, version, state and queue of each, as it was looked at in the archive
+-- Answers the numbers that were deleted: what is here again, or has been archived anew since, is left alone
 
-local noted = {}
-for i = 1, #ARGV, 4 do
-    local number = ARGV[i]
-    local note = cmsgpack.pack({id = ARGV[i + 1], state = ARGV[i + 2], queue = ARGV[i + 3]})
-    local here = redis.call('EXISTS', P .. 'job:' .. number) + redis.call('HEXISTS', P .. 'purged', number)
-    if here == 0 and redis.call('HSETNX', P .. 'leaving', number, note) == 1 then
-        noted[#noted + 1] = number
+local now, gone = clock(ARGV[1]), {}
+go_through()
+for i = 2, #ARGV, 5 do
+    local number, id = ARGV[i], ARGV[i + 1]
+    local version = redis.call('ZSCORE', P .. 'past', id)
+    if version and tonumber(version) <= tonumber(ARGV[i + 2]) then
+        redis.call('ZREM', P .. 'past', id)
+        count('past_counts', number, ARGV[i + 3], ARGV[i + 4], -1)
+        redis.call('HSET', P .. 'leaving', number, id)
+        redis.call('ZADD', P .. 'gone', now, number)
+        gone[#gone + 1] = number
     end
 end
-return noted
+return gone

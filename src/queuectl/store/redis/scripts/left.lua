@@ -1,14 +1,14 @@
--- Jobs that the archive has deleted: now they count no more, and their ids are free.
+-- The archive has nothing more of these jobs.
 --
 -- KEYS  the hash tag
--- ARGV  their numbers
+-- ARGV  now or '', then their numbers
+--
+-- That they were deleted is remembered for a day: as long as somebody who was held up may give the archive an old copy.
 
-for _, number in ipairs(ARGV) do
-    local note = redis.call('HGET', P .. 'leaving', number)
-    if note then
-        local job = cmsgpack.unpack(note)
-        redis.call('HDEL', P .. 'leaving', number)
-        redis.call('ZREM', P .. 'past', job.id)
-        count(job.state, job.queue, -1)
-    end
+local DAY = 86400000000
+go_through()
+for i = 2, #ARGV do redis.call('HDEL', P .. 'leaving', ARGV[i]) end
+local old = plus(clock(ARGV[1]), -DAY)
+for _, number in ipairs(redis.call('ZRANGEBYSCORE', P .. 'gone', '-inf', old, 'LIMIT', 0, 1000)) do
+    redis.call('ZREM', P .. 'gone', number)
 end

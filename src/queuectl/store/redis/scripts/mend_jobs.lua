@@ -1,52 +1,94 @@
--- Put jobs into the indexes in which they belong.
+-- Put jobs into the indexes in which they belong, by what their hashes say.
 --
 -- KEYS  the hash tag
--- ARGV  '1' to mend or '0' to count only, then numbers; the caller sends some hundreds
--- Answers how many jobs stood in the wrong place
+-- ARGV  '1' to mend or '0' to count only, then numbers; the caller sends a hundred at most
+-- Answers how many jobs stood in a wrong place, and how many cannot be read
 
-local function stands(index, number)
-    return redis.call('ZSCORE', P .. index, number)
+local mends, now, wrong, unreadable = ARGV[1] == '1', clock(''), 0, 0
+
+local function stands(index, member, score)
+    local found = redis.call('ZSCORE', P .. index, member)
+    return found and tonumber(found) == tonumber(score)
 end
 
--- Where a job belongs, by what its hash says: index and score.
-local function places(number, job)
-    local found = {{'created', number}, {'updated', job.updated_at}, {'next', job.sort_key}, {'state:' .. job.state, number}}
-    if job.state == 'processing' then found[#found + 1] = {'leased', job.lease_until} end
-    return found
+-- Whether a job stands where it belongs; afterwards it does.
+local function place(index, member, score)
+    if stands(index, member, score) then return true end
+    if mends then redis.call('ZADD', P .. index, score, member) end
+    return false
 end
 
-local function in_line(number, job)
-    if job.state ~= 'pending' and job.state ~= 'failed' then return true end
-    return stands('ready:' .. job.queue, number) or stands('delayed', number)
-        or redis.call('HEXISTS', P .. 'arriving', number) == 1
+local function hold(hash, name, number)
+    if redis.call('HGET', P .. hash, name) == number then return true end
+    if mends then redis.call('HSET', P .. hash, name, number) end
+    return false
 end
 
-local function mend(number)
-    local values, job = redis.call('HMGET', P .. 'job:' .. number, unpack(FIELDS)), {}
-    if not values[1] then return 0 end
-    for i, name in ipairs(FIELDS) do job[name] = values[i] end
-    local wrong = false
-    for _, place in ipairs(places(number, job)) do
-        local score = stands(place[1], number)
-        if not score or tonumber(score) ~= tonumber(place[2]) then
-            wrong = true
-            if ARGV[1] == '1' then redis.call('ZADD', P .. place[1], place[2], number) end
-        end
+local function is_in_line(number, job)
+    if redis.call('HEXISTS', P .. 'arriving', number) == 1 or stands('delayed', number, job.run_at) then return true end
+    local first = redis.call('ZSCORE', P .. 'lines', job.queue)
+    if stands('ready:' .. job.queue, number, job.sort_key) and first and tonumber(first) <= tonumber(job.sort_key) then
+        return true
     end
-    if redis.call('HGET', P .. 'ids', job.id) ~= number then
-        wrong = true
-        if ARGV[1] == '1' then
-            redis.call('HSET', P .. 'ids', job.id, number)
-            redis.call('ZADD', P .. 'names', 0, job.id)
-        end
-    end
-    if not in_line(number, job) then
-        wrong = true
-        if ARGV[1] == '1' then line_up(number, job.queue, job.run_at, job.sort_key, clock('')) end
-    end
-    return wrong and 1 or 0
+    if mends then line_up(number, job.queue, job.run_at, job.sort_key, now) end
+    return false
 end
 
-local sum = 0
-for i = 2, #ARGV do sum = sum + mend(ARGV[i]) end
-return sum
+local function is_on_its_way(number, job)
+    if redis.call('EXISTS', P .. 'archive') == 0 then return true end
+    if job.entry and #redis.call('XRANGE', P .. 'stream', job.entry, job.entry) == 1 then return true end
+    if mends then depart(number, job.id, job.version) end
+    return false
+end
+
+local function holds_its_key(number, job)
+    if not job.key or has_ended(job.state) then return true end
+    local other = redis.call('HGET', P .. 'keys', job.key)
+    return other and other ~= number and row(other) or hold('keys', job.key, number)
+end
+
+local function is_waited_for(number, job)
+    local well = true
+    for _, parent in ipairs(job.waits and cmsgpack.unpack(job.waits) or {}) do
+        well = redis.call('SISMEMBER', P .. 'waits:' .. parent, number) == 1 and well
+        if mends then redis.call('SADD', P .. 'waits:' .. parent, number) end
+    end
+    return well
+end
+
+local function by_its_state(number, job)
+    if waits_to_run(job.state) then return is_in_line(number, job) end
+    if job.state == 'processing' and job.lease_until then return place('leased', number, job.lease_until) end
+    if not has_ended(job.state) then return true end
+    local well = not job.finished_at or place('ended:' .. job.state, number, job.finished_at)
+    return is_on_its_way(number, job) and well
+end
+
+local function stands_well(number, job)
+    local well = place('created', number, number)
+    well = place('updated', number, job.updated_at) and well
+    well = place('next', number, job.sort_key) and well
+    well = place('state:' .. job.state, number, number) and well
+    well = hold('ids', job.id, number) and well
+    well = place('names', job.id, 0) and well
+    for _, mark in ipairs(job.marks and cmsgpack.unpack(job.marks) or {}) do
+        well = place('by:' .. mark, number, number) and well
+    end
+    well = holds_its_key(number, job) and well
+    well = is_waited_for(number, job) and well
+    return by_its_state(number, job) and well
+end
+
+local MORE = {'finished_at', 'key', 'marks', 'waits', 'entry'}
+for i = 2, #ARGV do
+    local found, job = row(ARGV[i]), {}
+    if found then
+        local more = redis.call('HMGET', P .. 'job:' .. ARGV[i], unpack(MORE))
+        for j, name in ipairs(FIELDS) do job[name] = found[j] end
+        for j, name in ipairs(MORE) do job[name] = more[j] end
+        if not stands_well(ARGV[i], job) then wrong = wrong + 1 end
+    elseif redis.call('EXISTS', P .. 'job:' .. ARGV[i]) == 1 then
+        unreadable = unreadable + 1
+    end
+end
+return {wrong, unreadable}

@@ -1,16 +1,17 @@
 -- A piece of the jobs in an order, out of one index, or of several in which no two have the same score.
 --
 -- KEYS  the hash tag
--- ARGV  'up' or 'down', the score to begin at, how many of it to pass over, how many jobs, then the indexes
+-- ARGV  'up' or 'down', the scores to begin and to end at, how many of the first score to pass over, how many jobs, then
+--       the indexes
 -- Answers {numbers, scores, rows}: a job that moves from one index to another is in one of them
 
-local verb, limit = ARGV[1] == 'up' and 'ZRANGEBYSCORE' or 'ZREVRANGEBYSCORE', tonumber(ARGV[4])
-local last, found = ARGV[1] == 'up' and '+inf' or '-inf', {}
-for i = 5, #ARGV do
-    local piece = redis.call(verb, P .. ARGV[i], ARGV[2], last, 'WITHSCORES', 'LIMIT', ARGV[3], limit)
+local verb, limit = ARGV[1] == 'up' and 'ZRANGEBYSCORE' or 'ZREVRANGEBYSCORE', tonumber(ARGV[5])
+local found = {}
+for i = 6, #ARGV do
+    local piece = redis.call(verb, P .. ARGV[i], ARGV[2], ARGV[3], 'WITHSCORES', 'LIMIT', ARGV[4], limit)
     for j = 1, #piece, 2 do found[#found + 1] = {number = piece[j], score = piece[j + 1]} end
 end
-if #ARGV > 5 then
+if #ARGV > 6 then
     table.sort(found, function(a, b)
         if ARGV[1] == 'up' then return a.number < b.number else return a.number > b.number end
     end)

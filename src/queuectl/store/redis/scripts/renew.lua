@@ -6,11 +6,12 @@
 
 local now, renewed = clock(ARGV[1]), {}
 local until_ = plus(now, ARGV[3])
+go_through()
 for i = 4, #ARGV, 2 do
     local number = redis.call('HGET', P .. 'ids', ARGV[i])
     local held = number and redis.call('HMGET', P .. 'job:' .. number, 'state', 'attempt_id', 'worker')
     if held and held[1] == 'processing' and held[2] == ARGV[i + 1] and held[3] == ARGV[2] then
-        redis.call('HINCRBY', P .. 'job:' .. number, 'version', 1)
+        next_version(number)
         redis.call('HSET', P .. 'job:' .. number, 'lease_until', until_, 'updated_at', now)
         redis.call('ZADD', P .. 'leased', until_, number)
         redis.call('ZADD', P .. 'updated', now, number)

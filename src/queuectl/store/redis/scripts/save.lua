@@ -1,36 +1,39 @@
 -- Compare and swap: store each job if its version is still the one it was read with.
 --
 -- KEYS  the hash tag
--- ARGV  now or '', then a packed job each: id, version, the fields of its hash that change, finished_at, asked (it is to
---       be cancelled), waits
--- Answers for each 'accepted', 'stale' (somebody was faster), 'taken' (another job holds its unique key) or 'absent'
+-- ARGV  now or '', then a packed job each: id, version, the fields of its hash that change, asked (it is to be cancelled),
+--       waits
+-- Answers for each 'accepted', 'stale' (somebody was faster), 'taken' (another job holds its unique key), 'past' (the
+--         archive has it) or 'absent'
+--
+-- Work: some twenty commands for each job; the caller sends some hundreds at most.
 
 local now, answers, works, ends = clock(ARGV[1]), {}, false, false
 
 local function save(job)
     local number = redis.call('HGET', P .. 'ids', job.id)
-    if not number then return 'absent' end
+    if not number then return redis.call('ZSCORE', P .. 'past', job.id) and 'past' or 'absent' end
     local old = redis.call('HMGET', P .. 'job:' .. number, 'version', 'state', 'queue', 'key')
-    if old[1] ~= job.version then return 'stale' end
+    if old[1] ~= job.version or not old[2] or not old[3] then return 'stale' end
     local key = old[4]
     if key and not has_ended(job.state) then
         local holder = redis.call('HGET', P .. 'keys', key)
         if holder and holder ~= number then return 'taken' end
     end
-    leave(number, old[2], old[3], not has_ended(old[2]) and key)
-    count(old[2], old[3], -1)
+    leave(number, old[2], old[3], key)
+    count('counts', number, old[2], old[3], -1)
     write(number, job)
-    count(job.state, job.queue, 1)
-    local version = redis.call('HINCRBY', P .. 'job:' .. number, 'version', 1)
+    count('counts', number, job.state, job.queue, 1)
+    local version = next_version(number)
     enter(number, job, key, now)
-    wait_no_more(number)
     wait_for(number, job.waits)
-    if has_ended(job.state) then ended(number, version) end
+    if has_ended(job.state) then depart(number, job.id, version) end
     ends = ends or has_ended(job.state)
-    works = works or job.asked or (job.state == 'pending' or job.state == 'failed') and tonumber(job.run_at) <= tonumber(now)
+    works = works or job.asked or waits_to_run(job.state) and tonumber(job.run_at) <= tonumber(now)
     return 'accepted'
 end
 
+go_through()
 for i = 2, #ARGV do
     answers[i - 1] = save(cmsgpack.unpack(ARGV[i]))
 end

@@ -1,10 +1,10 @@
--- The archive has no older copies of these jobs any more: their entries are done with.
+-- Entries of the stream that are done with.
 --
 -- KEYS  the hash tag
--- ARGV  entry and number of each
+-- ARGV  entries
 
-for i = 1, #ARGV, 2 do
-    redis.call('HDEL', P .. 'purged', ARGV[i + 1])
-    redis.call('XACK', P .. 'stream', 'movers', ARGV[i])
-    redis.call('XDEL', P .. 'stream', ARGV[i])
+go_through()
+for _, entry in ipairs(ARGV) do
+    redis.call('XACK', P .. 'stream', 'movers', entry)
+    redis.call('XDEL', P .. 'stream', entry)
 end

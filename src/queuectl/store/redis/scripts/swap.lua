@@ -4,6 +4,7 @@
 -- ARGV  table, key, version, then the value as text, or nothing to remove it
 -- Answers 1, or 0 if somebody was faster
 
+go_through()
 local table_, found = P .. 'shared:' .. ARGV[1], nil
 local entry = redis.call('HGET', table_, ARGV[2])
 found = entry and string.sub(entry, 1, string.find(entry, ' ') - 1) or '0'

@@ -1,7 +1,8 @@
 -- Keep chunks under attempts that hold their jobs, then forget what lies between head and tail.
 --
 -- KEYS  the hash tag
--- ARGV  how many chunks; id, attempt id, n and packed chunk of each; then id, attempt id, after and before of each trim
+-- ARGV  how many chunks; id, attempt id, n and packed chunk (which begins with n) of each; then id, attempt id, after and
+--       before of each trim
 -- Answers the attempt ids that hold nothing
 
 local refused, told = {}, {}
@@ -19,18 +20,15 @@ end
 
 local chunks = tonumber(ARGV[1])
 for i = 2, 1 + 4 * chunks, 4 do
-    local number = holds(ARGV[i], ARGV[i + 1])
-    if number and redis.call('HSETNX', P .. 'output:' .. ARGV[i + 1], ARGV[i + 2], ARGV[i + 3]) == 1 then
+    local number, kept, n = holds(ARGV[i], ARGV[i + 1]), P .. 'output:' .. ARGV[i + 1], ARGV[i + 2]
+    if number and redis.call('ZCOUNT', kept, n, n) == 0 then
+        redis.call('ZADD', kept, n, ARGV[i + 3])
         redis.call('SADD', P .. 'outputs:' .. number, ARGV[i + 1])
     end
 end
 for i = 2 + 4 * chunks, #ARGV, 4 do
     if holds(ARGV[i], ARGV[i + 1]) then
-        local gone = {}
-        for _, n in ipairs(redis.call('HKEYS', P .. 'output:' .. ARGV[i + 1])) do
-            if tonumber(n) > tonumber(ARGV[i + 2]) and tonumber(n) < tonumber(ARGV[i + 3]) then gone[#gone + 1] = n end
-        end
-        for _, n in ipairs(gone) do redis.call('HDEL', P .. 'output:' .. ARGV[i + 1], n) end
+        redis.call('ZREMRANGEBYSCORE', P .. 'output:' .. ARGV[i + 1], '(' .. ARGV[i + 2], '(' .. ARGV[i + 3])
     end
 end
 return refused

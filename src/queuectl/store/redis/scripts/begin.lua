@@ -1,0 +1,41 @@
+-- The first words over a new connection: which queue this is, and whether the server is the one that it was.
+--
+-- KEYS  the hash tag
+-- ARGV  the server's history (another one after a restart and after a failover), our schema or '' to make nothing, a fresh
+--       name for the queue if it is to have an archive or ''
+-- Answers the schema ('0' where there is no queue), and where its archive is: nothing if it has none, '' if no worker has
+--         seen it yet
+--
+-- With another history the server may have lost what the last one had acknowledged, and with it versions of jobs. From
+-- then on versions begin at the present moment: seconds, with room for a million changes in each, below 2^53.
+
+local schema = redis.call('GET', P .. 'schema')
+if not schema and ARGV[2] == '' then return {'0', false} end
+
+local function note(history)
+    local known = redis.call('GET', P .. 'history')
+    if known == history then return end
+    redis.call('SET', P .. 'history', history)
+    local base = (redis.call('TIME')[1] - 1577836800) * 1048576
+    if known and base > tonumber(redis.call('GET', P .. 'base') or '0') then
+        redis.call('SET', P .. 'base', string.format('%.0f', base))
+    end
+end
+
+local function begin_archive()
+    if ARGV[3] ~= '' and redis.call('HSETNX', P .. 'archive', 'queue', ARGV[3]) == 1 then
+        redis.pcall('XGROUP', 'CREATE', P .. 'stream', 'movers', '0', 'MKSTREAM')
+    end
+end
+
+go_through()
+if not schema then
+    schema = ARGV[2]
+    redis.call('SET', P .. 'schema', schema)
+end
+if tonumber(schema) <= tonumber(ARGV[2] == '' and schema or ARGV[2]) then
+    note(ARGV[1])
+    begin_archive()
+end
+if redis.call('EXISTS', P .. 'archive') == 0 then return {schema, false} end
+return {schema, redis.call('HGET', P .. 'archive', 'shown') or ''}

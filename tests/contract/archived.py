@@ -1,0 +1,79 @@
+"""A queue and its archive for tests of what lies between the two: nothing is moved but where a test says so."""
+
+from contextlib import closing
+from typing import Any
+
+from contract.grounds import ArchivedGround
+from queuectl.domain.query import Counts, Filter, Page
+from queuectl.store.archived import ArchivedStore
+from queuectl.store.archived.audit import Audit
+from queuectl.store.archived.past import Past
+from queuectl.store.redis import RedisStore, repair
+from servers.mongo import GivenMongo, MongoServer
+from servers.redis import GivenRedis, RedisServer
+
+PATIENCE = 10.0
+
+
+class Between(ArchivedGround):
+    """`open` gives a handle of the product's own kind, whose mover waits to be told."""
+
+    def __init__(self, server: RedisServer | GivenRedis, archive: MongoServer | GivenMongo) -> None:
+        super().__init__(server, archive)
+        self.archive_url = self.past.url
+
+    def _store(self, *, patience: float = PATIENCE, **options: Any) -> ArchivedStore:
+        live = RedisStore(self.url, clock=self.clock, archives=True, patience=patience, **options)
+        return ArchivedStore(live, Past(self.archive_url, patience))
+
+    def fresh(self, **options: Any) -> ArchivedStore:
+        """A handle; the ground closes it."""
+        store: Any = self.open(**options)
+        assert isinstance(store, ArchivedStore)
+        return store
+
+    def key(self, name: str) -> str:
+        """One of the queue's keys."""
+        return f"{self.tag}:{name}"
+
+    def copies(self) -> list[str]:
+        """The ids of all documents that the archive has, jobs or not."""
+        return sorted(document["id"] for document in self.past.base["jobs"].find())
+
+    def here(self) -> list[str]:
+        """The ids of the jobs that are in Redis."""
+        return sorted(id.decode() for id in self.server.call("HKEYS", self.key("ids")))
+
+    def unmoved(self) -> int:
+        """Entries of the stream."""
+        return int(self.server.call("XLEN", self.key("stream")))
+
+    def faults(self) -> dict[str, int]:
+        """What a thorough look at both finds; nothing, as a rule."""
+        with closing(self._store()) as store:
+            connections = store._live.connections
+            damage = connections.read(lambda line: repair.heal(line, really=False))
+            return {**damage, **Audit(connections, store._past, lambda: "").look()}
+
+
+def move_all(store: ArchivedStore) -> None:
+    """Move until there is nothing to move."""
+    while store.mover.move():
+        pass
+
+
+def ids(store: ArchivedStore, wanted: Filter | None = None) -> list[str]:
+    """The ids of all jobs that match, over all pages, each as often as it is found."""
+    found, after = list[str](), None
+    while True:
+        page = store.find(wanted or Filter(), Page(limit=3, after=after))
+        found += [job.id for job in page.jobs]
+        after = page.next
+        if after is None:
+            return sorted(found)
+
+
+def counted(store: ArchivedStore, wanted: Filter | None = None) -> dict[str, int]:
+    """How many there are of each state."""
+    counts: Counts = store.counts(wanted or Filter())
+    return dict(counts.states())
