@@ -1,48 +1,299 @@
-"""A job on its way from the queue to its archive: every verb sees one job."""
+"""A job on its way between queue and archive, and what others do to it meanwhile: every verb sees one job."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
+from typing import Any
 
 import pytest
 
-from contract.grounds import ArchivedGround
-from factories import in_state
+from contract.archived import Between, counted, ids, move_all
+from factories import LEASE, in_state, new_job
+from queuectl.domain import lifecycle
+from queuectl.domain.output import Chunk
 from queuectl.domain.query import Filter
-from queuectl.store.archived import ArchivedStore
-from queuectl.store.archived.past import Past
-from queuectl.store.redis import RedisStore
+from queuectl.store.archived import ArchivedStore, mover
+from queuectl.store.archived import past as past_module
+from queuectl.store.redis import archiving
 from servers.mongo import GivenMongo, MongoServer
 from servers.redis import GivenRedis, RedisServer
 
 
 @pytest.fixture
-def archived(
-    redis_server: RedisServer | GivenRedis, mongo_server: MongoServer | GivenMongo
-) -> Iterator[ArchivedStore]:
-    """A queue and its archive; nothing is moved but where a test says so."""
-    with closing(ArchivedGround(redis_server, mongo_server)) as ground:
-        live = RedisStore(ground.url, clock=ground.clock, archives=True)
-        with closing(ArchivedStore(live, Past(ground.past.url, 10))) as store:
-            yield store
+def between(
+    redis_server: RedisServer | GivenRedis,
+    mongo_server: MongoServer | GivenMongo,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Between]:
+    """A queue and its archive, both empty. What one mover has begun, another takes over at once."""
+    monkeypatch.setattr(archiving, "ABANDONED_MS", 0)
+    with closing(Between(redis_server, mongo_server)) as ground:
+        yield ground
 
 
-def test_a_job_that_is_purged_while_it_is_moved_is_purged_once(
-    archived: ArchivedStore, monkeypatch: pytest.MonkeyPatch
+@pytest.fixture
+def store(between: Between) -> ArchivedStore:
+    return between.fresh()
+
+
+@pytest.fixture
+def other(between: Between, store: ArchivedStore) -> ArchivedStore:
+    return between.fresh()
+
+
+def before(part: Any, verb: str, act: Callable[[], Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let something else happen just before the first call of a verb."""
+    call, done = getattr(part, verb), []
+
+    def later(*args: Any, **options: Any) -> Any:
+        if not done:
+            done.append(True)
+            act()
+        return call(*args, **options)
+
+    monkeypatch.setattr(part, verb, later)
+
+
+def retry(store: ArchivedStore, id: str) -> str:
+    """Ask for a job again, as a person does; what the store said."""
+    (job,) = store.get([id]).values()
+    (said,) = store.save([lifecycle.retry(job, now=store.now(), force=True)])
+    return said
+
+
+def run_again(store: ArchivedStore, id: str) -> None:
+    """Retry a job, and cancel it then, so that it ends with a newer version."""
+    assert retry(store, id) == "accepted"
+    (job,) = store.get([id]).values()
+    assert store.save([lifecycle.cancel(job, by="test", reason=None, now=store.now())]) == ["accepted"]
+
+
+def is_one(between: Between, state: str, *wanted: str) -> None:
+    """Each of these is there once, in that state, in the queue or in the archive, and nothing else is."""
+    store = between.fresh()
+    store.mover.tidy()
+    move_all(store)
+    assert ids(store) == sorted(wanted)
+    assert counted(store) == ({state: len(wanted)} if wanted else {})
+    assert sorted([*between.here(), *between.copies()]) == sorted(wanted)
+    assert between.faults() == {}
+
+
+@pytest.mark.parametrize("verb", ["keep_output", "keep"])
+def test_a_job_that_is_deleted_before_its_copy_is_made_is_gone(
+    between: Between, store: ArchivedStore, other: ArchivedStore, verb: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    archived.add([in_state("completed", "a"), in_state("completed", "b")])
-    past, gone = archived._past, []
-    keep, let_go = past.keep, past.let_go
+    store.add([in_state("completed", "a")])
+    before(store._past, verb, lambda: other.purge(Filter(), 9), monkeypatch)
+    move_all(store)
+    is_one(between, "completed")
 
-    def purge_when_kept(*batch: object) -> None:
-        keep(*batch)
-        gone.extend(archived.purge(Filter(), 1))
 
-    def purge_before_it_is_let_go(number: int, below: int) -> bool:
-        gone.extend(archived.purge(Filter(), 1))
-        return let_go(number, below)
+def test_a_job_that_is_deleted_after_its_copy_was_made_is_gone(
+    between: Between, store: ArchivedStore, other: ArchivedStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.add([in_state("completed", "a")])
+    before(store.mover, "_leave", lambda: other.purge(Filter(), 9), monkeypatch)
+    move_all(store)
+    is_one(between, "completed")
 
-    monkeypatch.setattr(past, "keep", purge_when_kept)
-    monkeypatch.setattr(past, "let_go", purge_before_it_is_let_go)
-    archived.mover.move()
-    assert gone == ["a", "b"]
-    assert archived.counts(Filter()).total() == 0
+
+@pytest.mark.parametrize(("part", "verb"), [("past", "keep"), ("mover", "_leave")])
+def test_a_job_that_is_retried_while_it_is_moved_waits_in_the_queue(
+    between: Between,
+    store: ArchivedStore,
+    other: ArchivedStore,
+    part: str,
+    verb: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    store.add([in_state("completed", "a")])
+    where = store._past if part == "past" else store.mover
+    before(where, verb, lambda: retry(other, "a"), monkeypatch)
+    move_all(store)
+    is_one(between, "pending", "a")
+    assert [job.id for job in store.claim("w1", (), 9, LEASE)] == ["a"]
+
+
+def test_two_movers_of_the_same_jobs_are_one(
+    between: Between, store: ArchivedStore, other: ArchivedStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.add([in_state("completed", id) for id in "abc"])
+    before(store._past, "keep", lambda: move_all(other), monkeypatch)
+    move_all(store)
+    is_one(between, "completed", "a", "b", "c")
+
+
+def test_a_mover_that_comes_too_late_brings_back_nothing_that_was_deleted(
+    between: Between, store: ArchivedStore, other: ArchivedStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.add([in_state("completed", "a")])
+
+    def moved_and_deleted() -> None:
+        move_all(other)
+        assert other.purge(Filter(), 9) == ["a"]
+
+    before(store._past, "keep", moved_and_deleted, monkeypatch)
+    move_all(store)
+    is_one(between, "completed")
+
+
+def test_a_mover_that_dies_after_it_came_too_late_brings_back_nothing_either(
+    between: Between, store: ArchivedStore, other: ArchivedStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.add([in_state("completed", "a")])
+
+    def moved_and_deleted() -> None:
+        move_all(other)
+        assert other.purge(Filter(), 9) == ["a"]
+
+    before(store._past, "keep", moved_and_deleted, monkeypatch)
+    monkeypatch.setattr(store.mover, "_leave", lambda found: None)
+    store.mover.move()
+    assert between.copies() == ["a"]
+    assert ids(other) == []
+    other.mover._audit.mend()
+    is_one(between, "completed")
+
+
+def test_a_mover_that_comes_too_late_spoils_no_newer_end(
+    between: Between, store: ArchivedStore, other: ArchivedStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.add([in_state("completed", "a")])
+
+    def moved_and_run_again() -> None:
+        move_all(other)
+        run_again(other, "a")
+        move_all(other)
+
+    before(store._past, "keep", moved_and_run_again, monkeypatch)
+    move_all(store)
+    is_one(between, "cancelled", "a")
+
+
+def test_a_mover_that_comes_too_late_takes_nothing_from_who_lives_again(
+    between: Between, store: ArchivedStore, other: ArchivedStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.add([in_state("completed", "a")])
+
+    def moved_and_retried() -> None:
+        move_all(other)
+        assert retry(other, "a") == "accepted"
+
+    before(store._past, "keep", moved_and_retried, monkeypatch)
+    move_all(store)
+    is_one(between, "pending", "a")
+
+
+def test_of_two_who_retry_a_past_job_one_is_told_that_it_was_late(
+    between: Between, store: ArchivedStore, other: ArchivedStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.add([in_state("completed", "a")])
+    move_all(store)
+    (job,) = store.get(["a"]).values()
+    again = lifecycle.retry(job, now=store.now(), force=True)
+    before(store, "_bring_back", lambda: other.save([again]), monkeypatch)
+    assert store.save([again]) == ["stale"]
+    is_one(between, "pending", "a")
+
+
+def test_a_retry_stands_though_its_welcome_comes_after_the_next_end(
+    between: Between, store: ArchivedStore, other: ArchivedStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.add([in_state("completed", "a")])
+    move_all(store)
+
+    def welcomed_and_run() -> None:
+        other.mover.tidy()
+        (job,) = other.claim("w1", (), 9, LEASE)
+        (job,) = other.get([job.id]).values()
+        other.save([lifecycle.give_back(job, now=other.now())])
+        (job,) = other.get([job.id]).values()
+        other.save([lifecycle.cancel(job, by="test", reason=None, now=other.now())])
+        move_all(other)
+        run_again(other, "a")
+
+    before(store.mover, "welcome", welcomed_and_run, monkeypatch)
+    assert retry(store, "a") == "accepted"
+    is_one(between, "cancelled", "a")
+
+
+def test_a_job_that_comes_back_while_somebody_looks_is_seen(
+    store: ArchivedStore, other: ArchivedStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.add([in_state("completed", "a")])
+    move_all(store)
+    before(store._past, "get", lambda: retry(other, "a"), monkeypatch)
+    assert [job.state for job in store.get(["a"]).values()] == ["pending"]
+    run_again_and_move(other)
+    before(store._past, "find", lambda: retry(other, "a"), monkeypatch)
+    assert ids(store) == ["a"]
+
+
+def run_again_and_move(store: ArchivedStore) -> None:
+    (job,) = store.get(["a"]).values()
+    store.save([lifecycle.cancel(job, by="test", reason=None, now=store.now())])
+    move_all(store)
+
+
+def test_a_job_that_is_moved_while_somebody_looks_is_seen_once(
+    store: ArchivedStore, other: ArchivedStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.add([in_state("completed", id) for id in "abcdefg"])
+    before(store._past, "find", lambda: move_all(other), monkeypatch)
+    assert ids(store) == list("abcdefg")
+
+
+def test_a_past_job_can_be_enqueued_again_and_is_known(store: ArchivedStore) -> None:
+    store.add([new_job("a", content="one")])
+    store.save([lifecycle.cancel(store.get(["a"])["a"], by="test", reason=None, now=store.now())])
+    move_all(store)
+    added = store.add([new_job("a", content="one"), new_job("b")])
+    assert [each.status for each in added] == ["existing", "added"]
+    assert added[0].job.state == "cancelled"
+    assert [each.status for each in store.add([new_job("a", content="two")])] == ["conflict"]
+
+
+def test_much_output_is_moved_in_pieces(
+    between: Between, store: ArchivedStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mover, "BYTES_AT_ONCE", 100)
+    pieces: list[int] = []
+    keep = store._past.keep_output
+    monkeypatch.setattr(
+        store._past, "keep_output", lambda chunks: (pieces.append(len(chunks)), keep(chunks))[1]
+    )
+    store.add([new_job("a"), new_job("b")])
+    attempts = []
+    for job in store.claim("w1", (), 9, LEASE):
+        assert job.lease is not None
+        attempts.append(job.lease.attempt_id)
+        chunks = [
+            Chunk(job.id, attempts[-1], n, 0, store.now(), 10 * n, b"0123456789") for n in range(1, 600)
+        ]
+        store.write_output(chunks)
+        store.save(
+            [
+                lifecycle.cancel(
+                    lifecycle.give_back(job, now=store.now()), by="t", reason=None, now=store.now()
+                )
+            ]
+        )
+    move_all(store)
+    assert len(pieces) > 4
+    assert max(pieces) <= 256
+    for attempt_id in attempts:
+        read = [chunk.n for n in (0, 256, 512) for chunk in store.read_output(attempt_id, n)]
+        assert read == list(range(1, 600))
+    is_one(between, "cancelled", "a", "b")
+
+
+def test_a_job_that_is_too_large_for_the_archive_stays_and_holds_up_nobody(
+    between: Between, store: ArchivedStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(past_module, "HEAVIEST", 10_000)
+    store.add([in_state("completed", "a"), in_state("completed", "large", command="x" * 20_000)])
+    store.add([in_state("completed", "b")])
+    move_all(store)
+    assert (between.copies(), between.here(), between.unmoved()) == (["a", "b"], ["large"], 0)
+    assert ids(store) == ["a", "b", "large"]
+    assert sorted(store.purge(Filter(), 9)) == ["a", "b", "large"]

@@ -68,10 +68,31 @@ class ArchivedStore:
         return self._live.connections.read(lambda line: archiving.where(line, ids)) if ids else {}
 
     def find(self, wanted: Filter, page: Page) -> Found:
-        live = self._live.find(wanted, page)
         if wanted.states and not wanted.states & TERMINAL:
-            return live
-        past = self._past.find(wanted, page)
+            return self._live.find(wanted, page)
+        found = self._find_consistently(wanted, page)
+        while (
+            found.next is not None and len(found.jobs) < page.limit
+        ):  # copies that are no jobs were left out
+            rest = replace(page, after=found.next, limit=page.limit - len(found.jobs))
+            more = self._find_consistently(wanted, rest)
+            found = Found([*found.jobs, *more.jobs], more.next)
+        return found
+
+    def _find_consistently(self, wanted: Filter, page: Page) -> Found:
+        """A page; once more if jobs came back from the archive meanwhile."""
+        for _ in range(LOOKS):
+            arrivals = self._arrivals()
+            found = self._find(wanted, page)
+            if self._arrivals() == arrivals:
+                break
+        return found
+
+    def _arrivals(self) -> int:
+        return self._live.connections.read(archiving.arrivals)
+
+    def _find(self, wanted: Filter, page: Page) -> Found:
+        live, past = self._live.find(wanted, page), self._past.find(wanted, page)
         jobs = {job.id: job for job in self._still(past.jobs, wanted)} | {job.id: job for job in live.jobs}
         return _page(
             list(jobs.values()), page, [answer for answer in (live, past) if answer.next is not None]
@@ -204,7 +225,8 @@ class ArchivedStore:
                 )
         except (StoreUnavailable, StoreUnusable) as error:
             details["archive"] = self._past.shown
-            faults = (*faults, f"{waiting} jobs wait for their archive: {error.message}")
+            who = "1 job waits" if waiting == 1 else f"{waiting} jobs wait"
+            faults = (*faults, f"{who} for the archive: {error.message}")
         return replace(said, details=details, faults=faults)
 
     def migrate(self) -> None:
@@ -222,11 +244,11 @@ def _page(jobs: list[Job], page: Page, cut_off: list[Found]) -> Found:
     def place(job: Job) -> tuple[int, ...]:
         return codec.place(job, page.sort)
 
-    ends = [place(answer.jobs[-1]) for answer in cut_off]
-    known = sorted((job for job in jobs if all(place(job) <= end for end in ends)), key=place)
+    ends = sorted((answer.jobs[-1] for answer in cut_off), key=place)
+    known = sorted((job for job in jobs if not ends or place(job) <= place(ends[0])), key=place)
     shown = known[: page.limit]
-    more = bool(ends) or len(known) > len(shown)
-    return Found(shown, codec.cursor(shown[-1], page.sort) if more and shown else None)
+    last = shown[-1] if len(known) > len(shown) else ends[0] if ends else None
+    return Found(shown, None if last is None else codec.cursor(last, page.sort))
 
 
 def _known(job: Job, past: dict[str, Job]) -> Added:

@@ -115,11 +115,16 @@ def where(line: Line, ids: Sequence[str]) -> dict[str, Job | None]:
 
 def arrive(line: Line, now: str, was: Job, job: Job) -> tuple[Saved, Arrival | None]:
     """A job of the archive comes back changed."""
-    words = (f"{was.number:016}", was.version, was.state, was.queue, rows.new(job))
+    words = (f"{was.number:016}", str(was.version), was.state, was.queue, rows.new(job))
     answer, *version = line.run("arrive", now, *words)
     if answer != b"accepted":
         return answer.decode(), None
     return "accepted", _arrival(was.number, f"{version[0].decode()} {job.id}")
+
+
+def arrivals(line: Line) -> int:
+    """How many jobs have come back so far: who asked both sides meanwhile may have seen such a one in neither."""
+    return int(line.call("GET", line.key("arrivals")) or 0)
 
 
 def arriving(line: Line) -> list[Arrival]:
@@ -140,7 +145,7 @@ def arrived(line: Line, now: str, job: Arrival) -> None:
 
 def leave(line: Line, jobs: Sequence[Job], now: str) -> set[int]:
     """Delete jobs of the archive. Answers the numbers of those that were deleted; the archive is to be told."""
-    words = [word for j in jobs for word in (f"{j.number:016}", j.id, j.version, j.state, j.queue)]
+    words = [word for j in jobs for word in (f"{j.number:016}", j.id, str(j.version), j.state, j.queue)]
     return {int(number) for number in line.run("leave", now, *words)} if words else set()
 
 

@@ -40,7 +40,7 @@ def announce(line: Line, reached: str, upto: str) -> bool:
 
 def compare(line: Line, act: str, reached: str, upto: str, copies: Sequence[Copy]) -> Verdict | None:
     """Compare the piece that was announced. None if another one has begun."""
-    words = [word for c in copies for word in (f"{c.number:016}", c.id, c.version, c.state, c.queue)]
+    words = [word for c in copies for word in (f"{c.number:016}", c.id, str(c.version), c.state, c.queue)]
     answer = line.run("audit", act, reached, upto, *words)
     if answer is None:
         return None

@@ -9,9 +9,7 @@ from queuectl.store import codec
 from queuectl.store.redis.connections import Line
 
 _pack = msgspec.msgpack.Encoder().encode
-_unpack = msgspec.msgpack.Decoder(tuple[str, int, int, int, bytes]).decode
-_DIGITS = 16
-"""A chunk begins with its number: so no two of an attempt are the same member."""
+_unpack = msgspec.msgpack.Decoder(tuple[int, int, int, bytes]).decode
 
 
 def write(line: Line, chunks: Sequence[Chunk], trims: Sequence[Trim]) -> set[str]:
@@ -43,10 +41,12 @@ def of_jobs(line: Line, numbers: Sequence[int], limit: int = 256) -> Iterator[li
 
 
 def _packed(chunk: Chunk) -> bytes:
-    packed = _pack((chunk.job_id, chunk.stream, codec.micros(chunk.at), chunk.offset, chunk.data))
-    return f"{chunk.n:0{_DIGITS}}".encode() + packed
+    """It begins with its number, so that no two of an attempt are the same member, and with the id of its job."""
+    rest = _pack((chunk.stream, codec.micros(chunk.at), chunk.offset, chunk.data))
+    return f"{chunk.n:016} {chunk.job_id} ".encode() + rest
 
 
 def _chunk(attempt_id: str, packed: bytes) -> Chunk:
-    job_id, stream, at, offset, data = _unpack(memoryview(packed)[_DIGITS:])
-    return Chunk(job_id, attempt_id, int(packed[:_DIGITS]), stream, codec.moment(at), offset, data)
+    n, job_id, rest = packed.split(b" ", 2)
+    stream, at, offset, data = _unpack(rest)
+    return Chunk(job_id.decode(), attempt_id, int(n), stream, codec.moment(at), offset, data)

@@ -19,5 +19,6 @@ enter(number, job, job.key, now)
 if waits_to_run(job.state) then leave_line(number, job.queue) end
 wait_for(number, job.waits)
 redis.call('HSET', P .. 'arriving', number, fresh .. ' ' .. job.id)
+redis.call('INCR', P .. 'arrivals')
 if has_ended(job.state) then depart(number, job.id, fresh) end
 return {'accepted', fresh}

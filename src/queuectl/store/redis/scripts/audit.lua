@@ -25,8 +25,8 @@ end
 go_through()
 if redis.call('GET', P .. 'recounting:past_counts') ~= ARGV[2] .. ' ' .. ARGV[3] then return false end
 for i = 4, #ARGV, 5 do
-    local touched = redis.call('SISMEMBER', P .. 'touched:past_counts', ARGV[i]) == 1
-    if is_past(ARGV[i], ARGV[i + 1], ARGV[i + 2]) and not touched then
+    local changed = redis.call('SISMEMBER', P .. 'touched:past_counts', ARGV[i]) == 1
+    if not changed and is_past(ARGV[i], ARGV[i + 1], ARGV[i + 2]) then
         add_to('recount:past_counts', ARGV[i + 3] .. ' ' .. ARGV[i + 4], 1)
     end
 end

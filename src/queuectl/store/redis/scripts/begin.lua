@@ -7,7 +7,7 @@
 --         seen it yet
 --
 -- With another history the server may have lost what the last one had acknowledged, and with it versions of jobs. From
--- then on versions begin at the present moment: seconds, with room for a million changes in each, below 2^53.
+-- then on versions begin at the present moment: milliseconds since 2020, with room for 4096 changes in each, below 2^53.
 
 local schema = redis.call('GET', P .. 'schema')
 if not schema and ARGV[2] == '' then return {'0', false} end
@@ -16,7 +16,8 @@ local function note(history)
     local known = redis.call('GET', P .. 'history')
     if known == history then return end
     redis.call('SET', P .. 'history', history)
-    local base = (redis.call('TIME')[1] - 1577836800) * 1048576
+    local time = redis.call('TIME')
+    local base = ((time[1] - 1577836800) * 1000 + math.floor(time[2] / 1000)) * 4096
     if known and base > tonumber(redis.call('GET', P .. 'base') or '0') then
         redis.call('SET', P .. 'base', string.format('%.0f', base))
     end

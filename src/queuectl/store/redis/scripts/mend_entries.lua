@@ -62,8 +62,8 @@ local BELONGS = {
     end,
     -- Members are chunks: whose they are stands in the first of them.
     output = function(chunk)
-        local id = cmsgpack.unpack(string.sub(chunk, 17))[1]
-        local number = redis.call('HGET', P .. 'ids', id)
+        local id = string.match(chunk, '^%d+ (%S+) ')
+        local number = id and redis.call('HGET', P .. 'ids', id)
         return number and redis.call('SISMEMBER', P .. 'outputs:' .. number, name) == 1
     end,
 }

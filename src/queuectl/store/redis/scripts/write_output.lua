@@ -1,7 +1,7 @@
 -- Keep chunks under attempts that hold their jobs, then forget what lies between head and tail.
 --
 -- KEYS  the hash tag
--- ARGV  how many chunks; id, attempt id, n and packed chunk (which begins with n) of each; then id, attempt id, after and
+-- ARGV  how many chunks; id, attempt id, n and packed chunk of each; then id, attempt id, after and
 --       before of each trim
 -- Answers the attempt ids that hold nothing
 

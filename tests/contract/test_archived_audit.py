@@ -1,0 +1,195 @@
+"""Queue and archive are brought to agree about what is past, while everybody goes on."""
+
+from collections.abc import Callable, Iterator
+from contextlib import closing
+
+import pytest
+
+from contract.archived import Between, counted, ids, move_all
+from contract.test_archived_moving import before, retry
+from factories import LEASE, in_state, new_job
+from queuectl.domain import lifecycle
+from queuectl.domain.query import Filter
+from queuectl.store.archived import ArchivedStore, audit
+from queuectl.store.archived.audit import LOST, MISCOUNTED, UNKNOWN
+from queuectl.store.redis import caretaker
+from servers.mongo import GivenMongo, MongoServer
+from servers.redis import GivenRedis, RedisServer
+
+PAST = [f"past{n}" for n in range(10)]
+
+
+@pytest.fixture
+def between(
+    redis_server: RedisServer | GivenRedis,
+    mongo_server: MongoServer | GivenMongo,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Between]:
+    """A queue with ten past jobs, that are compared three at a time."""
+    monkeypatch.setattr(audit, "AT_ONCE", 3)
+    with closing(Between(redis_server, mongo_server)) as ground:
+        store = ground.fresh()
+        store.add([in_state("completed", id) for id in PAST])
+        move_all(store)
+        yield ground
+
+
+@pytest.fixture
+def store(between: Between) -> ArchivedStore:
+    return between.fresh()
+
+
+@pytest.fixture
+def other(between: Between) -> ArchivedStore:
+    return between.fresh()
+
+
+def test_where_all_is_well_nothing_is_found(between: Between, store: ArchivedStore) -> None:
+    assert store.mover._audit.mend() == {}
+    assert between.server.call("GET", between.key("mended")) is None
+    assert counted(store) == {"completed": 10}
+
+
+def test_what_the_queue_has_forgotten_it_knows_again(between: Between, store: ArchivedStore) -> None:
+    for id in PAST[2:7]:
+        between.server.call("ZREM", between.key("past"), id)
+    assert ids(store) == PAST[:2] + PAST[7:]
+    assert between.faults()[UNKNOWN] == 5
+    assert store.mover._audit.mend()[UNKNOWN] == 5
+    assert ids(store) == PAST
+    assert between.faults() == {}
+    assert retry(store, PAST[3]) == "accepted"
+
+
+def test_what_the_archive_has_lost_is_forgotten_and_counted_no_more(
+    between: Between, store: ArchivedStore
+) -> None:
+    between.past.base["jobs"].delete_many({"id": {"$in": PAST[:4]}})
+    assert between.faults() == {LOST: 4, MISCOUNTED: 1}
+    assert store.mover._audit.mend() == {LOST: 4, MISCOUNTED: 1}
+    assert counted(store) == {"completed": 6}
+    assert [added.status for added in store.add([in_state("completed", PAST[0])])] == ["added"]
+
+
+def test_wrong_sums_are_put_right(between: Between, store: ArchivedStore) -> None:
+    sums = between.key("past_counts")
+    between.server.call("HSET", sums, "completed default", "99", "dead nobody's", "1")
+    assert store.mover._audit.mend() == {MISCOUNTED: 2}
+    assert counted(store) == {"completed": 10}
+
+
+def test_no_number_is_given_again(between: Between, store: ArchivedStore) -> None:
+    between.server.call("SET", between.key("number"), "4")
+    store.mover._audit.mend()
+    (added,) = store.add([new_job("new")])
+    assert added.job.number == 11
+
+
+def test_doctor_says_what_was_mended_and_when(between: Between, store: ArchivedStore) -> None:
+    between.past.base["jobs"].delete_one({"id": PAST[0]})
+    store.mover._audit.mend()
+    said = store.describe(thorough=True)
+    assert said.faults == ()
+    assert said.details["mended"].startswith(f"1 {LOST}, 1 {MISCOUNTED}, at {between.clock.now():%Y-%m-%d}T")
+    when, kinds = store._live.connections.read(caretaker.mended) or (None, {})
+    assert (when, kinds) == (between.clock.now(), {LOST: 1, MISCOUNTED: 1})
+
+
+CHANGES: dict[str, Callable[[ArchivedStore], object]] = {
+    "retried": lambda store: [retry(store, id) for id in PAST],
+    "deleted": lambda store: store.purge(Filter(), 10),
+    "retried and run": lambda store: [_run(store, id) for id in PAST],
+    "added": lambda store: [store.add([in_state("dead", "late")]), move_all(store)],
+}
+
+
+def _run(store: ArchivedStore, id: str) -> None:
+    retry(store, id)
+    (job,) = store.claim("w1", (), 1, LEASE)
+    (job,) = store.get([job.id]).values()
+    store.save([lifecycle.give_back(job, now=store.now())])
+    (job,) = store.get([id]).values()
+    store.save([lifecycle.cancel(job, by="test", reason=None, now=store.now())])
+    move_all(store)
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("verb", ["copies", "which"])
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_what_changes_meanwhile_is_counted_once(
+    between: Between,
+    store: ArchivedStore,
+    other: ArchivedStore,
+    change: str,
+    verb: str,
+    when: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each piece is announced, read and compared: whatever happens in between."""
+    between.server.call(
+        "HSET", between.key("past_counts"), "completed default", "12"
+    )  # else nothing is put right
+    if when == "before":
+        before(store._past, verb, lambda: CHANGES[change](other), monkeypatch)
+    else:
+        _after(store, verb, lambda: CHANGES[change](other), monkeypatch)
+    store.mover._audit.mend()
+    assert counted(other) == _true_counts(other)
+    other.mover.tidy()
+    assert between.faults() == {}
+
+
+def _after(
+    store: ArchivedStore, verb: str, act: Callable[[], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Let something else happen when the second call of a verb has its answer, and nobody has seen it yet."""
+    call, calls = getattr(store._past, verb), [0]
+
+    def later(*args: object, **options: object) -> object:
+        answer = call(*args, **options)
+        calls[0] += 1
+        if calls[0] == 2:
+            act()
+        return answer
+
+    monkeypatch.setattr(store._past, verb, later)
+
+
+def _true_counts(store: ArchivedStore) -> dict[str, int]:
+    sums: dict[str, int] = {}
+    for job in store.get(ids(store)).values():
+        sums[job.state] = sums.get(job.state, 0) + 1
+    return sums
+
+
+def test_of_two_that_compare_the_later_one_counts(
+    between: Between, store: ArchivedStore, other: ArchivedStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    between.server.call("HSET", between.key("past_counts"), "completed default", "12")
+    _after(store, "copies", lambda: other.mover._audit.mend(), monkeypatch)
+    store.mover._audit.mend()
+    assert counted(store) == {"completed": 10}
+
+
+def test_it_is_done_again_after_an_hour_and_after_the_queue_may_have_been_set_back(
+    between: Between, store: ArchivedStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[None] = []
+    monkeypatch.setattr(store.mover._audit, "mend", lambda: looks.append(None))
+    store.mover._look_over()
+    store.mover._look_over()
+    assert len(looks) == 1
+    between.server.call("SET", between.key("history"), "another server")
+    store.mover._look_over()
+    assert len(looks) == 2
+    monkeypatch.setattr("queuectl.store.archived.mover.AUDITED", -1.0)
+    store.mover._look_over()
+    assert len(looks) == 3
+
+
+def test_a_deletion_is_remembered_for_a_day(between: Between, store: ArchivedStore) -> None:
+    store.purge(Filter(id_prefix=PAST[0]), 1)
+    assert between.server.call("ZCARD", between.key("gone")) == 1
+    between.clock.step(days=1, seconds=1)
+    store.purge(Filter(id_prefix=PAST[1]), 1)
+    assert between.server.call("ZCARD", between.key("gone")) == 1

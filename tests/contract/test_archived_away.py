@@ -1,0 +1,129 @@
+"""While the archive is away the queue goes on, and says what waits; afterwards nothing is missing, nothing double."""
+
+from collections.abc import Iterator
+from contextlib import closing
+
+import pytest
+
+from contract.archived import Between, counted, ids, move_all
+from factories import LEASE, in_state, new_job, report
+from queuectl.domain import lifecycle
+from queuectl.domain.output import Chunk
+from queuectl.domain.query import Filter
+from queuectl.errors import OutcomeUnknown, StoreError, StoreUnavailable
+from queuectl.store.archived import ArchivedStore
+from servers.mongo import GivenMongo, MongoServer
+from servers.proxy import Proxy
+from servers.redis import GivenRedis, RedisServer
+
+SHORT = 0.5
+
+
+@pytest.fixture
+def between(
+    redis_server: RedisServer | GivenRedis, mongo_server: MongoServer | GivenMongo, mongo_proxy: Proxy
+) -> Iterator[Between]:
+    """A queue whose archive is reached over a network that can be cut."""
+    with closing(Between(redis_server, mongo_server)) as ground:
+        way = {"host": mongo_proxy.host, "port": mongo_proxy.port, "directConnection": "true"}
+        ground.archive_url = mongo_server.url(ground.past.name, **way)
+        yield ground
+
+
+@pytest.fixture
+def store(between: Between) -> ArchivedStore:
+    """A queue with one past job."""
+    store = between.fresh(patience=SHORT)
+    store.add([in_state("completed", "past")])
+    move_all(store)
+    return store
+
+
+def work(store: ArchivedStore) -> None:
+    """One job from its first day to its last."""
+    store.add([new_job("new")])
+    (running,) = store.claim("w1", (), 1, LEASE)
+    store.save([lifecycle.finish(running, report(now=store.now()), now=store.now(), chance=0.5)])
+
+
+@pytest.mark.parametrize("cut", ["refuse", "black_hole"])
+def test_jobs_are_added_run_and_ended_without_it(
+    between: Between, store: ArchivedStore, mongo_proxy: Proxy, cut: str
+) -> None:
+    getattr(mongo_proxy, cut)()
+    work(store)
+    assert counted(store) == {"completed": 2}
+    assert store.get(["new"])["new"].state == "completed"
+    assert ids(store, Filter(states=frozenset({"pending"}))) == []
+    assert between.unmoved() == 1
+
+
+def test_who_asks_for_what_is_past_hears_that_it_is_away(store: ArchivedStore, mongo_proxy: Proxy) -> None:
+    mongo_proxy.refuse()
+    for ask in (
+        lambda: store.get(["past"]),
+        lambda: ids(store),
+        lambda: store.add([in_state("completed", "past")]),
+        lambda: store.counts(Filter(tag="red")),
+        lambda: store.purge(Filter(), 1),
+        lambda: store.read_output("a" * 32, 0),
+    ):
+        with pytest.raises(StoreUnavailable, match=r"mongodb://"):
+            ask()
+
+
+def test_a_batch_of_which_a_part_was_stored_is_unknown(
+    between: Between, store: ArchivedStore, mongo_proxy: Proxy
+) -> None:
+    mongo_proxy.refuse()
+    with pytest.raises(OutcomeUnknown, match="a part was stored"):
+        store.add([in_state("completed", "past"), new_job("other")])
+    mongo_proxy.pass_through()
+    said = between.fresh().add([in_state("completed", "past"), new_job("other")])
+    assert [added.status for added in said] == ["existing", "existing"]
+
+
+def test_what_waits_for_it_is_told(store: ArchivedStore, mongo_proxy: Proxy) -> None:
+    mongo_proxy.refuse()
+    work(store)
+    said = store.describe(thorough=True)
+    assert said.details["to_archive"] == "1"
+    assert any(fault.startswith("1 job waits for the archive: mongodb://") for fault in said.faults)
+
+
+def test_afterwards_everything_is_there_once(
+    between: Between, store: ArchivedStore, mongo_proxy: Proxy
+) -> None:
+    mongo_proxy.black_hole()
+    work(store)
+    with pytest.raises((StoreError, OutcomeUnknown)):
+        store.mover.move()
+    assert between.unmoved() == 1
+    mongo_proxy.pass_through()
+    move_all(store)
+    assert (between.copies(), between.here(), between.unmoved()) == (["new", "past"], [], 0)
+    assert ids(store) == ["new", "past"]
+    assert between.faults() == {}
+
+
+@pytest.mark.parametrize("how", ["lose_reply", "black_hole_reply"])
+@pytest.mark.parametrize("word", [b"update\0\5\0\0\0jobs", b"insert\0\7\0\0\0output"])
+def test_a_reply_of_it_that_is_lost_loses_nothing(
+    between: Between, store: ArchivedStore, mongo_proxy: Proxy, how: str, word: bytes
+) -> None:
+    store.add([new_job("new")])
+    (running,) = store.claim("w1", (), 1, LEASE)
+    assert running.lease is not None
+    attempt_id = running.lease.attempt_id
+    store.write_output([Chunk("new", attempt_id, 1, 0, store.now(), 0, b"printed")])
+    store.save([lifecycle.finish(running, report(now=store.now()), now=store.now(), chance=0.5)])
+    getattr(mongo_proxy, how)(word)
+    try:
+        store.mover.move()
+    except (StoreError, OutcomeUnknown):
+        mongo_proxy.pass_through()
+    assert mongo_proxy.lost.is_set()
+    move_all(store)
+    assert (between.copies(), between.here(), between.unmoved()) == (["new", "past"], [], 0)
+    assert [chunk.data for chunk in store.read_output(attempt_id, 0)] == [b"printed"]
+    assert between.faults() == {}

@@ -1,0 +1,192 @@
+"""Whoever is on the way between queue and archive may die at any step: nothing is missing then, and nothing double."""
+
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from typing import Any
+
+import pytest
+
+from contract.archived import Between, counted, ids, move_all
+from factories import LEASE, in_state, new_job, report
+from queuectl.domain import lifecycle
+from queuectl.domain.output import Chunk
+from queuectl.domain.query import Filter
+from queuectl.store.archived import ArchivedStore
+from queuectl.store.redis import archiving
+from servers.mongo import GivenMongo, MongoServer
+from servers.redis import GivenRedis, RedisServer
+
+FIRST = Filter(id_prefix="done")
+
+
+class Killed(BaseException):
+    """This process goes no further."""
+
+
+class Mortal:
+    """Stands for a part of a store, and dies with the call that the test has chosen: before it, or when it is done."""
+
+    def __init__(self, part: Any, life: "Life") -> None:
+        self._part, self._life = part, life
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._part, name)
+        return self._life.guard(found) if callable(found) and name != "close" else found
+
+
+class Life:
+    """How many calls a process does before it dies."""
+
+    def __init__(self, steps: int) -> None:
+        self.left = steps
+
+    def guard(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        """The same call, if there is life left."""
+
+        def guarded(*args: Any, **options: Any) -> Any:
+            self.left -= 1
+            if self.left < 0:
+                raise Killed
+            return call(*args, **options)
+
+        return guarded
+
+
+def doomed(store: ArchivedStore, steps: int) -> ArchivedStore:
+    """The store, that dies after so many calls to either side."""
+    life = Life(steps)
+    store._past = store.mover._past = Mortal(store._past, life)  # type: ignore[assignment]
+    store._live.connections = store.mover._connections = Mortal(store._live.connections, life)  # type: ignore[assignment]
+    return store
+
+
+@pytest.fixture
+def between(
+    redis_server: RedisServer | GivenRedis,
+    mongo_server: MongoServer | GivenMongo,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Between]:
+    """A queue with jobs of which two have been archived, one with output, and two have ended since."""
+    monkeypatch.setattr(archiving, "ABANDONED_MS", 0)
+    with closing(Between(redis_server, mongo_server)) as ground:
+        store = ground.fresh()
+        _run(store, "done", b"printed")
+        store.add([in_state("dead", "dead"), new_job("waits")])
+        move_all(store)
+        _run(store, "done-since", b"printed since")
+        store.add([in_state("cancelled", "cancelled")])
+        yield ground
+
+
+def _run(store: ArchivedStore, id: str, printed: bytes) -> None:
+    """A job that has run, and printed something."""
+    store.add([new_job(id, priority=9)])
+    (running,) = store.claim("w1", (), 1, LEASE)
+    assert running.lease is not None
+    attempt_id = running.lease.attempt_id
+    store.write_output([Chunk(id, attempt_id, 1, 0, store.now(), 0, printed)])
+    ended = lifecycle.finish(running, report(now=store.now()), now=store.now(), chance=0.5)
+    assert store.save([ended]) == ["accepted"]
+
+
+def _move(store: ArchivedStore) -> None:
+    move_all(store)
+
+
+def _retry(store: ArchivedStore) -> None:
+    (job,) = store.get(["done"]).values()
+    store.save([lifecycle.retry(job, now=store.now(), force=True)])
+
+
+def _retry_what_is_moved(store: ArchivedStore) -> None:
+    (job,) = store.get(["done-since"]).values()
+    store.save([lifecycle.retry(job, now=store.now(), force=True)])
+    move_all(store)
+
+
+def _delete_all(store: ArchivedStore) -> None:
+    store.purge(Filter(), 10)
+
+
+def _delete_and_move(store: ArchivedStore) -> None:
+    store.purge(Filter(id_prefix="c"), 1)
+    move_all(store)
+
+
+ALL = ["cancelled", "dead", "done", "done-since", "waits"]
+WORKS: dict[str, tuple[Callable[[ArchivedStore], None], Callable[[list[str]], bool]]] = {
+    "move": (_move, lambda left: left == ALL),
+    "retry": (_retry, lambda left: left == ALL),
+    "retry what is moved": (_retry_what_is_moved, lambda left: left == ALL),
+    "delete": (_delete_all, lambda left: "waits" in left),
+    "delete what is moved": (_delete_and_move, lambda left: set(ALL) - set(left) <= {"cancelled"}),
+}
+
+
+@pytest.mark.parametrize("work", WORKS)
+def test_it_may_die_at_any_step(between: Between, work: str) -> None:
+    do, is_well = WORKS[work]
+    steps = 0
+    while _dies(between, do, steps):
+        steps += 1
+        _others_go_on(between)
+        store = between.fresh()
+        left = ids(store)
+        assert is_well(left), f"after {steps - 1} steps"
+        assert counted(store) == _sums(store, left)
+        assert between.faults() == {}
+        _make_whole(between, store, left)
+    assert steps > 2, "it did nothing, and so nothing was tried"
+
+
+def _dies(between: Between, do: Callable[[ArchivedStore], None], steps: int) -> bool:
+    """Whether it came to an end before it was done."""
+    try:
+        do(doomed(between.fresh(), steps))
+    except Killed:
+        return True
+    return False
+
+
+def _others_go_on(between: Between) -> None:
+    other = between.fresh()
+    other.mover.tidy()
+    move_all(other)
+    other.mover.tidy()
+    assert between.unmoved() == 0
+    assert between.server.call("HLEN", between.key("arriving")) == 0
+    assert between.server.call("HLEN", between.key("leaving")) == 0
+    assert not set(between.here()) & set(between.copies())
+
+
+def _sums(store: ArchivedStore, left: list[str]) -> dict[str, int]:
+    sums: dict[str, int] = {}
+    for job in store.get(left).values():
+        sums[job.state] = sums.get(job.state, 0) + 1
+    return sums
+
+
+def _make_whole(between: Between, store: ArchivedStore, left: list[str]) -> None:
+    """As it was before, for the next life; what was retried can be run, and what it printed is still to be read."""
+    jobs = store.get(left)
+    for id in ("done", "done-since"):
+        if id in jobs:
+            attempts = jobs[id].history
+            assert [c.data for c in store.read_output(attempts[0].attempt_id, 0)] in (
+                [b"printed"],
+                [b"printed since"],
+            )
+    store.purge(Filter(), 10)
+    for job in store.claim("w1", (), 10, LEASE):
+        ended = lifecycle.finish(job, report(now=store.now()), now=store.now(), chance=0.5)
+        store.save([ended])
+    _others_go_on(between)
+    store.purge(Filter(), 10)
+    _others_go_on(between)
+    assert (between.copies(), between.here()) == ([], [])
+    assert between.past.base["output"].count_documents({}) == 0
+    _run(store, "done", b"printed")
+    store.add([in_state("dead", "dead"), new_job("waits")])
+    move_all(store)
+    _run(store, "done-since", b"printed since")
+    store.add([in_state("cancelled", "cancelled")])

@@ -1,0 +1,169 @@
+"""A queue that was set back in time, to a backup or to what another server had, and an archive that was not.
+
+Nothing that the archive has is lost, no number and no version is given twice, and what ran in the time that Redis has
+lost and is run again ends for good once more.
+"""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from contract.archived import Between, counted, ids, move_all
+from factories import LEASE, new_job, report
+from queuectl.domain import lifecycle
+from queuectl.domain.job import Job
+from queuectl.domain.query import Filter
+from queuectl.store.archived import ArchivedStore
+from servers.mongo import GivenMongo, MongoServer
+from servers.redis import RedisServer
+
+
+class Backup:
+    """All that a server has on disk at one moment."""
+
+    def __init__(self, server: RedisServer, folder: Path) -> None:
+        self._server, self._folder = server, folder
+        server.stop()
+        shutil.copytree(server.directory / "data", folder)
+        server.start()
+
+    def restore(self) -> None:
+        """Set the server back, as if nothing had happened since."""
+        data = self._server.directory / "data"
+        self._server.kill()
+        shutil.rmtree(data)
+        shutil.copytree(self._folder, data)
+        self._server.start()
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[RedisServer]:
+    """A Redis that may be stopped and set back."""
+    with closing(RedisServer()) as server:
+        server.start()
+        yield server
+
+
+@pytest.fixture
+def between(server: RedisServer, mongo_server: MongoServer | GivenMongo) -> Iterator[Between]:
+    with closing(Between(server, mongo_server)) as ground:
+        yield ground
+
+
+def end(store: ArchivedStore, job: Job, exit_code: int = 0) -> None:
+    """The job's command has ended."""
+    ended = lifecycle.finish(job, report(exit_code=exit_code, now=store.now()), now=store.now(), chance=0.5)
+    assert store.save([ended]) == ["accepted"]
+
+
+def work(store: ArchivedStore, *wanted: str, exit_code: int = 0) -> None:
+    """Run what waits, and hand it over."""
+    jobs = store.claim("w1", (), 99, LEASE)
+    assert sorted(job.id for job in jobs) == sorted(wanted)
+    for job in jobs:
+        end(store, job, exit_code)
+    store.mover._look_over()
+    move_all(store)
+
+
+def test_what_was_archived_in_the_lost_time_is_not_lost(
+    between: Between, server: RedisServer, tmp_path: Path
+) -> None:
+    store = between.fresh()
+    store.add([new_job("early")])
+    work(store, "early")
+    backup = Backup(server, tmp_path / "backup")
+    store = between.fresh()
+    store.add([new_job("late1"), new_job("late2")])
+    work(store, "late1", "late2")
+    backup.restore()
+    store = between.fresh()
+    store.mover._look_over()
+    assert ids(store) == ["early", "late1", "late2"]
+    assert counted(store) == {"completed": 3}
+    (added,) = store.add([new_job("new")])
+    assert added.job.number == 4
+    work(store, "new")
+    assert between.faults() == {}
+
+
+def test_what_ran_in_the_lost_time_runs_again_and_its_newer_end_is_kept(
+    between: Between, server: RedisServer, tmp_path: Path
+) -> None:
+    store = between.fresh()
+    store.add([new_job("a", max_retries=0)])
+    backup = Backup(server, tmp_path / "backup")
+    store = between.fresh()
+    work(store, "a")
+    backup.restore()
+    store = between.fresh()
+    store.mover._look_over()
+    assert counted(store) == {"pending": 1}
+    work(store, "a", exit_code=1)
+    assert [(job.state, job.exit_code) for job in store.get(["a"]).values()] == [("dead", 1)]
+    assert between.copies() == ["a"]
+    assert between.faults() == {}
+
+
+def test_the_end_of_a_lost_claim_is_refused_though_the_job_was_claimed_again(
+    between: Between, server: RedisServer, tmp_path: Path
+) -> None:
+    store = between.fresh()
+    store.add([new_job("a")])
+    backup = Backup(server, tmp_path / "backup")
+    old = between.fresh()
+    (lost,) = old.claim("w1", (), 1, LEASE)
+    backup.restore()
+    new = between.fresh()
+    (again,) = new.claim("w2", (), 1, LEASE)
+    assert again.version > lost.version
+    assert old.renew("w1", [], LEASE) == []
+    late = lifecycle.finish(lost, report(now=old.now()), now=old.now(), chance=0.5)
+    assert between.fresh().save([late]) == ["stale"]
+    end(new, again)
+
+
+def test_a_number_that_was_given_again_costs_the_older_job_nothing_but_its_number(
+    between: Between, server: RedisServer, tmp_path: Path
+) -> None:
+    store = between.fresh()
+    store.add([new_job("first")])
+    work(store, "first")
+    backup = Backup(server, tmp_path / "backup")
+    store = between.fresh()
+    store.add([new_job("old")])
+    work(store, "old")
+    backup.restore()
+    store = between.fresh()
+    (added,) = store.add([new_job("new")])  # nobody has compared the two yet
+    assert added.job.number == 2
+    work(store, "new")
+    numbers = {job.id: job.number for job in store.get(["first", "old", "new"]).values()}
+    assert numbers["first"] == 1
+    assert numbers["new"] == 2
+    assert numbers["old"] > 2
+    assert ids(store) == ["first", "new", "old"]
+    store.purge(Filter(id_prefix="new"), 1)
+    assert ids(store) == ["first", "old"]
+    assert between.faults() == {}
+
+
+def test_a_job_that_was_lost_and_is_enqueued_again_takes_the_place_of_what_the_archive_has(
+    between: Between, server: RedisServer, tmp_path: Path
+) -> None:
+    store = between.fresh()
+    store.add([new_job("first")])
+    backup = Backup(server, tmp_path / "backup")
+    store = between.fresh()
+    store.add([new_job("a")])
+    work(store, "first", "a")
+    backup.restore()
+    store = between.fresh()
+    assert [added.status for added in store.add([new_job("a")])] == ["added"]
+    work(store, "first", "a")
+    assert ids(store) == ["a", "first"]
+    assert between.copies() == ["a", "first"]
+    assert between.faults() == {}
