@@ -195,7 +195,7 @@ class TestArchive:
         live.runs("new")
         found = checks(queuectl, away, code=1)
         assert (found["to_archive"], archived.past.name in found["archive"]) == ("1", True)
-        assert found["store fault"].startswith("1 jobs wait for their archive: ")
+        assert found["store fault"].startswith("1 job waits for the archive: ")
         assert secret_of(away, str(found), archived) is None
 
     @pytest.fixture

@@ -27,15 +27,16 @@ def database(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> Datab
     """A database of that kind.
 
     `pooled` is PostgreSQL behind PgBouncer, which gives every statement another session; `trio` three MongoDB servers;
-    `archived` Redis with an archive in MongoDB.
+    `archived` is Redis with an archive in MongoDB, `valkey` its fork.
     """
     if kind == "sqlite":
         return SqliteDatabase(tmp_path / "data")
     if kind == "mongodb":
         return MongoDatabase(request.getfixturevalue("mongo_server"))
-    if kind in ("redis", "archived"):
+    if kind in ("redis", "valkey", "archived"):
         archive = MongoDatabase(request.getfixturevalue("mongo_server")) if kind == "archived" else None
-        return RedisDatabase(request.getfixturevalue("redis_server"), archive)
+        server = "valkey_server" if kind == "valkey" else "redis_server"
+        return RedisDatabase(request.getfixturevalue(server), archive)
     if kind == "trio":
         return ReplicasDatabase(request.getfixturevalue("mongo_trio"))
     door = request.getfixturevalue("bouncer") if kind == "pooled" else None

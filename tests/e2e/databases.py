@@ -295,6 +295,10 @@ class RedisDatabase:
         """Whether Redis has anything of a job."""
         return bool(self.server.call("KEYS", f"{self.tag}:*:{number:016}"))
 
+    def waiting(self) -> int:
+        """How many jobs have ended and are not in the archive yet."""
+        return int(self.server.call("XLEN", f"{self.tag}:stream"))
+
     def exists(self) -> bool:
         return bool(self.server.call("EXISTS", f"{self.tag}:schema"))
 
