@@ -52,7 +52,7 @@ class Between(ArchivedGround):
         """What a thorough look at both finds; nothing, as a rule."""
         with closing(self._store()) as store:
             connections = store._live.connections
-            damage = connections.read(lambda line: repair.heal(line, really=False))
+            damage = connections.read(lambda line: repair.heal(line, store._live.moment, really=False))
             return {**damage, **Audit(connections, store._past, lambda: "").look()}
 
 

@@ -12,6 +12,7 @@ from queuectl.domain.output import Chunk
 from queuectl.domain.query import Filter
 from queuectl.errors import OutcomeUnknown, StoreError, StoreUnavailable
 from queuectl.store.archived import ArchivedStore
+from queuectl.store.redis import archiving
 from servers.mongo import GivenMongo, MongoServer
 from servers.proxy import Proxy
 from servers.redis import GivenRedis, RedisServer
@@ -21,9 +22,13 @@ SHORT = 0.5
 
 @pytest.fixture
 def between(
-    redis_server: RedisServer | GivenRedis, mongo_server: MongoServer | GivenMongo, mongo_proxy: Proxy
+    redis_server: RedisServer | GivenRedis,
+    mongo_server: MongoServer | GivenMongo,
+    mongo_proxy: Proxy,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Between]:
     """A queue whose archive is reached over a network that can be cut."""
+    monkeypatch.setattr(archiving, "ABANDONED_MS", 0)
     with closing(Between(redis_server, mongo_server)) as ground:
         way = {"host": mongo_proxy.host, "port": mongo_proxy.port, "directConnection": "true"}
         ground.archive_url = mongo_server.url(ground.past.name, **way)
@@ -33,7 +38,7 @@ def between(
 @pytest.fixture
 def store(between: Between) -> ArchivedStore:
     """A queue with one past job."""
-    store = between.fresh(patience=SHORT)
+    store = between.fresh()
     store.add([in_state("completed", "past")])
     move_all(store)
     return store
@@ -97,13 +102,18 @@ def test_afterwards_everything_is_there_once(
     mongo_proxy.black_hole()
     work(store)
     with pytest.raises((StoreError, OutcomeUnknown)):
-        store.mover.move()
+        between.fresh(patience=SHORT).mover.move()
     assert between.unmoved() == 1
     mongo_proxy.pass_through()
-    move_all(store)
+    _others_go_on(between)
     assert (between.copies(), between.here(), between.unmoved()) == (["new", "past"], [], 0)
     assert ids(store) == ["new", "past"]
     assert between.faults() == {}
+
+
+def _others_go_on(between: Between) -> None:
+    """Somebody who knows nothing of it, and need not wait for what was begun to be abandoned."""
+    move_all(between.fresh())
 
 
 @pytest.mark.parametrize("how", ["lose_reply", "black_hole_reply"])
@@ -119,11 +129,11 @@ def test_a_reply_of_it_that_is_lost_loses_nothing(
     store.save([lifecycle.finish(running, report(now=store.now()), now=store.now(), chance=0.5)])
     getattr(mongo_proxy, how)(word)
     try:
-        store.mover.move()
+        between.fresh(patience=SHORT).mover.move()
     except (StoreError, OutcomeUnknown):
         mongo_proxy.pass_through()
     assert mongo_proxy.lost.is_set()
-    move_all(store)
+    _others_go_on(between)
     assert (between.copies(), between.here(), between.unmoved()) == (["new", "past"], [], 0)
     assert [chunk.data for chunk in store.read_output(attempt_id, 0)] == [b"printed"]
     assert between.faults() == {}

@@ -90,6 +90,9 @@ class SideBySide(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         if hasattr(self, "stores"):
+            for ground, store in zip(self.others, self.stores[3:], strict=False):
+                if isinstance(ground, RedisGround):  # it keeps much twice, and its archive some of it, too
+                    assert store.describe(thorough=True).faults == ()
             for store in self.stores:
                 store.close()
             self.folder.cleanup()

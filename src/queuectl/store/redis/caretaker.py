@@ -40,7 +40,7 @@ class Caretaker:
         return self._connections.write(lambda line: self._look(line))
 
     def _look(self, line: Line) -> Counter[str]:
-        mended = repair.heal(line, until=self._ended.is_set)
+        mended = repair.heal(line, self._moment(), until=self._ended.is_set)
         note(line, mended, self._moment())
         return mended
 

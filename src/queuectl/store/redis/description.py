@@ -126,9 +126,11 @@ def describe(line: Line, shown: str, listening: str, *, fast: bool) -> Descripti
     )
 
 
-def with_damage(line: Line, found: Description) -> Description:
+def with_damage(line: Line, found: Description, now: str) -> Description:
     """With what a look at all jobs finds, and what was mended last."""
-    wrong = [f"{count} {what}: workers mend them" for what, count in repair.heal(line, really=False).items()]
+    wrong = [
+        f"{count} {what}: workers mend them" for what, count in repair.heal(line, now, really=False).items()
+    ]
     last = caretaker.mended(line)
     details = found.details
     if last is not None:

@@ -16,35 +16,45 @@ MISCOUNTED = "wrong sums"
 NOTHING, EVERYTHING = "0" * 16, "9" * 16
 """A number before all others, and one behind them."""
 
-_FIXED = ("created", "updated", "next", "delayed", "leased", "names", "ids", "keys", "lines", "arriving")
-_NAMED = ("ended", "state", "ready", "by", "waits", "outputs", "output")
+INDEXES = frozenset(
+    (
+        "created", "updated", "next", "delayed", "leased", "names", "ids", "keys", "lines", "heads", "arriving",
+        "ended", "state", "ready", "by", "waits", "outputs", "output",
+    )
+)  # fmt: skip
+"""The kinds of keys that follow from what jobs say."""
 _SCAN = {b"zset": "ZSCAN", b"hash": "HSCAN", b"set": "SSCAN"}
 
 
-def heal(line: Line, *, really: bool = True, until: Callable[[], bool] = lambda: False) -> Counter[str]:
+def heal(
+    line: Line, now: str, *, really: bool = True, until: Callable[[], bool] = lambda: False
+) -> Counter[str]:
     """Look at every job and at every entry of every index; how much of each kind was (or would be) mended.
 
-    Gives up as soon as `until` says so.
+    `now` is the time for scripts. Gives up as soon as `until` says so.
     """
     found: Counter[str] = Counter()
     act = "1" if really else "0"
-    for kind, names in _keys(line):
-        if until():
-            return found
-        if kind == "job":
-            _jobs(line, act, names, found)
-        for index in names if kind in (*_FIXED, *_NAMED) else ():
-            found[STRAY] += _stray(line, act, index)
+    for part in (_jobs, _entries):  # what jobs say comes first: from it follows what the rest has to be
+        for kind, names in _keys(line):
+            if until():
+                return +found
+            part(line, (act, now), kind, names, found)
     found[MISCOUNTED] += recount(line, act)
     return +found
 
 
-def _jobs(line: Line, act: str, names: list[str], found: Counter[str]) -> None:
-    numbers = [name.removeprefix("job:") for name in names]
+def _jobs(line: Line, how: tuple[str, str], kind: str, names: list[str], found: Counter[str]) -> None:
+    numbers = [name.removeprefix("job:") for name in names] if kind == "job" else []
     for start in range(0, len(numbers), JOBS_AT_ONCE):
-        wrong, unreadable = line.run("mend_jobs", act, *numbers[start : start + JOBS_AT_ONCE])
+        wrong, unreadable = line.run("mend_jobs", *how, *numbers[start : start + JOBS_AT_ONCE])
         found[MISPLACED] += wrong
         found[UNREADABLE] += unreadable
+
+
+def _entries(line: Line, how: tuple[str, str], kind: str, names: list[str], found: Counter[str]) -> None:
+    for index in names if kind in INDEXES else ():
+        found[STRAY] += _stray(line, how[0], index)
 
 
 def _stray(line: Line, act: str, index: str) -> int:

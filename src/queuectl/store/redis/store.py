@@ -148,7 +148,7 @@ class RedisStore:
     def _describe(self, line: Line, thorough: bool) -> Description:
         listening = "messages" if self._address.listens else "polling"
         found = description.describe(line, self._address.shown, listening, fast=self._fast)
-        return description.with_damage(line, found) if thorough else found
+        return description.with_damage(line, found, self.moment) if thorough else found
 
     def migrate(self) -> None:
         self.connections.read(lambda _: None)

@@ -15,6 +15,7 @@ if not schema and ARGV[2] == '' then return {'0', false} end
 local function note(history)
     local known = redis.call('GET', P .. 'history')
     if known == history then return end
+    go_through()
     redis.call('SET', P .. 'history', history)
     local time = redis.call('TIME')
     local base = ((time[1] - 1577836800) * 1000 + math.floor(time[2] / 1000)) * 4096
@@ -24,13 +25,15 @@ local function note(history)
 end
 
 local function begin_archive()
-    if ARGV[3] ~= '' and redis.call('HSETNX', P .. 'archive', 'queue', ARGV[3]) == 1 then
+    if ARGV[3] ~= '' and redis.call('EXISTS', P .. 'archive') == 0 then
+        go_through()
+        redis.call('HSET', P .. 'archive', 'queue', ARGV[3])
         redis.pcall('XGROUP', 'CREATE', P .. 'stream', 'movers', '0', 'MKSTREAM')
     end
 end
 
-go_through()
 if not schema then
+    go_through()
     schema = ARGV[2]
     redis.call('SET', P .. 'schema', schema)
 end

@@ -11,14 +11,9 @@ local now, worker = clock(ARGV[1]), ARGV[2]
 local until_, queues, wanted = plus(now, ARGV[3]), cmsgpack.unpack(ARGV[4]), #ARGV - 4
 local PAGE = 50
 
--- The state of a job that waits in a line; nothing for what is none, left there by a hand.
-local function state_of(number, queue)
-    local job = redis.call('HMGET', P .. 'job:' .. number, unpack(FIELDS, 1, NEEDED))
-    return is_whole(job) and job[5] == queue and waits_to_run(job[4]) and job[4]
-end
-
 local function promote()
     local due = redis.call('ZRANGEBYSCORE', P .. 'delayed', '-inf', now, 'LIMIT', 0, 1000)
+    if due[1] then go_through() end
     for _, number in ipairs(due) do
         local job = redis.call('HMGET', P .. 'job:' .. number, 'queue', 'sort_key')
         if job[1] and tonumber(job[2]) then join_line(number, job[1], job[2]) end
@@ -43,20 +38,13 @@ end
 
 -- The first of a line, among those found so far: of these no more are kept than are wanted.
 local function look(queue, found)
-    local free, stray = room(queue), false
+    local free = room(queue)
     if free == 0 then return end
     local line = redis.call('ZRANGE', P .. 'ready:' .. queue, 0, free - 1, 'WITHSCORES')
     for i = 1, #line, 2 do
-        local state = state_of(line[i], queue)
-        if state then
-            found[#found + 1] = {number = line[i], at = tonumber(line[i + 1]), queue = queue, state = state}
-        else
-            redis.call('ZREM', P .. 'ready:' .. queue, line[i])
-            stray = true
-        end
+        found[#found + 1] = {number = line[i], at = tonumber(line[i + 1]), queue = queue}
     end
-    if stray or not line[1] then move_up(queue) end
-    if stray then ring('work') end
+    if not line[1] then move_up(queue) end
     table.sort(found, is_before)
     while #found > wanted do table.remove(found) end
 end
@@ -75,20 +63,28 @@ local function of_all()
     while true do
         local lines = redis.call('ZRANGE', P .. 'lines', start, start + PAGE - 1, 'WITHSCORES')
         for i = 1, #lines, 2 do
-            if #found >= wanted and tonumber(lines[i + 1]) > found[wanted].at then return found end
-            look(lines[i], found)
+            local head = {number = string.sub(lines[i], 1, 16), at = tonumber(lines[i + 1])}
+            if #found >= wanted and not is_before(head, found[wanted]) then return found end
+            look(string.sub(lines[i], 18), found)
         end
         if #lines < 2 * PAGE then return found end
         start = start + PAGE
     end
 end
 
+-- The state of a job that waits in a line; nothing for what is none, left there by a hand.
+local function state_of(head)
+    local job = redis.call('HMGET', P .. 'job:' .. head.number, unpack(FIELDS, 1, NEEDED))
+    return is_whole(job) and job[5] == head.queue and waits_to_run(job[4]) and job[4]
+end
+
 local function take(head, token)
-    local name = P .. 'job:' .. head.number
-    count('counts', head.number, head.state, head.queue, -1)
-    count('counts', head.number, 'processing', head.queue, 1)
+    local name, state = P .. 'job:' .. head.number, state_of(head)
     redis.call('ZREM', P .. 'ready:' .. head.queue, head.number)
-    redis.call('ZREM', P .. 'state:' .. head.state, head.number)
+    if not state then return nil end
+    count('counts', head.number, state, head.queue, -1)
+    count('counts', head.number, 'processing', head.queue, 1)
+    redis.call('ZREM', P .. 'state:' .. state, head.number)
     redis.call('ZADD', P .. 'state:processing', head.number, head.number)
     redis.call('ZADD', P .. 'leased', until_, head.number)
     redis.call('ZADD', P .. 'updated', now, head.number)
@@ -99,12 +95,13 @@ local function take(head, token)
     return row(head.number)
 end
 
-go_through()
 promote()
-local taken, touched = {}, {}
-for i, head in ipairs(#queues > 0 and of_named() or of_all()) do
-    taken[i] = take(head, ARGV[4 + i])
+local taken, touched, heads = {}, {}, #queues > 0 and of_named() or of_all()
+if heads[1] then go_through() end
+for _, head in ipairs(heads) do
+    taken[#taken + 1] = take(head, ARGV[5 + #taken])
     touched[head.queue] = true
 end
 for queue in pairs(touched) do move_up(queue) end
+if #taken < #heads then ring('work') end -- somebody stood in front of others
 return taken

@@ -22,7 +22,8 @@ local function plus(a, b)
     return string.format('%.0f', tonumber(a) + tonumber(b))
 end
 
--- A script whose first write needs no memory goes on when memory is full: what only moves or ends jobs has to.
+-- A script whose first write needs no memory goes on when memory is full: what only moves or ends jobs has to. For who has
+-- nothing to write this would be a write, and cost the log one.
 local function go_through()
     redis.call('UNLINK', P .. 'nothing')
 end
@@ -98,19 +99,23 @@ local function count(sums, number, state, queue, by)
     if by > 0 or not first then add_to('recount:' .. sums, state .. ' ' .. queue, by) end
 end
 
--- The lines themselves are in the order of their first jobs, so that a claim need not look at all of them.
-local function join_line(number, queue, sort_key)
-    redis.call('ZADD', P .. 'ready:' .. queue, sort_key, number)
-    redis.call('ZADD', P .. 'lines', 'LT', sort_key, queue)
-end
-
+-- The lines themselves are in the order of their first jobs, so that a claim need not look at all of them: `lines` has
+-- number and queue of each, `heads` what it has of a queue.
 local function move_up(queue)
     local first = redis.call('ZRANGE', P .. 'ready:' .. queue, 0, 0, 'WITHSCORES')
-    if first[2] then
-        redis.call('ZADD', P .. 'lines', first[2], queue)
-    else
-        redis.call('ZREM', P .. 'lines', queue)
+    local before, head = redis.call('HGET', P .. 'heads', queue), first[1] and first[1] .. ' ' .. queue
+    if before and before ~= head then redis.call('ZREM', P .. 'lines', before) end
+    if head then
+        redis.call('ZADD', P .. 'lines', first[2], head)
+        redis.call('HSET', P .. 'heads', queue, head)
+    elseif before then
+        redis.call('HDEL', P .. 'heads', queue)
     end
+end
+
+local function join_line(number, queue, sort_key)
+    redis.call('ZADD', P .. 'ready:' .. queue, sort_key, number)
+    if redis.call('ZRANK', P .. 'ready:' .. queue, number) == 0 then move_up(queue) end
 end
 
 -- Where a job that waits is waited for: its line, or the delayed ones.

@@ -31,13 +31,18 @@ local function waits(number)
     return state_is(number, 'pending', 'failed')
 end
 
+local function is_head(queue, head, score)
+    local first = redis.call('ZRANGE', P .. 'ready:' .. queue, 0, 0, 'WITHSCORES')
+    return first[1] and head == first[1] .. ' ' .. queue and score and tonumber(score) == tonumber(first[2])
+end
+
 -- For each kind of index, whether a member belongs there.
 local BELONGS = {
     created = is_job,
     updated = is_job,
     next = is_job,
     arriving = is_job,
-    outputs = function() return is_job(name) end,
+    outputs = function(attempt) return is_job(name) and redis.call('EXISTS', P .. 'output:' .. attempt) == 1 end,
     delayed = waits,
     leased = function(number) return state_is(number, 'processing') end,
     state = function(number) return state_is(number, name) end,
@@ -55,10 +60,13 @@ local BELONGS = {
         local job = number and redis.call('HMGET', P .. 'job:' .. number, 'key', 'state')
         return not number or job[1] == key and job[2] and not has_ended(job[2])
     end,
-    lines = function(queue)
-        local first = redis.call('ZRANGE', P .. 'ready:' .. queue, 0, 0, 'WITHSCORES')
-        local score = redis.call('ZSCORE', P .. 'lines', queue)
-        return not score or first[2] and tonumber(first[2]) == tonumber(score)
+    lines = function(head)
+        local queue, score = string.sub(head, 18), redis.call('ZSCORE', P .. 'lines', head)
+        return not score or redis.call('HGET', P .. 'heads', queue) == head and is_head(queue, head, score)
+    end,
+    heads = function(queue)
+        local head = redis.call('HGET', P .. 'heads', queue)
+        return not head or is_head(queue, head, redis.call('ZSCORE', P .. 'lines', head))
     end,
     -- Members are chunks: whose they are stands in the first of them.
     output = function(chunk)
@@ -68,13 +76,22 @@ local BELONGS = {
     end,
 }
 
+-- What a job has printed is given back to it, if it is still there.
+local function give_back(chunk)
+    local id = string.match(chunk, '^%d+ (%S+) ')
+    local number = id and redis.call('HGET', P .. 'ids', id)
+    if number then return redis.call('SADD', P .. 'outputs:' .. number, name) end
+    redis.call('UNLINK', P .. index)
+end
+
 local OUT = {zset = 'ZREM', hash = 'HDEL', set = 'SREM'}
 local function take_out(member)
-    if kind == 'output' then return redis.call('UNLINK', P .. index) end
+    if kind == 'output' then return give_back(member) end
     if kind == 'outputs' then redis.call('UNLINK', P .. 'output:' .. member) end
-    if kind == 'lines' then return move_up(member) end
+    if kind == 'heads' then return move_up(member) end
     redis.call(OUT[redis.call('TYPE', P .. index).ok], P .. index, member)
     if kind == 'ready' then move_up(name) end
+    if kind == 'lines' then move_up(string.sub(member, 18)) end
 end
 
 if mends then go_through() end

@@ -1,10 +1,10 @@
 -- Put jobs into the indexes in which they belong, by what their hashes say.
 --
 -- KEYS  the hash tag
--- ARGV  '1' to mend or '0' to count only, then numbers; the caller sends a hundred at most
+-- ARGV  '1' to mend or '0' to count only, now or '', then numbers; the caller sends a hundred at most
 -- Answers how many jobs stood in a wrong place, and how many cannot be read
 
-local mends, now, wrong, unreadable = ARGV[1] == '1', clock(''), 0, 0
+local mends, now, wrong, unreadable = ARGV[1] == '1', clock(ARGV[2]), 0, 0
 
 local function stands(index, member, score)
     local found = redis.call('ZSCORE', P .. index, member)
@@ -26,10 +26,8 @@ end
 
 local function is_in_line(number, job)
     if redis.call('HEXISTS', P .. 'arriving', number) == 1 or stands('delayed', number, job.run_at) then return true end
-    local first = redis.call('ZSCORE', P .. 'lines', job.queue)
-    if stands('ready:' .. job.queue, number, job.sort_key) and first and tonumber(first) <= tonumber(job.sort_key) then
-        return true
-    end
+    local has_head = redis.call('HEXISTS', P .. 'heads', job.queue) == 1
+    if stands('ready:' .. job.queue, number, job.sort_key) and has_head then return true end
     if mends then line_up(number, job.queue, job.run_at, job.sort_key, now) end
     return false
 end
@@ -80,7 +78,7 @@ local function stands_well(number, job)
 end
 
 local MORE = {'finished_at', 'key', 'marks', 'waits', 'entry'}
-for i = 2, #ARGV do
+for i = 3, #ARGV do
     local found, job = row(ARGV[i]), {}
     if found then
         local more = redis.call('HMGET', P .. 'job:' .. ARGV[i], unpack(MORE))

@@ -1,0 +1,250 @@
+"""What hands can do to a queue in Redis: whatever is left of it is put right, from what the jobs themselves say."""
+
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from contract.grounds import RedisGround
+from contract.test_workers import worker
+from factories import LEASE, NOW, in_state, new_job
+from facts import eventually
+from queuectl.domain.job import Parent
+from queuectl.domain.output import Chunk
+from queuectl.domain.query import Filter, Page
+from queuectl.store.redis import RedisStore, repair
+from servers.redis import GivenRedis, RedisServer
+
+READ: dict[bytes, tuple[Any, ...]] = {
+    b"zset": ("ZRANGE", 0, -1, "WITHSCORES"),
+    b"hash": ("HGETALL",),
+    b"set": ("SMEMBERS",),
+}
+NOBODY = "9999999999999999"
+
+
+class Queue:
+    """A queue with a job of each kind, and how all that was kept of it looked."""
+
+    def __init__(self, server: RedisServer | GivenRedis) -> None:
+        self.ground = RedisGround(server)
+        self.server = server
+        store: Any = self.ground.open()
+        self.store: RedisStore = store
+        everything = {"tags": ("red", "big"), "batch": "b"}
+        for state in ("held", "completed", "dead", "cancelled"):
+            self.store.add([in_state(state, state, unique_key=f"key-{state}", **everything)])
+        self.store.add([new_job("runs", unique_key="k", queue="other"), new_job("waits", queue="other")])
+        self.store.add([new_job("delayed", run_at=NOW + timedelta(days=1)), new_job("due", **everything)])
+        self.store.add([new_job("blocked", after=(Parent("runs"), Parent("due")))])
+        (running,) = self.store.claim("w1", ["other"], 1, LEASE)
+        assert running.lease is not None
+        self.attempt_id = running.lease.attempt_id
+        self.store.write_output([Chunk("runs", self.attempt_id, 1, 0, NOW, 0, b"printed")])
+        self.store.beat(worker("w1"))
+        self.store.caretaker.stop()
+        self.before = self.look()
+
+    def call(self, verb: str, key: str, *words: Any) -> Any:
+        """What the server answers to a word about one of the queue's keys."""
+        return self.server.call(verb, f"{self.ground.tag}:{key}", *words)
+
+    def names(self) -> list[str]:
+        """What follows the tag in the names of all keys that follow from the jobs."""
+        found = self.server.call("KEYS", f"{self.ground.tag}:*")
+        names = [key.decode().removeprefix(f"{self.ground.tag}:") for key in found]
+        return sorted(name for name in names if name.partition(":")[0] in (*repair.INDEXES, "counts"))
+
+    def look(self) -> dict[str, Any]:
+        """All that is kept about jobs."""
+        return {name: self._content(name) for name in self.names()}
+
+    def heal(self, *, really: bool = True) -> dict[str, int]:
+        """How much of each kind was wrong."""
+        return dict(
+            self.store.connections.write(lambda line: repair.heal(line, self.store.moment, really=really))
+        )
+
+    def _content(self, name: str) -> Any:
+        kind = self.call("TYPE", name)
+        verb, *words = READ[kind]
+        found = self.call(verb, name, *words)
+        return set(found) if kind == b"set" else dict(zip(found[::2], found[1::2], strict=True))
+
+
+@pytest.fixture
+def queue(redis_server: RedisServer | GivenRedis) -> Iterator[Queue]:
+    queue = Queue(redis_server)
+    with closing(queue.ground):
+        yield queue
+
+
+def test_where_all_is_well_nothing_is_found(queue: Queue) -> None:
+    assert queue.heal(really=False) == {}
+    assert queue.heal() == {}
+    assert queue.look() == queue.before
+
+
+def test_an_index_that_is_gone_is_made_anew(queue: Queue) -> None:
+    for name in queue.names():
+        if name.startswith("output:"):  # this is no index: there is no second copy of it
+            continue
+        queue.call("DEL", name)
+        assert queue.heal(really=False), name
+        assert queue.look() != queue.before, "only counted"
+        assert queue.heal(), name
+        assert queue.look() == queue.before, name
+        assert queue.heal(really=False) == {}
+
+
+def test_what_is_missing_in_an_index_is_entered(queue: Queue) -> None:
+    for name, content in queue.before.items():
+        for member in () if name.startswith("output:") else content:
+            _take_out(queue, name, member)
+            assert queue.heal(), (name, member)
+            assert queue.look() == queue.before, (name, member)
+
+
+def _take_out(queue: Queue, name: str, member: bytes) -> None:
+    verb = {b"zset": "ZREM", b"hash": "HDEL", b"set": "SREM"}[queue.call("TYPE", name)]
+    assert queue.call(verb, name, member) == 1
+
+
+def test_what_does_not_belong_in_an_index_is_taken_out(queue: Queue) -> None:
+    for name in queue.names():
+        if name.startswith("output:"):
+            continue
+        if queue.call("TYPE", name) == b"zset":
+            queue.call("ZADD", name, 1, NOBODY)
+        elif queue.call("TYPE", name) == b"hash":
+            queue.call("HSET", name, "nobody", NOBODY)
+        else:
+            queue.call("SADD", name, NOBODY)
+        assert queue.heal(really=False), name
+        assert queue.heal(), name
+        assert queue.look() == queue.before, name
+
+
+def test_an_index_of_nothing_is_taken_away(queue: Queue) -> None:
+    queue.call("ZADD", "ready:ghosts", 1, NOBODY)
+    queue.call("ZADD", "lines", 1, f"{NOBODY} ghosts")
+    queue.call("HSET", "heads", "ghosts", f"{NOBODY} ghosts")
+    queue.call("ZADD", f"output:{'f' * 32}", 1, b"0000000000000001 nobody rest")
+    queue.call("SADD", f"outputs:{NOBODY}", "f" * 32)
+    queue.call("SADD", "waits:nobody", NOBODY)
+    assert queue.heal()
+    assert queue.look() == queue.before
+
+
+def test_a_job_in_the_wrong_state_index_is_put_where_it_says_it_is(queue: Queue) -> None:
+    number = queue.call("HGET", "ids", "due").decode()
+    queue.call("HSET", f"job:{number}", "state", "held")
+    assert queue.heal()
+    assert [job.id for job in queue.store.find(Filter(states=frozenset({"held"})), Page()).jobs] == [
+        "due",
+        "held",
+    ]
+    assert queue.store.claim("w1", ["default"], 9, LEASE) == []
+    assert queue.heal() == {}
+
+
+def test_scores_follow_the_jobs(queue: Queue) -> None:
+    number = queue.call("HGET", "ids", "due").decode()
+    for name in ("updated", "next", "ready:default"):
+        queue.call("ZADD", name, 1, number)
+    assert queue.heal()
+    assert queue.look() == queue.before
+
+
+def test_output_that_no_job_names_is_given_back(queue: Queue) -> None:
+    number = queue.call("HGET", "ids", "runs").decode()
+    queue.call("DEL", f"outputs:{number}")
+    assert queue.heal()
+    assert [chunk.data for chunk in queue.store.read_output(queue.attempt_id, 0)] == [b"printed"]
+
+
+UNREADABLE: dict[str, Callable[[Queue, str], Any]] = {
+    "no state": lambda queue, job: queue.call("HDEL", job, "state"),
+    "no queue": lambda queue, job: queue.call("HDEL", job, "queue"),
+    "no version": lambda queue, job: queue.call("HDEL", job, "version"),
+    "no number": lambda queue, job: queue.call("HSET", job, "sort_key", "soon"),
+}
+
+
+@pytest.mark.parametrize("how", UNREADABLE)
+def test_a_job_that_cannot_be_read_is_in_nobodys_way(queue: Queue, how: str) -> None:
+    number = queue.call("HGET", "ids", "due").decode()
+    queue.store.add([new_job("next")])
+    UNREADABLE[how](queue, f"job:{number}")
+    assert [job.id for job in queue.store.claim("w1", ["default"], 9, LEASE)] == ["next"]
+    assert "due" not in queue.store.get(["due", "next"])
+    assert len(queue.store.find(Filter(), Page()).jobs) == len(queue.store.get(_ids(queue)))
+    assert queue.heal(really=False)[repair.UNREADABLE] == 1
+    queue.heal()
+    assert any("1 unreadable jobs" in fault for fault in queue.store.describe(thorough=True).faults)
+    assert [added.status for added in queue.store.add([new_job("due")])] == ["added"]
+    queue.heal()
+    assert queue.heal(really=False) == {}
+
+
+def _ids(queue: Queue) -> list[str]:
+    return [id.decode() for id in queue.call("HKEYS", "ids")]
+
+
+@pytest.mark.parametrize("field", ["rest", "spec"])
+@pytest.mark.parametrize("text", ["", "{", '["not"]', None])
+def test_a_job_whose_command_cannot_be_read_can_only_end(queue: Queue, field: str, text: str | None) -> None:
+    job = f"job:{queue.call('HGET', 'ids', 'due').decode()}"
+    if text is None:
+        queue.call("HDEL", job, field)
+    else:
+        queue.call("HSET", job, field, text)
+    (claimed,) = queue.store.claim("w1", ["default"], 9, LEASE)
+    assert claimed.id == "due"
+    assert claimed.spec.argv == ("queuectl cannot read what this job is to run",)
+
+
+def test_doctor_counts_what_is_wrong_and_says_what_was_mended(queue: Queue) -> None:
+    queue.call("DEL", "updated")
+    faults = queue.store.describe(thorough=True).faults
+    assert faults == ("9 jobs in the wrong place: workers mend them",)
+    queue.store.caretaker = type(queue.store.caretaker)(queue.store.connections, lambda: queue.store.moment)
+    assert queue.store.caretaker.look() == {repair.MISPLACED: 9}
+    said = queue.store.describe(thorough=True)
+    assert said.faults == ()
+    assert said.details["mended"] == f"9 jobs in the wrong place, at {NOW:%Y-%m-%dT%H:%M:%SZ}"
+
+
+def test_a_worker_looks_when_it_starts(queue: Queue) -> None:
+    queue.call("DEL", "created")
+    other: Any = queue.ground.open()
+    other.beat(worker("w2"))
+    eventually(lambda: queue.look() == queue.before)
+
+
+def test_sums_are_counted_anew_while_jobs_change(queue: Queue) -> None:
+    queue.store.add([new_job(f"more{n}") for n in range(20)])
+    queue.call("HSET", "counts", "pending default", "999")
+    other: Any = queue.ground.open()
+    queue.store.connections.write(lambda line: _recount_among_changes(line, other))
+    counts = other.counts(Filter())
+    jobs = other.find(Filter(), Page(limit=99)).jobs
+    assert counts.total() == len(jobs)
+    assert all(counts.of(state) == sum(job.state == state for job in jobs) for state in counts.states())
+    assert queue.heal(really=False) == {}
+
+
+def _recount_among_changes(line: Any, other: RedisStore) -> None:
+    """After each piece a job is taken and another one comes and one goes."""
+    reached, piece = repair.NOTHING, 0
+    while answer := line.run("recount", "1", reached, 3):
+        reached = answer[0].decode()
+        if not reached:
+            assert answer[1] > 0
+            return
+        piece += 1
+        other.claim("w1", (), 1, LEASE)
+        other.add([new_job(f"new{piece}")])
+        other.purge(Filter(), 1)

@@ -1,0 +1,74 @@
+"""The server's log cut off at any byte, as by a power cut: what is left is a queue in which everything fits.
+
+Each change is one script, and a script is one transaction of the log: it is there as a whole or not at all.
+"""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from contract.grounds import RedisGround
+from contract.test_redis_scripts import live
+from queuectl.domain.query import Filter, Page
+from queuectl.store.redis import RedisStore, repair
+from servers.redis import Product, RedisServer
+
+CUTS = 24
+
+
+@pytest.fixture(params=["redis", "valkey"])
+def server(request: pytest.FixtureRequest) -> Iterator[RedisServer]:
+    """One whose log is never rewritten."""
+    product: Product = request.param
+    with closing(RedisServer(product, auto_aof_rewrite_percentage=0)) as server:
+        server.start()
+        yield server
+
+
+def _log(server: RedisServer) -> Path:
+    """The file to which it appends."""
+    found = [path for path in (server.directory / "data").rglob("*.aof") if "base" not in path.name]
+    assert len(found) == 1, found
+    return found[0]
+
+
+def test_whatever_is_left_of_a_log_is_a_whole_queue(server: RedisServer, tmp_path: Path) -> None:
+    ground = RedisGround(server)
+    marks: dict[str, int] = {}
+    for verb in live(ground.open()):
+        marks[verb] = _log(server).stat().st_size
+    length = max(marks.values())
+    assert length > 5_000
+    server.kill()
+    whole = tmp_path / "whole"
+    shutil.copytree(server.directory / "data", whole)
+    begun = marks["beat"]
+    for cut in range(CUTS):
+        _restore(server, whole, begun + (length - begun) * cut // CUTS + cut)
+        with closing(RedisStore(ground.url, clock=ground.clock)) as store:
+            assert store.connections.write(lambda line: repair.heal(line, "", really=False)) == {}
+            _is_whole(store)
+        server.kill()
+    server.start()
+    ground.close()
+
+
+def _restore(server: RedisServer, whole: Path, length: int) -> None:
+    data = server.directory / "data"
+    shutil.rmtree(data)
+    shutil.copytree(whole, data)
+    log = _log(server)
+    with log.open("r+b") as file:
+        file.truncate(length)
+    server.start()
+
+
+def _is_whole(store: Any) -> None:
+    """What is there can be found, counted and run."""
+    jobs = store.find(Filter(), Page()).jobs
+    assert store.counts(Filter()).total() == len(jobs)
+    assert len(store.get([job.id for job in jobs])) == len(jobs)

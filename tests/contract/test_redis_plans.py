@@ -1,0 +1,198 @@
+"""What the server really does for each verb: no more with fifty thousand jobs behind than with a few.
+
+Counted by the server itself, command by command. A script that began to look at all jobs would pass every other test.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from contract.grounds import RedisGround
+from contract.test_workers import worker
+from factories import LEASE, NOW, in_state, new_job, report
+from queuectl.domain import lifecycle
+from queuectl.domain.job import Job, Parent
+from queuectl.domain.output import Chunk
+from queuectl.domain.query import Filter, Page
+from queuectl.store.protocol import Held
+from queuectl.store.redis import RedisStore
+from servers.redis import RedisServer
+
+FEW, MANY = 600, 50_000
+QUEUES = 200
+"""Lines in which jobs wait."""
+NOT_OF_THE_VERB = frozenset(
+    ("info", "config", "config|resetstat", "config|get", "auth", "hello", "client", "select")
+)
+
+
+class Crowd:
+    """A queue with so many jobs, in all states and many lines, and a handle whose commands are counted."""
+
+    def __init__(self, server: RedisServer, count: int) -> None:
+        self.ground = RedisGround(server)
+        self.server = server
+        self.store: Any = RedisStore(self.ground.url, durability="fast", clock=self.ground.clock)
+        for start in range(0, count, 500):
+            self.store.add([_job(n) for n in range(start, start + 500)])
+        self.store.add([new_job("parent", priority=1000), new_job("child", after=(Parent("parent"),))])
+        self.store.beat(worker("w1"))
+        self.store.caretaker.stop()
+
+    def cost(self, work: Callable[[Any], Any]) -> dict[str, int]:
+        """How often the server did what for it."""
+        before = self._done()
+        work(self.store)
+        return {verb: n - before.get(verb, 0) for verb, n in self._done().items() if n != before.get(verb, 0)}
+
+    def _done(self) -> dict[str, int]:
+        stats = self.server.info("commandstats")
+        counts = {k.removeprefix("cmdstat_"): int(v.split(",")[0].split("=")[1]) for k, v in stats.items()}
+        return {verb: count for verb, count in counts.items() if verb not in NOT_OF_THE_VERB}
+
+    def close(self) -> None:
+        self.store.close()
+        self.ground.close()
+
+
+def _job(n: int) -> Job:
+    fields = {"queue": f"q{n % QUEUES}", "tags": ("all",), "batch": "b", "unique_key": f"k{n}"}
+    if n % 5 == 0:
+        return in_state("completed", f"c{n}", **fields)
+    if n % 5 == 1:
+        return in_state("dead", f"x{n}", **fields)
+    if n % 5 == 2:
+        return new_job(f"d{n}", run_at=NOW + timedelta(days=1), **fields)
+    return new_job(f"p{n}", **fields)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[RedisServer]:
+    with closing(RedisServer(appendonly="no")) as server:
+        server.start()
+        yield server
+
+
+@pytest.fixture(scope="module")
+def few(server: RedisServer) -> Iterator[Crowd]:
+    with closing(Crowd(server, FEW)) as crowd:
+        yield crowd
+
+
+@pytest.fixture(scope="module")
+def many(server: RedisServer) -> Iterator[Crowd]:
+    with closing(Crowd(server, MANY)) as crowd:
+        yield crowd
+
+
+def _claim_and_finish(store: Any) -> None:
+    running = store.claim("w1", (), 10, LEASE)
+    assert len(running) == 10
+    held = [Held(job.id, job.lease.attempt_id) for job in running]
+    running = store.renew("w1", held, LEASE)
+    assert len(running) == 10
+    store.write_output([Chunk(job.id, job.lease.attempt_id, 1, 0, NOW, 0, b"x") for job in running])
+    store.read_output(running[0].lease.attempt_id, 0)
+    assert (
+        store.save([lifecycle.finish(job, report(), now=NOW, chance=0.5) for job in running])
+        == ["accepted"] * 10
+    )
+
+
+def _page(**wanted: Any) -> Callable[[Any], None]:
+    page = Page(limit=10, sort=wanted.pop("sort", "created"))
+
+    def find(store: Any) -> None:
+        first = store.find(Filter(**wanted), page)
+        assert len(first.jobs) == 10
+        store.find(Filter(**wanted), Page(limit=10, sort=page.sort, after=first.next))
+
+    return find
+
+
+ENDED = frozenset(("completed", "cancelled"))
+WORKS: dict[str, Callable[[Any], Any]] = {
+    "claim, renew, output, save": _claim_and_finish,
+    "claim from one line": lambda store: store.claim("w1", ["q3", "q4"], 1, LEASE),
+    "claim from nobody's line": lambda store: store.claim("w1", ["nobody's"], 5, LEASE),
+    "add": lambda store: store.add([new_job(), new_job(unique_key="k3")]),
+    "get": lambda store: store.get(["p3", "p4", "nobody"]),
+    "page": _page(),
+    "page by state": _page(states=frozenset(("dead",))),
+    "page by states": _page(states=frozenset(("dead", "pending"))),
+    "page by tag": _page(tag="all"),
+    "page by batch": _page(batch="b"),
+    "page by change": _page(sort="updated"),
+    "page by turn": _page(sort="next"),
+    "by number": lambda store: store.find(Filter(number=7), Page()),
+    "by key": lambda store: store.find(Filter(unique_key="k7"), Page()),
+    "by a whole id": lambda store: store.find(Filter(id_prefix="parent"), Page(limit=2)),
+    "by parent": lambda store: store.find(Filter(waiting_for=("parent",)), Page()),
+    "by worker": lambda store: store.find(Filter(worker="w1"), Page(limit=1)),
+    "blocked": lambda store: store.find(Filter(states=frozenset(("blocked",))), Page()),
+    "counts": lambda store: store.counts(Filter()),
+    "counts of one state": lambda store: store.counts(Filter(states=frozenset(("dead",)))),
+    "lapsed": lambda store: store.lapsed(10),
+    "purge": lambda store: store.purge(Filter(states=ENDED), 5),
+    "purge of what is too young": lambda store: store.purge(
+        Filter(states=ENDED, ended_before=NOW - timedelta(days=1)), 5
+    ),
+    "beat": lambda store: [store.beat(worker("w1")), store.asked("w1"), store.ask("w1", "drain")],
+    "swap": lambda store: [store.swap("settings", "s", {"value": 1}, 0), store.shared("settings")],
+    "describe": lambda store: store.describe(),
+}
+
+
+@pytest.mark.parametrize("work", WORKS)
+def test_no_verb_does_more_because_there_are_more_jobs(few: Crowd, many: Crowd, work: str) -> None:
+    for crowd in (few, many):
+        WORKS[work](crowd.store)  # its connections are there, and its scripts are known
+    cheap, dear = few.cost(WORKS[work]), many.cost(WORKS[work])
+    allowed = sum(cheap.values()) * 1.2 + 10
+    assert sum(dear.values()) <= allowed, {verb: (cheap.get(verb, 0), n) for verb, n in dear.items()}
+
+
+def test_a_claim_looks_at_no_more_lines_than_it_needs(many: Crowd) -> None:
+    cost = many.cost(lambda store: store.claim("w1", (), 1, LEASE))
+    assert sum(cost.values()) < 60, cost
+
+
+def test_a_prefix_that_means_thousands_is_not_read_whole(many: Crowd) -> None:
+    cost = many.cost(lambda store: store.find(Filter(id_prefix="p"), Page(limit=2)))
+    assert sum(cost.values()) < 200, cost
+
+
+def test_a_parent_of_many_costs_one_step_for_each_that_is_left(server: RedisServer) -> None:
+    with closing(Crowd(server, 500)) as crowd:
+        parents = [new_job(f"parent{n}") for n in range(400)]
+        child = new_job("many", after=tuple(Parent(job.id) for job in parents))
+        crowd.store.add([*parents, child])
+        (stored,) = crowd.store.get(["many"]).values()
+        waits = lifecycle.unblock(
+            stored, {"parent0": "completed"} | dict.fromkeys(stored.waiting_for[1:], "pending"), now=NOW
+        )
+        cost = crowd.cost(lambda store: store.save([waits]))
+        assert sum(cost.values()) < 60, cost
+
+
+def test_who_finds_nothing_to_do_costs_the_log_nothing() -> None:
+    with closing(RedisServer()) as server:
+        server.start()
+        with closing(Crowd(server, 0)) as crowd:
+            crowd.store.purge(Filter(), 9)
+            crowd.store.claim("w1", (), 9, LEASE)
+            before = server.info("persistence")["aof_current_size"]
+            for look in (
+                lambda store: store.claim("w1", (), 9, LEASE),
+                lambda store: store.lapsed(9),
+                lambda store: store.asked("w1"),
+                lambda store: store.find(Filter(), Page()),
+                lambda store: store.counts(Filter()),
+                lambda store: store.purge(Filter(), 9),
+                lambda store: RedisStore(crowd.ground.url).now(),
+            ):
+                look(crowd.store)
+            assert server.info("persistence")["aof_current_size"] == before

@@ -1,0 +1,177 @@
+"""The scripts: each says what it takes and answers, touches only keys of its queue, may be forgotten at any time."""
+
+import re
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from contract.grounds import RedisGround
+from contract.test_workers import worker
+from factories import LEASE, NOW, in_state, new_job, report
+from queuectl.domain import lifecycle
+from queuectl.domain.output import Chunk, Trim
+from queuectl.domain.query import Filter, Page
+from queuectl.store import redis as package
+from queuectl.store.protocol import Held
+from queuectl.store.redis import writing
+from queuectl.store.redis.scripts import FOLDER, script
+from servers.redis import GivenRedis, RedisServer
+
+ALL = sorted(path.stem for path in Path(FOLDER).glob("*.lua"))
+OWN = [name for name in ALL if name != "common"]
+SOURCES = "\n".join(path.read_text() for path in Path(package.__file__).parent.glob("*.py"))
+
+
+def text(name: str) -> str:
+    return (Path(FOLDER) / f"{name}.lua").read_text()
+
+
+def header(name: str) -> str:
+    """The comment with which it begins."""
+    return re.match(r"(?:--.*\n)+", text(name))[0]  # type: ignore[index]
+
+
+def code(name: str) -> str:
+    """All but comments."""
+    return re.sub(r"--.*", "", text(name))
+
+
+@pytest.mark.parametrize("name", OWN)
+class TestEach:
+    def test_says_what_it_does_and_takes_and_answers(self, name: str) -> None:
+        said = header(name)
+        assert re.match(r"-- [A-Z].*[.:]", said), "a sentence"
+        assert "\n-- KEYS  the hash tag\n" in said
+        assert ("ARGV" in code(name)) == ("\n-- ARGV  " in said)
+        assert bool(re.search(r"\breturn\b(?! end|\n)", code(name).rpartition("\nend")[2])) == (
+            "\n-- Answers " in said
+        )
+
+    def test_is_used(self, name: str) -> None:
+        assert f'line.run("{name}"' in SOURCES
+
+    def test_asks_for_no_scan_and_no_clock_but_the_servers(self, name: str) -> None:
+        verbs = set(re.findall(r"redis\.p?call\('([A-Z]+)'", code(name) + code("common")))
+        assert verbs
+        assert not verbs & {
+            "KEYS",
+            "SCAN",
+            "HSCAN",
+            "ZSCAN",
+            "SSCAN",
+            "RANDOMKEY",
+            "EVAL",
+            "SELECT",
+            "FLUSHDB",
+        }
+        assert "os.time" not in text(name)
+
+    def test_names_keys_that_begin_with_the_tag_and_no_others(self, name: str) -> None:
+        calls = re.findall(r"redis\.p?call\('([A-Z]+)'(?:, *([^,)]+))?", code(name) + code("common"))
+        named = {word for verb, word in calls if verb not in ("TIME", "XGROUP", "PUBLISH")}
+        known = re.findall(r"(\w+)(?:, \w+)* = (?:\w+, )*P \.\. ", code(name) + code("common"))
+        strange = [
+            w for w in named if not w.startswith("P ..") and w not in (*known, "verb", "kept", "fresh")
+        ]
+        assert not strange
+
+
+def test_what_all_begin_with_is_in_front_of_each() -> None:
+    assert script("claim").text == f"{text('common')}\n{text('claim')}"
+
+
+@pytest.fixture
+def server() -> Iterator[RedisServer]:
+    """A server of its own, so that all keys can be looked at."""
+    with closing(RedisServer()) as server:
+        server.start()
+        yield server
+
+
+def live(store: Any) -> Iterator[str]:
+    """Every verb, one after the other; answers what has been done so far."""
+    store.beat(worker("w1"))
+    yield "beat"
+    store.add(
+        [new_job("a", priority=1, tags=("t",), unique_key="k"), new_job("b"), in_state("completed", "c")]
+    )
+    yield "add"
+    store.add([new_job("late", run_at=NOW + timedelta(hours=1))])
+    (running,) = store.claim("w1", (), 1, LEASE)
+    yield "claim"
+    attempt_id = running.lease.attempt_id
+    (running,) = store.renew("w1", [Held(running.id, attempt_id)], LEASE)
+    yield "renew"
+    store.write_output(
+        [Chunk("a", attempt_id, n, 0, NOW, n, b"x") for n in (1, 2, 3)], [Trim("a", attempt_id, 1, 3)]
+    )
+    yield "write_output"
+    assert [chunk.n for chunk in store.read_output(attempt_id, 0)] == [1, 3]
+    yield "read_output"
+    assert store.save([lifecycle.finish(running, report(), now=NOW, chance=0)]) == ["accepted"]
+    yield "save"
+    assert store.ask("w1", "drain")
+    assert store.asked("w1") == "drain"
+    yield "ask"
+    assert store.swap("queues", "default", {"paused": False, "limit": 3}, 0)
+    yield "swap"
+    assert len(store.find(Filter(), Page()).jobs) == 4
+    assert len(store.get(["a", "b"])) == 2
+    assert store.counts(Filter()).total() == 4
+    assert store.lapsed(9) == []
+    yield "find"
+    assert store.purge(Filter(), 1) == ["c"] or store.purge(Filter(), 9)
+    yield "purge"
+    store.forget("w1")
+    yield "forget"
+
+
+def test_they_may_be_forgotten_at_any_time(redis_server: RedisServer | GivenRedis) -> None:
+    with closing(RedisGround(redis_server)) as ground:
+        for _ in live(ground.open()):
+            redis_server.call("SCRIPT", "FLUSH")
+
+
+def test_all_keys_begin_with_one_hash_tag(server: RedisServer) -> None:
+    ground = RedisGround(server)
+    for _ in live(ground.open()):
+        pass
+    keys = server.call("KEYS", "*")
+    assert len(keys) > 10
+    assert not [key for key in keys if not key.startswith(f"{ground.tag}:".encode())]
+
+
+def test_two_queues_on_one_server_know_nothing_of_each_other(redis_server: RedisServer | GivenRedis) -> None:
+    with closing(RedisGround(redis_server)) as one, closing(RedisGround(redis_server)) as other:
+        store, strange = one.open(), other.open()
+        store.add([new_job("a")])
+        assert strange.get(["a"]) == {}
+        assert strange.claim("w1", (), 9, LEASE) == []
+
+
+def test_a_batch_is_cut_by_its_weight_too(
+    redis_server: RedisServer | GivenRedis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writing, "BYTES_AT_ONCE", 10_000)
+    with closing(RedisGround(redis_server)) as ground:
+        store: Any = ground.open()
+        sent: list[int] = []
+        jobs = [new_job(f"j{n}", command="x" * 3000) for n in range(10)]
+        store.connections.write(lambda line: _counted(line, sent, lambda: writing.add(line, jobs, "")))
+        assert len(sent) > 2
+        assert max(sent) <= 14_000
+        assert [job.id for job in store.find(Filter(), Page()).jobs] == [f"j{n}" for n in reversed(range(10))]
+
+
+def _counted(line: Any, sent: list[int], work: Any) -> Any:
+    """How many bytes each script was given."""
+    run = line.run
+    line.run = lambda name, *values: (sent.append(sum(len(v) for v in values)), run(name, *values))[1]
+    try:
+        return work()
+    finally:
+        del line.run
