@@ -8,11 +8,6 @@ from cli.postgres import PASSWORD
 from servers.proxy import Proxy
 from servers.redis import RedisServer
 
-RIGHTS = (
-    "+@read", "+@write", "-@dangerous", "+eval", "+evalsha", "+publish", "+subscribe", "+time", "+info",
-    "+config|get", "+client|setname", "+select",
-)  # fmt: skip
-
 
 class RedisPlace:
     """The server that all share, and what a test makes there. `name`: a queue that is free."""

@@ -1,8 +1,10 @@
 """Redis and what goes wrong with it: one line that says what to do, and the right exit code."""
 
+import shlex
 import socket
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 
@@ -10,9 +12,10 @@ from cli.acting import Actor
 from cli.conftest import CommandLine, Refused
 from cli.mongo import MongoPlace
 from cli.postgres import PASSWORD, secret_of
-from cli.redis import RIGHTS, ArchivedPlace, RedisPlace
+from cli.redis import ArchivedPlace, RedisPlace
 from cli.test_mongo import _web
 from cli.test_stores import COMMANDS
+from e2e.databases import RIGHTS
 from queuectl import bootstrap
 from queuectl.store.archived import ArchivedStore
 from queuectl.store.mongo import connections
@@ -82,9 +85,19 @@ class TestLogin:
 
 
 class TestRights:
+    def test_what_is_needed_is_what_the_page_says(self) -> None:
+        page = Path(__file__).parents[2] / "docs" / "redis.md"
+        assert f" {' '.join(RIGHTS)}\n" in page.read_text("utf-8").replace(" \\\n   ", "")
+
     def test_a_user_who_may_do_nothing(self, queue: RedisPlace, rejected: Refused) -> None:
         user = queue.user()
         rejected(queue.as_user(user), says=queue.at(user), hint="ACL SETUSER")
+
+    def test_what_that_hint_says_helps(self, queue: RedisPlace, queuectl: CommandLine) -> None:
+        url = queue.as_user(queue.user())
+        hint = queuectl.json("--store", url, "status", code=5)["error"]["hint"]
+        queue.server.call(*shlex.split(hint.partition("let an administrator run: ")[2]))
+        assert queuectl("--store", url, "enqueue", "--id", "a", "true") == "a\n"
 
     def test_a_user_who_may_what_is_needed(self, queue: RedisPlace, queuectl: CommandLine) -> None:
         url = queue.as_user(queue.user(*RIGHTS))

@@ -125,6 +125,18 @@ class TestTerminal:
         assert worker.returncode == 0, said
         assert "Traceback" not in said
 
+    def test_nor_of_one_that_is_cut_off_before_it_listens(
+        self, queuectl: CommandLine, queue: RedisPlace, url: str, redis_proxy: Proxy
+    ) -> None:
+        redis_proxy.lose_reply(b"SUBSCRIBE")
+        with running("--store", url, "worker", "start") as worker:
+            assert redis_proxy.lost.wait(10)
+            queuectl("--store", queue.url(), "enqueue", "true")
+            eventually(lambda: self.completed(queuectl, queue) == 1, within=20, what="the job")
+            worker.send_signal(signal.SIGTERM)
+            out, err = worker.communicate(timeout=20)
+        assert (worker.returncode, b"Traceback" in out + err) == (0, False), (out + err).decode()
+
     @staticmethod
     def completed(queuectl: CommandLine, queue: RedisPlace) -> int:
         return int(queuectl.json("--store", queue.url(), "status")["jobs"]["completed"])

@@ -9,8 +9,9 @@ import pytest
 
 from cli.conftest import CommandLine
 from cli.postgres import secret_of
-from cli.redis import RIGHTS, ArchivedPlace, RedisPlace
+from cli.redis import ArchivedPlace, RedisPlace
 from cli.test_postgres_urls import LOOKING, WITHOUT
+from e2e.databases import RIGHTS
 from queuectl.cli import session
 
 UNFIT = (

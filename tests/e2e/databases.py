@@ -243,8 +243,8 @@ class ReplicasDatabase:
 
 
 RIGHTS = (
-    "+@read", "+@write", "-@dangerous", "+eval", "+evalsha", "+publish", "+subscribe", "+time", "+info", "+config|get",
-    "+client|setname", "+select",
+    "+@read", "+@write", "-@dangerous", "+eval", "+evalsha", "+publish", "+subscribe", "+ping", "+time", "+info",
+    "+config|get", "+client|setname", "+cluster|slots", "+select",
 )  # fmt: skip
 """What a user has to be allowed who uses a queue: the list of `docs/redis.md`, and no more."""
 
