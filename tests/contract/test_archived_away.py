@@ -6,7 +6,9 @@ from contextlib import closing
 import pytest
 
 from contract.archived import Between, counted, ids, move_all
+from contract.test_workers import worker
 from factories import LEASE, in_state, new_job, report
+from facts import eventually
 from queuectl.domain import lifecycle
 from queuectl.domain.output import Chunk
 from queuectl.domain.query import Filter
@@ -137,3 +139,27 @@ def test_a_reply_of_it_that_is_lost_loses_nothing(
     assert (between.copies(), between.here(), between.unmoved()) == (["new", "past"], [], 0)
     assert [chunk.data for chunk in store.read_output(attempt_id, 0)] == [b"printed"]
     assert between.faults() == {}
+
+
+def test_trouble_is_told_until_it_is_over(store: ArchivedStore, mongo_proxy: Proxy) -> None:
+    assert store.trouble() is None
+    mongo_proxy.refuse()
+    work(store)
+    store.beat(worker("w1"))
+    assert "Connection refused" in (eventually(store.trouble) or "")
+    mongo_proxy.pass_through()
+    eventually(lambda: store.trouble() is None, within=30)
+    eventually(lambda: store.get(["new", "past"]).keys() == {"new", "past"})
+
+
+def test_nobody_waits_for_an_archive_that_its_worker_knows_to_be_away(
+    between: Between, mongo_proxy: Proxy
+) -> None:
+    store = between.fresh(patience=SHORT)
+    mongo_proxy.black_hole()
+    store.beat(worker("w1"))
+    eventually(store.trouble, within=30)
+    with closing(between._store(patience=60)) as patient:
+        patient._past.is_watched, patient._past.trouble = True, "it is away"
+        with pytest.raises(StoreUnavailable, match="it is away"):
+            patient.purge(Filter(), 1)

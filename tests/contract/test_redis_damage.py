@@ -14,7 +14,7 @@ from facts import eventually
 from queuectl.domain.job import Parent
 from queuectl.domain.output import Chunk
 from queuectl.domain.query import Filter, Page
-from queuectl.store.redis import RedisStore, repair
+from queuectl.store.redis import RedisStore, caretaker, repair
 from servers.redis import GivenRedis, RedisServer
 
 READ: dict[bytes, tuple[Any, ...]] = {
@@ -217,11 +217,31 @@ def test_doctor_counts_what_is_wrong_and_says_what_was_mended(queue: Queue) -> N
     assert said.details["mended"] == f"9 jobs in the wrong place, at {NOW:%Y-%m-%dT%H:%M:%SZ}"
 
 
-def test_a_worker_looks_when_it_starts(queue: Queue) -> None:
+def test_one_of_all_workers_looks_and_again_when_something_may_be_lost(queue: Queue) -> None:
+    queue.call("SET", "turn:repair", queue.call("GET", "history"))  # somebody has looked
     queue.call("DEL", "created")
     other: Any = queue.ground.open()
     other.beat(worker("w2"))
+    other.caretaker.stop()
+    other.caretaker._thread.join()
+    assert "created" not in queue.look()
+    queue.call("SET", "turn:repair", "the history of another server")
+    third: Any = queue.ground.open()
+    third.beat(worker("w3"))
     eventually(lambda: queue.look() == queue.before)
+    assert 3_500_000 < queue.call("PTTL", "turn:repair") <= 3_600_000
+
+
+def test_who_looks_leaves_most_of_the_servers_time_to_others(
+    queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, waits = [100.0], list[float]()
+    keeper = caretaker.Caretaker(queue.store.connections, lambda: "")
+    monkeypatch.setattr(caretaker.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(keeper._ended, "wait", lambda seconds: waits.append(seconds))
+    keeper._went_on = 99.0
+    assert keeper._rest()
+    assert waits == [4.0]
 
 
 def test_sums_are_counted_anew_while_jobs_change(queue: Queue) -> None:

@@ -228,6 +228,9 @@ class MemoryStore:
     def wake(self) -> None:
         self._changed.set()
 
+    def trouble(self) -> str | None:
+        return None
+
     def describe(self, *, thorough: bool = False) -> Description:  # noqa: ARG002
         with self._lock:
             details = {"jobs": str(len(self._jobs)), "workers": str(len(self._workers))}

@@ -191,6 +191,12 @@ class Store(Protocol):
     def wake(self) -> None:
         """Let a `wait` in another thread of this process return at once."""
 
+    def trouble(self) -> str | None:
+        """What goes wrong behind the verbs though they work, in a sentence for the worker's journal; None as a rule.
+
+        Asks nobody: it is what was met last.
+        """
+
     def describe(self, *, thorough: bool = False) -> Description:
         """Versions, settings, sizes and the durability word, read back now.
 

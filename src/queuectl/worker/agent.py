@@ -240,7 +240,7 @@ class Agent:
 
     def _suspect(self) -> None:
         """Our jobs fail at once, one after the other. If other workers succeed meanwhile, the fault is here: rest."""
-        if not queries.others_succeed(self._store, self._id):
+        if self._store.trouble() is not None or not queries.others_succeed(self._store, self._id):
             self._fitness.acquit()
             return
         seconds = self._fitness.pause(boottime())

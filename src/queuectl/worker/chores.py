@@ -10,6 +10,7 @@ from pathlib import Path
 from queuectl.clock import boottime
 from queuectl.config import Settings
 from queuectl.domain.job import Job
+from queuectl.errors import StoreUnavailable
 from queuectl.service import maintenance
 from queuectl.store.protocol import Store
 from queuectl.worker.journal import Journal
@@ -36,6 +37,7 @@ class Chores:
         self._journal = journal
         self._times = {"neighbours": 0.0, "lapsed": 0.0, "blocked": 0.0, "purge": boottime() + PURGE_EVERY}
         self._cursor: str | None = None
+        self._trouble: str | None = None
 
     @property
     def due(self) -> float:
@@ -46,16 +48,33 @@ class Chores:
         """Do what is due; whether jobs became ready by it. `may_recover`: connected long enough to judge leases."""
         recovered: list[Job] = []
         if self._is_time("neighbours", NEIGHBOURS_EVERY):
+            self._tell_trouble()
             recovered += self.recover_dead(within=1.0)
         if self._is_time("lapsed", LAPSED_EVERY) and may_recover:
             recovered += self._told(maintenance.recover_lapsed(self._store, self._is_known_better))
         if self._is_time("blocked", BLOCKED_EVERY):
             self._cursor = maintenance.sweep_blocked(self._store, self._cursor)
         if self._is_time("purge", PURGE_EVERY):
-            maintenance.purge_expired(self._store, settings)
+            self._purge_expired(settings)
             maintenance.forget_lost(self._store, FORGET_AFTER)
             self._delete_old_logs()
         return bool(recovered)
+
+    def _tell_trouble(self) -> None:
+        """Say what goes wrong behind a store that works, when it begins and when it is over."""
+        before, self._trouble = self._trouble, self._store.trouble()
+        if self._trouble is not None and before is None:
+            self._journal.note("archive", f"{self._trouble}; what has ended waits in the queue")
+        if self._trouble is None and before is not None:
+            self._journal.note("archive", "the archive is back")
+
+    def _purge_expired(self, settings: Settings) -> None:
+        """What the archive is asked for is no reason to take the queue for lost."""
+        try:
+            maintenance.purge_expired(self._store, settings)
+        except StoreUnavailable:
+            if self._store.trouble() is None:
+                raise
 
     def recover_dead(self, within: float) -> list[Job]:
         """Workers of this host whose holder is dead: end what they left, then take their claims back at once."""

@@ -6,7 +6,6 @@ else is different.
 """
 
 import threading
-import time
 from collections.abc import Callable, Sequence
 
 from queuectl.clock import random_bytes
@@ -15,7 +14,7 @@ from queuectl.domain.output import Chunk
 from queuectl.errors import OutcomeUnknown, StoreError
 from queuectl.store.archived.audit import Audit
 from queuectl.store.archived.past import Past
-from queuectl.store.redis import archiving, finding, output
+from queuectl.store.redis import archiving, finding, output, repair
 from queuectl.store.redis.archiving import Arrival, Departure
 from queuectl.store.redis.connections import Connections, Line
 
@@ -24,8 +23,8 @@ IDLE_MS = 1000
 """For how long one question for new entries is kept by the server."""
 AWAY = 2.0
 """Seconds until an archive that was away is tried again."""
-AUDITED = 3600.0
-"""Seconds until the archive is compared with the queue again, unless the queue may have been set back before."""
+AUDITED = 86_400.0
+"""Seconds until somebody compares the archive with the queue again, unless the queue may have been set back before."""
 BYTES_AT_ONCE = 4 << 20
 """Output in one write to the archive."""
 
@@ -39,11 +38,11 @@ class Mover:
         self._name = random_bytes(8).hex()
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
-        self._audited: tuple[str, float] | None = None
 
     def start(self) -> None:
         """Move from now on, in a thread. Twice is once."""
         if self._thread is None:
+            self._past.is_watched = True
             self._thread = threading.Thread(target=self._run, name="queuectl-mover", daemon=True)
             self._thread.start()
 
@@ -118,12 +117,12 @@ class Mover:
                 self._ended.wait(AWAY)
 
     def _look_over(self) -> None:
-        """Compare the two now and then, and before anything is moved after the queue may have been set back in time."""
-        history, now = self._connections.read(archiving.history), time.monotonic()
-        if self._audited is None or self._audited[0] != history or now - self._audited[1] > AUDITED:
+        """Compare the two now and then, and after the queue may have been set back in time."""
+        if self._past.trouble is not None:
+            self._past.greatest()  # anything: does it answer?
+        if self._connections.write(lambda line: repair.is_our_turn(line, "audit", AUDITED)):
             self.tidy()
             self._audit.mend()
-            self._audited = (history, now)
 
 
 def _load(line: Line, found: Sequence[Departure]) -> list[Job]:

@@ -4,8 +4,9 @@ It lies as a queue's does, so that the same questions can be asked of it; nothin
 and version decide: what comes twice is kept once, what is older than what is there is not kept.
 """
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
 
 from pymongo import DeleteMany, DeleteOne, ReplaceOne
 from pymongo.errors import BulkWriteError
@@ -13,11 +14,13 @@ from pymongo.errors import BulkWriteError
 from queuectl.domain.job import Job
 from queuectl.domain.output import Chunk
 from queuectl.domain.query import Counts, Filter, Found, Page
+from queuectl.errors import OutcomeUnknown, StoreError, StoreUnavailable
 from queuectl.store.mongo import address, description, documents, finding, output, purging, schema
 from queuectl.store.mongo.connections import SAFE, Base, Connections
 from queuectl.store.mongo.faults import duplicates
 from queuectl.store.redis.auditing import Copy
 
+Answer = TypeVar("Answer")
 HEAVIEST = 15_000_000
 """Bytes of a job that fit into a document of MongoDB, with room for what is not counted."""
 
@@ -28,11 +31,20 @@ class Past:
     def __init__(self, url: str, patience: float) -> None:
         self._connections = Connections(address.parse(url), SAFE, patience, self._greet)
         self.bind: Callable[[Base, str], None] = lambda base, shown: None
+        self.trouble: str | None = None
+        """What was met when it was asked last; None if it answered."""
+        self.is_watched = False
+        """Whether somebody asks it again and again while there is trouble, so that nobody else need wait for it."""
 
     def _greet(self, base: Base) -> None:
         description.refuse_unfit(description.server(base), self.shown)
         self.bind(base, self.shown)
         schema.bring_up_to_date(base, self.shown, create=True)
+
+    def refuse_if_away(self) -> None:
+        """Raise at once what would be raised after a wait, where somebody else is waiting already."""
+        if self.is_watched and self.trouble is not None:
+            raise StoreUnavailable(self.trouble, "the queue goes on without it")
 
     @property
     def shown(self) -> str:
@@ -41,34 +53,34 @@ class Past:
 
     def get(self, ids: Sequence[str]) -> dict[str, Job]:
         """The jobs with these ids."""
-        return self._connections.read(lambda base: finding.get(base, ids)) if ids else {}
+        return self._read(lambda base: finding.get(base, ids)) if ids else {}
 
     def find(self, wanted: Filter, page: Page) -> Found:
         """A page of them."""
-        return self._connections.read(lambda base: finding.find(base, wanted, page))
+        return self._read(lambda base: finding.find(base, wanted, page))
 
     def count(self, wanted: Filter) -> Counts:
         """How many match, one by one."""
-        return self._connections.read(lambda base: finding.count_each(base, wanted))
+        return self._read(lambda base: finding.count_each(base, wanted))
 
     def oldest(self, wanted: Filter, limit: int) -> list[Job]:
         """Those that match and ended longest ago."""
-        return self._connections.read(lambda base: purging.oldest_jobs(base, wanted, limit))
+        return self._read(lambda base: purging.oldest_jobs(base, wanted, limit))
 
     def read_output(self, attempt_id: str, after: int, limit: int) -> list[Chunk]:
         """The chunks of an attempt after a number."""
-        return self._connections.read(lambda base: output.read(base, attempt_id, after, limit))
+        return self._read(lambda base: output.read(base, attempt_id, after, limit))
 
     def keep_output(self, chunks: Sequence[tuple[int, Chunk]]) -> None:
         """Keep what jobs, named by their numbers, have printed: most members have it in their journals afterwards."""
         if chunks:
-            self._connections.write(lambda base: output.keep(base, chunks))
+            self._write(lambda base: output.keep(base, chunks))
 
     def keep(self, jobs: Sequence[Job], number: Callable[[], int]) -> list[Job]:
         """Keep these. Answers those that are too large for a document. `number` gives a fresh one."""
         if not jobs:
             return []
-        return self._connections.write(lambda base: _keep(base, jobs, number))
+        return self._write(lambda base: _keep(base, jobs, number))
 
     def let_go(self, jobs: Iterable[tuple[int, str, int]]) -> None:
         """Delete copies of jobs, named by number and id, that have a version below this one. Their output stays."""
@@ -76,31 +88,48 @@ class Past:
             DeleteOne({"_id": number, "id": id, "version": {"$lt": below}}) for number, id, below in jobs
         ]
         if deletes:
-            self._connections.write(lambda base: base["jobs"].bulk_write(deletes, ordered=False))
+            self._write(lambda base: base["jobs"].bulk_write(deletes, ordered=False))
 
     def delete(self, jobs: dict[int, str]) -> None:
         """Delete jobs, named by number and id, with their output. Twice is once."""
         if jobs:
-            self._connections.write(lambda base: _delete(base, jobs))
+            self._write(lambda base: _delete(base, jobs))
 
     def copies(self, after: int, upto: int | None = None, limit: int = 0) -> list[Copy]:
         """What it has between two numbers, in their order."""
         between: dict[str, Any] = {"$gt": after} if upto is None else {"$gt": after, "$lte": upto}
-        return self._connections.read(lambda base: _copies(base, {"_id": between}, limit))
+        return self._read(lambda base: _copies(base, {"_id": between}, limit))
 
     def which(self, ids: Sequence[str]) -> set[str]:
         """Which of these jobs it has."""
-        return {copy.id for copy in self._connections.read(lambda base: _copies(base, _named(ids), 0))}
+        return {copy.id for copy in self._read(lambda base: _copies(base, _named(ids), 0))}
 
     def greatest(self) -> int:
         """The greatest number it knows; 0 where there is none."""
-        last = self._connections.read(lambda base: base["jobs"].find_one({}, {"_id": 1}, sort=[("_id", -1)]))
+        last = self._read(lambda base: base["jobs"].find_one({}, {"_id": 1}, sort=[("_id", -1)]))
         return int(last["_id"]) if last else 0
 
     def describe(self) -> dict[str, str]:
         """Its address and size, for `doctor`."""
-        jobs = self._connections.read(lambda base: base["jobs"].estimated_document_count())
+        jobs = self._read(lambda base: base["jobs"].estimated_document_count())
         return {"archive": self.shown, "archived_jobs": str(jobs)}
+
+    def _read(self, question: Callable[[Base], Answer]) -> Answer:
+        with self._noted():
+            return self._connections.read(question)
+
+    def _write(self, change: Callable[[Base], Answer]) -> Answer:
+        with self._noted():
+            return self._connections.write(change)
+
+    @contextmanager
+    def _noted(self) -> Iterator[None]:
+        try:
+            yield
+        except (StoreError, OutcomeUnknown) as error:
+            self.trouble = error.message
+            raise
+        self.trouble = None
 
     def close(self) -> None:
         """Let go of all connections."""

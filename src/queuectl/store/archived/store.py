@@ -179,6 +179,7 @@ class ArchivedStore:
     def purge(self, wanted: Filter, limit: int) -> list[str]:
         if limit < 1:
             return []
+        self._past.refuse_if_away()
         here = self._live.connections.read(lambda line: purging.oldest(line, wanted, limit))
         known = {job.number for job in here}
         there = [job for job in self._oldest_past(wanted, limit) if job.number not in known]
@@ -210,6 +211,9 @@ class ArchivedStore:
 
     def wake(self) -> None:
         self._live.wake()
+
+    def trouble(self) -> str | None:
+        return self._past.trouble
 
     def describe(self, *, thorough: bool = False) -> Description:
         said = self._live.describe(thorough=thorough)

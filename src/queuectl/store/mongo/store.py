@@ -141,6 +141,9 @@ class MongoStore:
     def wake(self) -> None:
         self._hearing.wake()
 
+    def trouble(self) -> str | None:
+        return None
+
     def describe(self, *, thorough: bool = False) -> Description:
         if thorough:
             return self._connections.unhurried(

@@ -132,6 +132,9 @@ class PostgresStore:
     def wake(self) -> None:
         self._hearing.wake()
 
+    def trouble(self) -> str | None:
+        return None
+
     def describe(self, *, thorough: bool = False) -> Description:
         return self._connections.read(lambda c: self._describe(c, thorough))
 

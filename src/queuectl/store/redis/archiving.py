@@ -58,11 +58,6 @@ def bind(line: Line, shown: str) -> None:
     line.run("bind", shown)
 
 
-def history(line: Line) -> str:
-    """Another one whenever the queue may have been set back in time."""
-    return (line.call("GET", line.key("history")) or b"").decode()
-
-
 def departures(line: Line, mover: str, limit: int, *, wait_ms: int) -> list[Departure]:
     """What is to be moved: first what this mover has begun, then what others have abandoned, then what is new."""
     mine = _read(line, mover, limit, "0")

@@ -1,6 +1,11 @@
-"""Looks through the whole queue now and then, and mends what does not fit: in a thread of every worker."""
+"""Looks through the whole queue now and then, and mends what does not fit: in a thread of a worker.
+
+Of all workers one does, once an hour and after the server may have lost something. It takes its time: the server has
+one processor for everybody.
+"""
 
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
@@ -12,6 +17,11 @@ from queuectl.store.redis import repair
 from queuectl.store.redis.connections import Connections, Line
 
 INTERVAL = 3600.0
+"""Seconds after which everything is looked through again."""
+GLANCE = 60.0
+"""Seconds after which it is asked again whose turn it is."""
+SHARE = 0.2
+"""Of the server's time, at most."""
 
 
 class Caretaker:
@@ -24,9 +34,10 @@ class Caretaker:
         self._connections, self._moment = connections, moment
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
+        self._went_on = 0.0
 
     def start(self) -> None:
-        """Look now, and once an hour from then on. Twice is once."""
+        """Look whenever it is our turn from now on. Twice is once."""
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="queuectl-caretaker", daemon=True)
             self._thread.start()
@@ -37,18 +48,27 @@ class Caretaker:
 
     def look(self) -> Counter[str]:
         """Look through everything once, mend it, and leave word of what was mended for `doctor`."""
-        return self._connections.write(lambda line: self._look(line))
+        return self._connections.write(self._look)
 
     def _look(self, line: Line) -> Counter[str]:
-        mended = repair.heal(line, self._moment(), until=self._ended.is_set)
+        self._went_on = time.monotonic()
+        mended = repair.heal(line, self._moment(), goes_on=self._rest)
         note(line, mended, self._moment())
         return mended
+
+    def _rest(self) -> bool:
+        """Leave the server to others for several times as long as the last piece took; whether to go on."""
+        took = time.monotonic() - self._went_on
+        stopped = self._ended.wait(took * (1 / SHARE - 1))
+        self._went_on = time.monotonic()
+        return not stopped
 
     def _run(self) -> None:
         while not self._ended.is_set():
             with suppress(StoreError, OutcomeUnknown):  # whoever asks for something hears of it
-                self.look()
-            self._ended.wait(INTERVAL)
+                if self._connections.write(lambda line: repair.is_our_turn(line, "repair", INTERVAL)):
+                    self.look()
+            self._ended.wait(GLANCE)
 
 
 def note(line: Line, mended: Counter[str], moment: str) -> None:

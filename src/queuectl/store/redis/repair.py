@@ -27,19 +27,19 @@ _SCAN = {b"zset": "ZSCAN", b"hash": "HSCAN", b"set": "SSCAN"}
 
 
 def heal(
-    line: Line, now: str, *, really: bool = True, until: Callable[[], bool] = lambda: False
+    line: Line, now: str, *, really: bool = True, goes_on: Callable[[], bool] = lambda: True
 ) -> Counter[str]:
     """Look at every job and at every entry of every index; how much of each kind was (or would be) mended.
 
-    `now` is the time for scripts. Gives up as soon as `until` says so.
+    `now` is the time for scripts. `goes_on` is asked after each piece, and may take its time.
     """
     found: Counter[str] = Counter()
     act = "1" if really else "0"
     for part in (_jobs, _entries):  # what jobs say comes first: from it follows what the rest has to be
         for kind, names in _keys(line):
-            if until():
-                return +found
             part(line, (act, now), kind, names, found)
+            if not goes_on():
+                return +found
     found[MISCOUNTED] += recount(line, act)
     return +found
 
@@ -74,6 +74,11 @@ def members_of(line: Line, index: str) -> Iterator[list[bytes]]:
         members = flat if kind == b"set" else flat[::2]
         for start in range(0, len(members), AT_ONCE):
             yield members[start : start + AT_ONCE]
+
+
+def is_our_turn(line: Line, what: str, seconds: float) -> bool:
+    """Whether to look through everything now; for so many seconds nobody else will, unless something may be lost."""
+    return bool(line.run("turn", what, int(1000 * seconds)))
 
 
 def recount(line: Line, act: str) -> int:

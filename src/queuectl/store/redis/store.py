@@ -142,6 +142,9 @@ class RedisStore:
     def wake(self) -> None:
         self._hearing.wake()
 
+    def trouble(self) -> str | None:
+        return None
+
     def describe(self, *, thorough: bool = False) -> Description:
         return self.connections.read(lambda line: self._describe(line, thorough))
 

@@ -133,6 +133,9 @@ class SqliteStore:
     def wake(self) -> None:
         self._pulse.wake()
 
+    def trouble(self) -> str | None:
+        return None
+
     def describe(self, *, thorough: bool = False) -> Description:
         found = self._writer.alone(lambda c: description.describe(c, self._database))
         return self._readers.look(lambda c: description.with_damage(c, found)) if thorough else found
