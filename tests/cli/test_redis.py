@@ -183,6 +183,15 @@ class TestArchive:
     ) -> None:
         queuectl("--store", away, *words)
 
+    def test_status_does_not_wait_for_it(
+        self, archived: ArchivedPlace, mongo_proxy: Proxy, queuectl: CommandLine
+    ) -> None:
+        queuectl("--store", archived.url(), "enqueue", "true")
+        mongo_proxy.black_hole()
+        queuectl("--store", archived.url(), "status")
+        assert not mongo_proxy.held
+        mongo_proxy.pass_through()
+
     @pytest.mark.parametrize(
         "words",
         [("list", "--state", "completed"), ("list",), ("show", "old"), ("logs", "old"), ("retry", "old")],

@@ -14,7 +14,6 @@ from e2e.harness import Place, WorkerProcess
 from e2e.test_mongo import lines_of, said
 from facts import eventually
 from queuectl.domain.query import Filter
-from queuectl.service import queries
 from servers.mongo import MongoServer
 from servers.redis import RedisServer
 
@@ -122,20 +121,30 @@ class TestArchiveAway:
         place.quick()
         worker = place.start_worker("--count", "2", "--log-format", "json")
         ids: list[str] = []
-        for _ in range(3):
+        for _ in range(2):
             ids += self.run(place, 20)
             eventually(lambda: self.archived(database) > 0, within=30, what="a first one in the archive")
             own_mongo.kill()
             ids += self.run(place, 20)
             until_completed(place, len(ids))
             assert place.json("status")["jobs"]["completed"] == len(ids)
+            self.until_said(worker, "waits in the queue")
             own_mongo.start()
+            self.until_said(worker, "the archive is back")
         eventually(lambda: self.archived(database) == len(ids), within=30, what="all in the archive")
         eventually(lambda: not database.waiting(), what="none waits for it any more")
         exactly_once(place, ids)
-        assert said(worker) == [], "to the worker the store was never away"
         assert self.archived(database) == len(ids)
-        assert queries.open_ids(place.store, Filter()) == []
+        assert len(self.notes(worker, "archive")) == 4, "one line for each loss, one for each return"
+        assert self.notes(worker, "store") == [], "to the worker the store was never away"
+        assert not [secret for secret in database.passwords if secret in worker.log.read_text()]
+
+    def notes(self, worker: WorkerProcess, event: str) -> list[str]:
+        notes = [json.loads(line) for line in worker.lines() if line.startswith("{")]
+        return [note["message"] for note in notes if note["event"] == event]
+
+    def until_said(self, worker: WorkerProcess, words: str) -> None:
+        eventually(lambda: words in "".join(self.notes(worker, "archive")[-1:]), within=30, what=words)
 
     def run(self, place: Place, count: int) -> list[str]:
         return place.run("enqueue", "-", input=f"{PRINTING}\n" * count).split()
