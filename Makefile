@@ -4,6 +4,7 @@
 VENV   ?= .venv
 PYTHON ?= python3
 JOBS   ?= 4
+STORE  ?= sqlite
 ARGS   ?=
 
 BIN  := $(VENV)/bin
@@ -12,7 +13,7 @@ RUN  := $(VENV)/.installed-run
 DEV  := $(VENV)/.installed-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types format bench docs clean
+.PHONY: help demo test lint types format bench load docs clean
 
 help: ## what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -37,6 +38,9 @@ types: $(DEV) ## type check
 
 bench: $(DEV) ## measure, beside what the machine can do (ARGS=row for one)
 	PYTHONPATH=tests $(BIN)/python -m bench $(ARGS)
+
+load: $(DEV) ## 10,000 commands through real processes (STORE=redis, archived, postgres, mongodb)
+	PYTHONPATH=tests $(BIN)/python -m bench.load $(STORE) $(ARGS)
 
 docs: $(DEV) ## rewrite the generated parts of the documentation
 	$(BIN)/python docs/generate.py

@@ -21,10 +21,11 @@ from queuectl.bootstrap import open_store
 from queuectl.store.protocol import Store
 from servers.mongo import MongoServer
 from servers.postgres import PostgresServer
+from servers.redis import RedisServer
 from servers.replica_set import ReplicaSet
 
 QUEUECTL = Path(sys.executable).with_name("queuectl")
-Kind = Literal["sqlite", "postgres", "mongodb", "replicas"]
+Kind = Literal["sqlite", "postgres", "mongodb", "replicas", "redis", "archived"]
 
 
 class Place:
@@ -42,7 +43,15 @@ class Place:
             return f"sqlite:///{self.database}"
         if self.kind == "postgres":
             return postgres().url(schema=self.schema)
-        return (mongodb() if self.kind == "mongodb" else replicas()).url(self.schema)
+        if self.kind == "redis":
+            return redis().url(name=self.schema)
+        if self.kind == "archived":
+            return redis().url(name=self.schema, archive=self._documents())
+        return self._documents()
+
+    def _documents(self) -> str:
+        """The URL of our database in MongoDB."""
+        return (replicas() if self.kind == "replicas" else mongodb()).url(self.schema)
 
     def run(self, *words: str) -> str:
         """One command; its stdout."""
@@ -64,7 +73,7 @@ class Place:
     @contextmanager
     def base(self) -> Iterator["Database[dict[str, Any]]"]:
         """Our database in MongoDB, while the block lasts."""
-        with MongoClient[dict[str, Any]](self.url) as client:
+        with MongoClient[dict[str, Any]](self._documents()) as client:
             yield client[self.schema]
 
     def clear(self) -> None:
@@ -72,7 +81,9 @@ class Place:
         shutil.rmtree(self.root)
         if self.kind == "postgres":
             self.sql("DROP SCHEMA IF EXISTS {schema} CASCADE")
-        elif self.kind != "sqlite":
+        if self.kind in ("redis", "archived"):
+            redis().delete(f"{{{self.schema}}}")
+        if self.kind in ("mongodb", "replicas", "archived"):
             with self.base() as base:
                 base.client.drop_database(base.name)
 
@@ -130,3 +141,12 @@ def replicas() -> ReplicaSet:
     replicas.start()
     atexit.register(replicas.close)
     return replicas
+
+
+@cache
+def redis() -> RedisServer:
+    """A server that writes to disk before it answers. It shares the cores with what is measured."""
+    server = RedisServer()
+    server.start()
+    atexit.register(server.close)
+    return server

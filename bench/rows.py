@@ -13,18 +13,24 @@ from pathlib import Path
 from typing import NamedTuple
 
 import apsw
+from msgspec.structs import replace
 
 from bench.place import QUEUECTL, Kind, Place, place
 from queuectl.config import resolve
+from queuectl.domain.job import Job
 from queuectl.domain.query import Filter
 from queuectl.service.commands import Enqueuer
 from queuectl.service.request import Defaults, JobRequest, decode_request
+from queuectl.store.archived import ArchivedStore
+from queuectl.store.protocol import Store
 
 JOBS = 5000
 BEHIND = 1_000_000
+WAITING = 100_000
 LINES = 100_000
 BATCH = 5000
 PAIRS = 5
+REDIS = ("redis", "archived")
 DONE = Filter(states=frozenset(("completed",)))
 
 
@@ -123,8 +129,10 @@ def latency(kind: Kind = "sqlite") -> Row:
 def status(kind: Kind = "sqlite") -> Row:
     """`queuectl status` on a store with a long past."""
     with place(kind) as here:
-        _pile(here, BEHIND + 100_000)
-        _finish(here, BEHIND)
+        _pile(here, BEHIND, finished=here.kind in REDIS)
+        _pile(here, WAITING)
+        if here.kind not in REDIS:
+            _finish(here, BEHIND)
         times = [timed(lambda: here.run("status")) for _ in range(9)]
     middle = 1000 * statistics.median(times)
     return Row("status", f"{middle:.0f} ms", "≤ 150 ms", middle <= 150, "1,000,000 finished, 100,000 pending")
@@ -219,15 +227,27 @@ def _has_worker(here: Place) -> bool:
         store.close()
 
 
-def _pile(here: Place, count: int) -> None:
-    """Many pending jobs that are the last to be claimed."""
+def _pile(here: Place, count: int, *, finished: bool = False) -> None:
+    """Many pending jobs that are the last to be claimed, or as many that need not be any more."""
     store, defaults = here.store(), Defaults(resolve({}, {}, {}, {}), "/")
     for start in range(0, count, 20_000):
         enqueuer, request = Enqueuer(defaults, store.now()), JobRequest(command="true", priority=-1000)
-        store.add([enqueuer.job(request) for _ in range(min(20_000, count - start))])
+        jobs = [enqueuer.job(request) for _ in range(min(20_000, count - start))]
+        store.add([_finished(job) for job in jobs] if finished else jobs)
+        _archive(store)
     store.close()
     if here.kind == "postgres":
         here.sql(*(f"VACUUM ANALYZE {{schema}}.{table}" for table in ("body", "live")))
+
+
+def _finished(job: Job) -> Job:
+    return replace(job, state="completed", finished_at=job.created_at)
+
+
+def _archive(store: Store) -> None:
+    """Where there is an archive, have everything there that has ended."""
+    while isinstance(store, ArchivedStore) and store.mover.move():
+        pass
 
 
 def _finish(here: Place, count: int) -> None:
@@ -377,6 +397,10 @@ ROWS: dict[str, Callable[[], Row]] = {
     **{f"{row.__name__}-mongodb": partial(row, "mongodb") for row in (backlog, latency, status, idle)},
     "latency-replicas": partial(latency, "replicas"),
     "idle-replicas": partial(idle, "replicas"),
+    "noop-redis": partial(noop, "redis", 0.60),
+    "noop-archived": partial(noop, "archived", 0.60),
+    **{f"{row.__name__}-redis": partial(row, "redis") for row in (backlog, latency, status, idle)},
+    **{f"{row.__name__}-archived": partial(row, "archived") for row in (backlog, latency, status, idle)},
 }
 
 __all__ = ["QUEUECTL", "ROWS", "Row"]

@@ -9,6 +9,7 @@ from pathlib import Path
 from holders import Worker
 
 from facts import eventually
+from queuectl.worker import kernel
 
 
 def rss(pid: int) -> int:
@@ -45,20 +46,20 @@ def test_yes_is_swallowed_in_flat_memory_and_does_not_starve_others(worker: Work
 
 def test_an_agent_that_is_away_does_not_block_a_command(worker: Worker) -> None:
     endless = worker.agent.start("yes | head -c 50000000; echo the end")
-    worker.agent.started(endless)
+    session = worker.agent.started(endless)["pid"]
     os.kill(worker.agent.pid, signal.SIGSTOP)
-    eventually(lambda: len(os.listdir("/proc")) and not _children(worker.pid, "head"), within=10)
+    eventually(lambda: "head" not in _names(session), within=10)
     ended = worker.agent.exited(endless)
     assert ended["output_bytes"] == 50_000_008
     output = worker.agent.output(endless)
     assert output.endswith(b"y\nthe end\n")
 
 
-def _children(pid: int, name: str) -> list[str]:
-    return [p for p in os.listdir("/proc") if p.isdecimal() and _comm(p) == name]
+def _names(session: int) -> list[str]:
+    return [_comm(process.pid) for process in kernel.processes() if process.sid == session]
 
 
-def _comm(pid: str) -> str:
+def _comm(pid: int) -> str:
     try:
         return Path(f"/proc/{pid}/comm").read_text().strip()
     except OSError:

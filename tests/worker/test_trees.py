@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -34,6 +35,18 @@ def test_the_leaders_exit_does_not_end_the_escalation(agent: Agent, tmp_path: Pa
     ended = agent.exited(attempt_id)
     assert (ended["kind"], ended["exit_code"], ended["ended_by"]) == ("exited", 3, "cancelled")
     all_dead(pids, within=0)
+
+
+def test_a_process_whose_first_thread_has_ended_is_killed_too(agent: Agent, tmp_path: Path) -> None:
+    threads = "import signal, threading, time, os, ctypes; signal.signal(signal.SIGTERM, signal.SIG_IGN); "
+    threads += "threading.Thread(target=time.sleep, args=[60]).start(); print(os.getpid(), flush=True); "
+    threads += "ctypes.CDLL(None).pthread_exit(None)"
+    attempt_id = agent.start(f"{sys.executable} -c '{threads}' > {tmp_path}/pid & sleep 60", grace=0.3)
+    (pid,) = pids_in(tmp_path / "pid")
+    eventually(lambda: "State:\tZ" in Path(f"/proc/{pid}/status").read_text(), what="its first thread ended")
+    agent.send("kill", attempt_id=attempt_id, reason="cancelled")
+    agent.exited(attempt_id)
+    eventually(lambda: not Path(f"/proc/{pid}").exists(), within=1)
 
 
 def test_a_stopped_tree_hears_term(agent: Agent, tmp_path: Path) -> None:

@@ -29,6 +29,9 @@ DRAIN_PIPE = 1.0
 SETTLE = 0.05
 """Seconds for what is still there after the pipe's end to end by itself: it may be about to."""
 
+LOOK_AGAIN = 0.001
+"""Seconds after which an orphan may show whose it is, that did not at the first look."""
+
 LEFTOVER_GRACE = 1.0
 RETAINED_LIMIT = 64 << 20
 """So many bytes of unacknowledged results, and no further command is started."""
@@ -276,7 +279,7 @@ class Crew:
         attempt.incomplete = bool(attempt.pipes)
         left = False if attempt.allow_detached else self._left_behind(attempt, now)
         if left is None:
-            attempt.close_at = self._orphans.ready_at
+            attempt.close_at = max(self._orphans.ready_at, now + LOOK_AGAIN)
         elif not left:
             self._finish(attempt, now)
         elif now >= attempt.left_until:
@@ -291,7 +294,8 @@ class Crew:
         ladder = attempt.ladder
         assert ladder is not None
         if now >= ladder.next_at:
-            ladder.step(now, view, self._orphans.of(attempt, view), attempt.status is None)
+            ours, undecided = self._orphans.of(attempt, view, now)
+            ladder.step(now, view, ours, attempt.status is None, undecided)
         if ladder.done:
             attempt.leftovers = len(ladder.seen)
             self._finish(attempt, now)

@@ -10,7 +10,8 @@ import os
 import select
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 from queuectl.clock import boottime
@@ -20,6 +21,8 @@ TICK = os.sysconf("SC_CLK_TCK")
 MARKER = b"QUEUECTL_ATTEMPT_ID="
 
 _PR_SET_CHILD_SUBREAPER = 36
+_ROUNDS = 100
+"""More than a machine needs on which somebody ends within each of them: a round is shorter than the one before."""
 
 
 class Process(NamedTuple):
@@ -92,16 +95,38 @@ def look(pid: int) -> Process | None:
     field = text[text.rfind(b")") + 2 :].split(None, 20)
     if len(field) < 20:
         return None  # it ended while it was read
-    return Process(pid, field[0].decode(), int(field[1]), int(field[2]), int(field[3]), int(field[19]))
+    # Of a process whose first thread has ended the kernel says Z too, though it lives as long as its other threads.
+    state = "S" if field[0] == b"Z" and field[17] != b"1" else field[0].decode()
+    return Process(pid, state, int(field[1]), int(field[2]), int(field[3]), int(field[19]))
 
 
 def processes() -> list[Process]:
     """Every living process of this pid namespace (a zombie is not); empty where there is no /proc."""
+    return living(_pids)
+
+
+def living(listing: Callable[[], Iterable[int]]) -> list[Process]:
+    """Who of those that `listing` names is alive, and who has come in the place of those that were.
+
+    Processes are looked at one by one, and a busy machine may stop us for long in between. Who was listed may by then
+    have left a child, that was not, and have died: a fork loop shows in no such reading, however many there are. So as
+    long as somebody has gone when looked at, whoever has come since is looked at too. Then of everybody who was alive
+    at the last listing, he himself or an ancestor was seen alive.
+    """
+    found: dict[int, Process | None] = {}
+    for _ in range(_ROUNDS):
+        came = {pid: look(pid) for pid in listing() if pid not in found}
+        found.update(came)
+        if all(process and process.state not in "ZX" for process in came.values()):
+            break
+    return [process for process in found.values() if process and process.state not in "ZX"]
+
+
+def _pids() -> list[int]:
     try:
-        pids = [int(name) for name in os.listdir("/proc") if name.isdecimal()]
+        return [int(name) for name in os.listdir("/proc") if name.isdecimal()]
     except OSError:
         return []
-    return [found for found in map(look, pids) if found and found.state not in "ZX"]
 
 
 def marker(pid: int) -> str | None:
@@ -120,6 +145,16 @@ def marker(pid: int) -> str | None:
     return (
         text[start : text.index(b"\0", start)].decode("ascii", "replace") if b"\0" in text[start:] else None
     )
+
+
+def faceless(pid: int) -> bool:
+    """Whether a process shows neither arguments nor environment: its program is just being replaced, or it ends."""
+    try:
+        return not any(Path(f"/proc/{pid}/{name}").read_bytes() for name in ("cmdline", "environ"))
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+    except OSError:
+        return False  # another user's: it shows nothing to us, and never will
 
 
 def group_exists(pgid: int) -> bool:
@@ -235,15 +270,14 @@ class Offspring:
         self._next_scan = 0.0
         self._me = me
 
-    def since(self, pid: int, age: float) -> list[int] | None:
-        """Children that may have come since `pid` was born `age` seconds ago; None: too soon to tell."""
+    def since(self, pid: int, age: float, known: Container[int]) -> list[Process] | None:
+        """Living children that may have come since `pid` was born `age` seconds ago; None: too soon to tell."""
         if self._list is not None:
-            return [int(word) for word in _read_whole(self._list).split()]
+            return living(lambda: [child for child in self._children() if child not in known])
         if self._last is None:
             return []
-        last = int(os.pread(self._last, 128, 0).rsplit(None, 1)[-1])
-        if age < self.MOMENT and 0 <= last - pid < self.MANY:
-            return [born for born in range(pid + 1, last + 1) if self._alive(born)]
+        if age < self.MOMENT and 0 <= self._newest() - pid < self.MANY:
+            return living(lambda: self._born_since(pid, known))
         return self._scan()
 
     @property
@@ -251,18 +285,30 @@ class Offspring:
         """When the next reading of all of /proc is due at the earliest."""
         return self._next_scan
 
-    def _alive(self, pid: int) -> bool:
+    def _children(self) -> list[int]:
+        assert self._list is not None
+        return [int(word) for word in _read_whole(self._list).split()]
+
+    def _newest(self) -> int:
+        assert self._last is not None
+        return int(os.pread(self._last, 128, 0).rsplit(None, 1)[-1])
+
+    def _born_since(self, pid: int, known: Container[int]) -> list[int]:
+        born = range(pid + 1, self._newest() + 1)
+        return [other for other in born if other not in known and self._exists(other)]
+
+    def _exists(self, pid: int) -> bool:
         try:
             os.getpgid(pid)
         except ProcessLookupError:
             return False
         return True
 
-    def _scan(self) -> list[int] | None:
+    def _scan(self) -> list[Process] | None:
         before = boottime()
         if before < self._next_scan:
             return None
-        found = [p.pid for p in processes() if p.ppid == self._me]
+        found = [p for p in processes() if p.ppid == self._me]
         after = boottime()
         self._next_scan = after + 9 * (after - before)
         return found

@@ -7,11 +7,23 @@ one can be meant.
 
 import os
 from collections.abc import Collection, Iterable
+from typing import NamedTuple
 
 from queuectl.worker import kernel
 from queuectl.worker.attempt import Attempt
 from queuectl.worker.kernel import Process
 from queuectl.worker.tree import View
+
+UNDECIDED = "undecided"
+PATIENCE = 0.5
+"""Seconds after which a process that shows no face is taken to have none."""
+
+
+class Adopted(NamedTuple):
+    """The living orphans of an attempt, and whether there are others that may turn out to be."""
+
+    pids: set[int]
+    undecided: bool
 
 
 class Orphans:
@@ -21,6 +33,7 @@ class Orphans:
         self._ours, self._leaders, self._running = ours, leaders, running
         self._offspring = kernel.Offspring()
         self._owner: dict[int, str] = {}
+        self._faceless: dict[int, float] = {}
         self._detached_until = 0
         self._me = os.getpid()
 
@@ -32,47 +45,43 @@ class Orphans:
     def reaped(self, pid: int) -> None:
         """An adopted process has ended."""
         self._owner.pop(pid, None)
+        self._faceless.pop(pid, None)
 
     def left_by(self, attempt: Attempt, now: float) -> bool | None:
         """Whether an attempt whose leader is gone has left an orphan with us; None: too soon to tell."""
-        pids = self._offspring.since(attempt.pid, now - attempt.born)
-        if pids is None:
+        known = {*self._ours, *self._leaders}
+        children = self._offspring.since(attempt.pid, now - attempt.born, known)
+        if children is None:
             return None
-        unknown = [pid for pid in pids if pid not in self._ours and pid not in self._leaders]
-        if not unknown:
-            return False
-        found = [process for process in map(kernel.look, unknown) if process]
-        return bool(self._those_of(attempt, found))
+        found = self._those_of(attempt, children, now)
+        return True if found.pids else None if found.undecided else False
 
-    def of(self, attempt: Attempt, view: View) -> set[int]:
+    def of(self, attempt: Attempt, view: View, now: float) -> Adopted:
         """The orphans of an attempt, as this view shows them."""
-        return self._those_of(attempt, view.children(self._me))
+        return self._those_of(attempt, view.children(self._me), now)
 
     def detached(self, now: float) -> None:
         """An attempt that may leave processes has ended: what was born before may be its."""
         self._detached_until = int(now * kernel.TICK) + 1
 
-    def _those_of(self, attempt: Attempt, processes: Iterable[Process]) -> set[int]:
+    def _those_of(self, attempt: Attempt, processes: Iterable[Process], now: float) -> Adopted:
         strangers = set(self._leaders).union(self._ours) - {attempt.pid}
-        return {
-            process.pid
+        whose = {
+            process.pid: self._whose(process, attempt, now)
             for process in processes
-            if process.ppid == self._me
-            and process.state not in "ZX"
-            and process.pid not in self._leaders
-            and process.sid not in strangers
-            and self._whose(process, attempt) == attempt.id
+            if process.ppid == self._me and process.pid not in self._leaders and process.sid not in strangers
         }
+        return Adopted({pid for pid in whose if whose[pid] == attempt.id}, UNDECIDED in whose.values())
 
-    def _whose(self, process: Process, attempt: Attempt) -> str | None:
+    def _whose(self, process: Process, attempt: Attempt, now: float) -> str | None:
         owner = self._owner.get(process.pid)
         if owner is None:
-            owner = self._recognise(process, attempt)
-            if owner is not None:
+            owner = self._recognise(process, attempt, now)
+            if owner is not None and owner != UNDECIDED:
                 self._owner[process.pid] = owner
         return owner
 
-    def _recognise(self, process: Process, attempt: Attempt) -> str | None:
+    def _recognise(self, process: Process, attempt: Attempt, now: float) -> str | None:
         if attempt.pid in (process.sid, process.pgid):
             return attempt.id
         if (marked := kernel.marker(process.pid)) is not None:
@@ -80,5 +89,11 @@ class Orphans:
         if process.start <= self._detached_until or process.start < int(attempt.born * kernel.TICK):
             return None
         others = (other for other in self._running if other is not attempt)
-        alone = all(int(other.born * kernel.TICK) > process.start for other in others)
-        return attempt.id if alone else None
+        if all(int(other.born * kernel.TICK) > process.start for other in others):
+            return attempt.id
+        # Asked again: it may have changed its program between the first answer and its having a face.
+        return UNDECIDED if self._may_show(process.pid, now) else kernel.marker(process.pid)
+
+    def _may_show(self, pid: int, now: float) -> bool:
+        """Whether it has no mark only because its program is just being replaced, which it will not be for long."""
+        return kernel.faceless(pid) and now < self._faceless.setdefault(pid, now) + PATIENCE

@@ -79,14 +79,19 @@ class Ladder:
         self._kill_at = min(self._kill_at, now)
         self.next_at = now
 
-    def step(self, now: float, view: View, adopted: set[int], leader_alive: bool) -> None:
-        """Do what is due. `leader_alive` means not reaped yet: only then is its pid surely its own."""
+    def step(
+        self, now: float, view: View, adopted: set[int], leader_alive: bool, undecided: bool = False
+    ) -> None:
+        """Do what is due. `leader_alive` means not reaped yet: only then is its pid surely its own.
+
+        `undecided` says that there are orphans of which it is not known yet whether they are adopted too.
+        """
         if now < self.next_at:
             return
         members = view.tree(self._leader, adopted, leader_alive)
         self.seen.update(p.pid for p in members if p.pid != self._leader)
         if not members and not leader_alive and not self._unseen_group():
-            self._empty_looks += 1
+            self._empty_looks = 0 if undecided else self._empty_looks + 1
             self.done = self._empty_looks == 2
             self._pause = _FIRST_LOOK
         else:

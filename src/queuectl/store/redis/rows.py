@@ -12,26 +12,6 @@ import msgspec
 from queuectl.domain.job import Job
 from queuectl.store import codec
 
-FIELDS = (
-    "id",
-    "created_at",
-    "version",
-    "state",
-    "queue",
-    "run_at",
-    "sort_key",
-    "updated_at",
-    "attempts",
-    "attempt_id",
-    "worker",
-    "claimed_at",
-    "lease_until",
-    "rest",
-    "spec",
-    "number",
-)
-"""The parts of a row, as `scripts/common.lua` puts them together."""
-
 _HASH = (
     "state",
     "queue",
@@ -44,6 +24,9 @@ _HASH = (
     "claimed_at",
     "lease_until",
 )
+FIELDS = ("id", "created_at", "version", *_HASH, "rest", "spec", "number")
+"""The parts of a row, as `scripts/common.lua` puts them together."""
+
 _NUMBERS = frozenset(
     (
         "created_at",
