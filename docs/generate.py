@@ -367,7 +367,7 @@ def _environment() -> str:
         ("`QUEUECTL_STORE`", "URL of the store; default `sqlite:///$XDG_DATA_HOME/queuectl/queue.db`"),
         (
             "`DATABASE_URL`, `MONGODB_URI`, `REDIS_URL`",
-            f"{stores}: {words}. Redis is still to come",
+            f"{stores}: {words}, and `MONGODB_URI` as its archive",
         ),
         ("`XDG_DATA_HOME`, `XDG_CONFIG_HOME`", f"{folders}; default `~/.local/share`, `~/.config`"),
         ("`NO_COLOR`", "no colour, unless `--color always` asks for it"),

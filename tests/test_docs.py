@@ -6,6 +6,7 @@ A console block (its fence says `console`) is run as a person would type it. The
     <!-- console: worker -->       while a worker runs
     <!-- console: postgres -->     with a database of its own; the store and DATABASE_URL are it
     <!-- console: mongodb -->      the same with MONGODB_URI
+    <!-- console: redis -->        the same with REDIS_URL; `redis archive` with MONGODB_URI too
     <!-- console: last=held -->    the newest job is in this state
     <!-- console: goes on -->      where the block before it left off
 """
@@ -32,6 +33,7 @@ from queuectl.domain.lifecycle import ARROWS
 from queuectl.store.protocol import Store
 from servers.mongo import GivenMongo, MongoServer
 from servers.postgres import GivenServer, PostgresServer
+from servers.redis import GivenRedis, RedisServer
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
@@ -112,8 +114,25 @@ def base(mongo_server: MongoServer | GivenMongo) -> Iterator[dict[str, Any]]:
         client.drop_database(name)
 
 
-STORES = {"postgres": "database", "mongodb": "base"}
-"""The fixture of each setting that names a store."""
+@pytest.fixture
+def queue(redis_server: RedisServer | GivenRedis) -> Iterator[dict[str, Any]]:
+    """A queue of its own in Redis."""
+    name = f"docs_{secrets.token_hex(4)}"
+    yield {"names": {}, "QUEUECTL_STORE": "redis", "REDIS_URL": redis_server.url(name=name)}
+    redis_server.delete(f"{{{name}}}")
+
+
+@pytest.fixture
+def archive(base: dict[str, Any]) -> dict[str, Any]:
+    """A database for what is past."""
+    return {
+        "names": dict.fromkeys(base["names"], "mongodb://ada@db.example.com/past"),
+        "MONGODB_URI": base["MONGODB_URI"],
+    }
+
+
+STORES = {"postgres": "database", "mongodb": "base", "redis": "queue", "archive": "archive"}
+"""The fixture of each setting that names a store, or a part of one."""
 
 
 def psql() -> Path:
@@ -156,7 +175,10 @@ def test_what_a_page_shows_is_what_happens(
     scene: Scene, new_home: Callable[..., Home], request: pytest.FixtureRequest
 ) -> None:
     words = set(scene.setting.split())
-    settings = next((request.getfixturevalue(STORES[word]) for word in words & STORES.keys()), {})
+    settings: dict[str, Any] = {}
+    for word in words & STORES.keys():
+        part = request.getfixturevalue(STORES[word])
+        settings |= part | {"names": settings.get("names", {}) | part["names"]}
     last = next((word.removeprefix("last=") for word in words if word.startswith("last=")), "pending")
     assert words <= {"fresh", "worker", *STORES, f"last={last}"}, (
         f"{scene.place}: unknown setting {scene.setting!r}"

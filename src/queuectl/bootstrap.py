@@ -108,7 +108,10 @@ def _redis(url: str, settings: "Settings | None", patience: float, create: bool)
     with _extra("mongodb", "pymongo"):
         from queuectl.store.archived import ArchivedStore
         from queuectl.store.archived.past import Past
-    return ArchivedStore(live, Past(archive, patience))
+    try:
+        return ArchivedStore(live, Past(archive, patience))
+    except InvalidInput as error:
+        raise InvalidInput(f"archive=: {error.message}", error.hint) from error
 
 
 @contextmanager

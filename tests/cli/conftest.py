@@ -19,10 +19,13 @@ import pytest
 from cli.acting import Actor
 from cli.mongo import MongoPlace
 from cli.postgres import Database, Kept, secret_of
+from cli.redis import ArchivedPlace, RedisPlace
 from queuectl.cli.main import main
 from queuectl.store.sqlite import SqliteStore
 from servers.mongo import MongoServer
 from servers.postgres import PostgresServer
+from servers.proxy import Proxy
+from servers.redis import RedisServer
 
 Ended = subprocess.CompletedProcess[bytes]
 
@@ -159,6 +162,43 @@ def place(own_mongo: MongoServer) -> Iterator[MongoPlace]:
 def turned_away(queuectl: CommandLine, place: MongoPlace) -> Refused:
     """What `refused` is, for MongoDB."""
     return _refusing(queuectl, place)
+
+
+@pytest.fixture
+def queue(own_redis: RedisServer) -> Iterator[RedisPlace]:
+    """A place in a Redis with an administrator's rights."""
+    queue = RedisPlace(own_redis)
+    yield queue
+    queue.close()
+
+
+@pytest.fixture
+def archived(own_redis: RedisServer, place: MongoPlace, mongo_proxy: Proxy) -> Iterator[ArchivedPlace]:
+    """A place in a Redis whose past is in a MongoDB."""
+    archived = ArchivedPlace(own_redis, place, mongo_proxy)
+    yield archived
+    archived.close()
+
+
+@pytest.fixture
+def rejected(queuectl: CommandLine, queue: RedisPlace) -> Refused:
+    """One command line that has to end like this: one line that says this, what to do, and no password, not even
+    among the causes.
+    """
+
+    def check(
+        url: str, *words: str, code: int = 5, kind: str = "store_unusable", says: str, hint: str
+    ) -> None:
+        given = ("--store", url, *(words or ("status",)))
+        error = queuectl.json(*given, code=code)["error"]
+        assert error["code"] == kind
+        assert says in error["message"]
+        assert hint in error["hint"]
+        assert queuectl.err == f"queuectl: {error['message']} ({error['hint']})\n"
+        queuectl("-v", *given, code=code)
+        assert [secret_of(url, text, queue) for text in (queuectl.err, str(error))] == [None, None]
+
+    return check
 
 
 def _refusing(queuectl: CommandLine, database: Kept) -> Refused:

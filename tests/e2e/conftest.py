@@ -5,11 +5,18 @@ from pathlib import Path
 
 import pytest
 
-from e2e.databases import Database, MongoDatabase, PostgresDatabase, ReplicasDatabase, SqliteDatabase
+from e2e.databases import (
+    Database,
+    MongoDatabase,
+    PostgresDatabase,
+    RedisDatabase,
+    ReplicasDatabase,
+    SqliteDatabase,
+)
 from e2e.harness import Place
 
 
-@pytest.fixture(params=["sqlite", "postgres", "mongodb"])
+@pytest.fixture(params=["sqlite", "postgres", "mongodb", "redis", "archived"])
 def kind(request: pytest.FixtureRequest) -> str:
     """Where the jobs are kept. A test that is about one kind is parametrised with that kind."""
     return str(request.param)
@@ -19,12 +26,17 @@ def kind(request: pytest.FixtureRequest) -> str:
 def database(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> Database:
     """A database of that kind.
 
-    `pooled` is PostgreSQL behind PgBouncer, which gives every statement another session; `trio` three MongoDB servers.
+    `pooled` is PostgreSQL behind PgBouncer, which gives every statement another session; `trio` three MongoDB servers;
+    `archived` is Redis with an archive in MongoDB, `valkey` its fork.
     """
     if kind == "sqlite":
         return SqliteDatabase(tmp_path / "data")
     if kind == "mongodb":
         return MongoDatabase(request.getfixturevalue("mongo_server"))
+    if kind in ("redis", "valkey", "archived"):
+        archive = MongoDatabase(request.getfixturevalue("mongo_server")) if kind == "archived" else None
+        server = "valkey_server" if kind == "valkey" else "redis_server"
+        return RedisDatabase(request.getfixturevalue(server), archive)
     if kind == "trio":
         return ReplicasDatabase(request.getfixturevalue("mongo_trio"))
     door = request.getfixturevalue("bouncer") if kind == "pooled" else None

@@ -2,7 +2,7 @@
 
 import secrets
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -12,16 +12,20 @@ import pytest
 from psycopg import sql
 from pymongo import MongoClient
 
-from queuectl.store.mongo import MongoStore
+from queuectl import bootstrap
+from queuectl.domain.job import Job
+from queuectl.store.mongo import MongoStore, documents
 from queuectl.store.postgres import PostgresStore
 from queuectl.store.protocol import Store
+from queuectl.store.redis.scripts import script
 from queuectl.store.sqlite import SqliteStore
 from servers.endpoint import Endpoint
 from servers.mongo import Client, GivenMongo, MongoServer, connect
 from servers.postgres import GivenServer, PostgresServer
 from servers.proxy import Proxy
+from servers.redis import GivenRedis, RedisServer
 from servers.replica_set import ReplicaSet
-from servers.talk import MongoTalk, PostgresTalk
+from servers.talk import MongoTalk, PostgresTalk, RedisTalk
 
 
 class Database(Protocol):
@@ -45,13 +49,13 @@ class Database(Protocol):
 class Shared(Database, Protocol):
     """One that workers of several hosts can reach.
 
-    `named`: what names it by a word, as people do whose other programs use it too. `password`: the secret in its URL.
+    `named`: what names it by a word, as people do whose other programs use it too. `passwords`: the secrets in its URL.
     """
 
     url: str
     named: dict[str, str]
-    password: str
-    lost: dict[str, bytes]
+    passwords: tuple[str, ...]
+    lost: Mapping[str, bytes]
     """For each verb a word that stands in its request and in no other: whose reply it is that gets lost."""
 
     def by_way(self, listen_on: str = "127.0.0.1") -> tuple[Proxy, str]:
@@ -103,6 +107,7 @@ class PostgresDatabase:
         self.server = server
         self.schema = self.role = f"place_{secrets.token_hex(6)}"
         self.password = secrets.token_urlsafe() + "%/"
+        self.passwords = (self.password,)
         login = {} if door else {"user": self.role, "password": self.password}
         self.url = (door or server).url(schema=self.schema, **login)
         self.env = {"QUEUECTL_STORE": self.url}
@@ -167,6 +172,7 @@ class MongoDatabase:
         self.server = server
         self.name = self.user = f"place_{secrets.token_hex(6)}"
         self.password = secrets.token_urlsafe() + "%/"
+        self.passwords = (self.password,)
         self._login = {"user": self.user, "password": self.password, "authSource": self.name}
         self.url = server.url(self.name, **self._login)
         self.env = {"QUEUECTL_STORE": self.url}
@@ -234,3 +240,101 @@ class ReplicasDatabase:
         self.servers.start()
         self._client.drop_database(self.name)
         self._client.close()
+
+
+RIGHTS = (
+    "+@read", "+@write", "-@dangerous", "+eval", "+evalsha", "+publish", "+subscribe", "+ping", "+time", "+info",
+    "+config|get", "+client|setname", "+cluster|slots", "+select",
+)  # fmt: skip
+"""What a user has to be allowed who uses a queue: the list of `docs/redis.md`, and no more."""
+
+
+class RedisDatabase:
+    """A queue in the server that all tests share, and a user who has the rights that it takes and no other.
+
+    With an `archive`, what has ended goes there.
+    """
+
+    SCRIPTS: ClassVar = {
+        "add": "add",
+        "claim": "claim",
+        "save": "save",
+        "output": "write_output",
+        "beat": "beat",
+    }
+    lost: ClassVar = {verb: script(name).digest.encode() for verb, name in SCRIPTS.items()}
+
+    def __init__(self, server: RedisServer | GivenRedis, archive: MongoDatabase | None = None) -> None:
+        self.server, self.archive = server, archive
+        self.name = self.user = f"place_{secrets.token_hex(6)}"
+        self.tag = f"{{{self.name}}}"
+        self.password = secrets.token_urlsafe() + "%/"
+        self.passwords = (self.password, *(archive.passwords if archive else ()))
+        self._login = {"user": self.user, "password": self.password, "name": self.name}
+        past = {"archive": archive.url} if archive else {}
+        self.url = server.url(**self._login, **past)
+        self.env = {"QUEUECTL_STORE": self.url}
+        self.named = {"QUEUECTL_STORE": "redis", "REDIS_URL": server.url(**self._login)}
+        self.named |= {"MONGODB_URI": archive.url} if archive else {}
+        self.admit()
+
+    def by_way(self, listen_on: str = "127.0.0.1") -> tuple[Proxy, str]:
+        for name in self.SCRIPTS.values():  # else the first one who runs it is asked for its text
+            self.server.call("SCRIPT", "LOAD", script(name).text)
+        proxy = Proxy(self.server.host, self.server.port, talk=RedisTalk, listen_on=listen_on)
+        past = {"archive": self.archive.url} if self.archive else {}
+        return proxy, self.server.url(host=proxy.host, port=proxy.port, **self._login, **past)
+
+    def past(self, id: str) -> Job | None:
+        """A job as MongoDB has it, if it has."""
+        assert self.archive is not None
+        document = self.archive.base["jobs"].find_one({"id": id})
+        return None if document is None else documents.job(document)
+
+    def holds(self, number: int) -> bool:
+        """Whether Redis has anything of a job."""
+        return bool(self.server.call("KEYS", f"{self.tag}:*:{number:016}"))
+
+    def waiting(self) -> int:
+        """How many jobs have ended and are not in the archive yet."""
+        return int(self.server.call("XLEN", f"{self.tag}:stream"))
+
+    def exists(self) -> bool:
+        return bool(self.server.call("EXISTS", f"{self.tag}:schema"))
+
+    def open(self) -> Store:
+        return bootstrap.open_store(self.url)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        if isinstance(self.server, GivenRedis):
+            pytest.skip("a pause would stop everybody who uses the server of QUEUECTL_TEST_REDIS")
+        self.server.call("CLIENT", "PAUSE", LONGEST_MS, "WRITE")
+        try:
+            yield
+        finally:
+            self.server.call("CLIENT", "UNPAUSE")
+
+    def admit(self) -> None:
+        """Let the user in, after a restart too: what a server is told is gone with it."""
+        own = ("resetkeys", "resetchannels", f"~{self.tag}*", f"&{self.tag}*")
+        rule = (self.user, "on", f">{self.password}", *own, *RIGHTS)
+        self.server.call("ACL", "SETUSER", *rule)
+        if isinstance(self.server, RedisServer):
+            self.server.settings["user"] = " ".join(rule)
+
+    def dismiss(self) -> None:
+        """Let the user in no more, nor do anything who is in."""
+        self.server.call("ACL", "DELUSER", self.user)
+        if isinstance(self.server, RedisServer):
+            self.server.settings.pop("user", None)
+
+    def close(self) -> None:
+        self.dismiss()
+        self.server.delete(self.tag)
+        if self.archive:
+            self.archive.close()
+
+
+LONGEST_MS = 60_000
+"""After which a server that was told to pause goes on, whatever became of who told it."""

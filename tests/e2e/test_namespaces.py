@@ -17,7 +17,7 @@ from e2e.databases import Shared
 from e2e.harness import Place, WorkerProcess
 from facts import eventually
 
-pytestmark = pytest.mark.parametrize("kind", ["postgres", "mongodb"])
+pytestmark = pytest.mark.parametrize("kind", ["postgres", "mongodb", "redis"])
 TICKING = "for i in $(seq 300); do echo tick $HOST >> ticks; sleep 0.1; done"
 BRIEF = "echo ran on $HOST >> ticks"
 

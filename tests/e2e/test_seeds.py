@@ -6,9 +6,10 @@ from datetime import UTC, datetime
 
 import pytest
 
-from e2e.databases import Shared
+from e2e.databases import RedisDatabase, Shared
 from e2e.harness import Place
 from facts import eventually
+from queuectl.domain.job import Job
 from servers.bouncer import Bouncer
 
 POOLED = "pooled" if Bouncer.available() else "postgres"
@@ -23,6 +24,7 @@ def named_by_word(place: Place, database: Shared, kind: str) -> None:
         place.env |= database.named
 
 
+@pytest.mark.usefixtures("named_by_word")
 class TestSeed000:
     """submit, status ID, cancel ID, worker."""
 
@@ -47,6 +49,47 @@ class TestSeed000:
         place.until(id, "processing")
         place.run("cancel", id)
         place.until(id, "cancelled", within=5)
+
+
+@pytest.mark.parametrize("kind", ["archived"])
+@pytest.mark.usefixtures("named_by_word")
+class TestPersistenceOfSeed000:
+    """`REDIS_URL` for what is to be done, `MONGODB_URI` for job status and execution history."""
+
+    def test_what_has_run_is_in_mongodb_and_not_in_redis(self, place: Place, database: RedisDatabase) -> None:
+        id = place.run("submit", "echo Hello World").strip()
+        assert database.past(id) is None
+        place.start_worker()
+        past = self.kept(database, id)
+        assert (past.state, past.exit_code, past.output_tail) == ("completed", 0, "Hello World\n")
+        assert [(attempt.outcome, attempt.exit_code) for attempt in past.history] == [("exited", 0)]
+        eventually(lambda: not database.holds(past.number), what="the job gone from Redis")
+        assert "completed" in place.run("status", id)
+        assert place.run("logs", id) == "Hello World\n"
+
+    def test_so_is_what_was_cancelled_before_it_ran(self, place: Place, database: RedisDatabase) -> None:
+        id = place.run("submit", "echo Hello World").strip()
+        place.run("cancel", id)
+        place.start_worker()
+        past = self.kept(database, id)
+        assert (past.state, past.attempts, past.history) == ("cancelled", 0, ())
+        assert "cancelled" in place.run("status", id)
+
+    def test_so_is_what_was_cancelled_while_it_ran(self, place: Place, database: RedisDatabase) -> None:
+        id = place.run("submit", "echo begun; sleep 60").strip()
+        place.start_worker()
+        place.until(id, "processing")
+        eventually(lambda: place.output(id) == b"begun\n", what="the command")
+        place.run("cancel", id)
+        past = self.kept(database, id)
+        assert (past.state, [attempt.outcome for attempt in past.history]) == ("cancelled", ["cancelled"])
+        eventually(lambda: not database.holds(past.number), what="the job gone from Redis")
+        assert place.run("logs", id) == "begun\n"
+
+    @staticmethod
+    def kept(database: RedisDatabase, id: str) -> Job:
+        """The job as MongoDB has it, once it does."""
+        return eventually(lambda: database.past(id), what=f"{id} in MongoDB")  # type: ignore[return-value]
 
 
 @pytest.mark.usefixtures("named_by_word")
@@ -258,7 +301,7 @@ class TestRetryScenarioOfSeed004:
 class TestSettingUp:
     """Seed 004: `Update .env file with your credentials.` Seed 001: `Copy .env.example to .env and edit if needed.`"""
 
-    @pytest.mark.parametrize("kind", [POOLED, "mongodb"])
+    @pytest.mark.parametrize("kind", [POOLED, "mongodb", "archived"])
     def test_the_connection_stands_in_dotenv(self, place: Place, database: Shared) -> None:
         del place.env["QUEUECTL_STORE"]
         lines = [f"{name}={value}\n" for name, value in database.named.items()]

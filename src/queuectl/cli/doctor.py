@@ -47,7 +47,7 @@ def doctor(session: "Session") -> int:
             f"{'ok   ' if check.ok else 'FAULT'}  {check.name:<{width}}  {safe(check.detail)}{safe(hint)}"
         )
     if faults:
-        session.err.write(f"queuectl: {len(faults)} faults\n")
+        session.err.write(f"queuectl: {len(faults)} fault{'' if len(faults) == 1 else 's'}\n")
     return CommandFailed.exit_code if faults else 0
 
 

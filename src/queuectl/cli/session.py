@@ -84,19 +84,19 @@ class Session:
             return str(given)
         url = self._named(given)
         archive = self.environment.get("MONGODB_URI") if given == "redis" else None
-        return _with_archive(url, self._named("mongodb")) if archive else url
+        return _with_archive(url, self._named("mongodb", "archive")) if archive else url
 
-    def _named(self, given: str) -> str:
-        """The URL that a word stands for."""
+    def _named(self, given: str, part: str = "store") -> str:
+        """The URL that a word stands for; what it is wanted for is the store, or its archive."""
         variable, default = WORDS[given]
         url = self.environment.get(variable) or default
         if url is None:
             raise InvalidInput(
-                f"the store is {given!r}, but {variable} is not set", f"set {variable} to its URL"
+                f"the {part} is {given!r}, but {variable} is not set", f"set {variable} to its URL"
             )
         if not url.startswith(BEGINNINGS[given]):
             raise InvalidInput(
-                f"the store is {given!r}, but {variable} holds the URL of another",
+                f"the {part} is {given!r}, but {variable} holds the URL of another",
                 f"it has to begin with {BEGINNINGS[given][0]}//",
             )
         return url
@@ -144,7 +144,7 @@ class Session:
 
 def _with_archive(url: str, archive: str) -> str:
     """A Redis URL that says where what has ended goes; what it says itself counts."""
-    if "archive=" in url:
+    if "archive=" in url.partition("?")[2]:
         return url
     from urllib.parse import quote  # on SQLite nobody pays for it
 

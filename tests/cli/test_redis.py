@@ -1,0 +1,247 @@
+"""Redis and what goes wrong with it: one line that says what to do, and the right exit code."""
+
+import shlex
+import socket
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from cli.acting import Actor
+from cli.conftest import CommandLine, Refused
+from cli.mongo import MongoPlace
+from cli.postgres import PASSWORD, secret_of
+from cli.redis import ArchivedPlace, RedisPlace
+from cli.test_mongo import _web
+from cli.test_stores import COMMANDS
+from e2e.databases import RIGHTS
+from queuectl import bootstrap
+from queuectl.store.archived import ArchivedStore
+from queuectl.store.mongo import connections
+from servers.endpoint import free_port
+from servers.proxy import Proxy
+from servers.redis import RedisServer, replica_of
+
+LOGIN = "look at user and password"
+RUNS = "does Redis run there? look at host and port"
+AWAY = "store_unavailable"
+
+
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who waits has little patience."""
+    real = bootstrap.open_store
+    monkeypatch.setattr(bootstrap, "open_store", lambda url, settings=None: real(url, settings, patience=0.8))
+
+
+@pytest.fixture
+def silent() -> Iterator[int]:
+    """A port where somebody listens who says nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as ear:
+        yield ear.getsockname()[1]
+
+
+class TestNoConnection:
+    def test_nobody_listens_there(self, queue: RedisPlace, rejected: Refused) -> None:
+        rejected(queue.url(port=free_port()), kind=AWAY, says="Connection refused", hint=RUNS)
+
+    @pytest.mark.parametrize("words", COMMANDS[::3], ids=[" ".join(words) for words in COMMANDS[::3]])
+    def test_it_is_five_for_commands_of_every_kind(
+        self, queuectl: CommandLine, queue: RedisPlace, words: tuple[str, ...]
+    ) -> None:
+        assert queuectl("--store", queue.url(port=free_port()), *words, code=5) == ""
+        assert "Connection refused" in queuectl.err
+        assert queuectl.err.count("\n") == 1
+
+    def test_an_unknown_host(self, queue: RedisPlace, rejected: Refused) -> None:
+        at = queue.at(host="db.invalid")
+        rejected(queue.url(host="db.invalid"), kind=AWAY, says=at, hint="look at the name of the host")
+
+    @pytest.mark.usefixtures("hasty")
+    def test_what_listens_there_says_nothing(self, queue: RedisPlace, rejected: Refused, silent: int) -> None:
+        rejected(queue.url(port=silent), kind=AWAY, says=queue.at(port=silent), hint="firewall")
+
+    def test_what_listens_there_is_something_else(self, rejected: Refused) -> None:
+        with _web() as port:
+            rejected(f"redis://127.0.0.1:{port}/0", says=f"redis://127.0.0.1:{port}/0", hint=RUNS)
+
+    @pytest.mark.usefixtures("hasty")
+    def test_encryption_that_the_server_does_not_have(self, queue: RedisPlace, rejected: Refused) -> None:
+        url = queue.url().replace("redis:", "rediss:")
+        rejected(url, kind=AWAY, says=queue.at().replace("redis:", "rediss:"), hint="TLS")
+
+
+class TestLogin:
+    def test_a_wrong_password(self, queue: RedisPlace, rejected: Refused) -> None:
+        rejected(queue.url(password="s3cret"), says=queue.at(), hint=LOGIN)
+
+    def test_an_unknown_user(self, queue: RedisPlace, rejected: Refused) -> None:
+        rejected(queue.url(user="nobody"), says=queue.at("nobody"), hint=LOGIN)
+
+    def test_nobody_at_all(self, queue: RedisPlace, rejected: Refused) -> None:
+        url = queue.url().replace(":open%2Fsesame@", "")
+        rejected(url, says="uthentication required", hint=LOGIN)
+
+
+class TestRights:
+    def test_what_is_needed_is_what_the_page_says(self) -> None:
+        page = Path(__file__).parents[2] / "docs" / "redis.md"
+        assert f" {' '.join(RIGHTS)}\n" in page.read_text("utf-8").replace(" \\\n   ", "")
+
+    def test_a_user_who_may_do_nothing(self, queue: RedisPlace, rejected: Refused) -> None:
+        user = queue.user()
+        rejected(queue.as_user(user), says=queue.at(user), hint="ACL SETUSER")
+
+    def test_what_that_hint_says_helps(self, queue: RedisPlace, queuectl: CommandLine) -> None:
+        url = queue.as_user(queue.user())
+        hint = queuectl.json("--store", url, "status", code=5)["error"]["hint"]
+        queue.server.call(*shlex.split(hint.partition("let an administrator run: ")[2]))
+        assert queuectl("--store", url, "enqueue", "--id", "a", "true") == "a\n"
+
+    def test_a_user_who_may_what_is_needed(self, queue: RedisPlace, queuectl: CommandLine) -> None:
+        url = queue.as_user(queue.user(*RIGHTS))
+        assert queuectl("--store", url, "enqueue", "--id", "a", "echo x") == "a\n"
+        done = queuectl.process("--store", url, "worker", "start", "--drain")
+        assert (done.returncode, done.stdout.count(b" done ")) == (0, 1), done
+        assert queuectl("--store", url, "doctor").count("unseen") == 0
+
+    def test_a_user_of_other_keys(self, queue: RedisPlace, rejected: Refused) -> None:
+        url = queue.as_user(queue.user("resetkeys", "~{other}*", *RIGHTS))
+        rejected(url, "enqueue", "--env", "TOKEN=t0k3n", "true", says=queue.name, hint="ACL SETUSER")
+
+    def test_a_user_who_may_not_look_at_settings(
+        self, queue: RedisPlace, queuectl: CommandLine, rejected: Refused
+    ) -> None:
+        user = queue.user(*(right for right in RIGHTS if right != "+config|get"))
+        rejected(queue.as_user(user), says="appendfsync", hint="+config|get")
+        url = queue.as_user(user, durability="fast")
+        assert queuectl.json("--store", url, "status")["store"]["durability"] == "memory-safe"
+
+
+class TestKinds:
+    def test_a_replica(self, queue: RedisPlace, own_redis: RedisServer, rejected: Refused) -> None:
+        with closing(replica_of(own_redis)) as replica:
+            for words in (("status",), ("enqueue", "true")):
+                rejected(replica.url(name=queue.name), *words, says="replica", hint="primary")
+
+    def test_a_number_that_no_database_has(self, queue: RedisPlace, rejected: Refused) -> None:
+        rejected(queue.url(99), says="DB index is out of range", hint="look at the number after the /")
+
+    def test_a_queue_of_a_newer_program(self, queue: RedisPlace, rejected: Refused) -> None:
+        queue.server.call("SET", f"{queue.tag}:schema", 99)
+        rejected(queue.url(), says="has schema 99", hint="a newer queuectl has used it: upgrade this one")
+
+
+class TestDoctor:
+    def test_what_it_shows(self, queue: RedisPlace, queuectl: CommandLine) -> None:
+        found = checks(queuectl, queue.url())
+        assert found["store"] == queue.at()
+        assert (found["durability"], found["redis"]) == ("power-safe", "6.2.14")
+        assert (found["appendonly"], found["appendfsync"]) == ("yes", "always")
+        assert found["wake_up"] == "messages"
+        assert checks(queuectl, queue.url(listen="no"))["wake_up"] == "polling"
+
+    def test_an_archive(self, archived: ArchivedPlace, queuectl: CommandLine) -> None:
+        found = checks(queuectl, archived.url())
+        assert archived.past.name in found["archive"]
+        assert found["to_archive"] == "0"
+
+
+def checks(queuectl: CommandLine, url: str, code: int = 0) -> dict[str, str]:
+    """What doctor has looked at."""
+    document = queuectl.json("--store", url, "doctor", code=code)
+    assert document["ok"] is (code == 0)
+    return {check["name"]: check["detail"] for check in document["checks"]}
+
+
+class TestArchive:
+    """The archive is another server, and goes wrong on its own."""
+
+    def test_a_wrong_password(self, archived: ArchivedPlace, rejected: Refused, place: MongoPlace) -> None:
+        url = archived.url(archive=place.url(user="nobody", password=PASSWORD))
+        for words in (("list",), ("show", "a")):
+            rejected(url, *words, says=f"{place.at('nobody')}: Authentication failed", hint="authSource")
+
+    def test_one_that_belongs_to_another_queue(
+        self, archived: ArchivedPlace, queuectl: CommandLine, rejected: Refused
+    ) -> None:
+        queuectl("--store", archived.url(), "list")
+        url = archived.url(name=f"{archived.name}-2")
+        rejected(url, "list", says="is the archive of another queue", hint="name another database")
+        archived.server.delete(f"{{{archived.name}-2}}")
+
+    def test_a_queue_that_has_one_and_is_opened_without(
+        self, archived: ArchivedPlace, queuectl: CommandLine, rejected: Refused
+    ) -> None:
+        queuectl("--store", archived.url(), "list")
+        rejected(archived.live(), says="has an archive", hint="archive=")
+
+    @pytest.mark.parametrize("words", [("list", "--state", "pending"), ("status",), ("enqueue", "true")])
+    def test_while_it_is_away_the_queue_goes_on(
+        self, away: str, queuectl: CommandLine, words: tuple[str, ...]
+    ) -> None:
+        queuectl("--store", away, *words)
+
+    def test_status_does_not_wait_for_it(
+        self, archived: ArchivedPlace, mongo_proxy: Proxy, queuectl: CommandLine
+    ) -> None:
+        queuectl("--store", archived.url(), "enqueue", "true")
+        mongo_proxy.black_hole()
+        queuectl("--store", archived.url(), "status")
+        assert not mongo_proxy.held
+        mongo_proxy.pass_through()
+
+    @pytest.mark.parametrize(
+        "words",
+        [("list", "--state", "completed"), ("list",), ("show", "old"), ("logs", "old"), ("retry", "old")],
+    )
+    def test_what_is_past_cannot_be_asked_for(
+        self, away: str, rejected: Refused, words: tuple[str, ...]
+    ) -> None:
+        rejected(away, *words, kind=AWAY, says="mongodb://", hint="does MongoDB run there?")
+
+    def test_what_has_ended_and_waits_for_it_is_there(
+        self, away: str, live: Actor, queuectl: CommandLine
+    ) -> None:
+        queuectl("--store", away, "enqueue", "--id", "new", "echo fresh")
+        live.runs("new", b"fresh\n")
+        assert "state:     completed" in queuectl("--store", away, "show", "new")
+        assert queuectl("--store", away, "logs", "new") == "fresh\n"
+        assert queuectl.json("--store", away, "status")["jobs"]["completed"] == 2
+
+    def test_doctor_says_where_it_is_and_how_many_wait_for_it(
+        self, away: str, live: Actor, archived: ArchivedPlace, queuectl: CommandLine
+    ) -> None:
+        queuectl("--store", away, "enqueue", "--id", "new", "true")
+        live.runs("new")
+        found = checks(queuectl, away, code=1)
+        assert (found["to_archive"], archived.past.name in found["archive"]) == ("1", True)
+        assert found["store fault"].startswith("1 job waits for the archive: ")
+        assert secret_of(away, str(found), archived) is None
+
+    @pytest.fixture
+    def live(self, archived: ArchivedPlace, mongo_proxy: Proxy) -> Iterator[Actor]:
+        """A worker that moves nothing to the archive but what it is told to."""
+        store = bootstrap.open_store(archived.url())
+        yield Actor(store)
+        mongo_proxy.pass_through()
+        store.close()
+
+    @pytest.fixture
+    def away(
+        self,
+        archived: ArchivedPlace,
+        live: Actor,
+        queuectl: CommandLine,
+        mongo_proxy: Proxy,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> str:
+        """A queue whose job `old` is past, and whose archive can be reached no more; its URL."""
+        queuectl("--store", archived.url(), "enqueue", "--id", "old", "echo old")
+        live.runs("old", b"old\n")
+        assert isinstance(live.store, ArchivedStore)
+        assert live.store.mover.move() == 1
+        monkeypatch.setattr(connections, "FIRST_LOOK", 0.1)
+        mongo_proxy.refuse()
+        return archived.url()

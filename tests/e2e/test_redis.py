@@ -1,0 +1,200 @@
+"""What only Redis can do to workers: die with its memory, hold what is printed, lose its archive for a while."""
+
+import hashlib
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from urllib.parse import quote
+
+import pytest
+
+from e2e.databases import MongoDatabase, RedisDatabase
+from e2e.harness import Place, WorkerProcess
+from e2e.test_mongo import lines_of, said
+from facts import eventually
+from queuectl.domain.query import Filter
+from servers.mongo import MongoServer
+from servers.redis import RedisServer
+
+PRINTING = 'echo x | tee -a "ran-$QUEUECTL_JOB_ID"'
+
+
+class Load:
+    """Somebody who enqueues without end, ten at a time, each ten again until they are known to be stored."""
+
+    def __init__(self, place: Place) -> None:
+        self.stored: list[str] = []
+        self._place = place
+        self._enough = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+
+    def _run(self) -> None:
+        while not self._enough.is_set():
+            ids = [f"load-{len(self.stored) + n}" for n in range(10)]
+            lines = "".join(json.dumps({"id": id, "command": PRINTING}) + "\n" for id in ids)
+            while self._place.invoke("enqueue", "-", input=lines).returncode:
+                pass
+            self.stored += ids
+
+    @contextmanager
+    def on(self) -> Iterator["Load"]:
+        """While this lasts."""
+        self._thread.start()
+        try:
+            yield self
+        finally:
+            self._enough.set()
+            self._thread.join(60)
+
+
+def ended(place: Place) -> int:
+    """How many commands have ended, as far as their files tell."""
+    return len(list(place.work.glob("ran-*")))
+
+
+def until_completed(place: Place, count: int) -> None:
+    """Wait for so many results: by the queue alone, which needs no archive for that."""
+    eventually(
+        lambda: place.store.counts(Filter()).of("completed") == count, within=60, what=f"{count} results"
+    )
+
+
+def exactly_once(place: Place, ids: list[str]) -> None:
+    """Each has run once, and is there once, with its result and what it printed."""
+    jobs = {job.id: job for job in place.until_all_ended(within=60)}
+    assert sorted(jobs) == sorted(ids)
+    assert {id: lines_of(place, f"ran-{id}") for id in ids} == {id: ["x"] for id in ids}
+    assert {(job.state, job.attempts, job.losses) for job in jobs.values()} == {("completed", 1, 0)}
+    assert {id: place.output(id) for id in ids} == dict.fromkeys(ids, b"x\n")
+
+
+@pytest.mark.parametrize("kind", ["valkey", "archived"])
+class TestKilledUnderLoad:
+    """`appendfsync always`: what a server has acknowledged is on its disk, however it ends."""
+
+    KILLS = 20
+
+    @pytest.fixture
+    def server(self, kind: str) -> Iterator[RedisServer]:
+        """One that takes a moment to read its log, in which it answers, but not what it is asked."""
+        with closing(RedisServer("valkey" if kind == "valkey" else "redis")) as server:
+            server.start()
+            server.call("DEBUG", "POPULATE", 200_000, "ballast")
+            server.call("BGREWRITEAOF")
+            eventually(lambda: server.info("persistence")["aof_rewrite_in_progress"] == "0", within=30)
+            yield server
+
+    @pytest.fixture
+    def database(self, kind: str, server: RedisServer, request: pytest.FixtureRequest) -> RedisDatabase:
+        """A queue in that one."""
+        archive = MongoDatabase(request.getfixturevalue("mongo_server")) if kind == "archived" else None
+        return RedisDatabase(server, archive)
+
+    def test_nothing_that_was_acknowledged_is_lost_or_done_twice(
+        self, place: Place, server: RedisServer
+    ) -> None:
+        worker = place.start_worker("--count", "2", "--log-format", "json")
+        agent = place.agent_pid(worker)
+        with Load(place).on() as load:
+            for _ in range(self.KILLS):
+                before = ended(place)
+                eventually(lambda before=before: ended(place) > before, within=30, what="a command ended")  # type: ignore[misc]
+                server.kill()
+                server.start()
+        assert len(load.stored) >= 2 * self.KILLS, "the point of this test is that there is a load"
+        until_completed(place, len(load.stored))
+        exactly_once(place, load.stored)
+        assert (worker.process.poll(), place.agent_pid(worker)) == (None, agent)
+        assert "Traceback" not in worker.log.read_text()
+
+
+@pytest.mark.parametrize("kind", ["redis", "archived"])
+class TestMuchOutput:
+    """Nothing is too long for a server's memory, nor for documents of 16 MB."""
+
+    def test_64_mib_are_stored_and_read_back_to_the_byte(self, place: Place, database: RedisDatabase) -> None:
+        place.enqueue("--id", "j", "--output-limit", "64MiB", "seq 8000000 | tee printed")
+        place.start_worker()
+        job = place.until("j", "completed", within=60)
+        printed = (place.work / "printed").read_bytes()
+        assert job.history[0].output_bytes == len(printed) > 60_000_000
+        if database.archive:
+            eventually(lambda: not database.holds(job.number), within=60, what="all of it in the archive")
+        shown = place.invoke("logs", "j", "--raw").stdout
+        assert hashlib.sha256(shown).digest() == hashlib.sha256(printed).digest()
+
+
+@pytest.mark.parametrize("kind", ["archived"])
+class TestArchiveAway:
+    """MongoDB goes and comes back; the queue does not wait for it."""
+
+    def test_the_queue_goes_on_and_the_archive_catches_up(
+        self, place: Place, database: RedisDatabase, own_mongo: MongoServer
+    ) -> None:
+        place.quick()
+        worker = place.start_worker("--count", "2", "--log-format", "json")
+        ids: list[str] = []
+        for _ in range(2):
+            ids += self.run(place, 20)
+            eventually(lambda: self.archived(database) > 0, within=30, what="a first one in the archive")
+            own_mongo.kill()
+            ids += self.run(place, 20)
+            until_completed(place, len(ids))
+            assert place.json("status")["jobs"]["completed"] == len(ids)
+            self.until_said(worker, "waits in the queue")
+            own_mongo.start()
+            self.until_said(worker, "the archive is back")
+        eventually(lambda: self.archived(database) == len(ids), within=30, what="all in the archive")
+        eventually(lambda: not database.waiting(), what="none waits for it any more")
+        exactly_once(place, ids)
+        assert self.archived(database) == len(ids)
+        assert len(self.notes(worker, "archive")) == 4, "one line for each loss, one for each return"
+        assert self.notes(worker, "store") == [], "to the worker the store was never away"
+        assert not [secret for secret in database.passwords if secret in worker.log.read_text()]
+
+    def notes(self, worker: WorkerProcess, event: str) -> list[str]:
+        notes = [json.loads(line) for line in worker.lines() if line.startswith("{")]
+        return [note["message"] for note in notes if note["event"] == event]
+
+    def until_said(self, worker: WorkerProcess, words: str) -> None:
+        eventually(lambda: words in "".join(self.notes(worker, "archive")[-1:]), within=30, what=words)
+
+    def run(self, place: Place, count: int) -> list[str]:
+        return place.run("enqueue", "-", input=f"{PRINTING}\n" * count).split()
+
+    def archived(self, database: RedisDatabase) -> int:
+        assert database.archive is not None
+        return int(database.archive.base["jobs"].count_documents({}))
+
+
+@pytest.mark.parametrize("kind", ["redis"])
+class TestUser:
+    """Who the worker is to the server."""
+
+    def test_one_who_is_no_more_ends_no_command_and_is_said_without_a_password(
+        self, place: Place, database: RedisDatabase
+    ) -> None:
+        place.quick()
+        place.enqueue(
+            "--id",
+            "j",
+            "until [ -e go ]; do echo tick >> ticks; sleep 0.1; done; echo end >> ticks; echo done",
+        )
+        worker = place.start_worker("--log-format", "json")
+        eventually(lambda: lines_of(place, "ticks"), what="the command")
+        database.dismiss()
+        eventually(lambda: said(worker), what="the reason")
+        before = len(lines_of(place, "ticks"))
+        eventually(lambda: len(lines_of(place, "ticks")) > before + 20, what="ticks for longer than a lease")
+        (place.work / "go").touch()
+        eventually(lambda: "end" in lines_of(place, "ticks"), what="the command went on to its end")
+        database.admit()
+        job = place.until("j", "completed", within=20)
+        assert (job.attempts, job.losses, place.output("j")) == (1, 0, b"done\n")
+        eventually(lambda: self.is_back(worker), what="one line for the loss, one for the return")
+        for secret in (database.password, quote(database.password, safe="")):
+            assert secret not in worker.log.read_text()
+
+    def is_back(self, worker: WorkerProcess) -> bool:
+        return said(worker)[-1:] == ["the store is back"]
