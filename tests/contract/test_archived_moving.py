@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from contract.archived import Between, counted, ids, move_all
+from contract.test_workers import worker
 from factories import LEASE, in_state, new_job
 from queuectl.domain import lifecycle
 from queuectl.domain.output import Chunk
@@ -297,3 +298,19 @@ def test_a_job_that_is_too_large_for_the_archive_stays_and_holds_up_nobody(
     assert (between.copies(), between.here(), between.unmoved()) == (["a", "b"], ["large"], 0)
     assert ids(store) == ["a", "b", "large"]
     assert sorted(store.purge(Filter(), 9)) == ["a", "b", "large"]
+
+
+def test_a_worker_that_leaves_hands_over_what_has_ended(
+    between: Between, store: ArchivedStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store.mover, "_look_over", store.mover._ended.wait)  # so that nothing is moved before
+    store.beat(worker("w1"))
+    store.add([in_state("completed", f"j{n}") for n in range(450)])
+    store.close()
+    assert (len(between.copies()), between.here(), between.unmoved()) == (450, [], 0)
+
+
+def test_a_command_that_ends_hands_over_nothing(between: Between, store: ArchivedStore) -> None:
+    store.add([in_state("completed", "a")])
+    store.close()
+    assert between.unmoved() == 1

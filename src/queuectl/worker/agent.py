@@ -358,10 +358,11 @@ class Agent:
         """After an absence: claims whose reply was lost are found again and given back."""
         if not self._contact.away:
             return
+        lost = self._ours()  # the first question: before it is answered, nobody is back
         self._contact.regained()
         self._leases.hurry()
         self._journal.note("store", "the store is back")
-        for job in self._ours():
+        for job in lost:
             self._settler.give_back(job.attempt_id or "", job)
         self._appetite.hungry = True
 

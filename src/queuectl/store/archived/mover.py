@@ -6,7 +6,9 @@ else is different.
 """
 
 import threading
+import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from queuectl.clock import random_bytes
 from queuectl.domain.job import Job
@@ -50,6 +52,18 @@ class Mover:
         """End within one answer of the server."""
         self._ended.set()
         self._audit.stop()
+
+    def finish(self, within: float) -> None:
+        """End, and hand over before that what has ended so far: it may be that no worker comes after this one."""
+        self.stop()
+        if self._thread is None or self._past.trouble is not None:
+            return
+        deadline = time.monotonic() + within
+        with suppress(StoreError, OutcomeUnknown):  # then the next worker does it
+            if self._connections.read(archiving.waiting):
+                self._thread.join(within)
+                while time.monotonic() < deadline and self.move():
+                    pass
 
     def move(self, wait_ms: int = 0) -> int:
         """One batch. Answers how many entries there were."""

@@ -110,9 +110,9 @@ class Past:
         return int(last["_id"]) if last else 0
 
     def describe(self) -> dict[str, str]:
-        """Its address and size, for `doctor`."""
+        """Its size, for `doctor`."""
         jobs = self._read(lambda base: base["jobs"].estimated_document_count())
-        return {"archive": self.shown, "archived_jobs": str(jobs)}
+        return {"archived_jobs": str(jobs)}
 
     def _read(self, question: Callable[[Base], Answer]) -> Answer:
         with self._noted():

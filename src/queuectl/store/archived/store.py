@@ -24,6 +24,8 @@ from queuectl.store.protocol import Added, Description, Entry, Held, Saved, Shar
 from queuectl.store.redis import archiving, finding, purging, writing
 from queuectl.store.redis.store import RedisStore
 
+LAST_SECONDS = 3.0
+"""What a worker that leaves has to hand over what has ended: less than its holder waits for it."""
 LOOKS = 3
 """How often both are asked about jobs that are in neither answer, because they moved in between."""
 
@@ -150,9 +152,10 @@ class ArchivedStore:
         return self._live.write_output(chunks, trims)
 
     def read_output(self, attempt_id: str, after: int, limit: int = 256) -> list[Chunk]:
-        return self._live.read_output(attempt_id, after, limit) or self._past.read_output(
-            attempt_id, after, limit
-        )
+        found = self._live.read_output(attempt_id, after, limit)
+        if found or self._live.has_output(attempt_id):
+            return found
+        return self._past.read_output(attempt_id, after, limit)
 
     def beat(self, worker: Worker) -> Request | None:
         self.mover.start()
@@ -218,26 +221,26 @@ class ArchivedStore:
     def describe(self, *, thorough: bool = False) -> Description:
         said = self._live.describe(thorough=thorough)
         waiting = self._live.connections.read(archiving.waiting)
-        details, faults = {**said.details, "to_archive": str(waiting)}, said.faults
+        details = {**said.details, "archive": self._past.shown, "to_archive": str(waiting)}
+        if not thorough:
+            return replace(said, details=details)
         try:
-            details |= self._past.describe()
-            if thorough:
-                audit = Audit(self._live.connections, self._past, lambda: self._live.moment)
-                faults = (
-                    *faults,
-                    *(f"{count} {what}: workers mend them" for what, count in audit.look().items()),
-                )
+            found, wrong = self._past.describe(), self._audit()
         except (StoreUnavailable, StoreUnusable) as error:
-            details["archive"] = self._past.shown
             who = "1 job waits" if waiting == 1 else f"{waiting} jobs wait"
-            faults = (*faults, f"{who} for the archive: {error.message}")
-        return replace(said, details=details, faults=faults)
+            found, wrong = {}, [f"{who} for the archive: {error.message}"]
+        return replace(said, details={**details, **found}, faults=(*said.faults, *wrong))
+
+    def _audit(self) -> list[str]:
+        """What queue and archive do not agree about."""
+        audit = Audit(self._live.connections, self._past, lambda: self._live.moment)
+        return [f"{count} {what}: workers mend them" for what, count in audit.look().items()]
 
     def migrate(self) -> None:
         self._live.migrate()
 
     def close(self) -> None:
-        self.mover.stop()
+        self.mover.finish(LAST_SECONDS)
         self._live.close()
         self._past.close()
 

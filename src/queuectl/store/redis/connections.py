@@ -35,6 +35,8 @@ class Line:
     """A connection, and how things are asked over it. `tag` begins all keys."""
 
     tag = ""
+    done = 0
+    """How many scripts have run since it was lent."""
     _moves = 0
     _sock: Any
     host: str
@@ -105,9 +107,11 @@ class Line:
         """What a script answers. A server that was restarted is given it anew."""
         wanted = script(name)
         try:
-            return self.call("EVALSHA", wanted.digest, 1, self.tag, *values)
+            answer = self.call("EVALSHA", wanted.digest, 1, self.tag, *values)
         except NoScriptError:
-            return self.call("EVAL", wanted.text, 1, self.tag, *values)
+            answer = self.call("EVAL", wanted.text, 1, self.tag, *values)
+        self.done += 1
+        return answer
 
     def key(self, name: str) -> str:
         """One of the queue's keys."""
@@ -181,8 +185,13 @@ class Connections:
 
     def _try(self, work: Callable[[Line], Answer], *, writing: bool) -> Answer:
         self._refuse_use()
-        with self._lent() as line, self._translated(connecting=False, writing=writing):
-            answer = work(line)
+        with self._lent() as line:
+            line.done = 0
+            try:
+                with self._translated(connecting=False, writing=writing):
+                    answer = work(line)
+            except (StoreUnavailable, StoreUnusable) as refusal:
+                raise self._place.partly(refusal) if writing and line.done else refusal from refusal.__cause__
         self.answers = True
         return answer
 

@@ -43,6 +43,10 @@ class Place:
             return InvalidInput(f"{self._shown}: {text}")
         return self._known(text, _SAID) or StoreUnusable(f"{self._shown}: Redis says: {_reason(text)}")
 
+    def partly(self, refusal: QueuectlError) -> QueuectlError:
+        """The server refused, but it had done a part of what was asked before."""
+        return OutcomeUnknown(f"{refusal.message}; a part was done before", refusal.hint or _REPEAT)
+
     def _known(self, text: str, sayings: "tuple[_Saying, ...]") -> QueuectlError | None:
         for words, kind, hint in sayings:
             if words in text:

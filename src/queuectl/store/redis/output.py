@@ -26,6 +26,11 @@ def read(line: Line, attempt_id: str, after: int, limit: int) -> list[Chunk]:
     return [_chunk(attempt_id, packed) for packed in found]
 
 
+def exists(line: Line, attempt_id: str) -> bool:
+    """Whether there is a chunk of an attempt."""
+    return bool(line.call("EXISTS", line.key(f"output:{attempt_id}")))
+
+
 def of_jobs(line: Line, numbers: Sequence[int], limit: int = 256) -> Iterator[list[tuple[int, Chunk]]]:
     """All chunks of all attempts of jobs, some at a time, each with the number of its job."""
     left, attempt, n = [f"{number:016}" for number in numbers], "", 0

@@ -110,6 +110,10 @@ class RedisStore:
     def read_output(self, attempt_id: str, after: int, limit: int = 256) -> list[Chunk]:
         return self.connections.read(lambda line: output.read(line, attempt_id, after, limit))
 
+    def has_output(self, attempt_id: str) -> bool:
+        """Whether anything is kept of what an attempt printed."""
+        return self.connections.read(lambda line: output.exists(line, attempt_id))
+
     def beat(self, worker: Worker) -> Request | None:
         entry = replace(worker, heartbeat=self.now())
         self.caretaker.start()
@@ -149,7 +153,10 @@ class RedisStore:
         return self.connections.read(lambda line: self._describe(line, thorough))
 
     def _describe(self, line: Line, thorough: bool) -> Description:
-        listening = "messages" if self._address.listens else "polling"
+        if thorough:
+            self._hearing.wait(0)  # which tries whether we may listen
+        listens = self._hearing.follows if thorough else self._address.listens
+        listening = "messages" if listens else "polling"
         found = description.describe(line, self._address.shown, listening)
         return description.with_damage(line, found, self.moment) if thorough else found
 

@@ -62,11 +62,11 @@ local function waits_to_run(state)
     return state == 'pending' or state == 'failed'
 end
 
--- Tell those who wait, at most once in 50 ms.
+-- Tell those who wait, at most once in 50 ms. Who may use no channel has changed something all the same: the others look.
 local function ring(bell)
     if redis.call('SET', P .. 'rang:' .. bell, '1', 'PX', 50, 'NX') then
         redis.call('HINCRBY', P .. 'bells', bell, 1)
-        redis.call('PUBLISH', P .. 'bells', bell)
+        redis.pcall('PUBLISH', P .. 'bells', bell)
     end
 end
 
