@@ -89,6 +89,8 @@ class RedisCluster:
             source.call("MIGRATE", to.host, to.port, "", 0, 5000, "AUTH", to.password, "KEYS", *keys)
         for node in (to, source, *self.nodes):
             node.call("CLUSTER", "SETSLOT", slot, "NODE", _id(to))
+        # What the others have heard of each other before may set one of them back for a moment.
+        eventually(lambda: all(_owner(node, slot) == _id(to) for node in self.nodes), what="nodes that agree")
 
     def close(self) -> None:
         """End all and leave nothing behind. Twice is harmless."""
@@ -126,6 +128,14 @@ def _node(product: Product) -> RedisServer:
 
 def _id(node: RedisServer) -> str:
     return str(node.call("CLUSTER", "MYID").decode())
+
+
+def _owner(node: RedisServer, slot: int) -> str | None:
+    """Who has a slot, as this node sees it."""
+    for first, last, master, *_ in node.call("CLUSTER", "SLOTS"):
+        if first <= slot <= last:
+            return str(master[2].decode())
+    return None
 
 
 def _knows(node: RedisServer, other: RedisServer) -> bool:
