@@ -89,8 +89,14 @@ class RedisCluster:
             source.call("MIGRATE", to.host, to.port, "", 0, 5000, "AUTH", to.password, "KEYS", *keys)
         for node in (to, source, *self.nodes):
             node.call("CLUSTER", "SETSLOT", slot, "NODE", _id(to))
-        # What the others have heard of each other before may set one of them back for a moment.
-        eventually(lambda: all(_owner(node, slot) == _id(to) for node in self.nodes), what="nodes that agree")
+        eventually(lambda: self._agrees(slot, to), within=SLOWEST, what="nodes that agree")
+
+    def _agrees(self, slot: int, owner: RedisServer) -> bool:
+        """Whether all know whose a slot is, and by which epoch: who moves one before that may give an epoch twice, and
+        then two nodes have the slot, or none.
+        """
+        epochs = {state(node)["cluster_current_epoch"] for node in self.nodes}
+        return len(epochs) == 1 and all(_owner(node, slot) == _id(owner) for node in self.nodes)
 
     def close(self) -> None:
         """End all and leave nothing behind. Twice is harmless."""
