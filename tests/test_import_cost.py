@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from servers.redis import GivenRedis, RedisServer
+
 HEAVY = frozenset(
     (
         "asyncio", "base64", "bz2", "concurrent", "dataclasses", "difflib", "email", "getpass", "hashlib", "_hashlib",
@@ -88,3 +90,17 @@ def test_the_help_opens_no_store(tmp_path: Path) -> None:
     loaded = loaded_by(tmp_path, "enqueue", "--help")
     assert not {"apsw", "queuectl.store.sqlite"} & loaded
     assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize(
+    "words", [("enqueue", "true"), ("status",), ("list", "--state", "pending")], ids=" ".join
+)
+def test_who_asks_for_nothing_past_does_not_load_the_driver_of_the_archive(
+    tmp_path: Path, redis_server: RedisServer | GivenRedis, words: tuple[str, ...]
+) -> None:
+    name = f"cost_{tmp_path.name.strip('_')[-20:]}"
+    url = redis_server.url(name=name, archive="mongodb://127.0.0.1:1/past")
+    loaded = loaded_by(tmp_path, "--store", url, *words)
+    redis_server.delete(f"{{{name}}}")
+    assert "redis" in loaded
+    assert not loaded & {"pymongo", "bson"}

@@ -9,7 +9,9 @@ from queuectl.errors import InvalidInput, StoreUnusable
 
 if TYPE_CHECKING:
     from queuectl.config import Settings
+    from queuectl.store.archived.past import Past
     from queuectl.store.protocol import Store
+    from queuectl.store.redis import RedisStore
 
 POSTGRES = ("postgresql", "postgres")
 MONGODB = ("mongodb", "mongodb+srv")
@@ -105,13 +107,30 @@ def _redis(url: str, settings: "Settings | None", patience: float, create: bool)
     live = RedisStore(url, durability=mode, patience=patience, create=create, archives=archive is not None)
     if archive is None:
         return live
+    return _archived(live, archive, patience)
+
+
+def _archived(live: "RedisStore", archive: str, patience: float) -> "Store":
+    """With an archive, opened when something past is asked for: most commands never do, and need no driver for it."""
+    from importlib.util import find_spec
+
+    from queuectl.store.archived import ArchivedStore
+    from queuectl.store.mongo import address as of_mongo
+
     with _extra("mongodb", "pymongo"):
-        from queuectl.store.archived import ArchivedStore
-        from queuectl.store.archived.past import Past
+        if find_spec("pymongo") is None:
+            raise ImportError("No module named 'pymongo'", name="pymongo")
     try:
-        return ArchivedStore(live, Past(archive, patience))
+        of_mongo.parse(archive)
     except InvalidInput as error:
         raise InvalidInput(f"archive=: {error.message}", error.hint) from error
+
+    def open_past() -> "Past":
+        from queuectl.store.archived.past import Past
+
+        return Past(archive, patience)
+
+    return ArchivedStore(live, open_past)
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """A queue and its archive for tests of what lies between the two: nothing is moved but where a test says so."""
 
+import threading
 from contextlib import closing
 from typing import Any
 
@@ -24,7 +25,7 @@ class Between(ArchivedGround):
 
     def _store(self, *, patience: float = PATIENCE, **options: Any) -> ArchivedStore:
         live = RedisStore(self.url, clock=self.clock, archives=True, patience=patience, **options)
-        return ArchivedStore(live, Past(self.archive_url, patience))
+        return ArchivedStore(live, lambda: Past(self.archive_url, patience))
 
     def fresh(self, **options: Any) -> ArchivedStore:
         """A handle; the ground closes it."""
@@ -53,7 +54,7 @@ class Between(ArchivedGround):
         with closing(self._store()) as store:
             connections = store._live.connections
             damage = connections.read(lambda line: repair.heal(line, store._live.moment, really=False))
-            return {**damage, **Audit(connections, store._past, lambda: "").look()}
+            return {**damage, **Audit(connections, store._past, lambda: "", threading.Event()).look()}
 
 
 def move_all(store: ArchivedStore) -> None:

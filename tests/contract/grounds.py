@@ -271,7 +271,7 @@ class ArchivedGround(RedisGround):
 
     def _store(self, **options: Any) -> Store:
         live = RedisStore(self.url, clock=self.clock, archives=True, **options)
-        return PromptArchive(live, Past(self.past.url, PATIENCE))
+        return PromptArchive(live, lambda: Past(self.past.url, PATIENCE))
 
     def empty(self) -> None:
         super().empty()

@@ -8,11 +8,14 @@ lost only because it was forgotten. What the queue knows and the archive has los
 import threading
 from collections import Counter
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from queuectl.store.archived.past import Past
 from queuectl.store.redis import auditing, caretaker
 from queuectl.store.redis.auditing import EVERYTHING, NOTHING, Verdict
-from queuectl.store.redis.connections import Connections
+from queuectl.store.redis.connections import Connections, Line
+
+if TYPE_CHECKING:
+    from queuectl.store.archived.past import Past
 
 AT_ONCE = 500
 UNKNOWN, LOST = "archived jobs that the queue had forgotten", "jobs that the archive has lost"
@@ -20,15 +23,12 @@ MISCOUNTED = "wrong sums of the archive"
 
 
 class Audit:
-    """One look through both, or several. `moment` is the time for scripts."""
+    """One look through both, or several. `moment` is the time for scripts; `ended`: to stop after the piece at hand."""
 
-    def __init__(self, connections: Connections, past: Past, moment: Callable[[], str]) -> None:
-        self._connections, self._past, self._moment = connections, past, moment
-        self._ended = threading.Event()
-
-    def stop(self) -> None:
-        """End after the piece that is being looked at."""
-        self._ended.set()
+    def __init__(
+        self, connections: Connections, past: "Past", moment: Callable[[], str], ended: threading.Event
+    ) -> None:
+        self._connections, self._past, self._moment, self._ended = connections, past, moment, ended
 
     def mend(self) -> Counter[str]:
         """Make them agree, and leave word of what was mended for `doctor`."""
@@ -42,17 +42,17 @@ class Audit:
         """How much of each kind does not agree; afterwards it does, if it is to."""
         act = "1" if really else "0"
         found: Counter[str] = Counter()
-        self._forget(act, found)
+        self._connections.write(lambda line: self._forget(line, act, found))
         self._remember(act, found)
         return +found
 
-    def _forget(self, act: str, found: Counter[str]) -> None:
-        for known in self._connections.read(lambda line: list(auditing.known(line))):
+    def _forget(self, line: Line, act: str, found: Counter[str]) -> None:
+        for known in auditing.known(line):
             if self._ended.is_set():
                 return
             there = self._past.which(list(known))
             missing = {id: version for id, version in known.items() if id not in there}
-            found[LOST] += self._connections.write(lambda line: auditing.lost(line, act, missing))  # noqa: B023
+            found[LOST] += auditing.lost(line, act, missing)
 
     def _remember(self, act: str, found: Counter[str]) -> None:
         reached = NOTHING

@@ -9,16 +9,20 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 from queuectl.clock import random_bytes
 from queuectl.domain.job import Job
 from queuectl.domain.output import Chunk
 from queuectl.errors import OutcomeUnknown, StoreError
 from queuectl.store.archived.audit import Audit
-from queuectl.store.archived.past import Past
 from queuectl.store.redis import archiving, finding, output, repair
 from queuectl.store.redis.archiving import Arrival, Departure
 from queuectl.store.redis.connections import Connections, Line
+
+if TYPE_CHECKING:
+    from queuectl.store.archived.past import Past
 
 AT_ONCE = 200
 IDLE_MS = 1000
@@ -34,12 +38,21 @@ BYTES_AT_ONCE = 4 << 20
 class Mover:
     """Moves jobs, one batch after the other. `moment` is the time for scripts."""
 
-    def __init__(self, connections: Connections, past: Past, moment: Callable[[], str]) -> None:
-        self._connections, self._past, self._moment = connections, past, moment
-        self._audit = Audit(connections, past, moment)
+    def __init__(
+        self, connections: Connections, open_past: Callable[[], "Past"], moment: Callable[[], str]
+    ) -> None:
+        self._connections, self._open_past, self._moment = connections, open_past, moment
         self._name = random_bytes(8).hex()
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
+
+    @cached_property
+    def _past(self) -> "Past":
+        return self._open_past()
+
+    @cached_property
+    def _audit(self) -> Audit:
+        return Audit(self._connections, self._past, self._moment, self._ended)
 
     def start(self) -> None:
         """Move from now on, in a thread. Twice is once."""
@@ -51,7 +64,6 @@ class Mover:
     def stop(self) -> None:
         """End within one answer of the server."""
         self._ended.set()
-        self._audit.stop()
 
     def finish(self, within: float) -> None:
         """End, and hand over before that what has ended so far: it may be that no worker comes after this one."""

@@ -4,9 +4,11 @@ A job is in the queue, in the archive, or for a moment in both, never in neither
 asked first, and again about what the archive answers.
 """
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
@@ -16,13 +18,14 @@ from queuectl.domain.query import Counts, Filter, Found, Page, matches
 from queuectl.domain.worker import Request, Worker
 from queuectl.errors import OutcomeUnknown, StoreError, StoreUnavailable, StoreUnusable
 from queuectl.store import codec, verdict
-from queuectl.store.archived import binding
 from queuectl.store.archived.audit import Audit
 from queuectl.store.archived.mover import Mover
-from queuectl.store.archived.past import Past
 from queuectl.store.protocol import Added, Description, Entry, Held, Saved, Shared
 from queuectl.store.redis import archiving, finding, purging, writing
 from queuectl.store.redis.store import RedisStore
+
+if TYPE_CHECKING:
+    from queuectl.store.archived.past import Past
 
 LAST_SECONDS = 3.0
 """What a worker that leaves has to hand over what has ended: less than its holder waits for it."""
@@ -33,10 +36,22 @@ LOOKS = 3
 class ArchivedStore:
     """A queue and its archive. The mover starts with the first beat: only workers have one."""
 
-    def __init__(self, live: RedisStore, past: Past) -> None:
-        self._live, self._past = live, past
-        self.mover = Mover(live.connections, past, lambda: live.moment)
-        past.bind = lambda base, shown: binding.bind(live.connections, base, shown)
+    def __init__(self, live: RedisStore, open_past: Callable[[], "Past"]) -> None:
+        self._live, self._open_past = live, open_past
+        self.mover = Mover(live.connections, lambda: self._past, lambda: live.moment)
+
+    @cached_property
+    def _past(self) -> "Past":
+        """The archive, opened when it is first asked for: its driver takes longer to load than most commands run."""
+        from queuectl.store.archived.binding import bind
+
+        past = self._open_past()
+        past.bind = lambda base, shown: bind(self._live.connections, base, shown)
+        return past
+
+    @property
+    def _opened(self) -> "Past | None":
+        return self.__dict__.get("_past")
 
     def now(self) -> datetime:
         return self._live.now()
@@ -59,7 +74,8 @@ class ArchivedStore:
         for _ in range(LOOKS):
             where = self._where(missing)
             found |= {id: job for id, job in where.items() if job is not None}
-            found |= self._past.get([id for id, job in where.items() if job is None])
+            past = [id for id, job in where.items() if job is None]
+            found |= self._past.get(past) if past else {}
             missing = [id for id in where if id not in found]
             if not missing:
                 break
@@ -133,6 +149,8 @@ class ArchivedStore:
 
     def _bring_back(self, jobs: Sequence[Job]) -> dict[str, Saved]:
         """Jobs of the archive are changed, which brings them back into the queue."""
+        if not jobs:
+            return {}
         past, moment = self._past.get([job.id for job in jobs]), self._live.moment
         pairs = [
             (past[job.id], _changed(past[job.id], job))
@@ -216,14 +234,15 @@ class ArchivedStore:
         self._live.wake()
 
     def trouble(self) -> str | None:
-        return self._past.trouble
+        return None if self._opened is None else self._opened.trouble
 
     def describe(self, *, thorough: bool = False) -> Description:
         said = self._live.describe(thorough=thorough)
         waiting = self._live.connections.read(archiving.waiting)
-        details = {**said.details, "archive": self._past.shown, "to_archive": str(waiting)}
+        details = {**said.details, "to_archive": str(waiting)}
         if not thorough:
             return replace(said, details=details)
+        details["archive"] = self._past.shown
         try:
             found, wrong = self._past.describe(), self._audit()
         except (StoreUnavailable, StoreUnusable) as error:
@@ -233,7 +252,7 @@ class ArchivedStore:
 
     def _audit(self) -> list[str]:
         """What queue and archive do not agree about."""
-        audit = Audit(self._live.connections, self._past, lambda: self._live.moment)
+        audit = Audit(self._live.connections, self._past, lambda: self._live.moment, threading.Event())
         return [f"{count} {what}: workers mend them" for what, count in audit.look().items()]
 
     def migrate(self) -> None:
@@ -242,7 +261,8 @@ class ArchivedStore:
     def close(self) -> None:
         self.mover.finish(LAST_SECONDS)
         self._live.close()
-        self._past.close()
+        if self._opened is not None:
+            self._opened.close()
 
 
 def _changed(was: Job, job: Job) -> Job:

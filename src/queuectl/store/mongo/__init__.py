@@ -1,5 +1,17 @@
-"""The store on MongoDB: standalone servers and replica sets."""
+"""The store on MongoDB 5.0 or later."""
 
-from queuectl.store.mongo.store import MongoStore
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from queuectl.store.mongo.store import MongoStore
 
 __all__ = ["MongoStore"]
+
+
+def __getattr__(name: str) -> Any:
+    """The store when it is first asked for: who only wants to read an address does not load the driver."""
+    if name == "MongoStore":
+        from queuectl.store.mongo.store import MongoStore
+
+        return MongoStore
+    raise AttributeError(name)
