@@ -10,6 +10,7 @@ from contract.test_archived_moving import before, retry
 from factories import LEASE, in_state, new_job
 from queuectl.domain import lifecycle
 from queuectl.domain.query import Filter
+from queuectl.errors import StoreUnavailable
 from queuectl.store.archived import ArchivedStore, audit
 from queuectl.store.archived.audit import LOST, MISCOUNTED, UNKNOWN
 from queuectl.store.redis import caretaker
@@ -184,7 +185,25 @@ def test_one_of_all_does_it_and_again_after_the_queue_may_have_been_set_back(
     other.mover._look_over()
     store.mover._look_over()
     assert len(looks) == 2
+
+
+def test_who_has_compared_all_leaves_the_turn_to_nobody_for_a_day(
+    between: Between, store: ArchivedStore
+) -> None:
+    store.mover._look_over()
     assert 86_000_000 < between.server.call("PTTL", between.key("turn:audit")) <= 86_400_000
+
+
+def test_who_cannot_finish_leaves_the_turn_to_another_within_a_minute(
+    between: Between, store: ArchivedStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: object, **__: object) -> None:
+        raise StoreUnavailable("the archive is away")
+
+    monkeypatch.setattr(store._past, "copies", away)
+    with pytest.raises(StoreUnavailable):
+        store.mover._look_over()
+    assert 0 < between.server.call("PTTL", between.key("turn:audit")) <= 60_000
 
 
 def test_a_deletion_is_remembered_for_a_day(between: Between, store: ArchivedStore) -> None:

@@ -7,7 +7,9 @@ import pytest
 
 from contract.archived import Between, counted, ids, move_all
 from contract.grounds import MongoGround
+from contract.test_workers import worker
 from factories import in_state, new_job
+from facts import eventually
 from queuectl.domain.query import Filter, Page
 from queuectl.errors import StoreUnusable
 from queuectl.store.mongo import MongoStore
@@ -113,8 +115,8 @@ def test_an_archive_may_be_given_to_a_queue_that_has_run_without(servers: Server
         with closing(RedisStore(ground.url, clock=ground.clock)) as plain:
             plain.add([in_state("completed", "early"), new_job("waits")])
         store = ground.fresh()
-        store._live.caretaker.look()
-        move_all(store)
-        assert ground.copies() == ["early"]
+        store.beat(worker("w1"))
+        eventually(lambda: ground.copies() == ["early"])
+        eventually(lambda: ground.here() == ["waits"])
         assert ids(store) == ["early", "waits"]
         assert ground.faults() == {}

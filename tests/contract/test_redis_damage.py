@@ -229,7 +229,7 @@ def test_one_of_all_workers_looks_and_again_when_something_may_be_lost(queue: Qu
     third: Any = queue.ground.open()
     third.beat(worker("w3"))
     eventually(lambda: queue.look() == queue.before)
-    assert 3_500_000 < queue.call("PTTL", "turn:repair") <= 3_600_000
+    eventually(lambda: 3_500_000 < queue.call("PTTL", "turn:repair") <= 3_600_000)
 
 
 def test_who_looks_leaves_most_of_the_servers_time_to_others(
@@ -240,7 +240,7 @@ def test_who_looks_leaves_most_of_the_servers_time_to_others(
     monkeypatch.setattr(caretaker.time, "monotonic", lambda: now[0])
     monkeypatch.setattr(keeper._ended, "wait", lambda seconds: waits.append(seconds))
     keeper._went_on = 99.0
-    assert keeper._rest()
+    assert queue.store.connections.write(keeper._rest)
     assert waits == [4.0]
 
 

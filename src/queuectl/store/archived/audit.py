@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from queuectl.store.redis import auditing, caretaker
+from queuectl.store.redis import auditing, caretaker, turns
 from queuectl.store.redis.auditing import EVERYTHING, NOTHING, Verdict
 from queuectl.store.redis.connections import Connections, Line
 
@@ -35,8 +35,13 @@ class Audit:
         greatest = self._past.greatest()
         self._connections.write(lambda line: auditing.number_after(line, greatest))
         mended = self.look(really=True)
-        self._connections.write(lambda line: caretaker.note(line, mended, self._moment()))
+        self._connections.write(lambda line: self._conclude(line, mended))
         return mended
+
+    def _conclude(self, line: Line, mended: Counter[str]) -> None:
+        caretaker.note(line, mended, self._moment())
+        if not self._ended.is_set():
+            turns.done(line, "audit")
 
     def look(self, *, really: bool = False) -> Counter[str]:
         """How much of each kind does not agree; afterwards it does, if it is to."""
@@ -46,6 +51,10 @@ class Audit:
         self._remember(act, found)
         return +found
 
+    def _go_on(self, line: Line, act: str) -> None:
+        if act == "1":
+            turns.keep(line, "audit")
+
     def _forget(self, line: Line, act: str, found: Counter[str]) -> None:
         for known in auditing.known(line):
             if self._ended.is_set():
@@ -53,6 +62,7 @@ class Audit:
             there = self._past.which(list(known))
             missing = {id: version for id, version in known.items() if id not in there}
             found[LOST] += auditing.lost(line, act, missing)
+            self._go_on(line, act)
 
     def _remember(self, act: str, found: Counter[str]) -> None:
         reached = NOTHING
@@ -75,6 +85,7 @@ class Audit:
             return None
         copies = self._past.copies(int(reached), int(upto))
         verdict = self._connections.write(lambda line: auditing.compare(line, act, reached, upto, copies))
+        self._connections.write(lambda line: self._go_on(line, act))
         if verdict and verdict.deleted and act == "1":
             self._past.delete({copy.number: copy.id for copy in copies if copy.number in verdict.deleted})
         return verdict

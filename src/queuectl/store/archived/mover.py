@@ -17,7 +17,7 @@ from queuectl.domain.job import Job
 from queuectl.domain.output import Chunk
 from queuectl.errors import OutcomeUnknown, StoreError
 from queuectl.store.archived.audit import Audit
-from queuectl.store.redis import archiving, finding, output, repair
+from queuectl.store.redis import archiving, finding, output, turns
 from queuectl.store.redis.archiving import Arrival, Departure
 from queuectl.store.redis.connections import Connections, Line
 
@@ -29,8 +29,6 @@ IDLE_MS = 1000
 """For how long one question for new entries is kept by the server."""
 AWAY = 2.0
 """Seconds until an archive that was away is tried again."""
-AUDITED = 86_400.0
-"""Seconds until somebody compares the archive with the queue again, unless the queue may have been set back before."""
 BYTES_AT_ONCE = 4 << 20
 """Output in one write to the archive."""
 
@@ -147,7 +145,7 @@ class Mover:
         """Compare the two now and then, and after the queue may have been set back in time."""
         if self._past.trouble is not None:
             self._past.greatest()  # anything: does it answer?
-        if self._connections.write(lambda line: repair.is_our_turn(line, "audit", AUDITED)):
+        if self._connections.write(lambda line: turns.take(line, "audit")):
             self.tidy()
             self._audit.mend()
 

@@ -13,11 +13,9 @@ from datetime import datetime
 
 from queuectl.errors import OutcomeUnknown, StoreError
 from queuectl.store import codec
-from queuectl.store.redis import repair
+from queuectl.store.redis import repair, turns
 from queuectl.store.redis.connections import Connections, Line
 
-INTERVAL = 3600.0
-"""Seconds after which everything is looked through again."""
 GLANCE = 60.0
 """Seconds after which it is asked again whose turn it is."""
 SHARE = 0.2
@@ -52,13 +50,16 @@ class Caretaker:
 
     def _look(self, line: Line) -> Counter[str]:
         self._went_on = time.monotonic()
-        mended = repair.heal(line, self._moment(), goes_on=self._rest)
+        mended = repair.heal(line, self._moment(), goes_on=lambda: self._rest(line))
         note(line, mended, self._moment())
+        if not self._ended.is_set():
+            turns.done(line, "repair")
         return mended
 
-    def _rest(self) -> bool:
+    def _rest(self, line: Line) -> bool:
         """Leave the server to others for several times as long as the last piece took; whether to go on."""
         took = time.monotonic() - self._went_on
+        turns.keep(line, "repair")
         stopped = self._ended.wait(took * (1 / SHARE - 1))
         self._went_on = time.monotonic()
         return not stopped
@@ -66,7 +67,7 @@ class Caretaker:
     def _run(self) -> None:
         while not self._ended.is_set():
             with suppress(StoreError, OutcomeUnknown):  # whoever asks for something hears of it
-                if self._connections.write(lambda line: repair.is_our_turn(line, "repair", INTERVAL)):
+                if self._connections.write(lambda line: turns.take(line, "repair")):
                     self.look()
             self._ended.wait(GLANCE)
 

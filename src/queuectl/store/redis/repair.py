@@ -76,11 +76,6 @@ def members_of(line: Line, index: str) -> Iterator[list[bytes]]:
             yield members[start : start + AT_ONCE]
 
 
-def is_our_turn(line: Line, what: str, seconds: float) -> bool:
-    """Whether to look through everything now; for so many seconds nobody else will, unless something may be lost."""
-    return bool(line.run("turn", what, int(1000 * seconds)))
-
-
 def recount(line: Line, act: str) -> int:
     """Count all jobs anew; how many sums were wrong."""
     reached: bytes | str = NOTHING

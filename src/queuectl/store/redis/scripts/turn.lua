@@ -2,7 +2,7 @@
 -- another one, as it is when something may have been lost.
 --
 -- KEYS  the hash tag
--- ARGV  what is to be looked through, for how many milliseconds nobody else need do so
+-- ARGV  what is to be looked through, for how many milliseconds nobody else begins
 -- Answers 1 if it is the caller's turn
 
 local turn, history = P .. 'turn:' .. ARGV[1], redis.call('GET', P .. 'history') or ''
