@@ -25,7 +25,8 @@ class Between(ArchivedGround):
 
     def _store(self, *, patience: float = PATIENCE, **options: Any) -> ArchivedStore:
         live = RedisStore(self.url, clock=self.clock, archives=True, patience=patience, **options)
-        return ArchivedStore(live, lambda: Past(self.archive_url, patience))
+        url = self.archive_url
+        return ArchivedStore(live, lambda: Past(url, patience))
 
     def fresh(self, **options: Any) -> ArchivedStore:
         """A handle; the ground closes it."""
@@ -53,7 +54,7 @@ class Between(ArchivedGround):
         """What a thorough look at both finds; nothing, as a rule."""
         with closing(self._store()) as store:
             connections = store._live.connections
-            damage = connections.read(lambda line: repair.heal(line, store._live.moment, really=False))
+            damage = connections.read(lambda line: repair.heal(line, store._live.moment, really=False).found)
             return {**damage, **Audit(connections, store._past, lambda: "", threading.Event()).look()}
 
 

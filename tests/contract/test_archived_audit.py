@@ -13,7 +13,8 @@ from queuectl.domain.query import Filter
 from queuectl.errors import StoreUnavailable
 from queuectl.store.archived import ArchivedStore, audit
 from queuectl.store.archived.audit import LOST, MISCOUNTED, UNKNOWN
-from queuectl.store.redis import caretaker
+from queuectl.store.redis import auditing, caretaker
+from queuectl.store.redis.repair import NOTHING
 from servers.mongo import GivenMongo, MongoServer
 from servers.redis import GivenRedis, RedisServer
 
@@ -212,3 +213,28 @@ def test_a_deletion_is_remembered_for_a_day(between: Between, store: ArchivedSto
     between.clock.step(days=1, seconds=1)
     store.purge(Filter(id_prefix=PAST[1]), 1)
     assert between.server.call("ZCARD", between.key("gone")) == 1
+
+
+def test_who_only_looks_displaces_nobody_who_mends(
+    between: Between, store: ArchivedStore, other: ArchivedStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for id in PAST:
+        between.server.call("ZREM", between.key("past"), id)
+    _after(store, "copies", lambda: other.describe(thorough=True), monkeypatch)
+    assert store.mover._audit.mend()[UNKNOWN] == 10
+    assert ids(store) == PAST
+
+
+def test_who_was_displaced_has_not_done_it(
+    between: Between, store: ArchivedStore, other: ArchivedStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    between.server.call("DEL", between.key("turn:audit"))
+
+    def begin(*_: object) -> None:
+        run = auditing.Run("another", mends=True)
+        other._live.connections.write(lambda line: auditing.announce(line, run, NOTHING, NOTHING))
+
+    _after(store, "copies", begin, monkeypatch)
+    store.mover._look_over()
+    assert 0 < between.server.call("PTTL", between.key("turn:audit")) <= 60_000
+    assert 0 < between.server.call("PTTL", between.key("recounting:past_counts")) <= 600_000

@@ -7,13 +7,14 @@ import pytest
 
 from contract.archived import Between, counted, ids, move_all
 from contract.grounds import MongoGround
+from contract.test_archived_moving import before
 from contract.test_workers import worker
 from factories import in_state, new_job
 from facts import eventually
 from queuectl.domain.query import Filter, Page
 from queuectl.errors import StoreUnusable
 from queuectl.store.mongo import MongoStore
-from queuectl.store.redis import RedisStore
+from queuectl.store.redis import RedisStore, archiving
 from servers.mongo import GivenMongo, MongoServer
 from servers.redis import GivenRedis, RedisServer
 
@@ -120,3 +121,18 @@ def test_an_archive_may_be_given_to_a_queue_that_has_run_without(servers: Server
         eventually(lambda: ground.here() == ["waits"])
         assert ids(store) == ["early", "waits"]
         assert ground.faults() == {}
+
+
+def test_of_two_who_name_two_archives_at_the_same_moment_one_is_refused(
+    servers: Servers, elsewhere: MongoGround, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with closing(Between(*servers)) as ground:
+        one, right = ground.fresh(), ground.archive_url
+        ground.archive_url = elsewhere.url
+        other = ground.fresh()
+        before(archiving, "bind", lambda: ids(other), monkeypatch)
+        with pytest.raises(StoreUnusable, match="is not this queue's archive"):
+            ids(one)
+        ground.archive_url = right
+        with pytest.raises(StoreUnusable, match="is not this queue's archive"):
+            ids(ground.fresh())

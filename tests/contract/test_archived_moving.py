@@ -8,10 +8,11 @@ import pytest
 
 from contract.archived import Between, counted, ids, move_all
 from contract.test_workers import worker
-from factories import LEASE, in_state, new_job
+from factories import LEASE, in_state, new_job, report
 from queuectl.domain import lifecycle
 from queuectl.domain.output import Chunk
-from queuectl.domain.query import Filter
+from queuectl.domain.query import Filter, Page
+from queuectl.errors import StoreUnavailable
 from queuectl.store.archived import ArchivedStore, mover
 from queuectl.store.archived import past as past_module
 from queuectl.store.redis import archiving
@@ -288,16 +289,117 @@ def test_much_output_is_moved_in_pieces(
     is_one(between, "cancelled", "a", "b")
 
 
+@pytest.mark.parametrize("others", [["a", "b"], []])
 def test_a_job_that_is_too_large_for_the_archive_stays_and_holds_up_nobody(
-    between: Between, store: ArchivedStore, monkeypatch: pytest.MonkeyPatch
+    between: Between, store: ArchivedStore, others: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(past_module, "HEAVIEST", 10_000)
-    store.add([in_state("completed", "a"), in_state("completed", "large", command="x" * 20_000)])
+    store.add([in_state("completed", "large", command="x" * 20_000)])
+    store.add([in_state("completed", id) for id in others])
+    move_all(store)
+    assert (between.copies(), between.here(), between.unmoved()) == (others, ["large"], 0)
+    assert ids(store) == [*others, "large"]
+    store._live.caretaker.look()
+    assert between.unmoved() == 0
+    assert between.faults() == {}
+    assert sorted(store.purge(Filter(), 9)) == [*others, "large"]
+
+
+def test_what_a_hand_has_put_into_the_stream_is_passed_over(between: Between, store: ArchivedStore) -> None:
+    store.add([in_state("completed", "a")])
+    between.server.call("XADD", between.key("stream"), "*", "what", "ever")
     store.add([in_state("completed", "b")])
     move_all(store)
-    assert (between.copies(), between.here(), between.unmoved()) == (["a", "b"], ["large"], 0)
-    assert ids(store) == ["a", "b", "large"]
-    assert sorted(store.purge(Filter(), 9)) == ["a", "b", "large"]
+    assert (between.copies(), between.unmoved()) == (["a", "b"], 0)
+
+
+def test_a_stream_that_was_deleted_begins_anew(between: Between, store: ArchivedStore) -> None:
+    store.add([in_state("completed", "a")])
+    between.server.call("DEL", between.key("stream"))
+    store.add([in_state("completed", "b")])
+    store._live.caretaker.look()
+    move_all(store)
+    is_one(between, "completed", "a", "b")
+
+
+def test_who_asked_for_a_retry_has_it_though_the_archive_went_away_meanwhile(
+    between: Between, store: ArchivedStore, other: ArchivedStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.add([in_state("completed", "a")])
+    move_all(store)
+    other.mover._look_over()  # so that it is nobody's turn to compare
+
+    def away(_: object) -> None:
+        raise StoreUnavailable("it is away")
+
+    monkeypatch.setattr(store._past, "let_go", away)
+    assert retry(store, "a") == "accepted"
+    assert store.claim("w1", (), 1, LEASE) == []
+    other.mover._look_over()
+    assert [job.id for job in store.claim("w1", (), 1, LEASE)] == ["a"]
+
+
+def test_what_was_deleted_is_gone_though_the_archive_went_away_meanwhile(
+    between: Between, store: ArchivedStore, other: ArchivedStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.add([in_state("completed", "a")])
+    move_all(store)
+
+    def away(_: object) -> None:
+        raise StoreUnavailable("it is away")
+
+    monkeypatch.setattr(store._past, "delete", away)
+    assert store.purge(Filter(), 1) == ["a"]
+    assert ids(store) == []
+    other.mover._look_over()
+    is_one(between, "completed")
+
+
+def test_a_late_result_of_a_past_job_is_stale_without_a_question_to_the_archive(
+    between: Between, store: ArchivedStore
+) -> None:
+    store.add([new_job("a")])
+    (running,) = store.claim("w1", (), 1, LEASE)
+    (job,) = store.get(["a"]).values()
+    store.save([lifecycle.give_back(job, now=store.now())])
+    (job,) = store.get(["a"]).values()
+    store.save([lifecycle.cancel(job, by="test", reason=None, now=store.now())])
+    move_all(store)
+    with closing(between._store()) as fresh:
+        late = lifecycle.finish(running, report(now=store.now()), now=store.now(), chance=0.5)
+        assert fresh.save([late]) == ["stale"]
+        assert fresh._opened is None
+
+
+def test_an_old_copy_of_a_job_that_lives_is_neither_listed_nor_counted(
+    between: Between, store: ArchivedStore
+) -> None:
+    store.add([in_state("completed", f"p{n}", tags=("red",)) for n in range(6)])
+    move_all(store)
+    stale = between.past.base["jobs"].find_one({"id": "p0"})
+    assert stale is not None
+    assert retry(store, "p0") == "accepted"
+    between.past.base["jobs"].insert_one(stale)
+    for limit in (1, 2, 4):
+        for sort in ("created", "updated", "next"):
+            found, after = list[str](), None
+            while True:
+                page = store.find(Filter(), Page(limit=limit, sort=sort, after=after))  # type: ignore[arg-type]
+                found += [job.id for job in page.jobs]
+                after = page.next
+                if after is None:
+                    break
+            assert sorted(found) == [f"p{n}" for n in range(6)], (limit, sort)
+    assert counted(store, Filter(tag="red")) == {"completed": 5, "pending": 1}
+
+
+def test_a_command_that_has_printed_nothing_yet_is_no_question_to_the_archive(
+    between: Between, store: ArchivedStore
+) -> None:
+    store.add([new_job("a")])
+    (running,) = store.claim("w1", (), 1, LEASE)
+    assert store.read_output(running.attempt_id or "", 0) == []
+    assert store._opened is None
 
 
 def test_a_worker_that_leaves_hands_over_what_has_ended(

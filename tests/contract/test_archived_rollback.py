@@ -17,6 +17,7 @@ from queuectl.domain import lifecycle
 from queuectl.domain.job import Job
 from queuectl.domain.query import Filter
 from queuectl.store.archived import ArchivedStore
+from queuectl.store.protocol import Held
 from servers.mongo import GivenMongo, MongoServer
 from servers.redis import RedisServer
 
@@ -138,7 +139,9 @@ def test_a_number_that_was_given_again_costs_the_older_job_nothing_but_its_numbe
     work(store, "old")
     backup.restore()
     store = between.fresh()
-    (added,) = store.add([new_job("new")])  # nobody has compared the two yet
+    store.lapsed(1)
+    server.call("DEL", between.key("unsure"))  # else the archive would have been asked
+    (added,) = store.add([new_job("new")])
     assert added.job.number == 2
     work(store, "new")
     numbers = {job.id: job.number for job in store.get(["first", "old", "new"]).values()}
@@ -166,4 +169,66 @@ def test_a_job_that_was_lost_and_is_enqueued_again_takes_the_place_of_what_the_a
     work(store, "first", "a")
     assert ids(store) == ["a", "first"]
     assert between.copies() == ["a", "first"]
+    assert between.faults() == {}
+
+
+def test_no_number_is_given_again_before_anybody_has_compared_the_two(
+    between: Between, server: RedisServer, tmp_path: Path
+) -> None:
+    store = between.fresh()
+    store.add([new_job("first")])
+    backup = Backup(server, tmp_path / "backup")
+    store = between.fresh()
+    store.add([new_job("old")])
+    work(store, "first", "old")
+    backup.restore()
+    (added,) = between.fresh().add([new_job("new")])
+    assert added.job.number == 3
+
+
+def test_where_the_archive_cannot_be_asked_numbers_go_on_far_ahead(
+    between: Between, server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = between.fresh()
+    store.add([new_job("first")])
+    server.restart()
+    store = between.fresh()
+    monkeypatch.setattr(store, "_greatest", lambda: None)
+    first, second = store.add([new_job("a"), new_job("b")])
+    assert (first.job.number, second.job.number) == (1_000_002, 1_000_003)
+
+
+def test_versions_rise_though_the_next_servers_clock_is_behind(between: Between, server: RedisServer) -> None:
+    store = between.fresh()
+    store.add([new_job("a")])
+    ahead = 2**52
+    server.call("SET", between.key("base"), str(ahead))
+    (first,) = store.claim("w1", (), 1, LEASE)
+    server.restart()
+    store = between.fresh()
+    (again,) = store.renew("w1", [Held("a", first.attempt_id or "")], LEASE)
+    assert again.version >= ahead + 2**32 > first.version
+
+
+def test_a_mover_that_meets_another_history_leaves_the_only_copy(
+    between: Between, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = between.fresh()
+    store.add([new_job("a")])
+    (running,) = store.claim("w1", (), 1, LEASE)
+    end(store, running)
+
+    def forget(found: object) -> None:
+        keys = between.server.call("KEYS", f"{between.tag}:*")
+        kept = (b":archive", b":schema", b":history")
+        between.server.call("DEL", *[key for key in keys if not key.endswith(kept)])
+        leave(found)
+
+    leave = store.mover._leave
+    monkeypatch.setattr(store.mover, "_leave", forget)
+    store.mover.move()
+    assert between.copies() == ["a"]
+    store = between.fresh()
+    store.mover._audit.mend()
+    assert ids(store) == ["a"]
     assert between.faults() == {}

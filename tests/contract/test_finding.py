@@ -11,7 +11,7 @@ import pytest
 from contract.grounds import SteppedClock, named, race
 from factories import LEASE, NOW, in_state, new_job
 from queuectl.domain import lifecycle
-from queuectl.domain.job import STATES, TERMINAL, Job, Parent
+from queuectl.domain.job import STATES, TERMINAL, Job, Parent, State
 from queuectl.domain.query import Filter, Page, Sort, matches
 from queuectl.errors import InvalidInput
 from queuectl.store.protocol import Store
@@ -179,3 +179,18 @@ def test_a_job_that_changes_its_state_all_the_time_is_always_found(store: Store,
                 return seen
 
     assert race(change, read)[1] == {1}
+
+
+@pytest.mark.parametrize("limit", [1, 3, 10, 39])
+def test_pages_of_several_states_leave_out_nobody(store: Store, limit: int) -> None:
+    states: list[State] = ["completed", "dead", "held", "pending"]
+    store.add([in_state(states[n % 4], f"j{n}", queue=f"q{n % 3}") for n in range(120)])
+    wanted = Filter(states=frozenset(("completed", "dead", "pending")), queue="q1")
+    found, after = list[str](), None
+    while True:
+        page = store.find(wanted, Page(limit=limit, after=after))
+        found += [job.id for job in page.jobs]
+        after = page.next
+        if after is None:
+            break
+    assert found == [f"j{n}" for n in reversed(range(120)) if n % 4 != 2 and n % 3 == 1]

@@ -64,7 +64,9 @@ class Queue:
     def heal(self, *, really: bool = True) -> dict[str, int]:
         """How much of each kind was wrong."""
         return dict(
-            self.store.connections.write(lambda line: repair.heal(line, self.store.moment, really=really))
+            self.store.connections.write(
+                lambda line: repair.heal(line, self.store.moment, really=really).found
+            )
         )
 
     def _content(self, name: str) -> Any:
@@ -259,7 +261,7 @@ def test_sums_are_counted_anew_while_jobs_change(queue: Queue) -> None:
 def _recount_among_changes(line: Any, other: RedisStore) -> None:
     """After each piece a job is taken and another one comes and one goes."""
     reached, piece = repair.NOTHING, 0
-    while answer := line.run("recount", "1", reached, 3):
+    while answer := line.run("recount", "run", "1", reached, 3):
         reached = answer[0].decode()
         if not reached:
             assert answer[1] > 0
@@ -268,3 +270,24 @@ def _recount_among_changes(line: Any, other: RedisStore) -> None:
         other.claim("w1", (), 1, LEASE)
         other.add([new_job(f"new{piece}")])
         other.purge(Filter(), 1)
+
+
+def test_who_has_left_an_index_since_it_was_read_is_no_damage(queue: Queue) -> None:
+    number = queue.call("HGET", "ids", "completed").decode()
+    index = "state:pending"
+    assert queue.store.connections.write(lambda line: line.run("mend_entries", "1", index, number)) == 0
+
+
+def test_it_rests_after_each_script(queue: Queue) -> None:
+    queue.store.add([new_job(f"more{n}") for n in range(350)])
+    rests: list[None] = []
+    scripts = [0]
+
+    def heal(line: Any) -> None:
+        run = line.run
+        line.run = lambda *words: (scripts.__setitem__(0, scripts[0] + 1), run(*words))[1]
+        repair.heal(line, queue.store.moment, goes_on=lambda: rests.append(None) is None)
+        del line.run
+
+    queue.store.connections.write(heal)
+    assert scripts[0] - 1 <= len(rests) <= scripts[0]  # the last one ends it

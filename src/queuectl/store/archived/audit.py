@@ -10,8 +10,9 @@ from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from queuectl.clock import random_bytes
 from queuectl.store.redis import auditing, caretaker, turns
-from queuectl.store.redis.auditing import EVERYTHING, NOTHING, Verdict
+from queuectl.store.redis.auditing import EVERYTHING, NOTHING, Run, Verdict
 from queuectl.store.redis.connections import Connections, Line
 
 if TYPE_CHECKING:
@@ -34,58 +35,62 @@ class Audit:
         """Make them agree, and leave word of what was mended for `doctor`."""
         greatest = self._past.greatest()
         self._connections.write(lambda line: auditing.number_after(line, greatest))
-        mended = self.look(really=True)
-        self._connections.write(lambda line: self._conclude(line, mended))
-        return mended
+        found, complete = self._look(mends=True)
+        self._connections.write(lambda line: self._conclude(line, found, complete))
+        return found
 
-    def _conclude(self, line: Line, mended: Counter[str]) -> None:
-        caretaker.note(line, mended, self._moment())
-        if not self._ended.is_set():
+    def look(self) -> Counter[str]:
+        """How much of each kind does not agree."""
+        return self._look(mends=False)[0]
+
+    def _conclude(self, line: Line, found: Counter[str], complete: bool) -> None:
+        caretaker.note(line, found, self._moment())
+        if complete:
             turns.done(line, "audit")
 
-    def look(self, *, really: bool = False) -> Counter[str]:
-        """How much of each kind does not agree; afterwards it does, if it is to."""
-        act = "1" if really else "0"
-        found: Counter[str] = Counter()
-        self._connections.write(lambda line: self._forget(line, act, found))
-        self._remember(act, found)
-        return +found
+    def _look(self, *, mends: bool) -> tuple[Counter[str], bool]:
+        """How much of each kind was found, and whether everything was looked at."""
+        run, found = Run(random_bytes(8).hex(), mends), Counter[str]()
+        complete = self._connections.read(lambda line: self._forget(line, run, found))
+        complete = self._remember(run, found) and complete
+        return +found, complete
 
-    def _go_on(self, line: Line, act: str) -> None:
-        if act == "1":
+    def _goes_on(self, line: Line, run: Run) -> bool:
+        if run.mends:
             turns.keep(line, "audit")
+        return not self._ended.is_set()
 
-    def _forget(self, line: Line, act: str, found: Counter[str]) -> None:
+    def _forget(self, line: Line, run: Run, found: Counter[str]) -> bool:
         for known in auditing.known(line):
-            if self._ended.is_set():
-                return
             there = self._past.which(list(known))
             missing = {id: version for id, version in known.items() if id not in there}
-            found[LOST] += auditing.lost(line, act, missing)
-            self._go_on(line, act)
+            found[LOST] += auditing.lost(line, run, missing)
+            if not self._goes_on(line, run):
+                return False
+        return True
 
-    def _remember(self, act: str, found: Counter[str]) -> None:
+    def _remember(self, run: Run, found: Counter[str]) -> bool:
         reached = NOTHING
-        while reached != EVERYTHING and not self._ended.is_set():
+        while reached != EVERYTHING:
             upto = self._end_of_piece(int(reached))
-            verdict = self._compare(act, reached, upto)
-            if verdict is None:
-                return  # another one has begun: what it finds is as good
+            verdict = self._compare(run, reached, upto)
+            if verdict is None or not self._connections.read(lambda line: self._goes_on(line, run)):
+                return False  # another one has begun, or we are to end
             found[UNKNOWN] += verdict.unknown
             found[MISCOUNTED] += verdict.miscounted
             reached = upto
+        return True
 
     def _end_of_piece(self, after: int) -> str:
         copies = self._past.copies(after, limit=AT_ONCE)
         return f"{copies[-1].number:016}" if len(copies) == AT_ONCE else EVERYTHING
 
-    def _compare(self, act: str, reached: str, upto: str) -> Verdict | None:
+    def _compare(self, run: Run, reached: str, upto: str) -> Verdict | None:
         """What is read has been announced before: of what changes meanwhile it is known what it was."""
-        if not self._connections.write(lambda line: auditing.announce(line, reached, upto)):
+        if not self._connections.write(lambda line: auditing.announce(line, run, reached, upto)):
             return None
         copies = self._past.copies(int(reached), int(upto))
-        verdict = self._connections.write(lambda line: auditing.compare(line, act, reached, upto, copies))
-        self._connections.write(lambda line: self._go_on(line, act))
-        if verdict and verdict.deleted and act == "1":
+        verdict = self._connections.write(lambda line: auditing.compare(line, run, reached, upto, copies))
+        if verdict and verdict.deleted and run.mends:
             self._past.delete({copy.number: copy.id for copy in copies if copy.number in verdict.deleted})
         return verdict

@@ -1,44 +1,53 @@
 """Which archive belongs to which queue: a wrong address would let the queue forget what it has handed over.
 
-The queue has a name for it, made when it was first opened with an archive. The database is marked with that name by the
-first who reaches it; from then on both are bound, and neither takes another.
+The queue has a name for it, made when it was first opened with an archive. The first who reaches a database marks it
+with that name and a mark of its own, and notes the mark in the queue: from then on both are bound, and neither takes
+another. An archive that was moved to another address is the same one.
 """
 
+from queuectl.clock import random_bytes
 from queuectl.errors import StoreUnusable
 from queuectl.store.mongo.connections import Base
 from queuectl.store.mongo.schema import ARCHIVE
 from queuectl.store.redis import archiving
+from queuectl.store.redis.archiving import Binding
 from queuectl.store.redis.connections import Connections
 
 
 def bind(connections: Connections, base: Base, shown: str) -> None:
     """Let the database be the queue's archive. Raises StoreUnusable if either has another already."""
-    queue, bound = connections.read(archiving.bound)
-    owner = _owner(base)
-    if owner is None and bound is None:
-        _refuse_queue(base, shown)
-        base["counters"].update_one(ARCHIVE, {"$setOnInsert": {"queue": queue}}, upsert=True)
-        owner = _owner(base)
-    if owner is None:
-        raise StoreUnusable(
-            f"{shown} is not this queue's archive, which is {bound}", "look at archive= in the store's URL"
-        )
-    if owner != queue:
-        key = f"{connections.address.tag}:archive"
-        raise StoreUnusable(
-            f"{shown} is the archive of another queue",
-            f"name another database; or, if Redis has lost that queue, run: redis-cli HSET '{key}' queue {owner}",
-        )
-    if bound != shown:
-        connections.write(lambda line: archiving.bind(line, shown))
-
-
-def _owner(base: Base) -> str | None:
+    known = connections.read(archiving.binding)
     mark = base["counters"].find_one(ARCHIVE)
-    return None if mark is None else str(mark.get("queue"))
+    if mark is None and known.mark is None:
+        mark = _mark(base, known.queue, shown)
+    if mark is None:
+        raise _wrong(shown, known)
+    if mark.get("queue") != known.queue:
+        raise _strange(shown, str(mark.get("queue")), connections.address.tag)
+    if (known.mark, known.shown) != (mark.get("mark"), shown):
+        known = connections.write(lambda line: archiving.bind(line, str(mark.get("mark")), shown))
+        if known.mark != mark.get("mark"):
+            raise _wrong(shown, known)
 
 
-def _refuse_queue(base: Base, shown: str) -> None:
-    """A database that holds a queue of MongoDB's own is none for the past of another."""
+def _mark(base: Base, queue: str, shown: str) -> dict[str, object] | None:
+    """Mark a database that has no mark; what is then found there."""
     if base["jobs"].find_one({}, {"_id": 1}) is not None:
         raise StoreUnusable(f"{shown} holds a queue of its own", "name a database for the archive alone")
+    fresh = {"queue": queue, "mark": random_bytes(8).hex()}
+    base["counters"].update_one(ARCHIVE, {"$setOnInsert": fresh}, upsert=True)
+    return base["counters"].find_one(ARCHIVE)
+
+
+def _wrong(shown: str, known: Binding) -> StoreUnusable:
+    return StoreUnusable(
+        f"{shown} is not this queue's archive, which is {known.shown}", "look at archive= in the store's URL"
+    )
+
+
+def _strange(shown: str, owner: str, tag: str) -> StoreUnusable:
+    takes_over = f"redis-cli HSET '{tag}:archive' queue {owner}"
+    return StoreUnusable(
+        f"{shown} is the archive of another queue",
+        f"name another database; or, if Redis has lost that queue, run: {takes_over}",
+    )

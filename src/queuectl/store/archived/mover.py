@@ -85,15 +85,13 @@ class Mover:
             self._connections.read(lambda line: self._keep_output(line, [job.number for job in jobs]))
             too_large = {job.number for job in self._past.keep(jobs, self._fresh_number)}
             self._leave([each for each in found if each.number not in too_large])
-            self._stay([each for each in found if each.number in too_large])
+            self._leave_here([each for each in found if each.number in too_large])
         return len(found)
 
     def tidy(self) -> None:
         """Finish what others have left in the middle."""
-        self._connections.write(archiving.begin_group)
         self.welcome(self._connections.read(archiving.arriving))
         self.strike(self._connections.read(archiving.leaving))
-        self._connections.write(archiving.dismiss_movers)
 
     def welcome(self, jobs: Sequence[Arrival]) -> None:
         """Let jobs that came back stand in line, once the archive has let them go."""
@@ -127,26 +125,38 @@ class Mover:
         back = self._connections.write(lambda line: archiving.archived(line, found))
         self._past.let_go([(each.number, each.id, each.version + 1) for each in back.changed])
         self._past.delete({each.number: each.id for each in back.deleted})
-        self._stay([*back.changed, *back.deleted])
+        over = [*back.changed, *back.deleted]
+        if over:
+            self._connections.write(lambda line: archiving.struck(line, over))
 
-    def _stay(self, found: list[Departure]) -> None:
+    def _leave_here(self, found: list[Departure]) -> None:
         if found:
-            self._connections.write(lambda line: archiving.struck(line, found))
+            self._connections.write(lambda line: archiving.stay(line, found))
 
     def _run(self) -> None:
         while not self._ended.is_set():
             try:
                 self._look_over()
                 self.move(IDLE_MS)
-            except (StoreError, OutcomeUnknown):  # whoever asks for something past hears of it
+            except (
+                StoreError,
+                OutcomeUnknown,
+            ):  # it is told as trouble, and whoever asks for something past hears of it
+                self._ended.wait(AWAY)
+            except (
+                Exception
+            ) as error:  # one job that cannot be moved for a reason nobody thought of stops nobody else
+                self._past.trouble = f"{self._past.shown}: {error!r}"
                 self._ended.wait(AWAY)
 
     def _look_over(self) -> None:
-        """Compare the two now and then, and after the queue may have been set back in time."""
+        """Finish what is unfinished; compare the two now and then, and when the queue may have been set back."""
         if self._past.trouble is not None:
             self._past.greatest()  # anything: does it answer?
-        if self._connections.write(lambda line: turns.take(line, "audit")):
+        if self._connections.read(archiving.has_unfinished):
             self.tidy()
+        if self._connections.write(lambda line: turns.take(line, "audit")):
+            self._connections.write(archiving.dismiss_movers)
             self._audit.mend()
 
 

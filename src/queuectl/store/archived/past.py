@@ -150,7 +150,8 @@ def _keep(base: Base, jobs: Sequence[Job], number: Callable[[], int]) -> list[Jo
     pairs = [(job, _document(job)) for job in jobs]
     fit = [(job, document) for job, document in pairs if _weight(document) <= HEAVIEST]
     try:
-        base["jobs"].bulk_write([ReplaceOne(_older(j), d, upsert=True) for j, d in fit], ordered=False)
+        if fit:
+            base["jobs"].bulk_write([ReplaceOne(_older(j), d, upsert=True) for j, d in fit], ordered=False)
     except BulkWriteError as error:
         for place in duplicates(error):
             _make_room(base, fit[place][0], number)

@@ -6,6 +6,7 @@ asked first, and again about what the archive answers.
 
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -14,14 +15,14 @@ from msgspec.structs import replace
 
 from queuectl.domain.job import TERMINAL, Job
 from queuectl.domain.output import Chunk, Trim
-from queuectl.domain.query import Counts, Filter, Found, Page, matches
+from queuectl.domain.query import Counts, Filter, Found, Page
 from queuectl.domain.worker import Request, Worker
 from queuectl.errors import OutcomeUnknown, StoreError, StoreUnavailable, StoreUnusable
 from queuectl.store import codec, verdict
 from queuectl.store.archived.audit import Audit
 from queuectl.store.archived.mover import Mover
 from queuectl.store.protocol import Added, Description, Entry, Held, Saved, Shared
-from queuectl.store.redis import archiving, finding, purging, writing
+from queuectl.store.redis import archiving, auditing, finding, purging, writing
 from queuectl.store.redis.store import RedisStore
 
 if TYPE_CHECKING:
@@ -59,15 +60,30 @@ class ArchivedStore:
     def add(self, jobs: Sequence[Job]) -> list[Added]:
         if not jobs:
             return []
-        said = self._live.connections.write(lambda line: writing.add(line, jobs, self._live.moment))
+        said = self._add(jobs)
         known = [job.id for job, added in zip(jobs, said, strict=True) if added is None]
         try:
             past = self.get(known)
+            return [added or _known(job, past) for job, added in zip(jobs, said, strict=True)]
         except StoreError as error:
             if len(known) == len(jobs):
                 raise  # nothing was changed
             raise OutcomeUnknown(f"a part was stored: {error.message}", error.hint) from error
-        return [added or _known(job, past) for job, added in zip(jobs, said, strict=True)]
+
+    def _add(self, jobs: Sequence[Job]) -> list[Added | None]:
+        try:
+            return self._live.connections.write(lambda line: writing.add(line, jobs, self._live.moment))
+        except writing.Unsure:
+            greatest = self._greatest()
+            self._live.connections.write(lambda line: auditing.number_after(line, greatest))
+            return self._live.connections.write(lambda line: writing.add(line, jobs, self._live.moment))
+
+    def _greatest(self) -> int | None:
+        """The greatest number that the archive has; None if it is away, which is no reason to take no jobs."""
+        try:
+            return self._past.greatest()
+        except StoreError:
+            return None
 
     def get(self, ids: Sequence[str]) -> dict[str, Job]:
         found, missing = dict[str, Job](), list(ids)
@@ -111,28 +127,28 @@ class ArchivedStore:
 
     def _find(self, wanted: Filter, page: Page) -> Found:
         live, past = self._live.find(wanted, page), self._past.find(wanted, page)
-        jobs = {job.id: job for job in self._still(past.jobs, wanted)} | {job.id: job for job in live.jobs}
+        jobs = {job.id: job for job in self._still(past.jobs)} | {job.id: job for job in live.jobs}
         return _page(
             list(jobs.values()), page, [answer for answer in (live, past) if answer.next is not None]
         )
 
-    def _still(self, copies: Sequence[Job], wanted: Filter) -> list[Job]:
-        """What has become of copies of the archive: jobs that are past, or here by now and still match."""
+    def _still(self, copies: Sequence[Job]) -> list[Job]:
+        """The copies that are jobs: what is here by now, or was deleted, is told by the queue."""
         where = self._where([copy.id for copy in copies])
-        known = [(copy, where[copy.id]) for copy in copies if copy.id in where]
-        return [
-            copy if here is None else here for copy, here in known if here is None or matches(here, wanted)
-        ]
+        return [copy for copy in copies if where.get(copy.id, copy) is None]
 
     def counts(self, wanted: Filter) -> Counts:
-        live = self._live.counts(wanted)
-        if finding.has_sums(wanted) or (wanted.states and not wanted.states & TERMINAL):
-            return live  # the queue goes on counting what it has handed over
-        for queue, states in self._past.count(wanted).queues.items():
-            sums = live.queues.setdefault(queue, {})
-            for state, count in states.items():
-                sums[state] = sums.get(state, 0) + count
-        return live
+        if finding.has_sums(wanted):
+            return self._live.counts(wanted)  # the queue goes on counting what it has handed over
+        found, page = Counts({}), Page(limit=finding.STRIDE)
+        while True:
+            piece = self.find(wanted, page)
+            for job in piece.jobs:
+                states = found.queues.setdefault(job.queue, {})
+                states[job.state] = states.get(job.state, 0) + 1
+            if piece.next is None:
+                return found
+            page = replace(page, after=piece.next)
 
     def claim(self, worker: str, queues: Sequence[str], limit: int, lease: timedelta) -> list[Job]:
         return self._live.claim(worker, queues, limit, lease)
@@ -160,7 +176,8 @@ class ArchivedStore:
         if not pairs:
             return {}
         said = self._live.connections.write(lambda line: archiving.arrive(line, moment, pairs))
-        self.mover.welcome([arrival for _, arrival in said if arrival is not None])
+        with suppress(StoreError, OutcomeUnknown):  # they are noted as arriving: a mover does it
+            self.mover.welcome([arrival for _, arrival in said if arrival is not None])
         return {job.id: answer for (_, job), (answer, _) in zip(pairs, said, strict=True)}
 
     def lapsed(self, limit: int) -> list[Job]:
@@ -171,9 +188,12 @@ class ArchivedStore:
 
     def read_output(self, attempt_id: str, after: int, limit: int = 256) -> list[Chunk]:
         found = self._live.read_output(attempt_id, after, limit)
-        if found or self._live.has_output(attempt_id):
+        if found or self._live.has_output(attempt_id) or self._runs(attempt_id):
             return found
         return self._past.read_output(attempt_id, after, limit)
+
+    def _runs(self, attempt_id: str) -> bool:
+        return self._live.connections.read(lambda line: archiving.runs(line, attempt_id))
 
     def beat(self, worker: Worker) -> Request | None:
         self.mover.start()
@@ -207,13 +227,14 @@ class ArchivedStore:
         chosen = sorted((*here, *there), key=lambda job: (job.finished_at, job.number))[:limit]
         gone = self._delete([job for job in chosen if job.number in known])
         gone |= self._delete_past([job for job in chosen if job.number not in known])
-        self.mover.strike({job.number: job.id for job in chosen if job.number in gone})
+        with suppress(
+            StoreError, OutcomeUnknown
+        ):  # they are gone, and noted as leaving: a mover does the rest
+            self.mover.strike({job.number: job.id for job in chosen if job.number in gone})
         return [job.id for job in chosen if job.number in gone]
 
     def _oldest_past(self, wanted: Filter, limit: int) -> list[Job]:
-        copies = self._past.oldest(wanted, limit)
-        where = self._where([copy.id for copy in copies])
-        return [copy for copy in copies if where.get(copy.id, copy) is None]
+        return self._still(self._past.oldest(wanted, limit))
 
     def _delete(self, jobs: list[Job]) -> set[int]:
         moment = self._live.moment

@@ -47,20 +47,43 @@ class Arrival(Struct, frozen=True):
     note: str
 
 
-def bound(line: Line) -> tuple[str, str | None]:
-    """The queue's name for its archive, and the archive's URL as it was when it was bound to it."""
-    queue, shown = line.run("bind")
-    return queue.decode(), None if shown is None else shown.decode()
+class Binding(Struct, frozen=True):
+    """The queue's name for its archive; mark and URL of the archive that it is bound to, if there is one yet."""
+
+    queue: str
+    mark: str | None
+    shown: str | None
 
 
-def bind(line: Line, shown: str) -> None:
-    """From now on the archive is there and nowhere else."""
-    line.run("bind", shown)
+def binding(line: Line) -> Binding:
+    """What the queue is bound to."""
+    return _binding(line.run("bind"))
+
+
+def bind(line: Line, mark: str, shown: str) -> Binding:
+    """From now on the archive with this mark is there: if the queue had none, or had this one."""
+    return _binding(line.run("bind", mark, shown))
+
+
+def _binding(answer: list[bytes | None]) -> Binding:
+    queue, mark, shown = (None if part is None else part.decode() for part in answer)
+    return Binding(queue or "", mark, shown)
+
+
+def has_unfinished(line: Line) -> bool:
+    """Whether a job is on its way back, or deleted and still in the archive: whoever began may have died."""
+    return bool(line.call("HLEN", line.key("arriving")) or line.call("HLEN", line.key("leaving")))
 
 
 def departures(line: Line, mover: str, limit: int, *, wait_ms: int) -> list[Departure]:
     """What is to be moved: first what this mover has begun, then what others have abandoned, then what is new."""
-    mine = _read(line, mover, limit, "0")
+    try:
+        mine = _read(line, mover, limit, "0")
+    except ResponseError as error:
+        if not str(error).startswith("NOGROUP"):
+            raise
+        begin_group(line)
+        mine = []
     if mine:
         return mine
     claimed = line.call("XAUTOCLAIM", line.key("stream"), GROUP, mover, ABANDONED_MS, "0", "COUNT", limit)
@@ -76,11 +99,16 @@ def _read(line: Line, mover: str, limit: int, after: str, wait_ms: int | None = 
 
 def _entries(found: Iterable[tuple[bytes, list[bytes]] | None]) -> list[Departure]:
     """The entries; of one that was deleted meanwhile there is nothing left, or only its id."""
-    whole = [each for each in found if each is not None and each[1]]
-    return [
-        Departure(entry.decode(), int(fields[1]), int(fields[3]), fields[5].decode())
-        for entry, fields in whole
-    ]
+    return [_departure(*each) for each in found if each is not None and each[1]]
+
+
+def _departure(entry: bytes, flat: list[bytes]) -> Departure:
+    """One that a hand has entered is about no job, and goes the way of all that are not."""
+    fields = dict(zip(flat[::2], flat[1::2], strict=False))
+    number, version = (fields.get(name, b"") for name in (b"number", b"version"))
+    if not number.isdigit() or not version.isdigit():
+        return Departure(entry.decode(), 0, 0, "")
+    return Departure(entry.decode(), int(number), int(version), fields.get(b"id", b"").decode())
 
 
 def archived(line: Line, moved: Sequence[Departure]) -> Moved:
@@ -95,6 +123,11 @@ def archived(line: Line, moved: Sequence[Departure]) -> Moved:
 def struck(line: Line, departures: Sequence[Departure]) -> None:
     """These are done with."""
     line.run("struck", *[each.entry for each in departures])
+
+
+def stay(line: Line, departures: Sequence[Departure]) -> None:
+    """The archive cannot take these: they are not offered to it again."""
+    line.run("stay", *[word for d in departures for word in (d.entry, f"{d.number:016}", str(d.version))])
 
 
 def where(line: Line, ids: Sequence[str]) -> dict[str, Job | None]:
@@ -178,6 +211,11 @@ def dismiss_movers(line: Line) -> None:
         known = dict(zip(mover[::2], mover[1::2], strict=True))
         if known[b"pending"] == 0 and known[b"idle"] > FORGOTTEN_MS:
             line.call("XGROUP", "DELCONSUMER", line.key("stream"), GROUP, known[b"name"])
+
+
+def runs(line: Line, attempt_id: str) -> bool:
+    """Whether an attempt runs now."""
+    return bool(line.run("runs", attempt_id))
 
 
 def begin_group(line: Line) -> None:

@@ -7,7 +7,18 @@ from msgspec import Struct
 from queuectl.store.redis.connections import Line
 from queuectl.store.redis.repair import EVERYTHING, NOTHING, members_of
 
-__all__ = ["EVERYTHING", "NOTHING", "Copy", "Verdict", "announce", "compare", "known", "lost", "number_after"]
+__all__ = [
+    "EVERYTHING",
+    "NOTHING",
+    "Copy",
+    "Run",
+    "Verdict",
+    "announce",
+    "compare",
+    "known",
+    "lost",
+    "number_after",
+]
 
 
 class Copy(Struct, frozen=True):
@@ -28,20 +39,32 @@ class Verdict(Struct, frozen=True):
     miscounted: int = 0
 
 
-def number_after(line: Line, greatest: int) -> None:
-    """No number is given again that the archive has."""
-    line.run("number", greatest)
+class Run(Struct, frozen=True):
+    """Who compares: a name that nobody else has, and whether what is found is put right."""
+
+    name: str
+    mends: bool
+
+    @property
+    def words(self) -> tuple[str, str]:
+        """What scripts are told of it."""
+        return self.name, str(int(self.mends))
 
 
-def announce(line: Line, reached: str, upto: str) -> bool:
-    """A piece is to be read now. False if another one has begun to compare."""
-    return bool(line.run("announce", reached, upto))
+def number_after(line: Line, greatest: int | None) -> None:
+    """No number is given again that the archive has; None if that is not known."""
+    line.run("number", *(() if greatest is None else (greatest,)))
 
 
-def compare(line: Line, act: str, reached: str, upto: str, copies: Sequence[Copy]) -> Verdict | None:
+def announce(line: Line, run: Run, reached: str, upto: str) -> bool:
+    """A piece is to be read now. False if another one compares."""
+    return bool(line.run("announce", *run.words, reached, upto))
+
+
+def compare(line: Line, run: Run, reached: str, upto: str, copies: Sequence[Copy]) -> Verdict | None:
     """Compare the piece that was announced. None if another one has begun."""
     words = [word for c in copies for word in (f"{c.number:016}", c.id, str(c.version), c.state, c.queue)]
-    answer = line.run("audit", act, reached, upto, *words)
+    answer = line.run("audit", *run.words, reached, upto, *words)
     if answer is None:
         return None
     return Verdict(answer[0], [int(number) for number in answer[1]], *answer[2:])
@@ -55,6 +78,7 @@ def known(line: Line) -> Iterator[dict[str, int]]:
         yield {id.decode(): int(float(version)) for id, version in pairs if version is not None}
 
 
-def lost(line: Line, act: str, missing: dict[str, int]) -> int:
+def lost(line: Line, run: Run, missing: dict[str, int]) -> int:
     """The archive does not have these. Answers how many it ought to have."""
-    return int(line.run("lost", act, *[word for pair in missing.items() for word in pair])) if missing else 0
+    words = [word for pair in missing.items() for word in pair]
+    return int(line.run("lost", str(int(run.mends)), *words)) if missing else 0

@@ -50,11 +50,11 @@ class Caretaker:
 
     def _look(self, line: Line) -> Counter[str]:
         self._went_on = time.monotonic()
-        mended = repair.heal(line, self._moment(), goes_on=lambda: self._rest(line))
-        note(line, mended, self._moment())
-        if not self._ended.is_set():
+        healed = repair.heal(line, self._moment(), goes_on=lambda: self._rest(line))
+        note(line, healed.found, self._moment())
+        if healed.complete:
             turns.done(line, "repair")
-        return mended
+        return healed.found
 
     def _rest(self, line: Line) -> bool:
         """Leave the server to others for several times as long as the last piece took; whether to go on."""

@@ -201,7 +201,8 @@ def _faults(found: Server, info: dict[str, str]) -> list[str]:
 def with_damage(line: Line, found: Description, now: str) -> Description:
     """With what a look at all jobs finds, and what was mended last."""
     wrong = [
-        f"{count} {what}: workers mend them" for what, count in repair.heal(line, now, really=False).items()
+        f"{count} {what}: workers mend them"
+        for what, count in repair.heal(line, now, really=False).found.items()
     ]
     last = caretaker.mended(line)
     details = found.details

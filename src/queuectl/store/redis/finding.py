@@ -152,9 +152,14 @@ def _along(line: Line, indexes: list[str], start: str, last: str, stride: int) -
         yield from map(rows.job, found)
         if len(numbers) < stride:
             return
-        end = scores[-1].decode()
+        end, stride = scores[-1].decode(), stride * 2
+        if (
+            len(indexes) > 1
+        ):  # no two have the same score, and what is to be passed over is in one of them only
+            start = f"({end}"
+            continue
         skipped = (skipped if end == start else 0) + sum(score.decode() == end for score in scores)
-        start, stride = end, stride * 2
+        start = end
 
 
 def _score(sort: Sort, after: tuple[int, ...]) -> int:

@@ -8,6 +8,9 @@ hundreds of entries in one script, while everybody else goes on.
 from collections import Counter
 from collections.abc import Callable, Iterator
 
+from msgspec import Struct
+
+from queuectl.clock import random_bytes
 from queuectl.store.redis.connections import Line
 
 AT_ONCE, JOBS_AT_ONCE = 500, 100
@@ -26,42 +29,74 @@ INDEXES = frozenset(
 _SCAN = {b"zset": "ZSCAN", b"hash": "HSCAN", b"set": "SSCAN"}
 
 
-def heal(
-    line: Line, now: str, *, really: bool = True, goes_on: Callable[[], bool] = lambda: True
-) -> Counter[str]:
-    """Look at every job and at every entry of every index; how much of each kind was (or would be) mended.
+class Healed(Struct, frozen=True):
+    """How much of each kind was (or would be) mended, and whether everything was looked at."""
 
-    `now` is the time for scripts. `goes_on` is asked after each piece, and may take its time.
+    found: Counter[str]
+    complete: bool
+
+
+def heal(line: Line, now: str, *, really: bool = True, goes_on: Callable[[], bool] = lambda: True) -> Healed:
+    """Look at every job and at every entry of every index.
+
+    `now` is the time for scripts. `goes_on` is asked after each script, and may take its time.
     """
-    found: Counter[str] = Counter()
-    act = "1" if really else "0"
-    for part in (_jobs, _entries):  # what jobs say comes first: from it follows what the rest has to be
-        for kind, names in _keys(line):
-            part(line, (act, now), kind, names, found)
-            if not goes_on():
-                return +found
-    found[MISCOUNTED] += recount(line, act)
-    return +found
+    look = _Look(line, now, really=really, goes_on=goes_on)
+    complete = all(step() for step in (look.jobs, look.entries, look.sums))
+    return Healed(+look.found, complete)
 
 
-def _jobs(line: Line, how: tuple[str, str], kind: str, names: list[str], found: Counter[str]) -> None:
-    numbers = [name.removeprefix("job:") for name in names] if kind == "job" else []
-    for start in range(0, len(numbers), JOBS_AT_ONCE):
-        wrong, unreadable = line.run("mend_jobs", *how, *numbers[start : start + JOBS_AT_ONCE])
-        found[MISPLACED] += wrong
-        found[UNREADABLE] += unreadable
+class _Look:
+    """One look. Its steps answer whether they came to their end."""
+
+    def __init__(self, line: Line, now: str, *, really: bool, goes_on: Callable[[], bool]) -> None:
+        self._line, self._now, self._act, self._goes_on = line, now, str(int(really)), goes_on
+        self.found: Counter[str] = Counter()
+
+    def jobs(self) -> bool:
+        """What jobs say comes first: from it follows what the rest has to be."""
+        return all(self._mend_jobs(names) for kind, names in _keys(self._line) if kind == "job")
+
+    def entries(self) -> bool:
+        """What stands in the indexes."""
+        indexes = (name for kind, names in _keys(self._line) if kind in INDEXES for name in names)
+        return all(self._mend_entries(index) for index in indexes)
+
+    def sums(self) -> bool:
+        """Count all jobs anew."""
+        run, reached = random_bytes(8).hex(), NOTHING
+        while answer := self._line.run("recount", run, self._act, reached, AT_ONCE):
+            reached = answer[0].decode()
+            if not reached:
+                self.found[MISCOUNTED] += answer[1]
+                return True
+            if not self._goes_on():
+                break
+        return False  # or another one has begun to count
+
+    def _mend_jobs(self, names: list[str]) -> bool:
+        numbers = [name.removeprefix("job:") for name in names]
+        for start in range(0, len(numbers), JOBS_AT_ONCE):
+            batch = numbers[start : start + JOBS_AT_ONCE]
+            wrong, unreadable = self._line.run("mend_jobs", self._act, self._now, *batch)
+            self.found[MISPLACED] += wrong
+            self.found[UNREADABLE] += unreadable
+            if not self._goes_on():
+                return False
+        return True
+
+    def _mend_entries(self, index: str) -> bool:
+        for members in _members(self._line, index):
+            self.found[STRAY] += self._line.run("mend_entries", self._act, index, *members)
+            if not self._goes_on():
+                return False
+        return True
 
 
-def _entries(line: Line, how: tuple[str, str], kind: str, names: list[str], found: Counter[str]) -> None:
-    for index in names if kind in INDEXES else ():
-        found[STRAY] += _stray(line, how[0], index)
-
-
-def _stray(line: Line, act: str, index: str) -> int:
+def _members(line: Line, index: str) -> Iterator[list[bytes]]:
     if index.startswith("output:"):  # all of it is one attempt's
-        chunks = line.call("ZRANGE", line.key(index), 0, 0)
-        return int(line.run("mend_entries", act, index, *chunks))
-    return sum(int(line.run("mend_entries", act, index, *members)) for members in members_of(line, index))
+        return iter([line.call("ZRANGE", line.key(index), 0, 0)])
+    return members_of(line, index)
 
 
 def members_of(line: Line, index: str) -> Iterator[list[bytes]]:
@@ -74,16 +109,6 @@ def members_of(line: Line, index: str) -> Iterator[list[bytes]]:
         members = flat if kind == b"set" else flat[::2]
         for start in range(0, len(members), AT_ONCE):
             yield members[start : start + AT_ONCE]
-
-
-def recount(line: Line, act: str) -> int:
-    """Count all jobs anew; how many sums were wrong."""
-    reached: bytes | str = NOTHING
-    while answer := line.run("recount", act, reached, AT_ONCE):
-        reached = answer[0]
-        if not reached:
-            return int(answer[1])
-    return 0  # another one has begun to count
 
 
 def _keys(line: Line) -> Iterator[tuple[str, list[str]]]:

@@ -17,14 +17,18 @@ AT_ONCE, BYTES_AT_ONCE = 500, 4 << 20
 """Jobs in one script, and how much they weigh: it holds up everybody else meanwhile."""
 
 
+class Unsure(Exception):
+    """It is to be asked first which numbers the archive has."""
+
+
 def add(line: Line, jobs: Sequence[Job], now: str) -> list[Added | None]:
-    """Insert what is absent; None for a job whose id is in the archive."""
+    """Insert what is absent; None for a job whose id is in the archive. Raises Unsure."""
     answers = list[Added | None]()
     for batch in rows.batches([rows.new(job) for job in jobs], AT_ONCE, BYTES_AT_ONCE):
-        added = jobs[len(answers) : len(answers) + len(batch)]
-        answers += [
-            _added(job, *answer) for job, answer in zip(added, line.run("add", now, *batch), strict=True)
-        ]
+        added, said = jobs[len(answers) : len(answers) + len(batch)], line.run("add", now, *batch)
+        if said == b"unsure":
+            raise Unsure
+        answers += [_added(job, *answer) for job, answer in zip(added, said, strict=True)]
     return answers
 
 

@@ -3,7 +3,9 @@
 -- KEYS  the hash tag
 -- ARGV  now or '', then a packed job each: the fields of its hash, spec, key, marks (of batch, tags and key, by which it
 --       is found), waits
--- Answers for each {'added', number}, {'known' | 'taken', row of the other job}, or {'past'} if its id is in the archive
+-- Answers 'unsure' if it is to be asked first which numbers the archive has (number.lua), and nothing is done; else for
+--         each {'added', number}, {'known' | 'taken', row of the other job}, or {'past'} if its id is in the
+--         archive
 --
 -- Work: some twenty commands for each job; the caller sends some hundreds at most. The first write wants memory: so when
 -- there is none, all of it is refused.
@@ -34,6 +36,7 @@ local function add(job)
     return {'added', number}
 end
 
+if redis.call('EXISTS', P .. 'unsure') == 1 then return 'unsure' end
 for i = 2, #ARGV do
     answers[i - 1] = add(cmsgpack.unpack(ARGV[i]))
 end

@@ -17,14 +17,24 @@ local function leave_for_good(number, version, id, job)
     redis.call('ZADD', P .. 'past', version, id)
 end
 
+local function is_past(id, version)
+    return tonumber(redis.call('ZSCORE', P .. 'past', id) or '-1') >= tonumber(version)
+end
+
+-- Who deletes a job leaves its entry, or a note. If there is neither, the queue was set back in time, and knows nothing of
+-- it: then the copy is all that there is, and the audit will find it.
+local function was_deleted(entry, number)
+    return redis.call('ZSCORE', P .. 'gone', number) or #redis.call('XRANGE', P .. 'stream', entry, entry) == 1
+end
+
 go_through()
 for i = 1, #ARGV, 4 do
     local entry, number, version, id = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3]
     local job = redis.call('HMGET', P .. 'job:' .. number, 'version', 'state', 'queue')
     if job[1] and (job[1] ~= version or not has_ended(job[2])) then
         changed[#changed + 1] = entry
-    elseif not job[1] and tonumber(redis.call('ZSCORE', P .. 'past', id) or '-1') < tonumber(version) then
-        deleted[#deleted + 1] = entry
+    elseif not job[1] and not is_past(id, version) then
+        if was_deleted(entry, number) then deleted[#deleted + 1] = entry end
     else
         if job[1] then leave_for_good(number, version, id, job) end
         redis.call('XACK', P .. 'stream', 'movers', entry)

@@ -1,12 +1,13 @@
 -- Compare a piece of the archive, that was announced and then read, with what is known of it here, and count it.
 --
 -- KEYS  the hash tag
--- ARGV  '1' to mend or '0' to count only, the numbers between which it lies, then number, id, version, state and queue of
---       each job that the archive has
+-- ARGV  the name of this run, '1' to mend or '0' to count only, the numbers between which it lies, then number, id, version,
+--       state and queue of each job that the archive has
 -- Answers {how many were not known here, numbers of those that were deleted}; in the last piece (it ends with nines) also
---         how many sums were wrong; nothing if another one counts now
+--         how many sums were wrong; nothing if another one counts
 
-local mends, unknown, deleted = ARGV[1] == '1', 0, {}
+local run, mends, reached, upto = ARGV[1], ARGV[2] == '1', ARGV[3], ARGV[4]
+local unknown, deleted = 0, {}
 
 -- Whether the archive's copy is a job that is past: what is here is not, nor what was deleted.
 local function is_past(number, id, version)
@@ -23,14 +24,14 @@ local function is_past(number, id, version)
 end
 
 go_through()
-if redis.call('GET', P .. 'recounting:past_counts') ~= ARGV[2] .. ' ' .. ARGV[3] then return false end
-for i = 4, #ARGV, 5 do
+if redis.call('GET', P .. 'recounting:past_counts') ~= reached .. ' ' .. upto .. ' ' .. run then return false end
+for i = 5, #ARGV, 5 do
     local changed = redis.call('SISMEMBER', P .. 'touched:past_counts', ARGV[i]) == 1
     if not changed and is_past(ARGV[i], ARGV[i + 1], ARGV[i + 2]) then
         add_to('recount:past_counts', ARGV[i + 3] .. ' ' .. ARGV[i + 4], 1)
     end
 end
 redis.call('UNLINK', P .. 'touched:past_counts')
-if ARGV[3] == EVERYTHING then return {unknown, deleted, settle(mends, 'past_counts')} end
-reach('past_counts', ARGV[3], ARGV[3])
+if upto == EVERYTHING then return {unknown, deleted, settle(mends, 'past_counts')} end
+reach('past_counts', run, upto, upto)
 return {unknown, deleted}

@@ -7,7 +7,9 @@
 --         seen it yet
 --
 -- With another history the server may have lost what the last one had acknowledged, and with it versions of jobs. From
--- then on versions begin at the present moment: milliseconds since 2020, with room for 4096 changes in each, below 2^53.
+-- then on versions begin at the present moment: milliseconds since 2020, with room for 4096 changes in each, below 2^53;
+-- and well above where they began before, should this server's clock be behind. Where there is an archive, it may have
+-- greater numbers by now: that is to be asked before one is given (add.lua).
 
 local schema = redis.call('GET', P .. 'schema')
 local known = schema
@@ -20,9 +22,10 @@ local function note(history)
     redis.call('SET', P .. 'history', history)
     local time = redis.call('TIME')
     local base = ((time[1] - 1577836800) * 1000 + math.floor(time[2] / 1000)) * 4096
-    if known and base > tonumber(redis.call('GET', P .. 'base') or '0') then
-        redis.call('SET', P .. 'base', string.format('%.0f', base))
-    end
+    local before = tonumber(redis.call('GET', P .. 'base') or '0')
+    if not known then return end
+    redis.call('SET', P .. 'base', string.format('%.0f', math.max(base, before + 2 ^ 32)))
+    if redis.call('EXISTS', P .. 'archive') == 1 then redis.call('SET', P .. 'unsure', '1') end
 end
 
 local function begin_archive()

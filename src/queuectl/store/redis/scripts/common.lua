@@ -94,7 +94,7 @@ end
 local function count(sums, number, state, queue, by)
     add_to(sums, state .. ' ' .. queue, by)
     local place = redis.call('GET', P .. 'recounting:' .. sums)
-    if not place or number > string.sub(place, 18) then return end
+    if not place or number > string.sub(place, 18, 33) then return end
     local first = number > string.sub(place, 1, 16) and redis.call('SADD', P .. 'touched:' .. sums, number) == 1
     if by > 0 or not first then add_to('recount:' .. sums, state .. ' ' .. queue, by) end
 end
@@ -244,18 +244,21 @@ end
 
 local NOTHING, EVERYTHING = string.rep('0', 16), string.rep('9', 16)
 
--- Begin to count anew, or see that nobody else has begun since.
-local function counts_on(sums, reached)
+-- Begin to count anew, or see that nobody else has begun since. `run` names who counts. Who only wants to know whether the
+-- sums are right begins if nobody else counts.
+local function counts_on(sums, run, mends, reached)
+    local place = redis.call('GET', P .. 'recounting:' .. sums)
     if reached ~= NOTHING then
-        return string.sub(redis.call('GET', P .. 'recounting:' .. sums) or '', 1, 16) == reached
+        return place and string.sub(place, 1, 16) == reached and string.sub(place, 35) == run
     end
+    if place and not mends then return false end
     redis.call('UNLINK', P .. 'recount:' .. sums, P .. 'touched:' .. sums)
     return true
 end
 
--- From here on up to there.
-local function reach(sums, number, upto)
-    redis.call('SET', P .. 'recounting:' .. sums, number .. ' ' .. upto)
+-- From here on up to there. If nobody goes on within ten minutes, it is over.
+local function reach(sums, run, number, upto)
+    redis.call('SET', P .. 'recounting:' .. sums, number .. ' ' .. upto .. ' ' .. run, 'PX', 600000)
 end
 
 -- The end of counting anew: how many sums were wrong. What was counted takes their place, if it is to.
@@ -269,7 +272,7 @@ local function settle(mends, name)
         known[counted[i]] = nil
     end
     for _ in pairs(known) do wrong = wrong + 1 end
-    redis.call('UNLINK', P .. 'recounting:' .. name)
+    redis.call('UNLINK', P .. 'recounting:' .. name, P .. 'touched:' .. name)
     if mends and wrong > 0 then
         redis.call('UNLINK', sums)
         if counted[1] then redis.call('RENAME', fresh, sums) end

@@ -94,9 +94,17 @@ local function take_out(member)
     if kind == 'lines' then move_up(string.sub(member, 18)) end
 end
 
+-- It was read a moment ago, and may have gone since.
+local LOOK = {zset = 'ZSCORE', hash = 'HEXISTS', set = 'SISMEMBER'}
+local function is_still_there(member)
+    local look = LOOK[redis.call('TYPE', P .. index).ok]
+    local found = look and redis.call(look, P .. index, member)
+    return found and found ~= 0
+end
+
 if mends then go_through() end
 for i = 3, #ARGV do
-    if BELONGS[kind] and not BELONGS[kind](ARGV[i]) then
+    if BELONGS[kind] and is_still_there(ARGV[i]) and not BELONGS[kind](ARGV[i]) then
         wrong = wrong + 1
         if mends then take_out(ARGV[i]) end
     end

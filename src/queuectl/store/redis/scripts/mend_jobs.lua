@@ -34,6 +34,7 @@ end
 
 local function is_on_its_way(number, job)
     if redis.call('EXISTS', P .. 'archive') == 0 then return true end
+    if job.entry == 'stays' then return true end
     if job.entry and #redis.call('XRANGE', P .. 'stream', job.entry, job.entry) == 1 then return true end
     if mends then depart(number, job.id, job.version) end
     return false

@@ -4,7 +4,7 @@
 -- ARGV  now or '', then a packed job each: id, version, the fields of its hash that change, asked (it is to be cancelled),
 --       waits
 -- Answers for each 'accepted', 'stale' (somebody was faster), 'taken' (another job holds its unique key), 'past' (the
---         archive has it) or 'absent'
+--         archive has it, and may have this version) or 'absent'
 --
 -- Work: some twenty commands for each job; the caller sends some hundreds at most.
 
@@ -12,7 +12,11 @@ local now, answers, works, ends = clock(ARGV[1]), {}, false, false
 
 local function save(job)
     local number = redis.call('HGET', P .. 'ids', job.id)
-    if not number then return redis.call('ZSCORE', P .. 'past', job.id) and 'past' or 'absent' end
+    if not number then
+        local past = redis.call('ZSCORE', P .. 'past', job.id)
+        if not past then return 'absent' end
+        return tonumber(past) <= tonumber(job.version) and 'past' or 'stale'
+    end
     local old = redis.call('HMGET', P .. 'job:' .. number, 'version', 'state', 'queue', 'key')
     if old[1] ~= job.version or not old[2] or not old[3] then return 'stale' end
     local key = old[4]
