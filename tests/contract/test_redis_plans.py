@@ -196,3 +196,12 @@ def test_who_finds_nothing_to_do_costs_the_log_nothing() -> None:
             ):
                 look(crowd.store)
             assert server.info("persistence")["aof_current_size"] == before
+
+
+def test_children_of_one_parent_are_read_as_they_are_asked_for(server: RedisServer) -> None:
+    with closing(Crowd(server, 0)) as crowd:
+        crowd.store.add([new_job(f"child{n}", after=(Parent("parent"),)) for n in range(2000)])
+        cost = crowd.cost(
+            lambda store: store.find(Filter(waiting_for=("parent",)), Page(limit=100, after="1000"))
+        )
+        assert sum(cost.values()) < 700, cost

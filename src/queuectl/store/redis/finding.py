@@ -4,7 +4,7 @@ Every order has a sorted set of numbers, and so has every state, tag, batch and 
 some hundreds of jobs at a time, and each is asked whether it matches: what is wanted of few jobs along the smallest.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from heapq import merge
 from itertools import islice
 
@@ -29,11 +29,13 @@ def find(line: Line, wanted: Filter, page: Page) -> Found:
     """One page; one job more is read to know whether there is another."""
     filters.literals(wanted.states)  # refuses a state that is none
     after = None if page.after is None else codec.position(page.after, page.sort)
-    few = _few(line, wanted)
-    if few is None:
+    numbers = _candidates(line, wanted)
+    if numbers is None:
         rest = _walk(line, wanted, page.sort, after, page.limit + 1)
+    elif page.sort == "created":
+        rest = _latest(line, wanted, numbers, after)
     else:
-        ordered = sorted(few, key=lambda job: codec.place(job, page.sort))
+        ordered = sorted(_matching(line, wanted, numbers), key=lambda job: codec.place(job, page.sort))
         rest = (job for job in ordered if after is None or codec.place(job, page.sort) > after)
     jobs = list(islice(rest, page.limit + 1))
     shown = jobs[: page.limit]
@@ -69,12 +71,24 @@ def _pairs(flat: list[bytes]) -> Iterator[tuple[str, str]]:
     return zip(words[::2], words[1::2], strict=True)
 
 
-def _few(line: Line, wanted: Filter) -> list[Job] | None:
+def _few(line: Line, wanted: Filter) -> Iterable[Job] | None:
     """All jobs that match, in no order, if an index names those that can be meant and they are few."""
     numbers = _candidates(line, wanted)
-    if numbers is None:
-        return None
-    return [job for job in _fetch(line, "number", numbers) if matches(job, wanted)]
+    return None if numbers is None else _matching(line, wanted, numbers)
+
+
+def _matching(line: Line, wanted: Filter, numbers: Sequence[bytes | str]) -> Iterator[Job]:
+    return (job for job in _fetch(line, "number", numbers) if matches(job, wanted))
+
+
+def _latest(
+    line: Line, wanted: Filter, numbers: Sequence[bytes | str], after: tuple[int, ...] | None
+) -> Iterator[Job]:
+    """Those of these that match, the latest first, behind a place. No more are read than are asked for."""
+    last = None if after is None else -after[0]
+    places = sorted((int(number) for number in numbers), reverse=True)
+    rest = [f"{number:016}" for number in places if last is None or number < last]
+    return _matching(line, wanted, rest)
 
 
 def _candidates(line: Line, wanted: Filter) -> list[bytes | str] | None:
