@@ -1,50 +1,18 @@
 """What every worker does for all, where the store works but something behind it does not."""
 
 import io
-from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from archive import Troubled
 
 from queuectl import config
-from queuectl.domain.job import Job
-from queuectl.domain.query import Filter
 from queuectl.errors import StoreUnavailable
-from queuectl.store.memory import MemoryStore
 from queuectl.worker import chores
 from queuectl.worker.chores import Chores
 from queuectl.worker.journal import Journal
 from service.scenes import child, put
-
-
-class Troubled(MemoryStore):
-    """A store whose archive, that holds the jobs in `past`, may be `away`; `trouble` is what was `met` of that."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.past: set[str] = set()
-        self.away: str | None = None
-        self.met: str | None = None
-        self.asked = 0
-
-    def trouble(self) -> str | None:
-        return self.met
-
-    def _ask_the_archive(self) -> None:
-        self.asked += 1
-        self.met = self.away
-        if self.away is not None:
-            raise StoreUnavailable(self.away)
-
-    def get(self, ids: Sequence[str]) -> dict[str, Job]:
-        if self.past & set(ids):
-            self._ask_the_archive()
-        return super().get(ids)
-
-    def purge(self, wanted: Filter, limit: int) -> list[str]:
-        self._ask_the_archive()
-        return super().purge(wanted, limit)
 
 
 class Duty:
@@ -102,9 +70,9 @@ def test_an_archive_that_is_away_holds_up_no_recovery(duty: Duty, waiting: Troub
 
 def test_an_archive_that_is_known_to_be_away_is_not_waited_for(duty: Duty, waiting: Troubled) -> None:
     duty.round()
-    asked = waiting.asked
+    asked = waiting.questions
     duty.round()
-    assert waiting.asked == asked
+    assert waiting.questions == asked
 
 
 def test_what_waited_for_the_archive_is_done_when_it_is_back(duty: Duty, waiting: Troubled) -> None:
