@@ -119,6 +119,18 @@ def test_a_claim_that_never_started_and_is_past_holds_up_no_result(scene: Scene)
     assert not scene.settler.knows(scene.claims["late"].attempt_id)
 
 
+def test_who_waits_for_output_holds_up_no_other(scene: Scene) -> None:
+    scene.store.away = None
+    put(scene.store, "loud")
+    [loud] = scene.store.claim("w1", [], 1, LEASE)
+    scene.claims["loud"] = loud
+    scene.ends("loud")
+    scene.ends("good")
+    settled = scene.settler.settle(scene.line, {loud.attempt_id})  # type: ignore[arg-type]
+    assert [after.id for _, after in settled] == scene.acknowledged == ["good"]
+    assert scene.settle() == ["loud"]
+
+
 def test_a_store_that_is_away_itself_keeps_everything(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     def save(_: Any) -> Any:
         raise StoreUnavailable("the store is away")

@@ -5,7 +5,7 @@ again and finds the attempt already settled (guarantee G10).
 """
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 
 from msgspec.structs import replace
 
@@ -86,15 +86,18 @@ class Settler:
         """An attempt was claimed and never started."""
         self._unstarted[attempt_id] = job
 
-    def settle(self, link: Link | None) -> list[tuple[Ended, Job]]:
+    def settle(self, link: Link | None, awaited: Container[str] = ()) -> list[tuple[Ended, Job]]:
         """Record all that waits; acknowledge to the holder what is recorded. Answers what was recorded as an end.
+
+        Attempts that are `awaited` have printed something that is to be stored before them.
 
         Raises StoreError or OutcomeUnknown; then everything still waits here, and repeating is safe.
         """
         if boottime() >= self._again_at:
             self._beyond.clear()
         self._return_unstarted()
-        if not (waiting := self._within_reach()):
+        waiting = [ended for ended in self._within_reach() if ended.attempt_id not in awaited]
+        if not waiting:
             return []
         crashpoint.reach("before_commit")
         settled, done = self._record(waiting)
