@@ -5,6 +5,7 @@ import json
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from datetime import datetime
 from urllib.parse import quote
 
 import pytest
@@ -123,6 +124,47 @@ class TestMuchOutput:
             eventually(lambda: not database.holds(job.number), within=60, what="all of it in the archive")
         shown = place.invoke("logs", "j", "--raw").stdout
         assert hashlib.sha256(shown).digest() == hashlib.sha256(printed).digest()
+
+
+@pytest.mark.parametrize("kind", ["redis"])
+class TestMemoryFull:
+    """Nothing that is printed can be stored; everything else can."""
+
+    @contextmanager
+    def full(self, server: RedisServer) -> Iterator[None]:
+        server.call("CONFIG", "SET", "maxmemory", 1)
+        try:
+            yield
+        finally:
+            server.call("CONFIG", "SET", "maxmemory", 0)
+
+    def test_only_what_has_printed_waits_for_room(self, place: Place, own_redis: RedisServer) -> None:
+        place.quick()
+        place.enqueue("--id", "loud", "echo x > begun; until [ -e go ]; do sleep 0.05; done; echo loud")
+        worker = place.start_worker("--log-format", "json")
+        eventually(lambda: lines_of(place, "begun"), what="the command")
+        quiet = place.run("enqueue", "-", input="true\n" * 3).split()
+        with self.full(own_redis):
+            (place.work / "go").touch()
+            for id in quiet:
+                place.until(id, "completed")
+            seen = self.heartbeat(place)
+            eventually(lambda: self.heartbeat(place) > seen, what="a beat")
+            assert place.job("loud").state == "processing"
+            assert len(self.notes(worker)) == 1
+        job = place.until("loud", "completed")
+        assert (job.attempts, job.losses, place.output("loud")) == (1, 0, b"loud\n")
+        eventually(lambda: len(self.notes(worker)) == 2, what="one line for the begin, one for the end")
+        assert said(worker) == [], "to the worker the store was never away"
+
+    def notes(self, worker: WorkerProcess) -> list[str]:
+        notes = [json.loads(line) for line in worker.lines() if line.startswith("{")]
+        return [note["message"] for note in notes if note["event"] == "output"]
+
+    def heartbeat(self, place: Place) -> datetime:
+        [worker] = place.store.workers()
+        assert worker.heartbeat is not None
+        return worker.heartbeat
 
 
 @pytest.mark.parametrize("kind", ["archived"])

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -140,6 +141,13 @@ class Agent:
         self.close()
 
 
+def name_of(pid: int) -> str:
+    """What a process calls itself; nothing once it has gone."""
+    with suppress(FileNotFoundError, ProcessLookupError):
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    return ""
+
+
 class Worker:
     """A holder process. `agent` is the newest of its agents, greeted unless `greet=False`."""
 
@@ -205,8 +213,7 @@ class Worker:
     def guard_pid(self) -> int:
         """The holder's child that calls itself guard."""
         children = [p.pid for p in kernel.processes() if p.ppid == self.pid]
-        names = {pid: Path(f"/proc/{pid}/comm").read_text().strip() for pid in children}
-        return next((pid for pid, name in names.items() if name == "queuectl-guard"), 0)
+        return next((pid for pid in children if name_of(pid) == "queuectl-guard"), 0)
 
     def signal(self, number: int) -> None:
         self.process.send_signal(number)

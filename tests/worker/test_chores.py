@@ -1,33 +1,18 @@
 """What every worker does for all, where the store works but something behind it does not."""
 
 import io
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from archive import Troubled
 
 from queuectl import config
-from queuectl.domain.query import Filter
 from queuectl.errors import StoreUnavailable
-from queuectl.store.memory import MemoryStore
 from queuectl.worker import chores
 from queuectl.worker.chores import Chores
 from queuectl.worker.journal import Journal
-
-
-class Troubled(MemoryStore):
-    """A store that works, with something behind it that may not."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.away: str | None = None
-
-    def trouble(self) -> str | None:
-        return self.away
-
-    def purge(self, wanted: Filter, limit: int) -> list[str]:
-        if self.away is not None:
-            raise StoreUnavailable(self.away)
-        return super().purge(wanted, limit)
+from service.scenes import child, put
 
 
 class Duty:
@@ -56,13 +41,54 @@ def duty(tmp_path: Path) -> Duty:
 
 def test_trouble_is_said_when_it_begins_and_when_it_is_over(duty: Duty) -> None:
     assert duty.round() == []
-    duty.store.away = "mongodb://h/past cannot be reached"
+    duty.store.met = "mongodb://h/past cannot be reached"
     assert duty.round() == ["archive   mongodb://h/past cannot be reached; what has ended waits in the queue"]
-    duty.store.away = "mongodb://h/past does not answer"
+    duty.store.met = "mongodb://h/past does not answer"
     assert duty.round() == []
-    duty.store.away = None
+    duty.store.met = None
     assert duty.round() == ["archive   the archive is back"]
     assert duty.round() == []
+
+
+@pytest.fixture
+def waiting(duty: Duty) -> Troubled:
+    """A store whose archive is away; a claim has lapsed, and a job is blocked behind one that is past."""
+    store = duty.store
+    put(store, "parent", state="completed")
+    child(store, "child", "parent")
+    put(store, "lost")
+    store.claim("elsewhere", [], 1, timedelta())
+    store.past, store.away = {"parent"}, "mongodb://h/past cannot be reached"
+    return store
+
+
+def test_an_archive_that_is_away_holds_up_no_recovery(duty: Duty, waiting: Troubled) -> None:
+    [line] = duty.round()
+    assert line.startswith("recovered lost lost: its worker was silent")
+    assert (waiting.get(["child"])["child"].state, waiting.met) == ("blocked", waiting.away)
+
+
+def test_an_archive_that_is_known_to_be_away_is_not_waited_for(duty: Duty, waiting: Troubled) -> None:
+    duty.round()
+    asked = waiting.questions
+    duty.round()
+    assert waiting.questions == asked
+
+
+def test_what_waited_for_the_archive_is_done_when_it_is_back(duty: Duty, waiting: Troubled) -> None:
+    duty.round()
+    waiting.away = waiting.met = None
+    duty.round()
+    assert waiting.get(["child"])["child"].state == "pending"
+
+
+def test_what_is_recovered_is_told_though_its_children_cannot_be_looked_at(
+    duty: Duty, waiting: Troubled
+) -> None:
+    put(waiting, "last", max_losses=0)
+    child(waiting, "behind", "last", "parent")
+    waiting.claim("elsewhere", [], 1, timedelta())
+    assert [line.split()[1] for line in duty.round() if line.startswith("recovered")] == ["lost", "last"]
 
 
 def test_a_store_that_is_away_itself_is_no_such_trouble(duty: Duty, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """A look at the processes misses nobody: neither who is born during it nor who is just changing his program."""
 
+import io
 import os
 import signal
 import subprocess
@@ -150,3 +151,15 @@ def test_a_scrubbed_environment_is_a_face_and_an_ended_process_has_none() -> Non
         kernel.signal_process(process, signal.SIGKILL)
         kernel.await_exits([process], 5)
         assert kernel.faceless(scrubbed.pid)
+
+
+@pytest.mark.parametrize(("threads", "state"), [(0, "Z"), (1, "Z"), (2, "S")])
+def test_a_zombie_lives_only_by_further_threads(
+    monkeypatch: pytest.MonkeyPatch, threads: int, state: str
+) -> None:
+    """None at all are left to one that its parent has just waited for."""
+    line = b"7 (sh) Z 1 7 7 0 -1 0 0 0 0 0 0 0 0 0 20 0 %d 0 5000 0" % threads
+    monkeypatch.setattr("builtins.open", lambda *_, **__: io.BytesIO(line))
+    process = kernel.look(7)
+    monkeypatch.undo()
+    assert process == Process(7, state, 1, 7, 7, 5000)

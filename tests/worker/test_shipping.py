@@ -61,6 +61,10 @@ class Ship:
         """Store what waits."""
         self.outputs.write(self.line)  # type: ignore[arg-type]
 
+    def tries(self) -> bool:
+        """Store what waits, if that can be done."""
+        return self.outputs.try_to_write(self.line)  # type: ignore[arg-type]
+
     def stored(self) -> list[Any]:
         """The chunks that the store has."""
         return list(self.store.read_output(self.attempt, 0, 10_000))
@@ -147,20 +151,30 @@ def test_a_result_waits_for_its_output_for_a_while_and_no_longer(monkeypatch: py
     monkeypatch.setattr(outputs, "boottime", lambda: now)
     ship = Ship(store=Failing("before", "before"))
     ship.prints(b"x")
-    assert ship.outputs.hold_up(ship.outputs.try_to_write(ship.line))
+    assert not ship.tries()
+    assert ship.outputs.awaited() == {ship.attempt}
+    assert ship.outputs.due == now + outputs.AGAIN
     now += outputs.HOPELESS
-    assert not ship.outputs.hold_up(ship.outputs.try_to_write(ship.line))
-    fault = ship.outputs.try_to_write(ship.line)
-    assert fault is None
-    assert not ship.outputs.hold_up(fault)
+    assert not ship.tries()
+    assert ship.outputs.awaited() == frozenset()
+    assert ship.tries()
+    assert (ship.outputs.awaited(), ship.outputs.fault) == (frozenset(), None)
+
+
+def test_a_result_that_has_printed_nothing_more_waits_for_no_output() -> None:
+    ship = Ship(store=Failing("before"))
+    ship.prints(b"x")
+    assert not ship.tries()
+    ship.outputs.expect("quiet", 100)
+    assert "quiet" not in ship.outputs.awaited()
 
 
 def test_a_result_does_not_wait_for_what_waiting_will_not_mend() -> None:
     ship = Ship(store=Unusable())
     ship.prints(b"x")
-    fault = ship.outputs.try_to_write(ship.line)
-    assert isinstance(fault, StoreUnusable)
-    assert not ship.outputs.hold_up(fault)
+    assert not ship.tries()
+    assert isinstance(ship.outputs.fault, StoreUnusable)
+    assert ship.outputs.awaited() == frozenset()
 
 
 def test_what_was_to_be_trimmed_when_the_store_was_away_is_trimmed_later() -> None:

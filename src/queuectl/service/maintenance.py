@@ -11,6 +11,7 @@ from queuectl.domain import lifecycle
 from queuectl.domain.job import Job, State
 from queuectl.domain.outcome import Outcome, Report
 from queuectl.domain.query import Filter, Page
+from queuectl.service.reach import past_may_be_away
 from queuectl.store.protocol import Store
 
 STEP = 100
@@ -52,7 +53,10 @@ def recover(store: Store, jobs: Sequence[Job], why: str, started: frozenset[str]
     now = store.now()
     changed = [_recovered(job, why, now, started) for job in jobs]
     kept = _save(store, changed)
-    unblock_children(store, [job.id for job in kept if job.ended])
+    with past_may_be_away(
+        store
+    ):  # what is recovered is to be told; the sweep of blocked jobs finds the children
+        unblock_children(store, [job.id for job in kept if job.ended])
     return kept
 
 

@@ -68,6 +68,7 @@ class Agent:
         self._leases = self._make_leases(vouch=own.get("on_disconnect") != "stop")
         self._leaving, self._leave_by = False, 0.0
         self._note: str | None = None
+        self._told = False
 
     def run(self) -> None:
         """Work until the holder says bye. Raises HolderGone when it dies."""
@@ -117,15 +118,15 @@ class Agent:
             self._obey(
                 self._store.asked(self._id)
             )  # read, not beaten: else two workers would wake each other for ever
-        fault = self._outputs.try_to_write(self._link)
-        if not self._outputs.hold_up(fault):
-            self._settle()
-        if fault is not None:
-            raise fault
+        was_written = self._ship()
+        self._settle()
         self._lookout.look()
-        self._beat()
+        self._beat(
+            at_once=not was_written
+        )  # which tells whether only output is refused, or the store is away
         self._keep_house()
         self._claim(changed)
+        self._tell_of_output()
 
     # what the holder says
 
@@ -182,11 +183,27 @@ class Agent:
 
     # what is recorded
 
+    def _ship(self) -> bool:
+        """Write what was printed, but not again too soon; False if it could not be."""
+        if not self._contact.away and boottime() < self._outputs.due:
+            return True
+        return self._outputs.try_to_write(self._link)
+
+    def _tell_of_output(self) -> None:
+        """The store works otherwise: say so when it begins to refuse output, and when that is over."""
+        fault, told, self._told = self._outputs.fault, self._told, self._outputs.fault is not None
+        if fault is not None and not told:
+            self._journal.note(
+                "output", f"what commands print is not stored: {fault.message}", error=fault.code
+            )
+        if fault is None and told:
+            self._journal.note("output", "what commands print is stored again")
+
     def _settle(self) -> None:
         """Record what ended. A commit costs an fsync, so while jobs are very short their results wait for company."""
         if self._settle_in() > 0:
             return
-        for ended, after in self._settler.settle(self._link):
+        for ended, after in self._settler.settle(self._link, self._outputs.awaited()):
             self._outputs.forget(ended.attempt_id)
             if ended.seconds is not None:
                 self._appetite.ran(ended.seconds)
@@ -213,9 +230,9 @@ class Agent:
 
     # the worker among others
 
-    def _beat(self) -> None:
+    def _beat(self, *, at_once: bool = False) -> None:
         slots = self._places.slots(self._count)
-        if not self._presence.is_due(slots):
+        if not self._presence.is_due(slots) and not at_once:
             return
         fit = self._fitness.fit(boottime())
         state = "draining" if self._phase != "running" else "running" if fit else "paused"
@@ -291,7 +308,9 @@ class Agent:
         if self._contact.away:
             return max(0.0, self._contact.away_until - now)
         due = [self._presence.due, self._chores.due]
-        if self._settler.busy or self._outputs.pending:
+        if self._outputs.fault is not None:
+            due.append(self._outputs.due)  # until then, who waits for output waits
+        elif self._settler.busy or self._outputs.pending:
             due.append(now + self._settle_in())
         if len(self._places):
             due.append(self._lookout.due)

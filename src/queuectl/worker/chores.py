@@ -10,8 +10,8 @@ from pathlib import Path
 from queuectl.clock import boottime
 from queuectl.config import Settings
 from queuectl.domain.job import Job
-from queuectl.errors import StoreUnavailable
 from queuectl.service import maintenance
+from queuectl.service.reach import past_may_be_away
 from queuectl.store.protocol import Store
 from queuectl.worker.journal import Journal
 from queuectl.worker.lockfile import SUFFIX, Leftover, dead_workers, path_of, runs_here
@@ -53,9 +53,9 @@ class Chores:
         if self._is_time("lapsed", LAPSED_EVERY) and may_recover:
             recovered += self._told(maintenance.recover_lapsed(self._store, self._is_known_better))
         if self._is_time("blocked", BLOCKED_EVERY):
-            self._cursor = maintenance.sweep_blocked(self._store, self._cursor)
+            self._ask_the_past(self._sweep_blocked)
         if self._is_time("purge", PURGE_EVERY):
-            self._purge_expired(settings)
+            self._ask_the_past(lambda: maintenance.purge_expired(self._store, settings))
             maintenance.forget_lost(self._store, FORGET_AFTER)
             self._delete_old_logs()
         return bool(recovered)
@@ -68,13 +68,14 @@ class Chores:
         if self._trouble is None and before is not None:
             self._journal.note("archive", "the archive is back")
 
-    def _purge_expired(self, settings: Settings) -> None:
-        """What the archive is asked for is no reason to take the queue for lost."""
-        try:
-            maintenance.purge_expired(self._store, settings)
-        except StoreUnavailable:
-            if self._store.trouble() is None:
-                raise
+    def _ask_the_past(self, chore: Callable[[], object]) -> None:
+        """Do what the archive is needed for, unless it is known to be away: then it has time until it is back."""
+        if self._store.trouble() is None:
+            with past_may_be_away(self._store):
+                chore()
+
+    def _sweep_blocked(self) -> None:
+        self._cursor = maintenance.sweep_blocked(self._store, self._cursor)
 
     def recover_dead(self, within: float) -> list[Job]:
         """Workers of this host whose holder is dead: end what they left, then take their claims back at once."""

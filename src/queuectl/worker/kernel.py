@@ -95,8 +95,9 @@ def look(pid: int) -> Process | None:
     field = text[text.rfind(b")") + 2 :].split(None, 20)
     if len(field) < 20:
         return None  # it ended while it was read
-    # Of a process whose first thread has ended the kernel says Z too, though it lives as long as its other threads.
-    state = "S" if field[0] == b"Z" and field[17] != b"1" else field[0].decode()
+    # Of a process whose first thread has ended the kernel says Z too, though it lives as long as its other threads. Of
+    # one that is just being let go of it says that it has none.
+    state = "S" if field[0] == b"Z" and int(field[17]) > 1 else field[0].decode()
     return Process(pid, state, int(field[1]), int(field[2]), int(field[3]), int(field[19]))
 
 

@@ -5,6 +5,7 @@ from msgspec.structs import replace
 from queuectl.clock import boottime
 from queuectl.domain import lifecycle
 from queuectl.domain.job import Job
+from queuectl.service.reach import look_up
 from queuectl.store.protocol import Store
 from queuectl.worker.leases import Renewed
 from queuectl.worker.link import Link
@@ -35,9 +36,10 @@ class Lookout:
             return
         self.due = boottime() + LOOK_SECONDS
         running = [place for place in self._places if place.slot is not None]
-        fresh = self._store.get([place.job.id for place in running])
+        fresh = look_up(self._store, [place.job.id for place in running])
         for place in running:
-            self._look_at(place, fresh.get(place.job.id))
+            if place.job.id in fresh:  # else only the archive knows, and is away
+                self._look_at(place, fresh[place.job.id])
         if self._places.running() >= self._count:
             stuck = self._places.waiting(longer_than=QUEUED_TOO_LONG)
             self._link.queue({"type": "drop", "attempt_ids": stuck})

@@ -13,6 +13,8 @@ from queuectl.store.protocol import Store
 from queuectl.worker.link import Link
 from queuectl.worker.messages import Message
 
+AGAIN = 1.0
+"""Seconds until what could not be written is tried again where the store works otherwise."""
 HOPELESS = 60.0
 """Seconds for which results wait for an output that cannot be written."""
 
@@ -35,6 +37,10 @@ class Outputs:
         self._kept: dict[str, _Kept] = {}
         self._limits: dict[str, int] = {}
         self._failing_since: float | None = None
+        self.fault: StoreError | OutcomeUnknown | None = None
+        """What went wrong when it was tried last; None if nothing did."""
+        self.due = 0.0
+        """When to try again after a fault (CLOCK_BOOTTIME)."""
 
     @property
     def pending(self) -> bool:
@@ -55,21 +61,26 @@ class Outputs:
         )
         self._waiting.append(chunk)
 
-    def try_to_write(self, link: Link) -> StoreError | OutcomeUnknown | None:
-        """Store what waits and acknowledge it. What went wrong, if something did: then it waits on."""
+    def try_to_write(self, link: Link) -> bool:
+        """Store what waits and acknowledge it. Where it cannot be stored, that is the `fault`, and it waits on."""
         try:
             self.write(link)
         except (StoreError, OutcomeUnknown) as fault:
             self._failing_since = self._failing_since or boottime()
-            return fault
-        self._failing_since = None
-        return None
-
-    def hold_up(self, fault: StoreError | OutcomeUnknown | None) -> bool:
-        """Whether results are to wait after this fault: recorded first, they would end the lease that output needs."""
-        if fault is None or isinstance(fault, StoreUnusable) or self._failing_since is None:
+            self.fault, self.due = fault, boottime() + AGAIN
             return False
-        return boottime() - self._failing_since < HOPELESS
+        self._failing_since, self.fault, self.due = None, None, 0.0
+        return True
+
+    def awaited(self) -> frozenset[str]:
+        """The attempts whose results are to wait after a fault: recorded first, they would end the lease that output
+        needs.
+        """
+        if self.fault is None or isinstance(self.fault, StoreUnusable) or self._failing_since is None:
+            return frozenset()
+        if boottime() - self._failing_since >= HOPELESS:
+            return frozenset()
+        return frozenset(chunk.attempt_id for chunk in self._waiting)
 
     def write(self, link: Link) -> None:
         """Store what waits and acknowledge it. Raises StoreError or OutcomeUnknown; then it waits on."""

@@ -5,7 +5,7 @@ again and finds the attempt already settled (guarantee G10).
 """
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 
 from msgspec.structs import replace
 
@@ -17,11 +17,15 @@ from queuectl.domain.outcome import Report
 from queuectl.domain.query import Filter
 from queuectl.errors import OutcomeUnknown, StoreError
 from queuectl.service import maintenance, queries
+from queuectl.service.reach import look_up
 from queuectl.store.protocol import Held, Store
 from queuectl.worker import report
 from queuectl.worker.journal import Journal
 from queuectl.worker.link import Link
 from queuectl.worker.messages import Message
+
+AGAIN = 5.0
+"""Seconds until a job that only the archive knows of is asked for again, while the archive is away."""
 
 
 class Ended:
@@ -47,17 +51,22 @@ class Settler:
         self._journal = journal
         self._ended: list[Ended] = []
         self._unstarted: dict[str, Job] = {}
+        self._beyond: set[str] = set()
+        self._again_at = 0.0
         self.since = 0.0
 
     @property
     def waiting(self) -> int:
         """How many results wait; `since` is when the first of them came (CLOCK_BOOTTIME)."""
-        return len(self._ended)
+        return len(self._within_reach())
 
     @property
     def busy(self) -> bool:
-        """Whether something waits to be recorded."""
-        return bool(self._ended or self._unstarted)
+        """Whether something waits to be recorded that can be."""
+        return bool(self.waiting or self._unstarted.keys() - self._beyond)
+
+    def _within_reach(self) -> list[Ended]:
+        return [ended for ended in self._ended if ended.attempt_id not in self._beyond]
 
     def held(self) -> list[Held]:
         """What is still to be recorded, and has to stay ours until then."""
@@ -69,7 +78,7 @@ class Settler:
 
     def add(self, ended: Ended) -> None:
         """An attempt ended."""
-        if not self._ended:
+        if not self.waiting:
             self.since = boottime()
         self._ended.append(ended)
 
@@ -77,16 +86,21 @@ class Settler:
         """An attempt was claimed and never started."""
         self._unstarted[attempt_id] = job
 
-    def settle(self, link: Link | None) -> list[tuple[Ended, Job]]:
+    def settle(self, link: Link | None, awaited: Container[str] = ()) -> list[tuple[Ended, Job]]:
         """Record all that waits; acknowledge to the holder what is recorded. Answers what was recorded as an end.
+
+        Attempts that are `awaited` have printed something that is to be stored before them.
 
         Raises StoreError or OutcomeUnknown; then everything still waits here, and repeating is safe.
         """
+        if boottime() >= self._again_at:
+            self._beyond.clear()
         self._return_unstarted()
-        if not self._ended:
+        waiting = [ended for ended in self._within_reach() if ended.attempt_id not in awaited]
+        if not waiting:
             return []
         crashpoint.reach("before_commit")
-        settled, done = self._record(self._ended)
+        settled, done = self._record(waiting)
         crashpoint.reach("after_commit")
         self._ended = [ended for ended in self._ended if ended.attempt_id not in done]
         if link is not None and done:
@@ -98,8 +112,7 @@ class Settler:
         """Save; those that somebody changed meanwhile are read again and decided again."""
         settled: list[tuple[Ended, Job]] = []
         done: set[str] = set()
-        open_ends = waiting
-        self._fill_in(open_ends)
+        open_ends = self._fill_in(waiting)
         while open_ends := [ended for ended in open_ends if self._still_open(ended, done)]:
             now = self._store.now()
             after = [
@@ -111,8 +124,7 @@ class Settler:
                     done.add(ended.attempt_id)
                     settled.append((ended, job))
                     self._say(ended, job)
-            open_ends = [ended for ended in open_ends if ended.attempt_id not in done]
-            self._read_again(open_ends)
+            open_ends = self._read_again([ended for ended in open_ends if ended.attempt_id not in done])
         return settled, done
 
     def _still_open(self, ended: Ended, done: set[str]) -> bool:
@@ -137,26 +149,42 @@ class Settler:
         elif past is job.history[-1]:  # our own save, whose reply was lost
             self._say(ended, job)
 
-    def _fill_in(self, waiting: Sequence[Ended]) -> None:
+    def _fill_in(self, waiting: Sequence[Ended]) -> list[Ended]:
         """Results that outlived the agent that started them come without the job."""
-        self._read_again([ended for ended in waiting if ended.job is None])
+        read = self._read_again([ended for ended in waiting if ended.job is None])
+        return [ended for ended in waiting if ended.job is not None or ended in read]
 
-    def _read_again(self, waiting: Sequence[Ended]) -> None:
-        if waiting:
-            fresh = self._store.get([ended.job_id for ended in waiting])
-            for ended in waiting:
-                ended.job = fresh.get(ended.job_id)
+    def _read_again(self, waiting: Sequence[Ended]) -> list[Ended]:
+        """Those whose job could be read. One that is past waits for the archive, and nobody waits for that one."""
+        fresh = look_up(self._store, [ended.job_id for ended in waiting]) if waiting else {}
+        self._put_off([ended.attempt_id for ended in waiting if ended.job_id not in fresh])
+        read = [ended for ended in waiting if ended.job_id in fresh]
+        for ended in read:
+            ended.job = fresh[ended.job_id]
+        return read
+
+    def _put_off(self, attempts: Sequence[str]) -> None:
+        if attempts:
+            self._beyond.update(attempts)
+            self._again_at = boottime() + AGAIN
 
     def _return_unstarted(self) -> None:
-        while self._unstarted:
+        while mine := self._returnable():
             now = self._store.now()
-            mine = {a: job for a, job in self._unstarted.items() if lifecycle.holds_lease(job, a)}
-            answers = (
-                self._store.save([lifecycle.give_back(job, now=now) for job in mine.values()]) if mine else []
-            )
-            stale = [a for a, answer in zip(mine, answers, strict=True) if answer != "accepted"]
-            fresh = self._store.get([mine[a].id for a in stale]) if stale else {}
-            self._unstarted = {a: fresh[mine[a].id] for a in stale if mine[a].id in fresh}
+            answers = self._store.save([lifecycle.give_back(job, now=now) for job in mine.values()])
+            stale = {a: mine[a].id for a, answer in zip(mine, answers, strict=True) if answer != "accepted"}
+            fresh = look_up(self._store, list(stale.values())) if stale else {}
+            self._put_off([a for a, id in stale.items() if id not in fresh])
+            for attempt_id, job in mine.items():
+                again = fresh.get(job.id, job) if attempt_id in stale else None
+                self._unstarted.pop(attempt_id)
+                if again is not None:
+                    self._unstarted[attempt_id] = again
+
+    def _returnable(self) -> dict[str, Job]:
+        """What never started, is still ours as far as we know, and within reach."""
+        self._unstarted = {a: job for a, job in self._unstarted.items() if lifecycle.holds_lease(job, a)}
+        return {a: job for a, job in self._unstarted.items() if a not in self._beyond}
 
     def _release_children(self, after: list[Job]) -> None:
         """Only where jobs wait for jobs at all does an end cost a second look."""

@@ -1,0 +1,37 @@
+"""A store whose archive may be away: it works, but for what is past."""
+
+from collections.abc import Sequence
+
+from queuectl.domain.job import Job
+from queuectl.domain.query import Filter
+from queuectl.errors import StoreUnavailable
+from queuectl.store.memory import MemoryStore
+
+
+class Troubled(MemoryStore):
+    """Its archive, that holds the jobs in `past`, may be `away`; `trouble` is what was `met` of that."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.past: set[str] = set()
+        self.away: str | None = None
+        self.met: str | None = None
+        self.questions = 0
+
+    def trouble(self) -> str | None:
+        return self.met
+
+    def _ask_the_archive(self) -> None:
+        self.questions += 1
+        self.met = self.away
+        if self.away is not None:
+            raise StoreUnavailable(self.away)
+
+    def get(self, ids: Sequence[str]) -> dict[str, Job]:
+        if self.past & set(ids):
+            self._ask_the_archive()
+        return super().get(ids)
+
+    def purge(self, wanted: Filter, limit: int) -> list[str]:
+        self._ask_the_archive()
+        return super().purge(wanted, limit)
