@@ -155,7 +155,8 @@ class Connections:
     def own(self) -> Any:
         """A connection of the caller's own, connected and looked over; the caller disconnects it."""
         with self._translated(connecting=True, writing=False):
-            connection: Any = self._pool.make_connection()
+            # Not one of the pool's: it counts those that it has made, and never down.
+            connection: Any = self._pool.connection_class(**self._pool.connection_kwargs)
             connection.connect()
         return connection
 
@@ -180,7 +181,7 @@ class Connections:
             protocol=2,
             client_name="queuectl",
             driver_info=None,
-            max_connections=10 * MOST,
+            max_connections=MOST,
         )
 
     def _try(self, work: Callable[[Line], Answer], *, writing: bool) -> Answer:
