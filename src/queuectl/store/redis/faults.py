@@ -7,8 +7,11 @@ from queuectl.store.redis.address import Address
 
 SPOKEN = (exceptions.BusyLoadingError, exceptions.AuthenticationError)
 """The library takes these for a broken connection, but the server has answered, and done nothing."""
-RIGHTS = "+@all -@dangerous +info +config|get +client|setname +cluster|slots"
-"""What a user needs, of the keys and channels that begin with the queue's tag."""
+RIGHTS = (
+    "+@read +@write -@dangerous +eval +evalsha +publish +subscribe +ping +time +info "
+    "+config|get +client|setname +cluster|slots +select"
+)
+"""What a user needs, of the keys and channels that begin with the queue's tag: the list of `docs/redis.md`."""
 
 _REPEAT = "repeating the same command is safe"
 _LATER = "try again later"
