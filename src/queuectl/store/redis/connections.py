@@ -22,7 +22,7 @@ from queuectl.errors import StoreUnavailable, StoreUnusable
 from queuectl.store.redis.address import Address
 from queuectl.store.redis.faults import SPOKEN, Place
 from queuectl.store.redis.route import Route
-from queuectl.store.redis.scripts import script
+from queuectl.store.redis.scripts import LOOKS, script
 
 Answer = TypeVar("Answer")
 Word = str | bytes | int
@@ -36,7 +36,7 @@ class Line:
 
     tag = ""
     done = 0
-    """How many scripts have run since it was lent."""
+    """How many scripts that change something have run since it was lent."""
     _moves = 0
     _sock: Any
     host: str
@@ -110,7 +110,7 @@ class Line:
             answer = self.call("EVALSHA", wanted.digest, 1, self.tag, *values)
         except NoScriptError:
             answer = self.call("EVAL", wanted.text, 1, self.tag, *values)
-        self.done += 1
+        self.done += name not in LOOKS
         return answer
 
     def key(self, name: str) -> str:
