@@ -32,6 +32,8 @@ Word = str | bytes | int
 MOST = 16
 FRESH = 0.5
 """Seconds in which a server has not gone over to another one's data and become a primary again."""
+A_TRY = 0.5
+"""Seconds in which a node that is there lets us in."""
 MOVES = 5
 """How often in a row a cluster may send us to another node."""
 
@@ -50,19 +52,22 @@ class Line:
     _sock: Any
     host: str
     port: int
+    socket_connect_timeout: Any
 
     def __init__(self, *, route: Route, **options: Any) -> None:
         self._route, self._patience = route, options["socket_connect_timeout"]
         super().__init__(**options)
 
     def connect(self) -> None:
-        """To where the queue was last, or to whoever else may know it: begun within one patience."""
+        """To where the queue was last, or to whoever else may know it: one patience is for all of them."""
         if self._sock:
             return
         failures: list[Exception] = []
-        deadline = time.monotonic() + self._patience
-        for place in self._route.places():
+        deadline, places = time.monotonic() + self._patience, self._route.places()
+        for tried, place in enumerate(places):
             self.host, self.port = place
+            share = (deadline - time.monotonic()) / (len(places) - tried)
+            self.socket_connect_timeout = max(share, A_TRY)
             try:
                 self._library.connect()
             except BROKEN as error:
