@@ -1,9 +1,11 @@
 """A queue in a cluster is found from any node, followed when it moves, and found again when its node is dead."""
 
 import itertools
+import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from typing import Any
 
 import pytest
@@ -248,6 +250,63 @@ def test_when_its_node_is_gone_the_one_that_took_its_place_is_found(
             other.add([new_job("b")])
         assert store.wait(30) is True
         owner.resume()
+
+
+def test_a_node_that_was_replaced_is_asked_no_more(own_cluster: RedisCluster) -> None:
+    ground = RedisGround(own_cluster)
+    owner = own_cluster.owner(ground.name)
+    with closing(replica_in(own_cluster, owner)) as replica, closing(ground.open()) as store:
+        store.add([new_job("a")])
+        assert {place(node) for node in own_cluster.nodes} <= places(store)
+        eventually(lambda: replica.call("DBSIZE") == owner.call("DBSIZE"), what="the replica has all")
+        owner.kill()
+        assert eventually(lambda: answered(lambda: store.claim("w1", (), 1, LEASE)), within=60)[0].id == "a"
+        left = {place(node) for node in (*own_cluster.nodes, replica) if node is not owner}
+        eventually(lambda: greeted_anew(store) and places(store) == left, what="the dead one is forgotten")
+
+
+def greeted_anew(store: Any) -> bool:
+    """Whether a new connection can be had."""
+    return answered(lambda: store.connections.own().disconnect() or True) is True
+
+
+def place(node: RedisServer) -> tuple[str, int]:
+    return node.host, node.port
+
+
+def places(store: Any) -> set[tuple[str, int]]:
+    """All where it would look."""
+    return set(store.connections.route.places())
+
+
+@contextmanager
+def deaf() -> Iterator[tuple[str, int]]:
+    """Where nobody answers, nor refuses to."""
+    with closing(socket.socket()) as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        with ExitStack() as stack:
+            for _ in range(3):
+                caller = stack.enter_context(closing(socket.socket()))
+                caller.setblocking(False)
+                caller.connect_ex(listener.getsockname())
+            yield listener.getsockname()
+
+
+def test_nodes_that_do_not_answer_share_one_patience(own_redis: RedisServer) -> None:
+    ground = RedisGround(own_redis)
+    with (
+        deaf() as one,
+        deaf() as other,
+        closing(RedisStore(ground.url, patience=6.0)) as store,
+    ):
+        store.connections.route.settle(one)
+        store.connections.route.settle(other)
+        began = time.monotonic()
+        assert store.counts(Filter()).total() == 0
+        assert time.monotonic() - began < 6.0
+        assert first(store) == (own_redis.host, own_redis.port)
+    ground.close()
 
 
 def test_a_cluster_that_lacks_a_node_says_so(own_cluster: RedisCluster) -> None:

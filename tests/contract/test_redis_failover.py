@@ -10,6 +10,8 @@ from contextlib import ExitStack, closing
 from typing import Any
 
 import pytest
+from redis import exceptions
+from redis._parsers.base import BaseParser
 
 from contract.grounds import SteppedClock
 from factories import LEASE, NOW, new_job, report
@@ -20,7 +22,7 @@ from queuectl.domain.output import Chunk
 from queuectl.domain.query import Filter
 from queuectl.errors import OutcomeUnknown, StoreUnavailable, StoreUnusable
 from queuectl.store.protocol import Held
-from queuectl.store.redis import RedisStore
+from queuectl.store.redis import RedisStore, connections
 from servers.endpoint import free_port
 from servers.proxy import Proxy
 from servers.redis import RedisServer, replica_of
@@ -191,8 +193,11 @@ def test_a_restart_is_no_failover(pair: Pair, store: RedisStore) -> None:
     assert store.save([ended(mine)]) == ["accepted"]
 
 
-def test_a_primary_that_became_a_replica_is_left(pair: Pair, store: RedisStore) -> None:
+def test_a_primary_that_became_a_replica_is_left(
+    pair: Pair, store: RedisStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Though the connection to it stands."""
+    monkeypatch.setattr(connections, "FRESH", 60.0)
     pair.replica.call("REPLICAOF", "NO", "ONE")
     pair.primary.call("REPLICAOF", pair.replica.host, pair.replica.port)
     with pytest.raises(StoreUnavailable) as caught:
@@ -205,6 +210,84 @@ def test_a_primary_that_became_a_replica_is_left(pair: Pair, store: RedisStore) 
     assert refused.value.hint == f"connect to the primary: {pair.replica.host}:{pair.replica.port}"
     pair.take_over()
     assert [job.id for job in store.claim("w2", (), 1, LEASE)] == ["b"]
+
+
+def test_a_primary_that_was_a_replica_meanwhile_is_looked_over_again(
+    pair: Pair, store: RedisStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though the connections to it stand, and were not used meanwhile: it has lost a claim like any other."""
+    monkeypatch.setattr(connections, "FRESH", 0.01)
+    lines_before = lines(store)
+    pair.part()
+    [lost] = store.claim("w2", (), 1, LEASE)
+    pair.replica.call("REPLICAOF", "NO", "ONE")
+    pair.primary.call("REPLICAOF", pair.replica.host, pair.replica.port)
+    eventually(lambda: pair.primary.follows and has_log(pair.primary))
+    pair.primary.call("REPLICAOF", "NO", "ONE")
+    [other] = store.claim("w3", (), 1, LEASE)
+    assert other.id == lost.id == "b"
+    assert lines(store) == lines_before
+    assert store.save([ended(lost)]) == ["stale"]
+    assert store.save([ended(other)]) == ["accepted"]
+
+
+def lines(store: RedisStore) -> set[int]:
+    """The two connections that it uses first, as the server knows them."""
+
+    def both(line: Any) -> set[int]:
+        return {line.call("CLIENT", "ID"), store.connections.read(lambda other: other.call("CLIENT", "ID"))}
+
+    return store.connections.read(both)
+
+
+DOUBTFUL = [
+    "READONLY You can't write against a read only replica.",
+    "ERR Error running script (call to f_1): @user_script:1: -READONLY You can't write against a read only replica.",
+    "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.",
+    "LOADING Redis is loading the dataset in memory",
+    "CLUSTERDOWN Hash slot not served",
+    "",
+]
+
+
+@pytest.mark.parametrize("text", DOUBTFUL)
+def test_after_trouble_over_one_connection_none_is_relied_on(
+    pair: Pair, store: RedisStore, text: str
+) -> None:
+    before = lines(store)
+    with pytest.raises(StoreUnavailable):
+        store.connections.read(lambda _: refuse(text))
+    assert len(lines(store) - before) == 2
+
+
+def test_after_a_refusal_that_is_about_something_else_the_others_stand(pair: Pair, store: RedisStore) -> None:
+    before = lines(store)
+    with pytest.raises(StoreUnavailable):
+        store.connections.read(lambda _: refuse("OOM command not allowed when used memory > 'maxmemory'."))
+    assert len(lines(store) - before) == 1
+
+
+def refuse(text: str) -> None:
+    """Say this, or hang up."""
+    raise BaseParser.parse_error(text) if text else exceptions.ConnectionError("Connection closed by server.")
+
+
+def test_a_server_is_looked_over_before_the_first_word_and_before_a_change_after_a_while(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "FRESH", 60.0)
+    with closing(pair.open()) as store:
+        looks = list[object]()
+        greet = store.connections._greet
+        monkeypatch.setattr(store.connections, "_greet", lambda line: (looks.append(line), greet(line)))
+        store.add([new_job("c")])
+        store.add([new_job("d")])
+        assert len(looks) == 1
+        monkeypatch.setattr(connections, "FRESH", 0.0)
+        store.counts(Filter())
+        assert len(looks) == 1
+        store.add([new_job("e")])
+        assert len(looks) == 2
 
 
 def test_while_nobody_is_there_it_is_unavailable(pair: Pair, store: RedisStore) -> None:

@@ -222,6 +222,25 @@ def test_a_subscription_that_died_in_silence_is_found_out(
                 assert heard_after(ear) < SOON
 
 
+def test_it_is_subscribed_again_after_however_many_attempts_in_vain(
+    ground: RedisGround, ringer: Store, server: RedisServer
+) -> None:
+    """A worker that waits tries again every second, all night."""
+    with closing(Proxy(server.host, server.port, talk=RedisTalk)) as proxy:
+        url = server.url(name=ground.name, host=proxy.host, port=proxy.port)
+        with closing(RedisStore(url, patience=1.0)) as store:
+            quiet(store)
+            proxy.refuse()
+            for _ in range(200):
+                with pytest.raises(StoreUnavailable):
+                    store.connections.own()
+            proxy.pass_through()
+            eventually(lambda: heard_or_not(store._hearing) and store._hearing.follows)
+            quiet(store)
+            with about_to_ring(ringer):
+                assert heard_after(store._hearing) < SOON
+
+
 def test_a_subscription_that_lives_is_kept(following: Hearing, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hearing, "REGARDLESS", 0.1)
     following._unasked = 0.0

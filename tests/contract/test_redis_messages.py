@@ -4,7 +4,7 @@ import socket
 import socketserver
 import threading
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from typing import Any
 
 import pytest
@@ -13,11 +13,11 @@ from redis._parsers.base import BaseParser
 
 from contract.grounds import RedisGround
 from contract.test_redis_faults import LOOKS, VERBS
-from factories import new_job
+from factories import in_state, new_job
 from facts import eventually
 from queuectl.domain.query import Filter
-from queuectl.errors import QueuectlError, StoreUnavailable, StoreUnusable
-from queuectl.store.redis import RedisStore
+from queuectl.errors import OutcomeUnknown, QueuectlError, StoreUnavailable, StoreUnusable
+from queuectl.store.redis import RedisStore, purging
 from queuectl.store.redis.address import parse
 from queuectl.store.redis.faults import RIGHTS, Place
 from servers.endpoint import free_port
@@ -278,16 +278,40 @@ def _hint(store: RedisStore) -> str | None:
     return None
 
 
+@contextmanager
+def unwilling(server: RedisServer) -> Iterator[None]:
+    """Let a server refuse all changes and answer all questions."""
+    server.call("CONFIG", "SET", "min-replicas-to-write", 1)
+    try:
+        yield
+    finally:
+        server.call("CONFIG", "SET", "min-replicas-to-write", 0)
+
+
+def test_who_has_only_looked_before_it_was_refused_has_done_nothing(server: RedisServer) -> None:
+    ground = RedisGround(server)
+    store: Any = ground.open()
+    store.add([in_state("completed", "a"), in_state("completed", "b")])
+    with unwilling(server), pytest.raises(StoreUnavailable, match="NOREPLICAS"):
+        store.purge(Filter(), 9)
+
+    def purge(line: Any) -> None:
+        purging.purge(line, Filter(), 1, store.moment)
+        with unwilling(server):
+            purging.purge(line, Filter(), 1, store.moment)
+
+    with pytest.raises(OutcomeUnknown, match="a part was done before"):
+        store.connections.write(purge)
+    assert store.counts(Filter()).total() == 1
+    ground.close()
+
+
 def test_too_few_replicas_are_no_place_to_write(server: RedisServer) -> None:
     ground = RedisGround(server)
     store = ground.open()
     store.add([new_job("a")])
-    server.call("CONFIG", "SET", "min-replicas-to-write", 1)
-    try:
-        with pytest.raises(StoreUnavailable) as caught:
-            store.add([new_job("b")])
-    finally:
-        server.call("CONFIG", "SET", "min-replicas-to-write", 0)
+    with unwilling(server), pytest.raises(StoreUnavailable) as caught:
+        store.add([new_job("b")])
     assert (
         caught.value.hint == "fewer replicas are there than min-replicas-to-write asks for; try again later"
     )

@@ -15,7 +15,7 @@ from factories import new_job
 from facts import eventually
 from queuectl.domain.query import Filter
 from queuectl.errors import StoreUnavailable, StoreUnusable
-from queuectl.store.redis import RedisStore
+from queuectl.store.redis import RedisStore, schema
 from queuectl.store.redis.description import Server, refuse_unfit
 from servers.daemon import Daemon
 from servers.endpoint import free_port
@@ -221,6 +221,16 @@ def test_what_doctor_shows_is_what_the_server_says(ground: RedisGround, server: 
     assert details["replicas"] == "0"
     assert int(details["bytes"]) > 0
     assert "waits_for_disk" not in details
+
+
+def test_the_schema_that_doctor_shows_is_the_queues_own(ground: RedisGround, server: RedisServer) -> None:
+    assert described(ground).schema == schema.NEWEST
+    with closing(RedisStore(ground.url)) as store:
+        store.counts(Filter())
+        server.call("SET", f"{ground.tag}:schema", schema.NEWEST + 1)
+        assert store.describe().schema == schema.NEWEST + 1
+    with pytest.raises(StoreUnusable, match="knows schemas up to"):
+        described(ground)
 
 
 # A log that is not complete yet

@@ -18,7 +18,7 @@ from queuectl.domain.query import Filter, Page
 from queuectl.store import redis as package
 from queuectl.store.protocol import Held
 from queuectl.store.redis import writing
-from queuectl.store.redis.scripts import FOLDER, script
+from queuectl.store.redis.scripts import FOLDER, LOOKS, script
 from servers.redis import GivenRedis, RedisServer
 
 ALL = sorted(path.stem for path in Path(FOLDER).glob("*.lua"))
@@ -69,6 +69,12 @@ class TestEach:
             "FLUSHDB",
         }
         assert "os.time" not in text(name)
+
+    def test_changes_something_if_it_is_none_that_only_looks(self, name: str) -> None:
+        looks = {"HGET", "HGETALL", "LIMIT", "SMEMBERS", "WITHSCORES", "ZSCORE"}
+        looks |= {"ZRANGEBYSCORE", "ZREVRANGEBYSCORE"}
+        words = set(re.findall(r"'([A-Z]{3,})'", code(name)))
+        assert (words <= looks and "go_through()" not in code(name)) == (name in LOOKS)
 
     def test_names_keys_that_begin_with_the_tag_and_no_others(self, name: str) -> None:
         calls = re.findall(r"redis\.p?call\('([A-Z]+)'(?:, *([^,)]+))?", code(name) + code("common"))

@@ -132,6 +132,8 @@ def test_what_is_not_clear_is_refused_and_not_repeated(url: str, why: str) -> No
     assert caught.value.__suppress_context__ or caught.value.__context__ is None
 
 
+NO_NAME = "name in the store's URL is no name for a queue"
+NAMES = "letters, digits, _, - and ., at most 63, the first a letter or a digit"
 UNKNOWN = [
     ("redis://h/0?arhive=mongodb", "the option 'arhive' in the store's URL is not known", "archive?"),
     (f"redis://h/0?arhive=mongodb://u:{SECRET}@m", "an option in the store's URL is not known", "archive?"),
@@ -149,10 +151,16 @@ UNKNOWN = [
     (f"redis://h/0?archive=postgres://u:{SECRET}@m", "the archive in the store's URL is no MongoDB",
      "it has to begin with mongodb://"),
     ("redis://h/0?archive=", "the archive in the store's URL is no MongoDB", "it has to begin with mongodb://"),
-    ("redis://h/0?name=a%20b", "'a b' is no name for a queue", "letters, digits, _, - and ., at most 63"),
-    ("redis://h/0?name=", "'' is no name for a queue", "letters, digits, _, - and ., at most 63"),
-    (f"redis://h/0?name={'n' * 64}", f"'{'n' * 64}' is no name for a queue",
-     "letters, digits, _, - and ., at most 63"),
+    (f"redis://h/0?archive=mongodb://u:word&{SECRET}=rd%40h/a", "an option in the store's URL is not known",
+     "known: name, listen, durability, archive"),
+    (f"redis://h/0?{SECRET}=x&archive=mongodb://m", "an option in the store's URL is not known",
+     "known: name, listen, durability, archive"),
+    (f"redis://h/0?nome=a&{SECRET}=rd%40h", "an option in the store's URL is not known", "name?"),
+    ("redis://h/0?name=a%20b", NO_NAME, NAMES),
+    ("redis://h/0?name=", NO_NAME, NAMES),
+    ("redis://h/0?name=-a", NO_NAME, NAMES),
+    (f"redis://h/0?name={SECRET}@host", NO_NAME, NAMES),
+    (f"redis://h/0?name={'n' * 64}", NO_NAME, NAMES),
 ]  # fmt: skip
 
 

@@ -17,6 +17,7 @@ from queuectl.domain.job import Job
 from queuectl.store.mongo import MongoStore, documents
 from queuectl.store.postgres import PostgresStore
 from queuectl.store.protocol import Store
+from queuectl.store.redis import faults
 from queuectl.store.redis.scripts import script
 from queuectl.store.sqlite import SqliteStore
 from servers.endpoint import Endpoint
@@ -242,10 +243,7 @@ class ReplicasDatabase:
         self._client.close()
 
 
-RIGHTS = (
-    "+@read", "+@write", "-@dangerous", "+eval", "+evalsha", "+publish", "+subscribe", "+ping", "+time", "+info",
-    "+config|get", "+client|setname", "+cluster|slots", "+select",
-)  # fmt: skip
+RIGHTS = tuple(faults.RIGHTS.split())
 """What a user has to be allowed who uses a queue: the list of `docs/redis.md`, and no more."""
 
 

@@ -123,14 +123,14 @@ def _split(url: str) -> tuple[SplitResult, dict[str, str]]:
             raise _refusal(why)
     options = dict(pairs)
     for name, value in pairs:
-        _check(name, value, secretive="@" in split.query)
+        _check(name, value, secretive="archive" in options or "@" in unquote(split.query))
     return split, options
 
 
 def _check(name: str, value: str, *, secretive: bool) -> None:
     """Refuse an option that is none. Its value is never repeated: it may be the archive's URL under a wrong name.
 
-    Nor is its name, where there is an @: what we take for an option may be a part of the password.
+    Nor is its name, where there is an archive or an @: what we take for an option may be a part of a password.
     """
     if name not in _KNOWN:
         which = "an option" if secretive else f"the option {name!r}"
@@ -141,7 +141,10 @@ def _check(name: str, value: str, *, secretive: bool) -> None:
             f"{name} in the store's URL is not understood", " or ".join(f"{name}={word}" for word in allowed)
         )
     if name == "name" and not _NAME.fullmatch(value):
-        raise InvalidInput(f"{value!r} is no name for a queue", "letters, digits, _, - and ., at most 63")
+        raise InvalidInput(
+            "name in the store's URL is no name for a queue",
+            "letters, digits, _, - and ., at most 63, the first a letter or a digit",
+        )
     if name == "archive" and not value.startswith(_ARCHIVES):
         raise InvalidInput(
             "the archive in the store's URL is no MongoDB", f"it has to begin with {_ARCHIVES[0]}"

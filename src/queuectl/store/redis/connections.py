@@ -3,6 +3,10 @@
 Nothing is ever sent twice: a library that repeats a script whose reply was lost would do it twice. What was sent and
 not answered is unknown, and only the caller knows that it may ask again. But what a node of a cluster answers with
 MOVED it has not done: that is asked of the node that it names.
+
+A server that becomes a replica and a primary again has lost what it had acknowledged, and closes no connection. So the
+server is looked over again where that may have happened: before a change over a connection over which nothing was
+changed for a while, and over all of them after one has met with trouble.
 """
 
 import os
@@ -12,21 +16,24 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from redis import exceptions
 from redis.backoff import NoBackoff
 from redis.connection import Connection, ConnectionPool, SSLConnection
 from redis.exceptions import MovedError, NoScriptError, RedisError
 from redis.retry import Retry
 
-from queuectl.errors import StoreUnavailable, StoreUnusable
+from queuectl.errors import QueuectlError, StoreUnavailable, StoreUnusable
 from queuectl.store.redis.address import Address
-from queuectl.store.redis.faults import SPOKEN, Place
+from queuectl.store.redis.faults import BROKEN, SPOKEN, Place, is_doubtful
 from queuectl.store.redis.route import Route
-from queuectl.store.redis.scripts import script
+from queuectl.store.redis.scripts import LOOKS, script
 
 Answer = TypeVar("Answer")
 Word = str | bytes | int
 MOST = 16
+FRESH = 0.5
+"""Seconds in which a server has not gone over to another one's data and become a primary again."""
+A_TRY = 0.5
+"""Seconds in which a node that is there lets us in."""
 MOVES = 5
 """How often in a row a cluster may send us to another node."""
 
@@ -36,27 +43,34 @@ class Line:
 
     tag = ""
     done = 0
-    """How many scripts have run since it was lent."""
+    """How many scripts that change something have run since it was lent."""
+    proven = 0.0
+    """When the server was looked over, or changed something, last."""
+    trust: object = None
+    """Another one than that of the pool after there was trouble over some connection."""
     _moves = 0
     _sock: Any
     host: str
     port: int
+    socket_connect_timeout: Any
 
     def __init__(self, *, route: Route, **options: Any) -> None:
         self._route, self._patience = route, options["socket_connect_timeout"]
         super().__init__(**options)
 
     def connect(self) -> None:
-        """To where the queue was last, or to whoever else may know it: begun within one patience."""
+        """To where the queue was last, or to whoever else may know it: one patience is for all of them."""
         if self._sock:
             return
         failures: list[Exception] = []
-        deadline = time.monotonic() + self._patience
-        for place in self._route.places():
+        deadline, places = time.monotonic() + self._patience, self._route.places()
+        for tried, place in enumerate(places):
             self.host, self.port = place
+            share = (deadline - time.monotonic()) / (len(places) - tried)
+            self.socket_connect_timeout = max(share, A_TRY)
             try:
                 self._library.connect()
-            except (exceptions.ConnectionError, exceptions.TimeoutError, OSError) as error:
+            except BROKEN as error:
                 failures.append(error)
                 self._route.avoid(place)
                 if time.monotonic() > deadline:
@@ -110,7 +124,7 @@ class Line:
             answer = self.call("EVALSHA", wanted.digest, 1, self.tag, *values)
         except NoScriptError:
             answer = self.call("EVAL", wanted.text, 1, self.tag, *values)
-        self.done += 1
+        self.done += name not in LOOKS
         return answer
 
     def key(self, name: str) -> str:
@@ -142,6 +156,7 @@ class Connections:
         self._pool: Any = self._make()
         self._room = threading.BoundedSemaphore(MOST)
         self._closed = False
+        self._trust = object()
         self.answers = True
 
     def read(self, question: Callable[[Line], Answer]) -> Answer:
@@ -155,7 +170,8 @@ class Connections:
     def own(self) -> Any:
         """A connection of the caller's own, connected and looked over; the caller disconnects it."""
         with self._translated(connecting=True, writing=False):
-            connection: Any = self._pool.make_connection()
+            # Not one of the pool's: it counts those that it has made, and never down.
+            connection: Any = self._pool.connection_class(**self._pool.connection_kwargs)
             connection.connect()
         return connection
 
@@ -180,18 +196,20 @@ class Connections:
             protocol=2,
             client_name="queuectl",
             driver_info=None,
-            max_connections=10 * MOST,
+            max_connections=MOST,
         )
 
     def _try(self, work: Callable[[Line], Answer], *, writing: bool) -> Answer:
         self._refuse_use()
-        with self._lent() as line:
+        with self._lent(writing=writing) as line:
             line.done = 0
             try:
                 with self._translated(connecting=False, writing=writing):
                     answer = work(line)
             except (StoreUnavailable, StoreUnusable) as refusal:
                 raise self._place.partly(refusal) if writing and line.done else refusal from refusal.__cause__
+            if line.done:
+                line.proven = time.monotonic()
         self.answers = True
         return answer
 
@@ -200,10 +218,26 @@ class Connections:
         line.tag = self.address.tag
         try:
             line.on_connect()
-            self._greet(line)
+            self._look_over(line)
         except BaseException:
             line.disconnect()  # else the pool would lend it as it is
             raise
+
+    def _look_over(self, line: Any) -> None:
+        line.trust, line.proven = self._trust, time.monotonic()
+        try:
+            self._greet(line)
+        except BaseException:
+            self._trust = object()
+            raise
+
+    def _make_sure(self, line: Any, *, writing: bool) -> None:
+        """That the server has been looked over since it may have lost something."""
+        if line.trust is not self._trust:
+            line.disconnect()
+            line.connect()
+        elif writing and time.monotonic() - line.proven > FRESH:
+            self._look_over(line)
 
     def _refuse_use(self) -> None:
         """In the child of a fork a connection would answer two processes."""
@@ -213,13 +247,15 @@ class Connections:
             raise StoreUnavailable(f"{self.address.shown} was closed already")
 
     @contextmanager
-    def _lent(self) -> Iterator[Any]:
+    def _lent(self, *, writing: bool) -> Iterator[Any]:
         if not self._room.acquire(timeout=self._patience):
             raise StoreUnavailable(f"{self.address.shown}: {MOST} connections of this process are all busy")
         try:
             with self._translated(connecting=True, writing=False):
                 connection = self._pool.get_connection()
             try:
+                with self._translated(connecting=True, writing=False):
+                    self._make_sure(connection, writing=writing)
                 yield connection
             except BaseException:
                 connection.disconnect()  # its next answer may belong to this question
@@ -233,12 +269,13 @@ class Connections:
     def _translated(self, *, connecting: bool, writing: bool) -> Iterator[None]:
         try:
             yield
-        except SPOKEN as error:
-            raise self._place.said(error) from error
-        except (exceptions.ConnectionError, exceptions.TimeoutError, OSError) as error:
-            self.answers = False
-            if connecting:
-                raise self._place.unreachable(error) from error
-            raise self._place.lost(writing=writing) from error
-        except RedisError as error:
-            raise self._place.said(error) from error
+        except (RedisError, OSError) as error:
+            if not connecting and is_doubtful(error):
+                self._trust = object()
+            raise self._in_words(error, connecting=connecting, writing=writing) from error
+
+    def _in_words(self, error: Exception, *, connecting: bool, writing: bool) -> QueuectlError:
+        if isinstance(error, SPOKEN) or not isinstance(error, BROKEN):
+            return self._place.said(error)
+        self.answers = False
+        return self._place.unreachable(error) if connecting else self._place.lost(writing=writing)

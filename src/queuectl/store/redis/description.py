@@ -12,7 +12,6 @@ from queuectl.store.redis import caretaker, repair
 from queuectl.store.redis.connections import Line
 
 OLDEST = (6, 2)
-SCHEMA = 1
 FULL = 0.9
 """The part of maxmemory above which doctor warns."""
 _LEAST = 7
@@ -178,7 +177,7 @@ def describe(line: Line, shown: str, listening: str) -> Description:
     return Description(
         url=shown,
         durability=found.durability,
-        schema=SCHEMA,
+        schema=int(line.call("GET", line.key("schema")) or 0),
         details={name: str(value) for name, value in details.items()},
         faults=tuple(_faults(found, info)),
     )

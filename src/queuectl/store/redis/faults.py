@@ -7,11 +7,24 @@ from queuectl.store.redis.address import Address
 
 SPOKEN = (exceptions.BusyLoadingError, exceptions.AuthenticationError)
 """The library takes these for a broken connection, but the server has answered, and done nothing."""
-RIGHTS = "+@all -@dangerous +info +config|get +client|setname +cluster|slots"
-"""What a user needs, of the keys and channels that begin with the queue's tag."""
+BROKEN = (exceptions.ConnectionError, exceptions.TimeoutError, OSError)
+"""A connection that broke, stayed silent, or did not come about."""
+RIGHTS = (
+    "+@read +@write -@dangerous +eval +evalsha +publish +subscribe +ping +time +info "
+    "+config|get +client|setname +cluster|slots +select"
+)
+"""What a user needs, of the keys and channels that begin with the queue's tag: the list of `docs/redis.md`."""
 
 _REPEAT = "repeating the same command is safe"
 _LATER = "try again later"
+
+
+_ELSEWHERE = ("READONLY", "read only replica", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "MOVED")
+
+
+def is_doubtful(error: Exception) -> bool:
+    """Whether the server may be another one from now on, or have other data: over other connections, too."""
+    return isinstance(error, BROKEN) or any(word in _text(error) for word in _ELSEWHERE)
 
 
 class Place:

@@ -1,7 +1,8 @@
 """Where to connect: to the server that the URL names, or, in a cluster, to the node that has the queue.
 
 All keys of a queue are in one slot of a cluster, so one node has them. Every other node tells which it is (MOVED), and
-does nothing. It is remembered, and so are the others: if it is gone, one of them knows who took its place.
+does nothing. It is remembered, and so are the others that there are now: if it is gone, one of them knows who took its
+place.
 """
 
 import threading
@@ -17,7 +18,7 @@ class Route:
 
     def __init__(self, home: Place) -> None:
         self._lock = threading.Lock()
-        self._places = [home]
+        self._home, self._places = home, [home]
 
     def places(self) -> list[Place]:
         """Where to connect, in this order."""
@@ -42,5 +43,7 @@ class Route:
             return
         nodes = [node for found in ranges for node in found[2:]]
         named = [((node[0] or b"").decode().strip("?") or line.host, node[1]) for node in nodes]
+        there_are = [(line.host, line.port), *named, self._home]
         with self._lock:
-            self._places = list(dict.fromkeys([*self._places, *named]))
+            known = [place for place in self._places if place in there_are]
+            self._places = list(dict.fromkeys([*known, *there_are]))

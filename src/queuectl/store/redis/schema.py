@@ -11,11 +11,6 @@ from queuectl.store.redis.turns import EVERY
 NEWEST = 1
 
 
-def version(line: Line) -> int:
-    """The schema of the queue; 0 where there is none."""
-    return int(line.call("GET", line.key("schema")) or 0)
-
-
 def begin(line: Line, shown: str, history: str, *, create: bool, archives: bool) -> None:
     """Refuse a newer schema, and a queue whose archive was not named. Without `create` there has to be one.
 

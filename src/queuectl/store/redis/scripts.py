@@ -7,6 +7,8 @@ from hashlib import sha1
 from msgspec import Struct
 
 FOLDER = os.path.join(os.path.dirname(__file__), "scripts")
+LOOKS = frozenset({"counts", "fetch", "lapsed", "page", "printed", "where"})
+"""Those that change nothing: who has run them has done nothing yet."""
 
 
 class Script(Struct, frozen=True):
