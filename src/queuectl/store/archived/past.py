@@ -13,7 +13,7 @@ from pymongo.errors import BulkWriteError
 
 from queuectl.domain.job import Job
 from queuectl.domain.output import Chunk
-from queuectl.domain.query import Counts, Filter, Found, Page
+from queuectl.domain.query import Filter, Found, Page
 from queuectl.errors import OutcomeUnknown, StoreError, StoreUnavailable
 from queuectl.store.mongo import address, description, documents, finding, output, purging, schema
 from queuectl.store.mongo.connections import SAFE, Base, Connections
@@ -53,22 +53,22 @@ class Past:
 
     def get(self, ids: Sequence[str]) -> dict[str, Job]:
         """The jobs with these ids."""
+        self.refuse_if_away()
         return self._read(lambda base: finding.get(base, ids)) if ids else {}
 
     def find(self, wanted: Filter, page: Page) -> Found:
         """A page of them."""
+        self.refuse_if_away()
         return self._read(lambda base: finding.find(base, wanted, page))
-
-    def count(self, wanted: Filter) -> Counts:
-        """How many match, one by one."""
-        return self._read(lambda base: finding.count_each(base, wanted))
 
     def oldest(self, wanted: Filter, limit: int) -> list[Job]:
         """Those that match and ended longest ago."""
+        self.refuse_if_away()
         return self._read(lambda base: purging.oldest_jobs(base, wanted, limit))
 
     def read_output(self, attempt_id: str, after: int, limit: int) -> list[Chunk]:
         """The chunks of an attempt after a number."""
+        self.refuse_if_away()
         return self._read(lambda base: output.read(base, attempt_id, after, limit))
 
     def keep_output(self, chunks: Sequence[tuple[int, Chunk]]) -> None:

@@ -220,7 +220,6 @@ class ArchivedStore:
     def purge(self, wanted: Filter, limit: int) -> list[str]:
         if limit < 1:
             return []
-        self._past.refuse_if_away()
         here = self._live.connections.read(lambda line: purging.oldest(line, wanted, limit))
         known = {job.number for job in here}
         there = [job for job in self._oldest_past(wanted, limit) if job.number not in known]

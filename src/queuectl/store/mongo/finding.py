@@ -89,14 +89,6 @@ def _counted(base: Base, wanted: Filter) -> list[tuple[State, str, int]]:
     return counted
 
 
-def count_each(base: Base, wanted: Filter) -> Counts:
-    """The same by a look at each job."""
-    found = Counts({})
-    for state, queue, count in sorted(_count_each(base, wanted)):
-        found.queues.setdefault(queue, {})[state] = count
-    return found
-
-
 def _count_each(base: Base, wanted: Filter) -> list[tuple[State, str, int]]:
     each = {"_id": {"state": "$state", "queue": "$queue"}, "n": {"$sum": 1}}
     rows = base["jobs"].aggregate([{"$match": conditions(wanted)}, {"$group": each}])

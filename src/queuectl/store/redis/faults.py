@@ -1,5 +1,7 @@
 """Errors of Redis and of the way there, in this product's words. The cause is kept by who raises."""
 
+import re
+
 from redis import exceptions
 
 from queuectl.errors import InvalidInput, OutcomeUnknown, QueuectlError, StoreUnavailable, StoreUnusable
@@ -27,6 +29,9 @@ def is_doubtful(error: Exception) -> bool:
     return isinstance(error, BROKEN) or any(word in _text(error) for word in _ELSEWHERE)
 
 
+_DIALLED = re.compile(r"^Error \d+ connecting to \S+\. ")
+
+
 class Place:
     """Says what went wrong with one store."""
 
@@ -39,8 +44,14 @@ class Place:
     def unreachable(self, error: Exception) -> QueuectlError:
         """No connection came about: nothing was sent."""
         text = _text(error)
-        return self._known(text, (*_SAID, *_REFUSALS)) or StoreUnavailable(
-            f"{self._shown} cannot be reached: {_reason(text)}", _LATER
+        away = f"{self._shown} cannot be reached: {_reason(text)}"
+        return (
+            self._known(text, _SAID)
+            or next(
+                (kind(away, self._own.get(hint, hint)) for words, kind, hint in _REFUSALS if words in text),
+                None,
+            )
+            or StoreUnavailable(away, _LATER)
         )
 
     def lost(self, *, writing: bool) -> QueuectlError:
@@ -75,8 +86,8 @@ def _text(error: Exception) -> str:
 
 
 def _reason(text: str) -> str:
-    """The sentence that matters: not where in a script it was."""
-    line = text.splitlines()[0] if text else "no reason"
+    """The sentence that matters: not where in a script it was, nor once more where it led."""
+    line = _DIALLED.sub("", text.splitlines()[0]) if text else "no reason"
     head, at, inner = line.partition("@user_script: ")
     if head.startswith("Error running script") and at:
         line = inner.partition(": ")[2].removeprefix("-")
