@@ -22,7 +22,7 @@ from queuectl.domain.output import Chunk
 from queuectl.domain.query import Filter
 from queuectl.errors import OutcomeUnknown, StoreUnavailable, StoreUnusable
 from queuectl.store.protocol import Held
-from queuectl.store.redis import RedisStore, connections
+from queuectl.store.redis import RedisStore
 from servers.endpoint import free_port
 from servers.proxy import Proxy
 from servers.redis import RedisServer, replica_of
@@ -193,11 +193,8 @@ def test_a_restart_is_no_failover(pair: Pair, store: RedisStore) -> None:
     assert store.save([ended(mine)]) == ["accepted"]
 
 
-def test_a_primary_that_became_a_replica_is_left(
-    pair: Pair, store: RedisStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_primary_that_became_a_replica_is_left(pair: Pair, store: RedisStore) -> None:
     """Though the connection to it stands."""
-    monkeypatch.setattr(connections, "FRESH", 60.0)
     pair.replica.call("REPLICAOF", "NO", "ONE")
     pair.primary.call("REPLICAOF", pair.replica.host, pair.replica.port)
     with pytest.raises(StoreUnavailable) as caught:
@@ -212,11 +209,8 @@ def test_a_primary_that_became_a_replica_is_left(
     assert [job.id for job in store.claim("w2", (), 1, LEASE)] == ["b"]
 
 
-def test_a_primary_that_was_a_replica_meanwhile_is_looked_over_again(
-    pair: Pair, store: RedisStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Though the connections to it stand, and were not used meanwhile: it has lost a claim like any other."""
-    monkeypatch.setattr(connections, "FRESH", 0.01)
+def test_a_primary_that_was_a_replica_meanwhile_has_another_history(pair: Pair, store: RedisStore) -> None:
+    """Though the connections to it stand: it has lost a claim like any other."""
     lines_before = lines(store)
     pair.part()
     [lost] = store.claim("w2", (), 1, LEASE)
@@ -272,22 +266,17 @@ def refuse(text: str) -> None:
     raise BaseParser.parse_error(text) if text else exceptions.ConnectionError("Connection closed by server.")
 
 
-def test_a_server_is_looked_over_before_the_first_word_and_before_a_change_after_a_while(
+def test_a_server_is_looked_over_once_for_each_connection(
     pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connections, "FRESH", 60.0)
     with closing(pair.open()) as store:
         looks = list[object]()
         greet = store.connections._greet
         monkeypatch.setattr(store.connections, "_greet", lambda line: (looks.append(line), greet(line)))
         store.add([new_job("c")])
         store.add([new_job("d")])
-        assert len(looks) == 1
-        monkeypatch.setattr(connections, "FRESH", 0.0)
         store.counts(Filter())
         assert len(looks) == 1
-        store.add([new_job("e")])
-        assert len(looks) == 2
 
 
 def test_while_nobody_is_there_it_is_unavailable(pair: Pair, store: RedisStore) -> None:

@@ -24,7 +24,7 @@ from queuectl.domain.query import Filter
 from queuectl.errors import OutcomeUnknown, StoreUnavailable
 from queuectl.service import queries
 from queuectl.store.protocol import Entry, Held, Store
-from queuectl.store.redis import RedisStore, connections
+from queuectl.store.redis import RedisStore
 from queuectl.store.redis.scripts import script
 from servers.proxy import Proxy
 from servers.redis import RedisServer
@@ -61,11 +61,8 @@ def near(ground: RedisGround) -> Store:
 
 
 @pytest.fixture
-def far(
-    ground: RedisGround, near: Store, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[RedisStore]:
-    """A handle behind the proxy, connected, whose server knows all scripts. What it says first is what is asked."""
-    monkeypatch.setattr(connections, "FRESH", 60.0)
+def far(ground: RedisGround, near: Store, proxy: Proxy) -> Iterator[RedisStore]:
+    """A handle behind the proxy, connected, whose server knows all scripts."""
     with closing(behind(proxy, ground)) as store:
         store.counts(Filter())
         for verb in VERBS.values():
@@ -251,16 +248,6 @@ class TestSilence:
             with pytest.raises(StoreUnavailable):
                 store.add([new_job("a")])
             assert time.monotonic() - began < 2 * PATIENCE + LITTLE
-
-    def test_a_change_that_was_not_sent_is_known_not_to_be(
-        self, near: Store, far: Store, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        """After a while the server is looked over first."""
-        monkeypatch.setattr(connections, "FRESH", 0.0)
-        proxy.black_hole()
-        with pytest.raises(StoreUnavailable):
-            far.add([new_job("a")])
-        assert near.counts(Filter()).total() == 0
 
     def test_one_can_let_go_of_a_server_that_is_silent(self, far: Store, proxy: Proxy) -> None:
         while far.wait(0.05):

@@ -30,8 +30,6 @@ from queuectl.store.redis.scripts import LOOKS, script
 Answer = TypeVar("Answer")
 Word = str | bytes | int
 MOST = 16
-FRESH = 0.5
-"""Seconds in which a server has not gone over to another one's data and become a primary again."""
 A_TRY = 0.5
 """Seconds in which a node that is there lets us in."""
 MOVES = 5
@@ -44,8 +42,6 @@ class Line:
     tag = ""
     done = 0
     """How many scripts that change something have run since it was lent."""
-    proven = 0.0
-    """When the server was looked over, or changed something, last."""
     trust: object = None
     """Another one than that of the pool after there was trouble over some connection."""
     _moves = 0
@@ -201,15 +197,13 @@ class Connections:
 
     def _try(self, work: Callable[[Line], Answer], *, writing: bool) -> Answer:
         self._refuse_use()
-        with self._lent(writing=writing) as line:
+        with self._lent() as line:
             line.done = 0
             try:
                 with self._translated(connecting=False, writing=writing):
                     answer = work(line)
             except (StoreUnavailable, StoreUnusable) as refusal:
                 raise self._place.partly(refusal) if writing and line.done else refusal from refusal.__cause__
-            if line.done:
-                line.proven = time.monotonic()
         self.answers = True
         return answer
 
@@ -224,20 +218,18 @@ class Connections:
             raise
 
     def _look_over(self, line: Any) -> None:
-        line.trust, line.proven = self._trust, time.monotonic()
+        line.trust = self._trust
         try:
             self._greet(line)
         except BaseException:
             self._trust = object()
             raise
 
-    def _make_sure(self, line: Any, *, writing: bool) -> None:
-        """That the server has been looked over since it may have lost something."""
+    def _make_sure(self, line: Any) -> None:
+        """That the server has been looked over since there was trouble over any connection."""
         if line.trust is not self._trust:
             line.disconnect()
             line.connect()
-        elif writing and time.monotonic() - line.proven > FRESH:
-            self._look_over(line)
 
     def _refuse_use(self) -> None:
         """In the child of a fork a connection would answer two processes."""
@@ -247,7 +239,7 @@ class Connections:
             raise StoreUnavailable(f"{self.address.shown} was closed already")
 
     @contextmanager
-    def _lent(self, *, writing: bool) -> Iterator[Any]:
+    def _lent(self) -> Iterator[Any]:
         if not self._room.acquire(timeout=self._patience):
             raise StoreUnavailable(f"{self.address.shown}: {MOST} connections of this process are all busy")
         try:
@@ -255,7 +247,7 @@ class Connections:
                 connection = self._pool.get_connection()
             try:
                 with self._translated(connecting=True, writing=False):
-                    self._make_sure(connection, writing=writing)
+                    self._make_sure(connection)
                 yield connection
             except BaseException:
                 connection.disconnect()  # its next answer may belong to this question

@@ -36,6 +36,7 @@ local function add(job)
     return {'added', number}
 end
 
+make_sure()
 if redis.call('EXISTS', P .. 'unsure') == 1 then return 'unsure' end
 for i = 2, #ARGV do
     answers[i - 1] = add(cmsgpack.unpack(ARGV[i]))

@@ -70,9 +70,38 @@ local function ring(bell)
     end
 end
 
--- One version on. After the server may have lost what it had acknowledged, none lies below `base` (begin.lua): so no
--- version of what was lost is ever given again, and who still holds such a one is stale.
+-- The server's history: which process it is, and which line of writes. With another one the server may have lost what was
+-- acknowledged, and with it versions of jobs. From then on versions begin at the present moment: milliseconds since 2020,
+-- with room for 4096 changes in each, below 2^53; and well above where they began before, should this server's clock be
+-- behind. Where there is an archive, it may have greater numbers by now: that is to be asked before one is given (add.lua).
+local function note_history(history)
+    local known = redis.call('GET', P .. 'history')
+    if known == history then return end
+    go_through()
+    redis.call('SET', P .. 'history', history)
+    if not known then return end
+    local time, before = redis.call('TIME'), tonumber(redis.call('GET', P .. 'base') or '0')
+    local base = ((time[1] - 1577836800) * 1000 + math.floor(time[2] / 1000)) * 4096
+    redis.call('SET', P .. 'base', string.format('%.0f', math.max(base, before + 2 ^ 32)))
+    if redis.call('EXISTS', P .. 'archive') == 1 then redis.call('SET', P .. 'unsure', '1') end
+end
+
+-- A server may become a replica and a primary again under a connection that stands. So who gives versions or numbers looks,
+-- once in a script.
+local is_sure = false
+local function make_sure()
+    if is_sure then return end
+    is_sure = true
+    local known = redis.call('GET', P .. 'history')
+    local writes = string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)')
+    if not known or not writes or string.sub(known, -#writes) == writes then return end
+    note_history((string.match(redis.call('INFO', 'server'), 'run_id:(%x+)') or '') .. ' ' .. writes)
+end
+
+-- One version on. After the server may have lost what it had acknowledged, none lies below `base`: so no version of what
+-- was lost is ever given again, and who still holds such a one is stale.
 local function next_version(number)
+    make_sure()
     local version = redis.call('HINCRBY', P .. 'job:' .. number, 'version', 1)
     local base = redis.call('GET', P .. 'base')
     if base and version < tonumber(base) then
