@@ -13,6 +13,7 @@ from factories import in_state, new_job
 from facts import eventually
 from queuectl.domain.query import Filter, Page
 from queuectl.errors import StoreUnusable
+from queuectl.store.archived import binding
 from queuectl.store.mongo import MongoStore
 from queuectl.store.redis import RedisStore, archiving
 from servers.mongo import GivenMongo, MongoServer
@@ -136,3 +137,13 @@ def test_of_two_who_name_two_archives_at_the_same_moment_one_is_refused(
         ground.archive_url = right
         with pytest.raises(StoreUnusable, match="is not this queue's archive"):
             ids(ground.fresh())
+
+
+def test_who_comes_while_another_binds_and_moves_finds_its_own_archive(
+    servers: Servers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with closing(Between(*servers)) as ground:
+        one, other = ground.fresh(), ground.fresh()
+        one.add([in_state("completed", "a")])
+        before(binding, "_mark", lambda: move_all(other), monkeypatch)
+        assert ids(one) == ["a"]

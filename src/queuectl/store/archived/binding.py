@@ -17,9 +17,12 @@ from queuectl.store.redis.connections import Connections
 def bind(connections: Connections, base: Base, shown: str) -> None:
     """Let the database be the queue's archive. Raises StoreUnusable if either has another already."""
     known = connections.read(archiving.binding)
+    is_used = (
+        base["jobs"].find_one({}, {"_id": 1}) is not None
+    )  # asked before the mark: who marks it may use it at once
     mark = base["counters"].find_one(ARCHIVE)
     if mark is None and known.mark is None:
-        mark = _mark(base, known.queue, shown)
+        mark = _mark(base, known.queue, shown, is_used=is_used)
     if mark is None:
         raise _wrong(shown, known)
     if mark.get("queue") != known.queue:
@@ -30,9 +33,9 @@ def bind(connections: Connections, base: Base, shown: str) -> None:
             raise _wrong(shown, known)
 
 
-def _mark(base: Base, queue: str, shown: str) -> dict[str, object] | None:
+def _mark(base: Base, queue: str, shown: str, *, is_used: bool) -> dict[str, object] | None:
     """Mark a database that has no mark; what is then found there."""
-    if base["jobs"].find_one({}, {"_id": 1}) is not None:
+    if is_used:
         raise StoreUnusable(f"{shown} holds a queue of its own", "name a database for the archive alone")
     fresh = {"queue": queue, "mark": random_bytes(8).hex()}
     base["counters"].update_one(ARCHIVE, {"$setOnInsert": fresh}, upsert=True)
