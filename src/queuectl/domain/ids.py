@@ -1,14 +1,22 @@
 """Job ids: text a person can read aloud, made by the client, so that an enqueue with unknown result can be repeated."""
 
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from queuectl.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from queuectl.domain.job import Job
 
 LONGEST = 128
 _FIRST = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789")
 _REST = _FIRST | frozenset("._:-")
 
 RANDOM_BITS = 60
+
+MADE = 26
+"""The length of an id that `make_id` made."""
+_HEX = frozenset("0123456789abcdef")
 
 
 def make_id(moment: datetime, randomness: int) -> str:
@@ -25,3 +33,13 @@ def check_id(id: str) -> str:
         f"id {shown!r} is not allowed",
         f"a letter or digit, then letters, digits and . _ : -, at most {LONGEST} characters",
     )
+
+
+def is_made(id: str) -> bool:
+    """Whether `make_id` made this id. Other ids were given by a person."""
+    return len(id) == MADE and _HEX.issuperset(id)
+
+
+def handle(job: "Job") -> str:
+    """The short name of a job for people: its number, or the id that a person gave it."""
+    return str(job.number) if is_made(job.id) else job.id
