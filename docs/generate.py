@@ -380,6 +380,8 @@ def _environment() -> str:
             "the id of this attempt; also how processes that left their session are found again",
         ),
         ("`QUEUECTL_QUEUE`", "the queue it came from"),
+        ("`QUEUECTL_WORKER`", "the name of the worker that runs it"),
+        ("`QUEUECTL_SLOT`", "its slot in that worker, from 0: no other command that runs there now has it"),
     ]
     commands = "A command that a worker runs finds:"
     heads = ("variable", "meaning")

@@ -2,10 +2,11 @@
 
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from holders import Agent, Worker
+from holders import Agent, Worker, pids_in
 
 
 @pytest.mark.parametrize("code", [0, 1, 2, 126, 127, 128, 137, 255])
@@ -80,8 +81,22 @@ def test_the_command_knows_what_it_is(agent: Agent) -> None:
     assert variables["QUEUECTL_JOB_ID"] == "report-7"
     assert variables["QUEUECTL_ATTEMPT"] == "3"
     assert variables["QUEUECTL_QUEUE"] == "nightly"
+    assert variables["QUEUECTL_WORKER"] == "test"
+    assert variables["QUEUECTL_SLOT"] == "0"
     assert len(variables["QUEUECTL_ATTEMPT_ID"]) == 32
     assert variables["A"] == "ü"
+
+
+def test_commands_that_run_at_once_have_different_slots(
+    new_worker: Callable[..., Worker], tmp_path: Path
+) -> None:
+    worker = new_worker(count=3)
+    command = f"echo $QUEUECTL_SLOT >> {tmp_path}/slots; while [ ! -e {tmp_path}/go ]; do sleep 0.02; done"
+    ids = [worker.agent.start(command) for _ in range(3)]
+    assert sorted(pids_in(tmp_path / "slots", 3)) == [0, 1, 2]
+    (tmp_path / "go").touch()
+    for attempt_id in ids:
+        worker.agent.exited(attempt_id)
 
 
 def test_variables_for_tests_do_not_reach_the_command(new_worker: object) -> None:

@@ -211,7 +211,7 @@ class Crew:
         flags = ALLOW_DETACHED if attempt.allow_detached else 0
         self._slots.starting(slot, attempt.id, flags, int(born * kernel.TICK))
         try:
-            spawned = self._spawner.spawn(attempt.order, attempt.stdin)
+            spawned = self._spawner.spawn(attempt.order, attempt.stdin, slot)
         except SpawnError as error:
             self._not_started(attempt, slot, error, wall)
             return

@@ -69,7 +69,7 @@ class Holder:
         ours = self._ours = {guard.pid}
         argv = config.get("agent_argv") or [sys.executable, "-P", "-m", "queuectl.worker.agent"]
         self._agents = Agents(argv, self._selector, self._receive, ours, notices.say)
-        spawner = Spawner(Path(config["directory"]))
+        spawner = Spawner(Path(config["directory"]), config["worker"]["name"])
         self._crew = Crew(slots, spawner, self._selector, self._agents.post, ours)
         self._replies: dict[str, Callable[[Message, bytes], None]] = {
             "hello": self._on_hello,

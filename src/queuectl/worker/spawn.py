@@ -49,10 +49,10 @@ class Spawned(NamedTuple):
 
 
 class Spawner:
-    """Starts commands from one base environment; private files go into `directory`."""
+    """Starts the commands of a worker from one base environment; private files go into `directory`."""
 
-    def __init__(self, directory: Path, environ: Mapping[bytes, bytes] = os.environb) -> None:
-        self._directory = directory
+    def __init__(self, directory: Path, worker: str, environ: Mapping[bytes, bytes] = os.environb) -> None:
+        self._directory, self._worker = directory, worker
         self._base = {
             key: value for key, value in environ.items() if key.decode("ascii", "replace") not in _INTERNAL
         }
@@ -63,11 +63,11 @@ class Spawner:
         # ignored.
         self._to_default = [s for s in signal.valid_signals() if signal.getsignal(s) != signal.SIG_DFL]
 
-    def spawn(self, order: Order, stdin: bytes) -> Spawned:
-        """Start the order's command, or raise SpawnError."""
+    def spawn(self, order: Order, stdin: bytes, slot: int) -> Spawned:
+        """Start the order's command in this slot, or raise SpawnError."""
         means = _Means()
         try:
-            return self._spawn(order, stdin, means)
+            return self._spawn(order, stdin, slot, means)
         except (ValueError, TypeError, KeyError) as error:  # a NUL, a variable's name with an equals sign
             means.discard()
             raise SpawnError(errno.EINVAL, f"cannot be passed to a program: {error}") from error
@@ -78,8 +78,8 @@ class Spawner:
             means.discard()
             raise
 
-    def _spawn(self, order: Order, stdin: bytes, means: "_Means") -> Spawned:
-        env = self._environment(order)
+    def _spawn(self, order: Order, stdin: bytes, slot: int, means: "_Means") -> Spawned:
+        env = self._environment(order, slot)
         argv = self._argv(order, means)
         source = self._stdin(stdin, means) if order.get("has_stdin") else self._null
         writers = means.open_pipes(bool(order.get("split")))
@@ -116,7 +116,7 @@ class Spawner:
             if previous is not None:
                 os.umask(previous)
 
-    def _environment(self, order: Order) -> dict[bytes, bytes]:
+    def _environment(self, order: Order, slot: int) -> dict[bytes, bytes]:
         env = self._base.copy()
         for name, value in (order.get("env") or {}).items():
             env[os.fsencode(name)] = os.fsencode(value)
@@ -124,6 +124,8 @@ class Spawner:
         env[b"QUEUECTL_ATTEMPT"] = b"%d" % order["attempt"]
         env[b"QUEUECTL_ATTEMPT_ID"] = os.fsencode(order["attempt_id"])
         env[b"QUEUECTL_QUEUE"] = os.fsencode(order["queue"])
+        env[b"QUEUECTL_WORKER"] = os.fsencode(self._worker)
+        env[b"QUEUECTL_SLOT"] = b"%d" % slot
         return env
 
     def _argv(self, order: Order, means: "_Means") -> list[bytes]:
