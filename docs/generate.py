@@ -18,7 +18,7 @@ from queuectl.cli.main import INTERRUPTED, parser_of
 from queuectl.cli.parser import Parser
 from queuectl.cli.session import WORDS
 from queuectl.cli.wait import NO_CODE, TIMED_OUT
-from queuectl.domain import lifecycle
+from queuectl.domain import lifecycle, names
 from queuectl.domain.job import STATES, TERMINAL, Spec
 from queuectl.service import shapes
 from queuectl.store import protocol
@@ -108,10 +108,10 @@ def verbs() -> str:
 
 def answers() -> str:
     """The small values that verbs take and answer."""
-    names = [
+    values = [
         node.name for node in _protocol().body if isinstance(node, ast.ClassDef) and node.name != "Store"
     ]
-    return "\n\n".join(f"### `{name}`\n\n{_told(_class(name))}" for name in names)
+    return "\n\n".join(f"### `{name}`\n\n{_told(_class(name))}" for name in values)
 
 
 def _protocol() -> ast.Module:
@@ -149,6 +149,12 @@ Commands that take several read ids from stdin for `-`.
 Durations: `90` and `90s`, `1500ms`, `5m`, `2h30m`, `1d`, `2w`. Sizes: `512`, `64KiB`, `1MiB`, `2GB`. Times: RFC 3339,
 such as `2026-11-22T15:00:00Z`; one without a zone is local time."""
 
+NAMES = f"""\
+Ids of jobs and the names of queues, tags, batches and workers follow one rule, so that they fit into a URL, a file name
+and a shell word: {names.RULE}. Only what makes a new name is checked; queues, tags and batches with other names, from
+before this rule, can still be listed, selected and edited. Keys given with `--unique` are free text of at most 200
+characters."""
+
 PASSED_ON = f"""\
 `wait` of one job, `enqueue --wait` and `enqueue --follow` exit with the command's own code, with 128 + n when signal n
 killed it, {TIMED_OUT} when it ran longer than its timeout, and {NO_CODE} when there is no code to pass on (cancelled,
@@ -181,6 +187,7 @@ def cli() -> str:
         "# The command line",
         NOTE,
         CONVENTIONS,
+        NAMES,
         "## Commands",
         _overview(),
         f"Still to come, and refused by name until then: {', '.join(f'`{word}`' for word in TO_COME)}.",

@@ -6,7 +6,6 @@ from queuectl.cli.render import table
 from queuectl.domain.job import STATES
 from queuectl.errors import InvalidInput
 from queuectl.service import commands, queries, shapes
-from queuectl.service.request import check_queue
 
 if TYPE_CHECKING:
     from queuectl.cli.parser import Parser
@@ -50,9 +49,10 @@ def pause_options(parser: "Parser") -> None:
 
 def pause(session: "Session") -> int:
     """Start nothing from a queue."""
-    if check_queue(session.args.queue) not in {queue.name for queue in queries.queues(session.store)}:
-        session.say(f"queuectl: queue {session.args.queue} has no jobs yet")
+    known = session.args.queue in {queue.name for queue in queries.queues(session.store)}
     changed = commands.pause(session.store, session.args.queue)
+    if not known:
+        session.say(f"queuectl: queue {session.args.queue} has no jobs yet")
     return _told(session, "paused" if changed else "was paused already")
 
 

@@ -10,11 +10,11 @@ from queuectl import bootstrap, config
 from queuectl.cli.render import safe
 from queuectl.clock import boottime, random_bytes
 from queuectl.domain.instant import format_age
+from queuectl.domain.names import check_name
 from queuectl.domain.quantity import parse_duration
 from queuectl.domain.worker import Request, Worker
 from queuectl.errors import CommandFailed, InvalidInput, NotFound
 from queuectl.service import commands, queries, shapes
-from queuectl.service.request import check_queue
 
 if TYPE_CHECKING:
     from queuectl.cli.parser import Parser
@@ -49,7 +49,7 @@ def start(session: "Session") -> int:
     """Become a worker (or, with --detach, start one): this process turns into the holder."""
     args = session.args
     count = _slots(args.count)
-    name = _name(args.name or f"{os.uname().nodename}-{os.getpid()}")
+    name = check_name("--name", args.name) if args.name else f"{os.uname().nodename}-{os.getpid()}"
     if sys.platform == "win32":
         raise CommandFailed(
             "a worker needs Linux, macOS or WSL", "run it there; the other commands work here"
@@ -158,12 +158,6 @@ def _slots(text: str) -> int:
     return int(text)
 
 
-def _name(name: str) -> str:
-    if not name.isprintable() or not 0 < len(name) <= 100:
-        raise InvalidInput(f"--name: {name[:40]!r} is not allowed", "printable characters, at most 100")
-    return name
-
-
 def _holder_config(session: "Session", count: int, name: str) -> dict[str, Any]:
     args, settings = session.args, session.settings
     directory = bootstrap.worker_directory(session.store_url)
@@ -181,7 +175,9 @@ def _holder_config(session: "Session", count: int, name: str) -> dict[str, Any]:
         "agent": {
             "url": bootstrap.absolute(session.store_url),
             "directory": directory,
-            "queues": [check_queue(queue) for queue in dict.fromkeys(args.queue or [])],
+            "queues": [
+                commands.known_queue(session.store, queue) for queue in dict.fromkeys(args.queue or [])
+            ],
             "drain": bool(args.drain),
             "log_format": log_format,
             "quiet": bool(args.quiet),

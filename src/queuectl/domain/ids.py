@@ -3,14 +3,10 @@
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from queuectl.errors import InvalidInput
+from queuectl.domain.names import check_name
 
 if TYPE_CHECKING:
     from queuectl.domain.job import Job
-
-LONGEST = 128
-_FIRST = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789")
-_REST = _FIRST | frozenset("._:-")
 
 RANDOM_BITS = 60
 
@@ -26,13 +22,7 @@ def make_id(moment: datetime, randomness: int) -> str:
 
 def check_id(id: str) -> str:
     """The id itself, if it is one. Raises InvalidInput."""
-    if 0 < len(id) <= LONGEST and id[0] in _FIRST and _REST.issuperset(id):
-        return id
-    shown = id if len(id) <= 40 else id[:40] + "…"
-    raise InvalidInput(
-        f"id {shown!r} is not allowed",
-        f"a letter or digit, then letters, digits and . _ : -, at most {LONGEST} characters",
-    )
+    return check_name("id", id)
 
 
 def is_made(id: str) -> bool:

@@ -16,6 +16,7 @@ from queuectl.clock import random_bytes
 from queuectl.domain import dependency, lifecycle
 from queuectl.domain.ids import check_id, make_id
 from queuectl.domain.job import Job, Parent, Spec
+from queuectl.domain.names import check_name, is_name
 from queuectl.domain.query import Filter, Page
 from queuectl.domain.worker import Request, Worker
 from queuectl.errors import (
@@ -31,7 +32,6 @@ from queuectl.service import maintenance
 from queuectl.service.request import (
     Defaults,
     JobRequest,
-    check_queue,
     command_of,
     content_of,
     policy_key,
@@ -77,7 +77,7 @@ class Enqueuer:
         return lifecycle.enqueue(
             id=self.next_id() if request.id is None else check_id(request.id),
             spec=spec,
-            queue=self._queue if request.queue is None else check_queue(request.queue),
+            queue=self._queue if request.queue is None else check_name("queue", request.queue),
             priority=request.priority or 0,
             run_at=start_of(request, self._now),
             waiting_for=tuple(dict.fromkeys(parent.job for parent in spec.after)),
@@ -176,7 +176,7 @@ def edit(
 ) -> list[Change]:
     """Another priority, start time or queue for pending jobs."""
     if queue is not None:
-        check_queue(queue)
+        known_queue(store, queue)
     return change(
         store,
         ids,
@@ -341,8 +341,15 @@ def _place(store: Store, jobs: Sequence[Job]) -> list[Job]:
     return [lifecycle.place(job, states) for job in jobs]
 
 
+def known_queue(store: Store, queue: str) -> str:
+    """The name itself, if a queue may have it or one has it already. Raises InvalidInput."""
+    if is_name(queue) or queue in store.shared("queues") or queue in store.counts(Filter()).queues:
+        return queue
+    return check_name("queue", queue)
+
+
 def _swap_queue(store: Store, queue: str, **wanted: object) -> bool:
-    check_queue(queue)
+    known_queue(store, queue)
     for _ in range(TRIES):
         entry = store.shared("queues").get(queue) or Entry({"paused": False, "limit": None}, 0)
         if all(entry.value.get(key) == value for key, value in wanted.items()):

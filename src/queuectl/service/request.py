@@ -17,6 +17,7 @@ from queuectl.config import Settings
 from queuectl.domain.ids import check_id
 from queuectl.domain.instant import in_range, parse_instant
 from queuectl.domain.job import Parent, Spec
+from queuectl.domain.names import check_name
 from queuectl.domain.quantity import parse_duration, parse_size, seconds
 from queuectl.domain.retry import RetryPolicy
 from queuectl.errors import InvalidInput
@@ -205,8 +206,8 @@ def spec_of(request: JobRequest, defaults: Defaults) -> Spec:
         unique_key=_clean("unique_key", request.unique_key),
         after=tuple(_parent_of(item) for item in request.after or ()),
         after_failure=_after_failure_of(request.after_failure),
-        batch=_clean("batch", request.batch),
-        tags=tuple(_clean("tags", tag) or "" for tag in request.tags or ()),
+        batch=None if request.batch is None else check_name("batch", request.batch),
+        tags=tuple(check_name("tag", tag) for tag in request.tags or ()),
         meta=_meta_of(request.meta),
         boost=settings.priority_boost,
         content=content_of(request, defaults.cwd),
@@ -224,15 +225,6 @@ def start_of(request: JobRequest, now: datetime) -> datetime:
         return in_range(now + _span("delay", request.delay, timedelta(0)))
     moment = parse_instant(request.run_at or request.scheduled_at or "")
     return moment if moment.tzinfo else in_range(moment.astimezone())
-
-
-def check_queue(name: str) -> str:
-    """A queue's name, if it is one: no control characters, no comma, no blank at either end."""
-    if not name or len(name) > 200 or not name.isprintable() or name != name.strip() or "," in name:
-        raise InvalidInput(
-            f"queue {name[:40]!r} is not allowed", "printable characters, no comma, at most 200"
-        )
-    return name
 
 
 def command_of(request: JobRequest) -> tuple[str | None, tuple[str, ...] | None]:

@@ -1,0 +1,48 @@
+"""New names follow one rule; names from before it stay usable."""
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from cli.conftest import CommandLine
+
+WRONG = "a/../b"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("enqueue", "--queue", WRONG, "x"),
+        ("enqueue", "--tag", WRONG, "x"),
+        ("enqueue", "--batch", WRONG, "x"),
+        ("enqueue", f'{{"command":"x","queue":"{WRONG}"}}'),
+        ("enqueue", f'{{"command":"x","tags":["{WRONG}"]}}'),
+        ("enqueue", f'{{"command":"x","batch":"{WRONG}"}}'),
+        ("enqueue", "--id", WRONG, "x"),
+        ("edit", "1", "--queue", WRONG),
+        ("queue", "pause", WRONG),
+        ("queue", "limit", WRONG, "2"),
+        ("worker", "start", "--name", WRONG),
+        ("worker", "start", "--queue", WRONG),
+    ],
+    ids=lambda words: " ".join(words[:3]),
+)
+def test_a_new_name_has_to_fit_a_url_and_a_file_name(queuectl: CommandLine, words: tuple[str, ...]) -> None:
+    queuectl("enqueue", "true")
+    queuectl(*words, code=2)
+    assert f"{WRONG!r} is not allowed (a letter or digit, then letters, digits and . _ : -" in queuectl.err
+
+
+def test_a_queue_that_has_another_name_already_stays_usable(queuectl: CommandLine, tmp_path: Path) -> None:
+    queuectl("enqueue", "--id", "old", "true")
+    database = sqlite3.connect(tmp_path / "data" / "queuectl" / "queue.db")
+    with database:
+        database.execute("UPDATE job SET queue = 'my mail'")
+    database.close()
+    assert queuectl.job("old")["queue"] == "my mail"
+    assert [job["id"] for job in queuectl.json("list", "--queue", "my mail")["jobs"]] == ["old"]
+    queuectl("queue", "pause", "my mail")
+    queuectl("queue", "resume", "my mail")
+    queuectl("edit", "old", "--queue", "mail")
+    assert queuectl.job("old")["queue"] == "mail"
