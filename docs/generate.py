@@ -380,6 +380,10 @@ def _environment() -> str:
         ("`NO_COLOR`", "no colour, unless `--color always` asks for it"),
     ]
     inside = [
+        (
+            "`QUEUECTL_STORE`",
+            "the worker's store as an absolute URL, unless that holds a password or a token",
+        ),
         ("`QUEUECTL_JOB_ID`", "the id of the job"),
         ("`QUEUECTL_ATTEMPT`", "the number of this attempt, from 1"),
         (

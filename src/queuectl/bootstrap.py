@@ -17,6 +17,8 @@ POSTGRES = ("postgresql", "postgres")
 MONGODB = ("mongodb", "mongodb+srv")
 REDIS = ("redis", "rediss")
 SCHEMES = ("sqlite", *POSTGRES, *MONGODB, *REDIS)
+_SECRETIVE = ("password", "secret", "token", "properties")
+"""What the names of options with secrets have in them: `sslpassword`, `authMechanismProperties`."""
 TO_COME = {
     "http": "queuectl serve",
     "https": "queuectl serve",
@@ -169,6 +171,19 @@ def sqlite_path(url: str) -> str:
 def absolute(url: str) -> str:
     """The same store for a process with another working directory."""
     return f"sqlite:///{sqlite_path(url)}" if is_local(url) else url
+
+
+def carries_secret(url: str) -> bool:
+    """Whether an address holds a password or a token, or may hold one: then only those may see it who need it."""
+    if is_local(url):
+        return False
+    import re  # no short command asks
+    from urllib.parse import unquote
+
+    text = unquote(unquote(url))  # the URL of an archive stands inside another one
+    plain_logins = re.findall(r"//[\w.+-]+@", text)
+    options = text.partition("?")[2].lower()
+    return len(plain_logins) != text.count("@") or any(word in options for word in _SECRETIVE)
 
 
 def is_local(url: str) -> bool:

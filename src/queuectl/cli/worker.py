@@ -35,6 +35,7 @@ def start_options(parser: "Parser") -> None:
     parser.add_argument(
         "--drain-timeout", metavar="D", help="after this time of draining, end what still runs"
     )
+    parser.flag("--clean-env", help="commands see a minimal environment and not the worker's")
     parser.add_argument("--log-format", choices=("plain", "json"), help="how events are written")
     disconnected = "while the store is away: commands go on, or end before their lease does"
     parser.add_argument("--on-disconnect", choices=("keep", "stop"), help=disconnected)
@@ -160,7 +161,7 @@ def _slots(text: str) -> int:
 
 def _holder_config(session: "Session", count: int, name: str) -> dict[str, Any]:
     args, settings = session.args, session.settings
-    directory = bootstrap.worker_directory(session.store_url)
+    directory, url = bootstrap.worker_directory(session.store_url), bootstrap.absolute(session.store_url)
     os.makedirs(directory, mode=0o700, exist_ok=True)
     log_format = "json" if args.json else settings.log_format
     return {
@@ -172,8 +173,9 @@ def _holder_config(session: "Session", count: int, name: str) -> dict[str, Any]:
         "on_hangup": "ignore" if args.detach else "drain",
         "ready_fd": None,
         "one_host": bootstrap.is_local(session.store_url),
+        "commands": {"store": _store_for_commands(url), "clean_env": bool(args.clean_env)},
         "agent": {
-            "url": bootstrap.absolute(session.store_url),
+            "url": url,
             "directory": directory,
             "queues": [
                 commands.known_queue(session.store, queue) for queue in dict.fromkeys(args.queue or [])
@@ -185,6 +187,11 @@ def _holder_config(session: "Session", count: int, name: str) -> dict[str, Any]:
             "options": _own_options(session),
         },
     }
+
+
+def _store_for_commands(url: str) -> str | None:
+    """The queue that a job's own `queuectl enqueue` is to find; nothing where its address holds a password."""
+    return None if bootstrap.carries_secret(url) else url
 
 
 def _own_options(session: "Session") -> dict[str, str]:

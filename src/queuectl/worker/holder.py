@@ -13,6 +13,8 @@
     drain_timeout  seconds after which a drain becomes a stop; null: never
     on_hangup      "drain" or "ignore"
     one_host       whether all workers of this store are on this host
+    commands       {"store", "clean_env"}: what commands find in QUEUECTL_STORE (null: what the environment says), and
+                   whether they see only the minimum of the environment. Default: null, false
 
 One thread, one loop: wait for pipes, the agent, a signal or the nearest deadline; reap; attend to what is
 due; start what waits; send. Standard library only: it lives for weeks, across upgrades of everything else.
@@ -69,7 +71,13 @@ class Holder:
         ours = self._ours = {guard.pid}
         argv = config.get("agent_argv") or [sys.executable, "-P", "-m", "queuectl.worker.agent"]
         self._agents = Agents(argv, self._selector, self._receive, ours, notices.say)
-        spawner = Spawner(Path(config["directory"]), config["worker"]["name"])
+        given = config.get("commands") or {}
+        spawner = Spawner(
+            Path(config["directory"]),
+            config["worker"]["name"],
+            store=given.get("store"),
+            clean=bool(given.get("clean_env")),
+        )
         self._crew = Crew(slots, spawner, self._selector, self._agents.post, ours)
         self._replies: dict[str, Callable[[Message, bytes], None]] = {
             "hello": self._on_hello,

@@ -27,6 +27,8 @@ TROUBLE = frozenset({errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 
 _DEFAULT_PATH = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
 _INTERNAL = (crashpoint.VARIABLE,)
+_MINIMAL = ("PATH", "HOME", "USER", "SHELL", "LANG", "TZ")
+"""What a command sees of its worker's environment with --clean-env."""
 
 Order = Mapping[str, Any]
 
@@ -51,11 +53,17 @@ class Spawned(NamedTuple):
 class Spawner:
     """Starts the commands of a worker from one base environment; private files go into `directory`."""
 
-    def __init__(self, directory: Path, worker: str, environ: Mapping[bytes, bytes] = os.environb) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        worker: str,
+        environ: Mapping[bytes, bytes] = os.environb,
+        *,
+        store: str | None = None,
+        clean: bool = False,
+    ) -> None:
         self._directory, self._worker = directory, worker
-        self._base = {
-            key: value for key, value in environ.items() if key.decode("ascii", "replace") not in _INTERNAL
-        }
+        self._base = _base(environ, store, clean=clean)
         self._oom = kernel.OomScore()
         self._null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         self._home = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -153,6 +161,19 @@ class Spawner:
             rest = rest[os.write(file, rest) :]
         os.lseek(file, 0, os.SEEK_SET)
         return file
+
+
+def _base(environ: Mapping[bytes, bytes], store: str | None, *, clean: bool) -> dict[bytes, bytes]:
+    """What every command of a worker finds in its environment. `store` is an address that carries no secret."""
+    names = {key: key.decode("ascii", "replace") for key in environ}
+    base = {
+        key: value
+        for key, value in environ.items()
+        if (names[key] in _MINIMAL if clean else names[key] not in _INTERNAL)
+    }
+    if store is not None:
+        base[b"QUEUECTL_STORE"] = os.fsencode(store)
+    return base
 
 
 def _write_script(path: str, command: bytes) -> None:
