@@ -79,3 +79,31 @@ def test_counts_are_right_after_a_crowd_has_written(store: Store, other: Store, 
     counts = store.counts(Filter())
     assert counts == counted(store, Filter())
     assert counts.total() == 120
+
+
+def test_who_waits_longest_is_told_for_each_queue(store: Store, clock: SteppedClock) -> None:
+    assert store.due_since() == {}
+    early, soon = NOW - timedelta(minutes=5), NOW + timedelta(seconds=10)
+    store.add([new_job("a", queue="x", run_at=early), new_job("b", queue="x", priority=9), new_job(queue="y")])
+    store.add([new_job("later", queue="z", run_at=soon), new_job(queue="y", run_at=soon)])
+    store.add([in_state(state, queue="other") for state in STATES if state not in ("pending", "failed")])
+    assert store.due_since() == {"x": early, "y": NOW}
+    clock.step(seconds=10)
+    assert store.due_since() == {"x": early, "y": NOW, "z": soon}
+    store.claim("w1", ("x",), 1, LEASE)
+    assert store.due_since()["x"] == early  # the other one went first
+    store.claim("w1", (), 10, LEASE)
+    assert store.due_since() == {}
+
+
+def test_a_job_whose_retry_is_due_waits_since_then(store: Store, clock: SteppedClock) -> None:
+    store.add([in_state("failed", "f")])
+    assert store.due_since() == {}
+    clock.step(hours=1)
+    assert store.due_since() == {"default": store.get(["f"])["f"].run_at}
+
+
+def test_a_paused_queue_waits_too(store: Store) -> None:
+    store.add([new_job("a", queue="x")])
+    store.swap("queues", "x", {"paused": True, "limit": None}, 0)
+    assert store.due_since() == {"x": NOW}

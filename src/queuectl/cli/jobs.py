@@ -11,6 +11,7 @@ from queuectl.domain.quantity import format_duration, parse_duration
 from queuectl.domain.query import Filter, Page
 from queuectl.errors import InvalidInput
 from queuectl.service import queries, shapes
+from queuectl.service.attention import attention
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -51,9 +52,11 @@ def status(session: "Session") -> int:
         return print_job(session, queries.show(session.store, reference(session.args.job)), short=True)
     found = queries.status(session.store, session.settings)
     if session.json:
-        session.emit(shapes.status(found))
+        session.emit(shapes.status(found, attention(found)))
     else:
         _print_status(session, found)
+        for thing in attention(found):
+            session.print(f"! {safe(thing.text)}{f' ({safe(thing.hint)})' if thing.hint else ''}")
     return 0
 
 
@@ -303,6 +306,7 @@ def _print_status(session: "Session", found: queries.Status) -> None:
         session.print("")
     session.print(
         f"slots: {found.live} live, {found.processing} processing, {found.live - found.processing} idle"
+        + (f", {found.ahead} jobs claimed ahead" if found.ahead else "")
     )
     for item in found.workers:
         _print_worker(session, item, found.now)
@@ -324,7 +328,7 @@ def _print_worker(session: "Session", item: queries.WorkerStatus, now: "datetime
         f"worker {safe(worker.name)} on {safe(worker.host)}: {item.state}{note}, pid {worker.holder_pid}, "
         f"uptime {format_age(now - worker.started_at)}"
     )
-    for slot in worker.slots:
+    for slot in item.slots:
         what = (
             f"{slot.job} for {format_age(now - slot.since)}"
             if slot.job and slot.since

@@ -106,7 +106,10 @@ def list__options(parser: "Parser") -> None:
 
 def list_(session: "Session") -> int:
     """Workers and what they run."""
-    found, now = queries.workers(session.store, session.settings), session.store.now()
+    now = session.store.now()
+    found = queries.occupied(
+        queries.workers(session.store, session.settings, now), queries.running(session.store)
+    )
     if session.json:
         session.emit(shapes.document(workers=[shapes.worker(item) for item in found]))
         return 0
@@ -118,7 +121,7 @@ def list_(session: "Session") -> int:
             item.worker.host,
             str(item.worker.holder_pid),
             item.state,
-            f"{sum(1 for slot in item.worker.slots if slot.job)}/{item.worker.count}",
+            f"{sum(1 for slot in item.slots if slot.job)}/{item.worker.count}",
             ",".join(item.worker.queues) or "all",
             format_age(now - item.worker.started_at),
             item.worker.id,

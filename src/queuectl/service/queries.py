@@ -9,8 +9,8 @@ from msgspec.structs import replace
 from queuectl.config import Settings
 from queuectl.domain.job import STATES, TERMINAL, Attempt, Job, State
 from queuectl.domain.output import Chunk
-from queuectl.domain.query import Filter, Found, Page
-from queuectl.domain.worker import Worker
+from queuectl.domain.query import Counts, Filter, Found, Page
+from queuectl.domain.worker import Slot, Worker
 from queuectl.errors import InvalidInput, NotFound
 from queuectl.store.protocol import Store
 
@@ -18,24 +18,52 @@ MISSED_BEATS = 3
 """A worker counts as lost after so many missed heartbeats."""
 
 
+PROCESSING_SEEN = 2000
+"""Running jobs that are read to say what each slot runs; of more, the slots are as their workers have told."""
+LOOKS = 5
+"""So often counts and running jobs are read until they agree: they are two questions, and jobs go on meanwhile."""
+LAPSED_SEEN = 100
+
+
 class QueueStatus(Struct, frozen=True):
-    """One queue with its jobs per state."""
+    """One queue with its jobs per state. `oldest_due`: since when the job that waits longest has been due, if asked."""
 
     name: str
     paused: bool
     limit: int | None
     jobs: dict[State, int]
+    oldest_due: datetime | None = None
+
+
+class SlotStatus(Struct, frozen=True):
+    """A slot with the job that it runs. Number and command are known only where the job was read."""
+
+    slot: int
+    job: str | None = None
+    since: datetime | None = None
+    number: int | None = None
+    command: str | None = None
 
 
 class WorkerStatus(Struct, frozen=True):
-    """A worker, and whether it lives: running, draining, paused, or lost."""
+    """A worker, and whether it lives: running, draining, paused, or lost.
+
+    `ahead` counts the jobs that it has claimed and that are in no slot: those that wait there for the next free one
+    (while jobs are very short), and those that have ended and are about to be recorded.
+    """
 
     worker: Worker
     state: str
+    slots: tuple[SlotStatus, ...] = ()
+    ahead: int = 0
 
 
 class Status(Struct, frozen=True):
-    """The whole system at a glance. `live` and `processing` count the slots of living workers."""
+    """The whole system at a glance.
+
+    `live` and `processing` count the slots of living workers, `ahead` what these have claimed beside, and `lost` the
+    running jobs of workers that are lost or gone: processing jobs are in one of the three.
+    """
 
     url: str
     durability: str
@@ -44,6 +72,9 @@ class Status(Struct, frozen=True):
     workers: list[WorkerStatus]
     live: int
     processing: int
+    ahead: int
+    lost: int
+    lapsed: list[Job]
     now: datetime
 
 
@@ -71,24 +102,87 @@ def jobs(store: Store, wanted: Filter, page: Page) -> Found:
 
 
 def status(store: Store, settings: Settings) -> Status:
-    """Counts, queues and workers."""
-    now = store.now()
-    counts = store.counts(Filter())
+    """Counts, queues and workers. Costs as much as there are queues, workers and running jobs; not what has ended."""
+    counts, running = _counts_and_running(store)
+    now = store.now()  # after them: a heartbeat is not younger
     sums = counts.states()
-    alive = workers(store, settings, now)
-    living = [item.worker for item in alive if item.state != "lost"]
-    busy = sum(1 for worker in living for slot in worker.slots if slot.job)
+    found = occupied(workers(store, settings, now), running)
+    living = [item for item in found if item.state != "lost"]
+    live = sum(item.worker.count for item in living)
+    busy = sum(1 for item in living for slot in item.slots if slot.job)
+    ahead = sum(item.ahead for item in living)
     said = store.describe()
     return Status(
         url=said.url,
         durability=said.durability,
         jobs={state: sums.get(state, 0) for state in STATES},
-        queues=_queues(store, counts.queues),
-        workers=alive,
-        live=sum(worker.count for worker in living),
+        queues=_queues(store, counts.queues, store.due_since()),
+        workers=found,
+        live=live,
         processing=busy,
+        ahead=ahead,
+        lost=max(0, sums.get("processing", 0) - busy - ahead),
+        lapsed=store.lapsed(LAPSED_SEEN),
         now=now,
     )
+
+
+def _counts_and_running(store: Store) -> tuple[Counts, Found]:
+    """How many jobs there are, and those that run: of one moment if possible, so that they do not contradict each other.
+
+    They are two questions. While jobs end and begin in between, both are asked again; a claim or a record of results is
+    one commit for many jobs, so there is a gap soon.
+    """
+    for _ in range(LOOKS):
+        counts = store.counts(Filter())
+        found = running(store)
+        if found.next is not None or len(found.jobs) == counts.of("processing"):
+            break
+    return counts, found
+
+
+def running(store: Store) -> Found:
+    """The jobs that run, as far as a person would read them."""
+    return store.find(Filter(states=frozenset(("processing",))), Page(limit=PROCESSING_SEEN))
+
+
+def occupied(found: Sequence[WorkerStatus], running: Found) -> list[WorkerStatus]:
+    """The workers with what their slots run now, by the jobs themselves.
+
+    A worker tells of its slots half a second late, and a lost one never again; the claims in the store are always true.
+    """
+    held: dict[str, list[Job]] = {}
+    for job in sorted(running.jobs, key=lambda job: (job.lease.claimed_at if job.lease else job.updated_at, job.number)):
+        held.setdefault(job.lease.worker if job.lease else "", []).append(job)
+    return [_occupied(item, held.get(item.worker.id, []), complete=running.next is None) for item in found]
+
+
+def _occupied(item: WorkerStatus, jobs: Sequence[Job], *, complete: bool) -> WorkerStatus:
+    told = {slot.job: slot for slot in item.worker.slots if slot.job}
+    slots: dict[int, SlotStatus] = {}
+    unplaced: list[Job] = []
+    for job in jobs:
+        known = told.get(job.id)
+        at = job.lease.slot if job.lease and job.lease.slot is not None else known.slot if known else None
+        if at is None or at in slots or at >= item.worker.count:
+            unplaced.append(job)
+        else:
+            slots[at] = _slot(at, job, known)
+    if not complete:
+        seen = {job.id for job in jobs}
+        missing = (slot for slot in item.worker.slots if slot.job and slot.job not in seen)
+        slots |= {slot.slot: SlotStatus(slot.slot, slot.job, slot.since) for slot in missing if slot.slot not in slots}
+    free = [n for n in range(item.worker.count) if n not in slots]
+    for at, job in zip(free, unplaced, strict=False):  # the holder starts them in the order in which they were claimed
+        slots[at] = _slot(at, job, None)
+    shown = tuple(slots.get(n, SlotStatus(n)) for n in range(item.worker.count))
+    return replace(item, slots=shown, ahead=max(0, len(unplaced) - len(free)))
+
+
+def _slot(at: int, job: Job, known: Slot | None) -> SlotStatus:
+    lease = job.lease
+    since = (lease.started_at if lease else None) or (known.since if known else None) or (lease.claimed_at if lease else None)
+    return SlotStatus(at, job.id, since, job.number, job.spec.title())
 
 
 def queues(store: Store) -> list[QueueStatus]:
@@ -97,14 +191,17 @@ def queues(store: Store) -> list[QueueStatus]:
 
 
 def workers(store: Store, settings: Settings, now: datetime | None = None) -> list[WorkerStatus]:
-    """The registry, each entry with whether the worker lives."""
+    """The registry, each entry with whether the worker lives, and its slots as it told them last."""
+    found = store.workers()
     now = now or store.now()
     silence = max(settings.heartbeat_interval * MISSED_BEATS, timedelta(seconds=3))
     return [
         WorkerStatus(
-            worker, "lost" if worker.heartbeat is None or now - worker.heartbeat > silence else worker.state
+            worker,
+            "lost" if worker.heartbeat is None or now - worker.heartbeat > silence else worker.state,
+            tuple(SlotStatus(slot.slot, slot.job, slot.since) for slot in worker.slots),
         )
-        for worker in store.workers()
+        for worker in found
     ]
 
 
@@ -205,15 +302,18 @@ def others_succeed(store: Store, worker: str) -> bool:
     return any(job.history and job.history[-1].worker != worker for job in recent if job.updated_at > since)
 
 
-def _queues(store: Store, counts: dict[str, dict[State, int]]) -> list[QueueStatus]:
-    shared = store.shared("queues")
-    names = sorted(set(counts) | set(shared))
+def _queues(
+    store: Store, counts: dict[str, dict[State, int]], since: dict[str, datetime] | None = None
+) -> list[QueueStatus]:
+    shared, since = store.shared("queues"), since or {}
+    names = sorted({*counts, *shared, *since})
     return [
         QueueStatus(
             name=name,
             paused=bool(shared[name].value.get("paused")) if name in shared else False,
             limit=shared[name].value.get("limit") if name in shared else None,
             jobs=counts.get(name, {}),
+            oldest_due=since.get(name),
         )
         for name in names
     ]

@@ -4,16 +4,16 @@ Durations are seconds, times RFC 3339 in UTC. Keys are added, never renamed; `SC
 """
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
 from queuectl.domain.instant import format_instant
 from queuectl.domain.job import Attempt, CancelRequest, Job, Lease
 from queuectl.domain.output import COMBINED, STDERR, STDOUT
-from queuectl.domain.worker import Slot
 from queuectl.errors import QueuectlError
-from queuectl.service.queries import QueueStatus, Status, WorkerStatus
+from queuectl.service.attention import Attention
+from queuectl.service.queries import QueueStatus, SlotStatus, Status, WorkerStatus
 
 SCHEMA = 1
 
@@ -130,19 +130,34 @@ def cancel_request(request: CancelRequest | None) -> dict[str, Any] | None:
     return {"by": request.by, "at": moment(request.at), "reason": request.reason}
 
 
-def status(status: Status) -> dict[str, Any]:
-    """The whole system at a glance."""
+def status(status: Status, things: Sequence[Attention]) -> dict[str, Any]:
+    """The whole system at a glance, with what needs a person."""
     return document(
         store={"url": status.url, "durability": status.durability},
         jobs={"total": sum(status.jobs.values()), **status.jobs},
-        queues=[queue(item) for item in status.queues],
+        queues=[
+            {**queue(item), "oldest_due_seconds": _since(item.oldest_due, status.now)}
+            for item in status.queues
+        ],
         slots={
             "live": status.live,
             "processing": status.processing,
             "idle": status.live - status.processing,
+            "claimed_ahead": status.ahead,
+            "held_by_lost": status.lost,
         },
         workers=[worker(item) for item in status.workers],
+        attention=[attention(item) for item in things],
     )
+
+
+def attention(thing: Attention) -> dict[str, Any]:
+    """One thing that needs a person."""
+    return {"kind": thing.kind, "text": thing.text, "hint": thing.hint, "fault": thing.fault}
+
+
+def _since(moment: datetime | None, now: datetime) -> float | int | None:
+    return None if moment is None else span(max(now - moment, timedelta(0)))
 
 
 def queue(queue: QueueStatus) -> dict[str, Any]:
@@ -172,13 +187,21 @@ def worker(status: WorkerStatus) -> dict[str, Any]:
         "last_heartbeat": moment(worker.heartbeat),
         "state": status.state,
         "note": worker.note,
-        "slots": [slot(item) for item in worker.slots],
+        "skew": worker.skew,
+        "slots": [slot(item) for item in status.slots],
+        "claimed_ahead": status.ahead,
     }
 
 
-def slot(slot: Slot) -> dict[str, Any]:
+def slot(slot: SlotStatus) -> dict[str, Any]:
     """One slot of a worker."""
-    return {"slot": slot.slot, "job": slot.job, "since": moment(slot.since)}
+    return {
+        "slot": slot.slot,
+        "job": slot.job,
+        "since": moment(slot.since),
+        "number": slot.number,
+        "command": slot.command,
+    }
 
 
 def moment(moment: datetime | None) -> str | None:

@@ -85,6 +85,14 @@ class MemoryStore:
             queue[job.state] = queue.get(job.state, 0) + 1
         return counts
 
+    def due_since(self) -> dict[str, datetime]:
+        with self._lock:
+            now, since = self.now(), dict[str, datetime]()
+            for job in self._jobs.values():
+                if lifecycle.is_due(job, now):
+                    since[job.queue] = min(job.run_at, since.get(job.queue, job.run_at))
+            return since
+
     def claim(self, worker: str, queues: Sequence[str], limit: int, lease: timedelta) -> list[Job]:
         with self._lock:
             now, claimed, rooms = self.now(), list[Job](), self._rooms(limit)

@@ -29,6 +29,10 @@ Shared = Literal["settings", "queues", "schedules"]
 Durability = Literal["memory-safe", "power-safe", "failover-safe"]
 
 
+DUE_LOOKED_AT = 100
+"""Jobs of one queue that `due_since` looks at."""
+
+
 class Added(Struct, frozen=True, gc=False):
     """What became of one job of an `add`.
 
@@ -103,6 +107,13 @@ class Store(Protocol):
         """How many jobs match, per queue and state.
 
         With no filter but a queue or states it does not look at the jobs.
+        """
+
+    def due_since(self) -> dict[str, datetime]:
+        """For each queue with due jobs, paused ones too: since when the one that waits longest has been due.
+
+        Looks at the first `DUE_LOOKED_AT` jobs of each queue in the order of claims, and at the first thousand delayed
+        ones that no claim has brought into the line yet: behind so many others a job of low priority may wait longer.
         """
 
     def claim(self, worker: str, queues: Sequence[str], limit: int, lease: timedelta) -> list[Job]:

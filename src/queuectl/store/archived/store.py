@@ -150,6 +150,9 @@ class ArchivedStore:
                 return found
             page = replace(page, after=piece.next)
 
+    def due_since(self) -> dict[str, datetime]:
+        return self._live.due_since()
+
     def claim(self, worker: str, queues: Sequence[str], limit: int, lease: timedelta) -> list[Job]:
         return self._live.claim(worker, queues, limit, lease)
 

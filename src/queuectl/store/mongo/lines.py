@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from msgspec import Struct
@@ -11,6 +12,7 @@ from queuectl.domain.queue import room
 from queuectl.store import codec
 from queuectl.store.mongo.connections import Base
 from queuectl.store.mongo.documents import Document, standing, state_and_queue
+from queuectl.store.protocol import DUE_LOOKED_AT
 
 MERGED = 100
 """Queues whose lines one query merges in order; with more than 200 the server would sort all that is ready."""
@@ -141,3 +143,31 @@ def _first(base: Base, queues: list[str], limit: int) -> list[Document]:
 
 def _in_order(heads: list[Document]) -> list[Document]:
     return sorted(heads, key=lambda head: (head["sort_key"], head["_id"]))
+
+
+def due_since(base: Base, now: Moment) -> dict[str, datetime]:
+    """For each queue, since when the job that waits longest has been due."""
+    queues = [row["_id"] for row in base["jobs"].aggregate([{"$match": {"ready": {"$gt": ""}}}, _BY_LINE])]
+    rows = list(base["jobs"].aggregate(_longest_overdue(now)))
+    for start in range(0, len(queues), MERGED):
+        first, *others = [_longest_in(queue) for queue in queues[start : start + MERGED]]
+        united = [{"$unionWith": {"coll": "jobs", "pipeline": other}} for other in others]
+        rows += base["jobs"].aggregate([*first, *united])
+    since = dict[str, int]()
+    for row in rows:
+        since[row["_id"]] = min(row["since"], since.get(row["_id"], row["since"]))
+    return {queue: codec.moment(moment) for queue, moment in since.items()}
+
+
+_BY_LINE: Document = {"$group": {"_id": "$ready"}}
+_LONGEST: Document = {"$group": {"_id": "$queue", "since": {"$min": "$run_at"}}}
+
+
+def _longest_in(queue: str) -> list[Document]:
+    """Along the index, no further than a claim of so many jobs would go."""
+    first = [{"$match": {"ready": queue}}, {"$sort": {"sort_key": 1, "_id": 1}}, {"$limit": DUE_LOOKED_AT}]
+    return [*first, _LONGEST]
+
+
+def _longest_overdue(now: Moment) -> list[Document]:
+    return [{"$match": due(now)}, {"$sort": {"delayed": 1, "_id": 1}}, {"$limit": 1000}, _LONGEST]

@@ -81,6 +81,9 @@ class MongoStore:
     def counts(self, wanted: Filter) -> Counts:
         return self._connections.read(lambda base: finding.counts(base, wanted))
 
+    def due_since(self) -> dict[str, datetime]:
+        return self._connections.read(lambda base: lines.due_since(base, self._moment))
+
     def claim(self, worker: str, queues: Sequence[str], limit: int, lease: timedelta) -> list[Job]:
         if limit < 1:
             return []

@@ -1,13 +1,13 @@
 """Claim, renew and find lapsed leases. The claim itself is a function of the schema; see `migrations/0001.sql`."""
 
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from queuectl.domain.job import Job
 from queuectl.store import codec
 from queuectl.store.postgres.connections import Line
 from queuectl.store.postgres.sql import statements
-from queuectl.store.protocol import Held
+from queuectl.store.protocol import DUE_LOOKED_AT, Held
 from queuectl.store.tokens import Tokens
 
 SQL = statements("jobs")
@@ -36,3 +36,9 @@ def renew(line: Line, worker: str, held: Sequence[Held], lease: timedelta) -> li
 def lapsed(line: Line, limit: int) -> list[Job]:
     """Claims whose lease has ended."""
     return [codec.job(row) for row in line.rows(SQL["lapsed"], (limit,))]
+
+
+def due_since(line: Line) -> dict[str, datetime]:
+    """For each queue, since when the job that waits longest has been due."""
+    rows = line.rows(SQL["due_since"], (DUE_LOOKED_AT,))
+    return {queue: codec.moment(since) for queue, since in rows}

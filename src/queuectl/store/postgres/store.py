@@ -74,6 +74,9 @@ class PostgresStore:
     def counts(self, wanted: Filter) -> Counts:
         return self._connections.read(lambda c: finding.counts(c, wanted))
 
+    def due_since(self) -> dict[str, datetime]:
+        return self._connections.read(claiming.due_since)
+
     def claim(self, worker: str, queues: Sequence[str], limit: int, lease: timedelta) -> list[Job]:
         if limit < 1:
             return []

@@ -1,13 +1,13 @@
 """Claim, renew and find lapsed leases: a script each."""
 
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import msgspec
 
 from queuectl.domain.job import Job
 from queuectl.store import codec
-from queuectl.store.protocol import Held
+from queuectl.store.protocol import DUE_LOOKED_AT, Held
 from queuectl.store.redis import rows
 from queuectl.store.redis.connections import Line
 from queuectl.store.tokens import Tokens
@@ -38,3 +38,9 @@ def renew(line: Line, worker: str, held: Sequence[Held], lease: timedelta, now: 
 def lapsed(line: Line, limit: int, now: str) -> list[Job]:
     """Claims whose lease has ended, longest ago first."""
     return [rows.job(row) for row in line.run("lapsed", now, limit)]
+
+
+def due_since(line: Line, now: str) -> dict[str, datetime]:
+    """For each queue, since when the job that waits longest has been due."""
+    rows = line.run("due", now, DUE_LOOKED_AT)
+    return {queue.decode(): codec.moment(int(since)) for queue, since in rows}

@@ -82,6 +82,9 @@ class RedisStore:
     def counts(self, wanted: Filter) -> Counts:
         return self.connections.read(lambda line: finding.counts(line, wanted))
 
+    def due_since(self) -> dict[str, datetime]:
+        return self.connections.read(lambda line: claiming.due_since(line, self.moment))
+
     def claim(self, worker: str, queues: Sequence[str], limit: int, lease: timedelta) -> list[Job]:
         if limit < 1:
             return []

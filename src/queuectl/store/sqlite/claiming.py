@@ -16,7 +16,7 @@ from queuectl.domain import lifecycle
 from queuectl.domain.job import Job
 from queuectl.domain.queue import room
 from queuectl.store import codec
-from queuectl.store.protocol import Held
+from queuectl.store.protocol import DUE_LOOKED_AT, Held
 from queuectl.store.sqlite.sql import statements
 
 SQL = statements("claim")
@@ -76,6 +76,17 @@ def renew(
 def lapsed(connection: apsw.Connection, limit: int, now: datetime) -> list[Job]:
     """Claims whose lease has ended."""
     return [codec.job(row) for row in connection.execute(SQL["lapsed"], (codec.micros(now), limit))]
+
+
+def due_since(connection: apsw.Connection, now: datetime) -> dict[str, datetime]:
+    """For each queue, since when the job that waits longest has been due."""
+    moment = codec.micros(now)
+    found = dict(connection.execute(SQL["overdue"], (moment, PROMOTED_AT_ONCE)))
+    for (queue,) in connection.execute(SQL["queues_ready"]).fetchall():
+        since = connection.execute(SQL["ready_since"], (queue, DUE_LOOKED_AT)).get
+        if since is not None:
+            found[queue] = min(since, found.get(queue, since))
+    return {queue: codec.moment(min(max(since, 0), moment)) for queue, since in found.items()}
 
 
 def _first(connection: apsw.Connection, wish: Wish) -> list[tuple[int]]:

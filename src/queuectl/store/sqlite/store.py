@@ -73,6 +73,9 @@ class SqliteStore:
     def counts(self, wanted: Filter) -> Counts:
         return self._readers.look(lambda c: finding.counts(c, wanted))
 
+    def due_since(self) -> dict[str, datetime]:
+        return self._readers.look(lambda c: claiming.due_since(c, self.now()))
+
     def claim(self, worker: str, queues: Sequence[str], limit: int, lease: timedelta) -> list[Job]:
         wish = claiming.Wish(worker=worker, queues=queues, limit=limit, lease=lease)
         self._pulse.begin()

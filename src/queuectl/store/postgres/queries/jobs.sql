@@ -25,3 +25,18 @@ WHERE job.unique_key = %s AND job.unique_key IS NOT NULL;
 
 -- now: the clock of the queue
 SELECT {schema}.now();
+
+-- due_since: for each queue, when the longest due of its first jobs became due; one look into the index for each queue
+WITH RECURSIVE line (queue) AS (
+    (SELECT queue FROM {schema}.live WHERE due = 1 ORDER BY queue LIMIT 1)
+    UNION ALL
+    SELECT (SELECT live.queue FROM {schema}.live WHERE due = 1 AND live.queue > line.queue ORDER BY live.queue LIMIT 1)
+    FROM line WHERE line.queue IS NOT NULL
+)
+SELECT queue, min(run_at) FROM (
+    SELECT line.queue, head.run_at FROM line, LATERAL (
+        SELECT run_at FROM {schema}.live WHERE due = 1 AND live.queue = line.queue ORDER BY sort_key, number LIMIT %s
+    ) AS head
+    UNION ALL
+    (SELECT queue, run_at FROM {schema}.live WHERE due = 0 AND run_at <= {schema}.now() ORDER BY run_at LIMIT 1000)
+) AS waiting GROUP BY queue;

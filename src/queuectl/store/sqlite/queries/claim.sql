@@ -31,3 +31,10 @@ UPDATE job SET version = version + 1, updated_at = ?, lease_until = ? WHERE numb
 -- lapsed: claims whose lease has ended, longest ago first
 SELECT {columns} FROM job JOIN spec USING (number)
 WHERE state = 'processing' AND lease_until <= ? ORDER BY lease_until, job.number LIMIT ?;
+
+-- ready_since: when the longest due of a queue's first jobs became due
+SELECT min(run_at) FROM (SELECT run_at FROM job WHERE due = 1 AND queue = ? ORDER BY sort_key, number LIMIT ?);
+
+-- overdue: the same of delayed jobs that no claim has brought into the line yet
+SELECT queue, min(run_at) FROM (SELECT queue, run_at FROM job WHERE due = 0 AND run_at <= ? ORDER BY run_at LIMIT ?)
+GROUP BY queue;

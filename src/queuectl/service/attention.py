@@ -1,0 +1,160 @@
+"""What needs a person: one entry for each thing that does not mend itself, or not soon.
+
+`status` shows the entries, `doctor` counts the faults among them. Nothing here asks the store: `queries.status` has.
+"""
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timedelta
+from typing import Literal
+
+from msgspec import Struct
+
+from queuectl.domain.instant import format_age
+from queuectl.domain.job import Job
+from queuectl.service.queries import QueueStatus, Status, WorkerStatus
+
+Kind = Literal[
+    "no_worker",
+    "paused_queue",
+    "lost_worker",
+    "paused_worker",
+    "lapsed_lease",
+    "clock_skew",
+    "clock_jump",
+    "unused_variables",
+    "unreadable",
+    "disk",
+]
+
+SKEW_TOLERATED = 2.0
+"""Seconds by which the clock of a worker's host may differ from the store's."""
+TAKEN_BACK_WITHIN = timedelta(seconds=10)
+"""Live workers take a lapsed claim back within a few seconds: before that nobody has to do anything."""
+LAPSED_NAMED = 5
+"""Jobs with a lapsed lease that are named one by one."""
+
+STORE_WORDS = {"DATABASE_URL": "postgres", "MONGODB_URI": "mongodb", "REDIS_URL": "redis"}
+
+
+class Attention(Struct, frozen=True):
+    """One thing that needs a person. `hint` is a command that can be pasted. `fault`: `doctor` exits with 1."""
+
+    kind: Kind
+    text: str
+    hint: str | None = None
+    fault: bool = True
+
+
+def attention(found: Status, unused: Sequence[str] = ()) -> list[Attention]:
+    """Everything that needs a person, most urgent first. `unused`: store variables that are set and not used."""
+    return [
+        *_queues(found),
+        *_workers(found),
+        *_lapsed(found),
+        *_clocks(found),
+        *_variables(unused, found.url),
+    ]
+
+
+def serving(workers: Sequence[WorkerStatus], queue: str) -> list[WorkerStatus]:
+    """The live workers that take jobs of a queue: neither lost nor draining. One that rests serves it soon again."""
+    return [
+        item
+        for item in workers
+        if item.state in ("running", "paused") and (not item.worker.queues or queue in item.worker.queues)
+    ]
+
+
+def place(item: WorkerStatus) -> str:
+    """A worker as a sentence names it."""
+    return f"worker {item.worker.name} on {item.worker.host}"
+
+
+def _queues(found: Status) -> Iterator[Attention]:
+    for queue in found.queues:
+        if queue.oldest_due is None:
+            continue
+        waiting = _waiting(queue, found.now)
+        if queue.paused:
+            hint = f"queuectl queue resume {_word(queue.name)}"
+            yield Attention("paused_queue", f"queue {queue.name} is paused, and {waiting}", hint)
+        if not serving(found.workers, queue.name):
+            text = f"no live worker serves queue {queue.name}, and {waiting}"
+            yield Attention("no_worker", text, _start(queue, found.workers))
+
+
+def _waiting(queue: QueueStatus, now: datetime) -> str:
+    """How many jobs wait, and for how long the first of them."""
+    assert queue.oldest_due is not None
+    count = queue.jobs.get("pending", 0) + queue.jobs.get("failed", 0)
+    age = format_age(now - queue.oldest_due)
+    return f"1 job has waited for {age}" if count == 1 else f"{count} jobs wait, one of them for {age}"
+
+
+def _start(queue: QueueStatus, workers: Sequence[WorkerStatus]) -> str:
+    """A worker for all queues, unless the others are each there for some: then one for this queue."""
+    living = any(item.state in ("running", "paused") for item in workers)
+    return f"queuectl worker start --queue {_word(queue.name)}" if living else "queuectl worker start"
+
+
+def _workers(found: Status) -> Iterator[Attention]:
+    for item in found.workers:
+        if item.state == "lost":
+            yield Attention("lost_worker", _lost(item, found.now))
+        elif item.state == "paused":
+            yield Attention("paused_worker", f"{place(item)} rests: {item.worker.note}")
+
+
+def _lost(item: WorkerStatus, now: datetime) -> str:
+    heard = item.worker.heartbeat
+    since = f"was last heard {format_age(now - heard)} ago" if heard else "was never heard"
+    held = sum(1 for slot in item.slots if slot.job) + item.ahead
+    jobs = f"; it still holds {held} {'job' if held == 1 else 'jobs'}" if held else ""
+    return f"{place(item)} {since}{jobs}"
+
+
+def _lapsed(found: Status) -> Iterator[Attention]:
+    living = any(item.state != "lost" for item in found.workers)
+    names = {item.worker.id: place(item) for item in found.workers}
+    late = [job for job in found.lapsed if not living or found.now - _until(job) > TAKEN_BACK_WITHIN]
+    hint = None if living else "queuectl worker start"
+    for job in late[:LAPSED_NAMED]:
+        worker = names.get(job.lease.worker if job.lease else "", "a worker that is gone")
+        age = format_age(found.now - _until(job))
+        text = f"job {job.id} was started by {worker}; its lease ended {age} ago and nobody has taken it back"
+        yield Attention("lapsed_lease", text, hint)
+    if len(late) > LAPSED_NAMED:
+        yield Attention("lapsed_lease", f"and {len(late) - LAPSED_NAMED} more with a lapsed lease", hint)
+
+
+def _until(job: Job) -> datetime:
+    return job.lease.until if job.lease else job.updated_at
+
+
+def _clocks(found: Status) -> Iterator[Attention]:
+    for item in found.workers:
+        skew = item.worker.skew
+        if item.state != "lost" and skew is not None and abs(skew) > SKEW_TOLERATED:
+            way = "ahead of" if skew > 0 else "behind"
+            text = f"the clock of host {item.worker.host} is {abs(skew):.1f} s {way} the store's"
+            yield Attention("clock_skew", f"{text} (worker {item.worker.name})")
+
+
+def _variables(unused: Sequence[str], url: str) -> Iterator[Attention]:
+    if not unused:
+        return
+    verb = "is" if len(unused) == 1 else "are"
+    word = next((STORE_WORDS[name] for name in reversed(unused) if name in STORE_WORDS), None)
+    yield Attention(
+        "unused_variables",
+        f"{', '.join(unused)} {verb} set and not used: jobs are in {url}",
+        f"export QUEUECTL_STORE={word}" if word else None,
+        fault=False,
+    )
+
+
+def _word(name: str) -> str:
+    """A name as a shell takes it."""
+    from shlex import quote  # only where there is something to say
+
+    return quote(name)
