@@ -202,7 +202,13 @@ EXAMPLES = [
     for words, command in COMMANDS.items()
     for line, _ in parser_of(command).examples
 ]
-LAST = {"release": "held", "retry": "completed", "wait": "completed", "logs": "completed"}
+LAST = {
+    "doctor": "completed",
+    "release": "held",
+    "retry": "completed",
+    "wait": "completed",
+    "logs": "completed",
+}
 """The state in which the newest job has to be for the examples of a command; else it is pending."""
 WITH_WORKER = ("worker stop", "worker list", "worker reload", "wait")
 

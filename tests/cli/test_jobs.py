@@ -68,15 +68,25 @@ class TestReferences:
 
 class TestStatus:
     def test_the_document_has_the_documented_keys(self, queuectl: CommandLine, actor: Actor) -> None:
-        queuectl("enqueue", "true")
+        queuectl("enqueue", "--id", "x", "true")
+        actor.take("x", "id-w")
         actor.enters("w", count=2, busy=("x",))
         document = queuectl.json("status")
-        assert document.keys() == {"schema", "store", "jobs", "queues", "slots", "workers"}
+        assert document.keys() == {"schema", "store", "jobs", "queues", "slots", "workers", "attention"}
         assert document["store"]["durability"] == "power-safe"
         assert document["jobs"].keys() == {"total", *STATES}
-        assert document["slots"] == {"live": 2, "processing": 1, "idle": 1}
+        assert document["slots"] == {
+            "live": 2, "processing": 1, "idle": 1, "claimed_ahead": 0, "held_by_lost": 0
+        }  # fmt: skip
         assert [q["name"] for q in document["queues"]] == ["default"]
-        assert document["queues"][0].keys() >= {"name", "paused", "limit", "pending", "processing"}
+        assert document["queues"][0].keys() >= {
+            "name",
+            "paused",
+            "limit",
+            "pending",
+            "processing",
+            "oldest_due_seconds",
+        }
         [worker] = document["workers"]
         documented = {
             "id",

@@ -115,7 +115,9 @@ class TestListAndReload:
         assert queuectl.json("worker", "list")["workers"] == queuectl.json("status")["workers"]
 
     def test_the_list_is_a_line_for_each(self, queuectl: CommandLine, actor: Actor) -> None:
-        actor.enters("w", count=2, busy=("a",))
+        queuectl("enqueue", "--id", "a", "true")
+        actor.take("a", "id-w")
+        actor.enters("w", count=2)
         [line] = queuectl.lines("worker", "list")
         assert line.split("\t")[:6] == ["w", "atlas", "1", "running", "1/2", "all"]
 

@@ -84,7 +84,9 @@ def test_counts_are_right_after_a_crowd_has_written(store: Store, other: Store, 
 def test_who_waits_longest_is_told_for_each_queue(store: Store, clock: SteppedClock) -> None:
     assert store.due_since() == {}
     early, soon = NOW - timedelta(minutes=5), NOW + timedelta(seconds=10)
-    store.add([new_job("a", queue="x", run_at=early), new_job("b", queue="x", priority=9), new_job(queue="y")])
+    store.add(
+        [new_job("a", queue="x", run_at=early), new_job("b", queue="x", priority=9), new_job(queue="y")]
+    )
     store.add([new_job("later", queue="z", run_at=soon), new_job(queue="y", run_at=soon)])
     store.add([in_state(state, queue="other") for state in STATES if state not in ("pending", "failed")])
     assert store.due_since() == {"x": early, "y": NOW}

@@ -8,6 +8,7 @@ import pytest
 from contract.grounds import SteppedClock
 from factories import NOW
 from queuectl.config import Settings
+from queuectl.domain import lifecycle
 from queuectl.domain.job import STATES
 from queuectl.domain.output import Chunk
 from queuectl.domain.query import Filter, Page
@@ -15,7 +16,7 @@ from queuectl.errors import InvalidInput, NotFound
 from queuectl.service import commands, queries
 from queuectl.store.memory import MemoryStore
 from service.conftest import Overtaken, settings_of
-from service.scenes import beat, child, end, get, lose, put, take
+from service.scenes import beat, change, child, end, get, lose, put, take
 
 
 class TestResolve:
@@ -228,13 +229,69 @@ class TestStatus:
         self, store: MemoryStore, settings: Settings, clock: SteppedClock
     ) -> None:
         beat(store, "silent", count=8, busy=("x",))
+        put(store, "x", state="pending")
+        take(store, "x", "silent")
         clock.step(minutes=1)
-        beat(store, "busy", count=2, busy=("a",))
+        beat(store, "busy", count=2)
+        put(store, "a")
+        take(store, "a", "busy")
         beat(store, "leaving", count=1, state="draining")
         found = queries.status(store, settings)
-        assert (found.live, found.processing) == (3, 1)
+        assert (found.live, found.processing, found.lost) == (3, 1, 1)
         states = {item.worker.id: item.state for item in found.workers}
         assert states == {"silent": "lost", "busy": "running", "leaving": "draining"}
+
+    def test_slots_show_what_is_claimed_though_the_worker_has_not_told_yet(
+        self, store: MemoryStore, settings: Settings
+    ) -> None:
+        beat(store, "w1", count=2, busy=("ended", "b"))
+        for id in ("a", "b", "c", "d", "e"):
+            put(store, id, state="processing")
+        found = queries.status(store, settings)
+        [worker] = found.workers
+        assert [slot.job for slot in worker.slots] == ["a", "b"]
+        assert [slot.command for slot in worker.slots] == ["true", "true"]
+        assert (worker.ahead, found.ahead) == (3, 3)
+        assert found.jobs["processing"] == found.processing + found.ahead + found.lost
+
+    def test_a_slot_that_the_job_itself_names_counts(self, store: MemoryStore, settings: Settings) -> None:
+        beat(store, "w1", count=3)
+        job = put(store, "a", state="processing")
+        started = store.now() - timedelta(seconds=9)
+        change(store, lifecycle.note_start(job, slot=2, pid=7, started_at=started, now=store.now()))
+        slots = queries.status(store, settings).workers[0].slots
+        assert [slot.job for slot in slots] == [None, None, "a"]
+        assert slots[2].since == started
+
+    def test_what_ends_between_two_looks_is_looked_at_again(
+        self, store: MemoryStore, overtaken: Overtaken, settings: Settings
+    ) -> None:
+        beat(store, "w1", count=2)
+        put(store, "a", state="processing")
+        put(store, "b", state="processing")
+        overtaken.after("counts", lambda: end(store, "a"))
+        found = queries.status(overtaken, settings)  # type: ignore[arg-type]
+        assert found.jobs["processing"] == found.processing == 1
+
+    def test_a_lost_worker_has_no_jobs_once_they_are_taken_back(
+        self, store: MemoryStore, settings: Settings, clock: SteppedClock
+    ) -> None:
+        beat(store, "w1", busy=("a",))
+        put(store, "a", state="processing")
+        clock.step(minutes=1)
+        assert queries.status(store, settings).workers[0].slots[0].job == "a"
+        lose(store, "a")
+        assert queries.status(store, settings).workers[0].slots[0].job is None
+
+    def test_of_very_many_the_workers_word_is_taken(
+        self, store: MemoryStore, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(queries, "PROCESSING_SEEN", 1)
+        beat(store, "w1", count=3, busy=("a", "b"))
+        put(store, "a", state="processing")
+        put(store, "b", state="processing")
+        slots = queries.status(store, settings).workers[0].slots
+        assert [slot.job for slot in slots] == ["a", "b", None]
 
     @pytest.mark.parametrize(("beats", "state"), [(3.0, "running"), (3.1, "lost")])
     def test_a_worker_is_lost_after_three_missed_beats(

@@ -13,6 +13,7 @@ from queuectl.domain import lifecycle
 from queuectl.domain.job import STATES, State
 from queuectl.errors import NotFound
 from queuectl.service import commands, queries, shapes
+from queuectl.service.attention import Attention
 from queuectl.store.memory import MemoryStore
 from service.scenes import beat, put
 
@@ -106,25 +107,35 @@ def test_the_mask_is_octal() -> None:
 
 def test_status_has_the_documented_keys(store: MemoryStore, settings: Settings) -> None:
     put(store, "a")
+    put(store, "b", state="processing")
     commands.limit(store, "default", 3)
-    beat(store, "w1", count=2, busy=("a",))
-    shown = shapes.status(queries.status(store, settings))
-    assert shown.keys() == {"schema", "store", "jobs", "queues", "slots", "workers"}
+    beat(store, "w1", count=2, busy=("b",))
+    found = queries.status(store, settings)
+    shown = shapes.status(found, [Attention("disk", "it is full", "df", fault=False)])
+    assert shown.keys() == {"schema", "store", "jobs", "queues", "slots", "workers", "attention"}
     assert shown["schema"] == 1
     assert shown["store"] == {"url": "memory:", "durability": "memory-safe"}
     assert shown["jobs"].keys() == {"total", *STATES}
-    assert shown["jobs"]["total"] == 1
+    assert shown["jobs"]["total"] == 2
     assert shown["queues"] == [
         {
             "name": "default",
             "paused": False,
             "limit": 3,
             "pending": 1,
-            "processing": 0,
-            "jobs": {"pending": 1},
+            "processing": 1,
+            "jobs": {"pending": 1, "processing": 1},
+            "oldest_due_seconds": 0,
         }
     ]
-    assert shown["slots"] == {"live": 2, "processing": 1, "idle": 1}
+    assert shown["slots"] == {
+        "live": 2,
+        "processing": 1,
+        "idle": 1,
+        "claimed_ahead": 0,
+        "held_by_lost": 0,
+    }
+    assert shown["attention"] == [{"kind": "disk", "text": "it is full", "hint": "df", "fault": False}]
     [worker] = shown["workers"]
     assert worker.keys() >= {
         "id",
@@ -137,8 +148,8 @@ def test_status_has_the_documented_keys(store: MemoryStore, settings: Settings) 
         "slots",
     }
     assert worker["slots"] == [
-        {"slot": 0, "job": "a", "since": "2026-11-22T12:00:00.000000Z"},
-        {"slot": 1, "job": None, "since": None},
+        {"slot": 0, "job": "b", "since": "2026-11-22T12:00:00.000000Z", "number": 2, "command": "true"},
+        {"slot": 1, "job": None, "since": None, "number": None, "command": None},
     ]
 
 

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, NamedTuple
 from queuectl import __version__, bootstrap
 from queuectl.cli.render import safe
 from queuectl.clock import Clock
+from queuectl.domain.instant import format_age
 from queuectl.errors import CommandFailed
 from queuectl.service import queries, shapes
+from queuectl.service.attention import attention
 
 if TYPE_CHECKING:
     from queuectl.cli.parser import Parser
@@ -34,7 +36,7 @@ def doctor_options(parser: "Parser") -> None:
 
 def doctor(session: "Session") -> int:
     """Look at everything; say what is wrong and what to do."""
-    checks = [*_versions(), *_settings(session), *_store(session), *_workers(session), *_leftovers(session)]
+    checks = [*_versions(), *_settings(session), *_store(session), *_queue(session), *_leftovers(session)]
     faults = [check for check in checks if not check.ok]
     if session.json:
         shown = [{"name": c.name, "ok": c.ok, "detail": c.detail, "hint": c.hint} for c in checks]
@@ -89,18 +91,17 @@ def _store(session: "Session") -> Iterator[Check]:
     )
 
 
-def _workers(session: "Session") -> Iterator[Check]:
-    found = queries.workers(session.store, session.settings)
-    lost = [item.worker for item in found if item.state == "lost"]
-    yield Check("live workers", True, str(len(found) - len(lost)))
-    for worker in lost:
-        detail = f"{worker.name} on {worker.host} was last heard at {shapes.moment(worker.heartbeat)}"
-        yield Check(
-            "lost worker", False, detail, "any worker of its host cleans up after it: queuectl worker start"
-        )
-    for item in found:
-        if item.state == "paused":
-            yield Check("paused worker", False, f"{item.worker.name}: {item.worker.note}")
+def _queue(session: "Session") -> Iterator[Check]:
+    """Does anybody work, and does nobody wait in vain?"""
+    found = queries.status(session.store, session.settings)
+    yield Check("live workers", True, str(sum(1 for item in found.workers if item.state != "lost")))
+    for queue in found.queues:
+        if queue.oldest_due is not None:
+            waiting = queue.jobs.get("pending", 0) + queue.jobs.get("failed", 0)
+            age = format_age(found.now - queue.oldest_due)
+            yield Check("oldest due job", True, f"for {age}, in queue {queue.name} with {waiting} waiting")
+    for thing in attention(found):
+        yield Check(thing.kind.replace("_", " "), not thing.fault, thing.text, thing.hint)
 
 
 def _leftovers(session: "Session") -> Iterator[Check]:

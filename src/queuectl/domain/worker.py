@@ -20,8 +20,8 @@ class Slot(Struct, frozen=True, kw_only=True):
 class Worker(Struct, frozen=True, kw_only=True):
     """One worker. `id` is new with every start (never host or pid, which come again); `name` is for people.
 
-    `queues` is empty when it serves all of them. `heartbeat` is set by the store when the worker beats. `skew` is by how
-    many seconds the clock of its host is ahead of the store's, as far as it has measured.
+    `queues` is empty when it serves all of them. `heartbeat` is set by the store when the worker beats. `skew` is
+    by how many seconds the clock of its host is ahead of the store's, as far as it has measured.
     """
 
     id: str

@@ -9,6 +9,7 @@ from typing import Literal
 
 from msgspec import Struct
 
+from queuectl.domain.ids import handle
 from queuectl.domain.instant import format_age
 from queuectl.domain.job import Job
 from queuectl.service.queries import QueueStatus, Status, WorkerStatus
@@ -121,7 +122,7 @@ def _lapsed(found: Status) -> Iterator[Attention]:
     for job in late[:LAPSED_NAMED]:
         worker = names.get(job.lease.worker if job.lease else "", "a worker that is gone")
         age = format_age(found.now - _until(job))
-        text = f"job {job.id} was started by {worker}; its lease ended {age} ago and nobody has taken it back"
+        text = f"job {handle(job)} was started by {worker}; its lease ended {age} ago and nobody has taken it back"
         yield Attention("lapsed_lease", text, hint)
     if len(late) > LAPSED_NAMED:
         yield Attention("lapsed_lease", f"and {len(late) - LAPSED_NAMED} more with a lapsed lease", hint)

@@ -128,7 +128,7 @@ def status(store: Store, settings: Settings) -> Status:
 
 
 def _counts_and_running(store: Store) -> tuple[Counts, Found]:
-    """How many jobs there are, and those that run: of one moment if possible, so that they do not contradict each other.
+    """How many jobs there are, and those that run: of one moment if possible, so that they agree.
 
     They are two questions. While jobs end and begin in between, both are asked again; a claim or a record of results is
     one commit for many jobs, so there is a gap soon.
@@ -152,7 +152,9 @@ def occupied(found: Sequence[WorkerStatus], running: Found) -> list[WorkerStatus
     A worker tells of its slots half a second late, and a lost one never again; the claims in the store are always true.
     """
     held: dict[str, list[Job]] = {}
-    for job in sorted(running.jobs, key=lambda job: (job.lease.claimed_at if job.lease else job.updated_at, job.number)):
+    for job in sorted(
+        running.jobs, key=lambda job: (job.lease.claimed_at if job.lease else job.updated_at, job.number)
+    ):
         held.setdefault(job.lease.worker if job.lease else "", []).append(job)
     return [_occupied(item, held.get(item.worker.id, []), complete=running.next is None) for item in found]
 
@@ -171,9 +173,15 @@ def _occupied(item: WorkerStatus, jobs: Sequence[Job], *, complete: bool) -> Wor
     if not complete:
         seen = {job.id for job in jobs}
         missing = (slot for slot in item.worker.slots if slot.job and slot.job not in seen)
-        slots |= {slot.slot: SlotStatus(slot.slot, slot.job, slot.since) for slot in missing if slot.slot not in slots}
+        slots |= {
+            slot.slot: SlotStatus(slot.slot, slot.job, slot.since)
+            for slot in missing
+            if slot.slot not in slots
+        }
     free = [n for n in range(item.worker.count) if n not in slots]
-    for at, job in zip(free, unplaced, strict=False):  # the holder starts them in the order in which they were claimed
+    for at, job in zip(
+        free, unplaced, strict=False
+    ):  # the holder starts them in the order in which they were claimed
         slots[at] = _slot(at, job, None)
     shown = tuple(slots.get(n, SlotStatus(n)) for n in range(item.worker.count))
     return replace(item, slots=shown, ahead=max(0, len(unplaced) - len(free)))
@@ -181,7 +189,11 @@ def _occupied(item: WorkerStatus, jobs: Sequence[Job], *, complete: bool) -> Wor
 
 def _slot(at: int, job: Job, known: Slot | None) -> SlotStatus:
     lease = job.lease
-    since = (lease.started_at if lease else None) or (known.since if known else None) or (lease.claimed_at if lease else None)
+    since = (
+        (lease.started_at if lease else None)
+        or (known.since if known else None)
+        or (lease.claimed_at if lease else None)
+    )
     return SlotStatus(at, job.id, since, job.number, job.spec.title())
 
 

@@ -147,11 +147,11 @@ def _in_order(heads: list[Document]) -> list[Document]:
 
 def due_since(base: Base, now: Moment) -> dict[str, datetime]:
     """For each queue, since when the job that waits longest has been due."""
-    queues = [row["_id"] for row in base["jobs"].aggregate([{"$match": {"ready": {"$gt": ""}}}, _BY_LINE])]
+    queues = [row["_id"] for row in base["jobs"].aggregate(_THERE)]
     rows = list(base["jobs"].aggregate(_longest_overdue(now)))
     for start in range(0, len(queues), MERGED):
         first, *others = [_longest_in(queue) for queue in queues[start : start + MERGED]]
-        united = [{"$unionWith": {"coll": "jobs", "pipeline": other}} for other in others]
+        united: list[Document] = [{"$unionWith": {"coll": "jobs", "pipeline": other}} for other in others]
         rows += base["jobs"].aggregate([*first, *united])
     since = dict[str, int]()
     for row in rows:
@@ -159,13 +159,17 @@ def due_since(base: Base, now: Moment) -> dict[str, datetime]:
     return {queue: codec.moment(moment) for queue, moment in since.items()}
 
 
-_BY_LINE: Document = {"$group": {"_id": "$ready"}}
+_THERE: list[Document] = [{"$match": {"ready": {"$gt": ""}}}, {"$group": {"_id": "$ready"}}]
 _LONGEST: Document = {"$group": {"_id": "$queue", "since": {"$min": "$run_at"}}}
 
 
 def _longest_in(queue: str) -> list[Document]:
     """Along the index, no further than a claim of so many jobs would go."""
-    first = [{"$match": {"ready": queue}}, {"$sort": {"sort_key": 1, "_id": 1}}, {"$limit": DUE_LOOKED_AT}]
+    first: list[Document] = [
+        {"$match": {"ready": queue}},
+        {"$sort": {"sort_key": 1, "_id": 1}},
+        {"$limit": DUE_LOOKED_AT},
+    ]
     return [*first, _LONGEST]
 
 

@@ -1,0 +1,140 @@
+"""What needs a person: each kind of thing, and when it is none."""
+
+from datetime import timedelta
+
+import pytest
+
+from contract.grounds import SteppedClock
+from factories import NOW
+from queuectl.config import Settings
+from queuectl.service import commands, queries
+from queuectl.service.attention import Attention, attention, serving
+from queuectl.store.memory import MemoryStore
+from service.scenes import beat, put
+
+
+class Looks:
+    """What needs a person in the store, now."""
+
+    def __init__(self, store: MemoryStore, settings: Settings) -> None:
+        self._store, self._settings = store, settings
+
+    def __call__(self, *unused: str) -> list[Attention]:
+        return attention(queries.status(self._store, self._settings), unused)
+
+    def kinds(self) -> list[str]:
+        return [thing.kind for thing in self()]
+
+
+@pytest.fixture
+def look(store: MemoryStore, settings: Settings) -> Looks:
+    return Looks(store, settings)
+
+
+def test_an_idle_queue_needs_nobody(store: MemoryStore, look: Looks) -> None:
+    assert look() == []
+    put(store, "done", state="completed")
+    put(store, "tomorrow", run_at=NOW + timedelta(days=1))
+    put(store, "held", state="held")
+    assert look() == []
+
+
+def test_due_jobs_that_nobody_serves(store: MemoryStore, look: Looks, clock: SteppedClock) -> None:
+    for n in range(5):
+        put(store, f"j{n}")
+    clock.step(minutes=3)
+    [thing] = look()
+    assert thing == Attention(
+        "no_worker", "no live worker serves queue default, and 5 jobs wait, one of them for 3m",
+        "queuectl worker start",
+    )  # fmt: skip
+    beat(store, queues=("mail",))
+    [thing] = look()
+    assert thing.hint == "queuectl worker start --queue default"
+    beat(store, "w2")
+    assert look() == []
+    clock.step(minutes=5)
+    assert look.kinds() == ["no_worker", "lost_worker", "lost_worker"]
+
+
+@pytest.mark.parametrize(("state", "serves"), [("running", True), ("paused", True), ("draining", False)])
+def test_who_serves_a_queue(
+    store: MemoryStore, look: Looks, settings: Settings, state: str, serves: bool
+) -> None:
+    put(store, "a")
+    beat(store, state=state)
+    assert ("no_worker" not in look.kinds()) is serves
+    assert bool(serving(queries.workers(store, settings), "default")) is serves
+
+
+def test_a_paused_queue_with_waiting_jobs(store: MemoryStore, look: Looks) -> None:
+    beat(store)
+    commands.pause(store, "default")
+    assert look() == []
+    put(store, "a")
+    [thing] = look()
+    assert (thing.kind, thing.hint, thing.fault) == ("paused_queue", "queuectl queue resume default", True)
+    assert thing.text == "queue default is paused, and 1 job has waited for 0s"
+
+
+def test_a_lost_worker_with_what_it_holds(store: MemoryStore, look: Looks, clock: SteppedClock) -> None:
+    beat(store, "w1", busy=("a",))
+    put(store, "a", state="processing")
+    clock.step(seconds=20)
+    [thing] = look()
+    assert thing.text == "worker w1 on h was last heard 20s ago; it still holds 1 job"
+    clock.step(seconds=11)
+    assert look.kinds() == ["lost_worker", "lapsed_lease"]
+    assert look()[1].text == (
+        "job a was started by worker w1 on h; its lease ended 1s ago and nobody has taken it back"
+    )
+    assert look()[1].hint == "queuectl worker start"
+    beat(store, "w2")
+    assert look.kinds() == ["lost_worker"]  # w2 takes it back in a moment
+    clock.step(seconds=10)
+    beat(store, "w2")
+    assert look.kinds() == ["lost_worker", "lapsed_lease"]
+
+
+def test_many_lapsed_leases_are_counted(store: MemoryStore, look: Looks, clock: SteppedClock) -> None:
+    for n in range(9):
+        put(store, f"j{n}", state="processing")
+    clock.step(minutes=1)
+    assert look.kinds() == ["lapsed_lease"] * 6
+    assert look()[-1].text == "and 4 more with a lapsed lease"
+
+
+def test_a_worker_that_rests(store: MemoryStore, look: Looks) -> None:
+    beat(store, state="paused", note="cannot start commands")
+    [thing] = look()
+    assert thing.text == "worker w1 on h rests: cannot start commands"
+
+
+@pytest.mark.parametrize(("skew", "said"), [(7200.0, "7200.0 s ahead of"), (-2.5, "2.5 s behind")])
+def test_a_host_whose_clock_differs(store: MemoryStore, look: Looks, skew: float, said: str) -> None:
+    beat(store, skew=skew)
+    [thing] = look()
+    assert thing.kind == "clock_skew"
+    assert f"the clock of host h is {said} the store's" in thing.text
+
+
+@pytest.mark.parametrize("skew", [None, 0.0, 1.9, -1.9])
+def test_a_clock_that_is_right_enough(store: MemoryStore, look: Looks, skew: float | None) -> None:
+    beat(store, skew=skew)
+    assert look() == []
+
+
+def test_variables_that_name_a_store_and_are_not_used(look: Looks) -> None:
+    [thing] = look("MONGODB_URI", "REDIS_URL")
+    assert thing == Attention(
+        "unused_variables", "MONGODB_URI, REDIS_URL are set and not used: jobs are in memory:",
+        "export QUEUECTL_STORE=redis", fault=False,
+    )  # fmt: skip
+    [thing] = look("SUPABASE_URL")
+    assert thing.hint is None
+
+
+def test_a_name_is_quoted_in_a_command(store: MemoryStore, look: Looks) -> None:
+    put(store, "a", queue="old name")
+    commands.pause(store, "old name")
+    assert look()[0].hint == "queuectl queue resume 'old name'"
