@@ -12,7 +12,9 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 import pymongo
+from bson.codec_options import CodecOptions, TypeDecoder, TypeRegistry
 from bson.errors import BSONError
+from bson.int64 import Int64
 from msgspec import MsgspecError
 from pymongo import MongoClient, monitoring
 from pymongo.database import Database
@@ -46,6 +48,20 @@ STRANGER = (13, 18)
 """Codes with which a server says that it does not know us (any more), or not for this."""
 FAREWELL = 1.0
 """Seconds for which a server is told that we leave; it finds out by itself, later."""
+
+
+class _PlainNumber(TypeDecoder):
+    """The driver answers a number of 64 bits as a type of its own, which no encoder of JSON knows."""
+
+    bson_type = Int64
+
+    def transform_bson(self, value: Int64) -> int:
+        """The number as every other store answers it."""
+        return int(value)
+
+
+PLAIN: "CodecOptions[Document]" = CodecOptions(tz_aware=True, type_registry=TypeRegistry([_PlainNumber()]))
+"""How documents are decoded, for every collection of a queue or an archive."""
 
 
 class Outbox(monitoring.CommandListener):
@@ -165,7 +181,9 @@ class Connections:
             client = self._client = self._client or Client(self._make())
             client.users += 1
         try:
-            yield client.client.get_database(self.address.database, write_concern=self._concern)
+            yield client.client.get_database(
+                self.address.database, codec_options=PLAIN, write_concern=self._concern
+            )
         finally:
             with self._lock:
                 client.users -= 1
