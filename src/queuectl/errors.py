@@ -8,7 +8,8 @@
     │   ├── StoreUnavailable  5     store_unavailable  out of reach, busy or full; nothing was changed
     │   └── StoreUnusable     5     store_unusable     not to be worked on: corrupt, newer, read-only
     ├── OutcomeUnknown        75    unknown            the reply was lost; repeating the same call is safe
-    └── CommandFailed         1     failed             the command could not do what was asked
+    ├── CommandFailed         1     failed             the command could not do what was asked
+    └── InternalError         1     internal           a fault in this program
 
 A message says what is wrong and where; a hint says what to do next. Both are sentences for a person, without a
 trailing newline. Errors of libraries are translated where the library is called, with the cause kept.
@@ -78,3 +79,17 @@ class CommandFailed(QueuectlError):
     """The command was understood and could not do what was asked."""
 
     code = "failed"
+
+
+class InternalError(QueuectlError):
+    """A fault in this program: an exception that nobody expected."""
+
+    code = "internal"
+
+    def __init__(self, error: Exception) -> None:
+        what = " ".join(str(error).split())
+        super().__init__(
+            f"internal error: {type(error).__name__}{': ' if what else ''}{what}",
+            "a fault in queuectl: run it again with -v, and report what it prints with the output of queuectl doctor",
+        )
+        self.__cause__ = error

@@ -222,6 +222,35 @@ class TestUnknownResult:
         assert queuectl.json("enqueue", "--id", id, "echo a")["jobs"][0]["existing"] is True
 
 
+class TestFaultsOfOurs:
+    """An exception that nobody expected is told like any other error, and is not swallowed."""
+
+    @pytest.fixture(autouse=True)
+    def faulty(self, queuectl: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+        def find(*_: object) -> None:
+            raise TypeError("Encoding objects of\ntype Int64 is unsupported")
+
+        queuectl("enqueue", "true")
+        monkeypatch.setattr(SqliteStore, "find", find)
+
+    def test_it_is_one_line_with_what_to_do(self, queuectl: CommandLine) -> None:
+        assert queuectl("list", code=1) == ""
+        said = "queuectl: internal error: TypeError: Encoding objects of type Int64 is unsupported (a fault"
+        assert queuectl.err.startswith(said)
+        assert queuectl.err.count("\n") == 1
+
+    def test_under_json_it_is_a_document(self, queuectl: CommandLine) -> None:
+        error = queuectl.json("list", code=1)["error"]
+        assert (error["code"], "with -v" in error["hint"]) == ("internal", True)
+        assert queuectl.err.count("\n") == 1
+
+    @pytest.mark.parametrize("words", [("list", "-v"), ("list", "--verbose", "--json")])
+    def test_v_shows_where(self, queuectl: CommandLine, words: tuple[str, ...]) -> None:
+        queuectl(*words, code=1)
+        assert "Traceback" in queuectl.err
+        assert "in find" in queuectl.err
+
+
 class TestBadStores:
     """Databases that must not be worked on."""
 

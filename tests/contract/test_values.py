@@ -1,4 +1,4 @@
-"""What leaves a store is made of plain values: no driver's own kinds of numbers, times or bytes, however large they are."""
+"""What leaves a store is made of plain values: no driver's own kinds of numbers, times or bytes, however large."""
 
 from datetime import datetime, timedelta
 from typing import Any

@@ -240,3 +240,31 @@ class TestUser:
 
     def is_back(self, worker: WorkerProcess) -> bool:
         return said(worker)[-1:] == ["the store is back"]
+
+
+class TestRestarted:
+    """After a restart versions begin far above 2³¹, and so they stand in the archive."""
+
+    @pytest.fixture
+    def server(self) -> Iterator[RedisServer]:
+        with closing(RedisServer()) as server:
+            server.start()
+            yield server
+
+    @pytest.fixture
+    def database(self, server: RedisServer, mongo_server: MongoServer) -> RedisDatabase:
+        return RedisDatabase(server, MongoDatabase(mongo_server))
+
+    def test_what_was_archived_since_is_shown_as_json(
+        self, place: Place, server: RedisServer, database: RedisDatabase
+    ) -> None:
+        place.enqueue("--id", "before", "true")
+        server.restart()
+        place.enqueue("--id", "after", "true")
+        place.run("worker", "start", "--drain")
+        assert place.job("after").version > 2**53 / 2**10
+        assert server.call("HLEN", f"{database.tag}:ids") == 0, "all of it is in the archive"
+        assert {job["id"] for job in place.json("list")["jobs"]} == {"before", "after"}
+        for words in (("show", "after"), ("status", "after"), ("dlq", "list"), ("wait", "after")):
+            place.json(*words)
+        assert len(place.run("list", "--jsonl").splitlines()) == 2

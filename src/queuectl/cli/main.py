@@ -5,7 +5,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from queuectl.cli.commands import ALIASES, COMMANDS, TO_COME, Command, groups
-from queuectl.errors import InvalidInput, QueuectlError
+from queuectl.errors import InternalError, InvalidInput, QueuectlError
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -40,8 +40,14 @@ def main(argv: "Sequence[str]") -> int:
     except SystemExit as done:  # argparse printed a help
         return int(done.code or 0)
     except QueuectlError as error:
-        own = argv[: argv.index("--")] if "--" in argv else argv
-        return report(error, as_json="--json" in own, verbose="-v" in own or "--verbose" in own)
+        return _report(error, argv)
+    except Exception as error:  # a fault of ours: told in one line like any other, and never swallowed
+        return _report(InternalError(error), argv)
+
+
+def _report(error: QueuectlError, argv: "Sequence[str]") -> int:
+    own = argv[: argv.index("--")] if "--" in argv else argv
+    return report(error, as_json="--json" in own, verbose="-v" in own or "--verbose" in own)
 
 
 def report(error: QueuectlError, *, as_json: bool, verbose: bool = False) -> int:
