@@ -9,9 +9,10 @@ from archive import Troubled
 
 from queuectl import config
 from queuectl.errors import StoreUnavailable
-from queuectl.worker import chores
+from queuectl.worker import chores, handover
 from queuectl.worker.chores import Chores
 from queuectl.worker.journal import Journal
+from queuectl.worker.messages import encode
 from service.scenes import child, put
 
 
@@ -98,3 +99,16 @@ def test_a_store_that_is_away_itself_is_no_such_trouble(duty: Duty, monkeypatch:
     monkeypatch.setattr(chores.maintenance, "purge_expired", purge_expired)
     with pytest.raises(StoreUnavailable, match="the store is away"):
         duty.round()
+
+
+def test_what_was_handed_over_is_not_lost_though_its_lease_is_over(duty: Duty, tmp_path: Path) -> None:
+    put(duty.store, "done")
+    [job] = duty.store.claim("gone", [], 1, timedelta())
+    results = handover.path_of(tmp_path, "gone")
+    results.write_bytes(b"no frame")
+    assert duty.round()[0].startswith("recovered done lost")
+    [job] = duty.store.claim("gone", [], 1, timedelta())
+    results.write_bytes(encode({"type": "exited", "attempt_id": job.attempt_id, "job_id": "done"}))
+    assert duty.round() == []
+    results.unlink()
+    assert duty.round()[0].startswith("recovered done lost")

@@ -10,6 +10,7 @@ import pytest
 from holders import HungUp, Worker, alive, all_dead, pids_in
 
 from facts import eventually
+from queuectl.worker import handover
 
 STUBBORN = "trap '' TERM; echo $$ > {}/pid; while :; do sleep 0.05; done"
 
@@ -152,7 +153,36 @@ def test_results_that_nobody_takes_end_it_with_a_failure_and_its_file(
     worker.signal(signal.SIGTERM)
     assert worker.exit_status() == 1
     assert worker.slots_file.exists()
-    assert "could not be delivered" in worker.log.read_text()
+    results = worker.slots_file.with_suffix(".results")
+    assert [message["attempt_id"] for message, _ in handover.read(results)] == [attempt_id]
+    assert results.stat().st_mode & 0o777 == 0o600
+    assert f"leaving with 1 result not in the store: kept in {results}" in worker.log.read_text()
+
+
+def test_a_worker_that_waits_keeps_its_results_early_and_takes_them_back_when_delivered(
+    new_worker: Callable[..., Worker],
+) -> None:
+    worker = new_worker(env=impatient())
+    attempt_id = worker.agent.start("true")
+    worker.agent.exited(attempt_id)
+    worker.signal(signal.SIGTERM)
+    eventually(worker.slots_file.with_suffix(".results").exists)
+    assert "still draining: 1 result not in the store yet; a second signal" in worker.log.read_text()
+    worker.agent.ack(attempt_id)
+    assert leave(worker) == 0
+    assert list(worker.directory.iterdir()) == []
+
+
+def test_a_stop_waits_for_an_agent_whose_store_is_away_no_longer_than_two_seconds(worker: Worker) -> None:
+    attempt_id = worker.agent.start("echo x")
+    worker.agent.exited(attempt_id)
+    worker.agent.send("store", away="the database is on holiday")
+    for _ in range(2):
+        worker.signal(signal.SIGTERM)
+        worker.agent.expect("drain")
+    assert worker.exit_status(5) == 1
+    found = handover.read(worker.slots_file.with_suffix(".results"))
+    assert [message["type"] for message, _ in found] == ["output", "exited"]
 
 
 def impatient() -> dict[str, str]:

@@ -117,7 +117,6 @@ def _leftovers(session: "Session") -> Iterator[Check]:
 
     for leftover in dead_workers(directory):
         with leftover:
-            detail = (
-                f"worker {leftover.name} was killed; {len(leftover.attempts)} attempts of it are recorded"
-            )
+            how = "has left results behind" if leftover.has_results else "was killed"
+            detail = f"worker {leftover.name} {how}; {len(leftover.attempts)} attempts of it are recorded"
             yield Check("leftover", False, detail, "the next queuectl worker start cleans up")

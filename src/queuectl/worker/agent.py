@@ -29,6 +29,7 @@ from queuectl.worker.leases import Leases, deadline_of
 from queuectl.worker.link import HolderGone, Link, connect
 from queuectl.worker.lookout import Lookout
 from queuectl.worker.messages import Message
+from queuectl.worker.notices import counted
 from queuectl.worker.outputs import Outputs
 from queuectl.worker.places import Places
 from queuectl.worker.presence import Presence
@@ -335,6 +336,8 @@ class Agent:
                 break
             except (StoreError, OutcomeUnknown) as fault:
                 self._lose_contact(fault)
+            self._journal.flush()
+            self._link.flush()
             while boottime() < self._contact.away_until:
                 early += self._link.receive(self._contact.away_until - boottime())
         self._link.unread(early)
@@ -370,8 +373,12 @@ class Agent:
         return attempt_id in self._places or self._settler.knows(attempt_id)
 
     def _lose_contact(self, fault: QueuectlError) -> None:
-        if self._contact.lost(needs_a_person=isinstance(fault, StoreUnusable)):
-            self._journal.note("store", f"{fault.message}; commands run on, results wait", error=fault.code)
+        if not self._contact.lost(needs_a_person=isinstance(fault, StoreUnusable)):
+            return
+        running, results = self._places.running(), self._settler.waiting
+        waits = f"{counted(running, 'command')} running on, {counted(results, 'result')} waiting"
+        self._journal.note("store", f"{fault.message}; {waits}", error=fault.code)
+        self._link.queue({"type": "store", "away": fault.message})
 
     def _welcome_back(self) -> None:
         """After an absence: claims whose reply was lost are found again and given back."""
@@ -379,6 +386,7 @@ class Agent:
             return
         lost = self._ours()  # the first question: before it is answered, nobody is back
         self._contact.regained()
+        self._link.queue({"type": "store", "away": None})
         self._leases.hurry()
         self._journal.note("store", "the store is back")
         for job in lost:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from functools import partial
 
 from queuectl.clock import boottime
+from queuectl.worker.alarm import NEVER, Alarm
 from queuectl.worker.messages import MalformedFrame, Message, Reader
 
 FIRST_PAUSE, LONGEST_PAUSE, LONG_LIFE = 0.1, 5.0, 60.0
@@ -25,7 +26,6 @@ SPACING = 0.002
 """Seconds between two sends: waking the agent costs more than what it is told, so news of a busy worker is bundled."""
 
 _RECEIVE = 1 << 18
-_NEVER = float("inf")
 
 Say = Callable[..., None]
 
@@ -56,7 +56,7 @@ class Agents:
         self._newest: Connection | None = None
         self._current: Connection | None = None
         self._pause = 0.0
-        self._start_at = 0.0
+        self._start = Alarm(0.0)
         self._doomed: dict[int, float] = {}
         self._flush_at = 0.0
         self._buffer = memoryview(bytearray(_RECEIVE))
@@ -78,12 +78,12 @@ class Agents:
 
     def due(self) -> float:
         """When `tick` or `flush` has something to do."""
-        flush_at = self._flush_at if self._current is not None and self._current.out else _NEVER
-        return min(self._start_at, flush_at, min(self._doomed.values(), default=_NEVER))
+        flush_at = self._flush_at if self._current is not None and self._current.out else NEVER
+        return min(self._start.at, flush_at, min(self._doomed.values(), default=NEVER))
 
     def tick(self, now: float) -> None:
         """Start what is to be started, kill what should have exited."""
-        if now >= self._start_at:
+        if self._start.rings(now):
             self.start(now)
         for pid in [pid for pid, at in self._doomed.items() if now >= at]:
             del self._doomed[pid]
@@ -100,7 +100,7 @@ class Agents:
             self._say("agent_not_started", f"cannot start the agent: {error}", errno=error.errno)
             self._start_later(now)
             return
-        self._start_at = _NEVER
+        self._start.clear()
         ours.setblocking(False)
         self._newest = self._all[pid] = Connection(pid, ours, now)
         self._ours.add(pid)
@@ -108,7 +108,7 @@ class Agents:
 
     def stop_starting(self) -> None:
         """The end is near: an agent that exits is not replaced any more."""
-        self._start_at = _NEVER
+        self._start.clear()
         self._newest = None
 
     def reaped(self, pid: int, status: int, now: float) -> bool:
@@ -138,10 +138,11 @@ class Agents:
         except BlockingIOError:
             sent = 0
         except OSError:
-            return  # it is gone; reading or reaping will tell
+            self._flush_at = NEVER  # it is gone; reading or reaping will tell
+            return
         del connection.out[:sent]
         if connection.out:  # it is full: being writable wakes us, time does not
-            self._flush_at = _NEVER
+            self._flush_at = NEVER
         events = selectors.EVENT_READ | (selectors.EVENT_WRITE if connection.out else 0)
         key = self._selector.get_key(connection.sock)
         if key.events != events:
@@ -166,12 +167,12 @@ class Agents:
         )
 
     def _start_later(self, now: float) -> None:
-        self._start_at = now + self._pause
+        self._start.set(now + self._pause)
         self._pause = min(max(2 * self._pause, FIRST_PAUSE), LONGEST_PAUSE)
 
     def _ready(self, connection: Connection) -> None:
         """Take in what has come. Being writable again wakes us too: then there may be nothing to read."""
-        if self._flush_at == _NEVER:
+        if self._flush_at == NEVER:
             self._flush_at = 0.0
         try:
             count = connection.sock.recv_into(self._buffer)

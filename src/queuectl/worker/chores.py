@@ -13,8 +13,14 @@ from queuectl.domain.job import Job
 from queuectl.service import maintenance
 from queuectl.service.reach import past_may_be_away
 from queuectl.store.protocol import Store
+from queuectl.worker.handover import has_result
 from queuectl.worker.journal import Journal
 from queuectl.worker.lockfile import SUFFIX, Leftover, dead_workers, path_of, runs_here
+from queuectl.worker.messages import MalformedFrame, Message
+from queuectl.worker.notices import counted
+from queuectl.worker.outputs import Outputs
+from queuectl.worker.report import report_of
+from queuectl.worker.settle import Ended, Settler
 
 NEIGHBOURS_EVERY = 1.0
 LAPSED_EVERY = 2.0
@@ -92,6 +98,8 @@ class Chores:
         lease = job.lease
         if lease is None or self._holds(lease.attempt_id):
             return True
+        if has_result(self._directory, lease.worker, lease.attempt_id):
+            return True  # a worker of this host that left has handed it over: it is recorded, not lost
         return runs_here(self._directory, lease.worker, lease.attempt_id)
 
     def bury(self, worker: str, within: float = 5.0) -> None:
@@ -104,6 +112,7 @@ class Chores:
 
     def _recover(self, leftover: Leftover, within: float) -> list[Job]:
         survivors = leftover.kill(within=within)
+        self._deliver(leftover)
         if survivors:
             # Its claims stay until these are gone: nothing may run twice. The next round tries again.
             self._journal.note("leftover", f"cannot end processes {survivors} of worker {leftover.name}")
@@ -114,6 +123,32 @@ class Chores:
         leftover.remove()
         self._journal.note("cleaned", f"worker {leftover.name} was dead; {len(jobs)} claims taken back")
         return jobs
+
+    def _deliver(self, leftover: Leftover) -> None:
+        """Record what it had no store for: before its claims are looked at, so that none of these counts as lost.
+
+        Raises StoreError or OutcomeUnknown; then the next round does all of it again.
+        """
+        outputs, settler = Outputs(self._store), Settler(self._store, leftover.host, self._journal)
+        for message, payload in self._results_of(leftover):
+            if message["type"] == "output":
+                outputs.add(message, payload)
+            else:
+                settler.add(Ended(message, report_of(message, payload, leftover.host), None))
+        if not settler.waiting:
+            return
+        left = f"worker {leftover.name} left {counted(settler.waiting, 'result')} that it could not deliver"
+        self._journal.note("handover", f"{left}; recording what nobody else has taken over")
+        if not outputs.try_to_write(None) and outputs.fault is not None:  # never worth a result
+            self._journal.note("output", f"what they printed last is not stored: {outputs.fault.message}")
+        settler.settle(None)
+
+    def _results_of(self, leftover: Leftover) -> list[tuple[Message, bytes]]:
+        try:
+            return leftover.results()
+        except MalformedFrame as error:
+            self._journal.note("handover", f"the results of worker {leftover.name} cannot be read: {error}")
+            return []
 
     def _delete_old_logs(self) -> None:
         """The logs of detached workers that have long gone."""

@@ -8,6 +8,8 @@ by who has been in contact for a whole lease (guarantee G6).
 from queuectl.clock import boottime
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 5.0
+NEWS_EVERY = 60.0
+"""Seconds after which an absence is news again."""
 GAP_SHARE = 2
 
 
@@ -19,6 +21,7 @@ class Contact:
         self._since = self._heard = boottime()
         self._pause = FIRST_PAUSE
         self._person_called = False
+        self._told_at = 0.0
 
     @property
     def away(self) -> bool:
@@ -26,8 +29,11 @@ class Contact:
         return self.away_until > 0.0
 
     def lost(self, *, needs_a_person: bool = False) -> bool:
-        """An attempt failed; whether that is news: the first one is, and the first that waiting will not mend."""
+        """An attempt failed; whether that is news: the first one is, the first that waiting will not mend, and each
+        minute the next one."""
         news = not self.away or (needs_a_person and not self._person_called)
+        news = news or boottime() >= self._told_at + NEWS_EVERY
+        self._told_at = boottime() if news else self._told_at
         self._person_called = self._person_called or needs_a_person
         self.away_until = boottime() + self._pause
         self._pause = min(self._pause * 2, LONGEST_PAUSE)

@@ -153,6 +153,11 @@ class Crew:
         return len(self._running)
 
     @property
+    def kept(self) -> int:
+        """How many results nobody has acknowledged."""
+        return sum(1 for attempt in self._attempts.values() if attempt.state == FINISHED)
+
+    @property
     def settled(self) -> bool:
         """Whether nothing waits, runs, or is unacknowledged."""
         return not self._attempts

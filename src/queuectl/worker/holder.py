@@ -38,10 +38,12 @@ from typing import Any, NoReturn
 from queuectl.clock import boottime
 from queuectl.worker import kernel, lockfile
 from queuectl.worker.agents import GIVE_UP, Agents
+from queuectl.worker.alarm import NEVER, Alarm
 from queuectl.worker.crew import Crew
 from queuectl.worker.guard import Guard
+from queuectl.worker.handover import Handover
 from queuectl.worker.messages import PROTOCOL, Message, encode
-from queuectl.worker.notices import Notices
+from queuectl.worker.notices import Notices, counted
 from queuectl.worker.slots import Slots
 from queuectl.worker.spawn import Spawner
 
@@ -49,10 +51,13 @@ LONGEST_WAIT, LONGEST_WAIT_WITH_DEADLINES = 3600.0, 5.0
 OVERSLEPT = 1.0
 RENEWAL_TIME = 10.0
 """Seconds that an agent has, after a sleep, to renew what it holds."""
+TOLD_EVERY = 60.0
+"""Seconds between two notices of what the end of a worker waits for."""
+AWAY_PATIENCE = 2.0
+"""Seconds that a second signal leaves a store that is known to be away to come back."""
 
 PHASES = ("running", "draining", "stopping", "killing")
 RUNNING, DRAINING, STOPPING, KILLING = range(4)
-_NEVER = float("inf")
 
 
 class Holder:
@@ -64,8 +69,9 @@ class Holder:
         self._signals: list[int] = []
         self._wake = _open_wake_up(self._selector, self._note_signal, config["on_hangup"])
         self._phase = RUNNING
-        self._drain_until = self._guard_at = _NEVER
-        self._idle_since: float | None = None
+        self._drain_end, self._guard_again, self._patience, self._tell = Alarm(), Alarm(), Alarm(), Alarm()
+        self._handover = Handover(Path(config["directory"]), config["worker"]["id"])
+        self._away: str | None = None
         self._said_bye = False
         self._started_at = time.time()
         ours = self._ours = {guard.pid}
@@ -90,6 +96,7 @@ class Holder:
             "drain": lambda *_: self._enter(DRAINING),
             "stop": lambda m, _: self._enter(KILLING if m.get("now") else STOPPING),
             "reload": lambda *_: self._agents.start(boottime()),
+            "store": lambda m, _: self._on_store(m.get("away")),
         }
 
     def run(self) -> int:
@@ -98,7 +105,7 @@ class Holder:
             now = boottime()
             self._reap(now)
             self._heed(now)
-            if now >= self._guard_at:
+            if self._guard_again.rings(now):
                 self._start_guard(now)
             self._agents.tick(now)
             self._crew.tick(now)
@@ -122,8 +129,8 @@ class Holder:
             key.data()
 
     def _timeout(self) -> float:
-        ending = self._idle_since + GIVE_UP if self._idle_since is not None else _NEVER
-        due = min(self._crew.due(), self._agents.due(), self._drain_until, self._guard_at, ending)
+        alarms = (self._drain_end, self._guard_again, self._patience, self._tell)
+        due = min(self._crew.due(), self._agents.due(), *(alarm.at for alarm in alarms))
         # The selector's clock stands still while the machine is suspended, our deadlines do not.
         longest = LONGEST_WAIT_WITH_DEADLINES if self._crew.running else LONGEST_WAIT
         return max(0.0, min(due - boottime(), longest))
@@ -138,8 +145,10 @@ class Holder:
         noted, self._signals = self._signals, []
         for _ in noted:
             self._enter(min(self._phase + 1, KILLING))
-        if now >= self._drain_until:
+        if self._drain_end.rings(now):
             self._enter(STOPPING)
+        if self._tell.rings(now):
+            self._tell_what_it_waits_for(now)
 
     def _reap(self, now: float) -> None:
         """Every child that has ended, ours by birth or by adoption."""
@@ -164,9 +173,9 @@ class Holder:
             self._guard.start()
         except OSError as error:
             self._notices.say("guard_not_started", f"cannot start a guard: {error}", errno=error.errno)
-            self._guard_at = now + 1.0
+            self._guard_again.set(now + 1.0)
             return
-        self._guard_at = _NEVER
+        self._guard_again.clear()
         self._ours.add(self._guard.pid)
 
     # Phases
@@ -178,42 +187,80 @@ class Holder:
         self._phase = phase
         self._crew.starting = False
         now = boottime()
+        self._patience.clear()
+        self._tell.set(now + TOLD_EVERY)
         if phase == DRAINING:
             self._notices.say("draining", f"draining: {self._crew.running} running, nothing more is started")
-            self._drain_until = now + _or_never(self._config.get("drain_timeout"))
+            self._drain_end.set(now + _or_never(self._config.get("drain_timeout")))
             self._agents.post(encode({"type": "drain"}))
             return
-        self._drain_until = _NEVER
+        self._drain_end.clear()
         how = "killing" if phase == KILLING else "stopping"
-        self._notices.say(PHASES[phase], f"{how} {self._crew.running} running commands")
+        self._notices.say(PHASES[phase], f"{how}: {counted(self._crew.running, 'command')} running")
         self._agents.post(encode({"type": "stop"}))
         self._crew.end_all("interrupted", now, at_once=phase == KILLING)
+
+    def _tell_what_it_waits_for(self, now: float) -> None:
+        """Said again and again: a worker that does not leave has a reason, and there is a way to have it leave."""
+        self._tell.set(now + TOLD_EVERY)
+        what = [f"{counted(self._crew.running, 'command')} running"] if self._crew.running else []
+        if self._crew.kept:
+            away = f" ({self._away})" if self._away else ""
+            what.append(f"{counted(self._crew.kept, 'result')} not in the store yet{away}")
+        ways = ("", "; a second signal ends what runs and leaves", "; a third signal kills what runs", "")
+        sentence = (
+            f"still {PHASES[self._phase]}: {', '.join(what) or 'the agent has not left'}{ways[self._phase]}"
+        )
+        self._notices.say("waiting", sentence, running=self._crew.running, results=self._crew.kept)
 
     def _end(self, now: float) -> int | None:
         """The exit status, once there is nothing left to do; None before."""
         if self._phase == RUNNING or self._crew.running:
-            self._idle_since = None
+            self._patience.clear()
             return None
-        if self._idle_since is None:
-            self._idle_since = now
-        late = now >= self._idle_since + GIVE_UP
-        if self._crew.settled and self._said_bye:
-            return 0 if late or not self._agents.connected else None
-        if self._crew.settled and self._agents.connected:
+        if self._patience.at == NEVER and not self._patience.rung:
+            self._patience.set(now + (AWAY_PATIENCE if self._away and self._phase > DRAINING else GIVE_UP))
+        came = self._patience.rings(now)
+        if not self._crew.settled:
+            return self._end_with_results(now, came)
+        if self._said_bye:
+            return 0 if self._patience.rung or not self._agents.connected else None
+        if self._agents.connected:
             self._say_bye(now)
-        elif self._crew.settled and late:
-            return 0
-        elif late and (not self._agents.connected or self._phase == KILLING):
-            self._notices.say(
-                "undelivered",
-                "results could not be delivered; they count as lost when the next worker starts",
-            )
-            return 1
-        return None
+        return 0 if self._patience.rung else None
+
+    def _end_with_results(self, now: float, came: bool) -> int | None:
+        """Results are left. A drain waits for as long as there is an agent that may deliver them, a stop does not."""
+        if self._phase == DRAINING and self._agents.connected:
+            if came:  # early: whoever runs out of patience with a worker that waits may kill it
+                self._hand_over()
+                self._tell_what_it_waits_for(now)
+            return None
+        if not came:
+            if (
+                self._patience.rung
+            ):  # for an agent that was there then, and has gone since: the next one has its time
+                self._patience.set(now + GIVE_UP)
+            return None
+        if self._hand_over():
+            left = f"{counted(self._crew.kept, 'result')} not in the store"
+            sentence = f"leaving with {left}: kept in {self._handover.path} for the next worker on this host"
+            self._notices.say("undelivered", sentence, results=self._crew.kept)
+        return 1
+
+    def _hand_over(self) -> bool:
+        """Keep what was not delivered for the next worker; whether that was possible."""
+        try:
+            self._handover.write(self._crew.backlog())
+        except OSError as error:
+            why = f"{counted(self._crew.kept, 'result')} cannot be kept for the next worker: {error.strerror}"
+            self._notices.say("undelivered", f"{why}; what they belong to will count as lost")
+            return False
+        return True
 
     def _say_bye(self, now: float) -> None:
         self._said_bye = True
-        self._idle_since = now
+        self._patience.set(now + GIVE_UP)
         self._agents.stop_starting()
         self._agents.post(encode({"type": "bye"}))
 
@@ -224,10 +271,17 @@ class Holder:
             reply(message, payload)
 
     def _on_hello(self, _message: Message, _payload: bytes) -> None:
+        self._away = None
         self._agents.post(encode(self._welcome()))
         for frame in self._crew.backlog():
             self._agents.post(frame)
         self._notices.ready()
+
+    def _on_store(self, away: str | None) -> None:
+        """The agent tells why the store cannot be reached, or that it answers again."""
+        self._away = away
+        if away and self._phase > DRAINING and self._patience.at != NEVER:
+            self._patience.set(min(self._patience.at, boottime() + AWAY_PATIENCE))
 
     def _on_kill(self, message: Message, _payload: bytes) -> None:
         if dropped := self._crew.kill(message["attempt_id"], message["reason"], boottime()):
@@ -255,6 +309,7 @@ class Holder:
         self._agents.end_all()
         self._guard.dismiss()
         if clean:
+            self._handover.discard()
             lockfile.path_of(Path(self._config["directory"]), self._config["worker"]["id"]).unlink(
                 missing_ok=True
             )
@@ -335,7 +390,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _or_never(value: float | None) -> float:
-    return _NEVER if value is None else value
+    return NEVER if value is None else value
 
 
 def entry() -> NoReturn:

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 
-from queuectl.worker import kernel, leftovers
+from queuectl.worker import handover, kernel, leftovers
+from queuectl.worker.messages import Message
 from queuectl.worker.slots import Slots
 from queuectl.worker.spawn import script_path
 
@@ -74,6 +75,7 @@ class Leftover:
         self._path, self._lock, self._slots = path, lock, slots
         self.worker_id: str = slots.header["id"]
         self.name: str = slots.header["name"]
+        self.host: str = slots.header["host"]
         self.boot_id: str = slots.header["boot_id"]
         self.attempts: list[str] = slots.attempts()
 
@@ -89,8 +91,18 @@ class Leftover:
             return []
         return leftovers.kill(self._slots.records(), within=within)
 
+    @property
+    def has_results(self) -> bool:
+        """Whether it left results that it could not deliver."""
+        return handover.path_of(self._path.parent, self.worker_id).exists()
+
+    def results(self) -> list[tuple[Message, bytes]]:
+        """What it could not deliver itself. Raises MalformedFrame."""
+        return handover.read(handover.path_of(self._path.parent, self.worker_id))
+
     def remove(self) -> None:
-        """Delete the file, and what its commands left beside it. Removing twice is harmless."""
+        """Delete the file, and what it and its commands left beside it. Removing twice is harmless."""
+        handover.remove(handover.path_of(self._path.parent, self.worker_id))
         for attempt_id in self.attempts:
             script_path(self._path.parent, attempt_id).unlink(missing_ok=True)
         self._path.unlink(missing_ok=True)

@@ -24,6 +24,7 @@ Agent to holder
     drain       As the first signal: start nothing more, let run what runs, exit.
     stop        now?: As the second signal: end what runs (TERM, grace, KILL); with now: true as the third:
                 KILL at once.
+    store       away: why the store cannot be reached, or null: it answers again. Said when it changes.
     reload      The agent is about to exit and be replaced: start the next one at once.
 
 Holder to agent

@@ -44,3 +44,8 @@ class Notices:
 
 def _write(descriptor: int, line: str) -> None:
     voice.say(descriptor, line.encode("utf-8", "replace") + b"\n")
+
+
+def counted(count: int, noun: str) -> str:
+    """`1 command`, `2 commands`."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

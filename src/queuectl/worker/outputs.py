@@ -61,7 +61,7 @@ class Outputs:
         )
         self._waiting.append(chunk)
 
-    def try_to_write(self, link: Link) -> bool:
+    def try_to_write(self, link: Link | None) -> bool:
         """Store what waits and acknowledge it. Where it cannot be stored, that is the `fault`, and it waits on."""
         try:
             self.write(link)
@@ -82,7 +82,7 @@ class Outputs:
             return frozenset()
         return frozenset(chunk.attempt_id for chunk in self._waiting)
 
-    def write(self, link: Link) -> None:
+    def write(self, link: Link | None) -> None:
         """Store what waits and acknowledge it. Raises StoreError or OutcomeUnknown; then it waits on."""
         if not self._waiting:
             return
@@ -96,7 +96,8 @@ class Outputs:
         newest = {chunk.attempt_id: chunk.n for chunk in self._waiting}
         self._waiting = []
         for attempt_id, n in newest.items():
-            link.queue({"type": "ack_output", "attempt_id": attempt_id, "n": n})
+            if link is not None:
+                link.queue({"type": "ack_output", "attempt_id": attempt_id, "n": n})
 
     def expect(self, attempt_id: str, limit: int) -> None:
         """An attempt begins whose stored output is limited to `limit` bytes."""

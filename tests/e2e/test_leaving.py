@@ -1,0 +1,121 @@
+"""A worker that cannot deliver costs nothing, says what it waits for, can be told to leave, and repeats nothing."""
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from e2e.databases import PostgresDatabase, SqliteDatabase
+from e2e.harness import Place, WorkerProcess, alive
+from facts import eventually
+from queuectl.service import maintenance
+
+COUNTED = Path(__file__).parents[1] / "worker" / "counted"
+TICKS = os.sysconf("SC_CLK_TCK")
+
+
+@contextmanager
+def away(place: Place) -> Iterator[None]:
+    """The store cannot be reached: its file is moved away, or it has another password."""
+    database = place.database
+    if isinstance(database, SqliteDatabase):
+        beside = [Path(f"{database.path}{end}") for end in ("", "-wal", "-shm")]
+        gone = [path.rename(path.with_name(f"gone-{path.name}")) for path in beside if path.exists()]
+        yield
+        for path in gone:
+            path.rename(path.with_name(path.name.removeprefix("gone-")))
+        return
+    assert isinstance(database, PostgresDatabase)
+    own = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{database.role}'"
+    database.run(f"ALTER ROLE {database.role} PASSWORD 'another'")
+    database.run(own)
+    yield
+    database.run(f"ALTER ROLE {database.role} PASSWORD '{database.password}'")
+
+
+def running(place: Place, *words: str, **env: str) -> tuple[WorkerProcess, str, int]:
+    """A worker, and a command of it that ends when `finish` says so: its id and pid."""
+    worker = place.start_worker(*words, **env)
+    id = place.enqueue("echo ran >> ran; while [ ! -e go ]; do sleep 0.05; done; echo finished")
+    pid = eventually(lambda: (lease := place.job(id).lease) and lease.pid)
+    return worker, id, int(str(pid))
+
+
+def finish(place: Place, pid: int) -> None:
+    (place.work / "go").touch()
+    eventually(lambda: not alive(pid), what="the end of the command")
+
+
+def leave(worker: WorkerProcess) -> None:
+    """As the person does who was told to: a second signal."""
+    worker.signal(signal.SIGTERM)
+    said(worker, "still draining: 1 result not in the store yet (")
+    worker.signal(signal.SIGTERM)
+    assert worker.wait() == 1
+    assert "leaving with 1 result not in the store: kept in " in worker.log.read_text()
+
+
+def spent(pid: int) -> float:
+    """CPU seconds of a process so far."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS
+
+
+def said(worker: WorkerProcess, words: str) -> None:
+    eventually(lambda: words in worker.log.read_text(), within=20, what=f"{words!r} in the worker's log")
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
+class TestCannotDeliver:
+    def test_it_leaves_at_the_second_signal_and_the_next_worker_delivers(self, place: Place) -> None:
+        worker, id, pid = running(place)
+        with away(place):
+            finish(place, pid)
+            leave(worker)
+        place.start_worker()
+        job = place.until(id, "completed")
+        assert (job.attempts, job.losses, len(job.history)) == (1, 0, 1)
+        assert place.output(id) == b"finished\n"
+        assert (place.work / "ran").read_text() == "ran\n"
+
+    def test_its_result_is_dropped_where_another_attempt_has_taken_over(self, place: Place) -> None:
+        worker, id, pid = running(place)
+        with away(place):
+            finish(place, pid)
+            leave(worker)
+        job = place.job(id)
+        maintenance.recover(place.store, [job], "another host took it back")
+        second = place.start_worker("--drain")
+        assert second.wait() == 0
+        job = place.until(id, "completed")
+        assert [attempt.outcome for attempt in job.history] == ["lost", "exited"]
+        assert "this result is not recorded" in second.log.read_text()
+
+
+@pytest.mark.parametrize("kind", ["sqlite"])
+class TestWaitsCheaply:
+    @pytest.mark.parametrize("phase", ["running", "draining"])
+    def test_neither_loop_turns_while_the_store_is_away(self, place: Place, phase: str) -> None:
+        turns = place.root / "turns"
+        path = os.pathsep.join([str(COUNTED), place.env["PYTHONPATH"]])
+        worker, _, pid = running(place, PYTHONPATH=path, QUEUECTL_TEST_TURNS=str(turns))
+        agent = place.agent_pid(worker)
+        with away(place):
+            finish(place, pid)
+            said(worker, " waiting")
+            if phase == "draining":
+                worker.signal(signal.SIGTERM)
+                said(worker, "still draining")
+            files = [turns.with_suffix(f".{loop}") for loop in ("holder", "agent")]
+            before, start = [file.stat().st_size for file in files], time.monotonic()
+            cpu = [spent(pid) for pid in (worker.pid, agent)]
+            eventually(lambda: time.monotonic() > start + 3.0)
+            took = time.monotonic() - start
+            rates = [(file.stat().st_size - b) / took for file, b in zip(files, before, strict=True)]
+            used = [(spent(pid) - b) / took for pid, b in zip((worker.pid, agent), cpu, strict=True)]
+            assert max(rates) < 20, rates
+            assert max(used) < 0.2, used
