@@ -72,7 +72,16 @@ class TestStatus:
         actor.take("x", "id-w")
         actor.enters("w", count=2, busy=("x",))
         document = queuectl.json("status")
-        assert document.keys() == {"schema", "store", "jobs", "queues", "slots", "workers", "attention"}
+        assert document.keys() == {
+            "schema",
+            "store",
+            "jobs",
+            "queues",
+            "slots",
+            "workers",
+            "last_hour",
+            "attention",
+        }
         assert document["store"]["durability"] == "power-safe"
         assert document["jobs"].keys() == {"total", *STATES}
         assert document["slots"] == {

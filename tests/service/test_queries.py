@@ -283,6 +283,17 @@ class TestStatus:
         lose(store, "a")
         assert queries.status(store, settings).workers[0].slots[0].job is None
 
+    def test_retries_and_deaths_of_the_last_hour(
+        self, store: MemoryStore, settings: Settings, clock: SteppedClock
+    ) -> None:
+        put(store, "old", state="failed")
+        put(store, "long dead", state="dead")
+        clock.step(hours=1)
+        put(store, "f", state="failed")
+        put(store, "d", state="dead")
+        put(store, "d2", state="dead")
+        assert queries.status(store, settings).last_hour == queries.LastHour(retries=1, deaths=2)
+
     def test_of_very_many_the_workers_word_is_taken(
         self, store: MemoryStore, settings: Settings, monkeypatch: pytest.MonkeyPatch
     ) -> None:

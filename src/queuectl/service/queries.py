@@ -23,6 +23,8 @@ PROCESSING_SEEN = 2000
 LOOKS = 5
 """So often counts and running jobs are read until they agree: they are two questions, and jobs go on meanwhile."""
 LAPSED_SEEN = 100
+RECENT_SEEN = 200
+"""The newest failed and dead jobs that are looked at for what happened within the last hour."""
 
 
 class QueueStatus(Struct, frozen=True):
@@ -43,6 +45,16 @@ class SlotStatus(Struct, frozen=True):
     since: datetime | None = None
     number: int | None = None
     command: str | None = None
+
+
+class LastHour(Struct, frozen=True):
+    """How many jobs failed within the last hour and wait for their retry, and how many died.
+
+    Of each, the `RECENT_SEEN` newest jobs are looked at. None: the dead are in an archive, which is not opened for it.
+    """
+
+    retries: int
+    deaths: int | None
 
 
 class WorkerStatus(Struct, frozen=True):
@@ -75,6 +87,7 @@ class Status(Struct, frozen=True):
     ahead: int
     lost: int
     lapsed: list[Job]
+    last_hour: LastHour
     now: datetime
 
 
@@ -123,7 +136,20 @@ def status(store: Store, settings: Settings) -> Status:
         ahead=ahead,
         lost=max(0, sums.get("processing", 0) - busy - ahead),
         lapsed=store.lapsed(LAPSED_SEEN),
+        last_hour=_last_hour(store, sums, now, archived=said.archived),
         now=now,
+    )
+
+
+def _last_hour(store: Store, sums: dict[State, int], now: datetime, *, archived: bool) -> LastHour:
+    def recent(state: State) -> int:
+        if not sums.get(state):
+            return 0
+        newest = store.find(Filter(states=frozenset((state,))), Page(limit=RECENT_SEEN)).jobs
+        return sum(1 for job in newest if job.updated_at > now - timedelta(hours=1))
+
+    return LastHour(
+        retries=recent("failed"), deaths=None if archived and sums.get("dead") else recent("dead")
     )
 
 

@@ -147,6 +147,7 @@ def status(status: Status, things: Sequence[Attention]) -> dict[str, Any]:
             "held_by_lost": status.lost,
         },
         workers=[worker(item) for item in status.workers],
+        last_hour={"retries": status.last_hour.retries, "deaths": status.last_hour.deaths},
         attention=[attention(item) for item in things],
     )
 

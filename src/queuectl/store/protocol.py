@@ -72,6 +72,7 @@ class Description(Struct, frozen=True, kw_only=True):
     durability  the word it keeps: what an acknowledged write survives (guarantee G1)
     details     names and values for `doctor`: versions, settings, sizes
     faults      sentences about what is wrong; empty when all is well
+    archived    jobs that have ended are elsewhere: to look at them costs a connection of its own
     """
 
     url: str
@@ -79,6 +80,7 @@ class Description(Struct, frozen=True, kw_only=True):
     schema: int
     details: dict[str, str]
     faults: tuple[str, ...] = ()
+    archived: bool = False
 
 
 class Store(Protocol):

@@ -264,14 +264,14 @@ class ArchivedStore:
         waiting = self._live.connections.read(archiving.waiting)
         details = {**said.details, "to_archive": str(waiting)}
         if not thorough:
-            return replace(said, details=details)
+            return replace(said, details=details, archived=True)
         details["archive"] = self._past.shown
         try:
             found, wrong = self._past.describe(), self._audit()
         except (StoreUnavailable, StoreUnusable) as error:
             who = "1 job waits" if waiting == 1 else f"{waiting} jobs wait"
             found, wrong = {}, [f"{who} for the archive: {error.message}"]
-        return replace(said, details={**details, **found}, faults=(*said.faults, *wrong))
+        return replace(said, details={**details, **found}, faults=(*said.faults, *wrong), archived=True)
 
     def _audit(self) -> list[str]:
         """What queue and archive do not agree about."""
