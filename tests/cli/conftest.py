@@ -119,6 +119,7 @@ def queuectl(
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     monkeypatch.setenv("TZ", "UTC")
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
     work = tmp_path / "work"
     work.mkdir()
     monkeypatch.chdir(work)

@@ -245,11 +245,11 @@ class TestList:
         ]
 
     def test_every_column_can_be_shown(self, queuectl: CommandLine, actor: Actor) -> None:
-        from queuectl.cli.jobs import MORE_COLUMNS
+        from queuectl.cli.cells import ALL_COLUMNS
 
         actor.take(queuectl.enqueue("x"))
-        [line] = queuectl.lines("list", "--columns", ",".join(MORE_COLUMNS))
-        assert len(line.split("\t")) == len(MORE_COLUMNS)
+        [line] = queuectl.lines("list", "--columns", ",".join(ALL_COLUMNS))
+        assert len(line.split("\t")) == len(ALL_COLUMNS)
         assert "w1" in line
 
     def test_a_long_command_is_whole_in_a_pipe(self, queuectl: CommandLine) -> None:

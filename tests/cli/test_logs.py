@@ -58,11 +58,12 @@ class TestWhole:
         assert queuectl("logs", id) == "€\n"
 
     @pytest.mark.parametrize("printed", [b"a\xff\xfeb\n", b"a\xffb\xc3"])
-    def test_bytes_that_are_no_text_are_replaced_even_at_the_end(
+    def test_bytes_that_are_no_text_are_replaced_on_a_terminal_only_even_at_the_end(
         self, queuectl: CommandLine, actor: Actor, id: str, printed: bytes
     ) -> None:
         actor.runs(id, printed)
-        assert queuectl("logs", id) == printed.decode("utf-8", "replace")
+        assert queuectl("logs", id, "--color", "always") == printed.decode("utf-8", "replace")
+        assert queuectl.process("logs", id).stdout == printed
 
 
 class TestTail:
@@ -173,7 +174,8 @@ class TestMiddle:
         actor.prints(id, b"abc\xc3")
         actor.prints(id, b"\xa9xyz", skip=10)
         actor.ends(id)
-        assert queuectl("logs", id) == "abc\ufffd\n[… 10 bytes were not kept …]\n\ufffdxyz"
+        shown = queuectl("logs", id, "--color", "always")
+        assert shown == "abc\ufffd\n[… 10 bytes were not kept …]\n\ufffdxyz"
 
     def test_with_jsonl_it_is_a_line_of_its_own_in_both_forms(self, queuectl: CommandLine, cut: str) -> None:
         for words in ((), ("--follow",)):
@@ -262,7 +264,7 @@ class TestFollow:
         self, queuectl: CommandLine, actor: Actor, id: str
     ) -> None:
         actor.runs(id, b"one\n", b"two\xc3")
-        assert queuectl("logs", "-f", id) == "one\ntwo\ufffd"
+        assert queuectl("logs", "-f", id, "--color", "always") == "one\ntwo\ufffd"
 
     def test_a_deleted_job_ends_it_with_a_code(
         self, queuectl: CommandLine, actor: Actor, id: str, monkeypatch: pytest.MonkeyPatch

@@ -30,7 +30,7 @@ def enqueue_lines(session: "Session", fields: dict[str, Any]) -> int:
     if "id" in fields:
         raise InvalidInput("--id names one job, not a file of them", "put the ids into the lines")
     reader = _Reader(session, fields)
-    code, shown, refused = 0, [], None
+    code, shown, refused, first = 0, [], None, 0
     with _opened(args.file) as source, _progress(session) as advance:
         lines = _lines(source)
         while batch := list(islice(lines, BATCH)):
@@ -39,7 +39,8 @@ def enqueue_lines(session: "Session", fields: dict[str, Any]) -> int:
                 shown += _dry(session, jobs)
             elif jobs:
                 added = _commit(session, jobs)
-                code = announce(session, added) or code
+                first = first or added[0].job.number
+                code = announce(session, added, first) or code
                 refused = refused or next(filter(None, map(commands.refusal, added)), None)
                 shown += (
                     [shape(item) for item in added if commands.refusal(item) is None] if session.json else []
@@ -105,12 +106,12 @@ def _commit(session: "Session", jobs: "list[Job]") -> Any:
 
 
 def _dry(session: "Session", jobs: "list[Job]") -> list[Any]:
-    from queuectl.cli.render import to_json
     from queuectl.service import shapes
 
     shown = [shapes.job(job) for job in jobs]
     if not session.json:
-        session.out.writelines(to_json(item) + "\n" for item in shown)
+        for item in shown:
+            session.emit(item)
     return shown
 
 
@@ -178,6 +179,6 @@ def _progress(session: "Session") -> Iterator[Callable[[int], None]]:
         MofNCompleteColumn(),
         TimeElapsedColumn(),
     )
-    with Progress(*columns, console=Console(file=session.err), transient=True) as bar:
+    with Progress(*columns, console=Console(file=session.err.stream), transient=True) as bar:
         task = bar.add_task("enqueue", total=None)
         yield lambda count: bar.advance(task, count)

@@ -141,6 +141,7 @@ def purge(session: "Session") -> int:
 
 def told_count(session: "Session", word: str, count: int) -> int:
     """One number: how many jobs were deleted, and so on."""
+    session.did(f"{word} {count}")
     if session.json:
         session.emit(shapes.document(**{word: count}))
     else:
@@ -156,6 +157,8 @@ def wanted_ids(session: "Session") -> list[str]:
 def tell(session: "Session", changes: Sequence[Change], words: Callable[[Change], str]) -> int:
     """What became of each job; answers the exit code of the first refusal."""
     refused = [change.refused for change in changes if change.refused]
+    if count := len(changes) - len(refused):
+        session.did(f"{count} job{'' if count == 1 else 's'} changed")
     if session.json:
         document = shapes.document(jobs=[_shape(change) for change in changes])
         if refused:

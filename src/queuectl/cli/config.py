@@ -100,6 +100,7 @@ def _shared(key: str) -> Option:
 def _told(session: "Session", option: Option) -> int:
     """What is in force now; a flag, variable or file of this place may still win, and that is said."""
     settings = session.resolve(_stored(session))
+    session.did(f"{option.key} = {settings.text(option.key)}")
     if session.json:
         session.emit(shapes.document(setting=_entry(option, settings)))
         return 0

@@ -241,6 +241,6 @@ def _progress(session: Session) -> "Iterator[Any]":
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     columns = (TextColumn("working"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(file=session.err)) as bar:
+    with Progress(*columns, console=Console(file=session.err.stream)) as bar:
         task = bar.add_task("jobs", total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)

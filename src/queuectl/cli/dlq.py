@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from queuectl.cli import jobs
+from queuectl.cli.cells import columns_of
 from queuectl.cli.change import tell, told_count, wanted_ids
 from queuectl.cli.references import JOBS_HELP, reference
 from queuectl.domain.job import Job, State
@@ -37,7 +38,7 @@ def list_(session: "Session") -> int:
         batch=args.batch,
         created_since=session.store.now() - parse_duration(args.since) if args.since else None,
     )
-    return jobs.print_jobs(session, wanted, jobs.limit_of(args), jobs.columns_of(args.columns))
+    return jobs.print_jobs(session, wanted, jobs.limit_of(args), columns_of(args.columns))
 
 
 def show_options(parser: "Parser") -> None:

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from queuectl import __version__, bootstrap
-from queuectl.cli.render import safe
 from queuectl.clock import Clock
 from queuectl.domain.instant import format_age
 from queuectl.errors import CommandFailed
 from queuectl.service import queries, shapes
 from queuectl.service.attention import attention
+from queuectl.terminal import safe
 
 if TYPE_CHECKING:
     from queuectl.cli.parser import Parser

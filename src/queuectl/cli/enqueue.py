@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from queuectl.domain.ids import handle, is_made
 from queuectl.domain.instant import format_instant, parse_instant
 from queuectl.errors import InvalidInput, OutcomeUnknown
 from queuectl.service import commands
@@ -165,21 +166,31 @@ def defaults(session: "Session") -> Defaults:
     return Defaults(session.settings, here)
 
 
-def announce(session: "Session", added: "Iterable[Added]") -> int:
-    """Print the ids; say what was not new; answers the exit code."""
-    code, ids = 0, []
+def announce(session: "Session", added: "Iterable[Added]", since: int | None = None) -> int:
+    """Print the ids; say what was not new; answers the exit code. `since`: the number of the first job of this call."""
+    code = 0
+    jobs: list[Job] = []
     for item in added:
         refused = commands.refusal(item)
         if refused:
             code = refused.exit_code
             session.err.write(f"queuectl: {refused.message} ({refused.hint})\n")
             continue
-        ids.append(item.job.id)
+        jobs.append(item.job)
         if item.status == "existing":
             session.say(f"queuectl: job {item.job.id} was there already, unchanged")
-    if not session.json and ids:
-        session.out.write("\n".join(ids) + "\n")
+    if jobs:
+        session.did(_enqueued(jobs, since or jobs[0].number))
+    if not session.json and jobs:
+        session.out.write("\n".join(job.id for job in jobs) + "\n")
     return code
+
+
+def _enqueued(jobs: "list[Job]", first: int) -> str:
+    job = jobs[-1]
+    if first != job.number:
+        return f"jobs {first} to {job.number} are enqueued"
+    return f"job {handle(job)} is enqueued" + (f", its id is {job.id}" if is_made(job.id) else "")
 
 
 def shape(item: "Added") -> dict[str, Any]:
@@ -255,11 +266,10 @@ def _wait(session: "Session", job: "Job") -> int:
 
 
 def _show_dry(session: "Session", job: "Job") -> int:
-    from queuectl.cli.render import to_pretty_json
     from queuectl.service import shapes
 
-    document = shapes.document(job=shapes.job(job))
-    session.emit(document) if session.json else session.print(to_pretty_json(document["job"]))
+    shown = shapes.job(job)
+    session.emit(shapes.document(job=shown)) if session.json else session.emit(shown, pretty=True)
     return 0
 
 

@@ -3,9 +3,9 @@
 from typing import TYPE_CHECKING
 
 from queuectl.cli.references import JOB_HELP, reference
-from queuectl.cli.render import safe
 from queuectl.service import queries, shapes
 from queuectl.service.explain import explain as explain_job
+from queuectl.terminal import safe
 
 if TYPE_CHECKING:
     from queuectl.cli.parser import Parser

@@ -3,8 +3,9 @@
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from queuectl.cli.cells import ALL_COLUMNS, LESS, cell, columns_for, columns_of, form_of
 from queuectl.cli.references import JOB_HELP, reference
-from queuectl.cli.render import fields, safe, shorten, table, to_json
+from queuectl.cli.render import fields, table, to_json
 from queuectl.domain.instant import format_age, format_instant
 from queuectl.domain.job import STATES, Job, State
 from queuectl.domain.quantity import format_duration, parse_duration
@@ -12,6 +13,7 @@ from queuectl.domain.query import Filter, Page
 from queuectl.errors import InvalidInput
 from queuectl.service import queries, shapes
 from queuectl.service.attention import attention
+from queuectl.terminal import safe
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -19,23 +21,10 @@ if TYPE_CHECKING:
     from queuectl.cli.parser import Parser
     from queuectl.cli.session import Session
 
-COLUMNS = ("number", "id", "state", "queue", "priority", "attempts", "age", "command", "error")
 ATTEMPT_COLUMNS = (
     "attempt", "outcome", "code", "signal", "started", "duration", "cpu", "max rss", "output", "host", "error"
 )  # fmt: skip
-LESS = ("priority", "queue", "attempts", "age", "error", "id")
 LESS_OF_ATTEMPTS = ("host", "max rss", "cpu", "output", "signal", "error", "started")
-MORE_COLUMNS = (
-    *COLUMNS,
-    "run_at",
-    "batch",
-    "tags",
-    "exit_code",
-    "worker",
-    "created_at",
-    "updated_at",
-    "finished_at",
-)
 
 
 def status_options(parser: "Parser") -> None:
@@ -88,7 +77,9 @@ def list__options(parser: "Parser") -> None:
         help="newest, last changed, or next to run first",
     )
     parser.add_argument("--after", metavar="CURSOR", help="go on where an earlier answer's `next` left off")
-    parser.add_argument("--columns", metavar="C,…", help=f"of {', '.join(MORE_COLUMNS)}")
+    parser.add_argument("--columns", metavar="C,…", help=f"of {', '.join(ALL_COLUMNS)}")
+    parser.flag("--wide", help="all columns, nothing cut")
+    parser.flag("--utc", help="times in full and in UTC, not relative to now")
     parser.flag("--jsonl", help="one JSON job a line")
     parser.example("queuectl list", "the newest fifty")
     parser.example("queuectl list --state pending,failed --sort next", "what runs next")
@@ -109,7 +100,7 @@ def list_(session: "Session") -> int:
     return print_jobs(session, wanted, limit_of(args), columns)
 
 
-def print_jobs(session: "Session", wanted: Filter, limit: int | None, columns: tuple[str, ...]) -> int:
+def print_jobs(session: "Session", wanted: Filter, limit: int | None, columns: tuple[str, ...] | None) -> int:
     """The jobs that match, in the form that was asked for; page by page, so that a million need no memory."""
     args = session.args
     shown: list[Job] = []
@@ -120,7 +111,8 @@ def print_jobs(session: "Session", wanted: Filter, limit: int | None, columns: t
         )
         cursor, left = piece.next, None if left is None else left - len(piece.jobs)
         if args.jsonl:
-            session.out.writelines(to_json(shapes.job(job)) + "\n" for job in piece.jobs)
+            for job in piece.jobs:
+                session.emit(shapes.job(job))
         elif session.json or session.on_terminal:
             shown += piece.jobs
         else:
@@ -165,15 +157,6 @@ def states_of(text: str | None) -> frozenset[State]:
     return frozenset(states)  # type: ignore[arg-type]
 
 
-def columns_of(text: str | None) -> tuple[str, ...]:
-    """The columns of a comma-separated list. Raises InvalidInput."""
-    columns = tuple(word.strip() for word in text.split(",")) if text else COLUMNS
-    for column in columns:
-        if column not in MORE_COLUMNS:
-            raise InvalidInput(f"there is no column {column!r}", f"one of {', '.join(MORE_COLUMNS)}")
-    return columns
-
-
 def limit_of(args: object) -> int | None:
     """How many jobs are wanted; None for all."""
     if getattr(args, "all", False):
@@ -184,28 +167,11 @@ def limit_of(args: object) -> int | None:
     return int(text)
 
 
-def _print_rows(session: "Session", jobs: list[Job], columns: tuple[str, ...]) -> None:
-    now = session.store.now()
-    width = 60 if session.on_terminal else 10_000
-    rows = [[_cell(job, column, now, width) for column in columns] for job in jobs]
-    table(session, columns, rows, LESS if columns == COLUMNS else ())
-
-
-def _cell(job: Job, column: str, now: "datetime", width: int) -> str:
-    if column == "command":
-        return shorten(job.spec.title(), width)
-    if column == "error":
-        return shorten(job.last_error or "", width)
-    if column == "age":
-        return format_age(now - job.created_at)
-    if column == "tags":
-        return ",".join(job.spec.tags)
-    if column == "batch":
-        return job.spec.batch or ""
-    if column == "worker":
-        return job.lease.worker if job.lease else ""
-    value = getattr(job, column)
-    return "" if value is None else format_instant(value) if column.endswith("_at") else str(value)
+def _print_rows(session: "Session", jobs: list[Job], named: tuple[str, ...] | None) -> None:
+    form = form_of(session, session.store.now())
+    columns = named or columns_for(session, jobs, form)
+    rows = [[cell(job, column, form, named=named is not None) for column in columns] for job in jobs]
+    table(session, columns, rows, LESS)
 
 
 def _lines(job: Job, short: bool) -> list[tuple[str, str]]:

@@ -2,17 +2,16 @@
 
 import base64
 import codecs
-import sys
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from queuectl.cli.references import JOB_HELP, reference
-from queuectl.cli.render import safe, to_json
 from queuectl.domain.instant import format_instant
 from queuectl.domain.job import Job
 from queuectl.domain.output import STDERR, STDOUT, Chunk, Piece, assemble
 from queuectl.errors import InvalidInput
 from queuectl.service import queries, shapes
+from queuectl.terminal import safe
 
 if TYPE_CHECKING:
     from queuectl.cli.parser import Parser
@@ -95,6 +94,7 @@ class Printer:
     def __init__(self, session: "Session") -> None:
         self._session = session
         self._raw = bool(getattr(session.args, "raw", False))
+        self._exact = self._raw or not session.on_terminal
         self._jsonl = bool(getattr(session.args, "jsonl", False))
         self._only = _chosen_stream(session)
         self._texts: dict[int, _Text] = {}
@@ -115,7 +115,7 @@ class Printer:
             if self._only not in (None, chunk.stream):
                 continue
             if self._jsonl:
-                self._session.print(to_json(_chunk_shape(chunk)))
+                self._session.emit(_chunk_shape(chunk))
             else:
                 self._data(chunk.stream, chunk.data)
         self._session.out.flush()
@@ -126,16 +126,14 @@ class Printer:
             if piece.omitted:
                 self._omitted(piece.omitted)
             elif self._jsonl:
-                self._session.print(to_json(_piece_shape(piece)))
+                self._session.emit(_piece_shape(piece))
             else:
                 self._data(piece.stream, piece.data)
         self.end()
 
     def _data(self, stream: int, data: bytes) -> None:
-        if self._raw:
-            self._session.out.flush()
-            sys.stdout.buffer.write(data)
-            sys.stdout.buffer.flush()
+        if self._exact:
+            self._session.out.write_bytes(data)
             return
         text = self._texts.setdefault(stream, _Text(self._session.on_terminal))
         self._session.out.write(text.feed(data))
@@ -148,7 +146,7 @@ class Printer:
     def _omitted(self, count: int) -> None:
         self._break_off()
         if self._jsonl:
-            self._session.print(to_json({"omitted": count}))
+            self._session.emit({"omitted": count})
         elif self._raw:
             self._session.say(f"queuectl: {count} bytes in the middle were not kept")
         else:

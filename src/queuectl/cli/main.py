@@ -5,6 +5,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from queuectl.cli.commands import ALIASES, COMMANDS, TO_COME, Command, groups
+from queuectl.cli.output import Data, OutputLost, Talk, abandon_stdout, as_json_for, take_standard_streams
 from queuectl.errors import InternalError, InvalidInput, QueuectlError
 
 if TYPE_CHECKING:
@@ -19,51 +20,72 @@ WITH_VALUE = frozenset(("--store", "--config", "--color", "--durability"))
 
 def entry() -> None:
     """The `queuectl` command. Ends without the interpreter's tear-down, which costs a short command 5 ms."""
-    code = main(sys.argv[1:])
-    try:
-        sys.stdout.flush()
-        sys.stderr.flush()
-    except BrokenPipeError:
-        pass  # nobody reads any more: what `| head` wants
+    take_standard_streams()
+    code = main([_as_utf_8(word) for word in sys.argv[1:]])
+    Talk(sys.stderr).flush()
     os._exit(code)
 
 
 def main(argv: "Sequence[str]") -> int:
-    """Run one command line; answers the exit code."""
+    """Run one command line; answers the exit code. All of stdout has been handed to the system by then."""
+    own = argv[: argv.index("--")] if "--" in argv else argv
+    verbose = "-v" in own or "--verbose" in own
+    try:
+        code = _answer(argv, as_json="--json" in own, verbose=verbose)
+        Data(sys.stdout).flush()
+        return code
+    except BrokenPipeError:
+        abandon_stdout()
+        return 0
+    except OutputLost as lost:
+        return report(lost, as_json=False, verbose=verbose)
+
+
+def _answer(argv: "Sequence[str]", *, as_json: bool, verbose: bool) -> int:
     try:
         return _run(list(argv))
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the flush at exit must not complain again
-        return 0
+    except (OutputLost, BrokenPipeError):
+        raise
     except KeyboardInterrupt:
         return INTERRUPTED
     except SystemExit as done:  # argparse printed a help
         return int(done.code or 0)
     except QueuectlError as error:
-        return _report(error, argv)
+        return report(error, as_json=as_json, verbose=verbose)
     except Exception as error:  # a fault of ours: told in one line like any other, and never swallowed
-        return _report(InternalError(error), argv)
-
-
-def _report(error: QueuectlError, argv: "Sequence[str]") -> int:
-    own = argv[: argv.index("--")] if "--" in argv else argv
-    return report(error, as_json="--json" in own, verbose="-v" in own or "--verbose" in own)
+        return report(InternalError(error), as_json=as_json, verbose=verbose)
 
 
 def report(error: QueuectlError, *, as_json: bool, verbose: bool = False) -> int:
     """One sentence for a person, or one document for a program; answers the exit code."""
+    talk = Talk(sys.stderr)
+    hint = f" ({error.hint})" if error.hint else ""
+    talk.write(f"queuectl: {printable(error.message)}{printable(hint)}\n")
+    if verbose:
+        import traceback
+
+        talk.write("".join(traceback.format_exception(error)))
     if as_json:
         from queuectl.cli.render import to_json
         from queuectl.service.shapes import error as shape
 
-        sys.stdout.write(to_json(shape(error)) + "\n")
-    hint = f" ({error.hint})" if error.hint else ""
-    sys.stderr.write(f"queuectl: {printable(error.message)}{printable(hint)}\n")
-    if verbose:
-        import traceback
-
-        traceback.print_exception(error)
+        out = Data(sys.stdout)
+        try:
+            out.write(as_json_for(out.encoding, to_json(shape(error))) + "\n")
+            out.flush()
+        except OutputLost:  # stderr has said what is wrong
+            abandon_stdout()
     return error.exit_code
+
+
+def _as_utf_8(word: str) -> str:
+    """A word as UTF-8 where the C locale gave us its bytes one by one."""
+    if word.isascii():
+        return word
+    try:
+        return os.fsencode(word).decode()
+    except UnicodeError:
+        return word
 
 
 def printable(text: str) -> str:
@@ -97,6 +119,9 @@ def _run(argv: list[str]) -> int:
         code = command.runner()(session)
         session.out.flush()
         return code
+    except OutputLost as lost:
+        lost.hint = f"it was done: {session.done}" if session.done else None
+        raise
     finally:
         session.close()
 
@@ -177,7 +202,7 @@ def _without_command(argv: list[str]) -> int:
     if "--version" in argv:
         from queuectl import __version__
 
-        sys.stdout.write(f"queuectl {__version__}\n")
+        Data(sys.stdout).write(f"queuectl {__version__}\n")
         return 0
     wrong = [
         word
@@ -187,7 +212,7 @@ def _without_command(argv: list[str]) -> int:
     if wrong:
         raise InvalidInput(f"unknown option {wrong[0]}", "queuectl --help lists the commands")
     group = next((word for word in argv if word in groups()), "")
-    sys.stdout.write(overview(group))
+    Data(sys.stdout).write(overview(group))
     return 0 if group or "-h" in argv or "--help" in argv else InvalidInput.exit_code
 
 

@@ -2,8 +2,10 @@
 
 import argparse
 import re
+import sys
 from typing import Any, NoReturn
 
+from queuectl.cli.output import Data
 from queuectl.errors import InvalidInput
 
 # Our words are English only. To look for translations of argparse's, it would import `locale` and search directories
@@ -49,6 +51,10 @@ class Parser(argparse.ArgumentParser):
         lines = [f"  {line:<{width}}   {meaning}" for line, meaning in self.examples]
         self.epilog = "examples:\n" + "\n".join(lines) if lines else None
         return super().format_help()
+
+    def print_help(self, _file: object = None) -> None:
+        """The help, on stdout: argparse would not notice that it cannot be written."""
+        Data(sys.stdout).write(self.format_help())
 
     def _say(self, message: str) -> str:
         prefix = "unrecognized arguments: "

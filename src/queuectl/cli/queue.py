@@ -89,6 +89,7 @@ def limit(session: "Session") -> int:
 
 def _told(session: "Session", what: str) -> int:
     name = session.args.queue
+    session.did(f"queue {name} {what}")
     if session.json:
         found = next((queue for queue in queries.queues(session.store) if queue.name == name), None)
         session.emit(shapes.document(queue=shapes.queue(found) if found else {"name": name}))

@@ -1,9 +1,11 @@
 """Values as text: JSON, tables, ages. Nothing here prints."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+
+from queuectl.terminal import cells, cut, pad, paint, safe
 
 if TYPE_CHECKING:
     from queuectl.cli.session import Session
@@ -16,7 +18,7 @@ STATE_COLOURS = {
     "completed": "green",
     "failed": "magenta",
     "dead": "red",
-    "cancelled": "bright_black",
+    "cancelled": "dim",
     "blocked": "blue",
     "held": "blue",
 }
@@ -32,21 +34,13 @@ def to_pretty_json(document: Any) -> str:
     return msgspec.json.format(_encode(document), indent=2).decode()
 
 
-def safe(text: str) -> str:
-    """Text on one line that a terminal cannot mistake for an order: controls and bidi marks are escaped."""
-    return "".join(
-        c if c.isprintable() else f"\\x{ord(c):02x}" if ord(c) < 256 else f"\\u{ord(c):04x}" for c in text
-    )
-
-
-def shorten(text: str, width: int) -> str:
-    """At most `width` characters, the end cut off visibly."""
-    return text if len(text) <= width else text[: width - 1] + "…"
-
-
-GIVES_WAY = frozenset(("command", "error", "queue", "tags", "batch", "queues", "name"))
-"""Columns that are cut where there is no room; the others tell things apart and are shown whole or not at all."""
-NARROWEST = 10
+FLEXIBLE = {"command": 24, "error": 16, "queue": 8, "tags": 8, "batch": 8, "queues": 8, "name": 8, "id": 26}
+"""Columns that are cut where there is no room, and the width below which one says nothing any more; the others are
+shown whole or not at all."""
+TO_THE_RIGHT = frozenset(
+    ("number", "took", "attempt", "code", "cpu", "max rss", "output", "duration", "priority")
+)
+GAP = 2
 
 
 def table(
@@ -59,40 +53,69 @@ def table(
     if not session.on_terminal:
         session.out.writelines("\t".join(map(safe, row)) + "\n" for row in rows)
         return
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
+    session.out.writelines(line + "\n" for line in lay_out(session, columns, rows, dispensable))
 
-    console = Console(
-        file=session.out, no_color=not session.in_colour, force_terminal=session.in_colour, highlight=False
-    )
-    shown = _fitting(columns, rows, dispensable, console.width)
-    sheet = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
-    for at in shown:
-        sheet.add_column(
-            columns[at].upper(), no_wrap=True, overflow="ellipsis", min_width=_least(columns, rows, at)
-        )
+
+def lay_out(
+    session: "Session", columns: Sequence[str], rows: Sequence[Sequence[str]], dispensable: Sequence[str] = ()
+) -> Iterator[str]:
+    """The lines of a table, a heading first, none longer than the terminal is wide (unless --wide is given)."""
+    rows = [[safe(cell) for cell in row] for row in rows]
+    natural = [max([len(name), *(cells(row[at]) for row in rows)]) for at, name in enumerate(columns)]
+    if getattr(session.args, "wide", False):
+        widths = dict(enumerate(natural))
+    else:
+        widths = fit(columns, natural, session.width, dispensable)
+    yield _line(session, columns, widths, {at: columns[at].upper() for at in widths}, heading=True)
     for row in rows:
-        sheet.add_row(*(Text(safe(row[at]), style=STATE_COLOURS.get(row[at], "")) for at in shown))
-    console.print(sheet)
+        yield _line(session, columns, widths, {at: row[at] for at in widths})
 
 
-def _fitting(
-    columns: Sequence[str], rows: Sequence[Sequence[str]], dispensable: Sequence[str], width: int
-) -> list[int]:
+def fit(
+    columns: Sequence[str], natural: Sequence[int], width: int, dispensable: Sequence[str] = ()
+) -> dict[int, int]:
+    """Which columns are shown, and how wide each is: the least important go first, then the flexible ones are cut."""
+    least = [min(n, FLEXIBLE.get(name, n)) for name, n in zip(columns, natural, strict=True)]
     shown = list(range(len(columns)))
     for column in dispensable:
-        if sum(_least(columns, rows, at) + 3 for at in shown) <= width:
+        if sum(least[at] + GAP for at in shown) - GAP <= width:
             break
         shown = [at for at in shown if columns[at] != column]
-    return shown
+    widths = {at: least[at] for at in shown}
+    room = max(width - sum(widths.values()) - GAP * (len(shown) - 1), 0)
+    wanting = [at for at in shown if widths[at] < natural[at]]
+    while room and wanting:  # the rest of the room goes to those that are cut, in equal parts
+        part = max(room // len(wanting), 1)
+        for at in wanting:
+            more = min(part, natural[at] - widths[at], room)
+            widths[at] += more
+            room -= more
+        wanting = [at for at in wanting if widths[at] < natural[at]]
+    if (over := sum(widths.values()) + GAP * (len(shown) - 1) - width) > 0:  # narrower than all bounds
+        last = max(shown, key=lambda at: (columns[at] in FLEXIBLE, widths[at]))
+        widths[last] = max(widths[last] - over, 1)
+    return widths
 
 
-def _least(columns: Sequence[str], rows: Sequence[Sequence[str]], at: int) -> int:
-    """The width below which a column says nothing any more."""
-    longest = max([len(columns[at]), *(len(row[at]) for row in rows)])
-    return min(longest, NARROWEST) if columns[at] in GIVES_WAY else longest
+def _line(
+    session: "Session",
+    columns: Sequence[str],
+    widths: Mapping[int, int],
+    texts: Mapping[int, str],
+    heading: bool = False,
+) -> str:
+    parts, last = [], max(widths)
+    for at, width in widths.items():
+        text = cut(texts[at], width, session.ellipsis)
+        right = columns[at] in TO_THE_RIGHT
+        padded = text if at == last and not right else pad(text, width, right=right)
+        colour = "bold" if heading else _colour_of(columns[at], texts[at])
+        parts.append(paint(padded, colour) if session.in_colour and colour else padded)
+    return (" " * GAP).join(parts).rstrip()
+
+
+def _colour_of(column: str, text: str) -> str:
+    return STATE_COLOURS.get(text, "") if column in ("state", "is") else "red" if column == "error" else ""
 
 
 def fields(session: "Session", pairs: Sequence[tuple[str, str]]) -> None:

@@ -9,7 +9,8 @@ from argparse import Namespace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TextIO
 
-from queuectl import bootstrap, config
+from queuectl import bootstrap, config, terminal
+from queuectl.cli.output import Data, Talk, as_json_for
 from queuectl.config import Settings
 from queuectl.errors import InvalidInput
 
@@ -35,8 +36,9 @@ class Session:
 
     def __init__(self, args: Namespace, out: TextIO | None = None, err: TextIO | None = None) -> None:
         self.args = args
-        self.out = out or sys.stdout
-        self.err = err or sys.stderr
+        self.out = Data(out or sys.stdout)
+        self.err = Talk(err or sys.stderr)
+        self.done: str | None = None
         self._open_store: Store | None = None
 
     @property
@@ -117,11 +119,16 @@ class Session:
         """Data, one line."""
         self.out.write(text + "\n")
 
-    def emit(self, document: dict[str, Any]) -> None:
-        """Data, as the JSON document of this command."""
-        from queuectl.cli.render import to_json
+    def emit(self, document: dict[str, Any], *, pretty: bool = False) -> None:
+        """Data, as a JSON document: on one line, or indented for people."""
+        from queuectl.cli.render import to_json, to_pretty_json
 
-        self.out.write(to_json(document) + "\n")
+        text = to_pretty_json(document) if pretty else to_json(document)
+        self.out.write(as_json_for(self.out.encoding, text) + "\n")
+
+    def did(self, sentence: str) -> None:
+        """Something was changed: say so if the answer cannot be written. Call it before the answer is printed."""
+        self.done = sentence
 
     def say(self, text: str) -> None:
         """Talk: not with --quiet."""
@@ -133,6 +140,16 @@ class Session:
     def on_terminal(self) -> bool:
         """Whether data is written for eyes: tables, nothing harmful, and colour if it is wanted."""
         return self.out.isatty() or self.local_settings.color == "always"
+
+    @cached_property
+    def width(self) -> int:
+        """The columns of the terminal that data is written to."""
+        return terminal.width_of(self.out.fileno())
+
+    @cached_property
+    def ellipsis(self) -> str:
+        """The mark of what was cut off."""
+        return terminal.ELLIPSIS if self.out.takes(terminal.ELLIPSIS) else terminal.PLAIN_ELLIPSIS
 
     @property
     def in_colour(self) -> bool:

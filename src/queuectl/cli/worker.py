@@ -7,7 +7,6 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from queuectl import bootstrap, config
-from queuectl.cli.render import safe
 from queuectl.clock import boottime, random_bytes
 from queuectl.domain.instant import format_age
 from queuectl.domain.names import check_name
@@ -15,6 +14,7 @@ from queuectl.domain.quantity import parse_duration
 from queuectl.domain.worker import Request, Worker
 from queuectl.errors import CommandFailed, InvalidInput, NotFound
 from queuectl.service import commands, queries, shapes
+from queuectl.terminal import safe
 
 if TYPE_CHECKING:
     from queuectl.cli.parser import Parser
@@ -83,6 +83,7 @@ def stop(session: "Session") -> int:
     workers = _chosen(session)
     request: Request = "stop" if args.now else "drain"
     commands.ask(session.store, workers, request)
+    session.did(f"asked {len(workers)} worker{'' if len(workers) == 1 else 's'} to leave")
     remaining = _await_end(session, workers, timeout)
     if session.json:
         gone = [worker.id for worker in workers if worker.id not in remaining]
@@ -142,6 +143,7 @@ def reload(session: "Session") -> int:
     """Ask workers to take the newly installed code."""
     workers = _chosen(session)
     commands.ask(session.store, workers, "reload")
+    session.did(f"asked {len(workers)} worker{'' if len(workers) == 1 else 's'} to reload")
     if session.json:
         session.emit(shapes.document(reloaded=[worker.id for worker in workers]))
     else:
@@ -239,6 +241,7 @@ def _start_detached(session: "Session", document: dict[str, Any]) -> int:
     if answer != "ready":
         raise CommandFailed(f"the worker did not start: {answer or 'it ended'}", f"see {log}")
     shown = {"id": worker["id"], "name": worker["name"], "holder_pid": process.pid, "log": log}
+    session.did(f"worker {worker['name']} started, pid {process.pid}")
     process.returncode = 0  # it is meant to outlive us: no warning that it still runs
     if session.json:
         session.emit(shapes.document(worker=shown))

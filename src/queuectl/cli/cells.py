@@ -1,0 +1,173 @@
+"""What stands in the columns of a list of jobs: for eyes short and relative, for programs whole and in UTC."""
+
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, NamedTuple
+
+from queuectl.domain.ids import is_made
+from queuectl.domain.instant import format_age, format_instant
+from queuectl.domain.job import Job
+from queuectl.domain.quantity import format_duration
+from queuectl.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from queuectl.cli.session import Session
+
+COLUMNS = ("number", "id", "state", "queue", "priority", "attempts", "age", "command", "error")
+"""What a program gets, unless it names others."""
+FOR_EYES = ("number", "id", "state", "queue", "when", "took", "command", "error")
+ALL_COLUMNS = (
+    *COLUMNS,
+    "when",
+    "took",
+    "run_at",
+    "batch",
+    "tags",
+    "exit_code",
+    "worker",
+    "created_at",
+    "updated_at",
+    "finished_at",
+)
+WIDE = (
+    "number",
+    "id",
+    "state",
+    "queue",
+    "priority",
+    "attempts",
+    "when",
+    "took",
+    "batch",
+    "tags",
+    "command",
+    "error",
+)
+LESS = ("tags", "batch", "age", "queue", "priority", "attempts", "took", "when", "id", "error")
+"""Columns that are left out where there is no room, the least important first."""
+
+
+class Form(NamedTuple):
+    """How values are written: `eyes` short and relative to `now`; `full` with times in full, local or in `utc`."""
+
+    now: datetime
+    eyes: bool = False
+    full: bool = False
+    utc: bool = False
+    made_ids: bool = True
+
+    def moment(self, moment: datetime | None) -> str:
+        """A point in time."""
+        if moment is None:
+            return ""
+        if not self.eyes or self.utc:
+            return format_instant(moment)
+        if self.full:
+            return moment.astimezone().isoformat(" ", "seconds")
+        return relative(moment, self.now)
+
+
+def form_of(session: "Session", now: datetime) -> Form:
+    """The form that the flags and the terminal ask for."""
+    args = session.args
+    full = bool(args.verbose)
+    return Form(
+        now,
+        eyes=session.on_terminal,
+        full=full,
+        utc=bool(getattr(args, "utc", False)),
+        made_ids=full or not session.on_terminal or bool(getattr(args, "wide", False)),
+    )
+
+
+def columns_of(text: str | None) -> tuple[str, ...] | None:
+    """The columns of a comma-separated list; None when none are named. Raises InvalidInput."""
+    if not text:
+        return None
+    columns = tuple(word.strip() for word in text.split(","))
+    for column in columns:
+        if column not in ALL_COLUMNS:
+            raise InvalidInput(f"there is no column {column!r}", f"one of {', '.join(ALL_COLUMNS)}")
+    return columns
+
+
+def columns_for(session: "Session", jobs: list[Job], form: Form) -> tuple[str, ...]:
+    """The columns that tell something about these jobs."""
+    if not session.on_terminal:
+        return COLUMNS
+    if getattr(session.args, "wide", False):
+        return WIDE
+    empty = set()
+    if len({job.queue for job in jobs}) < 2:
+        empty.add("queue")
+    if not form.made_ids and all(is_made(job.id) for job in jobs):
+        empty.add("id")
+    if not any(job.last_error and job.state != "completed" for job in jobs):
+        empty.add("error")
+    return tuple(column for column in FOR_EYES if column not in empty)
+
+
+def cell(job: Job, column: str, form: Form, *, named: bool = False) -> str:
+    """One value. `named`: a person asked for this column, so that a made id is shown too."""
+    if column == "id":
+        return job.id if named or form.made_ids or not is_made(job.id) else ""
+    if column == "command":
+        return job.spec.title()
+    if column == "error":
+        return _error(job, form)
+    if column == "age":
+        return format_age(form.now - job.created_at)
+    if column == "when":
+        return form.moment(when(job))
+    if column == "took":
+        return took(job, form.now)
+    if column == "tags":
+        return ",".join(job.spec.tags)
+    if column == "batch":
+        return job.spec.batch or ""
+    if column == "worker":
+        return job.lease.worker if job.lease else ""
+    value = getattr(job, column)
+    return "" if value is None else form.moment(value) if column.endswith("_at") else str(value)
+
+
+def _error(job: Job, form: Form) -> str:
+    """For eyes of what failed only: that an attempt failed before the job completed is in its history."""
+    if form.eyes and job.state == "completed":
+        return ""
+    return job.last_error or ""
+
+
+def when(job: Job) -> datetime:
+    """The point in time that matters now: of the end, the start, the next run, or the enqueuing."""
+    if job.ended:
+        return job.finished_at or job.updated_at
+    if job.lease:
+        return job.lease.started_at or job.lease.claimed_at
+    return job.created_at if job.state in ("blocked", "held") else job.run_at
+
+
+def took(job: Job, now: datetime) -> str:
+    """How long the attempt that runs has taken so far, else the last one."""
+    if job.lease:
+        return short(now - (job.lease.started_at or job.lease.claimed_at))
+    last = job.history[-1] if job.history else None
+    if last is None or last.started_at is None:
+        return ""
+    return short(last.finished_at - last.started_at)
+
+
+def relative(moment: datetime, now: datetime) -> str:
+    """`12s ago`, `in 3m`, `now`."""
+    distance = now - moment
+    if abs(distance) < timedelta(seconds=1):
+        return "now"
+    return f"{format_age(distance)} ago" if distance > timedelta() else f"in {format_age(-distance)}"
+
+
+def short(span: timedelta) -> str:
+    """A duration with two parts at most: `12ms`, `3.2s`, `4m10s`, `2d3h`."""
+    seconds = max(span.total_seconds(), 0.0)
+    if seconds < 10:
+        return format_duration(timedelta(seconds=round(seconds, 3 if seconds < 1 else 1)))
+    step = 1 if seconds < 3600 else 60 if seconds < 86400 else 3600
+    return format_duration(timedelta(seconds=int(seconds // step) * step))

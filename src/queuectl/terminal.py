@@ -1,0 +1,85 @@
+"""Text on a terminal: how wide it is, where it is cut, what colour it has. Standard library only.
+
+No background is assumed: colours are the terminal's own, and each of them only repeats what a word says.
+"""
+
+import os
+import unicodedata
+
+COLOURS = {
+    "bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "blue": "34", "magenta": "35", "cyan": "36",
+}  # fmt: skip
+ELLIPSIS, PLAIN_ELLIPSIS = "…", "~"
+"""The mark of what was cut off, one cell wide; the second where the encoding lacks the first."""
+DEFAULT_WIDTH = 80
+
+
+def safe(text: str) -> str:
+    """Text on one line that a terminal cannot mistake for an order: controls and bidi marks are escaped."""
+    if text.isprintable():
+        return text
+    return "".join(
+        c if c.isprintable() else f"\\x{ord(c):02x}" if ord(c) < 256 else f"\\u{ord(c):04x}" for c in text
+    )
+
+
+def cells(text: str) -> int:
+    """The columns that a text takes: East Asian wide characters take two, combining marks none."""
+    return len(text) if text.isascii() else sum(map(_cells_of, text))
+
+
+def cut(text: str, width: int, ellipsis: str = ELLIPSIS) -> str:
+    """At most `width` columns, the end cut off visibly."""
+    if len(text) <= width and text.isascii():
+        return text
+    if cells(text) <= width:
+        return text
+    kept, room = 0, width - 1
+    for character in text:
+        room -= _cells_of(character)
+        if room < 0:
+            break
+        kept += 1
+    return text[:kept] + ellipsis if width > 0 else ""
+
+
+def pad(text: str, width: int, *, right: bool = False) -> str:
+    """The text with blanks up to a width, behind it or before it."""
+    blanks = " " * (width - cells(text))
+    return blanks + text if right else text + blanks
+
+
+def paint(text: str, *colours: str) -> str:
+    """The text in these colours."""
+    codes = ";".join(COLOURS[colour] for colour in colours if colour)
+    return f"\x1b[{codes}m{text}\x1b[0m" if codes and text else text
+
+
+def width_of(descriptor: int) -> int:
+    """The columns of the terminal at a descriptor; `COLUMNS` wins."""
+    given = os.environ.get("COLUMNS", "")
+    if given.isdecimal() and int(given[:6]) > 0:
+        return int(given[:6])
+    try:
+        return os.get_terminal_size(descriptor).columns or DEFAULT_WIDTH
+    except (OSError, ValueError):
+        return DEFAULT_WIDTH
+
+
+def height_of(descriptor: int) -> int:
+    """The lines of the terminal at a descriptor; `LINES` wins."""
+    given = os.environ.get("LINES", "")
+    if given.isdecimal() and int(given[:6]) > 0:
+        return int(given[:6])
+    try:
+        return os.get_terminal_size(descriptor).lines or 24
+    except (OSError, ValueError):
+        return 24
+
+
+def _cells_of(character: str) -> int:
+    if character.isascii():
+        return 1
+    if unicodedata.combining(character) or unicodedata.category(character) in ("Mn", "Me", "Cf"):
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in ("W", "F") else 1
