@@ -78,7 +78,7 @@ class TestLostReplies:
 
     def test_an_add_is_there_and_repeated_is_existing(self, near: Store, far: Store, proxy: Proxy) -> None:
         jobs = [new_job("a", content="x"), new_job("b", unique_key="k")]
-        self.lost(proxy, b".add(", lambda: far.add(jobs))
+        self.lost(proxy, b".add_", lambda: far.add(jobs))
         assert set(near.get(["a", "b"])) == {"a", "b"}
         assert [added.status for added in far.add(jobs)] == ["existing", "existing"]
         assert near.counts(Filter()).total() == 2
@@ -87,7 +87,7 @@ class TestLostReplies:
         self, near: Store, far: Store, proxy: Proxy
     ) -> None:
         near.add([new_job("a"), new_job("b"), new_job("c")])
-        self.lost(proxy, b".claim(", lambda: far.claim("w1", (), 2, LEASE))
+        self.lost(proxy, b".claim_", lambda: far.claim("w1", (), 2, LEASE))
         held = queries.held_by(far, "w1")
         assert {job.id for job in held} == {"a", "b"}
         again = far.claim("w1", (), 3, LEASE)
@@ -96,7 +96,7 @@ class TestLostReplies:
 
     def test_a_save_is_stored_once_and_repeated_is_stale(self, near: Store, far: Store, proxy: Proxy) -> None:
         ended = lifecycle.finish(claimed(near), report(now=NOW), now=NOW, chance=0.5)
-        self.lost(proxy, b".save(", lambda: far.save([ended]))
+        self.lost(proxy, b".save_", lambda: far.save([ended]))
         stored = near.get(["a"])["a"]
         assert stored == replace(ended, version=ended.version + 1)
         assert far.save([ended]) == ["stale"]
@@ -105,7 +105,7 @@ class TestLostReplies:
     def test_a_renewal_counts_and_another_one_too(self, near: Store, far: Store, proxy: Proxy) -> None:
         job = claimed(near)
         held = [Held(job.id, job.attempt_id or "")]
-        self.lost(proxy, b".renew(", lambda: far.renew("w1", held, timedelta(hours=1)))
+        self.lost(proxy, b".renew_", lambda: far.renew("w1", held, timedelta(hours=1)))
         [renewed] = near.get(["a"]).values()
         assert renewed.lease is not None
         assert renewed.lease.until == NOW + timedelta(hours=1)
@@ -151,7 +151,7 @@ class TestSilence:
         assert time.monotonic() - began < PATIENCE + 3
 
     def test_a_change_is_unknown_within_the_patience(self, near: Store, far: Store, proxy: Proxy) -> None:
-        proxy.black_hole_reply(b".add(")
+        proxy.black_hole_reply(b".add_")
         began = time.monotonic()
         with pytest.raises(OutcomeUnknown):
             far.add([new_job("a")])

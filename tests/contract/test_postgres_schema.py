@@ -93,6 +93,32 @@ def test_a_worker_that_runs_goes_on_while_a_newer_program_migrates(
     assert [job.id for job in old.claim("w1", (), 5, LEASE)] == ["b"]
 
 
+def test_a_worker_of_the_second_schema_goes_on_with_its_functions_while_the_third_is_made(
+    ground: PostgresGround, open_store: Opener, tmp_path: Path
+) -> None:
+    folder = tmp_path / "before"
+    shutil.copytree(migration.SCRIPTS, folder, ignore=shutil.ignore_patterns("000[3-9].sql"))
+    old = ground.admin
+    with psycopg.connect(ground.plain_url, autocommit=True):
+        open_store(migrations=str(folder)).migrate()
+    assert versions(ground) == [1, 2]
+    enqueue = f"SELECT {ground.schema}.enqueue('true', id => %s, hold => %s)"
+    old.execute(enqueue, ("a", False))
+    claim = f"SELECT id, spec FROM {ground.schema}.claim('w1', '{{}}', 1, 30000000, ARRAY['{'a' * 32}'])"
+    assert [row[0] for row in old.execute(claim).fetchall()] == ["a"]
+    new = open_store()
+    new.migrate()
+    running = new.get(["a"])["a"]
+    assert (running.state, running.attempt_id) == ("processing", "a" * 32)
+    renewal = f"SELECT id FROM {ground.schema}.renew('w1', ARRAY['a'], ARRAY['{'a' * 32}'], 30000000)"
+    assert old.execute(renewal).fetchall() == [("a",)]
+    old.execute(enqueue, ("h", True))
+    assert new.get(["h"])["h"].cause == "person"
+    running = new.get(["a"])["a"]
+    ended = lifecycle.finish(running, report(now=new.now()), now=new.now(), chance=0.5)
+    assert new.save([ended]) == ["accepted"]
+
+
 def test_a_step_that_fails_leaves_nothing_behind(
     ground: PostgresGround, open_store: Opener, later: Path
 ) -> None:

@@ -11,7 +11,8 @@ import apsw
 import pytest
 
 from contract.grounds import SqliteGround
-from factories import new_job
+from factories import NOW, new_job
+from queuectl.domain import lifecycle
 from queuectl.domain.query import Filter
 from queuectl.errors import StoreError, StoreUnavailable, StoreUnusable
 from queuectl.store.sqlite import SqliteStore, description, migration
@@ -143,6 +144,30 @@ def test_a_newer_schema_is_refused_with_both_versions_named(sqlite: SqliteGround
     assert "upgrade" in (error.hint or "")
 
 
+def test_the_first_schema_is_brought_up_to_date_under_a_worker_that_goes_on(sqlite: SqliteGround) -> None:
+    first = Path(migration.__file__).with_name("migrations") / "0001.sql"
+    old = apsw.Connection(str(sqlite.path))
+    old.pragma("journal_mode", "wal")
+    old.execute(first.read_text())
+    old.pragma("application_id", migration.APPLICATION)
+    old.pragma("user_version", 1)
+    old.execute(
+        "INSERT INTO job (number, id, created_at, version, due, state, queue, priority, run_at, sort_key, updated_at, "
+        "attempts, failures, losses, history_dropped, output_tail) "
+        "VALUES (1, 'a', 0, 1, 1, 'pending', 'default', 0, 0, 0, 0, 0, 0, 0, 0, '')"
+    )
+    old.execute('INSERT INTO spec VALUES (1, \'{"command":"true"}\')')
+    store = SqliteStore.open(sqlite.path)
+    [job] = store.get(["a"]).values()
+    assert (job.state, job.cause) == ("pending", None)
+    old.execute("UPDATE job SET version = 2, priority = 3 WHERE id = 'a' AND version = 1")
+    old.close()
+    held = lifecycle.hold(store.get(["a"])["a"], now=NOW)
+    assert store.save([held]) == ["accepted"]
+    assert (store.get(["a"])["a"].priority, store.get(["a"])["a"].cause) == (3, "person")
+    store.close()
+
+
 def test_a_damaged_database_is_refused_when_its_header_is_hit(sqlite: SqliteGround) -> None:
     SqliteStore.open(sqlite.path).close()
     with sqlite.path.open("r+b") as file:
@@ -265,7 +290,7 @@ def test_a_log_that_may_not_grow_leaves_every_acknowledged_job(tmp_path: Path) -
     code = """
 import resource, signal, sys
 sys.path.insert(0, sys.argv[2])
-from factories import new_job
+from factories import NOW, new_job
 from queuectl.errors import QueuectlError
 from queuectl.store.sqlite import SqliteStore
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

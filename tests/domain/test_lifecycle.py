@@ -57,7 +57,7 @@ def hold(job: Job) -> Job:
 
 
 def release(job: Job) -> Job:
-    return lifecycle.release(job, now=LATER)
+    return lifecycle.release(job, {"p": "processing"}, now=LATER)
 
 
 def edit(job: Job) -> Job:
@@ -69,11 +69,25 @@ def claim(job: Job) -> Job:
 
 
 def retry(job: Job) -> Job:
-    return lifecycle.retry(job, now=LATER)
+    return lifecycle.retry(job, {"p": "processing"}, now=LATER)
 
 
 def force_retry(job: Job) -> Job:
-    return lifecycle.retry(job, now=LATER, force=True)
+    return lifecycle.retry(job, {"p": "processing"}, now=LATER, force=True)
+
+
+def revive(job: Job) -> Job:
+    return lifecycle.revive(job, {"p": "processing"}, now=LATER)
+
+
+def ran(exit_code: int, **fields: object) -> Job:
+    """A child that ran after its parent had completed."""
+    return finish(exit_code)(claim(unblock("completed")(blocked(**fields))))
+
+
+def in_vain(after_failure: str = "cancel") -> Job:
+    """A child whose parent died."""
+    return unblock("dead")(blocked(after_failure=after_failure))
 
 
 def retried() -> Job:
@@ -87,12 +101,17 @@ WAYS: list[Way] = [
     ("unblock", blocked, unblock("dead"), "cancelled"),
     ("unblock", blocked, lambda job: lifecycle.unblock(job, {}, now=LATER), "cancelled"),
     ("unblock", lambda: blocked(after_failure="hold"), unblock("dead"), "held"),
+    ("unblock", lambda: in_vain("hold"), unblock("completed"), "pending"),
+    ("revive", in_vain, revive, "blocked"),
     ("hold", new_job, hold, "held"),
     ("hold", lambda: in_state("failed"), hold, "held"),
     ("hold", blocked, hold, "held"),
     ("release", lambda: new_job(hold=True), release, "pending"),
     ("release", lambda: new_job(hold=True, after=PARENTS), release, "blocked"),
     ("edit", new_job, edit, "pending"),
+    ("edit", lambda: in_state("failed"), edit, "failed"),
+    ("edit", blocked, edit, "blocked"),
+    ("edit", lambda: new_job(hold=True), edit, "held"),
     ("claim", new_job, claim, "processing"),
     ("claim", lambda: in_state("failed"), claim, "processing"),
     ("finish", running, finish(0), "completed"),
@@ -115,7 +134,11 @@ WAYS: list[Way] = [
     ("retry", lambda: in_state("dead"), retry, "pending"),
     ("retry", lambda: in_state("cancelled"), retry, "pending"),
     ("retry", lambda: in_state("failed"), retry, "pending"),
+    ("retry", lambda: ran(1, max_retries=0), retry, "blocked"),
+    ("retry", in_vain, retry, "blocked"),
+    ("retry", lambda: ran(1), retry, "blocked"),
     ("force_retry", lambda: in_state("completed"), force_retry, "pending"),
+    ("force_retry", lambda: ran(0), force_retry, "blocked"),
 ]
 
 EVENTS: dict[str, Callable[[Job], Job]] = {
@@ -130,6 +153,7 @@ EVENTS: dict[str, Callable[[Job], Job]] = {
     "lose": lose,
     "cancel": cancel,
     "retry": retry,
+    "revive": revive,
 }
 
 
@@ -160,7 +184,7 @@ def test_no_arrow_is_left_out_of_these_tests() -> None:
 def test_what_is_no_arrow_is_refused_with_a_sentence(event: str, state: State) -> None:
     if any(a.event == event and a.source == state for a in lifecycle.ARROWS):
         return
-    if (event, state) in (("cancel", "cancelled"), ("hold", "held")):
+    if (event, state) in (("cancel", "cancelled"), ("hold", "held"), ("unblock", "held")):
         assert EVENTS[event](in_state(state, "a")) == in_state(state, "a")
         return
     with pytest.raises(Conflict) as caught:
@@ -170,7 +194,7 @@ def test_what_is_no_arrow_is_refused_with_a_sentence(event: str, state: State) -
 
 
 def test_endings_are_left_by_a_person_only() -> None:
-    assert {a.event for a in lifecycle.ARROWS if a.source in TERMINAL} == {"retry", "force_retry"}
+    assert {a.event for a in lifecycle.ARROWS if a.source in TERMINAL} == {"retry", "force_retry", "revive"}
 
 
 def test_a_completed_job_runs_again_only_by_force() -> None:
@@ -263,3 +287,78 @@ def test_an_end_that_the_worker_saw_is_given_up_only_if_somebody_else_called_it_
     assert not lifecycle.is_given_up(lost, silent.outcome)
     assert not lifecycle.is_given_up(interrupted, report("signalled").outcome)
     assert not lifecycle.is_given_up(ended, seen)
+
+
+class TestParents:
+    """What a parent's end, its retry and its absence do to a child."""
+
+    def test_a_parent_that_ended_as_wanted_is_not_asked_again(self) -> None:
+        child = new_job(after=(Parent("p"), Parent("q")))
+        child = lifecycle.unblock(child, {"p": "completed", "q": "pending"}, now=LATER)
+        assert child.waiting_for == ("q",)
+        for later in ("dead", "processing"):
+            assert lifecycle.unblock(child, {"p": later, "q": "completed"}, now=LATER).state == "pending"
+        assert lifecycle.unblock(child, {"q": "completed"}, now=LATER).state == "pending"
+
+    def test_a_held_child_remembers_which_parents_ended_as_wanted(self) -> None:
+        child = lifecycle.unblock(blocked(hold=True), {"p": "completed"}, now=LATER)
+        assert (child.state, child.cause, child.waiting_for) == ("held", "person", ())
+        assert lifecycle.release(child, {}, now=LATER).state == "pending"
+
+    def test_a_held_child_whose_parent_failed_stays_held_unless_it_is_released_anyway(self) -> None:
+        for child in (in_vain("hold"), unblock("dead")(blocked(hold=True))):
+            assert (child.state, child.waiting_for) == ("held", ("p",))
+            for parents, words in (({"p": "dead"}, "which ended as dead"), ({}, "which is gone")):
+                with pytest.raises(Conflict, match=words) as caught:
+                    lifecycle.release(child, parents, now=LATER)
+                assert "queuectl release --anyway" in (caught.value.hint or "")
+                free = lifecycle.release(child, parents, now=LATER, anyway=True)
+                assert (free.state, free.waiting_for, free.cause) == ("pending", (), None)
+
+    @pytest.mark.parametrize(
+        ("wish", "parent", "cause"),
+        [("ok", "dead", "parent"), ("ok", "cancelled", "parent"), ("failed", "completed", "skipped")],
+    )
+    def test_the_cause_tells_a_failure_from_a_job_that_was_not_needed(
+        self, wish: str, parent: State, cause: str
+    ) -> None:
+        for policy, state in (("cancel", "cancelled"), ("hold", "held")):
+            child = new_job(after=(Parent("p", wish),), after_failure=policy)  # type: ignore[arg-type]
+            child = unblock(parent)(child)
+            assert (child.state, child.cause, child.waiting_for) == (state, cause, ("p",))
+
+    def test_a_retry_under_a_parent_that_failed_is_refused_and_names_both_ways(self) -> None:
+        child = in_vain()
+        with pytest.raises(Conflict, match="waits for p, which ended as dead") as caught:
+            lifecycle.retry(child, {"p": "dead"}, now=LATER)
+        assert f"queuectl retry p {child.id}" in (caught.value.hint or "")
+        assert f"queuectl retry --alone {child.id}" in (caught.value.hint or "")
+        alone = lifecycle.retry(child, {"p": "dead"}, now=LATER, alone=True)
+        assert (alone.state, alone.waiting_for) == ("pending", ())
+
+    def test_a_retry_waits_for_no_parent_that_has_ended_as_wanted_and_gone(self) -> None:
+        assert retry(ran(1)).state == "blocked"
+        assert lifecycle.retry(ran(1), {}, now=LATER).state == "pending"
+        with pytest.raises(Conflict, match="which is gone"):
+            lifecycle.retry(in_vain(), {}, now=LATER)
+
+    def test_only_what_a_parent_cancelled_comes_back_with_it(self) -> None:
+        with pytest.raises(Conflict, match="not cancelled because of a parent"):
+            revive(cancel(blocked()))
+        child = new_job(after=(Parent("p"), Parent("q")))
+        child = lifecycle.unblock(child, {"p": "dead", "q": "pending"}, now=LATER)
+        assert lifecycle.revive(child, {"p": "pending", "q": "dead"}, now=LATER) is child
+        back = lifecycle.revive(child, {"p": "pending", "q": "pending"}, now=LATER)
+        assert (back.state, back.cause, back.waiting_for) == ("blocked", None, ("p", "q"))
+        assert (back.finished_at, back.last_error) == (None, None)
+
+    def test_whoever_a_person_cancelled_says_so(self) -> None:
+        asked = asked_to_cancel(running())
+        for ended in (cancel(new_job()), finish(1)(asked), lose(asked), interrupt(asked), give_back(asked)):
+            assert (ended.state, ended.cause) == ("cancelled", "person")
+
+    def test_a_cause_ends_with_its_state(self) -> None:
+        assert new_job(hold=True).cause == hold(new_job()).cause == "person"
+        assert edit(in_vain("hold")).cause == "parent"
+        assert release(hold(new_job())).cause is None
+        assert retry(cancel(new_job())).cause is None

@@ -47,7 +47,7 @@ SECONDS = st.sampled_from([0, 1, 2, 5, 30, 3600])
 LEASES = st.sampled_from([5, 30]).map(lambda seconds: timedelta(seconds=seconds))
 EVENTS = st.sampled_from(
     ["succeed", "fail", "lose", "give_back", "interrupt", "note_start", "cancel", "hold", "release", "retry",
-     "force_retry", "edit", "unblock"]
+     "force_retry", "retry_alone", "revive", "release_anyway", "edit", "unblock"]
 )  # fmt: skip
 
 
@@ -113,6 +113,7 @@ class SideBySide(RuleBasedStateMachine):
         parent=st.none() | IDS,
         on=st.sampled_from(["ok", "any", "failed"]),
         hold=st.booleans(),
+        after_failure=st.sampled_from(["cancel", "hold"]),
         retries=st.integers(0, 2),
         content=st.sampled_from(["c1", "c2"]),
     )
@@ -134,7 +135,7 @@ class SideBySide(RuleBasedStateMachine):
             "unique_key": key,
             "max_retries": retries,
         }
-        jobs = [new_job(id_, after_failure="hold", **fields) for id_ in ids]
+        jobs = [new_job(id_, **fields) for id_ in ids]
         self.all(lambda store: store.add(jobs))
 
     @rule(
@@ -177,9 +178,12 @@ class SideBySide(RuleBasedStateMachine):
             "note_start": lambda: lifecycle.note_start(job, slot=1, pid=2, started_at=now, now=now),
             "cancel": lambda: lifecycle.cancel(job, by="me", reason=None, now=now),
             "hold": lambda: lifecycle.hold(job, now=now),
-            "release": lambda: lifecycle.release(job, now=now),
-            "retry": lambda: lifecycle.retry(job, now=now),
-            "force_retry": lambda: lifecycle.retry(job, now=now, force=True),
+            "release": lambda: lifecycle.release(job, parents, now=now),
+            "release_anyway": lambda: lifecycle.release(job, parents, now=now, anyway=True),
+            "retry": lambda: lifecycle.retry(job, parents, now=now),
+            "force_retry": lambda: lifecycle.retry(job, parents, now=now, force=True),
+            "retry_alone": lambda: lifecycle.retry(job, parents, now=now, alone=True),
+            "revive": lambda: lifecycle.revive(job, parents, now=now),
             "edit": lambda: lifecycle.edit(
                 job, priority=priority, run_at=now + timedelta(seconds=delay), queue="y", now=now
             ),
@@ -228,6 +232,9 @@ class SideBySide(RuleBasedStateMachine):
             return
         for sort in ("created", "updated", "next"):
             self.all(lambda store, s=sort: store.find(Filter(), Page(sort=s, limit=7)))
+        for states in (("blocked", "held"), ("cancelled",)):
+            waiting = Filter(states=frozenset(states), waiting_for=tuple(f"j{n}" for n in range(12)))
+            self.all(lambda store, wanted=waiting: store.find(wanted, Page()))
         self.all(lambda store: store.counts(Filter()))
         self.all(lambda store: store.shared("queues"))
 

@@ -1,9 +1,11 @@
 """Commands that change jobs: what becomes of each, what is refused, and what they do when somebody is faster."""
 
 from datetime import timedelta
+from itertools import pairwise
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from factories import NOW
 from queuectl.domain import lifecycle
@@ -129,12 +131,86 @@ class TestRetry:
         assert "unique key 'k'" in change.refused.message
         assert get(store, "a").state == "dead"
 
-    def test_a_retried_child_waits_for_nobody(self, store: MemoryStore) -> None:
+    def test_a_child_under_a_parent_that_failed_runs_only_alone(self, store: MemoryStore) -> None:
         put(store, "p")
         child(store, "c", "p")
         commands.cancel(store, ["p"], by="me")
-        assert became(commands.retry(store, ["c"])) == ["pending"]
+        assert became(commands.retry(store, ["c"])) == [REFUSED]
+        assert became(commands.retry(store, ["c"], alone=True)) == ["pending"]
         assert get(store, "c").waiting_for == ()
+
+    @pytest.mark.parametrize("named", [["p", "c"], ["c", "p"]])
+    def test_parent_and_child_run_in_order_however_they_are_named(
+        self, store: MemoryStore, named: list[str]
+    ) -> None:
+        put(store, "p", state="dead")
+        put(store, "c", state="dead", after=())
+        spec = replace(get(store, "c").spec, after=(Parent("p"),))
+        store._jobs["c"] = replace(get(store, "c"), spec=spec)
+        changes = commands.retry(store, named)
+        assert [change.id for change in changes] == named
+        assert (get(store, "p").state, get(store, "c").state) == ("pending", "blocked")
+        take(store, "p")
+        end(store, "p")
+        maintenance.unblock_children(store, ["p"])
+        assert get(store, "c").state == "pending"
+
+    def test_the_whole_chain_below_comes_back_with_a_parent(self, store: MemoryStore) -> None:
+        put(store, "p", state="processing", max_retries=0)
+        chain = ["p", "c", "g", "h"]
+        for parent, id in pairwise(chain):
+            child(store, id, parent)
+        child(store, "by_hand", "p")
+        commands.cancel(store, ["by_hand"], by="me")
+        end(store, "p", exit_code=1)
+        maintenance.unblock_children(store, ["p"])
+        assert [get(store, id).cause for id in chain[1:]] == ["parent"] * 3
+        changes = commands.retry(store, ["p"])
+        assert [(change.id, change.state, change.revived) for change in changes] == [
+            ("p", "pending", False),
+            ("c", "blocked", True),
+            ("g", "blocked", True),
+            ("h", "blocked", True),
+        ]
+        assert get(store, "by_hand").state == "cancelled"
+        for id in chain:
+            take(store, id)
+            end(store, id)
+            maintenance.unblock_children(store, [id])
+        assert [get(store, id).state for id in chain] == ["completed"] * 4
+
+    def test_alone_leaves_the_children_cancelled(self, store: MemoryStore) -> None:
+        put(store, "p")
+        child(store, "c", "p")
+        commands.cancel(store, ["p"], by="me")
+        assert became(commands.retry(store, ["p"], alone=True)) == ["pending"]
+        assert get(store, "c").state == "cancelled"
+
+    def test_a_child_whose_key_is_taken_stays_and_says_by_whom(self, store: MemoryStore) -> None:
+        put(store, "p")
+        child(store, "c", "p", unique_key="k")
+        commands.cancel(store, ["p"], by="me")
+        put(store, "other", unique_key="k")
+        _, change = commands.retry(store, ["p"])
+        assert change.id == "c"
+        assert change.refused
+        assert "unique key 'k' of job c is taken by job other (pending)" in change.refused.message
+
+    def test_a_parent_that_ends_before_its_child_is_back_is_seen(
+        self, store: MemoryStore, overtaken: Overtaken
+    ) -> None:
+        put(store, "p")
+        child(store, "c", "p")
+        commands.cancel(store, ["p"], by="me")
+
+        def run() -> None:
+            take(store, "p")
+            end(store, "p")
+            maintenance.unblock_children(store, ["p"])
+
+        overtaken.before("save", lambda: None, run)
+        commands.retry(overtaken, ["p"])
+        assert get(store, "c").state == "pending"
 
 
 class TestHoldAndRelease:
@@ -168,11 +244,32 @@ class TestHoldAndRelease:
         commands.hold(store, ["c"])
         end(store, "p")
         maintenance.unblock_children(store, ["p"])
-        assert get(store, "c").state == "held"
+        assert (get(store, "c").state, get(store, "c").waiting_for) == ("held", ())
+        commands.delete(store, ["p"])
         assert became(commands.release(store, ["c"])) == ["pending"]
-        assert get(store, "c").state == "pending"
 
-    def test_a_parent_that_failed_while_its_child_was_held_cancels_it_and_its_own(
+    def test_a_purge_tells_held_children_first(self, store: MemoryStore) -> None:
+        put(store, "p", state="processing")
+        child(store, "c", "p")
+        commands.hold(store, ["c"])
+        end(store, "p")
+        commands.purge(store, Filter(states=frozenset(("completed",))))
+        assert became(commands.release(store, ["c"])) == ["pending"]
+
+    def test_a_child_that_a_failure_held_runs_when_its_parent_was_retried_and_completed(
+        self, store: MemoryStore
+    ) -> None:
+        put(store, "p", state="processing", max_retries=0)
+        child(store, "c", "p", after_failure="hold")
+        for exit_code, state in ((1, "held"), (0, "pending")):
+            end(store, "p", exit_code=exit_code)
+            maintenance.unblock_children(store, ["p"])
+            assert get(store, "c").state == state
+            if exit_code:
+                commands.retry(store, ["p"])
+                take(store, "p")
+
+    def test_a_child_whose_parent_failed_while_it_was_held_is_released_only_anyway(
         self, store: MemoryStore
     ) -> None:
         put(store, "p", state="processing", max_retries=0)
@@ -180,8 +277,10 @@ class TestHoldAndRelease:
         child(store, "g", "c")
         commands.hold(store, ["c"])
         end(store, "p", exit_code=1)
-        assert became(commands.release(store, ["c"])) == ["cancelled"]
-        assert get(store, "g").state == "cancelled"
+        [change] = commands.release(store, ["c"])
+        assert isinstance(change.refused, Conflict)
+        assert (get(store, "c").state, get(store, "g").state) == ("held", "blocked")
+        assert became(commands.release(store, ["c"], anyway=True)) == ["pending"]
 
 
 class TestEdit:
@@ -207,10 +306,18 @@ class TestEdit:
         self.edit(store, priority=0)
         assert get(store, "a").priority == 0
 
-    @pytest.mark.parametrize("state", sorted(set(STATES) - {"pending", "blocked"}))
+    @pytest.mark.parametrize("state", ["completed", "dead", "cancelled", "processing"])
     def test_others_are_refused(self, store: MemoryStore, state: State) -> None:
         put(store, "a", state=state)
         assert self.edit(store, priority=5) == [REFUSED]
+
+    @pytest.mark.parametrize("state", ["held", "failed"])
+    def test_what_has_not_started_is_changed_where_it_is(self, store: MemoryStore, state: State) -> None:
+        before = put(store, "a", state=state)
+        assert self.edit(store, priority=5, queue="mail") == [state]
+        after = get(store, "a")
+        assert (after.priority, after.queue, after.run_at) == (5, "mail", before.run_at)
+        assert after.cause == before.cause
 
     def test_a_queue_that_is_no_name_is_refused(self, store: MemoryStore) -> None:
         put(store, "a")
@@ -325,7 +432,7 @@ class TestFaster:
         overtaken.before("save", lambda: commands.hold(store, ["a"]))
         seen: list[str] = []
 
-        def rule(job: Any, now: Any) -> Any:
+        def rule(job: Any, now: Any, parents: Any) -> Any:
             seen.append(job.id)
             return lifecycle.cancel(job, by="me", reason=None, now=now)
 

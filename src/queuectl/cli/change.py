@@ -51,13 +51,15 @@ def retry_options(parser: "Parser") -> None:
     """Which jobs."""
     _jobs(parser)
     parser.flag("--force", help="completed ones too")
+    parser.flag("--alone", help="without their parents, and without the jobs that wait for them")
     parser.example("queuectl retry @last --force", "once more, with a new retry budget")
 
 
 def retry(session: "Session") -> int:
-    """Run these once more, at once."""
-    ids = wanted_ids(session)
-    return tell(session, commands.retry(session.store, ids, force=session.args.force), _state_of)
+    """Run these once more, behind their parents; the jobs that they had cancelled wait for them again."""
+    args = session.args
+    changes = commands.retry(session.store, wanted_ids(session), force=args.force, alone=args.alone)
+    return tell(session, changes, state_of)
 
 
 def hold_options(parser: "Parser") -> None:
@@ -68,18 +70,20 @@ def hold_options(parser: "Parser") -> None:
 
 def hold(session: "Session") -> int:
     """Keep these from starting."""
-    return tell(session, commands.hold(session.store, wanted_ids(session)), _state_of)
+    return tell(session, commands.hold(session.store, wanted_ids(session)), state_of)
 
 
 def release_options(parser: "Parser") -> None:
     """Which jobs."""
     _jobs(parser)
+    parser.flag("--anyway", help="without waiting for their parents")
     parser.example("queuectl release @last", "may start when due")
 
 
 def release(session: "Session") -> int:
     """Let held jobs start."""
-    return tell(session, commands.release(session.store, wanted_ids(session)), _state_of)
+    changes = commands.release(session.store, wanted_ids(session), anyway=session.args.anyway)
+    return tell(session, changes, state_of)
 
 
 def edit_options(parser: "Parser") -> None:
@@ -89,11 +93,11 @@ def edit_options(parser: "Parser") -> None:
     parser.add_argument("--at", metavar="T", help="not before this time")
     parser.add_argument("--delay", "--in", metavar="D", help="not before this much time has passed")
     parser.add_argument("--queue", "-Q", metavar="Q", help="another queue")
-    parser.example("queuectl edit @last --priority 10", "sooner; pending jobs only")
+    parser.example("queuectl edit @last --priority 10", "sooner; only jobs that have not started")
 
 
 def edit(session: "Session") -> int:
-    """Another priority, time or queue for pending jobs."""
+    """Another priority, time or queue for jobs that have not started."""
     args = session.args
     if args.priority is None and args.at is None and args.delay is None and args.queue is None:
         raise InvalidInput("nothing is to be changed", "give --priority, --at, --in or --queue")
@@ -107,7 +111,7 @@ def edit(session: "Session") -> int:
     changes = commands.edit(
         session.store, wanted_ids(session), priority=_priority(args.priority), run_at=run_at, queue=args.queue
     )
-    return tell(session, changes, _state_of)
+    return tell(session, changes, state_of)
 
 
 def delete_options(parser: "Parser") -> None:
@@ -182,7 +186,8 @@ def _shape(change: Change) -> dict[str, object]:
     }
 
 
-def _state_of(change: Change) -> str:
+def state_of(change: Change) -> str:
+    """The state that a job is in after a command."""
     return change.job.state if change.job else ""
 
 

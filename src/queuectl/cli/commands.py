@@ -46,7 +46,7 @@ COMMANDS: dict[str, Command] = {
         Command("retry", "run dead, cancelled or failed jobs once more", "change", "retry"),
         Command("hold", "keep waiting jobs from starting", "change", "hold"),
         Command("release", "let held jobs start", "change", "release"),
-        Command("edit", "another priority, time or queue for pending jobs", "change", "edit"),
+        Command("edit", "another priority, time or queue for jobs that have not started", "change", "edit"),
         Command("delete", "delete ended jobs with their output", "change", "delete"),
         Command("dlq list", "jobs that failed for good", "dlq", "list_"),
         Command("dlq show", "everything about a dead job", "dlq", "show"),

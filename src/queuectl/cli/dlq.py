@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from queuectl.cli import jobs
 from queuectl.cli.cells import columns_of
-from queuectl.cli.change import tell, told_count, wanted_ids
+from queuectl.cli.change import state_of, tell, told_count, wanted_ids
 from queuectl.cli.references import JOBS_HELP, reference
 from queuectl.domain.job import Job, State
 from queuectl.domain.quantity import parse_duration
@@ -60,6 +60,7 @@ def retry_options(parser: "Parser") -> None:
     parser.add_argument("job", nargs="*", metavar="JOB", help=JOBS_HELP)
     parser.flag("--all", help="all dead jobs")
     parser.add_argument("--queue", "-Q", metavar="Q", help="with --all: of this queue")
+    parser.flag("--alone", help="without their parents, and without the jobs that wait for them")
     parser.example("queuectl dlq retry --all", "run all dead jobs once more")
 
 
@@ -75,7 +76,7 @@ def retry(session: "Session") -> int:
     ids = wanted_ids(session)
     for job in session.store.get(ids).values():
         _refuse_living(job)
-    return tell(session, commands.retry(session.store, ids), lambda change: "pending")
+    return tell(session, commands.retry(session.store, ids, alone=args.alone), state_of)
 
 
 def purge_options(parser: "Parser") -> None:
@@ -97,7 +98,7 @@ def _retry_all(session: "Session", wanted: Filter) -> int:
     """Batch by batch, each read before it is changed: a job that dies meanwhile again is not taken twice."""
     batches = list(commands.select(session.store, wanted))
     changes = [change for ids in batches for change in commands.retry(session.store, ids)]
-    code = tell(session, changes, lambda change: "pending")
+    code = tell(session, changes, state_of)
     if not changes:
         session.say("the DLQ is empty")
     return code

@@ -7,7 +7,7 @@ from queuectl.cli.cells import ALL_COLUMNS, LESS, cell, columns_for, columns_of,
 from queuectl.cli.references import JOB_HELP, reference
 from queuectl.cli.render import fields, table, to_json
 from queuectl.domain.instant import format_age, format_instant
-from queuectl.domain.job import STATES, Job, State
+from queuectl.domain.job import STATES, Cause, Job, State
 from queuectl.domain.quantity import format_duration, parse_duration
 from queuectl.domain.query import Filter, Page
 from queuectl.errors import InvalidInput
@@ -179,7 +179,7 @@ def _lines(job: Job, short: bool) -> list[tuple[str, str]]:
     lines = [
         ("job", f"{job.id} (number {job.number})"),
         ("command", spec.title()),
-        ("state", job.state),
+        ("state", job.state + (f" ({_CAUSES[job.cause]})" if job.cause else "")),
         (
             "attempts",
             f"{job.attempts} (retries: {_budget(job)})" + (f", lost {job.losses}" if job.losses else ""),
@@ -227,9 +227,20 @@ def _more_lines(job: Job) -> list[tuple[str, str]]:
     return lines
 
 
+_CAUSES: dict[Cause, str] = {
+    "person": "by a person",
+    "parent": "because of a parent",
+    "skipped": "it was for a failure that did not come",
+    "max_fails": "its batch had too many failures",
+    "overlap": "replaced by the next run of its schedule",
+    "moved": "moved to another queue",
+}
+
+
 def _budget(job: Job) -> str:
     limit = job.spec.retry.max_retries
-    used = max(job.failures - (1 if job.state == "dead" else 0), 0)
+    # The last failure has led to a retry only once that runs.
+    used = job.failures if job.state in ("processing", "completed") else max(job.failures - 1, 0)
     return f"{used} used, no limit" if limit < 0 else f"{min(used, limit)} of {limit} used"
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from queuectl.domain.ids import handle
 from queuectl.domain.job import Job, Parent, State
 
 SATISFYING: dict[str, frozenset[State]] = {
@@ -20,6 +21,40 @@ def still_waiting(after: Sequence[Parent], states: Mapping[str, State]) -> tuple
 def broken(after: Sequence[Parent], states: Mapping[str, State]) -> tuple[str, ...]:
     """The parents that ended otherwise than wanted: the wait for them is in vain."""
     return tuple(p.job for p in after if states.get(p.job) in ENDED - SATISFYING[p.on])
+
+
+def unmet(job: Job, states: Mapping[str, State]) -> tuple[str, ...]:
+    """Of the parents that a job waits for, those that have not ended as wanted; a parent that is gone has not."""
+    return tuple(p for p in still_waiting(job.spec.after, states) if p in job.waiting_for)
+
+
+def in_vain(job: Job, states: Mapping[str, State]) -> tuple[str, ...]:
+    """Of the parents that a job waits for, those that ended otherwise than wanted, then those that are gone."""
+    wrong = [p for p in broken(job.spec.after, states) if p in job.waiting_for]
+    return tuple(dict.fromkeys([*wrong, *(p for p in job.waiting_for if p not in states)]))
+
+
+def to_wait_for_again(job: Job, states: Mapping[str, State]) -> tuple[str, ...]:
+    """The parents that a job waits for when it is retried: all that have not, or no longer, ended as wanted.
+
+    A parent that is gone had ended as wanted, unless the job still waited for it.
+    """
+    waits = still_waiting(job.spec.after, states)
+    return tuple(p for p in waits if p in states or p in job.waiting_for)
+
+
+def vain_words(job: Job, parent: str, parents: Mapping[str, State]) -> str:
+    """The sentence for a person: for whom a job would wait in vain."""
+    ended = f"which ended as {parents[parent]}" if parent in parents else "which is gone"
+    return f"job {handle(job)} waits for {parent}, {ended}"
+
+
+def retry_hint(job: Job, parent: str, parents: Mapping[str, State]) -> str:
+    """What a person can do whose retry would wait for this parent in vain."""
+    alone = f"queuectl retry --alone {handle(job)} runs it without its parents"
+    if parents.get(parent) not in ("dead", "cancelled"):
+        return alone
+    return f"queuectl retry {parent} {handle(job)} runs both in order; {alone}"
 
 
 def parents_first(jobs: Sequence[Job]) -> list[Job]:

@@ -4,6 +4,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from queuectl.domain.names import check_name
+from queuectl.errors import InvalidInput
 
 if TYPE_CHECKING:
     from queuectl.domain.job import Job
@@ -23,6 +24,23 @@ def make_id(moment: datetime, randomness: int) -> str:
 def check_id(id: str) -> str:
     """The id itself, if it is one. Raises InvalidInput."""
     return check_name("id", id)
+
+
+def check_new_id(id: str) -> str:
+    """The id itself, if a new job may have it. Raises InvalidInput.
+
+    A plain number is refused: `queuectl cancel 1` means the job with the number 1.
+    """
+    if is_number(id):
+        raise InvalidInput(
+            f"id {id!r} is a plain number, and numbers name jobs already", f"put a word before it: job-{id}"
+        )
+    return check_name("id", id)
+
+
+def is_number(text: str) -> bool:
+    """Whether a text names a job by its number."""
+    return text.isascii() and text.isdecimal() and len(text) < 18 and (text == "0" or text[0] != "0")
 
 
 def is_made(id: str) -> bool:

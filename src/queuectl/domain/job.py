@@ -32,6 +32,10 @@ WAITING: frozenset[State] = frozenset(("pending", "failed"))
 Want = Literal["ok", "any", "failed"]
 """How a parent has to end: completed, ended at all, or ended without success."""
 
+Cause = Literal["person", "parent", "skipped", "max_fails", "overlap", "moved"]
+"""Why a job is cancelled or held: a person did it; a parent ended otherwise than wanted; it was for a failure that did
+not come; its batch had too many failures; its schedule replaced it; it was moved to another queue."""
+
 HISTORY_KEPT = 20
 """Attempts kept inside the job; older ones are only counted."""
 
@@ -130,7 +134,8 @@ class Job(Struct, frozen=True, kw_only=True, gc=False):
     failures        failed attempts since the retry budget last began
     losses          attempts lost to crashes since then
     version         rises with every write; `save` compares it
-    waiting_for     the parents that have not yet ended as wanted
+    waiting_for     the parents that have not ended as wanted; kept while the job is cancelled because of them
+    cause           why it is cancelled or held; None in other states
     history         the last `HISTORY_KEPT` finished attempts; `history_dropped` counts the others
     output_tail     the last few hundred characters the command printed
     """
@@ -159,6 +164,7 @@ class Job(Struct, frozen=True, kw_only=True, gc=False):
     output_tail: str = ""
     started_at: datetime | None = None
     finished_at: datetime | None = None
+    cause: Cause | None = None
 
     @property
     def ended(self) -> bool:

@@ -7,16 +7,19 @@ does not allow raises `Conflict` with a sentence for the person who asked; nothi
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
+from typing import Any
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from queuectl.domain import dependency
+from queuectl.domain.ids import handle
 from queuectl.domain.job import (
     HISTORY_KEPT,
     WAITING,
     Attempt,
     CancelRequest,
+    Cause,
     Job,
     Lease,
     Spec,
@@ -38,6 +41,8 @@ class Arrow(Struct, frozen=True):
 
 CRASH_LOOP = "crash loop"
 
+NO_PARENTS: Mapping[str, State] = {}
+
 ARROWS: tuple[Arrow, ...] = (
     Arrow("enqueue", None, "pending", "enqueued"),
     Arrow("enqueue", None, "blocked", "enqueued behind parents that have not ended as wanted"),
@@ -45,12 +50,22 @@ ARROWS: tuple[Arrow, ...] = (
     Arrow("unblock", "blocked", "pending", "every parent ended as wanted"),
     Arrow("unblock", "blocked", "cancelled", "a parent ended otherwise (the default)"),
     Arrow("unblock", "blocked", "held", "a parent ended otherwise (after_failure: hold)"),
+    Arrow("unblock", "held", "pending", "held by after_failure, and its parents, retried, ended as wanted"),
+    Arrow(
+        "revive",
+        "cancelled",
+        "blocked",
+        "cancelled because of a parent (cause: parent), and a person retries that",
+    ),
     Arrow("hold", "pending", "held", "held by a person"),
     Arrow("hold", "failed", "held", "held by a person"),
     Arrow("hold", "blocked", "held", "held by a person"),
     Arrow("release", "held", "pending", "released"),
     Arrow("release", "held", "blocked", "released while parents have not ended as wanted"),
     Arrow("edit", "pending", "pending", "priority, time or queue changed by a person"),
+    Arrow("edit", "failed", "failed", "priority, time or queue changed by a person"),
+    Arrow("edit", "blocked", "blocked", "priority, time or queue changed by a person"),
+    Arrow("edit", "held", "held", "priority, time or queue changed by a person"),
     Arrow("claim", "pending", "processing", "claimed when due"),
     Arrow("claim", "failed", "processing", "claimed when due"),
     Arrow("finish", "processing", "completed", "exit code 0"),
@@ -73,7 +88,11 @@ ARROWS: tuple[Arrow, ...] = (
     Arrow("retry", "dead", "pending", "retried by a person: the retry budget starts anew"),
     Arrow("retry", "cancelled", "pending", "retried by a person: the retry budget starts anew"),
     Arrow("retry", "failed", "pending", "retried by a person: the retry budget starts anew"),
+    Arrow("retry", "dead", "blocked", "the same, and parents have not, or no longer, ended as wanted"),
+    Arrow("retry", "cancelled", "blocked", "the same, and parents have not, or no longer, ended as wanted"),
+    Arrow("retry", "failed", "blocked", "the same, and parents have not, or no longer, ended as wanted"),
     Arrow("force_retry", "completed", "pending", "retried by a person with --force"),
+    Arrow("force_retry", "completed", "blocked", "the same, and parents have no longer ended as wanted"),
 )
 
 _ALLOWED = frozenset((arrow.event, arrow.source, arrow.target) for arrow in ARROWS)
@@ -82,7 +101,7 @@ _SOURCES = frozenset((arrow.event, arrow.source) for arrow in ARROWS)
 _REFUSALS = {
     "hold": "only jobs that wait can be held",
     "release": "only held jobs can be released",
-    "edit": "only pending jobs can be edited",
+    "edit": "only jobs that have not started can be edited",
     "cancel": "it has ended already",
     "retry": "only dead, cancelled and failed jobs can be retried",
 }
@@ -110,6 +129,7 @@ def enqueue(
         run_at=run_at,
         sort_key=sort_key(run_at, priority, spec.boost),
         waiting_for=waiting_for,
+        cause="person" if hold else None,
         created_at=now,
         updated_at=now,
     )
@@ -158,7 +178,7 @@ def finish(job: Job, report: Report, *, now: datetime, chance: float) -> Job:
     if outcome.succeeded:
         return _end(ended, "finish", "completed", now, last_error=None)
     if outcome.kind == "cancelled" or job.cancel_requested:
-        return _end(ended, "finish", "cancelled", now, last_error=_cancel_words(job))
+        return _end(ended, "finish", "cancelled", now, cause="person", last_error=_cancel_words(job))
     return _fail(ended, outcome, now, chance)
 
 
@@ -166,7 +186,7 @@ def give_back(job: Job, *, now: datetime) -> Job:
     """Claimed and provably never started: as if it had not been claimed (guarantee G8)."""
     if job.cancel_requested:
         job = replace(job, attempts=job.attempts - 1)
-        return _end(job, "give_back", "cancelled", now, last_error=_cancel_words(job))
+        return _end(job, "give_back", "cancelled", now, cause="person", last_error=_cancel_words(job))
     back: State = "failed" if job.failures else "pending"
     return _move(job, "give_back", back, now, attempts=job.attempts - 1, lease=None)
 
@@ -178,7 +198,7 @@ def interrupt(job: Job, report: Report, *, now: datetime) -> Job:
     )
     ended = _record(job, replace(report, outcome=lost))
     if job.cancel_requested:
-        return _end(ended, "interrupt", "cancelled", now, last_error=_cancel_words(job))
+        return _end(ended, "interrupt", "cancelled", now, cause="person", last_error=_cancel_words(job))
     return _move(ended, "interrupt", "pending", now, last_error=INTERRUPTED)
 
 
@@ -188,7 +208,7 @@ def lose(job: Job, report: Report, *, now: datetime) -> Job:
     ended = replace(_record(job, report), losses=losses)
     why = report.outcome.describe()
     if job.cancel_requested:
-        return _end(ended, "lose", "cancelled", now, last_error=_cancel_words(job))
+        return _end(ended, "lose", "cancelled", now, cause="person", last_error=_cancel_words(job))
     if losses > job.spec.retry.max_losses:
         return _end(ended, "lose", "dead", now, last_error=f"{CRASH_LOOP}: lost {losses} times, last: {why}")
     return _move(ended, "lose", "pending", now, last_error=f"lost: {why}")
@@ -203,34 +223,81 @@ def cancel(job: Job, *, by: str, reason: str | None, now: datetime) -> Job:
     if job.state == "processing":
         return _move(job, "cancel", "processing", now, cancel_requested=request)
     job = replace(job, cancel_requested=request)
-    return _end(job, "cancel", "cancelled", now, last_error=_cancel_words(job))
+    return _end(job, "cancel", "cancelled", now, cause="person", last_error=_cancel_words(job))
 
 
-def retry(job: Job, *, now: datetime, force: bool = False) -> Job:
-    """Run once more, at once, with a new retry budget; history and attempt numbers go on."""
+def retry(
+    job: Job,
+    parents: Mapping[str, State] = NO_PARENTS,
+    *,
+    now: datetime,
+    force: bool = False,
+    alone: bool = False,
+) -> Job:
+    """Run once more with a new retry budget; history and attempt numbers go on.
+
+    At once, or behind the parents that have not, or no longer, ended as wanted; `parents` has the states of those that
+    exist. With `alone` no parent is waited for.
+    """
     if job.state == "completed" and not force:
-        raise Conflict(f"job {job.id} is completed", "to run it again all the same: queuectl retry --force")
+        raise Conflict(
+            f"job {handle(job)} is completed",
+            f"to run it again all the same: queuectl retry --force {handle(job)}",
+        )
     event = "force_retry" if job.state == "completed" else "retry"
     _check(job, event)
-    fresh = replace(
-        job, failures=0, losses=0, cancel_requested=None, waiting_for=(), exit_code=None, finished_at=None
-    )
+    waiting = () if alone else dependency.to_wait_for_again(job, parents)
+    vain = dependency.in_vain(replace(job, waiting_for=waiting), parents)
+    if vain:
+        raise Conflict(
+            dependency.vain_words(job, vain[0], parents), dependency.retry_hint(job, vain[0], parents)
+        )
+    fresh = replace(_anew(job), waiting_for=waiting)
+    if waiting:
+        return _move(fresh, event, "blocked", now, run_at=now)
     return _ready(fresh, event, now)
 
 
+def revive(job: Job, parents: Mapping[str, State], *, now: datetime) -> Job:
+    """A job that was cancelled because of a parent waits again, as a person has retried that parent.
+
+    Unchanged while another of its parents stands in the way.
+    """
+    _check(job, "revive")
+    if job.cause != "parent":
+        raise Conflict(f"job {handle(job)} was not cancelled because of a parent")
+    if dependency.in_vain(job, parents):
+        return job
+    return _move(_anew(job), "revive", "blocked", now, last_error=None)
+
+
 def hold(job: Job, *, now: datetime) -> Job:
-    """Not to start until it is released. Twice is once."""
+    """Not to start until it is released. Idempotent."""
     if job.state == "held":
         return job
-    return _move(job, "hold", "held", now)
+    return _move(job, "hold", "held", now, cause="person")
 
 
-def release(job: Job, *, now: datetime) -> Job:
-    """May start when due: behind its parents, if some have not ended as wanted."""
+def release(
+    job: Job, parents: Mapping[str, State] = NO_PARENTS, *, now: datetime, anyway: bool = False
+) -> Job:
+    """May start when due: behind its parents, if some have not ended as wanted; with `anyway` without them.
+
+    Refused when a parent ended otherwise than wanted: then it would wait in vain.
+    """
     _check(job, "release")
-    if job.waiting_for:
-        return _move(job, "release", "blocked", now)
-    return _ready(job, "release", now)
+    waiting = () if anyway else dependency.unmet(job, parents)
+    vain = () if anyway else dependency.in_vain(job, parents)
+    if vain:
+        raise Conflict(
+            f"{dependency.vain_words(job, vain[0], parents)}: it stays held",
+            f"queuectl release --anyway {handle(job)} runs it without its parents",
+        )
+    error = None if job.cause in ("parent", "skipped") else job.last_error
+    free = replace(job, waiting_for=waiting, last_error=error)
+    if waiting:
+        return _move(free, "release", "blocked", now)
+    return _ready(free, "release", now)
 
 
 def edit(job: Job, *, priority: int | None, run_at: datetime | None, queue: str | None, now: datetime) -> Job:
@@ -238,30 +305,24 @@ def edit(job: Job, *, priority: int | None, run_at: datetime | None, queue: str 
     when = run_at or job.run_at
     rank = job.priority if priority is None else priority
     key = sort_key(when, rank, job.spec.boost)
-    return _move(
-        job, "edit", "pending", now, priority=rank, run_at=when, sort_key=key, queue=queue or job.queue
-    )
+    changes = {"priority": rank, "run_at": when, "sort_key": key, "queue": queue or job.queue}
+    return _move(job, "edit", job.state, now, cause=job.cause, **changes)
 
 
 def unblock(job: Job, parents: Mapping[str, State], *, now: datetime) -> Job:
-    """Look again at a blocked job, given the states of all its parents that exist. Unchanged while nothing is to do.
+    """Look again at a blocked or held job, given the states of all its parents that exist.
 
-    A parent that ended as wanted may have been deleted since; one that is waited for and is gone never will.
+    Unchanged while nothing is to do. Parents that ended as wanted are crossed off, and are not asked again: they may be
+    retried or deleted later. A parent that is waited for and is gone will never end as wanted. A held job is only
+    released if it is held because of its parents.
     """
-    gone = [id for id in job.waiting_for if id not in parents]
-    vain = [*dependency.broken(job.spec.after, parents), *gone]
-    if vain:
-        why = (
-            f"parent {vain[0]} ended as {parents[vain[0]]}"
-            if vain[0] in parents
-            else f"parent {vain[0]} is gone"
-        )
-        if job.spec.after_failure == "hold":
-            return _move(job, "unblock", "held", now, last_error=why)
-        return _end(job, "unblock", "cancelled", now, last_error=why)
-    waiting = tuple(p for p in dependency.still_waiting(job.spec.after, parents) if p in job.waiting_for)
-    if not waiting:
-        return _ready(replace(job, waiting_for=()), "unblock", now)
+    waiting, vain = dependency.unmet(job, parents), dependency.in_vain(job, parents)
+    by_parents = job.cause in ("parent", "skipped")
+    if vain and job.state != "held":
+        return _in_vain(replace(job, waiting_for=waiting), vain[0], parents, now)
+    if not waiting and (job.state != "held" or by_parents):
+        error = None if by_parents else job.last_error
+        return _ready(replace(job, waiting_for=(), last_error=error), "unblock", now)
     return job if waiting == job.waiting_for else replace(job, waiting_for=waiting, updated_at=now)
 
 
@@ -273,6 +334,21 @@ def holds_lease(job: Job, attempt_id: str) -> bool:
 def is_given_up(past: Attempt, outcome: Outcome) -> bool:
     """Whether somebody else recorded an attempt as lost whose end the worker itself saw as `outcome`."""
     return past.outcome == "lost" and past.error not in (INTERRUPTED, outcome.error)
+
+
+def _in_vain(job: Job, parent: str, parents: Mapping[str, State], now: datetime) -> Job:
+    """It keeps for whom it waits: so it is found when a person retries that parent."""
+    why = f"parent {parent} ended as {parents[parent]}" if parent in parents else f"parent {parent} is gone"
+    cause: Cause = "skipped" if parents.get(parent) == "completed" else "parent"
+    if job.spec.after_failure == "hold":
+        return _move(job, "unblock", "held", now, cause=cause, last_error=why)
+    waiting = job.waiting_for
+    return _end(job, "unblock", "cancelled", now, cause=cause, last_error=why, waiting_for=waiting)
+
+
+def _anew(job: Job) -> Job:
+    """With a new retry budget, and without its end."""
+    return replace(job, failures=0, losses=0, cancel_requested=None, exit_code=None, finished_at=None)
 
 
 def _fail(job: Job, outcome: Outcome, now: datetime, chance: float) -> Job:
@@ -331,28 +407,34 @@ def _ready(job: Job, event: str, now: datetime) -> Job:
     )
 
 
-def _end(job: Job, event: str, target: State, now: datetime, **changes: object) -> Job:
-    return _move(job, event, target, now, lease=None, waiting_for=(), finished_at=now, **changes)
+def _end(
+    job: Job, event: str, target: State, now: datetime, *, cause: Cause | None = None, **changes: Any
+) -> Job:
+    ending = {"lease": None, "waiting_for": (), "finished_at": now, **changes}
+    return _move(job, event, target, now, cause=cause, **ending)
 
 
-def _move(job: Job, event: str, target: State, now: datetime, **changes: object) -> Job:
+def _move(
+    job: Job, event: str, target: State, now: datetime, *, cause: Cause | None = None, **changes: Any
+) -> Job:
     if (event, job.state, target) not in _ALLOWED:
         _check(job, event)
-        raise Conflict(f"job {job.id} cannot go from {job.state} to {target} by {event}")
-    return replace(job, state=target, updated_at=now, **changes)
+        raise Conflict(f"job {handle(job)} cannot go from {job.state} to {target} by {event}")
+    return replace(job, state=target, updated_at=now, cause=cause, **changes)
 
 
 def _check(job: Job, event: str) -> None:
     if (event, job.state) not in _SOURCES:
         why = _REFUSALS.get(event, f"{event} does not apply")
         raise Conflict(
-            f"job {job.id} is {job.state}: {why}", f"queuectl explain {job.id} says what can be done"
+            f"job {handle(job)} is {job.state}: {why}",
+            f"queuectl explain {handle(job)} says what can be done",
         )
 
 
 def _lease_of(job: Job) -> Lease:
     if job.lease is None:
-        raise Conflict(f"job {job.id} is {job.state}: no attempt of it runs")
+        raise Conflict(f"job {handle(job)} is {job.state}: no attempt of it runs")
     return job.lease
 
 

@@ -4,7 +4,7 @@ The pattern is one: read the jobs, hand each to a pure function of `domain/lifec
 that somebody else changed meanwhile. Functions answer what became of each job and raise for what was refused.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 
@@ -14,8 +14,8 @@ from msgspec.structs import replace
 from queuectl import crashpoint
 from queuectl.clock import random_bytes
 from queuectl.domain import dependency, lifecycle
-from queuectl.domain.ids import check_id, make_id
-from queuectl.domain.job import Job, Parent, Spec
+from queuectl.domain.ids import check_new_id, handle, make_id
+from queuectl.domain.job import STATES, TERMINAL, Job, Parent, Spec, State
 from queuectl.domain.names import check_name, is_name
 from queuectl.domain.query import Filter, Page
 from queuectl.domain.worker import Request, Worker
@@ -45,16 +45,32 @@ TRIES = 20
 
 SHARED_SPECS = 256
 
-BATCH = 1000
-"""Jobs read and saved at once by commands that act on many."""
+BATCH = 500
+"""Jobs read and saved at once by commands that act on many: no call to the store takes longer than 100 ms."""
 
 
 class Change(Struct, frozen=True):
-    """What a command did to one job: the job as it is now, or the refusal."""
+    """What a command did to one job: the job as it is now, or the refusal.
+
+    before   the job as it was, if it was changed
+    revived  nobody named it: it waits again because its parent was retried
+    """
 
     id: str
     job: Job | None = None
     refused: QueuectlError | None = None
+    before: Job | None = None
+    revived: bool = False
+
+    @property
+    def changed(self) -> bool:
+        """Whether the command changed the job."""
+        return self.before is not None
+
+    @property
+    def state(self) -> State | None:
+        """The state it is in now."""
+        return self.job.state if self.job else None
 
 
 class Enqueuer:
@@ -75,7 +91,7 @@ class Enqueuer:
         """The job that a request asks for, waiting for all its parents. Raises InvalidInput."""
         spec = self._spec(request)
         return lifecycle.enqueue(
-            id=self.next_id() if request.id is None else check_id(request.id),
+            id=self.next_id() if request.id is None else check_new_id(request.id),
             spec=spec,
             queue=self._queue if request.queue is None else check_name("queue", request.queue),
             priority=request.priority or 0,
@@ -115,13 +131,13 @@ def enqueue(store: Store, jobs: Sequence[Job]) -> list[Added]:
     crashpoint.reach("before_add")
     added = store.add(placed)
     crashpoint.reach("after_add")
-    blocked = [item.job.id for item in added if item.job.state == "blocked"]
-    if blocked:
+    waiting = [item.job.id for item in added if item.job.waiting_for]
+    if waiting:
         # A parent may have ended between our look and the add, and its worker saw no child then. The jobs are stored:
         # should the store fail only now, every worker's sweep of blocked jobs does the same.
         with suppress(StoreError, OutcomeUnknown):
-            maintenance.unblock(store, blocked)
-            fresh = store.get(blocked)
+            maintenance.unblock(store, waiting)
+            fresh = store.get(waiting)
             added = [replace(item, job=fresh.get(item.job.id, item.job)) for item in added]
     return added
 
@@ -143,74 +159,78 @@ def refusal(added: Added) -> Conflict | None:
 
 def cancel(store: Store, ids: Sequence[str], *, by: str, reason: str | None = None) -> list[Change]:
     """Never to start again; running ones are ended by their worker. Cancelled ones stay as they are."""
-    changes = change(store, ids, lambda job, now: lifecycle.cancel(job, by=by, reason=reason, now=now))
+    changes = change(store, ids, lambda job, now, _: lifecycle.cancel(job, by=by, reason=reason, now=now))
     _unblock_children(store, changes)
     return changes
 
 
-def retry(store: Store, ids: Sequence[str], *, force: bool = False) -> list[Change]:
-    """Run dead, cancelled and failed jobs (with `force`, completed ones) once more, at once."""
-    return change(store, ids, lambda job, now: lifecycle.retry(job, now=now, force=force))
+def retry(store: Store, ids: Sequence[str], *, force: bool = False, alone: bool = False) -> list[Change]:
+    """Run dead, cancelled and failed jobs (with `force`, completed ones) once more.
+
+    They wait for their parents again, and the jobs that were cancelled because of them wait for them again: these
+    follow in the answer, marked as revived. With `alone` neither is done.
+    """
+    changes = change(
+        store,
+        ids,
+        lambda job, now, parents: lifecycle.retry(job, parents, now=now, force=force, alone=alone),
+        with_parents=True,
+    )
+    revived = [] if alone else _revive_below(store, [change.id for change in changes if change.changed])
+    return _settled(store, [*changes, *revived])
 
 
 def hold(store: Store, ids: Sequence[str]) -> list[Change]:
     """Not to start until released."""
-    return change(store, ids, lambda job, now: lifecycle.hold(job, now=now))
+    return change(store, ids, lambda job, now, _: lifecycle.hold(job, now=now))
 
 
-def release(store: Store, ids: Sequence[str]) -> list[Change]:
-    """Let held jobs start when due."""
-    changes = change(store, ids, lambda job, now: lifecycle.release(job, now=now))
-    blocked = [change.id for change in changes if change.job and change.job.state == "blocked"]
-    if not blocked:
-        return changes
-    # Parents may have ended while it was held, and nobody told it then.
-    ended = [job.id for job in maintenance.unblock(store, blocked) if job.ended]
-    maintenance.unblock_children(store, ended)
-    fresh = store.get(blocked)
-    return [replace(change, job=fresh.get(change.id, change.job)) for change in changes]
+def release(store: Store, ids: Sequence[str], *, anyway: bool = False) -> list[Change]:
+    """Let held jobs start when due, behind their parents; with `anyway` without them."""
+    changes = change(
+        store,
+        ids,
+        lambda job, now, parents: lifecycle.release(job, parents, now=now, anyway=anyway),
+        with_parents=not anyway,
+    )
+    return _settled(store, changes)
 
 
 def edit(
     store: Store, ids: Sequence[str], *, priority: int | None, run_at: datetime | None, queue: str | None
 ) -> list[Change]:
-    """Another priority, start time or queue for pending jobs."""
+    """Another priority, start time or queue for jobs that have not started."""
     if queue is not None:
         known_queue(store, queue)
     return change(
         store,
         ids,
-        lambda job, now: lifecycle.edit(job, priority=priority, run_at=run_at, queue=queue, now=now),
+        lambda job, now, _: lifecycle.edit(job, priority=priority, run_at=run_at, queue=queue, now=now),
     )
 
 
 def delete(store: Store, ids: Sequence[str]) -> list[Change]:
     """Delete ended jobs with their output. Others are refused."""
-    changes = []
-    for id, job in _read(store, ids).items():
-        if not job.ended:
-            why = Conflict(
-                f"job {id} is {job.state}: only ended jobs can be deleted", f"queuectl cancel {id}"
-            )
-            changes.append(Change(id, job, why))
-            continue
-        maintenance.unblock_children(store, [id])
-        gone = store.purge(Filter(id_prefix=id, number=job.number), 1)
-        # Not gone: somebody retried it meanwhile.
-        changes.append(Change(id, job, None if gone else Conflict(f"job {id} is no longer {job.state}")))
-    return changes
+    jobs = _read(store, ids)
+    # Whether they ended as their children wanted can be told only as long as they are there.
+    maintenance.unblock_children(store, [id for id, job in jobs.items() if job.ended])
+    return [_deleted(store, job) for job in jobs.values()]
 
 
 def purge(store: Store, wanted: Filter) -> int:
-    """Delete all ended jobs that match, in small batches; answers how many."""
-    count = 0
+    """Delete all ended jobs that match; answers how many."""
+    return sum(purge_in_steps(store, wanted))
+
+
+def purge_in_steps(store: Store, wanted: Filter) -> Iterator[int]:
+    """Delete all ended jobs that match, in small batches; answers how many each was."""
+    maintenance.settle_waiting(store)
     while deleted := store.purge(wanted, BATCH):
-        count += len(deleted)
-    return count
+        yield len(deleted)
 
 
-def select(store: Store, wanted: Filter) -> Iterable[list[str]]:
-    """The ids of all jobs that match, in batches."""
+def select(store: Store, wanted: Filter) -> Iterator[list[str]]:
+    """The ids of all jobs that match, in batches, the newest first; without those that are added meanwhile."""
     page = Page(limit=BATCH)
     while True:
         found = store.find(wanted, page)
@@ -221,18 +241,27 @@ def select(store: Store, wanted: Filter) -> Iterable[list[str]]:
         page = replace(page, after=found.next)
 
 
-def change(store: Store, ids: Sequence[str], rule: Callable[[Job, datetime], Job]) -> list[Change]:
-    """Apply a rule to each job by compare-and-swap. A job for which the rule raises is refused, the others go on."""
+Rule = Callable[[Job, datetime, Mapping[str, State]], Job]
+"""What becomes of a job at a moment, given the states of its parents that exist. Raises Conflict."""
+
+
+def change(store: Store, ids: Sequence[str], rule: Rule, *, with_parents: bool = False) -> list[Change]:
+    """Apply a rule to each job by compare-and-swap. A job for which the rule raises is refused, the others go on.
+
+    Where the rule looks at parents, those that are changed in the same call come first, and count as what they become.
+    """
     done: dict[str, Change] = {}
     jobs = _read(store, ids)
+    holders: dict[str | None, Job | None] = {}
     for _ in range(TRIES):
-        wanted = _apply(jobs, rule, store.now(), done)
+        parents = maintenance.parent_states(store, jobs.values()) if with_parents else {}
+        wanted = _apply(jobs, rule, store.now(), parents, done)
         answers = store.save(wanted) if wanted else []
         for job, answer in zip(wanted, answers, strict=True):
             if answer == "accepted":
-                done[job.id] = Change(job.id, replace(job, version=job.version + 1))
+                done[job.id] = Change(job.id, replace(job, version=job.version + 1), before=jobs[job.id])
             elif answer == "taken":
-                done[job.id] = Change(job.id, jobs[job.id], _taken(job))
+                done[job.id] = Change(job.id, jobs[job.id], _taken(store, job, holders))
         stale = [id for id in jobs if id not in done]
         if not stale:
             return [done[id] for id in dict.fromkeys(ids)]
@@ -279,20 +308,66 @@ def set_setting(store: Store, key: str, value: str | None) -> None:
 
 
 def _apply(
-    jobs: dict[str, Job], rule: Callable[[Job, datetime], Job], now: datetime, done: dict[str, Change]
+    jobs: dict[str, Job], rule: Rule, now: datetime, parents: dict[str, State], done: dict[str, Change]
 ) -> list[Job]:
     wanted = []
-    for id, job in jobs.items():
+    for job in dependency.parents_first(list(jobs.values())) if parents else jobs.values():
         try:
-            after = rule(job, now)
+            after = rule(job, now, parents)
         except Conflict as refused:
-            done[id] = Change(id, job, refused)
+            done[job.id] = Change(job.id, job, refused)
             continue
         if after is job:
-            done[id] = Change(id, job)
+            done[job.id] = Change(job.id, job)
         else:
+            parents[job.id] = after.state
             wanted.append(after)
     return wanted
+
+
+def _revive_below(store: Store, parents: Sequence[str]) -> list[Change]:
+    """Bring back the jobs that were cancelled because of these parents, and those that were cancelled because of them.
+
+    Answers those that wait again, and those whose unique key is taken meanwhile.
+    """
+    found: dict[str, Change] = {}
+    while parents:
+        ids = [id for id in maintenance.waiting_behind(store, parents, _CANCELLED) if id not in found]
+        changes = change(store, ids, _revive, with_parents=True)
+        revived = [change for change in changes if change.changed]
+        found |= {change.id: replace(change, revived=True) for change in changes if change in revived}
+        found |= {change.id: change for change in changes if change.refused}
+        parents = [change.id for change in revived]
+    return list(found.values())
+
+
+_CANCELLED: frozenset[State] = frozenset(("cancelled",))
+
+
+def _revive(job: Job, now: datetime, parents: Mapping[str, State]) -> Job:
+    """A job that was cancelled for another reason, or is so no more, stays as it is."""
+    by_parent = job.state == "cancelled" and job.cause == "parent"
+    return lifecycle.revive(job, parents, now=now) if by_parent else job
+
+
+def _settled(store: Store, changes: list[Change]) -> list[Change]:
+    """Look again at the jobs that wait now: parents may have ended before they did, and told nobody."""
+    blocked = [change.id for change in changes if change.changed and change.state == "blocked"]
+    if not blocked:
+        return changes
+    ended = [job.id for job in maintenance.unblock(store, blocked) if job.ended]
+    maintenance.unblock_children(store, ended)
+    fresh = store.get(blocked)
+    return [replace(change, job=fresh.get(change.id, change.job)) for change in changes]
+
+
+def _deleted(store: Store, job: Job) -> Change:
+    if not job.ended:
+        why = f"job {handle(job)} is {job.state}: only ended jobs can be deleted"
+        return Change(job.id, job, Conflict(why, f"queuectl cancel {handle(job)}"))
+    if store.purge(Filter(id_prefix=job.id, number=job.number), 1):
+        return Change(job.id, job, before=job)
+    return Change(job.id, job, Conflict(f"job {handle(job)} is no longer {job.state}"))  # retried meanwhile
 
 
 def _read(store: Store, ids: Sequence[str]) -> dict[str, Job]:
@@ -307,13 +382,22 @@ def _gone(id: str) -> NotFound:
     return NotFound(f"there is no job {id}")
 
 
-def _taken(job: Job) -> Conflict:
+def _taken(store: Store, job: Job, holders: dict[str | None, Job | None]) -> Conflict:
+    """`holders` keeps who holds a key, as many jobs may want the same."""
     key = job.spec.unique_key
-    return Conflict(f"unique key {key!r} of job {job.id} is taken by a job that has not ended")
+    if key not in holders:
+        found = store.find(Filter(unique_key=key, states=_LIVING), Page(limit=1)).jobs
+        holders[key] = found[0] if found else None
+    holder = holders[key]
+    who = "another job" if holder is None else f"job {handle(holder)} ({holder.state})"
+    return Conflict(f"unique key {key!r} of job {handle(job)} is taken by {who}")
+
+
+_LIVING: frozenset[State] = frozenset(STATES) - TERMINAL
 
 
 def _unblock_children(store: Store, changes: Sequence[Change]) -> None:
-    ended = [change.id for change in changes if change.job and change.job.ended and not change.refused]
+    ended = [change.id for change in changes if change.changed and change.job and change.job.ended]
     with suppress(StoreError, OutcomeUnknown):  # the change itself is stored; the sweep finds the children
         maintenance.unblock_children(store, ended)
 

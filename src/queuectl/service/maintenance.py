@@ -19,6 +19,8 @@ STEP = 100
 
 _DONE: frozenset[State] = frozenset(("completed", "cancelled"))
 _DEAD: frozenset[State] = frozenset(("dead",))
+_WAITING: frozenset[State] = frozenset(("blocked", "held"))
+"""States in which a job may wait for parents. A held one is told of their ends too: then they may be deleted."""
 
 
 def recover_lapsed(store: Store, spare: Callable[[Job], bool] | None = None) -> list[Job]:
@@ -65,33 +67,48 @@ def unblock_children(store: Store, ended: Sequence[str]) -> None:
     while ended:
         next_ended: list[str] = []
         for batch in _batches(ended):
-            children = _blocked_behind(store, batch)
+            children = waiting_behind(store, batch, _WAITING)
             next_ended += [job.id for job in unblock(store, children) if job.ended]
         ended = next_ended
 
 
 def unblock(store: Store, ids: Sequence[str]) -> list[Job]:
-    """Look again at blocked jobs; answers those that changed."""
+    """Look again at blocked and held jobs; answers those that changed."""
     changed: list[Job] = []
     for batch in _batches(ids):
-        jobs = [job for job in store.get(batch).values() if job.state == "blocked"]
-        parents = store.get(sorted({parent.job for job in jobs for parent in job.spec.after}))
-        states = {id: parent.state for id, parent in parents.items()}
+        jobs = [job for job in store.get(batch).values() if job.state in _WAITING]
+        states = parent_states(store, jobs)
         now = store.now()
         after = [lifecycle.unblock(job, states, now=now) for job in jobs]
         changed += _save(store, [new for new, old in zip(after, jobs, strict=True) if new is not old])
     return changed
 
 
+def parent_states(store: Store, jobs: Iterable[Job]) -> dict[str, State]:
+    """The states of all parents of these jobs that exist."""
+    states: dict[str, State] = {}
+    for batch in _batches(sorted({parent.job for job in jobs for parent in job.spec.after})):
+        states |= {id: parent.state for id, parent in store.get(batch).items()}
+    return states
+
+
 def sweep_blocked(store: Store, cursor: str | None) -> str | None:
-    """Look at one page of blocked jobs, for those whose parent's worker died before it told them.
+    """Look at one page of blocked and held jobs, for those whose parent's worker died before it told them.
 
     Answers the cursor of the next page.
     """
-    found = store.find(Filter(states=frozenset(("blocked",))), Page(limit=STEP, after=cursor))
+    found = store.find(Filter(states=_WAITING), Page(limit=STEP, after=cursor))
     ended = [job.id for job in unblock(store, [job.id for job in found.jobs]) if job.ended]
     unblock_children(store, ended)
     return found.next
+
+
+def settle_waiting(store: Store) -> None:
+    """Tell all blocked and held jobs of the parents that have ended: afterwards these may be deleted."""
+    cursor = None
+    if store.counts(Filter(states=_WAITING)).total():
+        while (cursor := sweep_blocked(store, cursor)) is not None:
+            pass
 
 
 def purge_expired(store: Store, settings: Settings) -> int:
@@ -120,11 +137,12 @@ def _recovered(job: Job, why: str, now: datetime, started: frozenset[str] | None
     return lifecycle.lose(job, Report(outcome=Outcome(kind="lost", error=why), finished_at=now), now=now)
 
 
-def _blocked_behind(store: Store, parents: Sequence[str]) -> list[str]:
+def waiting_behind(store: Store, parents: Sequence[str], states: frozenset[State]) -> list[str]:
+    """The jobs in these states that wait for one of these parents."""
     ids: list[str] = []
     page = Page(limit=1000)
     while True:
-        found = store.find(Filter(states=frozenset(("blocked",)), waiting_for=tuple(parents)), page)
+        found = store.find(Filter(states=states, waiting_for=tuple(parents)), page)
         ids += [job.id for job in found.jobs]
         if found.next is None:
             return ids

@@ -42,6 +42,7 @@ def job(job: Job) -> dict[str, Any]:
         "queue": job.queue,
         "priority": job.priority,
         "state": job.state,
+        "cause": job.cause,
         "run_at": moment(job.run_at),
         "attempts": job.attempts,
         "failures": job.failures,

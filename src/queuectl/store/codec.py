@@ -45,6 +45,7 @@ CHANGING = (
     "output_tail",
     "started_at",
     "finished_at",
+    "cause",
 )
 """The columns that `save` may write, in the order of `changing`."""
 
@@ -94,6 +95,7 @@ def changing(job: Job) -> tuple[Any, ...]:
         job.output_tail,
         None if job.started_at is None else micros(job.started_at),
         None if job.finished_at is None else micros(job.finished_at),
+        job.cause,
     )
 
 
@@ -125,7 +127,7 @@ def job(row: Any) -> Job:
     (id_, created_at, number, version, state, queue, priority, run_at, sort_key, updated_at, attempts,
      failures, losses, attempt_id, worker, claimed_at, lease_until, slot, pid, lease_started_at,
      cancel_requested, waiting_for, history, history_dropped, last_error, exit_code, output_tail, started_at,
-     finished_at, spec) = row  # fmt: skip
+     finished_at, cause, spec) = row  # fmt: skip
     return Job(
         id=id_,
         spec=_spec(spec),
@@ -161,6 +163,7 @@ def job(row: Any) -> Job:
         output_tail=output_tail,
         started_at=None if started_at is None else moment(started_at),
         finished_at=None if finished_at is None else moment(finished_at),
+        cause=cause,
     )
 
 

@@ -1,4 +1,4 @@
-"""Claim, renew and find lapsed leases. The claim itself is a function of the schema; see `migrations/0001.sql`."""
+"""Claim, renew and find lapsed leases. The claim itself is a function of the schema; see `migrations/0003.sql`."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta

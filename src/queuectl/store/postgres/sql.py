@@ -10,7 +10,12 @@ FOLDER = os.path.dirname(__file__)
 SAFELY = "SET search_path = pg_catalog, pg_temp"
 """A function finds no others than the server's own: not those that some user of the database has put in their way."""
 _READ = {"waiting_for": "waiting_for::text"}
+_FIRST = tuple(column for column in CHANGING if column != "cause")
+"""What changed of a job in the first schema, whose functions older workers still call."""
 LISTS = {
+    "columns_1": ", ".join(_READ.get(column, column) for column in COLUMNS if column != "cause"),
+    "changing_1": ", ".join(_FIRST),
+    "changing_set_1": ", ".join(f"{column} = current.{column}" for column in _FIRST),
     "columns": ", ".join(_READ.get(column, column) for column in COLUMNS),
     "changing": ", ".join(CHANGING),
     "changing_set": ", ".join(f"{column} = current.{column}" for column in CHANGING),

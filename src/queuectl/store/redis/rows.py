@@ -24,7 +24,7 @@ _HASH = (
     "claimed_at",
     "lease_until",
 )
-FIELDS = ("id", "created_at", "version", *_HASH, "rest", "spec", "number")
+FIELDS = ("id", "created_at", "version", *_HASH, "rest", "spec", "cause", "number")
 """The parts of a row, as `scripts/common.lua` puts them together."""
 
 _NUMBERS = frozenset(
@@ -40,7 +40,8 @@ _NUMBERS = frozenset(
         "number",
     )
 )
-_REST = tuple(column for column in codec.CHANGING if column not in _HASH)
+# An older program refuses a `rest` of another length: what came later is a field of its own.
+_REST = tuple(column for column in codec.CHANGING if column not in (*_HASH, "cause"))
 _UNREAD = dict.fromkeys(_REST, None) | {
     "priority": 0,
     "failures": 0,
@@ -112,6 +113,7 @@ def _changing(job: Job) -> dict[str, Any]:
     known: dict[str, Any] = {name: _text(values[name]) for name in _HASH}
     known["version"] = str(job.version)
     known["finished_at"] = _text(values["finished_at"])
+    known["cause"] = values["cause"]
     known["rest"] = codec.to_json([values[name] for name in _REST])
     known["waits"] = list(job.waiting_for) or None
     return known

@@ -226,13 +226,13 @@ BEGIN
         SELECT number, id, created_at, unique_key, batch, tags, spec FROM numbered ORDER BY id
         ON CONFLICT (id) DO NOTHING RETURNING number
     ), lively AS (
-        INSERT INTO {schema}.live (number, unique_key, version, due, {changing})
-        SELECT number, unique_key, version, due, {changing} FROM numbered JOIN bodies USING (number)
+        INSERT INTO {schema}.live (number, unique_key, version, due, {changing_1})
+        SELECT number, unique_key, version, due, {changing_1} FROM numbered JOIN bodies USING (number)
         WHERE finished_at IS NULL ORDER BY unique_key NULLS FIRST, place
         ON CONFLICT (unique_key) WHERE unique_key IS NOT NULL DO NOTHING RETURNING number, due
     ), past AS (
-        INSERT INTO {schema}.ended (number, unique_key, version, due, {changing})
-        SELECT number, unique_key, version, due, {changing} FROM numbered JOIN bodies USING (number)
+        INSERT INTO {schema}.ended (number, unique_key, version, due, {changing_1})
+        SELECT number, unique_key, version, due, {changing_1} FROM numbered JOIN bodies USING (number)
         WHERE finished_at IS NOT NULL RETURNING number
     ), stored AS MATERIALIZED (SELECT number FROM lively UNION ALL SELECT number FROM past)
     SELECT
@@ -304,7 +304,7 @@ BEGIN
             lease_until = moment + lease, slot = NULL, pid = NULL, lease_started_at = NULL
         FROM placed WHERE live.number = placed.number RETURNING live.*
     )
-    SELECT {columns} FROM taken AS job JOIN {schema}.body USING (number) ORDER BY sort_key, number;
+    SELECT {columns_1} FROM taken AS job JOIN {schema}.body USING (number) ORDER BY sort_key, number;
 END
 $body$;
 
@@ -325,7 +325,7 @@ BEGIN
         UPDATE {schema}.live SET version = version + 1, updated_at = moment, lease_until = moment + lease
         FROM held WHERE live.number = held.number RETURNING live.*
     )
-    SELECT {columns} FROM renewed AS job JOIN {schema}.body USING (number);
+    SELECT {columns_1} FROM renewed AS job JOIN {schema}.body USING (number);
 END
 $body$;
 
@@ -347,14 +347,14 @@ BEGIN
         JOIN {schema}.body ON body.id = sent.id JOIN {schema}.live ON live.number = body.number
         WHERE live.version = sent.version ORDER BY live.number FOR UPDATE OF live
     ), kept AS (
-        UPDATE {schema}.live SET version = current.version + 1, due = current.due, {changing_set}
+        UPDATE {schema}.live SET version = current.version + 1, due = current.due, {changing_set_1}
         FROM current WHERE live.number = current.number AND current.finished_at IS NULL
     ), left_behind AS (
         DELETE FROM {schema}.live USING current
         WHERE live.number = current.number AND current.finished_at IS NOT NULL
     ), gone AS (
-        INSERT INTO {schema}.ended (number, unique_key, version, due, {changing})
-        SELECT number, fixed_key, version + 1, due, {changing} FROM current WHERE finished_at IS NOT NULL
+        INSERT INTO {schema}.ended (number, unique_key, version, due, {changing_1})
+        SELECT number, fixed_key, version + 1, due, {changing_1} FROM current WHERE finished_at IS NOT NULL
     )
     SELECT coalesce(array_agg(place), '{}'), bool_or(due = 1 OR (state = 'processing' AND cancel_requested IS NOT NULL)),
         bool_or(finished_at IS NOT NULL)
@@ -385,12 +385,12 @@ BEGIN
         JOIN {schema}.body ON body.id = sent.id JOIN {schema}.ended ON ended.number = body.number
         WHERE ended.version = sent.version ORDER BY ended.number FOR UPDATE OF ended
     ), kept AS (
-        UPDATE {schema}.ended SET version = current.version + 1, due = current.due, {changing_set}
+        UPDATE {schema}.ended SET version = current.version + 1, due = current.due, {changing_set_1}
         FROM current WHERE ended.number = current.number AND current.finished_at IS NOT NULL
         RETURNING ended.number
     ), risen AS (
-        INSERT INTO {schema}.live (number, unique_key, version, due, {changing})
-        SELECT number, fixed_key, version + 1, due, {changing} FROM current WHERE finished_at IS NULL
+        INSERT INTO {schema}.live (number, unique_key, version, due, {changing_1})
+        SELECT number, fixed_key, version + 1, due, {changing_1} FROM current WHERE finished_at IS NULL
         ORDER BY fixed_key NULLS FIRST, place
         ON CONFLICT (unique_key) WHERE unique_key IS NOT NULL DO NOTHING RETURNING number
     ), left_behind AS (

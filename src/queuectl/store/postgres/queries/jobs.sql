@@ -1,18 +1,18 @@
 -- claim: the first due jobs
-SELECT * FROM {schema}.claim(%s, %s::text[], %s, %s, %s::text[]);
+SELECT * FROM {schema}.claim_3(%s, %s::text[], %s, %s, %s::text[]);
 
 -- renew: the leases of these attempts
-SELECT * FROM {schema}.renew(%s, %s::text[], %s::text[], %s);
+SELECT * FROM {schema}.renew_3(%s, %s::text[], %s::text[], %s);
 
 -- lapsed: claims whose lease has ended, longest ago first
 SELECT {columns} FROM {schema}.live AS job JOIN {schema}.body USING (number)
 WHERE state = 'processing' AND lease_until <= {schema}.now() ORDER BY lease_until, number LIMIT %s;
 
 -- add: what is absent; the numbers in the order of the batch
-SELECT {schema}.add(%s::json);
+SELECT {schema}.add_3(%s::json);
 
 -- save: compare and swap; which places were accepted, and which were taken
-SELECT place, verdict FROM {schema}.save(%s::json);
+SELECT place, verdict FROM {schema}.save_3(%s::json);
 
 -- by_ids: the jobs of a list
 SELECT {columns} FROM {schema}.body JOIN {schema}.live USING (number) WHERE id = ANY (%(ids)s::text[])

@@ -8,7 +8,7 @@ local P = KEYS[1] .. ':'
 
 -- The fields of job:<number> in the order in which a row has them; the number follows.
 local FIELDS = {'id', 'created_at', 'version', 'state', 'queue', 'run_at', 'sort_key', 'updated_at', 'attempts',
-                'attempt_id', 'worker', 'claimed_at', 'lease_until', 'rest', 'spec'}
+                'attempt_id', 'worker', 'claimed_at', 'lease_until', 'rest', 'spec', 'cause'}
 local NEEDED, NUMBERS = 9, {2, 3, 6, 7, 8, 9}
 
 -- The server's time in microseconds; `given` stands for it in tests.
@@ -217,7 +217,7 @@ end
 
 -- What changes of a job, into its hash: what has no value is absent.
 local CHANGING = {'state', 'queue', 'run_at', 'sort_key', 'updated_at', 'attempts', 'attempt_id', 'worker',
-                  'claimed_at', 'lease_until', 'finished_at', 'rest'}
+                  'claimed_at', 'lease_until', 'finished_at', 'rest', 'cause'}
 local function write(number, job)
     local fields, gone = {}, {}
     for _, name in ipairs(CHANGING) do
