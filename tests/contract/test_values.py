@@ -60,7 +60,7 @@ def past(job: Job) -> Attempt:
     return Attempt(
         attempt=1, attempt_id="f" * 32, worker="w0", outcome="exited", claimed_at=NOW, started_at=NOW,
         finished_at=LATE, host="h", pid=BEYOND_32, exit_code=-1, signal=64, error="e", user_cpu=0.1,
-        system_cpu=1e-9, max_rss=BEYOND_53, output_bytes=BEYOND_63,
+        system_cpu=1e-9, max_rss=BEYOND_53, output_bytes=BEYOND_63, ended_processes=BEYOND_32,
     )  # fmt: skip
 
 

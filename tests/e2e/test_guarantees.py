@@ -309,9 +309,19 @@ class TestG7CancelAndTimeout:
 
     def test_what_a_command_leaves_behind_is_ended(self, place: Place) -> None:
         place.enqueue("--id", "j", "setsid sleep 300 >/dev/null 2>&1 & sleep 301 >/dev/null 2>&1 & echo done")
-        place.start_worker()
-        place.until("j", "completed", within=5)
+        worker = place.start_worker()
+        job = place.until("j", "completed", within=5)
         assert not _commands(place)
+        assert job.history[0].ended_processes == 2
+        assert place.json("show", "j")["job"]["history"][0]["ended_processes"] == 2
+        assert "attempt 1 left 2 processes running: ended (--allow-detached keeps them)" in place.run(
+            "show", "j"
+        )
+        eventually(
+            lambda: (
+                "(ended 2 processes it left running; --allow-detached keeps them)" in worker.log.read_text()
+            )
+        )
 
     def test_a_background_child_that_holds_stdout_does_not_keep_the_job(self, place: Place) -> None:
         place.enqueue("--id", "j", "sleep 300 & echo done")
@@ -322,8 +332,9 @@ class TestG7CancelAndTimeout:
     def test_allow_detached_leaves_it(self, place: Place) -> None:
         place.enqueue("--id", "j", "--allow-detached", "setsid sleep 300 >/dev/null 2>&1 & echo done")
         place.start_worker()
-        place.until("j", "completed", within=5)
+        job = place.until("j", "completed", within=5)
         assert _commands(place)
+        assert job.history[0].ended_processes == 0
 
 
 class TestG8Counting:

@@ -106,7 +106,7 @@ class TestWaitsCheaply:
         agent = place.agent_pid(worker)
         with away(place):
             finish(place, pid)
-            said(worker, " waiting")
+            said(worker, "results wait")
             if phase == "draining":
                 worker.signal(signal.SIGTERM)
                 said(worker, "still draining")

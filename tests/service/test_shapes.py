@@ -28,6 +28,7 @@ JOB_KEYS = {
 ATTEMPT_KEYS = {
     "attempt", "attempt_id", "worker", "host", "pid", "claimed_at", "started_at", "finished_at", "outcome", "exit_code",
     "signal", "error", "user_cpu", "system_cpu", "max_rss", "output_bytes",
+    "ended_processes",
 }  # fmt: skip
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
 

@@ -77,6 +77,20 @@ def test_an_end_is_said_with_what_follows(
     assert (document["run_at"] is not None) == (event == "retry")
 
 
+@pytest.mark.parametrize(("count", "words"), [(1, "1 process"), (3, "3 processes")])
+def test_it_is_said_that_what_was_left_running_was_ended(
+    plain: Said, as_json: Said, count: int, words: str
+) -> None:
+    outcome = Outcome(kind="exited", exit_code=0)
+    before = processing("a")
+    report = Report(outcome=outcome, finished_at=NOW, ended_processes=count)
+    after = lifecycle.finish(before, report, now=NOW, chance=0.5)
+    for said in (plain, as_json):
+        said.journal.finished(before, after, outcome, 1.5)
+    assert plain.line().endswith(f"completed (ended {words} it left running; --allow-detached keeps them)")
+    assert as_json.document()["ended_processes"] == count
+
+
 def test_an_end_without_a_start_has_no_duration(plain: Said) -> None:
     plain.journal.finished(
         *ended(Outcome(kind="spawn_error", error="no such shell"), max_retries=0), seconds=None

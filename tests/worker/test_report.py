@@ -74,14 +74,20 @@ def test_an_interruption_costs_neither_budget() -> None:
 def test_all_numbers_arrive() -> None:
     message = {
         "kind": "exited", "exit_code": 0, "pid": 77, "started_at": EPOCH, "finished_at": EPOCH + 1.5, "user_cpu": 0.5,
-        "system_cpu": 0.25, "max_rss": 4096, "output_bytes": 12,
+        "system_cpu": 0.25, "max_rss": 4096, "output_bytes": 12, "leftovers": 2,
     }  # fmt: skip
     told = report.report_of(message, "tail €".encode()[:-1], "atlas")
     assert (told.started_at, told.finished_at) == (NOW, NOW + timedelta(seconds=1.5))
     assert (told.host, told.pid, told.output_bytes, told.max_rss) == ("atlas", 77, 12, 4096)
-    assert (told.user_cpu, told.system_cpu) == (0.5, 0.25)
+    assert (told.user_cpu, told.system_cpu, told.ended_processes) == (0.5, 0.25, 2)
     assert told.output_tail == "tail \ufffd"
     assert report.run_time(message) == 1.5
+
+
+@pytest.mark.parametrize("ended_by", ["timeout", "cancelled", "interrupted", "lease", "fenced"])
+def test_what_is_ended_with_its_command_was_not_left_running(ended_by: str) -> None:
+    message = {"kind": "signalled", "signal": 15, "leftovers": 3, "ended_by": ended_by}
+    assert report.report_of(message, b"", "atlas").ended_processes == 0
 
 
 def test_what_never_started_has_no_times_but_an_end() -> None:

@@ -36,8 +36,30 @@ def test_the_result_tells_time_use_and_place(agent: Agent) -> None:
     assert ended["slot"] == started["slot"] == 0
     assert started["at"] == ended["started_at"] <= ended["finished_at"]
     assert ended["user_cpu"] + ended["system_cpu"] > 0
-    assert ended["max_rss"] > 100_000
     assert (ended["output_bytes"], ended["output_incomplete"], ended["leftovers"]) == (5, False, 0)
+
+
+@pytest.mark.parametrize("jump", [30 * 86400, -30 * 86400])
+def test_a_clock_that_is_set_meanwhile_does_not_change_how_long_it_took(
+    new_worker: Callable[..., Worker], tmp_path: Path, jump: int
+) -> None:
+    here = Path(__file__).parent
+    path = os.pathsep.join([str(here / "jumping"), str(here.parents[1] / "src")])
+    worker = new_worker(env={"PYTHONPATH": path, "QUEUECTL_TEST_AHEAD": str(tmp_path / "ahead")})
+    attempt_id = worker.agent.start(f"while [ ! -e {tmp_path}/ahead ]; do sleep 0.02; done; sleep 0.2")
+    worker.agent.started(attempt_id)
+    (tmp_path / "new").write_text(str(jump))
+    (tmp_path / "new").rename(tmp_path / "ahead")
+    ended = worker.agent.exited(attempt_id)
+    assert 0.2 <= ended["finished_at"] - ended["started_at"] < 5
+
+
+def test_the_peak_memory_is_the_commands_own_or_unknown(agent: Agent) -> None:
+    """A process begins with the memory of who spawned it: a small one would be told to need as much as the holder."""
+    small, _ = agent.run("true")
+    assert small["max_rss"] is None
+    large, _ = agent.run("head -c 80000000 /dev/zero | tail | wc -c")
+    assert 80_000_000 < large["max_rss"] < 100_000_000
 
 
 def test_the_result_carries_the_end_of_the_output(agent: Agent) -> None:

@@ -137,6 +137,12 @@ def print_job(session: "Session", job: Job, *, short: bool = False) -> int:
     if not short and job.history:
         session.print("")
         table(session, ATTEMPT_COLUMNS, [_attempt_row(past) for past in job.history], LESS_OF_ATTEMPTS)
+        for past in job.history:
+            if past.ended_processes:
+                what = "1 process" if past.ended_processes == 1 else f"{past.ended_processes} processes"
+                session.print(
+                    f"attempt {past.attempt} left {what} running: ended (--allow-detached keeps them)"
+                )
     if job.output_tail and not short:
         session.print("")
         session.print("last output:")

@@ -104,7 +104,10 @@ class CancelRequest(Struct, frozen=True, kw_only=True):
 
 
 class Attempt(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
-    """One finished run of a job's command. CPU times in seconds, `max_rss` and `output_bytes` in bytes."""
+    """One finished run of a job's command. CPU times in seconds, `max_rss` and `output_bytes` in bytes.
+
+    `ended_processes` is how many processes the command left running, which its worker then ended.
+    """
 
     attempt: int
     attempt_id: str
@@ -122,6 +125,7 @@ class Attempt(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     system_cpu: float | None = None
     max_rss: int | None = None
     output_bytes: int = 0
+    ended_processes: int = 0
 
 
 class Job(Struct, frozen=True, kw_only=True, gc=False):

@@ -378,7 +378,7 @@ def _record(job: Job, report: Report) -> Job:
 
 
 def _attempt(job: Job, lease: Lease, report: Report) -> Attempt:
-    outcome = report.outcome
+    outcome, started_at = report.outcome, report.started_at or lease.started_at
     return Attempt(
         attempt=job.attempts,
         attempt_id=lease.attempt_id,
@@ -386,8 +386,8 @@ def _attempt(job: Job, lease: Lease, report: Report) -> Attempt:
         host=report.host,
         pid=report.pid if report.pid is not None else lease.pid,
         claimed_at=lease.claimed_at,
-        started_at=report.started_at or lease.started_at,
-        finished_at=report.finished_at,
+        started_at=started_at,
+        finished_at=max(report.finished_at, started_at) if started_at else report.finished_at,
         outcome=outcome.kind,
         exit_code=outcome.exit_code,
         signal=outcome.signal,
@@ -396,6 +396,7 @@ def _attempt(job: Job, lease: Lease, report: Report) -> Attempt:
         system_cpu=report.system_cpu,
         max_rss=report.max_rss,
         output_bytes=report.output_bytes,
+        ended_processes=report.ended_processes,
     )
 
 

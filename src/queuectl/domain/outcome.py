@@ -41,7 +41,10 @@ class Outcome(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Report(Struct, frozen=True, kw_only=True):
-    """What a worker knows about an attempt that ended. CPU times in seconds, `max_rss` and `output_bytes` in bytes."""
+    """What a worker knows about an attempt that ended. CPU times in seconds, `max_rss` and `output_bytes` in bytes.
+
+    `ended_processes` is how many processes the command left running, which its worker then ended.
+    """
 
     outcome: Outcome
     finished_at: datetime
@@ -52,4 +55,5 @@ class Report(Struct, frozen=True, kw_only=True):
     system_cpu: float | None = None
     max_rss: int | None = None
     output_bytes: int = 0
+    ended_processes: int = 0
     output_tail: str = ""

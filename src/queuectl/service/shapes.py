@@ -106,6 +106,7 @@ def attempt(attempt: Attempt) -> dict[str, Any]:
         "system_cpu": attempt.system_cpu,
         "max_rss": attempt.max_rss,
         "output_bytes": attempt.output_bytes,
+        "ended_processes": attempt.ended_processes,
     }
 
 

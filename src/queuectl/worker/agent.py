@@ -29,7 +29,6 @@ from queuectl.worker.leases import Leases, deadline_of
 from queuectl.worker.link import HolderGone, Link, connect
 from queuectl.worker.lookout import Lookout
 from queuectl.worker.messages import Message
-from queuectl.worker.notices import counted
 from queuectl.worker.outputs import Outputs
 from queuectl.worker.places import Places
 from queuectl.worker.presence import Presence
@@ -375,9 +374,7 @@ class Agent:
     def _lose_contact(self, fault: QueuectlError) -> None:
         if not self._contact.lost(needs_a_person=isinstance(fault, StoreUnusable)):
             return
-        running, results = self._places.running(), self._settler.waiting
-        waits = f"{counted(running, 'command')} running on, {counted(results, 'result')} waiting"
-        self._journal.note("store", f"{fault.message}; {waits}", error=fault.code)
+        self._journal.note("store", f"{fault.message}; commands run on, results wait", error=fault.code)
         self._link.queue({"type": "store", "away": fault.message})
 
     def _welcome_back(self) -> None:

@@ -6,6 +6,8 @@ import resource
 import sys
 from typing import Any
 
+from queuectl.clock import boottime
+from queuectl.worker import kernel
 from queuectl.worker.capture import Capture
 from queuectl.worker.messages import encode
 from queuectl.worker.tree import Ladder
@@ -13,6 +15,8 @@ from queuectl.worker.tree import Ladder
 QUEUED, RUNNING, FINISHED = "queued", "running", "finished"
 
 _RSS_UNIT = 1 if sys.platform == "darwin" else 1024
+_COUNTED_LATE = 1 << 20
+"""Bytes by which the kernel's count of a process's pages may be behind."""
 _NEVER = float("inf")
 LEASE_GRACE = 0.3
 """Seconds from TERM to KILL at the end of a lease: it is over by then, and somebody else may start the job."""
@@ -23,13 +27,13 @@ _ID = re.compile(r"[A-Za-z0-9_-]{1,40}", re.ASCII)
 class Attempt:
     """From the agent's order to the result that waits for its acknowledgement.
 
-    `born`, `timeout_at`, `lease_at` and `close_at` are on the clock of `boottime`, everything that ends in
-    `ed_at` is epoch seconds. `close_at` is when, after its leader's exit, the rest of its life is looked at
+    `born`, `ended`, `timeout_at`, `lease_at` and `close_at` are on the clock of `boottime`; `started_at` is epoch
+    seconds. `close_at` is when, after its leader's exit, the rest of its life is looked at
     again.
     """
 
     __slots__ = (
-        "armed_at", "born", "capture", "close_at", "ended_by", "finished_at", "grace", "held", "id", "incomplete",
+        "armed_at", "born", "capture", "close_at", "ended", "ended_by", "grace", "held", "id", "incomplete",
         "job_id", "ladder", "lease_at", "left_until", "leftovers", "listen_at", "order", "pid", "pipes", "result",
         "rusage", "script", "slot", "started_at", "state", "status", "stdin", "timeout", "timeout_at",
     )  # fmt: skip
@@ -46,7 +50,7 @@ class Attempt:
         self.pid = 0
         self.born = _NEVER
         self.started_at: float | None = None
-        self.finished_at = 0.0
+        self.ended: float | None = None
         self.timeout_at = _NEVER
         self.timeout = _or_never(order.get("timeout"))
         self.grace = float(order["grace"])
@@ -110,12 +114,11 @@ class Attempt:
             "started_at": self.started_at,
         }
 
-    def report_end(self, wall: float) -> None:
+    def report_end(self) -> None:
         """Make the `exited` message of a command that ran."""
         status = 9 if self.status is None else self.status  # None: it does not die even of KILL
         code = os.waitstatus_to_exitcode(status)
         self._report(
-            wall,
             kind="exited" if code >= 0 else "signalled",
             exit_code=code if code >= 0 else None,
             signal=-code if code < 0 else None,
@@ -124,14 +127,12 @@ class Attempt:
             error=self._note(),
         )
 
-    def report_spawn_error(self, number: int, error: str, slot: int, wall: float) -> None:
+    def report_spawn_error(self, number: int, error: str, slot: int, born: float, wall: float) -> None:
         """Make the `exited` message of a command that could not be started."""
-        self.slot, self.started_at = slot, wall
-        self._report(
-            wall, kind="spawn_error", exit_code=None, signal=None, core=False, errno=number, error=error
-        )
+        self.slot, self.born, self.started_at = slot, born, wall
+        self._report(kind="spawn_error", exit_code=None, signal=None, core=False, errno=number, error=error)
 
-    def _report(self, wall: float, **ending: Any) -> None:
+    def _report(self, **ending: Any) -> None:
         usage = self.rusage
         message = {
             "type": "exited",
@@ -142,10 +143,10 @@ class Attempt:
             "pid": self.pid or None,
             "slot": self.slot,
             "started_at": self.started_at,
-            "finished_at": self.finished_at or wall,
+            "finished_at": self._finished_at(),
             "user_cpu": usage and usage.ru_utime,
             "system_cpu": usage and usage.ru_stime,
-            "max_rss": usage and usage.ru_maxrss * _RSS_UNIT,
+            "max_rss": usage and _max_rss(usage),
             "output_bytes": self.capture.total,
             "output_incomplete": self.incomplete,
             "leftovers": self.leftovers,
@@ -155,11 +156,25 @@ class Attempt:
         self.held = self.capture.retained() + len(self.result)
         self.order, self.stdin = {}, b""
 
+    def _finished_at(self) -> float:
+        """The start and the measured duration: the wall clock may have been set meanwhile."""
+        assert self.started_at is not None
+        return self.started_at + (boottime() if self.ended is None else self.ended) - self.born
+
     def _note(self) -> str | None:
         if self.ladder is None or not self.ladder.unkillable:
             return None
         pids = ", ".join(map(str, self.ladder.unkillable))
         return f"these processes do not end even on SIGKILL and were given up: {pids}"
+
+
+def _max_rss(usage: resource.struct_rusage) -> int | None:
+    """The peak memory of a command in bytes; None where it stayed below the holder's own.
+
+    Until its exec a process counts with the memory of who spawned it, and Linux keeps the larger of the two.
+    """
+    peak = usage.ru_maxrss * _RSS_UNIT
+    return peak if peak > kernel.peak_memory() + _COUNTED_LATE else None
 
 
 def _or_never(value: float | None) -> float:

@@ -192,7 +192,7 @@ class Crew:
             self._orphan_ended(pid, now)
             return
         crashpoint.reach("after_exit")
-        attempt.status, attempt.rusage, attempt.finished_at = status, rusage, time.time()
+        attempt.status, attempt.rusage, attempt.ended = status, rusage, boottime()
         attempt.close_at = now + DRAIN_PIPE
         if attempt.ladder is not None:
             attempt.ladder.next_at = now
@@ -218,7 +218,7 @@ class Crew:
         try:
             spawned = self._spawner.spawn(attempt.order, attempt.stdin, slot)
         except SpawnError as error:
-            self._not_started(attempt, slot, error, wall)
+            self._not_started(attempt, slot, error, born, wall)
             return
         crashpoint.reach("after_spawn")
         self._slots.running(slot, spawned.pid, kernel.ticks())
@@ -238,7 +238,7 @@ class Crew:
         self._post(encode({"type": "started", **start}))
         self._pipes.listen(attempt)
 
-    def _not_started(self, attempt: Attempt, slot: int, error: SpawnError, wall: float) -> None:
+    def _not_started(self, attempt: Attempt, slot: int, error: SpawnError, born: float, wall: float) -> None:
         if error.trouble:
             del self._attempts[attempt.id]
             self._post(
@@ -247,7 +247,7 @@ class Crew:
                 )
             )
         else:
-            attempt.report_spawn_error(error.errno, str(error), slot, wall)
+            attempt.report_spawn_error(error.errno, str(error), slot, born, wall)
             self._keep_result(attempt)
         self._slots.free(slot)
         heapq.heappush(self._free, slot)
@@ -312,11 +312,11 @@ class Crew:
         remove_script(attempt.script)
         if attempt.allow_detached:
             self._orphans.detached(now)
-        wall, slot = time.time(), attempt.slot
+        slot = attempt.slot
         assert slot is not None
-        for frame in attempt.capture.flush(wall, now, final=True):
+        for frame in attempt.capture.flush(time.time(), now, final=True):
             self._post(frame)
-        attempt.report_end(wall)
+        attempt.report_end()
         self._keep_result(attempt)
         self._slots.free(slot)
         heapq.heappush(self._free, slot)

@@ -13,6 +13,7 @@ from queuectl.domain.job import Job
 from queuectl.domain.outcome import Outcome
 from queuectl.domain.quantity import format_duration
 from queuectl.worker import voice
+from queuectl.worker.notices import counted
 
 
 class Journal:
@@ -37,6 +38,9 @@ class Journal:
         """An attempt ended; what follows from it."""
         took = "" if seconds is None else f" after {run_time(seconds)}"
         text = f"{outcome.describe()}{took}: {after.state}"
+        left = after.history[-1].ended_processes if after.history else 0
+        if left:
+            text += f" (ended {counted(left, 'process')} it left running; --allow-detached keeps them)"
         run_at = format_instant(after.run_at) if after.state == "failed" else None
         if run_at:
             text += f", retry {after.failures} at {run_at}"
@@ -52,6 +56,7 @@ class Journal:
             seconds=seconds,
             state=after.state,
             run_at=run_at,
+            ended_processes=left,
         )
 
     def fenced(self, job: Job) -> None:

@@ -53,6 +53,16 @@ def become_subreaper() -> bool:
     return int(prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)) == 0
 
 
+def peak_memory() -> int:
+    """The most memory that this program has had so far, in bytes; 0 where the system does not say."""
+    try:
+        with open("/proc/self/status", "rb", buffering=0) as status:
+            _, found, rest = status.read().partition(b"VmHWM:")
+    except OSError:
+        return 0
+    return int(rest.split(None, 1)[0]) << 10 if found else 0
+
+
 def name_process(name: str) -> None:
     """The name that `ps -o comm` and `top` show; at most 15 bytes. Nothing depends on it."""
     try:

@@ -47,5 +47,7 @@ def _write(descriptor: int, line: str) -> None:
 
 
 def counted(count: int, noun: str) -> str:
-    """`1 command`, `2 commands`."""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+    """`1 command`, `2 commands`, `2 processes`."""
+    if count == 1:
+        return f"1 {noun}"
+    return f"{count} {noun}es" if noun.endswith("s") else f"{count} {noun}s"

@@ -59,6 +59,7 @@ def report_of(message: Message, tail: bytes, host: str) -> Report:
         system_cpu=message.get("system_cpu"),
         max_rss=message.get("max_rss"),
         output_bytes=message.get("output_bytes") or 0,
+        ended_processes=ended_processes(message),
         output_tail=tail.decode("utf-8", "replace").replace("\0", "\ufffd") if tail else "",
     )
 
@@ -93,6 +94,11 @@ def run_time(message: Message) -> float | None:
     """Seconds from start to end, if it started."""
     started, finished = message.get("started_at"), message.get("finished_at")
     return None if started is None or finished is None else max(0.0, finished - started)
+
+
+def ended_processes(message: Message) -> int:
+    """How many processes a command left running when it ended by itself, which were ended then."""
+    return 0 if message.get("ended_by") else message.get("leftovers") or 0
 
 
 def _moment(seconds: float | None) -> datetime | None:
