@@ -119,3 +119,13 @@ class TestWaitsCheaply:
             used = [(spent(pid) - b) / took for pid, b in zip((worker.pid, agent), cpu, strict=True)]
             assert max(rates) < 20, rates
             assert max(used) < 0.2, used
+
+
+@pytest.mark.parametrize("kind", ["sqlite"])
+def test_a_worker_under_nohup_outlives_its_terminal(place: Place) -> None:
+    worker = place.start_worker_as_spelt("worker", "start", through=("nohup",))
+    worker.signal(signal.SIGHUP)
+    id = place.enqueue("true")
+    place.until(id, "completed")
+    worker.signal(signal.SIGTERM)
+    assert worker.wait() == 0

@@ -51,6 +51,43 @@ def test_a_hangup_is_ignored_when_asked(new_worker: Callable[..., Worker]) -> No
     assert worker.agent.of("drain") == []
 
 
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT])
+def test_a_signal_that_was_ignored_at_the_start_stays_ignored(
+    new_worker: Callable[..., Worker], number: int
+) -> None:
+    """As nohup and the & of a shell mean it. TERM still drains."""
+    worker = new_worker(on_hangup=None, preexec=lambda: signal.signal(number, signal.SIG_IGN))
+    worker.signal(number)
+    assert worker.agent.run("echo on")[1] == b"on\n"
+    assert worker.agent.of("drain") == []
+    worker.signal(signal.SIGTERM)
+    assert leave(worker) == 0
+
+
+def test_a_hangup_drains_by_default_and_where_it_is_asked_for_in_spite_of_nohup(
+    new_worker: Callable[..., Worker],
+) -> None:
+    for config in (
+        {"on_hangup": None},
+        {"on_hangup": "drain", "preexec": lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN)},
+    ):
+        worker = new_worker(**config)
+        worker.signal(signal.SIGHUP)
+        assert leave(worker) == 0
+
+
+def test_term_is_heard_though_it_was_ignored_or_blocked_at_the_start(
+    new_worker: Callable[..., Worker],
+) -> None:
+    def deaf() -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM, signal.SIGINT])
+
+    worker = new_worker(preexec=deaf)
+    worker.signal(signal.SIGTERM)
+    assert leave(worker) == 0
+
+
 def test_while_draining_nothing_more_is_started_and_the_rest_is_dropped(worker: Worker) -> None:
     busy = [worker.agent.start("sleep 0.5") for _ in range(2)]
     waiting = [worker.agent.start("true") for _ in range(3)]

@@ -39,6 +39,8 @@ def start_options(parser: "Parser") -> None:
     parser.add_argument("--log-format", choices=("plain", "json"), help="how events are written")
     disconnected = "while the store is away: commands go on, or end before their lease does"
     parser.add_argument("--on-disconnect", choices=("keep", "stop"), help=disconnected)
+    hangup = "when its terminal is closed (default: drain; ignore with --detach, and where nohup says so)"
+    parser.add_argument("--on-hangup", choices=("drain", "ignore"), help=hangup)
     parser.example("queuectl worker start --drain", "run what there is, then leave")
     parser.example(
         "queuectl worker start --count 4", "up to four at once; Ctrl+C finishes what runs and leaves"
@@ -175,7 +177,7 @@ def _holder_config(session: "Session", count: int, name: str) -> dict[str, Any]:
         "directory": directory,
         "log_format": log_format,
         "drain_timeout": parse_duration(args.drain_timeout).total_seconds() if args.drain_timeout else None,
-        "on_hangup": "ignore" if args.detach else "drain",
+        "on_hangup": args.on_hangup or ("ignore" if args.detach else None),
         "ready_fd": None,
         "one_host": bootstrap.is_local(session.store_url),
         "commands": {"store": _store_for_commands(url), "clean_env": bool(args.clean_env)},

@@ -11,7 +11,7 @@
     log_format     "plain" or "json"
     ready_fd       where "ready" is written when the first agent has said hello, or a line that says what went wrong
     drain_timeout  seconds after which a drain becomes a stop; null: never
-    on_hangup      "drain" or "ignore"
+    on_hangup      "drain" or "ignore"; null: drain, unless HUP was ignored when the worker started (nohup)
     one_host       whether all workers of this store are on this host
     commands       {"store", "clean_env"}: what commands find in QUEUECTL_STORE (null: what the environment says), and
                    whether they see only the minimum of the environment. Default: null, false
@@ -67,7 +67,7 @@ class Holder:
         self._config, self._slots, self._guard, self._notices = config, slots, guard, notices
         self._selector = selectors.DefaultSelector()
         self._signals: list[int] = []
-        self._wake = _open_wake_up(self._selector, self._note_signal, config["on_hangup"])
+        self._wake = _open_wake_up(self._selector, self._note_signal, config.get("on_hangup"))
         self._phase = RUNNING
         self._drain_end, self._guard_again, self._patience, self._tell = Alarm(), Alarm(), Alarm(), Alarm()
         self._handover = Handover(Path(config["directory"]), config["worker"]["id"])
@@ -315,17 +315,26 @@ class Holder:
             )
 
 
-def _open_wake_up(selector: selectors.BaseSelector, note: Any, on_hangup: str) -> int:
-    """Have every signal wake the loop through a pipe: one just before the wait is not slept over."""
+def _open_wake_up(selector: selectors.BaseSelector, note: Any, on_hangup: str | None) -> int:
+    """Have every signal wake the loop through a pipe: one just before the wait is not slept over.
+
+    A signal that was ignored when we started stays so: HUP by nohup, INT by a shell that started us with `&`. TERM is
+    always heard, else such a worker could be told nothing.
+    """
     reader, writer = os.pipe()
     os.set_blocking(reader, False)
     os.set_blocking(writer, False)
     signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, note)
-    signal.signal(signal.SIGHUP, note if on_hangup == "drain" else signal.SIG_IGN)
+    heard = {signal.SIGTERM} | {
+        n for n in (signal.SIGINT, signal.SIGHUP) if signal.getsignal(n) != signal.SIG_IGN
+    }
+    if on_hangup:
+        heard = heard - {signal.SIGHUP} if on_hangup == "ignore" else heard | {signal.SIGHUP}
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, note if number in heard else signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, heard)
     selector.register(reader, selectors.EVENT_READ, lambda: os.read(reader, 4096))
     return reader
 
