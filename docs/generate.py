@@ -174,7 +174,8 @@ same."""
 
 DOTENV = """\
 A `.env` file in the working directory is read for `QUEUECTL_STORE`, `DATABASE_URL`, `MONGODB_URI` and `REDIS_URL`
-alone, where these are not set already."""
+alone, where these are not set already. Of the files in the working directory only those count that nobody else may have
+written ([security](security.md#files-and-who-may-write-to-them))."""
 
 JSON = """\
 Keys are added and never renamed; `schema` says so. Times are RFC 3339 in UTC, durations are seconds. `list` and `logs`

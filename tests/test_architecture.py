@@ -41,8 +41,9 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "clock": (),
     "crashpoint": (),
     "terminal": (),
+    "trust": (),
     "domain": ("errors",),
-    "config": ("domain", "errors"),
+    "config": ("domain", "trust", "errors"),
     "store.protocol": ("domain", "errors"),
     "store.codec": ("store.protocol", "domain", "errors"),
     "store.filters": ("store.codec", "domain", "errors"),
@@ -52,7 +53,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "store.verdict": ("store.protocol", "domain"),
     "store.clock": ("store.codec", "clock", "errors"),
     "store.memory": ("store.protocol", "store.codec", "store.verdict", "domain", "clock", "errors"),
-    "store.sqlite": (*FOR_DRIVERS, "domain", "clock", "errors"),
+    "store.sqlite": (*FOR_DRIVERS, "domain", "clock", "trust", "errors"),
     "store.postgres": (*FOR_DRIVERS, "domain", "clock", "errors"),
     "store.mongo": (*FOR_DRIVERS, "domain", "clock", "errors"),
     "store.redis": (*FOR_DRIVERS, "domain", "clock", "errors"),
@@ -78,10 +79,22 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "clock",
         "crashpoint",
         "terminal",
+        "trust",
         "errors",
         "",
     ),
-    "cli": ("bootstrap", "service", "store.protocol", "config", "domain", "clock", "terminal", "errors", ""),
+    "cli": (
+        "bootstrap",
+        "service",
+        "store.protocol",
+        "config",
+        "domain",
+        "clock",
+        "terminal",
+        "trust",
+        "errors",
+        "",
+    ),
     "__main__": ("cli",),
     "": (),
 }
@@ -318,7 +331,9 @@ def test_nothing_but_the_declared_libraries_is_imported() -> None:
 
 
 def test_the_holder_is_standard_library_and_clock_only() -> None:
-    strangers = {t for t in reached("worker.holder") if not within(t, "worker", "clock", "crashpoint")}
+    strangers = {
+        t for t in reached("worker.holder") if not within(t, "worker", "clock", "crashpoint", "trust")
+    }
     assert not strangers, strangers
     foreign = {name for module in reached("worker.holder") for name in foreign_imports(module)}
     assert foreign <= sys.stdlib_module_names, foreign - sys.stdlib_module_names

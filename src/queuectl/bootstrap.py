@@ -191,14 +191,23 @@ def is_local(url: str) -> bool:
     return url.startswith("sqlite:")
 
 
+def refuse_shared(url: str) -> None:
+    """A worker runs what its store says. Raises StoreUnusable for a file into which others may write."""
+    if is_local(url):
+        from queuectl.store.sqlite import place
+
+        place.refuse_shared(os.path.realpath(sqlite_path(url)))
+
+
 def worker_directory(url: str) -> str:
     """Where the workers of this host keep what proves that they live: where all that share the store find each other.
 
-    Beside a database file. For a server, under `$XDG_STATE_HOME/queuectl` by the server's address: workers of different
-    users, or that name one server by two addresses, do not see each other there, and leave it to the leases.
+    Beside a database file, by whatever links it was named. For a server, under `$XDG_STATE_HOME/queuectl` by the
+    server's address: workers of different users, or that name one server by two addresses, do not see each other
+    there, and leave it to the leases.
     """
     if is_local(url):
-        return sqlite_path(url) + "-workers"
+        return os.path.realpath(sqlite_path(url)) + "-workers"
     import hashlib  # no short command asks
 
     base = os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")

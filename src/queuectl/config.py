@@ -11,6 +11,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from queuectl import trust
 from queuectl.domain.quantity import format_duration, format_exact_size, parse_duration, parse_size
 from queuectl.errors import InvalidInput, NotFound
 
@@ -199,15 +200,25 @@ def relations(values: Mapping[str, Any]) -> Iterator[str]:
         )
 
 
-def read_file(explicit: str | None) -> tuple[dict[str, str], str]:
+def read_file(explicit: str | None, warn: Callable[[str], None]) -> tuple[dict[str, str], str]:
     """The configuration file's options as text, and its name. An explicit one must exist; the usual ones may.
 
-    Looked for: `./queuectl.toml`, then `$XDG_CONFIG_HOME/queuectl/config.toml`.
+    Looked for: `./queuectl.toml`, then `$XDG_CONFIG_HOME/queuectl/config.toml`. One that is there and that somebody
+    else may have written is passed over with a warning: he would choose the store, and so what a worker runs.
     """
-    for path in [explicit] if explicit else _usual_files():
-        if explicit or os.path.isfile(path):
+    if explicit:
+        return _read_toml(explicit), explicit
+    for path in _usual_files():
+        if os.path.isfile(path) and _is_ours(path, warn):
             return _read_toml(path), path
     return {}, "configuration file"
+
+
+def _is_ours(path: str, warn: Callable[[str], None]) -> bool:
+    refused = trust.refusal(path)
+    if refused is not None:
+        warn(f"{path} is ignored: {refused.message} (if you trust it: --config {path})")
+    return refused is None
 
 
 def _usual_files() -> list[str]:

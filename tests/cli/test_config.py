@@ -1,5 +1,6 @@
 """`queuectl config`: list, get, set, unset; and what the other sources of options do to them."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -146,3 +147,81 @@ class TestSources:
         queuectl("status", code=2)
         assert queuectl.err.startswith("queuectl: cannot read .env")
         assert queuectl.err.count("\n") == 1
+
+
+STRANGER = 65534
+FILES = {"queuectl.toml": 'store = "sqlite:///theirs.db"\n', ".env": "QUEUECTL_STORE=sqlite:///theirs.db\n"}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to another user")
+@pytest.mark.parametrize("name", FILES)
+class TestFilesOfOthers:
+    """In somebody else's directory their queue is not run: one warning says which file does not count, and why."""
+
+    def planted(self, name: str) -> Path:
+        path = Path(name)
+        path.write_text(FILES[name])
+        return path
+
+    def ignored(self, queuectl: CommandLine, name: str, why: str, *words: str) -> None:
+        """An enqueue goes into the user's own store; one line warns."""
+        queuectl("enqueue", "--quiet", *words, "true")
+        [line] = [line for line in queuectl.err.splitlines() if "ignored" in line]
+        assert line.startswith(f"queuectl: {name} is ignored: ")
+        assert why in line
+        assert not Path("theirs.db").exists()
+        assert len(queuectl.ids()) == 1
+
+    def test_one_of_another_user_does_not_count(self, queuectl: CommandLine, name: str) -> None:
+        os.chown(self.planted(name), STRANGER, STRANGER)
+        self.ignored(queuectl, name, "it belongs to nobody (uid 65534)")
+
+    @pytest.mark.parametrize("bits", [0o666, 0o646])
+    def test_one_that_others_may_write_does_not_count(
+        self, queuectl: CommandLine, name: str, bits: int
+    ) -> None:
+        self.planted(name).chmod(bits)
+        self.ignored(queuectl, name, f"others may write to it (mode {bits:o})")
+
+    def test_nor_does_one_that_a_group_of_others_may_write(self, queuectl: CommandLine, name: str) -> None:
+        path = self.planted(name)
+        os.chown(path, 0, STRANGER)
+        path.chmod(0o664)
+        self.ignored(queuectl, name, "others may write to it (mode 664)")
+
+    def test_nor_one_in_a_directory_that_others_may_write(self, queuectl: CommandLine, name: str) -> None:
+        self.planted(name)
+        Path().chmod(0o777)
+        self.ignored(queuectl, name, "may be written by others")
+
+    def test_nor_one_in_the_directory_of_another_user(self, queuectl: CommandLine, name: str) -> None:
+        self.planted(name)
+        os.chown(".", STRANGER, STRANGER)
+        self.ignored(queuectl, name, "belongs to nobody (uid 65534), who could exchange")
+
+    def test_ones_own_counts_also_through_a_link_and_where_its_group_is_ones_own(
+        self, queuectl: CommandLine, name: str
+    ) -> None:
+        path = self.planted(name)
+        path.rename("kept")
+        path.symlink_to("kept")
+        Path("kept").chmod(0o660)
+        queuectl("enqueue", "true")
+        assert "ignored" not in queuectl.err
+        assert Path("theirs.db").exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to another user")
+def test_a_file_that_is_named_counts_whoever_wrote_it(queuectl: CommandLine) -> None:
+    Path("theirs.toml").write_text(FILES["queuectl.toml"])
+    os.chown("theirs.toml", STRANGER, STRANGER)
+    queuectl("--config", "theirs.toml", "enqueue", "true")
+    assert Path("theirs.db").exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to another user")
+def test_a_dotenv_of_another_user_that_says_nothing_to_us_is_no_news(queuectl: CommandLine) -> None:
+    Path(".env").write_text("DEBUG=1\n")
+    os.chown(".env", STRANGER, STRANGER)
+    queuectl("enqueue", "true")
+    assert "ignored" not in queuectl.err

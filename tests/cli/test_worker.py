@@ -72,12 +72,12 @@ class TestStart:
         queuectl("worker:stop", "nobody", code=3)
 
     def test_a_root_worker_says_what_that_means(
-        self, queuectl: CommandLine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+        self, queuectl: CommandLine, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(os, "geteuid", lambda: 0)
         with pytest.raises(AssertionError, match="would have started"):
             queuectl("worker", "start")
-        assert "whoever can enqueue is root here" in capsys.readouterr().err
+        assert "whoever can enqueue is root here" in queuectl.err
 
 
 class TestStop:

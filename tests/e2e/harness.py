@@ -48,6 +48,12 @@ class Place:
         )
         return done.stdout.decode("utf-8", "surrogateescape")
 
+    def run_error(self, *words: str, code: int) -> str:
+        """One command that has to end with `code`; its stderr."""
+        done = self.invoke(*words)
+        assert done.returncode == code, f"{words} ended with {done.returncode}: {done.stderr!r}"
+        return done.stderr.decode()
+
     def invoke(
         self, *words: str, input: str | bytes | None = None, **env: str
     ) -> "subprocess.CompletedProcess[bytes]":

@@ -120,22 +120,22 @@ class TestFile:
 
     def test_texts_and_numbers(self, write: Any) -> None:
         write('lease = "1m"\nmax-retries = 5\njitter = 0.5\n')
-        assert config.read_file(None) == (
+        assert config.read_file(None, pytest.fail) == (
             {"lease": "1m", "max_retries": "5", "jitter": "0.5"},
             "queuectl.toml",
         )
 
     def test_here_wins_over_home(self, write: Any) -> None:
         write("max_retries = 1", "config/queuectl/config.toml")
-        assert config.read_file(None)[0] == {"max_retries": "1"}
+        assert config.read_file(None, pytest.fail)[0] == {"max_retries": "1"}
         write("max_retries = 2")
-        assert config.read_file(None)[0] == {"max_retries": "2"}
+        assert config.read_file(None, pytest.fail)[0] == {"max_retries": "2"}
 
     @pytest.mark.usefixtures("write")
     def test_none_is_fine_but_a_named_one_must_exist(self) -> None:
-        assert config.read_file(None)[0] == {}
+        assert config.read_file(None, pytest.fail)[0] == {}
         with pytest.raises(InvalidInput, match=r"cannot read missing\.toml"):
-            config.read_file("missing.toml")
+            config.read_file("missing.toml", pytest.fail)
 
     @pytest.mark.parametrize(
         ("text", "words"),
@@ -149,13 +149,13 @@ class TestFile:
     def test_a_bad_one_is_named(self, write: Any, text: str, words: str) -> None:
         write(text)
         with pytest.raises(InvalidInput, match=words) as caught:
-            config.read_file(None)
+            config.read_file(None, pytest.fail)
         assert "queuectl.toml" in caught.value.message
 
     def test_an_unknown_key_is_answered_with_the_nearest(self, write: Any) -> None:
         write("max_retry = 1")
         with pytest.raises(InvalidInput) as caught:
-            config.read_file(None)
+            config.read_file(None, pytest.fail)
         assert caught.value.hint == "did you mean max_retries?"
 
 

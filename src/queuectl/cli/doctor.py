@@ -1,14 +1,15 @@
 """`queuectl doctor`: is the store, and is this host, in order? Read back and not assumed; exit 1 on a fault."""
 
+import os
 import platform
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from queuectl import __version__, bootstrap
+from queuectl import __version__, bootstrap, trust
 from queuectl.clock import Clock
 from queuectl.domain.instant import format_age
-from queuectl.errors import CommandFailed
+from queuectl.errors import CommandFailed, StoreUnusable
 from queuectl.service import queries, shapes
 from queuectl.service.attention import attention
 from queuectl.terminal import safe
@@ -105,18 +106,28 @@ def _queue(session: "Session") -> Iterator[Check]:
 
 
 def _leftovers(session: "Session") -> Iterator[Check]:
-    directory = Path(bootstrap.worker_directory(session.store_url))
-    if not directory.is_dir():
+    yield from _database_file(session)
+    directory = bootstrap.worker_directory(session.store_url)
+    if not os.path.lexists(directory):
         return
-    mode = directory.stat().st_mode & 0o777
-    private = mode & 0o077 == 0
-    yield Check(
-        "worker files", private, f"{directory}, mode {mode:o}", None if private else f"chmod 700 {directory}"
-    )
+    try:
+        trust.check_private(directory)
+    except trust.Untrusted as error:
+        yield Check("worker files", False, error.message, error.hint)
+        return
+    yield Check("worker files", True, f"{directory}, mode 700")
     from queuectl.worker.lockfile import dead_workers
 
-    for leftover in dead_workers(directory):
+    for leftover in dead_workers(Path(directory)):
         with leftover:
             how = "has left results behind" if leftover.has_results else "was killed"
             detail = f"worker {leftover.name} {how}; {len(leftover.attempts)} attempts of it are recorded"
             yield Check("leftover", False, detail, "the next queuectl worker start cleans up")
+
+
+def _database_file(session: "Session") -> Iterator[Check]:
+    """Whether a worker would run what this file says."""
+    try:
+        bootstrap.refuse_shared(session.store_url)
+    except StoreUnusable as error:
+        yield Check("database file", False, error.message, error.hint)

@@ -9,7 +9,7 @@ from argparse import Namespace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TextIO
 
-from queuectl import bootstrap, config, terminal
+from queuectl import bootstrap, config, terminal, trust
 from queuectl.cli.output import Data, Talk, as_json_for
 from queuectl.config import Settings
 from queuectl.errors import InvalidInput
@@ -49,12 +49,25 @@ class Session:
     @cached_property
     def environment(self) -> dict[str, str]:
         """The environment; a `.env` file in the working directory adds connection variables that are not set."""
-        return {**_dotenv(), **os.environ}
+        return {**self._dotenv(), **os.environ}
+
+    def _dotenv(self) -> dict[str, str]:
+        """Connection variables of a `.env` file; none of one that somebody else may have written."""
+        found = _dotenv()
+        refused = trust.refusal(".env") if found.keys() - os.environ.keys() else None
+        if refused is None:
+            return found
+        self._warn(f".env is ignored: {refused.message} (if you trust it, set {next(iter(found))} yourself)")
+        return {}
+
+    def _warn(self, text: str) -> None:
+        """Said even with --quiet: what was meant to count does not."""
+        self.err.write(f"queuectl: {terminal.safe(text)}\n")
 
     @cached_property
     def file(self) -> tuple[dict[str, str], str]:
         """The configuration file's options, and its name."""
-        return config.read_file(self.args.config)
+        return config.read_file(self.args.config, self._warn)
 
     @cached_property
     def settings(self) -> Settings:

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
-from queuectl import bootstrap, config
+from queuectl import bootstrap, config, trust
 from queuectl.clock import boottime, random_bytes
 from queuectl.domain.instant import format_age
 from queuectl.domain.names import check_name
@@ -169,7 +169,8 @@ def _slots(text: str) -> int:
 def _holder_config(session: "Session", count: int, name: str) -> dict[str, Any]:
     args, settings = session.args, session.settings
     directory, url = bootstrap.worker_directory(session.store_url), bootstrap.absolute(session.store_url)
-    os.makedirs(directory, mode=0o700, exist_ok=True)
+    bootstrap.refuse_shared(url)
+    _make_private(directory)
     log_format = "json" if args.json else settings.log_format
     return {
         "worker": {"id": random_bytes(16).hex(), "name": name, "host": os.uname().nodename},
@@ -194,6 +195,18 @@ def _holder_config(session: "Session", count: int, name: str) -> dict[str, Any]:
             "options": _own_options(session),
         },
     }
+
+
+def _make_private(directory: str) -> None:
+    try:
+        os.close(trust.private_directory(directory))
+    except trust.Untrusted as error:
+        raise CommandFailed(f"the worker cannot keep its files there: {error.message}", error.hint) from error
+    except OSError as error:
+        raise CommandFailed(
+            f"the worker cannot keep its files in {directory}: {error.strerror}",
+            "look at its owner and mode: ls -ld",
+        ) from error
 
 
 def _store_for_commands(url: str) -> str | None:
@@ -227,7 +240,7 @@ def _start_detached(session: "Session", document: dict[str, Any]) -> int:
     ready_read, ready_write = os.pipe()
     document["ready_fd"] = ready_write
     read = _pipe_with(document)
-    file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
+    file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_NOFOLLOW, 0o600)
     process = subprocess.Popen(
         [*_HOLDER, str(read)],
         stdin=subprocess.DEVNULL,

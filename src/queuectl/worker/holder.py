@@ -35,6 +35,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NoReturn
 
+from queuectl import trust
 from queuectl.clock import boottime
 from queuectl.worker import kernel, lockfile
 from queuectl.worker.agents import GIVE_UP, Agents
@@ -63,7 +64,9 @@ RUNNING, DRAINING, STOPPING, KILLING = range(4)
 class Holder:
     """A worker's life from its first signal handler to its exit status."""
 
-    def __init__(self, config: dict[str, Any], slots: Slots, guard: Guard, notices: Notices) -> None:
+    def __init__(
+        self, config: dict[str, Any], folder: int, slots: Slots, guard: Guard, notices: Notices
+    ) -> None:
         self._config, self._slots, self._guard, self._notices = config, slots, guard, notices
         self._selector = selectors.DefaultSelector()
         self._signals: list[int] = []
@@ -80,6 +83,7 @@ class Holder:
         given = config.get("commands") or {}
         spawner = Spawner(
             Path(config["directory"]),
+            folder,
             config["worker"]["name"],
             store=given.get("store"),
             clean=bool(given.get("clean_env")),
@@ -342,6 +346,7 @@ def _open_wake_up(selector: selectors.BaseSelector, note: Any, on_hangup: str | 
 def start(config: dict[str, Any], notices: Notices) -> Holder:
     """Everything that has to stand before the first command, in the order that leaves no gap."""
     directory, worker = Path(config["directory"]), config["worker"]
+    folder = trust.private_directory(config["directory"])
     path = lockfile.path_of(directory, worker["id"])
     unlocked = path.with_suffix(".new")
     slots = Slots.create(unlocked, worker, config["count"])
@@ -358,7 +363,7 @@ def start(config: dict[str, Any], notices: Notices) -> Holder:
     kernel.name_process("queuectl-worker")
     for sentence in kernel.missing():
         notices.say("platform", sentence)
-    return Holder(config, slots, guard, notices)
+    return Holder(config, folder, slots, guard, notices)
 
 
 def read_config(descriptor: int) -> dict[str, Any]:
@@ -389,7 +394,7 @@ def main(arguments: list[str]) -> int:
     notices = Notices(config["worker"]["name"], config.get("log_format", "plain"), ready_fd)
     try:
         holder = start(config, notices)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, trust.Untrusted) as error:
         notices.say("not_started", f"cannot start: {error}")
         notices.not_ready(f"cannot start: {error}")
         return 1

@@ -51,18 +51,22 @@ class Spawned(NamedTuple):
 
 
 class Spawner:
-    """Starts the commands of a worker from one base environment; private files go into `directory`."""
+    """Starts the commands of a worker from one base environment.
+
+    Private files go into `directory`, of which `folder` is an open descriptor: it was checked, and cannot be exchanged.
+    """
 
     def __init__(
         self,
         directory: Path,
+        folder: int,
         worker: str,
         environ: Mapping[bytes, bytes] = os.environb,
         *,
         store: str | None = None,
         clean: bool = False,
     ) -> None:
-        self._directory, self._worker = directory, worker
+        self._directory, self._folder, self._worker = directory, folder, worker
         self._base = _base(environ, store, clean=clean)
         self._oom = kernel.OomScore()
         self._null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
@@ -145,7 +149,7 @@ class Spawner:
         if len(command) <= LONGEST_ARGUMENT and not command.startswith(b"#!"):
             return [*shell, b"-c", command]
         means.script = str(script_path(self._directory, order["attempt_id"]))
-        _write_script(means.script, command)
+        _write_script(self._folder, means.script, command)
         return [*(_interpreter(command) or shell), os.fsencode(means.script)]
 
     def _stdin(self, data: bytes, means: "_Means") -> int:
@@ -176,10 +180,15 @@ def _base(environ: Mapping[bytes, bytes], store: str | None, *, clean: bool) -> 
     return base
 
 
-def _write_script(path: str, command: bytes) -> None:
-    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o700)
+def _write_script(folder: int, path: str, command: bytes) -> None:
+    """Make a script in the directory that was checked; its path, by which it will be run, has to lead there."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    file = os.open(os.path.basename(path), flags, 0o700, dir_fd=folder)
     with open(file, "wb") as script:
         script.write(command)
+        script.flush()
+        if not os.path.samestat(os.fstat(file), os.lstat(path)):
+            raise OSError(errno.ESTALE, "the directory of the worker's files was exchanged")
 
 
 def script_path(directory: Path, attempt_id: str) -> Path:

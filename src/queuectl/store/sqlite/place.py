@@ -5,8 +5,11 @@ virtual machines, have neither: two hosts would each believe to be alone and des
 """
 
 import os
-from contextlib import suppress
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
+from queuectl import trust
 from queuectl.errors import StoreUnavailable, StoreUnusable
 
 MOUNTINFO = "/proc/self/mountinfo"
@@ -18,19 +21,48 @@ NETWORK = frozenset(
     )
 )  # fmt: skip
 
+_COMPANIONS = ("-wal", "-shm", "-journal")
+_KINDS = (
+    (stat.S_ISDIR, "a directory"),
+    (stat.S_ISLNK, "a link"),
+    (stat.S_ISFIFO, "a pipe (FIFO)"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
+
 
 def prepare(path: str, mountinfo: str = MOUNTINFO) -> None:
-    """Make the directory and an empty file where they are missing, private from their first moment."""
+    """Make the directory and an empty file where they are missing, private from their first moment.
+
+    Refuses what is no file, and what somebody else may have put there, before anything opens it.
+    """
     try:
-        _make_directories(os.path.dirname(path))
+        trust.make_directories(os.path.dirname(path))
         _refuse_network(os.path.dirname(path), mountinfo)
         _make_file(path)
+        with _refusing(path):
+            _refuse_strange(path)
     except OSError as error:
         raise _translated(path, error) from error
-    if os.path.isdir(path):
-        raise StoreUnusable(
-            f"{path} is a directory, not a database", "name a file inside it, such as queue.db"
-        )
+
+
+def refuse_shared(path: str) -> None:
+    """Refuse a database into which somebody else may write, or whose place he may take: what it says will be run."""
+    with _refusing(path):
+        found = os.stat(path)
+        if not trust.trusted(found.st_uid):
+            raise trust.Untrusted(
+                f"{path} belongs to {trust.name_of(found.st_uid)}, who could have this worker run anything",
+                "run the worker as that user, or keep the queue in a database of your own",
+            )
+        if found.st_mode & stat.S_IWOTH:
+            raise trust.Untrusted(
+                f"{path} may be written by everybody (owner {trust.name_of(found.st_uid)}, mode "
+                f"{trust.mode_of(found)}), who could have this worker run anything",
+                f"chmod 600 {path}",
+            )
+        trust.check_parents(path)
 
 
 def file_system(directory: str, mountinfo: str = MOUNTINFO) -> str | None:
@@ -51,14 +83,47 @@ def file_system(directory: str, mountinfo: str = MOUNTINFO) -> str | None:
     return found
 
 
-def _make_directories(directory: str) -> None:
-    missing = []
-    while not os.path.exists(directory):
-        missing.append(directory)
-        directory = os.path.dirname(directory)
-    for path in reversed(missing):
-        with suppress(FileExistsError):
-            os.mkdir(path, 0o700)
+@contextmanager
+def _refusing(path: str) -> Iterator[None]:
+    """A place that is not to be trusted is a store that is not to be used."""
+    try:
+        yield
+    except trust.Untrusted as error:
+        raise StoreUnusable(error.message, error.hint) from error
+    except FileNotFoundError as error:
+        raise StoreUnavailable(f"{path} is not there", "put it back where it was") from error
+
+
+def _refuse_strange(path: str) -> None:
+    """Refuse what is no file, what a stranger has put where everybody may, and logs that are not the database's."""
+    found = os.stat(path)
+    if not stat.S_ISREG(found.st_mode):
+        raise StoreUnusable(f"{path} is {_kind(found)}, not a database", "name a file, such as queue.db")
+    directory = os.path.dirname(path)
+    if not trust.trusted(found.st_uid) and os.stat(directory).st_mode & stat.S_IWOTH:
+        raise trust.Untrusted(
+            f"{path} belongs to {trust.name_of(found.st_uid)}, and everybody may put files into {directory}",
+            "keep the queue in a directory of your own",
+        )
+    for end in _COMPANIONS:
+        with suppress(FileNotFoundError):
+            _refuse_strange_companion(path + end, os.lstat(path + end), found)
+
+
+def _refuse_strange_companion(path: str, found: os.stat_result, database: os.stat_result) -> None:
+    """SQLite believes what stands in the log beside a database. Who may write to a database may also make its log."""
+    shared = database.st_mode & stat.S_IWGRP and found.st_gid == database.st_gid
+    if not stat.S_ISREG(found.st_mode):
+        raise StoreUnusable(f"{path} is {_kind(found)}, where SQLite keeps its log", f"rm {path}")
+    if not (trust.trusted(found.st_uid) or found.st_uid == database.st_uid or shared):
+        raise trust.Untrusted(
+            f"{path} belongs to {trust.name_of(found.st_uid)}, and SQLite would take changes from it",
+            "keep the queue in a directory of your own",
+        )
+
+
+def _kind(found: os.stat_result) -> str:
+    return next((name for is_one, name in _KINDS if is_one(found.st_mode)), "no file")
 
 
 def _make_file(path: str) -> None:

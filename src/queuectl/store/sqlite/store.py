@@ -42,7 +42,7 @@ class SqliteStore:
         self._token = token or _random_token
         self._time = threading.Lock()
         self._last_now = self._clock.now()
-        self._database = Database(os.path.abspath(path), durability, patience, mountinfo, create)
+        self._database = Database(os.path.realpath(path), durability, patience, mountinfo, create)
         self._saver = Saver(self._database.log, save_interval) if durability == "fast" else None
         self._writer = Writer(self._database, self._committed)
         self._readers = Readers(self._database)

@@ -1,0 +1,200 @@
+"""Who may have put a file where we look: owner, mode and links, judged before anything is read from it or run.
+
+Trusted are the user of this process and root. Whoever else may write to a directory can put another file in the place
+of one that we made, unless the directory is sticky and the file is ours. Systems without users of this kind (Windows)
+are not judged.
+"""
+
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import suppress
+
+JUDGED = hasattr(os, "geteuid")
+_ROOT = 0
+_UNMAPPED = 65534
+"""Whom a user namespace shows as the owner of what belongs to nobody in it."""
+
+
+class Untrusted(Exception):
+    """Somebody else may have made or changed it. `hint` is what to do."""
+
+    def __init__(self, message: str, hint: str) -> None:
+        super().__init__(message)
+        self.message, self.hint = message, hint
+
+
+def private_directory(path: str) -> int:
+    """Open a directory that is ours alone, made where it is missing. Raises Untrusted, or OSError."""
+    make_directories(path)
+    try:
+        directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError as error:
+        if os.path.lexists(path) and not _is_directory(path):
+            raise Untrusted(_no_directory(path), f"if nothing needs it: rm {_quoted(path)}") from error
+        raise
+    try:
+        _refuse_shared(path, os.fstat(directory))
+        check_parents(path)
+    except Untrusted:
+        os.close(directory)
+        raise
+    return directory
+
+
+def make_directories(path: str) -> None:
+    """Make a directory and those above it where they are missing, each private from its first moment."""
+    missing = []
+    while not os.path.lexists(path):
+        missing.append(path)
+        path = os.path.dirname(path)
+    for made in reversed(missing):
+        with suppress(FileExistsError):
+            os.mkdir(made, stat.S_IRWXU)
+
+
+def check_private(path: str) -> None:
+    """Raise Untrusted unless a directory, which exists, is one that `private_directory` takes."""
+    os.close(private_directory(path))
+
+
+def refusal(path: str) -> Untrusted | None:
+    """Why a file that was found must not decide what is run; None if it may, and nobody else can exchange it."""
+    found = os.stat(path)
+    if not trusted(found.st_uid):
+        return Untrusted(f"it belongs to {name_of(found.st_uid)}", "")
+    if written_by_others(found):
+        return Untrusted(f"others may write to it (mode {mode_of(found)})", f"chmod go-w {_quoted(path)}")
+    try:
+        for place in dict.fromkeys((os.path.abspath(path), os.path.realpath(path))):
+            check_holder(os.path.dirname(place), place)
+    except Untrusted as error:
+        return error
+    return None
+
+
+def check_parents(path: str) -> None:
+    """Raise Untrusted if somebody else could put another file or directory in the place of this one."""
+    entry = os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))
+    while JUDGED and (parent := os.path.dirname(entry)) != entry:
+        check_holder(parent, entry)
+        entry = parent
+
+
+def check_holder(directory: str, entry: str) -> None:
+    """Raise Untrusted if somebody else could exchange an entry of this directory."""
+    if not JUDGED:
+        return
+    found = os.stat(directory)
+    if not trusted(found.st_uid):
+        raise Untrusted(
+            f"{directory} belongs to {name_of(found.st_uid)}, who could exchange {entry}",
+            f"run this as {name_of(found.st_uid)}, or keep it in a directory of your own",
+        )
+    if not written_by_others(found):
+        return
+    if found.st_mode & stat.S_ISVTX and _is_ours(entry):
+        return
+    raise Untrusted(
+        f"{directory} may be written by others (owner {name_of(found.st_uid)}, mode {mode_of(found)}), "
+        f"who could exchange {entry}",
+        f"chmod go-w {_quoted(directory)}, or keep it in a directory of your own",
+    )
+
+
+def trusted(uid: int) -> bool:
+    """Whether what belongs to this user is as good as ours."""
+    return not JUDGED or uid in (_ROOT, os.geteuid()) or (uid == _UNMAPPED and _in_user_namespace())
+
+
+def written_by_others(found: os.stat_result) -> bool:
+    """Whether somebody who is not trusted may write to it. A group of trusted users alone is none of the others."""
+    if not JUDGED or not found.st_mode & (stat.S_IWOTH | stat.S_IWGRP):
+        return False
+    return bool(found.st_mode & stat.S_IWOTH) or not _is_own_group(found.st_gid)
+
+
+def mode_of(found: os.stat_result) -> str:
+    """Permissions as `chmod` takes them."""
+    return f"{stat.S_IMODE(found.st_mode):o}"
+
+
+def name_of(uid: int) -> str:
+    """A user for people: `ada (uid 1000)`."""
+    import pwd  # only on the way to an error
+
+    try:
+        return f"{pwd.getpwuid(uid).pw_name} (uid {uid})"
+    except KeyError:
+        return f"uid {uid}"
+
+
+def _refuse_shared(path: str, found: os.stat_result) -> None:
+    if JUDGED and found.st_uid != os.geteuid():
+        raise Untrusted(
+            f"{path} belongs to {name_of(found.st_uid)} and not to {name_of(os.geteuid())}, who runs this",
+            f"run this as {name_of(found.st_uid)}, or keep it in a directory of your own",
+        )
+    if JUDGED and found.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+        raise Untrusted(
+            f"{path} is open to others: its mode is {mode_of(found)}, and it holds what is run",
+            f"chmod 700 {_quoted(path)}",
+        )
+
+
+def _is_directory(path: str) -> bool:
+    return stat.S_ISDIR(os.lstat(path).st_mode)
+
+
+def _no_directory(path: str) -> str:
+    found = os.lstat(path)
+    what = f"a link to {os.readlink(path)}" if stat.S_ISLNK(found.st_mode) else "no directory"
+    return f"{path} is {what} (owner {name_of(found.st_uid)})"
+
+
+def _is_ours(path: str) -> bool:
+    """Whether an entry is there and trusted, or not there: then whoever makes it makes sure that it is new."""
+    try:
+        return trusted(os.lstat(path).st_uid)
+    except FileNotFoundError:
+        return True
+
+
+def _is_own_group(gid: int) -> bool:
+    """Whether nobody but trusted users is in a group.
+
+    One without a name is what a container's runtime has given us for its volumes: it has whom it was given to.
+    """
+    import grp  # asked only where a group may write
+    import pwd
+
+    try:
+        members = grp.getgrgid(gid).gr_mem
+    except KeyError:
+        return gid in (os.getegid(), *os.getgroups())
+    return all(trusted(uid) for uid in _uids(members)) and all(
+        trusted(user.pw_uid) for user in pwd.getpwall() if user.pw_gid == gid
+    )
+
+
+def _uids(names: list[str]) -> Iterator[int]:
+    import pwd
+
+    for name in names:
+        with suppress(KeyError):  # nobody has this name any more
+            yield pwd.getpwnam(name).pw_uid
+
+
+def _in_user_namespace() -> bool:
+    """Whether users of the host have no number here: root of the host is then nobody, and the container's runtime."""
+    try:
+        with open("/proc/self/uid_map") as text:
+            return text.read().split() != ["0", "0", "4294967295"]
+    except OSError:
+        return False
+
+
+def _quoted(path: str) -> str:
+    import shlex  # it brings `re` along, which costs a short command 3 ms
+
+    return shlex.quote(path)
