@@ -222,6 +222,8 @@ def _enqueue_one(session: "Session", request: JobRequest) -> int:
     _say_if_local(session, request.run_at or request.scheduled_at, job)
     if session.args.dry_run:
         return _show_dry(session, job)
+    if session.args.wait or session.args.follow:
+        _refuse_for_itself(session, job)
     try:
         added = commands.enqueue(session.store, [job])
     except OutcomeUnknown as unknown:
@@ -252,6 +254,18 @@ def _say_if_local(session: "Session", text: str | None, job: "Job") -> None:
         session.say(
             f"queuectl: {text} has no zone; taken as local time, that is {format_instant(job.run_at)}"
         )
+
+
+def _refuse_for_itself(session: "Session", job: "Job") -> None:
+    """Inside a job: refuse, before anything is enqueued, to wait for what only its own end would let run."""
+    if not os.environ.get("QUEUECTL_JOB_ID"):
+        return
+    from queuectl.cli.references import own_job
+    from queuectl.service import inside
+
+    if own := own_job(session):
+        inside.refuse_to_wait(session.store, own, [parent.job for parent in job.spec.after])
+        inside.refuse_without_slot(session.store, session.settings, own, [job.queue])
 
 
 def _wait(session: "Session", job: "Job") -> int:

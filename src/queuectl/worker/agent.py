@@ -331,6 +331,7 @@ class Agent:
             try:
                 self._read_settings()
                 self._beat()
+                self._presence.keep_name(self._settings, self._link, self._journal)
                 self._adopt()
                 break
             except (StoreError, OutcomeUnknown) as fault:
@@ -382,6 +383,7 @@ class Agent:
         if not self._contact.away:
             return
         lost = self._ours()  # the first question: before it is answered, nobody is back
+        self._presence.keep_name(self._settings, self._link, self._journal)
         self._contact.regained()
         self._link.queue({"type": "store", "away": None})
         self._leases.hurry()

@@ -81,7 +81,7 @@ class Holder:
         argv = config.get("agent_argv") or [sys.executable, "-P", "-m", "queuectl.worker.agent"]
         self._agents = Agents(argv, self._selector, self._receive, ours, notices.say)
         given = config.get("commands") or {}
-        spawner = Spawner(
+        spawner = self._spawner = Spawner(
             Path(config["directory"]),
             folder,
             config["worker"]["name"],
@@ -99,6 +99,7 @@ class Holder:
             "lease": lambda m, _: self._crew.extend(m["attempt_ids"], m["deadline"]),
             "drain": lambda *_: self._enter(DRAINING),
             "stop": lambda m, _: self._enter(KILLING if m.get("now") else STOPPING),
+            "name": lambda m, _: self._rename(m["name"]),
             "reload": lambda *_: self._agents.start(boottime()),
             "store": lambda m, _: self._on_store(m.get("away")),
         }
@@ -286,6 +287,10 @@ class Holder:
         self._away = away
         if away and self._phase > DRAINING and self._patience.at != NEVER:
             self._patience.set(min(self._patience.at, boottime() + AWAY_PATIENCE))
+
+    def _rename(self, name: str) -> None:
+        """Another live worker has our name."""
+        self._config["worker"]["name"] = self._spawner.worker = self._notices.name = name
 
     def _on_kill(self, message: Message, _payload: bytes) -> None:
         if dropped := self._crew.kill(message["attempt_id"], message["reason"], boottime()):

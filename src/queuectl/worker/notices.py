@@ -12,7 +12,7 @@ class Notices:
     """Lines for people ("plain") or for programs ("json"). A reader that has gone changes nothing."""
 
     def __init__(self, name: str, form: str, ready_fd: int | None) -> None:
-        self._name, self._json, self._ready_fd = name, form == "json", ready_fd
+        self.name, self._json, self._ready_fd = name, form == "json", ready_fd
         if ready_fd is not None:
             os.set_inheritable(ready_fd, False)
 
@@ -21,10 +21,10 @@ class Notices:
         if self._json:
             now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
             line = json.dumps(
-                {"time": now, "event": event, "worker": self._name, "message": sentence, **fields}
+                {"time": now, "event": event, "worker": self.name, "message": sentence, **fields}
             )
         else:
-            line = f"worker {self._name}: {sentence}"
+            line = f"worker {self.name}: {sentence}"
         _write(2, line)
 
     def ready(self) -> None:

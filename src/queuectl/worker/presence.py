@@ -6,8 +6,13 @@ from typing import Any
 
 from queuectl import __version__
 from queuectl.clock import boottime
+from queuectl.config import Settings
 from queuectl.domain.worker import Request, Slot, Worker
+from queuectl.service import queries, registry
 from queuectl.store.protocol import Store
+from queuectl.worker import kernel
+from queuectl.worker.journal import Journal
+from queuectl.worker.link import Link
 from queuectl.worker.messages import Message
 
 SOON = 0.5
@@ -40,6 +45,25 @@ class Presence:
         """When the next beat is due (CLOCK_BOOTTIME)."""
         return self._due
 
+    def keep_name(self, settings: Settings, link: Link, journal: Journal) -> None:
+        """Take another name if a live worker has ours, begun at the same moment or while we were silent.
+
+        To be called after a beat: two that begin at once each beat before they look, so at least one sees the other. If
+        both do, both take another name.
+        """
+        own = self._fixed
+        taken = {
+            item.worker.name
+            for item in queries.workers(self._store, settings)
+            if item.worker.id != own["id"] and item.state != "lost" and not _has_died(item.worker)
+        }
+        name = registry.free_name(own["name"], taken, host=own["host"], pid=own["holder_pid"], id=own["id"])
+        if name != own["name"]:
+            journal.note("name", f"another live worker is called {own['name']}; this one is {name} now")
+            link.send({"type": "name", "name": name})
+            own["name"] = name
+            self.hasten()
+
     def hasten(self) -> None:
         """Something is to be shown, or somebody may have asked something: beat at the next chance."""
         self._due = min(self._due, self._last + SOON)
@@ -59,3 +83,7 @@ class Presence:
         self._shown, self._last = slots, boottime()
         self._due = self._last + interval.total_seconds()
         return asked
+
+
+def _has_died(worker: Worker) -> bool:
+    return kernel.has_died(worker.host, worker.holder_pid, worker.boot_id)
