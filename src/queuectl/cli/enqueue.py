@@ -126,6 +126,10 @@ def template(session: "Session") -> dict[str, Any]:
         _read_number(given, name, float)
     if "no_retry_codes" in given:
         given["no_retry_codes"] = _codes(given["no_retry_codes"])
+    if "after" in given:
+        from queuectl.service import queries  # most jobs have no parents: they pay for nothing
+
+        given["after"] = queries.parents(session.store, given["after"])
     if "meta" in given:
         given["meta"] = _meta(given["meta"])
     if "cwd" in given:

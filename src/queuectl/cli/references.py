@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from queuectl.cli.session import Session
     from queuectl.domain.job import Job
 
-JOB_HELP = "id, number, unique prefix of an id, or @last; - reads it from stdin"
-JOBS_HELP = "ids, numbers, unique prefixes of ids, @last; - reads ids from stdin"
+JOB_HELP = "number, id, unique prefix of an id, or @last; - reads it from stdin"
+JOBS_HELP = "numbers, ids, unique prefixes of made ids, @last; - reads ids from stdin"
 
 
 def references(words: Sequence[str]) -> list[str]:

@@ -114,7 +114,8 @@ def _meant(session: "Session") -> list[str]:
 def _nobody(session: "Session", error: NotFound) -> int:
     if session.json:
         session.emit(shapes.error(error))
-    session.err.write(f"queuectl: {error.message}\n")
+    hint = f" ({error.hint})" if error.hint else ""
+    session.err.write(f"queuectl: {error.message}{hint}\n")
     return NO_CODE
 
 
