@@ -415,7 +415,8 @@ def _or_never(value: float | None) -> float:
 def entry() -> NoReturn:
     """The module's way out: no interpreter shutdown, which could only fail now."""
     status = main(sys.argv[1:])
-    sys.stderr.flush()
+    if sys.stderr is not None:  # it was closed when we started
+        sys.stderr.flush()
     os._exit(status)
 
 
