@@ -5,6 +5,8 @@ import shlex
 import signal
 import subprocess
 import sys
+from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
@@ -117,3 +119,32 @@ def test_a_job_does_not_wait_for_the_slot_that_it_keeps(place: Place) -> None:
     job = place.enqueue("--retries", "0", f"{shlex.join(QUEUECTL)} enqueue --wait true")
     assert place.until(job, "dead", within=20).exit_code == 4
     assert b"keeps the only slot that serves queue default" in place.output(job)
+
+
+def test_a_host_two_hours_ahead_leaves_no_trace_of_it_in_times(place: Place) -> None:
+    shifted = Path(__file__).parents[1] / "worker" / "shifted"
+    path = os.pathsep.join([str(shifted), place.env["PYTHONPATH"]])
+    place.run("status")
+    place.start_worker("--name", "ahead", PYTHONPATH=path, CLOCK_IS_WRONG_BY="7200")
+    quick, slow = place.enqueue("true"), place.enqueue("sleep 1.2")
+    place.until(quick, "completed")
+    eventually(lambda: (lease := place.job(slow).lease) and lease.started_at, what="the start is noted")
+    [worker] = place.store.workers()
+    now = place.store.now()
+    running = place.job(slow).lease
+    assert running is not None
+    assert running.started_at is not None
+    for moment in (worker.started_at, running.started_at, *(slot.since for slot in worker.slots)):
+        assert moment is None or now - timedelta(minutes=1) < moment <= now
+    job = place.until(slow, "completed")
+    for past in (*job.history, *place.job(quick).history):
+        assert past.started_at is not None
+        assert past.claimed_at <= past.started_at <= past.finished_at <= place.store.now()
+    assert job.started_at is not None
+    assert job.finished_at is not None
+    assert job.started_at < job.finished_at
+    assert worker.skew == pytest.approx(7200, abs=1)
+    assert "the clock of host" in place.invoke("worker", "list").stderr.decode()
+    doctor = place.invoke("doctor")
+    assert doctor.returncode == 1
+    assert b"7200.0 s ahead of the store's (worker ahead)" in doctor.stdout

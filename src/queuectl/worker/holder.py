@@ -76,7 +76,7 @@ class Holder:
         self._handover = Handover(Path(config["directory"]), config["worker"]["id"])
         self._away: str | None = None
         self._said_bye = False
-        self._started_at = time.time()
+        self._started_at, self._born = time.time(), boottime()
         ours = self._ours = {guard.pid}
         argv = config.get("agent_argv") or [sys.executable, "-P", "-m", "queuectl.worker.agent"]
         self._agents = Agents(argv, self._selector, self._receive, ours, notices.say)
@@ -308,6 +308,7 @@ class Holder:
             "holder_pid": os.getpid(),
             "boot_id": self._slots.header["boot_id"],
             "started_at": self._started_at,
+            "born": self._born,
             "count": self._config["count"],
             "phase": PHASES[min(self._phase, STOPPING)],
             "attempts": self._crew.roster(),

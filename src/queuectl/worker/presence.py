@@ -14,6 +14,7 @@ from queuectl.worker import kernel
 from queuectl.worker.journal import Journal
 from queuectl.worker.link import Link
 from queuectl.worker.messages import Message
+from queuectl.worker.store_time import StoreTime
 
 SOON = 0.5
 """Seconds: a change of slots is shown no sooner after the last beat, so that short jobs cost no write each."""
@@ -22,8 +23,9 @@ SOON = 0.5
 class Presence:
     """Beats, and hears what is asked of the worker."""
 
-    def __init__(self, store: Store, welcome: Message, queues: list[str]) -> None:
-        self._store = store
+    def __init__(self, store: Store, welcome: Message, queues: list[str], clock: StoreTime) -> None:
+        self._store, self._time = store, clock
+        self._begun: tuple[float | None, float] = (welcome.get("born"), welcome["started_at"])
         self._fixed: dict[str, Any] = {
             "id": welcome["worker"]["id"],
             "name": welcome["worker"]["name"],
@@ -33,7 +35,6 @@ class Presence:
             "agent_pid": os.getpid(),
             "version": __version__,
             "count": welcome["count"],
-            "started_at": datetime.fromtimestamp(welcome["started_at"], UTC),
             "queues": tuple(queues),
         }
         self._shown: tuple[Slot, ...] | None = None
@@ -78,7 +79,11 @@ class Presence:
         self, slots: tuple[Slot, ...], state: str, note: str | None, interval: timedelta
     ) -> Request | None:
         """Enter the worker as it is now; answers what is asked of it."""
-        worker = Worker(**self._fixed, slots=slots, state=state, note=note)  # type: ignore[arg-type]
+        self._time.measure()
+        if "started_at" not in self._fixed:  # told once: it is the order of the registry
+            self._fixed["started_at"] = datetime.fromtimestamp(self._time.moment(*self._begun), UTC)
+        skew = self._time.skew
+        worker = Worker(**self._fixed, slots=slots, state=state, note=note, skew=skew)  # type: ignore[arg-type]
         asked = self._store.beat(worker)
         self._shown, self._last = slots, boottime()
         self._due = self._last + interval.total_seconds()
