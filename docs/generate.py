@@ -13,10 +13,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from queuectl import config, errors
+from queuectl.cli.address import WORDS
 from queuectl.cli.commands import ALIASES, COMMANDS, TO_COME, Command
 from queuectl.cli.main import INTERRUPTED, parser_of
 from queuectl.cli.parser import Parser
-from queuectl.cli.session import WORDS
 from queuectl.cli.wait import NO_CODE, TIMED_OUT
 from queuectl.domain import lifecycle, names
 from queuectl.domain.job import STATES, TERMINAL, Spec
@@ -175,7 +175,15 @@ same."""
 DOTENV = """\
 A `.env` file in the working directory is read for `QUEUECTL_STORE`, `DATABASE_URL`, `MONGODB_URI` and `REDIS_URL`
 alone, where these are not set already. Of the files in the working directory only those count that nobody else may have
-written ([security](security.md#files-and-who-may-write-to-them))."""
+written ([security](security.md#files-and-who-may-write-to-them)). A relative path in `QUEUECTL_STORE`, in `--store`
+or in a file is relative to the working directory, and made absolute when it is read.
+
+`DATABASE_URL`, `MONGODB_URI` and `REDIS_URL` by themselves choose no store: without `QUEUECTL_STORE` jobs are kept in
+the default one, and `enqueue`, `worker start` and `status` say so.
+
+A store is created by `enqueue`, `worker start`, `config set` and `doctor --create` alone, which say so. Looking at the
+default store, or at a server, where there is none yet shows an empty queue and says that there is none; a file that was
+named and is missing is an error (exit code 5). A queue in Redis with an archive is marked as one by looking, too."""
 
 JSON = """\
 Keys are added and never renamed; `schema` says so. Times are RFC 3339 in UTC, durations are seconds. `list` and `logs`

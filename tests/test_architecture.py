@@ -67,6 +67,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "store.mongo",
         "store.redis",
         "store.archived",
+        "store.memory",
         "config",
         "errors",
     ),
@@ -102,9 +103,8 @@ LAYERS: dict[str, tuple[str, ...]] = {
 
 SIDEWAYS = {
     ("cli.doctor", "worker.kernel"): "says what this system lets a worker do",
-    ("cli.worker", "worker.kernel"): "knows of a worker of this host that it has died",
     (
-        "cli.workers",
+        "cli.worker",
         "worker.kernel",
     ): "waits for the very process that a worker is, and no later one with its pid",
     ("cli.doctor", "worker.lockfile"): "finds what killed workers of this host have left",

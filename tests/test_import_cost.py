@@ -100,6 +100,7 @@ def test_who_asks_for_nothing_past_does_not_load_the_driver_of_the_archive(
 ) -> None:
     name = f"cost_{tmp_path.name.strip('_')[-20:]}"
     url = redis_server.url(name=name, archive="mongodb://127.0.0.1:1/past")
+    loaded_by(tmp_path, "--store", url, "enqueue", "true")
     loaded = loaded_by(tmp_path, "--store", url, *words)
     redis_server.delete(f"{{{name}}}")
     assert "redis" in loaded

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from queuectl.errors import InvalidInput, StoreUnusable
+from queuectl import config
+from queuectl.errors import InvalidInput, StoreAbsent, StoreUnusable
 
 if TYPE_CHECKING:
     from queuectl.config import Settings
@@ -19,22 +20,31 @@ REDIS = ("redis", "rediss")
 SCHEMES = ("sqlite", *POSTGRES, *MONGODB, *REDIS)
 _SECRETIVE = ("password", "secret", "token", "properties")
 """What the names of options with secrets have in them: `sslpassword`, `authMechanismProperties`."""
-TO_COME = {
-    "http": "queuectl serve",
-    "https": "queuectl serve",
-}
+TO_COME = ("http", "https", "http+unix")
 
 
 def default_url() -> str:
     """The store of a person who names none: `sqlite:///$XDG_DATA_HOME/queuectl/queue.db`."""
-    base = os.environ.get("XDG_DATA_HOME") or os.path.expanduser("~/.local/share")
+    base = _user_directory("XDG_DATA_HOME", ".local/share")
     return f"sqlite:///{os.path.join(base, 'queuectl', 'queue.db')}"
+
+
+def _user_directory(variable: str, below_home: str) -> str:
+    base = config.user_directory(variable, below_home)
+    if base is not None:
+        return base
+    wrong = variable if os.environ.get(variable) else "HOME"
+    what = f"is {os.environ[wrong]!r}" if wrong in os.environ else "is not set"
+    raise InvalidInput(
+        f"{wrong} {what}, so there is no place for files of your own",
+        f"set {variable} to an absolute path, or QUEUECTL_STORE to sqlite:////path/to/queue.db",
+    )
 
 
 def open_store(
     url: str, settings: "Settings | None" = None, patience: float = 10.0, *, create: bool = True
 ) -> "Store":
-    """The store behind a URL, created on first use. Raises InvalidInput for a scheme that is none, StoreError else.
+    """The store behind a URL, created at its first verb. Raises InvalidInput for an unknown scheme, StoreError else.
 
     `patience` is how many seconds one call may wait for a busy store before it gives up. Without `create`, a store that
     is not there is unavailable.
@@ -49,11 +59,24 @@ def open_store(
     if scheme in REDIS:
         return _redis(url, settings, patience, create)
     if scheme in TO_COME:
-        raise InvalidInput(f"{TO_COME[scheme]} is not supported yet", "use sqlite:///path/to/queue.db")
+        raise InvalidInput(
+            f"--store {scheme}://… is still to come", f"stores that there are: {', '.join(SCHEMES)}"
+        )
     known = f"known: {', '.join(SCHEMES)}; for instance sqlite:///queue.db"
     if not scheme.replace("+", "").isalnum():  # libpq's other form, say, which may hold a password anywhere
         raise InvalidInput("the store is no URL: it begins with no scheme", known)
     raise InvalidInput(f"unknown store scheme {scheme!r}", known)
+
+
+def empty_store(url: str, settings: "Settings", absence: StoreAbsent) -> "Store":
+    """What stands for a store that is not there yet: it has nothing, and takes nothing."""
+    from queuectl.store.memory import EmptyStore
+    from queuectl.store.protocol import Description, Durability
+
+    if isinstance(absence.description, Description):
+        return EmptyStore(absence.description)
+    durability: Durability = "memory-safe" if settings.durability == "fast" else "power-safe"
+    return EmptyStore(Description(url=shown(url), durability=durability, schema=0, details={}))
 
 
 def shown(url: str) -> str:
@@ -161,11 +184,24 @@ def sqlite_path(url: str) -> str:
         raise InvalidInput(
             f"{url!r} has options after ?", "give them as flags or variables, such as --durability"
         )
-    path = os.path.expanduser(path)
+    path = _expanded(path)
     rooted = "/" + path
     if not os.path.isabs(path) and not _has_directory(path) and _has_directory(rooted):
         path = rooted
     return os.path.abspath(path)
+
+
+def _expanded(path: str) -> str:
+    """A path with `~` or `~user` at its beginning replaced by that home directory."""
+    if not path.startswith("~"):
+        return path
+    whose, _, rest = path.partition("/")
+    home = config.user_directory("", "") if whose == "~" else os.path.expanduser(whose)
+    if home is None or home == whose:
+        raise InvalidInput(
+            f"{whose} in the store's address is no home directory", "write sqlite:////path/to/queue.db"
+        )
+    return os.path.join(home, rest)
 
 
 def absolute(url: str) -> str:
@@ -184,6 +220,11 @@ def carries_secret(url: str) -> bool:
     plain_logins = re.findall(r"//[\w.+-]+@", text)
     options = text.partition("?")[2].lower()
     return len(plain_logins) != text.count("@") or any(word in options for word in _SECRETIVE)
+
+
+def has_archive(url: str) -> bool:
+    """Whether what has ended is in another store, which has things to show even where the queue is not there yet."""
+    return url.partition(":")[0] in REDIS and "archive=" in url.partition("?")[2]
 
 
 def is_local(url: str) -> bool:
@@ -210,7 +251,7 @@ def worker_directory(url: str) -> str:
         return os.path.realpath(sqlite_path(url)) + "-workers"
     import hashlib  # no short command asks
 
-    base = os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")
+    base = _user_directory("XDG_STATE_HOME", ".local/state")
     name = hashlib.sha256(_identity(url).encode()).hexdigest()[:16]
     return os.path.join(base, "queuectl", f"workers-{name}")
 

@@ -222,8 +222,22 @@ def _is_ours(path: str, warn: Callable[[str], None]) -> bool:
 
 
 def _usual_files() -> list[str]:
-    base = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
-    return ["queuectl.toml", os.path.join(base, "queuectl", "config.toml")]
+    base = user_directory("XDG_CONFIG_HOME", ".config")
+    own = [os.path.join(base, "queuectl", "config.toml")] if base else []
+    return ["queuectl.toml", *own]
+
+
+def user_directory(variable: str, below_home: str) -> str | None:
+    """The directory that an XDG variable names, or its default below the home directory.
+
+    None if there is neither: the variable is relative, or `HOME` is empty, relative or the root. Then files would lie
+    where the working directory happens to be, or at the root of the file system.
+    """
+    given = os.environ.get(variable)
+    if given:
+        return given if os.path.isabs(given) else None
+    home = os.path.expanduser("~")
+    return os.path.join(home, below_home) if os.path.isabs(home) and os.path.normpath(home) != "/" else None
 
 
 def _read_toml(path: str) -> dict[str, str]:

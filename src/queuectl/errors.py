@@ -6,6 +6,7 @@
     ├── Conflict              4     conflict           the state does not allow it, or an id or key is taken
     ├── StoreError
     │   ├── StoreUnavailable  5     store_unavailable  out of reach, busy or full; nothing was changed
+    │   │   └── StoreAbsent   5     store_unavailable  reached, and there is no queue in it
     │   └── StoreUnusable     5     store_unusable     not to be worked on: corrupt, newer, read-only
     ├── OutcomeUnknown        75    unknown            the reply was lost; repeating the same call is safe
     ├── CommandFailed         1     failed             the command could not do what was asked
@@ -60,6 +61,15 @@ class StoreUnavailable(StoreError):
     """The store cannot be reached, stays busy, or is full: trying again later may work."""
 
     code = "store_unavailable"
+
+
+class StoreAbsent(StoreUnavailable):
+    """The place was reached and holds no queue. Only what is asked to create one does so.
+
+    `description` is what a server says of itself all the same: a store's `Description`.
+    """
+
+    description: object = None
 
 
 class StoreUnusable(StoreError):

@@ -1,7 +1,6 @@
 """A worker played by the test: it claims, prints and ends what it is told to, through the store's contract."""
 
 from datetime import timedelta
-from typing import Any
 
 from msgspec.structs import replace
 
@@ -90,7 +89,7 @@ class Actor:
             self.runs(id, exit_code=1)
         return self.job(id)
 
-    def enters(self, name: str, count: int = 1, busy: tuple[str, ...] = (), **fields: Any) -> None:
+    def enters(self, name: str, count: int = 1, busy: tuple[str, ...] = ()) -> None:
         """A worker of this name enters the registry."""
         now = self.store.now()
         slots = [
@@ -108,7 +107,7 @@ class Actor:
             started_at=now,
             slots=tuple(slots),
         )
-        self.store.beat(replace(worker, **fields))
+        self.store.beat(worker)
 
     def _save(self, job: Job) -> Job:
         assert self.store.save([job]) == ["accepted"]

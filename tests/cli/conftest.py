@@ -190,7 +190,7 @@ def rejected(queuectl: CommandLine, queue: RedisPlace) -> Refused:
     def check(
         url: str, *words: str, code: int = 5, kind: str = "store_unusable", says: str, hint: str
     ) -> None:
-        given = ("--store", url, *(words or ("status",)))
+        given = ("--store", url, *(words or ("doctor", "--create")))
         error = queuectl.json(*given, code=code)["error"]
         assert error["code"] == kind
         assert says in error["message"]
@@ -206,7 +206,7 @@ def _refusing(queuectl: CommandLine, database: Kept) -> Refused:
     def check(
         url: str, *words: str, code: int = 5, kind: str = "store_unusable", message: str, hint: str
     ) -> None:
-        document = queuectl.json("--store", url, *(words or ("status",)), code=code)
+        document = queuectl.json("--store", url, *(words or ("doctor", "--create")), code=code)
         assert document["error"] == {"code": kind, "message": message, "hint": hint}
         assert queuectl.err == f"queuectl: {message} ({hint})\n"
         assert secret_of(url, queuectl.err, database) is None

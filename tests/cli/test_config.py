@@ -131,7 +131,8 @@ class TestSources:
 
     def test_dotenv_gives_connection_variables_only(self, queuectl: CommandLine) -> None:
         Path(".env").write_text("QUEUECTL_STORE=sqlite:///here.db\nQUEUECTL_MAX_RETRIES=9\n")
-        assert queuectl("config", "get", "store") == "sqlite:///here.db\n"
+        queuectl("enqueue", "true")
+        assert queuectl("config", "get", "store") == f"sqlite:///{Path.cwd()}/here.db\n"
         assert queuectl("config", "get", "max_retries") == "3\n"
         assert Path("here.db").exists()
 
@@ -140,7 +141,7 @@ class TestSources:
     ) -> None:
         Path(".env").write_text("QUEUECTL_STORE=sqlite:///here.db\n")
         monkeypatch.setenv("QUEUECTL_STORE", "sqlite:///there.db")
-        assert queuectl("config", "get", "store") == "sqlite:///there.db\n"
+        assert queuectl("config", "get", "store") == f"sqlite:///{Path.cwd()}/there.db\n"
 
     def test_a_dotenv_that_is_no_text_is_one_line(self, queuectl: CommandLine) -> None:
         Path(".env").write_bytes(b"\xff\xfe")

@@ -67,7 +67,7 @@ class TestDoctor:
         assert "FAULT  lost worker" in queuectl("doctor", code=1)
 
     def test_a_directory_of_workers_that_others_can_read_is_a_fault(self, queuectl: CommandLine) -> None:
-        queuectl("status")
+        queuectl("doctor", "--create")
         directory = Path("../data/queuectl/queue.db-workers")
         directory.mkdir(mode=0o755)
         directory.chmod(0o755)

@@ -44,7 +44,9 @@ def soon_told(monkeypatch: pytest.MonkeyPatch) -> None:
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who waits has little patience."""
     real = bootstrap.open_store
-    monkeypatch.setattr(bootstrap, "open_store", lambda url, settings=None: real(url, settings, patience=1.2))
+    monkeypatch.setattr(
+        bootstrap, "open_store", lambda *given, **options: real(*given, patience=1.2, **options)
+    )
 
 
 @pytest.fixture
@@ -198,11 +200,15 @@ class TestRights:
     def test_what_that_hint_says_helps(self, queuectl: CommandLine, place: MongoPlace) -> None:
         user = place.user()
         url = place.as_user(user)
-        assert self.grant(place, user) in queuectl.json("--store", url, "status", code=5)["error"]["hint"]
+        assert (
+            self.grant(place, user)
+            in queuectl.json("--store", url, "enqueue", "true", code=5)["error"]["hint"]
+        )
         roles = [{"role": "readWrite", "db": place.name}]
         place.admin["admin"].command("grantRolesToUser", user, roles=roles)
-        assert queuectl("--store", url, "enqueue", "--hold", "--id", "a", "true") == "a\n"
-        assert queuectl("--store", url, "doctor").count("unseen: this user may not look") == 1
+        assert queuectl("--store", url, "enqueue", "--id", "a", "true") == "a\n"
+        found = queuectl("--store", url, "doctor", code=1)  # nobody runs the job
+        assert found.count("unseen: this user may not look") == 1
 
     def test_a_user_who_may_only_read_and_there_is_no_queue(
         self, place: MongoPlace, turned_away: Refused
@@ -268,14 +274,14 @@ class TestSchema:
         self, place: MongoPlace, queuectl: CommandLine
     ) -> None:
         queuectl("--store", place.url(), "enqueue", "true")
-        error = queuectl.json("--store", place.url(place.name.upper()), "status", code=5)["error"]
+        error = queuectl.json("--store", place.url(place.name.upper()), "enqueue", "x", code=5)["error"]
         assert error["code"] == "store_unusable"
         assert error["hint"] == "look at the name of the database: capital letters count"
 
     def test_a_disk_that_is_full(
         self, queuectl: CommandLine, own_mongo: MongoServer, place: MongoPlace, turned_away: Refused
     ) -> None:
-        queuectl("--store", place.url(), "status")
+        queuectl("--store", place.url(), "doctor", "--create")
         with fail_command(own_mongo, "insert", errorCode=14031, namespace=f"{place.name}.jobs"):
             said = f"{place.at()}: Failing command via 'failCommand' failpoint"
             hint = "free some space on the server and try again"
@@ -345,6 +351,7 @@ class TestKinds:
 
 class TestDoctor:
     def test_a_server_that_stands_alone(self, place: MongoPlace, queuectl: CommandLine) -> None:
+        queuectl("--store", place.url(), "doctor", "--create")
         found = self.checks(queuectl, place.url())
         assert found["store"] == place.at()
         assert (found["durability"], found["topology"]) == ("power-safe", "standalone")
@@ -362,14 +369,11 @@ class TestDoctor:
         assert found["members"] == f"127.0.0.1:{mongo_set.primary.port} primary"
 
     def test_a_set_of_three(self, mongo_trio: ReplicaSet, queuectl: CommandLine) -> None:
-        url = mongo_trio.url("doctor")
-
         def states() -> list[str]:
-            members = self.checks(queuectl, url)["members"]
+            members = self.checks(queuectl, mongo_trio.url("looked_over"))["members"]
             return sorted(member.split()[1] for member in members.split(", "))
 
-        queuectl("--store", url, "enqueue", "--hold", "true")
-        assert self.checks(queuectl, url)["durability"] == "failover-safe"
+        assert self.checks(queuectl, mongo_trio.url("looked_over"))["durability"] == "failover-safe"
         eventually(lambda: states() == ["primary", "secondary", "secondary"], what="all are well")
 
     def test_fast_is_memory_safe_and_a_fault(self, place: MongoPlace, queuectl: CommandLine) -> None:

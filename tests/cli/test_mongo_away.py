@@ -32,7 +32,7 @@ class TestLostReply:
     def test_it_is_75_and_the_same_command_once_more_finds_the_job(
         self, queuectl: CommandLine, url: str, mongo_proxy: Proxy
     ) -> None:
-        queuectl("--store", url, "status")
+        queuectl("--store", url, "doctor", "--create")
         mongo_proxy.lose_reply(self.INSERT)
         id = queuectl("--store", url, "enqueue", "echo a", code=75).strip()
         assert mongo_proxy.lost.is_set()
@@ -45,7 +45,7 @@ class TestLostReply:
         assert queuectl.json("--store", url, "status")["jobs"]["total"] == 1
 
     def test_of_a_file_too(self, queuectl: CommandLine, url: str, mongo_proxy: Proxy) -> None:
-        queuectl("--store", url, "status")
+        queuectl("--store", url, "doctor", "--create")
         mongo_proxy.lose_reply(self.INSERT)
         lines = "\n".join(f'{{"id": "job-{n}", "command": "true"}}' for n in range(3))
         queuectl("--store", url, "enqueue", "-", code=75, input=lines)
@@ -57,7 +57,7 @@ class TestLostReply:
     def test_a_connection_that_breaks_before_changes_nothing_and_nobody_notices(
         self, queuectl: CommandLine, url: str, mongo_proxy: Proxy, question: bytes
     ) -> None:
-        queuectl("--store", url, "status")
+        queuectl("--store", url, "doctor", "--create")
         mongo_proxy.lose_reply(question)
         assert queuectl("--store", url, "enqueue", "--id", "a", "true") == "a\n"
         assert mongo_proxy.lost.is_set()
@@ -131,6 +131,7 @@ class TestTerminal:
         self, queuectl: CommandLine, place: MongoPlace, words: tuple[str, ...], code: int, said: str
     ) -> None:
         url = place.url(compressors="snappy,zlib", appName="x")
+        queuectl("--store", url, "doctor", "--create")
         done = queuectl.process("--store", url, *words, **NOISE)
         assert (done.returncode, done.stderr.decode()) == (code, said)
 

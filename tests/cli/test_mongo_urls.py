@@ -240,7 +240,7 @@ class TestWord:
 
         opened: list[str] = []
 
-        def open_store(url: str, *_words: object) -> None:
+        def open_store(url: str, *_words: object, **_options: object) -> None:
             opened.append(url)
             raise session.InvalidInput("seen")
 

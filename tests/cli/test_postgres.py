@@ -198,7 +198,7 @@ class TestRights:
     def test_what_that_hint_says_helps(self, queuectl: CommandLine, database: Database) -> None:
         role, name = database.role(), database.database()
         url = database.as_role(role, database=name)
-        hint = queuectl.json("--store", url, "status", code=5)["error"]["hint"]
+        hint = queuectl.json("--store", url, "enqueue", "x", code=5)["error"]["hint"]
         with psycopg.connect(database.server.url(name), autocommit=True) as owner:
             owner.execute(hint.partition(": ")[2])
         assert queuectl("--store", url, "enqueue", "--id", "a", "true") == "a\n"
@@ -208,7 +208,7 @@ class TestRights:
         database.run(f"CREATE ROLE \"{role}\" LOGIN PASSWORD '{PASSWORD}'")
         url = database.as_role(role, database=name, schema="Jobs")
         try:
-            hint = queuectl.json("--store", url, "status", code=5)["error"]["hint"]
+            hint = queuectl.json("--store", url, "enqueue", "x", code=5)["error"]["hint"]
         finally:
             database.run(f'DROP ROLE "{role}"')
         assert hint.endswith('CREATE SCHEMA "Jobs" AUTHORIZATION "Ada-1"')
@@ -217,7 +217,7 @@ class TestRights:
         role = database.role()
         database.run(f"CREATE SCHEMA {database.schema}")
         url = database.as_role(role)
-        error = queuectl.json("--store", url, "status", code=5)["error"]
+        error = queuectl.json("--store", url, "enqueue", "x", code=5)["error"]
         assert error["message"] == f"{database.at(role)}: permission denied for schema {database.schema}"
         grant = f"GRANT USAGE, CREATE ON SCHEMA {database.schema} TO {role}"
         assert error["hint"] == f"let the schema's owner run: {grant}"

@@ -50,6 +50,7 @@ def test_their_documents_are_the_queue(queuectl: CommandLine, words: tuple[str, 
 
 
 def test_a_limit_is_lifted_with_none_and_survives_a_pause(queuectl: CommandLine) -> None:
+    queuectl("doctor", "--create")
     queuectl("queue", "limit", "q", "3")
     queuectl("queue", "pause", "q")
     assert queuectl.json("queue", "list")["queues"][0]["limit"] == 3

@@ -32,7 +32,9 @@ AWAY = "store_unavailable"
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who waits has little patience."""
     real = bootstrap.open_store
-    monkeypatch.setattr(bootstrap, "open_store", lambda url, settings=None: real(url, settings, patience=0.8))
+    monkeypatch.setattr(
+        bootstrap, "open_store", lambda *given, **options: real(*given, patience=0.8, **options)
+    )
 
 
 @pytest.fixture

@@ -37,6 +37,7 @@ class TestLostReply:
         assert queuectl.json("--store", url, "status")["jobs"]["total"] == 1
 
     def test_of_a_file_too(self, queuectl: CommandLine, url: str, redis_proxy: Proxy) -> None:
+        queuectl("--store", url, "doctor", "--create")
         redis_proxy.lose_reply(self.ADD)
         lines = "\n".join(f'{{"id": "job-{n}", "command": "true"}}' for n in range(3))
         queuectl("--store", url, "enqueue", "-", code=75, input=lines)

@@ -62,7 +62,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The URLs of the stores that would be opened."""
     urls: list[str] = []
 
-    def open_store(url: str, *_words: object) -> None:
+    def open_store(url: str, *_words: object, **_options: object) -> None:
         urls.append(url)
         raise session.InvalidInput("seen")
 

@@ -56,19 +56,20 @@ class TestChoice:
         assert [j["id"] for j in queuectl.json("list", "--store", "sqlite:///flag.db")["jobs"]] == ["flag"]
 
     def test_it_is_created_privately_on_first_use(self, queuectl: CommandLine) -> None:
-        queuectl("status")
+        queuectl("enqueue", "true")
         file = queuectl.root / "data" / "queuectl" / "queue.db"
         assert file.stat().st_mode & 0o777 == 0o600
         assert file.parent.stat().st_mode & 0o777 == 0o700
 
     def test_status_names_it(self, queuectl: CommandLine) -> None:
+        queuectl("enqueue", "true", "--store", "sqlite:///q.db")
         assert queuectl.json("status", "--store", "sqlite:///q.db")["store"]["url"].endswith("work/q.db")
 
     @pytest.mark.parametrize(
         ("url", "said"),
         [
             ("postgres", "DATABASE_URL is not set"),
-            ("http://h:1", "queuectl serve is not supported yet"),
+            ("http://h:1", "--store http://… is still to come"),
             ("nonsense", "unknown store scheme 'nonsense'"),
             ("SQLITE:///q.db", "unknown store scheme"),
         ],
@@ -113,7 +114,7 @@ def test_a_locked_store_is_five_after_its_patience_and_nothing_is_changed(
     queuectl("enqueue", "--id", "a", "x")
     real = bootstrap.open_store
     monkeypatch.setattr(
-        bootstrap, "open_store", lambda url, settings=None: real(url, settings, patience=0.05)
+        bootstrap, "open_store", lambda *given, **options: real(*given, patience=0.05, **options)
     )
     other = apsw.Connection(str(queuectl.root / "data" / "queuectl" / "queue.db"))
     other.execute("BEGIN IMMEDIATE")

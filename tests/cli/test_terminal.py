@@ -133,6 +133,7 @@ class TestHelp:
 
 class TestProgram:
     def test_it_can_be_run_as_a_module(self, queuectl: CommandLine) -> None:
+        queuectl("doctor", "--create")
         done = queuectl.process("enqueue", "--id", "a", "x")
         assert (done.returncode, done.stdout, done.stderr) == (0, b"a\n", b"")
         done = queuectl.process("show", "nobody")

@@ -13,7 +13,6 @@ from queuectl.worker import chores, handover
 from queuectl.worker.chores import Chores
 from queuectl.worker.journal import Journal
 from queuectl.worker.messages import encode
-from queuectl.worker.store_time import StoreTime
 from service.scenes import child, put
 
 
@@ -23,7 +22,7 @@ class Duty:
     def __init__(self, directory: Path) -> None:
         self.store, self._said = Troubled(), io.StringIO()
         self.journal = Journal(out=self._said)
-        self.chores = Chores(self.store, lambda _: False, str(directory), self.journal, StoreTime(self.store))
+        self.chores = Chores(self.store, lambda _: False, str(directory), self.journal)
 
     def round(self) -> list[str]:
         """Do all that there is; what was said, without the time."""

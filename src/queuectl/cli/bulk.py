@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import msgspec
 
-from queuectl.cli.enqueue import BATCH, announce, defaults, merge, shape
+from queuectl.cli.enqueue import BATCH, add, announce, defaults, merge, shape
 from queuectl.errors import InvalidInput, OutcomeUnknown, QueuectlError
 from queuectl.service import commands
 from queuectl.service.commands import Enqueuer
@@ -63,7 +63,7 @@ class _Reader:
 
     def jobs(self, batch: list[Line]) -> "list[Job]":
         """The jobs of a batch of lines, made at the same moment."""
-        enqueuer = Enqueuer(self._defaults, self._session.store.now())
+        enqueuer = Enqueuer(self._defaults, self._session.now())
         made: dict[str, Job] = {}
         for number, raw in batch:
             try:
@@ -94,7 +94,7 @@ class _Reader:
 
 def _commit(session: "Session", jobs: "list[Job]") -> Any:
     try:
-        return commands.enqueue(session.store, jobs)
+        return add(session, jobs)
     except OutcomeUnknown as unknown:
         session.out.writelines(job.id + "\n" for job in jobs)
         hint = "the ids of the uncertain batch are printed; see with queuectl show which are there"

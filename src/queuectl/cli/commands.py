@@ -11,12 +11,16 @@ Runner = Callable[["Session"], int]
 
 
 class Command(NamedTuple):
-    """One command: its words, one line of help, and where it lives: in `module`, `<name>_options` and `<name>`."""
+    """One command: its words, one line of help, and where it lives: in `module`, `<name>_options` and `<name>`.
+
+    `creates`: it makes the store where there is none. All others only look, or change what is there.
+    """
 
     words: str
     summary: str
     module: str
     name: str
+    creates: bool = False
 
     def configure(self, parser: "Parser") -> None:
         """Add the command's options to a parser."""
@@ -36,7 +40,7 @@ class Command(NamedTuple):
 COMMANDS: dict[str, Command] = {
     command.words: command
     for command in (
-        Command("enqueue", "add a command (or many) to the queue", "enqueue", "enqueue"),
+        Command("enqueue", "add a command (or many) to the queue", "enqueue", "enqueue", creates=True),
         Command("status", "counts, queues and workers; with JOB: that job in short", "jobs", "status"),
         Command("show", "everything about a job, with its attempts", "jobs", "show"),
         Command("list", "jobs, newest first", "jobs", "list_"),
@@ -53,18 +57,19 @@ COMMANDS: dict[str, Command] = {
         Command("dlq retry", "run dead jobs once more", "dlq", "retry"),
         Command("dlq purge", "delete dead jobs", "dlq", "purge"),
         Command("purge", "delete old ended jobs", "change", "purge"),
-        Command("worker start", "run jobs; Ctrl+C finishes what runs and leaves", "worker", "start"),
-        Command("worker stop", "finish what runs and leave", "workers", "stop"),
-        Command("worker list", "workers and what they run", "workers", "list_"),
-        Command("worker reload", "take new code while commands run on", "workers", "reload"),
-        Command("worker forget", "remove lost workers whose host is gone", "workers", "forget"),
+        Command(
+            "worker start", "run jobs; Ctrl+C finishes what runs and leaves", "worker", "start", creates=True
+        ),
+        Command("worker stop", "finish what runs and leave", "worker", "stop"),
+        Command("worker list", "workers and what they run", "worker", "list_"),
+        Command("worker reload", "take new code while commands run on", "worker", "reload"),
         Command("queue list", "queues with their counts and limits", "queue", "list_"),
         Command("queue pause", "start nothing from a queue", "queue", "pause"),
         Command("queue resume", "start jobs from it again", "queue", "resume"),
         Command("queue limit", "run at most so many of its jobs at once", "queue", "limit"),
         Command("config list", "all settings", "config", "list_"),
         Command("config get", "one setting", "config", "get"),
-        Command("config set", "write a shared setting", "config", "set_"),
+        Command("config set", "write a shared setting", "config", "set_", creates=True),
         Command("config unset", "back to the default", "config", "unset"),
         Command("explain", "why a job is in its state, and what comes next", "explain", "explain"),
         Command("doctor", "is the store, and is this host, in order?", "doctor", "doctor"),

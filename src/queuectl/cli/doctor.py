@@ -31,7 +31,8 @@ class Check(NamedTuple):
 
 
 def doctor_options(parser: "Parser") -> None:
-    """It has no options of its own."""
+    """Whether to make the store."""
+    parser.flag("--create", help="make the store where there is none")
     parser.example("queuectl doctor", "store settings, durability, clocks, workers, leftovers")
 
 
@@ -101,11 +102,13 @@ def _queue(session: "Session") -> Iterator[Check]:
             waiting = queue.jobs.get("pending", 0) + queue.jobs.get("failed", 0)
             age = format_age(found.now - queue.oldest_due)
             yield Check("oldest due job", True, f"for {age}, in queue {queue.name} with {waiting} waiting")
-    for thing in attention(found):
+    for thing in attention(found, session.unused_variables):
         yield Check(thing.kind.replace("_", " "), not thing.fault, thing.text, thing.hint)
 
 
 def _leftovers(session: "Session") -> Iterator[Check]:
+    if session.absent:
+        return
     yield from _database_file(session)
     directory = bootstrap.worker_directory(session.store_url)
     if not os.path.lexists(directory):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from queuectl.domain.ids import handle, is_made
 from queuectl.domain.instant import format_instant, parse_instant
-from queuectl.errors import InvalidInput, OutcomeUnknown
+from queuectl.errors import InvalidInput, OutcomeUnknown, StoreAbsent
 from queuectl.service import commands
 from queuectl.service.commands import Enqueuer
 from queuectl.service.request import COMMAND_LIMIT, Defaults, JobRequest, convert_request, decode_request
@@ -97,6 +97,7 @@ def enqueue_options(parser: "Parser") -> None:
 
 def enqueue(session: "Session") -> int:
     """Add the job or the jobs; print the ids."""
+    session.say_unused()
     args = session.args
     if args.follow and session.json:
         raise InvalidInput(
@@ -126,10 +127,6 @@ def template(session: "Session") -> dict[str, Any]:
         _read_number(given, name, float)
     if "no_retry_codes" in given:
         given["no_retry_codes"] = _codes(given["no_retry_codes"])
-    if "after" in given:
-        from queuectl.service import queries  # most jobs have no parents: they pay for nothing
-
-        given["after"] = queries.parents(session.store, given["after"])
     if "meta" in given:
         given["meta"] = _meta(given["meta"])
     if "cwd" in given:
@@ -168,6 +165,14 @@ def defaults(session: "Session") -> Defaults:
     except FileNotFoundError:
         here = None
     return Defaults(session.settings, here)
+
+
+def add(session: "Session", jobs: "list[Job]") -> "list[Added]":
+    """Add the jobs. What is refused does not make a store."""
+    try:
+        return commands.enqueue(session.look(), jobs)
+    except StoreAbsent:
+        return commands.enqueue(session.store, jobs)
 
 
 def announce(session: "Session", added: "Iterable[Added]", since: int | None = None) -> int:
@@ -221,15 +226,13 @@ def _single(session: "Session") -> JobRequest:
 
 
 def _enqueue_one(session: "Session", request: JobRequest) -> int:
-    enqueuer = Enqueuer(defaults(session), session.store.now())
+    enqueuer = Enqueuer(defaults(session), session.now())
     job = enqueuer.job(request)
     _say_if_local(session, request.run_at or request.scheduled_at, job)
     if session.args.dry_run:
         return _show_dry(session, job)
-    if session.args.wait or session.args.follow:
-        _refuse_for_itself(session, job)
     try:
-        added = commands.enqueue(session.store, [job])
+        added = add(session, [job])
     except OutcomeUnknown as unknown:
         session.print(job.id)
         raise OutcomeUnknown(
@@ -258,18 +261,6 @@ def _say_if_local(session: "Session", text: str | None, job: "Job") -> None:
         session.say(
             f"queuectl: {text} has no zone; taken as local time, that is {format_instant(job.run_at)}"
         )
-
-
-def _refuse_for_itself(session: "Session", job: "Job") -> None:
-    """Inside a job: refuse, before anything is enqueued, to wait for what only its own end would let run."""
-    if not os.environ.get("QUEUECTL_JOB_ID"):
-        return
-    from queuectl.cli.references import own_job
-    from queuectl.service import inside
-
-    if own := own_job(session):
-        inside.refuse_to_wait(session.store, own, [parent.job for parent in job.spec.after])
-        inside.refuse_without_slot(session.store, session.settings, own, [job.queue])
 
 
 def _wait(session: "Session", job: "Job") -> int:

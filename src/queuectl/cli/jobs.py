@@ -39,9 +39,10 @@ def status(session: "Session") -> int:
     """The whole system at a glance, or one job in short."""
     if session.args.job:
         return print_job(session, queries.show(session.store, reference(session.args.job)), short=True)
+    session.say_unused()
     found = queries.status(session.store, session.settings)
     if session.json:
-        session.emit(shapes.status(found, attention(found)))
+        session.emit(shapes.status(found, attention(found, session.unused_variables)))
     else:
         _print_status(session, found)
         for thing in attention(found):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from queuectl.cli.commands import ALIASES, COMMANDS, TO_COME, Command, groups
 from queuectl.cli.output import Data, OutputLost, Talk, abandon_stdout, as_json_for, take_standard_streams
-from queuectl.errors import InternalError, InvalidInput, QueuectlError
+from queuectl.errors import InternalError, InvalidInput, NotFound, QueuectlError, StoreAbsent
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -114,16 +114,29 @@ def _run(argv: list[str]) -> int:
 
     parser = parser_of(command)
     args = _parse(parser, rest)
-    session = Session(args)
+    session = Session(args, creates=_creates(command, args))
     try:
         code = command.runner()(session)
         session.out.flush()
+        if code == 0 and session.absent and not session.json:
+            session.say(f"queuectl: {session.absence()}")
         return code
     except OutputLost as lost:
         lost.hint = f"it was done: {session.done}" if session.done else None
         raise
+    except StoreAbsent as absent:
+        absent.hint = session.how_to_create()
+        raise
+    except NotFound as unknown:
+        unknown.hint = (None if session.creates else session.absence()) or unknown.hint
+        raise
     finally:
         session.close()
+
+
+def _creates(command: Command, args: "Namespace") -> bool:
+    """Whether this call makes the store where there is none: looking never does."""
+    return (command.creates and not getattr(args, "dry_run", False)) or getattr(args, "create", False)
 
 
 def _import_msgspec() -> None:

@@ -10,36 +10,31 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, TextIO
 
 from queuectl import bootstrap, config, terminal, trust
+from queuectl.cli import address
 from queuectl.cli.output import Data, Talk, as_json_for
 from queuectl.config import Settings
-from queuectl.errors import InvalidInput
+from queuectl.errors import InvalidInput, StoreAbsent
 
 if TYPE_CHECKING:
-    from queuectl.store.protocol import Store
+    from datetime import datetime
 
-CONNECTION_VARIABLES = ("QUEUECTL_STORE", "DATABASE_URL", "MONGODB_URI", "REDIS_URL")
-WORDS = {
-    "postgres": ("DATABASE_URL", None),
-    "mongodb": ("MONGODB_URI", "mongodb://localhost:27017"),
-    "redis": ("REDIS_URL", "redis://localhost:6379"),
-}
-BEGINNINGS = {
-    "postgres": ("postgresql:", "postgres:"),
-    "mongodb": ("mongodb:", "mongodb+srv:"),
-    "redis": ("redis:", "rediss:"),
-}
-"""How a URL of each begins; a variable may hold that of another program's database."""
+    from queuectl.store.protocol import Entry, Store
 
 
 class Session:
     """One run of one command. Data goes to `out`, talk to `err`."""
 
-    def __init__(self, args: Namespace, out: TextIO | None = None, err: TextIO | None = None) -> None:
+    def __init__(
+        self, args: Namespace, out: TextIO | None = None, err: TextIO | None = None, *, creates: bool = False
+    ) -> None:
         self.args = args
+        self.creates = creates
         self.out = Data(out or sys.stdout)
         self.err = Talk(err or sys.stderr)
         self.done: str | None = None
         self._open_store: Store | None = None
+        self.absent = False
+        self._first_look: dict[str, Entry] | None = None
 
     @property
     def json(self) -> bool:
@@ -72,8 +67,9 @@ class Session:
     @cached_property
     def settings(self) -> Settings:
         """The settings in force, the store's shared ones included."""
-        shared = {key: str(entry.value["value"]) for key, entry in self.store.shared("settings").items()}
-        return self.resolve(shared)
+        store = self.look()
+        entries = store.shared("settings") if self._first_look is None else self._first_look
+        return self.resolve({key: str(entry.value["value"]) for key, entry in entries.items()})
 
     @cached_property
     def local_settings(self) -> Settings:
@@ -90,38 +86,92 @@ class Session:
         return config.resolve(flags, self.environment, options, shared, name)
 
     @cached_property
-    def store_url(self) -> str:
-        """The URL of the store that is meant, a word like `postgres` replaced by its URL."""
+    def given_url(self) -> str | None:
+        """The URL of the store that was given, a word like `postgres` replaced by its URL; None for the default."""
         given = self.local_settings.store
-        if not given:
-            return bootstrap.default_url()
-        if given not in WORDS:
-            return str(given)
-        url = self._named(given)
-        archive = self.environment.get("MONGODB_URI") if given == "redis" else None
-        return _with_archive(url, self._named("mongodb", "archive")) if archive else url
+        return address.url_of(given, self.environment) if given else None
 
-    def _named(self, given: str, part: str = "store") -> str:
-        """The URL that a word stands for; what it is wanted for is the store, or its archive."""
-        variable, default = WORDS[given]
-        url = self.environment.get(variable) or default
-        if url is None:
-            raise InvalidInput(
-                f"the {part} is {given!r}, but {variable} is not set", f"set {variable} to its URL"
-            )
-        if not url.startswith(BEGINNINGS[given]):
-            raise InvalidInput(
-                f"the {part} is {given!r}, but {variable} holds the URL of another",
-                f"it has to begin with {BEGINNINGS[given][0]}//",
-            )
-        return url
+    @cached_property
+    def store_url(self) -> str:
+        """The URL of the store that is meant, absolute."""
+        return bootstrap.default_url() if self.given_url is None else bootstrap.absolute(self.given_url)
+
+    @cached_property
+    def unused(self) -> address.Unused | None:
+        """Variables that name a store although the default one is used."""
+        return None if self.local_settings.store else address.unused(self.environment)
+
+    @property
+    def unused_variables(self) -> tuple[str, ...]:
+        """Their names."""
+        return self.unused.names if self.unused else ()
+
+    def say_unused(self) -> None:
+        """Tell a person that the jobs are in another store than the variables name."""
+        if self.unused:
+            self.say(f"queuectl: {self.unused}")
 
     @property
     def store(self) -> "Store":
-        """The store, opened (and on first use created) when first asked for."""
+        """The store, opened when first asked for. It is made if it is missing and this command `creates` one."""
+        found = self.look()
+        if self.absent and self.creates:
+            self._open_store = found = bootstrap.open_store(self.store_url, self.local_settings)
+            found.migrate()
+            self.absent = False
+            self.say(f"queuectl: created store {bootstrap.shown(self.store_url)}{self._where()}")
+        return found
+
+    def look(self) -> "Store":
+        """The store as it is: nothing is made. For one that is missing (`absent`) an empty one stands.
+
+        Not so for a file that was named: its path may be mistyped, and StoreAbsent says so at the first verb. A queue
+        with an archive is made in any case, by a mark of its own: the archive may have jobs to show.
+        """
         if self._open_store is None:
-            self._open_store = bootstrap.open_store(self.store_url, self.local_settings)
+            made = bootstrap.has_archive(self.store_url)
+            self._open_store = bootstrap.open_store(self.store_url, self.local_settings, create=made)
+            named = self.given_url is not None and bootstrap.is_local(self.store_url)
+            if self.creates or not named or getattr(self.args, "dry_run", False):
+                self._look_first(self._open_store)
         return self._open_store
+
+    def _look_first(self, store: "Store") -> None:
+        try:
+            self._first_look = store.shared("settings")
+        except StoreAbsent as absence:
+            store.close()
+            self._open_store = bootstrap.empty_store(self.store_url, self.local_settings, absence)
+            self.absent = True
+
+    def now(self) -> "datetime":
+        """The store's time. To ask a server a store has to be there, and is made; a file's clock is this host's."""
+        return (self.look() if bootstrap.is_local(self.store_url) else self.store).now()
+
+    def absence(self) -> str | None:
+        """What is said to a person who looked at a store that is not there."""
+        if not self.absent:
+            return None
+        return f"there is no store yet; the first enqueue creates {bootstrap.shown(self.store_url)}"
+
+    def _where(self) -> str:
+        """A relative path may lead elsewhere than a person means, so a new store says that it was one."""
+        given = self.given_url
+        if given is None or given == self.store_url or not bootstrap.is_local(given):
+            return ""
+        return f" ({given} is relative to the working directory)"
+
+    def how_to_create(self) -> str:
+        """What a person does whose store is not there; what was given as flags is given again."""
+        if self.given_url is None:
+            return "queuectl enqueue creates it, or: queuectl doctor --create"
+        from shlex import quote
+
+        flags = [("--config", self.args.config), ("--store", self.args.store)]
+        again = "".join(f"{name} {quote(value)} " for name, value in flags if value)
+        if self.given_url and bootstrap.shown(self.given_url) != self.given_url and self.args.store:
+            return "look at its address; to create it, with the same --store: queuectl doctor --create"
+        return f"look at its address; to create it: queuectl {again}doctor --create"
 
     def close(self) -> None:
         """Let go of the store, if it was opened."""
@@ -172,15 +222,6 @@ class Session:
         return self.out.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
-def _with_archive(url: str, archive: str) -> str:
-    """A Redis URL that says where what has ended goes; what it says itself counts."""
-    if "archive=" in url.partition("?")[2]:
-        return url
-    from urllib.parse import quote  # on SQLite nobody pays for it
-
-    return f"{url}{'&' if '?' in url else '?'}archive={quote(archive, safe='')}"
-
-
 def _dotenv() -> dict[str, str]:
     if not os.path.isfile(".env"):
         return {}
@@ -190,4 +231,4 @@ def _dotenv() -> dict[str, str]:
         found = dotenv_values(".env")
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidInput(f"cannot read .env: {error}") from error
-    return {key: value for key, value in found.items() if value and key in CONNECTION_VARIABLES}
+    return {key: value for key, value in found.items() if value and address.is_connection_variable(key)}

@@ -14,6 +14,7 @@ from queuectl.domain.output import Chunk, Trim
 from queuectl.domain.query import Counts, Filter, Found, Page, matches
 from queuectl.domain.queue import room
 from queuectl.domain.worker import Request, Worker, still_asked
+from queuectl.errors import StoreAbsent
 from queuectl.store import verdict
 from queuectl.store.codec import cursor, place, position
 from queuectl.store.protocol import Added, Description, Entry, Held, Saved, Shared
@@ -249,6 +250,29 @@ class MemoryStore:
 
     def close(self) -> None:
         pass
+
+
+class EmptyStore(MemoryStore):
+    """Stands for a store that is not there yet, for who only looks: it has nothing, and takes nothing."""
+
+    def __init__(self, description: Description) -> None:
+        super().__init__()
+        self._description = description
+
+    def add(self, jobs: Sequence[Job]) -> list[Added]:  # noqa: ARG002
+        raise self._absence()
+
+    def beat(self, worker: Worker) -> Request | None:  # noqa: ARG002
+        raise self._absence()
+
+    def swap(self, *_: object) -> bool:
+        raise self._absence()
+
+    def describe(self, *, thorough: bool = False) -> Description:  # noqa: ARG002
+        return self._description
+
+    def _absence(self) -> StoreAbsent:
+        return StoreAbsent(f"there is no store yet: {self._description.url}", "queuectl doctor --create")
 
 
 def _of(job: Job, kept: dict[int, Chunk]) -> bool:

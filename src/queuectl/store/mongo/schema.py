@@ -11,7 +11,7 @@ from msgspec import Struct
 from pymongo import IndexModel
 from pymongo.errors import CollectionInvalid, OperationFailure
 
-from queuectl.errors import StoreUnavailable, StoreUnusable
+from queuectl.errors import StoreAbsent, StoreUnusable
 from queuectl.store.mongo import bells
 from queuectl.store.mongo.connections import Base
 
@@ -81,7 +81,7 @@ def bring_up_to_date(base: Base, shown: str, *, create: bool) -> None:
             "a newer queuectl has used it: upgrade this one",
         )
     if not found and not create:
-        raise StoreUnavailable(f"{shown}: there is no queue", "it was there before: look at the URL")
+        raise StoreAbsent(f"{shown}: there is no queue", "it was there before: look at the URL")
     if found < NEWEST:
         _make(base, shown)
     elif {index.name for index in JOBS} - base["jobs"].index_information().keys():

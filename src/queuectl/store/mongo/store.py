@@ -11,6 +11,7 @@ from queuectl.domain.job import Job
 from queuectl.domain.output import Chunk, Trim
 from queuectl.domain.query import Counts, Filter, Found, Page
 from queuectl.domain.worker import Request, Worker
+from queuectl.errors import StoreAbsent
 from queuectl.store import codec
 from queuectl.store.clock import GOOD_FOR, ServerClock
 from queuectl.store.mongo import (
@@ -167,7 +168,11 @@ class MongoStore:
     def _greet(self, base: Base) -> None:
         description.refuse_unfit(description.server(base), self._address.shown)
         schema.refuse_archive(base, self._address.shown)
-        schema.bring_up_to_date(base, self._address.shown, create=self._create)
+        try:
+            schema.bring_up_to_date(base, self._address.shown, create=self._create)
+        except StoreAbsent as absence:
+            absence.description = self._describe(base)
+            raise
 
     def _ask_time(self) -> int:
         if self._given is not None:

@@ -18,11 +18,14 @@ SELECT current_setting('server_version_num')::integer, current_setting('server_v
     current_setting('fsync') = 'on', current_setting('full_page_writes') = 'on', current_setting('synchronous_commit'),
     current_setting('synchronous_standby_names'), current_setting('transaction_isolation')"""
 
-_SIZES = """
+_COUNTS = """
 SELECT (SELECT count(*) FROM {schema}.live) + coalesce((SELECT sum(n) FROM {schema}.tally), 0)::bigint,
-    (SELECT count(*) FROM {schema}.worker),
-    (SELECT sum(pg_total_relation_size(c.oid))::bigint FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
-     WHERE nspname = %s AND relkind = 'r'),
+    (SELECT count(*) FROM {schema}.worker)"""
+
+_ACTIVITY = """
+SELECT
+    (SELECT coalesce(sum(pg_total_relation_size(c.oid)), 0)::bigint FROM pg_class c
+     JOIN pg_namespace n ON n.oid = relnamespace WHERE nspname = %s AND relkind = 'r'),
     (SELECT count(*) FROM pg_stat_replication),
     (SELECT string_agg(format('%%s of %%s', pid, usename), ', ') FROM pg_stat_activity
      WHERE datname = current_database() AND xact_start < clock_timestamp() - interval '5 minutes'),
@@ -107,8 +110,9 @@ def refuse_unfit(found: Server, shown: str, *, fast: bool) -> None:
 
 def describe(line: Line, shown: str, listening: str) -> Description:
     """Settings, versions and sizes."""
-    found = server(line)
-    jobs, workers, size, replicas, old, prepared, sees = line.rows(_SIZES, (line.schema,))[0]
+    found, version = server(line), migration.version(line)
+    jobs, workers = line.rows(_COUNTS)[0] if version else (0, 0)
+    size, replicas, old, prepared, sees = line.rows(_ACTIVITY, (line.schema,))[0]
     details: dict[str, Any] = {
         "postgresql": found.version,
         "database": line.info.dbname,
@@ -140,7 +144,7 @@ def describe(line: Line, shown: str, listening: str) -> Description:
     return Description(
         url=shown,
         durability=found.durability,
-        schema=migration.version(line),
+        schema=version,
         details=shown_details,
         faults=tuple(faults),
     )

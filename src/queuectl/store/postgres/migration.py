@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import psycopg
 from psycopg import errors
 
-from queuectl.errors import StoreUnavailable, StoreUnusable
+from queuectl.errors import StoreAbsent, StoreUnusable
 from queuectl.store.postgres.connections import Line
 from queuectl.store.postgres.sql import FOLDER, fill, identifier
 
@@ -40,7 +40,7 @@ def bring_up_to_date(line: Line, shown: str, *, create: bool, scripts: str = SCR
     with _unless_foreign(line, shown, *_OTHER_COLUMNS):
         found = version(line)
     if not found and not create:
-        raise StoreUnavailable(
+        raise StoreAbsent(
             f"{shown}: there is no queue in schema {line.schema}", "it was there before: look at the URL"
         )
     if found > newest:

@@ -11,6 +11,7 @@ from queuectl.domain.job import Job
 from queuectl.domain.output import Chunk, Trim
 from queuectl.domain.query import Counts, Filter, Found, Page
 from queuectl.domain.worker import Request, Worker
+from queuectl.errors import StoreAbsent
 from queuectl.store.clock import GOOD_FOR, ServerClock
 from queuectl.store.postgres import (
     address,
@@ -159,10 +160,16 @@ class PostgresStore:
         found = description.server(line)
         description.refuse_unfit(found, self._address.shown, fast=self._mode == "fast")
         if not self._known:
-            migration.bring_up_to_date(
-                line, self._address.shown, create=self._create, scripts=self._migrations
-            )
+            self._bring_up_to_date(line)
             self._known = True
+
+    def _bring_up_to_date(self, line: Line) -> None:
+        shown = self._address.shown
+        try:
+            migration.bring_up_to_date(line, shown, create=self._create, scripts=self._migrations)
+        except StoreAbsent as absence:
+            absence.description = self._describe(line, thorough=False)
+            raise
 
     def _ask_time(self) -> int:
         return int(self._connections.read(lambda c: c.value(_NOW)))

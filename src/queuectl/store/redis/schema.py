@@ -4,7 +4,7 @@ A program refuses a newer form. Nothing has to be made in Redis beforehand.
 """
 
 from queuectl.clock import random_bytes
-from queuectl.errors import StoreUnavailable, StoreUnusable
+from queuectl.errors import StoreAbsent, StoreUnusable
 from queuectl.store.redis.connections import Line
 from queuectl.store.redis.turns import EVERY
 
@@ -24,7 +24,7 @@ def begin(line: Line, shown: str, history: str, *, create: bool, archives: bool)
             "a newer queuectl has used it: upgrade this one",
         )
     if int(found) == 0:
-        raise StoreUnavailable(f"{shown}: there is no queue", "it was there before: look at the URL")
+        raise StoreAbsent(f"{shown}: there is no queue", "it was there before: look at the URL")
     if archive is not None and not archives:
         where = archive.decode() or "mongodb://…"
         raise StoreUnusable(

@@ -11,6 +11,7 @@ from queuectl.domain.job import Job
 from queuectl.domain.output import Chunk, Trim
 from queuectl.domain.query import Counts, Filter, Found, Page
 from queuectl.domain.worker import Request, Worker
+from queuectl.errors import StoreAbsent
 from queuectl.store import codec
 from queuectl.store.clock import GOOD_FOR, ServerClock
 from queuectl.store.protocol import Added, Description, Entry, Held, Saved, Shared
@@ -180,7 +181,11 @@ class RedisStore:
             found = description.server(line)  # it may have become a primary just now
         description.refuse_unfit(found, self._address.shown, fast=self._fast)
         begun = {"create": self._create, "archives": self._archives}
-        schema.begin(line, self._address.shown, found.history, **begun)
+        try:
+            schema.begin(line, self._address.shown, found.history, **begun)
+        except StoreAbsent as absence:
+            absence.description = self._describe(line, thorough=False)
+            raise
 
     def _ask_time(self) -> int:
         if self._given is not None:

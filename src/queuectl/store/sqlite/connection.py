@@ -13,7 +13,7 @@ from typing import Literal, TypeVar
 
 import apsw
 
-from queuectl.errors import StoreUnavailable, StoreUnusable
+from queuectl.errors import StoreAbsent, StoreUnavailable, StoreUnusable
 from queuectl.store.sqlite import migration, place
 from queuectl.store.sqlite.faults import Translated
 
@@ -103,8 +103,8 @@ class Database:
 
     def _refuse_missing(self) -> None:
         """An empty database in the place of one that was moved away would take results into nothing."""
-        if not self._create and not os.path.exists(self.path):
-            raise StoreUnavailable(f"{self.path} is not there", "put it back where it was")
+        if not self._create and not place.is_there(self.path):
+            raise StoreAbsent(f"{self.path} is not there", "put it back where it was")
 
     def _make_ready(self, connection: apsw.Connection) -> None:
         if self._ready:

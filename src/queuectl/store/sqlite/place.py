@@ -65,6 +65,15 @@ def refuse_shared(path: str) -> None:
         trust.check_parents(path)
 
 
+def is_there(path: str) -> bool:
+    """Whether there is something at a path; an empty file is no database yet."""
+    try:
+        found = os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return found.st_size > 0 or not stat.S_ISREG(found.st_mode)
+
+
 def file_system(directory: str, mountinfo: str = MOUNTINFO) -> str | None:
     """The type of the file system a directory is on; None where the system does not tell."""
     try:
