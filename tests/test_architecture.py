@@ -103,8 +103,9 @@ LAYERS: dict[str, tuple[str, ...]] = {
 
 SIDEWAYS = {
     ("cli.doctor", "worker.kernel"): "says what this system lets a worker do",
+    ("cli.worker", "worker.kernel"): "knows of a worker of this host that it has died",
     (
-        "cli.worker",
+        "cli.workers",
         "worker.kernel",
     ): "waits for the very process that a worker is, and no later one with its pid",
     ("cli.doctor", "worker.lockfile"): "finds what killed workers of this host have left",

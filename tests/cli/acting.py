@@ -1,6 +1,7 @@
 """A worker played by the test: it claims, prints and ends what it is told to, through the store's contract."""
 
 from datetime import timedelta
+from typing import Any
 
 from msgspec.structs import replace
 
@@ -89,7 +90,7 @@ class Actor:
             self.runs(id, exit_code=1)
         return self.job(id)
 
-    def enters(self, name: str, count: int = 1, busy: tuple[str, ...] = ()) -> None:
+    def enters(self, name: str, count: int = 1, busy: tuple[str, ...] = (), **fields: Any) -> None:
         """A worker of this name enters the registry."""
         now = self.store.now()
         slots = [
@@ -107,7 +108,7 @@ class Actor:
             started_at=now,
             slots=tuple(slots),
         )
-        self.store.beat(worker)
+        self.store.beat(replace(worker, **fields))
 
     def _save(self, job: Job) -> Job:
         assert self.store.save([job]) == ["accepted"]

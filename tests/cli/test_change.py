@@ -280,3 +280,27 @@ def test_changing_under_json_reads_ids_from_stdin_too(queuectl: CommandLine) -> 
     queuectl("enqueue", "--id", "a", "x")
     document = json.loads(queuectl("hold", "-", "--json", input="a\n"))
     assert [job["state"] for job in document["jobs"]] == ["held"]
+
+
+class TestMissingIds:
+    """A person who names a job that is gone means that one, and no other."""
+
+    @pytest.mark.parametrize("verb", ["cancel", "hold", "release", "retry", "delete", "edit", "wait"])
+    def test_no_other_job_is_changed_and_the_near_one_is_a_hint(
+        self, queuectl: CommandLine, verb: str
+    ) -> None:
+        queuectl("enqueue", "--id", "job-17", "x")
+        before = queuectl.job("job-17")
+        words = ("--priority", "3") if verb == "edit" else ()
+        if verb == "wait":
+            queuectl(verb, "job-1", code=125)
+        else:
+            queuectl(verb, "job-1", *words, code=3)
+        assert "there is no job 'job-1'" in queuectl.err
+        assert "did you mean job-17?" in queuectl.err
+        assert queuectl.job("job-17") == before
+
+    def test_looking_takes_any_prefix(self, queuectl: CommandLine) -> None:
+        queuectl("enqueue", "--id", "job-17", "x")
+        for verb in ("show", "status", "explain", "logs"):
+            queuectl(verb, "job-1")

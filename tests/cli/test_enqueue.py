@@ -235,3 +235,24 @@ class TestAfter:
     ) -> None:
         actor.kills(queuectl.enqueue("--id", "p", "--retries", "0", "x"))
         assert queuectl.json("enqueue", "--after", "p", "y")["jobs"][0]["state"] == "cancelled"
+
+
+class TestParentsByName:
+    def test_after_takes_what_every_job_argument_takes(self, queuectl: CommandLine) -> None:
+        made = queuectl.enqueue("x")
+        for words in (("--after", "1"), ("--after", "@last:any"), ("--after", made[:14])):
+            child = queuectl.job(queuectl.enqueue("--id", f"c{len(words[1])}", *words, "x"))
+            assert child["state"] == "blocked"
+        assert [queuectl.job(id)["after"] for id in ("c1", "c14")] == [[{"job": made, "on": "ok"}]] * 2
+        assert queuectl.job("c9")["after"] == [{"job": "c1", "on": "any"}]
+
+    @pytest.mark.parametrize("nobody", ["17", "@first", "17:any", "nobody", "j"])
+    def test_a_parent_that_is_nobody_is_not_found(self, queuectl: CommandLine, nobody: str) -> None:
+        queuectl("enqueue", "--id", "job-1", "x")
+        queuectl("enqueue", "--after", nobody, "x", code=3)
+
+    def test_a_plain_number_is_no_id_for_a_new_job(self, queuectl: CommandLine) -> None:
+        queuectl("enqueue", "--id", "1", "x", code=2)
+        assert "'1' is a plain number" in queuectl.err
+        queuectl("enqueue", '{"id":"12","command":"x"}', code=2)
+        assert queuectl.enqueue("--id", "1a", "x") == "1a"

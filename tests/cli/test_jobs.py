@@ -56,7 +56,7 @@ class TestReferences:
     def test_several_are_read_from_stdin_where_several_are_changed(
         self, queuectl: CommandLine, command: str, state: str
     ) -> None:
-        queuectl(command, "-", input="1\nbe\n")
+        queuectl(command, "-", input="1\nbeta\n")
         assert {job["state"] for job in queuectl.json("list")["jobs"]} == {state}
 
     @pytest.mark.parametrize("command", SINGLE)

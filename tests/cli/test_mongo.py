@@ -206,9 +206,8 @@ class TestRights:
         )
         roles = [{"role": "readWrite", "db": place.name}]
         place.admin["admin"].command("grantRolesToUser", user, roles=roles)
-        assert queuectl("--store", url, "enqueue", "--id", "a", "true") == "a\n"
-        found = queuectl("--store", url, "doctor", code=1)  # nobody runs the job
-        assert found.count("unseen: this user may not look") == 1
+        assert queuectl("--store", url, "enqueue", "--hold", "--id", "a", "true") == "a\n"
+        assert queuectl("--store", url, "doctor").count("unseen: this user may not look") == 1
 
     def test_a_user_who_may_only_read_and_there_is_no_queue(
         self, place: MongoPlace, turned_away: Refused
@@ -369,11 +368,14 @@ class TestDoctor:
         assert found["members"] == f"127.0.0.1:{mongo_set.primary.port} primary"
 
     def test_a_set_of_three(self, mongo_trio: ReplicaSet, queuectl: CommandLine) -> None:
+        url = mongo_trio.url("doctor")
+
         def states() -> list[str]:
-            members = self.checks(queuectl, mongo_trio.url("looked_over"))["members"]
+            members = self.checks(queuectl, url)["members"]
             return sorted(member.split()[1] for member in members.split(", "))
 
-        assert self.checks(queuectl, mongo_trio.url("looked_over"))["durability"] == "failover-safe"
+        queuectl("--store", url, "enqueue", "--hold", "true")
+        assert self.checks(queuectl, url)["durability"] == "failover-safe"
         eventually(lambda: states() == ["primary", "secondary", "secondary"], what="all are well")
 
     def test_fast_is_memory_safe_and_a_fault(self, place: MongoPlace, queuectl: CommandLine) -> None:

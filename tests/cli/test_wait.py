@@ -9,6 +9,7 @@ import pytest
 from cli.acting import Actor
 from cli.conftest import CommandLine
 from queuectl.domain import lifecycle
+from queuectl.domain.job import Job
 from queuectl.domain.outcome import Outcome, Report
 from queuectl.service import commands
 from queuectl.store.sqlite import SqliteStore
@@ -55,10 +56,8 @@ class TestOne:
         document = queuectl.json("wait", "a")
         assert [job["id"] for job in document["jobs"]] == ["a"]
 
-    @pytest.mark.parametrize("word", ["1", "@last", "job-"])
-    def test_it_is_meant_by_number_prefix_and_last(
-        self, queuectl: CommandLine, actor: Actor, word: str
-    ) -> None:
+    @pytest.mark.parametrize("word", ["1", "@last"])
+    def test_it_is_meant_by_number_and_last(self, queuectl: CommandLine, actor: Actor, word: str) -> None:
         actor.runs(queuectl.enqueue("--id", "job-a", "x"), exit_code=0)
         queuectl("wait", word)
 
@@ -210,3 +209,72 @@ def test_a_job_that_never_ran_and_died_has_no_code(queuectl: CommandLine, actor:
             actor.take(id)
     queuectl("wait", id, code=125)
     assert "has no exit code: no such directory" in queuectl.err
+
+
+class TestInsideAJob:
+    """A command that would wait for its own job, or for the slot that this keeps, is refused with the reason."""
+
+    @pytest.fixture(autouse=True)
+    def own(self, queuectl: CommandLine, actor: Actor, monkeypatch: pytest.MonkeyPatch) -> Job:
+        """The job inside which the commands of a test run, on a worker of one slot."""
+        queuectl("enqueue", "--id", "own", "--batch", "b", "true")
+        queuectl("enqueue", "--id", "child", "--after", "own", "true")
+        queuectl("enqueue", "--id", "grandchild", "--after", "child", "true")
+        job = actor.take("own", "id-w")
+        actor.enters("w")
+        monkeypatch.setenv("QUEUECTL_JOB_ID", "own")
+        monkeypatch.setenv("QUEUECTL_ATTEMPT_ID", job.attempt_id or "")
+        return job
+
+    @pytest.mark.parametrize(
+        ("words", "said"),
+        [
+            (("wait", "own"), "runs inside job own, which would wait for itself"),
+            (("wait", "--all"), "which would wait for itself"),
+            (("wait", "--batch", "b"), "which would wait for itself"),
+            (("wait", "child"), "what it would wait for waits for that job"),
+            (("wait", "grandchild"), "what it would wait for waits for that job"),
+            (("logs", "-f", "own"), "which would wait for itself"),
+            (("enqueue", "--wait", "true"), "keeps the only slot that serves queue default"),
+            (("enqueue", "--follow", "true"), "keeps the only slot that serves queue default"),
+            (("enqueue", "--wait", "--after", "own", "true"), "which would wait for itself"),
+        ],
+    )
+    def test_it_is_refused(self, queuectl: CommandLine, words: tuple[str, ...], said: str) -> None:
+        before = queuectl.ids()
+        assert queuectl(*words, code=4) == ""
+        assert said in queuectl.err
+        assert queuectl.ids() == before
+
+    def test_another_job_that_only_its_slot_could_run(self, queuectl: CommandLine) -> None:
+        queuectl("enqueue", "--id", "other", "true")
+        queuectl("wait", "other", code=4)
+        assert "keeps the only slot" in queuectl.err
+
+    def test_with_another_slot_it_waits(self, queuectl: CommandLine, actor: Actor) -> None:
+        actor.enters("w", count=2)
+        queuectl("enqueue", "--id", "other", "true")
+        queuectl("wait", "other", "--timeout", "0s", code=125)
+        assert "job other is still pending" in queuectl.err
+
+    def test_a_queue_whose_one_place_it_has(self, queuectl: CommandLine, actor: Actor) -> None:
+        actor.enters("w", count=2)
+        queuectl("queue", "limit", "default", "1")
+        queuectl("enqueue", "--wait", "true", code=4)
+        assert "is the one job that queue default may run at once" in queuectl.err
+
+    def test_what_has_ended_is_no_waiting(self, queuectl: CommandLine, actor: Actor) -> None:
+        queuectl("enqueue", "--id", "done", "true")
+        actor.runs("done")
+        queuectl("wait", "done")
+
+    def test_any_other_end_is_enough(self, queuectl: CommandLine, actor: Actor) -> None:
+        queuectl("enqueue", "--id", "done", "true")
+        actor.runs("done")
+        queuectl("wait", "own", "done", "--any")
+
+    def test_the_same_id_in_another_store_is_another_job(
+        self, queuectl: CommandLine, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("QUEUECTL_ATTEMPT_ID", "of another store")
+        queuectl("wait", "own", "--timeout", "0s", code=125)

@@ -2,12 +2,39 @@
 
 import json
 import os
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from cli.acting import Actor
 from cli.conftest import CommandLine
+from contract.grounds import SteppedClock
+from queuectl.store.sqlite import SqliteStore
+from queuectl.worker import kernel
+
+
+@pytest.fixture
+def silent(queuectl: CommandLine) -> Iterator[Actor]:
+    """A worker `gone` of another host, last heard twenty seconds ago."""
+    store = queuectl.store()
+    ago = SteppedClock(datetime.now(UTC) - timedelta(seconds=20))
+    earlier = SqliteStore(queuectl.root / "data" / "queuectl" / "queue.db", clock=ago)
+    Actor(earlier).enters("gone")
+    earlier.close()
+    yield Actor(store)
+    store.close()
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """The configurations of the workers that would have started."""
+    found: list[dict[str, Any]] = []
+    monkeypatch.setattr("queuectl.cli.worker._pipe_with", lambda config: found.append(config) or 0)
+    monkeypatch.setattr(os, "set_inheritable", lambda *_: None)
+    return found
 
 
 @pytest.fixture(autouse=True)
@@ -18,7 +45,7 @@ def never(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError("a worker would have started")
 
     monkeypatch.setattr(os, "execv", become)
-    monkeypatch.setattr("subprocess.Popen", become)
+    monkeypatch.setattr("queuectl.cli.worker.subprocess.Popen", become)
 
 
 class TestStart:
@@ -84,7 +111,61 @@ class TestStop:
     def test_with_no_worker_there_is_nothing_to_do(self, queuectl: CommandLine) -> None:
         assert queuectl("worker", "stop") == ""
         assert "no worker runs" in queuectl.err
-        assert queuectl.json("worker", "stop") == {"schema": 1, "stopped": [], "remaining": []}
+        assert queuectl.json("worker", "stop") == {
+            "schema": 1,
+            "stopped": [],
+            "remaining": [],
+            "unanswered": [],
+        }
+
+    @pytest.mark.parametrize("words", [(), ("gone",), ("gone@atlas",)])
+    def test_one_that_does_not_answer_is_never_called_stopped(
+        self, queuectl: CommandLine, silent: Actor, words: tuple[str, ...]
+    ) -> None:
+        queuectl("enqueue", "--id", "a", "sleep 60")
+        silent.take("a", "id-gone")
+        assert queuectl("worker", "stop", *words, code=1) == ""
+        assert "worker gone on atlas does not answer: it was last heard 20s ago" in queuectl.err
+        assert "job a may still run there, and is taken back by a live worker in" in queuectl.err
+        assert "queuectl worker forget gone" in queuectl.err
+        document = queuectl.json("worker", "stop", *words, code=1)
+        assert (document["stopped"], document["remaining"]) == ([], ["id-gone"])
+        [unanswered] = document["unanswered"]
+        assert (unanswered["name"], unanswered["host"], unanswered["jobs"]) == ("gone", "atlas", ["a"])
+        assert unanswered["taken_back_at"] is not None
+
+    def test_one_that_stops_answering_meanwhile_is_not_called_stopped(
+        self, queuectl: CommandLine, actor: Actor
+    ) -> None:
+        queuectl("config", "set", "heartbeat_interval", "100ms")
+        actor.enters("w")
+        assert queuectl("worker", "stop", "w", code=1) == ""
+        assert "worker w on atlas does not answer" in queuectl.err
+        assert "it holds no job" in queuectl.err
+
+    def test_inside_a_job_it_asks_and_does_not_wait(
+        self, queuectl: CommandLine, actor: Actor, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        queuectl("enqueue", "--id", "a", "true")
+        job = actor.take("a", "id-w")
+        actor.enters("w")
+        monkeypatch.setenv("QUEUECTL_JOB_ID", "a")
+        monkeypatch.setenv("QUEUECTL_ATTEMPT_ID", job.attempt_id or "")
+        assert queuectl("worker", "stop", "--all") == "worker w is asked to leave\n"
+        assert "this command runs inside job a, so it does not wait" in queuectl.err
+        assert queuectl.json("worker", "stop")["asked"] == ["id-w"]
+        assert actor.store.asked("id-w") == "drain"
+
+    def test_a_job_of_another_store_is_not_its_own(
+        self, queuectl: CommandLine, actor: Actor, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        queuectl("enqueue", "--id", "a", "true")
+        actor.take("a", "id-w")
+        actor.enters("w")
+        monkeypatch.setenv("QUEUECTL_JOB_ID", "a")
+        monkeypatch.setenv("QUEUECTL_ATTEMPT_ID", "another")
+        queuectl("worker", "stop", "--timeout", "0s", code=1)
+        assert "still running: w" in queuectl.err
 
     def test_one_that_stays_is_said_when_the_patience_ends(self, queuectl: CommandLine, actor: Actor) -> None:
         actor.enters("w")
@@ -109,7 +190,70 @@ class TestStop:
         assert "there are: w" in queuectl.err
 
 
+class TestForget:
+    def test_a_lost_one_leaves_the_registry(self, queuectl: CommandLine, silent: Actor) -> None:
+        hints = [check["hint"] for check in queuectl.json("doctor", code=1)["checks"] if not check["ok"]]
+        assert hints == ["queuectl worker forget gone"]
+        assert queuectl("worker", "forget", "gone") == "worker gone forgotten\n"
+        assert silent.store.workers() == []
+        assert queuectl.json("doctor")["ok"]
+
+    def test_what_it_holds_and_until_when_is_said(self, queuectl: CommandLine, silent: Actor) -> None:
+        queuectl("enqueue", "--id", "a", "sleep 60")
+        silent.take("a", "id-gone")
+        said = queuectl("worker", "forget", "--all")
+        assert said.startswith("worker gone forgotten; job a may still run there, and is taken back")
+
+    def test_a_live_one_is_refused(self, queuectl: CommandLine, actor: Actor) -> None:
+        actor.enters("w")
+        queuectl("worker", "forget", "w", code=4)
+        assert "worker w on atlas lives" in queuectl.err
+        assert len(actor.store.workers()) == 1
+
+    def test_nobody_is_meant_by_nothing(self, queuectl: CommandLine) -> None:
+        queuectl("worker", "forget", code=2)
+        queuectl("worker", "forget", "nobody", code=3)
+        assert queuectl.json("worker", "forget", "--all") == {"schema": 1, "forgotten": [], "taken_back": []}
+
+
+class TestNames:
+    def test_a_second_one_of_a_name_is_called_otherwise_and_says_so(
+        self, queuectl: CommandLine, actor: Actor, started: list[dict[str, Any]]
+    ) -> None:
+        actor.enters("w")
+        with pytest.raises(AssertionError, match="would have started"):
+            queuectl("worker", "start", "--name", "w")
+        [config] = started
+        assert config["worker"]["name"] == f"w-{os.uname().nodename}"
+        assert "a worker on atlas is called w already; this one is called w-" in queuectl.err
+
+    def test_a_lost_predecessor_stands_in_nobodys_way(
+        self, queuectl: CommandLine, silent: Actor, started: list[dict[str, Any]]
+    ) -> None:
+        assert silent.store.workers()[0].name == "gone"
+        with pytest.raises(AssertionError, match="would have started"):
+            queuectl("worker", "start", "--name", "gone")
+        assert started[0]["worker"]["name"] == "gone"
+
+    def test_nor_does_one_whose_process_has_just_died(
+        self, queuectl: CommandLine, actor: Actor, started: list[dict[str, Any]]
+    ) -> None:
+        pid = os.posix_spawn("/bin/true", ["true"], {})
+        os.waitpid(pid, 0)
+        here = {"host": os.uname().nodename, "boot_id": kernel.boot_id(), "holder_pid": pid}
+        actor.enters("w", **here)
+        with pytest.raises(AssertionError, match="would have started"):
+            queuectl("worker", "start", "--name", "w")
+        assert started[0]["worker"]["name"] == "w"
+
+
 class TestListAndReload:
+    def test_a_clock_that_differs_is_named(self, queuectl: CommandLine, actor: Actor) -> None:
+        actor.enters("w", skew=-7200.0)
+        queuectl("worker", "list")
+        assert "the clock of host atlas differs by -7200.0 s" in queuectl.err
+        assert queuectl.json("worker", "list")["workers"][0]["skew"] == -7200.0
+
     def test_the_list_has_the_keys_of_status(self, queuectl: CommandLine, actor: Actor) -> None:
         actor.enters("w", count=2, busy=("a",))
         assert queuectl.json("worker", "list")["workers"] == queuectl.json("status")["workers"]

@@ -210,6 +210,17 @@ def test_a_repetition_is_none_the_worse_for_a_parent_that_has_gone(store: Store,
     assert caller.enqueue(id="a", after=["p:any"]) == "a"
 
 
+def test_what_is_held_and_what_a_plain_number_is(caller: Caller, store: Store) -> None:
+    caller.enqueue(id="h", hold=True)
+    caller.connection.commit()
+    assert store.get(["h"])["h"].cause == "person"
+    for number in ("0", "12"):
+        with pytest.raises(psycopg.errors.InvalidParameterValue, match=f"id '{number}' is not allowed"):
+            caller.enqueue(id=number)
+        caller.connection.rollback()
+    assert caller.enqueue(id="12a") == "12a"
+
+
 def test_a_job_that_nobody_can_read_ends_as_dead_and_takes_nobody_along(
     store: Store, ground: PostgresGround
 ) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from e2e.databases import PostgresDatabase, SqliteDatabase
-from e2e.harness import Place, WorkerProcess, alive
+from e2e.harness import QUEUECTL, Place, WorkerProcess, alive
 from facts import eventually
 from queuectl.service import maintenance
 
@@ -129,3 +130,19 @@ def test_a_worker_under_nohup_outlives_its_terminal(place: Place) -> None:
     place.until(id, "completed")
     worker.signal(signal.SIGTERM)
     assert worker.wait() == 0
+
+
+REDIRECTIONS = ("2>/dev/full", ">/dev/full", ">/dev/full 2>&1", ">&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-")
+
+
+@pytest.mark.parametrize("kind", ["sqlite"])
+@pytest.mark.parametrize("redirection", REDIRECTIONS)
+def test_a_worker_whose_log_cannot_be_written_does_its_work(place: Place, redirection: str) -> None:
+    id = place.enqueue("echo ran")
+    words = [*QUEUECTL, "worker", "start", "--drain"]
+    done = subprocess.run(
+        ["/bin/sh", "-c", f'"$@" {redirection}', "sh", *words], env=place.env, cwd=place.work
+    )
+    assert done.returncode == 0
+    assert place.job(id).state == "completed"
+    assert place.output(id) == b"ran\n"

@@ -82,7 +82,10 @@ def test_a_lost_worker_with_what_it_holds(store: MemoryStore, look: Looks, clock
     put(store, "a", state="processing")
     clock.step(seconds=20)
     [thing] = look()
-    assert thing.text == "worker w1 on h was last heard 20s ago; it still holds 1 job"
+    assert thing.text == (
+        "worker w1 on h was last heard 20s ago; it still holds 1 job; if its host is gone, forget it"
+    )
+    assert thing.hint == "queuectl worker forget w1"
     clock.step(seconds=11)
     assert look.kinds() == ["lost_worker", "lapsed_lease"]
     assert look()[1].text == (

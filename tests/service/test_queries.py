@@ -9,6 +9,7 @@ from contract.grounds import SteppedClock
 from factories import NOW
 from queuectl.config import Settings
 from queuectl.domain import lifecycle
+from queuectl.domain.ids import make_id
 from queuectl.domain.job import STATES
 from queuectl.domain.output import Chunk
 from queuectl.domain.query import Filter, Page
@@ -23,28 +24,65 @@ class TestResolve:
     def test_an_id_a_number_a_prefix_and_the_last(self, store: MemoryStore) -> None:
         put(store, "alpha")
         put(store, "beta")
-        assert queries.resolve(store, ["beta", "1", "al", "@last"]) == ["beta", "alpha"]
+        made = put(store, make_id(NOW, 7)).id
+        assert queries.resolve(store, ["beta", "1", made[:12], "@last"]) == ["beta", "alpha", made]
 
-    def test_an_exact_id_wins_over_a_longer_one_and_over_a_number(self, store: MemoryStore) -> None:
-        for id in ("job", "job2", "1"):
+    def test_an_exact_id_wins_over_a_longer_one(self, store: MemoryStore) -> None:
+        for id in ("job", "job2"):
             put(store, id)
         assert queries.resolve(store, ["job"]) == ["job"]
-        assert queries.resolve(store, ["1"]) == ["1"]
+
+    def test_a_plain_number_is_a_number_and_an_old_id_only_where_no_job_has_it(
+        self, store: MemoryStore
+    ) -> None:
+        for id in ("a", "1", "7"):
+            put(store, id)
+        assert queries.resolve(store, ["1", "2", "7"]) == ["a", "1", "7"]
+
+    @pytest.mark.parametrize("gone", ["job-1", "job-", "7", "01"])
+    def test_the_beginning_of_an_id_that_a_person_gave_is_a_hint_and_no_job(
+        self, store: MemoryStore, gone: str
+    ) -> None:
+        for id in ("job-17", "77x", "01-nightly"):
+            put(store, id)
+        with pytest.raises(NotFound) as caught:
+            queries.resolve(store, [gone])
+        near = {"7": "77x", "01": "01-nightly"}.get(gone, "job-17")
+        assert caught.value.hint == f"did you mean {near}?"
+
+    def test_a_prefix_of_an_id_that_we_made_means_it_beside_given_ones(self, store: MemoryStore) -> None:
+        made = put(store, make_id(NOW, 7)).id
+        put(store, f"{made[:9]}-copy")
+        assert queries.resolve(store, [made[:9]]) == [made]
+
+    def test_whoever_only_looks_may_be_generous(self, store: MemoryStore) -> None:
+        put(store, "job-17")
+        assert queries.show(store, "job-1").id == "job-17"
 
     def test_a_number_wins_over_a_prefix(self, store: MemoryStore) -> None:
         put(store, "2x")
         put(store, "other")
         assert queries.resolve(store, ["2"]) == ["other"]
 
-    def test_a_prefix_of_digits_is_one_where_no_job_has_the_number(self, store: MemoryStore) -> None:
-        put(store, "77x")
-        assert queries.resolve(store, ["77"]) == ["77x"]
-
     def test_a_prefix_of_several_is_refused(self, store: MemoryStore) -> None:
+        for n in (1, 2):
+            put(store, make_id(NOW, n))
         put(store, "job-a")
         put(store, "job-b")
-        with pytest.raises(InvalidInput, match="'job-' begins several ids"):
-            queries.resolve(store, ["job-"])
+        for prefix, generous in ((make_id(NOW, 1)[:12], False), ("job-", True)):
+            with pytest.raises(InvalidInput, match=f"'{prefix}' begins several ids"):
+                queries.resolve(store, [prefix], generous=generous)
+
+    def test_parents_are_named_like_jobs_everywhere(self, store: MemoryStore) -> None:
+        put(store, "build")
+        made = put(store, make_id(NOW, 7)).id
+        wishes = ["1", "@last:any", f"{made[:12]}:failed", "build:any", "of-the-same-file"]
+        assert queries.parents(store, wishes) == [
+            "build", f"{made}:any", f"{made}:failed", "build:any", "of-the-same-file",
+        ]  # fmt: skip
+        for nobody in ("17", "@first", "17:any"):
+            with pytest.raises(NotFound):
+                queries.parents(store, [nobody])
 
     @pytest.mark.parametrize("nothing", ["", "nobody", "17", "@first", "1" * 40, "-1"])
     def test_what_means_no_job_is_not_found(self, store: MemoryStore, nothing: str) -> None:

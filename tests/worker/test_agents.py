@@ -175,7 +175,8 @@ def test_not_being_ready_is_said_too(new_worker: Callable[..., Worker], tmp_path
 
 def test_a_worker_that_cannot_start_says_why(new_worker: Callable[..., Worker], tmp_path: Path) -> None:
     reader, writer = os.pipe()
-    worker = new_worker(ready_fd=writer, greet=False, directory=str(tmp_path / "missing"))
+    (tmp_path / "file").touch()
+    worker = new_worker(ready_fd=writer, greet=False, directory=str(tmp_path / "file" / "workers"))
     os.close(writer)
     assert everything(reader).startswith(b"cannot start: ")
     assert worker.exit_status() == 1

@@ -13,6 +13,7 @@ from queuectl.worker import chores, handover
 from queuectl.worker.chores import Chores
 from queuectl.worker.journal import Journal
 from queuectl.worker.messages import encode
+from queuectl.worker.store_time import StoreTime
 from service.scenes import child, put
 
 
@@ -22,7 +23,7 @@ class Duty:
     def __init__(self, directory: Path) -> None:
         self.store, self._said = Troubled(), io.StringIO()
         self.journal = Journal(out=self._said)
-        self.chores = Chores(self.store, lambda _: False, str(directory), self.journal)
+        self.chores = Chores(self.store, lambda _: False, str(directory), self.journal, StoreTime(self.store))
 
     def round(self) -> list[str]:
         """Do all that there is; what was said, without the time."""

@@ -179,6 +179,30 @@ def test_a_reader_that_is_gone_costs_the_line_and_nothing_else(error: Exception)
     journal.flush()
 
 
+def test_how_much_could_not_be_written_is_said_when_it_can_be_again() -> None:
+    """A log disk that is full for a while."""
+    read, write = os.pipe()
+    os.set_blocking(write, False)
+    filled = os.write(write, bytes(1 << 20))
+    with os.fdopen(write, "w") as out, os.fdopen(read, "rb", buffering=0) as reader:
+        journal = Journal()
+        journal._descriptor = out.fileno()
+        for event in ("one", "two"):
+            journal.note(event, "x")
+            journal.flush()
+        assert journal.unheard == 2
+        while filled:
+            filled -= len(reader.read(filled))
+        journal.note("three", "y")
+        journal.flush()
+        lines = reader.read(1 << 20).decode().splitlines()
+    assert [line[9:] for line in lines] == [
+        "unheard   2 lines before this could not be written",
+        "three     y",
+    ]
+    assert journal.unheard == 0
+
+
 def test_a_pipe_that_nobody_reads_any_more_is_such_a_reader() -> None:
     read, write = os.pipe()
     os.close(read)

@@ -27,4 +27,4 @@ def test_the_holder_imports_nothing_but_the_standard_library_and_its_own_files()
     ours = {
         name for name in modules if name.startswith("queuectl.") and not name.startswith("queuectl.worker")
     }
-    assert ours == {"queuectl.clock", "queuectl.crashpoint"}
+    assert ours == {"queuectl.clock", "queuectl.crashpoint", "queuectl.trust"}

@@ -60,9 +60,10 @@ COMMANDS: dict[str, Command] = {
         Command(
             "worker start", "run jobs; Ctrl+C finishes what runs and leaves", "worker", "start", creates=True
         ),
-        Command("worker stop", "finish what runs and leave", "worker", "stop"),
-        Command("worker list", "workers and what they run", "worker", "list_"),
-        Command("worker reload", "take new code while commands run on", "worker", "reload"),
+        Command("worker stop", "finish what runs and leave", "workers", "stop"),
+        Command("worker list", "workers and what they run", "workers", "list_"),
+        Command("worker reload", "take new code while commands run on", "workers", "reload"),
+        Command("worker forget", "remove lost workers whose host is gone", "workers", "forget"),
         Command("queue list", "queues with their counts and limits", "queue", "list_"),
         Command("queue pause", "start nothing from a queue", "queue", "pause"),
         Command("queue resume", "start jobs from it again", "queue", "resume"),

@@ -127,6 +127,10 @@ def template(session: "Session") -> dict[str, Any]:
         _read_number(given, name, float)
     if "no_retry_codes" in given:
         given["no_retry_codes"] = _codes(given["no_retry_codes"])
+    if "after" in given:
+        from queuectl.service import queries  # most jobs have no parents: they pay for nothing
+
+        given["after"] = queries.parents(session.store, given["after"])
     if "meta" in given:
         given["meta"] = _meta(given["meta"])
     if "cwd" in given:
@@ -231,6 +235,8 @@ def _enqueue_one(session: "Session", request: JobRequest) -> int:
     _say_if_local(session, request.run_at or request.scheduled_at, job)
     if session.args.dry_run:
         return _show_dry(session, job)
+    if session.args.wait or session.args.follow:
+        _refuse_for_itself(session, job)
     try:
         added = add(session, [job])
     except OutcomeUnknown as unknown:
@@ -261,6 +267,18 @@ def _say_if_local(session: "Session", text: str | None, job: "Job") -> None:
         session.say(
             f"queuectl: {text} has no zone; taken as local time, that is {format_instant(job.run_at)}"
         )
+
+
+def _refuse_for_itself(session: "Session", job: "Job") -> None:
+    """Inside a job: refuse, before anything is enqueued, to wait for what only its own end would let run."""
+    if not os.environ.get("QUEUECTL_JOB_ID"):
+        return
+    from queuectl.cli.references import own_job
+    from queuectl.service import inside
+
+    if own := own_job(session):
+        inside.refuse_to_wait(session.store, own, [parent.job for parent in job.spec.after])
+        inside.refuse_without_slot(session.store, session.settings, own, [job.queue])
 
 
 def _wait(session: "Session", job: "Job") -> int:

@@ -5,12 +5,12 @@ import codecs
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from queuectl.cli.references import JOB_HELP, reference
+from queuectl.cli.references import JOB_HELP, own_job, reference
 from queuectl.domain.instant import format_instant
 from queuectl.domain.job import Job
 from queuectl.domain.output import STDERR, STDOUT, Chunk, Piece, assemble
 from queuectl.errors import InvalidInput
-from queuectl.service import queries, shapes
+from queuectl.service import inside, queries, shapes
 from queuectl.terminal import safe
 
 if TYPE_CHECKING:
@@ -43,6 +43,8 @@ def logs(session: "Session") -> int:
     _refuse_nonsense(session, job)
     attempt = None if args.attempt is None else _count("--attempt", args.attempt)
     if args.follow:
+        if own := own_job(session):
+            inside.refuse_to_wait(session.store, own, [job.id])
         return follow(session, job, attempt)
     attempt_id = queries.attempt_of(job, attempt)
     if attempt_id is None:

@@ -1,12 +1,18 @@
 """Which jobs are meant: the words of a command line, and what stdin says where a word is `-`."""
 
+import os
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from queuectl.errors import InvalidInput
 
-JOB_HELP = "id, number, unique prefix of an id, or @last; - reads it from stdin"
-JOBS_HELP = "ids, numbers, unique prefixes of ids, @last; - reads ids from stdin"
+if TYPE_CHECKING:
+    from queuectl.cli.session import Session
+    from queuectl.domain.job import Job
+
+JOB_HELP = "number, id, unique prefix of an id, or @last; - reads it from stdin"
+JOBS_HELP = "numbers, ids, unique prefixes of made ids, @last; - reads ids from stdin"
 
 
 def references(words: Sequence[str]) -> list[str]:
@@ -25,3 +31,17 @@ def reference(word: str) -> str:
     if len(named) > 1:
         raise InvalidInput(f"{len(named)} jobs are named, one is expected", "one at a time: … | xargs -n 1")
     return named[0]
+
+
+def own_job(session: "Session") -> "Job | None":
+    """The job whose command runs this program, if it is a job of the store that is meant.
+
+    The environment names job and attempt. Another store may have a job of the same id: its attempt is another one.
+    """
+    id, attempt_id = os.environ.get("QUEUECTL_JOB_ID"), os.environ.get("QUEUECTL_ATTEMPT_ID")
+    if not id:
+        return None
+    job = session.store.get([id]).get(id)
+    if job is None or job.state != "processing":
+        return None
+    return job if attempt_id in (None, job.attempt_id) else None

@@ -3,13 +3,13 @@
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from queuectl.cli.references import JOBS_HELP, references
+from queuectl.cli.references import JOBS_HELP, own_job, references
 from queuectl.clock import boottime
-from queuectl.domain.job import Job
+from queuectl.domain.job import WAITING, Job
 from queuectl.domain.quantity import format_duration, parse_duration
 from queuectl.domain.query import Filter
 from queuectl.errors import InvalidInput, NotFound
-from queuectl.service import commands, queries, shapes
+from queuectl.service import commands, inside, queries, shapes
 
 if TYPE_CHECKING:
     from queuectl.cli.parser import Parser
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 NO_CODE = 125
 TIMED_OUT = 124
+FEW = 1000
+"""Jobs that a command inside a job looks at, to see whether another slot can run them."""
 
 
 def wait_options(parser: "Parser") -> None:
@@ -42,9 +44,21 @@ def wait(session: "Session") -> int:
         ids = _meant(session)
     except NotFound as error:
         return _nobody(session, error)
+    if own := own_job(session):
+        _refuse_for_itself(session, own, ids)
     if len(ids) == 1 and args.job:
         return wait_for_one(session, ids[0], timeout)
     return _wait_for_many(session, ids, timeout)
+
+
+def _refuse_for_itself(session: "Session", own: Job, ids: list[str]) -> None:
+    """Inside a job: what could only end after this command is not waited for, unless another end is enough."""
+    if session.args.any and set(ids) != {own.id}:
+        return
+    inside.refuse_to_wait(session.store, own, ids)
+    waiting = [job for job in session.store.get(ids[:FEW]).values() if job.state in WAITING]
+    queues = sorted({job.queue for job in waiting})
+    inside.refuse_without_slot(session.store, session.settings, own, queues)
 
 
 def wait_for_one(session: "Session", id: str, timeout: timedelta | None = None) -> int:
@@ -100,7 +114,8 @@ def _meant(session: "Session") -> list[str]:
 def _nobody(session: "Session", error: NotFound) -> int:
     if session.json:
         session.emit(shapes.error(error))
-    session.err.write(f"queuectl: {error.message}\n")
+    hint = f" ({error.hint})" if error.hint else ""
+    session.err.write(f"queuectl: {error.message}{hint}\n")
     return NO_CODE
 
 

@@ -1,4 +1,4 @@
-"""Workers: start, stop, list, reload."""
+"""`queuectl worker start`: this process becomes a worker, or starts one in the background."""
 
 import json
 import os
@@ -7,14 +7,11 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from queuectl import bootstrap, config, trust
-from queuectl.clock import boottime, random_bytes
-from queuectl.domain.instant import format_age
+from queuectl.clock import random_bytes
 from queuectl.domain.names import check_name
 from queuectl.domain.quantity import parse_duration
-from queuectl.domain.worker import Request, Worker
-from queuectl.errors import CommandFailed, InvalidInput, NotFound
-from queuectl.service import commands, queries, shapes
-from queuectl.terminal import safe
+from queuectl.errors import CommandFailed, InvalidInput
+from queuectl.service import commands, queries, registry, shapes
 
 if TYPE_CHECKING:
     from queuectl.cli.parser import Parser
@@ -52,7 +49,7 @@ def start(session: "Session") -> int:
     """Become a worker (or, with --detach, start one): this process turns into the holder."""
     args = session.args
     count = _slots(args.count)
-    name = check_name("--name", args.name) if args.name else f"{os.uname().nodename}-{os.getpid()}"
+    wanted = check_name("--name", args.name) if args.name else f"{os.uname().nodename}-{os.getpid()}"
     if sys.platform == "win32":
         raise CommandFailed(
             "a worker needs Linux, macOS or WSL", "run it there; the other commands work here"
@@ -60,7 +57,7 @@ def start(session: "Session") -> int:
     settings = session.settings
     session.say_unused()
     said = session.store.describe()  # the store is made before the directory beside it
-    document = _holder_config(session, count, name)
+    document = _holder_config(session, count, _free_name(session, wanted))
     session.say(f"queuectl: store {said.url} ({said.durability})")
     if os.geteuid() == 0:
         session.say("queuectl: this worker runs as root, so whoever can enqueue is root here")
@@ -70,95 +67,24 @@ def start(session: "Session") -> int:
     return _start_detached(session, document) if args.detach else _become_holder(session, document)
 
 
-def stop_options(parser: "Parser") -> None:
-    """Which workers, how gently."""
-    _which(parser)
-    parser.flag("--now", help="end what runs; it goes back to the queue")
-    parser.add_argument("--timeout", metavar="D", help="stop waiting after this time")
-    parser.example("queuectl worker stop", "all workers finish what they run and leave")
-    parser.example("queuectl worker stop --now", "what runs is ended and given back")
+def _free_name(session: "Session", wanted: str) -> str:
+    """The wanted name, unless a live worker has it: two of one name could not be told apart."""
+    from queuectl.worker import kernel
 
-
-def stop(session: "Session") -> int:
-    """Ask workers to leave, and wait until they are gone."""
-    args = session.args
-    timeout = parse_duration(args.timeout).total_seconds() if args.timeout else None
-    workers = _chosen(session)
-    request: Request = "stop" if args.now else "drain"
-    commands.ask(session.store, workers, request)
-    session.did(f"asked {len(workers)} worker{'' if len(workers) == 1 else 's'} to leave")
-    remaining = _await_end(session, workers, timeout)
-    if session.json:
-        gone = [worker.id for worker in workers if worker.id not in remaining]
-        session.emit(shapes.document(stopped=gone, remaining=sorted(remaining)))
-    else:
-        session.out.writelines(f"worker {safe(w.name)} stopped\n" for w in workers if w.id not in remaining)
-    if not workers:
-        session.say("no worker runs")
-    if remaining:
-        session.err.write(
-            f"queuectl: {len(remaining)} workers still run (wait on, or: queuectl worker stop --now)\n"
+    host = os.uname().nodename
+    others = {
+        item.worker.name: item.worker
+        for item in queries.workers(session.store, session.settings)
+        if item.state != "lost"
+        and not kernel.has_died(item.worker.host, item.worker.holder_pid, item.worker.boot_id)
+    }
+    name = registry.free_name(wanted, others, host=host, pid=os.getpid(), id=random_bytes(4).hex())
+    if name != wanted:
+        other = others[wanted]
+        session.say(
+            f"queuectl: a worker on {other.host} is called {wanted} already; this one is called {name}"
         )
-        return 1
-    return 0
-
-
-def list__options(parser: "Parser") -> None:
-    """It has no options of its own."""
-    parser.example("queuectl worker list", "workers and what they run")
-
-
-def list_(session: "Session") -> int:
-    """Workers and what they run."""
-    now = session.store.now()
-    found = queries.occupied(
-        queries.workers(session.store, session.settings, now), queries.running(session.store)
-    )
-    if session.json:
-        session.emit(shapes.document(workers=[shapes.worker(item) for item in found]))
-        return 0
-    from queuectl.cli.render import table
-
-    rows = [
-        [
-            item.worker.name,
-            item.worker.host,
-            str(item.worker.holder_pid),
-            item.state,
-            f"{sum(1 for slot in item.slots if slot.job)}/{item.worker.count}",
-            ",".join(item.worker.queues) or "all",
-            format_age(now - item.worker.started_at),
-            item.worker.id,
-        ]
-        for item in found
-    ]
-    table(session, ("name", "host", "pid", "is", "busy", "queues", "uptime", "id"), rows)
-    return 0
-
-
-def reload_options(parser: "Parser") -> None:
-    """Which workers."""
-    _which(parser)
-    parser.example("queuectl worker reload", "after an upgrade: new code, while commands run on")
-
-
-def reload(session: "Session") -> int:
-    """Ask workers to take the newly installed code."""
-    workers = _chosen(session)
-    commands.ask(session.store, workers, "reload")
-    session.did(f"asked {len(workers)} worker{'' if len(workers) == 1 else 's'} to reload")
-    if session.json:
-        session.emit(shapes.document(reloaded=[worker.id for worker in workers]))
-    else:
-        session.out.writelines(f"worker {safe(worker.name)} reloads\n" for worker in workers)
-    if not workers:
-        session.say("no worker runs")
-    return 0
-
-
-def _which(parser: "Parser") -> None:
-    parser.add_argument("worker", nargs="*", metavar="NAME", help="names or ids of workers (default: all)")
-    parser.flag("--all", help="all workers")
+    return name
 
 
 def _slots(text: str) -> int:
@@ -278,57 +204,3 @@ def _pipe_with(document: dict[str, Any]) -> int:
     os.write(write, text)
     os.close(write)
     return read
-
-
-def _chosen(session: "Session") -> list[Worker]:
-    """The workers that are meant, the dead ones left out unless named."""
-    found = queries.workers(session.store, session.settings)
-    names = session.args.worker
-    if not names:
-        return [item.worker for item in found if item.state != "lost" or _lives(item.worker)]
-    chosen = []
-    for name in names:
-        same = [item.worker for item in found if name in (item.worker.name, item.worker.id)]
-        if not same:
-            known = ", ".join(item.worker.name for item in found) or "none"
-            raise NotFound(f"there is no worker {name!r}", f"there are: {known}")
-        chosen += same
-    return chosen
-
-
-def _await_end(session: "Session", workers: list[Worker], timeout: float | None) -> set[str]:
-    """Wait until they have left the registry and, on this host, the process table; answers who remains."""
-    deadline = None if timeout is None else boottime() + timeout
-    while True:
-        listed = {
-            item.worker.id
-            for item in queries.workers(session.store, session.settings)
-            if item.state != "lost"
-        }
-        remaining = {worker.id for worker in workers if worker.id in listed or _lives(worker)}
-        left = 0.2 if deadline is None else min(0.2, deadline - boottime())
-        if not remaining or left <= 0:
-            return remaining
-        session.store.wait(left)
-
-
-def _lives(worker: Worker) -> bool:
-    """Whether its holder is a process of this host that has not ended (one that nobody has reaped yet, has)."""
-    if worker.host != os.uname().nodename:
-        return False
-    from queuectl.worker import kernel
-
-    process = kernel.look(worker.holder_pid)
-    if process is not None:
-        return process.state not in "ZX" and kernel.boot_id() == worker.boot_id
-    return not kernel.LINUX and _answers(worker.holder_pid)
-
-
-def _answers(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

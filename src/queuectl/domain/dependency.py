@@ -13,6 +13,12 @@ SATISFYING: dict[str, frozenset[State]] = {
 ENDED: frozenset[State] = SATISFYING["any"]
 
 
+def split_wish(text: str) -> tuple[str, str]:
+    """`ID:any` is a wish; an id may itself contain colons, so only a known word counts."""
+    job, colon, on = text.rpartition(":")
+    return (job, on) if colon and on in SATISFYING else (text, "ok")
+
+
 def still_waiting(after: Sequence[Parent], states: Mapping[str, State]) -> tuple[str, ...]:
     """The parents that have not ended as wanted, each once, given the states of those that are known."""
     return tuple(dict.fromkeys(p.job for p in after if states.get(p.job) not in SATISFYING[p.on]))

@@ -12,6 +12,7 @@ from msgspec import Struct
 from queuectl.domain.ids import handle
 from queuectl.domain.instant import format_age
 from queuectl.domain.job import Job
+from queuectl.service import registry
 from queuectl.service.queries import QueueStatus, Status, WorkerStatus
 
 Kind = Literal[
@@ -101,7 +102,8 @@ def _start(queue: QueueStatus, workers: Sequence[WorkerStatus]) -> str:
 def _workers(found: Status) -> Iterator[Attention]:
     for item in found.workers:
         if item.state == "lost":
-            yield Attention("lost_worker", _lost(item, found.now))
+            hint = f"queuectl worker forget {_word(registry.address(item, found.workers))}"
+            yield Attention("lost_worker", f"{_lost(item, found.now)}; if its host is gone, forget it", hint)
         elif item.state == "paused":
             yield Attention("paused_worker", f"{place(item)} rests: {item.worker.note}")
 

@@ -7,13 +7,18 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from queuectl.config import Settings
+from queuectl.domain.dependency import split_wish
+from queuectl.domain.ids import is_made, is_number
 from queuectl.domain.job import STATES, TERMINAL, Attempt, Job, State
+from queuectl.domain.names import is_name
 from queuectl.domain.output import Chunk
 from queuectl.domain.query import Counts, Filter, Found, Page
 from queuectl.domain.worker import Slot, Worker
 from queuectl.errors import InvalidInput, NotFound
 from queuectl.store.protocol import Store
 
+STEP = 500
+"""References that are looked up at once."""
 MISSED_BEATS = 3
 """A worker counts as lost after so many missed heartbeats."""
 
@@ -91,18 +96,45 @@ class Status(Struct, frozen=True):
     now: datetime
 
 
-def resolve(store: Store, references: Sequence[str]) -> list[str]:
-    """The ids that are meant: an id, a number, a unique prefix of an id, or `@last`. Each once, in order.
+def resolve(store: Store, references: Sequence[str], *, generous: bool = False) -> list[str]:
+    """The ids that are meant: an id, a number, a unique prefix of an id that we made, or `@last`. Each once, in order.
 
-    Raises NotFound, or InvalidInput for a prefix that several jobs share.
+    An id that a person gave is meant whole: else `cancel job-1` would act on job-17 once job-1 is gone. `generous`
+    takes a prefix of any id; it is for commands that only look. Raises NotFound, or InvalidInput for a prefix that
+    several jobs share.
     """
-    exact = store.get([ref for ref in references if ref and not ref.startswith("@")])
-    return list(dict.fromkeys(ref if ref in exact else _one(store, ref) for ref in references))
+    found: dict[str, None] = {}
+    for start in range(0, len(references), STEP):
+        step = references[start : start + STEP]
+        exact = store.get(
+            [ref for ref in step if ref and not ref.startswith("@") and not is_number(ref)]
+        ).keys()
+        found |= dict.fromkeys(ref if ref in exact else _one(store, ref, generous) for ref in step)
+    return list(found)
+
+
+def parents(store: Store, wishes: Sequence[str]) -> list[str]:
+    """What `--after` names, with the ids that are meant: `@last:any`, `12`, a prefix.
+
+    An id that nobody has stays as it is: it may come with the same file.
+    """
+    found = []
+    for wish in wishes:
+        job, on = split_wish(wish)
+        try:
+            [id] = resolve(store, [job])
+        except NotFound:
+            if not is_name(job) or is_number(job):
+                raise
+            id = job
+        # As it was written where it can stay so: the text is a part of what makes two requests the same.
+        found.append(id if wish == job and split_wish(id)[0] == id else f"{id}:{on}")
+    return found
 
 
 def show(store: Store, reference: str) -> Job:
-    """The job that is meant."""
-    id = resolve(store, [reference])[0]
+    """The job that is meant, to look at."""
+    id = resolve(store, [reference], generous=True)[0]
     job = store.get([id]).get(id)
     if job is None:
         raise NotFound(f"there is no job {id}")
@@ -357,23 +389,38 @@ def _queues(
     ]
 
 
-def _one(store: Store, reference: str) -> str:
+def _one(store: Store, reference: str, generous: bool) -> str:
     if reference == "@last":
         found = store.find(Filter(), Page(limit=1)).jobs
         if not found:
             raise NotFound("there is no job yet", "queuectl enqueue 'echo hello' makes one")
         return found[0].id
-    if reference.isdecimal() and len(reference) < 18:
+    if is_number(reference):
         found = store.find(Filter(number=int(reference)), Page(limit=1)).jobs
-        if found:
-            return found[0].id
-    return _by_prefix(store, reference)
+        if found or store.get([reference]):
+            return found[0].id if found else reference
+    return _by_prefix(store, reference, generous)
 
 
-def _by_prefix(store: Store, reference: str) -> str:
-    found = store.find(Filter(id_prefix=reference), Page(limit=2)).jobs if reference else []
-    if not found:
-        raise NotFound(f"there is no job {reference!r}", "queuectl list shows the newest ones")
+def _by_prefix(store: Store, reference: str, generous: bool) -> str:
+    whole = None if generous else is_made
+    found = _beginning(store, reference, whole) if reference else []
     if len(found) > 1:
         raise InvalidInput(f"{reference!r} begins several ids", "write more of the id, or the job's number")
-    return found[0].id
+    if not found:
+        near = _beginning(store, reference, None) if reference else []
+        hint = f"did you mean {near[0]}?" if len(near) == 1 else "queuectl list shows the newest ones"
+        raise NotFound(f"there is no job {reference!r}", hint)
+    return found[0]
+
+
+def _beginning(store: Store, prefix: str, wanted: Callable[[str], bool] | None) -> list[str]:
+    """At most two ids that begin so and are wanted."""
+    ids: list[str] = []
+    page = Page(limit=100)
+    while True:
+        found = store.find(Filter(id_prefix=prefix), page)
+        ids += [job.id for job in found.jobs if wanted is None or wanted(job.id)]
+        if len(ids) > 1 or found.next is None:
+            return ids[:2]
+        page = Page(limit=100, after=found.next)

@@ -14,6 +14,7 @@ import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from queuectl.config import Settings
+from queuectl.domain.dependency import split_wish
 from queuectl.domain.ids import check_id
 from queuectl.domain.instant import in_range, parse_instant
 from queuectl.domain.job import Parent, Spec
@@ -350,16 +351,10 @@ def _retry_of(request: JobRequest, base: RetryPolicy) -> RetryPolicy:
 
 
 def _parent_of(item: str | After) -> Parent:
-    job, on = (item.job, item.on) if isinstance(item, After) else _split_parent(item)
+    job, on = (item.job, item.on) if isinstance(item, After) else split_wish(item)
     if on not in ("ok", "any", "failed"):
         raise InvalidInput(f"after: {on!r} is not ok, any or failed")
     return Parent(check_id(job), on)  # type: ignore[arg-type]
-
-
-def _split_parent(text: str) -> tuple[str, str]:
-    """`ID:any` is a wish; an id may itself contain colons, so only a known word counts."""
-    job, colon, on = text.rpartition(":")
-    return (job, on) if colon and on in ("ok", "any", "failed") else (text, "ok")
 
 
 def _after_failure_of(value: str | None) -> Any:

@@ -14,6 +14,7 @@ from queuectl.domain.output import COMBINED, STDERR, STDOUT
 from queuectl.errors import QueuectlError
 from queuectl.service.attention import Attention
 from queuectl.service.queries import QueueStatus, SlotStatus, Status, WorkerStatus
+from queuectl.service.registry import Silence
 
 SCHEMA = 1
 
@@ -193,6 +194,19 @@ def worker(status: WorkerStatus) -> dict[str, Any]:
         "skew": worker.skew,
         "slots": [slot(item) for item in status.slots],
         "claimed_ahead": status.ahead,
+    }
+
+
+def silence(silent: Silence) -> dict[str, Any]:
+    """A worker that does not answer, with what it may still run."""
+    worker = silent.item.worker
+    return {
+        "id": worker.id,
+        "name": worker.name,
+        "host": worker.host,
+        "last_heartbeat": moment(worker.heartbeat),
+        "jobs": [job.id for job in silent.jobs],
+        "taken_back_at": moment(silent.taken_back_at),
     }
 
 

@@ -34,6 +34,7 @@ from queuectl.worker.places import Places
 from queuectl.worker.presence import Presence
 from queuectl.worker.report import report_of, start_message
 from queuectl.worker.settle import Ended, Settler
+from queuectl.worker.store_time import StoreTime
 
 GATHER = 64
 GATHER_SECONDS = 0.04
@@ -61,8 +62,9 @@ class Agent:
         self._settler = Settler(self._store, self._host, self._journal)
         self._outputs = Outputs(self._store)
         self._lookout = Lookout(self._store, link, self._places, self._count)
-        self._presence = Presence(self._store, welcome, self._queues)
-        self._chores = Chores(self._store, self._holds, own["directory"], self._journal)
+        self._time = StoreTime(self._store)
+        self._presence = Presence(self._store, welcome, self._queues, self._time)
+        self._chores = Chores(self._store, self._holds, own["directory"], self._journal, self._time)
         self._appetite, self._fitness, self._contact = Appetite(self._count), Fitness(), Contact()
         self._hints = Hints(self._store, link.wake)
         self._leases = self._make_leases(vouch=own.get("on_disconnect") != "stop")
@@ -131,6 +133,7 @@ class Agent:
     # what the holder says
 
     def _hear(self, message: Message, payload: bytes) -> None:
+        message = self._time.translate(message)
         kind = message["type"]
         if kind == "started":
             self._on_started(message)
@@ -331,6 +334,7 @@ class Agent:
             try:
                 self._read_settings()
                 self._beat()
+                self._presence.keep_name(self._settings, self._link, self._journal)
                 self._adopt()
                 break
             except (StoreError, OutcomeUnknown) as fault:
@@ -355,7 +359,7 @@ class Agent:
                 continue
             self._outputs.expect(job.attempt_id or "", job.spec.output_limit)
             if item["state"] != "finished":
-                self._places.adopt(job, item)
+                self._places.adopt(job, self._time.translate(item))
         self._unadopted = []
         queued = [id for id, item in known.items() if item["state"] == "queued" and id not in self._places]
         self._link.queue({"type": "drop", "attempt_ids": queued})
@@ -382,6 +386,7 @@ class Agent:
         if not self._contact.away:
             return
         lost = self._ours()  # the first question: before it is answered, nobody is back
+        self._presence.keep_name(self._settings, self._link, self._journal)
         self._contact.regained()
         self._link.queue({"type": "store", "away": None})
         self._leases.hurry()

@@ -112,6 +112,7 @@ class Attempt:
             "pid": self.pid or None,
             "slot": self.slot,
             "started_at": self.started_at,
+            "born": self.born if self.pid else None,
         }
 
     def report_end(self) -> None:
@@ -144,6 +145,7 @@ class Attempt:
             "slot": self.slot,
             "started_at": self.started_at,
             "finished_at": self._finished_at(),
+            "born": self.born,
             "user_cpu": usage and usage.ru_utime,
             "system_cpu": usage and usage.ru_stime,
             "max_rss": usage and _max_rss(usage),

@@ -13,6 +13,7 @@ from queuectl.domain.job import Job
 from queuectl.service import maintenance
 from queuectl.service.reach import past_may_be_away
 from queuectl.store.protocol import Store
+from queuectl.worker import kernel
 from queuectl.worker.handover import has_result
 from queuectl.worker.journal import Journal
 from queuectl.worker.lockfile import SUFFIX, Leftover, dead_workers, path_of, runs_here
@@ -21,6 +22,7 @@ from queuectl.worker.notices import counted
 from queuectl.worker.outputs import Outputs
 from queuectl.worker.report import report_of
 from queuectl.worker.settle import Ended, Settler
+from queuectl.worker.store_time import StoreTime
 
 NEIGHBOURS_EVERY = 1.0
 LAPSED_EVERY = 2.0
@@ -36,8 +38,10 @@ HOLDER_DIED = "its worker was killed"
 class Chores:
     """The duties of one agent, each with its time."""
 
-    def __init__(self, store: Store, holds: Callable[[str], bool], directory: str, journal: Journal) -> None:
-        self._store = store
+    def __init__(
+        self, store: Store, holds: Callable[[str], bool], directory: str, journal: Journal, clock: StoreTime
+    ) -> None:
+        self._store, self._time = store, clock
         self._holds = holds
         self._directory = Path(directory)
         self._journal = journal
@@ -130,7 +134,9 @@ class Chores:
         Raises StoreError or OutcomeUnknown; then the next round does all of it again.
         """
         outputs, settler = Outputs(self._store), Settler(self._store, leftover.host, self._journal)
-        for message, payload in self._results_of(leftover):
+        same_boot = leftover.boot_id == kernel.boot_id()  # `born` counts from the boot
+        for noted, payload in self._results_of(leftover):
+            message = self._time.translate(noted if same_boot else {**noted, "born": None})
             if message["type"] == "output":
                 outputs.add(message, payload)
             else:

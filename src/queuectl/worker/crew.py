@@ -235,7 +235,7 @@ class Crew:
         Of a shorter one only the end is told, which says as much: half the messages, on the way that is worn most.
         """
         start = {"attempt_id": attempt.id, "pid": attempt.pid, "slot": attempt.slot, "at": attempt.started_at}
-        self._post(encode({"type": "started", **start}))
+        self._post(encode({"type": "started", "born": attempt.born, **start}))
         self._pipes.listen(attempt)
 
     def _not_started(self, attempt: Attempt, slot: int, error: SpawnError, born: float, wall: float) -> None:

@@ -76,12 +76,12 @@ class Holder:
         self._handover = Handover(Path(config["directory"]), config["worker"]["id"])
         self._away: str | None = None
         self._said_bye = False
-        self._started_at = time.time()
+        self._started_at, self._born = time.time(), boottime()
         ours = self._ours = {guard.pid}
         argv = config.get("agent_argv") or [sys.executable, "-P", "-m", "queuectl.worker.agent"]
         self._agents = Agents(argv, self._selector, self._receive, ours, notices.say)
         given = config.get("commands") or {}
-        spawner = Spawner(
+        spawner = self._spawner = Spawner(
             Path(config["directory"]),
             folder,
             config["worker"]["name"],
@@ -99,6 +99,7 @@ class Holder:
             "lease": lambda m, _: self._crew.extend(m["attempt_ids"], m["deadline"]),
             "drain": lambda *_: self._enter(DRAINING),
             "stop": lambda m, _: self._enter(KILLING if m.get("now") else STOPPING),
+            "name": lambda m, _: self._rename(m["name"]),
             "reload": lambda *_: self._agents.start(boottime()),
             "store": lambda m, _: self._on_store(m.get("away")),
         }
@@ -287,6 +288,10 @@ class Holder:
         if away and self._phase > DRAINING and self._patience.at != NEVER:
             self._patience.set(min(self._patience.at, boottime() + AWAY_PATIENCE))
 
+    def _rename(self, name: str) -> None:
+        """Another live worker has our name."""
+        self._config["worker"]["name"] = self._spawner.worker = self._notices.name = name
+
     def _on_kill(self, message: Message, _payload: bytes) -> None:
         if dropped := self._crew.kill(message["attempt_id"], message["reason"], boottime()):
             self._agents.post(encode({"type": "dropped", "attempt_ids": dropped}))
@@ -303,6 +308,7 @@ class Holder:
             "holder_pid": os.getpid(),
             "boot_id": self._slots.header["boot_id"],
             "started_at": self._started_at,
+            "born": self._born,
             "count": self._config["count"],
             "phase": PHASES[min(self._phase, STOPPING)],
             "attempts": self._crew.roster(),
@@ -410,7 +416,8 @@ def _or_never(value: float | None) -> float:
 def entry() -> NoReturn:
     """The module's way out: no interpreter shutdown, which could only fail now."""
     status = main(sys.argv[1:])
-    sys.stderr.flush()
+    if sys.stderr is not None:  # it was closed when we started
+        sys.stderr.flush()
     os._exit(status)
 
 

@@ -1,6 +1,5 @@
 """What a worker says while it works: one line per event, plain or JSON. All event names and their words stand here."""
 
-import contextlib
 import sys
 import time
 from datetime import UTC, datetime, timedelta
@@ -72,16 +71,26 @@ class Journal:
         self._write(event, text, fields)
 
     def flush(self) -> None:
-        """Write what was said since."""
+        """Write what was said since, and before it how much could not be written."""
         if not self._lines:
             return
+        count = len(self._lines)
+        if self.unheard:
+            self.note("unheard", f"{counted(self.unheard, 'line')} before this could not be written")
+            self._lines.insert(0, self._lines.pop())
         lines, self._lines = self._lines, []
-        if self._descriptor is None:
-            with contextlib.suppress(OSError, ValueError):
-                self._out.writelines(lines)
-                self._out.flush()
-        elif not voice.say(self._descriptor, "".join(lines).encode("utf-8", "replace")):
-            self.unheard += len(lines)
+        self.unheard = 0 if self._put(lines) else self.unheard + count
+
+    def _put(self, lines: list[str]) -> bool:
+        """Whether all of it was written."""
+        if self._descriptor is not None:
+            return voice.say(self._descriptor, "".join(lines).encode("utf-8", "replace"))
+        try:
+            self._out.writelines(lines)
+            self._out.flush()
+        except (OSError, ValueError):
+            return False
+        return True
 
     def _event(self, event: str, job: Job, text: str, **fields: Any) -> None:
         self._write(event, f"{job.id} {text}", {"job": job.id, "attempt": job.attempts, **fields})

@@ -111,6 +111,29 @@ def look(pid: int) -> Process | None:
     return Process(pid, state, int(field[1]), int(field[2]), int(field[3]), int(field[19]))
 
 
+def is_holder(pid: int, boot: str, *, running: bool = False) -> bool:
+    """Whether the process of a holder lives on this host (a zombie does not); with `running`, not stopped either."""
+    process = look(pid)
+    if process is not None:
+        return process.state not in ("ZXT" if running else "ZX") and boot_id() == boot
+    return not LINUX and _answers(pid)
+
+
+def has_died(host: str, pid: int, boot: str) -> bool:
+    """Whether the holder was a process of this host, and is known to have ended."""
+    return host == os.uname().nodename and boot == boot_id() and not is_holder(pid, boot)
+
+
+def _answers(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
 def processes() -> list[Process]:
     """Every living process of this pid namespace (a zombie is not); empty where there is no /proc."""
     return living(_pids)

@@ -3,8 +3,8 @@
 A frame is two unsigned 32-bit numbers in network order (length of the JSON, length of the payload), then a
 JSON object in UTF-8 that has a "type", then the payload as raw bytes. Unknown types and unknown fields are
 ignored, so that an agent can be one version newer or older than its holder: fields are added, never changed
-in meaning. Times that begin or end something are epoch seconds; a `deadline` is in seconds of CLOCK_BOOTTIME
-(`queuectl.clock`).
+in meaning. Times that begin or end something are epoch seconds of the host's clock; a `deadline`, and the `born` that
+tells again when something began, are in seconds of CLOCK_BOOTTIME (`queuectl.clock`), which nobody sets.
 
 Agent to holder
 
@@ -25,21 +25,22 @@ Agent to holder
     stop        now?: As the second signal: end what runs (TERM, grace, KILL); with now: true as the third:
                 KILL at once.
     store       away: why the store cannot be reached, or null: it answers again. Said when it changes.
+    name        name. Another live worker has the worker's name: it is called this from now on.
     reload      The agent is about to exit and be replaced: start the next one at once.
 
 Holder to agent
 
-    welcome     protocol, config, worker, holder_pid, boot_id, started_at, count, phase: "running" |
+    welcome     protocol, config, worker, holder_pid, boot_id, started_at, born, count, phase: "running" |
                 "draining" | "stopping", attempts: [{attempt_id, job_id, state: "queued" | "running" |
-                "finished", pid, slot, started_at}]. Then every output chunk and every `exited` that is not
+                "finished", pid, slot, started_at, born}]. Then every output chunk and every `exited` that is not
                 acknowledged, once more, with the same n and bytes.
-    started     attempt_id, pid, slot, at. Said of commands that run longer than a moment; of the others only `exited`.
+    started     attempt_id, pid, slot, at, born. Said of commands that run longer than a moment; of others `exited`.
     output      attempt_id, job_id, n, stream, at, offset; payload: the bytes. `n` rises by one from 1 per
                 attempt over all streams; `offset` counts bytes of all streams, a gap means bytes that are not
                 kept.
     exited      attempt_id, job_id, kind: "exited" | "signalled" | "spawn_error", exit_code, signal, core,
                 errno, error, ended_by: null | "timeout" | "cancelled" | "fenced" | "interrupted" | "lease",
-                pid, slot, started_at, finished_at, user_cpu, system_cpu, max_rss, output_bytes,
+                pid, slot, started_at, finished_at, born, user_cpu, system_cpu, max_rss, output_bytes,
                 output_incomplete, leftovers (processes that outlived the command, or had to be killed besides
                 it); payload: the last 400 bytes of output. `ended_by` says that we ended it and why; `error`
                 of such an attempt is a note (for example: unkillable).

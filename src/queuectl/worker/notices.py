@@ -12,20 +12,25 @@ class Notices:
     """Lines for people ("plain") or for programs ("json"). A reader that has gone changes nothing."""
 
     def __init__(self, name: str, form: str, ready_fd: int | None) -> None:
-        self._name, self._json, self._ready_fd = name, form == "json", ready_fd
+        self.name, self._json, self._ready_fd = name, form == "json", ready_fd
+        self._unheard = 0
         if ready_fd is not None:
             os.set_inheritable(ready_fd, False)
 
     def say(self, event: str, sentence: str, **fields: Any) -> None:
-        """Report an event under its stable name."""
+        """Report an event under its stable name, and before it how many could not be written."""
+        lines = [self._line(event, sentence, fields)]
+        if self._unheard:
+            lost = f"{counted(self._unheard, 'line')} before this could not be written"
+            lines.insert(0, self._line("unheard", lost, {}))
+        self._unheard = 0 if _write(2, "\n".join(lines)) else self._unheard + 1
+
+    def _line(self, event: str, sentence: str, fields: dict[str, Any]) -> str:
         if self._json:
             now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-            line = json.dumps(
-                {"time": now, "event": event, "worker": self._name, "message": sentence, **fields}
-            )
-        else:
-            line = f"worker {self._name}: {sentence}"
-        _write(2, line)
+            body = {"time": now, "event": event, "worker": self.name, "message": sentence, **fields}
+            return json.dumps(body)
+        return f"worker {self.name}: {sentence}"
 
     def ready(self) -> None:
         """The first agent is there. Said once."""
@@ -42,8 +47,8 @@ class Notices:
             self._ready_fd = None
 
 
-def _write(descriptor: int, line: str) -> None:
-    voice.say(descriptor, line.encode("utf-8", "replace") + b"\n")
+def _write(descriptor: int, line: str) -> bool:
+    return voice.say(descriptor, line.encode("utf-8", "replace") + b"\n")
 
 
 def counted(count: int, noun: str) -> str:

@@ -6,9 +6,15 @@ from typing import Any
 
 from queuectl import __version__
 from queuectl.clock import boottime
+from queuectl.config import Settings
 from queuectl.domain.worker import Request, Slot, Worker
+from queuectl.service import queries, registry
 from queuectl.store.protocol import Store
+from queuectl.worker import kernel
+from queuectl.worker.journal import Journal
+from queuectl.worker.link import Link
 from queuectl.worker.messages import Message
+from queuectl.worker.store_time import StoreTime
 
 SOON = 0.5
 """Seconds: a change of slots is shown no sooner after the last beat, so that short jobs cost no write each."""
@@ -17,8 +23,9 @@ SOON = 0.5
 class Presence:
     """Beats, and hears what is asked of the worker."""
 
-    def __init__(self, store: Store, welcome: Message, queues: list[str]) -> None:
-        self._store = store
+    def __init__(self, store: Store, welcome: Message, queues: list[str], clock: StoreTime) -> None:
+        self._store, self._time = store, clock
+        self._begun: tuple[float | None, float] = (welcome.get("born"), welcome["started_at"])
         self._fixed: dict[str, Any] = {
             "id": welcome["worker"]["id"],
             "name": welcome["worker"]["name"],
@@ -28,7 +35,6 @@ class Presence:
             "agent_pid": os.getpid(),
             "version": __version__,
             "count": welcome["count"],
-            "started_at": datetime.fromtimestamp(welcome["started_at"], UTC),
             "queues": tuple(queues),
         }
         self._shown: tuple[Slot, ...] | None = None
@@ -39,6 +45,25 @@ class Presence:
     def due(self) -> float:
         """When the next beat is due (CLOCK_BOOTTIME)."""
         return self._due
+
+    def keep_name(self, settings: Settings, link: Link, journal: Journal) -> None:
+        """Take another name if a live worker has ours, begun at the same moment or while we were silent.
+
+        To be called after a beat: two that begin at once each beat before they look, so at least one sees the other. If
+        both do, both take another name.
+        """
+        own = self._fixed
+        taken = {
+            item.worker.name
+            for item in queries.workers(self._store, settings)
+            if item.worker.id != own["id"] and item.state != "lost" and not _has_died(item.worker)
+        }
+        name = registry.free_name(own["name"], taken, host=own["host"], pid=own["holder_pid"], id=own["id"])
+        if name != own["name"]:
+            journal.note("name", f"another live worker is called {own['name']}; this one is {name} now")
+            link.send({"type": "name", "name": name})
+            own["name"] = name
+            self.hasten()
 
     def hasten(self) -> None:
         """Something is to be shown, or somebody may have asked something: beat at the next chance."""
@@ -54,8 +79,16 @@ class Presence:
         self, slots: tuple[Slot, ...], state: str, note: str | None, interval: timedelta
     ) -> Request | None:
         """Enter the worker as it is now; answers what is asked of it."""
-        worker = Worker(**self._fixed, slots=slots, state=state, note=note)  # type: ignore[arg-type]
+        self._time.measure()
+        if "started_at" not in self._fixed:  # told once: it is the order of the registry
+            self._fixed["started_at"] = datetime.fromtimestamp(self._time.moment(*self._begun), UTC)
+        skew = self._time.skew
+        worker = Worker(**self._fixed, slots=slots, state=state, note=note, skew=skew)  # type: ignore[arg-type]
         asked = self._store.beat(worker)
         self._shown, self._last = slots, boottime()
         self._due = self._last + interval.total_seconds()
         return asked
+
+
+def _has_died(worker: Worker) -> bool:
+    return kernel.has_died(worker.host, worker.holder_pid, worker.boot_id)

@@ -3,6 +3,8 @@
 from datetime import UTC, datetime
 from typing import Any
 
+from msgspec.structs import replace
+
 from queuectl.domain import lifecycle
 from queuectl.domain.job import Job, Spec
 from queuectl.domain.outcome import Outcome, Report
@@ -85,9 +87,19 @@ def outcome_of(message: Message) -> Outcome:
 
 def after(job: Job, message: Message, report: Report, *, now: datetime, chance: float) -> Job:
     """The job after this ending."""
+    report = _not_before_its_claim(job, report)
     if message.get("ended_by") == "interrupted":
         return lifecycle.interrupt(job, report, now=now)
     return lifecycle.finish(job, report, now=now, chance=chance)
+
+
+def _not_before_its_claim(job: Job, report: Report) -> Report:
+    """Both times are the store's, but the start is converted: it may seem to be some milliseconds before the claim."""
+    claimed = job.lease.claimed_at if job.lease else None
+    if claimed is None or report.started_at is None or report.started_at >= claimed:
+        return report
+    early = claimed - report.started_at
+    return replace(report, started_at=claimed, finished_at=report.finished_at + early)
 
 
 def run_time(message: Message) -> float | None:

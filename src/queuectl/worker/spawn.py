@@ -66,7 +66,7 @@ class Spawner:
         store: str | None = None,
         clean: bool = False,
     ) -> None:
-        self._directory, self._folder, self._worker = directory, folder, worker
+        self._directory, self._folder, self.worker = directory, folder, worker
         self._base = _base(environ, store, clean=clean)
         self._oom = kernel.OomScore()
         self._null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
@@ -136,7 +136,7 @@ class Spawner:
         env[b"QUEUECTL_ATTEMPT"] = b"%d" % order["attempt"]
         env[b"QUEUECTL_ATTEMPT_ID"] = os.fsencode(order["attempt_id"])
         env[b"QUEUECTL_QUEUE"] = os.fsencode(order["queue"])
-        env[b"QUEUECTL_WORKER"] = os.fsencode(self._worker)
+        env[b"QUEUECTL_WORKER"] = os.fsencode(self.worker)
         env[b"QUEUECTL_SLOT"] = b"%d" % slot
         return env
 

@@ -223,17 +223,23 @@ BEGIN
 END
 $body$;
 
--- What is enqueued with `hold` is held by a person.
+-- What is enqueued with `hold` is held by a person. An id that is a plain number is refused: numbers name jobs already.
 DO $body$
 DECLARE
-    before text := pg_get_functiondef('{schema}.enqueue'::regproc);
-    after  text := replace(replace(before, 'history_dropped, output_tail)', 'history_dropped, output_tail, cause)'),
-        'waiting, 0, ''''', 'waiting, 0, '''', CASE WHEN hold THEN ''person'' END');
+    source text := pg_get_functiondef('{schema}.enqueue'::regproc);
+    change text[];
 BEGIN
-    IF after NOT LIKE '%output_tail, cause)%' OR after NOT LIKE '%''person''%' THEN
-        RAISE EXCEPTION 'the function enqueue is not the one of the second schema';
-    END IF;
-    EXECUTE after;
+    FOREACH change SLICE 1 IN ARRAY ARRAY[
+        ['history_dropped, output_tail)', 'history_dropped, output_tail, cause)'],
+        ['waiting, 0, ''''', 'waiting, 0, '''', CASE WHEN hold THEN ''person'' END'],
+        ['refuse(name !~', 'refuse(name ~ ''^(0|[1-9][0-9]{0,16})$'' OR name !~']
+    ] LOOP
+        IF position(change[1] IN source) = 0 THEN
+            RAISE EXCEPTION 'the function enqueue is not the one of the second schema';
+        END IF;
+        source := replace(source, change[1], change[2]);
+    END LOOP;
+    EXECUTE source;
 END
 $body$;
 

@@ -1,0 +1,277 @@
+"""Workers that are there already: stop, list, reload, forget."""
+
+import os
+from typing import TYPE_CHECKING, NamedTuple
+
+from queuectl.cli.references import own_job
+from queuectl.clock import boottime
+from queuectl.domain.ids import handle
+from queuectl.domain.instant import format_age
+from queuectl.domain.quantity import format_duration, parse_duration
+from queuectl.domain.worker import Request, Worker
+from queuectl.errors import Conflict, InvalidInput
+from queuectl.service import commands, queries, registry, shapes
+from queuectl.service.attention import SKEW_TOLERATED, place
+from queuectl.service.queries import WorkerStatus
+from queuectl.service.registry import Silence
+from queuectl.terminal import safe
+
+if TYPE_CHECKING:
+    from queuectl.cli.parser import Parser
+    from queuectl.cli.session import Session
+    from queuectl.domain.job import Job
+
+JOBS_NAMED = 5
+
+
+class Parting(NamedTuple):
+    """How it went: who has left, who is still leaving, and who does not answer."""
+
+    stopped: list[Worker]
+    leaving: list[Worker]
+    silent: list[Silence]
+
+    @property
+    def remaining(self) -> list[str]:
+        """The ids of all that have not been seen to leave."""
+        return sorted(
+            [worker.id for worker in self.leaving] + [silent.item.worker.id for silent in self.silent]
+        )
+
+
+def stop_options(parser: "Parser") -> None:
+    """Which workers, how gently."""
+    _which(parser)
+    parser.flag("--now", help="end what runs; it goes back to the queue")
+    parser.add_argument("--timeout", metavar="D", help="stop waiting after this time")
+    parser.example("queuectl worker stop", "all workers finish what they run and leave")
+    parser.example("queuectl worker stop --now", "what runs is ended and given back")
+
+
+def stop(session: "Session") -> int:
+    """Ask workers to leave, and wait until they are gone. One that does not answer is never called stopped."""
+    args = session.args
+    timeout = parse_duration(args.timeout).total_seconds() if args.timeout else None
+    items = _chosen(session)
+    request: Request = "stop" if args.now else "drain"
+    own = own_job(session)
+    commands.ask(session.store, [item.worker for item in items], request)
+    session.did(f"asked {len(items)} worker{'' if len(items) == 1 else 's'} to leave")
+    if own is not None:
+        return _only_asked(session, items, own)
+    parting = _await_end(session, items, timeout)
+    if session.json:
+        session.emit(
+            shapes.document(
+                stopped=[worker.id for worker in parting.stopped],
+                remaining=parting.remaining,
+                unanswered=[shapes.silence(silent) for silent in parting.silent],
+            )
+        )
+    else:
+        session.out.writelines(f"worker {safe(worker.name)} stopped\n" for worker in parting.stopped)
+    if not items:
+        session.say("no worker runs")
+    _tell_of_others(session, parting)
+    return 1 if parting.remaining else 0
+
+
+def _only_asked(session: "Session", items: list[WorkerStatus], own: "Job") -> int:
+    """A command of a job that waited here would keep the worker that runs it."""
+    if session.json:
+        ids = [item.worker.id for item in items]
+        session.emit(shapes.document(stopped=[], remaining=ids, unanswered=[], asked=ids))
+    else:
+        session.out.writelines(f"worker {safe(item.worker.name)} is asked to leave\n" for item in items)
+    session.say(f"queuectl: this command runs inside job {handle(own)}, so it does not wait for workers")
+    return 0
+
+
+def _tell_of_others(session: "Session", parting: Parting) -> None:
+    for silent in parting.silent:
+        session.err.write(f"queuectl: {safe(_silence(session, silent))}\n")
+    if parting.leaving:
+        names = ", ".join(safe(worker.name) for worker in parting.leaving)
+        session.err.write(
+            f"queuectl: still running: {names} (wait on, or end what runs: queuectl worker stop --now)\n"
+        )
+
+
+def _silence(session: "Session", silent: Silence) -> str:
+    """Who does not answer, what may still run there, and what becomes of it."""
+    item, now = silent.item, session.store.now()
+    heard = item.worker.heartbeat
+    age = f"was last heard {format_age(now - heard)} ago" if heard else "was never heard"
+    dead = _is_dead_here(item.worker)
+    ended = " and its process is gone" if dead else ""
+    known = queries.workers(session.store, session.settings)
+    hint = f"if its host is gone for good: queuectl worker forget {registry.address(item, known)}"
+    if dead:
+        hint = "the next queuectl worker start on this host takes its jobs back at once"
+    return f"{place(item)} does not answer: it {age}{ended}; {_held(silent, session)} ({hint})"
+
+
+def _held(silent: Silence, session: "Session") -> str:
+    """The jobs of a silent worker. Those of one that died on this host were ended by its guard."""
+    at, jobs = silent.taken_back_at, silent.jobs
+    if at is None:
+        return "it holds no job"
+    names = ", ".join(handle(job) for job in jobs[:JOBS_NAMED])
+    more = f" and {len(jobs) - JOBS_NAMED} more" if len(jobs) > JOBS_NAMED else ""
+    left = at - session.store.now()
+    when = f"in {format_duration(left)}" if left.total_seconds() > 0 else "now, as its leases are over"
+    noun, verb = ("job", "is") if len(jobs) == 1 else ("jobs", "are")
+    runs = "began there" if _is_dead_here(silent.item.worker) else "may still run there"
+    return f"{noun} {names}{more} {runs}, and {verb} taken back by a live worker {when}"
+
+
+def list__options(parser: "Parser") -> None:
+    """It has no options of its own."""
+    parser.example("queuectl worker list", "workers and what they run")
+
+
+def list_(session: "Session") -> int:
+    """Workers and what they run."""
+    now = session.store.now()
+    found = queries.occupied(
+        queries.workers(session.store, session.settings, now), queries.running(session.store)
+    )
+    if session.json:
+        session.emit(shapes.document(workers=[shapes.worker(item) for item in found]))
+        return 0
+    from queuectl.cli.render import table
+
+    rows = [
+        [
+            item.worker.name,
+            item.worker.host,
+            str(item.worker.holder_pid),
+            item.state,
+            f"{sum(1 for slot in item.slots if slot.job)}/{item.worker.count}",
+            ",".join(item.worker.queues) or "all",
+            format_age(now - item.worker.started_at),
+            item.worker.id,
+        ]
+        for item in found
+    ]
+    table(session, ("name", "host", "pid", "is", "busy", "queues", "uptime", "id"), rows)
+    for item in found:
+        skew = item.worker.skew
+        if skew is not None and abs(skew) > SKEW_TOLERATED:
+            session.say(f"queuectl: the clock of host {safe(item.worker.host)} differs by {skew:+.1f} s")
+    return 0
+
+
+def reload_options(parser: "Parser") -> None:
+    """Which workers."""
+    _which(parser)
+    parser.example("queuectl worker reload", "after an upgrade: new code, while commands run on")
+
+
+def reload(session: "Session") -> int:
+    """Ask workers to take the newly installed code."""
+    workers = [item.worker for item in _chosen(session) if item.state != "lost" or _is_here(item.worker)]
+    commands.ask(session.store, workers, "reload")
+    session.did(f"asked {len(workers)} worker{'' if len(workers) == 1 else 's'} to reload")
+    if session.json:
+        session.emit(shapes.document(reloaded=[worker.id for worker in workers]))
+    else:
+        session.out.writelines(f"worker {safe(worker.name)} reloads\n" for worker in workers)
+    if not workers:
+        session.say("no worker runs")
+    return 0
+
+
+def forget_options(parser: "Parser") -> None:
+    """Which lost workers."""
+    parser.add_argument("worker", nargs="*", metavar="NAME", help="names, NAME@HOST or ids of lost workers")
+    parser.flag("--all", help="all lost workers")
+    parser.example("queuectl worker forget --all", "all that are lost, once their hosts are gone")
+
+
+def forget(session: "Session") -> int:
+    """Remove lost workers whose host is gone, and take back what their leases no longer protect."""
+    args, found = session.args, queries.workers(session.store, session.settings)
+    if bool(args.worker) == args.all:
+        raise InvalidInput("which worker is to be forgotten?", "give names, or --all")
+    items = (
+        [item for item in found if item.state == "lost" and not _is_here(item.worker)]
+        if args.all
+        else registry.chosen(found, args.worker, lost=True)
+    )
+    for item in items:
+        if item.state == "lost" and _is_here(item.worker):
+            raise Conflict(
+                f"{place(item)} is a process of this host: it was stopped or hangs",
+                f"end it first: kill {item.worker.holder_pid}",
+            )
+    silent = [registry.silence(session.store, item) for item in items]
+    back = [registry.forget(session.store, each, session.store.now()) for each in silent]
+    session.did(f"{len(items)} worker{' is' if len(items) == 1 else 's are'} forgotten")
+    if session.json:
+        ids = [[job.id for job in jobs] for jobs in back]
+        session.emit(
+            shapes.document(forgotten=[item.worker.id for item in items], taken_back=sum(ids, list[str]()))
+        )
+        return 0
+    for each, jobs in zip(silent, back, strict=True):
+        session.print(f"worker {safe(each.item.worker.name)} forgotten{_taken_back(session, each, jobs)}")
+    if not items:
+        session.say("no worker is lost")
+    return 0
+
+
+def _taken_back(session: "Session", silent: Silence, jobs: "list[Job]") -> str:
+    taken = f", {len(jobs)} {'job' if len(jobs) == 1 else 'jobs'} taken back" if jobs else ""
+    gone = {job.id for job in jobs}
+    rest = [job for job in silent.jobs if job.id not in gone]
+    return taken + (f"; {_held(Silence(silent.item, rest), session)}" if rest else "")
+
+
+def _which(parser: "Parser") -> None:
+    text = "names, NAME@HOST or ids of workers (default: all)"
+    parser.add_argument("worker", nargs="*", metavar="NAME", help=text)
+    parser.flag("--all", help="all workers")
+
+
+def _chosen(session: "Session") -> list[WorkerStatus]:
+    found = queries.workers(session.store, session.settings)
+    return registry.chosen(found, session.args.worker) if session.args.worker else found
+
+
+def _await_end(session: "Session", items: list[WorkerStatus], timeout: float | None) -> Parting:
+    """Wait until each has left the registry and, on this host, the process table, or is known not to answer."""
+    deadline = None if timeout is None else boottime() + timeout
+    waiting = {item.worker.id: item for item in items}
+    stopped: list[Worker] = []
+    silent: list[Silence] = []
+    while True:
+        listed = {item.worker.id: item for item in queries.workers(session.store, session.settings)}
+        for id, item in list(waiting.items()):
+            now = listed.get(id)
+            if now is None and not _is_here(item.worker):
+                stopped.append(waiting.pop(id).worker)
+            elif now is not None and now.state == "lost" and not _is_here(item.worker, running=True):
+                silent.append(registry.silence(session.store, now))
+                waiting.pop(id)
+        left = 0.2 if deadline is None else min(0.2, deadline - boottime())
+        if not waiting or left <= 0:
+            return Parting(stopped, [item.worker for item in waiting.values()], silent)
+        session.store.wait(left)
+
+
+def _is_here(worker: Worker, *, running: bool = False) -> bool:
+    """Whether its holder is a process of this host; with `running` one that was not stopped by a signal."""
+    if worker.host != os.uname().nodename:
+        return False
+    from queuectl.worker import kernel
+
+    return kernel.is_holder(worker.holder_pid, worker.boot_id, running=running)
+
+
+def _is_dead_here(worker: Worker) -> bool:
+    """Whether its holder was a process of this host and has ended."""
+    from queuectl.worker import kernel
+
+    here = worker.host == os.uname().nodename and worker.boot_id == kernel.boot_id()
+    return here and not _is_here(worker)

@@ -1,0 +1,91 @@
+"""Times of a host by the store's clock: whatever the host's own clock says, and whenever it is set."""
+
+from datetime import timedelta
+
+import pytest
+
+from contract.grounds import SteppedClock
+from factories import NOW
+from queuectl.store.memory import MemoryStore
+from queuectl.worker.messages import Message
+from queuectl.worker.store_time import StoreTime
+
+
+class Host:
+    """A host whose wall clock is `ahead` of the store's by so many seconds."""
+
+    def __init__(self, ahead: float) -> None:
+        self.ahead = ahead
+        self.clock = SteppedClock()
+        self.store = MemoryStore(clock=self.clock)
+        self.time = StoreTime(self.store, self.wall, self.boot)
+
+    def wall(self) -> float:
+        return self.clock.now().timestamp() + self.ahead
+
+    def boot(self) -> float:
+        return (self.clock.now() - NOW).total_seconds() + 1000
+
+    def exited(self, started: tuple[float, float], seconds: float, *, knows_boot: bool = True) -> Message:
+        """What its holder tells of a command that began then and ran so long."""
+        born, wall = started
+        told = {"type": "exited", "started_at": wall, "finished_at": wall + seconds}
+        return {**told, "born": born} if knows_boot else told
+
+    def now(self) -> tuple[float, float]:
+        return self.boot(), self.wall()
+
+
+@pytest.mark.parametrize("ahead", [0.0, 7200.0, -7200.0])
+@pytest.mark.parametrize("knows_boot", [True, False])
+def test_start_and_end_are_the_stores(ahead: float, knows_boot: bool) -> None:
+    host = Host(ahead)
+    host.time.measure()
+    assert host.time.skew == ahead
+    host.clock.step(seconds=5)
+    started = host.now()
+    host.clock.step(seconds=10)
+    told = host.time.translate(host.exited(started, 10.0, knows_boot=knows_boot))
+    assert told["started_at"] == pytest.approx((NOW + timedelta(seconds=5)).timestamp())
+    assert told["finished_at"] - told["started_at"] == pytest.approx(10.0)
+
+
+def test_a_clock_that_is_set_while_a_command_runs_changes_nothing() -> None:
+    host = Host(7200.0)
+    host.time.measure()
+    started = host.now()
+    host.clock.step(seconds=3)
+    host.ahead = 0.0
+    host.time.measure()
+    assert host.time.skew == 0.0
+    told = host.time.translate(host.exited(started, 3.0))
+    assert told["started_at"] == pytest.approx(NOW.timestamp())
+
+
+def test_before_the_store_was_asked_nothing_is_changed() -> None:
+    host = Host(7200.0)
+    message = host.exited(host.now(), 1.0)
+    assert host.time.translate(message) == message
+    assert host.time.skew is None
+
+
+def test_a_message_is_translated_as_often_as_one_likes() -> None:
+    host = Host(7200.0)
+    host.time.measure()
+    message = {"type": "started", "at": host.wall()}
+    assert host.time.translate(message) == host.time.translate(message)
+    assert message["at"] == host.wall()
+
+
+def test_half_of_the_way_there_and_back_is_the_answers() -> None:
+    host = Host(0.0)
+    really = host.store.now
+
+    def slow() -> object:
+        said = really()
+        host.clock.step(seconds=4)
+        return said
+
+    host.store.now = slow  # type: ignore[method-assign, assignment]
+    host.time.measure()
+    assert host.time.skew == 2.0
