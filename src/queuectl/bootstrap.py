@@ -1,6 +1,7 @@
 """The only place where concrete things meet: from a URL to a store, from a store to its workers' directory."""
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -20,6 +21,8 @@ REDIS = ("redis", "rediss")
 SCHEMES = ("sqlite", *POSTGRES, *MONGODB, *REDIS)
 _SECRETIVE = ("password", "secret", "token", "properties")
 """What the names of options with secrets have in them: `sslpassword`, `authMechanismProperties`."""
+DRIVERS = {"postgres": "psycopg[binary]>=3.2", "mongodb": "pymongo>=4.9", "redis": "redis[hiredis]>=6"}
+"""What pyproject.toml lists for each extra."""
 TO_COME = ("http", "https", "http+unix")
 
 
@@ -168,8 +171,15 @@ def _extra(name: str, library: str) -> Iterator[None]:
             raise
         why = str(error).partition("\n")[0]
         raise StoreUnusable(
-            f"this store needs {library}, which cannot be loaded: {why}", f"pip install 'queuectl[{name}]'"
+            f"this store needs {library}, which cannot be loaded: {why}", f"run: {_installs(name)}"
         ) from error
+
+
+def _installs(name: str) -> str:
+    """The command that installs what a store needs, beside this program. PyPI's `queuectl` is another project."""
+    from shlex import quote
+
+    return f"{quote(sys.executable)} -m pip install '{DRIVERS[name]}'"
 
 
 def sqlite_path(url: str) -> str:

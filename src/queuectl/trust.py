@@ -31,7 +31,7 @@ def private_directory(path: str) -> int:
         directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError as error:
         if os.path.lexists(path) and not _is_directory(path):
-            raise Untrusted(_no_directory(path), f"if nothing needs it: rm {_quoted(path)}") from error
+            raise Untrusted(_no_directory(path), f"if nothing needs it: rm {quoted(path)}") from error
         raise
     try:
         _refuse_shared(path, os.fstat(directory))
@@ -64,7 +64,7 @@ def refusal(path: str) -> Untrusted | None:
     if not trusted(found.st_uid):
         return Untrusted(f"it belongs to {name_of(found.st_uid)}", "")
     if written_by_others(found):
-        return Untrusted(f"others may write to it (mode {mode_of(found)})", f"chmod go-w {_quoted(path)}")
+        return Untrusted(f"others may write to it (mode {mode_of(found)})", f"chmod go-w {quoted(path)}")
     try:
         for place in dict.fromkeys((os.path.abspath(path), os.path.realpath(path))):
             check_holder(os.path.dirname(place), place)
@@ -98,7 +98,7 @@ def check_holder(directory: str, entry: str) -> None:
     raise Untrusted(
         f"{directory} may be written by others (owner {name_of(found.st_uid)}, mode {mode_of(found)}), "
         f"who could exchange {entry}",
-        f"chmod go-w {_quoted(directory)}, or keep it in a directory of your own",
+        f"chmod go-w {quoted(directory)}, or keep it in a directory of your own",
     )
 
 
@@ -138,7 +138,7 @@ def _refuse_shared(path: str, found: os.stat_result) -> None:
     if JUDGED and found.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
         raise Untrusted(
             f"{path} is open to others: its mode is {mode_of(found)}, and it holds what is run",
-            f"chmod 700 {_quoted(path)}",
+            f"chmod 700 {quoted(path)}",
         )
 
 
@@ -194,7 +194,8 @@ def _in_user_namespace() -> bool:
         return False
 
 
-def _quoted(path: str) -> str:
+def quoted(path: str) -> str:
+    """A path as it is typed in a shell, for a hint."""
     import shlex  # it brings `re` along, which costs a short command 3 ms
 
     return shlex.quote(path)

@@ -1,6 +1,7 @@
 """MongoDB and what goes wrong with it: one line that says what to do, and the right exit code."""
 
 import socket
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -304,7 +305,7 @@ class TestKinds:
 
     def test_one_that_is_too_new_for_the_driver(self, pretend: Any, turned_away: Refused) -> None:
         url = pretend(minWireVersion=990, maxWireVersion=999)
-        hint = "pip install --upgrade 'queuectl[mongodb]'"
+        hint = f"run: {sys.executable} -m pip install --upgrade pymongo"
         turned_away(url, message=f"{url} is too new for this pymongo", hint=hint)
 
     @pytest.mark.usefixtures("hasty")

@@ -38,7 +38,7 @@ class TestLostReply:
         assert mongo_proxy.lost.is_set()
         shown = url.replace(":open%2Fsesame", "").partition("?")[0]
         said = f"{shown} did not answer: whether it was done is not known"
-        hint = f"repeating it is safe: queuectl enqueue --id {id} …"
+        hint = f"repeating the same command with --id {id} is safe"
         assert queuectl.err == f"queuectl: {said} ({hint})\n"
         again = queuectl.json("--store", url, "enqueue", "--id", id, "echo a")["jobs"][0]
         assert (again["id"], again["existing"]) == (id, True)

@@ -264,8 +264,8 @@ class TestWord:
         (tmp_path / "sitecustomize.py").write_text(WITHOUT.format(library="pymongo"))
         path = os.pathsep.join((str(tmp_path), *sys.path))
         done = queuectl.process("--store", "mongodb://h/d", "status", PYTHONPATH=path)
-        why = "No module named 'pymongo'"
-        said = f"this store needs pymongo, which cannot be loaded: {why} (pip install 'queuectl[mongodb]')"
+        hint = f"run: {sys.executable} -m pip install 'pymongo>=4.9'"
+        said = f"this store needs pymongo, which cannot be loaded: No module named 'pymongo' ({hint})"
         assert (done.returncode, done.stdout.decode(), done.stderr.decode()) == (5, "", f"queuectl: {said}\n")
 
 

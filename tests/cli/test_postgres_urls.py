@@ -144,7 +144,8 @@ class TestExtra:
         done = queuectl.process(
             "--store", "postgresql://h/d", "status", PYTHONPATH=path, PSYCOPG_IMPL="binary"
         )
-        said = f"this store needs psycopg, which cannot be loaded: {why} (pip install 'queuectl[postgres]')"
+        hint = f"run: {sys.executable} -m pip install 'psycopg[binary]>=3.2'"
+        said = f"this store needs psycopg, which cannot be loaded: {why} ({hint})"
         assert (done.returncode, done.stdout.decode(), done.stderr.decode()) == (5, "", f"queuectl: {said}\n")
 
 

@@ -31,7 +31,7 @@ class TestLostReply:
         id = queuectl("--store", url, "enqueue", "echo a", code=75).strip()
         assert redis_proxy.lost.is_set()
         assert "did not answer: whether it was done is not known" in queuectl.err
-        assert queuectl.err.endswith(f" (repeating it is safe: queuectl enqueue --id {id} …)\n")
+        assert queuectl.err.endswith(f" (repeating the same command with --id {id} is safe)\n")
         again = queuectl.json("--store", url, "enqueue", "--id", id, "echo a")["jobs"][0]
         assert (again["id"], again["existing"]) == (id, True)
         assert queuectl.json("--store", url, "status")["jobs"]["total"] == 1

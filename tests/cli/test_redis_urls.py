@@ -12,6 +12,7 @@ from cli.postgres import secret_of
 from cli.redis import ArchivedPlace, RedisPlace
 from cli.test_postgres_urls import LOOKING, WITHOUT
 from e2e.databases import RIGHTS
+from queuectl.bootstrap import DRIVERS
 from queuectl.cli import session
 
 UNFIT = (
@@ -136,9 +137,9 @@ class TestWord:
         (tmp_path / "sitecustomize.py").write_text(WITHOUT.format(library=library))
         path = os.pathsep.join((str(tmp_path), *sys.path))
         done = queuectl.process("--store", url, "status", PYTHONPATH=path)
-        extra = {"redis": "redis", "pymongo": "mongodb"}[library]
+        wanted = DRIVERS[{"redis": "redis", "pymongo": "mongodb"}[library]]
         why = f"which cannot be loaded: No module named '{library}'"
-        said = f"this store needs {library}, {why} (pip install 'queuectl[{extra}]')"
+        said = f"this store needs {library}, {why} (run: {sys.executable} -m pip install '{wanted}')"
         assert (done.returncode, done.stdout.decode(), done.stderr.decode()) == (5, "", f"queuectl: {said}\n")
 
 

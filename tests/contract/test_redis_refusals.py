@@ -84,8 +84,8 @@ def test_what_would_lose_jobs_is_refused_with_the_command_that_mends_it(
     with told(server, **{setting: wrong}):
         message, hint = refusal(ground)
         assert message.endswith(f"would lose acknowledged jobs with its power: {setting} = {wrong}")
-        command, _, rest = hint.removeprefix("run: ").partition(", and ")
-        assert rest == f"write it into {server.product}.conf; or accept it with ?durability=fast"
+        command, _, rest = hint.removeprefix("run: ").partition("; ")
+        assert rest == f"write it into {server.product}.conf as well; or accept it with ?durability=fast"
         program, *words = shlex.split(command)
         assert program == f"{server.product}-cli"
         server.call(*words)
@@ -123,7 +123,7 @@ def test_a_server_that_deletes_when_it_is_full_is_refused_in_any_case(
     with told(server, maxmemory_policy=policy):
         message, hint = refusal(ground, **params)
     assert message.endswith(f"maxmemory-policy = {policy}")
-    assert hint.startswith(f"run: {server.product}-cli CONFIG SET maxmemory-policy noeviction, and write it")
+    assert hint.startswith(f"run: {server.product}-cli CONFIG SET maxmemory-policy noeviction; write it")
 
 
 def test_a_connection_made_later_is_looked_over_too(ground: RedisGround, server: RedisServer) -> None:
@@ -152,7 +152,9 @@ def test_a_user_who_may_not_see_the_settings_is_told_how_to(ground: RedisGround,
     login = {"user": "guest", "password": "word"}
     message, hint = refusal(ground, **login)
     assert message.endswith("appendfsync cannot be read")
-    assert hint == "let this user read it: ACL SETUSER NAME +config|get; or accept it with ?durability=fast"
+    assert (
+        hint == "let an administrator run: ACL SETUSER guest +config|get; or accept it with ?durability=fast"
+    )
     assert described(ground, durability="fast", **login).details["appendfsync"].startswith("unseen")
     server.call("ACL", "SETUSER", "guest", "+config|get")
     assert described(ground, **login).durability == "power-safe"
@@ -193,10 +195,10 @@ FOUND = Server(
 def test_a_server_that_is_too_old_is_refused(version: tuple[int, ...], fit: bool) -> None:
     found = replace(FOUND, version=version)
     if fit:
-        refuse_unfit(found, "redis://one/0", fast=False)
+        refuse_unfit(found, "redis://one/0", None, fast=False)
         return
     with pytest.raises(StoreUnusable) as caught:
-        refuse_unfit(found, "redis://one/0", fast=True)
+        refuse_unfit(found, "redis://one/0", None, fast=True)
     assert caught.value.message == f"redis://one/0 is Redis {'.'.join(map(str, version))}"
     assert caught.value.hint == "Redis 6.2 or later, or Valkey, is needed"
 
@@ -208,7 +210,7 @@ def test_a_memory_that_is_nearly_full_is_a_fault(ground: RedisGround, server: Re
         assert described(ground).faults == ()
     with told(server, maxmemory=int(used * 1.05)):
         [fault] = described(ground).faults
-    assert fault.endswith("% of maxmemory is used: raise it, or delete jobs with queuectl purge")
+    assert fault.endswith("% of maxmemory is used: raise it, or delete jobs: queuectl purge --older-than 1d")
     assert described(ground).faults == ()
 
 

@@ -187,7 +187,7 @@ class TestLostReplies:
         atlas.network.lose_reply(database.lost["add"])
         code, out, err = atlas.invoke("enqueue", "--id", "j", "echo once >> ran")
         assert (code, out) == (75, "j\n")
-        assert "repeating it is safe" in err
+        assert "repeating the same command with --id" in err
         assert err.count("\n") == 1
         assert atlas.invoke("enqueue", "--id", "j", "echo once >> ran")[:2] == (0, "j\n")
         place.run("worker", "start", "--drain")

@@ -26,7 +26,10 @@ def enqueue_lines(session: "Session", fields: dict[str, Any]) -> int:
     """Enqueue every line; a bad one stops with its number, and nothing of its batch is enqueued (or --keep-going)."""
     args = session.args
     if args.wait or args.follow:
-        raise InvalidInput("--wait and --follow take one job", "queuectl wait --batch NAME waits for many")
+        raise InvalidInput(
+            "--wait and --follow take one job",
+            "give them a --batch, then for example: queuectl wait --batch nightly",
+        )
     if "id" in fields:
         raise InvalidInput("--id names one job, not a file of them", "put the ids into the lines")
     reader = _Reader(session, fields)
@@ -97,7 +100,7 @@ def _commit(session: "Session", jobs: "list[Job]") -> Any:
         return add(session, jobs)
     except OutcomeUnknown as unknown:
         session.out.writelines(job.id + "\n" for job in jobs)
-        hint = "the ids of the uncertain batch are printed; see with queuectl show which are there"
+        hint = "the ids of the uncertain batch are printed; `queuectl list` shows which of them are there"
         raise OutcomeUnknown(unknown.message, hint) from unknown
     except QueuectlError as error:
         first, last = jobs[0].id, jobs[-1].id

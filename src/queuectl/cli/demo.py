@@ -121,7 +121,7 @@ class Show:
         write(f"store        {said['store']}")
         write(f"worker log   {said['worker_log']}")
         write(f"look         queuectl --store {said['store']} list")
-        write(f"remove       rm -r {self._directory}")
+        write(f"remove       rm -r {shlex.quote(str(self._directory))}")
 
     def _enqueue_work(self) -> None:
         """Two commands for each file, through a file of lines as a script would do it."""

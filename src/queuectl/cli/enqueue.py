@@ -101,13 +101,13 @@ def enqueue(session: "Session") -> int:
     args = session.args
     if args.follow and session.json:
         raise InvalidInput(
-            "--follow has no end for one JSON document", "use --wait, then queuectl logs --json"
+            "--follow has no end for one JSON document", "use --wait, then queuectl logs @last --json"
         )
     sources = [bool(args.command), args.program is not None, args.file is not None, args.script is not None]
     if sum(sources) != 1:
         raise InvalidInput(
             "what is to be enqueued?" if not any(sources) else "a command is given in two ways",
-            "queuectl enqueue 'CMD', or --file F, or -- PROG ARG…",
+            "for example: queuectl enqueue 'echo hello'; --help shows all ways",
         )
     if args.file is not None or args.command == ["-"]:
         from queuectl.cli.bulk import enqueue_lines
@@ -219,9 +219,12 @@ def _single(session: "Session") -> JobRequest:
     if args.script is not None:
         return convert_request({**fields, "command": _read(args.script, "script")})
     if len(args.command) > 1:
+        from shlex import join, quote
+
         raise InvalidInput(
             f"{len(args.command)} words are given, one command is expected",
-            f"quote it: queuectl enqueue {' '.join(args.command)!r}; without a shell: queuectl enqueue -- …",
+            f"quote it: queuectl enqueue {quote(' '.join(args.command))}; "
+            f"or, without a shell: queuectl enqueue -- {join(args.command)}",
         )
     text = args.command[0]
     if text.lstrip().startswith("{"):
@@ -242,7 +245,7 @@ def _enqueue_one(session: "Session", request: JobRequest) -> int:
     except OutcomeUnknown as unknown:
         session.print(job.id)
         raise OutcomeUnknown(
-            unknown.message, f"repeating it is safe: queuectl enqueue --id {job.id} …"
+            unknown.message, f"repeating the same command with --id {job.id} is safe"
         ) from unknown
     code = announce(session, added)
     if code:

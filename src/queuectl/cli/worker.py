@@ -132,7 +132,7 @@ def _make_private(directory: str) -> None:
     except OSError as error:
         raise CommandFailed(
             f"the worker cannot keep its files in {directory}: {error.strerror}",
-            "look at its owner and mode: ls -ld",
+            f"look at its owner and mode: ls -ld {trust.quoted(directory)}",
         ) from error
 
 

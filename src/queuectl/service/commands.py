@@ -284,7 +284,8 @@ def limit(store: Store, queue: str, at_most: int | None) -> bool:
     """Run at most so many jobs of this queue at once, over all workers; None lifts the limit."""
     if at_most is not None and not 0 < at_most <= 1_000_000:
         raise InvalidInput(
-            f"limit {at_most} is out of range", "from 1 to 1000000; to stop a queue: queuectl queue pause"
+            f"limit {at_most} is out of range",
+            f"from 1 to 1000000; to start nothing from it: queuectl queue pause {queue}",
         )
     return _swap_queue(store, queue, limit=at_most)
 

@@ -2,6 +2,8 @@
 
 import json
 import re
+import shlex
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -119,7 +121,8 @@ class Place:
         text = _sentence(error)
         if "only supports up to" in text:
             return StoreUnusable(
-                f"{self._shown} is too new for this pymongo", "pip install --upgrade 'queuectl[mongodb]'"
+                f"{self._shown} is too new for this pymongo",
+                f"run: {shlex.quote(sys.executable)} -m pip install --upgrade pymongo",
             )
         if "wire version" in text:
             return StoreUnusable(f"{self._shown} is too old", "MongoDB 5.0 or later is needed")

@@ -18,8 +18,9 @@ from typing import Any, TypeVar
 
 import psycopg
 from psycopg.abc import PQGen
+from psycopg.errors import InsufficientPrivilege
 
-from queuectl.errors import StoreUnavailable, StoreUnusable
+from queuectl.errors import QueuectlError, StoreUnavailable, StoreUnusable
 from queuectl.store.postgres.address import Address
 from queuectl.store.postgres.faults import AGAIN, FAREWELL, ConnectionLost, Place, Silence
 
@@ -30,6 +31,8 @@ CANCEL_SECONDS = 1.0
 LONGEST_PATIENCE = 600.0
 SERVER_SHARE = 0.8
 """The server gives up a statement before we stop waiting for it, so that what came of it is known."""
+_OWNER = """SELECT rolname, rolsuper, current_user FROM pg_namespace JOIN pg_roles ON pg_roles.oid = nspowner
+    WHERE nspname = %s"""
 
 
 class Line(psycopg.Connection[tuple[Any, ...]]):
@@ -209,7 +212,15 @@ class Connections:
             if line.closed or isinstance(error, FAREWELL):
                 line.close()
                 raise self._place.lost(writing=writing) from error
-            raise self._place.said(error) from error
+            raise self._fault(line, error) from error
+
+    def _fault(self, line: Line, error: psycopg.Error) -> QueuectlError:
+        """What a refusal means. Who lacks a right is told who has it."""
+        if isinstance(error, InsufficientPrivilege):
+            with suppress(psycopg.Error):  # without an answer the hint only names no owner
+                for owner, superuser, role in line.execute(_OWNER, (self.address.schema,)):
+                    return self._place.refused(error, owner, role, superuser=superuser)
+        return self._place.said(error)
 
     def _connect(self) -> Line:
         line = self._connect_as_allowed()

@@ -8,6 +8,7 @@ from msgspec.structs import replace
 from queuectl.errors import StoreUnusable
 from queuectl.store.postgres import migration
 from queuectl.store.postgres.connections import Line
+from queuectl.store.postgres.sql import identifier
 from queuectl.store.protocol import Description, Durability
 
 OLDEST = 130000
@@ -16,7 +17,7 @@ _FACTS = """
 SELECT current_setting('server_version_num')::integer, current_setting('server_version'),
     current_setting('server_encoding'), pg_is_in_recovery(), current_setting('transaction_read_only') = 'on',
     current_setting('fsync') = 'on', current_setting('full_page_writes') = 'on', current_setting('synchronous_commit'),
-    current_setting('synchronous_standby_names'), current_setting('transaction_isolation')"""
+    current_setting('synchronous_standby_names'), current_setting('transaction_isolation'), current_user"""
 
 _COUNTS = """
 SELECT (SELECT count(*) FROM {schema}.live) + coalesce((SELECT sum(n) FROM {schema}.tally), 0)::bigint,
@@ -61,6 +62,7 @@ class Server(Struct, frozen=True):
     synchronous_commit: str
     standbys: str
     isolation: str
+    role: str
 
     @property
     def durability(self) -> Durability:
@@ -93,12 +95,12 @@ def refuse_unfit(found: Server, shown: str, *, fast: bool) -> None:
     if found.isolation != "read committed":
         raise StoreUnusable(
             f"{shown} isolates transactions as {found.isolation}, in which workers would fail each other",
-            "ALTER ROLE … (or DATABASE …) SET default_transaction_isolation = 'read committed'",
+            f"run: ALTER ROLE {identifier(found.role)} SET default_transaction_isolation = 'read committed'",
         )
     if found.encoding != "UTF8":
         raise StoreUnusable(
             f"{shown} keeps text as {found.encoding}, which not every command fits into",
-            "make a database with: createdb --encoding=UTF8 --template=template0 NAME",
+            "make another database, for example: CREATE DATABASE jobs ENCODING 'UTF8' LOCALE 'C' TEMPLATE template0",
         )
     if found.durability == "memory-safe" and not fast:
         where = "the server, the database and the role" if "commit" in _unsafe(found) else "the server"
@@ -127,7 +129,7 @@ def describe(line: Line, shown: str, listening: str) -> Description:
         "wake_up": listening,
         "open_transactions": "none for long"
         if sees
-        else f"unseen: GRANT pg_read_all_stats TO {line.info.user}",
+        else f"unseen: GRANT pg_read_all_stats TO {identifier(found.role)}",
         "bytes": size,
         "jobs": jobs,
         "workers": workers,

@@ -1,5 +1,7 @@
 """Errors of PostgreSQL and of the way there, in this product's words. The cause is kept by who raises."""
 
+import re
+
 import psycopg
 from psycopg import errors
 
@@ -36,14 +38,16 @@ class Place:
 
     def __init__(self, shown: str, user: str, schema: str) -> None:
         self._shown, self._schema = shown, identifier(schema)
-        self._user = identifier(user) if user else "NAME"
+        self._user = identifier(user or _default_user())
 
     def unreachable(self, error: psycopg.Error) -> QueuectlError:
         """No connection came about: nothing was sent."""
         text = str(error)
         for words, kind, hint in _REFUSALS:
             if words in text:
-                return kind(f"{self._shown}: {_reason(text)}", hint.format(user=self._user))
+                database = _DATABASE.search(text)
+                names = {"user": self._user, "database": identifier(database[1]) if database else ""}
+                return kind(f"{self._shown}: {_reason(text)}", hint.format(**names))
         return StoreUnavailable(f"{self._shown} cannot be reached: {_reason(text)}", _LATER)
 
     def lost(self, *, writing: bool, silent: bool = False) -> QueuectlError:
@@ -58,8 +62,23 @@ class Place:
         text = _reason(str(error))
         for kinds, ours, hint in _ANSWERS:
             if isinstance(error, kinds):
-                return ours(f"{self._shown}: {text}", hint.format(user=self._user, schema=self._schema))
+                return ours(f"{self._shown}: {text}", hint.format(schema=self._schema))
         return StoreUnusable(f"{self._shown}: PostgreSQL says: {text}")
+
+    def refused(self, error: psycopg.Error, owner: str, role: str, *, superuser: bool) -> QueuectlError:
+        """A right is missing. `role` is who we are; `superuser`: whether the owner of the schema is one."""
+        # A member of a superuser could become one: nobody is advised to grant that.
+        grant = f", or let an administrator run: GRANT {identifier(owner)} TO {identifier(role)}"
+        return StoreUnusable(
+            f"{self._shown}: {_reason(str(error))}",
+            f"connect as {identifier(owner)}, the owner of schema {self._schema}{'' if superuser else grant}",
+        )
+
+
+def _default_user() -> str:
+    """Whom libpq takes where the URL names nobody."""
+    found = {option.keyword: option.val for option in psycopg.pq.Conninfo.get_defaults()}
+    return (found.get(b"user") or b"NAME").decode()
 
 
 def _reason(text: str) -> str:
@@ -95,11 +114,14 @@ _REFUSALS: tuple[tuple[str, _Kind, str], ...] = (
     ("max clients", StoreUnavailable, _ROOM),
     ("no more connections allowed", StoreUnavailable, _ROOM),
     ("is not permitted to log in", StoreUnusable, "let an administrator run: ALTER ROLE {user} LOGIN"),
-    ("permission denied for database", StoreUnusable, "let its owner run: GRANT CONNECT ON DATABASE NAME TO {user}"),
+    ("permission denied for database", StoreUnusable,
+     "let its owner run: GRANT CONNECT ON DATABASE {database} TO {user}"),
     ("not currently accepting connections", StoreUnusable,
-     "let an administrator run: ALTER DATABASE NAME ALLOW_CONNECTIONS true"),
-    ('role "', StoreUnusable, "look at the user, or let an administrator run: CREATE ROLE {user} LOGIN PASSWORD '…'"),
-    ('database "', StoreUnusable, "look at the name of the database, or make it: createdb NAME"),
+     "let an administrator run: ALTER DATABASE {database} ALLOW_CONNECTIONS true"),
+    ('role "', StoreUnusable,
+     "look at the user, or let an administrator make it, for example: CREATE ROLE {user} LOGIN PASSWORD 'secret'"),
+    ('database "', StoreUnusable,
+     "look at the name of the database, or let an administrator run: CREATE DATABASE {database}"),
     ("root certificate file", StoreUnusable, "add sslrootcert=FILE to the URL, or sslrootcert=system"),
     ("SSL", StoreUnusable, "look at sslmode in the URL"),
     ("resolve host", StoreUnavailable, _NAME),
@@ -115,13 +137,13 @@ _REFUSALS: tuple[tuple[str, _Kind, str], ...] = (
     ("bad value for ", InvalidInput, "look at what stands after the ? of the URL"),
 )  # fmt: skip
 
-_RIGHTS = "connect as the owner of schema {schema}, or let an administrator run: GRANT OWNER TO {user}"
+_DATABASE = re.compile(r'database "(.+?)"')
 
 _ANSWERS: tuple[
     tuple[tuple[type[psycopg.Error], ...], type[QueuectlError], str], ...
 ] = (
     ((errors.ReadOnlySqlTransaction,), StoreUnusable, "connect to the primary, not to a read-only replica"),
-    ((errors.InsufficientPrivilege,), StoreUnusable, _RIGHTS),
+    ((errors.InsufficientPrivilege,), StoreUnusable, "connect as the owner of schema {schema}"),
     ((errors.DiskFull,), StoreUnavailable, "free some space on the server and try again"),
     ((errors.QueryCanceled, errors.LockNotAvailable, *AGAIN), StoreUnavailable, "the server is busy; " + _LATER),
     ((errors.InvalidSchemaName, errors.UndefinedTable, errors.UndefinedFunction), StoreUnusable,

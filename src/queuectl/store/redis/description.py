@@ -94,8 +94,11 @@ def _is_first_log(info: dict[str, str]) -> bool:
     return info.get("aof_enabled") == "1" and writing and sizes[0] == 0 and sizes[1] <= _LEAST * keys
 
 
-def refuse_unfit(found: Server, shown: str, *, fast: bool) -> None:
-    """A server on which nothing can be kept, or nothing as safely as was asked for (guarantee G1)."""
+def refuse_unfit(found: Server, shown: str, user: str | None, *, fast: bool) -> None:
+    """A server on which nothing can be kept, or nothing as safely as was asked for (guarantee G1).
+
+    `user` is who we are there; None stands for the default user.
+    """
     if found.mode == "sentinel":
         raise StoreUnusable(
             f"{shown} is a Sentinel, which keeps no data", "name the server itself; mostly its port is 6379"
@@ -116,13 +119,13 @@ def refuse_unfit(found: Server, shown: str, *, fast: bool) -> None:
             _change(found, "maxmemory-policy noeviction"),
         )
     if not fast:
-        _refuse_unsafe(found, shown)
+        _refuse_unsafe(found, shown, user or "default")
 
 
-def _refuse_unsafe(found: Server, shown: str) -> None:
+def _refuse_unsafe(found: Server, shown: str, user: str) -> None:
     if unsafe(found):
         raise StoreUnusable(
-            f"{shown} would lose acknowledged jobs with its power: {unsafe(found)}", _remedy(found)
+            f"{shown} would lose acknowledged jobs with its power: {unsafe(found)}", _remedy(found, user)
         )
     if found.first_log:
         raise StoreUnavailable(
@@ -142,9 +145,9 @@ def unsafe(found: Server) -> str | None:
     return "no-appendfsync-on-rewrite = yes" if found.lazy == "yes" else None
 
 
-def _remedy(found: Server) -> str:
+def _remedy(found: Server, user: str) -> str:
     if found.log and found.fsync is None:
-        return f"let this user read it: ACL SETUSER NAME +config|get; {_ACCEPT}"
+        return f"let an administrator run: ACL SETUSER {user} +config|get; {_ACCEPT}"
     if not found.log:
         return f"{_change(found, 'appendonly yes')}; {_ACCEPT}"
     lazy = found.fsync == "always"
@@ -152,7 +155,7 @@ def _remedy(found: Server) -> str:
 
 
 def _change(found: Server, setting: str) -> str:
-    return f"run: {found.cli} CONFIG SET {setting}, and write it into {found.product.lower()}.conf"
+    return f"run: {found.cli} CONFIG SET {setting}; write it into {found.product.lower()}.conf as well"
 
 
 def describe(line: Line, shown: str, listening: str) -> Description:
@@ -193,7 +196,9 @@ def _faults(found: Server, info: dict[str, str]) -> list[str]:
         faults.append("the server's last write to its log failed: look at its disk")
     if found.maxmemory and found.memory > FULL * found.maxmemory:
         used = f"{found.memory / found.maxmemory:.0%}"
-        faults.append(f"{used} of maxmemory is used: raise it, or delete jobs with queuectl purge")
+        faults.append(
+            f"{used} of maxmemory is used: raise it, or delete jobs: queuectl purge --older-than 1d"
+        )
     return faults
 
 

@@ -179,7 +179,7 @@ class RedisStore:
             if not line.leads_to_the_queue():
                 return
             found = description.server(line)  # it may have become a primary just now
-        description.refuse_unfit(found, self._address.shown, fast=self._fast)
+        description.refuse_unfit(found, self._address.shown, self._address.user, fast=self._fast)
         begun = {"create": self._create, "archives": self._archives}
         try:
             schema.begin(line, self._address.shown, found.history, **begun)

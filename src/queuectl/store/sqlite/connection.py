@@ -16,6 +16,7 @@ import apsw
 from queuectl.errors import StoreAbsent, StoreUnavailable, StoreUnusable
 from queuectl.store.sqlite import migration, place
 from queuectl.store.sqlite.faults import Translated
+from queuectl.trust import quoted
 
 Answer = TypeVar("Answer")
 Mode = Literal["power-safe", "fast"]
@@ -110,7 +111,9 @@ class Database:
         if self._ready:
             return
         if connection.readonly("main"):
-            raise StoreUnusable(f"{self.path} is read-only", "look at its owner and mode: ls -l")
+            raise StoreUnusable(
+                f"{self.path} is read-only", f"look at its owner and mode: ls -l {quoted(self.path)}"
+            )
         migration.bring_up_to_date(connection, self.path)
         found = os.stat(self.path)
         self._file = (found.st_dev, found.st_ino)

@@ -9,6 +9,7 @@ from queuectl.store.protocol import Description, Durability
 from queuectl.store.sqlite import migration
 from queuectl.store.sqlite.connection import Database
 from queuectl.store.sqlite.place import file_system
+from queuectl.trust import quoted
 
 _BACKPORTS = ((3, 50, 7), (3, 44, 6))
 
@@ -51,7 +52,9 @@ def _faults(connection: apsw.Connection, database: Database) -> list[str]:
         faults.append("the write-ahead log is off")
     mode = os.stat(database.path).st_mode & 0o777
     if mode & 0o077:
-        faults.append(f"{database.path} can be opened by others (mode {mode:o}): chmod 600")
+        faults.append(
+            f"{database.path} can be opened by others (mode {mode:o}): chmod 600 {quoted(database.path)}"
+        )
     return faults
 
 

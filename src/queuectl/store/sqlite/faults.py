@@ -1,10 +1,12 @@
 """Errors of SQLite, in this product's words. One context manager; the cause is kept."""
 
+import sys
 from types import TracebackType
 
 import apsw
 
 from queuectl.errors import Conflict, OutcomeUnknown, QueuectlError, StoreUnavailable, StoreUnusable
+from queuectl.trust import quoted
 
 _CLOSED = (apsw.ConnectionClosedError, apsw.CursorClosedError)
 _BROKEN = (apsw.CorruptError, apsw.NotADBError, apsw.FormatError)
@@ -37,7 +39,7 @@ def translation(path: str, error: apsw.Error, *, committing: bool = False) -> Qu
     if isinstance(error, (apsw.BusyError, apsw.LockedError)):
         return StoreUnavailable(
             f"{path} has been locked by another program for too long",
-            "try again; if it stays so, look who holds it: fuser -v " + str(path),
+            f"try again; if it stays so, look who holds it: fuser -v {quoted(path)}",
         )
     if isinstance(error, apsw.FullError):
         return StoreUnavailable(
@@ -47,7 +49,8 @@ def translation(path: str, error: apsw.Error, *, committing: bool = False) -> Qu
         return _broken(path, error)
     if isinstance(error, _REFUSED):
         return StoreUnusable(
-            f"{path} cannot be opened for writing: {error}", "look at its owner and mode: ls -l"
+            f"{path} cannot be opened for writing: {error}",
+            f"look at its owner and mode: ls -l {quoted(path)}",
         )
     if isinstance(error, apsw.IOError):
         return _disk(path, error, committing)
@@ -65,7 +68,9 @@ def _broken(path: str, error: apsw.Error) -> StoreUnusable:
     if isinstance(error, apsw.NotADBError):
         return StoreUnusable(f"{path} is not a database", "name another file, or move this one away")
     return StoreUnusable(
-        f"{path} is damaged: {error}", "stop all workers and save what can be saved: sqlite3 .recover"
+        f"{path} is damaged: {error}",
+        "stop all workers and put a backup in its place; what can still be read of the jobs: "
+        f"{quoted(sys.executable)} -m apsw {quoted(path)} '.dump job spec' > jobs.sql",
     )
 
 
@@ -76,5 +81,6 @@ def _disk(path: str, error: apsw.Error, committing: bool) -> QueuectlError:
             "repeating the same command is safe",
         )
     return StoreUnavailable(
-        f"the disk of {path} fails: {error}: nothing was changed", "look at the kernel's log: dmesg"
+        f"the disk of {path} fails: {error}: nothing was changed",
+        "look at the kernel's log, for example: dmesg",
     )

