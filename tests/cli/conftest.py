@@ -82,7 +82,7 @@ class CommandLine:
             script, env=variables, capture_output=True, check=False, stdin=subprocess.DEVNULL
         )
 
-    def on_terminal(self, *words: str, **variables: str) -> str:
+    def on_terminal(self, *words: str, code: int = 0, **variables: str) -> str:
         """What it prints on a terminal of 100 columns, colours and all."""
         ours, theirs = pty.openpty()
         ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 100, 0, 0))
@@ -92,7 +92,7 @@ class CommandLine:
             os.close(theirs)
             text = b"".join(iter(lambda: _read(ours), b""))
         os.close(ours)
-        assert process.returncode == 0, text
+        assert process.returncode == code, text
         return text.decode().replace("\r\n", "\n")
 
     def ids(self) -> set[str]:

@@ -13,7 +13,7 @@ class TestAnswer:
     COMMANDS = (
         (("cancel", "a"), "a cancelled\n"),
         (("hold", "a"), "a held\n"),
-        (("edit", "a", "--priority", "3"), "a pending\n"),
+        (("edit", "a", "--priority", "3"), "a pending: priority 0 → 3\n"),
     )
 
     @pytest.mark.parametrize(("words", "text"), COMMANDS, ids=[words[0] for words, _ in COMMANDS])
@@ -29,7 +29,8 @@ class TestAnswer:
         document = queuectl.json(*words)
         assert document.keys() == {"schema", "jobs"}
         [job] = document["jobs"]
-        assert job.keys() == {"id", "number", "state", "refused"}
+        assert job.keys() - {"changes"} == {"id", "number", "state", "refused"}
+        assert job.get("changes", {}) == ({"priority": {"from": 0, "to": 3}} if words[0] == "edit" else {})
         assert (job["id"], job["number"], job["refused"]) == ("a", 1, None)
 
     def test_what_is_refused_stands_on_stderr_and_the_rest_is_done(self, queuectl: CommandLine) -> None:
@@ -235,7 +236,7 @@ class TestDelete:
         for id in "abc":
             queuectl("enqueue", "--id", id, "x")
         queuectl("cancel", "a", "b", "c")
-        assert queuectl("delete", "c", "1", "b") == "c deleted\na deleted\nb deleted\n"
+        assert queuectl("delete", "c", "1", "b", "--yes") == "c deleted\na deleted\nb deleted\n"
 
     def test_numbers_are_not_given_again(self, queuectl: CommandLine) -> None:
         queuectl("enqueue", "--id", "a", "x")
@@ -263,12 +264,20 @@ class TestPurge:
     )
     def test_exactly_these_go(self, queuectl: CommandLine, words: tuple[str, ...], left: set[str]) -> None:
         count = 4 - len(left)
-        assert queuectl("purge", "--older-than", "0s", *words) == f"purged {count}\n"
+        assert queuectl("purge", "--older-than", "0s", "--yes", *words) == f"purged {count}\n"
         assert queuectl.ids() == left
 
     def test_what_is_younger_stays(self, queuectl: CommandLine) -> None:
         assert queuectl.json("purge", "--older-than", "1h") == {"schema": 1, "purged": 0}
         assert len(queuectl.ids()) == 4
+
+    def test_without_yes_and_nobody_to_ask_nothing_is_done(self, queuectl: CommandLine) -> None:
+        queuectl("purge", "--older-than", "0s", code=2)
+        assert "this would delete 2 jobs (add --yes to do it)" in queuectl.err
+        queuectl("delete", "done", "gone", code=2)
+        assert "this would delete 2 jobs (add --yes to do it)" in queuectl.err
+        assert len(queuectl.ids()) == 4
+        assert queuectl("delete", "done") == "done deleted\n"
 
     @pytest.mark.parametrize("state", ["", "pending", "completed,held"])
     def test_only_ended_states_can_be_named(self, queuectl: CommandLine, state: str) -> None:

@@ -77,8 +77,13 @@ class TestRetry:
 
 class TestPurge:
     def test_all_dead_ones_go_and_nothing_else(self, queuectl: CommandLine) -> None:
-        assert json.loads(queuectl("dlq", "purge", "--json")) == {"schema": 1, "purged": 2}
+        assert json.loads(queuectl("dlq", "purge", "--yes", "--json")) == {"schema": 1, "purged": 2}
         assert queuectl.ids() == {"a", "c"}
+
+    def test_without_yes_and_nobody_to_ask_nothing_is_done(self, queuectl: CommandLine) -> None:
+        queuectl("dlq", "purge", code=2)
+        assert "this would delete 2 jobs (add --yes to do it)" in queuectl.err
+        assert len(queuectl.ids()) == 4
 
     def test_the_young_stay(self, queuectl: CommandLine) -> None:
         assert queuectl("dlq", "purge", "--older-than", "1h") == "purged 0\n"

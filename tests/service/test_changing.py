@@ -13,8 +13,8 @@ from queuectl.domain.job import STATES, Parent, State
 from queuectl.domain.output import Chunk
 from queuectl.domain.query import Filter
 from queuectl.errors import CommandFailed, Conflict, InvalidInput, NotFound
-from queuectl.service import commands, maintenance
-from queuectl.service.commands import Change
+from queuectl.service import changing, commands, maintenance
+from queuectl.service.changing import Change
 from queuectl.store.memory import MemoryStore
 from queuectl.store.protocol import Entry
 from service.conftest import Overtaken
@@ -436,18 +436,18 @@ class TestFaster:
             seen.append(job.id)
             return lifecycle.cancel(job, by="me", reason=None, now=now)
 
-        commands.change(overtaken, ["a", "b"], rule)
+        changing.change(overtaken, ["a", "b"], rule)
         assert seen == ["a", "b", "a"]
 
     def test_it_gives_up_when_others_are_always_faster(
         self, store: MemoryStore, overtaken: Overtaken
     ) -> None:
         put(store, "a")
-        others = [lambda: change(store, get(store, "a"))] * commands.TRIES
+        others = [lambda: change(store, get(store, "a"))] * changing.TRIES
         overtaken.before("save", *others)
         with pytest.raises(CommandFailed, match="too fast"):
             commands.hold(overtaken, ["a"])
-        assert overtaken.calls["save"] == commands.TRIES
+        assert overtaken.calls["save"] == changing.TRIES
 
     def test_one_that_is_deleted_meanwhile_is_refused_and_the_others_are_changed(
         self, store: MemoryStore, overtaken: Overtaken
@@ -490,7 +490,7 @@ class TestQueues:
         self, store: MemoryStore, overtaken: Overtaken
     ) -> None:
         limits = iter(range(1, 1000))
-        overtaken.before("swap", *[lambda: commands.limit(store, "q", next(limits))] * commands.TRIES)
+        overtaken.before("swap", *[lambda: commands.limit(store, "q", next(limits))] * changing.TRIES)
         with pytest.raises(CommandFailed, match="being changed by others"):
             commands.pause(overtaken, "q")
 
@@ -520,7 +520,7 @@ class TestSettings:
     def test_it_gives_up_when_others_are_always_faster(
         self, store: MemoryStore, overtaken: Overtaken
     ) -> None:
-        overtaken.before("swap", *[lambda: commands.set_setting(store, "lease", "1m")] * commands.TRIES)
+        overtaken.before("swap", *[lambda: commands.set_setting(store, "lease", "1m")] * changing.TRIES)
         with pytest.raises(CommandFailed, match="lease is being changed"):
             commands.set_setting(overtaken, "lease", "2m")
 

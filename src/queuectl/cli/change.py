@@ -2,20 +2,20 @@
 
 import getpass
 import os
-import sys
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from queuectl.cli.jobs import states_of
+from queuectl.cli.many import Act, act, confirm, count_down, in_steps
 from queuectl.cli.references import JOBS_HELP, references
 from queuectl.domain.instant import format_instant, in_range, parse_instant
-from queuectl.domain.job import STATES, TERMINAL
+from queuectl.domain.job import STATES, TERMINAL, Job
 from queuectl.domain.quantity import parse_duration
 from queuectl.domain.query import Filter
 from queuectl.errors import InvalidInput, NotFound
-from queuectl.service import commands, queries, shapes
-from queuectl.service.commands import Change
+from queuectl.service import commands, queries
+from queuectl.service.changing import Change
 
 if TYPE_CHECKING:
     from queuectl.cli.parser import Parser
@@ -30,7 +30,7 @@ def cancel_options(parser: "Parser") -> None:
     parser.add_argument("--state", metavar="S", help="all in this state")
     parser.flag("--all", help="all that have not ended")
     parser.add_argument("--reason", metavar="R", help="kept with the job")
-    parser.flag("--yes", "-y", help="do not ask before cancelling many")
+    _yes(parser, "cancelling")
     parser.example(
         "queuectl cancel @last --reason 'wrong branch'", "one job; a running one is ended, tree and all"
     )
@@ -40,11 +40,27 @@ def cancel_options(parser: "Parser") -> None:
 def cancel(session: "Session") -> int:
     """Never start, or end, these jobs."""
     args = session.args
-    who = f"{_user()}@{os.uname().nodename}"
     if args.job and (args.all or args.queue or args.batch or args.state):
         raise InvalidInput("jobs are named and a selection is given", "give one of them")
-    ids = wanted_ids(session) if args.job else _selected(session)
-    return tell(session, commands.cancel(session.store, ids, by=who, reason=args.reason), _cancelled)
+    who = f"{_user()}@{os.uname().nodename}"
+
+    def end(ids: Sequence[str]) -> list[Change]:
+        return commands.cancel(session.store, ids, by=who, reason=args.reason)
+
+    if args.job:
+        return act(session, named(session, "cancel", end, _cancelled, kind=_cancelled_kind))
+    wanted, count = _selected(session)
+    steps = map(end, commands.select(session.store, wanted))
+    what = Act(
+        verb="cancel",
+        steps=steps,
+        count=count,
+        by_filter=True,
+        line=_cancelled,
+        kind=_cancelled_kind,
+        met=_ended_before,
+    )
+    return act(session, what)
 
 
 def retry_options(parser: "Parser") -> None:
@@ -58,8 +74,11 @@ def retry_options(parser: "Parser") -> None:
 def retry(session: "Session") -> int:
     """Run these once more, behind their parents; the jobs that they had cancelled wait for them again."""
     args = session.args
-    changes = commands.retry(session.store, wanted_ids(session), force=args.force, alone=args.alone)
-    return tell(session, changes, state_of)
+
+    def again(ids: Sequence[str]) -> list[Change]:
+        return commands.retry(session.store, ids, force=args.force, alone=args.alone)
+
+    return act(session, named(session, "retry", again, state_of, kind=retried_kind))
 
 
 def hold_options(parser: "Parser") -> None:
@@ -70,7 +89,7 @@ def hold_options(parser: "Parser") -> None:
 
 def hold(session: "Session") -> int:
     """Keep these from starting."""
-    return tell(session, commands.hold(session.store, wanted_ids(session)), state_of)
+    return act(session, named(session, "hold", lambda ids: commands.hold(session.store, ids), state_of))
 
 
 def release_options(parser: "Parser") -> None:
@@ -82,8 +101,15 @@ def release_options(parser: "Parser") -> None:
 
 def release(session: "Session") -> int:
     """Let held jobs start."""
-    changes = commands.release(session.store, wanted_ids(session), anyway=session.args.anyway)
-    return tell(session, changes, state_of)
+    anyway = session.args.anyway
+    what = named(
+        session,
+        "release",
+        lambda ids: commands.release(session.store, ids, anyway=anyway),
+        state_of,
+        kind=lambda change: "released, behind their parents" if change.state == "blocked" else "released",
+    )
+    return act(session, what)
 
 
 def edit_options(parser: "Parser") -> None:
@@ -108,21 +134,35 @@ def edit(session: "Session") -> int:
         run_at = _moment(session, args.at)
     if args.delay is not None:
         run_at = in_range(session.store.now() + parse_duration(args.delay))
-    changes = commands.edit(
-        session.store, wanted_ids(session), priority=_priority(args.priority), run_at=run_at, queue=args.queue
+    priority = _priority(args.priority)
+
+    def write(ids: Sequence[str]) -> list[Change]:
+        return commands.edit(session.store, ids, priority=priority, run_at=run_at, queue=args.queue)
+
+    what = named(
+        session,
+        "edit",
+        write,
+        _edited,
+        kind=lambda change: "changed" if _differences(change) else "unchanged",
+        shape=lambda change: {"changes": _differences(change)},
     )
-    return tell(session, changes, state_of)
+    return act(session, what)
 
 
 def delete_options(parser: "Parser") -> None:
     """Which jobs."""
     _jobs(parser)
+    _yes(parser, "deleting")
     parser.example("queuectl delete 1", "an ended job and its output, for good")
 
 
 def delete(session: "Session") -> int:
     """Delete ended jobs with their output."""
-    return tell(session, commands.delete(session.store, wanted_ids(session)), lambda change: "deleted")
+    what = named(session, "delete", lambda ids: commands.delete(session.store, ids), lambda change: "deleted")
+    if what.count > 1:
+        confirm(session, "delete", what.count)
+    return act(session, what)
 
 
 def purge_options(parser: "Parser") -> None:
@@ -130,7 +170,8 @@ def purge_options(parser: "Parser") -> None:
     states = "completed, cancelled, dead (default: the first two)"
     parser.add_argument("--state", metavar="S,…", default="completed,cancelled", help=states)
     parser.add_argument("--older-than", metavar="D", required=True, help="ended longer ago than this")
-    parser.example("queuectl purge --older-than 30d", "delete what ended more than thirty days ago")
+    _yes(parser, "deleting")
+    parser.example("queuectl purge --older-than 30d --yes", "delete what ended more than thirty days ago")
 
 
 def purge(session: "Session") -> int:
@@ -139,18 +180,38 @@ def purge(session: "Session") -> int:
     if not states or states - TERMINAL:
         raise InvalidInput("only ended jobs can be purged", "--state completed, cancelled or dead")
     before = session.store.now() - parse_duration(session.args.older_than)
-    count = commands.purge(session.store, Filter(states=states, ended_before=before))
-    return told_count(session, "purged", count)
+    return purge_all(session, Filter(states=states, ended_before=before))
 
 
-def told_count(session: "Session", word: str, count: int) -> int:
-    """One number: how many jobs were deleted, and so on."""
-    session.did(f"{word} {count}")
-    if session.json:
-        session.emit(shapes.document(**{word: count}))
-    else:
-        session.print(f"{word} {count}")
-    return 0
+def purge_all(session: "Session", wanted: Filter) -> int:
+    """Delete all ended jobs that match, once a person (or --yes) has agreed to their number."""
+    count = None
+    if not session.args.yes:  # else nobody asks, and counting would look at each of them
+        count = session.store.counts(wanted).total()
+        confirm(session, "delete", count)
+    return count_down(session, "purge", "purged", count, commands.purge_in_steps(session.store, wanted))
+
+
+def named(
+    session: "Session",
+    verb: str,
+    do: Callable[[Sequence[str]], list[Change]],
+    line: Callable[[Change], str],
+    *,
+    check: Callable[[Job], None] | None = None,
+    **words: Any,
+) -> Act:
+    """What is done to the jobs that the arguments name. Raises NotFound, or InvalidInput when none is named.
+
+    `check` may refuse each before any is changed.
+    """
+    ids = wanted_ids(session)
+    if check:
+        for step in in_steps(ids, commands.BATCH):
+            for job in session.store.get(step).values():
+                check(job)
+    steps = map(do, in_steps(ids, commands.BATCH))
+    return Act(verb=verb, steps=steps, count=len(ids), line=line, **words)
 
 
 def wanted_ids(session: "Session") -> list[str]:
@@ -158,46 +219,55 @@ def wanted_ids(session: "Session") -> list[str]:
     return queries.resolve(session.store, references(session.args.job))
 
 
-def tell(session: "Session", changes: Sequence[Change], words: Callable[[Change], str]) -> int:
-    """What became of each job; answers the exit code of the first refusal."""
-    refused = [change.refused for change in changes if change.refused]
-    if count := len(changes) - len(refused):
-        session.did(f"{count} job{'' if count == 1 else 's'} changed")
-    if session.json:
-        document = shapes.document(jobs=[_shape(change) for change in changes])
-        if refused:
-            document |= {"error": shapes.error(refused[0])["error"]}
-        session.emit(document)
-    else:
-        session.out.writelines(f"{change.id} {words(change)}\n" for change in changes if not change.refused)
-    for refusal in refused:
-        hint = f" ({refusal.hint})" if refusal.hint else ""
-        session.err.write(f"queuectl: {refusal.message}{hint}\n")
-    return refused[0].exit_code if refused else 0
-
-
-def _shape(change: Change) -> dict[str, object]:
-    job = change.job
-    return {
-        "id": change.id,
-        "number": job.number if job else None,
-        "state": job.state if job else None,
-        "refused": change.refused.message if change.refused else None,
-    }
-
-
 def state_of(change: Change) -> str:
     """The state that a job is in after a command."""
     return change.job.state if change.job else ""
 
 
+def retried_kind(change: Change) -> str:
+    """What a retry has done, for the summary."""
+    if change.revived:
+        return "brought back behind them"
+    return "to run again, behind their parents" if change.state == "blocked" else "to run again"
+
+
 def _cancelled(change: Change) -> str:
-    if change.job and change.job.state == "processing":
-        return "is running; its worker ends it now"
-    return "cancelled"
+    return "is running; its worker ends it now" if change.state == "processing" else "cancelled"
 
 
-def _selected(session: "Session") -> list[str]:
+def _cancelled_kind(change: Change) -> str:
+    if change.state == "processing":
+        return "running, ended by their workers now"
+    return "cancelled" if change.changed else "had already ended"
+
+
+def _ended_before(change: Change) -> str | None:
+    return "had already ended" if change.job and change.job.ended else None
+
+
+def _differences(change: Change) -> dict[str, object]:
+    """What an edit changed, from what to what."""
+    old, new = change.before, change.job
+    if old is None or new is None:
+        return {}
+    pairs = {
+        "priority": (old.priority, new.priority),
+        "run_at": (format_instant(old.run_at), format_instant(new.run_at)),
+        "queue": (old.queue, new.queue),
+    }
+    return {name: {"from": was, "to": now} for name, (was, now) in pairs.items() if was != now}
+
+
+def _edited(change: Change) -> str:
+    changes: dict[str, Any] = _differences(change)
+    words = [f"{_NAMES[name]} {each['from']} → {each['to']}" for name, each in changes.items()]
+    return f"{change.state}: {', '.join(words) or 'nothing changed'}"
+
+
+_NAMES = {"priority": "priority", "run_at": "start", "queue": "queue"}
+
+
+def _selected(session: "Session") -> tuple[Filter, int]:
     """The jobs of a queue, batch or state, once a person (or --yes) has agreed to their number."""
     args = session.args
     if not (args.all or args.queue or args.batch or args.state):
@@ -207,22 +277,12 @@ def _selected(session: "Session") -> list[str]:
     states = (states_of(args.state) or frozenset(STATES)) - TERMINAL
     if not states:
         raise InvalidInput(f"jobs in state {args.state} have ended", "there is nothing left to cancel")
-    ids = queries.open_ids(session.store, Filter(states=states, queue=args.queue, batch=args.batch))
-    if not ids:
+    wanted = Filter(states=states, queue=args.queue, batch=args.batch)
+    count = session.store.counts(wanted).total()
+    if not count:
         session.say("queuectl: no job that has not ended is meant by this")
-    _confirm(session, len(ids), "cancel")
-    return ids
-
-
-def _confirm(session: "Session", count: int, verb: str) -> None:
-    if session.args.yes or count == 0:
-        return
-    if not sys.stdin.isatty():
-        raise InvalidInput(f"this would {verb} {count} jobs", "add --yes to do it")
-    session.err.write(f"{verb} {count} jobs? [y/N] ")
-    session.err.flush()
-    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
-        raise InvalidInput(f"{verb}: not confirmed, nothing was changed")
+    confirm(session, "cancel", count)
+    return wanted, count
 
 
 def _moment(session: "Session", text: str) -> datetime:
@@ -236,6 +296,10 @@ def _moment(session: "Session", text: str) -> datetime:
 
 def _jobs(parser: "Parser", required: bool = True) -> None:
     parser.add_argument("job", nargs="+" if required else "*", metavar="JOB", help=JOBS_HELP)
+
+
+def _yes(parser: "Parser", what: str) -> None:
+    parser.flag("--yes", "-y", help=f"do not ask before {what} many")
 
 
 def _priority(text: str | None) -> int | None:

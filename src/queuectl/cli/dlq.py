@@ -1,16 +1,20 @@
 """The dead letter queue: the jobs in state `dead`."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from queuectl.cli import jobs
 from queuectl.cli.cells import columns_of
-from queuectl.cli.change import state_of, tell, told_count, wanted_ids
+from queuectl.cli.change import named, purge_all, retried_kind, state_of
+from queuectl.cli.many import Act, act
 from queuectl.cli.references import JOBS_HELP, reference
+from queuectl.domain.ids import handle
 from queuectl.domain.job import Job, State
 from queuectl.domain.quantity import parse_duration
 from queuectl.domain.query import Filter
 from queuectl.errors import Conflict, InvalidInput
 from queuectl.service import commands, queries
+from queuectl.service.changing import Change
 
 if TYPE_CHECKING:
     from queuectl.cli.parser import Parser
@@ -73,39 +77,48 @@ def retry(session: "Session") -> int:
         raise InvalidInput("--queue goes with --all")
     if args.all:
         return _retry_all(session, Filter(states=DEAD, queue=args.queue))
-    ids = wanted_ids(session)
-    for job in session.store.get(ids).values():
-        _refuse_living(job)
-    return tell(session, commands.retry(session.store, ids, alone=args.alone), state_of)
+
+    def again(ids: Sequence[str]) -> list[Change]:
+        return commands.retry(session.store, ids, alone=args.alone)
+
+    what = named(session, "retry", again, state_of, kind=retried_kind, check=_refuse_living)
+    return act(session, what)
 
 
 def purge_options(parser: "Parser") -> None:
     """Which dead jobs."""
     parser.add_argument("--older-than", metavar="D", help="only those that died longer ago than this")
-    parser.example("queuectl dlq purge --older-than 30d", "delete old dead jobs for good")
+    parser.flag("--yes", "-y", help="do not ask before deleting many")
+    parser.example("queuectl dlq purge --older-than 30d --yes", "delete old dead jobs for good")
 
 
 def purge(session: "Session") -> int:
     """Delete dead jobs."""
     older = session.args.older_than
     before = session.store.now() - parse_duration(older) if older else None
-    return told_count(
-        session, "purged", commands.purge(session.store, Filter(states=DEAD, ended_before=before))
-    )
+    return purge_all(session, Filter(states=DEAD, ended_before=before))
 
 
 def _retry_all(session: "Session", wanted: Filter) -> int:
-    """Batch by batch, each read before it is changed: a job that dies meanwhile again is not taken twice."""
-    batches = list(commands.select(session.store, wanted))
-    changes = [change for ids in batches for change in commands.retry(session.store, ids)]
-    code = tell(session, changes, state_of)
-    if not changes:
+    """Those that were dead when it began: one that dies again meanwhile is not taken twice."""
+    count = session.store.counts(wanted).total()
+    if not count:
         session.say("the DLQ is empty")
-    return code
+    what = Act(
+        verb="retry",
+        steps=commands.retry_matching(session.store, wanted, alone=session.args.alone),
+        count=count,
+        by_filter=True,
+        line=state_of,
+        kind=retried_kind,
+        met=lambda change: "had left the DLQ" if change.state not in (None, "dead") else None,
+    )
+    return act(session, what)
 
 
 def _refuse_living(job: Job) -> None:
     if job.state != "dead":
+        name = handle(job)
         raise Conflict(
-            f"job {job.id} is {job.state}, not dead", f"queuectl show {job.id}, or queuectl retry {job.id}"
+            f"job {name} is {job.state}, not dead", f"queuectl show {name}, or queuectl retry {name}"
         )

@@ -4,18 +4,17 @@ The pattern is one: read the jobs, hand each to a pure function of `domain/lifec
 that somebody else changed meanwhile. Functions answer what became of each job and raise for what was refused.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from datetime import datetime
+from datetime import datetime, timedelta
 
-from msgspec import Struct
 from msgspec.structs import replace
 
 from queuectl import crashpoint
 from queuectl.clock import random_bytes
 from queuectl.domain import dependency, lifecycle
 from queuectl.domain.ids import check_new_id, handle, make_id
-from queuectl.domain.job import STATES, TERMINAL, Job, Parent, Spec, State
+from queuectl.domain.job import Job, Parent, Spec, State
 from queuectl.domain.names import check_name, is_name
 from queuectl.domain.query import Filter, Page
 from queuectl.domain.worker import Request, Worker
@@ -25,10 +24,10 @@ from queuectl.errors import (
     InvalidInput,
     NotFound,
     OutcomeUnknown,
-    QueuectlError,
     StoreError,
 )
 from queuectl.service import maintenance
+from queuectl.service.changing import TRIES, Change, change, read
 from queuectl.service.request import (
     Defaults,
     JobRequest,
@@ -40,37 +39,10 @@ from queuectl.service.request import (
 )
 from queuectl.store.protocol import Added, Entry, Store
 
-TRIES = 20
-"""How often a change starts over when others are faster. Each round somebody made progress."""
-
 SHARED_SPECS = 256
 
 BATCH = 500
 """Jobs read and saved at once by commands that act on many: no call to the store takes longer than 100 ms."""
-
-
-class Change(Struct, frozen=True):
-    """What a command did to one job: the job as it is now, or the refusal.
-
-    before   the job as it was, if it was changed
-    revived  nobody named it: it waits again because its parent was retried
-    """
-
-    id: str
-    job: Job | None = None
-    refused: QueuectlError | None = None
-    before: Job | None = None
-    revived: bool = False
-
-    @property
-    def changed(self) -> bool:
-        """Whether the command changed the job."""
-        return self.before is not None
-
-    @property
-    def state(self) -> State | None:
-        """The state it is in now."""
-        return self.job.state if self.job else None
 
 
 class Enqueuer:
@@ -180,6 +152,26 @@ def retry(store: Store, ids: Sequence[str], *, force: bool = False, alone: bool 
     return _settled(store, [*changes, *revived])
 
 
+def retry_matching(store: Store, wanted: Filter, *, alone: bool = False) -> Iterator[list[Change]]:
+    """Retry all jobs that match and had ended when this began, in steps.
+
+    Jobs come newest first, so a child may be met before its parent: what is refused and has parents is tried once more
+    after all the others, the oldest first.
+    """
+    again: list[str] = []
+    begun = store.now() + timedelta(microseconds=1)
+    for ids in select(store, replace(wanted, ended_before=begun)):
+        changes = retry(store, ids, alone=alone)
+        children = {
+            change.id for change in changes if change.refused and change.job and change.job.spec.after
+        }
+        again += [id for id in ids if id in children]
+        yield [change for change in changes if change.id not in children]
+    again.reverse()
+    for start in range(0, len(again), BATCH):
+        yield retry(store, again[start : start + BATCH], alone=alone)
+
+
 def hold(store: Store, ids: Sequence[str]) -> list[Change]:
     """Not to start until released."""
     return change(store, ids, lambda job, now, _: lifecycle.hold(job, now=now))
@@ -211,7 +203,7 @@ def edit(
 
 def delete(store: Store, ids: Sequence[str]) -> list[Change]:
     """Delete ended jobs with their output. Others are refused."""
-    jobs = _read(store, ids)
+    jobs = read(store, ids)
     # Whether they ended as their children wanted can be told only as long as they are there.
     maintenance.unblock_children(store, [id for id, job in jobs.items() if job.ended])
     return [_deleted(store, job) for job in jobs.values()]
@@ -239,35 +231,6 @@ def select(store: Store, wanted: Filter) -> Iterator[list[str]]:
         if found.next is None:
             return
         page = replace(page, after=found.next)
-
-
-Rule = Callable[[Job, datetime, Mapping[str, State]], Job]
-"""What becomes of a job at a moment, given the states of its parents that exist. Raises Conflict."""
-
-
-def change(store: Store, ids: Sequence[str], rule: Rule, *, with_parents: bool = False) -> list[Change]:
-    """Apply a rule to each job by compare-and-swap. A job for which the rule raises is refused, the others go on.
-
-    Where the rule looks at parents, those that are changed in the same call come first, and count as what they become.
-    """
-    done: dict[str, Change] = {}
-    jobs = _read(store, ids)
-    holders: dict[str | None, Job | None] = {}
-    for _ in range(TRIES):
-        parents = maintenance.parent_states(store, jobs.values()) if with_parents else {}
-        wanted = _apply(jobs, rule, store.now(), parents, done)
-        answers = store.save(wanted) if wanted else []
-        for job, answer in zip(wanted, answers, strict=True):
-            if answer == "accepted":
-                done[job.id] = Change(job.id, replace(job, version=job.version + 1), before=jobs[job.id])
-            elif answer == "taken":
-                done[job.id] = Change(job.id, jobs[job.id], _taken(store, job, holders))
-        stale = [id for id in jobs if id not in done]
-        if not stale:
-            return [done[id] for id in dict.fromkeys(ids)]
-        jobs = store.get(stale)
-        done |= {id: Change(id, None, _gone(id)) for id in stale if id not in jobs}
-    raise CommandFailed("the jobs are being changed too fast by others", "run the same command again")
 
 
 def pause(store: Store, queue: str) -> bool:
@@ -306,24 +269,6 @@ def set_setting(store: Store, key: str, value: str | None) -> None:
         if store.swap("settings", key, body, entry.version if entry else 0):
             return
     raise CommandFailed(f"{key} is being changed by others", "run the same command again")
-
-
-def _apply(
-    jobs: dict[str, Job], rule: Rule, now: datetime, parents: dict[str, State], done: dict[str, Change]
-) -> list[Job]:
-    wanted = []
-    for job in dependency.parents_first(list(jobs.values())) if parents else jobs.values():
-        try:
-            after = rule(job, now, parents)
-        except Conflict as refused:
-            done[job.id] = Change(job.id, job, refused)
-            continue
-        if after is job:
-            done[job.id] = Change(job.id, job)
-        else:
-            parents[job.id] = after.state
-            wanted.append(after)
-    return wanted
 
 
 def _revive_below(store: Store, parents: Sequence[str]) -> list[Change]:
@@ -369,32 +314,6 @@ def _deleted(store: Store, job: Job) -> Change:
     if store.purge(Filter(id_prefix=job.id, number=job.number), 1):
         return Change(job.id, job, before=job)
     return Change(job.id, job, Conflict(f"job {handle(job)} is no longer {job.state}"))  # retried meanwhile
-
-
-def _read(store: Store, ids: Sequence[str]) -> dict[str, Job]:
-    jobs = store.get(ids)
-    for id in ids:
-        if id not in jobs:
-            raise _gone(id)
-    return {id: jobs[id] for id in ids}
-
-
-def _gone(id: str) -> NotFound:
-    return NotFound(f"there is no job {id}")
-
-
-def _taken(store: Store, job: Job, holders: dict[str | None, Job | None]) -> Conflict:
-    """`holders` keeps who holds a key, as many jobs may want the same."""
-    key = job.spec.unique_key
-    if key not in holders:
-        found = store.find(Filter(unique_key=key, states=_LIVING), Page(limit=1)).jobs
-        holders[key] = found[0] if found else None
-    holder = holders[key]
-    who = "another job" if holder is None else f"job {handle(holder)} ({holder.state})"
-    return Conflict(f"unique key {key!r} of job {handle(job)} is taken by {who}")
-
-
-_LIVING: frozenset[State] = frozenset(STATES) - TERMINAL
 
 
 def _unblock_children(store: Store, changes: Sequence[Change]) -> None:

@@ -1,0 +1,116 @@
+"""How jobs change: read them, hand each to a pure function, save, and start over where others were faster."""
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from queuectl.domain import dependency
+from queuectl.domain.ids import handle
+from queuectl.domain.job import STATES, TERMINAL, Job, State
+from queuectl.domain.query import Filter, Page
+from queuectl.errors import CommandFailed, Conflict, NotFound, QueuectlError
+from queuectl.service import maintenance
+from queuectl.store.protocol import Store
+
+TRIES = 20
+"""How often a change starts over when others are faster. Each round somebody made progress."""
+
+
+class Change(Struct, frozen=True):
+    """What a command did to one job: the job as it is now, or the refusal.
+
+    before   the job as it was, if it was changed
+    revived  nobody named it: it waits again because its parent was retried
+    """
+
+    id: str
+    job: Job | None = None
+    refused: QueuectlError | None = None
+    before: Job | None = None
+    revived: bool = False
+
+    @property
+    def changed(self) -> bool:
+        """Whether the command changed the job."""
+        return self.before is not None
+
+    @property
+    def state(self) -> State | None:
+        """The state it is in now."""
+        return self.job.state if self.job else None
+
+
+Rule = Callable[[Job, datetime, Mapping[str, State]], Job]
+"""What becomes of a job at a moment, given the states of its parents that exist. Raises Conflict."""
+
+
+def change(store: Store, ids: Sequence[str], rule: Rule, *, with_parents: bool = False) -> list[Change]:
+    """Apply a rule to each job by compare-and-swap. A job for which the rule raises is refused, the others go on.
+
+    Where the rule looks at parents, those that are changed in the same call come first, and count as what they become.
+    """
+    done: dict[str, Change] = {}
+    jobs = read(store, ids)
+    holders: dict[str | None, Job | None] = {}
+    for _ in range(TRIES):
+        parents = maintenance.parent_states(store, jobs.values()) if with_parents else {}
+        wanted = _apply(jobs, rule, store.now(), parents, done)
+        answers = store.save(wanted) if wanted else []
+        for job, answer in zip(wanted, answers, strict=True):
+            if answer == "accepted":
+                done[job.id] = Change(job.id, replace(job, version=job.version + 1), before=jobs[job.id])
+            elif answer == "taken":
+                done[job.id] = Change(job.id, jobs[job.id], _taken(store, job, holders))
+        stale = [id for id in jobs if id not in done]
+        if not stale:
+            return [done[id] for id in dict.fromkeys(ids)]
+        jobs = store.get(stale)
+        done |= {id: Change(id, None, _gone(id)) for id in stale if id not in jobs}
+    raise CommandFailed("the jobs are being changed too fast by others", "run the same command again")
+
+
+def _apply(
+    jobs: dict[str, Job], rule: Rule, now: datetime, parents: dict[str, State], done: dict[str, Change]
+) -> list[Job]:
+    wanted = []
+    for job in dependency.parents_first(list(jobs.values())) if parents else jobs.values():
+        try:
+            after = rule(job, now, parents)
+        except Conflict as refused:
+            done[job.id] = Change(job.id, job, refused)
+            continue
+        if after is job:
+            done[job.id] = Change(job.id, job)
+        else:
+            parents[job.id] = after.state
+            wanted.append(after)
+    return wanted
+
+
+def read(store: Store, ids: Sequence[str]) -> dict[str, Job]:
+    """The jobs with these ids, in order. Raises NotFound for the first that is gone."""
+    jobs = store.get(ids)
+    for id in ids:
+        if id not in jobs:
+            raise _gone(id)
+    return {id: jobs[id] for id in ids}
+
+
+def _gone(id: str) -> NotFound:
+    return NotFound(f"there is no job {id}")
+
+
+def _taken(store: Store, job: Job, holders: dict[str | None, Job | None]) -> Conflict:
+    """`holders` keeps who holds a key, as many jobs may want the same."""
+    key = job.spec.unique_key
+    if key not in holders:
+        found = store.find(Filter(unique_key=key, states=_LIVING), Page(limit=1)).jobs
+        holders[key] = found[0] if found else None
+    holder = holders[key]
+    who = "another job" if holder is None else f"job {handle(holder)} ({holder.state})"
+    return Conflict(f"unique key {key!r} of job {handle(job)} is taken by {who}")
+
+
+_LIVING: frozenset[State] = frozenset(STATES) - TERMINAL

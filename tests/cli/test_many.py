@@ -1,0 +1,211 @@
+"""Acts on many jobs: steps, consent, summaries, refusals in bounds, and what Ctrl+C leaves behind."""
+
+import json
+import signal
+
+import pytest
+
+from cli.acting import Actor
+from cli.conftest import CommandLine
+from queuectl.service import commands
+from queuectl.store.sqlite import SqliteStore
+
+
+@pytest.fixture
+def many(queuectl: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Thirty jobs, and steps of ten."""
+    monkeypatch.setattr(commands, "BATCH", 10)
+    queuectl(
+        "enqueue", "-", input="".join(f'{{"id":"j{n}","command":"x","max_retries":0}}\n' for n in range(30))
+    )
+
+
+def counts(queuectl: CommandLine) -> dict[str, int]:
+    found = queuectl.json("status")["jobs"]
+    return {state: count for state, count in found.items() if count and state != "total"}
+
+
+@pytest.mark.usefixtures("many")
+class TestOnATerminal:
+    def test_a_filter_ends_with_a_summary_and_no_line_a_job(
+        self, queuectl: CommandLine, actor: Actor
+    ) -> None:
+        actor.take("j0")
+        text = queuectl.on_terminal("cancel", "--all", "--yes", NO_COLOR="1")
+        assert text == "29 cancelled, 1 running, ended by their workers now\n"
+
+    def test_verbose_shows_each(self, queuectl: CommandLine) -> None:
+        text = queuectl.on_terminal("cancel", "--all", "--yes", "-v", NO_COLOR="1")
+        assert text.splitlines()[:2] == ["j29 cancelled", "j28 cancelled"]
+        assert text.endswith("\n30 cancelled\n")
+
+    def test_a_few_named_jobs_get_their_lines(self, queuectl: CommandLine) -> None:
+        assert queuectl.on_terminal("hold", "j0", "2", NO_COLOR="1") == "j0 held\nj1 held\n"
+
+    def test_made_ids_are_told_as_numbers(self, queuectl: CommandLine) -> None:
+        queuectl.enqueue("x")
+        assert queuectl.on_terminal("hold", "@last", NO_COLOR="1") == "31 held\n"
+
+    def test_many_refusals_are_told_in_bounds(self, queuectl: CommandLine) -> None:
+        queuectl("cancel", "--all", "--yes")
+        ids = [f"j{n}" for n in range(30)]
+        text = queuectl.on_terminal("hold", *ids, NO_COLOR="1", code=4)
+        lines = text.splitlines()
+        assert lines[0].startswith("queuectl: job j0 is cancelled: only jobs that wait can be held")
+        assert lines[5:] == ["queuectl: and 25 more (--verbose shows them)", "30 refused"]
+
+
+@pytest.mark.usefixtures("many")
+class TestInAPipe:
+    def test_everything_is_kept(self, queuectl: CommandLine) -> None:
+        assert queuectl.lines("cancel", "--all", "--yes") == [f"j{n} cancelled" for n in reversed(range(30))]
+        assert queuectl.err == ""
+
+    def test_what_ends_meanwhile_is_no_refusal_where_a_filter_chose_it(
+        self, queuectl: CommandLine, actor: Actor, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        cancel = commands.cancel
+
+        def late(store: object, ids: list[str], **words: object) -> object:
+            if "j29" in ids:
+                actor.runs("j29")
+                actor.runs("j3")
+            return cancel(store, ids, **words)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(commands, "cancel", late)
+        document = queuectl.json("cancel", "--all", "--yes")
+        assert [job["refused"] for job in document["jobs"]] == [None] * 29
+        assert document["counts"] == {"cancelled": 28, "had already ended": 1}
+        assert counts(queuectl) == {"cancelled": 28, "completed": 2}
+
+    def test_a_named_one_that_has_ended_is_refused(self, queuectl: CommandLine, actor: Actor) -> None:
+        actor.runs("j3")
+        queuectl("cancel", "j3", code=4)
+        assert "it has ended already" in queuectl.err
+
+
+@pytest.mark.usefixtures("many")
+class TestInterrupted:
+    def press(self, monkeypatch: pytest.MonkeyPatch, verb: str, on_call: int = 2) -> None:
+        """Ctrl+C in the middle of a call to the store."""
+        real, calls = getattr(SqliteStore, verb), []
+
+        def call(store: SqliteStore, *words: object) -> object:
+            calls.append(verb)
+            if len(calls) == on_call:
+                signal.raise_signal(signal.SIGINT)
+            return real(store, *words)
+
+        monkeypatch.setattr(SqliteStore, verb, call)
+
+    def test_the_step_is_finished_and_what_was_done_is_told(
+        self, queuectl: CommandLine, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        self.press(monkeypatch, "save")
+        before = signal.getsignal(signal.SIGINT)
+        assert len(queuectl.lines("cancel", "--all", "--yes", code=130)) == 20
+        assert signal.getsignal(signal.SIGINT) is before
+        assert (
+            queuectl.err
+            == "queuectl: interrupted: 20 cancelled; the others are as they were, the same command goes on\n"
+        )
+        assert counts(queuectl) == {"pending": 10, "cancelled": 20}
+        queuectl("cancel", "--all", "--yes")
+        assert counts(queuectl) == {"cancelled": 30}
+
+    def test_the_document_is_whole(self, queuectl: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.press(monkeypatch, "save")
+        document = queuectl.json("cancel", "--all", "--yes", code=130)
+        assert (len(document["jobs"]), document["interrupted"]) == (20, True)
+
+    def test_a_purge_says_how_many_are_gone(
+        self, queuectl: CommandLine, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        queuectl("cancel", "--all", "--yes")
+        self.press(monkeypatch, "purge")
+        assert queuectl("purge", "--older-than", "0s", "--yes", code=130) == "purged 20\n"
+        assert "the others are as they were" in queuectl.err
+        assert counts(queuectl) == {"cancelled": 10}
+
+    def test_a_second_one_ends_it_at_once(
+        self, queuectl: CommandLine, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        real = SqliteStore.save
+
+        def call(store: SqliteStore, *words: object) -> object:
+            for _ in range(2):
+                signal.raise_signal(signal.SIGINT)
+            return real(store, *words)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(SqliteStore, "save", call)
+        queuectl("cancel", "--all", "--yes", code=130)
+        assert counts(queuectl) == {"pending": 30}
+
+
+@pytest.mark.usefixtures("many")
+class TestTakenKeys:
+    def test_the_holder_is_named_and_the_others_are_retried(
+        self, queuectl: CommandLine, actor: Actor
+    ) -> None:
+        for id in ("old", "older"):
+            actor.kills(queuectl.enqueue("--id", id, "--unique", "k", "--retries", "0", "x"))
+        actor.kills("j3")
+        holder = queuectl.enqueue("--unique", "k", "x")
+        number = queuectl.job(holder)["number"]
+        assert queuectl.lines("dlq", "retry", "--all", code=4) == ["j3 pending"]
+        assert f"unique key 'k' of job old is taken by job {number} (pending)" in queuectl.err
+        assert f"unique key 'k' of job older is taken by job {number} (pending)" in queuectl.err
+        assert queuectl.on_terminal("dlq", "retry", "--all", code=4).endswith("2 refused\n")
+
+
+@pytest.mark.usefixtures("many")
+class TestRetryOfAll:
+    def test_children_wait_for_their_parents_though_they_are_met_first(
+        self, queuectl: CommandLine, actor: Actor
+    ) -> None:
+        actor.runs("j0")
+        queuectl("enqueue", "--id", "deploy", "--after", "j0", "--retries", "0", "x")
+        queuectl("retry", "j0", "--force")
+        for id in ("deploy", *(f"j{n}" for n in range(30))):
+            actor.kills(id)
+        assert len(queuectl.lines("dlq", "retry", "--all")) == 31
+        assert [queuectl.job(id)["state"] for id in ("j0", "deploy")] == ["pending", "blocked"]
+
+    def test_a_job_that_dies_again_meanwhile_is_not_retried_twice(
+        self, queuectl: CommandLine, actor: Actor, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for n in (1, 25):
+            actor.kills(f"j{n}")
+        retry = commands.retry
+
+        def busy(store: object, ids: list[str], **words: object) -> object:
+            changes = retry(store, ids, **words)  # type: ignore[arg-type]
+            actor.kills("j5")
+            return changes
+
+        monkeypatch.setattr(commands, "retry", busy)
+        assert set(queuectl.lines("dlq", "retry", "--all")) == {"j25 pending", "j1 pending"}
+        assert queuectl.job("j5")["state"] == "dead"
+
+
+def test_releasing_under_a_failed_parent_says_what_was_not_done(queuectl: CommandLine, actor: Actor) -> None:
+    queuectl("enqueue", "--id", "p", "--retries", "0", "x")
+    queuectl("enqueue", "--id", "c", "--after", "p", "--hold", "x")
+    actor.kills("p")
+    assert queuectl("release", "c", code=4) == ""
+    assert queuectl.err == (
+        "queuectl: job c waits for p, which ended as dead: it stays held "
+        "(queuectl release --anyway c runs it without its parents)\n"
+    )
+    assert queuectl("release", "--anyway", "c") == "c pending\n"
+
+
+def test_retrying_a_parent_tells_who_comes_back(queuectl: CommandLine, actor: Actor) -> None:
+    queuectl("enqueue", "--id", "p", "--retries", "0", "x")
+    queuectl("enqueue", "--id", "c", "--after", "p", "x")
+    queuectl("cancel", "p")
+    assert "parent" in queuectl.job("c")["cause"]
+    assert "(because of a parent)" in queuectl("show", "c")
+    assert queuectl.lines("retry", "p") == ["p pending", "c blocked"]
+    document = json.loads(queuectl("show", "c", "--json"))
+    assert (document["job"]["state"], document["job"]["cause"]) == ("blocked", None)
