@@ -1,16 +1,21 @@
 """`queuectl explain`, `doctor`, `completion`: their documents, and what a person reads."""
 
 import re
+import shlex
 import subprocess
+from collections.abc import Callable
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import apsw
 import pytest
 
 from cli.acting import Actor
 from cli.conftest import CommandLine
 from contract.grounds import SteppedClock
 from queuectl.cli.commands import COMMANDS
+from queuectl.service import maintenance
 from queuectl.store.sqlite import SqliteStore
 
 
@@ -26,16 +31,101 @@ class TestExplain:
     def test_a_person_reads_sentences(self, queuectl: CommandLine, actor: Actor) -> None:
         actor.runs(queuectl.enqueue("--id", "a", "x"), exit_code=3)
         actor.enters("w")
-        first, second, third = queuectl.lines("explain", "a")
+        first, second, third, fourth = queuectl.lines("explain", "a")
         assert first == "job a is failed"
         assert second == "  because attempt 1 failed: exit code 3"
         assert third.startswith("  next: it is due at ")
+        assert fourth == "  next: to run it at once: queuectl retry a"
 
     def test_a_reason_that_somebody_typed_cannot_harm(self, queuectl: CommandLine) -> None:
         queuectl("enqueue", "--id", "a", "x")
         queuectl("cancel", "a", "--reason", "\x1b[2J")
         assert "\x1b" not in queuectl("explain", "a")
         assert "\x1b" not in queuectl("show", "a")
+
+
+def paused(queuectl: CommandLine, _actor: Actor) -> None:
+    queuectl("queue", "pause", "default")
+
+
+def full(queuectl: CommandLine, actor: Actor) -> None:
+    queuectl("enqueue", "--id", "other", "x")
+    actor.take("other")
+    queuectl("queue", "limit", "default", "1")
+
+
+def taken(_queuectl: CommandLine, actor: Actor) -> None:
+    actor.take("a", "id-w")
+    actor.enters("w")
+
+
+def lost(queuectl: CommandLine, actor: Actor) -> None:
+    hour_ago = SteppedClock(datetime.now(UTC) - timedelta(hours=1))
+    store = SqliteStore(queuectl.root / "data" / "queuectl" / "queue.db", clock=hour_ago)
+    Actor(store).enters("w")
+    store.close()
+    actor.take("a", "id-w")
+
+
+def in_vain(queuectl: CommandLine, actor: Actor, failure: str = "cancel") -> None:
+    queuectl("cancel", "a")
+    queuectl("delete", "a")
+    queuectl("enqueue", "--id", "p", "--retries", "0", "x")
+    queuectl("enqueue", "--id", "a", "--after", "p", "--after-failure", failure, "x")
+    actor.runs("p", exit_code=1)
+    maintenance.sweep_blocked(actor.store, None)
+
+
+def held_in_vain(queuectl: CommandLine, actor: Actor) -> None:
+    in_vain(queuectl, actor, "hold")
+
+
+def dies(queuectl: CommandLine, actor: Actor) -> None:
+    actor.kills("a")
+
+
+def fails(_queuectl: CommandLine, actor: Actor) -> None:
+    actor.runs("a", exit_code=1)
+
+
+def completes(_queuectl: CommandLine, actor: Actor) -> None:
+    actor.runs("a")
+
+
+def held(queuectl: CommandLine, _actor: Actor) -> None:
+    queuectl("hold", "a")
+
+
+@pytest.mark.parametrize(
+    "setting", [paused, full, taken, lost, in_vain, held_in_vain, dies, fails, completes, held]
+)
+def test_every_hint_of_explain_works_as_it_stands(
+    queuectl: CommandLine, actor: Actor, setting: Callable[[CommandLine, Actor], None]
+) -> None:
+    """Each on a copy of the same database, as the first may be all that was needed."""
+    queuectl("enqueue", "--id", "a", "x")
+    setting(queuectl, actor)
+    found = [
+        said.partition(": ")[2] for said in queuectl.json("explain", "a")["next"] if ": queuectl" in said
+    ]
+    hints = [hint for hint in found if "worker start" not in hint]
+    assert hints, found
+    for n, hint in enumerate(hints):
+        copy = Path(f"copy{n}.db").absolute()
+        source = str(queuectl.root / "data" / "queuectl" / "queue.db")
+        with (
+            closing(apsw.Connection(str(copy))) as target,
+            closing(apsw.Connection(source)) as kept,
+            target.backup("main", kept, "main") as backup,
+        ):
+            backup.step()
+        copy.chmod(0o600)
+        program, *words = shlex.split(hint)
+        assert program == "queuectl"
+        before = queuectl("--store", f"sqlite:///{copy}", "list", "--all", "--jsonl")
+        queuectl("--store", f"sqlite:///{copy}", *words)
+        after = queuectl("--store", f"sqlite:///{copy}", "list", "--all", "--jsonl")
+        assert before != after or words[0] in ("logs", "queue", "worker")
 
 
 class TestDoctor:

@@ -1,5 +1,6 @@
-"""Why a job is in its state and what comes next: one sentence for each reason there is."""
+"""Why a job is in its state and what comes next: each state, cause and situation of the workers, in one table."""
 
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 
 import pytest
@@ -7,224 +8,475 @@ import pytest
 from contract.grounds import SteppedClock
 from factories import NOW
 from queuectl.config import Settings
-from queuectl.domain.job import Parent
+from queuectl.domain import lifecycle
+from queuectl.domain.job import Job, Parent
 from queuectl.service import commands, maintenance
 from queuectl.service.explain import explain
 from queuectl.store.memory import MemoryStore
-from service.scenes import beat, child, end, get, lose, put, take
+from service.scenes import beat, change, child, end, get, lose, put, take
+
+LEASE_UNTIL = "2026-11-22T12:00:30.000000Z"
+START = "no live worker serves queue default: queuectl worker start"
 
 
-class Answers:
-    """`why` and `next` of a job, as text."""
+class Scene:
+    """A store, its clock, and what a case does to them before job `a` is explained."""
 
-    def __init__(self, store: MemoryStore, settings: Settings) -> None:
-        self._store = store
-        self._settings = settings
+    def __init__(self, store: MemoryStore, settings: Settings, clock: SteppedClock) -> None:
+        self.store, self.settings, self.clock = store, settings, clock
 
-    def why(self, id: str) -> list[str]:
-        return explain(self._store, self._settings, get(self._store, id)).why
+    def put(self, id: str = "a", **fields: object) -> Job:
+        return put(self.store, id, **fields)  # type: ignore[arg-type]
 
-    def next(self, id: str) -> list[str]:
-        return explain(self._store, self._settings, get(self._store, id)).next
+    def beat(self, name: str = "w1", **fields: object) -> None:
+        beat(self.store, name, **fields)  # type: ignore[arg-type]
+
+    def child(self, *parents: str | Parent, **fields: object) -> Job:
+        return child(self.store, "a", *parents, **fields)
+
+    def ends(self, id: str, exit_code: int = 0) -> None:
+        take(self.store, id)
+        end(self.store, id, exit_code)
+
+    def looked(self) -> None:
+        """What a worker's sweep does to blocked jobs."""
+        maintenance.sweep_blocked(self.store, None)
 
 
 @pytest.fixture
-def say(store: MemoryStore, settings: Settings) -> Answers:
-    return Answers(store, settings)
+def scene(store: MemoryStore, settings: Settings, clock: SteppedClock) -> Scene:
+    return Scene(store, settings, clock)
 
 
-@pytest.fixture
-def worker(store: MemoryStore) -> None:
-    beat(store)
+Setting = Callable[[Scene], object]
+Row = tuple[str, Setting, list[str], list[str]]
 
 
-class TestPending:
-    @pytest.mark.usefixtures("worker")
-    def test_it_is_ready(self, store: MemoryStore, say: Answers) -> None:
-        put(store, "a")
-        assert say.why("a") == ["it is ready and no worker has taken it yet"]
-        assert say.next("a") == ["it is the next of queue default"]
+def several(*acts: Setting) -> Setting:
+    """One after the other."""
 
-    @pytest.mark.usefixtures("worker")
-    def test_it_is_delayed(self, store: MemoryStore, say: Answers) -> None:
-        put(store, "a", run_at=NOW + timedelta(minutes=90))
-        assert say.why("a") == ["it was enqueued to start not before 2026-11-22T13:30:00.000000Z"]
-        assert say.next("a") == ["it is due at 2026-11-22T13:30:00.000000Z, in 1h30m"]
+    def all_of_them(scene: Scene) -> None:
+        for act in acts:
+            act(scene)
 
-    @pytest.mark.usefixtures("worker")
-    def test_its_queue_is_paused(self, store: MemoryStore, say: Answers) -> None:
-        put(store, "a")
-        commands.pause(store, "default")
-        assert "queue default is paused: queuectl queue resume default" in say.next("a")
-
-    @pytest.mark.usefixtures("worker")
-    def test_its_queue_runs_as_many_as_it_may(self, store: MemoryStore, say: Answers) -> None:
-        put(store, "other", state="processing")
-        put(store, "a")
-        commands.limit(store, "default", 1)
-        assert "queue default runs 1 at once, its limit" in say.next("a")
-
-    @pytest.mark.usefixtures("worker")
-    def test_its_queue_has_room_below_the_limit(self, store: MemoryStore, say: Answers) -> None:
-        put(store, "other", state="processing")
-        put(store, "a")
-        commands.limit(store, "default", 2)
-        assert not any("limit" in sentence for sentence in say.next("a"))
-
-    def test_no_worker_runs(self, store: MemoryStore, say: Answers) -> None:
-        put(store, "a")
-        assert "no running worker serves queue default: queuectl worker start" in say.next("a")
-
-    @pytest.mark.parametrize("fields", [{"queues": ("mail",)}, {"state": "draining"}, {"state": "paused"}])
-    def test_no_worker_serves_its_queue(
-        self, store: MemoryStore, say: Answers, fields: dict[str, object]
-    ) -> None:
-        beat(store, **fields)  # type: ignore[arg-type]
-        put(store, "a")
-        assert any("no running worker serves queue default" in sentence for sentence in say.next("a"))
-
-    def test_a_silent_worker_serves_nobody(
-        self, store: MemoryStore, say: Answers, clock: SteppedClock
-    ) -> None:
-        beat(store)
-        clock.step(minutes=5)
-        put(store, "a")
-        assert any("no running worker" in sentence for sentence in say.next("a"))
-
-    def test_all_slots_are_busy(self, store: MemoryStore, say: Answers) -> None:
-        beat(store, "w1", count=2, busy=("x", "y"))
-        beat(store, "w2", count=1, busy=("z",), queues=("default",))
-        beat(store, "w3", count=5, queues=("mail",))
-        put(store, "a")
-        assert "all 3 slots that serve queue default are busy" in say.next("a")
-
-    def test_one_slot_is_free(self, store: MemoryStore, say: Answers) -> None:
-        beat(store, count=2, busy=("x",))
-        put(store, "a")
-        assert not any("busy" in sentence for sentence in say.next("a"))
-
-    @pytest.mark.usefixtures("worker")
-    def test_others_stand_before_it(self, store: MemoryStore, say: Answers) -> None:
-        put(store, "first")
-        put(store, "elsewhere", queue="mail")
-        put(store, "a")
-        put(store, "urgent", priority=10)
-        assert say.next("a") == ["2 jobs stand before it in queue default"]
-
-    @pytest.mark.usefixtures("worker")
-    def test_what_is_not_due_stands_in_nobodys_way(self, store: MemoryStore, say: Answers) -> None:
-        put(store, "tomorrow", priority=1000, run_at=NOW + timedelta(days=1))
-        put(store, "a")
-        assert say.next("a") == ["it is the next of queue default"]
-
-    @pytest.mark.usefixtures("worker")
-    def test_very_many_stand_before_it(self, store: MemoryStore, say: Answers) -> None:
-        for n in range(1001):
-            put(store, f"b{n}")
-        put(store, "a")
-        assert say.next("a") == ["more than 1000 jobs stand before it in queue default"]
-
-    def test_it_was_lost_before(self, store: MemoryStore, say: Answers) -> None:
-        put(store, "a", state="processing")
-        lose(store, "a")
-        assert say.why("a") == ["it is to run again; last: lost: gone"]
+    return all_of_them
 
 
-class TestProcessing:
-    def test_who_runs_it_and_until_when(self, store: MemoryStore, say: Answers) -> None:
-        put(store, "a", state="processing")
-        assert say.why("a") == ["worker w1 runs attempt 1; its lease lasts until 2026-11-22T12:00:30.000000Z"]
-        assert say.next("a") == ["it ends by itself; to end it: queuectl cancel a"]
-
-    def test_its_time_limit_is_named(self, store: MemoryStore, say: Answers) -> None:
-        put(store, "a", state="processing", timeout=timedelta(minutes=5))
-        assert say.next("a") == ["it ends by itself, or after 5m; to end it: queuectl cancel a"]
-
-    def test_a_cancel_was_asked_for(self, store: MemoryStore, say: Answers) -> None:
-        put(store, "a", state="processing")
-        commands.cancel(store, ["a"], by="ada")
-        assert say.why("a")[1] == "ada asked to cancel it at 2026-11-22T12:00:00.000000Z"
-        assert not any("queuectl cancel" in sentence for sentence in say.next("a"))
+def running(**fields: object) -> Setting:
+    """Job `a` runs on worker w1, which lives."""
+    return several(lambda s: s.beat(), lambda s: s.put(state="processing", **fields))
 
 
-class TestFailed:
-    @pytest.mark.usefixtures("worker")
-    def test_what_failed_and_when_it_runs_again(self, store: MemoryStore, say: Answers) -> None:
-        put(store, "a", state="failed")
-        assert say.why("a") == ["attempt 1 failed: exit code 1"]
-        assert say.next("a") == ["it is due at 2026-11-22T12:00:02.000000Z, in 2s (retry 1 of 3)"]
-
-    @pytest.mark.usefixtures("worker")
-    def test_without_end(self, store: MemoryStore, say: Answers) -> None:
-        put(store, "a", state="failed", max_retries=-1)
-        assert say.next("a")[0].endswith("(retry 1 of any number)")
-
-    def test_due_again_it_stands_in_the_line(
-        self, store: MemoryStore, say: Answers, clock: SteppedClock
-    ) -> None:
-        put(store, "a", state="failed")
-        clock.step(seconds=3)
-        beat(store)
-        assert say.next("a") == ["it is the next of queue default"]
+def silent(seconds: float, **fields: object) -> Setting:
+    """The same, and w1 was not heard since."""
+    return several(running(**fields), lambda s: s.clock.step(seconds=seconds))
 
 
-class TestBlocked:
-    @pytest.mark.parametrize(("on", "words"), [("ok", "well"), ("any", "at all"), ("failed", "badly")])
-    def test_whom_it_waits_for_and_how_that_stands(
-        self, store: MemoryStore, say: Answers, on: str, words: str
-    ) -> None:
-        put(store, "p", state="held")
-        child(store, "c", Parent("p", on))  # type: ignore[arg-type]
-        assert say.why("c") == [f"it waits for p to end {words}; that is held"]
-        assert say.next("c") == ["it starts when these have ended as wanted"]
-
-    def test_parents_that_have_ended_are_not_named(self, store: MemoryStore, say: Answers) -> None:
-        put(store, "p", state="processing")
-        put(store, "q")
-        child(store, "c", "p", "q")
-        end(store, "p")
-        maintenance.unblock(store, ["c"])
-        assert say.why("c") == ["it waits for q to end well; that is pending"]
-
-    def test_it_waits_in_vain_until_somebody_looks(self, store: MemoryStore, say: Answers) -> None:
-        put(store, "p", state="processing", max_retries=0)
-        child(store, "c", "p")
-        end(store, "p", exit_code=1)
-        assert say.why("c") == ["it waits for p to end well; that is dead (in vain)"]
+def cancelling(scene: Scene) -> None:
+    commands.cancel(scene.store, ["a"], by="ada")
 
 
-class TestHeld:
-    def test_by_a_person(self, store: MemoryStore, say: Answers) -> None:
-        put(store, "a", state="held")
-        assert say.why("a") == ["it is held until a person releases it"]
-        assert say.next("a") == ["queuectl release a"]
-
-    def test_because_its_parent_failed(self, store: MemoryStore, say: Answers) -> None:
-        put(store, "p")
-        child(store, "c", "p", after_failure="hold")
-        commands.cancel(store, ["p"], by="me")
-        assert say.why("c") == ["it is held: parent p ended as cancelled"]
+def by(name: str = "w2", **fields: object) -> Setting:
+    """Another worker lives."""
+    return lambda scene: scene.beat(name, **fields)
 
 
-class TestEnded:
-    def test_completed(self, store: MemoryStore, say: Answers) -> None:
-        put(store, "a", state="completed")
-        assert say.why("a") == ["attempt 1 ended with exit code 0"]
-        assert say.next("a") == ["nothing; to run it again: queuectl retry --force a"]
+def parent_dies(hold: bool = False) -> Setting:
+    def act(scene: Scene) -> None:
+        scene.put("p", max_retries=0)
+        scene.child("p", after_failure="hold" if hold else "cancel")
+        scene.ends("p", 1)
 
-    def test_dead(self, store: MemoryStore, say: Answers) -> None:
-        put(store, "a", state="dead")
-        assert say.why("a") == ["its last attempt failed for good: exit code 1"]
-        assert say.next("a") == ["nothing by itself; to run it again: queuectl retry a"]
+    return act
 
-    def test_a_crash_loop(self, store: MemoryStore, say: Answers) -> None:
-        put(store, "a", max_losses=0)
-        take(store, "a")
-        lose(store, "a")
-        assert say.why("a") == ["its last attempt failed for good: crash loop: lost 1 times, last: gone"]
 
-    def test_cancelled_with_the_reason(self, store: MemoryStore, say: Answers) -> None:
-        put(store, "a")
-        commands.cancel(store, ["a"], by="ada", reason="wrong branch")
-        assert say.why("a") == ["cancelled by ada: wrong branch"]
-        assert say.next("a") == ["nothing by itself; to run it again: queuectl retry a"]
+TABLE: list[Row] = [
+    # pending
+    (
+        "ready",
+        several(by(), Scene.put),
+        ["it is ready and no worker has taken it yet"],
+        ["it is the next of queue default"],
+    ),
+    (
+        "delayed",
+        several(by(), lambda s: s.put(run_at=NOW + timedelta(minutes=90))),
+        ["it was enqueued to start not before 2026-11-22T13:30:00.000000Z"],
+        ["it is due at 2026-11-22T13:30:00.000000Z, in 1h30m"],
+    ),
+    (
+        "no worker",
+        Scene.put,
+        ["it is ready and no worker has taken it yet"],
+        [START, "it is the next of queue default"],
+    ),
+    (
+        "worker of another queue",
+        several(by(queues=("mail",)), Scene.put),
+        ["it is ready and no worker has taken it yet"],
+        [
+            "no live worker serves queue default: queuectl worker start --queue default",
+            "it is the next of queue default",
+        ],
+    ),
+    (
+        "worker that leaves",
+        several(by(state="draining"), Scene.put),
+        ["it is ready and no worker has taken it yet"],
+        ["worker w2 on h is leaving and takes nothing more", START, "it is the next of queue default"],
+    ),
+    (
+        "worker that rests",
+        several(by(state="paused", note="no memory"), Scene.put),
+        ["it is ready and no worker has taken it yet"],
+        ["worker w2 on h rests and goes on by itself; no memory", "it is the next of queue default"],
+    ),
+    (
+        "lost worker",
+        several(by(), lambda s: s.clock.step(minutes=5), Scene.put),
+        ["it is ready and no worker has taken it yet"],
+        ["worker w2 on h is lost (last heard 5m ago)", START, "it is the next of queue default"],
+    ),
+    (
+        "paused queue",
+        several(by(), Scene.put, lambda s: commands.pause(s.store, "default")),
+        ["it is ready and no worker has taken it yet"],
+        ["queue default is paused: queuectl queue resume default", "it is the next of queue default"],
+    ),
+    (
+        "limit reached",
+        several(
+            by(count=9), lambda s: s.put("other", state="processing"), Scene.put,
+            lambda s: commands.limit(s.store, "default", 1),
+        ),
+        ["it is ready and no worker has taken it yet"],
+        [
+            "queue default runs 1 at once, its limit: queuectl queue limit default none",
+            "it is the next of queue default",
+        ],
+    ),
+    (
+        "below the limit",
+        several(
+            by(count=9), lambda s: s.put("other", state="processing"), Scene.put,
+            lambda s: commands.limit(s.store, "default", 2),
+        ),
+        ["it is ready and no worker has taken it yet"],
+        ["it is the next of queue default"],
+    ),
+    (
+        "the only slot is busy",
+        several(by("w1"), lambda s: s.put("other", state="processing"), Scene.put),
+        ["it is ready and no worker has taken it yet"],
+        ["the only slot that serves queue default is busy", "it is the next of queue default"],
+    ),
+    (
+        "all slots are busy",
+        several(
+            by("w1", count=2), by("mail", count=5, queues=("mail",)),
+            lambda s: [s.put(id, state="processing") for id in ("x", "y")], Scene.put,
+        ),
+        ["it is ready and no worker has taken it yet"],
+        ["all 2 slots that serve queue default are busy", "it is the next of queue default"],
+    ),
+    (
+        "others stand before it",
+        several(
+            by(), lambda s: s.put("first"), lambda s: s.put("elsewhere", queue="mail"), Scene.put,
+            lambda s: s.put("urgent", priority=10),
+            lambda s: s.put("tomorrow", priority=1000, run_at=NOW + timedelta(days=1)),
+        ),
+        ["it is ready and no worker has taken it yet"],
+        ["2 jobs stand before it in queue default"],
+    ),
+    (
+        "lost before",
+        several(by(), lambda s: s.put(state="processing"), lambda s: lose(s.store, "a")),
+        ["it is to run again; last: lost: gone"],
+        ["it is the next of queue default"],
+    ),
+    # failed
+    (
+        "failed",
+        several(by(), lambda s: s.put(state="failed")),
+        ["attempt 1 failed: exit code 1"],
+        ["it is due at 2026-11-22T12:00:02.000000Z, in 2s (retry 1 of 3)", "to run it at once: queuectl retry a"],
+    ),
+    (
+        "failed, retried for ever, and nobody there",
+        lambda s: s.put(state="failed", max_retries=-1),
+        ["attempt 1 failed: exit code 1"],
+        [
+            "it is due at 2026-11-22T12:00:02.000000Z, in 2s (retry 1 of any number)",
+            "to run it at once: queuectl retry a",
+            START,
+        ],
+    ),
+    (
+        "failed and due again",
+        several(lambda s: s.put(state="failed"), lambda s: s.clock.step(seconds=3), by()),
+        ["attempt 1 failed: exit code 1"],
+        ["it is the next of queue default"],
+    ),
+    # processing
+    (
+        "running",
+        running(),
+        [f"worker w1 on h runs attempt 1; its lease lasts until {LEASE_UNTIL}"],
+        ["it ends by itself", "to end it: queuectl cancel a"],
+    ),
+    (
+        "running with a time limit, on a worker that leaves",
+        several(running(timeout=timedelta(minutes=5)), lambda s: s.beat(state="draining")),
+        [
+            f"worker w1 on h runs attempt 1; its lease lasts until {LEASE_UNTIL}",
+            "that worker leaves once its jobs have ended",
+        ],
+        ["it ends by itself, or after 5m", "to end it: queuectl cancel a"],
+    ),
+    (
+        "to be cancelled",
+        several(running(), cancelling),
+        [
+            f"worker w1 on h runs attempt 1; its lease lasts until {LEASE_UNTIL}",
+            "ada asked to cancel it at 2026-11-22T12:00:00.000000Z",
+        ],
+        ["its worker ends it, with all its processes"],
+    ),
+    (
+        "its worker is lost",
+        silent(20),
+        [f"worker w1 on h took it for attempt 1 and is lost (last heard 20s ago); its lease lasts until {LEASE_UNTIL}"],
+        [
+            "if its worker is heard again within 10s, it goes on there",
+            "after that a live worker takes it back, and it runs again",
+            "no worker lives: queuectl worker start",
+            "if host h is gone: queuectl worker forget w1",
+        ],
+    ),
+    (
+        "its worker is lost and its lease over",
+        silent(40),
+        [
+            f"worker w1 on h took it for attempt 1 and is lost (last heard 40s ago); its lease ended at {LEASE_UNTIL}, "
+            "10s ago"
+        ],
+        [
+            "a live worker takes it back, and it runs again",
+            "no worker lives: queuectl worker start",
+            "if host h is gone: queuectl worker forget w1",
+        ],
+    ),
+    (
+        "the same beside a live worker",
+        several(silent(40), by(queues=("mail",))),
+        [
+            f"worker w1 on h took it for attempt 1 and is lost (last heard 40s ago); its lease ended at {LEASE_UNTIL}, "
+            "10s ago"
+        ],
+        [
+            "a live worker takes it back within seconds, and it runs again",
+            "if host h is gone: queuectl worker forget w1",
+        ],
+    ),
+    (
+        "lost and to be cancelled",
+        several(silent(40), cancelling, by()),
+        [
+            f"worker w1 on h took it for attempt 1 and is lost (last heard 40s ago); its lease ended at {LEASE_UNTIL}, "
+            "10s ago",
+            "ada asked to cancel it at 2026-11-22T12:00:40.000000Z",
+        ],
+        [
+            "a live worker takes it back within seconds, and it is cancelled",
+            "if host h is gone: queuectl worker forget w1",
+        ],
+    ),
+    (
+        "lost once too often",
+        several(silent(40, max_losses=0), by()),
+        [
+            f"worker w1 on h took it for attempt 1 and is lost (last heard 40s ago); its lease ended at {LEASE_UNTIL}, "
+            "10s ago"
+        ],
+        [
+            "a live worker takes it back within seconds, and it is dead, for it may be lost 0 times at most",
+            "if host h is gone: queuectl worker forget w1",
+        ],
+    ),
+    (
+        "its worker was forgotten",
+        several(silent(40), lambda s: s.store.forget("w1")),
+        [f"a worker that is gone (w1) took it for attempt 1; its lease ended at {LEASE_UNTIL}, 10s ago"],
+        ["a live worker takes it back, and it runs again", "no worker lives: queuectl worker start"],
+    ),
+    # blocked
+    (
+        "blocked by a held job",
+        several(lambda s: s.put("p", state="held"), lambda s: s.child("p")),
+        ["it waits for p to end well; that is held"],
+        ["it starts when these have ended as wanted", "p is held: queuectl release p"],
+    ),
+    (
+        "blocked by one that runs, at all",
+        several(lambda s: s.put("p", state="processing"), lambda s: s.child(Parent("p", "any"))),
+        ["it waits for p to end at all; that is processing"],
+        ["it starts when these have ended as wanted", "when p ends: queuectl explain p"],
+    ),
+    (
+        "blocked by one that is to fail",
+        several(lambda s: s.put("p"), lambda s: s.child(Parent("p", "failed"))),
+        ["it waits for p to end badly; that is pending"],
+        ["it starts when these have ended as wanted", "when p ends: queuectl explain p"],
+    ),
+    (
+        "of two parents one has ended",
+        several(
+            lambda s: s.put("p"), lambda s: s.put("q"), lambda s: s.child("p", "q"), lambda s: s.ends("p"),
+            Scene.looked,
+        ),
+        ["it waits for q to end well; that is pending"],
+        ["it starts when these have ended as wanted", "when q ends: queuectl explain q"],
+    ),
+    (
+        "in vain, and nobody looks",
+        parent_dies(),
+        ["it waits for p to end well; that is dead (in vain)"],
+        [
+            "a worker would see that it is to be cancelled, and none lives: queuectl worker start",
+            "to run p again, and then this one: queuectl retry p",
+        ],
+    ),
+    (
+        "in vain, until a worker looks",
+        several(parent_dies(hold=True), by()),
+        ["it waits for p to end well; that is dead (in vain)"],
+        ["it is held within seconds", "to run p again, and then this one: queuectl retry p"],
+    ),
+    # held
+    (
+        "held by a person",
+        lambda s: s.put(state="held"),
+        ["it is held until a person releases it"],
+        ["to let it start: queuectl release a"],
+    ),
+    (
+        "held by a person, behind a parent",
+        several(lambda s: s.put("p"), lambda s: s.child("p"), lambda s: commands.hold(s.store, ["a"])),
+        ["it is held until a person releases it"],
+        ["to let it start: queuectl release a", "it then waits for p, which is pending"],
+    ),
+    (
+        "held because its parent failed",
+        several(parent_dies(hold=True), Scene.looked),
+        ["it is held: parent p ended as dead"],
+        [
+            "to run p again, and then this one: queuectl retry p",
+            "to run it without its parents: queuectl release --anyway a",
+        ],
+    ),
+    # what has ended
+    (
+        "completed",
+        lambda s: s.put(state="completed"),
+        ["attempt 1 ended with exit code 0"],
+        ["nothing by itself", "to run it again: queuectl retry --force a"],
+    ),
+    (
+        "dead",
+        lambda s: s.put(state="dead"),
+        ["its last attempt failed for good: exit code 1"],
+        ["nothing by itself", "what it printed: queuectl logs a", "to run it again: queuectl retry a"],
+    ),
+    (
+        "dead in a crash loop",
+        several(lambda s: s.put(max_losses=0), lambda s: take(s.store, "a"), lambda s: lose(s.store, "a")),
+        ["its last attempt failed for good: crash loop: lost 1 times, last: gone"],
+        ["nothing by itself", "what it printed: queuectl logs a", "to run it again: queuectl retry a"],
+    ),
+    (
+        "dead, and its key is another's",
+        several(lambda s: s.put(state="dead", unique_key="k"), lambda s: s.put("b", unique_key="k")),
+        ["its last attempt failed for good: exit code 1"],
+        [
+            "nothing by itself",
+            "what it printed: queuectl logs a",
+            "its unique key 'k' is job b's: it can run again once that has ended",
+        ],
+    ),
+    (
+        "cancelled by a person",
+        several(Scene.put, lambda s: commands.cancel(s.store, ["a"], by="ada", reason="wrong branch")),
+        ["cancelled by ada: wrong branch"],
+        ["nothing by itself", "to run it again: queuectl retry a"],
+    ),
+    (
+        "cancelled because its parent failed",
+        several(parent_dies(), Scene.looked),
+        ["parent p ended as dead"],
+        [
+            "nothing by itself",
+            "to run p again, and then this one: queuectl retry p",
+            "to run it without its parents: queuectl retry --alone a",
+        ],
+    ),
+    (
+        "cancelled because its parent did not fail",
+        several(
+            lambda s: s.put("p"), lambda s: s.child(Parent("p", "failed")), lambda s: s.ends("p"), Scene.looked
+        ),
+        ["parent p ended as completed"],
+        ["nothing by itself", "to run it without its parents: queuectl retry --alone a"],
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("setting", "why", "then"), [pytest.param(*row[1:], id=row[0]) for row in TABLE])
+def test_each_situation_is_explained(scene: Scene, setting: Setting, why: list[str], then: list[str]) -> None:
+    setting(scene)
+    found = explain(scene.store, scene.settings, get(scene.store, "a"))
+    assert found.why == why
+    assert found.next == then
+
+
+def test_very_many_stand_before_it(scene: Scene) -> None:
+    scene.beat()
+    for n in range(1001):
+        scene.put(f"b{n}")
+    found = explain(scene.store, scene.settings, scene.put())
+    assert found.next == ["more than 1000 jobs stand before it in queue default"]
+
+
+def test_slot_and_process_are_named_once_they_are_noted(scene: Scene) -> None:
+    running()(scene)
+    job = get(scene.store, "a")
+    change(scene.store, lifecycle.note_start(job, slot=3, pid=4711, started_at=NOW, now=NOW))
+    [why] = explain(scene.store, scene.settings, get(scene.store, "a")).why
+    assert why == f"worker w1 on h runs attempt 1 in slot 3, pid 4711; its lease lasts until {LEASE_UNTIL}"
+
+
+def test_a_job_with_a_made_id_is_called_by_its_number(scene: Scene) -> None:
+    made = "1a203ec0eac75bd6aaf9f973ee"
+    job = scene.put(made, state="held")
+    assert explain(scene.store, scene.settings, job).next == ["to let it start: queuectl release 1"]
+
+
+def test_a_lost_worker_is_addressed_so_that_it_is_meant(scene: Scene) -> None:
+    silent(40)(scene)
+    scene.beat("w1", id="other", host="beta")
+    assert (
+        "queuectl worker forget w1@h" in explain(scene.store, scene.settings, get(scene.store, "a")).next[-1]
+    )
+
+
+def hints() -> Iterator[str]:
+    """Every hint of the table, as it would be pasted."""
+    for row in TABLE:
+        for sentence in row[3]:
+            if ": queuectl " in sentence:
+                yield sentence.partition(": ")[2]
+
+
+def test_a_hint_stands_at_the_end_of_its_sentence() -> None:
+    assert len(list(hints())) > 30
+    assert all(hint.startswith("queuectl ") for hint in hints())

@@ -1,18 +1,29 @@
-"""Why a job is in its state, and what has to happen next."""
+"""Why a job is in its state, what has to happen next, and what to type.
 
-from collections.abc import Iterator
+A hint is a command at the end of its sentence, behind a colon, and works as it stands.
+"""
+
+from collections.abc import Callable, Iterator
 from datetime import datetime
+from functools import cached_property
+from shlex import quote
 
 from msgspec import Struct
 
 from queuectl.config import Settings
-from queuectl.domain.dependency import broken
-from queuectl.domain.instant import format_instant
-from queuectl.domain.job import Job
+from queuectl.domain import dependency
+from queuectl.domain.ids import handle
+from queuectl.domain.instant import format_age, format_instant
+from queuectl.domain.job import TERMINAL, Job, State
 from queuectl.domain.quantity import format_duration
 from queuectl.domain.query import Filter, Page
-from queuectl.service import queries
+from queuectl.service import queries, registry
+from queuectl.service.attention import place, serving
+from queuectl.service.queries import WorkerStatus
 from queuectl.store.protocol import Store
+
+FIRST_OF_LINE = 1000
+"""Jobs that are read to say how many stand before one."""
 
 
 class Explanation(Struct, frozen=True):
@@ -25,118 +36,323 @@ class Explanation(Struct, frozen=True):
 
 def explain(store: Store, settings: Settings, job: Job) -> Explanation:
     """Look at everything that a job's state depends on."""
-    now = store.now()
-    why, then = list(_why(store, job, now)), list(_next(store, settings, job, now))
-    return Explanation(job, why, then)
+    case = _Case(store, settings, job)
+    why, then = _STATES[job.state]
+    return Explanation(job, list(why(case)), list(then(case)))
 
 
-def _why(store: Store, job: Job, now: datetime) -> Iterator[str]:
-    if job.state == "pending":
-        if job.history:
-            yield f"it is to run again; last: {job.last_error or 'retried by a person'}"
-        elif job.run_at > now:
-            yield f"it was enqueued to start not before {format_instant(job.run_at)}"
-        else:
-            yield "it is ready and no worker has taken it yet"
-    elif job.state == "processing" and job.lease:
-        until = format_instant(job.lease.until)
-        yield f"worker {job.lease.worker} runs attempt {job.attempts}; its lease lasts until {until}"
-        if job.cancel_requested:
-            yield f"{job.cancel_requested.by} asked to cancel it at {format_instant(job.cancel_requested.at)}"
-    elif job.state == "failed":
-        yield f"attempt {job.attempts} failed: {job.last_error}"
-    elif job.state == "blocked":
-        yield from _blocked(store, job)
-    elif job.state == "completed":
-        yield f"attempt {job.attempts} ended with exit code 0"
-    elif job.state == "held":
-        why = f": {job.last_error}" if job.last_error and not job.history else ""
-        yield f"it is held{why or ' until a person releases it'}"
-    elif job.state == "dead":
-        yield f"its last attempt failed for good: {job.last_error}"
+class _Case:
+    """A job with what is around it, read when a sentence needs it."""
+
+    def __init__(self, store: Store, settings: Settings, job: Job) -> None:
+        self.store, self.settings, self.job = store, settings, job
+        self.now = store.now()
+        self.name = handle(job)
+
+    @cached_property
+    def workers(self) -> list[WorkerStatus]:
+        """The registry, with the slots as the claims say."""
+        return queries.occupied(
+            queries.workers(self.store, self.settings, self.now), queries.running(self.store)
+        )
+
+    @property
+    def living(self) -> list[WorkerStatus]:
+        """Workers that take back what others have lost."""
+        return [item for item in self.workers if item.state != "lost"]
+
+    @cached_property
+    def worker(self) -> WorkerStatus | None:
+        """The one that holds the job, if it is still in the registry."""
+        held = self.job.lease.worker if self.job.lease else None
+        return next((item for item in self.workers if item.worker.id == held), None)
+
+    @cached_property
+    def parents(self) -> dict[str, Job]:
+        """Its parents that exist."""
+        return self.store.get([parent.job for parent in self.job.spec.after])
+
+    @property
+    def parent_states(self) -> dict[str, State]:
+        """The state of each of them."""
+        return {id: parent.state for id, parent in self.parents.items()}
+
+    def called(self, parent: str) -> str:
+        """A parent as people call it."""
+        return handle(self.parents[parent]) if parent in self.parents else parent
+
+    @property
+    def queue(self) -> str:
+        """Its queue as a shell takes it."""
+        return quote(self.job.queue)
+
+
+# pending and failed
+
+
+def _why_pending(case: _Case) -> Iterator[str]:
+    job = case.job
+    if job.history:
+        yield f"it is to run again; last: {job.last_error or 'retried by a person'}"
+    elif job.run_at > case.now:
+        yield f"it was enqueued to start not before {format_instant(job.run_at)}"
     else:
-        yield str(job.last_error or job.state)
+        yield "it is ready and no worker has taken it yet"
 
 
-def _next(store: Store, settings: Settings, job: Job, now: datetime) -> Iterator[str]:
-    if job.state in ("pending", "failed"):
-        yield from _before_start(store, settings, job, now)
-    elif job.state == "processing":
-        limit = f", or after {format_duration(job.spec.timeout)}" if job.spec.timeout else ""
-        if job.cancel_requested:
-            yield "its worker ends it, tree and all"
-        else:
-            yield f"it ends by itself{limit}; to end it: queuectl cancel {job.id}"
-    elif job.state == "blocked":
-        yield "it starts when these have ended as wanted"
-    elif job.state == "held":
-        yield f"queuectl release {job.id}"
-    elif job.state == "completed":
-        yield f"nothing; to run it again: queuectl retry --force {job.id}"
-    else:
-        yield f"nothing by itself; to run it again: queuectl retry {job.id}"
+def _why_failed(case: _Case) -> Iterator[str]:
+    yield f"attempt {case.job.attempts} failed: {case.job.last_error}"
 
 
-def _before_start(store: Store, settings: Settings, job: Job, now: datetime) -> Iterator[str]:
-    if job.run_at > now:
-        left = format_duration(job.run_at - now)
+def _before_start(case: _Case) -> Iterator[str]:
+    """All that has to be before a worker takes it."""
+    job = case.job
+    if job.run_at > case.now:
+        left = format_duration(job.run_at - case.now)
         used = f" (retry {job.failures} of {_limit(job)})" if job.state == "failed" else ""
         yield f"it is due at {format_instant(job.run_at)}, in {left}{used}"
-    queue = next((queue for queue in queries.queues(store) if queue.name == job.queue), None)
+        if job.state == "failed":
+            yield f"to run it at once: queuectl retry {case.name}"
+    queue = next((queue for queue in queries.queues(case.store) if queue.name == job.queue), None)
     if queue and queue.paused:
-        yield f"queue {job.queue} is paused: queuectl queue resume {job.queue}"
+        yield f"queue {job.queue} is paused: queuectl queue resume {case.queue}"
     if queue and queue.limit is not None and queue.jobs.get("processing", 0) >= queue.limit:
-        yield f"queue {job.queue} runs {queue.limit} at once, its limit"
-    yield from _workers(store, settings, job)
-    if job.run_at <= now:
-        yield from _line(store, job, now)
+        yield f"queue {job.queue} runs {queue.limit} at once, its limit: queuectl queue limit {case.queue} none"
+    yield from _who_takes_it(case)
+    if job.run_at <= case.now:
+        yield from _line(case)
 
 
-def _workers(store: Store, settings: Settings, job: Job) -> Iterator[str]:
-    serving = [
-        item
-        for item in queries.workers(store, settings)
-        if item.state == "running" and (not item.worker.queues or job.queue in item.worker.queues)
-    ]
-    if not serving:
-        yield f"no running worker serves queue {job.queue}: queuectl worker start"
+def _who_takes_it(case: _Case) -> Iterator[str]:
+    queue = case.job.queue
+    able = serving(case.workers, queue)
+    if able:
+        yield from _busy(case, able)
         return
-    slots = sum(item.worker.count for item in serving)
-    busy = sum(1 for item in serving for slot in item.worker.slots if slot.job)
+    meant = [item for item in case.workers if not item.worker.queues or queue in item.worker.queues]
+    for item in meant:
+        yield f"{place(item)} {_unable(item, case.now)}"
+    others = bool([item for item in case.living if item not in meant])
+    start = f"queuectl worker start --queue {case.queue}" if others else "queuectl worker start"
+    yield f"no live worker serves queue {queue}: {start}"
+
+
+def _unable(item: WorkerStatus, now: datetime) -> str:
+    if item.state == "draining":
+        return "is leaving and takes nothing more"
+    return f"is lost{_heard(item, now)}"
+
+
+def _busy(case: _Case, able: list[WorkerStatus]) -> Iterator[str]:
+    queue, resting = case.job.queue, [item for item in able if item.state == "paused"]
+    for item in resting:
+        yield f"{place(item)} rests and goes on by itself; {item.worker.note or 'it says nothing'}"
+    slots = sum(item.worker.count for item in able)
+    busy = sum(1 for item in able for slot in item.slots if slot.job)
     if busy >= slots:
-        yield f"all {slots} slots that serve queue {job.queue} are busy"
-
-
-def _line(store: Store, job: Job, now: datetime) -> Iterator[str]:
-    """How many stand before it, counted as far as a person would. What is not due yet stands in nobody's way."""
-    first = store.find(
-        Filter(queue=job.queue, states=frozenset(("pending", "failed"))), Page(limit=1000, sort="next")
-    )
-    ids = [other.id for other in first.jobs if other.run_at <= now]
-    if job.id in ids:
-        before = ids.index(job.id)
-        place = (
-            f"{before} {'jobs stand' if before > 1 else 'job stands'} before it in"
-            if before
-            else "it is the next of"
+        yield (
+            f"all {slots} slots that serve queue {queue} are busy"
+            if slots > 1
+            else (f"the only slot that serves queue {queue} is busy")
         )
-        yield f"{place} queue {job.queue}"
-    else:
+
+
+def _line(case: _Case) -> Iterator[str]:
+    """How many stand before it, counted as far as a person would. What is not due yet stands in nobody's way."""
+    job, waiting = case.job, frozenset[State](("pending", "failed"))
+    first = case.store.find(
+        Filter(queue=job.queue, states=waiting), Page(limit=FIRST_OF_LINE, sort="next")
+    ).jobs
+    ids = [other.id for other in first if other.run_at <= case.now]
+    if job.id not in ids:
         yield f"more than {len(ids)} jobs stand before it in queue {job.queue}"
+    elif before := ids.index(job.id):
+        yield f"{before} {'jobs stand' if before > 1 else 'job stands'} before it in queue {job.queue}"
+    else:
+        yield f"it is the next of queue {job.queue}"
 
 
-def _blocked(store: Store, job: Job) -> Iterator[str]:
-    parents = store.get([parent.job for parent in job.spec.after])
-    states = {id: parent.state for id, parent in parents.items()}
-    vain = set(broken(job.spec.after, states))
+# processing
+
+
+def _why_processing(case: _Case) -> Iterator[str]:
+    job, item, lease = case.job, case.worker, case.job.lease
+    if lease is None:
+        return
+    who = place(item) if item else f"a worker that is gone ({lease.worker})"
+    if item and item.state != "lost":
+        slot = f" in slot {lease.slot}, pid {lease.pid}" if lease.pid else ""
+        yield f"{who} runs attempt {job.attempts}{slot}; its lease {_lease_words(case)}"
+    else:
+        silent = f" and is lost{_heard(item, case.now)}" if item else ""
+        yield f"{who} took it for attempt {job.attempts}{silent}; its lease {_lease_words(case)}"
+    if item and item.state == "draining":
+        yield "that worker leaves once its jobs have ended"
+    if job.cancel_requested:
+        yield f"{job.cancel_requested.by} asked to cancel it at {format_instant(job.cancel_requested.at)}"
+
+
+def _lease_words(case: _Case) -> str:
+    assert case.job.lease is not None
+    until = case.job.lease.until
+    if until > case.now:
+        return f"lasts until {format_instant(until)}"
+    return f"ended at {format_instant(until)}, {format_age(case.now - until)} ago"
+
+
+def _heard(item: WorkerStatus, now: datetime) -> str:
+    heard = item.worker.heartbeat
+    return f" (last heard {format_age(now - heard)} ago)" if heard else " (never heard)"
+
+
+def _next_processing(case: _Case) -> Iterator[str]:
+    job, item = case.job, case.worker
+    lease_is_over = job.lease is not None and job.lease.until <= case.now
+    if item and item.state != "lost" and not lease_is_over:
+        limit = f", or after {format_duration(job.spec.timeout)}" if job.spec.timeout else ""
+        if job.cancel_requested:
+            yield "its worker ends it, with all its processes"
+        else:
+            yield f"it ends by itself{limit}"
+            yield f"to end it: queuectl cancel {case.name}"
+        return
+    if not lease_is_over and job.lease:
+        left = format_duration(job.lease.until - case.now)
+        yield f"if its worker is heard again within {left}, it goes on there"
+    when = "" if lease_is_over else "after that "
+    if case.living:
+        yield f"{when}a live worker takes it back within seconds, and {_once_back(job)}"
+    else:
+        yield f"{when}a live worker takes it back, and {_once_back(job)}"
+        yield "no worker lives: queuectl worker start"
+    if item and item.state == "lost":
+        name = quote(registry.address(item, case.workers))
+        yield f"if host {item.worker.host} is gone: queuectl worker forget {name}"
+
+
+def _once_back(job: Job) -> str:
+    most = job.spec.retry.max_losses
+    if job.cancel_requested:
+        return "it is cancelled"
+    if job.losses >= most:
+        return f"it is dead, for it may be lost {most} times at most"
+    return "it runs again"
+
+
+# blocked and held
+
+
+def _why_blocked(case: _Case) -> Iterator[str]:
+    job, states = case.job, case.parent_states
+    vain = set(dependency.in_vain(job, states))
     for parent in job.spec.after:
         if parent.job in job.waiting_for:
             state = states.get(parent.job, "gone")
             in_vain = " (in vain)" if parent.job in vain else ""
-            yield f"it waits for {parent.job} to end {_WISHES[parent.on]}; that is {state}{in_vain}"
+            yield f"it waits for {case.called(parent.job)} to end {_WISHES[parent.on]}; that is {state}{in_vain}"
+
+
+def _next_blocked(case: _Case) -> Iterator[str]:
+    job, states = case.job, case.parent_states
+    if vain := dependency.in_vain(job, states):
+        what = "held" if job.spec.after_failure == "hold" else "cancelled"
+        if case.living:
+            yield f"it is {what} within seconds"
+        else:
+            yield f"a worker would see that it is to be {what}, and none lives: queuectl worker start"
+        yield from _mend(case, vain)
+        return
+    yield "it starts when these have ended as wanted"
+    for parent in job.waiting_for:
+        state = states.get(parent)
+        if state == "held":
+            yield f"{case.called(parent)} is held: queuectl release {quote(case.called(parent))}"
+        elif state is not None and state not in TERMINAL:
+            yield f"when {case.called(parent)} ends: queuectl explain {quote(case.called(parent))}"
+
+
+def _mend(case: _Case, vain: tuple[str, ...]) -> Iterator[str]:
+    """What a person can do about parents that ended otherwise than wanted."""
+    for parent in vain:
+        if case.parent_states.get(parent) in ("dead", "cancelled"):
+            yield f"to run {case.called(parent)} again, and then this one: queuectl retry {quote(case.called(parent))}"
+
+
+def _why_held(case: _Case) -> Iterator[str]:
+    job = case.job
+    if job.cause in ("parent", "skipped"):
+        yield f"it is held: {job.last_error}"
+    else:
+        yield "it is held until a person releases it"
+
+
+def _next_held(case: _Case) -> Iterator[str]:
+    vain = dependency.in_vain(case.job, case.parent_states)
+    if not vain:
+        yield f"to let it start: queuectl release {case.name}"
+        for parent in dependency.unmet(case.job, case.parent_states):
+            yield f"it then waits for {case.called(parent)}, which is {case.parent_states[parent]}"
+        return
+    yield from _mend(case, vain)
+    yield f"to run it without its parents: queuectl release --anyway {case.name}"
+
+
+# what has ended
+
+
+def _why_completed(case: _Case) -> Iterator[str]:
+    yield f"attempt {case.job.attempts} ended with exit code 0"
+
+
+def _why_dead(case: _Case) -> Iterator[str]:
+    yield f"its last attempt failed for good: {case.job.last_error}"
+
+
+def _why_cancelled(case: _Case) -> Iterator[str]:
+    yield str(case.job.last_error or "cancelled")
+
+
+def _next_ended(case: _Case) -> Iterator[str]:
+    """Nothing by itself; how to run it again, as far as its unique key and its parents let it."""
+    job, force = case.job, "--force " if case.job.state == "completed" else ""
+    yield "nothing by itself"
+    if job.attempts and job.state == "dead":
+        yield f"what it printed: queuectl logs {case.name}"
+    if holder := _holder_of_key(case):
+        yield f"its unique key {job.spec.unique_key!r} is job {holder}'s: it can run again once that has ended"
+        return
+    waiting = dependency.to_wait_for_again(job, case.parent_states)
+    again = [p for p in waiting if case.parent_states.get(p) in (None, *TERMINAL)]
+    yield from _mend(case, tuple(again))
+    if not again:
+        yield f"to run it again: queuectl retry {force}{case.name}"
+    else:
+        yield f"to run it without its parents: queuectl retry --alone {force}{case.name}"
+
+
+def _holder_of_key(case: _Case) -> str | None:
+    """The job that has its unique key now."""
+    key = case.job.spec.unique_key
+    if key is None:
+        return None
+    living = frozenset[State](("pending", "failed", "processing", "blocked", "held"))
+    found = case.store.find(Filter(unique_key=key, states=living), Page(limit=1)).jobs
+    return handle(found[0]) if found else None
 
 
 _WISHES = {"ok": "well", "any": "at all", "failed": "badly"}
+
+_Sentences = Callable[[_Case], Iterator[str]]
+_STATES: dict[State, tuple[_Sentences, _Sentences]] = {
+    "pending": (_why_pending, _before_start),
+    "failed": (_why_failed, _before_start),
+    "processing": (_why_processing, _next_processing),
+    "blocked": (_why_blocked, _next_blocked),
+    "held": (_why_held, _next_held),
+    "completed": (_why_completed, _next_ended),
+    "dead": (_why_dead, _next_ended),
+    "cancelled": (_why_cancelled, _next_ended),
+}
 
 
 def _limit(job: Job) -> str:
