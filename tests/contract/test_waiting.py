@@ -66,6 +66,15 @@ def test_the_clock_of_a_store_does_not_go_backwards(store: Store, clock: Stepped
     assert store.now() == before + timedelta(hours=1)
 
 
+def test_a_clock_that_was_set_right_is_followed(store: Store, clock: SteppedClock) -> None:
+    """Else a process would stay in the future for as long as the clock had been ahead."""
+    before = store.now()
+    clock.step(days=30)
+    assert store.now() == before + timedelta(days=30)
+    clock.step(days=-30, seconds=1)
+    assert store.now() == before + timedelta(seconds=1)
+
+
 def test_a_store_says_what_it_is(store: Store) -> None:
     store.add([new_job()])
     said = store.describe(thorough=True)

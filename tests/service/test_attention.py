@@ -121,6 +121,17 @@ def test_a_host_whose_clock_differs(store: MemoryStore, look: Looks, skew: float
     assert f"the clock of host h is {said} the store's" in thing.text
 
 
+@pytest.mark.parametrize(("jump", "said"), [(30 * 86400.0, "30d ahead"), (-7200.0, "2h back")])
+def test_a_store_whose_clock_jumped(store: MemoryStore, look: Looks, jump: float, said: str) -> None:
+    beat(store, clock_jump=jump)
+    [thing] = look()
+    assert (thing.kind, thing.fault) == ("clock_jump", True)
+    assert (
+        thing.text
+        == f"the store's clock jumped {said}; nothing is purged for an hour (worker w1 on h saw it)"
+    )
+
+
 @pytest.mark.parametrize("skew", [None, 0.0, 1.9, -1.9])
 def test_a_clock_that_is_right_enough(store: MemoryStore, look: Looks, skew: float | None) -> None:
     beat(store, skew=skew)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from archive import Troubled
 
+from contract.grounds import SteppedClock
 from queuectl import config
 from queuectl.errors import StoreUnavailable
 from queuectl.worker import chores, handover
@@ -14,7 +15,7 @@ from queuectl.worker.chores import Chores
 from queuectl.worker.journal import Journal
 from queuectl.worker.messages import encode
 from queuectl.worker.store_time import StoreTime
-from service.scenes import child, put
+from service.scenes import beat, child, put
 
 
 class Duty:
@@ -100,6 +101,61 @@ def test_a_store_that_is_away_itself_is_no_such_trouble(duty: Duty, monkeypatch:
     monkeypatch.setattr(chores.maintenance, "purge_expired", purge_expired)
     with pytest.raises(StoreUnavailable, match="the store is away"):
         duty.round()
+
+
+class TestClockJump:
+    """A clock that is set wrong makes everything look old."""
+
+    @pytest.fixture
+    def clock(self, duty: Duty, monkeypatch: pytest.MonkeyPatch) -> SteppedClock:
+        """The store's clock; the host's own goes on with it, but for jumps."""
+        clock = SteppedClock()
+        duty.store._clock, duty.store._last_now = clock, clock.now()
+        self.boot = 1000.0
+        monkeypatch.setattr(chores, "boottime", lambda: self.boot)
+        put(duty.store, "kept", state="completed")
+        return clock
+
+    def passes(self, clock: SteppedClock, **time: float) -> None:
+        clock.step(**time)
+        self.boot += timedelta(**time).total_seconds()
+
+    @pytest.mark.parametrize("days", [30, 7300])
+    def test_nothing_is_purged_for_an_hour(self, duty: Duty, clock: SteppedClock, days: int) -> None:
+        duty.round()
+        clock.step(days=days)
+        assert duty.round() == [
+            f"clock     the store's clock jumped {days}d ahead; nothing is purged for an hour"
+        ]
+        self.passes(clock, minutes=59)
+        assert duty.round() == []
+        assert duty.store.get(["kept"])
+        self.passes(clock, minutes=2)
+        assert duty.round() == []
+        assert not duty.store.get(["kept"])
+        assert duty.chores.clock_jump is None
+
+    def test_it_is_over_in_time_when_the_clock_is_set_right(self, duty: Duty, clock: SteppedClock) -> None:
+        duty.round()
+        clock.step(days=30)
+        duty.round()
+        clock.step(days=-30)
+        assert duty.round() == ["clock     the store's clock jumped 30d back; nothing is purged for an hour"]
+        self.passes(clock, hours=2)
+        duty.round()
+        assert duty.store.get(["kept"])
+
+    def test_what_another_worker_saw_counts_too(self, duty: Duty, clock: SteppedClock) -> None:
+        clock.step(days=30)
+        beat(duty.store, "other", clock_jump=30 * 86400.0)
+        duty.round()
+        assert duty.store.get(["kept"])
+
+    def test_a_clock_that_is_a_little_off_is_no_jump(self, duty: Duty, clock: SteppedClock) -> None:
+        duty.round()
+        clock.step(minutes=59)
+        assert duty.round() == []
+        assert duty.chores.clock_jump is None
 
 
 def test_what_was_handed_over_is_not_lost_though_its_lease_is_over(duty: Duty, tmp_path: Path) -> None:

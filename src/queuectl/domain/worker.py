@@ -21,7 +21,8 @@ class Worker(Struct, frozen=True, kw_only=True):
     """One worker. `id` is new with every start (never host or pid, which come again); `name` is for people.
 
     `queues` is empty when it serves all of them. `heartbeat` is set by the store when the worker beats. `skew` is
-    by how many seconds the clock of its host is ahead of the store's, as far as it has measured.
+    by how many seconds the clock of its host is ahead of the store's, as far as it has measured; `clock_jump` by how
+    many the store's own clock jumped in the last hour, if the worker saw it jump.
     """
 
     id: str
@@ -39,6 +40,7 @@ class Worker(Struct, frozen=True, kw_only=True):
     slots: tuple[Slot, ...] = ()
     heartbeat: datetime | None = None
     skew: float | None = None
+    clock_jump: float | None = None
 
 
 def still_asked(request: Request | None, before: Worker | None, now: Worker) -> Request | None:

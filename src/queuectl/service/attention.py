@@ -12,6 +12,7 @@ from msgspec import Struct
 from queuectl.domain.ids import handle
 from queuectl.domain.instant import format_age
 from queuectl.domain.job import Job
+from queuectl.domain.quantity import format_duration
 from queuectl.service import registry
 from queuectl.service.queries import QueueStatus, Status, WorkerStatus
 
@@ -141,6 +142,11 @@ def _clocks(found: Status) -> Iterator[Attention]:
             way = "ahead of" if skew > 0 else "behind"
             text = f"the clock of host {item.worker.host} is {abs(skew):.1f} s {way} the store's"
             yield Attention("clock_skew", f"{text} (worker {item.worker.name})")
+        jump = item.worker.clock_jump
+        if item.state != "lost" and jump:
+            size = format_duration(timedelta(seconds=abs(round(jump))))
+            text = f"the store's clock jumped {size} {'ahead' if jump > 0 else 'back'}"
+            yield Attention("clock_jump", f"{text}; nothing is purged for an hour ({place(item)} saw it)")
 
 
 def _variables(unused: Sequence[str], url: str) -> Iterator[Attention]:

@@ -191,6 +191,7 @@ def worker(status: WorkerStatus) -> dict[str, Any]:
         "state": status.state,
         "note": worker.note,
         "skew": worker.skew,
+        "clock_jump": worker.clock_jump,
         "slots": [slot(item) for item in status.slots],
         "claimed_ahead": status.ahead,
     }

@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from queuectl.clock import boottime
 from queuectl.errors import StoreError
@@ -11,11 +11,18 @@ from queuectl.store import codec
 
 GOOD_FOR = 5.0
 """Seconds after which the server is asked again."""
+SET_BACK = timedelta(hours=1)
+"""A clock that is further behind what it said before was set right: it is followed, or we would stay in the future."""
+
+
+def steady(before: datetime, now: datetime) -> datetime:
+    """What a clock says that said `before` already: not less, unless it was set back by more than an hour."""
+    return now if now < before - SET_BACK else max(before, now)
 
 
 class ServerClock:
     """Never ahead of the server: what it said, plus the time since its answer came. Behind it by less than one round
-    trip, so that what is stamped here is due there at once. Does not go backwards.
+    trip, so that what is stamped here is due there at once. Does not go backwards, but for `steady`.
     """
 
     def __init__(
@@ -25,7 +32,7 @@ class ServerClock:
         self._lock = threading.Lock()
         self._said: int | None = None
         self._heard = 0.0
-        self._last = 0
+        self._last = codec.moment(0)
 
     def now(self) -> datetime:
         """Raises StoreError before the first answer; afterwards an absence of the server is bridged: nobody who only
@@ -39,8 +46,8 @@ class ServerClock:
                 self.heard(self._ask())
         with self._lock:
             passed = 0.0 if self._good_for <= 0 else boottime() - self._heard
-            self._last = max(self._last, (self._said or 0) + int(passed * 1_000_000))
-            return codec.moment(self._last)
+            self._last = steady(self._last, codec.moment((self._said or 0) + int(passed * 1_000_000)))
+            return self._last
 
     def heard(self, micros: int) -> None:
         """The server said so, just now."""

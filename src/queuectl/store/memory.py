@@ -16,6 +16,7 @@ from queuectl.domain.queue import room
 from queuectl.domain.worker import Request, Worker, still_asked
 from queuectl.errors import StoreAbsent
 from queuectl.store import verdict
+from queuectl.store.clock import steady
 from queuectl.store.codec import cursor, place, position
 from queuectl.store.protocol import Added, Description, Entry, Held, Saved, Shared
 
@@ -38,7 +39,7 @@ class MemoryStore:
 
     def now(self) -> datetime:
         with self._lock:
-            self._last_now = max(self._last_now, self._clock.now())
+            self._last_now = steady(self._last_now, self._clock.now())
             return self._last_now
 
     def add(self, jobs: Sequence[Job]) -> list[Added]:

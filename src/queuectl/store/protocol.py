@@ -87,7 +87,9 @@ class Store(Protocol):
     """The verbs. An implementation is safe to use from several threads."""
 
     def now(self) -> datetime:
-        """The store's clock, aware, in UTC. Does not go backwards within one process."""
+        """The store's clock, aware, in UTC. Does not go backwards within one process, unless it is set back
+        by more than an hour.
+        """
 
     def add(self, jobs: Sequence[Job]) -> list[Added]:
         """Insert each job if its id is absent, and say what became of each, in order.

@@ -240,6 +240,7 @@ class Agent:
         fit = self._fitness.fit(boottime())
         state = "draining" if self._phase != "running" else "running" if fit else "paused"
         note = None if fit else self._note
+        self._presence.clock_jump = self._chores.clock_jump
         asked = self._presence.beat(slots, state, note, self._settings.heartbeat_interval)
         self._read_settings()
         self._obey(asked)

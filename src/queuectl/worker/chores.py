@@ -10,10 +10,12 @@ from pathlib import Path
 from queuectl.clock import boottime
 from queuectl.config import Settings
 from queuectl.domain.job import Job
+from queuectl.domain.quantity import format_duration
 from queuectl.service import maintenance
 from queuectl.service.reach import past_may_be_away
 from queuectl.store.protocol import Store
 from queuectl.worker import kernel
+from queuectl.worker.clockwatch import ClockWatch
 from queuectl.worker.handover import has_result
 from queuectl.worker.journal import Journal
 from queuectl.worker.lockfile import SUFFIX, Leftover, dead_workers, path_of, runs_here
@@ -47,12 +49,18 @@ class Chores:
         self._journal = journal
         self._times = {"neighbours": 0.0, "lapsed": 0.0, "blocked": 0.0, "purge": boottime() + PURGE_EVERY}
         self._cursor: str | None = None
+        self._watch = ClockWatch()
         self._trouble: str | None = None
 
     @property
     def due(self) -> float:
         """When the next duty is due (CLOCK_BOOTTIME)."""
         return min(self._times.values())
+
+    @property
+    def clock_jump(self) -> float | None:
+        """By how many seconds the store's clock jumped in the last hour, if it did."""
+        return self._watch.jump
 
     def run(self, settings: Settings, *, may_recover: bool) -> bool:
         """Do what is due; whether jobs became ready by it. `may_recover`: connected long enough to judge leases."""
@@ -65,7 +73,8 @@ class Chores:
         if self._is_time("blocked", BLOCKED_EVERY):
             self._ask_the_past(self._sweep_blocked)
         if self._is_time("purge", PURGE_EVERY):
-            self._ask_the_past(lambda: maintenance.purge_expired(self._store, settings))
+            if self._may_purge():
+                self._ask_the_past(lambda: maintenance.purge_expired(self._store, settings))
             maintenance.forget_lost(self._store, FORGET_AFTER)
             self._delete_old_logs()
         return bool(recovered)
@@ -83,6 +92,15 @@ class Chores:
         if self._store.trouble() is None:
             with past_may_be_away(self._store):
                 chore()
+
+    def _may_purge(self) -> bool:
+        """Whether the clock has been as it should for an hour, as far as this worker and the others know."""
+        if self._watch.look(self._store.now(), boottime()) and self._watch.jump is not None:
+            jump = timedelta(seconds=abs(round(self._watch.jump)))
+            way = "ahead" if self._watch.jump > 0 else "back"
+            said = f"the store's clock jumped {format_duration(jump)} {way}; nothing is purged for an hour"
+            self._journal.note("clock", said, seconds=self._watch.jump)
+        return self.clock_jump is None and not any(w.clock_jump for w in self._store.workers())
 
     def _sweep_blocked(self) -> None:
         self._cursor = maintenance.sweep_blocked(self._store, self._cursor)

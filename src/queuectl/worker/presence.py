@@ -37,6 +37,7 @@ class Presence:
             "count": welcome["count"],
             "queues": tuple(queues),
         }
+        self.clock_jump: float | None = None
         self._shown: tuple[Slot, ...] | None = None
         self._last = 0.0
         self._due = 0.0
@@ -82,8 +83,8 @@ class Presence:
         self._time.measure()
         if "started_at" not in self._fixed:  # told once: it is the order of the registry
             self._fixed["started_at"] = datetime.fromtimestamp(self._time.moment(*self._begun), UTC)
-        skew = self._time.skew
-        worker = Worker(**self._fixed, slots=slots, state=state, note=note, skew=skew)  # type: ignore[arg-type]
+        clock = {"skew": self._time.skew, "clock_jump": self.clock_jump}
+        worker = Worker(**self._fixed, **clock, slots=slots, state=state, note=note)  # type: ignore[arg-type]
         asked = self._store.beat(worker)
         self._shown, self._last = slots, boottime()
         self._due = self._last + interval.total_seconds()

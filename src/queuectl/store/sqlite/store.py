@@ -11,6 +11,7 @@ from queuectl.domain.job import Job
 from queuectl.domain.output import Chunk, Trim
 from queuectl.domain.query import Counts, Filter, Found, Page
 from queuectl.domain.worker import Request, Worker
+from queuectl.store.clock import steady
 from queuectl.store.protocol import Added, Description, Entry, Held, Saved, Shared
 from queuectl.store.sqlite import claiming, description, finding, output, place, purging, registry, writing
 from queuectl.store.sqlite.connection import PATIENCE, Database, Mode, Readers
@@ -58,7 +59,7 @@ class SqliteStore:
 
     def now(self) -> datetime:
         with self._time:
-            self._last_now = max(self._last_now, self._clock.now())
+            self._last_now = steady(self._last_now, self._clock.now())
             return self._last_now
 
     def add(self, jobs: Sequence[Job]) -> list[Added]:
