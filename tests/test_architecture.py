@@ -52,7 +52,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "store.tokens": (),
     "store.verdict": ("store.protocol", "domain"),
     "store.clock": ("store.codec", "clock", "errors"),
-    "store.memory": ("store.protocol", "store.codec", "store.verdict", "domain", "clock", "errors"),
+    "store.memory": ("store.protocol", "store.codec", "store.clock", "store.verdict", "domain", "clock", "errors"),
     "store.sqlite": (*FOR_DRIVERS, "domain", "clock", "trust", "errors"),
     "store.postgres": (*FOR_DRIVERS, "domain", "clock", "errors"),
     "store.mongo": (*FOR_DRIVERS, "domain", "clock", "errors"),
