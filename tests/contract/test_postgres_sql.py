@@ -318,8 +318,10 @@ BAD: tuple[tuple[dict[str, Any], str], ...] = (
 def test_what_makes_no_job_is_refused(
     store: Store, caller: Caller, fields: dict[str, Any], said: str
 ) -> None:
-    with pytest.raises(psycopg.errors.InvalidParameterValue, match=said):
+    with pytest.raises(psycopg.errors.InvalidParameterValue, match=said) as refusal:
         caller.enqueue(**fields)
+    hint = refusal.value.diag.message_hint
+    assert hint is None or hint.strip(), "clients would print an empty HINT"
     caller.connection.rollback()
     assert ids(store) == set()
 

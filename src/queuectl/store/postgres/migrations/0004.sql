@@ -1,0 +1,11 @@
+-- An empty hint is printed as `HINT:` by clients: there is none where nothing is said.
+CREATE OR REPLACE FUNCTION {schema}.refuse(broken boolean, message text, hint text DEFAULT '') RETURNS void
+LANGUAGE plpgsql {safely} AS $body$
+BEGIN
+    IF broken AND hint = '' THEN
+        RAISE EXCEPTION '%', message USING ERRCODE = 'invalid_parameter_value';
+    ELSIF broken THEN
+        RAISE EXCEPTION '%', message USING ERRCODE = 'invalid_parameter_value', HINT = hint;
+    END IF;
+END
+$body$;
