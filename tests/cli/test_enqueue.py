@@ -256,3 +256,21 @@ class TestParentsByName:
         assert "'1' is a plain number" in queuectl.err
         queuectl("enqueue", '{"id":"12","command":"x"}', code=2)
         assert queuectl.enqueue("--id", "1a", "x") == "1a"
+
+
+class TestTheSecondNight:
+    """The same id and command again: nothing runs, and that is said with what to do."""
+
+    def test_of_an_ended_job_it_says_when_and_how_to_run_again(
+        self, queuectl: CommandLine, actor: Actor
+    ) -> None:
+        queuectl("enqueue", "--id", "nightly", "x")
+        assert queuectl("enqueue", "--id", "nightly", "x") == "nightly\n"
+        assert queuectl.err == "queuectl: job nightly was there already (pending), unchanged\n"
+        actor.runs("nightly")
+        ended = queuectl.job("nightly")["finished_at"]
+        assert queuectl("enqueue", "--id", "nightly", "x") == "nightly\n"
+        assert f"ended at {ended} (completed): nothing will run" in queuectl.err
+        assert "queuectl retry --force nightly" in queuectl.err
+        assert "--id nightly-$(date +%F)" in queuectl.err
+        assert queuectl("retry", "--force", "nightly") == "nightly pending\n"

@@ -55,6 +55,14 @@ class TestResolve:
         put(store, f"{made[:9]}-copy")
         assert queries.resolve(store, [made[:9]]) == [made]
 
+    def test_nobody_is_shown_to_wait_for_a_parent_that_has_ended_as_wanted(self, store: MemoryStore) -> None:
+        for id in ("p", "q"):
+            put(store, id, state="processing")
+        child(store, "c", "p", "q", hold=True)
+        end(store, "p")
+        assert get(store, "c").waiting_for == ("p", "q")
+        assert queries.show(store, "c").waiting_for == ("q",)
+
     def test_whoever_only_looks_may_be_generous(self, store: MemoryStore) -> None:
         put(store, "job-17")
         assert queries.show(store, "job-1").id == "job-17"

@@ -191,12 +191,24 @@ def announce(session: "Session", added: "Iterable[Added]", since: int | None = N
             continue
         jobs.append(item.job)
         if item.status == "existing":
-            session.say(f"queuectl: job {item.job.id} was there already, unchanged")
+            session.say(f"queuectl: {_was_there(item.job)}")
     if jobs:
         session.did(_enqueued(jobs, since or jobs[0].number))
     if not session.json and jobs:
         session.out.write("\n".join(job.id for job in jobs) + "\n")
     return code
+
+
+def _was_there(job: "Job") -> str:
+    """Nothing was enqueued, and of an ended job nothing will run: what a person can do who meant a new one."""
+    name = handle(job)
+    if not job.ended or job.finished_at is None:
+        return f"job {name} was there already ({job.state}), unchanged"
+    force = "--force " if job.state == "completed" else ""
+    return (
+        f"job {name} was there already and ended at {format_instant(job.finished_at)} ({job.state}): nothing will run "
+        f"(again: queuectl retry {force}{name}; as a new job: --id {job.id}-$(date +%F))"
+    )
 
 
 def _enqueued(jobs: "list[Job]", first: int) -> str:

@@ -214,7 +214,7 @@ def _more_lines(job: Job) -> list[tuple[str, str]]:
         ("timeout", format_duration(spec.timeout) if spec.timeout else ""),
         ("unique key", spec.unique_key or ""),
         ("after", " ".join(f"{parent.job}:{parent.on}" for parent in spec.after)),
-        ("waiting for", " ".join(job.waiting_for)),
+        ("waiting for", "" if job.ended else " ".join(job.waiting_for)),
         ("batch", spec.batch or ""),
         ("tags", " ".join(spec.tags)),
         ("meta", to_json(spec.meta) if spec.meta else ""),

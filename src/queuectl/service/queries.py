@@ -7,7 +7,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from queuectl.config import Settings
-from queuectl.domain.dependency import split_wish
+from queuectl.domain.dependency import split_wish, unmet
 from queuectl.domain.ids import is_made, is_number
 from queuectl.domain.job import STATES, TERMINAL, Attempt, Job, State
 from queuectl.domain.names import is_name
@@ -15,6 +15,7 @@ from queuectl.domain.output import Chunk
 from queuectl.domain.query import Counts, Filter, Found, Page
 from queuectl.domain.worker import Slot, Worker
 from queuectl.errors import InvalidInput, NotFound
+from queuectl.service.maintenance import parent_states
 from queuectl.store.protocol import Store
 
 STEP = 500
@@ -138,7 +139,14 @@ def show(store: Store, reference: str) -> Job:
     job = store.get([id]).get(id)
     if job is None:
         raise NotFound(f"there is no job {id}")
-    return job
+    return _up_to_date(store, job)
+
+
+def _up_to_date(store: Store, job: Job) -> Job:
+    """A parent may have ended as wanted a moment ago, and nobody has crossed it off yet."""
+    if job.ended or not job.waiting_for:
+        return job
+    return replace(job, waiting_for=unmet(job, parent_states(store, [job])))
 
 
 def jobs(store: Store, wanted: Filter, page: Page) -> Found:
