@@ -87,7 +87,48 @@ ALIASES = {
     "worker:stop": "worker stop",
 }
 
-TO_COME = ("schedule", "batch", "events", "top", "serve", "stats", "export", "import")
+TO_COME = (
+    "schedule", "batch", "limit", "hook", "events", "progress", "result", "stats", "top", "export", "import", "move",
+    "serve", "token", "login", "logout", "dashboard",
+)  # fmt: skip
+OPTIONS_TO_COME = {"--serve": ("worker start",), "--where": tuple(COMMANDS)}
+"""Options of which commands: refused by name until they are there."""
+
+MEANT = {
+    "clean": "queuectl purge --older-than 7d",
+    "clear": "queuectl purge --older-than 7d",
+    "follow": "queuectl logs -f JOB",
+    "info": "queuectl show JOB",
+    "jobs": "queuectl list",
+    "kill": "queuectl cancel JOB",
+    "log": "queuectl logs JOB",
+    "output": "queuectl logs JOB",
+    "pause": "queuectl queue pause QUEUE, or: queuectl hold JOB",
+    "ps": "queuectl status, or: queuectl list --state processing",
+    "push": "queuectl enqueue 'COMMAND'",
+    "put": "queuectl enqueue 'COMMAND'",
+    "queues": "queuectl queue list",
+    "remove": "queuectl delete JOB, or, while it has not ended: queuectl cancel JOB",
+    "requeue": "queuectl retry JOB",
+    "rerun": "queuectl retry JOB",
+    "restart": "queuectl retry JOB, or for workers: queuectl worker reload",
+    "resume": "queuectl queue resume QUEUE, or: queuectl release JOB",
+    "rm": "queuectl delete JOB, or, while it has not ended: queuectl cancel JOB",
+    "run": "queuectl enqueue --follow 'COMMAND'",
+    "shutdown": "queuectl worker stop",
+    "start": "queuectl worker start, or for a held job: queuectl release JOB",
+    "stash": "queuectl hold JOB",
+    "stop": "queuectl worker stop, or for a job: queuectl cancel JOB",
+    "tail": "queuectl logs -f JOB",
+    "unpause": "queuectl queue resume QUEUE",
+    "version": "queuectl --version",
+    "workers": "queuectl worker list",
+    "worker restart": "queuectl worker reload",
+    "worker status": "queuectl worker list",
+    "worker kill": "queuectl worker stop --now",
+    "worker run": "queuectl worker start",
+}
+"""What people type who come from other queues, and what it is called here."""
 
 
 def groups() -> Iterator[str]:

@@ -63,6 +63,7 @@ BATCH = 5000
 def enqueue_options(parser: "Parser") -> None:
     """The command and its policy."""
     parser.no_dashes = True
+    parser.about_unknown = lambda words, args, unknown: _refuse_unquoted(words, args.command, unknown[0])
     parser.usage = "queuectl enqueue [options] 'CMD' | '{JSON}' | - | --file F | --script F | -- PROG ARG…"
     parser.add_argument(
         "command", nargs="*", metavar="CMD", help="a shell command, a JSON job, or - for lines of both"
@@ -130,7 +131,7 @@ def template(session: "Session") -> dict[str, Any]:
     if "after" in given:
         from queuectl.service import queries  # most jobs have no parents: they pay for nothing
 
-        given["after"] = queries.parents(session.store, given["after"])
+        given["after"] = queries.parents(session.look(), given["after"])
     if "meta" in given:
         given["meta"] = _meta(given["meta"])
     if "cwd" in given:
@@ -231,17 +232,28 @@ def _single(session: "Session") -> JobRequest:
     if args.script is not None:
         return convert_request({**fields, "command": _read(args.script, "script")})
     if len(args.command) > 1:
-        from shlex import join, quote
-
-        raise InvalidInput(
-            f"{len(args.command)} words are given, one command is expected",
-            f"quote it: queuectl enqueue {quote(' '.join(args.command))}; "
-            f"or, without a shell: queuectl enqueue -- {join(args.command)}",
-        )
+        raise _unquoted(args.command)
     text = args.command[0]
     if text.lstrip().startswith("{"):
         return merge(fields, decode_request(text.lstrip()))
     return convert_request({**fields, "command": text})
+
+
+def _refuse_unquoted(words: list[str], command: list[str], unknown: str) -> None:
+    """`enqueue ls -l`: the options behind the first word of a command are meant for it. A long one may be mistyped."""
+    start = words.index(command[0]) if command and command[0] in words else len(words)
+    if unknown in words[start:] and not unknown.startswith("--"):
+        raise _unquoted(words[start:])
+
+
+def _unquoted(words: list[str]) -> InvalidInput:
+    from shlex import join, quote
+
+    one = quote(" ".join(words))
+    return InvalidInput(
+        f"{len(words)} words are given, one command is expected",
+        f"quote it: queuectl enqueue {one}; or, without a shell: queuectl enqueue -- {join(words)}",
+    )
 
 
 def _enqueue_one(session: "Session", request: JobRequest) -> int:
@@ -292,8 +304,8 @@ def _refuse_for_itself(session: "Session", job: "Job") -> None:
     from queuectl.service import inside
 
     if own := own_job(session):
-        inside.refuse_to_wait(session.store, own, [parent.job for parent in job.spec.after])
-        inside.refuse_without_slot(session.store, session.settings, own, [job.queue])
+        inside.refuse_to_wait(session.look(), own, [parent.job for parent in job.spec.after])
+        inside.refuse_without_slot(session.look(), session.settings, own, [job.queue])
 
 
 def _wait(session: "Session", job: "Job") -> int:

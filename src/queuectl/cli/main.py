@@ -4,7 +4,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from queuectl.cli.commands import ALIASES, COMMANDS, TO_COME, Command, groups
+from queuectl.cli.commands import ALIASES, COMMANDS, MEANT, OPTIONS_TO_COME, TO_COME, Command, groups
 from queuectl.cli.output import Data, OutputLost, Talk, abandon_stdout, as_json_for, take_standard_streams
 from queuectl.errors import InternalError, InvalidInput, NotFound, QueuectlError, StoreAbsent
 
@@ -109,6 +109,7 @@ def _run(argv: list[str]) -> int:
     command, rest = _command(argv)
     if command is None:
         return _without_command(rest)
+    _refuse_options_to_come(command, rest)
     _import_msgspec()
     from queuectl.cli.session import Session  # not before: --version and --help pay for nothing
 
@@ -206,9 +207,22 @@ def _unknown(word: str) -> InvalidInput:
     from queuectl.config import nearest
 
     if word in TO_COME:
-        return InvalidInput(f"{word} is still to come", "queuectl --help lists what there is")
+        return _to_come(word)
+    if word in MEANT:
+        return InvalidInput(f"there is no command {word!r}", f"here it is: {MEANT[word]}")
     names = [*COMMANDS, *ALIASES, *groups()]
     return InvalidInput(f"there is no command {word!r}", nearest(word, names) or "queuectl --help lists them")
+
+
+def _to_come(what: str) -> InvalidInput:
+    return InvalidInput(f"{what} is still to come", "queuectl --help lists what there is")
+
+
+def _refuse_options_to_come(command: Command, words: list[str]) -> None:
+    for word in words[: words.index("--")] if "--" in words else words:
+        name = word.partition("=")[0]
+        if command.words in OPTIONS_TO_COME.get(name, ()):
+            raise _to_come(f"{command.words} {name}")
 
 
 def _without_command(argv: list[str]) -> int:

@@ -3,6 +3,7 @@
 import argparse
 import re
 import sys
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 from queuectl.cli.output import Data
@@ -34,6 +35,8 @@ class Parser(argparse.ArgumentParser):
         self._negative_number_matcher = re.compile(r"^-\d")
         self.examples: list[tuple[str, str]] = []
         self.no_dashes = False
+        self.about_unknown: Callable[[list[str], argparse.Namespace, list[str]], None] = lambda *_: None
+        """Asked about words that fit nowhere; it may know better what was meant, and raise InvalidInput."""
 
     def example(self, line: str, meaning: str) -> None:
         """An example for the help; every one of them is run by a test."""
@@ -42,6 +45,14 @@ class Parser(argparse.ArgumentParser):
     def flag(self, *names: str, help: str, **options: Any) -> None:
         """An option that is on or off."""
         self.add_argument(*names, action="store_true", help=help, **options)
+
+    def parse_args(self, words: list[str]) -> argparse.Namespace:  # type: ignore[override]
+        """All words as arguments. Raises InvalidInput for one that fits nowhere."""
+        args, unknown = self.parse_known_args(words)
+        if unknown:
+            self.about_unknown(words, args, unknown)
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return args
 
     def error(self, message: str) -> NoReturn:
         raise InvalidInput(self._say(message), f"{self.prog} --help shows how")

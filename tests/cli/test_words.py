@@ -1,0 +1,82 @@
+"""Words that are no commands here: still to come, or called otherwise; and commands that were not quoted."""
+
+import pytest
+
+from cli.conftest import CommandLine
+from queuectl.cli.commands import COMMANDS, MEANT
+
+TO_COME = (
+    "serve", "schedule", "batch", "limit", "hook", "events", "progress", "result", "stats", "top", "export", "import",
+    "move", "token", "login", "logout", "dashboard",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("rest", [(), ("--port", "80"), ("x", "--bogus"), ("--help",)], ids=" ".join)
+@pytest.mark.parametrize("word", TO_COME)
+def test_a_coming_command_says_so_whatever_follows(
+    queuectl: CommandLine, word: str, rest: tuple[str, ...]
+) -> None:
+    queuectl(word, *rest, code=2)
+    assert queuectl.err.startswith(f"queuectl: {word} is still to come (")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("worker", "start", "--serve"),
+        ("worker", "start", "--serve", "localhost:80", "--bogus"),
+        ("worker", "start", "--serve=:80"),
+        ("worker:start", "--count", "2", "--serve", ":80"),
+        ("list", "--where", "queue = 'a'"),
+        ("cancel", "--where=x", "--bogus"),
+        ("--store", "http://h:1", "status"),
+        ("--store", "https://h/x", "enqueue", "true"),
+        ("--store", "http+unix:///run/q.sock", "list"),
+    ],
+    ids=" ".join,
+)
+def test_a_coming_option_or_store_says_so(queuectl: CommandLine, words: tuple[str, ...]) -> None:
+    queuectl(*words, code=2)
+    assert "is still to come" in queuectl.err
+    assert "sqlite:///path" not in queuectl.err
+
+
+@pytest.mark.parametrize("word", [word for word in MEANT if " " not in word])
+def test_what_other_queues_call_it_points_at_our_command(queuectl: CommandLine, word: str) -> None:
+    queuectl(word, "1", code=2)
+    assert f"here it is: {MEANT[word]}" in queuectl.err
+
+
+@pytest.mark.parametrize("meant", MEANT.values())
+def test_each_of_these_hints_names_a_command_that_there_is(queuectl: CommandLine, meant: str) -> None:
+    for part in meant.split("queuectl ")[1:]:
+        words = part.partition(",")[0].split()
+        if words[0] == "--version":
+            continue
+        known = " ".join(words[:2]) if " ".join(words[:2]) in COMMANDS else words[0].strip(",")
+        assert known in COMMANDS
+        options = [word.strip(",") for word in words if word.startswith("-")]
+        shown = queuectl(*known.split(), "--help")
+        assert all(option in shown for option in options)
+
+
+class TestNotQuoted:
+    @pytest.mark.parametrize(
+        ("words", "hint"),
+        [
+            (
+                ("ls", "-l"),
+                "quote it: queuectl enqueue 'ls -l'; or, without a shell: queuectl enqueue -- ls -l",
+            ),
+            (("--retries", "2", "ls", "-la", "/"), "queuectl enqueue 'ls -la /'"),
+            (("echo", "hello", "world"), "queuectl enqueue 'echo hello world'"),
+        ],
+    )
+    def test_it_says_how(self, queuectl: CommandLine, words: tuple[str, ...], hint: str) -> None:
+        queuectl("enqueue", *words, code=2)
+        assert "words are given, one command is expected" in queuectl.err
+        assert hint in queuectl.err
+
+    def test_a_mistyped_option_is_still_one(self, queuectl: CommandLine) -> None:
+        queuectl("enqueue", "true", "--priorty", "5", code=2)
+        assert "unknown option or argument --priorty: did you mean --priority?" in queuectl.err
