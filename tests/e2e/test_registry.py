@@ -1,6 +1,7 @@
 """Workers among each other: names, who is silent, and a command that would wait for its own worker."""
 
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -148,3 +149,32 @@ def test_a_host_two_hours_ahead_leaves_no_trace_of_it_in_times(place: Place) -> 
     doctor = place.invoke("doctor")
     assert doctor.returncode == 1
     assert b"7200.0 s ahead of the store's (worker ahead)" in doctor.stdout
+
+
+FILLED = """
+mount -t tmpfs -o size=4m,mode=700 none "$PLACE" && cd "$PLACE"
+$Q enqueue true
+$Q worker start --queue other 2>worker.log & worker=$!
+until $Q worker list | grep -q running; do :; done
+dd if=/dev/zero of=filling bs=4k 2>/dev/null
+$Q doctor; echo "with a worker: $?"
+rm filling; kill $worker; wait $worker
+dd if=/dev/zero of=filling bs=4k 2>/dev/null
+$Q doctor 2>&1; echo "without one: $?"
+"""
+
+
+@can_unshare
+def test_doctor_finds_a_full_disk(place: Place) -> None:
+    full = place.root / "full"
+    full.mkdir()
+    env = {**place.env, "Q": shlex.join(QUEUECTL), "PLACE": str(full)}
+    env |= {"QUEUECTL_STORE": f"sqlite:///{full}/q.db"}
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", FILLED], env=env, capture_output=True, check=False
+    )
+    said = done.stdout.decode()
+    assert re.search(rf"FAULT  write +the disk of {full}/q.db is full", said), (said, done.stderr)
+    assert "with a worker: 1" in said
+    assert f"queuectl: the disk of {full}/q.db is full: nothing was changed (free some space" in said
+    assert "without one: 5" in said

@@ -8,6 +8,7 @@ from contract.grounds import SteppedClock
 from factories import LEASE, new_job
 from queuectl.domain.job import Parent
 from queuectl.domain.query import Filter
+from queuectl.errors import StoreUnavailable
 from queuectl.service import commands, maintenance
 from queuectl.store.memory import MemoryStore
 from service.conftest import Overtaken, settings_of
@@ -230,3 +231,24 @@ def test_a_child_whose_parent_is_gone_is_not_left_blocked(store: MemoryStore) ->
     maintenance.sweep_blocked(store, None)
     child = get(store, "child")
     assert (child.state, child.last_error) == ("cancelled", "parent vanished is gone")
+
+
+def test_a_try_to_write_leaves_nothing(store: MemoryStore) -> None:
+    maintenance.try_write(store)
+    maintenance.try_write(store)
+    assert store.shared("schedules") == {}
+
+
+def test_a_try_to_write_that_was_broken_off_is_no_hindrance(store: MemoryStore) -> None:
+    store.swap("schedules", maintenance.PROBE, {"text": "left behind"}, 0)
+    maintenance.try_write(store)
+    assert store.shared("schedules") == {}
+
+
+def test_a_try_to_write_says_what_the_store_says(overtaken: Overtaken) -> None:
+    def refuse(*_: object) -> bool:
+        raise StoreUnavailable("the disk is full")
+
+    overtaken.replace("swap", refuse)
+    with pytest.raises(StoreUnavailable, match="the disk is full"):
+        maintenance.try_write(overtaken)  # type: ignore[arg-type]

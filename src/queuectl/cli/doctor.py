@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from queuectl import __version__, bootstrap, trust
 from queuectl.clock import Clock
 from queuectl.domain.instant import format_age
-from queuectl.errors import CommandFailed, StoreUnusable
-from queuectl.service import queries, shapes
+from queuectl.errors import CommandFailed, OutcomeUnknown, StoreError, StoreUnusable
+from queuectl.service import maintenance, queries, shapes
 from queuectl.service.attention import attention
 from queuectl.terminal import safe
 
@@ -87,10 +87,21 @@ def _store(session: "Session") -> Iterator[Check]:
         yield Check(name, True, value)
     for fault in said.faults:
         yield Check("store fault", False, fault)
+    if not session.absent:
+        yield _write(session)
     skew = (session.store.now() - Clock().now()).total_seconds()
     yield Check(
         "clock", abs(skew) <= CLOCK_TOLERANCE, f"the store's clock differs by {abs(skew):.3f} s", None
     )
+
+
+def _write(session: "Session") -> Check:
+    """A disk that is full, or a server that takes no writes, shows only when something is written."""
+    try:
+        maintenance.try_write(session.store)
+    except (StoreError, OutcomeUnknown) as error:
+        return Check("write", False, error.message, error.hint)
+    return Check("write", True, "something was written and taken back")
 
 
 def _queue(session: "Session") -> Iterator[Check]:

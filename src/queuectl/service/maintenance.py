@@ -14,6 +14,9 @@ from queuectl.domain.query import Filter, Page
 from queuectl.service.reach import past_may_be_away
 from queuectl.store.protocol import Store
 
+PROBE, PROBE_BYTES = ".doctor", 8192
+"""An entry of the shared table of schedules that no schedule can be called, and how much is written into it."""
+
 STEP = 100
 """Jobs looked at in one step."""
 
@@ -129,6 +132,17 @@ def forget_lost(store: Store, silence: timedelta) -> None:
         held = Filter(states=frozenset(("processing",)), worker=worker.id)
         if silent and not store.find(held, Page(limit=1)).jobs:
             store.forget(worker.id)
+
+
+def try_write(store: Store) -> None:
+    """Write something, and take it back: a full disk or a missing right shows only so. Raises what the store raises.
+
+    Committed and not rolled back: SQLite asks for room at the commit, and two of the stores have no rollback.
+    """
+    entry = store.shared("schedules").get(PROBE)
+    version = entry.version if entry else 0
+    if store.swap("schedules", PROBE, {"text": "x" * PROBE_BYTES}, version):
+        store.swap("schedules", PROBE, None, version + 1)
 
 
 def _recovered(job: Job, why: str, now: datetime, started: frozenset[str] | None) -> Job:

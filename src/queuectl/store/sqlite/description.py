@@ -8,9 +8,11 @@ from msgspec.structs import replace
 from queuectl.store.protocol import Description, Durability
 from queuectl.store.sqlite import migration
 from queuectl.store.sqlite.connection import Database
-from queuectl.store.sqlite.place import file_system
+from queuectl.store.sqlite.place import file_system, free_bytes
 from queuectl.trust import quoted
 
+LEAST_FREE = 1 << 20
+"""Bytes that have to be free: with less a log of a few commits has no room."""
 _BACKPORTS = ((3, 50, 7), (3, 44, 6))
 
 
@@ -37,6 +39,8 @@ def _details(connection: apsw.Connection, database: Database) -> dict[str, str]:
         "file_system": file_system(os.path.dirname(database.path), database.mountinfo) or "unknown",
         "file_bytes": str(os.path.getsize(database.path)),
         "log_bytes": str(os.path.getsize(database.log) if os.path.exists(database.log) else 0),
+        "free_bytes": str(free_bytes(database.path)),
+        "may_grow_bytes": str(may_grow_bytes(connection, database.path)),
         "jobs": str(jobs),
         "workers": str(connection.execute("SELECT count(*) FROM worker").get),
     }
@@ -50,12 +54,24 @@ def _faults(connection: apsw.Connection, database: Database) -> list[str]:
         )
     if connection.pragma("journal_mode") != "wal":
         faults.append("the write-ahead log is off")
+    free = free_bytes(database.path)
+    if free < LEAST_FREE:
+        faults.append(f"only {free} bytes are free on the file system of {database.path}")
     mode = os.stat(database.path).st_mode & 0o777
     if mode & 0o077:
         faults.append(
             f"{database.path} can be opened by others (mode {mode:o}): chmod 600 {quoted(database.path)}"
         )
     return faults
+
+
+def may_grow_bytes(connection: apsw.Connection, path: str) -> int:
+    """By how much the database may still grow: what is free, within the limit of SQLite, and what is unused in it."""
+    page, most, used, unused = (
+        int(connection.pragma(name))
+        for name in ("page_size", "max_page_count", "page_count", "freelist_count")
+    )
+    return min(free_bytes(path), (most - used) * page) + unused * page
 
 
 def with_damage(connection: apsw.Connection, found: Description) -> Description:

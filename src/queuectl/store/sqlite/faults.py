@@ -6,7 +6,11 @@ from types import TracebackType
 import apsw
 
 from queuectl.errors import Conflict, OutcomeUnknown, QueuectlError, StoreUnavailable, StoreUnusable
+from queuectl.store.sqlite.place import free_bytes
 from queuectl.trust import quoted
+
+SHARED_MEMORY = 1 << 16
+"""Bytes without which a database cannot be opened."""
 
 _CLOSED = (apsw.ConnectionClosedError, apsw.CursorClosedError)
 _BROKEN = (apsw.CorruptError, apsw.NotADBError, apsw.FormatError)
@@ -42,9 +46,7 @@ def translation(path: str, error: apsw.Error, *, committing: bool = False) -> Qu
             f"try again; if it stays so, look who holds it: fuser -v {quoted(path)}",
         )
     if isinstance(error, apsw.FullError):
-        return StoreUnavailable(
-            f"the disk of {path} is full: nothing was changed", "free some space and try again"
-        )
+        return _full(path)
     if isinstance(error, _BROKEN):
         return _broken(path, error)
     if isinstance(error, _REFUSED):
@@ -80,7 +82,22 @@ def _disk(path: str, error: apsw.Error, committing: bool) -> QueuectlError:
             f"the disk failed while saving to {path}: whether it was saved is not known: {error}",
             "repeating the same command is safe",
         )
+    if _is_full(path):  # the memory that readers share has no room: SQLite calls that a failure of the disk
+        return _full(path)
     return StoreUnavailable(
         f"the disk of {path} fails: {error}: nothing was changed",
         "look at the kernel's log, for example: dmesg",
     )
+
+
+def _full(path: str) -> StoreUnavailable:
+    return StoreUnavailable(
+        f"the disk of {path} is full: nothing was changed", "free some space and try again"
+    )
+
+
+def _is_full(path: str) -> bool:
+    try:
+        return free_bytes(path) < SHARED_MEMORY
+    except OSError:
+        return False

@@ -177,3 +177,9 @@ def _translated(path: str, error: OSError) -> StoreUnavailable | StoreUnusable:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return StoreUnavailable(f"the disk of {path} is full", "free some space and try again")
     return StoreUnusable(f"{path} cannot be created: {error.strerror}", "choose a place where you may write")
+
+
+def free_bytes(path: str) -> int:
+    """What is free on the file system of the database, for this user."""
+    found = os.statvfs(path)
+    return found.f_frsize * (found.f_bfree if os.geteuid() == 0 else found.f_bavail)
