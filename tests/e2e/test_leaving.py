@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from e2e.databases import PostgresDatabase, SqliteDatabase
-from e2e.harness import QUEUECTL, Place, WorkerProcess, alive
+from e2e.harness import QUEUECTL, Place, WorkerProcess, alive, children
 from facts import eventually
 from queuectl.service import maintenance
 
@@ -146,3 +146,20 @@ def test_a_worker_whose_log_cannot_be_written_does_its_work(place: Place, redire
     assert done.returncode == 0
     assert place.job(id).state == "completed"
     assert place.output(id) == b"ran\n"
+
+
+@pytest.mark.parametrize("kind", ["sqlite"])
+@pytest.mark.parametrize("command", ["exec sleep 60", "sleep 60; true"], ids=["leader", "child"])
+def test_a_command_that_is_stopped_is_said_to_be(place: Place, command: str) -> None:
+    place.start_worker()
+    id = place.enqueue(command)
+    leader = int(str(eventually(lambda: (lease := place.job(id).lease) and lease.pid)))
+    pid = leader if command.startswith("exec") else children(leader)[0]
+    os.kill(pid, signal.SIGSTOP)
+    said = f"it is stopped (SIGSTOP) and does not end by itself; on host {os.uname().nodename}: "
+    eventually(lambda: f"{said}kill -CONT -- -{leader}" in place.run("explain", id))
+    assert "is stopped (SIGSTOP)" in place.run("status")
+    [worker] = place.json("status")["workers"]
+    assert [slot["stopped"] for slot in worker["slots"]] == [True]
+    os.killpg(leader, signal.SIGCONT)
+    eventually(lambda: "it ends by itself" in place.run("explain", id))

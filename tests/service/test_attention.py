@@ -7,6 +7,7 @@ import pytest
 from contract.grounds import SteppedClock
 from factories import NOW
 from queuectl.config import Settings
+from queuectl.domain.worker import Slot
 from queuectl.service import commands, queries
 from queuectl.service.attention import Attention, attention, serving
 from queuectl.store.memory import MemoryStore
@@ -119,6 +120,14 @@ def test_a_host_whose_clock_differs(store: MemoryStore, look: Looks, skew: float
     [thing] = look()
     assert thing.kind == "clock_skew"
     assert f"the clock of host h is {said} the store's" in thing.text
+
+
+def test_a_command_that_was_stopped(store: MemoryStore, look: Looks) -> None:
+    put(store, "a", state="processing")
+    beat(store, slots=(Slot(slot=0, job="a", stopped=True),))
+    [thing] = look()
+    assert (thing.kind, thing.fault, thing.hint) == ("stopped_command", False, "queuectl explain a")
+    assert thing.text == "job a does not go on: a process of it on host h is stopped (SIGSTOP)"
 
 
 @pytest.mark.parametrize(("jump", "said"), [(30 * 86400.0, "30d ahead"), (-7200.0, "2h back")])

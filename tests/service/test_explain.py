@@ -10,6 +10,7 @@ from factories import NOW
 from queuectl.config import Settings
 from queuectl.domain import lifecycle
 from queuectl.domain.job import Job, Parent
+from queuectl.domain.worker import Slot
 from queuectl.service import commands, maintenance
 from queuectl.service.explain import explain
 from queuectl.store.memory import MemoryStore
@@ -60,6 +61,19 @@ def several(*acts: Setting) -> Setting:
             act(scene)
 
     return all_of_them
+
+
+def stopped() -> Setting:
+    """Its worker has seen that a process of the command is stopped."""
+    return lambda scene: scene.beat(slots=(Slot(slot=0, job="a", stopped=True),))
+
+
+def noted(pid: int) -> Setting:
+    """Its start is written into the job."""
+    return lambda scene: change(
+        scene.store,
+        lifecycle.note_start(get(scene.store, "a"), slot=0, pid=pid, started_at=NOW, now=NOW),
+    )
 
 
 def running(**fields: object) -> Setting:
@@ -233,6 +247,21 @@ TABLE: list[Row] = [
             "that worker leaves once its jobs have ended",
         ],
         ["it ends by itself, or after 5m", "to end it: queuectl cancel a"],
+    ),
+    (
+        "stopped by a signal",
+        several(running(), stopped()),
+        [f"worker w1 on h runs attempt 1; its lease lasts until {LEASE_UNTIL}"],
+        ["it is stopped (SIGSTOP) and does not end by itself", "to end it: queuectl cancel a"],
+    ),
+    (
+        "stopped by a signal, with its pid noted and a time limit",
+        several(running(timeout=timedelta(minutes=5)), noted(4711), stopped()),
+        [f"worker w1 on h runs attempt 1 in slot 0, pid 4711; its lease lasts until {LEASE_UNTIL}"],
+        [
+            "it is stopped (SIGSTOP) and does not end by itself, but after 5m; on host h: kill -CONT -- -4711",
+            "to end it: queuectl cancel a",
+        ],
     ),
     (
         "to be cancelled",

@@ -144,8 +144,15 @@ def test_status_has_the_documented_keys(store: MemoryStore, settings: Settings) 
         "slots",
     }
     assert worker["slots"] == [
-        {"slot": 0, "job": "b", "since": "2026-11-22T12:00:00.000000Z", "number": 2, "command": "true"},
-        {"slot": 1, "job": None, "since": None, "number": None, "command": None},
+        {
+            "slot": 0,
+            "job": "b",
+            "since": "2026-11-22T12:00:00.000000Z",
+            "number": 2,
+            "command": "true",
+            "stopped": False,
+        },
+        {"slot": 1, "job": None, "since": None, "number": None, "command": None, "stopped": False},
     ]
 
 

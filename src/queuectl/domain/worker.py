@@ -10,11 +10,15 @@ Request = Literal["drain", "stop", "reload"]
 
 
 class Slot(Struct, frozen=True, kw_only=True):
-    """One of a worker's places for a command: free, or with a job since some time."""
+    """One of a worker's places for a command: free, or with a job since some time.
+
+    `stopped`: a process of the command has been stopped (SIGSTOP), so it does not go on by itself.
+    """
 
     slot: int
     job: str | None = None
     since: datetime | None = None
+    stopped: bool = False
 
 
 class Worker(Struct, frozen=True, kw_only=True):

@@ -9,7 +9,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-from queuectl.domain.ids import handle
+from queuectl.domain.ids import handle, is_made
 from queuectl.domain.instant import format_age
 from queuectl.domain.job import Job
 from queuectl.domain.quantity import format_duration
@@ -22,6 +22,7 @@ Kind = Literal[
     "lost_worker",
     "paused_worker",
     "lapsed_lease",
+    "stopped_command",
     "clock_skew",
     "clock_jump",
     "unused_variables",
@@ -54,6 +55,7 @@ def attention(found: Status, unused: Sequence[str] = ()) -> list[Attention]:
         *_queues(found),
         *_workers(found),
         *_lapsed(found),
+        *_stopped(found),
         *_clocks(found),
         *_variables(unused, found.url),
     ]
@@ -133,6 +135,15 @@ def _lapsed(found: Status) -> Iterator[Attention]:
 
 def _until(job: Job) -> datetime:
     return job.lease.until if job.lease else job.updated_at
+
+
+def _stopped(found: Status) -> Iterator[Attention]:
+    for item in found.workers:
+        for slot in item.slots:
+            if slot.stopped and slot.job and item.state != "lost":
+                name = str(slot.number) if slot.number and is_made(slot.job) else slot.job
+                text = f"job {name} does not go on: a process of it on host {item.worker.host} is stopped (SIGSTOP)"
+                yield Attention("stopped_command", text, f"queuectl explain {name}", fault=False)
 
 
 def _clocks(found: Status) -> Iterator[Attention]:

@@ -205,6 +205,17 @@ def _heard(item: WorkerStatus, now: datetime) -> str:
     return f" (last heard {format_age(now - heard)} ago)" if heard else " (never heard)"
 
 
+def _going_on(case: _Case, item: WorkerStatus, limit: str) -> Iterator[str]:
+    """Most commands end by themselves; one that somebody has stopped does not."""
+    lease = case.job.lease
+    if lease and any(slot.stopped for slot in item.slots if slot.job == case.job.id):
+        limited = f", but{limit.removeprefix(', or')}" if limit else ""
+        way = f"; on host {item.worker.host}: kill -CONT -- -{lease.pid}" if lease.pid else ""
+        yield f"it is stopped (SIGSTOP) and does not end by itself{limited}{way}"
+    else:
+        yield f"it ends by itself{limit}"
+
+
 def _next_processing(case: _Case) -> Iterator[str]:
     job, item = case.job, case.worker
     lease_is_over = job.lease is not None and job.lease.until <= case.now
@@ -213,7 +224,7 @@ def _next_processing(case: _Case) -> Iterator[str]:
         if job.cancel_requested:
             yield "its worker ends it, with all its processes"
         else:
-            yield f"it ends by itself{limit}"
+            yield from _going_on(case, item, limit)
             yield f"to end it: queuectl cancel {case.name}"
         return
     if not lease_is_over and job.lease:

@@ -44,13 +44,17 @@ class QueueStatus(Struct, frozen=True):
 
 
 class SlotStatus(Struct, frozen=True):
-    """A slot with the job that it runs. Number and command are known only where the job was read."""
+    """A slot with the job that it runs. Number and command are known only where the job was read.
+
+    `stopped`: a process of the command has been stopped (SIGSTOP).
+    """
 
     slot: int
     job: str | None = None
     since: datetime | None = None
     number: int | None = None
     command: str | None = None
+    stopped: bool = False
 
 
 class LastHour(Struct, frozen=True):
@@ -240,7 +244,7 @@ def _occupied(item: WorkerStatus, jobs: Sequence[Job], *, complete: bool) -> Wor
         seen = {job.id for job in jobs}
         missing = (slot for slot in item.worker.slots if slot.job and slot.job not in seen)
         slots |= {
-            slot.slot: SlotStatus(slot.slot, slot.job, slot.since)
+            slot.slot: SlotStatus(slot.slot, slot.job, slot.since, stopped=slot.stopped)
             for slot in missing
             if slot.slot not in slots
         }
@@ -260,7 +264,8 @@ def _slot(at: int, job: Job, known: Slot | None) -> SlotStatus:
         or (known.since if known else None)
         or (lease.claimed_at if lease else None)
     )
-    return SlotStatus(at, job.id, since, job.number, job.spec.title())
+    stopped = known is not None and known.stopped
+    return SlotStatus(at, job.id, since, job.number, job.spec.title(), stopped)
 
 
 def queues(store: Store) -> list[QueueStatus]:

@@ -218,6 +218,7 @@ def slot(slot: SlotStatus) -> dict[str, Any]:
         "since": moment(slot.since),
         "number": slot.number,
         "command": slot.command,
+        "stopped": slot.stopped,
     }
 
 

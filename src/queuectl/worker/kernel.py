@@ -10,7 +10,7 @@ import os
 import select
 import signal
 import sys
-from collections.abc import Callable, Container, Iterable, Iterator
+from collections.abc import Callable, Collection, Container, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -154,6 +154,11 @@ def living(listing: Callable[[], Iterable[int]]) -> list[Process]:
         if all(process and process.state not in "ZX" for process in came.values()):
             break
     return [process for process in found.values() if process and process.state not in "ZX"]
+
+
+def stopped(leaders: Collection[int]) -> set[int]:
+    """Those of these leaders of a session in which a process is stopped by a signal (a traced one is not)."""
+    return {process.sid for process in processes() if process.state == "T" and process.sid in leaders}
 
 
 def _pids() -> list[int]:

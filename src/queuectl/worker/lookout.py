@@ -7,6 +7,7 @@ from queuectl.domain import lifecycle
 from queuectl.domain.job import Job
 from queuectl.service.reach import look_up
 from queuectl.store.protocol import Store
+from queuectl.worker import kernel
 from queuectl.worker.leases import Renewed
 from queuectl.worker.link import Link
 from queuectl.worker.places import Place, Places
@@ -15,6 +16,8 @@ LOOK_SECONDS = 0.4
 """A request to cancel is felt within this time and one round of the agent's loop."""
 QUEUED_TOO_LONG = 0.25
 """Seconds: a claimed-ahead job that still waits behind a long one is given back."""
+STOPPED_EVERY, STOPPED_SHARE = 3.0, 100
+"""Seconds between two looks for stopped commands, and by how much longer than a look that is at least."""
 NOTE_AFTER = 0.7
 """Seconds: a command that runs longer has its pid and start written into the job, for people who look."""
 
@@ -24,7 +27,7 @@ class Lookout:
 
     def __init__(self, store: Store, link: Link, places: Places, count: int) -> None:
         self._store, self._link, self._places, self._count = store, link, places, count
-        self.due = 0.0
+        self.due = self._stopped_due = 0.0
 
     def hasten(self) -> None:
         """Something may have changed: look at the next chance."""
@@ -44,6 +47,7 @@ class Lookout:
             stuck = self._places.waiting(longer_than=QUEUED_TOO_LONG)
             self._link.queue({"type": "drop", "attempt_ids": stuck})
         self._note_starts()
+        self._look_for_stopped(running)
 
     def renewed(self, round_: Renewed) -> None:
         """The fresh copies of a renewal say the same."""
@@ -67,6 +71,17 @@ class Lookout:
         if place.told != reason:
             place.told = reason
             self._link.queue({"type": "kill", "attempt_id": place.attempt_id, "reason": reason})
+
+    def _look_for_stopped(self, running: list[Place]) -> None:
+        """A command that somebody has stopped does not end by itself: for people who wonder."""
+        before = boottime()
+        if before < self._stopped_due:
+            return
+        stopped = kernel.stopped({place.pid for place in running if place.pid})
+        for place in running:
+            place.stopped = place.pid in stopped
+        after = boottime()
+        self._stopped_due = after + max(STOPPED_EVERY, STOPPED_SHARE * (after - before))
 
     def _note_starts(self) -> None:
         late, now = self._places.unnoted(longer_than=NOTE_AFTER), self._store.now()

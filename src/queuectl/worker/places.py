@@ -16,7 +16,7 @@ from queuectl.worker.messages import Message
 class Place:
     """One held attempt: the job as last known, and where the holder has it (`slot` is None while it waits there)."""
 
-    __slots__ = ("attempt_id", "job", "noted", "since", "slot", "started", "told")
+    __slots__ = ("attempt_id", "job", "noted", "since", "slot", "started", "stopped", "told")
 
     def __init__(self, attempt_id: str, job: Job) -> None:
         self.attempt_id = attempt_id
@@ -25,6 +25,7 @@ class Place:
         self.slot: int | None = None
         self.started: datetime | None = None
         self.noted = False
+        self.stopped = False
         self.told: str | None = None
 
     def begin(self, slot: int, pid: int, at: float) -> None:
@@ -33,6 +34,11 @@ class Place:
         self.job = replace(
             self.job, lease=replace(self._lease(), slot=slot, pid=pid, started_at=self.started)
         )
+
+    @property
+    def pid(self) -> int | None:
+        """The command's leader, while it runs."""
+        return self._lease().pid
 
     def refresh(self, fresh: Job) -> None:
         """A fresher copy of the job; the start that only we know of stays."""
@@ -116,7 +122,8 @@ class Places:
     def slots(self, count: int) -> tuple[Slot, ...]:
         """The slots of the worker, as the registry shows them."""
         busy = {place.slot: place for place in self._places.values() if place.slot is not None}
-        return tuple(
-            Slot(slot=n, job=busy[n].job.id, since=busy[n].started) if n in busy else Slot(slot=n)
-            for n in range(count)
-        )
+        return tuple(_shown(n, busy[n]) if n in busy else Slot(slot=n) for n in range(count))
+
+
+def _shown(number: int, place: Place) -> Slot:
+    return Slot(slot=number, job=place.job.id, since=place.started, stopped=place.stopped)
