@@ -1,6 +1,6 @@
 """What stands in the columns of a list of jobs: for eyes short and relative, for programs whole and in UTC."""
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
 from queuectl.domain.ids import is_made
@@ -59,11 +59,22 @@ class Form(NamedTuple):
         """A point in time."""
         if moment is None:
             return ""
-        if not self.eyes or self.utc:
+        if not self.eyes:
             return format_instant(moment)
+        if self.utc:
+            return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         if self.full:
             return moment.astimezone().isoformat(" ", "seconds")
         return relative(moment, self.now)
+
+    def both(self, moment: datetime | None) -> str:
+        """A point in time where there is room: of today the time of day, and how far it is away."""
+        if moment is None or not self.eyes or self.utc or self.full:
+            return self.moment(moment)
+        local, today = moment.astimezone(), self.now.astimezone()
+        other_day = "%d %b %H:%M" if local.year == today.year else "%F %H:%M"
+        shape = "%H:%M:%S" if local.date() == today.date() else other_day
+        return f"{local.strftime(shape)} ({relative(moment, self.now)})"
 
 
 def form_of(session: "Session", now: datetime) -> Form:
@@ -88,6 +99,13 @@ def columns_of(text: str | None) -> tuple[str, ...] | None:
         if column not in ALL_COLUMNS:
             raise InvalidInput(f"there is no column {column!r}", f"one of {', '.join(ALL_COLUMNS)}")
     return columns
+
+
+def less_of(named: tuple[str, ...] | None, form: Form) -> tuple[str, ...]:
+    """What may be left out where there is no room: nothing that was asked for."""
+    if named:
+        return ()
+    return (*(column for column in LESS if column != "when"), "when") if form.utc else LESS
 
 
 def columns_for(session: "Session", jobs: list[Job], form: Form) -> tuple[str, ...]:

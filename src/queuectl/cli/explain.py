@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from queuectl.cli.references import JOB_HELP, reference
+from queuectl.domain.ids import handle
 from queuectl.service import queries, shapes
 from queuectl.service.explain import explain as explain_job
 from queuectl.terminal import safe
@@ -25,7 +26,7 @@ def explain(session: "Session") -> int:
     if session.json:
         session.emit(shapes.document(job=job.id, state=job.state, why=found.why, next=found.next))
         return 0
-    session.print(f"job {job.id} is {job.state}")
+    session.print(f"job {handle(job) if session.on_terminal else job.id} is {job.state}")
     for sentence in found.why:
         session.print(
             f"  because {safe(sentence)}" if sentence == found.why[0] else f"  and {safe(sentence)}"

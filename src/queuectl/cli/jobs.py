@@ -1,35 +1,37 @@
 """Looking at jobs: `status`, `show`, `list`."""
 
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from queuectl.cli.cells import ALL_COLUMNS, LESS, cell, columns_for, columns_of, form_of
+from queuectl.cli.cells import ALL_COLUMNS, Form, cell, columns_for, columns_of, form_of, less_of
 from queuectl.cli.references import JOB_HELP, reference
-from queuectl.cli.render import fields, table, to_json
-from queuectl.domain.instant import format_age, format_instant
-from queuectl.domain.job import STATES, Cause, Job, State
+from queuectl.cli.render import fields, lay_out, table, to_json
+from queuectl.cli.screen import print_status, screen
+from queuectl.domain.ids import is_made
+from queuectl.domain.job import STATES, Attempt, Cause, Job, State
 from queuectl.domain.quantity import format_duration, parse_duration
 from queuectl.domain.query import Filter, Page
 from queuectl.errors import InvalidInput
 from queuectl.service import queries, shapes
-from queuectl.service.attention import attention
+from queuectl.service.attention import Attention, attention
 from queuectl.terminal import safe
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from queuectl.cli.parser import Parser
     from queuectl.cli.session import Session
 
 ATTEMPT_COLUMNS = (
     "attempt", "outcome", "code", "signal", "started", "duration", "cpu", "max rss", "output", "host", "error"
 )  # fmt: skip
+WATCHED = 200
 LESS_OF_ATTEMPTS = ("host", "max rss", "cpu", "output", "signal", "error", "started")
 
 
 def status_options(parser: "Parser") -> None:
     """Optionally a job."""
     parser.add_argument("job", nargs="?", metavar="JOB", help=JOB_HELP)
+    watch_option(parser)
     parser.example("queuectl status", "how it stands")
     parser.example("queuectl status @last", "the newest job, in short")
     parser.example("queuectl status --json", "for programs")
@@ -39,15 +41,29 @@ def status(session: "Session") -> int:
     """The whole system at a glance, or one job in short."""
     if session.args.job:
         return print_job(session, queries.show(session.store, reference(session.args.job)), short=True)
-    session.say_unused()
-    found = queries.status(session.store, session.settings)
+    if session.args.watch:
+        from queuectl.cli.watch import watch
+
+        return watch(session, lambda: screen(session, *_whole(session)))
+    if session.json or not session.on_terminal:
+        session.say_unused()  # a screen has a line for it
+    found, things = _whole(session)
     if session.json:
-        session.emit(shapes.status(found, attention(found, session.unused_variables)))
+        session.emit(shapes.status(found, things))
     else:
-        _print_status(session, found)
-        for thing in attention(found):
-            session.print(f"! {safe(thing.text)}{f' ({safe(thing.hint)})' if thing.hint else ''}")
+        print_status(session, found, things)
     return 0
+
+
+def _whole(session: "Session") -> tuple[queries.Status, list[Attention]]:
+    found = queries.status(session.store, session.settings)
+    shown = session.json or session.on_terminal
+    return found, attention(found, session.unused_variables if shown else ())
+
+
+def watch_option(parser: "Parser") -> None:
+    """For a screen that keeps itself fresh."""
+    parser.flag("--watch", "-w", help="draw it again every 2 s; q ends")
 
 
 def show_options(parser: "Parser") -> None:
@@ -82,6 +98,7 @@ def list__options(parser: "Parser") -> None:
     parser.flag("--wide", help="all columns, nothing cut")
     parser.flag("--utc", help="times in full and in UTC, not relative to now")
     parser.flag("--jsonl", help="one JSON job a line")
+    watch_option(parser)
     parser.example("queuectl list", "the newest fifty")
     parser.example("queuectl list --state pending,failed --sort next", "what runs next")
     parser.example("queuectl list --since 1h --columns id,state,error", "the last hour, three columns")
@@ -104,6 +121,10 @@ def list_(session: "Session") -> int:
 def print_jobs(session: "Session", wanted: Filter, limit: int | None, columns: tuple[str, ...] | None) -> int:
     """The jobs that match, in the form that was asked for; page by page, so that a million need no memory."""
     args = session.args
+    if args.watch:
+        from queuectl.cli.watch import watch
+
+        return watch(session, lambda: _newest(session, wanted, limit, columns))
     shown: list[Job] = []
     cursor, left = args.after, limit
     while True:
@@ -134,10 +155,11 @@ def print_job(session: "Session", job: Job, *, short: bool = False) -> int:
     if session.json:
         session.emit(shapes.document(job=shapes.job(job)))
         return 0
-    fields(session, [(name, safe(value)) for name, value in _lines(job, short)])
+    form = form_of(session, session.store.now())
+    fields(session, [(name, safe(value)) for name, value in _lines(job, short, form)])
     if not short and job.history:
         session.print("")
-        table(session, ATTEMPT_COLUMNS, [_attempt_row(past) for past in job.history], LESS_OF_ATTEMPTS)
+        table(session, ATTEMPT_COLUMNS, [_attempt_row(past, form) for past in job.history], LESS_OF_ATTEMPTS)
         for past in job.history:
             if past.ended_processes:
                 what = "1 process" if past.ended_processes == 1 else f"{past.ended_processes} processes"
@@ -174,17 +196,37 @@ def limit_of(args: object) -> int | None:
     return int(text)
 
 
+def _newest(
+    session: "Session", wanted: Filter, limit: int | None, named: tuple[str, ...] | None
+) -> Iterator[str]:
+    """The lines of the first page: more than that fits no screen."""
+    page = Page(limit=min(limit or WATCHED, WATCHED), sort=session.args.sort)
+    jobs = queries.jobs(session.store, wanted, page).jobs
+    yield from lay_out(session, *_rows(session, jobs, named))
+
+
 def _print_rows(session: "Session", jobs: list[Job], named: tuple[str, ...] | None) -> None:
+    table(session, *_rows(session, jobs, named))
+
+
+def _rows(
+    session: "Session", jobs: list[Job], named: tuple[str, ...] | None
+) -> tuple[tuple[str, ...], list[list[str]], tuple[str, ...]]:
     form = form_of(session, session.store.now())
     columns = named or columns_for(session, jobs, form)
     rows = [[cell(job, column, form, named=named is not None) for column in columns] for job in jobs]
-    table(session, columns, rows, LESS)
+    return columns, rows, less_of(named, form)
 
 
-def _lines(job: Job, short: bool) -> list[tuple[str, str]]:
+def _lines(job: Job, short: bool, form: Form) -> list[tuple[str, str]]:
     spec = job.spec
     lines = [
-        ("job", f"{job.id} (number {job.number})"),
+        (
+            "job",
+            f"{job.number} (id {job.id})"
+            if form.eyes and is_made(job.id)
+            else f"{job.id} (number {job.number})",
+        ),
         ("command", spec.title()),
         ("state", job.state + (f" ({_CAUSES[job.cause]})" if job.cause else "")),
         (
@@ -194,19 +236,19 @@ def _lines(job: Job, short: bool) -> list[tuple[str, str]]:
         ("error", job.last_error or ""),
         ("exit code", "" if job.exit_code is None else str(job.exit_code)),
         ("queue", f"{job.queue}, priority {job.priority}"),
-        ("run at", format_instant(job.run_at)),
+        ("run at", "" if form.eyes and job.ended else form.both(job.run_at)),
     ]
     if not short:
-        lines += _more_lines(job)
+        lines += _more_lines(job, form)
     return [(name, value) for name, value in lines if value]
 
 
-def _more_lines(job: Job) -> list[tuple[str, str]]:
+def _more_lines(job: Job, form: Form) -> list[tuple[str, str]]:
     spec, times = (
         job.spec,
         (("created", job.created_at), ("started", job.started_at), ("finished", job.finished_at)),
     )
-    lines = [(name, format_instant(moment) if moment else "") for name, moment in times]
+    lines = [(name, form.both(moment)) for name, moment in times]
     lines += [
         ("cwd", spec.cwd or ""),
         ("environment", " ".join(sorted(spec.env))),
@@ -222,13 +264,13 @@ def _more_lines(job: Job) -> list[tuple[str, str]]:
     if job.lease:
         lease = job.lease
         where = f"worker {lease.worker}" + (f", pid {lease.pid}" if lease.pid else "")
-        lines.append(("running", f"{where}, lease until {format_instant(lease.until)}"))
+        lines.append(("running", f"{where}, lease until {form.both(lease.until)}"))
     if job.cancel_requested and not job.ended:
         request = job.cancel_requested
         lines.append(
             (
                 "cancel",
-                f"asked by {request.by} at {format_instant(request.at)} {request.reason or ''}".strip(),
+                f"asked by {request.by} at {form.both(request.at)} {request.reason or ''}".strip(),
             )
         )
     return lines
@@ -251,8 +293,8 @@ def _budget(job: Job) -> str:
     return f"{used} used, no limit" if limit < 0 else f"{min(used, limit)} of {limit} used"
 
 
-def _attempt_row(past: object) -> list[str]:
-    shape = shapes.attempt(past)  # type: ignore[arg-type]
+def _attempt_row(past: Attempt, form: Form) -> list[str]:
+    shape = shapes.attempt(past)
     cpu = None if shape["user_cpu"] is None else f"{shape['user_cpu'] + (shape['system_cpu'] or 0):.2f}s"
     rss = None if shape["max_rss"] is None else f"{shape['max_rss'] / 1024**2:.1f}MiB"
     return [
@@ -262,7 +304,7 @@ def _attempt_row(past: object) -> list[str]:
             shape["outcome"],
             shape["exit_code"],
             shape["signal"],
-            shape["started_at"],
+            form.both(past.started_at) if form.eyes else shape["started_at"],
             _duration(past),
             cpu,
             rss,
@@ -276,46 +318,3 @@ def _attempt_row(past: object) -> list[str]:
 def _duration(past: object) -> str:
     started, finished = getattr(past, "started_at", None), getattr(past, "finished_at", None)
     return format_duration(max(finished - started, timedelta(0))) if started and finished else ""
-
-
-def _print_status(session: "Session", found: queries.Status) -> None:
-    session.print(f"store: {found.url} ({found.durability})")
-    session.print("")
-    total = sum(found.jobs.values())
-    fields(session, [("jobs", str(total)), *((state, str(count)) for state, count in found.jobs.items())])
-    session.print("")
-    for queue in found.queues:
-        session.print(f"queue {safe(queue.name)}: {_queue_words(queue)}")
-    if found.queues:
-        session.print("")
-    session.print(
-        f"slots: {found.live} live, {found.processing} processing, {found.live - found.processing} idle"
-        + (f", {found.ahead} jobs claimed ahead" if found.ahead else "")
-    )
-    for item in found.workers:
-        _print_worker(session, item, found.now)
-    if not found.workers:
-        session.say("no worker runs; start one with: queuectl worker start")
-
-
-def _queue_words(queue: queries.QueueStatus) -> str:
-    waits = [f"{queue.jobs[s]} {s}" for s in ("pending", "processing", "failed") if queue.jobs.get(s)]
-    rules = ["paused"] if queue.paused else []
-    rules += [f"limit {queue.limit}"] if queue.limit else []
-    return ", ".join([*rules, *waits]) or "nothing waits"
-
-
-def _print_worker(session: "Session", item: queries.WorkerStatus, now: "datetime") -> None:
-    worker = item.worker
-    note = f" ({worker.note})" if worker.note else ""
-    session.print(
-        f"worker {safe(worker.name)} on {safe(worker.host)}: {item.state}{note}, pid {worker.holder_pid}, "
-        f"uptime {format_age(now - worker.started_at)}"
-    )
-    for slot in item.slots:
-        what = (
-            f"{slot.job} for {format_age(now - slot.since)}"
-            if slot.job and slot.since
-            else slot.job or "idle"
-        )
-        session.print(f"  slot {slot.slot}: {safe(what)}")

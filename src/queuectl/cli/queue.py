@@ -36,7 +36,7 @@ def list_(session: "Session") -> int:
         session,
         ("queue", "is", "limit", *STATES),
         rows,
-        ("cancelled", "held", "blocked", "completed", "failed", "dead"),
+        ("cancelled", "held", "blocked", "completed", "failed", "dead", "limit", "processing"),
     )
     return 0
 

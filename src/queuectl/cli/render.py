@@ -59,10 +59,10 @@ def table(
 def lay_out(
     session: "Session", columns: Sequence[str], rows: Sequence[Sequence[str]], dispensable: Sequence[str] = ()
 ) -> Iterator[str]:
-    """The lines of a table, a heading first, none longer than the terminal is wide (unless --wide is given)."""
+    """The lines of a table, a heading first, none longer than the terminal is wide (unless --wide or -v is given)."""
     rows = [[safe(cell) for cell in row] for row in rows]
     natural = [max([len(name), *(cells(row[at]) for row in rows)]) for at, name in enumerate(columns)]
-    if getattr(session.args, "wide", False):
+    if getattr(session.args, "wide", False) or session.args.verbose:
         widths = dict(enumerate(natural))
     else:
         widths = fit(columns, natural, session.width, dispensable)

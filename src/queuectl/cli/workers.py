@@ -154,7 +154,8 @@ def list_(session: "Session") -> int:
         ]
         for item in found
     ]
-    table(session, ("name", "host", "pid", "is", "busy", "queues", "uptime", "id"), rows)
+    columns = ("name", "host", "pid", "is", "busy", "queues", "uptime", "id")
+    table(session, columns, rows, ("id", "host", "pid", "queues", "uptime"))
     for item in found:
         skew = item.worker.skew
         if skew is not None and abs(skew) > SKEW_TOLERATED:

@@ -1,0 +1,108 @@
+"""`--watch`: a screen that is drawn again in place every two seconds, until `q` or Ctrl+C.
+
+The terminal is given back as it was, however the command ends: also on TERM, HUP, and while it is stopped by Ctrl+Z.
+"""
+
+import os
+import select
+import signal
+import sys
+import termios
+import tty
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from queuectl.errors import InvalidInput, StoreError
+from queuectl.terminal import cut, height_of, safe, width_of
+
+if TYPE_CHECKING:
+    from queuectl.cli.session import Session
+
+SECONDS = 2.0
+ENTER, LEAVE = "\x1b[?1049h\x1b[?25l", "\x1b[?25h\x1b[?1049l"
+"""The alternate screen without a cursor, and back to what was there before."""
+
+
+def watch(session: "Session", lines: Callable[[], Iterable[str]]) -> int:
+    """Draw these lines again and again; answers 0 once the person has enough."""
+    if not session.out.isatty() or session.json:
+        raise InvalidInput("--watch needs a terminal", "leave it out; --json and a loop are for programs")
+    with _screen(session) as woken:
+        while True:
+            session.width = width_of(session.out.fileno())
+            _draw(session, lines)
+            if _enough(woken):
+                return 0
+
+
+def _draw(session: "Session", lines: Callable[[], Iterable[str]]) -> None:
+    try:
+        drawn = list(lines())
+    except StoreError as error:  # it may come back
+        drawn = [cut(safe(f"queuectl: {error.message}"), session.width, session.ellipsis)]
+    height = max(height_of(session.out.fileno()) - 1, 1)
+    if len(drawn) > height:
+        drawn = [*drawn[: height - 1], f"and {len(drawn) - height + 1} more lines"]
+    session.out.write("\x1b[H" + "".join(f"{line}\x1b[K\n" for line in drawn) + "\x1b[J")
+    session.out.write("\x1b[2mq ends\x1b[0m" if session.in_colour else "q ends")
+    session.out.flush()
+
+
+def _enough(woken: int) -> bool:
+    """Wait for the next drawing; True if a key asked for the end. A signal (a new size) draws at once."""
+    watched = [woken, sys.stdin.fileno()] if sys.stdin.isatty() else [woken]
+    ready, _, _ = select.select(watched, [], [], SECONDS)
+    if woken in ready:
+        os.read(woken, 4096)
+    if len(watched) == 2 and watched[1] in ready:
+        return os.read(watched[1], 64)[:1] in (b"q", b"Q", b"\x03", b"\x04", b"")
+    return False
+
+
+@contextmanager
+def _screen(session: "Session") -> Iterator[int]:
+    """The terminal as the drawing wants it; the descriptor that becomes readable when a signal has come."""
+    keys = sys.stdin.fileno() if sys.stdin.isatty() else None
+    before: list[Any] | None = termios.tcgetattr(keys) if keys is not None else None
+
+    def enter() -> None:
+        if keys is not None:
+            tty.setcbreak(keys)
+        session.out.write(ENTER)
+        session.out.flush()
+
+    def leave() -> None:
+        if keys is not None and before is not None:
+            termios.tcsetattr(keys, termios.TCSADRAIN, before)
+        session.out.write(LEAVE)
+        session.out.flush()
+
+    def stop(_number: int, _frame: object) -> None:
+        leave()
+        os.kill(os.getpid(), signal.SIGSTOP)
+        enter()  # we come here once somebody has continued us
+
+    def end(number: int, _frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    woken, waker = os.pipe()
+    os.set_blocking(waker, False)
+    signal.set_wakeup_fd(waker, warn_on_full_buffer=False)
+    handlers = {
+        signal.SIGTERM: end,
+        signal.SIGHUP: end,
+        signal.SIGTSTP: stop,
+        signal.SIGWINCH: lambda *_: None,
+    }
+    kept = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    enter()
+    try:
+        yield woken
+    finally:
+        leave()
+        signal.set_wakeup_fd(-1)
+        for number, handler in kept.items():
+            signal.signal(number, handler)
+        os.close(woken)
+        os.close(waker)

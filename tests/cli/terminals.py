@@ -1,0 +1,72 @@
+"""A command on a terminal of its own: what it prints, keys that are typed, its size, and its modes."""
+
+import os
+import pty
+import select
+import struct
+import subprocess
+import termios
+import time
+from collections.abc import Sequence
+from fcntl import ioctl
+from typing import Any
+
+LONGEST = 30.0
+
+
+class Terminal:
+    """One process whose stdin, stdout and stderr are a terminal."""
+
+    def __init__(self, command: Sequence[str], columns: int = 80, lines: int = 40, **variables: str) -> None:
+        self._ours, self._theirs = pty.openpty()
+        ioctl(self._theirs, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
+        environment = {"TERM": "xterm-256color", **os.environ, **variables}
+        environment.pop("COLUMNS", None)
+        self._process = subprocess.Popen(
+            command, env=environment, stdin=self._theirs, stdout=self._theirs, stderr=self._theirs,
+            start_new_session=True, preexec_fn=lambda: ioctl(0, termios.TIOCSCTTY, 0),
+        )  # fmt: skip
+        self._text = b""
+        self.pid = self._process.pid
+
+    @property
+    def text(self) -> str:
+        """What it has printed so far."""
+        return self._text.decode().replace("\r\n", "\n")
+
+    @property
+    def modes(self) -> list[Any]:
+        """The modes of the terminal now."""
+        return termios.tcgetattr(self._theirs)
+
+    def read(self) -> str:
+        """What it has printed until now."""
+        while select.select([self._ours], [], [], 0)[0]:
+            self._text += os.read(self._ours, 1 << 16)
+        return self.text
+
+    def type(self, keys: str) -> None:
+        """Keys, as a person types them."""
+        os.write(self._ours, keys.encode())
+
+    def resize(self, columns: int, lines: int = 40) -> None:
+        """Another size; the command is told by a signal."""
+        ioctl(self._theirs, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
+
+    def wait(self) -> int:
+        """Its exit code, once it has ended. All that it printed has been read by then."""
+        deadline = time.monotonic() + LONGEST
+        while self._process.poll() is None:
+            assert time.monotonic() < deadline, f"still runs:\n{self.text}"
+            select.select([self._ours], [], [], 0.05)
+            self.read()
+        self.read()
+        return self._process.returncode
+
+    def close(self) -> None:
+        """End the command if it still runs, and let go of the terminal."""
+        if self._process.poll() is None:
+            self._process.kill()
+            self._process.wait()
+        os.close(self._ours)
+        os.close(self._theirs)

@@ -1,0 +1,167 @@
+"""What a person sees, as files: each screen at 80, 200 and 30 columns, compared to the letter.
+
+`QUEUECTL_TEST_REDRAW=1` writes the files anew; look at the difference before you commit it.
+"""
+
+import os
+import re
+import signal
+import sys
+import termios
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+
+from cli.acting import Actor
+from cli.conftest import CommandLine
+from cli.terminals import Terminal
+from facts import eventually
+
+SCREENS = Path(__file__).parent / "screens"
+REDRAW = bool(os.environ.get("QUEUECTL_TEST_REDRAW"))
+WIDTHS = (80, 200, 30)
+SHOWN = {
+    "list": ("list",),
+    "list_next": ("list", "--sort", "next"),
+    "list_verbose": ("list", "-v"),
+    "list_utc": ("list", "--utc"),
+    "list_columns": ("list", "--columns", "id,state"),
+    "dlq_list": ("dlq", "list"),
+    "status": ("status",),
+    "queue_list": ("queue", "list"),
+    "worker_list": ("worker", "list"),
+    "show_dead": ("show", "nightly"),
+    "show_running": ("show", "4"),
+    "explain_pending": ("explain", "6"),
+}
+
+
+def shown(words: Sequence[str], width: int, home: str) -> str:
+    """What a terminal of this width shows of the scene. The store's place has another name, of the same length."""
+    terminal = Terminal(
+        [sys.executable, "-m", "cli.scene", *words],
+        columns=width,
+        NO_COLOR="1",
+        XDG_DATA_HOME=os.path.join(home, "d"),
+        PYTHONPATH=os.pathsep.join(sys.path),
+    )
+    assert terminal.wait() == 0, terminal.text
+    return terminal.text.replace(home, "/tmp/screen-" + "x" * (len(home) - len("/tmp/screen-")))
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("name", SHOWN)
+@pytest.mark.usefixtures("queuectl")
+def test_a_screen_is_as_it_was_looked_at(name: str, width: int) -> None:
+    with TemporaryDirectory(prefix="screen-", dir="/tmp") as home:
+        text = shown(SHOWN[name], width, home)
+    file = SCREENS / f"{name}_{width}.txt"
+    if REDRAW:
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(text)
+    assert text == file.read_text()
+    tables = not name.startswith(("show", "explain", "list_verbose", "list_utc"))
+    assert not tables or max(map(len, text.splitlines())) <= max(
+        width, len("  queuectl worker start --queue gpu")
+    )
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.usefixtures("queuectl")
+def test_number_state_and_command_are_there_at_every_width(width: int, tmp_path: Path) -> None:
+    lines = (SCREENS / f"list_{width}.txt").read_text().splitlines()
+    heading = lines[0].split()
+    assert {"NUMBER", "STATE", "COMMAND"} <= set(heading)
+    assert all(re.match(r" +\d+ ", line) for line in lines[1:])
+
+
+class TestColour:
+    @pytest.mark.usefixtures("queuectl")
+    def test_it_repeats_a_word_and_sets_no_background(self, tmp_path: Path) -> None:
+        for words in (("list",), ("status",)):
+            terminal = Terminal(
+                [sys.executable, "-m", "cli.scene", *words],
+                XDG_DATA_HOME=str(tmp_path / "d"),
+                PYTHONPATH=os.pathsep.join(sys.path),
+            )
+            assert terminal.wait() == 0
+            codes = set(re.findall(r"\x1b\[([0-9;]*)m", terminal.text))
+            assert codes
+            numbers = {int(part) for code in codes for part in code.split(";") if part}
+            assert numbers <= {0, 1, 2, *range(31, 37)}
+
+
+class TestWatch:
+    @pytest.fixture
+    def watching(self, queuectl: CommandLine) -> Iterator[Terminal]:
+        queuectl("enqueue", "--id", "first", "make x")
+        terminal = Terminal(
+            [sys.executable, "-m", "queuectl", "list", "--watch"], PYTHONPATH=os.pathsep.join(sys.path)
+        )
+        eventually(lambda: "first" in terminal.read(), within=20, what="the first drawing")
+        yield terminal
+        terminal.close()
+
+    def test_it_draws_again_in_place_and_q_ends_it(self, queuectl: CommandLine, watching: Terminal) -> None:
+        queuectl("enqueue", "--id", "second", "make y")
+        eventually(lambda: "second" in watching.read(), within=20, what="another drawing")
+        watching.type("q")
+        assert watching.wait() == 0
+        assert self.restored(watching)
+
+    def test_control_c_ends_it(self, watching: Terminal) -> None:
+        watching.type("\x03")
+        assert watching.wait() == 130
+        assert self.restored(watching)
+
+    @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+    def test_a_signal_ends_it_and_gives_the_terminal_back(self, watching: Terminal, number: int) -> None:
+        os.kill(watching.pid, number)
+        assert watching.wait() == 128 + number
+        assert self.restored(watching)
+
+    def test_a_new_size_is_drawn_at_once(self, watching: Terminal) -> None:
+        drawn = watching.read().count("\x1b[H")
+        watching.resize(30)
+        eventually(
+            lambda: watching.read().count("\x1b[H") > drawn, within=20, what="a drawing for the new size"
+        )
+        watching.type("q")
+        assert watching.wait() == 0
+
+    def test_a_status_is_watched_too(self, queuectl: CommandLine) -> None:
+        queuectl("enqueue", "--id", "first", "make x")
+        terminal = Terminal(
+            [sys.executable, "-m", "queuectl", "status", "--watch"], PYTHONPATH=os.pathsep.join(sys.path)
+        )
+        eventually(lambda: "1 pending" in terminal.read(), within=20, what="the first drawing")
+        terminal.type("q")
+        assert terminal.wait() == 0
+
+    def test_without_a_terminal_it_is_refused(self, queuectl: CommandLine) -> None:
+        queuectl("status", "--watch", code=2)
+        assert "--watch needs a terminal" in queuectl.err
+
+    @staticmethod
+    def restored(terminal: Terminal) -> bool:
+        return terminal.text.endswith("\x1b[?25h\x1b[?1049l") and bool(terminal.modes[3] & termios.ICANON)
+
+
+def test_held_jobs_do_not_come_before_those_that_run_next(queuectl: CommandLine, actor: Actor) -> None:
+    queuectl("enqueue", "--id", "held", "--hold", "x")
+    queuectl("enqueue", "--id", "later", "--in", "1h", "x")
+    queuectl("enqueue", "--id", "soon", "x")
+    actor.runs(queuectl.enqueue("--id", "ended", "x"))
+    order = [job["id"] for job in queuectl.json("list", "--sort", "next")["jobs"]]
+    assert order[:2] == ["soon", "later"]
+    assert set(order[2:]) == {"held", "ended"}
+    seen, cursor = [], None
+    while cursor != "":
+        found = queuectl.json(
+            "list", "--sort", "next", "--limit", "1", *(["--after", cursor] if cursor else [])
+        )
+        seen += [job["id"] for job in found["jobs"]]
+        cursor = found["next"] or ""
+    assert seen == order
