@@ -40,7 +40,8 @@ def print_status(session: "Session", found: Status, things: Sequence[Attention])
 def screen(session: "Session", found: Status, things: Sequence[Attention]) -> Iterator[str]:
     """The lines of the screen. Long parts are cut so that all of it fits."""
     room = max(height_of(session.out.fileno()) - 12 - 2 * len(things), 3 * LEAST_SHOWN)
-    yield cut(f"{'store':<{LABEL}}  {safe(found.url)} ({found.durability})", session.width, session.ellipsis)
+    store = f"{'store':<{LABEL}}  {safe(found.url)} ({found.durability})"
+    yield cut(store, session.width, session.ellipsis) if session.args.watch else store
     yield from _labelled(session, "jobs", _counts(found))
     if recent := _recent(found):
         yield from _labelled(session, "last hour", recent)
