@@ -13,7 +13,7 @@ from queuectl.domain.job import STATES, Attempt, Cause, Job, State
 from queuectl.domain.quantity import format_duration, parse_duration
 from queuectl.domain.query import Filter, Page
 from queuectl.errors import InvalidInput
-from queuectl.service import queries, shapes
+from queuectl.service import listing, queries, shapes
 from queuectl.service.attention import Attention, attention
 from queuectl.terminal import safe
 
@@ -128,7 +128,7 @@ def print_jobs(session: "Session", wanted: Filter, limit: int | None, columns: t
     shown: list[Job] = []
     cursor, left = args.after, limit
     while True:
-        piece = queries.jobs(
+        piece = listing.jobs(
             session.store, wanted, Page(limit=min(left or 1000, 1000), after=cursor, sort=args.sort)
         )
         cursor, left = piece.next, None if left is None else left - len(piece.jobs)
@@ -201,7 +201,7 @@ def _newest(
 ) -> Iterator[str]:
     """The lines of the first page: more than that fits no screen."""
     page = Page(limit=min(limit or WATCHED, WATCHED), sort=session.args.sort)
-    jobs = queries.jobs(session.store, wanted, page).jobs
+    jobs = listing.jobs(session.store, wanted, page).jobs
     yield from lay_out(session, *_rows(session, jobs, named))
 
 

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from queuectl.config import Settings
 from queuectl.domain.dependency import split_wish, unmet
 from queuectl.domain.ids import is_made, is_number
-from queuectl.domain.job import STATES, TERMINAL, WAITING, Attempt, Job, State
+from queuectl.domain.job import STATES, TERMINAL, Attempt, Job, State
 from queuectl.domain.names import is_name
 from queuectl.domain.output import Chunk
 from queuectl.domain.query import Counts, Filter, Found, Page
@@ -29,9 +29,6 @@ PROCESSING_SEEN = 2000
 LOOKS = 5
 """So often counts and running jobs are read until they agree: they are two questions, and jobs go on meanwhile."""
 LAPSED_SEEN = 100
-OTHERS = frozenset(STATES) - WAITING
-BEHIND = "~"
-"""How the cursor of a list that is sorted by `next` begins, once all that is due to run has been listed."""
 RECENT_SEEN = 200
 """The newest failed and dead jobs that are looked at for what happened within the last hour."""
 
@@ -154,27 +151,6 @@ def _up_to_date(store: Store, job: Job) -> Job:
     if job.ended or not job.waiting_for:
         return job
     return replace(job, waiting_for=unmet(job, parent_states(store, [job])))
-
-
-def jobs(store: Store, wanted: Filter, page: Page) -> Found:
-    """One page of the jobs that match. Next to run first: what is held, blocked, running or ended comes behind."""
-    if page.sort != "next":
-        return store.find(wanted, page)
-    behind = page.after is not None and page.after.startswith(BEHIND)
-    if not behind:
-        first = _among(store, wanted, page, WAITING)
-        if first.next is not None or len(first.jobs) >= page.limit:
-            return first if first.next is not None else Found(first.jobs, BEHIND)
-        rest = _among(store, wanted, replace(page, after=None, limit=page.limit - len(first.jobs)), OTHERS)
-        return Found([*first.jobs, *rest.jobs], rest.next and BEHIND + rest.next)
-    after = (page.after or "").removeprefix(BEHIND) or None
-    rest = _among(store, wanted, replace(page, after=after), OTHERS)
-    return Found(rest.jobs, rest.next and BEHIND + rest.next)
-
-
-def _among(store: Store, wanted: Filter, page: Page, states: frozenset[State]) -> Found:
-    meant = wanted.states & states if wanted.states else states
-    return store.find(replace(wanted, states=meant), page) if meant else Found([], None)
 
 
 def status(store: Store, settings: Settings) -> Status:

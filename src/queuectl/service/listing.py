@@ -1,0 +1,32 @@
+"""Lists of jobs, page by page."""
+
+from msgspec.structs import replace
+
+from queuectl.domain.job import STATES, WAITING, State
+from queuectl.domain.query import Filter, Found, Page
+from queuectl.store.protocol import Store
+
+OTHERS = frozenset(STATES) - WAITING
+BEHIND = "~"
+"""How the cursor of a list that is sorted by `next` begins, once all that is due to run has been listed."""
+
+
+def jobs(store: Store, wanted: Filter, page: Page) -> Found:
+    """One page of the jobs that match. Next to run first: what is held, blocked, running or ended comes behind."""
+    if page.sort != "next":
+        return store.find(wanted, page)
+    behind = page.after is not None and page.after.startswith(BEHIND)
+    if not behind:
+        first = _among(store, wanted, page, WAITING)
+        if first.next is not None or len(first.jobs) >= page.limit:
+            return first if first.next is not None else Found(first.jobs, BEHIND)
+        rest = _among(store, wanted, replace(page, after=None, limit=page.limit - len(first.jobs)), OTHERS)
+        return Found([*first.jobs, *rest.jobs], rest.next and BEHIND + rest.next)
+    after = (page.after or "").removeprefix(BEHIND) or None
+    rest = _among(store, wanted, replace(page, after=after), OTHERS)
+    return Found(rest.jobs, rest.next and BEHIND + rest.next)
+
+
+def _among(store: Store, wanted: Filter, page: Page, states: frozenset[State]) -> Found:
+    meant = wanted.states & states if wanted.states else states
+    return store.find(replace(wanted, states=meant), page) if meant else Found([], None)
