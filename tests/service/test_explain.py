@@ -420,7 +420,7 @@ TABLE: list[Row] = [
     (
         "dead in a crash loop",
         several(lambda s: s.put(max_losses=0), lambda s: take(s.store, "a"), lambda s: lose(s.store, "a")),
-        ["its last attempt failed for good: crash loop: lost 1 times, last: gone"],
+        ["its last attempt failed for good: crash loop: lost once, last: gone"],
         ["nothing by itself", "what it printed: queuectl logs a", "to run it again: queuectl retry a"],
     ),
     (

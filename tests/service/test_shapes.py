@@ -113,7 +113,9 @@ def test_status_has_the_documented_keys(store: MemoryStore, settings: Settings) 
     beat(store, "w1", count=2, busy=("b",))
     found = queries.status(store, settings)
     shown = shapes.status(found, [Attention("disk", "it is full", "df", fault=False)])
-    assert shown.keys() == {"schema", "store", "jobs", "queues", "slots", "workers", "last_hour", "attention"}
+    assert shown.keys() == {
+        "schema", "store", "jobs", "queues", "slots", "without_slot", "workers", "last_hour", "attention"
+    }  # fmt: skip
     assert shown["schema"] == 1
     assert shown["store"] == {"url": "memory:", "durability": "memory-safe"}
     assert shown["jobs"].keys() == {"total", *STATES}

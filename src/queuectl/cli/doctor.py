@@ -135,7 +135,9 @@ def _leftovers(session: "Session") -> Iterator[Check]:
     for leftover in dead_workers(Path(directory)):
         with leftover:
             how = "has left results behind" if leftover.has_results else "was killed"
-            detail = f"worker {leftover.name} {how}; {len(leftover.attempts)} attempts of it are recorded"
+            count = len(leftover.attempts)
+            attempts = "1 attempt" if count == 1 else f"{count} attempts"
+            detail = f"worker {leftover.name} {how}; its record names {attempts}"
             yield Check("leftover", False, detail, "the next queuectl worker start cleans up")
 
 

@@ -210,7 +210,8 @@ def lose(job: Job, report: Report, *, now: datetime) -> Job:
     if job.cancel_requested:
         return _end(ended, "lose", "cancelled", now, cause="person", last_error=_cancel_words(job))
     if losses > job.spec.retry.max_losses:
-        return _end(ended, "lose", "dead", now, last_error=f"{CRASH_LOOP}: lost {losses} times, last: {why}")
+        often = "once" if losses == 1 else f"{losses} times"
+        return _end(ended, "lose", "dead", now, last_error=f"{CRASH_LOOP}: lost {often}, last: {why}")
     return _move(ended, "lose", "pending", now, last_error=f"lost: {why}")
 
 

@@ -143,7 +143,9 @@ class Chores:
         jobs = maintenance.recover_worker(self._store, leftover.worker_id, started, HOLDER_DIED)
         self._store.forget(leftover.worker_id)
         leftover.remove()
-        self._journal.note("cleaned", f"worker {leftover.name} was dead; {len(jobs)} claims taken back")
+        self._journal.note(
+            "cleaned", f"worker {leftover.name} was dead; {counted(len(jobs), 'claim')} taken back"
+        )
         return jobs
 
     def _deliver(self, leftover: Leftover) -> None:
