@@ -141,3 +141,30 @@ class TestTerminal:
     @staticmethod
     def completed(queuectl: CommandLine, queue: RedisPlace) -> int:
         return int(queuectl.json("--store", queue.url(), "status")["jobs"]["completed"])
+
+
+class TestArchiveAtTheStart:
+    """A worker's queue works without its archive: so what is wrong with that is said before the worker starts."""
+
+    @pytest.mark.parametrize("words", [("--drain",), ()])
+    def test_a_wrong_password_is_refused_with_the_reason(
+        self, queuectl: CommandLine, archived: ArchivedPlace, words: tuple[str, ...]
+    ) -> None:
+        user, _, rest = archived.archive.partition("@")
+        wrong = archived.url(archive=f"{user}-wrong@{rest}")
+        queuectl("--store", archived.url(), "enqueue", "true")
+        done = queuectl.process("--store", wrong, "worker", "start", *words)
+        assert (done.returncode, done.stdout) == (5, b"")
+        assert b"password" in done.stderr
+        assert done.stderr.count(b"\n") == 1
+        assert queuectl.json("--store", archived.url(), "status")["jobs"]["pending"] == 1
+
+    def test_one_that_is_away_is_said_and_the_worker_works(
+        self, queuectl: CommandLine, archived: ArchivedPlace, mongo_proxy: Proxy
+    ) -> None:
+        queuectl("--store", archived.url(), "enqueue", "true")
+        mongo_proxy.refuse()
+        done = queuectl.process("--store", archived.url(), "worker", "start", "--drain")
+        assert done.returncode == 0
+        assert b"what has ended waits in the queue" in done.stderr
+        assert queuectl.json("--store", archived.url(), "status")["jobs"]["completed"] == 1

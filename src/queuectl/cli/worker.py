@@ -10,7 +10,8 @@ from queuectl import bootstrap, config, trust
 from queuectl.clock import random_bytes
 from queuectl.domain.names import check_name
 from queuectl.domain.quantity import parse_duration
-from queuectl.errors import CommandFailed, InvalidInput
+from queuectl.domain.query import Filter, Page
+from queuectl.errors import CommandFailed, InvalidInput, StoreUnavailable
 from queuectl.service import commands, queries, registry, shapes
 
 if TYPE_CHECKING:
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from queuectl.cli.session import Session
 
 MOST_SLOTS = 1000
+ARCHIVE_PATIENCE = 3.0
+"""Seconds that a start waits for an archive."""
 
 
 def start_options(parser: "Parser") -> None:
@@ -57,6 +60,8 @@ def start(session: "Session") -> int:
     settings = session.settings
     session.say_unused()
     said = session.store.describe()  # the store is made before the directory beside it
+    if said.archived:
+        _ask_the_archive(session)
     document = _holder_config(session, count, _free_name(session, wanted))
     session.say(f"queuectl: store {said.url} ({said.durability})")
     if os.geteuid() == 0:
@@ -65,6 +70,20 @@ def start(session: "Session") -> int:
         session.say("queuectl: durability=fast: jobs may be lost with the power of this host")
     session.close()
     return _start_detached(session, document) if args.detach else _become_holder(session, document)
+
+
+def _ask_the_archive(session: "Session") -> None:
+    """A queue works without its archive, so a worker would leave a wrong password unsaid: look before it starts.
+
+    Raises StoreUnusable for what waiting does not mend. That the archive is away is only said.
+    """
+    store = bootstrap.open_store(session.store_url, session.settings, ARCHIVE_PATIENCE)
+    try:
+        store.find(Filter(states=frozenset(("completed",))), Page(limit=1))
+    except StoreUnavailable as away:
+        session.say(f"queuectl: {away.message}; what has ended waits in the queue")
+    finally:
+        store.close()
 
 
 def _free_name(session: "Session", wanted: str) -> str:

@@ -162,7 +162,9 @@ def status(store: Store, settings: Settings) -> Status:
     living = [item for item in found if item.state != "lost"]
     live = sum(item.worker.count for item in living)
     busy = sum(1 for item in living for slot in item.slots if slot.job)
-    ahead = sum(item.ahead for item in living)
+    held = {item.worker.id for item in living}
+    lost = sum(1 for job in running.jobs if job.lease is None or job.lease.worker not in held)
+    ahead = max(0, sums.get("processing", 0) - busy - lost)
     said = store.describe()
     return Status(
         url=said.url,
@@ -173,7 +175,7 @@ def status(store: Store, settings: Settings) -> Status:
         live=live,
         processing=busy,
         ahead=ahead,
-        lost=max(0, sums.get("processing", 0) - busy - ahead),
+        lost=lost,
         lapsed=store.lapsed(LAPSED_SEEN),
         last_hour=_last_hour(store, sums, now, archived=said.archived),
         now=now,
@@ -196,14 +198,16 @@ def _counts_and_running(store: Store) -> tuple[Counts, Found]:
     """How many jobs there are, and those that run: of one moment if possible, so that they agree.
 
     They are two questions. While jobs end and begin in between, both are asked again; a claim or a record of results is
-    one commit for many jobs, so there is a gap soon.
+    one commit for many jobs, so there is a gap soon. Where there was none, jobs that were claimed after the count are
+    left out, and those that have ended since are counted as ahead of their workers (`status`).
     """
     for _ in range(LOOKS):
         counts = store.counts(Filter())
         found = running(store)
         if found.next is not None or len(found.jobs) == counts.of("processing"):
-            break
-    return counts, found
+            return counts, found
+    oldest = sorted(found.jobs, key=_claimed)[: counts.of("processing")]
+    return counts, Found(oldest, None)
 
 
 def running(store: Store) -> Found:
@@ -217,11 +221,14 @@ def occupied(found: Sequence[WorkerStatus], running: Found) -> list[WorkerStatus
     A worker tells of its slots half a second late, and a lost one never again; the claims in the store are always true.
     """
     held: dict[str, list[Job]] = {}
-    for job in sorted(
-        running.jobs, key=lambda job: (job.lease.claimed_at if job.lease else job.updated_at, job.number)
-    ):
+    for job in sorted(running.jobs, key=_claimed):
         held.setdefault(job.lease.worker if job.lease else "", []).append(job)
     return [_occupied(item, held.get(item.worker.id, []), complete=running.next is None) for item in found]
+
+
+def _claimed(job: Job) -> tuple[datetime, int]:
+    """The order in which a holder starts what it was given."""
+    return (job.lease.claimed_at if job.lease else job.updated_at), job.number
 
 
 def _occupied(item: WorkerStatus, jobs: Sequence[Job], *, complete: bool) -> WorkerStatus:
