@@ -91,11 +91,11 @@ def _free_name(session: "Session", wanted: str) -> str:
     from queuectl.worker import kernel
 
     host = os.uname().nodename
+    live = (item.worker for item in queries.workers(session.store, session.settings) if item.state != "lost")
     others = {
-        item.worker.name: item.worker
-        for item in queries.workers(session.store, session.settings)
-        if item.state != "lost"
-        and not kernel.has_died(item.worker.host, item.worker.holder_pid, item.worker.boot_id)
+        worker.name: worker
+        for worker in live
+        if not kernel.has_died(worker.host, worker.holder_pid, worker.boot_id, worker.directory)
     }
     name = registry.free_name(wanted, others, host=host, pid=os.getpid(), id=random_bytes(4).hex())
     if name != wanted:

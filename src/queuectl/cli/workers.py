@@ -1,6 +1,5 @@
 """Workers that are there already: stop, list, reload, forget."""
 
-import os
 from typing import TYPE_CHECKING, NamedTuple
 
 from queuectl.cli.references import own_job
@@ -263,16 +262,15 @@ def _await_end(session: "Session", items: list[WorkerStatus], timeout: float | N
 
 def _is_here(worker: Worker, *, running: bool = False) -> bool:
     """Whether its holder is a process of this host; with `running` one that was not stopped by a signal."""
-    if worker.host != os.uname().nodename:
-        return False
     from queuectl.worker import kernel
 
-    return kernel.is_holder(worker.holder_pid, worker.boot_id, running=running)
+    return kernel.sees(worker.host, worker.directory) and kernel.is_holder(
+        worker.holder_pid, worker.boot_id, running=running
+    )
 
 
 def _is_dead_here(worker: Worker) -> bool:
     """Whether its holder was a process of this host and has ended."""
     from queuectl.worker import kernel
 
-    here = worker.host == os.uname().nodename and worker.boot_id == kernel.boot_id()
-    return here and not _is_here(worker)
+    return kernel.has_died(worker.host, worker.holder_pid, worker.boot_id, worker.directory)

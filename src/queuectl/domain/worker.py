@@ -26,7 +26,8 @@ class Worker(Struct, frozen=True, kw_only=True):
 
     `queues` is empty when it serves all of them. `heartbeat` is set by the store when the worker beats. `skew` is
     by how many seconds the clock of its host is ahead of the store's, as far as it has measured; `clock_jump` by how
-    many the store's own clock jumped in the last hour, if the worker saw it jump.
+    many the store's own clock jumped in the last hour, if the worker saw it jump. `directory` is which directory it
+    keeps its proof of life in, and whose processes it sees: device, inode, boot id and pid namespace.
     """
 
     id: str
@@ -45,6 +46,7 @@ class Worker(Struct, frozen=True, kw_only=True):
     heartbeat: datetime | None = None
     skew: float | None = None
     clock_jump: float | None = None
+    directory: str | None = None
 
 
 def still_asked(request: Request | None, before: Worker | None, now: Worker) -> Request | None:

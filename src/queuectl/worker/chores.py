@@ -11,6 +11,7 @@ from queuectl.clock import boottime
 from queuectl.config import Settings
 from queuectl.domain.job import Job
 from queuectl.domain.quantity import format_duration
+from queuectl.domain.query import Filter, Page
 from queuectl.service import maintenance
 from queuectl.service.reach import past_may_be_away
 from queuectl.store.protocol import Store
@@ -41,12 +42,20 @@ class Chores:
     """The duties of one agent, each with its time."""
 
     def __init__(
-        self, store: Store, holds: Callable[[str], bool], directory: str, journal: Journal, clock: StoreTime
+        self,
+        store: Store,
+        holds: Callable[[str], bool],
+        directory: str,
+        journal: Journal,
+        clock: StoreTime,
+        *,
+        one_host: bool = False,
     ) -> None:
         self._store, self._time = store, clock
         self._holds = holds
-        self._directory = Path(directory)
+        self._directory, self._one_host = Path(directory), one_host
         self._journal = journal
+        self._in_doubt: set[str] = set()
         self._times = {"neighbours": 0.0, "lapsed": 0.0, "blocked": 0.0, "purge": boottime() + PURGE_EVERY}
         self._cursor: str | None = None
         self._watch = ClockWatch()
@@ -133,6 +142,10 @@ class Chores:
             pause.wait(0.02)
 
     def _recover(self, leftover: Leftover, within: float) -> list[Job]:
+        if not leftover.is_over(one_host=self._one_host):
+            self._deliver(leftover)
+            self._leave_to_leases(leftover)
+            return []
         survivors = leftover.kill(within=within)
         self._deliver(leftover)
         if survivors:
@@ -147,6 +160,20 @@ class Chores:
             "cleaned", f"worker {leftover.name} was dead; {counted(len(jobs), 'claim')} taken back"
         )
         return jobs
+
+    def _leave_to_leases(self, leftover: Leftover) -> None:
+        """It may live. Its file goes when the store knows neither a claim of it nor the worker itself any more."""
+        held = Filter(states=frozenset(("processing",)), worker=leftover.worker_id)
+        if not self._store.find(held, Page(limit=1)).jobs:
+            if all(worker.id != leftover.worker_id for worker in self._store.workers()):
+                leftover.remove()
+        elif leftover.worker_id not in self._in_doubt:
+            self._in_doubt.add(leftover.worker_id)
+            self._journal.note(
+                "in_doubt",
+                f"worker {leftover.name} may live: its file is a copy, or it ran where its processes cannot be "
+                "seen from here; its jobs are taken back when their leases end",
+            )
 
     def _deliver(self, leftover: Leftover) -> None:
         """Record what it had no store for: before its claims are looked at, so that none of these counts as lost.

@@ -307,6 +307,7 @@ class Holder:
             "worker": self._config["worker"],
             "holder_pid": os.getpid(),
             "boot_id": self._slots.header["boot_id"],
+            "directory": self._slots.header["directory"],
             "started_at": self._started_at,
             "born": self._born,
             "count": self._config["count"],

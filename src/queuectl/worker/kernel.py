@@ -89,6 +89,11 @@ def pid_namespace() -> int:
         return 0
 
 
+def here() -> str:
+    """Whose processes we see: a pid means the same process to all whose `here` is the same."""
+    return f"{boot_id()}:{pid_namespace()}"
+
+
 def ticks() -> int:
     """Now, on the scale of `Process.start`."""
     return int(boottime() * TICK)
@@ -119,9 +124,14 @@ def is_holder(pid: int, boot: str, *, running: bool = False) -> bool:
     return not LINUX and _answers(pid)
 
 
-def has_died(host: str, pid: int, boot: str) -> bool:
-    """Whether the holder was a process of this host, and is known to have ended."""
-    return host == os.uname().nodename and boot == boot_id() and not is_holder(pid, boot)
+def sees(host: str, directory: str | None) -> bool:
+    """Whether a worker's pids mean to us what they mean to it: a host's name does not say so, its directory does."""
+    return host == os.uname().nodename and (directory is None or directory.endswith(f":{here()}"))
+
+
+def has_died(host: str, pid: int, boot: str, directory: str | None) -> bool:
+    """Whether the holder was a process of this host that we would see, and is known to have ended."""
+    return sees(host, directory) and boot == boot_id() and not is_holder(pid, boot)
 
 
 def _answers(pid: int) -> bool:

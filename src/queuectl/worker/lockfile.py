@@ -13,7 +13,7 @@ from types import TracebackType
 
 from queuectl.worker import handover, kernel, leftovers
 from queuectl.worker.messages import Message
-from queuectl.worker.slots import Slots
+from queuectl.worker.slots import Slots, directory_identity
 from queuectl.worker.spawn import script_path
 
 SUFFIX = ".slots"
@@ -52,6 +52,18 @@ def publish(unlocked: Path, path: Path) -> int:
         unlocked.unlink(missing_ok=True)
 
 
+def _is_held(file: int) -> bool:
+    """Whether a living holder has the lock of this file."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno not in _CONTENDED:
+            raise
+        return True
+    fcntl.flock(file, fcntl.LOCK_UN)
+    return False
+
+
 def _still_linked(file: int, path: Path) -> bool:
     """Whether the name still means this file: somebody may have cleared up since we opened it."""
     try:
@@ -78,6 +90,22 @@ class Leftover:
         self.host: str = slots.header["host"]
         self.boot_id: str = slots.header["boot_id"]
         self.attempts: list[str] = slots.attempts()
+
+    def is_over(self, *, one_host: bool) -> bool:
+        """Whether this worker has certainly died, and all its processes can be found and ended.
+
+        A free lock is proof only in the directory in which the worker locked it: a copy of the directory has other
+        locks, and so has a network disk on each host. In another pid namespace its processes cannot be found.
+        `one_host`: the store is a file of this host, so what ran before the host was restarted is gone.
+        """
+        if self.boot_id != kernel.boot_id():
+            return one_host
+        known = self._slots.header.get("directory")
+        ours = directory_identity(self._path.parent)
+        if known is None:  # written by an older version
+            return self.may_have_processes
+        same_directory = known.split(":")[:2] == ours.split(":")[:2]
+        return same_directory and (self.may_have_processes or not self._slots.records())
 
     @property
     def may_have_processes(self) -> bool:
@@ -124,19 +152,25 @@ class Leftover:
 
 
 def runs_here(directory: Path, worker_id: str, attempt_id: str) -> bool:
-    """Whether an attempt of a worker of this host is seen to live: its leader is in the table, and is a process."""
+    """Whether an attempt of a worker of this host is seen to live: its leader is in the table, and is a process.
+
+    In another pid namespace it cannot be seen: there it counts as living as long as its holder does.
+    """
     try:
         file = os.open(path_of(directory, worker_id), os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:
         return False
     try:
         slots = Slots(file)
+        is_held = _is_held(file)
     except (ValueError, KeyError):
         return False
     finally:
         os.close(file)
     try:
         records = [record for record in slots.records() if record.attempt_id == attempt_id]
+        if slots.header["pid_namespace"] != kernel.pid_namespace():
+            return is_held and bool(records)
         return any((process := kernel.look(record.pid)) and record.is_leader(process) for record in records)
     finally:
         slots.close()

@@ -30,9 +30,9 @@ Agent to holder
 
 Holder to agent
 
-    welcome     protocol, config, worker, holder_pid, boot_id, started_at, born, count, phase: "running" |
-                "draining" | "stopping", attempts: [{attempt_id, job_id, state: "queued" | "running" |
-                "finished", pid, slot, started_at, born}]. Then every output chunk and every `exited` that is not
+    welcome     protocol, config, worker, holder_pid, boot_id, directory (its identity), started_at, born, count,
+                phase: "running" | "draining" | "stopping", attempts: [{attempt_id, job_id, pid, slot, started_at,
+                born, state: "queued" | "running" | "finished"}]. Then every output chunk and every `exited` that is not
                 acknowledged, once more, with the same n and bytes.
     started     attempt_id, pid, slot, at, born. Said of commands that run longer than a moment; of others `exited`.
     output      attempt_id, job_id, n, stream, at, offset; payload: the bytes. `n` rises by one from 1 per

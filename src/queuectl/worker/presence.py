@@ -36,6 +36,7 @@ class Presence:
             "version": __version__,
             "count": welcome["count"],
             "queues": tuple(queues),
+            "directory": welcome.get("directory"),
         }
         self.clock_jump: float | None = None
         self._shown: tuple[Slot, ...] | None = None
@@ -92,4 +93,4 @@ class Presence:
 
 
 def _has_died(worker: Worker) -> bool:
-    return kernel.has_died(worker.host, worker.holder_pid, worker.boot_id)
+    return kernel.has_died(worker.host, worker.holder_pid, worker.boot_id, worker.directory)

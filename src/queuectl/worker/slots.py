@@ -45,6 +45,12 @@ class Record(NamedTuple):
         return process.pid == self.pid and born_in_time
 
 
+def directory_identity(directory: Path) -> str:
+    """Which directory this is, and whose processes are seen beside it. A name would say neither."""
+    found = os.stat(directory)
+    return f"{found.st_dev}:{found.st_ino}:{kernel.here()}"
+
+
 class Slots:
     """The mapped file. One writer, the holder; the guard reads its own mapping of the same memory."""
 
@@ -66,6 +72,7 @@ class Slots:
             "start": kernel.ticks(),
             "boot_id": kernel.boot_id(),
             "pid_namespace": kernel.pid_namespace(),
+            "directory": directory_identity(path.parent),
             "protocol": PROTOCOL,
         }
         text = json.dumps(header).encode()

@@ -14,7 +14,7 @@ from typing import Literal, TypeVar
 import apsw
 
 from queuectl.errors import StoreAbsent, StoreUnavailable, StoreUnusable
-from queuectl.store.sqlite import migration, place
+from queuectl.store.sqlite import migration, name, place
 from queuectl.store.sqlite.faults import Translated
 from queuectl.trust import quoted
 
@@ -45,6 +45,7 @@ class Database:
         self._process = os.getpid()
         self._ready = False
         self._file: tuple[int, int] | None = None
+        self._name: name.Name | None = None
 
     @property
     def log(self) -> str:
@@ -76,6 +77,12 @@ class Database:
                 "put it back, or restart this program",
             )
 
+    def leave(self) -> None:
+        """All connections are closed: others may come by another name."""
+        taken, self._name = self._name, None
+        if taken is not None:
+            taken.free()
+
     def refuse_fork(self) -> None:
         """SQLite's locks belong to a process: used in its child, a connection corrupts the file."""
         if os.getpid() != self._process:
@@ -89,6 +96,7 @@ class Database:
             if not self._ready:
                 self._refuse_missing()
                 place.prepare(self.path, self.mountinfo)
+                self._name = self._name or name.take(self.path)
             connection = apsw.Connection(self.path, flags=apsw.SQLITE_OPEN_READWRITE)
             try:
                 connection.set_busy_handler(Patience(self.patience))
@@ -160,6 +168,7 @@ class Readers:
 
     def __init__(self, database: Database) -> None:
         self._database, self._idle, self._closed = database, list[apsw.Connection](), False
+        self.lent = 0
 
     def look(self, question: Callable[[apsw.Connection], Answer]) -> Answer:
         """Ask one question on a connection of its own; keep it short, a long reader stops checkpoints."""
@@ -170,6 +179,7 @@ class Readers:
             connection = self._idle.pop()
         except IndexError:
             connection = self._database.reader()
+        self.lent += 1
         try:
             with Translated(self._database.path):
                 return question(connection)
@@ -177,6 +187,7 @@ class Readers:
             self._give_back(connection)
 
     def _give_back(self, connection: apsw.Connection) -> None:
+        self.lent -= 1
         if self._closed or len(self._idle) >= self.KEPT:
             connection.close()
         else:

@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 
 from queuectl import trust
 from queuectl.errors import StoreUnavailable, StoreUnusable
+from queuectl.store.sqlite import name
 
 MOUNTINFO = "/proc/self/mountinfo"
 NETWORK = frozenset(
@@ -21,6 +22,7 @@ NETWORK = frozenset(
     )
 )  # fmt: skip
 
+_SMALLEST = 512
 _COMPANIONS = ("-wal", "-shm", "-journal")
 _KINDS = (
     (stat.S_ISDIR, "a directory"),
@@ -39,10 +41,12 @@ def prepare(path: str, mountinfo: str = MOUNTINFO) -> None:
     """
     try:
         trust.make_directories(os.path.dirname(path))
-        _refuse_network(os.path.dirname(path), mountinfo)
+        mounts = _mounts(mountinfo)
+        _refuse_network(os.path.dirname(path), mounts)
         _make_file(path)
         with _refusing(path):
             _refuse_strange(path)
+            name.refuse_second(path, {point for point, _ in mounts})
     except OSError as error:
         raise _translated(path, error) from error
 
@@ -76,19 +80,27 @@ def is_there(path: str) -> bool:
 
 def file_system(directory: str, mountinfo: str = MOUNTINFO) -> str | None:
     """The type of the file system a directory is on; None where the system does not tell."""
+    return _file_system(directory, _mounts(mountinfo))
+
+
+def _mounts(mountinfo: str) -> list[tuple[str, str]]:
+    """Where something is mounted, and what type of file system."""
     try:
         with open(mountinfo, encoding="utf-8", errors="surrogateescape") as file:
             lines = file.read().splitlines()
     except FileNotFoundError:
-        return None
+        return []
+    parts = (line.partition(" - ") for line in lines)
+    return [(_unescaped(mount.split(" ")[4]), source.split(" ")[0]) for mount, _, source in parts]
+
+
+def _file_system(directory: str, mounts: list[tuple[str, str]]) -> str | None:
     where = os.path.realpath(directory)
     best, found = -1, None
-    for line in lines:
-        mount, _, source = line.partition(" - ")
-        point = _unescaped(mount.split(" ")[4])
+    for point, kind in mounts:
         # Not shorter: of two mounts at one point the later lies on top.
         if len(point) >= best and (where == point or where.startswith(point.rstrip("/") + "/")):
-            best, found = len(point), source.split(" ")[0]
+            best, found = len(point), kind
     return found
 
 
@@ -108,6 +120,8 @@ def _refuse_strange(path: str) -> None:
     found = os.stat(path)
     if not stat.S_ISREG(found.st_mode):
         raise StoreUnusable(f"{path} is {_kind(found)}, not a database", "name a file, such as queue.db")
+    if 0 < found.st_size < _SMALLEST:  # SQLite would write over a file of one byte
+        raise StoreUnusable(f"{path} is not a database", "name another file, or move this one away")
     directory = os.path.dirname(path)
     if not trust.trusted(found.st_uid) and os.stat(directory).st_mode & stat.S_IWOTH:
         raise trust.Untrusted(
@@ -132,7 +146,7 @@ def _refuse_strange_companion(path: str, found: os.stat_result, database: os.sta
 
 
 def _kind(found: os.stat_result) -> str:
-    return next((name for is_one, name in _KINDS if is_one(found.st_mode)), "no file")
+    return next((kind for is_one, kind in _KINDS if is_one(found.st_mode)), "no file")
 
 
 def _make_file(path: str) -> None:
@@ -156,8 +170,8 @@ def _sync_directory(directory: str) -> None:
         os.close(handle)
 
 
-def _refuse_network(directory: str, mountinfo: str) -> None:
-    kind = file_system(directory, mountinfo)
+def _refuse_network(directory: str, mounts: list[tuple[str, str]]) -> None:
+    kind = _file_system(directory, mounts)
     if kind in NETWORK:
         raise StoreUnusable(
             f"{directory} is on a network file system ({kind}), on which SQLite loses data",

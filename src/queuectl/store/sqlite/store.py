@@ -54,7 +54,11 @@ class SqliteStore:
     def open(cls, path: str | os.PathLike[str], **options: Any) -> "SqliteStore":
         """A store whose database was looked at: what is wrong is raised here and not at the first verb."""
         store = cls(path, **options)
-        store._writer.alone(lambda _: None)
+        try:
+            store._writer.alone(lambda _: None)
+        except BaseException:
+            store.close()
+            raise
         return store
 
     def now(self) -> datetime:
@@ -150,6 +154,10 @@ class SqliteStore:
     def close(self) -> None:
         self._readers.close()
         self._writer.close()
+        if (
+            not self._readers.lent
+        ):  # one that is lent is closed when it comes back; the name is kept until the end
+            self._database.leave()
         if self._saver:
             self._saver.close()
 

@@ -1,0 +1,130 @@
+"""One database file, one name.
+
+SQLite keeps its log beside the name by which a database was opened. Under a second name (a hard link, a file that is
+mounted alone) there is another log, or none: each side misses what the other has written, and both destroy the file.
+
+Everybody who has a database open keeps a shared lock on one byte far behind its end. Which byte follows from the name:
+the directory (device and inode) and the last part. The kernel keeps locks by file and not by name, for all containers
+of a host. So whoever takes his byte and then finds a lock on another one has come by a second name.
+"""
+
+import binascii
+import errno
+import os
+import struct
+import sys
+import threading
+from collections.abc import Iterable
+
+from queuectl.errors import StoreUnusable
+
+if sys.platform == "linux":  # elsewhere hard links are refused, and no more is known
+    import fcntl
+
+_BEHIND = 1 << 60
+_BYTES = 1 << 32
+_FLOCK = struct.Struct("hhqqi4x")
+_UNSUPPORTED = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK)
+_HINT = "use the name by which it was made; a container mounts its directory, not the file"
+
+# Closing any descriptor of a file drops all POSIX locks that this process has on it, SQLite's among them. So each file
+# is opened once for all handles, and closed after the last of their connections.
+_taken: dict[tuple[int, int], "Name"] = {}
+_taking = threading.Lock()
+
+
+class Name:
+    """The name of a database that this process has open. Free it when the last connection is closed."""
+
+    def __init__(self, path: str, file: int, key: tuple[int, int], byte: int) -> None:
+        self.path, self.users = path, 1
+        self._file, self._key, self._byte = file, key, byte
+
+    def free(self) -> None:
+        """This handle has closed its connections."""
+        with _taking:
+            self.users -= 1
+            if not self.users:
+                del _taken[self._key]
+                os.close(self._file)
+
+    def is_same(self, byte: int) -> bool:
+        """Whether another handle of this process has come by the same name."""
+        return self._byte == byte
+
+
+def take(path: str) -> Name | None:
+    """Keep everybody out who would come by another name. Raises StoreUnusable if somebody is there by another one.
+
+    None where it may not be read, or the system does not keep such locks.
+    """
+    if sys.platform != "linux":
+        return None
+    with _taking:
+        found = os.stat(path)
+        key, byte = (found.st_dev, found.st_ino), _byte_of(path)
+        known = _taken.get(key)
+        if known is not None:
+            if not known.is_same(byte):
+                raise _second_name(path, f"this program has it open as {known.path}")
+            known.users += 1
+            return known
+        return _lock(path, key, byte)
+
+
+def refuse_second(path: str, mount_points: Iterable[str]) -> None:
+    """Refuse a name beside which the log of the database need not be, whoever has it open now."""
+    links = os.stat(path).st_nlink
+    if links > 1:
+        raise StoreUnusable(
+            f"{path} has {links} names (hard links), and its log stands beside one of them",
+            f"find the others and remove them: find / -xdev -samefile {path}",
+        )
+    if path in mount_points:
+        raise StoreUnusable(
+            f"{path} is mounted alone, without the directory in which its log stands",
+            "mount its directory instead",
+        )
+
+
+def _byte_of(path: str) -> int:
+    directory, last = os.path.split(path)
+    found = os.stat(directory)
+    return _BEHIND + binascii.crc32(
+        f"{found.st_dev}:{found.st_ino}:{last}".encode("utf-8", "surrogateescape")
+    )
+
+
+def _lock(path: str, key: tuple[int, int], byte: int) -> Name | None:
+    try:
+        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except PermissionError:
+        return None  # SQLite says what is wrong with it
+    try:
+        fcntl.fcntl(file, fcntl.F_OFD_SETLK, _FLOCK.pack(fcntl.F_RDLCK, os.SEEK_SET, byte, 1, 0))
+        if _is_locked(file, _BEHIND, byte) or _is_locked(file, byte + 1, _BEHIND + _BYTES):
+            raise _second_name(path, "another program has it open by another name")
+    except OSError as error:
+        os.close(file)
+        if error.errno in _UNSUPPORTED:
+            return None
+        raise
+    except StoreUnusable:
+        os.close(file)
+        raise
+    name = _taken[key] = Name(path, file, key, byte)
+    return name
+
+
+def _is_locked(file: int, start: int, end: int) -> bool:
+    """Whether somebody else has a lock on one of these bytes."""
+    if start == end:
+        return False
+    answer = fcntl.fcntl(
+        file, fcntl.F_OFD_GETLK, _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, start, end - start, 0)
+    )
+    return bool(_FLOCK.unpack_from(answer)[0] != fcntl.F_UNLCK)
+
+
+def _second_name(path: str, why: str) -> StoreUnusable:
+    return StoreUnusable(f"{path} is a second name of a database: {why}, with its log there", _HINT)

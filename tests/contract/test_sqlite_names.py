@@ -1,0 +1,172 @@
+"""One database file, one name: under a second one its log would be missed, and the file destroyed."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+
+from factories import new_job
+from queuectl.domain.query import Filter
+from queuectl.errors import StoreUnusable
+from queuectl.store.sqlite import SqliteStore
+
+LINUX = pytest.mark.skipif(sys.platform != "linux", reason="only Linux keeps such locks")
+OPENED = """
+import sys
+from queuectl.store.sqlite import SqliteStore
+store = SqliteStore.open(sys.argv[1])
+print("open", flush=True)
+sys.stdin.read()
+"""
+
+
+@contextmanager
+def opened_elsewhere(path: Path) -> Iterator[None]:
+    """Another program has the database open under this name."""
+    command = [sys.executable, "-c", OPENED, str(path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as program:
+        assert program.stdout
+        assert program.stdout.readline() == "open\n"
+        yield
+        program.communicate("")
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A database with a job that stands in its log alone."""
+    path = tmp_path / "queue.db"
+    with closing(SqliteStore.open(path)) as store:
+        store.add([new_job("a")])
+    return path
+
+
+def refused(path: Path) -> str:
+    with pytest.raises(StoreUnusable) as caught:
+        SqliteStore.open(path)
+    assert caught.value.hint
+    return caught.value.message
+
+
+def test_a_hard_link_is_refused_by_both_names_until_one_is_gone(path: Path, tmp_path: Path) -> None:
+    other = tmp_path / "elsewhere" / "queue.db"
+    other.parent.mkdir()
+    os.link(path, other)
+    for name in (path, other):
+        assert "has 2 names (hard links)" in refused(name)
+    assert sorted(p.name for p in other.parent.iterdir()) == ["queue.db"]
+    other.unlink()
+    SqliteStore.open(path).close()
+
+
+def test_a_link_is_the_name_that_it_leads_to(path: Path, tmp_path: Path) -> None:
+    link = tmp_path / "elsewhere" / "link.db"
+    link.parent.mkdir()
+    link.symlink_to(path)
+    with opened_elsewhere(path), closing(SqliteStore.open(link)) as store:
+        assert store.counts(Filter()).total() == 1
+        store.add([new_job("b")])
+    assert [p.name for p in link.parent.iterdir()] == ["link.db"]
+
+
+@LINUX
+def test_a_file_that_is_open_by_another_name_is_refused_and_not_written_to(path: Path) -> None:
+    other = path.with_name("moved.db")
+    with opened_elsewhere(path):
+        path.rename(other)
+        before = other.read_bytes()
+        assert "is a second name of a database" in refused(other)
+        assert other.read_bytes() == before
+        other.rename(path)
+        SqliteStore.open(path).close()
+    path.rename(other)
+    with closing(SqliteStore.open(other)) as store:
+        assert store.counts(Filter()).total() == 1
+
+
+@LINUX
+def test_so_it_is_within_one_program(path: Path) -> None:
+    other = path.with_name("moved.db")
+    first, second = SqliteStore.open(path), SqliteStore.open(path)
+    first.close()
+    path.rename(other)
+    assert f"this program has it open as {path}" in refused(other)
+    second.close()
+    SqliteStore.open(other).close()
+
+
+@LINUX
+def test_a_directory_that_was_renamed_is_no_second_name(path: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    SqliteStore.open(folder / "queue.db").close()
+    with opened_elsewhere(folder / "queue.db"):
+        folder.rename(tmp_path / "renamed")
+        SqliteStore.open(tmp_path / "renamed" / "queue.db").close()
+
+
+@LINUX
+def test_a_store_that_closes_leaves_the_locks_of_another_of_its_program_alone(path: Path) -> None:
+    """SQLite's own locks: a program that finds none takes itself for the last one, and removes the log."""
+    kept = SqliteStore.open(path)
+    kept.add([new_job("b")])
+    for _ in range(3):
+        SqliteStore.open(path).close()
+    with opened_elsewhere(path):
+        pass
+    assert path.with_name("queue.db-wal").exists()
+    assert kept.counts(Filter()).total() == 2
+    kept.add([new_job("c")])
+    kept.close()
+    with closing(SqliteStore.open(path)) as store:
+        assert store.counts(Filter()).total() == 3
+
+
+def test_a_file_that_is_mounted_alone_is_refused(path: Path, tmp_path: Path) -> None:
+    mounts = tmp_path / "mountinfo"
+    mounts.write_text(
+        f"22 1 254:0 / / rw - ext4 /dev/vda rw\n23 22 254:0 /q.db {path} rw - ext4 /dev/vda rw\n"
+    )
+    with pytest.raises(StoreUnusable, match="is mounted alone") as caught:
+        SqliteStore.open(path, mountinfo=mounts)
+    assert caught.value.hint == "mount its directory instead"
+
+
+KINDS = {
+    "fifo": (os.mkfifo, "a pipe (FIFO)"),
+    "folder": (os.mkdir, "a directory"),
+    "device": (lambda path: os.symlink("/dev/null", path), "a device"),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_no_file_is_said_to_be_what_it_is(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "queue.db"
+    make, name = KINDS[kind]
+    make(path)
+    assert f"is {name}, not a database" in refused(path)
+    assert [p.name for p in tmp_path.iterdir()] == ["queue.db"]
+
+
+def test_a_socket_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import socket
+
+    monkeypatch.chdir(tmp_path)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind("queue.db")
+        assert "is a socket, not a database" in refused(tmp_path / "queue.db")
+
+
+@pytest.mark.parametrize("text", [b"x", b"notes\n", b"notes\n" * 1000])
+def test_a_text_is_no_database_however_short(tmp_path: Path, text: bytes) -> None:
+    path = tmp_path / "notes.txt"
+    path.write_bytes(text)
+    assert "is not a database" in refused(path)
+    assert path.read_bytes() == text
+
+
+def test_a_path_through_a_file_is_refused(path: Path) -> None:
+    assert "Not a directory" in refused(path / "queue.db")
