@@ -147,7 +147,13 @@ Where a JOB is asked for, you may give its id, its number, a unique prefix of it
 Commands that take several read ids from stdin for `-`.
 
 Durations: `90` and `90s`, `1500ms`, `5m`, `2h30m`, `1d`, `2w`. Sizes: `512`, `64KiB`, `1MiB`, `2GB`. Times: RFC 3339,
-such as `2026-11-22T15:00:00Z`; one without a zone is local time."""
+such as `2026-11-22T15:00:00Z`; `10:30` (the next time it is so), `now` and `@1798761600` (seconds since 1970). One
+without a zone is local time, which is said; where the clocks go forward the first moment after the gap is taken, where
+they go back the first of the two.
+
+Lines for `enqueue -` and `--file` are shell commands, or JSON jobs where they begin with `{"`. Empty lines and lines
+that begin with `#` are passed over, and a backslash at the end of a line joins it with the next one; `--plain-lines`
+takes each line as it is. Marks and line ends of Windows editors do no harm."""
 
 NAMES = f"""\
 Ids of jobs and the names of queues, tags, batches and workers follow one rule, so that they fit into a URL, a file name

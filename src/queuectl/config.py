@@ -245,10 +245,10 @@ def _read_toml(path: str) -> dict[str, str]:
 
     try:
         with open(path, "rb") as file:
-            tables = tomllib.load(file)
+            tables = tomllib.loads(file.read().removeprefix(b"\xef\xbb\xbf").decode())
     except OSError as error:
         raise InvalidInput(f"cannot read {path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidInput(f"{path} is not TOML: {error}") from error
     return {_known(key, path): _as_text(key, value, path) for key, value in tables.items()}
 

@@ -57,7 +57,7 @@ BAD_JOBS = [
     ('{"command":"x","no_retry_codes":[300]}', "no_retry_codes"),
     ('{"command":"x","meta":[1]}', "meta: an object is expected, not a list"),
     ('{"command":"x","hold":1}', "hold: true or false is expected"),
-    ("{" * 5000, "malformed JSON"),
+    ('{"a":' * 5000, "nested too deeply"),
     ('{"command":"x","meta":' + '{"a":' * 2000 + "1" + "}" * 2000 + "}", "nested too deeply"),
 ]
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import msgspec
 
 from queuectl.cli.enqueue import BATCH, add, announce, defaults, merge, shape
+from queuectl.cli.texts import MARK_BYTES, begins_json
 from queuectl.errors import InvalidInput, OutcomeUnknown, QueuectlError
 from queuectl.service import commands
 from queuectl.service.commands import Enqueuer
@@ -35,7 +36,7 @@ def enqueue_lines(session: "Session", fields: dict[str, Any]) -> int:
     reader = _Reader(session, fields)
     code, shown, refused, first = 0, [], None, 0
     with _opened(args.file) as source, _progress(session) as advance:
-        lines = _lines(source)
+        lines = _lines(source, plain=args.plain_lines)
         while batch := list(islice(lines, BATCH)):
             jobs = reader.jobs(batch)
             if args.dry_run:
@@ -79,7 +80,7 @@ class _Reader:
         return list(made.values())
 
     def _job(self, raw: bytes, enqueuer: Enqueuer) -> "Job":
-        if raw[:1] == b"{":
+        if begins_json(raw):
             return enqueuer.job(merge(self._fields, decode_request(raw)))
         try:
             command = raw.decode()
@@ -118,17 +119,42 @@ def _dry(session: "Session", jobs: "list[Job]") -> list[Any]:
     return shown
 
 
-def _lines(source: BinaryIO) -> Iterator[Line]:
-    """The lines that say something, with their numbers. A JSON array counts as lines, one for each item."""
-    first = True
-    for number, raw in enumerate(source, 1):
+def _lines(source: BinaryIO, *, plain: bool = False) -> Iterator[Line]:
+    """The lines that say something, with their numbers. A JSON array counts as lines, one for each item.
+
+    Lines that begin with # are passed over, and a backslash at the end of one joins it with the next, unless `plain`.
+    """
+    numbered = _marked_off(source)
+    for number, raw in numbered:
         line = raw.strip()
-        if first and _is_array(line):
+        if not line or (line.startswith(b"#") and not plain):
+            continue
+        if _is_array(line):
             yield from _items(line + b"\n" + source.read())
             return
-        if line:
-            first = False
-            yield number, line
+        yield number, line if plain else _joined(raw, numbered)
+        break
+    for number, raw in numbered:
+        line = raw.strip()
+        if line and (plain or not line.startswith(b"#")):
+            yield number, line if plain else _joined(raw, numbered)
+
+
+def _marked_off(source: BinaryIO) -> Iterator[Line]:
+    """Numbered lines, without the mark that some editors put before the first."""
+    for number, raw in enumerate(source, 1):
+        yield number, raw.removeprefix(MARK_BYTES) if number == 1 else raw
+
+
+def _joined(raw: bytes, following: Iterator[Line]) -> bytes:
+    """A line with those that it goes on in: as in a shell, an odd number of backslashes joins."""
+    whole = raw.rstrip(b"\r\n")
+    while (len(whole) - len(whole.rstrip(b"\\"))) % 2:
+        _, more = next(following, (0, None))
+        if more is None:
+            break
+        whole = whole[:-1] + more.rstrip(b"\r\n")
+    return whole.strip()
 
 
 def _is_array(line: bytes) -> bool:
@@ -139,7 +165,7 @@ def _is_array(line: bytes) -> bool:
 def _items(text: bytes) -> Iterator[Line]:
     try:
         items = msgspec.json.decode(text, type=list[msgspec.Raw])
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise InvalidInput(f"the JSON array is malformed: {error}") from error
     for number, item in enumerate(items, 1):
         raw = bytes(item)

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 from queuectl.cli.jobs import states_of
 from queuectl.cli.many import Act, act, confirm, count_down, in_steps
 from queuectl.cli.references import JOBS_HELP, references
-from queuectl.domain.instant import format_instant, in_range, parse_instant
+from queuectl.domain.instant import format_instant, in_range
 from queuectl.domain.job import STATES, TERMINAL, Job
 from queuectl.domain.quantity import parse_duration
 from queuectl.domain.query import Filter
 from queuectl.errors import InvalidInput, NotFound
 from queuectl.service import commands, queries
 from queuectl.service.changing import Change
+from queuectl.service.moments import read_moment
 
 if TYPE_CHECKING:
     from queuectl.cli.parser import Parser
@@ -116,7 +117,9 @@ def edit_options(parser: "Parser") -> None:
     """Which jobs, and what changes."""
     _jobs(parser)
     parser.add_argument("--priority", "-p", metavar="N", help="-1000 to 1000, higher first")
-    parser.add_argument("--at", metavar="T", help="not before this time")
+    parser.add_argument(
+        "--at", metavar="T", help="not before this time: 10:30, 2026-11-22T15:00:00Z, @EPOCH or now"
+    )
     parser.add_argument("--delay", "--in", metavar="D", help="not before this much time has passed")
     parser.add_argument("--queue", "-Q", metavar="Q", help="another queue")
     parser.example("queuectl edit @last --priority 10", "sooner; only jobs that have not started")
@@ -286,12 +289,10 @@ def _selected(session: "Session") -> tuple[Filter, int]:
 
 
 def _moment(session: "Session", text: str) -> datetime:
-    moment = parse_instant(text)
-    if moment.tzinfo:
-        return moment
-    local = in_range(moment.astimezone())
-    session.say(f"queuectl: {text} has no zone; taken as local time, that is {format_instant(local)}")
-    return local
+    meant = read_moment(text, session.store.now())
+    if meant.note:
+        session.say(f"queuectl: {meant.note}")
+    return meant.moment
 
 
 def _jobs(parser: "Parser", required: bool = True) -> None:

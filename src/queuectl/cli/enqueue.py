@@ -1,16 +1,17 @@
 """`queuectl enqueue`: one command, a program with arguments, a JSON job, or a file of them."""
 
 import os
-import sys
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from queuectl.cli import texts
 from queuectl.domain.ids import handle, is_made
-from queuectl.domain.instant import format_instant, parse_instant
+from queuectl.domain.instant import format_instant
 from queuectl.errors import InvalidInput, OutcomeUnknown, StoreAbsent
-from queuectl.service import commands
+from queuectl.service import commands, mistakes
 from queuectl.service.commands import Enqueuer
-from queuectl.service.request import COMMAND_LIMIT, Defaults, JobRequest, convert_request, decode_request
+from queuectl.service.moments import read_moment
+from queuectl.service.request import Defaults, JobRequest, convert_request, decode_request
 
 if TYPE_CHECKING:
     from queuectl.cli.parser import Parser
@@ -31,7 +32,7 @@ FIELDS = (
     ("timeout", ("--timeout",), "D", "end the command after this time"),
     ("kill_grace", ("--kill-grace",), "D", "time from TERM to KILL"),
     ("delay", ("--delay", "--in"), "D", "not before this much time has passed"),
-    ("run_at", ("--at",), "T", "not before this time: 2026-11-22T15:00:00Z"),
+    ("run_at", ("--at",), "T", "not before this time: 10:30, 2026-11-22T15:00:00Z, @EPOCH or now"),
     ("cwd", ("--cwd",), "DIR", "where it runs (default: here)"),
     ("umask", ("--umask",), "MASK", "its file mode mask: 022"),
     ("shell", ("--shell",), "SHELL", "run it with this shell in place of /bin/sh: 'bash -e'"),
@@ -68,7 +69,12 @@ def enqueue_options(parser: "Parser") -> None:
     parser.add_argument(
         "command", nargs="*", metavar="CMD", help="a shell command, a JSON job, or - for lines of both"
     )
-    parser.add_argument("--file", metavar="F", help="read lines from a file: shell commands, or JSON jobs")
+    parser.add_argument(
+        "--file",
+        metavar="F",
+        help="read lines from a file: shell commands, or JSON jobs; empty lines and lines that begin with # are "
+        "passed over, and a \\ at the end of a line joins it with the next one",
+    )
     parser.add_argument("--script", metavar="F", help="store the text of a script and run that")
     parser.add_argument(
         "--stdin", metavar="F", help="store a file's text as the command's input; - reads it from here"
@@ -83,6 +89,7 @@ def enqueue_options(parser: "Parser") -> None:
     parser.add_argument("--env-file", metavar="F", action="append", help="variables from a file of K=V lines")
     for name, one, text in FLAGS:
         parser.flag(one, dest=name, default=None, help=text)
+    parser.flag("--plain-lines", help="with - or --file: no comments, no joined lines: each line is one job")
     parser.flag("--keep-going", help="with - or --file: skip bad lines and report them")
     parser.flag("--dry-run", help="print the job as it would be stored, and store nothing")
     parser.flag("--wait", help="wait for the end; exit with the command's own code")
@@ -139,7 +146,7 @@ def template(session: "Session") -> dict[str, Any]:
     if args.env or args.env_file:
         given["env"] = _environment(args.env_file or [], args.env or [])
     if args.stdin is not None:
-        given["stdin"] = _read(args.stdin, "stdin")
+        given["stdin"] = texts.read(args.stdin, "stdin").decode("utf-8", "surrogateescape")
     return given
 
 
@@ -230,11 +237,11 @@ def _single(session: "Session") -> JobRequest:
     if args.program is not None:
         return convert_request({**fields, "argv": args.program})
     if args.script is not None:
-        return convert_request({**fields, "command": _read(args.script, "script")})
+        return convert_request({**fields, "command": texts.read_text(args.script, "script")})
     if len(args.command) > 1:
         raise _unquoted(args.command)
-    text = args.command[0]
-    if text.lstrip().startswith("{"):
+    text = args.command[0].removeprefix(texts.MARK)
+    if texts.begins_json(text):
         return merge(fields, decode_request(text.lstrip()))
     return convert_request({**fields, "command": text})
 
@@ -256,10 +263,16 @@ def _unquoted(words: list[str]) -> InvalidInput:
     )
 
 
+def say_moment(session: "Session", text: str | None) -> None:
+    """What a person should know about the time that was taken: local, twice there, or not at all."""
+    if text is not None and (note := read_moment(text, session.now()).note):
+        session.say(f"queuectl: {note}")
+
+
 def _enqueue_one(session: "Session", request: JobRequest) -> int:
     enqueuer = Enqueuer(defaults(session), session.now())
     job = enqueuer.job(request)
-    _say_if_local(session, request.run_at or request.scheduled_at, job)
+    say_moment(session, request.run_at or request.scheduled_at)
     if session.args.dry_run:
         return _show_dry(session, job)
     if session.args.wait or session.args.follow:
@@ -286,14 +299,6 @@ def _enqueue_one(session: "Session", request: JobRequest) -> int:
     elif session.on_terminal and added[0].status == "added" and added[0].job.state == "pending":
         session.say(f"queued on {job.queue!r}; follow it with: queuectl logs -f {job.id}")
     return 0
-
-
-def _say_if_local(session: "Session", text: str | None, job: "Job") -> None:
-    """A time without a zone is taken as local time, and that is said."""
-    if text is not None and parse_instant(text).tzinfo is None:
-        session.say(
-            f"queuectl: {text} has no zone; taken as local time, that is {format_instant(job.run_at)}"
-        )
 
 
 def _refuse_for_itself(session: "Session", job: "Job") -> None:
@@ -348,8 +353,9 @@ def _codes(text: str) -> list[int]:
 def _meta(text: str) -> Any:
     import msgspec
 
+    mistakes.refuse_depth(text.encode("utf-8", "surrogateescape"))
     try:
-        return msgspec.json.decode(text)
+        return msgspec.json.decode(text.removeprefix(texts.MARK))
     except (msgspec.DecodeError, UnicodeEncodeError) as error:
         raise InvalidInput(f"--meta: {error}") from error
 
@@ -373,18 +379,7 @@ def _env_file(path: str) -> dict[str, str]:
 
     from dotenv import dotenv_values
 
-    text = _read(path, "env-file")
+    text = texts.read_text(path, "env-file")
     return {
         name: value or "" for name, value in dotenv_values(stream=StringIO(text), interpolate=False).items()
     }
-
-
-def _read(path: str, what: str) -> str:
-    """A file's text; bytes that are not UTF-8 come through where the field allows them."""
-    try:
-        if path == "-":
-            return sys.stdin.buffer.read().decode("utf-8", "surrogateescape")
-        with open(path, "rb") as file:
-            return file.read(COMMAND_LIMIT + 1).decode("utf-8", "surrogateescape")
-    except OSError as error:
-        raise InvalidInput(f"--{what}: cannot read {path}: {error.strerror}") from error

@@ -19,7 +19,7 @@ def references(words: Sequence[str]) -> list[str]:
     """All jobs that are named. Raises InvalidInput when none is."""
     named: list[str] = []
     for word in words:
-        named += sys.stdin.read().split() if word == "-" else [word]
+        named += sys.stdin.read().removeprefix("\ufeff").split() if word == "-" else [word]
     if not named:
         raise InvalidInput("no job is named", "give ids, numbers, or @last")
     return named

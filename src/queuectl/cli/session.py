@@ -228,7 +228,7 @@ def _dotenv() -> dict[str, str]:
     from dotenv import dotenv_values
 
     try:
-        found = dotenv_values(".env")
+        found = dotenv_values(".env", encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidInput(f"cannot read .env: {error}") from error
     return {key: value for key, value in found.items() if value and address.is_connection_variable(key)}

@@ -7,6 +7,30 @@ import msgspec
 from queuectl.config import nearest
 from queuectl.errors import InvalidInput
 
+DEPTH = 64
+"""How deeply what comes in as JSON may be nested: more has no use, and every reader of it would have to bear it."""
+
+
+def refuse_depth(raw: bytes) -> None:
+    """Refuse JSON that is nested too deeply, before any parser goes into it. Cheap first: most has few brackets."""
+    if raw.count(b"{") + raw.count(b"[") <= DEPTH:
+        return
+    depth, text = 0, False
+    at = iter(raw)
+    for byte in at:
+        if text:
+            if byte == 0x5C:  # a backslash: what follows ends no text
+                next(at, None)
+            text = byte != 0x22
+        elif byte == 0x22:
+            text = True
+        elif byte in b"{[":
+            depth += 1
+            if depth > DEPTH:
+                raise InvalidInput(f"the JSON is nested too deeply: more than {DEPTH} levels")
+        elif byte in b"}]":
+            depth -= 1
+
 
 def refuse_duplicates(raw: bytes) -> None:
     """JSON with the same key twice is a mistake that every parser here would hide.
@@ -27,12 +51,13 @@ def malformed(raw: bytes, error: Exception) -> InvalidInput:
     """Where the JSON breaks: line and column for a person, found by the parser that reports them."""
     import json
 
+    hint = "if it is a command of the shell: queuectl enqueue -- sh -c '…'"
     try:
         json.loads(raw, parse_constant=_no_constant)
     except json.JSONDecodeError as found:
-        return InvalidInput(f"malformed JSON at line {found.lineno}, column {found.colno}: {found.msg}")
-    except (UnicodeDecodeError, InvalidInput, RecursionError) as found:
-        return found if isinstance(found, InvalidInput) else InvalidInput(f"malformed JSON: {found}")
+        return InvalidInput(f"malformed JSON at line {found.lineno}, column {found.colno}: {found.msg}", hint)
+    except (UnicodeDecodeError, InvalidInput, RecursionError, ValueError) as found:
+        return found if isinstance(found, InvalidInput) else InvalidInput(f"malformed JSON: {found}", hint)
     return InvalidInput(f"the JSON holds what cannot be stored: {error} (or half of a surrogate pair)")
 
 

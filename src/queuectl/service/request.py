@@ -16,13 +16,14 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from queuectl.config import Settings
 from queuectl.domain.dependency import split_wish
 from queuectl.domain.ids import check_id
-from queuectl.domain.instant import in_range, parse_instant
+from queuectl.domain.instant import in_range
 from queuectl.domain.job import Parent, Spec
 from queuectl.domain.names import check_name
 from queuectl.domain.quantity import parse_duration, parse_size, seconds
 from queuectl.domain.retry import RetryPolicy
 from queuectl.errors import InvalidInput
 from queuectl.service import mistakes
+from queuectl.service.moments import read_moment
 
 try:  # `hashlib` loads OpenSSL, which costs every short command 10 ms; this is the same function.
     from _blake2 import blake2b
@@ -32,6 +33,11 @@ except ImportError:  # pragma: no cover
 COMMAND_LIMIT = 1024 * 1024
 ARGUMENT_LIMIT = 131_071
 """Linux: one argument or environment entry may not be longer, its terminating NUL not counted."""
+
+ENVIRONMENT_LIMIT = 512 * 1024
+"""All variables of one job. Linux gives a program a quarter of its stack limit (of 8 MiB) for arguments and environment
+together; the arguments of a job may have 1 MiB, and the worker's own environment comes on top."""
+_VARIABLE = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_")
 
 Span = float | str
 """A duration: seconds, or text like `5m`."""
@@ -134,6 +140,7 @@ def _decoder() -> msgspec.json.Decoder[JobRequest]:
 def decode_request(text: str | bytes) -> JobRequest:
     """A JSON document as a request. Raises InvalidInput: malformed (and where), unknown, double, out of range."""
     raw = text.encode("utf-8", "surrogateescape") if isinstance(text, str) else text
+    mistakes.refuse_depth(raw)
     try:
         request = _decoder().decode(raw)
     except msgspec.ValidationError as error:
@@ -224,8 +231,7 @@ def start_of(request: JobRequest, now: datetime) -> datetime:
         raise InvalidInput(f"{given[0]} and {given[1]} say the same thing twice", "give one of them")
     if request.delay is not None:
         return in_range(now + _span("delay", request.delay, timedelta(0)))
-    moment = parse_instant(request.run_at or request.scheduled_at or "")
-    return moment if moment.tzinfo else in_range(moment.astimezone())
+    return read_moment(request.run_at or request.scheduled_at or "", now).moment
 
 
 def command_of(request: JobRequest) -> tuple[str | None, tuple[str, ...] | None]:
@@ -277,12 +283,27 @@ def _cwd_of(asked: str | None, here: str | None) -> str | None:
 
 
 def _env_of(env: dict[str, str] | None) -> dict[str, str]:
+    total = 0
     for name, value in (env or {}).items():
-        if not name or "=" in name:
-            raise InvalidInput(f"env: {name!r} is not a variable's name")
-        if len(_utf8("env", name)) + len(_utf8(f"env {name}", value)) >= ARGUMENT_LIMIT:
-            raise InvalidInput(f"env: {name} is longer than the system allows ({ARGUMENT_LIMIT} bytes)")
+        if not name or not _VARIABLE.issuperset(name) or name[0] in "0123456789":
+            raise InvalidInput(
+                f"env: {_cut(name)!r} is not a variable's name",
+                "letters, digits and _, no digit first: sh passes no other on to its commands",
+            )
+        size = len(name) + len(_utf8(f"env {name[:40]}", value)) + 1
+        if size >= ARGUMENT_LIMIT:
+            raise InvalidInput(f"env: {_cut(name)} is longer than the system allows ({ARGUMENT_LIMIT} bytes)")
+        total += size
+    if total > ENVIRONMENT_LIMIT:
+        raise InvalidInput(
+            f"env: the variables have {total} bytes, more than {ENVIRONMENT_LIMIT}",
+            "put them into a file that the command reads",
+        )
     return env or {}
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= 40 else text[:40] + "…"
 
 
 def _umask_of(umask: int | str | None) -> int | None:

@@ -1,0 +1,40 @@
+"""Text that comes in from files and stdin: bounded, without the marks and line ends of Windows editors."""
+
+import sys
+
+from queuectl.errors import InvalidInput
+from queuectl.service.request import COMMAND_LIMIT
+
+MARK = "\ufeff"
+MARK_BYTES = MARK.encode()
+
+
+def read(path: str, what: str, *, limit: int = COMMAND_LIMIT) -> bytes:
+    """The bytes of a file, `-` is stdin; `what` names the option. Raises InvalidInput for more than `limit` bytes."""
+    try:
+        if path == "-":
+            data = sys.stdin.buffer.read(limit + 1)
+        else:
+            with open(path, "rb") as file:
+                data = file.read(limit + 1)
+    except OSError as error:
+        raise InvalidInput(f"--{what}: cannot read {path}: {error.strerror}") from error
+    if len(data) > limit:
+        where = "stdin" if path == "-" else path
+        raise InvalidInput(
+            f"--{what}: {where} has more than {limit} bytes", "let the command read a file of its own"
+        )
+    return data
+
+
+def read_text(path: str, what: str) -> str:
+    """A file's text. Bytes that are not UTF-8 come through as lone surrogates, where the field allows them."""
+    text = read(path, what).removeprefix(MARK_BYTES).decode("utf-8", "surrogateescape")
+    first = text.partition("\n")[0]
+    return text.replace("\r\n", "\n") if first.endswith("\r") else text
+
+
+def begins_json(text: str | bytes) -> bool:
+    """Whether a text can only be meant as a JSON object. `{ echo a; }` is a command of the shell."""
+    head = text.lstrip()[:1024] if isinstance(text, str) else text.lstrip()[:1024].decode("latin-1")
+    return head.startswith("{") and head[1:].lstrip()[:1] in ('"', "}")

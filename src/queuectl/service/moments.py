@@ -1,0 +1,103 @@
+"""Times as people write them, in the zone of this host: `10:30`, `now`, `@1798761600`, RFC 3339.
+
+A local time may not exist (the clocks go forward) or exist twice (they go back): what is taken then is said.
+"""
+
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
+
+from queuectl.domain.instant import EARLIEST, LATEST, format_instant, in_range, parse_instant
+from queuectl.errors import InvalidInput
+
+EXAMPLES = "write 10:30 (the next time it is so), 2026-11-22T15:00:00Z, @1798761600 or now; or --in 2h"
+
+
+class Meant(NamedTuple):
+    """The moment that a text means, in UTC, and what a person should know about it."""
+
+    moment: datetime
+    note: str | None = None
+
+
+def read_moment(text: str, now: datetime) -> Meant:
+    """The moment that a text means. Raises InvalidInput with examples for what is no time."""
+    word = text.strip()
+    if word.lower() == "now":
+        return Meant(now)
+    if word.startswith("@"):
+        return Meant(_epoch(word))
+    if (time := _time_of_day(word)) is not None:
+        return _next(time, now)
+    try:
+        moment = parse_instant(word)
+    except InvalidInput as error:
+        raise InvalidInput(error.message, EXAMPLES) from error
+    return Meant(moment) if moment.tzinfo else _local(moment, word)
+
+
+def _epoch(word: str) -> datetime:
+    digits = word[1:]
+    if not (digits.isascii() and digits.replace(".", "", 1).isdigit()) or len(digits) > 20:
+        raise InvalidInput(f"{word[:40]!r} is not a time", EXAMPLES)
+    seconds = float(digits)
+    if not seconds < LATEST.timestamp():
+        raise InvalidInput(f"{word} is out of range", "use a time from 1970 to 8999")
+    return _utc(seconds)
+
+
+def _time_of_day(word: str) -> timedelta | None:
+    """`10:30` or `10:30:15` as the time since midnight; None for another text."""
+    parts = word.split(":")
+    if len(parts) not in (2, 3) or not all(part.isascii() and part.isdigit() for part in parts):
+        return None
+    if len(parts[0]) > 2 or any(len(part) != 2 for part in parts[1:]):
+        return None
+    hour, minute, second = (*map(int, parts), 0)[:3]
+    if hour > 23 or minute > 59 or second > 59:
+        return None
+    return timedelta(hours=hour, minutes=minute, seconds=second)
+
+
+def _next(time: timedelta, now: datetime) -> Meant:
+    """The next moment at which the clocks here show this time."""
+    midnight = now.astimezone().replace(hour=0, minute=0, second=0, microsecond=0, tzinfo=None)
+    for day in range(3):
+        wanted = midnight + timedelta(days=day) + time
+        meant = _local(wanted, f"{wanted:%Y-%m-%d %H:%M:%S}")
+        if meant.moment > now:
+            return meant
+    raise AssertionError("each time of day comes within two days")
+
+
+def _local(wall: datetime, text: str) -> Meant:
+    """A time without a zone, taken as local time."""
+    try:
+        # `timestamp`, since `astimezone` looks at the zone once more and answers a gap the other way round.
+        first, second = (in_range(_utc(wall.replace(fold=fold).timestamp())) for fold in (0, 1))
+    except (ValueError, OverflowError, OSError) as error:
+        raise InvalidInput(f"{text} is out of range", "use a time from 1970 to 8999") from error
+    if first < second:
+        said = f"exists twice here; taken the first, {format_instant(first)} (the second: {format_instant(second)})"
+        return Meant(first, f"{text} {said}")
+    if first > second:
+        after = _gap_end(second, first)
+        said = f"does not exist here, the clocks go forward; taken the first moment after it, {format_instant(after)}"
+        return Meant(after, f"{text} {said}")
+    return Meant(first, f"{text} has no zone; taken as local time, that is {format_instant(first)}")
+
+
+def _utc(seconds: float) -> datetime:
+    return EARLIEST + timedelta(seconds=seconds)
+
+
+def _gap_end(before: datetime, after: datetime) -> datetime:
+    """The moment between two at which the clocks here go forward, to the second."""
+    offset = before.astimezone().utcoffset()
+    low, high = int(before.timestamp()), int(after.timestamp())
+    while high - low > 1:
+        middle = (low + high) // 2
+        if datetime.fromtimestamp(middle, UTC).astimezone().utcoffset() == offset:
+            low = middle
+        else:
+            high = middle
+    return datetime.fromtimestamp(high, UTC)
