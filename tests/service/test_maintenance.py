@@ -184,6 +184,19 @@ class TestPurgeExpired:
         maintenance.purge_expired(store, settings_of())
         assert self.left(store) == {"dead"}
 
+    def test_a_parent_stays_until_its_children_have_been_told(
+        self, store: MemoryStore, clock: SteppedClock
+    ) -> None:
+        put(store, "p", state="processing")
+        child(store, "c", "p")
+        end(store, "p")
+        clock.step(seconds=59)
+        assert maintenance.purge_expired(store, settings_of(retain_completed="0s")) == 0
+        maintenance.sweep_blocked(store, None)
+        assert get(store, "c").state == "pending"
+        clock.step(seconds=2)
+        assert maintenance.purge_expired(store, settings_of(retain_completed="0s")) == 1
+
     def test_it_takes_small_steps(
         self, store: MemoryStore, clock: SteppedClock, monkeypatch: pytest.MonkeyPatch
     ) -> None:

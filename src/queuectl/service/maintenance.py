@@ -17,6 +17,8 @@ from queuectl.store.protocol import Store
 PROBE, PROBE_BYTES = ".doctor", 8192
 """An entry of the shared table of schedules that no schedule can be called, and how much is written into it."""
 
+SETTLED_WITHIN = timedelta(minutes=1)
+"""After so long every job that waited for an ended one has been told."""
 STEP = 100
 """Jobs looked at in one step."""
 
@@ -115,11 +117,15 @@ def settle_waiting(store: Store) -> None:
 
 
 def purge_expired(store: Store, settings: Settings) -> int:
-    """Delete a few of the jobs that are older than the retention settings say."""
+    """Delete a few of the jobs that are older than the retention settings say.
+
+    None before a minute has passed: the worker that ended a job tells the jobs that wait for it a moment later, and a
+    job that finds its parent gone before that would be cancelled.
+    """
     count = 0
     for states, keep in ((_DONE, settings.retain_completed), (_DEAD, settings.retain_dead)):
         if isinstance(keep, timedelta):
-            wanted = Filter(states=states, ended_before=store.now() - keep)
+            wanted = Filter(states=states, ended_before=store.now() - max(keep, SETTLED_WITHIN))
             count += len(store.purge(wanted, STEP))
     return count
 
