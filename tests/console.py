@@ -219,7 +219,7 @@ VARYING = (
     (re.compile(r"─+"), "─"),
     (re.compile(r"(?<=\S) {2,}"), "  "),
 )  # fmt: skip
-UNSAID = re.compile(r"this worker runs as root|^worker \S+: draining")
+UNSAID = re.compile(r"this worker runs as root|^\S+ worker +draining")
 """Said to some people only, or by another process at the same moment, in any order."""
 
 

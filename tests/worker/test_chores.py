@@ -34,7 +34,7 @@ class Duty:
         lines = self._said.getvalue().splitlines()
         self._said.truncate(0)
         self._said.seek(0)
-        return [line[9:] for line in lines]
+        return [line[21:] for line in lines]
 
 
 @pytest.fixture

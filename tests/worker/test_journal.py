@@ -69,7 +69,7 @@ def test_an_end_is_said_with_what_follows(
 ) -> None:
     for said in (plain, as_json):
         said.journal.finished(*ended(outcome, **fields), seconds=1.5)
-    assert re.fullmatch(rf"\d\d:\d\d:\d\d {event:<9} a {re.escape(words)}", plain.line())
+    assert re.fullmatch(rf"\d{{4}}-\d\d-\d\dT\d\d:\d\d:\d\dZ {event:<9} a {re.escape(words)}", plain.line())
     document = as_json.document()
     assert (document["event"], document["job"], document["attempt"]) == (event, "a", 1)
     assert (document["outcome"], document["exit_code"]) == (outcome.kind, outcome.exit_code)
@@ -139,7 +139,7 @@ def test_a_late_result_and_a_recovery_are_said(plain: Said, as_json: Said) -> No
 def test_a_note_is_about_the_worker(plain: Said, as_json: Said) -> None:
     for said in (plain, as_json):
         said.journal.note("store", "the store is away", error="store_unavailable")
-    assert plain.line()[9:] == "store     the store is away"
+    assert plain.line()[21:] == "store     the store is away"
     document = as_json.document()
     assert document.keys() == {"time", "event", "message", "error"}
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", document["time"])
@@ -196,7 +196,7 @@ def test_how_much_could_not_be_written_is_said_when_it_can_be_again() -> None:
         journal.note("three", "y")
         journal.flush()
         lines = reader.read(1 << 20).decode().splitlines()
-    assert [line[9:] for line in lines] == [
+    assert [line[21:] for line in lines] == [
         "unheard   2 lines before this could not be written",
         "three     y",
     ]

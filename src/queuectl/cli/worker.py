@@ -137,6 +137,7 @@ def _holder_config(session: "Session", count: int, name: str) -> dict[str, Any]:
             "drain": bool(args.drain),
             "log_format": log_format,
             "quiet": bool(args.quiet),
+            "verbose": bool(args.verbose),
             "on_disconnect": settings.on_disconnect,
             "options": _own_options(session),
         },

@@ -195,7 +195,7 @@ class Holder:
         self._patience.clear()
         self._tell.set(now + TOLD_EVERY)
         if phase == DRAINING:
-            self._notices.say("draining", f"draining: {self._crew.running} running, nothing more is started")
+            self._notices.say("draining", self._draining(), running=self._crew.running)
             self._drain_end.set(now + _or_never(self._config.get("drain_timeout")))
             self._agents.post(encode({"type": "drain"}))
             return
@@ -217,6 +217,16 @@ class Holder:
             f"still {PHASES[self._phase]}: {', '.join(what) or 'the agent has not left'}{ways[self._phase]}"
         )
         self._notices.say("waiting", sentence, running=self._crew.running, results=self._crew.kept)
+
+    def _draining(self) -> str:
+        """What a drain waits for, and what a second signal does."""
+        running = self._crew.running
+        if not running:
+            return "draining: nothing runs any more"
+        again = "Ctrl+C again" if self._notices.for_eyes else "a second signal"
+        ends = "ends it and gives it" if running == 1 else "ends them and gives them"
+        waits = f"draining: waiting for {counted(running, 'running command')}"
+        return f"{waits}, nothing more is started; {again} {ends} back to the queue"
 
     def _end(self, now: float) -> int | None:
         """The exit status, once there is nothing left to do; None before."""

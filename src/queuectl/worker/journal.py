@@ -7,43 +7,61 @@ from typing import Any, TextIO
 
 import msgspec
 
+from queuectl.domain.ids import handle
 from queuectl.domain.instant import format_instant
 from queuectl.domain.job import Job
 from queuectl.domain.outcome import Outcome
 from queuectl.domain.quantity import format_duration
 from queuectl.worker import voice
+from queuectl.worker.eyes import Eyes
 from queuectl.worker.notices import counted
 
 
 class Journal:
     """Writes events. A reader that is slow or has gone never stops the work: lines are lost, `unheard` counts them."""
 
-    def __init__(self, format: str = "plain", out: TextIO | None = None, *, quiet: bool = False) -> None:
+    def __init__(
+        self,
+        format: str = "plain",
+        out: TextIO | None = None,
+        *,
+        quiet: bool = False,
+        eyes: Eyes | None = None,
+    ) -> None:
         self._json = format == "json"
         self._quiet = quiet
         self._out = out or sys.stdout
         self._descriptor = None if out is not None else sys.stdout.fileno()
         self.unheard = 0
         self._lines: list[str] = []
-        self._second, self._shown = -1, ""
+        self._eyes = None if quiet else eyes
 
     def started(self, job: Job, slot: int, pid: int) -> None:
         """A command runs."""
+        if self._eyes is not None:
+            if not self._eyes.folding:
+                where = f"attempt {job.attempts}, slot {slot}, pid {pid}: " if self._eyes.verbose else ""
+                self._lines.append(self._eyes.line("start", where + job.spec.title(), handle(job)))
+            return
         self._event(
             "start", job, f"attempt {job.attempts}, slot {slot}, pid {pid}: {_title(job)}", slot=slot, pid=pid
         )
 
     def finished(self, before: Job, after: Job, outcome: Outcome, seconds: float | None) -> None:
         """An attempt ended; what follows from it."""
+        left = after.history[-1].ended_processes if after.history else 0
+        event = {"completed": "done", "failed": "retry", "pending": "requeued"}.get(after.state, after.state)
+        if self._eyes is not None:
+            if not self._eyes.ended(event) or left:
+                text = _short_ending(after, outcome, seconds) + _left_running(left)
+                self._lines.append(self._eyes.line(event, f"{text}  {before.spec.title()}", handle(before)))
+            return
         took = "" if seconds is None else f" after {run_time(seconds)}"
         text = f"{outcome.describe()}{took}: {after.state}"
-        left = after.history[-1].ended_processes if after.history else 0
-        if left:
-            text += f" (ended {counted(left, 'process')} it left running; --allow-detached keeps them)"
+        text += _left_running(left)
         run_at = format_instant(after.run_at) if after.state == "failed" else None
         if run_at:
             text += f", retry {after.failures} at {run_at}"
-        event = {"completed": "done", "failed": "retry", "pending": "requeued"}.get(after.state, after.state)
         self._event(
             event,
             before,
@@ -72,6 +90,8 @@ class Journal:
 
     def flush(self) -> None:
         """Write what was said since, and before it how much could not be written."""
+        if self._eyes is not None:
+            self._lines = self._eyes.frame(self._lines)
         if not self._lines:
             return
         count = len(self._lines)
@@ -92,11 +112,23 @@ class Journal:
             return False
         return True
 
+    def close(self) -> None:
+        """Write the rest: nothing more is said."""
+        if self._eyes is not None:
+            self._eyes.close()
+        self.flush()
+
     def _event(self, event: str, job: Job, text: str, **fields: Any) -> None:
+        if self._eyes is not None:
+            self._lines.append(self._eyes.line(event, text, handle(job)))
+            return
         self._write(event, f"{job.id} {text}", {"job": job.id, "attempt": job.attempts, **fields})
 
     def _write(self, event: str, text: str, fields: dict[str, Any]) -> None:
         if self._quiet:
+            return
+        if self._eyes is not None:
+            self._lines.append(self._eyes.line(event, text))
             return
         now = time.time()
         if self._json:
@@ -104,14 +136,31 @@ class Journal:
             body = {"time": at, "event": event, "message": text, **fields}
             self._lines.append(msgspec.json.encode(body).decode() + "\n")
         else:
-            self._lines.append(
-                f"{time.strftime('%H:%M:%S', time.localtime(now))} {event:<9} {_printable(text)}\n"
-            )
+            at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now))
+            self._lines.append(f"{at} {event:<9} {_printable(text)}\n")
 
 
 def run_time(seconds: float) -> str:
     """A run time: `12ms`, `3.2s`, `1h5m`."""
     return format_duration(timedelta(seconds=round(max(seconds, 0.0), 3 if seconds < 1 else 1)))
+
+
+def _short_ending(after: Job, outcome: Outcome, seconds: float | None) -> str:
+    """How it ended and what follows, for eyes: a success only takes its time."""
+    took = "" if seconds is None else run_time(seconds)
+    if after.state == "completed":
+        return f"{took:>6}"
+    text = f"{outcome.describe()}{f' after {took}' if took else ''}"
+    if after.state == "failed":
+        delay = max(after.run_at - after.updated_at, timedelta(0))
+        text += f", retry {after.failures} in {run_time(delay.total_seconds())}"
+    return text + ":"
+
+
+def _left_running(count: int) -> str:
+    if not count:
+        return ""
+    return f" (ended {counted(count, 'process')} it left running; --allow-detached keeps them)"
 
 
 def _title(job: Job) -> str:

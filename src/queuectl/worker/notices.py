@@ -7,12 +7,15 @@ from typing import Any
 
 from queuectl.worker import voice
 
+_CLEAR = "" if os.environ.get("TERM") == "dumb" else "\x1b[2K\x1b[G"
+
 
 class Notices:
     """Lines for people ("plain") or for programs ("json"). A reader that has gone changes nothing."""
 
     def __init__(self, name: str, form: str, ready_fd: int | None) -> None:
         self.name, self._json, self._ready_fd = name, form == "json", ready_fd
+        self.for_eyes = not self._json and os.isatty(2)
         self._unheard = 0
         if ready_fd is not None:
             os.set_inheritable(ready_fd, False)
@@ -30,6 +33,8 @@ class Notices:
             now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
             body = {"time": now, "event": event, "worker": self.name, "message": sentence, **fields}
             return json.dumps(body)
+        if self.for_eyes:  # in the form of the agent's lines; its live line may be where the cursor is
+            return f"{_CLEAR}{time.strftime('%H:%M:%S')} worker    {sentence}"
         return f"worker {self.name}: {sentence}"
 
     def ready(self) -> None:

@@ -1,0 +1,139 @@
+"""A worker's lines for a person at a terminal: coloured, aligned, cut at its width, and folded while many commands end.
+
+While more than `FOLD_ABOVE` commands a second end, those that succeed are counted in one live line in place of a line
+each. What fails, is retried, dies or concerns the worker itself always has a line of its own.
+"""
+
+import os
+import time
+from collections.abc import Callable
+
+from queuectl.config import Settings
+from queuectl.domain.query import Filter
+from queuectl.errors import QueuectlError
+from queuectl.store.protocol import Store
+from queuectl.terminal import cut, pad, paint, safe, width_of
+
+FOLD_ABOVE, UNFOLD_BELOW = 20, 10
+"""Ends a second. Two bounds, so that a rate near one of them does not switch to and fro."""
+DRAWN_EVERY, COUNTED_EVERY = 0.2, 2.0
+"""Seconds between two drawings of the live line, and between two questions how many jobs wait."""
+WIDEST_NAME = 20
+CLEAR = "\x1b[2K\x1b[G"
+"""Empties the line that the cursor is in."""
+COLOURS = {
+    "done": "green", "retry": "magenta", "dead": "red", "cancelled": "dim", "requeued": "yellow", "fenced": "yellow",
+    "recovered": "yellow", "store": "yellow", "trouble": "red", "output": "yellow", "paused": "yellow",
+}  # fmt: skip
+
+
+class Eyes:
+    """Makes lines, and decides which are folded. `waiting` asks the store; None: it could not answer."""
+
+    def __init__(
+        self,
+        width: Callable[[], int],
+        *,
+        colour: bool,
+        fold: bool,
+        verbose: bool = False,
+        waiting: Callable[[], int | None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._width, self._colour, self._fold, self._waiting, self._clock = (
+            width,
+            colour,
+            fold,
+            waiting,
+            clock,
+        )
+        self.folding, self.verbose = False, verbose
+        self._names = 4
+        self._done = self._failed = 0
+        self._ended, self._since, self._rate = 0, clock(), 0.0
+        self._folded, self._folded_since = 0, 0.0
+        self._live, self._drawn = False, 0.0
+        self._left: int | None = None
+        self._counted = 0.0
+
+    def line(self, event: str, text: str, name: str = "") -> str:
+        """One event. `name`: the job that it is about."""
+        self._names = max(self._names, min(len(name), WIDEST_NAME))
+        head = f"{time.strftime('%H:%M:%S')} "
+        rest = f"{pad(name, self._names)}  {safe(text)}" if name else safe(text)
+        rest = cut(rest, max(self._width() - len(head) - 10, 10))
+        word = f"{event:<9}"
+        return f"{head}{paint(word, COLOURS.get(event, 'bold')) if self._colour else word} {rest}\n"
+
+    def ended(self, event: str) -> bool:
+        """An attempt has ended; whether it is told by the live line only."""
+        succeeded = event == "done"
+        self._look()
+        self._ended += 1
+        self._done += succeeded
+        self._failed += event in ("retry", "dead")
+        if self._fold and self._ended > FOLD_ABOVE and not self.folding:
+            self.folding, self._folded, self._folded_since = True, 0, self._clock()
+            self._rate = float(self._ended)
+        self._folded += self.folding and succeeded
+        return self.folding and succeeded
+
+    def frame(self, lines: list[str]) -> list[str]:
+        """What is written now: the lines, and the live line below them while it is needed."""
+        self._look()
+        was, self._live = self._live, False
+        if self._folded and not self.folding:
+            span = max(self._clock() - self._folded_since, 0.0)
+            lines = [
+                self.line("done", f"{self._folded} commands in {span:.0f} s had no line of their own"),
+                *lines,
+            ]
+            self._folded = 0
+        shown = [CLEAR, *lines] if was and lines else lines
+        if not self.folding:
+            return shown
+        self._live = was or bool(lines)
+        if lines or self._clock() - self._drawn >= DRAWN_EVERY:
+            self._live, self._drawn = True, self._clock()
+            shown = [*shown, CLEAR, cut(self._summary(), max(self._width() - 1, 10))]
+        return shown
+
+    def close(self) -> None:
+        """The work is over: nothing is folded any more."""
+        self.folding = False
+
+    def _look(self) -> None:
+        """Measure the rate once a second."""
+        now = self._clock()
+        if now - self._since < 1.0:
+            return
+        self._rate = self._ended / (now - self._since)
+        self._ended, self._since = 0, now
+        self.folding = self.folding and self._rate > UNFOLD_BELOW
+
+    def _summary(self) -> str:
+        if self._clock() - self._counted >= COUNTED_EVERY:
+            self._left, self._counted = self._waiting(), self._clock()
+        failed = f", {self._failed} failed" if self._failed else ""
+        left = "" if self._left is None else f", {self._left} waiting"
+        return f"{time.strftime('%H:%M:%S')} {self._done} done, {self._rate:.0f}/s{failed}{left}"
+
+
+def eyes_of(own: dict[str, object], settings: Settings, store: Store) -> Eyes | None:
+    """For a worker whose stdout is a terminal and whose lines are plain; else None."""
+    if own.get("log_format", "plain") != "plain" or not os.isatty(1):
+        return None
+
+    def waiting() -> int | None:
+        try:
+            return store.counts(Filter()).of("pending", "failed")
+        except QueuectlError:
+            return None
+
+    able = os.environ.get("TERM") != "dumb"
+    wanted = settings.color == "always" or (
+        settings.color == "auto" and not os.environ.get("NO_COLOR") and able
+    )
+    verbose = bool(own.get("verbose"))
+    fold = able and os.isatty(2) and not verbose
+    return Eyes(lambda: width_of(1), colour=wanted, fold=fold, verbose=verbose, waiting=waiting)
