@@ -23,9 +23,8 @@ from queuectl.store.protocol import Held, Store
 from queuectl.worker.appetite import Appetite, Fitness
 from queuectl.worker.chores import Chores
 from queuectl.worker.contact import Contact
-from queuectl.worker.eyes import eyes_of
 from queuectl.worker.hints import Hints
-from queuectl.worker.journal import Journal
+from queuectl.worker.journal import journal_of
 from queuectl.worker.leases import Leases, deadline_of
 from queuectl.worker.link import HolderGone, Link, connect
 from queuectl.worker.lookout import Lookout
@@ -57,8 +56,7 @@ class Agent:
         self._queues: list[str] = own.get("queues") or []
         self._settings: Settings = self._resolve({})
         self._store: Store = bootstrap.open_store(own["url"], self._settings, create=False)
-        eyes = eyes_of(own, self._settings, self._store)
-        self._journal = Journal(own.get("log_format", "plain"), quiet=bool(own.get("quiet")), eyes=eyes)
+        self._journal = journal_of(own, self._settings, self._store)
         self._places = Places()
         self._unadopted = [Held(item["job_id"], item["attempt_id"]) for item in welcome["attempts"]]
         self._settler = Settler(self._store, self._host, self._journal)

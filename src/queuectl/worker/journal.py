@@ -7,13 +7,15 @@ from typing import Any, TextIO
 
 import msgspec
 
+from queuectl.config import Settings
 from queuectl.domain.ids import handle
 from queuectl.domain.instant import format_instant
 from queuectl.domain.job import Job
 from queuectl.domain.outcome import Outcome
 from queuectl.domain.quantity import format_duration
+from queuectl.store.protocol import Store
 from queuectl.worker import voice
-from queuectl.worker.eyes import Eyes
+from queuectl.worker.eyes import Eyes, eyes_of
 from queuectl.worker.notices import counted
 
 
@@ -138,6 +140,12 @@ class Journal:
         else:
             at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now))
             self._lines.append(f"{at} {event:<9} {_printable(text)}\n")
+
+
+def journal_of(own: dict[str, Any], settings: Settings, store: Store) -> Journal:
+    """The journal that a worker's configuration asks for."""
+    eyes = eyes_of(own, settings, store)
+    return Journal(own.get("log_format", "plain"), quiet=bool(own.get("quiet")), eyes=eyes)
 
 
 def run_time(seconds: float) -> str:
