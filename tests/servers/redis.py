@@ -122,8 +122,8 @@ class RedisServer(RedisEndpoint):
         self.settings = settings
         self._daemon = Daemon(product, ended_by=signal.SIGKILL)  # heard by one that is paused, too
         self._program = self._accessible(program)
-        self._data = self.directory / "data"
-        self._configuration = self.directory / "conf"
+        self.data = self.directory / "data"
+        self.configuration = self.directory / "conf"
 
     @property
     def directory(self) -> Path:
@@ -158,6 +158,11 @@ class RedisServer(RedisEndpoint):
         """Start, and be back while it still reads its log: it has much, or is slow."""
         self._start(ready=self._reads)
 
+    def start_as_configured(self) -> None:
+        """Start with the configuration as it is on disk now: somebody has edited it, or the server itself."""
+        self._daemon.hand_over(self.directory)
+        self._daemon.start(self._program, self.configuration, ready=self._answers)
+
     def stop(self) -> None:
         """Stop in good order, keeping the data. Harmless when it does not run."""
         self.resume()
@@ -190,23 +195,23 @@ class RedisServer(RedisEndpoint):
         self._daemon.close()
 
     def _start(self, ready: Callable[[], bool]) -> None:
-        self._data.mkdir(exist_ok=True)
-        self._daemon.hand_over(self._data)
+        self.data.mkdir(exist_ok=True)
+        self._daemon.hand_over(self.data)
         self._configure()
-        self._daemon.start(self._program, self._configuration, ready=ready)
+        self._daemon.start(self._program, self.configuration, ready=ready)
 
     def _configure(self) -> None:
         ours = {
             "bind": self.host,
             "port": self.port,
-            "dir": self._data,
+            "dir": self.data,
             "requirepass": self.password,
             "masterauth": self.password,  # for a replica, whose original has the same
         }
         theirs = {name.replace("_", "-"): value for name, value in self.settings.items()}
         settings = {**ours, **SETTINGS, **EXTRA[self.product], **theirs}
-        self._configuration.write_text("".join(f"{name} {value}\n" for name, value in settings.items()))
-        self._daemon.hand_over(self._configuration)
+        self.configuration.write_text("".join(f"{name} {value}\n" for name, value in settings.items()))
+        self._daemon.hand_over(self.configuration)
 
     def _answers(self) -> bool:
         try:

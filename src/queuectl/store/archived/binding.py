@@ -5,6 +5,8 @@ with that name and a mark of its own, and notes the mark in the queue: from then
 another. An archive that was moved to another address is the same one.
 """
 
+import re
+
 from queuectl.clock import random_bytes
 from queuectl.errors import StoreUnusable
 from queuectl.store.mongo.connections import Base
@@ -27,10 +29,15 @@ def bind(connections: Connections, base: Base, shown: str) -> None:
         raise _wrong(shown, known)
     if mark.get("queue") != known.queue:
         raise _strange(shown, str(mark.get("queue")), connections.address.tag)
-    if (known.mark, known.shown) != (mark.get("mark"), shown):
+    if (known.mark, _place(known.shown)) != (mark.get("mark"), _place(shown)):
         known = connections.write(lambda line: archiving.bind(line, str(mark.get("mark")), shown))
         if known.mark != mark.get("mark"):
             raise _wrong(shown, known)
+
+
+def _place(shown: str | None) -> str:
+    """An address without the user: who may only read and logs in as somebody else has nothing new to note."""
+    return re.sub("//[^@/]*@", "//", shown or "")
 
 
 def _mark(base: Base, queue: str, shown: str, *, is_used: bool) -> dict[str, object] | None:
