@@ -2,6 +2,8 @@
 
 import json
 import signal
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -176,14 +178,14 @@ class TestRetryOfAll:
     ) -> None:
         for n in (1, 25):
             actor.kills(f"j{n}")
-        retry = commands.retry
+        retry = commands.retry_in_steps
 
-        def busy(store: object, ids: list[str], **words: object) -> object:
-            changes = retry(store, ids, **words)  # type: ignore[arg-type]
-            actor.kills("j5")
-            return changes
+        def busy(store: Any, ids: list[str], **words: Any) -> Iterator[Any]:
+            for changes in retry(store, ids, **words):
+                actor.kills("j5")
+                yield changes
 
-        monkeypatch.setattr(commands, "retry", busy)
+        monkeypatch.setattr(commands, "retry_in_steps", busy)
         assert set(queuectl.lines("dlq", "retry", "--all")) == {"j25 pending", "j1 pending"}
         assert queuectl.job("j5")["state"] == "dead"
 

@@ -179,6 +179,19 @@ class TestRetry:
             maintenance.unblock_children(store, [id])
         assert [get(store, id).state for id in chain] == ["completed"] * 4
 
+    def test_whoever_stops_between_two_steps_leaves_no_child_behind(
+        self, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(commands, "BATCH", 2)
+        put(store, "p")
+        for n in range(5):
+            child(store, f"c{n}", "p")
+        commands.cancel(store, ["p"], by="me")
+        steps = commands.retry_in_steps(store, ["p"])
+        assert became(next(steps)) == ["pending"]
+        steps.close()
+        assert store.counts(Filter()).states() == {"pending": 1, "blocked": 5}
+
     def test_alone_leaves_the_children_cancelled(self, store: MemoryStore) -> None:
         put(store, "p")
         child(store, "c", "p")

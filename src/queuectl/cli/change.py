@@ -7,10 +7,10 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from queuectl.cli.jobs import states_of
-from queuectl.cli.many import Act, act, confirm, count_down, in_steps
+from queuectl.cli.many import Act, act, confirm, count_down
 from queuectl.cli.references import JOBS_HELP, references
 from queuectl.domain.instant import format_instant, in_range
-from queuectl.domain.job import STATES, TERMINAL, Job
+from queuectl.domain.job import STATES, TERMINAL
 from queuectl.domain.quantity import parse_duration
 from queuectl.domain.query import Filter
 from queuectl.errors import InvalidInput, NotFound
@@ -51,7 +51,7 @@ def cancel(session: "Session") -> int:
     if args.job:
         return act(session, named(session, "cancel", end, _cancelled, kind=_cancelled_kind))
     wanted, count = _selected(session)
-    steps = map(end, commands.select(session.store, wanted))
+    steps = (end(ids) for ids in commands.select(session.store, wanted))
     what = Act(
         verb="cancel",
         steps=steps,
@@ -74,12 +74,13 @@ def retry_options(parser: "Parser") -> None:
 
 def retry(session: "Session") -> int:
     """Run these once more, behind their parents; the jobs that they had cancelled wait for them again."""
-    args = session.args
+    return retry_named(session, wanted_ids(session), force=session.args.force)
 
-    def again(ids: Sequence[str]) -> list[Change]:
-        return commands.retry(session.store, ids, force=args.force, alone=args.alone)
 
-    return act(session, named(session, "retry", again, state_of, kind=retried_kind))
+def retry_named(session: "Session", ids: list[str], *, force: bool = False) -> int:
+    """Retry these jobs, and tell what became of them and of the jobs that wait for them again."""
+    steps = commands.retry_in_steps(session.store, ids, force=force, alone=session.args.alone)
+    return act(session, Act(verb="retry", steps=steps, count=len(ids), line=state_of, kind=retried_kind))
 
 
 def hold_options(parser: "Parser") -> None:
@@ -200,20 +201,11 @@ def named(
     verb: str,
     do: Callable[[Sequence[str]], list[Change]],
     line: Callable[[Change], str],
-    *,
-    check: Callable[[Job], None] | None = None,
     **words: Any,
 ) -> Act:
-    """What is done to the jobs that the arguments name. Raises NotFound, or InvalidInput when none is named.
-
-    `check` may refuse each before any is changed.
-    """
+    """What is done to the jobs that the arguments name. Raises NotFound, or InvalidInput when none is named."""
     ids = wanted_ids(session)
-    if check:
-        for step in in_steps(ids, commands.BATCH):
-            for job in session.store.get(step).values():
-                check(job)
-    steps = map(do, in_steps(ids, commands.BATCH))
+    steps = (do(step) for step in commands.in_steps(ids))
     return Act(verb=verb, steps=steps, count=len(ids), line=line, **words)
 
 

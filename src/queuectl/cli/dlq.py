@@ -1,11 +1,10 @@
 """The dead letter queue: the jobs in state `dead`."""
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from queuectl.cli import jobs
 from queuectl.cli.cells import columns_of
-from queuectl.cli.change import named, purge_all, retried_kind, state_of
+from queuectl.cli.change import purge_all, retried_kind, retry_named, state_of, wanted_ids
 from queuectl.cli.many import Act, act
 from queuectl.cli.references import JOBS_HELP, reference
 from queuectl.domain.ids import handle
@@ -14,7 +13,6 @@ from queuectl.domain.quantity import parse_duration
 from queuectl.domain.query import Filter
 from queuectl.errors import Conflict, InvalidInput
 from queuectl.service import commands, queries
-from queuectl.service.changing import Change
 
 if TYPE_CHECKING:
     from queuectl.cli.parser import Parser
@@ -78,11 +76,11 @@ def retry(session: "Session") -> int:
     if args.all:
         return _retry_all(session, Filter(states=DEAD, queue=args.queue))
 
-    def again(ids: Sequence[str]) -> list[Change]:
-        return commands.retry(session.store, ids, alone=args.alone)
-
-    what = named(session, "retry", again, state_of, kind=retried_kind, check=_refuse_living)
-    return act(session, what)
+    ids = wanted_ids(session)
+    for step in commands.in_steps(ids):
+        for job in session.store.get(step).values():
+            _refuse_living(job)
+    return retry_named(session, ids)
 
 
 def purge_options(parser: "Parser") -> None:

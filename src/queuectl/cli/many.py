@@ -3,8 +3,8 @@
 import signal
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
@@ -32,7 +32,7 @@ class Act(Struct, frozen=True, kw_only=True):
     """What is done to jobs, and the words for what became of them.
 
     verb       for questions and progress: `cancel`
-    steps      what became of some hundreds of jobs at a time, done as it is asked for
+    steps      does it to some hundreds of jobs at a time and answers what became of them; is closed at the end
     count      how many jobs are meant
     line       what is told of one job, behind its name
     kind       what is counted in the summary; by default the line
@@ -41,7 +41,7 @@ class Act(Struct, frozen=True, kw_only=True):
     """
 
     verb: str
-    steps: Iterable[list[Change]]
+    steps: Generator[list[Change]]
     count: int
     line: Callable[[Change], str]
     by_filter: bool = False
@@ -55,11 +55,12 @@ def act(session: "Session", what: Act) -> int:
     report, failed = _Report(session, what), None
     with interruptible() as interrupted, _progress(session, what.verb, what.count) as advance:
         try:
-            for changes in what.steps:
-                report.tell(changes)
-                advance(len(changes))
-                if interrupted():
-                    break
+            with closing(what.steps):
+                for changes in what.steps:
+                    report.tell(changes)
+                    advance(len(changes))
+                    if interrupted():
+                        break
         except QueuectlError as error:
             if not report.told:
                 raise
@@ -98,11 +99,6 @@ def confirm(session: "Session", verb: str, count: int) -> None:
     session.err.flush()
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):
         raise InvalidInput(f"{verb}: not confirmed, nothing was changed")
-
-
-def in_steps(ids: Sequence[str], size: int) -> Iterator[Sequence[str]]:
-    """So many at a time."""
-    return (ids[start : start + size] for start in range(0, len(ids), size))
 
 
 @contextmanager

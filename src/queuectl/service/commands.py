@@ -4,8 +4,8 @@ The pattern is one: read the jobs, hand each to a pure function of `domain/lifec
 that somebody else changed meanwhile. Functions answer what became of each job and raise for what was refused.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import closing, suppress
 from datetime import datetime, timedelta
 
 from msgspec.structs import replace
@@ -142,17 +142,30 @@ def retry(store: Store, ids: Sequence[str], *, force: bool = False, alone: bool 
     They wait for their parents again, and the jobs that were cancelled because of them wait for them again: these
     follow in the answer, marked as revived. With `alone` neither is done.
     """
-    changes = change(
-        store,
-        ids,
-        lambda job, now, parents: lifecycle.retry(job, parents, now=now, force=force, alone=alone),
-        with_parents=True,
-    )
-    revived = [] if alone else _revive_below(store, [change.id for change in changes if change.changed])
-    return _settled(store, [*changes, *revived])
+    return [change for step in retry_in_steps(store, ids, force=force, alone=alone) for change in step]
 
 
-def retry_matching(store: Store, wanted: Filter, *, alone: bool = False) -> Iterator[list[Change]]:
+def retry_in_steps(
+    store: Store, ids: Sequence[str], *, force: bool = False, alone: bool = False
+) -> Generator[list[Change]]:
+    """The same, some hundreds of jobs at a time. Whoever stops in between leaves no child of a retried job behind."""
+
+    def again(job: Job, now: datetime, parents: Mapping[str, State]) -> Job:
+        return lifecycle.retry(job, parents, now=now, force=force, alone=alone)
+
+    for step in in_steps(ids):
+        changes = change(store, step, again, with_parents=True)
+        below = iter(()) if alone else _revive_below(store, [each.id for each in changes if each.changed])
+        try:
+            yield _settled(store, changes)
+            for revived in below:  # noqa: UP028  `yield from` would end it together with this
+                yield revived
+        finally:
+            for _ in below:
+                pass
+
+
+def retry_matching(store: Store, wanted: Filter, *, alone: bool = False) -> Generator[list[Change]]:
     """Retry all jobs that match and had ended when this began, in steps.
 
     Jobs come newest first, so a child may be met before its parent: what is refused and has parents is tried once more
@@ -161,15 +174,14 @@ def retry_matching(store: Store, wanted: Filter, *, alone: bool = False) -> Iter
     again: list[str] = []
     begun = store.now() + timedelta(microseconds=1)
     for ids in select(store, replace(wanted, ended_before=begun)):
-        changes = retry(store, ids, alone=alone)
-        children = {
-            change.id for change in changes if change.refused and change.job and change.job.spec.after
-        }
-        again += [id for id in ids if id in children]
-        yield [change for change in changes if change.id not in children]
+        with closing(retry_in_steps(store, ids, alone=alone)) as steps:
+            for changes in steps:
+                children = [each.id for each in changes if each.refused and each.job and each.job.spec.after]
+                again += children
+                yield [each for each in changes if each.id not in children]
     again.reverse()
-    for start in range(0, len(again), BATCH):
-        yield retry(store, again[start : start + BATCH], alone=alone)
+    with closing(retry_in_steps(store, again, alone=alone)) as steps:
+        yield from steps
 
 
 def hold(store: Store, ids: Sequence[str]) -> list[Change]:
@@ -271,20 +283,28 @@ def set_setting(store: Store, key: str, value: str | None) -> None:
     raise CommandFailed(f"{key} is being changed by others", "run the same command again")
 
 
-def _revive_below(store: Store, parents: Sequence[str]) -> list[Change]:
+def _revive_below(store: Store, parents: Sequence[str]) -> Iterator[list[Change]]:
     """Bring back the jobs that were cancelled because of these parents, and those that were cancelled because of them.
 
-    Answers those that wait again, and those whose unique key is taken meanwhile.
+    Answers those that wait again, and those whose unique key is taken meanwhile, in steps.
     """
-    found: dict[str, Change] = {}
     while parents:
-        ids = [id for id in maintenance.waiting_behind(store, parents, _CANCELLED) if id not in found]
-        changes = change(store, ids, _revive, with_parents=True)
-        revived = [change for change in changes if change.changed]
-        found |= {change.id: replace(change, revived=True) for change in changes if change in revived}
-        found |= {change.id: change for change in changes if change.refused}
-        parents = [change.id for change in revived]
-    return list(found.values())
+        revived: list[str] = []
+        children = dict.fromkeys(
+            id for step in in_steps(parents) for id in maintenance.waiting_behind(store, step, _CANCELLED)
+        )
+        for step in in_steps(list(children)):
+            changes = change(store, step, _revive, with_parents=True)
+            revived += [each.id for each in changes if each.changed]
+            yield _settled(
+                store, [replace(each, revived=True) for each in changes if each.changed or each.refused]
+            )
+        parents = revived
+
+
+def in_steps(ids: Sequence[str]) -> Iterator[Sequence[str]]:
+    """So many at a time as are read and saved at once."""
+    return (ids[start : start + BATCH] for start in range(0, len(ids), BATCH))
 
 
 _CANCELLED: frozenset[State] = frozenset(("cancelled",))

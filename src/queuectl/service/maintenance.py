@@ -72,8 +72,8 @@ def unblock_children(store: Store, ended: Sequence[str]) -> None:
     while ended:
         next_ended: list[str] = []
         for batch in _batches(ended):
-            children = waiting_behind(store, batch, _WAITING)
-            next_ended += [job.id for job in unblock(store, children) if job.ended]
+            for children in _batches(waiting_behind(store, batch, _WAITING)):
+                next_ended += [job.id for job in unblock(store, children) if job.ended]
         ended = next_ended
 
 
