@@ -170,6 +170,7 @@ HOT: dict[str, Callable[[Any], Any]] = {
     "claim from empty queues": lambda store: store.claim("w1", ("no", "nowhere"), 10, LEASE),
     "renew": _renewed,
     "lapsed": lambda store: store.lapsed(10),
+    "due since": lambda store: store.due_since(),
     "save": _ended,
     "add": _added,
     "output": _printed,

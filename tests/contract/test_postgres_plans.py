@@ -152,6 +152,7 @@ HOT: dict[str, Callable[[Line], Any]] = {
     "get": lambda line: finding.get(line, [f"seed-pending-{n}" for n in range(1, 50)]),
     "output": _printed,
     "lapsed": lambda line: claiming.lapsed(line, 10),
+    "due since": claiming.due_since,
     "newest": _page(),
     "last finished": _page(sort="updated", states=frozenset(("completed",))),
     "newest dead": _page(states=frozenset(("dead",))),

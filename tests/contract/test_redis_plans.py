@@ -17,7 +17,7 @@ from queuectl.domain import lifecycle
 from queuectl.domain.job import Job, Parent
 from queuectl.domain.output import Chunk
 from queuectl.domain.query import Filter, Page
-from queuectl.store.protocol import Held
+from queuectl.store.protocol import DUE_LOOKED_AT, Held
 from queuectl.store.redis import RedisStore
 from servers.redis import RedisServer
 
@@ -158,6 +158,12 @@ def test_no_verb_does_more_because_there_are_more_jobs(few: Crowd, many: Crowd, 
 def test_a_claim_looks_at_no_more_lines_than_it_needs(many: Crowd) -> None:
     cost = many.cost(lambda store: store.claim("w1", (), 1, LEASE))
     assert sum(cost.values()) < 60, cost
+
+
+def test_how_long_jobs_wait_is_seen_from_the_first_of_each_line(many: Crowd) -> None:
+    waiting = len(many.store.due_since())
+    cost = many.cost(lambda store: store.due_since())
+    assert sum(cost.values()) <= (DUE_LOOKED_AT + 1) * waiting + 10, cost
 
 
 def test_a_prefix_that_means_thousands_is_not_read_whole(many: Crowd) -> None:

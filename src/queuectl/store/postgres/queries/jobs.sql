@@ -38,5 +38,5 @@ SELECT queue, min(run_at) FROM (
         SELECT run_at FROM {schema}.live WHERE due = 1 AND live.queue = line.queue ORDER BY sort_key, number LIMIT %s
     ) AS head
     UNION ALL
-    (SELECT queue, run_at FROM {schema}.live WHERE due = 0 AND run_at <= {schema}.now() ORDER BY run_at LIMIT 1000)
+    (SELECT queue, run_at FROM {schema}.live WHERE due = 0 AND run_at <= (SELECT {schema}.now()) ORDER BY run_at LIMIT 1000)
 ) AS waiting GROUP BY queue;
