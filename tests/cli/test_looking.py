@@ -139,6 +139,13 @@ class TestDoctor:
         assert found["store"].startswith("sqlite:///")
         assert found["settings"] == "all defaults"
 
+    def test_each_worker_is_named_with_its_version_and_its_hosts_clock(
+        self, queuectl: CommandLine, actor: Actor
+    ) -> None:
+        actor.enters("w", skew=-0.25)
+        found = [check["detail"] for check in queuectl.json("doctor")["checks"] if check["name"] == "worker"]
+        assert found == ["w on atlas, 0; its host's clock differs by -0.250 s"]
+
     def test_durability_is_read_back_and_not_assumed(self, queuectl: CommandLine) -> None:
         document = queuectl.json("doctor", "--durability", "fast")
         found = {check["name"]: check["detail"] for check in document["checks"]}

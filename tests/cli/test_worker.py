@@ -190,6 +190,14 @@ class TestStop:
         assert "there are: w" in queuectl.err
 
 
+def test_show_calls_a_worker_by_its_name(queuectl: CommandLine, actor: Actor) -> None:
+    queuectl("enqueue", "--id", "a", "true")
+    actor.take("a", "id-w")
+    assert "worker id-w, lease until" in queuectl("show", "a")
+    actor.enters("w")
+    assert "worker w on atlas, lease until" in queuectl("show", "a")
+
+
 class TestForget:
     def test_a_lost_one_leaves_the_registry(self, queuectl: CommandLine, silent: Actor) -> None:
         hints = [check["hint"] for check in queuectl.json("doctor", code=1)["checks"] if not check["ok"]]

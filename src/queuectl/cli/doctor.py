@@ -108,6 +108,13 @@ def _queue(session: "Session") -> Iterator[Check]:
     """Does anybody work, and does nobody wait in vain?"""
     found = queries.status(session.store, session.settings)
     yield Check("live workers", True, str(sum(1 for item in found.workers if item.state != "lost")))
+    for item in found.workers:
+        if item.state != "lost":
+            skew = item.worker.skew
+            clock = "" if skew is None else f"; its host's clock differs by {skew:+.3f} s"
+            yield Check(
+                "worker", True, f"{item.worker.name} on {item.worker.host}, {item.worker.version}{clock}"
+            )
     for queue in found.queues:
         if queue.oldest_due is not None:
             waiting = queue.jobs.get("pending", 0) + queue.jobs.get("failed", 0)

@@ -14,7 +14,7 @@ from queuectl.domain.quantity import format_duration, parse_duration
 from queuectl.domain.query import Filter, Page
 from queuectl.errors import InvalidInput
 from queuectl.service import listing, queries, shapes
-from queuectl.service.attention import Attention, attention
+from queuectl.service.attention import Attention, attention, place
 from queuectl.terminal import safe
 
 if TYPE_CHECKING:
@@ -156,7 +156,8 @@ def print_job(session: "Session", job: Job, *, short: bool = False) -> int:
         session.emit(shapes.document(job=shapes.job(job)))
         return 0
     form = form_of(session, session.store.now())
-    fields(session, [(name, safe(value)) for name, value in _lines(job, short, form)])
+    lines = _lines(job, short, form) + ([] if short else _running(session, job, form))
+    fields(session, [(name, safe(value)) for name, value in lines])
     if not short and job.history:
         session.print("")
         table(session, ATTEMPT_COLUMNS, [_attempt_row(past, form) for past in job.history], LESS_OF_ATTEMPTS)
@@ -261,10 +262,6 @@ def _more_lines(job: Job, form: Form) -> list[tuple[str, str]]:
         ("tags", " ".join(spec.tags)),
         ("meta", to_json(spec.meta) if spec.meta else ""),
     ]
-    if job.lease:
-        lease = job.lease
-        where = f"worker {lease.worker}" + (f", pid {lease.pid}" if lease.pid else "")
-        lines.append(("running", f"{where}, lease until {form.both(lease.until)}"))
     if job.cancel_requested and not job.ended:
         request = job.cancel_requested
         lines.append(
@@ -274,6 +271,16 @@ def _more_lines(job: Job, form: Form) -> list[tuple[str, str]]:
             )
         )
     return lines
+
+
+def _running(session: "Session", job: Job, form: Form) -> list[tuple[str, str]]:
+    """Which worker has it, by its name."""
+    lease = job.lease
+    if lease is None:
+        return []
+    known = {item.worker.id: place(item) for item in queries.workers(session.store, session.settings)}
+    where = known.get(lease.worker, f"worker {lease.worker}") + (f", pid {lease.pid}" if lease.pid else "")
+    return [("running", f"{where}, lease until {form.both(lease.until)}")]
 
 
 _CAUSES: dict[Cause, str] = {
