@@ -1,5 +1,5 @@
 """`python -m queuectl` is `queuectl`."""
 
-from queuectl.cli.main import entry
+from queuectl.cli.start import entry
 
 entry()

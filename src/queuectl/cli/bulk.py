@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import msgspec
 
+from queuectl import interrupt
 from queuectl.cli.enqueue import BATCH, add, announce, defaults, merge, shape
 from queuectl.cli.texts import MARK_BYTES, begins_json
 from queuectl.errors import InvalidInput, OutcomeUnknown, QueuectlError
@@ -208,6 +209,7 @@ def _progress(session: "Session") -> Iterator[Callable[[int], None]]:
         MofNCompleteColumn(),
         TimeElapsedColumn(),
     )
+    interrupt.answer()
     with Progress(*columns, console=Console(file=session.err.stream), transient=True) as bar:
         task = bar.add_task("enqueue", total=None)
         yield lambda count: bar.advance(task, count)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import queuectl
+from queuectl import interrupt
 from queuectl.cli.session import Session
 from queuectl.clock import boottime
 from queuectl.domain.job import Job
@@ -154,6 +155,7 @@ class Show:
                 "--name",
                 "demo",
             ]
+            interrupt.answer()
             worker = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         self._say(f"started a worker with {SLOTS} slots, pid {worker.pid}")
         try:

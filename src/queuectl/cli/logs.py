@@ -5,6 +5,7 @@ import codecs
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from queuectl import interrupt
 from queuectl.cli.references import JOB_HELP, own_job, reference
 from queuectl.domain.instant import format_instant
 from queuectl.domain.job import Job
@@ -62,6 +63,7 @@ def logs(session: "Session") -> int:
 def follow(session: "Session", job: Job, attempt: int | None = None) -> int:
     """Print output as it comes until the job has ended; a retry's output follows that of the attempt before it."""
     printer = Printer(session)
+    interrupt.answer()
     try:
         return _follow(session, printer, job, attempt)
     finally:

@@ -4,9 +4,11 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
+from queuectl import interrupt
 from queuectl.cli.commands import ALIASES, COMMANDS, MEANT, OPTIONS_TO_COME, TO_COME, Command, groups
 from queuectl.cli.output import Data, OutputLost, Talk, abandon_stdout, as_json_for, take_standard_streams
 from queuectl.errors import InternalError, InvalidInput, NotFound, QueuectlError, StoreAbsent
+from queuectl.interrupt import INTERRUPTED
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -14,15 +16,18 @@ if TYPE_CHECKING:
 
     from queuectl.cli.parser import Parser
 
-INTERRUPTED = 130
 WITH_VALUE = frozenset(("--store", "--config", "--color", "--durability"))
 
 
 def entry() -> None:
     """The `queuectl` command. Ends without the interpreter's tear-down, which costs a short command 5 ms."""
-    take_standard_streams()
-    code = main([_as_utf_8(word) for word in sys.argv[1:]])
-    Talk(sys.stderr).flush()
+    try:
+        take_standard_streams()
+        code = main([_as_utf_8(word) for word in sys.argv[1:]])
+        interrupt.end_at_once()
+        Talk(sys.stderr).flush()
+    except KeyboardInterrupt:  # while an error was told, say
+        code = INTERRUPTED
     os._exit(code)
 
 

@@ -3,6 +3,7 @@
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from queuectl import interrupt
 from queuectl.cli.references import JOBS_HELP, own_job, references
 from queuectl.clock import boottime
 from queuectl.domain.job import WAITING, Job
@@ -137,6 +138,7 @@ def _wait_for_many(session: "Session", ids: list[str], timeout: timedelta | None
 
 
 def _wait(session: "Session", ids: list[str], timeout: timedelta | None) -> dict[str, Job]:
+    interrupt.answer()
     try:
         return queries.wait_for(
             session.store,

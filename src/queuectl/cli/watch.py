@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from queuectl import interrupt
 from queuectl.errors import InvalidInput, StoreError
 from queuectl.terminal import cut, height_of, safe, width_of
 
@@ -86,6 +87,7 @@ def _screen(session: "Session") -> Iterator[int]:
     def end(number: int, _frame: object) -> None:
         raise SystemExit(128 + number)
 
+    interrupt.answer()
     woken, waker = os.pipe()
     os.set_blocking(waker, False)
     signal.set_wakeup_fd(waker, warn_on_full_buffer=False)

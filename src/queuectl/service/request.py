@@ -22,6 +22,7 @@ from queuectl.domain.names import check_name
 from queuectl.domain.quantity import parse_duration, parse_size, seconds
 from queuectl.domain.retry import RetryPolicy
 from queuectl.errors import InvalidInput
+from queuectl.interrupt import held
 from queuectl.service import mistakes
 from queuectl.service.moments import read_moment
 
@@ -134,7 +135,8 @@ _encoder = msgspec.json.Encoder(order="deterministic")
 @cache
 def _decoder() -> msgspec.json.Decoder[JobRequest]:
     """Made when first needed: it costs a millisecond, and most single commands are no JSON."""
-    return msgspec.json.Decoder(JobRequest)
+    with held():
+        return msgspec.json.Decoder(JobRequest)
 
 
 def decode_request(text: str | bytes) -> JobRequest:
@@ -159,7 +161,8 @@ def decode_request(text: str | bytes) -> JobRequest:
 def convert_request(fields: Mapping[str, Any]) -> JobRequest:
     """A mapping of fields as a request, by the same rules."""
     try:
-        request = msgspec.convert(fields, JobRequest)
+        with held():  # it builds its types the first time
+            request = msgspec.convert(fields, JobRequest)
     except msgspec.ValidationError as error:
         raise mistakes.explain(error, _FIELDS) from error
     for name in _TEXTS:

@@ -18,6 +18,7 @@ from queuectl.domain.query import Sort
 from queuectl.domain.retry import RetryPolicy
 from queuectl.domain.worker import Worker
 from queuectl.errors import InvalidInput
+from queuectl.interrupt import held
 
 CHANGING = (
     "state",
@@ -224,29 +225,35 @@ def position(cursor: str, sort: Sort) -> tuple[int, ...]:
 
 @cache
 def _specs() -> Decoder[Spec]:
-    return Decoder(Spec)
+    with held():
+        return Decoder(Spec)
 
 
 @cache
 def _cancels() -> Decoder[CancelRequest]:
-    return Decoder(CancelRequest)
+    with held():
+        return Decoder(CancelRequest)
 
 
 @cache
 def _names() -> Decoder[tuple[str, ...]]:
-    return Decoder(tuple[str, ...])
+    with held():
+        return Decoder(tuple[str, ...])
 
 
 @cache
 def _histories() -> Decoder[tuple[Attempt, ...]]:
-    return Decoder(tuple[Attempt, ...])
+    with held():
+        return Decoder(tuple[Attempt, ...])
 
 
 @cache
 def _workers() -> Decoder[Worker]:
-    return Decoder(Worker)
+    with held():
+        return Decoder(Worker)
 
 
 @cache
 def _values() -> Decoder[dict[str, Any]]:
-    return Decoder(dict[str, Any])
+    with held():
+        return Decoder(dict[str, Any])

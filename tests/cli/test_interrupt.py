@@ -1,0 +1,119 @@
+"""Ctrl+C at any moment of a command: it ends with 130 and without a word, from its first line on."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from cli.conftest import CommandLine
+from queuectl import interrupt
+
+TRIES = int(os.environ.get("QUEUECTL_TEST_INTERRUPTS", "100"))
+PROGRAM = """
+import os, sys
+from queuectl.cli.start import entry
+os.write(int(sys.argv.pop(1)), b".")
+entry()
+"""
+"""The console script, which says that its first line has run: what Python does before it is out of our hands."""
+COMMANDS = [
+    ("list",),
+    ("show", "a"),
+    ("enqueue", "true"),
+    ("enqueue", '{"command":"true"}'),
+    ("status", "--json"),
+]
+
+
+def interrupted(words: tuple[str, ...], after: float) -> tuple[int, bytes, bytes]:
+    """How a command ends that gets SIGINT so long after its first line."""
+    ready, write = os.pipe()
+    command = [sys.executable, "-c", PROGRAM, str(write), *words]
+    environment = {"PYTHONPATH": os.pathsep.join(sys.path), **os.environ}
+    process = subprocess.Popen(
+        command, env=environment, pass_fds=(write,), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    with process:
+        os.close(write)
+        assert os.read(ready, 1) == b"."
+        os.close(ready)
+        try:
+            process.wait(after)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=10)
+    return process.returncode, out, err
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_a_short_command_ends_without_a_word(queuectl: CommandLine, words: tuple[str, ...]) -> None:
+    queuectl("enqueue", "--id", "a", "--meta", '{"a":1}', "true")
+    chance = random.Random(0)
+    codes = set()
+    for _ in range(-(-TRIES // len(COMMANDS))):
+        after = chance.uniform(0, 0.2)
+        code, out, err = interrupted(words, after)
+        assert code in (0, 130), (code, after, err)
+        assert err == b"", after
+        assert out == b"" or out.endswith(b"\n")
+        codes.add(code)
+    assert 130 in codes
+
+
+@pytest.mark.parametrize("words", [("wait", "a"), ("logs", "-f", "a")], ids=" ".join)
+def test_a_command_that_waits_ends_too(queuectl: CommandLine, words: tuple[str, ...]) -> None:
+    queuectl("enqueue", "--id", "a", "true")
+    chance = random.Random(0)
+    for after in (0.0, 2.0, *(chance.uniform(0, 0.4) for _ in range(6))):
+        code, out, err = interrupted(words, after)
+        assert (code, out) == (130, b"")
+        assert b"Traceback" not in err
+
+
+@contextmanager
+def handled(handler: object) -> Iterator[None]:
+    before = signal.signal(signal.SIGINT, handler)  # type: ignore[arg-type]
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+class TestHeld:
+    def test_what_comes_meanwhile_comes_at_the_end(self) -> None:
+        reached = False
+        with handled(signal.default_int_handler):
+            with pytest.raises(KeyboardInterrupt), interrupt.held():
+                os.kill(os.getpid(), signal.SIGINT)
+                reached = True
+            assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        assert reached
+
+    def test_other_handlers_are_left_alone(self) -> None:
+        with handled(signal.SIG_IGN), interrupt.held():
+            assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+
+    def test_in_another_thread_it_changes_nothing(self) -> None:
+        seen = []
+
+        def work() -> None:
+            with interrupt.held():
+                seen.append(signal.getsignal(signal.SIGINT))
+
+        with handled(signal.default_int_handler):
+            thread = threading.Thread(target=work)
+            thread.start()
+            thread.join()
+        assert seen == [signal.default_int_handler]
+
+
+def test_who_ignores_it_goes_on_ignoring_it() -> None:
+    with handled(signal.SIG_IGN):
+        interrupt.end_at_once()
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
