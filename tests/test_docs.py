@@ -468,6 +468,49 @@ def test_the_users_that_the_page_of_mongodb_makes_may_do_what_it_says(
             client.get_default_database().command("dropUser", user["user"])
 
 
+RECIPES = (ROOT / "docs" / "recipes.md").read_text("utf-8")
+STAYING = re.compile(r"worker start|logs -f|^wait")
+
+
+def test_the_lines_of_cron_on_the_page_of_recipes_do_what_they_should(new_home: Callable[..., Home]) -> None:
+    [table] = re.findall(r"```crontab\n(.*?)```", RECIPES, re.DOTALL)
+    home = new_home(None)
+    for line in table.splitlines():
+        when, command = re.fullmatch(r"(@reboot|(?:\S+ ){4}\S+)\s+(.+)", line).groups()  # type: ignore[union-attr]
+        assert when == "@reboot" or len(when.split()) == 5
+        home.run(command.replace("\\%", "%"))
+    home.run("queuectl wait --all -q")
+    assert len(home.run("queuectl list --state completed --columns id").splitlines()) == 3
+    home.run("queuectl worker stop --all")
+
+
+@pytest.mark.parametrize(
+    "line",
+    sorted(
+        {
+            line
+            for row in RECIPES.splitlines()
+            for line in re.findall(r"`((?:printf [^`]*)?queuectl [^`]*)`", row)
+            if row.startswith("|")
+        }
+    ),
+)
+def test_what_people_of_other_queues_are_told_to_type_is_understood(
+    line: str, new_home: Callable[..., Home]
+) -> None:
+    """Commands that would stay are not run: their words are parsed."""
+    home = new_home("pending", **QUICKLY)
+    (home.work / "commands.txt").write_text("echo hello\n")
+    line = line.replace("\\|", "|")
+    words = line.removeprefix("queuectl ")
+    if STAYING.search(words):
+        name = next(name for name in sorted(COMMANDS, key=len, reverse=True) if words.startswith(name))
+        parser_of(COMMANDS[name]).parse_args(shlex.split(words.removeprefix(name).partition(";")[0]))
+    else:
+        printed = home.run(f"{line}; test $? -ne 2")
+        assert "usage" not in printed
+
+
 # Links
 
 

@@ -261,4 +261,5 @@ def overview(group: str = "") -> str:
         "  queuectl enqueue 'make report'     add a command; prints its id\n"
         "  queuectl worker start --count 4    run up to four at once\n"
         f"  queuectl status                    how it stands\n\n{close}"
+        "How to run at night, limit a GPU, be told when it is done, …: docs/recipes.md in the source of queuectl.\n"
     )
