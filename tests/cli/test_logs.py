@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import Any
@@ -95,6 +96,23 @@ class TestTail:
         last = [] if lines[-1] == "" else [lines[-1]]
         ended = [line + "\n" for line in lines[:-1]]
         assert shown == "".join([*ended, *last][-count:])
+
+    @pytest.mark.parametrize(
+        ("printed", "count", "shown"),
+        [
+            (b"".join(b"%d%%\r" % n for n in range(20_000)), "1", b"19999%\r"),
+            (b"1%\r2%\r\nend\n", "1", b"end\n"),
+            (b"1%\r2%\r\nend\n", "2", b"2%\r\nend\n"),
+            (b"1%\r2%\r\nend\n", "3", b"1%\r2%\r\nend\n"),
+            (b"a\r\nb\r\n", "1", b"b\r\n"),
+            (b"1%\r2%", "1", b"2%"),
+        ],
+    )
+    def test_a_rewritten_line_counts_each_time(
+        self, queuectl: CommandLine, actor: Actor, id: str, printed: bytes, count: str, shown: bytes
+    ) -> None:
+        actor.runs(id, *(printed[at : at + 5] for at in range(0, min(len(printed), 50), 5)), printed[50:])
+        assert queuectl.process("logs", id, "--tail", count).stdout == shown
 
     def test_blank_lines_are_lines(self, queuectl: CommandLine, actor: Actor, id: str) -> None:
         actor.runs(id, b"1\n\n\n\n")
@@ -319,24 +337,63 @@ class TestTerminal:
         shown = queuectl("logs", id, "--color", "always")
         assert shown == "\\x1b]0;title\\x07\\x1b[2Jred\\u202eevil\ttab\n"
 
-    def test_a_carriage_return_overwrites_nothing(self, queuectl: CommandLine, actor: Actor, id: str) -> None:
+    def test_of_a_rewritten_line_the_last_text_is_shown(
+        self, queuectl: CommandLine, actor: Actor, id: str
+    ) -> None:
         actor.runs(id, b"10%\r20%\r\ndone\r", b"\nend\r")
-        assert queuectl("logs", id, "--color", "always") == "10%\n20%\ndone\nend\n"
+        assert queuectl("logs", id, "--color", "always") == "20%\ndone\nend"
 
-    def test_a_real_terminal_counts_as_one(self, queuectl: CommandLine, actor: Actor, id: str) -> None:
-        actor.runs(id, b"\x1b[31mred\n")
-        assert queuectl.on_terminal("logs", id) == "\\x1b[31mred\n"
+    def test_colours_pass_on_a_terminal_and_end_with_the_output(
+        self, queuectl: CommandLine, actor: Actor, id: str
+    ) -> None:
+        actor.runs(id, b"\x1b[1;31mred\x1b[0m \x1b[38;5;40mgreen\n\x1b[2J\x1b]0;t\x07\x1b[31")
+        wanted = "\x1b[1;31mred\x1b[0m \x1b[38;5;40mgreen\n\\x1b[2J\\x1b]0;t\\x07\\x1b[31\x1b[0m"
+        assert queuectl("logs", id, "--color", "always") == wanted
+        assert queuectl.on_terminal("logs", id) == wanted
+        assert queuectl.on_terminal("logs", "-f", id) == wanted
+
+    def test_without_colour_they_are_dropped(self, queuectl: CommandLine, actor: Actor, id: str) -> None:
+        actor.runs(id, b"\x1b[1;31mred\x1b[0m\n")
+        assert queuectl.on_terminal("logs", id, NO_COLOR="1") == "red\n"
+
+    def test_plain_obeys_none_and_raw_all(self, queuectl: CommandLine, actor: Actor, id: str) -> None:
+        actor.runs(id, b"\x1b[31mred\x1b[2K\n")
+        assert queuectl.on_terminal("logs", id, "--plain") == "\\x1b[31mred\\x1b[2K\n"
+        assert queuectl.on_terminal("logs", id, "--raw") == "\x1b[31mred\x1b[2K\n"
+        queuectl("logs", id, "--raw", "--plain", code=2)
+
+    def test_a_progress_bar_that_is_followed_moves_in_its_line(self) -> None:
+        from queuectl.cli.eyetext import EyeText
+
+        text = EyeText("kept", live=True)
+        assert [text.feed(piece) for piece in (b"10%", b"\r20%", b"\r30%\r40%", b"\r", b"\n", b"next\n")] == [
+            "10%",
+            "\r\x1b[K20%",
+            "\r\x1b[K40%",
+            "",
+            "\n",
+            "next\n",
+        ]
 
     @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(st.binary(max_size=40), st.lists(st.integers(0, 40), max_size=4))
     def test_text_is_the_same_however_the_output_was_cut(self, data: bytes, cuts: list[int]) -> None:
-        from queuectl.cli.logs import _Text
+        from queuectl.cli.eyetext import EyeText
 
-        for for_eyes in (False, True):
-            edges = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
-            text, whole = _Text(for_eyes), _Text(for_eyes)
-            pieces = [text.feed(data[low:high]) for low, high in pairwise(edges)]
-            assert "".join(pieces) + text.feed(b"", final=True) == whole.feed(data, final=True)
+        edges = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
+        text, whole = EyeText("kept"), EyeText("kept")
+        pieces = [text.feed(data[low:high]) for low, high in pairwise(edges)]
+        assert "".join(pieces) + text.feed(b"", final=True) == whole.feed(data, final=True)
+
+    @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @given(
+        st.lists(st.sampled_from(["\r", "\n", "\x1b", "[", "31m", "m", "a", "2J", "\x9b", "\u202e", "\x07"]))
+    )
+    def test_nothing_but_colours_reaches_the_terminal(self, words: list[str]) -> None:
+        from queuectl.cli.eyetext import EyeText
+
+        shown = EyeText("kept").feed("".join(words).encode(), final=True)
+        assert re.sub(r"\x1b\[[0-9;:]*m", "", shown).replace("\n", "").isprintable()
 
 
 def queuectl_delete(actor: Actor, id: str) -> None:

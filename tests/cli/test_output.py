@@ -134,9 +134,9 @@ class TestLost:
         [
             ("enqueue --id b x", "job b is enqueued"),
             ("enqueue --id b x --json", "job b is enqueued"),
-            ("cancel a", "1 job changed"),
-            ("hold a", "1 job changed"),
-            ("edit a --priority 4", "1 job changed"),
+            ("cancel a", "1 changed"),
+            ("hold a", "1 changed"),
+            ("edit a --priority 4", "1 changed"),
             ("queue pause default", "queue default paused"),
             ("queue limit q 3 --json", "queue q runs at most 3 at once"),
             ("config set max-retries 9", "max_retries = 9"),

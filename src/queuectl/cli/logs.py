@@ -1,24 +1,25 @@
 """What a job printed: all of it, its end, or as it comes."""
 
 import base64
-import codecs
+import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from queuectl import interrupt
+from queuectl.cli.eyetext import EyeText, Sgr
 from queuectl.cli.references import JOB_HELP, own_job, reference
 from queuectl.domain.instant import format_instant
 from queuectl.domain.job import Job
 from queuectl.domain.output import STDERR, STDOUT, Chunk, Piece, assemble
 from queuectl.errors import InvalidInput
 from queuectl.service import inside, queries, shapes
-from queuectl.terminal import safe
 
 if TYPE_CHECKING:
     from queuectl.cli.parser import Parser
     from queuectl.cli.session import Session
 
 FOLLOW_SECONDS = 0.5
+LINE_END = re.compile(rb"\r*\n|\r")
 
 
 def logs_options(parser: "Parser") -> None:
@@ -29,7 +30,8 @@ def logs_options(parser: "Parser") -> None:
     )
     parser.add_argument("--attempt", metavar="N", help="an earlier attempt (default: the newest)")
     parser.add_argument("--tail", metavar="N", help="only the last N lines")
-    parser.flag("--raw", help="the bytes themselves: nothing replaced, nothing escaped")
+    parser.flag("--raw", help="the bytes themselves, also on a terminal: nothing replaced, nothing escaped")
+    parser.flag("--plain", help="on a terminal, show colour sequences too and obey none")
     parser.flag("--stdout", help="only stdout (of jobs enqueued with --split)")
     parser.flag("--stderr", help="only stderr (of jobs enqueued with --split)")
     parser.flag("--jsonl", help="one JSON document a chunk")
@@ -93,7 +95,7 @@ def _follow(session: "Session", printer: "Printer", job: Job, attempt: int | Non
 
 
 class Printer:
-    """Bytes onto stdout: exact with --raw, else as text that cannot harm."""
+    """Bytes onto stdout: exact in a pipe and with --raw, else as text that cannot harm a terminal."""
 
     def __init__(self, session: "Session") -> None:
         self._session = session
@@ -101,7 +103,7 @@ class Printer:
         self._exact = self._raw or not session.on_terminal
         self._jsonl = bool(getattr(session.args, "jsonl", False))
         self._only = _chosen_stream(session)
-        self._texts: dict[int, _Text] = {}
+        self._texts: dict[int, EyeText] = {}
         self._offset = 0
 
     def end(self) -> None:
@@ -139,8 +141,17 @@ class Printer:
         if self._exact:
             self._session.out.write_bytes(data)
             return
-        text = self._texts.setdefault(stream, _Text(self._session.on_terminal))
+        text = self._texts.get(stream)
+        if text is None:
+            text = self._texts[stream] = self._text()
         self._session.out.write(text.feed(data))
+
+    def _text(self) -> EyeText:
+        args = self._session.args
+        sgr: Sgr = (
+            "shown" if getattr(args, "plain", False) else "kept" if self._session.in_colour else "dropped"
+        )
+        return EyeText(sgr, live=bool(args.follow) and self._session.out.isatty())
 
     def _break_off(self) -> None:
         """What is cut off in the middle of a character stays so: the next bytes do not belong to it."""
@@ -155,29 +166,6 @@ class Printer:
             self._session.say(f"queuectl: {count} bytes in the middle were not kept")
         else:
             self._session.print(f"\n[… {count} bytes were not kept …]")
-
-
-class _Text:
-    """The bytes of one stream as text: characters and line ends stay whole where chunks cut them."""
-
-    def __init__(self, for_eyes: bool) -> None:
-        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        self._for_eyes = for_eyes
-        self._held = ""
-
-    def feed(self, data: bytes, final: bool = False) -> str:
-        text, self._held = self._held + self._decoder.decode(data, final), ""
-        if not self._for_eyes:
-            return text
-        if text.endswith("\r") and not final:
-            text, self._held = text[:-1], "\r"
-        return harmless(text)
-
-
-def harmless(text: str) -> str:
-    """Output for a terminal: control sequences and bidirectional marks shown, not obeyed; tabs and line ends stay."""
-    clean = text.replace("\r\n", "\n").replace("\r", "\n")
-    return "".join(c if c.isprintable() or c in "\n\t" else safe(c) for c in clean)
 
 
 def _chosen_stream(session: "Session") -> int | None:
@@ -203,26 +191,21 @@ def _pieces(session: "Session", job: Job, attempt_id: str) -> tuple[list[Piece],
 
 
 def _tail(pieces: list[Piece], lines: str | None) -> list[Piece]:
-    """The pieces that hold the last lines, the first of them cut."""
+    """The pieces that hold the last lines, the first of them cut. A line that was rewritten counts each time."""
     if lines is None:
         return pieces
-    wanted, kept = _count("--tail", lines), list[Piece]()
-    ends_open = True
-    for piece in reversed(pieces):
-        if piece.omitted:
-            kept.append(piece)
-            break
-        data = piece.data
-        body = data[:-1] if ends_open and data.endswith(b"\n") else data
-        ends_open = False
-        parts = body.split(b"\n")
-        if len(parts) > wanted:
-            start = len(b"\n".join(parts[:-wanted])) + 1
-            kept.append(Piece(stream=piece.stream, data=data[start:]))
-            break
-        kept.append(piece)
-        wanted -= len(parts) - 1
-    return kept[::-1]
+    wanted = _count("--tail", lines)
+    gap = next((at for at in range(len(pieces) - 1, -1, -1) if pieces[at].omitted), -1)
+    data = b"".join(piece.data for piece in pieces[gap + 1 :])
+    starts = [0, *(end.end() for end in LINE_END.finditer(data) if end.end() < len(data))]
+    if len(starts) <= wanted:
+        return pieces[max(gap, 0) :]
+    skipped, kept = starts[-wanted], list[Piece]()
+    for piece in pieces[gap + 1 :]:
+        if skipped < len(piece.data):
+            kept.append(Piece(stream=piece.stream, data=piece.data[skipped:]))
+        skipped = max(skipped - len(piece.data), 0)
+    return kept
 
 
 def _document(job: Job, attempt_id: str | None, pieces: list[Piece], total: int) -> dict[str, Any]:
@@ -274,6 +257,8 @@ def _refuse_nonsense(session: "Session", job: Job) -> None:
         raise InvalidInput(
             f"the streams of job {job.id} were not kept apart", "enqueue it with --split for that"
         )
+    if args.raw and args.plain:
+        raise InvalidInput("--raw and --plain exclude each other")
     if args.follow and args.tail:
         raise InvalidInput("--follow and --tail exclude each other")
     if args.follow and session.json and not args.jsonl:

@@ -156,7 +156,7 @@ class _Report:
                     (", " if self.told else '{"schema":1,"jobs":[') + self._json(self._shape(change, met))
                 )
             self.told += 1
-        self._session.did(f"done so far: {self._summary()}")
+        self._session.did(self._summary())
 
     def end(self, *, is_interrupted: bool, failed: QueuectlError | None) -> int:
         """The summary, and the exit code."""

@@ -1,0 +1,88 @@
+"""What a command printed, for a terminal: colours pass, every other order to the terminal is shown and not obeyed."""
+
+import codecs
+import re
+from typing import Literal
+
+from queuectl.terminal import safe
+
+Sgr = Literal["kept", "shown", "dropped"]
+"""What becomes of the sequences that set colours (SGR)."""
+
+_SGR = re.compile(r"(\x1b\[[0-9;:]*m)")
+_OPEN = re.compile(r"\x1b(\[[0-9;:]*)?\Z")
+"""A sequence of which the rest may still come."""
+RESET = "\x1b[0m"
+AGAIN = "\r\x1b[K"
+
+
+class EyeText:
+    """The bytes of one stream as text. Characters, sequences and line ends stay whole wherever chunks cut them.
+
+    Of a line that was rewritten by carriage returns the last text is shown. An unfinished line is held back until its
+    end; `live`, it is shown at once and rewritten in place.
+    """
+
+    def __init__(self, sgr: Sgr, *, live: bool = False) -> None:
+        self._sgr, self._live = sgr, live
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._held = ""
+        self._begun = False
+        self._coloured = False
+
+    def feed(self, data: bytes, final: bool = False) -> str:
+        """What can be shown by now."""
+        text = self._held + self._decoder.decode(data, final)
+        *lines, self._held = text.split("\n")
+        shown = "".join(self._line(line) + "\n" for line in lines)
+        if final:
+            rest, self._held = self._held, ""
+            shown += self._line(rest)
+            return shown + (RESET if self._coloured else "")
+        return shown + (self._unfinished() if self._live else "")
+
+    def _line(self, line: str) -> str:
+        """The rest of a line that ends here, or a whole one."""
+        begun, self._begun = self._begun, False
+        again = AGAIN if begun and "\r" in line.rstrip("\r") else ""
+        return again + self._harmless(last_text(line))
+
+    def _unfinished(self) -> str:
+        """What came of a line without an end yet; only what is new, unless it was rewritten."""
+        cut = _OPEN.search(self._held)
+        end = cut.start() if cut else len(self._held.rstrip("\r"))
+        line, self._held = self._held[:end], self._held[end:]
+        if not line:
+            return ""
+        again = AGAIN if self._begun and "\r" in line else ""
+        self._begun = True
+        return again + self._harmless(last_text(line))
+
+    def _harmless(self, text: str) -> str:
+        if "\x1b" not in text:
+            return _shown(text)
+        parts = _SGR.split(text)  # every second part is a sequence
+        if self._sgr == "shown":
+            return _shown(text)
+        if self._sgr == "dropped":
+            return "".join(map(_shown, parts[::2]))
+        self._coloured = self._coloured or len(parts) > 1
+        return "".join(part if at % 2 else _shown(part) for at, part in enumerate(parts))
+
+
+def last_text(line: str) -> str:
+    """The last text of a line that was rewritten, in the colour that was set before it."""
+    if "\r" not in line:
+        return line
+    texts = [text for text in line.split("\r") if text]
+    if not texts:
+        return ""
+    colours = [found for text in texts[:-1] for found in _SGR.findall(text)[-1:]]
+    return "".join(colours[-1:]) + texts[-1]
+
+
+def _shown(text: str) -> str:
+    """Text with its controls and bidirectional marks shown; tabs stay."""
+    return (
+        text if text.isprintable() else "".join(c if c.isprintable() or c == "\t" else safe(c) for c in text)
+    )
