@@ -484,6 +484,32 @@ def test_slot_and_process_are_named_once_they_are_noted(scene: Scene) -> None:
     assert why == f"worker w1 on h runs attempt 1 in slot 3, pid 4711; its lease lasts until {LEASE_UNTIL}"
 
 
+def test_the_failed_ones_above_are_retried_with_it_in_order(scene: Scene) -> None:
+    """The hint is what a person pastes: afterwards nothing stands in the way any more."""
+    scene.put("p", state="processing", max_retries=0)
+    child(scene.store, "t", "p")
+    scene.child("t")
+    end(scene.store, "p", exit_code=1)
+    maintenance.unblock_children(scene.store, ["p"])
+    hint = "to run p, t again, and then this one: queuectl retry p t"
+    assert hint in explain(scene.store, scene.settings, get(scene.store, "a")).next
+    commands.retry(scene.store, ["p", "t"])
+    assert [get(scene.store, id).state for id in "pta"] == ["pending", "blocked", "blocked"]
+
+
+def test_a_dead_job_under_a_parent_that_failed_since_is_retried_with_it(scene: Scene) -> None:
+    scene.put("p", max_retries=0)
+    scene.child("p", max_retries=0)
+    scene.ends("p")
+    scene.looked()
+    scene.ends("a", exit_code=1)
+    commands.retry(scene.store, ["p"], force=True)
+    scene.ends("p", exit_code=1)
+    hint = "to run p again, and then this one: queuectl retry p a"
+    assert hint in explain(scene.store, scene.settings, get(scene.store, "a")).next
+    assert [each.state for each in commands.retry(scene.store, ["p", "a"])] == ["pending", "blocked"]
+
+
 def test_a_job_with_a_made_id_is_called_by_its_number(scene: Scene) -> None:
     made = "1a203ec0eac75bd6aaf9f973ee"
     job = scene.put(made, state="held")

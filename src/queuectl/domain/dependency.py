@@ -58,9 +58,12 @@ def vain_words(job: Job, parent: str, parents: Mapping[str, State]) -> str:
 def retry_hint(job: Job, parent: str, parents: Mapping[str, State]) -> str:
     """What a person can do whose retry would wait for this parent in vain."""
     alone = f"queuectl retry --alone {handle(job)} runs it without its parents"
-    if parents.get(parent) not in ("dead", "cancelled"):
-        return alone
-    return f"queuectl retry {parent} {handle(job)} runs both in order; {alone}"
+    if parents.get(parent) == "dead":
+        return f"queuectl retry {parent} {handle(job)} runs both in order; {alone}"
+    # A parent that is cancelled may itself wait for one that failed.
+    return (
+        f"queuectl explain {handle(job)} says what to retry with it; {alone}" if parent in parents else alone
+    )
 
 
 def parents_first(jobs: Sequence[Job]) -> list[Job]:

@@ -3,12 +3,13 @@
 A hint is a command at the end of its sentence, behind a colon, and works as it stands.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from functools import cached_property
 from shlex import quote
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from queuectl.config import Settings
 from queuectl.domain import dependency
@@ -22,6 +23,8 @@ from queuectl.service.attention import place, serving
 from queuectl.service.queries import WorkerStatus
 from queuectl.store.protocol import Store
 
+FAILED_SHOWN = 20
+"""Failed jobs above one that are named to be retried with it, or a few more: they come level by level."""
 FIRST_OF_LINE = 1000
 """Jobs that are read to say how many stand before one."""
 
@@ -283,10 +286,32 @@ def _next_blocked(case: _Case) -> Iterator[str]:
 
 
 def _mend(case: _Case, vain: tuple[str, ...]) -> Iterator[str]:
-    """What a person can do about parents that ended otherwise than wanted."""
-    for parent in vain:
-        if case.parent_states.get(parent) in ("dead", "cancelled"):
-            yield f"to run {case.called(parent)} again, and then this one: queuectl retry {quote(case.called(parent))}"
+    """What a person can do about parents that ended otherwise than wanted: retry them, and what failed above them.
+
+    A job that is cancelled because of them comes back by itself; others are retried in the same command.
+    """
+    job = case.job
+    failed = [handle(above) for above in _failed_above(case, vain)]
+    if failed:
+        comes_back = not job.ended or (job.state == "cancelled" and job.cause == "parent")
+        names = failed if comes_back else [*failed, case.name]
+        force = "--force " if job.state == "completed" else ""
+        words = " ".join(map(quote, names))
+        yield f"to run {', '.join(failed)} again, and then this one: queuectl retry {force}{words}"
+
+
+def _failed_above(case: _Case, vain: Sequence[str]) -> list[Job]:
+    """The parents that are waited for in vain, and those for whom they wait so in turn: the topmost first."""
+    found: dict[str, Job] = {}
+    known = case.parents
+    while vain and len(found) < FAILED_SHOWN:
+        level = [known[id] for id in vain if id in known and known[id].state in ("dead", "cancelled")]
+        found |= {job.id: job for job in level}
+        known = case.store.get([parent.job for job in level for parent in job.spec.after])
+        states = {id: job.state for id, job in known.items()}
+        again = [replace(job, waiting_for=dependency.to_wait_for_again(job, states)) for job in level]
+        vain = [id for job in again for id in dependency.in_vain(job, states) if id not in found]
+    return dependency.parents_first(list(found.values()))
 
 
 def _why_held(case: _Case) -> Iterator[str]:
