@@ -484,17 +484,12 @@ def test_the_lines_of_cron_on_the_page_of_recipes_do_what_they_should(new_home: 
     home.run("queuectl worker stop --all")
 
 
-@pytest.mark.parametrize(
-    "line",
-    sorted(
-        {
-            line
-            for row in RECIPES.splitlines()
-            for line in re.findall(r"`((?:printf [^`]*)?queuectl [^`]*)`", row)
-            if row.startswith("|")
-        }
-    ),
+IN_TABLES = re.findall(
+    r"`((?:printf [^`]*)?queuectl [^`]*)`", "\n".join(re.findall(r"^\|.*$", RECIPES, re.MULTILINE))
 )
+
+
+@pytest.mark.parametrize("line", sorted(set(IN_TABLES)))
 def test_what_people_of_other_queues_are_told_to_type_is_understood(
     line: str, new_home: Callable[..., Home]
 ) -> None:
