@@ -18,6 +18,8 @@ import json
 import re
 import secrets
 import shlex
+import shutil
+import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -504,6 +506,27 @@ def test_what_people_of_other_queues_are_told_to_type_is_understood(
     else:
         printed = home.run(f"{line}; test $? -ne 2")
         assert "usage" not in printed
+
+
+@pytest.mark.parametrize("override", [0, 1, None])
+def test_systemd_understands_the_unit(tmp_path: Path, override: int | None) -> None:
+    """As it is, and with each override that its page shows. Only the program's place is one that there is here."""
+    if not shutil.which("systemd-analyze"):
+        pytest.skip("there is no systemd-analyze here: it is in Debian's package systemd")
+    program = Home(tmp_path / "home").root / "bin" / "queuectl"
+    unit = (ROOT / "contrib" / "queuectl-worker.service").read_text("utf-8")
+    shown = re.findall(r"```ini\n(.*?)```", (ROOT / "contrib" / "README.md").read_text("utf-8"), re.DOTALL)
+    assert len(shown) == 2
+    texts = {"queuectl-worker.service": unit}
+    if override is not None:
+        texts["queuectl-worker.service.d/override.conf"] = shown[override].replace("User=queuectl\n", "")
+    for name, text in texts.items():
+        path = tmp_path / "units" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(re.sub(r"(%h/.local|/opt/queuectl)/bin/queuectl", str(program), text))
+    command = ["systemd-analyze", "verify", str(tmp_path / "units" / "queuectl-worker.service")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 # Links
