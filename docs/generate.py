@@ -431,7 +431,10 @@ def _json() -> str:
     rows = [
         ("`enqueue`", '`{"schema": 1, "jobs": [{"id", "number", "state", "existing"}]}`'),
         ("`show`, `status JOB`, `dlq show`, `enqueue --wait`", '`{"schema": 1, "job": {…}}`'),
-        ("`list`, `dlq list`", '`{"schema": 1, "jobs": [{…}], "next": null or a cursor}`'),
+        (
+            "`list`, `dlq list`",
+            '`{"schema": 1, "jobs": [{…}], "next": null or a cursor, "unreadable": [{"id", "number", "reason"}]}`',
+        ),
         ("`status`", '`{"schema": 1, "store", "jobs", "queues", "slots", "workers"}`'),
         ("an error", '`{"schema": 1, "error": {"code", "message", "hint"}}`, with the same exit code'),
     ]

@@ -32,6 +32,8 @@ FOR_DRIVERS = (
     "store.bell",
     "store.clock",
     "store.tokens",
+    "store.aside",
+    "store.paging",
     "store.verdict",
 )
 
@@ -51,6 +53,8 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "store.statements": (),
     "store.bell": (),
     "store.tokens": (),
+    "store.aside": ("domain",),
+    "store.paging": ("store.codec", "domain"),
     "store.verdict": ("store.protocol", "domain"),
     "store.clock": ("store.codec", "clock", "errors"),
     "store.memory": (

@@ -190,6 +190,27 @@ def resolve(
     return Settings(values, origins)
 
 
+def stored(entries: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """The store's settings as text. An entry that makes no sense is left out: it stops nobody, and `doctor` tells it."""
+    texts = {key: str(value["value"]) for key, value in entries.items() if "value" in value}
+    return {key: text for key, text in texts.items() if key not in senseless(entries)}
+
+
+def senseless(entries: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """What is wrong with each entry of the store's settings that makes no sense, alone or together with others."""
+    faults, values = dict[str, str](), {key: declared.default for key, declared in OPTIONS.items()}
+    for key, value in entries.items():
+        if key not in OPTIONS:  # a newer program's
+            continue
+        try:
+            values[key] = OPTIONS[key].parse(str(value["value"]))
+        except (KeyError, InvalidInput) as fault:
+            faults[key] = fault.message if isinstance(fault, InvalidInput) else f"{key}: cannot be read"
+    for sentence in relations(values):
+        faults |= {key: sentence for key in ("heartbeat_interval", "lease") if key in entries}
+    return faults
+
+
 def relations(values: Mapping[str, Any]) -> Iterator[str]:
     """Sentences about values that are fine alone and wrong together."""
     beat, lease = values["heartbeat_interval"], values["lease"]

@@ -10,6 +10,7 @@
     │   └── StoreUnusable     5     store_unusable     not to be worked on: corrupt, newer, read-only
     ├── OutcomeUnknown        75    unknown            the reply was lost; repeating the same call is safe
     ├── CommandFailed         1     failed             the command could not do what was asked
+    ├── UnreadableJob         1     unreadable         what is stored of the job cannot be decoded
     └── InternalError         1     internal           a fault in this program
 
 A message says what is wrong and where; a hint says what to do next. Both are sentences for a person, without a
@@ -89,6 +90,18 @@ class CommandFailed(QueuectlError):
     """The command was understood and could not do what was asked."""
 
     code = "failed"
+
+
+class UnreadableJob(QueuectlError):
+    """What is stored of the job cannot be decoded: a hand has edited it, or a disk has damaged it."""
+
+    code = "unreadable"
+
+    def __init__(self, id: str, number: int, reason: str) -> None:
+        super().__init__(
+            f"job {number} ({id}) cannot be read: {reason}", f"queuectl delete {number} deletes it for good"
+        )
+        self.id, self.number, self.reason = id, number, reason
 
 
 class InternalError(QueuectlError):

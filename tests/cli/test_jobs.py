@@ -219,7 +219,7 @@ class TestList:
     @pytest.mark.usefixtures("some")
     def test_the_document_has_the_documented_keys(self, queuectl: CommandLine) -> None:
         document = queuectl.json("list")
-        assert document.keys() == {"schema", "jobs", "next"}
+        assert document.keys() == {"schema", "jobs", "next", "unreadable"}
         assert document["next"] is None
         assert all(job.keys() == JOB_KEYS for job in document["jobs"])
 

@@ -14,7 +14,7 @@ from queuectl.domain.job import STATES
 from queuectl.domain.output import Chunk
 from queuectl.domain.query import Filter, Page
 from queuectl.errors import InvalidInput, NotFound
-from queuectl.service import commands, queries
+from queuectl.service import commands, listing, queries, work
 from queuectl.store.memory import MemoryStore
 from service.conftest import Overtaken, settings_of
 from service.scenes import beat, change, child, end, get, lose, put, take
@@ -372,36 +372,36 @@ class TestWorkIsLeft:
     )
     def test_running_and_retrying_jobs_are_work(self, store: MemoryStore, state: str, left: bool) -> None:
         put(store, "a", state=state)  # type: ignore[arg-type]
-        assert queries.work_is_left(store, []) is left
+        assert work.is_left(store, []) is left
 
     def test_other_queues_are_others_work(self, store: MemoryStore) -> None:
         put(store, "a", state="failed", queue="web")
-        assert not queries.work_is_left(store, ["mail"])
-        assert queries.work_is_left(store, ["mail", "web"])
+        assert not work.is_left(store, ["mail"])
+        assert work.is_left(store, ["mail", "web"])
 
     def test_a_paused_queue_keeps_nobody(self, store: MemoryStore) -> None:
         put(store, "a", state="failed")
         commands.pause(store, "default")
-        assert not queries.work_is_left(store, [])
+        assert not work.is_left(store, [])
 
 
 class TestOthersSucceed:
     def test_nobody_has(self, store: MemoryStore) -> None:
         put(store, "a", state="dead")
-        assert not queries.others_succeed(store, "w2")
+        assert not work.others_succeed(store, "w2")
 
     def test_another_has(self, store: MemoryStore) -> None:
         put(store, "a", state="completed")
-        assert queries.others_succeed(store, "w2")
+        assert work.others_succeed(store, "w2")
 
     def test_ones_own_success_says_nothing_of_others(self, store: MemoryStore) -> None:
         put(store, "a", state="completed")
-        assert not queries.others_succeed(store, "w1")
+        assert not work.others_succeed(store, "w1")
 
     def test_a_success_of_long_ago_says_nothing(self, store: MemoryStore, clock: SteppedClock) -> None:
         put(store, "a", state="completed")
         clock.step(minutes=2)
-        assert not queries.others_succeed(store, "w2")
+        assert not work.others_succeed(store, "w2")
 
 
 class TestOpenIds:
@@ -444,6 +444,6 @@ def test_a_lost_attempt_is_in_the_history(store: MemoryStore) -> None:
 def test_one_page_of_jobs(store: MemoryStore) -> None:
     put(store, "a")
     put(store, "b")
-    found = queries.jobs(store, Filter(), Page(limit=1))
+    found = listing.jobs(store, Filter(), Page(limit=1))
     assert [job.id for job in found.jobs] == ["b"]
     assert found.next

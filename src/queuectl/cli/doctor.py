@@ -3,14 +3,17 @@
 import os
 import platform
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, NamedTuple
 
-from queuectl import __version__, bootstrap, trust
+from queuectl import __version__, bootstrap, config, trust
 from queuectl.clock import Clock
 from queuectl.domain.instant import format_age
+from queuectl.domain.queue import is_sound
 from queuectl.errors import CommandFailed, OutcomeUnknown, StoreError, StoreUnusable
-from queuectl.service import maintenance, queries, shapes
+from queuectl.service import maintenance, queries, shapes, unreadable
 from queuectl.service.attention import attention
 from queuectl.terminal import safe
 
@@ -19,6 +22,8 @@ if TYPE_CHECKING:
     from queuectl.cli.session import Session
 
 CLOCK_TOLERANCE = 2.0
+DAMAGE_SHOWN = 100
+"""Jobs that cannot be decoded that are named one by one."""
 
 
 class Check(NamedTuple):
@@ -89,6 +94,7 @@ def _store(session: "Session") -> Iterator[Check]:
         yield Check("store fault", False, fault)
     if not session.absent:
         yield _write(session)
+    yield from _damage(session)
     skew = (session.store.now() - Clock().now()).total_seconds()
     yield Check(
         "clock", abs(skew) <= CLOCK_TOLERANCE, f"the store's clock differs by {abs(skew):.3f} s", None
@@ -102,6 +108,21 @@ def _write(session: "Session") -> Check:
     except (StoreError, OutcomeUnknown) as error:
         return Check("write", False, error.message, error.hint)
     return Check("write", True, "something was written and taken back")
+
+
+def _damage(session: "Session") -> Iterator[Check]:
+    """What is stored and cannot be decoded: it stops nobody, and a person has to look at it."""
+    for each in islice(unreadable.every(session.store), DAMAGE_SHOWN):
+        error = unreadable.refusal(each)
+        yield Check("unreadable job", False, error.message, error.hint)
+    settings = session.store.shared("settings")
+    for key, fault in config.senseless({key: entry.value for key, entry in settings.items()}).items():
+        detail = f"the store's setting {key} is passed over: {fault}"
+        yield Check("unreadable setting", False, detail, f"queuectl config unset {key}")
+    for name, entry in session.store.shared("queues").items():
+        if entry.unreadable or not is_sound(entry.value):
+            detail = f"the entry of queue {name} makes no sense: nothing is taken from it"
+            yield Check("unreadable queue", False, detail, f"queuectl queue resume {quote(name)}")
 
 
 def _queue(session: "Session") -> Iterator[Check]:

@@ -4,14 +4,14 @@ from collections.abc import Iterator
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from queuectl.cli.cells import ALL_COLUMNS, Form, cell, columns_for, columns_of, form_of, less_of
+from queuectl.cli.cells import ALL_COLUMNS, COLUMNS, Form, cell, columns_for, columns_of, form_of, less_of
 from queuectl.cli.references import JOB_HELP, reference
 from queuectl.cli.render import fields, lay_out, table, to_json
 from queuectl.cli.screen import print_status, screen
 from queuectl.domain.ids import is_made
 from queuectl.domain.job import STATES, Attempt, Cause, Job, State
 from queuectl.domain.quantity import format_duration, parse_duration
-from queuectl.domain.query import Filter, Page
+from queuectl.domain.query import Filter, Page, Unreadable
 from queuectl.errors import InvalidInput
 from queuectl.service import listing, queries, shapes
 from queuectl.service.attention import Attention, attention, place
@@ -126,12 +126,14 @@ def print_jobs(session: "Session", wanted: Filter, limit: int | None, columns: t
 
         return watch(session, lambda: _newest(session, wanted, limit, columns))
     shown: list[Job] = []
+    damaged: dict[int, Unreadable] = {}
     cursor, left = args.after, limit
     while True:
         piece = listing.jobs(
             session.store, wanted, Page(limit=min(left or 1000, 1000), after=cursor, sort=args.sort)
         )
         cursor, left = piece.next, None if left is None else left - len(piece.jobs)
+        damaged |= {each.number: each for each in piece.unreadable}
         if args.jsonl:
             for job in piece.jobs:
                 session.emit(shapes.job(job))
@@ -141,10 +143,16 @@ def print_jobs(session: "Session", wanted: Filter, limit: int | None, columns: t
             _print_rows(session, piece.jobs, columns)
         if cursor is None or left == 0:
             break
-    if session.json and not args.jsonl:
-        session.emit(shapes.document(jobs=[shapes.job(job) for job in shown], next=cursor))
+    told = [shapes.unreadable(each) for each in damaged.values()]
+    if args.jsonl:
+        for each in told:
+            session.emit({**each, "state": "unreadable"})
+    elif session.json:
+        session.emit(shapes.document(jobs=[shapes.job(job) for job in shown], next=cursor, unreadable=told))
     elif shown:
         _print_rows(session, shown, columns)
+    if damaged and not session.json and not args.jsonl:
+        _print_unreadable(session, list(damaged.values()), columns)
     if cursor is not None and not session.json and not args.jsonl:
         session.say(f"there are more: --limit N, --all, or --after {cursor}")
     return 0
@@ -217,6 +225,16 @@ def _rows(
     columns = named or columns_for(session, jobs, form)
     rows = [[cell(job, column, form, named=named is not None) for column in columns] for job in jobs]
     return columns, rows, less_of(named, form)
+
+
+def _print_unreadable(session: "Session", damaged: list[Unreadable], named: tuple[str, ...] | None) -> None:
+    """What is stored and is no job: its number and what is wrong, in the columns of the jobs."""
+    columns = named or (("number", "id", "state", "error") if session.on_terminal else COLUMNS)
+    known = [
+        {"number": str(each.number), "id": each.id, "state": "unreadable", "error": each.reason}
+        for each in damaged
+    ]
+    table(session, columns, [[words.get(column, "") for column in columns] for words in known], ())
 
 
 def _lines(job: Job, short: bool, form: Form) -> list[tuple[str, str]]:

@@ -69,7 +69,7 @@ class Session:
         """The settings in force, the store's shared ones included."""
         store = self.look()
         entries = store.shared("settings") if self._first_look is None else self._first_look
-        return self.resolve({key: str(entry.value["value"]) for key, entry in entries.items()})
+        return self.resolve(config.stored({key: entry.value for key, entry in entries.items()}))
 
     @cached_property
     def local_settings(self) -> Settings:

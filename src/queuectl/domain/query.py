@@ -1,5 +1,6 @@
 """What can be asked of a store: which jobs, in what order, how many."""
 
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Literal
 
@@ -47,11 +48,28 @@ class Page(Struct, frozen=True, kw_only=True):
     sort: Sort = "created"
 
 
+class Unreadable(Struct, frozen=True):
+    """A job that is stored and cannot be decoded. It is left where it is, and never run, until a person deletes it."""
+
+    id: str
+    number: int
+    reason: str
+
+
 class Found(Struct, frozen=True):
-    """The jobs of one page, and the cursor of the next, or None."""
+    """The jobs of one page, and the cursor of the next, or None. `unreadable`: what lies between them and is none."""
 
     jobs: list[Job]
     next: str | None
+    unreadable: list[Unreadable] = []
+
+
+class Jobs(dict[str, Job]):
+    """Jobs by their ids. `unreadable`: those of the ids asked for that are stored and cannot be decoded."""
+
+    def __init__(self, jobs: Iterable[Job] = (), unreadable: Iterable[Unreadable] = ()) -> None:
+        super().__init__((job.id, job) for job in jobs)
+        self.unreadable = {each.id: each for each in unreadable}
 
 
 class Counts(Struct, frozen=True):

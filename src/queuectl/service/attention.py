@@ -15,6 +15,7 @@ from queuectl.domain.job import Job
 from queuectl.domain.quantity import format_duration
 from queuectl.service import registry
 from queuectl.service.queries import QueueStatus, Status, WorkerStatus
+from queuectl.service.unreadable import refusal
 
 Kind = Literal[
     "no_worker",
@@ -34,6 +35,8 @@ SKEW_TOLERATED = 2.0
 """Seconds by which the clock of a worker's host may differ from the store's."""
 TAKEN_BACK_WITHIN = timedelta(seconds=10)
 """Live workers take a lapsed claim back within a few seconds: before that nobody has to do anything."""
+UNREADABLE_NAMED = 5
+"""Jobs that cannot be decoded that are named one by one."""
 LAPSED_NAMED = 5
 """Jobs with a lapsed lease that are named one by one."""
 
@@ -56,6 +59,7 @@ def attention(found: Status, unused: Sequence[str] = ()) -> list[Attention]:
         *_workers(found),
         *_lapsed(found),
         *_stopped(found),
+        *_unreadable(found),
         *_clocks(found),
         *_variables(unused, found.url),
     ]
@@ -131,6 +135,15 @@ def _lapsed(found: Status) -> Iterator[Attention]:
         yield Attention("lapsed_lease", text, hint)
     if len(late) > LAPSED_NAMED:
         yield Attention("lapsed_lease", f"and {len(late) - LAPSED_NAMED} more with a lapsed lease", hint)
+
+
+def _unreadable(found: Status) -> Iterator[Attention]:
+    for each in found.unreadable[:UNREADABLE_NAMED]:
+        error = refusal(each)
+        yield Attention("unreadable", error.message, f"queuectl delete {each.number}")
+    if len(found.unreadable) > UNREADABLE_NAMED:
+        rest = len(found.unreadable) - UNREADABLE_NAMED
+        yield Attention("unreadable", f"and {rest} more jobs that cannot be read", "queuectl list --all")
 
 
 def _until(job: Job) -> datetime:

@@ -9,9 +9,9 @@ from msgspec.structs import replace
 from queuectl.domain import dependency
 from queuectl.domain.ids import handle
 from queuectl.domain.job import STATES, TERMINAL, Job, State
-from queuectl.domain.query import Filter, Page
+from queuectl.domain.query import Filter, Jobs, Page
 from queuectl.errors import CommandFailed, Conflict, NotFound, QueuectlError
-from queuectl.service import maintenance
+from queuectl.service import maintenance, unreadable
 from queuectl.store.protocol import Store
 
 TRIES = 20
@@ -51,8 +51,8 @@ def change(store: Store, ids: Sequence[str], rule: Rule, *, with_parents: bool =
 
     Where the rule looks at parents, those that are changed in the same call come first, and count as what they become.
     """
-    done: dict[str, Change] = {}
-    jobs = read(store, ids)
+    jobs: dict[str, Job] = (got := read(store, ids))
+    done = {id: Change(id, None, unreadable.refusal(each)) for id, each in got.unreadable.items()}
     holders: dict[str | None, Job | None] = {}
     for _ in range(TRIES):
         parents = maintenance.parent_states(store, jobs.values()) if with_parents else {}
@@ -66,8 +66,9 @@ def change(store: Store, ids: Sequence[str], rule: Rule, *, with_parents: bool =
         stale = [id for id in jobs if id not in done]
         if not stale:
             return [done[id] for id in dict.fromkeys(ids)]
-        jobs = store.get(stale)
+        jobs = got = store.get(stale)
         done |= {id: Change(id, None, _gone(id)) for id in stale if id not in jobs}
+        done |= {id: Change(id, None, unreadable.refusal(each)) for id, each in got.unreadable.items()}
     raise CommandFailed("the jobs are being changed too fast by others", "run the same command again")
 
 
@@ -89,13 +90,14 @@ def _apply(
     return wanted
 
 
-def read(store: Store, ids: Sequence[str]) -> dict[str, Job]:
+def read(store: Store, ids: Sequence[str]) -> Jobs:
     """The jobs with these ids, in order. Raises NotFound for the first that is gone."""
-    jobs = store.get(ids)
+    got = store.get(ids)
+    damaged = unreadable.among(store, ids, got)
     for id in ids:
-        if id not in jobs:
+        if id not in got and id not in damaged:
             raise _gone(id)
-    return {id: jobs[id] for id in ids}
+    return Jobs((got[id] for id in ids if id in got), damaged.values())
 
 
 def _gone(id: str) -> NotFound:

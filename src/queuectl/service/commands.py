@@ -16,7 +16,8 @@ from queuectl.domain import dependency, lifecycle
 from queuectl.domain.ids import check_new_id, handle, make_id
 from queuectl.domain.job import Job, Parent, Spec, State
 from queuectl.domain.names import check_name, is_name
-from queuectl.domain.query import Filter, Page
+from queuectl.domain.query import Filter, Page, Unreadable
+from queuectl.domain.queue import is_sound
 from queuectl.domain.worker import Request, Worker
 from queuectl.errors import (
     CommandFailed,
@@ -26,7 +27,7 @@ from queuectl.errors import (
     OutcomeUnknown,
     StoreError,
 )
-from queuectl.service import maintenance
+from queuectl.service import maintenance, unreadable
 from queuectl.service.changing import TRIES, Change, change, read
 from queuectl.service.request import (
     Defaults,
@@ -214,11 +215,12 @@ def edit(
 
 
 def delete(store: Store, ids: Sequence[str]) -> list[Change]:
-    """Delete ended jobs with their output. Others are refused."""
+    """Delete ended jobs with their output, and unreadable ones. Others are refused."""
     jobs = read(store, ids)
     # Whether they ended as their children wanted can be told only as long as they are there.
     maintenance.unblock_children(store, [id for id, job in jobs.items() if job.ended])
-    return [_deleted(store, job) for job in jobs.values()]
+    damaged = [_discarded(store, each) for each in jobs.unreadable.values()]
+    return [*(_deleted(store, job) for job in jobs.values()), *damaged]
 
 
 def purge(store: Store, wanted: Filter) -> int:
@@ -336,6 +338,13 @@ def _deleted(store: Store, job: Job) -> Change:
     return Change(job.id, job, Conflict(f"job {handle(job)} is no longer {job.state}"))  # retried meanwhile
 
 
+def _discarded(store: Store, each: Unreadable) -> Change:
+    gone = unreadable.delete(store, each)
+    return Change(
+        each.id, None, None if gone else Conflict(f"job {each.number} was mended or deleted meanwhile")
+    )
+
+
 def _unblock_children(store: Store, changes: Sequence[Change]) -> None:
     ended = [change.id for change in changes if change.changed and change.job and change.job.ended]
     with suppress(StoreError, OutcomeUnknown):  # the change itself is stored; the sweep finds the children
@@ -358,6 +367,8 @@ def _place(store: Store, jobs: Sequence[Job]) -> list[Job]:
     own = {job.id for job in jobs}
     parents: list[Parent] = [parent for job in jobs for parent in job.spec.after]
     known = store.get(list({parent.job for parent in parents} - own))
+    for each in known.unreadable.values():
+        raise unreadable.refusal(each)
     for parent in parents:
         if parent.job not in own and parent.job not in known:
             raise NotFound(f"there is no job {parent.job} to wait for", "enqueue the parent first")
@@ -376,8 +387,9 @@ def _swap_queue(store: Store, queue: str, **wanted: object) -> bool:
     known_queue(store, queue)
     for _ in range(TRIES):
         entry = store.shared("queues").get(queue) or Entry({"paused": False, "limit": None}, 0)
-        if all(entry.value.get(key) == value for key, value in wanted.items()):
+        known = entry.value if is_sound(entry.value) else {"paused": True, "limit": None}
+        if known == entry.value and all(known.get(key) == value for key, value in wanted.items()):
             return False
-        if store.swap("queues", queue, {**entry.value, **wanted}, entry.version):
+        if store.swap("queues", queue, {**known, **wanted}, entry.version):
             return True
     raise CommandFailed(f"queue {queue} is being changed by others", "run the same command again")

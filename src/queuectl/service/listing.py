@@ -19,12 +19,13 @@ def jobs(store: Store, wanted: Filter, page: Page) -> Found:
     if not behind:
         first = _among(store, wanted, page, WAITING)
         if first.next is not None or len(first.jobs) >= page.limit:
-            return first if first.next is not None else Found(first.jobs, BEHIND)
+            return first if first.next is not None else replace(first, next=BEHIND)
         rest = _among(store, wanted, replace(page, after=None, limit=page.limit - len(first.jobs)), OTHERS)
-        return Found([*first.jobs, *rest.jobs], rest.next and BEHIND + rest.next)
+        damaged = [*first.unreadable, *rest.unreadable]
+        return Found([*first.jobs, *rest.jobs], rest.next and BEHIND + rest.next, damaged)
     after = (page.after or "").removeprefix(BEHIND) or None
     rest = _among(store, wanted, replace(page, after=after), OTHERS)
-    return Found(rest.jobs, rest.next and BEHIND + rest.next)
+    return replace(rest, next=rest.next and BEHIND + rest.next)
 
 
 def _among(store: Store, wanted: Filter, page: Page, states: frozenset[State]) -> Found:

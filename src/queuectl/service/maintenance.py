@@ -90,10 +90,12 @@ def unblock(store: Store, ids: Sequence[str]) -> list[Job]:
 
 
 def parent_states(store: Store, jobs: Iterable[Job]) -> dict[str, State]:
-    """The states of all parents of these jobs that exist."""
+    """The states of all parents of these jobs that exist. One that cannot be decoded is there, and has not ended."""
     states: dict[str, State] = {}
     for batch in _batches(sorted({parent.job for job in jobs for parent in job.spec.after})):
-        states |= {id: parent.state for id, parent in store.get(batch).items()}
+        found = store.get(batch)
+        states |= {id: parent.state for id, parent in found.items()}
+        states |= dict.fromkeys(found.unreadable, "held")
     return states
 
 

@@ -12,9 +12,11 @@ from queuectl.domain.ids import is_made, is_number
 from queuectl.domain.job import STATES, TERMINAL, Attempt, Job, State
 from queuectl.domain.names import is_name
 from queuectl.domain.output import Chunk
-from queuectl.domain.query import Counts, Filter, Found, Page
+from queuectl.domain.query import Counts, Filter, Found, Page, Unreadable
+from queuectl.domain.queue import is_paused
 from queuectl.domain.worker import Slot, Worker
 from queuectl.errors import InvalidInput, NotFound
+from queuectl.service import unreadable
 from queuectl.service.maintenance import parent_states
 from queuectl.store.protocol import Store
 
@@ -98,6 +100,7 @@ class Status(Struct, frozen=True):
     lost: int
     lapsed: list[Job]
     last_hour: LastHour
+    unreadable: list[Unreadable]
     now: datetime
 
 
@@ -111,9 +114,8 @@ def resolve(store: Store, references: Sequence[str], *, generous: bool = False) 
     found: dict[str, None] = {}
     for start in range(0, len(references), STEP):
         step = references[start : start + STEP]
-        exact = store.get(
-            [ref for ref in step if ref and not ref.startswith("@") and not is_number(ref)]
-        ).keys()
+        got = store.get([ref for ref in step if ref and not ref.startswith("@") and not is_number(ref)])
+        exact = got.keys() | got.unreadable.keys()
         found |= dict.fromkeys(ref if ref in exact else _one(store, ref, generous) for ref in step)
     return list(found)
 
@@ -140,10 +142,12 @@ def parents(store: Store, wishes: Sequence[str]) -> list[str]:
 def show(store: Store, reference: str) -> Job:
     """The job that is meant, to look at."""
     id = resolve(store, [reference], generous=True)[0]
-    job = store.get([id]).get(id)
-    if job is None:
-        raise NotFound(f"there is no job {id}")
-    return _up_to_date(store, job)
+    got = store.get([id])
+    if id in got:
+        return _up_to_date(store, got[id])
+    for each in unreadable.among(store, [id], got).values():
+        raise unreadable.refusal(each)
+    raise NotFound(f"there is no job {id}")
 
 
 def _up_to_date(store: Store, job: Job) -> Job:
@@ -178,6 +182,7 @@ def status(store: Store, settings: Settings) -> Status:
         lost=lost,
         lapsed=store.lapsed(LAPSED_SEEN),
         last_hour=_last_hour(store, sums, now, archived=said.archived),
+        unreadable=unreadable.known(store),
         now=now,
     )
 
@@ -370,23 +375,6 @@ def held_by(store: Store, worker: str) -> list[Job]:
         page = replace(page, after=piece.next)
 
 
-def work_is_left(store: Store, queues: Sequence[str]) -> bool:
-    """Whether something runs or waits for a retry in these queues (none named: in all); paused ones do not count."""
-    paused = {name for name, entry in store.shared("queues").items() if entry.value.get("paused")}
-    return any(
-        (counts.get("processing") or counts.get("failed"))
-        for name, counts in store.counts(Filter()).queues.items()
-        if (not queues or name in queues) and name not in paused
-    )
-
-
-def others_succeed(store: Store, worker: str) -> bool:
-    """Whether another worker completed a job within the last minute."""
-    recent = store.find(Filter(states=frozenset(("completed",))), Page(limit=50, sort="updated")).jobs
-    since = store.now() - timedelta(minutes=1)
-    return any(job.history and job.history[-1].worker != worker for job in recent if job.updated_at > since)
-
-
 def _queues(
     store: Store, counts: dict[str, dict[State, int]], since: dict[str, datetime] | None = None
 ) -> list[QueueStatus]:
@@ -395,7 +383,7 @@ def _queues(
     return [
         QueueStatus(
             name=name,
-            paused=bool(shared[name].value.get("paused")) if name in shared else False,
+            paused=name in shared and is_paused(shared[name].value),
             limit=shared[name].value.get("limit") if name in shared else None,
             jobs=counts.get(name, {}),
             oldest_due=since.get(name),
@@ -406,14 +394,16 @@ def _queues(
 
 def _one(store: Store, reference: str, generous: bool) -> str:
     if reference == "@last":
-        found = store.find(Filter(), Page(limit=1)).jobs
-        if not found:
+        newest = store.find(Filter(), Page(limit=1)).jobs
+        if not newest:
             raise NotFound("there is no job yet", "queuectl enqueue 'echo hello' makes one")
-        return found[0].id
+        return newest[0].id
     if is_number(reference):
-        found = store.find(Filter(number=int(reference)), Page(limit=1)).jobs
-        if found or store.get([reference]):
-            return found[0].id if found else reference
+        found = store.find(Filter(number=int(reference)), Page(limit=1))
+        if named := _names(found):
+            return named[0]
+        if store.get([reference]):
+            return reference
     return _by_prefix(store, reference, generous)
 
 
@@ -429,13 +419,18 @@ def _by_prefix(store: Store, reference: str, generous: bool) -> str:
     return found[0]
 
 
+def _names(found: Found) -> list[str]:
+    """The ids of all that was found, the unreadable ones included."""
+    return [job.id for job in found.jobs] + [each.id for each in found.unreadable]
+
+
 def _beginning(store: Store, prefix: str, wanted: Callable[[str], bool] | None) -> list[str]:
     """At most two ids that begin so and are wanted."""
     ids: list[str] = []
     page = Page(limit=100)
     while True:
         found = store.find(Filter(id_prefix=prefix), page)
-        ids += [job.id for job in found.jobs if wanted is None or wanted(job.id)]
+        ids += [id for id in _names(found) if wanted is None or wanted(id)]
         if len(ids) > 1 or found.next is None:
             return ids[:2]
         page = Page(limit=100, after=found.next)

@@ -11,6 +11,7 @@ from typing import Any
 from queuectl.domain.instant import format_instant
 from queuectl.domain.job import Attempt, CancelRequest, Job, Lease
 from queuectl.domain.output import COMBINED, STDERR, STDOUT
+from queuectl.domain.query import Unreadable
 from queuectl.errors import QueuectlError
 from queuectl.service.attention import Attention
 from queuectl.service.queries import QueueStatus, SlotStatus, Status, WorkerStatus
@@ -86,6 +87,11 @@ def job(job: Job) -> dict[str, Any]:
         "started_at": moment(job.started_at),
         "finished_at": moment(job.finished_at),
     }
+
+
+def unreadable(each: Unreadable) -> dict[str, Any]:
+    """A job that is stored and cannot be decoded."""
+    return {"id": each.id, "number": each.number, "reason": each.reason}
 
 
 def attempt(attempt: Attempt) -> dict[str, Any]:

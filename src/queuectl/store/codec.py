@@ -3,22 +3,25 @@
 A time in a column is a whole number of microseconds since 1970, so that every store orders and compares it
 alike and nothing is rounded. `spec` is a text of its own because it is written once; what changes of a job is
 `changing(job)`. Decoders are built at their first use: a short command pays only for those it needs.
+
+A row that is no job raises `UnreadableJob`, whatever is wrong with it; `sift` tells such rows from jobs.
 """
 
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Any
 
-from msgspec import DecodeError
+from msgspec import MsgspecError
 from msgspec.json import Decoder, Encoder
 
 from queuectl.domain import lifecycle
-from queuectl.domain.job import WAITING, Attempt, CancelRequest, Job, Lease, Spec
-from queuectl.domain.query import Sort
-from queuectl.domain.retry import RetryPolicy
+from queuectl.domain.job import STATES, TERMINAL, WAITING, Attempt, CancelRequest, Job, Lease, Spec
+from queuectl.domain.query import Sort, Unreadable
 from queuectl.domain.worker import Worker
-from queuectl.errors import InvalidInput
+from queuectl.errors import InvalidInput, UnreadableJob
 from queuectl.interrupt import held
+from queuectl.store.protocol import Entry
 
 CHANGING = (
     "state",
@@ -55,6 +58,7 @@ COLUMNS = ("id", "created_at", "number", "version", *CHANGING, "spec")
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _DAY = 86_400_000_000
+_END = (datetime(9999, 1, 1, tzinfo=UTC) - _EPOCH).days * _DAY
 _encode = Encoder().encode
 
 
@@ -70,8 +74,15 @@ def length(duration: timedelta) -> int:
 
 
 def moment(micros: int) -> datetime:
-    """A time out of a column."""
+    """A time out of a column. Raises ValueError beyond the years that every time zone can show."""
+    if not 0 <= micros < _END:
+        raise ValueError(f"{micros} is beyond the calendar")
     return _EPOCH + timedelta(0, 0, micros)
+
+
+def nearest(micros: Any) -> datetime:
+    """The same where a hand may have edited the column: of no number, and beyond the calendar, one of its ends."""
+    return moment(min(max(micros, 0), _END - 1) if isinstance(micros, int) else 0)
 
 
 def changing(job: Job) -> tuple[Any, ...]:
@@ -124,11 +135,48 @@ _NO_LEASE = (None,) * 7
 
 
 def job(row: Any) -> Job:
-    """The job out of a row of `COLUMNS`."""
+    """The job out of a row of `COLUMNS`. Raises UnreadableJob."""
+    try:
+        return _job(row)
+    except DAMAGE as error:
+        raise unreadable(dict(zip(COLUMNS, row, strict=True)), error) from error
+
+
+Row = Any
+DAMAGE = (MsgspecError, TypeError, ValueError, OverflowError, RecursionError)
+"""What decoding raises when a hand has edited what is stored, or a disk has damaged it."""
+
+
+def sift(rows: Iterable[Row], decode: Callable[[Row], Job] = job) -> tuple[list[Job], list[Unreadable]]:
+    """The jobs out of rows, and those rows that are none."""
+    jobs, damaged = list[Job](), list[Unreadable]()
+    for row in rows:
+        try:
+            jobs.append(decode(row))
+        except UnreadableJob as error:
+            damaged.append(Unreadable(error.id, error.number, error.reason))
+    return jobs, damaged
+
+
+def unreadable(values: Mapping[str, Any], error: Exception) -> UnreadableJob:
+    """What is wrong with these values, named by the column where that can be told."""
+    reason = next(_faults(values), None) or f"{type(error).__name__}: {error}"
+    number = values["number"] if isinstance(values.get("number"), int) else 0
+    id = values.get("id") if isinstance(values.get("id"), str) else None
+    return UnreadableJob(id or str(number), number, " ".join(reason.split()))
+
+
+def _job(row: Any) -> Job:
+    _check_kinds(row)
     (id_, created_at, number, version, state, queue, priority, run_at, sort_key, updated_at, attempts,
      failures, losses, attempt_id, worker, claimed_at, lease_until, slot, pid, lease_started_at,
      cancel_requested, waiting_for, history, history_dropped, last_error, exit_code, output_tail, started_at,
      finished_at, cause, spec) = row  # fmt: skip
+    if (state == "processing") > (attempt_id is not None) or (state in TERMINAL) > (finished_at is not None):
+        raise ValueError("the state and the times do not fit together")
+    counted = (version, attempts, failures, losses, history_dropped)
+    if min(counted) < 0 or max(counted) >= _GREATEST or state not in STATES:
+        raise ValueError("out of range")
     return Job(
         id=id_,
         spec=_spec(spec),
@@ -168,19 +216,89 @@ def job(row: Any) -> Job:
     )
 
 
-UNREADABLE = Spec(argv=("queuectl cannot read what this job is to run",), retry=RetryPolicy(max_retries=0))
-"""What stands for a spec that this program does not understand: written by a newer one, or by hand.
+_GREATEST = 2**62
+"""Counts have to stay below: there is room to count on in every store."""
+_TEXT, _NUMBER = frozenset((str,)), frozenset((int,))
+_KINDS = {
+    **dict.fromkeys(COLUMNS, _NUMBER),
+    **dict.fromkeys(("id", "state", "queue", "output_tail", "spec"), _TEXT),
+    **dict.fromkeys(
+        ("attempt_id", "worker", "cancel_requested", "waiting_for", "history", "last_error", "cause"),
+        _TEXT | {type(None)},
+    ),
+    **dict.fromkeys(
+        (
+            "claimed_at",
+            "lease_until",
+            "slot",
+            "pid",
+            "lease_started_at",
+            "exit_code",
+            "started_at",
+            "finished_at",
+        ),
+        _NUMBER | {type(None)},
+    ),
+}
+_known_kinds = set[tuple[type, ...]]()
+"""The kinds of values of rows that were seen to be right: so each combination is looked at once."""
 
-There is no such program: so the job ends as dead with a reason, and can be listed, cancelled and deleted until then. A
-job that made its reader raise would take along each worker that claims it, one after the other.
-"""
+
+def _check_kinds(row: Row) -> None:
+    kinds = tuple(map(type, row))
+    if kinds not in _known_kinds:
+        if any(kind not in _KINDS[column] for column, kind in zip(COLUMNS, kinds, strict=True)):
+            raise TypeError("a value is of another kind")
+        _known_kinds.add(kinds)
+
+
+def _faults(values: Mapping[str, Any]) -> Iterator[str]:
+    """What is wrong with each column, in words; nothing if none of them alone is wrong."""
+    for column in COLUMNS:
+        value = values.get(column)
+        if type(value) not in _KINDS[column]:
+            found = "nothing" if value is None else f"{type(value).__name__} {str(value)[:40]!r}"
+            yield f"{column} is {found}"
+        elif value is not None and column in _checks():
+            try:
+                _checks()[column](value)
+            except DAMAGE as error:
+                yield f"{column}: {error}"
+    if values.get("state") not in STATES:
+        yield f"state {str(values.get('state'))[:40]!r} is none"
+
+
+@cache
+def _checks() -> dict[str, Callable[[Any], object]]:
+    times = (
+        "created_at",
+        "run_at",
+        "updated_at",
+        "claimed_at",
+        "lease_until",
+        "lease_started_at",
+        "started_at",
+    )
+    return {
+        **dict.fromkeys((*times, "finished_at"), moment),
+        **dict.fromkeys(("version", "attempts", "failures", "losses", "history_dropped"), _count),
+        "cancel_requested": _cancels().decode,
+        "waiting_for": _names().decode,
+        "history": _histories().decode,
+        "spec": _spec,
+    }
+
+
+def _count(number: int) -> None:
+    if not 0 <= number < _GREATEST:
+        raise ValueError(f"{number} is out of range")
 
 
 def _spec(text: str) -> Spec:
-    try:
-        return _specs().decode(text)
-    except (DecodeError, RecursionError):
-        return UNREADABLE
+    spec = _specs().decode(text)
+    if spec.command is None and spec.argv is None:
+        raise ValueError("there is no command")
+    return spec
 
 
 def to_json(value: Any) -> str:
@@ -188,13 +306,29 @@ def to_json(value: Any) -> str:
     return _encode(value).decode()
 
 
-def worker(text: str) -> Worker:
-    """The worker out of its text."""
-    return _workers().decode(text)
+def worker(id: str, text: Any) -> Worker:
+    """The worker out of its text. One that cannot be decoded has not been heard of: it is lost until it beats again."""
+    try:
+        return _workers().decode(text)
+    except DAMAGE as error:
+        note = f"its entry in the registry cannot be read: {error}"
+        return Worker(
+            id=id, name=id, host="", boot_id="", holder_pid=0, agent_pid=0, version="", count=0,
+            started_at=_EPOCH, note=note,
+        )  # fmt: skip
+
+
+def entry(text: Any, version: Any) -> Entry:
+    """A shared entry out of its text; see `Entry` for one that cannot be decoded."""
+    known = version if type(version) is int else 0
+    try:
+        return Entry(_values().decode(text), known)
+    except DAMAGE as error:
+        return Entry({"paused": True}, known, f"{error}")
 
 
 def value(text: str) -> dict[str, Any]:
-    """The value of a shared entry out of its text."""
+    """A small value out of its text."""
     return _values().decode(text)
 
 

@@ -11,7 +11,7 @@ from queuectl.clock import Clock, random_bytes
 from queuectl.domain import lifecycle
 from queuectl.domain.job import Job
 from queuectl.domain.output import Chunk, Trim
-from queuectl.domain.query import Counts, Filter, Found, Page, matches
+from queuectl.domain.query import Counts, Filter, Found, Jobs, Page, Unreadable, matches
 from queuectl.domain.queue import room
 from queuectl.domain.worker import Request, Worker, still_asked
 from queuectl.errors import StoreAbsent
@@ -35,7 +35,12 @@ class MemoryStore:
         self._output: dict[str, dict[int, Chunk]] = {}
         self._workers: dict[str, Worker] = {}
         self._asked: dict[str, Request] = {}
-        self._shared: dict[Shared, dict[str, Entry]] = {"settings": {}, "queues": {}, "schedules": {}}
+        self._shared: dict[Shared, dict[str, Entry]] = {
+            "settings": {},
+            "queues": {},
+            "schedules": {},
+            "aside": {},
+        }
 
     def now(self) -> datetime:
         with self._lock:
@@ -65,9 +70,9 @@ class MemoryStore:
         rivals = (j for j in self._jobs.values() if j.spec.unique_key == job.spec.unique_key)
         return next((j for j in rivals if not j.ended and j.id != job.id), None)
 
-    def get(self, ids: Sequence[str]) -> dict[str, Job]:
+    def get(self, ids: Sequence[str]) -> Jobs:
         with self._lock:
-            return {job_id: self._jobs[job_id] for job_id in ids if job_id in self._jobs}
+            return Jobs(self._jobs[job_id] for job_id in ids if job_id in self._jobs)
 
     def find(self, wanted: Filter, page: Page) -> Found:
         start = None if page.after is None else position(page.after, page.sort)
@@ -228,6 +233,12 @@ class MemoryStore:
                 for attempt_id in [a for a, kept in self._output.items() if _of(job, kept)]:
                     del self._output[attempt_id]
             return [job.id for job in gone]
+
+    def set_aside(self, *, lapsed: bool) -> list[Unreadable]:  # noqa: ARG002
+        return []  # it keeps jobs and not their encoding
+
+    def discard(self, numbers: Sequence[int]) -> list[int]:  # noqa: ARG002
+        return []
 
     def wait(self, timeout: float) -> bool:
         changed = self._changed.wait(timeout)

@@ -18,10 +18,10 @@ from msgspec import Struct
 
 from queuectl.domain.job import Job
 from queuectl.domain.output import Chunk, Trim
-from queuectl.domain.query import Counts, Filter, Found, Page
+from queuectl.domain.query import Counts, Filter, Found, Jobs, Page, Unreadable
 from queuectl.domain.worker import Request, Worker
 
-Shared = Literal["settings", "queues", "schedules"]
+Shared = Literal["settings", "queues", "schedules", "aside"]
 """The small shared tables: settings by key; queues `{"paused": bool, "limit": int | null}` by name; schedules by name..
 
 """
@@ -60,10 +60,15 @@ class Held(Struct, frozen=True):
 
 
 class Entry(Struct, frozen=True):
-    """One entry of a shared table. `version` rises with every swap; an absent entry has version 0."""
+    """One entry of a shared table. `version` rises with every swap; an absent entry has version 0.
+
+    Of an entry that cannot be decoded `unreadable` says why, and its value is that of a paused queue: nobody knows what
+    it said. A swap writes it anew.
+    """
 
     value: dict[str, Any]
     version: int
+    unreadable: str | None = None
 
 
 class Description(Struct, frozen=True, kw_only=True):
@@ -97,20 +102,20 @@ class Store(Protocol):
         Two jobs of one batch may not share an id. `number` is assigned, rising in the order of the batch.
         """
 
-    def get(self, ids: Sequence[str]) -> dict[str, Job]:
-        """The jobs with these ids, as stored now. Unknown ids are left out."""
+    def get(self, ids: Sequence[str]) -> Jobs:
+        """The jobs with these ids, as stored now. Unknown ids are left out, and unreadable jobs are in `unreadable`."""
 
     def find(self, wanted: Filter, page: Page) -> Found:
         """The jobs that match, one page in the page's order. `Found.next` is None when there are no more.
 
         A job that changes between two pages may be missed or seen twice only if its place in the order
-        changed.
+        changed. A job that cannot be decoded takes no place in a page; it is in `Found.unreadable`.
         """
 
     def counts(self, wanted: Filter) -> Counts:
         """How many jobs match, per queue and state.
 
-        With no filter but a queue or states it does not look at the jobs.
+        With no filter but a queue or states it does not look at the jobs: then a job that cannot be decoded counts.
         """
 
     def due_since(self) -> dict[str, datetime]:
@@ -127,7 +132,8 @@ class Store(Protocol):
         more than its limit less what is processing in it. `pending` and `failed` jobs are due when `run_at` is not
         after `now()`. Each is changed as `lifecycle.claim` says, with a fresh 128-bit attempt id in hex, in one
         atomic step per job: no two callers ever get the same job. Of more than a thousand delayed jobs that became
-        due since the last claim, those longest due come into the line first.
+        due since the last claim, those longest due come into the line first. A job that cannot be decoded is set
+        aside (see `set_aside`), and the next one is taken.
         """
 
     def renew(self, worker: str, held: Sequence[Held], lease: timedelta) -> list[Job]:
@@ -194,8 +200,18 @@ class Store(Protocol):
     def purge(self, wanted: Filter, limit: int) -> list[str]:
         """Delete at most `limit` ended jobs that match, with their output, longest ended first; answers the ids.
 
-        Never touches a job that has not ended, whatever the filter says.
+        Never touches a job that has not ended, whatever the filter says, nor one that cannot be decoded.
         """
+
+    def set_aside(self, *, lapsed: bool) -> list[Unreadable]:
+        """The jobs that this handle has set aside, each answered once. Asks nobody but for what is `lapsed`.
+
+        To set a job aside: it is held from then on, without a lease, and everything else of it stays as it was. `claim`
+        does that to what it cannot decode. With `lapsed` it is done first to claims whose lease ended.
+        """
+
+    def discard(self, numbers: Sequence[int]) -> list[int]:
+        """Delete those of these jobs that cannot be decoded, with their output; answers their numbers."""
 
     def wait(self, timeout: float) -> bool:
         """Sleep up to `timeout` seconds, or until something may have changed (True).

@@ -1,9 +1,18 @@
-"""What becomes of a job whose id is in the store already: the same rule for every driver (guarantee G2)."""
+"""What becomes of a job whose id or key is in the store already: the same rule for every driver (guarantee G2)."""
+
+from msgspec.structs import replace
 
 from queuectl.domain.job import Job
+from queuectl.domain.query import Unreadable
 from queuectl.store.protocol import Added
 
 
 def known(job: Job, other: Job) -> Added:
     """`job` was to be added, and `other` has its id: the same request, or another one."""
     return Added("existing" if other.spec.content == job.spec.content else "conflict", other)
+
+
+def unreadable(job: Job, other: Unreadable) -> Added:
+    """`job` was to be added, and what has its id, or holds its key, cannot be decoded: the answer can only name it."""
+    named = replace(job, id=other.id, number=other.number, state="held")
+    return Added("conflict" if other.id == job.id else "duplicate", named)

@@ -18,7 +18,7 @@ from queuectl.config import Settings
 from queuectl.domain.job import Job
 from queuectl.domain.worker import Request
 from queuectl.errors import OutcomeUnknown, QueuectlError, StoreError, StoreUnusable
-from queuectl.service import queries
+from queuectl.service import queries, work
 from queuectl.store.protocol import Held, Store
 from queuectl.worker.appetite import Appetite, Fitness
 from queuectl.worker.chores import Chores
@@ -262,7 +262,7 @@ class Agent:
 
     def _suspect(self) -> None:
         """Our jobs fail at once, one after the other. If other workers succeed meanwhile, the fault is here: rest."""
-        if self._store.trouble() is not None or not queries.others_succeed(self._store, self._id):
+        if self._store.trouble() is not None or not work.others_succeed(self._store, self._id):
             self._fitness.acquit()
             return
         seconds = self._fitness.pause(boottime())
@@ -283,6 +283,7 @@ class Agent:
         sent = boottime()
         jobs = self._store.claim(self._id, self._queues, room, self._settings.lease)
         crashpoint.reach("after_claim")
+        self._chores.tell_set_aside()
         self._appetite.hungry = len(jobs) == room
         self._start(jobs, deadline_of(sent, self._settings.lease))
         if not jobs and self._config.get("drain"):
@@ -299,7 +300,7 @@ class Agent:
         """With --drain: leave when nothing is due, running or waiting for a retry, in queues that are not paused."""
         if len(self._places) or self._settler.busy:
             return
-        if queries.work_is_left(self._store, self._queues):
+        if work.is_left(self._store, self._queues):
             return
         self._journal.note("idle", "nothing is left to do; leaving")
         self._link.queue({"type": "drain"})
@@ -419,8 +420,8 @@ class Agent:
         )
 
     def _read_settings(self) -> None:
-        shared = {key: str(entry.value["value"]) for key, entry in self._store.shared("settings").items()}
-        before, self._settings = self._settings, self._resolve(shared)
+        entries = {key: entry.value for key, entry in self._store.shared("settings").items()}
+        before, self._settings = self._settings, self._resolve(config.stored(entries))
         if before.lease != self._settings.lease:
             self._leases.hurry()
 

@@ -12,7 +12,7 @@ from queuectl.config import Settings
 from queuectl.domain.job import Job
 from queuectl.domain.quantity import format_duration
 from queuectl.domain.query import Filter, Page
-from queuectl.service import maintenance
+from queuectl.service import maintenance, unreadable
 from queuectl.service.reach import past_may_be_away
 from queuectl.store.protocol import Store
 from queuectl.worker import kernel
@@ -79,14 +79,23 @@ class Chores:
             recovered += self.recover_dead(within=1.0)
         if self._is_time("lapsed", LAPSED_EVERY) and may_recover:
             recovered += self._told(maintenance.recover_lapsed(self._store, self._is_known_better))
+            self.tell_set_aside(lapsed=True)
         if self._is_time("blocked", BLOCKED_EVERY):
             self._ask_the_past(self._sweep_blocked)
         if self._is_time("purge", PURGE_EVERY):
             if self._may_purge():
                 self._ask_the_past(lambda: maintenance.purge_expired(self._store, settings))
             maintenance.forget_lost(self._store, FORGET_AFTER)
+            self._ask_the_past(lambda: unreadable.strike_out(self._store))
             self._delete_old_logs()
         return bool(recovered)
+
+    def tell_set_aside(self, *, lapsed: bool = False) -> None:
+        """Say of each job that cannot be decoded that it is set aside: the first worker that meets it, once."""
+        for each in unreadable.note(self._store, self._store.set_aside(lapsed=lapsed)):
+            error = unreadable.refusal(each)
+            text = f"{error.message}; it is set aside ({error.hint})"
+            self._journal.note("unreadable", text, job=each.id, number=each.number)
 
     def _tell_trouble(self) -> None:
         """Say what goes wrong behind a store that works, when it begins and when it is over."""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from queuectl.clock import random_bytes
 from queuectl.domain.job import Job
 from queuectl.domain.output import Chunk
+from queuectl.domain.query import Unreadable
 from queuectl.errors import OutcomeUnknown, StoreError
 from queuectl.store.archived.audit import Audit
 from queuectl.store.redis import archiving, finding, output, turns
@@ -81,11 +82,14 @@ class Mover:
             lambda line: archiving.departures(line, self._name, AT_ONCE, wait_ms=wait_ms)
         )
         if found:
-            jobs = self._connections.read(lambda line: _load(line, found))
+            jobs, damaged = self._connections.read(lambda line: _load(line, found))
             self._connections.read(lambda line: self._keep_output(line, [job.number for job in jobs]))
-            too_large = {job.number for job in self._past.keep(jobs, self._fresh_number)}
-            self._leave([each for each in found if each.number not in too_large])
-            self._leave_here([each for each in found if each.number in too_large])
+            stays = {
+                job.number for job in self._past.keep(jobs, self._fresh_number)
+            }  # those too large for it
+            stays |= {each.number for each in damaged}
+            self._leave([each for each in found if each.number not in stays])
+            self._leave_here([each for each in found if each.number in stays])
         return len(found)
 
     def tidy(self) -> None:
@@ -160,8 +164,8 @@ class Mover:
             self._audit.mend()
 
 
-def _load(line: Line, found: Sequence[Departure]) -> list[Job]:
-    """The jobs as they are now, if they are still what the entries speak of."""
+def _load(line: Line, found: Sequence[Departure]) -> tuple[list[Job], list[Unreadable]]:
+    """The jobs as they are now, if they are still what the entries speak of, and those that cannot be decoded."""
     wanted = {each.number: each.version for each in found}
-    jobs = finding.by_number(line, list(wanted))
-    return [job for job in jobs if job.ended and job.version == wanted[job.number]]
+    jobs, damaged = finding.by_number(line, list(wanted))
+    return [job for job in jobs if job.ended and job.version == wanted[job.number]], damaged

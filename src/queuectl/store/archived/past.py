@@ -8,19 +8,23 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
+from msgspec.structs import replace
 from pymongo import DeleteMany, DeleteOne, ReplaceOne
 from pymongo.errors import BulkWriteError
 
 from queuectl.domain.job import Job
 from queuectl.domain.output import Chunk
-from queuectl.domain.query import Filter, Found, Page
+from queuectl.domain.query import Filter, Found, Jobs, Page
 from queuectl.errors import OutcomeUnknown, StoreError, StoreUnavailable
+from queuectl.store import codec
 from queuectl.store.mongo import address, description, documents, finding, output, purging, schema
 from queuectl.store.mongo.connections import SAFE, Base, Connections
 from queuectl.store.mongo.faults import duplicates
 from queuectl.store.redis.auditing import Copy
 
 Answer = TypeVar("Answer")
+LATEST = 2**53
+"""A version that no job has: as the last that there can be, it stands for one that is not known."""
 HEAVIEST = 15_000_000
 """Bytes of a job that fit into a document of MongoDB, with room for what is not counted."""
 
@@ -51,10 +55,10 @@ class Past:
         """Its URL, without a password."""
         return self._connections.address.shown
 
-    def get(self, ids: Sequence[str]) -> dict[str, Job]:
+    def get(self, ids: Sequence[str]) -> Jobs:
         """The jobs with these ids."""
         self.refuse_if_away()
-        return self._read(lambda base: finding.get(base, ids)) if ids else {}
+        return self._read(lambda base: finding.get(base, ids)) if ids else Jobs()
 
     def find(self, wanted: Filter, page: Page) -> Found:
         """A page of them."""
@@ -100,6 +104,11 @@ class Past:
         between: dict[str, Any] = {"$gt": after} if upto is None else {"$gt": after, "$lte": upto}
         return self._read(lambda base: _copies(base, {"_id": between}, limit))
 
+    def damaged(self, numbers: Sequence[int]) -> list[Copy]:
+        """Those of these jobs that cannot be decoded."""
+        self.refuse_if_away()
+        return self._read(lambda base: _damaged(base, numbers))
+
     def which(self, ids: Sequence[str]) -> set[str]:
         """Which of these jobs it has."""
         return {copy.id for copy in self._read(lambda base: _copies(base, _named(ids), 0))}
@@ -143,7 +152,26 @@ def _named(ids: Sequence[str]) -> dict[str, Any]:
 def _copies(base: Base, which: dict[str, Any], limit: int) -> list[Copy]:
     fields = {"id": 1, "version": 1, "state": 1, "queue": 1}
     found = base["jobs"].find({**which, "state": {"$exists": True}}, fields).sort("_id", 1).limit(limit)
-    return [Copy(d["_id"], d["id"], d["version"], d["state"], d["queue"]) for d in found]
+    return [_copy(document) for document in found]
+
+
+def _copy(document: documents.Document) -> Copy:
+    """What a hand has made of no use counts as nothing."""
+    id, state, queue = (_text(document.get(name)) for name in ("id", "state", "queue"))
+    version = document.get("version")
+    return Copy(document["_id"], id, version if isinstance(version, int) else 0, state, queue)
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _damaged(base: Base, numbers: Sequence[int]) -> list[Copy]:
+    found = {
+        d["_id"]: d for d in base["jobs"].find({"_id": {"$in": list(numbers)}, "state": {"$exists": True}})
+    }
+    _, damaged = codec.sift([dict(document) for document in found.values()], documents.job)
+    return [replace(_copy(found[each.number]), version=LATEST) for each in damaged]
 
 
 def _keep(base: Base, jobs: Sequence[Job], number: Callable[[], int]) -> list[Job]:

@@ -9,13 +9,13 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from msgspec.structs import replace
 
 from queuectl.domain.job import TERMINAL, Job
 from queuectl.domain.output import Chunk, Trim
-from queuectl.domain.query import Counts, Filter, Found, Page
+from queuectl.domain.query import Counts, Filter, Found, Jobs, Page, Unreadable
 from queuectl.domain.worker import Request, Worker
 from queuectl.errors import OutcomeUnknown, StoreError, StoreUnavailable, StoreUnusable
 from queuectl.store import codec, verdict
@@ -28,6 +28,7 @@ from queuectl.store.redis.store import RedisStore
 if TYPE_CHECKING:
     from queuectl.store.archived.past import Past
 
+Kept = TypeVar("Kept", Job, Unreadable, auditing.Copy)
 LAST_SECONDS = 3.0
 """What a worker that leaves has to hand over what has ended: less than its holder waits for it."""
 LOOKS = 3
@@ -85,20 +86,26 @@ class ArchivedStore:
         except StoreError:
             return None
 
-    def get(self, ids: Sequence[str]) -> dict[str, Job]:
-        found, missing = dict[str, Job](), list(ids)
+    def get(self, ids: Sequence[str]) -> Jobs:
+        found, missing = dict[str, Job | Unreadable](), list(ids)
         for _ in range(LOOKS):
             where = self._where(missing)
-            found |= {id: job for id, job in where.items() if job is not None}
-            past = [id for id, job in where.items() if job is None]
-            found |= self._past.get(past) if past else {}
+            found |= {id: each for id, each in where.items() if each is not None}
+            past = [id for id, each in where.items() if each is None]
+            if past:
+                answer = self._past.get(past)
+                found |= {**answer, **answer.unreadable}
             missing = [id for id in where if id not in found]
             if not missing:
                 break
-        return {id: found[id] for id in ids if id in found}
+        known = [found[id] for id in ids if id in found]
+        return Jobs(
+            (each for each in known if isinstance(each, Job)),
+            (each for each in known if isinstance(each, Unreadable)),
+        )
 
-    def _where(self, ids: Sequence[str]) -> dict[str, Job | None]:
-        """The jobs that are in the queue, and None for each that is past."""
+    def _where(self, ids: Sequence[str]) -> dict[str, Job | Unreadable | None]:
+        """What is in the queue of these jobs, and None for each that is past."""
         return self._live.connections.read(lambda line: archiving.where(line, ids)) if ids else {}
 
     def find(self, wanted: Filter, page: Page) -> Found:
@@ -110,7 +117,7 @@ class ArchivedStore:
         ):  # copies that are no jobs were left out
             rest = replace(page, after=found.next, limit=page.limit - len(found.jobs))
             more = self._find_consistently(wanted, rest)
-            found = Found([*found.jobs, *more.jobs], more.next)
+            found = Found([*found.jobs, *more.jobs], more.next, [*found.unreadable, *more.unreadable])
         return found
 
     def _find_consistently(self, wanted: Filter, page: Page) -> Found:
@@ -128,11 +135,11 @@ class ArchivedStore:
     def _find(self, wanted: Filter, page: Page) -> Found:
         live, past = self._live.find(wanted, page), self._past.find(wanted, page)
         jobs = {job.id: job for job in self._still(past.jobs)} | {job.id: job for job in live.jobs}
-        return _page(
-            list(jobs.values()), page, [answer for answer in (live, past) if answer.next is not None]
-        )
+        ends = [answer for answer in (live, past) if answer.next is not None]
+        found = _page(list(jobs.values()), page, ends)
+        return replace(found, unreadable=[*live.unreadable, *self._still(past.unreadable)])
 
-    def _still(self, copies: Sequence[Job]) -> list[Job]:
+    def _still(self, copies: Sequence[Kept]) -> list[Kept]:
         """The copies that are jobs: what is here by now, or was deleted, is told by the queue."""
         where = self._where([copy.id for copy in copies])
         return [copy for copy in copies if where.get(copy.id, copy) is None]
@@ -250,6 +257,19 @@ class ArchivedStore:
             self._live.connections.write(lambda line: archiving.leave(line, jobs, moment)) if jobs else set()
         )
 
+    def set_aside(self, *, lapsed: bool) -> list[Unreadable]:
+        return self._live.set_aside(lapsed=lapsed)
+
+    def discard(self, numbers: Sequence[int]) -> list[int]:
+        gone = self._live.discard(numbers)
+        left = [number for number in numbers if number not in gone]
+        copies = self._still(self._past.damaged(left)) if left else []
+        moment = self._live.moment
+        past = self._live.connections.write(lambda line: archiving.leave(line, copies, moment))
+        with suppress(StoreError, OutcomeUnknown):  # they are gone, and noted as leaving
+            self.mover.strike({copy.number: copy.id for copy in copies if copy.number in past})
+        return sorted([*gone, *past])
+
     def wait(self, timeout: float) -> bool:
         return self._live.wait(timeout)
 
@@ -305,8 +325,10 @@ def _page(jobs: list[Job], page: Page, cut_off: list[Found]) -> Found:
     return Found(shown, None if last is None else codec.cursor(last, page.sort))
 
 
-def _known(job: Job, past: dict[str, Job]) -> Added:
+def _known(job: Job, past: Jobs) -> Added:
     """The id of a new job is in the archive."""
+    if job.id in past.unreadable:
+        return verdict.unreadable(job, past.unreadable[job.id])
     other = past.get(job.id)
     if other is None:
         raise StoreUnavailable(f"job {job.id} is on its way between queue and archive", "try again")

@@ -9,10 +9,13 @@ from collections.abc import Callable, Sequence
 from datetime import timedelta
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from queuectl.clock import boottime
 from queuectl.domain.job import Job
-from queuectl.store import codec
+from queuectl.domain.query import Unreadable
+from queuectl.store import codec, paging
+from queuectl.store.aside import Aside
 from queuectl.store.mongo import documents, lines, turns
 from queuectl.store.mongo.connections import Base
 from queuectl.store.mongo.documents import Document
@@ -41,15 +44,29 @@ class Means(Struct, frozen=True):
     token    makes attempt ids
     chance   a number in [0, 1), for whoever lost a race
     put_off  called when others are at all that is left: to be asked again in a moment
+    aside    where that is noted which cannot be decoded
     """
 
     token: Callable[[], str]
     chance: Callable[[], float]
     put_off: Callable[[], None]
+    aside: Aside
 
 
 def claim(base: Base, wish: Wish, now: Moment, means: Means) -> list[Job]:
-    """Take the first due jobs, in order. Empty only if there was nothing to take, or others are at it (`put_off`)."""
+    """Take the first due jobs, in order. Empty only if there was nothing to take, or others are at it (`put_off`).
+
+    What was taken and cannot be decoded makes room for others.
+    """
+    taken = list[Job]()
+    while True:
+        met = means.aside.met
+        taken += _claim(base, replace(wish, limit=wish.limit - len(taken)), now, means)
+        if means.aside.met == met or len(taken) >= wish.limit:
+            return taken
+
+
+def _claim(base: Base, wish: Wish, now: Moment, means: Means) -> list[Job]:
     lost, busy, since = 0, frozenset[str](), boottime()
     look = _look(base, wish, now)
     while True:
@@ -60,9 +77,13 @@ def claim(base: Base, wish: Wish, now: Moment, means: Means) -> list[Job]:
         if not chosen and boottime() - since > TURNED_AWAY:
             means.put_off()
             return []
-        jobs, away = _in_turn(base, chosen, look, wish, now, means.token)
+        met = means.aside.met
+        jobs, away = _in_turn(base, chosen, look, wish, now, means)
         if jobs:
             return jobs
+        if means.aside.met > met:  # no race was lost
+            look = _look(base, wish, now)
+            continue
         # What was chosen is gone, or in others' turns: then at first what stands behind it.
         lost, busy = (lost, busy | away) if away else (lost + bool(chosen), frozenset())
         look = look if away else _look(base, wish, now)
@@ -94,7 +115,7 @@ def _choose(heads: list[Document], wanted: int, chance: float) -> list[Document]
 
 
 def _in_turn(
-    base: Base, chosen: list[Document], look: Look, wish: Wish, now: Moment, token: Callable[[], str]
+    base: Base, chosen: list[Document], look: Look, wish: Wish, now: Moment, means: Means
 ) -> tuple[list[Job], frozenset[str]]:
     """Take what was chosen, of limited queues in our turn only. And the queues in which others have theirs."""
     limited = sorted({head["ready"] for head in chosen if look.rooms[head["ready"]] is not None})
@@ -104,23 +125,59 @@ def _in_turn(
         rooms = {**look.rooms, **turns.rooms(base, ours)}
         fits = lines.within(mine, rooms).taken
         until = min([look.until, *(turn.until for turn in ours.values())])
-        return _take(base, fits, until, wish, now, token), away
+        return _take(base, fits, until, wish, now, means), away
 
 
-def _take(
-    base: Base, heads: list[Document], until: int, wish: Wish, now: Moment, token: Callable[[], str]
-) -> list[Job]:
+def _take(base: Base, heads: list[Document], until: int, wish: Wish, now: Moment, means: Means) -> list[Job]:
     if not heads:
         return []
-    numbers, tokens = [head["_id"] for head in heads], [token() for _ in heads]
+    numbers, tokens = [head["_id"] for head in heads], [means.token() for _ in heads]
     still = {"_id": {"$in": numbers}, "ready": {"$in": sorted({head["ready"] for head in heads})}}
     with turns.in_time(until, now) as condition:
-        changed = base["jobs"].update_many({**still, **condition}, taking(numbers, tokens, wish, now))
+        change = taking(numbers, tokens, wish, now)
+        changed = base["jobs"].update_many({**still, **COUNTABLE, **condition}, change)
+    if changed.matched_count < len(numbers):
+        _refuse_uncountable(base, still, means.aside)
     if not changed.matched_count:
         return []
     found = base["jobs"].find({"_id": {"$in": numbers}, "attempt_id": {"$in": tokens}})
-    jobs = [documents.job(document) for document in found.batch_size(len(numbers) + 1)]
+    jobs, damaged = codec.sift(found.batch_size(len(numbers) + 1), documents.job)
+    set_aside(base, damaged, means.aside)
     return sorted(jobs, key=lambda job: (job.sort_key, job.number))
+
+
+COUNTABLE: Document = {"version": {"$type": "number"}, "attempts": {"$type": "number"}}
+"""Jobs that can be counted up: of a batch with one that cannot be, the server refuses all."""
+
+
+def _refuse_uncountable(base: Base, still: Document, aside: Aside) -> None:
+    """Those that were left out of a take because of what they count."""
+    left = base["jobs"].find({**still, "$nor": [COUNTABLE]})
+    set_aside(base, codec.sift(left, documents.job)[1], aside)
+
+
+def set_aside(base: Base, damaged: Sequence[Unreadable], aside: Aside) -> None:
+    """Hand these out no more. Between the claim and this they are claimed; should we die there, their lease ends."""
+    if not damaged:
+        return
+    waits: Document = {"$in": ["$state", ["pending", "failed", "processing"]]}
+    stands = {"$concat": ["$state", " ", "$queue"]}
+    named = {"$and": [{"$eq": [{"$type": field}, "string"]} for field in ("$state", "$queue")]}
+    change: list[Document] = [
+        {"$set": {"state": {"$cond": [waits, "held", "$state"]}}},
+        {
+            "$set": {
+                "standing": {"$cond": [named, stands, "$standing"]},
+                "version": {"$cond": [{"$isNumber": "$version"}, {"$add": ["$version", 1]}, "$version"]},
+            }
+        },
+        {"$unset": ["ready", "delayed", *_LEASE]},
+    ]
+    base["jobs"].update_many({"_id": {"$in": [each.number for each in damaged]}}, change)
+    aside.add(damaged)
+
+
+_LEASE = ("attempt_id", "worker", "claimed_at", "lease_until", "slot", "pid", "lease_started_at")
 
 
 def taking(numbers: list[int], tokens: list[str], wish: Wish, now: Moment) -> list[Document]:
@@ -150,6 +207,7 @@ def renew(base: Base, worker: str, held: Sequence[Held], lease: timedelta, now: 
         "attempt_id": {"$in": [each.attempt_id for each in held]},
         "state": "processing",
         "worker": worker,
+        **COUNTABLE,
     }
     change = {
         "version": {"$add": ["$version", 1]},
@@ -158,12 +216,23 @@ def renew(base: Base, worker: str, held: Sequence[Held], lease: timedelta, now: 
     }
     if not base["jobs"].update_many(ours, [{"$set": change}]).matched_count:
         return []
-    found = {d["attempt_id"]: documents.job(d) for d in base["jobs"].find(ours).batch_size(len(held) + 1)}
+    jobs, _ = codec.sift(base["jobs"].find(ours).batch_size(len(held) + 1), documents.job)
+    found = {job.attempt_id: job for job in jobs}
     return [found[each.attempt_id] for each in held if each.attempt_id in found]
 
 
-def lapsed(base: Base, limit: int, now: Moment) -> list[Job]:
-    """Claims whose lease has ended, longest ago first."""
+def lapsed(base: Base, limit: int, now: Moment) -> tuple[list[Job], list[Unreadable]]:
+    """Claims whose lease has ended, longest ago first, and those of them that cannot be decoded."""
     ended = {"lease_until": {"$exists": True}, "$expr": {"$lte": ["$lease_until", now]}}
-    found = base["jobs"].find(ended).sort([("lease_until", 1), ("_id", 1)]).limit(limit)
-    return [documents.job(document) for document in found.batch_size(limit + 1)]
+
+    def look(count: int) -> tuple[list[Job], list[Unreadable]]:
+        found = base["jobs"].find(ended).sort([("lease_until", 1), ("_id", 1)]).limit(count)
+        return codec.sift(found.batch_size(count + 1), documents.job)
+
+    return paging.first(look, limit)
+
+
+def endless(base: Base) -> list[Unreadable]:
+    """Claims whose lease is no time, so that it never ends. There are as many claims as slots."""
+    wrong = {"lease_until": {"$exists": True}, "$expr": {"$not": [{"$isNumber": "$lease_until"}]}}
+    return codec.sift(base["jobs"].find(wrong), documents.job)[1]

@@ -15,9 +15,7 @@ A field without a value is absent, so that an index holds only the jobs that it 
 from datetime import datetime
 from typing import Any
 
-from msgspec import MsgspecError
-
-from queuectl.domain.job import STATES, Job, Lease
+from queuectl.domain.job import Job
 from queuectl.store import codec
 
 Document = dict[str, Any]
@@ -66,48 +64,9 @@ STAMPS_KEPT = 4
 
 
 def job(document: Document) -> Job:
-    """The job out of its document. One that cannot be read is one that can only end (`codec.UNREADABLE`)."""
-    try:
-        if not all(isinstance(document[name], int) for name in _NUMBERS):
-            raise TypeError("a number is none")
-        return _job(document)
-    except (TypeError, ValueError, KeyError, MsgspecError):
-        return _unreadable(document)
-
-
-_NUMBERS = ("version", "priority", "sort_key", "attempts", "failures", "losses", "history_dropped")
-
-
-def _unreadable(document: Document) -> Job:
-    """With what of it is needed to end it; its next save writes everything else anew."""
-
-    def known(name: str, kind: type, otherwise: Any) -> Any:
-        return document[name] if isinstance(document.get(name), kind) else otherwise
-
-    never, attempt = codec.moment(0), known("attempt_id", str, None)
-    held = attempt and Lease(
-        attempt_id=attempt, worker=known("worker", str, ""), claimed_at=never, until=never
-    )
-    return Job(
-        id=known("id", str, ""),
-        number=document["_id"],
-        spec=codec.UNREADABLE,
-        queue=known("queue", str, "default"),
-        priority=0,
-        state=document["state"] if document.get("state") in STATES else "pending",
-        version=known("version", int, 1),
-        attempts=known("attempts", int, 1),
-        run_at=never,
-        sort_key=0,
-        created_at=never,
-        updated_at=never,
-        lease=held or None,
-    )
-
-
-def _job(document: Document) -> Job:
+    """The job out of its document. Raises UnreadableJob."""
     waiting = document.get("waiting_for")
-    if waiting is not None:
+    if isinstance(waiting, list) and all(isinstance(name, str) for name in waiting):
         document["waiting_for"] = codec.to_json(waiting)
     document["number"] = document["_id"]
     return codec.job([document.get(column) for column in codec.COLUMNS])

@@ -6,8 +6,8 @@ from typing import Any
 from msgspec import json
 
 from queuectl.domain.job import STATES, TERMINAL, Job, State
-from queuectl.domain.query import Counts, Filter, Found, Page, Sort
-from queuectl.store import codec, filters
+from queuectl.domain.query import Counts, Filter, Found, Jobs, Page, Sort, Unreadable
+from queuectl.store import codec, filters, paging
 from queuectl.store.mongo import documents, ledger
 from queuectl.store.mongo.connections import Base
 from queuectl.store.mongo.documents import Document, standing, state_and_queue
@@ -23,11 +23,11 @@ _COUNTED = ("pending", "failed", "blocked", "held", "processing")
 """States in the order in which they are counted: a job that is claimed meanwhile is seen twice, and not never."""
 
 
-def get(base: Base, ids: Sequence[str]) -> dict[str, Job]:
+def get(base: Base, ids: Sequence[str]) -> Jobs:
     """The jobs with these ids."""
     wanted = {"id": {"$in": list(ids)}, "state": {"$exists": True}}  # what has been deleted has none
     found = base["jobs"].find(wanted).batch_size(len(ids) + 1)
-    return {document["id"]: documents.job(document) for document in found}
+    return Jobs(*codec.sift(found, documents.job))
 
 
 def find(base: Base, wanted: Filter, page: Page) -> Found:
@@ -39,10 +39,13 @@ def find(base: Base, wanted: Filter, page: Page) -> Found:
         condition.setdefault("finished_at", {"$exists": True})  # so that their own index may be used
     if page.after is not None:
         condition["$or"] = _after(page)
-    found = base["jobs"].find(condition).sort(_ORDERS[page.sort]).limit(page.limit + 1)
-    rows = list(found.batch_size(page.limit + 2).allow_disk_use(True))
-    jobs = [documents.job(row) for row in rows[: page.limit]]
-    return Found(jobs, codec.cursor(jobs[-1], page.sort) if len(rows) > len(jobs) and jobs else None)
+    order = _ORDERS[page.sort]
+
+    def look(count: int) -> tuple[list[Job], list[Unreadable]]:
+        found = base["jobs"].find(condition).sort(order).limit(count).batch_size(count + 1)
+        return codec.sift(found.allow_disk_use(True), documents.job)
+
+    return paging.found(look, page)
 
 
 def _along(base: Base, wanted: Filter) -> Document:

@@ -130,9 +130,10 @@ def _counted_as(document: Document, fold: int, yet_to_tell: dict[int, str]) -> s
 
 def _stands(document: Document) -> str:
     """What a job is to be counted as: nothing if it has not ended, or is deleted."""
-    if document.get("state") not in TERMINAL:
+    state, queue = document.get("state"), document.get("queue")
+    if not isinstance(state, str) or state not in TERMINAL or not isinstance(queue, str):
         return ""
-    return standing(document["state"], document["queue"])
+    return standing(state, queue)
 
 
 def _read(base: Base) -> Ledger:

@@ -43,7 +43,9 @@ class Look(Struct, frozen=True):
 def look(base: Base, named: Sequence[str], now: Moment) -> Look:
     """Everything that decides where the first jobs are: one question, and another where queues have limits."""
     rows = list(base["jobs"].aggregate(looking(list(named), now)))
-    settings: dict[str, Any] = {row["key"]: codec.value(row["value"]) for row in rows if "key" in row}
+    settings: dict[str, Any] = {
+        row["key"]: codec.entry(row.get("value"), 0).value for row in rows if "key" in row
+    }
     ready = [row["_id"] for row in rows if "_id" in row]
     return Look(
         rooms=_rooms(base, {queue: settings.get(queue, {}) for queue in ready}),
@@ -142,7 +144,12 @@ def _first(base: Base, queues: list[str], limit: int) -> list[Document]:
 
 
 def _in_order(heads: list[Document]) -> list[Document]:
-    return sorted(heads, key=lambda head: (head["sort_key"], head["_id"]))
+    """By sort_key and number. A head without a number to sort by comes first: who takes it finds it damaged."""
+    return sorted(heads, key=lambda head: (_as_number(head.get("sort_key")), _as_number(head["_id"])))
+
+
+def _as_number(value: Any) -> float:
+    return value if isinstance(value, int | float) else float("-inf")
 
 
 def due_since(base: Base, now: Moment) -> dict[str, datetime]:
@@ -153,10 +160,11 @@ def due_since(base: Base, now: Moment) -> dict[str, datetime]:
         first, *others = [_longest_in(queue) for queue in queues[start : start + MERGED]]
         united: list[Document] = [{"$unionWith": {"coll": "jobs", "pipeline": other}} for other in others]
         rows += base["jobs"].aggregate([*first, *united])
-    since = dict[str, int]()
+    since = dict[str, datetime]()
     for row in rows:
-        since[row["_id"]] = min(row["since"], since.get(row["_id"], row["since"]))
-    return {queue: codec.moment(moment) for queue, moment in since.items()}
+        due_at = codec.nearest(row["since"])
+        since[row["_id"]] = min(due_at, since.get(row["_id"], due_at))
+    return since
 
 
 _THERE: list[Document] = [{"$match": {"ready": {"$gt": ""}}}, {"$group": {"_id": "$ready"}}]

@@ -1,12 +1,15 @@
-"""Deleting jobs that have ended, a bounded number at a time.
+"""Deleting jobs: those that have ended, a bounded number at a time, and those that cannot be decoded.
 
 What is deleted is emptied first, in one write, but for what the ledger has counted it as: from then on it is no job any
 more, its id is free, and only the ledger's next fold still knows it.
 """
 
+from collections.abc import Sequence
+
 from queuectl.clock import random_bytes
 from queuectl.domain.job import TERMINAL, Job
-from queuectl.domain.query import Filter
+from queuectl.domain.query import Filter, Unreadable
+from queuectl.store import codec, paging
 from queuectl.store.mongo import documents, finding, ledger
 from queuectl.store.mongo.connections import Base
 from queuectl.store.mongo.documents import Document
@@ -26,21 +29,41 @@ def purge(base: Base, wanted: Filter, limit: int) -> list[str]:
     condition = oldest(wanted)
     if limit < 1 or not condition["state"]["$in"]:
         return []
-    found = base["jobs"].find(condition, {"id": 1}).sort([("finished_at", 1), ("_id", 1)]).limit(limit)
-    ids = {document["_id"]: document["id"] for document in found.batch_size(limit + 1)}
+    ids = {job.number: job.id for job in oldest_jobs(base, wanted, limit)}
+    gone = _delete(base, list(ids), condition)
+    return [id for number, id in ids.items() if number in gone]
+
+
+def discard(base: Base, numbers: Sequence[int]) -> list[int]:
+    """Those of these that cannot be decoded, whatever their state."""
+    there: Document = {"state": {"$exists": True}}
+    _, damaged = codec.sift(base["jobs"].find({"_id": {"$in": list(numbers)}, **there}), documents.job)
+    return sorted(_delete(base, [each.number for each in damaged], there))
+
+
+def _delete(base: Base, numbers: Sequence[int], condition: Document) -> set[int]:
+    """Those of these that are still as the condition says."""
+    if not numbers:
+        return set()
     stamp = random_bytes(8).hex()
     emptied = [{"$replaceWith": {"_id": "$_id", **_LEFT, "by": stamp}}]
-    base["jobs"].update_many({"_id": {"$in": list(ids)}, **condition}, emptied)
-    gone = {document["_id"] for document in base["jobs"].find({"_id": {"$in": list(ids)}, "by": stamp})}
+    base["jobs"].update_many({"_id": {"$in": list(numbers)}, **condition}, emptied)
+    found = base["jobs"].find({"_id": {"$in": list(numbers)}, "by": stamp}, {"_id": 1})
+    gone = {document["_id"] for document in found}
     base["output"].delete_many({"job": {"$in": list(gone)}})
     ledger.fold(base)
-    return [id for number, id in ids.items() if number in gone]
+    return gone
 
 
 def oldest_jobs(base: Base, wanted: Filter, limit: int) -> list[Job]:
     """The jobs that match and ended longest ago."""
-    found = base["jobs"].find(oldest(wanted)).sort([("finished_at", 1), ("_id", 1)]).limit(limit)
-    return [documents.job(document) for document in found.batch_size(limit + 1)]
+    condition = oldest(wanted)
+
+    def look(count: int) -> tuple[list[Job], list[Unreadable]]:
+        found = base["jobs"].find(condition).sort([("finished_at", 1), ("_id", 1)]).limit(count)
+        return codec.sift(found.batch_size(count + 1), documents.job)
+
+    return paging.first(look, limit)[0]
 
 
 def oldest(wanted: Filter) -> Document:

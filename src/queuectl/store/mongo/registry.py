@@ -19,8 +19,8 @@ def beat(base: Base, worker: Worker) -> Request | None:
     What is asked between the look and the write stays asked.
     """
     known = base["workers"].find_one({"_id": worker.id})
-    seen = known["asked"] if known else None
-    left = still_asked(seen, codec.worker(known["worker"]), worker) if known else None
+    seen = known.get("asked") if known else None
+    left = still_asked(seen, codec.worker(worker.id, known.get("worker")), worker) if known else None
     entry = {
         "started_at": codec.micros(worker.started_at),
         "worker": {"$literal": codec.to_json(worker)},
@@ -37,7 +37,7 @@ def beat(base: Base, worker: Worker) -> Request | None:
 def asked(base: Base, worker_id: str) -> Request | None:
     """What is asked of a worker."""
     known = base["workers"].find_one({"_id": worker_id}, {"asked": 1})
-    return known["asked"] if known else None
+    return known.get("asked") if known else None
 
 
 def ask(base: Base, worker_id: str, request: Request) -> bool:
@@ -50,7 +50,7 @@ def ask(base: Base, worker_id: str, request: Request) -> bool:
 def workers(base: Base) -> list[Worker]:
     """All, in order of their start."""
     found = base["workers"].find().sort([("started_at", 1), ("_id", 1)])
-    return [codec.worker(document["worker"]) for document in found]
+    return [codec.worker(str(document["_id"]), document.get("worker")) for document in found]
 
 
 def forget(base: Base, worker_id: str) -> None:
@@ -62,7 +62,11 @@ def forget(base: Base, worker_id: str) -> None:
 def shared(base: Base, table: Shared) -> dict[str, Entry]:
     """All entries of a table."""
     found = base["shared"].find({"table": table})
-    return {entry["key"]: Entry(codec.value(entry["value"]), entry["version"]) for entry in found}
+    return {
+        entry["key"]: codec.entry(entry.get("value"), entry.get("version"))
+        for entry in found
+        if isinstance(entry.get("key"), str)
+    }
 
 
 def swap(base: Base, table: Shared, key: str, value: dict[str, Any] | None, version: int) -> bool:

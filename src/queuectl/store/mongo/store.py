@@ -9,10 +9,11 @@ from msgspec.structs import replace
 from queuectl.clock import Clock, chance, random_bytes
 from queuectl.domain.job import Job
 from queuectl.domain.output import Chunk, Trim
-from queuectl.domain.query import Counts, Filter, Found, Page
+from queuectl.domain.query import Counts, Filter, Found, Jobs, Page, Unreadable
 from queuectl.domain.worker import Request, Worker
 from queuectl.errors import StoreAbsent
 from queuectl.store import codec
+from queuectl.store.aside import Aside
 from queuectl.store.clock import GOOD_FOR, ServerClock
 from queuectl.store.mongo import (
     address,
@@ -56,7 +57,8 @@ class MongoStore:
         concern = FAST if self._fast else SAFE
         self._connections = Connections(self._address, concern, patience, self._greet)
         self._hearing = Hearing(self._connections, self._address.listens)
-        self._means = claiming.Means(token or _random_token, chance, self._hearing.soon)
+        self._aside = Aside()
+        self._means = claiming.Means(token or _random_token, chance, self._hearing.soon, self._aside)
         self._given = clock
         good_for = 0.0 if clock else GOOD_FOR
         self._clock = ServerClock(self._ask_time, lambda: self._connections.answers, good_for)
@@ -73,8 +75,8 @@ class MongoStore:
         now = self.now()
         return self._connections.write(lambda base: writing.add(base, jobs, now)) if jobs else []
 
-    def get(self, ids: Sequence[str]) -> dict[str, Job]:
-        return self._connections.read(lambda base: finding.get(base, ids)) if ids else {}
+    def get(self, ids: Sequence[str]) -> Jobs:
+        return self._connections.read(lambda base: finding.get(base, ids)) if ids else Jobs()
 
     def find(self, wanted: Filter, page: Page) -> Found:
         return self._connections.read(lambda base: finding.find(base, wanted, page))
@@ -102,7 +104,7 @@ class MongoStore:
         return self._connections.write(lambda base: writing.save(base, jobs, now)) if jobs else []
 
     def lapsed(self, limit: int) -> list[Job]:
-        return self._connections.read(lambda base: claiming.lapsed(base, limit, self._moment))
+        return self._connections.read(lambda base: claiming.lapsed(base, limit, self._moment))[0]
 
     def write_output(self, chunks: Sequence[Chunk], trims: Sequence[Trim] = ()) -> set[str]:
         if not chunks and not trims:
@@ -138,6 +140,17 @@ class MongoStore:
 
     def purge(self, wanted: Filter, limit: int) -> list[str]:
         return self._connections.write(lambda base: purging.purge(base, wanted, limit))
+
+    def set_aside(self, *, lapsed: bool) -> list[Unreadable]:
+        if lapsed and (damaged := self._connections.read(self._lapsed_damage)):
+            self._connections.write(lambda base: claiming.set_aside(base, damaged, self._aside))
+        return self._aside.take()
+
+    def _lapsed_damage(self, base: Base) -> list[Unreadable]:
+        return claiming.lapsed(base, 1, self._moment)[1] + claiming.endless(base)
+
+    def discard(self, numbers: Sequence[int]) -> list[int]:
+        return self._connections.write(lambda base: purging.discard(base, numbers)) if numbers else []
 
     def wait(self, timeout: float) -> bool:
         return self._hearing.wait(timeout)

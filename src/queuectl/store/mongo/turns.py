@@ -65,13 +65,13 @@ def in_time(until: int, now: Any) -> Iterator[Document]:
 
 
 def _ask(base: Base, queue: str, now: Any) -> Turn | None:
-    free = {"$lt": [{"$add": [{"$ifNull": ["$turn", 0]}, APART]}, now]}
+    free = {"$lt": [{"$add": [{"$cond": [{"$isNumber": "$turn"}, "$turn", 0]}, APART]}, now]}
     entry = base["shared"].find_one_and_update(
         {"_id": f"queues/{queue}", "$expr": free},
         [{"$set": {"turn": {"$add": [now, LASTS]}}}],
         return_document=ReturnDocument.AFTER,
     )
-    return None if entry is None else Turn(entry["turn"], codec.value(entry["value"]))
+    return None if entry is None else Turn(entry["turn"], codec.entry(entry.get("value"), 0).value)
 
 
 def _give_up(base: Base, turns: Mapping[str, Turn]) -> None:

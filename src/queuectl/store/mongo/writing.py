@@ -10,6 +10,7 @@ from pymongo.errors import BulkWriteError
 from queuectl.clock import random_bytes
 from queuectl.domain import dependency
 from queuectl.domain.job import Job
+from queuectl.domain.query import Jobs
 from queuectl.errors import StoreUnavailable, StoreUnusable
 from queuectl.store import codec, verdict
 from queuectl.store.mongo import bells, documents
@@ -77,15 +78,21 @@ def _reasons(base: Base, refused: Sequence[Job]) -> dict[str, Added]:
     if not refused:
         return {}
     keys = [job.spec.unique_key for job in refused if job.spec.unique_key is not None]
-    known = {d["id"]: documents.job(d) for d in base["jobs"].find({"id": {"$in": [j.id for j in refused]}})}
-    found = base["jobs"].find({"key": {"$in": keys}}) if keys else ()
-    holders = {d["key"]: documents.job(d) for d in found}
+    named = base["jobs"].find({"id": {"$in": [job.id for job in refused]}})
+    known = Jobs(*codec.sift(named, documents.job))
+    keyed = list(base["jobs"].find({"key": {"$in": keys}})) if keys else []
+    holders = {document["key"]: codec.sift([document], documents.job) for document in keyed}
     reasons = {}
     for job in refused:
+        holder, damaged = holders.get(job.spec.unique_key, ([], []))
         if job.id in known:
             reasons[job.id] = verdict.known(job, known[job.id])
-        elif job.spec.unique_key in holders:
-            reasons[job.id] = Added("duplicate", holders[job.spec.unique_key])
+        elif job.id in known.unreadable:
+            reasons[job.id] = verdict.unreadable(job, known.unreadable[job.id])
+        elif holder:
+            reasons[job.id] = Added("duplicate", holder[0])
+        elif damaged:
+            reasons[job.id] = verdict.unreadable(job, damaged[0])
     return reasons
 
 

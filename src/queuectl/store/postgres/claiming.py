@@ -4,7 +4,9 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from queuectl.domain.job import Job
-from queuectl.store import codec
+from queuectl.domain.query import Jobs, Unreadable
+from queuectl.store import codec, paging
+from queuectl.store.aside import Aside
 from queuectl.store.postgres.connections import Line
 from queuectl.store.postgres.sql import statements
 from queuectl.store.protocol import DUE_LOOKED_AT, Held
@@ -14,31 +16,48 @@ SQL = statements("jobs")
 
 
 def claim(
-    line: Line, worker: str, queues: Sequence[str], limit: int, lease: timedelta, tokens: Tokens
+    line: Line,
+    worker: str,
+    queues: Sequence[str],
+    limit: int,
+    lease: timedelta,
+    tokens: Tokens,
+    aside: Aside,
 ) -> list[Job]:
     """Take the first due jobs, in order."""
-    ids = tokens.take(limit)
-    rows = line.rows(SQL["claim"], (worker, list(queues), limit, codec.length(lease), ids))
-    tokens.give_back(ids[len(rows) :])
-    return [codec.job(row) for row in rows]
+    taken = list[Job]()
+    while len(taken) < limit:
+        wanted = limit - len(taken)
+        ids = tokens.take(wanted)
+        rows = line.rows(SQL["claim"], (worker, list(queues), wanted, codec.length(lease), ids))
+        tokens.give_back(ids[len(rows) :])
+        jobs, damaged = codec.sift(rows)
+        taken += jobs
+        if not damaged:
+            break
+        set_aside(line, damaged, aside)
+    return taken
+
+
+def set_aside(line: Line, damaged: Sequence[Unreadable], aside: Aside) -> None:
+    """Hand these out no more. Between the claim and this they are claimed; should we die there, their lease ends."""
+    line.run(SQL["set_aside"], ([each.number for each in damaged],))
+    aside.add(damaged)
 
 
 def renew(line: Line, worker: str, held: Sequence[Held], lease: timedelta) -> list[Job]:
     """Extend what is still held under the same attempt id; answer it fresh, in the order of the asking."""
     ids, attempts = [h.job_id for h in held], [h.attempt_id for h in held]
-    fresh = {
-        row[0]: codec.job(row)
-        for row in line.rows(SQL["renew"], (worker, ids, attempts, codec.length(lease)))
-    }
+    fresh = Jobs(*codec.sift(line.rows(SQL["renew"], (worker, ids, attempts, codec.length(lease)))))
     return [fresh[id] for id in dict.fromkeys(ids) if id in fresh]
 
 
-def lapsed(line: Line, limit: int) -> list[Job]:
-    """Claims whose lease has ended."""
-    return [codec.job(row) for row in line.rows(SQL["lapsed"], (limit,))]
+def lapsed(line: Line, limit: int) -> tuple[list[Job], list[Unreadable]]:
+    """Claims whose lease has ended, and those of them that cannot be decoded."""
+    return paging.first(lambda count: codec.sift(line.rows(SQL["lapsed"], (count,))), limit)
 
 
 def due_since(line: Line) -> dict[str, datetime]:
     """For each queue, since when the job that waits longest has been due."""
     rows = line.rows(SQL["due_since"], (DUE_LOOKED_AT,))
-    return {queue: codec.moment(since) for queue, since in rows}
+    return {queue: codec.nearest(since) for queue, since in rows}

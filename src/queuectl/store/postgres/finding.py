@@ -6,9 +6,9 @@ from typing import Any
 from msgspec import Struct
 from msgspec.structs import replace
 
-from queuectl.domain.job import STATES, TERMINAL, Job
-from queuectl.domain.query import Counts, Filter, Found, Page, Sort
-from queuectl.store import codec, filters
+from queuectl.domain.job import STATES, TERMINAL
+from queuectl.domain.query import Counts, Filter, Found, Jobs, Page, Sort
+from queuectl.store import codec, filters, paging
 from queuectl.store import statements as files
 from queuectl.store.postgres.connections import Line
 from queuectl.store.postgres.sql import fill, statements
@@ -18,7 +18,7 @@ SQL = statements("jobs")
 # A page of each table first, each by its own indexes; then the page of both, with its bodies.
 _PIECE = "(SELECT * FROM {schema}.{table} AS r WHERE {where} ORDER BY {order} LIMIT %s)"
 _FIND = fill(
-    "SELECT {columns} FROM ({pieces}) AS r JOIN {schema}.body USING (number) ORDER BY {order} LIMIT %s"
+    "SELECT {columns} FROM ({pieces}) AS r LEFT JOIN {schema}.body USING (number) ORDER BY {order} LIMIT %s"
 )
 _COUNT_LIVE = "SELECT queue, state, count(*) FROM {schema}.live AS r WHERE {where} GROUP BY queue, state"
 _COUNT_ENDED = "SELECT queue, state, count(*) FROM {schema}.ended AS r WHERE {where} GROUP BY queue, state"
@@ -41,22 +41,25 @@ _TERMS = {
 }
 
 
-def get(line: Line, ids: Sequence[str]) -> dict[str, Job]:
+def get(line: Line, ids: Sequence[str]) -> Jobs:
     """The jobs with these ids."""
-    return {row[0]: codec.job(row) for row in line.rows(SQL["by_ids"], {"ids": list(ids)})}
+    return Jobs(*codec.sift(line.rows(SQL["by_ids"], {"ids": list(ids)})))
 
 
 def find(line: Line, wanted: Filter, page: Page) -> Found:
     """One page; one row more is read to know whether there is another."""
+    return paging.found(lambda count: codec.sift(_rows(line, wanted, page, count)), page)
+
+
+def _rows(line: Line, wanted: Filter, page: Page, count: int) -> list[tuple[Any, ...]]:
+    """The first rows of a page, so many."""
     pieces, values = list[str](), list[Any]()
     for piece in _pieces(wanted, page.sort):
-        text, bound = piece.statement(page)
+        text, bound = piece.statement(page, count)
         pieces.append(text)
         values += bound
     whole = {"pieces": " UNION ALL ".join(pieces), "order": _ORDERS[page.sort].order}
-    rows = line.rows(files.fill(_FIND, whole), [*values, page.limit + 1])
-    jobs = [codec.job(row) for row in rows[: page.limit]]
-    return Found(jobs, codec.cursor(jobs[-1], page.sort) if len(rows) > len(jobs) and jobs else None)
+    return line.rows(files.fill(_FIND, whole), [*values, count])
 
 
 class _Order(Struct, frozen=True):
@@ -84,7 +87,7 @@ class _Piece(Struct, frozen=True):
     wanted: Filter
     order: _Order
 
-    def statement(self, page: Page) -> tuple[str, list[Any]]:
+    def statement(self, page: Page, count: int) -> tuple[str, list[Any]]:
         """The page that ends the whole page if all its jobs are here, and the values to bind."""
         where, values = conditions(self.wanted)
         if page.after is not None:
@@ -93,7 +96,7 @@ class _Piece(Struct, frozen=True):
                 [*values, *codec.position(page.after, page.sort)],
             )
         words = {"table": self.table, "where": where, "order": self.order.order}
-        return files.fill(_PIECE, words), [*values, page.limit + 1]
+        return files.fill(_PIECE, words), [*values, count]
 
 
 def _pieces(wanted: Filter, sort: Sort) -> Iterator[_Piece]:

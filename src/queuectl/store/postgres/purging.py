@@ -1,21 +1,40 @@
-"""Deleting jobs that have ended, a bounded number at a time."""
+"""Deleting jobs: those that have ended, a bounded number at a time, and those that cannot be decoded."""
+
+from collections.abc import Sequence
 
 from queuectl.domain.query import Filter
+from queuectl.store import codec, paging
 from queuectl.store import statements as files
 from queuectl.store.postgres.connections import Line
 from queuectl.store.postgres.finding import conditions
+from queuectl.store.postgres.sql import fill, statements
 
-_PURGE = """
+SQL = statements("jobs")
+_OLDEST = fill("""
 WITH first AS MATERIALIZED (
-    SELECT number, finished_at FROM {schema}.ended AS r WHERE {where}
-    ORDER BY finished_at, number LIMIT %s FOR UPDATE SKIP LOCKED
-), rows AS (DELETE FROM {schema}.ended USING first WHERE ended.number = first.number
-), prints AS (DELETE FROM {schema}.output USING first WHERE output.job = first.number
-), bodies AS (DELETE FROM {schema}.body USING first WHERE body.number = first.number RETURNING body.number, id)
-SELECT id FROM bodies JOIN first USING (number) ORDER BY finished_at, number"""
+    SELECT * FROM {schema}.ended AS r WHERE {where} ORDER BY finished_at, number LIMIT %s FOR UPDATE SKIP LOCKED
+)
+SELECT {columns} FROM first LEFT JOIN {schema}.body USING (number) ORDER BY finished_at, number""")
 
 
 def purge(line: Line, wanted: Filter, limit: int) -> list[str]:
     """Longest ended first; whatever the filter says, only what has ended."""
     where, values = conditions(wanted)
-    return [id for (id,) in line.rows(files.fill(_PURGE, {"where": where}), [*values, limit])]
+    oldest = files.fill(_OLDEST, {"where": where})
+    with line.transaction():
+        gone, _ = paging.first(lambda count: codec.sift(line.rows(oldest, [*values, count])), limit)
+        _delete(line, [job.number for job in gone])
+    return [job.id for job in gone]
+
+
+def discard(line: Line, numbers: Sequence[int]) -> list[int]:
+    """Those of these that cannot be decoded, whatever their state."""
+    with line.transaction():
+        _, damaged = codec.sift(line.rows(SQL["by_numbers"], {"numbers": list(numbers)}))
+        gone = [each.number for each in damaged]
+        _delete(line, gone)
+    return gone
+
+
+def _delete(line: Line, numbers: Sequence[int]) -> None:
+    line.run(SQL["delete"], {"numbers": list(numbers)})

@@ -15,7 +15,7 @@ def beat(line: Line, worker: Worker) -> Request | None:
     """Enter a worker or renew its entry (`heartbeat` is set); answers what is asked of it."""
     known = line.rows(SQL["worker_by_id"], (worker.id,))
     seen = known[0][1] if known else None
-    left = still_asked(seen, codec.worker(known[0][0]), worker) if known else None
+    left = still_asked(seen, codec.worker(worker.id, known[0][0]), worker) if known else None
     entry = {
         "id": worker.id,
         "started_at": codec.micros(worker.started_at),
@@ -43,7 +43,7 @@ def ask(line: Line, worker_id: str, request: Request) -> bool:
 
 def workers(line: Line) -> list[Worker]:
     """All, in order of their start."""
-    return [codec.worker(text) for (text,) in line.rows(SQL["workers"])]
+    return [codec.worker(id, text) for id, text in line.rows(SQL["workers"])]
 
 
 def forget(line: Line, worker_id: str) -> None:
@@ -54,9 +54,7 @@ def forget(line: Line, worker_id: str) -> None:
 
 def shared(line: Line, table: Shared) -> dict[str, Entry]:
     """All entries of a table."""
-    return {
-        key: Entry(codec.value(value), version) for key, value, version in line.rows(SQL["entries"], (table,))
-    }
+    return {key: codec.entry(value, version) for key, value, version in line.rows(SQL["entries"], (table,))}
 
 
 def swap(line: Line, table: Shared, key: str, value: dict[str, Any] | None, version: int) -> bool:

@@ -9,9 +9,10 @@ from msgspec.structs import replace
 from queuectl.clock import random_bytes
 from queuectl.domain.job import Job
 from queuectl.domain.output import Chunk, Trim
-from queuectl.domain.query import Counts, Filter, Found, Page
+from queuectl.domain.query import Counts, Filter, Found, Jobs, Page, Unreadable
 from queuectl.domain.worker import Request, Worker
 from queuectl.errors import StoreAbsent
+from queuectl.store.aside import Aside
 from queuectl.store.clock import GOOD_FOR, ServerClock
 from queuectl.store.postgres import (
     address,
@@ -54,6 +55,7 @@ class PostgresStore:
         self._address = address.parse(url)
         self._mode, self._create, self._migrations = durability, create, migrations
         self._tokens = Tokens(token or _random_token)
+        self._aside = Aside()
         self._known = False
         self._connections = Connections(self._address, _options(durability, patience), patience, self._greet)
         self._hearing = Hearing(self._connections, self._address.listens)
@@ -66,8 +68,8 @@ class PostgresStore:
         now = self.now()
         return self._connections.write(lambda c: writing.add(c, jobs, now)) if jobs else []
 
-    def get(self, ids: Sequence[str]) -> dict[str, Job]:
-        return self._connections.read(lambda c: finding.get(c, ids)) if ids else {}
+    def get(self, ids: Sequence[str]) -> Jobs:
+        return self._connections.read(lambda c: finding.get(c, ids)) if ids else Jobs()
 
     def find(self, wanted: Filter, page: Page) -> Found:
         return self._connections.read(lambda c: finding.find(c, wanted, page))
@@ -83,7 +85,7 @@ class PostgresStore:
             return []
         self._hearing.only_work()
         return self._connections.write(
-            lambda c: claiming.claim(c, worker, queues, limit, lease, self._tokens)
+            lambda c: claiming.claim(c, worker, queues, limit, lease, self._tokens, self._aside)
         )
 
     def renew(self, worker: str, held: Sequence[Held], lease: timedelta) -> list[Job]:
@@ -94,7 +96,7 @@ class PostgresStore:
         return self._connections.write(lambda c: writing.save(c, jobs, now)) if jobs else []
 
     def lapsed(self, limit: int) -> list[Job]:
-        return self._connections.read(lambda c: claiming.lapsed(c, limit))
+        return self._connections.read(lambda c: claiming.lapsed(c, limit))[0]
 
     def write_output(self, chunks: Sequence[Chunk], trims: Sequence[Trim] = ()) -> set[str]:
         if not chunks and not trims:
@@ -129,6 +131,19 @@ class PostgresStore:
 
     def purge(self, wanted: Filter, limit: int) -> list[str]:
         return self._connections.write(lambda c: purging.purge(c, wanted, limit))
+
+    def set_aside(self, *, lapsed: bool) -> list[Unreadable]:
+        if lapsed:
+            self._set_aside_lapsed()
+        return self._aside.take()
+
+    def _set_aside_lapsed(self) -> None:
+        _, damaged = self._connections.read(lambda c: claiming.lapsed(c, 1))
+        if damaged:
+            self._connections.write(lambda c: claiming.set_aside(c, damaged, self._aside))
+
+    def discard(self, numbers: Sequence[int]) -> list[int]:
+        return self._connections.write(lambda c: purging.discard(c, numbers)) if numbers else []
 
     def wait(self, timeout: float) -> bool:
         return self._hearing.wait(timeout)

@@ -52,12 +52,13 @@ def _newcomer(place: int, job: Job, now: datetime) -> dict[str, Any]:
 
 
 def _why_not(line: Line, job: Job, now: datetime) -> Added:
-    known = line.rows(SQL["by_ids"], {"ids": [job.id]})
+    known, damaged = codec.sift(line.rows(SQL["by_ids"], {"ids": [job.id]}))
     if known:
-        other = codec.job(known[0])
-        return verdict.known(job, other)
-    holder = line.rows(SQL["alive_by_key"], (job.spec.unique_key,))
-    if holder:
-        return Added("duplicate", codec.job(holder[0]))
+        return verdict.known(job, known[0])
+    holder, damaged_holder = codec.sift(line.rows(SQL["alive_by_key"], (job.spec.unique_key,)))
+    if holder and not damaged:
+        return Added("duplicate", holder[0])
+    for each in (*damaged, *damaged_holder):
+        return verdict.unreadable(job, each)
     # What stood in the way has left since: nothing does any more.
     return add(line, [job], now)[0]

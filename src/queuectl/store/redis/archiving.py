@@ -10,8 +10,11 @@ from msgspec import Struct
 from redis.exceptions import ResponseError
 
 from queuectl.domain.job import Job
+from queuectl.domain.query import Unreadable
+from queuectl.store import codec
 from queuectl.store.protocol import Saved
 from queuectl.store.redis import rows
+from queuectl.store.redis.auditing import Copy
 from queuectl.store.redis.connections import Line
 
 GROUP = "movers"
@@ -130,14 +133,17 @@ def stay(line: Line, departures: Sequence[Departure]) -> None:
     line.run("stay", *[word for d in departures for word in (d.entry, f"{d.number:016}", str(d.version))])
 
 
-def where(line: Line, ids: Sequence[str]) -> dict[str, Job | None]:
-    """The jobs with these ids that are here, and None for each that the archive has."""
-    found: dict[str, Job | None] = {}
+def where(line: Line, ids: Sequence[str]) -> dict[str, Job | Unreadable | None]:
+    """What is here of the jobs with these ids, and None for each that the archive has."""
+    found: dict[str, Job | Unreadable | None] = {}
     for start in range(0, len(ids), STRIDE):
         batch = ids[start : start + STRIDE]
         for id, answer in zip(batch, line.run("where", *batch), strict=True):
-            if answer is not None:
-                found[id] = None if answer == b"past" else rows.job(answer)
+            if answer == b"past":
+                found[id] = None
+            elif answer is not None:
+                jobs, damaged = codec.sift([answer], rows.job)
+                found[id] = jobs[0] if jobs else damaged[0]
     return found
 
 
@@ -183,7 +189,7 @@ def arrived(line: Line, now: str, jobs: Sequence[Arrival]) -> None:
     line.run("arrived", now, *[word for job in jobs for word in (f"{job.number:016}", job.note)])
 
 
-def leave(line: Line, jobs: Sequence[Job], now: str) -> set[int]:
+def leave(line: Line, jobs: Sequence[Job] | Sequence[Copy], now: str) -> set[int]:
     """Delete jobs of the archive. Answers the numbers of those that were deleted; the archive is to be told."""
     words = [word for j in jobs for word in (f"{j.number:016}", j.id, str(j.version), j.state, j.queue)]
     return {int(number) for number in line.run("leave", now, *words)} if words else set()

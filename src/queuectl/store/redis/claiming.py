@@ -6,7 +6,9 @@ from datetime import datetime, timedelta
 import msgspec
 
 from queuectl.domain.job import Job
-from queuectl.store import codec
+from queuectl.domain.query import Unreadable
+from queuectl.store import codec, paging
+from queuectl.store.aside import Aside
 from queuectl.store.protocol import DUE_LOOKED_AT, Held
 from queuectl.store.redis import rows
 from queuectl.store.redis.connections import Line
@@ -21,26 +23,40 @@ def claim(
     lease: timedelta,
     now: str,
     tokens: Tokens,
+    aside: Aside,
 ) -> list[Job]:
     """Take the first due jobs, in order."""
-    ids = tokens.take(limit)
-    taken = line.run("claim", now, worker, codec.length(lease), msgspec.msgpack.encode(list(queues)), *ids)
-    tokens.give_back(ids[len(taken) :])
-    return [rows.job(row) for row in taken]
+    jobs, named = list[Job](), msgspec.msgpack.encode(list(queues))
+    while len(jobs) < limit:
+        ids = tokens.take(limit - len(jobs))
+        taken, passed_over = line.run("claim", now, worker, codec.length(lease), named, *ids)
+        tokens.give_back(ids[len(taken) :])
+        found, damaged = codec.sift([*taken, *passed_over], rows.job)
+        jobs += found
+        if not damaged:
+            break
+        set_aside(line, damaged, aside)
+    return jobs
+
+
+def set_aside(line: Line, damaged: Sequence[Unreadable], aside: Aside) -> None:
+    """Hand these out no more. Between the claim and this they are claimed; should we die there, their lease ends."""
+    line.run("aside", *[f"{each.number:016}" for each in damaged])
+    aside.add(damaged)
 
 
 def renew(line: Line, worker: str, held: Sequence[Held], lease: timedelta, now: str) -> list[Job]:
     """Begin the leases of these attempts again, where they are still held."""
     pairs = [word for each in held for word in (each.job_id, each.attempt_id)]
-    return [rows.job(row) for row in line.run("renew", now, worker, codec.length(lease), *pairs)]
+    return codec.sift(line.run("renew", now, worker, codec.length(lease), *pairs), rows.job)[0]
 
 
-def lapsed(line: Line, limit: int, now: str) -> list[Job]:
-    """Claims whose lease has ended, longest ago first."""
-    return [rows.job(row) for row in line.run("lapsed", now, limit)]
+def lapsed(line: Line, limit: int, now: str) -> tuple[list[Job], list[Unreadable]]:
+    """Claims whose lease has ended, longest ago first, and those of them that cannot be decoded."""
+    return paging.first(lambda count: codec.sift(line.run("lapsed", now, count), rows.job), limit)
 
 
 def due_since(line: Line, now: str) -> dict[str, datetime]:
     """For each queue, since when the job that waits longest has been due."""
     rows = line.run("due", now, DUE_LOOKED_AT)
-    return {queue.decode(): codec.moment(int(since)) for queue, since in rows}
+    return {queue.decode(): codec.nearest(int(float(since))) for queue, since in rows}

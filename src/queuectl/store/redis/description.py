@@ -205,7 +205,7 @@ def _faults(found: Server, info: dict[str, str]) -> list[str]:
 def with_damage(line: Line, found: Description, now: str) -> Description:
     """With what a look at all jobs finds, and what was mended last."""
     wrong = [
-        f"{count} {what}: workers mend them"
+        f"{count} {what}" if what == repair.UNREADABLE else f"{count} {what}: workers mend them"
         for what, count in repair.heal(line, now, really=False).found.items()
     ]
     last = caretaker.mended(line)

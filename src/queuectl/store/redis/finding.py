@@ -9,37 +9,42 @@ from heapq import merge
 from itertools import islice
 
 from queuectl.domain.job import STATES, TERMINAL, Job
-from queuectl.domain.query import Counts, Filter, Found, Page, Sort, matches
+from queuectl.domain.query import Counts, Filter, Found, Jobs, Page, Sort, Unreadable, matches
+from queuectl.errors import UnreadableJob
 from queuectl.store import codec, filters
 from queuectl.store.redis import rows
 from queuectl.store.redis.connections import Line
 
+Row = Sequence[bytes | None]
 STRIDE = 500
 """Jobs in one answer."""
 FEW = 1000
 """So many are read whole and put in order here."""
 
 
-def get(line: Line, ids: Sequence[str]) -> dict[str, Job]:
+def get(line: Line, ids: Sequence[str]) -> Jobs:
     """The jobs with these ids."""
-    return {job.id: job for job in _fetch(line, "id", ids)}
+    damaged = list[Unreadable]()
+    return Jobs(list(_fetch(line, "id", ids, Filter(), damaged)), damaged)
 
 
 def find(line: Line, wanted: Filter, page: Page) -> Found:
     """One page; one job more is read to know whether there is another."""
     filters.literals(wanted.states)  # refuses a state that is none
     after = None if page.after is None else codec.position(page.after, page.sort)
-    numbers = _candidates(line, wanted)
+    numbers, damaged = _candidates(line, wanted), list[Unreadable]()
     if numbers is None:
-        rest = _walk(line, wanted, page.sort, after, page.limit + 1)
+        rest = _walk(line, wanted, page.sort, after, page.limit + 1, damaged)
     elif page.sort == "created":
-        rest = _latest(line, wanted, numbers, after)
+        rest = _latest(line, wanted, numbers, after, damaged)
     else:
-        ordered = sorted(_matching(line, wanted, numbers), key=lambda job: codec.place(job, page.sort))
+        matching = _matching(line, wanted, numbers, damaged)
+        ordered = sorted(matching, key=lambda job: codec.place(job, page.sort))
         rest = (job for job in ordered if after is None or codec.place(job, page.sort) > after)
     jobs = list(islice(rest, page.limit + 1))
     shown = jobs[: page.limit]
-    return Found(shown, codec.cursor(shown[-1], page.sort) if len(jobs) > len(shown) and shown else None)
+    following = codec.cursor(shown[-1], page.sort) if len(jobs) > len(shown) and shown else None
+    return Found(shown, following, damaged)
 
 
 def counts(line: Line, wanted: Filter) -> Counts:
@@ -55,7 +60,7 @@ def counts(line: Line, wanted: Filter) -> Counts:
                     states[state] = states.get(state, 0) + int(count)  # type: ignore[index, call-overload]
         return found
     few = _few(line, wanted)
-    for job in _walk(line, wanted, "created", None, STRIDE) if few is None else few:
+    for job in _walk(line, wanted, "created", None, STRIDE, []) if few is None else few:
         states = found.queues.setdefault(job.queue, {})
         states[job.state] = states.get(job.state, 0) + 1
     return found
@@ -74,21 +79,28 @@ def _pairs(flat: list[bytes]) -> Iterator[tuple[str, str]]:
 def _few(line: Line, wanted: Filter) -> Iterable[Job] | None:
     """All jobs that match, in no order, if an index names those that can be meant and they are few."""
     numbers = _candidates(line, wanted)
-    return None if numbers is None else _matching(line, wanted, numbers)
+    return None if numbers is None else _matching(line, wanted, numbers, [])
 
 
-def _matching(line: Line, wanted: Filter, numbers: Sequence[bytes | str]) -> Iterator[Job]:
-    return (job for job in _fetch(line, "number", numbers) if matches(job, wanted))
+def _matching(
+    line: Line, wanted: Filter, numbers: Sequence[bytes | str], damaged: list[Unreadable]
+) -> Iterator[Job]:
+    """`damaged` takes up what is met and cannot be decoded."""
+    return (job for job in _fetch(line, "number", numbers, wanted, damaged) if matches(job, wanted))
 
 
 def _latest(
-    line: Line, wanted: Filter, numbers: Sequence[bytes | str], after: tuple[int, ...] | None
+    line: Line,
+    wanted: Filter,
+    numbers: Sequence[bytes | str],
+    after: tuple[int, ...] | None,
+    damaged: list[Unreadable],
 ) -> Iterator[Job]:
     """Those of these that match, the latest first, behind a place. No more are read than are asked for."""
     last = None if after is None else -after[0]
     places = sorted((int(number) for number in numbers), reverse=True)
     rest = [f"{number:016}" for number in places if last is None or number < last]
-    return _matching(line, wanted, rest)
+    return _matching(line, wanted, rest, damaged)
 
 
 def _candidates(line: Line, wanted: Filter) -> list[bytes | str] | None:
@@ -123,7 +135,12 @@ def _mark(wanted: Filter) -> str | None:
 
 
 def _walk(
-    line: Line, wanted: Filter, sort: Sort, after: tuple[int, ...] | None, stride: int
+    line: Line,
+    wanted: Filter,
+    sort: Sort,
+    after: tuple[int, ...] | None,
+    stride: int,
+    damaged: list[Unreadable],
 ) -> Iterator[Job]:
     """Jobs that match, in the order, behind a place: of the group or of the states that are meant, where these have it.
 
@@ -136,7 +153,10 @@ def _walk(
         indexes = [f"state:{state}" for state in sorted(wanted.states)]
     down = sort != "next"
     start = ("+inf" if down else "-inf") if after is None else str(_score(sort, after))
-    for job in _along(line, indexes, start, "-inf" if down else "+inf", stride):
+    for row in _along(line, indexes, start, "-inf" if down else "+inf", stride):
+        job = _decoded(row, wanted, damaged)
+        if job is None:
+            continue
         if matches(job, wanted) and (after is None or codec.place(job, sort) > after):
             yield job
 
@@ -148,8 +168,13 @@ def ended(line: Line, wanted: Filter, limit: int) -> Iterator[Job]:
         return iter(sorted((job for job in few if job.ended and job.finished_at), key=_end))
     states = wanted.states & TERMINAL if wanted.states else TERMINAL
     last = "+inf" if wanted.ended_before is None else f"({codec.micros(wanted.ended_before)}"
-    lines = [_along(line, [f"ended:{state}"], "-inf", last, limit) for state in sorted(states)]
+    lines = [_readable(_along(line, [f"ended:{state}"], "-inf", last, limit)) for state in sorted(states)]
     return (job for job in merge(*lines, key=_end) if matches(job, wanted))
+
+
+def _readable(found: Iterable[Row]) -> Iterator[Job]:
+    jobs = (_decoded(row, Filter(), []) for row in found)
+    return (job for job in jobs if job is not None)
 
 
 def _end(job: Job) -> tuple[int, int]:
@@ -157,13 +182,13 @@ def _end(job: Job) -> tuple[int, int]:
     return (0 if job.finished_at is None else codec.micros(job.finished_at), job.number)
 
 
-def _along(line: Line, indexes: list[str], start: str, last: str, stride: int) -> Iterator[Job]:
-    """The jobs of sorted sets from a score to another, a stride at a time, whatever is added meanwhile."""
+def _along(line: Line, indexes: list[str], start: str, last: str, stride: int) -> Iterator[Row]:
+    """The rows of sorted sets from a score to another, a stride at a time, whatever is added meanwhile."""
     skipped, order = 0, "down" if last == "-inf" else "up"
     while True:
         stride = min(stride, STRIDE)
         numbers, scores, found = line.run("page", order, start, last, skipped, stride, *indexes)
-        yield from map(rows.job, found)
+        yield from found
         if len(numbers) < stride:
             return
         end, stride = scores[-1].decode(), stride * 2
@@ -180,13 +205,30 @@ def _score(sort: Sort, after: tuple[int, ...]) -> int:
     return after[0] if sort == "next" else -after[0]
 
 
-def by_number(line: Line, numbers: Sequence[int]) -> list[Job]:
-    """The jobs with these numbers."""
-    return list(_fetch(line, "number", [f"{number:016}" for number in numbers]))
+def by_number(line: Line, numbers: Sequence[int]) -> tuple[list[Job], list[Unreadable]]:
+    """The jobs with these numbers, and those of them that cannot be decoded."""
+    damaged = list[Unreadable]()
+    keys = [f"{number:016}" for number in numbers]
+    return list(_fetch(line, "number", keys, Filter(), damaged)), damaged
 
 
-def _fetch(line: Line, by: str, keys: Sequence[bytes | str]) -> Iterator[Job]:
+def _fetch(
+    line: Line, by: str, keys: Sequence[bytes | str], wanted: Filter, damaged: list[Unreadable]
+) -> Iterator[Job]:
     """Jobs in the order of the keys; those that are gone are left out."""
     for start in range(0, len(keys), STRIDE):
         for row in line.run("fetch", by, *keys[start : start + STRIDE]):
-            yield rows.job(row)
+            job = _decoded(row, wanted, damaged)
+            if job is not None:
+                yield job
+
+
+def _decoded(row: Row, wanted: Filter, damaged: list[Unreadable]) -> Job | None:
+    """The job out of a row. What is none is taken up among the damaged, if its state and queue are wanted."""
+    try:
+        return rows.job(row)
+    except UnreadableJob as error:
+        state, queue = rows.standing(row)
+        if (not wanted.states or state in wanted.states) and wanted.queue in (None, queue):
+            damaged.append(Unreadable(error.id, error.number, error.reason))
+        return None

@@ -22,6 +22,13 @@ def oldest(line: Line, wanted: Filter, limit: int) -> list[Job]:
     return list(islice(finding.ended(line, wanted, limit), limit))
 
 
+def discard(line: Line, numbers: Sequence[int], now: str) -> list[int]:
+    """Those of these that cannot be decoded, whatever their state."""
+    _, damaged = finding.by_number(line, numbers)
+    words = [f"{each.number:016}" for each in damaged]
+    return [int(number) for number in line.run("discard", now, *words)] if words else []
+
+
 def delete(line: Line, jobs: Sequence[Job], now: str) -> set[int]:
     """Delete these if they have not changed since. Answers the numbers of those that are gone."""
     gone = set[int]()

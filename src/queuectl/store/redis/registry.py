@@ -12,7 +12,7 @@ def beat(line: Line, worker: Worker) -> Request | None:
     """Enter a worker or renew its entry (`heartbeat` is set); answers what is asked of it."""
     known = line.call("HGET", line.key("workers"), worker.id)
     seen = asked(line, worker.id)
-    left = still_asked(seen, codec.worker(known.decode()), worker) if known else None
+    left = still_asked(seen, codec.worker(worker.id, known), worker) if known else None
     return _request(line.run("beat", worker.id, codec.to_json(worker), seen or "", left or ""))
 
 
@@ -28,7 +28,9 @@ def ask(line: Line, worker_id: str, request: Request) -> bool:
 
 def workers(line: Line) -> list[Worker]:
     """All, in order of their start."""
-    found = [codec.worker(text.decode()) for text in line.call("HVALS", line.key("workers"))]
+    flat = line.call("HGETALL", line.key("workers"))
+    pairs = zip(flat[::2], flat[1::2], strict=True)
+    found = [codec.worker(id.decode(errors="replace"), text) for id, text in pairs]
     return sorted(found, key=lambda worker: (worker.started_at, worker.id))
 
 
@@ -40,7 +42,8 @@ def forget(line: Line, worker_id: str) -> None:
 def shared(line: Line, table: Shared) -> dict[str, Entry]:
     """All entries of a table."""
     flat = line.call("HGETALL", line.key(f"shared:{table}"))
-    return {key.decode(): _entry(text.decode()) for key, text in zip(flat[::2], flat[1::2], strict=True)}
+    pairs = zip(flat[::2], flat[1::2], strict=True)
+    return {key.decode(errors="replace"): _entry(text) for key, text in pairs}
 
 
 def swap(line: Line, table: Shared, key: str, value: dict[str, Any] | None, version: int) -> bool:
@@ -53,6 +56,6 @@ def _request(text: bytes | None) -> Request | None:
     return text.decode() if text else None  # type: ignore[return-value]
 
 
-def _entry(text: str) -> Entry:
-    version, _, value = text.partition(" ")
-    return Entry(codec.value(value), int(version))
+def _entry(text: bytes) -> Entry:
+    version, _, value = text.partition(b" ")
+    return codec.entry(value, int(version) if version.isdigit() else 0)

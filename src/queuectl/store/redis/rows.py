@@ -4,12 +4,14 @@ What the scripts themselves look at are fields of a hash, as decimal text; every
 them unread, as one JSON text (`rest`). The spec is a field that is written once.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
 
 from queuectl.domain.job import Job
+from queuectl.errors import UnreadableJob
 from queuectl.store import codec
 
 _HASH = (
@@ -42,14 +44,6 @@ _NUMBERS = frozenset(
 )
 # An older program refuses a `rest` of another length: what came later is a field of its own.
 _REST = tuple(column for column in codec.CHANGING if column not in (*_HASH, "cause"))
-_UNREAD = dict.fromkeys(_REST, None) | {
-    "priority": 0,
-    "failures": 0,
-    "losses": 0,
-    "history_dropped": 0,
-    "spec": codec.to_json(codec.UNREADABLE),
-}
-"""What stands for all that a hand has made unreadable; the next save writes it anew."""
 _pack = msgspec.msgpack.Encoder().encode
 _rests = msgspec.json.Decoder(list[Any])
 
@@ -92,20 +86,27 @@ def changed(job: Job) -> bytes:
 
 
 def job(row: Sequence[Any]) -> Job:
-    """The job out of a row. One that cannot be read is one that can only end (`codec.UNREADABLE`)."""
+    """The job out of a row. Raises UnreadableJob."""
     known = {name: _value(name, part) for name, part in zip(FIELDS, row, strict=True) if part is not None}
     try:
-        return _job(known | dict(zip(_REST, _rests.decode(known["rest"]), strict=True)))
-    except (KeyError, TypeError, ValueError, msgspec.MsgspecError):
-        return _job(known | _UNREAD)
-
-
-def _job(known: dict[str, Any]) -> Job:
+        known |= zip(_REST, _rests.decode(known["rest"]), strict=True)
+    except (KeyError, *codec.DAMAGE) as error:
+        raise UnreadableJob(str(known.get("id", "")), known["number"], f"rest: {error}") from error
     return codec.job([known.get(column) for column in codec.COLUMNS])
 
 
+def standing(row: Sequence[Any]) -> tuple[str, str]:
+    """State and queue of a row, as far as there is any."""
+    return tuple((row[FIELDS.index(name)] or b"").decode(errors="replace") for name in ("state", "queue"))  # type: ignore[return-value]
+
+
 def _value(name: str, part: bytes) -> Any:
-    return int(part) if name in _NUMBERS else part.decode(errors="replace")
+    """A number, or text: also where a number ought to be."""
+    text = part.decode(errors="backslashreplace")
+    return int(text) if name in _NUMBERS and _WHOLE.fullmatch(text) else text
+
+
+_WHOLE = re.compile(r"-?[0-9]{1,19}")
 
 
 def _changing(job: Job) -> dict[str, Any]:

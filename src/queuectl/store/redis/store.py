@@ -9,10 +9,11 @@ from msgspec.structs import replace
 from queuectl.clock import Clock, random_bytes
 from queuectl.domain.job import Job
 from queuectl.domain.output import Chunk, Trim
-from queuectl.domain.query import Counts, Filter, Found, Page
+from queuectl.domain.query import Counts, Filter, Found, Jobs, Page, Unreadable
 from queuectl.domain.worker import Request, Worker
 from queuectl.errors import StoreAbsent
 from queuectl.store import codec
+from queuectl.store.aside import Aside
 from queuectl.store.clock import GOOD_FOR, ServerClock
 from queuectl.store.protocol import Added, Description, Entry, Held, Saved, Shared
 from queuectl.store.redis import (
@@ -55,6 +56,7 @@ class RedisStore:
         self._fast, self._create = durability == "fast" or self._address.fast, create
         self._archives = archives
         self._tokens = Tokens(token or _random_token)
+        self._aside = Aside()
         self.connections = Connections(self._address, patience, self._greet)
         self._hearing = Hearing(self.connections, self._address.listens)
         self.caretaker = Caretaker(self.connections, lambda: self.moment)
@@ -74,8 +76,8 @@ class RedisStore:
         said = self.connections.write(lambda line: writing.add(line, jobs, self.moment)) if jobs else []
         return [added for added in said if added is not None]
 
-    def get(self, ids: Sequence[str]) -> dict[str, Job]:
-        return self.connections.read(lambda line: finding.get(line, ids)) if ids else {}
+    def get(self, ids: Sequence[str]) -> Jobs:
+        return self.connections.read(lambda line: finding.get(line, ids)) if ids else Jobs()
 
     def find(self, wanted: Filter, page: Page) -> Found:
         return self.connections.read(lambda line: finding.find(line, wanted, page))
@@ -91,7 +93,9 @@ class RedisStore:
             return []
         self._hearing.only_work()
         return self.connections.write(
-            lambda line: claiming.claim(line, worker, queues, limit, lease, self.moment, self._tokens)
+            lambda line: claiming.claim(
+                line, worker, queues, limit, lease, self.moment, self._tokens, self._aside
+            )
         )
 
     def renew(self, worker: str, held: Sequence[Held], lease: timedelta) -> list[Job]:
@@ -104,7 +108,7 @@ class RedisStore:
         return [writing.saved(each) for each in said]
 
     def lapsed(self, limit: int) -> list[Job]:
-        return self.connections.read(lambda line: claiming.lapsed(line, limit, self.moment))
+        return self.connections.read(lambda line: claiming.lapsed(line, limit, self.moment))[0]
 
     def write_output(self, chunks: Sequence[Chunk], trims: Sequence[Trim] = ()) -> set[str]:
         if not chunks and not trims:
@@ -143,6 +147,21 @@ class RedisStore:
 
     def purge(self, wanted: Filter, limit: int) -> list[str]:
         return self.connections.write(lambda line: purging.purge(line, wanted, limit, self.moment))
+
+    def set_aside(self, *, lapsed: bool) -> list[Unreadable]:
+        if lapsed:
+            self._set_aside_lapsed()
+        return self._aside.take()
+
+    def _set_aside_lapsed(self) -> None:
+        _, damaged = self.connections.read(lambda line: claiming.lapsed(line, 1, self.moment))
+        if damaged:
+            self.connections.write(lambda line: claiming.set_aside(line, damaged, self._aside))
+
+    def discard(self, numbers: Sequence[int]) -> list[int]:
+        if not numbers:
+            return []
+        return self.connections.write(lambda line: purging.discard(line, numbers, self.moment))
 
     def wait(self, timeout: float) -> bool:
         return self._hearing.wait(timeout)

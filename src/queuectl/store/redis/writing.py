@@ -6,7 +6,7 @@ from typing import Literal
 from msgspec.structs import replace
 
 from queuectl.domain.job import Job
-from queuectl.store import verdict
+from queuectl.store import codec, verdict
 from queuectl.store.protocol import Added, Saved
 from queuectl.store.redis import rows
 from queuectl.store.redis.connections import Line
@@ -37,10 +37,10 @@ def _added(job: Job, what: bytes, answer: object = None) -> Added | None:
         return None
     if what == b"added":
         return Added("added", replace(job, number=int(answer)))  # type: ignore[call-overload]
-    other = rows.job(answer)  # type: ignore[arg-type]
-    if what == b"taken":
-        return Added("duplicate", other)
-    return verdict.known(job, other)
+    found, damaged = codec.sift([answer], rows.job)
+    if damaged:
+        return verdict.unreadable(job, damaged[0])
+    return Added("duplicate", found[0]) if what == b"taken" else verdict.known(job, found[0])
 
 
 def save(line: Line, jobs: Sequence[Job], now: str) -> list[Swapped]:

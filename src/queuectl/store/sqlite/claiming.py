@@ -14,9 +14,12 @@ from msgspec.structs import replace
 
 from queuectl.domain import lifecycle
 from queuectl.domain.job import Job
+from queuectl.domain.query import Unreadable
 from queuectl.domain.queue import room
-from queuectl.store import codec
+from queuectl.store import codec, paging
+from queuectl.store.aside import Aside
 from queuectl.store.protocol import DUE_LOOKED_AT, Held
+from queuectl.store.sqlite import rows
 from queuectl.store.sqlite.sql import statements
 
 SQL = statements("claim")
@@ -45,13 +48,14 @@ def nothing_to_claim(connection: apsw.Connection, wish: Wish, now: datetime) -> 
     return not _first(connection, replace(wish, limit=1))
 
 
-def claim(connection: apsw.Connection, wish: Wish, now: datetime, token: Callable[[], str]) -> list[Job]:
+def claim(
+    connection: apsw.Connection, wish: Wish, now: datetime, token: Callable[[], str], aside: Aside
+) -> list[Job]:
     """Take the first due jobs, in order."""
     moment = codec.micros(now)
     if connection.execute(SQL["anything_delayed_due"], (moment,)).get:
         connection.execute(SQL["promote"], (moment, PROMOTED_AT_ONCE))
-    numbers = _first(connection, wish)
-    jobs = [codec.job(row) for row in connection.executemany(_JOBS["by_number"], numbers)]
+    jobs = _readable(connection, wish, aside)
     taken = [
         lifecycle.claim(job, attempt_id=token(), worker=wish.worker, lease=wish.lease, now=now)
         for job in jobs
@@ -60,12 +64,32 @@ def claim(connection: apsw.Connection, wish: Wish, now: datetime, token: Callabl
     return [replace(job, version=job.version + 1) for job in taken]
 
 
+def _readable(connection: apsw.Connection, wish: Wish, aside: Aside) -> list[Job]:
+    """The first jobs; what cannot be decoded makes room for the next ones."""
+    while True:
+        numbers = _first(connection, wish)
+        jobs, damaged = rows.sift(connection, _JOBS["by_number"], numbers)
+        if not damaged:
+            return jobs
+        set_aside(connection, damaged, aside)
+
+
+def set_aside(connection: apsw.Connection, damaged: Sequence[Unreadable], aside: Aside) -> None:
+    """Hand these out no more."""
+    connection.pragma("ignore_check_constraints", 1)  # a hand may have ignored them, too
+    try:
+        connection.executemany(SQL["set_aside"], [(each.number,) for each in damaged])
+    finally:
+        connection.pragma("ignore_check_constraints", 0)
+    aside.add(damaged)
+
+
 def renew(
     connection: apsw.Connection, worker: str, held: Sequence[Held], lease: timedelta, now: datetime
 ) -> list[Job]:
     """Extend what is still held under the same attempt id; answer it fresh."""
     ids = codec.to_json([h.job_id for h in held])
-    found = {job.id: job for job in map(codec.job, connection.execute(_JOBS["by_ids"], (ids,)))}
+    found = {job.id: job for job in rows.sift(connection, _JOBS["by_ids"], [(ids,)])[0]}
     ours = [found[h.job_id] for h in held if h.job_id in found and _is_held(found[h.job_id], worker, h)]
     fresh = [lifecycle.renew(job, lease=lease, now=now) for job in ours]
     moment, until = codec.micros(now), codec.micros(now + lease)
@@ -73,9 +97,10 @@ def renew(
     return [replace(job, version=job.version + 1) for job in fresh]
 
 
-def lapsed(connection: apsw.Connection, limit: int, now: datetime) -> list[Job]:
-    """Claims whose lease has ended."""
-    return [codec.job(row) for row in connection.execute(SQL["lapsed"], (codec.micros(now), limit))]
+def lapsed(connection: apsw.Connection, limit: int, now: datetime) -> tuple[list[Job], list[Unreadable]]:
+    """Claims whose lease has ended, and those of them that cannot be decoded."""
+    moment = codec.micros(now)
+    return paging.first(lambda count: rows.sift(connection, SQL["lapsed"], [(moment, count)]), limit)
 
 
 def due_since(connection: apsw.Connection, now: datetime) -> dict[str, datetime]:
@@ -92,7 +117,7 @@ def due_since(connection: apsw.Connection, now: datetime) -> dict[str, datetime]
 def _first(connection: apsw.Connection, wish: Wish) -> list[tuple[int]]:
     """The numbers of the first jobs, over all queues that may be taken from."""
     rooms = {
-        queue: room(codec.value(setting), processing, wish.limit)
+        queue: room(codec.entry(setting, 0).value, processing, wish.limit)
         for queue, setting, processing in connection.execute(SQL["queue_settings"])
     }
     queues = set(wish.queues) or [queue for (queue,) in connection.execute(SQL["queues_ready"])]

@@ -5,9 +5,10 @@ from typing import Any
 
 import apsw
 
-from queuectl.domain.job import TERMINAL, Job, State
-from queuectl.domain.query import Counts, Filter, Found, Page, Sort
-from queuectl.store import codec, filters
+from queuectl.domain.job import TERMINAL, State
+from queuectl.domain.query import Counts, Filter, Found, Jobs, Page, Sort
+from queuectl.store import codec, filters, paging
+from queuectl.store.sqlite import rows
 from queuectl.store.sqlite.sql import fill, statements
 
 _JOBS = statements("jobs")
@@ -22,7 +23,7 @@ _IS_RARE = "(" + " OR ".join(f"state = '{state}'" for state in _RARE) + ")"
 _IS_PROCESSING = f"lease_until BETWEEN 1 AND {2**63 - 1}"
 
 # The numbers of a page first, then its jobs: else a sort would carry along the body of every job that matches.
-_FIND = fill("SELECT {columns} FROM job JOIN spec USING (number) WHERE job.number IN (")
+_FIND = fill("SELECT {columns} FROM job LEFT JOIN spec USING (number) WHERE job.number IN (")
 _NUMBERS = "SELECT job.number FROM job WHERE "
 _COUNT = "SELECT queue, state, count(*) FROM job WHERE "
 _ORDERS: dict[Sort, tuple[str, str]] = {
@@ -32,7 +33,7 @@ _ORDERS: dict[Sort, tuple[str, str]] = {
 }
 _TERMS = {
     "queue": "queue = ?",
-    "tag": """EXISTS (SELECT 1 FROM spec, json_each(spec.spec, '$.tags') AS tag
+    "tag": """EXISTS (SELECT 1 FROM spec, json_each(CASE WHEN json_valid(spec.spec) THEN spec.spec END, '$.tags') AS tag
               WHERE spec.number = job.number AND tag.value = ?)""",
     "batch": "batch = ? AND batch IS NOT NULL",
     "created_since": "created_at >= ?",
@@ -45,13 +46,11 @@ _TERMS = {
 }
 
 
-def get(connection: apsw.Connection, ids: Sequence[str]) -> dict[str, Job]:
+def get(connection: apsw.Connection, ids: Sequence[str]) -> Jobs:
     """The jobs with these ids."""
     if len(ids) == 1:
-        rows = connection.execute(_JOBS["by_id"], (ids[0],))
-    else:
-        rows = connection.execute(_JOBS["by_ids"], (codec.to_json(ids),))
-    return {job.id: job for job in map(codec.job, rows)}
+        return Jobs(*rows.sift(connection, _JOBS["by_id"], [(ids[0],)]))
+    return Jobs(*rows.sift(connection, _JOBS["by_ids"], [(codec.to_json(ids),)]))
 
 
 def find(connection: apsw.Connection, wanted: Filter, page: Page) -> Found:
@@ -61,20 +60,19 @@ def find(connection: apsw.Connection, wanted: Filter, page: Page) -> Found:
     if page.after is not None:
         where, values = f"{where} AND {after}", [*values, *codec.position(page.after, page.sort)]
     numbers = f"{_NUMBERS}{where} ORDER BY {order} LIMIT ?"
-    rows = connection.execute(f"{_FIND}{numbers}) ORDER BY {order}", (*values, page.limit + 1)).fetchall()
-    jobs = [codec.job(row) for row in rows[: page.limit]]
-    return Found(jobs, codec.cursor(jobs[-1], page.sort) if len(rows) > len(jobs) and jobs else None)
+    sql = f"{_FIND}{numbers}) ORDER BY {order}"
+    return paging.found(lambda count: rows.sift(connection, sql, [(*values, count)]), page)
 
 
 def counts(connection: apsw.Connection, wanted: Filter) -> Counts:
     """Per queue and state: from the tally where that is enough."""
     found = Counts({})
     if wanted == Filter(queue=wanted.queue, states=wanted.states):
-        rows = [row for row in connection.execute(_TALLY) if filters.counted(row[0], row[1], wanted)]
+        sums = [row for row in connection.execute(_TALLY) if filters.counted(row[0], row[1], wanted)]
     else:
         where, values = conditions(wanted)
-        rows = connection.execute(f"{_COUNT}{where} GROUP BY queue, state", values).fetchall()
-    for queue, state, count in rows:
+        sums = connection.execute(f"{_COUNT}{where} GROUP BY queue, state", values).fetchall()
+    for queue, state, count in sums:
         found.queues.setdefault(queue, {})[state] = count
     return found
 

@@ -8,7 +8,7 @@ import apsw
 
 from queuectl.errors import StoreUnusable
 
-SCHEMA = 2
+SCHEMA = 3
 APPLICATION = 0x71756575
 """Says that a database is ours: the letters `queu`."""
 

@@ -1,20 +1,36 @@
 """Deleting jobs that have ended, a bounded number at a time."""
 
+from collections.abc import Sequence
+
 import apsw
 
 from queuectl.domain.query import Filter
-from queuectl.store import codec
+from queuectl.store import codec, paging
+from queuectl.store.sqlite import rows
 from queuectl.store.sqlite.finding import ENDED, conditions
-from queuectl.store.sqlite.sql import statements
+from queuectl.store.sqlite.sql import fill, statements
 
 SQL = statements("jobs")
-_FIRST = "SELECT job.number, id FROM job WHERE "
+_FIRST = fill("SELECT {columns} FROM job LEFT JOIN spec USING (number) WHERE ")
 _ENDED = f" AND {ENDED} ORDER BY finished_at, job.number LIMIT ?"
 
 
 def purge(connection: apsw.Connection, wanted: Filter, limit: int) -> list[str]:
     """Longest ended first; whatever the filter says, only what has ended."""
     where, values = conditions(wanted)
-    gone = connection.execute(f"{_FIRST}{where}{_ENDED}", (*values, limit)).fetchall()
-    connection.execute(SQL["delete_jobs"], (codec.to_json([number for number, _ in gone]),))
-    return [str(id_) for _, id_ in gone]
+    sql = f"{_FIRST}{where}{_ENDED}"
+    gone, _ = paging.first(lambda count: rows.sift(connection, sql, [(*values, count)]), limit)
+    _delete(connection, [job.number for job in gone])
+    return [job.id for job in gone]
+
+
+def discard(connection: apsw.Connection, numbers: Sequence[int]) -> list[int]:
+    """Those of these that cannot be decoded, whatever their state."""
+    _, damaged = rows.sift(connection, SQL["by_number"], [(number,) for number in numbers])
+    gone = [each.number for each in damaged]
+    _delete(connection, gone)
+    return gone
+
+
+def _delete(connection: apsw.Connection, numbers: Sequence[int]) -> None:
+    connection.execute(SQL["delete_jobs"], (codec.to_json(numbers),))

@@ -17,7 +17,7 @@ SQL = statements("registry")
 def beat(connection: apsw.Connection, worker: Worker, now: datetime) -> Request | None:
     """Enter a worker or renew its entry; answers what is asked of it."""
     known = connection.execute(SQL["worker_by_id"], (worker.id,)).fetchone()
-    asked = still_asked(known[1], codec.worker(known[0]), worker) if known else None
+    asked = still_asked(known[1], codec.worker(worker.id, known[0]), worker) if known else None
     entry = codec.to_json(replace(worker, heartbeat=now))
     connection.execute(SQL["keep_worker"], (worker.id, codec.micros(worker.started_at), entry, asked))
     return asked
@@ -37,7 +37,7 @@ def ask(connection: apsw.Connection, worker_id: str, request: Request) -> bool:
 
 def workers(connection: apsw.Connection) -> list[Worker]:
     """All, in order of their start."""
-    return [codec.worker(text) for (text,) in connection.execute(SQL["workers"])]
+    return [codec.worker(id, text) for id, text in connection.execute(SQL["workers"])]
 
 
 def forget(connection: apsw.Connection, worker_id: str) -> None:
@@ -48,7 +48,7 @@ def forget(connection: apsw.Connection, worker_id: str) -> None:
 def shared(connection: apsw.Connection, table: Shared) -> dict[str, Entry]:
     """All entries of a table."""
     rows = connection.execute(SQL["entries"], (table,))
-    return {key: Entry(codec.value(value), version) for key, value, version in rows}
+    return {key: codec.entry(value, version) for key, value, version in rows}
 
 
 def swap(

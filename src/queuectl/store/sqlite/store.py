@@ -9,8 +9,9 @@ from typing import Any
 from queuectl.clock import Clock, random_bytes
 from queuectl.domain.job import Job
 from queuectl.domain.output import Chunk, Trim
-from queuectl.domain.query import Counts, Filter, Found, Page
+from queuectl.domain.query import Counts, Filter, Found, Jobs, Page, Unreadable
 from queuectl.domain.worker import Request, Worker
+from queuectl.store.aside import Aside
 from queuectl.store.clock import steady
 from queuectl.store.protocol import Added, Description, Entry, Held, Saved, Shared
 from queuectl.store.sqlite import claiming, description, finding, output, place, purging, registry, writing
@@ -49,6 +50,7 @@ class SqliteStore:
         self._readers = Readers(self._database)
         self._pulse = Pulse(self._writer, self._database.log)
         self._idle = True
+        self._aside = Aside()
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], **options: Any) -> "SqliteStore":
@@ -69,8 +71,8 @@ class SqliteStore:
     def add(self, jobs: Sequence[Job]) -> list[Added]:
         return self._writer.run(lambda c: writing.add(c, jobs, self.now())) if jobs else []
 
-    def get(self, ids: Sequence[str]) -> dict[str, Job]:
-        return self._readers.look(lambda c: finding.get(c, ids)) if ids else {}
+    def get(self, ids: Sequence[str]) -> Jobs:
+        return self._readers.look(lambda c: finding.get(c, ids)) if ids else Jobs()
 
     def find(self, wanted: Filter, page: Page) -> Found:
         return self._readers.look(lambda c: finding.find(c, wanted, page))
@@ -87,7 +89,7 @@ class SqliteStore:
         # While claims find something, looking first would only double the work.
         if limit < 1 or (self._idle and self._nothing_to_claim(wish)):
             return []
-        jobs = self._writer.run(lambda c: claiming.claim(c, wish, self.now(), self._token))
+        jobs = self._writer.run(lambda c: claiming.claim(c, wish, self.now(), self._token, self._aside))
         self._idle = not jobs
         return jobs
 
@@ -101,7 +103,7 @@ class SqliteStore:
         return self._writer.run(lambda c: writing.save(c, jobs, self.now())) if jobs else []
 
     def lapsed(self, limit: int) -> list[Job]:
-        return self._readers.look(lambda c: claiming.lapsed(c, limit, self.now()))
+        return self._readers.look(lambda c: claiming.lapsed(c, limit, self.now()))[0]
 
     def write_output(self, chunks: Sequence[Chunk], trims: Sequence[Trim] = ()) -> set[str]:
         if not chunks and not trims:
@@ -134,6 +136,19 @@ class SqliteStore:
 
     def purge(self, wanted: Filter, limit: int) -> list[str]:
         return self._writer.run(lambda c: purging.purge(c, wanted, limit))
+
+    def set_aside(self, *, lapsed: bool) -> list[Unreadable]:
+        if lapsed:
+            self._set_aside_lapsed()
+        return self._aside.take()
+
+    def _set_aside_lapsed(self) -> None:
+        _, damaged = self._readers.look(lambda c: claiming.lapsed(c, 1, self.now()))
+        if damaged:
+            self._writer.run(lambda c: claiming.set_aside(c, damaged, self._aside))
+
+    def discard(self, numbers: Sequence[int]) -> list[int]:
+        return self._writer.run(lambda c: purging.discard(c, numbers)) if numbers else []
 
     def wait(self, timeout: float) -> bool:
         return self._pulse.wait(timeout)

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from queuectl.domain.job import Job
 from queuectl.store import codec, verdict
 from queuectl.store.protocol import Added, Saved
+from queuectl.store.sqlite import rows
 from queuectl.store.sqlite.sql import statements
 
 SQL = statements("jobs")
@@ -52,12 +53,13 @@ def _insert_specs(connection: apsw.Connection, jobs: Sequence[Job]) -> None:
 
 
 def _why_not(connection: apsw.Connection, job: Job) -> Added:
-    known = connection.execute(SQL["by_id"], (job.id,)).fetchone()
+    known, damaged = rows.sift(connection, SQL["by_id"], [(job.id,)])
     if known:
-        other = codec.job(known)
-        return verdict.known(job, other)
-    holder = connection.execute(SQL["alive_by_key"], (job.spec.unique_key,)).fetchone()
-    return Added("duplicate", codec.job(holder))
+        return verdict.known(job, known[0])
+    holders = list[Job]()
+    if not damaged:
+        holders, damaged = rows.sift(connection, SQL["alive_by_key"], [(job.spec.unique_key,)])
+    return Added("duplicate", holders[0]) if holders else verdict.unreadable(job, damaged[0])
 
 
 def _save(connection: apsw.Connection, job: Job, now: datetime) -> Saved:

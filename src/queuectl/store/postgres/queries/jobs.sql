@@ -4,8 +4,25 @@ SELECT * FROM {schema}.claim_3(%s, %s::text[], %s, %s, %s::text[]);
 -- renew: the leases of these attempts
 SELECT * FROM {schema}.renew_3(%s, %s::text[], %s::text[], %s);
 
+-- set_aside: jobs that cannot be decoded; everything else of them stays as it is
+UPDATE {schema}.live SET due = NULL, version = CASE WHEN version < 2147483647 THEN version + 1 ELSE version END,
+    state = CASE WHEN state = 'blocked' THEN state ELSE 'held' END,
+    attempt_id = NULL, worker = NULL, claimed_at = NULL, lease_until = NULL, slot = NULL, pid = NULL, lease_started_at = NULL
+WHERE number = ANY (%s::bigint[]);
+
+-- by_numbers: the jobs of a list, those without a body as well
+SELECT {columns} FROM {schema}.live AS job LEFT JOIN {schema}.body USING (number) WHERE number = ANY (%(numbers)s::bigint[])
+UNION ALL
+SELECT {columns} FROM {schema}.ended AS job LEFT JOIN {schema}.body USING (number) WHERE number = ANY (%(numbers)s::bigint[]);
+
+-- delete: every trace of the jobs of a list
+WITH lively AS (DELETE FROM {schema}.live WHERE number = ANY (%(numbers)s::bigint[])
+), past AS (DELETE FROM {schema}.ended WHERE number = ANY (%(numbers)s::bigint[])
+), prints AS (DELETE FROM {schema}.output WHERE job = ANY (%(numbers)s::bigint[]))
+DELETE FROM {schema}.body WHERE number = ANY (%(numbers)s::bigint[]);
+
 -- lapsed: claims whose lease has ended, longest ago first
-SELECT {columns} FROM {schema}.live AS job JOIN {schema}.body USING (number)
+SELECT {columns} FROM {schema}.live AS job LEFT JOIN {schema}.body USING (number)
 WHERE state = 'processing' AND lease_until <= {schema}.now() ORDER BY lease_until, number LIMIT %s;
 
 -- add: what is absent; the numbers in the order of the batch

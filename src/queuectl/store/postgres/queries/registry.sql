@@ -21,7 +21,7 @@ SELECT {schema}.ring(%s);
 SELECT name, rings FROM {schema}.bell;
 
 -- workers: all, in order of their start
-SELECT worker FROM {schema}.worker ORDER BY started_at, id;
+SELECT id, worker FROM {schema}.worker ORDER BY started_at, id;
 
 -- forget: a worker that has left
 DELETE FROM {schema}.worker WHERE id = %s;

@@ -12,18 +12,18 @@
 
 local now, answers, works = clock(ARGV[1]), {}, false
 
--- What is left of a job that can be read no more stands in nobody's way.
-local function whole(number, id)
+-- An id or a key of which there is no job any more stands in nobody's way.
+local function stored(number, id)
     local found = number and row(number)
     if number and not found and id then forget(number, id) end
     return found
 end
 
 local function add(job)
-    local other = whole(redis.call('HGET', P .. 'ids', job.id), job.id)
+    local other = stored(redis.call('HGET', P .. 'ids', job.id), job.id)
     if other then return {'known', other} end
     if redis.call('ZSCORE', P .. 'past', job.id) then return {'past'} end
-    local holder = job.key and not has_ended(job.state) and whole(redis.call('HGET', P .. 'keys', job.key))
+    local holder = job.key and not has_ended(job.state) and stored(redis.call('HGET', P .. 'keys', job.key))
     if holder then return {'taken', holder} end
     local number = string.format('%016.0f', redis.call('INCR', P .. 'number'))
     create(number, job)

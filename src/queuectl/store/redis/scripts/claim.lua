@@ -2,7 +2,7 @@
 --
 -- KEYS  the hash tag
 -- ARGV  now or '', worker, lease in microseconds, packed queues (empty: all), then a fresh attempt id for each job wanted
--- Answers the rows of what was taken, in order
+-- Answers the rows of what was taken, in order, and those of what was passed over because it is no whole job
 --
 -- Work: at most a thousand delayed jobs are brought into their lines. Lines are looked at in the order of their first
 -- jobs, and no further than to where the last job wanted can be; those that are paused or full are passed over.
@@ -16,7 +16,7 @@ local function promote()
     if due[1] then go_through() end
     for _, number in ipairs(due) do
         local job = redis.call('HMGET', P .. 'job:' .. number, 'queue', 'sort_key')
-        if job[1] and tonumber(job[2]) then join_line(number, job[1], job[2]) end
+        if job[1] and is_whole_number(job[2]) then join_line(number, job[1], job[2]) end
         redis.call('ZREM', P .. 'delayed', number)
     end
 end
@@ -25,9 +25,12 @@ end
 local function room(queue)
     local entry = redis.call('HGET', P .. 'shared:queues', queue)
     if not entry then return wanted end
-    local setting = cjson.decode(string.sub(entry, string.find(entry, ' ') + 1))
-    if setting.paused == true then return 0 end
-    if type(setting.limit) ~= 'number' then return wanted end
+    local well, setting = pcall(cjson.decode, string.match(entry, '^%d+ ({.*)$') or '')
+    if not well or type(setting) ~= 'table' then return 0 end -- it may have been a pause or a limit
+    local paused, limit = setting.paused or false, setting.limit
+    if paused ~= false and paused ~= cjson.null then return 0 end
+    if limit == nil or limit == cjson.null then return wanted end
+    if type(limit) ~= 'number' or limit % 1 ~= 0 then return 0 end
     local processing = tonumber(redis.call('HGET', P .. 'counts', 'processing ' .. queue) or '0')
     return math.max(0, math.min(wanted, setting.limit - processing))
 end
@@ -72,10 +75,13 @@ local function of_all()
     end
 end
 
--- The state of a job that waits in a line; nothing for what is none, left there by a hand.
+local damaged = {}
+
+-- The state of a job that waits in a line; nothing for what is none, left there by a hand, or is damaged.
 local function state_of(head)
-    local job = redis.call('HMGET', P .. 'job:' .. head.number, unpack(FIELDS, 1, NEEDED))
-    return is_whole(job) and job[5] == head.queue and waits_to_run(job[4]) and job[4]
+    local job = row(head.number)
+    if job and not is_whole(job) then damaged[#damaged + 1] = job end
+    return job and is_whole(job) and job[5] == head.queue and waits_to_run(job[4]) and job[4]
 end
 
 local function take(head, token)
@@ -104,4 +110,4 @@ for _, head in ipairs(heads) do
 end
 for queue in pairs(touched) do move_up(queue) end
 if #taken < #heads then ring('work') end -- somebody stood in front of others
-return taken
+return {taken, damaged}

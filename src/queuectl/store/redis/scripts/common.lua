@@ -28,22 +28,40 @@ local function go_through()
     redis.call('UNLINK', P .. 'nothing')
 end
 
+-- Whether a field is a whole number, to which something can be added.
+local function is_whole_number(text)
+    return text and #text < 20 and string.match(text, '^-?%d+$') ~= nil
+end
+
 -- Whether these fields, the first ones at least, are a job's. What a hand has damaged is passed over.
 local function is_whole(found)
     for i = 1, NEEDED do
         if not found[i] then return false end
     end
     for _, i in ipairs(NUMBERS) do
-        if not tonumber(found[i]) then return false end
+        if not is_whole_number(found[i]) then return false end
     end
     return true
 end
 
+-- What is stored under a number, damaged or not: whoever decodes it finds out.
 local function row(number)
-    local found = redis.call('HMGET', P .. 'job:' .. number, unpack(FIELDS))
-    if not is_whole(found) then return nil end
+    local found, there = redis.call('HMGET', P .. 'job:' .. number, unpack(FIELDS)), false
+    for i = 1, #FIELDS do there = there or found[i] end
+    if not there then return nil end
     found[#FIELDS + 1] = number
     return found
+end
+
+local function whole_row(number)
+    local found = row(number)
+    return found and is_whole(found) and found or nil
+end
+
+-- The texts in a packed field; none if it cannot be unpacked.
+local function unpacked(text)
+    local well, found = pcall(cmsgpack.unpack, text or '')
+    return well and type(found) == 'table' and found or {}
 end
 
 local function rows(numbers)
@@ -238,7 +256,7 @@ local function wait_for(number, parents)
     if not before and not parents then return end
     local wanted = {}
     for _, parent in ipairs(parents or {}) do wanted[parent] = true end
-    for _, parent in ipairs(before and cmsgpack.unpack(before) or {}) do
+    for _, parent in ipairs(unpacked(before)) do
         if wanted[parent] then
             wanted[parent] = nil
         else
@@ -258,13 +276,13 @@ end
 -- Every trace of a job that has left the indexes of its state. The counts are the caller's.
 local function forget(number, id)
     local marks = redis.call('HGET', P .. 'job:' .. number, 'marks')
-    if redis.call('HGET', P .. 'ids', id) == number then
+    if id and redis.call('HGET', P .. 'ids', id) == number then
         redis.call('HDEL', P .. 'ids', id)
         redis.call('ZREM', P .. 'names', id)
     end
     wait_for(number, nil)
     for _, index in ipairs({'created', 'updated', 'next'}) do redis.call('ZREM', P .. index, number) end
-    for _, mark in ipairs(marks and cmsgpack.unpack(marks) or {}) do redis.call('ZREM', P .. 'by:' .. mark, number) end
+    for _, mark in ipairs(unpacked(marks)) do redis.call('ZREM', P .. 'by:' .. mark, number) end
     for _, attempt in ipairs(redis.call('SMEMBERS', P .. 'outputs:' .. number)) do
         redis.call('UNLINK', P .. 'output:' .. attempt)
     end

@@ -11,7 +11,7 @@ for i = 2, #ARGV, 5 do
     local version = redis.call('ZSCORE', P .. 'past', id)
     if version and tonumber(version) <= tonumber(ARGV[i + 2]) then
         redis.call('ZREM', P .. 'past', id)
-        count('past_counts', number, ARGV[i + 3], ARGV[i + 4], -1)
+        if ARGV[i + 3] ~= '' then count('past_counts', number, ARGV[i + 3], ARGV[i + 4], -1) end
         redis.call('HSET', P .. 'leaving', number, id)
         redis.call('ZADD', P .. 'gone', now, number)
         gone[#gone + 1] = number

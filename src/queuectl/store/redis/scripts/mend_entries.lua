@@ -16,8 +16,7 @@ local function state_is(number, ...)
 end
 
 local function has(number, field, wanted)
-    local packed = redis.call('HGET', P .. 'job:' .. number, field)
-    for _, value in ipairs(packed and cmsgpack.unpack(packed) or {}) do
+    for _, value in ipairs(unpacked(redis.call('HGET', P .. 'job:' .. number, field))) do
         if value == wanted then return true end
     end
     return false
@@ -28,7 +27,7 @@ local function is_job(number)
 end
 
 local function waits(number)
-    return state_is(number, 'pending', 'failed')
+    return whole_row(number) and state_is(number, 'pending', 'failed')
 end
 
 local function is_head(queue, head, score)

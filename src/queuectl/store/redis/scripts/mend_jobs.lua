@@ -43,12 +43,12 @@ end
 local function holds_its_key(number, job)
     if not job.key or has_ended(job.state) then return true end
     local other = redis.call('HGET', P .. 'keys', job.key)
-    return other and other ~= number and row(other) or hold('keys', job.key, number)
+    return other and other ~= number and whole_row(other) or hold('keys', job.key, number)
 end
 
 local function is_waited_for(number, job)
     local well = true
-    for _, parent in ipairs(job.waits and cmsgpack.unpack(job.waits) or {}) do
+    for _, parent in ipairs(unpacked(job.waits)) do
         well = redis.call('SISMEMBER', P .. 'waits:' .. parent, number) == 1 and well
         if mends then redis.call('SADD', P .. 'waits:' .. parent, number) end
     end
@@ -70,7 +70,7 @@ local function stands_well(number, job)
     well = place('state:' .. job.state, number, number) and well
     well = hold('ids', job.id, number) and well
     well = place('names', job.id, 0) and well
-    for _, mark in ipairs(job.marks and cmsgpack.unpack(job.marks) or {}) do
+    for _, mark in ipairs(unpacked(job.marks)) do
         well = place('by:' .. mark, number, number) and well
     end
     well = holds_its_key(number, job) and well
@@ -80,7 +80,7 @@ end
 
 local MORE = {'finished_at', 'key', 'marks', 'waits', 'entry'}
 for i = 3, #ARGV do
-    local found, job = row(ARGV[i]), {}
+    local found, job = whole_row(ARGV[i]), {}
     if found then
         local more = redis.call('HMGET', P .. 'job:' .. ARGV[i], unpack(MORE))
         for j, name in ipairs(FIELDS) do job[name] = found[j] end

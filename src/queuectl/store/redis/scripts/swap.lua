@@ -7,7 +7,7 @@
 go_through()
 local table_, found = P .. 'shared:' .. ARGV[1], nil
 local entry = redis.call('HGET', table_, ARGV[2])
-found = entry and string.sub(entry, 1, string.find(entry, ' ') - 1) or '0'
+found = entry and string.match(entry, '^(%d+) ') or '0'
 if found ~= ARGV[3] then return 0 end
 if ARGV[4] then
     redis.call('HSET', table_, ARGV[2], string.format('%d', tonumber(found) + 1) .. ' ' .. ARGV[4])

@@ -28,8 +28,15 @@ WHERE number = ?;
 -- extend: the lease of an attempt read in the same transaction
 UPDATE job SET version = version + 1, updated_at = ?, lease_until = ? WHERE number = ?;
 
+-- set_aside: a job that cannot be decoded; everything else of it stays as it is
+UPDATE job SET due = NULL, version = CASE WHEN version < 1 << 62 THEN version + 1 ELSE version END,
+    state = CASE state WHEN 'pending' THEN 'held' WHEN 'failed' THEN 'held' WHEN 'processing' THEN 'held' ELSE state END,
+    attempt_id = NULL, worker = NULL, claimed_at = NULL, lease_until = NULL, slot = NULL, pid = NULL,
+    lease_started_at = NULL
+WHERE number = ?;
+
 -- lapsed: claims whose lease has ended, longest ago first
-SELECT {columns} FROM job JOIN spec USING (number)
+SELECT {columns} FROM job LEFT JOIN spec USING (number)
 WHERE state = 'processing' AND lease_until <= ? ORDER BY lease_until, job.number LIMIT ?;
 
 -- ready_since: when the longest due of a queue's first jobs became due

@@ -15,16 +15,16 @@ SELECT count(*) FROM job WHERE number >= ?;
 SELECT number FROM job WHERE number >= ?;
 
 -- by_id: one job
-SELECT {columns} FROM job JOIN spec USING (number) WHERE id = ?;
+SELECT {columns} FROM job LEFT JOIN spec USING (number) WHERE id = ?;
 
 -- by_number: one job by its number
-SELECT {columns} FROM job JOIN spec USING (number) WHERE job.number = ?;
+SELECT {columns} FROM job LEFT JOIN spec USING (number) WHERE job.number = ?;
 
 -- by_ids: the jobs of a list
-SELECT {columns} FROM job JOIN spec USING (number) WHERE id IN (SELECT value FROM json_each(?));
+SELECT {columns} FROM job LEFT JOIN spec USING (number) WHERE id IN (SELECT value FROM json_each(?));
 
 -- alive_by_key: the job that holds a unique key
-SELECT {columns} FROM job JOIN spec USING (number)
+SELECT {columns} FROM job LEFT JOIN spec USING (number)
 WHERE unique_key = ? AND unique_key IS NOT NULL AND finished_at IS NULL;
 
 -- update_job: what can change of a job, if its version is still the one that was read

@@ -9,7 +9,7 @@ ON CONFLICT (id) DO UPDATE SET started_at = excluded.started_at, worker = exclud
 UPDATE worker SET asked = ? WHERE id = ?;
 
 -- workers: all, in order of their start
-SELECT worker FROM worker ORDER BY started_at, id;
+SELECT id, worker FROM worker ORDER BY started_at, id;
 
 -- forget: a worker that has left
 DELETE FROM worker WHERE id = ?;

@@ -1,0 +1,75 @@
+"""Jobs that are stored and cannot be decoded: which they are, that they are told once, and how they go.
+
+Those that a worker has met stand in the shared table `aside`, so that `status` need not look for them.
+"""
+
+from collections.abc import Iterator, Sequence
+
+from msgspec.structs import replace
+
+from queuectl.domain.ids import is_number
+from queuectl.domain.query import Filter, Jobs, Page, Unreadable
+from queuectl.errors import UnreadableJob
+from queuectl.store.protocol import Store
+
+
+def refusal(each: Unreadable) -> UnreadableJob:
+    """The error for whoever asks for such a job."""
+    return UnreadableJob(each.id, each.number, each.reason)
+
+
+def among(store: Store, ids: Sequence[str], got: Jobs) -> dict[str, Unreadable]:
+    """Those of these ids that are unreadable; `got` is the store's answer. One without an id goes by its number."""
+    found = dict(got.unreadable)
+    for id in ids:
+        if id not in got and id not in found and is_number(id):
+            found |= dict(zip([id], _under(store, id), strict=False))
+    return found
+
+
+def every(store: Store) -> Iterator[Unreadable]:
+    """All of them, each once. Looks at every job, which takes its time."""
+    page, seen = Page(limit=1000), set[int]()
+    while True:
+        found = store.find(Filter(), page)
+        yield from (each for each in found.unreadable if each.number not in seen)
+        seen |= {each.number for each in found.unreadable}
+        if found.next is None:
+            return
+        page = replace(page, after=found.next)
+
+
+def known(store: Store) -> list[Unreadable]:
+    """Those that workers have met, and that are unreadable still."""
+    found = list[Unreadable]()
+    for key in store.shared("aside"):
+        found += _under(store, key)
+    return found
+
+
+def note(store: Store, met: Sequence[Unreadable]) -> list[Unreadable]:
+    """Enter those that a worker has met; answers those that no worker had met before."""
+    return [
+        each
+        for each in met
+        if store.swap("aside", str(each.number), {"id": each.id, "reason": each.reason}, 0)
+    ]
+
+
+def strike_out(store: Store) -> None:
+    """Forget those that were mended or deleted since they were noted."""
+    for key, entry in store.shared("aside").items():
+        if not _under(store, key):
+            store.swap("aside", key, None, entry.version)
+
+
+def delete(store: Store, each: Unreadable) -> bool:
+    """Delete one, with its output; False if there is none any more under its number."""
+    gone = store.discard([each.number])
+    strike_out(store)
+    return bool(gone)
+
+
+def _under(store: Store, key: str) -> list[Unreadable]:
+    """What is unreadable under a number, given as text."""
+    return store.find(Filter(number=int(key)), Page(limit=1)).unreadable if is_number(key) else []

@@ -1,0 +1,47 @@
+"""Jobs out of rows. A row that cannot even be fetched, because a text in it is no UTF-8, hides none of the others."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from typing import Any
+
+import apsw
+
+from queuectl.domain.job import Job
+from queuectl.domain.query import Unreadable
+from queuectl.errors import UnreadableJob
+from queuectl.store import codec
+from queuectl.store.sqlite.sql import fill
+
+Bound = Sequence[Any]
+_ROW = fill("SELECT {columns} FROM job LEFT JOIN spec USING (number) WHERE job.number = ?")
+_NAME = "SELECT CAST(id AS BLOB) FROM job WHERE number = ?"
+_NUMBER = codec.COLUMNS.index("number")
+
+
+def sift(connection: apsw.Connection, sql: str, bound: Sequence[Bound]) -> tuple[list[Job], list[Unreadable]]:
+    """The jobs that a statement answers, run with each of these values, and the rows that are none."""
+    with closing(connection.cursor()) as cursor:  # left open in the middle, it would hold on to what was read
+        try:
+            return codec.sift(cursor.executemany(sql, bound))
+        except UnicodeDecodeError:
+            pass
+    return codec.sift(_one_by_one(connection, sql, bound), _decode)
+
+
+def _one_by_one(connection: apsw.Connection, sql: str, bound: Sequence[Bound]) -> Iterator[Any]:
+    """Each row by its number, or the error in its place. Numbers are all that the statement is asked for."""
+    for values in bound:
+        numbers: list[Any] = connection.execute(f"SELECT number FROM ({sql})", values).fetchall()  # noqa: S608
+        for (number,) in numbers:
+            try:
+                with closing(connection.cursor()) as cursor:
+                    yield from cursor.execute(_ROW, (number,))
+            except UnicodeDecodeError as error:
+                name: Any = connection.execute(_NAME, (number,)).get
+                yield UnreadableJob(name.decode(errors="replace"), number, f"a text is no UTF-8: {error}")
+
+
+def _decode(row: Any) -> Job:
+    if isinstance(row, UnreadableJob):
+        raise row
+    return codec.job(row)

@@ -1,0 +1,129 @@
+"""A job that cannot be decoded: it is named in one line, and everything else goes on."""
+
+from contextlib import closing
+from typing import Any
+
+import apsw
+import pytest
+
+from cli.conftest import CommandLine
+
+DAMAGE = "UPDATE job SET history = '[' WHERE id = 'bad'"
+
+
+def tamper(queuectl: CommandLine, statement: str, *values: Any) -> None:
+    """What somebody does to the database with another program."""
+    with closing(apsw.Connection(str(queuectl.root / "data" / "queuectl" / "queue.db"))) as connection:
+        connection.execute(statement, values)
+        assert connection.changes() == 1
+
+
+@pytest.fixture
+def damaged(queuectl: CommandLine) -> None:
+    """Three jobs, of which the second is damaged."""
+    for id in ("first", "bad", "last"):
+        queuectl("enqueue", "--id", id, "true")
+    tamper(queuectl, DAMAGE)
+
+
+@pytest.mark.usefixtures("damaged")
+class TestOneOfThree:
+    @pytest.mark.parametrize(
+        "words", [("show",), ("status",), ("explain",), ("logs",), ("cancel",), ("retry",), ("hold",)]
+    )
+    @pytest.mark.parametrize("reference", ["bad", "2"])
+    def test_whoever_asks_for_it_is_told_in_one_line(
+        self, queuectl: CommandLine, words: tuple[str, ...], reference: str
+    ) -> None:
+        assert queuectl(*words, reference, code=1) == ""
+        said = "queuectl: job 2 (bad) cannot be read: history: "
+        assert queuectl.err.startswith(said)
+        assert queuectl.err.endswith(" (queuectl delete 2 deletes it for good)\n")
+        assert queuectl.err.count("\n") == 1
+        assert queuectl.json(*words, reference, code=1)["error"]["code"] == "unreadable"
+
+    def test_the_others_are_changed_all_the_same(self, queuectl: CommandLine) -> None:
+        queuectl("cancel", "first", "bad", "last", "--yes", code=1)
+        assert "job 2 (bad) cannot be read" in queuectl.err
+        assert {job["state"] for job in queuectl.json("list")["jobs"]} == {"cancelled"}
+
+    def test_a_list_names_it(self, queuectl: CommandLine) -> None:
+        document = queuectl.json("list")
+        assert [job["id"] for job in document["jobs"]] == ["last", "first"]
+        [told] = document["unreadable"]
+        assert (told["id"], told["number"]) == ("bad", 2)
+        assert told["reason"].startswith("history: ")
+        assert [line.split("\t")[:3] for line in queuectl.lines("list")][-1] == ["2", "bad", "unreadable"]
+        assert queuectl.lines("list", "--columns", "state,id")[-1] == "unreadable\tbad"
+        assert '"state":"unreadable"' in queuectl.lines("list", "--jsonl")[-1]
+        assert "unreadable" in queuectl.on_terminal("list")
+
+    def test_an_empty_list_has_the_key_too(self, queuectl: CommandLine) -> None:
+        assert queuectl.json("list", "--queue", "none")["unreadable"] == []
+
+    def test_doctor_names_it_and_what_to_do(self, queuectl: CommandLine) -> None:
+        document = queuectl.json("doctor", code=1)
+        [check] = [check for check in document["checks"] if check["name"] == "unreadable job"]
+        assert check["ok"] is False
+        assert check["detail"].startswith("job 2 (bad) cannot be read: history")
+        assert check["hint"] == "queuectl delete 2 deletes it for good"
+
+    @pytest.mark.parametrize("reference", ["bad", "2"])
+    def test_it_can_be_deleted(self, queuectl: CommandLine, reference: str) -> None:
+        assert queuectl("delete", reference) == "bad deleted\n"
+        assert queuectl.json("list")["unreadable"] == []
+        assert queuectl.json("status")["jobs"]["total"] == 2
+        queuectl("show", "bad", code=3)
+        assert queuectl.enqueue("--id", "bad", "true") == "bad"
+
+    def test_nobody_waits_for_it(self, queuectl: CommandLine) -> None:
+        queuectl("enqueue", "--after", "bad", "true", code=1)
+        assert "job 2 (bad) cannot be read" in queuectl.err
+        queuectl("enqueue", "--id", "bad", "true", code=4)
+
+
+def test_a_child_of_one_that_was_damaged_goes_on_waiting(queuectl: CommandLine) -> None:
+    queuectl("enqueue", "--id", "bad", "true")
+    queuectl("enqueue", "--id", "child", "--after", "bad", "true")
+    tamper(queuectl, DAMAGE)
+    queuectl("hold", "child")
+    queuectl("release", "child")
+    assert queuectl.job("child")["state"] == "blocked"
+    queuectl("delete", "bad")
+
+
+@pytest.mark.parametrize(
+    ("key", "text"),
+    [
+        ("max_retries", '{"value": "many"}'),
+        ("max_retries", "{"),
+        ("lease", '{"value": "1s"}'),
+        ("lease", "[]"),
+    ],
+)
+def test_a_setting_that_makes_no_sense_is_passed_over_and_told(
+    queuectl: CommandLine, key: str, text: str
+) -> None:
+    value = {"max_retries": "7", "lease": "60s"}[key]
+    queuectl("config", "set", key, value)
+    tamper(queuectl, "UPDATE shared SET value = ? WHERE name = 'settings' AND key = ?", text, key)
+    queuectl("enqueue", "--id", "a", "true")
+    assert queuectl.job("a")["max_retries"] == 3
+    [check] = [
+        check for check in queuectl.json("doctor", code=1)["checks"] if check["name"] == "unreadable setting"
+    ]
+    assert check["hint"] == f"queuectl config unset {key}"
+    queuectl("config", "unset", key)
+    assert "unreadable setting" not in queuectl("doctor", code=1)  # that nobody works is a fault as well
+
+
+def test_a_queue_whose_entry_makes_no_sense_is_told(queuectl: CommandLine) -> None:
+    queuectl("enqueue", "true")
+    queuectl("queue", "limit", "default", "3")
+    tamper(queuectl, "UPDATE shared SET value = '{' WHERE name = 'queues'")
+    [check] = [
+        check for check in queuectl.json("doctor", code=1)["checks"] if check["name"] == "unreadable queue"
+    ]
+    assert check["hint"] == "queuectl queue resume default"
+    queuectl("queue", "resume", "default")
+    assert "unreadable queue" not in queuectl("doctor", code=1)

@@ -1,0 +1,215 @@
+"""One job that cannot be decoded stops nobody: it is passed over, set aside, named, and deleted by hand."""
+
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import apsw
+import pytest
+
+from contract.damage import EDITS, Edit
+from contract.grounds import Ground, MongoGround, PostgresGround, SqliteGround, SteppedClock, ground_of
+from contract.test_workers import worker
+from factories import LEASE, NOW, in_state, new_job
+from queuectl.domain.query import Filter, Page, Unreadable
+from queuectl.service import commands, queries
+from queuectl.store.protocol import Held, Store
+
+CASES = [(kind, name) for kind, edits in EDITS.items() for name in edits]
+
+
+@pytest.fixture
+def ground(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ground]:
+    with ground_of(kind, tmp_path, request.getfixturevalue) as ground:
+        yield ground
+
+
+@pytest.fixture
+def edit(kind: str, name: str) -> Edit:
+    return EDITS[kind][name]
+
+
+def listed(store: Store, sort: Any, limit: int) -> tuple[list[str], dict[int, Unreadable]]:
+    """All jobs, page by page, and what lies between them."""
+    ids, damaged, after = list[str](), dict[int, Unreadable](), None
+    while True:
+        found = store.find(Filter(), Page(sort=sort, limit=limit, after=after))
+        ids += [job.id for job in found.jobs]
+        damaged |= {each.number: each for each in found.unreadable}
+        after = found.next
+        if after is None:
+            return ids, damaged
+
+
+@pytest.mark.parametrize(("kind", "name"), CASES)
+class TestOneOfMany:
+    def test_it_is_passed_over_set_aside_and_listed(self, ground: Ground, store: Store, edit: Edit) -> None:
+        added = store.add([new_job("first"), new_job("bad", tags=("t",)), new_job("last", tags=("t",))])
+        number = added[1].job.number
+        edit(ground, "bad")
+        assert [job.id for job in store.claim("w1", (), 2, LEASE)] == ["first", "last"]
+        assert store.claim("w1", (), 2, LEASE) == []
+        [aside] = store.set_aside(lapsed=True)
+        assert (aside.id, aside.number) == ("bad", number)
+        assert aside.reason
+        assert store.set_aside(lapsed=True) == []
+        with closing(ground.open()) as other:
+            assert other.claim("w2", (), 2, LEASE) == []
+            assert other.set_aside(lapsed=True) == [], "whoever comes later does not find it again"
+        found = store.get(["first", "bad", "none"])
+        assert (set(found), set(found.unreadable)) == ({"first"}, {"bad"})
+        assert store.counts(Filter()).total() == 3
+        for sort in ("created", "updated", "next"):
+            for limit in (1, 2, 50):
+                ids, damaged = listed(store, sort, limit)
+                assert sorted(ids) == ["first", "last"]
+                assert list(damaged) == [number] or sort != "created", "which is the order of `doctor`"
+        assert [job.id for job in store.find(Filter(tag="t"), Page()).jobs] == ["last"]
+        assert [each.id for each in store.find(Filter(number=number), Page()).unreadable] == ["bad"]
+        assert [each.id for each in store.find(Filter(id_prefix="bad"), Page()).unreadable] == ["bad"]
+
+    def test_it_can_be_deleted_and_nothing_of_it_stays(
+        self, ground: Ground, store: Store, edit: Edit
+    ) -> None:
+        added = store.add([new_job("good"), new_job("bad", unique_key="k")])
+        edit(ground, "bad")
+        said = store.add([new_job("fresh"), new_job("bad", unique_key="k"), new_job("other", unique_key="k")])
+        assert (said[0].status, said[0].job.id) == ("added", "fresh")
+        assert said[1].status in ("conflict", "duplicate"), (
+            "which of the two is seen first is the driver's affair"
+        )
+        assert (said[2].status, said[2].job.number) == ("duplicate", added[1].job.number)
+        assert store.save([said[0].job]) == ["accepted"]
+        store.claim("w1", (), 2, LEASE)
+        numbers = [item.job.number for item in added]
+        assert store.discard(numbers) == numbers[1:]
+        assert store.discard(numbers) == []
+        assert store.get(["bad"]).unreadable == {}
+        assert store.counts(Filter()).total() == 2
+        assert sorted(listed(store, "updated", 9)[0]) == ["fresh", "good"]
+        assert listed(store, "updated", 9)[1] == {}
+        assert [item.status for item in store.add([new_job("bad", unique_key="k")])] == ["added"]
+        assert store.describe(thorough=True).faults == ()
+
+    def test_while_it_runs_its_lease_ends_and_it_is_set_aside(
+        self, ground: Ground, store: Store, clock: SteppedClock, edit: Edit, name: str
+    ) -> None:
+        store.add([new_job("bad"), new_job("good")])
+        claimed = store.claim("w1", (), 2, LEASE)
+        edit(ground, "bad")
+        held = [Held(job.id, str(job.attempt_id)) for job in claimed]
+        assert [job.id for job in store.renew("w1", held, LEASE)] == ["good"]
+        clock.step(hours=1)
+        assert [job.id for job in store.lapsed(1)] == ["good"]
+        if name != "state: none":  # which no index of leases holds either: `doctor` finds it
+            assert [each.id for each in store.set_aside(lapsed=True)] == ["bad"]
+        assert [each.id for each in store.set_aside(lapsed=True)] == []
+        assert [job.id for job in store.lapsed(9)] == ["good"]
+        running = Filter(states=frozenset(("processing",)))
+        assert store.counts(running).total() == 1
+        assert store.find(running, Page()).unreadable == []
+
+    def test_once_ended_it_is_not_purged(
+        self, ground: Ground, store: Store, clock: SteppedClock, edit: Edit
+    ) -> None:
+        ended = [in_state("completed", id, now=NOW) for id in ("bad", "good")]
+        bad, _ = [item.job for item in store.add(ended)]
+        store.counts(Filter())
+        edit(ground, "bad")
+        clock.step(days=100)
+        assert store.purge(Filter(ended_before=clock.now()), 1) == ["good"]
+        assert store.purge(Filter(), 9) == []
+        assert set(store.get(["bad"]).unreadable) == {"bad"}
+        assert store.discard([bad.number]) == [bad.number]
+        assert store.counts(Filter()).total() == 0
+        assert store.describe(thorough=True).faults == ()
+
+
+@pytest.mark.parametrize("kind", EDITS)
+def test_many_in_front_block_nobody(ground: Ground, kind: str, store: Store) -> None:
+    edit = next(iter(EDITS[kind].values()))
+    store.add([new_job(f"bad{n}", priority=9) for n in range(40)])
+    for n in range(40):
+        edit(ground, f"bad{n}")
+    store.add([new_job(f"good{n}") for n in range(3)])
+    assert [job.id for job in store.claim("w1", (), 1, LEASE)] == ["good0"]
+    assert len(store.set_aside(lapsed=True)) == 40
+    for sort in ("created", "updated", "next"):
+        ids, damaged = listed(store, sort, 1)
+        assert (sorted(ids), len(damaged)) == (["good0", "good1", "good2"], 40)
+
+
+def tamper(ground: Any, table: str, key: str, text: str) -> None:
+    """Write an entry of a shared table, or of the registry (`worker`), as a hand would."""
+    if isinstance(ground, SqliteGround):
+        run = _statement(ground)
+        if table == "worker":
+            run("UPDATE worker SET worker = ? WHERE id = ?", (text, key))
+        else:
+            run("UPDATE shared SET value = ? WHERE name = ? AND key = ?", (text, table, key))
+    elif isinstance(ground, PostgresGround):
+        if table == "worker":
+            ground.admin.execute(f"UPDATE {ground.schema}.worker SET worker = %s WHERE id = %s", (text, key))
+        else:
+            change = f"UPDATE {ground.schema}.shared SET value = %s::jsonb WHERE name = %s AND key = %s"
+            ground.admin.execute(change, (text if text in VALID else '"text"', table, key))
+    elif isinstance(ground, MongoGround):
+        name = key if table == "worker" else f"{table}/{key}"
+        where, field = ("workers", "worker") if table == "worker" else ("shared", "value")
+        assert ground.base[where].update_one({"_id": name}, {"$set": {field: text}}).matched_count == 1
+    else:
+        name, entry = ("workers", text) if table == "worker" else (f"shared:{table}", f"1 {text}")
+        ground.server.call("HSET", f"{ground.tag}:{name}", key, entry)
+
+
+VALID = (
+    "[]",
+    '{"paused": "perhaps", "limit": null}',
+    '{"paused": false, "limit": "three"}',
+    '{"limit": 1.5}',
+)
+
+
+def _statement(ground: SqliteGround) -> Any:
+    def run(statement: str, values: tuple[Any, ...]) -> None:
+        with closing(apsw.Connection(str(ground.path))) as connection:
+            connection.execute(statement, values)
+            assert connection.changes() == 1
+
+    return run
+
+
+@pytest.mark.parametrize("kind", EDITS)
+@pytest.mark.parametrize("text", ["{", "", *VALID])
+def test_a_queue_whose_entry_makes_no_sense_is_paused_and_the_others_go_on(
+    ground: Ground, kind: str, store: Store, text: str
+) -> None:
+    assert store.swap("queues", "odd", {"paused": False, "limit": 2}, 0)
+    store.add([new_job("a", queue="odd"), new_job("b")])
+    tamper(ground, "queues", "odd", text)
+    assert [job.id for job in store.claim("w1", (), 9, LEASE)] == ["b"]
+    assert store.claim("w1", ("odd",), 9, LEASE) == []
+    [status] = [each for each in queries.queues(store) if each.name == "odd"]
+    assert status.paused
+    assert commands.resume(store, "odd")
+    assert [job.id for job in store.claim("w1", (), 9, LEASE)] == ["a"]
+
+
+@pytest.mark.parametrize("kind", EDITS)
+@pytest.mark.parametrize("text", ["{", "", "[]", '{"id": 1}'])
+def test_a_worker_whose_entry_makes_no_sense_is_lost_until_it_beats(
+    ground: Ground, kind: str, store: Store, text: str
+) -> None:
+    store.beat(worker("w1"))
+    store.beat(worker("w2"))
+    tamper(ground, "worker", "w1", text)
+    known = {each.id: each for each in store.workers()}
+    assert known.keys() == {"w1", "w2"}
+    assert known["w1"].heartbeat is None
+    assert "cannot be read" in str(known["w1"].note)
+    store.beat(worker("w1"))
+    assert [each.heartbeat for each in store.workers()] == [NOW, NOW]
+    tamper(ground, "worker", "w1", text)
+    store.forget("w1")
+    assert [each.id for each in store.workers()] == ["w2"]
