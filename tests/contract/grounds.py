@@ -21,6 +21,7 @@ from queuectl.store.archived.past import Past
 from queuectl.store.codec import micros
 from queuectl.store.memory import MemoryStore
 from queuectl.store.mongo import MongoStore
+from queuectl.store.mongo.connections import PLAIN
 from queuectl.store.postgres import PostgresStore
 from queuectl.store.protocol import Store
 from queuectl.store.redis import RedisStore
@@ -185,7 +186,7 @@ class MongoGround:
     @property
     def base(self) -> Database[dict[str, Any]]:
         """The database, for a look behind the store's back."""
-        return self._client[self.name]
+        return self._client.get_database(self.name, codec_options=PLAIN)
 
     def open(self, **options: Any) -> Store:
         store = MongoStore(self.url, clock=self.clock, **options)

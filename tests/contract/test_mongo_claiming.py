@@ -12,6 +12,7 @@ from contract.mongo_steps import Actor
 from factories import LEASE, NOW, new_job, report
 from facts import eventually
 from queuectl.domain import lifecycle
+from queuectl.store.aside import Aside
 from queuectl.store.mongo import MongoStore, claiming, lines, turns, writing
 from queuectl.store.mongo.store import _SERVER_NOW
 from servers.mongo import GivenMongo, MongoServer
@@ -43,7 +44,7 @@ def opened(ground: MongoGround) -> Iterator[Opener]:
 def claiming_by_hand(ground: MongoGround, worker: str = "late", limit: int = 5) -> Actor:
     """A claim that is done step by step."""
     wish = claiming.Wish(worker=worker, queues=(), limit=limit, lease=LEASE)
-    means = claiming.Means(lambda: f"{worker:x>32}", lambda: 0.0, lambda: None)
+    means = claiming.Means(lambda: f"{worker:x>32}", lambda: 0.0, lambda: None, Aside())
     return Actor(ground.base, lambda base: claiming.claim(base, wish, _SERVER_NOW, means))
 
 

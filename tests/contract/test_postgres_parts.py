@@ -18,6 +18,7 @@ from queuectl.domain import lifecycle
 from queuectl.domain.output import Chunk
 from queuectl.domain.query import Filter
 from queuectl.errors import InvalidInput, OutcomeUnknown, StoreUnavailable, StoreUnusable
+from queuectl.store.aside import Aside
 from queuectl.store.clock import ServerClock
 from queuectl.store.codec import moment
 from queuectl.store.postgres import PostgresStore, claiming, connections, output
@@ -363,7 +364,7 @@ class TestClaimsSideBySide:
     """Two claims at the same moment, the first of them not yet committed."""
 
     def claim(self, line: Line) -> list[str]:
-        return [job.id for job in claiming.claim(line, "w1", (), 1, LEASE, Tokens(rising_tokens()))]
+        return [job.id for job in claiming.claim(line, "w1", (), 1, LEASE, Tokens(rising_tokens()), Aside())]
 
     @pytest.fixture
     def lines(self, ground: PostgresGround) -> Iterator[tuple[Line, Line]]:

@@ -18,6 +18,7 @@ from queuectl.domain import lifecycle
 from queuectl.domain.job import Job, State
 from queuectl.domain.output import Chunk, Trim
 from queuectl.domain.query import Filter, Page
+from queuectl.store.aside import Aside
 from queuectl.store.postgres import claiming, finding, output, purging, writing
 from queuectl.store.postgres.connections import Line
 from queuectl.store.protocol import Held
@@ -121,7 +122,7 @@ def crowd(postgres_server: PostgresServer | GivenServer) -> Iterator[Crowd]:
 
 
 def _claimed(line: Line) -> list[Job]:
-    return claiming.claim(line, "w1", (), 10, LEASE, Tokens(rising_tokens()))
+    return claiming.claim(line, "w1", (), 10, LEASE, Tokens(rising_tokens()), Aside())
 
 
 def _ended(line: Line) -> None:
@@ -144,7 +145,7 @@ def _page(sort: Any = "created", **wanted: Any) -> Callable[[Line], Any]:
 HOT: dict[str, Callable[[Line], Any]] = {
     "claim": _claimed,
     "claim from named queues": lambda line: claiming.claim(
-        line, "w1", ("busy", "no"), 10, LEASE, Tokens(rising_tokens())
+        line, "w1", ("busy", "no"), 10, LEASE, Tokens(rising_tokens()), Aside()
     ),
     "renew": lambda line: claiming.renew(line, "w1", [_held(job) for job in _claimed(line)], LEASE),
     "save": _ended,
@@ -204,7 +205,7 @@ def test_counting_looks_at_nothing_that_has_ended(crowd: Crowd) -> None:
 def test_a_renewal_touches_no_index(crowd: Crowd) -> None:
     """Heap-only updates: else each heartbeat of a long job would leave dead entries in every index."""
     crowd.line.execute("SELECT pg_stat_force_next_flush()")
-    [job] = claiming.claim(crowd.line, "long", ("busy",), 1, LEASE, Tokens(rising_tokens()))
+    [job] = claiming.claim(crowd.line, "long", ("busy",), 1, LEASE, Tokens(rising_tokens()), Aside())
     before = _updates(crowd)
     for _ in range(20):
         assert claiming.renew(crowd.line, "long", [_held(job)], LEASE)

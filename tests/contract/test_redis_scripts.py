@@ -71,7 +71,7 @@ class TestEach:
         assert "os.time" not in text(name)
 
     def test_changes_something_if_it_is_none_that_only_looks(self, name: str) -> None:
-        looks = {"HGET", "HGETALL", "LIMIT", "SMEMBERS", "WITHSCORES", "ZSCORE"}
+        looks = {"HGET", "HGETALL", "HMGET", "LIMIT", "SMEMBERS", "WITHSCORES", "ZRANGE", "ZSCORE"}
         looks |= {"ZRANGEBYSCORE", "ZREVRANGEBYSCORE"}
         words = set(re.findall(r"'([A-Z]{3,})'", code(name)))
         assert (words <= looks and "go_through()" not in code(name)) == (name in LOOKS)
