@@ -7,7 +7,7 @@ from hashlib import sha1
 from msgspec import Struct
 
 FOLDER = os.path.join(os.path.dirname(__file__), "scripts")
-LOOKS = frozenset({"counts", "due", "fetch", "lapsed", "page", "printed", "where"})
+LOOKS = frozenset({"counts", "due", "fetch", "lapsed", "page", "printed", "runs", "where"})
 """Those that change nothing: who has run them has done nothing yet."""
 
 
