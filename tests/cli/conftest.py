@@ -82,9 +82,10 @@ class CommandLine:
             script, env=variables, capture_output=True, check=False, stdin=subprocess.DEVNULL
         )
 
-    def on_terminal(self, *words: str, code: int = 0, **variables: str) -> str:
-        """What it prints on a terminal of 100 columns, colours and all."""
+    def on_terminal(self, *words: str, code: int = 0, typed: bytes = b"", **variables: str) -> str:
+        """What it prints on a terminal of 100 columns, colours and all; and what a person types there, echoed."""
         ours, theirs = pty.openpty()
+        os.write(ours, typed)
         ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 100, 0, 0))
         given = {"PYTHONPATH": os.pathsep.join(sys.path), "TERM": "xterm-256color", **os.environ, **variables}
         command = [sys.executable, "-m", "queuectl", *words]

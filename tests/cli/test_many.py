@@ -2,7 +2,6 @@
 
 import json
 import signal
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -55,6 +54,26 @@ class TestOnATerminal:
         lines = text.splitlines()
         assert lines[0].startswith("queuectl: job j0 is cancelled: only jobs that wait can be held")
         assert lines[5:] == ["queuectl: and 25 more (--verbose shows them)", "30 refused"]
+
+
+@pytest.mark.usefixtures("many")
+class TestConsent:
+    """A person is asked with the number, and nothing is done without a yes."""
+
+    def test_a_no_changes_nothing_and_a_yes_does_it(self, queuectl: CommandLine) -> None:
+        assert "cancel 30 jobs? [y/N]" in queuectl.on_terminal("cancel", "--all", typed=b"n\n", code=2)
+        assert counts(queuectl) == {"pending": 30}
+        queuectl("cancel", "--all", "--yes")
+        for words in (("purge", "--older-than", "0s"), ("delete", *(f"j{n}" for n in range(30)))):
+            text = queuectl.on_terminal(*words, typed=b"\n", code=2)
+            assert "delete 30 jobs? [y/N]" in text
+            assert "not confirmed, nothing was changed" in text
+        assert counts(queuectl) == {"cancelled": 30}
+        assert "purged 30" in queuectl.on_terminal("purge", "--older-than", "0s", typed=b"y\n")
+        assert counts(queuectl) == {}
+
+    def test_of_nothing_nobody_is_asked(self, queuectl: CommandLine) -> None:
+        assert queuectl("dlq", "purge") == "purged 0\n"
 
 
 @pytest.mark.usefixtures("many")
@@ -173,19 +192,29 @@ class TestRetryOfAll:
         assert len(queuectl.lines("dlq", "retry", "--all")) == 31
         assert [queuectl.job(id)["state"] for id in ("j0", "deploy")] == ["pending", "blocked"]
 
+    def test_named_children_wait_for_their_parents_too(self, queuectl: CommandLine, actor: Actor) -> None:
+        actor.runs("j0")
+        queuectl("enqueue", "--id", "deploy", "--after", "j0", "--retries", "0", "x")
+        queuectl("retry", "j0", "--force")
+        ids = ["deploy", *(f"j{n}" for n in reversed(range(30)))]
+        for id in ids:
+            actor.kills(id)
+        assert len(queuectl.lines("retry", *ids)) == 31
+        assert [queuectl.job(id)["state"] for id in ("j0", "deploy")] == ["pending", "blocked"]
+
     def test_a_job_that_dies_again_meanwhile_is_not_retried_twice(
         self, queuectl: CommandLine, actor: Actor, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         for n in (1, 25):
             actor.kills(f"j{n}")
-        retry = commands.retry_in_steps
+        save = SqliteStore.save
 
-        def busy(store: Any, ids: list[str], **words: Any) -> Iterator[Any]:
-            for changes in retry(store, ids, **words):
-                actor.kills("j5")
-                yield changes
+        def busy(store: SqliteStore, jobs: list[Any]) -> object:
+            monkeypatch.setattr(SqliteStore, "save", save)
+            actor.kills("j5")
+            return save(store, jobs)
 
-        monkeypatch.setattr(commands, "retry_in_steps", busy)
+        monkeypatch.setattr(SqliteStore, "save", busy)
         assert set(queuectl.lines("dlq", "retry", "--all")) == {"j25 pending", "j1 pending"}
         assert queuectl.job("j5")["state"] == "dead"
 

@@ -4,7 +4,7 @@ The pattern is one: read the jobs, hand each to a pure function of `domain/lifec
 that somebody else changed meanwhile. Functions answer what became of each job and raise for what was refused.
 """
 
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from datetime import datetime, timedelta
 
@@ -150,39 +150,15 @@ def retry_in_steps(
     store: Store, ids: Sequence[str], *, force: bool = False, alone: bool = False
 ) -> Generator[list[Change]]:
     """The same, some hundreds of jobs at a time. Whoever stops in between leaves no child of a retried job behind."""
-
-    def again(job: Job, now: datetime, parents: Mapping[str, State]) -> Job:
-        return lifecycle.retry(job, parents, now=now, force=force, alone=alone)
-
-    for step in in_steps(ids):
-        changes = change(store, step, again, with_parents=True)
-        below = iter(()) if alone else _revive_below(store, [each.id for each in changes if each.changed])
-        try:
-            yield _settled(store, changes)
-            for revived in below:  # noqa: UP028  `yield from` would end it together with this
-                yield revived
-        finally:
-            for _ in below:
-                pass
+    if len(ids) <= BATCH:
+        return _retry_step(store, ids, force, alone)
+    return _retry_steps(store, in_steps(ids), force, alone)
 
 
 def retry_matching(store: Store, wanted: Filter, *, alone: bool = False) -> Generator[list[Change]]:
-    """Retry all jobs that match and had ended when this began, in steps.
-
-    Jobs come newest first, so a child may be met before its parent: what is refused and has parents is tried once more
-    after all the others, the oldest first.
-    """
-    again: list[str] = []
+    """Retry all jobs that match and had ended when this began, in steps."""
     begun = store.now() + timedelta(microseconds=1)
-    for ids in select(store, replace(wanted, ended_before=begun)):
-        with closing(retry_in_steps(store, ids, alone=alone)) as steps:
-            for changes in steps:
-                children = [each.id for each in changes if each.refused and each.job and each.job.spec.after]
-                again += children
-                yield [each for each in changes if each.id not in children]
-    again.reverse()
-    with closing(retry_in_steps(store, again, alone=alone)) as steps:
-        yield from steps
+    return _retry_steps(store, select(store, replace(wanted, ended_before=begun)), False, alone)
 
 
 def hold(store: Store, ids: Sequence[str]) -> list[Change]:
@@ -283,6 +259,43 @@ def set_setting(store: Store, key: str, value: str | None) -> None:
         if store.swap("settings", key, body, entry.version if entry else 0):
             return
     raise CommandFailed(f"{key} is being changed by others", "run the same command again")
+
+
+def _retry_steps(
+    store: Store, steps: Iterable[Sequence[str]], force: bool, alone: bool
+) -> Generator[list[Change]]:
+    """A child may be met steps before its parent: what is refused and has parents is tried once more at the end.
+
+    Then from the last to the first: jobs mostly come newest first.
+    """
+    again: list[str] = []
+    for step in steps:
+        with closing(_retry_step(store, step, force, alone)) as parts:
+            for changes in parts:
+                children = [each.id for each in changes if each.refused and each.job and each.job.spec.after]
+                again += children
+                yield [each for each in changes if each.id not in children]
+    again.reverse()
+    for step in in_steps(again):
+        with closing(_retry_step(store, step, force, alone)) as parts:
+            yield from parts
+
+
+def _retry_step(store: Store, ids: Sequence[str], force: bool, alone: bool) -> Generator[list[Change]]:
+    """These jobs, then those that come back with them; if nobody asks for the latter, they come back all the same."""
+
+    def again(job: Job, now: datetime, parents: Mapping[str, State]) -> Job:
+        return lifecycle.retry(job, parents, now=now, force=force, alone=alone)
+
+    changes = change(store, ids, again, with_parents=True)
+    below = iter(()) if alone else _revive_below(store, [each.id for each in changes if each.changed])
+    try:
+        yield _settled(store, changes)
+        for revived in below:  # noqa: UP028  `yield from` would end it together with this
+            yield revived
+    finally:
+        for _ in below:
+            pass
 
 
 def _revive_below(store: Store, parents: Sequence[str]) -> Iterator[list[Change]]:
