@@ -1,5 +1,6 @@
 """Which store is meant: the words that stand for one, and variables that name a store and are not used."""
 
+import os
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -41,10 +42,21 @@ def is_connection_variable(name: str) -> bool:
 def url_of(given: str, environment: Mapping[str, str]) -> str:
     """The URL that was given, a word like `postgres` replaced by its URL. Raises InvalidInput."""
     if given not in WORDS:
-        return given
+        return _clean(given)
     url = _named(given, environment)
     if given == "redis" and environment.get("MONGODB_URI"):
-        return _with_archive(url, _named("mongodb", environment, "archive"))
+        url = _with_archive(url, _named("mongodb", environment, "archive"))
+    return _clean(url)
+
+
+def _clean(url: str) -> str:
+    """A URL that can be a path or be sent. Bytes that are no text may stand in the path of a file only."""
+    try:
+        os.fsencode(url) if url.startswith("sqlite:") else url.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidInput(f"the store's address is not valid UTF-8 (character {error.start})") from error
+    if "\0" in url:
+        raise InvalidInput("the store's address contains a NUL byte")
     return url
 
 

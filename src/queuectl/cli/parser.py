@@ -51,11 +51,11 @@ class Parser(argparse.ArgumentParser):
         args, unknown = self.parse_known_args(words)
         if unknown:
             self.about_unknown(words, args, unknown)
-            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+            self.error(f"unknown option or argument {unknown[0] or repr('')}{self._near(unknown[0])}")
         return args
 
     def error(self, message: str) -> NoReturn:
-        raise InvalidInput(self._say(message), f"{self.prog} --help shows how")
+        raise InvalidInput(message, f"{self.prog} --help shows how")
 
     def format_help(self) -> str:
         width = max((len(line) for line, _ in self.examples), default=0)
@@ -66,13 +66,6 @@ class Parser(argparse.ArgumentParser):
     def print_help(self, _file: object = None) -> None:
         """The help, on stdout: argparse would not notice that it cannot be written."""
         Data(sys.stdout).write(self.format_help())
-
-    def _say(self, message: str) -> str:
-        prefix = "unrecognized arguments: "
-        if not message.startswith(prefix):
-            return message
-        wrong = message.removeprefix(prefix).split()
-        return f"unknown option or argument {wrong[0]}{self._near(wrong[0])}"
 
     def _near(self, word: str) -> str:
         from queuectl.config import nearest

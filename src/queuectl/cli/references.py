@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from queuectl.cli.texts import MARK_BYTES
 from queuectl.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -19,10 +20,14 @@ def references(words: Sequence[str]) -> list[str]:
     """All jobs that are named. Raises InvalidInput when none is."""
     named: list[str] = []
     for word in words:
-        named += sys.stdin.read().removeprefix("\ufeff").split() if word == "-" else [word]
+        named += _read_stdin().split() if word == "-" else [word]
     if not named:
         raise InvalidInput("no job is named", "give ids, numbers, or @last")
     return named
+
+
+def _read_stdin() -> str:
+    return sys.stdin.buffer.read().removeprefix(MARK_BYTES).decode("utf-8", "surrogateescape")
 
 
 def reference(word: str) -> str:

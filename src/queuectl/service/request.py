@@ -141,7 +141,10 @@ def _decoder() -> msgspec.json.Decoder[JobRequest]:
 
 def decode_request(text: str | bytes) -> JobRequest:
     """A JSON document as a request. Raises InvalidInput: malformed (and where), unknown, double, out of range."""
-    raw = text.encode("utf-8", "surrogateescape") if isinstance(text, str) else text
+    try:
+        raw = text.encode("utf-8", "surrogateescape") if isinstance(text, str) else text
+    except UnicodeEncodeError as error:
+        raise InvalidInput(f"the JSON is not valid UTF-8 (character {error.start})") from error
     mistakes.refuse_depth(raw)
     try:
         request = _decoder().decode(raw)
