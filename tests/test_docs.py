@@ -439,6 +439,29 @@ def test_the_size_of_a_batch_of_results_is_what_the_page_says() -> None:
     assert claim in page
 
 
+def test_the_roles_that_the_page_of_postgresql_makes_may_do_what_it_says(
+    database: dict[str, Any], new_home: Callable[..., Home]
+) -> None:
+    page = (ROOT / "docs" / "postgresql.md").read_text("utf-8")
+    makes, grants = re.findall(r"```sql\n(.*?)```", page, re.DOTALL)
+    url = urlsplit(database["DATABASE_URL"])
+    place = f"{url.netloc.rpartition('@')[2]}{url.path}"
+    with psycopg.connect(database["DATABASE_URL"], autocommit=True) as administrator:
+        administrator.execute(makes)
+        try:
+            home = new_home(None, QUEUECTL_STORE=f"postgresql://jobs:secret@{place}")
+            home.run("queuectl enqueue 'echo hello'")
+            administrator.execute("CREATE ROLE app LOGIN PASSWORD 'app'; " + grants)
+            with psycopg.connect(f"postgresql://app:app@{place}", autocommit=True) as app:
+                app.execute("SELECT queuectl.enqueue('echo from SQL')")
+                with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                    app.execute("SELECT * FROM queuectl.job")
+            home.run("queuectl worker start --drain -q")
+            assert len(home.run("queuectl list --state completed --columns id").splitlines()) == 3
+        finally:
+            administrator.execute("DROP OWNED BY jobs, app CASCADE; DROP ROLE jobs, app")
+
+
 CREATE_USER = re.compile(r"^db\.createUser\(\{(.*)\}\)", re.MULTILINE)
 """A call in MongoDB's shell, which is in no wheel: the driver sends the command that it stands for."""
 
