@@ -8,10 +8,13 @@ from typing import Any
 import apsw
 import pytest
 
+from contract.archived import Between, move_all
 from contract.damage import EDITS, Edit
 from contract.grounds import Ground, MongoGround, PostgresGround, SqliteGround, SteppedClock, ground_of
 from contract.test_workers import worker
-from factories import LEASE, NOW, in_state, new_job
+from factories import LEASE, NOW, in_state, new_job, report
+from queuectl.domain import lifecycle
+from queuectl.domain.output import Chunk
 from queuectl.domain.query import Filter, Page, Unreadable
 from queuectl.service import commands, queries
 from queuectl.store.protocol import Held, Store
@@ -213,3 +216,52 @@ def test_a_worker_whose_entry_makes_no_sense_is_lost_until_it_beats(
     tamper(ground, "worker", "w1", text)
     store.forget("w1")
     assert [each.id for each in store.workers()] == ["w2"]
+
+
+def spoil_chunk(ground: Any, attempt_id: str) -> None:
+    """Damage the second chunk of an attempt."""
+    if isinstance(ground, SqliteGround):
+        _statement(ground)("UPDATE output SET at = ? WHERE attempt_id = ? AND n = 2", (2**63 - 1, attempt_id))
+    elif isinstance(ground, PostgresGround):
+        change = f"UPDATE {ground.schema}.output SET stream = 7 WHERE attempt_id = %s AND n = 2"
+        assert ground.admin.execute(change, (attempt_id,)).rowcount == 1
+    elif isinstance(ground, MongoGround):
+        change = {"$set": {"data": "text"}}
+        assert ground.base["output"].update_one({"_id": {"a": attempt_id, "n": 2}}, change).matched_count == 1
+    else:
+        key = f"{ground.tag}:output:{attempt_id}"
+        [packed] = ground.server.call("ZRANGEBYSCORE", key, 2, 2)
+        ground.server.call("ZREM", key, packed)
+        ground.server.call("ZADD", key, 2, b"0000000000000002 j \xc1")
+
+
+@pytest.mark.parametrize("kind", EDITS)
+def test_a_chunk_that_cannot_be_decoded_is_missing_and_the_others_are_there(
+    ground: Ground, kind: str, store: Store
+) -> None:
+    store.add([new_job("j")])
+    [job] = store.claim("w1", (), 1, LEASE)
+    attempt_id = str(job.attempt_id)
+    store.write_output([Chunk("j", attempt_id, n, 0, NOW, n, b"x") for n in (1, 2, 3)])
+    spoil_chunk(ground, attempt_id)
+    assert [chunk.n for chunk in store.read_output(attempt_id, 0)] == [1, 3]
+    assert store.save([lifecycle.finish(job, report(), now=NOW, chance=0.5)]) == ["accepted"]
+    assert [chunk.n for chunk in store.read_output(attempt_id, 0)] == [1, 3]
+
+
+def test_what_has_ended_and_cannot_be_decoded_stays_in_the_queue(
+    redis_server: Any, mongo_server: Any
+) -> None:
+    """The archive cannot take it; what was not archived is not deleted."""
+    with closing(Between(redis_server, mongo_server)) as ground:
+        store = ground.fresh()
+        store.add([in_state("completed", "bad"), in_state("completed", "good")])
+        EDITS["redis"]["history: no JSON"](ground, "bad")
+        move_all(store)
+        assert ground.here() == ["bad"]
+        assert ground.copies() == ["good"]
+        assert ground.unmoved() == 0
+        assert set(store.get(["bad", "good"]).unreadable) == {"bad"}
+        [number] = [each.number for each in store.find(Filter(), Page()).unreadable]
+        assert store.discard([number]) == [number]
+        assert ground.faults() == {}

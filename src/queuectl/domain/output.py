@@ -44,6 +44,13 @@ class Piece(Struct, frozen=True):
     omitted: int = 0
 
 
+def known_stream(stream: int) -> int:
+    """The stream itself. Raises ValueError if there is none of that number."""
+    if type(stream) is not int or stream not in (COMBINED, STDOUT, STDERR):
+        raise ValueError(f"there is no stream {stream!r}")
+    return stream
+
+
 def head_size(limit: int) -> int:
     """How many of the first bytes are kept; the rest of `limit` is for the last ones."""
     return limit - limit // 2

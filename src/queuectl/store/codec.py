@@ -8,9 +8,10 @@ A row that is no job raises `UnreadableJob`, whatever is wrong with it; `sift` t
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 from msgspec import MsgspecError
 from msgspec.json import Decoder, Encoder
@@ -158,6 +159,18 @@ def sift(rows: Iterable[Row], decode: Callable[[Row], Job] = job) -> tuple[list[
     return jobs, damaged
 
 
+Piece = TypeVar("Piece")
+
+
+def chunks(rows: Iterable[Row], decode: Callable[[Row], Piece]) -> list[Piece]:
+    """The chunks of an output out of rows. One that cannot be decoded is missing, like one that was not kept."""
+    found = list[Piece]()
+    for row in rows:
+        with suppress(KeyError, *DAMAGE):
+            found.append(decode(row))
+    return found
+
+
 def unreadable(values: Mapping[str, Any], error: Exception) -> UnreadableJob:
     """What is wrong with these values, named by the column where that can be told."""
     reason = next(_faults(values), None) or f"{type(error).__name__}: {error}"
@@ -174,8 +187,8 @@ def _job(row: Any) -> Job:
      finished_at, cause, spec) = row  # fmt: skip
     if (state == "processing") > (attempt_id is not None) or (state in TERMINAL) > (finished_at is not None):
         raise ValueError("the state and the times do not fit together")
-    counted = (version, attempts, failures, losses, history_dropped)
-    if min(counted) < 0 or max(counted) >= _GREATEST or state not in STATES:
+    within = 0 <= version < _GREATEST and 0 <= attempts < _GREATEST and 0 <= failures < _GREATEST
+    if not (within and 0 <= losses < _GREATEST and 0 <= history_dropped < _GREATEST) or state not in STATES:
         raise ValueError("out of range")
     return Job(
         id=id_,

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pymongo import DeleteMany
 from pymongo.errors import BulkWriteError
 
-from queuectl.domain.output import Chunk, Trim
+from queuectl.domain.output import Chunk, Trim, known_stream
 from queuectl.store import codec
 from queuectl.store.mongo.connections import Base
 from queuectl.store.mongo.documents import Document
@@ -37,7 +37,7 @@ def write(base: Base, chunks: Sequence[Chunk], trims: Sequence[Trim]) -> set[str
 def read(base: Base, attempt_id: str, after: int, limit: int) -> list[Chunk]:
     """The chunks of an attempt after a number."""
     found = base["output"].find({"_id": _between(attempt_id, after, _LAST)}).sort("_id", 1).limit(limit)
-    return [_chunk(document) for document in found.batch_size(limit + 1)]
+    return codec.chunks(found.batch_size(limit + 1), _chunk)
 
 
 def _holders(base: Base, asked: dict[str, str]) -> dict[str, int]:
@@ -74,13 +74,8 @@ def _document(chunk: Chunk, number: int) -> Document:
 
 
 def _chunk(document: Document) -> Chunk:
-    key = document["_id"]
-    return Chunk(
-        document["id"],
-        key["a"],
-        key["n"],
-        document["stream"],
-        codec.moment(document["at"]),
-        document["start"],
-        document["data"],
-    )
+    key, start, data = document["_id"], document["start"], document["data"]
+    if type(start) is not int or type(data) is not bytes or type(document["id"]) is not str:
+        raise TypeError("no chunk")
+    stream, at = known_stream(document["stream"]), codec.moment(document["at"])
+    return Chunk(document["id"], key["a"], key["n"], stream, at, start, data)

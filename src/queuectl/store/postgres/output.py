@@ -1,8 +1,9 @@
 """What commands printed: chunks kept under the attempt that holds the job, trimmed, and read back."""
 
 from collections.abc import Sequence
+from typing import Any
 
-from queuectl.domain.output import Chunk, Trim
+from queuectl.domain.output import Chunk, Trim, known_stream
 from queuectl.store import codec
 from queuectl.store.postgres.connections import Line
 from queuectl.store.postgres.sql import statements
@@ -33,8 +34,9 @@ def write(line: Line, chunks: Sequence[Chunk], trims: Sequence[Trim]) -> set[str
 def read(line: Line, attempt_id: str, after: int, limit: int) -> list[Chunk]:
     """The chunks of an attempt after a number."""
     rows = line.rows(SQL["chunks"], (attempt_id, after, limit), binary=True)
-    return [_chunk(*row) for row in rows]
+    return codec.chunks(rows, _chunk)
 
 
-def _chunk(job_id: str, attempt_id: str, n: int, stream: int, at: int, offset: int, data: bytes) -> Chunk:
-    return Chunk(job_id, attempt_id, n, stream, codec.moment(at), offset, data)
+def _chunk(row: tuple[Any, ...]) -> Chunk:
+    job_id, attempt_id, n, stream, at, offset, data = row
+    return Chunk(job_id, attempt_id, n, known_stream(stream), codec.moment(at), offset, data)

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from queuectl.domain.output import Chunk, Trim
+from queuectl.domain.output import Chunk, Trim, known_stream
 from queuectl.store import codec
 from queuectl.store.redis.connections import Line
 
@@ -23,7 +23,7 @@ def read(line: Line, attempt_id: str, after: int, limit: int) -> list[Chunk]:
     """The chunks of an attempt after a number."""
     key = line.key(f"output:{attempt_id}")
     found = line.call("ZRANGEBYSCORE", key, f"({after}", "+inf", "LIMIT", 0, limit)
-    return [_chunk(attempt_id, packed) for packed in found]
+    return codec.chunks(found, lambda packed: _chunk(attempt_id, packed))
 
 
 def exists(line: Line, attempt_id: str) -> bool:
@@ -35,14 +35,11 @@ def of_jobs(line: Line, numbers: Sequence[int], limit: int = 256) -> Iterator[li
     """All chunks of all attempts of jobs, some at a time, each with the number of its job."""
     left, attempt, n = [f"{number:016}" for number in numbers], "", 0
     while found := line.run("printed", limit, attempt, n, *left):
-        chunks = [
-            (int(number), _chunk(each.decode(), packed))
-            for number, each, pieces in found
-            for packed in pieces
-        ]
-        yield chunks
-        left = left[left.index(found[-1][0].decode()) :]
-        attempt, n = chunks[-1][1].attempt_id, chunks[-1][1].n
+        for number, each, pieces in found:
+            attempt = each.decode()
+            chunks = codec.chunks(pieces, lambda packed: _chunk(attempt, packed))  # noqa: B023
+            yield [(int(number), chunk) for chunk in chunks]
+        left, n = left[left.index(found[-1][0].decode()) :], _number(found[-1][2][-1])
 
 
 def _packed(chunk: Chunk) -> bytes:
@@ -54,4 +51,10 @@ def _packed(chunk: Chunk) -> bytes:
 def _chunk(attempt_id: str, packed: bytes) -> Chunk:
     n, job_id, rest = packed.split(b" ", 2)
     stream, at, offset, data = _unpack(rest)
-    return Chunk(job_id.decode(), attempt_id, int(n), stream, codec.moment(at), offset, data)
+    return Chunk(job_id.decode(), attempt_id, int(n), known_stream(stream), codec.moment(at), offset, data)
+
+
+def _number(packed: bytes) -> int:
+    """The n of a chunk; of a damaged one without one so great a number that nothing comes behind it."""
+    digits = packed[:16]
+    return int(digits) if digits.isdigit() else 10**15

@@ -1,10 +1,11 @@
 """What commands printed: chunks kept under the attempt that holds the job, trimmed, and read back."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import apsw
 
-from queuectl.domain.output import Chunk, Trim
+from queuectl.domain.output import Chunk, Trim, known_stream
 from queuectl.store import codec
 from queuectl.store.sqlite.sql import statements
 
@@ -25,7 +26,7 @@ def write(connection: apsw.Connection, chunks: Sequence[Chunk], trims: Sequence[
 
 def read(connection: apsw.Connection, attempt_id: str, after: int, limit: int) -> list[Chunk]:
     """The chunks of an attempt after a number."""
-    return [_chunk(*row) for row in connection.execute(SQL["chunks"], (attempt_id, after, limit))]
+    return codec.chunks(connection.execute(SQL["chunks"], (attempt_id, after, limit)), _chunk)
 
 
 def _row(chunk: Chunk, job: int | None) -> tuple[object, ...]:
@@ -33,5 +34,6 @@ def _row(chunk: Chunk, job: int | None) -> tuple[object, ...]:
     return (chunk.attempt_id, chunk.n, job, chunk.stream, at, chunk.offset, chunk.data)
 
 
-def _chunk(job_id: str, attempt_id: str, n: int, stream: int, at: int, offset: int, data: bytes) -> Chunk:
-    return Chunk(job_id, attempt_id, n, stream, codec.moment(at), offset, data)
+def _chunk(row: tuple[Any, ...]) -> Chunk:
+    job_id, attempt_id, n, stream, at, offset, data = row
+    return Chunk(job_id, attempt_id, n, known_stream(stream), codec.moment(at), offset, data)
