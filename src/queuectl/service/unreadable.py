@@ -8,8 +8,9 @@ from collections.abc import Iterator, Sequence
 from msgspec.structs import replace
 
 from queuectl.domain.ids import is_number
+from queuectl.domain.job import STATES, TERMINAL, State
 from queuectl.domain.query import Filter, Jobs, Page, Unreadable
-from queuectl.errors import UnreadableJob
+from queuectl.errors import StoreError, UnreadableJob
 from queuectl.store.protocol import Store
 
 
@@ -23,20 +24,35 @@ def among(store: Store, ids: Sequence[str], got: Jobs) -> dict[str, Unreadable]:
     found = dict(got.unreadable)
     for id in ids:
         if id not in got and id not in found and is_number(id):
-            found |= dict(zip([id], _under(store, id), strict=False))
+            there = store.find(Filter(number=int(id)), Page(limit=1)).unreadable
+            found |= dict(zip([id], there, strict=False))
     return found
 
 
 def every(store: Store) -> Iterator[Unreadable]:
-    """All of them, each once. Looks at every job, which takes its time."""
-    page, seen = Page(limit=1000), set[int]()
+    """All of them, each once. Looks at every job, which takes its time; while the archive is away, at those here."""
+    seen = set[int]()
+    try:
+        yield from _among(store, Filter(), seen)
+    except StoreError:
+        if store.trouble() is None:
+            raise
+        yield from _among(store, Filter(states=_LIVING), seen)
+
+
+def _among(store: Store, wanted: Filter, seen: set[int]) -> Iterator[Unreadable]:
+    page = Page(limit=1000)
     while True:
-        found = store.find(Filter(), page)
+        found = store.find(wanted, page)
         yield from (each for each in found.unreadable if each.number not in seen)
         seen |= {each.number for each in found.unreadable}
         if found.next is None:
             return
         page = replace(page, after=found.next)
+
+
+_LIVING: frozenset[State] = frozenset(STATES) - TERMINAL
+"""States of jobs that no archive has. What a worker sets aside is in one of them."""
 
 
 def known(store: Store) -> list[Unreadable]:
@@ -71,5 +87,7 @@ def delete(store: Store, each: Unreadable) -> bool:
 
 
 def _under(store: Store, key: str) -> list[Unreadable]:
-    """What is unreadable under a number, given as text."""
-    return store.find(Filter(number=int(key)), Page(limit=1)).unreadable if is_number(key) else []
+    """What is unreadable under a number, given as text, and has not ended."""
+    if not is_number(key):
+        return []
+    return store.find(Filter(number=int(key), states=_LIVING), Page(limit=1)).unreadable
