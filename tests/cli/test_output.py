@@ -134,8 +134,8 @@ class TestLost:
         [
             ("enqueue --id b x", "job b is enqueued"),
             ("enqueue --id b x --json", "job b is enqueued"),
-            ("cancel a", "1 changed"),
-            ("hold a", "1 changed"),
+            ("cancel a", "1 cancelled"),
+            ("hold a", "1 held"),
             ("edit a --priority 4", "1 changed"),
             ("queue pause default", "queue default paused"),
             ("queue limit q 3 --json", "queue q runs at most 3 at once"),
