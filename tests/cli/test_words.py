@@ -80,3 +80,15 @@ class TestNotQuoted:
     def test_a_mistyped_option_is_still_one(self, queuectl: CommandLine) -> None:
         queuectl("enqueue", "true", "--priorty", "5", code=2)
         assert "unknown option or argument --priorty: did you mean --priority?" in queuectl.err
+
+
+class TestParents:
+    def test_a_list_says_that_it_is_given_once_for_each(self, queuectl: CommandLine) -> None:
+        for words in (("--after", "a,b:any", "x"), ('{"command":"x","after":["a,b:any"]}',)):
+            queuectl("enqueue", *words, code=2)
+            assert "'a,b:any' is not one job (give it once for each: --after a --after b:any)" in queuectl.err
+
+    def test_a_wrong_word_behind_a_colon_names_the_three(self, queuectl: CommandLine) -> None:
+        queuectl("enqueue", "--id", "e1", "x")
+        queuectl("enqueue", "--after", "e1:done", "x", code=3)
+        assert "if e1 is the job: e1:ok, e1:any or e1:failed" in queuectl.err

@@ -79,6 +79,9 @@ COMMANDS: dict[str, Command] = {
     )
 }
 
+UNLISTED = {"__complete": Command("__complete", "words that could stand there", "completion", "candidates")}
+"""For scripts of ours, not for people."""
+
 ALIASES = {
     "submit": "enqueue",
     "add": "enqueue",

@@ -1,17 +1,35 @@
-"""Completion scripts, made by shtab from the same parsers that parse."""
+"""Completion scripts, made by shtab from the same parsers that parse.
+
+What only the store knows (jobs, queues, workers) the scripts ask of `queuectl __complete KIND`, which is not listed.
+"""
 
 import argparse
-from typing import TYPE_CHECKING
+import os
+import signal
+from collections.abc import Callable
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
 
+from queuectl import bootstrap
 from queuectl.cli.commands import COMMANDS, groups
-from queuectl.errors import InvalidInput
+from queuectl.config import OPTIONS
+from queuectl.domain.job import STATES
+from queuectl.domain.names import is_name
+from queuectl.domain.query import Filter, Page
+from queuectl.errors import InvalidInput, StoreAbsent
 from queuectl.service import shapes
 
 if TYPE_CHECKING:
     from queuectl.cli.parser import Parser
     from queuectl.cli.session import Session
+    from queuectl.store.protocol import Store
 
 SHELLS = ("bash", "zsh", "fish")
+KINDS = ("jobs", "queues", "workers", "states", "settings")
+PATIENCE = 0.05
+"""Seconds that a store may take to answer a person who has pressed Tab."""
+NEWEST = 20
+"""Jobs that are offered: as many as one can look through."""
 
 
 def completion_options(parser: "Parser") -> None:
@@ -25,9 +43,7 @@ def completion(session: "Session") -> int:
     shell = session.args.shell
     if shell not in SHELLS:
         raise InvalidInput(f"there is no completion for {shell!r}", f"one of {', '.join(SHELLS)}")
-    import shtab
-
-    script = _fish() if shell == "fish" else shtab.complete(_tree(), shell=shell)
+    script = _fish() if shell == "fish" else _of_shtab(shell)
     if session.json:
         session.emit(shapes.document(shell=shell, script=script))
     else:
@@ -35,7 +51,78 @@ def completion(session: "Session") -> int:
     return 0
 
 
-def _tree() -> argparse.ArgumentParser:
+def candidates_options(parser: "Parser") -> None:
+    """The kind."""
+    parser.add_argument("kind", choices=KINDS)
+
+
+def candidates(session: "Session") -> int:
+    """What could stand there, one a line. A store that is slow offers nothing."""
+    kind = session.args.kind
+    if kind in ("states", "settings"):
+        words = list(STATES if kind == "states" else OPTIONS)
+    else:
+        words = _in_time(session, _KNOWN[kind])
+    session.out.writelines(f"{word}\n" for word in words if is_name(word))
+    return 0
+
+
+def _in_time(session: "Session", question: "Callable[[Store], list[str]]") -> list[str]:
+    """What a store answers at once. Its driver is loaded before the clock runs, and its first verb connects."""
+    with closing(
+        bootstrap.open_store(session.store_url, session.local_settings, PATIENCE, create=False)
+    ) as store:
+        signal.signal(signal.SIGALRM, lambda *_: os._exit(0))
+        signal.setitimer(signal.ITIMER_REAL, PATIENCE)
+        try:
+            return question(store)
+        except StoreAbsent:
+            return []
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+def _jobs(store: "Store") -> list[str]:
+    """The newest, by number and by id: whoever types a digit means one, whoever types a letter the other."""
+    newest = store.find(Filter(), Page(limit=NEWEST)).jobs
+    return [str(job.number) for job in newest] + [job.id for job in newest]
+
+
+_KNOWN: dict[str, "Callable[[Store], list[str]]"] = {
+    "jobs": _jobs,
+    "queues": lambda store: sorted(store.counts(Filter()).queues),
+    "workers": lambda store: sorted({worker.name for worker in store.workers()}),
+}
+
+
+def _kind_of(action: argparse.Action) -> str | None:
+    """What a word of this argument is one of; `file` and `directory` beside our own kinds."""
+    if action.metavar in ("JOB", "ID[:ok|any|failed]"):
+        return "jobs"
+    if action.dest in ("queue", "state", "worker", "key"):
+        return {"queue": "queues", "state": "states", "worker": "workers", "key": "settings"}[action.dest]
+    if action.dest in ("file", "script", "stdin", "env_file", "config"):
+        return "file"
+    return "directory" if action.dest == "cwd" else None
+
+
+def _of_shtab(shell: str) -> str:
+    import shtab
+
+    preamble = "\n".join(_ASKING[shell].replace("KIND", kind) for kind in KINDS)
+    tree = _tree(
+        {"file": shtab.FILE, "directory": shtab.DIRECTORY} | {k: {shell: f"_queuectl_{k}"} for k in KINDS}
+    )
+    return shtab.complete(tree, shell=shell, preamble=preamble)
+
+
+_ASKING = {
+    "bash": '_queuectl_KIND() { compgen -W "$(queuectl __complete KIND 2>/dev/null)" -- "$1"; }',
+    "zsh": '_queuectl_KIND() { compadd -- ${(f)"$(queuectl __complete KIND 2>/dev/null)"}; }',
+}
+
+
+def _tree(complete: dict[str, Any]) -> argparse.ArgumentParser:
     """All parsers under one, as shtab wants them."""
     from queuectl.cli.main import parser_of
 
@@ -49,7 +136,11 @@ def _tree() -> argparse.ArgumentParser:
     for words, command in COMMANDS.items():
         head, _, verb = words.partition(" ")
         place = nested[head] if verb else first
-        place.add_parser(verb or head, parents=[parser_of(command)], help=command.summary, add_help=False)
+        parser = parser_of(command)
+        for action in parser._actions:
+            if kind := _kind_of(action):
+                action.complete = complete[kind]  # type: ignore[attr-defined]
+        place.add_parser(verb or head, parents=[parser], help=command.summary, add_help=False)
     return root
 
 
@@ -70,9 +161,19 @@ def _fish() -> str:
             lines.append(f"complete -c queuectl -n {_quoted(seen)} -a {verb} -d {_quoted(command.summary)}")
         for action in parser_of(command)._actions:
             flags = [option[2:] for option in action.option_strings if option.startswith("--")]
-            about = _quoted(action.help or "")
-            lines += [f"complete -c queuectl -n {_quoted(inside)} -l {word} -d {about}" for word in flags]
+            about, asked = _quoted(action.help or ""), _asked_of_fish(action)
+            here = f"complete -c queuectl -n {_quoted(inside)}"
+            lines += [f"{here} -l {word} -d {about}{asked and f' -x{asked}'}" for word in flags]
+            if not action.option_strings and asked:
+                lines.append(here + asked)
     return "\n".join(lines)
+
+
+def _asked_of_fish(action: argparse.Action) -> str:
+    kind = _kind_of(action)
+    if kind in KINDS:
+        return f" -a '(queuectl __complete {kind} 2>/dev/null)'"
+    return " -a '(__fish_complete_path)'" if kind else ""
 
 
 def _quoted(text: str) -> str:

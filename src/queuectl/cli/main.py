@@ -5,7 +5,16 @@ import sys
 from typing import TYPE_CHECKING
 
 from queuectl import interrupt
-from queuectl.cli.commands import ALIASES, COMMANDS, MEANT, OPTIONS_TO_COME, TO_COME, Command, groups
+from queuectl.cli.commands import (
+    ALIASES,
+    COMMANDS,
+    MEANT,
+    OPTIONS_TO_COME,
+    TO_COME,
+    UNLISTED,
+    Command,
+    groups,
+)
 from queuectl.cli.output import Data, OutputLost, Talk, abandon_stdout, as_json_for, take_standard_streams
 from queuectl.errors import InternalError, InvalidInput, NotFound, QueuectlError, StoreAbsent
 from queuectl.interrupt import INTERRUPTED
@@ -176,8 +185,8 @@ def _command(argv: list[str]) -> tuple[Command | None, list[str]]:
     if word == "help":
         return _command([*rest, "--help"])
     word = ALIASES.get(word, word)
-    if word in COMMANDS:
-        return COMMANDS[word], rest
+    if word in COMMANDS or word in UNLISTED:
+        return COMMANDS.get(word) or UNLISTED[word], rest
     if word not in groups():
         raise _unknown(word)
     return _in_group(word, argv, at, rest)

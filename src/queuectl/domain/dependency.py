@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from queuectl.domain.ids import handle
 from queuectl.domain.job import Job, Parent, State
+from queuectl.errors import InvalidInput
 
 SATISFYING: dict[str, frozenset[State]] = {
     "ok": frozenset(("completed",)),
@@ -17,6 +18,21 @@ def split_wish(text: str) -> tuple[str, str]:
     """`ID:any` is a wish; an id may itself contain colons, so only a known word counts."""
     job, colon, on = text.rpartition(":")
     return (job, on) if colon and on in SATISFYING else (text, "ok")
+
+
+def refuse_list(text: str) -> None:
+    """Refuse several jobs in one wish: no id has a comma in it. Raises InvalidInput."""
+    if "," in text:
+        again = " ".join(f"--after {part.strip()}" for part in text.split(",") if part.strip())
+        raise InvalidInput(f"after: {text[:80]!r} is not one job", f"give it once for each: {again}")
+
+
+def wish_hint(job: str) -> str:
+    """What to do about a parent that there is not: a wrong word behind a colon was taken for a part of its id."""
+    id, colon, _ = job.rpartition(":")
+    if not colon:
+        return "enqueue the parent first"
+    return f"enqueue the parent first; or, if {id} is the job: {id}:ok, {id}:any or {id}:failed"
 
 
 def still_waiting(after: Sequence[Parent], states: Mapping[str, State]) -> tuple[str, ...]:

@@ -384,7 +384,7 @@ def _place(store: Store, jobs: Sequence[Job]) -> list[Job]:
         raise unreadable.refusal(each)
     for parent in parents:
         if parent.job not in own and parent.job not in known:
-            raise NotFound(f"there is no job {parent.job} to wait for", "enqueue the parent first")
+            raise NotFound(f"there is no job {parent.job} to wait for", dependency.wish_hint(parent.job))
     states = {id: job.state for id, job in known.items()}
     return [lifecycle.place(job, states) for job in jobs]
 

@@ -7,7 +7,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from queuectl.config import Settings
-from queuectl.domain.dependency import split_wish, unmet
+from queuectl.domain.dependency import refuse_list, split_wish, unmet
 from queuectl.domain.ids import is_made, is_number
 from queuectl.domain.job import STATES, TERMINAL, Attempt, Job, State
 from queuectl.domain.names import is_name
@@ -127,6 +127,7 @@ def parents(store: Store, wishes: Sequence[str]) -> list[str]:
     """
     found = []
     for wish in wishes:
+        refuse_list(wish)
         job, on = split_wish(wish)
         try:
             [id] = resolve(store, [job])
