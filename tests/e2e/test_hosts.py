@@ -5,6 +5,7 @@ a proxy of its own to the server, which can cut that host off. What each command
 name.
 """
 
+import os
 import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -26,6 +27,10 @@ TICKING = """
     echo end $HOST >> ticks"""
 
 
+RENAMED = 'hostname beta-host && exec "$@"'
+"""A program that becomes another one, on a host of another name."""
+
+
 class Host:
     """One machine: a name, a state directory, and a network that can fail."""
 
@@ -33,9 +38,10 @@ class Host:
         self.name, self.place, self.network = name, place, proxy
         self.env = {"XDG_STATE_HOME": str(place.root / name), "QUEUECTL_STORE": url, "HOST": name}
 
-    def start_worker(self, *words: str, **env: str) -> WorkerProcess:
+    def start_worker(self, *words: str, through: tuple[str, ...] = (), **env: str) -> WorkerProcess:
         """A worker on this host."""
-        return self.place.start_worker("--name", self.name, *words, **{**self.env, **env})
+        start = ("worker", "start", "--name", self.name, *words)
+        return self.place.start_worker_as_spelt(*start, through=through, **{**self.env, **env})
 
     def invoke(self, *words: str) -> tuple[int, str, str]:
         """A command on this host: exit code, stdout, stderr."""
@@ -119,6 +125,23 @@ class TestPartition:
             lambda: "fenced" in worker.log.read_text(), what="atlas learned that it is no longer its own"
         )
         assert runs(place).count("end beta") == 1
+
+    @pytest.mark.skipif(os.geteuid() != 0, reason="another host name needs root")
+    def test_a_worker_that_is_cut_off_is_never_called_stopped(
+        self, place: Place, atlas: Host, beta: Host
+    ) -> None:
+        place.quick()
+        place.enqueue("--id", "j", TICKING)
+        worker = beta.start_worker(through=("unshare", "--uts", "sh", "-c", RENAMED, "sh"))
+        eventually(lambda: "tick beta" in ticks(place), what="the command on beta")
+        beta.network.black_hole()
+        code, out, err = atlas.invoke("worker", "stop", "beta")
+        assert (code, out) == (1, "")
+        assert "worker beta on beta-host does not answer" in err
+        assert "job j may still run there" in err
+        beta.network.pass_through()
+        assert worker.wait(30) == 0  # it was asked, and hears of it when it is back
+        assert place.store.workers() == []
 
     def test_a_short_one_is_not_even_noticed_by_the_other_host(
         self, place: Place, atlas: Host, beta: Host
