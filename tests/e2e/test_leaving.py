@@ -1,8 +1,10 @@
 """A worker that cannot deliver costs nothing, says what it waits for, can be told to leave, and repeats nothing."""
 
 import os
+import shlex
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -163,3 +165,59 @@ def test_a_command_that_is_stopped_is_said_to_be(place: Place, command: str) -> 
     assert [slot["stopped"] for slot in worker["slots"]] == [True]
     os.killpg(leader, signal.SIGCONT)
     eventually(lambda: "it ends by itself" in place.run("explain", id))
+
+
+can_unshare = pytest.mark.skipif(
+    sys.platform != "linux" or os.geteuid() != 0, reason="namespaces need root and Linux"
+)
+
+FULL_FOR_A_WHILE = """
+mount -t tmpfs -o size=4m,mode=700 none "$PLACE" && cd "$PLACE"
+id=$($Q -q enqueue 'echo ran >> "$DONE"; until [ -e go ]; do sleep 0.05; done; echo finished')
+$Q worker start & worker=$!
+until [ -e "$DONE" ]; do sleep 0.05; done
+touch go.not; dd if=/dev/zero of=filling bs=4k 2>/dev/null
+mv go.not go
+$Q enqueue true; echo "enqueue: $?"
+until grep -q "results wait" "$LOG"; do sleep 0.05; done
+rm filling; $Q wait $id; echo "wait: $?"; $Q logs $id
+kill -TERM $worker; wait $worker; echo "worker: $?"
+"""
+
+
+@pytest.mark.parametrize("kind", ["sqlite"])
+class TestContainers:
+    @can_unshare
+    def test_a_disk_that_is_full_for_a_while_delays_a_result_and_no_more(self, place: Place) -> None:
+        full, log, ran = place.root / "full", place.root / "log", place.root / "ran"
+        full.mkdir()
+        env = {**place.env, "Q": shlex.join(QUEUECTL), "PLACE": str(full), "LOG": str(log), "DONE": str(ran)}
+        env["QUEUECTL_STORE"] = f"sqlite:///{full}/q.db"
+        with log.open("wb") as file:
+            done = subprocess.run(
+                ["unshare", "--mount", "sh", "-c", FULL_FOR_A_WHILE],
+                env=env,
+                stdout=file,
+                stderr=file,
+                timeout=60,
+            )
+        said = log.read_text()
+        assert done.returncode == 0, said
+        for line in ("enqueue: 5", "wait: 0", "finished", "worker: 0"):
+            assert f"\n{line}\n" in said, said
+        assert ran.read_text() == "ran\n"
+
+    @can_unshare
+    def test_a_worker_that_is_the_first_process_reaps_everybody(self, place: Place) -> None:
+        """As in a container: strangers' orphans become its children, and signals without a handler do nothing."""
+        inside = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
+        orphan = "setsid sh -c 'setsid sleep 0.2 & sleep 0.1' >/dev/null 2>&1 &"
+        id = place.enqueue("--allow-detached", f"{orphan} echo $PPID; sleep 0.5")
+        last = place.enqueue("ps -e -o stat= 2>/dev/null || cat /proc/[0-9]*/stat | cut -d' ' -f3")
+        done = subprocess.run(
+            [*inside, *QUEUECTL, "worker", "start", "--drain"], env=place.env, cwd=place.work, timeout=60
+        )
+        assert done.returncode == 0
+        assert place.output(id) == b"1\n"
+        assert place.job(last).state == "completed"
+        assert "Z" not in place.output(last).decode()

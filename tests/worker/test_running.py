@@ -235,3 +235,13 @@ def test_no_zombies_after_many_jobs(worker: Worker) -> None:
     stats = [path.read_text() for path in Path("/proc").glob("[0-9]*/stat") if path.exists()]
     children = [s.rsplit(")", 1)[1].split() for s in stats]
     assert [c for c in children if c[0] == "Z" and int(c[1]) == worker.pid] == []
+
+
+def test_2000_slots(new_worker: Callable[..., Worker], tmp_path: Path) -> None:
+    worker = new_worker(count=2000)
+    command = f"echo $QUEUECTL_SLOT >> {tmp_path}/slots; while [ ! -e {tmp_path}/go ]; do sleep 0.5; done"
+    ids = [worker.agent.start(command) for _ in range(100)]
+    assert sorted(pids_in(tmp_path / "slots", 100)) == list(range(100))
+    (tmp_path / "go").touch()
+    for attempt_id in ids:
+        assert worker.agent.exited(attempt_id)["exit_code"] == 0

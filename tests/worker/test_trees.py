@@ -12,6 +12,7 @@ from holders import IGNORE_TERM, Agent, Worker, alive, all_dead, numbers, pids_i
 
 from facts import eventually
 from queuectl.clock import boottime
+from queuectl.worker import kernel
 
 
 def test_a_grandchild_that_ignores_term_is_killed_after_the_grace(agent: Agent, tmp_path: Path) -> None:
@@ -281,3 +282,16 @@ def test_leftovers_are_found_without_the_kernels_list_of_children(
 
 
 _SOURCES = Path(__file__).parents[2] / "src"
+
+
+def test_a_tree_of_1500_processes_is_ended_within_its_grace(agent: Agent) -> None:
+    """Those of another session too: looking at each costs microseconds."""
+    many = "i=0; while [ $i -lt 1400 ]; do sleep 60 & i=$((i+1)); done"
+    more = "i=0; while [ $i -lt 100 ]; do setsid sleep 60 & i=$((i+1)); done"
+    attempt_id = agent.start(f"{many}; {more}; echo there; wait", grace=5.0)
+    agent.until_output(attempt_id, b"there")
+    agent.send("kill", attempt_id=attempt_id, reason="cancelled")
+    ended = agent.exited(attempt_id)
+    assert (ended["ended_by"], ended["error"]) == ("cancelled", None)
+    assert ended["leftovers"] >= 1500
+    assert not [p.pid for p in kernel.processes() if kernel.marker(p.pid) == attempt_id]
