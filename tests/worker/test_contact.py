@@ -114,3 +114,13 @@ def test_a_long_wait_that_was_meant_is_no_gap(ticks: Ticks) -> None:
     ticks.now += 600.0
     idle.round(600.0, LEASE)
     assert idle.lasts(LEASE)
+
+
+def test_an_absence_is_news_again_each_minute(ticks: Ticks) -> None:
+    contact = Contact()
+    assert contact.lost()
+    ticks.now += 59
+    assert not contact.lost()
+    ticks.now += 1
+    assert contact.lost()
+    assert not contact.lost()

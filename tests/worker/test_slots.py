@@ -206,3 +206,13 @@ def test_the_lock_dies_with_its_process(path: Path, tmp_path: Path) -> None:
 
 def test_free_is_zero_so_that_a_new_file_is_an_empty_table() -> None:
     assert FREE == 0
+
+
+def test_what_was_ended_for_its_lease_is_no_result_to_wait_for(path: Path) -> None:
+    slots = Slots.create(path, WORKER, 1)
+    slots.ended(FIRST)
+    slots.ended(SECOND, overdue=True)
+    assert sorted(slots.attempts()) == sorted([FIRST, SECOND])
+    assert [slots.has_result(attempt) for attempt in (FIRST, SECOND, "f" * 32)] == [True, False, False]
+    slots.forget(FIRST)
+    assert not slots.has_result(FIRST)

@@ -17,9 +17,8 @@ from queuectl.service.reach import past_may_be_away
 from queuectl.store.protocol import Store
 from queuectl.worker import kernel
 from queuectl.worker.clockwatch import ClockWatch
-from queuectl.worker.handover import has_result
 from queuectl.worker.journal import Journal
-from queuectl.worker.lockfile import SUFFIX, Leftover, dead_workers, path_of, runs_here
+from queuectl.worker.lockfile import SUFFIX, Leftover, dead_workers, keeps_result, path_of, runs_here
 from queuectl.worker.messages import MalformedFrame, Message
 from queuectl.worker.notices import counted
 from queuectl.worker.outputs import Outputs
@@ -33,6 +32,8 @@ BLOCKED_EVERY = 5.0
 PURGE_EVERY = 30.0
 FORGET_AFTER = timedelta(hours=1)
 """A worker that was silent for so long, and holds nothing any more, leaves the registry."""
+KEPT_FOR = timedelta(hours=1)
+"""After the end of its lease, a result that a worker of this host has is waited for so long: it may never come."""
 LOGS_KEPT = timedelta(days=30)
 
 HOLDER_DIED = "its worker was killed"
@@ -138,8 +139,9 @@ class Chores:
         lease = job.lease
         if lease is None or self._holds(lease.attempt_id):
             return True
-        if has_result(self._directory, lease.worker, lease.attempt_id):
-            return True  # a worker of this host that left has handed it over: it is recorded, not lost
+        recent = self._store.now() - lease.until < KEPT_FOR
+        if recent and keeps_result(self._directory, lease.worker, lease.attempt_id):
+            return True  # to be recorded: lost would mean to run it again
         return runs_here(self._directory, lease.worker, lease.attempt_id)
 
     def bury(self, worker: str, within: float = 5.0) -> None:

@@ -325,7 +325,7 @@ class Crew:
 
     def _keep_result(self, attempt: Attempt) -> None:
         assert attempt.result is not None
-        self._slots.ended(attempt.id)
+        self._slots.ended(attempt.id, overdue=attempt.ended_by in ("lease", "fenced"))
         self._held += attempt.held
         self._post(attempt.result)
 

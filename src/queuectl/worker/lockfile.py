@@ -8,6 +8,7 @@ import errno
 import fcntl
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
@@ -156,22 +157,43 @@ def runs_here(directory: Path, worker_id: str, attempt_id: str) -> bool:
 
     In another pid namespace it cannot be seen: there it counts as living as long as its holder does.
     """
-    try:
-        file = os.open(path_of(directory, worker_id), os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        slots = Slots(file)
-        is_held = _is_held(file)
-    except (ValueError, KeyError):
-        return False
-    finally:
-        os.close(file)
-    try:
+    with _table(directory, worker_id) as (slots, is_held):
+        if slots is None:
+            return False
         records = [record for record in slots.records() if record.attempt_id == attempt_id]
         if slots.header["pid_namespace"] != kernel.pid_namespace():
             return is_held and bool(records)
         return any((process := kernel.look(record.pid)) and record.is_leader(process) for record in records)
+
+
+def keeps_result(directory: Path, worker_id: str, attempt_id: str) -> bool:
+    """Whether an attempt of a worker of this host has ended by itself and will be recorded.
+
+    Its living holder has the result, or has left it in a file.
+    """
+    with _table(directory, worker_id) as (slots, is_held):
+        if slots is not None and is_held and slots.has_result(attempt_id):
+            return True
+    return handover.has_result(directory, worker_id, attempt_id)
+
+
+@contextmanager
+def _table(directory: Path, worker_id: str) -> Iterator[tuple[Slots | None, bool]]:
+    """A worker's table, if it is there and whole, and whether its holder lives."""
+    try:
+        file = os.open(path_of(directory, worker_id), os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        yield None, False
+        return
+    try:
+        slots, is_held = Slots(file), _is_held(file)
+    except (ValueError, KeyError):
+        yield None, False
+        return
+    finally:
+        os.close(file)
+    try:
+        yield slots, is_held
     finally:
         slots.close()
 

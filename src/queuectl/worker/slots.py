@@ -10,6 +10,7 @@ import json
 import mmap
 import os
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,6 +28,8 @@ _RECORD = struct.Struct("=BBxxiQQ40s")  # state, flags, pid, born between these 
 _PID, _BORN_BEFORE = struct.Struct("=i"), struct.Struct("=Q")
 _PID_AT, _BORN_BEFORE_AT = 4, 16
 _ID = 40
+_OVERDUE = b"\1"
+"""The last byte of an id in the list of what has ended, where an id of 40 bytes has its own."""
 
 
 class Record(NamedTuple):
@@ -105,12 +108,16 @@ class Slots:
         """Nothing of this slot's command exists any more, or it never came to be."""
         self._map[_HEADER + slot * _RECORD.size] = FREE
 
-    def ended(self, attempt_id: str) -> None:
-        """Keep it among those that were started until `forget`: its result is not in the store yet."""
+    def ended(self, attempt_id: str, *, overdue: bool = False) -> None:
+        """Keep it among those that were started until `forget`: its result is not in the store yet.
+
+        `overdue`: it was ended because its lease was, so that others may take its job over.
+        """
         place = self._places.pop()
         self._place_of[attempt_id] = place
         at = self._ended + place * _ID
-        self._map[at : at + _ID] = attempt_id.encode().ljust(_ID, b"\0")
+        mark = _OVERDUE if overdue else b"\0"
+        self._map[at : at + _ID] = attempt_id.encode().ljust(_ID - 1, b"\0").ljust(_ID, mark)
 
     def forget(self, attempt_id: str) -> None:
         """The result is in the store."""
@@ -129,11 +136,17 @@ class Slots:
 
     def attempts(self) -> list[str]:
         """Every attempt that may have been started and whose result may not be in the store."""
-        ended = (
-            self._map[at : at + _ID] for at in range(self._ended, _size(self.count, self._ended_count), _ID)
-        )
-        found = [record.attempt_id for record in self.records()] + [_text(raw) for raw in ended]
+        found = [record.attempt_id for record in self.records()]
+        found += [_text(raw.removesuffix(_OVERDUE)) for raw in self._ended_ones()]
         return list(dict.fromkeys(attempt_id for attempt_id in found if attempt_id))
+
+    def has_result(self, attempt_id: str) -> bool:
+        """Whether it has ended by itself, and its result is not in the store yet."""
+        return any(_text(raw) == attempt_id for raw in self._ended_ones())
+
+    def _ended_ones(self) -> Iterator[bytes]:
+        ends = range(self._ended, _size(self.count, self._ended_count), _ID)
+        return (self._map[at : at + _ID] for at in ends)
 
     def close(self) -> None:
         """Let go of the memory; the file stays."""
