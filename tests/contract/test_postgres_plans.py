@@ -162,7 +162,8 @@ HOT: dict[str, Callable[[Line], Any]] = {
     "newest blocked": _page(states=frozenset(("blocked",))),
     "one by its number": _page(number=17),
     "by the beginning of an id": _page(id_prefix="seed-dead-170"),
-    "children": _page(states=frozenset(("blocked",)), waiting_for=("nobody",)),
+    "children": _page(states=frozenset(("blocked", "held")), waiting_for=("nobody",)),
+    "cancelled children": _page(states=frozenset(("cancelled",)), waiting_for=("nobody",)),
     "held by a worker": _page(worker="w1", states=frozenset(("processing",))),
     "by batch": _page(batch="b"),
     "by tag": _page(tag="t"),
@@ -191,8 +192,8 @@ def test_a_hot_statement_reads_what_it_needs_and_no_more(crowd: Crowd, name: str
 
 
 def test_counting_rare_states_looks_at_no_others(crowd: Crowd) -> None:
-    """Each settled batch asks whether anything is blocked at all."""
-    steps = crowd.plan(lambda line: finding.counts(line, Filter(states=frozenset(("blocked",)))))
+    """Each settled batch asks whether anything waits for a parent at all."""
+    steps = crowd.plan(lambda line: finding.counts(line, Filter(states=frozenset(("blocked", "held")))))
     assert max(step.rows for step in steps if step.table == "live") <= FEW
 
 

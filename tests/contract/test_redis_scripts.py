@@ -7,6 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from contract.grounds import RedisGround
@@ -17,7 +18,7 @@ from queuectl.domain.output import Chunk, Trim
 from queuectl.domain.query import Filter, Page
 from queuectl.store import redis as package
 from queuectl.store.protocol import Held
-from queuectl.store.redis import writing
+from queuectl.store.redis import rows, writing
 from queuectl.store.redis.scripts import FOLDER, LOOKS, script
 from servers.redis import GivenRedis, RedisServer
 
@@ -181,3 +182,11 @@ def _counted(line: Any, sent: list[int], work: Any) -> Any:
         return work()
     finally:
         del line.run
+
+
+def test_an_older_program_reads_what_this_one_writes() -> None:
+    """It refuses a `rest` with more parts than it knows: what came later is a field of its own."""
+    packed = msgspec.msgpack.decode(rows.changed(lifecycle.hold(new_job("a"), now=NOW)))
+    first = 15  # priority, failures, losses, slot, pid, …, finished_at
+    assert len(msgspec.json.decode(packed["rest"])) == first
+    assert packed["cause"] == "person"

@@ -16,7 +16,7 @@ from queuectl.worker.lookout import Lookout
 from queuectl.worker.places import Places
 from queuectl.worker.report import report_of
 from queuectl.worker.settle import Ended, Settler
-from service.scenes import get, put
+from service.scenes import child, get, put
 
 AWAY = "mongodb://h/past cannot be reached"
 
@@ -171,3 +171,16 @@ def ask_to_cancel(store: Troubled, job: Job) -> None:
     """While it runs."""
     asked = lifecycle.cancel(job, by="me", reason=None, now=store.now())
     assert store.save([asked]) == ["accepted"]
+
+
+def test_held_children_are_told_though_no_job_is_blocked(scene: Scene) -> None:
+    """By the settling worker itself: a drained worker would leave before its sweep, and a held job stay held."""
+    child(scene.store, "by_hand", "good", hold=True)
+    child(scene.store, "by_failure", "good", after_failure="hold")
+    failed = lifecycle.unblock(get(scene.store, "by_failure"), {"good": "dead"}, now=scene.store.now())
+    scene.store.save([failed])
+    assert failed.cause == "parent"
+    scene.ends("good")
+    assert scene.settle() == ["good"]
+    assert get(scene.store, "by_failure").state == "pending"
+    assert (get(scene.store, "by_hand").state, get(scene.store, "by_hand").waiting_for) == ("held", ())

@@ -24,7 +24,7 @@ STEP = 100
 
 _DONE: frozenset[State] = frozenset(("completed", "cancelled"))
 _DEAD: frozenset[State] = frozenset(("dead",))
-_WAITING: frozenset[State] = frozenset(("blocked", "held"))
+CHILDREN: frozenset[State] = frozenset(("blocked", "held"))
 """States in which a job may wait for parents. A held one is told of their ends too: then they may be deleted."""
 
 
@@ -72,7 +72,7 @@ def unblock_children(store: Store, ended: Sequence[str]) -> None:
     while ended:
         next_ended: list[str] = []
         for batch in _batches(ended):
-            for children in _batches(waiting_behind(store, batch, _WAITING)):
+            for children in _batches(waiting_behind(store, batch, CHILDREN)):
                 next_ended += [job.id for job in unblock(store, children) if job.ended]
         ended = next_ended
 
@@ -81,7 +81,7 @@ def unblock(store: Store, ids: Sequence[str]) -> list[Job]:
     """Look again at blocked and held jobs; answers those that changed."""
     changed: list[Job] = []
     for batch in _batches(ids):
-        jobs = [job for job in store.get(batch).values() if job.state in _WAITING]
+        jobs = [job for job in store.get(batch).values() if job.state in CHILDREN]
         states = parent_states(store, jobs)
         now = store.now()
         after = [lifecycle.unblock(job, states, now=now) for job in jobs]
@@ -104,7 +104,7 @@ def sweep_blocked(store: Store, cursor: str | None) -> str | None:
 
     Answers the cursor of the next page.
     """
-    found = store.find(Filter(states=_WAITING), Page(limit=STEP, after=cursor))
+    found = store.find(Filter(states=CHILDREN), Page(limit=STEP, after=cursor))
     ended = [job.id for job in unblock(store, [job.id for job in found.jobs]) if job.ended]
     unblock_children(store, ended)
     return found.next
@@ -113,7 +113,7 @@ def sweep_blocked(store: Store, cursor: str | None) -> str | None:
 def settle_waiting(store: Store) -> None:
     """Tell all blocked and held jobs of the parents that have ended: afterwards these may be deleted."""
     cursor = None
-    if store.counts(Filter(states=_WAITING)).total():
+    if store.counts(Filter(states=CHILDREN)).total():
         while (cursor := sweep_blocked(store, cursor)) is not None:
             pass
 

@@ -191,7 +191,7 @@ class Settler:
         ended = [job.id for job in after if job.ended]
         # What ended is recorded. If the store fails only now, the sweep of blocked jobs finds the children.
         with contextlib.suppress(StoreError, OutcomeUnknown):
-            if ended and self._store.counts(Filter(states=frozenset(("blocked",)))).total():
+            if ended and self._store.counts(Filter(states=maintenance.CHILDREN)).total():
                 maintenance.unblock_children(self._store, ended)
 
     def _say(self, ended: Ended, after: Job) -> None:
