@@ -20,7 +20,7 @@ class Filter(Struct, frozen=True, kw_only=True):
     id_prefix       id begins with
     number          the job with this number
     unique_key      the jobs with this key
-    waiting_for     blocked jobs that wait for one of these
+    waiting_for     jobs that wait for one of these, or did so until they were cancelled because of it
     worker          claimed by this worker
     """
 
