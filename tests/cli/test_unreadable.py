@@ -42,6 +42,10 @@ class TestOneOfThree:
         assert queuectl.err.count("\n") == 1
         assert queuectl.json(*words, reference, code=1)["error"]["code"] == "unreadable"
 
+    def test_nobody_waits_for_its_end(self, queuectl: CommandLine) -> None:
+        queuectl("wait", "bad", code=125)
+        assert queuectl.err.startswith("queuectl: job 2 (bad) cannot be read: history")
+
     def test_the_others_are_changed_all_the_same(self, queuectl: CommandLine) -> None:
         queuectl("cancel", "first", "bad", "last", "--yes", code=1)
         assert "job 2 (bad) cannot be read" in queuectl.err

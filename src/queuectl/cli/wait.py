@@ -9,8 +9,8 @@ from queuectl.clock import boottime
 from queuectl.domain.job import WAITING, Job
 from queuectl.domain.quantity import format_duration, parse_duration
 from queuectl.domain.query import Filter
-from queuectl.errors import InvalidInput, NotFound
-from queuectl.service import commands, inside, queries, shapes
+from queuectl.errors import InvalidInput, NotFound, QueuectlError
+from queuectl.service import commands, inside, queries, shapes, unreadable
 
 if TYPE_CHECKING:
     from queuectl.cli.parser import Parser
@@ -67,7 +67,8 @@ def wait_for_one(session: "Session", id: str, timeout: timedelta | None = None) 
     jobs = _wait(session, [id], timeout)
     job = jobs.get(id)
     if job is None:
-        return _nobody(session, NotFound(f"job {id} is gone"))
+        gone = NotFound(f"job {id} is gone")
+        return _nobody(session, unreadable.why_missing(session.store, id, gone))
     if session.json:
         session.emit(shapes.document(jobs=[shapes.job(job)]))
     if not job.ended:
@@ -112,7 +113,7 @@ def _meant(session: "Session") -> list[str]:
     return ids
 
 
-def _nobody(session: "Session", error: NotFound) -> int:
+def _nobody(session: "Session", error: QueuectlError) -> int:
     if session.json:
         session.emit(shapes.error(error))
     hint = f" ({error.hint})" if error.hint else ""

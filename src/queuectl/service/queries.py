@@ -143,12 +143,10 @@ def parents(store: Store, wishes: Sequence[str]) -> list[str]:
 def show(store: Store, reference: str) -> Job:
     """The job that is meant, to look at."""
     id = resolve(store, [reference], generous=True)[0]
-    got = store.get([id])
-    if id in got:
-        return _up_to_date(store, got[id])
-    for each in unreadable.among(store, [id], got).values():
-        raise unreadable.refusal(each)
-    raise NotFound(f"there is no job {id}")
+    job = store.get([id]).get(id)
+    if job is None:
+        raise unreadable.why_missing(store, id, NotFound(f"there is no job {id}"))
+    return _up_to_date(store, job)
 
 
 def _up_to_date(store: Store, job: Job) -> Job:

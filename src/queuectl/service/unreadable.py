@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from queuectl.domain.ids import is_number
 from queuectl.domain.job import STATES, TERMINAL, State
 from queuectl.domain.query import Filter, Jobs, Page, Unreadable
-from queuectl.errors import StoreError, UnreadableJob
+from queuectl.errors import QueuectlError, StoreError, UnreadableJob
 from queuectl.store.protocol import Store
 
 
@@ -27,6 +27,12 @@ def among(store: Store, ids: Sequence[str], got: Jobs) -> dict[str, Unreadable]:
             there = store.find(Filter(number=int(id)), Page(limit=1)).unreadable
             found |= dict(zip([id], there, strict=False))
     return found
+
+
+def why_missing(store: Store, id: str, otherwise: QueuectlError) -> QueuectlError:
+    """Why the store answers no job with this id: it is unreadable, or what is said `otherwise`."""
+    found = among(store, [id], store.get([id]))
+    return refusal(found[id]) if id in found else otherwise
 
 
 def every(store: Store) -> Iterator[Unreadable]:
