@@ -12,6 +12,7 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import tomllib
 from collections.abc import Callable, Iterator
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import apsw
+import psutil
 import psycopg
 import pytest
 from msgspec.structs import replace as with_field
@@ -29,6 +31,7 @@ from cli.conftest import CommandLine
 from cli.mongo import MongoPlace
 from cli.postgres import PASSWORD, Database
 from cli.redis import RedisPlace
+from facts import eventually
 from queuectl import bootstrap, trust
 from queuectl.cli.commands import ALIASES, COMMANDS
 from queuectl.cli.main import parser_of
@@ -196,7 +199,7 @@ def test_who_may_make_no_schema(queuectl: CommandLine, database: Database, is_th
     with psycopg.connect(database.server.url(name), autocommit=True) as owner:
         if is_there:
             owner.execute(f"CREATE SCHEMA {database.schema}".encode())
-        owner.execute(command_in(hint_of(queuectl, url)).encode())
+        owner.execute(command_in(hint_of(queuectl, url, "enqueue", "true")).encode())
     assert queuectl("--store", url, "enqueue", "--id", "a", "true") == "a\n"
 
 
@@ -420,6 +423,19 @@ def test_a_database_that_others_may_open(queuectl: CommandLine, tmp_path: Path) 
     queuectl("doctor")
 
 
+@runs("kill -s CONT -- -{lease.pid}")
+def test_a_command_that_was_stopped() -> None:
+    """`tests/service/test_explain.py` has the sentence; its command is for a group, as a job's command leads one."""
+    with subprocess.Popen(["sleep", "60"], start_new_session=True) as process:
+        try:
+            os.kill(process.pid, signal.SIGSTOP)
+            eventually(lambda: psutil.Process(process.pid).status() == psutil.STATUS_STOPPED)
+            shell(f"kill -s CONT -- -{process.pid}")
+            eventually(lambda: psutil.Process(process.pid).status() == psutil.STATUS_SLEEPING)
+        finally:
+            process.kill()
+
+
 @runs("chmod go-w {quoted(path)}", "chmod go-w {quoted(directory)}")
 @pytest.mark.parametrize("what", ["a file", "its directory"])
 def test_what_others_may_write_to(tmp_path: Path, what: str) -> None:
@@ -485,6 +501,8 @@ PROSE = {
     "creates",
 }
 """Words after which a sentence goes on that began with a command."""
+OTHER_WORDS = "cli/commands.py"
+"""What is said to a word of another queue: which of our commands it is, whatever job or queue is meant."""
 STAYS = ("worker start", "worker stop", "wait", "demo")
 """These wait for something, so their words are only parsed."""
 
@@ -493,7 +511,10 @@ def commands_of_ours() -> Iterator[tuple[str, ...]]:
     """The words of each command that stands in a text, with something in the places of what is put in."""
     for text in texts():
         for match in re.finditer(r"(?<![\w/'{.\"`-])queuectl ([a-z][^\n]*)", text.words):
-            typed = re.sub(r"\{[^{}]*state[^{}]*\}", "dead", match[1])
+            typed = match[1]
+            if text.place.startswith(OTHER_WORDS):
+                typed = re.sub(r"\bQUEUE\b", "default", re.sub(r"\b(JOB|COMMAND)\b", "1", typed))
+            typed = re.sub(r"\{[^{}]*state[^{}]*\}", "dead", typed)
             typed = re.sub(r"\{[^{}]*(queue|word)[^{}]*\}", "default", typed)
             typed = re.split(r"[,;)]| or |: |`|\. |   ", re.sub(r"\{[^{}]*\}", "1", typed))[0]
             words = tuple(itertools.takewhile(lambda word: word not in PROSE, shlex.split(typed)))
@@ -508,7 +529,12 @@ def understood(queuectl: CommandLine, words: tuple[str, ...]) -> bool:
         if name is not None:
             parser_of(COMMANDS[name]).parse_args(words[len(name.split()) :])
             return True
-        return queuectl.process(*words, *(("--help",) if {"-f", "-"} & {*words} else ())).returncode != 2
+        return (
+            queuectl.process(
+                *words, *(("--help",) if {"-f", "-", "--follow", "--wait", "--watch"} & {*words} else ())
+            ).returncode
+            != 2
+        )
     except InvalidInput:
         return False
 

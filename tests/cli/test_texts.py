@@ -86,7 +86,7 @@ class TestWhatIsJson:
     def test_malformed_json_says_how_a_command_is_given(self, queuectl: CommandLine) -> None:
         queuectl("enqueue", '{"command": }', code=2)
         assert "malformed JSON" in queuectl.err
-        assert "queuectl enqueue -- sh -c '…'" in queuectl.err
+        assert "queuectl enqueue -- sh -c '{ ls; }'" in queuectl.err
         queuectl("enqueue", "{}", code=2)
         assert "there is no command" in queuectl.err
 

@@ -259,7 +259,7 @@ TABLE: list[Row] = [
         several(running(timeout=timedelta(minutes=5)), noted(4711), stopped()),
         [f"worker w1 on h runs attempt 1 in slot 0, pid 4711; its lease lasts until {LEASE_UNTIL}"],
         [
-            "it is stopped (SIGSTOP) and does not end by itself, but after 5m; on host h: kill -CONT -- -4711",
+            "it is stopped (SIGSTOP) and does not end by itself, but after 5m; on host h: kill -s CONT -- -4711",
             "to end it: queuectl cancel a",
         ],
     ),

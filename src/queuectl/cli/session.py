@@ -164,7 +164,7 @@ class Session:
     def how_to_create(self) -> str:
         """What a person does whose store is not there; what was given as flags is given again."""
         if self.given_url is None:
-            return "queuectl enqueue creates it, or: queuectl doctor --create"
+            return "the first job creates it, or: queuectl doctor --create"
         from shlex import quote
 
         flags = [("--config", self.args.config), ("--store", self.args.store)]

@@ -213,7 +213,7 @@ def _going_on(case: _Case, item: WorkerStatus, limit: str) -> Iterator[str]:
     lease = case.job.lease
     if lease and any(slot.stopped for slot in item.slots if slot.job == case.job.id):
         limited = f", but{limit.removeprefix(', or')}" if limit else ""
-        way = f"; on host {item.worker.host}: kill -CONT -- -{lease.pid}" if lease.pid else ""
+        way = f"; on host {item.worker.host}: kill -s CONT -- -{lease.pid}" if lease.pid else ""
         yield f"it is stopped (SIGSTOP) and does not end by itself{limited}{way}"
     else:
         yield f"it ends by itself{limit}"

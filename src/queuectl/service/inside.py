@@ -22,7 +22,7 @@ def refuse_to_wait(store: Store, own: Job, ids: Sequence[str]) -> None:
     if own.id in _ancestors(store, ids):
         raise Conflict(
             f"this command runs inside job {handle(own)}, and what it would wait for waits for that job",
-            "let the job end first: queuectl enqueue --after starts what follows",
+            "let the job end first: what has to follow can be enqueued with --after",
         )
 
 

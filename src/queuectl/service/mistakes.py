@@ -51,7 +51,7 @@ def malformed(raw: bytes, error: Exception) -> InvalidInput:
     """Where the JSON breaks: line and column for a person, found by the parser that reports them."""
     import json
 
-    hint = "if it is a command of the shell: queuectl enqueue -- sh -c '…'"
+    hint = "for a command of the shell that begins with {, for example: queuectl enqueue -- sh -c '{ ls; }'"
     try:
         json.loads(raw, parse_constant=_no_constant)
     except json.JSONDecodeError as found:
