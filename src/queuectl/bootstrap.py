@@ -242,6 +242,11 @@ def is_local(url: str) -> bool:
     return url.startswith("sqlite:")
 
 
+def file_of(url: str) -> str | None:
+    """The file that is the store; None for a server."""
+    return os.path.realpath(sqlite_path(url)) if is_local(url) else None
+
+
 def refuse_shared(url: str) -> None:
     """A worker runs what its store says. Raises StoreUnusable for a file into which others may write."""
     if is_local(url):

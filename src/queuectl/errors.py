@@ -79,6 +79,14 @@ class StoreUnusable(StoreError):
     code = "store_unusable"
 
 
+class StoreGone(StoreUnusable):
+    """What the address names is not the queue that it was, or no queue. `was_open`: it was when we opened it."""
+
+    def __init__(self, message: str, hint: str | None = None, *, was_open: bool = False) -> None:
+        super().__init__(message, hint)
+        self.was_open = was_open
+
+
 class OutcomeUnknown(QueuectlError):
     """The request was sent and its reply was lost (guarantee G2). Repeating the same call is safe."""
 

@@ -10,6 +10,7 @@ import contextlib
 import signal
 import socket
 import sys
+from functools import partial
 from typing import Any
 
 from queuectl import bootstrap, config, crashpoint
@@ -23,6 +24,7 @@ from queuectl.store.protocol import Held, Store
 from queuectl.worker.appetite import Appetite, Fitness
 from queuectl.worker.chores import Chores
 from queuectl.worker.contact import Contact
+from queuectl.worker.estranged import Estranged
 from queuectl.worker.hints import Hints
 from queuectl.worker.journal import journal_of
 from queuectl.worker.leases import Leases, deadline_of
@@ -68,6 +70,7 @@ class Agent:
         self._chores = Chores(*duties, one_host=bootstrap.is_local(own["url"]))
         self._appetite, self._fitness, self._contact = Appetite(self._count), Fitness(), Contact()
         self._hints = Hints(self._store, link.wake)
+        self._estranged = Estranged(bootstrap.file_of(own["url"]), link, self._journal)
         self._leases = self._make_leases(vouch=own.get("on_disconnect") != "stop")
         self._leaving, self._leave_by = False, 0.0
         self._note: str | None = None
@@ -118,9 +121,8 @@ class Agent:
         changed, self._hints.changed = self._hints.changed, False
         if changed:
             self._lookout.hasten()
-            self._obey(
-                self._store.asked(self._id)
-            )  # read, not beaten: else two workers would wake each other for ever
+            # Read, not beaten: else two workers would wake each other for ever.
+            self._obey(self._store.asked(self._id))
         was_written = self._ship()
         self._settle()
         self._lookout.look()
@@ -335,6 +337,7 @@ class Agent:
         early: list[tuple[Message, bytes]] = []
         while True:
             try:
+                bootstrap.refuse_shared(self._config["url"])
                 self._read_settings()
                 self._beat()
                 self._presence.keep_name(self._settings, self._link, self._journal)
@@ -379,10 +382,10 @@ class Agent:
         return attempt_id in self._places or self._settler.knows(attempt_id)
 
     def _lose_contact(self, fault: QueuectlError) -> None:
-        if not self._contact.lost(needs_a_person=isinstance(fault, StoreUnusable)):
-            return
-        self._journal.note("store", f"{fault.message}; commands run on, results wait", error=fault.code)
-        self._link.queue({"type": "store", "away": fault.message})
+        if self._contact.lost(needs_a_person=isinstance(fault, StoreUnusable)):
+            self._journal.note("store", self._estranged.waits_for(fault, self._held()), error=fault.code)
+            self._link.queue({"type": "store", "away": fault.message})
+        self._estranged.face(fault, self._held())
 
     def _welcome_back(self) -> None:
         """After an absence: claims whose reply was lost are found again and given back."""
@@ -391,6 +394,7 @@ class Agent:
         lost = self._ours()  # the first question: before it is answered, nobody is back
         self._presence.keep_name(self._settings, self._link, self._journal)
         self._contact.regained()
+        self._estranged.regained()
         self._link.queue({"type": "store", "away": None})
         self._leases.hurry()
         self._journal.note("store", "the store is back")
@@ -408,16 +412,13 @@ class Agent:
             self._chores.bury(self._id)
 
     def _make_leases(self, *, vouch: bool) -> Leases:
-        return Leases(
-            open_store=lambda patience: bootstrap.open_store(
-                self._config["url"], self._settings, patience, create=False
-            ),
-            worker=self._id,
-            link=self._link,
-            held=lambda: [*self._unadopted, *self._places.held(), *self._settler.held()],
-            lease=lambda: self._settings.lease,
-            vouch=vouch,
-        )
+        url, lease = self._config["url"], lambda: self._settings.lease
+        own = partial(bootstrap.open_store, url, self._settings, create=False)
+        return Leases(own, self._id, self._link, held=self._held, lease=lease, vouch=vouch)
+
+    def _held(self) -> list[Held]:
+        """The attempts of which something is not in the store yet."""
+        return [*self._unadopted, *self._places.held(), *self._settler.held()]
 
     def _read_settings(self) -> None:
         entries = {key: entry.value for key, entry in self._store.shared("settings").items()}

@@ -75,6 +75,7 @@ class Holder:
         self._drain_end, self._guard_again, self._patience, self._tell = Alarm(), Alarm(), Alarm(), Alarm()
         self._handover = Handover(Path(config["directory"]), config["worker"]["id"])
         self._away: str | None = None
+        self.left: str | None = None
         self._said_bye = False
         self._started_at, self._born = time.time(), boottime()
         ours = self._ours = {guard.pid}
@@ -102,6 +103,7 @@ class Holder:
             "name": lambda m, _: self._rename(m["name"]),
             "reload": lambda *_: self._agents.start(boottime()),
             "store": lambda m, _: self._on_store(m.get("away")),
+            "leave": lambda m, _: self._on_leave(m["why"]),
         }
 
     def run(self) -> int:
@@ -230,6 +232,9 @@ class Holder:
 
     def _end(self, now: float) -> int | None:
         """The exit status, once there is nothing left to do; None before."""
+        if self.left is not None and self._crew.settled:
+            self._notices.say("leaving", f"leaving: {self.left}")
+            return 1
         if self._phase == RUNNING or self._crew.running:
             self._patience.clear()
             return None
@@ -297,6 +302,10 @@ class Holder:
         self._away = away
         if away and self._phase > DRAINING and self._patience.at != NEVER:
             self._patience.set(min(self._patience.at, boottime() + AWAY_PATIENCE))
+
+    def _on_leave(self, why: str) -> None:
+        """The agent has no store any more. What is still to be delivered may bring it back."""
+        self.left = why if self._crew.settled else None
 
     def _rename(self, name: str) -> None:
         """Another live worker has our name."""
@@ -416,7 +425,7 @@ def main(arguments: list[str]) -> int:
         notices.not_ready(f"cannot start: {error}")
         return 1
     status = holder.run()
-    holder.close(clean=status == 0)
+    holder.close(clean=status == 0 or holder.left is not None)
     return status
 
 

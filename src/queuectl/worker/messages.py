@@ -24,6 +24,7 @@ Agent to holder
     drain       As the first signal: start nothing more, let run what runs, exit.
     stop        now?: As the second signal: end what runs (TERM, grace, KILL); with now: true as the third:
                 KILL at once.
+    leave       why. The store is gone for good: exit with 1, unless something is still to be delivered.
     store       away: why the store cannot be reached, or null: it answers again. Said when it changes.
     name        name. Another live worker has the worker's name: it is called this from now on.
     reload      The agent is about to exit and be replaced: start the next one at once.

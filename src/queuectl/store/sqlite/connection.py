@@ -13,7 +13,7 @@ from typing import Literal, TypeVar
 
 import apsw
 
-from queuectl.errors import StoreAbsent, StoreUnavailable, StoreUnusable
+from queuectl.errors import StoreAbsent, StoreGone, StoreUnavailable, StoreUnusable
 from queuectl.store.sqlite import migration, name, place
 from queuectl.store.sqlite.faults import Translated
 from queuectl.trust import quoted
@@ -66,16 +66,20 @@ class Database:
         self.writer().close()
 
     def refuse_replaced(self) -> None:
-        """What is written to a file that was deleted or moved away is lost: better not to acknowledge it."""
+        """What is written to a file that was deleted or moved away is lost, and what is read from it is past."""
         try:
             found = os.stat(self.path)
         except FileNotFoundError:
             found = None
         if self._file is not None and (found is None or self._file != (found.st_dev, found.st_ino)):
-            raise StoreUnusable(
-                f"{self.path} was deleted or replaced while it was open",
-                "put it back, or restart this program",
-            )
+            raise self._gone()
+
+    def _gone(self) -> StoreGone:
+        return StoreGone(
+            f"{self.path} was deleted or replaced while it was open",
+            "put it back, or restart this program",
+            was_open=True,
+        )
 
     def leave(self) -> None:
         """All connections are closed: others may come by another name."""
@@ -123,7 +127,10 @@ class Database:
                 f"{self.path} is read-only", f"look at its owner and mode: ls -l {quoted(self.path)}"
             )
         migration.bring_up_to_date(connection, self.path)
-        found = os.stat(self.path)
+        try:
+            found = os.stat(self.path)
+        except FileNotFoundError:
+            raise self._gone() from None
         self._file = (found.st_dev, found.st_ino)
         self._ready = True
 
@@ -175,6 +182,7 @@ class Readers:
         if self._closed:
             raise StoreUnavailable(f"{self._database.path} was closed already")
         self._database.refuse_fork()
+        self._database.refuse_replaced()
         try:
             connection = self._idle.pop()
         except IndexError:

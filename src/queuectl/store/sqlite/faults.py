@@ -5,7 +5,14 @@ from types import TracebackType
 
 import apsw
 
-from queuectl.errors import Conflict, OutcomeUnknown, QueuectlError, StoreUnavailable, StoreUnusable
+from queuectl.errors import (
+    Conflict,
+    OutcomeUnknown,
+    QueuectlError,
+    StoreGone,
+    StoreUnavailable,
+    StoreUnusable,
+)
 from queuectl.store.sqlite.place import free_bytes
 from queuectl.trust import quoted
 
@@ -68,7 +75,7 @@ def translation(path: str, error: apsw.Error, *, committing: bool = False) -> Qu
 
 def _broken(path: str, error: apsw.Error) -> StoreUnusable:
     if isinstance(error, apsw.NotADBError):
-        return StoreUnusable(f"{path} is not a database", "name another file, or move this one away")
+        return StoreGone(f"{path} is not a database", "name another file, or move this one away")
     return StoreUnusable(
         f"{path} is damaged: {error}",
         "stop all workers and put a backup in its place; what can still be read of the jobs: "

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import apsw
 
-from queuectl.errors import StoreUnusable
+from queuectl.errors import StoreGone, StoreUnusable
 
 SCHEMA = 3
 APPLICATION = 0x71756575
@@ -34,7 +34,7 @@ def version(connection: apsw.Connection) -> int:
 def _found(connection: apsw.Connection, path: str) -> int:
     application, found = connection.pragma("application_id"), version(connection)
     if application != APPLICATION and (application or found or _has_tables(connection)):
-        raise StoreUnusable(f"{path} is the database of another program", "name another file")
+        raise StoreGone(f"{path} is the database of another program", "name another file")
     if found > SCHEMA:
         raise StoreUnusable(
             f"{path} has schema {found}, and this program knows schemas up to {SCHEMA}",

@@ -61,7 +61,10 @@ def take(path: str) -> Name | None:
     if sys.platform != "linux":
         return None
     with _taking:
-        found = os.stat(path)
+        try:
+            found = os.stat(path)
+        except FileNotFoundError:
+            return None  # it was there a moment ago: opening it says what is wrong
         key, byte = (found.st_dev, found.st_ino), _byte_of(path)
         known = _taken.get(key)
         if known is not None:

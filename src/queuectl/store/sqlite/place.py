@@ -6,11 +6,13 @@ virtual machines, have neither: two hosts would each believe to be alone and des
 
 import os
 import stat
+import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from queuectl import trust
-from queuectl.errors import StoreUnavailable, StoreUnusable
+from queuectl.errors import StoreGone, StoreUnavailable, StoreUnusable
 from queuectl.store.sqlite import name
 
 MOUNTINFO = "/proc/self/mountinfo"
@@ -119,9 +121,9 @@ def _refuse_strange(path: str) -> None:
     """Refuse what is no file, what a stranger has put where everybody may, and logs that are not the database's."""
     found = os.stat(path)
     if not stat.S_ISREG(found.st_mode):
-        raise StoreUnusable(f"{path} is {_kind(found)}, not a database", "name a file, such as queue.db")
+        raise StoreGone(f"{path} is {_kind(found)}, not a database", "name a file, such as queue.db")
     if 0 < found.st_size < _SMALLEST:  # SQLite would write over a file of one byte
-        raise StoreUnusable(f"{path} is not a database", "name another file, or move this one away")
+        raise StoreGone(f"{path} is not a database", "name another file, or move this one away")
     directory = os.path.dirname(path)
     if not trust.trusted(found.st_uid) and os.stat(directory).st_mode & stat.S_IWOTH:
         raise trust.Untrusted(
@@ -150,6 +152,44 @@ def _kind(found: os.stat_result) -> str:
 
 
 def _make_file(path: str) -> None:
+    """Make an empty database where there is none. The logs of one that was moved away without them are set aside.
+
+    SQLite would delete them, with whatever stands only there, or take what another program still writes into them.
+    """
+    if os.path.lexists(path):
+        return
+    if not _logs_of(path):
+        _make_empty(path)
+        return
+    with _alone_in(
+        os.path.dirname(path)
+    ):  # another one may have made the file meanwhile, and logs of its own
+        if not os.path.lexists(path):
+            for log in _logs_of(path):
+                os.rename(log, f"{log}.left-{int(time.time())}")
+            _make_empty(path)
+
+
+def _logs_of(path: str) -> list[str]:
+    return [path + end for end in _COMPANIONS if os.path.lexists(path + end)]
+
+
+@contextmanager
+def _alone_in(directory: str) -> Iterator[None]:
+    if sys.platform == "win32":
+        yield
+        return
+    import fcntl
+
+    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _make_empty(path: str) -> None:
     try:
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     except FileExistsError:
