@@ -412,9 +412,8 @@ class Agent:
             self._chores.bury(self._id)
 
     def _make_leases(self, *, vouch: bool) -> Leases:
-        url, lease = self._config["url"], lambda: self._settings.lease
-        own = partial(bootstrap.open_store, url, self._settings, create=False)
-        return Leases(own, self._id, self._link, held=self._held, lease=lease, vouch=vouch)
+        own = partial(bootstrap.open_store, self._config["url"], self._settings, create=False)
+        return Leases(own, self._id, self._link, self._held, lambda: self._settings.lease, vouch)
 
     def _held(self) -> list[Held]:
         """The attempts of which something is not in the store yet."""
