@@ -189,7 +189,7 @@ def test_a_command_that_is_stopped_is_said_to_be(place: Place, command: str) -> 
     pid = leader if command.startswith("exec") else children(leader)[0]
     os.kill(pid, signal.SIGSTOP)
     said = f"it is stopped (SIGSTOP) and does not end by itself; on host {os.uname().nodename}: "
-    eventually(lambda: f"{said}kill -CONT -- -{leader}" in place.run("explain", id))
+    eventually(lambda: f"{said}kill -s CONT -- -{leader}" in place.run("explain", id))
     assert "is stopped (SIGSTOP)" in place.run("status")
     [worker] = place.json("status")["workers"]
     assert [slot["stopped"] for slot in worker["slots"]] == [True]
