@@ -14,7 +14,7 @@ from queuectl.domain.job import STATES
 from queuectl.domain.output import Chunk
 from queuectl.domain.query import Filter, Page
 from queuectl.errors import InvalidInput, NotFound
-from queuectl.service import commands, listing, queries, work
+from queuectl.service import commands, listing, queries, waiting, work
 from queuectl.store.memory import MemoryStore
 from service.conftest import Overtaken, settings_of
 from service.scenes import beat, change, child, end, get, lose, put, take
@@ -180,7 +180,7 @@ class TestWaitFor:
         any_one: bool = False,
     ) -> dict[str, str]:
         timeout = None if seconds is None else timedelta(seconds=seconds)
-        found = queries.wait_for(overtaken, ids, timeout=timeout, any_one=any_one, monotonic=ticking)
+        found = waiting.wait_for(overtaken, ids, timeout=timeout, any_one=any_one, monotonic=ticking)
         return {id: job.state for id, job in found.items()}
 
     def test_what_has_ended_is_not_waited_for(

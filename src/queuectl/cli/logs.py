@@ -73,8 +73,10 @@ def follow(session: "Session", job: Job, attempt: int | None = None) -> int:
 
 
 def _follow(session: "Session", printer: "Printer", job: Job, attempt: int | None) -> int:
+    from queuectl.cli.wait import Watcher  # not for a look at what is there
+
     shown: str | None = None
-    after = 0
+    after, watcher = 0, Watcher(session, [job.id])
     while True:
         fresh = session.store.get([job.id]).get(job.id)
         if fresh is None:
@@ -91,6 +93,7 @@ def _follow(session: "Session", printer: "Printer", job: Job, attempt: int | Non
             after = _drain(session, printer, shown, after)
         if fresh.ended or (attempt is not None and shown and queries.past_attempt(fresh, shown)):
             return 0
+        watcher.look([fresh], 1)
         session.store.wait(FOLLOW_SECONDS)
 
 

@@ -1,16 +1,20 @@
 """`queuectl wait`: until jobs have ended, with the command's own exit code."""
 
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from queuectl import interrupt
+from queuectl.cli.live import Live, Rest
 from queuectl.cli.references import JOBS_HELP, own_job, references
 from queuectl.clock import boottime
-from queuectl.domain.job import WAITING, Job
+from queuectl.domain.ids import handle
+from queuectl.domain.job import STATES, TERMINAL, WAITING, Job
 from queuectl.domain.quantity import format_duration, parse_duration
-from queuectl.domain.query import Filter
+from queuectl.domain.query import Counts, Filter
 from queuectl.errors import InvalidInput, NotFound, QueuectlError
 from queuectl.service import commands, inside, queries, shapes, unreadable
+from queuectl.service.waiting import obstacles, wait_for
 
 if TYPE_CHECKING:
     from queuectl.cli.parser import Parser
@@ -18,6 +22,10 @@ if TYPE_CHECKING:
 
 NO_CODE = 125
 TIMED_OUT = 124
+NAMED = 5
+"""Jobs, or obstacles, that are named one by one."""
+AGAIN = 2.0
+"""Seconds between two looks for what the jobs wait for."""
 FEW = 1000
 """Jobs that a command inside a job looks at, to see whether another slot can run them."""
 
@@ -73,12 +81,12 @@ def wait_for_one(session: "Session", id: str, timeout: timedelta | None = None) 
         session.emit(shapes.document(jobs=[shapes.job(job)]))
     if not job.ended:
         session.err.write(
-            f"queuectl: job {id} is still {job.state} after {format_duration(timeout or timedelta())}\n"
+            f"queuectl: job {handle(job)} is still {job.state} after {format_duration(timeout or timedelta())}\n"
         )
         return NO_CODE
     code, why = exit_code_of(job)
     if why:
-        session.err.write(f"queuectl: job {id} {why}\n")
+        session.err.write(f"queuectl: job {handle(job)} {why}\n")
     return code
 
 
@@ -122,35 +130,111 @@ def _nobody(session: "Session", error: QueuectlError) -> int:
 
 
 def _wait_for_many(session: "Session", ids: list[str], timeout: timedelta | None) -> int:
+    args = session.args
     found = _wait(session, ids, timeout)
     jobs = {id: found[id] for id in ids if id in found}
     ended = [job for job in jobs.values() if job.ended]
     if session.json:
         session.emit(shapes.document(jobs=[shapes.job(job) for job in jobs.values()]))
-    else:
-        for job in ended:
-            session.print(f"{job.id} {job.state}")
+    elif not args.quiet:
+        if args.job or args.any:
+            session.out.writelines(f"{job.id} {job.state}\n" for job in ended)
+        else:
+            session.print(_totals(ended))
     still = len(ids) - len(ended)
-    if still and not session.args.any:
+    if still and not args.any:
         session.err.write(f"queuectl: {still} of {len(ids)} jobs have not ended\n")
-    judged = ended if session.args.any else [jobs[id] for id in ids if id in jobs]
+    judged = ended if args.any else [jobs[id] for id in ids if id in jobs]
     complete = bool(judged or not ids) and all(job.state == "completed" for job in judged)
-    return 0 if complete and (session.args.any or len(judged) == len(ids)) else 1
+    return 0 if complete and (args.any or len(judged) == len(ids)) else 1
+
+
+def _totals(ended: list[Job]) -> str:
+    """How many ended, and how."""
+    counts = {state: sum(1 for job in ended if job.state == state) for state in STATES if state in TERMINAL}
+    parts = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
+    return f"{len(ended)} job{'' if len(ended) == 1 else 's'}: {parts}" if ended else "no job has ended"
 
 
 def _wait(session: "Session", ids: list[str], timeout: timedelta | None) -> dict[str, Job]:
     interrupt.answer()
+    watcher = Watcher(session, ids)
     try:
-        return queries.wait_for(
+        return wait_for(
             session.store,
             ids,
             timeout=timeout,
             any_one=bool(getattr(session.args, "any", False)),
             monotonic=boottime,
+            look=watcher.look,
         )
     except KeyboardInterrupt:
-        names = " ".join(ids[:3]) + (" …" if len(ids) > 3 else "")
-        session.err.write(
-            f"\nqueuectl: no longer waiting; the job goes on. To end it: queuectl cancel {names}\n"
-        )
+        watcher.live.clear()
+        session.err.write(f"\nqueuectl: no longer waiting; {_goes_on(session, ids)}\n")
         raise
+    finally:
+        watcher.live.clear()
+
+
+def _goes_on(session: "Session", ids: list[str]) -> str:
+    """What Ctrl+C did not end, and what would end it: by a hint that is as short for ten thousand jobs."""
+    args = session.args
+    batch = (
+        getattr(args, "batch", None) if getattr(args, "job", None) == [] else None
+    )  # `enqueue` has one too
+    if batch:
+        from shlex import quote
+
+        return f"the jobs go on. To end them: queuectl cancel --batch {quote(batch)}"
+    if len(ids) > NAMED:
+        return "the jobs go on. See with: queuectl status"
+    names = " ".join(handle(job) for job in session.store.get(ids).values())
+    words = ("the job goes on. To end it", "the jobs go on. To end them")[len(ids) > 1]
+    return f"{words}: queuectl cancel {names}"
+
+
+class Watcher:
+    """Says, while it is waited, what the jobs wait for, and on a terminal how far they are."""
+
+    def __init__(self, session: "Session", ids: Sequence[str]) -> None:
+        self._session, self._count = session, len(ids)
+        self.live, self._rest = Live(session), Rest()
+        self._said: list[str] = []
+        self._next = self._next_count = 0.0
+        self._counts: Counts | None = None
+
+    def look(self, jobs: Sequence[Job], left: int) -> None:
+        """These have not ended, and so many in all."""
+        if not self._session.args.quiet and boottime() >= self._next:
+            self._next = boottime() + AGAIN
+            self._say(obstacles(self._session.store, self._session.settings, jobs)[:NAMED])
+        if self._count > 1 and self.live.wanted:
+            self.live.show(self._progress(left))
+
+    def _say(self, found: list[str]) -> None:
+        """Only what is new; what is over ends the talk with one word."""
+        if found == self._said:
+            return
+        self.live.clear()
+        for text in found:
+            if text not in self._said:
+                self._session.say(f"queuectl: {text}")
+        if not found:
+            self._session.say("queuectl: it goes on")
+        self._said = found
+
+    def _progress(self, left: int) -> str:
+        args = self._session.args
+        if args.job:
+            return f"{self._count - left} of {self._count} have ended"
+        if self._counts is None or boottime() >= self._next_count:
+            begun = boottime()
+            self._counts = self._session.store.counts(Filter(batch=args.batch))
+            self._next_count = boottime() + max((boottime() - begun) * 200, 1.0)
+        counts = self._counts
+        running, failed = counts.of("processing"), counts.of("dead", "cancelled")
+        waiting = counts.of("pending", "failed", "blocked", "held")
+        done = self._count - running - waiting
+        parts = [f"{max(done, 0)} done", f"{running} running", f"{waiting} waiting"]
+        parts += [f"{failed} failed"] if failed and args.batch else []
+        return ", ".join(parts) + self._rest.words(running + waiting)

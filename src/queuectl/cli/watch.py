@@ -98,6 +98,7 @@ def _screen(session: "Session") -> Iterator[int]:
         signal.SIGWINCH: lambda *_: None,
     }
     kept = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    interrupt.answer()
     enter()
     try:
         yield woken

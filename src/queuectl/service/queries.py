@@ -319,30 +319,6 @@ def output(store: Store, attempt_id: str, after: int = 0) -> Iterator[Chunk]:
         after = chunks[-1].n
 
 
-def wait_for(
-    store: Store,
-    ids: Sequence[str],
-    *,
-    timeout: timedelta | None,
-    any_one: bool,
-    monotonic: Callable[[], float],
-) -> dict[str, Job]:
-    """The jobs as they are once all (or any) of them have ended, or the time is over. Missing ids have gone."""
-    deadline = None if timeout is None else monotonic() + timeout.total_seconds()
-    wanted = open_ids = list(dict.fromkeys(ids))
-    done: dict[str, Job] = {}
-    while True:
-        fresh = store.get(open_ids)
-        done = {id: job for id, job in done.items() if id not in open_ids} | fresh
-        open_ids = [id for id in open_ids if id in fresh and not fresh[id].ended]
-        if not open_ids or (any_one and len(open_ids) < len(wanted)):
-            return done
-        left = 1.0 if deadline is None else deadline - monotonic()
-        if left <= 0:
-            return done
-        store.wait(min(left, 1.0))
-
-
 def open_ids(store: Store, wanted: Filter) -> list[str]:
     """The ids of all matching jobs that have not ended."""
     living = frozenset(STATES) - TERMINAL

@@ -1,0 +1,149 @@
+"""Waiting for jobs: cheap however many there are, and with a word about what they wait for themselves."""
+
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime, timedelta
+
+from queuectl.config import Settings
+from queuectl.domain.ids import handle
+from queuectl.domain.instant import format_age
+from queuectl.domain.job import WAITING, Job
+from queuectl.service import queries
+from queuectl.service.attention import serving
+from queuectl.store.protocol import Store
+
+HEAD = 100
+"""Jobs that are looked at in each round. All have to end, so the others need no look before these have."""
+PACE, LONGEST_PACE, SHARE = 0.5, 5.0, 100
+"""Of more jobs than that: seconds between two rounds, at least, at most, and as a multiple of what a round costs."""
+HASTE, REFILL = 20.0, 10.0
+"""Of a few jobs: rounds that a busy store may cause at once, and how many more each second."""
+SOON = timedelta(seconds=5)
+Look = Callable[[Sequence[Job], int], None]
+"""Told in each round: the jobs that were looked at and have not ended, and how many have not ended in all."""
+
+
+def wait_for(
+    store: Store,
+    ids: Sequence[str],
+    *,
+    timeout: timedelta | None,
+    any_one: bool,
+    monotonic: Callable[[], float],
+    look: Look = lambda jobs, count: None,
+) -> dict[str, Job]:
+    """The jobs as they are once all (or any) of them have ended, or the time is over. Missing ids have gone."""
+    begun = monotonic()
+    deadline = None if timeout is None else begun + timeout.total_seconds()
+    rounds = _Rounds(store, ids, any_one)
+    pace = _Pace(store, monotonic, many=len(rounds.open) > HEAD)
+    while True:
+        pace.begin()
+        if rounds.over():
+            return rounds.found
+        look(rounds.seen, len(rounds.open))
+        left = float("inf") if deadline is None else deadline - monotonic()
+        if left <= 0:
+            return rounds.all()
+        pace.rest(left)
+
+
+class _Rounds:
+    """Which of the jobs have ended, as far as that has to be known."""
+
+    def __init__(self, store: Store, ids: Sequence[str], any_one: bool) -> None:
+        self._store, self._any_one = store, any_one
+        self.open = list(dict.fromkeys(ids))
+        self._count = len(self.open)
+        self.found: dict[str, Job] = {}
+        self.seen: list[Job] = []
+
+    def over(self) -> bool:
+        """Look at the first jobs that had not ended; at all of them where the end of any one is enough."""
+        size = len(self.open) if self._any_one else HEAD
+        while self.open:
+            head, rest = self.open[:size], self.open[size:]
+            self.seen = self._read(head)
+            self.open = [job.id for job in self.seen] + rest
+            if self.seen or self._any_one:
+                break
+        return not self.open or (self._any_one and len(self.open) < self._count)
+
+    def all(self) -> dict[str, Job]:
+        """All of them, those included that nobody has looked at yet."""
+        self._read([id for id in self.open if id not in self.found])
+        return self.found
+
+    def _read(self, ids: list[str]) -> list[Job]:
+        for start in range(0, len(ids), 1000):
+            part = ids[start : start + 1000]
+            fresh = self._store.get(part)
+            for id in part:
+                self.found.pop(id, None)
+            self.found |= fresh
+        return [self.found[id] for id in ids if id in self.found and not self.found[id].ended]
+
+
+class _Pace:
+    """When the next round begins: with the next change for a few jobs, by the clock for many."""
+
+    def __init__(self, store: Store, monotonic: Callable[[], float], *, many: bool) -> None:
+        self._store, self._monotonic, self._many = store, monotonic, many
+        self._begun = monotonic()
+        self._credit = HASTE
+        self._idle = threading.Event()  # never set: a rest that no change of the store ends
+
+    def begin(self) -> None:
+        """A round begins now."""
+        now = self._monotonic()
+        self._credit = min(self._credit + (now - self._begun) * REFILL, HASTE) - 1
+        self._begun = now
+
+    def rest(self, longest: float) -> None:
+        """Wait until the next round is due."""
+        if self._many:
+            cost = self._monotonic() - self._begun
+            self._idle.wait(min(longest, max(PACE, min(cost * SHARE, LONGEST_PACE))))
+            return
+        if self._credit < 0:
+            self._idle.wait(min(longest, 1 / REFILL))
+        self._store.wait(min(longest, 1.0))
+
+
+def obstacles(store: Store, settings: Settings, jobs: Iterable[Job]) -> list[str]:
+    """What keeps these jobs from running, each with what to do about it; empty when they run or are about to."""
+    waiting = [job for job in jobs if not job.ended and job.lease is None]
+    if not waiting:
+        return []
+    now = store.now()
+    due = [job for job in waiting if job.state in WAITING and job.run_at <= now + SOON]
+    found = _of_queues(store, settings, sorted({job.queue for job in due})) if due else []
+    own = (_own(job, now) for job in waiting if job not in due)
+    return list(dict.fromkeys([*found, *(text for text in own if text)]))
+
+
+def _of_queues(store: Store, settings: Settings, names: Sequence[str]) -> list[str]:
+    from shlex import quote
+
+    workers = queries.workers(store, settings)
+    rules = store.shared("queues")
+    found = []
+    for name in names:
+        if name in rules and rules[name].value.get("paused"):
+            found.append(f"queue {name} is paused: queuectl queue resume {quote(name)}")
+        if not serving(workers, name):
+            living = any(item.state in ("running", "paused") for item in workers)
+            which = f" --queue {quote(name)}" if living else ""
+            found.append(f"no worker serves queue {name}: queuectl worker start{which}")
+    return found
+
+
+def _own(job: Job, now: datetime) -> str | None:
+    name = handle(job)
+    if job.state == "held":
+        return f"job {name} is held: queuectl release {name}"
+    if job.state == "blocked":
+        return f"job {name} waits for other jobs: queuectl explain {name}"
+    if job.state == "pending":
+        return f"job {name} is not due before {format_age(job.run_at - now)} have passed"
+    return None

@@ -1,0 +1,228 @@
+"""What `wait`, `enqueue --wait` and `logs -f` say while nothing happens, and that ten thousand jobs cost no more."""
+
+import os
+import resource
+import sys
+from collections.abc import Iterator
+from datetime import timedelta
+
+import pytest
+
+from cli.acting import Actor
+from cli.conftest import CommandLine
+from cli.terminals import Terminal
+from facts import eventually
+from queuectl.service import waiting
+from queuectl.store.sqlite import SqliteStore
+
+
+class TestNobodyWorks:
+    @pytest.fixture(autouse=True)
+    def ends_at_once(self, actor: Actor, monkeypatch: pytest.MonkeyPatch) -> None:
+        """While a command waits, the newest job runs."""
+
+        def run(store: SqliteStore, _timeout: float) -> bool:
+            actor.runs("a")
+            return True
+
+        monkeypatch.setattr(SqliteStore, "wait", run)
+
+    SAID = "queuectl: no worker serves queue default: queuectl worker start\n"
+
+    def test_enqueue_and_wait_says_so_at_once(self, queuectl: CommandLine) -> None:
+        queuectl("enqueue", "--wait", "--id", "a", "x")
+        assert self.SAID in queuectl.err
+
+    @pytest.mark.parametrize("words", [("wait",), ("logs", "-f")])
+    def test_wait_and_logs_say_so_too(self, queuectl: CommandLine, words: tuple[str, ...]) -> None:
+        queuectl("enqueue", "--id", "a", "x")
+        queuectl(*words, "a")
+        assert queuectl.err == self.SAID
+
+    @pytest.mark.parametrize("words", [("wait",), ("logs", "-f")])
+    def test_not_with_quiet(self, queuectl: CommandLine, words: tuple[str, ...]) -> None:
+        queuectl("enqueue", "--id", "a", "x")
+        queuectl(*words, "a", "-q")
+        assert queuectl.err == ""
+
+    def test_a_worker_that_serves_the_queue_needs_no_word(self, queuectl: CommandLine, actor: Actor) -> None:
+        queuectl("enqueue", "--id", "a", "x")
+        actor.enters("w1")
+        queuectl("wait", "a")
+        assert queuectl.err == ""
+
+    def test_a_worker_of_other_queues_does_not_count(self, queuectl: CommandLine, actor: Actor) -> None:
+        queuectl("enqueue", "--id", "a", "-Q", "gpu", "x")
+        actor.enters("w1", queues=("mail",))
+        queuectl("wait", "a")
+        assert queuectl.err == "queuectl: no worker serves queue gpu: queuectl worker start --queue gpu\n"
+
+    def test_a_paused_queue_is_named(self, queuectl: CommandLine, actor: Actor) -> None:
+        queuectl("enqueue", "--id", "a", "x")
+        queuectl("queue", "pause", "default")
+        actor.enters("w1")
+        queuectl("wait", "a")
+        assert queuectl.err == "queuectl: queue default is paused: queuectl queue resume default\n"
+
+    def test_every_hint_can_be_pasted(self, queuectl: CommandLine, actor: Actor) -> None:
+        queuectl("enqueue", "--id", "a", "x")
+        queuectl("enqueue", "--id", "h", "--hold", "x")
+        queuectl("queue", "pause", "default")
+        store = queuectl.store()
+        from queuectl.config import resolve
+
+        found = waiting.obstacles(store, resolve({}, {}, {}, {}), [actor.job("a"), actor.job("h")])
+        store.close()
+        assert [text.partition(": ")[2] for text in found] == [
+            "queuectl queue resume default",
+            "queuectl worker start",
+            "queuectl release h",
+        ]
+        queuectl("queue", "resume", "default")
+        queuectl("release", "h")
+
+
+def test_it_is_said_again_when_it_changes(
+    queuectl: CommandLine, actor: Actor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queuectl("enqueue", "--id", "a", "x")
+    monkeypatch.setattr("queuectl.cli.wait.AGAIN", 0.0)
+    acts: Iterator[object] = iter(
+        (
+            lambda: None,
+            lambda: queuectl_in(queuectl, "queue", "pause", "default"),
+            lambda: (actor.enters("w1"), queuectl_in(queuectl, "queue", "resume", "default")),
+            lambda: actor.runs("a"),
+        )
+    )
+    monkeypatch.setattr(SqliteStore, "wait", lambda _store, _timeout: bool(next(acts)()) or True)  # type: ignore[operator]
+    queuectl("wait", "a")
+    assert queuectl.err.splitlines() == [
+        "queuectl: no worker serves queue default: queuectl worker start",
+        "queuectl: queue default is paused: queuectl queue resume default",
+        "queuectl: it goes on",
+    ]
+
+
+def queuectl_in(queuectl: CommandLine, *words: str) -> None:
+    """Another command meanwhile, in a process of its own: the output of the first is not touched."""
+    assert queuectl.process(*words).returncode == 0
+
+
+class TestMany:
+    COUNT = 10_000
+
+    @pytest.fixture
+    def many(self, queuectl: CommandLine) -> None:
+        queuectl("enqueue", "-", "--batch", "b", input="true\n" * self.COUNT)
+
+    @pytest.mark.usefixtures("many")
+    @pytest.mark.parametrize("words", [("--all",), ("--batch", "b")], ids=" ".join)
+    def test_waiting_for_many_asks_for_few(
+        self, queuectl: CommandLine, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+    ) -> None:
+        asked: list[int] = []
+        get = SqliteStore.get
+        monkeypatch.setattr(SqliteStore, "get", lambda store, ids: asked.append(len(ids)) or get(store, ids))
+        monkeypatch.setattr("threading.Event.wait", lambda _event, _seconds: False)
+        clock = iter(range(10_000_000))
+        monkeypatch.setattr("queuectl.cli.wait.boottime", lambda: float(next(clock)) / 10)
+        queuectl("wait", *words, "--timeout", "30s", code=1)
+        rounds = asked[:-1] if len(asked) > 1 else asked
+        assert len(rounds) > 10
+        assert sum(count for count in asked if count <= waiting.HEAD) <= waiting.HEAD * len(asked)
+        assert sum(1 for count in asked if count > waiting.HEAD) <= self.COUNT / 1000
+        assert f"{self.COUNT} of {self.COUNT} jobs have not ended" in queuectl.err
+
+    @pytest.mark.usefixtures("many")
+    def test_it_costs_at_most_one_percent_of_a_core(self, queuectl: CommandLine) -> None:
+        def spent(seconds: str) -> float:
+            before = resource.getrusage(resource.RUSAGE_CHILDREN)
+            done = queuectl.process("wait", "--all", "-q", "--timeout", seconds)
+            assert (done.returncode, done.stdout) == (1, b"")
+            after = resource.getrusage(resource.RUSAGE_CHILDREN)
+            return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+        begin = spent("0s")
+        assert (
+            spent("8s") - begin <= 0.08 + begin * 0.25
+        )  # what it costs to begin and to end differs a little
+
+    def test_the_end_is_one_line_of_totals(self, queuectl: CommandLine, actor: Actor) -> None:
+        for id in ("a", "b", "c"):
+            queuectl("enqueue", "--id", id, "--retries", "0", "--batch", "n", "x")
+        for id, code in (("a", 0), ("b", 0), ("c", 1)):
+            actor.runs(id, exit_code=code)
+        assert queuectl("wait", "--batch", "n", code=1) == "3 jobs: 2 completed, 1 dead\n"
+        assert queuectl("wait", "--batch", "n", "-q", code=1) == ""
+        assert queuectl("wait", "--all") == "no job has ended\n"
+
+    def test_all_of_more_than_one_round_are_judged(self, queuectl: CommandLine, actor: Actor) -> None:
+        ids = queuectl("enqueue", "-", "--batch", "n", "--retries", "0", input="true\n" * 250).split()
+        for id in ids:
+            actor.runs(id, exit_code=1 if id == ids[120] else 0)
+        assert queuectl("wait", "--batch", "n", code=1) == "250 jobs: 249 completed, 1 dead\n"
+        assert len(queuectl.json("wait", "--batch", "n", code=1)["jobs"]) == 250
+
+    def test_on_a_terminal_it_shows_how_far_they_are_and_clears_the_line(
+        self, queuectl: CommandLine, actor: Actor
+    ) -> None:
+        for id in ("a", "b", "c"):
+            queuectl("enqueue", "--id", id, "--batch", "n", "x")
+        actor.enters("w1")
+        actor.runs("a")
+        actor.take("b")
+        terminal = Terminal(
+            [sys.executable, "-m", "queuectl", "wait", "--batch", "n"],
+            PYTHONPATH=os.pathsep.join(sys.path),
+            QUEUECTL_HEARTBEAT_INTERVAL="60s",
+        )
+        eventually(lambda: "1 done, 1 running, 1 waiting" in terminal.read(), within=20, what="the progress")
+        actor.ends("b")
+        actor.runs("c")
+        assert terminal.wait() == 0
+        assert terminal.text.endswith("\r\x1b[K3 jobs: 3 completed\n")
+
+    @pytest.mark.parametrize(
+        ("words", "hint"),
+        [
+            (("--batch", "n"), "queuectl cancel --batch n"),
+            (("--all",), "queuectl status"),
+            (("1", "2"), "queuectl cancel 1 2"),
+            (("1",), "queuectl cancel 1"),
+        ],
+    )
+    def test_ctrl_c_leaves_a_hint_that_fits(
+        self, queuectl: CommandLine, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], hint: str
+    ) -> None:
+        queuectl("enqueue", "-", "--batch", "n", input="true\n" * 9)
+
+        def interrupt(_store: SqliteStore, _timeout: float) -> bool:
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(SqliteStore, "wait", interrupt)
+        queuectl("wait", *words, code=130)
+        assert queuectl.err.endswith(f"{hint}\n")
+
+
+def test_a_busy_store_does_not_make_one_wait_busy(
+    actor: Actor, queuectl: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every change of any job wakes who waits: twenty rounds at once are enough, then ten a second."""
+    queuectl("enqueue", "--id", "a", "x")
+    rests: list[float] = []
+    monkeypatch.setattr("threading.Event.wait", lambda _event, seconds: rests.append(seconds) or False)
+    left = iter(range(100))
+
+    def change(_store: SqliteStore, _timeout: float) -> bool:
+        if next(left) == 60:
+            actor.runs("a")
+        return True
+
+    store = queuectl.store()
+    monkeypatch.setattr(SqliteStore, "wait", change)
+    found = waiting.wait_for(store, ["a"], timeout=timedelta(hours=1), any_one=False, monotonic=lambda: 1.0)
+    store.close()
+    assert found["a"].state == "completed"
+    assert len(rests) == 41
+    assert set(rests) == {0.1}
