@@ -69,7 +69,7 @@ class TestOne:
     def test_the_end_of_the_patience_is_125(self, queuectl: CommandLine) -> None:
         id = queuectl.enqueue("x")
         queuectl("wait", id, "--timeout", "0s", code=125)
-        assert f"job {id} is still pending after 0s" in queuectl.err
+        assert "job 1 is still pending after 0s" in queuectl.err
 
     def test_one_that_is_deleted_meanwhile_is_125(
         self, queuectl: CommandLine, actor: Actor, monkeypatch: pytest.MonkeyPatch
@@ -105,7 +105,7 @@ class TestOne:
 
         monkeypatch.setattr(SqliteStore, "wait", interrupt)
         queuectl("wait", id, code=130)
-        assert f"queuectl cancel {id}" in queuectl.err
+        assert "queuectl cancel 1\n" in queuectl.err
 
 
 class TestSeveral:

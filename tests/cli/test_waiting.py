@@ -175,7 +175,7 @@ class TestMany:
         terminal = Terminal(
             [sys.executable, "-m", "queuectl", "wait", "--batch", "n"],
             PYTHONPATH=os.pathsep.join(sys.path),
-            QUEUECTL_HEARTBEAT_INTERVAL="60s",
+            QUEUECTL_HEARTBEAT_INTERVAL="9s",
         )
         eventually(lambda: "1 done, 1 running, 1 waiting" in terminal.read(), within=20, what="the progress")
         actor.ends("b")
