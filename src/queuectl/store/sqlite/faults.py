@@ -1,6 +1,7 @@
 """Errors of SQLite, in this product's words. One context manager; the cause is kept."""
 
 import sys
+import os
 from types import TracebackType
 
 import apsw
@@ -84,6 +85,12 @@ def _broken(path: str, error: apsw.Error) -> StoreUnusable:
 
 
 def _disk(path: str, error: apsw.Error, committing: bool) -> QueuectlError:
+    if not committing and not os.path.exists(path):
+        return StoreGone(
+            f"{path} was deleted or replaced while it was open",
+            "put it back, or restart this program",
+            was_open=True,
+        )
     if committing:
         return OutcomeUnknown(
             f"the disk failed while saving to {path}: whether it was saved is not known: {error}",
