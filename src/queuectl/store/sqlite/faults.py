@@ -1,7 +1,7 @@
 """Errors of SQLite, in this product's words. One context manager; the cause is kept."""
 
-import sys
 import os
+import sys
 from types import TracebackType
 
 import apsw
