@@ -109,6 +109,10 @@ class TestInterrupt:
         eventually(lambda: not mongo_proxy.connections, what="the last one gone")
         with running("--store", url, "wait", "1") as process:
             eventually(lambda: mongo_proxy.connections >= 3, what="a connected command")
+            assert process.stderr
+            assert process.stderr.readline() == (
+                b"queuectl: no worker serves queue default: queuectl worker start\n"
+            )
             mongo_proxy.black_hole()
             eventually(lambda: mongo_proxy.held, what="a question that is not answered")
             said = "no longer waiting; the job goes on. To end it: queuectl cancel a"

@@ -71,6 +71,10 @@ class TestInterrupt:
         eventually(lambda: not redis_proxy.connections, what="the last one gone")
         with running("--store", url, "wait", "1") as process:
             eventually(lambda: redis_proxy.connections >= 2, what="one that asks and one that listens")
+            assert process.stderr
+            assert process.stderr.readline() == (
+                b"queuectl: no worker serves queue default: queuectl worker start\n"
+            )
             redis_proxy.black_hole()
             eventually(lambda: redis_proxy.held, what="a question that is not answered")
             said = "no longer waiting; the job goes on. To end it: queuectl cancel a"

@@ -170,14 +170,17 @@ def _wait(session: "Session", ids: list[str], timeout: timedelta | None) -> dict
         )
     except KeyboardInterrupt:
         watcher.live.clear()
-        session.err.write(f"\nqueuectl: no longer waiting; {_goes_on(session, ids)}\n")
+        session.say(f"\nqueuectl: no longer waiting; {_goes_on(session, ids, watcher.names)}")
         raise
     finally:
         watcher.live.clear()
 
 
-def _goes_on(session: "Session", ids: list[str]) -> str:
-    """What Ctrl+C did not end, and what would end it: by a hint that is as short for ten thousand jobs."""
+def _goes_on(session: "Session", ids: list[str], names: list[str]) -> str:
+    """What Ctrl+C did not end, and what would end it: by a hint that is as short for ten thousand jobs.
+
+    The store is not asked: it may be what does not answer.
+    """
     args = session.args
     batch = (
         getattr(args, "batch", None) if getattr(args, "job", None) == [] else None
@@ -188,9 +191,8 @@ def _goes_on(session: "Session", ids: list[str]) -> str:
         return f"the jobs go on. To end them: queuectl cancel --batch {quote(batch)}"
     if len(ids) > NAMED:
         return "the jobs go on. See with: queuectl status"
-    names = " ".join(handle(job) for job in session.store.get(ids).values())
     words = ("the job goes on. To end it", "the jobs go on. To end them")[len(ids) > 1]
-    return f"{words}: queuectl cancel {names}"
+    return f"{words}: queuectl cancel {' '.join(names or ids)}"
 
 
 class Watcher:
@@ -199,12 +201,14 @@ class Watcher:
     def __init__(self, session: "Session", ids: Sequence[str]) -> None:
         self._session, self._count = session, len(ids)
         self.live, self._rest = Live(session), Rest()
+        self.names: list[str] = []
         self._said: list[str] = []
         self._next = self._next_count = 0.0
         self._counts: Counts | None = None
 
     def look(self, jobs: Sequence[Job], left: int) -> None:
         """These have not ended, and so many in all."""
+        self.names = [handle(job) for job in jobs[:NAMED]]
         if not self._session.args.quiet and boottime() >= self._next:
             self._next = boottime() + AGAIN
             self._say(obstacles(self._session.store, self._session.settings, jobs)[:NAMED])

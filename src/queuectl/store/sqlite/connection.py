@@ -67,11 +67,15 @@ class Database:
 
     def refuse_replaced(self) -> None:
         """What is written to a file that was deleted or moved away is lost, and what is read from it is past."""
+        if self._file is None:
+            return
         try:
             found = os.stat(self.path)
-        except FileNotFoundError:
-            found = None
-        if self._file is not None and (found is None or self._file != (found.st_dev, found.st_ino)):
+        except (FileNotFoundError, NotADirectoryError):
+            raise self._gone() from None
+        except OSError:
+            return  # a directory that may no longer be looked into, say: SQLite tells what is wrong
+        if self._file != (found.st_dev, found.st_ino):
             raise self._gone()
 
     def _gone(self) -> StoreGone:
