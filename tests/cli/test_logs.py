@@ -23,6 +23,28 @@ def id(queuectl: CommandLine) -> str:
     return queuectl.enqueue("--id", "a", "x")
 
 
+class TestNames:
+    """What is said to people about a job with a made id names it by its number."""
+
+    def test_a_job_that_has_not_run(self, queuectl: CommandLine) -> None:
+        made = queuectl.enqueue("x")
+        queuectl("logs", made)
+        assert queuectl.err == "queuectl: job 1 is pending; it has not run yet\n"
+
+    def test_an_attempt_that_is_not_there(self, queuectl: CommandLine) -> None:
+        queuectl("logs", queuectl.enqueue("x"), "--attempt", "7", code=3)
+        assert "job 1 has no attempt 7" in queuectl.err
+
+    def test_streams_that_were_not_kept_apart(self, queuectl: CommandLine) -> None:
+        queuectl("logs", queuectl.enqueue("x"), "--stderr", code=2)
+        assert "job 1 were not kept apart" in queuectl.err
+
+    def test_a_unique_key_that_is_taken(self, queuectl: CommandLine) -> None:
+        queuectl("enqueue", "--unique", "k", "x")
+        queuectl("enqueue", "--unique", "k", "x", code=4)
+        assert queuectl.err == "queuectl: unique key 'k' is taken by job 1 (pending) (queuectl show 1)\n"
+
+
 class TestWhole:
     def test_what_was_printed_comes_back(self, queuectl: CommandLine, actor: Actor, id: str) -> None:
         actor.runs(id, b"one\ntw", b"o\n", b"three")

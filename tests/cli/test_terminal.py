@@ -80,6 +80,7 @@ class TestTables:
 
     def test_a_new_job_says_how_to_follow_it_on_a_terminal_only(self, queuectl: CommandLine) -> None:
         assert "queuectl logs -f a" in queuectl.on_terminal("enqueue", "--id", "a", "x")
+        assert "queuectl logs -f 2\n" in queuectl.on_terminal("enqueue", "x")
         assert queuectl.on_terminal("enqueue", "-q", "--id", "b", "x") == "b\n"
         queuectl("enqueue", "x")
         assert queuectl.err == ""

@@ -43,7 +43,7 @@ def enqueue_lines(session: "Session", fields: dict[str, Any]) -> int:
             if args.dry_run:
                 shown += _dry(session, jobs)
             elif jobs:
-                added = _commit(session, jobs)
+                added = _commit(session, jobs, (batch[0][0], batch[-1][0]))
                 first = first or added[0].job.number
                 code = announce(session, added, first) or code
                 refused = refused or next(filter(None, map(commands.refusal, added)), None)
@@ -97,7 +97,7 @@ class _Reader:
         self._session.err.write(f"queuectl: line {number} skipped: {error.message}\n")
 
 
-def _commit(session: "Session", jobs: "list[Job]") -> Any:
+def _commit(session: "Session", jobs: "list[Job]", lines: tuple[int, int]) -> Any:
     try:
         return add(session, jobs)
     except OutcomeUnknown as unknown:
@@ -105,8 +105,7 @@ def _commit(session: "Session", jobs: "list[Job]") -> Any:
         hint = "the ids of the uncertain batch are printed; `queuectl list` shows which of them are there"
         raise OutcomeUnknown(unknown.message, hint) from unknown
     except QueuectlError as error:
-        first, last = jobs[0].id, jobs[-1].id
-        error.hint = error.hint or f"nothing from job {first} to {last} was enqueued"
+        error.hint = error.hint or f"nothing from line {lines[0]} to {lines[1]} was enqueued"
         raise
 
 

@@ -297,7 +297,7 @@ def _enqueue_one(session: "Session", request: JobRequest) -> int:
     if session.json:
         session.emit({"schema": 1, "jobs": [shape(item) for item in added]})
     elif session.on_terminal and added[0].status == "added" and added[0].job.state == "pending":
-        session.say(f"queued on {job.queue!r}; follow it with: queuectl logs -f {job.id}")
+        session.say(f"queued on {job.queue!r}; follow it with: queuectl logs -f {handle(added[0].job)}")
     return 0
 
 

@@ -9,6 +9,7 @@ from queuectl import interrupt
 from queuectl.cli.eyetext import EyeText, Sgr
 from queuectl.cli.references import JOB_HELP, own_job, reference
 from queuectl.domain.instant import format_instant
+from queuectl.domain.ids import handle
 from queuectl.domain.job import Job
 from queuectl.domain.output import STDERR, STDOUT, Chunk, Piece, assemble
 from queuectl.errors import InvalidInput
@@ -51,7 +52,7 @@ def logs(session: "Session") -> int:
         return follow(session, job, attempt)
     attempt_id = queries.attempt_of(job, attempt)
     if attempt_id is None:
-        session.say(f"queuectl: job {job.id} is {job.state}; it has not run yet")
+        session.say(f"queuectl: job {handle(job)} is {job.state}; it has not run yet")
     pieces, total = ([], 0) if attempt_id is None else _pieces(session, job, attempt_id)
     stream = _chosen_stream(session)
     shown = _tail([p for p in pieces if p.omitted or stream in (None, p.stream)], args.tail)
@@ -80,7 +81,7 @@ def _follow(session: "Session", printer: "Printer", job: Job, attempt: int | Non
     while True:
         fresh = session.store.get([job.id]).get(job.id)
         if fresh is None:
-            session.say(f"queuectl: job {job.id} was deleted")
+            session.say(f"queuectl: job {handle(job)} was deleted")
             return 1
         attempt_id = queries.attempt_of(fresh, attempt)
         if attempt_id != shown:
@@ -258,7 +259,7 @@ def _refuse_nonsense(session: "Session", job: Job) -> None:
         raise InvalidInput("--stdout and --stderr exclude each other", "leave both out for both")
     if (args.stdout or args.stderr) and not job.spec.split:
         raise InvalidInput(
-            f"the streams of job {job.id} were not kept apart", "enqueue it with --split for that"
+            f"the streams of job {handle(job)} were not kept apart", "enqueue it with --split for that"
         )
     if args.raw and args.plain:
         raise InvalidInput("--raw and --plain exclude each other")

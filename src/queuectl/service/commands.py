@@ -120,12 +120,12 @@ def refusal(added: Added) -> Conflict | None:
     job = added.job
     if added.status == "conflict":
         return Conflict(
-            f"id {job.id} exists with other content", f"queuectl show {job.id} shows it; choose another id"
+            f"id {job.id} exists with other content", f"queuectl show {handle(job)} shows it; choose another id"
         )
     if added.status == "duplicate":
         key = job.spec.unique_key
         return Conflict(
-            f"unique key {key!r} is taken by job {job.id} ({job.state})", f"queuectl show {job.id}"
+            f"unique key {key!r} is taken by job {handle(job)} ({job.state})", f"queuectl show {handle(job)}"
         )
     return None
 

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from queuectl.config import Settings
 from queuectl.domain.dependency import refuse_list, split_wish, unmet
-from queuectl.domain.ids import is_made, is_number
+from queuectl.domain.ids import handle, is_made, is_number
 from queuectl.domain.job import STATES, TERMINAL, Attempt, Job, State
 from queuectl.domain.names import is_name
 from queuectl.domain.output import Chunk
@@ -303,7 +303,7 @@ def attempt_of(job: Job, number: int | None) -> str | None:
         return ids[max(ids)] if ids else None
     if number not in ids:
         known = ", ".join(map(str, sorted(ids))) or "none"
-        raise NotFound(f"job {job.id} has no attempt {number} with kept output", f"attempts: {known}")
+        raise NotFound(f"job {handle(job)} has no attempt {number} with kept output", f"attempts: {known}")
     return ids[number]
 
 
