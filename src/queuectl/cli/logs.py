@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from queuectl import interrupt
 from queuectl.cli.eyetext import EyeText, Sgr
 from queuectl.cli.references import JOB_HELP, own_job, reference
-from queuectl.domain.instant import format_instant
 from queuectl.domain.ids import handle
+from queuectl.domain.instant import format_instant
 from queuectl.domain.job import Job
 from queuectl.domain.output import STDERR, STDOUT, Chunk, Piece, assemble
 from queuectl.errors import InvalidInput

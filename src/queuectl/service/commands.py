@@ -120,7 +120,8 @@ def refusal(added: Added) -> Conflict | None:
     job = added.job
     if added.status == "conflict":
         return Conflict(
-            f"id {job.id} exists with other content", f"queuectl show {handle(job)} shows it; choose another id"
+            f"id {job.id} exists with other content",
+            f"queuectl show {handle(job)} shows it; choose another id",
         )
     if added.status == "duplicate":
         key = job.spec.unique_key
