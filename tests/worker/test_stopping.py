@@ -37,6 +37,49 @@ def test_the_first_signal_drains(worker: Worker, number: int, tmp_path: Path) ->
     eventually(lambda: not alive(guard))
 
 
+def lines(worker: Worker) -> list[str]:
+    """What the worker has said."""
+    return worker.log.read_text().splitlines()
+
+
+def test_each_signal_says_what_the_next_one_does(worker: Worker, tmp_path: Path) -> None:
+    attempt_id = worker.agent.start(STUBBORN.format(tmp_path))
+    worker.agent.started(attempt_id)
+    pids_in(tmp_path / "pid")
+    said = [
+        "worker test: draining: waiting for 1 running command, nothing more is started; "
+        "a second signal ends it and gives it back to the queue",
+        "worker test: stopping: ending 1 command; a third signal kills what still runs",
+        "worker test: killing: 1 command running",
+    ]
+    for count, _ in enumerate(said, 1):
+        worker.signal(signal.SIGINT)
+        eventually(lambda count=count: lines(worker) == said[:count], what=f"{count} lines")
+    worker.agent.exited(attempt_id)
+    worker.agent.ack(attempt_id)
+    assert leave(worker) == 0
+
+
+def test_a_drain_that_was_asked_for_by_worker_stop_is_said_and_counts_no_signal(
+    worker: Worker, tmp_path: Path
+) -> None:
+    attempt_id = worker.agent.start(f"while [ ! -e {tmp_path}/go ]; do sleep 0.02; done")
+    worker.agent.started(attempt_id)
+    worker.agent.send("drain")
+    worker.agent.expect("drain")
+    (tmp_path / "go").touch()
+    worker.agent.exited(attempt_id)
+    worker.agent.ack(attempt_id)
+    assert leave(worker) == 0
+    assert "nothing more is started; a signal ends it and gives it back" in worker.log.read_text()
+
+
+def test_an_end_that_nobody_asked_for_is_not_called_a_drain(worker: Worker) -> None:
+    worker.agent.send("drain", done=True)
+    assert leave(worker) == 0
+    assert lines(worker) == []
+
+
 def test_an_idle_worker_drains_at_once(worker: Worker) -> None:
     start = time.monotonic()
     worker.signal(signal.SIGTERM)

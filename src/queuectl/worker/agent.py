@@ -305,7 +305,7 @@ class Agent:
         if work.is_left(self._store, self._queues):
             return
         self._journal.note("idle", "nothing is left to do; leaving")
-        self._link.queue({"type": "drain"})
+        self._link.queue({"type": "drain", "done": True})
         self._on_drain("drain")
 
     # waiting

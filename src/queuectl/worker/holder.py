@@ -44,7 +44,7 @@ from queuectl.worker.crew import Crew
 from queuectl.worker.guard import Guard
 from queuectl.worker.handover import Handover
 from queuectl.worker.messages import PROTOCOL, Message, encode
-from queuectl.worker.notices import Notices, counted
+from queuectl.worker.notices import Notices, counted, draining, ending
 from queuectl.worker.slots import Slots
 from queuectl.worker.spawn import Spawner
 
@@ -70,6 +70,7 @@ class Holder:
         self._config, self._slots, self._guard, self._notices = config, slots, guard, notices
         self._selector = selectors.DefaultSelector()
         self._signals: list[int] = []
+        self._heeded = 0
         self._wake = _open_wake_up(self._selector, self._note_signal, config.get("on_hangup"))
         self._phase = RUNNING
         self._drain_end, self._guard_again, self._patience, self._tell = Alarm(), Alarm(), Alarm(), Alarm()
@@ -98,7 +99,7 @@ class Holder:
             "ack": lambda m, _: self._crew.acknowledge(m["attempt_ids"]),
             "ack_output": lambda m, _: self._crew.acknowledge_output(m["attempt_id"], m["n"], boottime()),
             "lease": lambda m, _: self._crew.extend(m["attempt_ids"], m["deadline"]),
-            "drain": lambda *_: self._enter(DRAINING),
+            "drain": lambda m, _: self._enter(DRAINING, asked=not m.get("done")),
             "stop": lambda m, _: self._enter(KILLING if m.get("now") else STOPPING),
             "name": lambda m, _: self._rename(m["name"]),
             "reload": lambda *_: self._agents.start(boottime()),
@@ -151,6 +152,7 @@ class Holder:
         """What the noted signals ask for: each goes one step further than the last."""
         noted, self._signals = self._signals, []
         for _ in noted:
+            self._heeded += 1
             self._enter(min(self._phase + 1, KILLING))
         if self._drain_end.rings(now):
             self._enter(STOPPING)
@@ -187,23 +189,24 @@ class Holder:
 
     # Phases
 
-    def _enter(self, phase: int) -> None:
-        """Go on to a later phase; there is no way back."""
+    def _enter(self, phase: int, *, asked: bool = True) -> None:
+        """Go on to a later phase; there is no way back. Nothing is said of an end that nobody `asked` for."""
         if phase <= self._phase:
             return
         self._phase = phase
         self._crew.starting = False
-        now = boottime()
+        now, running = boottime(), self._crew.running
         self._patience.clear()
         self._tell.set(now + TOLD_EVERY)
         if phase == DRAINING:
-            self._notices.say("draining", self._draining(), running=self._crew.running)
+            if asked:
+                self._notices.say("draining", draining(running, self._again()), running=running)
             self._drain_end.set(now + _or_never(self._config.get("drain_timeout")))
             self._agents.post(encode({"type": "drain"}))
             return
         self._drain_end.clear()
-        how = "killing" if phase == KILLING else "stopping"
-        self._notices.say(PHASES[phase], f"{how}: {counted(self._crew.running, 'command')} running")
+        again = self._again() if phase == STOPPING else None
+        self._notices.say(PHASES[phase], ending(PHASES[phase], running, again))
         self._agents.post(encode({"type": "stop"}))
         self._crew.end_all("interrupted", now, at_once=phase == KILLING)
 
@@ -214,21 +217,16 @@ class Holder:
         if self._crew.kept:
             away = f" ({self._away})" if self._away else ""
             what.append(f"{counted(self._crew.kept, 'result')} not in the store yet{away}")
-        ways = ("", "; a second signal ends what runs and leaves", "; a third signal kills what runs", "")
+        again = self._again()
+        ways = ("", f"; {again} ends what runs and leaves", f"; {again} kills what runs", "")
         sentence = (
             f"still {PHASES[self._phase]}: {', '.join(what) or 'the agent has not left'}{ways[self._phase]}"
         )
         self._notices.say("waiting", sentence, running=self._crew.running, results=self._crew.kept)
 
-    def _draining(self) -> str:
-        """What a drain waits for, and what a second signal does."""
-        running = self._crew.running
-        if not running:
-            return "draining: nothing runs any more"
-        again = "Ctrl+C again" if self._notices.for_eyes else "a second signal"
-        ends = "ends it and gives it" if running == 1 else "ends them and gives them"
-        waits = f"draining: waiting for {counted(running, 'running command')}"
-        return f"{waits}, nothing more is started; {again} {ends} back to the queue"
+    def _again(self) -> str:
+        """The signal that goes one step further."""
+        return self._notices.signal(min(self._heeded, self._phase))
 
     def _end(self, now: float) -> int | None:
         """The exit status, once there is nothing left to do; None before."""

@@ -21,7 +21,8 @@ Agent to holder
     ack         attempt_ids. Their results are stored: forget them.
     ack_output  attempt_id, n. Its chunks up to n are stored.
     lease       deadline, attempt_ids. They may run until then; null: without limit.
-    drain       As the first signal: start nothing more, let run what runs, exit.
+    drain       done?: As the first signal: start nothing more, let run what runs, exit. With done: true nobody asked
+                for it and nothing is left to do (`worker start --drain`): nothing is said about it.
     stop        now?: As the second signal: end what runs (TERM, grace, KILL); with now: true as the third:
                 KILL at once.
     leave       why. The store is gone for good: exit with 1, unless something is still to be delivered.

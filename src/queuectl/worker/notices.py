@@ -37,6 +37,10 @@ class Notices:
             return f"{_CLEAR}{time.strftime('%H:%M:%S')} worker    {sentence}"
         return f"worker {self.name}: {sentence}"
 
+    def signal(self, before: int) -> str:
+        """The next signal, as a person calls it: `a second Ctrl+C` where one came before."""
+        return f"{('a', 'a second', 'a third')[before]} {'Ctrl+C' if self.for_eyes else 'signal'}"
+
     def ready(self) -> None:
         """The first agent is there. Said once."""
         self._tell("ready")
@@ -61,3 +65,19 @@ def counted(count: int, noun: str) -> str:
     if count == 1:
         return f"1 {noun}"
     return f"{count} {noun}es" if noun.endswith("s") else f"{count} {noun}s"
+
+
+def draining(running: int, again: str) -> str:
+    """What a drain waits for, and what the next signal (`again`) does."""
+    if not running:
+        return "draining: nothing runs; jobs and retries that wait stay in the queue"
+    ends = "ends it and gives it" if running == 1 else "ends them and gives them"
+    waits = f"draining: waiting for {counted(running, 'running command')}"
+    return f"{waits}, nothing more is started; {again} {ends} back to the queue"
+
+
+def ending(phase: str, running: int, again: str | None) -> str:
+    """What a stop ends, and what kills it."""
+    if not running or again is None:
+        return f"{phase}: {counted(running, 'command')} running"
+    return f"{phase}: ending {counted(running, 'command')}; {again} kills what still runs"
