@@ -131,7 +131,7 @@ class TestLostReplies:
 
     def test_a_purge_has_purged(self, near: Store, far: Store, proxy: Proxy) -> None:
         near.add([in_state("completed", "a"), in_state("completed", "b")])
-        self.lost(proxy, b"DELETE FROM", lambda: far.purge(Filter(), 1))
+        self.lost(proxy, b"COMMIT", lambda: far.purge(Filter(), 1))
         assert near.counts(Filter()).total() == 1
         assert len(far.purge(Filter(), 5)) == 1
 

@@ -18,7 +18,7 @@ from queuectl.store.protocol import Entry, Held
 from queuectl.store.redis import RedisStore
 from servers.redis import RedisServer
 
-HINT = "raise maxmemory, or delete jobs: queuectl purge"
+HINT = "raise maxmemory, or delete jobs: queuectl purge --older-than 1d"
 
 
 @pytest.fixture(params=["redis", "valkey"])
@@ -159,7 +159,7 @@ def test_all_can_be_looked_at(store: RedisStore, server: RedisServer) -> None:
         assert store.shared("queues") == {"q": Entry({"paused": True}, 1)}
         assert [entry.id for entry in store.workers()] == ["w1"]
         [fault] = store.describe().faults
-    assert fault.endswith("% of maxmemory is used: raise it, or delete jobs with queuectl purge")
+    assert fault.endswith("% of maxmemory is used: raise it, or delete jobs: queuectl purge --older-than 1d")
 
 
 def test_a_new_connection_finds_what_was_there(

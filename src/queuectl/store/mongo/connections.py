@@ -17,6 +17,7 @@ from bson.errors import BSONError
 from bson.int64 import Int64
 from msgspec import MsgspecError
 from pymongo import MongoClient, monitoring
+from pymongo.collection import Collection
 from pymongo.database import Database
 from pymongo.errors import (
     AutoReconnect,
@@ -62,6 +63,16 @@ class _PlainNumber(TypeDecoder):
 
 PLAIN: "CodecOptions[Document]" = CodecOptions(tz_aware=True, type_registry=TypeRegistry([_PlainNumber()]))
 """How documents are decoded, for every collection of a queue or an archive."""
+_AS_SENT: "CodecOptions[Document]" = CodecOptions(tz_aware=True)
+
+
+def for_changing_one(collection: "Collection[Document]") -> "Collection[Document]":
+    """The collection as `find_one_and_update` needs it: 64-bit numbers in its answer are still the driver's type.
+
+    With type decoders, pymongo 4.20 does not raise the error of a write that the majority did not confirm when that
+    carries labels, as it does while a primary steps down: it ends in an AttributeError of its own.
+    """
+    return collection.with_options(codec_options=_AS_SENT)
 
 
 class Outbox(monitoring.CommandListener):

@@ -8,7 +8,7 @@ from pymongo.errors import BulkWriteError
 from queuectl.domain.worker import Request, Worker, still_asked
 from queuectl.store import codec
 from queuectl.store.mongo import bells
-from queuectl.store.mongo.connections import Base
+from queuectl.store.mongo.connections import Base, for_changing_one
 from queuectl.store.mongo.faults import duplicates
 from queuectl.store.protocol import Entry, Shared
 
@@ -28,7 +28,7 @@ def beat(base: Base, worker: Worker) -> Request | None:
             "$cond": [{"$eq": [{"$ifNull": ["$asked", None]}, seen]}, left, {"$ifNull": ["$asked", None]}]
         },
     }
-    stored = base["workers"].find_one_and_update(
+    stored = for_changing_one(base["workers"]).find_one_and_update(
         {"_id": worker.id}, [{"$set": entry}], upsert=True, return_document=ReturnDocument.AFTER
     )
     return stored["asked"] if stored else None

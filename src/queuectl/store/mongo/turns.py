@@ -17,7 +17,7 @@ from pymongo.errors import PyMongoError
 from queuectl.domain.queue import room
 from queuectl.store import codec
 from queuectl.store.mongo import lines
-from queuectl.store.mongo.connections import Base
+from queuectl.store.mongo.connections import Base, for_changing_one
 from queuectl.store.mongo.documents import Document
 
 LASTS = 2_000_000
@@ -66,12 +66,12 @@ def in_time(until: int, now: Any) -> Iterator[Document]:
 
 def _ask(base: Base, queue: str, now: Any) -> Turn | None:
     free = {"$lt": [{"$add": [{"$cond": [{"$isNumber": "$turn"}, "$turn", 0]}, APART]}, now]}
-    entry = base["shared"].find_one_and_update(
+    entry = for_changing_one(base["shared"]).find_one_and_update(
         {"_id": f"queues/{queue}", "$expr": free},
         [{"$set": {"turn": {"$add": [now, LASTS]}}}],
         return_document=ReturnDocument.AFTER,
     )
-    return None if entry is None else Turn(entry["turn"], codec.entry(entry.get("value"), 0).value)
+    return None if entry is None else Turn(int(entry["turn"]), codec.entry(entry.get("value"), 0).value)
 
 
 def _give_up(base: Base, turns: Mapping[str, Turn]) -> None:

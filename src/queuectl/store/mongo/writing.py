@@ -14,7 +14,7 @@ from queuectl.domain.query import Jobs
 from queuectl.errors import StoreUnavailable, StoreUnusable
 from queuectl.store import codec, verdict
 from queuectl.store.mongo import bells, documents
-from queuectl.store.mongo.connections import Base
+from queuectl.store.mongo.connections import Base, for_changing_one
 from queuectl.store.mongo.faults import duplicates
 from queuectl.store.protocol import Added, Saved
 
@@ -49,7 +49,7 @@ def add(base: Base, jobs: Sequence[Job], now: datetime) -> list[Added]:
 
 def _numbers(base: Base, count: int) -> int:
     """The first of so many new numbers. Those of jobs that are refused are never given out again."""
-    counter = base["counters"].find_one_and_update(
+    counter = for_changing_one(base["counters"]).find_one_and_update(
         {"_id": "number"}, {"$inc": {"n": count}}, return_document=ReturnDocument.AFTER
     )
     if counter is None:
