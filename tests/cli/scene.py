@@ -5,6 +5,7 @@ compared with a file to the letter.
 """
 
 import os
+import platform
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -13,11 +14,14 @@ from msgspec.structs import replace
 
 from factories import LEASE, new_job, report
 from queuectl.cli.main import main
+from queuectl.clock import Clock
 from queuectl.domain import lifecycle
 from queuectl.domain.ids import make_id
 from queuectl.domain.job import Job
 from queuectl.domain.outcome import Outcome
+from queuectl.domain.output import COMBINED, Chunk
 from queuectl.domain.worker import Slot, Worker
+from queuectl.store.protocol import Description
 from queuectl.store.sqlite import SqliteStore
 
 MOMENT = datetime(2026, 11, 22, 12, 0, 0, tzinfo=UTC)
@@ -94,17 +98,66 @@ def worker() -> Worker:
     )
 
 
+def well() -> Iterator[Job]:
+    """Nothing that needs a person."""
+    yield ended(made(1, command="echo hello"), ago(minutes=9), 0.012, 0, "hello\n")
+    yield made(2, command="make clean", run_at=MOMENT + timedelta(minutes=30))
+
+
+def batch() -> Iterator[Job]:
+    """A little of everything, and a batch that has ended."""
+    yield from jobs()
+    yield ended(made(10, command="make a", batch="night"), ago(minutes=4), 2, 0)
+    yield ended(made(11, command="make b", batch="night", max_retries=0), ago(minutes=4), 2, 1)
+
+
+PRINTED = (
+    b"\x1b[1mbuild\x1b[0m of 3 parts\n",
+    b"part 1:   5%\rpart 1:  50%\rpart 1: \x1b[32mdone\x1b[0m\r\n",
+    b"\x1b[2J\x1b[Hcleared\x07, \x1b]0;a title\x07 and \xff no UTF-8\n",
+    "a long line with wide characters: 日本語 ".encode() * 3 + b"\n",
+    b"part 2: \x1b[33m17%",
+)
+"""What job 4 has printed: colours, lines that are rewritten, orders to the terminal, and an end that is still open."""
+
+
 def scene() -> None:
-    """Put it into the default store."""
+    """Put it into the default store; `SCENE` names another one."""
     folder = os.path.join(os.environ["XDG_DATA_HOME"], "queuectl")
     os.makedirs(folder, mode=0o700, exist_ok=True)
     store = SqliteStore(os.path.join(folder, "queue.db"))
-    store.add(list(jobs()))
+    found = list({"well": well, "batch": batch}.get(os.environ.get("SCENE", ""), jobs)())
+    store.add(found)
     store.beat(worker())
+    if os.environ.get("SCENE") == "logs":
+        job, offset = found[3], 0
+        for n, data in enumerate(PRINTED, 1):
+            store.write_output([Chunk(job.id, job.attempt_id or "", n, COMBINED, MOMENT, offset, data)])
+            offset += len(data)
     store.close()
 
 
+def settle() -> None:
+    """What differs from host to host says the same everywhere."""
+    fixed = {
+        "sqlite": "3.45.0", "file_system": "ext4", "file_bytes": "90112", "log_bytes": "0",
+        "free_bytes": "239619014656", "may_grow_bytes": "239619014656",
+    }  # fmt: skip
+    describe = SqliteStore.describe
+
+    def described(store: SqliteStore, *, thorough: bool = False) -> Description:
+        said = describe(store, thorough=thorough)
+        return replace(said, details={name: fixed.get(name, value) for name, value in said.details.items()})
+
+    SqliteStore.describe = described  # type: ignore[method-assign]
+    Clock.now = lambda _clock: MOMENT  # type: ignore[method-assign]
+    platform.python_version, platform.system, platform.release = (
+        lambda: "3.12.1", lambda: "Linux", lambda: "6.8.0",
+    )  # fmt: skip
+
+
 if __name__ == "__main__":
+    settle()
     SqliteStore.now = lambda _store: MOMENT  # type: ignore[method-assign]
     if not os.path.exists(os.environ["XDG_DATA_HOME"]):
         scene()

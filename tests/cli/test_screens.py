@@ -38,16 +38,35 @@ SHOWN = {
 }
 
 
-def shown(words: Sequence[str], width: int, home: str) -> str:
+TOLD: dict[str, tuple[tuple[str, ...], str, int]] = {
+    "doctor_well": (("doctor",), "well", 0),
+    "doctor_faults": (("doctor",), "unused", 1),
+    "wait_one": (("wait", "nightly"), "", 1),
+    "wait_batch": (("wait", "--batch", "night"), "batch", 1),
+    "wait_timed_out": (("wait", "4", "--timeout", "300ms"), "", 125),
+    "wait_many_timed_out": (("wait", "4", "5", "--timeout", "300ms"), "", 1),
+    "logs": (("logs", "4"), "logs", 0),
+    "logs_coloured": (("logs", "4"), "logs", 0),
+    "logs_plain": (("logs", "4", "--plain"), "logs", 0),
+    "logs_tail": (("logs", "4", "--tail", "2"), "logs", 0),
+    "logs_nothing": (("logs", "6"), "", 0),
+}
+"""Other screens: the command, the scene, and the exit code."""
+
+
+def shown(
+    words: Sequence[str], width: int, home: str, scene: str = "", code: int = 0, **variables: str
+) -> str:
     """What a terminal of this width shows of the scene. The store's place has another name, of the same length."""
     terminal = Terminal(
         [sys.executable, "-m", "cli.scene", *words],
         columns=width,
-        NO_COLOR="1",
+        **{"NO_COLOR": "1", **variables},
         XDG_DATA_HOME=os.path.join(home, "d"),
         PYTHONPATH=os.pathsep.join(sys.path),
+        SCENE=scene,
     )
-    assert terminal.wait() == 0, terminal.text
+    assert terminal.wait() == code, terminal.text
     return terminal.text.replace(home, "/tmp/screen-" + "x" * (len(home) - len("/tmp/screen-")))
 
 
@@ -65,6 +84,44 @@ def test_a_screen_is_as_it_was_looked_at(name: str, width: int) -> None:
     tables = not name.startswith(("show", "explain", "list_verbose", "list_utc"))
     lines = [line for line in text.splitlines() if not line.startswith("store ")]
     assert not tables or max(map(len, lines)) <= max(width, len("  queuectl worker start --queue gpu"))
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("name", TOLD)
+@pytest.mark.usefixtures("queuectl")
+def test_what_is_told_is_as_it_was_looked_at(name: str, width: int) -> None:
+    words, scene, code = TOLD[name]
+    variables = {"DATABASE_URL": "postgresql://db/jobs"} if scene == "unused" else {}
+    if name.endswith("coloured"):
+        variables["NO_COLOR"] = ""
+    with TemporaryDirectory(prefix="screen-", dir="/tmp") as home:
+        text = shown(words, width, home, scene, code, **variables)
+    # a live line is drawn as often as there was time for
+    text = re.sub(r"(\r\x1b\[K[^\r\n]*)+(?=\r\x1b\[K)", r"\1", text)
+    text = re.sub(r"[^\n\x20-\x7e\x80-\U0010ffff]", lambda found: f"<{ord(found.group()):02x}>", text)
+    file = SCREENS / f"{name}_{width}.txt"
+    if REDRAW:
+        file.write_text(text)
+    assert text == file.read_text()
+
+
+def test_doctor_is_no_wider_than_the_terminal_but_for_its_hints() -> None:
+    for width in WIDTHS:
+        for name in ("doctor_well", "doctor_faults"):
+            lines = (SCREENS / f"{name}_{width}.txt").read_text().splitlines()
+            wide = [line for line in lines if len(line) > width]
+            assert all(re.search(r"queuectl |sqlite:|export ", line) for line in wide)
+
+
+@pytest.mark.usefixtures("queuectl")
+def test_doctor_has_the_colour_of_each_result_and_keeps_all_on_one_line_in_a_pipe(tmp_path: Path) -> None:
+    url = {"DATABASE_URL": "postgresql://db/jobs"}
+    text = shown(["doctor"], 80, str(tmp_path), "", 1, NO_COLOR="", **url)
+    assert {("32", "ok   "), ("33", "warn "), ("31", "FAULT")} == set(
+        re.findall(r"\x1b\[(3\d)m(.....)", text)
+    )
+    plain = shown(["doctor", "-v"], 80, str(tmp_path), "", 1, **url)
+    assert re.search(r"FAULT  no worker .*\(queuectl worker start --queue gpu\)\n", plain)
 
 
 @pytest.mark.parametrize("width", WIDTHS)

@@ -1,14 +1,20 @@
 """A worker's lines at a terminal: aligned, coloured by event, cut at the width, and folded while many commands end."""
 
+import os
 import re
+from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from factories import NOW, processing, report
 from queuectl.domain import lifecycle
 from queuectl.domain.outcome import Outcome
 from queuectl.worker.eyes import CLEAR, FOLD_ABOVE, Eyes
 from queuectl.worker.journal import Journal
+
+SCREENS = Path(__file__).parents[1] / "cli" / "screens"
+REDRAW = bool(os.environ.get("QUEUECTL_TEST_REDRAW"))
 
 
 class Clock:
@@ -40,12 +46,21 @@ class Worker:
     def flush(self) -> None:
         """Nothing is buffered."""
 
-    def runs(self, id: str, code: int = 0, *, retries: int = 3, command: str = "make all") -> None:
+    def runs(
+        self,
+        id: str,
+        code: int = 0,
+        *,
+        retries: int = 3,
+        command: str = "make all",
+        outcome: Outcome | None = None,
+    ) -> None:
         """A command starts and ends."""
         job = processing(id, command=command, max_retries=retries)
         self.journal.started(job, 0, 77)
-        outcome = Outcome(kind="exited", exit_code=code)
-        after = lifecycle.finish(job, report(exit_code=code, now=NOW), now=NOW, chance=0.5)
+        outcome = outcome or Outcome(kind="exited", exit_code=code)
+        said = replace(report(exit_code=code, now=NOW), outcome=outcome)
+        after = lifecycle.finish(job, said, now=NOW, chance=0.5)
         self.journal.finished(job, after, outcome, 0.012)
 
     def said(self) -> list[str]:
@@ -95,6 +110,36 @@ def test_colour_is_on_the_event_only() -> None:
     worker = Worker(colour=True)
     worker.runs("a")
     assert worker.said()[1] == "\x1b[32mdone     \x1b[0m a       12ms  make all"
+
+
+@pytest.mark.parametrize("colour", [False, True], ids=["plain", "coloured"])
+@pytest.mark.parametrize("width", [80, 200, 30])
+def test_the_screen_is_as_it_was_looked_at(width: int, colour: bool) -> None:
+    """`QUEUECTL_TEST_REDRAW=1` writes the files anew."""
+    worker = Worker(width=width, colour=colour)
+    worker.journal.note("store", "the store answers again")
+    worker.runs(
+        "1a203177a40000000000000006",
+        command="echo 'naïve 日本語 text' | mail -s 'a long subject' ada@example.org",
+    )
+    worker.runs("nightly", 1, command="pg_dump --format custom jobs > /backup/jobs.dump")
+    worker.runs("nightly", 1, command="pg_dump --format custom jobs > /backup/jobs.dump", retries=0)
+    late = Outcome(kind="timed_out", signal=15)
+    worker.runs("slow", outcome=late, command="train --epochs 12 --data /srv/data/images", retries=0)
+    for number in range(60):
+        worker.runs(f"j{number}", command="true")
+        worker.clock.now += 0.02
+        if number == 40:
+            worker.runs("bad", 3, command="make check", retries=0)
+        worker.journal.flush()
+    worker.clock.now += 5
+    worker.journal.note("idle", "nothing is left to do; leaving")
+    worker.journal.close()
+    text = re.sub(r"\d\d:\d\d:\d\d", "12:00:00", worker.text).replace("\x1b", "<1b>")
+    file = SCREENS / f"worker_start{'_coloured' if colour else ''}_{width}.txt"
+    if REDRAW:
+        file.write_text(text)
+    assert text == file.read_text()
 
 
 class TestFolding:

@@ -2,26 +2,31 @@
 
 import os
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, NamedTuple
 
 from queuectl import __version__, bootstrap, config, trust
+from queuectl.cli.render import wrapped
 from queuectl.clock import Clock
 from queuectl.domain.instant import format_age
 from queuectl.domain.queue import is_sound
 from queuectl.errors import CommandFailed, OutcomeUnknown, StoreError, StoreUnusable
 from queuectl.service import maintenance, queries, shapes, unreadable
 from queuectl.service.attention import attention
-from queuectl.terminal import safe
+from queuectl.terminal import paint, safe
 
 if TYPE_CHECKING:
     from queuectl.cli.parser import Parser
     from queuectl.cli.session import Session
 
 CLOCK_TOLERANCE = 2.0
+RESULT = len("FAULT")
+LEAST_ROOM = 30
+"""Columns that a text beside the names of the checks needs."""
+COLOURS = {"ok": "green", "warn": "yellow", "FAULT": "red"}
 DAMAGE_SHOWN = 100
 """Jobs that cannot be decoded that are named one by one."""
 
@@ -49,15 +54,37 @@ def doctor(session: "Session") -> int:
         shown = [{"name": c.name, "ok": c.ok, "detail": c.detail, "hint": c.hint} for c in checks]
         session.emit(shapes.document(ok=not faults, checks=shown))
         return CommandFailed.exit_code if faults else 0
-    width = max(len(check.name) for check in checks)
-    for check in checks:
-        hint = f" ({check.hint})" if check.hint else ""
-        session.print(
-            f"{'ok   ' if check.ok else 'FAULT'}  {check.name:<{width}}  {safe(check.detail)}{safe(hint)}"
-        )
+    session.out.writelines(line + "\n" for line in _lines(session, checks))
     if faults:
         session.err.write(f"queuectl: {len(faults)} fault{'' if len(faults) == 1 else 's'}\n")
     return CommandFailed.exit_code if faults else 0
+
+
+def _lines(session: "Session", checks: Sequence[Check]) -> Iterator[str]:
+    """One line for each check; on a terminal they are wrapped at its width (not with -v) and coloured by result."""
+    names = max(len(check.name) for check in checks)
+    for check in checks:
+        if session.on_terminal and not session.args.verbose:
+            yield from _for_eyes(session, check, names)
+            continue
+        hint = f" ({safe(check.hint)})" if check.hint else ""
+        yield f"{'ok' if check.ok else 'FAULT':<{RESULT}}  {check.name:<{names}}  {safe(check.detail)}{hint}"
+
+
+def _for_eyes(session: "Session", check: Check, names: int) -> Iterator[str]:
+    """Beside the name, or below it where that leaves too little room. A hint has a line of its own, to be pasted."""
+    word = ("warn" if check.hint else "ok") if check.ok else "FAULT"
+    result = f"{word:<{RESULT}}"
+    head = f"{paint(result, COLOURS[word]) if session.in_colour else result}  {check.name:<{names}}"
+    indent = RESULT + 2 + names + 2
+    if session.width - indent < LEAST_ROOM:
+        yield head.rstrip()
+        indent, head = RESULT + 2, ""
+    for line in wrapped(safe(check.detail), session.width - indent, whole_words=True):
+        yield f"{head}  {line}" if head else " " * indent + line
+        head = ""
+    if check.hint:
+        yield f"{' ' * (RESULT + 2)}{safe(check.hint)}"
 
 
 def _versions() -> Iterator[Check]:

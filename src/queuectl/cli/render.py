@@ -123,3 +123,10 @@ def fields(session: "Session", pairs: Sequence[tuple[str, str]]) -> None:
     width = max((len(name) for name, _ in pairs), default=0)
     for name, value in pairs:
         session.print(f"{name + ':':<{width + 2}}{value}" if value else f"{name}:")
+
+
+def wrapped(text: str, width: int, *, whole_words: bool = False) -> list[str]:
+    """The text on lines of at most so many columns. `whole_words`: a path that is longer stays one, to be copied."""
+    from textwrap import wrap  # only for eyes
+
+    return wrap(text, max(width, 10), break_on_hyphens=False, break_long_words=not whole_words)

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from queuectl.cli.cells import short
-from queuectl.cli.render import fields, lay_out
+from queuectl.cli.render import fields, lay_out, wrapped
 from queuectl.domain.ids import is_made
 from queuectl.domain.instant import format_age
 from queuectl.domain.job import State
@@ -86,15 +86,9 @@ def _part(
 
 
 def _labelled(session: "Session", label: str, text: str) -> Iterator[str]:
-    for line in _wrapped(safe(text), session.width - LABEL - 2):
+    for line in wrapped(safe(text), session.width - LABEL - 2):
         yield f"{label:<{LABEL}}  {line}"
         label = ""
-
-
-def _wrapped(text: str, width: int) -> list[str]:
-    from textwrap import wrap  # only for eyes
-
-    return wrap(text, max(width, 10), break_on_hyphens=False)
 
 
 def _counts(found: Status) -> str:
@@ -155,7 +149,7 @@ def _running(slot: SlotStatus, item: WorkerStatus, now: datetime) -> list[str]:
 
 def _attention(session: "Session", thing: Attention) -> Iterator[str]:
     mark = paint("!", "bold", "red" if thing.fault else "yellow") if session.in_colour else "!"
-    for line in _wrapped(safe(thing.text), session.width - 2):
+    for line in wrapped(safe(thing.text), session.width - 2):
         yield f"{mark} {line}"
         mark = " "
     if thing.hint:
