@@ -1,12 +1,17 @@
 """`queuectl enqueue -` and `--file`: many jobs, one a line, or a JSON array; committed in batches."""
 
 import json
+import os
+import re
+import sys
 from pathlib import Path
 
 import pytest
 
 from cli.conftest import CommandLine
+from cli.terminals import Terminal
 from queuectl.cli import bulk
+from queuectl.cli.enqueue import BATCH
 
 
 def commands(queuectl: CommandLine) -> list[str | None]:
@@ -128,3 +133,45 @@ def test_dry_run_prints_every_job_and_stores_none(queuectl: CommandLine) -> None
     assert [json.loads(line)["command"] for line in lines] == ["a", "b"]
     assert len(json.loads(queuectl("enqueue", "--dry-run", "--json", "-", input="a\nb\n"))["jobs"]) == 2
     assert queuectl.ids() == set()
+
+
+class TestProgress:
+    """One live line on a terminal: how many of about how many; it is gone at the end."""
+
+    LINES = 5 * BATCH // 2
+
+    def enqueue(self, words: str, lines: int = LINES) -> str:
+        Path("jobs").write_text("".join(f"echo {number:06}\n" for number in range(lines)))
+        command = f"{sys.executable} -m queuectl {words}"
+        terminal = Terminal(["/bin/sh", "-c", command], columns=60, PYTHONPATH=os.pathsep.join(sys.path))
+        assert terminal.wait() == 0, terminal.text
+        terminal.close()
+        return terminal.text
+
+    @pytest.mark.usefixtures("queuectl")
+    @pytest.mark.parametrize("words", ["enqueue --file jobs > ids", "enqueue - < jobs > ids"])
+    def test_the_number_of_lines_is_reckoned_from_the_size(self, words: str) -> None:
+        text = self.enqueue(words)
+        done, total = map(int, re.search(r"(\d+) of about (\d+) enqueued", text).groups())  # type: ignore[union-attr]
+        assert done == BATCH
+        assert abs(total - self.LINES) < self.LINES / 50
+        assert text.endswith("\r\x1b[K")
+        assert len(Path("ids").read_text().splitlines()) == self.LINES
+
+    def test_ids_that_go_to_the_terminal_stand_above_it(self, queuectl: CommandLine) -> None:
+        queuectl("doctor", "--create")
+        text = self.enqueue("enqueue --file jobs")
+        assert "of about" in text
+        lines = [line.rpartition("\r\x1b[K")[2] for line in text.split("\n")]
+        assert set(map(len, lines)) <= {26, 0}
+        assert len([line for line in lines if line]) == self.LINES
+
+    @pytest.mark.usefixtures("queuectl")
+    def test_of_a_pipe_only_what_is_done_is_known(self) -> None:
+        text = self.enqueue(f"--version > ids; cat jobs | {sys.executable} -m queuectl enqueue - > ids")
+        assert f"{BATCH} enqueued" in text
+        assert "of about" not in text
+
+    @pytest.mark.usefixtures("queuectl")
+    def test_quiet_has_none(self) -> None:
+        assert "\x1b" not in self.enqueue("enqueue -q --file jobs > ids")

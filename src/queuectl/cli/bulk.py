@@ -1,7 +1,9 @@
 """`queuectl enqueue -` and `--file`: many jobs, one a line, committed in large batches."""
 
+import os
+import stat
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import islice
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -10,6 +12,7 @@ import msgspec
 
 from queuectl import interrupt
 from queuectl.cli.enqueue import BATCH, add, announce, defaults, merge, shape
+from queuectl.cli.live import Live, Rest
 from queuectl.cli.texts import MARK_BYTES, begins_json
 from queuectl.errors import InvalidInput, OutcomeUnknown, QueuectlError
 from queuectl.service import commands
@@ -34,23 +37,25 @@ def enqueue_lines(session: "Session", fields: dict[str, Any]) -> int:
         )
     if "id" in fields:
         raise InvalidInput("--id names one job, not a file of them", "put the ids into the lines")
-    reader = _Reader(session, fields)
     code, shown, refused, first = 0, [], None, 0
-    with _opened(args.file) as source, _progress(session) as advance:
+    with _opened(args.file) as source, _Progress(session, source) as progress:
+        reader = _Reader(session, fields, progress.live)
         lines = _lines(source, plain=args.plain_lines)
         while batch := list(islice(lines, BATCH)):
             jobs = reader.jobs(batch)
             if args.dry_run:
+                progress.live.clear()
                 shown += _dry(session, jobs)
             elif jobs:
                 added = _commit(session, jobs, (batch[0][0], batch[-1][0]))
                 first = first or added[0].job.number
+                progress.live.clear()  # the ids may go to the same terminal
                 code = announce(session, added, first) or code
                 refused = refused or next(filter(None, map(commands.refusal, added)), None)
                 shown += (
                     [shape(item) for item in added if commands.refusal(item) is None] if session.json else []
                 )
-            advance(len(batch))
+            progress.advance(len(batch))
     if session.json:
         session.emit({"schema": 1, "jobs": shown} | (error(refused) if refused else {}))
     return code or (1 if reader.skipped else 0)
@@ -59,8 +64,8 @@ def enqueue_lines(session: "Session", fields: dict[str, Any]) -> int:
 class _Reader:
     """Turns lines into jobs; all of one call share the defaults and the settings."""
 
-    def __init__(self, session: "Session", fields: dict[str, Any]) -> None:
-        self._session = session
+    def __init__(self, session: "Session", fields: dict[str, Any], live: Live) -> None:
+        self._session, self._live = session, live
         self._fields = fields
         self._template = convert_request(fields)
         self._defaults = defaults(session)
@@ -94,6 +99,7 @@ class _Reader:
             hint = error.hint or "nothing of its batch is enqueued; --keep-going skips bad lines"
             raise InvalidInput(f"line {number}: {error.message}", hint) from error
         self.skipped += 1
+        self._live.clear()
         self._session.err.write(f"queuectl: line {number} skipped: {error.message}\n")
 
 
@@ -193,22 +199,37 @@ def _opened(path: str | None) -> Iterator[BinaryIO]:
         yield file
 
 
-@contextmanager
-def _progress(session: "Session") -> Iterator[Callable[[int], None]]:
-    """A bar on a terminal, nothing elsewhere; the ids must not run into it, so only where they go to a file."""
-    if session.args.quiet or not session.err.isatty() or session.out.isatty():
-        yield lambda count: None
-        return
-    from rich.console import Console
-    from rich.progress import MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+class _Progress:
+    """How far it is, on one live line: the jobs so far, of about how many where the size of the file is known."""
 
-    columns: Iterable[Any] = (
-        SpinnerColumn(),
-        TextColumn("enqueuing"),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-    )
-    interrupt.answer()
-    with Progress(*columns, console=Console(file=session.err.stream), transient=True) as bar:
-        task = bar.add_task("enqueue", total=None)
-        yield lambda count: bar.advance(task, count)
+    def __init__(self, session: "Session", source: BinaryIO) -> None:
+        self.live, self._rest = Live(session), Rest()
+        self._source, self._size = source, _size(source) if self.live.wanted else 0
+        self._lines = 0
+        if self.live.wanted:
+            interrupt.answer()
+
+    def __enter__(self) -> "_Progress":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.live.clear()
+
+    def advance(self, lines: int) -> None:
+        """So many lines more are done."""
+        self._lines += lines
+        if self.live.wanted:
+            self.live.show(f"{self._lines}{self._of()}")
+
+    def _of(self) -> str:
+        read = self._source.tell() if self._size else 0
+        if not 0 < read < self._size:  # also a JSON array, which is read whole before its first job
+            return " enqueued"
+        total = round(self._lines * self._size / read)
+        return f" of about {total} enqueued{self._rest.words(self._size - read)}"
+
+
+def _size(source: BinaryIO) -> int:
+    """The bytes of a regular file; 0 for a pipe or a terminal."""
+    found = os.fstat(source.fileno())
+    return found.st_size if stat.S_ISREG(found.st_mode) else 0
