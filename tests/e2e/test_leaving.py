@@ -139,7 +139,7 @@ class TestWaitsCheaply:
         agent = place.agent_pid(worker)
         with away(place):
             finish(place, pid)
-            said(worker, "results wait")
+            said(worker, "waiting for it with what belongs into it")
             if phase == "draining":
                 worker.signal(signal.SIGTERM)
                 said(worker, "still draining")
