@@ -97,9 +97,9 @@ class PostgresDatabase:
     """
 
     lost: ClassVar = {
-        "add": b".add(",
-        "claim": b".claim(",
-        "save": b".save(",
+        "add": b".add_",
+        "claim": b".claim_",
+        "save": b".save_",
         "output": b".write_output(",
         "beat": b".worker AS known",
     }
@@ -286,7 +286,8 @@ class RedisDatabase:
     def past(self, id: str) -> Job | None:
         """A job as MongoDB has it, if it has."""
         assert self.archive is not None
-        document = self.archive.base["jobs"].find_one({"id": id})
+        jobs = self.archive.base["jobs"].with_options(codec_options=PLAIN)
+        document = jobs.find_one({"id": id})
         return None if document is None else documents.job(document)
 
     def holds(self, number: int) -> bool:

@@ -89,7 +89,7 @@ def runs(place: Place) -> list[str]:
 
 def named(worker: WorkerProcess, word: str) -> list[str]:
     """The jobs of which a worker has said this."""
-    return [line.split()[2] for line in worker.lines() if re.search(rf"^[\d:]+ {word} ", line)]
+    return [line.split()[2] for line in worker.lines() if re.search(rf"^[\dTZ:-]+ +{word} ", line)]
 
 
 class TestPartition:
@@ -176,7 +176,7 @@ class TestPartition:
         atlas.network.pass_through()
         place.until("j", "completed", within=30)
         eventually(lambda: "the store is back" in worker.log.read_text(), what="the end of the outage")
-        said = [line for line in worker.lines() if re.search(r"^[\d:]+ store ", line)]
+        said = [line for line in worker.lines() if re.search(r"^[\dTZ:-]+ +store ", line)]
         assert len(said) == 2, said
         assert "Traceback" not in worker.log.read_text()
 
