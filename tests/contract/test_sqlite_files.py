@@ -370,6 +370,17 @@ def test_nothing_is_acknowledged_on_a_file_that_is_gone(sqlite: SqliteGround, th
     store.close()
 
 
+def test_a_file_is_gone_too_if_its_directory_is(tmp_path: Path) -> None:
+    directory = tmp_path / "here"
+    store = SqliteStore.open(directory / "queue.db")
+    directory.rename(tmp_path / "elsewhere")
+    directory.write_text("no directory")
+    for verb in (lambda: store.counts(Filter()), lambda: store.add([new_job()])):
+        with pytest.raises(StoreUnusable, match="deleted or replaced"):
+            verb()
+    store.close()
+
+
 def test_a_closed_store_says_so(sqlite: SqliteGround) -> None:
     store = SqliteStore.open(sqlite.path)
     store.close()

@@ -1,5 +1,6 @@
 """One database file, one name: under a second one its log would be missed, and the file destroyed."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from factories import new_job
 from queuectl.domain.query import Filter
 from queuectl.errors import StoreUnusable
 from queuectl.store.sqlite import SqliteStore
+from queuectl.store.sqlite import name as database_name
 
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="only Linux keeps such locks")
 OPENED = """
@@ -170,3 +172,30 @@ def test_a_text_is_no_database_however_short(tmp_path: Path, text: bytes) -> Non
 
 def test_a_path_through_a_file_is_refused(path: Path) -> None:
     assert "Not a directory" in refused(path / "queue.db")
+
+
+SHARED_LOCK = """
+import fcntl, sys
+with open(sys.argv[1], "r+b") as file:
+    fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 510, (1 << 30) + 2)
+"""
+"""Fails while a connection has the database open: in the mode of the log it keeps a shared lock on these bytes."""
+
+
+@LINUX
+def test_without_such_locks_a_second_handle_drops_none_of_the_first(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Closing any descriptor of a file drops all POSIX locks that the process has on it, SQLite's among them."""
+
+    def unsupported(*_: object) -> None:
+        raise OSError(errno.EINVAL, "no such locks")
+
+    monkeypatch.setattr(database_name.fcntl, "fcntl", unsupported)
+    with closing(SqliteStore.open(path)) as first:
+        assert first.counts(Filter()).total() == 1
+        with closing(SqliteStore.open(path)):
+            found = subprocess.run(
+                [sys.executable, "-c", SHARED_LOCK, path], capture_output=True, check=False
+            )
+            assert b"BlockingIOError" in found.stderr

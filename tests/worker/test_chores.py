@@ -10,10 +10,11 @@ from archive import Troubled
 from contract.grounds import SteppedClock
 from queuectl import config
 from queuectl.errors import StoreUnavailable
-from queuectl.worker import chores, handover
+from queuectl.worker import chores, handover, kernel
 from queuectl.worker.chores import Chores
 from queuectl.worker.journal import Journal
 from queuectl.worker.messages import encode
+from queuectl.worker.slots import Slots
 from queuectl.worker.store_time import StoreTime
 from service.scenes import beat, child, put
 
@@ -169,3 +170,28 @@ def test_what_was_handed_over_is_not_lost_though_its_lease_is_over(duty: Duty, t
     assert duty.round() == []
     results.unlink()
     assert duty.round()[0].startswith("recovered done lost")
+
+
+def test_what_a_worker_in_doubt_handed_over_is_recorded_and_told_once(duty: Duty, tmp_path: Path) -> None:
+    """The host was restarted: its file stays until the registry has forgotten it, which takes an hour."""
+    put(duty.store, "done")
+    [job] = duty.store.claim("gone", [], 1, timedelta(hours=1))
+    beat(duty.store, "gone")
+    slots = tmp_path / "gone.slots"
+    Slots.create(slots, {"id": "gone", "name": "old", "host": "atlas"}, 1).close()
+    boot = kernel.boot_id().encode()
+    slots.write_bytes(slots.read_bytes().replace(boot, boot[::-1]))
+    ended = {
+        "type": "exited",
+        "attempt_id": job.attempt_id,
+        "job_id": "done",
+        "kind": "exited",
+        "exit_code": 0,
+    }
+    handover.path_of(tmp_path, "gone").write_bytes(encode({**ended, "started_at": 1.0, "finished_at": 2.0}))
+    assert duty.round()[0] == (
+        "handover  worker old left 1 result that it could not deliver; recording what nobody else has taken over"
+    )
+    assert duty.store.get(["done"])["done"].state == "completed"
+    assert duty.round() == []
+    assert slots.exists()

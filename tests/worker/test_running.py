@@ -1,12 +1,15 @@
 """Commands run, and their ends are reported as the kernel told them."""
 
 import os
+import resource
 import signal
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from holders import Agent, Worker, pids_in
+
+from queuectl.worker import attempt
 
 
 @pytest.mark.parametrize("code", [0, 1, 2, 126, 127, 128, 137, 255])
@@ -60,6 +63,17 @@ def test_the_peak_memory_is_the_commands_own_or_unknown(agent: Agent) -> None:
     assert small["max_rss"] is None
     large, _ = agent.run("head -c 80000000 /dev/zero | tail | wc -c")
     assert 80_000_000 < large["max_rss"] < 100_000_000
+
+
+def test_the_holders_own_peak_is_not_read_for_each_small_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    reads = list[int]()
+    monkeypatch.setattr(attempt, "_own_peak", [0])
+    monkeypatch.setattr(attempt.kernel, "peak_memory", lambda: reads.append(1) or 20 << 20)
+    usage = list(resource.getrusage(resource.RUSAGE_SELF))
+    usage[2] = (20 << 20) // attempt._RSS_UNIT
+    small = resource.struct_rusage(usage)
+    assert [attempt._max_rss(small) for _ in range(100)] == [None] * 100
+    assert len(reads) == 1
 
 
 def test_the_result_carries_the_end_of_the_output(agent: Agent) -> None:

@@ -7,6 +7,8 @@ from queuectl.domain.query import Unreadable
 
 KEPT = 1000
 """So many are remembered for who asks; `doctor` finds the others."""
+AT_ONCE = 200
+"""After so many a claim answers what it has. Each costs a look of its own; in SQLite nobody else writes meanwhile."""
 
 
 class Aside:
@@ -21,6 +23,10 @@ class Aside:
         """These were set aside just now."""
         self._kept.extend(damaged)
         self.met += len(damaged)
+
+    def is_enough(self, met: int) -> bool:
+        """Whether a claim that began when `met` had been met is to leave the others to the next one."""
+        return self.met - met >= AT_ONCE
 
     def take(self) -> list[Unreadable]:
         """All since it was asked last."""

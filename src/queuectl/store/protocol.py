@@ -133,7 +133,7 @@ class Store(Protocol):
         after `now()`. Each is changed as `lifecycle.claim` says, with a fresh 128-bit attempt id in hex, in one
         atomic step per job: no two callers ever get the same job. Of more than a thousand delayed jobs that became
         due since the last claim, those longest due come into the line first. A job that cannot be decoded is set
-        aside (see `set_aside`), and the next one is taken.
+        aside (see `set_aside`), and the next one is taken; behind some hundreds of these a claim may answer less.
         """
 
     def renew(self, worker: str, held: Sequence[Held], lease: timedelta) -> list[Job]:

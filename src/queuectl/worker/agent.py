@@ -285,8 +285,8 @@ class Agent:
         sent = boottime()
         jobs = self._store.claim(self._id, self._queues, room, self._settings.lease)
         crashpoint.reach("after_claim")
-        self._chores.tell_set_aside()
-        self._appetite.hungry = len(jobs) == room
+        met_damage = self._chores.tell_set_aside()  # there may be more of it, in front of others
+        self._appetite.hungry = len(jobs) == room or met_damage
         self._start(jobs, deadline_of(sent, self._settings.lease))
         if not jobs and self._config.get("drain"):
             self._drain_if_done()

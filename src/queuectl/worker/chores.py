@@ -91,12 +91,17 @@ class Chores:
             self._delete_old_logs()
         return bool(recovered)
 
-    def tell_set_aside(self, *, lapsed: bool = False) -> None:
-        """Say of each job that cannot be decoded that it is set aside: the first worker that meets it, once."""
-        for each in unreadable.note(self._store, self._store.set_aside(lapsed=lapsed)):
+    def tell_set_aside(self, *, lapsed: bool = False) -> bool:
+        """Say of each job that cannot be decoded that it is set aside: the first worker that meets it, once.
+
+        Answers whether this worker has set any aside since it was asked last.
+        """
+        met = self._store.set_aside(lapsed=lapsed)
+        for each in unreadable.note(self._store, met):
             error = unreadable.refusal(each)
             text = f"{error.message}; it is set aside ({error.hint})"
             self._journal.note("unreadable", text, job=each.id, number=each.number)
+        return bool(met)
 
     def _tell_trouble(self) -> None:
         """Say what goes wrong behind a store that works, when it begins and when it is over."""
@@ -206,6 +211,8 @@ class Chores:
         if not outputs.try_to_write(None) and outputs.fault is not None:  # never worth a result
             self._journal.note("output", f"what they printed last is not stored: {outputs.fault.message}")
         settler.settle(None)
+        if not settler.held():
+            leftover.forget_results()
 
     def _results_of(self, leftover: Leftover) -> list[tuple[Message, bytes]]:
         try:

@@ -129,6 +129,10 @@ class Leftover:
         """What it could not deliver itself. Raises MalformedFrame."""
         return handover.read(handover.path_of(self._path.parent, self.worker_id))
 
+    def forget_results(self) -> None:
+        """They are recorded: else a leftover that stays would have them recorded, and told, at each round."""
+        handover.remove(handover.path_of(self._path.parent, self.worker_id))
+
     def remove(self) -> None:
         """Delete the file, and what it and its commands left beside it. Removing twice is harmless."""
         handover.remove(handover.path_of(self._path.parent, self.worker_id))

@@ -58,11 +58,11 @@ def claim(base: Base, wish: Wish, now: Moment, means: Means) -> list[Job]:
 
     What was taken and cannot be decoded makes room for others.
     """
-    taken = list[Job]()
+    taken, begun = list[Job](), means.aside.met
     while True:
         met = means.aside.met
         taken += _claim(base, replace(wish, limit=wish.limit - len(taken)), now, means)
-        if means.aside.met == met or len(taken) >= wish.limit:
+        if means.aside.met == met or len(taken) >= wish.limit or means.aside.is_enough(begun):
             return taken
 
 
@@ -79,11 +79,8 @@ def _claim(base: Base, wish: Wish, now: Moment, means: Means) -> list[Job]:
             return []
         met = means.aside.met
         jobs, away = _in_turn(base, chosen, look, wish, now, means)
-        if jobs:
+        if jobs or means.aside.met > met:  # what was set aside lost no race
             return jobs
-        if means.aside.met > met:  # no race was lost
-            look = _look(base, wish, now)
-            continue
         # What was chosen is gone, or in others' turns: then at first what stands behind it.
         lost, busy = (lost, busy | away) if away else (lost + bool(chosen), frozenset())
         look = look if away else _look(base, wish, now)

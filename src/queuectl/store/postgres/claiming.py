@@ -25,8 +25,8 @@ def claim(
     aside: Aside,
 ) -> list[Job]:
     """Take the first due jobs, in order."""
-    taken = list[Job]()
-    while len(taken) < limit:
+    taken, met = list[Job](), aside.met
+    while len(taken) < limit and not aside.is_enough(met):
         wanted = limit - len(taken)
         ids = tokens.take(wanted)
         rows = line.rows(SQL["claim"], (worker, list(queues), wanted, codec.length(lease), ids))

@@ -26,12 +26,13 @@ def claim(
     aside: Aside,
 ) -> list[Job]:
     """Take the first due jobs, in order."""
-    jobs, named = list[Job](), msgspec.msgpack.encode(list(queues))
-    while len(jobs) < limit:
+    jobs, named, met = list[Job](), msgspec.msgpack.encode(list(queues)), aside.met
+    while len(jobs) < limit and not aside.is_enough(met):
         ids = tokens.take(limit - len(jobs))
         taken, passed_over = line.run("claim", now, worker, codec.length(lease), named, *ids)
         tokens.give_back(ids[len(taken) :])
-        found, damaged = codec.sift([*taken, *passed_over], rows.job)
+        found, damaged = codec.sift(taken, rows.job)
+        damaged += codec.sift(passed_over, rows.job)[1]  # none of these was taken
         jobs += found
         if not damaged:
             break

@@ -66,16 +66,19 @@ def claim(
 
 def _readable(connection: apsw.Connection, wish: Wish, aside: Aside) -> list[Job]:
     """The first jobs; what cannot be decoded makes room for the next ones."""
+    met = aside.met
     while True:
         numbers = _first(connection, wish)
         jobs, damaged = rows.sift(connection, _JOBS["by_number"], numbers)
-        if not damaged:
-            return jobs
         set_aside(connection, damaged, aside)
+        if not damaged or aside.is_enough(met):
+            return jobs
 
 
 def set_aside(connection: apsw.Connection, damaged: Sequence[Unreadable], aside: Aside) -> None:
     """Hand these out no more."""
+    if not damaged:
+        return
     connection.pragma("ignore_check_constraints", 1)  # a hand may have ignored them, too
     try:
         connection.executemany(SQL["set_aside"], [(each.number,) for each in damaged])

@@ -56,7 +56,7 @@ class Name:
 def take(path: str) -> Name | None:
     """Keep everybody out who would come by another name. Raises StoreUnusable if somebody is there by another one.
 
-    None where it may not be read, or the system does not keep such locks.
+    None where it may not be read, or the system is not Linux.
     """
     if sys.platform != "linux":
         return None
@@ -108,10 +108,10 @@ def _lock(path: str, key: tuple[int, int], byte: int) -> Name | None:
         if _is_locked(file, _BEHIND, byte) or _is_locked(file, byte + 1, _BEHIND + _BYTES):
             raise _second_name(path, "another program has it open by another name")
     except OSError as error:
-        os.close(file)
-        if error.errno in _UNSUPPORTED:
-            return None
-        raise
+        # Without such locks the descriptor is kept as well: closing it would drop SQLite's locks of another handle.
+        if error.errno not in _UNSUPPORTED:
+            os.close(file)
+            raise
     except StoreUnusable:
         os.close(file)
         raise
