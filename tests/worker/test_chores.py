@@ -195,3 +195,25 @@ def test_what_a_worker_in_doubt_handed_over_is_recorded_and_told_once(duty: Duty
     assert duty.store.get(["done"])["done"].state == "completed"
     assert duty.round() == []
     assert slots.exists()
+
+
+def test_a_result_for_another_store_is_kept(duty: Duty, tmp_path: Path) -> None:
+    """The database was moved away while its worker ran, and a new one stands there: the old one may be put back."""
+    put(duty.store, "done")
+    [job] = duty.store.claim("gone", [], 1, timedelta(hours=1))
+    Slots.create(tmp_path / "gone.slots", {"id": "gone", "name": "old", "host": "atlas"}, 1).close()
+    ended = {
+        "type": "exited",
+        "attempt_id": job.attempt_id,
+        "job_id": "done",
+        "kind": "exited",
+        "exit_code": 0,
+    }
+    results = handover.path_of(tmp_path, "gone")
+    results.write_bytes(encode({**ended, "started_at": 1.0, "finished_at": 2.0}))
+    elsewhere = Duty(tmp_path)
+    assert elsewhere.round()[1:] == ["handover  1 result of worker old: kept, for this store has no such job"]
+    assert elsewhere.round() == []
+    duty.round()
+    assert duty.store.get(["done"])["done"].state == "completed"
+    assert not results.exists()

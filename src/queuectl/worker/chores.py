@@ -57,6 +57,7 @@ class Chores:
         self._directory, self._one_host = Path(directory), one_host
         self._journal = journal
         self._in_doubt: set[str] = set()
+        self._kept: set[str] = set()
         self._times = {"neighbours": 0.0, "lapsed": 0.0, "blocked": 0.0, "purge": boottime() + PURGE_EVERY}
         self._cursor: str | None = None
         self._watch = ClockWatch()
@@ -134,7 +135,8 @@ class Chores:
         recovered: list[Job] = []
         for leftover in dead_workers(self._directory):
             with leftover:
-                recovered += self._recover(leftover, within)
+                if leftover.worker_id not in self._kept:
+                    recovered += self._recover(leftover, within)
         return self._told(recovered)
 
     def _is_known_better(self, job: Job) -> bool:
@@ -171,6 +173,8 @@ class Chores:
         started = frozenset(leftover.attempts)
         jobs = maintenance.recover_worker(self._store, leftover.worker_id, started, HOLDER_DIED)
         self._store.forget(leftover.worker_id)
+        if leftover.worker_id in self._kept:
+            return jobs
         leftover.remove()
         self._journal.note(
             "cleaned", f"worker {leftover.name} was dead; {counted(len(jobs), 'claim')} taken back"
@@ -211,7 +215,12 @@ class Chores:
         if not outputs.try_to_write(None) and outputs.fault is not None:  # never worth a result
             self._journal.note("output", f"what they printed last is not stored: {outputs.fault.message}")
         settler.settle(None)
-        if not settler.held():
+        if settler.unknown:
+            # Another database stands here than the one that the worker had. A later agent may have that one again.
+            self._kept.add(leftover.worker_id)
+            unknown = f"{counted(settler.unknown, 'result')} of worker {leftover.name}"
+            self._journal.note("handover", f"{unknown}: kept, for this store has no such job")
+        elif not settler.held():
             leftover.forget_results()
 
     def _results_of(self, leftover: Leftover) -> list[tuple[Message, bytes]]:

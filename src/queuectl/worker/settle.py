@@ -54,6 +54,8 @@ class Settler:
         self._beyond: set[str] = set()
         self._again_at = 0.0
         self.since = 0.0
+        self.unknown = 0
+        """Results of jobs that the store does not have: nothing can be recorded of them."""
 
     @property
     def waiting(self) -> int:
@@ -136,7 +138,9 @@ class Settler:
             and lifecycle.holds_lease(job, ended.attempt_id)
         ):
             return True
-        if job is not None:
+        if job is None:
+            self.unknown += 1
+        else:
             self._conclude(ended, job)
         done.add(ended.attempt_id)
         return False
