@@ -32,7 +32,8 @@ def claim(
         taken, passed_over = line.run("claim", now, worker, codec.length(lease), named, *ids)
         tokens.give_back(ids[len(taken) :])
         found, damaged = codec.sift(taken, rows.job)
-        damaged += codec.sift(passed_over, rows.job)[1]  # none of these was taken
+        odd, broken = codec.sift(passed_over, rows.job)
+        damaged += [*broken, *(Unreadable(job.id, job.number, "a number is out of range") for job in odd)]
         jobs += found
         if not damaged:
             break

@@ -28,9 +28,9 @@ local function go_through()
     redis.call('UNLINK', P .. 'nothing')
 end
 
--- Whether a field is a whole number, to which something can be added.
+-- Whether a field is a whole number, to which something can be added: below 10^18, with room up to what Redis counts to.
 local function is_whole_number(text)
-    return text and #text < 20 and string.match(text, '^-?%d+$') ~= nil
+    return text and #text < 19 and string.match(text, '^-?%d+$') ~= nil
 end
 
 -- Whether these fields, the first ones at least, are a job's. What a hand has damaged is passed over.
