@@ -47,6 +47,18 @@ class TestShow:
         queuectl("dlq", "show", "a", code=4)
         assert "job a is pending, not dead" in queuectl.err
 
+    def test_what_is_said_to_do_can_be_done(self, queuectl: CommandLine, actor: Actor) -> None:
+        queuectl("dlq", "retry", "a", code=4)
+        assert "(queuectl explain a)" in queuectl.err
+        actor.runs("a")
+        queuectl("dlq", "retry", "a", code=4)
+        assert "(queuectl retry --force a)" in queuectl.err
+        queuectl("retry", "--force", "a")
+        queuectl("cancel", "a")
+        queuectl("dlq", "retry", "a", code=4)
+        assert "(queuectl retry a)" in queuectl.err
+        queuectl("retry", "a")
+
 
 class TestRetry:
     def test_by_name(self, queuectl: CommandLine) -> None:

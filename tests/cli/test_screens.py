@@ -221,3 +221,11 @@ def test_held_jobs_do_not_come_before_those_that_run_next(queuectl: CommandLine,
         seen += [job["id"] for job in found["jobs"]]
         cursor = found["next"] or ""
     assert seen == order
+
+
+def test_a_queue_keeps_its_name_on_a_narrow_terminal(queuectl: CommandLine) -> None:
+    queuectl("enqueue", "-Q", "gpu", "x")
+    queuectl("queue", "limit", "gpu", "3")
+    terminal = Terminal([sys.executable, "-m", "queuectl", "status"], columns=30, NO_COLOR="1")
+    assert terminal.wait() == 0, terminal.text
+    assert re.search(r"^gpu +limit 3 +1", terminal.text, re.MULTILINE)

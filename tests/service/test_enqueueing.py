@@ -155,6 +155,11 @@ class TestAgain:
         assert refused
         assert refused.message == "unique key 'k' is taken by job a (pending)"
 
+    def test_and_by_its_number_where_we_made_the_id(self, store: MemoryStore) -> None:
+        commands.enqueue(store, [new_job("0" * 26, unique_key="k")])
+        [again] = commands.enqueue(store, [new_job("b", unique_key="k")])
+        assert str(commands.refusal(again)).startswith("unique key 'k' is taken by job 1 (pending)")
+
 
 class TestEnqueuer:
     @pytest.fixture

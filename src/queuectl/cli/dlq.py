@@ -117,6 +117,7 @@ def _retry_all(session: "Session", wanted: Filter) -> int:
 def _refuse_living(job: Job) -> None:
     if job.state != "dead":
         name = handle(job)
+        again = {"completed": f"queuectl retry --force {name}", "cancelled": f"queuectl retry {name}"}
         raise Conflict(
-            f"job {name} is {job.state}, not dead", f"queuectl show {name}, or queuectl retry {name}"
+            f"job {name} is {job.state}, not dead", again.get(job.state, f"queuectl explain {name}")
         )

@@ -74,7 +74,7 @@ def _part(
     rows: Sequence[Sequence[str]],
     most: int,
     whole: str,
-    dispensable: Sequence[str] = ("host", "held", "blocked", "failed", "processing"),
+    dispensable: Sequence[str] = ("host", "held", "blocked", "failed", "processing", "up", "oldest"),
 ) -> Iterator[str]:
     """A table of at most so many rows; columns that say nothing are left out."""
     telling = [at for at, name in enumerate(columns) if name not in FOLDED or any(row[at] for row in rows)]

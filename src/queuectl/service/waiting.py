@@ -116,9 +116,11 @@ def obstacles(store: Store, settings: Settings, jobs: Iterable[Job]) -> list[str
     if not waiting:
         return []
     now = store.now()
-    due = [job for job in waiting if job.state in WAITING and job.run_at <= now + SOON]
+    due, later = list[Job](), list[Job]()
+    for job in waiting:
+        (due if job.state in WAITING and job.run_at <= now + SOON else later).append(job)
     found = _of_queues(store, settings, sorted({job.queue for job in due})) if due else []
-    own = (_own(job, now) for job in waiting if job not in due)
+    own = (_own(job, now) for job in later)
     return list(dict.fromkeys([*found, *(text for text in own if text)]))
 
 
