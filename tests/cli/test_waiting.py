@@ -155,7 +155,7 @@ class TestMany:
             actor.runs(id, exit_code=code)
         assert queuectl("wait", "--batch", "n", code=1) == "3 jobs: 2 completed, 1 dead\n"
         assert queuectl("wait", "--batch", "n", "-q", code=1) == ""
-        assert queuectl("wait", "--all") == "no job has ended\n"
+        assert queuectl("wait", "--all") == "nothing to wait for\n"
 
     def test_all_of_more_than_one_round_are_judged(self, queuectl: CommandLine, actor: Actor) -> None:
         ids = queuectl("enqueue", "-", "--batch", "n", "--retries", "0", input="true\n" * 250).split()

@@ -252,6 +252,8 @@ def _without_command(argv: list[str]) -> int:
     ]
     if wrong:
         raise InvalidInput(f"unknown option {wrong[0]}", "queuectl --help lists the commands")
+    if "--json" in argv and not {"-h", "--help"} & set(argv):
+        raise InvalidInput("no command is given", "queuectl --help lists the commands")
     group = next((word for word in argv if word in groups()), "")
     Data(sys.stdout).write(overview(group))
     return 0 if group or "-h" in argv or "--help" in argv else InvalidInput.exit_code

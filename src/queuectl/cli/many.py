@@ -131,6 +131,7 @@ class _Report:
     def __init__(self, session: "Session", what: Act) -> None:
         self._session, self._what = session, what
         self._counts: Counter[str] = Counter()
+        self._unchanged = 0
         self._refused: list[QueuectlError] = []
         self._hidden = 0
         self._lost: OSError | OutputLost | None = None
@@ -149,6 +150,7 @@ class _Report:
             else:
                 line = met or self._what.line(change)
                 self._counts[met or (self._what.kind or self._what.line)(change)] += 1
+                self._unchanged += 1 if met or not change.changed else 0
                 if self._shows_lines and not self._session.json:
                     self._write(f"{self._name(change)} {line}\n")
             if self._session.json:
@@ -191,7 +193,7 @@ class _Report:
     def _end_document(self, is_interrupted: bool, failed: QueuectlError | None) -> None:
         rest: dict[str, object] = {}
         if self._what.by_filter:
-            rest = {"counts": dict(self._counts)}
+            rest = self._totals()
         if is_interrupted:
             rest["interrupted"] = True
         if failed or self._refused:
@@ -199,6 +201,16 @@ class _Report:
         tail = self._json(rest)[1:-1]
         begin = "" if self.told else '{"schema":1,"jobs":['
         self._write(f"{begin}]{', ' if tail else ''}{tail}}}\n")
+
+    def _totals(self) -> dict[str, object]:
+        refused = self._counts["refused"]
+        changed = self.told - self._unchanged - refused
+        return {
+            "matched": self.told,
+            "changed": changed,
+            "unchanged": self._unchanged,
+            "refused_count": refused,
+        }
 
     def _summary(self) -> str:
         order = sorted(self._counts, key=lambda kind: (kind == "refused", kind.startswith("had "), kind))

@@ -140,7 +140,7 @@ def _wait_for_many(session: "Session", ids: list[str], timeout: timedelta | None
         if args.job or args.any:
             session.out.writelines(f"{job.id} {job.state}\n" for job in ended)
         else:
-            session.print(_totals(ended))
+            session.print(_totals(ended) if ids else "nothing to wait for")
     still = len(ids) - len(ended)
     if still and not args.any:
         session.err.write(f"queuectl: {still} of {len(ids)} jobs have not ended\n")
