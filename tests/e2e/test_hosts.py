@@ -207,6 +207,7 @@ class TestLostReplies:
     def test_an_enqueue_exits_with_75_and_the_same_once_more_is_the_same(
         self, place: Place, database: Shared, atlas: Host
     ) -> None:
+        place.enqueue("--id", "first", "--hold", "true")  # the store is there
         atlas.network.lose_reply(database.lost["add"])
         code, out, err = atlas.invoke("enqueue", "--id", "j", "echo once >> ran")
         assert (code, out) == (75, "j\n")
