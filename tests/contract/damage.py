@@ -149,6 +149,20 @@ def redis(field: str, value: str | bytes | None) -> Edit:
     return edit
 
 
+def redis_delayed(edit: Edit) -> Edit:
+    """Of a job that waits: among the delayed ones whose time has come."""
+
+    def delay(ground: RedisGround, id: str) -> None:
+        call, tag = ground.server.call, ground.tag
+        number = call("HGET", f"{tag}:ids", id).decode()
+        queue = call("HGET", f"{tag}:job:{number}", "queue").decode()
+        if call("ZREM", f"{tag}:ready:{queue}", number):
+            assert call("ZADD", f"{tag}:delayed", 1, number) == 1
+        edit(ground, id)
+
+    return delay
+
+
 def redis_rest(**values: Any) -> Edit:
     """Some of what is kept in one text."""
 
@@ -196,6 +210,9 @@ REDIS: dict[str, Edit] = {
     "attempts: no room": redis("attempts", str(2**63 - 2)),
     "sort_key: in words": redis("sort_key", "first"),
     "created_at: in words": redis("created_at", "noon"),
+    "delayed, sort_key: in words": redis_delayed(redis("sort_key", "first")),
+    "delayed, sort_key: gone": redis_delayed(redis("sort_key", None)),
+    "delayed, spec: no JSON": redis_delayed(redis("spec", "{")),
 }
 
 

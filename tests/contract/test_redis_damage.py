@@ -283,3 +283,12 @@ def test_it_rests_after_each_script(queue: Queue) -> None:
 
     queue.store.connections.write(heal)
     assert scripts[0] - 1 <= len(rests) <= scripts[0]  # the last one ends it
+
+
+def test_a_delayed_job_without_its_queue_is_set_aside_by_the_claim(queue: Queue) -> None:
+    [number] = queue.call("ZRANGE", "delayed", 0, -1)
+    queue.call("HDEL", f"job:{number.decode()}", "queue")
+    queue.call("ZADD", "delayed", 1, number)
+    assert [job.id for job in queue.store.claim("w1", (), 9, LEASE)] == ["waits", "due"]
+    assert [each.id for each in queue.store.set_aside(lapsed=True)] == ["delayed"]
+    assert queue.call("ZRANGE", "delayed", 0, -1) == []

@@ -10,14 +10,18 @@
 local now, worker = clock(ARGV[1]), ARGV[2]
 local until_, queues, wanted = plus(now, ARGV[3]), cmsgpack.unpack(ARGV[4]), #ARGV - 4
 local PAGE = 50
+local damaged = {}
 
+-- A damaged job stays among the delayed ones until it is set aside (aside.lua): a worker that dies before that loses none.
 local function promote()
     local due = redis.call('ZRANGEBYSCORE', P .. 'delayed', '-inf', now, 'LIMIT', 0, 1000)
     if due[1] then go_through() end
     for _, number in ipairs(due) do
         local job = redis.call('HMGET', P .. 'job:' .. number, 'queue', 'sort_key')
-        if job[1] and is_whole_number(job[2]) then join_line(number, job[1], job[2]) end
-        redis.call('ZREM', P .. 'delayed', number)
+        local joins = job[1] and is_whole_number(job[2])
+        local found = not joins and row(number)
+        if joins then join_line(number, job[1], job[2]) end
+        if found then damaged[#damaged + 1] = found else redis.call('ZREM', P .. 'delayed', number) end
     end
 end
 
@@ -74,8 +78,6 @@ local function of_all()
         start = start + PAGE
     end
 end
-
-local damaged = {}
 
 -- The state of a job that waits in a line; nothing for what is none, left there by a hand, or is damaged.
 local function state_of(head)
