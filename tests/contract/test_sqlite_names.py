@@ -199,3 +199,38 @@ def test_without_such_locks_a_second_handle_drops_none_of_the_first(
                 [sys.executable, "-c", SHARED_LOCK, path], capture_output=True, check=False
             )
             assert b"BlockingIOError" in found.stderr
+
+
+@LINUX
+def test_a_store_that_is_closed_while_it_reads_keeps_its_name_until_the_reader_is_back(path: Path) -> None:
+    def question(_: object) -> bool:
+        store.close()
+        return is_taken(path)
+
+    store = SqliteStore.open(path)
+    store.counts(Filter())
+    assert store._readers.look(question)
+    assert not is_taken(path)
+
+
+@LINUX
+def test_a_store_that_is_closed_while_a_reader_opens_keeps_its_name(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = SqliteStore.open(path)
+    open_reader = store._database.reader
+
+    def opened_late() -> object:
+        connection = open_reader()
+        store.close()
+        return connection
+
+    monkeypatch.setattr(store._database, "reader", opened_late)
+    assert store._readers.look(lambda _: is_taken(path))
+    assert not is_taken(path)
+
+
+def is_taken(path: Path) -> bool:
+    """Whether this process keeps the name of a database."""
+    found = path.stat()
+    return (found.st_dev, found.st_ino) in database_name._taken

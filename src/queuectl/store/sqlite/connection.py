@@ -178,35 +178,54 @@ class Readers:
     KEPT = 4
 
     def __init__(self, database: Database) -> None:
-        self._database, self._idle, self._closed = database, list[apsw.Connection](), False
-        self.lent = 0
+        self._database, self._idle = database, list[apsw.Connection]()
+        self._lock = threading.Lock()
+        """Guards what follows, and the idle connections: several threads ask at once."""
+        self._closed, self._leaves, self._lent = False, False, 0
 
     def look(self, question: Callable[[apsw.Connection], Answer]) -> Answer:
         """Ask one question on a connection of its own; keep it short, a long reader stops checkpoints."""
-        if self._closed:
-            raise StoreUnavailable(f"{self._database.path} was closed already")
         self._database.refuse_fork()
-        self._database.refuse_replaced()
+        connection = self._lend()
         try:
-            connection = self._idle.pop()
-        except IndexError:
-            connection = self._database.reader()
-        self.lent += 1
-        try:
+            self._database.refuse_replaced()
+            connection = connection or self._database.reader()
             with Translated(self._database.path):
                 return question(connection)
         finally:
             self._give_back(connection)
 
-    def _give_back(self, connection: apsw.Connection) -> None:
-        self.lent -= 1
-        if self._closed or len(self._idle) >= self.KEPT:
-            connection.close()
-        else:
-            self._idle.append(connection)
+    def _lend(self) -> apsw.Connection | None:
+        """An idle connection. None: the caller opens one, which counts as lent from now on."""
+        with self._lock:
+            if self._closed:
+                raise StoreUnavailable(f"{self._database.path} was closed already")
+            self._lent += 1
+            return self._idle.pop() if self._idle else None
+
+    def _give_back(self, connection: apsw.Connection | None) -> None:
+        with self._lock:
+            is_kept = connection is not None and not self._closed and len(self._idle) < self.KEPT
+            if connection is not None and is_kept:
+                self._idle.append(connection)
+            elif connection is not None:
+                connection.close()
+            self._lent -= 1
+            self._leave_after_the_last()
 
     def close(self) -> None:
         """Close those that are idle; one that is lent closes when it comes back."""
-        self._closed = True
-        while self._idle:
-            self._idle.pop().close()
+        with self._lock:
+            self._closed = True
+            while self._idle:
+                self._idle.pop().close()
+
+    def leave(self) -> None:
+        """All other connections are closed: let go of the name, after the last reader that is lent comes back."""
+        with self._lock:
+            self._leaves = True
+            self._leave_after_the_last()
+
+    def _leave_after_the_last(self) -> None:
+        if self._leaves and not self._lent:
+            self._database.leave()

@@ -169,10 +169,7 @@ class SqliteStore:
     def close(self) -> None:
         self._readers.close()
         self._writer.close()
-        if (
-            not self._readers.lent
-        ):  # one that is lent is closed when it comes back; the name is kept until the end
-            self._database.leave()
+        self._readers.leave()
         if self._saver:
             self._saver.close()
 
