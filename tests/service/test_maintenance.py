@@ -68,6 +68,29 @@ class TestRecoverLapsed:
         assert maintenance.recover_lapsed(overtaken) == []
         assert get(store, "a").state == "completed"
 
+    def test_spared_claims_do_not_keep_it_from_those_behind_them(
+        self, store: MemoryStore, clock: SteppedClock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(maintenance, "STEP", 2)
+        for n in range(11):
+            put(store, f"a{n}", state="processing")
+            clock.step(seconds=1)
+        clock.step(seconds=LEASE.total_seconds())
+        behind = ("a8", "a9", "a10")
+        steps = [maintenance.recover_lapsed(store, lambda job: job.id not in behind) for _ in range(3)]
+        assert [[job.id for job in step] for step in steps] == [["a8", "a9"], ["a10"], []]
+
+    def test_it_looks_no_further_than_it_has_time_for(
+        self, store: MemoryStore, clock: SteppedClock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(maintenance, "STEP", 2)
+        monkeypatch.setattr(maintenance, "MOST_LAPSED", 4)
+        for n in range(5):
+            put(store, f"a{n}", state="processing")
+            clock.step(seconds=1)
+        clock.step(seconds=LEASE.total_seconds())
+        assert maintenance.recover_lapsed(store, lambda job: job.id != "a4") == []
+
 
 class TestRecoverWorker:
     @pytest.fixture

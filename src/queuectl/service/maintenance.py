@@ -21,6 +21,8 @@ SETTLED_WITHIN = timedelta(minutes=1)
 """After so long every job that waited for an ended one has been told."""
 STEP = 100
 """Jobs looked at in one step."""
+MOST_LAPSED = 10_000
+"""Lapsed claims looked at in one step where all in front are spared."""
 
 _DONE: frozenset[State] = frozenset(("completed", "cancelled"))
 _DEAD: frozenset[State] = frozenset(("dead",))
@@ -34,7 +36,15 @@ def recover_lapsed(store: Store, spare: Callable[[Job], bool] | None = None) -> 
     `spare` tells what is known better: that the asking worker runs the job itself and is about to renew it, or that its
     command is seen to live on this host.
     """
-    silent = [job for job in store.lapsed(STEP) if spare is None or not spare(job)]
+    silent, spared, wanted = list[Job](), set[str | None](), STEP
+    while not silent:
+        found = store.lapsed(wanted)
+        new = [job for job in found if job.attempt_id not in spared]
+        silent = [job for job in new if spare is None or not spare(job)][:STEP]
+        spared.update(job.attempt_id for job in new)
+        if len(found) < wanted or wanted >= MOST_LAPSED:
+            break
+        wanted = min(4 * wanted, MOST_LAPSED)  # those in front are all spared: others may stand behind them
     return recover(store, silent, "its worker was silent for longer than the lease")
 
 
