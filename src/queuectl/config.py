@@ -236,7 +236,10 @@ def read_file(explicit: str | None, warn: Callable[[str], None]) -> tuple[dict[s
 
 
 def _is_ours(path: str, warn: Callable[[str], None]) -> bool:
-    refused = trust.refusal(path)
+    try:
+        refused = trust.refusal(path)
+    except FileNotFoundError:
+        return False  # deleted a moment ago
     if refused is not None:
         warn(f"{path} is ignored: {refused.message} (if you trust it: --config {path})")
     return refused is None

@@ -45,7 +45,7 @@ def private_directory(path: str) -> int:
 def make_directories(path: str) -> None:
     """Make a directory and those above it where they are missing, each private from its first moment."""
     missing = []
-    while not os.path.lexists(path):
+    while path and not os.path.lexists(path):  # nothing is left of a relative path in the end
         missing.append(path)
         path = os.path.dirname(path)
     for made in reversed(missing):

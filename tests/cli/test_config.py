@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from cli.conftest import CommandLine
+from queuectl import trust
 from queuectl.config import OPTIONS
 
 ENTRY = {"key", "value", "origin", "help"}
@@ -226,3 +227,26 @@ def test_a_dotenv_of_another_user_that_says_nothing_to_us_is_no_news(queuectl: C
     os.chown(".env", STRANGER, STRANGER)
     queuectl("enqueue", "true")
     assert "ignored" not in queuectl.err
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to another user")
+def test_a_dotenv_of_another_user_that_is_no_text_stops_nothing(queuectl: CommandLine) -> None:
+    Path(".env").write_bytes(b"\xff\xfe")
+    os.chown(".env", STRANGER, STRANGER)
+    queuectl("enqueue", "true")
+    assert ".env" not in queuectl.err
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_that_is_deleted_before_it_is_judged_is_absent(
+    queuectl: CommandLine, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    def judged_late(path: str) -> object:
+        Path(path).unlink()
+        return refusal(path)
+
+    refusal = trust.refusal
+    Path(name).write_text(FILES[name])
+    monkeypatch.setattr(trust, "refusal", judged_late)
+    queuectl("enqueue", "true")
+    assert not Path("theirs.db").exists()

@@ -12,6 +12,7 @@ import pytest
 
 from contract.grounds import SqliteGround
 from factories import NOW, new_job
+from queuectl import trust
 from queuectl.domain import lifecycle
 from queuectl.domain.query import Filter
 from queuectl.errors import StoreError, StoreUnavailable, StoreUnusable
@@ -436,3 +437,10 @@ def test_a_worker_makes_no_new_database_where_its_own_was_moved_away(tmp_path: P
     SqliteStore.open(path).close()
     assert store.get(["a"]) == {}
     store.close()
+
+
+def test_a_relative_directory_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    trust.make_directories("x")
+    trust.make_directories("y/z")
+    assert mode(tmp_path / "x") == mode(tmp_path / "y" / "z") == 0o700

@@ -1,6 +1,9 @@
 """SQLite: noticing others cheaply. Few looks when idle, and no change missed with or without the kernel's word."""
 
+import fcntl
+import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,7 +11,8 @@ import pytest
 from contract.grounds import SqliteGround, race
 from factories import LEASE, new_job
 from facts import eventually
-from queuectl.store.sqlite import SqliteStore, pulse
+from queuectl.errors import StoreUnavailable
+from queuectl.store.sqlite import SqliteStore, place, pulse
 
 
 @pytest.fixture
@@ -80,3 +84,20 @@ def test_the_first_wait_returns_at_once_because_nobody_knows_what_came_before(sq
     store = SqliteStore.open(sqlite.path)
     assert store.wait(20) is True
     store.close()
+
+
+def test_a_directory_that_another_program_keeps_locked_is_waited_for_with_an_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(place, "PATIENCE", 0.05)
+    path = tmp_path / "queue.db"
+    (tmp_path / "queue.db-wal").touch()
+    handle = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    with pytest.raises(StoreUnavailable) as caught:
+        SqliteStore.open(path)
+    assert caught.value.message == f"another program keeps {tmp_path} locked"
+    assert f"fuser -v {tmp_path}" in caught.value.hint
+    assert not path.exists()
+    os.close(handle)
+    SqliteStore.open(path).close()

@@ -48,12 +48,25 @@ class Session:
 
     def _dotenv(self) -> dict[str, str]:
         """Connection variables of a `.env` file; none of one that somebody else may have written."""
-        found = _dotenv()
-        refused = trust.refusal(".env") if found.keys() - os.environ.keys() else None
+        if not os.path.isfile(".env"):
+            return {}
+        try:
+            refused = trust.refusal(".env")  # before it is read: what counts is what was judged
+        except FileNotFoundError:
+            return {}
         if refused is None:
-            return found
-        self._warn(f".env is ignored: {refused.message} (if you trust it, set {next(iter(found))} yourself)")
+            return _dotenv()
+        self._tell_ignored(refused.message)
         return {}
+
+    def _tell_ignored(self, why: str) -> None:
+        """Warn of a `.env` that does not count, if it says anything that would."""
+        try:
+            found = _dotenv()
+        except InvalidInput:
+            return
+        if found.keys() - os.environ.keys():
+            self._warn(f".env is ignored: {why} (if you trust it, set {next(iter(found))} yourself)")
 
     def _warn(self, text: str) -> None:
         """Said even with --quiet: what was meant to count does not."""
@@ -223,12 +236,12 @@ class Session:
 
 
 def _dotenv() -> dict[str, str]:
-    if not os.path.isfile(".env"):
-        return {}
     from dotenv import dotenv_values
 
     try:
         found = dotenv_values(".env", encoding="utf-8-sig")
+    except FileNotFoundError:
+        return {}
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidInput(f"cannot read .env: {error}") from error
     return {key: value for key, value in found.items() if value and address.is_connection_variable(key)}

@@ -24,6 +24,9 @@ NETWORK = frozenset(
     )
 )  # fmt: skip
 
+PATIENCE = 10.0
+"""Seconds that making a database waits for another program that makes it."""
+
 _SMALLEST = 512
 _COMPANIONS = ("-wal", "-shm", "-journal")
 _KINDS = (
@@ -179,14 +182,30 @@ def _alone_in(directory: str) -> Iterator[None]:
     if sys.platform == "win32":
         yield
         return
-    import fcntl
-
     handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+        deadline = time.monotonic() + PATIENCE
+        while not _is_locked(handle):
+            if time.monotonic() >= deadline:
+                raise StoreUnavailable(
+                    f"another program keeps {directory} locked",
+                    f"see which has it open: fuser -v {trust.quoted(directory)}; end it and try again",
+                )
+            time.sleep(0.01)
         yield
     finally:
         os.close(handle)
+
+
+def _is_locked(handle: int) -> bool:
+    """Lock it if nobody else has."""
+    import fcntl
+
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _make_empty(path: str) -> None:
