@@ -82,7 +82,7 @@ class TestTables:
         assert "queuectl logs -f a" in queuectl.on_terminal("enqueue", "--id", "a", "x")
         assert "queuectl logs -f 2\n" in queuectl.on_terminal("enqueue", "x")
         assert queuectl.on_terminal("enqueue", "-q", "--id", "b", "x") == "b\n"
-        assert queuectl.on_terminal("enqueue", "x").endswith("queuectl logs -f 3\n")
+        assert queuectl.on_terminal("enqueue", "x").endswith("queuectl logs -f 4\n")
         queuectl("enqueue", "x")
         assert queuectl.err == ""
 
