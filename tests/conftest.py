@@ -1,6 +1,7 @@
 """The real servers, for every test that asks: started when the first one does, gone when the last one has."""
 
 import os
+import signal
 from collections.abc import Iterator
 from contextlib import closing
 
@@ -14,6 +15,12 @@ from servers.redis import GivenRedis, RedisServer, redis_of
 from servers.redis_cluster import RedisCluster
 from servers.replica_set import ReplicaSet
 from servers.talk import MongoTalk, PostgresTalk, RedisTalk
+
+# Whoever starts the suite in the background of a script leaves SIGINT ignored, and so does nohup with SIGHUP. Programs
+# that the tests start would inherit that, and a worker means it so: it would not hear the Ctrl+C of a test.
+for _number, _default in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, _default)
 
 
 @pytest.fixture(scope="session")
