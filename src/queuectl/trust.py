@@ -1,4 +1,4 @@
-"""Who may have put a file where we look: owner, mode and links, judged before anything is read from it or run.
+"""Checks of owner, mode and links, made before a file is read or run: could another user have put it there?
 
 Trusted are the user of this process and root. Whoever else may write to a directory can put another file in the place
 of one that we made, unless the directory is sticky and the file is ours. Systems without users of this kind (Windows)

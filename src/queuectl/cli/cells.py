@@ -109,7 +109,7 @@ def less_of(named: tuple[str, ...] | None, form: Form) -> tuple[str, ...]:
 
 
 def columns_for(session: "Session", jobs: list[Job], form: Form) -> tuple[str, ...]:
-    """The columns that tell something about these jobs."""
+    """The columns that have a value for at least one of these jobs."""
     if not session.on_terminal:
         return COLUMNS
     if getattr(session.args, "wide", False):

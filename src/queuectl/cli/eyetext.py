@@ -1,4 +1,4 @@
-"""What a command printed, for a terminal: colours pass, every other order to the terminal is shown and not obeyed."""
+"""Output of a command for a terminal: colours pass; all other control sequences are shown as text."""
 
 import codecs
 import re

@@ -46,7 +46,7 @@ def broken(after: Sequence[Parent], states: Mapping[str, State]) -> tuple[str, .
 
 
 def unmet(job: Job, states: Mapping[str, State]) -> tuple[str, ...]:
-    """Of the parents that a job waits for, those that have not ended as wanted; a parent that is gone has not."""
+    """The parents that a job still waits for: they have not ended as wanted, or were deleted before they did."""
     return tuple(p for p in still_waiting(job.spec.after, states) if p in job.waiting_for)
 
 

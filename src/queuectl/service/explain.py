@@ -45,7 +45,7 @@ def explain(store: Store, settings: Settings, job: Job) -> Explanation:
 
 
 class _Case:
-    """A job with what is around it, read when a sentence needs it."""
+    """A job with its queue, workers and parents; each is read from the store when a sentence needs it."""
 
     def __init__(self, store: Store, settings: Settings, job: Job) -> None:
         self.store, self.settings, self.job = store, settings, job
@@ -108,7 +108,7 @@ def _why_failed(case: _Case) -> Iterator[str]:
 
 
 def _before_start(case: _Case) -> Iterator[str]:
-    """All that has to be before a worker takes it."""
+    """All conditions that must hold before a worker claims the job."""
     job = case.job
     if job.run_at > case.now:
         left = format_duration(job.run_at - case.now)

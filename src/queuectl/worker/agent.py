@@ -416,7 +416,7 @@ class Agent:
         return Leases(own, self._id, self._link, self._held, lambda: self._settings.lease, vouch)
 
     def _held(self) -> list[Held]:
-        """The attempts of which something is not in the store yet."""
+        """The attempts whose output or result is not in the store yet."""
         return [*self._unadopted, *self._places.held(), *self._settler.held()]
 
     def _read_settings(self) -> None:

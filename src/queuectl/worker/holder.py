@@ -211,7 +211,7 @@ class Holder:
         self._crew.end_all("interrupted", now, at_once=phase == KILLING)
 
     def _tell_what_it_waits_for(self, now: float) -> None:
-        """Said again and again: a worker that does not leave has a reason, and there is a way to have it leave."""
+        """Report each minute why this worker does not leave, and which signal makes it leave."""
         self._tell.set(now + TOLD_EVERY)
         what = [f"{counted(self._crew.running, 'command')} running"] if self._crew.running else []
         if self._crew.kept:

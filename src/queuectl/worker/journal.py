@@ -154,7 +154,7 @@ def run_time(seconds: float) -> str:
 
 
 def _short_ending(after: Job, outcome: Outcome, seconds: float | None) -> str:
-    """How it ended and what follows, for eyes: a success only takes its time."""
+    """How an attempt ended and what follows, as a terminal shows it; for a success only the duration."""
     took = "" if seconds is None else run_time(seconds)
     if after.state == "completed":
         return f"{took:>6}"

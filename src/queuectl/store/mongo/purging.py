@@ -35,7 +35,7 @@ def purge(base: Base, wanted: Filter, limit: int) -> list[str]:
 
 
 def discard(base: Base, numbers: Sequence[int]) -> list[int]:
-    """Those of these that cannot be decoded, whatever their state."""
+    """Delete the jobs with these numbers that cannot be decoded, in any state."""
     there: Document = {"state": {"$exists": True}}
     _, damaged = codec.sift(base["jobs"].find({"_id": {"$in": list(numbers)}, **there}), documents.job)
     return sorted(_delete(base, [each.number for each in damaged], there))

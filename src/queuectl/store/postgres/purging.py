@@ -28,7 +28,7 @@ def purge(line: Line, wanted: Filter, limit: int) -> list[str]:
 
 
 def discard(line: Line, numbers: Sequence[int]) -> list[int]:
-    """Those of these that cannot be decoded, whatever their state."""
+    """Delete the jobs with these numbers that cannot be decoded, in any state."""
     with line.transaction():
         _, damaged = codec.sift(line.rows(SQL["by_numbers"], {"numbers": list(numbers)}))
         gone = [each.number for each in damaged]

@@ -23,7 +23,7 @@ def oldest(line: Line, wanted: Filter, limit: int) -> list[Job]:
 
 
 def discard(line: Line, numbers: Sequence[int], now: str) -> list[int]:
-    """Those of these that cannot be decoded, whatever their state."""
+    """Delete the jobs with these numbers that cannot be decoded, in any state."""
     _, damaged = finding.by_number(line, numbers)
     words = [f"{each.number:016}" for each in damaged]
     return [int(number) for number in line.run("discard", now, *words)] if words else []

@@ -25,7 +25,7 @@ NETWORK = frozenset(
 )  # fmt: skip
 
 PATIENCE = 10.0
-"""Seconds that making a database waits for another program that makes it."""
+"""Seconds to wait while another program creates the same database."""
 
 _SMALLEST = 512
 _COMPANIONS = ("-wal", "-shm", "-journal")

@@ -25,7 +25,7 @@ def purge(connection: apsw.Connection, wanted: Filter, limit: int) -> list[str]:
 
 
 def discard(connection: apsw.Connection, numbers: Sequence[int]) -> list[int]:
-    """Those of these that cannot be decoded, whatever their state."""
+    """Delete the jobs with these numbers that cannot be decoded, in any state."""
     _, damaged = rows.sift(connection, SQL["by_number"], [(number,) for number in numbers])
     gone = [each.number for each in damaged]
     _delete(connection, gone)
