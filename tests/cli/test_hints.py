@@ -6,6 +6,7 @@ ours is run as well. What cannot be pasted says that it is an example.
 """
 
 import ast
+import fcntl
 import itertools
 import json
 import os
@@ -35,9 +36,9 @@ from facts import eventually
 from queuectl import bootstrap, trust
 from queuectl.cli.commands import ALIASES, COMMANDS
 from queuectl.cli.main import parser_of
-from queuectl.errors import InvalidInput, StoreUnusable
+from queuectl.errors import InvalidInput, StoreUnavailable, StoreUnusable
 from queuectl.store.postgres import PostgresStore, description
-from queuectl.store.sqlite import faults
+from queuectl.store.sqlite import SqliteStore, faults, place
 from servers.redis import RedisServer
 from servers.redis_cluster import RedisCluster
 
@@ -380,13 +381,34 @@ def shell(line: str, **options: Any) -> "subprocess.CompletedProcess[str]":
 
 @runs("look who holds it: fuser -v {")
 def test_who_holds_a_database(tmp_path: Path) -> None:
-    if not shutil.which("fuser"):
-        pytest.skip("there is no fuser here: it is in Debian's package psmisc")
     path = tmp_path / "it's mine.db"
     path.touch()
     hint = faults.translation(str(path), apsw.BusyError("locked")).hint
     with path.open():
-        assert f" {os.getpid()}" in shell((hint or "").rpartition("holds it: ")[2]).stdout
+        assert f" {os.getpid()}" in fuser((hint or "").rpartition("holds it: ")[2])
+
+
+@runs("see which has it open: fuser -v {")
+def test_who_holds_a_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(place, "PATIENCE", 0.0)
+    directory = tmp_path / "it's mine"
+    directory.mkdir()
+    (directory / "queue.db-wal").touch()
+    holder = os.open(directory, os.O_RDONLY)
+    fcntl.flock(holder, fcntl.LOCK_EX)
+    try:
+        with pytest.raises(StoreUnavailable) as caught:
+            SqliteStore.open(str(directory / "queue.db"))
+        command = (caught.value.hint or "").partition("open: ")[2].partition(";")[0]
+        assert f" {os.getpid()}" in fuser(command)
+    finally:
+        os.close(holder)
+
+
+def fuser(line: str) -> str:
+    if not shutil.which("fuser"):
+        pytest.skip("there is no fuser here: it is in Debian's package psmisc")
+    return shell(line).stdout
 
 
 @runs("look at its owner and mode: ls -l {", "look at its owner and mode: ls -ld {")

@@ -89,6 +89,9 @@ class _Collection:
     def __init__(self, collection: Any, name: str, actor: Actor) -> None:
         self._collection, self._name, self._actor = collection, name, actor
 
+    def with_options(self, **options: Any) -> Any:
+        return _Collection(self._collection.with_options(**options), self._name, self._actor)
+
     def __getattr__(self, verb: str) -> Any:
         method = getattr(self._collection, verb)
 

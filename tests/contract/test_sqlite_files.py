@@ -134,6 +134,27 @@ def test_a_database_marked_as_another_programs_is_left_alone(tmp_path: Path) -> 
     assert "another program" in refusal(lambda: SqliteStore.open(path)).message
 
 
+@pytest.mark.parametrize("statement", range(8))
+def test_two_that_make_a_database_at_once_do_not_take_each_other_for_another_program(
+    sqlite: SqliteGround, statement: int
+) -> None:
+    sqlite.path.touch()
+    ours, theirs = apsw.Connection(str(sqlite.path)), apsw.Connection(str(sqlite.path))
+    seen: list[str] = []
+
+    def watch(cursor: apsw.Cursor, sql: str, bindings: object) -> bool:
+        seen.append(sql)
+        if len(seen) == statement + 1 and not ours.in_transaction:
+            migration.bring_up_to_date(theirs, "theirs")
+        return True
+
+    ours.exec_trace = watch
+    migration.bring_up_to_date(ours, "ours")
+    assert migration.version(ours) == migration.SCHEMA
+    ours.close()
+    theirs.close()
+
+
 def test_a_newer_schema_is_refused_with_both_versions_named(sqlite: SqliteGround) -> None:
     sqlite.open().add([new_job()])
     connection = apsw.Connection(str(sqlite.path))

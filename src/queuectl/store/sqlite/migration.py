@@ -13,6 +13,10 @@ APPLICATION = 0x71756575
 """Says that a database is ours: the letters `queu`."""
 
 _RETRIES_END = 10.0
+_LOOK = """
+SELECT application_id, user_version, EXISTS (SELECT 1 FROM sqlite_schema)
+FROM pragma_application_id, pragma_user_version
+"""
 
 
 def bring_up_to_date(connection: apsw.Connection, path: str) -> None:
@@ -32,19 +36,16 @@ def version(connection: apsw.Connection) -> int:
 
 
 def _found(connection: apsw.Connection, path: str) -> int:
-    application, found = connection.pragma("application_id"), version(connection)
-    if application != APPLICATION and (application or found or _has_tables(connection)):
+    # One statement, so one state of the file: another process may make the schema while this one looks.
+    application, found, has_tables = connection.execute(_LOOK).get
+    if application != APPLICATION and (application or found or has_tables):
         raise StoreGone(f"{path} is the database of another program", "name another file")
     if found > SCHEMA:
         raise StoreUnusable(
             f"{path} has schema {found}, and this program knows schemas up to {SCHEMA}",
             "a newer queuectl has used it: upgrade this one",
         )
-    return found
-
-
-def _has_tables(connection: apsw.Connection) -> bool:
-    return bool(connection.execute("SELECT EXISTS (SELECT 1 FROM sqlite_schema)").get)
+    return int(found)
 
 
 def _use_wal(connection: apsw.Connection, path: str) -> None:
