@@ -108,7 +108,7 @@ class Actor:
             started_at=now,
             slots=tuple(slots),
         )
-        self.store.beat(replace(worker, **fields))
+        self.store.heartbeat(replace(worker, **fields))
 
     def _save(self, job: Job) -> Job:
         assert self.store.save([job]) == ["accepted"]

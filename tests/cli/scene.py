@@ -128,7 +128,7 @@ def scene() -> None:
     store = SqliteStore(os.path.join(folder, "queue.db"))
     found = list({"well": well, "batch": batch}.get(os.environ.get("SCENE", ""), jobs)())
     store.add(found)
-    store.beat(worker())
+    store.heartbeat(worker())
     if os.environ.get("SCENE") == "logs":
         job, offset = found[3], 0
         for n, data in enumerate(PRINTED, 1):

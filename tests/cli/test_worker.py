@@ -154,7 +154,7 @@ class TestStop:
         assert queuectl("worker", "stop", "--all") == "worker w is asked to leave\n"
         assert "this command runs inside job a, so it does not wait" in queuectl.err
         assert queuectl.json("worker", "stop")["asked"] == ["id-w"]
-        assert actor.store.asked("id-w") == "drain"
+        assert actor.store.pending_instruction("id-w") == "drain"
 
     def test_a_job_of_another_store_is_not_its_own(
         self, queuectl: CommandLine, actor: Actor, monkeypatch: pytest.MonkeyPatch
@@ -179,7 +179,7 @@ class TestStop:
         actor.enters("w")
         queuectl("worker", "stop", "--timeout", "0s", *words, code=1)
         [worker] = actor.store.workers()
-        assert actor.store.beat(worker) == asked
+        assert actor.store.heartbeat(worker) == asked
 
     @pytest.mark.parametrize("verb", ["stop", "reload"])
     def test_an_unknown_one_is_not_found_and_the_known_are_named(
@@ -278,4 +278,4 @@ class TestListAndReload:
         assert queuectl("worker", "reload", "id-w") == "worker w reloads\n"
         assert json.loads(queuectl("worker", "reload", "w", "--json")) == {"schema": 1, "reloaded": ["id-w"]}
         [worker] = actor.store.workers()
-        assert actor.store.beat(worker) == "reload"
+        assert actor.store.heartbeat(worker) == "reload"

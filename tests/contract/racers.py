@@ -25,7 +25,7 @@ from queuectl.domain.output import Chunk
 from queuectl.domain.query import Filter
 from queuectl.domain.worker import Worker
 from queuectl.service import commands
-from queuectl.store.protocol import Held, Store
+from queuectl.store.protocol import AttemptRef, Store
 
 RACERS = 50
 SHARE = 200
@@ -106,7 +106,7 @@ class Racer:
 
     def race(self) -> None:
         """Until nothing is left to do for anybody."""
-        self._store.beat(self._entry())
+        self._store.heartbeat(self._entry())
         deadline = time.monotonic() + SLOWEST
         while not self._over():
             assert time.monotonic() < deadline, f"not over: {self._store.counts(Filter()).states()}"
@@ -163,7 +163,7 @@ class Racer:
         taken = self._store.claim(self._name, (), self._chance.randint(1, 10), LEASE)
         since = time.monotonic_ns()
         if taken and self._chance.random() < 0.25:
-            held = [Held(job.id, _attempt_id(job)) for job in taken]
+            held = [AttemptRef(job.id, _attempt_id(job)) for job in taken]
             taken = self._store.renew(self._name, held, LEASE)
             assert len(taken) == len(held), "nobody else may have them"
         self._print(taken)

@@ -142,13 +142,13 @@ def test_a_reply_of_it_that_is_lost_loses_nothing(
 
 
 def test_trouble_is_told_until_it_is_over(store: ArchivedStore, mongo_proxy: Proxy) -> None:
-    assert store.trouble() is None
+    assert store.background_fault() is None
     mongo_proxy.refuse()
     work(store)
-    store.beat(worker("w1"))
+    store.heartbeat(worker("w1"))
     assert "Connection refused" in (eventually(store.trouble) or "")
     mongo_proxy.pass_through()
-    eventually(lambda: store.trouble() is None, within=30)
+    eventually(lambda: store.background_fault() is None, within=30)
     eventually(lambda: store.get(["new", "past"]).keys() == {"new", "past"})
 
 
@@ -157,7 +157,7 @@ def test_nobody_waits_for_an_archive_that_its_worker_knows_to_be_away(
 ) -> None:
     store = between.fresh(patience=SHORT)
     mongo_proxy.black_hole()
-    store.beat(worker("w1"))
+    store.heartbeat(worker("w1"))
     eventually(store.trouble, within=30)
     with closing(between._store(patience=60)) as patient:
         patient._past.is_watched, patient._past.trouble = True, "it is away"

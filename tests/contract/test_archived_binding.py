@@ -117,7 +117,7 @@ def test_an_archive_may_be_given_to_a_queue_that_has_run_without(servers: Server
         with closing(RedisStore(ground.url, clock=ground.clock)) as plain:
             plain.add([in_state("completed", "early"), new_job("waits")])
         store = ground.fresh()
-        store.beat(worker("w1"))
+        store.heartbeat(worker("w1"))
         eventually(lambda: ground.copies() == ["early"])
         eventually(lambda: ground.here() == ["waits"])
         assert ids(store) == ["early", "waits"]

@@ -406,7 +406,7 @@ def test_a_worker_that_leaves_hands_over_what_has_ended(
     between: Between, store: ArchivedStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(store.mover, "_look_over", store.mover._ended.wait)  # so that nothing is moved before
-    store.beat(worker("w1"))
+    store.heartbeat(worker("w1"))
     store.add([in_state("completed", f"j{n}") for n in range(450)])
     store.close()
     assert (len(between.copies()), between.here(), between.unmoved()) == (450, [], 0)

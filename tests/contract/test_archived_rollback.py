@@ -17,7 +17,7 @@ from queuectl.domain import lifecycle
 from queuectl.domain.job import Job
 from queuectl.domain.query import Filter
 from queuectl.store.archived import ArchivedStore
-from queuectl.store.protocol import Held
+from queuectl.store.protocol import AttemptRef
 from servers.mongo import GivenMongo, MongoServer
 from servers.redis import RedisServer
 
@@ -139,7 +139,7 @@ def test_a_number_that_was_given_again_costs_the_older_job_nothing_but_its_numbe
     work(store, "old")
     backup.restore()
     store = between.fresh()
-    store.lapsed(1)
+    store.expired_leases(1)
     server.call("DEL", between.key("unsure"))  # else the archive would have been asked
     (added,) = store.add([new_job("new")])
     assert added.job.number == 2
@@ -206,7 +206,7 @@ def test_versions_rise_though_the_next_servers_clock_is_behind(between: Between,
     (first,) = store.claim("w1", (), 1, LEASE)
     server.restart()
     store = between.fresh()
-    (again,) = store.renew("w1", [Held("a", first.attempt_id or "")], LEASE)
+    (again,) = store.renew("w1", [AttemptRef("a", first.attempt_id or "")], LEASE)
     assert again.version >= ahead + 2**32 > first.version
 
 

@@ -21,8 +21,8 @@ def claim(store: Store, limit: int = 10, queues: tuple[str, ...] = (), worker: s
 
 
 def configure(store: Store, queue: str, **setting: Any) -> None:
-    entry = store.shared("queues").get(queue)
-    assert store.swap("queues", queue, setting, entry.version if entry else 0)
+    entry = store.read_table("queues").get(queue)
+    assert store.compare_and_swap("queues", queue, setting, entry.version if entry else 0)
 
 
 def test_a_claimed_job_is_what_the_domain_makes_of_it(ground: Ground) -> None:

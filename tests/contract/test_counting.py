@@ -107,5 +107,5 @@ def test_a_job_whose_retry_is_due_waits_since_then(store: Store, clock: SteppedC
 
 def test_a_paused_queue_waits_too(store: Store) -> None:
     store.add([new_job("a", queue="x")])
-    store.swap("queues", "x", {"paused": True, "limit": None}, 0)
+    store.compare_and_swap("queues", "x", {"paused": True, "limit": None}, 0)
     assert store.due_since() == {"x": NOW}

@@ -9,7 +9,7 @@ from contract.grounds import SteppedClock, race
 from factories import LEASE, NOW, new_job, report
 from queuectl.domain import lifecycle
 from queuectl.domain.job import Job
-from queuectl.store.protocol import Held, Store
+from queuectl.store.protocol import AttemptRef, Store
 
 
 def claimed(store: Store, *ids: str, lease: timedelta = LEASE) -> list[Job]:
@@ -17,8 +17,8 @@ def claimed(store: Store, *ids: str, lease: timedelta = LEASE) -> list[Job]:
     return store.claim("w1", (), len(ids), lease)
 
 
-def held(*jobs: Job) -> list[Held]:
-    return [Held(job.id, job.attempt_id or "") for job in jobs]
+def held(*jobs: Job) -> list[AttemptRef]:
+    return [AttemptRef(job.id, job.attempt_id or "") for job in jobs]
 
 
 def lost(job: Job, clock: SteppedClock) -> Job:
@@ -28,7 +28,7 @@ def lost(job: Job, clock: SteppedClock) -> Job:
 def test_a_renewal_refuses_whoever_recovers_from_an_older_look(store: Store, clock: SteppedClock) -> None:
     [job] = claimed(store, "a")
     clock.step(seconds=31)
-    [older_look] = store.lapsed(10)
+    [older_look] = store.expired_leases(10)
     [renewed] = store.renew("w1", held(job), LEASE)
     assert renewed.version > older_look.version
     assert store.save([lost(older_look, clock)]) == ["stale"]
@@ -62,7 +62,7 @@ def test_a_request_to_cancel_rides_along(store: Store) -> None:
 def test_what_is_no_longer_ours_is_missing_in_the_answer(store: Store) -> None:
     [a, b, c] = claimed(store, "a", "b", "c")
     store.save([lifecycle.finish(b, report(), now=NOW, chance=0.5)])
-    wanted = [*held(a), *held(b), Held("c", "f" * 32), Held("gone", "e" * 32)]
+    wanted = [*held(a), *held(b), AttemptRef("c", "f" * 32), AttemptRef("gone", "e" * 32)]
     assert [job.id for job in store.renew("w1", wanted, LEASE)] == ["a"]
     assert store.renew("w2", held(a), LEASE) == []
     assert store.get(["c"])["c"] == c
@@ -75,16 +75,16 @@ def test_nothing_held_is_nothing_renewed(store: Store) -> None:
 def test_a_lease_lapses_at_its_end_by_the_clock_of_the_store(store: Store, clock: SteppedClock) -> None:
     claimed(store, "a")
     clock.step(seconds=29.999999)
-    assert store.lapsed(10) == []
+    assert store.expired_leases(10) == []
     clock.step(microseconds=1)
-    assert [job.id for job in store.lapsed(10)] == ["a"]
+    assert [job.id for job in store.expired_leases(10)] == ["a"]
 
 
 def test_the_longest_lapsed_come_first_and_no_more_than_asked_for(store: Store, clock: SteppedClock) -> None:
     for number in range(4):
         claimed(store, f"j{number}", lease=timedelta(seconds=40 - 10 * number))
     clock.step(minutes=5)
-    assert [job.id for job in store.lapsed(3)] == ["j3", "j2", "j1"]
+    assert [job.id for job in store.expired_leases(3)] == ["j3", "j2", "j1"]
 
 
 @pytest.mark.parametrize("turn", range(5))
@@ -93,7 +93,7 @@ def test_a_renewal_and_a_recovery_never_both_win(
 ) -> None:
     [job] = claimed(store, "a")
     clock.step(seconds=31)
-    [look] = other.lapsed(1)
+    [look] = other.expired_leases(1)
     renewed, [saved] = race(
         lambda: store.renew("w1", held(job), LEASE), lambda: other.save([lost(look, clock)])
     )
@@ -104,7 +104,7 @@ def test_a_renewal_and_a_recovery_never_both_win(
 def test_of_several_recoverers_one_wins(store: Store, other: Store, clock: SteppedClock) -> None:
     claimed(store, "a")
     clock.step(seconds=31)
-    [look] = store.lapsed(1)
+    [look] = store.expired_leases(1)
     answers = race(*[lambda h=h: h.save([lost(look, clock)])[0] for h in (store, other) * 3])
     assert sorted(answers) == ["accepted"] + ["stale"] * 5
     assert store.get(["a"])["a"].losses == 1

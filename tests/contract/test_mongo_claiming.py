@@ -55,7 +55,7 @@ class TestTurns:
         monkeypatch.setattr(turns, "APART", 300_000)
 
     def limit(self, store: MongoStore, limit: int) -> None:
-        assert store.swap("queues", "default", {"paused": False, "limit": limit}, 0)
+        assert store.compare_and_swap("queues", "default", {"paused": False, "limit": limit}, 0)
 
     def fill(self, store: MongoStore, count: int) -> None:
         now = store.now()
@@ -144,7 +144,7 @@ class TestTurns:
         self.fill(store, 1)
         self.limit(store, 1)
         late = claiming_by_hand(ground).until("shared.find_one_and_update")
-        assert store.swap("queues", "default", None, 1)
+        assert store.compare_and_swap("queues", "default", None, 1)
         assert [job.id for job in late.finish()] == ["j0"]
 
     def test_a_new_limit_is_counted_by_whoever_takes_after_it(
@@ -154,7 +154,7 @@ class TestTurns:
         self.fill(store, 5)
         self.limit(store, 5)
         late = claiming_by_hand(ground).until("shared.find_one_and_update")
-        assert store.swap("queues", "default", {"paused": False, "limit": 2}, 1)
+        assert store.compare_and_swap("queues", "default", {"paused": False, "limit": 2}, 1)
         assert len(late.finish()) == 2
 
     def test_a_turn_is_asked_for_only_where_something_is_to_be_taken(
@@ -168,7 +168,7 @@ class TestTurns:
         store = opened()
         now = store.now()
         for n in range(5):
-            assert store.swap("queues", f"q{n}", {"paused": False, "limit": 1}, 0)
+            assert store.compare_and_swap("queues", f"q{n}", {"paused": False, "limit": 1}, 0)
         store.add([new_job(f"free{n}", now=now, run_at=now) for n in range(2)])
         store.add([new_job(f"j{n}", now=now, run_at=now, queue=f"q{n % 5}") for n in range(20)])
         assert [job.id for job in store.claim("w1", (), 2, LEASE)] == ["free0", "free1"]
@@ -198,7 +198,7 @@ class TestTurns:
         store = opened()
         self.fill(store, 1)
         late = claiming_by_hand(ground).until("jobs.update_many")
-        assert store.swap("queues", "default", {"paused": True, "limit": None}, 0)
+        assert store.compare_and_swap("queues", "default", {"paused": True, "limit": None}, 0)
         looked = server_time(ground)
         eventually(lambda: server_time(ground) > looked + 300_000)
         assert late.finish() == []

@@ -42,7 +42,7 @@ def test_what_else_cannot_be_read_is_said(
     ground: MongoGround, store: Store, collection: str, change: dict[str, Any], verb: Any
 ) -> None:
     store.add([new_job("a")])
-    assert store.swap("queues", "default", {"paused": False, "limit": None}, 0)
+    assert store.compare_and_swap("queues", "default", {"paused": False, "limit": None}, 0)
     ground.base[collection].update_one({}, change)
     with pytest.raises(StoreUnusable, match="cannot read"):
         verb(store)
@@ -97,7 +97,7 @@ def test_a_verb_of_many_questions_ends_within_its_patience(
     near = ground.open()
     for n in range(30):
         near.add([new_job(f"j{n}", queue=f"q{n}")])
-        assert near.swap("queues", f"q{n}", {"paused": False, "limit": 1}, 0)
+        assert near.compare_and_swap("queues", f"q{n}", {"paused": False, "limit": 1}, 0)
     url = mongo_server.url(ground.name, host=mongo_proxy.host, port=mongo_proxy.port)
     with closing(MongoStore(url, patience=2.0, clock=ground.clock)) as far:
         far.get(["a"])

@@ -128,9 +128,9 @@ def test_what_no_majority_has_is_not_acknowledged_however_often_it_is_repeated(
                 lambda: far._connections.write(lambda base: writing._insert(base, rival, now)),
                 lambda: far.save([done]),
                 lambda: far.save([done]),
-                lambda: far.swap("queues", "q", {"paused": True}, 0),
-                lambda: far.swap("queues", "q", {"paused": False}, 0),
-                lambda: far.swap("queues", "q", {"paused": False}, 7),
+                lambda: far.compare_and_swap("queues", "q", {"paused": True}, 0),
+                lambda: far.compare_and_swap("queues", "q", {"paused": False}, 0),
+                lambda: far.compare_and_swap("queues", "q", {"paused": False}, 7),
             ):
                 with pytest.raises(OutcomeUnknown):
                     verb()
@@ -144,7 +144,7 @@ def hasty(url: str) -> Iterator[MongoStore]:
     """A handle that waits for no answer for long, connected."""
     with closing(MongoStore(url, patience=0.8)) as store:
         store.counts(Filter())
-        store.shared("queues")
+        store.read_table("queues")
         yield store
 
 

@@ -25,7 +25,7 @@ from queuectl.domain.query import Filter
 from queuectl.errors import OutcomeUnknown, StoreUnavailable
 from queuectl.service import queries
 from queuectl.store.mongo import MongoStore
-from queuectl.store.protocol import Entry, Held, Store
+from queuectl.store.protocol import AttemptRef, Entry, Store
 from servers.mongo import GivenMongo, MongoServer
 from servers.proxy import Proxy
 from servers.replica_set import ReplicaSet
@@ -130,15 +130,15 @@ class TestLostReplies:
     ) -> None:
         near.add([new_job("a")])
         self.lost(mongo_proxy, "update", "jobs", lambda: far.claim("w1", (), 1, LEASE))
-        assert near.lapsed(9) == []
+        assert near.expired_leases(9) == []
         ground.clock.step(seconds=LEASE.total_seconds())
-        assert [job.id for job in near.lapsed(9)] == ["a"]
+        assert [job.id for job in near.expired_leases(9)] == ["a"]
 
     def test_a_claim_of_a_limited_queue_leaves_its_turn_to_the_next(
         self, ground: MongoGround, near: Store, far: Store, mongo_proxy: Proxy
     ) -> None:
         near.add([new_job("a"), new_job("b")])
-        near.swap("queues", "default", {"paused": False, "limit": 1}, 0)
+        near.compare_and_swap("queues", "default", {"paused": False, "limit": 1}, 0)
         self.lost(mongo_proxy, "findAndModify", "shared", lambda: far.claim("w1", (), 1, LEASE))
         assert near.counts(Filter()).of("processing") == 0
         ground.clock.step(seconds=5)
@@ -157,7 +157,7 @@ class TestLostReplies:
 
     def test_a_renewal_counts_and_another_one_too(self, near: Store, far: Store, mongo_proxy: Proxy) -> None:
         job = claimed(near)
-        held = [Held(job.id, job.attempt_id or "")]
+        held = [AttemptRef(job.id, job.attempt_id or "")]
         self.lost(mongo_proxy, "update", "jobs", lambda: far.renew("w1", held, timedelta(hours=1)))
         [renewed] = near.get(["a"]).values()
         assert renewed.lease is not None
@@ -176,21 +176,25 @@ class TestLostReplies:
         assert [chunk.n for chunk in near.read_output(job.attempt_id or "", 0)] == [1, 3]
 
     def test_a_swap_is_seen_to_have_happened(self, near: Store, far: Store, mongo_proxy: Proxy) -> None:
-        self.lost(mongo_proxy, "insert", "shared", lambda: far.swap("queues", "q", {"paused": True}, 0))
-        assert near.shared("queues") == {"q": Entry({"paused": True}, 1)}
-        assert far.swap("queues", "q", {"paused": True}, 0) is False
-        self.lost(mongo_proxy, "update", "shared", lambda: far.swap("queues", "q", {"paused": False}, 1))
-        assert near.shared("queues") == {"q": Entry({"paused": False}, 2)}
-        self.lost(mongo_proxy, "delete", "shared", lambda: far.swap("queues", "q", None, 2))
-        assert far.swap("queues", "q", None, 0) is True
+        self.lost(
+            mongo_proxy, "insert", "shared", lambda: far.compare_and_swap("queues", "q", {"paused": True}, 0)
+        )
+        assert near.read_table("queues") == {"q": Entry({"paused": True}, 1)}
+        assert far.compare_and_swap("queues", "q", {"paused": True}, 0) is False
+        self.lost(
+            mongo_proxy, "update", "shared", lambda: far.compare_and_swap("queues", "q", {"paused": False}, 1)
+        )
+        assert near.read_table("queues") == {"q": Entry({"paused": False}, 2)}
+        self.lost(mongo_proxy, "delete", "shared", lambda: far.compare_and_swap("queues", "q", None, 2))
+        assert far.compare_and_swap("queues", "q", None, 0) is True
 
     def test_a_beat_a_wish_and_a_farewell_are_there(
         self, near: Store, far: Store, mongo_proxy: Proxy
     ) -> None:
-        self.lost(mongo_proxy, "findAndModify", "workers", lambda: far.beat(worker("w1")))
+        self.lost(mongo_proxy, "findAndModify", "workers", lambda: far.heartbeat(worker("w1")))
         assert [entry.id for entry in near.workers()] == ["w1"]
-        self.lost(mongo_proxy, "update", "workers", lambda: far.ask("w1", "drain"))
-        assert far.beat(worker("w1")) == "drain"
+        self.lost(mongo_proxy, "update", "workers", lambda: far.instruct("w1", "drain"))
+        assert far.heartbeat(worker("w1")) == "drain"
         self.lost(mongo_proxy, "delete", "workers", lambda: far.forget("w1"))
         assert near.workers() == []
         far.forget("w1")
@@ -271,11 +275,11 @@ class TestASetRepeatsByItself:
         assert proxy.lost.is_set()
         assert {job.version for job in near.get(["a", "b"]).values()} == {taken[0].version + 1}
         proxy.lose_reply(asks("update", "shared"))
-        assert near.swap("queues", "q", {"paused": True}, 0)
-        assert far.swap("queues", "q", {"paused": False}, 1)
+        assert near.compare_and_swap("queues", "q", {"paused": True}, 0)
+        assert far.compare_and_swap("queues", "q", {"paused": False}, 1)
         assert proxy.lost.is_set()
         proxy.lose_reply(asks("findAndModify", "workers"))
-        assert far.beat(worker("w1")) is None
+        assert far.heartbeat(worker("w1")) is None
         assert proxy.lost.is_set()
         assert near.counts(Filter()).states() == {"completed": 2}
 
@@ -310,7 +314,7 @@ class TestSilence:
         self, near: Store, far: Store, mongo_proxy: Proxy
     ) -> None:
         near.add([new_job("a")])
-        near.swap("queues", "default", {"paused": False, "limit": 1}, 0)
+        near.compare_and_swap("queues", "default", {"paused": False, "limit": 1}, 0)
         mongo_proxy.black_hole_reply(asks("update", "jobs"))
         began = time.monotonic()
         with pytest.raises(OutcomeUnknown):
@@ -402,7 +406,7 @@ def refused(far: Store, proxy: Proxy) -> bool:
     """Whether nothing can be sent any more: what was sent on a broken connection is not known."""
     proxy.refuse()
     try:
-        far.ask("nobody", "stop")
+        far.instruct("nobody", "stop")
     except OutcomeUnknown:
         return False
     except StoreUnavailable:

@@ -21,7 +21,7 @@ from queuectl.domain.query import Filter, Page
 from queuectl.store.mongo import documents, ledger
 from queuectl.store.mongo.claiming import PROMOTED_AT_ONCE
 from queuectl.store.mongo.documents import standing
-from queuectl.store.protocol import Held
+from queuectl.store.protocol import AttemptRef
 from servers.mongo import GivenMongo, MongoServer
 
 MANY = 20_000
@@ -51,7 +51,7 @@ class Crowd:
         base["counters"].update_one({"_id": "number"}, {"$set": {"n": self._number}})
         ledger.fold(base, at_least=1)
         for name in ("w1", "w2"):
-            self.store.beat(worker(name))
+            self.store.heartbeat(worker(name))
         self.witness = Witness(self.store, base.client, base.name)
 
     def plans(self, work: Callable[[Any], Any]) -> list[Plan]:
@@ -97,8 +97,8 @@ def _claimed(store: Any, *queues: str, limit: int = 10) -> list[Job]:
     return jobs
 
 
-def _held(job: Job) -> Held:
-    return Held(job.id, job.attempt_id or "")
+def _held(job: Job) -> AttemptRef:
+    return AttemptRef(job.id, job.attempt_id or "")
 
 
 def _renewed(store: Any) -> None:
@@ -131,10 +131,10 @@ def _printed(store: Any) -> None:
 
 
 def _limited(store: Any) -> None:
-    assert store.swap("queues", "busy", {"paused": False, "limit": 1000}, 0)
+    assert store.compare_and_swap("queues", "busy", {"paused": False, "limit": 1000}, 0)
     _claimed(store)
     _claimed(store, "busy", "other")
-    assert store.swap("queues", "busy", None, 1)
+    assert store.compare_and_swap("queues", "busy", None, 1)
 
 
 def _retried(store: Any) -> None:
@@ -169,14 +169,14 @@ HOT: dict[str, Callable[[Any], Any]] = {
     "claim from limited queues": _limited,
     "claim from empty queues": lambda store: store.claim("w1", ("no", "nowhere"), 10, LEASE),
     "renew": _renewed,
-    "lapsed": lambda store: store.lapsed(10),
+    "expired_leases": lambda store: store.expired_leases(10),
     "due since": lambda store: store.due_since(),
     "save": _ended,
     "add": _added,
     "output": _printed,
     "get": lambda store: store.get([f"seed-pending-{n}" for n in range(50)]),
-    "beat": lambda store: store.beat(worker("w1")),
-    "ask": lambda store: (store.ask("w1", "drain"), store.asked("w1"), store.workers()),
+    "heartbeat": lambda store: store.heartbeat(worker("w1")),
+    "instruct": lambda store: (store.instruct("w1", "drain"), store.pending_instruction("w1"), store.workers()),
     "fold": _retried,
     "newest": _page(),
     "last finished": _page(sort="updated", states=_states("completed")),
@@ -204,7 +204,7 @@ HOT: dict[str, Callable[[Any], Any]] = {
 
 
 SORTED = {
-    "ask": "the registry: as many as there are workers",
+    "instruct": "the registry: as many as there are workers",
     "by the beginning of an id": "as many as begin alike, before they are so many that the newest are looked through",
     "held by nobody": "as many as run: where none is this worker's, any way leads past them all",
 }
@@ -239,7 +239,7 @@ def test_what_came_due_is_brought_into_line_a_bounded_number_at_a_time(crowd: Cr
     crowd.ground.clock.step(days=2)
     try:
         plans = crowd.plans(_claimed)
-        [lapsed] = crowd.plans(lambda store: store.lapsed(10))
+        [lapsed] = crowd.plans(lambda store: store.expired_leases(10))
     finally:
         crowd.ground.clock.reset()
     assert lapsed.looked == 10

@@ -12,7 +12,7 @@ from factories import LEASE, NOW, new_job, report
 from queuectl.domain import lifecycle
 from queuectl.domain.query import Filter
 from queuectl.errors import InvalidInput, OutcomeUnknown, StoreUnavailable, StoreUnusable
-from queuectl.store.protocol import Held, Store
+from queuectl.store.protocol import AttemptRef, Store
 from servers.mongo import GivenMongo, MongoServer, fail_command
 from servers.replica_set import ReplicaSet
 
@@ -65,18 +65,18 @@ def claiming(store: Store) -> Any:
 
 def renewing(store: Store) -> Any:
     held = [(job.id, job.attempt_id or "") for job in store.get(["a", "b"]).values()]
-    return [job.id for job in store.renew("w1", [Held(*each) for each in held], LEASE)]
+    return [job.id for job in store.renew("w1", [AttemptRef(*each) for each in held], LEASE)]
 
 
 def beating(store: Store) -> Any:
-    return store.beat(worker("w1"))
+    return store.heartbeat(worker("w1"))
 
 
 # Each verb, the command with which it changes something, and what it answers where that is done.
 REPEATED: dict[str, tuple[Callable[[Store], Any], str, Any]] = {
     "add": (adding, "insert", ["added", "added"]),
     "save": (saving, "update", ["accepted", "accepted"]),
-    "beat": (beating, "findAndModify", None),
+    "heartbeat": (beating, "findAndModify", None),
 }
 SAID_ONCE: dict[str, tuple[Callable[[Store], Any], str, Any]] = {
     "claim": (claiming, "update", ["c"]),

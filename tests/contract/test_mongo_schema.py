@@ -207,7 +207,7 @@ def test_a_thorough_look_finds_what_is_wrong(ground: MongoGround, kind: str) -> 
     store.add([in_state("completed", "counted")])
     ledger.fold(ground.base, at_least=1)
     store.add([in_state("dead", "dead"), new_job("later", run_at=NOW.replace(year=2030))])
-    store.beat(worker("w1"))
+    store.heartbeat(worker("w1"))
     assert store.describe(thorough=True).faults == ()
     plant, said = DAMAGE[kind]
     plant(ground.base)

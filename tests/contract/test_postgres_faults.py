@@ -23,7 +23,7 @@ from queuectl.domain.query import Filter, Page
 from queuectl.errors import OutcomeUnknown, StoreUnavailable
 from queuectl.service import queries
 from queuectl.store.postgres import PostgresStore
-from queuectl.store.protocol import Entry, Held, Store
+from queuectl.store.protocol import AttemptRef, Entry, Store
 from servers.postgres import GivenServer, PostgresServer
 from servers.proxy import Proxy
 
@@ -104,7 +104,7 @@ class TestLostReplies:
 
     def test_a_renewal_counts_and_another_one_too(self, near: Store, far: Store, proxy: Proxy) -> None:
         job = claimed(near)
-        held = [Held(job.id, job.attempt_id or "")]
+        held = [AttemptRef(job.id, job.attempt_id or "")]
         self.lost(proxy, b".renew_", lambda: far.renew("w1", held, timedelta(hours=1)))
         [renewed] = near.get(["a"]).values()
         assert renewed.lease is not None
@@ -119,15 +119,15 @@ class TestLostReplies:
         assert near.read_output(job.attempt_id or "", 0) == chunks
 
     def test_a_swap_is_seen_to_have_happened(self, near: Store, far: Store, proxy: Proxy) -> None:
-        self.lost(proxy, b".shared", lambda: far.swap("queues", "q", {"paused": True}, 0))
-        assert near.shared("queues") == {"q": Entry({"paused": True}, 1)}
-        assert far.swap("queues", "q", {"paused": True}, 0) is False
+        self.lost(proxy, b".shared", lambda: far.compare_and_swap("queues", "q", {"paused": True}, 0))
+        assert near.read_table("queues") == {"q": Entry({"paused": True}, 1)}
+        assert far.compare_and_swap("queues", "q", {"paused": True}, 0) is False
 
     def test_a_beat_and_a_wish_are_there(self, near: Store, far: Store, proxy: Proxy) -> None:
-        self.lost(proxy, b"INSERT INTO", lambda: far.beat(worker("w1")))
+        self.lost(proxy, b"INSERT INTO", lambda: far.heartbeat(worker("w1")))
         assert [entry.id for entry in near.workers()] == ["w1"]
-        self.lost(proxy, b"SET asked", lambda: far.ask("w1", "drain"))
-        assert far.beat(worker("w1")) == "drain"
+        self.lost(proxy, b"SET asked", lambda: far.instruct("w1", "drain"))
+        assert far.heartbeat(worker("w1")) == "drain"
 
     def test_a_purge_has_purged(self, near: Store, far: Store, proxy: Proxy) -> None:
         near.add([in_state("completed", "a"), in_state("completed", "b")])

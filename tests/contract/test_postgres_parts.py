@@ -325,7 +325,7 @@ class TestHearing:
         ground.open().add([new_job()])
         socket = store._hearing._socket()
         eventually(lambda: select.select([socket], [], [], 0)[0], what="the notification")
-        store.beat(worker("w1"))
+        store.heartbeat(worker("w1"))
         assert not select.select([socket], [], [], 0)[0]
         assert store.wait(20) is True
         store.close()
@@ -384,7 +384,7 @@ class TestClaimsSideBySide:
     def test_of_a_limited_queue_the_second_waits_and_counts(
         self, ground: PostgresGround, lines: tuple[Line, Line]
     ) -> None:
-        assert ground.open().swap("queues", "default", {"paused": False, "limit": 1}, 0)
+        assert ground.open().compare_and_swap("queues", "default", {"paused": False, "limit": 1}, 0)
         first, second = lines
         answers: list[list[str]] = []
         waiting = threading.Thread(target=lambda: answers.append(self.claim(second)))
@@ -402,7 +402,7 @@ class TestFolding:
         store.add([in_state("dead", queue=f"q{n}") for n in range(150)])
         lines = f"SELECT array_agg(ctid ORDER BY ctid)::text FROM {ground.schema}.tally"
         before = ground.admin.execute(lines).fetchone()
-        store.beat(worker("w1"))
+        store.heartbeat(worker("w1"))
         assert ground.admin.execute(lines).fetchone() == before
 
 
@@ -438,7 +438,7 @@ class TestLedger:
         assert before is not None
         assert before[0] > 100
         store.purge(Filter(queue="x"), 7)
-        store.beat(worker("w1"))
+        store.heartbeat(worker("w1"))
         assert ground.admin.execute(lines).fetchone() == (4,)
         assert store.counts(Filter()).of("dead", "completed") == 113
         assert store.describe(thorough=True).faults == ()

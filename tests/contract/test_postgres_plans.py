@@ -21,7 +21,7 @@ from queuectl.domain.query import Filter, Page
 from queuectl.store.aside import Aside
 from queuectl.store.postgres import claiming, finding, output, purging, writing
 from queuectl.store.postgres.connections import Line
-from queuectl.store.protocol import Held
+from queuectl.store.protocol import AttemptRef
 from queuectl.store.tokens import Tokens
 from servers.postgres import GivenServer, PostgresServer
 
@@ -152,7 +152,7 @@ HOT: dict[str, Callable[[Line], Any]] = {
     "add": lambda line: writing.add(line, [new_job() for _ in range(10)], NOW),
     "get": lambda line: finding.get(line, [f"seed-pending-{n}" for n in range(1, 50)]),
     "output": _printed,
-    "lapsed": lambda line: claiming.lapsed(line, 10),
+    "expired_leases": lambda line: claiming.expired_leases(line, 10),
     "due since": claiming.due_since,
     "newest": _page(),
     "last finished": _page(sort="updated", states=frozenset(("completed",))),
@@ -180,8 +180,8 @@ HOT: dict[str, Callable[[Line], Any]] = {
 }
 
 
-def _held(job: Job) -> Held:
-    return Held(job.id, job.attempt_id or "")
+def _held(job: Job) -> AttemptRef:
+    return AttemptRef(job.id, job.attempt_id or "")
 
 
 @pytest.mark.parametrize("name", HOT)

@@ -144,7 +144,7 @@ def test_a_job_from_sql_is_the_job_that_the_program_makes(
     store: Store, caller: Caller, shared: dict[str, str], fields: dict[str, Any]
 ) -> None:
     for key, text in shared.items():
-        assert store.swap("settings", key, {"value": text}, 0)
+        assert store.compare_and_swap("settings", key, {"value": text}, 0)
     as_json = {
         name: json.dumps(value) if isinstance(value, dict) else value for name, value in fields.items()
     }

@@ -144,7 +144,7 @@ def test_while_it_is_on_its_way_nothing_is_done(
             for verb in (
                 lambda handle=handle: handle.add([new_job("b")]),
                 lambda handle=handle: handle.claim("w1", (), 9, LEASE),
-                lambda handle=handle: handle.swap("queues", "q", {"paused": True}, 0),
+                lambda handle=handle: handle.compare_and_swap("queues", "q", {"paused": True}, 0),
                 lambda handle=handle: handle.get(["a"]),
             ):
                 with pytest.raises(StoreUnavailable) as caught:

@@ -43,7 +43,7 @@ class Queue:
         assert running.lease is not None
         self.attempt_id = running.lease.attempt_id
         self.store.write_output([Chunk("runs", self.attempt_id, 1, 0, NOW, 0, b"printed")])
-        self.store.beat(worker("w1"))
+        self.store.heartbeat(worker("w1"))
         self.store.caretaker.stop()
         self.before = self.look()
 
@@ -181,7 +181,7 @@ def test_a_job_that_cannot_be_read_is_in_nobodys_way(queue: Queue, how: str) -> 
     queue.store.add([new_job("next")])
     UNREADABLE[how](queue, f"job:{number}")
     assert [job.id for job in queue.store.claim("w1", ["default"], 9, LEASE)] == ["next"]
-    assert [each.id for each in queue.store.set_aside(lapsed=False)] == ["due"]
+    assert [each.id for each in queue.store.set_aside(expired=False)] == ["due"]
     assert set(queue.store.get(["due", "next"]).unreadable) == {"due"}
     found = queue.store.find(Filter(), Page())
     assert len(found.jobs) == len(queue.store.get(_ids(queue)))
@@ -215,13 +215,13 @@ def test_one_of_all_workers_looks_and_again_when_something_may_be_lost(queue: Qu
     queue.call("SET", "turn:repair", queue.call("GET", "history"))  # somebody has looked
     queue.call("DEL", "created")
     other: Any = queue.ground.open()
-    other.beat(worker("w2"))
+    other.heartbeat(worker("w2"))
     other.caretaker.stop()
     other.caretaker._thread.join()
     assert "created" not in queue.look()
     queue.call("SET", "turn:repair", "the history of another server")
     third: Any = queue.ground.open()
-    third.beat(worker("w3"))
+    third.heartbeat(worker("w3"))
     eventually(lambda: queue.look() == queue.before)
     eventually(lambda: 3_500_000 < queue.call("PTTL", "turn:repair") <= 3_600_000)
 
@@ -290,5 +290,5 @@ def test_a_delayed_job_without_its_queue_is_set_aside_by_the_claim(queue: Queue)
     queue.call("HDEL", f"job:{number.decode()}", "queue")
     queue.call("ZADD", "delayed", 1, number)
     assert [job.id for job in queue.store.claim("w1", (), 9, LEASE)] == ["waits", "due"]
-    assert [each.id for each in queue.store.set_aside(lapsed=True)] == ["delayed"]
+    assert [each.id for each in queue.store.set_aside(expired=True)] == ["delayed"]
     assert queue.call("ZRANGE", "delayed", 0, -1) == []

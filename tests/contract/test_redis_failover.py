@@ -21,7 +21,7 @@ from queuectl.domain.job import Job
 from queuectl.domain.output import Chunk
 from queuectl.domain.query import Filter
 from queuectl.errors import OutcomeUnknown, StoreUnavailable, StoreUnusable
-from queuectl.store.protocol import Held
+from queuectl.store.protocol import AttemptRef
 from queuectl.store.redis import RedisStore
 from servers.endpoint import free_port
 from servers.proxy import Proxy
@@ -96,8 +96,8 @@ def ended(job: Job, **fields: Any) -> Job:
     return lifecycle.finish(job, report(now=NOW, **fields), now=NOW, chance=0.5)
 
 
-def held(job: Job) -> Held:
-    return Held(job.id, job.attempt_id or "")
+def held(job: Job) -> AttemptRef:
+    return AttemptRef(job.id, job.attempt_id or "")
 
 
 @pytest.fixture

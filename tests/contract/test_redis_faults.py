@@ -23,7 +23,7 @@ from queuectl.domain.output import Chunk, Trim
 from queuectl.domain.query import Filter
 from queuectl.errors import OutcomeUnknown, StoreUnavailable
 from queuectl.service import queries
-from queuectl.store.protocol import Entry, Held, Store
+from queuectl.store.protocol import AttemptRef, Entry, Store
 from queuectl.store.redis import RedisStore
 from queuectl.store.redis.scripts import script
 from servers.proxy import Proxy
@@ -99,12 +99,12 @@ def chunks(job: Job, *numbers: int) -> list[Chunk]:
 VERBS: dict[str, Callable[[Store], Any]] = {
     "add": lambda store: store.add([new_job("verb")]),
     "claim": lambda store: store.claim("w9", (), 1, LEASE),
-    "renew": lambda store: store.renew("w1", [Held("a", "0" * 32)], LEASE),
+    "renew": lambda store: store.renew("w1", [AttemptRef("a", "0" * 32)], LEASE),
     "save": lambda store: store.save([in_state("completed", "a")]),
     "write_output": lambda store: store.write_output([Chunk("a", "0" * 32, 1, 0, NOW, 0, b"x")]),
-    "beat": lambda store: store.beat(worker("w1")),
-    "ask": lambda store: store.ask("w1", "drain"),
-    "swap": lambda store: store.swap("queues", "q", {"paused": True}, 0),
+    "heartbeat": lambda store: store.heartbeat(worker("w1")),
+    "instruct": lambda store: store.instruct("w1", "drain"),
+    "compare_and_swap": lambda store: store.compare_and_swap("queues", "q", {"paused": True}, 0),
     "purge": lambda store: (store.add([in_state("completed", "z")]), store.purge(Filter(), 9)),
     "forget": lambda store: store.forget("w1"),
 }
@@ -113,11 +113,11 @@ LOOKS: dict[str, Callable[[Store], Any]] = {
     "get": lambda store: store.get(["a"]),
     "find": lambda store: list(queries.held_by(store, "w1")),
     "counts": lambda store: store.counts(Filter()),
-    "lapsed": lambda store: store.lapsed(9),
+    "expired_leases": lambda store: store.expired_leases(9),
     "read_output": lambda store: store.read_output("0" * 32, 0),
-    "asked": lambda store: store.asked("w1"),
+    "pending_instruction": lambda store: store.pending_instruction("w1"),
     "workers": lambda store: store.workers(),
-    "shared": lambda store: store.shared("queues"),
+    "read_table": lambda store: store.read_table("queues"),
     "describe": lambda store: store.describe(),
 }
 """Each verb that does not."""
@@ -156,9 +156,9 @@ class TestLostReplies:
     ) -> None:
         near.add([new_job("a")])
         self.lost(proxy, "claim", lambda: far.claim("w1", (), 1, LEASE))
-        assert near.lapsed(9) == []
+        assert near.expired_leases(9) == []
         ground.clock.step(seconds=LEASE.total_seconds())
-        assert [job.id for job in near.lapsed(9)] == ["a"]
+        assert [job.id for job in near.expired_leases(9)] == ["a"]
 
     def test_a_save_is_stored_once_and_repeated_is_stale(self, near: Store, far: Store, proxy: Proxy) -> None:
         done = ended(claimed(near))
@@ -171,7 +171,7 @@ class TestLostReplies:
 
     def test_a_renewal_counts_and_another_one_too(self, near: Store, far: Store, proxy: Proxy) -> None:
         job = claimed(near)
-        held = [Held(job.id, job.attempt_id or "")]
+        held = [AttemptRef(job.id, job.attempt_id or "")]
         self.lost(proxy, "renew", lambda: far.renew("w1", held, timedelta(hours=1)))
         [renewed] = near.get(["a"]).values()
         assert renewed.lease is not None
@@ -189,17 +189,17 @@ class TestLostReplies:
         assert near.read_output(job.attempt_id or "", 0) == chunks(job, 1, 3)
 
     def test_a_swap_is_seen_to_have_happened(self, near: Store, far: Store, proxy: Proxy) -> None:
-        self.lost(proxy, "swap", lambda: far.swap("queues", "q", {"paused": True}, 0))
-        assert near.shared("queues") == {"q": Entry({"paused": True}, 1)}
-        assert far.swap("queues", "q", {"paused": True}, 0) is False
-        self.lost(proxy, "swap", lambda: far.swap("queues", "q", None, 1))
-        assert far.swap("queues", "q", None, 0) is True
+        self.lost(proxy, "swap", lambda: far.compare_and_swap("queues", "q", {"paused": True}, 0))
+        assert near.read_table("queues") == {"q": Entry({"paused": True}, 1)}
+        assert far.compare_and_swap("queues", "q", {"paused": True}, 0) is False
+        self.lost(proxy, "swap", lambda: far.compare_and_swap("queues", "q", None, 1))
+        assert far.compare_and_swap("queues", "q", None, 0) is True
 
     def test_a_beat_a_wish_and_a_farewell_are_there(self, near: Store, far: Store, proxy: Proxy) -> None:
-        self.lost(proxy, "beat", lambda: far.beat(worker("w1")))
+        self.lost(proxy, "beat", lambda: far.heartbeat(worker("w1")))
         assert [entry.id for entry in near.workers()] == ["w1"]
-        self.lost(proxy, "ask", lambda: far.ask("w1", "drain"))
-        assert far.beat(worker("w1")) == "drain"
+        self.lost(proxy, "ask", lambda: far.instruct("w1", "drain"))
+        assert far.heartbeat(worker("w1")) == "drain"
         self.lost(proxy, "forget", lambda: far.forget("w1"))
         assert near.workers() == []
         far.forget("w1")

@@ -14,7 +14,7 @@ from queuectl.domain import lifecycle
 from queuectl.domain.output import Chunk
 from queuectl.domain.query import Filter
 from queuectl.errors import StoreUnavailable
-from queuectl.store.protocol import Entry, Held
+from queuectl.store.protocol import AttemptRef, Entry
 from queuectl.store.redis import RedisStore
 from servers.redis import RedisServer
 
@@ -42,8 +42,8 @@ def store(ground: RedisGround) -> RedisStore:
     store.claim("w1", (), 1, LEASE)
     store.add([new_job("b")])
     store.add([new_job("later", run_at=NOW + timedelta(minutes=30), priority=1000)])
-    store.beat(worker("w1"))
-    store.swap("queues", "q", {"paused": True}, 0)
+    store.heartbeat(worker("w1"))
+    store.compare_and_swap("queues", "q", {"paused": True}, 0)
     return store  # type: ignore[return-value]
 
 
@@ -63,8 +63,8 @@ def everything(ground: RedisGround) -> dict[bytes, bytes]:
     return {key: ground.server.call("DUMP", key) for key in sorted(keys)}
 
 
-def held(store: RedisStore) -> Held:
-    return Held("a", store.get(["a"])["a"].attempt_id or "")
+def held(store: RedisStore) -> AttemptRef:
+    return AttemptRef("a", store.get(["a"])["a"].attempt_id or "")
 
 
 def saving(store: RedisStore) -> Any:
@@ -89,7 +89,7 @@ def writing_output(store: RedisStore) -> Any:
 GROWS: dict[str, tuple[Callable[[RedisStore], Any], Any]] = {
     "add": (lambda store: [added.status for added in store.add([new_job("c"), new_job("d")])], ["added"] * 2),
     "write_output": (writing_output, set()),
-    "ask": (lambda store: store.ask("w1", "drain"), True),
+    "instruct": (lambda store: store.instruct("w1", "drain"), True),
 }
 """What may be refused, and its answer where there is room."""
 GOES_ON: dict[str, tuple[Callable[[RedisStore], Any], Any]] = {
@@ -98,8 +98,8 @@ GOES_ON: dict[str, tuple[Callable[[RedisStore], Any], Any]] = {
     "claim of what was delayed": (claiming_what_was_delayed, ["later"]),
     "save": (saving, ["accepted"]),
     "save of what is to be retried": (saving_for_later, ["accepted"]),
-    "beat": (lambda store: store.beat(worker("w1")), None),
-    "swap": (lambda store: store.swap("queues", "q", {"paused": False}, 1), True),
+    "heartbeat": (lambda store: store.heartbeat(worker("w1")), None),
+    "compare_and_swap": (lambda store: store.compare_and_swap("queues", "q", {"paused": False}, 1), True),
     "purge": (lambda store: store.purge(Filter(), 9), ["z"]),
     "forget": (lambda store: store.forget("w1"), None),
 }
@@ -156,7 +156,7 @@ def test_all_can_be_looked_at(store: RedisStore, server: RedisServer) -> None:
     with full(server):
         assert set(store.get(["a", "b", "later", "z"])) == {"a", "b", "later", "z"}
         assert store.counts(Filter()).total() == 4
-        assert store.shared("queues") == {"q": Entry({"paused": True}, 1)}
+        assert store.read_table("queues") == {"q": Entry({"paused": True}, 1)}
         assert [entry.id for entry in store.workers()] == ["w1"]
         [fault] = store.describe().faults
     assert fault.endswith("% of maxmemory is used: raise it, or delete jobs: queuectl purge --older-than 1d")

@@ -17,7 +17,7 @@ from queuectl.domain import lifecycle
 from queuectl.domain.job import Job, Parent
 from queuectl.domain.output import Chunk
 from queuectl.domain.query import Filter, Page
-from queuectl.store.protocol import DUE_LOOKED_AT, Held
+from queuectl.store.protocol import DUE_LOOKED_AT, AttemptRef
 from queuectl.store.redis import RedisStore
 from servers.redis import RedisServer
 
@@ -39,7 +39,7 @@ class Crowd:
         for start in range(0, count, 500):
             self.store.add([_job(n) for n in range(start, start + 500)])
         self.store.add([new_job("parent", priority=1000), new_job("child", after=(Parent("parent"),))])
-        self.store.beat(worker("w1"))
+        self.store.heartbeat(worker("w1"))
         self.store.caretaker.stop()
 
     def cost(self, work: Callable[[Any], Any]) -> dict[str, int]:
@@ -91,7 +91,7 @@ def many(server: RedisServer) -> Iterator[Crowd]:
 def _claim_and_finish(store: Any) -> None:
     running = store.claim("w1", (), 10, LEASE)
     assert len(running) == 10
-    held = [Held(job.id, job.lease.attempt_id) for job in running]
+    held = [AttemptRef(job.id, job.lease.attempt_id) for job in running]
     running = store.renew("w1", held, LEASE)
     assert len(running) == 10
     store.write_output([Chunk(job.id, job.lease.attempt_id, 1, 0, NOW, 0, b"x") for job in running])
@@ -135,13 +135,20 @@ WORKS: dict[str, Callable[[Any], Any]] = {
     "blocked": lambda store: store.find(Filter(states=frozenset(("blocked",))), Page()),
     "counts": lambda store: store.counts(Filter()),
     "counts of one state": lambda store: store.counts(Filter(states=frozenset(("dead",)))),
-    "lapsed": lambda store: store.lapsed(10),
+    "expired_leases": lambda store: store.expired_leases(10),
     "purge": lambda store: store.purge(Filter(states=ENDED), 5),
     "purge of what is too young": lambda store: store.purge(
         Filter(states=ENDED, ended_before=NOW - timedelta(days=1)), 5
     ),
-    "beat": lambda store: [store.beat(worker("w1")), store.asked("w1"), store.ask("w1", "drain")],
-    "swap": lambda store: [store.swap("settings", "s", {"value": 1}, 0), store.shared("settings")],
+    "heartbeat": lambda store: [
+        store.heartbeat(worker("w1")),
+        store.pending_instruction("w1"),
+        store.instruct("w1", "drain"),
+    ],
+    "compare_and_swap": lambda store: [
+        store.compare_and_swap("settings", "s", {"value": 1}, 0),
+        store.read_table("settings"),
+    ],
     "describe": lambda store: store.describe(),
 }
 
@@ -193,8 +200,8 @@ def test_who_finds_nothing_to_do_costs_the_log_nothing() -> None:
             before = server.info("persistence")["aof_current_size"]
             for look in (
                 lambda store: store.claim("w1", (), 9, LEASE),
-                lambda store: store.lapsed(9),
-                lambda store: store.asked("w1"),
+                lambda store: store.expired_leases(9),
+                lambda store: store.pending_instruction("w1"),
                 lambda store: store.find(Filter(), Page()),
                 lambda store: store.counts(Filter()),
                 lambda store: store.purge(Filter(), 9),

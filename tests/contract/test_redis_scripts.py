@@ -17,7 +17,7 @@ from queuectl.domain import lifecycle
 from queuectl.domain.output import Chunk, Trim
 from queuectl.domain.query import Filter, Page
 from queuectl.store import redis as package
-from queuectl.store.protocol import Held
+from queuectl.store.protocol import AttemptRef
 from queuectl.store.redis import rows, writing
 from queuectl.store.redis.scripts import FOLDER, LOOKS, script
 from servers.redis import GivenRedis, RedisServer
@@ -101,7 +101,7 @@ def server() -> Iterator[RedisServer]:
 
 def live(store: Any) -> Iterator[str]:
     """Every verb, one after the other; answers what has been done so far."""
-    store.beat(worker("w1"))
+    store.heartbeat(worker("w1"))
     yield "beat"
     store.add(
         [new_job("a", priority=1, tags=("t",), unique_key="k"), new_job("b"), in_state("completed", "c")]
@@ -111,7 +111,7 @@ def live(store: Any) -> Iterator[str]:
     (running,) = store.claim("w1", (), 1, LEASE)
     yield "claim"
     attempt_id = running.lease.attempt_id
-    (running,) = store.renew("w1", [Held(running.id, attempt_id)], LEASE)
+    (running,) = store.renew("w1", [AttemptRef(running.id, attempt_id)], LEASE)
     yield "renew"
     store.write_output(
         [Chunk("a", attempt_id, n, 0, NOW, n, b"x") for n in (1, 2, 3)], [Trim("a", attempt_id, 1, 3)]
@@ -121,15 +121,15 @@ def live(store: Any) -> Iterator[str]:
     yield "read_output"
     assert store.save([lifecycle.finish(running, report(), now=NOW, chance=0)]) == ["accepted"]
     yield "save"
-    assert store.ask("w1", "drain")
-    assert store.asked("w1") == "drain"
+    assert store.instruct("w1", "drain")
+    assert store.pending_instruction("w1") == "drain"
     yield "ask"
-    assert store.swap("queues", "default", {"paused": False, "limit": 3}, 0)
+    assert store.compare_and_swap("queues", "default", {"paused": False, "limit": 3}, 0)
     yield "swap"
     assert len(store.find(Filter(), Page()).jobs) == 4
     assert len(store.get(["a", "b"])) == 2
     assert store.counts(Filter()).total() == 4
-    assert store.lapsed(9) == []
+    assert store.expired_leases(9) == []
     yield "find"
     assert store.purge(Filter(), 1) == ["c"] or store.purge(Filter(), 9)
     yield "purge"

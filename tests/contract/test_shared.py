@@ -5,57 +5,59 @@ from queuectl.store.protocol import Entry, Store
 
 
 def test_an_empty_table_has_no_entries(store: Store) -> None:
-    assert store.shared("settings") == {}
+    assert store.read_table("settings") == {}
 
 
 def test_an_entry_is_read_back_with_its_version(store: Store) -> None:
     value = {"paused": True, "limit": None, "note": "ü", "deep": [1, {"x": 2.5}]}
-    assert store.swap("queues", "q", value, 0)
-    assert store.shared("queues") == {"q": Entry(value, 1)}
-    assert store.swap("queues", "q", {"paused": False}, 1)
-    assert store.shared("queues") == {"q": Entry({"paused": False}, 2)}
+    assert store.compare_and_swap("queues", "q", value, 0)
+    assert store.read_table("queues") == {"q": Entry(value, 1)}
+    assert store.compare_and_swap("queues", "q", {"paused": False}, 1)
+    assert store.read_table("queues") == {"q": Entry({"paused": False}, 2)}
 
 
 def test_the_tables_are_apart(store: Store) -> None:
-    store.swap("queues", "a", {"x": 1}, 0)
-    store.swap("settings", "a", {"x": 2}, 0)
-    assert store.shared("schedules") == {}
-    assert store.shared("settings")["a"].value == {"x": 2}
+    store.compare_and_swap("queues", "a", {"x": 1}, 0)
+    store.compare_and_swap("settings", "a", {"x": 2}, 0)
+    assert store.read_table("schedules") == {}
+    assert store.read_table("settings")["a"].value == {"x": 2}
 
 
 def test_an_older_version_is_refused(store: Store) -> None:
-    store.swap("settings", "a", {"x": 1}, 0)
-    assert not store.swap("settings", "a", {"x": 2}, 0)
-    assert not store.swap("settings", "a", {"x": 2}, 2)
-    assert not store.swap("settings", "b", {"x": 2}, 1)
-    assert store.shared("settings") == {"a": Entry({"x": 1}, 1)}
+    store.compare_and_swap("settings", "a", {"x": 1}, 0)
+    assert not store.compare_and_swap("settings", "a", {"x": 2}, 0)
+    assert not store.compare_and_swap("settings", "a", {"x": 2}, 2)
+    assert not store.compare_and_swap("settings", "b", {"x": 2}, 1)
+    assert store.read_table("settings") == {"a": Entry({"x": 1}, 1)}
 
 
 def test_an_entry_is_removed_with_none(store: Store) -> None:
-    store.swap("settings", "a", {"x": 1}, 0)
-    assert not store.swap("settings", "a", None, 0)
-    assert not store.swap("settings", "a", None, 7)
-    assert store.swap("settings", "a", None, 1)
-    assert store.shared("settings") == {}
-    assert store.swap("settings", "a", None, 0)
+    store.compare_and_swap("settings", "a", {"x": 1}, 0)
+    assert not store.compare_and_swap("settings", "a", None, 0)
+    assert not store.compare_and_swap("settings", "a", None, 7)
+    assert store.compare_and_swap("settings", "a", None, 1)
+    assert store.read_table("settings") == {}
+    assert store.compare_and_swap("settings", "a", None, 0)
 
 
 def test_of_several_who_swap_the_same_version_one_wins(store: Store, other: Store) -> None:
     handles = (store, other) * 4
-    answers = race(*[lambda h=h, n=n: h.swap("settings", "a", {"n": n}, 0) for n, h in enumerate(handles)])
+    answers = race(
+        *[lambda h=h, n=n: h.compare_and_swap("settings", "a", {"n": n}, 0) for n, h in enumerate(handles)]
+    )
     assert answers.count(True) == 1
-    assert store.shared("settings") == {"a": Entry({"n": answers.index(True)}, 1)}
+    assert store.read_table("settings") == {"a": Entry({"n": answers.index(True)}, 1)}
 
 
 def test_several_who_count_by_swapping_lose_no_count(store: Store, other: Store) -> None:
-    store.swap("settings", "n", {"n": 0}, 0)
+    store.compare_and_swap("settings", "n", {"n": 0}, 0)
 
     def count(handle: Store) -> None:
         for _ in range(10):
             while True:
-                entry = handle.shared("settings")["n"]
-                if handle.swap("settings", "n", {"n": entry.value["n"] + 1}, entry.version):
+                entry = handle.read_table("settings")["n"]
+                if handle.compare_and_swap("settings", "n", {"n": entry.value["n"] + 1}, entry.version):
                     break
 
     race(*[lambda h=h: count(h) for h in (store, other) * 2])
-    assert store.shared("settings")["n"] == Entry({"n": 40}, 41)
+    assert store.read_table("settings")["n"] == Entry({"n": 40}, 41)

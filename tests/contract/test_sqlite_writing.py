@@ -20,7 +20,7 @@ from queuectl.domain import lifecycle
 from queuectl.domain.job import STATES
 from queuectl.domain.query import Filter
 from queuectl.errors import Conflict, QueuectlError, StoreUnavailable, StoreUnusable
-from queuectl.store.protocol import Held
+from queuectl.store.protocol import AttemptRef
 from queuectl.store.sqlite import SqliteStore, claiming, finding, purging, writing
 from queuectl.store.sqlite.saver import Saver
 from queuectl.store.sqlite.sql import FOLDER
@@ -280,7 +280,7 @@ def test_every_statement_has_a_name_and_a_purpose() -> None:
 
 def test_a_poll_that_finds_nothing_writes_nothing(store: SqliteStore) -> None:
     store.add([new_job(queue="x"), new_job(run_at=NOW + timedelta(days=1)), in_state("dead")])
-    store.swap("queues", "x", {"paused": True, "limit": None}, 0)
+    store.compare_and_swap("queues", "x", {"paused": True, "limit": None}, 0)
     store.claim("w1", (), 5, LEASE)
     before = store._writer._opened().total_changes()
     log = Path(store._database.log).stat().st_size
@@ -317,7 +317,7 @@ def test_a_worker_that_renews_does_not_wake_itself(store: SqliteStore) -> None:
     [job] = store.claim("w1", (), 1, LEASE)
     while store.wait(0.05):
         pass
-    store.renew("w1", [Held("a", job.attempt_id or "")], LEASE)
+    store.renew("w1", [AttemptRef("a", job.attempt_id or "")], LEASE)
     assert store.wait(0.05) is False
 
 

@@ -18,7 +18,7 @@ from queuectl.domain.output import Chunk
 from queuectl.domain.query import Filter, Page, Unreadable
 from queuectl.service import commands, queries
 from queuectl.store import aside
-from queuectl.store.protocol import Held, Store
+from queuectl.store.protocol import AttemptRef, Store
 
 CASES = [(kind, name) for kind, edits in EDITS.items() for name in edits]
 
@@ -59,7 +59,7 @@ def test_a_claim_meets_no_more_of_them_than_it_has_time_for(
     claimed, met = list[str](), list[int]()
     while not claimed:
         claimed = [job.id for job in store.claim("w1", (), 2, LEASE)]
-        met.append(len(store.set_aside(lapsed=False)))
+        met.append(len(store.set_aside(expired=False)))
     assert (claimed, sum(met)) == (["good"], 9)
     assert max(met) <= 4
 
@@ -72,13 +72,13 @@ class TestOneOfMany:
         edit(ground, "bad")
         assert [job.id for job in store.claim("w1", (), 2, LEASE)] == ["first", "last"]
         assert store.claim("w1", (), 2, LEASE) == []
-        [aside] = store.set_aside(lapsed=True)
+        [aside] = store.set_aside(expired=True)
         assert (aside.id, aside.number) == ("bad", number)
         assert aside.reason
-        assert store.set_aside(lapsed=True) == []
+        assert store.set_aside(expired=True) == []
         with closing(ground.open()) as other:
             assert other.claim("w2", (), 2, LEASE) == []
-            assert other.set_aside(lapsed=True) == [], "whoever comes later does not find it again"
+            assert other.set_aside(expired=True) == [], "whoever comes later does not find it again"
         found = store.get(["first", "bad", "none"])
         assert (set(found), set(found.unreadable)) == ({"first"}, {"bad"})
         assert store.counts(Filter()).total() == 3
@@ -120,14 +120,14 @@ class TestOneOfMany:
         store.add([new_job("bad"), new_job("good")])
         claimed = store.claim("w1", (), 2, LEASE)
         edit(ground, "bad")
-        held = [Held(job.id, str(job.attempt_id)) for job in claimed]
+        held = [AttemptRef(job.id, str(job.attempt_id)) for job in claimed]
         assert [job.id for job in store.renew("w1", held, LEASE)] == ["good"]
         clock.step(hours=1)
-        assert [job.id for job in store.lapsed(1)] == ["good"]
+        assert [job.id for job in store.expired_leases(1)] == ["good"]
         if name != "state: none":  # which no index of leases holds either: `doctor` finds it
-            assert [each.id for each in store.set_aside(lapsed=True)] == ["bad"]
-        assert [each.id for each in store.set_aside(lapsed=True)] == []
-        assert [job.id for job in store.lapsed(9)] == ["good"]
+            assert [each.id for each in store.set_aside(expired=True)] == ["bad"]
+        assert [each.id for each in store.set_aside(expired=True)] == []
+        assert [job.id for job in store.expired_leases(9)] == ["good"]
         running = Filter(states=frozenset(("processing",)))
         assert store.counts(running).total() == 1
         assert store.find(running, Page()).unreadable == []
@@ -156,7 +156,7 @@ def test_many_in_front_block_nobody(ground: Ground, kind: str, store: Store) -> 
         edit(ground, f"bad{n}")
     store.add([new_job(f"good{n}") for n in range(3)])
     assert [job.id for job in store.claim("w1", (), 1, LEASE)] == ["good0"]
-    assert len(store.set_aside(lapsed=True)) == 40
+    assert len(store.set_aside(expired=True)) == 40
     for sort in ("created", "updated", "next"):
         ids, damaged = listed(store, sort, 1)
         assert (sorted(ids), len(damaged)) == (["good0", "good1", "good2"], 40)
@@ -207,7 +207,7 @@ def _statement(ground: SqliteGround) -> Any:
 def test_a_queue_whose_entry_makes_no_sense_is_paused_and_the_others_go_on(
     ground: Ground, kind: str, store: Store, text: str
 ) -> None:
-    assert store.swap("queues", "odd", {"paused": False, "limit": 2}, 0)
+    assert store.compare_and_swap("queues", "odd", {"paused": False, "limit": 2}, 0)
     store.add([new_job("a", queue="odd"), new_job("b")])
     tamper(ground, "queues", "odd", text)
     assert [job.id for job in store.claim("w1", (), 9, LEASE)] == ["b"]
@@ -223,14 +223,14 @@ def test_a_queue_whose_entry_makes_no_sense_is_paused_and_the_others_go_on(
 def test_a_worker_whose_entry_makes_no_sense_is_lost_until_it_beats(
     ground: Ground, kind: str, store: Store, text: str
 ) -> None:
-    store.beat(worker("w1"))
-    store.beat(worker("w2"))
+    store.heartbeat(worker("w1"))
+    store.heartbeat(worker("w2"))
     tamper(ground, "worker", "w1", text)
     known = {each.id: each for each in store.workers()}
     assert known.keys() == {"w1", "w2"}
     assert known["w1"].heartbeat is None
     assert "cannot be read" in str(known["w1"].note)
-    store.beat(worker("w1"))
+    store.heartbeat(worker("w1"))
     assert [each.heartbeat for each in store.workers()] == [NOW, NOW]
     tamper(ground, "worker", "w1", text)
     store.forget("w1")

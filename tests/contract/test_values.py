@@ -17,7 +17,7 @@ from queuectl.domain.output import Chunk
 from queuectl.domain.query import Counts, Filter, Page
 from queuectl.service import shapes
 from queuectl.service.queries import WorkerStatus
-from queuectl.store.protocol import Held, Store
+from queuectl.store.protocol import AttemptRef, Store
 
 PLAIN = (int, float, str, bytes, bool, type(None), datetime, timedelta)
 """The kinds themselves, not what is derived from them."""
@@ -103,7 +103,7 @@ def test_jobs_wherever_they_come_from(store: Store, jobs: list[Job], clock: Step
 def test_what_a_worker_is_given(store: Store, jobs: list[Job], clock: SteppedClock) -> None:
     claimed = plain(store.claim("w1", (), 9, LEASE))
     assert {job.id for job in claimed} == {"waits", "runs"}
-    held = [Held(job.id, str(job.attempt_id)) for job in claimed]
+    held = [AttemptRef(job.id, str(job.attempt_id)) for job in claimed]
     fresh = plain(store.renew("w1", held, LEASE))
     changed = [
         replace(job, lease=replace(job.lease, slot=2**31 - 1, pid=BEYOND_32, started_at=LATE))
@@ -111,7 +111,7 @@ def test_what_a_worker_is_given(store: Store, jobs: list[Job], clock: SteppedClo
     ]
     assert store.save(changed) == ["accepted"] * 2
     clock.step(hours=1)
-    lapsed = plain(store.lapsed(9))
+    lapsed = plain(store.expired_leases(9))
     assert [job.lease.pid for job in lapsed if job.lease] == [BEYOND_32] * 2
     ended = [lifecycle.finish(job, report(max_rss=BEYOND_53), now=NOW, chance=0.5) for job in lapsed]
     assert store.save(ended) == ["accepted"] * 2
@@ -131,15 +131,15 @@ def test_output(store: Store, jobs: list[Job]) -> None:
 
 def test_workers_and_shared_values(store: Store, other: Store) -> None:
     made = worker(holder_pid=BEYOND_53, agent_pid=BEYOND_32, count=BEYOND_53, started_at=LATE)
-    plain(store.beat(made))
-    assert store.ask("w1", "drain")
-    assert plain(other.asked("w1")) == "drain"
+    plain(store.heartbeat(made))
+    assert store.instruct("w1", "drain")
+    assert plain(other.pending_instruction("w1")) == "drain"
     [known] = plain(other.workers())
     assert known.holder_pid == BEYOND_53
     encode(shapes.worker(WorkerStatus(known, "running")))
     value = {key: item for key, item in META.items() if key != "huge"}  # jsonb would answer all its digits
-    assert plain(store.swap("settings", "k", value, 0)) is True
-    [entry] = plain(other.shared("settings")).values()
+    assert plain(store.compare_and_swap("settings", "k", value, 0)) is True
+    [entry] = plain(other.read_table("settings")).values()
     assert (entry.value, entry.version) == (value, 1)
 
 
@@ -148,7 +148,7 @@ def test_sums_and_descriptions(store: Store, jobs: list[Job]) -> None:
         assert plain(store.counts(wanted)) == Counts({"default": {"pending": 3, "cancelled": 1}})
     assert encode(plain(store.describe(thorough=True)))
     plain(store.now())
-    plain(store.trouble())
+    plain(store.background_fault())
 
 
 def test_versions_of_a_queue_that_counts_on_from_far(ground: Ground, store: Store, jobs: list[Job]) -> None:

@@ -29,55 +29,55 @@ def worker(name: str = "w1", **changes: object) -> Worker:
 
 def test_a_beat_enters_the_worker_with_the_time_of_the_store(store: Store, clock: SteppedClock) -> None:
     now = clock.step(seconds=3)
-    assert store.beat(worker()) is None
+    assert store.heartbeat(worker()) is None
     assert store.workers() == [worker(heartbeat=now)]
 
 
 def test_a_beat_renews_the_entry(store: Store, clock: SteppedClock) -> None:
-    store.beat(worker())
+    store.heartbeat(worker())
     now = clock.step(seconds=3)
-    store.beat(worker(state="draining", note="bye"))
+    store.heartbeat(worker(state="draining", note="bye"))
     assert store.workers() == [worker(state="draining", note="bye", heartbeat=now)]
 
 
 def test_workers_are_listed_in_order_of_their_start(store: Store) -> None:
     for number, name in enumerate(["c", "a", "b"]):
-        store.beat(worker(name, started_at=NOW + timedelta(seconds=number)))
+        store.heartbeat(worker(name, started_at=NOW + timedelta(seconds=number)))
     assert [w.id for w in store.workers()] == ["c", "a", "b"]
 
 
 def test_what_is_asked_is_learned_with_every_beat_until_the_worker_is_forgotten(store: Store) -> None:
-    store.beat(worker())
-    assert store.ask("w1", "drain")
-    assert [store.beat(worker()), store.beat(worker())] == ["drain", "drain"]
+    store.heartbeat(worker())
+    assert store.instruct("w1", "drain")
+    assert [store.heartbeat(worker()), store.heartbeat(worker())] == ["drain", "drain"]
     store.forget("w1")
     assert store.workers() == []
-    assert store.beat(worker()) is None
+    assert store.heartbeat(worker()) is None
 
 
 def test_the_latest_wish_counts(store: Store) -> None:
-    store.beat(worker())
-    store.ask("w1", "drain")
-    store.ask("w1", "stop")
-    assert store.beat(worker()) == "stop"
+    store.heartbeat(worker())
+    store.instruct("w1", "drain")
+    store.instruct("w1", "stop")
+    assert store.heartbeat(worker()) == "stop"
 
 
 def test_a_reload_is_done_when_another_agent_beats(store: Store) -> None:
-    store.beat(worker(agent_pid=10))
-    store.ask("w1", "reload")
-    assert store.beat(worker(agent_pid=10)) == "reload"
-    assert store.beat(worker(agent_pid=11)) is None
-    assert store.beat(worker(agent_pid=11)) is None
+    store.heartbeat(worker(agent_pid=10))
+    store.instruct("w1", "reload")
+    assert store.heartbeat(worker(agent_pid=10)) == "reload"
+    assert store.heartbeat(worker(agent_pid=11)) is None
+    assert store.heartbeat(worker(agent_pid=11)) is None
 
 
 def test_nothing_can_be_asked_of_a_worker_that_is_not_there(store: Store) -> None:
-    assert not store.ask("nobody", "stop")
-    assert store.beat(worker("nobody")) is None
+    assert not store.instruct("nobody", "stop")
+    assert store.heartbeat(worker("nobody")) is None
 
 
 def test_forgetting_a_worker_leaves_its_claims_and_may_be_repeated(store: Store) -> None:
     store.add([new_job("a")])
-    store.beat(worker())
+    store.heartbeat(worker())
     store.claim("w1", (), 1, LEASE)
     store.forget("w1")
     store.forget("w1")
@@ -85,27 +85,29 @@ def test_forgetting_a_worker_leaves_its_claims_and_may_be_repeated(store: Store)
 
 
 def test_a_wish_is_never_lost_to_a_beat(store: Store, other: Store) -> None:
-    store.beat(worker())
-    race(*[lambda h=h: h.beat(worker()) for h in (store, other) * 3], lambda: other.ask("w1", "stop"))
-    assert store.beat(worker()) == "stop"
+    store.heartbeat(worker())
+    race(
+        *[lambda h=h: h.heartbeat(worker()) for h in (store, other) * 3], lambda: other.instruct("w1", "stop")
+    )
+    assert store.heartbeat(worker()) == "stop"
 
 
 def test_many_workers_beat_at_once_and_each_has_one_entry(store: Store, other: Store) -> None:
-    def beat(handle: Store, name: str) -> None:
+    def heartbeat(handle: Store, name: str) -> None:
         for _ in range(5):
-            handle.beat(worker(name))
+            handle.heartbeat(worker(name))
 
-    race(*[lambda h=h, w=f"w{n % 4}": beat(h, w) for n, h in enumerate((store, other) * 4)])
+    race(*[lambda h=h, w=f"w{n % 4}": heartbeat(h, w) for n, h in enumerate((store, other) * 4)])
     assert [w.id for w in store.workers()] == ["w0", "w1", "w2", "w3"]
 
 
 def test_what_is_asked_can_be_read_without_a_beat(store: Store) -> None:
-    assert store.asked("w1") is None
-    store.beat(worker())
+    assert store.pending_instruction("w1") is None
+    store.heartbeat(worker())
     before = store.workers()
-    assert store.asked("w1") is None
-    store.ask("w1", "drain")
-    assert store.asked("w1") == "drain"
+    assert store.pending_instruction("w1") is None
+    store.instruct("w1", "drain")
+    assert store.pending_instruction("w1") == "drain"
     assert store.workers() == before
     store.forget("w1")
-    assert store.asked("w1") is None
+    assert store.pending_instruction("w1") is None

@@ -102,7 +102,7 @@ class PostgresDatabase:
         "claim": b".claim_",
         "save": b".save_",
         "output": b".write_output(",
-        "beat": b".worker AS known",
+        "heartbeat": b".worker AS known",
     }
 
     def __init__(self, server: PostgresServer | GivenServer, door: Endpoint | None = None) -> None:
@@ -167,7 +167,7 @@ class MongoDatabase:
         "claim": b"$indexOfArray",
         "save": b"$push",
         "output": b"insert\0\7\0\0\0output",
-        "beat": b"findAndModify\0\10\0\0\0workers",
+        "heartbeat": b"findAndModify\0\10\0\0\0workers",
     }
 
     def __init__(self, server: MongoServer | GivenMongo) -> None:
@@ -259,7 +259,7 @@ class RedisDatabase:
         "claim": "claim",
         "save": "save",
         "output": "write_output",
-        "beat": "beat",
+        "heartbeat": "beat",
     }
     lost: ClassVar = {verb: script(name).digest.encode() for verb, name in SCRIPTS.items()}
 

@@ -184,7 +184,7 @@ class TestPartition:
 class TestLostReplies:
     """The server did it, and the worker never hears of it."""
 
-    @pytest.mark.parametrize("verb", ["claim", "save", "output", "beat"])
+    @pytest.mark.parametrize("verb", ["claim", "save", "output", "heartbeat"])
     def test_a_worker_loses_nothing_and_repeats_nothing(
         self, place: Place, database: Shared, atlas: Host, verb: str
     ) -> None:

@@ -34,7 +34,7 @@ from queuectl.domain.query import Filter, Found, Page
 from queuectl.errors import Conflict
 from queuectl.store.memory import MemoryStore
 from queuectl.store.mongo import ledger
-from queuectl.store.protocol import Added, Held, Store
+from queuectl.store.protocol import Added, AttemptRef, Store
 from queuectl.store.sqlite import SqliteStore
 from servers.mongo import GivenMongo, MongoServer
 from servers.postgres import GivenServer, PostgresServer
@@ -151,7 +151,7 @@ class SideBySide(RuleBasedStateMachine):
     @rule(worker=WORKERS, lease=LEASES, stale=st.booleans())
     def renew(self, worker: str, lease: timedelta, stale: bool) -> None:
         jobs = self.looks.values() if stale else self.memory.find(Filter(worker=worker), Page()).jobs
-        held = [Held(job.id, job.attempt_id) for job in jobs if job.attempt_id]
+        held = [AttemptRef(job.id, job.attempt_id) for job in jobs if job.attempt_id]
         self.all(lambda store: store.renew(worker, held, lease))
 
     @rule(chosen=IDS, event=EVENTS, old=st.booleans(), priority=st.integers(-2, 2), delay=SECONDS)
@@ -194,7 +194,7 @@ class SideBySide(RuleBasedStateMachine):
     @rule()
     def recover(self) -> None:
         now = self.clock.now()
-        lapsed = self.all(lambda store: store.lapsed(3))
+        lapsed = self.all(lambda store: store.expired_leases(3))
         lost = [lifecycle.lose(job, report("lost", now=now), now=now) for job in lapsed]
         self.all(lambda store: store.save(lost))
 
@@ -224,7 +224,9 @@ class SideBySide(RuleBasedStateMachine):
         queue=QUEUES, paused=st.booleans(), limit=st.sampled_from([None, 0, 1, 2]), version=st.integers(0, 2)
     )
     def configure(self, queue: str, paused: bool, limit: int | None, version: int) -> None:
-        self.all(lambda store: store.swap("queues", queue, {"paused": paused, "limit": limit}, version))
+        self.all(
+            lambda store: store.compare_and_swap("queues", queue, {"paused": paused, "limit": limit}, version)
+        )
 
     @invariant()
     def same(self) -> None:
@@ -236,7 +238,7 @@ class SideBySide(RuleBasedStateMachine):
             waiting = Filter(states=frozenset(states), waiting_for=tuple(f"j{n}" for n in range(12)))
             self.all(lambda store, wanted=waiting: store.find(wanted, Page()))
         self.all(lambda store: store.counts(Filter()))
-        self.all(lambda store: store.shared("queues"))
+        self.all(lambda store: store.read_table("queues"))
 
 
 def lives(examples: int) -> settings:

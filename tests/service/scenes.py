@@ -73,7 +73,7 @@ def change(store: MemoryStore, job: Job) -> Job:
     return get(store, job.id)
 
 
-def beat(
+def heartbeat(
     store: MemoryStore, name: str = "w1", count: int = 1, busy: tuple[str, ...] = (), **fields: Any
 ) -> Worker:
     """A worker that has just been heard of, with these jobs in its slots."""
@@ -85,5 +85,5 @@ def beat(
         "count": count, "started_at": NOW, "slots": slots,
     }  # fmt: skip
     worker = Worker(**(given | fields))
-    store.beat(worker)
+    store.heartbeat(worker)
     return worker

@@ -11,7 +11,7 @@ from queuectl.domain.worker import Slot
 from queuectl.service import commands, queries
 from queuectl.service.attention import Attention, attention, serving
 from queuectl.store.memory import MemoryStore
-from service.scenes import beat, put
+from service.scenes import heartbeat, put
 
 
 class Looks:
@@ -49,10 +49,10 @@ def test_due_jobs_that_nobody_serves(store: MemoryStore, look: Looks, clock: Ste
         "no_worker", "no live worker serves queue default, and 5 jobs wait, one of them for 3m",
         "queuectl worker start",
     )  # fmt: skip
-    beat(store, queues=("mail",))
+    heartbeat(store, queues=("mail",))
     [thing] = look()
     assert thing.hint == "queuectl worker start --queue default"
-    beat(store, "w2")
+    heartbeat(store, "w2")
     assert look() == []
     clock.step(minutes=5)
     assert look.kinds() == ["no_worker", "lost_worker", "lost_worker"]
@@ -63,13 +63,13 @@ def test_who_serves_a_queue(
     store: MemoryStore, look: Looks, settings: Settings, state: str, serves: bool
 ) -> None:
     put(store, "a")
-    beat(store, state=state)
+    heartbeat(store, state=state)
     assert ("no_worker" not in look.kinds()) is serves
     assert bool(serving(queries.workers(store, settings), "default")) is serves
 
 
 def test_a_paused_queue_with_waiting_jobs(store: MemoryStore, look: Looks) -> None:
-    beat(store)
+    heartbeat(store)
     commands.pause(store, "default")
     assert look() == []
     put(store, "a")
@@ -79,7 +79,7 @@ def test_a_paused_queue_with_waiting_jobs(store: MemoryStore, look: Looks) -> No
 
 
 def test_a_lost_worker_with_what_it_holds(store: MemoryStore, look: Looks, clock: SteppedClock) -> None:
-    beat(store, "w1", busy=("a",))
+    heartbeat(store, "w1", busy=("a",))
     put(store, "a", state="processing")
     clock.step(seconds=20)
     [thing] = look()
@@ -93,10 +93,10 @@ def test_a_lost_worker_with_what_it_holds(store: MemoryStore, look: Looks, clock
         "job a was started by worker w1 on h; its lease ended 1s ago and nobody has taken it back"
     )
     assert look()[1].hint == "queuectl worker start"
-    beat(store, "w2")
+    heartbeat(store, "w2")
     assert look.kinds() == ["lost_worker"]  # w2 takes it back in a moment
     clock.step(seconds=10)
-    beat(store, "w2")
+    heartbeat(store, "w2")
     assert look.kinds() == ["lost_worker", "lapsed_lease"]
 
 
@@ -109,14 +109,14 @@ def test_many_lapsed_leases_are_counted(store: MemoryStore, look: Looks, clock: 
 
 
 def test_a_worker_that_rests(store: MemoryStore, look: Looks) -> None:
-    beat(store, state="paused", note="cannot start commands")
+    heartbeat(store, state="paused", note="cannot start commands")
     [thing] = look()
     assert thing.text == "worker w1 on h rests: cannot start commands"
 
 
 @pytest.mark.parametrize(("skew", "said"), [(7200.0, "7200.0 s ahead of"), (-2.5, "2.5 s behind")])
 def test_a_host_whose_clock_differs(store: MemoryStore, look: Looks, skew: float, said: str) -> None:
-    beat(store, skew=skew)
+    heartbeat(store, skew=skew)
     [thing] = look()
     assert thing.kind == "clock_skew"
     assert f"the clock of host h is {said} the store's" in thing.text
@@ -124,7 +124,7 @@ def test_a_host_whose_clock_differs(store: MemoryStore, look: Looks, skew: float
 
 def test_a_command_that_was_stopped(store: MemoryStore, look: Looks) -> None:
     put(store, "a", state="processing")
-    beat(store, slots=(Slot(slot=0, job="a", stopped=True),))
+    heartbeat(store, slots=(Slot(slot=0, job="a", stopped=True),))
     [thing] = look()
     assert (thing.kind, thing.fault, thing.hint) == ("stopped_command", False, "queuectl explain a")
     assert thing.text == "job a does not go on: a process of it on host h is stopped (SIGSTOP)"
@@ -132,7 +132,7 @@ def test_a_command_that_was_stopped(store: MemoryStore, look: Looks) -> None:
 
 @pytest.mark.parametrize(("jump", "said"), [(30 * 86400.0, "30d ahead"), (-7200.0, "2h back")])
 def test_a_store_whose_clock_jumped(store: MemoryStore, look: Looks, jump: float, said: str) -> None:
-    beat(store, clock_jump=jump)
+    heartbeat(store, clock_jump=jump)
     [thing] = look()
     assert (thing.kind, thing.fault) == ("clock_jump", True)
     assert (
@@ -143,7 +143,7 @@ def test_a_store_whose_clock_jumped(store: MemoryStore, look: Looks, jump: float
 
 @pytest.mark.parametrize("skew", [None, 0.0, 1.9, -1.9])
 def test_a_clock_that_is_right_enough(store: MemoryStore, look: Looks, skew: float | None) -> None:
-    beat(store, skew=skew)
+    heartbeat(store, skew=skew)
     assert look() == []
 
 

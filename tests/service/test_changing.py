@@ -18,7 +18,7 @@ from queuectl.service.changing import Change
 from queuectl.store.memory import MemoryStore
 from queuectl.store.protocol import Entry
 from service.conftest import Overtaken
-from service.scenes import beat, change, child, end, get, put, take
+from service.scenes import change, child, end, get, heartbeat, put, take
 
 REFUSED = "refused"
 
@@ -483,9 +483,9 @@ class TestQueues:
         commands.limit(store, "q", 2)
         commands.pause(store, "q")
         commands.resume(store, "q")
-        assert store.shared("queues")["q"].value == {"paused": False, "limit": 2}
+        assert store.read_table("queues")["q"].value == {"paused": False, "limit": 2}
         commands.limit(store, "q", None)
-        assert store.shared("queues")["q"].value == {"paused": False, "limit": None}
+        assert store.read_table("queues")["q"].value == {"paused": False, "limit": None}
 
     @pytest.mark.parametrize("at_most", [0, -1, 1_000_001])
     def test_a_limit_out_of_range_is_refused(self, store: MemoryStore, at_most: int) -> None:
@@ -495,15 +495,17 @@ class TestQueues:
     def test_somebody_elses_limit_survives_a_pause_at_the_same_moment(
         self, store: MemoryStore, overtaken: Overtaken
     ) -> None:
-        overtaken.before("swap", lambda: commands.limit(store, "q", 3))
+        overtaken.before("compare_and_swap", lambda: commands.limit(store, "q", 3))
         assert commands.pause(overtaken, "q")
-        assert store.shared("queues")["q"].value == {"paused": True, "limit": 3}
+        assert store.read_table("queues")["q"].value == {"paused": True, "limit": 3}
 
     def test_pausing_gives_up_when_others_are_always_faster(
         self, store: MemoryStore, overtaken: Overtaken
     ) -> None:
         limits = iter(range(1, 1000))
-        overtaken.before("swap", *[lambda: commands.limit(store, "q", next(limits))] * changing.TRIES)
+        overtaken.before(
+            "compare_and_swap", *[lambda: commands.limit(store, "q", next(limits))] * changing.TRIES
+        )
         with pytest.raises(CommandFailed, match="being changed by others"):
             commands.pause(overtaken, "q")
 
@@ -512,33 +514,35 @@ class TestSettings:
     def test_write_replace_remove(self, store: MemoryStore) -> None:
         commands.set_setting(store, "lease", "1m")
         commands.set_setting(store, "lease", "2m")
-        assert store.shared("settings")["lease"] == Entry({"value": "2m"}, 2)
+        assert store.read_table("settings")["lease"] == Entry({"value": "2m"}, 2)
         commands.set_setting(store, "lease", None)
         commands.set_setting(store, "lease", None)
-        assert "lease" not in store.shared("settings")
+        assert "lease" not in store.read_table("settings")
 
     def test_the_later_of_two_writers_wins(self, store: MemoryStore, overtaken: Overtaken) -> None:
-        overtaken.before("swap", lambda: commands.set_setting(store, "lease", "1m"))
+        overtaken.before("compare_and_swap", lambda: commands.set_setting(store, "lease", "1m"))
         commands.set_setting(overtaken, "lease", "2m")
-        assert store.shared("settings")["lease"].value == {"value": "2m"}
+        assert store.read_table("settings")["lease"].value == {"value": "2m"}
 
     def test_removing_one_that_somebody_removes_at_the_same_moment(
         self, store: MemoryStore, overtaken: Overtaken
     ) -> None:
         commands.set_setting(store, "lease", "1m")
-        overtaken.before("swap", lambda: commands.set_setting(store, "lease", None))
+        overtaken.before("compare_and_swap", lambda: commands.set_setting(store, "lease", None))
         commands.set_setting(overtaken, "lease", None)
-        assert "lease" not in store.shared("settings")
+        assert "lease" not in store.read_table("settings")
 
     def test_it_gives_up_when_others_are_always_faster(
         self, store: MemoryStore, overtaken: Overtaken
     ) -> None:
-        overtaken.before("swap", *[lambda: commands.set_setting(store, "lease", "1m")] * changing.TRIES)
+        overtaken.before(
+            "compare_and_swap", *[lambda: commands.set_setting(store, "lease", "1m")] * changing.TRIES
+        )
         with pytest.raises(CommandFailed, match="lease is being changed"):
             commands.set_setting(overtaken, "lease", "2m")
 
 
 def test_a_request_reaches_a_worker_with_its_next_beat(store: MemoryStore) -> None:
-    worker = beat(store, "w1")
-    commands.ask(store, [worker], "drain")
-    assert store.beat(worker) == "drain"
+    worker = heartbeat(store, "w1")
+    commands.instruct(store, [worker], "drain")
+    assert store.heartbeat(worker) == "drain"

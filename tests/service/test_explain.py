@@ -14,7 +14,7 @@ from queuectl.domain.worker import Slot
 from queuectl.service import commands, maintenance
 from queuectl.service.explain import explain
 from queuectl.store.memory import MemoryStore
-from service.scenes import beat, change, child, end, get, lose, put, take
+from service.scenes import change, child, end, get, heartbeat, lose, put, take
 
 LEASE_UNTIL = "2026-11-22T12:00:30.000000Z"
 START = "no live worker serves queue default: queuectl worker start"
@@ -29,8 +29,8 @@ class Scene:
     def put(self, id: str = "a", **fields: object) -> Job:
         return put(self.store, id, **fields)  # type: ignore[arg-type]
 
-    def beat(self, name: str = "w1", **fields: object) -> None:
-        beat(self.store, name, **fields)  # type: ignore[arg-type]
+    def heartbeat(self, name: str = "w1", **fields: object) -> None:
+        heartbeat(self.store, name, **fields)  # type: ignore[arg-type]
 
     def child(self, *parents: str | Parent, **fields: object) -> Job:
         return child(self.store, "a", *parents, **fields)
@@ -65,7 +65,7 @@ def several(*acts: Setting) -> Setting:
 
 def stopped() -> Setting:
     """Its worker has seen that a process of the command is stopped."""
-    return lambda scene: scene.beat(slots=(Slot(slot=0, job="a", stopped=True),))
+    return lambda scene: scene.heartbeat(slots=(Slot(slot=0, job="a", stopped=True),))
 
 
 def noted(pid: int) -> Setting:
@@ -78,7 +78,7 @@ def noted(pid: int) -> Setting:
 
 def running(**fields: object) -> Setting:
     """Job `a` runs on worker w1, which lives."""
-    return several(lambda s: s.beat(), lambda s: s.put(state="processing", **fields))
+    return several(lambda s: s.heartbeat(), lambda s: s.put(state="processing", **fields))
 
 
 def silent(seconds: float, **fields: object) -> Setting:
@@ -92,7 +92,7 @@ def cancelling(scene: Scene) -> None:
 
 def by(name: str = "w2", **fields: object) -> Setting:
     """Another worker lives."""
-    return lambda scene: scene.beat(name, **fields)
+    return lambda scene: scene.heartbeat(name, **fields)
 
 
 def parent_dies(hold: bool = False) -> Setting:
@@ -241,7 +241,7 @@ TABLE: list[Row] = [
     ),
     (
         "running with a time limit, on a worker that leaves",
-        several(running(timeout=timedelta(minutes=5)), lambda s: s.beat(state="draining")),
+        several(running(timeout=timedelta(minutes=5)), lambda s: s.heartbeat(state="draining")),
         [
             f"worker w1 on h runs attempt 1; its lease lasts until {LEASE_UNTIL}",
             "that worker leaves once its jobs have ended",
@@ -469,7 +469,7 @@ def test_each_situation_is_explained(scene: Scene, setting: Setting, why: list[s
 
 
 def test_very_many_stand_before_it(scene: Scene) -> None:
-    scene.beat()
+    scene.heartbeat()
     for n in range(1001):
         scene.put(f"b{n}")
     found = explain(scene.store, scene.settings, scene.put())
@@ -518,7 +518,7 @@ def test_a_job_with_a_made_id_is_called_by_its_number(scene: Scene) -> None:
 
 def test_a_lost_worker_is_addressed_so_that_it_is_meant(scene: Scene) -> None:
     silent(40)(scene)
-    scene.beat("w1", id="other", host="beta")
+    scene.heartbeat("w1", id="other", host="beta")
     assert (
         "queuectl worker forget w1@h" in explain(scene.store, scene.settings, get(scene.store, "a")).next[-1]
     )

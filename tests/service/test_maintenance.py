@@ -272,19 +272,19 @@ def test_a_child_whose_parent_is_gone_is_not_left_blocked(store: MemoryStore) ->
 def test_a_try_to_write_leaves_nothing(store: MemoryStore) -> None:
     maintenance.try_write(store)
     maintenance.try_write(store)
-    assert store.shared("schedules") == {}
+    assert store.read_table("schedules") == {}
 
 
 def test_a_try_to_write_that_was_broken_off_is_no_hindrance(store: MemoryStore) -> None:
-    store.swap("schedules", maintenance.PROBE, {"text": "left behind"}, 0)
+    store.compare_and_swap("schedules", maintenance.PROBE, {"text": "left behind"}, 0)
     maintenance.try_write(store)
-    assert store.shared("schedules") == {}
+    assert store.read_table("schedules") == {}
 
 
 def test_a_try_to_write_says_what_the_store_says(overtaken: Overtaken) -> None:
     def refuse(*_: object) -> bool:
         raise StoreUnavailable("the disk is full")
 
-    overtaken.replace("swap", refuse)
+    overtaken.replace("compare_and_swap", refuse)
     with pytest.raises(StoreUnavailable, match="the disk is full"):
         maintenance.try_write(overtaken)  # type: ignore[arg-type]

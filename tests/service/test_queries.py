@@ -17,7 +17,7 @@ from queuectl.errors import InvalidInput, NotFound
 from queuectl.service import commands, listing, queries, waiting, work
 from queuectl.store.memory import MemoryStore
 from service.conftest import Overtaken, settings_of
-from service.scenes import beat, change, child, end, get, lose, put, take
+from service.scenes import change, child, end, get, heartbeat, lose, put, take
 
 
 class TestResolve:
@@ -274,14 +274,14 @@ class TestStatus:
     def test_slots_are_those_of_living_workers(
         self, store: MemoryStore, settings: Settings, clock: SteppedClock
     ) -> None:
-        beat(store, "silent", count=8, busy=("x",))
+        heartbeat(store, "silent", count=8, busy=("x",))
         put(store, "x", state="pending")
         take(store, "x", "silent")
         clock.step(minutes=1)
-        beat(store, "busy", count=2)
+        heartbeat(store, "busy", count=2)
         put(store, "a")
         take(store, "a", "busy")
-        beat(store, "leaving", count=1, state="draining")
+        heartbeat(store, "leaving", count=1, state="draining")
         found = queries.status(store, settings)
         assert (found.live, found.processing, found.lost) == (3, 1, 1)
         states = {item.worker.id: item.state for item in found.workers}
@@ -290,7 +290,7 @@ class TestStatus:
     def test_slots_show_what_is_claimed_though_the_worker_has_not_told_yet(
         self, store: MemoryStore, settings: Settings
     ) -> None:
-        beat(store, "w1", count=2, busy=("ended", "b"))
+        heartbeat(store, "w1", count=2, busy=("ended", "b"))
         for id in ("a", "b", "c", "d", "e"):
             put(store, id, state="processing")
         found = queries.status(store, settings)
@@ -301,7 +301,7 @@ class TestStatus:
         assert found.jobs["processing"] == found.processing + found.ahead + found.lost
 
     def test_a_slot_that_the_job_itself_names_counts(self, store: MemoryStore, settings: Settings) -> None:
-        beat(store, "w1", count=3)
+        heartbeat(store, "w1", count=3)
         job = put(store, "a", state="processing")
         started = store.now() - timedelta(seconds=9)
         change(store, lifecycle.note_start(job, slot=2, pid=7, started_at=started, now=store.now()))
@@ -312,7 +312,7 @@ class TestStatus:
     def test_what_ends_between_two_looks_is_looked_at_again(
         self, store: MemoryStore, overtaken: Overtaken, settings: Settings
     ) -> None:
-        beat(store, "w1", count=2)
+        heartbeat(store, "w1", count=2)
         put(store, "a", state="processing")
         put(store, "b", state="processing")
         overtaken.after("counts", lambda: end(store, "a"))
@@ -322,7 +322,7 @@ class TestStatus:
     def test_a_lost_worker_has_no_jobs_once_they_are_taken_back(
         self, store: MemoryStore, settings: Settings, clock: SteppedClock
     ) -> None:
-        beat(store, "w1", busy=("a",))
+        heartbeat(store, "w1", busy=("a",))
         put(store, "a", state="processing")
         clock.step(minutes=1)
         assert queries.status(store, settings).workers[0].slots[0].job == "a"
@@ -344,7 +344,7 @@ class TestStatus:
         self, store: MemoryStore, settings: Settings, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(queries, "PROCESSING_SEEN", 1)
-        beat(store, "w1", count=3, busy=("a", "b"))
+        heartbeat(store, "w1", count=3, busy=("a", "b"))
         put(store, "a", state="processing")
         put(store, "b", state="processing")
         slots = queries.status(store, settings).workers[0].slots
@@ -354,13 +354,13 @@ class TestStatus:
     def test_a_worker_is_lost_after_three_missed_beats(
         self, store: MemoryStore, clock: SteppedClock, beats: float, state: str
     ) -> None:
-        beat(store)
+        heartbeat(store)
         clock.step(seconds=beats * 10)
         [found] = queries.workers(store, settings_of(heartbeat_interval="10s"))
         assert found.state == state
 
     def test_short_heartbeats_forgive_three_seconds(self, store: MemoryStore, clock: SteppedClock) -> None:
-        beat(store)
+        heartbeat(store)
         clock.step(seconds=3)
         assert queries.workers(store, settings_of(heartbeat_interval="100ms"))[0].state == "running"
 

@@ -8,7 +8,7 @@ from queuectl.domain.names import LONGEST, is_name
 from queuectl.errors import Conflict, InvalidInput, NotFound
 from queuectl.service import queries, registry
 from queuectl.store.memory import MemoryStore
-from service.scenes import beat, get, put
+from service.scenes import get, heartbeat, put
 
 
 def named(store: MemoryStore, settings: Settings, *words: str, lost: bool = False) -> list[str]:
@@ -18,8 +18,8 @@ def named(store: MemoryStore, settings: Settings, *words: str, lost: bool = Fals
 
 class TestWhoIsMeant:
     def test_a_name_a_name_with_its_host_or_an_id(self, store: MemoryStore, settings: Settings) -> None:
-        beat(store, "night", id="1", host="atlas")
-        beat(store, "day", id="2", host="beta")
+        heartbeat(store, "night", id="1", host="atlas")
+        heartbeat(store, "day", id="2", host="beta")
         for words in (("night",), ("night@atlas",), ("1",), ("night", "1", "night@atlas")):
             assert named(store, settings, *words) == ["1"]
         assert named(store, settings, "day", "night") == ["2", "1"]
@@ -27,8 +27,8 @@ class TestWhoIsMeant:
     def test_a_name_of_several_hosts_is_refused_with_what_to_type(
         self, store: MemoryStore, settings: Settings
     ) -> None:
-        beat(store, "queue", id="1", host="atlas")
-        beat(store, "queue", id="2", host="beta")
+        heartbeat(store, "queue", id="1", host="atlas")
+        heartbeat(store, "queue", id="2", host="beta")
         with pytest.raises(InvalidInput, match="2 workers are called 'queue'") as refused:
             named(store, settings, "queue")
         assert refused.value.hint == "name one of: queue@atlas, queue@beta"
@@ -37,8 +37,8 @@ class TestWhoIsMeant:
     def test_two_of_one_host_are_told_apart_by_their_ids(
         self, store: MemoryStore, settings: Settings
     ) -> None:
-        beat(store, "queue", id="1", host="atlas")
-        beat(store, "queue", id="2", host="atlas")
+        heartbeat(store, "queue", id="1", host="atlas")
+        heartbeat(store, "queue", id="2", host="atlas")
         with pytest.raises(InvalidInput) as refused:
             named(store, settings, "queue@atlas")
         assert refused.value.hint == "name one of: 1, 2"
@@ -46,17 +46,17 @@ class TestWhoIsMeant:
     def test_the_live_one_is_meant_or_the_lost_ones(
         self, store: MemoryStore, settings: Settings, clock: SteppedClock
     ) -> None:
-        beat(store, "queue", id="1")
-        beat(store, "queue", id="2")
+        heartbeat(store, "queue", id="1")
+        heartbeat(store, "queue", id="2")
         clock.step(minutes=1)
-        beat(store, "queue", id="3")
+        heartbeat(store, "queue", id="3")
         assert named(store, settings, "queue") == ["3"]
         assert named(store, settings, "queue", lost=True) == ["1", "2"]
 
     def test_an_unknown_one_is_not_found_and_the_known_are_named(
         self, store: MemoryStore, settings: Settings
     ) -> None:
-        beat(store, "queue", id="1")
+        heartbeat(store, "queue", id="1")
         with pytest.raises(NotFound) as missing:
             named(store, settings, "night")
         assert missing.value.hint == "there are: queue"
@@ -89,7 +89,7 @@ class TestForgetting:
     def test_what_its_leases_no_longer_protect_is_taken_back(
         self, store: MemoryStore, settings: Settings, clock: SteppedClock
     ) -> None:
-        beat(store, "w1")
+        heartbeat(store, "w1")
         put(store, "early", state="processing")
         clock.step(seconds=20)
         put(store, "late", state="processing")
@@ -105,7 +105,7 @@ class TestForgetting:
         assert get(store, "late").state == "processing"
 
     def test_a_live_one_is_not_forgotten(self, store: MemoryStore, settings: Settings) -> None:
-        beat(store, "w1")
+        heartbeat(store, "w1")
         [item] = queries.workers(store, settings)
         with pytest.raises(Conflict, match="worker w1 on h lives") as refused:
             registry.forget(store, registry.silence(store, item), store.now())

@@ -15,7 +15,7 @@ from queuectl.errors import NotFound
 from queuectl.service import commands, queries, shapes
 from queuectl.service.attention import Attention
 from queuectl.store.memory import MemoryStore
-from service.scenes import beat, put
+from service.scenes import heartbeat, put
 
 JOB_KEYS = {
     "id", "number", "command", "argv", "shell", "queue", "priority", "state", "run_at", "attempts",
@@ -110,7 +110,7 @@ def test_status_has_the_documented_keys(store: MemoryStore, settings: Settings) 
     put(store, "a")
     put(store, "b", state="processing")
     commands.limit(store, "default", 3)
-    beat(store, "w1", count=2, busy=("b",))
+    heartbeat(store, "w1", count=2, busy=("b",))
     found = queries.status(store, settings)
     shown = shapes.status(found, [Attention("disk", "it is full", "df", fault=False)])
     assert shown.keys() == {

@@ -18,7 +18,7 @@ class Troubled(MemoryStore):
         self.met: str | None = None
         self.questions = 0
 
-    def trouble(self) -> str | None:
+    def background_fault(self) -> str | None:
         return self.met
 
     def _ask_the_archive(self) -> None:

@@ -16,7 +16,7 @@ from queuectl.worker.journal import Journal
 from queuectl.worker.messages import encode
 from queuectl.worker.slots import Slots
 from queuectl.worker.store_time import StoreTime
-from service.scenes import beat, child, put
+from service.scenes import child, heartbeat, put
 
 
 class Duty:
@@ -148,7 +148,7 @@ class TestClockJump:
 
     def test_what_another_worker_saw_counts_too(self, duty: Duty, clock: SteppedClock) -> None:
         clock.step(days=30)
-        beat(duty.store, "other", clock_jump=30 * 86400.0)
+        heartbeat(duty.store, "other", clock_jump=30 * 86400.0)
         duty.round()
         assert duty.store.get(["kept"])
 
@@ -176,7 +176,7 @@ def test_what_a_worker_in_doubt_handed_over_is_recorded_and_told_once(duty: Duty
     """The host was restarted: its file stays until the registry has forgotten it, which takes an hour."""
     put(duty.store, "done")
     [job] = duty.store.claim("gone", [], 1, timedelta(hours=1))
-    beat(duty.store, "gone")
+    heartbeat(duty.store, "gone")
     slots = tmp_path / "gone.slots"
     Slots.create(slots, {"id": "gone", "name": "old", "host": "atlas"}, 1).close()
     boot = kernel.boot_id().encode()

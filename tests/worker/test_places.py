@@ -9,7 +9,7 @@ from factories import NOW, new_job, processing
 from queuectl.domain import lifecycle
 from queuectl.domain.job import Job
 from queuectl.domain.worker import Slot
-from queuectl.store.protocol import Held
+from queuectl.store.protocol import AttemptRef
 from queuectl.worker import places as places_module
 from queuectl.worker.places import Places
 
@@ -36,7 +36,7 @@ def test_all_are_found_by_attempt(places: Places) -> None:
     assert "c" not in places
     assert {place.attempt_id for place in places} == {"a", "b"}
     assert places.get("c") is None
-    assert places.held() == [Held("a", "a"), Held("b", "b")]
+    assert places.held() == [AttemptRef("a", "a"), AttemptRef("b", "b")]
 
 
 def test_what_is_over_is_gone_once(places: Places) -> None:

@@ -147,11 +147,11 @@ def test_a_store_that_is_away_itself_keeps_everything(scene: Scene, monkeypatch:
 def test_where_the_queue_is_away_as_well_nothing_is_put_off(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def asked(_: str) -> Any:
+    def pending_instruction(_: str) -> Any:
         raise StoreUnavailable("the store is away")
 
     scene.ends("late")
-    monkeypatch.setattr(scene.store, "asked", asked)
+    monkeypatch.setattr(scene.store, "pending_instruction", pending_instruction)
     with pytest.raises(StoreUnavailable, match="the store is away"):
         scene.settle()
     assert scene.settler.busy

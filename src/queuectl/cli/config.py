@@ -84,7 +84,7 @@ def unset(session: "Session") -> int:
 
 
 def _stored(session: "Session") -> dict[str, str]:
-    return config.stored({key: entry.value for key, entry in session.look().shared("settings").items()})
+    return config.stored({key: entry.value for key, entry in session.look().read_table("settings").items()})
 
 
 def _shared(key: str) -> Option:

@@ -142,11 +142,11 @@ def _damage(session: "Session") -> Iterator[Check]:
     for each in islice(unreadable.every(session.store), DAMAGE_SHOWN):
         error = unreadable.refusal(each)
         yield Check("unreadable job", False, error.message, error.hint)
-    settings = session.store.shared("settings")
+    settings = session.store.read_table("settings")
     for key, fault in config.senseless({key: entry.value for key, entry in settings.items()}).items():
         detail = f"the store's setting {key} is passed over: {fault}"
         yield Check("unreadable setting", False, detail, f"queuectl config unset {key}")
-    for name, entry in session.store.shared("queues").items():
+    for name, entry in session.store.read_table("queues").items():
         if entry.unreadable or not is_sound(entry.value):
             detail = f"the entry of queue {name} makes no sense: nothing is taken from it"
             yield Check("unreadable queue", False, detail, f"queuectl queue resume {quote(name)}")

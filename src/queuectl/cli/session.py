@@ -81,7 +81,7 @@ class Session:
     def settings(self) -> Settings:
         """The settings in force, the store's shared ones included."""
         store = self.look()
-        entries = store.shared("settings") if self._first_look is None else self._first_look
+        entries = store.read_table("settings") if self._first_look is None else self._first_look
         return self.resolve(config.stored({key: entry.value for key, entry in entries.items()}))
 
     @cached_property
@@ -151,7 +151,7 @@ class Session:
 
     def _look_first(self, store: "Store") -> None:
         try:
-            self._first_look = store.shared("settings")
+            self._first_look = store.read_table("settings")
         except StoreAbsent as absence:
             store.close()
             self._open_store = bootstrap.empty_store(self.store_url, self.local_settings, absence)

@@ -7,7 +7,7 @@ from queuectl.clock import boottime
 from queuectl.domain.ids import handle
 from queuectl.domain.instant import format_age
 from queuectl.domain.quantity import format_duration, parse_duration
-from queuectl.domain.worker import Request, Worker
+from queuectl.domain.worker import Instruction, Worker
 from queuectl.errors import Conflict, InvalidInput
 from queuectl.service import commands, queries, registry, shapes
 from queuectl.service.attention import SKEW_TOLERATED, place
@@ -52,9 +52,9 @@ def stop(session: "Session") -> int:
     args = session.args
     timeout = parse_duration(args.timeout).total_seconds() if args.timeout else None
     items = _chosen(session)
-    request: Request = "stop" if args.now else "drain"
+    instruction: Instruction = "stop" if args.now else "drain"
     own = own_job(session)
-    commands.ask(session.store, [item.worker for item in items], request)
+    commands.instruct(session.store, [item.worker for item in items], instruction)
     session.did(f"asked {len(items)} worker{'' if len(items) == 1 else 's'} to leave")
     if own is not None:
         return _only_asked(session, items, own)
@@ -171,7 +171,7 @@ def reload_options(parser: "Parser") -> None:
 def reload(session: "Session") -> int:
     """Ask workers to take the newly installed code."""
     workers = [item.worker for item in _chosen(session) if item.state != "lost" or _is_here(item.worker)]
-    commands.ask(session.store, workers, "reload")
+    commands.instruct(session.store, workers, "reload")
     session.did(f"asked {len(workers)} worker{'' if len(workers) == 1 else 's'} to reload")
     if session.json:
         session.emit(shapes.document(reloaded=[worker.id for worker in workers]))

@@ -5,7 +5,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-Request = Literal["drain", "stop", "reload"]
+Instruction = Literal["drain", "stop", "reload"]
 """What can be asked of a worker: finish what runs and leave; end what runs and leave; change to new code."""
 
 
@@ -49,8 +49,10 @@ class Worker(Struct, frozen=True, kw_only=True):
     directory: str | None = None
 
 
-def still_asked(request: Request | None, before: Worker | None, now: Worker) -> Request | None:
+def still_instructed(
+    instruction: Instruction | None, before: Worker | None, now: Worker
+) -> Instruction | None:
     """What remains asked of a worker when it beats. A reload is done once another agent beats for it."""
-    if request == "reload" and before is not None and before.agent_pid != now.agent_pid:
+    if instruction == "reload" and before is not None and before.agent_pid != now.agent_pid:
         return None
-    return request
+    return instruction

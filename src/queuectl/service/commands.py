@@ -18,7 +18,7 @@ from queuectl.domain.job import Job, Parent, Spec, State
 from queuectl.domain.names import check_name, is_name
 from queuectl.domain.query import Filter, Page, Unreadable
 from queuectl.domain.queue import is_sound
-from queuectl.domain.worker import Request, Worker
+from queuectl.domain.worker import Instruction, Worker
 from queuectl.errors import (
     CommandFailed,
     Conflict,
@@ -244,20 +244,20 @@ def limit(store: Store, queue: str, at_most: int | None) -> bool:
     return _swap_queue(store, queue, limit=at_most)
 
 
-def ask(store: Store, workers: Sequence[Worker], request: Request) -> None:
+def instruct(store: Store, workers: Sequence[Worker], instruction: Instruction) -> None:
     """Ask workers to drain, to stop at once, or to take new code; they learn of it with their next beat."""
     for worker in workers:
-        store.ask(worker.id, request)
+        store.instruct(worker.id, instruction)
 
 
 def set_setting(store: Store, key: str, value: str | None) -> None:
     """Write or (None) remove one shared setting. The value was checked by the caller, together with the others."""
     for _ in range(TRIES):
-        entry = store.shared("settings").get(key)
+        entry = store.read_table("settings").get(key)
         body = None if value is None else {"value": value}
         if body is None and entry is None:
             return
-        if store.swap("settings", key, body, entry.version if entry else 0):
+        if store.compare_and_swap("settings", key, body, entry.version if entry else 0):
             return
     raise CommandFailed(f"{key} is being changed by others", "run the same command again")
 
@@ -392,7 +392,7 @@ def _place(store: Store, jobs: Sequence[Job]) -> list[Job]:
 
 def known_queue(store: Store, queue: str) -> str:
     """The name itself, if a queue may have it or one has it already. Raises InvalidInput."""
-    if is_name(queue) or queue in store.shared("queues") or queue in store.counts(Filter()).queues:
+    if is_name(queue) or queue in store.read_table("queues") or queue in store.counts(Filter()).queues:
         return queue
     return check_name("queue", queue)
 
@@ -400,10 +400,10 @@ def known_queue(store: Store, queue: str) -> str:
 def _swap_queue(store: Store, queue: str, **wanted: object) -> bool:
     known_queue(store, queue)
     for _ in range(TRIES):
-        entry = store.shared("queues").get(queue) or Entry({"paused": False, "limit": None}, 0)
+        entry = store.read_table("queues").get(queue) or Entry({"paused": False, "limit": None}, 0)
         known = entry.value if is_sound(entry.value) else {"paused": True, "limit": None}
         if known == entry.value and all(known.get(key) == value for key, value in wanted.items()):
             return False
-        if store.swap("queues", queue, {**known, **wanted}, entry.version):
+        if store.compare_and_swap("queues", queue, {**known, **wanted}, entry.version):
             return True
     raise CommandFailed(f"queue {queue} is being changed by others", "run the same command again")

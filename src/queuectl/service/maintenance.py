@@ -38,7 +38,7 @@ def recover_lapsed(store: Store, spare: Callable[[Job], bool] | None = None) -> 
     """
     silent, spared, wanted = list[Job](), set[str | None](), STEP
     while not silent:
-        found = store.lapsed(wanted)
+        found = store.expired_leases(wanted)
         new = [job for job in found if job.attempt_id not in spared]
         silent = [job for job in new if spare is None or not spare(job)][:STEP]
         spared.update(job.attempt_id for job in new)
@@ -157,10 +157,10 @@ def try_write(store: Store) -> None:
 
     Committed and not rolled back: SQLite asks for room at the commit, and two of the stores have no rollback.
     """
-    entry = store.shared("schedules").get(PROBE)
+    entry = store.read_table("schedules").get(PROBE)
     version = entry.version if entry else 0
-    if store.swap("schedules", PROBE, {"text": "x" * PROBE_BYTES}, version):
-        store.swap("schedules", PROBE, None, version + 1)
+    if store.compare_and_swap("schedules", PROBE, {"text": "x" * PROBE_BYTES}, version):
+        store.compare_and_swap("schedules", PROBE, None, version + 1)
 
 
 def _recovered(job: Job, why: str, now: datetime, started: frozenset[str] | None) -> Job:

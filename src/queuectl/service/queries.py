@@ -179,7 +179,7 @@ def status(store: Store, settings: Settings) -> Status:
         processing=busy,
         ahead=ahead,
         lost=lost,
-        lapsed=store.lapsed(LAPSED_SEEN),
+        lapsed=store.expired_leases(LAPSED_SEEN),
         last_hour=_last_hour(store, sums, now, archived=said.archived),
         unreadable=unreadable.known(store),
         now=now,
@@ -353,7 +353,7 @@ def held_by(store: Store, worker: str) -> list[Job]:
 def _queues(
     store: Store, counts: dict[str, dict[State, int]], since: dict[str, datetime] | None = None
 ) -> list[QueueStatus]:
-    shared, since = store.shared("queues"), since or {}
+    shared, since = store.read_table("queues"), since or {}
     names = sorted({*counts, *shared, *since})
     return [
         QueueStatus(

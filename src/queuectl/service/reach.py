@@ -14,9 +14,11 @@ def past_may_be_away(store: Store) -> Iterator[None]:
     try:
         yield
     except StoreError:
-        if store.trouble() is None:
+        if store.background_fault() is None:
             raise
-        store.asked("")  # a question that needs the queue alone: if that is away as well, this says so
+        store.pending_instruction(
+            ""
+        )  # a question that needs the queue alone: if that is away as well, this says so
 
 
 def look_up(store: Store, ids: Sequence[str]) -> dict[str, Job | None]:

@@ -41,7 +41,7 @@ def every(store: Store) -> Iterator[Unreadable]:
     try:
         yield from _among(store, Filter(), seen)
     except StoreError:
-        if store.trouble() is None:
+        if store.background_fault() is None:
             raise
         yield from _among(store, Filter(states=_LIVING), seen)
 
@@ -64,7 +64,7 @@ _LIVING: frozenset[State] = frozenset(STATES) - TERMINAL
 def known(store: Store) -> list[Unreadable]:
     """Those that workers have met, and that are unreadable still."""
     found = list[Unreadable]()
-    for key in store.shared("aside"):
+    for key in store.read_table("aside"):
         found += _under(store, key)
     return found
 
@@ -74,15 +74,15 @@ def note(store: Store, met: Sequence[Unreadable]) -> list[Unreadable]:
     return [
         each
         for each in met
-        if store.swap("aside", str(each.number), {"id": each.id, "reason": each.reason}, 0)
+        if store.compare_and_swap("aside", str(each.number), {"id": each.id, "reason": each.reason}, 0)
     ]
 
 
 def strike_out(store: Store) -> None:
     """Forget those that were mended or deleted since they were noted."""
-    for key, entry in store.shared("aside").items():
+    for key, entry in store.read_table("aside").items():
         if not _under(store, key):
-            store.swap("aside", key, None, entry.version)
+            store.compare_and_swap("aside", key, None, entry.version)
 
 
 def delete(store: Store, each: Unreadable) -> bool:

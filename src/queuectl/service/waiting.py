@@ -128,7 +128,7 @@ def _of_queues(store: Store, settings: Settings, names: Sequence[str]) -> list[s
     from shlex import quote
 
     workers = queries.workers(store, settings)
-    rules = store.shared("queues")
+    rules = store.read_table("queues")
     found = []
     for name in names:
         if name in rules and rules[name].value.get("paused"):

@@ -14,7 +14,7 @@ def is_left(store: Store, queues: Sequence[str]) -> bool:
 
     Nor does what cannot be decoded, which no worker runs any more.
     """
-    paused = {name for name, entry in store.shared("queues").items() if is_paused(entry.value)}
+    paused = {name for name, entry in store.read_table("queues").items() if is_paused(entry.value)}
     counted = [
         name
         for name, counts in store.counts(Filter()).queues.items()

@@ -13,12 +13,12 @@ from queuectl.domain.job import Job
 from queuectl.domain.output import Chunk, Trim
 from queuectl.domain.query import Counts, Filter, Found, Jobs, Page, Unreadable, matches
 from queuectl.domain.queue import room
-from queuectl.domain.worker import Request, Worker, still_asked
+from queuectl.domain.worker import Instruction, Worker, still_instructed
 from queuectl.errors import StoreAbsent
 from queuectl.store import verdict
 from queuectl.store.clock import steady
 from queuectl.store.codec import cursor, place, position
-from queuectl.store.protocol import Added, Description, Entry, Held, Saved, Shared
+from queuectl.store.protocol import Added, AttemptRef, Description, Entry, Saved, Table
 
 
 class MemoryStore:
@@ -34,8 +34,8 @@ class MemoryStore:
         self._last_now = self._clock.now()
         self._output: dict[str, dict[int, Chunk]] = {}
         self._workers: dict[str, Worker] = {}
-        self._asked: dict[str, Request] = {}
-        self._shared: dict[Shared, dict[str, Entry]] = {
+        self._asked: dict[str, Instruction] = {}
+        self._shared: dict[Table, dict[str, Entry]] = {
             "settings": {},
             "queues": {},
             "schedules": {},
@@ -127,7 +127,7 @@ class MemoryStore:
         stored = self._jobs[job.id] = replace(job, version=job.version + 1)
         return stored
 
-    def renew(self, worker: str, held: Sequence[Held], lease: timedelta) -> list[Job]:
+    def renew(self, worker: str, held: Sequence[AttemptRef], lease: timedelta) -> list[Job]:
         with self._lock:
             now = self.now()
             jobs = [self._jobs[h.job_id] for h in held if self._holds(h.job_id, h.attempt_id)]
@@ -153,7 +153,7 @@ class MemoryStore:
         self._store(changed)
         return "accepted"
 
-    def lapsed(self, limit: int) -> list[Job]:
+    def expired_leases(self, limit: int) -> list[Job]:
         with self._lock:
             now = self.now()
             held = [(job.lease.until, job.number, job) for job in self._jobs.values() if job.lease]
@@ -179,24 +179,24 @@ class MemoryStore:
             kept = self._output.get(attempt_id, {})
             return [kept[n] for n in sorted(kept) if n > after][:limit]
 
-    def beat(self, worker: Worker) -> Request | None:
+    def heartbeat(self, worker: Worker) -> Instruction | None:
         with self._lock:
-            asked = still_asked(self._asked.pop(worker.id, None), self._workers.get(worker.id), worker)
+            asked = still_instructed(self._asked.pop(worker.id, None), self._workers.get(worker.id), worker)
             self._workers[worker.id] = replace(worker, heartbeat=self.now())
             if asked:
                 self._asked[worker.id] = asked
             return asked
 
-    def asked(self, worker_id: str) -> Request | None:
+    def pending_instruction(self, worker_id: str) -> Instruction | None:
         with self._lock:
             return self._asked.get(worker_id)
 
-    def ask(self, worker_id: str, request: Request) -> bool:
+    def instruct(self, worker_id: str, instruction: Instruction) -> bool:
         with self._lock:
             self._changed.set()
             known = worker_id in self._workers
             if known:
-                self._asked[worker_id] = request
+                self._asked[worker_id] = instruction
             return known
 
     def workers(self) -> list[Worker]:
@@ -208,11 +208,11 @@ class MemoryStore:
             self._workers.pop(worker_id, None)
             self._asked.pop(worker_id, None)
 
-    def shared(self, table: Shared) -> dict[str, Entry]:
+    def read_table(self, table: Table) -> dict[str, Entry]:
         with self._lock:
             return dict(self._shared[table])
 
-    def swap(self, table: Shared, key: str, value: dict[str, Any] | None, version: int) -> bool:
+    def compare_and_swap(self, table: Table, key: str, value: dict[str, Any] | None, version: int) -> bool:
         with self._lock:
             entries, self_version = self._shared[table], self._shared[table].get(key, Entry({}, 0)).version
             if self_version != version:
@@ -234,7 +234,7 @@ class MemoryStore:
                     del self._output[attempt_id]
             return [job.id for job in gone]
 
-    def set_aside(self, *, lapsed: bool) -> list[Unreadable]:  # noqa: ARG002
+    def set_aside(self, *, expired: bool) -> list[Unreadable]:  # noqa: ARG002
         return []  # it keeps jobs and not their encoding
 
     def discard(self, numbers: Sequence[int]) -> list[int]:  # noqa: ARG002
@@ -249,7 +249,7 @@ class MemoryStore:
     def wake(self) -> None:
         self._changed.set()
 
-    def trouble(self) -> str | None:
+    def background_fault(self) -> str | None:
         return None
 
     def describe(self, *, thorough: bool = False) -> Description:  # noqa: ARG002
@@ -274,10 +274,10 @@ class EmptyStore(MemoryStore):
     def add(self, jobs: Sequence[Job]) -> list[Added]:  # noqa: ARG002
         raise self._absence()
 
-    def beat(self, worker: Worker) -> Request | None:  # noqa: ARG002
+    def heartbeat(self, worker: Worker) -> Instruction | None:  # noqa: ARG002
         raise self._absence()
 
-    def swap(self, *_: object) -> bool:
+    def compare_and_swap(self, *_: object) -> bool:
         raise self._absence()
 
     def describe(self, *, thorough: bool = False) -> Description:  # noqa: ARG002

@@ -19,9 +19,9 @@ from msgspec import Struct
 from queuectl.domain.job import Job
 from queuectl.domain.output import Chunk, Trim
 from queuectl.domain.query import Counts, Filter, Found, Jobs, Page, Unreadable
-from queuectl.domain.worker import Request, Worker
+from queuectl.domain.worker import Instruction, Worker
 
-Shared = Literal["settings", "queues", "schedules", "aside"]
+Table = Literal["settings", "queues", "schedules", "aside"]
 """The small shared tables: settings by key; queues `{"paused": bool, "limit": int | null}` by name; schedules by name..
 
 """
@@ -52,7 +52,7 @@ has
 not ended holds the unique key."""
 
 
-class Held(Struct, frozen=True):
+class AttemptRef(Struct, frozen=True):
     """One attempt that a worker holds: what it wants to renew."""
 
     job_id: str
@@ -136,7 +136,7 @@ class Store(Protocol):
         aside (see `set_aside`), and the next one is taken; behind some hundreds of these a claim may answer less.
         """
 
-    def renew(self, worker: str, held: Sequence[Held], lease: timedelta) -> list[Job]:
+    def renew(self, worker: str, held: Sequence[AttemptRef], lease: timedelta) -> list[Job]:
         """Begin the leases of these attempts again, and answer fresh copies: a request to cancel rides along.
 
         Guard: still processing, held by this worker and this attempt id. What is missing in the answer is no longer
@@ -149,7 +149,7 @@ class Store(Protocol):
         Never writes `spec`, `id`, `number` and `created_at`. A job that is gone is stale.
         """
 
-    def lapsed(self, limit: int) -> list[Job]:
+    def expired_leases(self, limit: int) -> list[Job]:
         """Processing jobs whose lease ended by the store's clock, longest ago first.
 
         Only finds: the domain decides, `save` fences.
@@ -164,16 +164,16 @@ class Store(Protocol):
     def read_output(self, attempt_id: str, after: int, limit: int = 256) -> list[Chunk]:
         """The chunks of an attempt with `n > after`, in order, at most `limit`."""
 
-    def beat(self, worker: Worker) -> Request | None:
+    def heartbeat(self, worker: Worker) -> Instruction | None:
         """Enter the worker into the registry or renew its entry, `heartbeat` set to now.
 
         Answers what is asked of it.
         """
 
-    def asked(self, worker_id: str) -> Request | None:
+    def pending_instruction(self, worker_id: str) -> Instruction | None:
         """What is asked of a worker, without a write: for those that were woken and only want to know."""
 
-    def ask(self, worker_id: str, request: Request) -> bool:
+    def instruct(self, worker_id: str, instruction: Instruction) -> bool:
         """Ask something of a worker; it learns of it with its next beat.
 
         False when there is no such worker.
@@ -188,10 +188,10 @@ class Store(Protocol):
     def forget(self, worker_id: str) -> None:
         """Remove a worker from the registry. Its claims stay until they are recovered."""
 
-    def shared(self, table: Shared) -> dict[str, Entry]:
+    def read_table(self, table: Table) -> dict[str, Entry]:
         """All entries of a shared table."""
 
-    def swap(self, table: Shared, key: str, value: dict[str, Any] | None, version: int) -> bool:
+    def compare_and_swap(self, table: Table, key: str, value: dict[str, Any] | None, version: int) -> bool:
         """Write (or, with None, remove) one entry if its version is still `version` (0: absent).
 
         False: somebody was faster.
@@ -203,11 +203,11 @@ class Store(Protocol):
         Never touches a job that has not ended, whatever the filter says, nor one that cannot be decoded.
         """
 
-    def set_aside(self, *, lapsed: bool) -> list[Unreadable]:
-        """The jobs that this handle has set aside, each answered once. Asks nobody but for what is `lapsed`.
+    def set_aside(self, *, expired: bool) -> list[Unreadable]:
+        """The jobs that this handle has set aside, each answered once. Asks nobody but for what is `expired`.
 
         To set a job aside: it is held from then on, without a lease, and everything else of it stays as it was. `claim`
-        does that to what it cannot decode. With `lapsed` it is done first to claims whose lease ended.
+        does that to what it cannot decode. With `expired` it is done first to claims whose lease ended.
         """
 
     def discard(self, numbers: Sequence[int]) -> list[int]:
@@ -222,7 +222,7 @@ class Store(Protocol):
     def wake(self) -> None:
         """Let a `wait` in another thread of this process return at once."""
 
-    def trouble(self) -> str | None:
+    def background_fault(self) -> str | None:
         """What goes wrong behind the verbs though they work, in a sentence for the worker's journal; None as a rule.
 
         Asks nobody: it is what was met last.

@@ -17,10 +17,10 @@ from queuectl import bootstrap, config, crashpoint
 from queuectl.clock import boottime
 from queuectl.config import Settings
 from queuectl.domain.job import Job
-from queuectl.domain.worker import Request
+from queuectl.domain.worker import Instruction
 from queuectl.errors import OutcomeUnknown, QueuectlError, StoreError, StoreUnusable
 from queuectl.service import queries, work
-from queuectl.store.protocol import Held, Store
+from queuectl.store.protocol import AttemptRef, Store
 from queuectl.worker.appetite import Appetite, Fitness
 from queuectl.worker.chores import Chores
 from queuectl.worker.contact import Contact
@@ -60,7 +60,7 @@ class Agent:
         self._store: Store = bootstrap.open_store(own["url"], self._settings, create=False)
         self._journal = journal_of(own, self._settings, self._store)
         self._places = Places()
-        self._unadopted = [Held(item["job_id"], item["attempt_id"]) for item in welcome["attempts"]]
+        self._unadopted = [AttemptRef(item["job_id"], item["attempt_id"]) for item in welcome["attempts"]]
         self._settler = Settler(self._store, self._host, self._journal)
         self._outputs = Outputs(self._store)
         self._lookout = Lookout(self._store, link, self._places, self._count)
@@ -122,7 +122,7 @@ class Agent:
         if changed:
             self._lookout.hasten()
             # Read, not beaten: else two workers would wake each other for ever.
-            self._obey(self._store.asked(self._id))
+            self._obey(self._store.pending_instruction(self._id))
         was_written = self._ship()
         self._settle()
         self._lookout.look()
@@ -248,7 +248,7 @@ class Agent:
         self._read_settings()
         self._obey(asked)
 
-    def _obey(self, asked: Request | None) -> None:
+    def _obey(self, asked: Instruction | None) -> None:
         if asked == "reload" and self._phase == "running":
             self._journal.note("reload", "a new agent takes over; commands run on")
             self._link.send({"type": "reload"})
@@ -264,7 +264,7 @@ class Agent:
 
     def _suspect(self) -> None:
         """Our jobs fail at once, one after the other. If other workers succeed meanwhile, the fault is here: rest."""
-        if self._store.trouble() is not None or not work.others_succeed(self._store, self._id):
+        if self._store.background_fault() is not None or not work.others_succeed(self._store, self._id):
             self._fitness.acquit()
             return
         seconds = self._fitness.pause(boottime())
@@ -415,12 +415,12 @@ class Agent:
         own = partial(bootstrap.open_store, self._config["url"], self._settings, create=False)
         return Leases(own, self._id, self._link, self._held, lambda: self._settings.lease, vouch)
 
-    def _held(self) -> list[Held]:
+    def _held(self) -> list[AttemptRef]:
         """The attempts whose output or result is not in the store yet."""
         return [*self._unadopted, *self._places.held(), *self._settler.held()]
 
     def _read_settings(self) -> None:
-        entries = {key: entry.value for key, entry in self._store.shared("settings").items()}
+        entries = {key: entry.value for key, entry in self._store.read_table("settings").items()}
         before, self._settings = self._settings, self._resolve(config.stored(entries))
         if before.lease != self._settings.lease:
             self._leases.hurry()

@@ -81,7 +81,7 @@ class Chores:
             recovered += self.recover_dead(within=1.0)
         if self._is_time("lapsed", LAPSED_EVERY) and may_recover:
             recovered += self._told(maintenance.recover_lapsed(self._store, self._is_known_better))
-            self.tell_set_aside(lapsed=True)
+            self.tell_set_aside(expired=True)
         if self._is_time("blocked", BLOCKED_EVERY):
             self._ask_the_past(self._sweep_blocked)
         if self._is_time("purge", PURGE_EVERY):
@@ -92,12 +92,12 @@ class Chores:
             self._delete_old_logs()
         return bool(recovered)
 
-    def tell_set_aside(self, *, lapsed: bool = False) -> bool:
+    def tell_set_aside(self, *, expired: bool = False) -> bool:
         """Say of each job that cannot be decoded that it is set aside: the first worker that meets it, once.
 
         Answers whether this worker has set any aside since it was asked last.
         """
-        met = self._store.set_aside(lapsed=lapsed)
+        met = self._store.set_aside(expired=expired)
         for each in unreadable.note(self._store, met):
             error = unreadable.refusal(each)
             text = f"{error.message}; it is set aside ({error.hint})"
@@ -106,7 +106,7 @@ class Chores:
 
     def _tell_trouble(self) -> None:
         """Say what goes wrong behind a store that works, when it begins and when it is over."""
-        before, self._trouble = self._trouble, self._store.trouble()
+        before, self._trouble = self._trouble, self._store.background_fault()
         if self._trouble is not None and before is None:
             self._journal.note("archive", f"{self._trouble}; what has ended waits in the queue")
         if self._trouble is None and before is not None:
@@ -114,7 +114,7 @@ class Chores:
 
     def _ask_the_past(self, chore: Callable[[], object]) -> None:
         """Do what the archive is needed for, unless it is known to be away: then it has time until it is back."""
-        if self._store.trouble() is None:
+        if self._store.background_fault() is None:
             with past_may_be_away(self._store):
                 chore()
 

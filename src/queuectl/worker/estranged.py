@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from queuectl.clock import boottime
 from queuectl.errors import QueuectlError, StoreAbsent, StoreGone
-from queuectl.store.protocol import Held
+from queuectl.store.protocol import AttemptRef
 from queuectl.worker.journal import Journal
 from queuectl.worker.link import Link
 
@@ -29,7 +29,7 @@ class Estranged:
         """The file is there again."""
         self._since = None
 
-    def waits_for(self, fault: QueuectlError, held: Sequence[Held]) -> str:
+    def waits_for(self, fault: QueuectlError, held: Sequence[AttemptRef]) -> str:
         """What to say of the fault: it names the jobs whose results keep this worker."""
         jobs = list(dict.fromkeys(item.job_id for item in held))
         if not self._is_gone(fault) or not jobs:
@@ -37,7 +37,7 @@ class Estranged:
         names = ", ".join(jobs[:_NAMED]) + (f" and {len(jobs) - _NAMED} more" if len(jobs) > _NAMED else "")
         return f"{fault.message}; waiting for it with what belongs into it: {names}"
 
-    def face(self, fault: QueuectlError, held: Sequence[Held]) -> None:
+    def face(self, fault: QueuectlError, held: Sequence[AttemptRef]) -> None:
         """Act on a fault: have the holder start another agent, which opens what is there (SystemExit), or leave."""
         if not self._is_gone(fault) or self._path is None:
             return

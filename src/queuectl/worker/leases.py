@@ -14,7 +14,7 @@ from typing import Any
 from queuectl.clock import boottime
 from queuectl.domain.job import Job
 from queuectl.errors import QueuectlError
-from queuectl.store.protocol import Held, Store
+from queuectl.store.protocol import AttemptRef, Store
 from queuectl.worker.link import HolderGone, Link
 
 PATIENCE_SHARE = 6
@@ -31,7 +31,7 @@ def deadline_of(sent: float, lease: timedelta) -> float:
 class Renewed:
     """One round: what was asked, and the fresh copies of what is still ours."""
 
-    def __init__(self, asked: list[Held], fresh: list[Job]) -> None:
+    def __init__(self, asked: list[AttemptRef], fresh: list[Job]) -> None:
         self.asked = asked
         self.fresh = fresh
 
@@ -44,7 +44,7 @@ class Leases:
         open_store: Callable[[float], Store],
         worker: str,
         link: Link,
-        held: Callable[[], Iterable[Held]],
+        held: Callable[[], Iterable[AttemptRef]],
         lease: Callable[[], timedelta],
         vouch: bool,
     ) -> None:
@@ -104,7 +104,7 @@ class Leases:
             return min(1.0, lease.total_seconds() / RETRY_SHARE)
         return lease.total_seconds() / 3
 
-    def _renew(self, asked: list[Held], lease: timedelta) -> None:
+    def _renew(self, asked: list[AttemptRef], lease: timedelta) -> None:
         if self._store is None:
             # A renewal that waits longer would leave no time to vouch for the commands within the lease.
             self._store = self._open_store(lease.total_seconds() / PATIENCE_SHARE)
@@ -116,7 +116,7 @@ class Leases:
         self._link.wake()
 
     @contextmanager
-    def _speaking_meanwhile(self, asked: list[Held], lease: timedelta) -> Iterator[None]:
+    def _speaking_meanwhile(self, asked: list[AttemptRef], lease: timedelta) -> Iterator[None]:
         """A store that is slow to fail (a connection that hangs) is not to cost a command its life either."""
         answered = threading.Event()
 
@@ -133,7 +133,7 @@ class Leases:
             answered.set()
             voice.join()
 
-    def _speak_for(self, asked: list[Held], lease: timedelta) -> None:
+    def _speak_for(self, asked: list[AttemptRef], lease: timedelta) -> None:
         """The store is away. With on_disconnect=keep a living agent vouches for its commands: none is killed."""
         if self._vouch and asked:
             self._tell([held.attempt_id for held in asked], deadline_of(boottime(), lease))

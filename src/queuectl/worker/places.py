@@ -9,7 +9,7 @@ from queuectl.clock import boottime
 from queuectl.domain import lifecycle
 from queuectl.domain.job import Job, Lease
 from queuectl.domain.worker import Slot
-from queuectl.store.protocol import Held
+from queuectl.store.protocol import AttemptRef
 from queuectl.worker.messages import Message
 
 
@@ -97,9 +97,9 @@ class Places:
         """The attempt is over."""
         return self._places.pop(attempt_id, None)
 
-    def held(self) -> list[Held]:
+    def held(self) -> list[AttemptRef]:
         """A snapshot for the renewing thread; what ends meanwhile is missing in its answer, which is fine."""
-        return [Held(place.job.id, place.attempt_id) for place in list(self._places.values())]
+        return [AttemptRef(place.job.id, place.attempt_id) for place in list(self._places.values())]
 
     def waiting(self, longer_than: float = 0.0) -> list[str]:
         """The attempts that the holder has not started, claimed at least so many seconds ago."""

@@ -7,7 +7,7 @@ from typing import Any
 from queuectl import __version__
 from queuectl.clock import boottime
 from queuectl.config import Settings
-from queuectl.domain.worker import Request, Slot, Worker
+from queuectl.domain.worker import Instruction, Slot, Worker
 from queuectl.service import queries, registry
 from queuectl.store.protocol import Store
 from queuectl.worker import kernel
@@ -79,14 +79,14 @@ class Presence:
 
     def beat(
         self, slots: tuple[Slot, ...], state: str, note: str | None, interval: timedelta
-    ) -> Request | None:
+    ) -> Instruction | None:
         """Enter the worker as it is now; answers what is asked of it."""
         self._time.measure()
         if "started_at" not in self._fixed:  # told once: it is the order of the registry
             self._fixed["started_at"] = datetime.fromtimestamp(self._time.moment(*self._begun), UTC)
         clock = {"skew": self._time.skew, "clock_jump": self.clock_jump}
         worker = Worker(**self._fixed, **clock, slots=slots, state=state, note=note)  # type: ignore[arg-type]
-        asked = self._store.beat(worker)
+        asked = self._store.heartbeat(worker)
         self._shown, self._last = slots, boottime()
         self._due = self._last + interval.total_seconds()
         return asked

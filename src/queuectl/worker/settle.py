@@ -18,7 +18,7 @@ from queuectl.domain.query import Filter
 from queuectl.errors import OutcomeUnknown, StoreError
 from queuectl.service import maintenance, queries
 from queuectl.service.reach import look_up
-from queuectl.store.protocol import Held, Store
+from queuectl.store.protocol import AttemptRef, Store
 from queuectl.worker import report
 from queuectl.worker.journal import Journal
 from queuectl.worker.link import Link
@@ -70,9 +70,9 @@ class Settler:
     def _within_reach(self) -> list[Ended]:
         return [ended for ended in self._ended if ended.attempt_id not in self._beyond]
 
-    def held(self) -> list[Held]:
+    def held(self) -> list[AttemptRef]:
         """What is still to be recorded, and has to stay ours until then."""
-        return [Held(ended.job_id, ended.attempt_id) for ended in list(self._ended)]
+        return [AttemptRef(ended.job_id, ended.attempt_id) for ended in list(self._ended)]
 
     def knows(self, attempt_id: str | None) -> bool:
         """Whether this attempt waits here."""

@@ -16,12 +16,12 @@ from msgspec.structs import replace
 from queuectl.domain.job import TERMINAL, Job
 from queuectl.domain.output import Chunk, Trim
 from queuectl.domain.query import Counts, Filter, Found, Jobs, Page, Unreadable
-from queuectl.domain.worker import Request, Worker
+from queuectl.domain.worker import Instruction, Worker
 from queuectl.errors import OutcomeUnknown, StoreError, StoreUnavailable, StoreUnusable
 from queuectl.store import codec, verdict
 from queuectl.store.archived.audit import Audit
 from queuectl.store.archived.mover import Mover
-from queuectl.store.protocol import Added, Description, Entry, Held, Saved, Shared
+from queuectl.store.protocol import Added, AttemptRef, Description, Entry, Saved, Table
 from queuectl.store.redis import archiving, auditing, finding, purging, writing
 from queuectl.store.redis.store import RedisStore
 
@@ -163,7 +163,7 @@ class ArchivedStore:
     def claim(self, worker: str, queues: Sequence[str], limit: int, lease: timedelta) -> list[Job]:
         return self._live.claim(worker, queues, limit, lease)
 
-    def renew(self, worker: str, held: Sequence[Held], lease: timedelta) -> list[Job]:
+    def renew(self, worker: str, held: Sequence[AttemptRef], lease: timedelta) -> list[Job]:
         return self._live.renew(worker, held, lease)
 
     def save(self, jobs: Sequence[Job]) -> list[Saved]:
@@ -190,8 +190,8 @@ class ArchivedStore:
             self.mover.welcome([arrival for _, arrival in said if arrival is not None])
         return {job.id: answer for (_, job), (answer, _) in zip(pairs, said, strict=True)}
 
-    def lapsed(self, limit: int) -> list[Job]:
-        return self._live.lapsed(limit)
+    def expired_leases(self, limit: int) -> list[Job]:
+        return self._live.expired_leases(limit)
 
     def write_output(self, chunks: Sequence[Chunk], trims: Sequence[Trim] = ()) -> set[str]:
         return self._live.write_output(chunks, trims)
@@ -205,15 +205,15 @@ class ArchivedStore:
     def _runs(self, attempt_id: str) -> bool:
         return self._live.connections.read(lambda line: archiving.runs(line, attempt_id))
 
-    def beat(self, worker: Worker) -> Request | None:
+    def heartbeat(self, worker: Worker) -> Instruction | None:
         self.mover.start()
-        return self._live.beat(worker)
+        return self._live.heartbeat(worker)
 
-    def asked(self, worker_id: str) -> Request | None:
-        return self._live.asked(worker_id)
+    def pending_instruction(self, worker_id: str) -> Instruction | None:
+        return self._live.pending_instruction(worker_id)
 
-    def ask(self, worker_id: str, request: Request) -> bool:
-        return self._live.ask(worker_id, request)
+    def instruct(self, worker_id: str, instruction: Instruction) -> bool:
+        return self._live.instruct(worker_id, instruction)
 
     def workers(self) -> list[Worker]:
         return self._live.workers()
@@ -221,11 +221,11 @@ class ArchivedStore:
     def forget(self, worker_id: str) -> None:
         self._live.forget(worker_id)
 
-    def shared(self, table: Shared) -> dict[str, Entry]:
-        return self._live.shared(table)
+    def read_table(self, table: Table) -> dict[str, Entry]:
+        return self._live.read_table(table)
 
-    def swap(self, table: Shared, key: str, value: dict[str, Any] | None, version: int) -> bool:
-        return self._live.swap(table, key, value, version)
+    def compare_and_swap(self, table: Table, key: str, value: dict[str, Any] | None, version: int) -> bool:
+        return self._live.compare_and_swap(table, key, value, version)
 
     def purge(self, wanted: Filter, limit: int) -> list[str]:
         if limit < 1:
@@ -257,8 +257,8 @@ class ArchivedStore:
             self._live.connections.write(lambda line: archiving.leave(line, jobs, moment)) if jobs else set()
         )
 
-    def set_aside(self, *, lapsed: bool) -> list[Unreadable]:
-        return self._live.set_aside(lapsed=lapsed)
+    def set_aside(self, *, expired: bool) -> list[Unreadable]:
+        return self._live.set_aside(expired=expired)
 
     def discard(self, numbers: Sequence[int]) -> list[int]:
         gone = self._live.discard(numbers)
@@ -276,7 +276,7 @@ class ArchivedStore:
     def wake(self) -> None:
         self._live.wake()
 
-    def trouble(self) -> str | None:
+    def background_fault(self) -> str | None:
         return None if self._opened is None else self._opened.trouble
 
     def describe(self, *, thorough: bool = False) -> Description:

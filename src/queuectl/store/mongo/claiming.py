@@ -20,7 +20,7 @@ from queuectl.store.mongo import documents, lines, turns
 from queuectl.store.mongo.connections import Base
 from queuectl.store.mongo.documents import Document
 from queuectl.store.mongo.lines import Look, Moment
-from queuectl.store.protocol import Held
+from queuectl.store.protocol import AttemptRef
 
 PROMOTED_AT_ONCE = 1000
 SPREAD = 16
@@ -197,7 +197,7 @@ def taking(numbers: list[int], tokens: list[str], wish: Wish, now: Moment) -> li
     ]
 
 
-def renew(base: Base, worker: str, held: Sequence[Held], lease: timedelta, now: Moment) -> list[Job]:
+def renew(base: Base, worker: str, held: Sequence[AttemptRef], lease: timedelta, now: Moment) -> list[Job]:
     """Begin the leases of these attempts again, where they are still held."""
     ours = {
         "id": {"$in": [each.job_id for each in held]},
@@ -218,7 +218,7 @@ def renew(base: Base, worker: str, held: Sequence[Held], lease: timedelta, now: 
     return [found[each.attempt_id] for each in held if each.attempt_id in found]
 
 
-def lapsed(base: Base, limit: int, now: Moment) -> tuple[list[Job], list[Unreadable]]:
+def expired_leases(base: Base, limit: int, now: Moment) -> tuple[list[Job], list[Unreadable]]:
     """Claims whose lease has ended, longest ago first, and those of them that cannot be decoded."""
     ended = {"lease_until": {"$exists": True}, "$expr": {"$lte": ["$lease_until", now]}}
 

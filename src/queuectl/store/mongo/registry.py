@@ -5,22 +5,22 @@ from typing import Any
 from pymongo import ReturnDocument
 from pymongo.errors import BulkWriteError
 
-from queuectl.domain.worker import Request, Worker, still_asked
+from queuectl.domain.worker import Instruction, Worker, still_instructed
 from queuectl.store import codec
 from queuectl.store.mongo import bells
 from queuectl.store.mongo.connections import Base, for_changing_one
 from queuectl.store.mongo.faults import duplicates
-from queuectl.store.protocol import Entry, Shared
+from queuectl.store.protocol import Entry, Table
 
 
-def beat(base: Base, worker: Worker) -> Request | None:
+def heartbeat(base: Base, worker: Worker) -> Instruction | None:
     """Enter a worker or renew its entry (`heartbeat` is set); answers what is asked of it.
 
     What is asked between the look and the write stays asked.
     """
     known = base["workers"].find_one({"_id": worker.id})
     seen = known.get("asked") if known else None
-    left = still_asked(seen, codec.worker(worker.id, known.get("worker")), worker) if known else None
+    left = still_instructed(seen, codec.worker(worker.id, known.get("worker")), worker) if known else None
     entry = {
         "started_at": codec.micros(worker.started_at),
         "worker": {"$literal": codec.to_json(worker)},
@@ -34,15 +34,15 @@ def beat(base: Base, worker: Worker) -> Request | None:
     return stored["asked"] if stored else None
 
 
-def asked(base: Base, worker_id: str) -> Request | None:
+def pending_instruction(base: Base, worker_id: str) -> Instruction | None:
     """What is asked of a worker."""
     known = base["workers"].find_one({"_id": worker_id}, {"asked": 1})
     return known.get("asked") if known else None
 
 
-def ask(base: Base, worker_id: str, request: Request) -> bool:
+def instruct(base: Base, worker_id: str, instruction: Instruction) -> bool:
     """Ask something of a worker, if there is such a one."""
-    known = base["workers"].update_one({"_id": worker_id}, {"$set": {"asked": request}}).matched_count > 0
+    known = base["workers"].update_one({"_id": worker_id}, {"$set": {"asked": instruction}}).matched_count > 0
     bells.ring(base, bells.WORK)
     return known
 
@@ -59,7 +59,7 @@ def forget(base: Base, worker_id: str) -> None:
     bells.ring(base, bells.END)
 
 
-def shared(base: Base, table: Shared) -> dict[str, Entry]:
+def read_table(base: Base, table: Table) -> dict[str, Entry]:
     """All entries of a table."""
     found = base["shared"].find({"table": table})
     return {
@@ -69,7 +69,7 @@ def shared(base: Base, table: Shared) -> dict[str, Entry]:
     }
 
 
-def swap(base: Base, table: Shared, key: str, value: dict[str, Any] | None, version: int) -> bool:
+def compare_and_swap(base: Base, table: Table, key: str, value: dict[str, Any] | None, version: int) -> bool:
     """Compare-and-swap of one entry; version 0 is an absent one, None removes."""
     name = f"{table}/{key}"
     if value is None and version == 0:
@@ -86,7 +86,7 @@ def swap(base: Base, table: Shared, key: str, value: dict[str, Any] | None, vers
     return done
 
 
-def _enter(base: Base, name: str, table: Shared, key: str, value: dict[str, Any]) -> bool:
+def _enter(base: Base, name: str, table: Table, key: str, value: dict[str, Any]) -> bool:
     entry = {"_id": name, "table": table, "key": key, "value": codec.to_json(value), "version": 1}
     try:
         base["shared"].insert_many([entry])

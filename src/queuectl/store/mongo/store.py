@@ -10,7 +10,7 @@ from queuectl.clock import Clock, chance, random_bytes
 from queuectl.domain.job import Job
 from queuectl.domain.output import Chunk, Trim
 from queuectl.domain.query import Counts, Filter, Found, Jobs, Page, Unreadable
-from queuectl.domain.worker import Request, Worker
+from queuectl.domain.worker import Instruction, Worker
 from queuectl.errors import StoreAbsent
 from queuectl.store import codec
 from queuectl.store.aside import Aside
@@ -30,7 +30,7 @@ from queuectl.store.mongo import (
 )
 from queuectl.store.mongo.connections import FAST, SAFE, Base, Connections
 from queuectl.store.mongo.hearing import Hearing
-from queuectl.store.protocol import Added, Description, Entry, Held, Saved, Shared
+from queuectl.store.protocol import Added, AttemptRef, Description, Entry, Saved, Table
 
 PATIENCE = 10.0
 _SERVER_NOW: Any = {"$multiply": [{"$toLong": "$$NOW"}, 1000]}
@@ -94,7 +94,7 @@ class MongoStore:
         wish = claiming.Wish(worker=worker, queues=queues, limit=limit, lease=lease)
         return self._connections.write(lambda base: claiming.claim(base, wish, self._moment, self._means))
 
-    def renew(self, worker: str, held: Sequence[Held], lease: timedelta) -> list[Job]:
+    def renew(self, worker: str, held: Sequence[AttemptRef], lease: timedelta) -> list[Job]:
         if not held:
             return []
         return self._connections.write(lambda base: claiming.renew(base, worker, held, lease, self._moment))
@@ -103,8 +103,8 @@ class MongoStore:
         now = self.now()
         return self._connections.write(lambda base: writing.save(base, jobs, now)) if jobs else []
 
-    def lapsed(self, limit: int) -> list[Job]:
-        return self._connections.read(lambda base: claiming.lapsed(base, limit, self._moment))[0]
+    def expired_leases(self, limit: int) -> list[Job]:
+        return self._connections.read(lambda base: claiming.expired_leases(base, limit, self._moment))[0]
 
     def write_output(self, chunks: Sequence[Chunk], trims: Sequence[Trim] = ()) -> set[str]:
         if not chunks and not trims:
@@ -114,17 +114,17 @@ class MongoStore:
     def read_output(self, attempt_id: str, after: int, limit: int = 256) -> list[Chunk]:
         return self._connections.read(lambda base: output.read(base, attempt_id, after, limit))
 
-    def beat(self, worker: Worker) -> Request | None:
+    def heartbeat(self, worker: Worker) -> Instruction | None:
         entry = replace(worker, heartbeat=self.now())
-        asked = self._connections.write(lambda base: registry.beat(base, entry))
+        asked = self._connections.write(lambda base: registry.heartbeat(base, entry))
         self._connections.write(ledger.fold)
         return asked
 
-    def asked(self, worker_id: str) -> Request | None:
-        return self._connections.read(lambda base: registry.asked(base, worker_id))
+    def pending_instruction(self, worker_id: str) -> Instruction | None:
+        return self._connections.read(lambda base: registry.pending_instruction(base, worker_id))
 
-    def ask(self, worker_id: str, request: Request) -> bool:
-        return self._connections.write(lambda base: registry.ask(base, worker_id, request))
+    def instruct(self, worker_id: str, instruction: Instruction) -> bool:
+        return self._connections.write(lambda base: registry.instruct(base, worker_id, instruction))
 
     def workers(self) -> list[Worker]:
         return self._connections.read(registry.workers)
@@ -132,22 +132,24 @@ class MongoStore:
     def forget(self, worker_id: str) -> None:
         self._connections.write(lambda base: registry.forget(base, worker_id))
 
-    def shared(self, table: Shared) -> dict[str, Entry]:
-        return self._connections.read(lambda base: registry.shared(base, table))
+    def read_table(self, table: Table) -> dict[str, Entry]:
+        return self._connections.read(lambda base: registry.read_table(base, table))
 
-    def swap(self, table: Shared, key: str, value: dict[str, Any] | None, version: int) -> bool:
-        return self._connections.write(lambda base: registry.swap(base, table, key, value, version))
+    def compare_and_swap(self, table: Table, key: str, value: dict[str, Any] | None, version: int) -> bool:
+        return self._connections.write(
+            lambda base: registry.compare_and_swap(base, table, key, value, version)
+        )
 
     def purge(self, wanted: Filter, limit: int) -> list[str]:
         return self._connections.write(lambda base: purging.purge(base, wanted, limit))
 
-    def set_aside(self, *, lapsed: bool) -> list[Unreadable]:
-        if lapsed and (damaged := self._connections.read(self._lapsed_damage)):
+    def set_aside(self, *, expired: bool) -> list[Unreadable]:
+        if expired and (damaged := self._connections.read(self._lapsed_damage)):
             self._connections.write(lambda base: claiming.set_aside(base, damaged, self._aside))
         return self._aside.take()
 
     def _lapsed_damage(self, base: Base) -> list[Unreadable]:
-        return claiming.lapsed(base, 1, self._moment)[1] + claiming.endless(base)
+        return claiming.expired_leases(base, 1, self._moment)[1] + claiming.endless(base)
 
     def discard(self, numbers: Sequence[int]) -> list[int]:
         return self._connections.write(lambda base: purging.discard(base, numbers)) if numbers else []
@@ -158,7 +160,7 @@ class MongoStore:
     def wake(self) -> None:
         self._hearing.wake()
 
-    def trouble(self) -> str | None:
+    def background_fault(self) -> str | None:
         return None
 
     def describe(self, *, thorough: bool = False) -> Description:

@@ -9,7 +9,7 @@ from queuectl.store import codec, paging
 from queuectl.store.aside import Aside
 from queuectl.store.postgres.connections import Line
 from queuectl.store.postgres.sql import statements
-from queuectl.store.protocol import DUE_LOOKED_AT, Held
+from queuectl.store.protocol import DUE_LOOKED_AT, AttemptRef
 from queuectl.store.tokens import Tokens
 
 SQL = statements("jobs")
@@ -45,14 +45,14 @@ def set_aside(line: Line, damaged: Sequence[Unreadable], aside: Aside) -> None:
     aside.add(damaged)
 
 
-def renew(line: Line, worker: str, held: Sequence[Held], lease: timedelta) -> list[Job]:
+def renew(line: Line, worker: str, held: Sequence[AttemptRef], lease: timedelta) -> list[Job]:
     """Extend what is still held under the same attempt id; answer it fresh, in the order of the asking."""
     ids, attempts = [h.job_id for h in held], [h.attempt_id for h in held]
     fresh = Jobs(*codec.sift(line.rows(SQL["renew"], (worker, ids, attempts, codec.length(lease)))))
     return [fresh[id] for id in dict.fromkeys(ids) if id in fresh]
 
 
-def lapsed(line: Line, limit: int) -> tuple[list[Job], list[Unreadable]]:
+def expired_leases(line: Line, limit: int) -> tuple[list[Job], list[Unreadable]]:
     """Claims whose lease has ended, and those of them that cannot be decoded."""
     return paging.first(lambda count: codec.sift(line.rows(SQL["lapsed"], (count,))), limit)
 

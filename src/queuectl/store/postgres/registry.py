@@ -2,20 +2,20 @@
 
 from typing import Any
 
-from queuectl.domain.worker import Request, Worker, still_asked
+from queuectl.domain.worker import Instruction, Worker, still_instructed
 from queuectl.store import codec
 from queuectl.store.postgres.connections import Line
 from queuectl.store.postgres.sql import statements
-from queuectl.store.protocol import Entry, Shared
+from queuectl.store.protocol import Entry, Table
 
 SQL = statements("registry")
 
 
-def beat(line: Line, worker: Worker) -> Request | None:
+def heartbeat(line: Line, worker: Worker) -> Instruction | None:
     """Enter a worker or renew its entry (`heartbeat` is set); answers what is asked of it."""
     known = line.rows(SQL["worker_by_id"], (worker.id,))
     seen = known[0][1] if known else None
-    left = still_asked(seen, codec.worker(worker.id, known[0][0]), worker) if known else None
+    left = still_instructed(seen, codec.worker(worker.id, known[0][0]), worker) if known else None
     entry = {
         "id": worker.id,
         "started_at": codec.micros(worker.started_at),
@@ -23,20 +23,20 @@ def beat(line: Line, worker: Worker) -> Request | None:
         "seen": seen,
         "left": left,
     }
-    asked: Request | None = line.value(SQL["keep_worker"], entry)
+    asked: Instruction | None = line.value(SQL["keep_worker"], entry)
     line.run(SQL["fold"])
     return asked
 
 
-def asked(line: Line, worker_id: str) -> Request | None:
+def pending_instruction(line: Line, worker_id: str) -> Instruction | None:
     """What is asked of a worker."""
     known = line.rows(SQL["worker_by_id"], (worker_id,))
     return known[0][1] if known else None
 
 
-def ask(line: Line, worker_id: str, request: Request) -> bool:
+def instruct(line: Line, worker_id: str, instruction: Instruction) -> bool:
     """Ask something of a worker, if there is such a one."""
-    known = line.run(SQL["ask"], (request, worker_id)) > 0
+    known = line.run(SQL["ask"], (instruction, worker_id)) > 0
     line.run(SQL["ring"], ("work",))
     return known
 
@@ -52,12 +52,12 @@ def forget(line: Line, worker_id: str) -> None:
     line.run(SQL["ring"], ("end",))
 
 
-def shared(line: Line, table: Shared) -> dict[str, Entry]:
+def read_table(line: Line, table: Table) -> dict[str, Entry]:
     """All entries of a table."""
     return {key: codec.entry(value, version) for key, value, version in line.rows(SQL["entries"], (table,))}
 
 
-def swap(line: Line, table: Shared, key: str, value: dict[str, Any] | None, version: int) -> bool:
+def compare_and_swap(line: Line, table: Table, key: str, value: dict[str, Any] | None, version: int) -> bool:
     """Compare-and-swap of one entry; version 0 is an absent one, None removes."""
     if value is None and version == 0:
         return not line.value(SQL["entry_exists"], (table, key))

@@ -10,7 +10,7 @@ from queuectl.clock import random_bytes
 from queuectl.domain.job import Job
 from queuectl.domain.output import Chunk, Trim
 from queuectl.domain.query import Counts, Filter, Found, Jobs, Page, Unreadable
-from queuectl.domain.worker import Request, Worker
+from queuectl.domain.worker import Instruction, Worker
 from queuectl.errors import StoreAbsent
 from queuectl.store.aside import Aside
 from queuectl.store.clock import GOOD_FOR, ServerClock
@@ -28,7 +28,7 @@ from queuectl.store.postgres import (
 from queuectl.store.postgres.connections import SERVER_SHARE, Connections, Line
 from queuectl.store.postgres.hearing import Hearing
 from queuectl.store.postgres.sql import statements
-from queuectl.store.protocol import Added, Description, Entry, Held, Saved, Shared
+from queuectl.store.protocol import Added, AttemptRef, Description, Entry, Saved, Table
 from queuectl.store.tokens import Tokens
 
 PATIENCE = 10.0
@@ -88,15 +88,15 @@ class PostgresStore:
             lambda c: claiming.claim(c, worker, queues, limit, lease, self._tokens, self._aside)
         )
 
-    def renew(self, worker: str, held: Sequence[Held], lease: timedelta) -> list[Job]:
+    def renew(self, worker: str, held: Sequence[AttemptRef], lease: timedelta) -> list[Job]:
         return self._connections.write(lambda c: claiming.renew(c, worker, held, lease)) if held else []
 
     def save(self, jobs: Sequence[Job]) -> list[Saved]:
         now = self.now()
         return self._connections.write(lambda c: writing.save(c, jobs, now)) if jobs else []
 
-    def lapsed(self, limit: int) -> list[Job]:
-        return self._connections.read(lambda c: claiming.lapsed(c, limit))[0]
+    def expired_leases(self, limit: int) -> list[Job]:
+        return self._connections.read(lambda c: claiming.expired_leases(c, limit))[0]
 
     def write_output(self, chunks: Sequence[Chunk], trims: Sequence[Trim] = ()) -> set[str]:
         if not chunks and not trims:
@@ -106,16 +106,16 @@ class PostgresStore:
     def read_output(self, attempt_id: str, after: int, limit: int = 256) -> list[Chunk]:
         return self._connections.read(lambda c: output.read(c, attempt_id, after, limit))
 
-    def beat(self, worker: Worker) -> Request | None:
+    def heartbeat(self, worker: Worker) -> Instruction | None:
         entry = replace(worker, heartbeat=self.now())
         self._hearing.take_in()
-        return self._connections.write(lambda c: registry.beat(c, entry))
+        return self._connections.write(lambda c: registry.heartbeat(c, entry))
 
-    def asked(self, worker_id: str) -> Request | None:
-        return self._connections.read(lambda c: registry.asked(c, worker_id))
+    def pending_instruction(self, worker_id: str) -> Instruction | None:
+        return self._connections.read(lambda c: registry.pending_instruction(c, worker_id))
 
-    def ask(self, worker_id: str, request: Request) -> bool:
-        return self._connections.write(lambda c: registry.ask(c, worker_id, request))
+    def instruct(self, worker_id: str, instruction: Instruction) -> bool:
+        return self._connections.write(lambda c: registry.instruct(c, worker_id, instruction))
 
     def workers(self) -> list[Worker]:
         return self._connections.read(registry.workers)
@@ -123,22 +123,22 @@ class PostgresStore:
     def forget(self, worker_id: str) -> None:
         self._connections.write(lambda c: registry.forget(c, worker_id))
 
-    def shared(self, table: Shared) -> dict[str, Entry]:
-        return self._connections.read(lambda c: registry.shared(c, table))
+    def read_table(self, table: Table) -> dict[str, Entry]:
+        return self._connections.read(lambda c: registry.read_table(c, table))
 
-    def swap(self, table: Shared, key: str, value: dict[str, Any] | None, version: int) -> bool:
-        return self._connections.write(lambda c: registry.swap(c, table, key, value, version))
+    def compare_and_swap(self, table: Table, key: str, value: dict[str, Any] | None, version: int) -> bool:
+        return self._connections.write(lambda c: registry.compare_and_swap(c, table, key, value, version))
 
     def purge(self, wanted: Filter, limit: int) -> list[str]:
         return self._connections.write(lambda c: purging.purge(c, wanted, limit))
 
-    def set_aside(self, *, lapsed: bool) -> list[Unreadable]:
-        if lapsed:
+    def set_aside(self, *, expired: bool) -> list[Unreadable]:
+        if expired:
             self._set_aside_lapsed()
         return self._aside.take()
 
     def _set_aside_lapsed(self) -> None:
-        _, damaged = self._connections.read(lambda c: claiming.lapsed(c, 1))
+        _, damaged = self._connections.read(lambda c: claiming.expired_leases(c, 1))
         if damaged:
             self._connections.write(lambda c: claiming.set_aside(c, damaged, self._aside))
 
@@ -151,7 +151,7 @@ class PostgresStore:
     def wake(self) -> None:
         self._hearing.wake()
 
-    def trouble(self) -> str | None:
+    def background_fault(self) -> str | None:
         return None
 
     def describe(self, *, thorough: bool = False) -> Description:

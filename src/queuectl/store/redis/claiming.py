@@ -9,7 +9,7 @@ from queuectl.domain.job import Job
 from queuectl.domain.query import Unreadable
 from queuectl.store import codec, paging
 from queuectl.store.aside import Aside
-from queuectl.store.protocol import DUE_LOOKED_AT, Held
+from queuectl.store.protocol import DUE_LOOKED_AT, AttemptRef
 from queuectl.store.redis import rows
 from queuectl.store.redis.connections import Line
 from queuectl.store.tokens import Tokens
@@ -47,13 +47,13 @@ def set_aside(line: Line, damaged: Sequence[Unreadable], aside: Aside) -> None:
     aside.add(damaged)
 
 
-def renew(line: Line, worker: str, held: Sequence[Held], lease: timedelta, now: str) -> list[Job]:
+def renew(line: Line, worker: str, held: Sequence[AttemptRef], lease: timedelta, now: str) -> list[Job]:
     """Begin the leases of these attempts again, where they are still held."""
     pairs = [word for each in held for word in (each.job_id, each.attempt_id)]
     return codec.sift(line.run("renew", now, worker, codec.length(lease), *pairs), rows.job)[0]
 
 
-def lapsed(line: Line, limit: int, now: str) -> tuple[list[Job], list[Unreadable]]:
+def expired_leases(line: Line, limit: int, now: str) -> tuple[list[Job], list[Unreadable]]:
     """Claims whose lease has ended, longest ago first, and those of them that cannot be decoded."""
     return paging.first(lambda count: codec.sift(line.run("lapsed", now, count), rows.job), limit)
 

@@ -2,28 +2,28 @@
 
 from typing import Any
 
-from queuectl.domain.worker import Request, Worker, still_asked
+from queuectl.domain.worker import Instruction, Worker, still_instructed
 from queuectl.store import codec
-from queuectl.store.protocol import Entry, Shared
+from queuectl.store.protocol import Entry, Table
 from queuectl.store.redis.connections import Line
 
 
-def beat(line: Line, worker: Worker) -> Request | None:
+def heartbeat(line: Line, worker: Worker) -> Instruction | None:
     """Enter a worker or renew its entry (`heartbeat` is set); answers what is asked of it."""
     known = line.call("HGET", line.key("workers"), worker.id)
-    seen = asked(line, worker.id)
-    left = still_asked(seen, codec.worker(worker.id, known), worker) if known else None
+    seen = pending_instruction(line, worker.id)
+    left = still_instructed(seen, codec.worker(worker.id, known), worker) if known else None
     return _request(line.run("beat", worker.id, codec.to_json(worker), seen or "", left or ""))
 
 
-def asked(line: Line, worker_id: str) -> Request | None:
+def pending_instruction(line: Line, worker_id: str) -> Instruction | None:
     """What is asked of a worker."""
     return _request(line.call("HGET", line.key("asked"), worker_id))
 
 
-def ask(line: Line, worker_id: str, request: Request) -> bool:
+def instruct(line: Line, worker_id: str, instruction: Instruction) -> bool:
     """Ask something of a worker, if there is such a one."""
-    return bool(line.run("ask", worker_id, request))
+    return bool(line.run("ask", worker_id, instruction))
 
 
 def workers(line: Line) -> list[Worker]:
@@ -39,20 +39,20 @@ def forget(line: Line, worker_id: str) -> None:
     line.run("forget", worker_id)
 
 
-def shared(line: Line, table: Shared) -> dict[str, Entry]:
+def read_table(line: Line, table: Table) -> dict[str, Entry]:
     """All entries of a table."""
     flat = line.call("HGETALL", line.key(f"shared:{table}"))
     pairs = zip(flat[::2], flat[1::2], strict=True)
     return {key.decode(errors="replace"): _entry(text) for key, text in pairs}
 
 
-def swap(line: Line, table: Shared, key: str, value: dict[str, Any] | None, version: int) -> bool:
+def compare_and_swap(line: Line, table: Table, key: str, value: dict[str, Any] | None, version: int) -> bool:
     """Compare-and-swap of one entry; version 0 is an absent one, None removes."""
     words = () if value is None else (codec.to_json(value),)
     return bool(line.run("swap", table, key, version, *words))
 
 
-def _request(text: bytes | None) -> Request | None:
+def _request(text: bytes | None) -> Instruction | None:
     return text.decode() if text else None  # type: ignore[return-value]
 
 

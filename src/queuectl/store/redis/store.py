@@ -10,12 +10,12 @@ from queuectl.clock import Clock, random_bytes
 from queuectl.domain.job import Job
 from queuectl.domain.output import Chunk, Trim
 from queuectl.domain.query import Counts, Filter, Found, Jobs, Page, Unreadable
-from queuectl.domain.worker import Request, Worker
+from queuectl.domain.worker import Instruction, Worker
 from queuectl.errors import StoreAbsent
 from queuectl.store import codec
 from queuectl.store.aside import Aside
 from queuectl.store.clock import GOOD_FOR, ServerClock
-from queuectl.store.protocol import Added, Description, Entry, Held, Saved, Shared
+from queuectl.store.protocol import Added, AttemptRef, Description, Entry, Saved, Table
 from queuectl.store.redis import (
     address,
     claiming,
@@ -98,7 +98,7 @@ class RedisStore:
             )
         )
 
-    def renew(self, worker: str, held: Sequence[Held], lease: timedelta) -> list[Job]:
+    def renew(self, worker: str, held: Sequence[AttemptRef], lease: timedelta) -> list[Job]:
         if not held:
             return []
         return self.connections.write(lambda line: claiming.renew(line, worker, held, lease, self.moment))
@@ -107,8 +107,8 @@ class RedisStore:
         said = self.connections.write(lambda line: writing.save(line, jobs, self.moment)) if jobs else []
         return [writing.saved(each) for each in said]
 
-    def lapsed(self, limit: int) -> list[Job]:
-        return self.connections.read(lambda line: claiming.lapsed(line, limit, self.moment))[0]
+    def expired_leases(self, limit: int) -> list[Job]:
+        return self.connections.read(lambda line: claiming.expired_leases(line, limit, self.moment))[0]
 
     def write_output(self, chunks: Sequence[Chunk], trims: Sequence[Trim] = ()) -> set[str]:
         if not chunks and not trims:
@@ -122,16 +122,16 @@ class RedisStore:
         """Whether anything is kept of what an attempt printed."""
         return self.connections.read(lambda line: output.exists(line, attempt_id))
 
-    def beat(self, worker: Worker) -> Request | None:
+    def heartbeat(self, worker: Worker) -> Instruction | None:
         entry = replace(worker, heartbeat=self.now())
         self.caretaker.start()
-        return self.connections.write(lambda line: registry.beat(line, entry))
+        return self.connections.write(lambda line: registry.heartbeat(line, entry))
 
-    def asked(self, worker_id: str) -> Request | None:
-        return self.connections.read(lambda line: registry.asked(line, worker_id))
+    def pending_instruction(self, worker_id: str) -> Instruction | None:
+        return self.connections.read(lambda line: registry.pending_instruction(line, worker_id))
 
-    def ask(self, worker_id: str, request: Request) -> bool:
-        return self.connections.write(lambda line: registry.ask(line, worker_id, request))
+    def instruct(self, worker_id: str, instruction: Instruction) -> bool:
+        return self.connections.write(lambda line: registry.instruct(line, worker_id, instruction))
 
     def workers(self) -> list[Worker]:
         return self.connections.read(registry.workers)
@@ -139,22 +139,24 @@ class RedisStore:
     def forget(self, worker_id: str) -> None:
         self.connections.write(lambda line: registry.forget(line, worker_id))
 
-    def shared(self, table: Shared) -> dict[str, Entry]:
-        return self.connections.read(lambda line: registry.shared(line, table))
+    def read_table(self, table: Table) -> dict[str, Entry]:
+        return self.connections.read(lambda line: registry.read_table(line, table))
 
-    def swap(self, table: Shared, key: str, value: dict[str, Any] | None, version: int) -> bool:
-        return self.connections.write(lambda line: registry.swap(line, table, key, value, version))
+    def compare_and_swap(self, table: Table, key: str, value: dict[str, Any] | None, version: int) -> bool:
+        return self.connections.write(
+            lambda line: registry.compare_and_swap(line, table, key, value, version)
+        )
 
     def purge(self, wanted: Filter, limit: int) -> list[str]:
         return self.connections.write(lambda line: purging.purge(line, wanted, limit, self.moment))
 
-    def set_aside(self, *, lapsed: bool) -> list[Unreadable]:
-        if lapsed:
+    def set_aside(self, *, expired: bool) -> list[Unreadable]:
+        if expired:
             self._set_aside_lapsed()
         return self._aside.take()
 
     def _set_aside_lapsed(self) -> None:
-        _, damaged = self.connections.read(lambda line: claiming.lapsed(line, 1, self.moment))
+        _, damaged = self.connections.read(lambda line: claiming.expired_leases(line, 1, self.moment))
         if damaged:
             self.connections.write(lambda line: claiming.set_aside(line, damaged, self._aside))
 
@@ -169,7 +171,7 @@ class RedisStore:
     def wake(self) -> None:
         self._hearing.wake()
 
-    def trouble(self) -> str | None:
+    def background_fault(self) -> str | None:
         return None
 
     def describe(self, *, thorough: bool = False) -> Description:

@@ -18,7 +18,7 @@ from queuectl.domain.query import Unreadable
 from queuectl.domain.queue import room
 from queuectl.store import codec, paging
 from queuectl.store.aside import Aside
-from queuectl.store.protocol import DUE_LOOKED_AT, Held
+from queuectl.store.protocol import DUE_LOOKED_AT, AttemptRef
 from queuectl.store.sqlite import rows
 from queuectl.store.sqlite.sql import statements
 
@@ -88,7 +88,7 @@ def set_aside(connection: apsw.Connection, damaged: Sequence[Unreadable], aside:
 
 
 def renew(
-    connection: apsw.Connection, worker: str, held: Sequence[Held], lease: timedelta, now: datetime
+    connection: apsw.Connection, worker: str, held: Sequence[AttemptRef], lease: timedelta, now: datetime
 ) -> list[Job]:
     """Extend what is still held under the same attempt id; answer it fresh."""
     ids = codec.to_json([h.job_id for h in held])
@@ -100,7 +100,9 @@ def renew(
     return [replace(job, version=job.version + 1) for job in fresh]
 
 
-def lapsed(connection: apsw.Connection, limit: int, now: datetime) -> tuple[list[Job], list[Unreadable]]:
+def expired_leases(
+    connection: apsw.Connection, limit: int, now: datetime
+) -> tuple[list[Job], list[Unreadable]]:
     """Claims whose lease has ended, and those of them that cannot be decoded."""
     moment = codec.micros(now)
     return paging.first(lambda count: rows.sift(connection, SQL["lapsed"], [(moment, count)]), limit)
@@ -137,7 +139,7 @@ def _taking(job: Job, moment: int) -> tuple[object, ...]:
     return (moment, job.attempts, *codec.lease(job.lease), job.number)
 
 
-def _is_held(job: Job, worker: str, held: Held) -> bool:
+def _is_held(job: Job, worker: str, held: AttemptRef) -> bool:
     return (
         lifecycle.holds_lease(job, held.attempt_id) and job.lease is not None and job.lease.worker == worker
     )

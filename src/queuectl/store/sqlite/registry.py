@@ -6,32 +6,32 @@ from typing import Any
 import apsw
 from msgspec.structs import replace
 
-from queuectl.domain.worker import Request, Worker, still_asked
+from queuectl.domain.worker import Instruction, Worker, still_instructed
 from queuectl.store import codec
-from queuectl.store.protocol import Entry, Shared
+from queuectl.store.protocol import Entry, Table
 from queuectl.store.sqlite.sql import statements
 
 SQL = statements("registry")
 
 
-def beat(connection: apsw.Connection, worker: Worker, now: datetime) -> Request | None:
+def heartbeat(connection: apsw.Connection, worker: Worker, now: datetime) -> Instruction | None:
     """Enter a worker or renew its entry; answers what is asked of it."""
     known = connection.execute(SQL["worker_by_id"], (worker.id,)).fetchone()
-    asked = still_asked(known[1], codec.worker(worker.id, known[0]), worker) if known else None
+    asked = still_instructed(known[1], codec.worker(worker.id, known[0]), worker) if known else None
     entry = codec.to_json(replace(worker, heartbeat=now))
     connection.execute(SQL["keep_worker"], (worker.id, codec.micros(worker.started_at), entry, asked))
     return asked
 
 
-def asked(connection: apsw.Connection, worker_id: str) -> Request | None:
+def pending_instruction(connection: apsw.Connection, worker_id: str) -> Instruction | None:
     """What is asked of a worker."""
     known = connection.execute(SQL["worker_by_id"], (worker_id,)).fetchone()
     return known[1] if known else None
 
 
-def ask(connection: apsw.Connection, worker_id: str, request: Request) -> bool:
+def instruct(connection: apsw.Connection, worker_id: str, instruction: Instruction) -> bool:
     """Ask something of a worker, if there is such a one."""
-    connection.execute(SQL["ask"], (request, worker_id))
+    connection.execute(SQL["ask"], (instruction, worker_id))
     return connection.changes() > 0
 
 
@@ -45,14 +45,14 @@ def forget(connection: apsw.Connection, worker_id: str) -> None:
     connection.execute(SQL["forget"], (worker_id,))
 
 
-def shared(connection: apsw.Connection, table: Shared) -> dict[str, Entry]:
+def read_table(connection: apsw.Connection, table: Table) -> dict[str, Entry]:
     """All entries of a table."""
     rows = connection.execute(SQL["entries"], (table,))
     return {key: codec.entry(value, version) for key, value, version in rows}
 
 
-def swap(
-    connection: apsw.Connection, table: Shared, key: str, value: dict[str, Any] | None, version: int
+def compare_and_swap(
+    connection: apsw.Connection, table: Table, key: str, value: dict[str, Any] | None, version: int
 ) -> bool:
     """Compare-and-swap of one entry; version 0 is an absent one, None removes."""
     if value is None and version == 0:

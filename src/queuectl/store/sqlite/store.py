@@ -10,10 +10,10 @@ from queuectl.clock import Clock, random_bytes
 from queuectl.domain.job import Job
 from queuectl.domain.output import Chunk, Trim
 from queuectl.domain.query import Counts, Filter, Found, Jobs, Page, Unreadable
-from queuectl.domain.worker import Request, Worker
+from queuectl.domain.worker import Instruction, Worker
 from queuectl.store.aside import Aside
 from queuectl.store.clock import steady
-from queuectl.store.protocol import Added, Description, Entry, Held, Saved, Shared
+from queuectl.store.protocol import Added, AttemptRef, Description, Entry, Saved, Table
 from queuectl.store.sqlite import claiming, description, finding, output, place, purging, registry, writing
 from queuectl.store.sqlite.connection import PATIENCE, Database, Mode, Readers
 from queuectl.store.sqlite.pulse import Pulse
@@ -96,14 +96,14 @@ class SqliteStore:
     def _nothing_to_claim(self, wish: claiming.Wish) -> bool:
         return self._readers.look(lambda c: claiming.nothing_to_claim(c, wish, self.now()))
 
-    def renew(self, worker: str, held: Sequence[Held], lease: timedelta) -> list[Job]:
+    def renew(self, worker: str, held: Sequence[AttemptRef], lease: timedelta) -> list[Job]:
         return self._writer.run(lambda c: claiming.renew(c, worker, held, lease, self.now())) if held else []
 
     def save(self, jobs: Sequence[Job]) -> list[Saved]:
         return self._writer.run(lambda c: writing.save(c, jobs, self.now())) if jobs else []
 
-    def lapsed(self, limit: int) -> list[Job]:
-        return self._readers.look(lambda c: claiming.lapsed(c, limit, self.now()))[0]
+    def expired_leases(self, limit: int) -> list[Job]:
+        return self._readers.look(lambda c: claiming.expired_leases(c, limit, self.now()))[0]
 
     def write_output(self, chunks: Sequence[Chunk], trims: Sequence[Trim] = ()) -> set[str]:
         if not chunks and not trims:
@@ -113,14 +113,14 @@ class SqliteStore:
     def read_output(self, attempt_id: str, after: int, limit: int = 256) -> list[Chunk]:
         return self._readers.look(lambda c: output.read(c, attempt_id, after, limit))
 
-    def beat(self, worker: Worker) -> Request | None:
-        return self._writer.run(lambda c: registry.beat(c, worker, self.now()))
+    def heartbeat(self, worker: Worker) -> Instruction | None:
+        return self._writer.run(lambda c: registry.heartbeat(c, worker, self.now()))
 
-    def asked(self, worker_id: str) -> Request | None:
-        return self._readers.look(lambda c: registry.asked(c, worker_id))
+    def pending_instruction(self, worker_id: str) -> Instruction | None:
+        return self._readers.look(lambda c: registry.pending_instruction(c, worker_id))
 
-    def ask(self, worker_id: str, request: Request) -> bool:
-        return self._writer.run(lambda c: registry.ask(c, worker_id, request))
+    def instruct(self, worker_id: str, instruction: Instruction) -> bool:
+        return self._writer.run(lambda c: registry.instruct(c, worker_id, instruction))
 
     def workers(self) -> list[Worker]:
         return self._readers.look(registry.workers)
@@ -128,22 +128,22 @@ class SqliteStore:
     def forget(self, worker_id: str) -> None:
         self._writer.run(lambda c: registry.forget(c, worker_id))
 
-    def shared(self, table: Shared) -> dict[str, Entry]:
-        return self._readers.look(lambda c: registry.shared(c, table))
+    def read_table(self, table: Table) -> dict[str, Entry]:
+        return self._readers.look(lambda c: registry.read_table(c, table))
 
-    def swap(self, table: Shared, key: str, value: dict[str, Any] | None, version: int) -> bool:
-        return self._writer.run(lambda c: registry.swap(c, table, key, value, version))
+    def compare_and_swap(self, table: Table, key: str, value: dict[str, Any] | None, version: int) -> bool:
+        return self._writer.run(lambda c: registry.compare_and_swap(c, table, key, value, version))
 
     def purge(self, wanted: Filter, limit: int) -> list[str]:
         return self._writer.run(lambda c: purging.purge(c, wanted, limit))
 
-    def set_aside(self, *, lapsed: bool) -> list[Unreadable]:
-        if lapsed:
+    def set_aside(self, *, expired: bool) -> list[Unreadable]:
+        if expired:
             self._set_aside_lapsed()
         return self._aside.take()
 
     def _set_aside_lapsed(self) -> None:
-        _, damaged = self._readers.look(lambda c: claiming.lapsed(c, 1, self.now()))
+        _, damaged = self._readers.look(lambda c: claiming.expired_leases(c, 1, self.now()))
         if damaged:
             self._writer.run(lambda c: claiming.set_aside(c, damaged, self._aside))
 
@@ -156,7 +156,7 @@ class SqliteStore:
     def wake(self) -> None:
         self._pulse.wake()
 
-    def trouble(self) -> str | None:
+    def background_fault(self) -> str | None:
         return None
 
     def describe(self, *, thorough: bool = False) -> Description:
