@@ -24,18 +24,7 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 # Who may import whom
 
-FOR_DRIVERS = (
-    "store.protocol",
-    "store.codec",
-    "store.filters",
-    "store.statements",
-    "store.bell",
-    "store.clock",
-    "store.tokens",
-    "store.aside",
-    "store.paging",
-    "store.verdict",
-)
+FOR_DRIVERS = ("store.protocol", "store.driver", "store.bell")
 
 LAYERS: dict[str, tuple[str, ...]] = {
     # module or package: what it may import of ours, besides itself
@@ -48,24 +37,9 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "domain": ("errors",),
     "config": ("domain", "trust", "errors"),
     "store.protocol": ("domain", "errors"),
-    "store.codec": ("store.protocol", "domain", "interrupt", "errors"),
-    "store.filters": ("store.codec", "domain", "errors"),
-    "store.statements": (),
+    "store.driver": ("store.protocol", "domain", "clock", "interrupt", "errors"),
     "store.bell": (),
-    "store.tokens": (),
-    "store.aside": ("domain",),
-    "store.paging": ("store.codec", "domain"),
-    "store.verdict": ("store.protocol", "domain"),
-    "store.clock": ("store.codec", "clock", "errors"),
-    "store.memory": (
-        "store.protocol",
-        "store.codec",
-        "store.clock",
-        "store.verdict",
-        "domain",
-        "clock",
-        "errors",
-    ),
+    "store.memory": ("store.protocol", "store.driver", "domain", "clock", "errors"),
     "store.sqlite": (*FOR_DRIVERS, "domain", "clock", "trust", "errors"),
     "store.postgres": (*FOR_DRIVERS, "domain", "clock", "errors"),
     "store.mongo": (*FOR_DRIVERS, "domain", "clock", "errors"),
@@ -474,8 +448,8 @@ def test_every_module_opens_with_what_it_is() -> None:
 # Waiting and catching
 
 SLEEPS = {
-    "store.sqlite.connection.Patience": "SQLite calls it again and again while it waits for a lock: ≤ 10 ms each",
-    "store.sqlite.migration._patiently": "the one moment of a schema change under a foreign lock: 5 ms each",
+    "store.sqlite.connect.Patience": "SQLite calls it again and again while it waits for a lock: ≤ 10 ms each",
+    "store.sqlite.schema._patiently": "the one moment of a schema change under a foreign lock: 5 ms each",
     "store.sqlite.place._alone_in": "a lock of a directory (flock) has no wait with a deadline: 10 ms each",
 }
 """A sleep cannot be interrupted. Everywhere else a wait is on a pipe, an event or the store, with a deadline."""

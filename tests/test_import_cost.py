@@ -66,7 +66,7 @@ def enqueue(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
 
 
 def test_the_command_really_ran_on_sqlite(enqueue: set[str]) -> None:
-    assert {"queuectl.cli.enqueue", "queuectl.store.sqlite.writing", "apsw", "msgspec"} <= enqueue
+    assert {"queuectl.cli.enqueue", "queuectl.store.sqlite.write", "apsw", "msgspec"} <= enqueue
 
 
 def test_an_enqueue_loads_nothing_heavy(enqueue: set[str]) -> None:

@@ -24,7 +24,7 @@ from queuectl.errors import InvalidInput, QueuectlError
 from queuectl.service import queries
 from queuectl.service.moments import read_moment
 from queuectl.service.request import Defaults, JobRequest, convert_request, decode_request, spec_of, start_of
-from queuectl.store import codec
+from queuectl.store.driver import codec
 from queuectl.store.memory import MemoryStore
 
 NOW = datetime(2026, 11, 22, 15, tzinfo=UTC)

@@ -17,7 +17,7 @@ from cli.mongo import MongoPlace, Pretender, nameserver
 from cli.test_stores import COMMANDS
 from facts import eventually
 from queuectl import bootstrap
-from queuectl.store.mongo import connections, schema
+from queuectl.store.mongo import connect, schema
 from servers.endpoint import free_port
 from servers.mongo import MongoServer, fail_command
 from servers.replica_set import NAME, ReplicaSet
@@ -32,13 +32,13 @@ HOST = "look at the name of the host"
 LATER = "try again later"
 
 
-FIRST_LOOK = connections.FIRST_LOOK
+FIRST_LOOK = connect.FIRST_LOOK
 
 
 @pytest.fixture(autouse=True)
 def soon_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who refuses is not asked for a whole second."""
-    monkeypatch.setattr(connections, "FIRST_LOOK", 0.1)
+    monkeypatch.setattr(connect, "FIRST_LOOK", 0.1)
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ class TestNoConnection:
     def test_who_refuses_is_not_waited_for_with_all_patience(
         self, place: MongoPlace, turned_away: Refused, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(connections, "FIRST_LOOK", FIRST_LOOK)
+        monkeypatch.setattr(connect, "FIRST_LOOK", FIRST_LOOK)
         port, begun = free_port(), time.monotonic()
         said = f"{place.at(port=port)} cannot be reached: Connection refused"
         turned_away(place.url(port=port), kind="store_unavailable", message=said, hint=RUNS)

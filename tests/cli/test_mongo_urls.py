@@ -14,7 +14,7 @@ from cli.conftest import CommandLine, Refused
 from cli.mongo import MongoPlace
 from cli.postgres import secret_of
 from cli.test_postgres_urls import LOOKING, WITHOUT
-from queuectl.store.mongo import connections
+from queuectl.store.mongo import connect
 from servers.endpoint import free_port
 from servers.mongo import MongoServer
 
@@ -176,7 +176,7 @@ class TestUrls:
     def test_an_ipv6_host_and_a_second_one_that_is_the_set(
         self, queuectl: CommandLine, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(connections, "FIRST_LOOK", 0.1)
+        monkeypatch.setattr(connect, "FIRST_LOOK", 0.1)
         at = f"mongodb://[::1]:{free_port()},[::1]:{free_port()}/jobs"
         assert queuectl("--store", at, "status", code=5) == ""
         assert queuectl.err.startswith(f"queuectl: {at} cannot be reached: ")

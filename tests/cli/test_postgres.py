@@ -13,7 +13,7 @@ from cli.conftest import CommandLine, Refused
 from cli.postgres import PASSWORD, Database
 from cli.test_stores import COMMANDS
 from facts import eventually
-from queuectl.store.postgres.migration import known
+from queuectl.store.postgres.schema import known
 from servers.daemon import Daemon
 from servers.endpoint import free_port
 from servers.postgres import PostgresServer

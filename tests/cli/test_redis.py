@@ -19,7 +19,7 @@ from cli.test_stores import COMMANDS
 from e2e.databases import RIGHTS
 from queuectl import bootstrap
 from queuectl.store.archived import ArchivedStore
-from queuectl.store.mongo import connections
+from queuectl.store.mongo import connect
 from servers.endpoint import free_port
 from servers.proxy import Proxy
 from servers.redis import RedisServer, replica_of
@@ -262,6 +262,6 @@ class TestArchive:
         live.runs("old", b"old\n")
         assert isinstance(live.store, ArchivedStore)
         assert live.store.mover.move() == 1
-        monkeypatch.setattr(connections, "FIRST_LOOK", 0.1)
+        monkeypatch.setattr(connect, "FIRST_LOOK", 0.1)
         mongo_proxy.refuse()
         return archived.url()

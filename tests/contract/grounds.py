@@ -18,10 +18,10 @@ from factories import NOW
 from queuectl.clock import Clock
 from queuectl.domain.query import Filter
 from queuectl.store.archived.past import Past
-from queuectl.store.codec import micros
+from queuectl.store.driver.codec import micros
 from queuectl.store.memory import MemoryStore
 from queuectl.store.mongo import MongoStore
-from queuectl.store.mongo.connections import PLAIN
+from queuectl.store.mongo.connect import PLAIN
 from queuectl.store.postgres import PostgresStore
 from queuectl.store.protocol import Store
 from queuectl.store.redis import RedisStore

@@ -12,8 +12,8 @@ from contract.mongo_steps import Actor
 from factories import LEASE, NOW, new_job, report
 from facts import eventually
 from queuectl.domain import lifecycle
-from queuectl.store.aside import Aside
-from queuectl.store.mongo import MongoStore, claiming, lines, turns, writing
+from queuectl.store.driver.set_aside import SetAside
+from queuectl.store.mongo import MongoStore, claim, lines, turns, write
 from queuectl.store.mongo.store import _SERVER_NOW
 from servers.mongo import GivenMongo, MongoServer
 
@@ -43,9 +43,9 @@ def opened(ground: MongoGround) -> Iterator[Opener]:
 
 def claiming_by_hand(ground: MongoGround, worker: str = "late", limit: int = 5) -> Actor:
     """A claim that is done step by step."""
-    wish = claiming.Wish(worker=worker, queues=(), limit=limit, lease=LEASE)
-    means = claiming.Means(lambda: f"{worker:x>32}", lambda: 0.0, lambda: None, Aside())
-    return Actor(ground.base, lambda base: claiming.claim(base, wish, _SERVER_NOW, means))
+    wish = claim.Wish(worker=worker, queues=(), limit=limit, lease=LEASE)
+    means = claim.Means(lambda: f"{worker:x>32}", lambda: 0.0, lambda: None, SetAside())
+    return Actor(ground.base, lambda base: claim.claim(base, wish, _SERVER_NOW, means))
 
 
 class TestTurns:
@@ -293,7 +293,7 @@ class TestSaves:
         [a, b] = [each.job for each in store.add([new_job("a"), new_job("b")])]
         assert store.save([lifecycle.hold(a, now=NOW)]) == ["accepted"]
         batch = [lifecycle.hold(a, now=NOW), lifecycle.hold(b, now=NOW)]
-        late = Actor(ground.base, lambda base: writing.save(base, batch, NOW)).until("jobs.find")
+        late = Actor(ground.base, lambda base: write.save(base, batch, NOW)).until("jobs.find")
         for change in (lifecycle.release, lifecycle.hold, lifecycle.release):
             assert store.save([change(store.get(["b"])["b"], now=NOW)]) == ["accepted"]
         assert late.finish() == ["stale", "accepted"]

@@ -16,7 +16,7 @@ from queuectl.domain import lifecycle
 from queuectl.domain.job import Job
 from queuectl.domain.query import Filter
 from queuectl.errors import OutcomeUnknown, StoreUnavailable
-from queuectl.store.mongo import MongoStore, writing
+from queuectl.store.mongo import MongoStore, write
 from servers.mongo import MongoServer, connect
 from servers.replica_set import Member, ReplicaSet
 
@@ -123,9 +123,9 @@ def test_what_no_majority_has_is_not_acknowledged_however_often_it_is_repeated(
         rival = numbered(new_job("c", now=now, unique_key="k"))
         with nobody_follows(mongo_trio):
             for verb in (
-                lambda: far._connections.write(lambda base: writing._insert(base, jobs, now)),
-                lambda: far._connections.write(lambda base: writing._insert(base, jobs, now)),
-                lambda: far._connections.write(lambda base: writing._insert(base, rival, now)),
+                lambda: far._connections.write(lambda base: write._insert(base, jobs, now)),
+                lambda: far._connections.write(lambda base: write._insert(base, jobs, now)),
+                lambda: far._connections.write(lambda base: write._insert(base, rival, now)),
                 lambda: far.save([done]),
                 lambda: far.save([done]),
                 lambda: far.compare_and_swap("queues", "q", {"paused": True}, 0),

@@ -19,7 +19,7 @@ from queuectl.domain.job import Job, State
 from queuectl.domain.output import Chunk, Trim
 from queuectl.domain.query import Filter, Page
 from queuectl.store.mongo import documents, ledger
-from queuectl.store.mongo.claiming import PROMOTED_AT_ONCE
+from queuectl.store.mongo.claim import PROMOTED_AT_ONCE
 from queuectl.store.mongo.documents import standing
 from queuectl.store.protocol import AttemptRef
 from servers.mongo import GivenMongo, MongoServer

@@ -18,14 +18,14 @@ from queuectl.domain import lifecycle
 from queuectl.domain.output import Chunk
 from queuectl.domain.query import Filter
 from queuectl.errors import InvalidInput, OutcomeUnknown, StoreUnavailable, StoreUnusable
-from queuectl.store.aside import Aside
-from queuectl.store.clock import ServerClock
-from queuectl.store.codec import moment
-from queuectl.store.postgres import PostgresStore, claiming, connections, output
+from queuectl.store.driver.attempt_ids import AttemptIds
+from queuectl.store.driver.codec import moment
+from queuectl.store.driver.server_clock import ServerClock
+from queuectl.store.driver.set_aside import SetAside
+from queuectl.store.postgres import PostgresStore, claim, connect, output
 from queuectl.store.postgres.address import identity, parse
-from queuectl.store.postgres.connections import Line
+from queuectl.store.postgres.connect import Line
 from queuectl.store.postgres.hearing import Hearing
-from queuectl.store.tokens import Tokens
 from servers.bouncer import Bouncer
 from servers.postgres import GivenServer, PostgresServer
 
@@ -260,12 +260,12 @@ class TestConnections:
 
         def deadlocked(line: Any) -> str:
             tries.append(line)
-            if len(tries) < connections.TRIES:
+            if len(tries) < connect.TRIES:
                 line.execute("DO $$ BEGIN RAISE 'x' USING ERRCODE = 'deadlock_detected'; END $$")
             return "done"
 
         assert store._connections.write(deadlocked) == "done"  # type: ignore[attr-defined]
-        assert len(tries) == connections.TRIES
+        assert len(tries) == connect.TRIES
 
     def test_a_closed_store_is_closed(self, ground: PostgresGround) -> None:
         store = ground.open()
@@ -364,7 +364,9 @@ class TestClaimsSideBySide:
     """Two claims at the same moment, the first of them not yet committed."""
 
     def claim(self, line: Line) -> list[str]:
-        return [job.id for job in claiming.claim(line, "w1", (), 1, LEASE, Tokens(rising_tokens()), Aside())]
+        return [
+            job.id for job in claim.claim(line, "w1", (), 1, LEASE, AttemptIds(rising_tokens()), SetAside())
+        ]
 
     @pytest.fixture
     def lines(self, ground: PostgresGround) -> Iterator[tuple[Line, Line]]:

@@ -18,11 +18,11 @@ from queuectl.domain import lifecycle
 from queuectl.domain.job import Job, State
 from queuectl.domain.output import Chunk, Trim
 from queuectl.domain.query import Filter, Page
-from queuectl.store.aside import Aside
-from queuectl.store.postgres import claiming, finding, output, purging, writing
-from queuectl.store.postgres.connections import Line
+from queuectl.store.driver.attempt_ids import AttemptIds
+from queuectl.store.driver.set_aside import SetAside
+from queuectl.store.postgres import claim, find, output, purge, write
+from queuectl.store.postgres.connect import Line
 from queuectl.store.protocol import AttemptRef
-from queuectl.store.tokens import Tokens
 from servers.postgres import GivenServer, PostgresServer
 
 MANY = 20_000
@@ -122,13 +122,13 @@ def crowd(postgres_server: PostgresServer | GivenServer) -> Iterator[Crowd]:
 
 
 def _claimed(line: Line) -> list[Job]:
-    return claiming.claim(line, "w1", (), 10, LEASE, Tokens(rising_tokens()), Aside())
+    return claim.claim(line, "w1", (), 10, LEASE, AttemptIds(rising_tokens()), SetAside())
 
 
 def _ended(line: Line) -> None:
     now = NOW + timedelta(seconds=1)
     jobs = [lifecycle.finish(job, report(now=now), now=now, chance=0.5) for job in _claimed(line)]
-    assert writing.save(line, jobs, now) == ["accepted"] * 10
+    assert write.save(line, jobs, now) == ["accepted"] * 10
 
 
 def _printed(line: Line) -> None:
@@ -139,21 +139,21 @@ def _printed(line: Line) -> None:
 
 
 def _page(sort: Any = "created", **wanted: Any) -> Callable[[Line], Any]:
-    return lambda line: finding.find(line, Filter(**wanted), Page(limit=50, sort=sort))
+    return lambda line: find.find(line, Filter(**wanted), Page(limit=50, sort=sort))
 
 
 HOT: dict[str, Callable[[Line], Any]] = {
     "claim": _claimed,
-    "claim from named queues": lambda line: claiming.claim(
-        line, "w1", ("busy", "no"), 10, LEASE, Tokens(rising_tokens()), Aside()
+    "claim from named queues": lambda line: claim.claim(
+        line, "w1", ("busy", "no"), 10, LEASE, AttemptIds(rising_tokens()), SetAside()
     ),
-    "renew": lambda line: claiming.renew(line, "w1", [_held(job) for job in _claimed(line)], LEASE),
+    "renew": lambda line: claim.renew(line, "w1", [_held(job) for job in _claimed(line)], LEASE),
     "save": _ended,
-    "add": lambda line: writing.add(line, [new_job() for _ in range(10)], NOW),
-    "get": lambda line: finding.get(line, [f"seed-pending-{n}" for n in range(1, 50)]),
+    "add": lambda line: write.add(line, [new_job() for _ in range(10)], NOW),
+    "get": lambda line: find.get(line, [f"seed-pending-{n}" for n in range(1, 50)]),
     "output": _printed,
-    "expired_leases": lambda line: claiming.expired_leases(line, 10),
-    "due since": claiming.due_since,
+    "expired_leases": lambda line: claim.expired_leases(line, 10),
+    "due since": claim.due_since,
     "newest": _page(),
     "last finished": _page(sort="updated", states=frozenset(("completed",))),
     "newest dead": _page(states=frozenset(("dead",))),
@@ -168,13 +168,13 @@ HOT: dict[str, Callable[[Line], Any]] = {
     "by batch": _page(batch="b"),
     "by tag": _page(tag="t"),
     "by unique key": _page(unique_key="k"),
-    "purge": lambda line: purging.purge(
+    "purge": lambda line: purge.purge(
         line, Filter(states=frozenset(("completed", "cancelled")), ended_before=NOW + timedelta(days=1)), 10
     ),
-    "purge of nothing": lambda line: purging.purge(
+    "purge of nothing": lambda line: purge.purge(
         line, Filter(states=frozenset(("completed", "cancelled")), ended_before=NOW - timedelta(days=1)), 10
     ),
-    "purge of the dead": lambda line: purging.purge(
+    "purge of the dead": lambda line: purge.purge(
         line, Filter(states=frozenset(("dead",)), ended_before=NOW + timedelta(days=1)), 10
     ),
 }
@@ -193,23 +193,23 @@ def test_a_hot_statement_reads_what_it_needs_and_no_more(crowd: Crowd, name: str
 
 def test_counting_rare_states_looks_at_no_others(crowd: Crowd) -> None:
     """Each settled batch asks whether anything waits for a parent at all."""
-    steps = crowd.plan(lambda line: finding.counts(line, Filter(states=frozenset(("blocked", "held")))))
+    steps = crowd.plan(lambda line: find.counts(line, Filter(states=frozenset(("blocked", "held")))))
     assert max(step.rows for step in steps if step.table == "live") <= FEW
 
 
 def test_counting_looks_at_nothing_that_has_ended(crowd: Crowd) -> None:
-    steps = crowd.plan(lambda line: finding.counts(line, Filter()))
+    steps = crowd.plan(lambda line: find.counts(line, Filter()))
     assert {step.table for step in steps} == {"", "live", "tally"}
-    assert sum(finding.counts(crowd.line, Filter()).states().values()) > 3 * MANY
+    assert sum(find.counts(crowd.line, Filter()).states().values()) > 3 * MANY
 
 
 def test_a_renewal_touches_no_index(crowd: Crowd) -> None:
     """Heap-only updates: else each heartbeat of a long job would leave dead entries in every index."""
     crowd.line.execute("SELECT pg_stat_force_next_flush()")
-    [job] = claiming.claim(crowd.line, "long", ("busy",), 1, LEASE, Tokens(rising_tokens()), Aside())
+    [job] = claim.claim(crowd.line, "long", ("busy",), 1, LEASE, AttemptIds(rising_tokens()), SetAside())
     before = _updates(crowd)
     for _ in range(20):
-        assert claiming.renew(crowd.line, "long", [_held(job)], LEASE)
+        assert claim.renew(crowd.line, "long", [_held(job)], LEASE)
     after = _updates(crowd)
     assert after[0] - before[0] == 20
     assert after[1] - before[1] >= 18

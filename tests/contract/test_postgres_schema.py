@@ -13,10 +13,10 @@ from factories import LEASE, NOW, new_job, report
 from queuectl.domain import lifecycle
 from queuectl.domain.query import Filter
 from queuectl.errors import StoreUnavailable, StoreUnusable
-from queuectl.store.postgres import PostgresStore, migration
+from queuectl.store.postgres import PostgresStore, schema
 from servers.postgres import GivenServer, PostgresServer
 
-NEWEST = migration.known()
+NEWEST = schema.known()
 Opener = Callable[..., PostgresStore]
 
 
@@ -45,7 +45,7 @@ def open_store(ground: PostgresGround) -> Iterator[Opener]:
 def later(tmp_path: Path) -> Path:
     """The migrations of a program of tomorrow, which has one more."""
     folder = tmp_path / "migrations"
-    shutil.copytree(migration.SCRIPTS, folder)
+    shutil.copytree(schema.SCRIPTS, folder)
     (folder / f"{NEWEST + 1:04}.sql").write_text(
         "ALTER TABLE {schema}.live ADD COLUMN mood text DEFAULT 'fine';"
     )
@@ -97,7 +97,7 @@ def test_a_worker_of_the_second_schema_goes_on_with_its_functions_while_the_thir
     ground: PostgresGround, open_store: Opener, tmp_path: Path
 ) -> None:
     folder = tmp_path / "before"
-    shutil.copytree(migration.SCRIPTS, folder, ignore=shutil.ignore_patterns("000[3-9].sql"))
+    shutil.copytree(schema.SCRIPTS, folder, ignore=shutil.ignore_patterns("000[3-9].sql"))
     old = ground.admin
     with psycopg.connect(ground.plain_url, autocommit=True):
         open_store(migrations=str(folder)).migrate()

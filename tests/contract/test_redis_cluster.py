@@ -15,7 +15,7 @@ from factories import LEASE, new_job
 from facts import eventually
 from queuectl.domain.query import Filter
 from queuectl.errors import OutcomeUnknown, StoreUnavailable, StoreUnusable
-from queuectl.store.redis import RedisStore, writing
+from queuectl.store.redis import RedisStore, write
 from servers.redis import RedisServer
 from servers.redis_cluster import RedisCluster, replica_in
 
@@ -127,9 +127,9 @@ def test_what_was_done_before_it_moved_is_not_done_again(
     """Within one call: a batch of many jobs is several scripts."""
 
     def add(line: Any) -> list[Any]:
-        said = writing.add(line, [new_job("a")], store.moment)
+        said = write.add(line, [new_job("a")], store.moment)
         cluster.move(ground.name, cluster.stranger(ground.name))
-        return said + writing.add(line, [new_job("b")], store.moment)
+        return said + write.add(line, [new_job("b")], store.moment)
 
     assert [added.status for added in store.connections.write(add)] == ["added", "added"]
 

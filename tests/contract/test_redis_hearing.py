@@ -13,7 +13,7 @@ from facts import eventually
 from queuectl.errors import StoreUnavailable
 from queuectl.store.protocol import Store
 from queuectl.store.redis import RedisStore, hearing
-from queuectl.store.redis.connections import Connections
+from queuectl.store.redis.connect import Connections
 from queuectl.store.redis.hearing import Hearing
 from servers.proxy import Proxy
 from servers.redis import RedisServer

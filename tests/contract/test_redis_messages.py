@@ -17,7 +17,7 @@ from factories import in_state, new_job
 from facts import eventually
 from queuectl.domain.query import Filter
 from queuectl.errors import OutcomeUnknown, QueuectlError, StoreUnavailable, StoreUnusable
-from queuectl.store.redis import RedisStore, purging
+from queuectl.store.redis import RedisStore
 from queuectl.store.redis.address import parse
 from queuectl.store.redis.faults import RIGHTS, Place
 from servers.endpoint import free_port
@@ -304,9 +304,9 @@ def test_who_has_only_looked_before_it_was_refused_has_done_nothing(server: Redi
         store.purge(Filter(), 9)
 
     def purge(line: Any) -> None:
-        purging.purge(line, Filter(), 1, store.moment)
+        purge.purge(line, Filter(), 1, store.moment)
         with unwilling(server):
-            purging.purge(line, Filter(), 1, store.moment)
+            purge.purge(line, Filter(), 1, store.moment)
 
     with pytest.raises(OutcomeUnknown, match="a part was done before"):
         store.connections.write(purge)

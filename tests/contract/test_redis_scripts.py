@@ -18,7 +18,7 @@ from queuectl.domain.output import Chunk, Trim
 from queuectl.domain.query import Filter, Page
 from queuectl.store import redis as package
 from queuectl.store.protocol import AttemptRef
-from queuectl.store.redis import rows, writing
+from queuectl.store.redis import rows, write
 from queuectl.store.redis.scripts import FOLDER, LOOKS, script
 from servers.redis import GivenRedis, RedisServer
 
@@ -163,12 +163,12 @@ def test_two_queues_on_one_server_know_nothing_of_each_other(redis_server: Redis
 def test_a_batch_is_cut_by_its_weight_too(
     redis_server: RedisServer | GivenRedis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(writing, "BYTES_AT_ONCE", 10_000)
+    monkeypatch.setattr(write, "BYTES_AT_ONCE", 10_000)
     with closing(RedisGround(redis_server)) as ground:
         store: Any = ground.open()
         sent: list[int] = []
         jobs = [new_job(f"j{n}", command="x" * 3000) for n in range(10)]
-        store.connections.write(lambda line: _counted(line, sent, lambda: writing.add(line, jobs, "")))
+        store.connections.write(lambda line: _counted(line, sent, lambda: write.add(line, jobs, "")))
         assert len(sent) > 2
         assert max(sent) <= 14_000
         assert [job.id for job in store.find(Filter(), Page()).jobs] == [f"j{n}" for n in reversed(range(10))]

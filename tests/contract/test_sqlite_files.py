@@ -16,7 +16,7 @@ from queuectl import trust
 from queuectl.domain import lifecycle
 from queuectl.domain.query import Filter
 from queuectl.errors import StoreError, StoreUnavailable, StoreUnusable
-from queuectl.store.sqlite import SqliteStore, description, migration
+from queuectl.store.sqlite import SqliteStore, description, schema
 
 
 def mode(path: Path) -> int:
@@ -145,12 +145,12 @@ def test_two_that_make_a_database_at_once_do_not_take_each_other_for_another_pro
     def watch(cursor: apsw.Cursor, sql: str, bindings: object) -> bool:
         seen.append(sql)
         if len(seen) == statement + 1 and not ours.in_transaction:
-            migration.bring_up_to_date(theirs, "theirs")
+            schema.bring_up_to_date(theirs, "theirs")
         return True
 
     ours.exec_trace = watch
-    migration.bring_up_to_date(ours, "ours")
-    assert migration.version(ours) == migration.SCHEMA
+    schema.bring_up_to_date(ours, "ours")
+    assert schema.version(ours) == schema.SCHEMA
     ours.close()
     theirs.close()
 
@@ -162,16 +162,16 @@ def test_a_newer_schema_is_refused_with_both_versions_named(sqlite: SqliteGround
     connection.close()
     error = refusal(lambda: SqliteStore.open(sqlite.path))
     assert "99" in error.message
-    assert str(migration.SCHEMA) in error.message
+    assert str(schema.SCHEMA) in error.message
     assert "upgrade" in (error.hint or "")
 
 
 def test_the_first_schema_is_brought_up_to_date_under_a_worker_that_goes_on(sqlite: SqliteGround) -> None:
-    first = Path(migration.__file__).with_name("migrations") / "0001.sql"
+    first = Path(schema.__file__).with_name("migrations") / "0001.sql"
     old = apsw.Connection(str(sqlite.path))
     old.pragma("journal_mode", "wal")
     old.execute(first.read_text())
-    old.pragma("application_id", migration.APPLICATION)
+    old.pragma("application_id", schema.APPLICATION)
     old.pragma("user_version", 1)
     old.execute(
         "INSERT INTO job (number, id, created_at, version, due, state, queue, priority, run_at, sort_key, updated_at, "
@@ -215,7 +215,7 @@ def test_the_schema_of_an_empty_file_is_made(tmp_path: Path) -> None:
     path = tmp_path / "queue.db"
     path.touch()
     store = SqliteStore.open(path)
-    assert store.describe().schema == migration.SCHEMA
+    assert store.describe().schema == schema.SCHEMA
     store.close()
 
 

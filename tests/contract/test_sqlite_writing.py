@@ -21,7 +21,7 @@ from queuectl.domain.job import STATES
 from queuectl.domain.query import Filter
 from queuectl.errors import Conflict, QueuectlError, StoreUnavailable, StoreUnusable
 from queuectl.store.protocol import AttemptRef
-from queuectl.store.sqlite import SqliteStore, claiming, finding, purging, writing
+from queuectl.store.sqlite import SqliteStore, claim, find, purge, write
 from queuectl.store.sqlite.saver import Saver
 from queuectl.store.sqlite.sql import FOLDER
 
@@ -224,15 +224,15 @@ def plan(store: SqliteStore, sql: str, count: int) -> str:
 @pytest.mark.parametrize(
     ("sql", "indexes"),
     [
-        (claiming.SQL["anything_delayed_due"], ["job_delayed"]),
-        (claiming.SQL["promote"], ["job_delayed"]),
-        (claiming.SQL["queues_ready"], ["job_ready"]),
-        (claiming.SQL["ready"], ["COVERING INDEX job_ready"]),
-        (claiming.SQL["lapsed"], ["job_processing"]),
-        (writing.SQL["alive_by_key"], ["job_key_alive"]),
-        (writing.SQL["by_ids"], ["sqlite_autoindex_job_1"]),
-        (writing.SQL["update_job"], ["sqlite_autoindex_job_1"]),
-        (f"{purging._FIRST}TRUE{purging._ENDED}", ["job_ended"]),
+        (claim.SQL["anything_delayed_due"], ["job_delayed"]),
+        (claim.SQL["promote"], ["job_delayed"]),
+        (claim.SQL["queues_ready"], ["job_ready"]),
+        (claim.SQL["ready"], ["COVERING INDEX job_ready"]),
+        (claim.SQL["lapsed"], ["job_processing"]),
+        (write.SQL["alive_by_key"], ["job_key_alive"]),
+        (write.SQL["by_ids"], ["sqlite_autoindex_job_1"]),
+        (write.SQL["update_job"], ["sqlite_autoindex_job_1"]),
+        (f"{purge._FIRST}TRUE{purge._ENDED}", ["job_ended"]),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )
@@ -260,14 +260,14 @@ def test_what_runs_often_uses_its_index(store: SqliteStore, sql: str, indexes: l
     ids=named,
 )
 def test_what_is_looked_for_often_uses_its_index(store: SqliteStore, wanted: Filter, index: str) -> None:
-    where, values = finding.conditions(wanted)
-    found = plan(store, f"{finding._NUMBERS}{where} ORDER BY job.number DESC LIMIT 50", len(values))
+    where, values = find.conditions(wanted)
+    found = plan(store, f"{find._NUMBERS}{where} ORDER BY job.number DESC LIMIT 50", len(values))
     assert index in found, found
 
 
 def test_the_newest_jobs_are_listed_without_sorting_all(store: SqliteStore) -> None:
-    where, _ = finding.conditions(Filter())
-    found = plan(store, f"{finding._NUMBERS}{where} ORDER BY job.number DESC LIMIT 50", 0)
+    where, _ = find.conditions(Filter())
+    found = plan(store, f"{find._NUMBERS}{where} ORDER BY job.number DESC LIMIT 50", 0)
     assert "TEMP B-TREE" not in found
 
 
@@ -324,7 +324,7 @@ def test_a_worker_that_renews_does_not_wake_itself(store: SqliteStore) -> None:
 def test_more_delayed_jobs_than_one_claim_promotes_all_come_in_the_end(
     store: SqliteStore, sqlite: SqliteGround
 ) -> None:
-    count = claiming.PROMOTED_AT_ONCE + 50
+    count = claim.PROMOTED_AT_ONCE + 50
     store.add([new_job(run_at=NOW + timedelta(seconds=1)) for _ in range(count)])
     sqlite.clock.step(seconds=2)
     assert sum(len(store.claim("w1", (), 600, LEASE)) for _ in range(4)) == count

@@ -17,7 +17,7 @@ from queuectl.domain import lifecycle
 from queuectl.domain.output import Chunk
 from queuectl.domain.query import Filter, Page, Unreadable
 from queuectl.service import commands, queries
-from queuectl.store import aside
+from queuectl.store.driver import set_aside
 from queuectl.store.protocol import AttemptRef, Store
 
 CASES = [(kind, name) for kind, edits in EDITS.items() for name in edits]
@@ -51,7 +51,7 @@ def test_a_claim_meets_no_more_of_them_than_it_has_time_for(
     ground: Ground, store: Store, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In SQLite nobody else writes meanwhile: 20,000 of them kept all others out for ten seconds."""
-    monkeypatch.setattr(aside, "AT_ONCE", 3)
+    monkeypatch.setattr(set_aside, "AT_ONCE", 3)
     store.add([*(new_job(f"bad{n}") for n in range(9)), new_job("good")])
     edit = next(iter(EDITS[kind].values()))
     for n in range(9):
@@ -72,9 +72,9 @@ class TestOneOfMany:
         edit(ground, "bad")
         assert [job.id for job in store.claim("w1", (), 2, LEASE)] == ["first", "last"]
         assert store.claim("w1", (), 2, LEASE) == []
-        [aside] = store.set_aside(expired=True)
-        assert (aside.id, aside.number) == ("bad", number)
-        assert aside.reason
+        [set_aside] = store.set_aside(expired=True)
+        assert (set_aside.id, set_aside.number) == ("bad", number)
+        assert set_aside.reason
         assert store.set_aside(expired=True) == []
         with closing(ground.open()) as other:
             assert other.claim("w2", (), 2, LEASE) == []

@@ -15,7 +15,7 @@ from pymongo import MongoClient
 from queuectl import bootstrap
 from queuectl.domain.job import Job
 from queuectl.store.mongo import MongoStore, documents
-from queuectl.store.mongo.connections import PLAIN
+from queuectl.store.mongo.connect import PLAIN
 from queuectl.store.postgres import PostgresStore
 from queuectl.store.protocol import Store
 from queuectl.store.redis import faults

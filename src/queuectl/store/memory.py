@@ -15,9 +15,9 @@ from queuectl.domain.query import Counts, Filter, Found, Jobs, Page, Unreadable,
 from queuectl.domain.queue import room
 from queuectl.domain.worker import Instruction, Worker, still_instructed
 from queuectl.errors import StoreAbsent
-from queuectl.store import verdict
-from queuectl.store.clock import steady
-from queuectl.store.codec import cursor, place, position
+from queuectl.store.driver import verdict
+from queuectl.store.driver.codec import cursor, place, position
+from queuectl.store.driver.server_clock import steady
 from queuectl.store.protocol import Added, AttemptRef, Description, Entry, Saved, Table
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from queuectl.clock import random_bytes
 from queuectl.store.redis import auditing, caretaker, turns
 from queuectl.store.redis.auditing import EVERYTHING, NOTHING, Run, Verdict
-from queuectl.store.redis.connections import Connections, Line
+from queuectl.store.redis.connect import Connections, Line
 
 if TYPE_CHECKING:
     from queuectl.store.archived.past import Past

@@ -9,11 +9,11 @@ import re
 
 from queuectl.clock import random_bytes
 from queuectl.errors import StoreUnusable
-from queuectl.store.mongo.connections import Base
+from queuectl.store.mongo.connect import Base
 from queuectl.store.mongo.schema import ARCHIVE
 from queuectl.store.redis import archiving
 from queuectl.store.redis.archiving import Binding
-from queuectl.store.redis.connections import Connections
+from queuectl.store.redis.connect import Connections
 
 
 def bind(connections: Connections, base: Base, shown: str) -> None:

@@ -18,9 +18,9 @@ from queuectl.domain.output import Chunk
 from queuectl.domain.query import Unreadable
 from queuectl.errors import OutcomeUnknown, StoreError
 from queuectl.store.archived.audit import Audit
-from queuectl.store.redis import archiving, finding, output, turns
+from queuectl.store.redis import archiving, find, output, turns
 from queuectl.store.redis.archiving import Arrival, Departure
-from queuectl.store.redis.connections import Connections, Line
+from queuectl.store.redis.connect import Connections, Line
 
 if TYPE_CHECKING:
     from queuectl.store.archived.past import Past
@@ -167,5 +167,5 @@ class Mover:
 def _load(line: Line, found: Sequence[Departure]) -> tuple[list[Job], list[Unreadable]]:
     """The jobs as they are now, if they are still what the entries speak of, and those that cannot be decoded."""
     wanted = {each.number: each.version for each in found}
-    jobs, damaged = finding.by_number(line, list(wanted))
+    jobs, damaged = find.by_number(line, list(wanted))
     return [job for job in jobs if job.ended and job.version == wanted[job.number]], damaged

@@ -16,9 +16,9 @@ from queuectl.domain.job import Job
 from queuectl.domain.output import Chunk
 from queuectl.domain.query import Filter, Found, Jobs, Page
 from queuectl.errors import OutcomeUnknown, StoreError, StoreUnavailable
-from queuectl.store import codec
-from queuectl.store.mongo import address, description, documents, finding, output, purging, schema
-from queuectl.store.mongo.connections import SAFE, Base, Connections
+from queuectl.store.driver import codec
+from queuectl.store.mongo import address, description, documents, find, output, purge, schema
+from queuectl.store.mongo.connect import SAFE, Base, Connections
 from queuectl.store.mongo.faults import duplicates
 from queuectl.store.redis.auditing import Copy
 
@@ -58,17 +58,17 @@ class Past:
     def get(self, ids: Sequence[str]) -> Jobs:
         """The jobs with these ids."""
         self.refuse_if_away()
-        return self._read(lambda base: finding.get(base, ids)) if ids else Jobs()
+        return self._read(lambda base: find.get(base, ids)) if ids else Jobs()
 
     def find(self, wanted: Filter, page: Page) -> Found:
         """A page of them."""
         self.refuse_if_away()
-        return self._read(lambda base: finding.find(base, wanted, page))
+        return self._read(lambda base: find.find(base, wanted, page))
 
     def oldest(self, wanted: Filter, limit: int) -> list[Job]:
         """Those that match and ended longest ago."""
         self.refuse_if_away()
-        return self._read(lambda base: purging.oldest_jobs(base, wanted, limit))
+        return self._read(lambda base: purge.oldest_jobs(base, wanted, limit))
 
     def read_output(self, attempt_id: str, after: int, limit: int) -> list[Chunk]:
         """The chunks of an attempt after a number."""

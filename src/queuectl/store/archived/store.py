@@ -18,11 +18,11 @@ from queuectl.domain.output import Chunk, Trim
 from queuectl.domain.query import Counts, Filter, Found, Jobs, Page, Unreadable
 from queuectl.domain.worker import Instruction, Worker
 from queuectl.errors import OutcomeUnknown, StoreError, StoreUnavailable, StoreUnusable
-from queuectl.store import codec, verdict
 from queuectl.store.archived.audit import Audit
 from queuectl.store.archived.mover import Mover
+from queuectl.store.driver import codec, verdict
 from queuectl.store.protocol import Added, AttemptRef, Description, Entry, Saved, Table
-from queuectl.store.redis import archiving, auditing, finding, purging, writing
+from queuectl.store.redis import archiving, auditing, find, purge, write
 from queuectl.store.redis.store import RedisStore
 
 if TYPE_CHECKING:
@@ -73,11 +73,11 @@ class ArchivedStore:
 
     def _add(self, jobs: Sequence[Job]) -> list[Added | None]:
         try:
-            return self._live.connections.write(lambda line: writing.add(line, jobs, self._live.moment))
-        except writing.Unsure:
+            return self._live.connections.write(lambda line: write.add(line, jobs, self._live.moment))
+        except write.Unsure:
             greatest = self._greatest()
             self._live.connections.write(lambda line: auditing.number_after(line, greatest))
-            return self._live.connections.write(lambda line: writing.add(line, jobs, self._live.moment))
+            return self._live.connections.write(lambda line: write.add(line, jobs, self._live.moment))
 
     def _greatest(self) -> int | None:
         """The greatest number that the archive has; None if it is away, which is no reason to take no jobs."""
@@ -145,9 +145,9 @@ class ArchivedStore:
         return [copy for copy in copies if where.get(copy.id, copy) is None]
 
     def counts(self, wanted: Filter) -> Counts:
-        if finding.has_sums(wanted):
+        if find.has_sums(wanted):
             return self._live.counts(wanted)  # the queue goes on counting what it has handed over
-        found, page = Counts({}), Page(limit=finding.STRIDE)
+        found, page = Counts({}), Page(limit=find.STRIDE)
         while True:
             piece = self.find(wanted, page)
             for job in piece.jobs:
@@ -169,9 +169,9 @@ class ArchivedStore:
     def save(self, jobs: Sequence[Job]) -> list[Saved]:
         if not jobs:
             return []
-        said = self._live.connections.write(lambda line: writing.save(line, jobs, self._live.moment))
+        said = self._live.connections.write(lambda line: write.save(line, jobs, self._live.moment))
         back = self._bring_back([job for job, answer in zip(jobs, said, strict=True) if answer == "past"])
-        return [back.get(job.id, writing.saved(answer)) for job, answer in zip(jobs, said, strict=True)]
+        return [back.get(job.id, write.saved(answer)) for job, answer in zip(jobs, said, strict=True)]
 
     def _bring_back(self, jobs: Sequence[Job]) -> dict[str, Saved]:
         """Jobs of the archive are changed, which brings them back into the queue."""
@@ -230,7 +230,7 @@ class ArchivedStore:
     def purge(self, wanted: Filter, limit: int) -> list[str]:
         if limit < 1:
             return []
-        here = self._live.connections.read(lambda line: purging.oldest(line, wanted, limit))
+        here = self._live.connections.read(lambda line: purge.oldest(line, wanted, limit))
         known = {job.number for job in here}
         there = [job for job in self._oldest_past(wanted, limit) if job.number not in known]
         chosen = sorted((*here, *there), key=lambda job: (job.finished_at, job.number))[:limit]
@@ -247,9 +247,7 @@ class ArchivedStore:
 
     def _delete(self, jobs: list[Job]) -> set[int]:
         moment = self._live.moment
-        return (
-            self._live.connections.write(lambda line: purging.delete(line, jobs, moment)) if jobs else set()
-        )
+        return self._live.connections.write(lambda line: purge.delete(line, jobs, moment)) if jobs else set()
 
     def _delete_past(self, jobs: list[Job]) -> set[int]:
         moment = self._live.moment

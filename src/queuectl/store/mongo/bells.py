@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from pymongo import CursorType, WriteConcern
 
-from queuectl.store.mongo.connections import Base
+from queuectl.store.mongo.connect import Base
 
 if TYPE_CHECKING:
     from pymongo.change_stream import CollectionChangeStream

@@ -8,8 +8,8 @@ from pymongo.errors import OperationFailure
 
 from queuectl.domain.query import Filter
 from queuectl.errors import StoreUnusable
-from queuectl.store.mongo import finding, ledger, schema
-from queuectl.store.mongo.connections import Base
+from queuectl.store.mongo import find, ledger, schema
+from queuectl.store.mongo.connect import Base
 from queuectl.store.mongo.documents import Document
 from queuectl.store.protocol import Description, Durability
 
@@ -98,7 +98,7 @@ def describe(base: Base, shown: str, *, fast: bool, listens: bool) -> Descriptio
 def with_damage(base: Base, found: Description) -> Description:
     """With what a look at all jobs finds; their number is the server's estimate before."""
     wrong = [f"{count} {what}" for what, count in _damage(base) if count]
-    details = {**found.details, "jobs": str(finding.counts(base, Filter()).total())}
+    details = {**found.details, "jobs": str(find.counts(base, Filter()).total())}
     return replace(found, details=details, faults=(*found.faults, *wrong))
 
 

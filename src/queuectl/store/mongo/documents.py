@@ -16,7 +16,7 @@ from datetime import datetime
 from typing import Any
 
 from queuectl.domain.job import Job
-from queuectl.store import codec
+from queuectl.store.driver import codec
 
 Document = dict[str, Any]
 

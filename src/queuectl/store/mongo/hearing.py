@@ -16,7 +16,7 @@ from queuectl.clock import chance
 from queuectl.errors import QueuectlError
 from queuectl.store.bell import Bell
 from queuectl.store.mongo import bells
-from queuectl.store.mongo.connections import Base, Connections
+from queuectl.store.mongo.connect import Base, Connections
 
 ECHO = 0.1
 """Seconds after a ring in which another one may have been left out."""

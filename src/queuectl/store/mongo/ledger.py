@@ -19,8 +19,8 @@ from msgspec.json import decode
 
 from queuectl.domain.job import TERMINAL
 from queuectl.errors import StoreUnavailable, StoreUnusable
-from queuectl.store import codec
-from queuectl.store.mongo.connections import Base
+from queuectl.store.driver import codec
+from queuectl.store.mongo.connect import Base
 from queuectl.store.mongo.documents import Document, standing, state_and_queue
 
 FOLDED_AT_ONCE = 2000

@@ -9,8 +9,8 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from queuectl.domain.queue import room
-from queuectl.store import codec
-from queuectl.store.mongo.connections import Base
+from queuectl.store.driver import codec
+from queuectl.store.mongo.connect import Base
 from queuectl.store.mongo.documents import Document, standing, state_and_queue
 from queuectl.store.protocol import DUE_LOOKED_AT
 

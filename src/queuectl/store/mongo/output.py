@@ -10,8 +10,8 @@ from pymongo import DeleteMany
 from pymongo.errors import BulkWriteError
 
 from queuectl.domain.output import Chunk, Trim, known_stream
-from queuectl.store import codec
-from queuectl.store.mongo.connections import Base
+from queuectl.store.driver import codec
+from queuectl.store.mongo.connect import Base
 from queuectl.store.mongo.documents import Document
 from queuectl.store.mongo.faults import duplicates
 

@@ -6,9 +6,9 @@ from pymongo import ReturnDocument
 from pymongo.errors import BulkWriteError
 
 from queuectl.domain.worker import Instruction, Worker, still_instructed
-from queuectl.store import codec
+from queuectl.store.driver import codec
 from queuectl.store.mongo import bells
-from queuectl.store.mongo.connections import Base, for_changing_one
+from queuectl.store.mongo.connect import Base, for_changing_one
 from queuectl.store.mongo.faults import duplicates
 from queuectl.store.protocol import Entry, Table
 

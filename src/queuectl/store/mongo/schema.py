@@ -13,7 +13,7 @@ from pymongo.errors import CollectionInvalid, OperationFailure
 
 from queuectl.errors import StoreAbsent, StoreUnusable
 from queuectl.store.mongo import bells
-from queuectl.store.mongo.connections import Base
+from queuectl.store.mongo.connect import Base
 
 COLLECTIONS = ("jobs", "output", "workers", "shared", "tally", "bells", "rings", "counters")
 NEWEST = 1

@@ -12,23 +12,23 @@ from queuectl.domain.output import Chunk, Trim
 from queuectl.domain.query import Counts, Filter, Found, Jobs, Page, Unreadable
 from queuectl.domain.worker import Instruction, Worker
 from queuectl.errors import StoreAbsent
-from queuectl.store import codec
-from queuectl.store.aside import Aside
-from queuectl.store.clock import GOOD_FOR, ServerClock
+from queuectl.store.driver import codec
+from queuectl.store.driver.server_clock import GOOD_FOR, ServerClock
+from queuectl.store.driver.set_aside import SetAside
 from queuectl.store.mongo import (
     address,
-    claiming,
+    claim,
     description,
-    finding,
+    find,
     ledger,
     lines,
     output,
-    purging,
+    purge,
     registry,
     schema,
-    writing,
+    write,
 )
-from queuectl.store.mongo.connections import FAST, SAFE, Base, Connections
+from queuectl.store.mongo.connect import FAST, SAFE, Base, Connections
 from queuectl.store.mongo.hearing import Hearing
 from queuectl.store.protocol import Added, AttemptRef, Description, Entry, Saved, Table
 
@@ -57,8 +57,8 @@ class MongoStore:
         concern = FAST if self._fast else SAFE
         self._connections = Connections(self._address, concern, patience, self._greet)
         self._hearing = Hearing(self._connections, self._address.listens)
-        self._aside = Aside()
-        self._means = claiming.Means(token or _random_token, chance, self._hearing.soon, self._aside)
+        self._aside = SetAside()
+        self._means = claim.Means(token or _random_token, chance, self._hearing.soon, self._aside)
         self._given = clock
         good_for = 0.0 if clock else GOOD_FOR
         self._clock = ServerClock(self._ask_time, lambda: self._connections.answers, good_for)
@@ -73,16 +73,16 @@ class MongoStore:
 
     def add(self, jobs: Sequence[Job]) -> list[Added]:
         now = self.now()
-        return self._connections.write(lambda base: writing.add(base, jobs, now)) if jobs else []
+        return self._connections.write(lambda base: write.add(base, jobs, now)) if jobs else []
 
     def get(self, ids: Sequence[str]) -> Jobs:
-        return self._connections.read(lambda base: finding.get(base, ids)) if ids else Jobs()
+        return self._connections.read(lambda base: find.get(base, ids)) if ids else Jobs()
 
     def find(self, wanted: Filter, page: Page) -> Found:
-        return self._connections.read(lambda base: finding.find(base, wanted, page))
+        return self._connections.read(lambda base: find.find(base, wanted, page))
 
     def counts(self, wanted: Filter) -> Counts:
-        return self._connections.read(lambda base: finding.counts(base, wanted))
+        return self._connections.read(lambda base: find.counts(base, wanted))
 
     def due_since(self) -> dict[str, datetime]:
         return self._connections.read(lambda base: lines.due_since(base, self._moment))
@@ -91,20 +91,20 @@ class MongoStore:
         if limit < 1:
             return []
         self._hearing.only_work()
-        wish = claiming.Wish(worker=worker, queues=queues, limit=limit, lease=lease)
-        return self._connections.write(lambda base: claiming.claim(base, wish, self._moment, self._means))
+        wish = claim.Wish(worker=worker, queues=queues, limit=limit, lease=lease)
+        return self._connections.write(lambda base: claim.claim(base, wish, self._moment, self._means))
 
     def renew(self, worker: str, held: Sequence[AttemptRef], lease: timedelta) -> list[Job]:
         if not held:
             return []
-        return self._connections.write(lambda base: claiming.renew(base, worker, held, lease, self._moment))
+        return self._connections.write(lambda base: claim.renew(base, worker, held, lease, self._moment))
 
     def save(self, jobs: Sequence[Job]) -> list[Saved]:
         now = self.now()
-        return self._connections.write(lambda base: writing.save(base, jobs, now)) if jobs else []
+        return self._connections.write(lambda base: write.save(base, jobs, now)) if jobs else []
 
     def expired_leases(self, limit: int) -> list[Job]:
-        return self._connections.read(lambda base: claiming.expired_leases(base, limit, self._moment))[0]
+        return self._connections.read(lambda base: claim.expired_leases(base, limit, self._moment))[0]
 
     def write_output(self, chunks: Sequence[Chunk], trims: Sequence[Trim] = ()) -> set[str]:
         if not chunks and not trims:
@@ -141,18 +141,18 @@ class MongoStore:
         )
 
     def purge(self, wanted: Filter, limit: int) -> list[str]:
-        return self._connections.write(lambda base: purging.purge(base, wanted, limit))
+        return self._connections.write(lambda base: purge.purge(base, wanted, limit))
 
     def set_aside(self, *, expired: bool) -> list[Unreadable]:
         if expired and (damaged := self._connections.read(self._lapsed_damage)):
-            self._connections.write(lambda base: claiming.set_aside(base, damaged, self._aside))
+            self._connections.write(lambda base: claim.set_aside(base, damaged, self._aside))
         return self._aside.take()
 
     def _lapsed_damage(self, base: Base) -> list[Unreadable]:
-        return claiming.expired_leases(base, 1, self._moment)[1] + claiming.endless(base)
+        return claim.expired_leases(base, 1, self._moment)[1] + claim.endless(base)
 
     def discard(self, numbers: Sequence[int]) -> list[int]:
-        return self._connections.write(lambda base: purging.discard(base, numbers)) if numbers else []
+        return self._connections.write(lambda base: purge.discard(base, numbers)) if numbers else []
 
     def wait(self, timeout: float) -> bool:
         return self._hearing.wait(timeout)

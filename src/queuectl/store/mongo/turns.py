@@ -15,9 +15,9 @@ from pymongo import ReturnDocument, UpdateOne
 from pymongo.errors import PyMongoError
 
 from queuectl.domain.queue import room
-from queuectl.store import codec
+from queuectl.store.driver import codec
 from queuectl.store.mongo import lines
-from queuectl.store.mongo.connections import Base, for_changing_one
+from queuectl.store.mongo.connect import Base, for_changing_one
 from queuectl.store.mongo.documents import Document
 
 LASTS = 2_000_000

@@ -6,8 +6,8 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from queuectl.errors import StoreUnusable
-from queuectl.store.postgres import migration
-from queuectl.store.postgres.connections import Line
+from queuectl.store.postgres import schema
+from queuectl.store.postgres.connect import Line
 from queuectl.store.postgres.sql import identifier
 from queuectl.store.protocol import Description, Durability
 
@@ -112,7 +112,7 @@ def refuse_unfit(found: Server, shown: str, *, fast: bool) -> None:
 
 def describe(line: Line, shown: str, listening: str) -> Description:
     """Settings, versions and sizes."""
-    found, version = server(line), migration.version(line)
+    found, version = server(line), schema.version(line)
     jobs, workers = line.rows(_COUNTS)[0] if version else (0, 0)
     size, replicas, old, prepared, sees = line.rows(_ACTIVITY, (line.schema,))[0]
     details: dict[str, Any] = {

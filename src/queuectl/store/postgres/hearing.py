@@ -13,8 +13,8 @@ import psycopg
 
 from queuectl.clock import chance
 from queuectl.store.bell import Bell
-from queuectl.store.postgres.connections import Connections, Line
-from queuectl.store.postgres.migration import channel
+from queuectl.store.postgres.connect import Connections, Line
+from queuectl.store.postgres.schema import channel
 from queuectl.store.postgres.sql import statements
 
 SQL = statements("registry")

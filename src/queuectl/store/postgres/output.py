@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from queuectl.domain.output import Chunk, Trim, known_stream
-from queuectl.store import codec
-from queuectl.store.postgres.connections import Line
+from queuectl.store.driver import codec
+from queuectl.store.postgres.connect import Line
 from queuectl.store.postgres.sql import statements
 
 SQL = statements("output")

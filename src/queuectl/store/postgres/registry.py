@@ -3,8 +3,8 @@
 from typing import Any
 
 from queuectl.domain.worker import Instruction, Worker, still_instructed
-from queuectl.store import codec
-from queuectl.store.postgres.connections import Line
+from queuectl.store.driver import codec
+from queuectl.store.postgres.connect import Line
 from queuectl.store.postgres.sql import statements
 from queuectl.store.protocol import Entry, Table
 

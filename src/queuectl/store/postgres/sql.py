@@ -3,8 +3,8 @@
 import os
 import re
 
-from queuectl.store import statements as files
-from queuectl.store.codec import CHANGING, COLUMNS
+from queuectl.store.driver import sql as files
+from queuectl.store.driver.codec import CHANGING, COLUMNS
 
 FOLDER = os.path.dirname(__file__)
 SAFELY = "SET search_path = pg_catalog, pg_temp"

@@ -12,24 +12,14 @@ from queuectl.domain.output import Chunk, Trim
 from queuectl.domain.query import Counts, Filter, Found, Jobs, Page, Unreadable
 from queuectl.domain.worker import Instruction, Worker
 from queuectl.errors import StoreAbsent
-from queuectl.store.aside import Aside
-from queuectl.store.clock import GOOD_FOR, ServerClock
-from queuectl.store.postgres import (
-    address,
-    claiming,
-    description,
-    finding,
-    migration,
-    output,
-    purging,
-    registry,
-    writing,
-)
-from queuectl.store.postgres.connections import SERVER_SHARE, Connections, Line
+from queuectl.store.driver.attempt_ids import AttemptIds
+from queuectl.store.driver.server_clock import GOOD_FOR, ServerClock
+from queuectl.store.driver.set_aside import SetAside
+from queuectl.store.postgres import address, claim, description, find, output, purge, registry, schema, write
+from queuectl.store.postgres.connect import SERVER_SHARE, Connections, Line
 from queuectl.store.postgres.hearing import Hearing
 from queuectl.store.postgres.sql import statements
 from queuectl.store.protocol import Added, AttemptRef, Description, Entry, Saved, Table
-from queuectl.store.tokens import Tokens
 
 PATIENCE = 10.0
 _NOW = statements("jobs")["now"]
@@ -50,12 +40,12 @@ class PostgresStore:
         create: bool = True,
         token: Callable[[], str] | None = None,
         clock_good_for: float = GOOD_FOR,
-        migrations: str = migration.SCRIPTS,
+        migrations: str = schema.SCRIPTS,
     ) -> None:
         self._address = address.parse(url)
         self._mode, self._create, self._migrations = durability, create, migrations
-        self._tokens = Tokens(token or _random_token)
-        self._aside = Aside()
+        self._tokens = AttemptIds(token or _random_token)
+        self._aside = SetAside()
         self._known = False
         self._connections = Connections(self._address, _options(durability, patience), patience, self._greet)
         self._hearing = Hearing(self._connections, self._address.listens)
@@ -66,37 +56,37 @@ class PostgresStore:
 
     def add(self, jobs: Sequence[Job]) -> list[Added]:
         now = self.now()
-        return self._connections.write(lambda c: writing.add(c, jobs, now)) if jobs else []
+        return self._connections.write(lambda c: write.add(c, jobs, now)) if jobs else []
 
     def get(self, ids: Sequence[str]) -> Jobs:
-        return self._connections.read(lambda c: finding.get(c, ids)) if ids else Jobs()
+        return self._connections.read(lambda c: find.get(c, ids)) if ids else Jobs()
 
     def find(self, wanted: Filter, page: Page) -> Found:
-        return self._connections.read(lambda c: finding.find(c, wanted, page))
+        return self._connections.read(lambda c: find.find(c, wanted, page))
 
     def counts(self, wanted: Filter) -> Counts:
-        return self._connections.read(lambda c: finding.counts(c, wanted))
+        return self._connections.read(lambda c: find.counts(c, wanted))
 
     def due_since(self) -> dict[str, datetime]:
-        return self._connections.read(claiming.due_since)
+        return self._connections.read(claim.due_since)
 
     def claim(self, worker: str, queues: Sequence[str], limit: int, lease: timedelta) -> list[Job]:
         if limit < 1:
             return []
         self._hearing.only_work()
         return self._connections.write(
-            lambda c: claiming.claim(c, worker, queues, limit, lease, self._tokens, self._aside)
+            lambda c: claim.claim(c, worker, queues, limit, lease, self._tokens, self._aside)
         )
 
     def renew(self, worker: str, held: Sequence[AttemptRef], lease: timedelta) -> list[Job]:
-        return self._connections.write(lambda c: claiming.renew(c, worker, held, lease)) if held else []
+        return self._connections.write(lambda c: claim.renew(c, worker, held, lease)) if held else []
 
     def save(self, jobs: Sequence[Job]) -> list[Saved]:
         now = self.now()
-        return self._connections.write(lambda c: writing.save(c, jobs, now)) if jobs else []
+        return self._connections.write(lambda c: write.save(c, jobs, now)) if jobs else []
 
     def expired_leases(self, limit: int) -> list[Job]:
-        return self._connections.read(lambda c: claiming.expired_leases(c, limit))[0]
+        return self._connections.read(lambda c: claim.expired_leases(c, limit))[0]
 
     def write_output(self, chunks: Sequence[Chunk], trims: Sequence[Trim] = ()) -> set[str]:
         if not chunks and not trims:
@@ -130,7 +120,7 @@ class PostgresStore:
         return self._connections.write(lambda c: registry.compare_and_swap(c, table, key, value, version))
 
     def purge(self, wanted: Filter, limit: int) -> list[str]:
-        return self._connections.write(lambda c: purging.purge(c, wanted, limit))
+        return self._connections.write(lambda c: purge.purge(c, wanted, limit))
 
     def set_aside(self, *, expired: bool) -> list[Unreadable]:
         if expired:
@@ -138,12 +128,12 @@ class PostgresStore:
         return self._aside.take()
 
     def _set_aside_lapsed(self) -> None:
-        _, damaged = self._connections.read(lambda c: claiming.expired_leases(c, 1))
+        _, damaged = self._connections.read(lambda c: claim.expired_leases(c, 1))
         if damaged:
-            self._connections.write(lambda c: claiming.set_aside(c, damaged, self._aside))
+            self._connections.write(lambda c: claim.set_aside(c, damaged, self._aside))
 
     def discard(self, numbers: Sequence[int]) -> list[int]:
-        return self._connections.write(lambda c: purging.discard(c, numbers)) if numbers else []
+        return self._connections.write(lambda c: purge.discard(c, numbers)) if numbers else []
 
     def wait(self, timeout: float) -> bool:
         return self._hearing.wait(timeout)
@@ -181,7 +171,7 @@ class PostgresStore:
     def _bring_up_to_date(self, line: Line) -> None:
         shown = self._address.shown
         try:
-            migration.bring_up_to_date(line, shown, create=self._create, scripts=self._migrations)
+            schema.bring_up_to_date(line, shown, create=self._create, scripts=self._migrations)
         except StoreAbsent as absence:
             absence.description = self._describe(line, thorough=False)
             raise

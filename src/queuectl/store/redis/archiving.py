@@ -11,11 +11,11 @@ from redis.exceptions import ResponseError
 
 from queuectl.domain.job import Job
 from queuectl.domain.query import Unreadable
-from queuectl.store import codec
+from queuectl.store.driver import codec
 from queuectl.store.protocol import Saved
 from queuectl.store.redis import rows
 from queuectl.store.redis.auditing import Copy
-from queuectl.store.redis.connections import Line
+from queuectl.store.redis.connect import Line
 
 GROUP = "movers"
 ABANDONED_MS = 30_000

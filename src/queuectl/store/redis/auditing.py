@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from msgspec import Struct
 
-from queuectl.store.redis.connections import Line
+from queuectl.store.redis.connect import Line
 from queuectl.store.redis.repair import EVERYTHING, NOTHING, members_of
 
 __all__ = [

@@ -12,9 +12,9 @@ from contextlib import suppress
 from datetime import datetime
 
 from queuectl.errors import OutcomeUnknown, StoreError
-from queuectl.store import codec
+from queuectl.store.driver import codec
 from queuectl.store.redis import repair, turns
-from queuectl.store.redis.connections import Connections, Line
+from queuectl.store.redis.connect import Connections, Line
 
 GLANCE = 60.0
 """Seconds after which it is asked again whose turn it is."""

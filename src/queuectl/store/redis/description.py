@@ -9,7 +9,7 @@ from redis.exceptions import ResponseError
 from queuectl.errors import StoreUnavailable, StoreUnusable
 from queuectl.store.protocol import Description, Durability
 from queuectl.store.redis import caretaker, repair
-from queuectl.store.redis.connections import Line
+from queuectl.store.redis.connect import Line
 
 OLDEST = (6, 2)
 FULL = 0.9

@@ -16,7 +16,7 @@ from redis.exceptions import RedisError, ResponseError
 
 from queuectl.clock import chance
 from queuectl.store.bell import Bell
-from queuectl.store.redis.connections import Connections, Line
+from queuectl.store.redis.connect import Connections, Line
 
 ECHO = 0.1
 """Seconds after a ring in which another one may have been left out."""

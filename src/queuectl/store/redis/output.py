@@ -5,8 +5,8 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from queuectl.domain.output import Chunk, Trim, known_stream
-from queuectl.store import codec
-from queuectl.store.redis.connections import Line
+from queuectl.store.driver import codec
+from queuectl.store.redis.connect import Line
 
 _pack = msgspec.msgpack.Encoder().encode
 _unpack = msgspec.msgpack.Decoder(tuple[int, int, int, bytes]).decode

@@ -3,9 +3,9 @@
 from typing import Any
 
 from queuectl.domain.worker import Instruction, Worker, still_instructed
-from queuectl.store import codec
+from queuectl.store.driver import codec
 from queuectl.store.protocol import Entry, Table
-from queuectl.store.redis.connections import Line
+from queuectl.store.redis.connect import Line
 
 
 def heartbeat(line: Line, worker: Worker) -> Instruction | None:

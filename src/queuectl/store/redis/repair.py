@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from msgspec import Struct
 
 from queuectl.clock import random_bytes
-from queuectl.store.redis.connections import Line
+from queuectl.store.redis.connect import Line
 
 AT_ONCE, JOBS_AT_ONCE = 500, 100
 MISPLACED, STRAY, UNREADABLE = "jobs in the wrong place", "entries without a job", "unreadable jobs"

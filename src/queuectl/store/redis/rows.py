@@ -12,7 +12,7 @@ import msgspec
 
 from queuectl.domain.job import Job
 from queuectl.errors import UnreadableJob
-from queuectl.store import codec
+from queuectl.store.driver import codec
 
 _HASH = (
     "state",

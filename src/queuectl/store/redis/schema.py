@@ -5,7 +5,7 @@ A program refuses a newer form. Nothing has to be made in Redis beforehand.
 
 from queuectl.clock import random_bytes
 from queuectl.errors import StoreAbsent, StoreUnusable
-from queuectl.store.redis.connections import Line
+from queuectl.store.redis.connect import Line
 from queuectl.store.redis.turns import EVERY
 
 NEWEST = 1

@@ -12,25 +12,15 @@ from queuectl.domain.output import Chunk, Trim
 from queuectl.domain.query import Counts, Filter, Found, Jobs, Page, Unreadable
 from queuectl.domain.worker import Instruction, Worker
 from queuectl.errors import StoreAbsent
-from queuectl.store import codec
-from queuectl.store.aside import Aside
-from queuectl.store.clock import GOOD_FOR, ServerClock
+from queuectl.store.driver import codec
+from queuectl.store.driver.attempt_ids import AttemptIds
+from queuectl.store.driver.server_clock import GOOD_FOR, ServerClock
+from queuectl.store.driver.set_aside import SetAside
 from queuectl.store.protocol import Added, AttemptRef, Description, Entry, Saved, Table
-from queuectl.store.redis import (
-    address,
-    claiming,
-    description,
-    finding,
-    output,
-    purging,
-    registry,
-    schema,
-    writing,
-)
+from queuectl.store.redis import address, claim, description, find, output, purge, registry, schema, write
 from queuectl.store.redis.caretaker import Caretaker
-from queuectl.store.redis.connections import Connections, Line
+from queuectl.store.redis.connect import Connections, Line
 from queuectl.store.redis.hearing import Hearing
-from queuectl.store.tokens import Tokens
 
 PATIENCE = 10.0
 
@@ -55,8 +45,8 @@ class RedisStore:
         self._address = address.parse(url)
         self._fast, self._create = durability == "fast" or self._address.fast, create
         self._archives = archives
-        self._tokens = Tokens(token or _random_token)
-        self._aside = Aside()
+        self._tokens = AttemptIds(token or _random_token)
+        self._aside = SetAside()
         self.connections = Connections(self._address, patience, self._greet)
         self._hearing = Hearing(self.connections, self._address.listens)
         self.caretaker = Caretaker(self.connections, lambda: self.moment)
@@ -73,27 +63,27 @@ class RedisStore:
         return self._clock.now()
 
     def add(self, jobs: Sequence[Job]) -> list[Added]:
-        said = self.connections.write(lambda line: writing.add(line, jobs, self.moment)) if jobs else []
+        said = self.connections.write(lambda line: write.add(line, jobs, self.moment)) if jobs else []
         return [added for added in said if added is not None]
 
     def get(self, ids: Sequence[str]) -> Jobs:
-        return self.connections.read(lambda line: finding.get(line, ids)) if ids else Jobs()
+        return self.connections.read(lambda line: find.get(line, ids)) if ids else Jobs()
 
     def find(self, wanted: Filter, page: Page) -> Found:
-        return self.connections.read(lambda line: finding.find(line, wanted, page))
+        return self.connections.read(lambda line: find.find(line, wanted, page))
 
     def counts(self, wanted: Filter) -> Counts:
-        return self.connections.read(lambda line: finding.counts(line, wanted))
+        return self.connections.read(lambda line: find.counts(line, wanted))
 
     def due_since(self) -> dict[str, datetime]:
-        return self.connections.read(lambda line: claiming.due_since(line, self.moment))
+        return self.connections.read(lambda line: claim.due_since(line, self.moment))
 
     def claim(self, worker: str, queues: Sequence[str], limit: int, lease: timedelta) -> list[Job]:
         if limit < 1:
             return []
         self._hearing.only_work()
         return self.connections.write(
-            lambda line: claiming.claim(
+            lambda line: claim.claim(
                 line, worker, queues, limit, lease, self.moment, self._tokens, self._aside
             )
         )
@@ -101,14 +91,14 @@ class RedisStore:
     def renew(self, worker: str, held: Sequence[AttemptRef], lease: timedelta) -> list[Job]:
         if not held:
             return []
-        return self.connections.write(lambda line: claiming.renew(line, worker, held, lease, self.moment))
+        return self.connections.write(lambda line: claim.renew(line, worker, held, lease, self.moment))
 
     def save(self, jobs: Sequence[Job]) -> list[Saved]:
-        said = self.connections.write(lambda line: writing.save(line, jobs, self.moment)) if jobs else []
-        return [writing.saved(each) for each in said]
+        said = self.connections.write(lambda line: write.save(line, jobs, self.moment)) if jobs else []
+        return [write.saved(each) for each in said]
 
     def expired_leases(self, limit: int) -> list[Job]:
-        return self.connections.read(lambda line: claiming.expired_leases(line, limit, self.moment))[0]
+        return self.connections.read(lambda line: claim.expired_leases(line, limit, self.moment))[0]
 
     def write_output(self, chunks: Sequence[Chunk], trims: Sequence[Trim] = ()) -> set[str]:
         if not chunks and not trims:
@@ -148,7 +138,7 @@ class RedisStore:
         )
 
     def purge(self, wanted: Filter, limit: int) -> list[str]:
-        return self.connections.write(lambda line: purging.purge(line, wanted, limit, self.moment))
+        return self.connections.write(lambda line: purge.purge(line, wanted, limit, self.moment))
 
     def set_aside(self, *, expired: bool) -> list[Unreadable]:
         if expired:
@@ -156,14 +146,14 @@ class RedisStore:
         return self._aside.take()
 
     def _set_aside_lapsed(self) -> None:
-        _, damaged = self.connections.read(lambda line: claiming.expired_leases(line, 1, self.moment))
+        _, damaged = self.connections.read(lambda line: claim.expired_leases(line, 1, self.moment))
         if damaged:
-            self.connections.write(lambda line: claiming.set_aside(line, damaged, self._aside))
+            self.connections.write(lambda line: claim.set_aside(line, damaged, self._aside))
 
     def discard(self, numbers: Sequence[int]) -> list[int]:
         if not numbers:
             return []
-        return self.connections.write(lambda line: purging.discard(line, numbers, self.moment))
+        return self.connections.write(lambda line: purge.discard(line, numbers, self.moment))
 
     def wait(self, timeout: float) -> bool:
         return self._hearing.wait(timeout)

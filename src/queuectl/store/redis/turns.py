@@ -5,7 +5,7 @@ Who has the turn keeps it for a minute at a time while it looks; so if it dies, 
 
 from typing import Literal
 
-from queuectl.store.redis.connections import Line
+from queuectl.store.redis.connect import Line
 
 What = Literal["repair", "audit"]
 EVERY: dict[What, float] = {"repair": 3600.0, "audit": 86_400.0}

@@ -6,8 +6,8 @@ import apsw
 from msgspec.structs import replace
 
 from queuectl.store.protocol import Description, Durability
-from queuectl.store.sqlite import migration
-from queuectl.store.sqlite.connection import Database
+from queuectl.store.sqlite import schema
+from queuectl.store.sqlite.connect import Database
 from queuectl.store.sqlite.place import file_system, free_bytes
 from queuectl.trust import quoted
 
@@ -23,7 +23,7 @@ def describe(connection: apsw.Connection, database: Database) -> Description:
     return Description(
         url=f"sqlite:///{database.path}",
         durability=durability,
-        schema=migration.version(connection),
+        schema=schema.version(connection),
         details=_details(connection, database),
         faults=tuple(_faults(connection, database)),
     )

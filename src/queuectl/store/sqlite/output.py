@@ -6,7 +6,7 @@ from typing import Any
 import apsw
 
 from queuectl.domain.output import Chunk, Trim, known_stream
-from queuectl.store import codec
+from queuectl.store.driver import codec
 from queuectl.store.sqlite.sql import statements
 
 SQL = statements("output")

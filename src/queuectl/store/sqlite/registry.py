@@ -7,7 +7,7 @@ import apsw
 from msgspec.structs import replace
 
 from queuectl.domain.worker import Instruction, Worker, still_instructed
-from queuectl.store import codec
+from queuectl.store.driver import codec
 from queuectl.store.protocol import Entry, Table
 from queuectl.store.sqlite.sql import statements
 

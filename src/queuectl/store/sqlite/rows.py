@@ -9,7 +9,7 @@ import apsw
 from queuectl.domain.job import Job
 from queuectl.domain.query import Unreadable
 from queuectl.errors import UnreadableJob
-from queuectl.store import codec
+from queuectl.store.driver import codec
 from queuectl.store.sqlite.sql import fill
 
 Bound = Sequence[Any]

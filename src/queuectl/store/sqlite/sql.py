@@ -2,8 +2,8 @@
 
 import os
 
-from queuectl.store import statements as files
-from queuectl.store.codec import CHANGING, COLUMNS
+from queuectl.store.driver import sql as files
+from queuectl.store.driver.codec import CHANGING, COLUMNS
 
 FOLDER = os.path.dirname(__file__)
 _LISTS = {

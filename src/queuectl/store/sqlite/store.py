@@ -11,11 +11,12 @@ from queuectl.domain.job import Job
 from queuectl.domain.output import Chunk, Trim
 from queuectl.domain.query import Counts, Filter, Found, Jobs, Page, Unreadable
 from queuectl.domain.worker import Instruction, Worker
-from queuectl.store.aside import Aside
-from queuectl.store.clock import steady
+from queuectl.store.driver.server_clock import steady
+from queuectl.store.driver.set_aside import SetAside
 from queuectl.store.protocol import Added, AttemptRef, Description, Entry, Saved, Table
-from queuectl.store.sqlite import claiming, description, finding, output, place, purging, registry, writing
-from queuectl.store.sqlite.connection import PATIENCE, Database, Mode, Readers
+from queuectl.store.sqlite import claim, description, find, output, place, purge, registry, write
+from queuectl.store.sqlite.claim import Wish
+from queuectl.store.sqlite.connect import PATIENCE, Database, Mode, Readers
 from queuectl.store.sqlite.pulse import Pulse
 from queuectl.store.sqlite.saver import Saver
 from queuectl.store.sqlite.writer import Writer
@@ -50,7 +51,7 @@ class SqliteStore:
         self._readers = Readers(self._database)
         self._pulse = Pulse(self._writer, self._database.log)
         self._idle = True
-        self._aside = Aside()
+        self._aside = SetAside()
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], **options: Any) -> "SqliteStore":
@@ -69,41 +70,41 @@ class SqliteStore:
             return self._last_now
 
     def add(self, jobs: Sequence[Job]) -> list[Added]:
-        return self._writer.run(lambda c: writing.add(c, jobs, self.now())) if jobs else []
+        return self._writer.run(lambda c: write.add(c, jobs, self.now())) if jobs else []
 
     def get(self, ids: Sequence[str]) -> Jobs:
-        return self._readers.look(lambda c: finding.get(c, ids)) if ids else Jobs()
+        return self._readers.look(lambda c: find.get(c, ids)) if ids else Jobs()
 
     def find(self, wanted: Filter, page: Page) -> Found:
-        return self._readers.look(lambda c: finding.find(c, wanted, page))
+        return self._readers.look(lambda c: find.find(c, wanted, page))
 
     def counts(self, wanted: Filter) -> Counts:
-        return self._readers.look(lambda c: finding.counts(c, wanted))
+        return self._readers.look(lambda c: find.counts(c, wanted))
 
     def due_since(self) -> dict[str, datetime]:
-        return self._readers.look(lambda c: claiming.due_since(c, self.now()))
+        return self._readers.look(lambda c: claim.due_since(c, self.now()))
 
     def claim(self, worker: str, queues: Sequence[str], limit: int, lease: timedelta) -> list[Job]:
-        wish = claiming.Wish(worker=worker, queues=queues, limit=limit, lease=lease)
+        wish = Wish(worker=worker, queues=queues, limit=limit, lease=lease)
         self._pulse.begin()
         # While claims find something, looking first would only double the work.
         if limit < 1 or (self._idle and self._nothing_to_claim(wish)):
             return []
-        jobs = self._writer.run(lambda c: claiming.claim(c, wish, self.now(), self._token, self._aside))
+        jobs = self._writer.run(lambda c: claim.claim(c, wish, self.now(), self._token, self._aside))
         self._idle = not jobs
         return jobs
 
-    def _nothing_to_claim(self, wish: claiming.Wish) -> bool:
-        return self._readers.look(lambda c: claiming.nothing_to_claim(c, wish, self.now()))
+    def _nothing_to_claim(self, wish: Wish) -> bool:
+        return self._readers.look(lambda c: claim.nothing_to_claim(c, wish, self.now()))
 
     def renew(self, worker: str, held: Sequence[AttemptRef], lease: timedelta) -> list[Job]:
-        return self._writer.run(lambda c: claiming.renew(c, worker, held, lease, self.now())) if held else []
+        return self._writer.run(lambda c: claim.renew(c, worker, held, lease, self.now())) if held else []
 
     def save(self, jobs: Sequence[Job]) -> list[Saved]:
-        return self._writer.run(lambda c: writing.save(c, jobs, self.now())) if jobs else []
+        return self._writer.run(lambda c: write.save(c, jobs, self.now())) if jobs else []
 
     def expired_leases(self, limit: int) -> list[Job]:
-        return self._readers.look(lambda c: claiming.expired_leases(c, limit, self.now()))[0]
+        return self._readers.look(lambda c: claim.expired_leases(c, limit, self.now()))[0]
 
     def write_output(self, chunks: Sequence[Chunk], trims: Sequence[Trim] = ()) -> set[str]:
         if not chunks and not trims:
@@ -135,7 +136,7 @@ class SqliteStore:
         return self._writer.run(lambda c: registry.compare_and_swap(c, table, key, value, version))
 
     def purge(self, wanted: Filter, limit: int) -> list[str]:
-        return self._writer.run(lambda c: purging.purge(c, wanted, limit))
+        return self._writer.run(lambda c: purge.purge(c, wanted, limit))
 
     def set_aside(self, *, expired: bool) -> list[Unreadable]:
         if expired:
@@ -143,12 +144,12 @@ class SqliteStore:
         return self._aside.take()
 
     def _set_aside_lapsed(self) -> None:
-        _, damaged = self._readers.look(lambda c: claiming.expired_leases(c, 1, self.now()))
+        _, damaged = self._readers.look(lambda c: claim.expired_leases(c, 1, self.now()))
         if damaged:
-            self._writer.run(lambda c: claiming.set_aside(c, damaged, self._aside))
+            self._writer.run(lambda c: claim.set_aside(c, damaged, self._aside))
 
     def discard(self, numbers: Sequence[int]) -> list[int]:
-        return self._writer.run(lambda c: purging.discard(c, numbers)) if numbers else []
+        return self._writer.run(lambda c: purge.discard(c, numbers)) if numbers else []
 
     def wait(self, timeout: float) -> bool:
         return self._pulse.wait(timeout)

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import apsw
 
 from queuectl.errors import OutcomeUnknown, StoreUnavailable
-from queuectl.store.sqlite.connection import Database
+from queuectl.store.sqlite.connect import Database
 from queuectl.store.sqlite.faults import Translated
 
 Answer = TypeVar("Answer")

@@ -7,7 +7,7 @@ import apsw
 
 from queuectl.domain.job import TERMINAL, State
 from queuectl.domain.query import Counts, Filter, Found, Jobs, Page, Sort
-from queuectl.store import codec, filters, paging
+from queuectl.store.driver import codec, filters, paging
 from queuectl.store.sqlite import rows
 from queuectl.store.sqlite.sql import fill, statements
 

@@ -11,9 +11,9 @@ from itertools import islice
 from queuectl.domain.job import STATES, TERMINAL, Job
 from queuectl.domain.query import Counts, Filter, Found, Jobs, Page, Sort, Unreadable, matches
 from queuectl.errors import UnreadableJob
-from queuectl.store import codec, filters
+from queuectl.store.driver import codec, filters
 from queuectl.store.redis import rows
-from queuectl.store.redis.connections import Line
+from queuectl.store.redis.connect import Line
 
 Row = Sequence[bytes | None]
 STRIDE = 500

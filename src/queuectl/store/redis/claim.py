@@ -7,12 +7,12 @@ import msgspec
 
 from queuectl.domain.job import Job
 from queuectl.domain.query import Unreadable
-from queuectl.store import codec, paging
-from queuectl.store.aside import Aside
+from queuectl.store.driver import codec, paging
+from queuectl.store.driver.attempt_ids import AttemptIds
+from queuectl.store.driver.set_aside import SetAside
 from queuectl.store.protocol import DUE_LOOKED_AT, AttemptRef
 from queuectl.store.redis import rows
-from queuectl.store.redis.connections import Line
-from queuectl.store.tokens import Tokens
+from queuectl.store.redis.connect import Line
 
 
 def claim(
@@ -22,8 +22,8 @@ def claim(
     limit: int,
     lease: timedelta,
     now: str,
-    tokens: Tokens,
-    aside: Aside,
+    tokens: AttemptIds,
+    aside: SetAside,
 ) -> list[Job]:
     """Take the first due jobs, in order."""
     jobs, named, met = list[Job](), msgspec.msgpack.encode(list(queues)), aside.met
@@ -41,7 +41,7 @@ def claim(
     return jobs
 
 
-def set_aside(line: Line, damaged: Sequence[Unreadable], aside: Aside) -> None:
+def set_aside(line: Line, damaged: Sequence[Unreadable], aside: SetAside) -> None:
     """Hand these out no more. Between the claim and this they are claimed; should we die there, their lease ends."""
     line.run("aside", *[f"{each.number:016}" for each in damaged])
     aside.add(damaged)

@@ -7,9 +7,9 @@ from msgspec import json
 
 from queuectl.domain.job import STATES, TERMINAL, Job, State
 from queuectl.domain.query import Counts, Filter, Found, Jobs, Page, Sort, Unreadable
-from queuectl.store import codec, filters, paging
+from queuectl.store.driver import codec, filters, paging
 from queuectl.store.mongo import documents, ledger
-from queuectl.store.mongo.connections import Base
+from queuectl.store.mongo.connect import Base
 from queuectl.store.mongo.documents import Document, standing, state_and_queue
 
 _ORDERS: dict[Sort, list[tuple[str, int]]] = {

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 from queuectl.clock import boottime
 from queuectl.errors import StoreError
-from queuectl.store import codec
+from queuectl.store.driver import codec
 
 GOOD_FOR = 5.0
 """Seconds after which the server is asked again."""

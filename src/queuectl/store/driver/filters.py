@@ -6,7 +6,7 @@ from typing import Any
 from queuectl.domain.job import STATES, State
 from queuectl.domain.query import Filter
 from queuectl.errors import InvalidInput
-from queuectl.store import codec
+from queuectl.store.driver import codec
 
 
 def asked(wanted: Filter) -> Iterator[tuple[str, list[Any]]]:

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from queuectl.clock import random_bytes
 from queuectl.domain.job import TERMINAL, Job
 from queuectl.domain.query import Filter, Unreadable
-from queuectl.store import codec, paging
-from queuectl.store.mongo import documents, finding, ledger
-from queuectl.store.mongo.connections import Base
+from queuectl.store.driver import codec, paging
+from queuectl.store.mongo import documents, find, ledger
+from queuectl.store.mongo.connect import Base
 from queuectl.store.mongo.documents import Document
 
 _LEFT = {
@@ -69,4 +69,4 @@ def oldest_jobs(base: Base, wanted: Filter, limit: int) -> list[Job]:
 def oldest(wanted: Filter) -> Document:
     """The jobs that a filter means, of those that have ended."""
     meant = sorted(wanted.states & TERMINAL if wanted.states else TERMINAL)
-    return {"finished_at": {"$exists": True}, **finding.conditions(wanted), "state": {"$in": meant}}
+    return {"finished_at": {"$exists": True}, **find.conditions(wanted), "state": {"$in": meant}}

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 
 from queuectl.domain.query import Filter
-from queuectl.store import codec, paging
-from queuectl.store import statements as files
-from queuectl.store.postgres.connections import Line
-from queuectl.store.postgres.finding import conditions
+from queuectl.store.driver import codec, paging
+from queuectl.store.driver import sql as files
+from queuectl.store.postgres.connect import Line
+from queuectl.store.postgres.find import conditions
 from queuectl.store.postgres.sql import fill, statements
 
 SQL = statements("jobs")

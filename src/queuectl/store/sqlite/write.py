@@ -8,7 +8,7 @@ import apsw
 from msgspec.structs import replace
 
 from queuectl.domain.job import Job
-from queuectl.store import codec, verdict
+from queuectl.store.driver import codec, verdict
 from queuectl.store.protocol import Added, Saved
 from queuectl.store.sqlite import rows
 from queuectl.store.sqlite.sql import statements

@@ -12,7 +12,7 @@ import psycopg
 from psycopg import errors
 
 from queuectl.errors import StoreAbsent, StoreUnusable
-from queuectl.store.postgres.connections import Line
+from queuectl.store.postgres.connect import Line
 from queuectl.store.postgres.sql import FOLDER, fill, identifier
 
 # Not `to_regclass`: after the wait for the lock that still answers out of a cache of what was not there before.

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import apsw
 
 from queuectl.domain.query import Filter
-from queuectl.store import codec, paging
+from queuectl.store.driver import codec, paging
 from queuectl.store.sqlite import rows
-from queuectl.store.sqlite.finding import ENDED, conditions
+from queuectl.store.sqlite.find import ENDED, conditions
 from queuectl.store.sqlite.sql import fill, statements
 
 SQL = statements("jobs")

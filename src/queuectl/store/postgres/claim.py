@@ -5,12 +5,12 @@ from datetime import datetime, timedelta
 
 from queuectl.domain.job import Job
 from queuectl.domain.query import Jobs, Unreadable
-from queuectl.store import codec, paging
-from queuectl.store.aside import Aside
-from queuectl.store.postgres.connections import Line
+from queuectl.store.driver import codec, paging
+from queuectl.store.driver.attempt_ids import AttemptIds
+from queuectl.store.driver.set_aside import SetAside
+from queuectl.store.postgres.connect import Line
 from queuectl.store.postgres.sql import statements
 from queuectl.store.protocol import DUE_LOOKED_AT, AttemptRef
-from queuectl.store.tokens import Tokens
 
 SQL = statements("jobs")
 
@@ -21,8 +21,8 @@ def claim(
     queues: Sequence[str],
     limit: int,
     lease: timedelta,
-    tokens: Tokens,
-    aside: Aside,
+    tokens: AttemptIds,
+    aside: SetAside,
 ) -> list[Job]:
     """Take the first due jobs, in order."""
     taken, met = list[Job](), aside.met
@@ -39,7 +39,7 @@ def claim(
     return taken
 
 
-def set_aside(line: Line, damaged: Sequence[Unreadable], aside: Aside) -> None:
+def set_aside(line: Line, damaged: Sequence[Unreadable], aside: SetAside) -> None:
     """Hand these out no more. Between the claim and this they are claimed; should we die there, their lease ends."""
     line.run(SQL["set_aside"], ([each.number for each in damaged],))
     aside.add(damaged)

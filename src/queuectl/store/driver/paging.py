@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from queuectl.domain.job import Job
 from queuectl.domain.query import Found, Page, Unreadable
-from queuectl.store import codec
+from queuectl.store.driver import codec
 
 Look = Callable[[int], tuple[list[Job], list[Unreadable]]]
 """The first rows of an order, so many: the jobs among them, and those that are none."""

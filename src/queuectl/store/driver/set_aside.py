@@ -11,7 +11,7 @@ AT_ONCE = 200
 """After so many a claim answers what it has. Each costs a look of its own; in SQLite nobody else writes meanwhile."""
 
 
-class Aside:
+class SetAside:
     """Filled by the verbs that hand out work, emptied by `Store.set_aside`; safe for several threads."""
 
     def __init__(self) -> None:

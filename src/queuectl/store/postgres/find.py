@@ -8,9 +8,9 @@ from msgspec.structs import replace
 
 from queuectl.domain.job import STATES, TERMINAL
 from queuectl.domain.query import Counts, Filter, Found, Jobs, Page, Sort
-from queuectl.store import codec, filters, paging
-from queuectl.store import statements as files
-from queuectl.store.postgres.connections import Line
+from queuectl.store.driver import codec, filters, paging
+from queuectl.store.driver import sql as files
+from queuectl.store.postgres.connect import Line
 from queuectl.store.postgres.sql import fill, statements
 
 SQL = statements("jobs")

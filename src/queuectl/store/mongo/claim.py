@@ -14,10 +14,10 @@ from msgspec.structs import replace
 from queuectl.clock import boottime
 from queuectl.domain.job import Job
 from queuectl.domain.query import Unreadable
-from queuectl.store import codec, paging
-from queuectl.store.aside import Aside
+from queuectl.store.driver import codec, paging
+from queuectl.store.driver.set_aside import SetAside
 from queuectl.store.mongo import documents, lines, turns
-from queuectl.store.mongo.connections import Base
+from queuectl.store.mongo.connect import Base
 from queuectl.store.mongo.documents import Document
 from queuectl.store.mongo.lines import Look, Moment
 from queuectl.store.protocol import AttemptRef
@@ -50,7 +50,7 @@ class Means(Struct, frozen=True):
     token: Callable[[], str]
     chance: Callable[[], float]
     put_off: Callable[[], None]
-    aside: Aside
+    aside: SetAside
 
 
 def claim(base: Base, wish: Wish, now: Moment, means: Means) -> list[Job]:
@@ -147,13 +147,13 @@ COUNTABLE: Document = {"version": {"$type": "number"}, "attempts": {"$type": "nu
 """Jobs that can be counted up: of a batch with one that cannot be, the server refuses all."""
 
 
-def _refuse_uncountable(base: Base, still: Document, aside: Aside) -> None:
+def _refuse_uncountable(base: Base, still: Document, aside: SetAside) -> None:
     """Those that were left out of a take because of what they count."""
     left = base["jobs"].find({**still, "$nor": [COUNTABLE]})
     set_aside(base, codec.sift(left, documents.job)[1], aside)
 
 
-def set_aside(base: Base, damaged: Sequence[Unreadable], aside: Aside) -> None:
+def set_aside(base: Base, damaged: Sequence[Unreadable], aside: SetAside) -> None:
     """Hand these out no more. Between the claim and this they are claimed; should we die there, their lease ends."""
     if not damaged:
         return

@@ -12,9 +12,9 @@ from queuectl.domain import dependency
 from queuectl.domain.job import Job
 from queuectl.domain.query import Jobs
 from queuectl.errors import StoreUnavailable, StoreUnusable
-from queuectl.store import codec, verdict
+from queuectl.store.driver import codec, verdict
 from queuectl.store.mongo import bells, documents
-from queuectl.store.mongo.connections import Base, for_changing_one
+from queuectl.store.mongo.connect import Base, for_changing_one
 from queuectl.store.mongo.faults import duplicates
 from queuectl.store.protocol import Added, Saved
 

@@ -5,9 +5,9 @@ from itertools import islice
 
 from queuectl.domain.job import Job
 from queuectl.domain.query import Filter
-from queuectl.store.redis import finding
-from queuectl.store.redis.connections import Line
-from queuectl.store.redis.writing import AT_ONCE
+from queuectl.store.redis import find
+from queuectl.store.redis.connect import Line
+from queuectl.store.redis.write import AT_ONCE
 
 
 def purge(line: Line, wanted: Filter, limit: int, now: str) -> list[str]:
@@ -19,12 +19,12 @@ def purge(line: Line, wanted: Filter, limit: int, now: str) -> list[str]:
 
 def oldest(line: Line, wanted: Filter, limit: int) -> list[Job]:
     """Those that match and ended longest ago."""
-    return list(islice(finding.ended(line, wanted, limit), limit))
+    return list(islice(find.ended(line, wanted, limit), limit))
 
 
 def discard(line: Line, numbers: Sequence[int], now: str) -> list[int]:
     """Delete the jobs with these numbers that cannot be decoded, in any state."""
-    _, damaged = finding.by_number(line, numbers)
+    _, damaged = find.by_number(line, numbers)
     words = [f"{each.number:016}" for each in damaged]
     return [int(number) for number in line.run("discard", now, *words)] if words else []
 

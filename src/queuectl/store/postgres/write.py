@@ -7,8 +7,8 @@ from typing import Any
 from msgspec.structs import replace
 
 from queuectl.domain.job import Job
-from queuectl.store import codec, verdict
-from queuectl.store.postgres.connections import Line
+from queuectl.store.driver import codec, verdict
+from queuectl.store.postgres.connect import Line
 from queuectl.store.postgres.sql import statements
 from queuectl.store.protocol import Added, Saved
 

@@ -6,10 +6,10 @@ from typing import Literal
 from msgspec.structs import replace
 
 from queuectl.domain.job import Job
-from queuectl.store import codec, verdict
+from queuectl.store.driver import codec, verdict
 from queuectl.store.protocol import Added, Saved
 from queuectl.store.redis import rows
-from queuectl.store.redis.connections import Line
+from queuectl.store.redis.connect import Line
 
 Swapped = Saved | Literal["absent", "past"]
 """absent: there is no such job. past: not here, but in the archive."""

@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Callable
 
 
-class Tokens:
+class AttemptIds:
     """Attempt ids, made before anybody knows how many jobs there are to claim. What was not used serves next time."""
 
     def __init__(self, make: Callable[[], str]) -> None:

@@ -16,8 +16,8 @@ from queuectl.domain import lifecycle
 from queuectl.domain.job import Job
 from queuectl.domain.query import Unreadable
 from queuectl.domain.queue import room
-from queuectl.store import codec, paging
-from queuectl.store.aside import Aside
+from queuectl.store.driver import codec, paging
+from queuectl.store.driver.set_aside import SetAside
 from queuectl.store.protocol import DUE_LOOKED_AT, AttemptRef
 from queuectl.store.sqlite import rows
 from queuectl.store.sqlite.sql import statements
@@ -49,7 +49,7 @@ def nothing_to_claim(connection: apsw.Connection, wish: Wish, now: datetime) -> 
 
 
 def claim(
-    connection: apsw.Connection, wish: Wish, now: datetime, token: Callable[[], str], aside: Aside
+    connection: apsw.Connection, wish: Wish, now: datetime, token: Callable[[], str], aside: SetAside
 ) -> list[Job]:
     """Take the first due jobs, in order."""
     moment = codec.micros(now)
@@ -64,7 +64,7 @@ def claim(
     return [replace(job, version=job.version + 1) for job in taken]
 
 
-def _readable(connection: apsw.Connection, wish: Wish, aside: Aside) -> list[Job]:
+def _readable(connection: apsw.Connection, wish: Wish, aside: SetAside) -> list[Job]:
     """The first jobs; what cannot be decoded makes room for the next ones."""
     met = aside.met
     while True:
@@ -75,7 +75,7 @@ def _readable(connection: apsw.Connection, wish: Wish, aside: Aside) -> list[Job
             return jobs
 
 
-def set_aside(connection: apsw.Connection, damaged: Sequence[Unreadable], aside: Aside) -> None:
+def set_aside(connection: apsw.Connection, damaged: Sequence[Unreadable], aside: SetAside) -> None:
     """Hand these out no more."""
     if not damaged:
         return

@@ -14,7 +14,7 @@ from typing import Literal, TypeVar
 import apsw
 
 from queuectl.errors import StoreAbsent, StoreGone, StoreUnavailable, StoreUnusable
-from queuectl.store.sqlite import migration, name, place
+from queuectl.store.sqlite import name, place, schema
 from queuectl.store.sqlite.faults import Translated
 from queuectl.trust import quoted
 
@@ -130,7 +130,7 @@ class Database:
             raise StoreUnusable(
                 f"{self.path} is read-only", f"look at its owner and mode: ls -l {quoted(self.path)}"
             )
-        migration.bring_up_to_date(connection, self.path)
+        schema.bring_up_to_date(connection, self.path)
         try:
             found = os.stat(self.path)
         except FileNotFoundError:

@@ -1,0 +1,1 @@
+"""What the drivers share: one encoding, one clock, one way to read SQL files."""
