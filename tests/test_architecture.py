@@ -24,7 +24,7 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 # Who may import whom
 
-FOR_DRIVERS = ("store.protocol", "store.driver", "store.bell")
+FOR_DRIVERS = ("store.protocol", "store.driver")
 
 LAYERS: dict[str, tuple[str, ...]] = {
     # module or package: what it may import of ours, besides itself
@@ -38,7 +38,6 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "config": ("domain", "trust", "errors"),
     "store.protocol": ("domain", "errors"),
     "store.driver": ("store.protocol", "domain", "clock", "interrupt", "errors"),
-    "store.bell": (),
     "store.memory": ("store.protocol", "store.driver", "domain", "clock", "errors"),
     "store.sqlite": (*FOR_DRIVERS, "domain", "clock", "trust", "errors"),
     "store.postgres": (*FOR_DRIVERS, "domain", "clock", "errors"),

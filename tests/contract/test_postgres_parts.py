@@ -25,7 +25,7 @@ from queuectl.store.driver.set_aside import SetAside
 from queuectl.store.postgres import PostgresStore, claim, connect, output
 from queuectl.store.postgres.address import identity, parse
 from queuectl.store.postgres.connect import Line
-from queuectl.store.postgres.hearing import Hearing
+from queuectl.store.postgres.listen import Listener
 from servers.bouncer import Bouncer
 from servers.postgres import GivenServer, PostgresServer
 
@@ -278,7 +278,7 @@ class TestHearing:
     @pytest.mark.parametrize("listens", [True, False])
     def test_a_worker_hears_of_work_and_not_of_ends(self, ground: PostgresGround, listens: bool) -> None:
         store = ground.open()
-        hearing = Hearing(store._connections, listens=listens)  # type: ignore[attr-defined]
+        hearing = Listener(store._connections, listens=listens)  # type: ignore[attr-defined]
         hearing.only_work()
         quiet(hearing)
         store._connections.write(lambda line: line.run("SELECT {schema}.ring('end')"))  # type: ignore[attr-defined]
@@ -290,7 +290,7 @@ class TestHearing:
     @pytest.mark.parametrize("listens", [True, False])
     def test_after_a_ring_another_look_follows_by_itself(self, ground: PostgresGround, listens: bool) -> None:
         """What is rung within 50 ms of another ring is left out."""
-        hearing = Hearing(ground.open()._connections, listens=listens)  # type: ignore[attr-defined]
+        hearing = Listener(ground.open()._connections, listens=listens)  # type: ignore[attr-defined]
         quiet(hearing)
         ring = "SELECT {schema}.ring('work')"
         hearing._connections.write(lambda line: line.run(ring))
@@ -321,9 +321,9 @@ class TestHearing:
     def test_who_beats_takes_in_what_was_told_though_nobody_waits(self, ground: PostgresGround) -> None:
         """A listener that never reads holds up the notifications of all."""
         store = PostgresStore(ground.url)
-        quiet(store._hearing)
+        quiet(store._listener)
         ground.open().add([new_job()])
-        socket = store._hearing._socket()
+        socket = store._listener._socket()
         eventually(lambda: select.select([socket], [], [], 0)[0], what="the notification")
         store.heartbeat(worker("w1"))
         assert not select.select([socket], [], [], 0)[0]
@@ -334,7 +334,7 @@ class TestHearing:
         self, ground: PostgresGround
     ) -> None:
         store = ground.open()
-        hearing = Hearing(store._connections, listens=True)  # type: ignore[attr-defined]
+        hearing = Listener(store._connections, listens=True)  # type: ignore[attr-defined]
         quiet(hearing)
         end_sessions(ground)
         assert hearing.wait(20) is True
@@ -354,7 +354,7 @@ class TestHearing:
         store.close()
 
 
-def quiet(hearing: Hearing) -> None:
+def quiet(hearing: Listener) -> None:
     """Take in what has changed so far."""
     while hearing.wait(0.2):
         pass

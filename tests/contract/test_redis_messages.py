@@ -238,7 +238,7 @@ def test_who_has_no_rights_is_told_the_command_that_gives_them(server: RedisServ
             verb(store)
         assert store.describe(thorough=True).durability == "power-safe"
         store.wait(0.1)
-        assert store._hearing.follows
+        assert store._listener.follows
     for forbidden in ("FLUSHALL", "CONFIG SET maxmemory 1", "SHUTDOWN", "GET another"):
         with pytest.raises(exceptions.NoPermissionError):
             _as_bob(server, *forbidden.split())

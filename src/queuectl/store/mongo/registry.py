@@ -7,7 +7,7 @@ from pymongo.errors import BulkWriteError
 
 from queuectl.domain.worker import Instruction, Worker, still_instructed
 from queuectl.store.driver import codec
-from queuectl.store.mongo import bells
+from queuectl.store.mongo import notify
 from queuectl.store.mongo.connect import Base, for_changing_one
 from queuectl.store.mongo.faults import duplicates
 from queuectl.store.protocol import Entry, Table
@@ -43,7 +43,7 @@ def pending_instruction(base: Base, worker_id: str) -> Instruction | None:
 def instruct(base: Base, worker_id: str, instruction: Instruction) -> bool:
     """Ask something of a worker, if there is such a one."""
     known = base["workers"].update_one({"_id": worker_id}, {"$set": {"asked": instruction}}).matched_count > 0
-    bells.ring(base, bells.WORK)
+    notify.send(base, notify.WORK)
     return known
 
 
@@ -56,7 +56,7 @@ def workers(base: Base) -> list[Worker]:
 def forget(base: Base, worker_id: str) -> None:
     """Remove a worker."""
     base["workers"].delete_one({"_id": worker_id})
-    bells.ring(base, bells.END)
+    notify.send(base, notify.END)
 
 
 def read_table(base: Base, table: Table) -> dict[str, Entry]:
@@ -82,7 +82,7 @@ def compare_and_swap(base: Base, table: Table, key: str, value: dict[str, Any] |
         change = {"$set": {"value": codec.to_json(value)}, "$inc": {"version": 1}}
         done = base["shared"].update_one({"_id": name, "version": version}, change).matched_count > 0
     if done:
-        bells.ring(base, bells.WORK)
+        notify.send(base, notify.WORK)
     return done
 
 

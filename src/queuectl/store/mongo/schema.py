@@ -12,7 +12,7 @@ from pymongo import IndexModel
 from pymongo.errors import CollectionInvalid, OperationFailure
 
 from queuectl.errors import StoreAbsent, StoreUnusable
-from queuectl.store.mongo import bells
+from queuectl.store.mongo import notify
 from queuectl.store.mongo.connect import Base
 
 COLLECTIONS = ("jobs", "output", "workers", "shared", "tally", "bells", "rings", "counters")
@@ -110,11 +110,11 @@ def _make(base: Base, shown: str) -> None:
         )
     for name in COLLECTIONS:
         if name not in there:
-            _create(base, name, bells.LOGGED if name == "rings" else {})
+            _create(base, name, notify.LOGGED if name == "rings" else {})
     _index(base, shown)
     base["counters"].update_one({"_id": "number"}, {"$setOnInsert": {"n": 0}}, upsert=True)
     base["tally"].update_one({"_id": "ended"}, {"$setOnInsert": {"fold": 0, "counts": "{}"}}, upsert=True)
-    for bell in (bells.WORK, bells.END):
+    for bell in (notify.WORK, notify.END):
         never = {"rings": 0, "at": datetime.fromtimestamp(0, UTC)}
         base["bells"].update_one({"_id": bell}, {"$setOnInsert": never}, upsert=True)
     if not base["rings"].find_one():  # an empty log cannot be followed

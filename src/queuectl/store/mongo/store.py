@@ -29,7 +29,7 @@ from queuectl.store.mongo import (
     write,
 )
 from queuectl.store.mongo.connect import FAST, SAFE, Base, Connections
-from queuectl.store.mongo.hearing import Hearing
+from queuectl.store.mongo.listen import Listener
 from queuectl.store.protocol import Added, AttemptRef, Description, Entry, Saved, Table
 
 PATIENCE = 10.0
@@ -56,9 +56,9 @@ class MongoStore:
         self._fast, self._create = durability == "fast", create
         concern = FAST if self._fast else SAFE
         self._connections = Connections(self._address, concern, patience, self._greet)
-        self._hearing = Hearing(self._connections, self._address.listens)
+        self._listener = Listener(self._connections, self._address.listens)
         self._aside = SetAside()
-        self._means = claim.Means(token or _random_token, chance, self._hearing.soon, self._aside)
+        self._means = claim.Means(token or _random_token, chance, self._listener.soon, self._aside)
         self._given = clock
         good_for = 0.0 if clock else GOOD_FOR
         self._clock = ServerClock(self._ask_time, lambda: self._connections.answers, good_for)
@@ -90,7 +90,7 @@ class MongoStore:
     def claim(self, worker: str, queues: Sequence[str], limit: int, lease: timedelta) -> list[Job]:
         if limit < 1:
             return []
-        self._hearing.only_work()
+        self._listener.only_work()
         wish = claim.Wish(worker=worker, queues=queues, limit=limit, lease=lease)
         return self._connections.write(lambda base: claim.claim(base, wish, self._moment, self._means))
 
@@ -155,10 +155,10 @@ class MongoStore:
         return self._connections.write(lambda base: purge.discard(base, numbers)) if numbers else []
 
     def wait(self, timeout: float) -> bool:
-        return self._hearing.wait(timeout)
+        return self._listener.wait(timeout)
 
     def wake(self) -> None:
-        self._hearing.wake()
+        self._listener.wake()
 
     def background_fault(self) -> str | None:
         return None
@@ -177,7 +177,7 @@ class MongoStore:
         self._connections.greet_again()
 
     def close(self) -> None:
-        self._hearing.close()
+        self._listener.close()
         self._connections.close()
 
     def _greet(self, base: Base) -> None:

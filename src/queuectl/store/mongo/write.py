@@ -13,7 +13,7 @@ from queuectl.domain.job import Job
 from queuectl.domain.query import Jobs
 from queuectl.errors import StoreUnavailable, StoreUnusable
 from queuectl.store.driver import codec, verdict
-from queuectl.store.mongo import bells, documents
+from queuectl.store.mongo import documents, notify
 from queuectl.store.mongo.connect import Base, for_changing_one
 from queuectl.store.mongo.faults import duplicates
 from queuectl.store.protocol import Added, Saved
@@ -43,7 +43,7 @@ def add(base: Base, jobs: Sequence[Job], now: datetime) -> list[Added]:
     else:
         raise StoreUnavailable(f"job {left[0].id} is added and deleted again and again", "try again later")
     if any(added.status == "added" and added.job.state == "pending" for added in answers.values()):
-        bells.ring(base, "work")
+        notify.send(base, "work")
     return [answers[job.id] for job in jobs]
 
 
@@ -129,6 +129,6 @@ def _one_by_one(base: Base, jobs: Sequence[Job], stamps: Sequence[str], taken: s
 
 def _ring(base: Base, saved: Sequence[Job], now: datetime) -> None:
     if any(codec.due(job, now) == 1 or (job.lease and job.cancel_requested) for job in saved):
-        bells.ring(base, "work")
+        notify.send(base, "work")
     if any(job.ended for job in saved):
-        bells.ring(base, "end")
+        notify.send(base, "end")

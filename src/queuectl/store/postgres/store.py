@@ -17,7 +17,7 @@ from queuectl.store.driver.server_clock import GOOD_FOR, ServerClock
 from queuectl.store.driver.set_aside import SetAside
 from queuectl.store.postgres import address, claim, description, find, output, purge, registry, schema, write
 from queuectl.store.postgres.connect import SERVER_SHARE, Connections, Line
-from queuectl.store.postgres.hearing import Hearing
+from queuectl.store.postgres.listen import Listener
 from queuectl.store.postgres.sql import statements
 from queuectl.store.protocol import Added, AttemptRef, Description, Entry, Saved, Table
 
@@ -48,7 +48,7 @@ class PostgresStore:
         self._aside = SetAside()
         self._known = False
         self._connections = Connections(self._address, _options(durability, patience), patience, self._greet)
-        self._hearing = Hearing(self._connections, self._address.listens)
+        self._listener = Listener(self._connections, self._address.listens)
         self._clock = ServerClock(self._ask_time, lambda: self._connections.answers, clock_good_for)
 
     def now(self) -> datetime:
@@ -73,7 +73,7 @@ class PostgresStore:
     def claim(self, worker: str, queues: Sequence[str], limit: int, lease: timedelta) -> list[Job]:
         if limit < 1:
             return []
-        self._hearing.only_work()
+        self._listener.only_work()
         return self._connections.write(
             lambda c: claim.claim(c, worker, queues, limit, lease, self._tokens, self._aside)
         )
@@ -98,7 +98,7 @@ class PostgresStore:
 
     def heartbeat(self, worker: Worker) -> Instruction | None:
         entry = replace(worker, heartbeat=self.now())
-        self._hearing.take_in()
+        self._listener.take_in()
         return self._connections.write(lambda c: registry.heartbeat(c, entry))
 
     def pending_instruction(self, worker_id: str) -> Instruction | None:
@@ -136,10 +136,10 @@ class PostgresStore:
         return self._connections.write(lambda c: purge.discard(c, numbers)) if numbers else []
 
     def wait(self, timeout: float) -> bool:
-        return self._hearing.wait(timeout)
+        return self._listener.wait(timeout)
 
     def wake(self) -> None:
-        self._hearing.wake()
+        self._listener.wake()
 
     def background_fault(self) -> str | None:
         return None
@@ -157,7 +157,7 @@ class PostgresStore:
         self._connections.open().close()
 
     def close(self) -> None:
-        self._hearing.close()
+        self._listener.close()
         self._connections.close()
 
     def _greet(self, line: Line) -> None:

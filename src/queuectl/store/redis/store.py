@@ -20,7 +20,7 @@ from queuectl.store.protocol import Added, AttemptRef, Description, Entry, Saved
 from queuectl.store.redis import address, claim, description, find, output, purge, registry, schema, write
 from queuectl.store.redis.caretaker import Caretaker
 from queuectl.store.redis.connect import Connections, Line
-from queuectl.store.redis.hearing import Hearing
+from queuectl.store.redis.listen import Listener
 
 PATIENCE = 10.0
 
@@ -48,7 +48,7 @@ class RedisStore:
         self._tokens = AttemptIds(token or _random_token)
         self._aside = SetAside()
         self.connections = Connections(self._address, patience, self._greet)
-        self._hearing = Hearing(self.connections, self._address.listens)
+        self._listener = Listener(self.connections, self._address.listens)
         self.caretaker = Caretaker(self.connections, lambda: self.moment)
         self._given = clock
         good_for = 0.0 if clock else GOOD_FOR
@@ -81,7 +81,7 @@ class RedisStore:
     def claim(self, worker: str, queues: Sequence[str], limit: int, lease: timedelta) -> list[Job]:
         if limit < 1:
             return []
-        self._hearing.only_work()
+        self._listener.only_work()
         return self.connections.write(
             lambda line: claim.claim(
                 line, worker, queues, limit, lease, self.moment, self._tokens, self._aside
@@ -156,10 +156,10 @@ class RedisStore:
         return self.connections.write(lambda line: purge.discard(line, numbers, self.moment))
 
     def wait(self, timeout: float) -> bool:
-        return self._hearing.wait(timeout)
+        return self._listener.wait(timeout)
 
     def wake(self) -> None:
-        self._hearing.wake()
+        self._listener.wake()
 
     def background_fault(self) -> str | None:
         return None
@@ -169,8 +169,8 @@ class RedisStore:
 
     def _describe(self, line: Line, thorough: bool) -> Description:
         if thorough:
-            self._hearing.wait(0)  # which tries whether we may listen
-        listens = self._hearing.follows if thorough else self._address.listens
+            self._listener.wait(0)  # which tries whether we may listen
+        listens = self._listener.follows if thorough else self._address.listens
         listening = "messages" if listens else "polling"
         found = description.describe(line, self._address.shown, listening)
         return description.with_damage(line, found, self.moment) if thorough else found
@@ -180,7 +180,7 @@ class RedisStore:
 
     def close(self) -> None:
         self.caretaker.stop()
-        self._hearing.close()
+        self._listener.close()
         self.connections.close()
 
     def _greet(self, line: Line) -> None:

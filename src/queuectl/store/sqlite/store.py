@@ -15,9 +15,9 @@ from queuectl.store.driver.server_clock import steady
 from queuectl.store.driver.set_aside import SetAside
 from queuectl.store.protocol import Added, AttemptRef, Description, Entry, Saved, Table
 from queuectl.store.sqlite import claim, description, find, output, place, purge, registry, write
+from queuectl.store.sqlite.change_poller import ChangePoller
 from queuectl.store.sqlite.claim import Wish
 from queuectl.store.sqlite.connect import PATIENCE, Database, Mode, Readers
-from queuectl.store.sqlite.pulse import Pulse
 from queuectl.store.sqlite.saver import Saver
 from queuectl.store.sqlite.writer import Writer
 
@@ -49,7 +49,7 @@ class SqliteStore:
         self._saver = Saver(self._database.log, save_interval) if durability == "fast" else None
         self._writer = Writer(self._database, self._committed)
         self._readers = Readers(self._database)
-        self._pulse = Pulse(self._writer, self._database.log)
+        self._poller = ChangePoller(self._writer, self._database.log)
         self._idle = True
         self._aside = SetAside()
 
@@ -86,7 +86,7 @@ class SqliteStore:
 
     def claim(self, worker: str, queues: Sequence[str], limit: int, lease: timedelta) -> list[Job]:
         wish = Wish(worker=worker, queues=queues, limit=limit, lease=lease)
-        self._pulse.begin()
+        self._poller.begin()
         # While claims find something, looking first would only double the work.
         if limit < 1 or (self._idle and self._nothing_to_claim(wish)):
             return []
@@ -152,10 +152,10 @@ class SqliteStore:
         return self._writer.run(lambda c: purge.discard(c, numbers)) if numbers else []
 
     def wait(self, timeout: float) -> bool:
-        return self._pulse.wait(timeout)
+        return self._poller.wait(timeout)
 
     def wake(self) -> None:
-        self._pulse.wake()
+        self._poller.wake()
 
     def background_fault(self) -> str | None:
         return None
@@ -175,7 +175,7 @@ class SqliteStore:
             self._saver.close()
 
     def _committed(self) -> None:
-        self._pulse.quicken()
+        self._poller.quicken()
         if self._saver:
             self._saver.committed()
 

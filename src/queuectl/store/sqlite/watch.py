@@ -2,7 +2,7 @@
 
 import os
 
-from queuectl.store.bell import drain
+from queuectl.store.driver.self_pipe import drain
 
 IN_MODIFY = 0x2
 

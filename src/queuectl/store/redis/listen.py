@@ -15,7 +15,7 @@ from typing import Any
 from redis.exceptions import RedisError, ResponseError
 
 from queuectl.clock import chance
-from queuectl.store.bell import Bell
+from queuectl.store.driver.self_pipe import SelfPipe
 from queuectl.store.redis.connect import Connections, Line
 
 ECHO = 0.1
@@ -27,12 +27,12 @@ REGARDLESS = 5.0
 BELLS = ("work", "end")
 
 
-class Hearing:
+class Listener:
     """`wait` returns when something may have changed; `wake` lets it return at once."""
 
     def __init__(self, connections: Connections, listens: bool, chance: Callable[[], float] = chance) -> None:
         self._connections, self._listens, self._chance = connections, listens, chance
-        self._bell, self._lock = Bell(), threading.Lock()
+        self._pipe, self._lock = SelfPipe(), threading.Lock()
         self._bells: tuple[str, ...] = BELLS
         self._line: Any = None
         self._unanswered = False
@@ -46,14 +46,14 @@ class Hearing:
 
     def wake(self) -> None:
         """Let whoever waits look again."""
-        self._bell.ring()
+        self._pipe.wake()
 
     def wait(self, timeout: float) -> bool:
         """Whether something may have changed within `timeout` seconds, or since the last wait."""
         deadline = time.monotonic() + timeout
         while not self._changed():
             rest = deadline - time.monotonic()
-            rung, _ = self._bell.hear(max(0.0, min(rest, self._pause())), self._socket())
+            rung, _ = self._pipe.wait(max(0.0, min(rest, self._pause())), self._socket())
             if rung:
                 return True
             if rest <= 0:

@@ -10,8 +10,8 @@ import pytest
 from contract.grounds import MongoGround
 from factories import new_job
 from facts import eventually
-from queuectl.store.mongo import bells, hearing
-from queuectl.store.mongo.hearing import Hearing
+from queuectl.store.mongo import listen, notify
+from queuectl.store.mongo.listen import Listener
 from servers.mongo import GivenMongo, MongoServer
 from servers.replica_set import ReplicaSet
 
@@ -27,13 +27,13 @@ def ground(request: pytest.FixtureRequest) -> Iterator[MongoGround]:
 
 
 @pytest.fixture(params=[True, False], ids=["follows", "polls"])
-def ear(request: pytest.FixtureRequest, ground: MongoGround) -> Iterator[Hearing]:
+def ear(request: pytest.FixtureRequest, ground: MongoGround) -> Iterator[Listener]:
     """One that has taken in all there was."""
     yield from an_ear(ground, listens=request.param)
 
 
-def an_ear(ground: MongoGround, *, listens: bool) -> Iterator[Hearing]:
-    ear = Hearing(ground.open()._connections, listens=listens)  # type: ignore[attr-defined]
+def an_ear(ground: MongoGround, *, listens: bool) -> Iterator[Listener]:
+    ear = Listener(ground.open()._connections, listens=listens)  # type: ignore[attr-defined]
     quiet(ear)
     if listens:
         eventually(lambda: ear.follows, what="the log is followed")
@@ -42,47 +42,47 @@ def an_ear(ground: MongoGround, *, listens: bool) -> Iterator[Hearing]:
     ear.close()
 
 
-def quiet(ear: Hearing) -> None:
+def quiet(ear: Listener) -> None:
     """Take in what has changed so far."""
     while ear.wait(0.25):
         pass
 
 
-def heard_after(ear: Hearing) -> float:
+def heard_after(ear: Listener) -> float:
     began = time.monotonic()
     assert ear.wait(30) is True
     return time.monotonic() - began
 
 
-def test_a_ring_is_heard_soon(ground: MongoGround, ear: Hearing) -> None:
-    threading.Timer(0.1, lambda: bells.ring(ground.base, bells.WORK)).start()
+def test_a_ring_is_heard_soon(ground: MongoGround, ear: Listener) -> None:
+    threading.Timer(0.1, lambda: notify.send(ground.base, notify.WORK)).start()
     assert heard_after(ear) < SOON
 
 
-def test_a_worker_hears_of_work_and_not_of_ends(ground: MongoGround, ear: Hearing) -> None:
+def test_a_worker_hears_of_work_and_not_of_ends(ground: MongoGround, ear: Listener) -> None:
     ear.only_work()
     quiet(ear)
-    bells.ring(ground.base, bells.END)
+    notify.send(ground.base, notify.END)
     assert ear.wait(0.6) is False
-    bells.ring(ground.base, bells.WORK)
+    notify.send(ground.base, notify.WORK)
     assert heard_after(ear) < SOON
 
 
-def test_after_a_ring_another_look_follows_by_itself(ground: MongoGround, ear: Hearing) -> None:
+def test_after_a_ring_another_look_follows_by_itself(ground: MongoGround, ear: Listener) -> None:
     """What is rung within 50 ms of another ring is left out."""
-    bells.ring(ground.base, bells.WORK)
+    notify.send(ground.base, notify.WORK)
     assert heard_after(ear) < SOON
     assert heard_after(ear) < SOON
     assert ear.wait(0.3) is False
 
 
-def test_whoever_is_woken_is_awake(ear: Hearing) -> None:
+def test_whoever_is_woken_is_awake(ear: Listener) -> None:
     threading.Timer(0.05, ear.wake).start()
     assert heard_after(ear) < SOON
 
 
-def test_without_a_ring_a_wait_ends_all_the_same(ear: Hearing, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hearing, "REGARDLESS", 0.3)
+def test_without_a_ring_a_wait_ends_all_the_same(ear: Listener, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listen, "REGARDLESS", 0.3)
     ear._unasked = 0.0
     quiet_once = ear.wait(0.1)
     assert heard_after(ear) < SOON
@@ -93,7 +93,7 @@ def test_a_thread_that_follows_ends_when_it_is_told_to(ground: MongoGround) -> N
     store = ground.open()
     while store.wait(0.1):
         pass
-    listener = store._hearing._listener  # type: ignore[attr-defined]
+    listener = store._listener._listener  # type: ignore[attr-defined]
     eventually(lambda: listener.open, what="the log is followed")
     store.close()
     eventually(lambda: not listener._thread.is_alive(), what="the thread ended")
@@ -102,11 +102,11 @@ def test_a_thread_that_follows_ends_when_it_is_told_to(ground: MongoGround) -> N
 def test_a_ring_is_rare_however_many_ring(ground: MongoGround) -> None:
     store = ground.open()
     store.migrate()
-    before, began = bells.rings(ground.base), time.monotonic()
+    before, began = notify.counters(ground.base), time.monotonic()
     for _ in range(60):
         store.add([new_job()])
     passed = time.monotonic() - began
-    assert 1 <= bells.rings(ground.base)["work"] - before["work"] <= passed / 0.05 + 1
+    assert 1 <= notify.counters(ground.base)["work"] - before["work"] <= passed / 0.05 + 1
 
 
 def test_a_clock_that_was_set_back_does_not_silence_the_bells(ground: MongoGround) -> None:
@@ -114,9 +114,9 @@ def test_a_clock_that_was_set_back_does_not_silence_the_bells(ground: MongoGroun
     store.migrate()
     later = datetime.now(UTC) + timedelta(hours=1)
     ground.base["bells"].update_one({"_id": "work"}, {"$set": {"at": later}})
-    before = bells.rings(ground.base)["work"]
+    before = notify.counters(ground.base)["work"]
     store.add([new_job()])
-    assert bells.rings(ground.base)["work"] == before + 1
+    assert notify.counters(ground.base)["work"] == before + 1
 
 
 def test_who_may_not_follow_polls(mongo_server: MongoServer | GivenMongo) -> None:
@@ -124,14 +124,14 @@ def test_who_may_not_follow_polls(mongo_server: MongoServer | GivenMongo) -> Non
     ground = MongoGround(mongo_server)
     ground.base.create_collection("rings")
     for ear in an_ear_that_cannot_follow(ground):
-        bells.ring(ground.base, bells.WORK)
+        notify.send(ground.base, notify.WORK)
         assert heard_after(ear) < SOON
         assert not ear.follows
     ground.close()
 
 
-def an_ear_that_cannot_follow(ground: MongoGround) -> Iterator[Hearing]:
-    ear = Hearing(ground.open()._connections, listens=True)  # type: ignore[attr-defined]
+def an_ear_that_cannot_follow(ground: MongoGround) -> Iterator[Listener]:
+    ear = Listener(ground.open()._connections, listens=True)  # type: ignore[attr-defined]
     quiet(ear)
     listener = ear._listener
     assert listener is not None
@@ -148,11 +148,11 @@ def test_when_the_log_breaks_off_it_is_followed_anew_and_polled_meanwhile(ground
         cursors = [op["cursor"]["cursorId"] for op in found if "cursor" in op]
         assert cursors
         ground.base.command("killCursors", "rings", cursors=cursors)
-        bells.ring(ground.base, bells.WORK)
-        assert heard_after(ear) < SOON + hearing.REGARDLESS
+        notify.send(ground.base, notify.WORK)
+        assert heard_after(ear) < SOON + listen.REGARDLESS
         eventually(lambda ear=ear: ear.follows, within=20, what="it follows again")
         quiet(ear)
-        threading.Timer(0.1, lambda: bells.ring(ground.base, bells.WORK)).start()
+        threading.Timer(0.1, lambda: notify.send(ground.base, notify.WORK)).start()
         assert heard_after(ear) < SOON
 
 
@@ -162,6 +162,6 @@ def test_after_an_election_it_is_followed_anew(mongo_set: ReplicaSet) -> None:
         mongo_set.step_down()
         eventually(lambda ear=ear: ear.follows, within=20, what="it follows again")
         quiet(ear)
-        threading.Timer(0.1, lambda: bells.ring(ground.base, bells.WORK)).start()
-        assert heard_after(ear) < SOON + hearing.REGARDLESS
+        threading.Timer(0.1, lambda: notify.send(ground.base, notify.WORK)).start()
+        assert heard_after(ear) < SOON + listen.REGARDLESS
     ground.close()

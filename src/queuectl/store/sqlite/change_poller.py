@@ -11,7 +11,7 @@ import time
 
 import apsw
 
-from queuectl.store.bell import Bell
+from queuectl.store.driver.self_pipe import SelfPipe
 from queuectl.store.sqlite.watch import Watch
 from queuectl.store.sqlite.writer import Writer
 
@@ -22,12 +22,12 @@ LONGEST_WATCHED = 0.25
 _GROWTH = 1.1
 
 
-class Pulse:
+class ChangePoller:
     """`wait` returns when something may have changed; `wake` lets it return at once."""
 
     def __init__(self, writer: Writer, log: str) -> None:
         self._writer, self._log = writer, log
-        self._bell = Bell()
+        self._pipe = SelfPipe()
         self._watch: Watch | None = None
         self._blind = False
         self._seen: int | None = None
@@ -35,7 +35,7 @@ class Pulse:
 
     def wake(self) -> None:
         """Let whoever waits look again."""
-        self._bell.ring()
+        self._pipe.wake()
 
     def quicken(self) -> None:
         """Something happens: look more often for a while."""
@@ -65,14 +65,14 @@ class Pulse:
     def _rest(self, longest: float) -> bool:
         """Sleep until it is time for another look. True if the bell was rung meanwhile."""
         if self._pause < LONGEST or self._blind:
-            rung, _ = self._bell.hear(min(self._pause, longest))
+            rung, _ = self._pipe.wait(min(self._pause, longest))
             self._pause = min(self._pause * _GROWTH, LONGEST_BLIND if self._blind else LONGEST)
             return rung
         if self._watch is None:
             self._watch = Watch.of(self._log)
             self._blind = self._watch is None
             return False
-        rung, told = self._bell.hear(min(LONGEST_WATCHED, longest), self._watch.descriptor)
+        rung, told = self._pipe.wait(min(LONGEST_WATCHED, longest), self._watch.descriptor)
         if told:
             self._watch.drain()
             self.quicken()

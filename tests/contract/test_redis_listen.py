@@ -12,9 +12,9 @@ from factories import LEASE, new_job
 from facts import eventually
 from queuectl.errors import StoreUnavailable
 from queuectl.store.protocol import Store
-from queuectl.store.redis import RedisStore, hearing
+from queuectl.store.redis import RedisStore, listen
 from queuectl.store.redis.connect import Connections
-from queuectl.store.redis.hearing import Hearing
+from queuectl.store.redis.listen import Listener
 from servers.proxy import Proxy
 from servers.redis import RedisServer
 from servers.talk import RedisTalk
@@ -45,9 +45,9 @@ def ringer(ground: RedisGround) -> Store:
 
 
 @pytest.fixture(params=[True, False], ids=["follows", "polls"])
-def ear(request: pytest.FixtureRequest, ground: RedisGround, ringer: Store) -> Iterator[Hearing]:
+def ear(request: pytest.FixtureRequest, ground: RedisGround, ringer: Store) -> Iterator[Listener]:
     """One that has taken in all there was."""
-    ear = Hearing(connections(ground), listens=request.param)
+    ear = Listener(connections(ground), listens=request.param)
     quiet(ear)
     yield ear
     ear.close()
@@ -57,13 +57,13 @@ def connections(ground: RedisGround) -> Connections:
     return ground.open().connections  # type: ignore[attr-defined,no-any-return]
 
 
-def quiet(ear: Hearing | Store) -> None:
+def quiet(ear: Listener | Store) -> None:
     """Take in what has changed so far."""
     while ear.wait(0.25):
         pass
 
 
-def heard_after(ear: Hearing) -> float:
+def heard_after(ear: Listener) -> float:
     began = time.monotonic()
     assert ear.wait(30) is True
     return time.monotonic() - began
@@ -88,12 +88,12 @@ def _has_just_rung(line: object) -> bool:
     return bool(line.call("EXISTS", line.key("rang:work")))  # type: ignore[attr-defined]
 
 
-def test_a_ring_is_heard_soon(ear: Hearing, ringer: Store) -> None:
+def test_a_ring_is_heard_soon(ear: Listener, ringer: Store) -> None:
     with about_to_ring(ringer):
         assert heard_after(ear) < SOON
 
 
-def test_a_worker_hears_of_work_and_not_of_ends(ground: RedisGround, ear: Hearing, ringer: Store) -> None:
+def test_a_worker_hears_of_work_and_not_of_ends(ground: RedisGround, ear: Listener, ringer: Store) -> None:
     ear.only_work()
     quiet(ear)
     ground.server.call("HINCRBY", f"{ground.tag}:bells", "end", 1)
@@ -103,7 +103,7 @@ def test_a_worker_hears_of_work_and_not_of_ends(ground: RedisGround, ear: Hearin
     assert heard_after(ear) < SOON
 
 
-def test_after_a_ring_another_look_follows_by_itself(ear: Hearing, ringer: Store) -> None:
+def test_after_a_ring_another_look_follows_by_itself(ear: Listener, ringer: Store) -> None:
     """What is rung within 50 ms of another ring is left out."""
     ring(ringer)
     assert heard_after(ear) < SOON
@@ -111,13 +111,13 @@ def test_after_a_ring_another_look_follows_by_itself(ear: Hearing, ringer: Store
     assert ear.wait(0.3) is False
 
 
-def test_whoever_is_woken_is_awake(ear: Hearing) -> None:
+def test_whoever_is_woken_is_awake(ear: Listener) -> None:
     threading.Timer(0.05, ear.wake).start()
     assert heard_after(ear) < SOON
 
 
-def test_without_a_ring_a_wait_ends_all_the_same(ear: Hearing, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hearing, "REGARDLESS", 0.3)
+def test_without_a_ring_a_wait_ends_all_the_same(ear: Listener, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listen, "REGARDLESS", 0.3)
     ear._unasked = 0.0
     assert ear.wait(0.1) is True
     assert heard_after(ear) < SOON
@@ -151,7 +151,7 @@ def test_who_may_not_subscribe_looks(ground: RedisGround, ringer: Store, server:
         quiet(store)
         with about_to_ring(ringer):
             assert store.wait(30) is True
-        assert not store._hearing.follows
+        assert not store._listener.follows
         assert store.add([new_job("a")])[0].status == "added"
     server.call("ACL", "DELUSER", "deaf")
 
@@ -170,16 +170,16 @@ def test_who_may_use_no_channel_looks_and_works(
 
 
 @pytest.fixture
-def following(ground: RedisGround, ringer: Store) -> Iterator[Hearing]:
+def following(ground: RedisGround, ringer: Store) -> Iterator[Listener]:
     """One that follows."""
-    with closing(Hearing(connections(ground), listens=True)) as ear:
+    with closing(Listener(connections(ground), listens=True)) as ear:
         quiet(ear)
         assert ear.follows
         yield ear
 
 
 def test_a_subscription_that_is_ended_is_made_anew(
-    ground: RedisGround, following: Hearing, ringer: Store, server: RedisServer
+    ground: RedisGround, following: Listener, ringer: Store, server: RedisServer
 ) -> None:
     server.call("CLIENT", "KILL", "TYPE", "pubsub")
     assert heard_after(following) < SOON  # who knows what was missed
@@ -190,7 +190,7 @@ def test_a_subscription_that_is_ended_is_made_anew(
 
 
 def test_a_server_that_was_started_again_is_subscribed_to_anew(
-    following: Hearing, ringer: Store, server: RedisServer
+    following: Listener, ringer: Store, server: RedisServer
 ) -> None:
     server.restart()
     eventually(lambda: heard_or_not(following), what="connected again")
@@ -204,11 +204,11 @@ def test_a_server_that_was_started_again_is_subscribed_to_anew(
 def test_a_subscription_that_died_in_silence_is_found_out(
     ground: RedisGround, ringer: Store, server: RedisServer, monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
-    monkeypatch.setattr(hearing, "REGARDLESS", 0.5)
+    monkeypatch.setattr(listen, "REGARDLESS", 0.5)
     with closing(Proxy(server.host, server.port, talk=RedisTalk)) as proxy:
         url = server.url(name=ground.name, host=proxy.host, port=proxy.port)
         with closing(RedisStore(url, patience=1.0)) as store:
-            ear = store._hearing
+            ear = store._listener
             ear.wait(0.1)
             assert ear.follows
             before = ear._line
@@ -216,7 +216,7 @@ def test_a_subscription_that_died_in_silence_is_found_out(
             eventually(lambda: not heard_or_not(ear) or ear._line is not before)
             proxy.pass_through()
             eventually(lambda: heard_or_not(ear) and subscribers(ground) == 1, what="it follows again")
-            monkeypatch.setattr(hearing, "REGARDLESS", 60.0)
+            monkeypatch.setattr(listen, "REGARDLESS", 60.0)
             quiet(ear)
             with about_to_ring(ringer):
                 assert heard_after(ear) < SOON
@@ -235,14 +235,14 @@ def test_it_is_subscribed_again_after_however_many_attempts_in_vain(
                 with pytest.raises(StoreUnavailable):
                     store.connections.own()
             proxy.pass_through()
-            eventually(lambda: heard_or_not(store._hearing) and store._hearing.follows)
+            eventually(lambda: heard_or_not(store._listener) and store._listener.follows)
             quiet(store)
             with about_to_ring(ringer):
-                assert heard_after(store._hearing) < SOON
+                assert heard_after(store._listener) < SOON
 
 
-def test_a_subscription_that_lives_is_kept(following: Hearing, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hearing, "REGARDLESS", 0.1)
+def test_a_subscription_that_lives_is_kept(following: Listener, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listen, "REGARDLESS", 0.1)
     following._unasked = 0.0
     before = following._line
     for _ in range(5):
@@ -250,7 +250,7 @@ def test_a_subscription_that_lives_is_kept(following: Hearing, monkeypatch: pyte
     assert following._line is before
 
 
-def heard_or_not(ear: Hearing) -> bool:
+def heard_or_not(ear: Listener) -> bool:
     """Whether a wait ends without trouble."""
     try:
         ear.wait(0.05)
@@ -259,7 +259,7 @@ def heard_or_not(ear: Hearing) -> bool:
     return True
 
 
-def test_closing_ends_the_subscription(ground: RedisGround, following: Hearing) -> None:
+def test_closing_ends_the_subscription(ground: RedisGround, following: Listener) -> None:
     assert subscribers(ground) == 1
     following.close()
     eventually(lambda: subscribers(ground) == 0)

@@ -24,7 +24,7 @@ LOGGED = {"capped": True, "size": 4096, "max": 32}
 _JUST_HEARD, _WRITTEN = WriteConcern(1), WriteConcern(1, j=True)
 
 
-def ring(base: Base, which: str) -> None:
+def send(base: Base, which: str) -> None:
     """Tell who waits, unless they were told a moment ago."""
     long_ago = {"$lt": ["$at", {"$subtract": ["$$NOW", SELDOM_MS]}]}
     not_yet = {"$gt": ["$at", "$$NOW"]}  # the clock was set back
@@ -48,6 +48,6 @@ def stream(base: Base, patience_ms: int) -> "CollectionChangeStream[Document]":
     return base["rings"].watch(added, max_await_time_ms=patience_ms)
 
 
-def rings(base: Base) -> dict[str, int]:
+def counters(base: Base) -> dict[str, int]:
     """How often each has rung."""
     return {bell["_id"]: bell["rings"] for bell in base["bells"].find()}

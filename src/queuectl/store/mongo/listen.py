@@ -14,8 +14,8 @@ from pymongo.errors import OperationFailure
 
 from queuectl.clock import chance
 from queuectl.errors import QueuectlError
-from queuectl.store.bell import Bell
-from queuectl.store.mongo import bells
+from queuectl.store.driver.self_pipe import SelfPipe
+from queuectl.store.mongo import notify
 from queuectl.store.mongo.connect import Base, Connections
 
 ECHO = 0.1
@@ -30,27 +30,27 @@ AGAIN = 2.0
 """Seconds after which what broke is followed anew."""
 
 
-class Hearing:
+class Listener:
     """`wait` returns when something may have changed; `wake` lets it return at once."""
 
     def __init__(self, connections: Connections, listens: bool, chance: Callable[[], float] = chance) -> None:
         self._connections, self._listens, self._chance = connections, listens, chance
-        self._bell, self._lock = Bell(), threading.Lock()
-        self._bells: tuple[str, ...] = (bells.WORK, bells.END)
+        self._pipe, self._lock = SelfPipe(), threading.Lock()
+        self._bells: tuple[str, ...] = (notify.WORK, notify.END)
         self._seen: dict[str, int] | None = None
         self._echo: float | None = None
         self._unasked = 0.0
         self._woken = False
-        self._listener: Listener | None = None
+        self._follower: Follower | None = None
 
     @property
     def follows(self) -> bool:
         """Whether the server tells us."""
-        return self._listener is not None and self._listener.open
+        return self._follower is not None and self._follower.open
 
     def only_work(self) -> None:
         """From here on only of what there is to do."""
-        self._bells = (bells.WORK,)
+        self._bells = (notify.WORK,)
 
     def soon(self) -> None:
         """Let a wait end in a moment, though nothing is heard: others are at what there is."""
@@ -59,14 +59,14 @@ class Hearing:
     def wake(self) -> None:
         """Let whoever waits look again."""
         self._woken = True
-        self._bell.ring()
+        self._pipe.wake()
 
     def wait(self, timeout: float) -> bool:
         """Whether something may have changed within `timeout` seconds, or since the last wait."""
         deadline = time.monotonic() + timeout
         while not self._changed():
             rest = deadline - time.monotonic()
-            rung, _ = self._bell.hear(max(0.0, min(rest, self._pause())))
+            rung, _ = self._pipe.wait(max(0.0, min(rest, self._pause())))
             if rung and self._woken:
                 self._woken = False
                 return True
@@ -77,9 +77,9 @@ class Hearing:
     def close(self) -> None:
         """Hear nothing any more."""
         with self._lock:
-            listener, self._listener = self._listener, None
-        if listener is not None:
-            listener.stop()
+            follower, self._follower = self._follower, None
+        if follower is not None:
+            follower.stop()
 
     def _pause(self) -> float:
         """Seconds until there is something to look at without being told."""
@@ -107,23 +107,23 @@ class Hearing:
 
     def _begin(self) -> bool:
         """Nobody knows what changed before this first look."""
-        if self._listens and self._listener is None:
-            self._listener = Listener(self._connections, self._told)
-        self._seen = self._connections.read(bells.rings)
+        if self._listens and self._follower is None:
+            self._follower = Follower(self._connections, self._told)
+        self._seen = self._connections.read(notify.counters)
         self._unasked = time.monotonic() + REGARDLESS * self._spread()
         return True
 
     def _told(self, bell: str) -> None:
         """The server says that a bell has rung: not a reason to wake up by itself, but one to look."""
         if bell in self._bells:
-            self._bell.ring()
+            self._pipe.wake()
 
     def _heard(self) -> bool:
-        before, self._seen = self._seen or {}, self._connections.read(bells.rings)
+        before, self._seen = self._seen or {}, self._connections.read(notify.counters)
         return any(self._seen.get(bell) != before.get(bell) for bell in self._bells)
 
 
-class Listener:
+class Follower:
     """A thread that follows the log of the bells. Ends for good where that is not possible."""
 
     def __init__(self, connections: Connections, told: Callable[[str], None]) -> None:
@@ -159,7 +159,7 @@ class Listener:
         return True
 
     def _follow_stream(self, base: Base) -> None:
-        with bells.stream(base, AWAIT_MS) as stream:
+        with notify.stream(base, AWAIT_MS) as stream:
             self.open = True
             while stream.alive and not self._ended.is_set():
                 change = stream.try_next()
@@ -167,7 +167,7 @@ class Listener:
                     self._told(str(change["fullDocument"]["bell"]))
 
     def _follow_log(self, base: Base) -> None:
-        with bells.follow(base, AWAIT_MS) as log:
+        with notify.follow(base, AWAIT_MS) as log:
             self.open = True
             while log.alive and not self._ended.is_set():
                 for ring in log:

@@ -1,0 +1,46 @@
+"""A pipe to the own process, with which one thread wakes another that waits for a descriptor.
+
+The descriptors are closed with the object, when its last user lets go of it. Closing them earlier could hand their
+numbers to another file while a thread still polls them.
+"""
+
+import os
+from contextlib import suppress
+
+
+class SelfPipe:
+    """Wakes a thread that waits. A `wake` before the `wait` is not lost: the next `wait` returns at once."""
+
+    def __init__(self) -> None:
+        self._reader, self._writer = os.pipe()
+        os.set_blocking(self._reader, False)
+        os.set_blocking(self._writer, False)
+
+    def __del__(self) -> None:
+        os.close(self._reader)
+        os.close(self._writer)
+
+    def wake(self) -> None:
+        """Let the `wait` that runs, or else the next one, return."""
+        with suppress(BlockingIOError):  # a full pipe wakes as well
+            os.write(self._writer, b"!")
+
+    def wait(self, seconds: float, descriptor: int | None = None) -> tuple[bool, bool]:
+        """Sleep for at most `seconds`. Answers whether `wake` was called, and whether `descriptor` is readable."""
+        import select  # not on the path of a short command
+
+        poll = select.poll()
+        poll.register(self._reader, select.POLLIN)
+        if descriptor is not None:
+            poll.register(descriptor, select.POLLIN)
+        ready = {number for number, _ in poll.poll(seconds * 1000)}
+        if self._reader in ready:
+            drain(self._reader)
+        return self._reader in ready, descriptor in ready
+
+
+def drain(descriptor: int) -> None:
+    """Read and drop what a non-blocking descriptor holds."""
+    with suppress(BlockingIOError):
+        while os.read(descriptor, 65536):
+            pass
