@@ -26,6 +26,9 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 FOR_DRIVERS = ("store.protocol", "store.driver")
 
+FOR_BOTH_PROGRAMS = ("worker.protocol", "worker.nonblocking", "worker.wording")
+"""What the holder and the agent share, besides the room of the host."""
+
 LAYERS: dict[str, tuple[str, ...]] = {
     # module or package: what it may import of ours, besides itself
     "errors": (),
@@ -57,7 +60,14 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "config",
         "errors",
     ),
-    "worker": (
+    "worker.protocol": (),
+    "worker.nonblocking": (),
+    "worker.wording": (),
+    "worker.host": ("worker.protocol", "clock", "trust"),
+    "worker.holder": (*FOR_BOTH_PROGRAMS, "worker.host", "clock", "crashpoint", "trust"),
+    "worker.agent": (
+        *FOR_BOTH_PROGRAMS,
+        "worker.host",
         "bootstrap",
         "service",
         "store.protocol",
@@ -70,6 +80,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "errors",
         "",
     ),
+    "worker": (),
     "cli": (
         "bootstrap",
         "service",
@@ -89,13 +100,13 @@ LAYERS: dict[str, tuple[str, ...]] = {
 """The law. `""` is the package itself, which holds nothing but its version."""
 
 SIDEWAYS = {
-    ("cli.doctor", "worker.kernel"): "says what this system lets a worker do",
-    ("cli.worker", "worker.kernel"): "knows of a worker of this host that it has died",
+    ("cli.doctor", "worker.host.process_table"): "says what this system lets a worker do",
+    ("cli.worker", "worker.host.process_table"): "knows of a worker of this host that it has died",
     (
         "cli.workers",
-        "worker.kernel",
+        "worker.host.process_table",
     ): "waits for the very process that a worker is, and no later one with its pid",
-    ("cli.doctor", "worker.lockfile"): "finds what killed workers of this host have left",
+    ("cli.doctor", "worker.host.liveness"): "finds what killed workers of this host have left",
 }
 """Front ends do not look at each other, but for these."""
 
@@ -321,15 +332,15 @@ def test_nothing_but_the_declared_libraries_is_imported() -> None:
 
 def test_the_holder_is_standard_library_and_clock_only() -> None:
     strangers = {
-        t for t in reached("worker.holder") if not within(t, "worker", "clock", "crashpoint", "trust")
+        t for t in reached("worker.holder.main") if not within(t, "worker", "clock", "crashpoint", "trust")
     }
     assert not strangers, strangers
-    foreign = {name for module in reached("worker.holder") for name in foreign_imports(module)}
+    foreign = {name for module in reached("worker.holder.main") for name in foreign_imports(module)}
     assert foreign <= sys.stdlib_module_names, foreign - sys.stdlib_module_names
 
 
 def test_the_holder_loads_nothing_that_an_upgrade_could_pull_away() -> None:
-    script = "import sys, queuectl.worker.holder; print(*sys.modules, sep='\\n')"
+    script = "import sys, queuectl.worker.holder.main; print(*sys.modules, sep='\\n')"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     loaded = {name.partition(".")[0] for name in done.stdout.split()}
     assert "selectors" in loaded
@@ -402,7 +413,7 @@ VERBS = frozenset(name for name in vars(Store) if not name.startswith("_"))
 UNTOLD = {
     "cli.parser.Parser.error": "argparse tells what it is for",
     "cli.parser.Parser.format_help": "argparse tells what it is for",
-    "worker.capture.Stretch.append": "to be told",
+    "worker.holder.output_buffer.Stretch.append": "to be told",
 }
 
 
@@ -458,7 +469,7 @@ CATCHES_ALL = {
     "store.sqlite.writer.Writer._serve": "whatever happens to one transaction is the answer to all that wait for it",
     "store.sqlite.writer.Writer._perform": "what one operation raises is its own caller's, not its neighbours'",
     "store.archived.mover.Mover._run": "the top of a thread: without it nobody would hear that it moves nothing now",
-    "worker.leases.Leases._run": "the top of a thread: without it a worker would live on and renew nothing",
+    "worker.agent.renewal.Leases._run": "the top of a thread: without it a worker would live on and renew nothing",
 }
 
 

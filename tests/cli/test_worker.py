@@ -13,7 +13,7 @@ from cli.acting import Actor
 from cli.conftest import CommandLine
 from contract.grounds import SteppedClock
 from queuectl.store.sqlite import SqliteStore
-from queuectl.worker import kernel
+from queuectl.worker.host import process_table
 
 
 @pytest.fixture
@@ -248,7 +248,7 @@ class TestNames:
     ) -> None:
         pid = os.posix_spawn("/bin/true", ["true"], {})
         os.waitpid(pid, 0)
-        here = {"host": os.uname().nodename, "boot_id": kernel.boot_id(), "holder_pid": pid}
+        here = {"host": os.uname().nodename, "boot_id": process_table.boot_id(), "holder_pid": pid}
         actor.enters("w", **here)
         with pytest.raises(AssertionError, match="would have started"):
             queuectl("worker", "start", "--name", "w")

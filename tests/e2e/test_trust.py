@@ -17,7 +17,7 @@ from e2e.harness import Place
 from queuectl import bootstrap, trust
 from queuectl.errors import StoreUnusable
 from queuectl.store.sqlite import SqliteStore
-from queuectl.worker.spawn import Spawner, SpawnError
+from queuectl.worker.holder.spawn import Spawner, SpawnError
 
 pytestmark = [
     pytest.mark.parametrize("kind", ["sqlite"]),

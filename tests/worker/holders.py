@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from facts import eventually
-from queuectl.worker import kernel
-from queuectl.worker.lockfile import dead_workers
-from queuectl.worker.messages import PROTOCOL, Message, Reader, encode
+from queuectl.worker.host import process_table
+from queuectl.worker.host.liveness import dead_workers
+from queuectl.worker.protocol import PROTOCOL, Message, Reader, encode
 
 IGNORE_TERM = "trap '' TERM; echo $$; while :; do sleep 60 & wait; done"
 WITHIN = 15.0
@@ -36,7 +36,7 @@ class Agent:
 
     def __init__(self, sock: socket.socket, pid: int, control: socket.socket) -> None:
         self.sock, self.pid, self._control = sock, pid, control
-        self._process = kernel.look(pid)
+        self._process = process_table.look(pid)
         self._reader = Reader()
         self.inbox: list[tuple[Message, bytes]] = []
 
@@ -133,7 +133,7 @@ class Agent:
         """A process that a test has stopped does not go by itself."""
         self.close()
         if self._process is not None:
-            kernel.signal_process(self._process, signal.SIGKILL)
+            process_table.signal_process(self._process, signal.SIGKILL)
 
     def die(self) -> None:
         """As SIGKILL does to an agent: its process and its connection are gone at once."""
@@ -212,7 +212,7 @@ class Worker:
 
     def guard_pid(self) -> int:
         """The holder's child that calls itself guard."""
-        children = [p.pid for p in kernel.processes() if p.ppid == self.pid]
+        children = [p.pid for p in process_table.processes() if p.ppid == self.pid]
         return next((pid for pid in children if name_of(pid) == "queuectl-guard"), 0)
 
     def signal(self, number: int) -> None:
@@ -259,7 +259,7 @@ class Worker:
 
 def alive(pid: int) -> bool:
     """Whether a process exists and is no zombie."""
-    process = kernel.look(pid)
+    process = process_table.look(pid)
     return process is not None and process.state not in "ZX"
 
 

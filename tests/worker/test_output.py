@@ -9,7 +9,7 @@ from pathlib import Path
 from holders import Worker
 
 from facts import eventually
-from queuectl.worker import kernel
+from queuectl.worker.host import process_table
 
 
 def rss(pid: int) -> int:
@@ -56,7 +56,7 @@ def test_an_agent_that_is_away_does_not_block_a_command(worker: Worker) -> None:
 
 
 def _names(session: int) -> list[str]:
-    return [_comm(process.pid) for process in kernel.processes() if process.sid == session]
+    return [_comm(process.pid) for process in process_table.processes() if process.sid == session]
 
 
 def _comm(pid: int) -> str:

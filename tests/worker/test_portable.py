@@ -8,17 +8,17 @@ from holders import IGNORE_TERM, all_dead, pids_in
 
 from facts import eventually
 from queuectl.clock import boottime
-from queuectl.worker import kernel
-from queuectl.worker.leftovers import kill
-from queuectl.worker.slots import RUNNING, Record
-from queuectl.worker.tree import Ladder, View
+from queuectl.worker.holder.kill_ladder import Ladder, View
+from queuectl.worker.host import process_table
+from queuectl.worker.host.cleanup import kill
+from queuectl.worker.host.slot_file import RUNNING, Record
 
 
 @pytest.fixture
 def elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
     """A system without /proc."""
-    monkeypatch.setattr(kernel, "LINUX", False)
-    monkeypatch.setattr(kernel, "processes", list)
+    monkeypatch.setattr(process_table, "LINUX", False)
+    monkeypatch.setattr(process_table, "processes", list)
 
 
 def group(tmp_path: Path) -> tuple[subprocess.Popen[bytes], list[int]]:
@@ -57,18 +57,18 @@ def test_a_guard_ends_the_groups_in_the_table_at_once(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("elsewhere")
 def test_what_is_missing_is_said() -> None:
-    (sentence,) = kernel.missing()
+    (sentence,) = process_table.missing()
     assert "setsid" in sentence
 
 
 def test_nothing_is_missing_on_linux() -> None:
-    assert kernel.missing() == []
+    assert process_table.missing() == []
 
 
 def test_what_no_signal_reaches_is_given_up_with_its_pids(monkeypatch: pytest.MonkeyPatch) -> None:
     """State D cannot be made at will: signals are lost instead."""
-    monkeypatch.setattr(kernel, "signal_group", lambda *_: None)
-    monkeypatch.setattr(kernel, "signal_process", lambda *_: None)
+    monkeypatch.setattr(process_table, "signal_group", lambda *_: None)
+    monkeypatch.setattr(process_table, "signal_process", lambda *_: None)
     with subprocess.Popen(["sleep", "60"], start_new_session=True) as process:
         now = boottime()
         ladder = Ladder(process.pid, grace=1.0, now=now)
@@ -83,7 +83,7 @@ def test_what_no_signal_reaches_is_given_up_with_its_pids(monkeypatch: pytest.Mo
 class Scripted(View):
     """A view that shows what it is told to."""
 
-    def __init__(self, *members: kernel.Process) -> None:
+    def __init__(self, *members: process_table.Process) -> None:
         super().__init__()
         self._processes = list(members)
 
@@ -92,9 +92,9 @@ def test_one_empty_look_is_not_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     """A process that is born while /proc is read may be in no reading; the next one shows it."""
     killed: list[tuple[int, int]] = []
     monkeypatch.setattr(
-        kernel, "signal_process", lambda process, number: killed.append((process.pid, number))
+        process_table, "signal_process", lambda process, number: killed.append((process.pid, number))
     )
-    escapee = kernel.Process(900, "S", 1, 900, 900, 1)
+    escapee = process_table.Process(900, "S", 1, 900, 900, 1)
     ladder = Ladder(800, grace=0.0, now=0.0)
     for view in (Scripted(), Scripted(escapee), Scripted(), Scripted()):
         assert not ladder.done

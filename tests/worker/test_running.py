@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from holders import Agent, Worker, pids_in
 
-from queuectl.worker import attempt
+from queuectl.worker.holder import attempt
 
 
 @pytest.mark.parametrize("code", [0, 1, 2, 126, 127, 128, 137, 255])
@@ -68,7 +68,7 @@ def test_the_peak_memory_is_the_commands_own_or_unknown(agent: Agent) -> None:
 def test_the_holders_own_peak_is_not_read_for_each_small_command(monkeypatch: pytest.MonkeyPatch) -> None:
     reads = list[int]()
     monkeypatch.setattr(attempt, "_own_peak", [0])
-    monkeypatch.setattr(attempt.kernel, "peak_memory", lambda: reads.append(1) or 20 << 20)
+    monkeypatch.setattr(attempt.process_table, "peak_memory", lambda: reads.append(1) or 20 << 20)
     usage = list(resource.getrusage(resource.RUSAGE_SELF))
     usage[2] = (20 << 20) // attempt._RSS_UNIT
     small = resource.struct_rusage(usage)

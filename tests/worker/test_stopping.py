@@ -10,7 +10,7 @@ import pytest
 from holders import HungUp, Worker, alive, all_dead, pids_in
 
 from facts import eventually
-from queuectl.worker import handover
+from queuectl.worker.host import result_file
 
 STUBBORN = "trap '' TERM; echo $$ > {}/pid; while :; do sleep 0.05; done"
 
@@ -234,7 +234,7 @@ def test_results_that_nobody_takes_end_it_with_a_failure_and_its_file(
     assert worker.exit_status() == 1
     assert worker.slots_file.exists()
     results = worker.slots_file.with_suffix(".results")
-    assert [message["attempt_id"] for message, _ in handover.read(results)] == [attempt_id]
+    assert [message["attempt_id"] for message, _ in result_file.read(results)] == [attempt_id]
     assert results.stat().st_mode & 0o777 == 0o600
     assert f"leaving with 1 result not in the store: kept in {results}" in worker.log.read_text()
 
@@ -247,7 +247,8 @@ def test_a_worker_that_waits_keeps_its_results_early_and_takes_them_back_when_de
     worker.agent.exited(attempt_id)
     worker.signal(signal.SIGTERM)
     eventually(worker.slots_file.with_suffix(".results").exists)
-    assert "still draining: 1 result not in the store yet; a second signal" in worker.log.read_text()
+    said = "still draining: 1 result not in the store yet; a second signal"
+    eventually(lambda: said in worker.log.read_text())
     worker.agent.ack(attempt_id)
     assert leave(worker) == 0
     assert list(worker.directory.iterdir()) == []
@@ -261,7 +262,7 @@ def test_a_stop_waits_for_an_agent_whose_store_is_away_no_longer_than_two_second
         worker.signal(signal.SIGTERM)
         worker.agent.expect("drain")
     assert worker.exit_status(5) == 1
-    found = handover.read(worker.slots_file.with_suffix(".results"))
+    found = result_file.read(worker.slots_file.with_suffix(".results"))
     assert [message["type"] for message, _ in found] == ["output", "exited"]
 
 

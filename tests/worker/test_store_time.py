@@ -7,8 +7,8 @@ import pytest
 from contract.grounds import SteppedClock
 from factories import NOW
 from queuectl.store.memory import MemoryStore
-from queuectl.worker.messages import Message
-from queuectl.worker.store_time import StoreTime
+from queuectl.worker.agent.store_time import StoreTime
+from queuectl.worker.protocol import Message
 
 
 class Host:

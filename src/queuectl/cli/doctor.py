@@ -93,9 +93,9 @@ def _versions() -> Iterator[Check]:
         True,
         f"{__version__} on Python {platform.python_version()}, {platform.system()} {platform.release()}",
     )
-    from queuectl.worker import kernel
+    from queuectl.worker.host import process_table
 
-    missing = kernel.missing()
+    missing = process_table.missing()
     detail = (
         f"without {', '.join(missing)}: process groups only"
         if missing
@@ -187,7 +187,7 @@ def _leftovers(session: "Session") -> Iterator[Check]:
         yield Check("worker files", False, error.message, error.hint)
         return
     yield Check("worker files", True, f"{directory}, mode 700")
-    from queuectl.worker.lockfile import dead_workers
+    from queuectl.worker.host.liveness import dead_workers
 
     for leftover in dead_workers(Path(directory)):
         with leftover:

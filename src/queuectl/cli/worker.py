@@ -88,14 +88,14 @@ def _ask_the_archive(session: "Session") -> None:
 
 def _free_name(session: "Session", wanted: str) -> str:
     """The wanted name, unless a live worker has it: two of one name could not be told apart."""
-    from queuectl.worker import kernel
+    from queuectl.worker.host import process_table
 
     host = os.uname().nodename
     live = (item.worker for item in queries.workers(session.store, session.settings) if item.state != "lost")
     others = {
         worker.name: worker
         for worker in live
-        if not kernel.has_died(worker.host, worker.holder_pid, worker.boot_id, worker.directory)
+        if not process_table.has_died(worker.host, worker.holder_pid, worker.boot_id, worker.directory)
     }
     name = registry.free_name(wanted, others, host=host, pid=os.getpid(), id=random_bytes(4).hex())
     if name != wanted:

@@ -262,15 +262,15 @@ def _await_end(session: "Session", items: list[WorkerStatus], timeout: float | N
 
 def _is_here(worker: Worker, *, running: bool = False) -> bool:
     """Whether its holder is a process of this host; with `running` one that was not stopped by a signal."""
-    from queuectl.worker import kernel
+    from queuectl.worker.host import process_table
 
-    return kernel.sees(worker.host, worker.directory) and kernel.is_holder(
+    return process_table.sees(worker.host, worker.directory) and process_table.is_holder(
         worker.holder_pid, worker.boot_id, running=running
     )
 
 
 def _is_dead_here(worker: Worker) -> bool:
     """Whether its holder was a process of this host and has ended."""
-    from queuectl.worker import kernel
+    from queuectl.worker.host import process_table
 
-    return kernel.has_died(worker.host, worker.holder_pid, worker.boot_id, worker.directory)
+    return process_table.has_died(worker.host, worker.holder_pid, worker.boot_id, worker.directory)

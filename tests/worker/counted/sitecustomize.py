@@ -5,9 +5,9 @@ import selectors
 import sys
 from typing import Any
 
-from queuectl.worker import agents
+from queuectl.worker.holder import agent_process
 
-agents.GIVE_UP = 1.0
+agent_process.GIVE_UP = 1.0
 _select = selectors.DefaultSelector.select
 
 
@@ -27,7 +27,7 @@ def _counted_select(self: Any, timeout: float | None = None) -> Any:
 
 
 def _count_agent() -> None:
-    from queuectl.worker.link import Link
+    from queuectl.worker.agent.connection import Link
 
     receive = Link.receive
 

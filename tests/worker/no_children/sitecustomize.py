@@ -1,6 +1,6 @@
 """Put on a holder's path by a test: a kernel without /proc/…/children."""
 
-from queuectl.worker import kernel
+from queuectl.worker.host import process_table
 
-_open = kernel._open_to_read
-kernel._open_to_read = lambda path: None if path.endswith("/children") else _open(path)
+_open = process_table._open_to_read
+process_table._open_to_read = lambda path: None if path.endswith("/children") else _open(path)

@@ -1,0 +1,5 @@
+"""`python -m queuectl.worker.agent`."""
+
+from queuectl.worker.agent.main import main
+
+main()

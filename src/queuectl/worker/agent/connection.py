@@ -1,0 +1,114 @@
+"""The agent's end of the line to its holder: frames out in batches, messages in, and a way to be woken meanwhile."""
+
+import contextlib
+import json
+import os
+import select
+import socket
+import threading
+from typing import Any
+
+import msgspec
+
+from queuectl.worker.protocol import PROTOCOL, Message, Reader, frame
+
+WELCOME_SECONDS = 60.0
+
+
+_encode = msgspec.json.Encoder().encode
+
+
+def _decode(text: bytes) -> Any:
+    """Three times as quick as `json`, but for half surrogate pairs: file names that are no UTF-8 may hold some."""
+    try:
+        return msgspec.json.decode(text)
+    except msgspec.DecodeError:
+        return json.loads(text)
+
+
+class HolderGone(Exception):
+    """The holder closed the line: it died, or it has a newer agent."""
+
+
+class Link:
+    """Safe for several threads to `send` and to `wake`; one thread receives."""
+
+    def __init__(self, line: socket.socket) -> None:
+        line.setblocking(True)
+        self._line = line
+        self._reader = Reader(_decode)
+        self._lock = threading.Lock()
+        self._outgoing = bytearray()
+        self._wake_in, self._wake_out = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._unread: list[tuple[Message, bytes]] = []
+        self._poll = select.poll()
+        self._poll.register(line, select.POLLIN)
+        self._poll.register(self._wake_in, select.POLLIN)
+
+    def queue(self, message: Message, payload: bytes = b"") -> None:
+        """Send with the next `flush`."""
+        data = frame(_encode(message), payload)
+        with self._lock:
+            self._outgoing += data
+
+    def flush(self) -> None:
+        """Send what is queued. Raises HolderGone."""
+        with self._lock:
+            if not self._outgoing:
+                return
+            data, self._outgoing = self._outgoing, bytearray()
+            try:
+                self._line.sendall(data)
+            except OSError as error:
+                raise HolderGone(str(error)) from error
+
+    def send(self, message: Message, payload: bytes = b"") -> None:
+        """Send at once. Raises HolderGone."""
+        self.queue(message, payload)
+        self.flush()
+
+    def wake(self) -> None:
+        """Let `receive` return. A full pipe says it already."""
+        with contextlib.suppress(BlockingIOError):
+            os.write(self._wake_out, b"w")
+
+    def receive(self, timeout: float) -> list[tuple[Message, bytes]]:
+        """The messages that came within `timeout` seconds; empty after a wake-up. Raises HolderGone."""
+        messages, self._unread = self._unread, []
+        ready = self._poll.poll(0 if messages else max(0.0, timeout) * 1000)
+        for fd, _ in ready:
+            if fd == self._wake_in:
+                os.read(self._wake_in, 4096)
+            else:
+                messages += self._read()
+        return messages
+
+    def unread(self, messages: list[tuple[Message, bytes]]) -> None:
+        """Give messages back, to be received first."""
+        self._unread = messages + self._unread
+
+    def close(self) -> None:
+        """Hang up."""
+        self._line.close()
+        os.close(self._wake_in)
+        os.close(self._wake_out)
+
+    def _read(self) -> list[tuple[Message, bytes]]:
+        try:
+            data = self._line.recv(1 << 20)
+        except OSError as error:
+            raise HolderGone(str(error)) from error
+        if not data:
+            raise HolderGone("the line was closed")
+        return list(self._reader.feed(data))
+
+
+def connect(line: socket.socket) -> tuple[Link, Message]:
+    """Say hello, and hear the welcome. Raises HolderGone."""
+    link = Link(line)
+    link.send({"type": "hello", "protocol": PROTOCOL, "pid": os.getpid()})
+    while True:
+        messages = link.receive(WELCOME_SECONDS)
+        if messages:
+            link.unread(messages[1:])
+            return link, messages[0][0]

@@ -1,0 +1,5 @@
+"""`python -m queuectl.worker.holder`."""
+
+from queuectl.worker.holder.main import entry
+
+entry()

@@ -1,0 +1,266 @@
+"""Starting a command: from an order to a pid, or to a sentence that says why not.
+
+`posix_spawn` only: it does not copy the holder's memory maps, and nothing of Python runs between fork and
+exec. What it cannot do for the child (directory, umask) the single-threaded holder does to itself for that
+moment.
+"""
+
+import errno
+import os
+import shlex
+import signal
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from queuectl import crashpoint
+from queuectl.worker.host import process_table, script_file
+
+SHELL = b"/bin/sh"
+LONGEST_ARGUMENT = 64 << 10
+"""Longer commands travel through a file: the kernel takes at most 131,071 bytes in one argument."""
+
+TROUBLE = frozenset({errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+"""What is short here is no fault of the job."""
+
+_DEFAULT_PATH = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
+_INTERNAL = (crashpoint.VARIABLE,)
+_MINIMAL = ("PATH", "HOME", "USER", "SHELL", "LANG", "TZ")
+"""What a command sees of its worker's environment with --clean-env."""
+
+Order = Mapping[str, Any]
+
+
+class SpawnError(Exception):
+    """The command could not be started. `trouble`: for lack of something here, so another try is worth it."""
+
+    def __init__(self, number: int, message: str, *, ours: bool = False) -> None:
+        super().__init__(message)
+        self.errno = number
+        self.trouble = ours or number in TROUBLE
+
+
+class Spawned(NamedTuple):
+    """A command that runs: its leader, our ends of its pipes by stream, its private script if any."""
+
+    pid: int
+    pipes: dict[int, int]
+    script: str | None
+
+
+class Spawner:
+    """Starts the commands of a worker from one base environment.
+
+    Private files go into `directory`, of which `folder` is an open descriptor: it was checked, and cannot be exchanged.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        folder: int,
+        worker: str,
+        environ: Mapping[bytes, bytes] = os.environb,
+        *,
+        store: str | None = None,
+        clean: bool = False,
+    ) -> None:
+        self._directory, self._folder, self.worker = directory, folder, worker
+        self._base = _base(environ, store, clean=clean)
+        self._oom = process_table.OomScore()
+        self._null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        self._home = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        # exec resets handlers by itself, but an ignored signal (Python's SIGPIPE, nohup's SIGHUP) stays
+        # ignored.
+        self._to_default = [s for s in signal.valid_signals() if signal.getsignal(s) != signal.SIG_DFL]
+
+    def spawn(self, order: Order, stdin: bytes, slot: int) -> Spawned:
+        """Start the order's command in this slot, or raise SpawnError."""
+        means = _Means()
+        try:
+            return self._spawn(order, stdin, slot, means)
+        except (ValueError, TypeError, KeyError) as error:  # a NUL, a variable's name with an equals sign
+            means.discard()
+            raise SpawnError(errno.EINVAL, f"cannot be passed to a program: {error}") from error
+        except OSError as error:  # pipes, memory files and scripts are our means, not the job's
+            means.discard()
+            raise SpawnError(error.errno or errno.EIO, error.strerror or str(error), ours=True) from error
+        except SpawnError:
+            means.discard()
+            raise
+
+    def _spawn(self, order: Order, stdin: bytes, slot: int, means: "_Means") -> Spawned:
+        env = self._environment(order, slot)
+        argv = self._argv(order, means)
+        source = self._stdin(stdin, means) if order.get("has_stdin") else self._null
+        writers = means.open_pipes(bool(order.get("split")))
+        actions = [(os.POSIX_SPAWN_DUP2, source, 0)]
+        actions += [(os.POSIX_SPAWN_DUP2, writers[0], 1), (os.POSIX_SPAWN_DUP2, writers[-1], 2)]
+        pid = self._execute(order, argv, env, actions)
+        means.close_theirs()
+        return Spawned(pid, means.ours, means.script)
+
+    def _execute(self, order: Order, argv: list[bytes], env: dict[bytes, bytes], actions: list[Any]) -> int:
+        """The spawn itself, from the job's directory and with its umask."""
+        cwd, umask = order.get("cwd"), order.get("umask")
+        previous = os.umask(umask) if umask is not None else None
+        try:
+            if cwd:
+                _enter(cwd)
+            program = _find(argv[0], env)
+            self._oom.offer()
+            return os.posix_spawn(
+                program,
+                argv,
+                env,
+                file_actions=actions,
+                setsid=True,
+                setsigmask=(),
+                setsigdef=self._to_default,
+            )
+        except OSError as error:
+            raise _explained(error, argv[0]) from error
+        finally:
+            self._oom.withdraw()
+            if cwd:
+                os.fchdir(self._home)
+            if previous is not None:
+                os.umask(previous)
+
+    def _environment(self, order: Order, slot: int) -> dict[bytes, bytes]:
+        env = self._base.copy()
+        for name, value in (order.get("env") or {}).items():
+            env[os.fsencode(name)] = os.fsencode(value)
+        env[b"QUEUECTL_JOB_ID"] = os.fsencode(order["job_id"])
+        env[b"QUEUECTL_ATTEMPT"] = b"%d" % order["attempt"]
+        env[b"QUEUECTL_ATTEMPT_ID"] = os.fsencode(order["attempt_id"])
+        env[b"QUEUECTL_QUEUE"] = os.fsencode(order["queue"])
+        env[b"QUEUECTL_WORKER"] = os.fsencode(self.worker)
+        env[b"QUEUECTL_SLOT"] = b"%d" % slot
+        return env
+
+    def _argv(self, order: Order, means: "_Means") -> list[bytes]:
+        """What to execute; a long command, or one with an interpreter line, as a private script."""
+        if order.get("argv"):
+            return [os.fsencode(word) for word in order["argv"]]
+        command = os.fsencode(order["command"])
+        shell = _shell(order["shell"]) if order.get("shell") else [SHELL]
+        if len(command) <= LONGEST_ARGUMENT and not command.startswith(b"#!"):
+            return [*shell, b"-c", command]
+        means.script = str(script_file.path_of(self._directory, order["attempt_id"]))
+        script_file.write(self._folder, means.script, command)
+        return [*(_interpreter(command) or shell), os.fsencode(means.script)]
+
+    def _stdin(self, data: bytes, means: "_Means") -> int:
+        """The given bytes as a file: a command that does not read them breaks no pipe."""
+        if hasattr(os, "memfd_create"):
+            file = os.memfd_create("stdin")
+        else:
+            with tempfile.TemporaryFile(dir=self._directory) as unlinked:
+                file = os.dup(unlinked.fileno())
+        means.theirs.append(file)
+        rest = memoryview(data)
+        while rest:
+            rest = rest[os.write(file, rest) :]
+        os.lseek(file, 0, os.SEEK_SET)
+        return file
+
+
+def _base(environ: Mapping[bytes, bytes], store: str | None, *, clean: bool) -> dict[bytes, bytes]:
+    """What every command of a worker finds in its environment. `store` is an address that carries no secret."""
+    names = {key: key.decode("ascii", "replace") for key in environ}
+    base = {
+        key: value
+        for key, value in environ.items()
+        if (names[key] in _MINIMAL if clean else names[key] not in _INTERNAL)
+    }
+    if store is not None:
+        base[b"QUEUECTL_STORE"] = os.fsencode(store)
+    return base
+
+
+class _Means:
+    """What has to be there for a command to be started, and has to go if it is not."""
+
+    __slots__ = ("ours", "script", "theirs")
+
+    def __init__(self) -> None:
+        self.ours: dict[int, int] = {}
+        self.theirs: list[int] = []
+        self.script: str | None = None
+
+    def open_pipes(self, split: bool) -> list[int]:
+        """The command's ends in order; our ends by stream number (0 both, 1 and 2 apart)."""
+        for stream in (1, 2) if split else (0,):
+            self.ours[stream], writer = os.pipe()
+            self.theirs.append(writer)
+            os.set_blocking(self.ours[stream], False)
+        return self.theirs[-len(self.ours) :]
+
+    def close_theirs(self) -> None:
+        """The command has its own copies now."""
+        for descriptor in self.theirs:
+            os.close(descriptor)
+        self.theirs = []
+
+    def discard(self) -> None:
+        """Nothing was started."""
+        self.close_theirs()
+        for descriptor in self.ours.values():
+            os.close(descriptor)
+        script_file.remove(self.script)
+
+
+def _shell(words: str) -> list[bytes]:
+    shell = [os.fsencode(word) for word in shlex.split(words)]
+    if not shell:
+        raise SpawnError(errno.EINVAL, "the shell is empty")
+    return shell
+
+
+def _interpreter(command: bytes) -> list[bytes]:
+    """The words of a #! line, taken as the kernel takes them: a program and one argument."""
+    line = command[2:].split(b"\n", 1)[0].strip() if command.startswith(b"#!") else b""
+    return line.split(None, 1)
+
+
+def _find(program: bytes, env: Mapping[bytes, bytes]) -> bytes:
+    """The file of a program's name, in the job's own PATH; a name with a slash is the file."""
+    if b"/" in program:
+        return program
+    found_one = None
+    for folder in env.get(b"PATH", _DEFAULT_PATH.encode()).split(b":"):
+        path = os.path.join(folder or b".", program)
+        if os.access(path, os.X_OK) and os.path.isfile(path):
+            return path
+        found_one = found_one or (path if os.path.isfile(path) else None)
+    if found_one:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+
+
+def _enter(cwd: str) -> None:
+    try:
+        os.chdir(cwd)
+    except OSError as error:
+        number = error.errno or errno.EIO
+        reasons = {
+            errno.ENOENT: "does not exist",
+            errno.ENOTDIR: "is not a directory",
+            errno.EACCES: "may not be entered",
+        }
+        reason = reasons.get(number, f"cannot be entered: {error.strerror}")
+        raise SpawnError(number, f"the working directory {cwd!r} {reason}") from error
+
+
+def _explained(error: OSError, program: bytes) -> SpawnError:
+    number = error.errno or errno.EIO
+    name = os.fsdecode(program)
+    sentences = {
+        errno.ENOENT: f"{name}: not found (the program, or the interpreter that its first line names)",
+        errno.EACCES: f"{name}: not executable",
+        errno.ENOEXEC: f"{name}: exec format error: no program for this machine, no script with a #! line",
+        errno.E2BIG: "arguments and environment are together too long for this system, or one of them is",
+        errno.ENOTDIR: f"{name}: a part of its path is not a directory",
+    }
+    return SpawnError(number, sentences.get(number, f"{name}: {os.strerror(number)}"))

@@ -1,0 +1,226 @@
+"""Proof of life on one host: a lock on the slots file, free the instant its holder dies.
+
+The kernel keeps it, not a clock: a holder that is stopped still has its lock, a killed one never. Whoever
+takes the lock of somebody else's file knows that this holder is dead, and is alone in clearing up after it.
+"""
+
+import errno
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+
+from queuectl.worker.host import cleanup, process_table, result_file, script_file
+from queuectl.worker.host.slot_file import Slots, directory_identity
+from queuectl.worker.protocol import Message
+
+SUFFIX = ".slots"
+_CONTENDED = (errno.EACCES, errno.EAGAIN)
+
+
+def path_of(directory: Path, worker_id: str) -> Path:
+    """Where a worker's file stands."""
+    return directory / (worker_id + SUFFIX)
+
+
+def lock(path: Path) -> int | None:
+    """Take a file's lock for as long as the returned descriptor is open; None if a living holder has it."""
+    file = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if _still_linked(file, path):
+            return file
+    except OSError as error:
+        if error.errno not in _CONTENDED:
+            os.close(file)
+            raise
+    os.close(file)
+    return None
+
+
+def publish(unlocked: Path, path: Path) -> int:
+    """Lock a new file, then give it its name: under that it is never seen unlocked while its holder lives."""
+    try:
+        held = lock(unlocked)
+        if held is None:
+            raise FileExistsError(errno.EEXIST, "another worker has this id", str(path))
+        os.link(unlocked, path)
+        return held
+    finally:
+        unlocked.unlink(missing_ok=True)
+
+
+def _is_held(file: int) -> bool:
+    """Whether a living holder has the lock of this file."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno not in _CONTENDED:
+            raise
+        return True
+    fcntl.flock(file, fcntl.LOCK_UN)
+    return False
+
+
+def _still_linked(file: int, path: Path) -> bool:
+    """Whether the name still means this file: somebody may have cleared up since we opened it."""
+    try:
+        named = os.stat(path, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return os.path.samestat(os.fstat(file), named)
+
+
+class Leftover:
+    """A dead worker's file, locked by us: what it may have started, and the means to end it.
+
+    for leftover in dead_workers(directory):
+        with leftover:
+            leftover.kill(within=5.0)
+            recover(leftover.worker_id, leftover.attempts)
+            leftover.remove()
+    """
+
+    def __init__(self, path: Path, lock: int, slots: Slots) -> None:
+        self._path, self._lock, self._slots = path, lock, slots
+        self.worker_id: str = slots.header["id"]
+        self.name: str = slots.header["name"]
+        self.host: str = slots.header["host"]
+        self.boot_id: str = slots.header["boot_id"]
+        self.attempts: list[str] = slots.attempts()
+
+    def is_over(self, *, one_host: bool) -> bool:
+        """Whether this worker has certainly died, and all its processes can be found and ended.
+
+        A free lock is proof only in the directory in which the worker locked it: a copy of the directory has other
+        locks, and so has a network disk on each host. In another pid namespace its processes cannot be found.
+        `one_host`: the store is a file of this host, so what ran before the host was restarted is gone.
+        """
+        if self.boot_id != process_table.boot_id():
+            return one_host
+        known = self._slots.header.get("directory")
+        ours = directory_identity(self._path.parent)
+        if known is None:  # written by an older version
+            return self.may_have_processes
+        same_directory = known.split(":")[:2] == ours.split(":")[:2]
+        return same_directory and (self.may_have_processes or not self._slots.records())
+
+    @property
+    def may_have_processes(self) -> bool:
+        """Whether its processes could still be here: not after a reboot, and not from another container."""
+        same_namespace = bool(self._slots.header["pid_namespace"] == process_table.pid_namespace())
+        return self.boot_id == process_table.boot_id() and same_namespace
+
+    def kill(self, within: float = 5.0) -> list[int]:
+        """End every process of its commands; return the pids that are still there after `within` seconds."""
+        if not self.may_have_processes:
+            return []
+        return cleanup.kill(self._slots.records(), within=within)
+
+    @property
+    def has_results(self) -> bool:
+        """Whether it left results that it could not deliver."""
+        return result_file.path_of(self._path.parent, self.worker_id).exists()
+
+    def results(self) -> list[tuple[Message, bytes]]:
+        """What it could not deliver itself. Raises MalformedFrame."""
+        return result_file.read(result_file.path_of(self._path.parent, self.worker_id))
+
+    def forget_results(self) -> None:
+        """They are recorded: else a leftover that stays would have them recorded, and told, at each round."""
+        result_file.remove(result_file.path_of(self._path.parent, self.worker_id))
+
+    def remove(self) -> None:
+        """Delete the file, and what it and its commands left beside it. Removing twice is harmless."""
+        result_file.remove(result_file.path_of(self._path.parent, self.worker_id))
+        for attempt_id in self.attempts:
+            script_file.path_of(self._path.parent, attempt_id).unlink(missing_ok=True)
+        self._path.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Give up the lock; unless removed, the next one who looks finds the same leftover again."""
+        if self._lock >= 0:
+            self._slots.close()
+            os.close(self._lock)
+            self._lock = -1
+
+    def __enter__(self) -> "Leftover":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def runs_here(directory: Path, worker_id: str, attempt_id: str) -> bool:
+    """Whether an attempt of a worker of this host is seen to live: its leader is in the table, and is a process.
+
+    In another pid namespace it cannot be seen: there it counts as living as long as its holder does.
+    """
+    with _table(directory, worker_id) as (slots, is_held):
+        if slots is None:
+            return False
+        records = [record for record in slots.records() if record.attempt_id == attempt_id]
+        if slots.header["pid_namespace"] != process_table.pid_namespace():
+            return is_held and bool(records)
+        return any(
+            (process := process_table.look(record.pid)) and record.is_leader(process) for record in records
+        )
+
+
+def keeps_result(directory: Path, worker_id: str, attempt_id: str) -> bool:
+    """Whether an attempt of a worker of this host has ended by itself and will be recorded.
+
+    Its living holder has the result, or has left it in a file.
+    """
+    with _table(directory, worker_id) as (slots, is_held):
+        if slots is not None and is_held and slots.has_result(attempt_id):
+            return True
+    return result_file.has_result(directory, worker_id, attempt_id)
+
+
+@contextmanager
+def _table(directory: Path, worker_id: str) -> Iterator[tuple[Slots | None, bool]]:
+    """A worker's table, if it is there and whole, and whether its holder lives."""
+    try:
+        file = os.open(path_of(directory, worker_id), os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        yield None, False
+        return
+    try:
+        slots, is_held = Slots(file), _is_held(file)
+    except (ValueError, KeyError):
+        yield None, False
+        return
+    finally:
+        os.close(file)
+    try:
+        yield slots, is_held
+    finally:
+        slots.close()
+
+
+def dead_workers(directory: Path) -> Iterator[Leftover]:
+    """Each worker of this directory whose holder is dead. The caller closes what it is given."""
+    for path in sorted(directory.glob("*" + SUFFIX)):
+        if leftover := _open_dead(path):
+            yield leftover
+
+
+def _open_dead(path: Path) -> Leftover | None:
+    try:
+        held = lock(path)
+    except FileNotFoundError:
+        return None
+    if held is None:
+        return None
+    try:
+        return Leftover(path, held, Slots(held))
+    except (ValueError, KeyError):
+        # Its holder died between creating the file and filling it in: it cannot have started anything.
+        path.unlink(missing_ok=True)
+        os.close(held)
+        return None

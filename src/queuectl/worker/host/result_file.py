@@ -1,0 +1,79 @@
+"""The results that a worker could not deliver, in a private file beside its slots, for the next worker to record.
+
+The file holds frames as they are sent to the agent (`worker/protocol.py`): output that is not stored, and the ends that
+are not acknowledged. It appears whole or not at all, and survives a power cut. A reader may find results that were
+recorded after all: the fence refuses those (guarantee G3), so the file may be written early and read twice.
+"""
+
+import os
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+from queuectl.worker.protocol import MalformedFrame, Message, Reader
+
+SUFFIX = ".results"
+
+
+class Handover:
+    """A worker's side. It knows the directory by a descriptor: a database is moved with all that lies beside it."""
+
+    def __init__(self, directory: Path, worker_id: str) -> None:
+        self._directory = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._name = worker_id + SUFFIX
+        self.path = directory / self._name
+
+    def write(self, frames: Iterable[bytes]) -> None:
+        """Keep these frames, instead of what was kept before. Raises OSError."""
+        new = f"{self._name}.new"
+        self._unlink(new)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        with open(os.open(new, flags, 0o600, dir_fd=self._directory), "wb") as file:
+            file.writelines(frames)
+            file.flush()
+            os.fsync(file.fileno())
+        os.rename(new, self._name, src_dir_fd=self._directory, dst_dir_fd=self._directory)
+        os.fsync(self._directory)
+
+    def discard(self) -> None:
+        """All was delivered."""
+        self._unlink(self._name)
+
+    def _unlink(self, name: str) -> None:
+        with suppress(FileNotFoundError):
+            os.unlink(name, dir_fd=self._directory)
+
+
+def path_of(directory: Path, worker_id: str) -> Path:
+    """Where a worker's file stands, if there is one."""
+    return directory / (worker_id + SUFFIX)
+
+
+def read(path: Path) -> list[tuple[Message, bytes]]:
+    """What was handed over; nothing where there is no file. Raises MalformedFrame for what no worker has written."""
+    try:
+        file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return []
+    reader = Reader()
+    messages: list[tuple[Message, bytes]] = []
+    with open(file, "rb") as frames:
+        while data := frames.read(1 << 20):
+            messages += reader.feed(data)
+    return messages
+
+
+def has_result(directory: Path, worker_id: str, attempt_id: str) -> bool:
+    """Whether the end of an attempt waits there to be recorded."""
+    path = path_of(directory, worker_id)
+    try:
+        messages = read(path) if path.exists() else []
+    except MalformedFrame:
+        return False
+    return any(m["type"] == "exited" and m["attempt_id"] == attempt_id for m, _ in messages)
+
+
+def remove(path: Path) -> None:
+    """It was read and recorded."""
+    path.unlink(missing_ok=True)
+    path.with_name(f"{path.name}.new").unlink(missing_ok=True)

@@ -1,0 +1,29 @@
+"""A command that is too long for one argument, or names its interpreter, in a private file of its attempt."""
+
+import contextlib
+import errno
+import os
+from pathlib import Path
+
+
+def write(folder: int, path: str, command: bytes) -> None:
+    """Make a script in the directory that was checked; its path, by which it will be run, has to lead there."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    file = os.open(os.path.basename(path), flags, 0o700, dir_fd=folder)
+    with open(file, "wb") as script:
+        script.write(command)
+        script.flush()
+        if not os.path.samestat(os.fstat(file), os.lstat(path)):
+            raise OSError(errno.ESTALE, "the directory of the worker's files was exchanged")
+
+
+def path_of(directory: Path, attempt_id: str) -> Path:
+    """Where the private script of an attempt stands."""
+    return directory / f"{attempt_id}.script"
+
+
+def remove(path: str | None) -> None:
+    """Delete a private script, if there is one."""
+    if path is not None:
+        with contextlib.suppress(OSError):  # a disk that has turned read-only; the file is private and small
+            os.unlink(path)

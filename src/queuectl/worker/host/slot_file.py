@@ -1,0 +1,167 @@
+"""The file that says, to whoever outlives a worker, which commands it may have started.
+
+A header that never changes, a table of what runs (one record per slot), and a list of what has ended and is
+not yet acknowledged. The holder writes it through shared memory, so it costs no system call per job and
+survives the death of every process of ours; it need not survive the machine, which takes the commands along.
+A record is made before the spawn and completed after it: what is not in the file was never started.
+"""
+
+import json
+import mmap
+import os
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from queuectl.worker.host import process_table
+from queuectl.worker.protocol import PROTOCOL
+
+FREE, STARTING, RUNNING = 0, 1, 2
+ALLOW_DETACHED = 1
+ENDED_CAPACITY = 4096
+"""How many results at least may wait for an acknowledgement; more are not started."""
+
+_HEADER = 4096
+_LENGTHS = struct.Struct("=IIII")  # JSON, slots, ended, reserved
+_RECORD = struct.Struct("=BBxxiQQ40s")  # state, flags, pid, born between these two ticks, attempt id
+_PID, _BORN_BEFORE = struct.Struct("=i"), struct.Struct("=Q")
+_PID_AT, _BORN_BEFORE_AT = 4, 16
+_ID = 40
+_OVERDUE = b"\1"
+"""The last byte of an id in the list of what has ended, where an id of 40 bytes has its own."""
+
+
+class Record(NamedTuple):
+    """One command that was under way. `pid` is 0 while it is being spawned."""
+
+    state: int
+    flags: int
+    pid: int
+    born_after: int
+    born_before: int
+    attempt_id: str
+
+    def is_leader(self, process: process_table.Process) -> bool:
+        """Whether this process is the command's leader, and not a later one with the same pid."""
+        born_in_time = self.born_after - 1 <= process.start <= self.born_before + 1
+        return process.pid == self.pid and born_in_time
+
+
+def directory_identity(directory: Path) -> str:
+    """Which directory this is, and whose processes are seen beside it. A name would say neither."""
+    found = os.stat(directory)
+    return f"{found.st_dev}:{found.st_ino}:{process_table.here()}"
+
+
+class Slots:
+    """The mapped file. One writer, the holder; the guard reads its own mapping of the same memory."""
+
+    def __init__(self, file: int) -> None:
+        self._map = mmap.mmap(file, 0, mmap.MAP_SHARED)
+        length, self.count, self._ended_count, _ = _LENGTHS.unpack_from(self._map, 0)
+        if not 0 < length <= _HEADER - _LENGTHS.size or len(self._map) < _size(self.count, self._ended_count):
+            raise ValueError("not a whole slots file")
+        self.header: dict[str, Any] = json.loads(self._map[_LENGTHS.size : _LENGTHS.size + length])
+        self._ended = _HEADER + self.count * _RECORD.size
+        self._places = list(range(self._ended_count - 1, -1, -1))
+        self._place_of: dict[str, int] = {}
+
+    @classmethod
+    def create(cls, path: Path, worker: dict[str, Any], count: int) -> "Slots":
+        """A new file, private from its creation; never a link followed or a file taken over."""
+        header = worker | {
+            "pid": os.getpid(),
+            "start": process_table.ticks(),
+            "boot_id": process_table.boot_id(),
+            "pid_namespace": process_table.pid_namespace(),
+            "directory": directory_identity(path.parent),
+            "protocol": PROTOCOL,
+        }
+        text = json.dumps(header).encode()
+        if len(text) > _HEADER - _LENGTHS.size:
+            raise ValueError("the worker's name is too long")
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            # Written, not truncated to size: a hole that a full disk cannot fill would kill us by SIGBUS later.
+            ended = max(ENDED_CAPACITY, 2 * count)
+            os.pwrite(file, bytes(_size(count, ended)), 0)
+            os.pwrite(file, _LENGTHS.pack(len(text), count, ended, 0) + text, 0)
+            return cls(file)
+        finally:
+            os.close(file)
+
+    def starting(self, slot: int, attempt_id: str, flags: int, born_after: int) -> None:
+        """A command may exist from now on. The state goes last: a half-written record does not count."""
+        at = _HEADER + slot * _RECORD.size
+        _RECORD.pack_into(self._map, at, FREE, flags, 0, born_after, 0, attempt_id.encode())
+        self._map[at] = STARTING
+
+    def running(self, slot: int, pid: int, born_before: int) -> None:
+        """Complete the record with the identity of the leader."""
+        at = _HEADER + slot * _RECORD.size
+        _BORN_BEFORE.pack_into(self._map, at + _BORN_BEFORE_AT, born_before)
+        _PID.pack_into(self._map, at + _PID_AT, pid)
+        self._map[at] = RUNNING
+
+    def free(self, slot: int) -> None:
+        """Nothing of this slot's command exists any more, or it never came to be."""
+        self._map[_HEADER + slot * _RECORD.size] = FREE
+
+    def ended(self, attempt_id: str, *, overdue: bool = False) -> None:
+        """Keep it among those that were started until `forget`: its result is not in the store yet.
+
+        `overdue`: it was ended because its lease was, so that others may take its job over.
+        """
+        place = self._places.pop()
+        self._place_of[attempt_id] = place
+        at = self._ended + place * _ID
+        mark = _OVERDUE if overdue else b"\0"
+        self._map[at : at + _ID] = attempt_id.encode().ljust(_ID - 1, b"\0").ljust(_ID, mark)
+
+    def forget(self, attempt_id: str) -> None:
+        """The result is in the store."""
+        place = self._place_of.pop(attempt_id)
+        at = self._ended + place * _ID
+        self._map[at : at + _ID] = bytes(_ID)
+        self._places.append(place)
+
+    def room(self) -> int:
+        """How many more attempts can end before one has to be forgotten."""
+        return len(self._places)
+
+    def records(self) -> list[Record]:
+        """What is starting or running."""
+        return [record for record in map(self._record, range(self.count)) if record.state != FREE]
+
+    def attempts(self) -> list[str]:
+        """Every attempt that may have been started and whose result may not be in the store."""
+        found = [record.attempt_id for record in self.records()]
+        found += [_text(raw.removesuffix(_OVERDUE)) for raw in self._ended_ones()]
+        return list(dict.fromkeys(attempt_id for attempt_id in found if attempt_id))
+
+    def has_result(self, attempt_id: str) -> bool:
+        """Whether it has ended by itself, and its result is not in the store yet."""
+        return any(_text(raw) == attempt_id for raw in self._ended_ones())
+
+    def _ended_ones(self) -> Iterator[bytes]:
+        ends = range(self._ended, _size(self.count, self._ended_count), _ID)
+        return (self._map[at : at + _ID] for at in ends)
+
+    def close(self) -> None:
+        """Let go of the memory; the file stays."""
+        self._map.close()
+
+    def _record(self, slot: int) -> Record:
+        state, flags, pid, after, before, attempt_id = _RECORD.unpack_from(
+            self._map, _HEADER + slot * _RECORD.size
+        )
+        return Record(state, flags, pid, after, before, _text(attempt_id))
+
+
+def _size(count: int, ended: int) -> int:
+    return _HEADER + count * _RECORD.size + ended * _ID
+
+
+def _text(raw: bytes) -> str:
+    return raw.rstrip(b"\0").decode("ascii", "replace")

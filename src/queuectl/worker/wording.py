@@ -1,0 +1,8 @@
+"""Numbers in sentences, for the lines of both programs."""
+
+
+def counted(count: int, noun: str) -> str:
+    """`1 command`, `2 commands`, `2 processes`."""
+    if count == 1:
+        return f"1 {noun}"
+    return f"{count} {noun}es" if noun.endswith("s") else f"{count} {noun}s"

@@ -1,0 +1,222 @@
+"""What a worker says: one line per event, plain or JSON; and a reader that goes away stops nothing."""
+
+import errno
+import io
+import json
+import os
+import re
+from typing import Any, TextIO
+
+import pytest
+
+from factories import NOW, in_state, processing
+from queuectl.domain import lifecycle
+from queuectl.domain.job import Job
+from queuectl.domain.outcome import Outcome, Report
+from queuectl.worker.agent.log import Journal, run_time
+
+
+class Said:
+    """A journal into memory."""
+
+    def __init__(self, format: str) -> None:
+        self._out = io.StringIO()
+        self.journal = Journal(format, self._out)
+
+    def line(self) -> str:
+        """The one line that was said."""
+        self.journal.flush()
+        text = self._out.getvalue()
+        assert text.count("\n") == 1
+        assert text.endswith("\n")
+        return text.rstrip("\n")
+
+    def document(self) -> dict[str, Any]:
+        """The one line that was said, as JSON."""
+        return dict(json.loads(self.line()))
+
+
+@pytest.fixture
+def plain() -> Said:
+    return Said("plain")
+
+
+@pytest.fixture
+def as_json() -> Said:
+    return Said("json")
+
+
+def ended(outcome: Outcome, **fields: Any) -> tuple[Job, Job, Outcome]:
+    """A running job, what becomes of it, and how it ended."""
+    before = processing("a", **fields)
+    report = Report(outcome=outcome, finished_at=NOW)
+    return before, lifecycle.finish(before, report, now=NOW, chance=0.5), outcome
+
+
+ENDS = [
+    (Outcome(kind="exited", exit_code=0), {}, "done", "exit code 0 after 1.5s: completed"),
+    (Outcome(kind="exited", exit_code=3), {}, "retry",
+     "exit code 3 after 1.5s: failed, retry 1 at 2026-11-22T12:00:02.000000Z"),
+    (Outcome(kind="exited", exit_code=3), {"max_retries": 0}, "dead", "exit code 3 after 1.5s: dead"),
+    (Outcome(kind="signalled", signal=9), {"max_retries": 0}, "dead", "killed by signal 9 after 1.5s: dead"),
+    (Outcome(kind="cancelled", signal=15), {}, "cancelled", "cancelled after 1.5s: cancelled"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("outcome", "fields", "event", "words"), ENDS)
+def test_an_end_is_said_with_what_follows(
+    plain: Said, as_json: Said, outcome: Outcome, fields: dict[str, Any], event: str, words: str
+) -> None:
+    for said in (plain, as_json):
+        said.journal.finished(*ended(outcome, **fields), seconds=1.5)
+    assert re.fullmatch(rf"\d{{4}}-\d\d-\d\dT\d\d:\d\d:\d\dZ {event:<9} a {re.escape(words)}", plain.line())
+    document = as_json.document()
+    assert (document["event"], document["job"], document["attempt"]) == (event, "a", 1)
+    assert (document["outcome"], document["exit_code"]) == (outcome.kind, outcome.exit_code)
+    assert document["message"] == f"a {words}"
+    assert (document["run_at"] is not None) == (event == "retry")
+
+
+@pytest.mark.parametrize(("count", "words"), [(1, "1 process"), (3, "3 processes")])
+def test_it_is_said_that_what_was_left_running_was_ended(
+    plain: Said, as_json: Said, count: int, words: str
+) -> None:
+    outcome = Outcome(kind="exited", exit_code=0)
+    before = processing("a")
+    report = Report(outcome=outcome, finished_at=NOW, ended_processes=count)
+    after = lifecycle.finish(before, report, now=NOW, chance=0.5)
+    for said in (plain, as_json):
+        said.journal.finished(before, after, outcome, 1.5)
+    assert plain.line().endswith(f"completed (ended {words} it left running; --allow-detached keeps them)")
+    assert as_json.document()["ended_processes"] == count
+
+
+def test_an_end_without_a_start_has_no_duration(plain: Said) -> None:
+    plain.journal.finished(
+        *ended(Outcome(kind="spawn_error", error="no such shell"), max_retries=0), seconds=None
+    )
+    assert plain.line().endswith("a no such shell: dead")
+
+
+def test_a_start_names_slot_pid_and_command(plain: Said, as_json: Said) -> None:
+    job = processing("a", command="make  report\n--all")
+    for said in (plain, as_json):
+        said.journal.started(job, slot=2, pid=77)
+    assert plain.line().endswith("start     a attempt 1, slot 2, pid 77: make report --all")
+    assert as_json.document() == {
+        "time": as_json.document()["time"],
+        "event": "start",
+        "message": "a attempt 1, slot 2, pid 77: make report --all",
+        "job": "a",
+        "attempt": 1,
+        "slot": 2,
+        "pid": 77,
+    }
+
+
+def test_a_long_command_is_cut_visibly(plain: Said) -> None:
+    plain.journal.started(processing("a", command="x" * 500), slot=0, pid=1)
+    assert plain.line().endswith("x" * 99 + "…")
+
+
+def test_a_command_with_control_characters_stays_one_harmless_line(plain: Said) -> None:
+    plain.journal.started(processing("a", command="\x1b[2J\x07\u202e"), slot=0, pid=1)
+    assert plain.line().endswith("\\x1b[2J\\x07\\x202e")
+
+
+def test_a_late_result_and_a_recovery_are_said(plain: Said, as_json: Said) -> None:
+    plain.journal.fenced(processing("a"))
+    assert " fenced    a the lease passed to another attempt" in plain.line()
+    as_json.journal.recovered(in_state("pending", "b"))
+    document = as_json.document()
+    assert (document["event"], document["message"], document["state"]) == (
+        "recovered",
+        "b never started: pending",
+        "pending",
+    )
+
+
+def test_a_note_is_about_the_worker(plain: Said, as_json: Said) -> None:
+    for said in (plain, as_json):
+        said.journal.note("store", "the store is away", error="store_unavailable")
+    assert plain.line()[21:] == "store     the store is away"
+    document = as_json.document()
+    assert document.keys() == {"time", "event", "message", "error"}
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", document["time"])
+
+
+def test_lines_are_written_in_order_with_the_next_flush_and_once() -> None:
+    out = io.StringIO()
+    journal = Journal(out=out)
+    journal.note("one", "1")
+    journal.note("two", "2")
+    assert out.getvalue() == ""
+    journal.flush()
+    journal.flush()
+    assert [line.split()[1] for line in out.getvalue().splitlines()] == ["one", "two"]
+
+
+class Failing(io.StringIO):
+    """A stream on which every write fails."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self._error = error
+
+    def writelines(self, _lines: object) -> None:
+        raise self._error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [BrokenPipeError(), OSError(errno.ENOSPC, "full"), OSError(errno.EIO, "gone"), ValueError("closed")],
+)
+def test_a_reader_that_is_gone_costs_the_line_and_nothing_else(error: Exception) -> None:
+    journal = Journal(out=Failing(error))
+    journal.note("one", "1")
+    journal.flush()
+    journal.note("two", "2")
+    journal.flush()
+
+
+def test_how_much_could_not_be_written_is_said_when_it_can_be_again() -> None:
+    """A log disk that is full for a while."""
+    read, write = os.pipe()
+    os.set_blocking(write, False)
+    filled = os.write(write, bytes(1 << 20))
+    with os.fdopen(write, "w") as out, os.fdopen(read, "rb", buffering=0) as reader:
+        journal = Journal()
+        journal._descriptor = out.fileno()
+        for event in ("one", "two"):
+            journal.note(event, "x")
+            journal.flush()
+        assert journal.unheard == 2
+        while filled:
+            filled -= len(reader.read(filled))
+        journal.note("three", "y")
+        journal.flush()
+        lines = reader.read(1 << 20).decode().splitlines()
+    assert [line[21:] for line in lines] == [
+        "unheard   2 lines before this could not be written",
+        "three     y",
+    ]
+    assert journal.unheard == 0
+
+
+def test_a_pipe_that_nobody_reads_any_more_is_such_a_reader() -> None:
+    read, write = os.pipe()
+    os.close(read)
+    out: TextIO = os.fdopen(write, "w")
+    journal = Journal(out=out)
+    journal.note("one", "1")
+    journal.flush()
+    with pytest.raises(BrokenPipeError):
+        out.close()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.0, "0s"), (0.0123, "12ms"), (0.9999, "1s"), (3.24, "3.2s"), (3900.0, "1h5m"), (-1.0, "0s")],
+)
+def test_a_run_time_is_short(seconds: float, text: str) -> None:
+    assert run_time(seconds) == text

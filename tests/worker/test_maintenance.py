@@ -1,0 +1,222 @@
+"""What every worker does for all, where the store works but something behind it does not."""
+
+import io
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from archive import Troubled
+
+from contract.grounds import SteppedClock
+from queuectl import config
+from queuectl.errors import StoreUnavailable
+from queuectl.worker.agent import maintenance
+from queuectl.worker.agent.log import Journal
+from queuectl.worker.agent.maintenance import Chores
+from queuectl.worker.agent.store_time import StoreTime
+from queuectl.worker.host import process_table, result_file
+from queuectl.worker.host.slot_file import Slots
+from queuectl.worker.protocol import encode
+from service.scenes import child, heartbeat, put
+
+
+class Duty:
+    """The chores of one agent, all due at each round."""
+
+    def __init__(self, directory: Path) -> None:
+        self.store, self._said = Troubled(), io.StringIO()
+        self.journal = Journal(out=self._said)
+        self.chores = Chores(self.store, lambda _: False, str(directory), self.journal, StoreTime(self.store))
+
+    def round(self) -> list[str]:
+        """Do all that there is; what was said, without the time."""
+        self.chores._times = dict.fromkeys(self.chores._times, 0.0)
+        self.chores.run(config.resolve({}, {}, {}, {"retain_dead": "1d"}), may_recover=True)
+        self.journal.flush()
+        lines = self._said.getvalue().splitlines()
+        self._said.truncate(0)
+        self._said.seek(0)
+        return [line[21:] for line in lines]
+
+
+@pytest.fixture
+def duty(tmp_path: Path) -> Duty:
+    return Duty(tmp_path)
+
+
+def test_trouble_is_said_when_it_begins_and_when_it_is_over(duty: Duty) -> None:
+    assert duty.round() == []
+    duty.store.met = "mongodb://h/past cannot be reached"
+    assert duty.round() == ["archive   mongodb://h/past cannot be reached; what has ended waits in the queue"]
+    duty.store.met = "mongodb://h/past does not answer"
+    assert duty.round() == []
+    duty.store.met = None
+    assert duty.round() == ["archive   the archive is back"]
+    assert duty.round() == []
+
+
+@pytest.fixture
+def waiting(duty: Duty) -> Troubled:
+    """A store whose archive is away; a claim has lapsed, and a job is blocked behind one that is past."""
+    store = duty.store
+    put(store, "parent", state="completed")
+    child(store, "child", "parent")
+    put(store, "lost")
+    store.claim("elsewhere", [], 1, timedelta())
+    store.past, store.away = {"parent"}, "mongodb://h/past cannot be reached"
+    return store
+
+
+def test_an_archive_that_is_away_holds_up_no_recovery(duty: Duty, waiting: Troubled) -> None:
+    [line] = duty.round()
+    assert line.startswith("recovered lost lost: its worker was silent")
+    assert (waiting.get(["child"])["child"].state, waiting.met) == ("blocked", waiting.away)
+
+
+def test_an_archive_that_is_known_to_be_away_is_not_waited_for(duty: Duty, waiting: Troubled) -> None:
+    duty.round()
+    asked = waiting.questions
+    duty.round()
+    assert waiting.questions == asked
+
+
+def test_what_waited_for_the_archive_is_done_when_it_is_back(duty: Duty, waiting: Troubled) -> None:
+    duty.round()
+    waiting.away = waiting.met = None
+    duty.round()
+    assert waiting.get(["child"])["child"].state == "pending"
+
+
+def test_what_is_recovered_is_told_though_its_children_cannot_be_looked_at(
+    duty: Duty, waiting: Troubled
+) -> None:
+    put(waiting, "last", max_losses=0)
+    child(waiting, "behind", "last", "parent")
+    waiting.claim("elsewhere", [], 1, timedelta())
+    assert [line.split()[1] for line in duty.round() if line.startswith("recovered")] == ["lost", "last"]
+
+
+def test_a_store_that_is_away_itself_is_no_such_trouble(duty: Duty, monkeypatch: pytest.MonkeyPatch) -> None:
+    def purge_expired(*_: object) -> int:
+        raise StoreUnavailable("the store is away")
+
+    monkeypatch.setattr(maintenance.maintenance, "purge_expired", purge_expired)
+    with pytest.raises(StoreUnavailable, match="the store is away"):
+        duty.round()
+
+
+class TestClockJump:
+    """A clock that is set wrong makes everything look old."""
+
+    @pytest.fixture
+    def clock(self, duty: Duty, monkeypatch: pytest.MonkeyPatch) -> SteppedClock:
+        """The store's clock; the host's own goes on with it, but for jumps."""
+        clock = SteppedClock()
+        duty.store._clock, duty.store._last_now = clock, clock.now()
+        self.boot = 1000.0
+        monkeypatch.setattr(maintenance, "boottime", lambda: self.boot)
+        put(duty.store, "kept", state="completed")
+        return clock
+
+    def passes(self, clock: SteppedClock, **time: float) -> None:
+        clock.step(**time)
+        self.boot += timedelta(**time).total_seconds()
+
+    @pytest.mark.parametrize("days", [30, 7300])
+    def test_nothing_is_purged_for_an_hour(self, duty: Duty, clock: SteppedClock, days: int) -> None:
+        duty.round()
+        clock.step(days=days)
+        assert duty.round() == [
+            f"clock     the store's clock jumped {days}d ahead; nothing is purged for an hour"
+        ]
+        self.passes(clock, minutes=59)
+        assert duty.round() == []
+        assert duty.store.get(["kept"])
+        self.passes(clock, minutes=2)
+        assert duty.round() == []
+        assert not duty.store.get(["kept"])
+        assert duty.chores.clock_jump is None
+
+    def test_it_is_over_in_time_when_the_clock_is_set_right(self, duty: Duty, clock: SteppedClock) -> None:
+        duty.round()
+        clock.step(days=30)
+        duty.round()
+        clock.step(days=-30)
+        assert duty.round() == ["clock     the store's clock jumped 30d back; nothing is purged for an hour"]
+        self.passes(clock, hours=2)
+        duty.round()
+        assert duty.store.get(["kept"])
+
+    def test_what_another_worker_saw_counts_too(self, duty: Duty, clock: SteppedClock) -> None:
+        clock.step(days=30)
+        heartbeat(duty.store, "other", clock_jump=30 * 86400.0)
+        duty.round()
+        assert duty.store.get(["kept"])
+
+    def test_a_clock_that_is_a_little_off_is_no_jump(self, duty: Duty, clock: SteppedClock) -> None:
+        duty.round()
+        clock.step(minutes=59)
+        assert duty.round() == []
+        assert duty.chores.clock_jump is None
+
+
+def test_what_was_handed_over_is_not_lost_though_its_lease_is_over(duty: Duty, tmp_path: Path) -> None:
+    put(duty.store, "done")
+    [job] = duty.store.claim("gone", [], 1, timedelta())
+    results = result_file.path_of(tmp_path, "gone")
+    results.write_bytes(b"no frame")
+    assert duty.round()[0].startswith("recovered done lost")
+    [job] = duty.store.claim("gone", [], 1, timedelta())
+    results.write_bytes(encode({"type": "exited", "attempt_id": job.attempt_id, "job_id": "done"}))
+    assert duty.round() == []
+    results.unlink()
+    assert duty.round()[0].startswith("recovered done lost")
+
+
+def test_what_a_worker_in_doubt_handed_over_is_recorded_and_told_once(duty: Duty, tmp_path: Path) -> None:
+    """The host was restarted: its file stays until the registry has forgotten it, which takes an hour."""
+    put(duty.store, "done")
+    [job] = duty.store.claim("gone", [], 1, timedelta(hours=1))
+    heartbeat(duty.store, "gone")
+    slots = tmp_path / "gone.slots"
+    Slots.create(slots, {"id": "gone", "name": "old", "host": "atlas"}, 1).close()
+    boot = process_table.boot_id().encode()
+    slots.write_bytes(slots.read_bytes().replace(boot, boot[::-1]))
+    ended = {
+        "type": "exited",
+        "attempt_id": job.attempt_id,
+        "job_id": "done",
+        "kind": "exited",
+        "exit_code": 0,
+    }
+    result_file.path_of(tmp_path, "gone").write_bytes(
+        encode({**ended, "started_at": 1.0, "finished_at": 2.0})
+    )
+    assert duty.round()[0] == (
+        "handover  worker old left 1 result that it could not deliver; recording what nobody else has taken over"
+    )
+    assert duty.store.get(["done"])["done"].state == "completed"
+    assert duty.round() == []
+    assert slots.exists()
+
+
+def test_a_result_for_another_store_is_kept(duty: Duty, tmp_path: Path) -> None:
+    """The database was moved away while its worker ran, and a new one stands there: the old one may be put back."""
+    put(duty.store, "done")
+    [job] = duty.store.claim("gone", [], 1, timedelta(hours=1))
+    Slots.create(tmp_path / "gone.slots", {"id": "gone", "name": "old", "host": "atlas"}, 1).close()
+    ended = {
+        "type": "exited",
+        "attempt_id": job.attempt_id,
+        "job_id": "done",
+        "kind": "exited",
+        "exit_code": 0,
+    }
+    results = result_file.path_of(tmp_path, "gone")
+    results.write_bytes(encode({**ended, "started_at": 1.0, "finished_at": 2.0}))
+    elsewhere = Duty(tmp_path)
+    assert elsewhere.round()[1:] == ["handover  1 result of worker old: kept, for this store has no such job"]
+    assert elsewhere.round() == []
+    duty.round()
+    assert duty.store.get(["done"])["done"].state == "completed"
+    assert not results.exists()

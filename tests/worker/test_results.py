@@ -1,0 +1,186 @@
+"""Recording how attempts ended, where the queue works and its archive may not."""
+
+import io
+from typing import Any
+
+import pytest
+from archive import Troubled
+
+from factories import LEASE, report
+from queuectl.domain import lifecycle
+from queuectl.domain.job import Job
+from queuectl.errors import StoreUnavailable
+from queuectl.worker.agent import results
+from queuectl.worker.agent.claims import Places
+from queuectl.worker.agent.log import Journal
+from queuectl.worker.agent.monitor import Lookout
+from queuectl.worker.agent.results import Ended, Settler
+from queuectl.worker.agent.translate import report_of
+from service.scenes import child, get, put
+
+AWAY = "mongodb://h/past cannot be reached"
+
+
+class Line:
+    """The end of a line that remembers what is sent."""
+
+    def __init__(self) -> None:
+        self.sent: list[dict[str, Any]] = []
+
+    def queue(self, message: dict[str, Any], _payload: bytes = b"") -> None:
+        """Send with the next flush."""
+        self.sent.append(message)
+
+
+class Scene:
+    """Two claimed jobs. Another worker has ended `late` meanwhile, and only the archive, that is away, has it now."""
+
+    def __init__(self, ticks: list[float]) -> None:
+        self.store, self.ticks, self.line, self._said = Troubled(), ticks, Line(), io.StringIO()
+        for id in ("late", "good"):
+            put(self.store, id)
+        self.claims = {job.id: job for job in self.store.claim("w1", [], 2, LEASE)}
+        now = self.store.now()
+        self.store.save([lifecycle.finish(self.claims["late"], report(now=now), now=now, chance=0.5)])
+        self.store.past, self.store.away = {"late"}, AWAY
+        self.journal = Journal(out=self._said)
+        self.settler = Settler(self.store, "h", self.journal)
+
+    def ends(self, id: str, *, known: bool = True) -> None:
+        """The holder says so; the agent may or may not have started it itself."""
+        job = self.claims[id]
+        message = {"job_id": id, "attempt_id": job.attempt_id, "kind": "exited", "exit_code": 0}
+        self.settler.add(Ended(message, report_of(message, b"", "h"), job if known else None))
+
+    def settle(self) -> list[str]:
+        """Record what waits; the jobs whose results were recorded."""
+        return [after.id for _, after in self.settler.settle(self.line)]  # type: ignore[arg-type]
+
+    @property
+    def acknowledged(self) -> list[str]:
+        """The jobs whose results the holder may forget."""
+        names = {job.attempt_id: id for id, job in self.claims.items()}
+        return [names[attempt] for message in self.line.sent for attempt in message["attempt_ids"]]
+
+
+@pytest.fixture
+def scene(monkeypatch: pytest.MonkeyPatch) -> Scene:
+    ticks = [100.0]
+    monkeypatch.setattr(results, "boottime", lambda: ticks[0])
+    return Scene(ticks)
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["started here", "adopted"])
+def test_a_result_of_a_job_that_is_past_holds_up_no_other(scene: Scene, known: bool) -> None:
+    scene.ends("late", known=known)
+    scene.ends("good", known=known)
+    assert scene.settle() == ["good"]
+    assert scene.acknowledged == ["good"]
+    assert get(scene.store, "good").state == "completed"
+
+
+def test_it_is_kept_and_is_nothing_to_hurry_for(scene: Scene) -> None:
+    scene.ends("late")
+    scene.settle()
+    assert [held.job_id for held in scene.settler.held()] == ["late"]
+    assert scene.settler.knows(scene.claims["late"].attempt_id)
+    assert (scene.settler.busy, scene.settler.waiting) == (False, 0)
+
+
+def test_the_archive_is_not_asked_for_it_again_and_again(scene: Scene) -> None:
+    scene.ends("late")
+    scene.settle()
+    asked = scene.store.questions
+    scene.settle()
+    assert scene.store.questions == asked
+    scene.ticks[0] += results.AGAIN
+    scene.settle()
+    assert scene.store.questions > asked
+
+
+def test_it_is_concluded_when_the_archive_is_back(scene: Scene) -> None:
+    scene.ends("late")
+    scene.settle()
+    scene.store.away = None
+    scene.ticks[0] += results.AGAIN
+    assert scene.settle() == []
+    assert scene.acknowledged == ["late"]
+    assert scene.settler.held() == []
+
+
+def test_a_claim_that_never_started_and_is_past_holds_up_no_result(scene: Scene) -> None:
+    scene.settler.give_back(scene.claims["late"].attempt_id or "", scene.claims["late"])
+    scene.ends("good")
+    assert scene.settle() == ["good"]
+    assert not scene.settler.busy
+    scene.store.away = None
+    scene.ticks[0] += results.AGAIN
+    scene.settle()
+    assert not scene.settler.knows(scene.claims["late"].attempt_id)
+
+
+def test_who_waits_for_output_holds_up_no_other(scene: Scene) -> None:
+    scene.store.away = None
+    put(scene.store, "loud")
+    [loud] = scene.store.claim("w1", [], 1, LEASE)
+    scene.claims["loud"] = loud
+    scene.ends("loud")
+    scene.ends("good")
+    settled = scene.settler.settle(scene.line, {loud.attempt_id})  # type: ignore[arg-type]
+    assert [after.id for _, after in settled] == scene.acknowledged == ["good"]
+    assert scene.settle() == ["loud"]
+
+
+def test_a_store_that_is_away_itself_keeps_everything(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    def save(_: Any) -> Any:
+        raise StoreUnavailable("the store is away")
+
+    scene.ends("good")
+    with monkeypatch.context() as patch:
+        patch.setattr(scene.store, "save", save)
+        with pytest.raises(StoreUnavailable):
+            scene.settle()
+    assert scene.settler.busy
+    assert scene.settle() == ["good"]
+
+
+def test_where_the_queue_is_away_as_well_nothing_is_put_off(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def pending_instruction(_: str) -> Any:
+        raise StoreUnavailable("the store is away")
+
+    scene.ends("late")
+    monkeypatch.setattr(scene.store, "pending_instruction", pending_instruction)
+    with pytest.raises(StoreUnavailable, match="the store is away"):
+        scene.settle()
+    assert scene.settler.busy
+
+
+def test_a_running_command_whose_job_is_past_hides_no_other_from_the_lookout(scene: Scene) -> None:
+    places = Places()
+    for job in scene.claims.values():
+        places.add(job).begin(0, 1, 0.0)
+    ask_to_cancel(scene.store, scene.claims["good"])
+    Lookout(scene.store, scene.line, places, 3).look()  # type: ignore[arg-type]
+    killed = [(m["attempt_id"], m["reason"]) for m in scene.line.sent if m["type"] == "kill"]
+    assert killed == [(scene.claims["good"].attempt_id, "cancelled")]
+
+
+def ask_to_cancel(store: Troubled, job: Job) -> None:
+    """While it runs."""
+    asked = lifecycle.cancel(job, by="me", reason=None, now=store.now())
+    assert store.save([asked]) == ["accepted"]
+
+
+def test_held_children_are_told_though_no_job_is_blocked(scene: Scene) -> None:
+    """By the settling worker itself: a drained worker would leave before its sweep, and a held job stay held."""
+    child(scene.store, "by_hand", "good", hold=True)
+    child(scene.store, "by_failure", "good", after_failure="hold")
+    failed = lifecycle.unblock(get(scene.store, "by_failure"), {"good": "dead"}, now=scene.store.now())
+    scene.store.save([failed])
+    assert failed.cause == "parent"
+    scene.ends("good")
+    assert scene.settle() == ["good"]
+    assert get(scene.store, "by_failure").state == "pending"
+    assert (get(scene.store, "by_hand").state, get(scene.store, "by_hand").waiting_for) == ("held", ())
