@@ -15,11 +15,11 @@ from service.conftest import Overtaken, settings_of
 from service.scenes import child, end, get, put, take
 
 
-class TestRecoverLapsed:
+class TestRecoverExpired:
     def test_a_lease_that_lasts_is_left_alone(self, store: MemoryStore, clock: SteppedClock) -> None:
         put(store, "a", state="processing")
         clock.step(seconds=LEASE.total_seconds() - 1)
-        assert maintenance.recover_lapsed(store) == []
+        assert maintenance.recover_expired(store) == []
 
     def test_a_lapsed_claim_is_lost_and_goes_back_to_its_place(
         self, store: MemoryStore, clock: SteppedClock
@@ -27,7 +27,7 @@ class TestRecoverLapsed:
         before = put(store, "a")
         take(store, "a")
         clock.step(seconds=LEASE.total_seconds())
-        [job] = maintenance.recover_lapsed(store)
+        [job] = maintenance.recover_expired(store)
         assert (job.state, job.losses, job.failures, job.attempts) == ("pending", 1, 0, 1)
         assert job.sort_key == before.sort_key
         assert job.last_error == "lost: its worker was silent for longer than the lease"
@@ -39,7 +39,7 @@ class TestRecoverLapsed:
         for _ in range(3):
             take(store, "a")
             clock.step(seconds=LEASE.total_seconds())
-            states += [job.state for job in maintenance.recover_lapsed(store)]
+            states += [job.state for job in maintenance.recover_expired(store)]
         assert states == ["pending", "pending", "dead"]
         assert (get(store, "a").last_error or "").startswith("crash loop: lost 3 times")
 
@@ -48,7 +48,7 @@ class TestRecoverLapsed:
         child(store, "c", "p")
         take(store, "p")
         clock.step(seconds=LEASE.total_seconds())
-        maintenance.recover_lapsed(store)
+        maintenance.recover_expired(store)
         assert get(store, "c").state == "cancelled"
 
     def test_a_cancel_that_was_asked_for_is_done_by_the_recovery(
@@ -57,7 +57,7 @@ class TestRecoverLapsed:
         put(store, "a", state="processing")
         commands.cancel(store, ["a"], by="me")
         clock.step(seconds=LEASE.total_seconds())
-        assert [job.state for job in maintenance.recover_lapsed(store)] == ["cancelled"]
+        assert [job.state for job in maintenance.recover_expired(store)] == ["cancelled"]
 
     def test_whoever_was_faster_keeps_the_job(
         self, store: MemoryStore, overtaken: Overtaken, clock: SteppedClock
@@ -65,7 +65,7 @@ class TestRecoverLapsed:
         put(store, "a", state="processing")
         clock.step(seconds=LEASE.total_seconds())
         overtaken.before("save", lambda: end(store, "a"))
-        assert maintenance.recover_lapsed(overtaken) == []
+        assert maintenance.recover_expired(overtaken) == []
         assert get(store, "a").state == "completed"
 
     def test_spared_claims_do_not_keep_it_from_those_behind_them(
@@ -77,19 +77,19 @@ class TestRecoverLapsed:
             clock.step(seconds=1)
         clock.step(seconds=LEASE.total_seconds())
         behind = ("a8", "a9", "a10")
-        steps = [maintenance.recover_lapsed(store, lambda job: job.id not in behind) for _ in range(3)]
+        steps = [maintenance.recover_expired(store, lambda job: job.id not in behind) for _ in range(3)]
         assert [[job.id for job in step] for step in steps] == [["a8", "a9"], ["a10"], []]
 
     def test_it_looks_no_further_than_it_has_time_for(
         self, store: MemoryStore, clock: SteppedClock, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(maintenance, "STEP", 2)
-        monkeypatch.setattr(maintenance, "MOST_LAPSED", 4)
+        monkeypatch.setattr(maintenance, "MOST_EXPIRED", 4)
         for n in range(5):
             put(store, f"a{n}", state="processing")
             clock.step(seconds=1)
         clock.step(seconds=LEASE.total_seconds())
-        assert maintenance.recover_lapsed(store, lambda job: job.id != "a4") == []
+        assert maintenance.recover_expired(store, lambda job: job.id != "a4") == []
 
 
 class TestRecoverWorker:
@@ -259,7 +259,7 @@ def test_a_lapsed_lease_is_judged_by_the_stores_clock(store: MemoryStore, clock:
     assert lease
     assert lease.until == store.now()
     assert lease.until - LEASE == store.now() - timedelta(seconds=30)
-    assert len(maintenance.recover_lapsed(store)) == 1
+    assert len(maintenance.recover_expired(store)) == 1
 
 
 def test_a_child_whose_parent_is_gone_is_not_left_blocked(store: MemoryStore) -> None:

@@ -144,14 +144,14 @@ def test_a_store_that_is_away_itself_keeps_everything(scene: Scene, monkeypatch:
     assert scene.settle() == ["good"]
 
 
-def test_where_the_queue_is_away_as_well_nothing_is_put_off(
+def test_nothing_is_deferred_while_the_queue_is_away_as_well(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def pending_instruction(_: str) -> Any:
+    def read_table(_: str) -> Any:
         raise StoreUnavailable("the store is away")
 
     scene.ends("late")
-    monkeypatch.setattr(scene.store, "pending_instruction", pending_instruction)
+    monkeypatch.setattr(scene.store, "read_table", read_table)
     with pytest.raises(StoreUnavailable, match="the store is away"):
         scene.settle()
     assert scene.settler.busy

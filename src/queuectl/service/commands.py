@@ -207,7 +207,7 @@ def purge(store: Store, wanted: Filter) -> int:
 
 def purge_in_steps(store: Store, wanted: Filter) -> Iterator[int]:
     """Delete all ended jobs that match, in small batches; answers how many each was."""
-    maintenance.settle_waiting(store)
+    maintenance.unblock_all(store)
     while deleted := store.purge(wanted, BATCH):
         yield len(deleted)
 

@@ -1,6 +1,7 @@
-"""What every worker does beside running commands, in small guarded steps and without a leader.
+"""What every worker does beside running commands: recover claims, unblock children, delete old jobs.
 
-Each step may be done by several workers at once: `save` fences, so the slower one merely did nothing.
+The work is done in small steps and needs no leader. Several workers may take the same step at once: `save` accepts
+the change of one of them and refuses the others, which then have nothing to do.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -11,30 +12,37 @@ from queuectl.domain import lifecycle
 from queuectl.domain.job import Job, State
 from queuectl.domain.outcome import Outcome, Report
 from queuectl.domain.query import Filter, Page
-from queuectl.service.reach import past_may_be_away
+from queuectl.service.archive_outage import tolerate_archive_outage
 from queuectl.store.protocol import Store
 
 PROBE, PROBE_BYTES = ".doctor", 8192
-"""An entry of the shared table of schedules that no schedule can be called, and how much is written into it."""
+"""An entry in the table of schedules under a name that no schedule can have, and how many bytes `doctor` writes."""
 
-SETTLED_WITHIN = timedelta(minutes=1)
-"""After so long every job that waited for an ended one has been told."""
+CHILDREN_TOLD_WITHIN = timedelta(minutes=1)
+"""A minute after a job has ended, every job that waits for it has been told."""
 STEP = 100
-"""Jobs looked at in one step."""
-MOST_LAPSED = 10_000
-"""Lapsed claims looked at in one step where all in front are spared."""
+"""Jobs that one step looks at."""
+MOST_EXPIRED = 10_000
+"""Expired leases that one step looks at when the first ones are all spared."""
 
 _DONE: frozenset[State] = frozenset(("completed", "cancelled"))
 _DEAD: frozenset[State] = frozenset(("dead",))
 CHILDREN: frozenset[State] = frozenset(("blocked", "held"))
-"""States in which a job may wait for parents. A held one is told of their ends too: then they may be deleted."""
+"""States in which a job may wait for parents. A held job is told of the ends of its parents too, so that the parents
+may be deleted.
+"""
 
 
-def recover_lapsed(store: Store, spare: Callable[[Job], bool] | None = None) -> list[Job]:
-    """Take back claims whose lease ended: their worker is silent. Answers the jobs that were changed.
+def recover_expired(store: Store, spare: Callable[[Job], bool] | None = None) -> list[Job]:
+    """Take back the claims whose lease has expired: their worker is silent. Answers the jobs that were changed.
 
-    `spare` tells what is known better: that the asking worker runs the job itself and is about to renew it, or that its
-    command is seen to live on this host.
+    `spare` is what the calling worker knows better than the lease: it runs the job itself and is about to renew it, or
+    it sees the command alive on this host.
+
+    The store answers the leases that expired first. If the first ones are all spared, others may stand behind them, so
+    the step asks for four times as many, up to `MOST_EXPIRED`. Without that, a hundred spared claims would keep every
+    other expired claim from being recovered
+    (`tests/service/test_maintenance.py::TestRecoverExpired::test_spared_claims_do_not_keep_it_from_those_behind_them`).
     """
     silent, spared, wanted = list[Job](), set[str | None](), STEP
     while not silent:
@@ -42,43 +50,43 @@ def recover_lapsed(store: Store, spare: Callable[[Job], bool] | None = None) -> 
         new = [job for job in found if job.attempt_id not in spared]
         silent = [job for job in new if spare is None or not spare(job)][:STEP]
         spared.update(job.attempt_id for job in new)
-        if len(found) < wanted or wanted >= MOST_LAPSED:
+        if len(found) < wanted or wanted >= MOST_EXPIRED:
             break
-        wanted = min(4 * wanted, MOST_LAPSED)  # those in front are all spared: others may stand behind them
+        wanted = min(4 * wanted, MOST_EXPIRED)
     return recover(store, silent, "its worker was silent for longer than the lease")
 
 
 def recover_worker(store: Store, worker: str, started: frozenset[str] | None, why: str) -> list[Job]:
     """Take back all claims of a worker that is known to be dead.
 
-    `started` are the attempts that may have begun, from the dead worker's own record; claims that are not among them
-    provably never started and are given back uncounted. None: nothing is known, all count as begun.
+    `started` are the attempts that may have started, from the dead worker's slot file. A claim that is not among them
+    never started and is given back uncounted. None: nothing is known, so every claim counts as started.
     """
     recovered: list[Job] = []
-    while found := store.find(
-        Filter(states=frozenset(("processing",)), worker=worker), Page(limit=STEP)
-    ).jobs:
-        # Those that somebody changed meanwhile are found again, unless that ended them.
+    claims = Filter(states=frozenset(("processing",)), worker=worker)
+    while found := store.find(claims, Page(limit=STEP)).jobs:
+        # A job that was changed meanwhile is refused by `save`. It is found again if it is still a claim.
         recovered += recover(store, found, why, started)
     return recovered
 
 
 def recover(store: Store, jobs: Sequence[Job], why: str, started: frozenset[str] | None = None) -> list[Job]:
-    """Give back what never started, record the rest as lost."""
+    """Give back the claims that never started; record the others as lost."""
     if not jobs:
         return []
     now = store.now()
     changed = [_recovered(job, why, now, started) for job in jobs]
     kept = _save(store, changed)
-    with past_may_be_away(
-        store
-    ):  # what is recovered is to be told; the sweep of blocked jobs finds the children
+    # The caller reports the recovered jobs even if the archive is away: the sweep of blocked jobs finds the children.
+    with tolerate_archive_outage(store):
         unblock_children(store, [job.id for job in kept if job.ended])
     return kept
 
 
 def unblock_children(store: Store, ended: Sequence[str]) -> None:
-    """Let go of the jobs that waited for these; whoever is cancelled by that lets go of its own children in turn."""
+    """Unblock the jobs that wait for these. A child that is cancelled by this has ended too, so its own children
+    follow.
+    """
     while ended:
         next_ended: list[str] = []
         for batch in _batches(ended):
@@ -88,7 +96,7 @@ def unblock_children(store: Store, ended: Sequence[str]) -> None:
 
 
 def unblock(store: Store, ids: Sequence[str]) -> list[Job]:
-    """Look again at blocked and held jobs; answers those that changed."""
+    """Evaluate the dependencies of these blocked and held jobs again. Answers the jobs that changed."""
     changed: list[Job] = []
     for batch in _batches(ids):
         jobs = [job for job in store.get(batch).values() if job.state in CHILDREN]
@@ -100,7 +108,7 @@ def unblock(store: Store, ids: Sequence[str]) -> list[Job]:
 
 
 def parent_states(store: Store, jobs: Iterable[Job]) -> dict[str, State]:
-    """The states of all parents of these jobs that exist. One that cannot be decoded is there, and has not ended."""
+    """The states of all parents of these jobs that exist. A parent that cannot be decoded exists and has not ended."""
     states: dict[str, State] = {}
     for batch in _batches(sorted({parent.job for job in jobs for parent in job.spec.after})):
         found = store.get(batch)
@@ -110,9 +118,9 @@ def parent_states(store: Store, jobs: Iterable[Job]) -> dict[str, State]:
 
 
 def sweep_blocked(store: Store, cursor: str | None) -> str | None:
-    """Look at one page of blocked and held jobs, for those whose parent's worker died before it told them.
+    """Evaluate one page of blocked and held jobs again. Answers the cursor of the next page.
 
-    Answers the cursor of the next page.
+    This finds the children of a parent whose worker died after it saved the parent's end and before it unblocked them.
     """
     found = store.find(Filter(states=CHILDREN), Page(limit=STEP, after=cursor))
     ended = [job.id for job in unblock(store, [job.id for job in found.jobs]) if job.ended]
@@ -120,8 +128,8 @@ def sweep_blocked(store: Store, cursor: str | None) -> str | None:
     return found.next
 
 
-def settle_waiting(store: Store) -> None:
-    """Tell all blocked and held jobs of the parents that have ended: afterwards these may be deleted."""
+def unblock_all(store: Store) -> None:
+    """Evaluate all blocked and held jobs again. Afterwards the parents that have ended may be deleted."""
     cursor = None
     if store.counts(Filter(states=CHILDREN)).total():
         while (cursor := sweep_blocked(store, cursor)) is not None:
@@ -129,21 +137,21 @@ def settle_waiting(store: Store) -> None:
 
 
 def purge_expired(store: Store, settings: Settings) -> int:
-    """Delete a few of the jobs that are older than the retention settings say.
+    """Delete a few of the jobs that are older than the retention settings say. Answers how many.
 
-    None before a minute has passed: the worker that ended a job tells the jobs that wait for it a moment later, and a
-    job that finds its parent gone before that would be cancelled.
+    A job is kept for at least a minute after its end. The worker that ended it unblocks the waiting jobs shortly
+    afterwards; a waiting job whose parent is gone before that would be cancelled.
     """
     count = 0
     for states, keep in ((_DONE, settings.retain_completed), (_DEAD, settings.retain_dead)):
         if isinstance(keep, timedelta):
-            wanted = Filter(states=states, ended_before=store.now() - max(keep, SETTLED_WITHIN))
+            wanted = Filter(states=states, ended_before=store.now() - max(keep, CHILDREN_TOLD_WITHIN))
             count += len(store.purge(wanted, STEP))
     return count
 
 
 def forget_lost(store: Store, silence: timedelta) -> None:
-    """Remove workers from the registry that were silent for so long and hold no claim any more."""
+    """Remove the workers from the registry that were silent for this long and hold no claim any more."""
     oldest = store.now() - silence
     for worker in store.workers():
         silent = worker.heartbeat is None or worker.heartbeat < oldest
@@ -153,9 +161,10 @@ def forget_lost(store: Store, silence: timedelta) -> None:
 
 
 def try_write(store: Store) -> None:
-    """Write something, and take it back: a full disk or a missing right shows only so. Raises what the store raises.
+    """Write an entry and remove it again: only this shows a full disk or a missing right. Raises what the store raises.
 
-    Committed and not rolled back: SQLite asks for room at the commit, and two of the stores have no rollback.
+    The write is committed and not rolled back: SQLite allocates space at the commit, and two of the stores have no
+    rollback.
     """
     entry = store.read_table("schedules").get(PROBE)
     version = entry.version if entry else 0
@@ -182,7 +191,7 @@ def waiting_behind(store: Store, parents: Sequence[str], states: frozenset[State
 
 
 def _save(store: Store, jobs: Sequence[Job]) -> list[Job]:
-    """What was accepted. The others were changed by somebody faster, who also did what follows from it."""
+    """Save; answers the accepted jobs. The others were changed by another process, which also did what follows."""
     answers = store.save(jobs) if jobs else []
     return [job for job, answer in zip(jobs, answers, strict=True) if answer == "accepted"]
 

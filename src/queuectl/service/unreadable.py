@@ -69,17 +69,17 @@ def known(store: Store) -> list[Unreadable]:
     return found
 
 
-def note(store: Store, met: Sequence[Unreadable]) -> list[Unreadable]:
-    """Enter those that a worker has met; answers those that no worker had met before."""
+def record(store: Store, found: Sequence[Unreadable]) -> list[Unreadable]:
+    """Enter the unreadable jobs that a worker has found into the shared table. Answers those that are new there."""
     return [
         each
-        for each in met
+        for each in found
         if store.compare_and_swap("aside", str(each.number), {"id": each.id, "reason": each.reason}, 0)
     ]
 
 
-def strike_out(store: Store) -> None:
-    """Forget those that were mended or deleted since they were noted."""
+def forget_repaired(store: Store) -> None:
+    """Remove the entries of jobs that were repaired or deleted since they were recorded."""
     for key, entry in store.read_table("aside").items():
         if not _under(store, key):
             store.compare_and_swap("aside", key, None, entry.version)
@@ -88,7 +88,7 @@ def strike_out(store: Store) -> None:
 def delete(store: Store, each: Unreadable) -> bool:
     """Delete one, with its output; False if there is none any more under its number."""
     gone = store.discard([each.number])
-    strike_out(store)
+    forget_repaired(store)
     return bool(gone)
 
 

@@ -1,4 +1,4 @@
-"""What an agent wants to know of the work that others do or wait for."""
+"""What a worker asks about the jobs of other workers: is any work left, and do their jobs succeed?"""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -8,11 +8,14 @@ from queuectl.domain.query import Filter, Page
 from queuectl.domain.queue import is_paused
 from queuectl.store.protocol import Store
 
+_UNFINISHED: frozenset[State] = frozenset(("processing", "failed"))
+
 
 def is_left(store: Store, queues: Sequence[str]) -> bool:
-    """Whether something runs or waits for a retry in these queues (none named: in all); paused ones do not count.
+    """Whether a job runs or waits for a retry in these queues (none named: in all queues).
 
-    Nor does what cannot be decoded, which no worker runs any more.
+    Paused queues do not count. Jobs that cannot be decoded do not count either, because no worker runs them: the
+    counts include them, so each queue with a count is also searched for one readable job.
     """
     paused = {name for name, entry in store.read_table("queues").items() if is_paused(entry.value)}
     counted = [
@@ -25,11 +28,8 @@ def is_left(store: Store, queues: Sequence[str]) -> bool:
     return any(store.find(Filter(queue=name, states=_UNFINISHED), Page(limit=1)).jobs for name in counted)
 
 
-_UNFINISHED: frozenset[State] = frozenset(("processing", "failed"))
-
-
 def others_succeed(store: Store, worker: str) -> bool:
-    """Whether another worker completed a job within the last minute."""
+    """Whether a worker other than this one completed a job within the last minute."""
     recent = store.find(Filter(states=frozenset(("completed",))), Page(limit=50, sort="updated")).jobs
     since = store.now() - timedelta(minutes=1)
     return any(job.history and job.history[-1].worker != worker for job in recent if job.updated_at > since)

@@ -13,7 +13,7 @@ from queuectl.domain.job import Job
 from queuectl.domain.quantity import format_duration
 from queuectl.domain.query import Filter, Page
 from queuectl.service import maintenance, unreadable
-from queuectl.service.reach import past_may_be_away
+from queuectl.service.archive_outage import tolerate_archive_outage
 from queuectl.store.protocol import Store
 from queuectl.worker.agent.clock_watch import ClockWatch
 from queuectl.worker.agent.log import Journal
@@ -80,7 +80,7 @@ class Chores:
             self._tell_trouble()
             recovered += self.recover_dead(within=1.0)
         if self._is_time("lapsed", LAPSED_EVERY) and may_recover:
-            recovered += self._told(maintenance.recover_lapsed(self._store, self._is_known_better))
+            recovered += self._told(maintenance.recover_expired(self._store, self._is_known_better))
             self.tell_set_aside(expired=True)
         if self._is_time("blocked", BLOCKED_EVERY):
             self._ask_the_past(self._sweep_blocked)
@@ -88,7 +88,7 @@ class Chores:
             if self._may_purge():
                 self._ask_the_past(lambda: maintenance.purge_expired(self._store, settings))
             maintenance.forget_lost(self._store, FORGET_AFTER)
-            self._ask_the_past(lambda: unreadable.strike_out(self._store))
+            self._ask_the_past(lambda: unreadable.forget_repaired(self._store))
             self._delete_old_logs()
         return bool(recovered)
 
@@ -98,7 +98,7 @@ class Chores:
         Answers whether this worker has set any aside since it was asked last.
         """
         met = self._store.set_aside(expired=expired)
-        for each in unreadable.note(self._store, met):
+        for each in unreadable.record(self._store, met):
             error = unreadable.refusal(each)
             text = f"{error.message}; it is set aside ({error.hint})"
             self._journal.note("unreadable", text, job=each.id, number=each.number)
@@ -115,7 +115,7 @@ class Chores:
     def _ask_the_past(self, chore: Callable[[], object]) -> None:
         """Do what the archive is needed for, unless it is known to be away: then it has time until it is back."""
         if self._store.background_fault() is None:
-            with past_may_be_away(self._store):
+            with tolerate_archive_outage(self._store):
                 chore()
 
     def _may_purge(self) -> bool:

@@ -5,7 +5,7 @@ from msgspec.structs import replace
 from queuectl.clock import boottime
 from queuectl.domain import lifecycle
 from queuectl.domain.job import Job
-from queuectl.service.reach import look_up
+from queuectl.service.archive_outage import get_reachable
 from queuectl.store.protocol import Store
 from queuectl.worker.agent.claims import Place, Places
 from queuectl.worker.agent.connection import Link
@@ -39,7 +39,7 @@ class Lookout:
             return
         self.due = boottime() + LOOK_SECONDS
         running = [place for place in self._places if place.slot is not None]
-        fresh = look_up(self._store, [place.job.id for place in running])
+        fresh = get_reachable(self._store, [place.job.id for place in running])
         for place in running:
             if place.job.id in fresh:  # else only the archive knows, and is away
                 self._look_at(place, fresh[place.job.id])

@@ -17,7 +17,7 @@ from queuectl.domain.outcome import Report
 from queuectl.domain.query import Filter
 from queuectl.errors import OutcomeUnknown, StoreError
 from queuectl.service import maintenance, queries
-from queuectl.service.reach import look_up
+from queuectl.service.archive_outage import get_reachable
 from queuectl.store.protocol import AttemptRef, Store
 from queuectl.worker.agent import translate
 from queuectl.worker.agent.connection import Link
@@ -162,7 +162,7 @@ class Settler:
 
     def _read_again(self, waiting: Sequence[Ended]) -> list[Ended]:
         """Those whose job could be read. One that is past waits for the archive, and nobody waits for that one."""
-        fresh = look_up(self._store, [ended.job_id for ended in waiting]) if waiting else {}
+        fresh = get_reachable(self._store, [ended.job_id for ended in waiting]) if waiting else {}
         self._put_off([ended.attempt_id for ended in waiting if ended.job_id not in fresh])
         read = [ended for ended in waiting if ended.job_id in fresh]
         for ended in read:
@@ -179,7 +179,7 @@ class Settler:
             now = self._store.now()
             answers = self._store.save([lifecycle.give_back(job, now=now) for job in mine.values()])
             stale = {a: mine[a].id for a, answer in zip(mine, answers, strict=True) if answer != "accepted"}
-            fresh = look_up(self._store, list(stale.values())) if stale else {}
+            fresh = get_reachable(self._store, list(stale.values())) if stale else {}
             self._put_off([a for a, id in stale.items() if id not in fresh])
             for attempt_id, job in mine.items():
                 again = fresh.get(job.id, job) if attempt_id in stale else None

@@ -1,0 +1,54 @@
+"""Working on while the archive is away.
+
+A store with an archive keeps ended jobs in a second database. While that database is down, the queue itself works:
+jobs are claimed, run and recorded. A step that needs the archive is skipped then and done later. Such a store names
+the fault in `background_fault`.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from queuectl.domain.job import Job
+from queuectl.errors import StoreError
+from queuectl.store.protocol import Store
+
+
+@contextmanager
+def tolerate_archive_outage(store: Store) -> Iterator[None]:
+    """Skip the rest of the block when the archive is away. Re-raises the error when the queue itself is down.
+
+    A failed verb does not say which of the two databases failed, and `background_fault` may be older than the failure
+    of the queue. So the queue is pinged before the error is dropped: otherwise a worker would take a dead queue for a
+    healthy one and renew and claim into the void. Shown by
+    `tests/worker/test_results.py::test_nothing_is_deferred_while_the_queue_is_away_as_well`.
+    """
+    try:
+        yield
+    except StoreError:
+        if store.background_fault() is None:
+            raise
+        ping(store)
+
+
+def ping(store: Store) -> None:
+    """Ask the queue, and not its archive, for an answer. Raises StoreError when there is none."""
+    store.read_table("queues")
+
+
+def get_reachable(store: Store, ids: Sequence[str]) -> dict[str, Job | None]:
+    """These jobs as stored now; None for an id that no job has.
+
+    Jobs that only the archive knows are missing in the answer while the archive is away. One such job must not hide
+    the others, so a batch that fails is read again job by job.
+    """
+    whole = _get(store, ids)
+    if whole or len(ids) < 2:
+        return whole
+    return {known: job for id in ids for known, job in _get(store, [id]).items()}
+
+
+def _get(store: Store, ids: Sequence[str]) -> dict[str, Job | None]:
+    with tolerate_archive_outage(store):
+        jobs = store.get(ids)
+        return {id: jobs.get(id) for id in ids}
+    return {}
