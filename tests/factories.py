@@ -72,6 +72,6 @@ def in_state(state: State, id: str | None = None, *, now: datetime = NOW, **fiel
     if state == "processing":
         return running
     code = 0 if state == "completed" else 1
-    ended = lifecycle.finish(running, report(exit_code=code, now=now), now=now, chance=0.5)
+    ended = lifecycle.finish(running, report(exit_code=code, now=now), now=now, random_number=0.5)
     assert ended.state == state
     return replace(ended, version=1)

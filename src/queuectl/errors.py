@@ -1,17 +1,17 @@
 """Every error this product raises on purpose.
 
     QueuectlError             exit  code
-    ├── InvalidInput          2     invalid_input      what was given cannot be understood or is out of range
+    ├── InvalidInput          2     invalid_input      the input is not understood or is out of range
     ├── NotFound              3     not_found          no such job, queue, worker or key
     ├── Conflict              4     conflict           the state does not allow it, or an id or key is taken
     ├── StoreError
-    │   ├── StoreUnavailable  5     store_unavailable  out of reach, busy or full; nothing was changed
-    │   │   └── StoreAbsent   5     store_unavailable  reached, and there is no queue in it
-    │   └── StoreUnusable     5     store_unusable     not to be worked on: corrupt, newer, read-only
+    │   ├── StoreUnavailable  5     store_unavailable  not reachable, busy or full; nothing was changed
+    │   │   └── StoreAbsent   5     store_unavailable  reachable, but it contains no queue
+    │   └── StoreUnusable     5     store_unusable     must not be used: corrupt, newer, read-only
     ├── OutcomeUnknown        75    unknown            the reply was lost; repeating the same call is safe
-    ├── CommandFailed         1     failed             the command could not do what was asked
-    ├── UnreadableJob         1     unreadable         what is stored of the job cannot be decoded
-    └── InternalError         1     internal           a fault in this program
+    ├── CommandFailed         1     failed             the command could not be carried out
+    ├── UnreadableJob         1     unreadable         the stored job cannot be decoded
+    └── InternalError         1     internal           a bug in this program
 
 A message says what is wrong and where; a hint says what to do next. Both are sentences for a person, without a
 trailing newline. Errors of libraries are translated where the library is called, with the cause kept.
@@ -19,7 +19,7 @@ trailing newline. Errors of libraries are translated where the library is called
 
 
 class QueuectlError(Exception):
-    """The root: catch this to catch everything that was raised on purpose."""
+    """The root of all errors that this program raises on purpose."""
 
     code = "error"
     exit_code = 1
@@ -31,7 +31,7 @@ class QueuectlError(Exception):
 
 
 class InvalidInput(QueuectlError):
-    """What was given cannot be understood, or is out of range. Nothing was changed."""
+    """The input is not understood, or is out of range. Nothing was changed."""
 
     code = "invalid_input"
     exit_code = 2
@@ -52,35 +52,35 @@ class Conflict(QueuectlError):
 
 
 class StoreError(QueuectlError):
-    """The store could not do its part. Nothing was changed."""
+    """The store could not carry out the call. Nothing was changed."""
 
     code = "store_error"
     exit_code = 5
 
 
 class StoreUnavailable(StoreError):
-    """The store cannot be reached, stays busy, or is full: trying again later may work."""
+    """The store cannot be reached, stays busy, or is full. A later try may succeed."""
 
     code = "store_unavailable"
 
 
 class StoreAbsent(StoreUnavailable):
-    """The place was reached and holds no queue. Only what is asked to create one does so.
+    """The store was reached and contains no queue. Only commands that may create a queue create one.
 
-    `description` is what a server says of itself all the same: a store's `Description`.
+    `description` is the `Description` of the server, if it has one.
     """
 
     description: object = None
 
 
 class StoreUnusable(StoreError):
-    """The store was reached and must not be worked on: corrupt, of a newer schema, read-only, on a network disk."""
+    """The store was reached and must not be used: corrupt, of a newer schema, read-only, or on a network disk."""
 
     code = "store_unusable"
 
 
 class StoreGone(StoreUnusable):
-    """What the address names is not the queue that it was, or no queue. `was_open`: it was when we opened it."""
+    """The URL no longer names the queue that it named, or names no queue. `was_open`: it did when it was opened."""
 
     def __init__(self, message: str, hint: str | None = None, *, was_open: bool = False) -> None:
         super().__init__(message, hint)
@@ -95,13 +95,13 @@ class OutcomeUnknown(QueuectlError):
 
 
 class CommandFailed(QueuectlError):
-    """The command was understood and could not do what was asked."""
+    """The command was understood and could not be carried out."""
 
     code = "failed"
 
 
 class UnreadableJob(QueuectlError):
-    """What is stored of the job cannot be decoded: a hand has edited it, or a disk has damaged it."""
+    """The stored job cannot be decoded: a person edited it, or a disk damaged it."""
 
     code = "unreadable"
 
@@ -113,7 +113,7 @@ class UnreadableJob(QueuectlError):
 
 
 class InternalError(QueuectlError):
-    """A fault in this program: an exception that nobody expected."""
+    """A bug in this program: an unexpected exception."""
 
     code = "internal"
 
@@ -121,6 +121,6 @@ class InternalError(QueuectlError):
         what = " ".join(str(error).split())
         super().__init__(
             f"internal error: {type(error).__name__}{': ' if what else ''}{what}",
-            "a fault in queuectl: run it again with -v, and report what it prints with the output of queuectl doctor",
+            "this is a bug in queuectl: run it again with -v, and report its output and that of queuectl doctor",
         )
         self.__cause__ = error

@@ -76,7 +76,7 @@ class Actor:
             output_bytes=self._offsets.get(job.attempt_id or "", 0),
             output_tail=tail,
         )
-        return self._save(lifecycle.finish(job, report, now=now, chance=0.5))
+        return self._save(lifecycle.finish(job, report, now=now, random_number=0.5))
 
     def runs(self, id: str, *output: bytes, exit_code: int = 0) -> Job:
         """Claim it, let it print, let it end."""

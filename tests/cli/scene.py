@@ -55,7 +55,7 @@ def ended(job: Job, at: datetime, took: float, code: int, output: str = "") -> J
     said = replace(
         said, outcome=Outcome(kind="exited", exit_code=code), user_cpu=took / 2, output_bytes=len(output)
     )
-    return lifecycle.finish(running, said, now=at, chance=0.5)
+    return lifecycle.finish(running, said, now=at, random_number=0.5)
 
 
 def jobs() -> Iterator[Job]:

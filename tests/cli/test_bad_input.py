@@ -235,7 +235,7 @@ class TestFaultsOfOurs:
 
     def test_it_is_one_line_with_what_to_do(self, queuectl: CommandLine) -> None:
         assert queuectl("list", code=1) == ""
-        said = "queuectl: internal error: TypeError: Encoding objects of type Int64 is unsupported (a fault"
+        said = "queuectl: internal error: TypeError: Encoding objects of type Int64 is unsupported (this is a bug"
         assert queuectl.err.startswith(said)
         assert queuectl.err.count("\n") == 1
 

@@ -16,7 +16,7 @@ from queuectl import bootstrap, config
 from queuectl.cli import address, texts
 from queuectl.cli.jobs import columns_of, states_of
 from queuectl.config import OPTIONS, resolve
-from queuectl.domain.dependency import split_wish
+from queuectl.domain.dependency import parse_dependency
 from queuectl.domain.ids import check_id
 from queuectl.domain.instant import parse_instant
 from queuectl.domain.quantity import parse_duration, parse_size
@@ -71,7 +71,7 @@ PARSERS: dict[str, Callable[[str], object]] = {
     "moment": lambda text: read_moment(text, NOW),
     "id": check_id,
     "wish": lambda text: convert_request({"command": "x", "after": [text]}),
-    "split": split_wish,
+    "split": parse_dependency,
     "states": states_of,
     "columns": columns_of,
     "reference": lambda text: queries.resolve(MemoryStore(), [text]),

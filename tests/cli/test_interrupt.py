@@ -54,10 +54,10 @@ def interrupted(words: tuple[str, ...], after: float) -> tuple[int, bytes, bytes
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
 def test_a_short_command_ends_without_a_word(queuectl: CommandLine, words: tuple[str, ...]) -> None:
     queuectl("enqueue", "--id", "a", "--meta", '{"a":1}', "true")
-    chance = random.Random(0)
+    random_number = random.Random(0)
     codes = set()
     for _ in range(-(-TRIES // len(COMMANDS))):
-        after = chance.uniform(0, 0.2)
+        after = random_number.uniform(0, 0.2)
         code, out, err = interrupted(words, after)
         assert code in (0, 130), (code, after, err)
         assert err == b"", after
@@ -69,8 +69,8 @@ def test_a_short_command_ends_without_a_word(queuectl: CommandLine, words: tuple
 @pytest.mark.parametrize("words", [("wait", "a"), ("logs", "-f", "a")], ids=" ".join)
 def test_a_command_that_waits_ends_too(queuectl: CommandLine, words: tuple[str, ...]) -> None:
     queuectl("enqueue", "--id", "a", "true")
-    chance = random.Random(0)
-    for after in (0.0, 2.0, *(chance.uniform(0, 0.4) for _ in range(6))):
+    random_number = random.Random(0)
+    for after in (0.0, 2.0, *(random_number.uniform(0, 0.4) for _ in range(6))):
         code, out, err = interrupted(words, after)
         assert (code, out) == (130, b"")
         assert b"Traceback" not in err

@@ -202,7 +202,7 @@ def test_a_job_that_never_ran_and_died_has_no_code(queuectl: CommandLine, actor:
         outcome=Outcome(kind="spawn_error", error="no such directory"), finished_at=actor.store.now()
     )
     while job.state != "dead":
-        ended = lifecycle.finish(actor.job(id), report, now=actor.store.now(), chance=0.5)
+        ended = lifecycle.finish(actor.job(id), report, now=actor.store.now(), random_number=0.5)
         assert actor.store.save([ended]) == ["accepted"]
         job = actor.job(id)
         if job.state != "dead":

@@ -121,7 +121,7 @@ class Load:
 
     def _finish(self, store: Store, taken: list[Job]) -> None:
         now = self._again(store.now)
-        ended = [lifecycle.finish(job, report(now=now), now=now, chance=0.5) for job in taken]
+        ended = [lifecycle.finish(job, report(now=now), now=now, random_number=0.5) for job in taken]
         answers = self._again(lambda: store.save(ended))
         stored = self._again(lambda: store.get([job.id for job in ended]))
         for job, answer in zip(ended, answers, strict=True):

@@ -95,7 +95,7 @@ class Racer:
     """One process: everything that it does, in turns that chance decides."""
 
     def __init__(self, store: Store, number: int) -> None:
-        self._store, self._number, self._chance = store, number, random.Random(number)
+        self._store, self._number, self._random_number = store, number, random.Random(number)
         self._name = f"racer-{number}"
         self._adds = share(number)
         self._cancels = [id for id in share(number + 1) if "cancelled" in fate(id)]
@@ -111,7 +111,7 @@ class Racer:
         while not self._over():
             assert time.monotonic() < deadline, f"not over: {self._store.counts(Filter()).states()}"
             self._add()
-            if self._chance.random() < 0.3 or not self._adds:
+            if self._random_number.random() < 0.3 or not self._adds:
                 self._cancel()
                 self._retry()
             if not self._work():
@@ -133,13 +133,13 @@ class Racer:
 
     def _add(self) -> None:
         """Some of our share, now and then twice."""
-        now, count = self._store.now(), self._chance.randint(5, 40)
+        now, count = self._store.now(), self._random_number.randint(5, 40)
         jobs = [
             new_job(id, now=now, queue=queue_of(_number(id)), max_retries=int(fate(id) == "fails once"),
                     factor=timedelta(0))
             for id in self._adds[:count]
         ]  # fmt: skip
-        for wanted in ("added", "existing")[: 1 + (self._chance.random() < 0.2)]:
+        for wanted in ("added", "existing")[: 1 + (self._random_number.random() < 0.2)]:
             answers = commands.enqueue(self._store, jobs)
             assert {answer.status for answer in answers} <= {wanted}, answers
         del self._adds[:count]
@@ -160,9 +160,9 @@ class Racer:
         self._retries -= {job.id for job in jobs.values() if job.state == "completed"}
 
     def _work(self) -> bool:
-        taken = self._store.claim(self._name, (), self._chance.randint(1, 10), LEASE)
+        taken = self._store.claim(self._name, (), self._random_number.randint(1, 10), LEASE)
         since = time.monotonic_ns()
-        if taken and self._chance.random() < 0.25:
+        if taken and self._random_number.random() < 0.25:
             held = [AttemptRef(job.id, _attempt_id(job)) for job in taken]
             taken = self._store.renew(self._name, held, LEASE)
             assert len(taken) == len(held), "nobody else may have them"
@@ -182,7 +182,7 @@ class Racer:
         """Save how they ended. Only a request to cancel can have come in between; then they are read again."""
         while taken:
             until, now = time.monotonic_ns(), self._store.now()
-            ended = [lifecycle.finish(job, _report(job, now), now=now, chance=0.5) for job in taken]
+            ended = [lifecycle.finish(job, _report(job, now), now=now, random_number=0.5) for job in taken]
             answers = dict(zip([job.id for job in taken], self._store.save(ended), strict=True))
             for job in taken:
                 if answers[job.id] == "accepted":

@@ -52,7 +52,9 @@ def test_a_job_in_any_state_can_be_added(store: Store, state: State) -> None:
 
 
 def test_attempts_lease_and_cancel_request_are_kept(store: Store) -> None:
-    failed = lifecycle.finish(processing("a"), report(exit_code=3, host="h", pid=5), now=NOW, chance=0.5)
+    failed = lifecycle.finish(
+        processing("a"), report(exit_code=3, host="h", pid=5), now=NOW, random_number=0.5
+    )
     again = lifecycle.claim(failed, attempt_id="b" * 32, worker="w2", lease=timedelta(seconds=9), now=NOW)
     started = lifecycle.note_start(again, slot=1, pid=77, started_at=NOW, now=NOW)
     asked = lifecycle.cancel(started, by="me", reason="why", now=NOW)

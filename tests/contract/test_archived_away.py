@@ -50,7 +50,7 @@ def work(store: ArchivedStore) -> None:
     """One job from its first day to its last."""
     store.add([new_job("new")])
     (running,) = store.claim("w1", (), 1, LEASE)
-    store.save([lifecycle.finish(running, report(now=store.now()), now=store.now(), chance=0.5)])
+    store.save([lifecycle.finish(running, report(now=store.now()), now=store.now(), random_number=0.5)])
 
 
 @pytest.mark.parametrize("cut", ["refuse", "black_hole"])
@@ -128,7 +128,7 @@ def test_a_reply_of_it_that_is_lost_loses_nothing(
     assert running.lease is not None
     attempt_id = running.lease.attempt_id
     store.write_output([Chunk("new", attempt_id, 1, 0, store.now(), 0, b"printed")])
-    store.save([lifecycle.finish(running, report(now=store.now()), now=store.now(), chance=0.5)])
+    store.save([lifecycle.finish(running, report(now=store.now()), now=store.now(), random_number=0.5)])
     getattr(mongo_proxy, how)(word)
     try:
         between.fresh(patience=SHORT).mover.move()

@@ -85,7 +85,7 @@ def _run(store: ArchivedStore, id: str, printed: bytes) -> None:
     assert running.lease is not None
     attempt_id = running.lease.attempt_id
     store.write_output([Chunk(id, attempt_id, 1, 0, store.now(), 0, printed)])
-    ended = lifecycle.finish(running, report(now=store.now()), now=store.now(), chance=0.5)
+    ended = lifecycle.finish(running, report(now=store.now()), now=store.now(), random_number=0.5)
     assert store.save([ended]) == ["accepted"]
 
 
@@ -186,7 +186,7 @@ def _make_whole(between: Between, store: ArchivedStore, left: list[str]) -> None
             )
     store.purge(Filter(), 10)
     for job in store.claim("w1", (), 10, LEASE):
-        ended = lifecycle.finish(job, report(now=store.now()), now=store.now(), chance=0.5)
+        ended = lifecycle.finish(job, report(now=store.now()), now=store.now(), random_number=0.5)
         store.save([ended])
     _others_go_on(between)
     store.purge(Filter(), 10)

@@ -366,7 +366,7 @@ def test_a_late_result_of_a_past_job_is_stale_without_a_question_to_the_archive(
     store.save([lifecycle.cancel(job, by="test", reason=None, now=store.now())])
     move_all(store)
     with closing(between._store()) as fresh:
-        late = lifecycle.finish(running, report(now=store.now()), now=store.now(), chance=0.5)
+        late = lifecycle.finish(running, report(now=store.now()), now=store.now(), random_number=0.5)
         assert fresh.save([late]) == ["stale"]
         assert fresh._opened is None
 

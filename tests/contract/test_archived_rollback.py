@@ -56,7 +56,9 @@ def between(server: RedisServer, mongo_server: MongoServer | GivenMongo) -> Iter
 
 def end(store: ArchivedStore, job: Job, exit_code: int = 0) -> None:
     """The job's command has ended."""
-    ended = lifecycle.finish(job, report(exit_code=exit_code, now=store.now()), now=store.now(), chance=0.5)
+    ended = lifecycle.finish(
+        job, report(exit_code=exit_code, now=store.now()), now=store.now(), random_number=0.5
+    )
     assert store.save([ended]) == ["accepted"]
 
 
@@ -122,7 +124,7 @@ def test_the_end_of_a_lost_claim_is_refused_though_the_job_was_claimed_again(
     (again,) = new.claim("w2", (), 1, LEASE)
     assert again.version > lost.version
     assert old.renew("w1", [], LEASE) == []
-    late = lifecycle.finish(lost, report(now=old.now()), now=old.now(), chance=0.5)
+    late = lifecycle.finish(lost, report(now=old.now()), now=old.now(), random_number=0.5)
     assert between.fresh().save([late]) == ["stale"]
     end(new, again)
 

@@ -55,7 +55,7 @@ def test_a_job_is_counted_where_it_is(store: Store) -> None:
     assert store.counts(Filter()) == Counts({"y": {"pending": 1}})
     [claimed] = store.claim("w1", (), 1, LEASE)
     assert store.counts(Filter()) == Counts({"y": {"processing": 1}})
-    store.save([lifecycle.finish(claimed, report(), now=NOW, chance=0.5)])
+    store.save([lifecycle.finish(claimed, report(), now=NOW, random_number=0.5)])
     assert store.counts(Filter()) == Counts({"y": {"completed": 1}})
     store.purge(Filter(), 1)
     assert store.counts(Filter()) == Counts({})
@@ -73,7 +73,9 @@ def test_counts_are_right_after_a_crowd_has_written(store: Store, other: Store, 
         for _ in range(10):
             handle.add([new_job(queue=queue), new_job(queue=queue, run_at=NOW + timedelta(days=1))])
             jobs = handle.claim("w1", (), 2, LEASE)
-            handle.save([lifecycle.finish(job, report(exit_code=1), now=NOW, chance=0.5) for job in jobs])
+            handle.save(
+                [lifecycle.finish(job, report(exit_code=1), now=NOW, random_number=0.5) for job in jobs]
+            )
 
     race(*[lambda h=h, q=f"q{n % 3}": work(h, q) for n, h in enumerate((store, other) * 3)])
     counts = store.counts(Filter())

@@ -61,7 +61,7 @@ def test_a_request_to_cancel_rides_along(store: Store) -> None:
 
 def test_what_is_no_longer_ours_is_missing_in_the_answer(store: Store) -> None:
     [a, b, c] = claimed(store, "a", "b", "c")
-    store.save([lifecycle.finish(b, report(), now=NOW, chance=0.5)])
+    store.save([lifecycle.finish(b, report(), now=NOW, random_number=0.5)])
     wanted = [*held(a), *held(b), AttemptRef("c", "f" * 32), AttemptRef("gone", "e" * 32)]
     assert [job.id for job in store.renew("w1", wanted, LEASE)] == ["a"]
     assert store.renew("w2", held(a), LEASE) == []

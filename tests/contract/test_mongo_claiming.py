@@ -75,7 +75,7 @@ class TestTurns:
                 taken = store.claim(name, (), 2, LEASE)
                 assert self.processing(ground) <= 3
                 now = store.now()
-                ended = [lifecycle.finish(job, report(now=now), now=now, chance=0.5) for job in taken]
+                ended = [lifecycle.finish(job, report(now=now), now=now, random_number=0.5) for job in taken]
                 assert set(store.save(ended) if ended else ()) <= {"accepted"}
                 done.extend(job.id for job in taken)
 

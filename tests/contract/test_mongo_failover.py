@@ -118,7 +118,7 @@ def test_what_no_majority_has_is_not_acknowledged_however_often_it_is_repeated(
         now = store.now()
         store.add([new_job("before", now=now, run_at=now)])
         [held] = store.claim("w1", (), 1, LEASE)
-        done = lifecycle.finish(held, report(now=now), now=now, chance=0.5)
+        done = lifecycle.finish(held, report(now=now), now=now, random_number=0.5)
         jobs = numbered(new_job("a", now=now, content="x"), new_job("b", now=now, unique_key="k"))
         rival = numbered(new_job("c", now=now, unique_key="k"))
         with nobody_follows(mongo_trio):

@@ -80,7 +80,7 @@ def claimed(near: Store, id: str = "a") -> Job:
 
 
 def ended(job: Job) -> Job:
-    return lifecycle.finish(job, report(now=NOW), now=NOW, chance=0.5)
+    return lifecycle.finish(job, report(now=NOW), now=NOW, random_number=0.5)
 
 
 class TestLostReplies:

@@ -107,7 +107,7 @@ def _renewed(store: Any) -> None:
 
 def _ended(store: Any) -> None:
     now = NOW + timedelta(seconds=1)
-    jobs = [lifecycle.finish(job, report(now=now), now=now, chance=0.5) for job in _claimed(store)]
+    jobs = [lifecycle.finish(job, report(now=now), now=now, random_number=0.5) for job in _claimed(store)]
     assert store.save(jobs) == ["accepted"] * 10
     assert store.save(jobs) == ["stale"] * 10
 

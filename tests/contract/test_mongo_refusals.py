@@ -52,7 +52,7 @@ def prepared(ground: MongoGround, **options: Any) -> Store:
 
 def saving(store: Store) -> Any:
     jobs = store.get(["a", "b"]).values()
-    return store.save([lifecycle.finish(job, report(now=NOW), now=NOW, chance=0.5) for job in jobs])
+    return store.save([lifecycle.finish(job, report(now=NOW), now=NOW, random_number=0.5) for job in jobs])
 
 
 def adding(store: Store) -> Any:
@@ -159,7 +159,7 @@ def test_what_is_done_and_not_sure_is_unknown_at_a_lone_server(
     ):
         work(store)
     if verb == "save":
-        ended = [lifecycle.finish(job, report(now=NOW), now=NOW, chance=0.5) for job in jobs]
+        ended = [lifecycle.finish(job, report(now=NOW), now=NOW, random_number=0.5) for job in jobs]
         assert store.save(ended) == DONE_ALREADY[verb]
     else:
         assert work(store) == DONE_ALREADY[verb]

@@ -63,7 +63,7 @@ def test_only_the_attempt_that_holds_the_job_may_write(store: Store, job: Job) -
 
 def test_an_attempt_that_has_ended_may_not_write(store: Store, job: Job) -> None:
     store.write_output([chunk(job, 1)])
-    store.save([lifecycle.finish(job, report(), now=NOW, chance=0.5)])
+    store.save([lifecycle.finish(job, report(), now=NOW, random_number=0.5)])
     assert store.write_output([chunk(job, 2)]) == {job.attempt_id}
     assert numbers(store, job) == [1]
 
@@ -77,7 +77,7 @@ def test_what_a_trim_names_is_forgotten(store: Store, job: Job) -> None:
 
 def test_a_trim_is_fenced_like_a_chunk(store: Store, job: Job) -> None:
     store.write_output([chunk(job, n) for n in (1, 2, 3)])
-    store.save([lifecycle.finish(job, report(), now=NOW, chance=0.5)])
+    store.save([lifecycle.finish(job, report(), now=NOW, random_number=0.5)])
     assert store.write_output([], [Trim(job.id, job.attempt_id or "", 1, 3)]) == {job.attempt_id}
     assert numbers(store, job) == [1, 2, 3]
 
@@ -90,7 +90,7 @@ def test_output_goes_with_its_job(store: Store, job: Job) -> None:
     store.add([new_job("b")])
     [other_job] = store.claim("w1", (), 1, LEASE)
     store.write_output([chunk(job, 1), chunk(other_job, 1)])
-    store.save([lifecycle.finish(job, report(), now=NOW, chance=0.5)])
+    store.save([lifecycle.finish(job, report(), now=NOW, random_number=0.5)])
     assert store.purge(Filter(), 10) == ["a"]
     assert numbers(store, job) == []
     assert numbers(store, other_job) == [1]

@@ -27,7 +27,7 @@ def run(store: Store, clock: SteppedClock, id: str, exit_code: int = 0) -> None:
     [job] = store.claim("w1", (), 1, LEASE)
     assert job.id == id
     now = store.now()
-    ended = lifecycle.finish(job, report(exit_code=exit_code, now=now), now=now, chance=0.5)
+    ended = lifecycle.finish(job, report(exit_code=exit_code, now=now), now=now, random_number=0.5)
     assert store.save([ended]) == ["accepted"]
     maintenance.unblock_children(store, [id])
 
@@ -93,7 +93,9 @@ def test_purging_tells_children_of_their_parents_end_first(store: Store, clock: 
         add(store, f"{id}-child", id, hold=id == "p")
     for job in store.claim("w1", (), 2, LEASE):  # and their worker dies before it tells the children
         now = store.now()
-        assert store.save([lifecycle.finish(job, report(now=now), now=now, chance=0.5)]) == ["accepted"]
+        assert store.save([lifecycle.finish(job, report(now=now), now=now, random_number=0.5)]) == [
+            "accepted"
+        ]
     clock.step(seconds=1)
     assert commands.purge(store, Filter(states=frozenset(("completed",)))) == 2
     assert states(store, "p-child", "q-child") == ["held", "pending"]

@@ -95,7 +95,7 @@ class TestLostReplies:
         assert len({job.attempt_id for job in [*held, *again]}) == 3
 
     def test_a_save_is_stored_once_and_repeated_is_stale(self, near: Store, far: Store, proxy: Proxy) -> None:
-        ended = lifecycle.finish(claimed(near), report(now=NOW), now=NOW, chance=0.5)
+        ended = lifecycle.finish(claimed(near), report(now=NOW), now=NOW, random_number=0.5)
         self.lost(proxy, b".save_", lambda: far.save([ended]))
         stored = near.get(["a"])["a"]
         assert stored == replace(ended, version=ended.version + 1)

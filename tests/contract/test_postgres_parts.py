@@ -414,7 +414,7 @@ class TestOutputAndItsJob:
         store = ground.open(patience=5.0)
         store.add([new_job("a")])
         [job] = store.claim("w1", (), 1, LEASE)
-        ended = lifecycle.finish(job, report(now=NOW), now=NOW, chance=0.5)
+        ended = lifecycle.finish(job, report(now=NOW), now=NOW, random_number=0.5)
         line = store._connections.open()  # type: ignore[attr-defined]
         answers: list[list[str]] = []
         leaving = threading.Thread(target=lambda: answers.append(list(store.save([ended]))))

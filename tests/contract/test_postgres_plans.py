@@ -127,7 +127,7 @@ def _claimed(line: Line) -> list[Job]:
 
 def _ended(line: Line) -> None:
     now = NOW + timedelta(seconds=1)
-    jobs = [lifecycle.finish(job, report(now=now), now=now, chance=0.5) for job in _claimed(line)]
+    jobs = [lifecycle.finish(job, report(now=now), now=now, random_number=0.5) for job in _claimed(line)]
     assert write.save(line, jobs, now) == ["accepted"] * 10
 
 

@@ -89,7 +89,7 @@ def test_a_worker_that_runs_goes_on_while_a_newer_program_migrates(
     open_store(migrations=str(later)).migrate()
     assert versions(ground)[-1] == NEWEST + 1
     now = old.now()
-    assert old.save([lifecycle.finish(before, report(now=now), now=now, chance=0.5)]) == ["accepted"]
+    assert old.save([lifecycle.finish(before, report(now=now), now=now, random_number=0.5)]) == ["accepted"]
     assert [job.id for job in old.claim("w1", (), 5, LEASE)] == ["b"]
 
 
@@ -115,7 +115,7 @@ def test_a_worker_of_the_second_schema_goes_on_with_its_functions_while_the_thir
     old.execute(enqueue, ("h", True))
     assert new.get(["h"])["h"].cause == "person"
     running = new.get(["a"])["a"]
-    ended = lifecycle.finish(running, report(now=new.now()), now=new.now(), chance=0.5)
+    ended = lifecycle.finish(running, report(now=new.now()), now=new.now(), random_number=0.5)
     assert new.save([ended]) == ["accepted"]
 
 

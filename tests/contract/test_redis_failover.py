@@ -93,7 +93,7 @@ def store(pair: Pair) -> Iterator[RedisStore]:
 
 
 def ended(job: Job, **fields: Any) -> Job:
-    return lifecycle.finish(job, report(now=NOW, **fields), now=NOW, chance=0.5)
+    return lifecycle.finish(job, report(now=NOW, **fields), now=NOW, random_number=0.5)
 
 
 def held(job: Job) -> AttemptRef:

@@ -69,12 +69,12 @@ def held(store: RedisStore) -> AttemptRef:
 
 def saving(store: RedisStore) -> Any:
     job = store.get(["a"])["a"]
-    return store.save([lifecycle.finish(job, report(now=NOW), now=NOW, chance=0.5)])
+    return store.save([lifecycle.finish(job, report(now=NOW), now=NOW, random_number=0.5)])
 
 
 def saving_for_later(store: RedisStore) -> Any:
     job = store.get(["a"])["a"]
-    return store.save([lifecycle.finish(job, report(now=NOW, exit_code=1), now=NOW, chance=0.5)])
+    return store.save([lifecycle.finish(job, report(now=NOW, exit_code=1), now=NOW, random_number=0.5)])
 
 
 def claiming_what_was_delayed(store: RedisStore) -> Any:

@@ -119,7 +119,7 @@ def live(store: Any) -> Iterator[str]:
     yield "write_output"
     assert [chunk.n for chunk in store.read_output(attempt_id, 0)] == [1, 3]
     yield "read_output"
-    assert store.save([lifecycle.finish(running, report(), now=NOW, chance=0)]) == ["accepted"]
+    assert store.save([lifecycle.finish(running, report(), now=NOW, random_number=0)]) == ["accepted"]
     yield "save"
     assert store.instruct("w1", "drain")
     assert store.pending_instruction("w1") == "drain"

@@ -67,7 +67,7 @@ def test_a_whole_life_is_read_back_at_every_step(store: Store, clock: SteppedClo
             store.get(["a"])["a"],
             report(exit_code=turn + 1, now=clock.now(), host="h", user_cpu=0.25, output_tail="…\x1b[0m"),
             now=clock.now(),
-            chance=0.5,
+            random_number=0.5,
         )
         assert store.save([ended]) == ["accepted"]
         assert store.get(["a"])["a"] == replace(ended, version=ended.version + 1)

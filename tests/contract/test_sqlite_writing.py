@@ -176,10 +176,10 @@ def test_a_killed_writer_loses_nothing_it_has_acknowledged(tmp_path: Path) -> No
 def test_counters_are_what_the_rows_say_after_random_operations(
     store: SqliteStore, sqlite: SqliteGround
 ) -> None:
-    chance, clock = random.Random(7), sqlite.clock
+    random_number, clock = random.Random(7), sqlite.clock
     for turn in range(300):
-        clock.step(seconds=chance.random())
-        _random_step(store, clock, chance, turn)
+        clock.step(seconds=random_number.random())
+        _random_step(store, clock, random_number, turn)
     rows = store._readers.look(
         lambda c: c.execute("SELECT queue, state, count(*) FROM job GROUP BY 1, 2 ORDER BY 1, 2").fetchall()
     )
@@ -194,19 +194,24 @@ def test_counters_are_what_the_rows_say_after_random_operations(
         assert store._readers.look(lambda c, s=sql: c.execute(s).get) == 0
 
 
-def _random_step(store: SqliteStore, clock: SteppedClock, chance: random.Random, turn: int) -> None:
+def _random_step(store: SqliteStore, clock: SteppedClock, random_number: random.Random, turn: int) -> None:
     now = clock.now()
-    jobs = list(store.get([f"{turn}-{n}" for n in range(3)] + [f"{chance.randrange(turn + 1)}-0"]).values())
-    step = chance.randrange(5)
+    jobs = list(
+        store.get([f"{turn}-{n}" for n in range(3)] + [f"{random_number.randrange(turn + 1)}-0"]).values()
+    )
+    step = random_number.randrange(5)
     if step == 0:
-        states = [chance.choice(STATES) for _ in range(3)]
-        queue = f"q{chance.randrange(3)}"
+        states = [random_number.choice(STATES) for _ in range(3)]
+        queue = f"q{random_number.randrange(3)}"
         store.add([in_state(s, f"{turn}-{n}", now=now, queue=queue) for n, s in enumerate(states)])
     elif step == 1:
         claimed = store.claim("w1", (), 2, LEASE)
-        code = chance.randrange(2)
+        code = random_number.randrange(2)
         store.save(
-            [lifecycle.finish(j, report(exit_code=code, now=now), now=now, chance=0.5) for j in claimed]
+            [
+                lifecycle.finish(j, report(exit_code=code, now=now), now=now, random_number=0.5)
+                for j in claimed
+            ]
         )
     elif step == 2:
         store.save([lifecycle.cancel(j, by="me", reason=None, now=now) for j in jobs if not j.ended])

@@ -264,7 +264,7 @@ def test_a_chunk_that_cannot_be_decoded_is_missing_and_the_others_are_there(
     store.write_output([Chunk("j", attempt_id, n, 0, NOW, n, b"x") for n in (1, 2, 3)])
     spoil_chunk(ground, attempt_id)
     assert [chunk.n for chunk in store.read_output(attempt_id, 0)] == [1, 3]
-    assert store.save([lifecycle.finish(job, report(), now=NOW, chance=0.5)]) == ["accepted"]
+    assert store.save([lifecycle.finish(job, report(), now=NOW, random_number=0.5)]) == ["accepted"]
     assert [chunk.n for chunk in store.read_output(attempt_id, 0)] == [1, 3]
 
 

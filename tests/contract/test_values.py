@@ -113,7 +113,7 @@ def test_what_a_worker_is_given(store: Store, jobs: list[Job], clock: SteppedClo
     clock.step(hours=1)
     lapsed = plain(store.expired_leases(9))
     assert [job.lease.pid for job in lapsed if job.lease] == [BEYOND_32] * 2
-    ended = [lifecycle.finish(job, report(max_rss=BEYOND_53), now=NOW, chance=0.5) for job in lapsed]
+    ended = [lifecycle.finish(job, report(max_rss=BEYOND_53), now=NOW, random_number=0.5) for job in lapsed]
     assert store.save(ended) == ["accepted"] * 2
     plain(store.get(["waits", "runs"]))
     assert set(plain(store.purge(Filter(), 9))) == {"waits", "runs", "done"}
@@ -125,7 +125,7 @@ def test_output(store: Store, jobs: list[Job]) -> None:
               Chunk(job.id, str(job.attempt_id), 2**31 - 1, 2, NOW, BEYOND_32, b"")]  # fmt: skip
     assert plain(store.write_output(chunks)) == set()
     assert plain(store.read_output(str(job.attempt_id), 0)) == chunks
-    assert store.save([lifecycle.finish(job, report(), now=NOW, chance=0.5)]) == ["accepted"]
+    assert store.save([lifecycle.finish(job, report(), now=NOW, random_number=0.5)]) == ["accepted"]
     assert plain(store.read_output(str(job.attempt_id), 0)) == chunks
 
 

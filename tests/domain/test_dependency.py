@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from queuectl.domain.dependency import broken, circle, still_waiting
+from queuectl.domain.dependency import ended_otherwise, find_cycle, still_waiting
 from queuectl.domain.job import STATES, Parent, State, Want
 
 ENDS: dict[tuple[Want, State], str] = {
@@ -27,28 +27,28 @@ ENDS: dict[tuple[Want, State], str] = {
 def test_each_wish_is_satisfied_broken_or_still_open(on: Want, state: State) -> None:
     after, expected = (Parent("p", on),), ENDS.get((on, state), "open")
     assert (still_waiting(after, {"p": state}) == ()) == (expected == "done")
-    assert (broken(after, {"p": state}) == ("p",)) == (expected == "broken")
+    assert (ended_otherwise(after, {"p": state}) == ("p",)) == (expected == "broken")
 
 
 def test_an_unknown_parent_is_waited_for() -> None:
     assert still_waiting((Parent("p"),), {}) == ("p",)
-    assert broken((Parent("p"),), {}) == ()
+    assert ended_otherwise((Parent("p"),), {}) == ()
 
 
 def test_a_circle_is_named_from_its_first_job_to_its_first_job() -> None:
-    assert circle({"a": ["b"], "b": ["c"], "c": ["a"]}) == ["a", "b", "c", "a"]
-    assert circle({"a": ["a"]}) == ["a", "a"]
+    assert find_cycle({"a": ["b"], "b": ["c"], "c": ["a"]}) == ["a", "b", "c", "a"]
+    assert find_cycle({"a": ["a"]}) == ["a", "a"]
 
 
 def test_a_diamond_is_no_circle() -> None:
-    assert circle({"d": ["b", "c"], "b": ["a"], "c": ["a"], "a": []}) is None
+    assert find_cycle({"d": ["b", "c"], "b": ["a"], "c": ["a"], "a": []}) is None
 
 
 def test_a_chain_of_a_hundred_thousand_is_followed() -> None:
     chain = {f"j{n}": [f"j{n + 1}"] for n in range(100_000)}
-    assert circle(chain) is None
+    assert find_cycle(chain) is None
     chain["j100000"] = ["j0"]
-    found = circle(chain)
+    found = find_cycle(chain)
     assert found is not None
     assert len(found) == 100_002
 
@@ -60,7 +60,7 @@ graphs = st.dictionaries(
 
 @given(graphs)
 def test_a_circle_is_found_if_and_only_if_there_is_one(parents: dict[str, list[str]]) -> None:
-    found = circle(parents)
+    found = find_cycle(parents)
     if found is None:
         assert _can_be_ordered(parents)
     else:

@@ -33,7 +33,9 @@ def unblock(parent: State) -> Callable[[Job], Job]:
 
 
 def finish(exit_code: int) -> Callable[[Job], Job]:
-    return lambda job: lifecycle.finish(job, report(exit_code=exit_code, now=LATER), now=LATER, chance=0.5)
+    return lambda job: lifecycle.finish(
+        job, report(exit_code=exit_code, now=LATER), now=LATER, random_number=0.5
+    )
 
 
 def lose(job: Job) -> Job:
@@ -212,7 +214,7 @@ def test_the_default_policy_gives_three_retries_after_2_4_and_8_seconds() -> Non
     job, now, waits = new_job(), NOW, []
     while job.state != "dead":
         job = lifecycle.claim(job, attempt_id="a" * 32, worker="w1", lease=LEASE, now=now)
-        job = lifecycle.finish(job, report(exit_code=1, now=now), now=now, chance=0.5)
+        job = lifecycle.finish(job, report(exit_code=1, now=now), now=now, random_number=0.5)
         if job.state == "failed":
             waits.append((job.run_at - now).total_seconds())
             now = job.run_at

@@ -34,21 +34,23 @@ policies = st.builds(
 
 @given(policies, st.integers(1, 10**6), st.floats(0, 1, exclude_max=True))
 def test_a_delay_is_never_negative_nor_longer_than_the_longest(
-    policy: RetryPolicy, failures: int, chance: float
+    policy: RetryPolicy, failures: int, random_number: float
 ) -> None:
-    assert timedelta(0) <= policy.delay(failures, chance) <= policy.longest
+    assert timedelta(0) <= policy.delay(failures, random_number) <= policy.longest
 
 
 @given(st.floats(0, 1), st.integers(1, 8), st.floats(0, 1, exclude_max=True))
-def test_jitter_spreads_by_its_share_at_most(jitter: float, failures: int, chance: float) -> None:
+def test_jitter_spreads_by_its_share_at_most(jitter: float, failures: int, random_number: float) -> None:
     plain = RetryPolicy().delay(failures, 0.5)
-    spread = RetryPolicy(jitter=jitter).delay(failures, chance)
+    spread = RetryPolicy(jitter=jitter).delay(failures, random_number)
     tiny = timedelta(microseconds=2)
     assert plain * (1 - jitter) - tiny <= spread <= plain * (1 + jitter) + tiny
 
 
-def test_without_jitter_chance_changes_nothing() -> None:
-    assert {RetryPolicy().delay(2, chance) for chance in (0.0, 0.3, 0.999)} == {timedelta(seconds=4)}
+def test_without_jitter_the_random_number_changes_nothing() -> None:
+    assert {RetryPolicy().delay(2, random_number) for random_number in (0.0, 0.3, 0.999)} == {
+        timedelta(seconds=4)
+    }
 
 
 def test_a_base_of_one_waits_the_same_each_time() -> None:

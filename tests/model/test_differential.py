@@ -170,8 +170,8 @@ class SideBySide(RuleBasedStateMachine):
         now = self.clock.now()
         parents: dict[str, State] = {j.id: j.state for j in self.memory.find(Filter(), Page()).jobs}
         events: dict[str, Callable[[], Job]] = {
-            "succeed": lambda: lifecycle.finish(job, report(now=now), now=now, chance=0.5),
-            "fail": lambda: lifecycle.finish(job, report(exit_code=1, now=now), now=now, chance=0.5),
+            "succeed": lambda: lifecycle.finish(job, report(now=now), now=now, random_number=0.5),
+            "fail": lambda: lifecycle.finish(job, report(exit_code=1, now=now), now=now, random_number=0.5),
             "lose": lambda: lifecycle.lose(job, report("lost", now=now), now=now),
             "give_back": lambda: lifecycle.give_back(job, now=now),
             "interrupt": lambda: lifecycle.interrupt(job, report("signalled", now=now), now=now),

@@ -58,7 +58,7 @@ def take(store: MemoryStore, id: str, worker: str = "w1") -> Job:
 def end(store: MemoryStore, id: str, exit_code: int = 0) -> Job:
     """Let the running attempt of a job end."""
     told = report(exit_code=exit_code, now=store.now())
-    return change(store, lifecycle.finish(get(store, id), told, now=store.now(), chance=0.5))
+    return change(store, lifecycle.finish(get(store, id), told, now=store.now(), random_number=0.5))
 
 
 def lose(store: MemoryStore, id: str) -> Job:

@@ -60,7 +60,7 @@ class Worker:
         self.journal.started(job, 0, 77)
         outcome = outcome or Outcome(kind="exited", exit_code=code)
         said = replace(report(exit_code=code, now=NOW), outcome=outcome)
-        after = lifecycle.finish(job, said, now=NOW, chance=0.5)
+        after = lifecycle.finish(job, said, now=NOW, random_number=0.5)
         self.journal.finished(job, after, outcome, 0.012)
 
     def said(self) -> list[str]:

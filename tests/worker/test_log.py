@@ -50,7 +50,7 @@ def ended(outcome: Outcome, **fields: Any) -> tuple[Job, Job, Outcome]:
     """A running job, what becomes of it, and how it ended."""
     before = processing("a", **fields)
     report = Report(outcome=outcome, finished_at=NOW)
-    return before, lifecycle.finish(before, report, now=NOW, chance=0.5), outcome
+    return before, lifecycle.finish(before, report, now=NOW, random_number=0.5), outcome
 
 
 ENDS = [
@@ -84,7 +84,7 @@ def test_it_is_said_that_what_was_left_running_was_ended(
     outcome = Outcome(kind="exited", exit_code=0)
     before = processing("a")
     report = Report(outcome=outcome, finished_at=NOW, ended_processes=count)
-    after = lifecycle.finish(before, report, now=NOW, chance=0.5)
+    after = lifecycle.finish(before, report, now=NOW, random_number=0.5)
     for said in (plain, as_json):
         said.journal.finished(before, after, outcome, 1.5)
     assert plain.line().endswith(f"completed (ended {words} it left running; --allow-detached keeps them)")

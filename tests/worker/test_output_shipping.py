@@ -208,7 +208,7 @@ def test_nothing_is_written_for_an_attempt_that_is_over() -> None:
 
 def test_a_late_chunk_of_a_lost_attempt_is_refused_and_still_acknowledged() -> None:
     ship = Ship()
-    ended: Job = lifecycle.finish(ship.job, report(now=NOW), now=ship.store.now(), chance=0.5)
+    ended: Job = lifecycle.finish(ship.job, report(now=NOW), now=ship.store.now(), random_number=0.5)
     assert ship.store.save([ended]) == ["accepted"]
     ship.prints(b"late")
     ship.write()

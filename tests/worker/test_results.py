@@ -41,7 +41,7 @@ class Scene:
             put(self.store, id)
         self.claims = {job.id: job for job in self.store.claim("w1", [], 2, LEASE)}
         now = self.store.now()
-        self.store.save([lifecycle.finish(self.claims["late"], report(now=now), now=now, chance=0.5)])
+        self.store.save([lifecycle.finish(self.claims["late"], report(now=now), now=now, random_number=0.5)])
         self.store.past, self.store.away = {"late"}, AWAY
         self.journal = Journal(out=self._said)
         self.settler = Settler(self.store, "h", self.journal)

@@ -58,7 +58,7 @@ def test_each_ending_leads_to_a_state_and_a_sentence(
 ) -> None:
     job = processing("a")
     told = translate.report_of(message, b"", "atlas")
-    after = translate.after(job, message, told, now=NOW, chance=0.5)
+    after = translate.after(job, message, told, now=NOW, random_number=0.5)
     assert (after.state, after.last_error) == (state, error)
     assert after.lease is None
     assert len(after.history) == 1
@@ -67,7 +67,7 @@ def test_each_ending_leads_to_a_state_and_a_sentence(
 def test_an_interruption_costs_neither_budget() -> None:
     message = {"kind": "exited", "exit_code": 1, "ended_by": "interrupted"}
     after = translate.after(
-        processing("a"), message, translate.report_of(message, b"", "h"), now=NOW, chance=0.5
+        processing("a"), message, translate.report_of(message, b"", "h"), now=NOW, random_number=0.5
     )
     assert (after.failures, after.losses, after.attempts) == (0, 0, 1)
     assert (after.history[-1].outcome, after.history[-1].exit_code) == ("lost", 1)

@@ -1,4 +1,4 @@
-"""Job ids: text a person can read aloud, made by the client, so that an enqueue with unknown result can be repeated."""
+"""Job ids: readable text, made by the client so that it can repeat an enqueue whose result is unknown."""
 
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -16,24 +16,25 @@ MADE = 26
 _HEX = frozenset("0123456789abcdef")
 
 
-def make_id(moment: datetime, randomness: int) -> str:
-    """26 hex digits that sort by time: 11 of milliseconds, 15 of chance (`randomness` below 2**60)."""
-    return f"{int(moment.timestamp() * 1000):011x}{randomness % (1 << RANDOM_BITS):015x}"
+def make_id(at: datetime, random_number: int) -> str:
+    """26 hex digits that sort by time: 11 of milliseconds, 15 random ones (`random_number` below 2**60)."""
+    return f"{int(at.timestamp() * 1000):011x}{random_number % (1 << RANDOM_BITS):015x}"
 
 
 def check_id(id: str) -> str:
-    """The id itself, if it is one. Raises InvalidInput."""
+    """The id itself, if it is valid. Raises InvalidInput."""
     return check_name("id", id)
 
 
 def check_new_id(id: str) -> str:
-    """The id itself, if a new job may have it. Raises InvalidInput.
+    """The id itself, if a new job may have this id. Raises InvalidInput.
 
     A plain number is refused: `queuectl cancel 1` means the job with the number 1.
     """
     if is_number(id):
         raise InvalidInput(
-            f"id {id!r} is a plain number, and numbers name jobs already", f"put a word before it: job-{id}"
+            f"id {id!r} is a plain number, and a number is the name of another job",
+            f"put a word before it: job-{id}",
         )
     return check_name("id", id)
 

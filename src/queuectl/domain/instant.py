@@ -9,33 +9,33 @@ LATEST = datetime(9000, 1, 1, tzinfo=UTC)
 
 
 def parse_instant(text: str) -> datetime:
-    """RFC 3339 with a zone, answered in UTC; without a zone answered naive, for the caller to say what it means.
+    """The time that RFC 3339 text means: in UTC if it has a zone, else naive, and the caller decides on the zone.
 
     Raises InvalidInput for other text and for years before 1970 or after 8999.
     """
     try:
-        moment = datetime.fromisoformat(text.strip())
-        return in_range(moment.astimezone(UTC)) if moment.tzinfo else moment
+        instant = datetime.fromisoformat(text.strip())
+        return in_range(instant.astimezone(UTC)) if instant.tzinfo else instant
     except (ValueError, OverflowError) as error:
         raise InvalidInput(
             f"{text!r} is not a time", "write RFC 3339 with a zone: 2026-11-22T15:00:00Z"
         ) from error
 
 
-def in_range(moment: datetime) -> datetime:
-    """The moment itself, if every store can hold it."""
-    if not EARLIEST <= moment < LATEST:
-        raise InvalidInput(f"{moment.isoformat()} is out of range", "use a time from 1970 to 8999")
-    return moment
+def in_range(instant: datetime) -> datetime:
+    """The time itself, if every store can hold it. Raises InvalidInput."""
+    if not EARLIEST <= instant < LATEST:
+        raise InvalidInput(f"{instant.isoformat()} is out of range", "use a time from 1970 to 8999")
+    return instant
 
 
-def format_instant(moment: datetime) -> str:
+def format_instant(instant: datetime) -> str:
     """RFC 3339 in UTC with microseconds: `2026-11-22T15:00:00.000000Z`."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return instant.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 def format_age(age: timedelta) -> str:
-    """A coarse distance for tables: `3s`, `12m`, `5h`, `2d`; `0s` for what lies ahead."""
+    """A coarse duration for tables: `3s`, `12m`, `5h`, `2d`; `0s` for a time in the future."""
     rest = max(age.total_seconds(), 0)
     for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
         if rest >= 2 * size or (unit == "d" and rest >= size):

@@ -1,10 +1,10 @@
 """The job and its parts: frozen values. A change is a copy (`msgspec.structs.replace`).
 
-`Spec` is what was asked for and never changes; `Job` adds what changes. Times are aware and in UTC, durations are
-`timedelta`: no bare numbers but counts, codes and bytes.
+`Spec` is what was requested and never changes; `Job` adds what changes. Times are aware and in UTC, durations are
+`timedelta`; only counts, codes and bytes are plain numbers.
 
-`gc=False`: none of these can be part of a circle, so the garbage collector need not look at a million of them
-(measured: a tenth of the time of a bulk add).
+`gc=False`: none of these values can be part of a reference cycle, so the garbage collector skips them (measured: this
+saves a tenth of the time of a bulk add).
 """
 
 from datetime import datetime, timedelta
@@ -27,17 +27,17 @@ STATES: tuple[State, ...] = (
 )
 TERMINAL: frozenset[State] = frozenset(("completed", "dead", "cancelled"))
 WAITING: frozenset[State] = frozenset(("pending", "failed"))
-"""States from which a job is claimed when it is due."""
+"""The states from which a due job is claimed."""
 
 Want = Literal["ok", "any", "failed"]
-"""How a parent has to end: completed, ended at all, or ended without success."""
+"""How a parent has to end: completed; ended in any way; or ended without success."""
 
 Cause = Literal["person", "parent", "skipped", "max_fails", "overlap", "moved"]
-"""Why a job is cancelled or held: a person did it; a parent ended otherwise than wanted; it was for a failure that did
-not come; its batch had too many failures; its schedule replaced it; it was moved to another queue."""
+"""Why a job is cancelled or held: a person did it; a parent did not end as wanted; it was meant for a failure that
+did not happen; its batch had too many failures; its schedule replaced it; it was moved to another queue."""
 
 HISTORY_KEPT = 20
-"""Attempts kept inside the job; older ones are only counted."""
+"""How many attempts a job keeps; older ones are only counted."""
 
 
 class Parent(Struct, frozen=True):
@@ -48,11 +48,11 @@ class Parent(Struct, frozen=True):
 
 
 class Spec(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
-    """What to run and how: written once, never changed.
+    """What to run and how. Written once, never changed.
 
-    Exactly one of `command` (for a shell) and `argv` (run without one) is set. `content` is the digest of what the
-    client asked for: the same id with the same content is the same job, with another it is a conflict (guarantee G2).
-    `boost` is how much waiting one point of priority is worth.
+    Exactly one of `command` (for a shell) and `argv` (run without one) is set. `content` is the digest of the
+    request: the same id with the same content is the same job, with other content a conflict (guarantee G2).
+    `boost` is how much waiting time one point of priority is worth.
     """
 
     command: str | None = None
@@ -96,7 +96,7 @@ class Lease(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
 
 
 class CancelRequest(Struct, frozen=True, kw_only=True):
-    """Who asked for the end of a running job, when, and why."""
+    """Who requested that a job ends, when, and why."""
 
     by: str
     at: datetime
@@ -104,9 +104,9 @@ class CancelRequest(Struct, frozen=True, kw_only=True):
 
 
 class Attempt(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
-    """One finished run of a job's command. CPU times in seconds, `max_rss` and `output_bytes` in bytes.
+    """One finished run of a job's command. CPU times are in seconds, `max_rss` and `output_bytes` in bytes.
 
-    `ended_processes` is how many processes the command left running, which its worker then ended.
+    `ended_processes` is how many processes the command left running and the worker then ended.
     """
 
     attempt: int
@@ -129,16 +129,16 @@ class Attempt(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
 
 
 class Job(Struct, frozen=True, kw_only=True, gc=False):
-    """One command in the queue, with all that is known of it.
+    """One command in the queue, with everything known about it.
 
     number          assigned by the store, rising, never reused; 0 before `add`
-    run_at          earliest start; for a job in `failed` the time of its retry
+    run_at          earliest start; of a `failed` job the time of its retry
     sort_key        see `sort_key()`: the smallest is claimed first, then the smallest number
     attempts        started attempts, over the whole life of the job
     failures        failed attempts since the retry budget last began
     losses          attempts lost to crashes since then
     version         rises with every write; `save` compares it
-    waiting_for     the parents that have not ended as wanted; kept while the job is cancelled because of them
+    waiting_for     the parents that have not ended as wanted; kept if the job is cancelled because of them
     cause           why it is cancelled or held; None in other states
     history         the last `HISTORY_KEPT` finished attempts; `history_dropped` counts the others
     output_tail     the last few hundred characters the command printed

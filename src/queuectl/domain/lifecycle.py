@@ -1,8 +1,8 @@
-"""The life of a job: which state follows which, and when. One table, and one function for each event.
+"""The life cycle of a job: which state follows which, and when. One table, and one function per event.
 
-Every change of a job in this system is one of these functions, from job to job, saved by compare-and-swap. Only
-`claim` exists a second time, inside each driver, because it has to be one atomic step there. An event that the table
-does not allow raises `Conflict` with a sentence for the person who asked; nothing here reads a clock or chance.
+Every change of a job is one of these functions, from job to job; the result is saved by compare-and-swap. Only `claim`
+exists a second time, in each driver, because it must be one atomic step there. An event that the table does not allow
+raises `Conflict` with a sentence for people. Nothing here reads a clock or a source of random numbers.
 """
 
 from collections.abc import Mapping
@@ -31,7 +31,7 @@ from queuectl.errors import Conflict
 
 
 class Arrow(Struct, frozen=True):
-    """One permitted change: `event` takes a job from `source` (None: it is new) to `target`, when `when` holds."""
+    """One permitted transition: `event` takes a job from `source` (None: a new job) to `target`, if `when` is true."""
 
     event: str
     source: State | None
@@ -85,9 +85,9 @@ ARROWS: tuple[Arrow, ...] = (
     Arrow("cancel", "blocked", "cancelled", "cancelled"),
     Arrow("cancel", "held", "cancelled", "cancelled"),
     Arrow("cancel", "processing", "processing", "cancel requested; the worker ends the process tree"),
-    Arrow("retry", "dead", "pending", "retried by a person: the retry budget starts anew"),
-    Arrow("retry", "cancelled", "pending", "retried by a person: the retry budget starts anew"),
-    Arrow("retry", "failed", "pending", "retried by a person: the retry budget starts anew"),
+    Arrow("retry", "dead", "pending", "retried by a person: with a new retry budget"),
+    Arrow("retry", "cancelled", "pending", "retried by a person: with a new retry budget"),
+    Arrow("retry", "failed", "pending", "retried by a person: with a new retry budget"),
     Arrow("retry", "dead", "blocked", "the same, and parents have not, or no longer, ended as wanted"),
     Arrow("retry", "cancelled", "blocked", "the same, and parents have not, or no longer, ended as wanted"),
     Arrow("retry", "failed", "blocked", "the same, and parents have not, or no longer, ended as wanted"),
@@ -118,7 +118,7 @@ def enqueue(
     hold: bool,
     now: datetime,
 ) -> Job:
-    """A new job. `run_at` is its earliest start; `waiting_for` the parents that have not ended as wanted."""
+    """A new job. `run_at` is its earliest start; `waiting_for` are the parents that have not ended as wanted."""
     state: State = "held" if hold else "blocked" if waiting_for else "pending"
     return Job(
         id=id,
@@ -135,10 +135,11 @@ def enqueue(
     )
 
 
-def place(job: Job, parents: Mapping[str, State]) -> Job:
-    """A new job again, before it is stored, with what is known of its parents: those that ended as wanted are done.
+def with_parents(job: Job, parents: Mapping[str, State]) -> Job:
+    """A new job, before it is stored, that waits only for the parents that have not ended as wanted.
 
-    A parent that ended otherwise is left to `unblock`, so that the job is stored and its end can be explained.
+    A parent that ended otherwise stays in `waiting_for`; `unblock` then cancels the job. So the job is stored, and
+    its end can be explained.
     """
     waiting = dependency.still_waiting(job.spec.after, parents)
     if job.state != "blocked":
@@ -152,25 +153,24 @@ def is_due(job: Job, now: datetime) -> bool:
 
 
 def claim(job: Job, *, attempt_id: str, worker: str, lease: timedelta, now: datetime) -> Job:
-    """Taken by a worker: the attempt is counted and its lease runs. Every driver's `claim` does exactly this."""
-    held = Lease(attempt_id=attempt_id, worker=worker, claimed_at=now, until=now + lease)
-    return _move(job, "claim", "processing", now, attempts=job.attempts + 1, lease=held)
+    """A worker takes the job: the attempt is counted and its lease begins. Each driver's `claim` does the same."""
+    taken = Lease(attempt_id=attempt_id, worker=worker, claimed_at=now, until=now + lease)
+    return _move(job, "claim", "processing", now, attempts=job.attempts + 1, lease=taken)
 
 
 def renew(job: Job, *, lease: timedelta, now: datetime) -> Job:
-    """The lease begins again. No event: the state stays, and every renewal bumps the version when it is stored."""
-    held = _lease_of(job)
-    return replace(job, lease=replace(held, until=now + lease), updated_at=now)
+    """The lease begins again. This is no event: the state stays. Storing the renewal raises the version."""
+    return replace(job, lease=replace(_lease_of(job), until=now + lease), updated_at=now)
 
 
 def note_start(job: Job, *, slot: int, pid: int, started_at: datetime, now: datetime) -> Job:
-    """The command runs: for people who look, nothing depends on it."""
-    held = replace(_lease_of(job), slot=slot, pid=pid, started_at=started_at)
-    return replace(job, lease=held, started_at=started_at, updated_at=now)
+    """The command runs. This is information for people; nothing depends on it."""
+    running = replace(_lease_of(job), slot=slot, pid=pid, started_at=started_at)
+    return replace(job, lease=running, started_at=started_at, updated_at=now)
 
 
-def finish(job: Job, report: Report, *, now: datetime, chance: float) -> Job:
-    """The attempt that holds the lease ended as `report` says. `chance` in [0, 1) spreads the retry delay."""
+def finish(job: Job, report: Report, *, now: datetime, random_number: float) -> Job:
+    """The attempt that has the lease ended as `report` says. `random_number` in [0, 1) decides the jitter."""
     outcome = report.outcome
     if outcome.kind == "lost":
         return lose(job, report, now=now)
@@ -179,11 +179,11 @@ def finish(job: Job, report: Report, *, now: datetime, chance: float) -> Job:
         return _end(ended, "finish", "completed", now, last_error=None)
     if outcome.kind == "cancelled" or job.cancel_requested:
         return _end(ended, "finish", "cancelled", now, cause="person", last_error=_cancel_words(job))
-    return _fail(ended, outcome, now, chance)
+    return _fail(ended, outcome, now, random_number)
 
 
 def give_back(job: Job, *, now: datetime) -> Job:
-    """Claimed and provably never started: as if it had not been claimed (guarantee G8)."""
+    """The job was claimed and certainly did not start: as if it had not been claimed (guarantee G8)."""
     if job.cancel_requested:
         job = replace(job, attempts=job.attempts - 1)
         return _end(job, "give_back", "cancelled", now, cause="person", last_error=_cancel_words(job))
@@ -192,7 +192,7 @@ def give_back(job: Job, *, now: datetime) -> Job:
 
 
 def interrupt(job: Job, report: Report, *, now: datetime) -> Job:
-    """Ended because the worker had to stop at once. Neither a failure nor a loss: it starts again elsewhere."""
+    """The attempt ended because its worker had to stop at once. It counts neither as a failure nor as a loss."""
     lost = Outcome(
         kind="lost", error=INTERRUPTED, exit_code=report.outcome.exit_code, signal=report.outcome.signal
     )
@@ -203,7 +203,7 @@ def interrupt(job: Job, report: Report, *, now: datetime) -> Job:
 
 
 def lose(job: Job, report: Report, *, now: datetime) -> Job:
-    """The attempt was lost to a crash. Losses have their own budget (guarantee G8); its place in the line stays."""
+    """The attempt was lost to a crash. Losses have their own budget (guarantee G8). The job keeps its sort key."""
     losses = job.losses + 1
     ended = replace(_record(job, report), losses=losses)
     why = report.outcome.describe()
@@ -216,7 +216,7 @@ def lose(job: Job, report: Report, *, now: datetime) -> Job:
 
 
 def cancel(job: Job, *, by: str, reason: str | None, now: datetime) -> Job:
-    """Never to start again. A running job is only marked: its worker ends the tree and reports. Twice is once."""
+    """The job never starts again. A running job is only marked: its worker ends the tree and reports. Idempotent."""
     if job.state == "cancelled":
         return job
     _check(job, "cancel")
@@ -235,10 +235,10 @@ def retry(
     force: bool = False,
     alone: bool = False,
 ) -> Job:
-    """Run once more with a new retry budget; history and attempt numbers go on.
+    """The job runs again with a new retry budget; history and attempt numbers continue.
 
-    At once, or behind the parents that have not, or no longer, ended as wanted; `parents` has the states of those that
-    exist. With `alone` no parent is waited for.
+    It waits for the parents whose present state is not as wanted; `parents` has the states of the parents that exist.
+    With `alone` it waits for none.
     """
     if job.state == "completed" and not force:
         raise Conflict(
@@ -247,33 +247,34 @@ def retry(
         )
     event = "force_retry" if job.state == "completed" else "retry"
     _check(job, event)
-    waiting = () if alone else dependency.to_wait_for_again(job, parents)
-    vain = dependency.in_vain(replace(job, waiting_for=waiting), parents)
-    if vain:
+    waiting = () if alone else dependency.unmet_after_retry(job, parents)
+    impossible = dependency.impossible(replace(job, waiting_for=waiting), parents)
+    if impossible:
         raise Conflict(
-            dependency.vain_words(job, vain[0], parents), dependency.retry_hint(job, vain[0], parents)
+            dependency.impossible_text(job, impossible[0], parents),
+            dependency.retry_hint(job, impossible[0], parents),
         )
-    fresh = replace(_anew(job), waiting_for=waiting)
+    fresh = replace(_reset(job), waiting_for=waiting)
     if waiting:
         return _move(fresh, event, "blocked", now, run_at=now)
     return _ready(fresh, event, now)
 
 
 def revive(job: Job, parents: Mapping[str, State], *, now: datetime) -> Job:
-    """A job that was cancelled because of a parent waits again, as a person has retried that parent.
+    """A job that was cancelled because of a parent waits again, because a person retried that parent.
 
-    Unchanged while another of its parents stands in the way.
+    It stays unchanged while another of its parents cannot end as wanted.
     """
     _check(job, "revive")
     if job.cause != "parent":
         raise Conflict(f"job {handle(job)} was not cancelled because of a parent")
-    if dependency.in_vain(job, parents):
+    if dependency.impossible(job, parents):
         return job
-    return _move(_anew(job), "revive", "blocked", now, last_error=None)
+    return _move(_reset(job), "revive", "blocked", now, last_error=None)
 
 
 def hold(job: Job, *, now: datetime) -> Job:
-    """Not to start until it is released. Idempotent."""
+    """The job does not start until it is released. Idempotent."""
     if job.state == "held":
         return job
     return _move(job, "hold", "held", now, cause="person")
@@ -282,16 +283,16 @@ def hold(job: Job, *, now: datetime) -> Job:
 def release(
     job: Job, parents: Mapping[str, State] = NO_PARENTS, *, now: datetime, anyway: bool = False
 ) -> Job:
-    """May start when due: behind its parents, if some have not ended as wanted; with `anyway` without them.
+    """The job may start when due, after its parents ended as wanted; with `anyway` without waiting for them.
 
-    Refused when a parent ended otherwise than wanted: then it would wait in vain.
+    Raises Conflict if a parent can no longer end as wanted, because the job would wait without end.
     """
     _check(job, "release")
     waiting = () if anyway else dependency.unmet(job, parents)
-    vain = () if anyway else dependency.in_vain(job, parents)
-    if vain:
+    impossible = () if anyway else dependency.impossible(job, parents)
+    if impossible:
         raise Conflict(
-            f"{dependency.vain_words(job, vain[0], parents)}: it stays held",
+            f"{dependency.impossible_text(job, impossible[0], parents)}: it stays held",
             f"queuectl release --anyway {handle(job)} runs it without its parents",
         )
     error = None if job.cause in ("parent", "skipped") else job.last_error
@@ -311,16 +312,16 @@ def edit(job: Job, *, priority: int | None, run_at: datetime | None, queue: str 
 
 
 def unblock(job: Job, parents: Mapping[str, State], *, now: datetime) -> Job:
-    """Look again at a blocked or held job, given the states of all its parents that exist.
+    """Check a blocked or held job against the states of its parents that exist.
 
-    Unchanged while nothing is to do. Parents that ended as wanted are crossed off, and are not asked again: they may be
-    retried or deleted later. A parent that is waited for and is gone will never end as wanted. A held job is only
-    released if it is held because of its parents.
+    The job stays unchanged if nothing follows. A parent that ended as wanted is removed from `waiting_for` and never
+    checked again, because it may be retried or deleted later. A parent in `waiting_for` that was deleted can never end
+    as wanted. A held job is released only if it is held because of its parents.
     """
-    waiting, vain = dependency.unmet(job, parents), dependency.in_vain(job, parents)
+    waiting, impossible = dependency.unmet(job, parents), dependency.impossible(job, parents)
     by_parents = job.cause in ("parent", "skipped")
-    if vain and job.state != "held":
-        return _in_vain(replace(job, waiting_for=waiting), vain[0], parents, now)
+    if impossible and job.state != "held":
+        return _stop_waiting(replace(job, waiting_for=waiting), impossible[0], parents, now)
     if not waiting and (job.state != "held" or by_parents):
         error = None if by_parents else job.last_error
         return _ready(replace(job, waiting_for=(), last_error=error), "unblock", now)
@@ -332,13 +333,13 @@ def holds_lease(job: Job, attempt_id: str) -> bool:
     return job.state == "processing" and job.lease is not None and job.lease.attempt_id == attempt_id
 
 
-def is_given_up(past: Attempt, outcome: Outcome) -> bool:
-    """Whether somebody else recorded an attempt as lost whose end the worker itself saw as `outcome`."""
-    return past.outcome == "lost" and past.error not in (INTERRUPTED, outcome.error)
+def is_given_up(recorded: Attempt, outcome: Outcome) -> bool:
+    """Whether another worker recorded an attempt as lost although its own worker saw it end with `outcome`."""
+    return recorded.outcome == "lost" and recorded.error not in (INTERRUPTED, outcome.error)
 
 
-def _in_vain(job: Job, parent: str, parents: Mapping[str, State], now: datetime) -> Job:
-    """It keeps for whom it waits: so it is found when a person retries that parent."""
+def _stop_waiting(job: Job, parent: str, parents: Mapping[str, State], now: datetime) -> Job:
+    """Cancel or hold the job. It keeps `waiting_for`, so that it is found when a person retries that parent."""
     why = f"parent {parent} ended as {parents[parent]}" if parent in parents else f"parent {parent} is gone"
     cause: Cause = "skipped" if parents.get(parent) == "completed" else "parent"
     if job.spec.after_failure == "hold":
@@ -347,17 +348,17 @@ def _in_vain(job: Job, parent: str, parents: Mapping[str, State], now: datetime)
     return _end(job, "unblock", "cancelled", now, cause=cause, last_error=why, waiting_for=waiting)
 
 
-def _anew(job: Job) -> Job:
-    """With a new retry budget, and without its end."""
+def _reset(job: Job) -> Job:
+    """The job with a new retry budget and without the result of its last run."""
     return replace(job, failures=0, losses=0, cancel_requested=None, exit_code=None, finished_at=None)
 
 
-def _fail(job: Job, outcome: Outcome, now: datetime, chance: float) -> Job:
+def _fail(job: Job, outcome: Outcome, now: datetime, random_number: float) -> Job:
     policy, failures = job.spec.retry, job.failures + 1
     job = replace(job, failures=failures, last_error=outcome.describe())
     if not policy.allows(failures, outcome.exit_code if outcome.kind == "exited" else None):
         return _end(job, "finish", "dead", now)
-    run_at = now + policy.delay(failures, chance)
+    run_at = now + policy.delay(failures, random_number)
     key = sort_key(run_at, job.priority, job.spec.boost)
     return _move(job, "finish", "failed", now, run_at=run_at, sort_key=key)
 
@@ -402,7 +403,7 @@ def _attempt(job: Job, lease: Lease, report: Report) -> Attempt:
 
 
 def _ready(job: Job, event: str, now: datetime) -> Job:
-    """To `pending`, with the place in the line that belongs to the moment it becomes ready."""
+    """To `pending`, with the sort key of the time at which the job becomes ready."""
     run_at = max(job.run_at, now) if event != "retry" and event != "force_retry" else now
     return _move(
         job, event, "pending", now, run_at=run_at, sort_key=sort_key(run_at, job.priority, job.spec.boost)

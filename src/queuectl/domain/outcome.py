@@ -16,7 +16,7 @@ INTERRUPTED = "interrupted: the worker was told to stop at once"
 class Outcome(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One ending. `exit_code` and `signal` are what the kernel said of the leader, where it said anything.
 
-    `error` is a sentence for people: why it could not start, why it was lost, which limit it passed.
+    `error` is a sentence for people: why the command could not start, why the attempt was lost, which limit it passed.
     """
 
     kind: Kind
@@ -41,9 +41,9 @@ class Outcome(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Report(Struct, frozen=True, kw_only=True):
-    """What a worker knows about an attempt that ended. CPU times in seconds, `max_rss` and `output_bytes` in bytes.
+    """What a worker knows about an attempt that ended. CPU times are in seconds, `max_rss` and `output_bytes` in bytes.
 
-    `ended_processes` is how many processes the command left running, which its worker then ended.
+    `ended_processes` is how many processes the command left running, and the worker then ended.
     """
 
     outcome: Outcome

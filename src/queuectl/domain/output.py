@@ -1,7 +1,7 @@
-"""What a command printed: numbered chunks of bytes, and how they are put together again.
+"""The output of a command: numbered chunks of bytes, and how they are assembled.
 
 Of each attempt the first and the last `output_limit / 2` bytes are kept exactly; the middle is only counted. A chunk
-carries its offset in the whole output, so that a gap needs no mark of its own: it is where offsets do not meet.
+carries its offset in the whole output. A gap needs no marker: it is where one chunk ends before the next begins.
 """
 
 from collections.abc import Iterable, Sequence
@@ -15,7 +15,7 @@ COMBINED, STDOUT, STDERR = 0, 1, 2
 class Chunk(Struct, frozen=True):
     """A run of bytes of one attempt. `n` rises by one from 1; the same `n` always carries the same bytes.
 
-    `stream` is COMBINED unless the job asked for its streams apart; `offset` counts bytes of all streams.
+    `stream` is COMBINED unless the job keeps its streams apart (`split`); `offset` counts bytes of all streams.
     """
 
     job_id: str
@@ -28,7 +28,7 @@ class Chunk(Struct, frozen=True):
 
 
 class Trim(Struct, frozen=True):
-    """Forget the chunks of an attempt with `after < n < before`: they lie between head and tail."""
+    """Delete the chunks of an attempt with `after < n < before`: they are between head and tail."""
 
     job_id: str
     attempt_id: str
@@ -45,19 +45,19 @@ class Piece(Struct, frozen=True):
 
 
 def known_stream(stream: int) -> int:
-    """The stream itself. Raises ValueError if there is none of that number."""
+    """The stream itself. Raises ValueError if no stream has that number."""
     if type(stream) is not int or stream not in (COMBINED, STDOUT, STDERR):
         raise ValueError(f"there is no stream {stream!r}")
     return stream
 
 
 def head_size(limit: int) -> int:
-    """How many of the first bytes are kept; the rest of `limit` is for the last ones."""
+    """How many bytes of the head are kept; the rest of `limit` is for the tail."""
     return limit - limit // 2
 
 
 def assemble(chunks: Iterable[Chunk], limit: int, total: int) -> list[Piece]:
-    """The pieces to show, in order: exactly head and tail of an output of `total` bytes, the gap as a count."""
+    """The pieces to show, in order: head and tail of an output of `total` bytes, and a count for the gap."""
     head_end = min(head_size(limit), total)
     tail_start = max(total - limit // 2, head_end)
     pieces: list[Piece] = []

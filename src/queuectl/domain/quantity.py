@@ -12,9 +12,9 @@ LONGEST = timedelta(days=36500)
 
 
 def parse_duration(text: str) -> timedelta:
-    """`90` and `90s` are seconds; units ms, s, m, h, d and w may follow one another, each once at most.
+    """`90` and `90s` are seconds; the units ms, s, m, h, d and w can be combined, each at most once.
 
-    Raises InvalidInput for anything else, for what is negative, and for more than a hundred years.
+    Raises InvalidInput for other text, negative durations, and more than a hundred years.
     """
     total, seen = 0.0, []
     for number, unit in _terms(text.strip().lower()):
@@ -50,7 +50,7 @@ def format_duration(value: timedelta) -> str:
 
 
 def parse_size(text: str) -> int:
-    """Bytes: `512`, `64KiB`, `1MiB`, `2GB`; K, M and G are the binary ones. Raises InvalidInput."""
+    """Bytes: `512`, `64KiB`, `1MiB`, `2GB`; K, M and G are binary. Raises InvalidInput."""
     clean = text.strip().lower().replace(" ", "")
     digits = clean.rstrip("bikmg")
     unit = clean[len(digits) :]

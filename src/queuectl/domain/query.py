@@ -1,4 +1,4 @@
-"""What can be asked of a store: which jobs, in what order, how many."""
+"""Queries to a store: which jobs, in which order, how many."""
 
 from collections.abc import Iterable
 from datetime import datetime
@@ -20,7 +20,7 @@ class Filter(Struct, frozen=True, kw_only=True):
     id_prefix       id begins with
     number          the job with this number
     unique_key      the jobs with this key
-    waiting_for     jobs that wait for one of these, or did so until they were cancelled because of it
+    waiting_for     jobs that wait for one of these parents, or were cancelled because of it
     worker          claimed by this worker
     """
 
@@ -38,7 +38,7 @@ class Filter(Struct, frozen=True, kw_only=True):
 
 
 class Page(Struct, frozen=True, kw_only=True):
-    """A piece of a result. `after` is the cursor that the piece before it gave; never an offset.
+    """A part of a result. `after` is the cursor that the page before it returned; there are no offsets.
 
     created: newest first. updated: last changed first. next: in the order in which they become due and are claimed.
     """
@@ -49,7 +49,7 @@ class Page(Struct, frozen=True, kw_only=True):
 
 
 class Unreadable(Struct, frozen=True):
-    """A job that is stored and cannot be decoded. It is left where it is, and never run, until a person deletes it."""
+    """A stored job that cannot be decoded. It stays where it is, and never runs, until a person deletes it."""
 
     id: str
     number: int
@@ -57,7 +57,7 @@ class Unreadable(Struct, frozen=True):
 
 
 class Found(Struct, frozen=True):
-    """The jobs of one page, and the cursor of the next, or None. `unreadable`: what lies between them and is none."""
+    """The jobs of one page, and the cursor of the next page or None. `unreadable`: its jobs that cannot be decoded."""
 
     jobs: list[Job]
     next: str | None
@@ -65,7 +65,7 @@ class Found(Struct, frozen=True):
 
 
 class Jobs(dict[str, Job]):
-    """Jobs by their ids. `unreadable`: those of the ids asked for that are stored and cannot be decoded."""
+    """Jobs by id. `unreadable`: the requested jobs that are stored and cannot be decoded."""
 
     def __init__(self, jobs: Iterable[Job] = (), unreadable: Iterable[Unreadable] = ()) -> None:
         super().__init__((job.id, job) for job in jobs)
@@ -96,7 +96,7 @@ class Counts(Struct, frozen=True):
 
 
 def matches(job: Job, wanted: Filter) -> bool:
-    """Whether a job is meant by a filter. Drivers may answer faster, never differently."""
+    """Whether a job matches a filter. Drivers may be faster, but must give the same answer."""
     return (
         (not wanted.states or job.state in wanted.states)
         and (wanted.queue is None or job.queue == wanted.queue)
@@ -112,5 +112,5 @@ def matches(job: Job, wanted: Filter) -> bool:
     )
 
 
-def _ended_before(job: Job, moment: datetime) -> bool:
-    return job.ended and job.finished_at is not None and job.finished_at < moment
+def _ended_before(job: Job, at: datetime) -> bool:
+    return job.ended and job.finished_at is not None and job.finished_at < at

@@ -1,7 +1,7 @@
-"""How often, and after how long, a failed attempt is followed by another.
+"""The retry rule: how many retries follow failed attempts, and after which delay.
 
-The rule is the seeds': `delay = factor × base ^ failures`, so 2 s, 4 s, 8 s with the defaults; `max_retries` counts the
-retries after the first attempt.
+`delay = factor × base ^ failures`, so 2 s, 4 s, 8 s with the defaults. `max_retries` counts the retries after the first
+attempt.
 """
 
 from datetime import timedelta
@@ -14,12 +14,12 @@ FOREVER = -1
 class RetryPolicy(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The retry rule of one job, fixed when it is enqueued.
 
-    max_retries     retries after the first attempt; -1 is for ever
-    max_losses      attempts that may be lost to crashes before the job counts as a crash loop
+    max_retries     retries after the first attempt; -1 means without limit
+    max_losses      lost attempts after which the job is still queued again
     base, factor    delay before retry n is `factor × base ^ n`
-    longest         no delay is longer
-    jitter          0 … 1: the delay is spread by this share, up and down
-    no_retry_codes  exit codes after which a retry is pointless: straight to `dead`
+    longest         the longest delay
+    jitter          0 … 1: the share by which the delay varies, up and down
+    no_retry_codes  exit codes after which the job is `dead` without a retry
     """
 
     max_retries: int = 3
@@ -36,9 +36,9 @@ class RetryPolicy(Struct, frozen=True, kw_only=True, omit_defaults=True):
             return False
         return self.max_retries == FOREVER or failures <= self.max_retries
 
-    def delay(self, failures: int, chance: float) -> timedelta:
-        """The wait before the next attempt. `chance` in [0, 1) decides the jitter; 0.5 is none."""
-        spread = 1.0 + self.jitter * (2.0 * chance - 1.0)
+    def delay(self, failures: int, random_number: float) -> timedelta:
+        """The wait before the next attempt. `random_number` in [0, 1) decides the jitter; 0.5 means no jitter."""
+        spread = 1.0 + self.jitter * (2.0 * random_number - 1.0)
         return min(self._plain_delay(failures) * spread, self.longest)
 
     def _plain_delay(self, failures: int) -> timedelta:

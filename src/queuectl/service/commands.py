@@ -58,7 +58,7 @@ class Enqueuer:
         self._queue = queue
         self._shared: dict[bytes, Spec] = {}
         # Ids of one batch follow one another, so that their order is that of the batch even within a millisecond.
-        self._chance = int.from_bytes(random_bytes(8)) >> 5
+        self._random_number = int.from_bytes(random_bytes(8)) >> 5
 
     def job(self, request: JobRequest) -> Job:
         """The job that a request asks for, waiting for all its parents. Raises InvalidInput."""
@@ -89,8 +89,8 @@ class Enqueuer:
 
     def next_id(self) -> str:
         """A new id, after all that this enqueuer gave before."""
-        self._chance += 1
-        return make_id(self._now, self._chance)
+        self._random_number += 1
+        return make_id(self._now, self._random_number)
 
 
 def enqueue(store: Store, jobs: Sequence[Job]) -> list[Added]:
@@ -371,7 +371,7 @@ def _refuse_circles(jobs: Sequence[Job]) -> None:
     for job in jobs:
         if any(parent.job == job.id for parent in job.spec.after):
             raise InvalidInput(f"job {job.id} is its own parent")
-    circle = dependency.circle({job.id: [parent.job for parent in job.spec.after] for job in jobs})
+    circle = dependency.find_cycle({job.id: [parent.job for parent in job.spec.after] for job in jobs})
     if circle:
         raise InvalidInput(f"the jobs wait for each other: {' → '.join(circle)}")
 
@@ -385,9 +385,11 @@ def _place(store: Store, jobs: Sequence[Job]) -> list[Job]:
         raise unreadable.refusal(each)
     for parent in parents:
         if parent.job not in own and parent.job not in known:
-            raise NotFound(f"there is no job {parent.job} to wait for", dependency.wish_hint(parent.job))
+            raise NotFound(
+                f"there is no job {parent.job} to wait for", dependency.missing_parent_hint(parent.job)
+            )
     states = {id: job.state for id, job in known.items()}
-    return [lifecycle.place(job, states) for job in jobs]
+    return [lifecycle.with_parents(job, states) for job in jobs]
 
 
 def known_queue(store: Store, queue: str) -> str:

@@ -258,7 +258,7 @@ def _once_back(job: Job) -> str:
 
 def _why_blocked(case: _Case) -> Iterator[str]:
     job, states = case.job, case.parent_states
-    vain = set(dependency.in_vain(job, states))
+    vain = set(dependency.impossible(job, states))
     for parent in job.spec.after:
         if parent.job in job.waiting_for:
             state = states.get(parent.job, "gone")
@@ -268,7 +268,7 @@ def _why_blocked(case: _Case) -> Iterator[str]:
 
 def _next_blocked(case: _Case) -> Iterator[str]:
     job, states = case.job, case.parent_states
-    if vain := dependency.in_vain(job, states):
+    if vain := dependency.impossible(job, states):
         what = "held" if job.spec.after_failure == "hold" else "cancelled"
         if case.living:
             yield f"it is {what} within seconds"
@@ -309,8 +309,8 @@ def _failed_above(case: _Case, vain: Sequence[str]) -> list[Job]:
         found |= {job.id: job for job in level}
         known = case.store.get([parent.job for job in level for parent in job.spec.after])
         states = {id: job.state for id, job in known.items()}
-        again = [replace(job, waiting_for=dependency.to_wait_for_again(job, states)) for job in level]
-        vain = [id for job in again for id in dependency.in_vain(job, states) if id not in found]
+        again = [replace(job, waiting_for=dependency.unmet_after_retry(job, states)) for job in level]
+        vain = [id for job in again for id in dependency.impossible(job, states) if id not in found]
     return dependency.parents_first(list(found.values()))
 
 
@@ -323,7 +323,7 @@ def _why_held(case: _Case) -> Iterator[str]:
 
 
 def _next_held(case: _Case) -> Iterator[str]:
-    vain = dependency.in_vain(case.job, case.parent_states)
+    vain = dependency.impossible(case.job, case.parent_states)
     if not vain:
         yield f"to let it start: queuectl release {case.name}"
         for parent in dependency.unmet(case.job, case.parent_states):
@@ -357,7 +357,7 @@ def _next_ended(case: _Case) -> Iterator[str]:
     if holder := _holder_of_key(case):
         yield f"its unique key {job.spec.unique_key!r} is job {holder}'s: it can run again once that has ended"
         return
-    waiting = dependency.to_wait_for_again(job, case.parent_states)
+    waiting = dependency.unmet_after_retry(job, case.parent_states)
     again = [p for p in waiting if case.parent_states.get(p) in (None, *TERMINAL)]
     yield from _mend(case, tuple(again))
     if not again:

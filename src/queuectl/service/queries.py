@@ -7,7 +7,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from queuectl.config import Settings
-from queuectl.domain.dependency import refuse_list, split_wish, unmet
+from queuectl.domain.dependency import parse_dependency, refuse_several, unmet
 from queuectl.domain.ids import handle, is_made, is_number
 from queuectl.domain.job import STATES, TERMINAL, Attempt, Job, State
 from queuectl.domain.names import is_name
@@ -127,8 +127,8 @@ def parents(store: Store, wishes: Sequence[str]) -> list[str]:
     """
     found = []
     for wish in wishes:
-        refuse_list(wish)
-        job, on = split_wish(wish)
+        refuse_several(wish)
+        job, on = parse_dependency(wish)
         try:
             [id] = resolve(store, [job])
         except NotFound:
@@ -136,7 +136,7 @@ def parents(store: Store, wishes: Sequence[str]) -> list[str]:
                 raise
             id = job
         # As it was written where it can stay so: the text is a part of what makes two requests the same.
-        found.append(id if wish == job and split_wish(id)[0] == id else f"{id}:{on}")
+        found.append(id if wish == job and parse_dependency(id)[0] == id else f"{id}:{on}")
     return found
 
 

@@ -14,7 +14,7 @@ import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from queuectl.config import Settings
-from queuectl.domain.dependency import refuse_list, split_wish
+from queuectl.domain.dependency import parse_dependency, refuse_several
 from queuectl.domain.ids import check_id
 from queuectl.domain.instant import in_range
 from queuectl.domain.job import Parent, Spec
@@ -379,8 +379,8 @@ def _retry_of(request: JobRequest, base: RetryPolicy) -> RetryPolicy:
 
 def _parent_of(item: str | After) -> Parent:
     if isinstance(item, str):
-        refuse_list(item)
-    job, on = (item.job, item.on) if isinstance(item, After) else split_wish(item)
+        refuse_several(item)
+    job, on = (item.job, item.on) if isinstance(item, After) else parse_dependency(item)
     if on not in ("ok", "any", "failed"):
         raise InvalidInput(f"after: {on!r} is not ok, any or failed")
     return Parent(check_id(job), on)  # type: ignore[arg-type]

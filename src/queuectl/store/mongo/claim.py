@@ -42,13 +42,13 @@ class Means(Struct, frozen=True):
     """What a claim needs beside the database.
 
     token    makes attempt ids
-    chance   a number in [0, 1), for whoever lost a race
+    random_number  a number in [0, 1), for whoever lost a race
     put_off  called when others are at all that is left: to be asked again in a moment
     aside    where that is noted which cannot be decoded
     """
 
     token: Callable[[], str]
-    chance: Callable[[], float]
+    random_number: Callable[[], float]
     put_off: Callable[[], None]
     aside: SetAside
 
@@ -71,7 +71,7 @@ def _claim(base: Base, wish: Wish, now: Moment, means: Means) -> list[Job]:
     look = _look(base, wish, now)
     while True:
         heads = lines.heads(base, look.without(busy), wish.limit + SPREAD * lost)
-        chosen = _choose(heads, wish.limit, means.chance() if lost else 0.0)
+        chosen = _choose(heads, wish.limit, means.random_number() if lost else 0.0)
         if not chosen and not busy:
             return []
         if not chosen and boottime() - since > TURNED_AWAY:
@@ -105,9 +105,9 @@ def _promote(base: Base, now: Moment) -> None:
     )
 
 
-def _choose(heads: list[Document], wanted: int, chance: float) -> list[Document]:
+def _choose(heads: list[Document], wanted: int, random_number: float) -> list[Document]:
     """The first ones; after a lost race as many, from anywhere among the heads."""
-    start = int(chance * (max(0, len(heads) - wanted) + 1))
+    start = int(random_number * (max(0, len(heads) - wanted) + 1))
     return heads[start : start + wanted]
 
 

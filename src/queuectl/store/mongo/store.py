@@ -6,7 +6,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from queuectl.clock import Clock, chance, random_bytes
+from queuectl.clock import Clock, random_bytes, random_number
 from queuectl.domain.job import Job
 from queuectl.domain.output import Chunk, Trim
 from queuectl.domain.query import Counts, Filter, Found, Jobs, Page, Unreadable
@@ -58,7 +58,7 @@ class MongoStore:
         self._connections = Connections(self._address, concern, patience, self._greet)
         self._listener = Listener(self._connections, self._address.listens)
         self._aside = SetAside()
-        self._means = claim.Means(token or _random_token, chance, self._listener.soon, self._aside)
+        self._means = claim.Means(token or _random_token, random_number, self._listener.soon, self._aside)
         self._given = clock
         good_for = 0.0 if clock else GOOD_FOR
         self._clock = ServerClock(self._ask_time, lambda: self._connections.answers, good_for)

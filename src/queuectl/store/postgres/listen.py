@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import psycopg
 
-from queuectl.clock import chance
+from queuectl.clock import random_number
 from queuectl.store.driver.self_pipe import SelfPipe
 from queuectl.store.postgres.connect import Connections, Line
 from queuectl.store.postgres.schema import channel
@@ -28,8 +28,10 @@ BELLS = ("work", "end")
 class Listener:
     """`wait` returns when something may have changed; `wake` lets it return at once."""
 
-    def __init__(self, connections: Connections, listens: bool, chance: Callable[[], float] = chance) -> None:
-        self._connections, self._listens, self._chance = connections, listens, chance
+    def __init__(
+        self, connections: Connections, listens: bool, random_number: Callable[[], float] = random_number
+    ) -> None:
+        self._connections, self._listens, self._random_number = connections, listens, random_number
         self._pipe, self._lock = SelfPipe(), threading.Lock()
         self._bells: tuple[str, ...] = BELLS
         self._line: Line | None = None
@@ -80,7 +82,7 @@ class Listener:
     def _pause(self) -> float:
         """Seconds until there is something to look at without being told."""
         echo = 3600.0 if self._echo is None else max(0.0, self._echo - time.monotonic())
-        return min(echo, 3600.0 if self._line else POLL * (0.8 + 0.4 * self._chance()))
+        return min(echo, 3600.0 if self._line else POLL * (0.8 + 0.4 * self._random_number()))
 
     def _changed(self) -> bool:
         with self._lock:

@@ -14,7 +14,7 @@ from typing import Any
 
 from redis.exceptions import RedisError, ResponseError
 
-from queuectl.clock import chance
+from queuectl.clock import random_number
 from queuectl.store.driver.self_pipe import SelfPipe
 from queuectl.store.redis.connect import Connections, Line
 
@@ -30,8 +30,10 @@ BELLS = ("work", "end")
 class Listener:
     """`wait` returns when something may have changed; `wake` lets it return at once."""
 
-    def __init__(self, connections: Connections, listens: bool, chance: Callable[[], float] = chance) -> None:
-        self._connections, self._listens, self._chance = connections, listens, chance
+    def __init__(
+        self, connections: Connections, listens: bool, random_number: Callable[[], float] = random_number
+    ) -> None:
+        self._connections, self._listens, self._random_number = connections, listens, random_number
         self._pipe, self._lock = SelfPipe(), threading.Lock()
         self._bells: tuple[str, ...] = BELLS
         self._line: Any = None
@@ -78,7 +80,7 @@ class Listener:
         return min(echo, poll, max(0.0, self._unasked - now))
 
     def _spread(self) -> float:
-        return 0.8 + 0.4 * self._chance()
+        return 0.8 + 0.4 * self._random_number()
 
     def _changed(self) -> bool:
         with self._lock:

@@ -10,7 +10,7 @@ from collections.abc import Container, Sequence
 from msgspec.structs import replace
 
 from queuectl import crashpoint
-from queuectl.clock import boottime, chance
+from queuectl.clock import boottime, random_number
 from queuectl.domain import lifecycle
 from queuectl.domain.job import Job
 from queuectl.domain.outcome import Report
@@ -118,7 +118,7 @@ class Settler:
         while open_ends := [ended for ended in open_ends if self._still_open(ended, done)]:
             now = self._store.now()
             after = [
-                translate.after(e.job, e.message, e.report, now=now, chance=chance())
+                translate.after(e.job, e.message, e.report, now=now, random_number=random_number())
                 for e in open_ends
                 if e.job
             ]

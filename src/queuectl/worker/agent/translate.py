@@ -85,12 +85,12 @@ def outcome_of(message: Message) -> Outcome:
     return Outcome(kind="exited", exit_code=code)
 
 
-def after(job: Job, message: Message, report: Report, *, now: datetime, chance: float) -> Job:
+def after(job: Job, message: Message, report: Report, *, now: datetime, random_number: float) -> Job:
     """The job after this ending."""
     report = _not_before_its_claim(job, report)
     if message.get("ended_by") == "interrupted":
         return lifecycle.interrupt(job, report, now=now)
-    return lifecycle.finish(job, report, now=now, chance=chance)
+    return lifecycle.finish(job, report, now=now, random_number=random_number)
 
 
 def _not_before_its_claim(job: Job, report: Report) -> Report:
