@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from queuectl.store.protocol import Added
 
 FIELDS = (
-    ("id", ("--id",), "ID", "the job's id (default: made from the time and random_number)"),
+    ("id", ("--id",), "ID", "the job's id (default: made from the time and random bits)"),
     ("queue", ("--queue", "-Q"), "QUEUE", "the queue (default: default)"),
     ("priority", ("--priority", "-p"), "N", "-1000 to 1000, higher first; one point is worth an hour of waiting"),
     ("max_retries", ("--max-retries", "--retries"), "N", "retries after the first attempt; -1 is for ever"),
