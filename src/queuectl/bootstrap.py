@@ -250,9 +250,9 @@ def file_of(url: str) -> str | None:
 def refuse_shared(url: str) -> None:
     """A worker runs what its store says. Raises StoreUnusable for a file into which others may write."""
     if is_local(url):
-        from queuectl.store.sqlite import place
+        from queuectl.store.sqlite import directory
 
-        place.refuse_shared(os.path.realpath(sqlite_path(url)))
+        directory.refuse_shared(os.path.realpath(sqlite_path(url)))
 
 
 def worker_directory(url: str) -> str:

@@ -38,7 +38,7 @@ from queuectl.cli.commands import ALIASES, COMMANDS
 from queuectl.cli.main import parser_of
 from queuectl.errors import InvalidInput, StoreUnavailable, StoreUnusable
 from queuectl.store.postgres import PostgresStore, description
-from queuectl.store.sqlite import SqliteStore, faults, place
+from queuectl.store.sqlite import SqliteStore, directory, faults
 from servers.redis import RedisServer
 from servers.redis_cluster import RedisCluster
 
@@ -390,15 +390,15 @@ def test_who_holds_a_database(tmp_path: Path) -> None:
 
 @runs("see which has it open: fuser -v {")
 def test_who_holds_a_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(place, "PATIENCE", 0.0)
-    directory = tmp_path / "it's mine"
-    directory.mkdir()
-    (directory / "queue.db-wal").touch()
-    holder = os.open(directory, os.O_RDONLY)
+    monkeypatch.setattr(directory, "PATIENCE", 0.0)
+    locked = tmp_path / "it's mine"
+    locked.mkdir()
+    (locked / "queue.db-wal").touch()
+    holder = os.open(locked, os.O_RDONLY)
     fcntl.flock(holder, fcntl.LOCK_EX)
     try:
         with pytest.raises(StoreUnavailable) as caught:
-            SqliteStore.open(str(directory / "queue.db"))
+            SqliteStore.open(str(locked / "queue.db"))
         command = (caught.value.hint or "").partition("open: ")[2].partition(";")[0]
         assert f" {os.getpid()}" in fuser(command)
     finally:

@@ -13,7 +13,7 @@ from factories import LEASE, NOW, new_job, report
 from facts import eventually
 from queuectl.domain import lifecycle
 from queuectl.store.driver.set_aside import SetAside
-from queuectl.store.mongo import MongoStore, claim, lines, turns, write
+from queuectl.store.mongo import MongoStore, claim, ready_index, queue_lock, write
 from queuectl.store.mongo.store import _SERVER_NOW
 from servers.mongo import GivenMongo, MongoServer
 
@@ -51,8 +51,8 @@ def claiming_by_hand(ground: MongoGround, worker: str = "late", limit: int = 5) 
 class TestTurns:
     @pytest.fixture
     def short(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(turns, "LASTS", 300_000)
-        monkeypatch.setattr(turns, "APART", 300_000)
+        monkeypatch.setattr(queue_lock, "TTL", 300_000)
+        monkeypatch.setattr(queue_lock, "GUARD_INTERVAL", 300_000)
 
     def limit(self, store: MongoStore, limit: int) -> None:
         assert store.compare_and_swap("queues", "default", {"paused": False, "limit": limit}, 0)
@@ -99,7 +99,7 @@ class TestTurns:
     def test_a_claimer_that_was_held_up_while_nobody_came_claims_all_the_same(
         self, ground: MongoGround, opened: Opener, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(turns, "LASTS", 300_000)
+        monkeypatch.setattr(queue_lock, "TTL", 300_000)
         store = opened()
         self.fill(store, 2)
         self.limit(store, 1)
@@ -131,9 +131,9 @@ class TestTurns:
 
     def test_one_gives_up_only_the_turn_that_one_has(self, ground: MongoGround, opened: Opener) -> None:
         self.limit(opened(), 1)
-        with turns.taken(ground.base, ["default"], _SERVER_NOW) as taken:
+        with queue_lock.acquired(ground.base, ["default"], _SERVER_NOW) as taken:
             turn = taken["default"]
-            turns._give_up(ground.base, {"default": turns.Turn(turn.until - 1, turn.setting)})
+            queue_lock._release(ground.base, {"default": queue_lock.QueueLock(turn.until - 1, turn.settings)})
             assert ground.base["shared"].find_one({})["turn"] == turn.until
         assert ground.base["shared"].find_one({})["turn"] == 0
 
@@ -161,9 +161,9 @@ class TestTurns:
         self, opened: Opener, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         asked: list[str] = []
-        ask = turns._ask
+        ask = queue_lock._acquire
         monkeypatch.setattr(
-            turns, "_ask", lambda base, queue, now: asked.append(queue) or ask(base, queue, now)
+            queue_lock, "_acquire", lambda base, queue, now: asked.append(queue) or ask(base, queue, now)
         )
         store = opened()
         now = store.now()
@@ -194,7 +194,7 @@ class TestTurns:
     def test_a_queue_that_was_paused_long_since_is_not_taken_from(
         self, ground: MongoGround, opened: Opener, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(lines, "HOLDS", 300_000)
+        monkeypatch.setattr(ready_index, "VALID_FOR", 300_000)
         store = opened()
         self.fill(store, 1)
         late = claiming_by_hand(ground).until("jobs.update_many")

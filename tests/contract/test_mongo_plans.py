@@ -18,7 +18,7 @@ from queuectl.domain import lifecycle
 from queuectl.domain.job import Job, State
 from queuectl.domain.output import Chunk, Trim
 from queuectl.domain.query import Filter, Page
-from queuectl.store.mongo import documents, ledger
+from queuectl.store.mongo import documents, ended_counts
 from queuectl.store.mongo.claim import PROMOTED_AT_ONCE
 from queuectl.store.mongo.documents import standing
 from queuectl.store.protocol import AttemptRef
@@ -49,7 +49,7 @@ class Crowd:
             [{"_id": {"a": f"{n:032x}", "n": 1}, "job": n, "data": b"x"} for n in range(MANY)]
         )
         base["counters"].update_one({"_id": "number"}, {"$set": {"n": self._number}})
-        ledger.fold(base, at_least=1)
+        ended_counts.merge(base, at_least=1)
         for name in ("w1", "w2"):
             self.store.heartbeat(worker(name))
         self.witness = Witness(self.store, base.client, base.name)
@@ -143,7 +143,7 @@ def _retried(store: Any) -> None:
     assert store.save([lifecycle.retry(job, now=NOW) for job in jobs]) == ["accepted"] * 20
     again = list(store.get([job.id for job in jobs]).values())
     store.save([lifecycle.cancel(job, by="me", reason=None, now=NOW) for job in again[:10]])
-    store._connections.write(lambda base: ledger.fold(base, at_least=1))
+    store._connections.write(lambda base: ended_counts.merge(base, at_least=1))
 
 
 def _page(

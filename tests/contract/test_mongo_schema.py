@@ -11,7 +11,7 @@ from contract.test_workers import worker
 from factories import NOW, in_state, new_job
 from queuectl.domain.query import Filter
 from queuectl.errors import StoreUnavailable, StoreUnusable
-from queuectl.store.mongo import MongoStore, ledger, schema
+from queuectl.store.mongo import MongoStore, ended_counts, schema
 from servers.mongo import GivenMongo, MongoServer
 from servers.replica_set import ReplicaSet
 
@@ -205,7 +205,7 @@ def test_a_thorough_look_finds_what_is_wrong(ground: MongoGround, kind: str) -> 
     store = ground.open()
     store.add([in_state(state, state) for state in ("pending", "held", "processing")])
     store.add([in_state("completed", "counted")])
-    ledger.fold(ground.base, at_least=1)
+    ended_counts.merge(ground.base, at_least=1)
     store.add([in_state("dead", "dead"), new_job("later", run_at=NOW.replace(year=2030))])
     store.heartbeat(worker("w1"))
     assert store.describe(thorough=True).faults == ()

@@ -12,7 +12,7 @@ from contract.grounds import SqliteGround, race
 from factories import LEASE, new_job
 from facts import eventually
 from queuectl.errors import StoreUnavailable
-from queuectl.store.sqlite import SqliteStore, change_poller, place
+from queuectl.store.sqlite import SqliteStore, change_poller, directory
 
 
 @pytest.fixture
@@ -89,7 +89,7 @@ def test_the_first_wait_returns_at_once_because_nobody_knows_what_came_before(sq
 def test_a_directory_that_another_program_keeps_locked_is_waited_for_with_an_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(place, "PATIENCE", 0.05)
+    monkeypatch.setattr(directory, "PATIENCE", 0.05)
     path = tmp_path / "queue.db"
     (tmp_path / "queue.db-wal").touch()
     handle = os.open(tmp_path, os.O_RDONLY)

@@ -14,7 +14,7 @@ from factories import new_job
 from queuectl.domain.query import Filter
 from queuectl.errors import StoreUnusable
 from queuectl.store.sqlite import SqliteStore
-from queuectl.store.sqlite import name as database_name
+from queuectl.store.sqlite import name_lock as database_name
 
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="only Linux keeps such locks")
 OPENED = """

@@ -33,7 +33,7 @@ from queuectl.domain.output import Chunk
 from queuectl.domain.query import Filter, Found, Page
 from queuectl.errors import Conflict
 from queuectl.store.memory import MemoryStore
-from queuectl.store.mongo import ledger
+from queuectl.store.mongo import ended_counts
 from queuectl.store.protocol import Added, AttemptRef, Store
 from queuectl.store.sqlite import SqliteStore
 from servers.mongo import GivenMongo, MongoServer
@@ -218,7 +218,7 @@ class SideBySide(RuleBasedStateMachine):
         self.clock.step(seconds=seconds)
         for ground in self.others:  # as workers do now and then; of no other store could anybody tell
             if isinstance(ground, MongoGround):
-                ledger.fold(ground.base, at_least=1)
+                ended_counts.merge(ground.base, at_least=1)
 
     @rule(
         queue=QUEUES, paused=st.booleans(), limit=st.sampled_from([None, 0, 1, 2]), version=st.integers(0, 2)

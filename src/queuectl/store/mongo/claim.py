@@ -16,10 +16,10 @@ from queuectl.domain.job import Job
 from queuectl.domain.query import Unreadable
 from queuectl.store.driver import codec, paging
 from queuectl.store.driver.set_aside import SetAside
-from queuectl.store.mongo import documents, lines, turns
+from queuectl.store.mongo import documents, queue_lock, ready_index
 from queuectl.store.mongo.connect import Base
 from queuectl.store.mongo.documents import Document
-from queuectl.store.mongo.lines import Look, Moment
+from queuectl.store.mongo.ready_index import ReadyQueues, ServerTime
 from queuectl.store.protocol import AttemptRef
 
 PROMOTED_AT_ONCE = 1000
@@ -53,7 +53,7 @@ class Means(Struct, frozen=True):
     aside: SetAside
 
 
-def claim(base: Base, wish: Wish, now: Moment, means: Means) -> list[Job]:
+def claim(base: Base, wish: Wish, now: ServerTime, means: Means) -> list[Job]:
     """Take the first due jobs, in order. Empty only if there was nothing to take, or others are at it (`put_off`).
 
     What was taken and cannot be decoded makes room for others.
@@ -66,11 +66,11 @@ def claim(base: Base, wish: Wish, now: Moment, means: Means) -> list[Job]:
             return taken
 
 
-def _claim(base: Base, wish: Wish, now: Moment, means: Means) -> list[Job]:
+def _claim(base: Base, wish: Wish, now: ServerTime, means: Means) -> list[Job]:
     lost, busy, since = 0, frozenset[str](), boottime()
     look = _look(base, wish, now)
     while True:
-        heads = lines.heads(base, look.without(busy), wish.limit + SPREAD * lost)
+        heads = ready_index.first_jobs(base, look.without(busy), wish.limit + SPREAD * lost)
         chosen = _choose(heads, wish.limit, means.random_number() if lost else 0.0)
         if not chosen and not busy:
             return []
@@ -86,18 +86,18 @@ def _claim(base: Base, wish: Wish, now: Moment, means: Means) -> list[Job]:
         look = look if away else _look(base, wish, now)
 
 
-def _look(base: Base, wish: Wish, now: Moment) -> Look:
+def _look(base: Base, wish: Wish, now: ServerTime) -> ReadyQueues:
     """Where the first jobs are, once delayed ones whose time has come stand in line."""
-    look = lines.look(base, wish.queues, now)
+    look = ready_index.ready_queues(base, wish.queues, now)
     if not look.overdue:
         return look
     _promote(base, now)
-    return lines.look(base, wish.queues, now)
+    return ready_index.ready_queues(base, wish.queues, now)
 
 
-def _promote(base: Base, now: Moment) -> None:
+def _promote(base: Base, now: ServerTime) -> None:
     """Bring delayed jobs whose time has come into their lines, those longest due first."""
-    due = lines.due(now)
+    due = ready_index.due(now)
     found = base["jobs"].find(due, {"_id": 1}).sort([("delayed", 1), ("_id", 1)]).limit(PROMOTED_AT_ONCE)
     numbers = [document["_id"] for document in found.batch_size(PROMOTED_AT_ONCE)]
     base["jobs"].update_many(
@@ -112,25 +112,27 @@ def _choose(heads: list[Document], wanted: int, random_number: float) -> list[Do
 
 
 def _in_turn(
-    base: Base, chosen: list[Document], look: Look, wish: Wish, now: Moment, means: Means
+    base: Base, chosen: list[Document], look: ReadyQueues, wish: Wish, now: ServerTime, means: Means
 ) -> tuple[list[Job], frozenset[str]]:
     """Take what was chosen, of limited queues in our turn only. And the queues in which others have theirs."""
-    limited = sorted({head["ready"] for head in chosen if look.rooms[head["ready"]] is not None})
-    with turns.taken(base, limited, now) as ours:
+    limited = sorted({head["ready"] for head in chosen if look.capacities[head["ready"]] is not None})
+    with queue_lock.acquired(base, limited, now) as ours:
         away = frozenset(limited) - ours.keys()
         mine = [head for head in chosen if head["ready"] not in away]
-        rooms = {**look.rooms, **turns.rooms(base, ours)}
-        fits = lines.within(mine, rooms).taken
+        rooms = {**look.capacities, **queue_lock.capacities(base, ours)}
+        fits = ready_index.within_capacity(mine, rooms).taken
         until = min([look.until, *(turn.until for turn in ours.values())])
         return _take(base, fits, until, wish, now, means), away
 
 
-def _take(base: Base, heads: list[Document], until: int, wish: Wish, now: Moment, means: Means) -> list[Job]:
+def _take(
+    base: Base, heads: list[Document], until: int, wish: Wish, now: ServerTime, means: Means
+) -> list[Job]:
     if not heads:
         return []
     numbers, tokens = [head["_id"] for head in heads], [means.token() for _ in heads]
     still = {"_id": {"$in": numbers}, "ready": {"$in": sorted({head["ready"] for head in heads})}}
-    with turns.in_time(until, now) as condition:
+    with queue_lock.not_after(until, now) as condition:
         change = taking(numbers, tokens, wish, now)
         changed = base["jobs"].update_many({**still, **COUNTABLE, **condition}, change)
     if changed.matched_count < len(numbers):
@@ -177,7 +179,7 @@ def set_aside(base: Base, damaged: Sequence[Unreadable], aside: SetAside) -> Non
 _LEASE = ("attempt_id", "worker", "claimed_at", "lease_until", "slot", "pid", "lease_started_at")
 
 
-def taking(numbers: list[int], tokens: list[str], wish: Wish, now: Moment) -> list[Document]:
+def taking(numbers: list[int], tokens: list[str], wish: Wish, now: ServerTime) -> list[Document]:
     """What `lifecycle.claim` says, for many jobs at once, each with the token at its place."""
     return [
         {
@@ -197,7 +199,9 @@ def taking(numbers: list[int], tokens: list[str], wish: Wish, now: Moment) -> li
     ]
 
 
-def renew(base: Base, worker: str, held: Sequence[AttemptRef], lease: timedelta, now: Moment) -> list[Job]:
+def renew(
+    base: Base, worker: str, held: Sequence[AttemptRef], lease: timedelta, now: ServerTime
+) -> list[Job]:
     """Begin the leases of these attempts again, where they are still held."""
     ours = {
         "id": {"$in": [each.job_id for each in held]},
@@ -218,7 +222,7 @@ def renew(base: Base, worker: str, held: Sequence[AttemptRef], lease: timedelta,
     return [found[each.attempt_id] for each in held if each.attempt_id in found]
 
 
-def expired_leases(base: Base, limit: int, now: Moment) -> tuple[list[Job], list[Unreadable]]:
+def expired_leases(base: Base, limit: int, now: ServerTime) -> tuple[list[Job], list[Unreadable]]:
     """Claims whose lease has ended, longest ago first, and those of them that cannot be decoded."""
     ended = {"lease_until": {"$exists": True}, "$expr": {"$lte": ["$lease_until", now]}}
 

@@ -8,7 +8,7 @@ from pymongo.errors import OperationFailure
 
 from queuectl.domain.query import Filter
 from queuectl.errors import StoreUnusable
-from queuectl.store.mongo import find, ledger, schema
+from queuectl.store.mongo import ended_counts, find, schema
 from queuectl.store.mongo.connect import Base
 from queuectl.store.mongo.documents import Document
 from queuectl.store.protocol import Description, Durability
@@ -144,7 +144,7 @@ def _wrong_counts(base: Base) -> int:
 
 
 def _differing(base: Base) -> set[str]:
-    told = ledger.ended(base)
+    told = ended_counts.read(base)
     ended = {"$match": {"finished_at": {"$exists": True}, "live": {"$exists": False}}}
     found = base["jobs"].aggregate([ended, {"$group": {"_id": "$standing", "n": {"$sum": 1}}}])
     seen = {row["_id"]: row["n"] for row in found}

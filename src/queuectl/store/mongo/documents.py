@@ -6,7 +6,7 @@
     delayed   its `run_at`, while it waits for that
     key       its unique key, until it has ended
     live      true until it has ended
-    owed      true once it has ended, until the ledger has counted it (`ledger.py`)
+    owed      true once it has ended, until the ledger has counted it (`ended_counts.py`)
     stamps    of the last saves: how a batch finds out which of its places were accepted
 
 A field without a value is absent, so that an index holds only the jobs that it is about.

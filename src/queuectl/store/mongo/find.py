@@ -8,7 +8,7 @@ from msgspec import json
 from queuectl.domain.job import STATES, TERMINAL, Job, State
 from queuectl.domain.query import Counts, Filter, Found, Jobs, Page, Sort, Unreadable
 from queuectl.store.driver import codec, filters, paging
-from queuectl.store.mongo import documents, ledger
+from queuectl.store.mongo import documents, ended_counts
 from queuectl.store.mongo.connect import Base
 from queuectl.store.mongo.documents import Document, standing, state_and_queue
 
@@ -87,8 +87,8 @@ def _counted(base: Base, wanted: Filter) -> list[tuple[State, str, int]]:
         return _count_each(base, wanted)
     counted = _count_living(base, wanted)
     if not wanted.states or wanted.states & TERMINAL:
-        rows_of_ledger = ledger.by_queue(ledger.ended(base))
-        counted += [row for row in rows_of_ledger if filters.counted(row[1], row[0], wanted)]
+        totals = ended_counts.by_queue(ended_counts.read(base))
+        counted += [row for row in totals if filters.counted(row[1], row[0], wanted)]
     return counted
 
 

@@ -10,7 +10,7 @@ from queuectl.clock import random_bytes
 from queuectl.domain.job import TERMINAL, Job
 from queuectl.domain.query import Filter, Unreadable
 from queuectl.store.driver import codec, paging
-from queuectl.store.mongo import documents, find, ledger
+from queuectl.store.mongo import documents, ended_counts, find
 from queuectl.store.mongo.connect import Base
 from queuectl.store.mongo.documents import Document
 
@@ -51,7 +51,7 @@ def _delete(base: Base, numbers: Sequence[int], condition: Document) -> set[int]
     found = base["jobs"].find({"_id": {"$in": list(numbers)}, "by": stamp}, {"_id": 1})
     gone = {document["_id"] for document in found}
     base["output"].delete_many({"job": {"$in": list(gone)}})
-    ledger.fold(base)
+    ended_counts.merge(base)
     return gone
 
 

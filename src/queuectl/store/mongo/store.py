@@ -19,11 +19,11 @@ from queuectl.store.mongo import (
     address,
     claim,
     description,
+    ended_counts,
     find,
-    ledger,
-    lines,
     output,
     purge,
+    ready_index,
     registry,
     schema,
     write,
@@ -64,7 +64,7 @@ class MongoStore:
         self._clock = ServerClock(self._ask_time, lambda: self._connections.answers, good_for)
 
     @property
-    def _moment(self) -> lines.Moment:
+    def _moment(self) -> ready_index.ServerTime:
         """The time, as an expression that the server evaluates."""
         return _SERVER_NOW if self._given is None else codec.micros(self._given.now())
 
@@ -85,7 +85,7 @@ class MongoStore:
         return self._connections.read(lambda base: find.counts(base, wanted))
 
     def due_since(self) -> dict[str, datetime]:
-        return self._connections.read(lambda base: lines.due_since(base, self._moment))
+        return self._connections.read(lambda base: ready_index.due_since(base, self._moment))
 
     def claim(self, worker: str, queues: Sequence[str], limit: int, lease: timedelta) -> list[Job]:
         if limit < 1:
@@ -117,7 +117,7 @@ class MongoStore:
     def heartbeat(self, worker: Worker) -> Instruction | None:
         entry = replace(worker, heartbeat=self.now())
         asked = self._connections.write(lambda base: registry.heartbeat(base, entry))
-        self._connections.write(ledger.fold)
+        self._connections.write(ended_counts.merge)
         return asked
 
     def pending_instruction(self, worker_id: str) -> Instruction | None:

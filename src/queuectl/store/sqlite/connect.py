@@ -14,7 +14,7 @@ from typing import Literal, TypeVar
 import apsw
 
 from queuectl.errors import StoreAbsent, StoreGone, StoreUnavailable, StoreUnusable
-from queuectl.store.sqlite import name, place, schema
+from queuectl.store.sqlite import directory, name_lock, schema
 from queuectl.store.sqlite.faults import Translated
 from queuectl.trust import quoted
 
@@ -37,7 +37,7 @@ class Database:
         path: str,
         mode: Mode,
         patience: float = PATIENCE,
-        mountinfo: str = place.MOUNTINFO,
+        mountinfo: str = directory.MOUNTINFO,
         create: bool = True,
     ) -> None:
         self.path, self.mode, self.patience, self.mountinfo = path, mode, patience, mountinfo
@@ -45,7 +45,7 @@ class Database:
         self._process = os.getpid()
         self._ready = False
         self._file: tuple[int, int] | None = None
-        self._name: name.Name | None = None
+        self._name: name_lock.NameLock | None = None
 
     @property
     def log(self) -> str:
@@ -103,8 +103,8 @@ class Database:
         with _opening, Translated(self.path):
             if not self._ready:
                 self._refuse_missing()
-                place.prepare(self.path, self.mountinfo)
-                self._name = self._name or name.take(self.path)
+                directory.prepare(self.path, self.mountinfo)
+                self._name = self._name or name_lock.take(self.path)
             connection = apsw.Connection(self.path, flags=apsw.SQLITE_OPEN_READWRITE)
             try:
                 connection.set_busy_handler(Patience(self.patience))
@@ -120,7 +120,7 @@ class Database:
 
     def _refuse_missing(self) -> None:
         """An empty database in the place of one that was moved away would take results into nothing."""
-        if not self._create and not place.is_there(self.path):
+        if not self._create and not directory.is_there(self.path):
             raise StoreAbsent(f"{self.path} is not there", "put it back where it was")
 
     def _make_ready(self, connection: apsw.Connection) -> None:

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from queuectl.store.protocol import Description, Durability
 from queuectl.store.sqlite import schema
 from queuectl.store.sqlite.connect import Database
-from queuectl.store.sqlite.place import file_system, free_bytes
+from queuectl.store.sqlite.directory import file_system, free_bytes
 from queuectl.trust import quoted
 
 LEAST_FREE = 1 << 20

@@ -14,7 +14,7 @@ from queuectl.errors import (
     StoreUnavailable,
     StoreUnusable,
 )
-from queuectl.store.sqlite.place import free_bytes
+from queuectl.store.sqlite.directory import free_bytes
 from queuectl.trust import quoted
 
 SHARED_MEMORY = 1 << 16

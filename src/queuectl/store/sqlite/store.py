@@ -14,7 +14,7 @@ from queuectl.domain.worker import Instruction, Worker
 from queuectl.store.driver.server_clock import steady
 from queuectl.store.driver.set_aside import SetAside
 from queuectl.store.protocol import Added, AttemptRef, Description, Entry, Saved, Table
-from queuectl.store.sqlite import claim, description, find, output, place, purge, registry, write
+from queuectl.store.sqlite import claim, description, directory, find, output, purge, registry, write
 from queuectl.store.sqlite.change_poller import ChangePoller
 from queuectl.store.sqlite.claim import Wish
 from queuectl.store.sqlite.connect import PATIENCE, Database, Mode, Readers
@@ -38,7 +38,7 @@ class SqliteStore:
         clock: Clock | None = None,
         token: Callable[[], str] | None = None,
         patience: float = PATIENCE,
-        mountinfo: str = place.MOUNTINFO,
+        mountinfo: str = directory.MOUNTINFO,
         create: bool = True,
     ) -> None:
         self._clock = clock or Clock()

@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 
 from queuectl import trust
 from queuectl.errors import StoreGone, StoreUnavailable, StoreUnusable
-from queuectl.store.sqlite import name
+from queuectl.store.sqlite import name_lock
 
 MOUNTINFO = "/proc/self/mountinfo"
 NETWORK = frozenset(
@@ -51,7 +51,7 @@ def prepare(path: str, mountinfo: str = MOUNTINFO) -> None:
         _make_file(path)
         with _refusing(path):
             _refuse_strange(path)
-            name.refuse_second(path, {point for point, _ in mounts})
+            name_lock.refuse_second(path, {point for point, _ in mounts})
     except OSError as error:
         raise _translated(path, error) from error
 

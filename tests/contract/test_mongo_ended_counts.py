@@ -20,13 +20,13 @@ from queuectl.domain.job import TERMINAL
 from queuectl.domain.output import Chunk
 from queuectl.domain.query import Filter
 from queuectl.errors import StoreUnavailable, StoreUnusable
-from queuectl.store.mongo import description, ledger, purge
+from queuectl.store.mongo import description, ended_counts, purge
 from servers.mongo import GivenMongo, MongoServer
 
 
 def folding(base: Any) -> None:
     """Fold whatever there is."""
-    ledger.fold(base, at_least=1)
+    ended_counts.merge(base, at_least=1)
 
 
 class Books:
@@ -61,7 +61,7 @@ class Books:
     def check(self) -> None:
         """What the ledger says is so."""
         found = self.base["jobs"].find({"state": {"$in": sorted(TERMINAL)}}, {"standing": 1})
-        assert ledger.ended(self.base) == dict(Counter(document["standing"] for document in found))
+        assert ended_counts.read(self.base) == dict(Counter(document["standing"] for document in found))
 
     def settle(self) -> None:
         """Another one comes, and finishes what was left unfinished: nothing is owed then, and nothing left behind."""
@@ -224,15 +224,15 @@ def test_of_two_who_plan_at_once_one_does(books: Books) -> None:
 
 def test_a_count_that_a_fold_runs_through_is_counted_again(books: Books) -> None:
     books.dead("a", "b", "c")
-    counting = Actor(books.base, ledger.ended).until("jobs.find")
+    counting = Actor(books.base, ended_counts.read).until("jobs.find")
     folding(books.base)
     assert counting.finish() == {"dead default": 3}
 
 
 def test_a_count_is_given_up_where_somebody_folds_all_the_time(books: Books) -> None:
     books.dead("a")
-    counting = Actor(books.base, ledger.ended)
-    with pytest.raises(StoreUnavailable, match="changes all the time"):
+    counting = Actor(books.base, ended_counts.read)
+    with pytest.raises(StoreUnavailable, match="change all the time"):
         while counting.step() or counting.finish():
             books.base["tally"].update_one({}, {"$inc": {"fold": 1}})
 
@@ -240,7 +240,7 @@ def test_a_count_is_given_up_where_somebody_folds_all_the_time(books: Books) -> 
 def test_a_ledger_that_is_gone_is_not_begun_anew(books: Books) -> None:
     books.dead("a")
     books.base["tally"].delete_many({})
-    with pytest.raises(StoreUnusable, match="the ledger of ended jobs is gone"):
+    with pytest.raises(StoreUnusable, match="the counts of ended jobs are gone"):
         books.store.counts(Filter())
 
 
@@ -285,7 +285,7 @@ def test_many_who_fold_and_delete_at_once_agree(ground: MongoGround) -> None:
 
     race(*[lambda p=place: work(p) for place in range(4)])
     books.settle()
-    total = sum(ledger.ended(ground.base).values())
+    total = sum(ended_counts.read(ground.base).values())
     assert total == books.store.counts(Filter()).total()
 
 

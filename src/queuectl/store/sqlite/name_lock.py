@@ -29,11 +29,11 @@ _HINT = "use the name by which it was made; a container mounts its directory, no
 
 # Closing any descriptor of a file drops all POSIX locks that this process has on it, SQLite's among them. So each file
 # is opened once for all handles, and closed after the last of their connections.
-_taken: dict[tuple[int, int], "Name"] = {}
+_taken: dict[tuple[int, int], "NameLock"] = {}
 _taking = threading.Lock()
 
 
-class Name:
+class NameLock:
     """The name of a database that this process has open. Free it when the last connection is closed."""
 
     def __init__(self, path: str, file: int, key: tuple[int, int], byte: int) -> None:
@@ -53,7 +53,7 @@ class Name:
         return self._byte == byte
 
 
-def take(path: str) -> Name | None:
+def take(path: str) -> NameLock | None:
     """Keep everybody out who would come by another name. Raises StoreUnusable if somebody is there by another one.
 
     None where it may not be read, or the system is not Linux.
@@ -98,7 +98,7 @@ def _byte_of(path: str) -> int:
     )
 
 
-def _lock(path: str, key: tuple[int, int], byte: int) -> Name | None:
+def _lock(path: str, key: tuple[int, int], byte: int) -> NameLock | None:
     try:
         file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except PermissionError:
@@ -115,7 +115,7 @@ def _lock(path: str, key: tuple[int, int], byte: int) -> Name | None:
     except StoreUnusable:
         os.close(file)
         raise
-    name = _taken[key] = Name(path, file, key, byte)
+    name = _taken[key] = NameLock(path, file, key, byte)
     return name
 
 
