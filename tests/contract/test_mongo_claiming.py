@@ -13,7 +13,7 @@ from factories import LEASE, NOW, new_job, report
 from facts import eventually
 from queuectl.domain import lifecycle
 from queuectl.store.driver.set_aside import SetAside
-from queuectl.store.mongo import MongoStore, claim, ready_index, queue_lock, write
+from queuectl.store.mongo import MongoStore, claim, queue_lock, ready_index, write
 from queuectl.store.mongo.store import _SERVER_NOW
 from servers.mongo import GivenMongo, MongoServer
 
