@@ -471,7 +471,7 @@ CATCHES_ALL = {
     "store.sqlite.writer.Writer._serve": "whatever happens to one transaction is the answer to all that wait for it",
     "store.sqlite.writer.Writer._perform": "what one operation raises is its own caller's, not its neighbours'",
     "store.archived.mover.Mover._run": "the top of a thread: without it nobody would hear that it moves nothing now",
-    "worker.agent.renewal.Leases._run": "the top of a thread: without it a worker would live on and renew nothing",
+    "worker.agent.renewal.Renewal._run": "the top of a thread: without it a worker would live on and renew nothing",
 }
 
 

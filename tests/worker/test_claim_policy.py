@@ -14,14 +14,14 @@ from queuectl.worker.agent.claim_policy import (
     STREAK,
     TROUBLE_LONGEST,
     TROUBLE_PAUSE,
-    Appetite,
-    Fitness,
+    ClaimPolicy,
+    CircuitBreaker,
 )
 
 
-def fed(count: int, *seconds: float) -> Appetite:
+def fed(count: int, *seconds: float) -> ClaimPolicy:
     """The appetite of a worker whose commands took so long."""
-    appetite = Appetite(count)
+    appetite = ClaimPolicy(count)
     for each in seconds:
         appetite.ran(each)
     return appetite
@@ -65,12 +65,12 @@ class TestRoom:
 
 class TestWakes:
     def test_it_is_hungry_at_first(self) -> None:
-        appetite = Appetite(1)
+        appetite = ClaimPolicy(1)
         assert appetite.due(5.0, NOW) == 5.0
         assert appetite.wakes(5.0, NOW, tick=1.0)
 
     def test_then_the_poll_floor_decides(self) -> None:
-        appetite = Appetite(1)
+        appetite = ClaimPolicy(1)
         appetite.wakes(5.0, NOW, tick=1.0)
         appetite.hungry = False
         assert not appetite.wakes(5.9, NOW, tick=1.0)
@@ -78,7 +78,7 @@ class TestWakes:
         assert appetite.wakes(6.0, NOW, tick=1.0)
 
     def test_a_retry_that_falls_due_wakes_once(self) -> None:
-        appetite = Appetite(1)
+        appetite = ClaimPolicy(1)
         appetite.wakes(0.0, NOW, tick=60.0)
         appetite.hungry = False
         appetite.retry_at(NOW + timedelta(seconds=2))
@@ -88,7 +88,7 @@ class TestWakes:
         assert not appetite.wakes(2.1, NOW + timedelta(seconds=2.1), tick=60.0)
 
     def test_the_nearest_of_several_decides(self) -> None:
-        appetite = Appetite(1)
+        appetite = ClaimPolicy(1)
         appetite.wakes(0.0, NOW, tick=60.0)
         appetite.hungry = False
         for seconds in (30, 4, 9):
@@ -97,8 +97,8 @@ class TestWakes:
 
 
 class TestFitness:
-    def failing(self, jobs: int, seconds: float = 0.01) -> Fitness:
-        fitness = Fitness()
+    def failing(self, jobs: int, seconds: float = 0.01) -> CircuitBreaker:
+        fitness = CircuitBreaker()
         for n in range(jobs):
             fitness.ended(f"job-{n}", seconds, succeeded=False)
         return fitness
@@ -108,7 +108,7 @@ class TestFitness:
         assert self.failing(STREAK).suspect
 
     def test_one_job_that_fails_again_and_again_is_not(self) -> None:
-        fitness = Fitness()
+        fitness = CircuitBreaker()
         for _ in range(100):
             fitness.ended("same", 0.01, succeeded=False)
         assert not fitness.suspect
@@ -117,7 +117,7 @@ class TestFitness:
         assert not self.failing(STREAK, QUICK_FAILURE * 2).suspect
 
     def test_what_never_started_failed_quickly(self) -> None:
-        fitness = Fitness()
+        fitness = CircuitBreaker()
         for n in range(STREAK):
             fitness.ended(f"job-{n}", None, succeeded=False)
         assert fitness.suspect
@@ -135,7 +135,7 @@ class TestFitness:
         assert fitness.fit(0.0)
 
     def test_it_rests_longer_each_time_up_to_a_limit(self) -> None:
-        fitness = Fitness()
+        fitness = CircuitBreaker()
         pauses = [fitness.pause(0.0) for _ in range(7)]
         assert pauses == [FIRST_PAUSE, 60.0, 120.0, 240.0, 480.0, LONGEST_PAUSE, LONGEST_PAUSE]
 
@@ -147,7 +147,7 @@ class TestFitness:
         assert not fitness.suspect
 
     def test_a_success_makes_the_next_pause_a_first_one(self) -> None:
-        fitness = Fitness()
+        fitness = CircuitBreaker()
         fitness.pause(0.0)
         fitness.ended("slow failure", 10.0, succeeded=False)
         assert fitness.pause(0.0) == 60.0
@@ -155,7 +155,7 @@ class TestFitness:
         assert fitness.pause(0.0) == FIRST_PAUSE
 
     def test_trouble_of_the_host_pauses_shortly_then_longer(self) -> None:
-        fitness = Fitness()
+        fitness = CircuitBreaker()
         assert [fitness.trouble(0.0) for _ in range(7)] == [
             TROUBLE_PAUSE,
             2,

@@ -11,7 +11,7 @@ from queuectl.domain.job import Job
 from queuectl.domain.worker import Slot
 from queuectl.store.protocol import AttemptRef
 from queuectl.worker.agent import claims as places_module
-from queuectl.worker.agent.claims import Places
+from queuectl.worker.agent.claims import Claims
 
 STARTED = NOW.timestamp()
 
@@ -22,15 +22,15 @@ def claimed(id: str) -> Job:
 
 
 @pytest.fixture
-def places() -> Places:
+def places() -> Claims:
     """a waits in the holder, b runs in slot 1."""
-    places = Places()
+    places = Claims()
     places.add(claimed("a"))
     places.add(claimed("b")).begin(1, 77, STARTED)
     return places
 
 
-def test_all_are_found_by_attempt(places: Places) -> None:
+def test_all_are_found_by_attempt(places: Claims) -> None:
     assert len(places) == 2
     assert "a" in places
     assert "c" not in places
@@ -39,7 +39,7 @@ def test_all_are_found_by_attempt(places: Places) -> None:
     assert places.held() == [AttemptRef("a", "a"), AttemptRef("b", "b")]
 
 
-def test_what_is_over_is_gone_once(places: Places) -> None:
+def test_what_is_over_is_gone_once(places: Claims) -> None:
     place = places.pop("a")
     assert place
     assert place.job.id == "a"
@@ -47,7 +47,7 @@ def test_what_is_over_is_gone_once(places: Places) -> None:
     assert len(places) == 1
 
 
-def test_they_may_end_while_they_are_looked_through(places: Places) -> None:
+def test_they_may_end_while_they_are_looked_through(places: Claims) -> None:
     for place in places:
         places.pop(place.attempt_id)
     assert len(places) == 0
@@ -55,10 +55,10 @@ def test_they_may_end_while_they_are_looked_through(places: Places) -> None:
 
 def test_a_job_that_nobody_claimed_is_not_held() -> None:
     with pytest.raises(AssertionError, match="only claimed"):
-        Places().add(new_job("a"))
+        Claims().add(new_job("a"))
 
 
-def test_waiting_and_running_are_told_apart(places: Places) -> None:
+def test_waiting_and_running_are_told_apart(places: Claims) -> None:
     assert places.waiting() == ["a"]
     assert places.running() == 1
 
@@ -66,7 +66,7 @@ def test_waiting_and_running_are_told_apart(places: Places) -> None:
 def test_how_long_they_wait_is_counted_from_the_claim(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
     monkeypatch.setattr(places_module, "boottime", lambda: now[0])
-    places = Places()
+    places = Claims()
     places.add(claimed("a"))
     now[0] = 105.0
     places.add(claimed("b"))
@@ -77,7 +77,7 @@ def test_how_long_they_wait_is_counted_from_the_claim(monkeypatch: pytest.Monkey
 def test_a_start_is_to_be_noted_after_a_while_and_once(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
     monkeypatch.setattr(places_module, "boottime", lambda: now[0])
-    places = Places()
+    places = Claims()
     places.add(claimed("waits"))
     place = places.add(claimed("runs"))
     place.begin(0, 77, STARTED)
@@ -88,7 +88,7 @@ def test_a_start_is_to_be_noted_after_a_while_and_once(monkeypatch: pytest.Monke
     assert places.unnoted(1.0) == []
 
 
-def test_slots_are_shown_free_or_with_job_and_time(places: Places) -> None:
+def test_slots_are_shown_free_or_with_job_and_time(places: Claims) -> None:
     assert places.slots(3) == (
         Slot(slot=0),
         Slot(slot=1, job="b", since=datetime.fromtimestamp(STARTED, UTC)),
@@ -96,7 +96,7 @@ def test_slots_are_shown_free_or_with_job_and_time(places: Places) -> None:
     )
 
 
-def test_a_fresher_copy_keeps_the_start_that_only_the_worker_knows(places: Places) -> None:
+def test_a_fresher_copy_keeps_the_start_that_only_the_worker_knows(places: Claims) -> None:
     place = places.get("b")
     assert place
     renewed = lifecycle.renew(claimed("b"), lease=timedelta(minutes=5), now=NOW)
@@ -107,7 +107,7 @@ def test_a_fresher_copy_keeps_the_start_that_only_the_worker_knows(places: Place
     assert (lease.slot, lease.pid, lease.started_at) == (1, 77, NOW)
 
 
-def test_a_copy_of_another_attempt_is_not_taken(places: Places) -> None:
+def test_a_copy_of_another_attempt_is_not_taken(places: Claims) -> None:
     place = places.get("b")
     assert place
     before = place.job
@@ -116,7 +116,7 @@ def test_a_copy_of_another_attempt_is_not_taken(places: Places) -> None:
     assert place.job is before
 
 
-def test_the_start_is_written_into_the_job_for_people_who_look(places: Places) -> None:
+def test_the_start_is_written_into_the_job_for_people_who_look(places: Claims) -> None:
     place = places.get("b")
     assert place
     noted = place.with_start(NOW)
@@ -124,7 +124,7 @@ def test_the_start_is_written_into_the_job_for_people_who_look(places: Places) -
     assert (noted.lease.slot, noted.lease.pid, noted.started_at) == (1, 77, NOW)
 
 
-def test_what_does_not_run_has_no_start_to_note(places: Places) -> None:
+def test_what_does_not_run_has_no_start_to_note(places: Claims) -> None:
     place = places.get("a")
     assert place
     with pytest.raises(AssertionError, match="only running"):
@@ -133,7 +133,7 @@ def test_what_does_not_run_has_no_start_to_note(places: Places) -> None:
 
 @pytest.mark.parametrize("slot", [0, 2])
 def test_what_another_agent_started_is_taken_over_where_it_runs(slot: int) -> None:
-    places = Places()
+    places = Claims()
     known = {"state": "running", "slot": slot, "pid": 77, "started_at": STARTED}
     place = places.adopt(claimed("a"), known)
     assert (place.slot, place.started) == (slot, NOW)
@@ -141,6 +141,6 @@ def test_what_another_agent_started_is_taken_over_where_it_runs(slot: int) -> No
 
 
 def test_what_another_agent_only_sent_still_waits() -> None:
-    places = Places()
+    places = Claims()
     places.adopt(claimed("a"), {"state": "queued"})
     assert places.waiting() == ["a"]

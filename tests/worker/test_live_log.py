@@ -10,8 +10,8 @@ from msgspec.structs import replace
 from factories import NOW, processing, report
 from queuectl.domain import lifecycle
 from queuectl.domain.outcome import Outcome
-from queuectl.worker.agent.live_log import CLEAR, FOLD_ABOVE, Eyes
-from queuectl.worker.agent.log import Journal
+from queuectl.worker.agent.live_log import CLEAR, FOLD_ABOVE, LiveLog
+from queuectl.worker.agent.log import Log
 
 SCREENS = Path(__file__).parents[1] / "cli" / "screens"
 REDRAW = bool(os.environ.get("QUEUECTL_TEST_REDRAW"))
@@ -34,10 +34,10 @@ class Worker:
         self, *, width: int = 80, colour: bool = False, fold: bool = True, verbose: bool = False
     ) -> None:
         self.clock = Clock()
-        self.eyes = Eyes(
+        self.eyes = LiveLog(
             lambda: width, colour=colour, fold=fold, verbose=verbose, waiting=lambda: 7, clock=self.clock
         )
-        self.journal = Journal(eyes=self.eyes, out=self)  # type: ignore[arg-type]
+        self.journal = Log(eyes=self.eyes, out=self)  # type: ignore[arg-type]
         self.text = ""
 
     def writelines(self, lines: list[str]) -> None:

@@ -13,7 +13,7 @@ from factories import NOW, in_state, processing
 from queuectl.domain import lifecycle
 from queuectl.domain.job import Job
 from queuectl.domain.outcome import Outcome, Report
-from queuectl.worker.agent.log import Journal, run_time
+from queuectl.worker.agent.log import Log, run_time
 
 
 class Said:
@@ -21,7 +21,7 @@ class Said:
 
     def __init__(self, format: str) -> None:
         self._out = io.StringIO()
-        self.journal = Journal(format, self._out)
+        self.journal = Log(format, self._out)
 
     def line(self) -> str:
         """The one line that was said."""
@@ -147,7 +147,7 @@ def test_a_note_is_about_the_worker(plain: Said, as_json: Said) -> None:
 
 def test_lines_are_written_in_order_with_the_next_flush_and_once() -> None:
     out = io.StringIO()
-    journal = Journal(out=out)
+    journal = Log(out=out)
     journal.note("one", "1")
     journal.note("two", "2")
     assert out.getvalue() == ""
@@ -172,7 +172,7 @@ class Failing(io.StringIO):
     [BrokenPipeError(), OSError(errno.ENOSPC, "full"), OSError(errno.EIO, "gone"), ValueError("closed")],
 )
 def test_a_reader_that_is_gone_costs_the_line_and_nothing_else(error: Exception) -> None:
-    journal = Journal(out=Failing(error))
+    journal = Log(out=Failing(error))
     journal.note("one", "1")
     journal.flush()
     journal.note("two", "2")
@@ -185,7 +185,7 @@ def test_how_much_could_not_be_written_is_said_when_it_can_be_again() -> None:
     os.set_blocking(write, False)
     filled = os.write(write, bytes(1 << 20))
     with os.fdopen(write, "w") as out, os.fdopen(read, "rb", buffering=0) as reader:
-        journal = Journal()
+        journal = Log()
         journal._descriptor = out.fileno()
         for event in ("one", "two"):
             journal.note(event, "x")
@@ -207,7 +207,7 @@ def test_a_pipe_that_nobody_reads_any_more_is_such_a_reader() -> None:
     read, write = os.pipe()
     os.close(read)
     out: TextIO = os.fdopen(write, "w")
-    journal = Journal(out=out)
+    journal = Log(out=out)
     journal.note("one", "1")
     journal.flush()
     with pytest.raises(BrokenPipeError):

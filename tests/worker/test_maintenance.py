@@ -11,8 +11,8 @@ from contract.grounds import SteppedClock
 from queuectl import config
 from queuectl.errors import StoreUnavailable
 from queuectl.worker.agent import maintenance
-from queuectl.worker.agent.log import Journal
-from queuectl.worker.agent.maintenance import Chores
+from queuectl.worker.agent.log import Log
+from queuectl.worker.agent.maintenance import Maintenance
 from queuectl.worker.agent.store_time import StoreTime
 from queuectl.worker.host import process_table, result_file
 from queuectl.worker.host.slot_file import Slots
@@ -25,8 +25,10 @@ class Duty:
 
     def __init__(self, directory: Path) -> None:
         self.store, self._said = Troubled(), io.StringIO()
-        self.journal = Journal(out=self._said)
-        self.chores = Chores(self.store, lambda _: False, str(directory), self.journal, StoreTime(self.store))
+        self.journal = Log(out=self._said)
+        self.chores = Maintenance(
+            self.store, lambda _: False, str(directory), self.journal, StoreTime(self.store)
+        )
 
     def round(self) -> list[str]:
         """Do all that there is; what was said, without the time."""

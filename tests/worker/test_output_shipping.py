@@ -13,7 +13,7 @@ from queuectl.domain.output import assemble, head_size
 from queuectl.errors import StoreUnavailable, StoreUnusable
 from queuectl.store.memory import MemoryStore
 from queuectl.worker.agent import output
-from queuectl.worker.agent.output import Outputs
+from queuectl.worker.agent.output import OutputShipper
 
 WORKER = "w1"
 
@@ -38,7 +38,7 @@ class Ship:
         self.job: Job = self.store.claim(WORKER, [], 1, LEASE)[0]
         self.attempt = self.job.attempt_id or ""
         self.line = Line()
-        self.outputs = Outputs(self.store)
+        self.outputs = OutputShipper(self.store)
         self.outputs.expect(self.attempt, limit)
         self.limit, self.total, self.n = limit, 0, 0
 

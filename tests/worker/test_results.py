@@ -11,10 +11,10 @@ from queuectl.domain import lifecycle
 from queuectl.domain.job import Job
 from queuectl.errors import StoreUnavailable
 from queuectl.worker.agent import results
-from queuectl.worker.agent.claims import Places
-from queuectl.worker.agent.log import Journal
-from queuectl.worker.agent.monitor import Lookout
-from queuectl.worker.agent.results import Ended, Settler
+from queuectl.worker.agent.claims import Claims
+from queuectl.worker.agent.log import Log
+from queuectl.worker.agent.monitor import AttemptMonitor
+from queuectl.worker.agent.results import Ended, ResultRecorder
 from queuectl.worker.agent.translate import report_of
 from service.scenes import child, get, put
 
@@ -43,8 +43,8 @@ class Scene:
         now = self.store.now()
         self.store.save([lifecycle.finish(self.claims["late"], report(now=now), now=now, random_number=0.5)])
         self.store.past, self.store.away = {"late"}, AWAY
-        self.journal = Journal(out=self._said)
-        self.settler = Settler(self.store, "h", self.journal)
+        self.journal = Log(out=self._said)
+        self.settler = ResultRecorder(self.store, "h", self.journal)
 
     def ends(self, id: str, *, known: bool = True) -> None:
         """The holder says so; the agent may or may not have started it itself."""
@@ -158,11 +158,11 @@ def test_nothing_is_deferred_while_the_queue_is_away_as_well(
 
 
 def test_a_running_command_whose_job_is_past_hides_no_other_from_the_lookout(scene: Scene) -> None:
-    places = Places()
+    places = Claims()
     for job in scene.claims.values():
         places.add(job).begin(0, 1, 0.0)
     ask_to_cancel(scene.store, scene.claims["good"])
-    Lookout(scene.store, scene.line, places, 3).look()  # type: ignore[arg-type]
+    AttemptMonitor(scene.store, scene.line, places, 3).look()  # type: ignore[arg-type]
     killed = [(m["attempt_id"], m["reason"]) for m in scene.line.sent if m["type"] == "kill"]
     assert killed == [(scene.claims["good"].attempt_id, "cancelled")]
 

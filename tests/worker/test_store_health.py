@@ -3,7 +3,7 @@
 import pytest
 
 from queuectl.worker.agent import store_health
-from queuectl.worker.agent.store_health import FIRST_PAUSE, LONGEST_PAUSE, Contact
+from queuectl.worker.agent.store_health import FIRST_PAUSE, LONGEST_PAUSE, StoreHealth
 
 LEASE = 30.0
 
@@ -25,7 +25,7 @@ def ticks(monkeypatch: pytest.MonkeyPatch) -> Ticks:
     return ticks
 
 
-def rounds(contact: Contact, ticks: Ticks, seconds: int) -> None:
+def rounds(contact: StoreHealth, ticks: Ticks, seconds: int) -> None:
     """So many rounds of a second each, in contact."""
     for _ in range(seconds):
         ticks.now += 1.0
@@ -33,7 +33,7 @@ def rounds(contact: Contact, ticks: Ticks, seconds: int) -> None:
 
 
 def test_a_new_one_is_in_contact_but_has_not_lasted(ticks: Ticks) -> None:
-    fresh = Contact()
+    fresh = StoreHealth()
     assert not fresh.away
     assert not fresh.lasts(LEASE)
     rounds(fresh, ticks, 29)
@@ -43,14 +43,14 @@ def test_a_new_one_is_in_contact_but_has_not_lasted(ticks: Ticks) -> None:
 
 
 def test_only_the_first_failure_is_news(ticks: Ticks) -> None:
-    broken = Contact()
+    broken = StoreHealth()
     assert [broken.lost(), broken.lost(), broken.lost()] == [True, False, False]
     broken.regained()
     assert broken.lost()
 
 
 def test_what_waiting_will_not_mend_is_news_once(ticks: Ticks) -> None:
-    contact = Contact()
+    contact = StoreHealth()
     assert contact.lost()
     assert contact.lost(needs_a_person=True)
     assert not contact.lost(needs_a_person=True)
@@ -61,7 +61,7 @@ def test_what_waiting_will_not_mend_is_news_once(ticks: Ticks) -> None:
 
 
 def test_each_failure_leaves_it_alone_for_twice_as_long_up_to_a_limit(ticks: Ticks) -> None:
-    broken, pauses = Contact(), []
+    broken, pauses = StoreHealth(), []
     for _ in range(7):
         broken.lost()
         pauses.append(round(broken.away_until - ticks.now, 3))
@@ -69,7 +69,7 @@ def test_each_failure_leaves_it_alone_for_twice_as_long_up_to_a_limit(ticks: Tic
 
 
 def test_back_again_the_pauses_begin_anew(ticks: Ticks) -> None:
-    broken = Contact()
+    broken = StoreHealth()
     for _ in range(5):
         broken.lost()
     broken.regained()
@@ -79,7 +79,7 @@ def test_back_again_the_pauses_begin_anew(ticks: Ticks) -> None:
 
 
 def test_others_leases_are_judged_only_after_a_whole_one_of_contact(ticks: Ticks) -> None:
-    broken = Contact()
+    broken = StoreHealth()
     rounds(broken, ticks, 60)
     broken.lost()
     assert not broken.lasts(LEASE)
@@ -92,7 +92,7 @@ def test_others_leases_are_judged_only_after_a_whole_one_of_contact(ticks: Ticks
 
 
 def test_a_pause_that_nobody_meant_begins_the_lease_anew(ticks: Ticks) -> None:
-    stopped = Contact()
+    stopped = StoreHealth()
     rounds(stopped, ticks, 60)
     ticks.now += LEASE
     stopped.round(1.0, LEASE)
@@ -102,14 +102,14 @@ def test_a_pause_that_nobody_meant_begins_the_lease_anew(ticks: Ticks) -> None:
 
 
 def test_a_pause_in_the_middle_of_a_round_does_so_too(ticks: Ticks) -> None:
-    stopped = Contact()
+    stopped = StoreHealth()
     rounds(stopped, ticks, 60)
     ticks.now += LEASE
     assert not stopped.lasts(LEASE)
 
 
 def test_a_long_wait_that_was_meant_is_no_gap(ticks: Ticks) -> None:
-    idle = Contact()
+    idle = StoreHealth()
     rounds(idle, ticks, 60)
     ticks.now += 600.0
     idle.round(600.0, LEASE)
@@ -117,7 +117,7 @@ def test_a_long_wait_that_was_meant_is_no_gap(ticks: Ticks) -> None:
 
 
 def test_an_absence_is_news_again_each_minute(ticks: Ticks) -> None:
-    contact = Contact()
+    contact = StoreHealth()
     assert contact.lost()
     ticks.now += 59
     assert not contact.lost()

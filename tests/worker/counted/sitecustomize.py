@@ -27,15 +27,15 @@ def _counted_select(self: Any, timeout: float | None = None) -> Any:
 
 
 def _count_agent() -> None:
-    from queuectl.worker.agent.connection import Link
+    from queuectl.worker.agent.connection import Connection
 
-    receive = Link.receive
+    receive = Connection.receive
 
-    def counted(self: Link, timeout: float) -> Any:
+    def counted(self: Connection, timeout: float) -> Any:
         count("agent")
         return receive(self, timeout)
 
-    Link.receive = counted  # type: ignore[method-assign]
+    Connection.receive = counted  # type: ignore[method-assign]
 
 
 selectors.DefaultSelector.select = _counted_select  # type: ignore[method-assign]

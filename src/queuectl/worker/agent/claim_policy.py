@@ -18,7 +18,7 @@ FIRST_PAUSE, LONGEST_PAUSE = 30.0, 600.0
 TROUBLE_PAUSE, TROUBLE_LONGEST = 1.0, 30.0
 
 
-class Appetite:
+class ClaimPolicy:
     """When to claim, and how many: free slots, and a few jobs more while they are so short that none waits for it.
 
     hungry  something changed here since the last claim: a slot fell free, a claim took all it asked for
@@ -70,7 +70,7 @@ class Appetite:
         )
 
 
-class Fitness:
+class CircuitBreaker:
     """Black-hole detection: a host without its disk fails every job within milliseconds and would drain the queue.
 
     `suspect` says that a streak of quick failures calls for a look at how others fare; `pause` then rests, each time

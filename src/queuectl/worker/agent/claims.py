@@ -13,7 +13,7 @@ from queuectl.store.protocol import AttemptRef
 from queuectl.worker.protocol import Message
 
 
-class Place:
+class Claim:
     """One held attempt: the job as last known, and where the holder has it (`slot` is None while it waits there)."""
 
     __slots__ = ("attempt_id", "job", "noted", "since", "slot", "started", "stopped", "told")
@@ -61,11 +61,11 @@ class Place:
         return lease
 
 
-class Places:
+class Claims:
     """All held attempts, by attempt id."""
 
     def __init__(self) -> None:
-        self._places: dict[str, Place] = {}
+        self._places: dict[str, Claim] = {}
 
     def __len__(self) -> int:
         return len(self._places)
@@ -73,27 +73,27 @@ class Places:
     def __contains__(self, attempt_id: object) -> bool:
         return attempt_id in self._places
 
-    def __iter__(self) -> Iterator[Place]:
+    def __iter__(self) -> Iterator[Claim]:
         return iter(list(self._places.values()))
 
-    def add(self, job: Job) -> Place:
+    def add(self, job: Job) -> Claim:
         """A claimed job."""
         assert job.lease is not None, "only claimed jobs are held"
-        place = self._places[job.lease.attempt_id] = Place(job.lease.attempt_id, job)
+        place = self._places[job.lease.attempt_id] = Claim(job.lease.attempt_id, job)
         return place
 
-    def adopt(self, job: Job, known: Message) -> Place:
+    def adopt(self, job: Job, known: Message) -> Claim:
         """A job that the holder has from an agent before this one."""
         place = self.add(job)
         if known["state"] == "running":
             place.begin(known.get("slot") or 0, known["pid"], known["started_at"])
         return place
 
-    def get(self, attempt_id: str) -> Place | None:
+    def get(self, attempt_id: str) -> Claim | None:
         """The place of an attempt, if it is held."""
         return self._places.get(attempt_id)
 
-    def pop(self, attempt_id: str) -> Place | None:
+    def pop(self, attempt_id: str) -> Claim | None:
         """The attempt is over."""
         return self._places.pop(attempt_id, None)
 
@@ -112,7 +112,7 @@ class Places:
         """How many run."""
         return sum(1 for place in self._places.values() if place.slot is not None)
 
-    def unnoted(self, longer_than: float) -> list[Place]:
+    def unnoted(self, longer_than: float) -> list[Claim]:
         """Those that run at least so many seconds and whose start is not yet written into the job."""
         now = boottime()
         return [
@@ -125,5 +125,5 @@ class Places:
         return tuple(_shown(n, busy[n]) if n in busy else Slot(slot=n) for n in range(count))
 
 
-def _shown(number: int, place: Place) -> Slot:
+def _shown(number: int, place: Claim) -> Slot:
     return Slot(slot=number, job=place.job.id, since=place.started, stopped=place.stopped)

@@ -30,7 +30,7 @@ class HolderGone(Exception):
     """The holder closed the line: it died, or it has a newer agent."""
 
 
-class Link:
+class Connection:
     """Safe for several threads to `send` and to `wake`; one thread receives."""
 
     def __init__(self, line: socket.socket) -> None:
@@ -103,9 +103,9 @@ class Link:
         return list(self._reader.feed(data))
 
 
-def connect(line: socket.socket) -> tuple[Link, Message]:
+def connect(line: socket.socket) -> tuple[Connection, Message]:
     """Say hello, and hear the welcome. Raises HolderGone."""
-    link = Link(line)
+    link = Connection(line)
     link.send({"type": "hello", "protocol": PROTOCOL, "pid": os.getpid()})
     while True:
         messages = link.receive(WELCOME_SECONDS)

@@ -10,8 +10,8 @@ from queuectl.config import Settings
 from queuectl.domain.worker import Instruction, Slot, Worker
 from queuectl.service import queries, registry
 from queuectl.store.protocol import Store
-from queuectl.worker.agent.connection import Link
-from queuectl.worker.agent.log import Journal
+from queuectl.worker.agent.connection import Connection
+from queuectl.worker.agent.log import Log
 from queuectl.worker.agent.store_time import StoreTime
 from queuectl.worker.host import process_table
 from queuectl.worker.protocol import Message
@@ -20,7 +20,7 @@ SOON = 0.5
 """Seconds: a change of slots is shown no sooner after the last beat, so that short jobs cost no write each."""
 
 
-class Presence:
+class Heartbeat:
     """Beats, and hears what is asked of the worker."""
 
     def __init__(self, store: Store, welcome: Message, queues: list[str], clock: StoreTime) -> None:
@@ -48,7 +48,7 @@ class Presence:
         """When the next beat is due (CLOCK_BOOTTIME)."""
         return self._due
 
-    def keep_name(self, settings: Settings, link: Link, journal: Journal) -> None:
+    def keep_name(self, settings: Settings, link: Connection, journal: Log) -> None:
         """Take another name if a live worker has ours, begun at the same moment or while we were silent.
 
         To be called after a beat: two that begin at once each beat before they look, so at least one sees the other. If

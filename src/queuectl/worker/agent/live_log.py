@@ -27,7 +27,7 @@ COLOURS = {
 }  # fmt: skip
 
 
-class Eyes:
+class LiveLog:
     """Makes lines, and decides which are folded. `waiting` asks the store; None: it could not answer."""
 
     def __init__(
@@ -119,7 +119,7 @@ class Eyes:
         return f"{time.strftime('%H:%M:%S')} {self._done} done, {self._rate:.0f}/s{failed}{left}"
 
 
-def eyes_of(own: dict[str, object], settings: Settings, store: Store) -> Eyes | None:
+def open_live_log(own: dict[str, object], settings: Settings, store: Store) -> LiveLog | None:
     """For a worker whose stdout is a terminal and whose lines are plain; else None."""
     if own.get("log_format", "plain") != "plain" or not os.isatty(1):
         return None
@@ -136,4 +136,4 @@ def eyes_of(own: dict[str, object], settings: Settings, store: Store) -> Eyes | 
     )
     verbose = bool(own.get("verbose"))
     fold = able and os.isatty(2) and not verbose
-    return Eyes(lambda: width_of(1), colour=wanted, fold=fold, verbose=verbose, waiting=waiting)
+    return LiveLog(lambda: width_of(1), colour=wanted, fold=fold, verbose=verbose, waiting=waiting)

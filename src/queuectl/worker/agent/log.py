@@ -15,11 +15,11 @@ from queuectl.domain.outcome import Outcome
 from queuectl.domain.quantity import format_duration
 from queuectl.store.protocol import Store
 from queuectl.worker import nonblocking
-from queuectl.worker.agent.live_log import Eyes, eyes_of
+from queuectl.worker.agent.live_log import LiveLog, open_live_log
 from queuectl.worker.wording import counted
 
 
-class Journal:
+class Log:
     """Writes events. A reader that is slow or has gone never stops the work: lines are lost, `unheard` counts them."""
 
     def __init__(
@@ -28,7 +28,7 @@ class Journal:
         out: TextIO | None = None,
         *,
         quiet: bool = False,
-        eyes: Eyes | None = None,
+        eyes: LiveLog | None = None,
     ) -> None:
         self._json = format == "json"
         self._quiet = quiet
@@ -142,10 +142,10 @@ class Journal:
             self._lines.append(f"{at} {event:<9} {_printable(text)}\n")
 
 
-def journal_of(own: dict[str, Any], settings: Settings, store: Store) -> Journal:
+def open_log(own: dict[str, Any], settings: Settings, store: Store) -> Log:
     """The journal that a worker's configuration asks for."""
-    eyes = eyes_of(own, settings, store)
-    return Journal(own.get("log_format", "plain"), quiet=bool(own.get("quiet")), eyes=eyes)
+    eyes = open_live_log(own, settings, store)
+    return Log(own.get("log_format", "plain"), quiet=bool(own.get("quiet")), eyes=eyes)
 
 
 def run_time(seconds: float) -> str:

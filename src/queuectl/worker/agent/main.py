@@ -21,19 +21,19 @@ from queuectl.domain.worker import Instruction
 from queuectl.errors import OutcomeUnknown, QueuectlError, StoreError, StoreUnusable
 from queuectl.service import queries, work
 from queuectl.store.protocol import AttemptRef, Store
-from queuectl.worker.agent.claim_policy import Appetite, Fitness
-from queuectl.worker.agent.claims import Places
-from queuectl.worker.agent.connection import HolderGone, Link, connect
-from queuectl.worker.agent.heartbeat import Presence
+from queuectl.worker.agent.claim_policy import ClaimPolicy, CircuitBreaker
+from queuectl.worker.agent.claims import Claims
+from queuectl.worker.agent.connection import HolderGone, Connection, connect
+from queuectl.worker.agent.heartbeat import Heartbeat
 from queuectl.worker.agent.hints import Hints
-from queuectl.worker.agent.log import journal_of
-from queuectl.worker.agent.maintenance import Chores
-from queuectl.worker.agent.monitor import Lookout
-from queuectl.worker.agent.output import Outputs
-from queuectl.worker.agent.renewal import Leases, deadline_of
-from queuectl.worker.agent.results import Ended, Settler
-from queuectl.worker.agent.store_health import Contact
-from queuectl.worker.agent.store_identity import Estranged
+from queuectl.worker.agent.log import open_log
+from queuectl.worker.agent.maintenance import Maintenance
+from queuectl.worker.agent.monitor import AttemptMonitor
+from queuectl.worker.agent.output import OutputShipper
+from queuectl.worker.agent.renewal import Renewal, deadline_of
+from queuectl.worker.agent.results import Ended, ResultRecorder
+from queuectl.worker.agent.store_health import StoreHealth
+from queuectl.worker.agent.missing_file import MissingFile
 from queuectl.worker.agent.store_time import StoreTime
 from queuectl.worker.agent.translate import report_of, start_message
 from queuectl.worker.protocol import Message
@@ -48,7 +48,7 @@ IDLE_SECONDS = 3600.0
 class Agent:
     """One connection to a holder, from hello to bye."""
 
-    def __init__(self, link: Link, welcome: Message) -> None:
+    def __init__(self, link: Connection, welcome: Message) -> None:
         own: dict[str, Any] = welcome["config"]
         self._link, self._welcome, self._config = link, welcome, own
         self._id: str = welcome["worker"]["id"]
@@ -58,19 +58,23 @@ class Agent:
         self._queues: list[str] = own.get("queues") or []
         self._settings: Settings = self._resolve({})
         self._store: Store = bootstrap.open_store(own["url"], self._settings, create=False)
-        self._journal = journal_of(own, self._settings, self._store)
-        self._places = Places()
+        self._journal = open_log(own, self._settings, self._store)
+        self._places = Claims()
         self._unadopted = [AttemptRef(item["job_id"], item["attempt_id"]) for item in welcome["attempts"]]
-        self._settler = Settler(self._store, self._host, self._journal)
-        self._outputs = Outputs(self._store)
-        self._lookout = Lookout(self._store, link, self._places, self._count)
+        self._settler = ResultRecorder(self._store, self._host, self._journal)
+        self._outputs = OutputShipper(self._store)
+        self._lookout = AttemptMonitor(self._store, link, self._places, self._count)
         self._time = StoreTime(self._store)
-        self._presence = Presence(self._store, welcome, self._queues, self._time)
+        self._presence = Heartbeat(self._store, welcome, self._queues, self._time)
         duties = (self._store, self._holds, own["directory"], self._journal, self._time)
-        self._chores = Chores(*duties, one_host=bootstrap.is_local(own["url"]))
-        self._appetite, self._fitness, self._contact = Appetite(self._count), Fitness(), Contact()
+        self._chores = Maintenance(*duties, one_host=bootstrap.is_local(own["url"]))
+        self._appetite, self._fitness, self._contact = (
+            ClaimPolicy(self._count),
+            CircuitBreaker(),
+            StoreHealth(),
+        )
         self._hints = Hints(self._store, link.wake)
-        self._estranged = Estranged(bootstrap.file_of(own["url"]), link, self._journal)
+        self._estranged = MissingFile(bootstrap.file_of(own["url"]), link, self._journal)
         self._leases = self._make_leases(vouch=own.get("on_disconnect") != "stop")
         self._leaving, self._leave_by = False, 0.0
         self._note: str | None = None
@@ -411,9 +415,9 @@ class Agent:
             self._settler.settle(None)
             self._chores.bury(self._id)
 
-    def _make_leases(self, *, vouch: bool) -> Leases:
+    def _make_leases(self, *, vouch: bool) -> Renewal:
         own = partial(bootstrap.open_store, self._config["url"], self._settings, create=False)
-        return Leases(own, self._id, self._link, self._held, lambda: self._settings.lease, vouch)
+        return Renewal(own, self._id, self._link, self._held, lambda: self._settings.lease, vouch)
 
     def _held(self) -> list[AttemptRef]:
         """The attempts whose output or result is not in the store yet."""

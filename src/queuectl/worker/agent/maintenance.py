@@ -16,9 +16,9 @@ from queuectl.service import maintenance, unreadable
 from queuectl.service.archive_outage import tolerate_archive_outage
 from queuectl.store.protocol import Store
 from queuectl.worker.agent.clock_watch import ClockWatch
-from queuectl.worker.agent.log import Journal
-from queuectl.worker.agent.output import Outputs
-from queuectl.worker.agent.results import Ended, Settler
+from queuectl.worker.agent.log import Log
+from queuectl.worker.agent.output import OutputShipper
+from queuectl.worker.agent.results import Ended, ResultRecorder
 from queuectl.worker.agent.store_time import StoreTime
 from queuectl.worker.agent.translate import report_of
 from queuectl.worker.host import process_table
@@ -39,7 +39,7 @@ LOGS_KEPT = timedelta(days=30)
 HOLDER_DIED = "its worker was killed"
 
 
-class Chores:
+class Maintenance:
     """The duties of one agent, each with its time."""
 
     def __init__(
@@ -47,7 +47,7 @@ class Chores:
         store: Store,
         holds: Callable[[str], bool],
         directory: str,
-        journal: Journal,
+        journal: Log,
         clock: StoreTime,
         *,
         one_host: bool = False,
@@ -140,7 +140,7 @@ class Chores:
         return self._told(recovered)
 
     def _is_known_better(self, job: Job) -> bool:
-        """Leases are for other hosts. What we hold we are about to renew; what lives on this host is not to run twice,
+        """Renewal are for other hosts. What we hold we are about to renew; what lives on this host is not to run twice,
         though its holder be stopped or the wall clock have jumped.
         """
         lease = job.lease
@@ -200,7 +200,10 @@ class Chores:
 
         Raises StoreError or OutcomeUnknown; then the next round does all of it again.
         """
-        outputs, settler = Outputs(self._store), Settler(self._store, leftover.host, self._journal)
+        outputs, settler = (
+            OutputShipper(self._store),
+            ResultRecorder(self._store, leftover.host, self._journal),
+        )
         same_boot = leftover.boot_id == process_table.boot_id()  # `born` counts from the boot
         for noted, payload in self._results_of(leftover):
             message = self._time.translate(noted if same_boot else {**noted, "born": None})

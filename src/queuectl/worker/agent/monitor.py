@@ -7,8 +7,8 @@ from queuectl.domain import lifecycle
 from queuectl.domain.job import Job
 from queuectl.service.archive_outage import get_reachable
 from queuectl.store.protocol import Store
-from queuectl.worker.agent.claims import Place, Places
-from queuectl.worker.agent.connection import Link
+from queuectl.worker.agent.claims import Claim, Claims
+from queuectl.worker.agent.connection import Connection
 from queuectl.worker.agent.renewal import Renewed
 from queuectl.worker.host import process_table
 
@@ -22,10 +22,10 @@ NOTE_AFTER = 0.7
 """Seconds: a command that runs longer has its pid and start written into the job, for people who look."""
 
 
-class Lookout:
+class AttemptMonitor:
     """Looks at the held attempts now and then, and tells the holder what follows."""
 
-    def __init__(self, store: Store, link: Link, places: Places, count: int) -> None:
+    def __init__(self, store: Store, link: Connection, places: Claims, count: int) -> None:
         self._store, self._link, self._places, self._count = store, link, places, count
         self.due = self._stopped_due = 0.0
 
@@ -59,7 +59,7 @@ class Lookout:
             elif place is not None:
                 self.hasten()  # perhaps no longer ours: look before anything is ended
 
-    def _look_at(self, place: Place, fresh: Job | None) -> None:
+    def _look_at(self, place: Claim, fresh: Job | None) -> None:
         if fresh is None or not lifecycle.holds_lease(fresh, place.attempt_id):
             self._end(place, "fenced")
         elif fresh.cancel_requested:
@@ -67,12 +67,12 @@ class Lookout:
         if fresh is not None:
             place.refresh(fresh)
 
-    def _end(self, place: Place, reason: str) -> None:
+    def _end(self, place: Claim, reason: str) -> None:
         if place.told != reason:
             place.told = reason
             self._link.queue({"type": "kill", "attempt_id": place.attempt_id, "reason": reason})
 
-    def _look_for_stopped(self, running: list[Place]) -> None:
+    def _look_for_stopped(self, running: list[Claim]) -> None:
         """A command that somebody has stopped does not end by itself: for people who wonder."""
         before = boottime()
         if before < self._stopped_due:

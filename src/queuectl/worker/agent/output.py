@@ -10,7 +10,7 @@ from queuectl.clock import boottime
 from queuectl.domain.output import Chunk, Trim, surplus
 from queuectl.errors import OutcomeUnknown, StoreError, StoreUnusable
 from queuectl.store.protocol import Store
-from queuectl.worker.agent.connection import Link
+from queuectl.worker.agent.connection import Connection
 from queuectl.worker.protocol import Message
 
 AGAIN = 1.0
@@ -28,7 +28,7 @@ class _Kept:
         self.chunks = list(chunks)
 
 
-class Outputs:
+class OutputShipper:
     """The chunks that wait, and the account of what is stored."""
 
     def __init__(self, store: Store) -> None:
@@ -61,7 +61,7 @@ class Outputs:
         )
         self._waiting.append(chunk)
 
-    def try_to_write(self, link: Link | None) -> bool:
+    def try_to_write(self, link: Connection | None) -> bool:
         """Store what waits and acknowledge it. Where it cannot be stored, that is the `fault`, and it waits on."""
         try:
             self.write(link)
@@ -82,7 +82,7 @@ class Outputs:
             return frozenset()
         return frozenset(chunk.attempt_id for chunk in self._waiting)
 
-    def write(self, link: Link | None) -> None:
+    def write(self, link: Connection | None) -> None:
         """Store what waits and acknowledge it. Raises StoreError or OutcomeUnknown; then it waits on."""
         if not self._waiting:
             return

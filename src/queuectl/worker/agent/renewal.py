@@ -15,7 +15,7 @@ from queuectl.clock import boottime
 from queuectl.domain.job import Job
 from queuectl.errors import QueuectlError
 from queuectl.store.protocol import AttemptRef, Store
-from queuectl.worker.agent.connection import HolderGone, Link
+from queuectl.worker.agent.connection import HolderGone, Connection
 
 PATIENCE_SHARE = 6
 RETRY_SHARE = 10
@@ -36,14 +36,14 @@ class Renewed:
         self.fresh = fresh
 
 
-class Leases:
+class Renewal:
     """The renewing thread. `held` is called from it and must answer a snapshot."""
 
     def __init__(
         self,
         open_store: Callable[[float], Store],
         worker: str,
-        link: Link,
+        link: Connection,
         held: Callable[[], Iterable[AttemptRef]],
         lease: Callable[[], timedelta],
         vouch: bool,

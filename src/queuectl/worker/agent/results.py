@@ -20,8 +20,8 @@ from queuectl.service import maintenance, queries
 from queuectl.service.archive_outage import get_reachable
 from queuectl.store.protocol import AttemptRef, Store
 from queuectl.worker.agent import translate
-from queuectl.worker.agent.connection import Link
-from queuectl.worker.agent.log import Journal
+from queuectl.worker.agent.connection import Connection
+from queuectl.worker.agent.log import Log
 from queuectl.worker.protocol import Message
 
 AGAIN = 5.0
@@ -42,10 +42,10 @@ class Ended:
         self.seconds = translate.run_time(message)
 
 
-class Settler:
+class ResultRecorder:
     """Holds what ended until it is recorded."""
 
-    def __init__(self, store: Store, host: str, journal: Journal) -> None:
+    def __init__(self, store: Store, host: str, journal: Log) -> None:
         self._store = store
         self._host = host
         self._journal = journal
@@ -88,7 +88,7 @@ class Settler:
         """An attempt was claimed and never started."""
         self._unstarted[attempt_id] = job
 
-    def settle(self, link: Link | None, awaited: Container[str] = ()) -> list[tuple[Ended, Job]]:
+    def settle(self, link: Connection | None, awaited: Container[str] = ()) -> list[tuple[Ended, Job]]:
         """Record all that waits; acknowledge to the holder what is recorded. Answers what was recorded as an end.
 
         Attempts that are `awaited` have printed something that is to be stored before them.

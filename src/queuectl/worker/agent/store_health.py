@@ -13,7 +13,7 @@ NEWS_EVERY = 60.0
 GAP_SHARE = 2
 
 
-class Contact:
+class StoreHealth:
     """The agent's view of its connection; times in CLOCK_BOOTTIME."""
 
     def __init__(self) -> None:

@@ -10,18 +10,18 @@ from collections.abc import Sequence
 from queuectl.clock import boottime
 from queuectl.errors import QueuectlError, StoreAbsent, StoreGone
 from queuectl.store.protocol import AttemptRef
-from queuectl.worker.agent.connection import Link
-from queuectl.worker.agent.log import Journal
+from queuectl.worker.agent.connection import Connection
+from queuectl.worker.agent.log import Log
 
 PATIENCE = 10.0
 """Seconds that a file may be missing, or half copied, before a worker with nothing to deliver leaves."""
 _NAMED = 5
 
 
-class Estranged:
+class MissingFile:
     """How long a worker has been without its file. For a store that is a file; other stores come back by themselves."""
 
-    def __init__(self, path: str | None, link: Link, journal: Journal) -> None:
+    def __init__(self, path: str | None, link: Connection, journal: Log) -> None:
         self._path, self._link, self._journal = path, link, journal
         self._since: float | None = None
 
