@@ -14,8 +14,8 @@ from queuectl.worker.agent.claim_policy import (
     STREAK,
     TROUBLE_LONGEST,
     TROUBLE_PAUSE,
-    ClaimPolicy,
     CircuitBreaker,
+    ClaimPolicy,
 )
 
 

@@ -21,19 +21,19 @@ from queuectl.domain.worker import Instruction
 from queuectl.errors import OutcomeUnknown, QueuectlError, StoreError, StoreUnusable
 from queuectl.service import queries, work
 from queuectl.store.protocol import AttemptRef, Store
-from queuectl.worker.agent.claim_policy import ClaimPolicy, CircuitBreaker
+from queuectl.worker.agent.claim_policy import CircuitBreaker, ClaimPolicy
 from queuectl.worker.agent.claims import Claims
-from queuectl.worker.agent.connection import HolderGone, Connection, connect
+from queuectl.worker.agent.connection import Connection, HolderGone, connect
 from queuectl.worker.agent.heartbeat import Heartbeat
 from queuectl.worker.agent.hints import Hints
 from queuectl.worker.agent.log import open_log
 from queuectl.worker.agent.maintenance import Maintenance
+from queuectl.worker.agent.missing_file import MissingFile
 from queuectl.worker.agent.monitor import AttemptMonitor
 from queuectl.worker.agent.output import OutputShipper
 from queuectl.worker.agent.renewal import Renewal, deadline_of
 from queuectl.worker.agent.results import Ended, ResultRecorder
 from queuectl.worker.agent.store_health import StoreHealth
-from queuectl.worker.agent.missing_file import MissingFile
 from queuectl.worker.agent.store_time import StoreTime
 from queuectl.worker.agent.translate import report_of, start_message
 from queuectl.worker.protocol import Message

@@ -15,7 +15,7 @@ from queuectl.clock import boottime
 from queuectl.domain.job import Job
 from queuectl.errors import QueuectlError
 from queuectl.store.protocol import AttemptRef, Store
-from queuectl.worker.agent.connection import HolderGone, Connection
+from queuectl.worker.agent.connection import Connection, HolderGone
 
 PATIENCE_SHARE = 6
 RETRY_SHARE = 10
