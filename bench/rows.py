@@ -19,7 +19,7 @@ from bench.place import QUEUECTL, Kind, Place, place
 from queuectl.config import resolve
 from queuectl.domain.job import Job
 from queuectl.domain.query import Filter
-from queuectl.service.commands import Enqueuer
+from queuectl.service.enqueueing import Enqueuer
 from queuectl.service.request import Defaults, JobRequest, decode_request
 from queuectl.store.archived import ArchivedStore
 from queuectl.store.protocol import Store

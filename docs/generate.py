@@ -13,7 +13,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from queuectl import config, errors
-from queuectl.cli.address import WORDS
 from queuectl.cli.commands import ALIASES, COMMANDS, TO_COME, Command
 from queuectl.cli.main import INTERRUPTED, parser_of
 from queuectl.cli.parser import Parser
@@ -21,6 +20,7 @@ from queuectl.cli.wait import NO_CODE, TIMED_OUT
 from queuectl.domain import lifecycle, names
 from queuectl.domain.job import STATES, TERMINAL, Spec
 from queuectl.service import shapes
+from queuectl.service.settings import WORDS
 from queuectl.store import protocol
 
 DOCS = Path(__file__).parent

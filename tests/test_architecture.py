@@ -48,7 +48,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "store.redis": (*FOR_DRIVERS, "domain", "clock", "errors"),
     "store.archived": (*FOR_DRIVERS, "store.redis", "store.mongo", "domain", "clock", "errors"),
     "store": (),
-    "service": ("store.protocol", "config", "domain", "clock", "crashpoint", "interrupt", "errors"),
+    "service": ("store.protocol", "config", "domain", "clock", "crashpoint", "interrupt", "trust", "errors"),
     "bootstrap": (
         "store.protocol",
         "store.sqlite",
@@ -119,7 +119,7 @@ THIRD_PARTY = {
     "msgspec": ("domain", "store", "service", "config", "cli", "worker"),
     "rich": ("cli",),
     "shtab": ("cli.completion",),
-    "dotenv": ("cli",),
+    "dotenv": ("service.settings", "cli.enqueue"),
 }
 """Where a library may be named at all."""
 
@@ -145,10 +145,10 @@ IMPURE_CALLS = frozenset(("now", "utcnow", "today", "open", "print", "input", "e
 
 
 class Import(NamedTuple):
-    """One name that a module imports. `at_load`: when the module is loaded, and not only for types or in a function."""
+    """One name that a module imports. `for_types`: under TYPE_CHECKING, so never while the program runs."""
 
     target: str
-    at_load: bool
+    for_types: bool
 
 
 @cache
@@ -169,24 +169,22 @@ def tree_of(module: str) -> Tree:
 
 @cache
 def imports_of(module: str) -> tuple[Import, ...]:
-    return tuple(_imports(tree_of(module).body, at_load=True))
+    return tuple(_imports(tree_of(module).body, for_types=False))
 
 
-def _imports(body: list[ast.stmt], *, at_load: bool) -> Iterator[Import]:
+def _imports(body: list[ast.stmt], *, for_types: bool) -> Iterator[Import]:
     for node in body:
         if isinstance(node, ast.Import):
-            yield from (Import(alias.name, at_load) for alias in node.names)
+            yield from (Import(alias.name, for_types) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, "imports are absolute here"
-            yield from (Import(_target(node.module or "", alias.name), at_load) for alias in node.names)
+            yield from (Import(_target(node.module or "", alias.name), for_types) for alias in node.names)
         else:
-            later = isinstance(node, Function) or (
-                isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
-            )
+            types = for_types or (isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test))
             for block in ("body", "orelse", "finalbody"):
-                yield from _imports(getattr(node, block, []), at_load=at_load and not later)
+                yield from _imports(getattr(node, block, []), for_types=types)
             for handler in getattr(node, "handlers", []):
-                yield from _imports(handler.body, at_load=at_load)
+                yield from _imports(handler.body, for_types=for_types)
 
 
 def _target(module: str, name: str) -> str:
@@ -201,12 +199,12 @@ def _ours(name: str) -> str | None:
 
 
 def our_imports(module: str) -> dict[str, bool]:
-    """The modules of ours that a module imports, and whether it needs them to load."""
+    """The modules of ours that a module imports, and whether it does so for types alone."""
     found: dict[str, bool] = {}
     for item in imports_of(module):
         target = _ours(item.target)
         if target is not None:
-            found[target] = found.get(target, False) or item.at_load
+            found[target] = found.get(target, True) and item.for_types
     return found
 
 
@@ -249,9 +247,11 @@ def test_every_sideways_import_that_is_allowed_is_used() -> None:
     assert not unused, unused
 
 
-def test_no_modules_load_each_other_in_a_circle() -> None:
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    """An import inside a function counts; one for types alone does not."""
     needs = {
-        module: [target for target, at_load in our_imports(module).items() if at_load] for module in modules()
+        module: [target for target, for_types in our_imports(module).items() if not for_types and target]
+        for module in modules()
     }
     while loadable := [
         module for module, targets in needs.items() if not any(target in needs for target in targets)

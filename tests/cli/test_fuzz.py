@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from cli.conftest import CommandLine
 from queuectl import bootstrap, config
-from queuectl.cli import address, texts
+from queuectl.cli import texts
 from queuectl.cli.jobs import columns_of, states_of
 from queuectl.config import OPTIONS, resolve
 from queuectl.domain.dependency import parse_dependency
@@ -24,6 +24,7 @@ from queuectl.errors import InvalidInput, QueuectlError
 from queuectl.service import queries
 from queuectl.service.moments import read_moment
 from queuectl.service.request import Defaults, JobRequest, convert_request, decode_request, spec_of, start_of
+from queuectl.service.settings import unused, url_of
 from queuectl.store.driver import codec
 from queuectl.store.memory import MemoryStore
 
@@ -79,11 +80,11 @@ PARSERS: dict[str, Callable[[str], object]] = {
     "cursor": lambda text: [codec.position(text, sort) for sort in ("created", "updated", "next")],
     "json": job_of,
     "kind": texts.begins_json,
-    "word": lambda text: address.url_of(text, {"DATABASE_URL": text, "REDIS_URL": text, "MONGODB_URI": text}),
-    "variables": lambda text: str(address.unused({"DATABASE_URL": text, "SUPABASE_URL": text})),
-    "sqlite": lambda text: bootstrap.sqlite_path(address.url_of(text, {})),
-    "shown": lambda text: bootstrap.shown(address.url_of(text, {})),
-    "absolute": lambda text: bootstrap.absolute(address.url_of(text, {})),
+    "word": lambda text: url_of(text, {"DATABASE_URL": text, "REDIS_URL": text, "MONGODB_URI": text}),
+    "variables": lambda text: str(unused({"DATABASE_URL": text, "SUPABASE_URL": text})),
+    "sqlite": lambda text: bootstrap.sqlite_path(url_of(text, {})),
+    "shown": lambda text: bootstrap.shown(url_of(text, {})),
+    "absolute": lambda text: bootstrap.absolute(url_of(text, {})),
     **{f"option {key}": lambda text, key=key: option(key, text) for key in OPTIONS},  # type: ignore[misc]
 }
 SCHEMES = (
@@ -165,7 +166,7 @@ def test_an_address(url: str) -> None:
         bootstrap.worker_directory,
         _opened,
     ):
-        refuses(lambda parse=parse: parse(address.url_of(url, {})))
+        refuses(lambda parse=parse: parse(url_of(url, {})))
 
 
 def _opened(url: str) -> None:

@@ -11,7 +11,7 @@ import pytest
 from cli.conftest import CommandLine
 from cli.terminals import Terminal
 from queuectl.cli import bulk
-from queuectl.cli.enqueue import BATCH
+from queuectl.cli.bulk import BATCH
 
 
 def commands(queuectl: CommandLine) -> list[str | None]:

@@ -24,7 +24,7 @@ from queuectl.domain.outcome import Report
 from queuectl.domain.output import Chunk
 from queuectl.domain.query import Filter
 from queuectl.domain.worker import Worker
-from queuectl.service import commands
+from queuectl.service import commands, enqueueing
 from queuectl.store.protocol import AttemptRef, Store
 
 RACERS = 50
@@ -139,9 +139,9 @@ class Racer:
                     factor=timedelta(0))
             for id in self._adds[:count]
         ]  # fmt: skip
-        for wanted in ("added", "existing")[: 1 + (self._random_number.random() < 0.2)]:
-            answers = commands.enqueue(self._store, jobs)
-            assert {answer.status for answer in answers} <= {wanted}, answers
+        for existing in (False, True)[: 1 + (self._random_number.random() < 0.2)]:
+            answers = enqueueing.enqueue(self._store, jobs)
+            assert {(answer.existing, answer.refused) for answer in answers} <= {(existing, None)}, answers
         del self._adds[:count]
 
     def _cancel(self) -> None:

@@ -7,14 +7,14 @@ from factories import LEASE, new_job, report
 from queuectl.domain import lifecycle
 from queuectl.domain.job import Job, Parent
 from queuectl.domain.query import Filter, Page
-from queuectl.service import commands, maintenance
+from queuectl.service import commands, enqueueing, maintenance
 from queuectl.store.protocol import Store
 
 
 def add(store: Store, id: str, *parents: str, **fields: object) -> None:
     after = tuple(Parent(parent) for parent in parents)
     now = store.now()
-    commands.enqueue(store, [new_job(id, now=now, run_at=now, after=after, max_retries=0, **fields)])  # type: ignore[arg-type]
+    enqueueing.enqueue(store, [new_job(id, now=now, run_at=now, after=after, max_retries=0, **fields)])  # type: ignore[arg-type]
 
 
 def get(store: Store, id: str) -> Job:

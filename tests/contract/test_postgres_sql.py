@@ -15,7 +15,7 @@ from queuectl.config import resolve
 from queuectl.domain import lifecycle
 from queuectl.domain.job import Job, Parent
 from queuectl.domain.query import Filter, Page
-from queuectl.service.commands import Enqueuer, enqueue
+from queuectl.service.enqueueing import Enqueuer, enqueue
 from queuectl.service.request import Defaults, convert_request
 from queuectl.store.postgres import PostgresStore
 from queuectl.store.protocol import Store

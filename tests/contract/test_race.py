@@ -33,7 +33,7 @@ from factories import new_job
 from queuectl.bootstrap import open_store
 from queuectl.domain.job import Job
 from queuectl.domain.query import Filter
-from queuectl.service import commands
+from queuectl.service import commands, enqueueing
 from queuectl.store.protocol import Store
 from servers.endpoint import Endpoint
 from servers.redis import RedisEndpoint
@@ -146,7 +146,7 @@ def _prepare(store: Store) -> None:
     commands.limit(store, LIMITED, LIMIT)
     now = store.now()
     later = [new_job(f"later-{n}", now=now, run_at=now + timedelta(days=1)) for n in range(LATER)]
-    commands.enqueue(store, later)
+    enqueueing.enqueue(store, later)
 
 
 def _run(url: str, folder: Path) -> None:

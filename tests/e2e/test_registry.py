@@ -16,7 +16,7 @@ from factories import new_job
 from facts import eventually
 from queuectl.config import resolve
 from queuectl.domain.query import Filter
-from queuectl.service import commands, queries
+from queuectl.service import enqueueing, queries
 
 ON_SQLITE = pytest.mark.parametrize("kind", ["sqlite"])
 
@@ -196,7 +196,7 @@ def test_doctor_finds_a_full_disk(place: Place) -> None:
 def test_status_never_contradicts_itself_while_short_jobs_pour_through(place: Place, kind: str) -> None:
     place.run("status")
     for _ in range(4):
-        commands.enqueue(place.store, [new_job(command="true", now=place.store.now()) for _ in range(500)])
+        enqueueing.enqueue(place.store, [new_job(command="true", now=place.store.now()) for _ in range(500)])
     place.start_worker("--count", "2")
     looks = 0
     while place.store.counts(Filter()).of("pending"):

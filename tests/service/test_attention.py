@@ -10,6 +10,7 @@ from queuectl.config import Settings
 from queuectl.domain.worker import Slot
 from queuectl.service import commands, queries
 from queuectl.service.attention import Attention, attention, serving
+from queuectl.service.settings import unused
 from queuectl.store.memory import MemoryStore
 from service.scenes import heartbeat, put
 
@@ -20,8 +21,8 @@ class Looks:
     def __init__(self, store: MemoryStore, settings: Settings) -> None:
         self._store, self._settings = store, settings
 
-    def __call__(self, *unused: str) -> list[Attention]:
-        return attention(queries.status(self._store, self._settings), unused)
+    def __call__(self, **variables: str) -> list[Attention]:
+        return attention(queries.status(self._store, self._settings), unused(variables))
 
     def kinds(self) -> list[str]:
         return [thing.kind for thing in self()]
@@ -148,12 +149,12 @@ def test_a_clock_that_is_right_enough(store: MemoryStore, look: Looks, skew: flo
 
 
 def test_variables_that_name_a_store_and_are_not_used(look: Looks) -> None:
-    [thing] = look("MONGODB_URI", "REDIS_URL")
+    [thing] = look(MONGODB_URI="mongodb://h/d", REDIS_URL="redis://h")
     assert thing == Attention(
-        "unused_variables", "MONGODB_URI, REDIS_URL are set and not used: jobs are in memory:",
+        "unused_variables", "MONGODB_URI and REDIS_URL are set and not used: jobs are in memory:",
         "export QUEUECTL_STORE=redis", fault=False,
     )  # fmt: skip
-    [thing] = look("SUPABASE_URL")
+    [thing] = look(SUPABASE_URL="https://x.supabase.co")
     assert thing.hint is None
 
 

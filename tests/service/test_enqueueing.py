@@ -11,8 +11,8 @@ from queuectl.domain import lifecycle
 from queuectl.domain.job import Job, Parent, State, Want
 from queuectl.domain.query import Filter
 from queuectl.errors import Conflict, InvalidInput, NotFound
-from queuectl.service import commands, maintenance
-from queuectl.service.commands import Enqueuer
+from queuectl.service import commands, enqueueing, maintenance
+from queuectl.service.enqueueing import Enqueuer
 from queuectl.service.request import Backoff, Defaults, JobRequest, Payload
 from queuectl.store.memory import MemoryStore
 from service.conftest import Overtaken, settings_of
@@ -25,7 +25,7 @@ def waiting(id: str, *after: str | Parent, **fields: Any) -> Job:
 
 
 def enqueued(store: MemoryStore, *jobs: Job) -> list[State]:
-    return [item.job.state for item in commands.enqueue(store, jobs)]
+    return [item.job.state for item in enqueueing.enqueue(store, jobs)]
 
 
 class TestParents:
@@ -72,26 +72,26 @@ class TestParents:
 
     def test_an_unknown_parent_is_refused_and_nothing_is_added(self, store: MemoryStore) -> None:
         with pytest.raises(NotFound, match="no job nobody to wait for"):
-            commands.enqueue(store, [new_job("a"), waiting("c", "nobody")])
+            enqueueing.enqueue(store, [new_job("a"), waiting("c", "nobody")])
         assert not store.get(["a", "c"])
 
     def test_a_circle_is_refused_with_its_chain_and_nothing_is_added(self, store: MemoryStore) -> None:
         with pytest.raises(
             InvalidInput, match=r"wait for each other: (a → b → c → a|b → c → a → b|c → a → b → c)"
         ):
-            commands.enqueue(store, [waiting("a", "b"), waiting("b", "c"), waiting("c", "a")])
+            enqueueing.enqueue(store, [waiting("a", "b"), waiting("b", "c"), waiting("c", "a")])
         assert not store.get(["a", "b", "c"])
 
     def test_a_job_cannot_be_its_own_parent(self, store: MemoryStore) -> None:
         with pytest.raises(InvalidInput, match="its own parent"):
-            commands.enqueue(store, [waiting("a", "a")])
+            enqueueing.enqueue(store, [waiting("a", "a")])
 
     @pytest.mark.parametrize("order", ["pc", "cp"])
     def test_parent_and_child_may_come_in_one_batch_in_any_order(
         self, store: MemoryStore, order: str
     ) -> None:
         jobs = {"p": new_job("p"), "c": waiting("c", "p")}
-        commands.enqueue(store, [jobs[id] for id in order])
+        enqueueing.enqueue(store, [jobs[id] for id in order])
         assert (get(store, "p").state, get(store, "c").state) == ("pending", "blocked")
 
     def test_a_parent_may_be_named_with_two_wishes(self, store: MemoryStore) -> None:
@@ -116,20 +116,20 @@ class TestMeanwhile:
     ) -> None:
         put(store, "p", state="processing")
         overtaken.before("add", lambda: end(store, "p"))
-        [added] = commands.enqueue(overtaken, [waiting("c", "p")])
-        assert (added.status, added.job.state) == ("added", "pending")
+        [added] = enqueueing.enqueue(overtaken, [waiting("c", "p")])
+        assert (added.existing, added.job.state) == (False, "pending")
 
     def test_a_parent_that_fails_between_look_and_add_cancels_its_child(
         self, store: MemoryStore, overtaken: Overtaken
     ) -> None:
         put(store, "p", state="processing", max_retries=0)
         overtaken.before("add", lambda: end(store, "p", exit_code=1))
-        [added] = commands.enqueue(overtaken, [waiting("c", "p")])
+        [added] = enqueueing.enqueue(overtaken, [waiting("c", "p")])
         assert added.job.state == "cancelled"
 
     def test_a_child_that_is_cancelled_at_once_cancels_the_child_behind_it(self, store: MemoryStore) -> None:
         put(store, "p", state="dead")
-        commands.enqueue(store, [waiting("c", "p"), waiting("g", "c")])
+        enqueueing.enqueue(store, [waiting("c", "p"), waiting("g", "c")])
         maintenance.unblock_children(store, ["c"])
         assert (get(store, "c").state, get(store, "g").state) == ("cancelled", "cancelled")
 
@@ -137,28 +137,28 @@ class TestMeanwhile:
 class TestAgain:
     def test_repeating_an_enqueue_finds_the_job_whatever_became_of_it(self, store: MemoryStore) -> None:
         job = new_job("a", content="x")
-        commands.enqueue(store, [job])
+        enqueueing.enqueue(store, [job])
         commands.cancel(store, ["a"], by="me")
-        [again] = commands.enqueue(store, [job])
-        assert (again.status, again.job.state) == ("existing", "cancelled")
-        assert commands.refusal(again) is None
+        [again] = enqueueing.enqueue(store, [job])
+        assert (again.existing, again.job.state) == (True, "cancelled")
+        assert again.refused is None
 
     def test_other_content_under_the_same_id_is_refused(self, store: MemoryStore) -> None:
-        commands.enqueue(store, [new_job("a", content="x")])
-        [again] = commands.enqueue(store, [new_job("a", content="y")])
-        assert isinstance(commands.refusal(again), Conflict)
+        enqueueing.enqueue(store, [new_job("a", content="x")])
+        [again] = enqueueing.enqueue(store, [new_job("a", content="y")])
+        assert isinstance(again.refused, Conflict)
 
     def test_a_taken_unique_key_names_the_job_that_holds_it(self, store: MemoryStore) -> None:
-        commands.enqueue(store, [new_job("a", unique_key="k")])
-        [again] = commands.enqueue(store, [new_job("b", unique_key="k")])
-        refused = commands.refusal(again)
+        enqueueing.enqueue(store, [new_job("a", unique_key="k")])
+        [again] = enqueueing.enqueue(store, [new_job("b", unique_key="k")])
+        refused = again.refused
         assert refused
         assert refused.message == "unique key 'k' is taken by job a (pending)"
 
     def test_and_by_its_number_where_we_made_the_id(self, store: MemoryStore) -> None:
-        commands.enqueue(store, [new_job("0" * 26, unique_key="k")])
-        [again] = commands.enqueue(store, [new_job("b", unique_key="k")])
-        assert str(commands.refusal(again)).startswith("unique key 'k' is taken by job 1 (pending)")
+        enqueueing.enqueue(store, [new_job("0" * 26, unique_key="k")])
+        [again] = enqueueing.enqueue(store, [new_job("b", unique_key="k")])
+        assert str(again.refused).startswith("unique key 'k' is taken by job 1 (pending)")
 
 
 class TestEnqueuer:
@@ -211,7 +211,7 @@ class TestEnqueuer:
 
 def test_a_thousand_children_of_one_parent_are_let_go_together(store: MemoryStore) -> None:
     put(store, "p", state="processing")
-    commands.enqueue(store, [waiting(f"c{n}", "p") for n in range(1000)])
+    enqueueing.enqueue(store, [waiting(f"c{n}", "p") for n in range(1000)])
     end(store, "p")
     maintenance.unblock_children(store, ["p"])
     assert store.counts(Filter()).states() == {"completed": 1, "pending": 1000}

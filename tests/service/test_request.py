@@ -12,7 +12,7 @@ from queuectl.domain.job import Job, Parent, Spec
 from queuectl.errors import InvalidInput
 from queuectl.service import request as requests
 from queuectl.service import shapes
-from queuectl.service.commands import Enqueuer
+from queuectl.service.enqueueing import Enqueuer
 from queuectl.service.request import Defaults, JobRequest, content_of, convert_request, decode_request
 from service.conftest import settings_of
 

@@ -11,20 +11,23 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import msgspec
 
 from queuectl import interrupt
-from queuectl.cli.enqueue import BATCH, add, announce, defaults, merge, shape
+from queuectl.cli.enqueued import add, announce, defaults
 from queuectl.cli.live import Live, Rest
 from queuectl.cli.texts import MARK_BYTES, begins_json
 from queuectl.errors import InvalidInput, OutcomeUnknown, QueuectlError
-from queuectl.service import commands
-from queuectl.service.commands import Enqueuer
+from queuectl.service import shapes
+from queuectl.service.enqueueing import Enqueuer
+from queuectl.service.merge import merge
 from queuectl.service.request import convert_request, decode_request
-from queuectl.service.shapes import error
 
 if TYPE_CHECKING:
     from queuectl.cli.session import Session
     from queuectl.domain.job import Job
 
 Line = tuple[int, bytes]
+
+BATCH = 5000
+"""Lines committed at once. Each batch costs one fsync; nothing of a batch with a bad line is enqueued."""
 
 
 def enqueue_lines(session: "Session", fields: dict[str, Any]) -> int:
@@ -51,13 +54,11 @@ def enqueue_lines(session: "Session", fields: dict[str, Any]) -> int:
                 first = first or added[0].job.number
                 progress.live.clear()  # the ids may go to the same terminal
                 code = announce(session, added, first) or code
-                refused = refused or next(filter(None, map(commands.refusal, added)), None)
-                shown += (
-                    [shape(item) for item in added if commands.refusal(item) is None] if session.json else []
-                )
+                refused = refused or next(filter(None, (item.refused for item in added)), None)
+                shown += [shapes.enqueued(item) for item in added if not item.refused] if session.json else []
             progress.advance(len(batch))
     if session.json:
-        session.emit({"schema": 1, "jobs": shown} | (error(refused) if refused else {}))
+        session.emit({"schema": 1, "jobs": shown} | (shapes.error(refused) if refused else {}))
     return code or (1 if reader.skipped else 0)
 
 
@@ -116,8 +117,6 @@ def _commit(session: "Session", jobs: "list[Job]", lines: tuple[int, int]) -> An
 
 
 def _dry(session: "Session", jobs: "list[Job]") -> list[Any]:
-    from queuectl.service import shapes
-
     shown = [shapes.job(job) for job in jobs]
     if not session.json:
         for item in shown:

@@ -70,7 +70,7 @@ def candidates(session: "Session") -> int:
 def _in_time(session: "Session", question: "Callable[[Store], list[str]]") -> list[str]:
     """What a store answers at once. Its driver is loaded before the clock runs, and its first verb connects."""
     with closing(
-        bootstrap.open_store(session.store_url, session.local_settings, PATIENCE, create=False)
+        bootstrap.open_store(session.store_url, session.sources.local, PATIENCE, create=False)
     ) as store:
         signal.signal(signal.SIGALRM, lambda *_: os._exit(0))
         signal.setitimer(signal.ITIMER_REAL, PATIENCE)

@@ -58,7 +58,7 @@ def set_(session: "Session") -> int:
     """Write a shared setting: for all clients and workers of this store."""
     option = _shared(session.args.key)
     value = option.parse(session.args.value)
-    values = session.resolve(_stored(session)).values | {option.key: value}
+    values = session.sources.resolve(_stored(session)).values | {option.key: value}
     faults = list(relations(values))
     if faults:
         raise InvalidInput(f"{option.key} = {session.args.value}: {faults[0]}", "nothing was changed")
@@ -76,7 +76,7 @@ def unset(session: "Session") -> int:
     """Back to the default."""
     option = _shared(session.args.key)
     rest = {key: text for key, text in _stored(session).items() if key != option.key}
-    faults = list(relations(session.resolve(rest).values))
+    faults = list(relations(session.sources.resolve(rest).values))
     if faults:
         raise InvalidInput(f"without {option.key}: {faults[0]}", "nothing was changed")
     commands.set_setting(session.store, option.key, None)
@@ -99,7 +99,7 @@ def _shared(key: str) -> Option:
 
 def _told(session: "Session", option: Option) -> int:
     """What is in force now; a flag, variable or file of this place may still win, and that is said."""
-    settings = session.resolve(_stored(session))
+    settings = session.sources.resolve(_stored(session))
     session.did(f"{option.key} = {settings.text(option.key)}")
     if session.json:
         session.emit(shapes.document(setting=_entry(option, settings)))

@@ -168,7 +168,7 @@ def _queue(session: "Session") -> Iterator[Check]:
             waiting = queue.jobs.get("pending", 0) + queue.jobs.get("failed", 0)
             age = format_age(found.now - queue.oldest_due)
             yield Check("oldest due job", True, f"for {age}, in queue {queue.name} with {waiting} waiting")
-    for thing in attention(found, session.unused_variables):
+    for thing in attention(found, session.sources.unused):
         if thing.kind == "unreadable":  # told above, with those that no worker has met
             continue
         yield Check(thing.kind.replace("_", " "), not thing.fault, thing.text, thing.hint)

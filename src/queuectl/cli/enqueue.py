@@ -1,23 +1,21 @@
 """`queuectl enqueue`: one command, a program with arguments, a JSON job, or a file of them."""
 
 import os
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from queuectl.cli import texts
-from queuectl.domain.ids import handle, is_made
-from queuectl.domain.instant import format_instant
-from queuectl.errors import InvalidInput, OutcomeUnknown, StoreAbsent
-from queuectl.service import commands, mistakes
-from queuectl.service.commands import Enqueuer
+from queuectl.cli.enqueued import add, announce, defaults
+from queuectl.domain.ids import handle
+from queuectl.errors import InvalidInput, OutcomeUnknown
+from queuectl.service import mistakes
+from queuectl.service.enqueueing import Enqueuer
 from queuectl.service.moments import read_moment
-from queuectl.service.request import Defaults, JobRequest, convert_request, decode_request
+from queuectl.service.request import JobRequest, convert_request, decode_request
 
 if TYPE_CHECKING:
     from queuectl.cli.parser import Parser
     from queuectl.cli.session import Session
     from queuectl.domain.job import Job
-    from queuectl.store.protocol import Added
 
 FIELDS = (
     ("id", ("--id",), "ID", "the job's id (default: made from the time and random bits)"),
@@ -56,9 +54,6 @@ FLAGS = (
     ("split", "--split", "keep stdout and stderr apart (their order is lost)"),
     ("allow_detached", "--allow-detached", "let processes live on that the command leaves behind"),
 )
-
-BATCH = 5000
-"""Lines committed at once. Each batch costs one fsync; nothing of a batch with a bad line is enqueued."""
 
 
 def enqueue_options(parser: "Parser") -> None:
@@ -150,88 +145,6 @@ def template(session: "Session") -> dict[str, Any]:
     return given
 
 
-def merge(fields: dict[str, Any], request: JobRequest) -> JobRequest:
-    """A JSON job completed by the flags: what the job says itself wins."""
-    import msgspec
-
-    if not fields:
-        return request
-    own = {name: value for name, value in msgspec.structs.asdict(request).items() if value is not None}
-    if own.keys() & {"run_at", "scheduled_at", "delay"}:
-        fields = {name: value for name, value in fields.items() if name not in ("run_at", "delay")}
-    if request.backoff:
-        named = {"base": "backoff_base", "factor": "backoff_factor", "max": "backoff_max", "jitter": "jitter"}
-        said = {
-            named[name]
-            for name, value in msgspec.structs.asdict(request.backoff).items()
-            if value is not msgspec.UNSET
-        }
-        fields = {name: value for name, value in fields.items() if name not in said}
-    return msgspec.structs.replace(convert_request(fields), **own)
-
-
-def defaults(session: "Session") -> Defaults:
-    """What completes every request: the settings, and the directory we are in."""
-    try:
-        here: str | None = os.getcwd()
-    except FileNotFoundError:
-        here = None
-    return Defaults(session.settings, here)
-
-
-def add(session: "Session", jobs: "list[Job]") -> "list[Added]":
-    """Add the jobs. What is refused does not make a store."""
-    try:
-        return commands.enqueue(session.look(), jobs)
-    except StoreAbsent:
-        return commands.enqueue(session.store, jobs)
-
-
-def announce(session: "Session", added: "Iterable[Added]", since: int | None = None) -> int:
-    """Print the ids; say what was not new; answers the exit code. `since`: the number of the first job of this call."""
-    code = 0
-    jobs: list[Job] = []
-    for item in added:
-        refused = commands.refusal(item)
-        if refused:
-            code = refused.exit_code
-            session.err.write(f"queuectl: {refused.message} ({refused.hint})\n")
-            continue
-        jobs.append(item.job)
-        if item.status == "existing":
-            session.say(f"queuectl: {_was_there(item.job)}")
-    if jobs:
-        session.did(_enqueued(jobs, since or jobs[0].number))
-    if not session.json and jobs:
-        session.out.write("\n".join(job.id for job in jobs) + "\n")
-    return code
-
-
-def _was_there(job: "Job") -> str:
-    """Nothing was enqueued, and of an ended job nothing will run: what a person can do who meant a new one."""
-    name = handle(job)
-    if not job.ended or job.finished_at is None:
-        return f"job {name} was there already ({job.state}), unchanged"
-    force = "--force " if job.state == "completed" else ""
-    return (
-        f"job {name} was there already and ended at {format_instant(job.finished_at)} ({job.state}): nothing will run "
-        f"(again: queuectl retry {force}{name}; as a new job: --id {job.id}-$(date +%F))"
-    )
-
-
-def _enqueued(jobs: "list[Job]", first: int) -> str:
-    job = jobs[-1]
-    if first != job.number:
-        return f"jobs {first} to {job.number} are enqueued"
-    return f"job {handle(job)} is enqueued" + (f", its id is {job.id}" if is_made(job.id) else "")
-
-
-def shape(item: "Added") -> dict[str, Any]:
-    """One job of the JSON answer."""
-    job = item.job
-    return {"id": job.id, "number": job.number, "state": job.state, "existing": item.status == "existing"}
-
-
 def _single(session: "Session") -> JobRequest:
     args, fields = session.args, template(session)
     if args.program is not None:
@@ -242,6 +155,8 @@ def _single(session: "Session") -> JobRequest:
         raise _unquoted(args.command)
     text = args.command[0].removeprefix(texts.MARK)
     if texts.begins_json(text):
+        from queuectl.service.merge import merge
+
         return merge(fields, decode_request(text.lstrip()))
     return convert_request({**fields, "command": text})
 
@@ -286,7 +201,7 @@ def _enqueue_one(session: "Session", request: JobRequest) -> int:
         ) from unknown
     code = announce(session, added)
     if code:
-        refused = commands.refusal(added[0])
+        refused = added[0].refused
         if session.json and refused:
             from queuectl.service.shapes import error
 
@@ -295,8 +210,10 @@ def _enqueue_one(session: "Session", request: JobRequest) -> int:
     if session.args.wait or session.args.follow:
         return _wait(session, added[0].job)
     if session.json:
-        session.emit({"schema": 1, "jobs": [shape(item) for item in added]})
-    elif session.on_terminal and added[0].status == "added" and added[0].job.state == "pending":
+        from queuectl.service import shapes
+
+        session.emit(shapes.document(jobs=[shapes.enqueued(item) for item in added]))
+    elif session.on_terminal and not added[0].existing and added[0].job.state == "pending":
         session.say(f"queued on {job.queue!r}; follow it with: queuectl logs -f {handle(added[0].job)}")
     return 0
 

@@ -5,8 +5,9 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from queuectl.cli.cells import ALL_COLUMNS, COLUMNS, Form, cell, columns_for, columns_of, form_of, less_of
+from queuectl.cli.document import to_json
 from queuectl.cli.references import JOB_HELP, reference
-from queuectl.cli.render import fields, lay_out, table, to_json
+from queuectl.cli.render import fields, lay_out, table
 from queuectl.cli.screen import print_status, screen
 from queuectl.domain.ids import is_made
 from queuectl.domain.job import STATES, Attempt, Cause, Job, State
@@ -58,7 +59,7 @@ def status(session: "Session") -> int:
 def _whole(session: "Session") -> tuple[queries.Status, list[Attention]]:
     found = queries.status(session.store, session.settings)
     shown = session.json or session.on_terminal
-    return found, attention(found, session.unused_variables if shown else ())
+    return found, attention(found, session.sources.unused if shown else None)
 
 
 def watch_option(parser: "Parser") -> None:

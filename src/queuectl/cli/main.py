@@ -80,7 +80,7 @@ def report(error: QueuectlError, *, as_json: bool, verbose: bool = False) -> int
 
         talk.write("".join(traceback.format_exception(error)))
     if as_json:
-        from queuectl.cli.render import to_json
+        from queuectl.cli.document import to_json
         from queuectl.service.shapes import error as shape
 
         out = Data(sys.stdout)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
+from queuectl.cli.document import to_json
 from queuectl.cli.output import OutputLost, as_json_for
-from queuectl.cli.render import to_json
 from queuectl.clock import boottime
 from queuectl.domain.ids import handle
 from queuectl.errors import InvalidInput, QueuectlError

@@ -1,16 +1,12 @@
-"""Values as text: JSON, tables, ages. Nothing here prints."""
+"""Tables and lists of values for a terminal, and the same as lines for programs."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
-
-import msgspec
+from typing import TYPE_CHECKING
 
 from queuectl.terminal import cells, cut, pad, paint, safe
 
 if TYPE_CHECKING:
     from queuectl.cli.session import Session
-
-_encode = msgspec.json.Encoder().encode
 
 STATE_COLOURS = {
     "pending": "cyan",
@@ -22,16 +18,6 @@ STATE_COLOURS = {
     "blocked": "blue",
     "held": "blue",
 }
-
-
-def to_json(document: Any) -> str:
-    """One line of JSON."""
-    return _encode(document).decode()
-
-
-def to_pretty_json(document: Any) -> str:
-    """Indented JSON, for documents that people read."""
-    return msgspec.json.format(_encode(document), indent=2).decode()
 
 
 FLEXIBLE = {"command": 24, "error": 16, "queue": 8, "tags": 8, "batch": 8, "queues": 8, "name": 8, "id": 26}

@@ -5,7 +5,7 @@
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from msgspec import Struct
 
@@ -16,6 +16,9 @@ from queuectl.domain.quantity import format_duration
 from queuectl.service import registry
 from queuectl.service.queries import QueueStatus, Status, WorkerStatus
 from queuectl.service.unreadable import refusal
+
+if TYPE_CHECKING:
+    from queuectl.service.settings import Unused
 
 Kind = Literal[
     "no_worker",
@@ -40,8 +43,6 @@ UNREADABLE_NAMED = 5
 LAPSED_NAMED = 5
 """Jobs with a lapsed lease that are named one by one."""
 
-STORE_WORDS = {"DATABASE_URL": "postgres", "MONGODB_URI": "mongodb", "REDIS_URL": "redis"}
-
 
 class Attention(Struct, frozen=True):
     """One thing that needs a person. `hint` is a command that can be pasted. `fault`: `doctor` exits with 1."""
@@ -52,7 +53,7 @@ class Attention(Struct, frozen=True):
     fault: bool = True
 
 
-def attention(found: Status, unused: Sequence[str] = ()) -> list[Attention]:
+def attention(found: Status, unused: "Unused | None" = None) -> list[Attention]:
     """Everything that needs a person, most urgent first. `unused`: store variables that are set and not used."""
     return [
         *_queues(found),
@@ -173,17 +174,10 @@ def _clocks(found: Status) -> Iterator[Attention]:
             yield Attention("clock_jump", f"{text}; nothing is purged for an hour ({place(item)} saw it)")
 
 
-def _variables(unused: Sequence[str], url: str) -> Iterator[Attention]:
-    if not unused:
-        return
-    verb = "is" if len(unused) == 1 else "are"
-    word = next((STORE_WORDS[name] for name in reversed(unused) if name in STORE_WORDS), None)
-    yield Attention(
-        "unused_variables",
-        f"{', '.join(unused)} {verb} set and not used: jobs are in {url}",
-        f"export QUEUECTL_STORE={word}" if word else None,
-        fault=False,
-    )
+def _variables(unused: "Unused | None", url: str) -> Iterator[Attention]:
+    if unused:
+        text = f"{unused.sentence}: jobs are in {url}"
+        yield Attention("unused_variables", text, unused.command, fault=False)
 
 
 def _word(name: str) -> str:

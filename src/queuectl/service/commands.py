@@ -10,11 +10,9 @@ from datetime import datetime, timedelta
 
 from msgspec.structs import replace
 
-from queuectl import crashpoint
-from queuectl.clock import random_bytes
-from queuectl.domain import dependency, lifecycle
-from queuectl.domain.ids import check_new_id, handle, make_id
-from queuectl.domain.job import Job, Parent, Spec, State
+from queuectl.domain import lifecycle
+from queuectl.domain.ids import handle
+from queuectl.domain.job import Job, State
 from queuectl.domain.names import check_name, is_name
 from queuectl.domain.query import Filter, Page, Unreadable
 from queuectl.domain.queue import is_sound
@@ -23,112 +21,15 @@ from queuectl.errors import (
     CommandFailed,
     Conflict,
     InvalidInput,
-    NotFound,
     OutcomeUnknown,
     StoreError,
 )
 from queuectl.service import maintenance, unreadable
 from queuectl.service.changing import TRIES, Change, change, read
-from queuectl.service.request import (
-    Defaults,
-    JobRequest,
-    command_of,
-    content_of,
-    policy_key,
-    spec_of,
-    start_of,
-)
-from queuectl.store.protocol import Added, Entry, Store
-
-SHARED_SPECS = 256
+from queuectl.store.protocol import Entry, Store
 
 BATCH = 500
 """Jobs read and saved at once by commands that act on many: no call to the store takes longer than 100 ms."""
-
-
-class Enqueuer:
-    """Makes jobs from requests, completed with the same defaults and read at the same moment.
-
-    `queue` is where jobs go whose request names none.
-    """
-
-    def __init__(self, defaults: Defaults, now: datetime, queue: str = "default") -> None:
-        self._defaults = defaults
-        self._now = now
-        self._queue = queue
-        self._shared: dict[bytes, Spec] = {}
-        # Ids of one batch follow one another, so that their order is that of the batch even within a millisecond.
-        self._random_number = int.from_bytes(random_bytes(8)) >> 5
-
-    def job(self, request: JobRequest) -> Job:
-        """The job that a request asks for, waiting for all its parents. Raises InvalidInput."""
-        spec = self._spec(request)
-        return lifecycle.enqueue(
-            id=self.next_id() if request.id is None else check_new_id(request.id),
-            spec=spec,
-            queue=self._queue if request.queue is None else check_name("queue", request.queue),
-            priority=request.priority or 0,
-            run_at=start_of(request, self._now),
-            waiting_for=tuple(dict.fromkeys(parent.job for parent in spec.after)),
-            hold=bool(request.hold),
-            now=self._now,
-        )
-
-    def _spec(self, request: JobRequest) -> Spec:
-        """Many jobs differ in nothing but their command: what they share is worked out once."""
-        key = policy_key(request) if request.stdin is None else None
-        if key is None:
-            return spec_of(request, self._defaults)
-        shared = self._shared.get(key)
-        if shared is None:
-            if len(self._shared) >= SHARED_SPECS:
-                self._shared.clear()
-            return self._shared.setdefault(key, spec_of(request, self._defaults))
-        command, argv = command_of(request)
-        return replace(shared, command=command, argv=argv, content=content_of(request, self._defaults.cwd))
-
-    def next_id(self) -> str:
-        """A new id, after all that this enqueuer gave before."""
-        self._random_number += 1
-        return make_id(self._now, self._random_number)
-
-
-def enqueue(store: Store, jobs: Sequence[Job]) -> list[Added]:
-    """Add new jobs: those whose parents have all ended as wanted start at once, the others wait.
-
-    Answers in order what became of each; look at every `status`. Raises NotFound for an unknown parent and
-    InvalidInput for a circle; then nothing was added.
-    """
-    _refuse_circles(jobs)
-    placed = _place(store, jobs) if any(job.spec.after for job in jobs) else list(jobs)
-    crashpoint.reach("before_add")
-    added = store.add(placed)
-    crashpoint.reach("after_add")
-    waiting = [item.job.id for item in added if item.job.waiting_for]
-    if waiting:
-        # A parent may have ended between our look and the add, and its worker saw no child then. The jobs are stored:
-        # should the store fail only now, every worker's sweep of blocked jobs does the same.
-        with suppress(StoreError, OutcomeUnknown):
-            maintenance.unblock(store, waiting)
-            fresh = store.get(waiting)
-            added = [replace(item, job=fresh.get(item.job.id, item.job)) for item in added]
-    return added
-
-
-def refusal(added: Added) -> Conflict | None:
-    """The sentence for a job that was not added, if it was not."""
-    job = added.job
-    if added.status == "conflict":
-        return Conflict(
-            f"id {job.id} exists with other content",
-            f"queuectl show {handle(job)} shows it; choose another id",
-        )
-    if added.status == "duplicate":
-        key = job.spec.unique_key
-        return Conflict(
-            f"unique key {key!r} is taken by job {handle(job)} ({job.state})", f"queuectl show {handle(job)}"
-        )
-    return None
 
 
 def cancel(store: Store, ids: Sequence[str], *, by: str, reason: str | None = None) -> list[Change]:
@@ -363,33 +264,6 @@ def _unblock_children(store: Store, changes: Sequence[Change]) -> None:
     ended = [change.id for change in changes if change.changed and change.job and change.job.ended]
     with suppress(StoreError, OutcomeUnknown):  # the change itself is stored; the sweep finds the children
         maintenance.unblock_children(store, ended)
-
-
-def _refuse_circles(jobs: Sequence[Job]) -> None:
-    if not any(job.spec.after for job in jobs):
-        return
-    for job in jobs:
-        if any(parent.job == job.id for parent in job.spec.after):
-            raise InvalidInput(f"job {job.id} is its own parent")
-    circle = dependency.find_cycle({job.id: [parent.job for parent in job.spec.after] for job in jobs})
-    if circle:
-        raise InvalidInput(f"the jobs wait for each other: {' → '.join(circle)}")
-
-
-def _place(store: Store, jobs: Sequence[Job]) -> list[Job]:
-    """Each job where it belongs given its parents: blocked, or ready when they have all ended as wanted."""
-    own = {job.id for job in jobs}
-    parents: list[Parent] = [parent for job in jobs for parent in job.spec.after]
-    known = store.get(list({parent.job for parent in parents} - own))
-    for each in known.unreadable.values():
-        raise unreadable.refusal(each)
-    for parent in parents:
-        if parent.job not in own and parent.job not in known:
-            raise NotFound(
-                f"there is no job {parent.job} to wait for", dependency.missing_parent_hint(parent.job)
-            )
-    states = {id: job.state for id, job in known.items()}
-    return [lifecycle.with_parents(job, states) for job in jobs]
 
 
 def known_queue(store: Store, queue: str) -> str:

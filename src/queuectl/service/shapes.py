@@ -14,6 +14,7 @@ from queuectl.domain.output import COMBINED, STDERR, STDOUT
 from queuectl.domain.query import Unreadable
 from queuectl.errors import QueuectlError
 from queuectl.service.attention import Attention
+from queuectl.service.enqueueing import Enqueued
 from queuectl.service.queries import QueueStatus, SlotStatus, Status, WorkerStatus
 from queuectl.service.registry import Silence
 
@@ -87,6 +88,12 @@ def job(job: Job) -> dict[str, Any]:
         "started_at": moment(job.started_at),
         "finished_at": moment(job.finished_at),
     }
+
+
+def enqueued(item: Enqueued) -> dict[str, Any]:
+    """One job of the answer to an enqueue."""
+    job = item.job
+    return {"id": job.id, "number": job.number, "state": job.state, "existing": item.existing}
 
 
 def unreadable(each: Unreadable) -> dict[str, Any]:

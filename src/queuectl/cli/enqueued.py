@@ -1,0 +1,71 @@
+"""What a person is told of jobs that were enqueued."""
+
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from queuectl.domain.ids import handle, is_made
+from queuectl.domain.instant import format_instant
+from queuectl.errors import StoreAbsent
+from queuectl.service.enqueueing import enqueue
+from queuectl.service.request import Defaults
+
+if TYPE_CHECKING:
+    from queuectl.cli.session import Session
+    from queuectl.domain.job import Job
+    from queuectl.service.enqueueing import Enqueued
+
+
+def announce(session: "Session", added: "Sequence[Enqueued]", since: int | None = None) -> int:
+    """Print the ids; say what was not new; answers the exit code. `since`: the number of the first job of this call."""
+    code = 0
+    jobs: list[Job] = []
+    for item in added:
+        if refused := item.refused:
+            code = refused.exit_code
+            session.err.write(f"queuectl: {refused.message} ({refused.hint})\n")
+            continue
+        jobs.append(item.job)
+        if item.existing:
+            session.say(f"queuectl: {_was_there(item.job)}")
+    if jobs:
+        session.did(_enqueued(jobs, since or jobs[0].number))
+    if not session.json and jobs:
+        session.out.write("\n".join(job.id for job in jobs) + "\n")
+    return code
+
+
+def _was_there(job: "Job") -> str:
+    """Nothing was enqueued, and of an ended job nothing will run: what a person can do who meant a new one."""
+    name = handle(job)
+    if not job.ended or job.finished_at is None:
+        return f"job {name} was there already ({job.state}), unchanged"
+    force = "--force " if job.state == "completed" else ""
+    return (
+        f"job {name} was there already and ended at {format_instant(job.finished_at)} ({job.state}): nothing will run "
+        f"(again: queuectl retry {force}{name}; as a new job: --id {job.id}-$(date +%F))"
+    )
+
+
+def _enqueued(jobs: "list[Job]", first: int) -> str:
+    job = jobs[-1]
+    if first != job.number:
+        return f"jobs {first} to {job.number} are enqueued"
+    return f"job {handle(job)} is enqueued" + (f", its id is {job.id}" if is_made(job.id) else "")
+
+
+def defaults(session: "Session") -> Defaults:
+    """What completes every request: the settings, and the directory we are in."""
+    try:
+        here: str | None = os.getcwd()
+    except FileNotFoundError:
+        here = None
+    return Defaults(session.settings, here)
+
+
+def add(session: "Session", jobs: "list[Job]") -> "list[Enqueued]":
+    """Add the jobs. What is refused does not make a store."""
+    try:
+        return enqueue(session.look(), jobs)
+    except StoreAbsent:
+        return enqueue(session.store, jobs)

@@ -1,0 +1,35 @@
+"""Completing one request by another."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from queuectl.service.request import JobRequest, convert_request
+
+_START = ("run_at", "scheduled_at", "delay")
+_BACKOFF = {"base": "backoff_base", "factor": "backoff_factor", "max": "backoff_max", "jitter": "jitter"}
+"""The fields of `backoff`, and the fields that say the same beside it."""
+
+
+def merge(fields: Mapping[str, Any], request: JobRequest) -> JobRequest:
+    """A request completed by these fields, for instance those of flags. What the request says itself wins."""
+    if not fields:
+        return request
+    own = _given(request)
+    said = set(own)
+    if said & set(_START):
+        said.update(_START)
+    if request.backoff:
+        said.update(_BACKOFF[name] for name in _given(request.backoff))
+    rest = {name: value for name, value in fields.items() if name not in said}
+    return msgspec.structs.replace(convert_request(rest), **own)
+
+
+def _given(struct: msgspec.Struct) -> dict[str, Any]:
+    """The fields that have a value."""
+    return {
+        name: value
+        for name, value in msgspec.structs.asdict(struct).items()
+        if value is not None and value is not msgspec.UNSET
+    }
