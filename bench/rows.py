@@ -21,8 +21,8 @@ from queuectl.domain.job import Job
 from queuectl.domain.query import Filter
 from queuectl.service.enqueueing import Enqueuer
 from queuectl.service.request import Defaults, JobRequest, decode_request
-from queuectl.store.archived import ArchivedStore
 from queuectl.store.protocol import Store
+from queuectl.store.redis_archive import ArchivedStore
 
 JOBS = 5000
 BEHIND = 1_000_000

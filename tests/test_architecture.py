@@ -46,7 +46,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "store.postgres": (*FOR_DRIVERS, "domain", "clock", "errors"),
     "store.mongo": (*FOR_DRIVERS, "domain", "clock", "errors"),
     "store.redis": (*FOR_DRIVERS, "domain", "clock", "errors"),
-    "store.archived": (*FOR_DRIVERS, "store.redis", "store.mongo", "domain", "clock", "errors"),
+    "store.redis_archive": (*FOR_DRIVERS, "store.redis", "store.mongo", "domain", "clock", "errors"),
     "store": (),
     "service": ("store.protocol", "config", "domain", "clock", "crashpoint", "interrupt", "trust", "errors"),
     "bootstrap": (
@@ -55,7 +55,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "store.postgres",
         "store.mongo",
         "store.redis",
-        "store.archived",
+        "store.redis_archive",
         "store.memory",
         "config",
         "errors",
@@ -113,9 +113,9 @@ SIDEWAYS = {
 THIRD_PARTY = {
     "apsw": ("store.sqlite",),
     "psycopg": ("store.postgres",),
-    "pymongo": ("store.mongo", "store.archived"),
-    "bson": ("store.mongo", "store.archived"),
-    "redis": ("store.redis",),
+    "pymongo": ("store.mongo", "store.redis_archive"),
+    "bson": ("store.mongo", "store.redis_archive"),
+    "redis": ("store.redis", "store.redis_archive"),
     "msgspec": ("domain", "store", "service", "config", "cli", "worker"),
     "rich": ("cli",),
     "shtab": ("cli.completion",),
@@ -310,7 +310,7 @@ def test_drivers_never_see_those_who_use_them() -> None:
     assert not wrong, wrong
 
 
-COMPOSED = "store.archived"
+COMPOSED = "store.redis_archive"
 """A store that is made of two others."""
 
 
@@ -444,7 +444,7 @@ def test_everything_public_says_what_it_is_for() -> None:
                 "store.postgres",
                 "store.mongo",
                 "store.redis",
-                "store.archived",
+                "store.redis_archive",
             )
             and name.rpartition(".")[2] in VERBS
         )
@@ -470,7 +470,7 @@ CATCHES_ALL = {
     "cli.main._answer": "the top of a command: an unexpected exception is told in one line, or as JSON",
     "store.sqlite.writer.Writer._serve": "whatever happens to one transaction is the answer to all that wait for it",
     "store.sqlite.writer.Writer._perform": "what one operation raises is its own caller's, not its neighbours'",
-    "store.archived.mover.Mover._run": "the top of a thread: without it nobody would hear that it moves nothing now",
+    "store.redis_archive.archiver.Archiver._run": "the top of a thread: the fault is kept for `background_fault`",
     "worker.agent.renewal.Renewal._run": "the top of a thread: without it a worker would live on and renew nothing",
 }
 

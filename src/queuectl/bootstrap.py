@@ -11,9 +11,9 @@ from queuectl.errors import InvalidInput, StoreAbsent, StoreUnusable
 
 if TYPE_CHECKING:
     from queuectl.config import Settings
-    from queuectl.store.archived.past import Past
     from queuectl.store.protocol import Store
     from queuectl.store.redis import RedisStore
+    from queuectl.store.redis_archive.archive import Archive
 
 POSTGRES = ("postgresql", "postgres")
 MONGODB = ("mongodb", "mongodb+srv")
@@ -142,8 +142,8 @@ def _archived(live: "RedisStore", archive: str, patience: float) -> "Store":
     """With an archive, opened when something past is asked for: most commands never do, and need no driver for it."""
     from importlib.util import find_spec
 
-    from queuectl.store.archived import ArchivedStore
     from queuectl.store.mongo import address as of_mongo
+    from queuectl.store.redis_archive import ArchivedStore
 
     with _extra("mongodb", "pymongo"):
         if find_spec("pymongo") is None:
@@ -153,10 +153,10 @@ def _archived(live: "RedisStore", archive: str, patience: float) -> "Store":
     except InvalidInput as error:
         raise InvalidInput(f"archive=: {error.message}", error.hint) from error
 
-    def open_past() -> "Past":
-        from queuectl.store.archived.past import Past
+    def open_past() -> "Archive":
+        from queuectl.store.redis_archive.archive import Archive
 
-        return Past(archive, patience)
+        return Archive(archive, patience)
 
     return ArchivedStore(live, open_past)
 

@@ -18,8 +18,8 @@ from cli.test_mongo import _web
 from cli.test_stores import COMMANDS
 from e2e.databases import RIGHTS
 from queuectl import bootstrap
-from queuectl.store.archived import ArchivedStore
 from queuectl.store.mongo import connect
+from queuectl.store.redis_archive import ArchivedStore
 from servers.endpoint import free_port
 from servers.proxy import Proxy
 from servers.redis import RedisServer, replica_of

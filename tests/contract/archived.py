@@ -6,10 +6,10 @@ from typing import Any
 
 from contract.grounds import ArchivedGround
 from queuectl.domain.query import Counts, Filter, Page
-from queuectl.store.archived import ArchivedStore
-from queuectl.store.archived.audit import Audit
-from queuectl.store.archived.past import Past
 from queuectl.store.redis import RedisStore, repair
+from queuectl.store.redis_archive import ArchivedStore
+from queuectl.store.redis_archive.archive import Archive
+from queuectl.store.redis_archive.audit import Audit
 from servers.mongo import GivenMongo, MongoServer
 from servers.redis import GivenRedis, RedisServer
 
@@ -26,7 +26,7 @@ class Between(ArchivedGround):
     def _store(self, *, patience: float = PATIENCE, **options: Any) -> ArchivedStore:
         live = RedisStore(self.url, clock=self.clock, archives=True, patience=patience, **options)
         url = self.archive_url
-        return ArchivedStore(live, lambda: Past(url, patience))
+        return ArchivedStore(live, lambda: Archive(url, patience))
 
     def fresh(self, **options: Any) -> ArchivedStore:
         """A handle; the ground closes it."""
@@ -55,12 +55,12 @@ class Between(ArchivedGround):
         with closing(self._store()) as store:
             connections = store._live.connections
             damage = connections.read(lambda line: repair.heal(line, store._live.moment, really=False).found)
-            return {**damage, **Audit(connections, store._past, lambda: "", threading.Event()).look()}
+            return {**damage, **Audit(connections, store._archive, lambda: "", threading.Event()).look()}
 
 
 def move_all(store: ArchivedStore) -> None:
     """Move until there is nothing to move."""
-    while store.mover.move():
+    while store.archiver.move():
         pass
 
 

@@ -17,7 +17,6 @@ from contract.prompt_archive import PromptArchive
 from factories import NOW
 from queuectl.clock import Clock
 from queuectl.domain.query import Filter
-from queuectl.store.archived.past import Past
 from queuectl.store.driver.codec import micros
 from queuectl.store.memory import MemoryStore
 from queuectl.store.mongo import MongoStore
@@ -26,6 +25,7 @@ from queuectl.store.postgres import PostgresStore
 from queuectl.store.protocol import Store
 from queuectl.store.redis import RedisStore
 from queuectl.store.redis.store import PATIENCE
+from queuectl.store.redis_archive.archive import Archive
 from queuectl.store.sqlite import SqliteStore
 from servers.endpoint import Endpoint
 from servers.mongo import GivenMongo, MongoServer
@@ -272,7 +272,7 @@ class ArchivedGround(RedisGround):
 
     def _store(self, **options: Any) -> Store:
         live = RedisStore(self.url, clock=self.clock, archives=True, **options)
-        return PromptArchive(live, lambda: Past(self.past.url, PATIENCE))
+        return PromptArchive(live, lambda: Archive(self.past.url, PATIENCE))
 
     def empty(self) -> None:
         super().empty()

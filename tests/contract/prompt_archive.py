@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from queuectl.domain.job import Job
 from queuectl.domain.output import Chunk
 from queuectl.domain.query import Counts, Filter, Found, Page
-from queuectl.store.archived import ArchivedStore
 from queuectl.store.protocol import Added, Saved
+from queuectl.store.redis_archive import ArchivedStore
 
 
 class PromptArchive(ArchivedStore):
@@ -47,5 +47,5 @@ class PromptArchive(ArchivedStore):
         return super().purge(wanted, limit)
 
     def _move(self) -> None:
-        while self.mover.move():
+        while self.archiver.move():
             pass

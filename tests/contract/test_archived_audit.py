@@ -11,10 +11,10 @@ from factories import LEASE, in_state, new_job
 from queuectl.domain import lifecycle
 from queuectl.domain.query import Filter
 from queuectl.errors import StoreUnavailable
-from queuectl.store.archived import ArchivedStore, audit
-from queuectl.store.archived.audit import LOST, MISCOUNTED, UNKNOWN
-from queuectl.store.redis import auditing, caretaker
+from queuectl.store.redis import caretaker
 from queuectl.store.redis.repair import NOTHING
+from queuectl.store.redis_archive import ArchivedStore, audit, audit_steps
+from queuectl.store.redis_archive.audit import LOST, MISCOUNTED, UNKNOWN
 from servers.mongo import GivenMongo, MongoServer
 from servers.redis import GivenRedis, RedisServer
 
@@ -47,7 +47,7 @@ def other(between: Between) -> ArchivedStore:
 
 
 def test_where_all_is_well_nothing_is_found(between: Between, store: ArchivedStore) -> None:
-    assert store.mover._audit.mend() == {}
+    assert store.archiver._audit.mend() == {}
     assert between.server.call("GET", between.key("mended")) is None
     assert counted(store) == {"completed": 10}
 
@@ -57,7 +57,7 @@ def test_what_the_queue_has_forgotten_it_knows_again(between: Between, store: Ar
         between.server.call("ZREM", between.key("past"), id)
     assert ids(store) == PAST[:2] + PAST[7:]
     assert between.faults()[UNKNOWN] == 5
-    assert store.mover._audit.mend()[UNKNOWN] == 5
+    assert store.archiver._audit.mend()[UNKNOWN] == 5
     assert ids(store) == PAST
     assert between.faults() == {}
     assert retry(store, PAST[3]) == "accepted"
@@ -68,7 +68,7 @@ def test_what_the_archive_has_lost_is_forgotten_and_counted_no_more(
 ) -> None:
     between.past.base["jobs"].delete_many({"id": {"$in": PAST[:4]}})
     assert between.faults() == {LOST: 4, MISCOUNTED: 1}
-    assert store.mover._audit.mend() == {LOST: 4, MISCOUNTED: 1}
+    assert store.archiver._audit.mend() == {LOST: 4, MISCOUNTED: 1}
     assert counted(store) == {"completed": 6}
     assert [added.status for added in store.add([in_state("completed", PAST[0])])] == ["added"]
 
@@ -76,20 +76,20 @@ def test_what_the_archive_has_lost_is_forgotten_and_counted_no_more(
 def test_wrong_sums_are_put_right(between: Between, store: ArchivedStore) -> None:
     sums = between.key("past_counts")
     between.server.call("HSET", sums, "completed default", "99", "dead nobody's", "1")
-    assert store.mover._audit.mend() == {MISCOUNTED: 2}
+    assert store.archiver._audit.mend() == {MISCOUNTED: 2}
     assert counted(store) == {"completed": 10}
 
 
 def test_no_number_is_given_again(between: Between, store: ArchivedStore) -> None:
     between.server.call("SET", between.key("number"), "4")
-    store.mover._audit.mend()
+    store.archiver._audit.mend()
     (added,) = store.add([new_job("new")])
     assert added.job.number == 11
 
 
 def test_doctor_says_what_was_mended_and_when(between: Between, store: ArchivedStore) -> None:
     between.past.base["jobs"].delete_one({"id": PAST[0]})
-    store.mover._audit.mend()
+    store.archiver._audit.mend()
     said = store.describe(thorough=True)
     assert said.faults == ()
     assert said.details["mended"].startswith(f"1 {LOST}, 1 {MISCOUNTED}, at {between.clock.now():%Y-%m-%d}T")
@@ -116,7 +116,7 @@ def _run(store: ArchivedStore, id: str) -> None:
 
 
 @pytest.mark.parametrize("change", CHANGES)
-@pytest.mark.parametrize("verb", ["copies", "which"])
+@pytest.mark.parametrize("verb", ["copies", "existing_ids"])
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_what_changes_meanwhile_is_counted_once(
     between: Between,
@@ -132,12 +132,12 @@ def test_what_changes_meanwhile_is_counted_once(
         "HSET", between.key("past_counts"), "completed default", "12"
     )  # else nothing is put right
     if when == "before":
-        before(store._past, verb, lambda: CHANGES[change](other), monkeypatch)
+        before(store._archive, verb, lambda: CHANGES[change](other), monkeypatch)
     else:
         _after(store, verb, lambda: CHANGES[change](other), monkeypatch)
-    store.mover._audit.mend()
+    store.archiver._audit.mend()
     assert counted(other) == _true_counts(other)
-    other.mover.tidy()
+    other.archiver.tidy()
     assert between.faults() == {}
 
 
@@ -145,7 +145,7 @@ def _after(
     store: ArchivedStore, verb: str, act: Callable[[], object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Let something else happen when the second call of a verb has its answer, and nobody has seen it yet."""
-    call, calls = getattr(store._past, verb), [0]
+    call, calls = getattr(store._archive, verb), [0]
 
     def later(*args: object, **options: object) -> object:
         answer = call(*args, **options)
@@ -154,7 +154,7 @@ def _after(
             act()
         return answer
 
-    monkeypatch.setattr(store._past, verb, later)
+    monkeypatch.setattr(store._archive, verb, later)
 
 
 def _true_counts(store: ArchivedStore) -> dict[str, int]:
@@ -168,8 +168,8 @@ def test_of_two_that_compare_the_later_one_counts(
     between: Between, store: ArchivedStore, other: ArchivedStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     between.server.call("HSET", between.key("past_counts"), "completed default", "12")
-    _after(store, "copies", lambda: other.mover._audit.mend(), monkeypatch)
-    store.mover._audit.mend()
+    _after(store, "copies", lambda: other.archiver._audit.mend(), monkeypatch)
+    store.archiver._audit.mend()
     assert counted(store) == {"completed": 10}
 
 
@@ -178,20 +178,20 @@ def test_one_of_all_does_it_and_again_after_the_queue_may_have_been_set_back(
 ) -> None:
     looks: list[None] = []
     for each in (store, other):
-        monkeypatch.setattr(each.mover._audit, "mend", lambda: looks.append(None))
-    store.mover._look_over()
-    other.mover._look_over()
+        monkeypatch.setattr(each.archiver._audit, "mend", lambda: looks.append(None))
+    store.archiver._look_over()
+    other.archiver._look_over()
     assert len(looks) == 1
     between.server.call("SET", between.key("history"), "another server")
-    other.mover._look_over()
-    store.mover._look_over()
+    other.archiver._look_over()
+    store.archiver._look_over()
     assert len(looks) == 2
 
 
 def test_who_has_compared_all_leaves_the_turn_to_nobody_for_a_day(
     between: Between, store: ArchivedStore
 ) -> None:
-    store.mover._look_over()
+    store.archiver._look_over()
     assert 86_000_000 < between.server.call("PTTL", between.key("turn:audit")) <= 86_400_000
 
 
@@ -201,9 +201,9 @@ def test_who_cannot_finish_leaves_the_turn_to_another_within_a_minute(
     def away(*_: object, **__: object) -> None:
         raise StoreUnavailable("the archive is away")
 
-    monkeypatch.setattr(store._past, "copies", away)
+    monkeypatch.setattr(store._archive, "copies", away)
     with pytest.raises(StoreUnavailable):
-        store.mover._look_over()
+        store.archiver._look_over()
     assert 0 < between.server.call("PTTL", between.key("turn:audit")) <= 60_000
 
 
@@ -221,7 +221,7 @@ def test_who_only_looks_displaces_nobody_who_mends(
     for id in PAST:
         between.server.call("ZREM", between.key("past"), id)
     _after(store, "copies", lambda: other.describe(thorough=True), monkeypatch)
-    assert store.mover._audit.mend()[UNKNOWN] == 10
+    assert store.archiver._audit.mend()[UNKNOWN] == 10
     assert ids(store) == PAST
 
 
@@ -231,10 +231,10 @@ def test_who_was_displaced_has_not_done_it(
     between.server.call("DEL", between.key("turn:audit"))
 
     def begin(*_: object) -> None:
-        run = auditing.Run("another", mends=True)
-        other._live.connections.write(lambda line: auditing.announce(line, run, NOTHING, NOTHING))
+        run = audit_steps.Run("another", mends=True)
+        other._live.connections.write(lambda line: audit_steps.begin(line, run, NOTHING, NOTHING))
 
     _after(store, "copies", begin, monkeypatch)
-    store.mover._look_over()
+    store.archiver._look_over()
     assert 0 < between.server.call("PTTL", between.key("turn:audit")) <= 60_000
     assert 0 < between.server.call("PTTL", between.key("recounting:past_counts")) <= 600_000

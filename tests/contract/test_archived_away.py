@@ -13,8 +13,7 @@ from queuectl.domain import lifecycle
 from queuectl.domain.output import Chunk
 from queuectl.domain.query import Filter
 from queuectl.errors import OutcomeUnknown, StoreError, StoreUnavailable
-from queuectl.store.archived import ArchivedStore
-from queuectl.store.redis import archiving
+from queuectl.store.redis_archive import ArchivedStore, transfer
 from servers.mongo import GivenMongo, MongoServer
 from servers.proxy import Proxy
 from servers.redis import GivenRedis, RedisServer
@@ -30,7 +29,7 @@ def between(
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Between]:
     """A queue whose archive is reached over a network that can be cut."""
-    monkeypatch.setattr(archiving, "ABANDONED_MS", 0)
+    monkeypatch.setattr(transfer, "ABANDONED_MS", 0)
     with closing(Between(redis_server, mongo_server)) as ground:
         way = {"host": mongo_proxy.host, "port": mongo_proxy.port, "directConnection": "true"}
         ground.archive_url = mongo_server.url(ground.past.name, **way)
@@ -104,7 +103,7 @@ def test_afterwards_everything_is_there_once(
     mongo_proxy.black_hole()
     work(store)
     with pytest.raises((StoreError, OutcomeUnknown)):
-        between.fresh(patience=SHORT).mover.move()
+        between.fresh(patience=SHORT).archiver.move()
     assert between.unmoved() == 1
     mongo_proxy.pass_through()
     _others_go_on(between)
@@ -131,7 +130,7 @@ def test_a_reply_of_it_that_is_lost_loses_nothing(
     store.save([lifecycle.finish(running, report(now=store.now()), now=store.now(), random_number=0.5)])
     getattr(mongo_proxy, how)(word)
     try:
-        between.fresh(patience=SHORT).mover.move()
+        between.fresh(patience=SHORT).archiver.move()
     except (StoreError, OutcomeUnknown):
         mongo_proxy.pass_through()
     assert mongo_proxy.lost.is_set()
@@ -146,7 +145,7 @@ def test_trouble_is_told_until_it_is_over(store: ArchivedStore, mongo_proxy: Pro
     mongo_proxy.refuse()
     work(store)
     store.heartbeat(worker("w1"))
-    assert "Connection refused" in (eventually(store.trouble) or "")
+    assert "Connection refused" in (eventually(store.background_fault) or "")
     mongo_proxy.pass_through()
     eventually(lambda: store.background_fault() is None, within=30)
     eventually(lambda: store.get(["new", "past"]).keys() == {"new", "past"})
@@ -158,8 +157,8 @@ def test_nobody_waits_for_an_archive_that_its_worker_knows_to_be_away(
     store = between.fresh(patience=SHORT)
     mongo_proxy.black_hole()
     store.heartbeat(worker("w1"))
-    eventually(store.trouble, within=30)
+    eventually(store.background_fault, within=30)
     with closing(between._store(patience=60)) as patient:
-        patient._past.is_watched, patient._past.trouble = True, "it is away"
+        patient._archive.is_watched, patient._archive.trouble = True, "it is away"
         with pytest.raises(StoreUnavailable, match="it is away"):
             patient.purge(Filter(), 1)

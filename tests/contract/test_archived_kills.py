@@ -11,8 +11,7 @@ from factories import LEASE, in_state, new_job, report
 from queuectl.domain import lifecycle
 from queuectl.domain.output import Chunk
 from queuectl.domain.query import Filter
-from queuectl.store.archived import ArchivedStore
-from queuectl.store.redis import archiving
+from queuectl.store.redis_archive import ArchivedStore, transfer
 from servers.mongo import GivenMongo, MongoServer
 from servers.redis import GivenRedis, RedisServer
 
@@ -55,8 +54,8 @@ class Life:
 def doomed(store: ArchivedStore, steps: int) -> ArchivedStore:
     """The store, that dies after so many calls to either side."""
     life = Life(steps)
-    store._past = store.mover._past = Mortal(store._past, life)  # type: ignore[assignment]
-    store._live.connections = store.mover._connections = Mortal(store._live.connections, life)  # type: ignore[assignment]
+    store._archive = store.archiver._archive = Mortal(store._archive, life)  # type: ignore[assignment]
+    store._live.connections = store.archiver._connections = Mortal(store._live.connections, life)  # type: ignore[assignment]
     return store
 
 
@@ -67,7 +66,7 @@ def between(
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Between]:
     """A queue with jobs of which two have been archived, one with output, and two have ended since."""
-    monkeypatch.setattr(archiving, "ABANDONED_MS", 0)
+    monkeypatch.setattr(transfer, "ABANDONED_MS", 0)
     with closing(Between(redis_server, mongo_server)) as ground:
         store = ground.fresh()
         _run(store, "done", b"printed")
@@ -158,9 +157,9 @@ def _dies(between: Between, do: Callable[[ArchivedStore], None], steps: int) -> 
 
 def _others_go_on(between: Between) -> None:
     other = between.fresh()
-    other.mover.tidy()
+    other.archiver.tidy()
     move_all(other)
-    other.mover.tidy()
+    other.archiver.tidy()
     assert between.unmoved() == 0
     assert between.server.call("HLEN", between.key("arriving")) == 0
     assert between.server.call("HLEN", between.key("leaving")) == 0

@@ -13,9 +13,8 @@ from queuectl.domain import lifecycle
 from queuectl.domain.output import Chunk
 from queuectl.domain.query import Filter, Page
 from queuectl.errors import StoreUnavailable
-from queuectl.store.archived import ArchivedStore, mover
-from queuectl.store.archived import past as past_module
-from queuectl.store.redis import archiving
+from queuectl.store.redis_archive import ArchivedStore, archiver, transfer
+from queuectl.store.redis_archive import archive as archive_module
 from servers.mongo import GivenMongo, MongoServer
 from servers.redis import GivenRedis, RedisServer
 
@@ -27,7 +26,7 @@ def between(
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Between]:
     """A queue and its archive, both empty. What one mover has begun, another takes over at once."""
-    monkeypatch.setattr(archiving, "ABANDONED_MS", 0)
+    monkeypatch.setattr(transfer, "ABANDONED_MS", 0)
     with closing(Between(redis_server, mongo_server)) as ground:
         yield ground
 
@@ -72,7 +71,7 @@ def run_again(store: ArchivedStore, id: str) -> None:
 def is_one(between: Between, state: str, *wanted: str) -> None:
     """Each of these is there once, in that state, in the queue or in the archive, and nothing else is."""
     store = between.fresh()
-    store.mover.tidy()
+    store.archiver.tidy()
     move_all(store)
     assert ids(store) == sorted(wanted)
     assert counted(store) == ({state: len(wanted)} if wanted else {})
@@ -80,12 +79,12 @@ def is_one(between: Between, state: str, *wanted: str) -> None:
     assert between.faults() == {}
 
 
-@pytest.mark.parametrize("verb", ["keep_output", "keep"])
+@pytest.mark.parametrize("verb", ["put_output", "put"])
 def test_a_job_that_is_deleted_before_its_copy_is_made_is_gone(
     between: Between, store: ArchivedStore, other: ArchivedStore, verb: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store.add([in_state("completed", "a")])
-    before(store._past, verb, lambda: other.purge(Filter(), 9), monkeypatch)
+    before(store._archive, verb, lambda: other.purge(Filter(), 9), monkeypatch)
     move_all(store)
     is_one(between, "completed")
 
@@ -94,12 +93,12 @@ def test_a_job_that_is_deleted_after_its_copy_was_made_is_gone(
     between: Between, store: ArchivedStore, other: ArchivedStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store.add([in_state("completed", "a")])
-    before(store.mover, "_leave", lambda: other.purge(Filter(), 9), monkeypatch)
+    before(store.archiver, "_commit", lambda: other.purge(Filter(), 9), monkeypatch)
     move_all(store)
     is_one(between, "completed")
 
 
-@pytest.mark.parametrize(("part", "verb"), [("past", "keep"), ("mover", "_leave")])
+@pytest.mark.parametrize(("part", "verb"), [("archive", "put"), ("archiver", "_commit")])
 def test_a_job_that_is_retried_while_it_is_moved_waits_in_the_queue(
     between: Between,
     store: ArchivedStore,
@@ -109,7 +108,7 @@ def test_a_job_that_is_retried_while_it_is_moved_waits_in_the_queue(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     store.add([in_state("completed", "a")])
-    where = store._past if part == "past" else store.mover
+    where = store._archive if part == "archive" else store.archiver
     before(where, verb, lambda: retry(other, "a"), monkeypatch)
     move_all(store)
     is_one(between, "pending", "a")
@@ -120,7 +119,7 @@ def test_two_movers_of_the_same_jobs_are_one(
     between: Between, store: ArchivedStore, other: ArchivedStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store.add([in_state("completed", id) for id in "abc"])
-    before(store._past, "keep", lambda: move_all(other), monkeypatch)
+    before(store._archive, "put", lambda: move_all(other), monkeypatch)
     move_all(store)
     is_one(between, "completed", "a", "b", "c")
 
@@ -134,7 +133,7 @@ def test_a_mover_that_comes_too_late_brings_back_nothing_that_was_deleted(
         move_all(other)
         assert other.purge(Filter(), 9) == ["a"]
 
-    before(store._past, "keep", moved_and_deleted, monkeypatch)
+    before(store._archive, "put", moved_and_deleted, monkeypatch)
     move_all(store)
     is_one(between, "completed")
 
@@ -148,12 +147,12 @@ def test_a_mover_that_dies_after_it_came_too_late_brings_back_nothing_either(
         move_all(other)
         assert other.purge(Filter(), 9) == ["a"]
 
-    before(store._past, "keep", moved_and_deleted, monkeypatch)
-    monkeypatch.setattr(store.mover, "_leave", lambda found: None)
-    store.mover.move()
+    before(store._archive, "put", moved_and_deleted, monkeypatch)
+    monkeypatch.setattr(store.archiver, "_commit", lambda found: None)
+    store.archiver.move()
     assert between.copies() == ["a"]
     assert ids(other) == []
-    other.mover._audit.mend()
+    other.archiver._audit.mend()
     is_one(between, "completed")
 
 
@@ -167,7 +166,7 @@ def test_a_mover_that_comes_too_late_spoils_no_newer_end(
         run_again(other, "a")
         move_all(other)
 
-    before(store._past, "keep", moved_and_run_again, monkeypatch)
+    before(store._archive, "put", moved_and_run_again, monkeypatch)
     move_all(store)
     is_one(between, "cancelled", "a")
 
@@ -181,7 +180,7 @@ def test_a_mover_that_comes_too_late_takes_nothing_from_who_lives_again(
         move_all(other)
         assert retry(other, "a") == "accepted"
 
-    before(store._past, "keep", moved_and_retried, monkeypatch)
+    before(store._archive, "put", moved_and_retried, monkeypatch)
     move_all(store)
     is_one(between, "pending", "a")
 
@@ -205,7 +204,7 @@ def test_a_retry_stands_though_its_welcome_comes_after_the_next_end(
     move_all(store)
 
     def welcomed_and_run() -> None:
-        other.mover.tidy()
+        other.archiver.tidy()
         (job,) = other.claim("w1", (), 9, LEASE)
         (job,) = other.get([job.id]).values()
         other.save([lifecycle.give_back(job, now=other.now())])
@@ -214,7 +213,7 @@ def test_a_retry_stands_though_its_welcome_comes_after_the_next_end(
         move_all(other)
         run_again(other, "a")
 
-    before(store.mover, "welcome", welcomed_and_run, monkeypatch)
+    before(store.archiver, "finish_restores", welcomed_and_run, monkeypatch)
     assert retry(store, "a") == "accepted"
     is_one(between, "cancelled", "a")
 
@@ -224,10 +223,10 @@ def test_a_job_that_comes_back_while_somebody_looks_is_seen(
 ) -> None:
     store.add([in_state("completed", "a")])
     move_all(store)
-    before(store._past, "get", lambda: retry(other, "a"), monkeypatch)
+    before(store._archive, "get", lambda: retry(other, "a"), monkeypatch)
     assert [job.state for job in store.get(["a"]).values()] == ["pending"]
     run_again_and_move(other)
-    before(store._past, "find", lambda: retry(other, "a"), monkeypatch)
+    before(store._archive, "find", lambda: retry(other, "a"), monkeypatch)
     assert ids(store) == ["a"]
 
 
@@ -241,7 +240,7 @@ def test_a_job_that_is_moved_while_somebody_looks_is_seen_once(
     store: ArchivedStore, other: ArchivedStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store.add([in_state("completed", id) for id in "abcdefg"])
-    before(store._past, "find", lambda: move_all(other), monkeypatch)
+    before(store._archive, "find", lambda: move_all(other), monkeypatch)
     assert ids(store) == list("abcdefg")
 
 
@@ -258,11 +257,11 @@ def test_a_past_job_can_be_enqueued_again_and_is_known(store: ArchivedStore) -> 
 def test_much_output_is_moved_in_pieces(
     between: Between, store: ArchivedStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mover, "BYTES_AT_ONCE", 100)
+    monkeypatch.setattr(archiver, "BYTES_AT_ONCE", 100)
     pieces: list[int] = []
-    keep = store._past.keep_output
+    keep = store._archive.put_output
     monkeypatch.setattr(
-        store._past, "keep_output", lambda chunks: (pieces.append(len(chunks)), keep(chunks))[1]
+        store._archive, "put_output", lambda chunks: (pieces.append(len(chunks)), keep(chunks))[1]
     )
     store.add([new_job("a"), new_job("b")])
     attempts = []
@@ -293,7 +292,7 @@ def test_much_output_is_moved_in_pieces(
 def test_a_job_that_is_too_large_for_the_archive_stays_and_holds_up_nobody(
     between: Between, store: ArchivedStore, others: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(past_module, "HEAVIEST", 10_000)
+    monkeypatch.setattr(archive_module, "HEAVIEST", 10_000)
     store.add([in_state("completed", "large", command="x" * 20_000)])
     store.add([in_state("completed", id) for id in others])
     move_all(store)
@@ -327,15 +326,15 @@ def test_who_asked_for_a_retry_has_it_though_the_archive_went_away_meanwhile(
 ) -> None:
     store.add([in_state("completed", "a")])
     move_all(store)
-    other.mover._look_over()  # so that it is nobody's turn to compare
+    other.archiver._look_over()  # so that it is nobody's turn to compare
 
     def away(_: object) -> None:
         raise StoreUnavailable("it is away")
 
-    monkeypatch.setattr(store._past, "let_go", away)
+    monkeypatch.setattr(store._archive, "delete_below", away)
     assert retry(store, "a") == "accepted"
     assert store.claim("w1", (), 1, LEASE) == []
-    other.mover._look_over()
+    other.archiver._look_over()
     assert [job.id for job in store.claim("w1", (), 1, LEASE)] == ["a"]
 
 
@@ -348,10 +347,10 @@ def test_what_was_deleted_is_gone_though_the_archive_went_away_meanwhile(
     def away(_: object) -> None:
         raise StoreUnavailable("it is away")
 
-    monkeypatch.setattr(store._past, "delete", away)
+    monkeypatch.setattr(store._archive, "delete", away)
     assert store.purge(Filter(), 1) == ["a"]
     assert ids(store) == []
-    other.mover._look_over()
+    other.archiver._look_over()
     is_one(between, "completed")
 
 
@@ -405,7 +404,9 @@ def test_a_command_that_has_printed_nothing_yet_is_no_question_to_the_archive(
 def test_a_worker_that_leaves_hands_over_what_has_ended(
     between: Between, store: ArchivedStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store.mover, "_look_over", store.mover._ended.wait)  # so that nothing is moved before
+    monkeypatch.setattr(
+        store.archiver, "_look_over", store.archiver._ended.wait
+    )  # so that nothing is moved before
     store.heartbeat(worker("w1"))
     store.add([in_state("completed", f"j{n}") for n in range(450)])
     store.close()

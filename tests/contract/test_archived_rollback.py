@@ -16,8 +16,8 @@ from factories import LEASE, new_job, report
 from queuectl.domain import lifecycle
 from queuectl.domain.job import Job
 from queuectl.domain.query import Filter
-from queuectl.store.archived import ArchivedStore
 from queuectl.store.protocol import AttemptRef
+from queuectl.store.redis_archive import ArchivedStore
 from servers.mongo import GivenMongo, MongoServer
 from servers.redis import RedisServer
 
@@ -68,7 +68,7 @@ def work(store: ArchivedStore, *wanted: str, exit_code: int = 0) -> None:
     assert sorted(job.id for job in jobs) == sorted(wanted)
     for job in jobs:
         end(store, job, exit_code)
-    store.mover._look_over()
+    store.archiver._look_over()
     move_all(store)
 
 
@@ -84,7 +84,7 @@ def test_what_was_archived_in_the_lost_time_is_not_lost(
     work(store, "late1", "late2")
     backup.restore()
     store = between.fresh()
-    store.mover._look_over()
+    store.archiver._look_over()
     assert ids(store) == ["early", "late1", "late2"]
     assert counted(store) == {"completed": 3}
     (added,) = store.add([new_job("new")])
@@ -103,7 +103,7 @@ def test_what_ran_in_the_lost_time_runs_again_and_its_newer_end_is_kept(
     work(store, "a")
     backup.restore()
     store = between.fresh()
-    store.mover._look_over()
+    store.archiver._look_over()
     assert counted(store) == {"pending": 1}
     work(store, "a", exit_code=1)
     assert [(job.state, job.exit_code) for job in store.get(["a"]).values()] == [("dead", 1)]
@@ -195,7 +195,7 @@ def test_where_the_archive_cannot_be_asked_numbers_go_on_far_ahead(
     store.add([new_job("first")])
     server.restart()
     store = between.fresh()
-    monkeypatch.setattr(store, "_greatest", lambda: None)
+    monkeypatch.setattr(store, "_max_number", lambda: None)
     first, second = store.add([new_job("a"), new_job("b")])
     assert (first.job.number, second.job.number) == (1_000_002, 1_000_003)
 
@@ -226,11 +226,11 @@ def test_a_mover_that_meets_another_history_leaves_the_only_copy(
         between.server.call("DEL", *[key for key in keys if not key.endswith(kept)])
         leave(found)
 
-    leave = store.mover._leave
-    monkeypatch.setattr(store.mover, "_leave", forget)
-    store.mover.move()
+    leave = store.archiver._commit
+    monkeypatch.setattr(store.archiver, "_commit", forget)
+    store.archiver.move()
     assert between.copies() == ["a"]
     store = between.fresh()
-    store.mover._audit.mend()
+    store.archiver._audit.mend()
     assert ids(store) == ["a"]
     assert between.faults() == {}

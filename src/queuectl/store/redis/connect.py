@@ -25,7 +25,7 @@ from queuectl.errors import QueuectlError, StoreUnavailable, StoreUnusable
 from queuectl.store.redis.address import Address
 from queuectl.store.redis.faults import BROKEN, SPOKEN, Place, is_doubtful
 from queuectl.store.redis.route import Route
-from queuectl.store.redis.scripts import LOOKS, script
+from queuectl.store.redis.scripts import Script, script
 
 Answer = TypeVar("Answer")
 Word = str | bytes | int
@@ -114,13 +114,16 @@ class Line:
             self._moves -= 1
 
     def run(self, name: str, *values: Word) -> Any:
-        """What a script answers. A server that was restarted is given it anew."""
-        wanted = script(name)
+        """The answer of a script of the Redis driver."""
+        return self.execute(script(name), *values)
+
+    def execute(self, wanted: Script, *values: Word) -> Any:
+        """The answer of a script. A server that does not know it, as after a restart, is sent its text."""
         try:
             answer = self.call("EVALSHA", wanted.digest, 1, self.tag, *values)
         except NoScriptError:
             answer = self.call("EVAL", wanted.text, 1, self.tag, *values)
-        self.done += name not in LOOKS
+        self.done += not wanted.reads
         return answer
 
     def key(self, name: str) -> str:

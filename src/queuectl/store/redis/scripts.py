@@ -1,4 +1,4 @@
-"""The scripts, by name: each file of `scripts/` behind what all of them begin with."""
+"""Lua scripts, by name: each file of a folder behind the library that all of them begin with."""
 
 import os
 from functools import cache
@@ -7,24 +7,25 @@ from hashlib import sha1
 from msgspec import Struct
 
 FOLDER = os.path.join(os.path.dirname(__file__), "scripts")
-LOOKS = frozenset({"counts", "due", "fetch", "lapsed", "page", "printed", "runs", "where"})
-"""Those that change nothing: who has run them has done nothing yet."""
+READS = frozenset({"attempt_runs", "counts", "due", "fetch", "lapsed", "locate", "page", "printed"})
+"""The scripts that change nothing."""
 
 
 class Script(Struct, frozen=True):
-    """One script: its text, and the digest by which a server knows it."""
+    """One script: its text, the digest by which a server knows it, and whether it changes nothing."""
 
     text: str
     digest: str
+    reads: bool
 
 
 @cache
-def script(name: str) -> Script:
-    """The script of a name."""
-    text = f"{_read('common')}\n{_read(name)}"
-    return Script(text, sha1(text.encode(), usedforsecurity=False).hexdigest())
+def script(name: str, folder: str = FOLDER) -> Script:
+    """The script with this name in a folder."""
+    text = f"{_read(FOLDER, 'common')}\n{_read(folder, name)}"
+    return Script(text, sha1(text.encode(), usedforsecurity=False).hexdigest(), name in READS)
 
 
-def _read(name: str) -> str:
-    with open(os.path.join(FOLDER, f"{name}.lua"), encoding="utf-8") as file:
+def _read(folder: str, name: str) -> str:
+    with open(os.path.join(folder, f"{name}.lua"), encoding="utf-8") as file:
         return file.read()

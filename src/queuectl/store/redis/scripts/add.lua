@@ -3,7 +3,7 @@
 -- KEYS  the hash tag
 -- ARGV  now or '', then a packed job each: the fields of its hash, spec, key, marks (of batch, tags and key, by which it
 --       is found), waits
--- Answers 'unsure' if it is to be asked first which numbers the archive has (number.lua), and nothing is done; else for
+-- Answers 'unsure' if it is to be asked first which numbers the archive has (raise_number.lua), and nothing is done; else for
 --         each {'added', number}, {'known' | 'taken', row of the other job}, or {'past'} if its id is in the
 --         archive
 --

@@ -137,7 +137,7 @@ end
 --
 -- While they are counted anew from the first number on, what changes behind the number that was reached changes there too
 -- (recount.lua). The archive is counted in pieces that take a while: of a job in the piece (up to the second number) that
--- changes meanwhile, the first change tells what it was counted as before, and it is not counted again (audit.lua).
+-- changes meanwhile, the first change tells what it was counted as before, and it is not counted again (audit_compare.lua).
 local function count(sums, number, state, queue, by)
     add_to(sums, state .. ' ' .. queue, by)
     local place = redis.call('GET', P .. 'recounting:' .. sums)

@@ -11,12 +11,13 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from queuectl.clock import random_bytes
-from queuectl.store.redis import auditing, caretaker, turns
-from queuectl.store.redis.auditing import EVERYTHING, NOTHING, Run, Verdict
+from queuectl.store.redis import caretaker, turns
 from queuectl.store.redis.connect import Connections, Line
+from queuectl.store.redis_archive import audit_steps
+from queuectl.store.redis_archive.audit_steps import EVERYTHING, NOTHING, Run, Verdict
 
 if TYPE_CHECKING:
-    from queuectl.store.archived.past import Past
+    from queuectl.store.redis_archive.archive import Archive
 
 AT_ONCE = 500
 UNKNOWN, LOST = "archived jobs that the queue had forgotten", "jobs that the archive has lost"
@@ -27,14 +28,14 @@ class Audit:
     """One look through both, or several. `moment` is the time for scripts; `ended`: to stop after the piece at hand."""
 
     def __init__(
-        self, connections: Connections, past: "Past", moment: Callable[[], str], ended: threading.Event
+        self, connections: Connections, past: "Archive", moment: Callable[[], str], ended: threading.Event
     ) -> None:
-        self._connections, self._past, self._moment, self._ended = connections, past, moment, ended
+        self._connections, self._archive, self._moment, self._ended = connections, past, moment, ended
 
     def mend(self) -> Counter[str]:
         """Make them agree, and leave word of what was mended for `doctor`."""
-        greatest = self._past.greatest()
-        self._connections.write(lambda line: auditing.number_after(line, greatest))
+        greatest = self._archive.max_number()
+        self._connections.write(lambda line: audit_steps.raise_number(line, greatest))
         found, complete = self._look(mends=True)
         self._connections.write(lambda line: self._conclude(line, found, complete))
         return found
@@ -61,10 +62,10 @@ class Audit:
         return not self._ended.is_set()
 
     def _forget(self, line: Line, run: Run, found: Counter[str]) -> bool:
-        for known in auditing.known(line):
-            there = self._past.which(list(known))
+        for known in audit_steps.known(line):
+            there = self._archive.existing_ids(list(known))
             missing = {id: version for id, version in known.items() if id not in there}
-            found[LOST] += auditing.lost(line, run, missing)
+            found[LOST] += audit_steps.forget_missing(line, run, missing)
             if not self._goes_on(line, run):
                 return False
         return True
@@ -82,15 +83,15 @@ class Audit:
         return True
 
     def _end_of_piece(self, after: int) -> str:
-        copies = self._past.copies(after, limit=AT_ONCE)
+        copies = self._archive.copies(after, limit=AT_ONCE)
         return f"{copies[-1].number:016}" if len(copies) == AT_ONCE else EVERYTHING
 
     def _compare(self, run: Run, reached: str, upto: str) -> Verdict | None:
         """What is read has been announced before: of what changes meanwhile it is known what it was."""
-        if not self._connections.write(lambda line: auditing.announce(line, run, reached, upto)):
+        if not self._connections.write(lambda line: audit_steps.begin(line, run, reached, upto)):
             return None
-        copies = self._past.copies(int(reached), int(upto))
-        verdict = self._connections.write(lambda line: auditing.compare(line, run, reached, upto, copies))
+        copies = self._archive.copies(int(reached), int(upto))
+        verdict = self._connections.write(lambda line: audit_steps.compare(line, run, reached, upto, copies))
         if verdict and verdict.deleted and run.mends:
-            self._past.delete({copy.number: copy.id for copy in copies if copy.number in verdict.deleted})
+            self._archive.delete({copy.number: copy.id for copy in copies if copy.number in verdict.deleted})
         return verdict

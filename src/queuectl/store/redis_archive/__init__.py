@@ -1,5 +1,5 @@
 """A queue in Redis whose finished jobs go to MongoDB."""
 
-from queuectl.store.archived.store import ArchivedStore
+from queuectl.store.redis_archive.store import ArchivedStore
 
 __all__ = ["ArchivedStore"]

@@ -20,7 +20,7 @@ from queuectl.store.driver import codec
 from queuectl.store.mongo import address, description, documents, find, output, purge, schema
 from queuectl.store.mongo.connect import SAFE, Base, Connections
 from queuectl.store.mongo.faults import duplicates
-from queuectl.store.redis.auditing import Copy
+from queuectl.store.redis_archive.audit_steps import Copy
 
 Answer = TypeVar("Answer")
 LATEST = 2**53
@@ -29,7 +29,7 @@ HEAVIEST = 15_000_000
 """Bytes of a job that fit into a document of MongoDB, with room for what is not counted."""
 
 
-class Past:
+class Archive:
     """What can be asked of the archive, and done to it. `bind` looks a database over before it is used."""
 
     def __init__(self, url: str, patience: float) -> None:
@@ -45,7 +45,7 @@ class Past:
         self.bind(base, self.shown)
         schema.bring_up_to_date(base, self.shown, create=True)
 
-    def refuse_if_away(self) -> None:
+    def fail_fast(self) -> None:
         """Raise at once what would be raised after a wait, where somebody else is waiting already."""
         if self.is_watched and self.trouble is not None:
             raise StoreUnavailable(self.trouble, "the queue goes on without it")
@@ -57,36 +57,36 @@ class Past:
 
     def get(self, ids: Sequence[str]) -> Jobs:
         """The jobs with these ids."""
-        self.refuse_if_away()
+        self.fail_fast()
         return self._read(lambda base: find.get(base, ids)) if ids else Jobs()
 
     def find(self, wanted: Filter, page: Page) -> Found:
         """A page of them."""
-        self.refuse_if_away()
+        self.fail_fast()
         return self._read(lambda base: find.find(base, wanted, page))
 
     def oldest(self, wanted: Filter, limit: int) -> list[Job]:
         """Those that match and ended longest ago."""
-        self.refuse_if_away()
+        self.fail_fast()
         return self._read(lambda base: purge.oldest_jobs(base, wanted, limit))
 
     def read_output(self, attempt_id: str, after: int, limit: int) -> list[Chunk]:
         """The chunks of an attempt after a number."""
-        self.refuse_if_away()
+        self.fail_fast()
         return self._read(lambda base: output.read(base, attempt_id, after, limit))
 
-    def keep_output(self, chunks: Sequence[tuple[int, Chunk]]) -> None:
+    def put_output(self, chunks: Sequence[tuple[int, Chunk]]) -> None:
         """Keep what jobs, named by their numbers, have printed: most members have it in their journals afterwards."""
         if chunks:
             self._write(lambda base: output.keep(base, chunks))
 
-    def keep(self, jobs: Sequence[Job], number: Callable[[], int]) -> list[Job]:
+    def put(self, jobs: Sequence[Job], number: Callable[[], int]) -> list[Job]:
         """Keep these. Answers those that are too large for a document. `number` gives a fresh one."""
         if not jobs:
             return []
-        return self._write(lambda base: _keep(base, jobs, number))
+        return self._write(lambda base: _put(base, jobs, number))
 
-    def let_go(self, jobs: Iterable[tuple[int, str, int]]) -> None:
+    def delete_below(self, jobs: Iterable[tuple[int, str, int]]) -> None:
         """Delete copies of jobs, named by number and id, that have a version below this one. Their output stays."""
         deletes = [
             DeleteOne({"_id": number, "id": id, "version": {"$lt": below}}) for number, id, below in jobs
@@ -106,14 +106,14 @@ class Past:
 
     def damaged(self, numbers: Sequence[int]) -> list[Copy]:
         """Those of these jobs that cannot be decoded."""
-        self.refuse_if_away()
+        self.fail_fast()
         return self._read(lambda base: _damaged(base, numbers))
 
-    def which(self, ids: Sequence[str]) -> set[str]:
+    def existing_ids(self, ids: Sequence[str]) -> set[str]:
         """Which of these jobs it has."""
         return {copy.id for copy in self._read(lambda base: _copies(base, _named(ids), 0))}
 
-    def greatest(self) -> int:
+    def max_number(self) -> int:
         """The greatest number it knows; 0 where there is none."""
         last = self._read(lambda base: base["jobs"].find_one({}, {"_id": 1}, sort=[("_id", -1)]))
         return int(last["_id"]) if last else 0
@@ -174,7 +174,7 @@ def _damaged(base: Base, numbers: Sequence[int]) -> list[Copy]:
     return [replace(_copy(found[each.number]), version=LATEST) for each in damaged]
 
 
-def _keep(base: Base, jobs: Sequence[Job], number: Callable[[], int]) -> list[Job]:
+def _put(base: Base, jobs: Sequence[Job], number: Callable[[], int]) -> list[Job]:
     pairs = [(job, _document(job)) for job in jobs]
     fit = [(job, document) for job, document in pairs if _weight(document) <= HEAVIEST]
     try:

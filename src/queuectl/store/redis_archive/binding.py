@@ -11,14 +11,14 @@ from queuectl.clock import random_bytes
 from queuectl.errors import StoreUnusable
 from queuectl.store.mongo.connect import Base
 from queuectl.store.mongo.schema import ARCHIVE
-from queuectl.store.redis import archiving
-from queuectl.store.redis.archiving import Binding
 from queuectl.store.redis.connect import Connections
+from queuectl.store.redis_archive import transfer
+from queuectl.store.redis_archive.transfer import Binding
 
 
 def bind(connections: Connections, base: Base, shown: str) -> None:
     """Let the database be the queue's archive. Raises StoreUnusable if either has another already."""
-    known = connections.read(archiving.binding)
+    known = connections.read(transfer.binding)
     is_used = (
         base["jobs"].find_one({}, {"_id": 1}) is not None
     )  # asked before the mark: who marks it may use it at once
@@ -30,7 +30,7 @@ def bind(connections: Connections, base: Base, shown: str) -> None:
     if mark.get("queue") != known.queue:
         raise _strange(shown, str(mark.get("queue")), connections.address.tag)
     if (known.mark, _place(known.shown)) != (mark.get("mark"), _place(shown)):
-        known = connections.write(lambda line: archiving.bind(line, str(mark.get("mark")), shown))
+        known = connections.write(lambda line: transfer.bind(line, str(mark.get("mark")), shown))
         if known.mark != mark.get("mark"):
             raise _wrong(shown, known)
 

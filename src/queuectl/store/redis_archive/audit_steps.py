@@ -6,6 +6,7 @@ from msgspec import Struct
 
 from queuectl.store.redis.connect import Line
 from queuectl.store.redis.repair import EVERYTHING, NOTHING, members_of
+from queuectl.store.redis_archive.scripts import run
 
 __all__ = [
     "EVERYTHING",
@@ -13,11 +14,11 @@ __all__ = [
     "Copy",
     "Run",
     "Verdict",
-    "announce",
+    "begin",
     "compare",
     "known",
-    "lost",
-    "number_after",
+    "forget_missing",
+    "raise_number",
 ]
 
 
@@ -51,20 +52,20 @@ class Run(Struct, frozen=True):
         return self.name, str(int(self.mends))
 
 
-def number_after(line: Line, greatest: int | None) -> None:
+def raise_number(line: Line, greatest: int | None) -> None:
     """No number is given again that the archive has; None if that is not known."""
-    line.run("number", *(() if greatest is None else (greatest,)))
+    run(line, "raise_number", *(() if greatest is None else (greatest,)))
 
 
-def announce(line: Line, run: Run, reached: str, upto: str) -> bool:
+def begin(line: Line, audit: Run, reached: str, upto: str) -> bool:
     """A piece is to be read now. False if another one compares."""
-    return bool(line.run("announce", *run.words, reached, upto))
+    return bool(run(line, "audit_begin", *audit.words, reached, upto))
 
 
-def compare(line: Line, run: Run, reached: str, upto: str, copies: Sequence[Copy]) -> Verdict | None:
+def compare(line: Line, audit: Run, reached: str, upto: str, copies: Sequence[Copy]) -> Verdict | None:
     """Compare the piece that was announced. None if another one has begun."""
     words = [word for c in copies for word in (f"{c.number:016}", c.id, str(c.version), c.state, c.queue)]
-    answer = line.run("audit", *run.words, reached, upto, *words)
+    answer = run(line, "audit_compare", *audit.words, reached, upto, *words)
     if answer is None:
         return None
     return Verdict(answer[0], [int(number) for number in answer[1]], *answer[2:])
@@ -78,7 +79,7 @@ def known(line: Line) -> Iterator[dict[str, int]]:
         yield {id.decode(): int(float(version)) for id, version in pairs if version is not None}
 
 
-def lost(line: Line, run: Run, missing: dict[str, int]) -> int:
+def forget_missing(line: Line, audit: Run, missing: dict[str, int]) -> int:
     """The archive does not have these. Answers how many it ought to have."""
     words = [word for pair in missing.items() for word in pair]
-    return int(line.run("lost", str(int(run.mends)), *words)) if missing else 0
+    return int(run(line, "forget_missing", str(int(audit.mends)), *words)) if missing else 0

@@ -14,8 +14,9 @@ from queuectl.domain.query import Unreadable
 from queuectl.store.driver import codec
 from queuectl.store.protocol import Saved
 from queuectl.store.redis import rows
-from queuectl.store.redis.auditing import Copy
 from queuectl.store.redis.connect import Line
+from queuectl.store.redis_archive.audit_steps import Copy
+from queuectl.store.redis_archive.scripts import run
 
 GROUP = "movers"
 ABANDONED_MS = 30_000
@@ -60,12 +61,12 @@ class Binding(Struct, frozen=True):
 
 def binding(line: Line) -> Binding:
     """What the queue is bound to."""
-    return _binding(line.run("bind"))
+    return _binding(run(line, "bind"))
 
 
 def bind(line: Line, mark: str, shown: str) -> Binding:
     """From now on the archive with this mark is there: if the queue had none, or had this one."""
-    return _binding(line.run("bind", mark, shown))
+    return _binding(run(line, "bind", mark, shown))
 
 
 def _binding(answer: list[bytes | None]) -> Binding:
@@ -114,31 +115,37 @@ def _departure(entry: bytes, flat: list[bytes]) -> Departure:
     return Departure(entry.decode(), int(number), int(version), fields.get(b"id", b"").decode())
 
 
-def archived(line: Line, moved: Sequence[Departure]) -> Moved:
+def archive_done(line: Line, moved: Sequence[Departure]) -> Moved:
     """The archive has them: they leave. Answers those that it must not keep."""
     words = [word for d in moved for word in (d.entry, f"{d.number:016}", d.version, d.id)]
-    changed, deleted = ({entry.decode() for entry in entries} for entries in line.run("archived", *words))
+    changed, deleted = (
+        {entry.decode() for entry in entries} for entries in run(line, "archive_done", *words)
+    )
     return Moved(
         [each for each in moved if each.entry in changed], [each for each in moved if each.entry in deleted]
     )
 
 
-def struck(line: Line, departures: Sequence[Departure]) -> None:
+def drop_entries(line: Line, departures: Sequence[Departure]) -> None:
     """These are done with."""
-    line.run("struck", *[each.entry for each in departures])
+    run(line, "drop_entries", *[each.entry for each in departures])
 
 
-def stay(line: Line, departures: Sequence[Departure]) -> None:
+def keep_live(line: Line, departures: Sequence[Departure]) -> None:
     """The archive cannot take these: they are not offered to it again."""
-    line.run("stay", *[word for d in departures for word in (d.entry, f"{d.number:016}", str(d.version))])
+    run(
+        line,
+        "keep_live",
+        *[word for d in departures for word in (d.entry, f"{d.number:016}", str(d.version))],
+    )
 
 
-def where(line: Line, ids: Sequence[str]) -> dict[str, Job | Unreadable | None]:
+def locate(line: Line, ids: Sequence[str]) -> dict[str, Job | Unreadable | None]:
     """What is here of the jobs with these ids, and None for each that the archive has."""
     found: dict[str, Job | Unreadable | None] = {}
     for start in range(0, len(ids), STRIDE):
         batch = ids[start : start + STRIDE]
-        for id, answer in zip(batch, line.run("where", *batch), strict=True):
+        for id, answer in zip(batch, run(line, "locate", *batch), strict=True):
             if answer == b"past":
                 found[id] = None
             elif answer is not None:
@@ -147,13 +154,13 @@ def where(line: Line, ids: Sequence[str]) -> dict[str, Job | Unreadable | None]:
     return found
 
 
-def arrive(line: Line, now: str, jobs: Sequence[tuple[Job, Job]]) -> list[tuple[Saved, Arrival | None]]:
+def restore(line: Line, now: str, jobs: Sequence[tuple[Job, Job]]) -> list[tuple[Saved, Arrival | None]]:
     """Jobs of the archive come back changed; of each as it was, and as it is to be."""
     answers = list[tuple[Saved, Arrival | None]]()
     for start in range(0, len(jobs), STRIDE):
         batch = jobs[start : start + STRIDE]
         words = [word for was, job in batch for word in _words(was, job)]
-        said = line.run("arrive", now, *words)
+        said = run(line, "restore", now, *words)
         answers += [_arrived(was, *answer) for (was, _), answer in zip(batch, said, strict=True)]
     return answers
 
@@ -168,12 +175,12 @@ def _arrived(was: Job, answer: bytes, version: bytes = b"") -> tuple[Saved, Arri
     return "accepted", _arrival(was.number, f"{version.decode()} {was.id}")
 
 
-def arrivals(line: Line) -> int:
+def restore_count(line: Line) -> int:
     """How many jobs have come back so far: who asked both sides meanwhile may have seen such a one in neither."""
     return int(line.call("GET", line.key("arrivals")) or 0)
 
 
-def arriving(line: Line) -> list[Arrival]:
+def restoring(line: Line) -> list[Arrival]:
     """What came back and may still be in the archive."""
     flat = line.call("HGETALL", line.key("arriving"))
     return [_arrival(int(n), note.decode()) for n, note in zip(flat[::2], flat[1::2], strict=True)]
@@ -184,26 +191,26 @@ def _arrival(number: int, note: str) -> Arrival:
     return Arrival(number, id, int(version), note)
 
 
-def arrived(line: Line, now: str, jobs: Sequence[Arrival]) -> None:
+def restore_done(line: Line, now: str, jobs: Sequence[Arrival]) -> None:
     """The archive has let them go."""
-    line.run("arrived", now, *[word for job in jobs for word in (f"{job.number:016}", job.note)])
+    run(line, "restore_done", now, *[word for job in jobs for word in (f"{job.number:016}", job.note)])
 
 
-def leave(line: Line, jobs: Sequence[Job] | Sequence[Copy], now: str) -> set[int]:
+def delete_archived(line: Line, jobs: Sequence[Job] | Sequence[Copy], now: str) -> set[int]:
     """Delete jobs of the archive. Answers the numbers of those that were deleted; the archive is to be told."""
     words = [word for j in jobs for word in (f"{j.number:016}", j.id, str(j.version), j.state, j.queue)]
-    return {int(number) for number in line.run("leave", now, *words)} if words else set()
+    return {int(number) for number in run(line, "delete_archived", now, *words)} if words else set()
 
 
-def leaving(line: Line) -> dict[int, str]:
+def deleting(line: Line) -> dict[int, str]:
     """Numbers and ids of jobs that were deleted, and of which the archive may still have something."""
     flat = line.call("HGETALL", line.key("leaving"))
     return {int(number): id.decode() for number, id in zip(flat[::2], flat[1::2], strict=True)}
 
 
-def left(line: Line, numbers: Iterable[int], now: str) -> None:
+def delete_done(line: Line, numbers: Iterable[int], now: str) -> None:
     """The archive has nothing more of these."""
-    line.run("left", now, *[f"{number:016}" for number in numbers])
+    run(line, "delete_done", now, *[f"{number:016}" for number in numbers])
 
 
 def waiting(line: Line) -> int:
@@ -211,7 +218,7 @@ def waiting(line: Line) -> int:
     return int(line.call("XLEN", line.key("stream")))
 
 
-def dismiss_movers(line: Line) -> None:
+def forget_archivers(line: Line) -> None:
     """Forget the movers of workers that are gone and had nothing in hand."""
     for mover in line.call("XINFO", "CONSUMERS", line.key("stream"), GROUP):
         known = dict(zip(mover[::2], mover[1::2], strict=True))
@@ -219,9 +226,9 @@ def dismiss_movers(line: Line) -> None:
             line.call("XGROUP", "DELCONSUMER", line.key("stream"), GROUP, known[b"name"])
 
 
-def runs(line: Line, attempt_id: str) -> bool:
+def attempt_runs(line: Line, attempt_id: str) -> bool:
     """Whether an attempt runs now."""
-    return bool(line.run("runs", attempt_id))
+    return bool(run(line, "attempt_runs", attempt_id))
 
 
 def begin_group(line: Line) -> None:

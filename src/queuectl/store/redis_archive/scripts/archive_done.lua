@@ -3,7 +3,7 @@
 -- KEYS  the hash tag
 -- ARGV  entry, number, version and id of each
 -- Answers two lists of entries: of jobs that live on here with another version, and of jobs that were deleted. The
---         archive may have got an old copy of these just now, so their entries stay until it has let them go (struck.lua)
+--         archive may have got an old copy of these just now, so their entries stay until it has let them go (drop_entries.lua)
 --
 -- The other entries go in the same step, so that nothing is archived and forgotten, and nothing twice.
 

@@ -18,17 +18,18 @@ from queuectl.domain.output import Chunk, Trim
 from queuectl.domain.query import Counts, Filter, Found, Jobs, Page, Unreadable
 from queuectl.domain.worker import Instruction, Worker
 from queuectl.errors import OutcomeUnknown, StoreError, StoreUnavailable, StoreUnusable
-from queuectl.store.archived.audit import Audit
-from queuectl.store.archived.mover import Mover
 from queuectl.store.driver import codec, verdict
 from queuectl.store.protocol import Added, AttemptRef, Description, Entry, Saved, Table
-from queuectl.store.redis import archiving, auditing, find, purge, write
+from queuectl.store.redis import find, purge, write
 from queuectl.store.redis.store import RedisStore
+from queuectl.store.redis_archive import audit_steps, transfer
+from queuectl.store.redis_archive.archiver import Archiver
+from queuectl.store.redis_archive.audit import Audit
 
 if TYPE_CHECKING:
-    from queuectl.store.archived.past import Past
+    from queuectl.store.redis_archive.archive import Archive
 
-Kept = TypeVar("Kept", Job, Unreadable, auditing.Copy)
+Kept = TypeVar("Kept", Job, Unreadable, audit_steps.Copy)
 LAST_SECONDS = 3.0
 """What a worker that leaves has to hand over what has ended: less than its holder waits for it."""
 LOOKS = 3
@@ -38,22 +39,22 @@ LOOKS = 3
 class ArchivedStore:
     """A queue and its archive. The mover starts with the first beat: only workers have one."""
 
-    def __init__(self, live: RedisStore, open_past: Callable[[], "Past"]) -> None:
-        self._live, self._open_past = live, open_past
-        self.mover = Mover(live.connections, lambda: self._past, lambda: live.moment)
+    def __init__(self, live: RedisStore, open_archive: Callable[[], "Archive"]) -> None:
+        self._live, self._open_archive = live, open_archive
+        self.archiver = Archiver(live.connections, lambda: self._archive, lambda: live.moment)
 
     @cached_property
-    def _past(self) -> "Past":
+    def _archive(self) -> "Archive":
         """The archive, opened when it is first asked for: its driver takes longer to load than most commands run."""
-        from queuectl.store.archived.binding import bind
+        from queuectl.store.redis_archive.binding import bind
 
-        past = self._open_past()
+        past = self._open_archive()
         past.bind = lambda base, shown: bind(self._live.connections, base, shown)
         return past
 
     @property
-    def _opened(self) -> "Past | None":
-        return self.__dict__.get("_past")
+    def _opened(self) -> "Archive | None":
+        return self.__dict__.get("_archive")
 
     def now(self) -> datetime:
         return self._live.now()
@@ -75,14 +76,14 @@ class ArchivedStore:
         try:
             return self._live.connections.write(lambda line: write.add(line, jobs, self._live.moment))
         except write.Unsure:
-            greatest = self._greatest()
-            self._live.connections.write(lambda line: auditing.number_after(line, greatest))
+            greatest = self._max_number()
+            self._live.connections.write(lambda line: audit_steps.raise_number(line, greatest))
             return self._live.connections.write(lambda line: write.add(line, jobs, self._live.moment))
 
-    def _greatest(self) -> int | None:
+    def _max_number(self) -> int | None:
         """The greatest number that the archive has; None if it is away, which is no reason to take no jobs."""
         try:
-            return self._past.greatest()
+            return self._archive.max_number()
         except StoreError:
             return None
 
@@ -93,7 +94,7 @@ class ArchivedStore:
             found |= {id: each for id, each in where.items() if each is not None}
             past = [id for id, each in where.items() if each is None]
             if past:
-                answer = self._past.get(past)
+                answer = self._archive.get(past)
                 found |= {**answer, **answer.unreadable}
             missing = [id for id in where if id not in found]
             if not missing:
@@ -106,7 +107,7 @@ class ArchivedStore:
 
     def _where(self, ids: Sequence[str]) -> dict[str, Job | Unreadable | None]:
         """What is in the queue of these jobs, and None for each that is past."""
-        return self._live.connections.read(lambda line: archiving.where(line, ids)) if ids else {}
+        return self._live.connections.read(lambda line: transfer.locate(line, ids)) if ids else {}
 
     def find(self, wanted: Filter, page: Page) -> Found:
         if wanted.states and not wanted.states & TERMINAL:
@@ -130,10 +131,10 @@ class ArchivedStore:
         return found
 
     def _arrivals(self) -> int:
-        return self._live.connections.read(archiving.arrivals)
+        return self._live.connections.read(transfer.restore_count)
 
     def _find(self, wanted: Filter, page: Page) -> Found:
-        live, past = self._live.find(wanted, page), self._past.find(wanted, page)
+        live, past = self._live.find(wanted, page), self._archive.find(wanted, page)
         jobs = {job.id: job for job in self._still(past.jobs)} | {job.id: job for job in live.jobs}
         ends = [answer for answer in (live, past) if answer.next is not None]
         found = _page(list(jobs.values()), page, ends)
@@ -177,7 +178,7 @@ class ArchivedStore:
         """Jobs of the archive are changed, which brings them back into the queue."""
         if not jobs:
             return {}
-        past, moment = self._past.get([job.id for job in jobs]), self._live.moment
+        past, moment = self._archive.get([job.id for job in jobs]), self._live.moment
         pairs = [
             (past[job.id], _changed(past[job.id], job))
             for job in jobs
@@ -185,9 +186,9 @@ class ArchivedStore:
         ]
         if not pairs:
             return {}
-        said = self._live.connections.write(lambda line: archiving.arrive(line, moment, pairs))
+        said = self._live.connections.write(lambda line: transfer.restore(line, moment, pairs))
         with suppress(StoreError, OutcomeUnknown):  # they are noted as arriving: a mover does it
-            self.mover.welcome([arrival for _, arrival in said if arrival is not None])
+            self.archiver.finish_restores([arrival for _, arrival in said if arrival is not None])
         return {job.id: answer for (_, job), (answer, _) in zip(pairs, said, strict=True)}
 
     def expired_leases(self, limit: int) -> list[Job]:
@@ -200,13 +201,13 @@ class ArchivedStore:
         found = self._live.read_output(attempt_id, after, limit)
         if found or self._live.has_output(attempt_id) or self._runs(attempt_id):
             return found
-        return self._past.read_output(attempt_id, after, limit)
+        return self._archive.read_output(attempt_id, after, limit)
 
     def _runs(self, attempt_id: str) -> bool:
-        return self._live.connections.read(lambda line: archiving.runs(line, attempt_id))
+        return self._live.connections.read(lambda line: transfer.attempt_runs(line, attempt_id))
 
     def heartbeat(self, worker: Worker) -> Instruction | None:
-        self.mover.start()
+        self.archiver.start()
         return self._live.heartbeat(worker)
 
     def pending_instruction(self, worker_id: str) -> Instruction | None:
@@ -239,11 +240,11 @@ class ArchivedStore:
         with suppress(
             StoreError, OutcomeUnknown
         ):  # they are gone, and noted as leaving: a mover does the rest
-            self.mover.strike({job.number: job.id for job in chosen if job.number in gone})
+            self.archiver.finish_deletes({job.number: job.id for job in chosen if job.number in gone})
         return [job.id for job in chosen if job.number in gone]
 
     def _oldest_past(self, wanted: Filter, limit: int) -> list[Job]:
-        return self._still(self._past.oldest(wanted, limit))
+        return self._still(self._archive.oldest(wanted, limit))
 
     def _delete(self, jobs: list[Job]) -> set[int]:
         moment = self._live.moment
@@ -252,7 +253,9 @@ class ArchivedStore:
     def _delete_past(self, jobs: list[Job]) -> set[int]:
         moment = self._live.moment
         return (
-            self._live.connections.write(lambda line: archiving.leave(line, jobs, moment)) if jobs else set()
+            self._live.connections.write(lambda line: transfer.delete_archived(line, jobs, moment))
+            if jobs
+            else set()
         )
 
     def set_aside(self, *, expired: bool) -> list[Unreadable]:
@@ -261,11 +264,11 @@ class ArchivedStore:
     def discard(self, numbers: Sequence[int]) -> list[int]:
         gone = self._live.discard(numbers)
         left = [number for number in numbers if number not in gone]
-        copies = self._still(self._past.damaged(left)) if left else []
+        copies = self._still(self._archive.damaged(left)) if left else []
         moment = self._live.moment
-        past = self._live.connections.write(lambda line: archiving.leave(line, copies, moment))
+        past = self._live.connections.write(lambda line: transfer.delete_archived(line, copies, moment))
         with suppress(StoreError, OutcomeUnknown):  # they are gone, and noted as leaving
-            self.mover.strike({copy.number: copy.id for copy in copies if copy.number in past})
+            self.archiver.finish_deletes({copy.number: copy.id for copy in copies if copy.number in past})
         return sorted([*gone, *past])
 
     def wait(self, timeout: float) -> bool:
@@ -279,13 +282,13 @@ class ArchivedStore:
 
     def describe(self, *, thorough: bool = False) -> Description:
         said = self._live.describe(thorough=thorough)
-        waiting = self._live.connections.read(archiving.waiting)
+        waiting = self._live.connections.read(transfer.waiting)
         details = {**said.details, "to_archive": str(waiting)}
         if not thorough:
             return replace(said, details=details, archived=True)
-        details["archive"] = self._past.shown
+        details["archive"] = self._archive.shown
         try:
-            found, wrong = self._past.describe(), self._audit()
+            found, wrong = self._archive.describe(), self._audit()
         except (StoreUnavailable, StoreUnusable) as error:
             who = "1 job waits" if waiting == 1 else f"{waiting} jobs wait"
             found, wrong = {}, [f"{who} for the archive: {error.message}"]
@@ -293,14 +296,14 @@ class ArchivedStore:
 
     def _audit(self) -> list[str]:
         """What queue and archive do not agree about."""
-        audit = Audit(self._live.connections, self._past, lambda: self._live.moment, threading.Event())
+        audit = Audit(self._live.connections, self._archive, lambda: self._live.moment, threading.Event())
         return [f"{count} {what}: workers mend them" for what, count in audit.look().items()]
 
     def migrate(self) -> None:
         self._live.migrate()
 
     def close(self) -> None:
-        self.mover.finish(LAST_SECONDS)
+        self.archiver.finish(LAST_SECONDS)
         self._live.close()
         if self._opened is not None:
             self._opened.close()
