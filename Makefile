@@ -11,9 +11,13 @@ BIN  := $(VENV)/bin
 PIP  := $(BIN)/python -m pip --disable-pip-version-check --quiet install --constraint constraints.txt
 RUN  := $(VENV)/.installed-run
 DEV  := $(VENV)/.installed-dev
+POOLER := $(VENV)/.installed-pgbouncer
+
+# Where no compiled files are kept, every process that a test starts compiles the whole package.
+PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types format bench load docs clean
+.PHONY: help demo quick test proof lint types format bench load docs clean
 
 help: ## what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -21,8 +25,14 @@ help: ## what there is
 demo: $(RUN) ## some two hundred commands through a queue of their own
 	$(BIN)/queuectl demo
 
-test: $(DEV) ## the whole test suite (ARGS="-k name" for a part of it)
-	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
+quick: $(DEV) ## tests of a minute: rules, command line, stores without a server
+	$(PYTEST) -n 2 --circle quick $(ARGS)
+
+test: $(DEV) $(POOLER) ## tests of five minutes: every store, every guarantee (KIND=redis for the end-to-end tests)
+	$(PYTEST) -n $(JOBS) --circle test $(ARGS)
+
+proof: $(DEV) $(POOLER) ## every test: elections, races, kills under load (ARGS="-k name" for a part, here as above)
+	$(PYTEST) -n $(JOBS) --circle proof $(ARGS)
 
 lint: $(DEV) ## style and formatting
 	$(BIN)/ruff check .
@@ -58,6 +68,10 @@ $(RUN): pyproject.toml constraints.txt | $(BIN)/python
 
 $(DEV): $(RUN)
 	$(PIP) --no-build-isolation --editable '.[dev]'
+	touch $@
+
+$(POOLER): | $(BIN)/python
+	sh tests/servers/install-pgbouncer
 	touch $@
 
 $(BIN)/python:

@@ -16,6 +16,8 @@ from servers.redis_cluster import RedisCluster
 from servers.replica_set import ReplicaSet
 from servers.talk import MongoTalk, PostgresTalk, RedisTalk
 
+pytest_plugins = ["circles"]
+
 # Whoever starts the suite in the background of a script leaves SIGINT ignored, and so does nohup with SIGHUP. Programs
 # that the tests start would inherit that, and a worker means it so: it would not hear the Ctrl+C of a test.
 for _number, _default in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):

@@ -1,6 +1,7 @@
-"""Fifty processes at one store, each at its own pace: they add, claim, renew, end, cancel and retry.
+"""Many processes at one store, each at its own pace: they add, claim, renew, end, cancel and retry.
 
-`python -m contract.racers URL FOLDER` forks them, and ends when every job has; its exit code counts those that failed.
+`python -m contract.racers URL FOLDER RACERS SHARE` forks them, and ends when every job has; its exit code counts those
+that failed.
 Every process writes into a file of FOLDER what it was given: a line for each attempt, with the moments between which it
 certainly held it. What each job is in for follows from its number, so that in the end it is known how it must have
 ended.
@@ -13,6 +14,7 @@ import time
 import traceback
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import NamedTuple
 
 from msgspec import Struct, json
 
@@ -27,9 +29,24 @@ from queuectl.domain.worker import Worker
 from queuectl.service import commands, enqueueing
 from queuectl.store.protocol import AttemptRef, Store
 
-RACERS = 50
-SHARE = 200
-JOBS = RACERS * SHARE
+
+class Size(NamedTuple):
+    """How many processes there are, and how many jobs each of them adds."""
+
+    racers: int
+    share: int
+
+    @property
+    def jobs(self) -> int:
+        """How many jobs all of them add."""
+        return self.racers * self.share
+
+    def ids(self, racer: int) -> list[str]:
+        """The ids of the jobs that a process adds."""
+        first = racer % self.racers * self.share
+        return [f"job-{number}" for number in range(first, first + self.share)]
+
+
 LATER = 20
 """Jobs beside these whose time does not come."""
 
@@ -81,12 +98,6 @@ def queue_of(number: int) -> str:
     return LIMITED if number % 20 == 0 else ("a", "b", "c")[number % 3]
 
 
-def share(racer: int) -> list[str]:
-    """The ids of the jobs that a process adds."""
-    first = racer % RACERS * SHARE
-    return [f"job-{number}" for number in range(first, first + SHARE)]
-
-
 def _number(id: str) -> int:
     return int(id.rpartition("-")[2])
 
@@ -94,13 +105,14 @@ def _number(id: str) -> int:
 class Racer:
     """One process: everything that it does, in turns that chance decides."""
 
-    def __init__(self, store: Store, number: int) -> None:
+    def __init__(self, store: Store, number: int, size: Size) -> None:
         self._store, self._number, self._random_number = store, number, random.Random(number)
+        self._jobs = size.jobs
         self._name = f"racer-{number}"
-        self._adds = share(number)
-        self._cancels = [id for id in share(number + 1) if "cancelled" in fate(id)]
+        self._adds = size.ids(number)
+        self._cancels = [id for id in size.ids(number + 1) if "cancelled" in fate(id)]
         # Two processes each, so that they get into each other's way.
-        self._retries = {id for n in (1, 2) for id in share(number + n) if "retried" in fate(id)}
+        self._retries = {id for n in (1, 2) for id in size.ids(number + n) if "retried" in fate(id)}
         self.claimed: list[Claimed] = []
         self.cancelled: list[Cancelled] = []
 
@@ -123,7 +135,7 @@ class Racer:
             return False
         states = self._store.counts(Filter()).states()
         ended = sum(states.get(state, 0) for state in ("completed", "dead", "cancelled"))
-        return ended == JOBS and self._store.describe().details.get("to_archive", "0") == "0"
+        return ended == self._jobs and self._store.describe().details.get("to_archive", "0") == "0"
 
     def _entry(self) -> Worker:
         return Worker(
@@ -207,11 +219,11 @@ def _report(job: Job, now: datetime) -> Report:
     return report(exit_code=int(fails), now=now)
 
 
-def _run(url: str, folder: Path, number: int) -> int:
+def _run(url: str, folder: Path, number: int, size: Size) -> int:
     """A process, from its store to its notes; its exit code."""
     try:
         store = open_store(url, patience=60)
-        racer = Racer(store, number)
+        racer = Racer(store, number, size)
         racer.race()
         store.close()
         (folder / f"claimed-{number}").write_bytes(json.encode(racer.claimed))
@@ -224,13 +236,13 @@ def _run(url: str, folder: Path, number: int) -> int:
 
 def main() -> int:
     """Fork them, and wait for all."""
-    url, folder = sys.argv[1], Path(sys.argv[2])
+    url, folder, size = sys.argv[1], Path(sys.argv[2]), Size(*map(int, sys.argv[3:]))
     open_store(url).close()  # imports what all of them need
     racers = []
-    for number in range(RACERS):
+    for number in range(size.racers):
         pid = os.fork()
         if pid == 0:
-            os._exit(_run(url, folder, number))
+            os._exit(_run(url, folder, number, size))
         racers.append(pid)
     return sum(os.waitpid(pid, 0)[1] != 0 for pid in racers)
 

@@ -17,6 +17,7 @@ def statuses(store: Store, *jobs: Job) -> list[str]:
     return [added.status for added in store.add(jobs)]
 
 
+@pytest.mark.doubles
 def test_an_added_job_is_read_back_as_it_was_given(store: Store) -> None:
     job = new_job(
         "a",
@@ -82,6 +83,7 @@ def test_the_same_id_and_content_is_the_job_that_is_there(store: Store) -> None:
     assert second.job == first.job
 
 
+@pytest.mark.doubles
 def test_the_same_id_with_other_content_is_a_conflict(store: Store) -> None:
     [first] = store.add([new_job("a", content="x")])
     [second] = store.add([new_job("a", content="y")])

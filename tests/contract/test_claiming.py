@@ -6,6 +6,7 @@ from datetime import timedelta
 from itertools import chain
 from typing import Any
 
+import pytest
 from msgspec.structs import replace
 
 from contract.grounds import Ground, SqliteGround, SteppedClock, race, rising_tokens
@@ -25,6 +26,7 @@ def configure(store: Store, queue: str, **setting: Any) -> None:
     assert store.compare_and_swap("queues", queue, setting, entry.version if entry else 0)
 
 
+@pytest.mark.doubles
 def test_a_claimed_job_is_what_the_domain_makes_of_it(ground: Ground) -> None:
     store = ground.open(token=rising_tokens())
     [added] = store.add([new_job("a")])

@@ -48,6 +48,7 @@ def test_counts_are_what_the_jobs_say(store: Store, wanted: Filter) -> None:
     assert store.counts(wanted) == counted(store, wanted)
 
 
+@pytest.mark.doubles
 def test_a_job_is_counted_where_it_is(store: Store) -> None:
     [job] = [added.job for added in store.add([new_job("a", queue="x")])]
     assert store.counts(Filter()) == Counts({"x": {"pending": 1}})

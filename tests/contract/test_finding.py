@@ -59,15 +59,15 @@ def test_unknown_ids_are_left_out(store: Store) -> None:
     assert store.get([]) == {}
 
 
-@pytest.mark.parametrize("sort", SORTS)
-@pytest.mark.parametrize("limit", [1, 2, 5, 17, 18])
-def test_pages_together_are_the_whole_in_order(store: Store, sort: Sort, limit: int) -> None:
+def test_pages_together_are_the_whole_in_order(store: Store) -> None:
     crowd(store)
-    whole = ids(store, Filter(), sort)
-    assert len(whole) == len(set(whole)) == 17
-    found = pages(store, Filter(), sort, limit)
-    assert joined(found) == whole
-    assert all(len(page) == limit for page in found[:-1])
+    for sort in SORTS:
+        whole = ids(store, Filter(), sort)
+        assert len(whole) == len(set(whole)) == 17, sort
+        for limit in (1, 2, 5, 17, 18):
+            found = pages(store, Filter(), sort, limit)
+            assert joined(found) == whole, (sort, limit)
+            assert all(len(page) == limit for page in found[:-1]), (sort, limit)
 
 
 def test_created_lists_the_newest_first(store: Store) -> None:
@@ -119,13 +119,22 @@ WANTED = [
 ]
 
 
-@pytest.mark.parametrize("wanted", WANTED, ids=named)
-@pytest.mark.parametrize("sort", SORTS)
-def test_a_filter_finds_exactly_what_matches_it(store: Store, wanted: Filter, sort: Sort) -> None:
+def differs(store: Store, wanted: Filter, sort: Sort, expected: set[str]) -> bool:
+    """Whether a filter finds other jobs than expected, or other ones by pages of two."""
+    found = ids(store, wanted, sort)
+    return set(found) != expected or joined(pages(store, wanted, sort, 2)) != found
+
+
+@pytest.mark.doubles
+def test_a_filter_finds_exactly_what_matches_it(store: Store) -> None:
     jobs = crowd(store)
-    expected = {job.id for job in jobs if matches(job, wanted)}
-    assert set(ids(store, wanted, sort)) == expected
-    assert joined(pages(store, wanted, sort, 2)) == ids(store, wanted, sort)
+    wrong = [
+        (named(wanted), sort)
+        for wanted in WANTED
+        for sort in SORTS
+        if differs(store, wanted, sort, {job.id for job in jobs if matches(job, wanted)})
+    ]
+    assert not wrong
 
 
 def test_the_last_page_names_no_next_one(store: Store) -> None:
@@ -143,11 +152,11 @@ def test_jobs_that_come_in_between_do_not_shift_the_pages(store: Store) -> None:
     assert [job.id for job in (*first.jobs, *second.jobs)] == ["j3", "j2", "j1", "j0"]
 
 
-@pytest.mark.parametrize("cursor", ["", "x", "1:2:3", "1:x", "'; DROP TABLE job"])
 @pytest.mark.parametrize("sort", SORTS)
-def test_what_is_no_cursor_is_refused(store: Store, cursor: str, sort: Sort) -> None:
-    with pytest.raises(InvalidInput):
-        store.find(Filter(), Page(after=cursor, sort=sort))
+def test_what_is_no_cursor_is_refused(store: Store, sort: Sort) -> None:
+    for cursor in ("", "x", "1:2:3", "1:x", "'; DROP TABLE job"):
+        with pytest.raises(InvalidInput):
+            store.find(Filter(), Page(after=cursor, sort=sort))
 
 
 def test_a_reader_never_sees_half_a_batch(store: Store, other: Store) -> None:

@@ -42,6 +42,7 @@ def test_a_recovered_attempt_cannot_be_renewed(store: Store, clock: SteppedClock
     assert store.renew("w1", held(job), LEASE) == []
 
 
+@pytest.mark.doubles
 def test_a_renewal_is_what_the_domain_makes_of_it(store: Store, clock: SteppedClock) -> None:
     [job] = claimed(store, "a")
     clock.step(seconds=10)
@@ -72,6 +73,7 @@ def test_nothing_held_is_nothing_renewed(store: Store) -> None:
     assert store.renew("w1", [], LEASE) == []
 
 
+@pytest.mark.doubles
 def test_a_lease_lapses_at_its_end_by_the_clock_of_the_store(store: Store, clock: SteppedClock) -> None:
     claimed(store, "a")
     clock.step(seconds=29.999999)

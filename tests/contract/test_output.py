@@ -28,6 +28,7 @@ def numbers(store: Store, job: Job, after: int = 0, limit: int = 256) -> list[in
     return [chunk.n for chunk in store.read_output(job.attempt_id or "", after, limit)]
 
 
+@pytest.mark.doubles
 def test_chunks_are_read_back_byte_for_byte_and_in_order(store: Store, job: Job) -> None:
     chunks = [chunk(job, n, bytes(range(256)) + b"\xff\x00") for n in (1, 2, 3)]
     assert store.write_output(chunks[1:]) == set()

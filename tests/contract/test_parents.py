@@ -2,6 +2,8 @@
 
 from datetime import timedelta
 
+import pytest
+
 from contract.grounds import SteppedClock
 from factories import LEASE, new_job, report
 from queuectl.domain import lifecycle
@@ -51,6 +53,7 @@ def test_a_chain_that_a_failure_cancelled_comes_back_with_the_retry_of_its_paren
     assert states(store, "build", "test", "deploy") == ["completed"] * 3
 
 
+@pytest.mark.doubles
 def test_a_retried_child_waits_for_its_retried_parent(store: Store, clock: SteppedClock) -> None:
     add(store, "build")
     add(store, "deploy", "build")

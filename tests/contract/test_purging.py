@@ -3,6 +3,8 @@
 from datetime import timedelta
 from itertools import chain
 
+import pytest
+
 from contract.grounds import race
 from factories import NOW, in_state, new_job
 from queuectl.domain import lifecycle
@@ -18,6 +20,7 @@ def test_only_what_has_ended_is_deleted_whatever_the_filter_says(store: Store) -
     assert set(store.get(list(STATES))) == set(STATES) - TERMINAL
 
 
+@pytest.mark.doubles
 def test_the_longest_ended_go_first_and_no_more_than_asked_for(store: Store) -> None:
     minutes = {"a": 3, "b": 1, "c": 2, "d": 0}
     store.add([in_state("completed", id_, now=NOW - timedelta(minutes=m)) for id_, m in minutes.items()])

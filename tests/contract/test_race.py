@@ -1,4 +1,7 @@
-"""Fifty processes and ten thousand jobs: whatever they do to each other, every job ends once and as it should."""
+"""Ten processes and a thousand jobs: whatever they do to each other, every job ends once and as it should.
+
+`make proof` runs it again with fifty processes and ten thousand jobs.
+"""
 
 import os
 import secrets
@@ -12,22 +15,21 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
+import pytest
 from msgspec import json
 from pymongo import MongoClient
 
 from contract.racers import (
-    JOBS,
     LATER,
     LIMIT,
     LIMITED,
-    RACERS,
     SLOWEST,
     Cancelled,
     Claimed,
+    Size,
     fate,
     prints,
     queue_of,
-    share,
 )
 from factories import new_job
 from queuectl.bootstrap import open_store
@@ -40,24 +42,26 @@ from servers.redis import RedisEndpoint
 
 Line = TypeVar("Line")
 SOURCES = Path(__file__).parents[1]
+SIZES = [Size(10, 100), pytest.param(Size(50, 200), marks=pytest.mark.proof)]
+sizes = pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size.racers} processes")
 
 
 class Race:
     """What was, when all of them had come to their end."""
 
-    def __init__(self, url: str, folder: Path) -> None:
-        self._url = url
+    def __init__(self, url: str, folder: Path, size: Size) -> None:
+        self._size = size
         with closing(open_store(url, patience=60)) as store:
             _prepare(store)
-            _run(url, folder)
+            _run(url, folder, size)
             self.jobs = {job.id: job for job in _all(store)}
             self.counts = store.counts(Filter()).queues
             self.faults = store.describe(thorough=True).faults
             self.workers = store.workers()
             self.ended = {job.id: job for job in self.jobs.values() if job.ended}
             self.printed = {id: _printed(store, job) for id, job in self.ended.items() if prints(id)}
-        self.claimed = list(_notes(folder, "claimed", Claimed))
-        self.cancelled = {note.job: note for note in _notes(folder, "cancelled", Cancelled)}
+        self.claimed = list(_notes(folder, size, "claimed", Claimed))
+        self.cancelled = {note.job: note for note in _notes(folder, size, "cancelled", Cancelled)}
 
     def check(self) -> None:
         """Everything that must be true on every store."""
@@ -69,8 +73,8 @@ class Race:
         self.the_books_are_right()
 
     def nothing_is_lost(self) -> None:
-        assert len(self.jobs) == JOBS + LATER
-        assert set(self.ended) == {id for racer in range(RACERS) for id in share(racer)}
+        assert len(self.jobs) == self._size.jobs + LATER
+        assert set(self.ended) == {id for racer in range(self._size.racers) for id in self._size.ids(racer)}
         assert self.printed == {id: id.encode() for id in self.ended if prints(id)}
 
     def no_attempt_is_made_twice(self) -> None:
@@ -114,23 +118,25 @@ class Race:
         assert self.workers == []
 
 
-def test_on_redis(redis_server: RedisEndpoint, tmp_path: Path) -> None:
+@sizes
+def test_on_redis(redis_server: RedisEndpoint, tmp_path: Path, size: Size) -> None:
     name = f"race_{secrets.token_hex(6)}"
     try:
-        Race(redis_server.url(name=name), tmp_path).check()
+        Race(redis_server.url(name=name), tmp_path, size).check()
     finally:
         redis_server.delete(f"{{{name}}}")
 
 
+@sizes
 def test_on_redis_with_an_archive(
-    redis_server: RedisEndpoint, mongo_server: Endpoint, tmp_path: Path
+    redis_server: RedisEndpoint, mongo_server: Endpoint, tmp_path: Path, size: Size
 ) -> None:
     """What has ended is in the archive, once; in Redis is only what lives."""
     name = f"race_{secrets.token_hex(6)}"
     archive = mongo_server.url(name)
     with MongoClient[dict[str, Any]](archive) as client:
         try:
-            race = Race(redis_server.url(name=name, archive=archive), tmp_path)
+            race = Race(redis_server.url(name=name, archive=archive), tmp_path, size)
             race.check()
             archived = [document["id"] for document in client[name]["jobs"].find({}, {"id": 1})]
             assert sorted(archived) == sorted(race.ended)
@@ -149,8 +155,8 @@ def _prepare(store: Store) -> None:
     enqueueing.enqueue(store, later)
 
 
-def _run(url: str, folder: Path) -> None:
-    command = [sys.executable, "-m", "contract.racers", url, str(folder)]
+def _run(url: str, folder: Path, size: Size) -> None:
+    command = [sys.executable, "-m", "contract.racers", url, str(folder), *map(str, size)]
     environment = {**os.environ, "PYTHONPATH": str(SOURCES)}
     racers = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, start_new_session=True)
     try:
@@ -170,8 +176,8 @@ def _printed(store: Store, job: Job) -> bytes:
     return b"".join(chunk.data for chunk in store.read_output(job.history[-1].attempt_id, 0))
 
 
-def _notes(folder: Path, kind: str, line: type[Line]) -> Iterator[Line]:
-    for racer in range(RACERS):
+def _notes(folder: Path, size: Size, kind: str, line: type[Line]) -> Iterator[Line]:
+    for racer in range(size.racers):
         yield from json.decode((folder / f"{kind}-{racer}").read_bytes(), type=list[line])  # type: ignore[valid-type]
 
 

@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 
+import pytest
 from msgspec.structs import replace
 
 from contract.grounds import SteppedClock, race
@@ -16,6 +17,7 @@ def add(store: Store, *jobs: Job) -> list[Job]:
     return [added.job for added in store.add(jobs)]
 
 
+@pytest.mark.doubles
 def test_a_saved_job_is_read_back_with_the_next_version(store: Store) -> None:
     [job] = add(store, new_job("a"))
     held = lifecycle.hold(job, now=NOW)
@@ -23,6 +25,7 @@ def test_a_saved_job_is_read_back_with_the_next_version(store: Store) -> None:
     assert store.get(["a"])["a"] == replace(held, version=2)
 
 
+@pytest.mark.doubles
 def test_an_older_look_is_stale_and_changes_nothing(store: Store) -> None:
     [job] = add(store, new_job("a"))
     store.save([lifecycle.hold(job, now=NOW)])

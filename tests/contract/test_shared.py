@@ -1,5 +1,7 @@
 """`shared` and `swap`: small tables under compare-and-swap."""
 
+import pytest
+
 from contract.grounds import race
 from queuectl.store.protocol import Entry, Store
 
@@ -8,6 +10,7 @@ def test_an_empty_table_has_no_entries(store: Store) -> None:
     assert store.read_table("settings") == {}
 
 
+@pytest.mark.doubles
 def test_an_entry_is_read_back_with_its_version(store: Store) -> None:
     value = {"paused": True, "limit": None, "note": "ü", "deep": [1, {"x": 2.5}]}
     assert store.compare_and_swap("queues", "q", value, 0)
@@ -40,6 +43,7 @@ def test_an_entry_is_removed_with_none(store: Store) -> None:
     assert store.compare_and_swap("settings", "a", None, 0)
 
 
+@pytest.mark.doubles
 def test_of_several_who_swap_the_same_version_one_wins(store: Store, other: Store) -> None:
     handles = (store, other) * 4
     answers = race(

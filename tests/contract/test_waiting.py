@@ -4,6 +4,8 @@ import threading
 from datetime import timedelta
 from typing import get_args
 
+import pytest
+
 from contract.grounds import Ground, SteppedClock, race
 from factories import LEASE, new_job
 from queuectl.store.protocol import Durability, Store
@@ -46,6 +48,7 @@ def test_all_who_wait_are_woken(store: Store) -> None:
         waiting[0].join(0.01)
 
 
+@pytest.mark.doubles
 def test_a_wait_notices_what_another_handle_does(store: Store, other: Store) -> None:
     settle(store)
     assert race(lambda: store.wait(LONG), lambda: other.add([new_job()]))[0] is True

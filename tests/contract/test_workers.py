@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 
+import pytest
 from msgspec.structs import replace
 
 from contract.grounds import SteppedClock, race
@@ -27,6 +28,7 @@ def worker(name: str = "w1", **changes: object) -> Worker:
     return replace(made, **changes)
 
 
+@pytest.mark.doubles
 def test_a_beat_enters_the_worker_with_the_time_of_the_store(store: Store, clock: SteppedClock) -> None:
     now = clock.step(seconds=3)
     assert store.heartbeat(worker()) is None
@@ -46,6 +48,7 @@ def test_workers_are_listed_in_order_of_their_start(store: Store) -> None:
     assert [w.id for w in store.workers()] == ["c", "a", "b"]
 
 
+@pytest.mark.doubles
 def test_what_is_asked_is_learned_with_every_beat_until_the_worker_is_forgotten(store: Store) -> None:
     store.heartbeat(worker())
     assert store.instruct("w1", "drain")

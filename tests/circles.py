@@ -1,0 +1,157 @@
+"""Which tests `make quick`, `make test` and `make proof` run, and on which stores; nothing else decides that.
+
+- `quick`: the rules, the command line and the store contract on memory and SQLite. No server is started.
+- `test`: everything on SQLite, PostgreSQL, MongoDB, Redis and Redis with an archive. An end-to-end test that exists for
+  several servers runs on SQLite and on one of them; the date chooses which one, and the variable KIND forces one.
+- `proof`: every test. pytest alone, without `--circle`, runs this circle.
+
+Two marks in test files move a test: `proof` keeps the test for the largest circle (elections, kills under load, sizes
+that take long); `doubles` runs a test of the contract in `test` on the doubles too, once per verb.
+"""
+
+import os
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
+from datetime import date
+from pathlib import Path
+
+import pytest
+
+from servers.bouncer import Bouncer
+
+CIRCLES = ("quick", "test", "proof")
+LOCAL = {"memory", "sqlite"}
+SERVERS = ("postgres", "mongodb", "redis", "archived")
+"""The kinds of server store, in the order in which the date chooses one for the end-to-end tests."""
+
+DOUBLES = {"pooled", "replicas", "trio", "valkey", "cluster", "valkey_cluster"}
+"""Kinds that repeat another kind behind other connections: the contract needs one test per verb there."""
+
+PARAMETERS = {"kind", "ground", "server", "cluster", "own_cluster", "pair", "product"}
+"""The parameters of tests and fixtures whose value names a store."""
+
+NAMES = {"redis_cluster": "cluster", "mongo_server": "mongodb", "mongo_set": "replicas"}
+"""Values of these parameters that name a store by its fixture."""
+
+FIXTURES = {
+    "sqlite": "sqlite",
+    "queuectl": "sqlite",
+    "postgres_server": "postgres",
+    "bouncer": "pooled",
+    "mongo_server": "mongodb",
+    "mongo_set": "replicas",
+    "three_mongos": "trio",
+    "redis_server": "redis",
+    "valkey_server": "valkey",
+    "redis_cluster": "cluster",
+}
+"""The kind of store that a test uses which asks for this fixture."""
+
+QUICK = ("domain", "service", "cli", "contract", "test_architecture.py")
+HARNESS = "servers"
+PRODUCT_OF_HARNESS = {"test_proxy.py", "test_talk.py"}
+"""The tests of the network proxy stay in `test`: a proxy that is wrong makes every test of an outage meaningless."""
+
+ROOT = Path(__file__).parent
+PROPERTY = "store"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--circle", choices=CIRCLES, default="proof", help="which tests to run: CONTRIBUTING.md")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    # The workers of xdist have to choose the same server, also when midnight passes while they start.
+    os.environ["KIND"] = chosen_server()
+
+
+def chosen_server() -> str:
+    """The server store of the end-to-end tests: KIND, or the one of this date."""
+    given = os.environ.get("KIND", "")
+    if given and given not in SERVERS:
+        raise pytest.UsageError(f"KIND={given}: choose one of {', '.join(SERVERS)}")
+    return given or SERVERS[date.today().toordinal() % len(SERVERS)]
+
+
+def kinds_of(item: pytest.Item) -> set[str]:
+    """The kinds of store that a test runs on."""
+    callspec = getattr(item, "callspec", None)
+    values = (
+        {name: value for name, value in callspec.params.items() if name in PARAMETERS} if callspec else {}
+    )
+    known = {*LOCAL, *SERVERS, *DOUBLES}
+    named = {NAMES.get(value, value) for value in values.values() if isinstance(value, str)} & known
+    fixtures = {FIXTURES[name] for name in getattr(item, "fixturenames", ()) if name in FIXTURES}
+    return named | (fixtures if not named or "queuectl" not in item.fixturenames else fixtures - {"sqlite"})
+
+
+def circle_of(item: pytest.Item) -> str:
+    """The smallest circle that a test belongs to."""
+    place, kinds = item.path.relative_to(ROOT), kinds_of(item)
+    if item.get_closest_marker("proof") or "trio" in kinds:
+        return "proof"
+    if kinds & DOUBLES and not item.get_closest_marker("doubles"):
+        return "proof"
+    if place.parts[0] == HARNESS and place.name not in PRODUCT_OF_HARNESS:
+        return "proof"
+    return "quick" if place.parts[0] in QUICK and kinds <= LOCAL else "test"
+
+
+def on_other_servers(items: Iterable[pytest.Item]) -> Iterator[pytest.Item]:
+    """The end-to-end tests that `test` leaves to other days: the same test on servers that the date did not choose."""
+    copies = defaultdict[object, dict[str, pytest.Item]](dict)
+    for item in items:
+        callspec = getattr(item, "callspec", None)
+        if callspec and item.path.parent.name == "e2e" and callspec.params.get("kind") in SERVERS:
+            others = tuple((name, repr(value)) for name, value in callspec.params.items() if name != "kind")
+            function = item.nodeid.partition("[")[0]
+            copies[function, others][callspec.params["kind"]] = item
+    for same in copies.values():
+        chosen = os.environ["KIND"]
+        if chosen not in same:
+            present = [kind for kind in SERVERS if kind in same]
+            chosen = present[SERVERS.index(chosen) % len(present)]
+        yield from (item for kind, item in same.items() if kind != chosen)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    circle = config.getoption("circle")
+    wanted = CIRCLES[: CIRCLES.index(circle) + 1]
+    kept = [item for item in items if circle_of(item) in wanted]
+    left = {id(item) for item in on_other_servers(kept)} if circle == "test" else set()
+    kept = [item for item in kept if id(item) not in left]
+    for item in kept:
+        item.user_properties.extend((PROPERTY, kind) for kind in sorted(kinds_of(item)))
+    chosen = {id(item) for item in kept}
+    config.hook.pytest_deselected(items=[item for item in items if id(item) not in chosen])
+    items[:] = kept
+
+
+@pytest.fixture(scope="session")
+def thorough(pytestconfig: pytest.Config) -> bool:
+    """Whether this is `make proof`, so that a test which generates its cases generates three times as many."""
+    return bool(pytestconfig.getoption("circle") == "proof")
+
+
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    circle = config.getoption("circle")
+    server = f"; end-to-end tests on sqlite and {os.environ['KIND']}" if circle == "test" else ""
+    return [f"circle: {circle}{server}", pooler()]
+
+
+def pooler() -> str:
+    """Whether the tests behind PgBouncer can run here."""
+    if Bouncer.available():
+        return "pgbouncer: installed"
+    return "pgbouncer: MISSING, so no test ran behind it (Debian's package pgbouncer)"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    passed = terminalreporter.stats.get("passed", [])
+    counts = Counter(kind for report in passed for name, kind in report.user_properties if name == PROPERTY)
+    order = ("memory", "sqlite", *SERVERS, *sorted(DOUBLES))
+    told = ", ".join(f"{kind} {counts[kind]}" for kind in order if counts[kind])
+    terminalreporter.write_line(f"passed on stores: {told or 'none'}")
+    if config.getoption("circle") != "quick":
+        terminalreporter.write_line(pooler())
