@@ -139,21 +139,21 @@ def _list(paragraph: str) -> str:
 # The command line
 
 CONVENTIONS = """\
-Data goes to stdout, talk, warnings and progress to stderr. Tables and colour appear on a terminal only; elsewhere a
-list is one line for each row with tabs between the columns and no heading. `NO_COLOR` and `--color` are obeyed, and a
-closed pipe (`| head`) ends a command quietly. With `--json` stdout carries one JSON document, an error included.
+Data goes to stdout; messages, warnings and progress go to stderr. Tables and colour appear on a terminal only; elsewhere a
+list has one line per row, tabs between the columns and no heading. `NO_COLOR` and `--color` apply, and a
+closed pipe (`| head`) ends a command without a message. With `--json` stdout has one JSON document, also for an error.
 
-Where a JOB is asked for, you may give its id, its number, a unique prefix of its id, or `@last` for the newest job.
-Commands that take several read ids from stdin for `-`.
+A JOB is an id, a number, a unique prefix of an id, or `@last` for the newest job.
+Commands that take several jobs read ids from stdin for `-`.
 
 Durations: `90` and `90s`, `1500ms`, `5m`, `2h30m`, `1d`, `2w`. Sizes: `512`, `64KiB`, `1MiB`, `2GB`. Times: RFC 3339,
-such as `2026-11-22T15:00:00Z`; `10:30` (the next time it is so), `now` and `@1798761600` (seconds since 1970). One
-without a zone is local time, which is said; where the clocks go forward the first moment after the gap is taken, where
-they go back the first of the two.
+such as `2026-11-22T15:00:00Z`; `10:30` (the next time the clock shows it), `now` and `@1798761600` (seconds since 1970). A
+time without a zone is local time, and the command says so. Where the clocks go forward, a skipped time means the end of the gap; where
+they go back, a repeated time means the first of the two.
 
-Lines for `enqueue -` and `--file` are shell commands, or JSON jobs where they begin with `{"`. Empty lines and lines
-that begin with `#` are passed over, and a backslash at the end of a line joins it with the next one; `--plain-lines`
-takes each line as it is. Marks and line ends of Windows editors do no harm."""
+Lines for `enqueue -` and `--file` are shell commands, or JSON jobs if they begin with `{"`. Empty lines and lines
+that begin with `#` are skipped, and a backslash at the end of a line joins it with the next line; with `--plain-lines`
+each line is a command as it is. Byte order marks and line ends of Windows editors are removed."""
 
 NAMES = f"""\
 Ids of jobs and the names of queues, tags, batches and workers follow one rule, so that they fit into a URL, a file name
@@ -174,8 +174,8 @@ store's shared settings, the default. `queuectl config list --origin` shows whic
 name: `max_retries = 5`, `lease = "1m"`."""
 
 SHARED = """\
-Kept in the store by `queuectl config set`, for all its clients and workers. They apply to jobs enqueued and attempts
-claimed afterwards; running workers take them up with their next heartbeat. `max-retries` and `max_retries` are the
+`queuectl config set` stores them for all clients and workers of the store. They apply to jobs that are enqueued and
+attempts that are claimed afterwards; running workers read them with their next heartbeat. `max-retries` and `max_retries` are the
 same."""
 
 DOTENV = """\
@@ -306,22 +306,19 @@ def _written(action: argparse.Action) -> str:
 def _exit_codes() -> str:
     rows = [("0", "", "done")]
     rows += [
-        (str(kind.exit_code), f"`{kind.code}`", _first_line(kind)) for kind in sorted(_leaves(), key=_by_code)
+        (str(kind.exit_code), f"`{kind.code}`", _first_line(kind)) for kind in sorted(_with_codes(), key=_by_code)
     ]
     rows.append((str(INTERRUPTED), "", "interrupted with Ctrl+C"))
     codes = "The word is `error.code` in the JSON document that `--json` prints in place of a result."
     return f"{table(('code', 'word', 'meaning'), rows)}\n\n{codes}\n\n{PASSED_ON}"
 
 
-def _leaves() -> Iterator[type[errors.QueuectlError]]:
-    """The errors that are raised, in the order of the tree. Kinds that a driver keeps to itself do not count."""
-    tree = [
-        kind
-        for kind in vars(errors).values()
-        if isinstance(kind, type) and issubclass(kind, errors.QueuectlError)
-    ]
-    for kind in tree:
-        if not set(kind.__subclasses__()).intersection(tree):
+def _with_codes() -> Iterator[type[errors.QueuectlError]]:
+    """The first error of the tree for each code: its meaning covers that of its subclasses."""
+    seen = {errors.QueuectlError.code, errors.StoreError.code}
+    for kind in vars(errors).values():
+        if isinstance(kind, type) and issubclass(kind, errors.QueuectlError) and kind.code not in seen:
+            seen.add(kind.code)
             yield kind
 
 
@@ -344,7 +341,7 @@ def _settings() -> str:
             _setting_table(shared, "for one job"),
             *(f"Together: {sentence}." for sentence in _relations()),
             "### Settings of one program",
-            "Given by flag, variable or file; never kept in the store.",
+            "Set by flag, variable or file; never stored in the store.",
             _setting_table(own, "flag"),
         )
     )
