@@ -306,7 +306,8 @@ def _written(action: argparse.Action) -> str:
 def _exit_codes() -> str:
     rows = [("0", "", "done")]
     rows += [
-        (str(kind.exit_code), f"`{kind.code}`", _first_line(kind)) for kind in sorted(_with_codes(), key=_by_code)
+        (str(kind.exit_code), f"`{kind.code}`", _first_line(kind))
+        for kind in sorted(_with_codes(), key=_by_code)
     ]
     rows.append((str(INTERRUPTED), "", "interrupted with Ctrl+C"))
     codes = "The word is `error.code` in the JSON document that `--json` prints in place of a result."
