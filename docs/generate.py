@@ -139,21 +139,22 @@ def _list(paragraph: str) -> str:
 # The command line
 
 CONVENTIONS = """\
-Data goes to stdout; messages, warnings and progress go to stderr. Tables and colour appear on a terminal only; elsewhere a
-list has one line per row, tabs between the columns and no heading. `NO_COLOR` and `--color` apply, and a
-closed pipe (`| head`) ends a command without a message. With `--json` stdout has one JSON document, also for an error.
+Data goes to stdout; messages, warnings and progress go to stderr. Tables and colour appear on a terminal only;
+elsewhere a list has one line per row, tabs between the columns and no heading. `NO_COLOR` and `--color` apply, and
+a closed pipe (`| head`) ends a command without a message. With `--json` stdout has one JSON document, also for an
+error.
 
 A JOB is an id, a number, a unique prefix of an id, or `@last` for the newest job.
 Commands that take several jobs read ids from stdin for `-`.
 
-Durations: `90` and `90s`, `1500ms`, `5m`, `2h30m`, `1d`, `2w`. Sizes: `512`, `64KiB`, `1MiB`, `2GB`. Times: RFC 3339,
-such as `2026-11-22T15:00:00Z`; `10:30` (the next time the clock shows it), `now` and `@1798761600` (seconds since 1970). A
-time without a zone is local time, and the command says so. Where the clocks go forward, a skipped time means the end of the gap; where
-they go back, a repeated time means the first of the two.
+Durations: `90` and `90s`, `1500ms`, `5m`, `2h30m`, `1d`, `2w`. Sizes: `512`, `64KiB`, `1MiB`, `2GB`. Times: RFC
+3339, such as `2026-11-22T15:00:00Z`; `10:30` (the next time the clock shows it), `now` and `@1798761600` (seconds
+since 1970). A time without a zone is local time, and the command says so. Where the clocks go forward, a skipped
+time means the end of the gap; where they go back, a repeated time means the first of the two.
 
 Lines for `enqueue -` and `--file` are shell commands, or JSON jobs if they begin with `{"`. Empty lines and lines
-that begin with `#` are skipped, and a backslash at the end of a line joins it with the next line; with `--plain-lines`
-each line is a command as it is. Byte order marks and line ends of Windows editors are removed."""
+that begin with `#` are skipped, and a backslash at the end of a line joins it with the next line; with
+`--plain-lines` each line is a command as it is. Byte order marks and line ends of Windows editors are removed."""
 
 NAMES = f"""\
 Ids of jobs and the names of queues, tags, batches and workers follow one rule, so that they fit into a URL, a file name
@@ -175,8 +176,8 @@ name: `max_retries = 5`, `lease = "1m"`."""
 
 SHARED = """\
 `queuectl config set` stores them for all clients and workers of the store. They apply to jobs that are enqueued and
-attempts that are claimed afterwards; running workers read them with their next heartbeat. `max-retries` and `max_retries` are the
-same."""
+attempts that are claimed afterwards; running workers read them with their next heartbeat. `max-retries` and
+`max_retries` are the same."""
 
 DOTENV = """\
 A `.env` file in the working directory is read for `QUEUECTL_STORE`, `DATABASE_URL`, `MONGODB_URI` and `REDIS_URL`
