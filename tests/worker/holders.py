@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from facts import eventually
 from queuectl.worker.host import process_table
 from queuectl.worker.host.liveness import dead_workers
-from queuectl.worker.protocol import PROTOCOL, Message, Reader, encode
+from queuectl.worker.protocol import PROTOCOL, Fields, Reader, frame, from_fields
 
 IGNORE_TERM = "trap '' TERM; echo $$; while :; do sleep 60 & wait; done"
 WITHIN = 15.0
@@ -38,12 +38,12 @@ class Agent:
         self.sock, self.pid, self._control = sock, pid, control
         self._process = process_table.look(pid)
         self._reader = Reader()
-        self.inbox: list[tuple[Message, bytes]] = []
+        self.inbox: list[tuple[Fields, bytes]] = []
 
     def send(self, kind: str, payload: bytes = b"", **fields: Any) -> None:
-        self.sock.sendall(encode({"type": kind, **fields}, payload))
+        self.sock.sendall(frame(json.dumps({"type": kind, **fields}).encode(), payload))
 
-    def hello(self) -> Message:
+    def hello(self) -> Fields:
         self.send("hello", protocol=PROTOCOL, pid=self.pid)
         return self.expect("welcome")[0]
 
@@ -60,17 +60,17 @@ class Agent:
         self.send("start", stdin or b"", **{**defaults, "has_stdin": stdin is not None, **order})
         return str(order["attempt_id"])
 
-    def run(self, command: str | None, *, within: float = WITHIN, **order: Any) -> tuple[Message, bytes]:
+    def run(self, command: str | None, *, within: float = WITHIN, **order: Any) -> tuple[Fields, bytes]:
         """Order a command, wait for its end, acknowledge; its `exited` and all its output."""
         attempt_id = self.start(command, **order)
         ended = self.exited(attempt_id, within=within)
         self.ack(attempt_id)
         return ended, self.output(attempt_id)
 
-    def exited(self, attempt_id: str, *, within: float = WITHIN) -> Message:
+    def exited(self, attempt_id: str, *, within: float = WITHIN) -> Fields:
         return self.expect("exited", attempt_id, within=within)[0]
 
-    def started(self, attempt_id: str) -> Message:
+    def started(self, attempt_id: str) -> Fields:
         return self.expect("started", attempt_id)[0]
 
     def output(self, attempt_id: str) -> bytes:
@@ -87,14 +87,14 @@ class Agent:
             self.send("ack_output", attempt_id=attempt_id, n=max(chunks, default=0))
         self.send("ack", attempt_ids=list(attempt_ids))
 
-    def of(self, kind: str, attempt_id: str | None = None) -> list[tuple[Message, bytes]]:
+    def of(self, kind: str, attempt_id: str | None = None) -> list[tuple[Fields, bytes]]:
         return [
             (m, p) for m, p in self.inbox if m["type"] == kind and attempt_id in (None, m.get("attempt_id"))
         ]
 
     def expect(
         self, kind: str, attempt_id: str | None = None, *, within: float = WITHIN
-    ) -> tuple[Message, bytes]:
+    ) -> tuple[Fields, bytes]:
         """The latest such message, once there is one."""
         return self.wait(lambda: self.of(kind, attempt_id), within=within, what=f"{kind} of {attempt_id}")[-1]
 
@@ -116,7 +116,7 @@ class Agent:
             data = b""
         if not data:
             raise HungUp("the holder closed the connection")
-        self.inbox += self._reader.feed(data)
+        self.inbox += [(complete(fields), payload) for fields, payload in self._reader.feed(data)]
 
     def hung_up(self, *, within: float = WITHIN) -> None:
         """Wait until the holder closes the connection."""
@@ -139,6 +139,13 @@ class Agent:
         """As SIGKILL does to an agent: its process and its connection are gone at once."""
         os.kill(self.pid, signal.SIGKILL)
         self.close()
+
+
+def complete(fields: Fields) -> Fields:
+    """What came over the wire, and the defaults of the fields that were left out."""
+    message = from_fields(fields)
+    assert message is not None
+    return message._asdict() | fields
 
 
 def name_of(pid: int) -> str:

@@ -44,7 +44,7 @@ def test_a_new_agent_finds_what_runs_and_what_has_ended(worker: Worker, tmp_path
     first.die()
     second = worker.next_agent(greet=False)
     welcome = second.hello()
-    states = {a["attempt_id"]: (a["state"], a["pid"]) for a in welcome["attempts"]}
+    states = {a["attempt_id"]: (a["state"], a.get("pid")) for a in welcome["attempts"]}
     assert states[ended] == ("finished", before[0]["pid"])
     assert states[running] == ("running", pid)
     assert states.get(queued, ("queued", None)) == ("queued", None)

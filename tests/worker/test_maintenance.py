@@ -16,7 +16,7 @@ from queuectl.worker.agent.maintenance import Maintenance
 from queuectl.worker.agent.store_time import StoreTime
 from queuectl.worker.host import process_table, result_file
 from queuectl.worker.host.slot_file import Slots
-from queuectl.worker.protocol import encode
+from queuectl.worker.protocol import Exited, encode
 from service.scenes import child, heartbeat, put
 
 
@@ -169,7 +169,7 @@ def test_what_was_handed_over_is_not_lost_though_its_lease_is_over(duty: Duty, t
     results.write_bytes(b"no frame")
     assert duty.round()[0].startswith("recovered done lost")
     [job] = duty.store.claim("gone", [], 1, timedelta())
-    results.write_bytes(encode({"type": "exited", "attempt_id": job.attempt_id, "job_id": "done"}))
+    results.write_bytes(encode(Exited(job.attempt_id or "", "done", "exited")))
     assert duty.round() == []
     results.unlink()
     assert duty.round()[0].startswith("recovered done lost")
@@ -184,16 +184,8 @@ def test_what_a_worker_in_doubt_handed_over_is_recorded_and_told_once(duty: Duty
     Slots.create(slots, {"id": "gone", "name": "old", "host": "atlas"}, 1).close()
     boot = process_table.boot_id().encode()
     slots.write_bytes(slots.read_bytes().replace(boot, boot[::-1]))
-    ended = {
-        "type": "exited",
-        "attempt_id": job.attempt_id,
-        "job_id": "done",
-        "kind": "exited",
-        "exit_code": 0,
-    }
-    result_file.path_of(tmp_path, "gone").write_bytes(
-        encode({**ended, "started_at": 1.0, "finished_at": 2.0})
-    )
+    ended = Exited(job.attempt_id or "", "done", "exited", exit_code=0, started_at=1.0, finished_at=2.0)
+    result_file.path_of(tmp_path, "gone").write_bytes(encode(ended))
     assert duty.round()[0] == (
         "handover  worker old left 1 result that it could not deliver; recording what nobody else has taken over"
     )
@@ -207,15 +199,9 @@ def test_a_result_for_another_store_is_kept(duty: Duty, tmp_path: Path) -> None:
     put(duty.store, "done")
     [job] = duty.store.claim("gone", [], 1, timedelta(hours=1))
     Slots.create(tmp_path / "gone.slots", {"id": "gone", "name": "old", "host": "atlas"}, 1).close()
-    ended = {
-        "type": "exited",
-        "attempt_id": job.attempt_id,
-        "job_id": "done",
-        "kind": "exited",
-        "exit_code": 0,
-    }
+    ended = Exited(job.attempt_id or "", "done", "exited", exit_code=0, started_at=1.0, finished_at=2.0)
     results = result_file.path_of(tmp_path, "gone")
-    results.write_bytes(encode({**ended, "started_at": 1.0, "finished_at": 2.0}))
+    results.write_bytes(encode(ended))
     elsewhere = Duty(tmp_path)
     assert elsewhere.round()[1:] == ["handover  1 result of worker old: kept, for this store has no such job"]
     assert elsewhere.round() == []

@@ -13,6 +13,7 @@ from queuectl.worker.holder.kill_ladder import Ladder, View
 from queuectl.worker.holder.leftovers import PATIENCE, Orphans
 from queuectl.worker.host import process_table
 from queuectl.worker.host.process_table import Process
+from queuectl.worker.protocol import Start
 
 ORPHAN = Process(pid=900, state="S", ppid=os.getpid(), pgid=900, sid=900, start=5000)
 
@@ -110,8 +111,7 @@ def test_an_orphan_that_may_yet_show_whose_it_is_keeps_a_ladder_up() -> None:
 
 
 def attempt(name: str, pid: int, born: float) -> Attempt:
-    order = {"attempt_id": name, "job_id": "job", "grace": 1.0, "output_limit": 1000}
-    made = Attempt(order, b"")
+    made = Attempt(Start(name, "job", 1, "default", 1.0, 1000), b"")
     made.started(0, pid, born, 0.0)
     return made
 

@@ -12,61 +12,57 @@ from holders import Agent, Worker
 BOTH_LINES = "#!/bin/cat\nsecond line\n"
 
 
-def refused(agent: Agent, command: str | None = None, **order: object) -> tuple[int, str]:
+def refused(agent: Agent, command: str | None = None, **order: object) -> str:
     ended, _ = agent.run(command, **order)  # type: ignore[arg-type]
     assert (ended["kind"], ended["exit_code"], ended["pid"]) == ("spawn_error", None, None)
-    return ended["errno"], ended["error"]
+    return str(ended["error"])
 
 
 def test_a_missing_directory(agent: Agent) -> None:
-    number, why = refused(agent, "true", cwd="/nowhere/at/all")
-    assert (number, why) == (errno.ENOENT, "the working directory '/nowhere/at/all' does not exist")
+    why = refused(agent, "true", cwd="/nowhere/at/all")
+    assert why == "the working directory '/nowhere/at/all' does not exist"
 
 
 def test_a_directory_that_is_a_file(agent: Agent) -> None:
-    number, why = refused(agent, "true", cwd="/etc/passwd")
-    assert (number, why) == (errno.ENOTDIR, "the working directory '/etc/passwd' is not a directory")
+    why = refused(agent, "true", cwd="/etc/passwd")
+    assert why == "the working directory '/etc/passwd' is not a directory"
 
 
 @pytest.mark.parametrize("argv", [["no-such-program"], ["/no/such/program"]])
 def test_a_missing_program(agent: Agent, argv: list[str]) -> None:
-    number, why = refused(agent, argv=argv)
-    assert number == errno.ENOENT
-    assert why.startswith(f"{argv[0]}: not found")
+    assert refused(agent, argv=argv).startswith(f"{argv[0]}: not found")
 
 
 def test_a_missing_shell(agent: Agent) -> None:
-    assert refused(agent, "true", shell="/bin/no-such-shell")[0] == errno.ENOENT
+    assert refused(agent, "true", shell="/bin/no-such-shell").startswith("/bin/no-such-shell: not found")
 
 
 def test_a_file_that_is_not_executable(agent: Agent, tmp_path: Path) -> None:
     (tmp_path / "tool").write_text("#!/bin/sh\n")
-    number, why = refused(agent, argv=["tool"], env={"PATH": str(tmp_path)})
-    assert (number, why) == (errno.EACCES, "tool: not executable")
+    assert refused(agent, argv=["tool"], env={"PATH": str(tmp_path)}) == "tool: not executable"
 
 
 def test_a_file_that_is_no_program(agent: Agent, tmp_path: Path) -> None:
     (tmp_path / "tool").write_text("just text\n")
     (tmp_path / "tool").chmod(0o755)
-    number, why = refused(agent, argv=[str(tmp_path / "tool")])
-    assert number == errno.ENOEXEC
-    assert "exec format error" in why
+    assert "exec format error" in refused(agent, argv=[str(tmp_path / "tool")])
 
 
 def test_an_argument_that_is_too_long(agent: Agent) -> None:
-    number, why = refused(agent, argv=["echo", "x" * 200_000])
-    assert number == errno.E2BIG
-    assert "too long" in why
+    assert "too long" in refused(agent, argv=["echo", "x" * 200_000])
 
 
 @pytest.mark.parametrize("order", [{"env": {"A=B": "c"}}, {"env": {"A": "\0"}}, {"argv": ["echo", "\0"]}])
 def test_what_no_program_can_be_given(agent: Agent, order: dict[str, object]) -> None:
-    assert refused(agent, "true", **order)[0] == errno.EINVAL
+    assert refused(agent, "true", **order).startswith("cannot be passed to a program: ")
 
 
-@pytest.mark.parametrize("shell", ["  ", "'unclosed"])
-def test_a_shell_that_is_none(agent: Agent, shell: str) -> None:
-    assert refused(agent, "true", shell=shell)[0] == errno.EINVAL
+@pytest.mark.parametrize(
+    ("shell", "why"),
+    [("  ", "the shell is empty"), ("'unclosed", "cannot be passed to a program: No closing quotation")],
+)
+def test_a_shell_that_cannot_be_used(agent: Agent, shell: str, why: str) -> None:
+    assert refused(agent, "true", shell=shell) == why
 
 
 def test_a_refusal_costs_no_slot_and_no_descriptor(worker: Worker) -> None:

@@ -8,7 +8,7 @@ from contract.grounds import SteppedClock
 from factories import NOW
 from queuectl.store.memory import MemoryStore
 from queuectl.worker.agent.store_time import StoreTime
-from queuectl.worker.protocol import Message
+from queuectl.worker.protocol import Fields
 
 
 class Host:
@@ -26,7 +26,7 @@ class Host:
     def boot(self) -> float:
         return (self.clock.now() - NOW).total_seconds() + 1000
 
-    def exited(self, started: tuple[float, float], seconds: float, *, knows_boot: bool = True) -> Message:
+    def exited(self, started: tuple[float, float], seconds: float, *, knows_boot: bool = True) -> Fields:
         """What its holder tells of a command that began then and ran so long."""
         born, wall = started
         told = {"type": "exited", "started_at": wall, "finished_at": wall + seconds}

@@ -16,8 +16,8 @@ OUTCOMES: list[tuple[dict[str, Any], Outcome]] = [
     ({"kind": "exited", "exit_code": 7}, Outcome(kind="exited", exit_code=7)),
     ({"kind": "signalled", "signal": 9}, Outcome(kind="signalled", signal=9)),
     ({"kind": "signalled", "signal": 11, "core": True}, Outcome(kind="signalled", signal=11, core=True)),
-    ({"kind": "spawn_error", "errno": 2, "error": "no such program"},
-     Outcome(kind="spawn_error", errno=2, error="no such program")),
+    ({"kind": "spawn_error", "error": "no such program"},
+     Outcome(kind="spawn_error", error="no such program")),
     ({"kind": "signalled", "signal": 15, "ended_by": "timeout"},
      Outcome(kind="timed_out", signal=15, error=translate.TIMED_OUT)),
     ({"kind": "exited", "exit_code": 0, "ended_by": "timeout"},
@@ -44,7 +44,7 @@ STATES: list[tuple[dict[str, Any], str, str | None]] = [
     ({"kind": "exited", "exit_code": 0}, "completed", None),
     ({"kind": "exited", "exit_code": 7}, "failed", "exit code 7"),
     ({"kind": "signalled", "signal": 9}, "failed", "killed by signal 9"),
-    ({"kind": "spawn_error", "errno": 2, "error": "no such program"}, "failed", "no such program"),
+    ({"kind": "spawn_error", "error": "no such program"}, "failed", "no such program"),
     ({"kind": "signalled", "signal": 15, "ended_by": "timeout"}, "failed", translate.TIMED_OUT),
     ({"kind": "signalled", "signal": 15, "ended_by": "cancelled"}, "cancelled", "cancelled"),
     ({"kind": "signalled", "signal": 9, "ended_by": "lease"}, "pending", f"lost: {translate.LEASE_PASSED}"),
@@ -93,7 +93,7 @@ def test_what_is_ended_with_its_command_was_not_left_running(ended_by: str) -> N
 
 
 def test_what_never_started_has_no_times_but_an_end() -> None:
-    message = {"kind": "spawn_error", "errno": 2, "error": "x"}
+    message = {"kind": "spawn_error", "error": "x"}
     before = datetime.now(UTC)
     told = translate.report_of(message, b"", "atlas")
     assert told.started_at is None

@@ -23,7 +23,6 @@ class Outcome(Struct, frozen=True, kw_only=True, omit_defaults=True):
     exit_code: int | None = None
     signal: int | None = None
     core: bool = False
-    errno: int | None = None
     error: str | None = None
 
     @property

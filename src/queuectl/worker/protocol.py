@@ -1,112 +1,383 @@
-"""What holder and agent say to each other, and how it is framed.
+"""The messages between a holder and its agent, and how they are framed.
 
-A frame is two unsigned 32-bit numbers in network order (length of the JSON, length of the payload), then a
-JSON object in UTF-8 that has a "type", then the payload as raw bytes. Unknown types and unknown fields are
-ignored, so that an agent can be one version newer or older than its holder: fields are added, never changed
-in meaning. Times that begin or end something are epoch seconds of the host's clock; a `deadline`, and the `born` that
-tells again when something began, are in seconds of CLOCK_BOOTTIME (`queuectl.clock`), which nobody sets.
+A frame is two unsigned 32-bit numbers in network order (length of the JSON, length of the payload), then a JSON object
+in UTF-8 with a "type", then the payload as raw bytes. `MESSAGES` lists the types; each is a named tuple here, and the
+names of its fields are the names on the wire.
 
-Agent to holder
+Holder and agent may be of different versions: `worker reload` starts the agent of the installed version under a holder
+that has run for weeks. So:
 
-    hello       protocol, pid. The first message of a connection. An older connection is dropped, unread input
-                and all.
-    start       attempt_id, job_id, attempt, queue, command | argv, shell, cwd, env, umask, timeout, grace,
-                output_limit, split, allow_detached, has_stdin, deadline; payload: the bytes of standard
-                input. Starts when a slot is free, in the order sent. Known attempt ids are ignored, so it may
-                be repeated.
-    kill        attempt_id, reason: "cancelled" | "fenced". If it still waits for a slot: answered by
-                `dropped`.
-    drop        attempt_ids. Withdraw those that still wait; answered by one `dropped` with those withdrawn
-                (maybe none).
-    ack         attempt_ids. Their results are stored: forget them.
-    ack_output  attempt_id, n. Its chunks up to n are stored.
-    lease       deadline, attempt_ids. They may run until then; null: without limit.
-    drain       done?: As the first signal: start nothing more, let run what runs, exit. With done: true nobody asked
-                for it and nothing is left to do (`worker start --drain`): nothing is said about it.
-    stop        now?: As the second signal: end what runs (TERM, grace, KILL); with now: true as the third:
-                KILL at once.
-    leave       why. The store is gone for good: exit with 1, unless something is still to be delivered.
-    store       away: why the store cannot be reached, or null: it answers again. Said when it changes.
-    name        name. Another live worker has the worker's name: it is called this from now on.
-    reload      The agent is about to exit and be replaced: start the next one at once.
+* A field keeps its name and its meaning for ever. A new field has a default.
+* A reader ignores types and fields that are unknown, and uses the default for a field that is missing.
+* A writer leaves out a field that has its default. Fields without a default are always sent, even as null.
 
-Holder to agent
-
-    welcome     protocol, config, worker, holder_pid, boot_id, directory (its identity), started_at, born, count,
-                phase: "running" | "draining" | "stopping", attempts: [{attempt_id, job_id, pid, slot, started_at,
-                born, state: "queued" | "running" | "finished"}]. Then every output chunk and every `exited` that is not
-                acknowledged, once more, with the same n and bytes.
-    started     attempt_id, pid, slot, at, born. Said of commands that run longer than a moment; of others `exited`.
-    output      attempt_id, job_id, n, stream, at, offset; payload: the bytes. `n` rises by one from 1 per
-                attempt over all streams; `offset` counts bytes of all streams, a gap means bytes that are not
-                kept.
-    exited      attempt_id, job_id, kind: "exited" | "signalled" | "spawn_error", exit_code, signal, core,
-                errno, error, ended_by: null | "timeout" | "cancelled" | "fenced" | "interrupted" | "lease",
-                pid, slot, started_at, finished_at, born, user_cpu, system_cpu, max_rss, output_bytes,
-                output_incomplete, leftovers (processes that outlived the command, or had to be killed besides
-                it); payload: the last 400 bytes of output. `ended_by` says that we ended it and why; `error`
-                of such an attempt is a note (for example: unkillable).
-    dropped     attempt_ids. They were never started and never will be.
-    trouble     attempt_id, errno, error. Not started, for want of processes, descriptors or memory here: no
-                fault of the job.
-    drain, stop The same as above, when a signal said it; an agent stops claiming and answers `drop` with what
-                still waits.
-    bye         All is acknowledged and nothing runs: close the connection and exit.
+Times that begin or end something are epoch seconds of the host's clock. A `deadline`, and `born` (the same instant as
+a start time, once more), are in seconds of CLOCK_BOOTTIME (`queuectl.clock`), which nobody sets.
 """
 
 import json
 import struct
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any, NamedTuple
 
 PROTOCOL = 1
 MAX_JSON = 32 << 20
 MAX_PAYLOAD = 32 << 20
 
-Message = dict[str, Any]
-
-_LENGTHS = struct.Struct("!II")
-_decode = json.JSONDecoder().decode
-_write = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
+Fields = dict[str, Any]
+"""A message as JSON has it."""
 
 
-def _read_standard(text: bytes) -> Any:
-    return _decode(text.decode())
+class Hello(NamedTuple):
+    """Agent: the first message of a connection. The holder closes an older connection and discards its unread input."""
+
+    protocol: int
+    pid: int
+
+
+class Start(NamedTuple):
+    """Agent: run this attempt when a slot is free, in the order sent. The payload is the standard input.
+
+    Idempotent: an attempt that the holder knows is not started again. Either `command` or `argv` is given.
+    """
+
+    attempt_id: str
+    job_id: str
+    attempt: int
+    queue: str
+    grace: float
+    output_limit: int
+    deadline: float | None = None
+    command: str | None = None
+    argv: Sequence[str] | None = None
+    shell: str | None = None
+    cwd: str | None = None
+    env: dict[str, str] | None = None
+    umask: int | None = None
+    timeout: float | None = None
+    split: bool = False
+    allow_detached: bool = False
+    has_stdin: bool = False
+
+
+class Kill(NamedTuple):
+    """Agent: end a command. An attempt that still waits for a slot is withdrawn instead and answered by `Dropped`."""
+
+    attempt_id: str
+    reason: str  # "cancelled" or "fenced"
+
+
+class Drop(NamedTuple):
+    """Agent: withdraw those that still wait for a slot. One `Dropped` answers with those withdrawn, maybe none."""
+
+    attempt_ids: Sequence[str]
+
+
+class Ack(NamedTuple):
+    """Agent: the results of these attempts are stored; the holder forgets them."""
+
+    attempt_ids: Sequence[str]
+
+
+class AckOutput(NamedTuple):
+    """Agent: the chunks of this attempt up to number `n` are stored."""
+
+    attempt_id: str
+    n: int
+
+
+class LeaseDeadline(NamedTuple):
+    """Agent: these attempts may run until then; null: without limit."""
+
+    deadline: float | None
+    attempt_ids: Sequence[str]
+
+
+class Drain(NamedTuple):
+    """Both: start nothing more, let run what runs, exit.
+
+    An agent that sends it asks the holder; a holder that sends it reports a signal. `done`: the agent asks because
+    nothing is left to do (`worker start --drain`), so the holder prints nothing about it.
+    """
+
+    done: bool = False
+
+
+class Stop(NamedTuple):
+    """Both: end what runs (TERM, grace, KILL). `now`: KILL at once."""
+
+    now: bool = False
+
+
+class Leave(NamedTuple):
+    """Agent: the store is gone for good. The holder exits with 1, unless something is still to be delivered."""
+
+    why: str
+
+
+class StoreState(NamedTuple):
+    """Agent, when it changes: why the store cannot be reached, or null: it answers again."""
+
+    away: str | None = None
+
+
+class Rename(NamedTuple):
+    """Agent: another live worker has the worker's name; this is its new name."""
+
+    name: str
+
+
+class Reload(NamedTuple):
+    """Agent: it is about to exit and be replaced; the holder starts the next agent at once."""
+
+
+class KnownAttempt(NamedTuple):
+    """One attempt in a `Welcome`."""
+
+    attempt_id: str
+    job_id: str
+    state: str  # "queued", "running" or "finished"
+    pid: int | None = None
+    slot: int | None = None
+    started_at: float | None = None
+    born: float | None = None
+
+
+class Welcome(NamedTuple):
+    """Holder: answers `Hello`.
+
+    After it the holder sends every output chunk and every `Exited` that is not acknowledged, with the same n and bytes
+    as the first time.
+    """
+
+    protocol: int
+    config: Fields  # what `worker start` has handed to the holder for its agents
+    worker: dict[str, str]  # id, name, host
+    holder_pid: int
+    boot_id: str
+    started_at: float
+    count: int  # type: ignore[assignment]  # slots; it hides tuple.count, which nobody calls
+    phase: str  # "running", "draining" or "stopping"
+    attempts: Sequence[Fields]
+    directory: str | None = None  # its identity, see `host.slot_file`
+    born: float | None = None
+
+    def known(self) -> list[KnownAttempt]:
+        """The attempts that the holder has."""
+        return [_ATTEMPT.read(fields) for fields in self.attempts]
+
+
+class Started(NamedTuple):
+    """Holder: a command runs, and is not a short one. A short command sends only `Exited`."""
+
+    attempt_id: str
+    pid: int
+    slot: int
+    at: float
+    born: float | None = None
+
+
+class Output(NamedTuple):
+    """Holder: a chunk of output; the payload is its bytes.
+
+    `n` rises by one from 1 per attempt over all streams. `offset` counts the bytes of all streams; a gap means bytes
+    that are not kept.
+    """
+
+    attempt_id: str
+    job_id: str
+    n: int
+    stream: int  # 0: both in one pipe; with `split` 1 or 2
+    at: float
+    offset: int
+
+
+class Exited(NamedTuple):
+    """Holder: how an attempt ended. The payload is the end of its output.
+
+    `ended_by` says why the holder ended the command; null: it ended by itself. `error` of a command that ran is a note,
+    for example that a process could not be killed. `leftovers` counts the processes that the command left running, or
+    that had to be killed beside its leader.
+    """
+
+    attempt_id: str
+    job_id: str
+    kind: str  # "exited", "signalled" or "spawn_error"
+    exit_code: int | None = None
+    signal: int | None = None
+    core: bool = False
+    error: str | None = None
+    ended_by: str | None = None  # "timeout", "cancelled", "fenced", "interrupted" or "lease"
+    pid: int | None = None
+    slot: int | None = None
+    started_at: float | None = None
+    finished_at: float | None = None
+    born: float | None = None
+    user_cpu: float | None = None
+    system_cpu: float | None = None
+    max_rss: int | None = None
+    output_bytes: int = 0
+    leftovers: int = 0
+
+
+class Dropped(NamedTuple):
+    """Holder: these attempts were never started and never will be."""
+
+    attempt_ids: Sequence[str]
+
+
+class Trouble(NamedTuple):
+    """Holder: not started, for want of processes, descriptors or memory here. The job is not at fault."""
+
+    attempt_id: str
+    error: str
+    errno: int | None = None
+
+
+class Bye(NamedTuple):
+    """Holder: every result is acknowledged and nothing runs; the agent closes the connection and exits."""
+
+
+ToHolder = (
+    Hello
+    | Start
+    | Kill
+    | Drop
+    | Ack
+    | AckOutput
+    | LeaseDeadline
+    | Drain
+    | Stop
+    | Leave
+    | StoreState
+    | Rename
+    | Reload
+)
+ToAgent = Welcome | Started | Output | Exited | Dropped | Trouble | Drain | Stop | Bye
+Message = ToHolder | ToAgent
+
+MESSAGES: dict[str, type[Message]] = {
+    "hello": Hello,
+    "start": Start,
+    "kill": Kill,
+    "drop": Drop,
+    "ack": Ack,
+    "ack_output": AckOutput,
+    "lease": LeaseDeadline,
+    "drain": Drain,
+    "stop": Stop,
+    "leave": Leave,
+    "store": StoreState,
+    "name": Rename,
+    "reload": Reload,
+    "welcome": Welcome,
+    "started": Started,
+    "output": Output,
+    "exited": Exited,
+    "dropped": Dropped,
+    "trouble": Trouble,
+    "bye": Bye,
+}
+"""The "type" of each message on the wire."""
 
 
 class MalformedFrame(ValueError):
-    """The other side sent what is no frame of this protocol: the connection is of no more use."""
+    """The other side sent something that is not a frame of this protocol: the connection cannot be used any more."""
+
+
+class _Shape:
+    """How one kind of tuple is written to and read from a JSON object."""
+
+    _REQUIRED = object()
+
+    def __init__(self, cls: Any) -> None:
+        defaults: dict[str, Any] = cls._field_defaults
+        self._new = partial(tuple.__new__, cls)
+        self._required = tuple(name for name in cls._fields if name not in defaults)
+        self._optional, self._values = tuple(defaults), tuple(defaults.values())
+        self._names: tuple[str, ...] = cls._fields
+        self._defaults = (*(self._REQUIRED for _ in self._required), *self._values)
+
+    def read(self, fields: Fields) -> Any:
+        """Raises KeyError for a field that is missing and has no default."""
+        return self._new(
+            (*map(fields.__getitem__, self._required), *map(fields.get, self._optional, self._values))
+        )
+
+    def write(self, message: tuple[Any, ...]) -> Fields:
+        """The fields that differ from their defaults, and those that have none."""
+        row = zip(self._names, message, self._defaults, strict=True)
+        return {name: value for name, value, default in row if value is not default}
+
+
+_ATTEMPT = _Shape(KnownAttempt)
+_READ = {kind: _Shape(cls).read for kind, cls in MESSAGES.items()}
+_WRITE = {cls: (kind, _Shape(cls).write) for kind, cls in MESSAGES.items()}
+
+_LENGTHS = struct.Struct("!II")
+_parse = json.JSONDecoder().decode
+_print = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
+
+
+def to_fields(message: Message) -> Fields:
+    """A message as a JSON object."""
+    kind, write = _WRITE[type(message)]
+    fields = write(message)
+    fields["type"] = kind
+    return fields
+
+
+def from_fields(fields: Fields) -> Message | None:
+    """The message in a JSON object; None for a type that this version does not know. Raises MalformedFrame."""
+    read = _READ.get(fields["type"])
+    if read is None:
+        return None
+    try:
+        message: Message = read(fields)
+    except KeyError as error:
+        raise MalformedFrame(f"a message {fields['type']!r} without {error}") from error
+    return message
+
+
+def known_attempt(attempt: KnownAttempt) -> Fields:
+    """One entry of `Welcome.attempts`."""
+    return _ATTEMPT.write(attempt)
 
 
 def encode(message: Message, payload: bytes = b"") -> bytes:
-    """One frame. The JSON is pure ASCII, so that a file name that is no UTF-8 survives as lone surrogates."""
-    return frame(_write(message).encode("ascii"), payload)
+    """One frame. Its JSON is ASCII: the lone surrogates of a file name that is not UTF-8 cannot be sent as UTF-8."""
+    return frame(_print(to_fields(message)).encode("ascii"), payload)
 
 
 def frame(text: bytes, payload: bytes = b"") -> bytes:
-    """One frame around a message that is JSON already."""
+    """One frame around the JSON of a message."""
     return _LENGTHS.pack(len(text), len(payload)) + text + payload
 
 
-class Reader:
-    """Bytes in, messages out. Holds what is not yet a whole frame, and never more than one largest frame.
+def _read_standard(text: bytes) -> Any:
+    return _parse(text.decode())
 
-    `read` makes a message of its JSON and raises ValueError if it cannot: an agent has a quicker one than the standard
-    library's, a holder has not.
+
+class Reader:
+    """Cuts bytes into frames and reads their JSON. Keeps at most one incomplete frame, of bounded size.
+
+    `parse` makes an object of JSON and raises ValueError if it cannot. The agent passes a faster one than the standard
+    library's; the holder must not load it.
     """
 
-    def __init__(self, read: Callable[[bytes], Any] | None = None) -> None:
-        self._read = read or _read_standard
+    def __init__(self, parse: Callable[[bytes], Any] = _read_standard) -> None:
+        self._parse = parse
         self._buffer = bytearray()
 
-    def feed(self, data: bytes | memoryview) -> Iterator[tuple[Message, bytes]]:
-        """Take bytes; yield each message that they complete, with its payload."""
+    def feed(self, data: bytes | memoryview) -> Iterator[tuple[Fields, bytes]]:
+        """Take bytes; yield the fields and the payload of each frame that they complete. Raises MalformedFrame."""
         self._buffer += data
         start = 0
         try:
             while (end := self._end_of_frame(start)) is not None:
-                frame, start = start, end
-                yield self._decode(frame, end)
+                begin, start = start, end
+                yield self._read(begin, end)
         finally:
             del self._buffer[:start]
 
@@ -119,13 +390,13 @@ class Reader:
         end: int = start + _LENGTHS.size + text + payload
         return end if end <= len(self._buffer) else None
 
-    def _decode(self, start: int, end: int) -> tuple[Message, bytes]:
+    def _read(self, start: int, end: int) -> tuple[Fields, bytes]:
         body = start + _LENGTHS.size
         text = body + _LENGTHS.unpack_from(self._buffer, start)[0]
         try:
-            message = self._read(bytes(self._buffer[body:text]))
+            fields = self._parse(bytes(self._buffer[body:text]))
         except ValueError as error:
             raise MalformedFrame("a frame without JSON") from error
-        if not isinstance(message, dict) or not isinstance(message.get("type"), str):
+        if not isinstance(fields, dict) or not isinstance(fields.get("type"), str):
             raise MalformedFrame("a message without a type")
-        return message, bytes(self._buffer[text:end])
+        return fields, bytes(self._buffer[text:end])

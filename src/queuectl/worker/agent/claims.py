@@ -10,7 +10,7 @@ from queuectl.domain import lifecycle
 from queuectl.domain.job import Job, Lease
 from queuectl.domain.worker import Slot
 from queuectl.store.protocol import AttemptRef
-from queuectl.worker.protocol import Message
+from queuectl.worker.protocol import Fields
 
 
 class Claim:
@@ -82,7 +82,7 @@ class Claims:
         place = self._places[job.lease.attempt_id] = Claim(job.lease.attempt_id, job)
         return place
 
-    def adopt(self, job: Job, known: Message) -> Claim:
+    def adopt(self, job: Job, known: Fields) -> Claim:
         """A job that the holder has from an agent before this one."""
         place = self.add(job)
         if known["state"] == "running":

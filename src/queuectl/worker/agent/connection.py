@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from queuectl.worker.protocol import PROTOCOL, Message, Reader, frame
+from queuectl.worker.protocol import PROTOCOL, Fields, Reader, frame
 
 WELCOME_SECONDS = 60.0
 
@@ -40,12 +40,12 @@ class Connection:
         self._lock = threading.Lock()
         self._outgoing = bytearray()
         self._wake_in, self._wake_out = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        self._unread: list[tuple[Message, bytes]] = []
+        self._unread: list[tuple[Fields, bytes]] = []
         self._poll = select.poll()
         self._poll.register(line, select.POLLIN)
         self._poll.register(self._wake_in, select.POLLIN)
 
-    def queue(self, message: Message, payload: bytes = b"") -> None:
+    def queue(self, message: Fields, payload: bytes = b"") -> None:
         """Send with the next `flush`."""
         data = frame(_encode(message), payload)
         with self._lock:
@@ -62,7 +62,7 @@ class Connection:
             except OSError as error:
                 raise HolderGone(str(error)) from error
 
-    def send(self, message: Message, payload: bytes = b"") -> None:
+    def send(self, message: Fields, payload: bytes = b"") -> None:
         """Send at once. Raises HolderGone."""
         self.queue(message, payload)
         self.flush()
@@ -72,7 +72,7 @@ class Connection:
         with contextlib.suppress(BlockingIOError):
             os.write(self._wake_out, b"w")
 
-    def receive(self, timeout: float) -> list[tuple[Message, bytes]]:
+    def receive(self, timeout: float) -> list[tuple[Fields, bytes]]:
         """The messages that came within `timeout` seconds; empty after a wake-up. Raises HolderGone."""
         messages, self._unread = self._unread, []
         ready = self._poll.poll(0 if messages else max(0.0, timeout) * 1000)
@@ -83,7 +83,7 @@ class Connection:
                 messages += self._read()
         return messages
 
-    def unread(self, messages: list[tuple[Message, bytes]]) -> None:
+    def unread(self, messages: list[tuple[Fields, bytes]]) -> None:
         """Give messages back, to be received first."""
         self._unread = messages + self._unread
 
@@ -93,7 +93,7 @@ class Connection:
         os.close(self._wake_in)
         os.close(self._wake_out)
 
-    def _read(self) -> list[tuple[Message, bytes]]:
+    def _read(self) -> list[tuple[Fields, bytes]]:
         try:
             data = self._line.recv(1 << 20)
         except OSError as error:
@@ -103,7 +103,7 @@ class Connection:
         return list(self._reader.feed(data))
 
 
-def connect(line: socket.socket) -> tuple[Connection, Message]:
+def connect(line: socket.socket) -> tuple[Connection, Fields]:
     """Say hello, and hear the welcome. Raises HolderGone."""
     link = Connection(line)
     link.send({"type": "hello", "protocol": PROTOCOL, "pid": os.getpid()})

@@ -14,7 +14,7 @@ from queuectl.worker.agent.connection import Connection
 from queuectl.worker.agent.log import Log
 from queuectl.worker.agent.store_time import StoreTime
 from queuectl.worker.host import process_table
-from queuectl.worker.protocol import Message
+from queuectl.worker.protocol import Fields
 
 SOON = 0.5
 """Seconds: a change of slots is shown no sooner after the last beat, so that short jobs cost no write each."""
@@ -23,7 +23,7 @@ SOON = 0.5
 class Heartbeat:
     """Beats, and hears what is asked of the worker."""
 
-    def __init__(self, store: Store, welcome: Message, queues: list[str], clock: StoreTime) -> None:
+    def __init__(self, store: Store, welcome: Fields, queues: list[str], clock: StoreTime) -> None:
         self._store, self._time = store, clock
         self._begun: tuple[float | None, float] = (welcome.get("born"), welcome["started_at"])
         self._fixed: dict[str, Any] = {

@@ -36,7 +36,7 @@ from queuectl.worker.agent.results import Ended, ResultRecorder
 from queuectl.worker.agent.store_health import StoreHealth
 from queuectl.worker.agent.store_time import StoreTime
 from queuectl.worker.agent.translate import report_of, start_message
-from queuectl.worker.protocol import Message
+from queuectl.worker.protocol import Fields
 
 GATHER = 64
 GATHER_SECONDS = 0.04
@@ -48,7 +48,7 @@ IDLE_SECONDS = 3600.0
 class Agent:
     """One connection to a holder, from hello to bye."""
 
-    def __init__(self, link: Connection, welcome: Message) -> None:
+    def __init__(self, link: Connection, welcome: Fields) -> None:
         own: dict[str, Any] = welcome["config"]
         self._link, self._welcome, self._config = link, welcome, own
         self._id: str = welcome["worker"]["id"]
@@ -139,7 +139,7 @@ class Agent:
 
     # what the holder says
 
-    def _hear(self, message: Message, payload: bytes) -> None:
+    def _hear(self, message: Fields, payload: bytes) -> None:
         message = self._time.translate(message)
         kind = message["type"]
         if kind == "started":
@@ -159,13 +159,13 @@ class Agent:
             self._leaving, self._leave_by = True, boottime() + LEAVE_SECONDS
             self._on_drain("drain")
 
-    def _on_started(self, message: Message) -> None:
+    def _on_started(self, message: Fields) -> None:
         place = self._places.get(message["attempt_id"])
         if place:
             place.begin(message["slot"], message["pid"], message["at"])
             self._journal.started(place.job, message["slot"], message["pid"])
 
-    def _on_exited(self, message: Message, tail: bytes) -> None:
+    def _on_exited(self, message: Fields, tail: bytes) -> None:
         place = self._places.pop(message["attempt_id"])
         if place and place.slot is None and message.get("pid"):
             self._journal.started(place.job, message["slot"], message["pid"])
@@ -178,7 +178,7 @@ class Agent:
         if place:
             self._settler.give_back(attempt_id, place.job)
 
-    def _on_trouble(self, message: Message) -> None:
+    def _on_trouble(self, message: Fields) -> None:
         self._give_back(message["attempt_id"])
         seconds = self._fitness.trouble(boottime())
         self._note = f"cannot start commands: {message['error']}"
@@ -338,7 +338,7 @@ class Agent:
 
     def _connect(self) -> None:
         """First contact: settings, registry, and what an agent before us left behind."""
-        early: list[tuple[Message, bytes]] = []
+        early: list[tuple[Fields, bytes]] = []
         while True:
             try:
                 bootstrap.refuse_shared(self._config["url"])
@@ -361,7 +361,7 @@ class Agent:
         Claimed, and unknown to the holder: it provably never started, for an agent died (or lost the reply) between
         claim and start. Given back uncounted (guarantee G8).
         """
-        known: dict[str, Message] = {item["attempt_id"]: item for item in self._welcome["attempts"]}
+        known: dict[str, Fields] = {item["attempt_id"]: item for item in self._welcome["attempts"]}
         for job in self._ours():
             item = known.get(job.attempt_id or "")
             if item is None:

@@ -23,7 +23,7 @@ from queuectl.worker.agent.store_time import StoreTime
 from queuectl.worker.agent.translate import report_of
 from queuectl.worker.host import process_table
 from queuectl.worker.host.liveness import SUFFIX, Leftover, dead_workers, keeps_result, path_of, runs_here
-from queuectl.worker.protocol import MalformedFrame, Message
+from queuectl.worker.protocol import Fields, MalformedFrame
 from queuectl.worker.wording import counted
 
 NEIGHBOURS_EVERY = 1.0
@@ -226,7 +226,7 @@ class Maintenance:
         elif not settler.held():
             leftover.forget_results()
 
-    def _results_of(self, leftover: Leftover) -> list[tuple[Message, bytes]]:
+    def _results_of(self, leftover: Leftover) -> list[tuple[Fields, bytes]]:
         try:
             return leftover.results()
         except MalformedFrame as error:

@@ -11,7 +11,7 @@ from queuectl.domain.output import Chunk, Trim, surplus
 from queuectl.errors import OutcomeUnknown, StoreError, StoreUnusable
 from queuectl.store.protocol import Store
 from queuectl.worker.agent.connection import Connection
-from queuectl.worker.protocol import Message
+from queuectl.worker.protocol import Fields
 
 AGAIN = 1.0
 """Seconds until what could not be written is tried again where the store works otherwise."""
@@ -47,7 +47,7 @@ class OutputShipper:
         """Whether chunks wait to be written."""
         return bool(self._waiting)
 
-    def add(self, message: Message, data: bytes) -> None:
+    def add(self, message: Fields, data: bytes) -> None:
         """A chunk came."""
         at = datetime.fromtimestamp(message["at"], UTC)
         chunk = Chunk(

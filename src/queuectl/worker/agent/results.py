@@ -22,7 +22,7 @@ from queuectl.store.protocol import AttemptRef, Store
 from queuectl.worker.agent import translate
 from queuectl.worker.agent.connection import Connection
 from queuectl.worker.agent.log import Log
-from queuectl.worker.protocol import Message
+from queuectl.worker.protocol import Fields
 
 AGAIN = 5.0
 """Seconds until a job that only the archive knows of is asked for again, while the archive is away."""
@@ -33,7 +33,7 @@ class Ended:
 
     __slots__ = ("attempt_id", "job", "job_id", "message", "report", "seconds")
 
-    def __init__(self, message: Message, report_: Report, job: Job | None) -> None:
+    def __init__(self, message: Fields, report_: Report, job: Job | None) -> None:
         self.message = message
         self.report = report_
         self.job = job

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from queuectl.clock import boottime
 from queuectl.store.protocol import Store
-from queuectl.worker.protocol import Message
+from queuectl.worker.protocol import Fields
 
 
 class StoreTime:
@@ -37,7 +37,7 @@ class StoreTime:
             return wall
         return wall - (self.skew or 0.0) if born is None else self._said + born - self._at
 
-    def translate(self, message: Message) -> Message:
+    def translate(self, message: Fields) -> Fields:
         """A message of the holder with its times by the store's clock. How long the command took stays as measured."""
         born, told = message.get("born"), dict(message)
         started, finished = message.get("started_at"), message.get("finished_at")

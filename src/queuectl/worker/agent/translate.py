@@ -8,13 +8,13 @@ from msgspec.structs import replace
 from queuectl.domain import lifecycle
 from queuectl.domain.job import Job, Spec
 from queuectl.domain.outcome import Outcome, Report
-from queuectl.worker.protocol import Message
+from queuectl.worker.protocol import Fields
 
 TIMED_OUT = "ran longer than its timeout"
 LEASE_PASSED = "ended by its worker: the lease could not be renewed in time"
 
 
-def start_message(job: Job, deadline: float) -> tuple[Message, bytes]:
+def start_message(job: Job, deadline: float) -> tuple[Fields, bytes]:
     """The order to run a claimed job, and the bytes of its standard input."""
     spec, lease = job.spec, job.lease
     assert lease is not None, "only claimed jobs are started"
@@ -32,7 +32,7 @@ def start_message(job: Job, deadline: float) -> tuple[Message, bytes]:
     return message, spec.stdin or b""
 
 
-def _given(spec: Spec) -> Message:
+def _given(spec: Spec) -> Fields:
     """Only what differs from the holder's defaults: most jobs say nothing but their command."""
     given: dict[str, Any] = {
         "command": spec.command,
@@ -49,7 +49,7 @@ def _given(spec: Spec) -> Message:
     return {key: value for key, value in given.items() if value is not None}
 
 
-def report_of(message: Message, tail: bytes, host: str) -> Report:
+def report_of(message: Fields, tail: bytes, host: str) -> Report:
     """The report that an `exited` message carries."""
     return Report(
         outcome=outcome_of(message),
@@ -66,7 +66,7 @@ def report_of(message: Message, tail: bytes, host: str) -> Report:
     )
 
 
-def outcome_of(message: Message) -> Outcome:
+def outcome_of(message: Fields) -> Outcome:
     """The ending: what the holder did to the command counts before what the kernel says of it."""
     ended_by, error = message.get("ended_by"), message.get("error")
     code, signal = message.get("exit_code"), message.get("signal")
@@ -79,13 +79,13 @@ def outcome_of(message: Message) -> Outcome:
     if ended_by == "fenced":
         return Outcome(kind="fenced", exit_code=code, signal=signal)
     if message.get("kind") == "spawn_error":
-        return Outcome(kind="spawn_error", errno=message.get("errno"), error=error)
+        return Outcome(kind="spawn_error", error=error)
     if message.get("kind") == "signalled":
         return Outcome(kind="signalled", signal=signal, core=bool(message.get("core")))
     return Outcome(kind="exited", exit_code=code)
 
 
-def after(job: Job, message: Message, report: Report, *, now: datetime, random_number: float) -> Job:
+def after(job: Job, message: Fields, report: Report, *, now: datetime, random_number: float) -> Job:
     """The job after this ending."""
     report = _not_before_its_claim(job, report)
     if message.get("ended_by") == "interrupted":
@@ -102,13 +102,13 @@ def _not_before_its_claim(job: Job, report: Report) -> Report:
     return replace(report, started_at=claimed, finished_at=report.finished_at + early)
 
 
-def run_time(message: Message) -> float | None:
+def run_time(message: Fields) -> float | None:
     """Seconds from start to end, if it started."""
     started, finished = message.get("started_at"), message.get("finished_at")
     return None if started is None or finished is None else max(0.0, finished - started)
 
 
-def ended_processes(message: Message) -> int:
+def ended_processes(message: Fields) -> int:
     """How many processes a command left running when it ended by itself, which were ended then."""
     return 0 if message.get("ended_by") else message.get("leftovers") or 0
 

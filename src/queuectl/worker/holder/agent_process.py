@@ -13,7 +13,7 @@ from functools import partial
 
 from queuectl.clock import boottime
 from queuectl.worker.holder.timers import NEVER, Alarm
-from queuectl.worker.protocol import MalformedFrame, Message, Reader
+from queuectl.worker.protocol import Hello, MalformedFrame, Message, Reader, from_fields
 
 FIRST_PAUSE, LONGEST_PAUSE, LONG_LIFE = 0.1, 5.0, 60.0
 PATIENCE = 5.0
@@ -191,10 +191,11 @@ class Agents:
             self._hung_up(connection)
 
     def _dispatch(self, connection: Connection, data: memoryview) -> None:
-        for message, payload in connection.reader.feed(data):
-            if message["type"] == "hello":
+        for fields, payload in connection.reader.feed(data):
+            message = from_fields(fields)
+            if isinstance(message, Hello):
                 self._greeted(connection)
-            if connection is self._current:
+            if message is not None and connection is self._current:
                 self._receive(message, payload)
             if not connection.open:
                 return

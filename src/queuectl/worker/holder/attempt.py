@@ -10,7 +10,7 @@ from queuectl.clock import boottime
 from queuectl.worker.holder.kill_ladder import Ladder
 from queuectl.worker.holder.output_buffer import Capture
 from queuectl.worker.host import process_table
-from queuectl.worker.protocol import encode
+from queuectl.worker.protocol import Exited, KnownAttempt, Start, encode
 
 QUEUED, RUNNING, FINISHED = "queued", "running", "finished"
 
@@ -35,16 +35,16 @@ class Attempt:
     """
 
     __slots__ = (
-        "armed_at", "born", "capture", "close_at", "ended", "ended_by", "grace", "held", "id", "incomplete",
+        "armed_at", "born", "capture", "close_at", "ended", "ended_by", "grace", "held", "id",
         "job_id", "ladder", "lease_at", "left_until", "leftovers", "listen_at", "order", "pid", "pipes", "result",
         "rusage", "script", "slot", "started_at", "state", "status", "stdin", "timeout", "timeout_at",
     )  # fmt: skip
 
-    def __init__(self, order: dict[str, Any], stdin: bytes) -> None:
-        if not _ID.fullmatch(order["attempt_id"]):
+    def __init__(self, order: Start, stdin: bytes) -> None:
+        if not _ID.fullmatch(order.attempt_id):
             raise ValueError("an attempt id that is none")
-        self.id: str = order["attempt_id"]
-        self.job_id: str = order["job_id"]
+        self.id: str = order.attempt_id
+        self.job_id: str = order.job_id
         self.order = order
         self.stdin = stdin
         self.state = QUEUED
@@ -54,21 +54,20 @@ class Attempt:
         self.started_at: float | None = None
         self.ended: float | None = None
         self.timeout_at = _NEVER
-        self.timeout = _or_never(order.get("timeout"))
-        self.grace = float(order["grace"])
-        self.lease_at = _or_never(order.get("deadline"))
+        self.timeout = _or_never(order.timeout)
+        self.grace = float(order.grace)
+        self.lease_at = _or_never(order.deadline)
         self.close_at = _NEVER
         self.listen_at = _NEVER
         self.left_until = _NEVER
         self.armed_at = _NEVER
-        self.capture = Capture(self.id, self.job_id, order["output_limit"], bool(order.get("split")))
+        self.capture = Capture(self.id, self.job_id, order.output_limit, order.split)
         self.pipes: dict[int, int] = {}
         self.script: str | None = None
         self.ladder: Ladder | None = None
         self.ended_by: str | None = None
         self.status: int | None = None
         self.rusage: resource.struct_rusage | None = None
-        self.incomplete = False
         self.leftovers = 0
         self.result: bytes | None = None
         self.held = 0
@@ -76,7 +75,7 @@ class Attempt:
     @property
     def allow_detached(self) -> bool:
         """Whether its processes may outlive it."""
-        return bool(self.order.get("allow_detached"))
+        return self.order.allow_detached
 
     def started(self, slot: int, pid: int, born: float, wall: float) -> None:
         """The command runs."""
@@ -105,17 +104,12 @@ class Attempt:
             return min(output, self.timeout_at, self.lease_at - LEASE_GRACE)
         return min(output, self.close_at)
 
-    def summary(self) -> dict[str, Any]:
-        """A line of the welcome's list."""
-        return {
-            "attempt_id": self.id,
-            "job_id": self.job_id,
-            "state": self.state,
-            "pid": self.pid or None,
-            "slot": self.slot,
-            "started_at": self.started_at,
-            "born": self.born if self.pid else None,
-        }
+    def summary(self) -> KnownAttempt:
+        """An entry of the welcome's list."""
+        born = self.born if self.pid else None
+        return KnownAttempt(
+            self.id, self.job_id, self.state, self.pid or None, self.slot, self.started_at, born
+        )
 
     def report_end(self) -> None:
         """Make the `exited` message of a command that ran."""
@@ -126,39 +120,36 @@ class Attempt:
             exit_code=code if code >= 0 else None,
             signal=-code if code < 0 else None,
             core=os.WCOREDUMP(status),
-            errno=None,
             error=self._note(),
         )
 
-    def report_spawn_error(self, number: int, error: str, slot: int, born: float, wall: float) -> None:
+    def report_spawn_error(self, error: str, slot: int, born: float, wall: float) -> None:
         """Make the `exited` message of a command that could not be started."""
         self.slot, self.born, self.started_at = slot, born, wall
-        self._report(kind="spawn_error", exit_code=None, signal=None, core=False, errno=number, error=error)
+        self._report(kind="spawn_error", error=error)
 
     def _report(self, **ending: Any) -> None:
         usage = self.rusage
-        message = {
-            "type": "exited",
-            "attempt_id": self.id,
-            "job_id": self.job_id,
+        message = Exited(
+            self.id,
+            self.job_id,
             **ending,
-            "ended_by": self.ended_by,
-            "pid": self.pid or None,
-            "slot": self.slot,
-            "started_at": self.started_at,
-            "finished_at": self._finished_at(),
-            "born": self.born,
-            "user_cpu": usage and usage.ru_utime,
-            "system_cpu": usage and usage.ru_stime,
-            "max_rss": usage and _max_rss(usage),
-            "output_bytes": self.capture.total,
-            "output_incomplete": self.incomplete,
-            "leftovers": self.leftovers,
-        }
+            ended_by=self.ended_by,
+            pid=self.pid or None,
+            slot=self.slot,
+            started_at=self.started_at,
+            finished_at=self._finished_at(),
+            born=self.born,
+            user_cpu=usage and usage.ru_utime,
+            system_cpu=usage and usage.ru_stime,
+            max_rss=usage and _max_rss(usage),
+            output_bytes=self.capture.total,
+            leftovers=self.leftovers,
+        )
         self.result = encode(message, self.capture.last)
         self.state = FINISHED
         self.held = self.capture.retained() + len(self.result)
-        self.order, self.stdin = {}, b""
+        self.stdin = b""
 
     def _finished_at(self) -> float:
         """The start and the measured duration: the wall clock may have been set meanwhile."""

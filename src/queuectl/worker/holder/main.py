@@ -31,12 +31,13 @@ import selectors
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
 from queuectl import trust
 from queuectl.clock import boottime
+from queuectl.worker import protocol
 from queuectl.worker.holder.agent_process import GIVE_UP, Agents
 from queuectl.worker.holder.guard import Guard
 from queuectl.worker.holder.log import Notices, draining, ending
@@ -46,7 +47,6 @@ from queuectl.worker.holder.timers import NEVER, Alarm
 from queuectl.worker.host import liveness, process_table
 from queuectl.worker.host.result_file import Handover
 from queuectl.worker.host.slot_file import Slots
-from queuectl.worker.protocol import PROTOCOL, Message, encode
 from queuectl.worker.wording import counted
 
 LONGEST_WAIT, LONGEST_WAIT_WITH_DEADLINES = 3600.0, 5.0
@@ -92,20 +92,20 @@ class Holder:
             clean=bool(given.get("clean_env")),
         )
         self._crew = Crew(slots, spawner, self._selector, self._agents.post, ours)
-        self._replies: dict[str, Callable[[Message, bytes], None]] = {
-            "hello": self._on_hello,
-            "start": self._crew.submit,
-            "kill": self._on_kill,
-            "drop": lambda m, _: self._drop(m["attempt_ids"]),
-            "ack": lambda m, _: self._crew.acknowledge(m["attempt_ids"]),
-            "ack_output": lambda m, _: self._crew.acknowledge_output(m["attempt_id"], m["n"], boottime()),
-            "lease": lambda m, _: self._crew.extend(m["attempt_ids"], m["deadline"]),
-            "drain": lambda m, _: self._enter(DRAINING, asked=not m.get("done")),
-            "stop": lambda m, _: self._enter(KILLING if m.get("now") else STOPPING),
-            "name": lambda m, _: self._rename(m["name"]),
-            "reload": lambda *_: self._agents.start(boottime()),
-            "store": lambda m, _: self._on_store(m.get("away")),
-            "leave": lambda m, _: self._on_leave(m["why"]),
+        self._replies: dict[type[protocol.Message], Callable[[Any, bytes], None]] = {
+            protocol.Hello: self._on_hello,
+            protocol.Start: self._crew.submit,
+            protocol.Kill: self._on_kill,
+            protocol.Drop: self._on_drop,
+            protocol.Ack: lambda m, _: self._crew.acknowledge(m.attempt_ids),
+            protocol.AckOutput: lambda m, _: self._crew.acknowledge_output(m.attempt_id, m.n, boottime()),
+            protocol.LeaseDeadline: lambda m, _: self._crew.extend(m.attempt_ids, m.deadline),
+            protocol.Drain: lambda m, _: self._enter(DRAINING, asked=not m.done),
+            protocol.Stop: lambda m, _: self._enter(KILLING if m.now else STOPPING),
+            protocol.Rename: self._on_rename,
+            protocol.Reload: lambda *_: self._agents.start(boottime()),
+            protocol.StoreState: self._on_store,
+            protocol.Leave: self._on_leave,
         }
 
     def run(self) -> int:
@@ -203,12 +203,12 @@ class Holder:
             if asked:
                 self._notices.say("draining", draining(running, self._again()), running=running)
             self._drain_end.set(now + _or_never(self._config.get("drain_timeout")))
-            self._agents.post(encode({"type": "drain"}))
+            self._agents.post(protocol.encode(protocol.Drain()))
             return
         self._drain_end.clear()
         again = self._again() if phase == STOPPING else None
         self._notices.say(PHASES[phase], ending(PHASES[phase], running, again))
-        self._agents.post(encode({"type": "stop"}))
+        self._agents.post(protocol.encode(protocol.Stop()))
         self._crew.end_all("interrupted", now, at_once=phase == KILLING)
 
     def _tell_what_it_waits_for(self, now: float) -> None:
@@ -281,57 +281,54 @@ class Holder:
         self._said_bye = True
         self._patience.set(now + GIVE_UP)
         self._agents.stop_starting()
-        self._agents.post(encode({"type": "bye"}))
+        self._agents.post(protocol.encode(protocol.Bye()))
 
     # Messages
 
-    def _receive(self, message: Message, payload: bytes) -> None:
-        if reply := self._replies.get(message["type"]):
+    def _receive(self, message: protocol.Message, payload: bytes) -> None:
+        if reply := self._replies.get(type(message)):
             reply(message, payload)
 
-    def _on_hello(self, _message: Message, _payload: bytes) -> None:
+    def _on_hello(self, _message: protocol.Hello, _payload: bytes) -> None:
         self._away = None
-        self._agents.post(encode(self._welcome()))
+        self._agents.post(protocol.encode(self._welcome()))
         for frame in self._crew.backlog():
             self._agents.post(frame)
         self._notices.ready()
 
-    def _on_store(self, away: str | None) -> None:
-        """The agent tells why the store cannot be reached, or that it answers again."""
-        self._away = away
-        if away and self._phase > DRAINING and self._patience.at != NEVER:
+    def _on_store(self, message: protocol.StoreState, _payload: bytes) -> None:
+        self._away = message.away
+        if self._away and self._phase > DRAINING and self._patience.at != NEVER:
             self._patience.set(min(self._patience.at, boottime() + AWAY_PATIENCE))
 
-    def _on_leave(self, why: str) -> None:
-        """The agent has no store any more. What is still to be delivered may bring it back."""
-        self.left = why if self._crew.settled else None
+    def _on_leave(self, message: protocol.Leave, _payload: bytes) -> None:
+        """While a result is to be delivered the holder stays: the store may come back."""
+        self.left = message.why if self._crew.settled else None
 
-    def _rename(self, name: str) -> None:
-        """Another live worker has our name."""
-        self._config["worker"]["name"] = self._spawner.worker = self._notices.name = name
+    def _on_rename(self, message: protocol.Rename, _payload: bytes) -> None:
+        self._config["worker"]["name"] = self._spawner.worker = self._notices.name = message.name
 
-    def _on_kill(self, message: Message, _payload: bytes) -> None:
-        if dropped := self._crew.kill(message["attempt_id"], message["reason"], boottime()):
-            self._agents.post(encode({"type": "dropped", "attempt_ids": dropped}))
+    def _on_kill(self, message: protocol.Kill, _payload: bytes) -> None:
+        if dropped := self._crew.kill(message.attempt_id, message.reason, boottime()):
+            self._agents.post(protocol.encode(protocol.Dropped(dropped)))
 
-    def _drop(self, ids: Iterable[str]) -> None:
-        self._agents.post(encode({"type": "dropped", "attempt_ids": self._crew.withdraw(ids)}))
+    def _on_drop(self, message: protocol.Drop, _payload: bytes) -> None:
+        self._agents.post(protocol.encode(protocol.Dropped(self._crew.withdraw(message.attempt_ids))))
 
-    def _welcome(self) -> Message:
-        return {
-            "type": "welcome",
-            "protocol": PROTOCOL,
-            "config": self._config["agent"],
-            "worker": self._config["worker"],
-            "holder_pid": os.getpid(),
-            "boot_id": self._slots.header["boot_id"],
-            "directory": self._slots.header["directory"],
-            "started_at": self._started_at,
-            "born": self._born,
-            "count": self._config["count"],
-            "phase": PHASES[min(self._phase, STOPPING)],
-            "attempts": self._crew.roster(),
-        }
+    def _welcome(self) -> protocol.Welcome:
+        return protocol.Welcome(
+            protocol=protocol.PROTOCOL,
+            config=self._config["agent"],
+            worker=self._config["worker"],
+            holder_pid=os.getpid(),
+            boot_id=self._slots.header["boot_id"],
+            directory=self._slots.header["directory"],
+            started_at=self._started_at,
+            born=self._born,
+            count=self._config["count"],
+            phase=PHASES[min(self._phase, STOPPING)],
+            attempts=self._crew.roster(),
+        )
 
     def close(self, *, clean: bool) -> None:
         """Let go of everything; a clean end needs no guard and leaves no file."""

@@ -9,7 +9,7 @@ excepted), so that an agent that is slow or away costs at most twice the limit a
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from queuectl.worker.protocol import encode
+from queuectl.worker.protocol import Output, encode
 
 CHUNK = 256 << 10
 FIRST_AFTER, HEAD_EVERY, TAIL_EVERY = 0.1, 0.2, 0.5
@@ -71,7 +71,7 @@ class Capture:
     """The output of one attempt. `total` counts every byte; `last` are the newest, for lists."""
 
     def __init__(self, attempt_id: str, job_id: str, limit: int, split: bool) -> None:
-        self._ids = {"attempt_id": attempt_id, "job_id": job_id}
+        self._ids = (attempt_id, job_id)
         self._tail_size = limit // 2
         self._head_size = limit - self._tail_size
         self._head, self._tail = Stretch(split), Stretch(split)
@@ -137,12 +137,4 @@ class Capture:
 
     def _chunk(self, wall: float, stream: int, offset: int, data: bytes) -> Flight:
         self._n += 1
-        message = {
-            "type": "output",
-            **self._ids,
-            "n": self._n,
-            "stream": stream,
-            "at": wall,
-            "offset": offset,
-        }
-        return Flight(self._n, encode(message, data), len(data))
+        return Flight(self._n, encode(Output(*self._ids, self._n, stream, wall, offset), data), len(data))

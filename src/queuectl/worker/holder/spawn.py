@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from queuectl import crashpoint
 from queuectl.worker.host import process_table, script_file
+from queuectl.worker.protocol import Start
 
 SHELL = b"/bin/sh"
 LONGEST_ARGUMENT = 64 << 10
@@ -28,8 +29,6 @@ _DEFAULT_PATH = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
 _INTERNAL = (crashpoint.VARIABLE,)
 _MINIMAL = ("PATH", "HOME", "USER", "SHELL", "LANG", "TZ")
 """What a command sees of its worker's environment with --clean-env."""
-
-Order = Mapping[str, Any]
 
 
 class SpawnError(Exception):
@@ -74,7 +73,7 @@ class Spawner:
         # ignored.
         self._to_default = [s for s in signal.valid_signals() if signal.getsignal(s) != signal.SIG_DFL]
 
-    def spawn(self, order: Order, stdin: bytes, slot: int) -> Spawned:
+    def spawn(self, order: Start, stdin: bytes, slot: int) -> Spawned:
         """Start the order's command in this slot, or raise SpawnError."""
         means = _Means()
         try:
@@ -89,20 +88,20 @@ class Spawner:
             means.discard()
             raise
 
-    def _spawn(self, order: Order, stdin: bytes, slot: int, means: "_Means") -> Spawned:
+    def _spawn(self, order: Start, stdin: bytes, slot: int, means: "_Means") -> Spawned:
         env = self._environment(order, slot)
         argv = self._argv(order, means)
-        source = self._stdin(stdin, means) if order.get("has_stdin") else self._null
-        writers = means.open_pipes(bool(order.get("split")))
+        source = self._stdin(stdin, means) if order.has_stdin else self._null
+        writers = means.open_pipes(order.split)
         actions = [(os.POSIX_SPAWN_DUP2, source, 0)]
         actions += [(os.POSIX_SPAWN_DUP2, writers[0], 1), (os.POSIX_SPAWN_DUP2, writers[-1], 2)]
         pid = self._execute(order, argv, env, actions)
         means.close_theirs()
         return Spawned(pid, means.ours, means.script)
 
-    def _execute(self, order: Order, argv: list[bytes], env: dict[bytes, bytes], actions: list[Any]) -> int:
+    def _execute(self, order: Start, argv: list[bytes], env: dict[bytes, bytes], actions: list[Any]) -> int:
         """The spawn itself, from the job's directory and with its umask."""
-        cwd, umask = order.get("cwd"), order.get("umask")
+        cwd, umask = order.cwd, order.umask
         previous = os.umask(umask) if umask is not None else None
         try:
             if cwd:
@@ -127,27 +126,29 @@ class Spawner:
             if previous is not None:
                 os.umask(previous)
 
-    def _environment(self, order: Order, slot: int) -> dict[bytes, bytes]:
+    def _environment(self, order: Start, slot: int) -> dict[bytes, bytes]:
         env = self._base.copy()
-        for name, value in (order.get("env") or {}).items():
+        for name, value in (order.env or {}).items():
             env[os.fsencode(name)] = os.fsencode(value)
-        env[b"QUEUECTL_JOB_ID"] = os.fsencode(order["job_id"])
-        env[b"QUEUECTL_ATTEMPT"] = b"%d" % order["attempt"]
-        env[b"QUEUECTL_ATTEMPT_ID"] = os.fsencode(order["attempt_id"])
-        env[b"QUEUECTL_QUEUE"] = os.fsencode(order["queue"])
+        env[b"QUEUECTL_JOB_ID"] = os.fsencode(order.job_id)
+        env[b"QUEUECTL_ATTEMPT"] = b"%d" % order.attempt
+        env[b"QUEUECTL_ATTEMPT_ID"] = os.fsencode(order.attempt_id)
+        env[b"QUEUECTL_QUEUE"] = os.fsencode(order.queue)
         env[b"QUEUECTL_WORKER"] = os.fsencode(self.worker)
         env[b"QUEUECTL_SLOT"] = b"%d" % slot
         return env
 
-    def _argv(self, order: Order, means: "_Means") -> list[bytes]:
+    def _argv(self, order: Start, means: "_Means") -> list[bytes]:
         """What to execute; a long command, or one with an interpreter line, as a private script."""
-        if order.get("argv"):
-            return [os.fsencode(word) for word in order["argv"]]
-        command = os.fsencode(order["command"])
-        shell = _shell(order["shell"]) if order.get("shell") else [SHELL]
+        if order.argv:
+            return [os.fsencode(word) for word in order.argv]
+        if order.command is None:
+            raise ValueError("neither a command nor an argument list")
+        command = os.fsencode(order.command)
+        shell = _shell(order.shell) if order.shell else [SHELL]
         if len(command) <= LONGEST_ARGUMENT and not command.startswith(b"#!"):
             return [*shell, b"-c", command]
-        means.script = str(script_file.path_of(self._directory, order["attempt_id"]))
+        means.script = str(script_file.path_of(self._directory, order.attempt_id))
         script_file.write(self._folder, means.script, command)
         return [*(_interpreter(command) or shell), os.fsencode(means.script)]
 

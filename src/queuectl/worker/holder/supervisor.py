@@ -21,7 +21,7 @@ from queuectl.worker.holder.pipes import Pipes
 from queuectl.worker.holder.spawn import Spawner, SpawnError
 from queuectl.worker.host import process_table, script_file
 from queuectl.worker.host.slot_file import ALLOW_DETACHED, Slots
-from queuectl.worker.protocol import Message, encode
+from queuectl.worker.protocol import Dropped, Fields, Start, Started, Trouble, encode, known_attempt
 
 DRAIN_PIPE = 1.0
 """Seconds after the leader's exit that somebody else may go on writing."""
@@ -67,9 +67,9 @@ class Crew:
 
     # What the agent asks for
 
-    def submit(self, order: dict[str, Any], stdin: bytes) -> None:
+    def submit(self, order: Start, stdin: bytes) -> None:
         """Queue an order; one that is known already is not taken twice."""
-        if order["attempt_id"] not in self._attempts:
+        if order.attempt_id not in self._attempts:
             attempt = Attempt(order, stdin)
             self._attempts[attempt.id] = attempt
             self._queue.append(attempt)
@@ -134,9 +134,9 @@ class Crew:
             self._held -= freed
         self._arm(attempt)
 
-    def roster(self) -> list[Message]:
+    def roster(self) -> list[Fields]:
         """All attempts, for a welcome."""
-        return [attempt.summary() for attempt in self._attempts.values()]
+        return [known_attempt(attempt.summary()) for attempt in self._attempts.values()]
 
     def backlog(self) -> Iterable[bytes]:
         """The frames that nobody has acknowledged, in the order in which they were first sent per attempt."""
@@ -183,7 +183,7 @@ class Crew:
                 self._start(attempt)
             else:  # somebody else may have been given it meanwhile
                 del self._attempts[attempt.id]
-                self._post(encode({"type": "dropped", "attempt_ids": [attempt.id]}))
+                self._post(encode(Dropped([attempt.id])))
 
     def reaped(self, pid: int, status: int, rusage: Any, now: float) -> None:
         """A child that is no agent and no guard has ended: a leader, or an orphan."""
@@ -234,20 +234,17 @@ class Crew:
 
         Of a shorter one only the end is told, which says as much: half the messages, on the way that is worn most.
         """
-        start = {"attempt_id": attempt.id, "pid": attempt.pid, "slot": attempt.slot, "at": attempt.started_at}
-        self._post(encode({"type": "started", "born": attempt.born, **start}))
+        assert attempt.slot is not None
+        assert attempt.started_at is not None
+        self._post(encode(Started(attempt.id, attempt.pid, attempt.slot, attempt.started_at, attempt.born)))
         self._pipes.listen(attempt)
 
     def _not_started(self, attempt: Attempt, slot: int, error: SpawnError, born: float, wall: float) -> None:
         if error.trouble:
             del self._attempts[attempt.id]
-            self._post(
-                encode(
-                    {"type": "trouble", "attempt_id": attempt.id, "errno": error.errno, "error": str(error)}
-                )
-            )
+            self._post(encode(Trouble(attempt.id, str(error), error.errno)))
         else:
-            attempt.report_spawn_error(error.errno, str(error), slot, born, wall)
+            attempt.report_spawn_error(str(error), slot, born, wall)
             self._keep_result(attempt)
         self._slots.free(slot)
         heapq.heappush(self._free, slot)
@@ -281,7 +278,6 @@ class Crew:
         """The leader has exited by itself: give its pipe a moment to end, then see what it left behind."""
         if attempt.pipes and now < attempt.close_at:
             return
-        attempt.incomplete = bool(attempt.pipes)
         left = False if attempt.allow_detached else self._left_behind(attempt, now)
         if left is None:
             attempt.close_at = max(self._orphans.ready_at, now + LOOK_AGAIN)

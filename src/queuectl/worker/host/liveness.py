@@ -14,7 +14,7 @@ from types import TracebackType
 
 from queuectl.worker.host import cleanup, process_table, result_file, script_file
 from queuectl.worker.host.slot_file import Slots, directory_identity
-from queuectl.worker.protocol import Message
+from queuectl.worker.protocol import Fields
 
 SUFFIX = ".slots"
 _CONTENDED = (errno.EACCES, errno.EAGAIN)
@@ -124,7 +124,7 @@ class Leftover:
         """Whether it left results that it could not deliver."""
         return result_file.path_of(self._path.parent, self.worker_id).exists()
 
-    def results(self) -> list[tuple[Message, bytes]]:
+    def results(self) -> list[tuple[Fields, bytes]]:
         """What it could not deliver itself. Raises MalformedFrame."""
         return result_file.read(result_file.path_of(self._path.parent, self.worker_id))
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from queuectl.worker.protocol import MalformedFrame, Message, Reader
+from queuectl.worker.protocol import Fields, MalformedFrame, Reader
 
 SUFFIX = ".results"
 
@@ -49,14 +49,14 @@ def path_of(directory: Path, worker_id: str) -> Path:
     return directory / (worker_id + SUFFIX)
 
 
-def read(path: Path) -> list[tuple[Message, bytes]]:
+def read(path: Path) -> list[tuple[Fields, bytes]]:
     """What was handed over; nothing where there is no file. Raises MalformedFrame for what no worker has written."""
     try:
         file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except FileNotFoundError:
         return []
     reader = Reader()
-    messages: list[tuple[Message, bytes]] = []
+    messages: list[tuple[Fields, bytes]] = []
     with open(file, "rb") as frames:
         while data := frames.read(1 << 20):
             messages += reader.feed(data)
