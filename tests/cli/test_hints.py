@@ -210,7 +210,7 @@ def test_a_role_whose_transactions_are_isolated_otherwise(database: Database) ->
     role, name = database.role(), database.database()
     database.run(f"ALTER DATABASE {name} SET default_transaction_isolation = 'serializable'")
     with closing(PostgresStore(database.server.url(name))) as store:
-        found = store._connections.read(description.server)
+        found = store.session.read(description.server)
     with pytest.raises(StoreUnusable) as refusal:
         description.refuse_unfit(with_field(found, isolation="serializable", role=role), "there", fast=False)
     with psycopg.connect(database.server.url(name, user=role, password=PASSWORD), autocommit=True) as own:

@@ -53,7 +53,7 @@ class Between(ArchivedGround):
     def faults(self) -> dict[str, int]:
         """What a thorough look at both finds; nothing, as a rule."""
         with closing(self._store()) as store:
-            connections = store._live.connections
+            connections = store._live.session
             damage = connections.read(lambda line: repair.heal(line, store._live.moment, really=False).found)
             return {**damage, **Audit(connections, store._archive, lambda: "", threading.Event()).look()}
 

@@ -30,7 +30,7 @@ class Plan(NamedTuple):
 
 def on_each(store: MongoStore, hook: Callable[[CommandStartedEvent], Any]) -> None:
     """Call `hook` with each command of this store, just before it is sent."""
-    outbox = store._connections._outbox
+    outbox = store.session._outbox
     before = type(outbox).started
 
     def started(event: CommandStartedEvent) -> None:

@@ -93,7 +93,7 @@ def test_doctor_says_what_was_mended_and_when(between: Between, store: ArchivedS
     said = store.describe(thorough=True)
     assert said.faults == ()
     assert said.details["mended"].startswith(f"1 {LOST}, 1 {MISCOUNTED}, at {between.clock.now():%Y-%m-%d}T")
-    when, kinds = store._live.connections.read(caretaker.mended) or (None, {})
+    when, kinds = store._live.session.read(caretaker.mended) or (None, {})
     assert (when, kinds) == (between.clock.now(), {LOST: 1, MISCOUNTED: 1})
 
 
@@ -232,7 +232,7 @@ def test_who_was_displaced_has_not_done_it(
 
     def begin(*_: object) -> None:
         run = audit_steps.Run("another", mends=True)
-        other._live.connections.write(lambda line: audit_steps.begin(line, run, NOTHING, NOTHING))
+        other._live.session.write(lambda line: audit_steps.begin(line, run, NOTHING, NOTHING))
 
     _after(store, "copies", begin, monkeypatch)
     store.archiver._look_over()

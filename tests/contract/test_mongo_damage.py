@@ -79,7 +79,7 @@ def test_a_fault_after_a_change_says_that_nobody_knows(
             found.append(stack.__enter__())
 
     stack = fail_command(mongo_server, "find", mode={"times": 1}, errorCode=13, appName="queuectl")
-    outbox = store._connections._outbox  # type: ignore[attr-defined]
+    outbox = store.session._outbox  # type: ignore[attr-defined]
     note = outbox.succeeded
     monkeypatch.setattr(outbox, "succeeded", lambda event: (note(event), succeeded(event))[0])
     try:

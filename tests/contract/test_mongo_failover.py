@@ -123,9 +123,9 @@ def test_what_no_majority_has_is_not_acknowledged_however_often_it_is_repeated(
         rival = numbered(new_job("c", now=now, unique_key="k"))
         with nobody_follows(mongo_trio):
             for verb in (
-                lambda: far._connections.write(lambda base: write._insert(base, jobs, now)),
-                lambda: far._connections.write(lambda base: write._insert(base, jobs, now)),
-                lambda: far._connections.write(lambda base: write._insert(base, rival, now)),
+                lambda: far.session.write(lambda base: write._insert(base, jobs, now)),
+                lambda: far.session.write(lambda base: write._insert(base, jobs, now)),
+                lambda: far.session.write(lambda base: write._insert(base, rival, now)),
                 lambda: far.save([done]),
                 lambda: far.save([done]),
                 lambda: far.compare_and_swap("queues", "q", {"paused": True}, 0),

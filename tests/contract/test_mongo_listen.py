@@ -33,7 +33,7 @@ def ear(request: pytest.FixtureRequest, ground: MongoGround) -> Iterator[Listene
 
 
 def an_ear(ground: MongoGround, *, listens: bool) -> Iterator[Listener]:
-    ear = Listener(ground.open()._connections, listens=listens)  # type: ignore[attr-defined]
+    ear = Listener(ground.open().session, listens=listens)  # type: ignore[attr-defined]
     quiet(ear)
     if listens:
         eventually(lambda: ear.follows, what="the log is followed")
@@ -131,7 +131,7 @@ def test_who_may_not_follow_polls(mongo_server: MongoServer | GivenMongo) -> Non
 
 
 def an_ear_that_cannot_follow(ground: MongoGround) -> Iterator[Listener]:
-    ear = Listener(ground.open()._connections, listens=True)  # type: ignore[attr-defined]
+    ear = Listener(ground.open().session, listens=True)  # type: ignore[attr-defined]
     quiet(ear)
     listener = ear._listener
     assert listener is not None

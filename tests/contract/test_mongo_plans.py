@@ -143,7 +143,7 @@ def _retried(store: Any) -> None:
     assert store.save([lifecycle.retry(job, now=NOW) for job in jobs]) == ["accepted"] * 20
     again = list(store.get([job.id for job in jobs]).values())
     store.save([lifecycle.cancel(job, by="me", reason=None, now=NOW) for job in again[:10]])
-    store._connections.write(lambda base: ended_counts.merge(base, at_least=1))
+    store.session.write(lambda base: ended_counts.merge(base, at_least=1))
 
 
 def _page(

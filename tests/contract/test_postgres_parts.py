@@ -198,7 +198,7 @@ class TestConnections:
         for _ in range(10):
             store.save(store.claim("w1", (), 1, LEASE))
             store.counts(Filter())
-        line = store._connections._idle[0]  # type: ignore[attr-defined]
+        line = store.session._idle[0]  # type: ignore[attr-defined]
         assert line.value("SELECT count(*) FROM pg_prepared_statements") == 0
         assert (
             line.value("SELECT count(*) FROM pg_locks WHERE pid = pg_backend_pid() AND locktype = 'advisory'")
@@ -237,7 +237,7 @@ class TestConnections:
                 store.counts(Filter())
             eventually(lambda: not busy(ground), what="the server to give up what nobody waits for any more")
         assert store.claim("w1", (), 1, LEASE)
-        assert store._connections.answers
+        assert store.session.answers
         store.close()
 
     def test_an_isolation_in_which_workers_fail_each_other_is_refused(
@@ -264,7 +264,7 @@ class TestConnections:
                 line.execute("DO $$ BEGIN RAISE 'x' USING ERRCODE = 'deadlock_detected'; END $$")
             return "done"
 
-        assert store._connections.write(deadlocked) == "done"  # type: ignore[attr-defined]
+        assert store.session.write(deadlocked) == "done"  # type: ignore[attr-defined]
         assert len(tries) == connect.TRIES
 
     def test_a_closed_store_is_closed(self, ground: PostgresGround) -> None:
@@ -278,19 +278,19 @@ class TestHearing:
     @pytest.mark.parametrize("listens", [True, False])
     def test_a_worker_hears_of_work_and_not_of_ends(self, ground: PostgresGround, listens: bool) -> None:
         store = ground.open()
-        hearing = Listener(store._connections, listens=listens)  # type: ignore[attr-defined]
+        hearing = Listener(store.session, listens=listens)  # type: ignore[attr-defined]
         hearing.only_work()
         quiet(hearing)
-        store._connections.write(lambda line: line.run("SELECT {schema}.ring('end')"))  # type: ignore[attr-defined]
+        store.session.write(lambda line: line.run("SELECT {schema}.ring('end')"))  # type: ignore[attr-defined]
         assert hearing.wait(0.4) is False
-        store._connections.write(lambda line: line.run("SELECT {schema}.ring('work')"))  # type: ignore[attr-defined]
+        store.session.write(lambda line: line.run("SELECT {schema}.ring('work')"))  # type: ignore[attr-defined]
         assert hearing.wait(20) is True
         hearing.close()
 
     @pytest.mark.parametrize("listens", [True, False])
     def test_after_a_ring_another_look_follows_by_itself(self, ground: PostgresGround, listens: bool) -> None:
         """What is rung within 50 ms of another ring is left out."""
-        hearing = Listener(ground.open()._connections, listens=listens)  # type: ignore[attr-defined]
+        hearing = Listener(ground.open().session, listens=listens)  # type: ignore[attr-defined]
         quiet(hearing)
         ring = "SELECT {schema}.ring('work')"
         hearing._connections.write(lambda line: line.run(ring))
@@ -334,7 +334,7 @@ class TestHearing:
         self, ground: PostgresGround
     ) -> None:
         store = ground.open()
-        hearing = Listener(store._connections, listens=True)  # type: ignore[attr-defined]
+        hearing = Listener(store.session, listens=True)  # type: ignore[attr-defined]
         quiet(hearing)
         end_sessions(ground)
         assert hearing.wait(20) is True
@@ -372,7 +372,7 @@ class TestClaimsSideBySide:
     def lines(self, ground: PostgresGround) -> Iterator[tuple[Line, Line]]:
         store = ground.open(patience=5.0)
         store.add([new_job("a"), new_job("b")])
-        pair = store._connections.open(), store._connections.open()  # type: ignore[attr-defined]
+        pair = store.session.open(), store.session.open()  # type: ignore[attr-defined]
         yield pair
         for line in pair:
             line.close()
@@ -415,7 +415,7 @@ class TestOutputAndItsJob:
         store.add([new_job("a")])
         [job] = store.claim("w1", (), 1, LEASE)
         ended = lifecycle.finish(job, report(now=NOW), now=NOW, random_number=0.5)
-        line = store._connections.open()  # type: ignore[attr-defined]
+        line = store.session.open()  # type: ignore[attr-defined]
         answers: list[list[str]] = []
         leaving = threading.Thread(target=lambda: answers.append(list(store.save([ended]))))
         with line.transaction():

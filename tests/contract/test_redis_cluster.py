@@ -53,7 +53,7 @@ def store(ground: RedisGround) -> RedisStore:
 
 def first(store: RedisStore) -> tuple[str, int]:
     """Where it would look first."""
-    return store.connections.route.places()[0]
+    return store.session.route.places()[0]
 
 
 def called(node: RedisServer) -> int:
@@ -81,7 +81,7 @@ def test_the_node_that_has_it_is_asked_at_once_from_then_on(
 ) -> None:
     stranger = cluster.stranger(ground.name)
     before = called(stranger)
-    store.connections.own().disconnect()
+    store.session.own().disconnect()
     assert called(stranger) == before
 
 
@@ -91,7 +91,7 @@ def test_a_node_that_names_no_host_means_its_own(valkey_cluster: RedisCluster) -
     stranger.call("CONFIG", "SET", "cluster-preferred-endpoint-type", "unknown-endpoint")
     with closing(RedisStore(ground.url)) as store:
         assert store.add([new_job("a")])[0].status == "added"
-        assert {host for host, _ in store.connections.route.places()} == {"127.0.0.1"}
+        assert {host for host, _ in store.session.route.places()} == {"127.0.0.1"}
     stranger.call("CONFIG", "SET", "cluster-preferred-endpoint-type", "ip")
     ground.close()
 
@@ -131,7 +131,7 @@ def test_what_was_done_before_it_moved_is_not_done_again(
         cluster.move(ground.name, cluster.stranger(ground.name))
         return said + write.add(line, [new_job("b")], store.moment)
 
-    assert [added.status for added in store.connections.write(add)] == ["added", "added"]
+    assert [added.status for added in store.session.write(add)] == ["added", "added"]
 
 
 def test_while_it_is_on_its_way_nothing_is_done(
@@ -267,7 +267,7 @@ def test_a_node_that_was_replaced_is_asked_no_more(own_cluster: RedisCluster) ->
 
 def greeted_anew(store: Any) -> bool:
     """Whether a new connection can be had."""
-    return answered(lambda: store.connections.own().disconnect() or True) is True
+    return answered(lambda: store.session.own().disconnect() or True) is True
 
 
 def place(node: RedisServer) -> tuple[str, int]:
@@ -276,7 +276,7 @@ def place(node: RedisServer) -> tuple[str, int]:
 
 def places(store: Any) -> set[tuple[str, int]]:
     """All where it would look."""
-    return set(store.connections.route.places())
+    return set(store.session.route.places())
 
 
 @contextmanager
@@ -300,8 +300,8 @@ def test_nodes_that_do_not_answer_share_one_patience(own_redis: RedisServer) -> 
         deaf() as other,
         closing(RedisStore(ground.url, patience=6.0)) as store,
     ):
-        store.connections.route.settle(one)
-        store.connections.route.settle(other)
+        store.session.route.settle(one)
+        store.session.route.settle(other)
         began = time.monotonic()
         assert store.counts(Filter()).total() == 0
         assert time.monotonic() - began < 6.0

@@ -64,9 +64,7 @@ class Queue:
     def heal(self, *, really: bool = True) -> dict[str, int]:
         """How much of each kind was wrong."""
         return dict(
-            self.store.connections.write(
-                lambda line: repair.heal(line, self.store.moment, really=really).found
-            )
+            self.store.session.write(lambda line: repair.heal(line, self.store.moment, really=really).found)
         )
 
     def _content(self, name: str) -> Any:
@@ -204,7 +202,7 @@ def test_doctor_counts_what_is_wrong_and_says_what_was_mended(queue: Queue) -> N
     queue.call("DEL", "updated")
     faults = queue.store.describe(thorough=True).faults
     assert faults == ("9 jobs in the wrong place: workers mend them",)
-    queue.store.caretaker = type(queue.store.caretaker)(queue.store.connections, lambda: queue.store.moment)
+    queue.store.caretaker = type(queue.store.caretaker)(queue.store.session, lambda: queue.store.moment)
     assert queue.store.caretaker.look() == {repair.MISPLACED: 9}
     said = queue.store.describe(thorough=True)
     assert said.faults == ()
@@ -230,11 +228,11 @@ def test_who_looks_leaves_most_of_the_servers_time_to_others(
     queue: Queue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now, waits = [100.0], list[float]()
-    keeper = caretaker.Caretaker(queue.store.connections, lambda: "")
+    keeper = caretaker.Caretaker(queue.store.session, lambda: "")
     monkeypatch.setattr(caretaker.time, "monotonic", lambda: now[0])
     monkeypatch.setattr(keeper._ended, "wait", lambda seconds: waits.append(seconds))
     keeper._went_on = 99.0
-    assert queue.store.connections.write(keeper._rest)
+    assert queue.store.session.write(keeper._rest)
     assert waits == [4.0]
 
 
@@ -242,7 +240,7 @@ def test_sums_are_counted_anew_while_jobs_change(queue: Queue) -> None:
     queue.store.add([new_job(f"more{n}") for n in range(20)])
     queue.call("HSET", "counts", "pending default", "999")
     other: Any = queue.ground.open()
-    queue.store.connections.write(lambda line: _recount_among_changes(line, other))
+    queue.store.session.write(lambda line: _recount_among_changes(line, other))
     counts = other.counts(Filter())
     jobs = other.find(Filter(), Page(limit=99)).jobs
     assert counts.total() == len(jobs)
@@ -267,7 +265,7 @@ def _recount_among_changes(line: Any, other: RedisStore) -> None:
 def test_who_has_left_an_index_since_it_was_read_is_no_damage(queue: Queue) -> None:
     number = queue.call("HGET", "ids", "completed").decode()
     index = "state:pending"
-    assert queue.store.connections.write(lambda line: line.run("mend_entries", "1", index, number)) == 0
+    assert queue.store.session.write(lambda line: line.run("mend_entries", "1", index, number)) == 0
 
 
 def test_it_rests_after_each_script(queue: Queue) -> None:
@@ -281,7 +279,7 @@ def test_it_rests_after_each_script(queue: Queue) -> None:
         repair.heal(line, queue.store.moment, goes_on=lambda: rests.append(None) is None)
         del line.run
 
-    queue.store.connections.write(heal)
+    queue.store.session.write(heal)
     assert scripts[0] - 1 <= len(rests) <= scripts[0]  # the last one ends it
 
 

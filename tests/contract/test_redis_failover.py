@@ -229,9 +229,9 @@ def lines(store: RedisStore) -> set[int]:
     """The two connections that it uses first, as the server knows them."""
 
     def both(line: Any) -> set[int]:
-        return {line.call("CLIENT", "ID"), store.connections.read(lambda other: other.call("CLIENT", "ID"))}
+        return {line.call("CLIENT", "ID"), store.session.read(lambda other: other.call("CLIENT", "ID"))}
 
-    return store.connections.read(both)
+    return store.session.read(both)
 
 
 DOUBTFUL = [
@@ -250,14 +250,14 @@ def test_after_trouble_over_one_connection_none_is_relied_on(
 ) -> None:
     before = lines(store)
     with pytest.raises(StoreUnavailable):
-        store.connections.read(lambda _: refuse(text))
+        store.session.read(lambda _: refuse(text))
     assert len(lines(store) - before) == 2
 
 
 def test_after_a_refusal_that_is_about_something_else_the_others_stand(pair: Pair, store: RedisStore) -> None:
     before = lines(store)
     with pytest.raises(StoreUnavailable):
-        store.connections.read(lambda _: refuse("OOM command not allowed when used memory > 'maxmemory'."))
+        store.session.read(lambda _: refuse("OOM command not allowed when used memory > 'maxmemory'."))
     assert len(lines(store) - before) == 1
 
 
@@ -271,8 +271,8 @@ def test_a_server_is_looked_over_once_for_each_connection(
 ) -> None:
     with closing(pair.open()) as store:
         looks = list[object]()
-        greet = store.connections._greet
-        monkeypatch.setattr(store.connections, "_greet", lambda line: (looks.append(line), greet(line)))
+        greet = store.session._greet
+        monkeypatch.setattr(store.session, "_greet", lambda line: (looks.append(line), greet(line)))
         store.add([new_job("c")])
         store.add([new_job("d")])
         store.counts(Filter())

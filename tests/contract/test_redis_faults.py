@@ -227,7 +227,7 @@ class TestSilence:
         proxy.black_hole()
         began = time.monotonic()
         # With the first beat the caretaker begins to look: the other one is not connected, and sends nothing.
-        with pytest.raises((OutcomeUnknown, StoreUnavailable) if verb == "beat" else OutcomeUnknown):
+        with pytest.raises((OutcomeUnknown, StoreUnavailable) if verb == "heartbeat" else OutcomeUnknown):
             VERBS[verb](far)
         assert time.monotonic() - began < PATIENCE + LITTLE
 

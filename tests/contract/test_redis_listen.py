@@ -13,7 +13,7 @@ from facts import eventually
 from queuectl.errors import StoreUnavailable
 from queuectl.store.protocol import Store
 from queuectl.store.redis import RedisStore, listen
-from queuectl.store.redis.connect import Connections
+from queuectl.store.redis.connect import RedisSession
 from queuectl.store.redis.listen import Listener
 from servers.proxy import Proxy
 from servers.redis import RedisServer
@@ -53,8 +53,8 @@ def ear(request: pytest.FixtureRequest, ground: RedisGround, ringer: Store) -> I
     ear.close()
 
 
-def connections(ground: RedisGround) -> Connections:
-    return ground.open().connections  # type: ignore[attr-defined,no-any-return]
+def connections(ground: RedisGround) -> RedisSession:
+    return ground.open().session  # type: ignore[attr-defined,no-any-return]
 
 
 def quiet(ear: Listener | Store) -> None:
@@ -71,7 +71,7 @@ def heard_after(ear: Listener) -> float:
 
 def ring(ringer: Store) -> None:
     """Make something that can be worked on, once a ring can be heard again."""
-    eventually(lambda: not ringer.connections.read(_has_just_rung))  # type: ignore[attr-defined]
+    eventually(lambda: not ringer.session.read(_has_just_rung))  # type: ignore[attr-defined]
     ringer.add([new_job()])
 
 
@@ -163,7 +163,7 @@ def test_who_may_use_no_channel_looks_and_works(
     server.call("ACL", "SETUSER", "mute", "on", ">word", "~*", "resetchannels", "+@all")
     with closing(RedisStore(server.url(name=ground.name, user="mute", password="word"))) as store:
         quiet(store)
-        eventually(lambda: not ringer.connections.read(_has_just_rung))  # type: ignore[attr-defined]
+        eventually(lambda: not ringer.session.read(_has_just_rung))  # type: ignore[attr-defined]
         assert store.add([new_job("a")])[0].status == "added"
         assert [job.id for job in store.claim("w1", (), 1, LEASE)] == ["a"]
     server.call("ACL", "DELUSER", "mute")
@@ -233,7 +233,7 @@ def test_it_is_subscribed_again_after_however_many_attempts_in_vain(
             proxy.refuse()
             for _ in range(200):
                 with pytest.raises(StoreUnavailable):
-                    store.connections.own()
+                    store.session.own()
             proxy.pass_through()
             eventually(lambda: heard_or_not(store._listener) and store._listener.follows)
             quiet(store)

@@ -50,7 +50,7 @@ def test_whatever_is_left_of_a_log_is_a_whole_queue(server: RedisServer, tmp_pat
     for cut in range(CUTS):
         _restore(server, whole, begun + (length - begun) * cut // CUTS + cut)
         with closing(RedisStore(ground.url, clock=ground.clock)) as store:
-            assert store.connections.write(lambda line: repair.heal(line, "", really=False).found) == {}
+            assert store.session.write(lambda line: repair.heal(line, "", really=False).found) == {}
             _is_whole(store)
         server.kill()
     server.start()

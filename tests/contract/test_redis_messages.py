@@ -17,7 +17,7 @@ from factories import in_state, new_job
 from facts import eventually
 from queuectl.domain.query import Filter
 from queuectl.errors import OutcomeUnknown, QueuectlError, StoreUnavailable, StoreUnusable
-from queuectl.store.redis import RedisStore
+from queuectl.store.redis import RedisStore, purge
 from queuectl.store.redis.address import parse
 from queuectl.store.redis.faults import RIGHTS, Place
 from servers.endpoint import free_port
@@ -122,7 +122,7 @@ def test_a_server_that_says_no_in_the_middle_has_done_nothing(valkey_server: Red
         raise BaseParser.parse_error("LOADING Redis is loading the dataset in memory")
 
     with pytest.raises(StoreUnavailable) as caught:
-        store.connections.write(refuse)
+        store.session.write(refuse)
     assert caught.value.hint == "it reads its data from disk; try again later"
     ground.close()
 
@@ -303,13 +303,13 @@ def test_who_has_only_looked_before_it_was_refused_has_done_nothing(server: Redi
     with unwilling(server), pytest.raises(StoreUnavailable, match="NOREPLICAS"):
         store.purge(Filter(), 9)
 
-    def purge(line: Any) -> None:
+    def purge_twice(line: Any) -> None:
         purge.purge(line, Filter(), 1, store.moment)
         with unwilling(server):
             purge.purge(line, Filter(), 1, store.moment)
 
     with pytest.raises(OutcomeUnknown, match="a part was done before"):
-        store.connections.write(purge)
+        store.session.write(purge_twice)
     assert store.counts(Filter()).total() == 1
     ground.close()
 

@@ -170,7 +170,7 @@ def test_a_batch_is_cut_by_its_weight_too(
         store: Any = ground.open()
         sent: list[int] = []
         jobs = [new_job(f"j{n}", command="x" * 3000) for n in range(10)]
-        store.connections.write(lambda line: _counted(line, sent, lambda: write.add(line, jobs, "")))
+        store.session.write(lambda line: _counted(line, sent, lambda: write.add(line, jobs, "")))
         assert len(sent) > 2
         assert max(sent) <= 14_000
         assert [job.id for job in store.find(Filter(), Page()).jobs] == [f"j{n}" for n in reversed(range(10))]

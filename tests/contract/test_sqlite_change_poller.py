@@ -30,13 +30,13 @@ def fall_idle(store: SqliteStore) -> None:
 
 
 def looks_during(store: SqliteStore, seconds: float, monkeypatch: pytest.MonkeyPatch) -> int:
-    looks, peek = [], store._writer.peek
+    looks, peek = [], store.session.writer.peek
 
     def counted(question: Any) -> Any:
         looks.append(question)
         return peek(question)
 
-    monkeypatch.setattr(store._writer, "peek", counted)
+    monkeypatch.setattr(store.session.writer, "peek", counted)
     assert store.wait(seconds) is False
     return len(looks)
 

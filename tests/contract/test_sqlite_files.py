@@ -297,13 +297,13 @@ def reachable(folder: Path) -> Path:
 def test_a_full_disk_changes_nothing_and_says_so(sqlite: SqliteGround) -> None:
     store = SqliteStore.open(sqlite.path)
     store.add([new_job("a")])
-    pages = store._writer.alone(lambda c: int(c.pragma("page_count")))
-    store._writer.alone(lambda c: c.pragma("max_page_count", pages))
+    pages = store.session.writer.alone(lambda c: int(c.pragma("page_count")))
+    store.session.writer.alone(lambda c: c.pragma("max_page_count", pages))
     with pytest.raises(StoreUnavailable, match="full") as caught:
         store.add([new_job(f"b{n}", cwd="/" * 500) for n in range(200)])
     assert caught.value.hint
     assert store.counts(Filter()).total() == 1
-    store._writer.alone(lambda c: c.pragma("max_page_count", 1_000_000))
+    store.session.writer.alone(lambda c: c.pragma("max_page_count", 1_000_000))
     assert store.add([new_job("c")])[0].status == "added"
     store.close()
 
@@ -442,7 +442,7 @@ def test_durability_is_read_back_and_not_assumed(tmp_path: Path) -> None:
     fast = SqliteStore.open(tmp_path / "fast.db", durability="fast")
     assert (safe.describe().durability, safe.describe().details["synchronous"]) == ("power-safe", "2")
     assert (fast.describe().durability, fast.describe().details["synchronous"]) == ("memory-safe", "1")
-    safe._writer.alone(lambda c: c.pragma("synchronous", 1))
+    safe.session.writer.alone(lambda c: c.pragma("synchronous", 1))
     assert safe.describe().durability == "memory-safe"
     assert safe.describe().details["journal_mode"] == "wal"
     safe.close()

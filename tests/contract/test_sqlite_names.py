@@ -209,7 +209,7 @@ def test_a_store_that_is_closed_while_it_reads_keeps_its_name_until_the_reader_i
 
     store = SqliteStore.open(path)
     store.counts(Filter())
-    assert store._readers.look(question)
+    assert store.session.read(question)
     assert not is_taken(path)
 
 
@@ -218,15 +218,15 @@ def test_a_store_that_is_closed_while_a_reader_opens_keeps_its_name(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = SqliteStore.open(path)
-    open_reader = store._database.reader
+    open_reader = store.session.database.reader
 
     def opened_late() -> object:
         connection = open_reader()
         store.close()
         return connection
 
-    monkeypatch.setattr(store._database, "reader", opened_late)
-    assert store._readers.look(lambda _: is_taken(path))
+    monkeypatch.setattr(store.session.database, "reader", opened_late)
+    assert store.session.read(lambda _: is_taken(path))
     assert not is_taken(path)
 
 

@@ -41,7 +41,7 @@ def hold_writer(store: SqliteStore) -> tuple[threading.Event, threading.Thread]:
         entered.set()
         release.wait(10)
 
-    thread = threading.Thread(target=store._writer.run, args=(operation,))
+    thread = threading.Thread(target=store.session.writer.run, args=(operation,))
     thread.start()
     entered.wait(10)
     return release, thread
@@ -49,23 +49,23 @@ def hold_writer(store: SqliteStore) -> tuple[threading.Event, threading.Thread]:
 
 def test_what_waits_together_is_committed_together(store: SqliteStore) -> None:
     release, holder = hold_writer(store)
-    before = store._writer.commits
+    before = store.session.writer.commits
     adders = [threading.Thread(target=store.add, args=([new_job()],)) for _ in range(20)]
     for adder in adders:
         adder.start()
-    eventually(lambda: len(store._writer._waiting) == 20)
+    eventually(lambda: len(store.session.writer._waiting) == 20)
     release.set()
     for thread in (holder, *adders):
         thread.join()
     assert store.counts(Filter()).total() == 20
-    assert store._writer.commits == before + 1
+    assert store.session.writer.commits == before + 1
 
 
 def test_many_threads_need_fewer_commits_than_writes(store: SqliteStore) -> None:
-    before = store._writer.commits
+    before = store.session.writer.commits
     race(*[lambda: [store.add([new_job()]) for _ in range(20)]] * 10)
     assert store.counts(Filter()).total() == 200
-    assert store._writer.commits - before < 200
+    assert store.session.writer.commits - before < 200
 
 
 def test_an_operation_that_fails_is_undone_alone(store: SqliteStore) -> None:
@@ -86,7 +86,7 @@ def test_an_operation_that_fails_is_undone_alone(store: SqliteStore) -> None:
     ]
     for writer in writers:
         writer.start()
-    eventually(lambda: len(store._writer._waiting) == 3)
+    eventually(lambda: len(store.session.writer._waiting) == 3)
     release.set()
     for thread in (holder, *writers):
         thread.join()
@@ -113,10 +113,10 @@ def test_whoever_waits_for_a_closed_store_is_told(store: SqliteStore) -> None:
 
     adder = threading.Thread(target=add)
     adder.start()
-    eventually(lambda: store._writer._waiting)
+    eventually(lambda: store.session.writer._waiting)
     closer = threading.Thread(target=store.close)
     closer.start()
-    eventually(lambda: store._writer._closed)
+    eventually(lambda: store.session.writer._closed)
     release.set()
     for thread in (holder, adder, closer):
         thread.join()
@@ -124,7 +124,7 @@ def test_whoever_waits_for_a_closed_store_is_told(store: SqliteStore) -> None:
 
 
 def store_total(store: SqliteStore) -> int:
-    reopened = SqliteStore.open(store._database.path)
+    reopened = SqliteStore.open(store.session.database.path)
     total = reopened.counts(Filter()).total()
     reopened.close()
     return total
@@ -180,10 +180,10 @@ def test_counters_are_what_the_rows_say_after_random_operations(
     for turn in range(300):
         clock.step(seconds=random_number.random())
         _random_step(store, clock, random_number, turn)
-    rows = store._readers.look(
+    rows = store.session.read(
         lambda c: c.execute("SELECT queue, state, count(*) FROM job GROUP BY 1, 2 ORDER BY 1, 2").fetchall()
     )
-    tally = store._readers.look(
+    tally = store.session.read(
         lambda c: c.execute("SELECT queue, state, n FROM tally WHERE n > 0 ORDER BY 1, 2").fetchall()
     )
     assert tally == rows
@@ -191,7 +191,7 @@ def test_counters_are_what_the_rows_say_after_random_operations(
     for orphan in ("spec", "waiting", "output"):
         column = {"spec": "number", "waiting": "child", "output": "job"}[orphan]
         sql = f"SELECT count(*) FROM {orphan} WHERE {column} NOT IN (SELECT number FROM job)"
-        assert store._readers.look(lambda c, s=sql: c.execute(s).get) == 0
+        assert store.session.read(lambda c, s=sql: c.execute(s).get) == 0
 
 
 def _random_step(store: SqliteStore, clock: SteppedClock, random_number: random.Random, turn: int) -> None:
@@ -222,7 +222,7 @@ def _random_step(store: SqliteStore, clock: SteppedClock, random_number: random.
 
 
 def plan(store: SqliteStore, sql: str, count: int) -> str:
-    rows = store._readers.look(lambda c: c.execute(f"EXPLAIN QUERY PLAN {sql}", (None,) * count).fetchall())
+    rows = store.session.read(lambda c: c.execute(f"EXPLAIN QUERY PLAN {sql}", (None,) * count).fetchall())
     return "; ".join(row[3] for row in rows)
 
 
@@ -287,12 +287,12 @@ def test_a_poll_that_finds_nothing_writes_nothing(store: SqliteStore) -> None:
     store.add([new_job(queue="x"), new_job(run_at=NOW + timedelta(days=1)), in_state("dead")])
     store.compare_and_swap("queues", "x", {"paused": True, "limit": None}, 0)
     store.claim("w1", (), 5, LEASE)
-    before = store._writer._opened().total_changes()
-    log = Path(store._database.log).stat().st_size
+    before = store.session.writer._opened().total_changes()
+    log = Path(store.session.database.log).stat().st_size
     for _ in range(20):
         assert store.claim("w1", (), 5, LEASE) == []
-    assert store._writer._opened().total_changes() == before
-    assert Path(store._database.log).stat().st_size == log
+    assert store.session.writer._opened().total_changes() == before
+    assert Path(store.session.database.log).stat().st_size == log
 
 
 def test_a_poll_that_finds_nothing_does_not_wait_for_who_writes(sqlite: SqliteGround) -> None:
@@ -309,12 +309,12 @@ def test_a_poll_that_finds_nothing_does_not_wait_for_who_writes(sqlite: SqliteGr
 
 def test_a_reader_cannot_write(store: SqliteStore) -> None:
     with pytest.raises(StoreUnusable):
-        store._readers.look(lambda c: c.execute("DELETE FROM job"))
+        store.session.read(lambda c: c.execute("DELETE FROM job"))
 
 
 def test_statements_are_not_prepared_anew_for_each_value(store: SqliteStore) -> None:
-    assert store._readers.look(lambda c: c.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, -1)) == 1
-    assert store._writer.alone(lambda c: c.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, -1)) == 1
+    assert store.session.read(lambda c: c.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, -1)) == 1
+    assert store.session.writer.alone(lambda c: c.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, -1)) == 1
 
 
 def test_a_worker_that_renews_does_not_wake_itself(store: SqliteStore) -> None:

@@ -4,12 +4,11 @@ Whether something was changed is known by what was sent: a verb that fails befor
 one that fails later may have. Numbers that are drawn and bells that are rung do not count.
 """
 
-import os
 import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar, TypeVarTuple
 
 import pymongo
 from bson.codec_options import CodecOptions, TypeDecoder, TypeRegistry
@@ -30,12 +29,14 @@ from pymongo.uri_parser import split_options
 from pymongo.write_concern import WriteConcern
 
 from queuectl.clock import boottime
-from queuectl.errors import QueuectlError, StoreUnavailable, StoreUnusable
+from queuectl.errors import QueuectlError, StoreUnavailable
+from queuectl.store.driver.session import Session
 from queuectl.store.mongo.address import Address
 from queuectl.store.mongo.documents import Document
 from queuectl.store.mongo.faults import Place
 
 Answer = TypeVar("Answer")
+Arguments = TypeVarTuple("Arguments")
 Base = Database[Document]
 WRITES = frozenset(("insert", "update", "delete", "findAndModify"))
 ASIDE = frozenset(("counters", "bells", "rings"))
@@ -111,45 +112,43 @@ class Outbox(monitoring.CommandListener):
         """Nothing to note: that it failed here does not say that it failed there."""
 
 
-class Connections:
-    """One client, made when it is first needed. `greet` looks the server over before anything is asked of it."""
+class MongoSession(Session[Base]):
+    """One client of pymongo, made when it is first needed. `greet` checks the server before anything is asked of it.
+
+    The client has a pool of its own, so this session lends the client to everybody at once and counts its users.
+    """
 
     def __init__(
         self, address: Address, concern: WriteConcern, patience: float, greet: Callable[[Base], None]
     ) -> None:
-        self.address, self._concern, self._patience, self._greet = address, concern, patience, greet
+        super().__init__(address.shown, patience)
+        self.address, self._concern, self._greet = address, concern, greet
         self._place = Place(address)
-        self._process = os.getpid()
         self._lock = threading.Lock()
         self._client: Client | None = None
-        self._greeted = self._closed = False
+        self._greeted = False
         self._outbox = Outbox()
-        self.answers = True
 
-    def read(self, question: Callable[[Base], Answer]) -> Answer:
-        """Ask something."""
-        return self._try(question)
+    def perform(self, work: Callable[..., Answer], args: tuple[Any, ...], *, writing: bool) -> Answer:  # noqa: ARG002
+        """What was sent tells whether something was changed, not what the caller had in mind."""
+        return self._try(work, args, self.patience)
 
-    def write(self, change: Callable[[Base], Answer]) -> Answer:
-        """Change something. Raises OutcomeUnknown if a write was sent and what became of it is not known."""
-        return self._try(change)
-
-    def unhurried(self, question: Callable[[Base], Answer]) -> Answer:
-        """Ask something that may take its time: ten minutes."""
-        return self._try(question, LONGEST_PATIENCE)
+    def unhurried(self, work: Callable[[Base, *Arguments], Answer], *args: *Arguments) -> Answer:
+        """Read something for up to ten minutes."""
+        return self._try(work, args, LONGEST_PATIENCE)
 
     def follow(self, listen: Callable[[Base], Answer]) -> Answer:
-        """Listen for as long as it goes on; each single question ends within our patience."""
-        return self._try(listen, None)
+        """Listen without an end; each single question ends within our patience."""
+        return self._try(listen, (), None)
 
     def greet_again(self) -> None:
-        """Look the server over, as if it had never been seen."""
+        """Check the server, as if it had never been seen."""
         self._greeted = False
         self.read(lambda _: None)
 
     def close(self) -> None:
-        """Let go of all connections. Twice is once."""
-        self._closed = True
+        """Close all connections. Idempotent."""
+        super().close()
         self._let_go(at_once=True)
 
     def _let_go(self, *, at_once: bool) -> None:
@@ -163,9 +162,8 @@ class Connections:
                 return
         client.end()
 
-    def _try(self, work: Callable[[Base], Answer], patience: float | None = -1.0) -> Answer:
-        """Do it once the server answers. Broken off before it has sent a write, it begins again."""
-        patience = self._patience if patience == -1.0 else patience
+    def _try(self, work: Callable[..., Answer], args: tuple[Any, ...], patience: float | None) -> Answer:
+        """Do it once the server answers. Interrupted before it has sent a write, it begins again."""
         self._outbox.clear()
         deadline = boottime() + (patience or LONGEST_PATIENCE)
         with self._translated(), self._lent() as base:
@@ -173,7 +171,7 @@ class Connections:
                 try:
                     with pymongo.timeout(max(SHORTEST, deadline - boottime()) if patience else None):
                         self._get_ready(base, deadline)
-                        answer = work(base)
+                        answer = work(base, *args)
                     break
                 except AutoReconnect:
                     if self._outbox.wrote or boottime() >= deadline:
@@ -183,12 +181,9 @@ class Connections:
 
     @contextmanager
     def _lent(self) -> Iterator[Base]:
-        """In the child of a fork a client would answer two processes."""
-        if os.getpid() != self._process:
-            raise StoreUnusable("the store was opened before a fork", "open it in the process that uses it")
+        self.refuse_fork()
         with self._lock:
-            if self._closed:
-                raise StoreUnavailable(f"{self.address.shown} was closed already")
+            self.refuse_closed()
             client = self._client = self._client or Client(self._make())
             client.users += 1
         try:
@@ -217,10 +212,10 @@ class Connections:
     def _client_of_url(self) -> "MongoClient[Document]":
         return MongoClient(
             self.address.url,
-            timeoutMS=int(self._patience * 1000),
-            serverSelectionTimeoutMS=int(self._patience * 1000),
+            timeoutMS=int(self.patience * 1000),
+            serverSelectionTimeoutMS=int(self.patience * 1000),
             retryReads=False,  # `_try` does, and says soon if the server is down
-            connectTimeoutMS=int(max(self._patience, FIRST_LOOK) * 1000),
+            connectTimeoutMS=int(max(self.patience, FIRST_LOOK) * 1000),
             minPoolSize=0,
             maxPoolSize=16,
             appname="queuectl",
@@ -232,7 +227,7 @@ class Connections:
         """Wait for a server. One that is not there is said to be so soon, and not at the end of all patience."""
         while not (self._greeted and base.client.topology_description.has_writable_server()):
             try:
-                with pymongo.timeout(min(FIRST_LOOK, self._patience)):
+                with pymongo.timeout(min(FIRST_LOOK, self.patience)):
                     _ = base.client.is_primary  # this does not ask the server, but waits until there is one
                 break
             except ServerSelectionTimeoutError as error:

@@ -16,7 +16,7 @@ from queuectl.clock import random_number
 from queuectl.errors import QueuectlError
 from queuectl.store.driver.self_pipe import SelfPipe
 from queuectl.store.mongo import notify
-from queuectl.store.mongo.connect import Base, Connections
+from queuectl.store.mongo.connect import Base, MongoSession
 
 ECHO = 0.1
 """Seconds after a ring in which another one may have been left out."""
@@ -34,7 +34,7 @@ class Listener:
     """`wait` returns when something may have changed; `wake` lets it return at once."""
 
     def __init__(
-        self, connections: Connections, listens: bool, random_number: Callable[[], float] = random_number
+        self, connections: MongoSession, listens: bool, random_number: Callable[[], float] = random_number
     ) -> None:
         self._connections, self._listens, self._random_number = connections, listens, random_number
         self._pipe, self._lock = SelfPipe(), threading.Lock()
@@ -128,7 +128,7 @@ class Listener:
 class Follower:
     """A thread that follows the log of the bells. Ends for good where that is not possible."""
 
-    def __init__(self, connections: Connections, told: Callable[[str], None]) -> None:
+    def __init__(self, connections: MongoSession, told: Callable[[str], None]) -> None:
         self._connections, self._told = connections, told
         self._ended = threading.Event()
         self.open = False

@@ -28,7 +28,7 @@ from queuectl.store.mongo import (
     schema,
     write,
 )
-from queuectl.store.mongo.connect import FAST, SAFE, Base, Connections
+from queuectl.store.mongo.connect import FAST, SAFE, Base, MongoSession
 from queuectl.store.mongo.listen import Listener
 from queuectl.store.protocol import Added, AttemptRef, Description, Entry, Saved, Table
 
@@ -55,13 +55,13 @@ class MongoStore:
         self._address = address.parse(url)
         self._fast, self._create = durability == "fast", create
         concern = FAST if self._fast else SAFE
-        self._connections = Connections(self._address, concern, patience, self._greet)
-        self._listener = Listener(self._connections, self._address.listens)
+        self.session = MongoSession(self._address, concern, patience, self._greet)
+        self._listener = Listener(self.session, self._address.listens)
         self._aside = SetAside()
         self._means = claim.Means(token or _random_token, random_number, self._listener.soon, self._aside)
         self._given = clock
         good_for = 0.0 if clock else GOOD_FOR
-        self._clock = ServerClock(self._ask_time, lambda: self._connections.answers, good_for)
+        self._clock = ServerClock(self._ask_time, lambda: self.session.answers, good_for)
 
     @property
     def _moment(self) -> ready_index.ServerTime:
@@ -73,86 +73,84 @@ class MongoStore:
 
     def add(self, jobs: Sequence[Job]) -> list[Added]:
         now = self.now()
-        return self._connections.write(lambda base: write.add(base, jobs, now)) if jobs else []
+        return self.session.write(lambda base: write.add(base, jobs, now)) if jobs else []
 
     def get(self, ids: Sequence[str]) -> Jobs:
-        return self._connections.read(lambda base: find.get(base, ids)) if ids else Jobs()
+        return self.session.read(lambda base: find.get(base, ids)) if ids else Jobs()
 
     def find(self, wanted: Filter, page: Page) -> Found:
-        return self._connections.read(lambda base: find.find(base, wanted, page))
+        return self.session.read(lambda base: find.find(base, wanted, page))
 
     def counts(self, wanted: Filter) -> Counts:
-        return self._connections.read(lambda base: find.counts(base, wanted))
+        return self.session.read(lambda base: find.counts(base, wanted))
 
     def due_since(self) -> dict[str, datetime]:
-        return self._connections.read(lambda base: ready_index.due_since(base, self._moment))
+        return self.session.read(lambda base: ready_index.due_since(base, self._moment))
 
     def claim(self, worker: str, queues: Sequence[str], limit: int, lease: timedelta) -> list[Job]:
         if limit < 1:
             return []
         self._listener.only_work()
         wish = claim.Wish(worker=worker, queues=queues, limit=limit, lease=lease)
-        return self._connections.write(lambda base: claim.claim(base, wish, self._moment, self._means))
+        return self.session.write(lambda base: claim.claim(base, wish, self._moment, self._means))
 
     def renew(self, worker: str, held: Sequence[AttemptRef], lease: timedelta) -> list[Job]:
         if not held:
             return []
-        return self._connections.write(lambda base: claim.renew(base, worker, held, lease, self._moment))
+        return self.session.write(lambda base: claim.renew(base, worker, held, lease, self._moment))
 
     def save(self, jobs: Sequence[Job]) -> list[Saved]:
         now = self.now()
-        return self._connections.write(lambda base: write.save(base, jobs, now)) if jobs else []
+        return self.session.write(lambda base: write.save(base, jobs, now)) if jobs else []
 
     def expired_leases(self, limit: int) -> list[Job]:
-        return self._connections.read(lambda base: claim.expired_leases(base, limit, self._moment))[0]
+        return self.session.read(lambda base: claim.expired_leases(base, limit, self._moment))[0]
 
     def write_output(self, chunks: Sequence[Chunk], trims: Sequence[Trim] = ()) -> set[str]:
         if not chunks and not trims:
             return set()
-        return self._connections.write(lambda base: output.write(base, chunks, trims))
+        return self.session.write(lambda base: output.write(base, chunks, trims))
 
     def read_output(self, attempt_id: str, after: int, limit: int = 256) -> list[Chunk]:
-        return self._connections.read(lambda base: output.read(base, attempt_id, after, limit))
+        return self.session.read(lambda base: output.read(base, attempt_id, after, limit))
 
     def heartbeat(self, worker: Worker) -> Instruction | None:
         entry = replace(worker, heartbeat=self.now())
-        asked = self._connections.write(lambda base: registry.heartbeat(base, entry))
-        self._connections.write(ended_counts.merge)
+        asked = self.session.write(lambda base: registry.heartbeat(base, entry))
+        self.session.write(ended_counts.merge)
         return asked
 
     def pending_instruction(self, worker_id: str) -> Instruction | None:
-        return self._connections.read(lambda base: registry.pending_instruction(base, worker_id))
+        return self.session.read(lambda base: registry.pending_instruction(base, worker_id))
 
     def instruct(self, worker_id: str, instruction: Instruction) -> bool:
-        return self._connections.write(lambda base: registry.instruct(base, worker_id, instruction))
+        return self.session.write(lambda base: registry.instruct(base, worker_id, instruction))
 
     def workers(self) -> list[Worker]:
-        return self._connections.read(registry.workers)
+        return self.session.read(registry.workers)
 
     def forget(self, worker_id: str) -> None:
-        self._connections.write(lambda base: registry.forget(base, worker_id))
+        self.session.write(lambda base: registry.forget(base, worker_id))
 
     def read_table(self, table: Table) -> dict[str, Entry]:
-        return self._connections.read(lambda base: registry.read_table(base, table))
+        return self.session.read(lambda base: registry.read_table(base, table))
 
     def compare_and_swap(self, table: Table, key: str, value: dict[str, Any] | None, version: int) -> bool:
-        return self._connections.write(
-            lambda base: registry.compare_and_swap(base, table, key, value, version)
-        )
+        return self.session.write(lambda base: registry.compare_and_swap(base, table, key, value, version))
 
     def purge(self, wanted: Filter, limit: int) -> list[str]:
-        return self._connections.write(lambda base: purge.purge(base, wanted, limit))
+        return self.session.write(lambda base: purge.purge(base, wanted, limit))
 
     def set_aside(self, *, expired: bool) -> list[Unreadable]:
-        if expired and (damaged := self._connections.read(self._lapsed_damage)):
-            self._connections.write(lambda base: claim.set_aside(base, damaged, self._aside))
+        if expired and (damaged := self.session.read(self._lapsed_damage)):
+            self.session.write(lambda base: claim.set_aside(base, damaged, self._aside))
         return self._aside.take()
 
     def _lapsed_damage(self, base: Base) -> list[Unreadable]:
         return claim.expired_leases(base, 1, self._moment)[1] + claim.endless(base)
 
     def discard(self, numbers: Sequence[int]) -> list[int]:
-        return self._connections.write(lambda base: purge.discard(base, numbers)) if numbers else []
+        return self.session.write(lambda base: purge.discard(base, numbers)) if numbers else []
 
     def wait(self, timeout: float) -> bool:
         return self._listener.wait(timeout)
@@ -165,20 +163,18 @@ class MongoStore:
 
     def describe(self, *, thorough: bool = False) -> Description:
         if thorough:
-            return self._connections.unhurried(
-                lambda base: description.with_damage(base, self._describe(base))
-            )
-        return self._connections.read(self._describe)
+            return self.session.unhurried(lambda base: description.with_damage(base, self._describe(base)))
+        return self.session.read(self._describe)
 
     def _describe(self, base: Base) -> Description:
         return description.describe(base, self._address.shown, fast=self._fast, listens=self._address.listens)
 
     def migrate(self) -> None:
-        self._connections.greet_again()
+        self.session.greet_again()
 
     def close(self) -> None:
         self._listener.close()
-        self._connections.close()
+        self.session.close()
 
     def _greet(self, base: Base) -> None:
         description.refuse_unfit(description.server(base), self._address.shown)
@@ -192,7 +188,7 @@ class MongoStore:
     def _ask_time(self) -> int:
         if self._given is not None:
             return codec.micros(self._given.now())
-        return self._connections.read(_server_time)
+        return self.session.read(_server_time)
 
 
 def _server_time(base: Base) -> int:

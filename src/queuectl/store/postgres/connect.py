@@ -8,9 +8,7 @@ psycopg's own pool is not used: it connects in threads of its own and tells a ca
 not why; a wrong password is to be named, and a short command is to start no threads.
 """
 
-import os
 import select
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -20,7 +18,8 @@ import psycopg
 from psycopg.abc import PQGen
 from psycopg.errors import InsufficientPrivilege
 
-from queuectl.errors import QueuectlError, StoreUnavailable, StoreUnusable
+from queuectl.errors import QueuectlError, StoreUnavailable
+from queuectl.store.driver.session import PooledSession
 from queuectl.store.postgres.address import Address
 from queuectl.store.postgres.faults import AGAIN, FAREWELL, ConnectionLost, Place, Silence
 
@@ -88,44 +87,47 @@ class Line(psycopg.Connection[tuple[Any, ...]]):
         return bool(poll.poll(0))
 
 
-class Connections:
-    """Makes, lends and keeps connections. `greet` looks each new one over before it is used."""
-
-    KEPT, MOST = 4, 16
+class PostgresSession(PooledSession[Line]):
+    """Connections to one database. `greet` checks each new one: after a failover it may lead to another server."""
 
     def __init__(
         self, address: Address, options: Mapping[str, str], patience: float, greet: Callable[[Line], None]
     ) -> None:
-        self.address, self._patience, self._greet = address, patience, greet
+        super().__init__(address.shown, patience)
+        self.address, self._greet = address, greet
         self._options = " ".join(f"-c {name}={value}" for name, value in options.items())
         self._place = Place(address.shown, str(address.parts.get("user", "")), address.schema)
-        self._process = os.getpid()
-        self._idle: list[Line] = []
-        self._room = threading.BoundedSemaphore(self.MOST)
-        self._closed = False
-        self.answers = True
 
-    def read(self, question: Callable[[Line], Answer]) -> Answer:
-        """Ask something. A connection that broke meanwhile is replaced once: asking twice does no harm."""
+    def perform(self, work: Callable[..., Answer], args: tuple[Any, ...], *, writing: bool) -> Answer:
+        """A read is repeated once after a lost connection: a second read does no harm."""
         try:
-            return self._try(question, writing=False)
+            return self._try(work, args, writing=writing)
         except ConnectionLost:
-            return self._try(question, writing=False)
+            if writing:
+                raise
+            return self._try(work, args, writing=False)
 
-    def write(self, change: Callable[[Line], Answer]) -> Answer:
-        """Change something. Raises OutcomeUnknown if the connection is lost after it was sent."""
-        return self._try(change, writing=True)
+    def _try(self, work: Callable[..., Answer], args: tuple[Any, ...], *, writing: bool) -> Answer:
+        """Repeat what the server has undone: after a deadlock, say."""
+        for left in reversed(range(TRIES)):
+            try:
+                return super().perform(work, args, writing=writing)
+            except StoreUnavailable as fault:
+                if not left or not isinstance(fault.__cause__, AGAIN):
+                    raise
+        raise AssertionError("unreachable")
 
     def open(self, prepare: Callable[[Line], None] | None = None) -> Line:
-        """A connection of the caller's own, looked over and prepared; the caller closes it."""
-        self._refuse_use()
+        """A connection of the caller's own, checked and prepared; the caller closes it."""
+        self.refuse_fork()
+        self.refuse_closed()
         try:
             line = self._connect()
         except psycopg.Error as error:
             self.answers = False
             raise self._place.unreachable(error) from error
         try:
-            with self._translated(line, writing=False):
+            with self.translated(line, writing=False):
                 self._greet(line)
                 if prepare is not None:
                     prepare(line)
@@ -135,84 +137,40 @@ class Connections:
         self.answers = True
         return line
 
-    def close(self) -> None:
-        """Close those that are idle; one that is lent closes when it comes back."""
-        self._closed = True
-        with suppress(IndexError):  # another thread does the same
-            while self._idle:
-                self._idle.pop().close()
-
-    def _try(self, work: Callable[[Line], Answer], *, writing: bool) -> Answer:
-        for left in reversed(range(TRIES)):
-            try:
-                with self._lent() as line, self._translated(line, writing=writing):
-                    answer = work(line)
-                self.answers = True
-                return answer
-            except StoreUnavailable as fault:
-                if not left or not isinstance(fault.__cause__, AGAIN):
-                    raise
-        raise AssertionError("unreachable")
-
-    def _refuse_use(self) -> None:
-        """In the child of a fork a connection would answer two processes."""
-        if os.getpid() != self._process:
-            raise StoreUnusable("the store was opened before a fork", "open it in the process that uses it")
-        if self._closed:
-            raise StoreUnavailable(f"{self.address.shown} was closed already")
-
-    @contextmanager
-    def _lent(self) -> Iterator[Line]:
-        self._refuse_use()
-        if not self._room.acquire(timeout=self._patience):
-            raise StoreUnavailable(
-                f"{self.address.shown}: {self.MOST} connections of this process are all busy"
-            )
-        try:
-            line = self._take()
-            try:
-                yield line
-            finally:
-                self._give_back(line)
-        finally:
-            self._room.release()
-
-    def _take(self) -> Line:
-        while self._idle:
-            try:
-                line = self._idle.pop()
-            except IndexError:  # another thread was faster
-                break
-            if not line.stale:
-                return line
-            line.close()
+    def connect(self) -> Line:
+        """A connection to be lent."""
         return self.open()
 
-    def _give_back(self, line: Line) -> None:
-        usable = not line.closed and line.info.transaction_status == psycopg.pq.TransactionStatus.IDLE
-        if usable and not self._closed and len(self._idle) < self.KEPT:
-            self._idle.append(line)
-            if self._closed:  # since a moment ago, by another thread
-                self.close()
-        else:
-            line.close()
+    def disconnect(self, connection: Line) -> None:
+        """Close a connection."""
+        connection.close()
+
+    def is_healthy(self, connection: Line) -> bool:
+        """Whether the server has sent nothing, such as its farewell, while nobody read."""
+        return not connection.stale
+
+    def is_reusable(self, connection: Line) -> bool:
+        """Whether no statement and no transaction is left open in it."""
+        status = psycopg.pq.TransactionStatus
+        return not connection.closed and connection.info.transaction_status == status.IDLE
 
     @contextmanager
-    def _translated(self, line: Line, *, writing: bool) -> Iterator[None]:
+    def translated(self, connection: Line, *, writing: bool) -> Iterator[None]:
+        """Errors of psycopg become ours. A statement whose answer did not come is cancelled."""
         try:
             yield
         except Silence as silence:
             # Else it goes on in the server, and each repetition with it: a commit that waits for a standby, say.
             with suppress(psycopg.Error):
-                line.cancel_safe(timeout=CANCEL_SECONDS)
-            line.close()
+                connection.cancel_safe(timeout=CANCEL_SECONDS)
+            connection.close()
             self.answers = False
             raise self._place.lost(writing=writing, silent=True) from silence
         except psycopg.Error as error:
-            if line.closed or isinstance(error, FAREWELL):
-                line.close()
+            if connection.closed or isinstance(error, FAREWELL):
+                connection.close()
                 raise self._place.lost(writing=writing) from error
-            raise self._fault(line, error) from error
+            raise self._fault(connection, error) from error
 
     def _fault(self, line: Line, error: psycopg.Error) -> QueuectlError:
         """What a refusal means. Who lacks a right is told who has it."""
@@ -224,7 +182,7 @@ class Connections:
 
     def _connect(self) -> Line:
         line = self._connect_as_allowed()
-        line.schema, line.patience = self.address.schema, self._patience
+        line.schema, line.patience = self.address.schema, self.patience
         return line
 
     def _connect_as_allowed(self) -> Line:
@@ -242,11 +200,11 @@ class Connections:
         given = self.address.parts
         usual: dict[str, Any] = {
             "application_name": "queuectl",
-            "connect_timeout": max(2, round(self._patience)),
+            "connect_timeout": max(2, round(self.patience)),
             "keepalives_idle": 10,
             "keepalives_interval": 5,
             "keepalives_count": 3,
-            "tcp_user_timeout": max(2000, round(self._patience * 1000)),
+            "tcp_user_timeout": max(2000, round(self.patience * 1000)),
         }
         if "," in str(given.get("host", "")):
             usual["target_session_attrs"] = "read-write"

@@ -13,7 +13,7 @@ import psycopg
 
 from queuectl.clock import random_number
 from queuectl.store.driver.self_pipe import SelfPipe
-from queuectl.store.postgres.connect import Connections, Line
+from queuectl.store.postgres.connect import Line, PostgresSession
 from queuectl.store.postgres.schema import channel
 from queuectl.store.postgres.sql import statements
 
@@ -29,7 +29,7 @@ class Listener:
     """`wait` returns when something may have changed; `wake` lets it return at once."""
 
     def __init__(
-        self, connections: Connections, listens: bool, random_number: Callable[[], float] = random_number
+        self, connections: PostgresSession, listens: bool, random_number: Callable[[], float] = random_number
     ) -> None:
         self._connections, self._listens, self._random_number = connections, listens, random_number
         self._pipe, self._lock = SelfPipe(), threading.Lock()

@@ -16,7 +16,7 @@ from queuectl.store.driver.attempt_ids import AttemptIds
 from queuectl.store.driver.server_clock import GOOD_FOR, ServerClock
 from queuectl.store.driver.set_aside import SetAside
 from queuectl.store.postgres import address, claim, description, find, output, purge, registry, schema, write
-from queuectl.store.postgres.connect import SERVER_SHARE, Connections, Line
+from queuectl.store.postgres.connect import SERVER_SHARE, Line, PostgresSession
 from queuectl.store.postgres.listen import Listener
 from queuectl.store.postgres.sql import statements
 from queuectl.store.protocol import Added, AttemptRef, Description, Entry, Saved, Table
@@ -47,80 +47,80 @@ class PostgresStore:
         self._tokens = AttemptIds(token or _random_token)
         self._aside = SetAside()
         self._known = False
-        self._connections = Connections(self._address, _options(durability, patience), patience, self._greet)
-        self._listener = Listener(self._connections, self._address.listens)
-        self._clock = ServerClock(self._ask_time, lambda: self._connections.answers, clock_good_for)
+        self.session = PostgresSession(self._address, _options(durability, patience), patience, self._greet)
+        self._listener = Listener(self.session, self._address.listens)
+        self._clock = ServerClock(self._ask_time, lambda: self.session.answers, clock_good_for)
 
     def now(self) -> datetime:
         return self._clock.now()
 
     def add(self, jobs: Sequence[Job]) -> list[Added]:
         now = self.now()
-        return self._connections.write(lambda c: write.add(c, jobs, now)) if jobs else []
+        return self.session.write(lambda c: write.add(c, jobs, now)) if jobs else []
 
     def get(self, ids: Sequence[str]) -> Jobs:
-        return self._connections.read(lambda c: find.get(c, ids)) if ids else Jobs()
+        return self.session.read(lambda c: find.get(c, ids)) if ids else Jobs()
 
     def find(self, wanted: Filter, page: Page) -> Found:
-        return self._connections.read(lambda c: find.find(c, wanted, page))
+        return self.session.read(lambda c: find.find(c, wanted, page))
 
     def counts(self, wanted: Filter) -> Counts:
-        return self._connections.read(lambda c: find.counts(c, wanted))
+        return self.session.read(lambda c: find.counts(c, wanted))
 
     def due_since(self) -> dict[str, datetime]:
-        return self._connections.read(claim.due_since)
+        return self.session.read(claim.due_since)
 
     def claim(self, worker: str, queues: Sequence[str], limit: int, lease: timedelta) -> list[Job]:
         if limit < 1:
             return []
         self._listener.only_work()
-        return self._connections.write(
+        return self.session.write(
             lambda c: claim.claim(c, worker, queues, limit, lease, self._tokens, self._aside)
         )
 
     def renew(self, worker: str, held: Sequence[AttemptRef], lease: timedelta) -> list[Job]:
-        return self._connections.write(lambda c: claim.renew(c, worker, held, lease)) if held else []
+        return self.session.write(lambda c: claim.renew(c, worker, held, lease)) if held else []
 
     def save(self, jobs: Sequence[Job]) -> list[Saved]:
         now = self.now()
-        return self._connections.write(lambda c: write.save(c, jobs, now)) if jobs else []
+        return self.session.write(lambda c: write.save(c, jobs, now)) if jobs else []
 
     def expired_leases(self, limit: int) -> list[Job]:
-        return self._connections.read(lambda c: claim.expired_leases(c, limit))[0]
+        return self.session.read(lambda c: claim.expired_leases(c, limit))[0]
 
     def write_output(self, chunks: Sequence[Chunk], trims: Sequence[Trim] = ()) -> set[str]:
         if not chunks and not trims:
             return set()
-        return self._connections.write(lambda c: output.write(c, chunks, trims))
+        return self.session.write(lambda c: output.write(c, chunks, trims))
 
     def read_output(self, attempt_id: str, after: int, limit: int = 256) -> list[Chunk]:
-        return self._connections.read(lambda c: output.read(c, attempt_id, after, limit))
+        return self.session.read(lambda c: output.read(c, attempt_id, after, limit))
 
     def heartbeat(self, worker: Worker) -> Instruction | None:
         entry = replace(worker, heartbeat=self.now())
         self._listener.take_in()
-        return self._connections.write(lambda c: registry.heartbeat(c, entry))
+        return self.session.write(lambda c: registry.heartbeat(c, entry))
 
     def pending_instruction(self, worker_id: str) -> Instruction | None:
-        return self._connections.read(lambda c: registry.pending_instruction(c, worker_id))
+        return self.session.read(lambda c: registry.pending_instruction(c, worker_id))
 
     def instruct(self, worker_id: str, instruction: Instruction) -> bool:
-        return self._connections.write(lambda c: registry.instruct(c, worker_id, instruction))
+        return self.session.write(lambda c: registry.instruct(c, worker_id, instruction))
 
     def workers(self) -> list[Worker]:
-        return self._connections.read(registry.workers)
+        return self.session.read(registry.workers)
 
     def forget(self, worker_id: str) -> None:
-        self._connections.write(lambda c: registry.forget(c, worker_id))
+        self.session.write(lambda c: registry.forget(c, worker_id))
 
     def read_table(self, table: Table) -> dict[str, Entry]:
-        return self._connections.read(lambda c: registry.read_table(c, table))
+        return self.session.read(lambda c: registry.read_table(c, table))
 
     def compare_and_swap(self, table: Table, key: str, value: dict[str, Any] | None, version: int) -> bool:
-        return self._connections.write(lambda c: registry.compare_and_swap(c, table, key, value, version))
+        return self.session.write(lambda c: registry.compare_and_swap(c, table, key, value, version))
 
     def purge(self, wanted: Filter, limit: int) -> list[str]:
-        return self._connections.write(lambda c: purge.purge(c, wanted, limit))
+        return self.session.write(lambda c: purge.purge(c, wanted, limit))
 
     def set_aside(self, *, expired: bool) -> list[Unreadable]:
         if expired:
@@ -128,12 +128,12 @@ class PostgresStore:
         return self._aside.take()
 
     def _set_aside_lapsed(self) -> None:
-        _, damaged = self._connections.read(lambda c: claim.expired_leases(c, 1))
+        _, damaged = self.session.read(lambda c: claim.expired_leases(c, 1))
         if damaged:
-            self._connections.write(lambda c: claim.set_aside(c, damaged, self._aside))
+            self.session.write(lambda c: claim.set_aside(c, damaged, self._aside))
 
     def discard(self, numbers: Sequence[int]) -> list[int]:
-        return self._connections.write(lambda c: purge.discard(c, numbers)) if numbers else []
+        return self.session.write(lambda c: purge.discard(c, numbers)) if numbers else []
 
     def wait(self, timeout: float) -> bool:
         return self._listener.wait(timeout)
@@ -145,7 +145,7 @@ class PostgresStore:
         return None
 
     def describe(self, *, thorough: bool = False) -> Description:
-        return self._connections.read(lambda c: self._describe(c, thorough))
+        return self.session.read(lambda c: self._describe(c, thorough))
 
     def _describe(self, line: Line, thorough: bool) -> Description:
         listening = "notifications" if self._address.listens and not line.pooled else "polling"
@@ -154,11 +154,11 @@ class PostgresStore:
 
     def migrate(self) -> None:
         self._known = False
-        self._connections.open().close()
+        self.session.open().close()
 
     def close(self) -> None:
         self._listener.close()
-        self._connections.close()
+        self.session.close()
 
     def _greet(self, line: Line) -> None:
         """Look a new connection over: after a failover it may lead to another server than the last one."""
@@ -177,7 +177,7 @@ class PostgresStore:
             raise
 
     def _ask_time(self) -> int:
-        return int(self._connections.read(lambda c: c.value(_NOW)))
+        return int(self.session.read(lambda c: c.value(_NOW)))
 
 
 def _options(durability: str, patience: float) -> dict[str, str]:

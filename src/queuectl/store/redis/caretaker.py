@@ -14,7 +14,7 @@ from datetime import datetime
 from queuectl.errors import OutcomeUnknown, StoreError
 from queuectl.store.driver import codec
 from queuectl.store.redis import repair, turns
-from queuectl.store.redis.connect import Connections, Line
+from queuectl.store.redis.connect import Line, RedisSession
 
 GLANCE = 60.0
 """Seconds after which it is asked again whose turn it is."""
@@ -28,7 +28,7 @@ class Caretaker:
     `moment` is the time for scripts.
     """
 
-    def __init__(self, connections: Connections, moment: Callable[[], str]) -> None:
+    def __init__(self, connections: RedisSession, moment: Callable[[], str]) -> None:
         self._connections, self._moment = connections, moment
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None

@@ -1,4 +1,4 @@
-"""Connections to one server, lent to one caller at a time by the client library's pool.
+"""Connections to one server, lent to one caller at a time.
 
 Nothing is ever sent twice: a library that repeats a script whose reply was lost would do it twice. What was sent and
 not answered is unknown, and only the caller knows that it may ask again. But what a node of a cluster answers with
@@ -9,27 +9,24 @@ server is looked over again where that may have happened: before a change over a
 changed for a while, and over all of them after one has met with trouble.
 """
 
-import os
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any
 
 from redis.backoff import NoBackoff
-from redis.connection import Connection, ConnectionPool, SSLConnection
+from redis.connection import Connection, SSLConnection
 from redis.exceptions import MovedError, NoScriptError, RedisError
 from redis.retry import Retry
 
 from queuectl.errors import QueuectlError, StoreUnavailable, StoreUnusable
+from queuectl.store.driver.session import PooledSession
 from queuectl.store.redis.address import Address
 from queuectl.store.redis.faults import BROKEN, SPOKEN, Place, is_doubtful
 from queuectl.store.redis.route import Route
 from queuectl.store.redis.scripts import Script, script
 
-Answer = TypeVar("Answer")
 Word = str | bytes | int
-MOST = 16
 A_TRY = 0.5
 """Seconds in which a node that is there lets us in."""
 MOVES = 5
@@ -144,121 +141,101 @@ class TlsLine(Line, SSLConnection):
     """Over TLS."""
 
 
-class Connections:
-    """Makes, lends and keeps connections. `greet` looks the server over before anything is asked of it."""
+class RedisSession(PooledSession[Line]):
+    """Connections to one server. `greet` checks the server before anything is asked of it.
+
+    redis-py's pool is not used: it cannot tell for each connection whether the server was checked since the last fault.
+    """
+
+    KEPT = PooledSession.MOST
 
     def __init__(self, address: Address, patience: float, greet: Callable[[Line], None]) -> None:
-        self.address, self._patience, self._greet = address, patience, greet
+        super().__init__(address.shown, patience)
+        self.address, self._greet = address, greet
         self._place = Place(address)
-        self._process = os.getpid()
         self.route = Route((address.host, address.port))
-        self._pool: Any = self._make()
-        self._room = threading.BoundedSemaphore(MOST)
-        self._closed = False
         self._trust = object()
-        self.answers = True
-
-    def read(self, question: Callable[[Line], Answer]) -> Answer:
-        """Ask something."""
-        return self._try(question, writing=False)
-
-    def write(self, change: Callable[[Line], Answer]) -> Answer:
-        """Change something. Raises OutcomeUnknown if the connection is lost after it was sent."""
-        return self._try(change, writing=True)
+        """Replaced after a fault over any connection: then each connection has to check its server again."""
 
     def own(self) -> Any:
-        """A connection of the caller's own, connected and looked over; the caller disconnects it."""
+        """A connection of the caller's own, connected and checked; the caller disconnects it."""
+        self.refuse_fork()
+        self.refuse_closed()
+        return self.connect()
+
+    def connect(self) -> Any:
+        """A connection to a server that was checked after the last fault."""
+        connection = self._new()
         with self._translated(connecting=True, writing=False):
-            # Not one of the pool's: it counts those that it has made, and never down.
-            connection: Any = self._pool.connection_class(**self._pool.connection_kwargs)
             connection.connect()
+            if connection.trust is not self._trust:
+                connection.disconnect()
+                connection.connect()
         return connection
 
-    def close(self) -> None:
-        """Let go of all connections. Twice is once."""
-        self._closed = True
-        self._pool.disconnect()
+    def disconnect(self, connection: Any) -> None:
+        """Close a connection."""
+        connection.disconnect()
 
-    def _make(self) -> ConnectionPool:
+    def is_healthy(self, connection: Any) -> bool:
+        """Whether its server was checked after the last fault, and has not closed it."""
+        try:
+            return connection.trust is self._trust and not connection.can_read(0)
+        except BROKEN:
+            return False
+
+    def is_reusable(self, connection: Any) -> bool:
+        """Whether no question over it was broken off."""
+        return connection._sock is not None
+
+    @contextmanager
+    def translated(self, connection: Any, *, writing: bool) -> Iterator[None]:
+        """Errors of redis-py become ours. A refusal after a part of the change was made says so."""
+        connection.done = 0
+        try:
+            with self._translated(connecting=False, writing=writing):
+                yield
+        except BaseException as error:
+            connection.disconnect()  # its next answer may belong to this question
+            if writing and connection.done and isinstance(error, StoreUnavailable | StoreUnusable):
+                raise self._place.partly(error) from error.__cause__
+            raise
+
+    def _new(self) -> Any:
         address = self.address
-        return ConnectionPool(
-            connection_class=TlsLine if address.tls else PlainLine,
+        kind: Any = TlsLine if address.tls else PlainLine
+        return kind(
             redis_connect_func=self._begin,
             route=self.route,
             db=address.database,
             username=address.user,
             password=address.password,
-            socket_timeout=self._patience,
-            socket_connect_timeout=self._patience,
+            socket_timeout=self.patience,
+            socket_connect_timeout=self.patience,
             socket_keepalive=True,
             retry=Retry(NoBackoff(), 0),
             protocol=2,
             client_name="queuectl",
             driver_info=None,
-            max_connections=MOST,
         )
-
-    def _try(self, work: Callable[[Line], Answer], *, writing: bool) -> Answer:
-        self._refuse_use()
-        with self._lent() as line:
-            line.done = 0
-            try:
-                with self._translated(connecting=False, writing=writing):
-                    answer = work(line)
-            except (StoreUnavailable, StoreUnusable) as refusal:
-                raise self._place.partly(refusal) if writing and line.done else refusal from refusal.__cause__
-        self.answers = True
-        return answer
 
     def _begin(self, line: Any) -> None:
         """The first words over a new connection: it may lead to another server than the last one."""
         line.tag = self.address.tag
         try:
             line.on_connect()
-            self._look_over(line)
+            line.trust = self._trust
+            self._check(line)
         except BaseException:
-            line.disconnect()  # else the pool would lend it as it is
+            line.disconnect()  # else the library would go on with it
             raise
 
-    def _look_over(self, line: Any) -> None:
-        line.trust = self._trust
+    def _check(self, line: Any) -> None:
         try:
             self._greet(line)
         except BaseException:
             self._trust = object()
             raise
-
-    def _make_sure(self, line: Any) -> None:
-        """That the server has been looked over since there was trouble over any connection."""
-        if line.trust is not self._trust:
-            line.disconnect()
-            line.connect()
-
-    def _refuse_use(self) -> None:
-        """In the child of a fork a connection would answer two processes."""
-        if os.getpid() != self._process:
-            raise StoreUnusable("the store was opened before a fork", "open it in the process that uses it")
-        if self._closed:
-            raise StoreUnavailable(f"{self.address.shown} was closed already")
-
-    @contextmanager
-    def _lent(self) -> Iterator[Any]:
-        if not self._room.acquire(timeout=self._patience):
-            raise StoreUnavailable(f"{self.address.shown}: {MOST} connections of this process are all busy")
-        try:
-            with self._translated(connecting=True, writing=False):
-                connection = self._pool.get_connection()
-            try:
-                with self._translated(connecting=True, writing=False):
-                    self._make_sure(connection)
-                yield connection
-            except BaseException:
-                connection.disconnect()  # its next answer may belong to this question
-                raise
-            finally:
-                self._pool.release(connection)
-        finally:
-            self._room.release()
 
     @contextmanager
     def _translated(self, *, connecting: bool, writing: bool) -> Iterator[None]:

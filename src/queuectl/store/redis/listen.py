@@ -16,7 +16,7 @@ from redis.exceptions import RedisError, ResponseError
 
 from queuectl.clock import random_number
 from queuectl.store.driver.self_pipe import SelfPipe
-from queuectl.store.redis.connect import Connections, Line
+from queuectl.store.redis.connect import Line, RedisSession
 
 ECHO = 0.1
 """Seconds after a ring in which another one may have been left out."""
@@ -31,7 +31,7 @@ class Listener:
     """`wait` returns when something may have changed; `wake` lets it return at once."""
 
     def __init__(
-        self, connections: Connections, listens: bool, random_number: Callable[[], float] = random_number
+        self, connections: RedisSession, listens: bool, random_number: Callable[[], float] = random_number
     ) -> None:
         self._connections, self._listens, self._random_number = connections, listens, random_number
         self._pipe, self._lock = SelfPipe(), threading.Lock()

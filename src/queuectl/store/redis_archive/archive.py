@@ -18,7 +18,7 @@ from queuectl.domain.query import Filter, Found, Jobs, Page
 from queuectl.errors import OutcomeUnknown, StoreError, StoreUnavailable
 from queuectl.store.driver import codec
 from queuectl.store.mongo import address, description, documents, find, output, purge, schema
-from queuectl.store.mongo.connect import SAFE, Base, Connections
+from queuectl.store.mongo.connect import SAFE, Base, MongoSession
 from queuectl.store.mongo.faults import duplicates
 from queuectl.store.redis_archive.audit_steps import Copy
 
@@ -33,7 +33,7 @@ class Archive:
     """What can be asked of the archive, and done to it. `bind` looks a database over before it is used."""
 
     def __init__(self, url: str, patience: float) -> None:
-        self._connections = Connections(address.parse(url), SAFE, patience, self._greet)
+        self._connections = MongoSession(address.parse(url), SAFE, patience, self._greet)
         self.bind: Callable[[Base, str], None] = lambda base, shown: None
         self.trouble: str | None = None
         """What was met when it was asked last; None if it answered."""

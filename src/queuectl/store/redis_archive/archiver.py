@@ -18,7 +18,7 @@ from queuectl.domain.output import Chunk
 from queuectl.domain.query import Unreadable
 from queuectl.errors import OutcomeUnknown, StoreError
 from queuectl.store.redis import find, output, turns
-from queuectl.store.redis.connect import Connections, Line
+from queuectl.store.redis.connect import Line, RedisSession
 from queuectl.store.redis_archive import transfer
 from queuectl.store.redis_archive.audit import Audit
 from queuectl.store.redis_archive.transfer import Arrival, Departure
@@ -39,7 +39,7 @@ class Archiver:
     """Moves jobs, one batch after the other. `moment` is the time for scripts."""
 
     def __init__(
-        self, connections: Connections, open_archive: Callable[[], "Archive"], moment: Callable[[], str]
+        self, connections: RedisSession, open_archive: Callable[[], "Archive"], moment: Callable[[], str]
     ) -> None:
         self._connections, self._open_archive, self._moment = connections, open_archive, moment
         self._name = random_bytes(8).hex()

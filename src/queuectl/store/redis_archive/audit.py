@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from queuectl.clock import random_bytes
 from queuectl.store.redis import caretaker, turns
-from queuectl.store.redis.connect import Connections, Line
+from queuectl.store.redis.connect import Line, RedisSession
 from queuectl.store.redis_archive import audit_steps
 from queuectl.store.redis_archive.audit_steps import EVERYTHING, NOTHING, Run, Verdict
 
@@ -28,7 +28,7 @@ class Audit:
     """One look through both, or several. `moment` is the time for scripts; `ended`: to stop after the piece at hand."""
 
     def __init__(
-        self, connections: Connections, past: "Archive", moment: Callable[[], str], ended: threading.Event
+        self, connections: RedisSession, past: "Archive", moment: Callable[[], str], ended: threading.Event
     ) -> None:
         self._connections, self._archive, self._moment, self._ended = connections, past, moment, ended
 

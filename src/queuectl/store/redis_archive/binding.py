@@ -11,12 +11,12 @@ from queuectl.clock import random_bytes
 from queuectl.errors import StoreUnusable
 from queuectl.store.mongo.connect import Base
 from queuectl.store.mongo.schema import ARCHIVE
-from queuectl.store.redis.connect import Connections
+from queuectl.store.redis.connect import RedisSession
 from queuectl.store.redis_archive import transfer
 from queuectl.store.redis_archive.transfer import Binding
 
 
-def bind(connections: Connections, base: Base, shown: str) -> None:
+def bind(connections: RedisSession, base: Base, shown: str) -> None:
     """Let the database be the queue's archive. Raises StoreUnusable if either has another already."""
     known = connections.read(transfer.binding)
     is_used = (

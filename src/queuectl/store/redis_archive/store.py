@@ -41,7 +41,7 @@ class ArchivedStore:
 
     def __init__(self, live: RedisStore, open_archive: Callable[[], "Archive"]) -> None:
         self._live, self._open_archive = live, open_archive
-        self.archiver = Archiver(live.connections, lambda: self._archive, lambda: live.moment)
+        self.archiver = Archiver(live.session, lambda: self._archive, lambda: live.moment)
 
     @cached_property
     def _archive(self) -> "Archive":
@@ -49,7 +49,7 @@ class ArchivedStore:
         from queuectl.store.redis_archive.binding import bind
 
         past = self._open_archive()
-        past.bind = lambda base, shown: bind(self._live.connections, base, shown)
+        past.bind = lambda base, shown: bind(self._live.session, base, shown)
         return past
 
     @property
@@ -74,11 +74,11 @@ class ArchivedStore:
 
     def _add(self, jobs: Sequence[Job]) -> list[Added | None]:
         try:
-            return self._live.connections.write(lambda line: write.add(line, jobs, self._live.moment))
+            return self._live.session.write(lambda line: write.add(line, jobs, self._live.moment))
         except write.Unsure:
             greatest = self._max_number()
-            self._live.connections.write(lambda line: audit_steps.raise_number(line, greatest))
-            return self._live.connections.write(lambda line: write.add(line, jobs, self._live.moment))
+            self._live.session.write(lambda line: audit_steps.raise_number(line, greatest))
+            return self._live.session.write(lambda line: write.add(line, jobs, self._live.moment))
 
     def _max_number(self) -> int | None:
         """The greatest number that the archive has; None if it is away, which is no reason to take no jobs."""
@@ -107,7 +107,7 @@ class ArchivedStore:
 
     def _where(self, ids: Sequence[str]) -> dict[str, Job | Unreadable | None]:
         """What is in the queue of these jobs, and None for each that is past."""
-        return self._live.connections.read(lambda line: transfer.locate(line, ids)) if ids else {}
+        return self._live.session.read(lambda line: transfer.locate(line, ids)) if ids else {}
 
     def find(self, wanted: Filter, page: Page) -> Found:
         if wanted.states and not wanted.states & TERMINAL:
@@ -131,7 +131,7 @@ class ArchivedStore:
         return found
 
     def _arrivals(self) -> int:
-        return self._live.connections.read(transfer.restore_count)
+        return self._live.session.read(transfer.restore_count)
 
     def _find(self, wanted: Filter, page: Page) -> Found:
         live, past = self._live.find(wanted, page), self._archive.find(wanted, page)
@@ -170,7 +170,7 @@ class ArchivedStore:
     def save(self, jobs: Sequence[Job]) -> list[Saved]:
         if not jobs:
             return []
-        said = self._live.connections.write(lambda line: write.save(line, jobs, self._live.moment))
+        said = self._live.session.write(lambda line: write.save(line, jobs, self._live.moment))
         back = self._bring_back([job for job, answer in zip(jobs, said, strict=True) if answer == "past"])
         return [back.get(job.id, write.saved(answer)) for job, answer in zip(jobs, said, strict=True)]
 
@@ -186,7 +186,7 @@ class ArchivedStore:
         ]
         if not pairs:
             return {}
-        said = self._live.connections.write(lambda line: transfer.restore(line, moment, pairs))
+        said = self._live.session.write(lambda line: transfer.restore(line, moment, pairs))
         with suppress(StoreError, OutcomeUnknown):  # they are noted as arriving: a mover does it
             self.archiver.finish_restores([arrival for _, arrival in said if arrival is not None])
         return {job.id: answer for (_, job), (answer, _) in zip(pairs, said, strict=True)}
@@ -204,7 +204,7 @@ class ArchivedStore:
         return self._archive.read_output(attempt_id, after, limit)
 
     def _runs(self, attempt_id: str) -> bool:
-        return self._live.connections.read(lambda line: transfer.attempt_runs(line, attempt_id))
+        return self._live.session.read(lambda line: transfer.attempt_runs(line, attempt_id))
 
     def heartbeat(self, worker: Worker) -> Instruction | None:
         self.archiver.start()
@@ -231,7 +231,7 @@ class ArchivedStore:
     def purge(self, wanted: Filter, limit: int) -> list[str]:
         if limit < 1:
             return []
-        here = self._live.connections.read(lambda line: purge.oldest(line, wanted, limit))
+        here = self._live.session.read(lambda line: purge.oldest(line, wanted, limit))
         known = {job.number for job in here}
         there = [job for job in self._oldest_past(wanted, limit) if job.number not in known]
         chosen = sorted((*here, *there), key=lambda job: (job.finished_at, job.number))[:limit]
@@ -248,12 +248,12 @@ class ArchivedStore:
 
     def _delete(self, jobs: list[Job]) -> set[int]:
         moment = self._live.moment
-        return self._live.connections.write(lambda line: purge.delete(line, jobs, moment)) if jobs else set()
+        return self._live.session.write(lambda line: purge.delete(line, jobs, moment)) if jobs else set()
 
     def _delete_past(self, jobs: list[Job]) -> set[int]:
         moment = self._live.moment
         return (
-            self._live.connections.write(lambda line: transfer.delete_archived(line, jobs, moment))
+            self._live.session.write(lambda line: transfer.delete_archived(line, jobs, moment))
             if jobs
             else set()
         )
@@ -266,7 +266,7 @@ class ArchivedStore:
         left = [number for number in numbers if number not in gone]
         copies = self._still(self._archive.damaged(left)) if left else []
         moment = self._live.moment
-        past = self._live.connections.write(lambda line: transfer.delete_archived(line, copies, moment))
+        past = self._live.session.write(lambda line: transfer.delete_archived(line, copies, moment))
         with suppress(StoreError, OutcomeUnknown):  # they are gone, and noted as leaving
             self.archiver.finish_deletes({copy.number: copy.id for copy in copies if copy.number in past})
         return sorted([*gone, *past])
@@ -282,7 +282,7 @@ class ArchivedStore:
 
     def describe(self, *, thorough: bool = False) -> Description:
         said = self._live.describe(thorough=thorough)
-        waiting = self._live.connections.read(transfer.waiting)
+        waiting = self._live.session.read(transfer.waiting)
         details = {**said.details, "to_archive": str(waiting)}
         if not thorough:
             return replace(said, details=details, archived=True)
@@ -296,7 +296,7 @@ class ArchivedStore:
 
     def _audit(self) -> list[str]:
         """What queue and archive do not agree about."""
-        audit = Audit(self._live.connections, self._archive, lambda: self._live.moment, threading.Event())
+        audit = Audit(self._live.session, self._archive, lambda: self._live.moment, threading.Event())
         return [f"{count} {what}: workers mend them" for what, count in audit.look().items()]
 
     def migrate(self) -> None:

@@ -9,16 +9,15 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from typing import Literal, TypeVar
+from typing import Literal
 
 import apsw
 
-from queuectl.errors import StoreAbsent, StoreGone, StoreUnavailable, StoreUnusable
+from queuectl.errors import StoreAbsent, StoreGone, StoreUnusable
 from queuectl.store.sqlite import directory, name_lock, schema
 from queuectl.store.sqlite.faults import Translated
 from queuectl.trust import quoted
 
-Answer = TypeVar("Answer")
 Mode = Literal["power-safe", "fast"]
 SYNCHRONOUS: dict[Mode, int] = {"power-safe": 2, "fast": 1}
 PATIENCE = 10.0
@@ -42,7 +41,6 @@ class Database:
     ) -> None:
         self.path, self.mode, self.patience, self.mountinfo = path, mode, patience, mountinfo
         self._create = create
-        self._process = os.getpid()
         self._ready = False
         self._file: tuple[int, int] | None = None
         self._name: name_lock.NameLock | None = None
@@ -91,15 +89,7 @@ class Database:
         if taken is not None:
             taken.free()
 
-    def refuse_fork(self) -> None:
-        """SQLite's locks belong to a process: used in its child, a connection corrupts the file."""
-        if os.getpid() != self._process:
-            raise StoreUnusable(
-                f"{self.path} was opened before a fork", "open the store in the process that uses it"
-            )
-
     def _open(self, set_up: Callable[[apsw.Connection], None]) -> apsw.Connection:
-        self.refuse_fork()
         with _opening, Translated(self.path):
             if not self._ready:
                 self._refuse_missing()
@@ -170,62 +160,3 @@ class Patience:
             return False
         time.sleep(min(0.0005 * (tries + 1), 0.01, self._deadline - now))
         return True
-
-
-class Readers:
-    """Reading connections, lent to one caller at a time."""
-
-    KEPT = 4
-
-    def __init__(self, database: Database) -> None:
-        self._database, self._idle = database, list[apsw.Connection]()
-        self._lock = threading.Lock()
-        """Guards what follows, and the idle connections: several threads ask at once."""
-        self._closed, self._leaves, self._lent = False, False, 0
-
-    def look(self, question: Callable[[apsw.Connection], Answer]) -> Answer:
-        """Ask one question on a connection of its own; keep it short, a long reader stops checkpoints."""
-        self._database.refuse_fork()
-        connection = self._lend()
-        try:
-            self._database.refuse_replaced()
-            connection = connection or self._database.reader()
-            with Translated(self._database.path):
-                return question(connection)
-        finally:
-            self._give_back(connection)
-
-    def _lend(self) -> apsw.Connection | None:
-        """An idle connection. None: the caller opens one, which counts as lent from now on."""
-        with self._lock:
-            if self._closed:
-                raise StoreUnavailable(f"{self._database.path} was closed already")
-            self._lent += 1
-            return self._idle.pop() if self._idle else None
-
-    def _give_back(self, connection: apsw.Connection | None) -> None:
-        with self._lock:
-            is_kept = connection is not None and not self._closed and len(self._idle) < self.KEPT
-            if connection is not None and is_kept:
-                self._idle.append(connection)
-            elif connection is not None:
-                connection.close()
-            self._lent -= 1
-            self._leave_after_the_last()
-
-    def close(self) -> None:
-        """Close those that are idle; one that is lent closes when it comes back."""
-        with self._lock:
-            self._closed = True
-            while self._idle:
-                self._idle.pop().close()
-
-    def leave(self) -> None:
-        """All other connections are closed: let go of the name, after the last reader that is lent comes back."""
-        with self._lock:
-            self._leaves = True
-            self._leave_after_the_last()
-
-    def _leave_after_the_last(self) -> None:
-        if self._leaves and not self._lent:
-            self._database.leave()

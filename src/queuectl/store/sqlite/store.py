@@ -17,9 +17,9 @@ from queuectl.store.protocol import Added, AttemptRef, Description, Entry, Saved
 from queuectl.store.sqlite import claim, description, directory, find, output, purge, registry, write
 from queuectl.store.sqlite.change_poller import ChangePoller
 from queuectl.store.sqlite.claim import Wish
-from queuectl.store.sqlite.connect import PATIENCE, Database, Mode, Readers
+from queuectl.store.sqlite.connect import PATIENCE, Database, Mode
 from queuectl.store.sqlite.saver import Saver
-from queuectl.store.sqlite.writer import Writer
+from queuectl.store.sqlite.session import SqliteSession
 
 
 class SqliteStore:
@@ -45,11 +45,10 @@ class SqliteStore:
         self._token = token or _random_token
         self._time = threading.Lock()
         self._last_now = self._clock.now()
-        self._database = Database(os.path.realpath(path), durability, patience, mountinfo, create)
-        self._saver = Saver(self._database.log, save_interval) if durability == "fast" else None
-        self._writer = Writer(self._database, self._committed)
-        self._readers = Readers(self._database)
-        self._poller = ChangePoller(self._writer, self._database.log)
+        database = Database(os.path.realpath(path), durability, patience, mountinfo, create)
+        self.session = SqliteSession(database, self._committed)
+        self._saver = Saver(database.log, save_interval) if durability == "fast" else None
+        self._poller = ChangePoller(self.session.writer, database.log)
         self._idle = True
         self._aside = SetAside()
 
@@ -58,7 +57,7 @@ class SqliteStore:
         """A store whose database was looked at: what is wrong is raised here and not at the first verb."""
         store = cls(path, **options)
         try:
-            store._writer.alone(lambda _: None)
+            store.session.writer.alone(lambda _: None)
         except BaseException:
             store.close()
             raise
@@ -70,19 +69,19 @@ class SqliteStore:
             return self._last_now
 
     def add(self, jobs: Sequence[Job]) -> list[Added]:
-        return self._writer.run(lambda c: write.add(c, jobs, self.now())) if jobs else []
+        return self.session.write(lambda c: write.add(c, jobs, self.now())) if jobs else []
 
     def get(self, ids: Sequence[str]) -> Jobs:
-        return self._readers.look(lambda c: find.get(c, ids)) if ids else Jobs()
+        return self.session.read(lambda c: find.get(c, ids)) if ids else Jobs()
 
     def find(self, wanted: Filter, page: Page) -> Found:
-        return self._readers.look(lambda c: find.find(c, wanted, page))
+        return self.session.read(lambda c: find.find(c, wanted, page))
 
     def counts(self, wanted: Filter) -> Counts:
-        return self._readers.look(lambda c: find.counts(c, wanted))
+        return self.session.read(lambda c: find.counts(c, wanted))
 
     def due_since(self) -> dict[str, datetime]:
-        return self._readers.look(lambda c: claim.due_since(c, self.now()))
+        return self.session.read(lambda c: claim.due_since(c, self.now()))
 
     def claim(self, worker: str, queues: Sequence[str], limit: int, lease: timedelta) -> list[Job]:
         wish = Wish(worker=worker, queues=queues, limit=limit, lease=lease)
@@ -90,53 +89,53 @@ class SqliteStore:
         # While claims find something, looking first would only double the work.
         if limit < 1 or (self._idle and self._nothing_to_claim(wish)):
             return []
-        jobs = self._writer.run(lambda c: claim.claim(c, wish, self.now(), self._token, self._aside))
+        jobs = self.session.write(lambda c: claim.claim(c, wish, self.now(), self._token, self._aside))
         self._idle = not jobs
         return jobs
 
     def _nothing_to_claim(self, wish: Wish) -> bool:
-        return self._readers.look(lambda c: claim.nothing_to_claim(c, wish, self.now()))
+        return self.session.read(lambda c: claim.nothing_to_claim(c, wish, self.now()))
 
     def renew(self, worker: str, held: Sequence[AttemptRef], lease: timedelta) -> list[Job]:
-        return self._writer.run(lambda c: claim.renew(c, worker, held, lease, self.now())) if held else []
+        return self.session.write(lambda c: claim.renew(c, worker, held, lease, self.now())) if held else []
 
     def save(self, jobs: Sequence[Job]) -> list[Saved]:
-        return self._writer.run(lambda c: write.save(c, jobs, self.now())) if jobs else []
+        return self.session.write(lambda c: write.save(c, jobs, self.now())) if jobs else []
 
     def expired_leases(self, limit: int) -> list[Job]:
-        return self._readers.look(lambda c: claim.expired_leases(c, limit, self.now()))[0]
+        return self.session.read(lambda c: claim.expired_leases(c, limit, self.now()))[0]
 
     def write_output(self, chunks: Sequence[Chunk], trims: Sequence[Trim] = ()) -> set[str]:
         if not chunks and not trims:
             return set()
-        return self._writer.run(lambda c: output.write(c, chunks, trims))
+        return self.session.write(lambda c: output.write(c, chunks, trims))
 
     def read_output(self, attempt_id: str, after: int, limit: int = 256) -> list[Chunk]:
-        return self._readers.look(lambda c: output.read(c, attempt_id, after, limit))
+        return self.session.read(lambda c: output.read(c, attempt_id, after, limit))
 
     def heartbeat(self, worker: Worker) -> Instruction | None:
-        return self._writer.run(lambda c: registry.heartbeat(c, worker, self.now()))
+        return self.session.write(lambda c: registry.heartbeat(c, worker, self.now()))
 
     def pending_instruction(self, worker_id: str) -> Instruction | None:
-        return self._readers.look(lambda c: registry.pending_instruction(c, worker_id))
+        return self.session.read(lambda c: registry.pending_instruction(c, worker_id))
 
     def instruct(self, worker_id: str, instruction: Instruction) -> bool:
-        return self._writer.run(lambda c: registry.instruct(c, worker_id, instruction))
+        return self.session.write(lambda c: registry.instruct(c, worker_id, instruction))
 
     def workers(self) -> list[Worker]:
-        return self._readers.look(registry.workers)
+        return self.session.read(registry.workers)
 
     def forget(self, worker_id: str) -> None:
-        self._writer.run(lambda c: registry.forget(c, worker_id))
+        self.session.write(lambda c: registry.forget(c, worker_id))
 
     def read_table(self, table: Table) -> dict[str, Entry]:
-        return self._readers.look(lambda c: registry.read_table(c, table))
+        return self.session.read(lambda c: registry.read_table(c, table))
 
     def compare_and_swap(self, table: Table, key: str, value: dict[str, Any] | None, version: int) -> bool:
-        return self._writer.run(lambda c: registry.compare_and_swap(c, table, key, value, version))
+        return self.session.write(lambda c: registry.compare_and_swap(c, table, key, value, version))
 
     def purge(self, wanted: Filter, limit: int) -> list[str]:
-        return self._writer.run(lambda c: purge.purge(c, wanted, limit))
+        return self.session.write(lambda c: purge.purge(c, wanted, limit))
 
     def set_aside(self, *, expired: bool) -> list[Unreadable]:
         if expired:
@@ -144,12 +143,12 @@ class SqliteStore:
         return self._aside.take()
 
     def _set_aside_lapsed(self) -> None:
-        _, damaged = self._readers.look(lambda c: claim.expired_leases(c, 1, self.now()))
+        _, damaged = self.session.read(lambda c: claim.expired_leases(c, 1, self.now()))
         if damaged:
-            self._writer.run(lambda c: claim.set_aside(c, damaged, self._aside))
+            self.session.write(lambda c: claim.set_aside(c, damaged, self._aside))
 
     def discard(self, numbers: Sequence[int]) -> list[int]:
-        return self._writer.run(lambda c: purge.discard(c, numbers)) if numbers else []
+        return self.session.write(lambda c: purge.discard(c, numbers)) if numbers else []
 
     def wait(self, timeout: float) -> bool:
         return self._poller.wait(timeout)
@@ -161,16 +160,15 @@ class SqliteStore:
         return None
 
     def describe(self, *, thorough: bool = False) -> Description:
-        found = self._writer.alone(lambda c: description.describe(c, self._database))
-        return self._readers.look(lambda c: description.with_damage(c, found)) if thorough else found
+        found = self.session.writer.alone(lambda c: description.describe(c, self.session.database))
+        return self.session.read(lambda c: description.with_damage(c, found)) if thorough else found
 
     def migrate(self) -> None:
-        self._database.migrate()
+        self.session.refuse_fork()
+        self.session.database.migrate()
 
     def close(self) -> None:
-        self._readers.close()
-        self._writer.close()
-        self._readers.leave()
+        self.session.close()
         if self._saver:
             self._saver.close()
 

@@ -8,25 +8,27 @@ before the commit.
 
 import threading
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, TypeVarTuple
 
 import apsw
 
-from queuectl.errors import OutcomeUnknown, StoreUnavailable
+from queuectl.errors import OutcomeUnknown
+from queuectl.store.driver.session import closed
 from queuectl.store.sqlite.connect import Database
 from queuectl.store.sqlite.faults import Translated
 
 Answer = TypeVar("Answer")
+Arguments = TypeVarTuple("Arguments")
 Operation = Callable[[apsw.Connection], Answer]
 
 
 class _Ticket:
     """One operation that waits, and then its answer."""
 
-    __slots__ = ("answer", "done", "error", "operation")
+    __slots__ = ("answer", "args", "done", "error", "operation")
 
-    def __init__(self, operation: Operation[Any]) -> None:
-        self.operation = operation
+    def __init__(self, operation: Callable[..., Any], args: tuple[Any, ...]) -> None:
+        self.operation, self.args = operation, args
         self.done = False
         self.answer: Any = None
         self.error: BaseException | None = None
@@ -45,10 +47,9 @@ class Writer:
         self._connection: apsw.Connection | None = None
         self.commits = 0
 
-    def run(self, operation: Operation[Answer]) -> Answer:
+    def run(self, operation: Callable[[apsw.Connection, *Arguments], Answer], *args: *Arguments) -> Answer:
         """The answer of an operation, once it is committed."""
-        self._database.refuse_fork()
-        ticket = _Ticket(operation)
+        ticket = _Ticket(operation, args)
         if self._turn(ticket):
             self._serve(self._take())
         if ticket.error is not None:
@@ -83,7 +84,7 @@ class Writer:
 
     def _refuse_closed(self) -> None:
         if self._closed:
-            raise StoreUnavailable(f"{self._database.path} was closed already")
+            raise closed(self._database.path)
 
     def close(self) -> None:
         """Wait for the transaction that runs, then close. What still waits is refused."""
@@ -157,12 +158,12 @@ class Writer:
 
     def _perform(self, connection: apsw.Connection, ticket: _Ticket, *, alone: bool) -> None:
         if alone:
-            ticket.answer = ticket.operation(connection)
+            ticket.answer = ticket.operation(connection, *ticket.args)
             return
         connection.execute("SAVEPOINT operation")
         try:
             with Translated(self._database.path):
-                ticket.answer = ticket.operation(connection)
+                ticket.answer = ticket.operation(connection, *ticket.args)
         except Exception as error:
             # A full disk ends the whole transaction; then nobody's operation counts.
             if not connection.in_transaction:

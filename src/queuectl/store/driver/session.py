@@ -1,0 +1,172 @@
+"""A session lends connections to one store: each to one caller at a time, for one read or one write.
+
+The guards stand here, once for all drivers. A session is not used in the child of a fork, where one connection would
+answer two processes, and it is not used after it was closed. How a connection is made, whether it is still good and
+what its errors mean is each driver's own, in its `connect.py`.
+"""
+
+import os
+import threading
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any, Generic, TypeVar, TypeVarTuple
+
+from queuectl.errors import StoreUnavailable, StoreUnusable
+
+Connection = TypeVar("Connection")
+Answer = TypeVar("Answer")
+Arguments = TypeVarTuple("Arguments")
+
+
+class Session(Generic[Connection]):
+    """What every session has. `shown` names the store in messages, without a password.
+
+    `answers` is False from the moment the store could not be reached until it is reached again.
+    """
+
+    def __init__(self, shown: str, patience: float) -> None:
+        self.shown, self.patience = shown, patience
+        self.answers = True
+        self._process = os.getpid()
+        self._closed = False
+
+    def read(self, work: Callable[[Connection, *Arguments], Answer], *args: *Arguments) -> Answer:
+        """The answer of `work`, which is called with a connection and these arguments, and changes nothing."""
+        return self.perform(work, args, writing=False)
+
+    def write(self, work: Callable[[Connection, *Arguments], Answer], *args: *Arguments) -> Answer:
+        """The answer of `work`, which changes something. Raises OutcomeUnknown if the reply to it is lost."""
+        return self.perform(work, args, writing=True)
+
+    def unhurried(self, work: Callable[[Connection, *Arguments], Answer], *args: *Arguments) -> Answer:
+        """The answer of `work`, which reads, and may take minutes."""
+        return self.perform(work, args, writing=False)
+
+    def perform(self, work: Callable[..., Answer], args: tuple[Any, ...], *, writing: bool) -> Answer:
+        """Call `work` with a connection. Each driver's session says how."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Refuse all use from now on. Idempotent."""
+        self._closed = True
+
+    def refuse_fork(self) -> None:
+        """Raise in a child of the process that opened the store."""
+        if os.getpid() != self._process:
+            raise StoreUnusable(
+                f"{self.shown} was opened before a fork", "open the store in the process that uses it"
+            )
+
+    def refuse_closed(self) -> None:
+        """Raise after `close`."""
+        if self._closed:
+            raise closed(self.shown)
+
+
+def closed(shown: str) -> StoreUnavailable:
+    """What the user of a closed store is told."""
+    return StoreUnavailable(f"{shown} was closed already")
+
+
+class PooledSession(Session[Connection]):
+    """A session that makes, lends and keeps connections itself: at most `MOST`, of which it keeps `KEPT` idle ones."""
+
+    KEPT, MOST = 4, 16
+
+    def __init__(self, shown: str, patience: float) -> None:
+        super().__init__(shown, patience)
+        self._idle: list[Connection] = []
+        self._lent = self._waiting = 0
+        self._lock = threading.Lock()
+        """Guards the three above, and `_closed`."""
+        self._returned = threading.Condition(self._lock)
+
+    def connect(self) -> Connection:
+        """A new connection, ready for use."""
+        raise NotImplementedError
+
+    def disconnect(self, connection: Connection) -> None:
+        """Close a connection."""
+        raise NotImplementedError
+
+    def is_healthy(self, connection: Connection) -> bool:
+        """Whether a connection that was idle may be lent."""
+        raise NotImplementedError
+
+    def is_reusable(self, connection: Connection) -> bool:
+        """Whether a connection that comes back may be lent again."""
+        raise NotImplementedError
+
+    def translated(self, connection: Connection, *, writing: bool) -> AbstractContextManager[object]:
+        """A block in which errors of the library become errors of ours."""
+        raise NotImplementedError
+
+    def perform(self, work: Callable[..., Answer], args: tuple[Any, ...], *, writing: bool) -> Answer:
+        """Call `work` with a connection of its own."""
+        connection = self.lend()
+        try:
+            with self.translated(connection, writing=writing):
+                answer = work(connection, *args)
+        finally:
+            self.give_back(connection)
+        self.answers = True
+        return answer
+
+    def lend(self) -> Connection:
+        """A connection for the caller alone, who gives it back."""
+        self.refuse_fork()
+        with self._lock:
+            if self._lent >= self.MOST:
+                self._wait_for_return()
+            self.refuse_closed()
+            self._lent += 1
+        try:
+            while (connection := self._take_idle()) is not None:
+                if self.is_healthy(connection):
+                    return connection
+                self.disconnect(connection)
+            return self.connect()
+        except BaseException:
+            with self._lock:
+                self._count_return()
+            raise
+
+    def give_back(self, connection: Connection) -> None:
+        """Keep a lent connection for the next caller, or close it."""
+        reusable = self.is_reusable(connection)
+        with self._lock:
+            kept = reusable and not self._closed and len(self._idle) < self.KEPT
+            if kept:
+                self._idle.append(connection)
+                self._count_return()
+        if not kept:
+            self.disconnect(connection)
+            with self._lock:
+                self._count_return()
+
+    def close(self) -> None:
+        """Close what is idle now, and what is lent when it comes back. Idempotent."""
+        with self._lock:
+            self._closed = True
+            idle, self._idle = self._idle, []
+            self._returned.notify_all()
+        for connection in idle:
+            self.disconnect(connection)
+
+    def _take_idle(self) -> Connection | None:
+        with self._lock:
+            return self._idle.pop() if self._idle else None
+
+    def _wait_for_return(self) -> None:
+        self._waiting += 1
+        try:
+            if not self._returned.wait_for(lambda: self._closed or self._lent < self.MOST, self.patience):
+                raise StoreUnavailable(f"{self.shown}: {self.MOST} connections of this process are all busy")
+        finally:
+            self._waiting -= 1
+
+    def _count_return(self) -> None:
+        """A lent connection is back or closed. The caller has the lock."""
+        self._lent -= 1
+        if self._waiting:
+            self._returned.notify()

@@ -1,0 +1,75 @@
+"""Reads go over several connections that cannot write, writes over the one connection that groups them."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import apsw
+
+from queuectl.store.driver.session import PooledSession
+from queuectl.store.sqlite.connect import Database
+from queuectl.store.sqlite.faults import Translated
+from queuectl.store.sqlite.writer import Writer
+
+Answer = TypeVar("Answer")
+
+
+class SqliteSession(PooledSession[apsw.Connection]):
+    """The readers of a database file, lent to one caller at a time, and its writer.
+
+    A read has to be short: while it lasts, SQLite cannot reset the write-ahead log.
+    """
+
+    def __init__(self, database: Database, committed: Callable[[], None]) -> None:
+        super().__init__(database.path, database.patience)
+        self.database = database
+        self.writer = Writer(database, committed)
+        self._is_left = False
+
+    def perform(self, work: Callable[..., Answer], args: tuple[Any, ...], *, writing: bool) -> Answer:
+        """Changes are the writer's. SQLite's locks belong to a process: in a child, it would corrupt the file."""
+        if writing:
+            self.refuse_fork()
+            return self.writer.run(work, *args)
+        return super().perform(work, args, writing=False)
+
+    def connect(self) -> apsw.Connection:
+        """A reader."""
+        self.database.refuse_replaced()
+        return self.database.reader()
+
+    def disconnect(self, connection: apsw.Connection) -> None:
+        """Close a reader."""
+        connection.close()
+
+    def is_healthy(self, connection: apsw.Connection) -> bool:  # noqa: ARG002
+        """Raises StoreGone if the file was replaced since."""
+        self.database.refuse_replaced()
+        return True
+
+    def is_reusable(self, connection: apsw.Connection) -> bool:  # noqa: ARG002
+        """A reader is never spoilt."""
+        return True
+
+    def translated(self, connection: apsw.Connection, *, writing: bool) -> Translated:  # noqa: ARG002
+        """Errors of SQLite in words."""
+        return Translated(self.shown)
+
+    def close(self) -> None:
+        """Close the readers, then the writer, which waits for its transaction.
+
+        The file's name is free for others once the last connection is closed: a reader that is lent at this moment
+        frees it when it comes back.
+        """
+        super().close()
+        self.writer.close()
+        with self._lock:
+            self._is_left = True
+            self._leave_after_the_last()
+
+    def _count_return(self) -> None:
+        super()._count_return()
+        self._leave_after_the_last()
+
+    def _leave_after_the_last(self) -> None:
+        if self._is_left and not self._lent:
+            self.database.leave()
