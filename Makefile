@@ -13,8 +13,7 @@ RUN  := $(VENV)/.installed-run
 DEV  := $(VENV)/.installed-dev
 POOLER := $(VENV)/.installed-pgbouncer
 
-# Where no compiled files are kept, every process that a test starts compiles the whole package.
-PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --dist worksteal
+PYTEST := $(BIN)/python -m pytest --dist worksteal
 
 .DEFAULT_GOAL := help
 .PHONY: help demo quick test proof lint types format bench load docs clean

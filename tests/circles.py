@@ -47,9 +47,12 @@ FIXTURES = {
 }
 """The kind of store that a test uses which asks for this fixture."""
 
+ELECTIONS = {"three_mongos", "own_cluster"}
+"""Fixtures of servers that elect another one when one dies; that takes seconds each time."""
+
 QUICK = ("domain", "service", "cli", "contract", "test_architecture.py")
 HARNESS = "servers"
-PRODUCT_OF_HARNESS = {"test_proxy.py", "test_talk.py"}
+KEPT_OF_HARNESS = {"test_proxy.py", "test_talk.py"}
 """The tests of the network proxy stay in `test`: a proxy that is wrong makes every test of an outage meaningless."""
 
 ROOT = Path(__file__).parent
@@ -74,26 +77,34 @@ def chosen_server() -> str:
     return given or SERVERS[date.today().toordinal() % len(SERVERS)]
 
 
-def kinds_of(item: pytest.Item) -> set[str]:
-    """The kinds of store that a test runs on."""
+def repeated_on(item: pytest.Item) -> set[str]:
+    """The kinds of store that a test is repeated on: its parameters name them."""
     callspec = getattr(item, "callspec", None)
-    values = (
-        {name: value for name, value in callspec.params.items() if name in PARAMETERS} if callspec else {}
-    )
-    known = {*LOCAL, *SERVERS, *DOUBLES}
-    named = {NAMES.get(value, value) for value in values.values() if isinstance(value, str)} & known
-    fixtures = {FIXTURES[name] for name in getattr(item, "fixturenames", ()) if name in FIXTURES}
-    return named | (fixtures if not named or "queuectl" not in item.fixturenames else fixtures - {"sqlite"})
+    values = {value for name, value in callspec.params.items() if name in PARAMETERS} if callspec else set()
+    return {NAMES.get(value, value) for value in values if isinstance(value, str)} & {
+        *LOCAL,
+        *SERVERS,
+        *DOUBLES,
+    }
+
+
+def kinds_of(item: pytest.Item) -> set[str]:
+    """All kinds of store that a test uses."""
+    fixtures = getattr(item, "fixturenames", ())
+    found = repeated_on(item) | {FIXTURES[name] for name in fixtures if name in FIXTURES}
+    if "queuectl" in fixtures and len(found) > 1:
+        found.discard("sqlite")  # the home of a command line names SQLite, and this test names another store
+    return found
 
 
 def circle_of(item: pytest.Item) -> str:
     """The smallest circle that a test belongs to."""
     place, kinds = item.path.relative_to(ROOT), kinds_of(item)
-    if item.get_closest_marker("proof") or "trio" in kinds:
+    if item.get_closest_marker("proof") or ELECTIONS & {*getattr(item, "fixturenames", ())}:
         return "proof"
-    if kinds & DOUBLES and not item.get_closest_marker("doubles"):
+    if repeated_on(item) & DOUBLES and not item.get_closest_marker("doubles"):
         return "proof"
-    if place.parts[0] == HARNESS and place.name not in PRODUCT_OF_HARNESS:
+    if place.parts[0] == HARNESS and place.name not in KEPT_OF_HARNESS:
         return "proof"
     return "quick" if place.parts[0] in QUICK and kinds <= LOCAL else "test"
 

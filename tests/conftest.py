@@ -2,11 +2,13 @@
 
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 
 import pytest
 
+from reaper import Reaper
 from servers.bouncer import Bouncer
 from servers.mongo import GivenMongo, MongoServer, mongo_of
 from servers.postgres import GivenServer, PostgresServer, postgres_of
@@ -18,11 +20,31 @@ from servers.talk import MongoTalk, PostgresTalk, RedisTalk
 
 pytest_plugins = ["circles"]
 
+# Where compiled files may not be kept, every process that a test starts compiles the whole package, and so does pytest.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
 # Whoever starts the suite in the background of a script leaves SIGINT ignored, and so does nohup with SIGHUP. Programs
 # that the tests start would inherit that, and a worker means it so: it would not hear the Ctrl+C of a test.
 for _number, _default in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
     if signal.getsignal(_number) is signal.SIG_IGN:
         signal.signal(_number, _default)
+
+
+REAPER = pytest.StashKey[Reaper]()
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    config = session.config
+    runs_tests = hasattr(config, "workerinput") or not config.getoption("numprocesses", None)
+    if runs_tests and not config.option.collectonly:
+        base: pytest.TempPathFactory = config._tmp_path_factory  # type: ignore[attr-defined]
+        config.stash[REAPER] = Reaper(base.getbasetemp())
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if REAPER in config.stash:
+        config.stash[REAPER].close()
 
 
 @pytest.fixture(scope="session")

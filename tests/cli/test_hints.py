@@ -7,6 +7,7 @@ ours is run as well. What cannot be pasted says that it is an example.
 
 import ast
 import fcntl
+import functools
 import itertools
 import json
 import os
@@ -57,23 +58,27 @@ class Text(NamedTuple):
     words: str
 
 
-def texts() -> Iterator[Text]:
+@functools.cache
+def texts() -> tuple[Text, ...]:
     """Every text that is not documentation."""
-    for path in sorted(SOURCE.rglob("*.py")):
-        tree = ast.parse(path.read_text("utf-8"))
-        parts = {
-            part for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in ast.walk(node)
-        }
-        silent = {node.value for node in ast.walk(tree) if isinstance(node, ast.Expr)}
-        silent |= {word for node in ast.walk(tree) if _is_told_elsewhere(node) for word in ast.walk(node)}
-        for node in ast.walk(tree):
-            words = None
-            if isinstance(node, ast.JoinedStr):
-                words = "".join(map(_piece, node.values))
-            elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node not in parts:
-                words = node.value
-            if words is not None and node not in silent:
-                yield Text(f"{path.relative_to(SOURCE)}:{getattr(node, 'lineno', 0)}", words)
+    return tuple(
+        Text(f"{path.relative_to(SOURCE)}:{line}", words)
+        for path in sorted(SOURCE.rglob("*.py"))
+        for line, words in _said(ast.parse(path.read_text("utf-8")))
+    )
+
+
+def _said(node: ast.AST, inside: bool = False) -> Iterator[tuple[int, str]]:
+    """The texts below a node, each with its line. `inside`: the node is a part of a text that is told as a whole."""
+    if _is_told_elsewhere(node) or (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)):
+        return
+    if isinstance(node, ast.JoinedStr):
+        yield node.lineno, "".join(map(_piece, node.values))
+        inside = True
+    elif isinstance(node, ast.Constant) and isinstance(node.value, str) and not inside:
+        yield node.lineno, node.value
+    for child in ast.iter_child_nodes(node):
+        yield from _said(child, inside)
 
 
 def _is_told_elsewhere(node: ast.AST) -> bool:

@@ -20,6 +20,7 @@ from queuectl.store.mongo import MongoStore, write
 from servers.mongo import MongoServer, connect
 from servers.replica_set import Member, ReplicaSet
 
+pytestmark = pytest.mark.proof
 KILLS = 20
 
 

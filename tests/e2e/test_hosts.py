@@ -288,9 +288,9 @@ def restart_at_once(kind: str, request: pytest.FixtureRequest) -> Callable[[], N
 
 
 @pytest.fixture
-def restarts() -> int:
+def restarts(thorough: bool) -> int:
     """How often the server is restarted."""
-    return 20
+    return 20 if thorough else 5
 
 
 def enqueued(place: Place, lines: str) -> bool:

@@ -176,6 +176,7 @@ class TestUser:
         assert database.password not in worker.log.read_text()
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize("kind", ["mongodb"])
 class TestMuchOutput:
     """Nothing is too long for documents of 16 MB."""

@@ -70,6 +70,7 @@ def exactly_once(place: Place, ids: list[str]) -> None:
     assert {id: place.output(id) for id in ids} == dict.fromkeys(ids, b"x\n")
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize("kind", ["valkey", "archived"])
 class TestKilledUnderLoad:
     """`appendfsync always`: what a server has acknowledged is on its disk, however it ends."""
@@ -110,6 +111,7 @@ class TestKilledUnderLoad:
         assert "Traceback" not in worker.log.read_text()
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize("kind", ["redis", "archived"])
 class TestMuchOutput:
     """Nothing is too long for a server's memory, nor for documents of 16 MB."""

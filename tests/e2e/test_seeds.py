@@ -209,6 +209,7 @@ class TestSeed003:
 
 
 @SUPABASE
+@pytest.mark.doubles
 @pytest.mark.usefixtures("named_by_word")
 class TestSeed004:
     """Its basic, multiple worker, persistence and invalid command scenarios."""
