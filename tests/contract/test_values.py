@@ -82,6 +82,7 @@ def jobs(store: Store, clock: SteppedClock) -> list[Job]:
     return added
 
 
+@pytest.mark.doubles
 def test_jobs_wherever_they_come_from(store: Store, jobs: list[Job], clock: SteppedClock) -> None:
     ids = [job.id for job in jobs]
     known = plain(store.get(ids))
