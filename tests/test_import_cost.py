@@ -25,7 +25,8 @@ HEAVY = frozenset(
 OURS_FOR_OTHERS = frozenset(
     (
         "queuectl.cli.bulk", "queuectl.cli.completion", "queuectl.cli.demo", "queuectl.cli.doctor", "queuectl.cli.jobs",
-        "queuectl.cli.render", "queuectl.cli.worker", "queuectl.service.queries", "queuectl.service.shapes",
+        "queuectl.cli.render", "queuectl.cli.worker", "queuectl.service.commands", "queuectl.service.queries",
+        "queuectl.service.queue", "queuectl.service.shapes",
         "queuectl.store.memory", "queuectl.worker",
     )
 )  # fmt: skip

@@ -2,15 +2,17 @@
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from queuectl import config
-from queuectl.errors import InvalidInput, StoreAbsent, StoreUnusable
+from queuectl.errors import InvalidInput, StoreAbsent, StoreError, StoreUnusable
 
 if TYPE_CHECKING:
     from queuectl.config import Settings
+    from queuectl.service.local_queue import LocalQueue
+    from queuectl.service.settings import Sources
     from queuectl.store.protocol import Store
     from queuectl.store.redis import RedisStore
     from queuectl.store.redis_archive.archive import Archive
@@ -30,6 +32,50 @@ def default_url() -> str:
     """The store of a person who names none: `sqlite:///$XDG_DATA_HOME/queuectl/queue.db`."""
     base = _user_directory("XDG_DATA_HOME", ".local/share")
     return f"sqlite:///{os.path.join(base, 'queuectl', 'queue.db')}"
+
+
+def store_url(sources: "Sources") -> str:
+    """The URL of the store that these settings name, absolute."""
+    given = sources.given_url
+    return default_url() if given is None else absolute(given)
+
+
+def open_queue(
+    sources: "Sources",
+    missing: Literal["create", "empty", "raise"],
+    *,
+    patience: float = 10.0,
+    created: Callable[[str], None] = lambda url: None,
+) -> "LocalQueue":
+    """The queue in the store that these settings name.
+
+    `missing` says what happens where there is no store. `create`: reading finds nothing, and the first enqueue makes
+    the store and tells `created`. `empty`: reading finds nothing. `raise`: the first call raises StoreAbsent. A queue
+    with an archive is made in any case, because the archive may have jobs to show.
+    """
+    from queuectl.service.local_queue import LocalQueue
+
+    url = store_url(sources)
+    store = open_store(url, sources.local, patience=patience, create=has_archive(url))
+    if missing == "raise":
+        return LocalQueue(store, sources)
+    try:
+        return LocalQueue(store, sources, entries=store.read_table("settings"))
+    except StoreAbsent as absence:
+        store.close()
+        empty = empty_store(url, sources.local, absence)
+    except StoreError:
+        store.close()
+        raise
+
+    def create() -> "Store":
+        made = open_store(url, sources.local, patience=patience)
+        made.migrate()
+        created(url)
+        return made
+
+    may = create if missing == "create" else None
+    return LocalQueue(empty, sources, create=may, absent=True, own_clock=may is None or is_local(url))
 
 
 def _user_directory(variable: str, below_home: str) -> str:

@@ -31,10 +31,14 @@ class QueuectlError(Exception):
 
 
 class InvalidInput(QueuectlError):
-    """The input is not understood, or is out of range. Nothing was changed."""
+    """The input is not understood, or is out of range. Nothing was changed.
+
+    `index` is the position of the wrong item where several were given.
+    """
 
     code = "invalid_input"
     exit_code = 2
+    index: int | None = None
 
 
 class NotFound(QueuectlError):
@@ -88,10 +92,14 @@ class StoreGone(StoreUnusable):
 
 
 class OutcomeUnknown(QueuectlError):
-    """The request was sent and its reply was lost (guarantee G2). Repeating the same call is safe."""
+    """The request was sent and its reply was lost (guarantee G2). Repeating the same call is safe.
+
+    `ids` are the ids of the jobs that an enqueue may have stored: enqueue them again under these.
+    """
 
     code = "unknown"
     exit_code = 75
+    ids: tuple[str, ...] = ()
 
 
 class CommandFailed(QueuectlError):

@@ -21,7 +21,7 @@ from queuectl.domain.ids import check_id
 from queuectl.domain.instant import parse_instant
 from queuectl.domain.quantity import parse_duration, parse_size
 from queuectl.errors import InvalidInput, QueuectlError
-from queuectl.service import queries
+from queuectl.service import references
 from queuectl.service.moments import read_moment
 from queuectl.service.request import Defaults, JobRequest, convert_request, decode_request, spec_of, start_of
 from queuectl.service.settings import unused, url_of
@@ -75,8 +75,8 @@ PARSERS: dict[str, Callable[[str], object]] = {
     "split": parse_dependency,
     "states": states_of,
     "columns": columns_of,
-    "reference": lambda text: queries.resolve(MemoryStore(), [text]),
-    "parents": lambda text: queries.parents(MemoryStore(), [text]),
+    "reference": lambda text: references.resolve(MemoryStore(), [text]),
+    "parents": lambda text: references.parents(MemoryStore(), [text]),
     "cursor": lambda text: [codec.position(text, sort) for sort in ("created", "updated", "next")],
     "json": job_of,
     "kind": texts.begins_json,

@@ -114,7 +114,7 @@ def test_a_locked_store_is_five_after_its_patience_and_nothing_is_changed(
     queuectl("enqueue", "--id", "a", "x")
     real = bootstrap.open_store
     monkeypatch.setattr(
-        bootstrap, "open_store", lambda *given, **options: real(*given, patience=0.05, **options)
+        bootstrap, "open_store", lambda *given, **options: real(*given, **options | {"patience": 0.05})
     )
     other = apsw.Connection(str(queuectl.root / "data" / "queuectl" / "queue.db"))
     other.execute("BEGIN IMMEDIATE")

@@ -13,7 +13,7 @@ from e2e.databases import Database
 from facts import eventually
 from queuectl.domain.job import Job
 from queuectl.domain.query import Filter, Page
-from queuectl.service import commands, queries
+from queuectl.service import queries, shared_settings
 from queuectl.store.protocol import Store
 
 QUEUECTL = (sys.executable, "-m", "queuectl")
@@ -112,8 +112,8 @@ class Place:
 
     def quick(self) -> None:
         """Short lease and heartbeat, so that a test of their end takes seconds."""
-        commands.set_setting(self.store, "heartbeat_interval", "300ms")
-        commands.set_setting(self.store, "lease", "1500ms")
+        shared_settings.write(self.store, "heartbeat_interval", "300ms")
+        shared_settings.write(self.store, "lease", "1500ms")
 
     def start_worker(self, *words: str, stdout: int | None = None, **env: str) -> "WorkerProcess":
         """A worker in front, its output in a file; back when it has entered the registry."""

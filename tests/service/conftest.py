@@ -7,6 +7,8 @@ import pytest
 
 from contract.grounds import SteppedClock
 from queuectl.config import Settings, resolve
+from queuectl.service.local_queue import LocalQueue
+from queuectl.service.settings import Sources
 from queuectl.store.memory import MemoryStore
 
 Meanwhile = Callable[[], object]
@@ -76,3 +78,9 @@ def overtaken(store: MemoryStore) -> Overtaken:
 @pytest.fixture
 def settings() -> Settings:
     return settings_of()
+
+
+@pytest.fixture
+def queue(store: MemoryStore) -> LocalQueue:
+    """The front door over the store, with default settings."""
+    return LocalQueue(store, Sources({}, None, print))

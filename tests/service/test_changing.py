@@ -13,8 +13,9 @@ from queuectl.domain.job import STATES, Parent, State
 from queuectl.domain.output import Chunk
 from queuectl.domain.query import Filter
 from queuectl.errors import CommandFailed, Conflict, InvalidInput, NotFound
-from queuectl.service import changing, commands, maintenance
+from queuectl.service import changing, commands, maintenance, shared_settings
 from queuectl.service.changing import Change
+from queuectl.service.local_queue import LocalQueue
 from queuectl.store.memory import MemoryStore
 from queuectl.store.protocol import Entry
 from service.conftest import Overtaken
@@ -512,37 +513,39 @@ class TestQueues:
 
 class TestSettings:
     def test_write_replace_remove(self, store: MemoryStore) -> None:
-        commands.set_setting(store, "lease", "1m")
-        commands.set_setting(store, "lease", "2m")
+        shared_settings.write(store, "lease", "1m")
+        shared_settings.write(store, "lease", "2m")
         assert store.read_table("settings")["lease"] == Entry({"value": "2m"}, 2)
-        commands.set_setting(store, "lease", None)
-        commands.set_setting(store, "lease", None)
+        shared_settings.write(store, "lease", None)
+        shared_settings.write(store, "lease", None)
         assert "lease" not in store.read_table("settings")
 
     def test_the_later_of_two_writers_wins(self, store: MemoryStore, overtaken: Overtaken) -> None:
-        overtaken.before("compare_and_swap", lambda: commands.set_setting(store, "lease", "1m"))
-        commands.set_setting(overtaken, "lease", "2m")
+        overtaken.before("compare_and_swap", lambda: shared_settings.write(store, "lease", "1m"))
+        shared_settings.write(overtaken, "lease", "2m")
         assert store.read_table("settings")["lease"].value == {"value": "2m"}
 
     def test_removing_one_that_somebody_removes_at_the_same_moment(
         self, store: MemoryStore, overtaken: Overtaken
     ) -> None:
-        commands.set_setting(store, "lease", "1m")
-        overtaken.before("compare_and_swap", lambda: commands.set_setting(store, "lease", None))
-        commands.set_setting(overtaken, "lease", None)
+        shared_settings.write(store, "lease", "1m")
+        overtaken.before("compare_and_swap", lambda: shared_settings.write(store, "lease", None))
+        shared_settings.write(overtaken, "lease", None)
         assert "lease" not in store.read_table("settings")
 
     def test_it_gives_up_when_others_are_always_faster(
         self, store: MemoryStore, overtaken: Overtaken
     ) -> None:
         overtaken.before(
-            "compare_and_swap", *[lambda: commands.set_setting(store, "lease", "1m")] * changing.TRIES
+            "compare_and_swap", *[lambda: shared_settings.write(store, "lease", "1m")] * changing.TRIES
         )
         with pytest.raises(CommandFailed, match="lease is being changed"):
-            commands.set_setting(overtaken, "lease", "2m")
+            shared_settings.write(overtaken, "lease", "2m")
 
 
-def test_a_request_reaches_a_worker_with_its_next_beat(store: MemoryStore) -> None:
+def test_an_instruction_reaches_a_worker_with_its_next_heartbeat(
+    store: MemoryStore, queue: LocalQueue
+) -> None:
     worker = heartbeat(store, "w1")
-    commands.instruct(store, [worker], "drain")
+    queue.stop([worker.id])
     assert store.heartbeat(worker) == "drain"

@@ -14,7 +14,7 @@ from queuectl.domain.job import STATES
 from queuectl.domain.output import Chunk
 from queuectl.domain.query import Filter, Page
 from queuectl.errors import InvalidInput, NotFound
-from queuectl.service import commands, listing, queries, waiting, work
+from queuectl.service import commands, listing, queries, references, waiting, work
 from queuectl.store.memory import MemoryStore
 from service.conftest import Overtaken, settings_of
 from service.scenes import change, child, end, get, heartbeat, lose, put, take
@@ -25,19 +25,19 @@ class TestResolve:
         put(store, "alpha")
         put(store, "beta")
         made = put(store, make_id(NOW, 7)).id
-        assert queries.resolve(store, ["beta", "1", made[:12], "@last"]) == ["beta", "alpha", made]
+        assert references.resolve(store, ["beta", "1", made[:12], "@last"]) == ["beta", "alpha", made]
 
     def test_an_exact_id_wins_over_a_longer_one(self, store: MemoryStore) -> None:
         for id in ("job", "job2"):
             put(store, id)
-        assert queries.resolve(store, ["job"]) == ["job"]
+        assert references.resolve(store, ["job"]) == ["job"]
 
     def test_a_plain_number_is_a_number_and_an_old_id_only_where_no_job_has_it(
         self, store: MemoryStore
     ) -> None:
         for id in ("a", "1", "7"):
             put(store, id)
-        assert queries.resolve(store, ["1", "2", "7"]) == ["a", "1", "7"]
+        assert references.resolve(store, ["1", "2", "7"]) == ["a", "1", "7"]
 
     @pytest.mark.parametrize("gone", ["job-1", "job-", "7", "01"])
     def test_the_beginning_of_an_id_that_a_person_gave_is_a_hint_and_no_job(
@@ -46,14 +46,14 @@ class TestResolve:
         for id in ("job-17", "77x", "01-nightly"):
             put(store, id)
         with pytest.raises(NotFound) as caught:
-            queries.resolve(store, [gone])
+            references.resolve(store, [gone])
         near = {"7": "77x", "01": "01-nightly"}.get(gone, "job-17")
         assert caught.value.hint == f"did you mean {near}?"
 
     def test_a_prefix_of_an_id_that_we_made_means_it_beside_given_ones(self, store: MemoryStore) -> None:
         made = put(store, make_id(NOW, 7)).id
         put(store, f"{made[:9]}-copy")
-        assert queries.resolve(store, [made[:9]]) == [made]
+        assert references.resolve(store, [made[:9]]) == [made]
 
     def test_nobody_is_shown_to_wait_for_a_parent_that_has_ended_as_wanted(self, store: MemoryStore) -> None:
         for id in ("p", "q"):
@@ -61,16 +61,16 @@ class TestResolve:
         child(store, "c", "p", "q", hold=True)
         end(store, "p")
         assert get(store, "c").waiting_for == ("p", "q")
-        assert queries.show(store, "c").waiting_for == ("q",)
+        assert references.show(store, "c").waiting_for == ("q",)
 
     def test_whoever_only_looks_may_be_generous(self, store: MemoryStore) -> None:
         put(store, "job-17")
-        assert queries.show(store, "job-1").id == "job-17"
+        assert references.show(store, "job-1").id == "job-17"
 
     def test_a_number_wins_over_a_prefix(self, store: MemoryStore) -> None:
         put(store, "2x")
         put(store, "other")
-        assert queries.resolve(store, ["2"]) == ["other"]
+        assert references.resolve(store, ["2"]) == ["other"]
 
     def test_a_prefix_of_several_is_refused(self, store: MemoryStore) -> None:
         for n in (1, 2):
@@ -79,24 +79,24 @@ class TestResolve:
         put(store, "job-b")
         for prefix, generous in ((make_id(NOW, 1)[:12], False), ("job-", True)):
             with pytest.raises(InvalidInput, match=f"'{prefix}' begins several ids"):
-                queries.resolve(store, [prefix], generous=generous)
+                references.resolve(store, [prefix], generous=generous)
 
     def test_parents_are_named_like_jobs_everywhere(self, store: MemoryStore) -> None:
         put(store, "build")
         made = put(store, make_id(NOW, 7)).id
         wishes = ["1", "@last:any", f"{made[:12]}:failed", "build:any", "of-the-same-file"]
-        assert queries.parents(store, wishes) == [
+        assert references.parents(store, wishes) == [
             "build", f"{made}:any", f"{made}:failed", "build:any", "of-the-same-file",
         ]  # fmt: skip
         for nobody in ("17", "@first", "17:any"):
             with pytest.raises(NotFound):
-                queries.parents(store, [nobody])
+                references.parents(store, [nobody])
 
     @pytest.mark.parametrize("nothing", ["", "nobody", "17", "@first", "1" * 40, "-1"])
     def test_what_means_no_job_is_not_found(self, store: MemoryStore, nothing: str) -> None:
         put(store, "a")
         with pytest.raises(NotFound):
-            queries.resolve(store, [nothing])
+            references.resolve(store, [nothing])
 
     def test_the_last_is_the_newest_whatever_changed_since(
         self, store: MemoryStore, clock: SteppedClock
@@ -105,11 +105,11 @@ class TestResolve:
         put(store, "new")
         clock.step(hours=1)
         commands.hold(store, ["old"])
-        assert queries.resolve(store, ["@last"]) == ["new"]
+        assert references.resolve(store, ["@last"]) == ["new"]
 
     def test_there_is_no_last_before_the_first(self, store: MemoryStore) -> None:
         with pytest.raises(NotFound, match="no job yet"):
-            queries.resolve(store, ["@last"])
+            references.resolve(store, ["@last"])
 
 
 class TestAttemptOf:
@@ -447,3 +447,20 @@ def test_one_page_of_jobs(store: MemoryStore) -> None:
     found = listing.jobs(store, Filter(), Page(limit=1))
     assert [job.id for job in found.jobs] == ["b"]
     assert found.next
+
+
+@pytest.mark.parametrize(
+    ("reference", "calls"),
+    [
+        ("nightly", {"get": 1}),
+        ("1", {"find": 1}),
+        ("@last", {"find": 1}),
+        ("night", {"get": 1, "find": 1}),
+    ],
+)
+def test_show_reads_a_job_once(
+    store: MemoryStore, overtaken: Overtaken, reference: str, calls: dict[str, int]
+) -> None:
+    put(store, "nightly")
+    assert references.show(overtaken, reference).id == "nightly"
+    assert overtaken.calls == calls

@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from factories import NOW, in_state, new_job, processing
 from queuectl.config import Settings
@@ -112,7 +113,7 @@ def test_status_has_the_documented_keys(store: MemoryStore, settings: Settings) 
     commands.limit(store, "default", 3)
     heartbeat(store, "w1", count=2, busy=("b",))
     found = queries.status(store, settings)
-    shown = shapes.status(found, [Attention("disk", "it is full", "df", fault=False)])
+    shown = shapes.status(replace(found, attention=[Attention("disk", "it is full", "df", fault=False)]))
     assert shown.keys() == {
         "schema", "store", "jobs", "queues", "slots", "without_slot", "workers", "last_hour", "attention"
     }  # fmt: skip

@@ -3,22 +3,22 @@
 import os
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
 
 import msgspec
 
 from queuectl import interrupt
-from queuectl.cli.enqueued import add, announce, defaults
+from queuectl.cli.enqueued import announce
 from queuectl.cli.live import Live, Rest
 from queuectl.cli.texts import MARK_BYTES, begins_json
 from queuectl.errors import InvalidInput, OutcomeUnknown, QueuectlError
 from queuectl.service import shapes
-from queuectl.service.enqueueing import Enqueuer
+from queuectl.service.enqueueing import Enqueued
 from queuectl.service.merge import merge
-from queuectl.service.request import convert_request, decode_request
+from queuectl.service.request import JobRequest, convert_request, decode_request
 
 if TYPE_CHECKING:
     from queuectl.cli.session import Session
@@ -40,80 +40,129 @@ def enqueue_lines(session: "Session", fields: dict[str, Any]) -> int:
         )
     if "id" in fields:
         raise InvalidInput("--id names one job, not a file of them", "put the ids into the lines")
-    code, shown, refused, first = 0, [], None, 0
+    answer = _Answer(session)
     with _opened(args.file) as source, _Progress(session, source) as progress:
         reader = _Reader(session, fields, progress.live)
         lines = _lines(source, plain=args.plain_lines)
         while batch := list(islice(lines, BATCH)):
-            jobs = reader.jobs(batch)
-            if args.dry_run:
-                progress.live.clear()
-                shown += _dry(session, jobs)
-            elif jobs:
-                added = _commit(session, jobs, (batch[0][0], batch[-1][0]))
-                first = first or added[0].job.number
-                progress.live.clear()  # the ids may go to the same terminal
-                code = announce(session, added, first) or code
-                refused = refused or next(filter(None, (item.refused for item in added)), None)
-                shown += [shapes.enqueued(item) for item in added if not item.refused] if session.json else []
+            added = reader.enqueue(batch)
+            progress.live.clear()  # the ids may go to the same terminal
+            answer.tell(added)
             progress.advance(len(batch))
-    if session.json:
-        session.emit({"schema": 1, "jobs": shown} | (shapes.error(refused) if refused else {}))
-    return code or (1 if reader.skipped else 0)
+    answer.end()
+    return answer.code or (1 if reader.skipped else 0)
+
+
+class _Answer:
+    """What is told of the jobs, batch by batch, and the document at the end."""
+
+    def __init__(self, session: "Session") -> None:
+        self._session = session
+        self._shown: list[Any] = []
+        self._refused: QueuectlError | None = None
+        self._first = 0
+        self.code = 0
+
+    def tell(self, added: Sequence[Enqueued]) -> None:
+        """What became of one batch."""
+        if not added:
+            return
+        if self._session.args.dry_run:
+            self._shown += _dry(self._session, [item.job for item in added])
+            return
+        self._first = self._first or added[0].job.number
+        self.code = announce(self._session, added, self._first) or self.code
+        self._refused = self._refused or next(filter(None, (item.refused for item in added)), None)
+        if self._session.json:
+            self._shown += [shapes.enqueued(item) for item in added if not item.refused]
+
+    def end(self) -> None:
+        """The document, if one is wanted."""
+        if self._session.json:
+            error = shapes.error(self._refused) if self._refused else {}
+            self._session.emit(shapes.document(jobs=self._shown) | error)
 
 
 class _Reader:
-    """Turns lines into jobs; all of one call share the defaults and the settings."""
+    """Turns lines into requests, and enqueues them."""
 
     def __init__(self, session: "Session", fields: dict[str, Any], live: Live) -> None:
         self._session, self._live = session, live
         self._fields = fields
         self._template = convert_request(fields)
-        self._defaults = defaults(session)
         self.skipped = 0
 
-    def jobs(self, batch: list[Line]) -> "list[Job]":
-        """The jobs of a batch of lines, made at the same moment."""
-        enqueuer = Enqueuer(self._defaults, self._session.now())
-        made: dict[str, Job] = {}
+    def enqueue(self, batch: list[Line]) -> Sequence[Enqueued]:
+        """Enqueue a batch of lines, or refuse it for its first bad line. With --keep-going bad lines are skipped."""
+        requests, faults = self._requests(batch)
+        numbers = list(requests)
+        keep_going, dry_run = self._session.args.keep_going, self._session.args.dry_run
+        if faults and not keep_going:
+            first = min(faults)
+            before = [request for number, request in requests.items() if number < first]
+            self._enqueue(numbers, before, dry_run=True)  # one of these may be bad in another way
+            self._refuse(first, faults[first])
+
+        def note(error: InvalidInput) -> None:
+            faults[numbers[error.index or 0]] = error
+
+        on_invalid = note if keep_going else None
+        try:
+            return self._enqueue(numbers, list(requests.values()), on_invalid=on_invalid, dry_run=dry_run)
+        finally:
+            self._skip(faults)
+
+    def _requests(self, batch: list[Line]) -> tuple[dict[int, JobRequest], dict[int, InvalidInput]]:
+        """What the lines ask for, and what is wrong with the others, by the numbers of the lines."""
+        requests: dict[int, JobRequest] = {}
+        faults: dict[int, InvalidInput] = {}
         for number, raw in batch:
             try:
-                job = self._job(raw, enqueuer)
-                if job.id in made:
-                    raise InvalidInput(f"id {job.id} is given twice")
-                made[job.id] = job
+                requests[number] = self._request(raw)
             except InvalidInput as error:
-                self._refuse(number, error)
-        return list(made.values())
+                faults[number] = error
+        return requests, faults
 
-    def _job(self, raw: bytes, enqueuer: Enqueuer) -> "Job":
+    def _request(self, raw: bytes) -> JobRequest:
         if begins_json(raw):
-            return enqueuer.job(merge(self._fields, decode_request(raw)))
+            return merge(self._fields, decode_request(raw))
         try:
             command = raw.decode()
         except UnicodeDecodeError as error:
             raise InvalidInput(f"not UTF-8 (byte {error.start})") from error
-        return enqueuer.job(msgspec.structs.replace(self._template, command=command))
+        return msgspec.structs.replace(self._template, command=command)
 
-    def _refuse(self, number: int, error: InvalidInput) -> None:
-        if not self._session.args.keep_going:
-            hint = error.hint or "nothing of its batch is enqueued; --keep-going skips bad lines"
-            raise InvalidInput(f"line {number}: {error.message}", hint) from error
-        self.skipped += 1
-        self._live.clear()
-        self._session.err.write(f"queuectl: line {number} skipped: {error.message}\n")
+    def _enqueue(
+        self,
+        numbers: list[int],
+        requests: list[JobRequest],
+        *,
+        on_invalid: Callable[[InvalidInput], None] | None = None,
+        dry_run: bool,
+    ) -> Sequence[Enqueued]:
+        if not requests:
+            return []
+        try:
+            return self._session.queue.enqueue(requests, on_invalid=on_invalid, dry_run=dry_run)
+        except OutcomeUnknown as unknown:
+            self._session.out.writelines(id + "\n" for id in unknown.ids)
+            hint = "the ids of the uncertain batch are printed; `queuectl list` shows which of them are there"
+            raise OutcomeUnknown(unknown.message, hint) from unknown
+        except QueuectlError as error:
+            if isinstance(error, InvalidInput) and error.index is not None:
+                self._refuse(numbers[error.index], error)
+            error.hint = error.hint or f"nothing from line {numbers[0]} to {numbers[-1]} was enqueued"
+            raise
 
+    def _refuse(self, number: int, error: InvalidInput) -> NoReturn:
+        hint = error.hint or "nothing of its batch is enqueued; --keep-going skips bad lines"
+        raise InvalidInput(f"line {number}: {error.message}", hint) from error
 
-def _commit(session: "Session", jobs: "list[Job]", lines: tuple[int, int]) -> Any:
-    try:
-        return add(session, jobs)
-    except OutcomeUnknown as unknown:
-        session.out.writelines(job.id + "\n" for job in jobs)
-        hint = "the ids of the uncertain batch are printed; `queuectl list` shows which of them are there"
-        raise OutcomeUnknown(unknown.message, hint) from unknown
-    except QueuectlError as error:
-        error.hint = error.hint or f"nothing from line {lines[0]} to {lines[1]} was enqueued"
-        raise
+    def _skip(self, faults: dict[int, InvalidInput]) -> None:
+        for number in sorted(faults):
+            self.skipped += 1
+            self._live.clear()
+            self._session.err.write(f"queuectl: line {number} skipped: {faults[number].message}\n")
 
 
 def _dry(session: "Session", jobs: "list[Job]") -> list[Any]:

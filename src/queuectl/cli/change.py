@@ -2,7 +2,7 @@
 
 import getpass
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -10,11 +10,10 @@ from queuectl.cli.jobs import states_of
 from queuectl.cli.many import Act, act, confirm, count_down
 from queuectl.cli.references import JOBS_HELP, references
 from queuectl.domain.instant import format_instant, in_range
-from queuectl.domain.job import STATES, TERMINAL
+from queuectl.domain.job import TERMINAL
 from queuectl.domain.quantity import parse_duration
 from queuectl.domain.query import Filter
 from queuectl.errors import InvalidInput, NotFound
-from queuectl.service import commands, queries
 from queuectl.service.changing import Change
 from queuectl.service.moments import read_moment
 
@@ -43,20 +42,18 @@ def cancel(session: "Session") -> int:
     args = session.args
     if args.job and (args.all or args.queue or args.batch or args.state):
         raise InvalidInput("jobs are named and a selection is given", "give one of them")
-    who = f"{_user()}@{os.uname().nodename}"
-
-    def end(ids: Sequence[str]) -> list[Change]:
-        return commands.cancel(session.store, ids, by=who, reason=args.reason)
-
-    if args.job:
-        return act(session, named(session, "cancel", end, _cancelled, kind=_cancelled_kind))
-    wanted, count = _selected(session)
-    steps = (end(ids) for ids in commands.select(session.store, wanted))
+    meant = references(args.job) if args.job else _selected(session)
+    steps = session.queue.cancel(meant, by=f"{_user()}@{os.uname().nodename}", reason=args.reason)
+    count = steps.count()
+    if not args.job:
+        if not count:
+            session.say("queuectl: no job that has not ended is meant by this")
+        confirm(session, "cancel", count)
     what = Act(
         verb="cancel",
         steps=steps,
         count=count,
-        by_filter=True,
+        by_filter=not args.job,
         line=_cancelled,
         kind=_cancelled_kind,
         met=_ended_before,
@@ -74,13 +71,13 @@ def retry_options(parser: "Parser") -> None:
 
 def retry(session: "Session") -> int:
     """Run these once more, behind their parents; the jobs that they had cancelled wait for them again."""
-    return retry_named(session, wanted_ids(session), force=session.args.force)
+    return retry_named(session, references(session.args.job), force=session.args.force)
 
 
-def retry_named(session: "Session", ids: list[str], *, force: bool = False) -> int:
+def retry_named(session: "Session", named: Sequence[str], *, force: bool = False) -> int:
     """Retry these jobs, and tell what became of them and of the jobs that wait for them again."""
-    steps = commands.retry_in_steps(session.store, ids, force=force, alone=session.args.alone)
-    return act(session, Act(verb="retry", steps=steps, count=len(ids), line=state_of, kind=retried_kind))
+    steps = session.queue.retry(named, force=force, alone=session.args.alone)
+    return act(session, Act(verb="retry", steps=steps, count=steps.count(), line=state_of, kind=retried_kind))
 
 
 def hold_options(parser: "Parser") -> None:
@@ -91,7 +88,8 @@ def hold_options(parser: "Parser") -> None:
 
 def hold(session: "Session") -> int:
     """Keep these from starting."""
-    return act(session, named(session, "hold", lambda ids: commands.hold(session.store, ids), state_of))
+    steps = session.queue.hold(references(session.args.job))
+    return act(session, Act(verb="hold", steps=steps, count=steps.count(), line=state_of))
 
 
 def release_options(parser: "Parser") -> None:
@@ -103,15 +101,14 @@ def release_options(parser: "Parser") -> None:
 
 def release(session: "Session") -> int:
     """Let held jobs start."""
-    anyway = session.args.anyway
-    what = named(
-        session,
-        "release",
-        lambda ids: commands.release(session.store, ids, anyway=anyway),
-        state_of,
-        kind=lambda change: "released, behind their parents" if change.state == "blocked" else "released",
+    steps = session.queue.release(references(session.args.job), anyway=session.args.anyway)
+    return act(
+        session, Act(verb="release", steps=steps, count=steps.count(), line=state_of, kind=_released_kind)
     )
-    return act(session, what)
+
+
+def _released_kind(change: Change) -> str:
+    return "released, behind their parents" if change.state == "blocked" else "released"
 
 
 def edit_options(parser: "Parser") -> None:
@@ -133,25 +130,28 @@ def edit(session: "Session") -> int:
         raise InvalidInput("nothing is to be changed", "give --priority, --at, --in or --queue")
     if args.at is not None and args.delay is not None:
         raise InvalidInput("--at and --in say the same thing twice", "give one of them")
-    run_at = None
-    if args.at is not None:
-        run_at = _moment(session, args.at)
-    if args.delay is not None:
-        run_at = in_range(session.store.now() + parse_duration(args.delay))
-    priority = _priority(args.priority)
-
-    def write(ids: Sequence[str]) -> list[Change]:
-        return commands.edit(session.store, ids, priority=priority, run_at=run_at, queue=args.queue)
-
-    what = named(
-        session,
-        "edit",
-        write,
-        _edited,
+    run_at = _start(session)
+    steps = session.queue.edit(
+        references(args.job), priority=_priority(args.priority), run_at=run_at, queue=args.queue
+    )
+    what = Act(
+        verb="edit",
+        steps=steps,
+        count=steps.count(),
+        line=_edited,
         kind=lambda change: "changed" if _differences(change) else "unchanged",
         shape=lambda change: {"changes": _differences(change)},
     )
     return act(session, what)
+
+
+def _start(session: "Session") -> datetime | None:
+    """The new start time that --at or --in asks for."""
+    if session.args.at is not None:
+        return _moment(session, session.args.at)
+    if session.args.delay is not None:
+        return in_range(session.queue.now() + parse_duration(session.args.delay))
+    return None
 
 
 def delete_options(parser: "Parser") -> None:
@@ -163,10 +163,11 @@ def delete_options(parser: "Parser") -> None:
 
 def delete(session: "Session") -> int:
     """Delete ended jobs with their output."""
-    what = named(session, "delete", lambda ids: commands.delete(session.store, ids), lambda change: "deleted")
-    if what.count > 1:
-        confirm(session, "delete", what.count)
-    return act(session, what)
+    steps = session.queue.delete(references(session.args.job))
+    count = steps.count()
+    if count > 1:
+        confirm(session, "delete", count)
+    return act(session, Act(verb="delete", steps=steps, count=count, line=lambda change: "deleted"))
 
 
 def purge_options(parser: "Parser") -> None:
@@ -183,35 +184,17 @@ def purge(session: "Session") -> int:
     states = states_of(session.args.state)
     if not states or states - TERMINAL:
         raise InvalidInput("only ended jobs can be purged", "--state completed, cancelled or dead")
-    before = session.store.now() - parse_duration(session.args.older_than)
+    before = session.queue.now() - parse_duration(session.args.older_than)
     return purge_all(session, Filter(states=states, ended_before=before))
 
 
 def purge_all(session: "Session", wanted: Filter) -> int:
     """Delete all ended jobs that match, once a person (or --yes) has agreed to their number."""
-    count = None
-    if not session.args.yes:  # else nobody asks, and counting would look at each of them
-        count = session.store.counts(wanted).total()
+    steps, count = session.queue.purge(wanted), None
+    if not session.args.yes:  # otherwise nobody asks, and counting would look at each of them
+        count = steps.count()
         confirm(session, "delete", count)
-    return count_down(session, "purge", "purged", count, commands.purge_in_steps(session.store, wanted))
-
-
-def named(
-    session: "Session",
-    verb: str,
-    do: Callable[[Sequence[str]], list[Change]],
-    line: Callable[[Change], str],
-    **words: Any,
-) -> Act:
-    """What is done to the jobs that the arguments name. Raises NotFound, or InvalidInput when none is named."""
-    ids = wanted_ids(session)
-    steps = (do(step) for step in commands.in_steps(ids))
-    return Act(verb=verb, steps=steps, count=len(ids), line=line, **words)
-
-
-def wanted_ids(session: "Session") -> list[str]:
-    """The jobs that the arguments name. Raises NotFound, or InvalidInput when none is named."""
-    return queries.resolve(session.store, references(session.args.job))
+    return count_down(session, "purge", "purged", count, steps)
 
 
 def state_of(change: Change) -> str:
@@ -262,26 +245,18 @@ def _edited(change: Change) -> str:
 _NAMES = {"priority": "priority", "run_at": "start", "queue": "queue"}
 
 
-def _selected(session: "Session") -> tuple[Filter, int]:
-    """The jobs of a queue, batch or state, once a person (or --yes) has agreed to their number."""
+def _selected(session: "Session") -> Filter:
+    """The jobs of a queue, batch or state. Raises NotFound for a queue that there is not."""
     args = session.args
     if not (args.all or args.queue or args.batch or args.state):
         raise InvalidInput("no job is named", "give ids, or --queue, --batch, --state or --all")
-    if args.queue and args.queue not in {queue.name for queue in queries.queues(session.store)}:
+    if args.queue and args.queue not in {queue.name for queue in session.queue.queues()}:
         raise NotFound(f"there is no queue {args.queue!r}")
-    states = (states_of(args.state) or frozenset(STATES)) - TERMINAL
-    if not states:
-        raise InvalidInput(f"jobs in state {args.state} have ended", "there is nothing left to cancel")
-    wanted = Filter(states=states, queue=args.queue, batch=args.batch)
-    count = session.store.counts(wanted).total()
-    if not count:
-        session.say("queuectl: no job that has not ended is meant by this")
-    confirm(session, "cancel", count)
-    return wanted, count
+    return Filter(states=states_of(args.state), queue=args.queue, batch=args.batch)
 
 
 def _moment(session: "Session", text: str) -> datetime:
-    meant = read_moment(text, session.store.now())
+    meant = read_moment(text, session.queue.now())
     if meant.note:
         session.say(f"queuectl: {meant.note}")
     return meant.moment

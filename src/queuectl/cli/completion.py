@@ -22,7 +22,7 @@ from queuectl.service import shapes
 if TYPE_CHECKING:
     from queuectl.cli.parser import Parser
     from queuectl.cli.session import Session
-    from queuectl.store.protocol import Store
+    from queuectl.service.queue import Queue
 
 SHELLS = ("bash", "zsh", "fish")
 KINDS = ("jobs", "queues", "workers", "states", "settings")
@@ -67,31 +67,29 @@ def candidates(session: "Session") -> int:
     return 0
 
 
-def _in_time(session: "Session", question: "Callable[[Store], list[str]]") -> list[str]:
+def _in_time(session: "Session", question: "Callable[[Queue], list[str]]") -> list[str]:
     """What a store answers at once. Its driver is loaded before the clock runs, and its first verb connects."""
-    with closing(
-        bootstrap.open_store(session.store_url, session.sources.local, PATIENCE, create=False)
-    ) as store:
+    with closing(bootstrap.open_queue(session.sources, "raise", patience=PATIENCE)) as queue:
         signal.signal(signal.SIGALRM, lambda *_: os._exit(0))
         signal.setitimer(signal.ITIMER_REAL, PATIENCE)
         try:
-            return question(store)
+            return question(queue)
         except StoreAbsent:
             return []
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
 
 
-def _jobs(store: "Store") -> list[str]:
+def _jobs(queue: "Queue") -> list[str]:
     """The newest, by number and by id: whoever types a digit means one, whoever types a letter the other."""
-    newest = store.find(Filter(), Page(limit=NEWEST)).jobs
+    newest = queue.list(Filter(), Page(limit=NEWEST)).jobs
     return [str(job.number) for job in newest] + [job.id for job in newest]
 
 
-_KNOWN: dict[str, "Callable[[Store], list[str]]"] = {
+_KNOWN: dict[str, "Callable[[Queue], list[str]]"] = {
     "jobs": _jobs,
-    "queues": lambda store: sorted(store.counts(Filter()).queues),
-    "workers": lambda store: sorted({worker.name for worker in store.workers()}),
+    "queues": lambda queue: sorted(queue.counts(Filter()).queues),
+    "workers": lambda queue: sorted({item.worker.name for item in queue.workers()}),
 }
 
 

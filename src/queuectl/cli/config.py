@@ -3,9 +3,8 @@
 from typing import TYPE_CHECKING
 
 from queuectl import bootstrap, config
-from queuectl.config import OPTIONS, Option, relations
-from queuectl.errors import InvalidInput
-from queuectl.service import commands, shapes
+from queuectl.config import OPTIONS, Option, Settings
+from queuectl.service import shapes
 
 if TYPE_CHECKING:
     from queuectl.cli.parser import Parser
@@ -20,13 +19,15 @@ def list__options(parser: "Parser") -> None:
 
 def list_(session: "Session") -> int:
     """All settings."""
-    settings = session.settings
+    settings = session.queue.settings()
     if session.json:
-        session.emit(shapes.document(settings=[_shape(session, option) for option in OPTIONS.values()]))
+        session.emit(
+            shapes.document(settings=[_shape(session, option, settings) for option in OPTIONS.values()])
+        )
         return 0
     for key in OPTIONS:
         origin = f"  # {settings.origins[key]}" if session.args.origin else ""
-        session.print(f"{key} = {_text(session, key)}{origin}")
+        session.print(f"{key} = {_text(session, key, settings)}{origin}")
     return 0
 
 
@@ -40,9 +41,11 @@ def get(session: "Session") -> int:
     """One setting."""
     option = config.option(session.args.key)
     if session.json:
-        session.emit(shapes.document(setting=_shape(session, option)))
+        session.emit(shapes.document(setting=_shape(session, option, session.queue.settings())))
+    elif option.key == "store":  # its address is known without opening it
+        session.print(bootstrap.shown(session.store_url))
     else:
-        session.print(_text(session, option.key))
+        session.print(session.queue.settings().text(option.key))
     return 0
 
 
@@ -56,14 +59,7 @@ def set__options(parser: "Parser") -> None:
 
 def set_(session: "Session") -> int:
     """Write a shared setting: for all clients and workers of this store."""
-    option = _shared(session.args.key)
-    value = option.parse(session.args.value)
-    values = session.sources.resolve(_stored(session)).values | {option.key: value}
-    faults = list(relations(values))
-    if faults:
-        raise InvalidInput(f"{option.key} = {session.args.value}: {faults[0]}", "nothing was changed")
-    commands.set_setting(session.store, option.key, option.format(value))
-    return _told(session, option)
+    return _told(session, session.queue.set(session.args.key, session.args.value))
 
 
 def unset_options(parser: "Parser") -> None:
@@ -74,32 +70,12 @@ def unset_options(parser: "Parser") -> None:
 
 def unset(session: "Session") -> int:
     """Back to the default."""
-    option = _shared(session.args.key)
-    rest = {key: text for key, text in _stored(session).items() if key != option.key}
-    faults = list(relations(session.sources.resolve(rest).values))
-    if faults:
-        raise InvalidInput(f"without {option.key}: {faults[0]}", "nothing was changed")
-    commands.set_setting(session.store, option.key, None)
-    return _told(session, option)
+    return _told(session, session.queue.unset(session.args.key))
 
 
-def _stored(session: "Session") -> dict[str, str]:
-    return config.stored({key: entry.value for key, entry in session.look().read_table("settings").items()})
-
-
-def _shared(key: str) -> Option:
-    option = config.option(key)
-    if not option.shared:
-        raise InvalidInput(
-            f"{option.key} belongs to one program, not to the store",
-            f"give it as a flag, as {option.variable}, or in the configuration file",
-        )
-    return option
-
-
-def _told(session: "Session", option: Option) -> int:
+def _told(session: "Session", settings: Settings) -> int:
     """What is in force now; a flag, variable or file of this place may still win, and that is said."""
-    settings = session.sources.resolve(_stored(session))
+    option = config.option(session.args.key)
     session.did(f"{option.key} = {settings.text(option.key)}")
     if session.json:
         session.emit(shapes.document(setting=_entry(option, settings)))
@@ -110,12 +86,12 @@ def _told(session: "Session", option: Option) -> int:
     return 0
 
 
-def _shape(session: "Session", option: Option) -> dict[str, object]:
-    entry = _entry(option, session.settings)
-    return entry | {"value": _text(session, "store")} if option.key == "store" else entry
+def _shape(session: "Session", option: Option, settings: Settings) -> dict[str, object]:
+    entry = _entry(option, settings)
+    return entry | {"value": _text(session, "store", settings)} if option.key == "store" else entry
 
 
-def _entry(option: Option, settings: config.Settings) -> dict[str, object]:
+def _entry(option: Option, settings: Settings) -> dict[str, object]:
     return {
         "key": option.key,
         "value": _json_value(option, settings),
@@ -124,13 +100,11 @@ def _entry(option: Option, settings: config.Settings) -> dict[str, object]:
     }
 
 
-def _json_value(option: Option, settings: config.Settings) -> object:
+def _json_value(option: Option, settings: Settings) -> object:
     """Numbers as numbers; durations and sizes as the text that `config set` takes."""
     value = settings.values[option.key]
     return value if option.kind in ("count", "number") else settings.text(option.key)
 
 
-def _text(session: "Session", key: str) -> str:
-    if key == "store":
-        return bootstrap.shown(session.store_url)
-    return session.settings.text(key)
+def _text(session: "Session", key: str, settings: Settings) -> str:
+    return bootstrap.shown(session.store_url) if key == "store" else settings.text(key)

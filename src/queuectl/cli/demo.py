@@ -10,6 +10,7 @@ import shlex
 import subprocess
 import sys
 import tempfile
+import threading
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +22,6 @@ from queuectl.clock import boottime
 from queuectl.domain.job import Job
 from queuectl.domain.query import Filter, Page
 from queuectl.errors import CommandFailed
-from queuectl.service import queries
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -67,6 +67,7 @@ class Show:
         self._files = sorted(path for path in _root().rglob("*") if path.is_file() and path.suffix in _TEXT)[
             :MOST_FILES
         ]
+        self._idle = threading.Event()  # never set
         self._seconds = 0.0
         self._checked = 0
         self.sound = False
@@ -95,7 +96,7 @@ class Show:
 
     def summary(self) -> dict[str, Any]:
         """What happened, in numbers."""
-        counts = self._session.store.counts(Filter()).states()
+        counts = self._session.queue.counts(Filter()).states()
         attempts = sum(job.attempts for job in self._jobs())
         return {
             "jobs": counts,
@@ -171,14 +172,13 @@ class Show:
         while (job := self._job(id)).state != state:
             if boottime() > deadline or (job.ended and job.state != state):
                 raise CommandFailed(f"job {id} is {job.state}, not {state}", f"see {self._log}")
-            self._session.store.wait(0.05)
+            self._idle.wait(0.05)
 
     def _until_all_ended(self, start: float) -> None:
         """Progress until nothing is left to do."""
-        store = self._session.store
         with _progress(self._session) as advance:
             while True:
-                counts = store.counts(Filter())
+                counts = self._session.queue.counts(Filter())
                 left = counts.of("pending", "processing", "failed", "blocked")
                 advance(counts.total() - left, counts.total())
                 if not left:
@@ -187,7 +187,7 @@ class Show:
                     raise CommandFailed(
                         f"{left} jobs are not done after {DEADLINE:.0f} s", f"see {self._log}"
                     )
-                store.wait(0.05)
+                self._idle.wait(0.05)
 
     def _check(self, failing: str, endless: str) -> None:
         """The stored outputs against our own arithmetic, the special jobs against their promise."""
@@ -202,14 +202,13 @@ class Show:
         self.sound = not wrong and special == ("completed", 4, "cancelled")
 
     def _output(self, job: Job) -> bytes:
-        attempt_id = queries.attempt_of(job, None) or ""
-        return b"".join(chunk.data for chunk in queries.output(self._session.store, attempt_id))
+        return b"".join(piece.data for piece in self._session.queue.output(job.id).pieces)
 
     def _jobs(self) -> list[Job]:
-        return self._session.store.find(Filter(batch="demo"), Page(limit=1000)).jobs
+        return self._session.queue.list(Filter(batch="demo"), Page(limit=1000)).jobs
 
     def _job(self, id: str) -> Job:
-        return queries.show(self._session.store, id)
+        return self._session.queue.show(id)
 
     def _queuectl(self, *words: str) -> str:
         """One command as a person would type it; its output."""

@@ -4,21 +4,22 @@ from typing import TYPE_CHECKING
 
 from queuectl.cli import jobs
 from queuectl.cli.cells import columns_of
-from queuectl.cli.change import purge_all, retried_kind, retry_named, state_of, wanted_ids
+from queuectl.cli.change import purge_all, retried_kind, retry_named, state_of
 from queuectl.cli.many import Act, act
-from queuectl.cli.references import JOBS_HELP, reference
+from queuectl.cli.references import JOBS_HELP, reference, references
 from queuectl.domain.ids import handle
 from queuectl.domain.job import Job, State
 from queuectl.domain.quantity import parse_duration
 from queuectl.domain.query import Filter
 from queuectl.errors import Conflict, InvalidInput
-from queuectl.service import commands, queries
 
 if TYPE_CHECKING:
     from queuectl.cli.parser import Parser
     from queuectl.cli.session import Session
 
 DEAD: frozenset[State] = frozenset(("dead",))
+STEP = 500
+"""Jobs that are read at once."""
 
 
 def list__options(parser: "Parser") -> None:
@@ -38,7 +39,7 @@ def list_(session: "Session") -> int:
         queue=args.queue,
         tag=args.tag,
         batch=args.batch,
-        created_since=session.store.now() - parse_duration(args.since) if args.since else None,
+        created_since=session.queue.now() - parse_duration(args.since) if args.since else None,
     )
     return jobs.print_jobs(session, wanted, jobs.limit_of(args), columns_of(args.columns))
 
@@ -52,7 +53,7 @@ def show_options(parser: "Parser") -> None:
 
 def show(session: "Session") -> int:
     """Everything about a dead job."""
-    job = queries.show(session.store, reference(session.args.job))
+    job = session.queue.show(reference(session.args.job))
     _refuse_living(job)
     return jobs.print_job(session, job)
 
@@ -76,9 +77,9 @@ def retry(session: "Session") -> int:
     if args.all:
         return _retry_all(session, Filter(states=DEAD, queue=args.queue))
 
-    ids = wanted_ids(session)
-    for step in commands.in_steps(ids):
-        for job in session.store.get(step).values():
+    ids = session.queue.resolve(references(args.job))
+    for start in range(0, len(ids), STEP):
+        for job in session.queue.get(ids[start : start + STEP]).values():
             _refuse_living(job)
     return retry_named(session, ids)
 
@@ -93,18 +94,19 @@ def purge_options(parser: "Parser") -> None:
 def purge(session: "Session") -> int:
     """Delete dead jobs."""
     older = session.args.older_than
-    before = session.store.now() - parse_duration(older) if older else None
+    before = session.queue.now() - parse_duration(older) if older else None
     return purge_all(session, Filter(states=DEAD, ended_before=before))
 
 
 def _retry_all(session: "Session", wanted: Filter) -> int:
     """Those that were dead when it began: one that dies again meanwhile is not taken twice."""
-    count = session.store.counts(wanted).total()
+    steps = session.queue.retry(wanted, alone=session.args.alone)
+    count = steps.count()
     if not count:
         session.say("the DLQ is empty")
     what = Act(
         verb="retry",
-        steps=commands.retry_matching(session.store, wanted, alone=session.args.alone),
+        steps=steps,
         count=count,
         by_filter=True,
         line=state_of,

@@ -3,19 +3,14 @@
 import os
 import platform
 from collections.abc import Iterator, Sequence
-from itertools import islice
 from pathlib import Path
-from shlex import quote
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-from queuectl import __version__, bootstrap, config, trust
+from queuectl import __version__, bootstrap, trust
 from queuectl.cli.render import wrapped
-from queuectl.clock import Clock
-from queuectl.domain.instant import format_age
-from queuectl.domain.queue import is_sound
-from queuectl.errors import CommandFailed, OutcomeUnknown, StoreError, StoreUnusable
-from queuectl.service import maintenance, queries, shapes, unreadable
-from queuectl.service.attention import attention
+from queuectl.errors import CommandFailed, StoreUnusable
+from queuectl.service import shapes
+from queuectl.service.doctor import Check
 from queuectl.terminal import paint, safe
 
 if TYPE_CHECKING:
@@ -31,15 +26,6 @@ DAMAGE_SHOWN = 100
 """Jobs that cannot be decoded that are named one by one."""
 
 
-class Check(NamedTuple):
-    """One thing that was looked at."""
-
-    name: str
-    ok: bool
-    detail: str
-    hint: str | None = None
-
-
 def doctor_options(parser: "Parser") -> None:
     """Whether to make the store."""
     parser.flag("--create", help="make the store where there is none")
@@ -48,7 +34,9 @@ def doctor_options(parser: "Parser") -> None:
 
 def doctor(session: "Session") -> int:
     """Look at everything; say what is wrong and what to do."""
-    checks = [*_versions(), *_settings(session), *_store(session), *_queue(session), *_leftovers(session)]
+    if session.args.create:
+        session.queue.create()
+    checks = [*_versions(), *_settings(session), *session.queue.doctor(), *_leftovers(session)]
     faults = [check for check in checks if not check.ok]
     if session.json:
         shown = [{"name": c.name, "ok": c.ok, "detail": c.detail, "hint": c.hint} for c in checks]
@@ -105,77 +93,14 @@ def _versions() -> Iterator[Check]:
 
 
 def _settings(session: "Session") -> Iterator[Check]:
-    settings = session.settings
+    settings = session.queue.settings()
     own = [key for key, origin in settings.origins.items() if origin != "default"]
     said = ", ".join(f"{key}={settings.text(key)}" for key in own if key != "store") or "all defaults"
     yield Check("settings", True, said)
 
 
-def _store(session: "Session") -> Iterator[Check]:
-    said = session.store.describe(thorough=True)
-    yield Check("store", True, said.url)
-    yield Check("durability", True, said.durability)
-    for name, value in said.details.items():
-        yield Check(name, True, value)
-    for fault in said.faults:
-        yield Check("store fault", False, fault)
-    if not session.absent:
-        yield _write(session)
-    yield from _damage(session)
-    skew = (session.store.now() - Clock().now()).total_seconds()
-    yield Check(
-        "clock", abs(skew) <= CLOCK_TOLERANCE, f"the store's clock differs by {abs(skew):.3f} s", None
-    )
-
-
-def _write(session: "Session") -> Check:
-    """A disk that is full, or a server that takes no writes, shows only when something is written."""
-    try:
-        maintenance.try_write(session.store)
-    except (StoreError, OutcomeUnknown) as error:
-        return Check("write", False, error.message, error.hint)
-    return Check("write", True, "something was written and taken back")
-
-
-def _damage(session: "Session") -> Iterator[Check]:
-    """What is stored and cannot be decoded: it stops nobody, and a person has to look at it."""
-    for each in islice(unreadable.every(session.store), DAMAGE_SHOWN):
-        error = unreadable.refusal(each)
-        yield Check("unreadable job", False, error.message, error.hint)
-    settings = session.store.read_table("settings")
-    for key, fault in config.senseless({key: entry.value for key, entry in settings.items()}).items():
-        detail = f"the store's setting {key} is passed over: {fault}"
-        yield Check("unreadable setting", False, detail, f"queuectl config unset {key}")
-    for name, entry in session.store.read_table("queues").items():
-        if entry.unreadable or not is_sound(entry.value):
-            detail = f"the entry of queue {name} makes no sense: nothing is taken from it"
-            yield Check("unreadable queue", False, detail, f"queuectl queue resume {quote(name)}")
-
-
-def _queue(session: "Session") -> Iterator[Check]:
-    """Does anybody work, and does nobody wait in vain?"""
-    found = queries.status(session.store, session.settings)
-    yield Check("live workers", True, str(sum(1 for item in found.workers if item.state != "lost")))
-    for item in found.workers:
-        if item.state != "lost":
-            skew = item.worker.skew
-            clock = "" if skew is None else f"; its host's clock differs by {skew:+.3f} s"
-            yield Check(
-                "worker", True, f"{item.worker.name} on {item.worker.host}, {item.worker.version}{clock}"
-            )
-    for queue in found.queues:
-        if queue.oldest_due is not None:
-            waiting = queue.jobs.get("pending", 0) + queue.jobs.get("failed", 0)
-            age = format_age(found.now - queue.oldest_due)
-            yield Check("oldest due job", True, f"for {age}, in queue {queue.name} with {waiting} waiting")
-    for thing in attention(found, session.sources.unused):
-        if thing.kind == "unreadable":  # told above, with those that no worker has met
-            continue
-        yield Check(thing.kind.replace("_", " "), not thing.fault, thing.text, thing.hint)
-
-
 def _leftovers(session: "Session") -> Iterator[Check]:
-    if session.absent:
+    if session.queue.absent:
         return
     yield from _database_file(session)
     directory = bootstrap.worker_directory(session.store_url)

@@ -4,18 +4,20 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from queuectl.cli import texts
-from queuectl.cli.enqueued import add, announce, defaults
+from queuectl.cli.enqueued import announce
 from queuectl.domain.ids import handle
 from queuectl.errors import InvalidInput, OutcomeUnknown
 from queuectl.service import mistakes
-from queuectl.service.enqueueing import Enqueuer
 from queuectl.service.moments import read_moment
 from queuectl.service.request import JobRequest, convert_request, decode_request
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from queuectl.cli.parser import Parser
     from queuectl.cli.session import Session
     from queuectl.domain.job import Job
+    from queuectl.service.enqueueing import Enqueued
 
 FIELDS = (
     ("id", ("--id",), "ID", "the job's id (default: made from the time and random bits)"),
@@ -131,9 +133,7 @@ def template(session: "Session") -> dict[str, Any]:
     if "no_retry_codes" in given:
         given["no_retry_codes"] = _codes(given["no_retry_codes"])
     if "after" in given:
-        from queuectl.service import queries  # most jobs have no parents: they pay for nothing
-
-        given["after"] = queries.parents(session.look(), given["after"])
+        given["after"] = session.queue.parents(given["after"])
     if "meta" in given:
         given["meta"] = _meta(given["meta"])
     if "cwd" in given:
@@ -178,56 +178,59 @@ def _unquoted(words: list[str]) -> InvalidInput:
     )
 
 
-def say_moment(session: "Session", text: str | None) -> None:
-    """What a person should know about the time that was taken: local, twice there, or not at all."""
-    if text is not None and (note := read_moment(text, session.now()).note):
-        session.say(f"queuectl: {note}")
-
-
 def _enqueue_one(session: "Session", request: JobRequest) -> int:
-    enqueuer = Enqueuer(defaults(session), session.now())
-    job = enqueuer.job(request)
-    say_moment(session, request.run_at or request.scheduled_at)
     if session.args.dry_run:
-        return _show_dry(session, job)
+        [dry] = session.queue.enqueue([request], dry_run=True)
+        _say_start(session, request)
+        return _show_dry(session, dry.job)
     if session.args.wait or session.args.follow:
-        _refuse_for_itself(session, job)
-    try:
-        added = add(session, [job])
-    except OutcomeUnknown as unknown:
-        session.print(job.id)
-        raise OutcomeUnknown(
-            unknown.message, f"repeating the same command with --id {job.id} is safe"
-        ) from unknown
-    code = announce(session, added)
-    if code:
-        refused = added[0].refused
-        if session.json and refused:
+        _refuse_for_itself(session, request)
+    [item] = _add(session, request)
+    _say_start(session, request)
+    code = announce(session, [item])
+    if item.refused:
+        if session.json:
             from queuectl.service.shapes import error
 
-            session.emit(error(refused))
+            session.emit(error(item.refused))
         return code
     if session.args.wait or session.args.follow:
-        return _wait(session, added[0].job)
+        return _wait(session, item.job)
     if session.json:
         from queuectl.service import shapes
 
-        session.emit(shapes.document(jobs=[shapes.enqueued(item) for item in added]))
-    elif session.on_terminal and not added[0].existing and added[0].job.state == "pending":
-        session.say(f"queued on {job.queue!r}; follow it with: queuectl logs -f {handle(added[0].job)}")
+        session.emit(shapes.document(jobs=[shapes.enqueued(item)]))
+    elif session.on_terminal and not item.existing and item.job.state == "pending":
+        session.say(f"queued on {item.job.queue!r}; follow it with: queuectl logs -f {handle(item.job)}")
     return 0
 
 
-def _refuse_for_itself(session: "Session", job: "Job") -> None:
-    """Inside a job: refuse, before anything is enqueued, to wait for what only its own end would let run."""
-    if not os.environ.get("QUEUECTL_JOB_ID"):
-        return
+def _add(session: "Session", request: JobRequest) -> "Sequence[Enqueued]":
+    try:
+        return session.queue.enqueue([request])
+    except OutcomeUnknown as unknown:
+        [id] = unknown.ids
+        session.print(id)
+        raise OutcomeUnknown(
+            unknown.message, f"repeating the same command with --id {id} is safe"
+        ) from unknown
+
+
+def _say_start(session: "Session", request: JobRequest) -> None:
+    """What a person should know about the start time that was taken: local, twice there, or not at all."""
+    text = request.run_at or request.scheduled_at
+    if text is not None and (note := read_moment(text, session.queue.now()).note):
+        session.say(f"queuectl: {note}")
+
+
+def _refuse_for_itself(session: "Session", request: JobRequest) -> None:
+    """Inside a job: refuse, before anything is enqueued, to wait for a job that cannot end before its own job."""
     from queuectl.cli.references import own_job
-    from queuectl.service import inside
 
     if own := own_job(session):
-        inside.refuse_to_wait(session.look(), own, [parent.job for parent in job.spec.after])
-        inside.refuse_without_slot(session.look(), session.settings, own, [job.queue])
+        [dry] = session.queue.enqueue([request], dry_run=True)
+        parents = [parent.job for parent in dry.job.spec.after]
+        session.queue.refuse_to_wait(own, parents, [dry.job.queue])
 
 
 def _wait(session: "Session", job: "Job") -> int:

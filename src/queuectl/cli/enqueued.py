@@ -1,14 +1,10 @@
 """What a person is told of jobs that were enqueued."""
 
-import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from queuectl.domain.ids import handle, is_made
 from queuectl.domain.instant import format_instant
-from queuectl.errors import StoreAbsent
-from queuectl.service.enqueueing import enqueue
-from queuectl.service.request import Defaults
 
 if TYPE_CHECKING:
     from queuectl.cli.session import Session
@@ -52,20 +48,3 @@ def _enqueued(jobs: "list[Job]", first: int) -> str:
     if first != job.number:
         return f"jobs {first} to {job.number} are enqueued"
     return f"job {handle(job)} is enqueued" + (f", its id is {job.id}" if is_made(job.id) else "")
-
-
-def defaults(session: "Session") -> Defaults:
-    """What completes every request: the settings, and the directory we are in."""
-    try:
-        here: str | None = os.getcwd()
-    except FileNotFoundError:
-        here = None
-    return Defaults(session.settings, here)
-
-
-def add(session: "Session", jobs: "list[Job]") -> "list[Enqueued]":
-    """Add the jobs. What is refused does not make a store."""
-    try:
-        return enqueue(session.look(), jobs)
-    except StoreAbsent:
-        return enqueue(session.store, jobs)

@@ -4,8 +4,7 @@ from typing import TYPE_CHECKING
 
 from queuectl.cli.references import JOB_HELP, reference
 from queuectl.domain.ids import handle
-from queuectl.service import queries, shapes
-from queuectl.service.explain import explain as explain_job
+from queuectl.service import shapes
 from queuectl.terminal import safe
 
 if TYPE_CHECKING:
@@ -21,8 +20,8 @@ def explain_options(parser: "Parser") -> None:
 
 def explain(session: "Session") -> int:
     """Say it in sentences."""
-    job = queries.show(session.store, reference(session.args.job))
-    found = explain_job(session.store, session.settings, job)
+    found = session.queue.explain(reference(session.args.job))
+    job = found.job
     if session.json:
         session.emit(shapes.document(job=job.id, state=job.state, why=found.why, next=found.next))
         return 0

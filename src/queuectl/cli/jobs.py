@@ -12,10 +12,10 @@ from queuectl.cli.screen import print_status, screen
 from queuectl.domain.ids import is_made
 from queuectl.domain.job import STATES, Attempt, Cause, Job, State
 from queuectl.domain.quantity import format_duration, parse_duration
-from queuectl.domain.query import Filter, Page, Unreadable
+from queuectl.domain.query import Filter, Found, Page, Unreadable
 from queuectl.errors import InvalidInput
-from queuectl.service import listing, queries, shapes
-from queuectl.service.attention import Attention, attention, place
+from queuectl.service import shapes
+from queuectl.service.attention import place
 from queuectl.terminal import safe
 
 if TYPE_CHECKING:
@@ -41,25 +41,19 @@ def status_options(parser: "Parser") -> None:
 def status(session: "Session") -> int:
     """The whole system at a glance, or one job in short."""
     if session.args.job:
-        return print_job(session, queries.show(session.store, reference(session.args.job)), short=True)
+        return print_job(session, session.queue.show(reference(session.args.job)), short=True)
     if session.args.watch:
         from queuectl.cli.watch import watch
 
-        return watch(session, lambda: screen(session, *_whole(session)))
+        return watch(session, lambda: screen(session, session.queue.status()))
     if session.json or not session.on_terminal:
         session.say_unused()  # a screen has a line for it
-    found, things = _whole(session)
+    found = session.queue.status()
     if session.json:
-        session.emit(shapes.status(found, things))
+        session.emit(shapes.status(found))
     else:
-        print_status(session, found, things)
+        print_status(session, found)
     return 0
-
-
-def _whole(session: "Session") -> tuple[queries.Status, list[Attention]]:
-    found = queries.status(session.store, session.settings)
-    shown = session.json or session.on_terminal
-    return found, attention(found, session.sources.unused if shown else None)
 
 
 def watch_option(parser: "Parser") -> None:
@@ -76,7 +70,7 @@ def show_options(parser: "Parser") -> None:
 
 def show(session: "Session") -> int:
     """Everything about a job, with its attempts."""
-    return print_job(session, queries.show(session.store, reference(session.args.job)))
+    return print_job(session, session.queue.show(reference(session.args.job)))
 
 
 def list__options(parser: "Parser") -> None:
@@ -114,7 +108,7 @@ def list_(session: "Session") -> int:
         queue=args.queue,
         tag=args.tag,
         batch=args.batch,
-        created_since=session.store.now() - parse_duration(args.since) if args.since else None,
+        created_since=session.queue.now() - parse_duration(args.since) if args.since else None,
     )
     return print_jobs(session, wanted, limit_of(args), columns)
 
@@ -128,12 +122,9 @@ def print_jobs(session: "Session", wanted: Filter, limit: int | None, columns: t
         return watch(session, lambda: _newest(session, wanted, limit, columns))
     shown: list[Job] = []
     damaged: dict[int, Unreadable] = {}
-    cursor, left = args.after, limit
-    while True:
-        piece = listing.jobs(
-            session.store, wanted, Page(limit=min(left or 1000, 1000), after=cursor, sort=args.sort)
-        )
-        cursor, left = piece.next, None if left is None else left - len(piece.jobs)
+    cursor: str | None = args.after
+    for piece in _pages(session, wanted, limit):
+        cursor = piece.next
         damaged |= {each.number: each for each in piece.unreadable}
         if args.jsonl:
             for job in piece.jobs:
@@ -142,21 +133,45 @@ def print_jobs(session: "Session", wanted: Filter, limit: int | None, columns: t
             shown += piece.jobs
         else:
             _print_rows(session, piece.jobs, columns)
-        if cursor is None or left == 0:
-            break
-    told = [shapes.unreadable(each) for each in damaged.values()]
+    unreadable = [shapes.unreadable(each) for each in damaged.values()]
     if args.jsonl:
-        for each in told:
+        for each in unreadable:
             session.emit({**each, "state": "unreadable"})
     elif session.json:
-        session.emit(shapes.document(jobs=[shapes.job(job) for job in shown], next=cursor, unreadable=told))
-    elif shown:
-        _print_rows(session, shown, columns)
-    if damaged and not session.json and not args.jsonl:
-        _print_unreadable(session, list(damaged.values()), columns)
-    if cursor is not None and not session.json and not args.jsonl:
-        session.say(f"there are more: --limit N, --all, or --after {cursor}")
+        session.emit(
+            shapes.document(jobs=[shapes.job(job) for job in shown], next=cursor, unreadable=unreadable)
+        )
+    else:
+        _print_rest(session, shown, list(damaged.values()), columns, cursor)
     return 0
+
+
+def _pages(session: "Session", wanted: Filter, limit: int | None) -> Iterator[Found]:
+    """The pages of a list until so many jobs were listed; all of them without a limit."""
+    cursor, left = session.args.after, limit
+    while left != 0:
+        page = Page(limit=min(left or 1000, 1000), after=cursor, sort=session.args.sort)
+        piece = session.queue.list(wanted, page)
+        yield piece
+        cursor, left = piece.next, None if left is None else left - len(piece.jobs)
+        if cursor is None:
+            return
+
+
+def _print_rest(
+    session: "Session",
+    shown: list[Job],
+    damaged: list[Unreadable],
+    columns: tuple[str, ...] | None,
+    cursor: str | None,
+) -> None:
+    """The table, if it has not been printed page by page; then the unreadable jobs, and how to see more."""
+    if shown:
+        _print_rows(session, shown, columns)
+    if damaged:
+        _print_unreadable(session, damaged, columns)
+    if cursor is not None:
+        session.say(f"there are more: --limit N, --all, or --after {cursor}")
 
 
 def print_job(session: "Session", job: Job, *, short: bool = False) -> int:
@@ -164,7 +179,7 @@ def print_job(session: "Session", job: Job, *, short: bool = False) -> int:
     if session.json:
         session.emit(shapes.document(job=shapes.job(job)))
         return 0
-    form = form_of(session, session.store.now())
+    form = form_of(session, session.queue.now())
     lines = _lines(job, short, form) + ([] if short else _running(session, job, form))
     fields(session, [(name, safe(value)) for name, value in lines])
     if not short and job.history:
@@ -211,7 +226,7 @@ def _newest(
 ) -> Iterator[str]:
     """The lines of the first page: more than that fits no screen."""
     page = Page(limit=min(limit or WATCHED, WATCHED), sort=session.args.sort)
-    jobs = listing.jobs(session.store, wanted, page).jobs
+    jobs = session.queue.list(wanted, page).jobs
     yield from lay_out(session, *_rows(session, jobs, named))
 
 
@@ -222,7 +237,7 @@ def _print_rows(session: "Session", jobs: list[Job], named: tuple[str, ...] | No
 def _rows(
     session: "Session", jobs: list[Job], named: tuple[str, ...] | None
 ) -> tuple[tuple[str, ...], list[list[str]], tuple[str, ...]]:
-    form = form_of(session, session.store.now())
+    form = form_of(session, session.queue.now())
     columns = named or columns_for(session, jobs, form)
     rows = [[cell(job, column, form, named=named is not None) for column in columns] for job in jobs]
     return columns, rows, less_of(named, form)
@@ -297,7 +312,7 @@ def _running(session: "Session", job: Job, form: Form) -> list[tuple[str, str]]:
     lease = job.lease
     if lease is None:
         return []
-    known = {item.worker.id: place(item) for item in queries.workers(session.store, session.settings)}
+    known = {item.worker.id: place(item) for item in session.queue.workers()}
     where = known.get(lease.worker, f"worker {lease.worker}") + (f", pid {lease.pid}" if lease.pid else "")
     return [("running", f"{where}, lease until {form.both(lease.until)}")]
 

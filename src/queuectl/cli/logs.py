@@ -11,15 +11,15 @@ from queuectl.cli.references import JOB_HELP, own_job, reference
 from queuectl.domain.ids import handle
 from queuectl.domain.instant import format_instant
 from queuectl.domain.job import Job
-from queuectl.domain.output import STDERR, STDOUT, Chunk, Piece, assemble
+from queuectl.domain.output import STDERR, STDOUT, Chunk, Piece
 from queuectl.errors import InvalidInput
-from queuectl.service import inside, queries, shapes
+from queuectl.service import shapes
+from queuectl.service.following import Begin, Output, Part
 
 if TYPE_CHECKING:
     from queuectl.cli.parser import Parser
     from queuectl.cli.session import Session
 
-FOLLOW_SECONDS = 0.5
 LINE_END = re.compile(rb"\r*\n|\r")
 
 
@@ -43,59 +43,61 @@ def logs_options(parser: "Parser") -> None:
 def logs(session: "Session") -> int:
     """Print the output."""
     args = session.args
-    job = queries.show(session.store, reference(args.job))
-    _refuse_nonsense(session, job)
     attempt = None if args.attempt is None else _count("--attempt", args.attempt)
     if args.follow:
-        if own := own_job(session):
-            inside.refuse_to_wait(session.store, own, [job.id])
-        return follow(session, job, attempt)
-    attempt_id = queries.attempt_of(job, attempt)
-    if attempt_id is None:
-        session.say(f"queuectl: job {handle(job)} is {job.state}; it has not run yet")
-    pieces, total = ([], 0) if attempt_id is None else _pieces(session, job, attempt_id)
+        return _follow_named(session, attempt)
+    found = session.queue.output(reference(args.job), attempt)
+    _refuse_nonsense(session, found.job)
+    if found.attempt_id is None:
+        session.say(f"queuectl: job {handle(found.job)} is {found.job.state}; it has not run yet")
     stream = _chosen_stream(session)
-    shown = _tail([p for p in pieces if p.omitted or stream in (None, p.stream)], args.tail)
+    shown = _tail([p for p in found.pieces if p.omitted or stream in (None, p.stream)], args.tail)
     if session.json and not args.jsonl:
-        session.emit(_document(job, attempt_id, shown, total))
+        session.emit(_document(found, shown))
     else:
         Printer(session).pieces(shown)
     return 0
 
 
+def _follow_named(session: "Session", attempt: int | None) -> int:
+    job = session.queue.show(reference(session.args.job))
+    _refuse_nonsense(session, job)
+    if own := own_job(session):
+        session.queue.refuse_to_wait(own, [job.id], [])
+    return follow(session, job, attempt)
+
+
 def follow(session: "Session", job: Job, attempt: int | None = None) -> int:
     """Print output as it comes until the job has ended; a retry's output follows that of the attempt before it."""
-    printer = Printer(session)
+    from queuectl.cli.wait import Watcher  # not for a look at what is there
+
+    printer, watcher = Printer(session), Watcher(session, [job.id])
     interrupt.answer()
+
+    def look(job: Job) -> None:
+        session.out.flush()
+        watcher.look([job], 1)
+
     try:
-        return _follow(session, printer, job, attempt)
+        return _print_parts(session, printer, job, session.queue.follow(job.id, attempt=attempt, look=look))
     finally:
         printer.end()
 
 
-def _follow(session: "Session", printer: "Printer", job: Job, attempt: int | None) -> int:
-    from queuectl.cli.wait import Watcher  # not for a look at what is there
-
-    shown: str | None = None
-    after, watcher = 0, Watcher(session, [job.id])
-    while True:
-        fresh = session.store.get([job.id]).get(job.id)
-        if fresh is None:
+def _print_parts(session: "Session", printer: "Printer", job: Job, parts: Iterable[Part]) -> int:
+    is_first = True
+    for part in parts:
+        if isinstance(part, Chunk):
+            printer.chunk(part)
+        elif isinstance(part, Begin):
+            printer.end()
+            if not is_first:
+                session.say(f"queuectl: attempt {part.attempt}")
+            is_first = False
+        elif part.job is None:
             session.say(f"queuectl: job {handle(job)} was deleted")
             return 1
-        attempt_id = queries.attempt_of(fresh, attempt)
-        if attempt_id != shown:
-            if shown is not None:
-                after = _drain(session, printer, shown, after)
-                session.say(f"queuectl: attempt {fresh.attempts}")
-            shown, after = attempt_id, 0
-            printer.end()
-        if shown is not None:
-            after = _drain(session, printer, shown, after)
-        if fresh.ended or (attempt is not None and shown and queries.past_attempt(fresh, shown)):
-            return 0
-        watcher.look([fresh], 1)
-        session.store.wait(FOLLOW_SECONDS)
+    return 0
 
 
 class Printer:
@@ -116,19 +118,17 @@ class Printer:
         self._session.out.flush()
         self._offset = 0
 
-    def chunks(self, chunks: Iterable[Chunk]) -> None:
-        """Chunks as they come; a gap between them is said."""
-        for chunk in chunks:
-            if chunk.offset > self._offset:
-                self._omitted(chunk.offset - self._offset)
-            self._offset = chunk.offset + len(chunk.data)
-            if self._only not in (None, chunk.stream):
-                continue
-            if self._jsonl:
-                self._session.emit(_chunk_shape(chunk))
-            else:
-                self._data(chunk.stream, chunk.data)
-        self._session.out.flush()
+    def chunk(self, chunk: Chunk) -> None:
+        """A chunk as it comes; a gap before it is said."""
+        if chunk.offset > self._offset:
+            self._omitted(chunk.offset - self._offset)
+        self._offset = chunk.offset + len(chunk.data)
+        if self._only not in (None, chunk.stream):
+            return
+        if self._jsonl:
+            self._session.emit(_chunk_shape(chunk))
+        else:
+            self._data(chunk.stream, chunk.data)
 
     def pieces(self, pieces: Iterable[Piece]) -> None:
         """A whole output."""
@@ -178,22 +178,6 @@ def _chosen_stream(session: "Session") -> int | None:
     return STDERR if getattr(session.args, "stderr", False) else None
 
 
-def _drain(session: "Session", printer: Printer, attempt_id: str, after: int) -> int:
-    """Print what came since; answers the number of the last chunk."""
-    while chunks := session.store.read_output(attempt_id, after):
-        printer.chunks(chunks)
-        after = chunks[-1].n
-    return after
-
-
-def _pieces(session: "Session", job: Job, attempt_id: str) -> tuple[list[Piece], int]:
-    chunks = list(queries.output(session.store, attempt_id))
-    past = queries.past_attempt(job, attempt_id)
-    stored = chunks[-1].offset + len(chunks[-1].data) if chunks else 0
-    total = max(past.output_bytes if past else 0, stored)
-    return assemble(chunks, job.spec.output_limit, total), total
-
-
 def _tail(pieces: list[Piece], lines: str | None) -> list[Piece]:
     """The pieces that hold the last lines, the first of them cut. A line that was rewritten counts each time."""
     if lines is None:
@@ -212,14 +196,12 @@ def _tail(pieces: list[Piece], lines: str | None) -> list[Piece]:
     return kept
 
 
-def _document(job: Job, attempt_id: str | None, pieces: list[Piece], total: int) -> dict[str, Any]:
-    past = queries.past_attempt(job, attempt_id) if attempt_id else None
-    number = past.attempt if past else job.attempts if attempt_id else None
+def _document(found: Output, pieces: list[Piece]) -> dict[str, Any]:
     return shapes.document(
-        job=job.id,
-        attempt=number,
-        attempt_id=attempt_id,
-        bytes=total,
+        job=found.job.id,
+        attempt=found.attempt,
+        attempt_id=found.attempt_id,
+        bytes=found.total,
         pieces=[_piece_shape(piece) for piece in pieces],
     )
 

@@ -133,8 +133,8 @@ def _run(argv: list[str]) -> int:
     try:
         code = command.runner()(session)
         session.out.flush()
-        if code == 0 and session.absent and not session.json:
-            session.say(f"queuectl: {session.absence()}")
+        if code == 0 and not session.json and (absence := session.absence()):
+            session.say(f"queuectl: {absence}")
         return code
     except OutputLost as lost:
         lost.hint = f"it was done: {session.done}" if session.done else None

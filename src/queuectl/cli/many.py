@@ -3,7 +3,7 @@
 import signal
 import sys
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,7 @@ from queuectl.domain.ids import handle
 from queuectl.errors import InvalidInput, QueuectlError
 from queuectl.service import shapes
 from queuectl.service.changing import Change
+from queuectl.service.operation import Operation
 
 if TYPE_CHECKING:
     from queuectl.cli.session import Session
@@ -41,7 +42,7 @@ class Act(Struct, frozen=True, kw_only=True):
     """
 
     verb: str
-    steps: Generator[list[Change]]
+    steps: Operation[Sequence[Change]]
     count: int
     line: Callable[[Change], str]
     by_filter: bool = False

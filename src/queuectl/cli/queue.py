@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from queuectl.cli.render import table
 from queuectl.domain.job import STATES
 from queuectl.errors import InvalidInput
-from queuectl.service import commands, queries, shapes
+from queuectl.service import shapes
 
 if TYPE_CHECKING:
     from queuectl.cli.parser import Parser
@@ -19,7 +19,7 @@ def list__options(parser: "Parser") -> None:
 
 def list_(session: "Session") -> int:
     """Queues with their counts and limits."""
-    found = queries.queues(session.store)
+    found = session.queue.queues()
     if session.json:
         session.emit(shapes.document(queues=[shapes.queue(queue) for queue in found]))
         return 0
@@ -49,8 +49,8 @@ def pause_options(parser: "Parser") -> None:
 
 def pause(session: "Session") -> int:
     """Start nothing from a queue."""
-    known = session.args.queue in {queue.name for queue in queries.queues(session.store)}
-    changed = commands.pause(session.store, session.args.queue)
+    known = session.args.queue in {queue.name for queue in session.queue.queues()}
+    changed = session.queue.pause(session.args.queue)
     if not known:
         session.say(f"queuectl: queue {session.args.queue} has no jobs yet")
     return _told(session, "paused" if changed else "was paused already")
@@ -64,7 +64,7 @@ def resume_options(parser: "Parser") -> None:
 
 def resume(session: "Session") -> int:
     """Start jobs from it again."""
-    changed = commands.resume(session.store, session.args.queue)
+    changed = session.queue.resume(session.args.queue)
     return _told(session, "resumed" if changed else "was not paused")
 
 
@@ -83,7 +83,7 @@ def limit(session: "Session") -> int:
     text = session.args.limit
     if text != "none" and not (text.isdecimal() and len(text) < 8):
         raise InvalidInput(f"{text!r} is not a count", "a whole number from 1, or none")
-    commands.limit(session.store, session.args.queue, None if text == "none" else int(text))
+    session.queue.limit(session.args.queue, None if text == "none" else int(text))
     return _told(session, "has no limit" if text == "none" else f"runs at most {text} at once")
 
 
@@ -91,7 +91,7 @@ def _told(session: "Session", what: str) -> int:
     name = session.args.queue
     session.did(f"queue {name} {what}")
     if session.json:
-        found = next((queue for queue in queries.queues(session.store) if queue.name == name), None)
+        found = next((queue for queue in session.queue.queues() if queue.name == name), None)
         session.emit(shapes.document(queue=shapes.queue(found) if found else {"name": name}))
     else:
         session.print(f"queue {name} {what}")

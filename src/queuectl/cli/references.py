@@ -39,14 +39,6 @@ def reference(word: str) -> str:
 
 
 def own_job(session: "Session") -> "Job | None":
-    """The job whose command runs this program, if it is a job of the store that is meant.
-
-    The environment names job and attempt. Another store may have a job of the same id: its attempt is another one.
-    """
-    id, attempt_id = os.environ.get("QUEUECTL_JOB_ID"), os.environ.get("QUEUECTL_ATTEMPT_ID")
-    if not id:
-        return None
-    job = session.store.get([id]).get(id)
-    if job is None or job.state != "processing":
-        return None
-    return job if attempt_id in (None, job.attempt_id) else None
+    """The job whose command runs this program, if it is a job of the store that is meant."""
+    id = os.environ.get("QUEUECTL_JOB_ID")
+    return session.queue.running_job(id, os.environ.get("QUEUECTL_ATTEMPT_ID")) if id else None

@@ -9,8 +9,7 @@ from queuectl.cli.render import fields, lay_out, wrapped
 from queuectl.domain.ids import is_made
 from queuectl.domain.instant import format_age
 from queuectl.domain.job import State
-from queuectl.service.attention import Attention
-from queuectl.service.queries import QueueStatus, SlotStatus, Status, WorkerStatus
+from queuectl.service.queries import Attention, QueueStatus, SlotStatus, Status, WorkerStatus
 from queuectl.terminal import cut, height_of, paint, safe
 
 if TYPE_CHECKING:
@@ -27,18 +26,20 @@ FOLDED = frozenset((*OPEN, "is", "oldest"))
 """Columns that are left out where they would be empty."""
 
 
-def print_status(session: "Session", found: Status, things: Sequence[Attention]) -> None:
+def print_status(session: "Session", found: Status) -> None:
     """On a terminal one screen, elsewhere (and with -v) everything, a line for each count, queue, worker and slot."""
     if session.on_terminal and not session.args.verbose:
-        session.out.writelines(line + "\n" for line in screen(session, found, things))
+        session.out.writelines(line + "\n" for line in screen(session, found))
         return
     _print_lines(session, found)
-    for thing in things:
-        session.print(f"! {safe(thing.text)}{f' ({safe(thing.hint)})' if thing.hint else ''}")
+    for thing in found.attention:
+        if session.on_terminal or thing.kind != "unused_variables":  # a pipe was told of these on stderr
+            session.print(f"! {safe(thing.text)}{f' ({safe(thing.hint)})' if thing.hint else ''}")
 
 
-def screen(session: "Session", found: Status, things: Sequence[Attention]) -> Iterator[str]:
+def screen(session: "Session", found: Status) -> Iterator[str]:
     """The lines of the screen. Long parts are cut so that all of it fits."""
+    things = found.attention
     room = max(height_of(session.out.fileno()) - 12 - 2 * len(things), 3 * LEAST_SHOWN)
     store = f"{'store':<{LABEL}}  {safe(found.url)} ({found.durability})"
     yield cut(store, session.width, session.ellipsis) if session.args.watch else store

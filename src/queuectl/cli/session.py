@@ -1,6 +1,6 @@
-"""What one invocation works with: its arguments, the settings, the store, and where it writes.
+"""What one invocation works with: its arguments, the sources of its settings, the queue, and where it writes.
 
-Settings and store are made when first asked for, so that a command pays for what it uses.
+Settings and queue are read and opened when first asked for, so that a command pays for what it uses.
 """
 
 import os
@@ -9,16 +9,12 @@ from argparse import Namespace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TextIO
 
-from queuectl import bootstrap, config, terminal
+from queuectl import bootstrap, terminal
 from queuectl.cli.output import Data, Talk, as_json_for
-from queuectl.config import Settings
-from queuectl.errors import StoreAbsent
 from queuectl.service.settings import Sources
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
-    from queuectl.store.protocol import Entry, Store
+    from queuectl.service.queue import Queue
 
 
 class Session:
@@ -32,9 +28,6 @@ class Session:
         self.out = Data(out or sys.stdout)
         self.err = Talk(err or sys.stderr)
         self.done: str | None = None
-        self._open_store: Store | None = None
-        self.absent = False
-        self._first_look: dict[str, Entry] | None = None
 
     @property
     def json(self) -> bool:
@@ -53,63 +46,34 @@ class Session:
         self.err.write(f"queuectl: {terminal.safe(text)}\n")
 
     @cached_property
-    def settings(self) -> Settings:
-        """The settings in force, the store's shared ones included."""
-        store = self.look()
-        entries = store.read_table("settings") if self._first_look is None else self._first_look
-        return self.sources.resolve(config.stored({key: entry.value for key, entry in entries.items()}))
-
-    @cached_property
     def store_url(self) -> str:
         """The URL of the store that is meant, absolute."""
-        given = self.sources.given_url
-        return bootstrap.default_url() if given is None else bootstrap.absolute(given)
+        return bootstrap.store_url(self.sources)
+
+    @cached_property
+    def queue(self) -> "Queue":
+        """The queue, opened when first asked for.
+
+        To look at a store that is missing finds nothing. That is not so for a file that was named: its path may be
+        mistyped, and StoreAbsent says so at the first call.
+        """
+        if self.creates:
+            return bootstrap.open_queue(self.sources, "create", created=self._say_created)
+        named = self.sources.given_url is not None and bootstrap.is_local(self.store_url)
+        dry_run = getattr(self.args, "dry_run", False)
+        return bootstrap.open_queue(self.sources, "raise" if named and not dry_run else "empty")
+
+    def _say_created(self, url: str) -> None:
+        self.say(f"queuectl: created store {bootstrap.shown(url)}{self._where()}")
 
     def say_unused(self) -> None:
         """Tell a person that the jobs are in another store than the variables name."""
         if unused := self.sources.unused:
             self.say(f"queuectl: {unused.sentence}; {unused.how}")
 
-    @property
-    def store(self) -> "Store":
-        """The store, opened when first asked for. It is made if it is missing and this command `creates` one."""
-        found = self.look()
-        if self.absent and self.creates:
-            self._open_store = found = bootstrap.open_store(self.store_url, self.sources.local)
-            found.migrate()
-            self.absent = False
-            self.say(f"queuectl: created store {bootstrap.shown(self.store_url)}{self._where()}")
-        return found
-
-    def look(self) -> "Store":
-        """The store as it is: nothing is made. For one that is missing (`absent`) an empty one stands.
-
-        Not so for a file that was named: its path may be mistyped, and StoreAbsent says so at the first verb. A queue
-        with an archive is made in any case, by a mark of its own: the archive may have jobs to show.
-        """
-        if self._open_store is None:
-            made = bootstrap.has_archive(self.store_url)
-            self._open_store = bootstrap.open_store(self.store_url, self.sources.local, create=made)
-            named = self.sources.given_url is not None and bootstrap.is_local(self.store_url)
-            if self.creates or not named or getattr(self.args, "dry_run", False):
-                self._look_first(self._open_store)
-        return self._open_store
-
-    def _look_first(self, store: "Store") -> None:
-        try:
-            self._first_look = store.read_table("settings")
-        except StoreAbsent as absence:
-            store.close()
-            self._open_store = bootstrap.empty_store(self.store_url, self.sources.local, absence)
-            self.absent = True
-
-    def now(self) -> "datetime":
-        """The store's time. To ask a server a store has to be there, and is made; a file's clock is this host's."""
-        return (self.look() if bootstrap.is_local(self.store_url) else self.store).now()
-
     def absence(self) -> str | None:
         """What is said to a person who looked at a store that is not there."""
-        if not self.absent:
+        if "queue" not in self.__dict__ or not self.queue.absent:
             return None
         return f"there is no store yet; the first enqueue creates {bootstrap.shown(self.store_url)}"
 
@@ -135,8 +99,8 @@ class Session:
 
     def close(self) -> None:
         """Let go of the store, if it was opened."""
-        if self._open_store is not None:
-            self._open_store.close()
+        if "queue" in self.__dict__:
+            self.queue.close()
 
     def print(self, text: str) -> None:
         """Data, one line."""

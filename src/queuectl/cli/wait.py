@@ -9,12 +9,11 @@ from queuectl.cli.live import Live, Rest
 from queuectl.cli.references import JOBS_HELP, own_job, references
 from queuectl.clock import boottime
 from queuectl.domain.ids import handle
-from queuectl.domain.job import STATES, TERMINAL, WAITING, Job
+from queuectl.domain.job import STATES, TERMINAL, Job
 from queuectl.domain.quantity import format_duration, parse_duration
 from queuectl.domain.query import Counts, Filter
-from queuectl.errors import InvalidInput, NotFound, QueuectlError
-from queuectl.service import commands, inside, queries, shapes, unreadable
-from queuectl.service.waiting import obstacles, wait_for
+from queuectl.errors import InvalidInput, NotFound, QueuectlError, UnreadableJob
+from queuectl.service import shapes
 
 if TYPE_CHECKING:
     from queuectl.cli.parser import Parser
@@ -26,8 +25,6 @@ NAMED = 5
 """Jobs, or obstacles, that are named one by one."""
 AGAIN = 2.0
 """Seconds between two looks for what the jobs wait for."""
-FEW = 1000
-"""Jobs that a command inside a job looks at, to see whether another slot can run them."""
 
 
 def wait_options(parser: "Parser") -> None:
@@ -60,23 +57,18 @@ def wait(session: "Session") -> int:
     return _wait_for_many(session, ids, timeout)
 
 
-def _refuse_for_itself(session: "Session", own: Job, ids: list[str]) -> None:
+def _refuse_for_itself(session: "Session", own: Job, ids: Sequence[str]) -> None:
     """Inside a job: what could only end after this command is not waited for, unless another end is enough."""
     if session.args.any and set(ids) != {own.id}:
         return
-    inside.refuse_to_wait(session.store, own, ids)
-    waiting = [job for job in session.store.get(ids[:FEW]).values() if job.state in WAITING]
-    queues = sorted({job.queue for job in waiting})
-    inside.refuse_without_slot(session.store, session.settings, own, queues)
+    session.queue.refuse_to_wait(own, ids)
 
 
 def wait_for_one(session: "Session", id: str, timeout: timedelta | None = None) -> int:
     """Wait for one job; answers the exit code to pass on, and says on stderr when there is none."""
     jobs = _wait(session, [id], timeout)
-    job = jobs.get(id)
-    if job is None:
-        gone = NotFound(f"job {id} is gone")
-        return _nobody(session, unreadable.why_missing(session.store, id, gone))
+    if (job := jobs.get(id)) is None:
+        return _nobody(session, _why_missing(session, id))
     if session.json:
         session.emit(shapes.document(jobs=[shapes.job(job)]))
     if not job.ended:
@@ -88,6 +80,17 @@ def wait_for_one(session: "Session", id: str, timeout: timedelta | None = None) 
     if why:
         session.err.write(f"queuectl: job {handle(job)} {why}\n")
     return code
+
+
+def _why_missing(session: "Session", id: str) -> QueuectlError:
+    """Why a job is not among those that were waited for: it was deleted, or cannot be decoded."""
+    try:
+        session.queue.show(id)
+    except UnreadableJob as error:
+        return error
+    except NotFound:
+        pass
+    return NotFound(f"job {id} is gone")
 
 
 def exit_code_of(job: Job) -> tuple[int, str | None]:
@@ -108,14 +111,14 @@ def exit_code_of(job: Job) -> tuple[int, str | None]:
     return NO_CODE, f"has no exit code: {job.last_error}"
 
 
-def _meant(session: "Session") -> list[str]:
+def _meant(session: "Session") -> Sequence[str]:
     """The jobs to wait for. A batch is judged whole: that one of it failed is no less so if that was quick."""
     args = session.args
     if args.job:
-        return queries.resolve(session.store, references(args.job))
+        return session.queue.resolve(references(args.job))
     if args.all:
-        return queries.open_ids(session.store, Filter())
-    ids = [id for ids in commands.select(session.store, Filter(batch=args.batch)) for id in ids]
+        return session.queue.ids(Filter(states=frozenset(STATES) - TERMINAL))
+    ids = session.queue.ids(Filter(batch=args.batch))
     if not ids:
         raise NotFound(f"there is no job in batch {args.batch!r}")
     return ids
@@ -129,7 +132,7 @@ def _nobody(session: "Session", error: QueuectlError) -> int:
     return NO_CODE
 
 
-def _wait_for_many(session: "Session", ids: list[str], timeout: timedelta | None) -> int:
+def _wait_for_many(session: "Session", ids: Sequence[str], timeout: timedelta | None) -> int:
     args = session.args
     found = _wait(session, ids, timeout)
     jobs = {id: found[id] for id in ids if id in found}
@@ -156,18 +159,12 @@ def _totals(ended: list[Job]) -> str:
     return f"{len(ended)} job{'' if len(ended) == 1 else 's'}: {parts}" if ended else "no job has ended"
 
 
-def _wait(session: "Session", ids: list[str], timeout: timedelta | None) -> dict[str, Job]:
+def _wait(session: "Session", ids: Sequence[str], timeout: timedelta | None) -> dict[str, Job]:
     interrupt.answer()
     watcher = Watcher(session, ids)
     try:
-        return wait_for(
-            session.store,
-            ids,
-            timeout=timeout,
-            any_one=bool(getattr(session.args, "any", False)),
-            monotonic=boottime,
-            look=watcher.look,
-        )
+        any_one = bool(getattr(session.args, "any", False))
+        return session.queue.wait(ids, timeout=timeout, any_one=any_one, look=watcher.look)
     except KeyboardInterrupt:
         watcher.live.clear()
         session.say(f"\nqueuectl: no longer waiting; {_goes_on(session, ids, watcher.names)}")
@@ -176,7 +173,7 @@ def _wait(session: "Session", ids: list[str], timeout: timedelta | None) -> dict
         watcher.live.clear()
 
 
-def _goes_on(session: "Session", ids: list[str], names: list[str]) -> str:
+def _goes_on(session: "Session", ids: Sequence[str], names: list[str]) -> str:
     """What Ctrl+C did not end, and what would end it: by a hint that is as short for ten thousand jobs.
 
     The store is not asked: it may be what does not answer.
@@ -211,7 +208,7 @@ class Watcher:
         self.names = [handle(job) for job in jobs[:NAMED]]
         if not self._session.args.quiet and boottime() >= self._next:
             self._next = boottime() + AGAIN
-            self._say(obstacles(self._session.store, self._session.settings, jobs)[:NAMED])
+            self._say(list(self._session.queue.obstacles(jobs))[:NAMED])
         if self._count > 1 and self.live.wanted:
             self.live.show(self._progress(left))
 
@@ -233,7 +230,7 @@ class Watcher:
             return f"{self._count - left} of {self._count} have ended"
         if self._counts is None or boottime() >= self._next_count:
             begun = boottime()
-            self._counts = self._session.store.counts(Filter(batch=args.batch))
+            self._counts = self._session.queue.counts(Filter(batch=args.batch))
             self._next_count = boottime() + max((boottime() - begun) * 200, 1.0)
         counts = self._counts
         running, failed = counts.of("processing"), counts.of("dead", "cancelled")

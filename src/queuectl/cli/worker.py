@@ -4,15 +4,17 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from queuectl import bootstrap, config, trust
 from queuectl.clock import random_bytes
+from queuectl.config import Settings
 from queuectl.domain.names import check_name
 from queuectl.domain.quantity import parse_duration
 from queuectl.domain.query import Filter, Page
 from queuectl.errors import CommandFailed, InvalidInput, StoreUnavailable
-from queuectl.service import commands, queries, registry, shapes
+from queuectl.service import registry, shapes
 
 if TYPE_CHECKING:
     from queuectl.cli.parser import Parser
@@ -57,12 +59,13 @@ def start(session: "Session") -> int:
         raise CommandFailed(
             "a worker needs Linux, macOS or WSL", "run it there; the other commands work here"
         )
-    settings = session.settings
+    settings = session.queue.settings()
     session.say_unused()
-    said = session.store.describe()  # the store is made before the directory beside it
+    session.queue.create()  # before the directory beside it
+    said = session.queue.describe()
     if said.archived:
         _ask_the_archive(session)
-    document = _holder_config(session, count, _free_name(session, wanted))
+    document = _holder_config(session, settings, count, _free_name(session, wanted))
     session.say(f"queuectl: store {said.url} ({said.durability})")
     if os.geteuid() == 0:
         session.say("queuectl: this worker runs as root, so whoever can enqueue is root here")
@@ -77,13 +80,11 @@ def _ask_the_archive(session: "Session") -> None:
 
     Raises StoreUnusable for what waiting does not mend. That the archive is away is only said.
     """
-    store = bootstrap.open_store(session.store_url, session.settings, ARCHIVE_PATIENCE)
-    try:
-        store.find(Filter(states=frozenset(("completed",))), Page(limit=1))
-    except StoreUnavailable as away:
-        session.say(f"queuectl: {away.message}; what has ended waits in the queue")
-    finally:
-        store.close()
+    with closing(bootstrap.open_queue(session.sources, "raise", patience=ARCHIVE_PATIENCE)) as queue:
+        try:
+            queue.list(Filter(states=frozenset(("completed",))), Page(limit=1))
+        except StoreUnavailable as away:
+            session.say(f"queuectl: {away.message}; what has ended waits in the queue")
 
 
 def _free_name(session: "Session", wanted: str) -> str:
@@ -91,7 +92,7 @@ def _free_name(session: "Session", wanted: str) -> str:
     from queuectl.worker.host import process_table
 
     host = os.uname().nodename
-    live = (item.worker for item in queries.workers(session.store, session.settings) if item.state != "lost")
+    live = (item.worker for item in session.queue.workers() if item.state != "lost")
     others = {
         worker.name: worker
         for worker in live
@@ -112,8 +113,8 @@ def _slots(text: str) -> int:
     return int(text)
 
 
-def _holder_config(session: "Session", count: int, name: str) -> dict[str, Any]:
-    args, settings = session.args, session.settings
+def _holder_config(session: "Session", settings: Settings, count: int, name: str) -> dict[str, Any]:
+    args = session.args
     directory, url = bootstrap.worker_directory(session.store_url), bootstrap.absolute(session.store_url)
     bootstrap.refuse_shared(url)
     _make_private(directory)
@@ -131,15 +132,13 @@ def _holder_config(session: "Session", count: int, name: str) -> dict[str, Any]:
         "agent": {
             "url": url,
             "directory": directory,
-            "queues": [
-                commands.known_queue(session.look(), queue) for queue in dict.fromkeys(args.queue or [])
-            ],
+            "queues": [session.queue.check_queue(queue) for queue in dict.fromkeys(args.queue or [])],
             "drain": bool(args.drain),
             "log_format": log_format,
             "quiet": bool(args.quiet),
             "verbose": bool(args.verbose),
             "on_disconnect": settings.on_disconnect,
-            "options": _own_options(session),
+            "options": _own_options(settings),
         },
     }
 
@@ -161,10 +160,9 @@ def _store_for_commands(url: str) -> str | None:
     return None if bootstrap.carries_secret(url) else url
 
 
-def _own_options(session: "Session") -> dict[str, str]:
+def _own_options(settings: Settings) -> dict[str, str]:
     """What flags, variables and files say, as text: the agent lays the store's settings under it."""
     own = {"default", "the store's settings"}
-    settings = session.settings
     return {
         key: settings.text(key)
         for key, origin in settings.origins.items()

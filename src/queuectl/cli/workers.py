@@ -1,5 +1,7 @@
 """Workers that are there already: stop, list, reload, forget."""
 
+import threading
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from queuectl.cli.references import own_job
@@ -7,9 +9,9 @@ from queuectl.clock import boottime
 from queuectl.domain.ids import handle
 from queuectl.domain.instant import format_age
 from queuectl.domain.quantity import format_duration, parse_duration
-from queuectl.domain.worker import Instruction, Worker
+from queuectl.domain.worker import Worker
 from queuectl.errors import Conflict, InvalidInput
-from queuectl.service import commands, queries, registry, shapes
+from queuectl.service import registry, shapes
 from queuectl.service.attention import SKEW_TOLERATED, place
 from queuectl.service.queries import WorkerStatus
 from queuectl.service.registry import Silence
@@ -52,9 +54,8 @@ def stop(session: "Session") -> int:
     args = session.args
     timeout = parse_duration(args.timeout).total_seconds() if args.timeout else None
     items = _chosen(session)
-    instruction: Instruction = "stop" if args.now else "drain"
     own = own_job(session)
-    commands.instruct(session.store, [item.worker for item in items], instruction)
+    session.queue.stop([item.worker.id for item in items], at_once=args.now)
     session.did(f"asked {len(items)} worker{'' if len(items) == 1 else 's'} to leave")
     if own is not None:
         return _only_asked(session, items, own)
@@ -75,7 +76,7 @@ def stop(session: "Session") -> int:
     return 1 if parting.remaining else 0
 
 
-def _only_asked(session: "Session", items: list[WorkerStatus], own: "Job") -> int:
+def _only_asked(session: "Session", items: Sequence[WorkerStatus], own: "Job") -> int:
     """A command of a job that waited here would keep the worker that runs it."""
     if session.json:
         ids = [item.worker.id for item in items]
@@ -98,12 +99,12 @@ def _tell_of_others(session: "Session", parting: Parting) -> None:
 
 def _silence(session: "Session", silent: Silence) -> str:
     """Who does not answer, what may still run there, and what becomes of it."""
-    item, now = silent.item, session.store.now()
+    item, now = silent.item, session.queue.now()
     heard = item.worker.heartbeat
     age = f"was last heard {format_age(now - heard)} ago" if heard else "was never heard"
     dead = _is_dead_here(item.worker)
     ended = " and its process is gone" if dead else ""
-    known = queries.workers(session.store, session.settings)
+    known = session.queue.workers()
     hint = f"if its host is gone for good: queuectl worker forget {registry.address(item, known)}"
     if dead:
         hint = "the next queuectl worker start on this host takes its jobs back at once"
@@ -117,7 +118,7 @@ def _held(silent: Silence, session: "Session") -> str:
         return "it holds no job"
     names = ", ".join(handle(job) for job in jobs[:JOBS_NAMED])
     more = f" and {len(jobs) - JOBS_NAMED} more" if len(jobs) > JOBS_NAMED else ""
-    left = at - session.store.now()
+    left = at - session.queue.now()
     when = f"in {format_duration(left)}" if left.total_seconds() > 0 else "now, as its leases are over"
     noun, verb = ("job", "is") if len(jobs) == 1 else ("jobs", "are")
     runs = "began there" if _is_dead_here(silent.item.worker) else "may still run there"
@@ -131,10 +132,8 @@ def list__options(parser: "Parser") -> None:
 
 def list_(session: "Session") -> int:
     """Workers and what they run."""
-    now = session.store.now()
-    found = queries.occupied(
-        queries.workers(session.store, session.settings, now), queries.running(session.store)
-    )
+    now = session.queue.now()
+    found = session.queue.workers(with_jobs=True)
     if session.json:
         session.emit(shapes.document(workers=[shapes.worker(item) for item in found]))
         return 0
@@ -171,7 +170,7 @@ def reload_options(parser: "Parser") -> None:
 def reload(session: "Session") -> int:
     """Ask workers to take the newly installed code."""
     workers = [item.worker for item in _chosen(session) if item.state != "lost" or _is_here(item.worker)]
-    commands.instruct(session.store, workers, "reload")
+    session.queue.reload([worker.id for worker in workers])
     session.did(f"asked {len(workers)} worker{'' if len(workers) == 1 else 's'} to reload")
     if session.json:
         session.emit(shapes.document(reloaded=[worker.id for worker in workers]))
@@ -191,7 +190,7 @@ def forget_options(parser: "Parser") -> None:
 
 def forget(session: "Session") -> int:
     """Remove lost workers whose host is gone, and take back what their leases no longer protect."""
-    args, found = session.args, queries.workers(session.store, session.settings)
+    args, found = session.args, session.queue.workers()
     if bool(args.worker) == args.all:
         raise InvalidInput("which worker is to be forgotten?", "give names, or --all")
     items = (
@@ -205,23 +204,20 @@ def forget(session: "Session") -> int:
                 f"{place(item)} is a process of this host: it was stopped or hangs",
                 f"end it first: kill {item.worker.holder_pid}",
             )
-    silent = [registry.silence(session.store, item) for item in items]
-    back = [registry.forget(session.store, each, session.store.now()) for each in silent]
+    forgotten = [session.queue.forget(item) for item in items]
     session.did(f"{len(items)} worker{' is' if len(items) == 1 else 's are'} forgotten")
     if session.json:
-        ids = [[job.id for job in jobs] for jobs in back]
-        session.emit(
-            shapes.document(forgotten=[item.worker.id for item in items], taken_back=sum(ids, list[str]()))
-        )
+        taken_back = [job.id for _, jobs in forgotten for job in jobs]
+        session.emit(shapes.document(forgotten=[item.worker.id for item in items], taken_back=taken_back))
         return 0
-    for each, jobs in zip(silent, back, strict=True):
+    for each, jobs in forgotten:
         session.print(f"worker {safe(each.item.worker.name)} forgotten{_taken_back(session, each, jobs)}")
     if not items:
         session.say("no worker is lost")
     return 0
 
 
-def _taken_back(session: "Session", silent: Silence, jobs: "list[Job]") -> str:
+def _taken_back(session: "Session", silent: Silence, jobs: "Sequence[Job]") -> str:
     taken = f", {len(jobs)} {'job' if len(jobs) == 1 else 'jobs'} taken back" if jobs else ""
     gone = {job.id for job in jobs}
     rest = [job for job in silent.jobs if job.id not in gone]
@@ -234,30 +230,31 @@ def _which(parser: "Parser") -> None:
     parser.flag("--all", help="all workers")
 
 
-def _chosen(session: "Session") -> list[WorkerStatus]:
-    found = queries.workers(session.store, session.settings)
+def _chosen(session: "Session") -> Sequence[WorkerStatus]:
+    found = session.queue.workers()
     return registry.chosen(found, session.args.worker) if session.args.worker else found
 
 
-def _await_end(session: "Session", items: list[WorkerStatus], timeout: float | None) -> Parting:
+def _await_end(session: "Session", items: Sequence[WorkerStatus], timeout: float | None) -> Parting:
     """Wait until each has left the registry and, on this host, the process table, or is known not to answer."""
     deadline = None if timeout is None else boottime() + timeout
     waiting = {item.worker.id: item for item in items}
     stopped: list[Worker] = []
     silent: list[Silence] = []
+    idle = threading.Event()  # never set
     while True:
-        listed = {item.worker.id: item for item in queries.workers(session.store, session.settings)}
+        listed = {item.worker.id: item for item in session.queue.workers()}
         for id, item in list(waiting.items()):
             now = listed.get(id)
             if now is None and not _is_here(item.worker):
                 stopped.append(waiting.pop(id).worker)
             elif now is not None and now.state == "lost" and not _is_here(item.worker, running=True):
-                silent.append(registry.silence(session.store, now))
+                silent.append(session.queue.silence(now))
                 waiting.pop(id)
         left = 0.2 if deadline is None else min(0.2, deadline - boottime())
         if not waiting or left <= 0:
             return Parting(stopped, [item.worker for item in waiting.values()], silent)
-        session.store.wait(left)
+        idle.wait(left)
 
 
 def _is_here(worker: Worker, *, running: bool = False) -> bool:

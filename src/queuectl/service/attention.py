@@ -5,34 +5,18 @@
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Literal
-
-from msgspec import Struct
+from typing import TYPE_CHECKING
 
 from queuectl.domain.ids import handle, is_made
 from queuectl.domain.instant import format_age
 from queuectl.domain.job import Job
 from queuectl.domain.quantity import format_duration
 from queuectl.service import registry
-from queuectl.service.queries import QueueStatus, Status, WorkerStatus
+from queuectl.service.queries import Attention, QueueStatus, Status, WorkerStatus
 from queuectl.service.unreadable import refusal
 
 if TYPE_CHECKING:
     from queuectl.service.settings import Unused
-
-Kind = Literal[
-    "no_worker",
-    "paused_queue",
-    "lost_worker",
-    "paused_worker",
-    "lapsed_lease",
-    "stopped_command",
-    "clock_skew",
-    "clock_jump",
-    "unused_variables",
-    "unreadable",
-    "disk",
-]
 
 SKEW_TOLERATED = 2.0
 """Seconds by which the clock of a worker's host may differ from the store's."""
@@ -42,15 +26,6 @@ UNREADABLE_NAMED = 5
 """Jobs that cannot be decoded that are named one by one."""
 LAPSED_NAMED = 5
 """Jobs with a lapsed lease that are named one by one."""
-
-
-class Attention(Struct, frozen=True):
-    """One thing that needs a person. `hint` is a command that can be pasted. `fault`: `doctor` exits with 1."""
-
-    kind: Kind
-    text: str
-    hint: str | None = None
-    fault: bool = True
 
 
 def attention(found: Status, unused: "Unused | None" = None) -> list[Attention]:

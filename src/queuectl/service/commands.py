@@ -16,7 +16,6 @@ from queuectl.domain.job import Job, State
 from queuectl.domain.names import check_name, is_name
 from queuectl.domain.query import Filter, Page, Unreadable
 from queuectl.domain.queue import is_sound
-from queuectl.domain.worker import Instruction, Worker
 from queuectl.errors import (
     CommandFailed,
     Conflict,
@@ -57,10 +56,12 @@ def retry_in_steps(
     return _retry_steps(store, in_steps(ids), force, alone)
 
 
-def retry_matching(store: Store, wanted: Filter, *, alone: bool = False) -> Generator[list[Change]]:
-    """Retry all jobs that match and had ended when this began, in steps."""
+def retry_matching(
+    store: Store, wanted: Filter, *, force: bool = False, alone: bool = False
+) -> Generator[list[Change]]:
+    """Retry all jobs that match and had ended when this began, in steps: one that dies again is not taken twice."""
     begun = store.now() + timedelta(microseconds=1)
-    return _retry_steps(store, select(store, replace(wanted, ended_before=begun)), False, alone)
+    return _retry_steps(store, select(store, replace(wanted, ended_before=begun)), force, alone)
 
 
 def hold(store: Store, ids: Sequence[str]) -> list[Change]:
@@ -106,7 +107,7 @@ def purge(store: Store, wanted: Filter) -> int:
     return sum(purge_in_steps(store, wanted))
 
 
-def purge_in_steps(store: Store, wanted: Filter) -> Iterator[int]:
+def purge_in_steps(store: Store, wanted: Filter) -> Generator[int]:
     """Delete all ended jobs that match, in small batches; answers how many each was."""
     maintenance.unblock_all(store)
     while deleted := store.purge(wanted, BATCH):
@@ -143,24 +144,6 @@ def limit(store: Store, queue: str, at_most: int | None) -> bool:
             f"from 1 to 1000000; to start nothing from it: queuectl queue pause {queue}",
         )
     return _swap_queue(store, queue, limit=at_most)
-
-
-def instruct(store: Store, workers: Sequence[Worker], instruction: Instruction) -> None:
-    """Ask workers to drain, to stop at once, or to take new code; they learn of it with their next beat."""
-    for worker in workers:
-        store.instruct(worker.id, instruction)
-
-
-def set_setting(store: Store, key: str, value: str | None) -> None:
-    """Write or (None) remove one shared setting. The value was checked by the caller, together with the others."""
-    for _ in range(TRIES):
-        entry = store.read_table("settings").get(key)
-        body = None if value is None else {"value": value}
-        if body is None and entry is None:
-            return
-        if store.compare_and_swap("settings", key, body, entry.version if entry else 0):
-            return
-    raise CommandFailed(f"{key} is being changed by others", "run the same command again")
 
 
 def _retry_steps(

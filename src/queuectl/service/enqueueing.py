@@ -1,6 +1,6 @@
 """From requests to stored jobs: complete each request, place it behind its parents, and say what became of it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import datetime
 
@@ -90,6 +90,31 @@ class Enqueuer:
         return make_id(self._now, self._random_number)
 
 
+def jobs_of(
+    enqueuer: Enqueuer,
+    requests: Sequence[JobRequest],
+    on_invalid: Callable[[InvalidInput], None] | None = None,
+) -> list[Job]:
+    """The jobs that these requests ask for, in order.
+
+    `on_invalid` is told of each request that cannot be a job, and the others go on. Without it the first such request
+    raises InvalidInput. The error carries the position of the request as `index`.
+    """
+    jobs: dict[str, Job] = {}
+    for index, request in enumerate(requests):
+        try:
+            job = enqueuer.job(request)
+            if job.id in jobs:
+                raise InvalidInput(f"id {job.id} is given twice")
+            jobs[job.id] = job
+        except InvalidInput as error:
+            error.index = index
+            if on_invalid is None:
+                raise
+            on_invalid(error)
+    return list(jobs.values())
+
+
 def enqueue(store: Store, jobs: Sequence[Job]) -> list[Enqueued]:
     """Add new jobs: those whose parents have all ended as wanted start at once, the others wait.
 
@@ -99,7 +124,11 @@ def enqueue(store: Store, jobs: Sequence[Job]) -> list[Enqueued]:
     _refuse_cycles(jobs)
     placed = _behind_parents(store, jobs) if any(job.spec.after for job in jobs) else list(jobs)
     crashpoint.reach("before_add")
-    added = store.add(placed)
+    try:
+        added = store.add(placed)
+    except OutcomeUnknown as unknown:
+        unknown.ids = tuple(job.id for job in placed)
+        raise
     crashpoint.reach("after_add")
     waiting = [item.job.id for item in added if item.job.waiting_for]
     if waiting:

@@ -1,16 +1,26 @@
-"""A command that runs inside a job must not wait for that job, nor for the slot that it keeps itself."""
+"""The command of a job must not wait for its own job, nor for a slot that its own job occupies."""
 
 from collections.abc import Iterable, Sequence
 
 from queuectl.config import Settings
 from queuectl.domain.ids import handle
-from queuectl.domain.job import Job
+from queuectl.domain.job import WAITING, Job
 from queuectl.errors import Conflict
 from queuectl.service import queries
 from queuectl.service.attention import serving
 from queuectl.store.protocol import Store
 
 ANCESTORS_SEEN = 1000
+FEW = 1000
+"""Jobs that are looked at to see whether another slot can run them."""
+
+
+def running_job(store: Store, id: str, attempt_id: str | None) -> Job | None:
+    """The job, if it runs now as this attempt. Another store may have a job of the same id: its attempt is another."""
+    job = store.get([id]).get(id)
+    if job is None or job.state != "processing":
+        return None
+    return job if attempt_id in (None, job.attempt_id) else None
 
 
 def refuse_to_wait(store: Store, own: Job, ids: Sequence[str]) -> None:
@@ -26,11 +36,17 @@ def refuse_to_wait(store: Store, own: Job, ids: Sequence[str]) -> None:
         )
 
 
-def refuse_without_slot(store: Store, settings: Settings, own: Job, queues: Iterable[str]) -> None:
+def refuse_without_slot(
+    store: Store, settings: Settings, own: Job, ids: Sequence[str], queues: Iterable[str] | None
+) -> None:
     """Raises Conflict if nothing can run a job of one of these queues while this command waits for it.
 
-    So it is where the only live slot is the one that `own` keeps, and where `own` keeps its queue at its limit of one.
+    That is so where `own` occupies the only live slot, or is the one job that its queue may run at once. None stands
+    for the queues of those of the jobs that wait to run.
     """
+    if queues is None:
+        waiting = [job for job in store.get(ids[:FEW]).values() if job.state in WAITING]
+        queues = sorted({job.queue for job in waiting})
     workers = queries.workers(store, settings)
     limits = {queue.name: queue.limit for queue in queries.queues(store)}
     for queue in queues:

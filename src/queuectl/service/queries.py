@@ -1,27 +1,23 @@
 """What looks and changes nothing. Answers may be a moment old; a command re-checks what it depends on."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
+from typing import Literal
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from queuectl.config import Settings
-from queuectl.domain.dependency import parse_dependency, refuse_several, unmet
-from queuectl.domain.ids import handle, is_made, is_number
+from queuectl.domain.ids import handle
 from queuectl.domain.job import STATES, TERMINAL, Attempt, Job, State
-from queuectl.domain.names import is_name
 from queuectl.domain.output import Chunk
 from queuectl.domain.query import Counts, Filter, Found, Page, Unreadable
 from queuectl.domain.queue import is_paused
 from queuectl.domain.worker import Slot, Worker
-from queuectl.errors import InvalidInput, NotFound
+from queuectl.errors import NotFound
 from queuectl.service import unreadable
-from queuectl.service.maintenance import parent_states
 from queuectl.store.protocol import Store
 
-STEP = 500
-"""References that are looked up at once."""
 MISSED_BEATS = 3
 """A worker counts as lost after so many missed heartbeats."""
 
@@ -82,11 +78,36 @@ class WorkerStatus(Struct, frozen=True):
     ahead: int = 0
 
 
+Kind = Literal[
+    "no_worker",
+    "paused_queue",
+    "lost_worker",
+    "paused_worker",
+    "lapsed_lease",
+    "stopped_command",
+    "clock_skew",
+    "clock_jump",
+    "unused_variables",
+    "unreadable",
+    "disk",
+]
+
+
+class Attention(Struct, frozen=True):
+    """One thing that needs a person. `hint` is a command that can be pasted. `fault`: `doctor` exits with 1."""
+
+    kind: Kind
+    text: str
+    hint: str | None = None
+    fault: bool = True
+
+
 class Status(Struct, frozen=True):
     """The whole system at a glance.
 
     `live` and `processing` count the slots of living workers, `ahead` what these have claimed beside, and `lost` the
-    running jobs of workers that are lost or gone: processing jobs are in one of the three.
+    running jobs of workers that are lost or gone: processing jobs are in one of the three. `attention` is what needs a
+    person; it is empty until somebody has judged the rest.
     """
 
     url: str
@@ -102,62 +123,14 @@ class Status(Struct, frozen=True):
     last_hour: LastHour
     unreadable: list[Unreadable]
     now: datetime
-
-
-def resolve(store: Store, references: Sequence[str], *, generous: bool = False) -> list[str]:
-    """The ids that are meant: an id, a number, a unique prefix of an id that we made, or `@last`. Each once, in order.
-
-    An id that a person gave is meant whole: else `cancel job-1` would act on job-17 once job-1 is gone. `generous`
-    takes a prefix of any id; it is for commands that only look. Raises NotFound, or InvalidInput for a prefix that
-    several jobs share.
-    """
-    found: dict[str, None] = {}
-    for start in range(0, len(references), STEP):
-        step = references[start : start + STEP]
-        got = store.get([ref for ref in step if ref and not ref.startswith("@") and not is_number(ref)])
-        exact = got.keys() | got.unreadable.keys()
-        found |= dict.fromkeys(ref if ref in exact else _one(store, ref, generous) for ref in step)
-    return list(found)
-
-
-def parents(store: Store, wishes: Sequence[str]) -> list[str]:
-    """What `--after` names, with the ids that are meant: `@last:any`, `12`, a prefix.
-
-    An id that nobody has stays as it is: it may come with the same file.
-    """
-    found = []
-    for wish in wishes:
-        refuse_several(wish)
-        job, on = parse_dependency(wish)
-        try:
-            [id] = resolve(store, [job])
-        except NotFound:
-            if not is_name(job) or is_number(job):
-                raise
-            id = job
-        # As it was written where it can stay so: the text is a part of what makes two requests the same.
-        found.append(id if wish == job and parse_dependency(id)[0] == id else f"{id}:{on}")
-    return found
-
-
-def show(store: Store, reference: str) -> Job:
-    """The job that is meant, to look at."""
-    id = resolve(store, [reference], generous=True)[0]
-    job = store.get([id]).get(id)
-    if job is None:
-        raise unreadable.why_missing(store, id, NotFound(f"there is no job {id}"))
-    return _up_to_date(store, job)
-
-
-def _up_to_date(store: Store, job: Job) -> Job:
-    """A parent may have ended as wanted a moment ago, and nobody has crossed it off yet."""
-    if job.ended or not job.waiting_for:
-        return job
-    return replace(job, waiting_for=unmet(job, parent_states(store, [job])))
+    attention: Sequence[Attention] = ()
 
 
 def status(store: Store, settings: Settings) -> Status:
-    """Counts, queues and workers. Costs as much as there are queues, workers and running jobs; not what has ended."""
+    """Counts, queues and workers, without what needs a person.
+
+    The cost grows with the number of queues, workers and running jobs, and not with the number of ended jobs.
+    """
     counts, running = _counts_and_running(store)
     now = store.now()  # after them: a heartbeat is not younger
     sums = counts.states()
@@ -365,47 +338,3 @@ def _queues(
         )
         for name in names
     ]
-
-
-def _one(store: Store, reference: str, generous: bool) -> str:
-    if reference == "@last":
-        newest = store.find(Filter(), Page(limit=1)).jobs
-        if not newest:
-            raise NotFound("there is no job yet", "queuectl enqueue 'echo hello' makes one")
-        return newest[0].id
-    if is_number(reference):
-        found = store.find(Filter(number=int(reference)), Page(limit=1))
-        if named := _names(found):
-            return named[0]
-        if store.get([reference]):
-            return reference
-    return _by_prefix(store, reference, generous)
-
-
-def _by_prefix(store: Store, reference: str, generous: bool) -> str:
-    whole = None if generous else is_made
-    found = _beginning(store, reference, whole) if reference else []
-    if len(found) > 1:
-        raise InvalidInput(f"{reference!r} begins several ids", "write more of the id, or the job's number")
-    if not found:
-        near = _beginning(store, reference, None) if reference else []
-        hint = f"did you mean {near[0]}?" if len(near) == 1 else "queuectl list shows the newest ones"
-        raise NotFound(f"there is no job {reference!r}", hint)
-    return found[0]
-
-
-def _names(found: Found) -> list[str]:
-    """The ids of all that was found, the unreadable ones included."""
-    return [job.id for job in found.jobs] + [each.id for each in found.unreadable]
-
-
-def _beginning(store: Store, prefix: str, wanted: Callable[[str], bool] | None) -> list[str]:
-    """At most two ids that begin so and are wanted."""
-    ids: list[str] = []
-    page = Page(limit=100)
-    while True:
-        found = store.find(Filter(id_prefix=prefix), page)
-        ids += [id for id in _names(found) if wanted is None or wanted(id)]
-        if len(ids) > 1 or found.next is None:
-            return ids[:2]
-        page = Page(limit=100, after=found.next)

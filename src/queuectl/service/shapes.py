@@ -4,7 +4,7 @@ Durations are seconds, times RFC 3339 in UTC. Keys are added, never renamed; `SC
 """
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -13,9 +13,8 @@ from queuectl.domain.job import Attempt, CancelRequest, Job, Lease
 from queuectl.domain.output import COMBINED, STDERR, STDOUT
 from queuectl.domain.query import Unreadable
 from queuectl.errors import QueuectlError
-from queuectl.service.attention import Attention
 from queuectl.service.enqueueing import Enqueued
-from queuectl.service.queries import QueueStatus, SlotStatus, Status, WorkerStatus
+from queuectl.service.queries import Attention, QueueStatus, SlotStatus, Status, WorkerStatus
 from queuectl.service.registry import Silence
 
 SCHEMA = 1
@@ -146,7 +145,7 @@ def cancel_request(request: CancelRequest | None) -> dict[str, Any] | None:
     return {"by": request.by, "at": moment(request.at), "reason": request.reason}
 
 
-def status(status: Status, things: Sequence[Attention]) -> dict[str, Any]:
+def status(status: Status) -> dict[str, Any]:
     """The whole system at a glance, with what needs a person."""
     return document(
         store={"url": status.url, "durability": status.durability},
@@ -163,7 +162,7 @@ def status(status: Status, things: Sequence[Attention]) -> dict[str, Any]:
         without_slot={"claimed_ahead": status.ahead, "held_by_lost": status.lost},
         workers=[worker(item) for item in status.workers],
         last_hour={"retries": status.last_hour.retries, "deaths": status.last_hour.deaths},
-        attention=[attention(item) for item in things],
+        attention=[attention(item) for item in status.attention],
     )
 
 

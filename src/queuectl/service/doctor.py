@@ -1,0 +1,96 @@
+"""Whether a store, its settings, its workers and its queues are in order: read back now, and not assumed."""
+
+from collections.abc import Iterator
+from itertools import islice
+from shlex import quote
+
+from msgspec import Struct
+
+from queuectl import config
+from queuectl.clock import Clock
+from queuectl.domain.instant import format_age
+from queuectl.domain.queue import is_sound
+from queuectl.errors import OutcomeUnknown, StoreError
+from queuectl.service import maintenance, unreadable
+from queuectl.service.queries import Status
+from queuectl.store.protocol import Store
+
+CLOCK_TOLERANCE = 2.0
+DAMAGE_SHOWN = 100
+"""Jobs that cannot be decoded that are named one by one."""
+
+
+class Check(Struct, frozen=True):
+    """One thing that was checked. `hint` says what to do where it is not `ok`, or could be better."""
+
+    name: str
+    ok: bool
+    detail: str
+    hint: str | None = None
+
+
+def checks(store: Store, found: Status, *, absent: bool) -> list[Check]:
+    """All that a store says of itself, and of those that work on it. `absent`: there is no store yet."""
+    return [*_store(store, absent=absent), *_queue(found)]
+
+
+def _store(store: Store, *, absent: bool) -> Iterator[Check]:
+    said = store.describe(thorough=True)
+    yield Check("store", True, said.url)
+    yield Check("durability", True, said.durability)
+    for name, value in said.details.items():
+        yield Check(name, True, value)
+    for fault in said.faults:
+        yield Check("store fault", False, fault)
+    if not absent:
+        yield _write(store)
+    yield from _damage(store)
+    skew = (store.now() - Clock().now()).total_seconds()
+    yield Check(
+        "clock", abs(skew) <= CLOCK_TOLERANCE, f"the store's clock differs by {abs(skew):.3f} s", None
+    )
+
+
+def _write(store: Store) -> Check:
+    """A disk that is full, or a server that takes no writes, shows only when something is written."""
+    try:
+        maintenance.try_write(store)
+    except (StoreError, OutcomeUnknown) as error:
+        return Check("write", False, error.message, error.hint)
+    return Check("write", True, "something was written and taken back")
+
+
+def _damage(store: Store) -> Iterator[Check]:
+    """What is stored and cannot be decoded: it stops nobody, and a person has to look at it."""
+    for each in islice(unreadable.every(store), DAMAGE_SHOWN):
+        error = unreadable.refusal(each)
+        yield Check("unreadable job", False, error.message, error.hint)
+    settings = store.read_table("settings")
+    for key, fault in config.senseless({key: entry.value for key, entry in settings.items()}).items():
+        detail = f"the store's setting {key} is passed over: {fault}"
+        yield Check("unreadable setting", False, detail, f"queuectl config unset {key}")
+    for name, entry in store.read_table("queues").items():
+        if entry.unreadable or not is_sound(entry.value):
+            detail = f"the entry of queue {name} makes no sense: nothing is taken from it"
+            yield Check("unreadable queue", False, detail, f"queuectl queue resume {quote(name)}")
+
+
+def _queue(found: Status) -> Iterator[Check]:
+    """The live workers, the jobs that wait for them, and what needs a person."""
+    yield Check("live workers", True, str(sum(1 for item in found.workers if item.state != "lost")))
+    for item in found.workers:
+        if item.state != "lost":
+            skew = item.worker.skew
+            clock = "" if skew is None else f"; its host's clock differs by {skew:+.3f} s"
+            yield Check(
+                "worker", True, f"{item.worker.name} on {item.worker.host}, {item.worker.version}{clock}"
+            )
+    for queue in found.queues:
+        if queue.oldest_due is not None:
+            waiting = queue.jobs.get("pending", 0) + queue.jobs.get("failed", 0)
+            age = format_age(found.now - queue.oldest_due)
+            yield Check("oldest due job", True, f"for {age}, in queue {queue.name} with {waiting} waiting")
+    for thing in found.attention:
+        if thing.kind == "unreadable":  # said above, together with those that no worker has met
+            continue
+        yield Check(thing.kind.replace("_", " "), not thing.fault, thing.text, thing.hint)

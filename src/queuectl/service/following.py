@@ -1,0 +1,101 @@
+"""What a job printed: all of an attempt, or as it comes."""
+
+from collections.abc import Callable, Generator, Iterator
+
+from msgspec import Struct
+
+from queuectl.domain.job import Job
+from queuectl.domain.output import Chunk, Piece, assemble
+from queuectl.service import queries
+from queuectl.store.protocol import Store
+
+FOLLOW_SECONDS = 0.5
+"""Seconds between two looks for new output, if no change of the store comes before."""
+
+Position = tuple[str, int]
+"""Where a reader of output stands: the attempt id, and the number of the last chunk that was read."""
+
+
+class Output(Struct, frozen=True):
+    """What one attempt printed.
+
+    attempt  its number, and `attempt_id`; None when no attempt has started
+    pieces   the kept bytes in order; a piece with `omitted` stands for bytes that were not kept
+    total    all bytes that were printed, kept or not
+    """
+
+    job: Job
+    attempt: int | None = None
+    attempt_id: str | None = None
+    pieces: list[Piece] = []
+    total: int = 0
+
+
+class Begin(Struct, frozen=True):
+    """The chunks that follow are those of this attempt."""
+
+    attempt: int
+    attempt_id: str
+
+
+class End(Struct, frozen=True):
+    """Nothing more follows. `job` is the ended job; None when it was deleted."""
+
+    job: Job | None
+
+
+Part = Begin | Chunk | End
+
+
+def output(store: Store, job: Job, attempt: int | None = None) -> Output:
+    """The output of an attempt (None: the newest). Raises NotFound for an attempt that is not known."""
+    attempt_id = queries.attempt_of(job, attempt)
+    if attempt_id is None:
+        return Output(job)
+    chunks = list(queries.output(store, attempt_id))
+    past = queries.past_attempt(job, attempt_id)
+    stored = chunks[-1].offset + len(chunks[-1].data) if chunks else 0
+    total = max(past.output_bytes if past else 0, stored)
+    number = past.attempt if past else job.attempts
+    return Output(job, number, attempt_id, assemble(chunks, job.spec.output_limit, total), total)
+
+
+def follow(
+    store: Store,
+    id: str,
+    *,
+    attempt: int | None = None,
+    after: Position | None = None,
+    look: Callable[[Job], None] = lambda job: None,
+) -> Iterator[Part]:
+    """The output of a job as it comes, until the job (or the attempt that is named) has ended.
+
+    A retry's output follows that of the attempt before it. `after` goes on where an earlier call left off. `look` is
+    called in each round with the job as it is. Raises NotFound for an attempt that is not known.
+    """
+    shown, n = after or (None, 0)
+    while True:
+        job = store.get([id]).get(id)
+        if job is None:
+            yield End(None)
+            return
+        attempt_id = queries.attempt_of(job, attempt)
+        if shown is not None:
+            n = yield from _chunks(store, shown, n)
+        if attempt_id is not None and attempt_id != shown:
+            shown, n = attempt_id, 0
+            yield Begin(attempt or job.attempts, attempt_id)
+            n = yield from _chunks(store, shown, n)
+        if job.ended or (attempt is not None and shown and queries.past_attempt(job, shown)):
+            yield End(job)
+            return
+        look(job)
+        store.wait(FOLLOW_SECONDS)
+
+
+def _chunks(store: Store, attempt_id: str, n: int) -> Generator[Chunk, None, int]:
+    """The stored chunks after the one with number `n`; returns the number of the last."""
+    for chunk in queries.output(store, attempt_id, n):
+        yield chunk
+        n = chunk.n
+    return n

@@ -1,0 +1,323 @@
+"""`Queue` over a store that this process has open. The methods are described in `queue.py`.
+
+A short command pays only for the modules that its one call needs, so they are imported where they are used.
+"""
+
+import os
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
+
+from queuectl import config
+from queuectl.config import Settings
+from queuectl.domain.job import Job
+from queuectl.domain.query import Counts, Filter, Found, Page
+from queuectl.errors import InvalidInput, StoreAbsent
+from queuectl.service import enqueueing
+from queuectl.service.enqueueing import Enqueued, Enqueuer
+from queuectl.service.request import Defaults, JobRequest
+from queuectl.service.settings import Sources
+from queuectl.store.protocol import Description, Entry, Store
+
+if TYPE_CHECKING:
+    from queuectl.service.changing import Change
+    from queuectl.service.doctor import Check
+    from queuectl.service.explain import Explanation
+    from queuectl.service.following import Output, Part, Position
+    from queuectl.service.operation import Meant, Operation
+    from queuectl.service.queries import QueueStatus, Status, WorkerStatus
+    from queuectl.service.queue import Queue
+    from queuectl.service.registry import Silence
+
+
+class LocalQueue:
+    """`Queue` over a store.
+
+    entries     the store's settings, if they were read just now; used once
+    create      makes the store and answers it; None when it is there, or must not be made
+    own_clock   the store's clock is that of this host, so it can be asked before there is a store
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        sources: Sources,
+        *,
+        entries: Mapping[str, Entry] | None = None,
+        create: Callable[[], Store] | None = None,
+        absent: bool = False,
+        own_clock: bool = True,
+    ) -> None:
+        self._store, self._sources = store, sources
+        self._entries, self._create, self._own_clock = entries, create, own_clock
+        self._creating = threading.Lock()
+        self.absent = absent
+
+    def now(self) -> datetime:
+        return (self._store if self._own_clock else self._created()).now()
+
+    def create(self) -> None:
+        self._created()
+
+    def _created(self) -> Store:
+        """The store, made if there is none and this queue may make one."""
+        with self._creating:
+            if self.absent and self._create is not None:
+                self._store = self._create()
+                self.absent = False
+        return self._store
+
+    def enqueue(
+        self,
+        requests: Sequence[JobRequest],
+        *,
+        on_invalid: Callable[[InvalidInput], None] | None = None,
+        dry_run: bool = False,
+    ) -> Sequence[Enqueued]:
+        enqueuer = Enqueuer(Defaults(self.settings(), _working_directory()), self.now())
+        jobs = enqueueing.jobs_of(enqueuer, requests, on_invalid)
+        if dry_run:
+            return [Enqueued(job) for job in jobs]
+        try:
+            return enqueueing.enqueue(self._store, jobs)
+        except StoreAbsent:  # only now, so that a request that is refused makes no store
+            return enqueueing.enqueue(self._created(), jobs)
+
+    def parents(self, dependencies: Sequence[str]) -> Sequence[str]:
+        from queuectl.service.references import parents
+
+        return parents(self._store, dependencies)
+
+    def resolve(self, references: Sequence[str]) -> Sequence[str]:
+        from queuectl.service.references import resolve
+
+        return resolve(self._store, references)
+
+    def show(self, reference: str) -> Job:
+        from queuectl.service.references import show
+
+        return show(self._store, reference)
+
+    def get(self, ids: Sequence[str]) -> dict[str, Job]:
+        return self._store.get(ids)
+
+    def list(self, wanted: Filter, page: Page) -> Found:
+        from queuectl.service import listing
+
+        return listing.jobs(self._store, wanted, page)
+
+    def ids(self, wanted: Filter) -> Sequence[str]:
+        from queuectl.service import commands
+
+        return [id for step in commands.select(self._store, wanted) for id in step]
+
+    def counts(self, wanted: Filter) -> Counts:
+        return self._store.counts(wanted)
+
+    def status(self) -> "Status":
+        from queuectl.service.attention import attention
+        from queuectl.service.queries import status
+
+        found = status(self._store, self.settings())
+        return replace(found, attention=attention(found, self._sources.unused))
+
+    def explain(self, reference: str) -> "Explanation":
+        from queuectl.service.explain import explain
+
+        return explain(self._store, self.settings(), self.show(reference))
+
+    def output(self, reference: str, attempt: int | None = None) -> "Output":
+        from queuectl.service.following import output
+
+        return output(self._store, self.show(reference), attempt)
+
+    def follow(
+        self,
+        id: str,
+        *,
+        attempt: int | None = None,
+        after: "Position | None" = None,
+        look: Callable[[Job], None] = lambda job: None,
+    ) -> "Iterator[Part]":
+        from queuectl.service.following import follow
+
+        return follow(self._store, id, attempt=attempt, after=after, look=look)
+
+    def wait(
+        self,
+        ids: Sequence[str],
+        *,
+        timeout: timedelta | None = None,
+        any_one: bool = False,
+        look: Callable[[Sequence[Job], int], None] = lambda jobs, count: None,
+    ) -> dict[str, Job]:
+        from queuectl.clock import boottime
+        from queuectl.service.waiting import wait_for
+
+        return wait_for(self._store, ids, timeout=timeout, any_one=any_one, monotonic=boottime, look=look)
+
+    def obstacles(self, jobs: Sequence[Job]) -> Sequence[str]:
+        from queuectl.service.waiting import obstacles
+
+        return obstacles(self._store, self.settings(), jobs)
+
+    def running_job(self, id: str, attempt_id: str | None) -> Job | None:
+        from queuectl.service import inside
+
+        return inside.running_job(self._store, id, attempt_id)
+
+    def refuse_to_wait(self, own: Job, ids: Sequence[str], queues: Sequence[str] | None = None) -> None:
+        from queuectl.service import inside
+
+        inside.refuse_to_wait(self._store, own, ids)
+        inside.refuse_without_slot(self._store, self.settings(), own, ids, queues)
+
+    def cancel(self, meant: "Meant", *, by: str, reason: str | None = None) -> "Operation[Sequence[Change]]":
+        from queuectl.service import commands, operation
+
+        wanted = operation.not_ended(meant)
+        return operation.over(
+            self._store, wanted, lambda ids: commands.cancel(self._store, ids, by=by, reason=reason)
+        )
+
+    def retry(
+        self, meant: "Meant", *, force: bool = False, alone: bool = False
+    ) -> "Operation[Sequence[Change]]":
+        from queuectl.service import operation
+
+        return operation.retry(self._store, meant, force=force, alone=alone)
+
+    def hold(self, meant: "Meant") -> "Operation[Sequence[Change]]":
+        from queuectl.service import commands, operation
+
+        return operation.over(self._store, meant, lambda ids: commands.hold(self._store, ids))
+
+    def release(self, meant: "Meant", *, anyway: bool = False) -> "Operation[Sequence[Change]]":
+        from queuectl.service import commands, operation
+
+        return operation.over(
+            self._store, meant, lambda ids: commands.release(self._store, ids, anyway=anyway)
+        )
+
+    def edit(
+        self,
+        meant: "Meant",
+        *,
+        priority: int | None = None,
+        run_at: datetime | None = None,
+        queue: str | None = None,
+    ) -> "Operation[Sequence[Change]]":
+        from queuectl.service import commands, operation
+
+        def edit(ids: Sequence[str]) -> Sequence["Change"]:
+            return commands.edit(self._store, ids, priority=priority, run_at=run_at, queue=queue)
+
+        return operation.over(self._store, meant, edit)
+
+    def delete(self, meant: "Meant") -> "Operation[Sequence[Change]]":
+        from queuectl.service import commands, operation
+
+        return operation.over(self._store, meant, lambda ids: commands.delete(self._store, ids))
+
+    def purge(self, wanted: Filter) -> "Operation[int]":
+        from queuectl.service import commands
+        from queuectl.service.operation import Operation
+
+        steps = commands.purge_in_steps(self._store, wanted)
+        return Operation(steps, lambda: self._store.counts(wanted).total())
+
+    def queues(self) -> "Sequence[QueueStatus]":
+        from queuectl.service import queries
+
+        return queries.queues(self._store)
+
+    def check_queue(self, queue: str) -> str:
+        from queuectl.service import commands
+
+        return commands.known_queue(self._store, queue)
+
+    def pause(self, queue: str) -> bool:
+        from queuectl.service import commands
+
+        return commands.pause(self._store, queue)
+
+    def resume(self, queue: str) -> bool:
+        from queuectl.service import commands
+
+        return commands.resume(self._store, queue)
+
+    def limit(self, queue: str, at_most: int | None) -> bool:
+        from queuectl.service import commands
+
+        return commands.limit(self._store, queue, at_most)
+
+    def settings(self) -> Settings:
+        entries, self._entries = self._entries, None
+        if entries is None:
+            entries = self._store.read_table("settings")
+        return self._sources.resolve(config.stored({key: entry.value for key, entry in entries.items()}))
+
+    def set(self, key: str, text: str) -> Settings:
+        from queuectl.service import shared_settings
+
+        checked = shared_settings.check(self._store, self._sources, key, text)
+        shared_settings.write(self._created(), *checked)
+        return self._sources.resolve(shared_settings.stored(self._store))
+
+    def unset(self, key: str) -> Settings:
+        from queuectl.service import shared_settings
+
+        checked = shared_settings.check(self._store, self._sources, key, None)
+        shared_settings.write(self._store, *checked)
+        return self._sources.resolve(shared_settings.stored(self._store))
+
+    def workers(self, *, with_jobs: bool = False) -> "Sequence[WorkerStatus]":
+        from queuectl.service import queries
+
+        found = queries.workers(self._store, self.settings())
+        return queries.occupied(found, queries.running(self._store)) if with_jobs else found
+
+    def stop(self, ids: Sequence[str], *, at_once: bool = False) -> None:
+        for id in ids:
+            self._store.instruct(id, "stop" if at_once else "drain")
+
+    def reload(self, ids: Sequence[str]) -> None:
+        for id in ids:
+            self._store.instruct(id, "reload")
+
+    def silence(self, worker: "WorkerStatus") -> "Silence":
+        from queuectl.service import registry
+
+        return registry.silence(self._store, worker)
+
+    def forget(self, worker: "WorkerStatus") -> "tuple[Silence, Sequence[Job]]":
+        from queuectl.service import registry
+
+        held = registry.silence(self._store, worker)
+        return held, registry.forget(self._store, held, self._store.now())
+
+    def describe(self) -> Description:
+        return self._store.describe()
+
+    def doctor(self) -> "Sequence[Check]":
+        from queuectl.service import doctor
+
+        return doctor.checks(self._store, self.status(), absent=self.absent)
+
+    def close(self) -> None:
+        self._store.close()
+
+
+def _working_directory() -> str | None:
+    """Where this process stands; None where the directory was deleted."""
+    try:
+        return os.getcwd()
+    except FileNotFoundError:
+        return None
+
+
+if TYPE_CHECKING:
+    _keeps_the_contract: type[Queue] = LocalQueue

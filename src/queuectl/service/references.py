@@ -1,0 +1,128 @@
+"""Which jobs are meant: an id, a number, a unique prefix of an id, or `@last`."""
+
+from collections.abc import Callable, Sequence
+
+from msgspec.structs import replace
+
+from queuectl.domain.dependency import parse_dependency, refuse_several, unmet
+from queuectl.domain.ids import is_made, is_number
+from queuectl.domain.job import Job
+from queuectl.domain.names import is_name
+from queuectl.domain.query import Filter, Found, Page, Unreadable
+from queuectl.errors import InvalidInput, NotFound
+from queuectl.service import unreadable
+from queuectl.service.maintenance import parent_states
+from queuectl.store.protocol import Store
+
+STEP = 500
+"""References that are looked up at once."""
+
+Stored = Job | Unreadable
+
+
+def resolve(store: Store, references: Sequence[str], *, generous: bool = False) -> list[str]:
+    """The ids that are meant: an id, a number, a unique prefix of an id that we made, or `@last`. Each once, in order.
+
+    An id that a person gave is meant whole: else `cancel job-1` would act on job-17 once job-1 is gone. `generous`
+    takes a prefix of any id; it is for commands that only look. Raises NotFound, or InvalidInput for a prefix that
+    several jobs share.
+    """
+    found: dict[str, None] = {}
+    for start in range(0, len(references), STEP):
+        step = references[start : start + STEP]
+        got = store.get([ref for ref in step if _may_be_id(ref)])
+        exact = got.keys() | got.unreadable.keys()
+        found |= dict.fromkeys(ref if ref in exact else _one(store, ref, generous).id for ref in step)
+    return list(found)
+
+
+def parents(store: Store, wishes: Sequence[str]) -> list[str]:
+    """What `--after` names, with the ids that are meant: `@last:any`, `12`, a prefix.
+
+    An id that nobody has stays as it is: it may come with the same file.
+    """
+    found = []
+    for wish in wishes:
+        refuse_several(wish)
+        job, on = parse_dependency(wish)
+        try:
+            [id] = resolve(store, [job])
+        except NotFound:
+            if not is_name(job) or is_number(job):
+                raise
+            id = job
+        # As it was written where it can stay so: the text is a part of what makes two requests the same.
+        found.append(id if wish == job and parse_dependency(id)[0] == id else f"{id}:{on}")
+    return found
+
+
+def show(store: Store, reference: str) -> Job:
+    """The job that is meant, to look at: a prefix of any id will do. One call of the store, or two for a prefix."""
+    stored = _exact(store, reference) or _one(store, reference, generous=True)
+    if isinstance(stored, Unreadable):
+        raise unreadable.refusal(stored)
+    return _up_to_date(store, stored)
+
+
+def _up_to_date(store: Store, job: Job) -> Job:
+    """A parent may have ended as wanted a moment ago, and nobody has crossed it off yet."""
+    if job.ended or not job.waiting_for:
+        return job
+    return replace(job, waiting_for=unmet(job, parent_states(store, [job])))
+
+
+def _may_be_id(reference: str) -> bool:
+    """Whether a reference is looked up as an id first. Of a number that is only so if no job has it."""
+    return bool(reference) and not reference.startswith("@") and not is_number(reference)
+
+
+def _exact(store: Store, reference: str) -> Stored | None:
+    """The job with exactly this id."""
+    if not _may_be_id(reference):
+        return None
+    got = store.get([reference])
+    return got.get(reference) or got.unreadable.get(reference)
+
+
+def _one(store: Store, reference: str, generous: bool) -> Stored:
+    """The one job that a reference means that is no exact id. Raises NotFound, InvalidInput."""
+    if reference == "@last":
+        newest = store.find(Filter(), Page(limit=1)).jobs
+        if not newest:
+            raise NotFound("there is no job yet", "queuectl enqueue 'echo hello' makes one")
+        return newest[0]
+    if is_number(reference):
+        if found := _all(store.find(Filter(number=int(reference)), Page(limit=1))):
+            return found[0]
+        if job := store.get([reference]).get(reference):
+            return job
+    return _by_prefix(store, reference, generous)
+
+
+def _by_prefix(store: Store, reference: str, generous: bool) -> Stored:
+    found = _beginning(store, reference, lambda id: generous or is_made(id))
+    if len(found) > 1:
+        raise InvalidInput(f"{reference!r} begins several ids", "write more of the id, or the job's number")
+    if not found:
+        near = _beginning(store, reference, lambda id: True)
+        hint = f"did you mean {near[0].id}?" if len(near) == 1 else "queuectl list shows the newest ones"
+        raise NotFound(f"there is no job {reference!r}", hint)
+    return found[0]
+
+
+def _all(found: Found) -> list[Stored]:
+    """All that was found, the unreadable jobs included."""
+    return [*found.jobs, *found.unreadable]
+
+
+def _beginning(store: Store, prefix: str, wanted: Callable[[str], bool]) -> list[Stored]:
+    """At most two jobs whose ids begin with this text and are wanted. None for an empty text."""
+    jobs: list[Stored] = []
+    page = Page(limit=100)
+    while prefix:
+        found = store.find(Filter(id_prefix=prefix), page)
+        jobs += [job for job in _all(found) if wanted(job.id)]
+        if len(jobs) > 1 or found.next is None:
+            break
+        page = Page(limit=100, after=found.next)
+    return jobs[:2]

@@ -1,0 +1,61 @@
+"""The settings that all clients and workers of a store share."""
+
+from typing import NamedTuple
+
+from queuectl import config
+from queuectl.config import Option, relations
+from queuectl.errors import CommandFailed, InvalidInput
+from queuectl.service.changing import TRIES
+from queuectl.service.settings import Sources
+from queuectl.store.protocol import Store
+
+
+class Setting(NamedTuple):
+    """One shared setting with the text of a valid value; None stands for the default."""
+
+    key: str
+    text: str | None
+
+
+def check(store: Store, sources: Sources, key: str, text: str | None) -> Setting:
+    """The setting, if the value is in range and fits the others. Raises NotFound or InvalidInput."""
+    option = _shared(key)
+    known = stored(store)
+    if text is None:
+        known.pop(option.key, None)
+        faults = list(relations(sources.resolve(known).values))
+        if faults:
+            raise InvalidInput(f"without {option.key}: {faults[0]}", "nothing was changed")
+        return Setting(option.key, None)
+    value = option.parse(text)
+    faults = list(relations(sources.resolve(known).values | {option.key: value}))
+    if faults:
+        raise InvalidInput(f"{option.key} = {text}: {faults[0]}", "nothing was changed")
+    return Setting(option.key, option.format(value))
+
+
+def write(store: Store, key: str, text: str | None) -> None:
+    """Store the value, or remove the entry for the default. The value was checked before, together with the others."""
+    body = None if text is None else {"value": text}
+    for _ in range(TRIES):
+        entry = store.read_table("settings").get(key)
+        if body is None and entry is None:
+            return
+        if store.compare_and_swap("settings", key, body, entry.version if entry else 0):
+            return
+    raise CommandFailed(f"{key} is being changed by others", "run the same command again")
+
+
+def stored(store: Store) -> dict[str, str]:
+    """The shared settings as text."""
+    return config.stored({key: entry.value for key, entry in store.read_table("settings").items()})
+
+
+def _shared(key: str) -> Option:
+    option = config.option(key)
+    if not option.shared:
+        raise InvalidInput(
+            f"{option.key} belongs to one program, not to the store",
+            f"give it as a flag, as {option.variable}, or in the configuration file",
+        )
+    return option
