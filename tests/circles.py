@@ -136,7 +136,23 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         item.user_properties.extend((PROPERTY, kind) for kind in sorted(kinds_of(item)))
     chosen = {id(item) for item in kept}
     config.hook.pytest_deselected(items=[item for item in items if id(item) not in chosen])
-    items[:] = kept
+    items[:] = mixed(kept) if hasattr(config, "workerinput") else kept
+
+
+def mixed(items: list[pytest.Item]) -> list[pytest.Item]:
+    """The order for several processes at once.
+
+    The tests of each folder are spread over the whole run: some folders wait, others compute, and both together use the
+    machine all the time. The tests on one double stay together, so that one process starts its servers and not all.
+    """
+    folders = defaultdict[str, list[pytest.Item]](list)
+    for item in items:
+        folders[item.path.relative_to(ROOT).parts[0]].append(item)
+    place = {id(item): n / len(folder) for folder in folders.values() for n, item in enumerate(folder)}
+    for item in items:
+        for double in repeated_on(item) & DOUBLES:
+            place[id(item)] = sorted(DOUBLES).index(double) / len(DOUBLES)
+    return sorted(items, key=lambda item: place[id(item)])
 
 
 @pytest.fixture(scope="session")
