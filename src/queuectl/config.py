@@ -1,13 +1,13 @@
-"""Every option, declared once: its flag, variable, default, range and help all come from its line in `OPTIONS`.
+"""Every option is declared once: its flag, variable, default, range and help come from its line in `OPTIONS`.
 
-A value is taken from the first that has one: flag, environment, configuration file, the store's shared settings,
-default. All faults are reported together, each with the place it came from.
+The value comes from the first source that has one: flag, environment, configuration file, the store's shared settings,
+default. All faults are reported together, each with its source.
 """
 
 import os
 from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
-from typing import Any
+from typing import Any, Literal
 
 from msgspec import Struct
 
@@ -19,9 +19,9 @@ Value = int | float | str | timedelta | None
 
 
 class Option(Struct, frozen=True, kw_only=True):
-    """One option. `kind` names how its text is read; `shared` ones live in the store and are set with `config set`.
+    """One option. `kind` names the parser of its text. A `shared` option is stored in the store by `config set`.
 
-    `optional`: the word `none` is a value too.
+    `optional`: the word `none` is a valid value.
     """
 
     key: str
@@ -36,11 +36,11 @@ class Option(Struct, frozen=True, kw_only=True):
 
     @property
     def variable(self) -> str:
-        """The environment variable that carries it."""
+        """The environment variable of the option."""
         return f"QUEUECTL_{self.key.upper()}"
 
     def parse(self, text: str) -> Value:
-        """The value that a text stands for; InvalidInput if it stands for none, or for one out of range."""
+        """The value of a text. Raises InvalidInput if the text is not a value or the value is out of range."""
         if text.strip().lower() == "none" and self.optional:
             return None
         try:
@@ -107,17 +107,17 @@ _SECOND, _DAY = timedelta(seconds=1), timedelta(days=1)
 OPTIONS: dict[str, Option] = {
     option.key: option
     for option in (
-        Option(key="max_retries", kind="count", default=3, low=-1, high=1_000_000, help="retries after the first attempt; -1 is for ever"),
+        Option(key="max_retries", kind="count", default=3, low=-1, high=1_000_000, help="retries after the first attempt; -1 is without limit"),
         Option(key="backoff_base", kind="number", default=2.0, low=1.0, high=1000.0, help="retry n waits factor × base^n"),
         Option(key="backoff_factor_ms", kind="count", default=1000, low=0, high=86_400_000, help="the factor of the retry delay, in ms"),
-        Option(key="backoff_max", kind="duration", default=timedelta(hours=1), low=timedelta(0), high=365 * _DAY, help="no retry delay is longer"),
-        Option(key="jitter", kind="number", default=0.0, low=0.0, high=1.0, help="share by which a retry delay is spread"),
+        Option(key="backoff_max", kind="duration", default=timedelta(hours=1), low=timedelta(0), high=365 * _DAY, help="the longest retry delay"),
+        Option(key="jitter", kind="number", default=0.0, low=0.0, high=1.0, help="share by which a retry delay varies"),
         Option(key="timeout", kind="duration", optional=True, default=None, low=timedelta(milliseconds=1), high=3650 * _DAY, help="run time limit of a command; none is without"),
         Option(key="kill_grace", kind="duration", default=10 * _SECOND, low=timedelta(0), high=_DAY, help="time from TERM to KILL"),
         Option(key="output_limit", kind="size", default=1024**2, low=0, high=1024**3, help="stored output per attempt: head and tail halves"),
         Option(key="lease", kind="duration", default=30 * _SECOND, low=_SECOND, high=_DAY, help="how long a silent worker keeps its jobs"),
-        Option(key="heartbeat_interval", kind="duration", default=5 * _SECOND, low=timedelta(milliseconds=100), high=timedelta(hours=1), help="how often a worker enters itself into the registry"),
-        Option(key="tick_interval_ms", kind="count", default=1000, low=10, high=60_000, help="poll floor in ms; wake-ups make it rarely matter"),
+        Option(key="heartbeat_interval", kind="duration", default=5 * _SECOND, low=timedelta(milliseconds=100), high=timedelta(hours=1), help="how often a worker renews its entry in the registry"),
+        Option(key="tick_interval_ms", kind="count", default=1000, low=10, high=60_000, help="longest time in ms between two polls; notifications are faster"),
         Option(key="save_interval_ms", kind="count", default=1000, low=10, high=60_000, help="ms between two syncs, only with durability=fast"),
         Option(key="max_losses", kind="count", default=3, low=0, high=1000, help="attempts that may be lost to crashes before a job is dead"),
         Option(key="priority_boost", kind="duration", default=timedelta(hours=1), low=timedelta(0), high=365 * _DAY, help="how much waiting one point of priority is worth"),
@@ -132,21 +132,40 @@ OPTIONS: dict[str, Option] = {
 }  # fmt: skip
 
 
-class Settings(Struct, frozen=True):
-    """The values in force, and where each came from."""
+class Settings(Struct, frozen=True, kw_only=True):
+    """The values in force: a field for each option, and in `origins` where each value came from."""
 
-    values: dict[str, Any]
+    max_retries: int
+    backoff_base: float
+    backoff_factor_ms: int
+    backoff_max: timedelta
+    jitter: float
+    timeout: timedelta | None
+    kill_grace: timedelta
+    output_limit: int
+    lease: timedelta
+    heartbeat_interval: timedelta
+    tick_interval_ms: int
+    save_interval_ms: int
+    max_losses: int
+    priority_boost: timedelta
+    retain_completed: timedelta | None
+    retain_dead: timedelta | None
+    store: str | None
+    durability: Literal["power-safe", "fast"]
+    on_disconnect: Literal["keep", "stop"]
+    color: Literal["auto", "always", "never"]
+    log_format: Literal["plain", "json"]
     origins: dict[str, str]
 
-    def __getattr__(self, key: str) -> Any:
-        try:
-            return self.values[key]
-        except KeyError:
-            raise AttributeError(key) from None
+    def value(self, key: str) -> Value:
+        """The value of an option by its key."""
+        found: Value = getattr(self, key)
+        return found
 
     def text(self, key: str) -> str:
         """A value as `config` prints it."""
-        return OPTIONS[key].format(self.values[key])
+        return OPTIONS[key].format(self.value(key))
 
 
 def option(key: str) -> Option:
@@ -158,7 +177,7 @@ def option(key: str) -> Option:
 
 
 def nearest(word: str, words: Mapping[str, object] | list[str]) -> str | None:
-    """`did you mean …?` for a mistyped word, if something is near."""
+    """`did you mean …?` for a mistyped word, if a similar one exists."""
     import difflib  # only on the way to an error: it costs 5 ms
 
     near = difflib.get_close_matches(word, list(words), n=1)
@@ -172,7 +191,7 @@ def resolve(
     shared: Mapping[str, str],
     file_name: str = "configuration file",
 ) -> Settings:
-    """The settings that these sources give. Raises InvalidInput that names every fault and its place."""
+    """The settings from these sources. Raises InvalidInput that names every fault and its source."""
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
     faults: list[InvalidInput] = []
@@ -187,20 +206,20 @@ def resolve(
         faults.extend(InvalidInput(sentence) for sentence in relations(values))
     if faults:
         raise InvalidInput("; ".join(f.message for f in faults), faults[0].hint)
-    return Settings(values, origins)
+    return Settings(**values, origins=origins)
 
 
 def stored(entries: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
-    """The store's settings as text. An entry that makes no sense is left out: it stops nobody, and `doctor` tells it."""
+    """The store's settings as text. Invalid entries are left out, so that they stop no command; `doctor` reports them."""
     texts = {key: str(value["value"]) for key, value in entries.items() if "value" in value}
-    return {key: text for key, text in texts.items() if key not in senseless(entries)}
+    return {key: text for key, text in texts.items() if key not in invalid(entries)}
 
 
-def senseless(entries: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
-    """What is wrong with each entry of the store's settings that makes no sense, alone or together with others."""
+def invalid(entries: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """What is wrong with each invalid entry of the store's settings, alone or together with others."""
     faults, values = dict[str, str](), {key: declared.default for key, declared in OPTIONS.items()}
     for key, value in entries.items():
-        if key not in OPTIONS:  # a newer program's
+        if key not in OPTIONS:  # an option of a newer program
             continue
         try:
             values[key] = OPTIONS[key].parse(str(value["value"]))
@@ -212,20 +231,20 @@ def senseless(entries: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
 
 
 def relations(values: Mapping[str, Any]) -> Iterator[str]:
-    """Sentences about values that are fine alone and wrong together."""
-    beat, lease = values["heartbeat_interval"], values["lease"]
-    if beat * 3 > lease:
+    """Sentences about values that are valid alone and invalid together."""
+    interval, lease = values["heartbeat_interval"], values["lease"]
+    if interval * 3 > lease:
         yield (
-            f"heartbeat_interval ({format_duration(beat)}) must be at most a third of lease ({format_duration(lease)}): "
+            f"heartbeat_interval ({format_duration(interval)}) must be at most a third of lease ({format_duration(lease)}): "
             "a lease has to survive two missed heartbeats"
         )
 
 
 def read_file(explicit: str | None, warn: Callable[[str], None]) -> tuple[dict[str, str], str]:
-    """The configuration file's options as text, and its name. An explicit one must exist; the usual ones may.
+    """The options of the configuration file as text, and its name. An explicit file must exist; the usual ones may.
 
-    Looked for: `./queuectl.toml`, then `$XDG_CONFIG_HOME/queuectl/config.toml`. One that is there and that somebody
-    else may have written is passed over with a warning: he would choose the store, and so what a worker runs.
+    The usual files are `./queuectl.toml`, then `$XDG_CONFIG_HOME/queuectl/config.toml`. A file that another user could
+    have written is ignored with a warning, because it could name another store, and so what a worker runs.
     """
     if explicit:
         return _read_toml(explicit), explicit
@@ -239,7 +258,7 @@ def _is_ours(path: str, warn: Callable[[str], None]) -> bool:
     try:
         refused = trust.refusal(path)
     except FileNotFoundError:
-        return False  # deleted a moment ago
+        return False  # deleted in the meantime
     if refused is not None:
         warn(f"{path} is ignored: {refused.message} (if you trust it: --config {path})")
     return refused is None
@@ -254,8 +273,8 @@ def _usual_files() -> list[str]:
 def user_directory(variable: str, below_home: str) -> str | None:
     """The directory that an XDG variable names, or its default below the home directory.
 
-    None if there is neither: the variable is relative, or `HOME` is empty, relative or the root. Then files would lie
-    where the working directory happens to be, or at the root of the file system.
+    None if there is neither: the variable is relative, or `HOME` is empty, relative or the root. Files would then be
+    created in the working directory or at the root of the file system.
     """
     given = os.environ.get(variable)
     if given:

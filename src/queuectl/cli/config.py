@@ -102,7 +102,7 @@ def _entry(option: Option, settings: Settings) -> dict[str, object]:
 
 def _json_value(option: Option, settings: Settings) -> object:
     """Numbers as numbers; durations and sizes as the text that `config set` takes."""
-    value = settings.values[option.key]
+    value = settings.value(option.key)
     return value if option.kind in ("count", "number") else settings.text(option.key)
 
 

@@ -66,7 +66,7 @@ def _damage(store: Store) -> Iterator[Check]:
         error = unreadable.refusal(each)
         yield Check("unreadable job", False, error.message, error.hint)
     settings = store.read_table("settings")
-    for key, fault in config.senseless({key: entry.value for key, entry in settings.items()}).items():
+    for key, fault in config.invalid({key: entry.value for key, entry in settings.items()}).items():
         detail = f"the store's setting {key} is passed over: {fault}"
         yield Check("unreadable setting", False, detail, f"queuectl config unset {key}")
     for name, entry in store.read_table("queues").items():

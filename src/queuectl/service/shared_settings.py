@@ -2,6 +2,8 @@
 
 from typing import NamedTuple
 
+from msgspec.structs import asdict
+
 from queuectl import config
 from queuectl.config import Option, relations
 from queuectl.errors import CommandFailed, InvalidInput
@@ -23,12 +25,12 @@ def check(store: Store, sources: Sources, key: str, text: str | None) -> Setting
     known = stored(store)
     if text is None:
         known.pop(option.key, None)
-        faults = list(relations(sources.resolve(known).values))
+        faults = list(relations(asdict(sources.resolve(known))))
         if faults:
             raise InvalidInput(f"without {option.key}: {faults[0]}", "nothing was changed")
         return Setting(option.key, None)
     value = option.parse(text)
-    faults = list(relations(sources.resolve(known).values | {option.key: value}))
+    faults = list(relations(asdict(sources.resolve(known)) | {option.key: value}))
     if faults:
         raise InvalidInput(f"{option.key} = {text}: {faults[0]}", "nothing was changed")
     return Setting(option.key, option.format(value))
