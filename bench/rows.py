@@ -20,7 +20,8 @@ from queuectl.config import resolve
 from queuectl.domain.job import Job
 from queuectl.domain.query import Filter
 from queuectl.service.enqueueing import Enqueuer
-from queuectl.service.request import Defaults, JobRequest, decode_request
+from queuectl.service.request.fields import JobRequest, decode_request
+from queuectl.service.request.spec import Defaults
 from queuectl.store.protocol import Store
 from queuectl.store.redis_archive import ArchivedStore
 

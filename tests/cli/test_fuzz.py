@@ -23,7 +23,8 @@ from queuectl.domain.quantity import parse_duration, parse_size
 from queuectl.errors import InvalidInput, QueuectlError
 from queuectl.service import references
 from queuectl.service.moments import read_moment
-from queuectl.service.request import Defaults, JobRequest, convert_request, decode_request, spec_of, start_of
+from queuectl.service.request.fields import JobRequest, convert_request, decode_request
+from queuectl.service.request.spec import Defaults, spec_of, start_of
 from queuectl.service.settings import unused, url_of
 from queuectl.store.driver import codec
 from queuectl.store.memory import MemoryStore

@@ -16,7 +16,8 @@ from queuectl.domain import lifecycle
 from queuectl.domain.job import Job, Parent
 from queuectl.domain.query import Filter, Page
 from queuectl.service.enqueueing import Enqueuer, enqueue
-from queuectl.service.request import Defaults, convert_request
+from queuectl.service.request.fields import convert_request
+from queuectl.service.request.spec import Defaults
 from queuectl.store.postgres import PostgresStore
 from queuectl.store.protocol import Store
 from servers.bouncer import Bouncer

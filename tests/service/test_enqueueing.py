@@ -13,7 +13,8 @@ from queuectl.domain.query import Filter
 from queuectl.errors import Conflict, InvalidInput, NotFound
 from queuectl.service import commands, enqueueing, maintenance
 from queuectl.service.enqueueing import Enqueuer
-from queuectl.service.request import Backoff, Defaults, JobRequest, Payload
+from queuectl.service.request.fields import Backoff, JobRequest, Payload
+from queuectl.service.request.spec import Defaults
 from queuectl.store.memory import MemoryStore
 from service.conftest import Overtaken, settings_of
 from service.scenes import change, child, end, get, put, take

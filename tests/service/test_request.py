@@ -10,10 +10,10 @@ from factories import NOW
 from queuectl.config import OPTIONS
 from queuectl.domain.job import Job, Parent, Spec
 from queuectl.errors import InvalidInput
-from queuectl.service import request as requests
 from queuectl.service import shapes
 from queuectl.service.enqueueing import Enqueuer
-from queuectl.service.request import Defaults, JobRequest, content_of, convert_request, decode_request
+from queuectl.service.request.fields import JobRequest, convert_request, decode_request, flags
+from queuectl.service.request.spec import Defaults, content_of, spec_of
 from service.conftest import settings_of
 
 DEFAULTS = Defaults(settings_of(), "/here")
@@ -22,7 +22,7 @@ DEFAULTS = Defaults(settings_of(), "/here")
 def spec(**fields: Any) -> Spec:
     """The spec of a JSON job with these fields."""
     text = json.dumps({"command": "x", **fields})
-    return requests.spec_of(decode_request(text), DEFAULTS)
+    return spec_of(decode_request(text), DEFAULTS)
 
 
 def job(document: dict[str, Any]) -> Job:
@@ -142,7 +142,7 @@ class TestDefaults:
             max_retries="7", max_losses="9", backoff_base="3", backoff_factor_ms="250", backoff_max="2m", jitter="0.5",
             timeout="1h", kill_grace="3s", output_limit="2KiB", priority_boost="10m",
         )  # fmt: skip
-        made = requests.spec_of(JobRequest(command="x"), Defaults(settings, None))
+        made = spec_of(JobRequest(command="x"), Defaults(settings, None))
         retry = made.retry
         assert (retry.max_retries, retry.max_losses, retry.base, retry.jitter) == (7, 9, 3.0, 0.5)
         assert (retry.factor, retry.longest) == (timedelta(milliseconds=250), 2 * MINUTE)
@@ -151,7 +151,7 @@ class TestDefaults:
 
     def test_what_the_job_says_wins_over_the_settings(self) -> None:
         defaults = Defaults(settings_of(timeout="1h", max_retries="7"), None)
-        made = requests.spec_of(JobRequest(command="x", timeout="none", max_retries=0), defaults)
+        made = spec_of(JobRequest(command="x", timeout="none", max_retries=0), defaults)
         assert (made.timeout, made.retry.max_retries) == (None, 0)
 
     def test_the_delays_are_the_seeds_by_default(self) -> None:
@@ -193,15 +193,15 @@ class TestContent:
 
     def test_a_setting_that_changes_meanwhile_makes_none(self) -> None:
         asked = JobRequest(command="x")
-        before = requests.spec_of(asked, Defaults(settings_of(), "/here"))
-        after = requests.spec_of(asked, Defaults(settings_of(max_retries="9"), "/here"))
+        before = spec_of(asked, Defaults(settings_of(), "/here"))
+        after = spec_of(asked, Defaults(settings_of(max_retries="9"), "/here"))
         assert before.content == after.content
         assert before.retry != after.retry
 
     def test_input_that_is_no_text_has_a_digest_of_its_own(self) -> None:
         one, other = (convert_request({"command": "x", "stdin": text}) for text in ("\udcff", "\udcfe"))
         assert content_of(one, None) != content_of(other, None)
-        assert requests.spec_of(one, DEFAULTS).stdin == b"\xff"
+        assert spec_of(one, DEFAULTS).stdin == b"\xff"
 
 
 class TestRefused:
@@ -266,7 +266,7 @@ class TestRefused:
 
     def test_a_directory_that_is_not_utf8_is_refused(self) -> None:
         with pytest.raises(InvalidInput, match="cwd: not valid UTF-8"):
-            requests.spec_of(JobRequest(command="x"), Defaults(settings_of(), "/d\udcff"))
+            spec_of(JobRequest(command="x"), Defaults(settings_of(), "/d\udcff"))
 
     @pytest.mark.parametrize("argv", [[" "], ["x", "y" * 131_072], ["x"] + ["y" * 100_000] * 11])
     def test_arguments_that_no_system_takes(self, argv: list[str]) -> None:
@@ -278,3 +278,36 @@ def test_every_setting_of_a_job_stands_in_its_spec() -> None:
     named = {"max_retries", "backoff_base", "backoff_factor_ms", "backoff_max", "jitter", "timeout", "kill_grace",
              "output_limit", "max_losses", "priority_boost"}  # fmt: skip
     assert named <= OPTIONS.keys()
+
+
+# The rows of the fields
+
+
+def test_every_field_has_a_flag_or_a_reason_to_have_none() -> None:
+    without = {
+        "command",
+        "argv",
+        "payload",
+        "scheduled_at",
+        "backoff",
+        "env",
+        "stdin",
+    }  # arguments, JSON, files
+    assert {name for name, _ in flags()} == set(JobRequest.__struct_fields__) - without
+
+
+def test_no_flag_sets_two_fields() -> None:
+    names = [name for _, flag in flags() for name in flag.names]
+    assert len(names) == len(set(names))
+
+
+@pytest.mark.parametrize(
+    ("text", "digest"),
+    [
+        ('{"command":"x"}', "8957e8ee374085201c1642f8101afb6e"),
+        ('{"argv":["a","b"],"hold":true,"output_limit":"1MiB"}', "0f928f563e88e18441a5d92ebd43e6a4"),
+    ],
+)
+def test_a_digest_is_the_same_in_every_version(text: str, digest: str) -> None:
+    """Stored jobs carry it: with another one, repeating an enqueue after an upgrade would be a conflict."""
+    assert content_of(decode_request(text), "/x") == digest

@@ -18,7 +18,7 @@ from queuectl.errors import InvalidInput, OutcomeUnknown, QueuectlError
 from queuectl.service import shapes
 from queuectl.service.enqueueing import Enqueued
 from queuectl.service.merge import merge
-from queuectl.service.request import JobRequest, convert_request, decode_request
+from queuectl.service.request.fields import JobRequest, convert_request, decode_request
 
 if TYPE_CHECKING:
     from queuectl.cli.session import Session

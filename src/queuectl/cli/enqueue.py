@@ -1,6 +1,7 @@
 """`queuectl enqueue`: one command, a program with arguments, a JSON job, or a file of them."""
 
 import os
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from queuectl.cli import texts
@@ -9,7 +10,7 @@ from queuectl.domain.ids import handle
 from queuectl.errors import InvalidInput, OutcomeUnknown
 from queuectl.service import mistakes
 from queuectl.service.moments import read_moment
-from queuectl.service.request import JobRequest, convert_request, decode_request
+from queuectl.service.request.fields import Flag, JobRequest, convert_request, decode_request, flags
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,44 +19,6 @@ if TYPE_CHECKING:
     from queuectl.cli.session import Session
     from queuectl.domain.job import Job
     from queuectl.service.enqueueing import Enqueued
-
-FIELDS = (
-    ("id", ("--id",), "ID", "the job's id (default: made from the time and random bits)"),
-    ("queue", ("--queue", "-Q"), "QUEUE", "the queue (default: default)"),
-    ("priority", ("--priority", "-p"), "N", "-1000 to 1000, higher first; one point is worth an hour of waiting"),
-    ("max_retries", ("--max-retries", "--retries"), "N", "retries after the first attempt; -1 is for ever"),
-    ("no_retry_codes", ("--no-retry-on",), "CODES", "exit codes that make a retry pointless: 2,64"),
-    ("backoff_base", ("--backoff-base",), "X", "retry n waits factor × base^n"),
-    ("backoff_factor", ("--backoff-factor",), "D", "the factor of the retry delay, a duration"),
-    ("backoff_max", ("--backoff-max",), "D", "no retry delay is longer"),
-    ("jitter", ("--jitter",), "SHARE", "0 to 1: spread retry delays by this share"),
-    ("timeout", ("--timeout",), "D", "end the command after this time"),
-    ("kill_grace", ("--kill-grace",), "D", "time from TERM to KILL"),
-    ("delay", ("--delay", "--in"), "D", "not before this much time has passed"),
-    ("run_at", ("--at",), "T", "not before this time: 10:30, 2026-11-22T15:00:00Z, @EPOCH or now"),
-    ("cwd", ("--cwd",), "DIR", "where it runs (default: here)"),
-    ("umask", ("--umask",), "MASK", "its file mode mask: 022"),
-    ("shell", ("--shell",), "SHELL", "run it with this shell in place of /bin/sh: 'bash -e'"),
-    ("unique_key", ("--unique",), "KEY", "refuse while another job with this key has not ended"),
-    ("after_failure", ("--after-failure",), "WHAT", "a parent ended otherwise than wanted: cancel (default) or hold"),
-    ("batch", ("--batch",), "NAME", "label of a group"),
-    ("meta", ("--meta",), "JSON", "a small JSON object to keep with the job"),
-    ("output_limit", ("--output-limit",), "SIZE", "stored output per attempt, head and tail halves: 1MiB"),
-)  # fmt: skip
-LISTS = (
-    (
-        "after",
-        "--after",
-        "ID[:ok|any|failed]",
-        "wait for this job to end well (ok), at all (any), badly (failed)",
-    ),
-    ("tags", "--tag", "T", "a word to find it by"),
-)
-FLAGS = (
-    ("hold", "--hold", "not to start before `queuectl release`"),
-    ("split", "--split", "keep stdout and stderr apart (their order is lost)"),
-    ("allow_detached", "--allow-detached", "let processes live on that the command leaves behind"),
-)
 
 
 def enqueue_options(parser: "Parser") -> None:
@@ -76,16 +39,12 @@ def enqueue_options(parser: "Parser") -> None:
     parser.add_argument(
         "--stdin", metavar="F", help="store a file's text as the command's input; - reads it from here"
     )
-    for name, flags, metavar, text in FIELDS:
-        parser.add_argument(*flags, dest=name, metavar=metavar, help=text)
-    for name, one, metavar, text in LISTS:
-        parser.add_argument(one, dest=name, metavar=metavar, action="append", help=text)
+    for name, flag in flags():
+        _option(parser, name, flag)
     parser.add_argument(
         "--env", metavar="K[=V]", action="append", help="a variable for it; without =V the one set here"
     )
     parser.add_argument("--env-file", metavar="F", action="append", help="variables from a file of K=V lines")
-    for name, one, text in FLAGS:
-        parser.flag(one, dest=name, default=None, help=text)
     parser.flag("--plain-lines", help="with - or --file: no comments, no joined lines: each line is one job")
     parser.flag("--keep-going", help="with - or --file: skip bad lines and report them")
     parser.flag("--dry-run", help="print the job as it would be stored, and store nothing")
@@ -98,6 +57,15 @@ def enqueue_options(parser: "Parser") -> None:
     parser.example("queuectl enqueue -- ls -l /", "a program and its arguments, without a shell")
     parser.example('queuectl enqueue \'{"command":"echo hi","priority":5}\'', "a JSON job")
     parser.example("printf 'echo 1\\necho 2\\n' | queuectl enqueue -", "many, one a line")
+
+
+def _option(parser: "Parser", name: str, flag: Flag) -> None:
+    if not flag.metavar:
+        parser.flag(*flag.names, dest=name, default=None, help=flag.help)
+    elif flag.many:
+        parser.add_argument(*flag.names, dest=name, metavar=flag.metavar, action="append", help=flag.help)
+    else:
+        parser.add_argument(*flag.names, dest=name, metavar=flag.metavar, help=flag.help)
 
 
 def enqueue(session: "Session") -> int:
@@ -124,20 +92,12 @@ def enqueue(session: "Session") -> int:
 def template(session: "Session") -> dict[str, Any]:
     """What the flags say, as fields of a request."""
     args = session.args
-    fields = {name: getattr(args, name) for name, *_ in (*FIELDS, *LISTS, *FLAGS)}
-    given = {name: value for name, value in fields.items() if value is not None}
-    for name in ("priority", "max_retries"):
-        _read_number(given, name, int)
-    for name in ("backoff_base", "jitter"):
-        _read_number(given, name, float)
-    if "no_retry_codes" in given:
-        given["no_retry_codes"] = _codes(given["no_retry_codes"])
+    given = {}
+    for name, flag in flags():
+        if (text := getattr(args, name)) is not None:
+            given[name] = _READERS[flag.kind](flag.names[0], text)
     if "after" in given:
         given["after"] = session.queue.parents(given["after"])
-    if "meta" in given:
-        given["meta"] = _meta(given["meta"])
-    if "cwd" in given:
-        given["cwd"] = os.path.abspath(given["cwd"])
     if args.env or args.env_file:
         given["env"] = _environment(args.env_file or [], args.env or [])
     if args.stdin is not None:
@@ -252,32 +212,39 @@ def _show_dry(session: "Session", job: "Job") -> int:
     return 0
 
 
-def _read_number(given: dict[str, Any], name: str, kind: type) -> None:
-    if name in given:
-        try:
-            given[name] = kind(given[name]) if len(given[name]) < 20 else given[name]
-        except ValueError:
-            noun = "a whole number" if kind is int else "a number"
-            raise InvalidInput(f"--{name.replace('_', '-')}: {given[name]!r} is not {noun}") from None
+def _number(kind: "type[int] | type[float]", noun: str, flag: str, text: str) -> Any:
+    try:
+        return kind(text) if len(text) < 20 else text
+    except ValueError:
+        raise InvalidInput(f"{flag}: {text!r} is not {noun}") from None
 
 
-def _codes(text: str) -> list[int]:
+def _codes(flag: str, text: str) -> list[int]:
     try:
         return [int(code) for code in text.split(",")]
     except ValueError:
-        raise InvalidInput(
-            f"--no-retry-on: {text!r} is not a list of exit codes", "for instance 2,64"
-        ) from None
+        raise InvalidInput(f"{flag}: {text!r} is not a list of exit codes", "for example 2,64") from None
 
 
-def _meta(text: str) -> Any:
+def _json(flag: str, text: str) -> Any:
     import msgspec
 
     mistakes.refuse_depth(text.encode("utf-8", "surrogateescape"))
     try:
         return msgspec.json.decode(text.removeprefix(texts.MARK))
     except (msgspec.DecodeError, UnicodeEncodeError) as error:
-        raise InvalidInput(f"--meta: {error}") from error
+        raise InvalidInput(f"{flag}: {error}") from error
+
+
+_READERS: dict[str, Callable[[str, Any], Any]] = {
+    "text": lambda flag, text: text,
+    "whole": lambda flag, text: _number(int, "a whole number", flag, text),
+    "real": lambda flag, text: _number(float, "a number", flag, text),
+    "codes": _codes,
+    "json": _json,
+    "path": lambda flag, text: os.path.abspath(text),
+}
+"""How the text of a flag is read, by the kind in its row."""
 
 
 def _environment(files: list[str], given: list[str]) -> dict[str, str]:

@@ -3,7 +3,7 @@
 import sys
 
 from queuectl.errors import InvalidInput
-from queuectl.service.request import COMMAND_LIMIT
+from queuectl.service.request.checks import COMMAND_LIMIT
 
 MARK = "\ufeff"
 MARK_BYTES = MARK.encode()

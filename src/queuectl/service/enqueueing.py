@@ -15,15 +15,8 @@ from queuectl.domain.job import Job, Parent, Spec
 from queuectl.domain.names import check_name
 from queuectl.errors import Conflict, InvalidInput, NotFound, OutcomeUnknown, StoreError
 from queuectl.service import maintenance, unreadable
-from queuectl.service.request import (
-    Defaults,
-    JobRequest,
-    command_of,
-    content_of,
-    policy_key,
-    spec_of,
-    start_of,
-)
+from queuectl.service.request.fields import JobRequest
+from queuectl.service.request.spec import Defaults, command_of, content_of, policy_key, spec_of, start_of
 from queuectl.store.protocol import Added, Store
 
 SHARED_SPECS = 256

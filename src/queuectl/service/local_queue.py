@@ -18,7 +18,8 @@ from queuectl.domain.query import Counts, Filter, Found, Page
 from queuectl.errors import InvalidInput, StoreAbsent
 from queuectl.service import enqueueing
 from queuectl.service.enqueueing import Enqueued, Enqueuer
-from queuectl.service.request import Defaults, JobRequest
+from queuectl.service.request.fields import JobRequest
+from queuectl.service.request.spec import Defaults
 from queuectl.service.settings import Sources
 from queuectl.store.protocol import Description, Entry, Store
 

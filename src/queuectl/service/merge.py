@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from queuectl.service.request import JobRequest, convert_request
+from queuectl.service.request.fields import JobRequest, convert_request
 
 _START = ("run_at", "scheduled_at", "delay")
 _BACKOFF = {"base": "backoff_base", "factor": "backoff_factor", "max": "backoff_max", "jitter": "jitter"}

@@ -32,7 +32,7 @@ from queuectl.service.following import Output, Part, Position
 from queuectl.service.operation import Meant, Operation
 from queuectl.service.queries import QueueStatus, Status, WorkerStatus
 from queuectl.service.registry import Silence
-from queuectl.service.request import JobRequest
+from queuectl.service.request.fields import JobRequest
 from queuectl.store.protocol import Description
 
 
