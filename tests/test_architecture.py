@@ -465,6 +465,7 @@ def test_everything_public_says_what_it_is_for() -> None:
         if not (
             within(
                 module,
+                "store.driver",
                 "store.memory",
                 "store.sqlite",
                 "store.postgres",

@@ -12,9 +12,11 @@ from contract.mongo_steps import Actor
 from factories import LEASE, NOW, new_job, report
 from facts import eventually
 from queuectl.domain import lifecycle
+from queuectl.store.driver.attempt_ids import AttemptIds
 from queuectl.store.driver.set_aside import SetAside
 from queuectl.store.mongo import MongoStore, claim, queue_lock, ready_index, write
 from queuectl.store.mongo.store import _SERVER_NOW
+from queuectl.store.protocol import ClaimRequest
 from servers.mongo import GivenMongo, MongoServer
 
 Opener = Callable[[], MongoStore]
@@ -43,9 +45,8 @@ def opened(ground: MongoGround) -> Iterator[Opener]:
 
 def claiming_by_hand(ground: MongoGround, worker: str = "late", limit: int = 5) -> Actor:
     """A claim that is done step by step."""
-    wish = claim.Wish(worker=worker, queues=(), limit=limit, lease=LEASE)
-    means = claim.Means(lambda: f"{worker:x>32}", lambda: 0.0, lambda: None, SetAside())
-    return Actor(ground.base, lambda base: claim.claim(base, wish, _SERVER_NOW, means))
+    request, ids = ClaimRequest(worker, (), limit, LEASE), AttemptIds(lambda: f"{worker:x>32}")
+    return Actor(ground.base, lambda base: claim.claim(base, request, _SERVER_NOW, ids, SetAside()))
 
 
 class TestTurns:

@@ -93,9 +93,9 @@ def every_kind(books: Books) -> None:
     books.retry("risen", "other", "again", "lived")
     books.cancel("other", "again", "lived")
     books.retry("again")
-    purge.purge(books.base, Filter(id_prefix="gone"), 9)
+    purge.purge(books.base, Filter(id_prefix="gone"), 9, None)
     books.dead("new", "new and gone")
-    purge.purge(books.base, Filter(id_prefix="new and"), 9)
+    purge.purge(books.base, Filter(id_prefix="new and"), 9, None)
 
 
 def steps_of_a_fold(books: Books) -> int:
@@ -174,7 +174,7 @@ def test_who_was_held_up_takes_away_no_job_that_a_later_fold_has_counted(books: 
     crashed = books.actor().until("tally.update_one")
     crashed.step()
     crashed.kill()
-    deleter = books.actor(lambda base: purge.purge(base, Filter(id_prefix="a"), 1)).until(
+    deleter = books.actor(lambda base: purge.purge(base, Filter(id_prefix="a"), 1, None)).until(
         "output.delete_many"
     )
     deleter.kill()
@@ -250,7 +250,7 @@ def test_the_output_of_a_deleted_job_goes_with_it_though_the_deleter_dies(books:
     books.store.write_output([Chunk("a", job.attempt_id or "", 1, 0, NOW, 0, b"x")])
     ended = lifecycle.give_back(lifecycle.cancel(job, by="me", reason=None, now=NOW), now=NOW)
     assert books.store.save([ended]) == ["accepted"]
-    deleter = books.actor(lambda base: purge.purge(base, Filter(), 1)).until("output.delete_many")
+    deleter = books.actor(lambda base: purge.purge(base, Filter(), 1, None)).until("output.delete_many")
     deleter.kill()
     assert books.base["output"].count_documents({}) == 1
     books.settle()
@@ -259,7 +259,7 @@ def test_the_output_of_a_deleted_job_goes_with_it_though_the_deleter_dies(books:
 
 def test_a_deleter_that_was_held_up_says_only_what_it_has_deleted(books: Books) -> None:
     books.dead("a", "b", "c")
-    late = books.actor(lambda base: purge.purge(base, Filter(), 9)).until("jobs.update_many")
+    late = books.actor(lambda base: purge.purge(base, Filter(), 9, None)).until("jobs.update_many")
     books.retry("b")
     books.store.purge(Filter(id_prefix="c"), 1)
     assert late.finish() == ["a"]
@@ -331,7 +331,7 @@ def happen(books: Books, actors: dict[int, Actor], what: str, place: int, detail
     elif what == "fold" and (actor is None or actor.next is None):
         actors[place] = books.actor()
     elif what == "purge" and (actor is None or actor.next is None):
-        actors[place] = books.actor(lambda base: purge.purge(base, Filter(id_prefix=detail), 1))
+        actors[place] = books.actor(lambda base: purge.purge(base, Filter(id_prefix=detail), 1, None))
     elif what == "dead":
         books.dead(detail)
     elif what in ("retry", "cancel"):

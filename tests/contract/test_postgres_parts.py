@@ -26,6 +26,7 @@ from queuectl.store.postgres import PostgresStore, claim, connect, output
 from queuectl.store.postgres.address import identity, parse
 from queuectl.store.postgres.connect import Line
 from queuectl.store.postgres.listen import Listener
+from queuectl.store.protocol import ClaimRequest
 from servers.bouncer import Bouncer
 from servers.postgres import GivenServer, PostgresServer
 
@@ -365,7 +366,10 @@ class TestClaimsSideBySide:
 
     def claim(self, line: Line) -> list[str]:
         return [
-            job.id for job in claim.claim(line, "w1", (), 1, LEASE, AttemptIds(rising_tokens()), SetAside())
+            job.id
+            for job in claim.claim(
+                line, ClaimRequest("w1", (), 1, LEASE), None, AttemptIds(rising_tokens()), SetAside()
+            )
         ]
 
     @pytest.fixture

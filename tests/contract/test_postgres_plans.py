@@ -22,7 +22,7 @@ from queuectl.store.driver.attempt_ids import AttemptIds
 from queuectl.store.driver.set_aside import SetAside
 from queuectl.store.postgres import claim, find, output, purge, write
 from queuectl.store.postgres.connect import Line
-from queuectl.store.protocol import AttemptRef
+from queuectl.store.protocol import AttemptRef, ClaimRequest
 from servers.postgres import GivenServer, PostgresServer
 
 MANY = 20_000
@@ -122,7 +122,7 @@ def crowd(postgres_server: PostgresServer | GivenServer) -> Iterator[Crowd]:
 
 
 def _claimed(line: Line) -> list[Job]:
-    return claim.claim(line, "w1", (), 10, LEASE, AttemptIds(rising_tokens()), SetAside())
+    return claim.claim(line, ClaimRequest("w1", (), 10, LEASE), None, AttemptIds(rising_tokens()), SetAside())
 
 
 def _ended(line: Line) -> None:
@@ -145,15 +145,15 @@ def _page(sort: Any = "created", **wanted: Any) -> Callable[[Line], Any]:
 HOT: dict[str, Callable[[Line], Any]] = {
     "claim": _claimed,
     "claim from named queues": lambda line: claim.claim(
-        line, "w1", ("busy", "no"), 10, LEASE, AttemptIds(rising_tokens()), SetAside()
+        line, ClaimRequest("w1", ("busy", "no"), 10, LEASE), None, AttemptIds(rising_tokens()), SetAside()
     ),
-    "renew": lambda line: claim.renew(line, "w1", [_held(job) for job in _claimed(line)], LEASE),
+    "renew": lambda line: claim.renew(line, "w1", [_held(job) for job in _claimed(line)], LEASE, None),
     "save": _ended,
     "add": lambda line: write.add(line, [new_job() for _ in range(10)], NOW),
     "get": lambda line: find.get(line, [f"seed-pending-{n}" for n in range(1, 50)]),
     "output": _printed,
-    "expired_leases": lambda line: claim.expired_leases(line, 10),
-    "due since": claim.due_since,
+    "expired_leases": lambda line: claim.expired_leases(line, 10, None),
+    "due since": lambda line: claim.due_since(line, None),
     "newest": _page(),
     "last finished": _page(sort="updated", states=frozenset(("completed",))),
     "newest dead": _page(states=frozenset(("dead",))),
@@ -169,13 +169,19 @@ HOT: dict[str, Callable[[Line], Any]] = {
     "by tag": _page(tag="t"),
     "by unique key": _page(unique_key="k"),
     "purge": lambda line: purge.purge(
-        line, Filter(states=frozenset(("completed", "cancelled")), ended_before=NOW + timedelta(days=1)), 10
+        line,
+        Filter(states=frozenset(("completed", "cancelled")), ended_before=NOW + timedelta(days=1)),
+        10,
+        None,
     ),
     "purge of nothing": lambda line: purge.purge(
-        line, Filter(states=frozenset(("completed", "cancelled")), ended_before=NOW - timedelta(days=1)), 10
+        line,
+        Filter(states=frozenset(("completed", "cancelled")), ended_before=NOW - timedelta(days=1)),
+        10,
+        None,
     ),
     "purge of the dead": lambda line: purge.purge(
-        line, Filter(states=frozenset(("dead",)), ended_before=NOW + timedelta(days=1)), 10
+        line, Filter(states=frozenset(("dead",)), ended_before=NOW + timedelta(days=1)), 10, None
     ),
 }
 
@@ -206,10 +212,12 @@ def test_counting_looks_at_nothing_that_has_ended(crowd: Crowd) -> None:
 def test_a_renewal_touches_no_index(crowd: Crowd) -> None:
     """Heap-only updates: else each heartbeat of a long job would leave dead entries in every index."""
     crowd.line.execute("SELECT pg_stat_force_next_flush()")
-    [job] = claim.claim(crowd.line, "long", ("busy",), 1, LEASE, AttemptIds(rising_tokens()), SetAside())
+    [job] = claim.claim(
+        crowd.line, ClaimRequest("long", ("busy",), 1, LEASE), None, AttemptIds(rising_tokens()), SetAside()
+    )
     before = _updates(crowd)
     for _ in range(20):
-        assert claim.renew(crowd.line, "long", [_held(job)], LEASE)
+        assert claim.renew(crowd.line, "long", [_held(job)], LEASE, None)
     after = _updates(crowd)
     assert after[0] - before[0] == 20
     assert after[1] - before[1] >= 18

@@ -26,7 +26,7 @@ def idle(sqlite: SqliteGround) -> Iterator[SqliteStore]:
 
 
 def fall_idle(store: SqliteStore) -> None:
-    eventually(lambda: not store.wait(0.2) and store._poller._pause >= change_poller.LONGEST)
+    eventually(lambda: not store.wait(0.2) and store._listener._pause >= change_poller.LONGEST)
 
 
 def looks_during(store: SqliteStore, seconds: float, monkeypatch: pytest.MonkeyPatch) -> int:
@@ -51,7 +51,7 @@ def test_without_the_kernels_word_an_idle_wait_looks_some_forty_times_a_second(
     monkeypatch.setattr(change_poller.Watch, "of", lambda _: None)
     store = SqliteStore.open(sqlite.path, clock=sqlite.clock)
     store.claim("w1", (), 1, LEASE)
-    eventually(lambda: not store.wait(0.2) and store._poller._pause >= change_poller.LONGEST_BLIND)
+    eventually(lambda: not store.wait(0.2) and store._listener._pause >= change_poller.LONGEST_BLIND)
     assert looks_during(store, 0.5, monkeypatch) <= 25
     other = sqlite.open()
     assert race(lambda: store.wait(20), lambda: other.add([new_job()]))[0] is True
@@ -69,7 +69,7 @@ def test_the_kernels_word_comes_long_before_the_next_look(
     idle: SqliteStore, sqlite: SqliteGround, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(change_poller, "LONGEST_WATCHED", 30.0)
-    assert idle._poller._watch is not None
+    assert idle._listener._watch is not None
     other = sqlite.open()
     # Several: on a slow disk a commit may be seen later than the looks after the kernel's word have grown rare.
     assert race(lambda: idle.wait(20), lambda: [other.add([new_job()]) for _ in range(9)])[0] is True

@@ -59,6 +59,15 @@ class AttemptRef(Struct, frozen=True):
     attempt_id: str
 
 
+class ClaimRequest(Struct, frozen=True):
+    """What a worker asks of `claim`: at most `limit` jobs from these queues, or from all if none is named."""
+
+    worker: str
+    queues: Sequence[str]
+    limit: int
+    lease: timedelta
+
+
 class Entry(Struct, frozen=True):
     """One entry of a shared table. `version` rises with every swap; an absent entry has version 0.
 

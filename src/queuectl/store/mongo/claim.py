@@ -8,19 +8,19 @@ caller ever gets a job that another one got, whoever dies in between: at worst a
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 
-from msgspec import Struct
 from msgspec.structs import replace
 
-from queuectl.clock import boottime
+from queuectl.clock import boottime, random_number
 from queuectl.domain.job import Job
 from queuectl.domain.query import Unreadable
 from queuectl.store.driver import codec, paging
+from queuectl.store.driver.attempt_ids import AttemptIds
 from queuectl.store.driver.set_aside import SetAside
 from queuectl.store.mongo import documents, queue_lock, ready_index
 from queuectl.store.mongo.connect import Base
 from queuectl.store.mongo.documents import Document
 from queuectl.store.mongo.ready_index import ReadyQueues, ServerTime
-from queuectl.store.protocol import AttemptRef
+from queuectl.store.protocol import AttemptRef, ClaimRequest
 
 PROMOTED_AT_ONCE = 1000
 SPREAD = 16
@@ -29,70 +29,63 @@ TURNED_AWAY = 0.3
 """Seconds after which a claim leaves a queue to those who are at it."""
 
 
-class Wish(Struct, frozen=True, kw_only=True):
-    """What a worker asks for: at most `limit` jobs from these queues (none: from all)."""
+def claim(
+    base: Base,
+    request: ClaimRequest,
+    now: ServerTime,
+    ids: AttemptIds,
+    aside: SetAside,
+    put_off: Callable[[], None] = lambda: None,
+    random: Callable[[], float] = random_number,
+) -> list[Job]:
+    """Take the first due jobs, in order. Empty only if there was nothing to take, or after a call of `put_off`.
 
-    worker: str
-    queues: Sequence[str]
-    limit: int
-    lease: timedelta
-
-
-class Means(Struct, frozen=True):
-    """What a claim needs beside the database.
-
-    token    makes attempt ids
-    random_number  a number in [0, 1), for whoever lost a race
-    put_off  called when others are at all that is left: to be asked again in a moment
-    aside    where that is noted which cannot be decoded
+    `put_off` is called when other claims are busy with all that is left: it is worth asking again in a moment. `random`
+    answers a number in [0, 1) after a lost race. What was taken and cannot be decoded is replaced by other jobs.
     """
-
-    token: Callable[[], str]
-    random_number: Callable[[], float]
-    put_off: Callable[[], None]
-    aside: SetAside
-
-
-def claim(base: Base, wish: Wish, now: ServerTime, means: Means) -> list[Job]:
-    """Take the first due jobs, in order. Empty only if there was nothing to take, or others are at it (`put_off`).
-
-    What was taken and cannot be decoded makes room for others.
-    """
-    taken, begun = list[Job](), means.aside.met
+    taken, begun = list[Job](), aside.met
     while True:
-        met = means.aside.met
-        taken += _claim(base, replace(wish, limit=wish.limit - len(taken)), now, means)
-        if means.aside.met == met or len(taken) >= wish.limit or means.aside.is_enough(begun):
+        met, wanted = aside.met, replace(request, limit=request.limit - len(taken))
+        taken += _claim(base, wanted, now, ids, aside, put_off, random)
+        if aside.met == met or len(taken) >= request.limit or aside.is_enough(begun):
             return taken
 
 
-def _claim(base: Base, wish: Wish, now: ServerTime, means: Means) -> list[Job]:
+def _claim(
+    base: Base,
+    request: ClaimRequest,
+    now: ServerTime,
+    ids: AttemptIds,
+    aside: SetAside,
+    put_off: Callable[[], None],
+    random: Callable[[], float],
+) -> list[Job]:
     lost, busy, since = 0, frozenset[str](), boottime()
-    look = _look(base, wish, now)
+    look = _look(base, request, now)
     while True:
-        heads = ready_index.first_jobs(base, look.without(busy), wish.limit + SPREAD * lost)
-        chosen = _choose(heads, wish.limit, means.random_number() if lost else 0.0)
+        heads = ready_index.first_jobs(base, look.without(busy), request.limit + SPREAD * lost)
+        chosen = _choose(heads, request.limit, random() if lost else 0.0)
         if not chosen and not busy:
             return []
         if not chosen and boottime() - since > TURNED_AWAY:
-            means.put_off()
+            put_off()
             return []
-        met = means.aside.met
-        jobs, away = _in_turn(base, chosen, look, wish, now, means)
-        if jobs or means.aside.met > met:  # what was set aside lost no race
+        met = aside.met
+        jobs, away = _in_turn(base, chosen, look, request, now, ids, aside)
+        if jobs or aside.met > met:  # what was set aside lost no race
             return jobs
         # What was chosen is gone, or in others' turns: then at first what stands behind it.
         lost, busy = (lost, busy | away) if away else (lost + bool(chosen), frozenset())
-        look = look if away else _look(base, wish, now)
+        look = look if away else _look(base, request, now)
 
 
-def _look(base: Base, wish: Wish, now: ServerTime) -> ReadyQueues:
+def _look(base: Base, request: ClaimRequest, now: ServerTime) -> ReadyQueues:
     """Where the first jobs are, once delayed ones whose time has come stand in line."""
-    look = ready_index.ready_queues(base, wish.queues, now)
+    look = ready_index.ready_queues(base, request.queues, now)
     if not look.overdue:
         return look
     _promote(base, now)
-    return ready_index.ready_queues(base, wish.queues, now)
+    return ready_index.ready_queues(base, request.queues, now)
 
 
 def _promote(base: Base, now: ServerTime) -> None:
@@ -105,14 +98,20 @@ def _promote(base: Base, now: ServerTime) -> None:
     )
 
 
-def _choose(heads: list[Document], wanted: int, random_number: float) -> list[Document]:
+def _choose(heads: list[Document], wanted: int, random: float) -> list[Document]:
     """The first ones; after a lost race as many, from anywhere among the heads."""
-    start = int(random_number * (max(0, len(heads) - wanted) + 1))
+    start = int(random * (max(0, len(heads) - wanted) + 1))
     return heads[start : start + wanted]
 
 
 def _in_turn(
-    base: Base, chosen: list[Document], look: ReadyQueues, wish: Wish, now: ServerTime, means: Means
+    base: Base,
+    chosen: list[Document],
+    look: ReadyQueues,
+    request: ClaimRequest,
+    now: ServerTime,
+    ids: AttemptIds,
+    aside: SetAside,
 ) -> tuple[list[Job], frozenset[str]]:
     """Take what was chosen, of limited queues in our turn only. And the queues in which others have theirs."""
     limited = sorted({head["ready"] for head in chosen if look.capacities[head["ready"]] is not None})
@@ -122,26 +121,32 @@ def _in_turn(
         rooms = {**look.capacities, **queue_lock.capacities(base, ours)}
         fits = ready_index.within_capacity(mine, rooms).taken
         until = min([look.until, *(turn.until for turn in ours.values())])
-        return _take(base, fits, until, wish, now, means), away
+        return _take(base, fits, until, request, now, ids, aside), away
 
 
 def _take(
-    base: Base, heads: list[Document], until: int, wish: Wish, now: ServerTime, means: Means
+    base: Base,
+    heads: list[Document],
+    until: int,
+    request: ClaimRequest,
+    now: ServerTime,
+    ids: AttemptIds,
+    aside: SetAside,
 ) -> list[Job]:
     if not heads:
         return []
-    numbers, tokens = [head["_id"] for head in heads], [means.token() for _ in heads]
+    numbers, tokens = [head["_id"] for head in heads], ids.take(len(heads))
     still = {"_id": {"$in": numbers}, "ready": {"$in": sorted({head["ready"] for head in heads})}}
     with queue_lock.not_after(until, now) as condition:
-        change = taking(numbers, tokens, wish, now)
+        change = taking(numbers, tokens, request, now)
         changed = base["jobs"].update_many({**still, **COUNTABLE, **condition}, change)
     if changed.matched_count < len(numbers):
-        _refuse_uncountable(base, still, means.aside)
+        _refuse_uncountable(base, still, aside)
     if not changed.matched_count:
         return []
     found = base["jobs"].find({"_id": {"$in": numbers}, "attempt_id": {"$in": tokens}})
     jobs, damaged = codec.sift(found.batch_size(len(numbers) + 1), documents.job)
-    set_aside(base, damaged, means.aside)
+    set_aside(base, damaged, aside)
     return sorted(jobs, key=lambda job: (job.sort_key, job.number))
 
 
@@ -179,7 +184,7 @@ def set_aside(base: Base, damaged: Sequence[Unreadable], aside: SetAside) -> Non
 _LEASE = ("attempt_id", "worker", "claimed_at", "lease_until", "slot", "pid", "lease_started_at")
 
 
-def taking(numbers: list[int], tokens: list[str], wish: Wish, now: ServerTime) -> list[Document]:
+def taking(numbers: list[int], tokens: list[str], request: ClaimRequest, now: ServerTime) -> list[Document]:
     """What `lifecycle.claim` says, for many jobs at once, each with the token at its place."""
     return [
         {
@@ -189,9 +194,9 @@ def taking(numbers: list[int], tokens: list[str], wish: Wish, now: ServerTime) -
                 "version": {"$add": ["$version", 1]},
                 "attempts": {"$add": ["$attempts", 1]},
                 "attempt_id": {"$arrayElemAt": [tokens, {"$indexOfArray": [numbers, "$_id"]}]},
-                "worker": {"$literal": wish.worker},
+                "worker": {"$literal": request.worker},
                 "claimed_at": now,
-                "lease_until": {"$add": [now, codec.length(wish.lease)]},
+                "lease_until": {"$add": [now, codec.length(request.lease)]},
                 "updated_at": now,
             }
         },

@@ -24,7 +24,7 @@ _LEFT = {
 }
 
 
-def purge(base: Base, wanted: Filter, limit: int) -> list[str]:
+def purge(base: Base, wanted: Filter, limit: int, _now: object) -> list[str]:
     """Longest ended first; whatever the filter says, only what has ended."""
     condition = oldest(wanted)
     if limit < 1 or not condition["state"]["$in"]:
@@ -34,7 +34,7 @@ def purge(base: Base, wanted: Filter, limit: int) -> list[str]:
     return [id for number, id in ids.items() if number in gone]
 
 
-def discard(base: Base, numbers: Sequence[int]) -> list[int]:
+def discard(base: Base, numbers: Sequence[int], _now: object) -> list[int]:
     """Delete the jobs with these numbers that cannot be decoded, in any state."""
     there: Document = {"state": {"$exists": True}}
     _, damaged = codec.sift(base["jobs"].find({"_id": {"$in": list(numbers)}, **there}), documents.job)

@@ -1,7 +1,5 @@
 """Workers and what is asked of them; the small shared tables."""
 
-from typing import Any
-
 from pymongo import ReturnDocument
 from pymongo.errors import BulkWriteError
 
@@ -9,6 +7,7 @@ from queuectl.domain.worker import Instruction, Worker, still_instructed
 from queuectl.store.driver import codec
 from queuectl.store.mongo import notify
 from queuectl.store.mongo.connect import Base, for_changing_one
+from queuectl.store.mongo.documents import Document
 from queuectl.store.mongo.faults import duplicates
 from queuectl.store.protocol import Entry, Table
 
@@ -69,27 +68,33 @@ def read_table(base: Base, table: Table) -> dict[str, Entry]:
     }
 
 
-def compare_and_swap(base: Base, table: Table, key: str, value: dict[str, Any] | None, version: int) -> bool:
-    """Compare-and-swap of one entry; version 0 is an absent one, None removes."""
-    name = f"{table}/{key}"
-    if value is None and version == 0:
-        return base["shared"].find_one({"_id": name}) is None
-    if value is None:
-        done = base["shared"].delete_one({"_id": name, "version": version}).deleted_count > 0
-    elif version == 0:
-        done = _enter(base, name, table, key, value)
-    else:
-        change = {"$set": {"value": codec.to_json(value)}, "$inc": {"version": 1}}
-        done = base["shared"].update_one({"_id": name, "version": version}, change).matched_count > 0
-    if done:
-        notify.send(base, notify.WORK)
-    return done
-
-
-def _enter(base: Base, name: str, table: Table, key: str, value: dict[str, Any]) -> bool:
-    entry = {"_id": name, "table": table, "key": key, "value": codec.to_json(value), "version": 1}
+def insert_entry(base: Base, table: Table, key: str, value: str) -> bool:
+    """Unless there is one."""
+    entry = {"_id": f"{table}/{key}", "table": table, "key": key, "value": value, "version": 1}
     try:
         base["shared"].insert_many([entry])
     except BulkWriteError as error:
-        return not duplicates(error)  # `insert_one` would not say that the rival may still be rolled back
-    return True
+        duplicates(error)  # `insert_one` would not say that the rival may still be rolled back
+        return False
+    return _changed(base, 1)
+
+
+def update_entry(base: Base, table: Table, key: str, value: str, version: int) -> bool:
+    """If its version is this."""
+    change = {"$set": {"value": value}, "$inc": {"version": 1}}
+    return _changed(base, base["shared"].update_one(_entry(table, key, version), change).matched_count)
+
+
+def delete_entry(base: Base, table: Table, key: str, version: int) -> bool:
+    """If its version is this."""
+    return _changed(base, base["shared"].delete_one(_entry(table, key, version)).deleted_count)
+
+
+def _entry(table: Table, key: str, version: int) -> Document:
+    return {"_id": f"{table}/{key}", "version": version}
+
+
+def _changed(base: Base, count: int) -> bool:
+    if count:
+        notify.send(base, notify.WORK)
+    return count > 0

@@ -1,4 +1,7 @@
-"""Claim, renew and find lapsed leases. The claim itself is a function of the schema; see `migrations/0003.sql`."""
+"""Claim, renew and find expired leases: by the clock of the server, so that `_now` is None.
+
+The claim itself is a function of the schema; see `migrations/0003.sql`.
+"""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -10,27 +13,22 @@ from queuectl.store.driver.attempt_ids import AttemptIds
 from queuectl.store.driver.set_aside import SetAside
 from queuectl.store.postgres.connect import Line
 from queuectl.store.postgres.sql import statements
-from queuectl.store.protocol import DUE_LOOKED_AT, AttemptRef
+from queuectl.store.protocol import DUE_LOOKED_AT, AttemptRef, ClaimRequest
 
 SQL = statements("jobs")
 
 
 def claim(
-    line: Line,
-    worker: str,
-    queues: Sequence[str],
-    limit: int,
-    lease: timedelta,
-    tokens: AttemptIds,
-    aside: SetAside,
+    line: Line, request: ClaimRequest, _now: object, attempt_ids: AttemptIds, aside: SetAside
 ) -> list[Job]:
     """Take the first due jobs, in order."""
     taken, met = list[Job](), aside.met
-    while len(taken) < limit and not aside.is_enough(met):
-        wanted = limit - len(taken)
-        ids = tokens.take(wanted)
-        rows = line.rows(SQL["claim"], (worker, list(queues), wanted, codec.length(lease), ids))
-        tokens.give_back(ids[len(rows) :])
+    worker, queues, lease = request.worker, list(request.queues), codec.length(request.lease)
+    while len(taken) < request.limit and not aside.is_enough(met):
+        wanted = request.limit - len(taken)
+        ids = attempt_ids.take(wanted)
+        rows = line.rows(SQL["claim"], (worker, queues, wanted, lease, ids))
+        attempt_ids.give_back(ids[len(rows) :])
         jobs, damaged = codec.sift(rows)
         taken += jobs
         if not damaged:
@@ -45,19 +43,19 @@ def set_aside(line: Line, damaged: Sequence[Unreadable], aside: SetAside) -> Non
     aside.add(damaged)
 
 
-def renew(line: Line, worker: str, held: Sequence[AttemptRef], lease: timedelta) -> list[Job]:
+def renew(line: Line, worker: str, held: Sequence[AttemptRef], lease: timedelta, _now: object) -> list[Job]:
     """Extend what is still held under the same attempt id; answer it fresh, in the order of the asking."""
     ids, attempts = [h.job_id for h in held], [h.attempt_id for h in held]
     fresh = Jobs(*codec.sift(line.rows(SQL["renew"], (worker, ids, attempts, codec.length(lease)))))
     return [fresh[id] for id in dict.fromkeys(ids) if id in fresh]
 
 
-def expired_leases(line: Line, limit: int) -> tuple[list[Job], list[Unreadable]]:
+def expired_leases(line: Line, limit: int, _now: object) -> tuple[list[Job], list[Unreadable]]:
     """Claims whose lease has ended, and those of them that cannot be decoded."""
     return paging.first(lambda count: codec.sift(line.rows(SQL["lapsed"], (count,))), limit)
 
 
-def due_since(line: Line) -> dict[str, datetime]:
+def due_since(line: Line, _now: object) -> dict[str, datetime]:
     """For each queue, since when the job that waits longest has been due."""
     rows = line.rows(SQL["due_since"], (DUE_LOOKED_AT,))
     return {queue: codec.nearest(since) for queue, since in rows}

@@ -17,7 +17,7 @@ WITH first AS MATERIALIZED (
 SELECT {columns} FROM first LEFT JOIN {schema}.body USING (number) ORDER BY finished_at, number""")
 
 
-def purge(line: Line, wanted: Filter, limit: int) -> list[str]:
+def purge(line: Line, wanted: Filter, limit: int, _now: object) -> list[str]:
     """Longest ended first; whatever the filter says, only what has ended."""
     where, values = conditions(wanted)
     oldest = files.fill(_OLDEST, {"where": where})
@@ -27,7 +27,7 @@ def purge(line: Line, wanted: Filter, limit: int) -> list[str]:
     return [job.id for job in gone]
 
 
-def discard(line: Line, numbers: Sequence[int]) -> list[int]:
+def discard(line: Line, numbers: Sequence[int], _now: object) -> list[int]:
     """Delete the jobs with these numbers that cannot be decoded, in any state."""
     with line.transaction():
         _, damaged = codec.sift(line.rows(SQL["by_numbers"], {"numbers": list(numbers)}))

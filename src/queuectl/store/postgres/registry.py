@@ -1,7 +1,5 @@
 """Workers and what is asked of them; the small shared tables."""
 
-from typing import Any
-
 from queuectl.domain.worker import Instruction, Worker, still_instructed
 from queuectl.store.driver import codec
 from queuectl.store.postgres.connect import Line
@@ -57,16 +55,22 @@ def read_table(line: Line, table: Table) -> dict[str, Entry]:
     return {key: codec.entry(value, version) for key, value, version in line.rows(SQL["entries"], (table,))}
 
 
-def compare_and_swap(line: Line, table: Table, key: str, value: dict[str, Any] | None, version: int) -> bool:
-    """Compare-and-swap of one entry; version 0 is an absent one, None removes."""
-    if value is None and version == 0:
-        return not line.value(SQL["entry_exists"], (table, key))
-    if value is None:
-        count = line.run(SQL["delete_entry"], (table, key, version))
-    elif version == 0:
-        count = line.run(SQL["insert_entry"], (table, key, codec.to_json(value)))
-    else:
-        count = line.run(SQL["update_entry"], (codec.to_json(value), table, key, version))
+def insert_entry(line: Line, table: Table, key: str, value: str) -> bool:
+    """Unless there is one."""
+    return _changed(line, line.run(SQL["insert_entry"], (table, key, value)))
+
+
+def update_entry(line: Line, table: Table, key: str, value: str, version: int) -> bool:
+    """If its version is this."""
+    return _changed(line, line.run(SQL["update_entry"], (value, table, key, version)))
+
+
+def delete_entry(line: Line, table: Table, key: str, version: int) -> bool:
+    """If its version is this."""
+    return _changed(line, line.run(SQL["delete_entry"], (table, key, version)))
+
+
+def _changed(line: Line, count: int) -> bool:
     if count:
         line.run(SQL["ring"], ("work",))
     return count > 0

@@ -1,35 +1,31 @@
-"""The store contract over PostgreSQL. Each verb is a line here and one statement elsewhere, or a few."""
+"""The store contract over PostgreSQL."""
 
-from collections.abc import Callable, Sequence
-from datetime import datetime, timedelta
-from typing import Any
+from collections.abc import Callable
+from datetime import datetime
 
-from msgspec.structs import replace
-
-from queuectl.clock import random_bytes
-from queuectl.domain.job import Job
-from queuectl.domain.output import Chunk, Trim
-from queuectl.domain.query import Counts, Filter, Found, Jobs, Page, Unreadable
 from queuectl.domain.worker import Instruction, Worker
 from queuectl.errors import StoreAbsent
-from queuectl.store.driver.attempt_ids import AttemptIds
 from queuectl.store.driver.server_clock import GOOD_FOR, ServerClock
-from queuectl.store.driver.set_aside import SetAside
-from queuectl.store.postgres import address, claim, description, find, output, purge, registry, schema, write
+from queuectl.store.driver.store import DriverStore, Verbs
+from queuectl.store.postgres import address, description, schema, verbs
 from queuectl.store.postgres.connect import SERVER_SHARE, Line, PostgresSession
 from queuectl.store.postgres.listen import Listener
 from queuectl.store.postgres.sql import statements
-from queuectl.store.protocol import Added, AttemptRef, Description, Entry, Saved, Table
+from queuectl.store.protocol import Description
 
 PATIENCE = 10.0
 _NOW = statements("jobs")["now"]
 
 
-class PostgresStore:
+class PostgresStore(DriverStore[Line]):
     """Jobs in one schema of a database. Nothing is connected before the first verb.
 
     `clock_good_for`: seconds for which the server's clock is carried on by ours. `migrations`: their folder.
     """
+
+    _verbs: Verbs[Line, datetime, None] = verbs
+    session: PostgresSession
+    _listener: Listener
 
     def __init__(
         self,
@@ -42,10 +38,9 @@ class PostgresStore:
         clock_good_for: float = GOOD_FOR,
         migrations: str = schema.SCRIPTS,
     ) -> None:
+        super().__init__(token)
         self._address = address.parse(url)
         self._mode, self._create, self._migrations = durability, create, migrations
-        self._tokens = AttemptIds(token or _random_token)
-        self._aside = SetAside()
         self._known = False
         self.session = PostgresSession(self._address, _options(durability, patience), patience, self._greet)
         self._listener = Listener(self.session, self._address.listens)
@@ -54,98 +49,12 @@ class PostgresStore:
     def now(self) -> datetime:
         return self._clock.now()
 
-    def add(self, jobs: Sequence[Job]) -> list[Added]:
-        now = self.now()
-        return self.session.write(lambda c: write.add(c, jobs, now)) if jobs else []
-
-    def get(self, ids: Sequence[str]) -> Jobs:
-        return self.session.read(lambda c: find.get(c, ids)) if ids else Jobs()
-
-    def find(self, wanted: Filter, page: Page) -> Found:
-        return self.session.read(lambda c: find.find(c, wanted, page))
-
-    def counts(self, wanted: Filter) -> Counts:
-        return self.session.read(lambda c: find.counts(c, wanted))
-
-    def due_since(self) -> dict[str, datetime]:
-        return self.session.read(claim.due_since)
-
-    def claim(self, worker: str, queues: Sequence[str], limit: int, lease: timedelta) -> list[Job]:
-        if limit < 1:
-            return []
+    def _begin_claims(self) -> None:
         self._listener.only_work()
-        return self.session.write(
-            lambda c: claim.claim(c, worker, queues, limit, lease, self._tokens, self._aside)
-        )
-
-    def renew(self, worker: str, held: Sequence[AttemptRef], lease: timedelta) -> list[Job]:
-        return self.session.write(lambda c: claim.renew(c, worker, held, lease)) if held else []
-
-    def save(self, jobs: Sequence[Job]) -> list[Saved]:
-        now = self.now()
-        return self.session.write(lambda c: write.save(c, jobs, now)) if jobs else []
-
-    def expired_leases(self, limit: int) -> list[Job]:
-        return self.session.read(lambda c: claim.expired_leases(c, limit))[0]
-
-    def write_output(self, chunks: Sequence[Chunk], trims: Sequence[Trim] = ()) -> set[str]:
-        if not chunks and not trims:
-            return set()
-        return self.session.write(lambda c: output.write(c, chunks, trims))
-
-    def read_output(self, attempt_id: str, after: int, limit: int = 256) -> list[Chunk]:
-        return self.session.read(lambda c: output.read(c, attempt_id, after, limit))
 
     def heartbeat(self, worker: Worker) -> Instruction | None:
-        entry = replace(worker, heartbeat=self.now())
         self._listener.take_in()
-        return self.session.write(lambda c: registry.heartbeat(c, entry))
-
-    def pending_instruction(self, worker_id: str) -> Instruction | None:
-        return self.session.read(lambda c: registry.pending_instruction(c, worker_id))
-
-    def instruct(self, worker_id: str, instruction: Instruction) -> bool:
-        return self.session.write(lambda c: registry.instruct(c, worker_id, instruction))
-
-    def workers(self) -> list[Worker]:
-        return self.session.read(registry.workers)
-
-    def forget(self, worker_id: str) -> None:
-        self.session.write(lambda c: registry.forget(c, worker_id))
-
-    def read_table(self, table: Table) -> dict[str, Entry]:
-        return self.session.read(lambda c: registry.read_table(c, table))
-
-    def compare_and_swap(self, table: Table, key: str, value: dict[str, Any] | None, version: int) -> bool:
-        return self.session.write(lambda c: registry.compare_and_swap(c, table, key, value, version))
-
-    def purge(self, wanted: Filter, limit: int) -> list[str]:
-        return self.session.write(lambda c: purge.purge(c, wanted, limit))
-
-    def set_aside(self, *, expired: bool) -> list[Unreadable]:
-        if expired:
-            self._set_aside_lapsed()
-        return self._aside.take()
-
-    def _set_aside_lapsed(self) -> None:
-        _, damaged = self.session.read(lambda c: claim.expired_leases(c, 1))
-        if damaged:
-            self.session.write(lambda c: claim.set_aside(c, damaged, self._aside))
-
-    def discard(self, numbers: Sequence[int]) -> list[int]:
-        return self.session.write(lambda c: purge.discard(c, numbers)) if numbers else []
-
-    def wait(self, timeout: float) -> bool:
-        return self._listener.wait(timeout)
-
-    def wake(self) -> None:
-        self._listener.wake()
-
-    def background_fault(self) -> str | None:
-        return None
-
-    def describe(self, *, thorough: bool = False) -> Description:
-        return self.session.read(lambda c: self._describe(c, thorough))
+        return super().heartbeat(worker)
 
     def _describe(self, line: Line, thorough: bool) -> Description:
         listening = "notifications" if self._address.listens and not line.pooled else "polling"
@@ -190,7 +99,3 @@ def _options(durability: str, patience: float) -> dict[str, str]:
         "search_path": "pg_catalog",
     }
     return options | ({"synchronous_commit": "off"} if durability == "fast" else {})
-
-
-def _random_token() -> str:
-    return random_bytes(16).hex()

@@ -10,27 +10,19 @@ from queuectl.domain.query import Unreadable
 from queuectl.store.driver import codec, paging
 from queuectl.store.driver.attempt_ids import AttemptIds
 from queuectl.store.driver.set_aside import SetAside
-from queuectl.store.protocol import DUE_LOOKED_AT, AttemptRef
+from queuectl.store.protocol import DUE_LOOKED_AT, AttemptRef, ClaimRequest
 from queuectl.store.redis import rows
 from queuectl.store.redis.connect import Line
 
 
-def claim(
-    line: Line,
-    worker: str,
-    queues: Sequence[str],
-    limit: int,
-    lease: timedelta,
-    now: str,
-    tokens: AttemptIds,
-    aside: SetAside,
-) -> list[Job]:
+def claim(line: Line, request: ClaimRequest, now: str, attempt_ids: AttemptIds, aside: SetAside) -> list[Job]:
     """Take the first due jobs, in order."""
-    jobs, named, met = list[Job](), msgspec.msgpack.encode(list(queues)), aside.met
-    while len(jobs) < limit and not aside.is_enough(met):
-        ids = tokens.take(limit - len(jobs))
-        taken, passed_over = line.run("claim", now, worker, codec.length(lease), named, *ids)
-        tokens.give_back(ids[len(taken) :])
+    jobs, met = list[Job](), aside.met
+    wanted = (now, request.worker, codec.length(request.lease), msgspec.msgpack.encode(list(request.queues)))
+    while len(jobs) < request.limit and not aside.is_enough(met):
+        ids = attempt_ids.take(request.limit - len(jobs))
+        taken, passed_over = line.run("claim", *wanted, *ids)
+        attempt_ids.give_back(ids[len(taken) :])
         found, damaged = codec.sift(taken, rows.job)
         odd, broken = codec.sift(passed_over, rows.job)
         damaged += [*broken, *(Unreadable(job.id, job.number, "a number is out of range") for job in odd)]

@@ -1,7 +1,5 @@
 """Workers and what is asked of them; the small shared tables."""
 
-from typing import Any
-
 from queuectl.domain.worker import Instruction, Worker, still_instructed
 from queuectl.store.driver import codec
 from queuectl.store.protocol import Entry, Table
@@ -46,10 +44,19 @@ def read_table(line: Line, table: Table) -> dict[str, Entry]:
     return {key.decode(errors="replace"): _entry(text) for key, text in pairs}
 
 
-def compare_and_swap(line: Line, table: Table, key: str, value: dict[str, Any] | None, version: int) -> bool:
-    """Compare-and-swap of one entry; version 0 is an absent one, None removes."""
-    words = () if value is None else (codec.to_json(value),)
-    return bool(line.run("swap", table, key, version, *words))
+def insert_entry(line: Line, table: Table, key: str, value: str) -> bool:
+    """Unless there is one."""
+    return bool(line.run("swap", table, key, 0, value))
+
+
+def update_entry(line: Line, table: Table, key: str, value: str, version: int) -> bool:
+    """If its version is this."""
+    return bool(line.run("swap", table, key, version, value))
+
+
+def delete_entry(line: Line, table: Table, key: str, version: int) -> bool:
+    """If its version is this."""
+    return bool(line.run("swap", table, key, version))
 
 
 def _request(text: bytes | None) -> Instruction | None:

@@ -21,7 +21,12 @@ class Unsure(Exception):
     """It is to be asked first which numbers the archive has."""
 
 
-def add(line: Line, jobs: Sequence[Job], now: str) -> list[Added | None]:
+def add(line: Line, jobs: Sequence[Job], now: str) -> list[Added]:
+    """Insert what is absent, in a queue without an archive."""
+    return [added for added in try_add(line, jobs, now) if added is not None]
+
+
+def try_add(line: Line, jobs: Sequence[Job], now: str) -> list[Added | None]:
     """Insert what is absent; None for a job whose id is in the archive. Raises Unsure."""
     answers = list[Added | None]()
     for batch in rows.batches([rows.new(job) for job in jobs], AT_ONCE, BYTES_AT_ONCE):
@@ -43,8 +48,13 @@ def _added(job: Job, what: bytes, answer: object = None) -> Added | None:
     return Added("duplicate", found[0]) if what == b"taken" else verdict.known(job, found[0])
 
 
-def save(line: Line, jobs: Sequence[Job], now: str) -> list[Swapped]:
+def save(line: Line, jobs: Sequence[Job], now: str) -> list[Saved]:
     """Compare-and-swap on the version."""
+    return [saved(answer) for answer in try_save(line, jobs, now)]
+
+
+def try_save(line: Line, jobs: Sequence[Job], now: str) -> list[Swapped]:
+    """The same, with two answers more."""
     answers = list[Swapped]()
     for batch in rows.batches([rows.changed(job) for job in jobs], AT_ONCE, BYTES_AT_ONCE):
         answers += [said.decode() for said in line.run("save", now, *batch)]

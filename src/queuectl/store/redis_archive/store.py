@@ -74,11 +74,11 @@ class ArchivedStore:
 
     def _add(self, jobs: Sequence[Job]) -> list[Added | None]:
         try:
-            return self._live.session.write(lambda line: write.add(line, jobs, self._live.moment))
+            return self._live.session.write(lambda line: write.try_add(line, jobs, self._live.moment))
         except write.Unsure:
             greatest = self._max_number()
             self._live.session.write(lambda line: audit_steps.raise_number(line, greatest))
-            return self._live.session.write(lambda line: write.add(line, jobs, self._live.moment))
+            return self._live.session.write(lambda line: write.try_add(line, jobs, self._live.moment))
 
     def _max_number(self) -> int | None:
         """The greatest number that the archive has; None if it is away, which is no reason to take no jobs."""
@@ -170,7 +170,7 @@ class ArchivedStore:
     def save(self, jobs: Sequence[Job]) -> list[Saved]:
         if not jobs:
             return []
-        said = self._live.session.write(lambda line: write.save(line, jobs, self._live.moment))
+        said = self._live.session.write(lambda line: write.try_save(line, jobs, self._live.moment))
         back = self._bring_back([job for job, answer in zip(jobs, said, strict=True) if answer == "past"])
         return [back.get(job.id, write.saved(answer)) for job, answer in zip(jobs, said, strict=True)]
 

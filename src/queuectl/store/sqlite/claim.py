@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
 import apsw
-from msgspec import Struct
 from msgspec.structs import replace
 
 from queuectl.domain import lifecycle
@@ -17,58 +16,53 @@ from queuectl.domain.job import Job
 from queuectl.domain.query import Unreadable
 from queuectl.domain.queue import room
 from queuectl.store.driver import codec, paging
+from queuectl.store.driver.attempt_ids import AttemptIds
 from queuectl.store.driver.set_aside import SetAside
-from queuectl.store.protocol import DUE_LOOKED_AT, AttemptRef
+from queuectl.store.protocol import DUE_LOOKED_AT, AttemptRef, ClaimRequest
 from queuectl.store.sqlite import rows
 from queuectl.store.sqlite.sql import statements
 
 SQL = statements("claim")
 _JOBS = statements("jobs")
+Now = Callable[[], datetime]
+"""Asked inside the transaction: a writer may have waited for the lock of another process."""
 PROMOTED_AT_ONCE = 1000
 """Delayed jobs that one claim brings into the line. More may become due at once; later claims bring the
 others.
 """
 
 
-class Wish(Struct, frozen=True, kw_only=True):
-    """What a worker asks for: at most `limit` jobs from these queues (none: from all)."""
-
-    worker: str
-    queues: Sequence[str]
-    limit: int
-    lease: timedelta
-
-
-def nothing_to_claim(connection: apsw.Connection, wish: Wish, now: datetime) -> bool:
+def nothing_to_claim(connection: apsw.Connection, request: ClaimRequest, now: Now) -> bool:
     """Whether a claim would find nothing: asked of a reader, so that idle polling writes nothing and locks
     nobody out.
     """
-    if connection.execute(SQL["anything_delayed_due"], (codec.micros(now),)).get:
+    if connection.execute(SQL["anything_delayed_due"], (codec.micros(now()),)).get:
         return False
-    return not _first(connection, replace(wish, limit=1))
+    return not _first(connection, replace(request, limit=1))
 
 
 def claim(
-    connection: apsw.Connection, wish: Wish, now: datetime, token: Callable[[], str], aside: SetAside
+    connection: apsw.Connection, request: ClaimRequest, now: Now, ids: AttemptIds, aside: SetAside
 ) -> list[Job]:
     """Take the first due jobs, in order."""
-    moment = codec.micros(now)
+    at = now()
+    moment = codec.micros(at)
     if connection.execute(SQL["anything_delayed_due"], (moment,)).get:
         connection.execute(SQL["promote"], (moment, PROMOTED_AT_ONCE))
-    jobs = _readable(connection, wish, aside)
+    jobs = _readable(connection, request, aside)
     taken = [
-        lifecycle.claim(job, attempt_id=token(), worker=wish.worker, lease=wish.lease, now=now)
-        for job in jobs
+        lifecycle.claim(job, attempt_id=id, worker=request.worker, lease=request.lease, now=at)
+        for job, id in zip(jobs, ids.take(len(jobs)), strict=True)
     ]
     connection.executemany(SQL["take"], [_taking(job, moment) for job in taken])
     return [replace(job, version=job.version + 1) for job in taken]
 
 
-def _readable(connection: apsw.Connection, wish: Wish, aside: SetAside) -> list[Job]:
+def _readable(connection: apsw.Connection, request: ClaimRequest, aside: SetAside) -> list[Job]:
     """The first jobs; what cannot be decoded makes room for the next ones."""
     met = aside.met
     while True:
-        numbers = _first(connection, wish)
+        numbers = _first(connection, request)
         jobs, damaged = rows.sift(connection, _JOBS["by_number"], numbers)
         set_aside(connection, damaged, aside)
         if not damaged or aside.is_enough(met):
@@ -88,29 +82,27 @@ def set_aside(connection: apsw.Connection, damaged: Sequence[Unreadable], aside:
 
 
 def renew(
-    connection: apsw.Connection, worker: str, held: Sequence[AttemptRef], lease: timedelta, now: datetime
+    connection: apsw.Connection, worker: str, held: Sequence[AttemptRef], lease: timedelta, now: Now
 ) -> list[Job]:
     """Extend what is still held under the same attempt id; answer it fresh."""
-    ids = codec.to_json([h.job_id for h in held])
+    at, ids = now(), codec.to_json([h.job_id for h in held])
     found = {job.id: job for job in rows.sift(connection, _JOBS["by_ids"], [(ids,)])[0]}
     ours = [found[h.job_id] for h in held if h.job_id in found and _is_held(found[h.job_id], worker, h)]
-    fresh = [lifecycle.renew(job, lease=lease, now=now) for job in ours]
-    moment, until = codec.micros(now), codec.micros(now + lease)
+    fresh = [lifecycle.renew(job, lease=lease, now=at) for job in ours]
+    moment, until = codec.micros(at), codec.micros(at + lease)
     connection.executemany(SQL["extend"], [(moment, until, job.number) for job in fresh])
     return [replace(job, version=job.version + 1) for job in fresh]
 
 
-def expired_leases(
-    connection: apsw.Connection, limit: int, now: datetime
-) -> tuple[list[Job], list[Unreadable]]:
+def expired_leases(connection: apsw.Connection, limit: int, now: Now) -> tuple[list[Job], list[Unreadable]]:
     """Claims whose lease has ended, and those of them that cannot be decoded."""
-    moment = codec.micros(now)
+    moment = codec.micros(now())
     return paging.first(lambda count: rows.sift(connection, SQL["lapsed"], [(moment, count)]), limit)
 
 
-def due_since(connection: apsw.Connection, now: datetime) -> dict[str, datetime]:
+def due_since(connection: apsw.Connection, now: Now) -> dict[str, datetime]:
     """For each queue, since when the job that waits longest has been due."""
-    moment = codec.micros(now)
+    moment = codec.micros(now())
     found = dict(connection.execute(SQL["overdue"], (moment, PROMOTED_AT_ONCE)))
     for (queue,) in connection.execute(SQL["queues_ready"]).fetchall():
         since = connection.execute(SQL["ready_since"], (queue, DUE_LOOKED_AT)).get
@@ -119,19 +111,19 @@ def due_since(connection: apsw.Connection, now: datetime) -> dict[str, datetime]
     return {queue: codec.moment(min(max(since, 0), moment)) for queue, since in found.items()}
 
 
-def _first(connection: apsw.Connection, wish: Wish) -> list[tuple[int]]:
+def _first(connection: apsw.Connection, request: ClaimRequest) -> list[tuple[int]]:
     """The numbers of the first jobs, over all queues that may be taken from."""
     rooms = {
-        queue: room(codec.entry(setting, 0).value, processing, wish.limit)
+        queue: room(codec.entry(setting, 0).value, processing, request.limit)
         for queue, setting, processing in connection.execute(SQL["queue_settings"])
     }
-    queues = set(wish.queues) or [queue for (queue,) in connection.execute(SQL["queues_ready"])]
+    queues = set(request.queues) or [queue for (queue,) in connection.execute(SQL["queues_ready"])]
     line: list[tuple[int, int]] = []
     for queue in queues:
-        line.extend(connection.execute(SQL["ready"], (queue, rooms.get(queue, wish.limit))))
+        line.extend(connection.execute(SQL["ready"], (queue, rooms.get(queue, request.limit))))
     if len(queues) > 1:
         line.sort()
-    return [(number,) for _, number in line[: wish.limit]]
+    return [(number,) for _, number in line[: request.limit]]
 
 
 def _taking(job: Job, moment: int) -> tuple[object, ...]:

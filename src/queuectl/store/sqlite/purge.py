@@ -15,7 +15,7 @@ _FIRST = fill("SELECT {columns} FROM job LEFT JOIN spec USING (number) WHERE ")
 _ENDED = f" AND {ENDED} ORDER BY finished_at, job.number LIMIT ?"
 
 
-def purge(connection: apsw.Connection, wanted: Filter, limit: int) -> list[str]:
+def purge(connection: apsw.Connection, wanted: Filter, limit: int, _now: object) -> list[str]:
     """Longest ended first; whatever the filter says, only what has ended."""
     where, values = conditions(wanted)
     sql = f"{_FIRST}{where}{_ENDED}"
@@ -24,7 +24,7 @@ def purge(connection: apsw.Connection, wanted: Filter, limit: int) -> list[str]:
     return [job.id for job in gone]
 
 
-def discard(connection: apsw.Connection, numbers: Sequence[int]) -> list[int]:
+def discard(connection: apsw.Connection, numbers: Sequence[int], _now: object) -> list[int]:
     """Delete the jobs with these numbers that cannot be decoded, in any state."""
     _, damaged = rows.sift(connection, SQL["by_number"], [(number,) for number in numbers])
     gone = [each.number for each in damaged]

@@ -1,10 +1,6 @@
 """Workers and what is asked of them; the small shared tables."""
 
-from datetime import datetime
-from typing import Any
-
 import apsw
-from msgspec.structs import replace
 
 from queuectl.domain.worker import Instruction, Worker, still_instructed
 from queuectl.store.driver import codec
@@ -14,12 +10,12 @@ from queuectl.store.sqlite.sql import statements
 SQL = statements("registry")
 
 
-def heartbeat(connection: apsw.Connection, worker: Worker, now: datetime) -> Instruction | None:
-    """Enter a worker or renew its entry; answers what is asked of it."""
+def heartbeat(connection: apsw.Connection, worker: Worker) -> Instruction | None:
+    """Enter a worker or renew its entry (`heartbeat` is set); answers what is asked of it."""
     known = connection.execute(SQL["worker_by_id"], (worker.id,)).fetchone()
     asked = still_instructed(known[1], codec.worker(worker.id, known[0]), worker) if known else None
-    entry = codec.to_json(replace(worker, heartbeat=now))
-    connection.execute(SQL["keep_worker"], (worker.id, codec.micros(worker.started_at), entry, asked))
+    entry = (worker.id, codec.micros(worker.started_at), codec.to_json(worker), asked)
+    connection.execute(SQL["keep_worker"], entry)
     return asked
 
 
@@ -51,16 +47,19 @@ def read_table(connection: apsw.Connection, table: Table) -> dict[str, Entry]:
     return {key: codec.entry(value, version) for key, value, version in rows}
 
 
-def compare_and_swap(
-    connection: apsw.Connection, table: Table, key: str, value: dict[str, Any] | None, version: int
-) -> bool:
-    """Compare-and-swap of one entry; version 0 is an absent one, None removes."""
-    if value is None and version == 0:
-        return not connection.execute(SQL["entry_exists"], (table, key)).get
-    if value is None:
-        connection.execute(SQL["delete_entry"], (table, key, version))
-    elif version == 0:
-        connection.execute(SQL["insert_entry"], (table, key, codec.to_json(value)))
-    else:
-        connection.execute(SQL["update_entry"], (codec.to_json(value), table, key, version))
+def insert_entry(connection: apsw.Connection, table: Table, key: str, value: str) -> bool:
+    """Unless there is one."""
+    connection.execute(SQL["insert_entry"], (table, key, value))
+    return connection.changes() > 0
+
+
+def update_entry(connection: apsw.Connection, table: Table, key: str, value: str, version: int) -> bool:
+    """If its version is this."""
+    connection.execute(SQL["update_entry"], (value, table, key, version))
+    return connection.changes() > 0
+
+
+def delete_entry(connection: apsw.Connection, table: Table, key: str, version: int) -> bool:
+    """If its version is this."""
+    connection.execute(SQL["delete_entry"], (table, key, version))
     return connection.changes() > 0

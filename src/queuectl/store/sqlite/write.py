@@ -1,6 +1,6 @@
 """Adding and changing jobs: operations that run inside a transaction of the writer."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -16,13 +16,13 @@ from queuectl.store.sqlite.sql import statements
 SQL = statements("jobs")
 
 
-def add(connection: apsw.Connection, jobs: Sequence[Job], now: datetime) -> list[Added]:
+def add(connection: apsw.Connection, jobs: Sequence[Job], now: Callable[[], datetime]) -> list[Added]:
     """Insert what is absent. Numbers are given out here, so that only rows that were refused are looked at
     one by one.
     """
-    first = _next_number(connection)
+    first, at = _next_number(connection), now()
     stored = [replace(job, number=number) for number, job in enumerate(jobs, first)]
-    connection.executemany(SQL["insert_job"], [_row(job, now) for job in stored])
+    connection.executemany(SQL["insert_job"], [_row(job, at) for job in stored])
     count = connection.execute(SQL["count_from"], (first,)).get
     if count == len(stored):
         _insert_specs(connection, stored)
@@ -32,9 +32,10 @@ def add(connection: apsw.Connection, jobs: Sequence[Job], now: datetime) -> list
     return [Added("added", job) if job.number in numbers else _why_not(connection, job) for job in stored]
 
 
-def save(connection: apsw.Connection, jobs: Sequence[Job], now: datetime) -> list[Saved]:
+def save(connection: apsw.Connection, jobs: Sequence[Job], now: Callable[[], datetime]) -> list[Saved]:
     """Compare-and-swap on the version, job by job."""
-    return [_save(connection, job, now) for job in jobs]
+    at = now()
+    return [_save(connection, job, at) for job in jobs]
 
 
 def _next_number(connection: apsw.Connection) -> int:

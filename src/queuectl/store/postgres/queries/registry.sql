@@ -38,5 +38,3 @@ UPDATE {schema}.shared SET value = %s::jsonb, version = version + 1 WHERE name =
 -- delete_entry: if its version is still this
 DELETE FROM {schema}.shared WHERE name = %s AND key = %s AND version = %s;
 
--- entry_exists: whether there is one
-SELECT EXISTS (SELECT FROM {schema}.shared WHERE name = %s AND key = %s);

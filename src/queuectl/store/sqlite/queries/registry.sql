@@ -26,8 +26,5 @@ UPDATE shared SET value = ?, version = version + 1 WHERE name = ? AND key = ? AN
 -- delete_entry: if its version is still this
 DELETE FROM shared WHERE name = ? AND key = ? AND version = ?;
 
--- entry_exists: whether there is one
-SELECT EXISTS (SELECT 1 FROM shared WHERE name = ? AND key = ?);
-
 -- tally: how many jobs there are, per queue and state
 SELECT queue, state, n FROM tally WHERE n > 0 ORDER BY queue, state;

@@ -1,0 +1,237 @@
+"""Every verb of the store contract, once for all drivers, over a session and the functions of one driver.
+
+A driver adds a class with a constructor, the functions that `Verbs` names, and only what no other store has. A new verb
+is added to the contract, here, to the memory store and to the functions of each driver.
+"""
+
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from typing import Any, Generic, Protocol, TypeVar
+
+from msgspec.structs import replace
+
+from queuectl.clock import random_bytes
+from queuectl.domain.job import Job
+from queuectl.domain.output import Chunk, Trim
+from queuectl.domain.query import Counts, Filter, Found, Jobs, Page, Unreadable
+from queuectl.domain.worker import Instruction, Worker
+from queuectl.store.driver import codec
+from queuectl.store.driver.attempt_ids import AttemptIds
+from queuectl.store.driver.session import Session
+from queuectl.store.driver.set_aside import SetAside
+from queuectl.store.protocol import Added, AttemptRef, ClaimRequest, Description, Entry, Saved, Table
+
+Connection = TypeVar("Connection")
+C = TypeVar("C", contravariant=True)
+Now = TypeVar("Now", contravariant=True)
+Moment = TypeVar("Moment", contravariant=True)
+
+
+class Verbs(Protocol[C, Now, Moment]):
+    """The functions of a driver. Each is given a connection that is lent for the call.
+
+    Now     the time that `add` and `save` are given
+    Moment  the time that the others are given, where the store itself compares with it
+    """
+
+    def add(self, connection: C, jobs: Sequence[Job], now: Now, /) -> list[Added]: ...
+
+    def get(self, connection: C, ids: Sequence[str], /) -> Jobs: ...
+
+    def find(self, connection: C, wanted: Filter, page: Page, /) -> Found: ...
+
+    def counts(self, connection: C, wanted: Filter, /) -> Counts: ...
+
+    def due_since(self, connection: C, now: Moment, /) -> dict[str, datetime]: ...
+
+    def claim(
+        self, connection: C, request: ClaimRequest, now: Moment, ids: AttemptIds, aside: SetAside, /
+    ) -> list[Job]: ...
+
+    def renew(
+        self, connection: C, worker: str, held: Sequence[AttemptRef], lease: timedelta, now: Moment, /
+    ) -> list[Job]: ...
+
+    def save(self, connection: C, jobs: Sequence[Job], now: Now, /) -> list[Saved]: ...
+
+    def expired_leases(
+        self, connection: C, limit: int, now: Moment, /
+    ) -> tuple[list[Job], list[Unreadable]]: ...
+
+    def write_output(self, connection: C, chunks: Sequence[Chunk], trims: Sequence[Trim], /) -> set[str]: ...
+
+    def read_output(self, connection: C, attempt_id: str, after: int, limit: int, /) -> list[Chunk]: ...
+
+    def heartbeat(self, connection: C, worker: Worker, /) -> Instruction | None: ...
+
+    def pending_instruction(self, connection: C, worker_id: str, /) -> Instruction | None: ...
+
+    def instruct(self, connection: C, worker_id: str, instruction: Instruction, /) -> bool: ...
+
+    def workers(self, connection: C, /) -> list[Worker]: ...
+
+    def forget(self, connection: C, worker_id: str, /) -> None: ...
+
+    def read_table(self, connection: C, table: Table, /) -> dict[str, Entry]: ...
+
+    def insert_entry(self, connection: C, table: Table, key: str, value: str, /) -> bool:
+        """Write an entry with version 1 if there is none. Answers whether it did."""
+
+    def update_entry(self, connection: C, table: Table, key: str, value: str, version: int, /) -> bool:
+        """Write an entry, one version on, if its version is this. Answers whether it did."""
+
+    def delete_entry(self, connection: C, table: Table, key: str, version: int, /) -> bool:
+        """Remove an entry if its version is this. Answers whether it did."""
+
+    def purge(self, connection: C, wanted: Filter, limit: int, now: Moment, /) -> list[str]: ...
+
+    def set_aside(self, connection: C, damaged: Sequence[Unreadable], aside: SetAside, /) -> None: ...
+
+    def discard(self, connection: C, numbers: Sequence[int], now: Moment, /) -> list[int]: ...
+
+
+class Listener(Protocol):
+    """What a store waits with."""
+
+    def wait(self, timeout: float) -> bool: ...
+
+    def wake(self) -> None: ...
+
+
+class DriverStore(Generic[Connection]):
+    """The verbs of the contract. A verb that is given nothing to do asks nobody.
+
+    A driver sets `session` and `_listener` in its constructor, and `_verbs` in its class.
+    """
+
+    _verbs: Verbs[Any, Any, Any]
+    session: Session[Connection]
+    _listener: Listener
+
+    def __init__(self, token: Callable[[], str] | None) -> None:
+        self._ids = AttemptIds(token or _random_token)
+        self._aside = SetAside()
+
+    def now(self) -> datetime:
+        raise NotImplementedError
+
+    def _now(self) -> Any:
+        """The time as `add` and `save` of this driver take it."""
+        return self.now()
+
+    def _moment(self) -> Any:
+        """The time as the other functions of this driver take it. None: the store reads its own clock."""
+        return None
+
+    def add(self, jobs: Sequence[Job]) -> list[Added]:
+        return self.session.write(self._verbs.add, jobs, self._now()) if jobs else []
+
+    def get(self, ids: Sequence[str]) -> Jobs:
+        return self.session.read(self._verbs.get, ids) if ids else Jobs()
+
+    def find(self, wanted: Filter, page: Page) -> Found:
+        return self.session.read(self._verbs.find, wanted, page)
+
+    def counts(self, wanted: Filter) -> Counts:
+        return self.session.read(self._verbs.counts, wanted)
+
+    def due_since(self) -> dict[str, datetime]:
+        return self.session.read(self._verbs.due_since, self._moment())
+
+    def claim(self, worker: str, queues: Sequence[str], limit: int, lease: timedelta) -> list[Job]:
+        self._begin_claims()
+        return self._claim(ClaimRequest(worker, queues, limit, lease)) if limit > 0 else []
+
+    def _begin_claims(self) -> None:
+        """Called before each claim."""
+
+    def _claim(self, request: ClaimRequest) -> list[Job]:
+        return self.session.write(self._verbs.claim, request, self._moment(), self._ids, self._aside)
+
+    def renew(self, worker: str, held: Sequence[AttemptRef], lease: timedelta) -> list[Job]:
+        if not held:
+            return []
+        return self.session.write(self._verbs.renew, worker, held, lease, self._moment())
+
+    def save(self, jobs: Sequence[Job]) -> list[Saved]:
+        return self.session.write(self._verbs.save, jobs, self._now()) if jobs else []
+
+    def expired_leases(self, limit: int) -> list[Job]:
+        return self.session.read(self._verbs.expired_leases, limit, self._moment())[0]
+
+    def write_output(self, chunks: Sequence[Chunk], trims: Sequence[Trim] = ()) -> set[str]:
+        if not chunks and not trims:
+            return set()
+        return self.session.write(self._verbs.write_output, chunks, trims)
+
+    def read_output(self, attempt_id: str, after: int, limit: int = 256) -> list[Chunk]:
+        return self.session.read(self._verbs.read_output, attempt_id, after, limit)
+
+    def heartbeat(self, worker: Worker) -> Instruction | None:
+        return self.session.write(self._verbs.heartbeat, replace(worker, heartbeat=self.now()))
+
+    def pending_instruction(self, worker_id: str) -> Instruction | None:
+        return self.session.read(self._verbs.pending_instruction, worker_id)
+
+    def instruct(self, worker_id: str, instruction: Instruction) -> bool:
+        return self.session.write(self._verbs.instruct, worker_id, instruction)
+
+    def workers(self) -> list[Worker]:
+        return self.session.read(self._verbs.workers)
+
+    def forget(self, worker_id: str) -> None:
+        self.session.write(self._verbs.forget, worker_id)
+
+    def read_table(self, table: Table) -> dict[str, Entry]:
+        return self.session.read(self._verbs.read_table, table)
+
+    def compare_and_swap(self, table: Table, key: str, value: dict[str, Any] | None, version: int) -> bool:
+        if value is None and version == 0:
+            return key not in self.read_table(table)
+        if value is None:
+            return self.session.write(self._verbs.delete_entry, table, key, version)
+        if version == 0:
+            return self.session.write(self._verbs.insert_entry, table, key, codec.to_json(value))
+        return self.session.write(self._verbs.update_entry, table, key, codec.to_json(value), version)
+
+    def purge(self, wanted: Filter, limit: int) -> list[str]:
+        return self.session.write(self._verbs.purge, wanted, limit, self._moment()) if limit > 0 else []
+
+    def set_aside(self, *, expired: bool) -> list[Unreadable]:
+        if expired and (damaged := self._damaged_leases()):
+            self.session.write(self._verbs.set_aside, damaged, self._aside)
+        return self._aside.take()
+
+    def _damaged_leases(self) -> list[Unreadable]:
+        """The claims that cannot be decoded and whose lease has ended."""
+        return self.session.read(self._verbs.expired_leases, 1, self._moment())[1]
+
+    def discard(self, numbers: Sequence[int]) -> list[int]:
+        return self.session.write(self._verbs.discard, numbers, self._moment()) if numbers else []
+
+    def wait(self, timeout: float) -> bool:
+        return self._listener.wait(timeout)
+
+    def wake(self) -> None:
+        self._listener.wake()
+
+    def background_fault(self) -> str | None:
+        return None
+
+    def describe(self, *, thorough: bool = False) -> Description:
+        ask = self.session.unhurried if thorough else self.session.read
+        return ask(self._describe, thorough)
+
+    def _describe(self, connection: Connection, thorough: bool) -> Description:
+        """What the store says of itself over this connection."""
+        raise NotImplementedError
+
+    def migrate(self) -> None:
+        raise NotImplementedError
+
+    def close(self) -> None:
+        self.session.close()
+
+
+def _random_token() -> str:
+    return random_bytes(16).hex()
