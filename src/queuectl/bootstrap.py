@@ -113,7 +113,7 @@ def open_store(
         )
     known = f"known: {', '.join(SCHEMES)}; for instance sqlite:///queue.db"
     if not scheme.replace("+", "").isalnum():  # libpq's other form, say, which may hold a password anywhere
-        raise InvalidInput("the store is no URL: it begins with no scheme", known)
+        raise InvalidInput("the store is not a URL: it must begin with a scheme", known)
     raise InvalidInput(f"unknown store scheme {scheme!r}", known)
 
 

@@ -1,23 +1,23 @@
-"""What a `mongodb:` URL says: the driver's own words, and one of ours.
+"""The address in a `mongodb:` URL: the driver's options, and one of ours.
 
-    listen  `no`: never follow what happens, only poll
+    listen  `no`: poll, and never follow the server's changes
 
-The database of the URL holds the queue; `queuectl` unless given. Everything else is MongoDB's
-(https://www.mongodb.com/docs/manual/reference/connection-string/), but for what would weaken a promise: how a write is
-acknowledged, who answers a question, and how long it may take is decided here.
+The database of the URL holds the queue; default `queuectl`. All other options are MongoDB's
+(https://www.mongodb.com/docs/manual/reference/connection-string/), except those that would weaken a guarantee: queuectl
+decides how a write is acknowledged, which server answers a read, and how long a call may take.
 """
 
 import re
-from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlencode
+from urllib.parse import SplitResult, quote, unquote, urlencode
 
 from msgspec import Struct
 
 from queuectl.errors import InvalidInput
+from queuectl.store.driver.url import ENCODE, UNFIT, Options, UrlFormat, choice
 
 DEFAULT_DATABASE = "queuectl"
 _DATABASE = re.compile(r"[A-Za-z0-9_-]{1,38}", re.ASCII)
 _DEFAULT_PORT = 27017
-_HIGHEST_PORT = 65535
 _FIXED = {
     "w": ("majority",),
     "journal": ("true",),
@@ -26,8 +26,8 @@ _FIXED = {
     "retrywrites": ("true",),
     "retryreads": ("true",),
 }
-"""Options that may only say what is so anyway."""
-_NOT_YOURS = frozenset(
+"""Options that may only have the value that queuectl uses anyway."""
+_SET_BY_US = frozenset(
     (
         "timeoutms", "sockettimeoutms", "connecttimeoutms", "serverselectiontimeoutms", "wtimeoutms", "wtimeout",
         "fsync", "readconcernlevel", "datetime_conversion", "unicode_decode_error_handler",
@@ -35,13 +35,15 @@ _NOT_YOURS = frozenset(
 )  # fmt: skip
 _RESERVED = ("admin", "local", "config")
 _PARTS = re.compile(r"(mongodb(?:\+srv)?)://([^/?#]*)(/[^?#]*)?(\?[^#]*)?")
-_UNFIT = re.compile(r"[\s\x00-\x1f]|%(?![0-9A-Fa-f]{2})|%00")
 _BRACKETED = re.compile(r"\[[^\[\]]+\]")
-_HINT = "mongodb://user:password@host:27017/database; in a password, # is written %23, @ %40, / %2F, % %25"
+_URL = UrlFormat("mongodb://user:password@host:27017/database")
 
 
 class Address(Struct, frozen=True):
-    """Where the queue is. `shown` carries no password; `url` is for the driver, and does. `source` knows the user."""
+    """Where the queue is. `shown` contains no password; `url` is for the driver and may contain one.
+
+    `source` is the database that knows the user (authSource).
+    """
 
     shown: str
     url: str
@@ -53,16 +55,13 @@ class Address(Struct, frozen=True):
 
 
 def parse(url: str) -> Address:
-    """The address that a URL names. Raises InvalidInput with the password left out."""
+    """The address in a URL. Raises InvalidInput, which never contains the password."""
     split, pairs = _split(url)
     named = unquote(split.path.removeprefix("/"))
     database = _database(named or DEFAULT_DATABASE)
     options = {name.lower(): value for name, value in pairs}
     listen = options.get("listen", "auto").lower()
-    if listen not in ("auto", "no"):
-        raise InvalidInput(
-            f"listen={listen} in the store's URL is not understood", "listen=no, or leave it out"
-        )
+    choice("listen", listen, ("auto", "no"))
     _refuse_weaker(pairs)
     login, _, hosts = split.netloc.rpartition("@")
     hosts = ",".join(_host(host, srv="+srv" in split.scheme) for host in hosts.split(","))
@@ -79,95 +78,82 @@ def parse(url: str) -> Address:
 
 
 def identity(url: str) -> str:
-    """A text that is the same for URLs that differ in nothing but how one connects."""
+    """A text that is equal for two URLs of one queue, whatever user and options they connect with."""
     address = parse(url)
     return "|".join([*sorted(address.hosts.lower().split(",")), address.database])
 
 
-def _split(url: str) -> tuple[SplitResult, list[tuple[str, str]]]:
-    """The URL in its parts, where none can have been taken for another: a raw / or @ in a password is found here."""
+def _split(url: str) -> tuple[SplitResult, Options]:
+    """The parts of the URL. `urlsplit` cannot be used: it knows only one host."""
     found = _PARTS.match(url)
     if not found:
-        raise _refusal("// is missing after its scheme")
+        raise _URL.refusal("// is missing after the scheme")
     scheme, netloc, path, query = (part or "" for part in found.groups())
-    split = SplitResult(scheme, netloc, path, query, "")  # not by `urlsplit`: that knows only one host
-    for wrong, why in (
-        ("#" in url, "there is a # in it"),
-        (split.netloc.count("@") > 1, "there is more than one @ in it"),
-        ("@" in split.path, "there is a / before its @"),
-        ("@" in split.query, "there is a ? before its @"),
-        (not split.netloc.rpartition("@")[2], "it names no host"),
-        (split.netloc.rpartition("@")[0].count(":") > 1, "there is more than one : before its @"),
-        ("@" in split.netloc and split.netloc.startswith((":", "@")), "it names no user before its @"),
-        (_UNFIT.search(url), "a character in it has to be written as %XX"),
-    ):
-        if wrong:
-            raise _refusal(why)
-    return split, _pairs(split.query.removeprefix("?"))
-
-
-def _pairs(query: str) -> list[tuple[str, str]]:
-    """The options, each of which can be meant only once."""
-    try:
-        pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query))
-    except ValueError:
-        raise _refusal("what stands after its ? is not name=value&name=value") from None
-    if len({name.lower() for name, _ in pairs}) < len(pairs):
-        raise _refusal("an option stands in it twice")
-    return pairs
+    split = SplitResult(scheme, netloc, path, query.removeprefix("?"), "")
+    login, _, hosts = netloc.rpartition("@")
+    _URL.check(url, split)
+    _URL.require(
+        [
+            ("@" not in query, "it contains a ? before the @"),
+            (hosts, "it names no host"),
+            (login.count(":") < 2, "it contains more than one : before the @"),
+            ("@" not in netloc or not netloc.startswith((":", "@")), "it names no user before the @"),
+            (not UNFIT.search(url), ENCODE),
+        ]
+    )
+    pairs = _URL.options(split.query)
+    _URL.require([(len({name.lower() for name, _ in pairs}) == len(pairs), "an option is given twice")])
+    return split, pairs
 
 
 def _host(text: str, *, srv: bool) -> str:
     """One `host:port`, the port left out where it is the usual one."""
     host, colon, port = text.rpartition(":") if not text.endswith("]") else (text, "", "")
-    if not colon:
-        host = text
-    elif srv or not port.isdecimal() or not 0 < int(port) <= _HIGHEST_PORT:
-        raise _refusal(
-            "with mongodb+srv no port is given" if srv else f"its port is no number from 1 to {_HIGHEST_PORT}"
-        )
-    if not host:
-        raise _refusal("it names no host")
-    if not _BRACKETED.fullmatch(host) and any(c in host for c in ":[]"):
-        raise _refusal("an address with : in it stands in brackets: [::1]")
+    host = host if colon else text
+    _URL.require(
+        [
+            (not colon or not srv, "mongodb+srv takes no port"),
+            (not colon or _URL.port(port), ""),
+            (host, "it names no host"),
+            (
+                _BRACKETED.fullmatch(host) or not any(c in host for c in ":[]"),
+                "an address that contains : must stand in brackets: [::1]",
+            ),
+        ]
+    )
     return host if not colon or int(port) == _DEFAULT_PORT else f"{host}:{port}"
 
 
 def _database(name: str) -> str:
     if not _DATABASE.fullmatch(name):
         raise InvalidInput(
-            f"{name!r} is no name for the queue's database", "letters, digits, _ and -, at most 38"
+            f"{name!r} cannot be the name of the queue's database", "use letters, digits, _ and -, at most 38"
         )
     if name.lower() in _RESERVED:
         raise InvalidInput(
-            f"{name!r} is a database of MongoDB's own, and cannot be the queue's",
-            f"name another; if it knows the user: mongodb://…/jobs?authSource={name}",
+            f"{name!r} is MongoDB's own database and cannot hold a queue",
+            f"name another database; if {name} knows the user: mongodb://…/jobs?authSource={name}",
         )
     return name
 
 
-def _refuse_weaker(pairs: list[tuple[str, str]]) -> None:
+def _refuse_weaker(pairs: Options) -> None:
     for name, value in pairs:
         allowed = _FIXED.get(name.lower())
         if allowed and value.lower() not in allowed:
             raise InvalidInput(
-                f"{name}={value} in the store's URL would weaken what queuectl promises",
-                f"leave it out: {name}={allowed[0]} is always meant",
+                f"{name}={value} in the store's URL would weaken queuectl's guarantees",
+                f"leave it out: queuectl always uses {name}={allowed[0]}",
             )
-        if name.lower() in _NOT_YOURS:
+        if name.lower() in _SET_BY_US:
             raise InvalidInput(
-                f"{name} in the store's URL is not for you to set",
+                f"{name} in the store's URL cannot be set",
                 "leave it out: queuectl sets it for each call",
             )
 
 
-def _for_driver(split: SplitResult, pairs: list[tuple[str, str]]) -> str:
-    """Without our own word, and without what is so anyway: of that the driver does not know every name."""
+def _for_driver(split: SplitResult, pairs: Options) -> str:
+    """The URL without our option and without fixed ones, because the driver does not know every spelling of them."""
     kept = [pair for pair in pairs if pair[0].lower() not in ("listen", *_FIXED)]
     query = urlencode(kept, quote_via=quote)
     return f"{split.scheme}://{split.netloc}/{split.path.removeprefix('/')}{'?' if query else ''}{query}"
-
-
-def _refusal(why: str) -> InvalidInput:
-    """Nothing of such a URL is repeated, nor is the cause kept: whatever it is, it may be a part of the password."""
-    return InvalidInput(f"the URL of the store is not understood: {why}", _HINT)

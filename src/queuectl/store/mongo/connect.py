@@ -33,7 +33,7 @@ from queuectl.errors import QueuectlError, StoreUnavailable
 from queuectl.store.driver.session import Session
 from queuectl.store.mongo.address import Address
 from queuectl.store.mongo.documents import Document
-from queuectl.store.mongo.faults import Place
+from queuectl.store.mongo.faults import MongoTranslator
 
 Answer = TypeVar("Answer")
 Arguments = TypeVarTuple("Arguments")
@@ -123,7 +123,7 @@ class MongoSession(Session[Base]):
     ) -> None:
         super().__init__(address.shown, patience)
         self.address, self._concern, self._greet = address, concern, greet
-        self._place = Place(address)
+        self._translator = MongoTranslator(address)
         self._lock = threading.Lock()
         self._client: Client | None = None
         self._greeted = False
@@ -231,8 +231,8 @@ class MongoSession(Session[Base]):
                     _ = base.client.is_primary  # this does not ask the server, but waits until there is one
                 break
             except ServerSelectionTimeoutError as error:
-                if boottime() >= deadline or self._place.is_plain(error, _refusals(base)):
-                    raise self._place.unreachable(error, _refusals(base)) from error
+                if boottime() >= deadline or self._translator.is_final(error, _refusals(base)):
+                    raise self._translator.no_server(error, _refusals(base)) from error
         self._introduce(base)
 
     def _introduce(self, base: Base) -> None:
@@ -252,14 +252,14 @@ class MongoSession(Session[Base]):
         except (PyMongoError, BSONError, OverflowError, UnicodeEncodeError) as error:
             raise self._said(error) from error
         except (MsgspecError, KeyError) as error:
-            raise self._place.unreadable(error) from error
+            raise self._translator.unreadable(error) from error
 
     def _said(self, error: Exception) -> QueuectlError:
         client, outbox = self._client, self._outbox
         refusals = [] if client is None else _refusals(client.client[self.address.database])
         if isinstance(error, OperationFailure) and error.code in STRANGER:
             self._let_go(at_once=False)  # a user who is made anew is not known on connections of before
-        fault = self._place.said(error, refusals, wrote=outbox.wrote, changed=outbox.changed)
+        fault = self._translator.translate(error, refusals, wrote=outbox.wrote, changed=outbox.changed)
         self.answers = self.answers and not isinstance(fault, StoreUnavailable)
         return fault
 

@@ -1,4 +1,4 @@
-"""Errors of MongoDB and of the way there, in this product's words. The cause is kept by who raises."""
+"""Errors of MongoDB and of the way there, as rows for the translator."""
 
 import json
 import re
@@ -10,30 +10,31 @@ from typing import Any
 from bson.errors import BSONError
 from pymongo import errors
 
-from queuectl.errors import (
-    Conflict,
-    InvalidInput,
-    OutcomeUnknown,
-    QueuectlError,
-    StoreUnavailable,
-    StoreUnusable,
+from queuectl.errors import Conflict, InvalidInput, QueuectlError, StoreUnavailable, StoreUnusable
+from queuectl.store.driver.faults import (
+    ADDRESS,
+    HOST,
+    LATER,
+    NETWORK,
+    REPORT,
+    ROUTE,
+    UNREACHABLE,
+    Row,
+    Translator,
 )
 from queuectl.store.mongo.address import Address
 
-DUPLICATE = 11000
+DUPLICATE, MISSING_RIGHT = 11000, 13
 _NOT_DONE = frozenset(
     (13, 18, 20, 72, 73, 2, 9, 14, 26, 40, 48, 66, 67, 85, 86, 96, 8000, 10334, 11000, 14031, 10107, 13435)
 )
 """Codes with which a server refuses a command before it has changed anything."""
 
-_REPEAT = "repeating the same command is safe"
-_LATER = "try again later"
-
 
 def duplicates(error: errors.BulkWriteError) -> dict[int, Any]:
-    """The places of a batch that a unique index refused, with what the server says of each.
+    """The positions in a batch that a unique index refused, with the server's answer for each.
 
-    Raises OperationFailure for any other refusal, and where nobody knows what became of the batch.
+    Raises OperationFailure for any other refusal, and where the outcome of the batch is unknown.
     """
     details: Any = error.details
     for concern in details.get("writeConcernErrors", ()):
@@ -44,196 +45,152 @@ def duplicates(error: errors.BulkWriteError) -> dict[int, Any]:
     return {refused["index"]: refused for refused in details.get("writeErrors", ())}
 
 
-class Place:
-    """Says what went wrong with one store."""
+class MongoTranslator(Translator):
+    """Says what an error of pymongo means for one store."""
 
     def __init__(self, address: Address) -> None:
-        self._shown, self._database = address.shown, address.database
-        self._user, self._source = address.user, address.source
+        self._user = address.user
+        quoted = {"user": address.user, "database": address.database, "source": address.source}
+        tls = "does the server speak TLS? look at tls, tlsCAFile and tlsCertificateKeyFile in the URL"
+        names = {name: json.dumps(word) for name, word in quoted.items()}
+        python = shlex.quote(sys.executable)
+        super().__init__(address.shown, {"product": "MongoDB", "tls": tls, "python": python, **names})
 
-    def said(
+    def translate(
         self, error: Exception, refusals: Sequence[Exception], *, wrote: bool, changed: bool
     ) -> QueuectlError:
-        """What an error of the driver means to who called.
+        """What an error in the middle of a verb means.
 
-        `wrote`: a write had been sent. `changed`: one was answered, so whatever came afterwards, not nothing was done.
+        `wrote`: a write was sent. `changed`: a write was answered, so something was done whatever failed afterwards.
+        `refusals`: why each known server cannot be used.
         """
         if changed:
-            return self._lost(wrote=True)
+            return self.lost(writing=True)
         if isinstance(error, errors.ServerSelectionTimeoutError) and not wrote:
-            return self.unreachable(error, refusals)
+            return self.no_server(error, refusals)
         if isinstance(error, errors.OperationFailure) and not isinstance(error, errors.WriteConcernError):
-            return self._answered(error, wrote=wrote)
+            return self._refused(error, wrote=wrote)
         if isinstance(error, BSONError | OverflowError | UnicodeEncodeError | errors.InvalidName):
-            return InvalidInput(f"{self._shown}: {_sentence(error)}")
+            return InvalidInput(f"{self.shown}: {_sentence(error)}")
         if isinstance(error, errors.ConfigurationError | errors.InvalidURI | errors.InvalidOperation):
-            return self._lost(wrote=True) if wrote else self._misconfigured(error)
-        return self._lost(wrote=wrote)
+            return self.lost(writing=True) if wrote else self._misconfigured(error)
+        return self.lost(writing=wrote)
 
     def unreadable(self, error: Exception) -> QueuectlError:
-        """Something in the database is not what this program writes."""
+        """The database contains a document that this program did not write."""
         return StoreUnusable(
-            f"{self._shown} holds something that queuectl cannot read: {_sentence(error)}",
+            f"{self.shown} contains a document that queuectl cannot read: {_sentence(error)}",
             "it was edited by hand or by another program; queuectl doctor may say more",
         )
 
-    def unreachable(self, error: Exception, refusals: Sequence[Exception]) -> QueuectlError:
-        """No server that can be used was found: nothing was sent."""
-        for words, kind, what, hint in _TOGETHER:
-            if words in str(error):
-                return kind(f"{self._shown} {what}", hint)
+    def no_server(self, error: Exception, refusals: Sequence[Exception]) -> QueuectlError:
+        """No usable server was found, so nothing was sent."""
+        text = str(error)
+        known = self.find(TOGETHER, error, text, self.reason(error))
         for refusal in refusals:
-            text = str(refusal)
-            for words, kind, hint in _REFUSALS:
-                if words in text:
-                    return kind(f"{self._shown} cannot be reached: {_reason(text)}", hint)
-        if refusals:
-            return StoreUnavailable(f"{self._shown} cannot be reached: {_reason(str(refusals[0]))}", _LATER)
-        return StoreUnavailable(f"{self._shown} cannot be reached: {_reason(str(error))}", _LATER)
+            known = known or self.find(SERVER, refusal, str(refusal), self.reason(refusal))
+        return known or super().unreachable(refusals[0] if refusals else error)
 
-    def is_plain(self, error: Exception, refusals: Sequence[Exception]) -> bool:
-        """Whether waiting longer is in vain: whoever could answer refuses, or has no address."""
-        if _VOTERS in str(error):
+    def is_final(self, error: Exception, refusals: Sequence[Exception]) -> bool:
+        """Whether waiting longer cannot help: each server refuses, or its name does not exist."""
+        if _NO_PRIMARY in str(error):
             return False
-        if _STRANGERS in str(error):
+        if _NOT_IN_SET in str(error):
             return True
-        plain = [any(words in str(refusal) for words in _PLAIN) for refusal in refusals]
-        return bool(plain) and all(plain)
+        final = [any(words in str(refusal) for words in _FINAL) for refusal in refusals]
+        return bool(final) and all(final)
 
-    def _answered(self, error: errors.OperationFailure, *, wrote: bool) -> QueuectlError:
-        code = error.code or 0
-        if wrote and code not in _NOT_DONE:
-            return self._lost(wrote=True)
-        text = _sentence(error)
-        for codes, kind, hint in _ANSWERS:
-            if code in codes:
-                return kind(f"{self._shown}: {text}", self._what_to_do(hint))
-        return StoreUnavailable(f"{self._shown}: {text}", _LATER)
+    def reason(self, error: Exception) -> str:
+        """The sentence that matters of what the driver knows about a server."""
+        text = str(error)
+        for addition in (", full error:", " (configured timeouts:", ", Timeout:"):
+            text = text.partition(addition)[0]
+        head, colon, rest = text.partition(": ")
+        if colon and " " not in head:
+            text = rest
+        text = text.rpartition("] ")[2].partition(" (_ssl.c:")[0]
+        return text.strip() or "no reason"
 
-    def _what_to_do(self, hint: str) -> str:
-        """A hint, with names where it has places for them."""
-        if hint is _RIGHTS and not self._user:
-            return _NOBODY
-        words = {"user": self._user, "database": self._database, "source": self._source}
-        return hint.format(**{name: json.dumps(word) for name, word in words.items()})
+    def _refused(self, error: errors.OperationFailure, *, wrote: bool) -> QueuectlError:
+        if wrote and (error.code or 0) not in _NOT_DONE:
+            return self.lost(writing=True)
+        sentence = _sentence(error)
+        if not self._user and error.code == MISSING_RIGHT:
+            return StoreUnusable(
+                f"{self.shown}: {sentence}",
+                "name a user and a password in the URL: mongodb://user:password@host/database",
+            )
+        known = self.find(ANSWERS, error, sentence, sentence)
+        return known or StoreUnavailable(f"{self.shown}: {sentence}", LATER)
 
     def _misconfigured(self, error: Exception) -> QueuectlError:
-        text = _sentence(error)
-        if "only supports up to" in text:
-            return StoreUnusable(
-                f"{self._shown} is too new for this pymongo",
-                f"run: {shlex.quote(sys.executable)} -m pip install --upgrade pymongo",
-            )
-        if "wire version" in text:
-            return StoreUnusable(f"{self._shown} is too old", "MongoDB 5.0 or later is needed")
-        if "after close" in text:
-            return StoreUnavailable(f"{self._shown} was closed already")
-        if any(words in text for words in _NO_DNS):
-            return StoreUnavailable(f"{self._shown} cannot be reached: {_reason(text)}", _NAME)
-        text = text.partition(". Did you mean")[0]  # what it goes on with is for who writes Python
-        return InvalidInput(f"{self._shown}: {text}", "look at what stands after the ? of the URL")
-
-    def _lost(self, *, wrote: bool) -> QueuectlError:
-        """The connection broke, or stayed silent."""
-        if wrote:
-            return OutcomeUnknown(f"{self._shown} did not answer: whether it was done is not known", _REPEAT)
-        return StoreUnavailable(f"{self._shown} does not answer", _LATER)
+        # The driver goes on with advice for Python programmers.
+        sentence = _sentence(error).partition(". Did you mean")[0]
+        known = self.find(OPTIONS, error, sentence, sentence)
+        return known or InvalidInput(
+            f"{self.shown}: {sentence}", "look at the options after the ? of the URL"
+        )
 
 
 def _sentence(error: Exception) -> str:
-    """What the server said, without the reply that the driver adds, and without the command: jobs stand in it."""
+    """What the server says, without the reply that the driver adds and without the command, which contains jobs."""
     text = str(error).partition(", full error:")[0]
     return re.sub(r"(to execute command) \{ (\w+):.*", r"\1 \2", text, flags=re.DOTALL).strip().rstrip(".")
 
 
-def _reason(text: str) -> str:
-    """The sentence that matters of what the driver knows of a server."""
-    for addition in (", full error:", " (configured timeouts:", ", Timeout:"):
-        text = text.partition(addition)[0]
-    head, colon, rest = text.partition(": ")
-    if colon and " " not in head:
-        text = rest
-    text = text.rpartition("] ")[2].partition(" (_ssl.c:")[0]
-    return text.strip() or "no reason"
+_OTHER_PROTOCOL = ("Got response id", "Got opcode", "Message length")
+"""What the driver says when the answer is not in MongoDB's protocol."""
+_FINAL = (
+    "refused", "Name or service not known", "nodename nor servname", "No address associated", "not known", "SSL",
+    "certificate", "No such file or directory", *_OTHER_PROTOCOL,
+)  # fmt: skip
+_NOT_IN_SET = "available for replica set name"
+_NO_PRIMARY = "No primary available"
+TOGETHER = (
+    Row((_NO_PRIMARY,), StoreUnavailable, f"an election may be going on: {LATER}", "{shown} has no primary now"),
+    Row((_NOT_IN_SET,), StoreUnusable, "look at replicaSet in the URL", "{shown} is not in a replica set of that name"),
+    Row(("found yet",), StoreUnavailable, ROUTE, "{shown} does not answer"),
+    Row(("Could not reach any servers in",), StoreUnavailable,
+        "this host must be able to connect to the members by the names that rs.conf() shows",
+        "{shown} names members of its replica set that cannot be reached"),
+    Row(_OTHER_PROTOCOL, StoreUnavailable, ADDRESS, "{shown} does not speak MongoDB's protocol"),
+)  # fmt: skip
+"""What the driver says about all servers together."""
 
-
-_GIBBERISH = ("Got response id", "Got opcode", "Message length")
-_PLAIN = (
-    "refused",
-    "Name or service not known",
-    "nodename nor servname",
-    "No address associated",
-    "not known",
-    "SSL",
-    "certificate",
-    "No such file or directory",
-    *_GIBBERISH,
-)
-_NAME = "look at the name of the host"
-_PLACE = "does MongoDB run there? look at host and port"
-_WAY = "is that host up, and does its firewall let this one in? look at host and port"
-_TLS = "does the server speak TLS? look at tls, tlsCAFile and tlsCertificateKeyFile in the URL"
-_Kind = type[StoreUnavailable] | type[StoreUnusable] | type[InvalidInput] | type[Conflict]
-
-# The first that stands in the text counts.
-_REFUSALS: tuple[tuple[str, _Kind, str], ...] = (
-    ("Connection refused", StoreUnavailable, _PLACE),
-    ("Name or service not known", StoreUnavailable, _NAME),
-    ("nodename nor servname", StoreUnavailable, _NAME),
-    ("No address associated", StoreUnavailable, _NAME),
-    ("Temporary failure in name resolution", StoreUnavailable, _NAME),
-    ("No such file or directory", StoreUnavailable, "does MongoDB run here? look at the path of its socket"),
-    ("SSL", StoreUnusable, _TLS),
-    ("certificate", StoreUnusable, _TLS),
-    ("No route to host", StoreUnavailable, _WAY),
-    ("timed out", StoreUnavailable, _WAY),
-    ("connection closed", StoreUnavailable, "it may want tls=true in the URL; " + _PLACE),
-)
-
-_STRANGERS = "available for replica set name"
-_VOTERS = "No primary available"
-
-# What the driver says of all servers together, and what is said of them here.
-_TOGETHER: tuple[tuple[str, _Kind, str, str], ...] = (
-    (_VOTERS, StoreUnavailable, "has no primary now", "an election may be going on: " + _LATER),
-    (_STRANGERS, StoreUnusable, "is in no replica set of that name", "look at replicaSet in the URL"),
-    ("found yet", StoreUnavailable, "does not answer", _WAY),
-    (
-        "Could not reach any servers in",
+SERVER = (
+    *NETWORK,
+    Row(
+        ("connection closed",),
         StoreUnavailable,
-        "names members of its replica set that cannot be reached",
-        "this host has to reach them by the names that rs.conf() shows",
+        f"it may require tls=true in the URL; {ADDRESS}",
+        UNREACHABLE,
     ),
-    *((words, StoreUnavailable, "is no MongoDB, whatever it is", _PLACE) for words in _GIBBERISH),
 )
+"""What the driver says about one server."""
 
-_NO_DNS = ("DNS", "does not exist", "nameserver")
+ANSWERS = (
+    Row((18, 8000), StoreUnusable, "look at user, password and authSource (now {source}); "
+        "in the URL, special characters are written as %XX"),
+    Row((MISSING_RIGHT,), StoreUnusable, "let an administrator run: db.getSiblingDB({source})"
+        '.grantRolesToUser({user}, [{{role: "readWrite", db: {database}}}])'),
+    Row((10107, 13435), StoreUnusable, "connect to the primary: name the replica set's members and replicaSet=NAME"),
+    Row((10334,), InvalidInput, "make the job smaller: with its history it must fit into 16 MiB"),
+    Row((14031,), StoreUnavailable, "free some space on the server and try again"),
+    Row((72, 2), StoreUnusable, "look at the server's settings"),
+    Row((DUPLICATE,), Conflict, REPORT),
+    Row((334,), StoreUnusable, "look at authMechanism in the URL"),
+    Row((13297,), StoreUnusable, "look at the name of the database: its case matters"),
+    Row((85, 86, 166), StoreUnusable,
+        "the database contains collections of another program: name another database in the URL"),
+    Row((50, 262), StoreUnavailable, f"the server is busy; {LATER}"),
+)  # fmt: skip
+"""What a server answers to a command, by code."""
 
-_LOGIN = "look at user, password and authSource ({source} is asked); in the URL, special characters are written as %XX"
-_NOBODY = "name a user and a password in the URL: mongodb://user:password@host/database"
-_RIGHTS = (
-    "let an administrator run: db.getSiblingDB({source})"
-    '.grantRolesToUser({user}, [{{role: "readWrite", db: {database}}}])'
-)
-
-_ANSWERS: tuple[tuple[tuple[int, ...], _Kind, str], ...] = (
-    ((18, 8000), StoreUnusable, _LOGIN),
-    ((13,), StoreUnusable, _RIGHTS),
-    (
-        (10107, 13435),
-        StoreUnusable,
-        "connect to the primary: name the replica set's members and replicaSet=NAME",
-    ),
-    ((10334,), InvalidInput, "a job with all that belongs to it has to fit into 16 MiB"),
-    ((14031,), StoreUnavailable, "free some space on the server and try again"),
-    ((72, 2), StoreUnusable, "look at the server's settings"),
-    ((DUPLICATE,), Conflict, "this is a fault of queuectl; please report it"),
-    ((334,), StoreUnusable, "look at authMechanism in the URL"),
-    ((13297,), StoreUnusable, "look at the name of the database: capital letters count"),
-    (
-        (85, 86, 166),
-        StoreUnusable,
-        "it holds collections of another program: name another database in the URL",
-    ),
-    ((50, 262), StoreUnavailable, "the server is busy; " + _LATER),
-)
+OPTIONS = (
+    Row(("only supports up to",), StoreUnusable, "run: {python} -m pip install --upgrade pymongo",
+        "{shown} is too new for this pymongo"),
+    Row(("wire version",), StoreUnusable, "MongoDB 5.0 or later is needed", "{shown} is too old"),
+    Row(("after close",), StoreUnavailable, "", "{shown} was closed already"),
+    Row(("DNS", "does not exist", "nameserver"), StoreUnavailable, HOST, UNREACHABLE),
+)  # fmt: skip
+"""What the driver refuses before it sends anything."""

@@ -1,29 +1,30 @@
-"""What a `postgresql:` URL says: libpq's own words, and two of ours.
+"""The address in a `postgresql:` URL: libpq's options, and two of ours.
 
-    schema  the PostgreSQL schema that holds the queue; `queuectl` unless given
-    listen  `no`: never wait for notifications, only poll
+    schema  the PostgreSQL schema that holds the queue; default `queuectl`
+    listen  `no`: poll, and never wait for notifications
 
-Everything else is libpq's (https://www.postgresql.org/docs/current/libpq-connect.html), several hosts and `sslmode`
-included. What poolers' documentation adds for other clients (`pgbouncer=true`) is passed over.
+All other options are libpq's (https://www.postgresql.org/docs/current/libpq-connect.html), including several hosts and
+`sslmode`. Options that poolers document for other clients (`pgbouncer=true`) are ignored.
 """
 
 import os
 import re
 from typing import Any
-from urllib.parse import SplitResult, parse_qsl, quote, urlencode, urlsplit
+from urllib.parse import SplitResult, quote, unquote, urlencode
 
 import psycopg
 from msgspec import Struct
 from psycopg.conninfo import conninfo_to_dict
 
 from queuectl.errors import InvalidInput
+from queuectl.store.driver.url import ENCODE, Options, UrlFormat, choice, unknown_option
 
 DEFAULT_SCHEMA = "queuectl"
+_URL = UrlFormat("postgresql://user:password@host:5432/database")
 _FOR_OTHERS = frozenset(("pgbouncer", "connection_limit", "pool_timeout", "supa"))
-_OURS = frozenset(("schema", "listen"))
+_OURS = {"schema": DEFAULT_SCHEMA, "listen": "auto"}
 _SCHEMA = re.compile(r"(?!pg_)[A-Za-z_][A-Za-z0-9_]{0,49}", re.ASCII)
-_HIGHEST_PORT = 65535
-_PLACE = (
+_IDENTITY = (
     ("host", "PGHOST"),
     ("hostaddr", "PGHOSTADDR"),
     ("port", "PGPORT"),
@@ -31,12 +32,12 @@ _PLACE = (
     ("user", "PGUSER"),
     ("service", "PGSERVICE"),
 )
-"""What says which database is meant, and the variables that say it where the URL does not. Without a name it is the
-user's own."""
+"""The options that say which database is meant, each with the variable that libpq reads where the URL lacks it. Without
+a name the database is the one named like the user."""
 
 
 class Address(Struct, frozen=True):
-    """Where the queue is. `shown` carries no password; `parts` is for libpq, and does."""
+    """Where the queue is. `shown` contains no password; `parts` is for libpq and may contain one."""
 
     shown: str
     schema: str
@@ -45,69 +46,46 @@ class Address(Struct, frozen=True):
 
 
 def parse(url: str) -> Address:
-    """The address that a URL names. Raises InvalidInput with the password left out."""
-    split, pairs = _split(url)
-    ours = {name: value for name, value in pairs if name in _OURS}
-    schema = ours.get("schema", DEFAULT_SCHEMA)
-    if not _SCHEMA.fullmatch(schema):
-        raise InvalidInput(f"{schema!r} is no name for a schema", "letters, digits and _, at most 50")
-    if (listen := ours.get("listen", "auto")) not in ("auto", "no"):
+    """The address in a URL. Raises InvalidInput, which never contains the password."""
+    split = _URL.split(url)
+    _URL.check(url, split)
+    pairs = _URL.options(split.query)
+    ours = _OURS | {name: value for name, value in pairs if name in _OURS}
+    if not _SCHEMA.fullmatch(ours["schema"]):
         raise InvalidInput(
-            f"listen={listen} in the store's URL is not understood", "listen=no, or leave it out"
+            f"{ours['schema']!r} cannot be the name of a schema",
+            "use letters, digits and _, at most 50, not a digit first, and not pg_ first",
         )
-    parts = _parts(split, [pair for pair in pairs if pair[0] not in _OURS | _FOR_OTHERS])
-    return Address(_shown(split, parts, schema), schema, listen == "auto", parts)
+    choice("listen", ours["listen"], ("auto", "no"))
+    parts = _parts(split, [pair for pair in pairs if pair[0] not in {*_OURS, *_FOR_OTHERS}])
+    return Address(_shown(split, parts, ours["schema"]), ours["schema"], ours["listen"] == "auto", parts)
 
 
 def identity(url: str) -> str:
-    """A text that is the same for URLs that differ in nothing but how one connects."""
+    """A text that is equal for two URLs of one queue, whatever user and options they connect with."""
     address = parse(url)
-    found = {name: str(address.parts.get(name) or os.environ.get(variable, "")) for name, variable in _PLACE}
+    found = {
+        name: str(address.parts.get(name) or os.environ.get(variable, "")) for name, variable in _IDENTITY
+    }
     found["dbname"] = found["dbname"] or found["user"]
     return "|".join([*(value for name, value in found.items() if name != "user"), address.schema])
 
 
-def _split(url: str) -> tuple[SplitResult, list[tuple[str, str]]]:
-    """The URL in its parts, where none can have been taken for another: a raw / or @ in a password is found here."""
-    try:
-        split = urlsplit(url)
-        pairs = parse_qsl(split.query, keep_blank_values=True, strict_parsing=bool(split.query))
-    except ValueError:
-        raise _refusal(_RAW) from None
-    for wrong, why in (
-        (not url.startswith(f"{split.scheme}://"), "// is missing after its scheme"),
-        ("#" in url, "there is a # in it"),
-        (split.netloc.count("@") > 1, "there is more than one @ in it"),
-        ("@" in split.path, "there is a / before its @"),
-        ("@" in split.query and not split.path, "there is a ? before its @"),
-    ):
-        if wrong:
-            raise _refusal(why)
-    return split, pairs
-
-
-def _parts(split: SplitResult, query: list[tuple[str, str]]) -> dict[str, Any]:
+def _parts(split: SplitResult, query: Options) -> dict[str, Any]:
+    """The options as libpq understands them. Its error is replaced, because that may contain the password."""
     words = urlencode(query, quote_via=quote)
     try:
         parts = conninfo_to_dict(f"postgresql://{split.netloc}{split.path}{'?' if words else ''}{words}")
     except psycopg.Error as error:
-        text = str(error).strip()
-        raise _refusal(text if text.startswith("invalid URI query parameter") else _RAW) from None
-    ports = [port for port in str(parts.get("port", "")).split(",") if port]
-    if not all(port.isdecimal() and 0 < int(port) <= _HIGHEST_PORT for port in ports):
-        raise _refusal(f"its port is no number from 1 to {_HIGHEST_PORT}")
+        if not str(error).strip().startswith("invalid URI query parameter"):
+            raise _URL.refusal(ENCODE) from None
+        known = [option.keyword.decode() for option in psycopg.pq.Conninfo.get_defaults()]
+        unknown = next((name for name, _ in query if name not in known), "")
+        raise unknown_option(unknown, known, secret="@" in unquote(split.query)) from None
+    for port in str(parts.get("port", "")).split(","):
+        if port:
+            _URL.port(port)
     return parts
-
-
-_RAW = "a character in it has to be written as %XX"
-
-
-def _refusal(why: str) -> InvalidInput:
-    """Nothing of such a URL is repeated, nor is the cause kept: whatever it is, it may be a part of the password."""
-    return InvalidInput(
-        f"the URL of the store is not understood: {why}",
-        "postgresql://user:password@host:5432/database; in a password, # is written %23, @ %40, / %2F, % %25",
-    )
 
 
 def _shown(split: SplitResult, parts: dict[str, Any], schema: str) -> str:

@@ -21,7 +21,7 @@ from psycopg.errors import InsufficientPrivilege
 from queuectl.errors import QueuectlError, StoreUnavailable
 from queuectl.store.driver.session import PooledSession
 from queuectl.store.postgres.address import Address
-from queuectl.store.postgres.faults import AGAIN, FAREWELL, ConnectionLost, Place, Silence
+from queuectl.store.postgres.faults import AGAIN, FAREWELL, ConnectionLost, PostgresTranslator, Silence
 
 Answer = TypeVar("Answer")
 Values = Sequence[Any] | Mapping[str, Any]
@@ -96,7 +96,8 @@ class PostgresSession(PooledSession[Line]):
         super().__init__(address.shown, patience)
         self.address, self._greet = address, greet
         self._options = " ".join(f"-c {name}={value}" for name, value in options.items())
-        self._place = Place(address.shown, str(address.parts.get("user", "")), address.schema)
+        user = str(address.parts.get("user", ""))
+        self._translator = PostgresTranslator(address.shown, user, address.schema)
 
     def perform(self, work: Callable[..., Answer], args: tuple[Any, ...], *, writing: bool) -> Answer:
         """A read is repeated once after a lost connection: a second read does no harm."""
@@ -125,7 +126,7 @@ class PostgresSession(PooledSession[Line]):
             line = self._connect()
         except psycopg.Error as error:
             self.answers = False
-            raise self._place.unreachable(error) from error
+            raise self._translator.unreachable(error) from error
         try:
             with self.translated(line, writing=False):
                 self._greet(line)
@@ -165,11 +166,11 @@ class PostgresSession(PooledSession[Line]):
                 connection.cancel_safe(timeout=CANCEL_SECONDS)
             connection.close()
             self.answers = False
-            raise self._place.lost(writing=writing, silent=True) from silence
+            raise self._translator.lost(writing=writing, silent=True) from silence
         except psycopg.Error as error:
             if connection.closed or isinstance(error, FAREWELL):
                 connection.close()
-                raise self._place.lost(writing=writing) from error
+                raise self._translator.lost(writing=writing) from error
             raise self._fault(connection, error) from error
 
     def _fault(self, line: Line, error: psycopg.Error) -> QueuectlError:
@@ -177,8 +178,8 @@ class PostgresSession(PooledSession[Line]):
         if isinstance(error, InsufficientPrivilege):
             with suppress(psycopg.Error):  # without an answer the hint only names no owner
                 for owner, superuser, role in line.execute(_OWNER, (self.address.schema,)):
-                    return self._place.refused(error, owner, role, superuser=superuser)
-        return self._place.said(error)
+                    return self._translator.forbidden(error, owner, role, superuser=superuser)
+        return self._translator.refused(error)
 
     def _connect(self) -> Line:
         line = self._connect_as_allowed()

@@ -1,155 +1,122 @@
-"""Errors of PostgreSQL and of the way there, in this product's words. The cause is kept by who raises."""
+"""Errors of PostgreSQL, of poolers and of the way there, as rows for the translator."""
 
 import re
 
 import psycopg
 from psycopg import errors
 
-from queuectl.errors import (
-    Conflict,
-    InvalidInput,
-    OutcomeUnknown,
-    QueuectlError,
-    StoreUnavailable,
-    StoreUnusable,
-)
+from queuectl.errors import Conflict, InvalidInput, QueuectlError, StoreUnavailable, StoreUnusable
+from queuectl.store.driver.faults import LATER, NETWORK, PASSWORD, REPORT, Row, Translator
 from queuectl.store.postgres.sql import identifier
 
 AGAIN = (errors.SerializationFailure, errors.DeadlockDetected)
-"""The server undid the whole transaction because of another one: nothing was changed, the same may work at once."""
+"""The server undid the whole transaction because of a concurrent one. Nothing was changed; a retry may work at once."""
 
 FAREWELL = (errors.AdminShutdown, errors.CrashShutdown, errors.CannotConnectNow)
-"""The server ends the session. A commit that waited for a standby may count all the same."""
-
-_REPEAT = "repeating the same command is safe"
-_LATER = "try again later"
+"""The server ends the session. A commit that was waiting for a standby may still be durable."""
 
 
 class ConnectionLost(StoreUnavailable):
-    """The connection broke under a question: it may be asked once more, over another one."""
+    """The connection broke during a read, which can be repeated over another connection."""
 
 
 class Silence(Exception):
-    """The server did not answer within the patience of the caller."""
+    """The server did not answer within the caller's patience."""
 
 
-class Place:
-    """Says what went wrong with one store."""
+class PostgresTranslator(Translator):
+    """Says what an error of psycopg means for one store."""
 
     def __init__(self, shown: str, user: str, schema: str) -> None:
-        self._shown, self._schema = shown, identifier(schema)
-        self._user = identifier(user or _default_user())
+        self._schema = identifier(schema)
+        super().__init__(
+            shown,
+            {
+                "product": "PostgreSQL",
+                "tls": "look at sslmode in the URL",
+                "schema": self._schema,
+                "user": identifier(user or _default_user()),
+            },
+        )
 
-    def unreachable(self, error: psycopg.Error) -> QueuectlError:
-        """No connection came about: nothing was sent."""
-        text = str(error)
-        for words, kind, hint in _REFUSALS:
-            if words in text:
-                database = _DATABASE.search(text)
-                names = {"user": self._user, "database": identifier(database[1]) if database else ""}
-                return kind(f"{self._shown}: {_reason(text)}", hint.format(**names))
-        return StoreUnavailable(f"{self._shown} cannot be reached: {_reason(text)}", _LATER)
+    def unreachable(self, error: Exception) -> QueuectlError:
+        """No connection was made, so nothing was sent."""
+        text, reason = self.text(error), self.reason(error)
+        named = _DATABASE.search(text)
+        database = identifier(named[1]) if named else ""
+        return self.find(CONNECTING, error, text, reason, database=database) or super().unreachable(error)
 
     def lost(self, *, writing: bool, silent: bool = False) -> QueuectlError:
-        """The connection broke, or stayed silent, after something was sent."""
-        if writing:
-            return OutcomeUnknown(f"{self._shown} did not answer: whether it was done is not known", _REPEAT)
-        kind = StoreUnavailable if silent else ConnectionLost
-        return kind(f"{self._shown} does not answer", _LATER)
+        """The connection broke or stayed silent after something was sent. A read after a break is repeatable."""
+        fault = super().lost(writing=writing)
+        return fault if writing or silent else ConnectionLost(fault.message, fault.hint)
 
-    def said(self, error: psycopg.Error) -> QueuectlError:
-        """The server answered, and refused: nothing was changed."""
-        text = _reason(str(error))
-        for kinds, ours, hint in _ANSWERS:
-            if isinstance(error, kinds):
-                return ours(f"{self._shown}: {text}", hint.format(schema=self._schema))
-        return StoreUnusable(f"{self._shown}: PostgreSQL says: {text}")
+    def refused(self, error: psycopg.Error) -> QueuectlError:
+        """The server answered with an error, and nothing was changed."""
+        reason = self.reason(error)
+        known = self.find(ANSWERS, error, reason, reason)
+        return known or StoreUnusable(f"{self.shown}: PostgreSQL says: {reason}")
 
-    def refused(self, error: psycopg.Error, owner: str, role: str, *, superuser: bool) -> QueuectlError:
-        """A right is missing. `role` is who we are; `superuser`: whether the owner of the schema is one."""
-        # A member of a superuser could become one: nobody is advised to grant that.
+    def forbidden(self, error: psycopg.Error, owner: str, role: str, *, superuser: bool) -> QueuectlError:
+        """A right is missing. `role` is the current user; `superuser`: whether the owner of the schema is one."""
+        # A member of a superuser could become one, so nobody is advised to grant that.
         grant = f", or let an administrator run: GRANT {identifier(owner)} TO {identifier(role)}"
         return StoreUnusable(
-            f"{self._shown}: {_reason(str(error))}",
+            f"{self.shown}: {self.reason(error)}",
             f"connect as {identifier(owner)}, the owner of schema {self._schema}{'' if superuser else grant}",
         )
 
+    def reason(self, error: Exception) -> str:
+        """The sentence that matters, without the address before it and the advice after it."""
+        lines = str(error).splitlines() or ["no reason"]
+        first = next((line for line in lines if "FATAL:" in line), lines[0])
+        before, _, after = first.rpartition("FATAL:")[2].rpartition(" failed: ")
+        socket = before.rpartition("on socket ")[2] + ": " if "on socket " in before else ""
+        for prefix in ("connection is bad: ", "fe_sendauth: ", "ERROR:"):
+            after = after.strip().removeprefix(prefix)
+        return socket + after.strip()
+
 
 def _default_user() -> str:
-    """Whom libpq takes where the URL names nobody."""
+    """The user that libpq takes where the URL names none."""
     found = {option.keyword: option.val for option in psycopg.pq.Conninfo.get_defaults()}
     return (found.get(b"user") or b"NAME").decode()
 
 
-def _reason(text: str) -> str:
-    """The sentence that matters: without the address before it and the advice after it."""
-    lines = text.splitlines() or ["no reason"]
-    first = next((line for line in lines if "FATAL:" in line), lines[0])
-    said = first.rpartition("FATAL:")[2]
-    before, _, after = said.rpartition(" failed: ")
-    socket = before.rpartition("on socket ")[2] + ": " if "on socket " in before else ""
-    for prefix in _PREFIXES:
-        after = after.strip().removeprefix(prefix)
-    return socket + after.strip()
-
-
-_PREFIXES = ("connection is bad: ", "fe_sendauth: ", "ERROR:")
-_Kind = type[StoreUnavailable] | type[StoreUnusable] | type[InvalidInput]
-_NAME = "look at the name of the host"
-_PASSWORD = "look at user and password; in the URL, special characters are written as %XX"  # noqa: S105  advice
-_PLACE = "does PostgreSQL run there? look at host and port"
-_WAY = "is that host up, and does its firewall let this one in? look at host and port"
-_ROOM = "end idle clients, raise that limit, or put PgBouncer in between"
-
-# The first that stands in the text counts: sentences before the words that other sentences have, too.
-_REFUSALS: tuple[tuple[str, _Kind, str], ...] = (
-    ("password authentication failed", StoreUnusable, _PASSWORD),
-    ("no password supplied", StoreUnusable, _PASSWORD),
-    ("authentication failed", StoreUnusable, _PASSWORD),
-    ("Tenant or user not found", StoreUnusable, "look at the user (for a pooler: user.project) and the host"),
-    ("no pg_hba.conf entry", StoreUnusable,
-     "the server's pg_hba.conf has to let {user} in from this host; it may want sslmode=require in the URL"),
-    ("too many ", StoreUnavailable, _ROOM),
-    ("remaining connection slots", StoreUnavailable, _ROOM),
-    ("max clients", StoreUnavailable, _ROOM),
-    ("no more connections allowed", StoreUnavailable, _ROOM),
-    ("is not permitted to log in", StoreUnusable, "let an administrator run: ALTER ROLE {user} LOGIN"),
-    ("permission denied for database", StoreUnusable,
-     "let its owner run: GRANT CONNECT ON DATABASE {database} TO {user}"),
-    ("not currently accepting connections", StoreUnusable,
-     "let an administrator run: ALTER DATABASE {database} ALLOW_CONNECTIONS true"),
-    ('role "', StoreUnusable,
-     "look at the user, or let an administrator make it, for example: CREATE ROLE {user} LOGIN PASSWORD 'secret'"),
-    ('database "', StoreUnusable,
-     "look at the name of the database, or let an administrator run: CREATE DATABASE {database}"),
-    ("root certificate file", StoreUnusable, "add sslrootcert=FILE to the URL, or sslrootcert=system"),
-    ("SSL", StoreUnusable, "look at sslmode in the URL"),
-    ("resolve host", StoreUnavailable, _NAME),
-    ("Name or service not known", StoreUnavailable, _NAME),
-    ("translate host name", StoreUnavailable, _NAME),
-    ("No such file or directory", StoreUnavailable, "does PostgreSQL run here? name another host in the URL"),
-    ("Connection refused", StoreUnavailable, _PLACE),
-    ("timeout expired", StoreUnavailable, _WAY),
-    ("timed out", StoreUnavailable, _WAY),
-    ("No route to host", StoreUnavailable, _WAY),
-    ("Network is unreachable", StoreUnavailable, "this host has no way there; an address with : in it needs IPv6"),
-    ("is bad: ", InvalidInput, "look at what stands after the ? of the URL"),
-    ("bad value for ", InvalidInput, "look at what stands after the ? of the URL"),
-)  # fmt: skip
-
 _DATABASE = re.compile(r'database "(.+?)"')
 
-_ANSWERS: tuple[
-    tuple[tuple[type[psycopg.Error], ...], type[QueuectlError], str], ...
-] = (
-    ((errors.ReadOnlySqlTransaction,), StoreUnusable, "connect to the primary, not to a read-only replica"),
-    ((errors.InsufficientPrivilege,), StoreUnusable, "connect as the owner of schema {schema}"),
-    ((errors.DiskFull,), StoreUnavailable, "free some space on the server and try again"),
-    ((errors.QueryCanceled, errors.LockNotAvailable, *AGAIN), StoreUnavailable, "the server is busy; " + _LATER),
-    ((errors.InvalidSchemaName, errors.UndefinedTable, errors.UndefinedFunction), StoreUnusable,
-     "schema {schema} was removed or changed while it was open"),
-    ((errors.UntranslatableCharacter, errors.CharacterNotInRepertoire), InvalidInput, "no text may hold a NUL"),
-    ((errors.CheckViolation, errors.NotNullViolation, errors.NumericValueOutOfRange), Conflict,
-     "this is a fault of queuectl; please report it"),
-    ((errors.OperationalError,), StoreUnavailable, _LATER),
+CONNECTING = (
+    Row(("authentication failed", "no password supplied"), StoreUnusable, PASSWORD),
+    Row(("Tenant or user not found",), StoreUnusable, "look at the user (for a pooler: user.project) and the host"),
+    Row(("no pg_hba.conf entry",), StoreUnusable,
+        "the server's pg_hba.conf must let {user} in from this host; it may require sslmode=require in the URL"),
+    Row(("too many ", "remaining connection slots", "max clients", "no more connections allowed"), StoreUnavailable,
+        "end idle clients, raise that limit, or put PgBouncer in between"),
+    Row(("is not permitted to log in",), StoreUnusable, "let an administrator run: ALTER ROLE {user} LOGIN"),
+    Row(("permission denied for database",), StoreUnusable,
+        "let its owner run: GRANT CONNECT ON DATABASE {database} TO {user}"),
+    Row(("not currently accepting connections",), StoreUnusable,
+        "let an administrator run: ALTER DATABASE {database} ALLOW_CONNECTIONS true"),
+    Row(('role "',), StoreUnusable, "look at the user, or let an administrator create it, for example: "
+        "CREATE ROLE {user} LOGIN PASSWORD 'secret'"),
+    Row(('database "',), StoreUnusable,
+        "look at the name of the database, or let an administrator run: CREATE DATABASE {database}"),
+    Row(("root certificate file",), StoreUnusable, "add sslrootcert=FILE to the URL, or sslrootcert=system"),
+    *NETWORK,
+    Row(("is bad: ", "bad value for "), InvalidInput, "look at the options after the ? of the URL"),
 )  # fmt: skip
+"""Why no connection is made."""
+
+ANSWERS = (
+    Row((errors.ReadOnlySqlTransaction,), StoreUnusable, "connect to the primary, not to a read-only replica"),
+    Row((errors.InsufficientPrivilege,), StoreUnusable, "connect as the owner of schema {schema}"),
+    Row((errors.DiskFull,), StoreUnavailable, "free some space on the server and try again"),
+    Row((errors.QueryCanceled, errors.LockNotAvailable, *AGAIN), StoreUnavailable, f"the server is busy; {LATER}"),
+    Row((errors.InvalidSchemaName, errors.UndefinedTable, errors.UndefinedFunction), StoreUnusable,
+        "schema {schema} was removed or changed while it was open"),
+    Row((errors.UntranslatableCharacter, errors.CharacterNotInRepertoire), InvalidInput,
+        "remove the NUL character from the text"),
+    Row((errors.CheckViolation, errors.NotNullViolation, errors.NumericValueOutOfRange), Conflict, REPORT),
+    Row((errors.OperationalError,), StoreUnavailable, LATER),
+)  # fmt: skip
+"""What the server answers to a statement."""

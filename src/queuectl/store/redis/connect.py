@@ -22,7 +22,7 @@ from redis.retry import Retry
 from queuectl.errors import QueuectlError, StoreUnavailable, StoreUnusable
 from queuectl.store.driver.session import PooledSession
 from queuectl.store.redis.address import Address
-from queuectl.store.redis.faults import BROKEN, SPOKEN, Place, is_doubtful
+from queuectl.store.redis.faults import BROKEN, SPOKEN, RedisTranslator, is_doubtful
 from queuectl.store.redis.route import Route
 from queuectl.store.redis.scripts import Script, script
 
@@ -152,7 +152,7 @@ class RedisSession(PooledSession[Line]):
     def __init__(self, address: Address, patience: float, greet: Callable[[Line], None]) -> None:
         super().__init__(address.shown, patience)
         self.address, self._greet = address, greet
-        self._place = Place(address)
+        self._translator = RedisTranslator(address)
         self.route = Route((address.host, address.port))
         self._trust = object()
         """Replaced after a fault over any connection: then each connection has to check its server again."""
@@ -198,7 +198,7 @@ class RedisSession(PooledSession[Line]):
         except BaseException as error:
             connection.disconnect()  # its next answer may belong to this question
             if writing and connection.done and isinstance(error, StoreUnavailable | StoreUnusable):
-                raise self._place.partly(error) from error.__cause__
+                raise self._translator.partly(error) from error.__cause__
             raise
 
     def _new(self) -> Any:
@@ -248,6 +248,6 @@ class RedisSession(PooledSession[Line]):
 
     def _in_words(self, error: Exception, *, connecting: bool, writing: bool) -> QueuectlError:
         if isinstance(error, SPOKEN) or not isinstance(error, BROKEN):
-            return self._place.said(error)
+            return self._translator.refused(error)
         self.answers = False
-        return self._place.unreachable(error) if connecting else self._place.lost(writing=writing)
+        return self._translator.unreachable(error) if connecting else self._translator.lost(writing=writing)

@@ -1,4 +1,4 @@
-"""Errors of SQLite, in this product's words. One context manager; the cause is kept."""
+"""Errors of SQLite, as rows for the translator, and a context manager that keeps the cause."""
 
 import os
 import sys
@@ -14,26 +14,38 @@ from queuectl.errors import (
     StoreUnavailable,
     StoreUnusable,
 )
+from queuectl.store.driver.faults import REPEAT, REPORT, Row, Translator
 from queuectl.store.sqlite.directory import free_bytes
 from queuectl.trust import quoted
 
 SHARED_MEMORY = 1 << 16
-"""Bytes without which a database cannot be opened."""
+"""Bytes of shared memory that opening a database needs."""
 
-_CLOSED = (apsw.ConnectionClosedError, apsw.CursorClosedError)
-_BROKEN = (apsw.CorruptError, apsw.NotADBError, apsw.FormatError)
-_REFUSED = (apsw.ReadOnlyError, apsw.CantOpenError, apsw.PermissionsError, apsw.AuthError)
+ROWS = (
+    Row((apsw.BusyError, apsw.LockedError), StoreUnavailable,
+        "try again; if it stays so, look who holds it: fuser -v {file}",
+        "{shown} has been locked by another program for too long"),
+    Row((apsw.FullError,), StoreUnavailable, "free some space and try again",
+        "the disk of {shown} is full: nothing was changed"),
+    Row((apsw.CorruptError, apsw.FormatError), StoreUnusable,
+        "stop all workers and put a backup in its place; to save the jobs that are still readable, run: "
+        "{python} -m apsw {file} '.dump job spec' > jobs.sql", "{shown} is damaged: {reason}"),
+    Row((apsw.ReadOnlyError, apsw.CantOpenError, apsw.PermissionsError, apsw.AuthError), StoreUnusable,
+        "look at its owner and mode: ls -l {file}", "{shown} cannot be opened for writing: {reason}"),
+    Row((apsw.ConnectionClosedError, apsw.CursorClosedError), StoreUnavailable, "", "{shown} was closed already"),
+    Row((apsw.ConstraintError,), Conflict, REPORT, "the database refuses an impossible job: {reason}"),
+)  # fmt: skip
 
 
 class Translated:
-    """Turn an error of SQLite that passes into one of ours. After `committing()` a result may be unknown."""
+    """Translates an error of SQLite in its block. After `committing()` the outcome may be unknown."""
 
     def __init__(self, path: str) -> None:
         self._path = path
         self._committing = False
 
     def committing(self) -> None:
-        """From here on a failing disk leaves it open whether the transaction counts."""
+        """From now on a failing disk leaves it unknown whether the transaction was committed."""
         self._committing = True
 
     def __enter__(self) -> "Translated":
@@ -48,40 +60,13 @@ class Translated:
 
 def translation(path: str, error: apsw.Error, *, committing: bool = False) -> QueuectlError:
     """What an error of SQLite means to the user."""
-    if isinstance(error, (apsw.BusyError, apsw.LockedError)):
-        return StoreUnavailable(
-            f"{path} has been locked by another program for too long",
-            f"try again; if it stays so, look who holds it: fuser -v {quoted(path)}",
-        )
-    if isinstance(error, apsw.FullError):
-        return _full(path)
-    if isinstance(error, _BROKEN):
-        return _broken(path, error)
-    if isinstance(error, _REFUSED):
-        return StoreUnusable(
-            f"{path} cannot be opened for writing: {error}",
-            f"look at its owner and mode: ls -l {quoted(path)}",
-        )
     if isinstance(error, apsw.IOError):
         return _disk(path, error, committing)
-    if isinstance(error, _CLOSED):
-        return StoreUnavailable(f"{path} was closed already")
-    if isinstance(error, apsw.ConstraintError):
-        return Conflict(
-            f"the database refuses an impossible job: {error}",
-            "this is a fault of queuectl; please report it",
-        )
-    return StoreUnusable(f"{path}: SQLite says: {error}")
-
-
-def _broken(path: str, error: apsw.Error) -> StoreUnusable:
     if isinstance(error, apsw.NotADBError):
         return StoreGone(f"{path} is not a database", "name another file, or move this one away")
-    return StoreUnusable(
-        f"{path} is damaged: {error}",
-        "stop all workers and put a backup in its place; what can still be read of the jobs: "
-        f"{quoted(sys.executable)} -m apsw {quoted(path)} '.dump job spec' > jobs.sql",
-    )
+    names = {"file": quoted(path), "python": quoted(sys.executable)}
+    known = Translator(path, names).find(ROWS, error, str(error), str(error))
+    return known or StoreUnusable(f"{path}: SQLite says: {error}")
 
 
 def _disk(path: str, error: apsw.Error, committing: bool) -> QueuectlError:
@@ -93,20 +78,14 @@ def _disk(path: str, error: apsw.Error, committing: bool) -> QueuectlError:
         )
     if committing:
         return OutcomeUnknown(
-            f"the disk failed while saving to {path}: whether it was saved is not known: {error}",
-            "repeating the same command is safe",
+            f"the disk failed while saving to {path}: it is unknown whether the change was saved: {error}",
+            REPEAT,
         )
-    if _is_full(path):  # the memory that readers share has no room: SQLite calls that a failure of the disk
-        return _full(path)
+    if _is_full(path):  # SQLite reports a full disk as an I/O error where it cannot extend the shared memory
+        return translation(path, apsw.FullError())
     return StoreUnavailable(
         f"the disk of {path} fails: {error}: nothing was changed",
         "look at the kernel's log, for example: dmesg",
-    )
-
-
-def _full(path: str) -> StoreUnavailable:
-    return StoreUnavailable(
-        f"the disk of {path} is full: nothing was changed", "free some space and try again"
     )
 
 
