@@ -424,7 +424,7 @@ def test_whose_a_database_is(tmp_path: Path) -> None:
     assert shell((hint or "").rpartition("mode: ")[2]).stdout.startswith("-rw-------")
 
 
-@runs("-m apsw {quoted(path)} '.dump job spec' > jobs.sql")
+@runs("-m apsw {file} '.dump job spec' > jobs.sql")
 def test_a_damaged_database(queuectl: CommandLine, tmp_path: Path) -> None:
     queuectl("enqueue", "--id", "a", "echo precious")
     path = tmp_path / "data" / "queuectl" / "queue.db"
@@ -436,7 +436,7 @@ def test_a_damaged_database(queuectl: CommandLine, tmp_path: Path) -> None:
         file.seek((page - 1) * size)
         file.write(b"nonsense" * 100)
     hint = faults.translation(str(path), apsw.CorruptError("damaged")).hint or ""
-    shell(hint.rpartition("of the jobs: ")[2], cwd=tmp_path)
+    shell(hint.rpartition("run: ")[2], cwd=tmp_path)
     assert "echo precious" in (tmp_path / "jobs.sql").read_text()
 
 

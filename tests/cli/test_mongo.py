@@ -1,38 +1,20 @@
-"""MongoDB and what goes wrong with it: one line that says what to do, and the right exit code."""
+"""Rights, schemas, kinds of servers and durability of MongoDB: one line that says what to do, and the exit code."""
 
-import socket
 import sys
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import pytest
 
 from cli.conftest import CommandLine, Refused
-from cli.mongo import MongoPlace, Pretender, nameserver
-from cli.test_stores import COMMANDS
+from cli.mongo import MongoPlace, Pretender
 from facts import eventually
 from queuectl import bootstrap
 from queuectl.store.mongo import connect, schema
-from servers.endpoint import free_port
 from servers.mongo import MongoServer, fail_command
 from servers.replica_set import NAME, ReplicaSet
 
-LOGIN = (
-    'look at user, password and authSource ("{}" is asked); in the URL, special characters are written as %XX'
-)
-RUNS = "does MongoDB run there? look at host and port"
-WAY = "is that host up, and does its firewall let this one in? look at host and port"
-TLS = "does the server speak TLS? look at tls, tlsCAFile and tlsCertificateKeyFile in the URL"
-HOST = "look at the name of the host"
 LATER = "try again later"
-
-
-FIRST_LOOK = connect.FIRST_LOOK
 
 
 @pytest.fixture(autouse=True)
@@ -62,134 +44,6 @@ def pretend() -> Iterator[Any]:
     yield start
     for server in begun:
         server.close()
-
-
-class TestNoConnection:
-    def test_who_refuses_is_not_waited_for_with_all_patience(
-        self, place: MongoPlace, turned_away: Refused, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(connect, "FIRST_LOOK", FIRST_LOOK)
-        port, begun = free_port(), time.monotonic()
-        said = f"{place.at(port=port)} cannot be reached: Connection refused"
-        turned_away(place.url(port=port), kind="store_unavailable", message=said, hint=RUNS)
-        assert time.monotonic() - begun < 6, "patience is ten seconds"
-
-    @pytest.mark.parametrize("words", COMMANDS[::3], ids=[" ".join(words) for words in COMMANDS[::3]])
-    def test_it_is_five_for_commands_of_every_kind(
-        self, queuectl: CommandLine, place: MongoPlace, words: tuple[str, ...]
-    ) -> None:
-        assert queuectl("--store", place.url(port=free_port()), *words, code=5) == ""
-        assert "Connection refused" in queuectl.err
-        assert queuectl.err.count("\n") == 1
-
-    def test_an_unknown_host(self, queuectl: CommandLine, place: MongoPlace) -> None:
-        error = queuectl.json("--store", place.url(host="db.invalid"), "status", code=5)["error"]
-        assert error["message"].startswith(f"{place.at(host='db.invalid')} cannot be reached: ")
-        assert (error["code"], error["hint"]) == ("store_unavailable", HOST)
-        assert queuectl.err.count("\n") == 1
-
-    @pytest.mark.usefixtures("hasty")
-    def test_no_name_server(
-        self, place: MongoPlace, turned_away: Refused, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        def nobody(*_words: object, **_options: object) -> None:
-            raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
-
-        said = f"{place.at(host='db')} cannot be reached: Temporary failure in name resolution"
-        with monkeypatch.context() as network:
-            network.setattr(socket, "getaddrinfo", nobody)
-            turned_away(place.url(host="db"), kind="store_unavailable", message=said, hint=HOST)
-
-    @pytest.mark.usefixtures("hasty")
-    def test_what_listens_there_says_nothing(self, queuectl: CommandLine, place: MongoPlace) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as silent:
-            url = place.url(port=silent.getsockname()[1])
-            error = queuectl.json("--store", url, "status", code=5)["error"]
-        assert (error["code"], error["hint"]) == ("store_unavailable", WAY)
-        assert queuectl.err.count("\n") == 1
-
-    @pytest.mark.usefixtures("hasty")
-    def test_nothing_comes_back_from_there(self, queuectl: CommandLine, place: MongoPlace) -> None:
-        full = socket.create_server(
-            ("127.0.0.1", 0), backlog=0
-        )  # whoever comes as the second is not answered
-        with full, socket.create_connection(full.getsockname()):
-            url = place.url(port=full.getsockname()[1])
-            error = queuectl.json("--store", url, "status", code=5)["error"]
-        assert (error["code"], error["hint"]) == ("store_unavailable", WAY)
-
-    def test_what_listens_there_is_something_else(self, turned_away: Refused) -> None:
-        with _web() as port:
-            at = f"mongodb://127.0.0.1:{port}/jobs"
-            said = f"{at} is no MongoDB, whatever it is"
-            turned_away(at, kind="store_unavailable", message=said, hint=RUNS)
-
-    def test_there_is_no_such_socket(self, turned_away: Refused, tmp_path: Path) -> None:
-        at = f"mongodb://{str(tmp_path).replace('/', '%2F')}%2Fmongodb-27017.sock/jobs"
-        said = f"{at} cannot be reached: No such file or directory"
-        hint = "does MongoDB run here? look at the path of its socket"
-        turned_away(at, kind="store_unavailable", message=said, hint=hint)
-
-    def test_encryption_that_the_server_does_not_have(self, queuectl: CommandLine, place: MongoPlace) -> None:
-        error = queuectl.json("--store", place.url(tls="true"), "status", code=5)["error"]
-        assert (error["code"], error["hint"]) == ("store_unusable", TLS)
-        assert "_ssl.c" not in error["message"]
-
-    def test_a_cluster_that_no_name_server_knows(self, turned_away: Refused) -> None:
-        url = "mongodb+srv://ada:s3cret@cluster.example.net/jobs"
-        said = "cannot be reached: The DNS query name does not exist: _mongodb._tcp.cluster.example.net"
-        with nameserver():
-            message = f"mongodb+srv://ada@cluster.example.net/jobs {said}"
-            turned_away(url, kind="store_unavailable", message=message, hint=HOST)
-
-    @pytest.mark.usefixtures("hasty")
-    def test_a_cluster_and_no_name_server(self, queuectl: CommandLine) -> None:
-        with nameserver(silent=True):
-            url = "mongodb+srv://ada:s3cret@cluster.example.net/jobs"
-            error = queuectl.json("--store", url, "status", code=5)["error"]
-        assert (error["code"], error["hint"]) == ("store_unavailable", HOST)
-        assert "s3cret" not in queuectl.err
-
-
-class Web(BaseHTTPRequestHandler):
-    """A server of another kind."""
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Nothing."""
-
-
-@contextmanager
-def _web() -> Iterator[int]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), Web) as server:
-        Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-        yield server.server_address[1]
-        server.shutdown()
-
-
-class TestLogin:
-    def test_a_wrong_password(self, place: MongoPlace, turned_away: Refused) -> None:
-        said = f"{place.at()}: Authentication failed"
-        turned_away(place.url(password="s3cret"), message=said, hint=LOGIN.format("admin"))
-
-    def test_an_unknown_user(self, place: MongoPlace, turned_away: Refused) -> None:
-        said = f"{place.at('nobody')}: Authentication failed"
-        turned_away(place.url(user="nobody"), message=said, hint=LOGIN.format("admin"))
-
-    def test_a_database_that_does_not_know_the_user(self, place: MongoPlace, turned_away: Refused) -> None:
-        said = f"{place.at()}: Authentication failed"
-        turned_away(place.url(authSource="elsewhere"), message=said, hint=LOGIN.format("elsewhere"))
-        url = place.url().partition("?")[0]
-        turned_away(url, message=said, hint=LOGIN.format(place.name))
-
-    def test_nobody_at_all(self, place: MongoPlace, turned_away: Refused) -> None:
-        at = place.at().replace("root@", "")
-        hint = "name a user and a password in the URL: mongodb://user:password@host/database"
-        turned_away(at, message=f"{at}: command find requires authentication", hint=hint)
-
-    def test_a_mechanism_that_the_server_does_not_have(self, place: MongoPlace, turned_away: Refused) -> None:
-        said = f"{place.at()}: Received authentication for mechanism PLAIN which is not enabled"
-        url = place.url(authMechanism="PLAIN", authSource="$external")
-        turned_away(url, message=said, hint="look at authMechanism in the URL")
 
 
 class TestRights:
@@ -267,7 +121,7 @@ class TestSchema:
     def test_a_view_by_one_of_our_names_is_left_alone(self, place: MongoPlace, turned_away: Refused) -> None:
         place.here.create_collection("jobs", viewOn="people", pipeline=[])
         said = f"{place.at()}: Namespace {place.name}.jobs is a view, not a collection"
-        hint = "it holds collections of another program: name another database in the URL"
+        hint = "the database contains collections of another program: name another database in the URL"
         turned_away(place.url(), message=said, hint=hint)
 
     def test_a_database_whose_name_differs_in_capitals_only(
@@ -276,7 +130,7 @@ class TestSchema:
         queuectl("--store", place.url(), "enqueue", "true")
         error = queuectl.json("--store", place.url(place.name.upper()), "enqueue", "x", code=5)["error"]
         assert error["code"] == "store_unusable"
-        assert error["hint"] == "look at the name of the database: capital letters count"
+        assert error["hint"] == "look at the name of the database: its case matters"
 
     def test_a_disk_that_is_full(
         self, queuectl: CommandLine, own_mongo: MongoServer, place: MongoPlace, turned_away: Refused
@@ -314,11 +168,11 @@ class TestKinds:
     ) -> None:
         url = pretend(setName="rs", me="db.invalid:27017", hosts=["db.invalid:27017"])
         said = f"{url} names members of its replica set that cannot be reached"
-        hint = "this host has to reach them by the names that rs.conf() shows"
+        hint = "this host must be able to connect to the members by the names that rs.conf() shows"
         turned_away(url, kind="store_unavailable", message=said, hint=hint)
 
     def test_a_set_of_another_name(self, place: MongoPlace, turned_away: Refused) -> None:
-        said = f"{place.at()} is in no replica set of that name"
+        said = f"{place.at()} is not in a replica set of that name"
         turned_away(place.url(replicaSet="foo"), message=said, hint="look at replicaSet in the URL")
 
     @pytest.mark.usefixtures("hasty")

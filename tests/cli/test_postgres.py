@@ -1,8 +1,7 @@
-"""PostgreSQL and what goes wrong with it: one line that says what to do, and the right exit code."""
+"""Roles, replicas, schemas and durability of PostgreSQL: one line that says what to do, and the exit code."""
 
 import contextlib
 import signal
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,79 +10,14 @@ import pytest
 
 from cli.conftest import CommandLine, Refused
 from cli.postgres import PASSWORD, Database
-from cli.test_stores import COMMANDS
 from facts import eventually
 from queuectl.store.postgres.schema import known
 from servers.daemon import Daemon
 from servers.endpoint import free_port
 from servers.postgres import PostgresServer
 
-PASSWORD_HINT = "look at user and password; in the URL, special characters are written as %XX"
 
-
-class TestNoConnection:
-    def test_a_wrong_password(self, database: Database, refused: Refused) -> None:
-        said = 'password authentication failed for user "postgres"'
-        refused(database.url(password=PASSWORD), message=f"{database.at()}: {said}", hint=PASSWORD_HINT)
-
-    def test_no_password(self, database: Database, refused: Refused) -> None:
-        url = database.url().replace(":open%2Fsesame", "")
-        refused(url, message=f"{database.at()}: no password supplied", hint=PASSWORD_HINT)
-
-    def test_an_unknown_user(self, database: Database, refused: Refused) -> None:
-        said = 'password authentication failed for user "nobody"'
-        refused(database.url(user="nobody"), message=f"{database.at('nobody')}: {said}", hint=PASSWORD_HINT)
-
-    def test_an_unknown_database(self, database: Database, refused: Refused) -> None:
-        refused(
-            database.url(database="nowhere"),
-            message=f'{database.at(database="nowhere")}: database "nowhere" does not exist',
-            hint="look at the name of the database, or let an administrator run: CREATE DATABASE nowhere",
-        )
-
-    def test_an_unknown_host(self, queuectl: CommandLine, database: Database) -> None:
-        url = database.url(host="db.invalid")
-        error = queuectl.json("--store", url, "status", code=5)["error"]
-        assert error["code"] == "store_unavailable"
-        assert error["message"].startswith(f"{database.at(host='db.invalid')}: failed to resolve host")
-        assert error["hint"] == "look at the name of the host"
-        assert queuectl.err.count("\n") == 1
-
-    def test_nothing_listens_there(self, database: Database, refused: Refused) -> None:
-        port = free_port()
-        refused(
-            database.url(port=port),
-            kind="store_unavailable",
-            message=f"{database.at(port=port)}: Connection refused",
-            hint="does PostgreSQL run there? look at host and port",
-        )
-
-    def test_what_listens_there_says_nothing(self, database: Database, refused: Refused) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as silent:
-            port = silent.getsockname()[1]
-            refused(
-                database.url(port=port, connect_timeout=2),
-                kind="store_unavailable",
-                message=f"{database.at(port=port)}: connection timeout expired",
-                hint="is that host up, and does its firewall let this one in? look at host and port",
-            )
-
-    def test_there_is_no_such_socket(self, refused: Refused, tmp_path: Path) -> None:
-        refused(
-            f"postgresql://postgres@/jobs?host={tmp_path}",
-            kind="store_unavailable",
-            message=f'postgresql://postgres@{tmp_path}/jobs: "{tmp_path}/.s.PGSQL.5432": '
-            "No such file or directory",
-            hint="does PostgreSQL run here? name another host in the URL",
-        )
-
-    def test_encryption_that_the_server_does_not_have(self, database: Database, refused: Refused) -> None:
-        refused(
-            database.url(sslmode="require"),
-            message=f"{database.at()}: server does not support SSL, but SSL was required",
-            hint="look at sslmode in the URL",
-        )
-
+class TestLogin:
     def test_a_role_that_may_not_log_in(self, database: Database, refused: Refused) -> None:
         role = database.role("NOLOGIN")
         refused(
@@ -109,14 +43,6 @@ class TestNoConnection:
             message=f'{database.at(role, closed)}: permission denied for database "{closed}"',
             hint=f"let its owner run: GRANT CONNECT ON DATABASE {closed} TO {role}",
         )
-
-    @pytest.mark.parametrize("words", COMMANDS, ids=[" ".join(words) for words in COMMANDS])
-    def test_it_is_five_for_every_command(
-        self, queuectl: CommandLine, database: Database, words: tuple[str, ...]
-    ) -> None:
-        assert queuectl("--store", database.url(port=free_port()), *words, code=5) == ""
-        assert "Connection refused" in queuectl.err
-        assert queuectl.err.count("\n") == 1
 
 
 class TestReadOnly:

@@ -1,7 +1,6 @@
-"""Redis and what goes wrong with it: one line that says what to do, and the right exit code."""
+"""Rights, kinds of servers, durability and the archive of Redis: one line that says what to do, and the exit code."""
 
 import shlex
-import socket
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -14,77 +13,14 @@ from cli.conftest import CommandLine, Refused
 from cli.mongo import MongoPlace
 from cli.postgres import PASSWORD, secret_of
 from cli.redis import ArchivedPlace, RedisPlace
-from cli.test_mongo import _web
-from cli.test_stores import COMMANDS
 from e2e.databases import RIGHTS
 from queuectl import bootstrap
 from queuectl.store.mongo import connect
 from queuectl.store.redis_archive import ArchivedStore
-from servers.endpoint import free_port
 from servers.proxy import Proxy
 from servers.redis import RedisServer, replica_of
 
-LOGIN = "look at user and password"
-RUNS = "does Redis run there? look at host and port"
 AWAY = "store_unavailable"
-
-
-@pytest.fixture
-def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who waits has little patience."""
-    real = bootstrap.open_store
-    monkeypatch.setattr(
-        bootstrap, "open_store", lambda *given, **options: real(*given, patience=0.8, **options)
-    )
-
-
-@pytest.fixture
-def silent() -> Iterator[int]:
-    """A port where somebody listens who says nothing."""
-    with socket.create_server(("127.0.0.1", 0)) as ear:
-        yield ear.getsockname()[1]
-
-
-class TestNoConnection:
-    def test_nobody_listens_there(self, queue: RedisPlace, rejected: Refused) -> None:
-        rejected(queue.url(port=free_port()), kind=AWAY, says="Connection refused", hint=RUNS)
-
-    @pytest.mark.parametrize("words", COMMANDS[::3], ids=[" ".join(words) for words in COMMANDS[::3]])
-    def test_it_is_five_for_commands_of_every_kind(
-        self, queuectl: CommandLine, queue: RedisPlace, words: tuple[str, ...]
-    ) -> None:
-        assert queuectl("--store", queue.url(port=free_port()), *words, code=5) == ""
-        assert "Connection refused" in queuectl.err
-        assert queuectl.err.count("\n") == 1
-
-    def test_an_unknown_host(self, queue: RedisPlace, rejected: Refused) -> None:
-        at = queue.at(host="db.invalid")
-        rejected(queue.url(host="db.invalid"), kind=AWAY, says=at, hint="look at the name of the host")
-
-    @pytest.mark.usefixtures("hasty")
-    def test_what_listens_there_says_nothing(self, queue: RedisPlace, rejected: Refused, silent: int) -> None:
-        rejected(queue.url(port=silent), kind=AWAY, says=queue.at(port=silent), hint="firewall")
-
-    def test_what_listens_there_is_something_else(self, rejected: Refused) -> None:
-        with _web() as port:
-            rejected(f"redis://127.0.0.1:{port}/0", says=f"redis://127.0.0.1:{port}/0", hint=RUNS)
-
-    @pytest.mark.usefixtures("hasty")
-    def test_encryption_that_the_server_does_not_have(self, queue: RedisPlace, rejected: Refused) -> None:
-        url = queue.url().replace("redis:", "rediss:")
-        rejected(url, kind=AWAY, says=queue.at().replace("redis:", "rediss:"), hint="TLS")
-
-
-class TestLogin:
-    def test_a_wrong_password(self, queue: RedisPlace, rejected: Refused) -> None:
-        rejected(queue.url(password="s3cret"), says=queue.at(), hint=LOGIN)
-
-    def test_an_unknown_user(self, queue: RedisPlace, rejected: Refused) -> None:
-        rejected(queue.url(user="nobody"), says=queue.at("nobody"), hint=LOGIN)
-
-    def test_nobody_at_all(self, queue: RedisPlace, rejected: Refused) -> None:
-        url = queue.url().replace(":open%2Fsesame@", "")
-        rejected(url, says="uthentication required", hint=LOGIN)
 
 
 class TestRights:
@@ -144,9 +80,6 @@ class TestKinds:
         with closing(replica_of(own_redis)) as replica:
             for words in (("status",), ("enqueue", "true")):
                 rejected(replica.url(name=queue.name), *words, says="replica", hint="primary")
-
-    def test_a_number_that_no_database_has(self, queue: RedisPlace, rejected: Refused) -> None:
-        rejected(queue.url(99), says="DB index is out of range", hint="look at the number after the /")
 
     def test_a_queue_of_a_newer_program(self, queue: RedisPlace, rejected: Refused) -> None:
         queue.server.call("SET", f"{queue.tag}:schema", 99)

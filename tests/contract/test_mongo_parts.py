@@ -9,8 +9,7 @@ from contract.grounds import MongoGround
 from factories import LEASE, NOW, new_job
 from queuectl.domain.output import Chunk
 from queuectl.domain.query import Filter
-from queuectl.errors import InvalidInput, StoreUnavailable, StoreUnusable
-from queuectl.store.mongo.address import identity, parse
+from queuectl.errors import StoreUnavailable, StoreUnusable
 from servers.mongo import GivenMongo, MongoServer
 
 
@@ -19,68 +18,6 @@ def ground(mongo_server: MongoServer | GivenMongo) -> Iterator[MongoGround]:
     ground = MongoGround(mongo_server)
     yield ground
     ground.close()
-
-
-class TestAddress:
-    @pytest.mark.parametrize(
-        ("url", "shown"),
-        [
-            ("mongodb://u:secret@h:27018/d", "mongodb://u@h:27018/d"),
-            ("mongodb://u:secret@h/d", "mongodb://u@h/d"),
-            ("mongodb://h", "mongodb://h/queuectl"),
-            ("mongodb://h/?replicaSet=rs", "mongodb://h/queuectl"),
-            ("mongodb://u:secret@a:1,b:27017,c/d?tls=true", "mongodb://u@a:1,b,c/d"),
-            ("mongodb+srv://u:s%2Fe%40cret@cluster.example.net/d", "mongodb+srv://u@cluster.example.net/d"),
-            ("mongodb://u:secret@[::1]:27018/d", "mongodb://u@[::1]:27018/d"),
-            ("mongodb://h/d?w=majority&journal=true&listen=no", "mongodb://h/d"),
-        ],
-    )
-    def test_what_is_shown_carries_no_password(self, url: str, shown: str) -> None:
-        assert parse(url).shown == shown
-
-    @pytest.mark.parametrize(
-        "url",
-        [
-            "mongodb:u:secret@h/d",
-            "mongodb://u:secret@h:port/d",
-            "mongodb://u:secret@h:70000/d",
-            "mongodb://u:secret#x@h/d",
-            "mongodb://u:se/cret@h/d",
-            "mongodb://u:se?secret@h/d",
-            "mongodb://u:x/d?w=secret@h/d",
-            "mongodb://u:x/d?listen=secret@h/d",
-            "mongodb://u:x/d?timeoutMS=secret@h",
-            "mongodb://u:secret@secret@h/d",
-            "mongodb://u:secret:secret@h/d",
-            "mongodb://u:secret@/d",
-            "mongodb://u:secret@h/a.b",
-            "mongodb://u:secret@h/d?x",
-            f"mongodb://u:secret@h/{'d' * 39}",
-        ],
-    )
-    def test_what_is_not_understood_is_refused_without_the_password(self, url: str) -> None:
-        with pytest.raises(InvalidInput) as caught:
-            parse(url)
-        assert "secret" not in caught.value.message + (caught.value.hint or "")
-
-    @pytest.mark.parametrize(
-        "option",
-        ["w=1", "w=0", "journal=false", "j=false", "readPreference=secondary", "READPREFERENCE=nearest",
-         "retryWrites=false", "timeoutMS=5", "socketTimeoutMS=1", "wTimeoutMS=1", "listen=maybe"],
-    )  # fmt: skip
-    def test_what_would_weaken_a_promise_is_refused(self, option: str) -> None:
-        with pytest.raises(InvalidInput) as caught:
-            parse(f"mongodb://u:secret@h/d?{option}")
-        assert option.partition("=")[0] in caught.value.message
-
-    def test_one_queue_is_one_queue_whoever_comes_and_however(self) -> None:
-        same = {
-            identity("mongodb://a:x@h:27017,G/d"),
-            identity("mongodb://b:y@g,h/d?listen=no&tls=true"),
-        }
-        assert len(same) == 1
-        places = ("h,g/e", "h:2,g/d", "h/d", "h,g")
-        assert len({identity(f"mongodb://{place}") for place in places} | same) == 5
 
 
 def test_64_mib_of_output_come_back_byte_for_byte(ground: MongoGround) -> None:

@@ -17,86 +17,17 @@ from facts import eventually
 from queuectl.domain import lifecycle
 from queuectl.domain.output import Chunk
 from queuectl.domain.query import Filter
-from queuectl.errors import InvalidInput, OutcomeUnknown, StoreUnavailable, StoreUnusable
+from queuectl.errors import OutcomeUnknown, StoreUnavailable, StoreUnusable
 from queuectl.store.driver.attempt_ids import AttemptIds
 from queuectl.store.driver.codec import moment
 from queuectl.store.driver.server_clock import ServerClock
 from queuectl.store.driver.set_aside import SetAside
 from queuectl.store.postgres import PostgresStore, claim, connect, output
-from queuectl.store.postgres.address import identity, parse
 from queuectl.store.postgres.connect import Line
 from queuectl.store.postgres.listen import Listener
 from queuectl.store.protocol import ClaimRequest
 from servers.bouncer import Bouncer
 from servers.postgres import GivenServer, PostgresServer
-
-
-class TestAddress:
-    @pytest.mark.parametrize(
-        ("url", "shown"),
-        [
-            ("postgresql://u:secret@h:5433/d", "postgresql://u@h:5433/d"),
-            ("postgres://u:secret@h/d", "postgresql://u@h/d"),
-            ("postgresql://h/d?schema=other", "postgresql://h/d?schema=other"),
-            ("postgresql://h/d?schema=queuectl", "postgresql://h/d"),
-            ("postgresql:///d?host=/run/postgresql&user=u&password=secret", "postgresql://u@/run/postgresql/d"),
-            ("postgresql://u:secret@h1:1,h2:2/d?sslmode=require", "postgresql://u@h1:1,h2:2/d"),
-            ("postgresql://u:%2Fs%40crét@[::1]/d", "postgresql://u@[::1]/d"),
-            ("postgresql://postgres.ref:secret@pool.example.com:6543/postgres?pgbouncer=true",
-             "postgresql://postgres.ref@pool.example.com:6543/postgres"),
-        ],
-    )  # fmt: skip
-    def test_what_is_shown_carries_no_password(self, url: str, shown: str) -> None:
-        assert parse(url).shown == shown
-
-    def test_our_words_are_ours_and_the_rest_is_libpqs(self) -> None:
-        address = parse("postgresql://u:p%23@h/d?schema=s1&listen=no&sslmode=require&connection_limit=1")
-        assert (address.schema, address.listens) == ("s1", False)
-        parts = {"user": "u", "password": "p#", "host": "h", "dbname": "d", "sslmode": "require"}
-        assert address.parts == parts
-
-    @pytest.mark.parametrize(
-        "url",
-        [
-            "postgresql://u:secret@h:port/d",
-            "postgresql://u:secret#x@h/d",
-            "postgresql://u:secret@h/d?sslmood=require",
-            "postgresql://u:secret@h/d?schema=a-b",
-            "postgresql://u:secret@h/d?schema=pg_mine",
-            "postgresql://u:secret@h/d?schema=",
-            f"postgresql://u:secret@h/d?schema={'s' * 51}",
-            "postgresql://u:secret@h/d?listen=maybe",
-            "postgresql://u:secret@[h/d",
-            "postgresql://u:secret@h/d?x",
-        ],
-    )
-    def test_what_is_not_understood_is_refused_without_the_password(self, url: str) -> None:
-        with pytest.raises(InvalidInput) as caught:
-            parse(url)
-        assert "secret" not in caught.value.message + (caught.value.hint or "")
-
-    def test_one_queue_is_one_queue_whoever_comes_and_however(self) -> None:
-        same = {
-            identity("postgresql://a:x@h:1/d"),
-            identity("postgres://b:y@h:1/d?listen=no&sslmode=disable"),
-        }
-        assert len(same) == 1
-        places = (
-            "h:1/e",
-            "h:2/d",
-            "g:1/d",
-            "h:1/d?schema=s",
-            "?service=one",
-            "?service=two",
-            "ada@h:1/",
-            "eve@h:1/",
-        )
-        assert len({identity(f"postgresql://{place}") for place in places} | same) == 9
-
-    def test_what_the_environment_says_counts(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setenv("PGHOST", "h")
-        monkeypatch.setenv("PGPORT", "1")
-        assert identity("postgresql:///d") == identity("postgresql://h:1/d")
 
 
 class Server:
