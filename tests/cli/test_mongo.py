@@ -28,7 +28,7 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who waits has little patience."""
     real = bootstrap.open_store
     monkeypatch.setattr(
-        bootstrap, "open_store", lambda *given, **options: real(*given, patience=1.2, **options)
+        bootstrap, "open_store", lambda *given, **options: real(*given, **{**options, "patience": 1.2})
     )
 
 
