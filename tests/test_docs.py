@@ -39,7 +39,7 @@ from queuectl.cli.main import parser_of
 from queuectl.domain.job import STATES
 from queuectl.domain.lifecycle import ARROWS
 from queuectl.store.protocol import Store
-from queuectl.worker.agent import main
+from queuectl.worker.agent import recording
 from servers.manager import Manager, Service
 from servers.mongo import GivenMongo, MongoServer
 from servers.postgres import GivenServer, PostgresServer
@@ -433,7 +433,7 @@ def _code_of(page: Path) -> str:
 
 def test_the_size_of_a_batch_of_results_is_what_the_page_says() -> None:
     page = (ROOT / "docs" / "architecture.md").read_text("utf-8")
-    claim = f"recorded up to {main.GATHER} at once, none later than {main.GATHER_SECONDS * 1000:.0f} ms after"
+    claim = f"recorded up to {recording.GATHER} at once, none later than {recording.GATHER_SECONDS * 1000:.0f} ms after"
     assert claim in page
 
 

@@ -10,6 +10,16 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 from holders import Agent, Worker
+from unstarted import Unstarted
+
+from contract.grounds import SteppedClock
+from queuectl.store.memory import MemoryStore
+
+
+@pytest.fixture
+def unstarted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Unstarted:
+    """An agent without processes, on a memory store whose clock stands still."""
+    return Unstarted(tmp_path, monkeypatch, MemoryStore(SteppedClock()))
 
 
 @pytest.fixture

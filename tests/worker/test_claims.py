@@ -10,7 +10,7 @@ from queuectl.domain import lifecycle
 from queuectl.domain.job import Job
 from queuectl.domain.worker import Slot
 from queuectl.store.protocol import AttemptRef
-from queuectl.worker.agent import claims as places_module
+from queuectl.worker.agent import claims as claims_module
 from queuectl.worker.agent.claims import Claims
 
 STARTED = NOW.timestamp()
@@ -22,35 +22,35 @@ def claimed(id: str) -> Job:
 
 
 @pytest.fixture
-def places() -> Claims:
+def claims() -> Claims:
     """a waits in the holder, b runs in slot 1."""
-    places = Claims()
-    places.add(claimed("a"))
-    places.add(claimed("b")).begin(1, 77, STARTED)
-    return places
+    claims = Claims()
+    claims.add(claimed("a"))
+    claims.add(claimed("b")).mark_started(1, 77, STARTED)
+    return claims
 
 
-def test_all_are_found_by_attempt(places: Claims) -> None:
-    assert len(places) == 2
-    assert "a" in places
-    assert "c" not in places
-    assert {place.attempt_id for place in places} == {"a", "b"}
-    assert places.get("c") is None
-    assert places.held() == [AttemptRef("a", "a"), AttemptRef("b", "b")]
+def test_all_are_found_by_attempt(claims: Claims) -> None:
+    assert len(claims) == 2
+    assert "a" in claims
+    assert "c" not in claims
+    assert {claim.attempt_id for claim in claims} == {"a", "b"}
+    assert claims.get("c") is None
+    assert claims.refs() == [AttemptRef("a", "a"), AttemptRef("b", "b")]
 
 
-def test_what_is_over_is_gone_once(places: Claims) -> None:
-    place = places.pop("a")
-    assert place
-    assert place.job.id == "a"
-    assert places.pop("a") is None
-    assert len(places) == 1
+def test_what_is_over_is_gone_once(claims: Claims) -> None:
+    claim = claims.pop("a")
+    assert claim
+    assert claim.job.id == "a"
+    assert claims.pop("a") is None
+    assert len(claims) == 1
 
 
-def test_they_may_end_while_they_are_looked_through(places: Claims) -> None:
-    for place in places:
-        places.pop(place.attempt_id)
-    assert len(places) == 0
+def test_they_may_end_while_they_are_looked_through(claims: Claims) -> None:
+    for claim in claims:
+        claims.pop(claim.attempt_id)
+    assert len(claims) == 0
 
 
 def test_a_job_that_nobody_claimed_is_not_held() -> None:
@@ -58,89 +58,89 @@ def test_a_job_that_nobody_claimed_is_not_held() -> None:
         Claims().add(new_job("a"))
 
 
-def test_waiting_and_running_are_told_apart(places: Claims) -> None:
-    assert places.waiting() == ["a"]
-    assert places.running() == 1
+def test_waiting_and_running_are_told_apart(claims: Claims) -> None:
+    assert claims.waiting() == ["a"]
+    assert [claim.attempt_id for claim in claims.running()] == ["b"]
 
 
 def test_how_long_they_wait_is_counted_from_the_claim(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
-    monkeypatch.setattr(places_module, "boottime", lambda: now[0])
-    places = Claims()
-    places.add(claimed("a"))
+    monkeypatch.setattr(claims_module, "boottime", lambda: now[0])
+    claims = Claims()
+    claims.add(claimed("a"))
     now[0] = 105.0
-    places.add(claimed("b"))
-    assert places.waiting(5.0) == ["a"]
-    assert places.waiting(5.1) == []
+    claims.add(claimed("b"))
+    assert claims.waiting(5.0) == ["a"]
+    assert claims.waiting(5.1) == []
 
 
 def test_a_start_is_to_be_noted_after_a_while_and_once(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
-    monkeypatch.setattr(places_module, "boottime", lambda: now[0])
-    places = Claims()
-    places.add(claimed("waits"))
-    place = places.add(claimed("runs"))
-    place.begin(0, 77, STARTED)
-    assert places.unnoted(1.0) == []
+    monkeypatch.setattr(claims_module, "boottime", lambda: now[0])
+    claims = Claims()
+    claims.add(claimed("waits"))
+    claim = claims.add(claimed("runs"))
+    claim.mark_started(0, 77, STARTED)
+    assert claims.unsaved_starts(1.0) == []
     now[0] = 101.0
-    assert places.unnoted(1.0) == [place]
-    place.noted = True
-    assert places.unnoted(1.0) == []
+    assert claims.unsaved_starts(1.0) == [claim]
+    claim.start_saved = True
+    assert claims.unsaved_starts(1.0) == []
 
 
-def test_slots_are_shown_free_or_with_job_and_time(places: Claims) -> None:
-    assert places.slots(3) == (
+def test_slots_are_shown_free_or_with_job_and_time(claims: Claims) -> None:
+    assert claims.slots(3) == (
         Slot(slot=0),
         Slot(slot=1, job="b", since=datetime.fromtimestamp(STARTED, UTC)),
         Slot(slot=2),
     )
 
 
-def test_a_fresher_copy_keeps_the_start_that_only_the_worker_knows(places: Claims) -> None:
-    place = places.get("b")
-    assert place
+def test_a_fresher_copy_keeps_the_start_that_only_the_worker_knows(claims: Claims) -> None:
+    claim = claims.get("b")
+    assert claim
     renewed = lifecycle.renew(claimed("b"), lease=timedelta(minutes=5), now=NOW)
-    place.refresh(replace(renewed, version=9))
-    lease = place.job.lease
+    claim.refresh(replace(renewed, version=9))
+    lease = claim.job.lease
     assert lease
-    assert (place.job.version, lease.until) == (9, NOW + timedelta(minutes=5))
+    assert (claim.job.version, lease.until) == (9, NOW + timedelta(minutes=5))
     assert (lease.slot, lease.pid, lease.started_at) == (1, 77, NOW)
 
 
-def test_a_copy_of_another_attempt_is_not_taken(places: Claims) -> None:
-    place = places.get("b")
-    assert place
-    before = place.job
-    place.refresh(processing("b", attempt_id="other"))
-    place.refresh(new_job("b"))
-    assert place.job is before
+def test_a_copy_of_another_attempt_is_not_taken(claims: Claims) -> None:
+    claim = claims.get("b")
+    assert claim
+    before = claim.job
+    claim.refresh(processing("b", attempt_id="other"))
+    claim.refresh(new_job("b"))
+    assert claim.job is before
 
 
-def test_the_start_is_written_into_the_job_for_people_who_look(places: Claims) -> None:
-    place = places.get("b")
-    assert place
-    noted = place.with_start(NOW)
+def test_the_start_is_written_into_the_job_for_people_who_look(claims: Claims) -> None:
+    claim = claims.get("b")
+    assert claim
+    noted = claim.with_start(NOW)
     assert noted.lease
     assert (noted.lease.slot, noted.lease.pid, noted.started_at) == (1, 77, NOW)
 
 
-def test_what_does_not_run_has_no_start_to_note(places: Claims) -> None:
-    place = places.get("a")
-    assert place
+def test_what_does_not_run_has_no_start_to_note(claims: Claims) -> None:
+    claim = claims.get("a")
+    assert claim
     with pytest.raises(AssertionError, match="only running"):
-        place.with_start(NOW)
+        claim.with_start(NOW)
 
 
 @pytest.mark.parametrize("slot", [0, 2])
 def test_what_another_agent_started_is_taken_over_where_it_runs(slot: int) -> None:
-    places = Claims()
+    claims = Claims()
     known = {"state": "running", "slot": slot, "pid": 77, "started_at": STARTED}
-    place = places.adopt(claimed("a"), known)
-    assert (place.slot, place.started) == (slot, NOW)
-    assert places.slots(3)[slot].job == "a"
+    claim = claims.adopt(claimed("a"), known)
+    assert (claim.slot, claim.started) == (slot, NOW)
+    assert claims.slots(3)[slot].job == "a"
 
 
 def test_what_another_agent_only_sent_still_waits() -> None:
-    places = Claims()
-    places.adopt(claimed("a"), {"state": "queued"})
-    assert places.waiting() == ["a"]
+    claims = Claims()
+    claims.adopt(claimed("a"), {"state": "queued"})
+    assert claims.waiting() == ["a"]

@@ -1,19 +1,18 @@
 """What every worker does for all, where the store works but something behind it does not."""
 
-import io
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from archive import Troubled
+from unstarted import Unstarted
 
 from contract.grounds import SteppedClock
 from queuectl import config
 from queuectl.errors import StoreUnavailable
 from queuectl.worker.agent import maintenance
-from queuectl.worker.agent.log import Log
+from queuectl.worker.agent.claim import ClaimJobs
 from queuectl.worker.agent.maintenance import Maintenance
-from queuectl.worker.agent.store_time import StoreTime
 from queuectl.worker.host import process_table, result_file
 from queuectl.worker.host.slot_file import Slots
 from queuectl.worker.protocol import Exited, encode
@@ -21,29 +20,32 @@ from service.scenes import child, heartbeat, put
 
 
 class Duty:
-    """The chores of one agent, all due at each round."""
+    """The maintenance of one agent that has been connected for long, all its steps due at each round."""
 
-    def __init__(self, directory: Path) -> None:
-        self.store, self._said = Troubled(), io.StringIO()
-        self.journal = Log(out=self._said)
-        self.chores = Maintenance(
-            self.store, lambda _: False, str(directory), self.journal, StoreTime(self.store)
-        )
+    def __init__(self, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.store = Troubled()
+        self.agent = Unstarted(directory, monkeypatch, self.store, config={"url": "redis://h"})
+        self.agent.context.settings = config.resolve({}, {}, {}, {"retain_dead": "1d"})
 
     def round(self) -> list[str]:
-        """Do all that there is; what was said, without the time."""
-        self.chores._times = dict.fromkeys(self.chores._times, 0.0)
-        self.chores.run(config.resolve({}, {}, {}, {"retain_dead": "1d"}), may_recover=True)
-        self.journal.flush()
-        lines = self._said.getvalue().splitlines()
-        self._said.truncate(0)
-        self._said.seek(0)
-        return [line[21:] for line in lines]
+        """Do all that there is; what was logged, without the time."""
+        health, duty = self.agent.context.health, self.agent.duty(Maintenance)
+        health._since, health._last_round = self.agent.now - 3600, self.agent.now
+        for step in duty._steps:
+            step.at = 0.0
+        self.agent.run(Maintenance)
+        return self.agent.said()
+
+    @property
+    def clock_jump(self) -> float | None:
+        """What the registry shows."""
+        jump: float | None = self.agent.duty(Maintenance)._watch.jump
+        return jump
 
 
 @pytest.fixture
-def duty(tmp_path: Path) -> Duty:
-    return Duty(tmp_path)
+def duty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Duty:
+    return Duty(tmp_path, monkeypatch)
 
 
 def test_trouble_is_said_when_it_begins_and_when_it_is_over(duty: Duty) -> None:
@@ -59,7 +61,7 @@ def test_trouble_is_said_when_it_begins_and_when_it_is_over(duty: Duty) -> None:
 
 @pytest.fixture
 def waiting(duty: Duty) -> Troubled:
-    """A store whose archive is away; a claim has lapsed, and a job is blocked behind one that is past."""
+    """A store whose archive is away; a lease has expired, and a job is blocked behind one that is past."""
     store = duty.store
     put(store, "parent", state="completed")
     child(store, "child", "parent")
@@ -111,18 +113,16 @@ class TestClockJump:
     """A clock that is set wrong makes everything look old."""
 
     @pytest.fixture
-    def clock(self, duty: Duty, monkeypatch: pytest.MonkeyPatch) -> SteppedClock:
+    def clock(self, duty: Duty) -> SteppedClock:
         """The store's clock; the host's own goes on with it, but for jumps."""
         clock = SteppedClock()
         duty.store._clock, duty.store._last_now = clock, clock.now()
-        self.boot = 1000.0
-        monkeypatch.setattr(maintenance, "boottime", lambda: self.boot)
         put(duty.store, "kept", state="completed")
         return clock
 
-    def passes(self, clock: SteppedClock, **time: float) -> None:
+    def passes(self, duty: Duty, clock: SteppedClock, **time: float) -> None:
         clock.step(**time)
-        self.boot += timedelta(**time).total_seconds()
+        duty.agent.now += timedelta(**time).total_seconds()
 
     @pytest.mark.parametrize("days", [30, 7300])
     def test_nothing_is_purged_for_an_hour(self, duty: Duty, clock: SteppedClock, days: int) -> None:
@@ -131,13 +131,13 @@ class TestClockJump:
         assert duty.round() == [
             f"clock     the store's clock jumped {days}d ahead; nothing is purged for an hour"
         ]
-        self.passes(clock, minutes=59)
+        self.passes(duty, clock, minutes=59)
         assert duty.round() == []
         assert duty.store.get(["kept"])
-        self.passes(clock, minutes=2)
+        self.passes(duty, clock, minutes=2)
         assert duty.round() == []
         assert not duty.store.get(["kept"])
-        assert duty.chores.clock_jump is None
+        assert duty.clock_jump is None
 
     def test_it_is_over_in_time_when_the_clock_is_set_right(self, duty: Duty, clock: SteppedClock) -> None:
         duty.round()
@@ -145,7 +145,7 @@ class TestClockJump:
         duty.round()
         clock.step(days=-30)
         assert duty.round() == ["clock     the store's clock jumped 30d back; nothing is purged for an hour"]
-        self.passes(clock, hours=2)
+        self.passes(duty, clock, hours=2)
         duty.round()
         assert duty.store.get(["kept"])
 
@@ -159,7 +159,43 @@ class TestClockJump:
         duty.round()
         clock.step(minutes=59)
         assert duty.round() == []
-        assert duty.chores.clock_jump is None
+        assert duty.clock_jump is None
+
+
+class TestDue:
+    def test_each_step_has_its_interval(self, unstarted: Unstarted) -> None:
+        ran = list[str]()
+        duty = unstarted.duty(Maintenance)
+        for step in duty._steps:
+            name = step.run.__name__
+            step.run = lambda name=name: ran.append(name)
+        for second in range(31):
+            unstarted.now = 1000.0 + second
+            if unstarted.is_due(Maintenance):
+                unstarted.run(Maintenance)
+        counted = {name: ran.count(name) for name in ran}
+        assert counted == {"_recover_dead": 31, "_recover_expired": 16, "_sweep_blocked": 7, "_purge": 1}
+
+    def test_it_is_due_when_its_next_step_is(self, unstarted: Unstarted) -> None:
+        unstarted.run(Maintenance)
+        assert (
+            unstarted.duty(Maintenance).due(unstarted.now) == unstarted.now + maintenance.DEAD_WORKERS_EVERY
+        )
+
+    def test_only_a_worker_that_was_connected_for_a_whole_lease_judges_leases(self, duty: Duty) -> None:
+        put(duty.store, "a")
+        duty.store.claim("elsewhere", [], 1, timedelta())
+        duty.agent.run(Maintenance)
+        assert duty.store.get(["a"])["a"].state == "processing"
+        assert duty.round()[0].startswith("recovered a")
+
+    def test_what_is_recovered_is_claimed_at_once(self, duty: Duty) -> None:
+        put(duty.store, "a")
+        duty.store.claim("elsewhere", [], 1, timedelta())
+        duty.agent.run(ClaimJobs)
+        assert not duty.agent.is_due(ClaimJobs)
+        duty.round()
+        assert duty.agent.is_due(ClaimJobs)
 
 
 def test_what_was_handed_over_is_not_lost_though_its_lease_is_over(duty: Duty, tmp_path: Path) -> None:
@@ -194,7 +230,9 @@ def test_what_a_worker_in_doubt_handed_over_is_recorded_and_told_once(duty: Duty
     assert slots.exists()
 
 
-def test_a_result_for_another_store_is_kept(duty: Duty, tmp_path: Path) -> None:
+def test_a_result_for_another_store_is_kept(
+    duty: Duty, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The database was moved away while its worker ran, and a new one stands there: the old one may be put back."""
     put(duty.store, "done")
     [job] = duty.store.claim("gone", [], 1, timedelta(hours=1))
@@ -202,7 +240,7 @@ def test_a_result_for_another_store_is_kept(duty: Duty, tmp_path: Path) -> None:
     ended = Exited(job.attempt_id or "", "done", "exited", exit_code=0, started_at=1.0, finished_at=2.0)
     results = result_file.path_of(tmp_path, "gone")
     results.write_bytes(encode(ended))
-    elsewhere = Duty(tmp_path)
+    elsewhere = Duty(tmp_path, monkeypatch)
     assert elsewhere.round()[1:] == ["handover  1 result of worker old: kept, for this store has no such job"]
     assert elsewhere.round() == []
     duty.round()

@@ -152,13 +152,13 @@ def test_a_result_waits_for_its_output_for_a_while_and_no_longer(monkeypatch: py
     ship = Ship(store=Failing("before", "before"))
     ship.prints(b"x")
     assert not ship.tries()
-    assert ship.outputs.awaited() == {ship.attempt}
-    assert ship.outputs.due == now + output.AGAIN
-    now += output.HOPELESS
+    assert ship.outputs.unwritten() == {ship.attempt}
+    assert ship.outputs.retry_at == now + output.RETRY_AFTER
+    now += output.GIVE_UP_AFTER
     assert not ship.tries()
-    assert ship.outputs.awaited() == frozenset()
+    assert ship.outputs.unwritten() == frozenset()
     assert ship.tries()
-    assert (ship.outputs.awaited(), ship.outputs.fault) == (frozenset(), None)
+    assert (ship.outputs.unwritten(), ship.outputs.fault) == (frozenset(), None)
 
 
 def test_a_result_that_has_printed_nothing_more_waits_for_no_output() -> None:
@@ -166,7 +166,7 @@ def test_a_result_that_has_printed_nothing_more_waits_for_no_output() -> None:
     ship.prints(b"x")
     assert not ship.tries()
     ship.outputs.expect("quiet", 100)
-    assert "quiet" not in ship.outputs.awaited()
+    assert "quiet" not in ship.outputs.unwritten()
 
 
 def test_a_result_does_not_wait_for_what_waiting_will_not_mend() -> None:
@@ -174,7 +174,7 @@ def test_a_result_does_not_wait_for_what_waiting_will_not_mend() -> None:
     ship.prints(b"x")
     assert not ship.tries()
     assert isinstance(ship.outputs.fault, StoreUnusable)
-    assert ship.outputs.awaited() == frozenset()
+    assert ship.outputs.unwritten() == frozenset()
 
 
 def test_what_was_to_be_trimmed_when_the_store_was_away_is_trimmed_later() -> None:

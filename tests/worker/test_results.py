@@ -8,14 +8,11 @@ from archive import Troubled
 
 from factories import LEASE, report
 from queuectl.domain import lifecycle
-from queuectl.domain.job import Job
 from queuectl.errors import StoreUnavailable
 from queuectl.worker.agent import results
-from queuectl.worker.agent.claims import Claims
 from queuectl.worker.agent.log import Log
-from queuectl.worker.agent.monitor import AttemptMonitor
-from queuectl.worker.agent.results import Ended, ResultRecorder
-from queuectl.worker.agent.translate import report_of
+from queuectl.worker.agent.results import ResultRecorder
+from queuectl.worker.agent.translate import Ended
 from service.scenes import child, get, put
 
 AWAY = "mongodb://h/past cannot be reached"
@@ -43,18 +40,18 @@ class Scene:
         now = self.store.now()
         self.store.save([lifecycle.finish(self.claims["late"], report(now=now), now=now, random_number=0.5)])
         self.store.past, self.store.away = {"late"}, AWAY
-        self.journal = Log(out=self._said)
-        self.settler = ResultRecorder(self.store, "h", self.journal)
+        self.log = Log(out=self._said)
+        self.recorder = ResultRecorder(self.store, self.log)
 
     def ends(self, id: str, *, known: bool = True) -> None:
         """The holder says so; the agent may or may not have started it itself."""
         job = self.claims[id]
         message = {"job_id": id, "attempt_id": job.attempt_id, "kind": "exited", "exit_code": 0}
-        self.settler.add(Ended(message, report_of(message, b"", "h"), job if known else None))
+        self.recorder.add(Ended(message, b"", "h", job if known else None))
 
-    def settle(self) -> list[str]:
+    def record(self) -> list[str]:
         """Record what waits; the jobs whose results were recorded."""
-        return [after.id for _, after in self.settler.settle(self.line)]  # type: ignore[arg-type]
+        return [after.id for _, after in self.recorder.record(self.line)]  # type: ignore[arg-type]
 
     @property
     def acknowledged(self) -> list[str]:
@@ -74,49 +71,49 @@ def scene(monkeypatch: pytest.MonkeyPatch) -> Scene:
 def test_a_result_of_a_job_that_is_past_holds_up_no_other(scene: Scene, known: bool) -> None:
     scene.ends("late", known=known)
     scene.ends("good", known=known)
-    assert scene.settle() == ["good"]
+    assert scene.record() == ["good"]
     assert scene.acknowledged == ["good"]
     assert get(scene.store, "good").state == "completed"
 
 
 def test_it_is_kept_and_is_nothing_to_hurry_for(scene: Scene) -> None:
     scene.ends("late")
-    scene.settle()
-    assert [held.job_id for held in scene.settler.held()] == ["late"]
-    assert scene.settler.knows(scene.claims["late"].attempt_id)
-    assert (scene.settler.busy, scene.settler.waiting) == (False, 0)
+    scene.record()
+    assert [held.job_id for held in scene.recorder.refs()] == ["late"]
+    assert scene.recorder.knows(scene.claims["late"].attempt_id)
+    assert (scene.recorder.is_busy(), scene.recorder.waiting) == (False, 0)
 
 
 def test_the_archive_is_not_asked_for_it_again_and_again(scene: Scene) -> None:
     scene.ends("late")
-    scene.settle()
+    scene.record()
     asked = scene.store.questions
-    scene.settle()
+    scene.record()
     assert scene.store.questions == asked
-    scene.ticks[0] += results.AGAIN
-    scene.settle()
+    scene.ticks[0] += results.RETRY_AFTER
+    scene.record()
     assert scene.store.questions > asked
 
 
 def test_it_is_concluded_when_the_archive_is_back(scene: Scene) -> None:
     scene.ends("late")
-    scene.settle()
+    scene.record()
     scene.store.away = None
-    scene.ticks[0] += results.AGAIN
-    assert scene.settle() == []
+    scene.ticks[0] += results.RETRY_AFTER
+    assert scene.record() == []
     assert scene.acknowledged == ["late"]
-    assert scene.settler.held() == []
+    assert scene.recorder.refs() == []
 
 
 def test_a_claim_that_never_started_and_is_past_holds_up_no_result(scene: Scene) -> None:
-    scene.settler.give_back(scene.claims["late"].attempt_id or "", scene.claims["late"])
+    scene.recorder.give_back(scene.claims["late"].attempt_id or "", scene.claims["late"])
     scene.ends("good")
-    assert scene.settle() == ["good"]
-    assert not scene.settler.busy
+    assert scene.record() == ["good"]
+    assert not scene.recorder.is_busy()
     scene.store.away = None
-    scene.ticks[0] += results.AGAIN
-    scene.settle()
-    assert not scene.settler.knows(scene.claims["late"].attempt_id)
+    scene.ticks[0] += results.RETRY_AFTER
+    scene.record()
+    assert not scene.recorder.knows(scene.claims["late"].attempt_id)
 
 
 def test_who_waits_for_output_holds_up_no_other(scene: Scene) -> None:
@@ -126,9 +123,9 @@ def test_who_waits_for_output_holds_up_no_other(scene: Scene) -> None:
     scene.claims["loud"] = loud
     scene.ends("loud")
     scene.ends("good")
-    settled = scene.settler.settle(scene.line, {loud.attempt_id})  # type: ignore[arg-type]
-    assert [after.id for _, after in settled] == scene.acknowledged == ["good"]
-    assert scene.settle() == ["loud"]
+    recorded = scene.recorder.record(scene.line, {loud.attempt_id})  # type: ignore[arg-type]
+    assert [after.id for _, after in recorded] == scene.acknowledged == ["good"]
+    assert scene.record() == ["loud"]
 
 
 def test_a_store_that_is_away_itself_keeps_everything(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -139,9 +136,9 @@ def test_a_store_that_is_away_itself_keeps_everything(scene: Scene, monkeypatch:
     with monkeypatch.context() as patch:
         patch.setattr(scene.store, "save", save)
         with pytest.raises(StoreUnavailable):
-            scene.settle()
-    assert scene.settler.busy
-    assert scene.settle() == ["good"]
+            scene.record()
+    assert scene.recorder.is_busy()
+    assert scene.record() == ["good"]
 
 
 def test_nothing_is_deferred_while_the_queue_is_away_as_well(
@@ -153,24 +150,8 @@ def test_nothing_is_deferred_while_the_queue_is_away_as_well(
     scene.ends("late")
     monkeypatch.setattr(scene.store, "read_table", read_table)
     with pytest.raises(StoreUnavailable, match="the store is away"):
-        scene.settle()
-    assert scene.settler.busy
-
-
-def test_a_running_command_whose_job_is_past_hides_no_other_from_the_lookout(scene: Scene) -> None:
-    places = Claims()
-    for job in scene.claims.values():
-        places.add(job).begin(0, 1, 0.0)
-    ask_to_cancel(scene.store, scene.claims["good"])
-    AttemptMonitor(scene.store, scene.line, places, 3).look()  # type: ignore[arg-type]
-    killed = [(m["attempt_id"], m["reason"]) for m in scene.line.sent if m["type"] == "kill"]
-    assert killed == [(scene.claims["good"].attempt_id, "cancelled")]
-
-
-def ask_to_cancel(store: Troubled, job: Job) -> None:
-    """While it runs."""
-    asked = lifecycle.cancel(job, by="me", reason=None, now=store.now())
-    assert store.save([asked]) == ["accepted"]
+        scene.record()
+    assert scene.recorder.is_busy()
 
 
 def test_held_children_are_told_though_no_job_is_blocked(scene: Scene) -> None:
@@ -181,6 +162,6 @@ def test_held_children_are_told_though_no_job_is_blocked(scene: Scene) -> None:
     scene.store.save([failed])
     assert failed.cause == "parent"
     scene.ends("good")
-    assert scene.settle() == ["good"]
+    assert scene.record() == ["good"]
     assert get(scene.store, "by_failure").state == "pending"
     assert (get(scene.store, "by_hand").state, get(scene.store, "by_hand").waiting_for) == ("held", ())

@@ -25,45 +25,45 @@ def ticks(monkeypatch: pytest.MonkeyPatch) -> Ticks:
     return ticks
 
 
-def rounds(contact: StoreHealth, ticks: Ticks, seconds: int) -> None:
-    """So many rounds of a second each, in contact."""
+def rounds(health: StoreHealth, ticks: Ticks, seconds: int) -> None:
+    """So many rounds of a second each, in health."""
     for _ in range(seconds):
         ticks.now += 1.0
-        contact.round(1.0, LEASE)
+        health.begin_round(1.0, LEASE)
 
 
 def test_a_new_one_is_in_contact_but_has_not_lasted(ticks: Ticks) -> None:
     fresh = StoreHealth()
     assert not fresh.away
-    assert not fresh.lasts(LEASE)
+    assert not fresh.connected_for(LEASE)
     rounds(fresh, ticks, 29)
-    assert not fresh.lasts(LEASE)
+    assert not fresh.connected_for(LEASE)
     rounds(fresh, ticks, 1)
-    assert fresh.lasts(LEASE)
+    assert fresh.connected_for(LEASE)
 
 
 def test_only_the_first_failure_is_news(ticks: Ticks) -> None:
     broken = StoreHealth()
-    assert [broken.lost(), broken.lost(), broken.lost()] == [True, False, False]
-    broken.regained()
-    assert broken.lost()
+    assert [broken.failed(), broken.failed(), broken.failed()] == [True, False, False]
+    broken.recovered()
+    assert broken.failed()
 
 
 def test_what_waiting_will_not_mend_is_news_once(ticks: Ticks) -> None:
-    contact = StoreHealth()
-    assert contact.lost()
-    assert contact.lost(needs_a_person=True)
-    assert not contact.lost(needs_a_person=True)
-    contact.regained()
-    assert contact.lost(needs_a_person=True)
-    assert not contact.lost()
-    assert not contact.lost(needs_a_person=True)
+    health = StoreHealth()
+    assert health.failed()
+    assert health.failed(permanent=True)
+    assert not health.failed(permanent=True)
+    health.recovered()
+    assert health.failed(permanent=True)
+    assert not health.failed()
+    assert not health.failed(permanent=True)
 
 
 def test_each_failure_leaves_it_alone_for_twice_as_long_up_to_a_limit(ticks: Ticks) -> None:
     broken, pauses = StoreHealth(), []
     for _ in range(7):
-        broken.lost()
+        broken.failed()
         pauses.append(round(broken.away_until - ticks.now, 3))
     assert pauses == [FIRST_PAUSE, 0.4, 0.8, 1.6, 3.2, LONGEST_PAUSE, LONGEST_PAUSE]
 
@@ -71,56 +71,56 @@ def test_each_failure_leaves_it_alone_for_twice_as_long_up_to_a_limit(ticks: Tic
 def test_back_again_the_pauses_begin_anew(ticks: Ticks) -> None:
     broken = StoreHealth()
     for _ in range(5):
-        broken.lost()
-    broken.regained()
+        broken.failed()
+    broken.recovered()
     assert not broken.away
-    broken.lost()
+    broken.failed()
     assert broken.away_until == pytest.approx(ticks.now + FIRST_PAUSE)
 
 
 def test_others_leases_are_judged_only_after_a_whole_one_of_contact(ticks: Ticks) -> None:
     broken = StoreHealth()
     rounds(broken, ticks, 60)
-    broken.lost()
-    assert not broken.lasts(LEASE)
+    broken.failed()
+    assert not broken.connected_for(LEASE)
     rounds(broken, ticks, 60)
-    assert not broken.lasts(LEASE)
-    broken.regained()
-    assert not broken.lasts(LEASE)
+    assert not broken.connected_for(LEASE)
+    broken.recovered()
+    assert not broken.connected_for(LEASE)
     rounds(broken, ticks, 30)
-    assert broken.lasts(LEASE)
+    assert broken.connected_for(LEASE)
 
 
 def test_a_pause_that_nobody_meant_begins_the_lease_anew(ticks: Ticks) -> None:
     stopped = StoreHealth()
     rounds(stopped, ticks, 60)
     ticks.now += LEASE
-    stopped.round(1.0, LEASE)
-    assert not stopped.lasts(LEASE)
+    stopped.begin_round(1.0, LEASE)
+    assert not stopped.connected_for(LEASE)
     rounds(stopped, ticks, 30)
-    assert stopped.lasts(LEASE)
+    assert stopped.connected_for(LEASE)
 
 
 def test_a_pause_in_the_middle_of_a_round_does_so_too(ticks: Ticks) -> None:
     stopped = StoreHealth()
     rounds(stopped, ticks, 60)
     ticks.now += LEASE
-    assert not stopped.lasts(LEASE)
+    assert not stopped.connected_for(LEASE)
 
 
 def test_a_long_wait_that_was_meant_is_no_gap(ticks: Ticks) -> None:
     idle = StoreHealth()
     rounds(idle, ticks, 60)
     ticks.now += 600.0
-    idle.round(600.0, LEASE)
-    assert idle.lasts(LEASE)
+    idle.begin_round(600.0, LEASE)
+    assert idle.connected_for(LEASE)
 
 
 def test_an_absence_is_news_again_each_minute(ticks: Ticks) -> None:
-    contact = StoreHealth()
-    assert contact.lost()
+    health = StoreHealth()
+    assert health.failed()
     ticks.now += 59
-    assert not contact.lost()
+    assert not health.failed()
     ticks.now += 1
-    assert contact.lost()
-    assert not contact.lost()
+    assert health.failed()
+    assert not health.failed()

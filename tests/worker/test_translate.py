@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from factories import NOW, new_job, processing
+from queuectl.domain.job import Job
 from queuectl.domain.outcome import INTERRUPTED, Outcome
 from queuectl.worker.agent import translate
 
@@ -40,6 +41,12 @@ def test_what_the_holder_did_counts_before_what_the_kernel_says(
     assert translate.outcome_of(message) == outcome
 
 
+def applied(job: Job, message: dict[str, Any]) -> Job:
+    """The job after its attempt has ended so."""
+    message = {"job_id": job.id, "attempt_id": job.attempt_id, **message}
+    return translate.Ended(message, b"", "atlas", job).applied(now=NOW, random_number=0.5)
+
+
 STATES: list[tuple[dict[str, Any], str, str | None]] = [
     ({"kind": "exited", "exit_code": 0}, "completed", None),
     ({"kind": "exited", "exit_code": 7}, "failed", "exit code 7"),
@@ -57,8 +64,7 @@ def test_each_ending_leads_to_a_state_and_a_sentence(
     message: dict[str, Any], state: str, error: str | None
 ) -> None:
     job = processing("a")
-    told = translate.report_of(message, b"", "atlas")
-    after = translate.after(job, message, told, now=NOW, random_number=0.5)
+    after = applied(job, message)
     assert (after.state, after.last_error) == (state, error)
     assert after.lease is None
     assert len(after.history) == 1
@@ -66,9 +72,7 @@ def test_each_ending_leads_to_a_state_and_a_sentence(
 
 def test_an_interruption_costs_neither_budget() -> None:
     message = {"kind": "exited", "exit_code": 1, "ended_by": "interrupted"}
-    after = translate.after(
-        processing("a"), message, translate.report_of(message, b"", "h"), now=NOW, random_number=0.5
-    )
+    after = applied(processing("a"), message)
     assert (after.failures, after.losses, after.attempts) == (0, 0, 1)
     assert (after.history[-1].outcome, after.history[-1].exit_code) == ("lost", 1)
 

@@ -1,7 +1,8 @@
-"""The attempts that a worker holds: claimed, perhaps already running in the holder, not yet ended."""
+"""The claims of a worker: jobs that it has claimed and that have not ended."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from typing import Literal
 
 from msgspec.structs import replace
 
@@ -14,9 +15,16 @@ from queuectl.worker.protocol import Fields
 
 
 class Claim:
-    """One held attempt: the job as last known, and where the holder has it (`slot` is None while it waits there)."""
+    """One claimed job as last known, and where the holder has it.
 
-    __slots__ = ("attempt_id", "job", "noted", "since", "slot", "started", "stopped", "told")
+    slot         in which the command runs; None while the claim waits in the holder
+    since        when it was claimed or, once it runs, started (CLOCK_BOOTTIME)
+    start_saved  the start is written into the stored job
+    kill_sent    for which reason the holder was told to end the command
+    stopped      somebody has stopped the command (SIGSTOP)
+    """
+
+    __slots__ = ("attempt_id", "job", "kill_sent", "since", "slot", "start_saved", "started", "stopped")
 
     def __init__(self, attempt_id: str, job: Job) -> None:
         self.attempt_id = attempt_id
@@ -24,106 +32,106 @@ class Claim:
         self.since = boottime()
         self.slot: int | None = None
         self.started: datetime | None = None
-        self.noted = False
+        self.start_saved = False
         self.stopped = False
-        self.told: str | None = None
+        self.kill_sent: Literal["cancelled", "fenced"] | None = None
 
-    def begin(self, slot: int, pid: int, at: float) -> None:
-        """The command runs."""
+    def mark_started(self, slot: int, pid: int, at: float) -> None:
+        """The command runs since `at` (epoch seconds of the store's clock)."""
         self.slot, self.since, self.started = slot, boottime(), datetime.fromtimestamp(at, UTC)
-        self.job = replace(
-            self.job, lease=replace(self._lease(), slot=slot, pid=pid, started_at=self.started)
-        )
+        lease = replace(self._lease(), slot=slot, pid=pid, started_at=self.started)
+        self.job = replace(self.job, lease=lease)
 
     @property
     def pid(self) -> int | None:
-        """The command's leader, while it runs."""
+        """The leader of the command, while it runs."""
         return self._lease().pid
 
     def refresh(self, fresh: Job) -> None:
-        """A fresher copy of the job; the start that only we know of stays."""
+        """Take a fresher copy of the job. The start stays: perhaps only this worker knows it."""
         known, lease = self._lease(), fresh.lease
         if lease is not None and lease.attempt_id == self.attempt_id:
             kept = replace(lease, slot=known.slot, pid=known.pid, started_at=known.started_at)
             self.job = replace(fresh, lease=kept)
 
     def with_start(self, now: datetime) -> Job:
-        """The job with the start written into it, for people who look."""
+        """The job with its start written into it."""
         pid = self._lease().pid
-        assert pid is not None, "only running attempts are noted"
+        assert pid is not None, "only running attempts have a start"
         assert self.slot is not None
         assert self.started is not None
         return lifecycle.note_start(self.job, slot=self.slot, pid=pid, started_at=self.started, now=now)
 
     def _lease(self) -> Lease:
         lease = self.job.lease
-        assert lease is not None, "a held job has a lease"
+        assert lease is not None, "a claimed job has a lease"
         return lease
 
 
 class Claims:
-    """All held attempts, by attempt id."""
+    """All claims, by attempt id."""
 
     def __init__(self) -> None:
-        self._places: dict[str, Claim] = {}
+        self._claims: dict[str, Claim] = {}
+        self.unadopted: list[AttemptRef] = []
+        """Attempts that the holder has from an earlier agent, until this agent has read their jobs."""
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self._claims)
 
     def __contains__(self, attempt_id: object) -> bool:
-        return attempt_id in self._places
+        return attempt_id in self._claims
 
     def __iter__(self) -> Iterator[Claim]:
-        return iter(list(self._places.values()))
+        return iter(list(self._claims.values()))
 
     def add(self, job: Job) -> Claim:
-        """A claimed job."""
-        assert job.lease is not None, "only claimed jobs are held"
-        place = self._places[job.lease.attempt_id] = Claim(job.lease.attempt_id, job)
-        return place
+        """A job was claimed."""
+        assert job.lease is not None, "only claimed jobs have a lease"
+        claim = self._claims[job.lease.attempt_id] = Claim(job.lease.attempt_id, job)
+        return claim
 
     def adopt(self, job: Job, known: Fields) -> Claim:
-        """A job that the holder has from an agent before this one."""
-        place = self.add(job)
+        """An earlier agent claimed this job, and the holder has it."""
+        claim = self.add(job)
         if known["state"] == "running":
-            place.begin(known.get("slot") or 0, known["pid"], known["started_at"])
-        return place
+            claim.mark_started(known.get("slot") or 0, known["pid"], known["started_at"])
+        return claim
 
     def get(self, attempt_id: str) -> Claim | None:
-        """The place of an attempt, if it is held."""
-        return self._places.get(attempt_id)
+        """The claim of an attempt, if there is one."""
+        return self._claims.get(attempt_id)
 
     def pop(self, attempt_id: str) -> Claim | None:
-        """The attempt is over."""
-        return self._places.pop(attempt_id, None)
+        """Remove the claim: the attempt has ended or never started."""
+        return self._claims.pop(attempt_id, None)
 
-    def held(self) -> list[AttemptRef]:
-        """A snapshot for the renewing thread; what ends meanwhile is missing in its answer, which is fine."""
-        return [AttemptRef(place.job.id, place.attempt_id) for place in list(self._places.values())]
+    def refs(self) -> list[AttemptRef]:
+        """All attempts: a snapshot, because another thread calls this."""
+        claims = list(self._claims.values())
+        return [*self.unadopted, *(AttemptRef(claim.job.id, claim.attempt_id) for claim in claims)]
+
+    def running(self) -> list[Claim]:
+        """The claims whose command runs."""
+        return [claim for claim in self._claims.values() if claim.slot is not None]
 
     def waiting(self, longer_than: float = 0.0) -> list[str]:
         """The attempts that the holder has not started, claimed at least so many seconds ago."""
         now = boottime()
-        return [
-            p.attempt_id for p in self._places.values() if p.slot is None and now - p.since >= longer_than
-        ]
+        waiting = (claim for claim in self._claims.values() if claim.slot is None)
+        return [claim.attempt_id for claim in waiting if now - claim.since >= longer_than]
 
-    def running(self) -> int:
-        """How many run."""
-        return sum(1 for place in self._places.values() if place.slot is not None)
-
-    def unnoted(self, longer_than: float) -> list[Claim]:
-        """Those that run at least so many seconds and whose start is not yet written into the job."""
+    def unsaved_starts(self, longer_than: float) -> list[Claim]:
+        """The claims that run for at least so many seconds and whose start is not in the stored job yet."""
         now = boottime()
-        return [
-            p for p in self._places.values() if p.started and not p.noted and now - p.since >= longer_than
-        ]
+        unsaved = (claim for claim in self._claims.values() if claim.started and not claim.start_saved)
+        return [claim for claim in unsaved if now - claim.since >= longer_than]
 
     def slots(self, count: int) -> tuple[Slot, ...]:
         """The slots of the worker, as the registry shows them."""
-        busy = {place.slot: place for place in self._places.values() if place.slot is not None}
+        busy = {claim.slot: claim for claim in self._claims.values() if claim.slot is not None}
         return tuple(_shown(n, busy[n]) if n in busy else Slot(slot=n) for n in range(count))
 
 
-def _shown(number: int, place: Claim) -> Slot:
-    return Slot(slot=number, job=place.job.id, since=place.started, stopped=place.stopped)
+def _shown(number: int, claim: Claim) -> Slot:
+    return Slot(slot=number, job=claim.job.id, since=claim.started, stopped=claim.stopped)

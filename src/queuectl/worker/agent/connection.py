@@ -105,10 +105,10 @@ class Connection:
 
 def connect(line: socket.socket) -> tuple[Connection, Fields]:
     """Say hello, and hear the welcome. Raises HolderGone."""
-    link = Connection(line)
-    link.send({"type": "hello", "protocol": PROTOCOL, "pid": os.getpid()})
+    connection = Connection(line)
+    connection.send({"type": "hello", "protocol": PROTOCOL, "pid": os.getpid()})
     while True:
-        messages = link.receive(WELCOME_SECONDS)
+        messages = connection.receive(WELCOME_SECONDS)
         if messages:
-            link.unread(messages[1:])
-            return link, messages[0][0]
+            connection.unread(messages[1:])
+            return connection, messages[0][0]

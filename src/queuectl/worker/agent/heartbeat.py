@@ -1,95 +1,117 @@
-"""A worker's entry in the registry: renewed at its interval, and soon after its slots changed."""
+"""The heartbeat: a worker's entry in the registry, renewed at its interval and soon after the entry changed."""
 
 import os
-from datetime import UTC, datetime, timedelta
-from typing import Any
+from datetime import UTC, datetime
+from typing import Any, Literal, NamedTuple
 
 from queuectl import __version__
 from queuectl.clock import boottime
-from queuectl.config import Settings
-from queuectl.domain.worker import Instruction, Slot, Worker
+from queuectl.domain.worker import Slot, Worker
 from queuectl.service import queries, registry
-from queuectl.store.protocol import Store
-from queuectl.worker.agent.connection import Connection
-from queuectl.worker.agent.log import Log
+from queuectl.worker.agent.circuit_breaker import CircuitBreaker
+from queuectl.worker.agent.clock_watch import ClockWatch
+from queuectl.worker.agent.context import Context
+from queuectl.worker.agent.shared_settings import SharedSettings
+from queuectl.worker.agent.shutdown import Shutdown
 from queuectl.worker.agent.store_time import StoreTime
 from queuectl.worker.host import process_table
 from queuectl.worker.protocol import Fields
 
 SOON = 0.5
-"""Seconds: a change of slots is shown no sooner after the last beat, so that short jobs cost no write each."""
+"""Seconds between two heartbeats at least, so that short jobs, which change the slots, cost no write each."""
+
+
+class _Shown(NamedTuple):
+    """The part of the entry that changes while the worker runs."""
+
+    slots: tuple[Slot, ...]
+    state: Literal["running", "paused", "draining"]
+    note: str | None
 
 
 class Heartbeat:
-    """Beats, and hears what is asked of the worker."""
+    """The duty that writes the entry, and reads what is asked of the worker and the shared settings."""
 
-    def __init__(self, store: Store, welcome: Fields, queues: list[str], clock: StoreTime) -> None:
-        self._store, self._time = store, clock
+    def __init__(
+        self,
+        context: Context,
+        welcome: Fields,
+        clock: StoreTime,
+        watch: ClockWatch,
+        breaker: CircuitBreaker,
+        settings: SharedSettings,
+        shutdown: Shutdown,
+    ) -> None:
+        self._context, self._clock, self._watch = context, clock, watch
+        self._breaker, self._settings, self._shutdown = breaker, settings, shutdown
         self._begun: tuple[float | None, float] = (welcome.get("born"), welcome["started_at"])
         self._fixed: dict[str, Any] = {
-            "id": welcome["worker"]["id"],
+            "id": context.worker_id,
             "name": welcome["worker"]["name"],
-            "host": welcome["worker"]["host"],
+            "host": context.host,
             "boot_id": welcome["boot_id"],
             "holder_pid": welcome["holder_pid"],
             "agent_pid": os.getpid(),
             "version": __version__,
-            "count": welcome["count"],
-            "queues": tuple(queues),
+            "count": context.count,
+            "queues": tuple(context.queues),
             "directory": welcome.get("directory"),
         }
-        self.clock_jump: float | None = None
-        self._shown: tuple[Slot, ...] | None = None
-        self._last = 0.0
+        self._shown: _Shown | None = None
+        self._last = self._due = 0.0
+
+    def beat_next(self) -> None:
+        """Run in the next round, whatever the interval says."""
         self._due = 0.0
 
-    @property
-    def due(self) -> float:
-        """When the next beat is due (CLOCK_BOOTTIME)."""
+    def due(self, now: float) -> float:
+        """At the interval; sooner if the entry is no longer true."""
+        soon = self._last + SOON
+        if self._due > soon and self._view(now) != self._shown:
+            self._due = soon
         return self._due
 
-    def keep_name(self, settings: Settings, link: Connection, journal: Log) -> None:
-        """Take another name if a live worker has ours, begun at the same moment or while we were silent.
+    def run(self, now: float) -> None:
+        """Write the entry as it is now."""
+        context = self._context
+        view = self._view(now)
+        self._clock.measure()
+        if "started_at" not in self._fixed:
+            # Converted once: the registry is sorted by it, so it must not move with the measured clock.
+            self._fixed["started_at"] = datetime.fromtimestamp(self._clock.moment(*self._begun), UTC)
+        clock: dict[str, Any] = {"skew": self._clock.skew, "clock_jump": self._watch.jump}
+        instruction = context.store.heartbeat(Worker(**self._fixed, **clock, **view._asdict()))
+        self._shown, self._last = view, boottime()
+        self._due = self._last + context.settings.heartbeat_interval.total_seconds()
+        self._settings.read()
+        self._shutdown.obey(instruction)
 
-        To be called after a beat: two that begin at once each beat before they look, so at least one sees the other. If
-        both do, both take another name.
+    def keep_name(self) -> None:
+        """Take another name if a live worker has ours: one that started at the same time, or while we were silent.
+
+        Call this after a heartbeat. Of two workers that start at once, each writes its entry before it reads those of
+        the others, so at least one of them sees the other; if both do, both take another name.
         """
-        own = self._fixed
+        context, own = self._context, self._fixed
         taken = {
             item.worker.name
-            for item in queries.workers(self._store, settings)
+            for item in queries.workers(context.store, context.settings)
             if item.worker.id != own["id"] and item.state != "lost" and not _has_died(item.worker)
         }
         name = registry.free_name(own["name"], taken, host=own["host"], pid=own["holder_pid"], id=own["id"])
         if name != own["name"]:
-            journal.note("name", f"another live worker is called {own['name']}; this one is {name} now")
-            link.send({"type": "name", "name": name})
+            context.log.note("name", f"another live worker is called {own['name']}; this one is {name} now")
+            context.connection.send({"type": "name", "name": name})
             own["name"] = name
-            self.hasten()
+            self._due = min(self._due, self._last + SOON)
 
-    def hasten(self) -> None:
-        """Something is to be shown, or somebody may have asked something: beat at the next chance."""
-        self._due = min(self._due, self._last + SOON)
-
-    def is_due(self, slots: tuple[Slot, ...]) -> bool:
-        """Whether to beat now."""
-        if slots != self._shown:
-            self.hasten()
-        return boottime() >= self._due
-
-    def beat(
-        self, slots: tuple[Slot, ...], state: str, note: str | None, interval: timedelta
-    ) -> Instruction | None:
-        """Enter the worker as it is now; answers what is asked of it."""
-        self._time.measure()
-        if "started_at" not in self._fixed:  # told once: it is the order of the registry
-            self._fixed["started_at"] = datetime.fromtimestamp(self._time.moment(*self._begun), UTC)
-        clock = {"skew": self._time.skew, "clock_jump": self.clock_jump}
-        worker = Worker(**self._fixed, **clock, slots=slots, state=state, note=note)  # type: ignore[arg-type]
-        asked = self._store.heartbeat(worker)
-        self._shown, self._last = slots, boottime()
-        self._due = self._last + interval.total_seconds()
-        return asked
+    def _view(self, now: float) -> _Shown:
+        context = self._context
+        closed = self._breaker.is_closed(now)
+        state: Literal["running", "paused", "draining"] = "running" if closed else "paused"
+        slots = context.claims.slots(context.count)
+        note = None if closed else self._breaker.reason
+        return _Shown(slots, state if context.phase == "running" else "draining", note)
 
 
 def _has_died(worker: Worker) -> bool:

@@ -1,4 +1,7 @@
-"""An eye on what runs: has somebody asked for its end, is it still ours, does a claimed-ahead job stand in vain?"""
+"""The attempt monitor: was a cancel requested, was a lease lost, is a claimed-ahead job stuck behind a long one?"""
+
+from collections.abc import Sequence
+from typing import Literal
 
 from msgspec.structs import replace
 
@@ -6,86 +9,93 @@ from queuectl.clock import boottime
 from queuectl.domain import lifecycle
 from queuectl.domain.job import Job
 from queuectl.service.archive_outage import get_reachable
-from queuectl.store.protocol import Store
-from queuectl.worker.agent.claims import Claim, Claims
-from queuectl.worker.agent.connection import Connection
+from queuectl.worker.agent.claims import Claim
+from queuectl.worker.agent.context import Context
+from queuectl.worker.agent.duty import NEVER
 from queuectl.worker.agent.renewal import Renewed
 from queuectl.worker.host import process_table
 
-LOOK_SECONDS = 0.4
-"""A request to cancel is felt within this time and one round of the agent's loop."""
+LOOK_EVERY = 0.4
+"""Seconds: a cancel request reaches its command within this time and one round of the loop."""
 QUEUED_TOO_LONG = 0.25
-"""Seconds: a claimed-ahead job that still waits behind a long one is given back."""
+"""Seconds: a claimed-ahead job that waits longer behind a long job is given back."""
 STOPPED_EVERY, STOPPED_SHARE = 3.0, 100
-"""Seconds between two looks for stopped commands, and by how much longer than a look that is at least."""
-NOTE_AFTER = 0.7
-"""Seconds: a command that runs longer has its pid and start written into the job, for people who look."""
+"""Seconds between two searches for stopped commands; at least so many times as long as one search takes."""
+SAVE_START_AFTER = 0.7
+"""Seconds: the pid and start of a command that runs longer are written into the job, for people who look at it."""
 
 
 class AttemptMonitor:
-    """Looks at the held attempts now and then, and tells the holder what follows."""
+    """The duty that looks at the claims now and then and tells the holder what follows."""
 
-    def __init__(self, store: Store, link: Connection, places: Claims, count: int) -> None:
-        self._store, self._link, self._places, self._count = store, link, places, count
-        self.due = self._stopped_due = 0.0
+    def __init__(self, context: Context) -> None:
+        self._context, self._store = context, context.store
+        self._claims, self._connection = context.claims, context.connection
+        self._due = self._stopped_due = 0.0
 
-    def hasten(self) -> None:
-        """Something may have changed: look at the next chance."""
-        self.due = 0.0
+    def look_next(self) -> None:
+        """Run in the next round: something may have changed."""
+        self._due = 0.0
 
-    def look(self) -> None:
-        """Look, if it is time."""
-        if not len(self._places) or boottime() < self.due:
-            return
-        self.due = boottime() + LOOK_SECONDS
-        running = [place for place in self._places if place.slot is not None]
-        fresh = get_reachable(self._store, [place.job.id for place in running])
-        for place in running:
-            if place.job.id in fresh:  # else only the archive knows, and is away
-                self._look_at(place, fresh[place.job.id])
-        if self._places.running() >= self._count:
-            stuck = self._places.waiting(longer_than=QUEUED_TOO_LONG)
-            self._link.queue({"type": "drop", "attempt_ids": stuck})
-        self._note_starts()
-        self._look_for_stopped(running)
+    def due(self, _: float) -> float:
+        """At its interval while there are claims."""
+        return self._due if len(self._claims) else NEVER
 
-    def renewed(self, round_: Renewed) -> None:
-        """The fresh copies of a renewal say the same."""
+    def run(self, now: float) -> None:
+        """Look at every claim once."""
+        self._due = now + LOOK_EVERY
+        running = self._claims.running()
+        fresh = get_reachable(self._store, [claim.job.id for claim in running])
+        for claim in running:
+            if claim.job.id in fresh:  # a missing one is in the archive, which is away
+                self._look_at(claim, fresh[claim.job.id])
+        if len(running) >= self._context.count:
+            stuck = self._claims.waiting(longer_than=QUEUED_TOO_LONG)
+            self._connection.queue({"type": "drop", "attempt_ids": stuck})
+        self._save_starts()
+        if now >= self._stopped_due:
+            self._find_stopped(running)
+
+    def take(self, round_: Renewed) -> None:
+        """A renewal has answered fresh copies, which show the same."""
         fresh = {job.lease.attempt_id: job for job in round_.fresh if job.lease}
-        for held in round_.asked:
-            place = self._places.get(held.attempt_id)
-            if place is not None and held.attempt_id in fresh:
-                self._look_at(place, fresh[held.attempt_id])
-            elif place is not None:
-                self.hasten()  # perhaps no longer ours: look before anything is ended
+        for ref in round_.asked:
+            claim = self._claims.get(ref.attempt_id)
+            if claim is not None and ref.attempt_id in fresh:
+                self._look_at(claim, fresh[ref.attempt_id])
+            elif claim is not None:
+                # Not renewed: its attempt may have ended while the renewal was under way. Read the job before the
+                # command is killed.
+                self.look_next()
 
-    def _look_at(self, place: Claim, fresh: Job | None) -> None:
-        if fresh is None or not lifecycle.holds_lease(fresh, place.attempt_id):
-            self._end(place, "fenced")
+    def _look_at(self, claim: Claim, fresh: Job | None) -> None:
+        if fresh is None or not lifecycle.holds_lease(fresh, claim.attempt_id):
+            self._kill(claim, "fenced")
         elif fresh.cancel_requested:
-            self._end(place, "cancelled")
+            self._kill(claim, "cancelled")
         if fresh is not None:
-            place.refresh(fresh)
+            claim.refresh(fresh)
 
-    def _end(self, place: Claim, reason: str) -> None:
-        if place.told != reason:
-            place.told = reason
-            self._link.queue({"type": "kill", "attempt_id": place.attempt_id, "reason": reason})
+    def _kill(self, claim: Claim, reason: Literal["cancelled", "fenced"]) -> None:
+        if claim.kill_sent != reason:
+            claim.kill_sent = reason
+            self._connection.queue({"type": "kill", "attempt_id": claim.attempt_id, "reason": reason})
 
-    def _look_for_stopped(self, running: list[Claim]) -> None:
-        """A command that somebody has stopped does not end by itself: for people who wonder."""
-        before = boottime()
-        if before < self._stopped_due:
+    def _save_starts(self) -> None:
+        late = self._claims.unsaved_starts(longer_than=SAVE_START_AFTER)
+        if not late:
             return
-        stopped = process_table.stopped({place.pid for place in running if place.pid})
-        for place in running:
-            place.stopped = place.pid in stopped
+        now = self._store.now()
+        jobs = [claim.with_start(now) for claim in late]
+        for claim, job, answer in zip(late, jobs, self._store.save(jobs), strict=True):
+            if answer == "accepted":
+                claim.start_saved, claim.job = True, replace(job, version=job.version + 1)
+
+    def _find_stopped(self, running: Sequence[Claim]) -> None:
+        """A command that somebody has stopped does not end by itself: `workers` shows it as stopped."""
+        before = boottime()
+        stopped = process_table.stopped({claim.pid for claim in running if claim.pid})
+        for claim in running:
+            claim.stopped = claim.pid in stopped
         after = boottime()
         self._stopped_due = after + max(STOPPED_EVERY, STOPPED_SHARE * (after - before))
-
-    def _note_starts(self) -> None:
-        late, now = self._places.unnoted(longer_than=NOTE_AFTER), self._store.now()
-        noted = [place.with_start(now) for place in late]
-        for place, job, answer in zip(late, noted, self._store.save(noted) if noted else [], strict=True):
-            if answer == "accepted":
-                place.noted, place.job = True, replace(job, version=job.version + 1)

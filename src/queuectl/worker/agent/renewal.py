@@ -1,25 +1,34 @@
-"""Renewal: a thread and a connection of its own, so that no slow write of the agent lets a lease run out.
+"""Renewal: a thread with a connection of its own, so that no slow write of the loop lets a lease expire.
 
-It renews everything held every third of a lease, tells the holder until when it may run on, and hands the fresh copies
-to the agent, which learns from them of cancel requests and of attempts that are no longer its own.
+The thread renews all open attempts every third of a lease and tells the holder until when each may run. It hands the
+fresh copies of the jobs to the loop, which learns from them of cancel requests and lost leases.
+
+The holder kills a command at its deadline, which is before the end of its lease. So nobody starts the job again while
+the old command may still live (guarantee G3), even if this agent hangs. With `on_disconnect=keep` a living agent whose
+store is away extends the deadline on its own: it *vouches* for its commands, and an outage of the store kills none of
+them (guarantee G6). With `stop` it does not, and the commands end before their leases do. Shown by
+`tests/e2e/test_guarantees.py::test_an_outage_longer_than_the_lease_ends_no_command` and
+`test_with_on_disconnect_stop_the_tree_ends_before_the_lease_does`.
 """
 
 import queue
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
-from typing import Any
+from typing import NamedTuple
 
+from queuectl import bootstrap
 from queuectl.clock import boottime
 from queuectl.domain.job import Job
 from queuectl.errors import QueuectlError
 from queuectl.store.protocol import AttemptRef, Store
-from queuectl.worker.agent.connection import Connection, HolderGone
+from queuectl.worker.agent.connection import HolderGone
+from queuectl.worker.agent.context import Context
 
 PATIENCE_SHARE = 6
 RETRY_SHARE = 10
-"""A renewal may take a sixth of the lease; after a failed one the next comes after a tenth: three within each lease."""
+"""A renewal may take a sixth of the lease. After a failed one the next follows after a tenth: three in each lease."""
 
 
 def deadline_of(sent: float, lease: timedelta) -> float:
@@ -28,116 +37,114 @@ def deadline_of(sent: float, lease: timedelta) -> float:
     return sent + seconds - min(1.0, seconds / 10)
 
 
-class Renewed:
-    """One round: what was asked, and the fresh copies of what is still ours."""
+class Renewed(NamedTuple):
+    """One round: what was asked for, and the fresh copies of the attempts that are still ours."""
 
-    def __init__(self, asked: list[AttemptRef], fresh: list[Job]) -> None:
-        self.asked = asked
-        self.fresh = fresh
+    asked: list[AttemptRef]
+    fresh: list[Job]
 
 
 class Renewal:
-    """The renewing thread. `held` is called from it and must answer a snapshot."""
+    """The renewing thread. It calls `open_attempts`, which must answer a snapshot."""
 
-    def __init__(
-        self,
-        open_store: Callable[[float], Store],
-        worker: str,
-        link: Connection,
-        held: Callable[[], Iterable[AttemptRef]],
-        lease: Callable[[], timedelta],
-        vouch: bool,
-    ) -> None:
-        self._open_store = open_store
-        self._worker = worker
-        self._link = link
-        self._held = held
-        self._lease = lease
-        self._vouch = vouch
+    def __init__(self, context: Context, open_attempts: Callable[[], list[AttemptRef]]) -> None:
+        self._context, self._connection = context, context.connection
+        self._open_attempts = open_attempts
+        self._vouches = context.config.get("on_disconnect") != "stop"
         self._stopped = False
         self._again = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="leases", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="renewal", daemon=True)
         self._store: Store | None = None
-        self.rounds: queue.SimpleQueue[Renewed] = queue.SimpleQueue()
-        self.fault: BaseException | None = None
+        self._rounds: queue.SimpleQueue[Renewed] = queue.SimpleQueue()
+        self._fault: BaseException | None = None
 
     def start(self) -> None:
         """Begin."""
         self._thread.start()
 
     def hurry(self) -> None:
-        """Renew now: the lease has become another, or the store is there after an absence."""
+        """Renew now: the lease has changed, or the store is back after an outage."""
         self._again.set()
 
     def stop(self) -> None:
-        """End, and wait for it."""
+        """End the thread, and wait for its end."""
         self._stopped = True
         self._again.set()
         if self._thread.ident is not None:
             self._thread.join(timeout=10)
 
+    def take(self) -> Iterator[Renewed]:
+        """The rounds since the last call. Raises what has ended the thread, if it has ended."""
+        if self._fault is not None:
+            raise self._fault
+        while not self._rounds.empty():
+            yield self._rounds.get()
+
     def _run(self) -> None:
+        """A worker that runs commands and renews nothing lets them run twice. So any fault here ends the agent."""
         try:
             while not self._stopped:
                 self._again.wait(self._round())
                 self._again.clear()
         except HolderGone:
-            pass  # the agent reads the same line and leaves
-        except (
-            BaseException
-        ) as fault:  # a worker that lives without renewing is the worst kind: the agent ends
-            self.fault = fault
-            self._link.wake()
+            pass  # the loop reads the same socket and leaves
+        except BaseException as fault:
+            self._fault = fault
+            self._connection.wake()
         finally:
             if self._store is not None:
                 self._store.close()
 
     def _round(self) -> float:
-        """Renew once; answers the seconds until the next time."""
-        lease, asked = self._lease(), list(self._held())
+        """Renew once; answers the seconds until the next time. After a failure the result is unknown: ask again."""
+        lease: timedelta = self._context.settings.lease
+        asked = self._open_attempts()
         try:
             if asked:
-                with self._speaking_meanwhile(asked, lease):
+                with self._vouching_meanwhile(asked, lease):
                     self._renew(asked, lease)
-        except QueuectlError:  # away, or an unknown result: the next round asks again
-            self._speak_for(asked, lease)
+        except QueuectlError:
+            self._vouch(asked, lease)
             return min(1.0, lease.total_seconds() / RETRY_SHARE)
         return lease.total_seconds() / 3
 
     def _renew(self, asked: list[AttemptRef], lease: timedelta) -> None:
+        """The deadline counts from before the request: a late reply must not move it beyond the lease."""
         if self._store is None:
-            # A renewal that waits longer would leave no time to vouch for the commands within the lease.
-            self._store = self._open_store(lease.total_seconds() / PATIENCE_SHARE)
+            self._store = self._open_store(lease)
         sent = boottime()
-        fresh = self._store.renew(self._worker, asked, lease)
+        fresh = self._store.renew(self._context.worker_id, asked, lease)
         ours = [job.lease.attempt_id for job in fresh if job.lease]
         self._tell(ours, deadline_of(sent, lease))
-        self.rounds.put(Renewed(asked, fresh))
-        self._link.wake()
+        self._rounds.put(Renewed(asked, fresh))
+        self._connection.wake()
+
+    def _open_store(self, lease: timedelta) -> Store:
+        """A renewal that waits longer than its share would leave no time to vouch for the commands."""
+        context, patience = self._context, lease.total_seconds() / PATIENCE_SHARE
+        return bootstrap.open_store(context.config["url"], context.settings, patience, create=False)
 
     @contextmanager
-    def _speaking_meanwhile(self, asked: list[AttemptRef], lease: timedelta) -> Iterator[None]:
-        """A store that is slow to fail (a connection that hangs) is not to cost a command its life either."""
+    def _vouching_meanwhile(self, asked: list[AttemptRef], lease: timedelta) -> Iterator[None]:
+        """Vouch while a renewal hangs: a store that is slow to fail must not kill a command either."""
         answered = threading.Event()
 
-        def speak() -> None:
+        def vouch() -> None:
             with suppress(HolderGone):  # the renewing thread finds out as well
                 while not answered.wait(lease.total_seconds() / PATIENCE_SHARE):
-                    self._speak_for(asked, lease)
+                    self._vouch(asked, lease)
 
-        voice = threading.Thread(target=speak, name="leases-meanwhile", daemon=True)
-        voice.start()
+        thread = threading.Thread(target=vouch, name="renewal-vouching", daemon=True)
+        thread.start()
         try:
             yield
         finally:
             answered.set()
-            voice.join()
+            thread.join()
 
-    def _speak_for(self, asked: list[AttemptRef], lease: timedelta) -> None:
-        """The store is away. With on_disconnect=keep a living agent vouches for its commands: none is killed."""
-        if self._vouch and asked:
-            self._tell([held.attempt_id for held in asked], deadline_of(boottime(), lease))
+    def _vouch(self, asked: list[AttemptRef], lease: timedelta) -> None:
+        if self._vouches and asked:
+            self._tell([ref.attempt_id for ref in asked], deadline_of(boottime(), lease))
 
-    def _tell(self, attempts: list[str], deadline: float) -> None:
-        message: dict[str, Any] = {"type": "lease", "deadline": deadline, "attempt_ids": attempts}
-        self._link.send(message)
+    def _tell(self, attempt_ids: list[str], deadline: float) -> None:
+        self._connection.send({"type": "lease", "deadline": deadline, "attempt_ids": attempt_ids})

@@ -1,11 +1,12 @@
-"""Recording how attempts ended: in batches, fenced, repeated until the store has answered, then acknowledged.
+"""The result recorder: keeps the ends of attempts until they are in the store, then acknowledges them to the holder.
 
-A result is the holder's until `ack`: whatever happens here, even a crash between commit and ack, a later agent is told
-again and finds the attempt already settled (guarantee G10).
+The holder keeps every result until it is acknowledged. So whatever happens here, even a crash between the commit and
+the acknowledgement, a later agent is told the result again, and finds the attempt recorded already (guarantee G10).
+Shown by `tests/e2e/test_guarantees.py` with crashes at `before_commit` and `after_commit`.
 """
 
 import contextlib
-from collections.abc import Container, Sequence
+from collections.abc import Collection, Sequence
 
 from msgspec.structs import replace
 
@@ -13,65 +14,58 @@ from queuectl import crashpoint
 from queuectl.clock import boottime, random_number
 from queuectl.domain import lifecycle
 from queuectl.domain.job import Job
-from queuectl.domain.outcome import Report
 from queuectl.domain.query import Filter
 from queuectl.errors import OutcomeUnknown, StoreError
 from queuectl.service import maintenance, queries
 from queuectl.service.archive_outage import get_reachable
 from queuectl.store.protocol import AttemptRef, Store
-from queuectl.worker.agent import translate
+from queuectl.worker.agent.claims import Claims
 from queuectl.worker.agent.connection import Connection
+from queuectl.worker.agent.duty import NEVER
 from queuectl.worker.agent.log import Log
-from queuectl.worker.protocol import Fields
+from queuectl.worker.agent.translate import Ended
 
-AGAIN = 5.0
-"""Seconds until a job that only the archive knows of is asked for again, while the archive is away."""
-
-
-class Ended:
-    """One ended attempt on its way into the store: what the holder said, and the job as we last knew it."""
-
-    __slots__ = ("attempt_id", "job", "job_id", "message", "report", "seconds")
-
-    def __init__(self, message: Fields, report_: Report, job: Job | None) -> None:
-        self.message = message
-        self.report = report_
-        self.job = job
-        self.job_id: str = message["job_id"]
-        self.attempt_id: str = message["attempt_id"]
-        self.seconds = translate.run_time(message)
+RETRY_AFTER = 5.0
+"""Seconds until a job that only the archive knows is asked for again while the archive is away."""
 
 
 class ResultRecorder:
-    """Holds what ended until it is recorded."""
+    """Keeps what has ended, and what was claimed and never started, until the store has it.
 
-    def __init__(self, store: Store, host: str, journal: Log) -> None:
+    since     when the first result that waits came (CLOCK_BOOTTIME)
+    retry_at  when to ask again for jobs that only the archive knows; NEVER while there are none
+    unknown   how many results had no job in this store: nothing can be recorded of them
+    """
+
+    def __init__(self, store: Store, log: Log) -> None:
         self._store = store
-        self._host = host
-        self._journal = journal
+        self._log = log
         self._ended: list[Ended] = []
         self._unstarted: dict[str, Job] = {}
-        self._beyond: set[str] = set()
-        self._again_at = 0.0
+        self._waiting_for_archive: set[str] = set()
         self.since = 0.0
+        self.retry_at = NEVER
         self.unknown = 0
-        """Results of jobs that the store does not have: nothing can be recorded of them."""
 
     @property
     def waiting(self) -> int:
-        """How many results wait; `since` is when the first of them came (CLOCK_BOOTTIME)."""
-        return len(self._within_reach())
+        """How many results can be recorded now."""
+        return len(self._recordable())
 
-    @property
-    def busy(self) -> bool:
-        """Whether something waits to be recorded that can be."""
-        return bool(self.waiting or self._unstarted.keys() - self._beyond)
+    def is_busy(self, unwritten: Collection[str] = ()) -> bool:
+        """Whether there is something to record, besides the results that wait for output (`unwritten`)."""
+        if any(attempt_id not in self._waiting_for_archive for attempt_id in self._unstarted):
+            return True
+        return bool(self._recordable(unwritten))
 
-    def _within_reach(self) -> list[Ended]:
-        return [ended for ended in self._ended if ended.attempt_id not in self._beyond]
+    def _recordable(self, unwritten: Collection[str] = ()) -> Sequence[Ended]:
+        deferred = self._waiting_for_archive
+        if not deferred and not unwritten:
+            return self._ended
+        return [e for e in self._ended if e.attempt_id not in deferred and e.attempt_id not in unwritten]
 
-    def held(self) -> list[AttemptRef]:
-        """What is still to be recorded, and has to stay ours until then."""
+    def refs(self) -> list[AttemptRef]:
+        """The attempts whose results wait: their leases are renewed, because the fence refuses a result without one."""
         return [AttemptRef(ended.job_id, ended.attempt_id) for ended in list(self._ended)]
 
     def knows(self, attempt_id: str | None) -> bool:
@@ -85,94 +79,91 @@ class ResultRecorder:
         self._ended.append(ended)
 
     def give_back(self, attempt_id: str, job: Job) -> None:
-        """An attempt was claimed and never started."""
+        """An attempt was claimed and never started: its claim goes back, uncounted (guarantee G8)."""
         self._unstarted[attempt_id] = job
 
-    def settle(self, link: Connection | None, awaited: Container[str] = ()) -> list[tuple[Ended, Job]]:
-        """Record all that waits; acknowledge to the holder what is recorded. Answers what was recorded as an end.
+    def record(
+        self, connection: Connection | None, unwritten: Collection[str] = ()
+    ) -> list[tuple[Ended, Job]]:
+        """Record all that waits and acknowledge it to the holder. Answers the recorded ends with the jobs after them.
 
-        Attempts that are `awaited` have printed something that is to be stored before them.
-
-        Raises StoreError or OutcomeUnknown; then everything still waits here, and repeating is safe.
+        `unwritten` are attempts whose output must be stored first. Raises StoreError or OutcomeUnknown; then everything
+        still waits here, and a repetition is safe.
         """
-        if boottime() >= self._again_at:
-            self._beyond.clear()
+        if boottime() >= self.retry_at:
+            self._waiting_for_archive.clear()
+            self.retry_at = NEVER
         self._return_unstarted()
-        waiting = [ended for ended in self._within_reach() if ended.attempt_id not in awaited]
+        waiting = self._recordable(unwritten)
         if not waiting:
             return []
         crashpoint.reach("before_commit")
-        settled, done = self._record(waiting)
+        recorded, done = self._save(waiting)
         crashpoint.reach("after_commit")
         self._ended = [ended for ended in self._ended if ended.attempt_id not in done]
-        if link is not None and done:
-            link.queue({"type": "ack", "attempt_ids": sorted(done)})
-        self._release_children([after for _, after in settled])
-        return settled
+        if connection is not None and done:
+            connection.queue({"type": "ack", "attempt_ids": sorted(done)})
+        self._unblock_children([job for _, job in recorded])
+        return recorded
 
-    def _record(self, waiting: list[Ended]) -> tuple[list[tuple[Ended, Job]], set[str]]:
-        """Save; those that somebody changed meanwhile are read again and decided again."""
-        settled: list[tuple[Ended, Job]] = []
+    def _save(self, waiting: Sequence[Ended]) -> tuple[list[tuple[Ended, Job]], set[str]]:
+        """Save the ends. A job that was changed meanwhile is read again, and its end is decided again."""
+        recorded: list[tuple[Ended, Job]] = []
         done: set[str] = set()
-        open_ends = self._fill_in(waiting)
-        while open_ends := [ended for ended in open_ends if self._still_open(ended, done)]:
+        open_ends = self._with_jobs(waiting)
+        while open_ends := [ended for ended in open_ends if self._may_report(ended, done)]:
             now = self._store.now()
-            after = [
-                translate.after(e.job, e.message, e.report, now=now, random_number=random_number())
-                for e in open_ends
-                if e.job
-            ]
-            answers = self._store.save(after)
-            for ended, job, answer in zip(open_ends, after, answers, strict=True):
+            after = [ended.applied(now=now, random_number=random_number()) for ended in open_ends]
+            for ended, job, answer in zip(open_ends, after, self._store.save(after), strict=True):
                 if answer == "accepted":
                     done.add(ended.attempt_id)
-                    settled.append((ended, job))
-                    self._say(ended, job)
-            open_ends = self._read_again([ended for ended in open_ends if ended.attempt_id not in done])
-        return settled, done
+                    recorded.append((ended, job))
+                    self._log_end(ended, job)
+            open_ends = self._read_jobs([ended for ended in open_ends if ended.attempt_id not in done])
+        return recorded, done
 
-    def _still_open(self, ended: Ended, done: set[str]) -> bool:
-        """Whether this attempt may still report; if not, it is done with, one way or the other."""
+    def _may_report(self, ended: Ended, done: set[str]) -> bool:
+        """Whether this attempt still holds the lease (guarantee G3: the fence). If not, there is nothing to record."""
         job = ended.job
-        if (
-            job is not None
-            and ended.report.outcome.kind != "fenced"
-            and lifecycle.holds_lease(job, ended.attempt_id)
-        ):
+        fenced = ended.report.outcome.kind == "fenced"
+        if job is not None and not fenced and lifecycle.holds_lease(job, ended.attempt_id):
             return True
         if job is None:
             self.unknown += 1
         else:
-            self._conclude(ended, job)
+            self._log_refusal(ended, job)
         done.add(ended.attempt_id)
         return False
 
-    def _conclude(self, ended: Ended, job: Job) -> None:
-        """Say what became of a result that cannot be recorded now: it is already, or another attempt has taken over."""
+    def _log_refusal(self, ended: Ended, job: Job) -> None:
+        """A result that is not recorded now: another attempt has taken over, or our own save has recorded it already.
+
+        The latter happens when the reply of that save was lost.
+        """
         past = queries.past_attempt(job, ended.attempt_id)
         if past is None or lifecycle.is_given_up(past, ended.report.outcome):
-            self._journal.fenced(job)
-        elif past is job.history[-1]:  # our own save, whose reply was lost
-            self._say(ended, job)
+            self._log.fenced(job)
+        elif past is job.history[-1]:
+            self._log_end(ended, job)
 
-    def _fill_in(self, waiting: Sequence[Ended]) -> list[Ended]:
-        """Results that outlived the agent that started them come without the job."""
-        read = self._read_again([ended for ended in waiting if ended.job is None])
+    def _with_jobs(self, waiting: Sequence[Ended]) -> list[Ended]:
+        """Read the jobs of results that outlived the agent which had claimed them."""
+        read = self._read_jobs([ended for ended in waiting if ended.job is None])
         return [ended for ended in waiting if ended.job is not None or ended in read]
 
-    def _read_again(self, waiting: Sequence[Ended]) -> list[Ended]:
-        """Those whose job could be read. One that is past waits for the archive, and nobody waits for that one."""
+    def _read_jobs(self, waiting: Sequence[Ended]) -> list[Ended]:
+        """Those whose job could be read. Those whose job is in an archive that is away wait for it, alone."""
         fresh = get_reachable(self._store, [ended.job_id for ended in waiting]) if waiting else {}
-        self._put_off([ended.attempt_id for ended in waiting if ended.job_id not in fresh])
+        self._defer([ended.attempt_id for ended in waiting if ended.job_id not in fresh])
         read = [ended for ended in waiting if ended.job_id in fresh]
         for ended in read:
             ended.job = fresh[ended.job_id]
         return read
 
-    def _put_off(self, attempts: Sequence[str]) -> None:
-        if attempts:
-            self._beyond.update(attempts)
-            self._again_at = boottime() + AGAIN
+    def _defer(self, attempt_ids: Sequence[str]) -> None:
+        if attempt_ids:
+            self._waiting_for_archive.update(attempt_ids)
+            self.retry_at = boottime() + RETRY_AFTER
 
     def _return_unstarted(self) -> None:
         while mine := self._returnable():
@@ -180,7 +171,7 @@ class ResultRecorder:
             answers = self._store.save([lifecycle.give_back(job, now=now) for job in mine.values()])
             stale = {a: mine[a].id for a, answer in zip(mine, answers, strict=True) if answer != "accepted"}
             fresh = get_reachable(self._store, list(stale.values())) if stale else {}
-            self._put_off([a for a, id in stale.items() if id not in fresh])
+            self._defer([a for a, id in stale.items() if id not in fresh])
             for attempt_id, job in mine.items():
                 again = fresh.get(job.id, job) if attempt_id in stale else None
                 self._unstarted.pop(attempt_id)
@@ -188,20 +179,42 @@ class ResultRecorder:
                     self._unstarted[attempt_id] = again
 
     def _returnable(self) -> dict[str, Job]:
-        """What never started, is still ours as far as we know, and within reach."""
+        """What never started, is still ours as far as we know, and can be read."""
+        if not self._unstarted:
+            return {}
         self._unstarted = {a: job for a, job in self._unstarted.items() if lifecycle.holds_lease(job, a)}
-        return {a: job for a, job in self._unstarted.items() if a not in self._beyond}
+        return {a: job for a, job in self._unstarted.items() if a not in self._waiting_for_archive}
 
-    def _release_children(self, after: list[Job]) -> None:
-        """Only where jobs wait for jobs at all does an end cost a second look."""
+    def _unblock_children(self, after: list[Job]) -> None:
+        """Release the jobs that wait for these. Only a store with waiting jobs at all costs more than the counts.
+
+        The ends are recorded by now, so a fault of the store is ignored: the sweep of blocked jobs finds the children.
+        """
         ended = [job.id for job in after if job.ended]
-        # What ended is recorded. If the store fails only now, the sweep of blocked jobs finds the children.
         with contextlib.suppress(StoreError, OutcomeUnknown):
             if ended and self._store.counts(Filter(states=maintenance.CHILDREN)).total():
                 maintenance.unblock_children(self._store, ended)
 
-    def _say(self, ended: Ended, after: Job) -> None:
-        """What the domain has recorded, which may be more than the kernel said: interrupted, say."""
+    def _log_end(self, ended: Ended, after: Job) -> None:
+        """Log what the domain has recorded. That may be more than the kernel reported: interrupted, for example."""
         past = after.history[-1]
         outcome = replace(ended.report.outcome, kind=past.outcome, error=past.error)
-        self._journal.finished(ended.job or after, after, outcome, ended.seconds)
+        self._log.finished(ended.job or after, after, outcome, ended.seconds)
+
+
+class OpenAttempts:
+    """The attempts of this worker whose result is not in the store yet: claims, and ends that wait to be recorded."""
+
+    def __init__(self, claims: Claims, recorder: ResultRecorder) -> None:
+        self._claims, self._recorder = claims, recorder
+
+    def refs(self) -> list[AttemptRef]:
+        """What is to be renewed: a snapshot, because the renewing thread calls this.
+
+        An attempt that ends meanwhile is missing in the answer of that renewal, which does no harm.
+        """
+        return [*self._claims.refs(), *self._recorder.refs()]
+
+    def has(self, attempt_id: str) -> bool:
+        """Whether this attempt is one of them."""
+        return attempt_id in self._claims or self._recorder.knows(attempt_id)

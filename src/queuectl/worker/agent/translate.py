@@ -1,4 +1,4 @@
-"""From the holder's words to the domain's: what an `exited` message means for a job."""
+"""From a claimed job to the `start` message, and from the `exited` message to what the domain records."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -12,6 +12,32 @@ from queuectl.worker.protocol import Fields
 
 TIMED_OUT = "ran longer than its timeout"
 LEASE_PASSED = "ended by its worker: the lease could not be renewed in time"
+
+
+class Ended:
+    """An `exited` message on its way into the store: the report, and the job as last known (None: not read yet).
+
+    interrupted  the worker ended the command because the worker itself was stopped
+    seconds      from start to end; None if the command never started
+    """
+
+    __slots__ = ("attempt_id", "interrupted", "job", "job_id", "report", "seconds")
+
+    def __init__(self, message: Fields, tail: bytes, host: str, job: Job | None) -> None:
+        self.job_id: str = message["job_id"]
+        self.attempt_id: str = message["attempt_id"]
+        self.interrupted = message.get("ended_by") == "interrupted"
+        self.seconds = run_time(message)
+        self.report = report_of(message, tail, host)
+        self.job = job
+
+    def applied(self, *, now: datetime, random_number: float) -> Job:
+        """The job after this end."""
+        assert self.job is not None, "the job is read before its end is recorded"
+        report = _not_before_the_claim(self.job, self.report)
+        if self.interrupted:
+            return lifecycle.interrupt(self.job, report, now=now)
+        return lifecycle.finish(self.job, report, now=now, random_number=random_number)
 
 
 def start_message(job: Job, deadline: float) -> tuple[Fields, bytes]:
@@ -33,7 +59,7 @@ def start_message(job: Job, deadline: float) -> tuple[Fields, bytes]:
 
 
 def _given(spec: Spec) -> Fields:
-    """Only what differs from the holder's defaults: most jobs say nothing but their command."""
+    """Only what differs from the holder's defaults: most jobs have nothing but a command."""
     given: dict[str, Any] = {
         "command": spec.command,
         "argv": spec.argv,
@@ -50,11 +76,11 @@ def _given(spec: Spec) -> Fields:
 
 
 def report_of(message: Fields, tail: bytes, host: str) -> Report:
-    """The report that an `exited` message carries."""
+    """The report in an `exited` message."""
     return Report(
         outcome=outcome_of(message),
-        started_at=_moment(message.get("started_at")),
-        finished_at=_moment(message.get("finished_at")) or datetime.now(UTC),
+        started_at=_time(message.get("started_at")),
+        finished_at=_time(message.get("finished_at")) or datetime.now(UTC),
         host=host,
         pid=message.get("pid"),
         user_cpu=message.get("user_cpu"),
@@ -67,7 +93,7 @@ def report_of(message: Fields, tail: bytes, host: str) -> Report:
 
 
 def outcome_of(message: Fields) -> Outcome:
-    """The ending: what the holder did to the command counts before what the kernel says of it."""
+    """The outcome. What the holder did to the command counts before what the kernel reports of it."""
     ended_by, error = message.get("ended_by"), message.get("error")
     code, signal = message.get("exit_code"), message.get("signal")
     if ended_by == "timeout":
@@ -85,16 +111,19 @@ def outcome_of(message: Fields) -> Outcome:
     return Outcome(kind="exited", exit_code=code)
 
 
-def after(job: Job, message: Fields, report: Report, *, now: datetime, random_number: float) -> Job:
-    """The job after this ending."""
-    report = _not_before_its_claim(job, report)
-    if message.get("ended_by") == "interrupted":
-        return lifecycle.interrupt(job, report, now=now)
-    return lifecycle.finish(job, report, now=now, random_number=random_number)
+def run_time(message: Fields) -> float | None:
+    """Seconds from start to end; None if the command never started."""
+    started, finished = message.get("started_at"), message.get("finished_at")
+    return None if started is None or finished is None else max(0.0, finished - started)
 
 
-def _not_before_its_claim(job: Job, report: Report) -> Report:
-    """Both times are the store's, but the start is converted: it may seem to be some milliseconds before the claim."""
+def ended_processes(message: Fields) -> int:
+    """How many processes a command left running when it ended by itself. The holder has ended them."""
+    return 0 if message.get("ended_by") else message.get("leftovers") or 0
+
+
+def _not_before_the_claim(job: Job, report: Report) -> Report:
+    """Shift a start that seems to be before its claim: the start is converted to the store's clock, to a few ms."""
     claimed = job.lease.claimed_at if job.lease else None
     if claimed is None or report.started_at is None or report.started_at >= claimed:
         return report
@@ -102,16 +131,5 @@ def _not_before_its_claim(job: Job, report: Report) -> Report:
     return replace(report, started_at=claimed, finished_at=report.finished_at + early)
 
 
-def run_time(message: Fields) -> float | None:
-    """Seconds from start to end, if it started."""
-    started, finished = message.get("started_at"), message.get("finished_at")
-    return None if started is None or finished is None else max(0.0, finished - started)
-
-
-def ended_processes(message: Fields) -> int:
-    """How many processes a command left running when it ended by itself, which were ended then."""
-    return 0 if message.get("ended_by") else message.get("leftovers") or 0
-
-
-def _moment(seconds: float | None) -> datetime | None:
+def _time(seconds: float | None) -> datetime | None:
     return None if seconds is None else datetime.fromtimestamp(seconds, UTC)

@@ -1,0 +1,90 @@
+"""Making the parts of an agent, and the order of its duties."""
+
+from pathlib import Path
+
+from msgspec import Struct
+
+from queuectl import bootstrap
+from queuectl.worker.agent.circuit_breaker import CircuitBreaker, FailureStreak
+from queuectl.worker.agent.claim import ClaimJobs
+from queuectl.worker.agent.claim_policy import ClaimPolicy
+from queuectl.worker.agent.clock_watch import ClockWatch
+from queuectl.worker.agent.connection import Connection
+from queuectl.worker.agent.context import Context, open_context
+from queuectl.worker.agent.dead_workers import DeadWorkers
+from queuectl.worker.agent.duty import Duty
+from queuectl.worker.agent.heartbeat import Heartbeat
+from queuectl.worker.agent.inbox import Inbox
+from queuectl.worker.agent.maintenance import Maintenance
+from queuectl.worker.agent.monitor import AttemptMonitor
+from queuectl.worker.agent.output import OutputShipper
+from queuectl.worker.agent.recording import RecordResults
+from queuectl.worker.agent.renewal import Renewal
+from queuectl.worker.agent.results import OpenAttempts, ResultRecorder
+from queuectl.worker.agent.session import Session
+from queuectl.worker.agent.set_aside import SetAsideReport
+from queuectl.worker.agent.shared_settings import SharedSettings
+from queuectl.worker.agent.shipping import OutputFaultReport, ShipOutput
+from queuectl.worker.agent.shutdown import Shutdown
+from queuectl.worker.agent.store_time import StoreTime
+from queuectl.worker.agent.wakeup import FollowWakeUps, WakeUps
+from queuectl.worker.protocol import Fields
+
+
+class Parts(Struct, kw_only=True, eq=False):
+    """What the loop uses. `duties` are in the order in which they run when several are due."""
+
+    context: Context
+    session: Session
+    inbox: Inbox
+    renewal: Renewal
+    wakeups: WakeUps
+    monitor: AttemptMonitor
+    claiming: ClaimJobs
+    duties: tuple[Duty, ...]
+
+
+def assemble(connection: Connection, welcome: Fields) -> Parts:
+    """The parts of an agent for this welcome. Raises StoreError for a URL that no store can be made of."""
+    context = open_context(connection, welcome)
+    clock, watch = StoreTime(context.store), ClockWatch()
+    policy, breaker, shutdown = ClaimPolicy(context.count), CircuitBreaker(), Shutdown(context)
+    outputs, recorder = OutputShipper(context.store), ResultRecorder(context.store, context.log)
+    attempts = OpenAttempts(context.claims, recorder)
+    renewal = Renewal(context, attempts.refs)
+    settings, set_aside = SharedSettings(context, renewal), SetAsideReport(context.store, context.log)
+    dead_workers = _dead_workers(context, clock)
+    wakeups, monitor = WakeUps(context), AttemptMonitor(context)
+    heartbeat = Heartbeat(context, welcome, clock, watch, breaker, settings, shutdown)
+    claiming = ClaimJobs(context, policy, breaker, outputs, recorder, set_aside, shutdown)
+    session = Session(
+        context, welcome, recorder, outputs, attempts, policy, renewal, settings, heartbeat, shutdown, clock,
+        dead_workers,
+    )  # fmt: skip
+    duties = (
+        FollowWakeUps(context, wakeups, monitor, policy, shutdown),
+        ShipOutput(context, outputs, heartbeat),
+        RecordResults(context, recorder, outputs, policy, breaker),
+        FailureStreak(context, breaker),
+        monitor,
+        heartbeat,
+        Maintenance(context, policy, attempts, dead_workers, set_aside, watch),
+        claiming,
+        OutputFaultReport(context, outputs),
+    )
+    return Parts(
+        context=context,
+        session=session,
+        inbox=Inbox(context, outputs, recorder, breaker, shutdown, clock, session.leave),
+        renewal=renewal,
+        wakeups=wakeups,
+        monitor=monitor,
+        claiming=claiming,
+        duties=duties,
+    )
+
+
+def _dead_workers(context: Context, clock: StoreTime) -> DeadWorkers:
+    directory = Path(context.config["directory"])
+    one_host = bootstrap.is_local(context.config["url"])
+    return DeadWorkers(context.store, directory, context.log, clock, one_host=one_host)

@@ -1,0 +1,94 @@
+"""The circuit breaker of a worker: while it is open, the worker claims nothing.
+
+A worker on a broken host (a disk that is gone, a missing program) fails every job within milliseconds and would drain
+the queue into the DLQ. So a streak of quick failures makes the breaker `tripped`. `FailureStreak` then looks whether
+other workers succeed meanwhile. If they do, the fault is on this host and the breaker opens; if not, the jobs are bad.
+"""
+
+from queuectl.service import work
+from queuectl.worker.agent.context import Context
+from queuectl.worker.agent.duty import NEVER
+
+QUICK_FAILURE = 0.25
+STREAK = 8
+"""The breaker trips after so many different jobs in a row that failed within `QUICK_FAILURE` seconds."""
+FIRST_PAUSE, LONGEST_PAUSE = 30.0, 600.0
+HOST_FAULT_PAUSE, HOST_FAULT_LONGEST = 1.0, 30.0
+
+
+class CircuitBreaker:
+    """Pure but for its own memory: the caller says what happened and when.
+
+    open_until  no job is claimed before (CLOCK_BOOTTIME)
+    reason      why the breaker was opened last, for the registry
+    """
+
+    def __init__(self) -> None:
+        self._failed: set[str] = set()
+        self._pause = FIRST_PAUSE
+        self._host_fault_pause = HOST_FAULT_PAUSE
+        self.open_until = 0.0
+        self.reason: str | None = None
+
+    def record(self, job: str, seconds: float | None, succeeded: bool) -> None:
+        """An attempt of this job ended after so many seconds; None if its command never started."""
+        self._host_fault_pause = HOST_FAULT_PAUSE
+        if succeeded or (seconds or 0.0) > QUICK_FAILURE:
+            self._failed.clear()
+            self._pause = FIRST_PAUSE if succeeded else self._pause
+        else:
+            self._failed.add(job)
+
+    @property
+    def tripped(self) -> bool:
+        """Whether the streak is long enough."""
+        return len(self._failed) >= STREAK
+
+    def reset(self) -> None:
+        """Forget the streak: other workers do not succeed either."""
+        self._failed.clear()
+
+    def open(self, now: float, reason: str) -> float:
+        """Pause after a streak, each time twice as long. Answers for how many seconds."""
+        seconds, self._pause = self._pause, min(self._pause * 2, LONGEST_PAUSE)
+        self._failed.clear()
+        self.open_until, self.reason = now + seconds, reason
+        return seconds
+
+    def open_for_host_fault(self, now: float, reason: str) -> float:
+        """Pause because this host lacks processes, descriptors or memory. Answers for how many seconds."""
+        seconds = self._host_fault_pause
+        self._host_fault_pause = min(seconds * 2, HOST_FAULT_LONGEST)
+        self.open_until, self.reason = now + seconds, reason
+        return seconds
+
+    def is_closed(self, now: float) -> bool:
+        """Whether jobs may be claimed."""
+        return now >= self.open_until
+
+
+class FailureStreak:
+    """The duty that decides what a streak of quick failures means."""
+
+    def __init__(self, context: Context, breaker: CircuitBreaker) -> None:
+        self._context, self._breaker = context, breaker
+
+    def due(self, now: float) -> float:
+        """At once when the breaker is tripped."""
+        return now if self._breaker.tripped else NEVER
+
+    def run(self, now: float) -> None:
+        """Open the breaker if other workers succeed.
+
+        The last successes of others are in the archive, where there is one. While the archive is away nothing is known
+        of them, and a worker that pauses on suspicion would stop a queue that works.
+        """
+        context = self._context
+        known = context.store.background_fault() is None
+        if not known or not work.others_succeed(context.store, context.worker_id):
+            self._breaker.reset()
+            return
+        said = "its jobs failed within milliseconds while others succeed"
+        seconds = self._breaker.open(now, said)
+        self._breaker.reason = f"{said}; resting for {seconds:g} s"
+        context.log.note("paused", self._breaker.reason)

@@ -1,0 +1,70 @@
+"""What all parts of one agent share: who the worker is, its settings, its store, its connection and its log."""
+
+from datetime import timedelta
+from typing import Any, Literal
+
+from msgspec import Struct, field
+
+from queuectl import bootstrap, config
+from queuectl.config import Settings
+from queuectl.store.protocol import Store
+from queuectl.worker.agent.claims import Claims
+from queuectl.worker.agent.connection import Connection
+from queuectl.worker.agent.log import Log, open_log
+from queuectl.worker.agent.store_health import StoreHealth
+from queuectl.worker.protocol import Fields
+
+Phase = Literal["running", "draining", "stopping"]
+
+
+class Context(Struct, kw_only=True, eq=False):
+    """The shared state of an agent.
+
+    config    what `worker start` was told: the store's URL, the directory, queues, the form of the log
+    settings  the effective settings; read from the store again after each heartbeat
+    phase     of the worker: from `draining` on it claims nothing, while `stopping` its commands are ended
+    claims    the jobs that this worker has claimed and that have not ended
+    """
+
+    worker_id: str
+    host: str
+    count: int
+    queues: list[str]
+    config: dict[str, Any]
+    settings: Settings
+    store: Store
+    connection: Connection
+    log: Log
+    phase: Phase = "running"
+    claims: Claims = field(default_factory=Claims)
+    health: StoreHealth = field(default_factory=StoreHealth)
+
+    @property
+    def has_free_slot(self) -> bool:
+        """Whether a command that is claimed now could start at once."""
+        return len(self.claims) < self.count
+
+    @property
+    def lease_seconds(self) -> float:
+        """How long a lease lasts."""
+        lease: timedelta = self.settings.lease
+        return lease.total_seconds()
+
+
+def open_context(connection: Connection, welcome: Fields) -> Context:
+    """The context that the holder's welcome describes. Raises StoreError for a URL that no store can be made of."""
+    own: dict[str, Any] = welcome["config"]
+    settings = config.resolve({}, {}, own["options"], {})
+    store = bootstrap.open_store(own["url"], settings, create=False)
+    return Context(
+        worker_id=welcome["worker"]["id"],
+        host=welcome["worker"]["host"],
+        count=welcome["count"],
+        queues=own.get("queues") or [],
+        config=own,
+        settings=settings,
+        store=store,
+        connection=connection,
+        log=open_log(own, settings, store),
+        phase=welcome["phase"],
+    )

@@ -1,0 +1,134 @@
+"""Recovering the workers of this host whose holder is dead: end what they left running, then take their claims back.
+
+That a holder is dead is certain, not guessed by time: its lock file is free (`worker/host/liveness.py`). So its claims
+are taken back at once, without waiting for their leases. The order is what keeps a job from running twice: first the
+leftover processes are killed, then the results that the worker could not deliver are recorded, and only then are its
+claims taken back. A claim that was taken back before its command was dead would run a second time beside it; a claim
+whose finished result was not recorded first would run again for nothing. Shown by
+`tests/e2e/test_guarantees.py::test_kill_9_of_everything_is_cleaned_up_at_the_next_start`.
+"""
+
+import threading
+from pathlib import Path
+
+from queuectl.clock import boottime
+from queuectl.domain.job import Job
+from queuectl.domain.query import Filter, Page
+from queuectl.service import maintenance
+from queuectl.store.protocol import Store
+from queuectl.worker.agent.log import Log
+from queuectl.worker.agent.output import OutputShipper
+from queuectl.worker.agent.results import ResultRecorder
+from queuectl.worker.agent.store_time import StoreTime
+from queuectl.worker.agent.translate import Ended
+from queuectl.worker.host import process_table
+from queuectl.worker.host.liveness import Leftover, dead_workers, path_of
+from queuectl.worker.protocol import Fields, MalformedFrame
+from queuectl.worker.wording import counted
+
+HOLDER_DIED = "its worker was killed"
+
+
+class DeadWorkers:
+    """Looks for them in the directory of this host.
+
+    one_host  the store is used by workers of this host only, so every slot file belongs to a worker of this host
+    """
+
+    def __init__(self, store: Store, directory: Path, log: Log, clock: StoreTime, *, one_host: bool) -> None:
+        self._store, self._directory, self._log, self._clock = store, directory, log, clock
+        self._one_host = one_host
+        self._in_doubt: set[str] = set()
+        self._kept: set[str] = set()
+
+    def recover(self, within: float = 1.0) -> list[Job]:
+        """Recover all dead workers; their processes have so many seconds to die. Answers the jobs that were changed."""
+        recovered: list[Job] = []
+        for leftover in dead_workers(self._directory):
+            with leftover:
+                if leftover.worker_id not in self._kept:
+                    recovered += self._recover(leftover, within)
+        for job in recovered:
+            self._log.recovered(job)
+        return recovered
+
+    def recover_dead_worker(self, worker: str, within: float = 5.0) -> None:
+        """Wait until this worker's lock is free, as it is when its holder has died, and recover the worker at once."""
+        deadline, pause = boottime() + within, threading.Event()
+        path = path_of(self._directory, worker)
+        while path.exists() and boottime() < deadline:
+            self.recover()
+            pause.wait(0.02)
+
+    def _recover(self, leftover: Leftover, within: float) -> list[Job]:
+        if not leftover.is_over(one_host=self._one_host):
+            self._deliver(leftover)
+            self._leave_to_leases(leftover)
+            return []
+        survivors = leftover.kill(within=within)
+        self._deliver(leftover)
+        if survivors:
+            # The claims stay with the dead worker until these processes are gone. The next round tries again.
+            self._log.note("leftover", f"cannot end processes {survivors} of worker {leftover.name}")
+            return []
+        started = frozenset(leftover.attempts)
+        jobs = maintenance.recover_worker(self._store, leftover.worker_id, started, HOLDER_DIED)
+        self._store.forget(leftover.worker_id)
+        if leftover.worker_id in self._kept:
+            return jobs
+        leftover.remove()
+        taken = f"{counted(len(jobs), 'claim')} taken back"
+        self._log.note("cleaned", f"worker {leftover.name} was dead; {taken}")
+        return jobs
+
+    def _leave_to_leases(self, leftover: Leftover) -> None:
+        """The worker may live. Its file is removed when the store knows neither a claim of it nor the worker itself."""
+        held = Filter(states=frozenset(("processing",)), worker=leftover.worker_id)
+        if not self._store.find(held, Page(limit=1)).jobs:
+            if all(worker.id != leftover.worker_id for worker in self._store.workers()):
+                leftover.remove()
+        elif leftover.worker_id not in self._in_doubt:
+            self._in_doubt.add(leftover.worker_id)
+            self._log.note(
+                "in_doubt",
+                f"worker {leftover.name} may live: its file is a copy, or it ran where its processes cannot be "
+                "seen from here; its jobs are taken back when their leases end",
+            )
+
+    def _deliver(self, leftover: Leftover) -> None:
+        """Record the results that the worker could not deliver.
+
+        Raises StoreError or OutcomeUnknown; then the next round does all of it again, which the fence makes safe.
+        """
+        outputs, recorder = OutputShipper(self._store), ResultRecorder(self._store, self._log)
+        same_boot = leftover.boot_id == process_table.boot_id()  # `born` counts from the boot
+        for said, payload in self._results_of(leftover):
+            message = self._clock.translate(said if same_boot else {**said, "born": None})
+            if message["type"] == "output":
+                outputs.add(message, payload)
+            else:
+                recorder.add(Ended(message, payload, leftover.host, None))
+        if not recorder.waiting:
+            return
+        left = f"worker {leftover.name} left {counted(recorder.waiting, 'result')} that it could not deliver"
+        self._log.note("handover", f"{left}; recording what nobody else has taken over")
+        if not outputs.try_to_write(None) and outputs.fault is not None:  # an output is never worth a result
+            self._log.note("output", f"what they printed last is not stored: {outputs.fault.message}")
+        recorder.record(None)
+        self._after_delivery(leftover, recorder)
+
+    def _after_delivery(self, leftover: Leftover, recorder: ResultRecorder) -> None:
+        """Remove the results, unless some belong to another database: a later agent may have that one again."""
+        if recorder.unknown:
+            self._kept.add(leftover.worker_id)
+            unknown = f"{counted(recorder.unknown, 'result')} of worker {leftover.name}"
+            self._log.note("handover", f"{unknown}: kept, for this store has no such job")
+        elif not recorder.refs():
+            leftover.forget_results()
+
+    def _results_of(self, leftover: Leftover) -> list[tuple[Fields, bytes]]:
+        try:
+            return leftover.results()
+        except MalformedFrame as error:
+            self._log.note("handover", f"the results of worker {leftover.name} cannot be read: {error}")
+            return []

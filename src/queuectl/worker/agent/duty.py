@@ -1,0 +1,22 @@
+"""A duty: one thing that an agent does again and again, and the rule for when it does it."""
+
+from typing import Protocol
+
+NEVER = float("inf")
+
+
+class Duty(Protocol):
+    """What the loop of the agent needs of a duty. All times are CLOCK_BOOTTIME (`queuectl.clock.boottime`).
+
+    The loop sleeps until the smallest `due` of all duties and then runs those that are due, so `due` is the only place
+    that says when a duty runs. A duty that stays due after `run` although it has nothing to do makes the loop spin
+    without a pause. Shown by `tests/worker/test_duties.py`, which runs every duty and looks at `due` afterwards.
+    """
+
+    def due(self, now: float, /) -> float:
+        """When the duty wants to run next; NEVER while it has nothing to do. Changes nothing that others see."""
+        ...
+
+    def run(self, now: float, /) -> None:
+        """Do it. Raises StoreError or OutcomeUnknown when the store fails; the loop then runs no later duty."""
+        ...

@@ -1,0 +1,177 @@
+"""The session of an agent with its holder and its store: how it begins, is interrupted, goes on and ends.
+
+An agent may die, hang or be replaced at any time while commands run on. Nothing that must survive is kept here: the
+holder keeps every command, and every result until it is acknowledged; the store keeps every claim. `adopt` puts the
+two together.
+"""
+
+import contextlib
+
+from queuectl import bootstrap
+from queuectl.clock import boottime
+from queuectl.domain.job import Job
+from queuectl.errors import OutcomeUnknown, QueuectlError, StoreError, StoreUnusable
+from queuectl.service import queries
+from queuectl.store.protocol import AttemptRef
+from queuectl.worker.agent.claim_policy import ClaimPolicy
+from queuectl.worker.agent.context import Context
+from queuectl.worker.agent.dead_workers import DeadWorkers
+from queuectl.worker.agent.heartbeat import Heartbeat
+from queuectl.worker.agent.missing_file import MissingFile
+from queuectl.worker.agent.output import OutputShipper
+from queuectl.worker.agent.renewal import Renewal
+from queuectl.worker.agent.results import OpenAttempts, ResultRecorder
+from queuectl.worker.agent.shared_settings import SharedSettings
+from queuectl.worker.agent.shutdown import Shutdown
+from queuectl.worker.agent.store_time import StoreTime
+from queuectl.worker.protocol import Fields
+
+LEAVE_SECONDS = 5.0
+"""How long an agent stays after `bye` to give back claims that were under way."""
+
+
+class Session:
+    """One connection to a holder, from the welcome to `bye`."""
+
+    def __init__(
+        self,
+        context: Context,
+        welcome: Fields,
+        recorder: ResultRecorder,
+        outputs: OutputShipper,
+        attempts: OpenAttempts,
+        policy: ClaimPolicy,
+        renewal: Renewal,
+        settings: SharedSettings,
+        heartbeat: Heartbeat,
+        shutdown: Shutdown,
+        time: StoreTime,
+        dead_workers: DeadWorkers,
+    ) -> None:
+        self._context, self._welcome = context, welcome
+        self._recorder, self._outputs, self._attempts, self._policy = recorder, outputs, attempts, policy
+        self._renewal, self._settings, self._heartbeat = renewal, settings, heartbeat
+        self._shutdown, self._time, self._dead_workers = shutdown, time, dead_workers
+        self._missing_file = MissingFile(context)
+        self._leave_by: float | None = None
+        refs = [AttemptRef(item["job_id"], item["attempt_id"]) for item in welcome["attempts"]]
+        context.claims.unadopted = refs
+
+    # the beginning
+
+    def connect(self) -> None:
+        """Reach the store for the first time: settings, registry, and what an earlier agent left behind.
+
+        Repeated until it succeeds. Messages that come meanwhile are kept for the loop, because only `adopt` knows which
+        claims they are about.
+        """
+        early: list[tuple[Fields, bytes]] = []
+        context = self._context
+        while not self._try_to_connect():
+            context.log.flush()
+            context.connection.flush()
+            while boottime() < context.health.away_until:
+                early += context.connection.receive(context.health.away_until - boottime())
+        context.connection.unread(early)
+
+    def _try_to_connect(self) -> bool:
+        try:
+            bootstrap.refuse_shared(self._context.config["url"])
+            self._settings.read()
+            self._heartbeat.run(boottime())
+            self._heartbeat.keep_name()
+            self._adopt()
+        except (StoreError, OutcomeUnknown) as fault:
+            self.lose_contact(fault)
+            return False
+        return True
+
+    def _adopt(self) -> None:
+        """Take over from an earlier agent: put together what the store says is ours and what the holder has.
+
+        - Claimed in the store and unknown to the holder: the earlier agent died, or lost the reply, between the claim
+          and `start`. The command never started, so the claim is given back uncounted (guarantee G8). Without this the
+          job would wait for the end of a lease that the renewal keeps alive, that is for ever
+          (`tests/e2e/test_guarantees.py`, crashes at `after_claim`).
+        - Waiting or running in the holder: becomes a claim of this agent, which renews it and reports its end.
+        - Finished in the holder: its `exited` message follows the welcome and is recorded like any other.
+        - Waiting in the holder and not ours in the store: the lease has passed to another worker. The holder must not
+          start it, so it is dropped.
+
+        Until this has succeeded once, all attempts of the holder are renewed as `Claims.unadopted`: an agent that comes
+        while the store is away must not let their leases end.
+        """
+        context = self._context
+        known: dict[str, Fields] = {item["attempt_id"]: item for item in self._welcome["attempts"]}
+        for job in self._unknown_claims():
+            item = known.get(job.attempt_id or "")
+            if item is None:
+                self._recorder.give_back(job.attempt_id or "", job)
+                continue
+            self._outputs.expect(job.attempt_id or "", job.spec.output_limit)
+            if item["state"] != "finished":
+                context.claims.adopt(job, self._time.translate(item))
+        context.claims.unadopted = []
+        queued = [id for id, item in known.items() if item["state"] == "queued" and id not in context.claims]
+        context.connection.queue({"type": "drop", "attempt_ids": queued})
+        if context.phase != "running":
+            self._shutdown.begin("drain")
+
+    def _unknown_claims(self) -> list[Job]:
+        """The jobs that the store says this worker has claimed, and that this agent does not know."""
+        claimed = queries.held_by(self._context.store, self._context.worker_id)
+        return [job for job in claimed if not self._attempts.has(job.attempt_id or "")]
+
+    # an outage of the store
+
+    def lose_contact(self, fault: QueuectlError) -> None:
+        """The store failed: log it, tell the holder, leave the store alone for a while."""
+        context, attempts = self._context, self._attempts.refs()
+        if context.health.failed(permanent=isinstance(fault, StoreUnusable)):
+            context.log.note("store", self._missing_file.describe(fault, attempts), error=fault.code)
+            context.connection.queue({"type": "store", "away": fault.message})
+        self._missing_file.handle(fault, attempts)
+
+    def confirm_contact(self) -> None:
+        """All duties that were due have run without a fault. After an outage: the store is back.
+
+        A claim whose reply was lost in the outage is in the store and not here; it is found and given back. This is
+        the first question to the store that must succeed: a round may have run no duty that asks the store.
+        """
+        context = self._context
+        if not context.health.away:
+            return
+        lost = self._unknown_claims()
+        self._heartbeat.keep_name()
+        context.health.recovered()
+        self._missing_file.found()
+        context.connection.queue({"type": "store", "away": None})
+        self._renewal.hurry()
+        context.log.note("store", "the store is back")
+        for job in lost:
+            self._recorder.give_back(job.attempt_id or "", job)
+        self._policy.dirty = True
+
+    # the end
+
+    def leave(self) -> None:
+        """The holder said `bye`."""
+        self._leave_by = boottime() + LEAVE_SECONDS
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the agent may exit. A claim that was under way at `bye` is withdrawn and given back first."""
+        if self._leave_by is None:
+            return False
+        busy = len(self._context.claims) or self._recorder.is_busy()
+        return not busy or boottime() >= self._leave_by
+
+    def outlive_holder(self) -> None:
+        """The holder is dead, and its guard ends the commands. Record at once what became of the attempts (G4).
+
+        If the store fails here, the next worker of this host does it, or the leases end.
+        """
+        self._context.log.note("holder", "the holder is gone; recording its attempts as lost")
+        with contextlib.suppress(QueuectlError):
+            self._recorder.record(None)
+            self._dead_workers.recover_dead_worker(self._context.worker_id)

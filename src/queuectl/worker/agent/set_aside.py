@@ -1,0 +1,24 @@
+"""Saying that jobs which cannot be decoded were set aside."""
+
+from queuectl.service import unreadable
+from queuectl.store.protocol import Store
+from queuectl.worker.agent.log import Log
+
+
+class SetAsideReport:
+    """Logs each unreadable job once over all workers: the first worker that finds it enters it into a shared table."""
+
+    def __init__(self, store: Store, log: Log) -> None:
+        self._store, self._log = store, log
+
+    def report(self, *, expired: bool = False) -> bool:
+        """Log what is new; whether this worker has set any job aside since it was asked last.
+
+        `expired`: first set aside the unreadable jobs whose lease has expired.
+        """
+        found = self._store.set_aside(expired=expired)
+        for each in unreadable.record(self._store, found):
+            error = unreadable.refusal(each)
+            text = f"{error.message}; it is set aside ({error.hint})"
+            self._log.note("unreadable", text, job=each.id, number=each.number)
+        return bool(found)

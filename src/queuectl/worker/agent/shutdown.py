@@ -1,0 +1,42 @@
+"""The ways in which a worker ends or makes room for a new agent: drain, stop, reload."""
+
+from typing import Literal
+
+from queuectl.domain.worker import Instruction
+from queuectl.worker.agent.context import Context
+
+
+class Shutdown:
+    """Changes the phase of the worker."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    def begin(self, kind: Literal["drain", "stop"]) -> None:
+        """Claim nothing from now on, and withdraw from the holder what it has not started.
+
+        The holder answers `dropped` for each claim that it had not started; the agent then gives that claim back. A
+        claim that never ran must not count as an attempt (guarantee G8): without the withdrawal, a job that was
+        claimed ahead would wait for the end of this worker's lease. Shown by
+        `tests/e2e/test_guarantees.py::test_g8_what_was_claimed_ahead_is_given_back_on_drain`.
+        """
+        context = self._context
+        stopping = kind == "stop" or context.phase == "stopping"
+        context.phase = "stopping" if stopping else "draining"
+        context.connection.queue({"type": "drop", "attempt_ids": context.claims.waiting()})
+
+    def obey(self, instruction: Instruction | None) -> None:
+        """Do what a person asked of this worker. SystemExit for a reload: the holder starts the next agent.
+
+        An instruction that was obeyed already is ignored: it stays in the registry and is read with every heartbeat.
+        """
+        context = self._context
+        if instruction == "reload" and context.phase == "running":
+            context.log.note("reload", "a new agent takes over; commands run on")
+            context.connection.send({"type": "reload"})
+            raise SystemExit(0)
+        drains = instruction == "drain" and context.phase == "running"
+        stops = instruction == "stop" and context.phase != "stopping"
+        if drains or stops:
+            context.connection.queue({"type": instruction})
+            self.begin("stop" if stops else "drain")
