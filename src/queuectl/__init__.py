@@ -1,6 +1,54 @@
 """A durable queue for shell commands.
 
-Importing this package imports nothing else: a short command pays only for what it uses.
+    from queuectl import Queue
+
+    with Queue() as queue:
+        job = queue.enqueue("make report", retries=5, timeout="10m")
+        job = queue.wait(job)
+        print(job.state, queue.output(job).text)
+
+Importing this package imports nothing else: each name below is loaded when it is first used.
 """
 
 __version__ = "0.1.0"
+
+TYPE_CHECKING = False  # `typing` costs a short command more than this whole package
+if TYPE_CHECKING:
+    from queuectl.errors import (
+        Conflict,
+        InvalidInput,
+        NotFound,
+        OutcomeUnknown,
+        QueuectlError,
+        StoreError,
+        StoreUnavailable,
+        StoreUnusable,
+        UnreadableJob,
+    )
+    from queuectl.python.errors import ClosedQueue, WaitTimeout
+    from queuectl.python.queue import Queue
+    from queuectl.python.values import Added, Attempt, Change, Job, Output, Part
+
+__all__ = [
+    "Added", "Attempt", "Change", "ClosedQueue", "Conflict", "InvalidInput", "Job", "NotFound", "OutcomeUnknown",
+    "Output", "Part", "Queue", "QueuectlError", "StoreError", "StoreUnavailable", "StoreUnusable", "UnreadableJob",
+    "WaitTimeout",
+]  # fmt: skip
+
+_MODULES = {
+    "queuectl.python.queue": ("Queue",),
+    "queuectl.python.values": ("Added", "Attempt", "Change", "Job", "Output", "Part"),
+    "queuectl.python.errors": ("ClosedQueue", "WaitTimeout"),
+}
+_PLACES = {name: module for module, names in _MODULES.items() for name in names}
+
+
+def __getattr__(name: str) -> object:
+    """The names of the Python API, loaded at first use."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    value = getattr(import_module(_PLACES.get(name, "queuectl.errors")), name)
+    globals()[name] = value
+    return value

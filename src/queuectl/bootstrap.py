@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal
 
 from queuectl import config
-from queuectl.errors import InvalidInput, StoreAbsent, StoreError, StoreUnusable
+from queuectl.errors import InvalidInput, QueuectlError, StoreAbsent, StoreError, StoreUnusable
 
 if TYPE_CHECKING:
     from queuectl.config import Settings
@@ -70,7 +70,11 @@ def open_queue(
 
     def create() -> "Store":
         made = open_store(url, sources.local, patience=patience)
-        made.migrate()
+        try:
+            made.migrate()
+        except QueuectlError:
+            made.close()
+            raise
         created(url)
         return made
 

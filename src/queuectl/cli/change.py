@@ -1,7 +1,5 @@
 """Commands that change jobs: cancel, retry, hold, release, edit, delete, purge."""
 
-import getpass
-import os
 from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -43,7 +41,7 @@ def cancel(session: "Session") -> int:
     if args.job and (args.all or args.queue or args.batch or args.state):
         raise InvalidInput("jobs are named and a selection is given", "give one of them")
     meant = references(args.job) if args.job else _selected(session)
-    steps = session.queue.cancel(meant, by=f"{_user()}@{os.uname().nodename}", reason=args.reason)
+    steps = session.queue.cancel(meant, reason=args.reason)
     count = steps.count()
     if not args.job:
         if not count:
@@ -280,10 +278,3 @@ def _priority(text: str | None) -> int | None:
     if not -1000 <= value <= 1000:
         raise InvalidInput(f"--priority: {text!r} is not a whole number from -1000 to 1000")
     return value
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a user id without a name, as in many containers
-        return str(os.getuid())

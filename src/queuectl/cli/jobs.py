@@ -14,7 +14,7 @@ from queuectl.domain.job import STATES, Attempt, Cause, Job, State
 from queuectl.domain.quantity import format_duration, parse_duration
 from queuectl.domain.query import Filter, Found, Page, Unreadable
 from queuectl.errors import InvalidInput
-from queuectl.service import shapes
+from queuectl.service import listing, shapes
 from queuectl.service.attention import place
 from queuectl.terminal import safe
 
@@ -200,15 +200,7 @@ def print_job(session: "Session", job: Job, *, short: bool = False) -> int:
 
 def states_of(text: str | None) -> frozenset[State]:
     """The states of a comma-separated list. Raises InvalidInput with the nearest name."""
-    states = [word.strip() for word in text.split(",")] if text else []
-    for state in states:
-        if state not in STATES:
-            from queuectl.config import nearest
-
-            raise InvalidInput(
-                f"there is no state {state!r}", nearest(state, list(STATES)) or f"one of {', '.join(STATES)}"
-            )
-    return frozenset(states)  # type: ignore[arg-type]
+    return listing.states_of(word.strip() for word in text.split(",")) if text else frozenset()
 
 
 def limit_of(args: object) -> int | None:

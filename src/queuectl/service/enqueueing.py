@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import datetime
+from typing import Literal
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -22,18 +23,25 @@ from queuectl.store.protocol import Added, Store
 SHARED_SPECS = 256
 """Policies of different requests that are kept, so that a request with the same policy need not be checked again."""
 
+Status = Literal["added", "existing", "conflict", "duplicate"]
+
 
 class Enqueued(Struct, frozen=True):
     """What became of one request.
 
-    job       the job as stored; of a refused request the job that is in the way
-    existing  the job was there already with the same content, and is unchanged
-    refused   why nothing was enqueued, or None
+    job      the job as stored; of a refused request the job that is in the way
+    status   added; existing (it was there already with the same content, and is unchanged); conflict or duplicate
+    refused  why nothing was enqueued, or None
     """
 
     job: Job
-    existing: bool = False
+    status: Status = "added"
     refused: Conflict | None = None
+
+    @property
+    def existing(self) -> bool:
+        """Whether the job was there already."""
+        return self.status == "existing"
 
 
 class Enqueuer:
@@ -131,7 +139,7 @@ def enqueue(store: Store, jobs: Sequence[Job]) -> list[Enqueued]:
             maintenance.unblock(store, waiting)
             fresh = store.get(waiting)
             added = [replace(item, job=fresh.get(item.job.id, item.job)) for item in added]
-    return [Enqueued(item.job, item.status == "existing", _refusal(item)) for item in added]
+    return [Enqueued(item.job, item.status, _refusal(item)) for item in added]
 
 
 def _refusal(added: Added) -> Conflict | None:

@@ -1,14 +1,30 @@
 """Lists of jobs, page by page."""
 
+from collections.abc import Iterable
+
 from msgspec.structs import replace
 
+from queuectl.config import nearest
 from queuectl.domain.job import STATES, WAITING, State
 from queuectl.domain.query import Filter, Found, Page
+from queuectl.errors import InvalidInput
 from queuectl.store.protocol import Store
 
 OTHERS = frozenset(STATES) - WAITING
 BEHIND = "~"
 """How the cursor of a list that is sorted by `next` begins, once all that is due to run has been listed."""
+
+
+def states_of(words: Iterable[str]) -> frozenset[State]:
+    """These states. Raises InvalidInput with the nearest name."""
+    found: set[State] = set()
+    for word in words:
+        state = next((state for state in STATES if state == word), None)
+        if state is None:
+            near = nearest(word, list(STATES)) or f"one of {', '.join(STATES)}"
+            raise InvalidInput(f"there is no state {word!r}", near)
+        found.add(state)
+    return frozenset(found)
 
 
 def jobs(store: Store, wanted: Filter, page: Page) -> Found:

@@ -176,12 +176,14 @@ class LocalQueue:
         inside.refuse_to_wait(self._store, own, ids)
         inside.refuse_without_slot(self._store, self.settings(), own, ids, queues)
 
-    def cancel(self, meant: "Meant", *, by: str, reason: str | None = None) -> "Operation[Sequence[Change]]":
+    def cancel(
+        self, meant: "Meant", *, by: str | None = None, reason: str | None = None
+    ) -> "Operation[Sequence[Change]]":
         from queuectl.service import commands, operation
 
-        wanted = operation.not_ended(meant)
+        wanted, who = operation.not_ended(meant), by or _user_and_host()
         return operation.over(
-            self._store, wanted, lambda ids: commands.cancel(self._store, ids, by=by, reason=reason)
+            self._store, wanted, lambda ids: commands.cancel(self._store, ids, by=who, reason=reason)
         )
 
     def retry(
@@ -310,6 +312,16 @@ class LocalQueue:
 
     def close(self) -> None:
         self._store.close()
+
+
+def _user_and_host() -> str:
+    from getpass import getuser
+
+    try:
+        user = getuser()
+    except (KeyError, OSError):  # a user id without a name, as in many containers
+        user = str(os.getuid())
+    return f"{user}@{os.uname().nodename}"
 
 
 def _working_directory() -> str | None:

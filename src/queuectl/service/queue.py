@@ -139,9 +139,12 @@ class Queue(Protocol):
 
     # Change jobs
 
-    def cancel(self, meant: Meant, *, by: str, reason: str | None = None) -> Operation[Sequence[Change]]:
+    def cancel(
+        self, meant: Meant, *, by: str | None = None, reason: str | None = None
+    ) -> Operation[Sequence[Change]]:
         """Never start these jobs; end those that run, with all their processes. Of a filter, those that have not ended.
 
+        `by` is kept with the job: who asks for it (default: this user at this host).
         Raises NotFound, before anything is changed, for a reference to no job. So do the other acts.
         """
 

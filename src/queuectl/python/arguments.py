@@ -1,0 +1,71 @@
+"""From the arguments of the Python API to the values of the front door."""
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from queuectl.domain.ids import is_number
+from queuectl.domain.quantity import parse_duration, seconds
+from queuectl.errors import InvalidInput
+from queuectl.python.values import Job
+from queuectl.service.request import JobRequest, convert_request
+
+Reference = Job | str | int
+"""A job: as it was answered, by its id (a unique prefix of an id that queuectl made will do), or by its number."""
+Duration = timedelta | float | str
+"""A `timedelta`, seconds, or text like `5m`."""
+Command = str | Sequence[str]
+"""A command for `/bin/sh`, or a program with its arguments, which is run without a shell."""
+
+_SPANS = ("timeout", "kill_grace", "delay", "backoff_factor", "backoff_max")
+
+
+def request_of(command: Command | None, fields: Mapping[str, Any]) -> JobRequest:
+    """A request with these fields; those that are None were not given. Raises InvalidInput."""
+    given = {name: value for name, value in fields.items() if value is not None}
+    if "retries" in given:
+        given["max_retries"] = given.pop("retries")
+    if command is not None:
+        given |= {"command": command} if isinstance(command, str) else {"argv": list(command)}
+    for name in _SPANS:
+        if isinstance(value := given.get(name), timedelta):
+            given[name] = value.total_seconds()
+    for name in ("tags", "no_retry_codes", "argv"):
+        if name in given:
+            given[name] = list(given[name])
+    if isinstance(run_at := given.get("run_at"), datetime):
+        given["run_at"] = _text_of(run_at)
+    if isinstance(stdin := given.get("stdin"), bytes):
+        given["stdin"] = stdin.decode("utf-8", "surrogateescape")
+    if "cwd" in given:
+        given["cwd"] = os.path.abspath(given["cwd"])
+    return convert_request(given)
+
+
+def reference_of(job: Reference) -> str:
+    """A job as a reference. The id of a job that was answered means that job, also if it looks like a number."""
+    if isinstance(job, Job):
+        return str(job.number) if is_number(job.id) else job.id
+    return str(job)
+
+
+def span_of(name: str, value: Duration | None) -> timedelta | None:
+    """A duration. Raises InvalidInput."""
+    if value is None or isinstance(value, timedelta):
+        return value
+    try:
+        return parse_duration(value) if isinstance(value, str) else seconds(value)
+    except InvalidInput as error:
+        raise InvalidInput(f"{name}: {error.message}", error.hint) from error
+
+
+def words_of(value: str | Iterable[str] | None) -> list[str]:
+    """One word or several."""
+    return [] if value is None else [value] if isinstance(value, str) else list(value)
+
+
+def _text_of(at: datetime) -> str:
+    if at.tzinfo is None:
+        raise InvalidInput(f"run_at: {at} has no time zone", "for local time: at.astimezone()")
+    return at.isoformat()

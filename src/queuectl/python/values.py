@@ -1,0 +1,187 @@
+"""What the Python API answers: frozen values with the names of the JSON.
+
+Durations are `timedelta`, times are aware and in UTC, sizes are bytes.
+"""
+
+from datetime import datetime, timedelta
+from typing import Any, Literal
+
+from msgspec import Struct
+
+from queuectl.domain import job as domain
+from queuectl.domain.job import Attempt as Attempt
+from queuectl.domain.job import CancelRequest, Cause, Lease, Parent, State
+from queuectl.domain.output import Piece
+from queuectl.errors import QueuectlError
+from queuectl.service import changing, enqueueing, following
+
+
+class Backoff(Struct, frozen=True):
+    """How long a failed job waits: `factor * base ** failures`, at most `max`, spread by the share `jitter`."""
+
+    base: float
+    factor: timedelta
+    max: timedelta
+    jitter: float
+
+
+class Job(Struct, frozen=True, kw_only=True):
+    """One command in the queue, as it was when it was read. Read it again with `Queue.show`.
+
+    number      assigned by the store, rising, never used again
+    run_at      the earliest start; of a job in state `failed` the time of its retry
+    attempts    started attempts; `failures` and `losses` count since the retry budget last began
+    exit_code   of the last attempt that ended with one
+    history     the last twenty finished attempts; `history_dropped` counts the others
+    lease       who runs the job now, or None
+    """
+
+    id: str
+    number: int
+    command: str | None
+    argv: tuple[str, ...] | None
+    shell: str | None
+    queue: str
+    priority: int
+    state: State
+    cause: Cause | None
+    run_at: datetime
+    attempts: int
+    failures: int
+    losses: int
+    version: int
+    max_retries: int
+    max_losses: int
+    backoff: Backoff
+    no_retry_codes: tuple[int, ...]
+    timeout: timedelta | None
+    kill_grace: timedelta
+    cwd: str | None
+    env: dict[str, str]
+    umask: int | None
+    stdin: bytes | None
+    output_limit: int
+    split: bool
+    allow_detached: bool
+    unique_key: str | None
+    after: tuple[Parent, ...]
+    after_failure: Literal["cancel", "hold"]
+    waiting_for: tuple[str, ...]
+    batch: str | None
+    tags: tuple[str, ...]
+    meta: dict[str, Any]
+    lease: Lease | None
+    cancel_requested: CancelRequest | None
+    history: tuple[Attempt, ...]
+    history_dropped: int
+    last_error: str | None
+    exit_code: int | None
+    output_tail: str
+    created_at: datetime
+    updated_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+
+    @property
+    def ended(self) -> bool:
+        """Whether the job is completed, dead or cancelled."""
+        return self.state in domain.TERMINAL
+
+
+class Added(Struct, frozen=True):
+    """What became of one job of `Queue.enqueue_many`.
+
+    job      the stored job; of a refused one the job that is in the way
+    status   added: it is new. existing: it was there already, unchanged. conflict: its id has other content.
+             duplicate: its unique key is taken
+    refused  why nothing was enqueued, or None
+    """
+
+    job: Job
+    status: enqueueing.Status
+    refused: QueuectlError | None = None
+
+
+class Change(Struct, frozen=True):
+    """What became of one job of an act on several.
+
+    job      the job as it is now; None when it was deleted or cannot be read
+    changed  whether the act changed it
+    refused  why not, or None
+    """
+
+    id: str
+    job: Job | None
+    changed: bool
+    refused: QueuectlError | None = None
+
+
+class Output(Struct, frozen=True):
+    """What one attempt printed.
+
+    data     the kept bytes: all of them, or the first and the last ones
+    omitted  how many bytes between these were not kept
+    total    how many bytes were printed
+    attempt  the number of the attempt; None when none has started
+    """
+
+    data: bytes
+    omitted: int
+    total: int
+    attempt: int | None
+
+    @property
+    def text(self) -> str:
+        """The bytes as text; what is not UTF-8 is replaced."""
+        return self.data.decode("utf-8", "replace")
+
+
+class Part(Struct, frozen=True):
+    """Some bytes that a job printed, in the order of `Queue.follow`. Give it back as `after` to go on behind it.
+
+    offset  where the bytes stand in the whole output of the attempt; a gap to the part before was not kept
+    stream  0: stdout and stderr together; 1: stdout and 2: stderr of a job with `split`
+    """
+
+    attempt: int
+    attempt_id: str
+    n: int
+    stream: int
+    offset: int
+    at: datetime
+    data: bytes
+
+
+_OF_JOB = [name for name in Job.__struct_fields__ if name in domain.Job.__struct_fields__]
+_OF_SPEC = [name for name in Job.__struct_fields__ if name in domain.Spec.__struct_fields__]
+
+
+def job_of(job: domain.Job) -> Job:
+    """A stored job as the Python API shows it."""
+    retry = job.spec.retry
+    return Job(
+        **{name: getattr(job, name) for name in _OF_JOB},
+        **{name: getattr(job.spec, name) for name in _OF_SPEC},
+        max_retries=retry.max_retries,
+        max_losses=retry.max_losses,
+        backoff=Backoff(retry.base, retry.factor, retry.longest, retry.jitter),
+        no_retry_codes=retry.no_retry_codes,
+    )
+
+
+def added_of(item: enqueueing.Enqueued) -> Added:
+    """The same for the answer to a request."""
+    return Added(job_of(item.job), item.status, item.refused)
+
+
+def change_of(change: changing.Change) -> Change:
+    """The same for a change of a job."""
+    job = job_of(change.job) if change.job else None
+    return Change(change.id, job, change.changed, change.refused)
+
+
+def output_of(output: following.Output) -> Output:
+    """The same for an output."""
+    pieces: list[Piece] = output.pieces
+    data = b"".join(piece.data for piece in pieces)
+    return Output(data, sum(piece.omitted for piece in pieces), output.total, output.attempt)
