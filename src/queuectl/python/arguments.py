@@ -9,7 +9,7 @@ from queuectl.domain.ids import is_number
 from queuectl.domain.quantity import parse_duration, seconds
 from queuectl.errors import InvalidInput
 from queuectl.python.values import Job
-from queuectl.service.request import JobRequest, convert_request
+from queuectl.service.request.fields import JobRequest, convert_request
 
 Reference = Job | str | int
 """A job: as it was answered, by its id (a unique prefix of an id that queuectl made will do), or by its number."""

@@ -31,7 +31,7 @@ from queuectl.service.following import Begin
 from queuectl.service.listing import states_of
 from queuectl.service.local_queue import LocalQueue
 from queuectl.service.operation import Operation
-from queuectl.service.request import After, JobRequest
+from queuectl.service.request.fields import After, JobRequest
 from queuectl.service.settings import Sources
 
 COMMIT = 1000
