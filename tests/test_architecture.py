@@ -443,7 +443,6 @@ METHODS = frozenset(name for name in vars(Queue) if not name.startswith("_"))
 UNTOLD = {
     "cli.parser.Parser.error": "argparse tells what it is for",
     "cli.parser.Parser.format_help": "argparse tells what it is for",
-    "worker.holder.output_buffer.Stretch.append": "to be told",
 }
 
 

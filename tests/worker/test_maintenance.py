@@ -14,7 +14,7 @@ from queuectl.worker.agent import maintenance
 from queuectl.worker.agent.claim import ClaimJobs
 from queuectl.worker.agent.maintenance import Maintenance
 from queuectl.worker.host import process_table, result_file
-from queuectl.worker.host.slot_file import Slots
+from queuectl.worker.host.slot_file import SlotFile
 from queuectl.worker.protocol import Exited, encode
 from service.scenes import child, heartbeat, put
 
@@ -217,7 +217,7 @@ def test_what_a_worker_in_doubt_handed_over_is_recorded_and_told_once(duty: Duty
     [job] = duty.store.claim("gone", [], 1, timedelta(hours=1))
     heartbeat(duty.store, "gone")
     slots = tmp_path / "gone.slots"
-    Slots.create(slots, {"id": "gone", "name": "old", "host": "atlas"}, 1).close()
+    SlotFile.create(slots, {"id": "gone", "name": "old", "host": "atlas"}, 1).close()
     boot = process_table.boot_id().encode()
     slots.write_bytes(slots.read_bytes().replace(boot, boot[::-1]))
     ended = Exited(job.attempt_id or "", "done", "exited", exit_code=0, started_at=1.0, finished_at=2.0)
@@ -236,7 +236,7 @@ def test_a_result_for_another_store_is_kept(
     """The database was moved away while its worker ran, and a new one stands there: the old one may be put back."""
     put(duty.store, "done")
     [job] = duty.store.claim("gone", [], 1, timedelta(hours=1))
-    Slots.create(tmp_path / "gone.slots", {"id": "gone", "name": "old", "host": "atlas"}, 1).close()
+    SlotFile.create(tmp_path / "gone.slots", {"id": "gone", "name": "old", "host": "atlas"}, 1).close()
     ended = Exited(job.attempt_id or "", "done", "exited", exit_code=0, started_at=1.0, finished_at=2.0)
     results = result_file.path_of(tmp_path, "gone")
     results.write_bytes(encode(ended))

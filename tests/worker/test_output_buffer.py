@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from queuectl.domain.output import Chunk, assemble, head_size
-from queuectl.worker.holder.output_buffer import Capture
+from queuectl.worker.holder.output_buffer import OutputBuffer
 from queuectl.worker.protocol import Reader
 
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
@@ -26,35 +26,35 @@ def chunks_of(frames: list[bytes]) -> list[Chunk]:
     return found
 
 
-def shipped(capture: Capture, script: list[tuple[bytes, int, str]], split: bool) -> list[Chunk]:
+def shipped(buffer: OutputBuffer, script: list[tuple[bytes, int, str]], split: bool) -> list[Chunk]:
     frames: list[bytes] = []
     for at, (data, stream, then) in enumerate(script):
-        capture.feed(stream if split else 0, memoryview(data), float(at))
+        buffer.feed(stream if split else 0, memoryview(data), float(at))
         if then == "flush":
-            frames += capture.flush(0.0, at + 0.9)
+            frames += buffer.flush(0.0, at + 0.9)
         elif then == "ack":
-            capture.acknowledge(len(chunks_of(frames)), float(at))
-    return chunks_of(frames + capture.flush(0.0, 1e9, final=True))
+            buffer.acknowledge(len(chunks_of(frames)), float(at))
+    return chunks_of(frames + buffer.flush(0.0, 1e9, final=True))
 
 
 @given(feeds, st.integers(0, 100))
 def test_head_and_tail_are_exact_whatever_came_when(script: list[tuple[bytes, int, str]], limit: int) -> None:
-    capture = Capture("a", "j", limit, split=False)
-    chunks = shipped(capture, script, split=False)
+    buffer = OutputBuffer("a", "j", limit, split=False)
+    chunks = shipped(buffer, script, split=False)
     whole = b"".join(data for data, _, _ in script)
     head_end = min(head_size(limit), len(whole))
     tail_start = max(len(whole) - limit // 2, head_end)
     pieces = assemble(chunks, limit, len(whole))
-    assert capture.total == len(whole)
+    assert buffer.total == len(whole)
     assert [chunk.n for chunk in chunks] == list(range(1, len(chunks) + 1))
     assert b"".join(piece.data for piece in pieces) == whole[:head_end] + whole[tail_start:]
     assert sum(piece.omitted for piece in pieces) == tail_start - head_end
-    assert capture.last == whole[-400:]
+    assert buffer.last == whole[-400:]
 
 
 @given(feeds, st.integers(0, 100))
 def test_split_streams_keep_bytes_and_owners(script: list[tuple[bytes, int, str]], limit: int) -> None:
-    chunks = shipped(Capture("a", "j", limit, split=True), script, split=True)
+    chunks = shipped(OutputBuffer("a", "j", limit, split=True), script, split=True)
     whole = b"".join(data for data, _, _ in script)
     owner = b"".join(bytes([stream]) * len(data) for data, stream, _ in script)
     for chunk in chunks:
@@ -65,54 +65,54 @@ def test_split_streams_keep_bytes_and_owners(script: list[tuple[bytes, int, str]
 
 def test_memory_is_bounded_though_nothing_is_acknowledged() -> None:
     limit = 1 << 16
-    capture = Capture("a", "j", limit, split=True)
+    buffer = OutputBuffer("a", "j", limit, split=True)
     block = memoryview(bytes(10_000))
     most = 0
     for at in range(1000):
-        capture.feed(1 + at % 2, block, float(at))
-        capture.flush(0.0, at + 0.9)
-        most = max(most, capture.retained())
+        buffer.feed(1 + at % 2, block, float(at))
+        buffer.flush(0.0, at + 0.9)
+        most = max(most, buffer.size())
     assert most <= 2 * limit + 2 * (256 << 10)
-    assert sys.getsizeof(capture.last) < 1000
+    assert sys.getsizeof(buffer.last) < 1000
 
 
 def test_one_flush_is_under_way_until_it_is_acknowledged() -> None:
-    capture = Capture("a", "j", 1000, split=False)
-    capture.feed(0, memoryview(b"first"), 0.0)
-    assert [c.data for c in chunks_of(capture.flush(0.0, capture.due()))] == [b"first"]
-    capture.feed(0, memoryview(b"second"), 1.0)
-    assert (capture.due(), capture.flush(0.0, 100.0)) == (float("inf"), [])
-    capture.acknowledge(1, 100.0)
-    assert capture.due() <= 100.5
-    assert [c.n for c in chunks_of(capture.flush(0.0, capture.due()))] == [2]
+    buffer = OutputBuffer("a", "j", 1000, split=False)
+    buffer.feed(0, memoryview(b"first"), 0.0)
+    assert [c.data for c in chunks_of(buffer.flush(0.0, buffer.due()))] == [b"first"]
+    buffer.feed(0, memoryview(b"second"), 1.0)
+    assert (buffer.due(), buffer.flush(0.0, 100.0)) == (float("inf"), [])
+    buffer.acknowledge(1, 100.0)
+    assert buffer.due() <= 100.5
+    assert [c.n for c in chunks_of(buffer.flush(0.0, buffer.due()))] == [2]
 
 
 def test_what_is_unacknowledged_is_kept_with_its_bytes() -> None:
-    capture = Capture("a", "j", 1000, split=False)
-    capture.feed(0, memoryview(b"some"), 0.0)
-    frames = capture.flush(0.0, 1.0)
-    assert [flight.frame for flight in capture.flights] == frames
-    capture.acknowledge(1, 1.0)
-    assert capture.flights == []
+    buffer = OutputBuffer("a", "j", 1000, split=False)
+    buffer.feed(0, memoryview(b"some"), 0.0)
+    frames = buffer.flush(0.0, 1.0)
+    assert [chunk.frame for chunk in buffer.unacknowledged] == frames
+    buffer.acknowledge(1, 1.0)
+    assert buffer.unacknowledged == []
 
 
 def test_the_first_output_is_shipped_within_a_quarter_second() -> None:
-    capture = Capture("a", "j", 1000, split=False)
-    capture.feed(0, memoryview(b"x"), 5.0)
-    assert capture.due() <= 5.25
+    buffer = OutputBuffer("a", "j", 1000, split=False)
+    buffer.feed(0, memoryview(b"x"), 5.0)
+    assert buffer.due() <= 5.25
 
 
 def test_a_big_head_is_shipped_at_once() -> None:
-    capture = Capture("a", "j", 1 << 20, split=False)
-    capture.feed(0, memoryview(bytes(100_000)), 5.0)
-    assert capture.due() == 5.0
+    buffer = OutputBuffer("a", "j", 1 << 20, split=False)
+    buffer.feed(0, memoryview(bytes(100_000)), 5.0)
+    assert buffer.due() == 5.0
 
 
 def test_of_a_flood_exactly_head_and_tail_are_shipped() -> None:
-    limit, capture = 1000, Capture("a", "j", 1000, split=False)
+    limit, buffer = 1000, OutputBuffer("a", "j", 1000, split=False)
     flood = b"".join(b"%07d\n" % n for n in range(187_500))  # so that the last feed is one that cuts
     for at in range(0, len(flood), 50_000):
-        capture.feed(0, memoryview(flood[at : at + 50_000]), 0.0)
-    chunks = chunks_of(capture.flush(0.0, 0.0, final=True))
+        buffer.feed(0, memoryview(flood[at : at + 50_000]), 0.0)
+    chunks = chunks_of(buffer.flush(0.0, 0.0, final=True))
     assert [(c.offset, c.data) for c in chunks] == [(0, flood[:500]), (len(flood) - 500, flood[-500:])]
     assert limit == sum(len(c.data) for c in chunks)

@@ -8,7 +8,7 @@ from holders import IGNORE_TERM, all_dead, pids_in
 
 from facts import eventually
 from queuectl.clock import boottime
-from queuectl.worker.holder.kill_ladder import Ladder, View
+from queuectl.worker.holder.kill_ladder import KillLadder, Snapshot
 from queuectl.worker.host import process_table
 from queuectl.worker.host.cleanup import kill
 from queuectl.worker.host.slot_file import RUNNING, Record
@@ -31,11 +31,11 @@ def group(tmp_path: Path) -> tuple[subprocess.Popen[bytes], list[int]]:
 @pytest.mark.usefixtures("elsewhere")
 def test_a_ladder_ends_the_group(tmp_path: Path) -> None:
     leader, pids = group(tmp_path)
-    ladder = Ladder(leader.pid, grace=0.2, now=boottime())
+    ladder = KillLadder(leader.pid, grace=0.2, now=boottime())
     start = boottime()
 
     def done() -> bool:
-        ladder.step(boottime(), View(), set(), leader_alive=leader.poll() is None)
+        ladder.step(boottime(), Snapshot(), set(), leader_alive=leader.poll() is None)
         return ladder.done
 
     eventually(done, within=3)
@@ -71,17 +71,17 @@ def test_what_no_signal_reaches_is_given_up_with_its_pids(monkeypatch: pytest.Mo
     monkeypatch.setattr(process_table, "signal_process", lambda *_: None)
     with subprocess.Popen(["sleep", "60"], start_new_session=True) as process:
         now = boottime()
-        ladder = Ladder(process.pid, grace=1.0, now=now)
+        ladder = KillLadder(process.pid, grace=1.0, now=now)
         while not ladder.done:
-            ladder.step(now, View(), set(), leader_alive=True)
+            ladder.step(now, Snapshot(), set(), leader_alive=True)
             assert ladder.next_at > now or ladder.done
             now = ladder.next_at
         assert ladder.unkillable == [process.pid]
         process.kill()
 
 
-class Scripted(View):
-    """A view that shows what it is told to."""
+class Scripted(Snapshot):
+    """A snapshot that shows what it is told to."""
 
     def __init__(self, *members: process_table.Process) -> None:
         super().__init__()
@@ -95,7 +95,7 @@ def test_one_empty_look_is_not_enough(monkeypatch: pytest.MonkeyPatch) -> None:
         process_table, "signal_process", lambda process, number: killed.append((process.pid, number))
     )
     escapee = process_table.Process(900, "S", 1, 900, 900, 1)
-    ladder = Ladder(800, grace=0.0, now=0.0)
+    ladder = KillLadder(800, grace=0.0, now=0.0)
     for view in (Scripted(), Scripted(escapee), Scripted(), Scripted()):
         assert not ladder.done
         ladder.step(ladder.next_at, view, {900}, leader_alive=False)

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from queuectl.worker.holder.attempt import Attempt
-from queuectl.worker.holder.kill_ladder import Ladder, View
-from queuectl.worker.holder.leftovers import PATIENCE, Orphans
+from queuectl.worker.holder.kill_ladder import KillLadder, Snapshot
+from queuectl.worker.holder.leftovers import EXEC_PATIENCE, Leftovers
 from queuectl.worker.host import process_table
 from queuectl.worker.host.process_table import Process
 from queuectl.worker.protocol import Start
@@ -20,7 +20,7 @@ ORPHAN = Process(pid=900, state="S", ppid=os.getpid(), pgid=900, sid=900, start=
 kernel_look, open_to_read = process_table.look, process_table._open_to_read
 
 
-class Scene(View):
+class Scene(Snapshot):
     """Processes as a test wants them."""
 
     def __init__(self, *processes: Process) -> None:
@@ -101,7 +101,7 @@ def test_what_was_left_behind_is_found_though_it_is_replaced_meanwhile(
 
 
 def test_an_orphan_that_may_yet_show_whose_it_is_keeps_a_ladder_up() -> None:
-    ladder = Ladder(800, grace=0.0, now=0.0)
+    ladder = KillLadder(800, grace=0.0, now=0.0)
     for now in (0.0, 1.0, 2.0):
         ladder.step(now, Scene(), set(), leader_alive=False, undecided=True)
     ladder.step(3.0, Scene(), set(), leader_alive=False)
@@ -111,36 +111,36 @@ def test_an_orphan_that_may_yet_show_whose_it_is_keeps_a_ladder_up() -> None:
 
 
 def attempt(name: str, pid: int, born: float) -> Attempt:
-    made = Attempt(Start(name, "job", 1, "default", 1.0, 1000), b"")
+    made = Attempt(Start(name, "job", 1, "default", 1.0, 1000))
     made.started(0, pid, born, 0.0)
     return made
 
 
 @pytest.fixture
-def two(monkeypatch: pytest.MonkeyPatch) -> tuple[Orphans, Attempt]:
+def two(monkeypatch: pytest.MonkeyPatch) -> tuple[Leftovers, Attempt]:
     """The orphans of two attempts that ran when ORPHAN was born, and one of the attempts."""
     ours, other = attempt("ours", 700, 1.0), attempt("other", 701, 1.0)
     monkeypatch.setattr(process_table, "marker", lambda _pid: None)
-    return Orphans((), (), (ours, other)), ours
+    return Leftovers((), (), (ours, other)), ours
 
 
 def test_an_orphan_that_is_changing_its_program_is_undecided_until_it_has(
-    two: tuple[Orphans, Attempt], monkeypatch: pytest.MonkeyPatch
+    two: tuple[Leftovers, Attempt], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     all_orphans, ours = two
-    monkeypatch.setattr(process_table, "faceless", lambda pid: pid == ORPHAN.pid)
+    monkeypatch.setattr(process_table, "is_between_programs", lambda pid: pid == ORPHAN.pid)
     assert all_orphans.of(ours, Scene(ORPHAN), 60.0) == (set(), True)
     monkeypatch.setattr(process_table, "marker", lambda _pid: "ours")
     assert all_orphans.of(ours, Scene(ORPHAN), 60.1) == ({ORPHAN.pid}, False)
 
 
 def test_an_orphan_that_never_shows_whose_it_is_is_nobodys_in_the_end(
-    two: tuple[Orphans, Attempt], monkeypatch: pytest.MonkeyPatch
+    two: tuple[Leftovers, Attempt], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     all_orphans, ours = two
-    monkeypatch.setattr(process_table, "faceless", lambda pid: pid == ORPHAN.pid)
+    monkeypatch.setattr(process_table, "is_between_programs", lambda pid: pid == ORPHAN.pid)
     assert all_orphans.of(ours, Scene(ORPHAN), 60.0).undecided
-    assert all_orphans.of(ours, Scene(ORPHAN), 60.0 + PATIENCE) == (set(), False)
+    assert all_orphans.of(ours, Scene(ORPHAN), 60.0 + EXEC_PATIENCE) == (set(), False)
 
 
 def test_a_scrubbed_environment_is_a_face_and_an_ended_process_has_none() -> None:
@@ -149,10 +149,10 @@ def test_a_scrubbed_environment_is_a_face_and_an_ended_process_has_none() -> Non
         (process,) = filter(None, [process_table.look(scrubbed.pid)])
         assert scrubbed.stdout is not None
         scrubbed.stdout.readline()
-        assert not process_table.faceless(scrubbed.pid)
+        assert not process_table.is_between_programs(scrubbed.pid)
         process_table.signal_process(process, signal.SIGKILL)
         process_table.await_exits([process], 5)
-        assert process_table.faceless(scrubbed.pid)
+        assert process_table.is_between_programs(scrubbed.pid)
 
 
 @pytest.mark.parametrize(("threads", "state"), [(0, "Z"), (1, "Z"), (2, "S")])

@@ -16,7 +16,7 @@ from queuectl.worker.host.slot_file import (
     RUNNING,
     STARTING,
     Record,
-    Slots,
+    SlotFile,
 )
 
 WORKER = {"id": "w-1", "name": "ned", "host": "here"}
@@ -29,7 +29,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def test_a_record_is_there_before_the_spawn_and_complete_after_it(path: Path) -> None:
-    slots = Slots.create(path, WORKER, 2)
+    slots = SlotFile.create(path, WORKER, 2)
     slots.starting(1, FIRST, ALLOW_DETACHED, 100)
     assert slots.records() == [Record(STARTING, ALLOW_DETACHED, 0, 100, 0, FIRST)]
     slots.running(1, 4711, 101)
@@ -39,19 +39,19 @@ def test_a_record_is_there_before_the_spawn_and_complete_after_it(path: Path) ->
 
 
 def test_what_has_ended_counts_as_started_until_it_is_forgotten(path: Path) -> None:
-    slots = Slots.create(path, WORKER, 1)
+    slots = SlotFile.create(path, WORKER, 1)
     slots.starting(0, SECOND, 0, 1)
     slots.ended(FIRST)
     assert slots.attempts() == [SECOND, FIRST]
     slots.forget(FIRST)
     assert slots.attempts() == [SECOND]
-    assert slots.room() == ENDED_CAPACITY
+    assert slots.results_left() == ENDED_CAPACITY
 
 
 def test_another_mapping_sees_every_write(path: Path) -> None:
-    writer = Slots.create(path, WORKER, 1)
+    writer = SlotFile.create(path, WORKER, 1)
     with path.open("r+b") as file:
-        reader = Slots(file.fileno())
+        reader = SlotFile(file.fileno())
     writer.starting(0, FIRST, 0, 1)
     assert reader.attempts() == [FIRST]
     assert reader.header["name"] == "ned"
@@ -59,14 +59,14 @@ def test_another_mapping_sees_every_write(path: Path) -> None:
 
 
 def test_the_file_is_private_and_never_taken_over(path: Path, tmp_path: Path) -> None:
-    Slots.create(path, WORKER, 1)
+    SlotFile.create(path, WORKER, 1)
     assert path.stat().st_mode & 0o777 == 0o600
     with pytest.raises(FileExistsError):
-        Slots.create(path, WORKER, 1)
+        SlotFile.create(path, WORKER, 1)
     link = tmp_path / "link.slots"
     link.symlink_to(tmp_path / "elsewhere")
     with pytest.raises(FileExistsError):
-        Slots.create(link, WORKER, 1)
+        SlotFile.create(link, WORKER, 1)
     assert not (tmp_path / "elsewhere").exists()
 
 
@@ -87,7 +87,7 @@ def test_a_process_that_took_over_a_pid_is_not_signalled() -> None:
 
 
 def test_a_locked_file_belongs_to_a_living_worker(path: Path, tmp_path: Path) -> None:
-    Slots.create(path, WORKER, 1)
+    SlotFile.create(path, WORKER, 1)
     held = liveness.lock(path)
     assert held is not None
     assert list(dead_workers(tmp_path)) == []
@@ -104,12 +104,12 @@ def test_a_locked_file_belongs_to_a_living_worker(path: Path, tmp_path: Path) ->
 def test_a_file_removed_between_open_and_lock_is_not_taken(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    Slots.create(path, WORKER, 1)
+    SlotFile.create(path, WORKER, 1)
     real = liveness.fcntl.flock
 
     def removed_meanwhile(file: int, operation: int) -> None:
         path.unlink()
-        Slots.create(path, WORKER, 1)
+        SlotFile.create(path, WORKER, 1)
         real(file, operation)
 
     monkeypatch.setattr(liveness.fcntl, "flock", removed_meanwhile)
@@ -129,7 +129,7 @@ def test_nothing_is_killed_after_a_reboot_or_from_another_container(
     with subprocess.Popen(
         ["sleep", "60"], env={"QUEUECTL_ATTEMPT_ID": FIRST}, start_new_session=True
     ) as sleeper:
-        slots = Slots.create(path, WORKER, 1)
+        slots = SlotFile.create(path, WORKER, 1)
         slots.starting(0, FIRST, 0, process_table.ticks() - 10)
         slots.running(0, sleeper.pid, process_table.ticks())
         (leftover,) = dead_workers(tmp_path)
@@ -143,7 +143,7 @@ def test_nothing_is_killed_after_a_reboot_or_from_another_container(
 
 def test_a_stranger_with_a_reused_pid_is_not_killed(path: Path, tmp_path: Path) -> None:
     with subprocess.Popen(["sleep", "60"], start_new_session=True) as stranger:
-        slots = Slots.create(path, WORKER, 1)
+        slots = SlotFile.create(path, WORKER, 1)
         slots.starting(0, FIRST, 0, process_table.ticks() - 100_000)
         slots.running(0, stranger.pid, process_table.ticks() - 99_000)
         (leftover,) = dead_workers(tmp_path)
@@ -156,7 +156,7 @@ def test_a_stranger_with_a_reused_pid_is_not_killed(path: Path, tmp_path: Path) 
 
 def test_leftovers_are_found_by_birth_by_session_and_by_mark(path: Path, tmp_path: Path) -> None:
     """A leader without the mark, its unmarked child in a group of its own, and a marked one far away."""
-    slots = Slots.create(path, WORKER, 2)
+    slots = SlotFile.create(path, WORKER, 2)
     before = process_table.ticks()
     leader = subprocess.Popen(
         ["bash", "-c", "set -m; sleep 60 & echo $!; wait"], env={"PATH": os.environ["PATH"]}, start_new_session=True,
@@ -183,7 +183,7 @@ def test_leftovers_are_found_by_birth_by_session_and_by_mark(path: Path, tmp_pat
 
 
 def test_detached_processes_of_an_attempt_that_allows_them_stay(path: Path, tmp_path: Path) -> None:
-    slots = Slots.create(path, WORKER, 1)
+    slots = SlotFile.create(path, WORKER, 1)
     slots.starting(0, FIRST, ALLOW_DETACHED, process_table.ticks())
     with subprocess.Popen(
         ["sleep", "60"], env={"QUEUECTL_ATTEMPT_ID": FIRST}, start_new_session=True
@@ -197,7 +197,7 @@ def test_detached_processes_of_an_attempt_that_allows_them_stay(path: Path, tmp_
 
 def test_the_lock_dies_with_its_process(path: Path, tmp_path: Path) -> None:
     program = "import sys; from pathlib import Path; from queuectl.worker.host import liveness; liveness.lock(Path(sys.argv[1])); print('locked', flush=True); input()"  # noqa: E501
-    Slots.create(path, WORKER, 1)
+    SlotFile.create(path, WORKER, 1)
     sources = Path(__file__).parents[2] / "src"
     with subprocess.Popen(
         [sys.executable, "-c", program, str(path)], env={"PYTHONPATH": str(sources)},
@@ -217,7 +217,7 @@ def test_free_is_zero_so_that_a_new_file_is_an_empty_table() -> None:
 
 
 def test_what_was_ended_for_its_lease_is_no_result_to_wait_for(path: Path) -> None:
-    slots = Slots.create(path, WORKER, 1)
+    slots = SlotFile.create(path, WORKER, 1)
     slots.ended(FIRST)
     slots.ended(SECOND, overdue=True)
     assert sorted(slots.attempts()) == sorted([FIRST, SECOND])

@@ -1,16 +1,16 @@
-"""Saying something without waiting for whoever listens: a pager, a stopped terminal, a pipe that nobody empties."""
+"""Writing without waiting for the reader: a pager, a stopped terminal, a pipe that nobody empties."""
 
 import os
 import select
 
 PIECE = 4096
-"""Bytes that a pipe which reports room takes at once (PIPE_BUF on Linux)."""
+"""Bytes that a writable pipe takes at once (PIPE_BUF on Linux)."""
 
 
-def say(descriptor: int, data: bytes) -> bool:
-    """Write all of it, or as much as is taken without waiting; whether it was all.
+def write(descriptor: int, data: bytes) -> bool:
+    """Write all of it, or as much as is taken without waiting; whether all was written.
 
-    The descriptor is not switched to non-blocking: it is shared with the shell that gave it to us.
+    The descriptor stays blocking: the shell that gave it to us shares it.
     """
     poll = select.poll()
     try:
@@ -19,6 +19,6 @@ def say(descriptor: int, data: bytes) -> bool:
             if not any(events & select.POLLOUT for _, events in poll.poll(0)):
                 return False
             os.write(descriptor, data[start : start + PIECE])
-    except OSError:  # EPIPE, EIO, ENOSPC, closed: the work goes on unseen
+    except OSError:  # EPIPE, EIO, ENOSPC, closed: the worker goes on without this output
         return False
     return True

@@ -5,9 +5,9 @@ import selectors
 import sys
 from typing import Any
 
-from queuectl.worker.holder import agent_process
+from queuectl.worker.holder import shutdown
 
-agent_process.GIVE_UP = 1.0
+shutdown.GIVE_UP = 1.0
 _select = selectors.DefaultSelector.select
 
 

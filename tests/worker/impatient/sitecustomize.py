@@ -1,5 +1,5 @@
 """Put on a holder's path by a test: a holder that gives up soon."""
 
-from queuectl.worker.holder import agent_process
+from queuectl.worker.holder import shutdown
 
-agent_process.GIVE_UP = 1.0
+shutdown.GIVE_UP = 1.0

@@ -106,7 +106,7 @@ class Log:
     def _put(self, lines: list[str]) -> bool:
         """Whether all of it was written."""
         if self._descriptor is not None:
-            return nonblocking.say(self._descriptor, "".join(lines).encode("utf-8", "replace"))
+            return nonblocking.write(self._descriptor, "".join(lines).encode("utf-8", "replace"))
         try:
             self._out.writelines(lines)
             self._out.flush()

@@ -1,121 +1,133 @@
-"""One attempt as the holder sees it: ordered, running, finished; data, and what follows from it."""
+"""One attempt as the holder sees it: its data, and the `exited` message made of it."""
 
 import os
 import re
 import resource
 import sys
+from enum import Enum
 from typing import Any
 
-from queuectl.clock import boottime
-from queuectl.worker.holder.kill_ladder import Ladder
-from queuectl.worker.holder.output_buffer import Capture
+from queuectl.worker.holder.kill_ladder import KillLadder
+from queuectl.worker.holder.output_buffer import OutputBuffer
+from queuectl.worker.holder.timers import NEVER
 from queuectl.worker.host import process_table
 from queuectl.worker.protocol import Exited, KnownAttempt, Start, encode
 
-QUEUED, RUNNING, FINISHED = "queued", "running", "finished"
+LEASE_GRACE = 0.3
+"""Seconds before the end of a lease at which TERM is sent, so that KILL comes in time: after it, another worker may
+start the job.
+"""
+ANNOUNCE_AFTER = 0.01
+"""Seconds of a command's life before its start is reported and its pipes are watched."""
 
 _RSS_UNIT = 1 if sys.platform == "darwin" else 1024
 _COUNTED_LATE = 1 << 20
 """Bytes by which the kernel's count of a process's pages may be behind."""
 _own_peak = [0]
 """The holder's peak memory in bytes when it was last read."""
-_NEVER = float("inf")
-LEASE_GRACE = 0.3
-"""Seconds from TERM to KILL at the end of a lease: it is over by then, and somebody else may start the job."""
-# It goes into a record of fixed size and into a file's name.
+# The id is part of a record of fixed size and of a file's name.
 _ID = re.compile(r"[A-Za-z0-9_-]{1,40}", re.ASCII)
+
+
+class Phase(Enum):
+    """Where an attempt is between the agent's order and the acknowledgement; the arrows stand in `phases.py`."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    DRAINING_PIPES = "draining_pipes"
+    CHECKING_LEFTOVERS = "checking_leftovers"
+    ENDING = "ending"
+    FINISHED = "finished"
 
 
 class Attempt:
     """From the agent's order to the result that waits for its acknowledgement.
 
-    `born`, `ended`, `timeout_at`, `lease_at` and `close_at` are on the clock of `boottime`; `started_at` is epoch
-    seconds. `close_at` is when, after its leader's exit, the rest of its life is looked at
-    again.
+    `born`, `exited_at`, `deadline` and `next_at` are on the clock of `boottime`; `started_at` is epoch seconds.
+    `next_at` is when the phase has something to do, if nothing happens before.
     """
 
     __slots__ = (
-        "armed_at", "born", "capture", "close_at", "ended", "ended_by", "grace", "held", "id",
-        "job_id", "ladder", "lease_at", "left_until", "leftovers", "listen_at", "order", "pid", "pipes", "result",
-        "rusage", "script", "slot", "started_at", "state", "status", "stdin", "timeout", "timeout_at",
+        "allow_detached", "born", "deadline", "ended_by", "exited_at", "grace", "id", "job_id", "ladder",
+        "leftovers", "listening", "next_at", "output", "phase", "pid", "pipes", "result", "rusage", "script",
+        "settle_until", "slot", "started_at", "status", "timeout",
     )  # fmt: skip
 
-    def __init__(self, order: Start, stdin: bytes) -> None:
+    def __init__(self, order: Start) -> None:
         if not _ID.fullmatch(order.attempt_id):
-            raise ValueError("an attempt id that is none")
-        self.id: str = order.attempt_id
-        self.job_id: str = order.job_id
-        self.order = order
-        self.stdin = stdin
-        self.state = QUEUED
+            raise ValueError(f"not an attempt id: {order.attempt_id!r}")
+        self.id = order.attempt_id
+        self.job_id = order.job_id
+        self.phase = Phase.QUEUED
         self.slot: int | None = None
         self.pid = 0
-        self.born = _NEVER
-        self.started_at: float | None = None
-        self.ended: float | None = None
-        self.timeout_at = _NEVER
-        self.timeout = _or_never(order.timeout)
+        self.born = NEVER
+        self.started_at = 0.0
+        self.listening = False
+        self.timeout = NEVER if order.timeout is None else float(order.timeout)
+        self.deadline = NEVER if order.deadline is None else float(order.deadline)
         self.grace = float(order.grace)
-        self.lease_at = _or_never(order.deadline)
-        self.close_at = _NEVER
-        self.listen_at = _NEVER
-        self.left_until = _NEVER
-        self.armed_at = _NEVER
-        self.capture = Capture(self.id, self.job_id, order.output_limit, order.split)
+        self.allow_detached = order.allow_detached
+        self.next_at = NEVER
+        self.exited_at = NEVER
+        self.settle_until = NEVER
+        self.output = OutputBuffer(self.id, self.job_id, order.output_limit, order.split)
         self.pipes: dict[int, int] = {}
         self.script: str | None = None
-        self.ladder: Ladder | None = None
+        self.ladder: KillLadder | None = None
         self.ended_by: str | None = None
         self.status: int | None = None
         self.rusage: resource.struct_rusage | None = None
         self.leftovers = 0
         self.result: bytes | None = None
-        self.held = 0
 
     @property
-    def allow_detached(self) -> bool:
-        """Whether its processes may outlive it."""
-        return self.order.allow_detached
+    def exited(self) -> bool:
+        """Whether the leader has ended and is reaped."""
+        return self.status is not None
 
     def started(self, slot: int, pid: int, born: float, wall: float) -> None:
         """The command runs."""
-        self.state, self.slot, self.pid, self.born, self.started_at = RUNNING, slot, pid, born, wall
-        self.timeout_at = born + self.timeout
-        self.stdin = b""
+        self.phase, self.slot, self.pid, self.born, self.started_at = Phase.RUNNING, slot, pid, born, wall
+        self.next_at = self.limit_at()
 
-    def extend(self, deadline: float | None) -> None:
-        """A new lease deadline."""
-        self.lease_at = _or_never(deadline)
+    def limit_at(self) -> float:
+        """When the command exceeds its timeout or its lease, whichever is first."""
+        return min(self.born + self.timeout, self.deadline - LEASE_GRACE)
 
-    def overdue(self, now: float) -> str | None:
-        """Which limit has been passed, if any."""
-        if now >= self.timeout_at:
-            return "timeout"
-        return "lease" if now >= self.lease_at - LEASE_GRACE else None
+    def exceeded(self, now: float) -> str | None:
+        """Which limit is exceeded: "timeout", "lease" or none."""
+        if now < self.limit_at():
+            return None
+        return "timeout" if now >= self.born + self.timeout else "lease"
+
+    def extend(self, deadline: float) -> None:
+        """The lease has this deadline now."""
+        self.deadline = deadline
+        if self.phase is Phase.RUNNING:
+            self.next_at = self.limit_at()
 
     def due(self) -> float:
-        """When something has to be done about it, if nothing happens before."""
-        if self.state != RUNNING:
-            return _NEVER
-        output = min(self.capture.due(), self.listen_at)
-        if self.ladder is not None:
-            return min(output, self.ladder.next_at)
-        if self.status is None:
-            return min(output, self.timeout_at, self.lease_at - LEASE_GRACE)
-        return min(output, self.close_at)
+        """When something has to be done about a started attempt, if nothing happens before."""
+        announce_at = NEVER if self.listening else self.born + ANNOUNCE_AFTER
+        return min(self.next_at, announce_at, self.output.due())
 
-    def summary(self) -> KnownAttempt:
-        """An entry of the welcome's list."""
-        born = self.born if self.pid else None
-        return KnownAttempt(
-            self.id, self.job_id, self.state, self.pid or None, self.slot, self.started_at, born
-        )
+    def known(self) -> KnownAttempt:
+        """The entry of this attempt in a welcome. An agent knows three states."""
+        state = self.phase if self.phase in (Phase.QUEUED, Phase.FINISHED) else Phase.RUNNING
+        started = (self.pid or None, self.slot, self.started_at or None, self.born if self.pid else None)
+        return KnownAttempt(self.id, self.job_id, state.value, *started)
 
-    def report_end(self) -> None:
+    def size(self) -> int:
+        """The bytes that the result and the unacknowledged output take."""
+        return self.output.size() + len(self.result or b"")
+
+    def make_result(self, now: float) -> None:
         """Make the `exited` message of a command that ran."""
-        status = 9 if self.status is None else self.status  # None: it does not die even of KILL
+        status = 9 if self.status is None else self.status  # None: it does not end even on KILL
         code = os.waitstatus_to_exitcode(status)
-        self._report(
+        self._make_result(
+            now if self.exited_at == NEVER else self.exited_at,
             kind="exited" if code >= 0 else "signalled",
             exit_code=code if code >= 0 else None,
             signal=-code if code < 0 else None,
@@ -123,12 +135,12 @@ class Attempt:
             error=self._note(),
         )
 
-    def report_spawn_error(self, error: str, slot: int, born: float, wall: float) -> None:
+    def refuse(self, error: str, slot: int, born: float, wall: float, now: float) -> None:
         """Make the `exited` message of a command that could not be started."""
         self.slot, self.born, self.started_at = slot, born, wall
-        self._report(kind="spawn_error", error=error)
+        self._make_result(now, kind="spawn_error", error=error)
 
-    def _report(self, **ending: Any) -> None:
+    def _make_result(self, ended_at: float, **ending: Any) -> None:
         usage = self.rusage
         message = Exited(
             self.id,
@@ -138,23 +150,16 @@ class Attempt:
             pid=self.pid or None,
             slot=self.slot,
             started_at=self.started_at,
-            finished_at=self._finished_at(),
+            # The start and the measured duration: the wall clock may have been set meanwhile.
+            finished_at=self.started_at + ended_at - self.born,
             born=self.born,
             user_cpu=usage and usage.ru_utime,
             system_cpu=usage and usage.ru_stime,
             max_rss=usage and _max_rss(usage),
-            output_bytes=self.capture.total,
+            output_bytes=self.output.total,
             leftovers=self.leftovers,
         )
-        self.result = encode(message, self.capture.last)
-        self.state = FINISHED
-        self.held = self.capture.retained() + len(self.result)
-        self.stdin = b""
-
-    def _finished_at(self) -> float:
-        """The start and the measured duration: the wall clock may have been set meanwhile."""
-        assert self.started_at is not None
-        return self.started_at + (boottime() if self.ended is None else self.ended) - self.born
+        self.result = encode(message, self.output.last)
 
     def _note(self) -> str | None:
         if self.ladder is None or not self.ladder.unkillable:
@@ -166,14 +171,10 @@ class Attempt:
 def _max_rss(usage: resource.struct_rusage) -> int | None:
     """The peak memory of a command in bytes; None where it stayed below the holder's own.
 
-    Until its exec a process counts with the memory of who spawned it, and Linux keeps the larger of the two.
+    Until its exec a process counts with the memory of the process that spawned it, and Linux keeps the larger value.
     """
     peak = usage.ru_maxrss * _RSS_UNIT
-    # Our own peak only rises. Reading it takes 30 µs, so a small command is judged by what was read before.
+    # Our own peak only rises. Reading it takes 30 µs, so a small command is compared with the last reading.
     if peak > _own_peak[0] + _COUNTED_LATE:
         _own_peak[0] = process_table.peak_memory()
     return peak if peak > _own_peak[0] + _COUNTED_LATE else None
-
-
-def _or_never(value: float | None) -> float:
-    return _NEVER if value is None else float(value)

@@ -1,7 +1,11 @@
-"""The guard: a process that does nothing until the holder is dead, and then ends the holder's commands.
+"""The guard: a process that waits for the death of the holder and then ends the holder's commands.
 
-Forked before anything else, in a session of its own. It blocks on a pipe whose other end only the holder has:
-the kernel closes it, however the holder dies. A byte before the end is a clean goodbye.
+It is forked before anything else, into a session of its own, and reads from a pipe whose other end only the holder has
+open. The kernel closes that end however the holder dies. A byte before the end of the pipe dismisses the guard.
+
+Invariant: a command dies within a second of its holder. Without it the commands of a killed worker would run on while
+the next worker starts the same jobs again (guarantee G4).
+Test: `test_the_trees_are_dead_within_a_second_of_the_holder`.
 """
 
 import contextlib
@@ -9,15 +13,15 @@ import os
 import signal
 
 from queuectl.worker.host import cleanup, process_table
-from queuectl.worker.host.slot_file import Slots
+from queuectl.worker.host.slot_file import SlotFile
 
 WITHIN = 1.0
 
 
 class Guard:
-    """The holder's side: start it, say goodbye to it."""
+    """The holder's side: start the guard, dismiss it."""
 
-    def __init__(self, slots: Slots) -> None:
+    def __init__(self, slots: SlotFile) -> None:
         self._slots = slots
         self._pipe = -1
         self.pid = 0
@@ -34,19 +38,21 @@ class Guard:
         os.close(ours)
 
     def dismiss(self) -> None:
-        """Let it go without killing: nothing runs any more."""
+        """Let the guard exit without killing: nothing runs any more."""
         if self._pipe >= 0:
-            with contextlib.suppress(BrokenPipeError):  # dead at this very moment: nothing is left to guard
+            with contextlib.suppress(
+                BrokenPipeError
+            ):  # the guard has just died: there is nothing left to guard
                 os.write(self._pipe, b"\0")
             os.close(self._pipe)
             self._pipe = -1
 
 
-def _watch(pipe: int, slots: Slots) -> None:
-    """The guard's life. Never returns: what it was forked from must not go on in it."""
+def _watch(pipe: int, slots: SlotFile) -> None:
+    """The guard's life. Never returns: the code of the holder must not go on in the guard."""
     status = 1
     try:
-        _be_alone(pipe)
+        _isolate(pipe)
         if not os.read(pipe, 1):
             cleanup.kill(slots.records(), within=WITHIN, at_once=True)
         status = 0
@@ -54,7 +60,7 @@ def _watch(pipe: int, slots: Slots) -> None:
         os._exit(status)
 
 
-def _be_alone(pipe: int) -> None:
+def _isolate(pipe: int) -> None:
     """Drop what came with the fork: the holder's lock, sockets, pipes, session and signal handlers."""
     signal.set_wakeup_fd(-1)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):

@@ -1,25 +1,32 @@
-"""How a command's process tree ends: the one place that knows.
+"""How the processes of a command are ended. This is the only place that does so while the holder lives.
 
-TERM to the group and to whoever left it, CONT so that a stopped process can hear it, the grace period, KILL,
-then looking again until two looks in a row find nothing. The leader's own exit ends none of this: its
-children may have ignored TERM. A ladder never blocks. It is stepped with a fresh view of all processes and
-says when it wants the next one.
+The steps: TERM to the process group and to processes that have left it; CONT, because a stopped process receives TERM
+only when it continues; after the grace period KILL; then look again until two snapshots in a row are empty.
+
+Invariants:
+
+* The exit of the leader ends none of this: its children may ignore TERM (`test_process_trees.py`).
+* One empty snapshot is not enough: a process that is born while /proc is read may be in no snapshot, but it is in the
+  next one (`test_one_empty_look_is_not_enough`).
+
+A ladder never blocks. Each step takes a fresh snapshot of all processes and says when the next step is due.
 """
 
 import signal
 from collections import defaultdict
 
+from queuectl.worker.holder.timers import NEVER
 from queuectl.worker.host import process_table
 from queuectl.worker.host.process_table import Process
 
 UNKILLABLE_AFTER = 10.0
-"""Seconds after the first KILL; what is still there sits in the kernel (state D), out of a signal's reach."""
+"""Seconds after the first KILL. What is still there is in an uninterruptible system call (state D)."""
 
-_FIRST_LOOK, _SLOWEST_LOOK = 0.005, 0.25
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.005, 0.25
 
 
-class View:
-    """All processes at one moment, read when first asked for, so that many ladders share one reading."""
+class Snapshot:
+    """All processes at one time. They are read at the first use, so that several ladders share one reading."""
 
     def __init__(self) -> None:
         self._processes: list[Process] | None = None
@@ -38,17 +45,19 @@ class View:
         self.processes()
         return self._children.get(parent, [])
 
-    def tree(self, leader: int, adopted: set[int], leader_alive: bool) -> list[Process]:
-        """Leader, its group and session, the adopted orphans, and all their descendants.
+    def tree(self, leader: int, leftovers: set[int], leader_alive: bool) -> list[Process]:
+        """The leader, its group and session, the leftovers, and all their descendants.
 
-        A reaped leader's pid stays unused while its group or session has a member. So if it is in use, group
-        and session are a stranger's by now.
+        The pid of a reaped leader is not given out again while its group or session has a member. So if a process has
+        that pid now, group and session are another program's and must not be touched.
         """
         everybody = self.processes()
         recycled = not leader_alive and any(p.pid == leader for p in everybody)
         numbers = set() if recycled else {leader}
         found = {
-            p.pid: p for p in everybody if p.pid in adopted or not numbers.isdisjoint((p.pid, p.pgid, p.sid))
+            p.pid: p
+            for p in everybody
+            if p.pid in leftovers or not numbers.isdisjoint((p.pid, p.pgid, p.sid))
         }
         unvisited = list(found)
         while unvisited:
@@ -59,71 +68,76 @@ class View:
         return list(found.values())
 
 
-class Ladder:
-    """The ending of one tree. `done` when it is empty, or when nothing more can be done about it."""
+class KillLadder:
+    """Ends the processes of one command. `done` when none is left, or when nothing more can be done."""
 
     def __init__(self, leader: int, grace: float, now: float) -> None:
         self._leader = leader
         self._kill_at = now + grace
-        self._pause = _FIRST_LOOK
-        self._give_up_at = float("inf")
-        self._empty_looks = 0
-        self._asked: set[int] = set()
+        self._pause = _FIRST_PAUSE
+        self._give_up_at = NEVER
+        self._empty_snapshots = 0
+        self._terminated: set[int] = set()
         self.next_at = now
         self.seen: set[int] = set()
+        """Every process that was to be ended, without the leader."""
         self.unkillable: list[int] = []
         self.done = False
 
-    def hasten(self, now: float) -> None:
-        """No more grace: KILL with the next step."""
+    def kill_now(self, now: float) -> None:
+        """No more grace: send KILL with the next step."""
         self._kill_at = min(self._kill_at, now)
         self.next_at = now
 
-    def step(
-        self, now: float, view: View, adopted: set[int], leader_alive: bool, undecided: bool = False
-    ) -> None:
-        """Do what is due. `leader_alive` means not reaped yet: only then is its pid surely its own.
+    def look_now(self, now: float) -> None:
+        """The leader has ended: take the next step at once."""
+        self.next_at = now
 
-        `undecided` says that there are orphans of which it is not known yet whether they are adopted too.
+    def step(
+        self, now: float, snapshot: Snapshot, leftovers: set[int], leader_alive: bool, undecided: bool = False
+    ) -> None:
+        """Do what is due. `leader_alive`: not reaped yet, so its pid cannot be another program's.
+
+        `undecided`: there are processes of which it is not known yet whether they are leftovers of this command.
         """
         if now < self.next_at:
             return
-        members = view.tree(self._leader, adopted, leader_alive)
+        members = snapshot.tree(self._leader, leftovers, leader_alive)
         self.seen.update(p.pid for p in members if p.pid != self._leader)
-        if not members and not leader_alive and not self._unseen_group():
-            self._empty_looks = 0 if undecided else self._empty_looks + 1
-            self.done = self._empty_looks == 2
-            self._pause = _FIRST_LOOK
+        if not members and not leader_alive and not self._group_without_list():
+            self._empty_snapshots = 0 if undecided else self._empty_snapshots + 1
+            self.done = self._empty_snapshots == 2
+            self._pause = _FIRST_PAUSE
         else:
-            self._empty_looks = 0
+            self._empty_snapshots = 0
             self._signal(now, members, leader_alive)
-        self.next_at = self._next_look(now)
+        self.next_at = self._next_step(now)
 
     def _signal(self, now: float, members: list[Process], leader_alive: bool) -> None:
         if now < self._kill_at:
-            self._ask(members, leader_alive)
+            self._terminate(members, leader_alive)
             return
         self._kill(members, leader_alive)
-        if self._give_up_at == float("inf"):
+        if self._give_up_at == NEVER:
             self._give_up_at = now + UNKILLABLE_AFTER
-            self._pause = _FIRST_LOOK
+            self._pause = _FIRST_PAUSE
         if now >= self._give_up_at:
             self.unkillable = [p.pid for p in members] or [self._leader]
             self.done = True
 
-    def _ask(self, members: list[Process], leader_alive: bool) -> None:
-        """TERM, then CONT: a stopped process keeps TERM pending until it goes on. Once to each."""
-        first = not self._asked
-        self._asked.add(self._leader)
+    def _terminate(self, members: list[Process], leader_alive: bool) -> None:
+        """TERM and CONT, once to each process."""
+        first = not self._terminated
+        self._terminated.add(self._leader)
         if first and self._group_is_ours(members, leader_alive):
             process_table.signal_group(self._leader, signal.SIGTERM)
             process_table.signal_group(self._leader, signal.SIGCONT)
-            self._asked.update(p.pid for p in members if p.pgid == self._leader)
+            self._terminated.update(p.pid for p in members if p.pgid == self._leader)
         for process in members:
-            if process.pid not in self._asked:
+            if process.pid not in self._terminated:
                 process_table.signal_process(process, signal.SIGTERM)
                 process_table.signal_process(process, signal.SIGCONT)
-                self._asked.add(process.pid)
+                self._terminated.add(process.pid)
 
     def _kill(self, members: list[Process], leader_alive: bool) -> None:
         if self._group_is_ours(members, leader_alive):
@@ -133,13 +147,13 @@ class Ladder:
                 process_table.signal_process(process, signal.SIGKILL)
 
     def _group_is_ours(self, members: list[Process], leader_alive: bool) -> bool:
-        # A pid is not given out again while a group has it for its number.
-        return leader_alive or any(p.pgid == self._leader for p in members) or self._unseen_group()
+        # A pid is not given out again while it is the number of a group.
+        return leader_alive or any(p.pgid == self._leader for p in members) or self._group_without_list()
 
-    def _unseen_group(self) -> bool:
-        """Where processes cannot be listed, the group is all there is to ask about."""
+    def _group_without_list(self) -> bool:
+        """Where processes cannot be listed (macOS), whether the group exists is all that can be asked."""
         return not process_table.LINUX and process_table.group_exists(self._leader)
 
-    def _next_look(self, now: float) -> float:
-        pause, self._pause = self._pause, min(self._pause * 1.5, _SLOWEST_LOOK)
-        return min(now + pause, max(self._kill_at, now + _FIRST_LOOK))
+    def _next_step(self, now: float) -> float:
+        pause, self._pause = self._pause, min(self._pause * 1.5, _LONGEST_PAUSE)
+        return min(now + pause, max(self._kill_at, now + _FIRST_PAUSE))

@@ -1,4 +1,4 @@
-"""What a holder says: one line per event on stderr, and one line to whoever waits for it to be ready."""
+"""What a holder prints: one line per event on stderr, and one line for the process that waits for it to be ready."""
 
 import json
 import os
@@ -8,49 +8,49 @@ from typing import Any
 from queuectl.worker import nonblocking
 from queuectl.worker.wording import counted
 
-_CLEAR = "" if os.environ.get("TERM") == "dumb" else "\x1b[2K\x1b[G"
+_CLEAR_LINE = "" if os.environ.get("TERM") == "dumb" else "\x1b[2K\x1b[G"
 
 
-class Notices:
+class Log:
     """Lines for people ("plain") or for programs ("json"). A reader that has gone changes nothing."""
 
     def __init__(self, name: str, form: str, ready_fd: int | None) -> None:
         self.name, self._json, self._ready_fd = name, form == "json", ready_fd
-        self.for_eyes = not self._json and os.isatty(2)
-        self._unheard = 0
+        self.on_terminal = not self._json and os.isatty(2)
+        self._lost = 0
         if ready_fd is not None:
             os.set_inheritable(ready_fd, False)
 
-    def say(self, event: str, sentence: str, **fields: Any) -> None:
-        """Report an event under its stable name, and before it how many could not be written."""
+    def write(self, event: str, sentence: str, **fields: Any) -> None:
+        """Report an event under its stable name, and before it how many lines could not be written."""
         lines = [self._line(event, sentence, fields)]
-        if self._unheard:
-            lost = f"{counted(self._unheard, 'line')} before this could not be written"
+        if self._lost:
+            lost = f"{counted(self._lost, 'line')} before this could not be written"
             lines.insert(0, self._line("unheard", lost, {}))
-        self._unheard = 0 if _write(2, "\n".join(lines)) else self._unheard + 1
+        self._lost = 0 if _write(2, "\n".join(lines)) else self._lost + 1
 
     def _line(self, event: str, sentence: str, fields: dict[str, Any]) -> str:
         if self._json:
             now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
             body = {"time": now, "event": event, "worker": self.name, "message": sentence, **fields}
             return json.dumps(body)
-        if self.for_eyes:  # in the form of the agent's lines; its live line may be where the cursor is
-            return f"{_CLEAR}{time.strftime('%H:%M:%S')} worker    {sentence}"
+        if self.on_terminal:  # in the form of the agent's lines, whose live line the cursor may be in
+            return f"{_CLEAR_LINE}{time.strftime('%H:%M:%S')} worker    {sentence}"
         return f"worker {self.name}: {sentence}"
 
-    def signal(self, before: int) -> str:
-        """The next signal, as a person calls it: `a second Ctrl+C` where one came before."""
-        return f"{('a', 'a second', 'a third')[before]} {'Ctrl+C' if self.for_eyes else 'signal'}"
+    def next_signal(self, before: int) -> str:
+        """How a person calls the next signal: `a second Ctrl+C` when one came before."""
+        return f"{('a', 'a second', 'a third')[before]} {'Ctrl+C' if self.on_terminal else 'signal'}"
 
     def ready(self) -> None:
-        """The first agent is there. Said once."""
-        self._tell("ready")
+        """The first agent is connected. Only the first call has an effect."""
+        self._answer_starter("ready")
 
     def not_ready(self, why: str) -> None:
-        """It went wrong before that. Nothing if it was ready already."""
-        self._tell(why)
+        """The worker failed before it was ready. No effect after `ready`."""
+        self._answer_starter(why)
 
-    def _tell(self, line: str) -> None:
+    def _answer_starter(self, line: str) -> None:
         if self._ready_fd is not None:
             _write(self._ready_fd, line)
             os.close(self._ready_fd)
@@ -58,7 +58,7 @@ class Notices:
 
 
 def _write(descriptor: int, line: str) -> bool:
-    return nonblocking.say(descriptor, line.encode("utf-8", "replace") + b"\n")
+    return nonblocking.write(descriptor, line.encode("utf-8", "replace") + b"\n")
 
 
 def draining(running: int, again: str) -> str:
@@ -71,7 +71,7 @@ def draining(running: int, again: str) -> str:
 
 
 def ending(phase: str, running: int, again: str | None) -> str:
-    """What a stop ends, and what kills it."""
+    """What a stop ends, and what the next signal (`again`) does."""
     if not running or again is None:
         return f"{phase}: {counted(running, 'command')} running"
     return f"{phase}: ending {counted(running, 'command')}; {again} kills what still runs"

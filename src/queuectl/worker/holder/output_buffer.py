@@ -1,35 +1,39 @@
 """What a command prints, between its pipe and the agent's acknowledgement.
 
-Of an attempt the first half of `output_limit` is kept and shipped as it comes. After that only the newest
-half is kept, and shipped at intervals; a byte that was pushed out before it could be shipped is only counted,
-and the next chunk's offset tells the gap. At most one flush is under way unacknowledged (the last one
-excepted), so that an agent that is slow or away costs at most twice the limit and never holds up the command.
+The first half of an attempt's `output_limit` (the head) is kept and sent as it comes. After that only the newest half
+(the tail) is kept, and sent at intervals. A byte that leaves the tail before it was sent is only counted; the offset of
+the next chunk shows the gap.
+
+Invariant: at most one batch of chunks is sent and unacknowledged, except for the last batch of an attempt. Without it a
+slow agent, or one that is away, would make the holder keep the whole output of `yes`. With it an attempt takes at most
+twice its limit, and a command never waits for the agent.
+Test: `test_memory_is_bounded_though_nothing_is_acknowledged`.
 """
 
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from queuectl.worker.holder.timers import NEVER
 from queuectl.worker.protocol import Output, encode
 
 CHUNK = 256 << 10
-FIRST_AFTER, HEAD_EVERY, TAIL_EVERY = 0.1, 0.2, 0.5
-ENOUGH = 64 << 10
-"""So many waiting bytes of the head are shipped without waiting for the interval."""
+FIRST_AFTER, HEAD_INTERVAL, TAIL_INTERVAL = 0.1, 0.2, 0.5
+"""Seconds from new output to its sending: for the first chunk, while the head fills, and after that."""
+SEND_AT_ONCE = 64 << 10
+"""Bytes of the head that are sent without waiting for the interval."""
 LAST = 400
 
-_NEVER = float("inf")
 
-
-class Flight(NamedTuple):
-    """A chunk that was shipped and is not acknowledged: sent again, unchanged, to a new agent."""
+class SentChunk(NamedTuple):
+    """A chunk without an acknowledgement. A new agent gets the same frame again, so that a repetition is recognised."""
 
     n: int
     frame: bytes
     size: int
 
 
-class Stretch:
-    """Bytes in a row that wait to be shipped; `streams` says whose each is, if streams are apart."""
+class Segment:
+    """Consecutive bytes that are not sent yet. With `split`, `streams` has the stream of each byte."""
 
     def __init__(self, split: bool) -> None:
         self.offset = 0
@@ -37,6 +41,7 @@ class Stretch:
         self.streams = bytearray() if split else None
 
     def append(self, stream: int, data: memoryview, offset: int) -> None:
+        """Add what a command printed; `offset` is its place in the whole output."""
         if not self.data:
             self.offset = offset
         self.data += data
@@ -54,7 +59,7 @@ class Stretch:
             del self.streams[:surplus]
 
     def take(self) -> Iterator[tuple[int, int, bytes]]:
-        """Empty it into (stream, offset, bytes), none longer than a chunk."""
+        """Empty the segment into (stream, offset, bytes), each at most a chunk and of one stream."""
         data, streams, at = self.data, self.streams, 0
         self.data, self.streams = bytearray(), None if streams is None else bytearray()
         while at < len(data):
@@ -67,17 +72,17 @@ class Stretch:
             at = end
 
 
-class Capture:
-    """The output of one attempt. `total` counts every byte; `last` are the newest, for lists."""
+class OutputBuffer:
+    """The output of one attempt. `total` counts every byte; `last` are the newest bytes, for lists of jobs."""
 
     def __init__(self, attempt_id: str, job_id: str, limit: int, split: bool) -> None:
         self._ids = (attempt_id, job_id)
         self._tail_size = limit // 2
         self._head_size = limit - self._tail_size
-        self._head, self._tail = Stretch(split), Stretch(split)
+        self._head, self._tail = Segment(split), Segment(split)
         self._n = 0
-        self._due = _NEVER
-        self.flights: list[Flight] = []
+        self._send_at = NEVER
+        self.unacknowledged: list[SentChunk] = []
         self.total = 0
         self.last = b""
 
@@ -90,51 +95,49 @@ class Capture:
             self._feed_tail(stream, data[max(head_room, 0) :], self.total + max(head_room, 0))
         self.total += len(data)
         self.last = bytes(data[-LAST:]) if len(data) >= LAST else (self.last + data)[-LAST:]
-        if len(self._head.data) >= ENOUGH:
-            self._due = now
-        elif self._due == _NEVER:
-            self._due = now + (FIRST_AFTER if self._n == 0 else self._interval())
+        if len(self._head.data) >= SEND_AT_ONCE:
+            self._send_at = now
+        elif self._send_at == NEVER:
+            self._send_at = now + (FIRST_AFTER if self._n == 0 else self._interval())
 
     def due(self) -> float:
-        """When a flush is next wanted; never while one is under way or nothing waits."""
-        return _NEVER if self.flights or not self._waiting() else self._due
+        """When `flush` has something to send; NEVER while a batch is unacknowledged or nothing is unsent."""
+        return NEVER if self.unacknowledged or not self._unsent() else self._send_at
 
     def flush(self, wall: float, now: float, *, final: bool = False) -> list[bytes]:
-        """The frames to send now: all that is kept and not shipped, if it is time, or the last time."""
-        if not final and (self.flights or now < self._due):
+        """The frames to send now, if any are due. `final`: send the rest now."""
+        if not final and (self.unacknowledged or now < self._send_at):
             return []
         self._tail.keep_last(self._tail_size)
-        shipped = [
-            self._chunk(wall, *piece) for stretch in (self._head, self._tail) for piece in stretch.take()
-        ]
-        self.flights += shipped
-        self._due = _NEVER
-        return [flight.frame for flight in shipped]
+        sent = [self._chunk(wall, *piece) for segment in (self._head, self._tail) for piece in segment.take()]
+        self.unacknowledged += sent
+        self._send_at = NEVER
+        return [chunk.frame for chunk in sent]
 
     def acknowledge(self, n: int, now: float) -> None:
         """Chunks up to `n` are stored."""
-        self.flights = [flight for flight in self.flights if flight.n > n]
-        if not self.flights and self._waiting():
-            self._due = min(self._due, now + self._interval())
+        self.unacknowledged = [chunk for chunk in self.unacknowledged if chunk.n > n]
+        if not self.unacknowledged and self._unsent():
+            self._send_at = min(self._send_at, now + self._interval())
 
-    def retained(self) -> int:
-        """Bytes in memory on account of this output."""
-        return self._waiting() + sum(flight.size for flight in self.flights)
+    def size(self) -> int:
+        """The bytes that this output takes in memory."""
+        return self._unsent() + sum(chunk.size for chunk in self.unacknowledged)
 
     def _feed_tail(self, stream: int, data: memoryview, offset: int) -> None:
         self._tail.append(stream, data, offset)
-        # Cutting at twice the size makes the moving of bytes cost one copy per byte.
+        # Cut at twice the size, not at each feed: so every byte is moved at most once.
         if len(self._tail.data) > 2 * self._tail_size + CHUNK:
             self._tail.keep_last(self._tail_size)
 
-    def _waiting(self) -> int:
+    def _unsent(self) -> int:
         return len(self._head.data) + len(self._tail.data)
 
     def _interval(self) -> float:
-        if len(self._head.data) >= ENOUGH:
+        if len(self._head.data) >= SEND_AT_ONCE:
             return 0.0
-        return HEAD_EVERY if self._head.data else TAIL_EVERY
+        return HEAD_INTERVAL if self._head.data else TAIL_INTERVAL
 
-    def _chunk(self, wall: float, stream: int, offset: int, data: bytes) -> Flight:
+    def _chunk(self, wall: float, stream: int, offset: int, data: bytes) -> SentChunk:
         self._n += 1
-        return Flight(self._n, encode(Output(*self._ids, self._n, stream, wall, offset), data), len(data))
+        return SentChunk(self._n, encode(Output(*self._ids, self._n, stream, wall, offset), data), len(data))

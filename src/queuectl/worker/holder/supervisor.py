@@ -1,147 +1,150 @@
-"""The commands of a worker: waiting for a slot, running, being ended, finished and not yet acknowledged.
+"""The attempts of a worker, from the agent's order to the acknowledgement of their results.
 
-Everything here happens in the holder's one thread. Each attempt has one next moment at which it wants
-attention (`Attempt.due`); `_advance` looks at it then, or when its leader exits or its pipe ends, and does
-what the facts ask for.
+Everything here happens in the holder's one thread. A started attempt has one timer: when it expires, or when the leader
+exits or a pipe ends, `_advance` has the attempt's phase look at it (`phases.py`).
+
+Invariants, on which the agent relies. It may be killed at any time and replaced by another one that knows nothing:
+
+* **Nothing runs twice.** An attempt id that is known is never started again, so an agent may repeat `start` after a
+  lost connection. Ids are remembered until the result is acknowledged; after that the store refuses the attempt
+  (guarantee G3). Without it a command would run twice whenever an agent dies between `start` and `started`.
+  Tests: `test_a_start_that_is_repeated_runs_once`, `TestG4Crashes` in `tests/e2e/test_guarantees.py`.
+* **A new agent finds everything.** `known_attempts` lists every attempt in every phase, and `unacknowledged` sends
+  again every chunk and result that is not acknowledged, with the same bytes and in the same order. The new agent
+  compares that with the claims in the store: a claim that is not listed here was never started and goes back
+  uncounted (guarantee G8). Without the list a new agent could not tell a command that runs from one that never began.
+  Tests: `test_a_new_agent_finds_what_runs_and_what_has_ended`,
+  `test_chunks_are_sent_again_with_the_same_number_and_bytes`.
+* **A result is kept until it is acknowledged**, which the agent does only when the store has it. Without it the death
+  of an agent between receiving and storing would lose a result, and the job would run again.
+  Tests: `test_what_is_acknowledged_is_forgotten`, `TestCrashPoints`.
+* **What may have been started is in the slot file before it is started, and until its result is acknowledged.** The
+  guard and the next worker of this host read there what they have to kill (`host/slot_file.py`).
+  Tests: `test_guard.py`.
 """
 
 import heapq
 import selectors
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any
 
 from queuectl import crashpoint
 from queuectl.clock import boottime
-from queuectl.worker.holder.attempt import FINISHED, LEASE_GRACE, QUEUED, RUNNING, Attempt
-from queuectl.worker.holder.kill_ladder import Ladder, View
-from queuectl.worker.holder.leftovers import Orphans
+from queuectl.worker.holder import phases
+from queuectl.worker.holder.attempt import ANNOUNCE_AFTER, Attempt, Phase
+from queuectl.worker.holder.kill_ladder import Snapshot
+from queuectl.worker.holder.leftovers import Leftovers
 from queuectl.worker.holder.pipes import Pipes
+from queuectl.worker.holder.result_buffer import ResultBuffer
 from queuectl.worker.holder.spawn import Spawner, SpawnError
+from queuectl.worker.holder.timers import NEVER, Timers
 from queuectl.worker.host import process_table, script_file
-from queuectl.worker.host.slot_file import ALLOW_DETACHED, Slots
+from queuectl.worker.host.slot_file import ALLOW_DETACHED, SlotFile
 from queuectl.worker.protocol import Dropped, Fields, Start, Started, Trouble, encode, known_attempt
 
-DRAIN_PIPE = 1.0
-"""Seconds after the leader's exit that somebody else may go on writing."""
 
-SETTLE = 0.05
-"""Seconds for what is still there after the pipe's end to end by itself: it may be about to."""
-
-LOOK_AGAIN = 0.001
-"""Seconds after which an orphan may show whose it is, that did not at the first look."""
-
-LEFTOVER_GRACE = 1.0
-RETAINED_LIMIT = 64 << 20
-"""So many bytes of unacknowledged results, and no further command is started."""
-
-LISTEN_AFTER = 0.01
-"""Seconds of a command's life before its pipes are waited for: a shorter one is read once, when it has ended."""
-
-_NEVER = float("inf")
-
-
-class Crew:
-    """Attempts by id, slots by number. `post` sends a frame to the agent, if there is one."""
+class Supervisor:
+    """Attempts by id, slots by number. `send` sends a frame to the agent, if there is one."""
 
     def __init__(
         self,
-        slots: Slots,
+        slots: SlotFile,
         spawner: Spawner,
         selector: selectors.BaseSelector,
-        post: Callable[[bytes], None],
-        ours: Collection[int],
+        send: Callable[[bytes], None],
+        own: Collection[int],
     ) -> None:
-        self._slots, self._spawner, self._post = slots, spawner, post
+        self._slots, self._spawner, self._send = slots, spawner, send
         self._attempts: dict[str, Attempt] = {}
-        self._queue: deque[Attempt] = deque()
+        self._queue: deque[tuple[Attempt, Start, bytes]] = deque()
         self._running: dict[str, Attempt] = {}
         self._leaders: dict[int, Attempt] = {}
         self._free = list(range(slots.count))
-        self._timers: list[tuple[float, str, Attempt]] = []
-        self._orphans = Orphans(ours, self._leaders, self._running.values())
-        self._held = 0
-        self._pipes = Pipes(selector, self._heard)
+        self._timers = Timers()
+        self._results = ResultBuffer()
+        self._leftovers = Leftovers(own, self._leaders, self._running.values())
+        self._phases = phases.Phases(self._leftovers)
+        self._pipes = Pipes(selector, self._on_output)
         self.starting = True
+        """Whether queued attempts may be started; False for good once the worker drains."""
 
     # What the agent asks for
 
     def submit(self, order: Start, stdin: bytes) -> None:
-        """Queue an order; one that is known already is not taken twice."""
+        """Queue an attempt. Idempotent."""
         if order.attempt_id not in self._attempts:
-            attempt = Attempt(order, stdin)
-            self._attempts[attempt.id] = attempt
-            self._queue.append(attempt)
+            attempt = self._attempts[order.attempt_id] = Attempt(order)
+            self._queue.append((attempt, order, stdin))
 
     def withdraw(self, ids: Iterable[str]) -> list[str]:
         """Forget those that still wait for a slot; return which they were."""
-        wanted = {i for i in ids if i in self._attempts and self._attempts[i].state == QUEUED}
+        wanted = {i for i in ids if i in self._attempts and self._attempts[i].phase is Phase.QUEUED}
         if wanted:
-            self._queue = deque(a for a in self._queue if a.id not in wanted)
+            self._queue = deque(queued for queued in self._queue if queued[0].id not in wanted)
             for attempt_id in wanted:
                 del self._attempts[attempt_id]
         return sorted(wanted)
 
     def kill(self, attempt_id: str, reason: str, now: float) -> list[str]:
-        """End a command; one that still waits is withdrawn instead, and returned."""
+        """End a command. An attempt that still waits for a slot is withdrawn instead, and returned."""
         attempt = self._running.get(attempt_id)
         if attempt is None:
             return self.withdraw([attempt_id])
-        self._begin_end(attempt, reason, now)
+        phases.end(attempt, reason, now)
+        self._arm(attempt)
         return []
 
     def end_all(self, reason: str, now: float, *, at_once: bool) -> None:
         """End every command; with `at_once` without grace."""
         for attempt in list(self._running.values()):
-            self._begin_end(attempt, reason, now)
+            phases.end(attempt, reason, now)
             if at_once and attempt.ladder is not None:
-                attempt.ladder.hasten(now)
-                self._arm(attempt)
+                attempt.ladder.kill_now(now)
+                attempt.next_at = now
+            self._arm(attempt)
 
     def extend(self, ids: Iterable[str], deadline: float | None) -> None:
-        """New lease deadlines."""
+        """The leases of these attempts have a new deadline; None: no limit."""
         for attempt_id in ids:
             if attempt := self._attempts.get(attempt_id):
-                attempt.extend(deadline)
+                attempt.extend(NEVER if deadline is None else deadline)
                 self._arm(attempt)
 
-    def allow_until(self, moment: float) -> None:
-        """No lease passes before this moment."""
+    def extend_all(self, deadline: float) -> None:
+        """No lease ends before this time."""
         for attempt in self._attempts.values():
-            attempt.lease_at = max(attempt.lease_at, moment)
+            attempt.extend(max(attempt.deadline, deadline))
             self._arm(attempt)
 
     def acknowledge(self, ids: Iterable[str]) -> None:
-        """Results that are stored are forgotten here."""
+        """These results are stored: forget them."""
         for attempt_id in ids:
             attempt = self._attempts.get(attempt_id)
-            if attempt is not None and attempt.state == FINISHED:
+            if attempt is not None and attempt.phase is Phase.FINISHED:
                 del self._attempts[attempt_id]
                 self._slots.forget(attempt_id)
-                self._held -= attempt.held
+                self._results.remove(attempt_id)
 
     def acknowledge_output(self, attempt_id: str, n: int, now: float) -> None:
         """Chunks up to `n` are stored."""
         attempt = self._attempts.get(attempt_id)
         if attempt is None:
             return
-        before = attempt.capture.retained()
-        attempt.capture.acknowledge(n, now)
-        if attempt.state == FINISHED:
-            freed = before - attempt.capture.retained()
-            attempt.held -= freed
-            self._held -= freed
+        attempt.output.acknowledge(n, now)
+        if attempt.phase is Phase.FINISHED:
+            self._results.set(attempt.id, attempt.size())
         self._arm(attempt)
 
-    def roster(self) -> list[Fields]:
+    def known_attempts(self) -> list[Fields]:
         """All attempts, for a welcome."""
-        return [known_attempt(attempt.summary()) for attempt in self._attempts.values()]
+        return [known_attempt(attempt.known()) for attempt in self._attempts.values()]
 
-    def backlog(self) -> Iterable[bytes]:
-        """The frames that nobody has acknowledged, in the order in which they were first sent per attempt."""
+    def unacknowledged(self) -> Iterator[bytes]:
+        """The frames without an acknowledgement: all output and results, per attempt in the order first sent."""
         for attempt in self._attempts.values():
-            yield from (flight.frame for flight in attempt.capture.flights)
+            yield from (chunk.frame for chunk in attempt.output.unacknowledged)
             if attempt.result is not None:
                 yield attempt.result
 
@@ -153,201 +156,144 @@ class Crew:
         return len(self._running)
 
     @property
-    def kept(self) -> int:
-        """How many results nobody has acknowledged."""
-        return sum(1 for attempt in self._attempts.values() if attempt.state == FINISHED)
+    def results(self) -> int:
+        """How many results are not acknowledged."""
+        return len(self._results)
 
     @property
-    def settled(self) -> bool:
-        """Whether nothing waits, runs, or is unacknowledged."""
+    def empty(self) -> bool:
+        """Whether no attempt waits, runs, or is unacknowledged."""
         return not self._attempts
 
     def due(self) -> float:
-        """When `tick` has something to do at the latest."""
-        return self._timers[0][0] if self._timers else _NEVER
+        """When `run_due` has something to do."""
+        return self._timers.due()
 
-    def tick(self, now: float) -> None:
-        """Attend to every attempt whose moment has come, with one common view of the processes."""
-        view = View()
-        while self._timers and self._timers[0][0] <= now:
-            when, _, attempt = heapq.heappop(self._timers)
-            if when == attempt.armed_at:
-                attempt.armed_at = _NEVER
-                self._advance(attempt, now, view)
+    def run_due(self, now: float) -> None:
+        """Look at every attempt whose timer has expired, with one snapshot of the processes for all."""
+        snapshot = Snapshot()
+        for attempt_id in self._timers.expired(now):
+            self._advance(self._running[attempt_id], now, snapshot)
 
-    def fill(self, now: float) -> None:
+    def start_queued(self, now: float) -> None:
         """Start what waits while there are slots; the lowest slot first."""
-        while self._queue and self._free and self.starting and self._may_hold_more():
-            attempt = self._queue.popleft()
-            if now < attempt.lease_at:
-                self._start(attempt)
-            else:  # somebody else may have been given it meanwhile
+        while self._queue and self._free and self.starting and self._may_start():
+            attempt, order, stdin = self._queue.popleft()
+            if now < attempt.deadline:
+                self._start(attempt, order, stdin)
+            else:  # another worker may have claimed the job meanwhile
                 del self._attempts[attempt.id]
-                self._post(encode(Dropped([attempt.id])))
+                self._send(encode(Dropped([attempt.id])))
 
     def reaped(self, pid: int, status: int, rusage: Any, now: float) -> None:
-        """A child that is no agent and no guard has ended: a leader, or an orphan."""
+        """A child that is neither agent nor guard has ended: a leader, or a leftover."""
         attempt = self._leaders.pop(pid, None)
         if attempt is None:
-            self._orphan_ended(pid, now)
+            self._leftover_ended(pid, now)
             return
         crashpoint.reach("after_exit")
-        attempt.status, attempt.rusage, attempt.ended = status, rusage, boottime()
-        attempt.close_at = now + DRAIN_PIPE
+        attempt.status, attempt.rusage, attempt.exited_at = status, rusage, boottime()
         if attempt.ladder is not None:
-            attempt.ladder.next_at = now
+            attempt.ladder.look_now(now)
         self._pipes.read_rest(attempt, now)
         self._pipes.listen(attempt)
-        self._advance(attempt, now, View())
+        self._advance(attempt, now, Snapshot())
 
-    def _orphan_ended(self, pid: int, now: float) -> None:
-        """It may have been the last of a command whose leader had gone before."""
-        self._orphans.reaped(pid)
-        for attempt in [a for a in self._running.values() if a.left_until != _NEVER]:
-            self._advance(attempt, now, View())
+    def _leftover_ended(self, pid: int, now: float) -> None:
+        """It may have been the last process of a command whose leader has exited before."""
+        self._leftovers.reaped(pid)
+        for attempt in [a for a in self._running.values() if a.phase is Phase.CHECKING_LEFTOVERS]:
+            self._advance(attempt, now, Snapshot())
 
-    # The life of an attempt
+    # Beginning and end of an attempt
 
-    def _may_hold_more(self) -> bool:
-        return self._slots.room() > len(self._running) and self._held < RETAINED_LIMIT
+    def _may_start(self) -> bool:
+        return self._slots.results_left() > len(self._running) and not self._results.full
 
-    def _start(self, attempt: Attempt) -> None:
+    def _start(self, attempt: Attempt, order: Start, stdin: bytes) -> None:
         slot, born, wall = heapq.heappop(self._free), boottime(), time.time()
         flags = ALLOW_DETACHED if attempt.allow_detached else 0
         self._slots.starting(slot, attempt.id, flags, int(born * process_table.TICK))
         try:
-            spawned = self._spawner.spawn(attempt.order, attempt.stdin, slot)
+            spawned = self._spawner.spawn(order, stdin, slot)
         except SpawnError as error:
             self._not_started(attempt, slot, error, born, wall)
             return
         crashpoint.reach("after_spawn")
         self._slots.running(slot, spawned.pid, process_table.ticks())
-        attempt.script = spawned.script
+        phases.enter(attempt, Phase.RUNNING)
         attempt.started(slot, spawned.pid, born, wall)
-        self._running[attempt.id] = self._leaders[spawned.pid] = attempt
+        attempt.script = spawned.script
         attempt.pipes = {pipe: stream for stream, pipe in spawned.pipes.items()}
-        attempt.listen_at = born + LISTEN_AFTER
+        self._running[attempt.id] = self._leaders[spawned.pid] = attempt
         self._arm(attempt)
-
-    def _settle_in(self, attempt: Attempt) -> None:
-        """It was no matter of a moment: say that it runs, and wait for what it prints.
-
-        Of a shorter one only the end is told, which says as much: half the messages, on the way that is worn most.
-        """
-        assert attempt.slot is not None
-        assert attempt.started_at is not None
-        self._post(encode(Started(attempt.id, attempt.pid, attempt.slot, attempt.started_at, attempt.born)))
-        self._pipes.listen(attempt)
 
     def _not_started(self, attempt: Attempt, slot: int, error: SpawnError, born: float, wall: float) -> None:
         if error.trouble:
             del self._attempts[attempt.id]
-            self._post(encode(Trouble(attempt.id, str(error), error.errno)))
+            self._send(encode(Trouble(attempt.id, str(error), error.errno)))
         else:
-            attempt.report_spawn_error(str(error), slot, born, wall)
+            phases.enter(attempt, Phase.FINISHED)
+            attempt.refuse(str(error), slot, born, wall, boottime())
             self._keep_result(attempt)
-        self._slots.free(slot)
-        heapq.heappush(self._free, slot)
+        self._release(slot)
 
-    def _begin_end(self, attempt: Attempt, reason: str, now: float) -> None:
-        """Put the ladder up, unless it stands. A command that has exited by itself has ended by itself."""
-        if attempt.ladder is None:
-            grace = min(attempt.grace, LEASE_GRACE) if reason in ("lease", "fenced") else attempt.grace
-            attempt.ladder = Ladder(attempt.pid, grace, now)
-            if attempt.status is None:
-                attempt.ended_by = reason
-        self._arm(attempt)
+    def _announce(self, attempt: Attempt) -> None:
+        """Report the start and watch the pipes. Short commands send only `exited`: half the messages of a hot path."""
+        assert attempt.slot is not None
+        self._send(encode(Started(attempt.id, attempt.pid, attempt.slot, attempt.started_at, attempt.born)))
+        self._pipes.listen(attempt)
 
-    def _advance(self, attempt: Attempt, now: float, view: View) -> None:
-        if attempt.state != RUNNING:
-            return
-        if now >= attempt.listen_at:
-            self._settle_in(attempt)
-        if attempt.ladder is None:
-            if attempt.status is not None:
-                self._close(attempt, now)
-            elif reason := attempt.overdue(now):
-                self._begin_end(attempt, reason, now)
-        if attempt.ladder is not None:
-            self._climb(attempt, now, view)
-        if attempt.state == RUNNING:
-            self._ship(attempt, now)
+    def _advance(self, attempt: Attempt, now: float, snapshot: Snapshot) -> None:
+        if not attempt.listening and now >= attempt.born + ANNOUNCE_AFTER:
+            self._announce(attempt)
+        self._phases.advance(attempt, now, snapshot)
+        if attempt.phase is Phase.FINISHED:
+            self._finish(attempt, now)
+        else:
+            self._send_output(attempt, now)
             self._arm(attempt)
 
-    def _close(self, attempt: Attempt, now: float) -> None:
-        """The leader has exited by itself: give its pipe a moment to end, then see what it left behind."""
-        if attempt.pipes and now < attempt.close_at:
-            return
-        left = False if attempt.allow_detached else self._left_behind(attempt, now)
-        if left is None:
-            attempt.close_at = max(self._orphans.ready_at, now + LOOK_AGAIN)
-        elif not left:
-            self._finish(attempt, now)
-        elif now >= attempt.left_until:
-            attempt.ladder = Ladder(attempt.pid, min(attempt.grace, LEFTOVER_GRACE), now)
-        else:
-            attempt.close_at = attempt.left_until = min(attempt.left_until, now + SETTLE)
-
-    def _left_behind(self, attempt: Attempt, now: float) -> bool | None:
-        return process_table.group_exists(attempt.pid) or self._orphans.left_by(attempt, now)
-
-    def _climb(self, attempt: Attempt, now: float, view: View) -> None:
-        ladder = attempt.ladder
-        assert ladder is not None
-        if now >= ladder.next_at:
-            ours, undecided = self._orphans.of(attempt, view, now)
-            ladder.step(now, view, ours, attempt.status is None, undecided)
-        if ladder.done:
-            attempt.leftovers = len(ladder.seen)
-            self._finish(attempt, now)
-
     def _finish(self, attempt: Attempt, now: float) -> None:
-        """The tree is empty: last output, result, free slot."""
+        """No process is left: send the rest of the output and the result, free the slot."""
         self._pipes.read_rest(attempt, now)
         self._pipes.close(attempt)
         script_file.remove(attempt.script)
         if attempt.allow_detached:
-            self._orphans.detached(now)
-        slot = attempt.slot
-        assert slot is not None
-        for frame in attempt.capture.flush(time.time(), now, final=True):
-            self._post(frame)
-        attempt.report_end()
+            self._leftovers.may_stay(now)
+        self._send_output(attempt, now, final=True)
+        attempt.make_result(boottime())
         self._keep_result(attempt)
-        self._slots.free(slot)
-        heapq.heappush(self._free, slot)
+        assert attempt.slot is not None
+        self._release(attempt.slot)
+        self._timers.clear(attempt.id)
         del self._running[attempt.id]
         self._leaders.pop(attempt.pid, None)
 
     def _keep_result(self, attempt: Attempt) -> None:
         assert attempt.result is not None
         self._slots.ended(attempt.id, overdue=attempt.ended_by in ("lease", "fenced"))
-        self._held += attempt.held
-        self._post(attempt.result)
+        self._results.set(attempt.id, attempt.size())
+        self._send(attempt.result)
 
-    # Output
+    def _release(self, slot: int) -> None:
+        self._slots.free(slot)
+        heapq.heappush(self._free, slot)
 
-    def _heard(self, attempt: Attempt, now: float) -> None:
-        """Something came through a pipe, or it ended."""
-        if attempt.status is not None and not attempt.pipes:
-            self._advance(attempt, now, View())
-        elif attempt.capture.due() < attempt.armed_at:
+    # Output and timers
+
+    def _on_output(self, attempt: Attempt, now: float) -> None:
+        """A pipe was read, or has ended."""
+        if attempt.exited and not attempt.pipes:
+            self._advance(attempt, now, Snapshot())
+        else:
             self._arm(attempt)
 
-    def _ship(self, attempt: Attempt, now: float) -> None:
-        for frame in attempt.capture.flush(time.time(), now):
-            self._post(frame)
+    def _send_output(self, attempt: Attempt, now: float, *, final: bool = False) -> None:
+        for frame in attempt.output.flush(time.time(), now, final=final):
+            self._send(frame)
 
     def _arm(self, attempt: Attempt) -> None:
-        """Have `tick` look at it when it is next due. An older timer is known by its time and dropped."""
-        due = attempt.due()
-        if due < attempt.armed_at:
-            attempt.armed_at = due
-            heapq.heappush(self._timers, (due, attempt.id, attempt))
-            if len(self._timers) > 4 * len(self._running) + 64:
-                self._forget_old_timers()
-
-    def _forget_old_timers(self) -> None:
-        armed = (attempt for attempt in self._running.values() if attempt.armed_at != _NEVER)
-        self._timers = [(attempt.armed_at, attempt.id, attempt) for attempt in armed]
-        heapq.heapify(self._timers)
+        """Have `run_due` look at a started attempt when it is next due."""
+        if attempt.id in self._running:
+            self._timers.set_no_later(attempt.id, attempt.due())

@@ -1,33 +1,75 @@
-"""Deadlines of a loop that can neither be forgotten nor be missed.
+"""Deadlines of the holder's loop.
 
-A loop waits until the nearest of its deadlines. One that has passed and still stands makes that wait zero, and the loop
-turns as fast as the machine can. So a deadline is asked whether it rings, and is cleared by ringing.
+The loop sleeps until its nearest deadline. A deadline that has passed and is still set makes that sleep zero: the loop
+would spin and use a whole core (`tests/worker/test_loop.py`). So a deadline clears itself when it fires.
+
+All times are on the clock of `boottime`.
 """
+
+import heapq
+from collections.abc import Iterator
 
 NEVER = float("inf")
 
 
-class Alarm:
-    """A moment on the clock of `boottime` at which something is to be done; `at` is NEVER while nothing is."""
+class Deadline:
+    """One time at which something is due; `at` is NEVER while nothing is."""
 
-    __slots__ = ("at", "rung")
+    __slots__ = ("at", "fired")
 
     def __init__(self, at: float = NEVER) -> None:
         self.at = at
-        self.rung = False
-        """Whether it has rung since it was set or cleared."""
+        self.fired = False
+        """Whether it has fired since it was last set or cleared."""
 
     def set(self, at: float) -> None:
-        """Ring then, and not as it was set before."""
-        self.at, self.rung = at, False
+        """Fire at this time instead of any time that was set before."""
+        self.at, self.fired = at, False
 
     def clear(self) -> None:
-        """Not to ring."""
+        """Do not fire."""
         self.set(NEVER)
 
-    def rings(self, now: float) -> bool:
-        """Whether its moment has come; true once, for it is cleared by that."""
+    def fires(self, now: float) -> bool:
+        """Whether the time has come. True once: the deadline is then cleared."""
         if now < self.at:
             return False
-        self.at, self.rung = NEVER, True
+        self.at, self.fired = NEVER, True
         return True
+
+
+class Timers:
+    """One deadline per key, in a heap.
+
+    Moving a deadline leaves its old entry in the heap. The entry is recognised by its time and skipped, and the heap
+    is rebuilt when most of it is old: both cost less than a search in the heap.
+    """
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[float, str]] = []
+        self._at: dict[str, float] = {}
+
+    def due(self) -> float:
+        """When `expired` has something to yield, at the latest."""
+        return self._heap[0][0] if self._heap else NEVER
+
+    def set_no_later(self, key: str, at: float) -> None:
+        """Have the deadline of this key at this time, unless it is earlier already."""
+        if at < self._at.get(key, NEVER):
+            self._at[key] = at
+            heapq.heappush(self._heap, (at, key))
+            if len(self._heap) > 4 * len(self._at) + 64:
+                self._heap = [(at, key) for key, at in self._at.items()]
+                heapq.heapify(self._heap)
+
+    def clear(self, key: str) -> None:
+        """Forget the deadline of this key."""
+        self._at.pop(key, None)
+
+    def expired(self, now: float) -> Iterator[str]:
+        """The keys whose time has come; each is cleared before it is yielded."""
+        while self._heap and self._heap[0][0] <= now:
+            at, key = heapq.heappop(self._heap)
+            if self._at.get(key) == at:
+                del self._at[key]
+                yield key

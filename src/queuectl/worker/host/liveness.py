@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 
 from queuectl.worker.host import cleanup, process_table, result_file, script_file
-from queuectl.worker.host.slot_file import Slots, directory_identity
+from queuectl.worker.host.slot_file import SlotFile, directory_identity
 from queuectl.worker.protocol import Fields
 
 SUFFIX = ".slots"
@@ -83,7 +83,7 @@ class Leftover:
             leftover.remove()
     """
 
-    def __init__(self, path: Path, lock: int, slots: Slots) -> None:
+    def __init__(self, path: Path, lock: int, slots: SlotFile) -> None:
         self._path, self._lock, self._slots = path, lock, slots
         self.worker_id: str = slots.header["id"]
         self.name: str = slots.header["name"]
@@ -183,7 +183,7 @@ def keeps_result(directory: Path, worker_id: str, attempt_id: str) -> bool:
 
 
 @contextmanager
-def _table(directory: Path, worker_id: str) -> Iterator[tuple[Slots | None, bool]]:
+def _table(directory: Path, worker_id: str) -> Iterator[tuple[SlotFile | None, bool]]:
     """A worker's table, if it is there and whole, and whether its holder lives."""
     try:
         file = os.open(path_of(directory, worker_id), os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -191,7 +191,7 @@ def _table(directory: Path, worker_id: str) -> Iterator[tuple[Slots | None, bool
         yield None, False
         return
     try:
-        slots, is_held = Slots(file), _is_held(file)
+        slots, is_held = SlotFile(file), _is_held(file)
     except (ValueError, KeyError):
         yield None, False
         return
@@ -218,7 +218,7 @@ def _open_dead(path: Path) -> Leftover | None:
     if held is None:
         return None
     try:
-        return Leftover(path, held, Slots(held))
+        return Leftover(path, held, SlotFile(held))
     except (ValueError, KeyError):
         # Its holder died between creating the file and filling it in: it cannot have started anything.
         path.unlink(missing_ok=True)

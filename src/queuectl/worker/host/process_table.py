@@ -196,14 +196,14 @@ def marker(pid: int) -> str | None:
     )
 
 
-def faceless(pid: int) -> bool:
-    """Whether a process shows neither arguments nor environment: its program is just being replaced, or it ends."""
+def is_between_programs(pid: int) -> bool:
+    """Whether a process shows neither arguments nor environment: it is in an exec, or it is ending."""
     try:
         return not any(Path(f"/proc/{pid}/{name}").read_bytes() for name in ("cmdline", "environ"))
     except (FileNotFoundError, ProcessLookupError):
         return True
     except OSError:
-        return False  # another user's: it shows nothing to us, and never will
+        return False  # another user's: it is never readable
 
 
 def group_exists(pgid: int) -> bool:

@@ -1,4 +1,4 @@
-"""The results that a worker could not deliver, in a private file beside its slots, for the next worker to record.
+"""The results that a worker could not deliver, in a private file beside its slot file, for the next worker to record.
 
 The file holds frames as they are sent to the agent (`worker/protocol.py`): output that is not stored, and the ends that
 are not acknowledged. It appears whole or not at all, and survives a power cut. A reader may find results that were
@@ -15,8 +15,8 @@ from queuectl.worker.protocol import Fields, MalformedFrame, Reader
 SUFFIX = ".results"
 
 
-class Handover:
-    """A worker's side. It knows the directory by a descriptor: a database is moved with all that lies beside it."""
+class ResultFile:
+    """The worker's side. It has the directory open: the directory may be moved together with the database."""
 
     def __init__(self, directory: Path, worker_id: str) -> None:
         self._directory = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -24,7 +24,7 @@ class Handover:
         self.path = directory / self._name
 
     def write(self, frames: Iterable[bytes]) -> None:
-        """Keep these frames, instead of what was kept before. Raises OSError."""
+        """Replace the content of the file by these frames. Raises OSError."""
         new = f"{self._name}.new"
         self._unlink(new)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -36,7 +36,7 @@ class Handover:
         os.fsync(self._directory)
 
     def discard(self) -> None:
-        """All was delivered."""
+        """Everything was delivered: delete the file."""
         self._unlink(self._name)
 
     def _unlink(self, name: str) -> None:
@@ -45,12 +45,12 @@ class Handover:
 
 
 def path_of(directory: Path, worker_id: str) -> Path:
-    """Where a worker's file stands, if there is one."""
+    """The path of a worker's result file, which need not exist."""
     return directory / (worker_id + SUFFIX)
 
 
 def read(path: Path) -> list[tuple[Fields, bytes]]:
-    """What was handed over; nothing where there is no file. Raises MalformedFrame for what no worker has written."""
+    """The messages of a file; empty if there is none. Raises MalformedFrame if no worker has written it."""
     try:
         file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -64,7 +64,7 @@ def read(path: Path) -> list[tuple[Fields, bytes]]:
 
 
 def has_result(directory: Path, worker_id: str, attempt_id: str) -> bool:
-    """Whether the end of an attempt waits there to be recorded."""
+    """Whether the file has the end of this attempt."""
     path = path_of(directory, worker_id)
     try:
         messages = read(path) if path.exists() else []
@@ -74,6 +74,6 @@ def has_result(directory: Path, worker_id: str, attempt_id: str) -> bool:
 
 
 def remove(path: Path) -> None:
-    """It was read and recorded."""
+    """Everything in the file is recorded: delete it."""
     path.unlink(missing_ok=True)
     path.with_name(f"{path.name}.new").unlink(missing_ok=True)

@@ -1,9 +1,12 @@
-"""The file that says, to whoever outlives a worker, which commands it may have started.
+"""The file that tells the guard and later workers which commands a worker may have started.
 
-A header that never changes, a table of what runs (one record per slot), and a list of what has ended and is
-not yet acknowledged. The holder writes it through shared memory, so it costs no system call per job and
-survives the death of every process of ours; it need not survive the machine, which takes the commands along.
-A record is made before the spawn and completed after it: what is not in the file was never started.
+It has a header that never changes, a table of running commands (one record per slot), and a list of the attempts that
+have ended and are not acknowledged. The holder writes it through shared memory: that costs no system call per job, and
+the content survives the death of every process of the worker. It need not survive the machine, nor do the commands.
+
+Invariant: a command that is not in the file was never started. A record is made before the spawn and completed after
+it. Without the order a holder that is killed between spawn and record would leave a command that nobody kills, and its
+job would run a second time beside it. Test: `test_a_crash_between_spawn_and_record_leaves_no_process`.
 """
 
 import json
@@ -20,7 +23,7 @@ from queuectl.worker.protocol import PROTOCOL
 FREE, STARTING, RUNNING = 0, 1, 2
 ALLOW_DETACHED = 1
 ENDED_CAPACITY = 4096
-"""How many results at least may wait for an acknowledgement; more are not started."""
+"""So many results at least may wait for an acknowledgement. With more, no further command is started."""
 
 _HEADER = 4096
 _LENGTHS = struct.Struct("=IIII")  # JSON, slots, ended, reserved
@@ -29,11 +32,11 @@ _PID, _BORN_BEFORE = struct.Struct("=i"), struct.Struct("=Q")
 _PID_AT, _BORN_BEFORE_AT = 4, 16
 _ID = 40
 _OVERDUE = b"\1"
-"""The last byte of an id in the list of what has ended, where an id of 40 bytes has its own."""
+"""Marks an entry of the list of ended attempts, in the last byte of its id. An id of 40 bytes has its own last byte."""
 
 
 class Record(NamedTuple):
-    """One command that was under way. `pid` is 0 while it is being spawned."""
+    """One command that is starting or running. `pid` is 0 while it is spawned."""
 
     state: int
     flags: int
@@ -49,13 +52,13 @@ class Record(NamedTuple):
 
 
 def directory_identity(directory: Path) -> str:
-    """Which directory this is, and whose processes are seen beside it. A name would say neither."""
+    """Identifies a directory and the pid namespace of its users: a path does neither."""
     found = os.stat(directory)
     return f"{found.st_dev}:{found.st_ino}:{process_table.here()}"
 
 
-class Slots:
-    """The mapped file. One writer, the holder; the guard reads its own mapping of the same memory."""
+class SlotFile:
+    """The mapped file. The holder is its only writer; the guard reads its own mapping of the same memory."""
 
     def __init__(self, file: int) -> None:
         self._map = mmap.mmap(file, 0, mmap.MAP_SHARED)
@@ -64,12 +67,12 @@ class Slots:
             raise ValueError("not a whole slots file")
         self.header: dict[str, Any] = json.loads(self._map[_LENGTHS.size : _LENGTHS.size + length])
         self._ended = _HEADER + self.count * _RECORD.size
-        self._places = list(range(self._ended_count - 1, -1, -1))
-        self._place_of: dict[str, int] = {}
+        self._free_entries = list(range(self._ended_count - 1, -1, -1))
+        self._entry_of: dict[str, int] = {}
 
     @classmethod
-    def create(cls, path: Path, worker: dict[str, Any], count: int) -> "Slots":
-        """A new file, private from its creation; never a link followed or a file taken over."""
+    def create(cls, path: Path, worker: dict[str, Any], count: int) -> "SlotFile":
+        """Make a new private file. It never follows a link and never takes over a file."""
         header = worker | {
             "pid": os.getpid(),
             "start": process_table.ticks(),
@@ -83,7 +86,7 @@ class Slots:
             raise ValueError("the worker's name is too long")
         file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
-            # Written, not truncated to size: a hole that a full disk cannot fill would kill us by SIGBUS later.
+            # Written, not truncated to size: a hole in the file would kill the holder by SIGBUS when the disk is full.
             ended = max(ENDED_CAPACITY, 2 * count)
             os.pwrite(file, bytes(_size(count, ended)), 0)
             os.pwrite(file, _LENGTHS.pack(len(text), count, ended, 0) + text, 0)
@@ -92,7 +95,7 @@ class Slots:
             os.close(file)
 
     def starting(self, slot: int, attempt_id: str, flags: int, born_after: int) -> None:
-        """A command may exist from now on. The state goes last: a half-written record does not count."""
+        """A command may exist from now on. The state is written last: an incomplete record does not count."""
         at = _HEADER + slot * _RECORD.size
         _RECORD.pack_into(self._map, at, FREE, flags, 0, born_after, 0, attempt_id.encode())
         self._map[at] = STARTING
@@ -105,43 +108,43 @@ class Slots:
         self._map[at] = RUNNING
 
     def free(self, slot: int) -> None:
-        """Nothing of this slot's command exists any more, or it never came to be."""
+        """No process of this slot's command exists any more, or the command could not be started."""
         self._map[_HEADER + slot * _RECORD.size] = FREE
 
     def ended(self, attempt_id: str, *, overdue: bool = False) -> None:
-        """Keep it among those that were started until `forget`: its result is not in the store yet.
+        """List an attempt among those that have ended until `forget`: its result is not in the store yet.
 
-        `overdue`: it was ended because its lease was, so that others may take its job over.
+        `overdue`: the holder ended the command with its lease, so another worker may claim the job.
         """
-        place = self._places.pop()
-        self._place_of[attempt_id] = place
-        at = self._ended + place * _ID
+        entry = self._free_entries.pop()
+        self._entry_of[attempt_id] = entry
+        at = self._ended + entry * _ID
         mark = _OVERDUE if overdue else b"\0"
         self._map[at : at + _ID] = attempt_id.encode().ljust(_ID - 1, b"\0").ljust(_ID, mark)
 
     def forget(self, attempt_id: str) -> None:
         """The result is in the store."""
-        place = self._place_of.pop(attempt_id)
-        at = self._ended + place * _ID
+        entry = self._entry_of.pop(attempt_id)
+        at = self._ended + entry * _ID
         self._map[at : at + _ID] = bytes(_ID)
-        self._places.append(place)
+        self._free_entries.append(entry)
 
-    def room(self) -> int:
-        """How many more attempts can end before one has to be forgotten."""
-        return len(self._places)
+    def results_left(self) -> int:
+        """How many more attempts can end before one has to be acknowledged."""
+        return len(self._free_entries)
 
     def records(self) -> list[Record]:
-        """What is starting or running."""
+        """The commands that are starting or running."""
         return [record for record in map(self._record, range(self.count)) if record.state != FREE]
 
     def attempts(self) -> list[str]:
-        """Every attempt that may have been started and whose result may not be in the store."""
+        """Every attempt that may have been started and whose result may be missing in the store."""
         found = [record.attempt_id for record in self.records()]
         found += [_text(raw.removesuffix(_OVERDUE)) for raw in self._ended_ones()]
         return list(dict.fromkeys(attempt_id for attempt_id in found if attempt_id))
 
     def has_result(self, attempt_id: str) -> bool:
-        """Whether it has ended by itself, and its result is not in the store yet."""
+        """Whether an attempt has ended by itself and its result is not in the store yet."""
         return any(_text(raw) == attempt_id for raw in self._ended_ones())
 
     def _ended_ones(self) -> Iterator[bytes]:
@@ -149,7 +152,7 @@ class Slots:
         return (self._map[at : at + _ID] for at in ends)
 
     def close(self) -> None:
-        """Let go of the memory; the file stays."""
+        """Unmap the memory; the file stays."""
         self._map.close()
 
     def _record(self, slot: int) -> Record:

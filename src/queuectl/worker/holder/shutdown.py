@@ -1,0 +1,180 @@
+"""The end of a worker: drain, stop, kill; what it waits for, and its exit status.
+
+    running ──► draining ──► stopping ──► killing
+
+Each signal goes one step further, and there is no way back. A worker that drains lets its commands run; one that stops
+ends them with TERM and KILL; one that kills ends them with KILL. When no command runs, the worker still waits for the
+agent to store the results. It exits with 0 if everything was stored, and with 1 after it has written the results to a
+file for the next worker of this host (`host/result_file.py`).
+"""
+
+from queuectl.clock import boottime
+from queuectl.worker import protocol
+from queuectl.worker.holder.agent_process import AgentProcesses
+from queuectl.worker.holder.log import Log, draining, ending
+from queuectl.worker.holder.supervisor import Supervisor
+from queuectl.worker.holder.timers import NEVER, Deadline
+from queuectl.worker.host.result_file import ResultFile
+from queuectl.worker.wording import counted
+
+REPORT_INTERVAL = 60.0
+"""Seconds between two reports of what the end of a worker waits for."""
+GIVE_UP = 10.0
+"""Seconds that an agent has to store the results when no command runs any more, or to exit after `bye`."""
+AWAY_PATIENCE = 2.0
+"""The same after a second signal, while the store is known to be unreachable."""
+
+PHASES = ("running", "draining", "stopping", "killing")
+RUNNING, DRAINING, STOPPING, KILLING = range(4)
+
+
+class Shutdown:
+    """How far a worker is on its way to its end."""
+
+    def __init__(
+        self,
+        supervisor: Supervisor,
+        agents: AgentProcesses,
+        log: Log,
+        results: ResultFile,
+        drain_timeout: float | None,
+    ) -> None:
+        self._supervisor, self._agents, self._log, self._results = supervisor, agents, log, results
+        self._drain_timeout = NEVER if drain_timeout is None else drain_timeout
+        self._phase = RUNNING
+        self._signals = 0
+        self._drain_end, self._report, self._patience = Deadline(), Deadline(), Deadline()
+        self._away: str | None = None
+        self._leaving: str | None = None
+        self._said_bye = False
+
+    @property
+    def phase(self) -> str:
+        """The phase as an agent knows it: it makes no difference between stopping and killing."""
+        return PHASES[min(self._phase, STOPPING)]
+
+    @property
+    def left(self) -> bool:
+        """Whether the agent has found the store gone for good, with nothing to deliver to it."""
+        return self._leaving is not None
+
+    def due(self) -> float:
+        """When something has to be done, if nothing happens before."""
+        return min(self._drain_end.at, self._report.at, self._patience.at)
+
+    def run_due(self, now: float) -> None:
+        """Stop when a drain has taken too long; report what the worker waits for."""
+        if self._drain_end.fires(now):
+            self.enter(STOPPING)
+        if self._report.fires(now):
+            self._report_waiting(now)
+
+    def on_signals(self, count: int) -> None:
+        """Go one step further for each signal."""
+        for _ in range(count):
+            self._signals += 1
+            self.enter(min(self._phase + 1, KILLING))
+
+    def on_store(self, away: str | None) -> None:
+        """The agent says why the store cannot be reached, or that it answers again (None)."""
+        self._away = away
+        if away and self._phase > DRAINING and self._patience.at != NEVER:
+            self._patience.set(min(self._patience.at, boottime() + AWAY_PATIENCE))
+
+    def on_leave(self, why: str) -> None:
+        """The store is gone for good. While a result is to be delivered the worker stays: the store may come back."""
+        self._leaving = why if self._supervisor.empty else None
+
+    def enter(self, phase: int, *, asked: bool = True) -> None:
+        """Go on to a later phase. A drain that nobody `asked` for is not reported."""
+        if phase <= self._phase:
+            return
+        self._phase = phase
+        self._supervisor.starting = False
+        now, running = boottime(), self._supervisor.running
+        self._patience.clear()
+        self._report.set(now + REPORT_INTERVAL)
+        if phase == DRAINING:
+            if asked:
+                self._log.write("draining", draining(running, self._next_signal()), running=running)
+            self._drain_end.set(now + self._drain_timeout)
+            self._agents.send(protocol.encode(protocol.Drain()))
+            return
+        self._drain_end.clear()
+        again = self._next_signal() if phase == STOPPING else None
+        self._log.write(PHASES[phase], ending(PHASES[phase], running, again))
+        self._agents.send(protocol.encode(protocol.Stop()))
+        self._supervisor.end_all("interrupted", now, at_once=phase == KILLING)
+
+    def exit_status(self, now: float) -> int | None:
+        """The exit status when there is nothing left to do; None before."""
+        if self._leaving is not None and self._supervisor.empty:
+            self._log.write("leaving", f"leaving: {self._leaving}")
+            return 1
+        if self._phase == RUNNING or self._supervisor.running:
+            self._patience.clear()
+            return None
+        if self._patience.at == NEVER and not self._patience.fired:
+            self._patience.set(now + (AWAY_PATIENCE if self._away and self._phase > DRAINING else GIVE_UP))
+        fires = self._patience.fires(now)
+        if not self._supervisor.empty:
+            return self._with_results(now, fires)
+        if not self._said_bye and self._agents.connected:
+            self._say_bye(now)
+            return None
+        gone = self._said_bye and not self._agents.connected
+        return 0 if gone or self._patience.fired else None
+
+    def _with_results(self, now: float, patience_fires: bool) -> int | None:
+        """The exit status while results are not stored. A drain waits as long as an agent is connected."""
+        if self._phase == DRAINING and self._agents.connected:
+            if patience_fires:  # written early: a person who waits no longer may kill the worker
+                self._write_results()
+                self._report_waiting(now)
+            return None
+        if not patience_fires:
+            if (
+                self._patience.fired
+            ):  # it fired for an agent that has gone since: the next one has its own time
+                self._patience.set(now + GIVE_UP)
+            return None
+        if self._write_results():
+            left = f"{counted(self._supervisor.results, 'result')} not in the store"
+            sentence = f"leaving with {left}: kept in {self._results.path} for the next worker on this host"
+            self._log.write("undelivered", sentence, results=self._supervisor.results)
+        return 1
+
+    def _write_results(self) -> bool:
+        """Keep the unacknowledged results for the next worker; whether that was possible."""
+        try:
+            self._results.write(self._supervisor.unacknowledged())
+        except OSError as error:
+            what = counted(self._supervisor.results, "result")
+            why = f"{what} cannot be kept for the next worker: {error.strerror}"
+            self._log.write("undelivered", f"{why}; what they belong to will count as lost")
+            return False
+        return True
+
+    def _say_bye(self, now: float) -> None:
+        self._said_bye = True
+        self._patience.set(now + GIVE_UP)
+        self._agents.stop_starting()
+        self._agents.send(protocol.encode(protocol.Bye()))
+
+    def _report_waiting(self, now: float) -> None:
+        """Report each minute why this worker does not exit, and which signal makes it exit."""
+        self._report.set(now + REPORT_INTERVAL)
+        running, results = self._supervisor.running, self._supervisor.results
+        what = [f"{counted(running, 'command')} running"] if running else []
+        if results:
+            away = f" ({self._away})" if self._away else ""
+            what.append(f"{counted(results, 'result')} not in the store yet{away}")
+        again = self._next_signal()
+        ways = ("", f"; {again} ends what runs and leaves", f"; {again} kills what runs", "")
+        waits_for = ", ".join(what) or "the agent has not left"
+        sentence = f"still {PHASES[self._phase]}: {waits_for}{ways[self._phase]}"
+        self._log.write("waiting", sentence, running=running, results=results)
+
+    def _next_signal(self) -> str:
+        """The signal that goes one step further."""
+        return self._log.next_signal(min(self._signals, self._phase))
