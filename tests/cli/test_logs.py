@@ -309,24 +309,24 @@ class TestFollow:
     def test_a_deleted_job_ends_it_with_a_code(
         self, queuectl: CommandLine, actor: Actor, id: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        from queuectl.store.sqlite import SqliteStore
+        from queuectl.store.driver.notifier import Subscription
 
         actor.take(id)
         actor.prints(id, b"one\n")
 
-        def end_and_delete(_store: SqliteStore, _timeout: float) -> bool:
+        def end_and_delete(_subscription: Subscription, _timeout: float) -> bool:
             actor.ends(id)
             queuectl_delete(actor, id)
             return True
 
-        monkeypatch.setattr(SqliteStore, "wait", end_and_delete)
+        monkeypatch.setattr(Subscription, "wait", end_and_delete)
         assert queuectl("logs", "-f", id, code=1) == "one\n"
         assert "was deleted" in queuectl.err
 
     def test_a_retry_follows_and_is_announced(
         self, queuectl: CommandLine, actor: Actor, id: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        from queuectl.store.sqlite import SqliteStore
+        from queuectl.store.driver.notifier import Subscription
 
         actor.take(id)
         actor.prints(id, b"first\n")
@@ -337,7 +337,7 @@ class TestFollow:
             actor.prints(id, b"second\n")
 
         acts: Iterator[Callable[[], object]] = iter((fail_and_run_again, lambda: actor.ends(id)))
-        monkeypatch.setattr(SqliteStore, "wait", lambda _store, _timeout: bool(next(acts)()))
+        monkeypatch.setattr(Subscription, "wait", lambda _subscription, _timeout: bool(next(acts)()))
         assert queuectl("logs", "-f", id) == "first\nsecond\n"
         assert "attempt 2" in queuectl.err
 

@@ -12,7 +12,7 @@ from queuectl.domain import lifecycle
 from queuectl.domain.job import Job
 from queuectl.domain.outcome import Outcome, Report
 from queuectl.service import commands
-from queuectl.store.sqlite import SqliteStore
+from queuectl.store.driver.notifier import Subscription
 
 
 def lost_too_often(actor: Actor, id: str) -> None:
@@ -76,12 +76,12 @@ class TestOne:
     ) -> None:
         id = queuectl.enqueue("x")
 
-        def end_and_delete(_store: SqliteStore, _timeout: float) -> bool:
+        def end_and_delete(_subscription: Subscription, _timeout: float) -> bool:
             actor.runs(id)
             commands.delete(actor.store, [id])
             return True
 
-        monkeypatch.setattr(SqliteStore, "wait", end_and_delete)
+        monkeypatch.setattr(Subscription, "wait", end_and_delete)
         queuectl("wait", id, code=125)
         assert "is gone" in queuectl.err
 
@@ -91,7 +91,7 @@ class TestOne:
         id = queuectl.enqueue("x")
         codes = iter((7, 0))
         monkeypatch.setattr(
-            SqliteStore, "wait", lambda _store, _timeout: bool(actor.runs(id, exit_code=next(codes)))
+            Subscription, "wait", lambda _subscription, _timeout: bool(actor.runs(id, exit_code=next(codes)))
         )
         queuectl("wait", id)
 
@@ -100,10 +100,10 @@ class TestOne:
     ) -> None:
         id = queuectl.enqueue("x")
 
-        def interrupt(_store: SqliteStore, _timeout: float) -> bool:
+        def interrupt(_subscription: Subscription, _timeout: float) -> bool:
             raise KeyboardInterrupt
 
-        monkeypatch.setattr(SqliteStore, "wait", interrupt)
+        monkeypatch.setattr(Subscription, "wait", interrupt)
         queuectl("wait", id, code=130)
         assert "queuectl cancel 1\n" in queuectl.err
 
@@ -177,20 +177,24 @@ class TestEnqueueAndWait:
         self, queuectl: CommandLine, actor: Actor, monkeypatch: pytest.MonkeyPatch, code: int
     ) -> None:
         monkeypatch.setattr(
-            SqliteStore, "wait", lambda _store, _timeout: bool(actor.runs("a", b"out\n", exit_code=code))
+            Subscription,
+            "wait",
+            lambda _subscription, _timeout: bool(actor.runs("a", b"out\n", exit_code=code)),
         )
         assert queuectl("enqueue", "--wait", "--retries", "0", "--id", "a", "x", code=code) == "a\n"
 
     def test_follow_prints_the_output_too(
         self, queuectl: CommandLine, actor: Actor, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(SqliteStore, "wait", lambda _store, _timeout: bool(actor.runs("a", b"out\n")))
+        monkeypatch.setattr(
+            Subscription, "wait", lambda _subscription, _timeout: bool(actor.runs("a", b"out\n"))
+        )
         assert queuectl("enqueue", "--follow", "--id", "a", "x") == "a\nout\n"
 
     def test_under_json_the_answer_is_one_document(
         self, queuectl: CommandLine, actor: Actor, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(SqliteStore, "wait", lambda _store, _timeout: bool(actor.runs("a")))
+        monkeypatch.setattr(Subscription, "wait", lambda _subscription, _timeout: bool(actor.runs("a")))
         document = queuectl.json("enqueue", "--wait", "--id", "a", "x")
         assert [job["state"] for job in document["jobs"]] == ["completed"]
 

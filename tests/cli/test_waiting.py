@@ -13,6 +13,7 @@ from cli.conftest import CommandLine
 from cli.terminals import Terminal
 from facts import eventually
 from queuectl.service import waiting
+from queuectl.store.driver.notifier import Subscription
 from queuectl.store.sqlite import SqliteStore
 
 
@@ -21,11 +22,11 @@ class TestNobodyWorks:
     def ends_at_once(self, actor: Actor, monkeypatch: pytest.MonkeyPatch) -> None:
         """While a command waits, the newest job runs."""
 
-        def run(store: SqliteStore, _timeout: float) -> bool:
+        def run(_subscription: Subscription, _timeout: float) -> bool:
             actor.runs("a")
             return True
 
-        monkeypatch.setattr(SqliteStore, "wait", run)
+        monkeypatch.setattr(Subscription, "wait", run)
 
     SAID = "queuectl: no worker serves queue default: queuectl worker start\n"
 
@@ -95,7 +96,7 @@ def test_it_is_said_again_when_it_changes(
             lambda: actor.runs("a"),
         )
     )
-    monkeypatch.setattr(SqliteStore, "wait", lambda _store, _timeout: bool(next(acts)()) or True)  # type: ignore[operator]
+    monkeypatch.setattr(Subscription, "wait", lambda _subscription, _timeout: bool(next(acts)()) or True)  # type: ignore[operator]
     queuectl("wait", "a")
     assert queuectl.err.splitlines() == [
         "queuectl: no worker serves queue default: queuectl worker start",
@@ -197,10 +198,10 @@ class TestMany:
     ) -> None:
         queuectl("enqueue", "-", "--batch", "n", input="true\n" * 9)
 
-        def interrupt(_store: SqliteStore, _timeout: float) -> bool:
+        def interrupt(_subscription: Subscription, _timeout: float) -> bool:
             raise KeyboardInterrupt
 
-        monkeypatch.setattr(SqliteStore, "wait", interrupt)
+        monkeypatch.setattr(Subscription, "wait", interrupt)
         queuectl("wait", *words, code=130)
         assert queuectl.err.endswith(f"{hint}\n")
 
@@ -214,13 +215,13 @@ def test_a_busy_store_does_not_make_one_wait_busy(
     monkeypatch.setattr("threading.Event.wait", lambda _event, seconds: rests.append(seconds) or False)
     left = iter(range(100))
 
-    def change(_store: SqliteStore, _timeout: float) -> bool:
+    def change(_subscription: Subscription, _timeout: float) -> bool:
         if next(left) == 60:
             actor.runs("a")
         return True
 
     store = queuectl.store()
-    monkeypatch.setattr(SqliteStore, "wait", change)
+    monkeypatch.setattr(Subscription, "wait", change)
     found = waiting.wait_for(store, ["a"], timeout=timedelta(hours=1), any_one=False, monotonic=lambda: 1.0)
     store.close()
     assert found["a"].state == "completed"

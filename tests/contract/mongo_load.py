@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 from factories import new_job, report
-from queuectl.domain import lifecycle
+from queuectl.domain import lifecycle, topics
 from queuectl.domain.job import Job
 from queuectl.domain.query import Filter, Page
 from queuectl.errors import OutcomeUnknown, StoreUnavailable
@@ -105,6 +105,7 @@ class Load:
             self.added |= {job.id for job in jobs}
 
     def _work(self, store: Store, name: str) -> None:
+        news = store.subscribe(topics.WORK)
         while True:
             last = self._added_all.is_set()
             try:
@@ -117,7 +118,7 @@ class Load:
             elif last:
                 return
             else:
-                self._again(lambda: store.wait(0.05))
+                self._again(lambda: news.wait(0.05))
 
     def _finish(self, store: Store, taken: list[Job]) -> None:
         now = self._again(store.now)

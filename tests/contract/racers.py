@@ -20,7 +20,7 @@ from msgspec import Struct, json
 
 from factories import new_job, report
 from queuectl.bootstrap import open_store
-from queuectl.domain import lifecycle
+from queuectl.domain import lifecycle, topics
 from queuectl.domain.job import Job
 from queuectl.domain.outcome import Report
 from queuectl.domain.output import Chunk
@@ -107,6 +107,7 @@ class Racer:
 
     def __init__(self, store: Store, number: int, size: Size) -> None:
         self._store, self._number, self._random_number = store, number, random.Random(number)
+        self._work_news = store.subscribe(topics.WORK)
         self._jobs = size.jobs
         self._name = f"racer-{number}"
         self._adds = size.ids(number)
@@ -127,7 +128,7 @@ class Racer:
                 self._cancel()
                 self._retry()
             if not self._work():
-                self._store.wait(0.1)
+                self._work_news.wait(0.1)
         self._store.forget(self._name)
 
     def _over(self) -> bool:

@@ -11,7 +11,7 @@ from contract.grounds import MongoGround, race
 from contract.mongo_steps import Actor
 from factories import LEASE, NOW, new_job, report
 from facts import eventually
-from queuectl.domain import lifecycle
+from queuectl.domain import lifecycle, topics
 from queuectl.store.driver.attempt_ids import AttemptIds
 from queuectl.store.driver.set_aside import SetAside
 from queuectl.store.mongo import MongoStore, claim, queue_lock, ready_index, write
@@ -181,6 +181,7 @@ class TestTurns:
 
     def test_who_died_in_a_turn_holds_up_nobody_elsewhere(self, ground: MongoGround, opened: Opener) -> None:
         store = opened()
+        news = store.subscribe(topics.WORK)
         self.fill(store, 1)
         self.limit(store, 1)
         claiming_by_hand(ground).until("jobs.update_many").kill()
@@ -188,9 +189,9 @@ class TestTurns:
         store.add([new_job("free", now=now, run_at=now, queue="other")])
         assert [job.id for job in store.claim("w1", (), 1, LEASE)] == ["free"]
         assert store.claim("w1", (), 1, LEASE) == []
-        assert store.wait(3)
+        assert news.wait(3)
         assert store.claim("w1", (), 1, LEASE) == []
-        assert store.wait(0.5), "what others are at is looked at again in a moment"
+        assert news.wait(0.5), "what others are at is looked at again in a moment"
 
     def test_a_queue_that_was_paused_long_since_is_not_taken_from(
         self, ground: MongoGround, opened: Opener, monkeypatch: pytest.MonkeyPatch

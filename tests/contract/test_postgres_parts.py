@@ -4,17 +4,19 @@ import select
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import psycopg
 import pytest
 
-from contract.grounds import PostgresGround, rising_tokens
+from contract.grounds import PostgresGround, race, rising_tokens
 from contract.test_workers import worker
 from factories import LEASE, NOW, in_state, new_job, report
 from facts import eventually
-from queuectl.domain import lifecycle
+from queuectl.domain import lifecycle, topics
 from queuectl.domain.output import Chunk
 from queuectl.domain.query import Filter
 from queuectl.errors import OutcomeUnknown, StoreUnavailable, StoreUnusable
@@ -24,8 +26,7 @@ from queuectl.store.driver.server_clock import ServerClock
 from queuectl.store.driver.set_aside import SetAside
 from queuectl.store.postgres import PostgresStore, claim, connect, output
 from queuectl.store.postgres.connect import Line
-from queuectl.store.postgres.listen import Listener
-from queuectl.store.protocol import ClaimRequest
+from queuectl.store.protocol import ClaimRequest, Store, Subscription
 from servers.bouncer import Bouncer
 from servers.postgres import GivenServer, PostgresServer
 
@@ -206,90 +207,98 @@ class TestConnections:
             store.counts(Filter())
 
 
-class TestHearing:
-    @pytest.mark.parametrize("listens", [True, False])
-    def test_a_worker_hears_of_work_and_not_of_ends(self, ground: PostgresGround, listens: bool) -> None:
-        store = ground.open()
-        hearing = Listener(store.session, listens=listens)  # type: ignore[attr-defined]
-        hearing.only_work()
-        quiet(hearing)
-        store.session.write(lambda line: line.run("SELECT {schema}.ring('end')"))  # type: ignore[attr-defined]
-        assert hearing.wait(0.4) is False
-        store.session.write(lambda line: line.run("SELECT {schema}.ring('work')"))  # type: ignore[attr-defined]
-        assert hearing.wait(20) is True
-        hearing.close()
+class TestListening:
+    @pytest.fixture(params=["auto", "no"], ids=["listens", "polls"])
+    def store(self, request: pytest.FixtureRequest, ground: PostgresGround) -> Iterator[PostgresStore]:
+        ground.open()
+        with closing(PostgresStore(f"{ground.url}&listen={request.param}")) as store:
+            yield store
 
-    @pytest.mark.parametrize("listens", [True, False])
-    def test_after_a_ring_another_look_follows_by_itself(self, ground: PostgresGround, listens: bool) -> None:
-        """What is rung within 50 ms of another ring is left out."""
-        hearing = Listener(ground.open().session, listens=listens)  # type: ignore[attr-defined]
-        quiet(hearing)
-        ring = "SELECT {schema}.ring('work')"
-        hearing._connections.write(lambda line: line.run(ring))
-        assert hearing.wait(20) is True
-        assert hearing.wait(20) is True
-        assert hearing.wait(0.3) is False
-        hearing.close()
+    def test_work_and_ends_are_told_apart(self, ground: PostgresGround, store: PostgresStore) -> None:
+        work, ends = settled(store, topics.WORK), settled(store, topics.ENDS)
+        ground.admin.execute(f"SELECT {ground.schema}.ring('end')")
+        assert ends.wait(20) is True
+        assert work.wait(0.4) is False
+        ground.admin.execute(f"SELECT {ground.schema}.ring('work')")
+        assert work.wait(20) is True
 
-    def test_a_ring_is_rare_however_many_ring(self, ground: PostgresGround) -> None:
+    def test_all_are_told_once_more_what_the_schema_may_have_left_out(
+        self, ground: PostgresGround, store: PostgresStore
+    ) -> None:
+        """The function `ring` sends nothing within 50 ms of its last notification."""
+        work = settled(store, topics.WORK)
+        ground.admin.execute(f"SELECT {ground.schema}.ring('work')")
+        assert work.wait(20) is True
+        assert work.wait(20) is True
+        assert work.wait(0.3) is False
+
+    def test_notifications_are_rare_however_many_jobs_are_added(self, ground: PostgresGround) -> None:
         store = ground.open()
         before = time.monotonic()
         for _ in range(100):
             store.add([new_job()])
         passed = time.monotonic() - before
-        rings = ground.admin.execute(f"SELECT rings FROM {ground.schema}.bell WHERE name = 'work'").fetchone()
-        assert rings is not None
-        assert 1 <= rings[0] <= passed / 0.05 + 1
+        count = ground.admin.execute(f"SELECT rings FROM {ground.schema}.bell WHERE name = 'work'").fetchone()
+        assert count is not None
+        assert 1 <= count[0] <= passed / 0.05 + 1
 
-    def test_a_clock_that_was_set_back_does_not_silence_the_bells(self, ground: PostgresGround) -> None:
+    def test_a_clock_that_was_set_back_stops_no_notification(self, ground: PostgresGround) -> None:
         store = ground.open()
         ground.admin.execute(
             f"UPDATE {ground.schema}.bell SET rung_at = clock_timestamp() + interval '1 hour'"
         )
         store.add([new_job()])
-        rings = ground.admin.execute(f"SELECT rings FROM {ground.schema}.bell WHERE name = 'work'").fetchone()
-        assert rings == (1,)
+        count = ground.admin.execute(f"SELECT rings FROM {ground.schema}.bell WHERE name = 'work'").fetchone()
+        assert count == (1,)
 
-    def test_who_beats_takes_in_what_was_told_though_nobody_waits(self, ground: PostgresGround) -> None:
+    def test_a_heartbeat_reads_notifications_though_nobody_waits(self, ground: PostgresGround) -> None:
         """A listener that never reads holds up the notifications of all."""
         store = PostgresStore(ground.url)
-        quiet(store._listener)
+        work = settled(store, topics.WORK)
         ground.open().add([new_job()])
-        socket = store._listener._socket()
+        socket = store._listener.descriptor()
         eventually(lambda: select.select([socket], [], [], 0)[0], what="the notification")
         store.heartbeat(worker("w1"))
         assert not select.select([socket], [], [], 0)[0]
-        assert store.wait(20) is True
+        assert work.wait(20) is True
         store.close()
 
-    def test_a_listener_that_lost_its_line_looks_again_and_listens_again(
-        self, ground: PostgresGround
-    ) -> None:
+    def test_a_listener_that_lost_its_connection_makes_another_one(self, ground: PostgresGround) -> None:
         store = ground.open()
-        hearing = Listener(store.session, listens=True)  # type: ignore[attr-defined]
-        quiet(hearing)
+        work = settled(store, topics.WORK)
         end_sessions(ground)
-        assert hearing.wait(20) is True
-        quiet(hearing)
+        assert work.wait(20) is True
+        while work.wait(0.2):
+            pass
         threading.Timer(0.05, lambda: ground.open().add([new_job()])).start()
-        assert hearing.wait(20) is True
-        hearing.close()
+        assert work.wait(20) is True
 
-    def test_behind_a_pooler_it_looks_by_itself(self, ground: PostgresGround, bouncer: Bouncer) -> None:
+    def test_one_connection_serves_all_subscriptions(self, ground: PostgresGround) -> None:
+        store = ground.open()
+        waiters = [settled(store, topics.WORK) for _ in range(4)]
+        listening = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE %s"
+        assert ground.admin.execute(listening, (f'LISTEN "queuectl {ground.schema}"%',)).fetchone() == (1,)
+        assert (
+            race(*(partial(each.wait, 20) for each in waiters), lambda: ground.open().add([new_job()]))[:4]
+            == [True] * 4
+        )
+
+    def test_behind_a_pooler_it_polls(self, ground: PostgresGround, bouncer: Bouncer) -> None:
         ground.open()
         store = PostgresStore(bouncer.url(schema=ground.schema))
         assert store.describe().details["wake_up"] == "polling"
-        while store.wait(0.3):
-            pass
+        work = settled(store, topics.WORK)
         ground.open().add([new_job()])
-        assert store.wait(20) is True
+        assert work.wait(20) is True
         store.close()
 
 
-def quiet(hearing: Listener) -> None:
-    """Take in what has changed so far."""
-    while hearing.wait(0.2):
+def settled(store: Store, wanted: topics.Topics) -> Subscription:
+    """A subscription that has taken in what has changed so far."""
+    subscription = store.subscribe(wanted)
+    while subscription.wait(0.2):
         pass
+    return subscription
 
 
 class TestClaimsSideBySide:

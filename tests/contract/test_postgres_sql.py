@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from contract.grounds import PostgresGround
 from factories import LEASE, NOW, new_job
 from queuectl.config import resolve
-from queuectl.domain import lifecycle
+from queuectl.domain import lifecycle, topics
 from queuectl.domain.job import Job, Parent
 from queuectl.domain.query import Filter, Page
 from queuectl.service.enqueueing import Enqueuer, enqueue
@@ -340,12 +340,12 @@ def test_who_may_only_enqueue_may_do_nothing_else(
 
 
 def test_a_waiting_worker_is_told(ground: PostgresGround, store: PostgresStore, caller: Caller) -> None:
-    store.claim("w1", (), 1, LEASE)
-    while store.wait(0.05):
+    news = store.subscribe(topics.WORK)
+    while news.wait(0.05):
         pass
     caller.enqueue()
     caller.connection.commit()
-    assert store.wait(20.0)
+    assert news.wait(20.0)
 
 
 def test_the_view_shows_every_job_as_people_write_it(store: Store, caller: Caller) -> None:

@@ -13,6 +13,7 @@ import pytest
 from contract.grounds import RedisGround
 from factories import LEASE, new_job
 from facts import eventually
+from queuectl.domain import topics
 from queuectl.domain.query import Filter
 from queuectl.errors import OutcomeUnknown, StoreUnavailable, StoreUnusable
 from queuectl.store.redis import RedisStore, write
@@ -243,12 +244,13 @@ def test_when_its_node_is_gone_the_one_that_took_its_place_is_found(
         getattr(owner, way)()
         assert eventually(lambda: answered(lambda: store.claim("w1", (), 1, LEASE)), within=60)[0].id == "a"
         assert first(store) == (replica.host, replica.port)
+        news = store.subscribe(topics.WORK)
         eventually(
-            lambda: answered(lambda: store.wait(0.1)) is False, within=30, what="a waiter that hears again"
+            lambda: answered(lambda: news.wait(0.1)) is False, within=30, what="a waiter that hears again"
         )
         with closing(RedisStore(replica.url(name=ground.name))) as other:
             other.add([new_job("b")])
-        assert store.wait(30) is True
+        assert news.wait(30) is True
         owner.resume()
 
 

@@ -14,6 +14,7 @@ from contract.grounds import RedisGround
 from contract.test_redis_faults import LOOKS, VERBS
 from factories import in_state, new_job
 from facts import eventually
+from queuectl.domain import topics
 from queuectl.domain.query import Filter
 from queuectl.errors import OutcomeUnknown, QueuectlError, StoreUnavailable, StoreUnusable
 from queuectl.store.redis import RedisStore, purge
@@ -91,8 +92,8 @@ def test_who_has_no_rights_is_told_the_command_that_gives_them(server: RedisServ
         for verb in (*VERBS.values(), *LOOKS.values()):
             verb(store)
         assert store.describe(thorough=True).durability == "power-safe"
-        store.wait(0.1)
-        assert store._listener.follows
+        store.subscribe(topics.WORK).wait(0.1)
+        assert store._listener.is_subscribed
     for forbidden in ("FLUSHALL", "CONFIG SET maxmemory 1", "SHUTDOWN", "GET another"):
         with pytest.raises(exceptions.NoPermissionError):
             _as_bob(server, *forbidden.split())

@@ -13,7 +13,7 @@ import pytest
 from contract.grounds import SqliteGround
 from factories import NOW, new_job
 from queuectl import trust
-from queuectl.domain import lifecycle
+from queuectl.domain import lifecycle, topics
 from queuectl.domain.query import Filter
 from queuectl.errors import StoreError, StoreUnavailable, StoreUnusable
 from queuectl.store.sqlite import SqliteStore, description, schema
@@ -405,8 +405,9 @@ def test_a_file_is_gone_too_if_its_directory_is(tmp_path: Path) -> None:
 
 def test_a_closed_store_says_so(sqlite: SqliteGround) -> None:
     store = SqliteStore.open(sqlite.path)
+    news = store.subscribe(topics.WORK)
     store.close()
-    for verb in (lambda: store.counts(Filter()), lambda: store.add([new_job()]), lambda: store.wait(0)):
+    for verb in (lambda: store.counts(Filter()), lambda: store.add([new_job()]), lambda: news.wait(0)):
         with pytest.raises(StoreUnavailable, match="closed"):
             verb()
 

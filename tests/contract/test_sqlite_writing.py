@@ -16,7 +16,7 @@ import pytest
 from contract.grounds import SqliteGround, SteppedClock, named, race
 from factories import LEASE, NOW, in_state, new_job, report
 from facts import eventually
-from queuectl.domain import lifecycle
+from queuectl.domain import lifecycle, topics
 from queuectl.domain.job import STATES
 from queuectl.domain.query import Filter
 from queuectl.errors import Conflict, QueuectlError, StoreUnavailable, StoreUnusable
@@ -320,10 +320,11 @@ def test_statements_are_not_prepared_anew_for_each_value(store: SqliteStore) -> 
 def test_a_worker_that_renews_does_not_wake_itself(store: SqliteStore) -> None:
     store.add([new_job("a")])
     [job] = store.claim("w1", (), 1, LEASE)
-    while store.wait(0.05):
+    news = store.subscribe(topics.WORK)
+    while news.wait(0.05):
         pass
     store.renew("w1", [AttemptRef("a", job.attempt_id or "")], LEASE)
-    assert store.wait(0.05) is False
+    assert news.wait(0.05) is False
 
 
 def test_more_delayed_jobs_than_one_claim_promotes_all_come_in_the_end(

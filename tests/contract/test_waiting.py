@@ -1,64 +1,197 @@
-"""`wait` and `wake`: a hint that something may have changed. And what every store says of itself."""
+"""`subscribe`: every subscriber learns of every change of its topics. And what every store says of itself."""
 
+import os
 import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from datetime import timedelta
+from functools import partial
 from typing import get_args
 
 import pytest
 
-from contract.grounds import Ground, SteppedClock, race
-from factories import LEASE, new_job
-from queuectl.store.protocol import Durability, Store
+from contract.grounds import Ground, MemoryGround, SqliteGround, SteppedClock, race
+from factories import LEASE, NOW, new_job, report
+from queuectl.domain import lifecycle, topics
+from queuectl.domain.job import Job
+from queuectl.domain.output import STDOUT, Chunk
+from queuectl.errors import StoreUnavailable, StoreUnusable
+from queuectl.store.protocol import Durability, Store, Subscription
 
 LONG = 20.0
 
 
-def settle(store: Store) -> None:
+@pytest.fixture
+def work(store: Store) -> Iterator[Subscription]:
+    """A subscription to work that has taken in what has changed so far."""
+    with closing(store.subscribe(topics.WORK)) as subscription:
+        settle(subscription)
+        yield subscription
+
+
+def settle(*subscriptions: Subscription) -> None:
     """Take in what has changed so far."""
-    store.claim("w1", (), 1, LEASE)
-    while store.wait(0.05):
+    while any(subscription.wait(0.15) for subscription in subscriptions):
         pass
 
 
-def test_a_wait_ends_after_its_time_when_nothing_changes(store: Store) -> None:
-    settle(store)
-    assert store.wait(0.02) is False
-    assert store.wait(0) is False
+def waits(*subscriptions: Subscription, seconds: float = 20.0) -> list[Callable[[], bool]]:
+    """Calls for `race`: each waits on one of them."""
+    return [partial(subscription.wait, seconds) for subscription in subscriptions]
 
 
-def test_a_wait_ends_at_once_when_it_is_woken(store: Store) -> None:
-    settle(store)
-    assert race(lambda: store.wait(LONG), store.wake)[0] is True
+def complete(store: Store, job: Job) -> None:
+    """A claimed job ends."""
+    now = store.now()
+    store.save([lifecycle.finish(job, report(now=now), now=now, random_number=0.5)])
+    assert store.get([job.id])[job.id].state == "completed"
 
 
-def test_a_wake_before_the_wait_is_not_lost(store: Store) -> None:
-    settle(store)
-    store.wake()
-    assert store.wait(LONG) is True
-    assert store.wait(0.02) is False
+def test_a_wait_ends_after_its_time_when_nothing_changes(work: Subscription) -> None:
+    assert work.wait(0.02) is False
+    assert work.wait(0) is False
 
 
-def test_all_who_wait_are_woken(store: Store) -> None:
-    settle(store)
-    waiting = [threading.Thread(target=store.wait, args=(LONG,)) for _ in range(3)]
-    for thread in waiting:
-        thread.start()
-    while any(thread.is_alive() for thread in waiting):
-        store.wake()
-        waiting[0].join(0.01)
+def test_a_wait_ends_at_once_when_it_is_woken(work: Subscription) -> None:
+    assert race(lambda: work.wait(LONG), work.wake)[0] is True
+
+
+def test_a_wake_before_the_wait_is_not_lost(work: Subscription) -> None:
+    work.wake()
+    assert work.wait(LONG) is True
+    assert work.wait(0.02) is False
+
+
+def test_a_wake_wakes_one_subscription_only(store: Store, work: Subscription) -> None:
+    with closing(store.subscribe(topics.WORK)) as second:
+        settle(second)
+        for woken, asleep in ((work, second), (second, work)):
+            assert race(*waits(woken), *waits(asleep, seconds=0.3), woken.wake)[:2] == [True, False]
 
 
 @pytest.mark.doubles
-def test_a_wait_notices_what_another_handle_does(store: Store, other: Store) -> None:
-    settle(store)
-    assert race(lambda: store.wait(LONG), lambda: other.add([new_job()]))[0] is True
+def test_every_one_of_four_waiters_is_woken_by_one_change(store: Store, other: Store) -> None:
+    waiters = [store.subscribe(topics.WORK) for _ in range(4)]
+    settle(*waiters)
+    *woken, _ = race(*waits(*waiters), lambda: other.add([new_job()]))
+    assert woken == [True] * 4
 
 
-def test_what_happened_since_the_last_claim_is_noticed(store: Store, other: Store) -> None:
-    settle(store)
+def test_when_the_waiter_that_reads_leaves_another_one_goes_on(store: Store, other: Store) -> None:
+    """Of the threads that wait, one reads for all: here a thread whose time is over before anything changes."""
+    leaver, *waiters = [store.subscribe(topics.WORK) for _ in range(4)]
+    settle(leaver, *waiters)
+    left = threading.Event()
+
+    def leaves() -> bool:
+        told = leaver.wait(0.2)
+        left.set()
+        return told
+
+    def adds() -> None:
+        left.wait()
+        other.add([new_job()])
+
+    assert race(leaves, *waits(*waiters), adds)[:4] == [False, True, True, True]
+
+
+def test_a_change_between_two_waits_is_told_to_each(store: Store, other: Store, work: Subscription) -> None:
+    with closing(store.subscribe(topics.WORK)) as second:
+        settle(second)
+        other.add([new_job("a")])
+        assert work.wait(LONG) is True
+        assert second.wait(LONG) is True
+        assert [job.id for job in store.claim("w1", (), 1, LEASE)] == ["a"]
+
+
+def test_a_change_by_the_same_handle_is_told_as_well(store: Store, work: Subscription) -> None:
+    store.add([new_job()])
+    assert work.wait(LONG) is True
+
+
+def test_a_handle_that_claims_hears_of_ends(store: Store, other: Store) -> None:
     other.add([new_job("a")])
-    assert store.wait(LONG) is True
-    assert [job.id for job in store.claim("w1", (), 1, LEASE)] == ["a"]
+    (job,) = store.claim("w1", (), 1, LEASE)
+    with closing(store.subscribe(topics.ENDS)) as subscription:
+        settle(subscription)
+        complete(other, job)
+        assert subscription.wait(LONG) is True
+
+
+def test_an_end_is_no_work(store: Store, other: Store, work: Subscription, ground: Ground) -> None:
+    """SQLite says only that something was changed: there a subscriber may be woken by any topic."""
+    other.add([new_job("a")])
+    (job,) = other.claim("w1", (), 1, LEASE)
+    settle(work)
+    complete(other, job)
+    if not isinstance(ground, SqliteGround):
+        assert work.wait(0.3) is False
+
+
+@pytest.mark.doubles
+def test_output_is_told_soon(store: Store, other: Store) -> None:
+    other.add([new_job("a")])
+    (job,) = other.claim("w1", (), 1, LEASE)
+    with closing(store.subscribe(topics.OUTPUT)) as subscription:
+        subscription.wait(0.1)
+        other.write_output([Chunk(job.id, job.attempt_id or "", 1, STDOUT, NOW, 0, b"x")])
+        assert told_soon(subscription)
+
+
+def test_any_change_of_a_job_is_told_soon(store: Store, other: Store) -> None:
+    other.add([new_job("a")])
+    with closing(store.subscribe(topics.CHANGES)) as subscription:
+        subscription.wait(0.1)
+        other.claim("w1", (), 1, LEASE)
+        assert told_soon(subscription)
+
+
+def told_soon(subscription: Subscription) -> bool:
+    """Whether a wait ends long before its time is over."""
+    began = time.monotonic()
+    return subscription.wait(LONG) and time.monotonic() - began < 5
+
+
+def test_closing_a_subscription_ends_its_wait(work: Subscription) -> None:
+    assert race(lambda: work.wait(LONG), work.close)[0] is False
+    assert work.wait(LONG) is False
+    work.close()
+
+
+@pytest.mark.doubles
+def test_closing_a_store_ends_every_wait(ground: Ground) -> None:
+    if isinstance(ground, MemoryGround):
+        pytest.skip("a store in memory is never closed")
+    store = ground.open()
+    waiters = [store.subscribe(topics.WORK) for _ in range(3)]
+    settle(*waiters)
+
+    def refused(waiter: Subscription) -> bool:
+        with pytest.raises(StoreUnavailable, match="was closed already"):
+            waiter.wait(LONG)
+        return True
+
+    *ended, _ = race(*(partial(refused, waiter) for waiter in waiters), store.close)
+    assert ended == [True] * 3
+    with pytest.raises(StoreUnavailable, match="was closed already"):
+        store.subscribe(topics.WORK)
+
+
+def test_the_child_of_a_fork_is_refused(ground: Ground, work: Subscription) -> None:
+    if isinstance(ground, MemoryGround):
+        pytest.skip("a store in memory is one process's own, and each has a copy after a fork")
+    child = os.fork()
+    if not child:
+        try:
+            work.wait(LONG)
+        except StoreUnusable:
+            os._exit(0)
+        finally:
+            os._exit(1)
+    assert os.waitpid(child, 0)[1] == 0
+    work.wake()
+    assert work.wait(LONG) is True
 
 
 def test_the_clock_of_a_store_does_not_go_backwards(store: Store, clock: SteppedClock) -> None:

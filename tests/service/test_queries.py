@@ -148,11 +148,11 @@ def test_output_comes_whole_however_many_chunks_there_are(store: MemoryStore) ->
 
 
 class Ticking:
-    """A monotonic clock that goes on by the time that is waited, and by nothing else."""
+    """A monotonic clock that goes on by the time that is waited, and by nothing else; it is also what waits."""
 
     def __init__(self, overtaken: Overtaken) -> None:
         self.now = 0.0
-        overtaken.replace("wait", self.wait)
+        overtaken.replace("subscribe", lambda _wanted: self)
         self.events: Iterator[Callable[[], object]] = iter(())
         self.waited: list[float] = []
 
@@ -161,6 +161,9 @@ class Ticking:
         self.now += timeout
         next(self.events, lambda: None)()
         return False
+
+    def close(self) -> None:
+        pass
 
     def __call__(self) -> float:
         return self.now

@@ -1,13 +1,15 @@
 """What a job printed: all of an attempt, or as it comes."""
 
 from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
 
 from msgspec import Struct
 
+from queuectl.domain import topics
 from queuectl.domain.job import Job
 from queuectl.domain.output import Chunk, Piece, assemble
 from queuectl.service import queries
-from queuectl.store.protocol import Store
+from queuectl.store.protocol import Store, Subscription
 
 FOLLOW_SECONDS = 0.5
 """Seconds between two looks for new output, if no change of the store comes before."""
@@ -73,6 +75,18 @@ def follow(
     A retry's output follows that of the attempt before it. `after` goes on where an earlier call left off. `look` is
     called in each round with the job as it is. Raises NotFound for an attempt that is not known.
     """
+    with closing(store.subscribe(topics.OUTPUT | topics.ENDS)) as news:
+        yield from _follow(store, id, attempt, after, look, news)
+
+
+def _follow(
+    store: Store,
+    id: str,
+    attempt: int | None,
+    after: Position | None,
+    look: Callable[[Job], None],
+    news: Subscription,
+) -> Iterator[Part]:
     shown, n = after or (None, 0)
     while True:
         job = store.get([id]).get(id)
@@ -90,7 +104,7 @@ def follow(
             yield End(job)
             return
         look(job)
-        store.wait(FOLLOW_SECONDS)
+        news.wait(FOLLOW_SECONDS)
 
 
 def _chunks(store: Store, attempt_id: str, n: int) -> Generator[Chunk, None, int]:

@@ -2,15 +2,17 @@
 
 import threading
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
 from datetime import datetime, timedelta
 
 from queuectl.config import Settings
+from queuectl.domain import topics
 from queuectl.domain.ids import handle
 from queuectl.domain.instant import format_age
 from queuectl.domain.job import WAITING, Job
 from queuectl.service import queries
 from queuectl.service.attention import serving
-from queuectl.store.protocol import Store
+from queuectl.store.protocol import Store, Subscription
 
 HEAD = 100
 """Jobs that are looked at in each round. All have to end, so the others need no look before these have."""
@@ -36,16 +38,17 @@ def wait_for(
     begun = monotonic()
     deadline = None if timeout is None else begun + timeout.total_seconds()
     rounds = _Rounds(store, ids, any_one)
-    pace = _Pace(store, monotonic, many=len(rounds.open) > HEAD)
-    while True:
-        pace.begin()
-        if rounds.over():
-            return rounds.found
-        look(rounds.seen, len(rounds.open))
-        left = float("inf") if deadline is None else deadline - monotonic()
-        if left <= 0:
-            return rounds.all()
-        pace.rest(left)
+    with closing(store.subscribe(topics.ENDS)) as subscription:
+        pace = _Pace(subscription, monotonic, many=len(rounds.open) > HEAD)
+        while True:
+            pace.begin()
+            if rounds.over():
+                return rounds.found
+            look(rounds.seen, len(rounds.open))
+            left = float("inf") if deadline is None else deadline - monotonic()
+            if left <= 0:
+                return rounds.all()
+            pace.rest(left)
 
 
 class _Rounds:
@@ -85,13 +88,13 @@ class _Rounds:
 
 
 class _Pace:
-    """When the next round begins: with the next change for a few jobs, by the clock for many."""
+    """When the next round begins: when a job ends for a few jobs, by the clock for many."""
 
-    def __init__(self, store: Store, monotonic: Callable[[], float], *, many: bool) -> None:
-        self._store, self._monotonic, self._many = store, monotonic, many
+    def __init__(self, ends: Subscription, monotonic: Callable[[], float], *, many: bool) -> None:
+        self._ends, self._monotonic, self._many = ends, monotonic, many
         self._begun = monotonic()
         self._credit = HASTE
-        self._idle = threading.Event()  # never set: a rest that no change of the store ends
+        self._idle = threading.Event()  # never set: a pause that no change of the store ends
 
     def begin(self) -> None:
         """A round begins now."""
@@ -107,7 +110,7 @@ class _Pace:
             return
         if self._credit < 0:
             self._idle.wait(min(longest, 1 / REFILL))
-        self._store.wait(min(longest, 1.0))
+        self._ends.wait(min(longest, 1.0))
 
 
 def obstacles(store: Store, settings: Settings, jobs: Iterable[Job]) -> list[str]:

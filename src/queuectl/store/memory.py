@@ -1,24 +1,26 @@
 """The reference: the store contract over dictionaries and one lock. Every driver answers what it answers."""
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
 from msgspec.structs import replace
 
 from queuectl.clock import Clock, random_bytes
-from queuectl.domain import lifecycle
+from queuectl.domain import lifecycle, topics
 from queuectl.domain.job import Job
 from queuectl.domain.output import Chunk, Trim
 from queuectl.domain.query import Counts, Filter, Found, Jobs, Page, Unreadable, matches
 from queuectl.domain.queue import room
+from queuectl.domain.topics import Topic
 from queuectl.domain.worker import Instruction, Worker, still_instructed
 from queuectl.errors import StoreAbsent
 from queuectl.store.driver import verdict
 from queuectl.store.driver.codec import cursor, place, position
+from queuectl.store.driver.notifier import Local, Notifier
 from queuectl.store.driver.server_clock import steady
-from queuectl.store.protocol import Added, AttemptRef, Description, Entry, Saved, Table
+from queuectl.store.protocol import Added, AttemptRef, Description, Entry, Saved, Subscription, Table
 
 
 class MemoryStore:
@@ -28,7 +30,7 @@ class MemoryStore:
         self._clock = clock or Clock()
         self._token = token or (lambda: random_bytes(16).hex())
         self._lock = threading.RLock()
-        self._changed = threading.Event()
+        self._notifier = Notifier(Local())
         self._jobs: dict[str, Job] = {}
         self._last_number = 0
         self._last_now = self._clock.now()
@@ -49,7 +51,7 @@ class MemoryStore:
 
     def add(self, jobs: Sequence[Job]) -> list[Added]:
         with self._lock:
-            self._changed.set()
+            self._notifier.tell_of(jobs, self.now)
             return [self._add(job) for job in jobs]
 
     def _add(self, job: Job) -> Added:
@@ -115,6 +117,7 @@ class MemoryStore:
                         job, attempt_id=self._token(), worker=worker, lease=lease, now=now
                     )
                     claimed.append(self._store(taken))
+            self._notifier.tell(topics.CHANGES)
             return claimed
 
     def _rooms(self, limit: int) -> dict[str, int]:
@@ -139,7 +142,7 @@ class MemoryStore:
 
     def save(self, jobs: Sequence[Job]) -> list[Saved]:
         with self._lock:
-            self._changed.set()
+            self._notifier.tell_of(jobs, self.now)
             return [self._save(job) for job in jobs]
 
     def _save(self, job: Job) -> Saved:
@@ -172,6 +175,7 @@ class MemoryStore:
                     kept = self._output.get(trim.attempt_id, {})
                     for n in [n for n in kept if trim.after < n < trim.before]:
                         del kept[n]
+            self._notifier.tell(topics.OUTPUT)
             return refused
 
     def read_output(self, attempt_id: str, after: int, limit: int = 256) -> list[Chunk]:
@@ -193,7 +197,7 @@ class MemoryStore:
 
     def instruct(self, worker_id: str, instruction: Instruction) -> bool:
         with self._lock:
-            self._changed.set()
+            self._notifier.tell(topics.WORK)
             known = worker_id in self._workers
             if known:
                 self._asked[worker_id] = instruction
@@ -207,6 +211,7 @@ class MemoryStore:
         with self._lock:
             self._workers.pop(worker_id, None)
             self._asked.pop(worker_id, None)
+            self._notifier.tell(topics.ENDS)
 
     def read_table(self, table: Table) -> dict[str, Entry]:
         with self._lock:
@@ -217,7 +222,7 @@ class MemoryStore:
             entries, self_version = self._shared[table], self._shared[table].get(key, Entry({}, 0)).version
             if self_version != version:
                 return False
-            self._changed.set()
+            self._notifier.tell(topics.WORK)
             if value is None:
                 entries.pop(key, None)
             else:
@@ -232,6 +237,7 @@ class MemoryStore:
                 del self._jobs[job.id]
                 for attempt_id in [a for a, kept in self._output.items() if _of(job, kept)]:
                     del self._output[attempt_id]
+            self._notifier.tell(topics.CHANGES)
             return [job.id for job in gone]
 
     def set_aside(self, *, expired: bool) -> list[Unreadable]:  # noqa: ARG002
@@ -240,14 +246,8 @@ class MemoryStore:
     def discard(self, numbers: Sequence[int]) -> list[int]:  # noqa: ARG002
         return []
 
-    def wait(self, timeout: float) -> bool:
-        changed = self._changed.wait(timeout)
-        if changed:
-            self._changed.clear()
-        return changed
-
-    def wake(self) -> None:
-        self._changed.set()
+    def subscribe(self, wanted: Iterable[Topic]) -> Subscription:
+        return self._notifier.subscribe(wanted)
 
     def background_fault(self) -> str | None:
         return None

@@ -10,7 +10,7 @@ answer. Every verb may raise `StoreUnavailable` (nothing was changed), `StoreUnu
 `OutcomeUnknown` (the reply was lost). All are safe to repeat with the same arguments.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Literal, Protocol
 
@@ -19,6 +19,7 @@ from msgspec import Struct
 from queuectl.domain.job import Job
 from queuectl.domain.output import Chunk, Trim
 from queuectl.domain.query import Counts, Filter, Found, Jobs, Page, Unreadable
+from queuectl.domain.topics import Topic
 from queuectl.domain.worker import Instruction, Worker
 
 Table = Literal["settings", "queues", "schedules", "aside"]
@@ -95,6 +96,27 @@ class Description(Struct, frozen=True, kw_only=True):
     details: dict[str, str]
     faults: tuple[str, ...] = ()
     archived: bool = False
+
+
+class Subscription(Protocol):
+    """Waits for changes of some topics, for one thread at a time. Each subscription learns of each change.
+
+    A hint: correctness never depends on it. A `wait` may answer True though nothing has changed (the first one usually
+    does), so the caller looks again and waits again, with a timeout.
+    """
+
+    def wait(self, timeout: float) -> bool:
+        """Sleep up to `timeout` seconds, until something of the topics may have changed since the last `wait`.
+
+        True at once if that happened between two waits. Raises as verbs do: while the store is away, after a fork, and
+        once the store was closed.
+        """
+
+    def wake(self) -> None:
+        """Let the `wait` that runs in another thread, or else the next one, answer True."""
+
+    def close(self) -> None:
+        """End the `wait` that runs; it and every later one answer False. Idempotent."""
 
 
 class Store(Protocol):
@@ -222,14 +244,11 @@ class Store(Protocol):
     def discard(self, numbers: Sequence[int]) -> list[int]:
         """Delete those of these jobs that cannot be decoded, with their output; answers their numbers."""
 
-    def wait(self, timeout: float) -> bool:
-        """Sleep up to `timeout` seconds, or until something may have changed (True).
+    def subscribe(self, wanted: Iterable[Topic]) -> Subscription:
+        """A new subscription to these topics. Asks nobody.
 
-        A hint: nothing depends on it.
+        One connection, or one thread, serves all subscriptions of a handle.
         """
-
-    def wake(self) -> None:
-        """Let a `wait` in another thread of this process return at once."""
 
     def background_fault(self) -> str | None:
         """What goes wrong behind the verbs though they work, in a sentence for the worker's journal; None as a rule.

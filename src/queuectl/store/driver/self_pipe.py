@@ -20,27 +20,36 @@ class SelfPipe:
         os.close(self._reader)
         os.close(self._writer)
 
+    @property
+    def descriptor(self) -> int:
+        """Readable after a `wake`."""
+        return self._reader
+
+    def clear(self) -> None:
+        """Forget every `wake` so far."""
+        drain(self._reader)
+
     def wake(self) -> None:
         """Let the `wait` that runs, or else the next one, return."""
         with suppress(BlockingIOError):  # a full pipe wakes as well
             os.write(self._writer, b"!")
 
-    def wait(self, seconds: float, descriptor: int | None = None) -> tuple[bool, bool]:
-        """Sleep for at most `seconds`. Answers whether `wake` was called, and whether `descriptor` is readable."""
+    def wait(self, seconds: float, descriptor: int | None = None) -> None:
+        """Sleep for at most `seconds`, until a `wake` or until `descriptor` is readable. Forgets each `wake` so far."""
         import select  # not on the path of a short command
 
         poll = select.poll()
         poll.register(self._reader, select.POLLIN)
         if descriptor is not None:
             poll.register(descriptor, select.POLLIN)
-        ready = {number for number, _ in poll.poll(seconds * 1000)}
-        if self._reader in ready:
-            drain(self._reader)
-        return self._reader in ready, descriptor in ready
+        if self._reader in dict(poll.poll(seconds * 1000)):
+            self.clear()
 
 
-def drain(descriptor: int) -> None:
-    """Read and drop what a non-blocking descriptor holds."""
+def drain(descriptor: int) -> bool:
+    """Read and drop what a non-blocking descriptor holds. Answers whether there was anything."""
+    found = False
     with suppress(BlockingIOError):
         while os.read(descriptor, 65536):
-            pass
+            found = True
+    return found

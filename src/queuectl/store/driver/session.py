@@ -57,6 +57,11 @@ class Session(Generic[Connection]):
                 f"{self.shown} was opened before a fork", "open the store in the process that uses it"
             )
 
+    def refuse_use(self) -> None:
+        """Raise after a fork, and after `close`."""
+        self.refuse_fork()
+        self.refuse_closed()
+
     def refuse_closed(self) -> None:
         """Raise after `close`."""
         if self._closed:

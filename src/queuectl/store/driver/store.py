@@ -4,22 +4,34 @@ A driver adds a class with a constructor, the functions that `Verbs` names, and 
 is added to the contract, here, to the memory store and to the functions of each driver.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Generic, Protocol, TypeVar
 
 from msgspec.structs import replace
 
 from queuectl.clock import random_bytes
+from queuectl.domain import topics
 from queuectl.domain.job import Job
 from queuectl.domain.output import Chunk, Trim
 from queuectl.domain.query import Counts, Filter, Found, Jobs, Page, Unreadable
+from queuectl.domain.topics import Topic
 from queuectl.domain.worker import Instruction, Worker
 from queuectl.store.driver import codec
 from queuectl.store.driver.attempt_ids import AttemptIds
+from queuectl.store.driver.notifier import Notifier
 from queuectl.store.driver.session import Session
 from queuectl.store.driver.set_aside import SetAside
-from queuectl.store.protocol import Added, AttemptRef, ClaimRequest, Description, Entry, Saved, Table
+from queuectl.store.protocol import (
+    Added,
+    AttemptRef,
+    ClaimRequest,
+    Description,
+    Entry,
+    Saved,
+    Subscription,
+    Table,
+)
 
 Connection = TypeVar("Connection")
 C = TypeVar("C", contravariant=True)
@@ -90,23 +102,15 @@ class Verbs(Protocol[C, Now, Moment]):
     def discard(self, connection: C, numbers: Sequence[int], now: Moment, /) -> list[int]: ...
 
 
-class Listener(Protocol):
-    """What a store waits with."""
-
-    def wait(self, timeout: float) -> bool: ...
-
-    def wake(self) -> None: ...
-
-
 class DriverStore(Generic[Connection]):
     """The verbs of the contract. A verb that is given nothing to do asks nobody.
 
-    A driver sets `session` and `_listener` in its constructor, and `_verbs` in its class.
+    A driver sets `session` and `_notifier` in its constructor, and `_verbs` in its class.
     """
 
     _verbs: Verbs[Any, Any, Any]
     session: Session[Connection]
-    _listener: Listener
+    _notifier: Notifier
 
     def __init__(self, token: Callable[[], str] | None) -> None:
         self._ids = AttemptIds(token or _random_token)
@@ -124,7 +128,11 @@ class DriverStore(Generic[Connection]):
         return None
 
     def add(self, jobs: Sequence[Job]) -> list[Added]:
-        return self.session.write(self._verbs.add, jobs, self._now()) if jobs else []
+        if not jobs:
+            return []
+        added = self.session.write(self._verbs.add, jobs, self._now())
+        self._notifier.tell_of(jobs, self.now)
+        return added
 
     def get(self, ids: Sequence[str]) -> Jobs:
         return self.session.read(self._verbs.get, ids) if ids else Jobs()
@@ -139,11 +147,11 @@ class DriverStore(Generic[Connection]):
         return self.session.read(self._verbs.due_since, self._moment())
 
     def claim(self, worker: str, queues: Sequence[str], limit: int, lease: timedelta) -> list[Job]:
-        self._begin_claims()
-        return self._claim(ClaimRequest(worker, queues, limit, lease)) if limit > 0 else []
-
-    def _begin_claims(self) -> None:
-        """Called before each claim."""
+        if limit < 1:
+            return []
+        claimed = self._claim(ClaimRequest(worker, queues, limit, lease))
+        self._notifier.tell(topics.CHANGES)
+        return claimed
 
     def _claim(self, request: ClaimRequest) -> list[Job]:
         return self.session.write(self._verbs.claim, request, self._moment(), self._ids, self._aside)
@@ -154,7 +162,11 @@ class DriverStore(Generic[Connection]):
         return self.session.write(self._verbs.renew, worker, held, lease, self._moment())
 
     def save(self, jobs: Sequence[Job]) -> list[Saved]:
-        return self.session.write(self._verbs.save, jobs, self._now()) if jobs else []
+        if not jobs:
+            return []
+        saved = self.session.write(self._verbs.save, jobs, self._now())
+        self._notifier.tell_of(jobs, self.now)
+        return saved
 
     def expired_leases(self, limit: int) -> list[Job]:
         return self.session.read(self._verbs.expired_leases, limit, self._moment())[0]
@@ -162,7 +174,9 @@ class DriverStore(Generic[Connection]):
     def write_output(self, chunks: Sequence[Chunk], trims: Sequence[Trim] = ()) -> set[str]:
         if not chunks and not trims:
             return set()
-        return self.session.write(self._verbs.write_output, chunks, trims)
+        refused = self.session.write(self._verbs.write_output, chunks, trims)
+        self._notifier.tell(topics.OUTPUT)
+        return refused
 
     def read_output(self, attempt_id: str, after: int, limit: int = 256) -> list[Chunk]:
         return self.session.read(self._verbs.read_output, attempt_id, after, limit)
@@ -174,13 +188,16 @@ class DriverStore(Generic[Connection]):
         return self.session.read(self._verbs.pending_instruction, worker_id)
 
     def instruct(self, worker_id: str, instruction: Instruction) -> bool:
-        return self.session.write(self._verbs.instruct, worker_id, instruction)
+        known = self.session.write(self._verbs.instruct, worker_id, instruction)
+        self._notifier.tell(topics.WORK)
+        return known
 
     def workers(self) -> list[Worker]:
         return self.session.read(self._verbs.workers)
 
     def forget(self, worker_id: str) -> None:
         self.session.write(self._verbs.forget, worker_id)
+        self._notifier.tell(topics.ENDS)
 
     def read_table(self, table: Table) -> dict[str, Entry]:
         return self.session.read(self._verbs.read_table, table)
@@ -189,13 +206,20 @@ class DriverStore(Generic[Connection]):
         if value is None and version == 0:
             return key not in self.read_table(table)
         if value is None:
-            return self.session.write(self._verbs.delete_entry, table, key, version)
-        if version == 0:
-            return self.session.write(self._verbs.insert_entry, table, key, codec.to_json(value))
-        return self.session.write(self._verbs.update_entry, table, key, codec.to_json(value), version)
+            done = self.session.write(self._verbs.delete_entry, table, key, version)
+        elif version == 0:
+            done = self.session.write(self._verbs.insert_entry, table, key, codec.to_json(value))
+        else:
+            done = self.session.write(self._verbs.update_entry, table, key, codec.to_json(value), version)
+        self._notifier.tell(topics.WORK)
+        return done
 
     def purge(self, wanted: Filter, limit: int) -> list[str]:
-        return self.session.write(self._verbs.purge, wanted, limit, self._moment()) if limit > 0 else []
+        if limit < 1:
+            return []
+        gone = self.session.write(self._verbs.purge, wanted, limit, self._moment())
+        self._notifier.tell(topics.CHANGES)
+        return gone
 
     def set_aside(self, *, expired: bool) -> list[Unreadable]:
         if expired and (damaged := self._damaged_leases()):
@@ -209,11 +233,8 @@ class DriverStore(Generic[Connection]):
     def discard(self, numbers: Sequence[int]) -> list[int]:
         return self.session.write(self._verbs.discard, numbers, self._moment()) if numbers else []
 
-    def wait(self, timeout: float) -> bool:
-        return self._listener.wait(timeout)
-
-    def wake(self) -> None:
-        self._listener.wake()
+    def subscribe(self, wanted: Iterable[Topic]) -> Subscription:
+        return self._notifier.subscribe(wanted)
 
     def background_fault(self) -> str | None:
         return None
@@ -231,6 +252,7 @@ class DriverStore(Generic[Connection]):
 
     def close(self) -> None:
         self.session.close()
+        self._notifier.close()
 
 
 def _random_token() -> str:

@@ -1,14 +1,18 @@
-"""What tells those who wait: two documents whose counters rise, `work` and `end`, and a little log of their rings.
+"""What clients of MongoDB send each other: a counter for each topic, and a log of notifications.
 
-They ring after what they tell of is stored, at most once in 50 ms over all clients, and are lost if their ringer dies
-just then: whoever listens looks now and then without being told. Who polls looks at the counters; who listens follows
-the log: by a change stream in a replica set, and elsewhere as the capped collection that it is.
+A client sends after the change is stored, at most once in 50 ms for each topic over all clients. If it dies in between,
+the notification is lost. Whoever polls reads the counters. Whoever listens follows the log: by a change stream in a
+replica set, and on a standalone server as the capped collection that it is.
+
+The collections are called `bells` and `rings`, and the topic `ends` is called `end` there.
 """
 
 from typing import TYPE_CHECKING
 
 from pymongo import CursorType, WriteConcern
 
+from queuectl.domain.topics import Topics
+from queuectl.store.driver.notifier import STORED_NAMES
 from queuectl.store.mongo.connect import Base
 
 if TYPE_CHECKING:
@@ -17,28 +21,33 @@ if TYPE_CHECKING:
 
     from queuectl.store.mongo.documents import Document
 
-WORK, END = "work", "end"
 SELDOM_MS = 50
 LOGGED = {"capped": True, "size": 4096, "max": 32}
-"""How long the log is: nobody reads what rang before."""
-_JUST_HEARD, _WRITTEN = WriteConcern(1), WriteConcern(1, j=True)
+"""How long the log is: nobody reads what was sent before."""
+_COUNTED, _LOGGED = WriteConcern(1), WriteConcern(1, j=True)
 
 
-def send(base: Base, which: str) -> None:
-    """Tell who waits, unless they were told a moment ago."""
+def send(base: Base, touched: Topics) -> None:
+    """Notify of these topics, unless there was a notification a moment ago."""
+    for name, topic in STORED_NAMES.items():
+        if topic in touched:
+            _send(base, name)
+
+
+def _send(base: Base, name: str) -> None:
     long_ago = {"$lt": ["$at", {"$subtract": ["$$NOW", SELDOM_MS]}]}
     not_yet = {"$gt": ["$at", "$$NOW"]}  # the clock was set back
-    rung = base.get_collection("bells", write_concern=_JUST_HEARD).update_one(
-        {"_id": which, "$expr": {"$or": [long_ago, not_yet]}},
+    counted = base.get_collection("bells", write_concern=_COUNTED).update_one(
+        {"_id": name, "$expr": {"$or": [long_ago, not_yet]}},
         [{"$set": {"at": "$$NOW", "rings": {"$add": ["$rings", 1]}}}],
     )
-    if rung.matched_count:
-        # Change streams tell of what most members have in their journals: without j, up to 100 ms later.
-        base.get_collection("rings", write_concern=_WRITTEN).insert_one({"bell": which})
+    if counted.matched_count:
+        # Change streams show what most members have in their journals: without j, up to 100 ms later.
+        base.get_collection("rings", write_concern=_LOGGED).insert_one({"bell": name})
 
 
 def follow(base: Base, patience_ms: int) -> "Cursor[Document]":
-    """The log as it grows, what is in it first. It ends at once where it is no capped collection."""
+    """The log from its beginning, and then as it grows. Ends at once if the collection is not capped."""
     return base["rings"].find(cursor_type=CursorType.TAILABLE_AWAIT).max_await_time_ms(patience_ms)
 
 
@@ -49,5 +58,5 @@ def stream(base: Base, patience_ms: int) -> "CollectionChangeStream[Document]":
 
 
 def counters(base: Base) -> dict[str, int]:
-    """How often each has rung."""
+    """The number of notifications so far, by the stored name of the topic."""
     return {bell["_id"]: bell["rings"] for bell in base["bells"].find()}

@@ -3,6 +3,7 @@
 from pymongo import ReturnDocument
 from pymongo.errors import BulkWriteError
 
+from queuectl.domain import topics
 from queuectl.domain.worker import Instruction, Worker, still_instructed
 from queuectl.store.driver import codec
 from queuectl.store.mongo import notify
@@ -42,7 +43,7 @@ def pending_instruction(base: Base, worker_id: str) -> Instruction | None:
 def instruct(base: Base, worker_id: str, instruction: Instruction) -> bool:
     """Ask something of a worker, if there is such a one."""
     known = base["workers"].update_one({"_id": worker_id}, {"$set": {"asked": instruction}}).matched_count > 0
-    notify.send(base, notify.WORK)
+    notify.send(base, topics.WORK)
     return known
 
 
@@ -55,7 +56,7 @@ def workers(base: Base) -> list[Worker]:
 def forget(base: Base, worker_id: str) -> None:
     """Remove a worker."""
     base["workers"].delete_one({"_id": worker_id})
-    notify.send(base, notify.END)
+    notify.send(base, topics.ENDS)
 
 
 def read_table(base: Base, table: Table) -> dict[str, Entry]:
@@ -96,5 +97,5 @@ def _entry(table: Table, key: str, version: int) -> Document:
 
 def _changed(base: Base, count: int) -> bool:
     if count:
-        notify.send(base, notify.WORK)
+        notify.send(base, topics.WORK)
     return count > 0

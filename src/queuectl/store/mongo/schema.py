@@ -12,6 +12,7 @@ from pymongo import IndexModel
 from pymongo.errors import CollectionInvalid, OperationFailure
 
 from queuectl.errors import StoreAbsent, StoreUnusable
+from queuectl.store.driver.notifier import STORED_NAMES
 from queuectl.store.mongo import notify
 from queuectl.store.mongo.connect import Base
 
@@ -114,9 +115,9 @@ def _make(base: Base, shown: str) -> None:
     _index(base, shown)
     base["counters"].update_one({"_id": "number"}, {"$setOnInsert": {"n": 0}}, upsert=True)
     base["tally"].update_one({"_id": "ended"}, {"$setOnInsert": {"fold": 0, "counts": "{}"}}, upsert=True)
-    for bell in (notify.WORK, notify.END):
+    for name in STORED_NAMES:
         never = {"rings": 0, "at": datetime.fromtimestamp(0, UTC)}
-        base["bells"].update_one({"_id": bell}, {"$setOnInsert": never}, upsert=True)
+        base["bells"].update_one({"_id": name}, {"$setOnInsert": never}, upsert=True)
     if not base["rings"].find_one():  # an empty log cannot be followed
         base["rings"].insert_one({"bell": "none"})
     base["counters"].update_one({"_id": "schema"}, {"$max": {"n": NEWEST}}, upsert=True)

@@ -5,11 +5,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 from queuectl.clock import Clock
+from queuectl.domain import topics
 from queuectl.domain.job import Job
 from queuectl.domain.query import Unreadable
 from queuectl.domain.worker import Instruction, Worker
 from queuectl.errors import StoreAbsent
 from queuectl.store.driver import codec
+from queuectl.store.driver.notifier import Notifier
 from queuectl.store.driver.server_clock import GOOD_FOR, ServerClock
 from queuectl.store.driver.store import DriverStore, Verbs
 from queuectl.store.mongo import (
@@ -37,7 +39,6 @@ class MongoStore(DriverStore[Base]):
 
     _verbs: Verbs[Base, datetime, ServerTime] = verbs
     session: MongoSession
-    _listener: Listener
 
     def __init__(
         self,
@@ -54,7 +55,8 @@ class MongoStore(DriverStore[Base]):
         self._fast, self._create = durability == "fast", create
         concern = FAST if self._fast else SAFE
         self.session = MongoSession(self._address, concern, patience, self._greet)
-        self._listener = Listener(self.session, self._address.listens)
+        self._listener = Listener(self.session, listens=self._address.listens)
+        self._notifier = Notifier(self._listener, self.session.refuse_use)
         self._given = clock
         good_for = 0.0 if clock else GOOD_FOR
         self._clock = ServerClock(self._ask_time, lambda: self.session.answers, good_for)
@@ -66,13 +68,14 @@ class MongoStore(DriverStore[Base]):
     def now(self) -> datetime:
         return self._clock.now()
 
-    def _begin_claims(self) -> None:
-        self._listener.only_work()
-
     def _claim(self, request: ClaimRequest) -> list[Job]:
         return self.session.write(
-            verbs.claim, request, self._moment(), self._ids, self._aside, self._listener.soon
+            verbs.claim, request, self._moment(), self._ids, self._aside, self._on_contention
         )
+
+    def _on_contention(self) -> None:
+        """What other workers are claiming may fall free in a moment."""
+        self._notifier.tell_soon(topics.WORK)
 
     def heartbeat(self, worker: Worker) -> Instruction | None:
         asked = super().heartbeat(worker)
@@ -89,10 +92,6 @@ class MongoStore(DriverStore[Base]):
 
     def migrate(self) -> None:
         self.session.greet_again()
-
-    def close(self) -> None:
-        self._listener.close()
-        self.session.close()
 
     def _greet(self, base: Base) -> None:
         description.refuse_unfit(description.server(base), self._address.shown)

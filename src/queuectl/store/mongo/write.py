@@ -8,7 +8,7 @@ from pymongo import ReturnDocument, UpdateOne
 from pymongo.errors import BulkWriteError
 
 from queuectl.clock import random_bytes
-from queuectl.domain import dependency
+from queuectl.domain import dependency, topics
 from queuectl.domain.job import Job
 from queuectl.domain.query import Jobs
 from queuectl.errors import StoreUnavailable, StoreUnusable
@@ -42,8 +42,8 @@ def add(base: Base, jobs: Sequence[Job], now: datetime) -> list[Added]:
             break
     else:
         raise StoreUnavailable(f"job {left[0].id} is added and deleted again and again", "try again later")
-    if any(added.status == "added" and added.job.state == "pending" for added in answers.values()):
-        notify.send(base, "work")
+    stored = (added.job for added in answers.values() if added.status == "added")
+    notify.send(base, topics.of_jobs(stored, now))
     return [answers[job.id] for job in jobs]
 
 
@@ -113,7 +113,8 @@ def save(base: Base, jobs: Sequence[Job], now: datetime) -> list[Saved]:
         answers: list[Saved] = ["accepted"] * len(jobs)
     else:
         answers = _one_by_one(base, jobs, stamps, taken)
-    _ring(base, [job for job, answer in zip(jobs, answers, strict=True) if answer == "accepted"], now)
+    stored = (job for job, answer in zip(jobs, answers, strict=True) if answer == "accepted")
+    notify.send(base, topics.of_jobs(stored, now))
     return answers
 
 
@@ -125,10 +126,3 @@ def _one_by_one(base: Base, jobs: Sequence[Job], stamps: Sequence[str], taken: s
         "taken" if place in taken else "accepted" if stamp in accepted else "stale"
         for place, stamp in enumerate(stamps)
     ]
-
-
-def _ring(base: Base, saved: Sequence[Job], now: datetime) -> None:
-    if any(codec.due(job, now) == 1 or (job.lease and job.cancel_requested) for job in saved):
-        notify.send(base, "work")
-    if any(job.ended for job in saved):
-        notify.send(base, "end")

@@ -5,6 +5,7 @@ from datetime import datetime
 
 from queuectl.domain.worker import Instruction, Worker
 from queuectl.errors import StoreAbsent
+from queuectl.store.driver.notifier import Notifier
 from queuectl.store.driver.server_clock import GOOD_FOR, ServerClock
 from queuectl.store.driver.store import DriverStore, Verbs
 from queuectl.store.postgres import address, description, schema, verbs
@@ -25,7 +26,6 @@ class PostgresStore(DriverStore[Line]):
 
     _verbs: Verbs[Line, datetime, None] = verbs
     session: PostgresSession
-    _listener: Listener
 
     def __init__(
         self,
@@ -43,17 +43,15 @@ class PostgresStore(DriverStore[Line]):
         self._mode, self._create, self._migrations = durability, create, migrations
         self._known = False
         self.session = PostgresSession(self._address, _options(durability, patience), patience, self._greet)
-        self._listener = Listener(self.session, self._address.listens)
+        self._listener = Listener(self.session, listens=self._address.listens)
+        self._notifier = Notifier(self._listener, self.session.refuse_use)
         self._clock = ServerClock(self._ask_time, lambda: self.session.answers, clock_good_for)
 
     def now(self) -> datetime:
         return self._clock.now()
 
-    def _begin_claims(self) -> None:
-        self._listener.only_work()
-
     def heartbeat(self, worker: Worker) -> Instruction | None:
-        self._listener.take_in()
+        self._notifier.catch_up()
         return super().heartbeat(worker)
 
     def _describe(self, line: Line, thorough: bool) -> Description:
@@ -64,10 +62,6 @@ class PostgresStore(DriverStore[Line]):
     def migrate(self) -> None:
         self._known = False
         self.session.open().close()
-
-    def close(self) -> None:
-        self._listener.close()
-        self.session.close()
 
     def _greet(self, line: Line) -> None:
         """Look a new connection over: after a failover it may lead to another server than the last one."""

@@ -1,164 +1,112 @@
-"""Notice what others change: by messages where we can subscribe, by looks at the bells' counters where not.
+"""How Redis tells of changes: by messages where we can subscribe, else by counters that are polled.
 
-A subscription that is silent for long is asked whether it lives; where it does not, another one is made.
+The scripts that change jobs raise the counter of a topic and publish a message, at most once in 50 ms for each topic.
 
-Rings are rare on purpose (a script lets a bell ring once in 50 ms), so after each one heard a later wait ends by itself
-a moment later. A handle that claims is a worker, and hears only of work.
+Messages are lossy: a connection may die in silence, and the server may give up a subscriber that reads too slowly. So a
+connection on which nothing came for `SAFETY_POLL` seconds is asked for a sign of life, and one that has not given any
+until the next time is replaced. A server that cannot be subscribed to now is tried again as often; meanwhile the
+counters are polled.
 """
 
-import threading
 import time
-from collections.abc import Callable
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from math import inf
 from typing import Any
 
 from redis.exceptions import RedisError, ResponseError
 
-from queuectl.clock import random_number
-from queuectl.store.driver.self_pipe import SelfPipe
+from queuectl.domain.topics import Topic, Topics
+from queuectl.store.driver import notifier
+from queuectl.store.driver.notifier import Lost, Source, counted, spread, topics_of
 from queuectl.store.redis.connect import Line, RedisSession
 
-ECHO = 0.1
-"""Seconds after a ring in which another one may have been left out."""
-POLL = 0.25
-"""Seconds between two looks at the counters, spread by a fifth."""
-REGARDLESS = 5.0
-"""Seconds after which a wait ends though nothing was heard, spread by a fifth: a connection may be dead in silence."""
-BELLS = ("work", "end")
+_CHANNEL = "bells"
+"""The name of the channel, and of the hash of the counters."""
 
 
-class Listener:
-    """`wait` returns when something may have changed; `wake` lets it return at once."""
+class Listener(Source):
+    """The messages of one queue, on a connection of their own. `listens`: False polls the counters only."""
 
-    def __init__(
-        self, connections: RedisSession, listens: bool, random_number: Callable[[], float] = random_number
-    ) -> None:
-        self._connections, self._listens, self._random_number = connections, listens, random_number
-        self._pipe, self._lock = SelfPipe(), threading.Lock()
-        self._bells: tuple[str, ...] = BELLS
+    def __init__(self, session: RedisSession, *, listens: bool) -> None:
+        self._session, self._listens = session, listens
         self._line: Any = None
-        self._unanswered = False
-        self._seen: dict[str, int] | None = None
-        self._echo: float | None = None
-        self._unasked = 0.0
-
-    def only_work(self) -> None:
-        """From here on only of what there is to do."""
-        self._bells = BELLS[:1]
-
-    def wake(self) -> None:
-        """Let whoever waits look again."""
-        self._pipe.wake()
-
-    def wait(self, timeout: float) -> bool:
-        """Whether something may have changed within `timeout` seconds, or since the last wait."""
-        deadline = time.monotonic() + timeout
-        while not self._changed():
-            rest = deadline - time.monotonic()
-            rung, _ = self._pipe.wait(max(0.0, min(rest, self._pause())), self._socket())
-            if rung:
-                return True
-            if rest <= 0:
-                return False
-        return True
-
-    def close(self) -> None:
-        """Hear nothing any more."""
-        with self._lock:
-            self._drop()
-
-    def _socket(self) -> int | None:
-        line = self._line  # another thread may be closing it
-        socket = None if line is None else line._sock
-        return None if socket is None else socket.fileno()
-
-    def _pause(self) -> float:
-        """Seconds until there is something to look at without being told."""
-        now = time.monotonic()
-        echo = REGARDLESS if self._echo is None else max(0.0, self._echo - now)
-        poll = REGARDLESS if self._line else POLL * self._spread()
-        return min(echo, poll, max(0.0, self._unasked - now))
-
-    def _spread(self) -> float:
-        return 0.8 + 0.4 * self._random_number()
-
-    def _changed(self) -> bool:
-        with self._lock:
-            if self._seen is None:
-                return self._begin()
-            heard = self._heard() if self._line else self._looked()
-            now = time.monotonic()
-            if heard:
-                self._echo = now + ECHO
-            elif self._echo is not None and now >= self._echo:
-                self._echo = None
-            elif now < self._unasked:
-                return False
-            else:
-                self._make_sure()
-            self._unasked = now + REGARDLESS * self._spread()
-            return True
+        self._silent = False
+        self._check_at = inf
 
     @property
-    def follows(self) -> bool:
-        """Whether it is told, and need not look."""
+    def is_subscribed(self) -> bool:
+        """Whether messages come."""
         return self._line is not None
 
-    def _begin(self) -> bool:
-        """Nobody knows what changed before this first look."""
+    def connect(self) -> None:
+        self.close()
         if self._listens:
             self._line = self._subscribed()
-        self._seen = self._rings()
-        self._unasked = time.monotonic() + REGARDLESS * self._spread()
-        return True
+        self._check_later()
 
     def _subscribed(self) -> Any:
-        """A connection that is told; None where that cannot be had now, or never."""
-        line, self._unanswered = self._connections.own(), False
+        """A connection on which messages come; None if this is not possible now, or never."""
+        line, self._silent = self._session.own(), False
         try:
-            line.call("SUBSCRIBE", line.key("bells"))
+            line.call("SUBSCRIBE", line.key(_CHANNEL))
         except (RedisError, OSError) as error:
-            self._listens = not isinstance(error, ResponseError)  # a user who may not
+            self._listens = not isinstance(error, ResponseError)  # the user lacks the right to subscribe
             line.disconnect()
             return None
         return line
 
-    def _make_sure(self) -> None:
-        """Ask for a sign of life, or give up who has not given one since the last time."""
+    def descriptor(self) -> int | None:
+        return None if self._line is None else self._line._sock.fileno()
+
+    def interval(self) -> float:
+        return super().interval() if self._line is None else self._check_at - time.monotonic()
+
+    def drain(self) -> Topics | None:
         if self._line is None:
-            self._seen = None if self._listens else self._seen
-        elif self._unanswered:
-            self._drop()
-        else:
-            self._unanswered = True
-            with suppress(RedisError, OSError):  # it is found out when it is listened to
-                self._line.send_command("PING")
-
-    def _rings(self) -> dict[str, int]:
-        return self._connections.read(_rings)
-
-    def _looked(self) -> bool:
-        before, self._seen = self._seen or {}, self._rings()
-        return any(self._seen.get(bell) != before.get(bell) for bell in self._bells)
-
-    def _heard(self) -> bool:
-        heard = False
+            if self._listens and time.monotonic() >= self._check_at:
+                raise Lost
+            return None
         try:
-            while self._line.can_read(0):
-                message = self._line.read_response()
-                self._unanswered = False
-                heard = heard or (message[0] == b"message" and message[2].decode() in self._bells)
-        except (RedisError, OSError):
-            self._drop()
-            return True
+            heard = topics_of(self._messages())
+            if heard:
+                self._check_later()
+            elif time.monotonic() >= self._check_at:
+                self._check()
+        except (RedisError, OSError) as error:
+            self.close()
+            raise Lost from error
         return heard
 
-    def _drop(self) -> None:
+    def _messages(self) -> Iterator[str]:
+        while self._line.can_read(0):
+            message = self._line.read_response()
+            self._silent = False
+            if message[0] == b"message":
+                yield message[2].decode()
+
+    def _check(self) -> None:
+        """Ask for a sign of life; give up the connection if it has given none since the last time."""
+        if self._silent:
+            self.close()
+            raise Lost
+        self._silent = True
+        self._check_later()
+        with suppress(RedisError, OSError):  # the next read meets the same error
+            self._line.send_command("PING")
+
+    def _check_later(self) -> None:
+        self._check_at = time.monotonic() + notifier.SAFETY_POLL * spread()
+
+    def counters(self) -> Mapping[Topic, int]:
+        return counted(self._session.read(_counters))
+
+    def close(self) -> None:
         if self._line is not None:
             self._line.disconnect()
-        self._line = self._seen = None
+        self._line = None
 
 
-def _rings(line: Line) -> dict[str, int]:
-    flat = line.call("HGETALL", line.key("bells"))
-    return {bell.decode(): int(count) for bell, count in zip(flat[::2], flat[1::2], strict=True)}
+def _counters(line: Line) -> list[tuple[str, int]]:
+    flat = line.call("HGETALL", line.key(_CHANNEL))
+    return [(name.decode(), int(count)) for name, count in zip(flat[::2], flat[1::2], strict=True)]

@@ -1,12 +1,14 @@
 """The store contract over Redis."""
 
 from collections.abc import Callable
+from contextlib import closing
 from datetime import datetime
 
 from queuectl.clock import Clock
 from queuectl.domain.worker import Instruction, Worker
 from queuectl.errors import StoreAbsent
 from queuectl.store.driver import codec
+from queuectl.store.driver.notifier import Notifier
 from queuectl.store.driver.server_clock import GOOD_FOR, ServerClock
 from queuectl.store.driver.store import DriverStore, Verbs
 from queuectl.store.protocol import Description
@@ -26,7 +28,6 @@ class RedisStore(DriverStore[Line]):
 
     _verbs: Verbs[Line, str, str] = verbs
     session: RedisSession
-    _listener: Listener
 
     def __init__(
         self,
@@ -44,7 +45,8 @@ class RedisStore(DriverStore[Line]):
         self._fast, self._create = durability == "fast" or self._address.fast, create
         self._archives = archives
         self.session = RedisSession(self._address, patience, self._greet)
-        self._listener = Listener(self.session, self._address.listens)
+        self._listener = Listener(self.session, listens=self._address.listens)
+        self._notifier = Notifier(self._listener, self.session.refuse_use)
         self.caretaker = Caretaker(self.session, lambda: self.moment)
         self._given = clock
         good_for = 0.0 if clock else GOOD_FOR
@@ -64,9 +66,6 @@ class RedisStore(DriverStore[Line]):
     def _moment(self) -> str:
         return self.moment
 
-    def _begin_claims(self) -> None:
-        self._listener.only_work()
-
     def heartbeat(self, worker: Worker) -> Instruction | None:
         self.caretaker.start()
         return super().heartbeat(worker)
@@ -77,8 +76,9 @@ class RedisStore(DriverStore[Line]):
 
     def _describe(self, line: Line, thorough: bool) -> Description:
         if thorough:
-            self._listener.wait(0)  # which tries whether we may listen
-        listens = self._listener.follows if thorough else self._address.listens
+            with closing(self.subscribe(())) as probe:
+                probe.wait(0)  # tries whether we may subscribe
+        listens = self._listener.is_subscribed if thorough else self._address.listens
         listening = "messages" if listens else "polling"
         found = description.describe(line, self._address.shown, listening)
         return description.with_damage(line, found, self.moment) if thorough else found
@@ -88,8 +88,7 @@ class RedisStore(DriverStore[Line]):
 
     def close(self) -> None:
         self.caretaker.stop()
-        self._listener.close()
-        self.session.close()
+        super().close()
 
     def _greet(self, line: Line) -> None:
         found = description.server(line)

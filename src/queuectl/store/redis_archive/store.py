@@ -5,7 +5,7 @@ asked first, and again about what the archive answers.
 """
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import cached_property
@@ -16,10 +16,11 @@ from msgspec.structs import replace
 from queuectl.domain.job import TERMINAL, Job
 from queuectl.domain.output import Chunk, Trim
 from queuectl.domain.query import Counts, Filter, Found, Jobs, Page, Unreadable
+from queuectl.domain.topics import Topic
 from queuectl.domain.worker import Instruction, Worker
 from queuectl.errors import OutcomeUnknown, StoreError, StoreUnavailable, StoreUnusable
 from queuectl.store.driver import codec, verdict
-from queuectl.store.protocol import Added, AttemptRef, Description, Entry, Saved, Table
+from queuectl.store.protocol import Added, AttemptRef, Description, Entry, Saved, Subscription, Table
 from queuectl.store.redis import find, purge, write
 from queuectl.store.redis.store import RedisStore
 from queuectl.store.redis_archive import audit_steps, transfer
@@ -271,11 +272,8 @@ class ArchivedStore:
             self.archiver.finish_deletes({copy.number: copy.id for copy in copies if copy.number in past})
         return sorted([*gone, *past])
 
-    def wait(self, timeout: float) -> bool:
-        return self._live.wait(timeout)
-
-    def wake(self) -> None:
-        self._live.wake()
+    def subscribe(self, wanted: Iterable[Topic]) -> Subscription:
+        return self._live.subscribe(wanted)
 
     def background_fault(self) -> str | None:
         return None if self._opened is None else self._opened.trouble

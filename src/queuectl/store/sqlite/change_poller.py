@@ -1,89 +1,79 @@
-"""Notice what other processes change: by a look at SQLite's `data_version`, and by the kernel's word while idle.
+"""How SQLite tells of changes: by its `data_version`, which is polled, and by inotify on its log.
 
-`data_version` is read on the writing connection: there it rises for changes by anybody else and never for our own,
-so that a worker which renews its leases is not woken by itself. Looks are frequent after activity and grow rarer.
-A sleep of 10 ms costs a core half a percent already, so when nothing happens for a while the kernel is asked to tell
-of writes to the log. It tells before a commit can be seen (the sync comes between), so its word only makes the looks
-frequent again; and a look now and then makes up for a word that never came.
+`data_version` is read on the writing connection. There it rises for commits of everybody else and never for our own, so
+a worker that renews its leases does not wake itself. It says nothing of topics: a commit of others is a change of all.
+
+Polls are frequent after activity and grow rarer. To poll every 10 ms costs half a percent of a core already, so when
+nothing happens for a while, inotify tells of writes to the log. It tells before a commit can be seen (the sync comes
+between), so an event only makes the polls frequent again; and a rare poll makes up for an event that never came.
 """
 
-import time
+from collections.abc import Mapping
 
 import apsw
 
-from queuectl.store.driver.self_pipe import SelfPipe
+from queuectl.domain import topics
+from queuectl.domain.topics import Topic, Topics
+from queuectl.store.driver.notifier import Source
 from queuectl.store.sqlite.watch import Watch
 from queuectl.store.sqlite.writer import Writer
 
 SHORTEST, LONGEST = 0.002, 0.010
-LONGEST_BLIND = 0.025
-"""Seconds between looks where the kernel tells nothing."""
-LONGEST_WATCHED = 0.25
+"""Seconds between two polls: right after activity, and before inotify is waited for."""
+MAX_POLL_UNWATCHED = 0.025
+"""Seconds between two polls where the system has no inotify."""
+MAX_POLL_WATCHED = 0.25
 _GROWTH = 1.1
 
 
-class ChangePoller:
-    """`wait` returns when something may have changed; `wake` lets it return at once."""
+class ChangePoller(Source):
+    """Polls one database file. `log`: the path of its write-ahead log."""
+
+    signalled = topics.ALL
+    misses_own, throttled, lossy = True, False, False
 
     def __init__(self, writer: Writer, log: str) -> None:
         self._writer, self._log = writer, log
-        self._pipe = SelfPipe()
         self._watch: Watch | None = None
-        self._blind = False
-        self._seen: int | None = None
+        self._unwatchable = False
+        self._version = -1
         self._pause = SHORTEST
 
-    def wake(self) -> None:
-        """Let whoever waits look again."""
-        self._pipe.wake()
-
-    def quicken(self) -> None:
-        """Something happens: look more often for a while."""
+    def reset_backoff(self) -> None:
+        """Something happens: poll more often for a while."""
         self._pause = SHORTEST
 
-    def begin(self) -> None:
-        """Changes count from here. Called before the first claim, so that none between it and a wait is missed."""
-        if self._seen is None:
-            self._changed()
+    @property
+    def _backed_off(self) -> bool:
+        return self._pause >= LONGEST and not self._unwatchable
 
-    def wait(self, timeout: float) -> bool:
-        """Whether something may have changed within `timeout` seconds, or since the last wait."""
-        if self._seen is None:
-            # Nobody knows what changed before this first look.
-            self.begin()
-            return True
-        deadline = time.monotonic() + timeout
-        while not self._changed():
-            rest = deadline - time.monotonic()
-            if self._rest(max(0.0, rest)):
-                return True
-            if rest <= 0:
-                return False
-        self.quicken()
-        return True
+    def descriptor(self) -> int | None:
+        return self._watch.descriptor if self._watch is not None and self._backed_off else None
 
-    def _rest(self, longest: float) -> bool:
-        """Sleep until it is time for another look. True if the bell was rung meanwhile."""
-        if self._pause < LONGEST or self._blind:
-            rung, _ = self._pipe.wait(min(self._pause, longest))
-            self._pause = min(self._pause * _GROWTH, LONGEST_BLIND if self._blind else LONGEST)
-            return rung
-        if self._watch is None:
-            self._watch = Watch.of(self._log)
-            self._blind = self._watch is None
-            return False
-        rung, told = self._pipe.wait(min(LONGEST_WATCHED, longest), self._watch.descriptor)
-        if told:
-            self._watch.drain()
-            self.quicken()
-        return rung
+    def drain(self) -> Topics | None:
+        if self._watch is not None and self._watch.drain():
+            self.reset_backoff()
+        return None
 
-    def _changed(self) -> bool:
+    def counters(self) -> Mapping[Topic, int]:
+        """The same for every topic; as before while the connection is busy."""
         found = self._writer.peek(_data_version)
-        if found is None:
-            return False
-        before, self._seen = self._seen, found
-        return before is not None and before != found
+        if found is not None and found != self._version:
+            self._version = found
+            self.reset_backoff()
+        return dict.fromkeys(topics.ALL, self._version)
+
+    def interval(self) -> float:
+        """Grows from call to call, until `reset_backoff`."""
+        if self._backed_off and self._watch is None:
+            self._watch = Watch.of(self._log)
+            self._unwatchable = self._watch is None
+            return 0.0  # what was written before the watch was made, the next poll sees
+        if self._backed_off:
+            return MAX_POLL_WATCHED
+        pause = self._pause
+        self._pause = min(pause * _GROWTH, MAX_POLL_UNWATCHED if self._unwatchable else LONGEST)
+        return pause
 
 
 def _data_version(connection: apsw.Connection) -> int:

@@ -10,6 +10,7 @@ import apsw
 
 from queuectl.clock import Clock
 from queuectl.domain.job import Job
+from queuectl.store.driver.notifier import Notifier
 from queuectl.store.driver.server_clock import steady
 from queuectl.store.driver.store import DriverStore, Verbs
 from queuectl.store.protocol import ClaimRequest, Description
@@ -30,7 +31,6 @@ class SqliteStore(DriverStore[apsw.Connection]):
 
     _verbs: Verbs[apsw.Connection, Now, Now] = verbs
     session: SqliteSession
-    _listener: ChangePoller
 
     def __init__(
         self,
@@ -52,6 +52,7 @@ class SqliteStore(DriverStore[apsw.Connection]):
         self.session = SqliteSession(database, self._committed)
         self._saver = Saver(database.log, save_interval) if durability == "fast" else None
         self._listener = ChangePoller(self.session.writer, database.log)
+        self._notifier = Notifier(self._listener, self.session.refuse_use)
         self._idle = True
 
     @classmethod
@@ -76,9 +77,6 @@ class SqliteStore(DriverStore[apsw.Connection]):
     def _moment(self) -> Now:
         return self.now
 
-    def _begin_claims(self) -> None:
-        self._listener.begin()
-
     def _claim(self, request: ClaimRequest) -> list[Job]:
         # While claims find something, looking first would only double the work.
         if self._idle and self.session.read(claim.nothing_to_claim, request, self.now):
@@ -96,11 +94,11 @@ class SqliteStore(DriverStore[apsw.Connection]):
         self.session.database.migrate()
 
     def close(self) -> None:
-        self.session.close()
+        super().close()
         if self._saver:
             self._saver.close()
 
     def _committed(self) -> None:
-        self._listener.quicken()
+        self._listener.reset_backoff()
         if self._saver:
             self._saver.committed()

@@ -31,6 +31,6 @@ class Watch:
         added = kernel.inotify_add_watch(descriptor, os.fsencode(path), IN_MODIFY)
         return watch if added >= 0 else None
 
-    def drain(self) -> None:
-        """Take in what was told, so that only news are heard."""
-        drain(self.descriptor)
+    def drain(self) -> bool:
+        """Read what the kernel told; answers whether there was anything."""
+        return drain(self.descriptor)

@@ -2,6 +2,7 @@
 
 import threading
 
+from queuectl.domain import topics
 from queuectl.errors import QueuectlError
 from queuectl.worker.agent.claim_policy import ClaimPolicy
 from queuectl.worker.agent.context import Context
@@ -20,7 +21,7 @@ class WakeUps:
     """
 
     def __init__(self, context: Context) -> None:
-        self._store, self._wake = context.store, context.connection.wake
+        self._work, self._wake = context.store.subscribe(topics.WORK), context.connection.wake
         self._listening = threading.Event()
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="wake-ups", daemon=True)
@@ -41,7 +42,7 @@ class WakeUps:
         """End the thread, and wait for its end."""
         self._stopped.set()
         self._listening.set()
-        self._store.wake()
+        self._work.close()
         if self._thread.ident is not None:
             self._thread.join(timeout=10)
 
@@ -49,7 +50,7 @@ class WakeUps:
         while not self._stopped.is_set():
             self._listening.wait()
             try:
-                notified = self._store.wait(LONGEST_WAIT)
+                notified = self._work.wait(LONGEST_WAIT)
             except QueuectlError:
                 notified = False  # the loop meets the same fault and handles it
                 self._stopped.wait(PAUSE_AFTER_FAULT)

@@ -1,0 +1,363 @@
+"""The notifier over a fake source: its timing, and the races that its docstring lists."""
+
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from functools import partial
+
+import pytest
+
+from contract.grounds import race
+from facts import eventually
+from queuectl.domain import topics
+from queuectl.domain.topics import Topic, Topics
+from queuectl.errors import StoreUnavailable, StoreUnusable
+from queuectl.store.driver import notifier
+from queuectl.store.driver.notifier import Local, Lost, Notifier, Source, Subscription
+from queuectl.store.driver.self_pipe import SelfPipe
+
+LONG = 20.0
+QUIET = 0.05
+"""Seconds after which nothing more is expected."""
+
+
+class FakeSource(Source):
+    """News comes when a test calls `send`. It fails a test in which two threads use it at once."""
+
+    throttled = lossy = False
+
+    def __init__(self, *, polled: bool = False) -> None:
+        self.connects = self.closes = self.drains = 0
+        self.fault: Exception | None = None
+        self._polled, self._pipe = polled, SelfPipe()
+        self._lock, self._used = threading.Lock(), threading.Lock()
+        self._heard: Topics = topics.NONE
+        self._counts: dict[Topic, int] = dict.fromkeys(topics.ALL, 0)
+
+    def send(self, *heard: Topic) -> None:
+        """Notify of these topics."""
+        with self._lock:
+            self._heard |= frozenset(heard)
+            for topic in heard:
+                self._counts[topic] += 1
+        self._pipe.wake()
+
+    @contextmanager
+    def _use(self) -> Iterator[None]:
+        assert self._used.acquire(blocking=False), "two threads use the source at once"
+        try:
+            if self.fault is not None:
+                raise self.fault
+            yield
+        finally:
+            self._used.release()
+
+    def connect(self) -> None:
+        with self._use():
+            self.connects += 1
+            self._heard = topics.NONE
+
+    def descriptor(self) -> int | None:
+        return None if self._polled else self._pipe.descriptor
+
+    def drain(self) -> Topics | None:
+        with self._use():
+            self.drains += 1
+            self._pipe.clear()
+            with self._lock:
+                heard, self._heard = self._heard, topics.NONE
+            return None if self._polled else heard
+
+    def counters(self) -> Mapping[Topic, int]:
+        with self._use():
+            return dict(self._counts)
+
+    def close(self) -> None:
+        with self._use():
+            self.closes += 1
+
+
+@pytest.fixture
+def source() -> FakeSource:
+    return FakeSource()
+
+
+@pytest.fixture
+def notified(source: FakeSource) -> Notifier:
+    return Notifier(source)
+
+
+def settled(notified: Notifier, wanted: Topics = topics.WORK) -> Subscription:
+    """A subscription that has taken in that its source began."""
+    subscription = notified.subscribe(wanted)
+    while subscription.wait(QUIET):
+        pass
+    return subscription
+
+
+def test_the_first_wait_of_a_source_that_begins_answers_true_to_all(
+    source: FakeSource, notified: Notifier
+) -> None:
+    first, second = notified.subscribe(topics.WORK), notified.subscribe(topics.ENDS)
+    assert source.connects == 0
+    assert first.wait(LONG) is True
+    assert second.wait(LONG) is True
+    assert first.wait(0) is False
+    assert second.wait(0) is False
+    assert source.connects == 1
+
+
+def test_a_source_that_runs_is_no_news_for_a_new_subscription(notified: Notifier) -> None:
+    settled(notified)
+    assert notified.subscribe(topics.WORK).wait(0) is False
+
+
+def test_each_is_told_once_of_a_change_that_comes_while_nobody_waits(
+    source: FakeSource, notified: Notifier
+) -> None:
+    subscriptions = [settled(notified) for _ in range(3)]
+    source.send("work")
+    assert [subscription.wait(LONG) for subscription in subscriptions] == [True] * 3
+    assert [subscription.wait(0) for subscription in subscriptions] == [False] * 3
+
+
+def test_a_topic_that_is_not_subscribed_does_not_wake(source: FakeSource, notified: Notifier) -> None:
+    work, ends = settled(notified), settled(notified, topics.ENDS)
+    source.send("ends")
+    assert work.wait(QUIET) is False
+    assert ends.wait(LONG) is True
+
+
+def test_eight_threads_wait_and_one_of_them_reads(source: FakeSource, notified: Notifier) -> None:
+    subscriptions = [settled(notified) for _ in range(8)]
+    waits = [partial(subscription.wait, LONG) for subscription in subscriptions]
+    assert race(*waits, lambda: source.send("work"))[:8] == [True] * 8
+    assert source.connects == 1
+
+
+def test_no_wake_up_is_lost_however_often_another_thread_reads(
+    source: FakeSource, notified: Notifier
+) -> None:
+    """Two threads come and go at once, so that the reader changes in every moment between two others' steps."""
+    waiters, churners = [settled(notified) for _ in range(4)], [settled(notified) for _ in range(2)]
+    rounds, over = 300, threading.Event()
+    ready = threading.Barrier(len(waiters) + 1)
+
+    def listen(subscription: Subscription) -> int:
+        heard = 0
+        for _ in range(rounds):
+            ready.wait(LONG)
+            heard += subscription.wait(LONG)
+        return heard
+
+    def churn(subscription: Subscription) -> None:
+        while not over.is_set():
+            subscription.wait(0.0003)
+
+    def send() -> None:
+        for _ in range(rounds):
+            ready.wait(LONG)
+            source.send("work")
+
+    churning = [threading.Thread(target=churn, args=(each,)) for each in churners]
+    for thread in churning:
+        thread.start()
+    try:
+        answers = race(*(partial(listen, each) for each in waiters), send)
+    finally:
+        over.set()
+        for thread in churning:
+            thread.join()
+    assert answers[:4] == [rounds] * 4
+
+
+def test_when_the_thread_that_reads_fails_the_others_learn_of_it(
+    source: FakeSource, notified: Notifier
+) -> None:
+    subscriptions = [settled(notified) for _ in range(3)]
+    source.fault = StoreUnavailable("away")
+
+    def fails(subscription: Subscription) -> bool:
+        with pytest.raises(StoreUnavailable, match="away"):
+            subscription.wait(LONG)
+        return True
+
+    assert race(*(partial(fails, each) for each in subscriptions)) == [True] * 3
+    source.fault = None
+    source.send("work")
+    assert [subscription.wait(LONG) for subscription in subscriptions] == [True] * 3
+
+
+def test_a_source_that_lost_its_connection_begins_again_and_all_are_told(
+    source: FakeSource, notified: Notifier
+) -> None:
+    work, ends = settled(notified), settled(notified, topics.ENDS)
+    source.fault = Lost()
+    assert work.wait(LONG) is True
+    source.fault = None
+    assert ends.wait(LONG) is True
+    while work.wait(QUIET):
+        pass
+    assert source.connects == 2
+
+
+def test_a_source_that_cannot_begin_is_tried_again(source: FakeSource, notified: Notifier) -> None:
+    subscription = notified.subscribe(topics.WORK)
+    source.fault = StoreUnavailable("away")
+    for _ in range(2):
+        with pytest.raises(StoreUnavailable):
+            subscription.wait(LONG)
+    source.fault = None
+    assert subscription.wait(LONG) is True
+
+
+class TestThrottle:
+    @pytest.fixture(autouse=True)
+    def throttled(self, source: FakeSource, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(source, "throttled", True, raising=False)
+        monkeypatch.setattr(notifier, "THROTTLE_TAIL", 0.02)
+
+    def test_all_are_told_once_more_what_a_server_may_have_left_out(
+        self, source: FakeSource, notified: Notifier
+    ) -> None:
+        first, second = settled(notified), settled(notified)
+        source.send("work")
+        for each in (first, second):
+            assert each.wait(LONG) is True
+        for each in (first, second):
+            assert each.wait(LONG) is True
+            assert each.wait(QUIET) is False
+
+    def test_the_tail_of_one_topic_is_not_put_off_by_another_topic(
+        self, source: FakeSource, notified: Notifier
+    ) -> None:
+        ends, work = settled(notified, topics.ENDS), settled(notified)
+        source.send("ends")
+        assert ends.wait(LONG) is True
+        deadline = time.monotonic() + LONG
+        while not ends.wait(0):
+            source.send("work")
+            work.wait(0.001)
+            assert time.monotonic() < deadline
+
+    def test_what_is_told_soon_comes_soon_to_a_thread_that_sleeps(self, notified: Notifier) -> None:
+        subscription = settled(notified)
+        began = time.monotonic()
+        timer = threading.Timer(0.02, notified.tell_soon, [topics.WORK])
+        timer.start()
+        assert subscription.wait(LONG) is True
+        assert time.monotonic() - began < LONG / 4
+        timer.join()
+
+
+def test_a_wait_for_a_lossy_source_ends_by_itself(
+    source: FakeSource, notified: Notifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(notifier, "SAFETY_POLL", 2 * QUIET)
+    assert settled(notified).wait(0.5) is False
+    source.lossy = True
+    first, second = settled(notified), settled(notified)
+    assert first.wait(LONG) is True
+    assert second.wait(LONG) is True
+
+
+def test_a_topic_that_is_never_signalled_is_looked_after_often(
+    source: FakeSource, notified: Notifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(notifier, "UNSIGNALLED_POLL", 2 * QUIET)
+    assert settled(notified).wait(0.5) is False
+    assert settled(notified, topics.OUTPUT).wait(LONG) is True
+    changes = settled(notified, topics.CHANGES)
+    source.send("ends")
+    assert changes.wait(0) is True
+
+
+def test_counters_that_are_polled_tell_of_their_own_topic(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(notifier, "POLL", 0.005)
+    source = FakeSource(polled=True)
+    notified = Notifier(source)
+    work, ends = settled(notified), settled(notified, topics.ENDS)
+    source.send("ends")
+    assert work.wait(QUIET) is False
+    assert ends.wait(LONG) is True
+    assert race(lambda: work.wait(LONG), lambda: source.send("work"))[0] is True
+
+
+def test_what_came_while_nobody_waits_can_be_taken_in(source: FakeSource, notified: Notifier) -> None:
+    notified.catch_up()
+    assert source.connects == 0, "it begins with the first wait"
+    subscription = settled(notified)
+    source.send("work")
+    drains = source.drains
+    notified.catch_up()
+    assert source.drains == drains + 1
+    assert subscription.wait(0) is True
+
+
+def test_while_a_thread_reads_nobody_else_takes_in(source: FakeSource, notified: Notifier) -> None:
+    subscription = settled(notified)
+
+    def take_in() -> None:
+        eventually(lambda: notified._driven)
+        notified.catch_up()
+        subscription.wake()
+
+    assert race(lambda: subscription.wait(LONG), take_in)[0] is True
+
+
+def test_what_this_handle_changed_is_told_without_the_source() -> None:
+    notified = Notifier(Local())
+    work, ends = settled(notified), settled(notified, topics.ENDS)
+    notified.tell(topics.ENDS)
+    assert ends.wait(0) is True
+    assert work.wait(0) is False
+    assert race(lambda: work.wait(LONG), lambda: notified.tell(topics.WORK))[0] is True
+
+
+def test_the_source_is_closed_by_the_thread_that_reads_it(source: FakeSource, notified: Notifier) -> None:
+    subscriptions = [settled(notified) for _ in range(3)]
+
+    def refused(subscription: Subscription) -> bool:
+        with pytest.raises(StoreUnavailable):
+            subscription.wait(LONG)
+        return True
+
+    def close() -> None:
+        eventually(lambda: notified._driven)
+        notified.close()
+
+    assert race(*(partial(refused, each) for each in subscriptions), close)[:3] == [True] * 3
+    assert source.closes >= 1
+
+
+def test_a_source_that_nobody_reads_is_closed_at_once(source: FakeSource, notified: Notifier) -> None:
+    settled(notified)
+    notified.close()
+    assert source.closes == 1
+
+
+def test_a_subscription_that_is_closed_is_told_nothing(source: FakeSource, notified: Notifier) -> None:
+    kept, gone = settled(notified), settled(notified)
+    gone.close()
+    source.send("work")
+    assert kept.wait(LONG) is True
+    assert gone.wait(LONG) is False
+
+
+def test_what_must_not_be_used_is_refused_before_a_lock_is_taken(source: FakeSource) -> None:
+    """After a fork, the lock of the parent's thread may be held in the child for ever."""
+
+    def refuse() -> None:
+        if forked:
+            raise StoreUnusable("opened before a fork")
+
+    forked = False
+    notified = Notifier(source, refuse)
+    with closing(settled(notified)) as subscription, notified._lock:
+        forked = True
+        with pytest.raises(StoreUnusable):
+            subscription.wait(LONG)
+        with pytest.raises(StoreUnusable):
+            notified.subscribe(topics.WORK)
+        forked = False
