@@ -1,6 +1,6 @@
 """Which topics a change touches: the rule of `domain/topics.py`, and that every store notifies by it.
 
-PostgreSQL and Redis decide it in their statements. This one table of cases compares them, and the others, with the rule.
+PostgreSQL and Redis decide it in their statements. This one table of cases compares all stores with the rule.
 """
 
 from collections.abc import Callable, Iterator
