@@ -1,9 +1,19 @@
-"""One claim at a time in a queue with a limit: the next counts what this one took.
+"""A lock per limited queue: one claim at a time counts the running jobs of the queue and takes more.
 
-There are no transactions and no locks that outlive their holder, so a lock is a moment until which it lasts, kept
-beside the queue's settings. A take is bound to its lock by the server's clock: a claimer that was held up for longer
-than its lock takes nothing. The next lock begins no sooner than `GUARD_INTERVAL` after the end of
-the last one.
+The invariant: no more jobs of a queue run than its limit allows. Two claims that count at the same time would each see
+room for the same job. MongoDB has no transactions on a standalone server, and a lock must not outlive a process that
+dies, so a lock is a time of the server's clock, stored as `turn` beside the queue's settings: whoever sets it holds the
+lock until then.
+
+A holder that is suspended may wake up after its lock has expired, when another process has counted already. Two rules
+keep the invariant then:
+
+- Taking jobs is conditional on the server's clock being before the end of the lock (`not_after`): a late request
+  changes nothing.
+- A request that passed the condition in time may still be executing when the lock ends; its client gives up after
+  `GUARD_INTERVAL`. So the next lock begins no sooner than `GUARD_INTERVAL` after the end of the last one.
+
+Shown by `TestTurns` in tests/contract/test_mongo_claiming.py.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,15 +32,15 @@ from queuectl.store.mongo.connect import Base, for_changing_one
 from queuectl.store.mongo.documents import Document
 
 TTL = 2_000_000
-"""Microseconds of a lock, which takes a few thousand."""
+"""Microseconds until a lock expires. A claim needs a few thousand of them."""
 GUARD_INTERVAL = 2_000_000
-"""Microseconds for which a take that began within its lock may still be at work."""
+"""Microseconds for which a request that began before the end of its lock may still execute."""
 RELEASE_TIMEOUT = 0.5
-"""Seconds for which giving up locks may take: they end by themselves."""
+"""Seconds that releasing may take: a lock that is not released expires."""
 
 
 class QueueLock(Struct, frozen=True):
-    """The right to take from one queue, until a moment of the server's clock, and the queue's settings by then."""
+    """The right to take jobs from one queue until a time of the server's clock, and the queue's settings."""
 
     until: int
     settings: dict[str, Any]
@@ -38,7 +48,7 @@ class QueueLock(Struct, frozen=True):
 
 @contextmanager
 def acquired(base: Base, queues: Sequence[str], now: Any) -> Iterator[Mapping[str, QueueLock]]:
-    """Our locks in those of the queues in which nobody else has his, while the block lasts."""
+    """The locks of those queues that no other claim has locked, held during the block."""
     asked = {queue: _acquire(base, queue, now) for queue in queues}
     locks = {queue: lock for queue, lock in asked.items() if lock is not None}
     try:
@@ -48,7 +58,7 @@ def acquired(base: Base, queues: Sequence[str], now: Any) -> Iterator[Mapping[st
 
 
 def capacities(base: Base, locks: Mapping[str, QueueLock]) -> dict[str, int | None]:
-    """How many jobs each of these queues has room for: nobody else takes any before our locks are over."""
+    """How many jobs may be taken from each locked queue; None is any number. No other claim changes that meanwhile."""
     running = ready_index.count_processing(base, list(locks))
     return {queue: _capacity(lock.settings, running[queue]) for queue, lock in locks.items()}
 
@@ -60,7 +70,7 @@ def _capacity(settings: Mapping[str, Any], running: int) -> int | None:
 
 @contextmanager
 def not_after(until: int, now: Any) -> Iterator[Document]:
-    """The condition that it is not later than a moment; what runs in the block ends soon after it, or is given up."""
+    """The condition that the server's clock is before a time. Requests in the block are given up after the guard."""
     with pymongo.timeout(GUARD_INTERVAL / 1_000_000):
         yield {"$expr": {"$lt": [now, until]}}
 

@@ -1,4 +1,8 @@
-"""The lines that jobs wait in: which queues have something ready, how much may be taken of it, and who stands first."""
+"""The index `ready`: which queues have ready jobs, how many of them may be taken, and which come first.
+
+A job that may be claimed now has the field `ready` (its queue); a job that waits for a time has `delayed` instead. The
+index holds ready jobs by queue and sort order, so a claim reads only the jobs that it takes.
+"""
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
@@ -15,20 +19,20 @@ from queuectl.store.mongo.documents import Document, standing, state_and_queue
 from queuectl.store.protocol import DUE_LOOKED_AT
 
 QUEUES_PER_QUERY = 100
-"""Queues whose lines one query merges in order; with more than 200 the server would sort all that is ready."""
+"""Queues in one query, whose index ranges the server merges in order. Above 200 it would sort all ready jobs."""
 VALID_FOR = 2_000_000
-"""Microseconds for which a look may be acted upon: later, a queue may have been paused."""
+"""Microseconds for which the answer of `ready_queues` may be used: later, a queue may have been paused."""
 
 ServerTime = Any
-"""The server's time in microseconds, as an expression."""
+"""The server's time in microseconds, as an aggregation expression."""
 
 
 class ReadyQueues(Struct, frozen=True):
-    """What may be taken, as it was at a moment of the server's clock.
+    """What may be taken, at one time of the server's clock.
 
-    capacities    how many jobs, for each queue that has some ready and gives some; None is as many as there are
-    until    the last moment at which something may be taken because of this look
-    overdue  whether delayed jobs became due
+    capacities  how many jobs may be taken from each queue that has ready jobs and is not full; None is any number
+    until       the last time at which jobs may be taken because of this answer
+    overdue     whether delayed jobs have become due
     """
 
     capacities: dict[str, int | None]
@@ -36,14 +40,14 @@ class ReadyQueues(Struct, frozen=True):
     overdue: bool
 
     def without(self, queues: Collection[str]) -> "ReadyQueues":
-        """The same but for these queues."""
+        """The same without these queues."""
         return replace(
-            self, capacities={queue: room for queue, room in self.capacities.items() if queue not in queues}
+            self, capacities={queue: count for queue, count in self.capacities.items() if queue not in queues}
         )
 
 
 def ready_queues(base: Base, named: Sequence[str], now: ServerTime) -> ReadyQueues:
-    """Everything that decides where the first jobs are: one question, and another where queues have limits."""
+    """Which queues have ready jobs, and how many may be taken: one query, and a second one if a queue has a limit."""
     rows = list(base["jobs"].aggregate(ready_queues_pipeline(list(named), now)))
     settings: dict[str, Any] = {
         row["key"]: codec.entry(row.get("value"), 0).value for row in rows if "key" in row
@@ -57,7 +61,7 @@ def ready_queues(base: Base, named: Sequence[str], now: ServerTime) -> ReadyQueu
 
 
 def ready_queues_pipeline(named: list[str], now: ServerTime) -> list[Document]:
-    """The queues with something ready, the settings of queues, one delayed job whose time has come, and the time."""
+    """Selects the queues with ready jobs, the settings of queues, one overdue delayed job, and the time."""
     ready = {"$in": named} if named else {"$gt": ""}
     entries = [{"$match": {"table": "queues"}}, {"$project": {"_id": 0, "key": 1, "value": 1}}]
     return [
@@ -70,17 +74,17 @@ def ready_queues_pipeline(named: list[str], now: ServerTime) -> list[Document]:
 
 
 def overdue_pipeline(now: ServerTime) -> list[Document]:
-    """One delayed job whose time has come."""
+    """Selects one delayed job that is due."""
     return [{"$match": due(now)}, {"$limit": 1}, {"$project": {"_id": 0, "overdue": {"$literal": True}}}]
 
 
 def due(now: ServerTime) -> Document:
-    """The delayed jobs whose time has come."""
+    """The filter for delayed jobs that are due."""
     return {"delayed": {"$exists": True}, "$expr": {"$lte": ["$delayed", now]}}
 
 
 def _capacities(base: Base, settings: Mapping[str, Any]) -> dict[str, int | None]:
-    """As `domain.queue.room` says, for each queue that gives something."""
+    """The capacity of each queue that is neither paused nor full, by the rule in `domain/queue.py`."""
     limited = [queue for queue, setting in settings.items() if setting.get("limit") is not None]
     running = count_processing(base, limited)
     capacities: dict[str, int | None] = {}
@@ -93,7 +97,7 @@ def _capacities(base: Base, settings: Mapping[str, Any]) -> dict[str, int | None
 
 
 def count_processing(base: Base, queues: Sequence[str]) -> Counter[str]:
-    """How many jobs of each of these queues run."""
+    """How many jobs of each of these queues are processing."""
     if not queues:
         return Counter()
     names = [standing("processing", queue) for queue in queues]
@@ -104,29 +108,29 @@ def count_processing(base: Base, queues: Sequence[str]) -> Counter[str]:
     return Counter({state_and_queue(row["_id"])[1]: row["n"] for row in rows})
 
 
-def first_jobs(base: Base, look: ReadyQueues, wanted: int) -> list[Document]:
-    """The first jobs of all lines together, in order; of a queue no more than it has room for."""
-    capacities, found = dict(look.capacities), list[Document]()
+def first_jobs(base: Base, queues: ReadyQueues, wanted: int) -> list[Document]:
+    """The first ready jobs of all queues together, in order; from a queue no more than its capacity."""
+    capacities, found = dict(queues.capacities), list[Document]()
     while capacities:
         first = within_capacity(_first(base, sorted(capacities), wanted), capacities)
         full = {head["ready"] for head in first.left_out}
         if not full or len(found) + len(first.taken) >= wanted:
             return _in_order([*found, *first.taken])[:wanted]
-        # Behind those that give no more there may be others: what stands in a full line is settled.
+        # Jobs beyond a capacity hide jobs of other queues: keep those of the full queues and ask for the others.
         found += [head for head in first.taken if head["ready"] in full]
-        capacities = {queue: room for queue, room in capacities.items() if queue not in full}
+        capacities = {queue: count for queue, count in capacities.items() if queue not in full}
     return _in_order(found)[:wanted]
 
 
 class Part(Struct, frozen=True):
-    """Heads for which there is room, and those for which there is none."""
+    """The jobs within the capacities, and those beyond."""
 
     taken: list[Document]
     left_out: list[Document]
 
 
 def within_capacity(heads: Sequence[Document], capacities: Mapping[str, int | None]) -> Part:
-    """The heads of which each queue has room for, in their order."""
+    """Divide jobs by what the capacity of their queue allows, in their order."""
     used, part = Counter[str](), Part([], [])
     for head in heads:
         free = capacities[head["ready"]]
@@ -139,14 +143,14 @@ def within_capacity(heads: Sequence[Document], capacities: Mapping[str, int | No
 def _first(base: Base, queues: list[str], limit: int) -> list[Document]:
     heads = list[Document]()
     for start in range(0, len(queues), QUEUES_PER_QUERY):
-        lines = {"ready": {"$in": queues[start : start + QUEUES_PER_QUERY]}}
-        found = base["jobs"].find(lines, {"sort_key": 1, "ready": 1}).sort([("sort_key", 1), ("_id", 1)])
+        ready = {"ready": {"$in": queues[start : start + QUEUES_PER_QUERY]}}
+        found = base["jobs"].find(ready, {"sort_key": 1, "ready": 1}).sort([("sort_key", 1), ("_id", 1)])
         heads += found.limit(limit).batch_size(limit)
     return _in_order(heads)[:limit]
 
 
 def _in_order(heads: list[Document]) -> list[Document]:
-    """By sort_key and number. A head without a number to sort by comes first: who takes it finds it damaged."""
+    """By sort_key and number. A job without a number to sort by comes first, so that a claim finds it damaged."""
     return sorted(heads, key=lambda head: (_as_number(head.get("sort_key")), _as_number(head["_id"])))
 
 
@@ -155,7 +159,7 @@ def _as_number(value: Any) -> float:
 
 
 def due_since(base: Base, now: ServerTime) -> dict[str, datetime]:
-    """For each queue, since when the job that waits longest has been due."""
+    """For each queue, the time since which its longest waiting job has been due."""
     queues = [row["_id"] for row in base["jobs"].aggregate(_THERE)]
     rows = list(base["jobs"].aggregate(_longest_overdue(now)))
     for start in range(0, len(queues), QUEUES_PER_QUERY):
@@ -174,7 +178,7 @@ _LONGEST: Document = {"$group": {"_id": "$queue", "since": {"$min": "$run_at"}}}
 
 
 def _longest_in(queue: str) -> list[Document]:
-    """Along the index, no further than a claim of so many jobs would go."""
+    """Selects the longest waiting job of a queue among its first jobs: the index is read no further."""
     first: list[Document] = [
         {"$match": {"ready": queue}},
         {"$sort": {"sort_key": 1, "_id": 1}},
