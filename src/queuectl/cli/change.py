@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from queuectl.cli.act import act, confirm, count_down
 from queuectl.cli.jobs import states_of
-from queuectl.cli.many import Act, act, confirm, count_down
 from queuectl.cli.references import JOBS_HELP, references
+from queuectl.cli.report import Act
 from queuectl.domain.instant import format_instant, in_range
 from queuectl.domain.job import TERMINAL
 from queuectl.domain.quantity import parse_duration
@@ -14,6 +15,7 @@ from queuectl.domain.query import Filter
 from queuectl.errors import InvalidInput, NotFound
 from queuectl.service.changing import Change
 from queuectl.service.moments import read_moment
+from queuectl.service.operation import Operation
 
 if TYPE_CHECKING:
     from queuectl.cli.parser import Parser
@@ -43,20 +45,23 @@ def cancel(session: "Session") -> int:
     meant = references(args.job) if args.job else _selected(session)
     steps = session.queue.cancel(meant, reason=args.reason)
     count = steps.count()
+    if not args.job and not count:
+        session.say("queuectl: this selects no job that has not ended")
     if not args.job:
-        if not count:
-            session.say("queuectl: no job that has not ended is meant by this")
         confirm(session, "cancel", count)
-    what = Act(
+    return act(session, _cancelling(steps, count, by_filter=not args.job))
+
+
+def _cancelling(steps: Operation[Sequence[Change]], count: int, *, by_filter: bool) -> Act:
+    return Act(
         verb="cancel",
         steps=steps,
         count=count,
-        by_filter=not args.job,
+        by_filter=by_filter,
         line=_cancelled,
         kind=_cancelled_kind,
         met=_ended_before,
     )
-    return act(session, what)
 
 
 def retry_options(parser: "Parser") -> None:

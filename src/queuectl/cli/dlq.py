@@ -3,10 +3,11 @@
 from typing import TYPE_CHECKING
 
 from queuectl.cli import jobs
+from queuectl.cli.act import act
 from queuectl.cli.cells import columns_of
 from queuectl.cli.change import purge_all, retried_kind, retry_named, state_of
-from queuectl.cli.many import Act, act
 from queuectl.cli.references import JOBS_HELP, reference, references
+from queuectl.cli.report import Act
 from queuectl.domain.ids import handle
 from queuectl.domain.job import Job, State
 from queuectl.domain.quantity import parse_duration

@@ -148,21 +148,16 @@ def _enqueue_one(session: "Session", request: JobRequest) -> int:
     [item] = _add(session, request)
     _say_start(session, request)
     code = announce(session, [item])
-    if item.refused:
-        if session.json:
-            from queuectl.service.shapes import error
-
-            session.emit(error(item.refused))
-        return code
-    if session.args.wait or session.args.follow:
+    if not item.refused and (session.args.wait or session.args.follow):
         return _wait(session, item.job)
     if session.json:
         from queuectl.service import shapes
 
-        session.emit(shapes.document(jobs=[shapes.enqueued(item)]))
-    elif session.on_terminal and not item.existing and item.job.state == "pending":
+        done = shapes.error(item.refused) if item.refused else shapes.document(jobs=[shapes.enqueued(item)])
+        session.emit(done)
+    elif session.on_terminal and item.status == "added" and item.job.state == "pending":
         session.say(f"queued on {item.job.queue!r}; follow it with: queuectl logs -f {handle(item.job)}")
-    return 0
+    return code
 
 
 def _add(session: "Session", request: JobRequest) -> "Sequence[Enqueued]":

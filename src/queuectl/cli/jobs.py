@@ -115,35 +115,32 @@ def list_(session: "Session") -> int:
 
 def print_jobs(session: "Session", wanted: Filter, limit: int | None, columns: tuple[str, ...] | None) -> int:
     """The jobs that match, in the form that was asked for; page by page, so that a million need no memory."""
-    args = session.args
-    if args.watch:
+    if session.args.watch:
         from queuectl.cli.watch import watch
 
         return watch(session, lambda: _newest(session, wanted, limit, columns))
     shown: list[Job] = []
     damaged: dict[int, Unreadable] = {}
-    cursor: str | None = args.after
+    cursor: str | None = session.args.after
     for piece in _pages(session, wanted, limit):
         cursor = piece.next
         damaged |= {each.number: each for each in piece.unreadable}
-        if args.jsonl:
-            for job in piece.jobs:
-                session.emit(shapes.job(job))
-        elif session.json or session.on_terminal:
+        if not _print_page(session, piece.jobs, columns):
             shown += piece.jobs
-        else:
-            _print_rows(session, piece.jobs, columns)
-    unreadable = [shapes.unreadable(each) for each in damaged.values()]
-    if args.jsonl:
-        for each in unreadable:
-            session.emit({**each, "state": "unreadable"})
-    elif session.json:
-        session.emit(
-            shapes.document(jobs=[shapes.job(job) for job in shown], next=cursor, unreadable=unreadable)
-        )
-    else:
-        _print_rest(session, shown, list(damaged.values()), columns, cursor)
+    _print_rest(session, shown, list(damaged.values()), columns, cursor)
     return 0
+
+
+def _print_page(session: "Session", jobs: list[Job], columns: tuple[str, ...] | None) -> bool:
+    """Print the jobs of one page, if the form is one that needs no other page."""
+    if session.args.jsonl:
+        for job in jobs:
+            session.emit(shapes.job(job))
+    elif session.json or session.on_terminal:
+        return False
+    else:
+        _print_rows(session, jobs, columns)
+    return True
 
 
 def _pages(session: "Session", wanted: Filter, limit: int | None) -> Iterator[Found]:
@@ -165,7 +162,16 @@ def _print_rest(
     columns: tuple[str, ...] | None,
     cursor: str | None,
 ) -> None:
-    """The table, if it has not been printed page by page; then the unreadable jobs, and how to see more."""
+    """What was not printed page by page: the document or the table, the unreadable jobs, and how to see more."""
+    unreadable = [shapes.unreadable(each) for each in damaged]
+    if session.args.jsonl:
+        for each in unreadable:
+            session.emit({**each, "state": "unreadable"})
+        return
+    if session.json:
+        jobs = [shapes.job(job) for job in shown]
+        session.emit(shapes.document(jobs=jobs, next=cursor, unreadable=unreadable))
+        return
     if shown:
         _print_rows(session, shown, columns)
     if damaged:
@@ -184,18 +190,20 @@ def print_job(session: "Session", job: Job, *, short: bool = False) -> int:
     fields(session, [(name, safe(value)) for name, value in lines])
     if not short and job.history:
         session.print("")
-        table(session, ATTEMPT_COLUMNS, [_attempt_row(past, form) for past in job.history], LESS_OF_ATTEMPTS)
-        for past in job.history:
-            if past.ended_processes:
-                what = "1 process" if past.ended_processes == 1 else f"{past.ended_processes} processes"
-                session.print(
-                    f"attempt {past.attempt} left {what} running: ended (--allow-detached keeps them)"
-                )
+        _print_attempts(session, job, form)
     if job.output_tail and not short:
         session.print("")
         session.print("last output:")
         session.out.writelines(f"  {safe(line)}\n" for line in job.output_tail.splitlines())
     return 0
+
+
+def _print_attempts(session: "Session", job: Job, form: Form) -> None:
+    table(session, ATTEMPT_COLUMNS, [_attempt_row(past, form) for past in job.history], LESS_OF_ATTEMPTS)
+    for past in job.history:
+        if past.ended_processes:
+            what = "1 process" if past.ended_processes == 1 else f"{past.ended_processes} processes"
+            session.print(f"attempt {past.attempt} left {what} running: ended (--allow-detached keeps them)")
 
 
 def states_of(text: str | None) -> frozenset[State]:

@@ -1,5 +1,7 @@
 """One line on stderr that is written again while something takes its time; nothing where nobody looks."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -10,6 +12,8 @@ from queuectl.terminal import cut, width_of
 if TYPE_CHECKING:
     from queuectl.cli.session import Session
 
+PATIENCE = 1.0
+"""Seconds before the progress of an act is shown."""
 EVERY = 0.2
 """Seconds between two writings."""
 SETTLED = 3.0
@@ -17,12 +21,12 @@ SETTLED = 3.0
 
 
 class Live:
-    """The line. Clear it before anything else is written to the terminal."""
+    """The line. Clear it before anything else is written to the terminal. `patience`: seconds before it is shown."""
 
-    def __init__(self, session: "Session") -> None:
+    def __init__(self, session: "Session", patience: float = 0.0) -> None:
         self._session = session
         self.wanted = session.err.isatty() and not (session.args.quiet or session.json)
-        self._shown, self._next = False, 0.0
+        self._shown, self._next = False, boottime() + patience
 
     def show(self, text: str) -> None:
         """Write it again, unless that was a moment ago."""
@@ -38,6 +42,23 @@ class Live:
             self._shown, self._next = False, 0.0
             self._session.err.write("\r\x1b[K")
             self._session.err.flush()
+
+
+@contextmanager
+def progress(session: "Session", verb: str, count: int | None) -> Iterator[Callable[[int], None]]:
+    """How far an act on jobs is, once it has taken a while: call it with how many more are done."""
+    live, done = Live(session, PATIENCE), 0
+    live.wanted = live.wanted and not session.args.verbose
+
+    def advance(by: int) -> None:
+        nonlocal done
+        done += by
+        live.show(f"{verb}: {done}" + (f" of {max(count, done)}" if count is not None else ""))
+
+    try:
+        yield advance
+    finally:
+        live.clear()
 
 
 class Rest:

@@ -6,10 +6,15 @@ from queuectl.cli.render import table
 from queuectl.domain.job import STATES
 from queuectl.errors import InvalidInput
 from queuectl.service import shapes
+from queuectl.service.queries import QueueStatus
 
 if TYPE_CHECKING:
     from queuectl.cli.parser import Parser
     from queuectl.cli.session import Session
+
+COLUMNS = ("queue", "is", "limit", *STATES)
+LESS = ("cancelled", "held", "blocked", "completed", "failed", "dead", "limit", "processing")
+"""Columns that are left out where there is no room, the least important first."""
 
 
 def list__options(parser: "Parser") -> None:
@@ -23,22 +28,13 @@ def list_(session: "Session") -> int:
     if session.json:
         session.emit(shapes.document(queues=[shapes.queue(queue) for queue in found]))
         return 0
-    rows = [
-        [
-            q.name,
-            "paused" if q.paused else "running",
-            str(q.limit or ""),
-            *(str(q.jobs.get(state, 0)) for state in STATES),
-        ]
-        for q in found
-    ]
-    table(
-        session,
-        ("queue", "is", "limit", *STATES),
-        rows,
-        ("cancelled", "held", "blocked", "completed", "failed", "dead", "limit", "processing"),
-    )
+    table(session, COLUMNS, [_row(queue) for queue in found], LESS)
     return 0
+
+
+def _row(queue: QueueStatus) -> list[str]:
+    counts = (str(queue.jobs.get(state, 0)) for state in STATES)
+    return [queue.name, "paused" if queue.paused else "running", str(queue.limit or ""), *counts]
 
 
 def pause_options(parser: "Parser") -> None:

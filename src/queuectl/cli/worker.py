@@ -67,12 +67,16 @@ def start(session: "Session") -> int:
         _ask_the_archive(session)
     document = _holder_config(session, settings, count, _free_name(session, wanted))
     session.say(f"queuectl: store {said.url} ({said.durability})")
+    _warn(session, settings)
+    session.close()
+    return _start_detached(session, document) if args.detach else _become_holder(session, document)
+
+
+def _warn(session: "Session", settings: Settings) -> None:
     if os.geteuid() == 0:
         session.say("queuectl: this worker runs as root, so whoever can enqueue is root here")
     if settings.durability == "fast":
         session.say("queuectl: durability=fast: jobs may be lost with the power of this host")
-    session.close()
-    return _start_detached(session, document) if args.detach else _become_holder(session, document)
 
 
 def _ask_the_archive(session: "Session") -> None:
@@ -179,9 +183,24 @@ def _become_holder(session: "Session", document: dict[str, Any]) -> int:
 
 
 def _start_detached(session: "Session", document: dict[str, Any]) -> int:
-    """In a session of its own; back only when it has greeted its agent, so that a fault is seen here."""
+    """Start the worker in the background; wait until it has greeted its agent, so that a fault is seen here."""
     worker = document["worker"]
     log = os.path.join(document["directory"], f"{worker['id']}.log")
+    process, answer = _spawn(document, log)
+    if answer != "ready":
+        raise CommandFailed(f"the worker did not start: {answer or 'it ended'}", f"see {log}")
+    shown = {"id": worker["id"], "name": worker["name"], "holder_pid": process.pid, "log": log}
+    session.did(f"worker {worker['name']} started, pid {process.pid}")
+    process.returncode = 0  # it outlives this process, which is no reason for a warning of `subprocess`
+    if session.json:
+        session.emit(shapes.document(worker=shown))
+    else:
+        session.print(f"worker {worker['name']} started, pid {process.pid}, log {log}")
+    return 0
+
+
+def _spawn(document: dict[str, Any], log: str) -> tuple["subprocess.Popen[bytes]", str]:
+    """The holder in a session of its own, and what it says once it is ready."""
     ready_read, ready_write = os.pipe()
     document["ready_fd"] = ready_write
     read = _pipe_with(document)
@@ -197,17 +216,7 @@ def _start_detached(session: "Session", document: dict[str, Any]) -> int:
     for fd in (file, read, ready_write):
         os.close(fd)
     with open(ready_read, "rb") as ready:
-        answer = ready.readline().decode("utf-8", "replace").strip()
-    if answer != "ready":
-        raise CommandFailed(f"the worker did not start: {answer or 'it ended'}", f"see {log}")
-    shown = {"id": worker["id"], "name": worker["name"], "holder_pid": process.pid, "log": log}
-    session.did(f"worker {worker['name']} started, pid {process.pid}")
-    process.returncode = 0  # it is meant to outlive us: no warning that it still runs
-    if session.json:
-        session.emit(shapes.document(worker=shown))
-    else:
-        session.print(f"worker {worker['name']} started, pid {process.pid}, log {log}")
-    return 0
+        return process, ready.readline().decode("utf-8", "replace").strip()
 
 
 _HOLDER = (sys.executable, "-P", "-m", "queuectl.worker.holder", "--config-fd")

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
 
 from queuectl.cli.references import own_job
@@ -60,20 +61,24 @@ def stop(session: "Session") -> int:
     if own is not None:
         return _only_asked(session, items, own)
     parting = _await_end(session, items, timeout)
-    if session.json:
-        session.emit(
-            shapes.document(
-                stopped=[worker.id for worker in parting.stopped],
-                remaining=parting.remaining,
-                unanswered=[shapes.silence(silent) for silent in parting.silent],
-            )
-        )
-    else:
-        session.out.writelines(f"worker {safe(worker.name)} stopped\n" for worker in parting.stopped)
+    _tell_of_parting(session, parting)
     if not items:
         session.say("no worker runs")
     _tell_of_others(session, parting)
     return 1 if parting.remaining else 0
+
+
+def _tell_of_parting(session: "Session", parting: Parting) -> None:
+    if not session.json:
+        session.out.writelines(f"worker {safe(worker.name)} stopped\n" for worker in parting.stopped)
+        return
+    session.emit(
+        shapes.document(
+            stopped=[worker.id for worker in parting.stopped],
+            remaining=parting.remaining,
+            unanswered=[shapes.silence(silent) for silent in parting.silent],
+        )
+    )
 
 
 def _only_asked(session: "Session", items: Sequence[WorkerStatus], own: "Job") -> int:
@@ -132,33 +137,35 @@ def list__options(parser: "Parser") -> None:
 
 def list_(session: "Session") -> int:
     """Workers and what they run."""
-    now = session.queue.now()
-    found = session.queue.workers(with_jobs=True)
+    found, now = session.queue.workers(with_jobs=True), session.queue.now()
     if session.json:
         session.emit(shapes.document(workers=[shapes.worker(item) for item in found]))
         return 0
     from queuectl.cli.render import table
 
-    rows = [
-        [
-            item.worker.name,
-            item.worker.host,
-            str(item.worker.holder_pid),
-            item.state,
-            f"{sum(1 for slot in item.slots if slot.job)}/{item.worker.count}",
-            ",".join(item.worker.queues) or "all",
-            format_age(now - item.worker.started_at),
-            item.worker.id,
-        ]
-        for item in found
-    ]
-    columns = ("name", "host", "pid", "is", "busy", "queues", "uptime", "id")
-    table(session, columns, rows, ("id", "host", "pid", "queues", "uptime"))
+    table(session, COLUMNS, [_row(item, now) for item in found], ("id", "host", "pid", "queues", "uptime"))
     for item in found:
         skew = item.worker.skew
         if skew is not None and abs(skew) > SKEW_TOLERATED:
             session.say(f"queuectl: the clock of host {safe(item.worker.host)} differs by {skew:+.1f} s")
     return 0
+
+
+COLUMNS = ("name", "host", "pid", "is", "busy", "queues", "uptime", "id")
+
+
+def _row(item: WorkerStatus, now: datetime) -> list[str]:
+    worker, busy = item.worker, sum(1 for slot in item.slots if slot.job)
+    return [
+        worker.name,
+        worker.host,
+        str(worker.holder_pid),
+        item.state,
+        f"{busy}/{worker.count}",
+        ",".join(worker.queues) or "all",
+        format_age(now - worker.started_at),
+        worker.id,
+    ]
 
 
 def reload_options(parser: "Parser") -> None:
@@ -190,20 +197,7 @@ def forget_options(parser: "Parser") -> None:
 
 def forget(session: "Session") -> int:
     """Remove lost workers whose host is gone, and take back what their leases no longer protect."""
-    args, found = session.args, session.queue.workers()
-    if bool(args.worker) == args.all:
-        raise InvalidInput("which worker is to be forgotten?", "give names, or --all")
-    items = (
-        [item for item in found if item.state == "lost" and not _is_here(item.worker)]
-        if args.all
-        else registry.chosen(found, args.worker, lost=True)
-    )
-    for item in items:
-        if item.state == "lost" and _is_here(item.worker):
-            raise Conflict(
-                f"{place(item)} is a process of this host: it was stopped or hangs",
-                f"end it first: kill {item.worker.holder_pid}",
-            )
+    items = _to_forget(session)
     forgotten = [session.queue.forget(item) for item in items]
     session.did(f"{len(items)} worker{' is' if len(items) == 1 else 's are'} forgotten")
     if session.json:
@@ -215,6 +209,23 @@ def forget(session: "Session") -> int:
     if not items:
         session.say("no worker is lost")
     return 0
+
+
+def _to_forget(session: "Session") -> Sequence[WorkerStatus]:
+    """The workers that are named, or all lost ones. Raises Conflict for a process of this host."""
+    args, found = session.args, session.queue.workers()
+    if bool(args.worker) == args.all:
+        raise InvalidInput("which worker is to be forgotten?", "give names, or --all")
+    if args.all:
+        return [item for item in found if item.state == "lost" and not _is_here(item.worker)]
+    items = registry.chosen(found, args.worker, lost=True)
+    for item in items:
+        if item.state == "lost" and _is_here(item.worker):
+            raise Conflict(
+                f"{place(item)} is a process of this host: it was stopped or hangs",
+                f"end it first: kill {item.worker.holder_pid}",
+            )
+    return items
 
 
 def _taken_back(session: "Session", silent: Silence, jobs: "Sequence[Job]") -> str:

@@ -1,19 +1,16 @@
-"""Acts on many jobs: in steps, asked for before and summed up after, with progress, and a clean end at Ctrl+C."""
+"""What a person, or a program, is told of an act on many jobs."""
 
-import signal
-import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
 from queuectl.cli.document import to_json
 from queuectl.cli.output import OutputLost, as_json_for
-from queuectl.clock import boottime
 from queuectl.domain.ids import handle
-from queuectl.errors import InvalidInput, QueuectlError
+from queuectl.errors import QueuectlError
+from queuectl.interrupt import INTERRUPTED
 from queuectl.service import shapes
 from queuectl.service.changing import Change
 from queuectl.service.operation import Operation
@@ -22,22 +19,20 @@ if TYPE_CHECKING:
     from queuectl.cli.session import Session
 
 FEW = 20
-"""Up to so many named jobs get a line each on a terminal; for more, and for a filter, the summary says enough."""
+"""Up to this many named jobs get a line each on a terminal; for more, and for a filter, the summary says enough."""
 REFUSALS_SHOWN = 5
-PATIENCE = 1.0
-"""Seconds before progress is shown."""
-INTERRUPTED = 130
+AGAIN = "the same command goes on"
 
 
 class Act(Struct, frozen=True, kw_only=True):
     """What is done to jobs, and the words for what became of them.
 
     verb       for questions and progress: `cancel`
-    steps      does it to some hundreds of jobs at a time and answers what became of them; is closed at the end
+    steps      does it, some hundreds of jobs at a time, and answers what became of them; closed at the end
     count      how many jobs are meant
     line       what is told of one job, behind its name
     kind       what is counted in the summary; by default the line
-    met        for a filter: the words for a job that would be refused because it had got there by itself
+    met        for a filter: the words for a job that is refused because it got into the state by itself
     shape      what the JSON document says of one job beside id, number, state and refusal
     """
 
@@ -51,82 +46,11 @@ class Act(Struct, frozen=True, kw_only=True):
     shape: Callable[[Change], dict[str, object]] = lambda change: {}
 
 
-def act(session: "Session", what: Act) -> int:
-    """Do it step by step and tell what became of each job; answers the exit code of the first refusal."""
-    report, failed = _Report(session, what), None
-    with interruptible() as interrupted, _progress(session, what.verb, what.count) as advance:
-        try:
-            with closing(what.steps):
-                for changes in what.steps:
-                    report.tell(changes)
-                    advance(len(changes))
-                    if interrupted():
-                        break
-        except QueuectlError as error:
-            if not report.told:
-                raise
-            failed = error
-    return report.end(is_interrupted=interrupted(), failed=failed)
+class Report:
+    """What was done so far, and how it is told: one line for each job, or on a terminal a summary of many.
 
-
-def count_down(session: "Session", verb: str, done: str, count: int | None, steps: Iterable[int]) -> int:
-    """The same for jobs that are deleted unseen: each step answers how many it was; `count` may be unknown."""
-    total = 0
-    with interruptible() as interrupted, _progress(session, verb, count) as advance:
-        for deleted in steps:
-            total += deleted
-            session.did(f"{done} {total}")
-            advance(deleted)
-            if interrupted():
-                break
-    session.did(f"{done} {total}")
-    if session.json:
-        session.emit(shapes.document(**{done: total}, **({"interrupted": True} if interrupted() else {})))
-    else:
-        session.print(f"{done} {total}")
-    if interrupted():
-        session.err.write(f"queuectl: interrupted: the others are as they were; {_AGAIN}\n")
-    return INTERRUPTED if interrupted() else 0
-
-
-def confirm(session: "Session", verb: str, count: int) -> None:
-    """Go on if a person, or --yes, agrees to the number. Raises InvalidInput otherwise."""
-    if session.args.yes or count == 0:
-        return
-    jobs = "1 job" if count == 1 else f"{count} jobs"
-    if not sys.stdin.isatty():
-        raise InvalidInput(f"this would {verb} {jobs}", "add --yes to do it")
-    session.err.write(f"{verb} {jobs}? [y/N] ")
-    session.err.flush()
-    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
-        raise InvalidInput(f"{verb}: not confirmed, nothing was changed")
-
-
-@contextmanager
-def interruptible() -> Iterator[Callable[[], bool]]:
-    """Ctrl+C is noted, so that a step is never left in the middle; a second one ends the command at once."""
-    noted = False
-
-    def note(_number: int, _frame: object) -> None:
-        nonlocal noted
-        if noted:
-            raise KeyboardInterrupt
-        noted = True
-
-    before = signal.signal(signal.SIGINT, note)
-    try:
-        yield lambda: noted
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-_AGAIN = "the same command goes on"
-
-
-class _Report:
-    """What was done so far, and how it is told: a line a job, or on a terminal, of many, a summary.
-
-    Whoever reads may go away, or the disk may fill up: the act goes on, and that is said at its end.
+    If the output cannot be written any more (its reader has gone, its disk is full), the act goes on, and the error is
+    raised at its end.
     """
 
     def __init__(self, session: "Session", what: Act) -> None:
@@ -170,7 +94,7 @@ class _Report:
         if is_interrupted or failed:
             why = "interrupted" if is_interrupted else "broken off"
             self._session.err.write(
-                f"queuectl: {why}: {self._summary()}; the others are as they were, {_AGAIN}\n"
+                f"queuectl: {why}: {self._summary()}; the others are as they were, {AGAIN}\n"
             )
         elif self._sums_up and self.told:
             self._session.say(self._summary())
@@ -239,26 +163,3 @@ class _Report:
                 self._session.out.write(text)
             except (BrokenPipeError, OutputLost) as lost:
                 self._lost = lost
-
-
-@contextmanager
-def _progress(session: "Session", verb: str, count: int | None) -> Iterator[Callable[[int], None]]:
-    """One line on a terminal that is written again, once the act has taken a while."""
-    done, begun, is_shown = 0, boottime(), False
-    wanted = session.err.isatty() and not (session.json or session.args.quiet or session.args.verbose)
-
-    def advance(by: int) -> None:
-        nonlocal done, is_shown
-        done += by
-        if wanted and boottime() - begun > PATIENCE:
-            is_shown = True
-            of = f" of {max(count, done)}" if count is not None else ""
-            session.err.write(f"\r\x1b[K{verb}: {done}{of}")
-            session.err.flush()
-
-    try:
-        yield advance
-    finally:
-        if is_shown:
-            session.err.write("\r\x1b[K")
-            session.err.flush()

@@ -1,0 +1,90 @@
+"""Acts on many jobs: a person agrees first, sees the progress, and may stop with Ctrl+C between two steps."""
+
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING
+
+from queuectl.cli.live import progress
+from queuectl.cli.report import AGAIN, Act, Report
+from queuectl.errors import InvalidInput, QueuectlError
+from queuectl.interrupt import INTERRUPTED
+from queuectl.service import shapes
+from queuectl.service.operation import Operation
+
+if TYPE_CHECKING:
+    from queuectl.cli.session import Session
+
+
+def act(session: "Session", what: Act) -> int:
+    """Do it step by step and tell what became of each job; answers the exit code of the first refusal."""
+    report, failed = Report(session, what), None
+    with interruptible() as interrupted, progress(session, what.verb, what.count) as advance:
+        try:
+            with closing(what.steps):
+                for changes in what.steps:
+                    report.tell(changes)
+                    advance(len(changes))
+                    if interrupted():
+                        break
+        except QueuectlError as error:
+            if not report.told:
+                raise
+            failed = error
+    return report.end(is_interrupted=interrupted(), failed=failed)
+
+
+def count_down(session: "Session", verb: str, done: str, count: int | None, steps: Operation[int]) -> int:
+    """The same for jobs that are not read: each step answers how many it was. `count` may be unknown."""
+    total = 0
+    with interruptible() as interrupted, progress(session, verb, count) as advance, closing(steps):
+        for deleted in steps:
+            total += deleted
+            session.did(f"{done} {total}")
+            advance(deleted)
+            if interrupted():
+                break
+    session.did(f"{done} {total}")
+    is_interrupted = {"interrupted": True} if interrupted() else {}
+    if session.json:
+        session.emit(shapes.document(**{done: total}, **is_interrupted))
+    else:
+        session.print(f"{done} {total}")
+    if is_interrupted:
+        session.err.write(f"queuectl: interrupted: the others are as they were; {AGAIN}\n")
+    return INTERRUPTED if is_interrupted else 0
+
+
+def confirm(session: "Session", verb: str, count: int) -> None:
+    """Go on if a person, or --yes, agrees to the number. Raises InvalidInput otherwise."""
+    if session.args.yes or count == 0:
+        return
+    jobs = "1 job" if count == 1 else f"{count} jobs"
+    if not sys.stdin.isatty():
+        raise InvalidInput(f"this would {verb} {jobs}", "add --yes to do it")
+    session.err.write(f"{verb} {jobs}? [y/N] ")
+    session.err.flush()
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        raise InvalidInput(f"{verb}: not confirmed, nothing was changed")
+
+
+@contextmanager
+def interruptible() -> Iterator[Callable[[], bool]]:
+    """Ctrl+C is noted, so that the step that runs is completed; a second Ctrl+C ends the command at once."""
+    noted = False
+
+    def note(_number: int, _frame: object) -> None:
+        nonlocal noted
+        if noted:
+            raise KeyboardInterrupt
+        noted = True
+
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield lambda: noted
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+_AGAIN = "the same command goes on"
