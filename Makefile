@@ -3,7 +3,7 @@
 
 VENV   ?= .venv
 PYTHON ?= python3
-JOBS   ?= 4
+JOBS   ?= 6
 STORE  ?= sqlite
 ARGS   ?=
 
@@ -12,6 +12,7 @@ PIP  := $(BIN)/python -m pip --disable-pip-version-check --quiet install --const
 RUN  := $(VENV)/.installed-run
 DEV  := $(VENV)/.installed-dev
 POOLER := $(VENV)/.installed-pgbouncer
+COMPILED := tests/__pycache__
 
 PYTEST := $(BIN)/python -m pytest --dist worksteal
 
@@ -24,13 +25,13 @@ help: ## what there is
 demo: $(RUN) ## some two hundred commands through a queue of their own
 	$(BIN)/queuectl demo
 
-quick: $(DEV) ## tests of a minute: rules, command line, stores without a server
+quick: $(DEV) | $(COMPILED) ## tests of a minute: rules, command line, stores without a server
 	$(PYTEST) -n 2 --circle quick $(ARGS)
 
-test: $(DEV) $(POOLER) ## tests of five minutes: every store, every guarantee (KIND=redis for the end-to-end tests)
+test: $(DEV) $(POOLER) | $(COMPILED) ## tests of five minutes: every store, every guarantee (KIND=redis for the end-to-end tests)
 	$(PYTEST) -n $(JOBS) --circle test $(ARGS)
 
-proof: $(DEV) $(POOLER) ## every test: elections, races, kills under load (ARGS="-k name" for a part, here as above)
+proof: $(DEV) $(POOLER) | $(COMPILED) ## every test: elections, races, kills under load (ARGS="-k name" for a part, here as above)
 	$(PYTEST) -n $(JOBS) --circle proof $(ARGS)
 
 lint: $(DEV) ## style and formatting
@@ -72,6 +73,11 @@ $(DEV): $(RUN)
 $(POOLER): | $(BIN)/python
 	sh tests/servers/install-pgbouncer
 	touch $@
+
+# In a fresh clone two processes compile the tests, one half each; else each process of the test run compiles all of them.
+$(COMPILED): | $(DEV)
+	$(PYTEST) --collect-only -qq tests/contract tests/e2e > /dev/null & \
+	$(PYTEST) --collect-only -qq --ignore=tests/contract --ignore=tests/e2e > /dev/null; wait
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "queuectl needs Python 3.11 or newer")'
