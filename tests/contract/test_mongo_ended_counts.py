@@ -144,7 +144,14 @@ MEANWHILE = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("meanwhile", MEANWHILE)
+ALONE = ("a retry", "another end", "a deletion", "a merge", "a retry and another end")
+"""Each of these is a part of another one, so `make proof` alone runs it."""
+
+
+@pytest.mark.parametrize(
+    "meanwhile",
+    [pytest.param(name, marks=pytest.mark.proof if name in ALONE else ()) for name in MEANWHILE],
+)
 def test_the_counts_are_exact_whatever_happens_between_two_steps_of_a_merge(
     ground: MongoGround, meanwhile: str
 ) -> None:

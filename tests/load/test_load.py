@@ -15,6 +15,7 @@ ONCE = dict.fromkeys(IDS, 1)
 COUNTS = {"total": 4, "pending": 0, "completed": 4}
 
 
+@pytest.mark.proof
 def test_a_small_load_goes_through() -> None:
     command = [
         sys.executable,

@@ -71,9 +71,9 @@ def test_what_no_signal_reaches_is_given_up_with_its_pids(monkeypatch: pytest.Mo
     monkeypatch.setattr(process_table, "signal_process", lambda *_: None)
     with subprocess.Popen(["sleep", "60"], start_new_session=True) as process:
         now = boottime()
-        ladder = KillLadder(process.pid, grace=1.0, now=now)
+        ladder, snapshot = KillLadder(process.pid, grace=1.0, now=now), Snapshot()
         while not ladder.done:
-            ladder.step(now, Snapshot(), set(), leader_alive=True)
+            ladder.step(now, snapshot, set(), leader_alive=True)
             assert ladder.next_at > now or ladder.done
             now = ladder.next_at
         assert ladder.unkillable == [process.pid]

@@ -283,6 +283,7 @@ def test_leftovers_are_found_without_the_kernels_list_of_children(
 _SOURCES = Path(__file__).parents[2] / "src"
 
 
+@pytest.mark.proof
 def test_a_tree_of_1500_processes_is_ended_within_its_grace(agent: Agent) -> None:
     """Those of another session too: looking at each costs microseconds."""
     many = "i=0; while [ $i -lt 1400 ]; do sleep 60 & i=$((i+1)); done"
