@@ -1,8 +1,7 @@
-"""Starting a command: from an order to a pid, or to a sentence that says why not.
+"""Starting a command: from a `start` message to a pid, or to a sentence that says why the command cannot be started.
 
-`posix_spawn` only: it does not copy the holder's memory maps, and nothing of Python runs between fork and
-exec. What it cannot do for the child (directory, umask) the single-threaded holder does to itself for that
-moment.
+Only `posix_spawn` is used: it does not copy the holder's memory maps, and no Python code runs between fork and exec.
+It cannot set the directory and the umask of the child, so the holder, which has one thread, sets its own for that time.
 """
 
 import errno
@@ -23,16 +22,16 @@ LONGEST_ARGUMENT = 64 << 10
 """Longer commands travel through a file: the kernel takes at most 131,071 bytes in one argument."""
 
 TROUBLE = frozenset({errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.ENOMEM})
-"""What is short here is no fault of the job."""
+"""The system lacks processes, descriptors or memory: the job is not at fault."""
 
 _DEFAULT_PATH = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
 _INTERNAL = (crashpoint.VARIABLE,)
 _MINIMAL = ("PATH", "HOME", "USER", "SHELL", "LANG", "TZ")
-"""What a command sees of its worker's environment with --clean-env."""
+"""The variables of the worker's environment that a command has with --clean-env."""
 
 
 class SpawnError(Exception):
-    """The command could not be started. `trouble`: for lack of something here, so another try is worth it."""
+    """The command could not be started. `trouble`: the system lacks something, and the job may be tried again."""
 
     def __init__(self, number: int, message: str, *, ours: bool = False) -> None:
         super().__init__(message)
@@ -41,7 +40,7 @@ class SpawnError(Exception):
 
 
 class Spawned(NamedTuple):
-    """A command that runs: its leader, our ends of its pipes by stream, its private script if any."""
+    """A command that runs: its leader, our ends of its pipes by stream, its script file if there is one."""
 
     pid: int
     pipes: dict[int, int]
@@ -51,7 +50,7 @@ class Spawned(NamedTuple):
 class Spawner:
     """Starts the commands of a worker from one base environment.
 
-    Private files go into `directory`, of which `folder` is an open descriptor: it was checked, and cannot be exchanged.
+    Private files go into `directory`. `folder` is a descriptor of it: it was checked and cannot be replaced.
     """
 
     def __init__(
@@ -69,38 +68,37 @@ class Spawner:
         self._oom = process_table.OomScore()
         self._null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         self._home = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        # exec resets handlers by itself, but an ignored signal (Python's SIGPIPE, nohup's SIGHUP) stays
-        # ignored.
+        # exec resets handlers by itself, but an ignored signal (Python's SIGPIPE, nohup's SIGHUP) stays ignored.
         self._to_default = [s for s in signal.valid_signals() if signal.getsignal(s) != signal.SIG_DFL]
 
     def spawn(self, order: Start, stdin: bytes, slot: int) -> Spawned:
-        """Start the order's command in this slot, or raise SpawnError."""
-        means = _Means()
+        """Start the command in this slot. Raises SpawnError."""
+        resources = _Resources()
         try:
-            return self._spawn(order, stdin, slot, means)
+            return self._spawn(order, stdin, slot, resources)
         except (ValueError, TypeError, KeyError) as error:  # a NUL, a variable's name with an equals sign
-            means.discard()
+            resources.discard()
             raise SpawnError(errno.EINVAL, f"cannot be passed to a program: {error}") from error
-        except OSError as error:  # pipes, memory files and scripts are our means, not the job's
-            means.discard()
+        except OSError as error:  # from pipes, memory files and scripts: the job is not at fault
+            resources.discard()
             raise SpawnError(error.errno or errno.EIO, error.strerror or str(error), ours=True) from error
         except SpawnError:
-            means.discard()
+            resources.discard()
             raise
 
-    def _spawn(self, order: Start, stdin: bytes, slot: int, means: "_Means") -> Spawned:
+    def _spawn(self, order: Start, stdin: bytes, slot: int, resources: "_Resources") -> Spawned:
         env = self._environment(order, slot)
-        argv = self._argv(order, means)
-        source = self._stdin(stdin, means) if order.has_stdin else self._null
-        writers = means.open_pipes(order.split)
+        argv = self._argv(order, resources)
+        source = self._stdin(stdin, resources) if order.has_stdin else self._null
+        writers = resources.open_pipes(order.split)
         actions = [(os.POSIX_SPAWN_DUP2, source, 0)]
         actions += [(os.POSIX_SPAWN_DUP2, writers[0], 1), (os.POSIX_SPAWN_DUP2, writers[-1], 2)]
         pid = self._execute(order, argv, env, actions)
-        means.close_theirs()
-        return Spawned(pid, means.ours, means.script)
+        resources.close_theirs()
+        return Spawned(pid, resources.ours, resources.script)
 
     def _execute(self, order: Start, argv: list[bytes], env: dict[bytes, bytes], actions: list[Any]) -> int:
-        """The spawn itself, from the job's directory and with its umask."""
+        """Call posix_spawn in the job's directory and with its umask."""
         cwd, umask = order.cwd, order.umask
         previous = os.umask(umask) if umask is not None else None
         try:
@@ -138,8 +136,8 @@ class Spawner:
         env[b"QUEUECTL_SLOT"] = b"%d" % slot
         return env
 
-    def _argv(self, order: Start, means: "_Means") -> list[bytes]:
-        """What to execute; a long command, or one with an interpreter line, as a private script."""
+    def _argv(self, order: Start, resources: "_Resources") -> list[bytes]:
+        """The arguments; a long command, or one with an interpreter line, becomes a script file."""
         if order.argv:
             return [os.fsencode(word) for word in order.argv]
         if order.command is None:
@@ -148,18 +146,18 @@ class Spawner:
         shell = _shell(order.shell) if order.shell else [SHELL]
         if len(command) <= LONGEST_ARGUMENT and not command.startswith(b"#!"):
             return [*shell, b"-c", command]
-        means.script = str(script_file.path_of(self._directory, order.attempt_id))
-        script_file.write(self._folder, means.script, command)
-        return [*(_interpreter(command) or shell), os.fsencode(means.script)]
+        resources.script = str(script_file.path_of(self._directory, order.attempt_id))
+        script_file.write(self._folder, resources.script, command)
+        return [*(_interpreter(command) or shell), os.fsencode(resources.script)]
 
-    def _stdin(self, data: bytes, means: "_Means") -> int:
-        """The given bytes as a file: a command that does not read them breaks no pipe."""
+    def _stdin(self, data: bytes, resources: "_Resources") -> int:
+        """The given bytes as a file: with a pipe, a command that does not read them would break it."""
         if hasattr(os, "memfd_create"):
             file = os.memfd_create("stdin")
         else:
             with tempfile.TemporaryFile(dir=self._directory) as unlinked:
                 file = os.dup(unlinked.fileno())
-        means.theirs.append(file)
+        resources.theirs.append(file)
         rest = memoryview(data)
         while rest:
             rest = rest[os.write(file, rest) :]
@@ -168,7 +166,7 @@ class Spawner:
 
 
 def _base(environ: Mapping[bytes, bytes], store: str | None, *, clean: bool) -> dict[bytes, bytes]:
-    """What every command of a worker finds in its environment. `store` is an address that carries no secret."""
+    """The environment that all commands of a worker share. `store` is an address without secrets."""
     names = {key: key.decode("ascii", "replace") for key in environ}
     base = {
         key: value
@@ -180,8 +178,8 @@ def _base(environ: Mapping[bytes, bytes], store: str | None, *, clean: bool) -> 
     return base
 
 
-class _Means:
-    """What has to be there for a command to be started, and has to go if it is not."""
+class _Resources:
+    """What is opened for a command, and closed again if it cannot be started."""
 
     __slots__ = ("ours", "script", "theirs")
 
@@ -191,7 +189,7 @@ class _Means:
         self.script: str | None = None
 
     def open_pipes(self, split: bool) -> list[int]:
-        """The command's ends in order; our ends by stream number (0 both, 1 and 2 apart)."""
+        """The command's ends in order. Ours are kept by stream: 0 is both streams in one pipe, 1 and 2 are apart."""
         for stream in (1, 2) if split else (0,):
             self.ours[stream], writer = os.pipe()
             self.theirs.append(writer)
@@ -199,13 +197,13 @@ class _Means:
         return self.theirs[-len(self.ours) :]
 
     def close_theirs(self) -> None:
-        """The command has its own copies now."""
+        """Close the command's ends: it has its own copies now."""
         for descriptor in self.theirs:
             os.close(descriptor)
         self.theirs = []
 
     def discard(self) -> None:
-        """Nothing was started."""
+        """Nothing was started: close and delete everything."""
         self.close_theirs()
         for descriptor in self.ours.values():
             os.close(descriptor)
@@ -220,22 +218,22 @@ def _shell(words: str) -> list[bytes]:
 
 
 def _interpreter(command: bytes) -> list[bytes]:
-    """The words of a #! line, taken as the kernel takes them: a program and one argument."""
+    """The words of a #! line as the kernel splits it: a program and at most one argument."""
     line = command[2:].split(b"\n", 1)[0].strip() if command.startswith(b"#!") else b""
     return line.split(None, 1)
 
 
 def _find(program: bytes, env: Mapping[bytes, bytes]) -> bytes:
-    """The file of a program's name, in the job's own PATH; a name with a slash is the file."""
+    """The file of a program, found in the job's own PATH; a name with a slash is a path."""
     if b"/" in program:
         return program
-    found_one = None
+    not_executable = None
     for folder in env.get(b"PATH", _DEFAULT_PATH.encode()).split(b":"):
         path = os.path.join(folder or b".", program)
         if os.access(path, os.X_OK) and os.path.isfile(path):
             return path
-        found_one = found_one or (path if os.path.isfile(path) else None)
-    if found_one:
+        not_executable = not_executable or (path if os.path.isfile(path) else None)
+    if not_executable:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
 

@@ -1,9 +1,10 @@
-"""Ending what a dead holder left running: by its guard at once, or later by whoever finds its slots file.
+"""Ends the commands of a dead holder: its guard does so at once, another worker when it finds the slot file.
 
-These are no children of ours, and a pid alone may be a stranger by now. So later on, a process has to prove
-by its birth or by its environment that it is one of the commands' before it is killed. The guard need not
-ask: it looks within milliseconds of the holder's death, while every pid in the table is still what the holder
-had not reaped.
+The commands are not our children, and a pid may belong to another program by now.
+
+Invariant: another program is never killed. So a process counts as one of the commands' only if its time of birth or
+its environment says so. The guard alone trusts the pids: it looks within milliseconds of the holder's death, when the
+pids in the slot file are still those of processes that the holder had not reaped. Tests: `test_slot_file.py`.
 """
 
 import os
@@ -17,10 +18,9 @@ from queuectl.worker.host.slot_file import ALLOW_DETACHED, Record
 
 
 def kill(records: list[Record], *, within: float, at_once: bool = False) -> list[int]:
-    """KILL everything of these commands until two looks in a row find nothing; return what is left after
-    `within`.
+    """Send KILL to the processes of these commands until two readings of the process table find none.
 
-    `at_once` says that the holder has died this very moment, so that the pids are known to be its own.
+    Returns the pids that are left after `within` seconds. `at_once`: the holder has just died, so the pids are its own.
     """
     if at_once:
         for record in records:
@@ -39,12 +39,12 @@ def kill(records: list[Record], *, within: float, at_once: bool = False) -> list
 
 
 def _kill_group(pid: int) -> None:
-    if pid:  # 0 is a command that was being spawned: it is found by its mark
+    if pid:  # 0 is a command that was being spawned: it is found by its marker
         process_table.signal_group(pid, signal.SIGKILL)
 
 
 def _members(records: list[Record], processes: list[Process], at_once: bool) -> Iterator[Process]:
-    """The processes of these commands: leaders, their sessions, and whoever carries their mark."""
+    """The processes of these commands: leaders, their sessions, and processes with a marker in their environment."""
     leaders = {
         p.pid
         for p in processes
@@ -53,9 +53,13 @@ def _members(records: list[Record], processes: list[Process], at_once: bool) -> 
         if p.pid == record.pid
     }
     sessions = {record.pid for record in records if at_once and record.pid} | leaders
-    marks = {record.attempt_id for record in records if not record.flags & ALLOW_DETACHED}
+    markers = {record.attempt_id for record in records if not record.flags & ALLOW_DETACHED}
     for process in processes:
         if process.pid == os.getpid():
             continue
-        if process.sid in sessions or process.pgid in sessions or process_table.marker(process.pid) in marks:
+        if (
+            process.sid in sessions
+            or process.pgid in sessions
+            or process_table.marker(process.pid) in markers
+        ):
             yield process

@@ -1,7 +1,9 @@
-"""Proof of life on one host: a lock on the slots file, free the instant its holder dies.
+"""Whether a holder of this host is alive: it keeps a lock on its slot file, and the kernel frees the lock at its death.
 
-The kernel keeps it, not a clock: a holder that is stopped still has its lock, a killed one never. Whoever
-takes the lock of somebody else's file knows that this holder is dead, and is alone in clearing up after it.
+Invariant: a process that has the lock of a slot file knows that its holder is dead, and is the only one that cleans up
+after it. No clock is involved: a holder that is stopped for hours still has its lock. With a clock, a worker that was
+suspended would be taken for dead, and its jobs would run a second time beside its commands (guarantee G4).
+Tests: `test_slot_file.py`, `test_a_stopped_worker_keeps_what_lives_on_this_host`.
 """
 
 import errno
@@ -21,12 +23,12 @@ _CONTENDED = (errno.EACCES, errno.EAGAIN)
 
 
 def path_of(directory: Path, worker_id: str) -> Path:
-    """Where a worker's file stands."""
+    """The path of a worker's slot file."""
     return directory / (worker_id + SUFFIX)
 
 
 def lock(path: Path) -> int | None:
-    """Take a file's lock for as long as the returned descriptor is open; None if a living holder has it."""
+    """Take the lock of a file until the returned descriptor is closed; None if a living holder has it."""
     file = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -41,7 +43,7 @@ def lock(path: Path) -> int | None:
 
 
 def publish(unlocked: Path, path: Path) -> int:
-    """Lock a new file, then give it its name: under that it is never seen unlocked while its holder lives."""
+    """Lock a new file, then give it its name: a file with that name is always locked while its holder lives."""
     try:
         held = lock(unlocked)
         if held is None:
@@ -65,7 +67,7 @@ def _is_held(file: int) -> bool:
 
 
 def _still_linked(file: int, path: Path) -> bool:
-    """Whether the name still means this file: somebody may have cleared up since we opened it."""
+    """Whether the path still names this file: another worker may have cleaned up since we opened it."""
     try:
         named = os.stat(path, follow_symlinks=False)
     except FileNotFoundError:
@@ -74,7 +76,7 @@ def _still_linked(file: int, path: Path) -> bool:
 
 
 class Leftover:
-    """A dead worker's file, locked by us: what it may have started, and the means to end it.
+    """A dead worker, whose slot file is locked by us: what it may have started, and how to end that.
 
     for leftover in dead_workers(directory):
         with leftover:
@@ -92,11 +94,11 @@ class Leftover:
         self.attempts: list[str] = slots.attempts()
 
     def is_over(self, *, one_host: bool) -> bool:
-        """Whether this worker has certainly died, and all its processes can be found and ended.
+        """Whether this worker has died for certain and all its processes can be found and ended.
 
-        A free lock is proof only in the directory in which the worker locked it: a copy of the directory has other
-        locks, and so has a network disk on each host. In another pid namespace its processes cannot be found.
-        `one_host`: the store is a file of this host, so what ran before the host was restarted is gone.
+        A free lock proves that only in the directory in which the worker took it: a copy of the directory has other
+        locks, and a network disk has other locks on each host. In another pid namespace the processes cannot be found.
+        `one_host`: the store is a file of this host, so nothing that ran before a restart of the host is left.
         """
         if self.boot_id != process_table.boot_id():
             return one_host
@@ -109,38 +111,38 @@ class Leftover:
 
     @property
     def may_have_processes(self) -> bool:
-        """Whether its processes could still be here: not after a reboot, and not from another container."""
+        """Whether its processes may still run and be seen here: not after a reboot, and not from another container."""
         same_namespace = bool(self._slots.header["pid_namespace"] == process_table.pid_namespace())
         return self.boot_id == process_table.boot_id() and same_namespace
 
     def kill(self, within: float = 5.0) -> list[int]:
-        """End every process of its commands; return the pids that are still there after `within` seconds."""
+        """End every process of its commands; return the pids that are left after `within` seconds."""
         if not self.may_have_processes:
             return []
         return cleanup.kill(self._slots.records(), within=within)
 
     @property
     def has_results(self) -> bool:
-        """Whether it left results that it could not deliver."""
+        """Whether it has left results that it could not deliver."""
         return result_file.path_of(self._path.parent, self.worker_id).exists()
 
     def results(self) -> list[tuple[Fields, bytes]]:
-        """What it could not deliver itself. Raises MalformedFrame."""
+        """The messages that it could not deliver. Raises MalformedFrame."""
         return result_file.read(result_file.path_of(self._path.parent, self.worker_id))
 
     def forget_results(self) -> None:
-        """They are recorded: else a leftover that stays would have them recorded, and told, at each round."""
+        """The results are recorded: delete them, so that they are not recorded and reported again in each round."""
         result_file.remove(result_file.path_of(self._path.parent, self.worker_id))
 
     def remove(self) -> None:
-        """Delete the file, and what it and its commands left beside it. Removing twice is harmless."""
+        """Delete the slot file, and the files of its results and commands beside it. Idempotent."""
         result_file.remove(result_file.path_of(self._path.parent, self.worker_id))
         for attempt_id in self.attempts:
             script_file.path_of(self._path.parent, attempt_id).unlink(missing_ok=True)
         self._path.unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Give up the lock; unless removed, the next one who looks finds the same leftover again."""
+        """Release the lock. A file that was not removed is found again."""
         if self._lock >= 0:
             self._slots.close()
             os.close(self._lock)
@@ -156,11 +158,11 @@ class Leftover:
 
 
 def runs_here(directory: Path, worker_id: str, attempt_id: str) -> bool:
-    """Whether an attempt of a worker of this host is seen to live: its leader is in the table, and is a process.
+    """Whether an attempt of a worker of this host runs: its leader is in the slot file and in the process table.
 
-    In another pid namespace it cannot be seen: there it counts as living as long as its holder does.
+    In another pid namespace the leader cannot be seen: there an attempt counts as running while its holder lives.
     """
-    with _table(directory, worker_id) as (slots, is_held):
+    with _open(directory, worker_id) as (slots, is_held):
         if slots is None:
             return False
         records = [record for record in slots.records() if record.attempt_id == attempt_id]
@@ -172,19 +174,19 @@ def runs_here(directory: Path, worker_id: str, attempt_id: str) -> bool:
 
 
 def keeps_result(directory: Path, worker_id: str, attempt_id: str) -> bool:
-    """Whether an attempt of a worker of this host has ended by itself and will be recorded.
+    """Whether an attempt of a worker of this host has ended and will be recorded.
 
-    Its living holder has the result, or has left it in a file.
+    The living holder has the result, or a dead one has left it in a file.
     """
-    with _table(directory, worker_id) as (slots, is_held):
+    with _open(directory, worker_id) as (slots, is_held):
         if slots is not None and is_held and slots.has_result(attempt_id):
             return True
     return result_file.has_result(directory, worker_id, attempt_id)
 
 
 @contextmanager
-def _table(directory: Path, worker_id: str) -> Iterator[tuple[SlotFile | None, bool]]:
-    """A worker's table, if it is there and whole, and whether its holder lives."""
+def _open(directory: Path, worker_id: str) -> Iterator[tuple[SlotFile | None, bool]]:
+    """A worker's slot file, if it exists and is complete, and whether its holder lives."""
     try:
         file = os.open(path_of(directory, worker_id), os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:
@@ -204,7 +206,7 @@ def _table(directory: Path, worker_id: str) -> Iterator[tuple[SlotFile | None, b
 
 
 def dead_workers(directory: Path) -> Iterator[Leftover]:
-    """Each worker of this directory whose holder is dead. The caller closes what it is given."""
+    """Each worker of this directory whose holder is dead. The caller closes each."""
     for path in sorted(directory.glob("*" + SUFFIX)):
         if leftover := _open_dead(path):
             yield leftover
@@ -220,7 +222,7 @@ def _open_dead(path: Path) -> Leftover | None:
     try:
         return Leftover(path, held, SlotFile(held))
     except (ValueError, KeyError):
-        # Its holder died between creating the file and filling it in: it cannot have started anything.
+        # The holder died before the file was complete: it cannot have started anything.
         path.unlink(missing_ok=True)
         os.close(held)
         return None

@@ -1,7 +1,7 @@
-"""What the worker asks of the operating system beyond POSIX, and what it does where the answer is no.
+"""What the worker asks of the operating system about processes, beyond POSIX.
 
-Linux gives all of it. Elsewhere (macOS) there is no list of processes to read here and no subreaper: a
-command's process group is supervised and a process that leaves it is not; `missing()` says so in a sentence.
+Linux answers all of it. Elsewhere (macOS) there is no /proc and no subreaper: the process group of a command is
+supervised, but a process that leaves the group is not. `missing()` says so in a sentence.
 """
 
 import contextlib
@@ -22,11 +22,11 @@ MARKER = b"QUEUECTL_ATTEMPT_ID="
 
 _PR_SET_CHILD_SUBREAPER = 36
 _ROUNDS = 100
-"""More than a machine needs on which somebody ends within each of them: a round is shorter than the one before."""
+"""Readings of the process table at most. Each has fewer new processes than the last, so few are needed."""
 
 
 class Process(NamedTuple):
-    """One process as /proc told of it. `start`, in ticks since boot, makes the pid an identity."""
+    """One process as /proc shows it. Pid and `start` (ticks since boot) together identify a process."""
 
     pid: int
     state: str
@@ -46,7 +46,7 @@ def missing() -> list[str]:
 
 
 def become_subreaper() -> bool:
-    """Have orphans among our descendants become our children instead of init's."""
+    """Become the parent of descendants whose own parent has ended, in place of init."""
     if not LINUX:
         return False
     prctl = ctypes.CDLL(None, use_errno=True).prctl
@@ -54,7 +54,7 @@ def become_subreaper() -> bool:
 
 
 def peak_memory() -> int:
-    """The most memory that this program has had so far, in bytes; 0 where the system does not say."""
+    """The peak memory of this process in bytes; 0 where the system does not say."""
     try:
         with open("/proc/self/status", "rb", buffering=0) as status:
             _, found, rest = status.read().partition(b"VmHWM:")
@@ -69,7 +69,7 @@ def name_process(name: str) -> None:
         with open("/proc/self/comm", "w") as comm:
             comm.write(name)
     except OSError:
-        pass  # not Linux, or /proc is read-only: a nameless process works as well
+        pass  # not Linux, or /proc is read-only: the name is only for people
 
 
 def boot_id() -> str:
@@ -82,7 +82,7 @@ def boot_id() -> str:
 
 
 def pid_namespace() -> int:
-    """Which set of pids ours belongs to: a pid of another container is another process."""
+    """The pid namespace: the same pid in another container is another process."""
     try:
         return os.stat("/proc/self/ns/pid").st_ino
     except OSError:
@@ -90,7 +90,7 @@ def pid_namespace() -> int:
 
 
 def here() -> str:
-    """Whose processes we see: a pid means the same process to all whose `here` is the same."""
+    """Boot and pid namespace: a pid means the same process wherever `here` is the same."""
     return f"{boot_id()}:{pid_namespace()}"
 
 
@@ -110,14 +110,14 @@ def look(pid: int) -> Process | None:
     field = text[text.rfind(b")") + 2 :].split(None, 20)
     if len(field) < 20:
         return None  # it ended while it was read
-    # Of a process whose first thread has ended the kernel says Z too, though it lives as long as its other threads. Of
-    # one that is just being let go of it says that it has none.
+    # The kernel also says Z of a process whose first thread has ended while others run (field 17: number of threads).
+    # Of a process that is just being removed it says that there are no threads.
     state = "S" if field[0] == b"Z" and int(field[17]) > 1 else field[0].decode()
     return Process(pid, state, int(field[1]), int(field[2]), int(field[3]), int(field[19]))
 
 
 def is_holder(pid: int, boot: str, *, running: bool = False) -> bool:
-    """Whether the process of a holder lives on this host (a zombie does not); with `running`, not stopped either."""
+    """Whether a holder lives on this host; a zombie does not. `running`: and is not stopped."""
     process = look(pid)
     if process is not None:
         return process.state not in ("ZXT" if running else "ZX") and boot_id() == boot
@@ -125,12 +125,12 @@ def is_holder(pid: int, boot: str, *, running: bool = False) -> bool:
 
 
 def sees(host: str, directory: str | None) -> bool:
-    """Whether a worker's pids mean to us what they mean to it: a host's name does not say so, its directory does."""
+    """Whether a worker's pids mean the same processes here. The name of the host alone does not say so."""
     return host == os.uname().nodename and (directory is None or directory.endswith(f":{here()}"))
 
 
 def has_died(host: str, pid: int, boot: str, directory: str | None) -> bool:
-    """Whether the holder was a process of this host that we would see, and is known to have ended."""
+    """Whether the holder was a process that we would see if it lived, and has ended."""
     return sees(host, directory) and boot == boot_id() and not is_holder(pid, boot)
 
 
@@ -145,17 +145,18 @@ def _answers(pid: int) -> bool:
 
 
 def processes() -> list[Process]:
-    """Every living process of this pid namespace (a zombie is not); empty where there is no /proc."""
+    """Every living process of this pid namespace, without zombies; empty where there is no /proc."""
     return living(_pids)
 
 
 def living(listing: Callable[[], Iterable[int]]) -> list[Process]:
-    """Who of those that `listing` names is alive, and who has come in the place of those that were.
+    """The processes that `listing` names and that are alive, and those that came meanwhile in place of ended ones.
 
-    Processes are looked at one by one, and a busy machine may stop us for long in between. Who was listed may by then
-    have left a child, that was not, and have died: a fork loop shows in no such reading, however many there are. So as
-    long as somebody has gone when looked at, whoever has come since is looked at too. Then of everybody who was alive
-    at the last listing, he himself or an ancestor was seen alive.
+    Processes are read one by one, and a busy machine may interrupt the reading for long. A process that was listed may
+    by then have started a child, which was not listed, and have ended: a fork loop would be in no reading. So as long
+    as a listed process has ended, the list is read again and the new processes are looked at. Then for every process
+    that was alive at the last listing, the process itself or an ancestor was seen alive.
+    Test: `test_whoever_replaces_a_process_while_it_is_looked_at_is_found`.
     """
     found: dict[int, Process | None] = {}
     for _ in range(_ROUNDS):
@@ -167,7 +168,7 @@ def living(listing: Callable[[], Iterable[int]]) -> list[Process]:
 
 
 def stopped(leaders: Collection[int]) -> set[int]:
-    """Those of these leaders of a session in which a process is stopped by a signal (a traced one is not)."""
+    """Those session leaders in whose session a process is stopped by a signal. A traced process does not count."""
     return {process.sid for process in processes() if process.state == "T" and process.sid in leaders}
 
 
@@ -179,7 +180,7 @@ def _pids() -> list[int]:
 
 
 def marker(pid: int) -> str | None:
-    """The attempt in whose environment a process was started, if it may be known and is of our user."""
+    """The attempt that the environment of a process names; None if it names none or belongs to another user."""
     try:
         with open(f"/proc/{pid}/environ", "rb", buffering=0) as environ:
             if os.fstat(environ.fileno()).st_uid != os.geteuid():
@@ -218,25 +219,27 @@ def group_exists(pgid: int) -> bool:
 
 
 def signal_group(pgid: int, number: int) -> None:
-    """Signal a whole group at once, so that a member that is forking cannot slip through."""
-    # Gone, or another user's (a setuid program): the next scan tells.
+    """Signal a whole group at once, so that a process which is just forking cannot escape."""
+    # Ended, or another user's (a setuid program): the next snapshot shows which.
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(pgid, number)
 
 
 def signal_process(target: Process, number: int) -> None:
-    """Signal exactly this process: never another one that has got its pid meanwhile."""
+    """Signal exactly this process, never another one that has the same pid now."""
     handle = _handle(target)
     now = look(target.pid)
     try:
         if now is None or now.start != target.start:
             return
-        if handle is None:  # a kernel before 5.3, or no descriptor left: the pid was right a microsecond ago
+        if (
+            handle is None
+        ):  # a kernel before 5.3, or no descriptor left: the pid was checked a microsecond ago
             os.kill(target.pid, number)
         else:
             signal.pidfd_send_signal(handle, number)
     except (ProcessLookupError, PermissionError):
-        pass  # gone, or another user's (a setuid program): the next scan tells
+        pass  # ended, or another user's (a setuid program): the next snapshot shows which
     finally:
         if handle is not None:
             os.close(handle)
@@ -261,7 +264,7 @@ def await_exits(targets: list[Process], timeout: float) -> None:
 
 
 def _handle(target: Process) -> int | None:
-    """A descriptor that becomes readable when the process ends; None if it has, or there is no such thing."""
+    """A descriptor that becomes readable when the process ends; None if it has ended, or without pidfd."""
     try:
         return os.pidfd_open(target.pid)
     except (OSError, AttributeError):
@@ -269,10 +272,10 @@ def _handle(target: Process) -> int | None:
 
 
 class OomScore:
-    """Have the kernel, when memory runs out, choose a command before us: it inherits what we are while it is born.
+    """Have the kernel kill a command rather than the holder when memory runs out.
 
-    So our own score is raised around a spawn and lowered again, which needs no privilege as long as nobody privileged
-    forbade it; two writes to an open file, where the child's own file would have to be opened each time.
+    A child inherits the score of its parent. So the holder raises its own score around a spawn and lowers it again:
+    two writes to an open file, where the child's file would have to be opened each time. No privilege is needed.
     """
 
     RAISED = 500
@@ -288,25 +291,25 @@ class OomScore:
                 os.pwrite(self._file, usual, 0)
                 self._usual = usual
         except OSError:
-            pass  # not Linux, or a container forbids it: a preference, not a promise
+            pass  # not Linux, or a container forbids it: nothing depends on it
 
     def offer(self) -> None:
-        """A spawn begins."""
+        """Raise the score: a spawn begins."""
         if self._usual:
             os.pwrite(self._file, b"%d" % self.RAISED, 0)
 
     def withdraw(self) -> None:
-        """It is over."""
+        """Lower the score: the spawn is over."""
         if self._usual:
             os.pwrite(self._file, self._usual, 0)
 
 
 class Offspring:
-    """Which of our children we did not start ourselves: orphans that fell to us as their subreaper.
+    """The children that we did not start: leftovers, of which we became the parent as their subreaper.
 
-    The kernel's own list of children is one read, where it was compiled in. Where it was not, pids are handed
-    out in rising order, so the orphans of a command that lived for a moment are among the pids born since;
-    for a longer life all of /proc is read, at most a tenth of the time.
+    Where the kernel has a list of children (it can be compiled out), one read gives it. Elsewhere: pids are given out
+    in rising order, so the leftovers of a short command are among the pids given out since its start. For a longer
+    command all of /proc is read, at most a tenth of the time.
     """
 
     MANY = 256
@@ -320,7 +323,7 @@ class Offspring:
         self._me = me
 
     def since(self, pid: int, age: float, known: Container[int]) -> list[Process] | None:
-        """Living children that may have come since `pid` was born `age` seconds ago; None: too soon to tell."""
+        """Living children that may have come since `pid` started, `age` seconds ago; None: unknown until `ready_at`."""
         if self._list is not None:
             return living(lambda: [child for child in self._children() if child not in known])
         if self._last is None:
@@ -371,7 +374,7 @@ def _open_to_read(path: str) -> int | None:
 
 
 def _read_whole(descriptor: int) -> bytes:
-    """All of a /proc file that was opened once: the kernel gives it out a page at a time."""
+    """All of a /proc file that stays open: the kernel returns a page at a time."""
     text = b""
     while part := os.pread(descriptor, 1 << 16, len(text)):
         text += part
@@ -379,7 +382,7 @@ def _read_whole(descriptor: int) -> bytes:
 
 
 def foreign_descriptors(keep: set[int]) -> Iterator[int]:
-    """Open descriptors above 2 that are not in `keep`: what whoever started us forgot to close."""
+    """Open descriptors above 2 that are not in `keep`: those that our starter forgot to close."""
     for folder in ("/proc/self/fd", "/dev/fd"):
         try:
             numbers = [int(name) for name in os.listdir(folder)]

@@ -1,4 +1,4 @@
-"""A command that is too long for one argument, or names its interpreter, in a private file of its attempt."""
+"""The private file of a command that is too long for one argument, or that names its interpreter (`#!`)."""
 
 import contextlib
 import errno
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def write(folder: int, path: str, command: bytes) -> None:
-    """Make a script in the directory that was checked; its path, by which it will be run, has to lead there."""
+    """Make a script in the directory that was checked. Its path, by which it is run, must lead to the same file."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     file = os.open(os.path.basename(path), flags, 0o700, dir_fd=folder)
     with open(file, "wb") as script:
@@ -18,12 +18,12 @@ def write(folder: int, path: str, command: bytes) -> None:
 
 
 def path_of(directory: Path, attempt_id: str) -> Path:
-    """Where the private script of an attempt stands."""
+    """The path of the script of an attempt."""
     return directory / f"{attempt_id}.script"
 
 
 def remove(path: str | None) -> None:
-    """Delete a private script, if there is one."""
+    """Delete a script, if there is one."""
     if path is not None:
-        with contextlib.suppress(OSError):  # a disk that has turned read-only; the file is private and small
+        with contextlib.suppress(OSError):  # a disk that has become read-only; the file is private and small
             os.unlink(path)
