@@ -12,6 +12,7 @@ from queuectl.domain.worker import Slot
 from queuectl.store.protocol import AttemptRef
 from queuectl.worker.agent import claims as claims_module
 from queuectl.worker.agent.claims import Claims
+from queuectl.worker.protocol import KnownAttempt
 
 STARTED = NOW.timestamp()
 
@@ -134,7 +135,7 @@ def test_what_does_not_run_has_no_start_to_note(claims: Claims) -> None:
 @pytest.mark.parametrize("slot", [0, 2])
 def test_what_another_agent_started_is_taken_over_where_it_runs(slot: int) -> None:
     claims = Claims()
-    known = {"state": "running", "slot": slot, "pid": 77, "started_at": STARTED}
+    known = KnownAttempt("a", "a", "running", slot=slot, pid=77, started_at=STARTED)
     claim = claims.adopt(claimed("a"), known)
     assert (claim.slot, claim.started) == (slot, NOW)
     assert claims.slots(3)[slot].job == "a"
@@ -142,5 +143,5 @@ def test_what_another_agent_started_is_taken_over_where_it_runs(slot: int) -> No
 
 def test_what_another_agent_only_sent_still_waits() -> None:
     claims = Claims()
-    claims.adopt(claimed("a"), {"state": "queued"})
+    claims.adopt(claimed("a"), KnownAttempt("a", "a", "queued"))
     assert claims.waiting() == ["a"]

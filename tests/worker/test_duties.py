@@ -204,7 +204,7 @@ class TestOutage:
         assert unstarted.said() == ["store     the store is away; commands run on, results wait"]
         self.turns(unstarted, 1010)
         assert unstarted.said() == ["store     the store is back"]
-        assert [message["away"] for message in unstarted.connection.of("store")] == [
+        assert [message.get("away") for message in unstarted.connection.of("store")] == [
             "the store is away",
             None,
         ]

@@ -34,10 +34,10 @@ class Worker:
         self, *, width: int = 80, colour: bool = False, fold: bool = True, verbose: bool = False
     ) -> None:
         self.clock = Clock()
-        self.eyes = LiveLog(
+        self.live = LiveLog(
             lambda: width, colour=colour, fold=fold, verbose=verbose, waiting=lambda: 7, clock=self.clock
         )
-        self.journal = Log(eyes=self.eyes, out=self)  # type: ignore[arg-type]
+        self.log = Log(live=self.live, out=self)  # type: ignore[arg-type]
         self.text = ""
 
     def writelines(self, lines: list[str]) -> None:
@@ -57,15 +57,15 @@ class Worker:
     ) -> None:
         """A command starts and ends."""
         job = processing(id, command=command, max_retries=retries)
-        self.journal.started(job, 0, 77)
+        self.log.started(job, 0, 77)
         outcome = outcome or Outcome(kind="exited", exit_code=code)
         said = replace(report(exit_code=code, now=NOW), outcome=outcome)
         after = lifecycle.finish(job, said, now=NOW, random_number=0.5)
-        self.journal.finished(job, after, outcome, 0.012)
+        self.log.finished(job, after, outcome, 0.012)
 
     def said(self) -> list[str]:
         """The lines so far, the clock left out."""
-        self.journal.flush()
+        self.log.flush()
         return [re.sub(r"^\d\d:\d\d:\d\d ", "", line) for line in self.text.splitlines()]
 
 
@@ -94,7 +94,7 @@ def test_a_made_id_is_told_by_its_number() -> None:
 def test_no_line_is_longer_than_the_terminal_is_wide(width: int) -> None:
     worker = Worker(width=width)
     worker.runs("a", 1, command="x" * 500)
-    worker.journal.note("store", "y" * 500)
+    worker.log.note("store", "y" * 500)
     assert {len(line) for line in worker.text.splitlines()} <= {width}
     worker.said()
     assert {len(line) for line in worker.text.splitlines()} == {width}
@@ -117,7 +117,7 @@ def test_colour_is_on_the_event_only() -> None:
 def test_the_screen_is_as_it_was_looked_at(width: int, colour: bool) -> None:
     """`QUEUECTL_TEST_REDRAW=1` writes the files anew."""
     worker = Worker(width=width, colour=colour)
-    worker.journal.note("store", "the store answers again")
+    worker.log.note("store", "the store answers again")
     worker.runs(
         "1a203177a40000000000000006",
         command="echo 'naïve 日本語 text' | mail -s 'a long subject' ada@example.org",
@@ -131,10 +131,10 @@ def test_the_screen_is_as_it_was_looked_at(width: int, colour: bool) -> None:
         worker.clock.now += 0.02
         if number == 40:
             worker.runs("bad", 3, command="make check", retries=0)
-        worker.journal.flush()
+        worker.log.flush()
     worker.clock.now += 5
-    worker.journal.note("idle", "nothing is left to do; leaving")
-    worker.journal.close()
+    worker.log.note("idle", "nothing is left to do; leaving")
+    worker.log.close()
     text = re.sub(r"\d\d:\d\d:\d\d", "12:00:00", worker.text).replace("\x1b", "<1b>")
     file = SCREENS / f"worker_start{'_coloured' if colour else ''}_{width}.txt"
     if REDRAW:
@@ -168,19 +168,19 @@ class TestFolding:
     def test_the_live_line_is_drawn_five_times_a_second_and_replaces_itself(self) -> None:
         worker = Worker()
         self.many(worker, 100)
-        worker.journal.flush()
+        worker.log.flush()
         drawn = worker.text.count(CLEAR)
         self.many(worker, 100)
-        worker.journal.flush()
+        worker.log.flush()
         assert worker.text.count(CLEAR) == drawn
         worker.clock.now += 0.25
-        worker.journal.flush()
+        worker.log.flush()
         assert worker.text.count(CLEAR) == drawn + 1
 
     def test_when_it_is_calm_again_every_command_has_its_line(self) -> None:
         worker = Worker()
         self.many(worker, 100)
-        worker.journal.flush()
+        worker.log.flush()
         worker.clock.now += 20
         worker.runs("calm")
         lines = worker.said()
@@ -190,8 +190,8 @@ class TestFolding:
     def test_the_end_of_the_worker_leaves_no_live_line(self) -> None:
         worker = Worker()
         self.many(worker, 100)
-        worker.journal.flush()
-        worker.journal.close()
+        worker.log.flush()
+        worker.log.close()
         assert worker.text.endswith("had no line of their own\n")
 
     def test_verbose_tells_all(self) -> None:

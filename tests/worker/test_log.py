@@ -17,15 +17,15 @@ from queuectl.worker.agent.log import Log, run_time
 
 
 class Said:
-    """A journal into memory."""
+    """A log into memory."""
 
     def __init__(self, format: str) -> None:
         self._out = io.StringIO()
-        self.journal = Log(format, self._out)
+        self.log = Log(format, self._out)
 
     def line(self) -> str:
         """The one line that was said."""
-        self.journal.flush()
+        self.log.flush()
         text = self._out.getvalue()
         assert text.count("\n") == 1
         assert text.endswith("\n")
@@ -68,7 +68,7 @@ def test_an_end_is_said_with_what_follows(
     plain: Said, as_json: Said, outcome: Outcome, fields: dict[str, Any], event: str, words: str
 ) -> None:
     for said in (plain, as_json):
-        said.journal.finished(*ended(outcome, **fields), seconds=1.5)
+        said.log.finished(*ended(outcome, **fields), seconds=1.5)
     assert re.fullmatch(rf"\d{{4}}-\d\d-\d\dT\d\d:\d\d:\d\dZ {event:<9} a {re.escape(words)}", plain.line())
     document = as_json.document()
     assert (document["event"], document["job"], document["attempt"]) == (event, "a", 1)
@@ -86,13 +86,13 @@ def test_it_is_said_that_what_was_left_running_was_ended(
     report = Report(outcome=outcome, finished_at=NOW, ended_processes=count)
     after = lifecycle.finish(before, report, now=NOW, random_number=0.5)
     for said in (plain, as_json):
-        said.journal.finished(before, after, outcome, 1.5)
+        said.log.finished(before, after, outcome, 1.5)
     assert plain.line().endswith(f"completed (ended {words} it left running; --allow-detached keeps them)")
     assert as_json.document()["ended_processes"] == count
 
 
 def test_an_end_without_a_start_has_no_duration(plain: Said) -> None:
-    plain.journal.finished(
+    plain.log.finished(
         *ended(Outcome(kind="spawn_error", error="no such shell"), max_retries=0), seconds=None
     )
     assert plain.line().endswith("a no such shell: dead")
@@ -101,7 +101,7 @@ def test_an_end_without_a_start_has_no_duration(plain: Said) -> None:
 def test_a_start_names_slot_pid_and_command(plain: Said, as_json: Said) -> None:
     job = processing("a", command="make  report\n--all")
     for said in (plain, as_json):
-        said.journal.started(job, slot=2, pid=77)
+        said.log.started(job, slot=2, pid=77)
     assert plain.line().endswith("start     a attempt 1, slot 2, pid 77: make report --all")
     assert as_json.document() == {
         "time": as_json.document()["time"],
@@ -115,19 +115,19 @@ def test_a_start_names_slot_pid_and_command(plain: Said, as_json: Said) -> None:
 
 
 def test_a_long_command_is_cut_visibly(plain: Said) -> None:
-    plain.journal.started(processing("a", command="x" * 500), slot=0, pid=1)
+    plain.log.started(processing("a", command="x" * 500), slot=0, pid=1)
     assert plain.line().endswith("x" * 99 + "…")
 
 
 def test_a_command_with_control_characters_stays_one_harmless_line(plain: Said) -> None:
-    plain.journal.started(processing("a", command="\x1b[2J\x07\u202e"), slot=0, pid=1)
+    plain.log.started(processing("a", command="\x1b[2J\x07\u202e"), slot=0, pid=1)
     assert plain.line().endswith("\\x1b[2J\\x07\\x202e")
 
 
 def test_a_late_result_and_a_recovery_are_said(plain: Said, as_json: Said) -> None:
-    plain.journal.fenced(processing("a"))
+    plain.log.fenced(processing("a"))
     assert " fenced    a the lease passed to another attempt" in plain.line()
-    as_json.journal.recovered(in_state("pending", "b"))
+    as_json.log.recovered(in_state("pending", "b"))
     document = as_json.document()
     assert (document["event"], document["message"], document["state"]) == (
         "recovered",
@@ -138,7 +138,7 @@ def test_a_late_result_and_a_recovery_are_said(plain: Said, as_json: Said) -> No
 
 def test_a_note_is_about_the_worker(plain: Said, as_json: Said) -> None:
     for said in (plain, as_json):
-        said.journal.note("store", "the store is away", error="store_unavailable")
+        said.log.note("store", "the store is away", error="store_unavailable")
     assert plain.line()[21:] == "store     the store is away"
     document = as_json.document()
     assert document.keys() == {"time", "event", "message", "error"}
@@ -147,12 +147,12 @@ def test_a_note_is_about_the_worker(plain: Said, as_json: Said) -> None:
 
 def test_lines_are_written_in_order_with_the_next_flush_and_once() -> None:
     out = io.StringIO()
-    journal = Log(out=out)
-    journal.note("one", "1")
-    journal.note("two", "2")
+    log = Log(out=out)
+    log.note("one", "1")
+    log.note("two", "2")
     assert out.getvalue() == ""
-    journal.flush()
-    journal.flush()
+    log.flush()
+    log.flush()
     assert [line.split()[1] for line in out.getvalue().splitlines()] == ["one", "two"]
 
 
@@ -172,11 +172,11 @@ class Failing(io.StringIO):
     [BrokenPipeError(), OSError(errno.ENOSPC, "full"), OSError(errno.EIO, "gone"), ValueError("closed")],
 )
 def test_a_reader_that_is_gone_costs_the_line_and_nothing_else(error: Exception) -> None:
-    journal = Log(out=Failing(error))
-    journal.note("one", "1")
-    journal.flush()
-    journal.note("two", "2")
-    journal.flush()
+    log = Log(out=Failing(error))
+    log.note("one", "1")
+    log.flush()
+    log.note("two", "2")
+    log.flush()
 
 
 def test_how_much_could_not_be_written_is_said_when_it_can_be_again() -> None:
@@ -185,31 +185,31 @@ def test_how_much_could_not_be_written_is_said_when_it_can_be_again() -> None:
     os.set_blocking(write, False)
     filled = os.write(write, bytes(1 << 20))
     with os.fdopen(write, "w") as out, os.fdopen(read, "rb", buffering=0) as reader:
-        journal = Log()
-        journal._descriptor = out.fileno()
+        log = Log()
+        log._descriptor = out.fileno()
         for event in ("one", "two"):
-            journal.note(event, "x")
-            journal.flush()
-        assert journal.unheard == 2
+            log.note(event, "x")
+            log.flush()
+        assert log.lost == 2
         while filled:
             filled -= len(reader.read(filled))
-        journal.note("three", "y")
-        journal.flush()
+        log.note("three", "y")
+        log.flush()
         lines = reader.read(1 << 20).decode().splitlines()
     assert [line[21:] for line in lines] == [
         "unheard   2 lines before this could not be written",
         "three     y",
     ]
-    assert journal.unheard == 0
+    assert log.lost == 0
 
 
 def test_a_pipe_that_nobody_reads_any_more_is_such_a_reader() -> None:
     read, write = os.pipe()
     os.close(read)
     out: TextIO = os.fdopen(write, "w")
-    journal = Log(out=out)
-    journal.note("one", "1")
-    journal.flush()
+    log = Log(out=out)
+    log.note("one", "1")
+    log.flush()
     with pytest.raises(BrokenPipeError):
         out.close()
 

@@ -14,6 +14,7 @@ from queuectl.errors import StoreUnavailable, StoreUnusable
 from queuectl.store.memory import MemoryStore
 from queuectl.worker.agent import output
 from queuectl.worker.agent.output import OutputShipper
+from queuectl.worker.protocol import Message, Output, to_fields
 
 WORKER = "w1"
 
@@ -24,9 +25,9 @@ class Line:
     def __init__(self) -> None:
         self.sent: list[dict[str, Any]] = []
 
-    def queue(self, message: dict[str, Any], _payload: bytes = b"") -> None:
+    def queue(self, message: Message, _payload: bytes = b"") -> None:
         """Send with the next flush."""
-        self.sent.append(message)
+        self.sent.append(to_fields(message))
 
 
 class Ship:
@@ -46,14 +47,7 @@ class Ship:
         """The holder says so."""
         self.total += skip
         self.n += 1
-        message = {
-            "job_id": "a",
-            "attempt_id": self.attempt,
-            "n": self.n,
-            "stream": 0,
-            "at": 0.0,
-            "offset": self.total,
-        }
+        message = Output(self.attempt, "a", self.n, 0, 0.0, self.total)
         self.outputs.add(message, data)
         self.total += len(data)
 

@@ -13,6 +13,7 @@ from queuectl.worker.agent import results
 from queuectl.worker.agent.log import Log
 from queuectl.worker.agent.results import ResultRecorder
 from queuectl.worker.agent.translate import Ended
+from queuectl.worker.protocol import Exited, Message, to_fields
 from service.scenes import child, get, put
 
 AWAY = "mongodb://h/past cannot be reached"
@@ -24,9 +25,9 @@ class Line:
     def __init__(self) -> None:
         self.sent: list[dict[str, Any]] = []
 
-    def queue(self, message: dict[str, Any], _payload: bytes = b"") -> None:
+    def queue(self, message: Message, _payload: bytes = b"") -> None:
         """Send with the next flush."""
-        self.sent.append(message)
+        self.sent.append(to_fields(message))
 
 
 class Scene:
@@ -46,7 +47,7 @@ class Scene:
     def ends(self, id: str, *, known: bool = True) -> None:
         """The holder says so; the agent may or may not have started it itself."""
         job = self.claims[id]
-        message = {"job_id": id, "attempt_id": job.attempt_id, "kind": "exited", "exit_code": 0}
+        message = Exited(job.attempt_id or "", id, "exited", exit_code=0)
         self.recorder.add(Ended(message, b"", "h", job if known else None))
 
     def record(self) -> list[str]:

@@ -13,6 +13,7 @@ from queuectl.errors import StoreUnavailable
 from queuectl.store.memory import MemoryStore
 from queuectl.worker.agent.heartbeat import Heartbeat
 from queuectl.worker.agent.recording import RecordResults
+from queuectl.worker.protocol import Drain, Hello
 from service.scenes import get, put
 
 LEASE = timedelta(seconds=30)
@@ -96,7 +97,7 @@ def test_a_store_that_is_away_at_first_is_waited_for(
 
     def passes(timeout: float) -> Any:
         unstarted.now += timeout
-        unstarted.connection.incoming = [({"type": "drain"}, b"")] if unstarted.now < 1001 else []
+        unstarted.connection.incoming = [(Drain(), b"")] if unstarted.now < 1001 else []
         return receive(timeout)
 
     def answer(worker: Any) -> Any:
@@ -108,7 +109,7 @@ def test_a_store_that_is_away_at_first_is_waited_for(
     monkeypatch.setattr(unstarted.store, "heartbeat", answer)
     unstarted.parts.session.connect()
     assert unstarted.said() == ["store     the store is away; commands run on, results wait"]
-    assert {message["type"] for message, _ in unstarted.connection.incoming} == {"drain"}
+    assert {type(message) for message, _ in unstarted.connection.incoming} == {Drain}
 
 
 class TestEnd:
@@ -141,6 +142,6 @@ class TestEnd:
         assert get(unstarted.store, "a").state == "completed"
 
 
-def test_a_message_of_a_newer_holder_is_ignored(unstarted: Unstarted) -> None:
-    unstarted.hears("from the future", field=1)
+def test_a_message_that_means_nothing_to_an_agent_is_ignored(unstarted: Unstarted) -> None:
+    unstarted.parts.inbox.handle(Hello(1, 2), b"")
     assert unstarted.connection.sent == []

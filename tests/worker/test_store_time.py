@@ -8,7 +8,7 @@ from contract.grounds import SteppedClock
 from factories import NOW
 from queuectl.store.memory import MemoryStore
 from queuectl.worker.agent.store_time import StoreTime
-from queuectl.worker.protocol import Fields
+from queuectl.worker.protocol import Exited, KnownAttempt, Output
 
 
 class Host:
@@ -26,11 +26,11 @@ class Host:
     def boot(self) -> float:
         return (self.clock.now() - NOW).total_seconds() + 1000
 
-    def exited(self, started: tuple[float, float], seconds: float, *, knows_boot: bool = True) -> Fields:
+    def exited(self, started: tuple[float, float], seconds: float, *, knows_boot: bool = True) -> Exited:
         """What its holder tells of a command that began then and ran so long."""
         born, wall = started
-        told = {"type": "exited", "started_at": wall, "finished_at": wall + seconds}
-        return {**told, "born": born} if knows_boot else told
+        told = Exited("a" * 32, "job", "exited", started_at=wall, finished_at=wall + seconds)
+        return told._replace(born=born) if knows_boot else told
 
     def now(self) -> tuple[float, float]:
         return self.boot(), self.wall()
@@ -45,9 +45,9 @@ def test_start_and_end_are_the_stores(ahead: float, knows_boot: bool) -> None:
     host.clock.step(seconds=5)
     started = host.now()
     host.clock.step(seconds=10)
-    told = host.time.translate(host.exited(started, 10.0, knows_boot=knows_boot))
-    assert told["started_at"] == pytest.approx((NOW + timedelta(seconds=5)).timestamp())
-    assert told["finished_at"] - told["started_at"] == pytest.approx(10.0)
+    told = host.time.convert_end(host.exited(started, 10.0, knows_boot=knows_boot))
+    assert told.started_at == pytest.approx((NOW + timedelta(seconds=5)).timestamp())
+    assert (told.finished_at or 0) - (told.started_at or 0) == pytest.approx(10.0)
 
 
 def test_a_clock_that_is_set_while_a_command_runs_changes_nothing() -> None:
@@ -58,23 +58,33 @@ def test_a_clock_that_is_set_while_a_command_runs_changes_nothing() -> None:
     host.ahead = 0.0
     host.time.measure()
     assert host.time.skew == 0.0
-    told = host.time.translate(host.exited(started, 3.0))
-    assert told["started_at"] == pytest.approx(NOW.timestamp())
+    told = host.time.convert_end(host.exited(started, 3.0))
+    assert told.started_at == pytest.approx(NOW.timestamp())
 
 
 def test_before_the_store_was_asked_nothing_is_changed() -> None:
     host = Host(7200.0)
     message = host.exited(host.now(), 1.0)
-    assert host.time.translate(message) == message
+    assert host.time.convert_end(message) == message
     assert host.time.skew is None
 
 
-def test_a_message_is_translated_as_often_as_one_likes() -> None:
+def test_an_adopted_start_and_a_chunk_are_converted_too() -> None:
     host = Host(7200.0)
     host.time.measure()
-    message = {"type": "started", "at": host.wall()}
-    assert host.time.translate(message) == host.time.translate(message)
-    assert message["at"] == host.wall()
+    born, wall = host.now()
+    known = KnownAttempt("a" * 32, "job", "running", started_at=wall, born=born)
+    assert host.time.convert_start(known).started_at == pytest.approx(NOW.timestamp())
+    chunk = Output("a" * 32, "job", 1, 0, wall, 0)
+    assert host.time.convert_output(chunk).at == pytest.approx(NOW.timestamp())
+
+
+def test_what_never_started_has_no_times_to_convert() -> None:
+    host = Host(7200.0)
+    host.time.measure()
+    never = Exited("a" * 32, "job", "spawn_error")
+    assert host.time.convert_end(never) == never
+    assert host.time.convert_start(KnownAttempt("a" * 32, "job", "queued")).started_at is None
 
 
 def test_half_of_the_way_there_and_back_is_the_answers() -> None:

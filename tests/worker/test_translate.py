@@ -9,8 +9,15 @@ from factories import NOW, new_job, processing
 from queuectl.domain.job import Job
 from queuectl.domain.outcome import INTERRUPTED, Outcome
 from queuectl.worker.agent import translate
+from queuectl.worker.protocol import Exited, to_fields
 
 EPOCH = NOW.timestamp()
+
+
+def exited(job_id: str = "a", attempt_id: str = "a" * 32, **fields: Any) -> Exited:
+    """What a holder says of an end."""
+    return Exited(attempt_id, job_id, **fields)
+
 
 OUTCOMES: list[tuple[dict[str, Any], Outcome]] = [
     ({"kind": "exited", "exit_code": 0}, Outcome(kind="exited", exit_code=0)),
@@ -38,13 +45,13 @@ OUTCOMES: list[tuple[dict[str, Any], Outcome]] = [
 def test_what_the_holder_did_counts_before_what_the_kernel_says(
     message: dict[str, Any], outcome: Outcome
 ) -> None:
-    assert translate.outcome_of(message) == outcome
+    assert translate.outcome_of(exited(**message)) == outcome
 
 
 def applied(job: Job, message: dict[str, Any]) -> Job:
     """The job after its attempt has ended so."""
-    message = {"job_id": job.id, "attempt_id": job.attempt_id, **message}
-    return translate.Ended(message, b"", "atlas", job).applied(now=NOW, random_number=0.5)
+    told = exited(job.id, job.attempt_id or "", **message)
+    return translate.Ended(told, b"", "atlas", job).applied(now=NOW, random_number=0.5)
 
 
 STATES: list[tuple[dict[str, Any], str, str | None]] = [
@@ -82,38 +89,38 @@ def test_all_numbers_arrive() -> None:
         "kind": "exited", "exit_code": 0, "pid": 77, "started_at": EPOCH, "finished_at": EPOCH + 1.5, "user_cpu": 0.5,
         "system_cpu": 0.25, "max_rss": 4096, "output_bytes": 12, "leftovers": 2,
     }  # fmt: skip
-    told = translate.report_of(message, "tail €".encode()[:-1], "atlas")
+    told = translate.report_of(exited(**message), "tail €".encode()[:-1], "atlas")
     assert (told.started_at, told.finished_at) == (NOW, NOW + timedelta(seconds=1.5))
     assert (told.host, told.pid, told.output_bytes, told.max_rss) == ("atlas", 77, 12, 4096)
     assert (told.user_cpu, told.system_cpu, told.ended_processes) == (0.5, 0.25, 2)
     assert told.output_tail == "tail \ufffd"
-    assert translate.run_time(message) == 1.5
+    assert translate.run_time(exited(**message)) == 1.5
 
 
 @pytest.mark.parametrize("ended_by", ["timeout", "cancelled", "interrupted", "lease", "fenced"])
 def test_what_is_ended_with_its_command_was_not_left_running(ended_by: str) -> None:
     message = {"kind": "signalled", "signal": 15, "leftovers": 3, "ended_by": ended_by}
-    assert translate.report_of(message, b"", "atlas").ended_processes == 0
+    assert translate.report_of(exited(**message), b"", "atlas").ended_processes == 0
 
 
 def test_what_never_started_has_no_times_but_an_end() -> None:
     message = {"kind": "spawn_error", "error": "x"}
     before = datetime.now(UTC)
-    told = translate.report_of(message, b"", "atlas")
+    told = translate.report_of(exited(**message), b"", "atlas")
     assert told.started_at is None
     assert before <= told.finished_at <= datetime.now(UTC)
     assert (told.output_bytes, told.output_tail) == (0, "")
-    assert translate.run_time(message) is None
+    assert translate.run_time(exited(**message)) is None
 
 
 def test_a_clock_that_was_set_back_makes_no_negative_run_time() -> None:
-    assert translate.run_time({"started_at": 10.0, "finished_at": 9.0}) == 0.0
+    assert translate.run_time(exited(kind="exited", started_at=10.0, finished_at=9.0)) == 0.0
 
 
 class TestStart:
     def test_of_a_plain_job_only_the_command_is_said(self) -> None:
         message, stdin = translate.start_message(processing("a", command="x"), deadline=12.5)
-        assert message == {
+        assert to_fields(message) == {
             "type": "start", "attempt_id": "a" * 32, "job_id": "a", "attempt": 1, "queue": "default", "grace": 10.0,
             "output_limit": 1024 * 1024, "deadline": 12.5, "command": "x",
         }  # fmt: skip
@@ -126,19 +133,19 @@ class TestStart:
         )  # fmt: skip
         message, stdin = translate.start_message(job, deadline=0)
         given = {
-            key: message.get(key)
+            key: getattr(message, key)
             for key in ("argv", "shell", "cwd", "env", "umask", "timeout", "split", "queue")
         }
         assert given == {
             "argv": ("x", "y"), "shell": "bash", "cwd": "/srv", "env": {"A": "1"}, "umask": 0, "timeout": 1.5,
             "split": True, "queue": "mail",
         }  # fmt: skip
-        assert (message["allow_detached"], message["has_stdin"], stdin) == (True, True, b"in")
-        assert "command" not in message
+        assert (message.allow_detached, message.has_stdin, stdin) == (True, True, b"in")
+        assert message.command is None
 
     def test_empty_input_is_input(self) -> None:
         message, stdin = translate.start_message(processing("a", stdin=b""), deadline=0)
-        assert (message["has_stdin"], stdin) == (True, b"")
+        assert (message.has_stdin, stdin) == (True, b"")
 
     def test_a_job_that_nobody_claimed_cannot_be_started(self) -> None:
         with pytest.raises(AssertionError, match="only claimed jobs"):

@@ -13,7 +13,7 @@ from queuectl.store.memory import MemoryStore
 from queuectl.worker.agent import context
 from queuectl.worker.agent.assembly import assemble
 from queuectl.worker.agent.log import Log
-from queuectl.worker.protocol import Fields
+from queuectl.worker.protocol import Fields, Message, Welcome, from_fields, to_fields
 from service.scenes import put
 
 AGENT = "w1"
@@ -25,12 +25,12 @@ class FakeConnection:
 
     def __init__(self) -> None:
         self.sent: list[Fields] = []
-        self.incoming: list[tuple[Fields, bytes]] = []
+        self.incoming: list[tuple[Message, bytes]] = []
         self.woken = 0
         self.waits: list[float] = []
 
-    def queue(self, message: Fields, _payload: bytes = b"") -> None:
-        self.sent.append(message)
+    def queue(self, message: Message, _payload: bytes = b"") -> None:
+        self.sent.append(to_fields(message))
 
     send = queue
 
@@ -40,13 +40,13 @@ class FakeConnection:
     def wake(self) -> None:
         self.woken += 1
 
-    def receive(self, timeout: float) -> list[tuple[Fields, bytes]]:
+    def receive(self, timeout: float) -> list[tuple[Message, bytes]]:
         self.waits.append(timeout)
         assert len(self.waits) < MOST_WAITS, "the agent spins"
         messages, self.incoming = self.incoming, []
         return messages
 
-    def unread(self, messages: list[tuple[Fields, bytes]]) -> None:
+    def unread(self, messages: list[tuple[Message, bytes]]) -> None:
         self.incoming = messages + self.incoming
 
     def of(self, kind: str) -> list[Fields]:
@@ -69,11 +69,11 @@ class Unstarted:
         monkeypatch.setattr(context, "open_log", lambda *_: Log(out=self._said))
         own = {"url": f"sqlite:///{directory}/q.db", "directory": str(directory), "options": {}}
         own |= welcome.pop("config", {})
-        said: Fields = {
-            "type": "welcome", "config": own, "worker": {"id": AGENT, "name": "one", "host": "atlas"}, "count": 2,
+        said = {
+            "protocol": 1, "config": own, "worker": {"id": AGENT, "name": "one", "host": "atlas"}, "count": 2,
             "phase": "running", "attempts": [], "holder_pid": 7, "boot_id": "boot", "started_at": 0.0,
         }  # fmt: skip
-        self.parts = assemble(self.connection, said | welcome)  # type: ignore[arg-type]
+        self.parts = assemble(self.connection, Welcome(**(said | welcome)))  # type: ignore[arg-type]
         self.context = self.parts.context
 
     def duty(self, kind: type[Any]) -> Any:
@@ -106,7 +106,9 @@ class Unstarted:
 
     def hears(self, kind: str, payload: bytes = b"", /, **fields: Any) -> None:
         """The holder says something."""
-        self.parts.inbox.handle({"type": kind, **fields}, payload)
+        message = from_fields({"type": kind, **fields})
+        assert message is not None
+        self.parts.inbox.handle(message, payload)
 
     def claims(self, *ids: str, **fields: Any) -> list[Job]:
         """Put jobs and let this agent claim them."""

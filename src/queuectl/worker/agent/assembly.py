@@ -28,7 +28,7 @@ from queuectl.worker.agent.shipping import OutputFaultReport, ShipOutput
 from queuectl.worker.agent.shutdown import Shutdown
 from queuectl.worker.agent.store_time import StoreTime
 from queuectl.worker.agent.wakeup import FollowWakeUps, WakeUps
-from queuectl.worker.protocol import Fields
+from queuectl.worker.protocol import Welcome
 
 
 class Parts(Struct, kw_only=True, eq=False):
@@ -44,7 +44,7 @@ class Parts(Struct, kw_only=True, eq=False):
     duties: tuple[Duty, ...]
 
 
-def assemble(connection: Connection, welcome: Fields) -> Parts:
+def assemble(connection: Connection, welcome: Welcome) -> Parts:
     """The parts of an agent for this welcome. Raises StoreError for a URL that no store can be made of."""
     context = open_context(connection, welcome)
     clock, watch = StoreTime(context.store), ClockWatch()

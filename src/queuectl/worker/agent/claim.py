@@ -14,6 +14,7 @@ from queuectl.worker.agent.results import ResultRecorder
 from queuectl.worker.agent.set_aside import SetAsideReport
 from queuectl.worker.agent.shutdown import Shutdown
 from queuectl.worker.agent.translate import start_message
+from queuectl.worker.protocol import Drain
 
 
 class ClaimJobs:
@@ -82,5 +83,5 @@ class ClaimJobs:
         if work.is_left(context.store, context.queues):
             return
         context.log.note("idle", "nothing is left to do; leaving")
-        context.connection.queue({"type": "drain", "done": True})
+        context.connection.queue(Drain(done=True))
         self._shutdown.begin("drain")

@@ -11,7 +11,7 @@ from queuectl.domain import lifecycle
 from queuectl.domain.job import Job, Lease
 from queuectl.domain.worker import Slot
 from queuectl.store.protocol import AttemptRef
-from queuectl.worker.protocol import Fields
+from queuectl.worker.protocol import KnownAttempt
 
 
 class Claim:
@@ -91,11 +91,11 @@ class Claims:
         claim = self._claims[job.lease.attempt_id] = Claim(job.lease.attempt_id, job)
         return claim
 
-    def adopt(self, job: Job, known: Fields) -> Claim:
-        """An earlier agent claimed this job, and the holder has it."""
+    def adopt(self, job: Job, known: KnownAttempt) -> Claim:
+        """An earlier agent claimed this job, and the holder has it. Its times are by the store's clock."""
         claim = self.add(job)
-        if known["state"] == "running":
-            claim.mark_started(known.get("slot") or 0, known["pid"], known["started_at"])
+        if known.pid is not None and known.started_at is not None and known.state == "running":
+            claim.mark_started(known.slot or 0, known.pid, known.started_at)
         return claim
 
     def get(self, attempt_id: str) -> Claim | None:

@@ -1,4 +1,4 @@
-"""The agent's end of the line to its holder: frames out in batches, messages in, and a way to be woken meanwhile."""
+"""The connection of an agent to its holder: messages out in batches, messages in, and a way to be woken meanwhile."""
 
 import contextlib
 import json
@@ -10,7 +10,16 @@ from typing import Any
 
 import msgspec
 
-from queuectl.worker.protocol import PROTOCOL, Fields, Reader, frame
+from queuectl.worker.protocol import (
+    PROTOCOL,
+    Hello,
+    Message,
+    Reader,
+    Welcome,
+    frame,
+    from_fields,
+    to_fields,
+)
 
 WELCOME_SECONDS = 60.0
 
@@ -19,7 +28,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 def _decode(text: bytes) -> Any:
-    """Three times as quick as `json`, but for half surrogate pairs: file names that are no UTF-8 may hold some."""
+    """Three times as fast as `json`, which is used for lone surrogates: a file name that is not UTF-8 may have some."""
     try:
         return msgspec.json.decode(text)
     except msgspec.DecodeError:
@@ -27,27 +36,27 @@ def _decode(text: bytes) -> Any:
 
 
 class HolderGone(Exception):
-    """The holder closed the line: it died, or it has a newer agent."""
+    """The holder closed the connection: it died, or it has a newer agent."""
 
 
 class Connection:
     """Safe for several threads to `send` and to `wake`; one thread receives."""
 
-    def __init__(self, line: socket.socket) -> None:
-        line.setblocking(True)
-        self._line = line
+    def __init__(self, sock: socket.socket) -> None:
+        sock.setblocking(True)
+        self._socket = sock
         self._reader = Reader(_decode)
         self._lock = threading.Lock()
         self._outgoing = bytearray()
         self._wake_in, self._wake_out = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        self._unread: list[tuple[Fields, bytes]] = []
+        self._unread: list[tuple[Message, bytes]] = []
         self._poll = select.poll()
-        self._poll.register(line, select.POLLIN)
+        self._poll.register(sock, select.POLLIN)
         self._poll.register(self._wake_in, select.POLLIN)
 
-    def queue(self, message: Fields, payload: bytes = b"") -> None:
+    def queue(self, message: Message, payload: bytes = b"") -> None:
         """Send with the next `flush`."""
-        data = frame(_encode(message), payload)
+        data = frame(_encode(to_fields(message)), payload)
         with self._lock:
             self._outgoing += data
 
@@ -58,11 +67,11 @@ class Connection:
                 return
             data, self._outgoing = self._outgoing, bytearray()
             try:
-                self._line.sendall(data)
+                self._socket.sendall(data)
             except OSError as error:
                 raise HolderGone(str(error)) from error
 
-    def send(self, message: Fields, payload: bytes = b"") -> None:
+    def send(self, message: Message, payload: bytes = b"") -> None:
         """Send at once. Raises HolderGone."""
         self.queue(message, payload)
         self.flush()
@@ -72,7 +81,7 @@ class Connection:
         with contextlib.suppress(BlockingIOError):
             os.write(self._wake_out, b"w")
 
-    def receive(self, timeout: float) -> list[tuple[Fields, bytes]]:
+    def receive(self, timeout: float) -> list[tuple[Message, bytes]]:
         """The messages that came within `timeout` seconds; empty after a wake-up. Raises HolderGone."""
         messages, self._unread = self._unread, []
         ready = self._poll.poll(0 if messages else max(0.0, timeout) * 1000)
@@ -83,32 +92,36 @@ class Connection:
                 messages += self._read()
         return messages
 
-    def unread(self, messages: list[tuple[Fields, bytes]]) -> None:
+    def unread(self, messages: list[tuple[Message, bytes]]) -> None:
         """Give messages back, to be received first."""
         self._unread = messages + self._unread
 
     def close(self) -> None:
-        """Hang up."""
-        self._line.close()
+        """Close both ends."""
+        self._socket.close()
         os.close(self._wake_in)
         os.close(self._wake_out)
 
-    def _read(self) -> list[tuple[Fields, bytes]]:
+    def _read(self) -> list[tuple[Message, bytes]]:
         try:
-            data = self._line.recv(1 << 20)
+            data = self._socket.recv(1 << 20)
         except OSError as error:
             raise HolderGone(str(error)) from error
         if not data:
-            raise HolderGone("the line was closed")
-        return list(self._reader.feed(data))
+            raise HolderGone("the connection was closed")
+        read = ((from_fields(fields), payload) for fields, payload in self._reader.feed(data))
+        return [(message, payload) for message, payload in read if message is not None]
 
 
-def connect(line: socket.socket) -> tuple[Connection, Fields]:
-    """Say hello, and hear the welcome. Raises HolderGone."""
-    connection = Connection(line)
-    connection.send({"type": "hello", "protocol": PROTOCOL, "pid": os.getpid()})
+def connect(sock: socket.socket) -> tuple[Connection, Welcome]:
+    """Say hello and wait for the welcome. Raises HolderGone."""
+    connection = Connection(sock)
+    connection.send(Hello(PROTOCOL, os.getpid()))
     while True:
         messages = connection.receive(WELCOME_SECONDS)
         if messages:
+            welcome = messages[0][0]
+            if not isinstance(welcome, Welcome):
+                raise HolderGone("the holder sent no welcome")
             connection.unread(messages[1:])
-            return connection, messages[0][0]
+            return connection, welcome

@@ -1,7 +1,7 @@
 """What all parts of one agent share: who the worker is, its settings, its store, its connection and its log."""
 
 from datetime import timedelta
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from msgspec import Struct, field
 
@@ -12,7 +12,7 @@ from queuectl.worker.agent.claims import Claims
 from queuectl.worker.agent.connection import Connection
 from queuectl.worker.agent.log import Log, open_log
 from queuectl.worker.agent.store_health import StoreHealth
-from queuectl.worker.protocol import Fields
+from queuectl.worker.protocol import Welcome
 
 Phase = Literal["running", "draining", "stopping"]
 
@@ -51,20 +51,20 @@ class Context(Struct, kw_only=True, eq=False):
         return lease.total_seconds()
 
 
-def open_context(connection: Connection, welcome: Fields) -> Context:
+def open_context(connection: Connection, welcome: Welcome) -> Context:
     """The context that the holder's welcome describes. Raises StoreError for a URL that no store can be made of."""
-    own: dict[str, Any] = welcome["config"]
+    own = welcome.config
     settings = config.resolve({}, {}, own["options"], {})
     store = bootstrap.open_store(own["url"], settings, create=False)
     return Context(
-        worker_id=welcome["worker"]["id"],
-        host=welcome["worker"]["host"],
-        count=welcome["count"],
+        worker_id=welcome.worker["id"],
+        host=welcome.worker["host"],
+        count=welcome.count,
         queues=own.get("queues") or [],
         config=own,
         settings=settings,
         store=store,
         connection=connection,
         log=open_log(own, settings, store),
-        phase=welcome["phase"],
+        phase=cast(Phase, welcome.phase),
     )

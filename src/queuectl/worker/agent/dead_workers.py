@@ -23,7 +23,7 @@ from queuectl.worker.agent.store_time import StoreTime
 from queuectl.worker.agent.translate import Ended
 from queuectl.worker.host import process_table
 from queuectl.worker.host.liveness import Leftover, dead_workers, path_of
-from queuectl.worker.protocol import Fields, MalformedFrame
+from queuectl.worker.protocol import Exited, MalformedFrame, Message, Output, from_fields
 from queuectl.worker.wording import counted
 
 HOLDER_DIED = "its worker was killed"
@@ -103,10 +103,10 @@ class DeadWorkers:
         outputs, recorder = OutputShipper(self._store), ResultRecorder(self._store, self._log)
         same_boot = leftover.boot_id == process_table.boot_id()  # `born` counts from the boot
         for said, payload in self._results_of(leftover):
-            message = self._clock.translate(said if same_boot else {**said, "born": None})
-            if message["type"] == "output":
-                outputs.add(message, payload)
-            else:
+            if isinstance(said, Output):
+                outputs.add(self._clock.convert_output(said), payload)
+            elif isinstance(said, Exited):
+                message = self._clock.convert_end(said if same_boot else said._replace(born=None))
                 recorder.add(Ended(message, payload, leftover.host, None))
         if not recorder.waiting:
             return
@@ -126,9 +126,9 @@ class DeadWorkers:
         elif not recorder.refs():
             leftover.forget_results()
 
-    def _results_of(self, leftover: Leftover) -> list[tuple[Fields, bytes]]:
+    def _results_of(self, leftover: Leftover) -> list[tuple[Message | None, bytes]]:
         try:
-            return leftover.results()
+            return [(from_fields(fields), payload) for fields, payload in leftover.results()]
         except MalformedFrame as error:
             self._log.note("handover", f"the results of worker {leftover.name} cannot be read: {error}")
             return []

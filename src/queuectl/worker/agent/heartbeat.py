@@ -15,7 +15,7 @@ from queuectl.worker.agent.shared_settings import SharedSettings
 from queuectl.worker.agent.shutdown import Shutdown
 from queuectl.worker.agent.store_time import StoreTime
 from queuectl.worker.host import process_table
-from queuectl.worker.protocol import Fields
+from queuectl.worker.protocol import Rename, Welcome
 
 SOON = 0.5
 """Seconds between two heartbeats at least, so that short jobs, which change the slots, cost no write each."""
@@ -35,7 +35,7 @@ class Heartbeat:
     def __init__(
         self,
         context: Context,
-        welcome: Fields,
+        welcome: Welcome,
         clock: StoreTime,
         watch: ClockWatch,
         breaker: CircuitBreaker,
@@ -44,18 +44,18 @@ class Heartbeat:
     ) -> None:
         self._context, self._clock, self._watch = context, clock, watch
         self._breaker, self._settings, self._shutdown = breaker, settings, shutdown
-        self._begun: tuple[float | None, float] = (welcome.get("born"), welcome["started_at"])
+        self._begun: tuple[float | None, float] = (welcome.born, welcome.started_at)
         self._fixed: dict[str, Any] = {
             "id": context.worker_id,
-            "name": welcome["worker"]["name"],
+            "name": welcome.worker["name"],
             "host": context.host,
-            "boot_id": welcome["boot_id"],
-            "holder_pid": welcome["holder_pid"],
+            "boot_id": welcome.boot_id,
+            "holder_pid": welcome.holder_pid,
             "agent_pid": os.getpid(),
             "version": __version__,
             "count": context.count,
             "queues": tuple(context.queues),
-            "directory": welcome.get("directory"),
+            "directory": welcome.directory,
         }
         self._shown: _Shown | None = None
         self._last = self._due = 0.0
@@ -78,7 +78,7 @@ class Heartbeat:
         self._clock.measure()
         if "started_at" not in self._fixed:
             # Converted once: the registry is sorted by it, so it must not move with the measured clock.
-            self._fixed["started_at"] = datetime.fromtimestamp(self._clock.moment(*self._begun), UTC)
+            self._fixed["started_at"] = datetime.fromtimestamp(self._clock.convert(*self._begun), UTC)
         clock: dict[str, Any] = {"skew": self._clock.skew, "clock_jump": self._watch.jump}
         instruction = context.store.heartbeat(Worker(**self._fixed, **clock, **view._asdict()))
         self._shown, self._last = view, boottime()
@@ -101,7 +101,7 @@ class Heartbeat:
         name = registry.free_name(own["name"], taken, host=own["host"], pid=own["holder_pid"], id=own["id"])
         if name != own["name"]:
             context.log.note("name", f"another live worker is called {own['name']}; this one is {name} now")
-            context.connection.send({"type": "name", "name": name})
+            context.connection.send(Rename(name))
             own["name"] = name
             self._due = min(self._due, self._last + SOON)
 

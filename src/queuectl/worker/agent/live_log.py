@@ -1,7 +1,7 @@
-"""A worker's lines for a person at a terminal: coloured, aligned, cut at its width, and folded while many commands end.
+"""The log for a person at a terminal: coloured, aligned, cut at its width, and folded while many commands end.
 
-While more than `FOLD_ABOVE` commands a second end, those that succeed are counted in one live line in place of a line
-each. What fails, is retried, dies or concerns the worker itself always has a line of its own.
+While more than `FOLD_ABOVE` commands end in a second, those that succeed have no line of their own: one live line
+counts them. A failure, a retry, a death and an event of the worker itself always have a line.
 """
 
 import os
@@ -15,12 +15,12 @@ from queuectl.store.protocol import Store
 from queuectl.terminal import cut, pad, paint, safe, width_of
 
 FOLD_ABOVE, UNFOLD_BELOW = 20, 10
-"""Ends a second. Two bounds, so that a rate near one of them does not switch to and fro."""
+"""Ends per second. Two bounds, so that a rate near one of them does not fold and unfold again and again."""
 DRAWN_EVERY, COUNTED_EVERY = 0.2, 2.0
-"""Seconds between two drawings of the live line, and between two questions how many jobs wait."""
+"""Seconds between two drawings of the live line, and between two counts of the waiting jobs."""
 WIDEST_NAME = 20
 CLEAR = "\x1b[2K\x1b[G"
-"""Empties the line that the cursor is in."""
+"""Empties the line in which the cursor is."""
 COLOURS = {
     "done": "green", "retry": "magenta", "dead": "red", "cancelled": "dim", "requeued": "yellow", "fenced": "yellow",
     "recovered": "yellow", "store": "yellow", "trouble": "red", "output": "yellow", "paused": "yellow",
@@ -28,7 +28,7 @@ COLOURS = {
 
 
 class LiveLog:
-    """Makes lines, and decides which are folded. `waiting` asks the store; None: it could not answer."""
+    """Makes lines, and decides which are folded. `waiting` counts the waiting jobs; None: the store did not answer."""
 
     def __init__(
         self,
@@ -57,7 +57,7 @@ class LiveLog:
         self._counted = 0.0
 
     def line(self, event: str, text: str, name: str = "") -> str:
-        """One event. `name`: the job that it is about."""
+        """The line of one event. `name` is the job."""
         self._names = max(self._names, min(len(name), WIDEST_NAME))
         head = f"{time.strftime('%H:%M:%S')} "
         rest = f"{pad(name, self._names)}  {safe(text)}" if name else safe(text)
@@ -66,9 +66,9 @@ class LiveLog:
         return f"{head}{paint(word, COLOURS.get(event, 'bold')) if self._colour else word} {rest}\n"
 
     def ended(self, event: str) -> bool:
-        """An attempt has ended; whether it is told by the live line only."""
+        """An attempt has ended; whether only the live line shows it."""
         succeeded = event == "done"
-        self._look()
+        self._measure()
         self._ended += 1
         self._done += succeeded
         self._failed += event in ("retry", "dead")
@@ -79,8 +79,8 @@ class LiveLog:
         return self.folding and succeeded
 
     def frame(self, lines: list[str]) -> list[str]:
-        """What is written now: the lines, and the live line below them while it is needed."""
-        self._look()
+        """What to write now: the lines, and below them the live line while there is one."""
+        self._measure()
         was, self._live = self._live, False
         if self._folded and not self.folding:
             span = max(self._clock() - self._folded_since, 0.0)
@@ -99,10 +99,10 @@ class LiveLog:
         return shown
 
     def close(self) -> None:
-        """The work is over: nothing is folded any more."""
+        """Fold nothing any more: the worker leaves."""
         self.folding = False
 
-    def _look(self) -> None:
+    def _measure(self) -> None:
         """Measure the rate once a second."""
         now = self._clock()
         if now - self._since < 1.0:
@@ -120,7 +120,7 @@ class LiveLog:
 
 
 def open_live_log(own: dict[str, object], settings: Settings, store: Store) -> LiveLog | None:
-    """For a worker whose stdout is a terminal and whose lines are plain; else None."""
+    """The live log, if stdout is a terminal and lines are plain; else None."""
     if own.get("log_format", "plain") != "plain" or not os.isatty(1):
         return None
 

@@ -1,4 +1,4 @@
-"""What a worker says while it works: one line per event, plain or JSON. All event names and their words stand here."""
+"""The log of a worker: one line per event, plain or JSON. The text of most events is here."""
 
 import sys
 import time
@@ -20,7 +20,7 @@ from queuectl.worker.wording import counted
 
 
 class Log:
-    """Writes events. A reader that is slow or has gone never stops the work: lines are lost, `unheard` counts them."""
+    """Writes events. A reader that is slow or gone never stops the work: lines are lost, and `lost` counts them."""
 
     def __init__(
         self,
@@ -28,22 +28,22 @@ class Log:
         out: TextIO | None = None,
         *,
         quiet: bool = False,
-        eyes: LiveLog | None = None,
+        live: LiveLog | None = None,
     ) -> None:
         self._json = format == "json"
         self._quiet = quiet
         self._out = out or sys.stdout
         self._descriptor = None if out is not None else sys.stdout.fileno()
-        self.unheard = 0
+        self.lost = 0
         self._lines: list[str] = []
-        self._eyes = None if quiet else eyes
+        self._live = None if quiet else live
 
     def started(self, job: Job, slot: int, pid: int) -> None:
-        """A command runs."""
-        if self._eyes is not None:
-            if not self._eyes.folding:
-                where = f"attempt {job.attempts}, slot {slot}, pid {pid}: " if self._eyes.verbose else ""
-                self._lines.append(self._eyes.line("start", where + job.spec.title(), handle(job)))
+        """A command has started."""
+        if self._live is not None:
+            if not self._live.folding:
+                where = f"attempt {job.attempts}, slot {slot}, pid {pid}: " if self._live.verbose else ""
+                self._lines.append(self._live.line("start", where + job.spec.title(), handle(job)))
             return
         self._event(
             "start", job, f"attempt {job.attempts}, slot {slot}, pid {pid}: {_title(job)}", slot=slot, pid=pid
@@ -53,10 +53,10 @@ class Log:
         """An attempt ended; what follows from it."""
         left = after.history[-1].ended_processes if after.history else 0
         event = {"completed": "done", "failed": "retry", "pending": "requeued"}.get(after.state, after.state)
-        if self._eyes is not None:
-            if not self._eyes.ended(event) or left:
+        if self._live is not None:
+            if not self._live.ended(event) or left:
                 text = _short_ending(after, outcome, seconds) + _left_running(left)
-                self._lines.append(self._eyes.line(event, f"{text}  {before.spec.title()}", handle(before)))
+                self._lines.append(self._live.line(event, f"{text}  {before.spec.title()}", handle(before)))
             return
         took = "" if seconds is None else f" after {run_time(seconds)}"
         text = f"{outcome.describe()}{took}: {after.state}"
@@ -79,7 +79,7 @@ class Log:
         )
 
     def fenced(self, job: Job) -> None:
-        """A result came too late: the attempt is another's by now."""
+        """A result came too late: another attempt has the lease."""
         self._event("fenced", job, "the lease passed to another attempt; this result is not recorded")
 
     def recovered(self, job: Job) -> None:
@@ -91,20 +91,20 @@ class Log:
         self._write(event, text, fields)
 
     def flush(self) -> None:
-        """Write what was said since, and before it how much could not be written."""
-        if self._eyes is not None:
-            self._lines = self._eyes.frame(self._lines)
+        """Write the lines since the last call, and before them how many lines were lost."""
+        if self._live is not None:
+            self._lines = self._live.frame(self._lines)
         if not self._lines:
             return
         count = len(self._lines)
-        if self.unheard:
-            self.note("unheard", f"{counted(self.unheard, 'line')} before this could not be written")
+        if self.lost:
+            self.note("unheard", f"{counted(self.lost, 'line')} before this could not be written")
             self._lines.insert(0, self._lines.pop())
         lines, self._lines = self._lines, []
-        self.unheard = 0 if self._put(lines) else self.unheard + count
+        self.lost = 0 if self._put(lines) else self.lost + count
 
     def _put(self, lines: list[str]) -> bool:
-        """Whether all of it was written."""
+        """Write; whether all lines were written."""
         if self._descriptor is not None:
             return nonblocking.write(self._descriptor, "".join(lines).encode("utf-8", "replace"))
         try:
@@ -115,22 +115,22 @@ class Log:
         return True
 
     def close(self) -> None:
-        """Write the rest: nothing more is said."""
-        if self._eyes is not None:
-            self._eyes.close()
+        """Write the rest."""
+        if self._live is not None:
+            self._live.close()
         self.flush()
 
     def _event(self, event: str, job: Job, text: str, **fields: Any) -> None:
-        if self._eyes is not None:
-            self._lines.append(self._eyes.line(event, text, handle(job)))
+        if self._live is not None:
+            self._lines.append(self._live.line(event, text, handle(job)))
             return
         self._write(event, f"{job.id} {text}", {"job": job.id, "attempt": job.attempts, **fields})
 
     def _write(self, event: str, text: str, fields: dict[str, Any]) -> None:
         if self._quiet:
             return
-        if self._eyes is not None:
-            self._lines.append(self._eyes.line(event, text))
+        if self._live is not None:
+            self._lines.append(self._live.line(event, text))
             return
         now = time.time()
         if self._json:
@@ -143,9 +143,9 @@ class Log:
 
 
 def open_log(own: dict[str, Any], settings: Settings, store: Store) -> Log:
-    """The journal that a worker's configuration asks for."""
-    eyes = open_live_log(own, settings, store)
-    return Log(own.get("log_format", "plain"), quiet=bool(own.get("quiet")), eyes=eyes)
+    """The log that the configuration of a worker asks for."""
+    live = open_live_log(own, settings, store)
+    return Log(own.get("log_format", "plain"), quiet=bool(own.get("quiet")), live=live)
 
 
 def run_time(seconds: float) -> str:
@@ -154,7 +154,7 @@ def run_time(seconds: float) -> str:
 
 
 def _short_ending(after: Job, outcome: Outcome, seconds: float | None) -> str:
-    """How an attempt ended and what follows, as a terminal shows it; for a success only the duration."""
+    """How an attempt ended and what follows, for a terminal; of a success only the duration."""
     took = "" if seconds is None else run_time(seconds)
     if after.state == "completed":
         return f"{took:>6}"

@@ -13,6 +13,7 @@ from queuectl.clock import boottime
 from queuectl.errors import QueuectlError, StoreAbsent, StoreGone
 from queuectl.store.protocol import AttemptRef
 from queuectl.worker.agent.context import Context
+from queuectl.worker.protocol import Leave, Reload
 
 PATIENCE = 10.0
 """Seconds for which a file may be missing or half copied before a worker that holds no results leaves."""
@@ -48,11 +49,11 @@ class MissingFile:
             return
         if isinstance(fault, StoreGone) and fault.was_open and os.path.exists(self._path):
             self._log.note("store", "another file stands there; opening it")
-            self._connection.send({"type": "reload"})
+            self._connection.send(Reload())
             raise SystemExit(0)
         if boottime() - self._since >= PATIENCE:
             why = f"{fault.message}, and nothing is left to deliver to it"
-            self._connection.send({"type": "leave", "why": why})
+            self._connection.send(Leave(why))
 
     def _is_gone(self, fault: QueuectlError) -> bool:
         return self._path is not None and isinstance(fault, StoreAbsent | StoreGone)

@@ -14,6 +14,7 @@ from queuectl.worker.agent.context import Context
 from queuectl.worker.agent.duty import NEVER
 from queuectl.worker.agent.renewal import Renewed
 from queuectl.worker.host import process_table
+from queuectl.worker.protocol import Drop, Kill
 
 LOOK_EVERY = 0.4
 """Seconds: a cancel request reaches its command within this time and one round of the loop."""
@@ -51,7 +52,7 @@ class AttemptMonitor:
                 self._look_at(claim, fresh[claim.job.id])
         if len(running) >= self._context.count:
             stuck = self._claims.waiting(longer_than=QUEUED_TOO_LONG)
-            self._connection.queue({"type": "drop", "attempt_ids": stuck})
+            self._connection.queue(Drop(stuck))
         self._save_starts()
         if now >= self._stopped_due:
             self._find_stopped(running)
@@ -79,7 +80,7 @@ class AttemptMonitor:
     def _kill(self, claim: Claim, reason: Literal["cancelled", "fenced"]) -> None:
         if claim.kill_sent != reason:
             claim.kill_sent = reason
-            self._connection.queue({"type": "kill", "attempt_id": claim.attempt_id, "reason": reason})
+            self._connection.queue(Kill(claim.attempt_id, reason))
 
     def _save_starts(self) -> None:
         late = self._claims.unsaved_starts(longer_than=SAVE_START_AFTER)

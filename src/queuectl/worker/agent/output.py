@@ -12,7 +12,7 @@ from queuectl.errors import OutcomeUnknown, StoreError, StoreUnusable
 from queuectl.store.protocol import Store
 from queuectl.worker.agent.connection import Connection
 from queuectl.worker.agent.duty import NEVER
-from queuectl.worker.protocol import Fields
+from queuectl.worker.protocol import AckOutput, Output
 
 RETRY_AFTER = 1.0
 """Seconds until chunks that could not be written are tried again."""
@@ -50,12 +50,11 @@ class OutputShipper:
         """Whether chunks wait to be written."""
         return bool(self._waiting)
 
-    def add(self, message: Fields, data: bytes) -> None:
+    def add(self, message: Output, data: bytes) -> None:
         """A chunk came."""
-        at = datetime.fromtimestamp(message["at"], UTC)
-        job_id, attempt_id = message["job_id"], message["attempt_id"]
-        chunk = Chunk(job_id, attempt_id, message["n"], message["stream"], at, message["offset"], data)
-        self._waiting.append(chunk)
+        at = datetime.fromtimestamp(message.at, UTC)
+        chunk = (message.job_id, message.attempt_id, message.n, message.stream, at, message.offset, data)
+        self._waiting.append(Chunk(*chunk))
 
     def try_to_write(self, connection: Connection | None) -> bool:
         """Write what waits; whether that worked. If not, `fault` says why, and the chunks wait on."""
@@ -95,7 +94,7 @@ class OutputShipper:
         self._waiting = []
         for attempt_id, n in newest.items():
             if connection is not None:
-                connection.queue({"type": "ack_output", "attempt_id": attempt_id, "n": n})
+                connection.queue(AckOutput(attempt_id, n))
 
     def expect(self, attempt_id: str, limit: int) -> None:
         """An attempt begins whose stored output is limited to `limit` bytes."""

@@ -25,6 +25,7 @@ from queuectl.errors import QueuectlError
 from queuectl.store.protocol import AttemptRef, Store
 from queuectl.worker.agent.connection import HolderGone
 from queuectl.worker.agent.context import Context
+from queuectl.worker.protocol import LeaseDeadline
 
 PATIENCE_SHARE = 6
 RETRY_SHARE = 10
@@ -147,4 +148,4 @@ class Renewal:
             self._tell([ref.attempt_id for ref in asked], deadline_of(boottime(), lease))
 
     def _tell(self, attempt_ids: list[str], deadline: float) -> None:
-        self._connection.send({"type": "lease", "deadline": deadline, "attempt_ids": attempt_ids})
+        self._connection.send(LeaseDeadline(deadline, attempt_ids))

@@ -24,6 +24,7 @@ from queuectl.worker.agent.connection import Connection
 from queuectl.worker.agent.duty import NEVER
 from queuectl.worker.agent.log import Log
 from queuectl.worker.agent.translate import Ended
+from queuectl.worker.protocol import Ack
 
 RETRY_AFTER = 5.0
 """Seconds until a job that only the archive knows is asked for again while the archive is away."""
@@ -102,7 +103,7 @@ class ResultRecorder:
         crashpoint.reach("after_commit")
         self._ended = [ended for ended in self._ended if ended.attempt_id not in done]
         if connection is not None and done:
-            connection.queue({"type": "ack", "attempt_ids": sorted(done)})
+            connection.queue(Ack(sorted(done)))
         self._unblock_children([job for _, job in recorded])
         return recorded
 

@@ -24,7 +24,7 @@ from queuectl.worker.agent.results import OpenAttempts, ResultRecorder
 from queuectl.worker.agent.shared_settings import SharedSettings
 from queuectl.worker.agent.shutdown import Shutdown
 from queuectl.worker.agent.store_time import StoreTime
-from queuectl.worker.protocol import Fields
+from queuectl.worker.protocol import Drop, Message, StoreState, Welcome
 
 LEAVE_SECONDS = 5.0
 """How long an agent stays after `bye` to give back claims that were under way."""
@@ -36,7 +36,7 @@ class Session:
     def __init__(
         self,
         context: Context,
-        welcome: Fields,
+        welcome: Welcome,
         recorder: ResultRecorder,
         outputs: OutputShipper,
         attempts: OpenAttempts,
@@ -48,14 +48,14 @@ class Session:
         time: StoreTime,
         dead_workers: DeadWorkers,
     ) -> None:
-        self._context, self._welcome = context, welcome
+        self._context = context
         self._recorder, self._outputs, self._attempts, self._policy = recorder, outputs, attempts, policy
         self._renewal, self._settings, self._heartbeat = renewal, settings, heartbeat
         self._shutdown, self._time, self._dead_workers = shutdown, time, dead_workers
         self._missing_file = MissingFile(context)
         self._leave_by: float | None = None
-        refs = [AttemptRef(item["job_id"], item["attempt_id"]) for item in welcome["attempts"]]
-        context.claims.unadopted = refs
+        self._known = {item.attempt_id: item for item in welcome.known()}
+        context.claims.unadopted = [AttemptRef(item.job_id, item.attempt_id) for item in self._known.values()]
 
     # the beginning
 
@@ -65,7 +65,7 @@ class Session:
         Repeated until it succeeds. Messages that come meanwhile are kept for the loop, because only `adopt` knows which
         claims they are about.
         """
-        early: list[tuple[Fields, bytes]] = []
+        early: list[tuple[Message, bytes]] = []
         context = self._context
         while not self._try_to_connect():
             context.log.flush()
@@ -101,19 +101,18 @@ class Session:
         Until this has succeeded once, all attempts of the holder are renewed as `Claims.unadopted`: an agent that comes
         while the store is away must not let their leases end.
         """
-        context = self._context
-        known: dict[str, Fields] = {item["attempt_id"]: item for item in self._welcome["attempts"]}
+        context, known = self._context, self._known
         for job in self._unknown_claims():
             item = known.get(job.attempt_id or "")
             if item is None:
                 self._recorder.give_back(job.attempt_id or "", job)
                 continue
             self._outputs.expect(job.attempt_id or "", job.spec.output_limit)
-            if item["state"] != "finished":
-                context.claims.adopt(job, self._time.translate(item))
+            if item.state != "finished":
+                context.claims.adopt(job, self._time.convert_start(item))
         context.claims.unadopted = []
-        queued = [id for id, item in known.items() if item["state"] == "queued" and id not in context.claims]
-        context.connection.queue({"type": "drop", "attempt_ids": queued})
+        queued = [id for id, item in known.items() if item.state == "queued" and id not in context.claims]
+        context.connection.queue(Drop(queued))
         if context.phase != "running":
             self._shutdown.begin("drain")
 
@@ -129,7 +128,7 @@ class Session:
         context, attempts = self._context, self._attempts.refs()
         if context.health.failed(permanent=isinstance(fault, StoreUnusable)):
             context.log.note("store", self._missing_file.describe(fault, attempts), error=fault.code)
-            context.connection.queue({"type": "store", "away": fault.message})
+            context.connection.queue(StoreState(fault.message))
         self._missing_file.handle(fault, attempts)
 
     def confirm_contact(self) -> None:
@@ -145,7 +144,7 @@ class Session:
         self._heartbeat.keep_name()
         context.health.recovered()
         self._missing_file.found()
-        context.connection.queue({"type": "store", "away": None})
+        context.connection.queue(StoreState())
         self._renewal.hurry()
         context.log.note("store", "the store is back")
         for job in lost:

@@ -4,6 +4,7 @@ from typing import Literal
 
 from queuectl.domain.worker import Instruction
 from queuectl.worker.agent.context import Context
+from queuectl.worker.protocol import Drain, Drop, Reload, Stop
 
 
 class Shutdown:
@@ -18,12 +19,12 @@ class Shutdown:
         The holder answers `dropped` for each claim that it had not started; the agent then gives that claim back. A
         claim that never ran must not count as an attempt (guarantee G8): without the withdrawal, a job that was
         claimed ahead would wait for the end of this worker's lease. Shown by
-        `tests/e2e/test_guarantees.py::test_g8_what_was_claimed_ahead_is_given_back_on_drain`.
+        `tests/e2e/test_guarantees.py::TestG8::test_claimed_ahead_jobs_go_back_uncounted_on_drain`.
         """
         context = self._context
         stopping = kind == "stop" or context.phase == "stopping"
         context.phase = "stopping" if stopping else "draining"
-        context.connection.queue({"type": "drop", "attempt_ids": context.claims.waiting()})
+        context.connection.queue(Drop(context.claims.waiting()))
 
     def obey(self, instruction: Instruction | None) -> None:
         """Do what a person asked of this worker. SystemExit for a reload: the holder starts the next agent.
@@ -33,10 +34,10 @@ class Shutdown:
         context = self._context
         if instruction == "reload" and context.phase == "running":
             context.log.note("reload", "a new agent takes over; commands run on")
-            context.connection.send({"type": "reload"})
+            context.connection.send(Reload())
             raise SystemExit(0)
         drains = instruction == "drain" and context.phase == "running"
         stops = instruction == "stop" and context.phase != "stopping"
         if drains or stops:
-            context.connection.queue({"type": instruction})
+            context.connection.queue(Stop() if stops else Drain())
             self.begin("stop" if stops else "drain")

@@ -1,7 +1,8 @@
-"""When things happened by the store's clock, though this host has noted them by its own.
+"""The store's clock: converting the times that this host has noted by its own clock.
 
-A host's clock may be hours off, or be set while a command runs. So a holder notes beginnings by `boottime` too, which
-nobody sets. The distance of a beginning from the moment at which the store was asked gives its time.
+The clock of a host may be hours off, or be set while a command runs. So a holder notes each start by `boottime` too,
+which nobody sets (`born`). The store is asked for its time at each heartbeat; how long before that answer a command was
+born gives the time of its start by the store's clock.
 """
 
 import time
@@ -9,11 +10,11 @@ from collections.abc import Callable
 
 from queuectl.clock import boottime
 from queuectl.store.protocol import Store
-from queuectl.worker.protocol import Fields
+from queuectl.worker.protocol import Exited, KnownAttempt, Output
 
 
 class StoreTime:
-    """The offset between the clocks, measured at each beat. `wall` and `boot` are this host's clocks."""
+    """The offset between the clocks, measured at each heartbeat. `wall` and `boot` are the clocks of this host."""
 
     def __init__(
         self, store: Store, wall: Callable[[], float] = time.time, boot: Callable[[], float] = boottime
@@ -24,27 +25,36 @@ class StoreTime:
         self.skew: float | None = None
 
     def measure(self) -> None:
-        """Ask the store for its time. Half of the way there and back counts as the answer's way."""
+        """Ask the store for its time. The answer is taken for half a round trip old."""
         before = self._boot()
         said = self._store.now().timestamp()
         self._at = self._boot()
         self._said = said + (self._at - before) / 2
         self.skew = round(self._wall() - self._said, 3)
 
-    def moment(self, born: float | None, wall: float) -> float:
-        """Epoch seconds by the store's clock of what this host noted as `born` (boottime; None: unknown) and `wall`."""
+    def convert(self, born: float | None, wall: float) -> float:
+        """The store's time (epoch seconds) of what this host noted as `born` (boottime; None: unknown) and `wall`."""
         if self._said is None:
             return wall
         return wall - (self.skew or 0.0) if born is None else self._said + born - self._at
 
-    def translate(self, message: Fields) -> Fields:
-        """A message of the holder with its times by the store's clock. How long the command took stays as measured."""
-        born, told = message.get("born"), dict(message)
-        started, finished = message.get("started_at"), message.get("finished_at")
-        if started is not None:
-            told["started_at"] = self.moment(born, started)
-            if finished is not None:
-                told["finished_at"] = told["started_at"] + (finished - started)
-        if message.get("at") is not None:
-            told["at"] = self.moment(born, message["at"])
-        return told
+    def convert_start(self, attempt: KnownAttempt) -> KnownAttempt:
+        """An attempt with its start by the store's clock."""
+        if attempt.started_at is None:
+            return attempt
+        return attempt._replace(started_at=self.convert(attempt.born, attempt.started_at))
+
+    def convert_output(self, message: Output) -> Output:
+        """A chunk with its time by the store's clock."""
+        return message._replace(at=self.convert(None, message.at))
+
+    def convert_end(self, message: Exited) -> Exited:
+        """An end with its times by the store's clock. How long the command took stays as it was measured."""
+        if message.started_at is None:
+            return message
+        started = self.convert(message.born, message.started_at)
+        if message.finished_at is None:
+            return message._replace(started_at=started)
+        return message._replace(
+            started_at=started, finished_at=started + (message.finished_at - message.started_at)
+        )

@@ -1,14 +1,13 @@
 """From a claimed job to the `start` message, and from the `exited` message to what the domain records."""
 
 from datetime import UTC, datetime
-from typing import Any
 
 from msgspec.structs import replace
 
 from queuectl.domain import lifecycle
-from queuectl.domain.job import Job, Spec
+from queuectl.domain.job import Job
 from queuectl.domain.outcome import Outcome, Report
-from queuectl.worker.protocol import Fields
+from queuectl.worker.protocol import Exited, Start
 
 TIMED_OUT = "ran longer than its timeout"
 LEASE_PASSED = "ended by its worker: the lease could not be renewed in time"
@@ -23,10 +22,10 @@ class Ended:
 
     __slots__ = ("attempt_id", "interrupted", "job", "job_id", "report", "seconds")
 
-    def __init__(self, message: Fields, tail: bytes, host: str, job: Job | None) -> None:
-        self.job_id: str = message["job_id"]
-        self.attempt_id: str = message["attempt_id"]
-        self.interrupted = message.get("ended_by") == "interrupted"
+    def __init__(self, message: Exited, tail: bytes, host: str, job: Job | None) -> None:
+        self.job_id = message.job_id
+        self.attempt_id = message.attempt_id
+        self.interrupted = message.ended_by == "interrupted"
         self.seconds = run_time(message)
         self.report = report_of(message, tail, host)
         self.job = job
@@ -40,62 +39,53 @@ class Ended:
         return lifecycle.finish(self.job, report, now=now, random_number=random_number)
 
 
-def start_message(job: Job, deadline: float) -> tuple[Fields, bytes]:
+def start_message(job: Job, deadline: float) -> tuple[Start, bytes]:
     """The order to run a claimed job, and the bytes of its standard input."""
     spec, lease = job.spec, job.lease
     assert lease is not None, "only claimed jobs are started"
-    message = {
-        "type": "start",
-        "attempt_id": lease.attempt_id,
-        "job_id": job.id,
-        "attempt": job.attempts,
-        "queue": job.queue,
-        "grace": spec.kill_grace.total_seconds(),
-        "output_limit": spec.output_limit,
-        "deadline": deadline,
-    }
-    message |= _given(spec)
+    message = Start(
+        attempt_id=lease.attempt_id,
+        job_id=job.id,
+        attempt=job.attempts,
+        queue=job.queue,
+        grace=spec.kill_grace.total_seconds(),
+        output_limit=spec.output_limit,
+        deadline=deadline,
+        command=spec.command,
+        argv=spec.argv,
+        shell=spec.shell,
+        cwd=spec.cwd,
+        env=spec.env or None,
+        umask=spec.umask,
+        timeout=None if spec.timeout is None else spec.timeout.total_seconds(),
+        split=spec.split,
+        allow_detached=spec.allow_detached,
+        has_stdin=spec.stdin is not None,
+    )
     return message, spec.stdin or b""
 
 
-def _given(spec: Spec) -> Fields:
-    """Only what differs from the holder's defaults: most jobs have nothing but a command."""
-    given: dict[str, Any] = {
-        "command": spec.command,
-        "argv": spec.argv,
-        "shell": spec.shell,
-        "cwd": spec.cwd,
-        "env": spec.env or None,
-        "umask": spec.umask,
-        "timeout": None if spec.timeout is None else spec.timeout.total_seconds(),
-        "split": spec.split or None,
-        "allow_detached": spec.allow_detached or None,
-        "has_stdin": True if spec.stdin is not None else None,
-    }
-    return {key: value for key, value in given.items() if value is not None}
-
-
-def report_of(message: Fields, tail: bytes, host: str) -> Report:
+def report_of(message: Exited, tail: bytes, host: str) -> Report:
     """The report in an `exited` message."""
     return Report(
         outcome=outcome_of(message),
-        started_at=_time(message.get("started_at")),
-        finished_at=_time(message.get("finished_at")) or datetime.now(UTC),
+        started_at=_time(message.started_at),
+        finished_at=_time(message.finished_at) or datetime.now(UTC),
         host=host,
-        pid=message.get("pid"),
-        user_cpu=message.get("user_cpu"),
-        system_cpu=message.get("system_cpu"),
-        max_rss=message.get("max_rss"),
-        output_bytes=message.get("output_bytes") or 0,
+        pid=message.pid,
+        user_cpu=message.user_cpu,
+        system_cpu=message.system_cpu,
+        max_rss=message.max_rss,
+        output_bytes=message.output_bytes,
         ended_processes=ended_processes(message),
         output_tail=tail.decode("utf-8", "replace").replace("\0", "\ufffd") if tail else "",
     )
 
 
-def outcome_of(message: Fields) -> Outcome:
+def outcome_of(message: Exited) -> Outcome:
     """The outcome. What the holder did to the command counts before what the kernel reports of it."""
-    ended_by, error = message.get("ended_by"), message.get("error")
-    code, signal = message.get("exit_code"), message.get("signal")
+    ended_by, error = message.ended_by, message.error
+    code, signal = message.exit_code, message.signal
     if ended_by == "timeout":
         return Outcome(kind="timed_out", exit_code=code, signal=signal, error=error or TIMED_OUT)
     if ended_by == "cancelled":
@@ -104,22 +94,22 @@ def outcome_of(message: Fields) -> Outcome:
         return Outcome(kind="lost", exit_code=code, signal=signal, error=LEASE_PASSED)
     if ended_by == "fenced":
         return Outcome(kind="fenced", exit_code=code, signal=signal)
-    if message.get("kind") == "spawn_error":
+    if message.kind == "spawn_error":
         return Outcome(kind="spawn_error", error=error)
-    if message.get("kind") == "signalled":
-        return Outcome(kind="signalled", signal=signal, core=bool(message.get("core")))
+    if message.kind == "signalled":
+        return Outcome(kind="signalled", signal=signal, core=message.core)
     return Outcome(kind="exited", exit_code=code)
 
 
-def run_time(message: Fields) -> float | None:
+def run_time(message: Exited) -> float | None:
     """Seconds from start to end; None if the command never started."""
-    started, finished = message.get("started_at"), message.get("finished_at")
+    started, finished = message.started_at, message.finished_at
     return None if started is None or finished is None else max(0.0, finished - started)
 
 
-def ended_processes(message: Fields) -> int:
+def ended_processes(message: Exited) -> int:
     """How many processes a command left running when it ended by itself. The holder has ended them."""
-    return 0 if message.get("ended_by") else message.get("leftovers") or 0
+    return 0 if message.ended_by else message.leftovers
 
 
 def _not_before_the_claim(job: Job, report: Report) -> Report:
