@@ -501,7 +501,7 @@ def test_every_module_opens_with_what_it_is() -> None:
 SLEEPS = {
     "store.sqlite.connect.Patience": "SQLite calls it again and again while it waits for a lock: ≤ 10 ms each",
     "store.sqlite.schema._patiently": "the one moment of a schema change under a foreign lock: 5 ms each",
-    "store.sqlite.directory._alone_in": "a lock of a directory (flock) has no wait with a deadline: 10 ms each",
+    "store.sqlite.directory._lock_directory": "a lock of a directory (flock) has no wait with a deadline: 10 ms each",
 }
 """A sleep cannot be interrupted. Everywhere else a wait is on a pipe, an event or the store, with a deadline."""
 

@@ -230,8 +230,8 @@ class TestSchema:
         name = database.database(f"ENCODING '{encoding}' LOCALE_PROVIDER libc LOCALE 'C'")
         refused(
             database.url(database=name),
-            message=f"{database.at(database=name)} keeps text as {encoding}, which not every command fits into",
-            hint="make another database, for example: "
+            message=f"{database.at(database=name)} stores text as {encoding}, which cannot hold every command",
+            hint="create another database, for example: "
             "CREATE DATABASE jobs ENCODING 'UTF8' LOCALE 'C' TEMPLATE template0",
         )
 
@@ -252,7 +252,7 @@ class TestDurability:
         database.run(f"ALTER ROLE {role} SET synchronous_commit = off")
         refused(
             database.as_role(role),
-            message=f"{database.at(role)} would lose acknowledged jobs with its power: synchronous_commit = off",
+            message=f"{database.at(role)} would lose acknowledged jobs at a power failure: synchronous_commit = off",
             hint="turn it on for the server, the database and the role, or accept it with --durability fast",
         )
 
@@ -263,7 +263,7 @@ class TestDurability:
         with self.off(database, setting):
             refused(
                 database.url(),
-                message=f"{database.at()} would lose acknowledged jobs with its power: {setting} = off",
+                message=f"{database.at()} would lose acknowledged jobs at a power failure: {setting} = off",
                 hint="turn it on for the server, or accept it with --durability fast",
             )
             self.accepted(queuectl, database.url(), setting)

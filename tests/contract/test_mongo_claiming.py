@@ -46,7 +46,9 @@ def opened(ground: MongoGround) -> Iterator[Opener]:
 def claiming_by_hand(ground: MongoGround, worker: str = "late", limit: int = 5) -> Actor:
     """A claim that is done step by step."""
     request, ids = ClaimRequest(worker, (), limit, LEASE), AttemptIds(lambda: f"{worker:x>32}")
-    return Actor(ground.base, lambda base: claim.claim(base, request, _SERVER_NOW, ids, SetAside()))
+    return Actor(
+        ground.base, lambda base: claim.claim(base, request, _SERVER_NOW, ids, SetAside(), random=lambda: 0.0)
+    )
 
 
 class TestTurns:

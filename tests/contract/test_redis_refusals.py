@@ -83,7 +83,7 @@ def test_what_would_lose_jobs_is_refused_with_the_command_that_mends_it(
     wrong, right = UNSAFE[setting]
     with told(server, **{setting: wrong}):
         message, hint = refusal(ground)
-        assert message.endswith(f"would lose acknowledged jobs with its power: {setting} = {wrong}")
+        assert message.endswith(f"would lose acknowledged jobs at a power failure: {setting} = {wrong}")
         command, _, rest = hint.removeprefix("run: ").partition("; ")
         assert rest == f"write it into {server.product}.conf as well; or accept it with ?durability=fast"
         program, *words = shlex.split(command)
@@ -104,7 +104,7 @@ def test_what_would_lose_jobs_is_accepted_by_who_says_so_and_called_by_its_name(
         found = described(ground, durability="fast")
         assert found.durability == "memory-safe"
         assert found.faults == (
-            f"an acknowledged job may be lost with the server's power: {setting} = {wrong}",
+            f"an acknowledged job may be lost at a power failure of the server: {setting} = {wrong}",
         )
         assert found.details[setting.replace("-", "_")] == wrong
     eventually(lambda: described(ground, durability="fast").durability == "power-safe")

@@ -132,7 +132,7 @@ def test_a_file_that_is_mounted_alone_is_refused(path: Path, tmp_path: Path) -> 
     mounts.write_text(
         f"22 1 254:0 / / rw - ext4 /dev/vda rw\n23 22 254:0 /q.db {path} rw - ext4 /dev/vda rw\n"
     )
-    with pytest.raises(StoreUnusable, match="is mounted alone") as caught:
+    with pytest.raises(StoreUnusable, match="is mounted without its directory") as caught:
         SqliteStore.open(path, mountinfo=mounts)
     assert caught.value.hint == "mount its directory instead"
 

@@ -189,7 +189,7 @@ class TestOneFileWithTwoNames:
             timeout=30,
         )
         assert done.returncode == 5, done
-        assert "is mounted alone" in done.stderr
+        assert "is mounted without its directory" in done.stderr
         assert (place.until("j", "completed").attempts, lines(place).count("begin a")) == (1, 1)
 
     def test_hard_links_and_moved_files_are_refused(self, place: Place, containers: Containers) -> None:

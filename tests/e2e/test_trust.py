@@ -213,7 +213,7 @@ class TestTheDatabase:
         place.run("--store", url, "enqueue", "--id", "j", "true")
         os.chown(common / "queue.db", STRANGER, STRANGER)
         for words in (("status",), ("enqueue", "true")):
-            assert "everybody may put files into" in place.invoke("--store", url, *words).stderr.decode()
+            assert "everybody may write to" in place.invoke("--store", url, *words).stderr.decode()
 
     @pytest.mark.parametrize("end", ["-wal", "-shm", "-journal"])
     def test_a_log_that_a_stranger_has_put_beside_it_is_not_believed(

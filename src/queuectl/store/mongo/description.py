@@ -1,4 +1,4 @@
-"""What the server says of itself, read back and not assumed."""
+"""The settings, versions, sizes and faults of a server, read back from it and not assumed."""
 
 from typing import Any
 
@@ -20,7 +20,10 @@ UNSEEN = "unseen: this user may not look"
 
 
 class Server(Struct, frozen=True):
-    """What a connection leads to. `keepers`: members of a replica set that hold data, vote, and may be elected."""
+    """The facts about a server that decide whether a queue can be kept there.
+
+    `keepers` is the number of members of a replica set that hold data, vote, and can be elected.
+    """
 
     wire: int
     writable: bool
@@ -30,27 +33,29 @@ class Server(Struct, frozen=True):
     version: str
 
     def durability(self, *, fast: bool) -> Durability:
-        """What an acknowledged write survives."""
+        """What kind of failure an acknowledged write survives."""
         if fast:
             return "memory-safe"
         return "failover-safe" if self.keepers > 1 else "power-safe"
 
 
 def server(base: Base) -> Server:
-    """The server at the other end, as it is now."""
+    """The server of this connection, as it is now."""
     hello = base.command("hello")
     return Server(
         wire=hello["maxWireVersion"],
         writable=hello["isWritablePrimary"],
         replica_set=hello.get("setName"),
         sharded=hello.get("msg") == "isdbgrid",
-        keepers=len(hello.get("hosts", ())),  # who has no vote may not be elected, and is not among these
+        keepers=len(
+            hello.get("hosts", ())
+        ),  # a member without a vote cannot be elected, and is not among these
         version=str(base.command("buildInfo")["version"]),
     )
 
 
 def refuse_unfit(found: Server, shown: str) -> None:
-    """A server on which nothing can be kept as safely as it has to be (guarantee G1)."""
+    """Refuse a server that cannot keep a queue safely (guarantee G1)."""
     if found.wire < OLDEST_WIRE:
         raise StoreUnusable(f"{shown} is MongoDB {found.version}", "version 5.0 or later is needed")
     if not found.writable:
@@ -81,11 +86,9 @@ def describe(base: Base, shown: str, *, fast: bool, listens: bool) -> Descriptio
         details["members"] = _members(base)
     faults = []
     if fast:
-        faults.append(
-            "an acknowledged job may be lost with the server's power or its primary: --durability fast"
-        )
+        faults.append("an acknowledged job may be lost at a power failure or an election: --durability fast")
     if engine not in ("wiredTiger", UNSEEN):
-        faults.append(f"storage engine {engine} may not keep what it has acknowledged")
+        faults.append(f"storage engine {engine} may lose acknowledged jobs")
     return Description(
         url=shown,
         durability=found.durability(fast=fast),
@@ -96,7 +99,7 @@ def describe(base: Base, shown: str, *, fast: bool, listens: bool) -> Descriptio
 
 
 def with_damage(base: Base, found: Description) -> Description:
-    """With what a look at all jobs finds; their number is the server's estimate before."""
+    """The description with the damage that a scan of all jobs finds, and their exact number in place of an estimate."""
     wrong = [f"{count} {what}" for what, count in _damage(base) if count]
     details = {**found.details, "jobs": str(find.counts(base, Filter()).total())}
     return replace(found, details=details, faults=(*found.faults, *wrong))
@@ -136,7 +139,7 @@ def _misplaced() -> Document:
 
 
 def _wrong_counts(base: Base) -> int:
-    """How many are wrong at every look: jobs may end between the two questions of one."""
+    """How many counts are wrong in every one of several comparisons: a job may end between the two queries of one."""
     wrong = _differing(base)
     for _ in range(LOOKS):
         wrong &= _differing(base) if wrong else wrong

@@ -1,4 +1,4 @@
-"""What the server says of itself, read back and not assumed."""
+"""The settings, versions, sizes and faults of a server, read back from it and not assumed."""
 
 from typing import Any
 
@@ -50,7 +50,7 @@ UNION ALL SELECT 'chunks of output without a job', count(*) FROM {schema}.output
 
 
 class Server(Struct, frozen=True):
-    """What a connection leads to."""
+    """The settings of a server that decide whether a queue can be kept there."""
 
     number: int
     version: str
@@ -66,15 +66,15 @@ class Server(Struct, frozen=True):
 
     @property
     def durability(self) -> Durability:
-        """What an acknowledged write survives."""
+        """What kind of failure an acknowledged write survives."""
         if not self.fsync or not self.full_page_writes or self.synchronous_commit == "off":
             return "memory-safe"
         return "failover-safe" if self.standbys and self.synchronous_commit != "local" else "power-safe"
 
 
 def server(line: Line) -> Server:
-    """The server at the other end, as it is now."""
-    # A database of no known encoding (SQL_ASCII) answers bytes; no more is to be said of it than that.
+    """The server of this connection, as it is now."""
+    # A database without a known encoding (SQL_ASCII) answers bytes.
     facts: list[Any] = [
         fact.decode("ascii", "replace") if isinstance(fact, bytes) else fact for fact in line.rows(_FACTS)[0]
     ]
@@ -82,7 +82,7 @@ def server(line: Line) -> Server:
 
 
 def refuse_unfit(found: Server, shown: str, *, fast: bool) -> None:
-    """A server on which nothing can be kept, or nothing as safely as was asked for (guarantee G1)."""
+    """Refuse a server that cannot keep a queue, or not as safely as was asked for (guarantee G1)."""
     if found.number < OLDEST:
         raise StoreUnusable(f"{shown} is PostgreSQL {found.version}", "version 13 or later is needed")
     if found.standby:
@@ -94,18 +94,18 @@ def refuse_unfit(found: Server, shown: str, *, fast: bool) -> None:
         )
     if found.isolation != "read committed":
         raise StoreUnusable(
-            f"{shown} isolates transactions as {found.isolation}, in which workers would fail each other",
+            f"{shown} isolates transactions as {found.isolation}, which makes concurrent workers fail",
             f"run: ALTER ROLE {identifier(found.role)} SET default_transaction_isolation = 'read committed'",
         )
     if found.encoding != "UTF8":
         raise StoreUnusable(
-            f"{shown} keeps text as {found.encoding}, which not every command fits into",
-            "make another database, for example: CREATE DATABASE jobs ENCODING 'UTF8' LOCALE 'C' TEMPLATE template0",
+            f"{shown} stores text as {found.encoding}, which cannot hold every command",
+            "create another database, for example: CREATE DATABASE jobs ENCODING 'UTF8' LOCALE 'C' TEMPLATE template0",
         )
     if found.durability == "memory-safe" and not fast:
         where = "the server, the database and the role" if "commit" in _unsafe(found) else "the server"
         raise StoreUnusable(
-            f"{shown} would lose acknowledged jobs with its power: {_unsafe(found)}",
+            f"{shown} would lose acknowledged jobs at a power failure: {_unsafe(found)}",
             f"turn it on for {where}, or accept it with --durability fast",
         )
 
@@ -136,10 +136,10 @@ def describe(line: Line, shown: str, listening: str) -> Description:
     }
     faults = []
     if found.durability == "memory-safe":
-        faults.append(f"an acknowledged job may be lost with the server's power: {_unsafe(found)}")
+        faults.append(f"an acknowledged job may be lost at a power failure of the server: {_unsafe(found)}")
     if old:
         details["open_transactions"] = old
-        faults.append(f"open for over 5 minutes, while dead rows pile up: transactions of process {old}")
+        faults.append(f"transactions open for over 5 minutes keep dead rows: process {old}")
     if prepared:
         faults.append(f"{prepared} prepared transactions keep dead rows: look at pg_prepared_xacts")
     shown_details = {name: str(value) for name, value in details.items()}
@@ -153,7 +153,7 @@ def describe(line: Line, shown: str, listening: str) -> Description:
 
 
 def with_damage(line: Line, found: Description) -> Description:
-    """With what a look at all jobs finds."""
+    """The description with the damage that a scan of all jobs finds."""
     with line.unhurried():
         wrong = [f"{count} {what}" for what, count in line.rows(_DAMAGE) if count]
     return replace(found, faults=(*found.faults, *wrong))

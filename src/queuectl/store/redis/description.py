@@ -1,4 +1,4 @@
-"""What the server says of itself, read back and not assumed."""
+"""The settings, versions, sizes and faults of a server, read back from it and not assumed."""
 
 from typing import Any
 
@@ -13,19 +13,20 @@ from queuectl.store.redis.connect import Line
 
 OLDEST = (6, 2)
 FULL = 0.9
-"""The part of maxmemory above which doctor warns."""
+"""The part of maxmemory above which doctor reports a fault."""
 _LEAST = 7
-"""Bytes of a server's log without which no key can have been made."""
+"""Bytes of a server's log that creating a key needs at least."""
 _ACCEPT = "or accept it with ?durability=fast"
 
 
 class Server(Struct, frozen=True, kw_only=True):
-    """What a connection leads to. `fsync` and `lazy` are None where this user may not read them.
+    """The facts about a server that decide whether a queue can be kept there.
 
-    loading    whether it still reads its data from disk: until then it says nothing true of its log
-    history    names the server and its line of writes: another one whenever something may have been lost
-    first_log  whether the log was switched on and is not complete yet: until then a crash leaves nothing
-    lazy       whether `appendfsync` rests while the log is rewritten
+    loading    whether it still reads its data from disk: until then its statements about the log are wrong
+    history    the server and its replication history: different whenever acknowledged writes may have been lost
+    first_log  whether the log was switched on and is not complete yet: until then a crash loses everything
+    fsync      the setting appendfsync; None if this user may not read it
+    lazy       whether `appendfsync` pauses while the log is rewritten; None if this user may not read it
     """
 
     product: str
@@ -46,17 +47,17 @@ class Server(Struct, frozen=True, kw_only=True):
 
     @property
     def durability(self) -> Durability:
-        """What an acknowledged write survives."""
+        """What kind of failure an acknowledged write survives."""
         return "memory-safe" if self.first_log or unsafe(self) else "power-safe"
 
     @property
     def cli(self) -> str:
-        """The program with which people change it."""
+        """The name of the server's command line program."""
         return f"{self.product.lower()}-cli"
 
 
 def server(line: Line) -> Server:
-    """The server at the other end, as it is now."""
+    """The server of this connection, as it is now."""
     return _server(_info(line), _settings(line, "*appendfsync*"))
 
 
@@ -83,10 +84,11 @@ def _server(info: dict[str, str], settings: dict[str, str]) -> Server:
 
 
 def _is_first_log(info: dict[str, str]) -> bool:
-    """Whether what is written now is not one more version of the log, but the first.
+    """Whether the log that the server writes now is its first one, and not a rewrite of a complete log.
 
-    Until that is complete, Redis 6.2 counts nothing as logged, and later ones only what was written meanwhile: less
-    than was needed to make the keys that there are. Where it is more, nobody can tell: we take it for an ordinary one.
+    No field of INFO says that. Until the first log is complete, Redis 6.2 counts no byte as logged, and later versions
+    count only the bytes that were written meanwhile: fewer than creating the existing keys needs. With more bytes the
+    two cases look the same, and the log is taken for a rewrite.
     """
     writing = "1" in (info.get("aof_rewrite_in_progress"), info.get("aof_rewrite_scheduled"))
     sizes = int(info.get("aof_base_size", 0)), int(info.get("aof_current_size", 0))
@@ -95,9 +97,9 @@ def _is_first_log(info: dict[str, str]) -> bool:
 
 
 def refuse_unfit(found: Server, shown: str, user: str | None, *, fast: bool) -> None:
-    """A server on which nothing can be kept, or nothing as safely as was asked for (guarantee G1).
+    """Refuse a server that cannot keep a queue, or not as safely as was asked for (guarantee G1).
 
-    `user` is who we are there; None stands for the default user.
+    `user` is the name in the URL; None stands for the default user.
     """
     if found.mode == "sentinel":
         raise StoreUnusable(
@@ -125,17 +127,17 @@ def refuse_unfit(found: Server, shown: str, user: str | None, *, fast: bool) -> 
 def _refuse_unsafe(found: Server, shown: str, user: str) -> None:
     if unsafe(found):
         raise StoreUnusable(
-            f"{shown} would lose acknowledged jobs with its power: {unsafe(found)}", _remedy(found, user)
+            f"{shown} would lose acknowledged jobs at a power failure: {unsafe(found)}", _remedy(found, user)
         )
     if found.first_log:
         raise StoreUnavailable(
-            f"{shown} has just been told to keep a log (appendonly), and is still writing the first",
+            f"{shown} has just switched its log (appendonly) on, and is still writing the first",
             f"try again when it is complete, {_ACCEPT}",
         )
 
 
 def unsafe(found: Server) -> str | None:
-    """The setting that loses what was acknowledged, if there is one."""
+    """The setting that loses acknowledged jobs, if there is one."""
     if not found.log:
         return "appendonly = no"
     if found.fsync is None:
@@ -189,9 +191,11 @@ def describe(line: Line, shown: str, listening: str) -> Description:
 def _faults(found: Server, info: dict[str, str]) -> list[str]:
     faults = []
     if why := unsafe(found):
-        faults.append(f"an acknowledged job may be lost with the server's power: {why}")
+        faults.append(f"an acknowledged job may be lost at a power failure of the server: {why}")
     elif found.first_log:
-        faults.append("an acknowledged job may be lost with the server's power: its first log is incomplete")
+        faults.append(
+            "an acknowledged job may be lost at a power failure of the server: its first log is incomplete"
+        )
     if info.get("aof_last_write_status", "ok") != "ok":
         faults.append("the server's last write to its log failed: look at its disk")
     if found.maxmemory and found.memory > FULL * found.maxmemory:
@@ -203,7 +207,7 @@ def _faults(found: Server, info: dict[str, str]) -> list[str]:
 
 
 def with_damage(line: Line, found: Description, now: str) -> Description:
-    """With what a look at all jobs finds, and what was mended last."""
+    """The description with the damage that a scan of all jobs finds, and the last repair."""
     wrong = [
         f"{count} {what}" if what == repair.UNREADABLE else f"{count} {what}: workers mend them"
         for what, count in repair.heal(line, now, really=False).found.items()
@@ -224,7 +228,7 @@ def _info(line: Line) -> dict[str, str]:
 
 
 def _settings(line: Line, pattern: str) -> dict[str, str]:
-    """Nothing at a managed server, or for a user with few rights."""
+    """The settings of a pattern; none at a managed server or for a user who may not read them."""
     try:
         flat = [word.decode() for word in line.call("CONFIG", "GET", pattern)]
     except ResponseError:

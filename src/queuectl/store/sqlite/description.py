@@ -1,4 +1,4 @@
-"""What the database says of itself, read back and not assumed."""
+"""The settings, versions, sizes and faults of a database, read back from SQLite and not assumed."""
 
 import os
 
@@ -12,12 +12,12 @@ from queuectl.store.sqlite.directory import file_system, free_bytes
 from queuectl.trust import quoted
 
 LEAST_FREE = 1 << 20
-"""Bytes that have to be free: with less a log of a few commits has no room."""
+"""Free bytes below which `doctor` reports a fault: the log of a few commits needs that much."""
 _BACKPORTS = ((3, 50, 7), (3, 44, 6))
 
 
 def describe(connection: apsw.Connection, database: Database) -> Description:
-    """Asked of the writing connection: its settings are what durability hangs on."""
+    """The description, read over the writing connection, whose settings decide the durability."""
     synchronous = connection.pragma("synchronous")
     durability: Durability = "power-safe" if synchronous >= 2 else "memory-safe"
     return Description(
@@ -66,7 +66,7 @@ def _faults(connection: apsw.Connection, database: Database) -> list[str]:
 
 
 def may_grow_bytes(connection: apsw.Connection, path: str) -> int:
-    """By how much the database may still grow: what is free, within the limit of SQLite, and what is unused in it."""
+    """How many bytes the database may still grow: free space up to SQLite's limit, and unused pages."""
     page, most, used, unused = (
         int(connection.pragma(name))
         for name in ("page_size", "max_page_count", "page_count", "freelist_count")
@@ -75,7 +75,7 @@ def may_grow_bytes(connection: apsw.Connection, path: str) -> int:
 
 
 def with_damage(connection: apsw.Connection, found: Description) -> Description:
-    """With what a check of the whole file finds. Asked of a reader: it reads every page."""
+    """The description with the damage that a check of the whole file finds. It reads every page."""
     damage = connection.execute("PRAGMA quick_check(1)").get
     if damage == "ok":
         return found
@@ -83,6 +83,6 @@ def with_damage(connection: apsw.Connection, found: Description) -> Description:
 
 
 def has_safe_log(version: str) -> bool:
-    """Whether a release of SQLite is free of the WAL-reset race (fixed in 3.51.3, and in two older lines)."""
+    """Whether a release of SQLite lacks the WAL-reset race (fixed in 3.51.3 and in two older release lines)."""
     number = tuple(int(part) for part in version.split("."))
     return number >= (3, 51, 3) or any(number[:2] == fixed[:2] and number >= fixed for fixed in _BACKPORTS)

@@ -1,7 +1,7 @@
-"""Where the database lives: private directories and files, and no network disk.
+"""The directory of the database: private directories and files, and no network file system.
 
-SQLite's write-ahead log needs shared memory and honest locks. Network file systems, and the bridges of
-virtual machines, have neither: two hosts would each believe to be alone and destroy the file together.
+SQLite's write-ahead log needs shared memory and reliable locks. Network file systems, and the shared folders of virtual
+machines, have neither: two hosts would each see no lock of the other and corrupt the file together.
 """
 
 import os
@@ -40,16 +40,16 @@ _KINDS = (
 
 
 def prepare(path: str, mountinfo: str = MOUNTINFO) -> None:
-    """Make the directory and an empty file where they are missing, private from their first moment.
+    """Create the directory and an empty file if they are missing, private from the start.
 
-    Refuses what is no file, and what somebody else may have put there, before anything opens it.
+    Refuses anything but a regular file, and a file that another user may have put there, before anything opens it.
     """
     try:
         trust.make_directories(os.path.dirname(path))
         mounts = _mounts(mountinfo)
         _refuse_network(os.path.dirname(path), mounts)
         _make_file(path)
-        with _refusing(path):
+        with _as_store_errors(path):
             _refuse_strange(path)
             name_lock.refuse_second(path, {point for point, _ in mounts})
     except OSError as error:
@@ -57,8 +57,8 @@ def prepare(path: str, mountinfo: str = MOUNTINFO) -> None:
 
 
 def refuse_shared(path: str) -> None:
-    """Refuse a database into which somebody else may write, or whose place he may take: what it says will be run."""
-    with _refusing(path):
+    """Refuse a database that another user may write to or replace: a worker runs the commands in it."""
+    with _as_store_errors(path):
         found = os.stat(path)
         if not trust.trusted(found.st_uid):
             raise trust.Untrusted(
@@ -75,7 +75,7 @@ def refuse_shared(path: str) -> None:
 
 
 def is_there(path: str) -> bool:
-    """Whether there is something at a path; an empty file is no database yet."""
+    """Whether a path exists; an empty file is not a database yet."""
     try:
         found = os.stat(path)
     except (FileNotFoundError, NotADirectoryError):
@@ -84,12 +84,12 @@ def is_there(path: str) -> bool:
 
 
 def file_system(directory: str, mountinfo: str = MOUNTINFO) -> str | None:
-    """The type of the file system a directory is on; None where the system does not tell."""
+    """The type of a directory's file system; None where the system does not tell."""
     return _file_system(directory, _mounts(mountinfo))
 
 
 def _mounts(mountinfo: str) -> list[tuple[str, str]]:
-    """Where something is mounted, and what type of file system."""
+    """The mount points and the types of their file systems."""
     try:
         with open(mountinfo, encoding="utf-8", errors="surrogateescape") as file:
             lines = file.read().splitlines()
@@ -103,34 +103,34 @@ def _file_system(directory: str, mounts: list[tuple[str, str]]) -> str | None:
     where = os.path.realpath(directory)
     best, found = -1, None
     for point, kind in mounts:
-        # Not shorter: of two mounts at one point the later lies on top.
+        # `>=`: of two mounts at one point the later one hides the earlier.
         if len(point) >= best and (where == point or where.startswith(point.rstrip("/") + "/")):
             best, found = len(point), kind
     return found
 
 
 @contextmanager
-def _refusing(path: str) -> Iterator[None]:
-    """A place that is not to be trusted is a store that is not to be used."""
+def _as_store_errors(path: str) -> Iterator[None]:
+    """Translate the refusals of `trust` and a missing file into errors of the store."""
     try:
         yield
     except trust.Untrusted as error:
         raise StoreUnusable(error.message, error.hint) from error
     except FileNotFoundError as error:
-        raise StoreUnavailable(f"{path} is not there", "put it back where it was") from error
+        raise StoreUnavailable(f"{path} is not there", "put the file back") from error
 
 
 def _refuse_strange(path: str) -> None:
-    """Refuse what is no file, what a stranger has put where everybody may, and logs that are not the database's."""
+    """Refuse anything but a file, a file of another user in a shared directory, and logs of another user."""
     found = os.stat(path)
     if not stat.S_ISREG(found.st_mode):
         raise StoreGone(f"{path} is {_kind(found)}, not a database", "name a file, such as queue.db")
-    if 0 < found.st_size < _SMALLEST:  # SQLite would write over a file of one byte
+    if 0 < found.st_size < _SMALLEST:  # SQLite would overwrite a file of one byte
         raise StoreGone(f"{path} is not a database", "name another file, or move this one away")
     directory = os.path.dirname(path)
     if not trust.trusted(found.st_uid) and os.stat(directory).st_mode & stat.S_IWOTH:
         raise trust.Untrusted(
-            f"{path} belongs to {trust.name_of(found.st_uid)}, and everybody may put files into {directory}",
+            f"{path} belongs to {trust.name_of(found.st_uid)}, and everybody may write to {directory}",
             "keep the queue in a directory of your own",
         )
     for end in _COMPANIONS:
@@ -139,10 +139,10 @@ def _refuse_strange(path: str) -> None:
 
 
 def _refuse_strange_companion(path: str, found: os.stat_result, database: os.stat_result) -> None:
-    """SQLite believes what stands in the log beside a database. Who may write to a database may also make its log."""
+    """SQLite applies the log beside a database. A user who may write to the database may also create its log."""
     shared = database.st_mode & stat.S_IWGRP and found.st_gid == database.st_gid
     if not stat.S_ISREG(found.st_mode):
-        raise StoreUnusable(f"{path} is {_kind(found)}, where SQLite keeps its log", f"rm {path}")
+        raise StoreUnusable(f"{path} is {_kind(found)}, but SQLite keeps its log there", f"rm {path}")
     if not (trust.trusted(found.st_uid) or found.st_uid == database.st_uid or shared):
         raise trust.Untrusted(
             f"{path} belongs to {trust.name_of(found.st_uid)}, and SQLite would take changes from it",
@@ -155,18 +155,18 @@ def _kind(found: os.stat_result) -> str:
 
 
 def _make_file(path: str) -> None:
-    """Make an empty database where there is none. The logs of one that was moved away without them are set aside.
+    """Create an empty database if there is none. Logs of a database that was moved away without them are renamed.
 
-    SQLite would delete them, with whatever stands only there, or take what another program still writes into them.
+    SQLite would delete those logs with all changes that only they contain, or apply what another program still writes.
     """
     if os.path.lexists(path):
         return
     if not _logs_of(path):
         _make_empty(path)
         return
-    with _alone_in(
+    with _lock_directory(
         os.path.dirname(path)
-    ):  # another one may have made the file meanwhile, and logs of its own
+    ):  # another program may have created the file and its logs meanwhile
         if not os.path.lexists(path):
             for log in _logs_of(path):
                 os.rename(log, f"{log}.left-{int(time.time())}")
@@ -178,7 +178,7 @@ def _logs_of(path: str) -> list[str]:
 
 
 @contextmanager
-def _alone_in(directory: str) -> Iterator[None]:
+def _lock_directory(directory: str) -> Iterator[None]:
     if sys.platform == "win32":
         yield
         return
@@ -198,7 +198,7 @@ def _alone_in(directory: str) -> Iterator[None]:
 
 
 def _is_locked(handle: int) -> bool:
-    """Lock it if nobody else has."""
+    """Lock the directory, unless another program has locked it."""
     import fcntl
 
     try:
@@ -221,7 +221,7 @@ def _make_empty(path: str) -> None:
 
 
 def _sync_directory(directory: str) -> None:
-    """Without this a power cut may take the file's name, and every acknowledged job with it."""
+    """Without this a power cut may remove the name of the file, and every acknowledged job with it."""
     handle = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(handle)
@@ -233,7 +233,7 @@ def _refuse_network(directory: str, mounts: list[tuple[str, str]]) -> None:
     kind = _file_system(directory, mounts)
     if kind in NETWORK:
         raise StoreUnusable(
-            f"{directory} is on a network file system ({kind}), on which SQLite loses data",
+            f"{directory} is on a network file system ({kind}), where SQLite loses data",
             "keep the database on a local disk; to share a queue between hosts, use postgresql://",
         )
 
@@ -249,10 +249,12 @@ def _translated(path: str, error: OSError) -> StoreUnavailable | StoreUnusable:
 
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return StoreUnavailable(f"the disk of {path} is full", "free some space and try again")
-    return StoreUnusable(f"{path} cannot be created: {error.strerror}", "choose a place where you may write")
+    return StoreUnusable(
+        f"{path} cannot be created: {error.strerror}", "choose a directory that you may write to"
+    )
 
 
 def free_bytes(path: str) -> int:
-    """What is free on the file system of the database, for this user."""
+    """The free bytes on the file system of the database, for this user."""
     found = os.statvfs(path)
     return found.f_frsize * (found.f_bfree if os.geteuid() == 0 else found.f_bavail)

@@ -1,11 +1,13 @@
-"""One database file, one name.
+"""A lock that lets a database file be open under one name only.
 
-SQLite keeps its log beside the name by which a database was opened. Under a second name (a hard link, a file that is
-mounted alone) there is another log, or none: each side misses what the other has written, and both destroy the file.
+The invariant: all programs that have a database open on one host opened it by the same name. SQLite keeps its log
+beside the name by which a database was opened. Under a second name (a hard link, or a file that is mounted without its
+directory) there is another log, or none: each side misses what the other has written, and both corrupt the file.
 
-Everybody who has a database open keeps a shared lock on one byte far behind its end. Which byte follows from the name:
-the directory (device and inode) and the last part. The kernel keeps locks by file and not by name, for all containers
-of a host. So whoever takes his byte and then finds a lock on another one has come by a second name.
+Each process that has a database open holds a shared lock on one byte far beyond the end of the file. The name decides
+which byte: the device and inode of the directory, and the last part of the path. The kernel keeps locks by file and not
+by name, for all containers of a host. So a process that locks its byte and finds another locked byte has opened the
+file by a second name, and refuses it. Shown by tests/contract/test_sqlite_names.py.
 """
 
 import binascii
@@ -18,30 +20,30 @@ from collections.abc import Iterable
 
 from queuectl.errors import StoreUnusable
 
-if sys.platform == "linux":  # elsewhere hard links are refused, and no more is known
+if sys.platform == "linux":  # elsewhere hard links are refused, and nothing else can be checked
     import fcntl
 
 _BEHIND = 1 << 60
 _BYTES = 1 << 32
 _FLOCK = struct.Struct("hhqqi4x")
 _UNSUPPORTED = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK)
-_HINT = "use the name by which it was made; a container mounts its directory, not the file"
+_HINT = "use the name by which it was created; let a container mount the directory, not the file"
 
-# Closing any descriptor of a file drops all POSIX locks that this process has on it, SQLite's among them. So each file
-# is opened once for all handles, and closed after the last of their connections.
+# Closing any descriptor of a file drops all POSIX locks that this process has on it, including SQLite's. So each file
+# is opened once for all handles of this process, and closed after the last of their connections.
 _taken: dict[tuple[int, int], "NameLock"] = {}
 _taking = threading.Lock()
 
 
 class NameLock:
-    """The name of a database that this process has open. Free it when the last connection is closed."""
+    """The lock for the name by which this process has a database open. Free it after the last connection is closed."""
 
     def __init__(self, path: str, file: int, key: tuple[int, int], byte: int) -> None:
         self.path, self.users = path, 1
         self._file, self._key, self._byte = file, key, byte
 
     def free(self) -> None:
-        """This handle has closed its connections."""
+        """A handle has closed its connections; the last one releases the lock."""
         with _taking:
             self.users -= 1
             if not self.users:
@@ -49,14 +51,14 @@ class NameLock:
                 os.close(self._file)
 
     def is_same(self, byte: int) -> bool:
-        """Whether another handle of this process has come by the same name."""
+        """Whether a name leads to the same byte."""
         return self._byte == byte
 
 
 def take(path: str) -> NameLock | None:
-    """Keep everybody out who would come by another name. Raises StoreUnusable if somebody is there by another one.
+    """Lock the name of a database. Raises StoreUnusable if a program has it open by another name.
 
-    None where it may not be read, or the system is not Linux.
+    None if the file cannot be read, or the system is not Linux.
     """
     if sys.platform != "linux":
         return None
@@ -64,7 +66,7 @@ def take(path: str) -> NameLock | None:
         try:
             found = os.stat(path)
         except FileNotFoundError:
-            return None  # it was there a moment ago: opening it says what is wrong
+            return None  # it was there just now: opening it says what is wrong
         key, byte = (found.st_dev, found.st_ino), _byte_of(path)
         known = _taken.get(key)
         if known is not None:
@@ -76,16 +78,16 @@ def take(path: str) -> NameLock | None:
 
 
 def refuse_second(path: str, mount_points: Iterable[str]) -> None:
-    """Refuse a name beside which the log of the database need not be, whoever has it open now."""
+    """Refuse a name whose log may stand elsewhere, even if no program has the database open."""
     links = os.stat(path).st_nlink
     if links > 1:
         raise StoreUnusable(
-            f"{path} has {links} names (hard links), and its log stands beside one of them",
+            f"{path} has {links} names (hard links), and its log is beside only one of them",
             f"find the others and remove them: find / -xdev -samefile {path}",
         )
     if path in mount_points:
         raise StoreUnusable(
-            f"{path} is mounted alone, without the directory in which its log stands",
+            f"{path} is mounted without its directory, which contains its log",
             "mount its directory instead",
         )
 
@@ -102,13 +104,13 @@ def _lock(path: str, key: tuple[int, int], byte: int) -> NameLock | None:
     try:
         file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except PermissionError:
-        return None  # SQLite says what is wrong with it
+        return None  # SQLite says what is wrong
     try:
         fcntl.fcntl(file, fcntl.F_OFD_SETLK, _FLOCK.pack(fcntl.F_RDLCK, os.SEEK_SET, byte, 1, 0))
         if _is_locked(file, _BEHIND, byte) or _is_locked(file, byte + 1, _BEHIND + _BYTES):
             raise _second_name(path, "another program has it open by another name")
     except OSError as error:
-        # Without such locks the descriptor is kept as well: closing it would drop SQLite's locks of another handle.
+        # Where the system has no such locks, the descriptor stays open too: closing it would drop SQLite's own locks.
         if error.errno not in _UNSUPPORTED:
             os.close(file)
             raise
@@ -120,7 +122,7 @@ def _lock(path: str, key: tuple[int, int], byte: int) -> NameLock | None:
 
 
 def _is_locked(file: int, start: int, end: int) -> bool:
-    """Whether somebody else has a lock on one of these bytes."""
+    """Whether another process has a lock on one of these bytes."""
     if start == end:
         return False
     answer = fcntl.fcntl(
@@ -130,4 +132,4 @@ def _is_locked(file: int, start: int, end: int) -> bool:
 
 
 def _second_name(path: str, why: str) -> StoreUnusable:
-    return StoreUnusable(f"{path} is a second name of a database: {why}, with its log there", _HINT)
+    return StoreUnusable(f"{path} is a second name of a database: {why}, and its log is there", _HINT)

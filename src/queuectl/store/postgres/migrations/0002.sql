@@ -1,16 +1,16 @@
--- The queue for programs that speak SQL: `enqueue` within their own transactions, and `job` to look at.
+-- The queue for programs that use SQL: the function `enqueue` for their own transactions, and the view `job`.
 
--- A shared setting as text, or NULL where nobody has set it: then the program's default holds.
+-- A shared setting as text, or NULL if it is not set: then the program's default applies.
 CREATE FUNCTION {schema}.setting(wanted text) RETURNS text LANGUAGE sql STABLE {safely} AS $body$
     SELECT value ->> 'value' FROM {schema}.shared WHERE name = 'settings' AND key = wanted
 $body$;
 
--- A duration as the program writes it into a job; NULL stays NULL.
+-- A duration in the form that the program stores in a job; NULL stays NULL.
 CREATE FUNCTION {schema}.span(duration interval) RETURNS text LANGUAGE sql IMMUTABLE {safely} AS $body$
     SELECT 'PT' || trim_scale(extract(epoch FROM duration)::numeric) || 'S'
 $body$;
 
--- A time out of a column.
+-- A time from a column of microseconds.
 CREATE FUNCTION {schema}.moment(micros bigint) RETURNS timestamptz LANGUAGE sql IMMUTABLE {safely} AS $body$
     SELECT timestamptz 'epoch' + micros * interval '1 microsecond'
 $body$;
@@ -24,7 +24,7 @@ BEGIN
 END
 $body$;
 
--- A job that was there before: its id, if it was asked for in the same words.
+-- An existing job: its id, if it was enqueued with the same arguments.
 CREATE FUNCTION {schema}.known(name text, digest text) RETURNS text LANGUAGE plpgsql {safely} AS $body$
 BEGIN
     IF NOT EXISTS (SELECT FROM {schema}.body WHERE id = name AND spec::json ->> 'content' = digest) THEN
@@ -34,9 +34,9 @@ BEGIN
 END
 $body$;
 
--- One more shell command, in the caller's transaction: the job exists if and only if that commits. Answers its id.
--- The same id with the same arguments is the same job; with others, or when another job that has not ended holds the
--- unique key, it raises unique_violation. Whoever may call this has a shell as the workers' user.
+-- Enqueue a shell command in the caller's transaction: the job exists if and only if that commits. Returns the job's id.
+-- The same id with the same arguments is the same job. With other arguments, or if another job that has not ended has the
+-- unique key, it raises unique_violation. A role that may call this function can run any command as the workers' user.
 CREATE FUNCTION {schema}.enqueue(
     command     text,
     id          text        DEFAULT NULL,
@@ -160,7 +160,7 @@ $body$;
 
 REVOKE ALL ON FUNCTION {schema}.enqueue FROM PUBLIC;
 
--- Every job, for people and programs that read: times as times, what was asked for as JSON.
+-- Every job, for readers: times as timestamps, the specification as JSON.
 CREATE VIEW {schema}.job AS
     SELECT number, id, state, queue, priority, spec::json ->> 'command' AS command, attempts, exit_code, last_error,
         output_tail, {schema}.moment(created_at) AS created_at, {schema}.moment(run_at) AS run_at,

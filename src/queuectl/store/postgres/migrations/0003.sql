@@ -1,13 +1,13 @@
 -- Why a job is cancelled or held: `cause`.
--- Older workers go on with the functions and types of the first schema, which leave the new column empty.
+-- Older workers keep using the functions and types of the first schema, which leave the new column empty.
 
 ALTER TABLE {schema}.live ADD COLUMN cause text COLLATE "C";
 ALTER TABLE {schema}.ended ADD COLUMN cause text COLLATE "C";
 
--- A job that was cancelled because of its parents is found again when one of them is retried.
+-- Finds the jobs that were cancelled because of their parents when a parent is retried.
 CREATE INDEX ended_waiting ON {schema}.ended USING gin (waiting_for) WHERE waiting_for IS NOT NULL;
 
--- A whole job, in the order of the program's columns.
+-- All columns of a job, in the order that the program expects.
 CREATE TYPE {schema}.whole_3 AS (
     id text, created_at bigint, number bigint, version integer,
     state text, queue text, priority integer, run_at bigint, sort_key bigint, updated_at bigint,
@@ -18,7 +18,7 @@ CREATE TYPE {schema}.whole_3 AS (
     cause text, spec text
 );
 
--- A job as a client sends it: to be added, or changed.
+-- A job as a client sends it to be added or changed.
 CREATE TYPE {schema}.sent_3 AS (
     place integer, id text, version integer, due smallint,
     state text, queue text, priority integer, run_at bigint, sort_key bigint, updated_at bigint,
@@ -29,9 +29,9 @@ CREATE TYPE {schema}.sent_3 AS (
     created_at bigint, unique_key text, batch text, tags text[], spec text
 );
 
--- Insert what is absent. Answers the numbers in the order of the batch, NULL for what was refused: the id is there, or
--- the unique key is held. Rows go in by order of ids and of keys, so that two batches do not wait for each other in a
--- circle.
+-- Insert the jobs whose ids are new. Returns the numbers in the order of the batch, NULL for a job that was refused: its
+-- id exists, or its unique key is in use. Rows are inserted in the order of ids and of keys, so that two batches do not
+-- deadlock.
 CREATE FUNCTION {schema}.add_3(jobs json) RETURNS bigint[] LANGUAGE plpgsql {safely} AS $body$
 #variable_conflict use_column
 DECLARE
@@ -71,8 +71,8 @@ BEGIN
 END
 $body$;
 
--- Take the first due jobs, in order; see `Store.claim` and `lifecycle.claim` for what it has to do.
--- Rows that another claim holds are passed over; at most as many are locked as are taken.
+-- Claim the first due jobs, in order; the rules are those of `Store.claim` and `lifecycle.claim`.
+-- Rows that another claim has locked are skipped; no more rows are locked than are claimed.
 CREATE FUNCTION {schema}.claim_3(claimer text, named text[], wanted integer, lease bigint, tokens text[])
 RETURNS SETOF {schema}.whole_3 LANGUAGE plpgsql {by_index} AS $body$
 #variable_conflict use_column
@@ -129,7 +129,7 @@ BEGIN
 END
 $body$;
 
--- Begin the leases of these attempts again, where they are still held.
+-- Renew the leases of those attempts that still have theirs.
 CREATE FUNCTION {schema}.renew_3(holder text, ids text[], attempts text[], lease bigint)
 RETURNS SETOF {schema}.whole_3 LANGUAGE plpgsql {by_index} AS $body$
 #variable_conflict use_column
@@ -150,8 +150,9 @@ BEGIN
 END
 $body$;
 
--- Compare and swap, for a batch: `accepted` or `taken` by place; what is missing is stale. A job moves between `live` and
--- `ended` as it ends and comes back. Rows are locked in order of their numbers: saves and renewals wait in no circle.
+-- Compare-and-swap for a batch: `accepted` or `taken` by `place`; a place that is missing in the answer is stale. A job
+-- moves from `live` to `ended` when it ends, and back when it is retried. Rows are locked in the order of their numbers,
+-- so that saves and renewals do not deadlock.
 CREATE FUNCTION {schema}.save_3(jobs json)
 RETURNS TABLE (place integer, verdict text) LANGUAGE plpgsql {by_index} AS $body$
 #variable_conflict use_column
@@ -195,7 +196,7 @@ BEGIN
 END
 $body$;
 
--- The rest of `save`: jobs that had ended, and come back to life or are written once more.
+-- The second half of `save`: jobs that had ended, and are retried or saved again.
 CREATE FUNCTION {schema}.save_ended_3(jobs json, OUT accepted integer[], OUT taken integer[])
 LANGUAGE plpgsql {by_index} AS $body$
 #variable_conflict use_column
@@ -223,7 +224,8 @@ BEGIN
 END
 $body$;
 
--- What is enqueued with `hold` is held by a person. An id that is a plain number is refused: numbers name jobs already.
+-- A job that is enqueued with `hold` is held by a person. An id that is a plain number is refused: it would be mistaken
+-- for the number of another job.
 DO $body$
 DECLARE
     source text := pg_get_functiondef('{schema}.enqueue'::regproc);

@@ -1,4 +1,4 @@
--- An empty hint is printed as `HINT:` by clients: there is none where nothing is said.
+-- Clients print an empty hint as `HINT:`, so an error without advice has no hint.
 CREATE OR REPLACE FUNCTION {schema}.refuse(broken boolean, message text, hint text DEFAULT '') RETURNS void
 LANGUAGE plpgsql {safely} AS $body$
 BEGIN

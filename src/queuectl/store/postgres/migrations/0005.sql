@@ -1,7 +1,7 @@
--- What a hand or a bad disk has damaged stops nobody: neither a claim nor a look at all jobs.
+-- A job that was damaged by hand or by a bad disk stops neither a claim nor a scan of all jobs.
 
--- Take the first due jobs, in order; see `Store.claim` and `lifecycle.claim` for what it has to do.
--- Rows that another claim holds are passed over; at most as many are locked as are taken.
+-- Claim the first due jobs, in order; the rules are those of `Store.claim` and `lifecycle.claim`.
+-- Rows that another claim has locked are skipped; no more rows are locked than are claimed.
 CREATE OR REPLACE FUNCTION {schema}.claim_3(claimer text, named text[], wanted integer, lease bigint, tokens text[])
 RETURNS SETOF {schema}.whole_3 LANGUAGE plpgsql {by_index} AS $body$
 #variable_conflict use_column
@@ -61,7 +61,7 @@ BEGIN
 END
 $body$;
 
--- What was asked for as JSON; NULL where it is none.
+-- The specification as JSON; NULL if it is not valid JSON.
 CREATE FUNCTION {schema}.as_json(spec text) RETURNS json LANGUAGE plpgsql STABLE {safely} AS $body$
 BEGIN
     RETURN spec::json;

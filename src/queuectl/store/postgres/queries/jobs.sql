@@ -4,13 +4,13 @@ SELECT * FROM {schema}.claim_3(%s, %s::text[], %s, %s, %s::text[]);
 -- renew: the leases of these attempts
 SELECT * FROM {schema}.renew_3(%s, %s::text[], %s::text[], %s);
 
--- set_aside: jobs that cannot be decoded; everything else of them stays as it is
+-- set_aside: jobs that cannot be decoded; their other columns stay as they are
 UPDATE {schema}.live SET due = NULL, version = CASE WHEN version < 2147483647 THEN version + 1 ELSE version END,
     state = CASE WHEN state = 'blocked' THEN state ELSE 'held' END,
     attempt_id = NULL, worker = NULL, claimed_at = NULL, lease_until = NULL, slot = NULL, pid = NULL, lease_started_at = NULL
 WHERE number = ANY (%s::bigint[]);
 
--- by_numbers: the jobs of a list, those without a body as well
+-- by_numbers: the jobs of a list, including those without a body
 SELECT {columns} FROM {schema}.live AS job LEFT JOIN {schema}.body USING (number) WHERE number = ANY (%(numbers)s::bigint[])
 UNION ALL
 SELECT {columns} FROM {schema}.ended AS job LEFT JOIN {schema}.body USING (number) WHERE number = ANY (%(numbers)s::bigint[]);
@@ -25,10 +25,10 @@ DELETE FROM {schema}.body WHERE number = ANY (%(numbers)s::bigint[]);
 SELECT {columns} FROM {schema}.live AS job LEFT JOIN {schema}.body USING (number)
 WHERE state = 'processing' AND lease_until <= {schema}.now() ORDER BY lease_until, number LIMIT %s;
 
--- add: what is absent; the numbers in the order of the batch
+-- add: insert new jobs; the numbers in the order of the batch
 SELECT {schema}.add_3(%s::json);
 
--- save: compare and swap; which places were accepted, and which were taken
+-- save: compare-and-swap; which places were accepted, and which were taken
 SELECT place, verdict FROM {schema}.save_3(%s::json);
 
 -- by_ids: the jobs of a list
@@ -36,14 +36,14 @@ SELECT {columns} FROM {schema}.body JOIN {schema}.live USING (number) WHERE id =
 UNION ALL
 SELECT {columns} FROM {schema}.body JOIN {schema}.ended USING (number) WHERE id = ANY (%(ids)s::text[]);
 
--- alive_by_key: the job that holds a unique key
+-- alive_by_key: the job that has not ended and has a unique key
 SELECT {columns} FROM {schema}.live AS job JOIN {schema}.body USING (number)
 WHERE job.unique_key = %s AND job.unique_key IS NOT NULL;
 
 -- now: the clock of the queue
 SELECT {schema}.now();
 
--- due_since: for each queue, when the longest due of its first jobs became due; one look into the index for each queue
+-- due_since: for each queue, the time since which the longest due of its first jobs has been due; one index lookup each
 WITH RECURSIVE line (queue) AS (
     (SELECT queue FROM {schema}.live WHERE due = 1 ORDER BY queue LIMIT 1)
     UNION ALL

@@ -1,4 +1,4 @@
--- write: keep chunks, then trim; answers the attempts that do not hold their job
+-- write: store chunks, then trim; returns the attempts that no longer have their job
 SELECT refused FROM {schema}.write_output(
     %s::text[], %s::text[], %s::integer[], %s::smallint[], %s::bigint[], %s::bigint[], %b::bytea[],
     %s::text[], %s::text[], %s::integer[], %s::integer[]) AS refused;

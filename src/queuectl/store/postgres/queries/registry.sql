@@ -1,23 +1,23 @@
--- worker_by_id: what is known of a worker and asked of it
+-- worker_by_id: the entry of a worker and its pending instruction
 SELECT worker, asked FROM {schema}.worker WHERE id = %s;
 
--- keep_worker: enter a worker or renew its entry; what was asked since we looked stays asked
+-- keep_worker: insert or update the entry of a worker; an instruction that came since the last read stays pending
 INSERT INTO {schema}.worker AS known (id, started_at, worker, asked)
 VALUES (%(id)s, %(started_at)s, %(worker)s, NULL)
 ON CONFLICT (id) DO UPDATE SET started_at = excluded.started_at, worker = excluded.worker,
     asked = CASE WHEN known.asked IS DISTINCT FROM %(seen)s THEN known.asked ELSE %(left)s END
 RETURNING asked;
 
--- fold: add up the ledger of ended jobs, where it has grown
+-- fold: replace the rows that count ended jobs by their sums, if there are many
 SELECT {schema}.fold();
 
--- ask: the latest wish counts
+-- ask: set the pending instruction; the latest one counts
 UPDATE {schema}.worker SET asked = %s WHERE id = %s;
 
--- ring: tell who waits
+-- ring: notify waiting processes
 SELECT {schema}.ring(%s);
 
--- rings: how often the bells have rung
+-- rings: how many notifications there were
 SELECT name, rings FROM {schema}.bell;
 
 -- workers: all, in order of their start
@@ -29,12 +29,12 @@ DELETE FROM {schema}.worker WHERE id = %s;
 -- entries: of one shared table
 SELECT key, value::text, version FROM {schema}.shared WHERE name = %s;
 
--- insert_entry: unless there is one
+-- insert_entry: unless it exists
 INSERT INTO {schema}.shared (name, key, value, version) VALUES (%s, %s, %s::jsonb, 1) ON CONFLICT DO NOTHING;
 
--- update_entry: if its version is still this
+-- update_entry: if its version is still the given one
 UPDATE {schema}.shared SET value = %s::jsonb, version = version + 1 WHERE name = %s AND key = %s AND version = %s;
 
--- delete_entry: if its version is still this
+-- delete_entry: if its version is still the given one
 DELETE FROM {schema}.shared WHERE name = %s AND key = %s AND version = %s;
 

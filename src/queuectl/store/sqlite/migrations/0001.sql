@@ -1,9 +1,10 @@
--- The first schema. A time is whole microseconds since 1970.
--- The partial indexes name states as literals: a statement that is to use one repeats the term word for word.
--- `x = 'a' OR x = 'b'` and not `IN`: a longer IN builds a table in memory for each row written, three times as dear.
+-- The first schema. A time is a number of microseconds since 1970.
+-- The partial indexes name states as literals: a statement must repeat the term word for word to use such an index.
+-- `x = 'a' OR x = 'b'` instead of `IN`: a longer IN builds a table in memory for each written row, which costs three times
+-- as much.
 
--- What changes about a job, one narrow row each. Its immutable body is in `spec`.
--- due: 1 = may be claimed now, 0 = when run_at has come, NULL = not to be claimed.
+-- The changing part of a job, one narrow row each. The constant part is in `spec`.
+-- due: 1 = may be claimed now, 0 = may be claimed from run_at on, NULL = cannot be claimed.
 CREATE TABLE job (
     number            INTEGER PRIMARY KEY AUTOINCREMENT,
     id                TEXT    NOT NULL UNIQUE,
@@ -54,13 +55,13 @@ CREATE INDEX job_batch ON job (batch) WHERE batch IS NOT NULL;
 CREATE INDEX job_key ON job (unique_key) WHERE unique_key IS NOT NULL;
 CREATE UNIQUE INDEX job_key_alive ON job (unique_key) WHERE unique_key IS NOT NULL AND finished_at IS NULL;
 
--- What was asked for: written once.
+-- The constant part of a job, written once.
 CREATE TABLE spec (
     number INTEGER PRIMARY KEY,
     spec   TEXT NOT NULL
 ) STRICT;
 
--- Which jobs wait for which: from parent to child.
+-- Which jobs wait for which job: from parent to child.
 CREATE TABLE waiting (
     parent TEXT    NOT NULL,
     child  INTEGER NOT NULL,
@@ -78,7 +79,7 @@ CREATE TRIGGER waiting_changes AFTER UPDATE OF waiting_for ON job WHEN new.waiti
         SELECT value, new.number FROM json_each(coalesce(new.waiting_for, '[]'));
 END;
 
--- How many jobs a queue has in a state, so that counting never looks at the jobs.
+-- How many jobs a queue has in a state, so that counting never scans the jobs. Triggers keep it equal to the jobs.
 CREATE TABLE tally (
     queue TEXT    NOT NULL,
     state TEXT    NOT NULL,
@@ -96,7 +97,7 @@ WHEN new.state <> old.state OR new.queue <> old.queue BEGIN
     INSERT INTO tally VALUES (new.queue, new.state, 1) ON CONFLICT DO UPDATE SET n = n + 1;
 END;
 
--- A job that goes takes everything of its own along.
+-- Deleting a job deletes everything that belongs to it.
 CREATE TRIGGER job_goes AFTER DELETE ON job BEGIN
     UPDATE tally SET n = n - 1 WHERE queue = old.queue AND state = old.state;
     DELETE FROM spec WHERE number = old.number;
@@ -105,7 +106,7 @@ CREATE TRIGGER job_goes AFTER DELETE ON job BEGIN
         AND parent IN (SELECT value FROM json_each(coalesce(old.waiting_for, '[]')));
 END;
 
--- What commands printed, in numbered chunks.
+-- The output of commands, in numbered chunks.
 CREATE TABLE output (
     attempt_id TEXT    NOT NULL,
     n          INTEGER NOT NULL,
@@ -119,7 +120,7 @@ CREATE TABLE output (
 CREATE UNIQUE INDEX output_chunk ON output (attempt_id, n);
 CREATE INDEX output_job ON output (job);
 
--- The registry of workers, and what is asked of each.
+-- The registry of workers, and the pending instruction of each.
 CREATE TABLE worker (
     id         TEXT    PRIMARY KEY,
     started_at INTEGER NOT NULL,
@@ -127,7 +128,7 @@ CREATE TABLE worker (
     asked      TEXT    CHECK (asked IN ('drain', 'stop', 'reload'))
 ) STRICT, WITHOUT ROWID;
 
--- Settings, queues, schedules: small values under compare-and-swap.
+-- Settings and queues: small values that are changed by compare-and-swap.
 CREATE TABLE shared (
     name    TEXT    NOT NULL,
     key     TEXT    NOT NULL,

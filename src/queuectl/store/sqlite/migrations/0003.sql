@@ -1,4 +1,5 @@
--- Triggers that bear a `waiting_for` that is no JSON: a job that a hand or a bad disk has damaged can be deleted.
+-- Triggers that tolerate a `waiting_for` that is not JSON, so that a job that was damaged by hand or by a bad disk can be
+-- deleted.
 
 DROP TRIGGER waiting_changes;
 CREATE TRIGGER waiting_changes AFTER UPDATE OF waiting_for ON job WHEN new.waiting_for IS NOT old.waiting_for BEGIN
@@ -17,7 +18,7 @@ CREATE TRIGGER job_goes AFTER DELETE ON job BEGIN
         AND parent IN (SELECT value FROM json_each(CASE WHEN json_valid(old.waiting_for) THEN old.waiting_for ELSE '[]' END));
 END;
 
--- What such a job waited for is known by the rows alone. Not a part of `job_goes`: it reads the whole table.
+-- Only these rows know what such a job waited for. It is not a part of `job_goes`, because it reads the whole table.
 CREATE TRIGGER damaged_job_goes AFTER DELETE ON job WHEN NOT json_valid(coalesce(old.waiting_for, '[]')) BEGIN
     DELETE FROM waiting WHERE child = old.number;
 END;

@@ -1,11 +1,11 @@
--- last_number: the highest number ever given to a job; those of deleted jobs count
+-- last_number: the highest number that a job ever had, including deleted jobs
 SELECT seq FROM sqlite_sequence WHERE name = 'job';
 
--- insert_job: a job, unless its id or its unique key is taken
+-- insert_job: a job, unless its id or its unique key is in use
 INSERT INTO job (number, id, created_at, unique_key, batch, version, due, {changing})
 VALUES (?, ?, ?, ?, ?, ?, ?, {changing_marks}) ON CONFLICT DO NOTHING;
 
--- insert_spec: the immutable body of a job
+-- insert_spec: the constant part of a job
 INSERT INTO spec (number, spec) VALUES (?, ?);
 
 -- count_from: how many jobs have this number or a higher one
@@ -23,12 +23,12 @@ SELECT {columns} FROM job LEFT JOIN spec USING (number) WHERE job.number = ?;
 -- by_ids: the jobs of a list
 SELECT {columns} FROM job LEFT JOIN spec USING (number) WHERE id IN (SELECT value FROM json_each(?));
 
--- alive_by_key: the job that holds a unique key
+-- alive_by_key: the job that has not ended and has a unique key
 SELECT {columns} FROM job LEFT JOIN spec USING (number)
 WHERE unique_key = ? AND unique_key IS NOT NULL AND finished_at IS NULL;
 
--- update_job: what can change of a job, if its version is still the one that was read
+-- update_job: the changing part of a job, if its version is still the one that was read
 UPDATE job SET version = version + 1, due = ?, {changing_set} WHERE id = ? AND version = ?;
 
--- delete_jobs: jobs of a list of numbers; a trigger takes along what belongs to them
+-- delete_jobs: jobs of a list of numbers; a trigger deletes what belongs to them
 DELETE FROM job WHERE number IN (SELECT value FROM json_each(?));

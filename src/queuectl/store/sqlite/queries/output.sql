@@ -1,11 +1,11 @@
 -- holder_of: the number of the job that is processing under this attempt
 SELECT number FROM job WHERE id = ? AND state = 'processing' AND attempt_id = ?;
 
--- keep: one chunk; the same one twice is once
+-- keep: one chunk; idempotent
 INSERT INTO output (attempt_id, n, job, stream, at, start, data) VALUES (?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT DO NOTHING;
 
--- trim: forget the chunks between head and tail
+-- trim: delete the chunks between head and tail
 DELETE FROM output WHERE attempt_id = ? AND n > ? AND n < ?;
 
 -- chunks: of an attempt, in order

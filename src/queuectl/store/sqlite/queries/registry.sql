@@ -1,11 +1,11 @@
--- worker_by_id: what is known of a worker and asked of it
+-- worker_by_id: the entry of a worker and its pending instruction
 SELECT worker, asked FROM worker WHERE id = ?;
 
--- keep_worker: enter a worker or renew its entry
+-- keep_worker: insert or update the entry of a worker
 INSERT INTO worker (id, started_at, worker, asked) VALUES (?, ?, ?, ?)
 ON CONFLICT (id) DO UPDATE SET started_at = excluded.started_at, worker = excluded.worker, asked = excluded.asked;
 
--- ask: the latest wish counts
+-- ask: set the pending instruction; the latest one counts
 UPDATE worker SET asked = ? WHERE id = ?;
 
 -- workers: all, in order of their start
@@ -17,13 +17,13 @@ DELETE FROM worker WHERE id = ?;
 -- entries: of one shared table
 SELECT key, value, version FROM shared WHERE name = ?;
 
--- insert_entry: unless there is one
+-- insert_entry: unless it exists
 INSERT INTO shared (name, key, value, version) VALUES (?, ?, ?, 1) ON CONFLICT DO NOTHING;
 
--- update_entry: if its version is still this
+-- update_entry: if its version is still the given one
 UPDATE shared SET value = ?, version = version + 1 WHERE name = ? AND key = ? AND version = ?;
 
--- delete_entry: if its version is still this
+-- delete_entry: if its version is still the given one
 DELETE FROM shared WHERE name = ? AND key = ? AND version = ?;
 
 -- tally: how many jobs there are, per queue and state
