@@ -1,6 +1,7 @@
 """A valid job in any state, in one line."""
 
 import itertools
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -10,6 +11,7 @@ from queuectl.domain import lifecycle
 from queuectl.domain.job import Job, Parent, Spec, State
 from queuectl.domain.outcome import Outcome, Report
 from queuectl.domain.retry import RetryPolicy
+from queuectl.store.protocol import Saved
 
 NOW = datetime(2026, 11, 22, 12, 0, 0, tzinfo=UTC)
 LEASE = timedelta(seconds=30)
@@ -75,3 +77,8 @@ def in_state(state: State, id: str | None = None, *, now: datetime = NOW, **fiel
     ended = lifecycle.finish(running, report(exit_code=code, now=now), now=now, random_number=0.5)
     assert ended.state == state
     return replace(ended, version=1)
+
+
+def statuses(answers: Sequence[Saved]) -> list[str]:
+    """The words of what `save` answers."""
+    return [answer.status for answer in answers]

@@ -5,6 +5,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from factories import statuses
 from queuectl.domain import lifecycle
 from queuectl.domain.job import Job
 from queuectl.domain.outcome import Kind, Outcome, Report
@@ -111,5 +112,5 @@ class Actor:
         self.store.heartbeat(replace(worker, **fields))
 
     def _save(self, job: Job) -> Job:
-        assert self.store.save([job]) == ["accepted"]
+        assert statuses(self.store.save([job])) == ["accepted"]
         return self.job(job.id)

@@ -8,6 +8,7 @@ import pytest
 
 from cli.acting import Actor
 from cli.conftest import CommandLine
+from factories import statuses
 from queuectl.domain import lifecycle
 from queuectl.domain.job import Job
 from queuectl.domain.outcome import Outcome, Report
@@ -207,7 +208,7 @@ def test_a_job_that_never_ran_and_died_has_no_code(queuectl: CommandLine, actor:
     )
     while job.state != "dead":
         ended = lifecycle.finish(actor.job(id), report, now=actor.store.now(), random_number=0.5)
-        assert actor.store.save([ended]) == ["accepted"]
+        assert statuses(actor.store.save([ended])) == ["accepted"]
         job = actor.job(id)
         if job.state != "dead":
             actor.take(id)

@@ -127,7 +127,10 @@ class Load:
         stored = self._again(lambda: store.get([job.id for job in ended]))
         for job, answer in zip(ended, answers, strict=True):
             # What is stale was stored by a call whose answer was lost: nobody else may have touched it.
-            assert answer == "accepted" or stored[job.id].history == job.history, (answer, stored[job.id])
+            assert answer.status == "accepted" or stored[job.id].history == job.history, (
+                answer,
+                stored[job.id],
+            )
             self.done.append(job.id)
 
 

@@ -198,10 +198,10 @@ class Racer:
             ended = [lifecycle.finish(job, _report(job, now), now=now, random_number=0.5) for job in taken]
             answers = dict(zip([job.id for job in taken], self._store.save(ended), strict=True))
             for job in taken:
-                if answers[job.id] == "accepted":
+                if answers[job.id].status == "accepted":
                     made = (job.id, job.attempts, _attempt_id(job), job.queue)
                     self.claimed.append(Claimed(*made, since, until))
-            stale = {job.id: _attempt_id(job) for job in taken if answers[job.id] != "accepted"}
+            stale = {job.id: _attempt_id(job) for job in taken if answers[job.id].status != "accepted"}
             taken = list(self._store.get(list(stale)).values())
             assert all(lifecycle.holds_lease(job, stale[job.id]) for job in taken), "taken from us"
             assert len(taken) == len(stale)

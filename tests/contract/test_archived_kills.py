@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from contract.archived import Between, counted, ids, move_all
-from factories import LEASE, in_state, new_job, report
+from factories import LEASE, in_state, new_job, report, statuses
 from queuectl.domain import lifecycle
 from queuectl.domain.output import Chunk
 from queuectl.domain.query import Filter
@@ -85,7 +85,7 @@ def _run(store: ArchivedStore, id: str, printed: bytes) -> None:
     attempt_id = running.lease.attempt_id
     store.write_output([Chunk(id, attempt_id, 1, 0, store.now(), 0, printed)])
     ended = lifecycle.finish(running, report(now=store.now()), now=store.now(), random_number=0.5)
-    assert store.save([ended]) == ["accepted"]
+    assert statuses(store.save([ended])) == ["accepted"]
 
 
 def _move(store: ArchivedStore) -> None:

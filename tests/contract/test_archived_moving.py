@@ -8,7 +8,7 @@ import pytest
 
 from contract.archived import Between, counted, ids, move_all
 from contract.test_workers import worker
-from factories import LEASE, in_state, new_job, report
+from factories import LEASE, in_state, new_job, report, statuses
 from queuectl.domain import lifecycle
 from queuectl.domain.output import Chunk
 from queuectl.domain.query import Filter, Page
@@ -58,14 +58,16 @@ def retry(store: ArchivedStore, id: str) -> str:
     """Ask for a job again, as a person does; what the store said."""
     (job,) = store.get([id]).values()
     (said,) = store.save([lifecycle.retry(job, now=store.now(), force=True)])
-    return said
+    return said.status
 
 
 def run_again(store: ArchivedStore, id: str) -> None:
     """Retry a job, and cancel it then, so that it ends with a newer version."""
     assert retry(store, id) == "accepted"
     (job,) = store.get([id]).values()
-    assert store.save([lifecycle.cancel(job, by="test", reason=None, now=store.now())]) == ["accepted"]
+    assert statuses(store.save([lifecycle.cancel(job, by="test", reason=None, now=store.now())])) == [
+        "accepted"
+    ]
 
 
 def is_one(between: Between, state: str, *wanted: str) -> None:
@@ -193,7 +195,7 @@ def test_of_two_who_retry_a_past_job_one_is_told_that_it_was_late(
     (job,) = store.get(["a"]).values()
     again = lifecycle.retry(job, now=store.now(), force=True)
     before(store, "_bring_back", lambda: other.save([again]), monkeypatch)
-    assert store.save([again]) == ["stale"]
+    assert statuses(store.save([again])) == ["stale"]
     is_one(between, "pending", "a")
 
 
@@ -366,7 +368,7 @@ def test_a_late_result_of_a_past_job_is_stale_without_a_question_to_the_archive(
     move_all(store)
     with closing(between._store()) as fresh:
         late = lifecycle.finish(running, report(now=store.now()), now=store.now(), random_number=0.5)
-        assert fresh.save([late]) == ["stale"]
+        assert statuses(fresh.save([late])) == ["stale"]
         assert fresh._opened is None
 
 
@@ -417,3 +419,10 @@ def test_a_command_that_ends_hands_over_nothing(between: Between, store: Archive
     store.add([in_state("completed", "a")])
     store.close()
     assert between.unmoved() == 1
+
+
+def test_a_job_that_comes_back_is_answered_as_it_is_stored(store: ArchivedStore) -> None:
+    store.add([in_state("completed", "a")])
+    move_all(store)
+    [answer] = store.save([lifecycle.retry(store.get(["a"])["a"], now=store.now(), force=True)])
+    assert answer.job == store.get(["a"])["a"]

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from contract.archived import Between, counted, ids, move_all
-from factories import LEASE, new_job, report
+from factories import LEASE, new_job, report, statuses
 from queuectl.domain import lifecycle
 from queuectl.domain.job import Job
 from queuectl.domain.query import Filter
@@ -59,7 +59,7 @@ def end(store: ArchivedStore, job: Job, exit_code: int = 0) -> None:
     ended = lifecycle.finish(
         job, report(exit_code=exit_code, now=store.now()), now=store.now(), random_number=0.5
     )
-    assert store.save([ended]) == ["accepted"]
+    assert statuses(store.save([ended])) == ["accepted"]
 
 
 def work(store: ArchivedStore, *wanted: str, exit_code: int = 0) -> None:
@@ -125,7 +125,7 @@ def test_the_end_of_a_lost_claim_is_refused_though_the_job_was_claimed_again(
     assert again.version > lost.version
     assert old.renew("w1", [], LEASE) == []
     late = lifecycle.finish(lost, report(now=old.now()), now=old.now(), random_number=0.5)
-    assert between.fresh().save([late]) == ["stale"]
+    assert statuses(between.fresh().save([late])) == ["stale"]
     end(new, again)
 
 

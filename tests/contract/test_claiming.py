@@ -10,7 +10,7 @@ import pytest
 from msgspec.structs import replace
 
 from contract.grounds import Ground, SqliteGround, SteppedClock, race, rising_tokens
-from factories import LEASE, NOW, in_state, new_job
+from factories import LEASE, NOW, in_state, new_job, statuses
 from queuectl.domain import lifecycle
 from queuectl.domain.job import Job
 from queuectl.domain.query import Filter
@@ -93,7 +93,7 @@ def test_a_saved_job_is_claimed_when_its_new_time_comes(store: Store, clock: Ste
         first, priority=None, run_at=NOW + timedelta(minutes=1), queue=None, now=clock.now()
     )
     held = lifecycle.hold(second, now=clock.now())
-    assert store.save([later, held]) == ["accepted"] * 2
+    assert statuses(store.save([later, held])) == ["accepted"] * 2
     assert claim(store) == []
     clock.step(minutes=1)
     assert claim(store) == ["a"]

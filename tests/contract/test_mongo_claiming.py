@@ -9,7 +9,7 @@ from pymongo.errors import ExecutionTimeout
 
 from contract.grounds import MongoGround, race
 from contract.mongo_steps import Actor
-from factories import LEASE, NOW, new_job, report
+from factories import LEASE, NOW, new_job, report, statuses
 from facts import eventually
 from queuectl.domain import lifecycle, topics
 from queuectl.store.driver.attempt_ids import AttemptIds
@@ -79,7 +79,7 @@ class TestTurns:
                 assert self.processing(ground) <= 3
                 now = store.now()
                 ended = [lifecycle.finish(job, report(now=now), now=now, random_number=0.5) for job in taken]
-                assert set(store.save(ended) if ended else ()) <= {"accepted"}
+                assert set(statuses(store.save(ended) if ended else [])) <= {"accepted"}
                 done.extend(job.id for job in taken)
 
         handles = [opened() for _ in range(5)]
@@ -272,7 +272,7 @@ class TestSaves:
                 ]
                 for job, answer in zip(edited, stores[place].save(edited), strict=True):
                     with lock:
-                        accepted[job.id] += answer == "accepted"
+                        accepted[job.id] += answer.status == "accepted"
 
         race(*[lambda p=place: write(p) for place in range(5)])
         assert {job.id: job.version - 1 for job in stores[0].get(ids).values()} == accepted
@@ -282,22 +282,22 @@ class TestSaves:
         added = store.add([new_job("a", unique_key="k"), new_job("b"), new_job("c"), new_job("d")])
         jobs = {each.job.id: each.job for each in added}
         ended = lifecycle.cancel(jobs["a"], by="me", reason=None, now=NOW)
-        assert store.save([ended]) == ["accepted"]
+        assert statuses(store.save([ended])) == ["accepted"]
         store.add([new_job("e", unique_key="k")])
         risen = lifecycle.retry(store.get(["a"])["a"], now=NOW)
         held = [lifecycle.hold(jobs[id], now=NOW) for id in "bcd"]
-        assert store.save([held[1]]) == ["accepted"]
+        assert statuses(store.save([held[1]])) == ["accepted"]
         ghost = lifecycle.hold(new_job("ghost"), now=NOW)
         answers = store.save([held[0], risen, held[1], ghost, held[2]])
-        assert answers == ["accepted", "taken", "stale", "stale", "accepted"]
+        assert statuses(answers) == ["accepted", "duplicate", "stale", "stale", "accepted"]
         assert store.describe(thorough=True).faults == ()
 
     def test_what_was_accepted_is_known_though_others_have_saved_since(self, ground: MongoGround) -> None:
         store = ground.open()
         [a, b] = [each.job for each in store.add([new_job("a"), new_job("b")])]
-        assert store.save([lifecycle.hold(a, now=NOW)]) == ["accepted"]
+        assert statuses(store.save([lifecycle.hold(a, now=NOW)])) == ["accepted"]
         batch = [lifecycle.hold(a, now=NOW), lifecycle.hold(b, now=NOW)]
         late = Actor(ground.base, lambda base: write.save(base, batch, NOW)).until("jobs.find")
         for change in (lifecycle.release, lifecycle.hold, lifecycle.release):
-            assert store.save([change(store.get(["b"])["b"], now=NOW)]) == ["accepted"]
-        assert late.finish() == ["stale", "accepted"]
+            assert statuses(store.save([change(store.get(["b"])["b"], now=NOW)])) == ["accepted"]
+        assert late.finish() == ["stale", b.version + 1]

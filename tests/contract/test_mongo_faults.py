@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from contract.grounds import MongoGround
 from contract.mongo_witness import on_each
 from contract.test_workers import worker
-from factories import LEASE, NOW, in_state, new_job, report
+from factories import LEASE, NOW, in_state, new_job, report, statuses
 from facts import eventually
 from queuectl.domain import lifecycle
 from queuectl.domain.job import Job
@@ -151,7 +151,7 @@ class TestLostReplies:
         self.lost(mongo_proxy, "update", "jobs", lambda: far.save([done]))
         stored = near.get(["a"])["a"]
         assert stored == replace(done, version=done.version + 1)
-        assert far.save([done]) == ["stale"]
+        assert statuses(far.save([done])) == ["stale"]
         assert near.get(["a"])["a"] == stored
         assert near.counts(Filter()).states() == {"completed": 1}
 
@@ -271,7 +271,7 @@ class TestASetRepeatsByItself:
         assert proxy.lost.is_set()
         taken = near.claim("w1", (), 2, LEASE)
         proxy.lose_reply(asks("update", "jobs"))
-        assert far.save([ended(job) for job in taken]) == ["accepted", "accepted"]
+        assert statuses(far.save([ended(job) for job in taken])) == ["accepted", "accepted"]
         assert proxy.lost.is_set()
         assert {job.version for job in near.get(["a", "b"]).values()} == {taken[0].version + 1}
         proxy.lose_reply(asks("update", "shared"))

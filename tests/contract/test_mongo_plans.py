@@ -13,7 +13,7 @@ import pytest
 from contract.grounds import MongoGround
 from contract.mongo_witness import Plan, Witness
 from contract.test_workers import worker
-from factories import LEASE, NOW, in_state, new_job, report
+from factories import LEASE, NOW, in_state, new_job, report, statuses
 from queuectl.domain import lifecycle
 from queuectl.domain.job import Job, State
 from queuectl.domain.output import Chunk, Trim
@@ -108,8 +108,8 @@ def _renewed(store: Any) -> None:
 def _ended(store: Any) -> None:
     now = NOW + timedelta(seconds=1)
     jobs = [lifecycle.finish(job, report(now=now), now=now, random_number=0.5) for job in _claimed(store)]
-    assert store.save(jobs) == ["accepted"] * 10
-    assert store.save(jobs) == ["stale"] * 10
+    assert statuses(store.save(jobs)) == ["accepted"] * 10
+    assert statuses(store.save(jobs)) == ["stale"] * 10
 
 
 def _added(store: Any) -> None:
@@ -140,7 +140,7 @@ def _limited(store: Any) -> None:
 def _retried(store: Any) -> None:
     """What has risen again is folded, and what has ended since."""
     jobs = store.find(Filter(states=frozenset(("dead",))), Page(limit=20)).jobs
-    assert store.save([lifecycle.retry(job, now=NOW) for job in jobs]) == ["accepted"] * 20
+    assert statuses(store.save([lifecycle.retry(job, now=NOW) for job in jobs])) == ["accepted"] * 20
     again = list(store.get([job.id for job in jobs]).values())
     store.save([lifecycle.cancel(job, by="me", reason=None, now=NOW) for job in again[:10]])
     store.session.write(lambda base: ended_counts.merge(base, at_least=1))

@@ -8,7 +8,7 @@ import pytest
 
 from contract.grounds import MongoGround
 from contract.test_workers import worker
-from factories import LEASE, NOW, new_job, report
+from factories import LEASE, NOW, new_job, report, statuses
 from queuectl.domain import lifecycle
 from queuectl.domain.query import Filter
 from queuectl.errors import InvalidInput, OutcomeUnknown, StoreUnavailable, StoreUnusable
@@ -52,7 +52,8 @@ def prepared(ground: MongoGround, **options: Any) -> Store:
 
 def saving(store: Store) -> Any:
     jobs = store.get(["a", "b"]).values()
-    return store.save([lifecycle.finish(job, report(now=NOW), now=NOW, random_number=0.5) for job in jobs])
+    ended = [lifecycle.finish(job, report(now=NOW), now=NOW, random_number=0.5) for job in jobs]
+    return statuses(store.save(ended))
 
 
 def adding(store: Store) -> Any:
@@ -109,7 +110,7 @@ def test_a_lone_server_that_refuses_changes_nothing_and_repeating_is_right(
 
 
 @pytest.mark.parametrize(
-    ("verb", "code"), [*product(("add",), NO_PRIMARY), *product(("save", "beat"), (189, 11600))]
+    ("verb", "code"), [*product(("add",), NO_PRIMARY), *product(("save", "heartbeat"), (189, 11600))]
 )
 def test_a_set_that_elects_another_is_asked_again_without_a_word(
     replicated: MongoGround, mongo_set: ReplicaSet, verb: str, code: int
@@ -160,7 +161,7 @@ def test_what_is_done_and_not_sure_is_unknown_at_a_lone_server(
         work(store)
     if verb == "save":
         ended = [lifecycle.finish(job, report(now=NOW), now=NOW, random_number=0.5) for job in jobs]
-        assert store.save(ended) == DONE_ALREADY[verb]
+        assert statuses(store.save(ended)) == DONE_ALREADY[verb]
     else:
         assert work(store) == DONE_ALREADY[verb]
     sound(store, 5 if verb == "add" else 3)

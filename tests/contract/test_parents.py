@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from contract.grounds import SteppedClock
-from factories import LEASE, new_job, report
+from factories import LEASE, new_job, report, statuses
 from queuectl.domain import lifecycle
 from queuectl.domain.job import Job, Parent
 from queuectl.domain.query import Filter, Page
@@ -30,7 +30,7 @@ def run(store: Store, clock: SteppedClock, id: str, exit_code: int = 0) -> None:
     assert job.id == id
     now = store.now()
     ended = lifecycle.finish(job, report(exit_code=exit_code, now=now), now=now, random_number=0.5)
-    assert store.save([ended]) == ["accepted"]
+    assert statuses(store.save([ended])) == ["accepted"]
     maintenance.unblock_children(store, [id])
 
 
@@ -96,7 +96,7 @@ def test_purging_tells_children_of_their_parents_end_first(store: Store, clock: 
         add(store, f"{id}-child", id, hold=id == "p")
     for job in store.claim("w1", (), 2, LEASE):  # and their worker dies before it tells the children
         now = store.now()
-        assert store.save([lifecycle.finish(job, report(now=now), now=now, random_number=0.5)]) == [
+        assert statuses(store.save([lifecycle.finish(job, report(now=now), now=now, random_number=0.5)])) == [
             "accepted"
         ]
     clock.step(seconds=1)

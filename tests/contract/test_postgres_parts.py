@@ -14,7 +14,7 @@ import pytest
 
 from contract.grounds import PostgresGround, race, rising_tokens
 from contract.test_workers import worker
-from factories import LEASE, NOW, in_state, new_job, report
+from factories import LEASE, NOW, in_state, new_job, report, statuses
 from facts import eventually
 from queuectl.domain import lifecycle, topics
 from queuectl.domain.output import Chunk
@@ -361,7 +361,7 @@ class TestOutputAndItsJob:
         ended = lifecycle.finish(job, report(now=NOW), now=NOW, random_number=0.5)
         line = store.session.open()  # type: ignore[attr-defined]
         answers: list[list[str]] = []
-        leaving = threading.Thread(target=lambda: answers.append(list(store.save([ended]))))
+        leaving = threading.Thread(target=lambda: answers.append(statuses(store.save([ended]))))
         with line.transaction():
             output.write(line, [Chunk("a", job.attempt_id or "", 1, 0, NOW, 0, b"x")], [])
             leaving.start()

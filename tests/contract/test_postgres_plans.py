@@ -128,7 +128,7 @@ def _claimed(line: Line) -> list[Job]:
 def _ended(line: Line) -> None:
     now = NOW + timedelta(seconds=1)
     jobs = [lifecycle.finish(job, report(now=now), now=now, random_number=0.5) for job in _claimed(line)]
-    assert write.save(line, jobs, now) == ["accepted"] * 10
+    assert write.save(line, jobs, now) == [job.version + 1 for job in jobs]
 
 
 def _printed(line: Line) -> None:

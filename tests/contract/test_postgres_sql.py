@@ -10,7 +10,7 @@ import pytest
 from msgspec.structs import replace
 
 from contract.grounds import PostgresGround
-from factories import LEASE, NOW, new_job
+from factories import LEASE, NOW, new_job, statuses
 from queuectl.config import resolve
 from queuectl.domain import lifecycle, topics
 from queuectl.domain.job import Job, Parent
@@ -244,7 +244,7 @@ def test_nobody_puts_a_function_of_theirs_in_the_way(
         )  # where no option of ours says where to look
         store.add([new_job("a", tags=("t",))])
         [job] = pooled.claim("w1", ("default",), 1, LEASE)
-        assert pooled.save([job]) == ["accepted"]
+        assert statuses(pooled.save([job])) == ["accepted"]
         assert [found.id for found in pooled.find(Filter(tag="t"), Page()).jobs] == ["a"]
         pooled.close()
     finally:

@@ -71,7 +71,7 @@ def test_a_job_that_comes_back_to_life_is_either_saved_or_purged(store: Store, o
         lambda: [store.save([job])[0] for job in revived],
         lambda: [id_ for _ in range(20) for id_ in other.purge(Filter(), 1)],
     )
-    alive = {job.id for job, answer in zip(jobs, saved, strict=True) if answer == "accepted"}
+    alive = {job.id for job, answer in zip(jobs, saved, strict=True) if answer.status == "accepted"}
     assert alive == set(store.get([job.id for job in jobs]))
     assert alive.isdisjoint(purged)
     assert alive.union(purged) == {job.id for job in jobs}

@@ -14,7 +14,7 @@ from redis import exceptions
 from redis._parsers.base import BaseParser
 
 from contract.grounds import SteppedClock
-from factories import LEASE, NOW, new_job, report
+from factories import LEASE, NOW, new_job, report, statuses
 from facts import eventually
 from queuectl.domain import lifecycle
 from queuectl.domain.job import Job
@@ -134,13 +134,13 @@ def test_a_claim_that_has_reached_it_holds(pair: Pair, store: RedisStore) -> Non
     pair.promote()
     [renewed] = store.renew("w1", [held(mine)], LEASE)
     assert renewed.attempt_id == mine.attempt_id
-    assert store.save([ended(renewed)]) == ["accepted"]
+    assert statuses(store.save([ended(renewed)])) == ["accepted"]
 
 
 def test_a_result_of_a_claim_that_has_reached_it_is_taken(pair: Pair, store: RedisStore) -> None:
     mine = store.get(["a"])["a"]
     pair.promote()
-    assert store.save([ended(mine)]) == ["accepted"]
+    assert statuses(store.save([ended(mine)])) == ["accepted"]
 
 
 def test_a_claim_that_is_lost_is_not_renewed(store: RedisStore, lost_claim: Job) -> None:
@@ -154,7 +154,7 @@ def test_output_of_a_claim_that_is_lost_is_refused(store: RedisStore, lost_claim
 
 
 def test_a_result_of_a_claim_that_is_lost_is_refused(store: RedisStore, lost_claim: Job) -> None:
-    assert store.save([ended(lost_claim)]) == ["stale"]
+    assert statuses(store.save([ended(lost_claim)])) == ["stale"]
     assert store.get(["b"])["b"].state == "pending"
 
 
@@ -163,16 +163,25 @@ def test_it_is_refused_where_another_has_claimed_the_job(store: RedisStore, lost
     [other] = store.claim("w3", (), 1, LEASE)
     assert other.id == "b"
     assert other.attempt_id != lost_claim.attempt_id
-    assert store.save([ended(lost_claim)]) == ["stale"]
-    assert store.save([ended(other)]) == ["accepted"]
+    assert statuses(store.save([ended(lost_claim)])) == ["stale"]
+    assert statuses(store.save([ended(other)])) == ["accepted"]
 
 
 def test_it_is_refused_where_the_job_was_changed(store: RedisStore, lost_claim: Job) -> None:
     waiting = store.get(["b"])["b"]
     cancelled = lifecycle.cancel(waiting, by="ada", reason=None, now=NOW)
-    assert store.save([cancelled]) == ["accepted"]
-    assert store.save([ended(lost_claim)]) == ["stale"]
+    assert statuses(store.save([cancelled])) == ["accepted"]
+    assert statuses(store.save([ended(lost_claim)])) == ["stale"]
     assert store.get(["b"])["b"].state == "cancelled"
+
+
+def test_a_save_answers_the_version_that_a_failover_has_raised(store: RedisStore, lost_claim: Job) -> None:
+    """Versions go on above all that may have been lost: `version + 1` would be stale at once."""
+    waiting = store.get(["b"])["b"]
+    [answer] = store.save([lifecycle.cancel(waiting, by="ada", reason=None, now=NOW)])
+    assert answer.job == store.get(["b"])["b"]
+    assert answer.job.version > waiting.version + 1
+    assert lost_claim.id == "b"
 
 
 def test_it_is_refused_after_a_second_failover_too(pair: Pair, store: RedisStore, lost_claim: Job) -> None:
@@ -183,14 +192,14 @@ def test_it_is_refused_after_a_second_failover_too(pair: Pair, store: RedisStore
         pair.replica.kill()
         third.call("REPLICAOF", "NO", "ONE")
         pair.proxy.lead_to(third.host, third.port)
-        assert store.save([ended(lost_claim)]) == ["stale"]
-        assert store.save([ended(other)]) == ["accepted"]
+        assert statuses(store.save([ended(lost_claim)])) == ["stale"]
+        assert statuses(store.save([ended(other)])) == ["accepted"]
 
 
 def test_a_restart_is_no_failover(pair: Pair, store: RedisStore) -> None:
     mine = store.get(["a"])["a"]
     pair.primary.restart()
-    assert store.save([ended(mine)]) == ["accepted"]
+    assert statuses(store.save([ended(mine)])) == ["accepted"]
 
 
 def test_a_primary_that_became_a_replica_is_left(pair: Pair, store: RedisStore) -> None:
@@ -221,8 +230,8 @@ def test_a_primary_that_was_a_replica_meanwhile_has_another_history(pair: Pair, 
     [other] = store.claim("w3", (), 1, LEASE)
     assert other.id == lost.id == "b"
     assert lines(store) == lines_before
-    assert store.save([ended(lost)]) == ["stale"]
-    assert store.save([ended(other)]) == ["accepted"]
+    assert statuses(store.save([ended(lost)])) == ["stale"]
+    assert statuses(store.save([ended(other)])) == ["accepted"]
 
 
 def lines(store: RedisStore) -> set[int]:

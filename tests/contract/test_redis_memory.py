@@ -9,7 +9,7 @@ import pytest
 
 from contract.grounds import RedisGround
 from contract.test_workers import worker
-from factories import LEASE, NOW, in_state, new_job, report
+from factories import LEASE, NOW, in_state, new_job, report, statuses
 from queuectl.domain import lifecycle
 from queuectl.domain.output import Chunk
 from queuectl.domain.query import Filter
@@ -69,12 +69,14 @@ def held(store: RedisStore) -> AttemptRef:
 
 def saving(store: RedisStore) -> Any:
     job = store.get(["a"])["a"]
-    return store.save([lifecycle.finish(job, report(now=NOW), now=NOW, random_number=0.5)])
+    return statuses(store.save([lifecycle.finish(job, report(now=NOW), now=NOW, random_number=0.5)]))
 
 
 def saving_for_later(store: RedisStore) -> Any:
     job = store.get(["a"])["a"]
-    return store.save([lifecycle.finish(job, report(now=NOW, exit_code=1), now=NOW, random_number=0.5)])
+    return statuses(
+        store.save([lifecycle.finish(job, report(now=NOW, exit_code=1), now=NOW, random_number=0.5)])
+    )
 
 
 def claiming_what_was_delayed(store: RedisStore) -> Any:

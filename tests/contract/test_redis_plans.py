@@ -12,7 +12,7 @@ import pytest
 
 from contract.grounds import RedisGround
 from contract.test_workers import worker
-from factories import LEASE, NOW, in_state, new_job, report
+from factories import LEASE, NOW, in_state, new_job, report, statuses
 from queuectl.domain import lifecycle
 from queuectl.domain.job import Job, Parent
 from queuectl.domain.output import Chunk
@@ -97,7 +97,7 @@ def _claim_and_finish(store: Any) -> None:
     store.write_output([Chunk(job.id, job.lease.attempt_id, 1, 0, NOW, 0, b"x") for job in running])
     store.read_output(running[0].lease.attempt_id, 0)
     assert (
-        store.save([lifecycle.finish(job, report(), now=NOW, random_number=0.5) for job in running])
+        statuses(store.save([lifecycle.finish(job, report(), now=NOW, random_number=0.5) for job in running]))
         == ["accepted"] * 10
     )
 

@@ -12,7 +12,7 @@ import pytest
 
 from contract.grounds import RedisGround
 from contract.test_workers import worker
-from factories import LEASE, NOW, in_state, new_job, report
+from factories import LEASE, NOW, in_state, new_job, report, statuses
 from queuectl.domain import lifecycle
 from queuectl.domain.output import Chunk, Trim
 from queuectl.domain.query import Filter, Page
@@ -121,7 +121,9 @@ def live(store: Any) -> Iterator[str]:
     yield "write_output"
     assert [chunk.n for chunk in store.read_output(attempt_id, 0)] == [1, 3]
     yield "read_output"
-    assert store.save([lifecycle.finish(running, report(), now=NOW, random_number=0)]) == ["accepted"]
+    assert statuses(store.save([lifecycle.finish(running, report(), now=NOW, random_number=0)])) == [
+        "accepted"
+    ]
     yield "save"
     assert store.instruct("w1", "drain")
     assert store.pending_instruction("w1") == "drain"

@@ -6,7 +6,7 @@ import pytest
 from msgspec.structs import replace
 
 from contract.grounds import SteppedClock, race
-from factories import LEASE, NOW, in_state, new_job, report
+from factories import LEASE, NOW, in_state, new_job, report, statuses
 from queuectl.domain import lifecycle
 from queuectl.domain.job import HISTORY_KEPT, Job, Parent
 from queuectl.domain.query import Filter, Page
@@ -21,7 +21,7 @@ def add(store: Store, *jobs: Job) -> list[Job]:
 def test_a_saved_job_is_read_back_with_the_next_version(store: Store) -> None:
     [job] = add(store, new_job("a"))
     held = lifecycle.hold(job, now=NOW)
-    assert store.save([held]) == ["accepted"]
+    assert statuses(store.save([held])) == ["accepted"]
     assert store.get(["a"])["a"] == replace(held, version=2)
 
 
@@ -30,32 +30,32 @@ def test_an_older_look_is_stale_and_changes_nothing(store: Store) -> None:
     [job] = add(store, new_job("a"))
     store.save([lifecycle.hold(job, now=NOW)])
     before = store.get(["a"])
-    assert store.save([lifecycle.cancel(job, by="me", reason=None, now=NOW)]) == ["stale"]
+    assert statuses(store.save([lifecycle.cancel(job, by="me", reason=None, now=NOW)])) == ["stale"]
     assert store.get(["a"]) == before
 
 
 def test_a_job_that_is_gone_is_stale(store: Store) -> None:
-    assert store.save([new_job("a")]) == ["stale"]
+    assert statuses(store.save([new_job("a")])) == ["stale"]
 
 
 def test_a_batch_is_answered_job_by_job_in_its_order(store: Store) -> None:
     [a, b] = add(store, new_job("a"), new_job("b"))
     gone = new_job("gone")
     answers = store.save([lifecycle.hold(job, now=NOW) for job in (a, gone, b)])
-    assert answers == ["accepted", "stale", "accepted"]
+    assert statuses(answers) == ["accepted", "stale", "accepted"]
 
 
 def test_the_same_look_twice_in_a_batch_is_saved_once(store: Store) -> None:
     [job] = add(store, new_job("a"))
     held = lifecycle.hold(job, now=NOW)
-    assert store.save([held, held]) == ["accepted", "stale"]
+    assert statuses(store.save([held, held])) == ["accepted", "stale"]
 
 
 def test_what_is_written_once_is_never_changed_by_a_save(store: Store) -> None:
     [job] = add(store, new_job("a"))
     other_spec = replace(job.spec, command="false")
     forged = replace(job, spec=other_spec, number=99, created_at=NOW + timedelta(days=1), priority=5)
-    assert store.save([forged]) == ["accepted"]
+    assert statuses(store.save([forged])) == ["accepted"]
     assert store.get(["a"])["a"] == replace(job, priority=5, version=2)
 
 
@@ -65,14 +65,14 @@ def test_a_whole_life_is_read_back_at_every_step(store: Store, clock: SteppedClo
         clock.step(hours=2)
         [job] = store.claim("w1", (), 1, LEASE)
         started = lifecycle.note_start(job, slot=0, pid=turn, started_at=clock.now(), now=clock.now())
-        assert store.save([started]) == ["accepted"]
+        assert statuses(store.save([started])) == ["accepted"]
         ended = lifecycle.finish(
             store.get(["a"])["a"],
             report(exit_code=turn + 1, now=clock.now(), host="h", user_cpu=0.25, output_tail="…\x1b[0m"),
             now=clock.now(),
             random_number=0.5,
         )
-        assert store.save([ended]) == ["accepted"]
+        assert statuses(store.save([ended])) == ["accepted"]
         assert store.get(["a"])["a"] == replace(ended, version=ended.version + 1)
     assert store.get(["a"])["a"].history_dropped == 2
 
@@ -81,16 +81,19 @@ def test_a_job_comes_back_to_life_only_if_its_unique_key_is_free(store: Store) -
     [dead] = add(store, in_state("dead", "a", unique_key="k"))
     [rival] = add(store, new_job("b", unique_key="k"))
     revived = lifecycle.retry(dead, now=NOW)
-    assert store.save([revived]) == ["taken"]
+    assert statuses(store.save([revived])) == ["duplicate"]
     assert store.get(["a"])["a"] == dead
     store.save([lifecycle.cancel(rival, by="me", reason=None, now=NOW)])
-    assert store.save([revived]) == ["accepted"]
+    assert statuses(store.save([revived])) == ["accepted"]
 
 
 def test_a_taken_key_does_not_spoil_the_rest_of_the_batch(store: Store) -> None:
     [dead, free] = add(store, in_state("dead", "a", unique_key="k"), in_state("dead", "c"))
     add(store, new_job("b", unique_key="k"))
-    assert store.save([lifecycle.retry(job, now=NOW) for job in (dead, free)]) == ["taken", "accepted"]
+    assert statuses(store.save([lifecycle.retry(job, now=NOW) for job in (dead, free)])) == [
+        "duplicate",
+        "accepted",
+    ]
 
 
 def test_what_a_job_waits_for_follows_its_saves(store: Store) -> None:
@@ -110,8 +113,8 @@ def test_of_several_who_change_the_same_look_one_wins(store: Store, other: Store
     ]
     handles = (store, other) * 4
     answers = race(*[lambda h=h, j=j: h.save([j])[0] for h, j in zip(handles, changes, strict=True)])
-    assert sorted(answers) == ["accepted"] + ["stale"] * 7
-    assert store.get(["a"])["a"] == replace(changes[answers.index("accepted")], version=2)
+    assert sorted(statuses(answers)) == ["accepted"] + ["stale"] * 7
+    assert store.get(["a"])["a"] == replace(changes[statuses(answers).index("accepted")], version=2)
 
 
 def test_a_cancel_and_a_claim_never_both_win(store: Store, other: Store) -> None:
@@ -121,6 +124,24 @@ def test_a_cancel_and_a_claim_never_both_win(store: Store, other: Store) -> None
         lambda: [store.save([job])[0] for job in cancelled],
         lambda: [job.id for _ in range(20) for job in other.claim("w1", (), 1, LEASE)],
     )
-    won = {job.id for job, answer in zip(jobs, saved, strict=True) if answer == "accepted"}
+    won = {job.id for job, answer in zip(jobs, saved, strict=True) if answer.status == "accepted"}
     assert won.isdisjoint(claimed)
     assert won.union(claimed) == {job.id for job in jobs}
+
+
+def test_it_answers_each_job_as_it_is_stored(store: Store) -> None:
+    [a, b] = add(store, new_job("a"), new_job("b"))
+    answers = store.save(
+        [lifecycle.hold(a, now=NOW), lifecycle.edit(b, priority=3, run_at=None, queue="q", now=NOW)]
+    )
+    stored = store.get(["a", "b"])
+    assert [answer.job for answer in answers] == [stored["a"], stored["b"]]
+    again = store.save([lifecycle.release(answers[0].job, now=NOW)])  # type: ignore[arg-type]
+    assert again[0].job == store.get(["a"])["a"], "the answer serves as the next look"
+
+
+def test_of_a_job_that_is_not_stored_it_answers_no_job(store: Store) -> None:
+    [dead] = add(store, in_state("dead", "a", unique_key="k"))
+    add(store, new_job("b", unique_key="k"))
+    answers = store.save([lifecycle.retry(dead, now=NOW), new_job("gone")])
+    assert [(answer.status, answer.job) for answer in answers] == [("duplicate", None), ("stale", None)]

@@ -11,7 +11,7 @@ import apsw
 import pytest
 
 from contract.grounds import SqliteGround
-from factories import NOW, new_job
+from factories import NOW, new_job, statuses
 from queuectl import trust
 from queuectl.domain import lifecycle, topics
 from queuectl.domain.query import Filter
@@ -185,7 +185,7 @@ def test_the_first_schema_is_brought_up_to_date_under_a_worker_that_goes_on(sqli
     old.execute("UPDATE job SET version = 2, priority = 3 WHERE id = 'a' AND version = 1")
     old.close()
     held = lifecycle.hold(store.get(["a"])["a"], now=NOW)
-    assert store.save([held]) == ["accepted"]
+    assert statuses(store.save([held])) == ["accepted"]
     assert (store.get(["a"])["a"].priority, store.get(["a"])["a"].cause) == (3, "person")
     store.close()
 

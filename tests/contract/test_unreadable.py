@@ -12,7 +12,7 @@ from contract.archived import Between, move_all
 from contract.damage import EDITS, Edit
 from contract.grounds import Ground, MongoGround, PostgresGround, SqliteGround, SteppedClock, ground_of
 from contract.test_workers import worker
-from factories import LEASE, NOW, in_state, new_job, report
+from factories import LEASE, NOW, in_state, new_job, report, statuses
 from queuectl.domain import lifecycle
 from queuectl.domain.output import Chunk
 from queuectl.domain.query import Filter, Page, Unreadable
@@ -102,7 +102,7 @@ class TestOneOfMany:
             "which of the two is seen first is the driver's affair"
         )
         assert (said[2].status, said[2].job.number) == ("duplicate", added[1].job.number)
-        assert store.save([said[0].job]) == ["accepted"]
+        assert statuses(store.save([said[0].job])) == ["accepted"]
         store.claim("w1", (), 2, LEASE)
         numbers = [item.job.number for item in added]
         assert store.discard(numbers) == numbers[1:]
@@ -264,7 +264,7 @@ def test_a_chunk_that_cannot_be_decoded_is_missing_and_the_others_are_there(
     store.write_output([Chunk("j", attempt_id, n, 0, NOW, n, b"x") for n in (1, 2, 3)])
     spoil_chunk(ground, attempt_id)
     assert [chunk.n for chunk in store.read_output(attempt_id, 0)] == [1, 3]
-    assert store.save([lifecycle.finish(job, report(), now=NOW, random_number=0.5)]) == ["accepted"]
+    assert statuses(store.save([lifecycle.finish(job, report(), now=NOW, random_number=0.5)])) == ["accepted"]
     assert [chunk.n for chunk in store.read_output(attempt_id, 0)] == [1, 3]
 
 

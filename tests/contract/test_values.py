@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from contract.grounds import Ground, SteppedClock
 from contract.test_workers import worker
-from factories import LEASE, NOW, new_job, report
+from factories import LEASE, NOW, new_job, report, statuses
 from queuectl.domain import lifecycle
 from queuectl.domain.job import Attempt, Job
 from queuectl.domain.output import Chunk
@@ -78,7 +78,7 @@ def jobs(store: Store, clock: SteppedClock) -> list[Job]:
     grown = replace(
         ended, history=(past(ended),), history_dropped=BEYOND_32 - 2, exit_code=-(2**31), failures=2**31 - 1
     )
-    assert store.save([grown]) == ["accepted"]
+    assert statuses(store.save([grown])) == ["accepted"]
     return added
 
 
@@ -110,12 +110,12 @@ def test_what_a_worker_is_given(store: Store, jobs: list[Job], clock: SteppedClo
         replace(job, lease=replace(job.lease, slot=2**31 - 1, pid=BEYOND_32, started_at=LATE))
         for job in fresh
     ]
-    assert store.save(changed) == ["accepted"] * 2
+    assert statuses(store.save(changed)) == ["accepted"] * 2
     clock.step(hours=1)
     lapsed = plain(store.expired_leases(9))
     assert [job.lease.pid for job in lapsed if job.lease] == [BEYOND_32] * 2
     ended = [lifecycle.finish(job, report(max_rss=BEYOND_53), now=NOW, random_number=0.5) for job in lapsed]
-    assert store.save(ended) == ["accepted"] * 2
+    assert statuses(store.save(ended)) == ["accepted"] * 2
     plain(store.get(["waits", "runs"]))
     assert set(plain(store.purge(Filter(), 9))) == {"waits", "runs", "done"}
 
@@ -126,7 +126,7 @@ def test_output(store: Store, jobs: list[Job]) -> None:
               Chunk(job.id, str(job.attempt_id), 2**31 - 1, 2, NOW, BEYOND_32, b"")]  # fmt: skip
     assert plain(store.write_output(chunks)) == set()
     assert plain(store.read_output(str(job.attempt_id), 0)) == chunks
-    assert store.save([lifecycle.finish(job, report(), now=NOW, random_number=0.5)]) == ["accepted"]
+    assert statuses(store.save([lifecycle.finish(job, report(), now=NOW, random_number=0.5)])) == ["accepted"]
     assert plain(store.read_output(str(job.attempt_id), 0)) == chunks
 
 
@@ -159,7 +159,7 @@ def test_versions_of_a_queue_that_counts_on_from_far(ground: Ground, store: Stor
     if call is not None:
         call("SET", f"{ground.tag}:base", BEYOND_53 - 2)  # type: ignore[attr-defined]
     [saved] = [replace(known, last_error="x")]
-    assert store.save([saved]) == ["accepted"]
+    assert statuses(store.save([saved])) == ["accepted"]
     [done] = plain(store.get(["done"])).values()
     assert done.version == (BEYOND_53 - 2 if call else known.version + 1)
     plain(store.find(Filter(states=frozenset(("cancelled",))), Page(limit=1)))

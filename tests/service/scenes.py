@@ -4,7 +4,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from factories import LEASE, NOW, new_job, report
+from factories import LEASE, NOW, new_job, report, statuses
 from queuectl.domain import lifecycle
 from queuectl.domain.job import Job, Parent, State
 from queuectl.domain.outcome import Outcome, Report
@@ -69,7 +69,7 @@ def lose(store: MemoryStore, id: str) -> Job:
 
 def change(store: MemoryStore, job: Job) -> Job:
     """Save a job; fails if somebody was faster."""
-    assert store.save([job]) == ["accepted"]
+    assert statuses(store.save([job])) == ["accepted"]
     return get(store, job.id)
 
 

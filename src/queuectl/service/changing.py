@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 
 from msgspec import Struct
-from msgspec.structs import replace
 
 from queuectl.domain import dependency
 from queuectl.domain.ids import handle
@@ -59,9 +58,9 @@ def change(store: Store, ids: Sequence[str], rule: Rule, *, with_parents: bool =
         wanted = _apply(jobs, rule, store.now(), parents, done)
         answers = store.save(wanted) if wanted else []
         for job, answer in zip(wanted, answers, strict=True):
-            if answer == "accepted":
-                done[job.id] = Change(job.id, replace(job, version=job.version + 1), before=jobs[job.id])
-            elif answer == "taken":
+            if answer.job is not None:
+                done[job.id] = Change(job.id, answer.job, before=jobs[job.id])
+            elif answer.status == "duplicate":
                 done[job.id] = Change(job.id, jobs[job.id], _taken(store, job, holders))
         stale = [id for id in jobs if id not in done]
         if not stale:

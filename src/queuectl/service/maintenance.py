@@ -193,7 +193,7 @@ def waiting_behind(store: Store, parents: Sequence[str], states: frozenset[State
 def _save(store: Store, jobs: Sequence[Job]) -> list[Job]:
     """Save; answers the accepted jobs. The others were changed by another process, which also did what follows."""
     answers = store.save(jobs) if jobs else []
-    return [job for job, answer in zip(jobs, answers, strict=True) if answer == "accepted"]
+    return [answer.job for answer in answers if answer.job is not None]
 
 
 def _batches(ids: Sequence[str]) -> Iterable[Sequence[str]]:

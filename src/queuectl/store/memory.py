@@ -148,13 +148,12 @@ class MemoryStore:
     def _save(self, job: Job) -> Saved:
         stored = self._jobs.get(job.id)
         if stored is None or stored.version != job.version:
-            return "stale"
+            return Saved("stale")
         fixed = {"spec": stored.spec, "number": stored.number, "created_at": stored.created_at}
         changed = replace(job, **fixed)
         if self._holder(changed):
-            return "taken"
-        self._store(changed)
-        return "accepted"
+            return Saved("duplicate")
+        return Saved("accepted", self._store(changed))
 
     def expired_leases(self, limit: int) -> list[Job]:
         with self._lock:

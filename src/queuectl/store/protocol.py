@@ -47,10 +47,16 @@ class Added(Struct, frozen=True, gc=False):
     job: Job
 
 
-Saved = Literal["accepted", "stale", "taken"]
-"""accepted: stored, its version is now one higher. stale: somebody was faster, read again. taken: another job that
-has
-not ended holds the unique key."""
+class Saved(Struct, frozen=True, gc=False):
+    """What became of one job of a `save`.
+
+    accepted   it is stored; `job` is the job as it is stored, with its new version
+    stale      its version is not the stored one, or it is gone: read it again
+    duplicate  another job that has not ended holds its unique key
+    """
+
+    status: Literal["accepted", "stale", "duplicate"]
+    job: Job | None = None
 
 
 class AttemptRef(Struct, frozen=True):
@@ -175,9 +181,10 @@ class Store(Protocol):
         """
 
     def save(self, jobs: Sequence[Job]) -> list[Saved]:
-        """Store each job if the stored version is still `job.version`; the stored version is then one higher.
+        """Store each job if the stored version is still `job.version`, and say what became of each, in order.
 
-        Never writes `spec`, `id`, `number` and `created_at`. A job that is gone is stale.
+        The stored version is then higher: by one, or by more after Redis has lost writes in a failover. `spec`, `id`,
+        `number` and `created_at` are never written, and callers leave them as they were read.
         """
 
     def expired_leases(self, limit: int) -> list[Job]:

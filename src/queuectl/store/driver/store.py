@@ -17,11 +17,12 @@ from queuectl.domain.output import Chunk, Trim
 from queuectl.domain.query import Counts, Filter, Found, Jobs, Page, Unreadable
 from queuectl.domain.topics import Topic
 from queuectl.domain.worker import Instruction, Worker
-from queuectl.store.driver import codec
+from queuectl.store.driver import codec, verdict
 from queuectl.store.driver.attempt_ids import AttemptIds
 from queuectl.store.driver.notifier import Notifier
 from queuectl.store.driver.session import Session
 from queuectl.store.driver.set_aside import SetAside
+from queuectl.store.driver.verdict import SaveResult
 from queuectl.store.protocol import (
     Added,
     AttemptRef,
@@ -64,7 +65,7 @@ class Verbs(Protocol[C, Now, Moment]):
         self, connection: C, worker: str, held: Sequence[AttemptRef], lease: timedelta, now: Moment, /
     ) -> list[Job]: ...
 
-    def save(self, connection: C, jobs: Sequence[Job], now: Now, /) -> list[Saved]: ...
+    def save(self, connection: C, jobs: Sequence[Job], now: Now, /) -> list[SaveResult]: ...
 
     def expired_leases(
         self, connection: C, limit: int, now: Moment, /
@@ -164,9 +165,9 @@ class DriverStore(Generic[Connection]):
     def save(self, jobs: Sequence[Job]) -> list[Saved]:
         if not jobs:
             return []
-        saved = self.session.write(self._verbs.save, jobs, self._now())
+        results = self.session.write(self._verbs.save, jobs, self._now())
         self._notifier.tell_of(jobs, self.now)
-        return saved
+        return list(map(verdict.saved, jobs, results))
 
     def expired_leases(self, limit: int) -> list[Job]:
         return self.session.read(self._verbs.expired_leases, limit, self._moment())[0]

@@ -13,10 +13,11 @@ from queuectl.domain.job import Job
 from queuectl.domain.query import Jobs
 from queuectl.errors import StoreUnavailable, StoreUnusable
 from queuectl.store.driver import codec, verdict
+from queuectl.store.driver.verdict import SaveResult
 from queuectl.store.mongo import documents, notify
 from queuectl.store.mongo.connect import Base, for_changing_one
 from queuectl.store.mongo.faults import duplicates
-from queuectl.store.protocol import Added, Saved
+from queuectl.store.protocol import Added
 
 AT_ONCE = 5000
 """Jobs in one call: the refusal of all of them has to fit into one answer."""
@@ -96,7 +97,7 @@ def _reasons(base: Base, refused: Sequence[Job]) -> dict[str, Added]:
     return reasons
 
 
-def save(base: Base, jobs: Sequence[Job], now: datetime) -> list[Saved]:
+def save(base: Base, jobs: Sequence[Job], now: datetime) -> list[SaveResult]:
     """Compare-and-swap on the version, all in one call."""
     batch = random_bytes(6).hex()
     stamps = [f"{batch}{place}" for place in range(len(jobs))]
@@ -104,25 +105,27 @@ def save(base: Base, jobs: Sequence[Job], now: datetime) -> list[Saved]:
         UpdateOne({"id": job.id, "version": job.version}, documents.change(job, now, stamp))
         for job, stamp in zip(jobs, stamps, strict=True)
     ]
-    taken: set[int] = set()
+    duplicate: set[int] = set()
     try:
         accepted = base["jobs"].bulk_write(updates, ordered=False).matched_count
     except BulkWriteError as error:
-        taken, accepted = set(duplicates(error)), -1
+        duplicate, accepted = set(duplicates(error)), -1
     if accepted == len(jobs):
-        answers: list[Saved] = ["accepted"] * len(jobs)
+        answers: list[SaveResult] = [job.version + 1 for job in jobs]
     else:
-        answers = _one_by_one(base, jobs, stamps, taken)
-    stored = (job for job, answer in zip(jobs, answers, strict=True) if answer == "accepted")
+        answers = _one_by_one(base, jobs, stamps, duplicate)
+    stored = (job for job, answer in zip(jobs, answers, strict=True) if isinstance(answer, int))
     notify.send(base, topics.of_jobs(stored, now))
     return answers
 
 
-def _one_by_one(base: Base, jobs: Sequence[Job], stamps: Sequence[str], taken: set[int]) -> list[Saved]:
+def _one_by_one(
+    base: Base, jobs: Sequence[Job], stamps: Sequence[str], duplicate: set[int]
+) -> list[SaveResult]:
     """The server says only how many of a batch it accepted: which ones, the stamps say."""
     left = base["jobs"].find({"id": {"$in": [job.id for job in jobs]}}, {"stamps": 1})
     accepted = {stamp for document in left for stamp in document.get("stamps", ())}
     return [
-        "taken" if place in taken else "accepted" if stamp in accepted else "stale"
-        for place, stamp in enumerate(stamps)
+        "duplicate" if place in duplicate else job.version + 1 if stamp in accepted else "stale"
+        for place, (job, stamp) in enumerate(zip(jobs, stamps, strict=True))
     ]

@@ -8,9 +8,10 @@ from msgspec.structs import replace
 
 from queuectl.domain.job import Job
 from queuectl.store.driver import codec, verdict
+from queuectl.store.driver.verdict import SaveResult
 from queuectl.store.postgres.connect import Line
 from queuectl.store.postgres.sql import statements
-from queuectl.store.protocol import Added, Saved
+from queuectl.store.protocol import Added
 
 SQL = statements("jobs")
 
@@ -25,12 +26,19 @@ def add(line: Line, jobs: Sequence[Job], now: datetime) -> list[Added]:
     ]
 
 
-def save(line: Line, jobs: Sequence[Job], now: datetime) -> list[Saved]:
+def save(line: Line, jobs: Sequence[Job], now: datetime) -> list[SaveResult]:
     """Compare-and-swap on the version, job by job. A job that stands twice in the batch is saved once."""
     first = {job.id: place for place, job in reversed(list(enumerate(jobs)))}
     rows = [_row(place, jobs[place], now) for place in sorted(first.values())]
-    verdicts: dict[int, Saved] = dict(line.rows(SQL["save"], (codec.to_json(rows),)))
-    return [verdicts.get(place, "stale") for place in range(len(jobs))]
+    words: dict[int, str] = dict(line.rows(SQL["save"], (codec.to_json(rows),)))
+    return [_result(job, words.get(place)) for place, job in enumerate(jobs)]
+
+
+def _result(job: Job, word: str | None) -> SaveResult:
+    """What a word of the schema's function means."""
+    if word == "accepted":
+        return job.version + 1
+    return "duplicate" if word == "taken" else "stale"
 
 
 def _row(place: int, job: Job, now: datetime) -> dict[str, Any]:

@@ -7,11 +7,12 @@ from msgspec.structs import replace
 
 from queuectl.domain.job import Job
 from queuectl.store.driver import codec, verdict
-from queuectl.store.protocol import Added, Saved
+from queuectl.store.driver.verdict import SaveResult
+from queuectl.store.protocol import Added
 from queuectl.store.redis import rows
 from queuectl.store.redis.connect import Line
 
-Swapped = Saved | Literal["absent", "past"]
+Swapped = SaveResult | Literal["absent", "past"]
 """absent: there is no such job. past: not here, but in the archive."""
 AT_ONCE, BYTES_AT_ONCE = 500, 4 << 20
 """Jobs in one script, and how much they weigh: it holds up everybody else meanwhile."""
@@ -48,19 +49,26 @@ def _added(job: Job, what: bytes, answer: object = None) -> Added | None:
     return Added("duplicate", found[0]) if what == b"taken" else verdict.known(job, found[0])
 
 
-def save(line: Line, jobs: Sequence[Job], now: str) -> list[Saved]:
+def save(line: Line, jobs: Sequence[Job], now: str) -> list[SaveResult]:
     """Compare-and-swap on the version."""
-    return [saved(answer) for answer in try_save(line, jobs, now)]
+    return [without_archive(result) for result in try_save(line, jobs, now)]
 
 
 def try_save(line: Line, jobs: Sequence[Job], now: str) -> list[Swapped]:
     """The same, with two answers more."""
     answers = list[Swapped]()
     for batch in rows.batches([rows.changed(job) for job in jobs], AT_ONCE, BYTES_AT_ONCE):
-        answers += [said.decode() for said in line.run("save", now, *batch)]
+        answers += [swapped(word) for word in line.run("save", now, *batch)]
     return answers
 
 
-def saved(answer: Swapped) -> Saved:
-    """What a swap is to who knows of no archive."""
-    return "stale" if answer == "absent" or answer == "past" else answer
+def swapped(word: bytes) -> Swapped:
+    """What a word of a script means."""
+    if word.isdigit():
+        return int(word)
+    return "duplicate" if word == b"taken" else word.decode()  # type: ignore[return-value]
+
+
+def without_archive(result: Swapped) -> SaveResult:
+    """What a result means where no archive can be asked."""
+    return "stale" if result == "absent" or result == "past" else result

@@ -173,7 +173,10 @@ class ArchivedStore:
             return []
         said = self._live.session.write(lambda line: write.try_save(line, jobs, self._live.moment))
         back = self._bring_back([job for job, answer in zip(jobs, said, strict=True) if answer == "past"])
-        return [back.get(job.id, write.saved(answer)) for job, answer in zip(jobs, said, strict=True)]
+        return [
+            back.get(job.id) or verdict.saved(job, write.without_archive(answer))
+            for job, answer in zip(jobs, said, strict=True)
+        ]
 
     def _bring_back(self, jobs: Sequence[Job]) -> dict[str, Saved]:
         """Jobs of the archive are changed, which brings them back into the queue."""
@@ -190,7 +193,7 @@ class ArchivedStore:
         said = self._live.session.write(lambda line: transfer.restore(line, moment, pairs))
         with suppress(StoreError, OutcomeUnknown):  # they are noted as arriving: a mover does it
             self.archiver.finish_restores([arrival for _, arrival in said if arrival is not None])
-        return {job.id: answer for (_, job), (answer, _) in zip(pairs, said, strict=True)}
+        return {job.id: verdict.saved(job, answer) for (_, job), (answer, _) in zip(pairs, said, strict=True)}
 
     def expired_leases(self, limit: int) -> list[Job]:
         return self._live.expired_leases(limit)

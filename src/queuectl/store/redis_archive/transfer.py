@@ -12,7 +12,7 @@ from redis.exceptions import ResponseError
 from queuectl.domain.job import Job
 from queuectl.domain.query import Unreadable
 from queuectl.store.driver import codec
-from queuectl.store.protocol import Saved
+from queuectl.store.driver.verdict import SaveResult
 from queuectl.store.redis import rows
 from queuectl.store.redis.connect import Line
 from queuectl.store.redis_archive.audit_steps import Copy
@@ -154,9 +154,9 @@ def locate(line: Line, ids: Sequence[str]) -> dict[str, Job | Unreadable | None]
     return found
 
 
-def restore(line: Line, now: str, jobs: Sequence[tuple[Job, Job]]) -> list[tuple[Saved, Arrival | None]]:
+def restore(line: Line, now: str, jobs: Sequence[tuple[Job, Job]]) -> list[tuple[SaveResult, Arrival | None]]:
     """Jobs of the archive come back changed; of each as it was, and as it is to be."""
-    answers = list[tuple[Saved, Arrival | None]]()
+    answers = list[tuple[SaveResult, Arrival | None]]()
     for start in range(0, len(jobs), STRIDE):
         batch = jobs[start : start + STRIDE]
         words = [word for was, job in batch for word in _words(was, job)]
@@ -169,10 +169,10 @@ def _words(was: Job, job: Job) -> tuple[str | bytes, ...]:
     return (f"{was.number:016}", str(was.version), was.state, was.queue, rows.new(job))
 
 
-def _arrived(was: Job, answer: bytes, version: bytes = b"") -> tuple[Saved, Arrival | None]:
+def _arrived(was: Job, answer: bytes, version: bytes = b"") -> tuple[SaveResult, Arrival | None]:
     if answer != b"accepted":
-        return answer.decode(), None  # type: ignore[return-value]
-    return "accepted", _arrival(was.number, f"{version.decode()} {was.id}")
+        return "duplicate" if answer == b"taken" else "stale", None
+    return int(version), _arrival(was.number, f"{version.decode()} {was.id}")
 
 
 def restore_count(line: Line) -> int:

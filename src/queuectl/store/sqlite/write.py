@@ -9,7 +9,8 @@ from msgspec.structs import replace
 
 from queuectl.domain.job import Job
 from queuectl.store.driver import codec, verdict
-from queuectl.store.protocol import Added, Saved
+from queuectl.store.driver.verdict import SaveResult
+from queuectl.store.protocol import Added
 from queuectl.store.sqlite import rows
 from queuectl.store.sqlite.sql import statements
 
@@ -32,7 +33,7 @@ def add(connection: apsw.Connection, jobs: Sequence[Job], now: Callable[[], date
     return [Added("added", job) if job.number in numbers else _why_not(connection, job) for job in stored]
 
 
-def save(connection: apsw.Connection, jobs: Sequence[Job], now: Callable[[], datetime]) -> list[Saved]:
+def save(connection: apsw.Connection, jobs: Sequence[Job], now: Callable[[], datetime]) -> list[SaveResult]:
     """Compare-and-swap on the version, job by job."""
     at = now()
     return [_save(connection, job, at) for job in jobs]
@@ -63,7 +64,7 @@ def _why_not(connection: apsw.Connection, job: Job) -> Added:
     return Added("duplicate", holders[0]) if holders else verdict.unreadable(job, damaged[0])
 
 
-def _save(connection: apsw.Connection, job: Job, now: datetime) -> Saved:
+def _save(connection: apsw.Connection, job: Job, now: datetime) -> SaveResult:
     try:
         connection.execute(
             SQL["update_job"], (codec.due(job, now), *codec.changing(job), job.id, job.version)
@@ -71,5 +72,5 @@ def _save(connection: apsw.Connection, job: Job, now: datetime) -> Saved:
     except apsw.ConstraintError as error:
         if not str(error).startswith("UNIQUE"):
             raise
-        return "taken"
-    return "accepted" if connection.changes() else "stale"
+        return "duplicate"
+    return job.version + 1 if connection.changes() else "stale"

@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 from typing import Literal
 
-from msgspec.structs import replace
-
 from queuectl.clock import boottime
 from queuectl.domain import lifecycle
 from queuectl.domain.job import Job
@@ -88,9 +86,9 @@ class AttemptMonitor:
             return
         now = self._store.now()
         jobs = [claim.with_start(now) for claim in late]
-        for claim, job, answer in zip(late, jobs, self._store.save(jobs), strict=True):
-            if answer == "accepted":
-                claim.start_saved, claim.job = True, replace(job, version=job.version + 1)
+        for claim, answer in zip(late, self._store.save(jobs), strict=True):
+            if answer.job is not None:
+                claim.start_saved, claim.job = True, answer.job
 
     def _find_stopped(self, running: Sequence[Claim]) -> None:
         """A command that somebody has stopped does not end by itself: `workers` shows it as stopped."""

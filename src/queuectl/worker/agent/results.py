@@ -115,11 +115,11 @@ class ResultRecorder:
         while open_ends := [ended for ended in open_ends if self._may_report(ended, done)]:
             now = self._store.now()
             after = [ended.applied(now=now, random_number=random_number()) for ended in open_ends]
-            for ended, job, answer in zip(open_ends, after, self._store.save(after), strict=True):
-                if answer == "accepted":
+            for ended, answer in zip(open_ends, self._store.save(after), strict=True):
+                if answer.job is not None:
                     done.add(ended.attempt_id)
-                    recorded.append((ended, job))
-                    self._log_end(ended, job)
+                    recorded.append((ended, answer.job))
+                    self._log_end(ended, answer.job)
             open_ends = self._read_jobs([ended for ended in open_ends if ended.attempt_id not in done])
         return recorded, done
 
@@ -170,7 +170,9 @@ class ResultRecorder:
         while mine := self._returnable():
             now = self._store.now()
             answers = self._store.save([lifecycle.give_back(job, now=now) for job in mine.values()])
-            stale = {a: mine[a].id for a, answer in zip(mine, answers, strict=True) if answer != "accepted"}
+            stale = {
+                a: mine[a].id for a, answer in zip(mine, answers, strict=True) if answer.status != "accepted"
+            }
             fresh = get_reachable(self._store, list(stale.values())) if stale else {}
             self._defer([a for a, id in stale.items() if id not in fresh])
             for attempt_id, job in mine.items():

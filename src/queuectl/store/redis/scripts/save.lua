@@ -3,7 +3,7 @@
 -- KEYS  the hash tag
 -- ARGV  now or '', then a packed job each: id, version, the fields of its hash that change, asked (it is to be cancelled),
 --       waits
--- Answers for each 'accepted', 'stale' (somebody was faster), 'taken' (another job holds its unique key), 'past' (the
+-- Answers for each its new version, 'stale' (somebody was faster), 'taken' (another job holds its unique key), 'past' (the
 --         archive has it, and may have this version) or 'absent'
 --
 -- Work: some twenty commands for each job; the caller sends some hundreds at most.
@@ -34,7 +34,7 @@ local function save(job)
     if has_ended(job.state) then depart(number, job.id, version) end
     ends = ends or has_ended(job.state)
     works = works or job.asked or waits_to_run(job.state) and tonumber(job.run_at) <= tonumber(now)
-    return 'accepted'
+    return version
 end
 
 go_through()
