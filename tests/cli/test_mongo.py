@@ -114,7 +114,7 @@ class TestSchema:
         self, place: MongoPlace, turned_away: Refused, collection: str, document: dict[str, Any]
     ) -> None:
         place.here[collection].insert_one(document)
-        said = f"{place.at()} holds collections of another program"
+        said = f"{place.at()} contains collections of another program"
         turned_away(place.url(), message=said, hint=self.FOREIGN)
         assert place.here.list_collection_names() == [collection]
 

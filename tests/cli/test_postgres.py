@@ -217,7 +217,7 @@ class TestSchema:
         database.run(f"CREATE TABLE {database.schema}.{table}")
         refused(
             database.url(),
-            message=f"{database.at()}: schema {database.schema} holds tables of another program",
+            message=f"{database.at()}: schema {database.schema} contains tables of another program",
             hint="name a schema for the queue alone in the URL: ?schema=NAME",
         )
         tables = f"SELECT count(*) FROM pg_tables WHERE schemaname = '{database.schema}'"

@@ -88,7 +88,7 @@ class TestMaking:
     ) -> None:
         collection = "jobs"
         ground.base[collection].insert_one({"theirs": True})
-        with pytest.raises(StoreUnusable, match="holds collections of another program"):
+        with pytest.raises(StoreUnusable, match="contains collections of another program"):
             open_store(ground.url).add([new_job("a")])
         assert ground.base.list_collection_names() == [collection]
         assert list(ground.base[collection].find({}, {"_id": 0})) == [{"theirs": True}]

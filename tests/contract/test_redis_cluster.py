@@ -54,7 +54,7 @@ def store(ground: RedisGround) -> RedisStore:
 
 def first(store: RedisStore) -> tuple[str, int]:
     """Where it would look first."""
-    return store.session.route.places()[0]
+    return store.session.route.nodes()[0]
 
 
 def called(node: RedisServer) -> int:
@@ -92,7 +92,7 @@ def test_a_node_that_names_no_host_means_its_own(valkey_cluster: RedisCluster) -
     stranger.call("CONFIG", "SET", "cluster-preferred-endpoint-type", "unknown-endpoint")
     with closing(RedisStore(ground.url)) as store:
         assert store.add([new_job("a")])[0].status == "added"
-        assert {host for host, _ in store.session.route.places()} == {"127.0.0.1"}
+        assert {host for host, _ in store.session.route.nodes()} == {"127.0.0.1"}
     stranger.call("CONFIG", "SET", "cluster-preferred-endpoint-type", "ip")
     ground.close()
 
@@ -278,7 +278,7 @@ def place(node: RedisServer) -> tuple[str, int]:
 
 def places(store: Any) -> set[tuple[str, int]]:
     """All where it would look."""
-    return set(store.session.route.places())
+    return set(store.session.route.nodes())
 
 
 @contextmanager
@@ -302,8 +302,8 @@ def test_nodes_that_do_not_answer_share_one_patience(own_redis: RedisServer) -> 
         deaf() as other,
         closing(RedisStore(ground.url, patience=6.0)) as store,
     ):
-        store.session.route.settle(one)
-        store.session.route.settle(other)
+        store.session.route.prefer(one)
+        store.session.route.prefer(other)
         began = time.monotonic()
         assert store.counts(Filter()).total() == 0
         assert time.monotonic() - began < 6.0

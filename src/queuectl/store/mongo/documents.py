@@ -1,15 +1,15 @@
-"""A job as one document, and back. What is written once, what changes, and the marks that the indexes live on:
+"""A job as one document, and back. Beside the columns of the codec a document has these fields for indexes:
 
     _id       the job's number
-    standing  state and queue in one word: what is counted, and listed by state
-    ready     its queue, while the job may be claimed now
-    delayed   its `run_at`, while it waits for that
-    key       its unique key, until it has ended
-    live      true until it has ended
-    owed      true once it has ended, until the ledger has counted it (`ended_counts.py`)
-    stamps    of the last saves: how a batch finds out which of its places were accepted
+    standing  state and queue in one word, by which jobs are counted and listed
+    ready     the queue, while the job may be claimed now
+    delayed   `run_at`, while the job waits for that time
+    key       the unique key, until the job has ended
+    live      true until the job has ended
+    owed      true once the job has ended, until the counts of ended jobs include it (`ended_counts.py`)
+    stamps    random ids of the last saves, by which a batch finds out which of its jobs were accepted
 
-A field without a value is absent, so that an index holds only the jobs that it is about.
+A field without a value is absent, so that a partial index holds only the jobs that have the field.
 """
 
 from datetime import datetime
@@ -27,13 +27,13 @@ def standing(state: str, queue: str) -> str:
 
 
 def state_and_queue(standing: str) -> tuple[Any, str]:
-    """The two of them again."""
+    """State and queue of a standing."""
     state, _, queue = standing.partition(" ")
     return state, queue
 
 
 def new(job: Job, number: int, now: datetime) -> Document:
-    """The document of a job that is not stored yet."""
+    """The document of a new job."""
     spec = job.spec
     once = {
         "_id": number,
@@ -49,7 +49,7 @@ def new(job: Job, number: int, now: datetime) -> Document:
 
 
 def change(job: Job, now: datetime, stamp: str) -> Document:
-    """The update that makes the stored document this job's, one version on."""
+    """The update that makes the stored document equal to this job and raises its version."""
     values = _changing(job, now)
     return {
         "$set": {name: value for name, value in values.items() if value is not None},
@@ -60,11 +60,11 @@ def change(job: Job, now: datetime, stamp: str) -> Document:
 
 
 STAMPS_KEPT = 4
-"""A stamp is looked for within milliseconds: so many others will not have saved the same job meanwhile."""
+"""A batch looks for its stamps within milliseconds, in which fewer than this many other saves change the same job."""
 
 
 def job(document: Document) -> Job:
-    """The job out of its document. Raises UnreadableJob."""
+    """The job in a document. Raises UnreadableJob."""
     waiting = document.get("waiting_for")
     if isinstance(waiting, list) and all(isinstance(name, str) for name in waiting):
         document["waiting_for"] = codec.to_json(waiting)

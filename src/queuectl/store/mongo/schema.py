@@ -1,7 +1,7 @@
-"""The collections and their indexes, numbered: what schema 1 is, and how a database is brought there.
+"""The collections and indexes of a schema, and the steps that create them.
 
-No lock is needed for it: each step may be run by several at once and again after any crash, with the same result, and
-the number is written last. What comes later only adds, as older workers go on meanwhile.
+No lock is needed: every step is idempotent, so several processes may run it at once and again after a crash, and the
+number of the schema is written last. Later schemas only add, because older workers keep running meanwhile.
 """
 
 from datetime import UTC, datetime
@@ -19,11 +19,11 @@ from queuectl.store.mongo.connect import Base
 COLLECTIONS = ("jobs", "output", "workers", "shared", "tally", "bells", "rings", "counters")
 NEWEST = 1
 ARCHIVE = {"_id": "archive"}
-"""What marks the database of an archive, with the name of its queue."""
+"""The document that marks the database of an archive and names its queue."""
 
 
 class Index(Struct, frozen=True):
-    """One index. `only`: the fields that have to be there for a document to be in it."""
+    """One index. `only` are the fields that a document must have to be in the index."""
 
     name: str
     keys: tuple[str, ...]
@@ -31,7 +31,7 @@ class Index(Struct, frozen=True):
     unique: bool = False
 
     def model(self) -> IndexModel:
-        """As the driver wants it."""
+        """The index in the form of the driver."""
         partial = {field: {"$exists": True} for field in self.only}
         options = {"partialFilterExpression": partial} if partial else {}
         return IndexModel([(key, 1) for key in self.keys], name=self.name, unique=self.unique, **options)
@@ -65,7 +65,7 @@ def version(base: Base) -> int:
 
 
 def refuse_archive(base: Base, shown: str) -> None:
-    """The past of a queue that lives elsewhere is none to be worked on."""
+    """Refuse the database of an archive: its jobs belong to a queue in Redis."""
     if base["counters"].find_one(ARCHIVE) is not None:
         raise StoreUnusable(
             f"{shown} is the archive of a queue in Redis",
@@ -74,7 +74,7 @@ def refuse_archive(base: Base, shown: str) -> None:
 
 
 def bring_up_to_date(base: Base, shown: str, *, create: bool) -> None:
-    """Refuse a newer schema; make it where it is missing. Without `create` it has to be there."""
+    """Refuse a newer schema; create a missing one. Without `create` a missing schema is an error."""
     found = version(base)
     if found > NEWEST:
         raise StoreUnusable(
@@ -86,7 +86,7 @@ def bring_up_to_date(base: Base, shown: str, *, create: bool) -> None:
     if found < NEWEST:
         _make(base, shown)
     elif {index.name for index in JOBS} - base["jobs"].index_information().keys():
-        _index(base, shown)  # restored without them, or dropped
+        _index(base, shown)  # the database was restored without indexes, or they were dropped
 
 
 def _index(base: Base, shown: str) -> None:
@@ -98,15 +98,15 @@ def _index(base: Base, shown: str) -> None:
             raise
         raise StoreUnusable(
             f"{shown} has lost its indexes, and there are jobs with the same id or unique key",
-            "restore it from a backup, indexes included",
+            "restore it from a backup, with its indexes",
         ) from error
 
 
 def _make(base: Base, shown: str) -> None:
     there = set(base.list_collection_names())
-    if _is_foreign(base) and not version(base):  # else another of ours has just made it, and used it
+    if _is_foreign(base) and not version(base):  # else another process has just created the schema
         raise StoreUnusable(
-            f"{shown} holds collections of another program",
+            f"{shown} contains collections of another program",
             "name a database for the queue alone: mongodb://host/NAME",
         )
     for name in COLLECTIONS:
@@ -118,13 +118,13 @@ def _make(base: Base, shown: str) -> None:
     for name in STORED_NAMES:
         never = {"rings": 0, "at": datetime.fromtimestamp(0, UTC)}
         base["bells"].update_one({"_id": name}, {"$setOnInsert": never}, upsert=True)
-    if not base["rings"].find_one():  # an empty log cannot be followed
+    if not base["rings"].find_one():  # a tailable cursor cannot follow an empty collection
         base["rings"].insert_one({"bell": "none"})
     base["counters"].update_one({"_id": "schema"}, {"$max": {"n": NEWEST}}, upsert=True)
 
 
 def _is_foreign(base: Base) -> bool:
-    """Whether somebody else keeps something by our names: before there is a schema, these hold nothing of ours."""
+    """Whether another program has collections of our names. Without a schema they cannot be ours."""
     used = any(base[name].find_one() is not None for name in ("jobs", "output", "workers", "shared"))
     return used or base["counters"].find_one({"_id": "schema"}) is not None
 

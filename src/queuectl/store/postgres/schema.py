@@ -1,7 +1,7 @@
 """Numbered migrations: `migrations/0001.sql` brings schema 0 to 1, and so on, each step under a lock.
 
-A migration runs while older workers go on with their statements, so it only adds: a column with a default, a table, a
-function of another name. What nobody uses any more goes with a later one.
+A migration runs while older workers keep using their statements, so it only adds: a column with a default, a table, a
+function with another name. A later migration removes what no supported version uses any more.
 """
 
 import os
@@ -15,7 +15,7 @@ from queuectl.errors import StoreAbsent, StoreUnusable
 from queuectl.store.postgres.connect import Line
 from queuectl.store.postgres.sql import FOLDER, fill, identifier
 
-# Not `to_regclass`: after the wait for the lock that still answers out of a cache of what was not there before.
+# Not `to_regclass`: after a wait for the lock, its cache still says that the table does not exist.
 _IS_THERE = """SELECT EXISTS (SELECT FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
     WHERE nspname = %s AND relname = 'migration')"""
 _HAS_SCHEMA = "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = %s)"
@@ -35,7 +35,7 @@ def version(line: Line) -> int:
 
 
 def bring_up_to_date(line: Line, shown: str, *, create: bool, scripts: str = SCRIPTS) -> None:
-    """Refuse a newer schema; make or migrate it where it is older. Without `create` it has to be there."""
+    """Refuse a newer schema; create or migrate an older one. Without `create` a missing schema is an error."""
     newest = known(scripts)
     with _unless_foreign(line, shown, *_OTHER_COLUMNS):
         found = version(line)
@@ -65,12 +65,12 @@ _OTHER_COLUMNS = (
 
 @contextmanager
 def _unless_foreign(line: Line, shown: str, *signs: type[psycopg.Error]) -> Iterator[None]:
-    """What is found under our names may be another program's: nothing is changed then."""
+    """Refuse tables of our names that another program has created. Nothing is changed then."""
     try:
         yield
     except signs as error:
         raise StoreUnusable(
-            f"{shown}: schema {line.schema} holds tables of another program",
+            f"{shown}: schema {line.schema} contains tables of another program",
             "name a schema for the queue alone in the URL: ?schema=NAME",
         ) from error
 
@@ -81,7 +81,7 @@ def _migrate(line: Line, shown: str, newest: int, scripts: str) -> None:
             line.execute(
                 "SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", (f"queuectl {line.schema}",)
             )
-            # Behind somebody's long transaction, a waiting migration would make every worker wait with it.
+            # A migration that waits for a long transaction would make every worker wait for the migration.
             line.execute("SET LOCAL lock_timeout = '3s'")
             for number in range(version(line) + 1, newest + 1):
                 _apply(line, number, scripts)
@@ -90,7 +90,7 @@ def _migrate(line: Line, shown: str, newest: int, scripts: str) -> None:
 
 
 def _rights_needed(line: Line) -> str:
-    """What an owner has to run, so that the role that we are (a pooler may have made another of it) can go on."""
+    """The hint with the command that an owner has to run for the current role, which a pooler may have changed."""
     schema, role = identifier(line.schema), identifier(line.value("SELECT current_user"))
     if version(line):
         return f"run queuectl status once as the owner of schema {schema}: that upgrades it"
@@ -109,5 +109,5 @@ def _apply(line: Line, number: int, scripts: str) -> None:
 
 
 def channel(schema: str) -> str:
-    """The channel on which this queue's notifications come."""
+    """The channel of this queue's notifications."""
     return f"queuectl {schema}"

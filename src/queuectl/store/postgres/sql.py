@@ -1,4 +1,4 @@
-"""The statements out of the `.sql` files beside this one. `{schema}` stays in them until they are run."""
+"""The statements in the `.sql` files of this package. `{schema}` is replaced when a statement is run."""
 
 import os
 import re
@@ -8,10 +8,10 @@ from queuectl.store.driver.codec import CHANGING, COLUMNS
 
 FOLDER = os.path.dirname(__file__)
 SAFELY = "SET search_path = pg_catalog, pg_temp"
-"""A function finds no others than the server's own: not those that some user of the database has put in their way."""
+"""Lets a function find only the server's own functions, and none that a user of the database has created."""
 _READ = {"waiting_for": "waiting_for::text"}
 _FIRST = tuple(column for column in CHANGING if column != "cause")
-"""What changed of a job in the first schema, whose functions older workers still call."""
+"""The changing columns of the first schema, whose functions older workers still call."""
 LISTS = {
     "columns_1": ", ".join(_READ.get(column, column) for column in COLUMNS if column != "cause"),
     "changing_1": ", ".join(_FIRST),
@@ -30,11 +30,11 @@ def statements(file: str) -> dict[str, str]:
 
 
 def fill(sql: str) -> str:
-    """With the column lists of the codec in place of their names."""
+    """Replace the names of column lists by the lists of the codec."""
     return files.fill(sql, LISTS)
 
 
 def identifier(name: str) -> str:
-    """A name as one writes it in SQL: in quotes where it needs them."""
+    """A name in the form of SQL, quoted where that is needed."""
     plain = re.fullmatch(r"[a-z_][a-z0-9_]*", name, re.ASCII)
     return name if plain else '"' + name.replace('"', '""') + '"'

@@ -56,20 +56,20 @@ class Line:
         if self._sock:
             return
         failures: list[Exception] = []
-        deadline, places = time.monotonic() + self._patience, self._route.places()
-        for tried, place in enumerate(places):
-            self.host, self.port = place
-            share = (deadline - time.monotonic()) / (len(places) - tried)
+        deadline, nodes = time.monotonic() + self._patience, self._route.nodes()
+        for tried, node in enumerate(nodes):
+            self.host, self.port = node
+            share = (deadline - time.monotonic()) / (len(nodes) - tried)
             self.socket_connect_timeout = max(share, A_TRY)
             try:
                 self._library.connect()
             except BROKEN as error:
                 failures.append(error)
-                self._route.avoid(place)
+                self._route.avoid(node)
                 if time.monotonic() > deadline:
                     break
             else:
-                self._route.settle((self.host, self.port))
+                self._route.prefer((self.host, self.port))
                 return
         raise failures[-1]
 
@@ -106,7 +106,7 @@ class Line:
             self._library.disconnect()
             self.host, self.port = moved.host.strip("?") or self.host, moved.port
             self._library.connect()
-            self._route.settle((self.host, self.port))
+            self._route.prefer((self.host, self.port))
         finally:
             self._moves -= 1
 

@@ -1,8 +1,8 @@
-"""Where to connect: to the server that the URL names, or, in a cluster, to the node that has the queue.
+"""The nodes to connect to: the server in the URL, or, in a cluster, the node that has the queue.
 
-All keys of a queue are in one slot of a cluster, so one node has them. Every other node tells which it is (MOVED), and
-does nothing. It is remembered, and so are the others that there are now: if it is gone, one of them knows who took its
-place.
+All keys of a queue are in one slot of a cluster, so one node has them. Every other node refuses a command and names
+that node (MOVED). A `Route` remembers that node first and the other nodes of the cluster after it: if the node is gone, one
+of the others knows which node has replaced it.
 """
 
 import threading
@@ -10,40 +10,41 @@ from typing import Any
 
 from redis.exceptions import ResponseError
 
-Place = tuple[str, int]
+Node = tuple[str, int]
+"""Host and port."""
 
 
 class Route:
-    """The places that may be asked, the likeliest first."""
+    """The nodes that may have the queue, the likeliest first."""
 
-    def __init__(self, home: Place) -> None:
+    def __init__(self, home: Node) -> None:
         self._lock = threading.Lock()
-        self._home, self._places = home, [home]
+        self._home, self._nodes = home, [home]
 
-    def places(self) -> list[Place]:
-        """Where to connect, in this order."""
+    def nodes(self) -> list[Node]:
+        """The nodes to connect to, in this order."""
         with self._lock:
-            return list(self._places)
+            return list(self._nodes)
 
-    def settle(self, place: Place) -> None:
-        """The queue is there."""
+    def prefer(self, node: Node) -> None:
+        """This node has the queue: it comes first."""
         with self._lock:
-            self._places = [place, *(other for other in self._places if other != place)]
+            self._nodes = [node, *(other for other in self._nodes if other != node)]
 
-    def avoid(self, place: Place) -> None:
-        """Nobody is there now: it comes last."""
+    def avoid(self, node: Node) -> None:
+        """This node cannot be reached now: it comes last."""
         with self._lock:
-            self._places.sort(key=lambda other: other == place)
+            self._nodes.sort(key=lambda other: other == node)
 
     def learn(self, line: Any) -> None:
-        """The other nodes of a cluster, from one of them."""
+        """Ask a node of a cluster for the other nodes."""
         try:
             ranges = line.call("CLUSTER", "SLOTS")
-        except ResponseError:  # a user with few rights: then the URL's node has to be there
+        except ResponseError:  # the user may not ask: then only the nodes that are known already can be used
             return
-        nodes = [node for found in ranges for node in found[2:]]
-        named = [((node[0] or b"").decode().strip("?") or line.host, node[1]) for node in nodes]
-        there_are = [(line.host, line.port), *named, self._home]
+        entries = [entry for found in ranges for entry in found[2:]]
+        named = [((entry[0] or b"").decode().strip("?") or line.host, entry[1]) for entry in entries]
+        present = [(line.host, line.port), *named, self._home]
         with self._lock:
-            known = [place for place in self._places if place in there_are]
-            self._places = list(dict.fromkeys([*known, *there_are]))
+            known = [node for node in self._nodes if node in present]
+            self._nodes = list(dict.fromkeys([*known, *present]))

@@ -1,4 +1,4 @@
-"""Jobs out of rows. A row that cannot even be fetched, because a text in it is no UTF-8, hides none of the others."""
+"""Decodes rows into jobs. A row that cannot be fetched, because a text in it is not UTF-8, does not hide the others."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import closing
@@ -19,8 +19,8 @@ _NUMBER = codec.COLUMNS.index("number")
 
 
 def sift(connection: apsw.Connection, sql: str, bound: Sequence[Bound]) -> tuple[list[Job], list[Unreadable]]:
-    """The jobs that a statement answers, run with each of these values, and the rows that are none."""
-    with closing(connection.cursor()) as cursor:  # left open in the middle, it would hold on to what was read
+    """The jobs that a statement returns for each of these values, and the rows that cannot be decoded."""
+    with closing(connection.cursor()) as cursor:  # an open cursor would keep its read transaction
         try:
             return codec.sift(cursor.executemany(sql, bound))
         except UnicodeDecodeError:
@@ -29,7 +29,7 @@ def sift(connection: apsw.Connection, sql: str, bound: Sequence[Bound]) -> tuple
 
 
 def _one_by_one(connection: apsw.Connection, sql: str, bound: Sequence[Bound]) -> Iterator[Any]:
-    """Each row by its number, or the error in its place. Numbers are all that the statement is asked for."""
+    """Each row, fetched by its number, or the error for it. The statement itself returns only numbers."""
     for values in bound:
         numbers: list[Any] = connection.execute(f"SELECT number FROM ({sql})", values).fetchall()  # noqa: S608
         for (number,) in numbers:
@@ -38,7 +38,7 @@ def _one_by_one(connection: apsw.Connection, sql: str, bound: Sequence[Bound]) -
                     yield from cursor.execute(_ROW, (number,))
             except UnicodeDecodeError as error:
                 name: Any = connection.execute(_NAME, (number,)).get
-                yield UnreadableJob(name.decode(errors="replace"), number, f"a text is no UTF-8: {error}")
+                yield UnreadableJob(name.decode(errors="replace"), number, f"a text is not UTF-8: {error}")
 
 
 def _decode(row: Any) -> Job:

@@ -5,9 +5,7 @@ import threading
 
 
 class Saver:
-    """Syncs the write-ahead log while there is something unsynced. What a power cut takes is at most one
-    interval.
-    """
+    """Syncs the write-ahead log while it has unsynced commits. A power cut loses at most one interval of them."""
 
     def __init__(self, log: str, interval: float) -> None:
         self._log, self._interval = log, interval
@@ -16,15 +14,16 @@ class Saver:
         self.failure: OSError | None = None
 
     def committed(self) -> None:
-        """There is something to sync."""
+        """A commit was not synced."""
         self._dirty.set()
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="queuectl-saver", daemon=True)
             self._thread.start()
 
     def save(self) -> None:
-        """Sync now, if need be. No lock of SQLite is on the log file, so another descriptor of it does no
-        harm.
+        """Sync now, if a commit is unsynced.
+
+        SQLite has no lock on the log file, so closing this descriptor drops none.
         """
         if not self._dirty.is_set():
             return
@@ -39,7 +38,7 @@ class Saver:
             os.close(handle)
 
     def close(self) -> None:
-        """Sync what is left; the thread ends."""
+        """End the thread and sync the rest."""
         self._closing.set()
         self._dirty.set()
         if self._thread is not None:

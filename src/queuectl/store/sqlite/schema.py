@@ -10,7 +10,7 @@ from queuectl.errors import StoreGone, StoreUnusable
 
 SCHEMA = 3
 APPLICATION = 0x71756575
-"""Says that a database is ours: the letters `queu`."""
+"""The application id of our databases: the letters `queu`."""
 
 _RETRIES_END = 10.0
 _LOOK = """
@@ -20,11 +20,9 @@ FROM pragma_application_id, pragma_user_version
 
 
 def bring_up_to_date(connection: apsw.Connection, path: str) -> None:
-    """Refuse what is not ours or newer; make or migrate the schema where it is older; see to the write-ahead
-    log.
-    """
+    """Refuse the database of another program or a newer schema; create or migrate the schema; use a write-ahead log."""
     found = _found(connection, path)
-    # Switching the journal is not covered by the busy handler, and two processes may meet at a new file.
+    # The busy handler does not cover the switch of the journal, and two processes may open a new file at once.
     _patiently(lambda: _use_wal(connection, path))
     if found < SCHEMA:
         _patiently(lambda: _migrate(connection, path))
@@ -36,7 +34,7 @@ def version(connection: apsw.Connection) -> int:
 
 
 def _found(connection: apsw.Connection, path: str) -> int:
-    # One statement, so one state of the file: another process may make the schema while this one looks.
+    # One statement reads one state of the file: another process may create the schema at the same time.
     application, found, has_tables = connection.execute(_LOOK).get
     if application != APPLICATION and (application or found or has_tables):
         raise StoreGone(f"{path} is the database of another program", "name another file")

@@ -1,4 +1,4 @@
-"""The statements out of the `.sql` files beside this one, with the column lists of the codec filled in."""
+"""The statements in the `.sql` files of this package, with the column lists of the codec filled in."""
 
 import os
 
@@ -20,5 +20,5 @@ def statements(file: str) -> dict[str, str]:
 
 
 def fill(sql: str) -> str:
-    """With the column lists of the codec in place of their names."""
+    """Replace the names of column lists by the lists of the codec."""
     return files.fill(sql, _LISTS)

@@ -1,9 +1,9 @@
-"""The one writing connection: what waits together is committed together.
+"""The one writing connection, with group commit: waiting operations share a transaction.
 
-Syncing to disk is what a commit costs, and it costs the same for one change and for fifty. So callers hand in
-operations; whoever finds the connection free runs all that wait in one transaction, and everybody gets their
-own result. An operation that raises is undone alone (a savepoint), the others count. Nobody is answered
-before the commit.
+The cost of a commit is the sync to disk, which is the same for one change and for fifty. So callers submit operations;
+a caller that finds the connection free runs all waiting operations in one transaction, and each caller gets its own
+result. An operation that raises is rolled back alone (a savepoint); the others stay. No caller gets a result before the
+commit.
 """
 
 import threading
@@ -23,7 +23,7 @@ Operation = Callable[[apsw.Connection], Answer]
 
 
 class _Ticket:
-    """One operation that waits, and then its answer."""
+    """A waiting operation, and later its answer."""
 
     __slots__ = ("answer", "args", "done", "error", "operation")
 
@@ -35,9 +35,7 @@ class _Ticket:
 
 
 class Writer:
-    """Runs operations in transactions of their own or shared ones. `commits` counts those that changed
-    something.
-    """
+    """Runs operations in transactions, alone or together. `commits` counts the transactions that changed something."""
 
     def __init__(self, database: Database, committed: Callable[[], None]) -> None:
         self._database, self._committed = database, committed
@@ -48,9 +46,9 @@ class Writer:
         self.commits = 0
 
     def run(self, operation: Callable[[apsw.Connection, *Arguments], Answer], *args: *Arguments) -> Answer:
-        """The answer of an operation, once it is committed."""
+        """Run an operation and return its answer after the commit."""
         ticket = _Ticket(operation, args)
-        if self._turn(ticket):
+        if self._must_serve(ticket):
             self._serve(self._take())
         if ticket.error is not None:
             raise ticket.error
@@ -58,7 +56,7 @@ class Writer:
         return answer
 
     def alone(self, question: Operation[Answer]) -> Answer:
-        """Ask the writing connection something outside any transaction, as soon as it is free."""
+        """Ask the writing connection something outside of a transaction, as soon as it is free."""
         with self._free:
             while self._busy:
                 self._free.wait()
@@ -67,7 +65,7 @@ class Writer:
         return self._ask(question)
 
     def peek(self, question: Operation[Answer]) -> Answer | None:
-        """The same at once, or None while the connection is in use."""
+        """The same without waiting; None while the connection is in use."""
         with self._free:
             self._refuse_closed()
             if self._busy:
@@ -87,7 +85,7 @@ class Writer:
             raise closed(self._database.path)
 
     def close(self) -> None:
-        """Wait for the transaction that runs, then close. What still waits is refused."""
+        """Wait for the running transaction, then close. Waiting operations are refused."""
         with self._free:
             self._closed = True
             while self._busy:
@@ -97,8 +95,8 @@ class Writer:
                 self._connection = None
             self._free.notify_all()
 
-    def _turn(self, ticket: _Ticket) -> bool:
-        """Wait until the operation is done (False), or it is our turn to run all that wait (True)."""
+    def _must_serve(self, ticket: _Ticket) -> bool:
+        """Wait until another caller has run the operation (False) or this caller has to run all waiting ones (True)."""
         with self._free:
             self._waiting.append(ticket)
             while not ticket.done and self._busy and not self._closed:
@@ -122,7 +120,7 @@ class Writer:
             self._free.notify_all()
 
     def _serve(self, tickets: list[_Ticket]) -> None:
-        # Set beforehand: should this thread be interrupted halfway, the others learn that theirs is unknown.
+        # Set first: if this thread is interrupted in the middle, the other callers get an unknown outcome.
         unknown = OutcomeUnknown("the transaction was interrupted", "repeating the same command is safe")
         failure: BaseException | None = unknown
         try:
@@ -165,7 +163,7 @@ class Writer:
             with Translated(self._database.path):
                 ticket.answer = ticket.operation(connection, *ticket.args)
         except Exception as error:
-            # A full disk ends the whole transaction; then nobody's operation counts.
+            # SQLite rolls the whole transaction back when the disk is full; then every operation has failed.
             if not connection.in_transaction:
                 raise
             ticket.error = error
