@@ -150,7 +150,7 @@ def test_while_it_is_on_its_way_nothing_is_done(
             ):
                 with pytest.raises(StoreUnavailable) as caught:
                     verb()
-                assert caught.value.hint == "it moves to another node of the cluster; try again later"
+                assert caught.value.hint == "the queue moves to another node of the cluster; try again later"
     assert [job.id for job in store.claim("w1", (), 9, LEASE)] == ["a"]
     assert target.call("EXISTS", f"{ground.tag}:job:0000000000000001") == 1
 
@@ -214,7 +214,9 @@ def test_nodes_that_send_us_round_are_left_in_the_end(ground: RedisGround, clust
     with closing(RedisStore(other.url(name=ground.name))) as store:
         with pytest.raises(StoreUnavailable) as caught:
             store.counts(Filter())
-        assert caught.value.hint == "the nodes of the cluster do not agree where it is; try again later"
+        assert (
+            caught.value.hint == "the nodes of the cluster disagree about where the queue is; try again later"
+        )
         owner.call("CLUSTER", "SETSLOT", slot, "NODE", owner.call("CLUSTER", "MYID"))
         assert store.add([new_job("a")])[0].status == "added"
 
@@ -318,7 +320,7 @@ def test_a_cluster_that_lacks_a_node_says_so(own_cluster: RedisCluster) -> None:
         store.add([new_job("a")])
         others[0].kill()
         hint = eventually(lambda: hint_of(lambda: store.counts(Filter())), within=30)
-        assert hint == "a node of the cluster is away: redis-cli CLUSTER NODES tells which; try again later"
+        assert hint == "a node of the cluster is down; find it with: redis-cli CLUSTER NODES; try again later"
         others[0].start()
         assert eventually(lambda: answered(lambda: store.counts(Filter())), within=30).total() == 1
 

@@ -209,7 +209,7 @@ def test_a_primary_that_became_a_replica_is_left(pair: Pair, store: RedisStore) 
     with pytest.raises(StoreUnavailable) as caught:
         store.claim("w2", (), 1, LEASE)
     assert caught.value.hint == (
-        "it has become a read-only replica: try again later, and if it stays one, connect to the primary"
+        "the server has become a read-only replica: try again later; if it stays one, connect to the primary"
     )
     with pytest.raises(StoreUnusable, match="is a read-only replica") as refused:
         store.claim("w2", (), 1, LEASE)

@@ -1,8 +1,8 @@
 """The nodes to connect to: the server in the URL, or, in a cluster, the node that has the queue.
 
 All keys of a queue are in one slot of a cluster, so one node has them. Every other node refuses a command and names
-that node (MOVED). A `Route` remembers that node first and the other nodes of the cluster after it: if the node is gone, one
-of the others knows which node has replaced it.
+that node (MOVED). A `Route` remembers that node first, and the other nodes after it: if the node is gone, another one
+knows which node has replaced it.
 """
 
 import threading
