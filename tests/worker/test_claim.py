@@ -54,6 +54,14 @@ class TestDue:
         unstarted.now += 3600
         assert not unstarted.is_due(ClaimJobs)
 
+    def test_claiming_ahead_wakes_nobody_but_uses_every_round(self, unstarted: Unstarted) -> None:
+        """The slots are full of very short jobs and the store has no more: the next result wakes the loop anyway."""
+        unstarted.duty(ClaimJobs)._policy.record_run_time(0.002)
+        unstarted.claims("a", "b", "c")
+        assert unstarted.duty(ClaimJobs).due(unstarted.now) == float("inf")
+        unstarted.now += unstarted.context.settings.tick_interval_ms / 1000
+        assert unstarted.is_due(ClaimJobs)
+
     @pytest.mark.parametrize("kind", ["drain", "stop"])
     def test_never_again_when_the_worker_leaves(self, empty: Unstarted, kind: str) -> None:
         empty.hears(kind)

@@ -1,6 +1,6 @@
-"""Jobs that are stored and cannot be decoded: which they are, that they are told once, and how they go.
+"""Unreadable jobs, which are stored and cannot be decoded: finding them, logging each once, deleting them.
 
-Those that a worker has met stand in the shared table `aside`, so that `status` need not look for them.
+A worker enters those that it finds into the shared table `aside`, so that `status` need not search for them.
 """
 
 from collections.abc import Iterator, Sequence

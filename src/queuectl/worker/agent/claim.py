@@ -48,7 +48,7 @@ class ClaimJobs:
         context = self._context
         if context.phase != "running" or not self._policy.capacity(len(context.claims)):
             return NEVER
-        at = self._policy.due(now, context.store.now())
+        at = now if self._policy.dirty else self._policy.due(now, context.store.now())
         if not self._breaker.is_closed(now):
             at = max(at, self._breaker.open_until)
         return at if at <= now or context.has_free_slot else NEVER

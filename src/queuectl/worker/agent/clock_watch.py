@@ -7,7 +7,7 @@ that there is time to set the clock right. Shown by `tests/worker/test_maintenan
 from datetime import datetime
 
 JUMP = 3600.0
-"""Seconds by which the store's clock may be wrong after the time since the last look."""
+"""Seconds by which the store's clock may differ from what it should show after the time since the last comparison."""
 REST = 3600.0
 
 
@@ -19,7 +19,7 @@ class ClockWatch:
         self._until = 0.0
         self.jump: float | None = None
 
-    def look(self, store_now: datetime, now: float) -> bool:
+    def compare(self, store_now: datetime, now: float) -> bool:
         """Compare; whether the store's clock has just jumped."""
         before, self._ahead = self._ahead, store_now.timestamp() - now
         if before is not None and abs(self._ahead - before) > JUMP:

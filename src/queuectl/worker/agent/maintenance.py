@@ -123,7 +123,7 @@ class Maintenance:
 
     def _may_purge(self) -> bool:
         """Whether the store's clock was right for an hour, as far as this worker and the others know."""
-        if self._watch.look(self._store.now(), boottime()) and self._watch.jump is not None:
+        if self._watch.compare(self._store.now(), boottime()) and self._watch.jump is not None:
             jump = timedelta(seconds=abs(round(self._watch.jump)))
             way = "ahead" if self._watch.jump > 0 else "back"
             said = f"the store's clock jumped {format_duration(jump)} {way}; nothing is purged for an hour"

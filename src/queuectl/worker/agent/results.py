@@ -104,7 +104,7 @@ class ResultRecorder:
         self._ended = [ended for ended in self._ended if ended.attempt_id not in done]
         if connection is not None and done:
             connection.queue(Ack(sorted(done)))
-        self._unblock_children([job for _, job in recorded])
+        _unblock_children(self._store, [job for _, job in recorded])
         return recorded
 
     def _save(self, waiting: Sequence[Ended]) -> tuple[list[tuple[Ended, Job]], set[str]]:
@@ -119,7 +119,7 @@ class ResultRecorder:
                 if answer.job is not None:
                     done.add(ended.attempt_id)
                     recorded.append((ended, answer.job))
-                    self._log_end(ended, answer.job)
+                    _log_end(self._log, ended, answer.job)
             open_ends = self._read_jobs([ended for ended in open_ends if ended.attempt_id not in done])
         return recorded, done
 
@@ -132,20 +132,9 @@ class ResultRecorder:
         if job is None:
             self.unknown += 1
         else:
-            self._log_refusal(ended, job)
+            _log_refusal(self._log, ended, job)
         done.add(ended.attempt_id)
         return False
-
-    def _log_refusal(self, ended: Ended, job: Job) -> None:
-        """A result that is not recorded now: another attempt has taken over, or our own save has recorded it already.
-
-        The latter happens when the reply of that save was lost.
-        """
-        past = queries.past_attempt(job, ended.attempt_id)
-        if past is None or lifecycle.is_given_up(past, ended.report.outcome):
-            self._log.fenced(job)
-        elif past is job.history[-1]:
-            self._log_end(ended, job)
 
     def _with_jobs(self, waiting: Sequence[Ended]) -> list[Ended]:
         """Read the jobs of results that outlived the agent which had claimed them."""
@@ -188,22 +177,6 @@ class ResultRecorder:
         self._unstarted = {a: job for a, job in self._unstarted.items() if lifecycle.holds_lease(job, a)}
         return {a: job for a, job in self._unstarted.items() if a not in self._waiting_for_archive}
 
-    def _unblock_children(self, after: list[Job]) -> None:
-        """Release the jobs that wait for these. Only a store with waiting jobs at all costs more than the counts.
-
-        The ends are recorded by now, so a fault of the store is ignored: the sweep of blocked jobs finds the children.
-        """
-        ended = [job.id for job in after if job.ended]
-        with contextlib.suppress(StoreError, OutcomeUnknown):
-            if ended and self._store.counts(Filter(states=maintenance.CHILDREN)).total():
-                maintenance.unblock_children(self._store, ended)
-
-    def _log_end(self, ended: Ended, after: Job) -> None:
-        """Log what the domain has recorded. That may be more than the kernel reported: interrupted, for example."""
-        past = after.history[-1]
-        outcome = replace(ended.report.outcome, kind=past.outcome, error=past.error)
-        self._log.finished(ended.job or after, after, outcome, ended.seconds)
-
 
 class OpenAttempts:
     """The attempts of this worker whose result is not in the store yet: claims, and ends that wait to be recorded."""
@@ -221,3 +194,33 @@ class OpenAttempts:
     def has(self, attempt_id: str) -> bool:
         """Whether this attempt is one of them."""
         return attempt_id in self._claims or self._recorder.knows(attempt_id)
+
+
+def _log_refusal(log: Log, ended: Ended, job: Job) -> None:
+    """A result that is not recorded now: another attempt has taken over, or our own save has recorded it already.
+
+    The latter happens when the reply of that save was lost.
+    """
+    past = queries.past_attempt(job, ended.attempt_id)
+    if past is None or lifecycle.is_given_up(past, ended.report.outcome):
+        log.fenced(job)
+    elif past is job.history[-1]:
+        _log_end(log, ended, job)
+
+
+def _log_end(log: Log, ended: Ended, after: Job) -> None:
+    """Log what the domain has recorded. That may be more than the kernel reported: interrupted, for example."""
+    past = after.history[-1]
+    outcome = replace(ended.report.outcome, kind=past.outcome, error=past.error)
+    log.finished(ended.job or after, after, outcome, ended.seconds)
+
+
+def _unblock_children(store: Store, after: list[Job]) -> None:
+    """Release the jobs that wait for these. Only a store with waiting jobs at all costs more than the counts.
+
+    The ends are recorded by now, so a fault of the store is ignored: the sweep of blocked jobs finds the children.
+    """
+    ended = [job.id for job in after if job.ended]
+    with contextlib.suppress(StoreError, OutcomeUnknown):
+        if ended and store.counts(Filter(states=maintenance.CHILDREN)).total():
+            maintenance.unblock_children(store, ended)
