@@ -72,14 +72,16 @@ class Lost(Exception):
 class Source:
     """How a driver learns of changes. Only the thread that drives calls it.
 
-    signalled  the topics of which it learns
-    misses_own  it does not learn of what this handle changes: `Notifier.tell` has to
-    throttled  it may leave out a notification that follows another one closely
-    lossy      it may lose a notification
+    signalled   the topics of which it learns
+    misses_own  it does not learn of what this handle changes, so `Notifier.tell` says it
+    throttled   it may leave out a notification that follows another one closely
+    lossy       it may lose a notification
+    readable    False: its descriptor was not readable at the end of the last sleep
     """
 
     signalled: Topics = topics.WORK | topics.ENDS
     misses_own, throttled, lossy = False, True, True
+    readable = True
 
     def connect(self) -> None:
         """Begin, or begin again after `Lost` or a failure. Changes count from here."""
@@ -93,7 +95,7 @@ class Source:
         return None
 
     def counters(self) -> Mapping[Topic, int]:
-        """For each topic a number that changes with every notification of it."""
+        """For each topic a number that changes with every notification of it; the same object while none has."""
         raise NotImplementedError
 
     def interval(self) -> float:
@@ -180,11 +182,12 @@ class Notifier:
 
     def wait(self, one: "Subscription", timeout: float) -> bool:
         """See `Subscription.wait`."""
-        self._check()  # before the lock is taken (race 9), and after each sleep
+        self._check()  # before the lock is taken (race 9)
         deadline, drives = time.monotonic() + timeout, False
         try:
             while not one.closed:
-                self._check()
+                if self._closed:
+                    self._check()
                 drives = drives or self._begin_to_drive(one)
                 if drives:
                     self._look()
@@ -227,7 +230,7 @@ class Notifier:
     def _sleep(self, one: "Subscription", seconds: float, *, drives: bool) -> None:
         if drives:
             seconds = min(seconds, self._source.interval())  # this first: it may make the descriptor
-            one.pipe.wait(max(0.0, seconds), self._source.descriptor())
+            self._source.readable = one.pipe.wait(max(0.0, seconds), self._source.descriptor())
         else:
             one.pipe.wait(max(0.0, seconds))
 
@@ -238,7 +241,7 @@ class Notifier:
         with self._lock:
             if self._driven:
                 return False
-            self._driven, self._driver = True, one
+            self._driven, self._driver, self._source.readable = True, one, True
             return True
 
     def _stop_driving(self) -> None:
@@ -269,6 +272,8 @@ class Notifier:
     def _look(self) -> None:
         """Learn what has changed, and set the flags. Raises what the source raises."""
         heard = self._heard()
+        if not heard and not self._tails:
+            return
         now = time.monotonic()
         with self._lock:
             over = [topic for topic, at in self._tails.items() if now >= at]
@@ -292,6 +297,8 @@ class Notifier:
         if heard is not None:
             return heard
         before, self._counters = self._counters, source.counters()
+        if self._counters is before:
+            return topics.NONE
         return frozenset(topic for topic, count in self._counters.items() if before.get(topic) != count)
 
     def _tell(self, touched: Topics) -> None:
@@ -332,7 +339,7 @@ class Subscription:
     def take(self, now: float) -> bool:
         """Whether something may have changed since the last time. The notifier calls this under its lock."""
         taken = self.pending or now >= self.due
-        if taken or self.due == inf:
+        if self._patience < inf and (taken or self.due == inf):
             self.due = now + self._patience * spread()
         self.pending = False
         return taken

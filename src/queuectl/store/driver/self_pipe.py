@@ -34,22 +34,29 @@ class SelfPipe:
         with suppress(BlockingIOError):  # a full pipe wakes as well
             os.write(self._writer, b"!")
 
-    def wait(self, seconds: float, descriptor: int | None = None) -> None:
-        """Sleep for at most `seconds`, until a `wake` or until `descriptor` is readable. Forgets each `wake` so far."""
+    def wait(self, seconds: float, descriptor: int | None = None) -> bool:
+        """Sleep for at most `seconds`, until a `wake` or until `descriptor` is readable. Forgets each `wake` so far.
+
+        Answers whether `descriptor` is readable.
+        """
         import select  # not on the path of a short command
 
         poll = select.poll()
         poll.register(self._reader, select.POLLIN)
         if descriptor is not None:
             poll.register(descriptor, select.POLLIN)
-        if self._reader in dict(poll.poll(seconds * 1000)):
+        ready = [number for number, _ in poll.poll(seconds * 1000)]
+        if self._reader in ready:
             self.clear()
+        return descriptor in ready
 
 
 def drain(descriptor: int) -> bool:
     """Read and drop what a non-blocking descriptor holds. Answers whether there was anything."""
     found = False
-    with suppress(BlockingIOError):
-        while os.read(descriptor, 65536):
+    try:
+        while os.read(descriptor, 4096):
             found = True
+    except BlockingIOError:
+        return found
     return found

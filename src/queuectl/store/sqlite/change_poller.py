@@ -37,6 +37,7 @@ class ChangePoller(Source):
         self._watch: Watch | None = None
         self._unwatchable = False
         self._version = -1
+        self._counters: Mapping[Topic, int] = {}
         self._pause = SHORTEST
 
     def reset_backoff(self) -> None:
@@ -51,7 +52,7 @@ class ChangePoller(Source):
         return self._watch.descriptor if self._watch is not None and self._backed_off else None
 
     def drain(self) -> Topics | None:
-        if self._watch is not None and self._watch.drain():
+        if self._watch is not None and self.readable and self._watch.drain():
             self.reset_backoff()
         return None
 
@@ -60,8 +61,9 @@ class ChangePoller(Source):
         found = self._writer.peek(_data_version)
         if found is not None and found != self._version:
             self._version = found
+            self._counters = dict.fromkeys(topics.ALL, found)
             self.reset_backoff()
-        return dict.fromkeys(topics.ALL, self._version)
+        return self._counters
 
     def interval(self) -> float:
         """Grows from call to call, until `reset_backoff`."""
