@@ -71,7 +71,7 @@ def test_a_bad_json_job_is_refused_in_one_line(queuectl: CommandLine, text: str,
 
 
 BAD_WORDS = [
-    (("enqueue",), 2, "what is to be enqueued?"),
+    (("enqueue",), 2, "no command is given"),
     (("enqueue", ""), 2, "the command is empty"),
     (("enqueue", "echo", "hello"), 2, "quote it: queuectl enqueue 'echo hello'"),
     (("enqueue", "x\udcff"), 2, "not valid UTF-8"),
@@ -103,7 +103,7 @@ BAD_WORDS = [
     (("cancel", "--queue", "nope", "--yes"), 3, "there is no queue 'nope'"),
     (("retry", "nobody"), 3, "there is no job"),
     (("wait", "nobody"), 125, "there is no job"),
-    (("wait",), 2, "what is to be waited for?"),
+    (("wait",), 2, "no job is named"),
     (("dlq", "retry"), 2, "name the jobs, or give --all"),
     (("purge",), 2, "--older-than"),
     (("purge", "--state", "pending", "--older-than", "1d"), 2, "only ended jobs"),

@@ -22,10 +22,10 @@ from queuectl.domain.instant import parse_instant
 from queuectl.domain.quantity import parse_duration, parse_size
 from queuectl.errors import InvalidInput, QueuectlError
 from queuectl.service import references
-from queuectl.service.moments import read_moment
 from queuectl.service.request.fields import JobRequest, convert_request, decode_request
 from queuectl.service.request.spec import Defaults, spec_of, start_of
 from queuectl.service.settings import unused, url_of
+from queuectl.service.times import read_time
 from queuectl.store.driver import codec
 from queuectl.store.memory import MemoryStore
 
@@ -70,7 +70,7 @@ PARSERS: dict[str, Callable[[str], object]] = {
     "duration": parse_duration,
     "size": parse_size,
     "instant": parse_instant,
-    "moment": lambda text: read_moment(text, NOW),
+    "moment": lambda text: read_time(text, NOW),
     "id": check_id,
     "wish": lambda text: convert_request({"command": "x", "after": [text]}),
     "split": parse_dependency,

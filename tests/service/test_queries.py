@@ -407,29 +407,6 @@ class TestOthersSucceed:
         assert not work.others_succeed(store, "w2")
 
 
-class TestOpenIds:
-    def test_all_that_have_not_ended(self, store: MemoryStore) -> None:
-        for state in set(STATES) - {"blocked"}:
-            put(store, state, state=state)
-        assert set(queries.open_ids(store, Filter())) == {"pending", "processing", "failed", "held"}
-
-    def test_of_states_that_have_ended_there_are_none(self, store: MemoryStore) -> None:
-        put(store, "a")
-        put(store, "b", state="dead")
-        assert queries.open_ids(store, Filter(states=frozenset(("dead",)))) == []
-
-    def test_of_some_states_only_those_that_have_not_ended(self, store: MemoryStore) -> None:
-        put(store, "a")
-        put(store, "b", state="dead")
-        put(store, "c", state="held")
-        assert queries.open_ids(store, Filter(states=frozenset(("dead", "held")))) == ["c"]
-
-    def test_page_by_page(self, store: MemoryStore) -> None:
-        for n in range(1005):
-            put(store, f"a{n}")
-        assert len(set(queries.open_ids(store, Filter()))) == 1005
-
-
 def test_what_a_worker_holds_is_found_page_by_page(store: MemoryStore) -> None:
     for n in range(505):
         put(store, f"a{n}", state="processing")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def act(session: "Session", what: Act) -> int:
-    """Do it step by step and tell what became of each job; answers the exit code of the first refusal."""
+    """Do the act step by step and report what became of each job; answers the exit code of the first refusal."""
     report, failed = Report(session, what), None
     with interruptible() as interrupted, progress(session, what.verb, what.count) as advance:
         try:
@@ -71,7 +71,7 @@ def confirm(session: "Session", verb: str, count: int) -> None:
 
 @contextmanager
 def interruptible() -> Iterator[Callable[[], bool]]:
-    """Ctrl+C is noted, so that the step that runs is completed; a second Ctrl+C ends the command at once."""
+    """Ctrl+C is noted, and the step that runs is completed; a second Ctrl+C ends the command at once."""
     noted = False
 
     def note(_number: int, _frame: object) -> None:

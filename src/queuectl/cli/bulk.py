@@ -31,7 +31,7 @@ BATCH = 5000
 
 
 def enqueue_lines(session: "Session", fields: dict[str, Any]) -> int:
-    """Enqueue every line; a bad one stops with its number, and nothing of its batch is enqueued (or --keep-going)."""
+    """Enqueue every line. A bad line stops the command, and nothing of its batch is enqueued (unless --keep-going)."""
     args = session.args
     if args.wait or args.follow:
         raise InvalidInput(
@@ -54,7 +54,7 @@ def enqueue_lines(session: "Session", fields: dict[str, Any]) -> int:
 
 
 class _Answer:
-    """What is told of the jobs, batch by batch, and the document at the end."""
+    """Reports the jobs batch by batch, and prints the document at the end."""
 
     def __init__(self, session: "Session") -> None:
         self._session = session
@@ -113,7 +113,7 @@ class _Reader:
             self._skip(faults)
 
     def _requests(self, batch: list[Line]) -> tuple[dict[int, JobRequest], dict[int, InvalidInput]]:
-        """What the lines ask for, and what is wrong with the others, by the numbers of the lines."""
+        """The requests of the good lines and the errors of the bad ones, by the numbers of the lines."""
         requests: dict[int, JobRequest] = {}
         faults: dict[int, InvalidInput] = {}
         for number, raw in batch:
@@ -174,9 +174,10 @@ def _dry(session: "Session", jobs: "list[Job]") -> list[Any]:
 
 
 def _lines(source: BinaryIO, *, plain: bool = False) -> Iterator[Line]:
-    """The lines that say something, with their numbers. A JSON array counts as lines, one for each item.
+    """The lines that hold a job, with their numbers. Each item of a JSON array counts as a line.
 
-    Lines that begin with # are passed over, and a backslash at the end of one joins it with the next, unless `plain`.
+    Empty lines are skipped. Unless `plain`, lines that begin with # are skipped too, and a backslash at the end of a
+    line joins the line with the next one.
     """
     numbered = _marked_off(source)
     for number, raw in numbered:
@@ -195,13 +196,13 @@ def _lines(source: BinaryIO, *, plain: bool = False) -> Iterator[Line]:
 
 
 def _marked_off(source: BinaryIO) -> Iterator[Line]:
-    """Numbered lines, without the mark that some editors put before the first."""
+    """Numbered lines, without the byte order mark that some editors put before the first."""
     for number, raw in enumerate(source, 1):
         yield number, raw.removeprefix(MARK_BYTES) if number == 1 else raw
 
 
 def _joined(raw: bytes, following: Iterator[Line]) -> bytes:
-    """A line with those that it goes on in: as in a shell, an odd number of backslashes joins."""
+    """A line with its continuation lines: as in a shell, an odd number of backslashes at the end joins two lines."""
     whole = raw.rstrip(b"\r\n")
     while (len(whole) - len(whole.rstrip(b"\\"))) % 2:
         _, more = next(following, (0, None))
@@ -225,7 +226,7 @@ def _items(text: bytes) -> Iterator[Line]:
         raw = bytes(item)
         if raw[:1] not in (b"{", b'"'):
             raise InvalidInput(f"line {number}: a job or the text of a command is expected, not {_cut(raw)}")
-        # A text is a command whatever it begins with; as a job it cannot be taken for anything else.
+        # Wrapped as a JSON job, because the text of a command may itself begin with {.
         yield number, raw if raw[:1] == b"{" else b'{"command":' + raw + b"}"
 
 
@@ -248,7 +249,7 @@ def _opened(path: str | None) -> Iterator[BinaryIO]:
 
 
 class _Progress:
-    """How far it is, on one live line: the jobs so far, of about how many where the size of the file is known."""
+    """The progress on a live line: the jobs so far, and about how many there are if the size of the file is known."""
 
     def __init__(self, session: "Session", source: BinaryIO) -> None:
         self.live, self._rest = Live(session), Rest()
@@ -264,7 +265,7 @@ class _Progress:
         self.live.clear()
 
     def advance(self, lines: int) -> None:
-        """So many lines more are done."""
+        """Count this many more lines as done."""
         self._lines += lines
         if self.live.wanted:
             self.live.show(f"{self._lines}{self._of()}")

@@ -1,4 +1,4 @@
-"""What stands in the columns of a list of jobs: for eyes short and relative, for programs whole and in UTC."""
+"""The columns of a list of jobs: short, with relative times for people; complete and in UTC for programs."""
 
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple
@@ -47,7 +47,7 @@ LESS = ("tags", "batch", "age", "queue", "priority", "attempts", "took", "when",
 
 
 class Form(NamedTuple):
-    """How values are written: `eyes` short and relative to `now`; `full` with times in full, local or in `utc`."""
+    """How values are written. `eyes`: short, times relative to `now`. `full`: times in full, local or in `utc`."""
 
     now: datetime
     eyes: bool = False
@@ -55,26 +55,26 @@ class Form(NamedTuple):
     utc: bool = False
     made_ids: bool = True
 
-    def moment(self, moment: datetime | None) -> str:
-        """A point in time."""
-        if moment is None:
+    def instant(self, at: datetime | None) -> str:
+        """A time in the wanted form."""
+        if at is None:
             return ""
         if not self.eyes:
-            return format_instant(moment)
+            return format_instant(at)
         if self.utc:
-            return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+            return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         if self.full:
-            return moment.astimezone().isoformat(" ", "seconds")
-        return relative(moment, self.now)
+            return at.astimezone().isoformat(" ", "seconds")
+        return relative(at, self.now)
 
-    def both(self, moment: datetime | None) -> str:
-        """A point in time where there is room: of today the time of day, and how far it is away."""
-        if moment is None or not self.eyes or self.utc or self.full:
-            return self.moment(moment)
-        local, today = moment.astimezone(), self.now.astimezone()
+    def both(self, at: datetime | None) -> str:
+        """A time with its distance from now: the time of day for today, otherwise with the date."""
+        if at is None or not self.eyes or self.utc or self.full:
+            return self.instant(at)
+        local, today = at.astimezone(), self.now.astimezone()
         other_day = "%d %b %H:%M" if local.year == today.year else "%F %H:%M"
         shape = "%H:%M:%S" if local.date() == today.date() else other_day
-        return f"{local.strftime(shape)} ({relative(moment, self.now)})"
+        return f"{local.strftime(shape)} ({relative(at, self.now)})"
 
 
 def form_of(session: "Session", now: datetime) -> Form:
@@ -102,7 +102,7 @@ def columns_of(text: str | None) -> tuple[str, ...] | None:
 
 
 def less_of(named: tuple[str, ...] | None, form: Form) -> tuple[str, ...]:
-    """What may be left out where there is no room: nothing that was asked for."""
+    """The columns that are left out on a narrow terminal. A column that was asked for is never left out."""
     if named:
         return ()
     return (*(column for column in LESS if column != "when"), "when") if form.utc else LESS
@@ -135,7 +135,7 @@ def cell(job: Job, column: str, form: Form, *, named: bool = False) -> str:
     if column == "age":
         return format_age(form.now - job.created_at)
     if column == "when":
-        return form.moment(when(job))
+        return form.instant(when(job))
     if column == "took":
         return took(job, form.now)
     if column == "tags":
@@ -145,18 +145,18 @@ def cell(job: Job, column: str, form: Form, *, named: bool = False) -> str:
     if column == "worker":
         return job.lease.worker if job.lease else ""
     value = getattr(job, column)
-    return "" if value is None else form.moment(value) if column.endswith("_at") else str(value)
+    return "" if value is None else form.instant(value) if column.endswith("_at") else str(value)
 
 
 def _error(job: Job, form: Form) -> str:
-    """For eyes of what failed only: that an attempt failed before the job completed is in its history."""
+    """The last error. For people not of a completed job: its failed attempts are in its history."""
     if form.eyes and job.state == "completed":
         return ""
     return job.last_error or ""
 
 
 def when(job: Job) -> datetime:
-    """The point in time that matters now: of the end, the start, the next run, or the enqueuing."""
+    """The time that matters in this state: of the end, the start, the next run, or the enqueue."""
     if job.ended:
         return job.finished_at or job.updated_at
     if job.lease:
@@ -165,7 +165,7 @@ def when(job: Job) -> datetime:
 
 
 def took(job: Job, now: datetime) -> str:
-    """How long the attempt that runs has taken so far, else the last one."""
+    """How long the running attempt has taken so far, or the last attempt took."""
     if job.lease:
         return short(now - (job.lease.started_at or job.lease.claimed_at))
     last = job.history[-1] if job.history else None
@@ -174,9 +174,9 @@ def took(job: Job, now: datetime) -> str:
     return short(last.finished_at - last.started_at)
 
 
-def relative(moment: datetime, now: datetime) -> str:
+def relative(at: datetime, now: datetime) -> str:
     """`12s ago`, `in 3m`, `now`."""
-    distance = now - moment
+    distance = now - at
     if abs(distance) < timedelta(seconds=1):
         return "now"
     return f"{format_age(distance)} ago" if distance > timedelta() else f"in {format_age(-distance)}"

@@ -14,8 +14,8 @@ from queuectl.domain.quantity import parse_duration
 from queuectl.domain.query import Filter
 from queuectl.errors import InvalidInput, NotFound
 from queuectl.service.changing import Change
-from queuectl.service.moments import read_moment
 from queuectl.service.operation import Operation
+from queuectl.service.times import read_time
 
 if TYPE_CHECKING:
     from queuectl.cli.parser import Parser
@@ -38,7 +38,7 @@ def cancel_options(parser: "Parser") -> None:
 
 
 def cancel(session: "Session") -> int:
-    """Never start, or end, these jobs."""
+    """Cancel jobs: waiting ones never start, and running ones are ended."""
     args = session.args
     if args.job and (args.all or args.queue or args.batch or args.state):
         raise InvalidInput("jobs are named and a selection is given", "give one of them")
@@ -73,12 +73,12 @@ def retry_options(parser: "Parser") -> None:
 
 
 def retry(session: "Session") -> int:
-    """Run these once more, behind their parents; the jobs that they had cancelled wait for them again."""
+    """Run jobs once more. Jobs that were cancelled because of them wait for them again."""
     return retry_named(session, references(session.args.job), force=session.args.force)
 
 
 def retry_named(session: "Session", named: Sequence[str], *, force: bool = False) -> int:
-    """Retry these jobs, and tell what became of them and of the jobs that wait for them again."""
+    """Retry these jobs; report what became of them, and of the jobs that wait for them again."""
     steps = session.queue.retry(named, force=force, alone=session.args.alone)
     return act(session, Act(verb="retry", steps=steps, count=steps.count(), line=state_of, kind=retried_kind))
 
@@ -90,7 +90,7 @@ def hold_options(parser: "Parser") -> None:
 
 
 def hold(session: "Session") -> int:
-    """Keep these from starting."""
+    """Keep jobs from starting until they are released."""
     steps = session.queue.hold(references(session.args.job))
     return act(session, Act(verb="hold", steps=steps, count=steps.count(), line=state_of))
 
@@ -127,10 +127,10 @@ def edit_options(parser: "Parser") -> None:
 
 
 def edit(session: "Session") -> int:
-    """Another priority, time or queue for jobs that have not started."""
+    """Change the priority, start time or queue of jobs that have not started."""
     args = session.args
     if args.priority is None and args.at is None and args.delay is None and args.queue is None:
-        raise InvalidInput("nothing is to be changed", "give --priority, --at, --in or --queue")
+        raise InvalidInput("no change is given", "give --priority, --at, --in or --queue")
     if args.at is not None and args.delay is not None:
         raise InvalidInput("--at and --in say the same thing twice", "give one of them")
     run_at = _start(session)
@@ -151,7 +151,7 @@ def edit(session: "Session") -> int:
 def _start(session: "Session") -> datetime | None:
     """The new start time that --at or --in asks for."""
     if session.args.at is not None:
-        return _moment(session, session.args.at)
+        return _time(session, session.args.at)
     if session.args.delay is not None:
         return in_range(session.queue.now() + parse_duration(session.args.delay))
     return None
@@ -227,7 +227,7 @@ def _ended_before(change: Change) -> str | None:
 
 
 def _differences(change: Change) -> dict[str, object]:
-    """What an edit changed, from what to what."""
+    """The fields that an edit changed, with the old and the new value."""
     old, new = change.before, change.job
     if old is None or new is None:
         return {}
@@ -258,11 +258,11 @@ def _selected(session: "Session") -> Filter:
     return Filter(states=states_of(args.state), queue=args.queue, batch=args.batch)
 
 
-def _moment(session: "Session", text: str) -> datetime:
-    meant = read_moment(text, session.queue.now())
-    if meant.note:
-        session.say(f"queuectl: {meant.note}")
-    return meant.moment
+def _time(session: "Session", text: str) -> datetime:
+    time = read_time(text, session.queue.now())
+    if time.note:
+        session.say(f"queuectl: {time.note}")
+    return time.at
 
 
 def _jobs(parser: "Parser", required: bool = True) -> None:

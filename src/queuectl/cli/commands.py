@@ -1,4 +1,4 @@
-"""The commands by name: what `--help` lists, and which module does the work, imported when it is needed."""
+"""The commands by name, as `--help` lists them. The module of a command is imported when the command is run."""
 
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
@@ -11,9 +11,9 @@ Runner = Callable[["Session"], int]
 
 
 class Command(NamedTuple):
-    """One command: its words, one line of help, and where it lives: in `module`, `<name>_options` and `<name>`.
+    """One command: its words, one line of help, and its two functions in `module`: `<name>_options` and `<name>`.
 
-    `creates`: it makes the store where there is none. All others only look, or change what is there.
+    `creates`: the command makes the store if there is none. All other commands need a store.
     """
 
     words: str

@@ -1,6 +1,6 @@
 """Completion scripts, made by shtab from the same parsers that parse.
 
-What only the store knows (jobs, queues, workers) the scripts ask of `queuectl __complete KIND`, which is not listed.
+The scripts ask `queuectl __complete KIND`, an unlisted command, for the names of jobs, queues and workers.
 """
 
 import argparse
@@ -57,7 +57,7 @@ def candidates_options(parser: "Parser") -> None:
 
 
 def candidates(session: "Session") -> int:
-    """What could stand there, one a line. A store that is slow offers nothing."""
+    """The words that could be completed to, one a line. A slow store offers nothing."""
     kind = session.args.kind
     if kind in ("states", "settings"):
         words = list(STATES if kind == "states" else OPTIONS)
@@ -68,7 +68,7 @@ def candidates(session: "Session") -> int:
 
 
 def _in_time(session: "Session", question: "Callable[[Queue], list[str]]") -> list[str]:
-    """What a store answers at once. Its driver is loaded before the clock runs, and its first verb connects."""
+    """The answer of a store, or nothing if it takes too long. The timer starts once the driver is loaded."""
     with closing(bootstrap.open_queue(session.sources, "raise", patience=PATIENCE)) as queue:
         signal.signal(signal.SIGALRM, lambda *_: os._exit(0))
         signal.setitimer(signal.ITIMER_REAL, PATIENCE)
@@ -81,7 +81,7 @@ def _in_time(session: "Session", question: "Callable[[Queue], list[str]]") -> li
 
 
 def _jobs(queue: "Queue") -> list[str]:
-    """The newest, by number and by id: whoever types a digit means one, whoever types a letter the other."""
+    """The newest jobs, by number and by id: a person who types a digit means a number, otherwise an id."""
     newest = queue.list(Filter(), Page(limit=NEWEST)).jobs
     return [str(job.number) for job in newest] + [job.id for job in newest]
 
@@ -94,7 +94,7 @@ _KNOWN: dict[str, "Callable[[Queue], list[str]]"] = {
 
 
 def _kind_of(action: argparse.Action) -> str | None:
-    """What a word of this argument is one of; `file` and `directory` beside our own kinds."""
+    """The kind of word that this argument takes: one of `KINDS`, `file` or `directory`."""
     if action.metavar in ("JOB", "ID[:ok|any|failed]"):
         return "jobs"
     if action.dest in ("queue", "state", "worker", "key"):
@@ -126,7 +126,7 @@ def _tree(complete: dict[str, Any]) -> argparse.ArgumentParser:
 
     root = argparse.ArgumentParser(prog="queuectl")
     first = root.add_subparsers(dest="command")
-    # Without a help, shtab takes a parser for a hidden one.
+    # shtab hides a parser without a help.
     nested = {
         group: first.add_parser(group, help=f"commands about {group}").add_subparsers(dest="verb")
         for group in groups()
@@ -143,7 +143,7 @@ def _tree(complete: dict[str, Any]) -> argparse.ArgumentParser:
 
 
 def _fish() -> str:
-    """shtab has no fish; its own words for it are few enough."""
+    """The script for fish, which shtab does not support."""
     from queuectl.cli.main import parser_of
 
     lines = ["complete -c queuectl -f"]

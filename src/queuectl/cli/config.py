@@ -74,7 +74,7 @@ def unset(session: "Session") -> int:
 
 
 def _told(session: "Session", settings: Settings) -> int:
-    """What is in force now; a flag, variable or file of this place may still win, and that is said."""
+    """Report the value in force, and whether a flag, variable or file here overrides the stored value."""
     option = config.option(session.args.key)
     session.did(f"{option.key} = {settings.text(option.key)}")
     if session.json:

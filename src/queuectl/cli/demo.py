@@ -1,7 +1,7 @@
 """`queuectl demo`: the main job, from enqueue to the repaired dead letter, on a temporary store of its own.
 
-It uses the product as a person would: the commands run as processes of their own, and what is shown at the end is read
-back from the store and compared with what this process computes itself.
+The demo runs each command as a process, as a person would. The results are read back from the store and compared with
+checksums that this process computes itself.
 """
 
 import hashlib
@@ -55,7 +55,7 @@ def demo(session: Session) -> int:
 
 
 class Show:
-    """One performance."""
+    """One run of the demo."""
 
     def __init__(self, session: Session, directory: Path) -> None:
         self._session = session
@@ -143,7 +143,7 @@ class Show:
 
     @contextmanager
     def _worker(self) -> "Iterator[None]":
-        """A worker of its own, and its end, whatever happens."""
+        """A worker for the demo; it is stopped in any case."""
         with self._log.open("w") as log:
             command = [
                 *_QUEUECTL,
@@ -167,7 +167,7 @@ class Show:
         self._say("the worker has drained and left")
 
     def _until(self, id: str, state: str) -> None:
-        """Wait until a job is in a state; it may not end otherwise."""
+        """Wait until a job is in a state. Raises CommandFailed if it ends in another one."""
         deadline = boottime() + DEADLINE
         while (job := self._job(id)).state != state:
             if boottime() > deadline or (job.ended and job.state != state):
@@ -190,7 +190,7 @@ class Show:
                 self._idle.wait(0.05)
 
     def _check(self, failing: str, endless: str) -> None:
-        """The stored outputs against our own arithmetic, the special jobs against their promise."""
+        """Compare the stored outputs with checksums computed here, and the special jobs with their expected states."""
         for job in self._jobs():
             if "checksum" in job.spec.tags and job.spec.argv:
                 expected = hashlib.sha256(Path(job.spec.argv[1]).read_bytes()).hexdigest()

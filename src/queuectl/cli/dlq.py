@@ -100,7 +100,7 @@ def purge(session: "Session") -> int:
 
 
 def _retry_all(session: "Session", wanted: Filter) -> int:
-    """Those that were dead when it began: one that dies again meanwhile is not taken twice."""
+    """Retry the jobs that are dead now. A job that dies again meanwhile is not retried twice."""
     steps = session.queue.retry(wanted, alone=session.args.alone)
     count = steps.count()
     if not count:

@@ -1,4 +1,4 @@
-"""`queuectl doctor`: is the store, and is this host, in order? Read back and not assumed; exit 1 on a fault."""
+"""`queuectl doctor`: checks the store and this host; exit 1 on a fault."""
 
 import os
 import platform
@@ -33,7 +33,7 @@ def doctor_options(parser: "Parser") -> None:
 
 
 def doctor(session: "Session") -> int:
-    """Look at everything; say what is wrong and what to do."""
+    """Run all checks; report what is wrong and what to do."""
     if session.args.create:
         session.queue.create()
     checks = [*_versions(), *_settings(session), *session.queue.doctor(), *_leftovers(session)]
@@ -60,7 +60,7 @@ def _lines(session: "Session", checks: Sequence[Check]) -> Iterator[str]:
 
 
 def _for_eyes(session: "Session", check: Check, names: int) -> Iterator[str]:
-    """Beside the name, or below it where that leaves too little room. A hint has a line of its own, to be pasted."""
+    """The text beside the name, or below it on a narrow terminal. A hint has its own line, so that it can be pasted."""
     word = ("warn" if check.hint else "ok") if check.ok else "FAULT"
     result = f"{word:<{RESULT}}"
     head = f"{paint(result, COLOURS[word]) if session.in_colour else result}  {check.name:<{names}}"
@@ -124,7 +124,7 @@ def _leftovers(session: "Session") -> Iterator[Check]:
 
 
 def _database_file(session: "Session") -> Iterator[Check]:
-    """Whether a worker would run what this file says."""
+    """Whether other users may write to the database file: then no worker starts."""
     try:
         bootstrap.refuse_shared(session.store_url)
     except StoreUnusable as error:

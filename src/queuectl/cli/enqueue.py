@@ -9,8 +9,8 @@ from queuectl.cli.enqueued import announce
 from queuectl.domain.ids import handle
 from queuectl.errors import InvalidInput, OutcomeUnknown
 from queuectl.service import mistakes
-from queuectl.service.moments import read_moment
 from queuectl.service.request.fields import Flag, JobRequest, convert_request, decode_request, flags
+from queuectl.service.times import read_time
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -79,7 +79,7 @@ def enqueue(session: "Session") -> int:
     sources = [bool(args.command), args.program is not None, args.file is not None, args.script is not None]
     if sum(sources) != 1:
         raise InvalidInput(
-            "what is to be enqueued?" if not any(sources) else "a command is given in two ways",
+            "no command is given" if not any(sources) else "a command is given in two ways",
             "for example: queuectl enqueue 'echo hello'; --help shows all ways",
         )
     if args.file is not None or args.command == ["-"]:
@@ -122,7 +122,7 @@ def _single(session: "Session") -> JobRequest:
 
 
 def _refuse_unquoted(words: list[str], command: list[str], unknown: str) -> None:
-    """`enqueue ls -l`: the options behind the first word of a command are meant for it. A long one may be mistyped."""
+    """`enqueue ls -l`: a short option behind the first word belongs to the command, which should be quoted."""
     start = words.index(command[0]) if command and command[0] in words else len(words)
     if unknown in words[start:] and not unknown.startswith("--"):
         raise _unquoted(words[start:])
@@ -172,9 +172,9 @@ def _add(session: "Session", request: JobRequest) -> "Sequence[Enqueued]":
 
 
 def _say_start(session: "Session", request: JobRequest) -> None:
-    """What a person should know about the start time that was taken: local, twice there, or not at all."""
+    """Tell a person how the start time was understood, if it is local, exists twice, or does not exist."""
     text = request.run_at or request.scheduled_at
-    if text is not None and (note := read_moment(text, session.queue.now()).note):
+    if text is not None and (note := read_time(text, session.queue.now()).note):
         session.say(f"queuectl: {note}")
 
 

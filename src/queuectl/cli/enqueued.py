@@ -1,4 +1,4 @@
-"""What a person is told of jobs that were enqueued."""
+"""Reports the jobs that were enqueued."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def announce(session: "Session", added: "Sequence[Enqueued]", since: int | None = None) -> int:
-    """Print the ids; say what was not new; answers the exit code. `since`: the number of the first job of this call."""
+    """Print the ids; report existing and refused jobs; answers the exit code. `since`: number of the first job."""
     code = 0
     jobs: list[Job] = []
     for item in added:
@@ -32,7 +32,7 @@ def announce(session: "Session", added: "Sequence[Enqueued]", since: int | None 
 
 
 def _was_there(job: "Job") -> str:
-    """Nothing was enqueued, and of an ended job nothing will run: what a person can do who meant a new one."""
+    """The job existed already. If it has ended, nothing will run, so the sentence says how to run it again."""
     name = handle(job)
     if not job.ended or job.finished_at is None:
         return f"job {name} was there already ({job.state}), unchanged"

@@ -57,7 +57,7 @@ def status(session: "Session") -> int:
 
 
 def watch_option(parser: "Parser") -> None:
-    """For a screen that keeps itself fresh."""
+    """The option for a screen that is drawn again and again."""
     parser.flag("--watch", "-w", help="draw it again every 2 s; q ends")
 
 
@@ -114,7 +114,7 @@ def list_(session: "Session") -> int:
 
 
 def print_jobs(session: "Session", wanted: Filter, limit: int | None, columns: tuple[str, ...] | None) -> int:
-    """The jobs that match, in the form that was asked for; page by page, so that a million need no memory."""
+    """Print the jobs that match, page by page, so that memory stays flat for a million jobs."""
     if session.args.watch:
         from queuectl.cli.watch import watch
 
@@ -144,7 +144,7 @@ def _print_page(session: "Session", jobs: list[Job], columns: tuple[str, ...] | 
 
 
 def _pages(session: "Session", wanted: Filter, limit: int | None) -> Iterator[Found]:
-    """The pages of a list until so many jobs were listed; all of them without a limit."""
+    """The pages of a list, until `limit` jobs were listed; all pages without a limit."""
     cursor, left = session.args.after, limit
     while left != 0:
         page = Page(limit=min(left or 1000, 1000), after=cursor, sort=session.args.sort)
@@ -224,7 +224,7 @@ def limit_of(args: object) -> int | None:
 def _newest(
     session: "Session", wanted: Filter, limit: int | None, named: tuple[str, ...] | None
 ) -> Iterator[str]:
-    """The lines of the first page: more than that fits no screen."""
+    """The lines of the first page; no screen shows more."""
     page = Page(limit=min(limit or WATCHED, WATCHED), sort=session.args.sort)
     jobs = session.queue.list(wanted, page).jobs
     yield from lay_out(session, *_rows(session, jobs, named))
@@ -244,7 +244,7 @@ def _rows(
 
 
 def _print_unreadable(session: "Session", damaged: list[Unreadable], named: tuple[str, ...] | None) -> None:
-    """What is stored and is no job: its number and what is wrong, in the columns of the jobs."""
+    """The unreadable jobs, in the columns of the others: the number, and what is wrong."""
     columns = named or (("number", "id", "state", "error") if session.on_terminal else COLUMNS)
     known = [
         {"number": str(each.number), "id": each.id, "state": "unreadable", "error": each.reason}
@@ -283,7 +283,7 @@ def _more_lines(job: Job, form: Form) -> list[tuple[str, str]]:
         job.spec,
         (("created", job.created_at), ("started", job.started_at), ("finished", job.finished_at)),
     )
-    lines = [(name, form.both(moment)) for name, moment in times]
+    lines = [(name, form.both(at)) for name, at in times]
     lines += [
         ("cwd", spec.cwd or ""),
         ("environment", " ".join(sorted(spec.env))),
@@ -308,7 +308,7 @@ def _more_lines(job: Job, form: Form) -> list[tuple[str, str]]:
 
 
 def _running(session: "Session", job: Job, form: Form) -> list[tuple[str, str]]:
-    """Which worker has it, by its name."""
+    """The worker that runs the job, by its name."""
     lease = job.lease
     if lease is None:
         return []
@@ -329,7 +329,7 @@ _CAUSES: dict[Cause, str] = {
 
 def _budget(job: Job) -> str:
     limit = job.spec.retry.max_retries
-    # The last failure has led to a retry only once that runs.
+    # The last failure counts as a used retry once that retry runs.
     used = job.failures if job.state in ("processing", "completed") else max(job.failures - 1, 0)
     return f"{used} used, no limit" if limit < 0 else f"{min(used, limit)} of {limit} used"
 

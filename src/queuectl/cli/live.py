@@ -1,4 +1,4 @@
-"""One line on stderr that is written again while something takes its time; nothing where nobody looks."""
+"""One line on stderr that is rewritten while a command works. Nothing is written unless stderr is a terminal."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -29,7 +29,7 @@ class Live:
         self._shown, self._next = False, boottime() + patience
 
     def show(self, text: str) -> None:
-        """Write it again, unless that was a moment ago."""
+        """Rewrite the line, unless it was written less than `EVERY` seconds ago."""
         if self.wanted and boottime() >= self._next:
             self._shown, self._next = True, boottime() + EVERY
             width = width_of(self._session.err.fileno())
@@ -37,7 +37,7 @@ class Live:
             self._session.err.flush()
 
     def clear(self) -> None:
-        """Take it away."""
+        """Remove the line."""
         if self._shown:
             self._shown, self._next = False, 0.0
             self._session.err.write("\r\x1b[K")
@@ -46,7 +46,7 @@ class Live:
 
 @contextmanager
 def progress(session: "Session", verb: str, count: int | None) -> Iterator[Callable[[int], None]]:
-    """How far an act on jobs is, once it has taken a while: call it with how many more are done."""
+    """Shows the progress of an act on jobs after a second. Call the answer with how many more jobs are done."""
     live, done = Live(session, PATIENCE), 0
     live.wanted = live.wanted and not session.args.verbose
 
@@ -62,14 +62,14 @@ def progress(session: "Session", verb: str, count: int | None) -> Iterator[Calla
 
 
 class Rest:
-    """How long the rest will take, if it goes on as it went so far."""
+    """Estimates the remaining time from the speed so far."""
 
     def __init__(self) -> None:
         self._begun = boottime()
         self._first: int | None = None
 
     def words(self, left: int) -> str:
-        """`, about 4m10s left`, or nothing while that is a guess."""
+        """`, about 4m10s left`; nothing as long as too little is done for an estimate."""
         if self._first is None:
             self._first = left
         took, done = boottime() - self._begun, self._first - left

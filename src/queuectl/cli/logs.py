@@ -1,4 +1,4 @@
-"""What a job printed: all of it, its end, or as it comes."""
+"""`queuectl logs`: what a job printed, whole, its end, or as it comes."""
 
 import base64
 import re
@@ -69,7 +69,7 @@ def _follow_named(session: "Session", attempt: int | None) -> int:
 
 def follow(session: "Session", job: Job, attempt: int | None = None) -> int:
     """Print output as it comes until the job has ended; a retry's output follows that of the attempt before it."""
-    from queuectl.cli.wait import Watcher  # not for a look at what is there
+    from queuectl.cli.wait import Watcher  # not needed without -f
 
     printer, watcher = Printer(session), Watcher(session, [job.id])
     interrupt.answer()
@@ -101,7 +101,7 @@ def _print_parts(session: "Session", printer: "Printer", job: Job, parts: Iterab
 
 
 class Printer:
-    """Bytes onto stdout: exact in a pipe and with --raw, else as text that cannot harm a terminal."""
+    """Writes output to stdout: exact in a pipe and with --raw, otherwise as text that cannot harm a terminal."""
 
     def __init__(self, session: "Session") -> None:
         self._session = session
@@ -113,13 +113,13 @@ class Printer:
         self._offset = 0
 
     def end(self) -> None:
-        """The output ends here; what follows is another attempt's."""
+        """End the output of an attempt; the next chunk belongs to another attempt."""
         self._break_off()
         self._session.out.flush()
         self._offset = 0
 
     def chunk(self, chunk: Chunk) -> None:
-        """A chunk as it comes; a gap before it is said."""
+        """Write a chunk, and before it the number of bytes that are missing."""
         if chunk.offset > self._offset:
             self._omitted(chunk.offset - self._offset)
         self._offset = chunk.offset + len(chunk.data)
@@ -131,7 +131,7 @@ class Printer:
             self._data(chunk.stream, chunk.data)
 
     def pieces(self, pieces: Iterable[Piece]) -> None:
-        """A whole output."""
+        """Write a whole output."""
         for piece in pieces:
             if piece.omitted:
                 self._omitted(piece.omitted)
@@ -158,7 +158,7 @@ class Printer:
         return EyeText(sgr, live=bool(args.follow) and self._session.out.isatty())
 
     def _break_off(self) -> None:
-        """What is cut off in the middle of a character stays so: the next bytes do not belong to it."""
+        """Write what is left of an incomplete character: the next bytes do not belong to it."""
         self._session.out.writelines(text.feed(b"", final=True) for text in self._texts.values())
         self._texts.clear()
 
@@ -179,7 +179,7 @@ def _chosen_stream(session: "Session") -> int | None:
 
 
 def _tail(pieces: list[Piece], lines: str | None) -> list[Piece]:
-    """The pieces that hold the last lines, the first of them cut. A line that was rewritten counts each time."""
+    """The pieces with the last lines; the first piece is cut. A line that was rewritten counts each time."""
     if lines is None:
         return pieces
     wanted = _count("--tail", lines)

@@ -1,4 +1,4 @@
-"""From words on a command line to one function call and an exit code; every error becomes one sentence here."""
+"""From the words of a command line to one function call and an exit code; every error becomes one sentence here."""
 
 import os
 import sys
@@ -35,13 +35,13 @@ def entry() -> None:
         code = main([_as_utf_8(word) for word in sys.argv[1:]])
         interrupt.end_at_once()
         Talk(sys.stderr).flush()
-    except KeyboardInterrupt:  # while an error was told, say
+    except KeyboardInterrupt:  # for instance while an error is reported
         code = INTERRUPTED
     os._exit(code)
 
 
 def main(argv: "Sequence[str]") -> int:
-    """Run one command line; answers the exit code. All of stdout has been handed to the system by then."""
+    """Run one command line; answers the exit code, once all of stdout was written."""
     own = argv[: argv.index("--")] if "--" in argv else argv
     verbose = "-v" in own or "--verbose" in own
     try:
@@ -66,7 +66,7 @@ def _answer(argv: "Sequence[str]", *, as_json: bool, verbose: bool) -> int:
         return int(done.code or 0)
     except QueuectlError as error:
         return report(error, as_json=as_json, verbose=verbose)
-    except Exception as error:  # a fault of ours: told in one line like any other, and never swallowed
+    except Exception as error:  # a bug: reported in one line like any other error
         return report(InternalError(error), as_json=as_json, verbose=verbose)
 
 
@@ -93,7 +93,7 @@ def report(error: QueuectlError, *, as_json: bool, verbose: bool = False) -> int
 
 
 def _as_utf_8(word: str) -> str:
-    """A word as UTF-8 where the C locale gave us its bytes one by one."""
+    """A word decoded as UTF-8, where the C locale decoded its bytes one by one."""
     if word.isascii():
         return word
     try:
@@ -125,7 +125,7 @@ def _run(argv: list[str]) -> int:
         return _without_command(rest)
     _refuse_options_to_come(command, rest)
     _import_msgspec()
-    from queuectl.cli.session import Session  # not before: --version and --help pay for nothing
+    from queuectl.cli.session import Session  # here, so that --version and --help need not load it
 
     parser = parser_of(command)
     args = _parse(parser, rest)
@@ -150,7 +150,7 @@ def _run(argv: list[str]) -> int:
 
 
 def _creates(command: Command, args: "Namespace") -> bool:
-    """Whether this call makes the store where there is none: looking never does."""
+    """Whether this call makes the store if there is none. A command that only reads never does."""
     return (command.creates and not getattr(args, "dry_run", False)) or getattr(args, "create", False)
 
 
@@ -166,7 +166,7 @@ def _import_msgspec() -> None:
 
 
 def _parse(parser: "Parser", words: list[str]) -> "Namespace":
-    """argparse eats a `--`; for `enqueue -- PROG ARG` what follows it is kept apart, to the letter."""
+    """argparse drops `--`, so for `enqueue -- PROG ARG` the words behind it are kept apart unchanged."""
     program: list[str] | None = None
     if parser.no_dashes and "--" in words:
         split = words.index("--")
@@ -177,7 +177,7 @@ def _parse(parser: "Parser", words: list[str]) -> "Namespace":
 
 
 def _command(argv: list[str]) -> tuple[Command | None, list[str]]:
-    """The command that is named, and the other words; options that stand before it belong to it."""
+    """The command and the other words. Options before the command belong to it."""
     at = _first_word(argv, 0)
     if at is None:
         return None, argv
@@ -260,7 +260,7 @@ def _without_command(argv: list[str]) -> int:
 
 
 def overview(group: str = "") -> str:
-    """The help without a command: what there is, in the order in which a person meets it."""
+    """The help without a command: all commands, the most used first."""
     rows = [(c.words, c.summary) for c in COMMANDS.values() if c.words.startswith(group)]
     lines = "\n".join(f"  {words:<14} {summary}" for words, summary in rows)
     close = "queuectl COMMAND --help shows a command's options and examples.\n"

@@ -1,6 +1,6 @@
-"""The two streams of a command: data, which has to arrive or the command fails, and talk, which may be lost.
+"""The two streams of a command. If data (stdout) cannot be written the command fails; talk (stderr) may be lost.
 
-Neither fails because of a character that the encoding of the stream lacks: it is written as its number (`\\u2013`).
+A character that the encoding of the stream lacks is written as its number (`\\u2013`).
 """
 
 import os

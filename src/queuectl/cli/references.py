@@ -1,4 +1,4 @@
-"""Which jobs are meant: the words of a command line, and what stdin says where a word is `-`."""
+"""The references on a command line; `-` stands for references on stdin."""
 
 import os
 import sys

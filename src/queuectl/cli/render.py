@@ -32,7 +32,7 @@ GAP = 2
 def table(
     session: "Session", columns: Sequence[str], rows: Sequence[Sequence[str]], dispensable: Sequence[str] = ()
 ) -> None:
-    """Rows for eyes on a terminal; elsewhere one line each, tabs between, no heading, nothing cut.
+    """Print rows: as a table on a terminal; elsewhere one line each with tabs, no heading, nothing cut.
 
     On a narrow terminal the dispensable columns are left out, the first of them first.
     """
@@ -60,7 +60,7 @@ def lay_out(
 def fit(
     columns: Sequence[str], natural: Sequence[int], width: int, dispensable: Sequence[str] = ()
 ) -> dict[int, int]:
-    """Which columns are shown, and how wide each is: the least important go first, then the flexible ones are cut."""
+    """The columns that are shown, with their widths. The least important are left out, then the flexible ones cut."""
     least = [min(n, FLEXIBLE.get(name, n)) for name, n in zip(columns, natural, strict=True)]
     shown = list(range(len(columns)))
     for column in dispensable:
@@ -112,7 +112,7 @@ def fields(session: "Session", pairs: Sequence[tuple[str, str]]) -> None:
 
 
 def wrapped(text: str, width: int, *, whole_words: bool = False) -> list[str]:
-    """The text on lines of at most so many columns. `whole_words`: a path that is longer stays one, to be copied."""
+    """The text on lines of at most `width` columns. `whole_words`: a longer word, such as a path, is not broken."""
     from textwrap import wrap  # only for eyes
 
     return wrap(text, max(width, 10), break_on_hyphens=False, break_long_words=not whole_words)

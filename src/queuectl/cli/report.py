@@ -1,4 +1,4 @@
-"""What a person, or a program, is told of an act on many jobs."""
+"""Reports what an act did to each of many jobs."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -30,7 +30,7 @@ class Act(Struct, frozen=True, kw_only=True):
     verb       for questions and progress: `cancel`
     steps      does it, some hundreds of jobs at a time, and answers what became of them; closed at the end
     count      how many jobs are meant
-    line       what is told of one job, behind its name
+    line       the words for one job, behind its name
     kind       what is counted in the summary; by default the line
     met        for a filter: the words for a job that is refused because it got into the state by itself
     shape      what the JSON document says of one job beside id, number, state and refusal
@@ -67,7 +67,7 @@ class Report:
         self._shows_all_refusals = verbose or not session.on_terminal
 
     def tell(self, changes: Sequence[Change]) -> None:
-        """What became of these."""
+        """Report what became of these jobs."""
         for change in changes:
             met = self._what.met(change) if change.refused and self._what.by_filter else None
             if change.refused and met is None:

@@ -1,4 +1,4 @@
-"""The whole system on one screen: what there is, what waits, what runs now, and what needs a person."""
+"""The whole system on one screen: counts, queues, workers, running jobs, and what needs a person."""
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
@@ -77,7 +77,7 @@ def _part(
     whole: str,
     dispensable: Sequence[str] = ("host", "held", "blocked", "failed", "processing", "up", "oldest"),
 ) -> Iterator[str]:
-    """A table of at most so many rows; columns that say nothing are left out."""
+    """A table of at most `most` rows, without empty columns."""
     telling = [at for at, name in enumerate(columns) if name not in FOLDED or any(row[at] for row in rows)]
     most = max(most, LEAST_SHOWN)
     shown = [[row[at] for at in telling] for row in rows[:most]]
@@ -117,7 +117,7 @@ def _count(count: int, one: str, many: str) -> str:
 
 
 def _matters(queue: QueueStatus) -> bool:
-    """Queues whose jobs have all ended, and that have no rule, are folded."""
+    """Whether a queue is shown: it has jobs that have not ended, is paused, or has a limit."""
     open_jobs = sum(queue.jobs.get(state, 0) for state in OPEN)
     return bool(open_jobs or queue.paused or queue.limit)
 
@@ -154,7 +154,7 @@ def _attention(session: "Session", thing: Attention) -> Iterator[str]:
         yield f"{mark} {line}"
         mark = " "
     if thing.hint:
-        yield f"  {safe(thing.hint)}"  # never cut: it is there to be pasted
+        yield f"  {safe(thing.hint)}"  # never cut, so that it can be pasted
 
 
 def _print_lines(session: "Session", found: Status) -> None:

@@ -42,7 +42,7 @@ class Session:
         return Sources(flags, self.args.config, self._warn)
 
     def _warn(self, text: str) -> None:
-        """Shown with --quiet too: a file that a person meant to count does not."""
+        """Also with --quiet: a configuration file that the person may rely on is ignored."""
         self.err.write(f"queuectl: {terminal.safe(text)}\n")
 
     @cached_property
@@ -54,8 +54,8 @@ class Session:
     def queue(self) -> "Queue":
         """The queue, opened when first asked for.
 
-        To look at a store that is missing finds nothing. That is not so for a file that was named: its path may be
-        mistyped, and StoreAbsent says so at the first call.
+        Reading from a store that does not exist finds nothing. A file that was named has to exist, because its path may
+        be mistyped: the first call raises StoreAbsent.
         """
         if self.creates:
             return bootstrap.open_queue(self.sources, "create", created=self._say_created)
@@ -72,20 +72,20 @@ class Session:
             self.say(f"queuectl: {unused.sentence}; {unused.how}")
 
     def absence(self) -> str | None:
-        """What is said to a person who looked at a store that is not there."""
+        """The sentence for a person who reads from a store that does not exist; None if it exists."""
         if "queue" not in self.__dict__ or not self.queue.absent:
             return None
         return f"there is no store yet; the first enqueue creates {bootstrap.shown(self.store_url)}"
 
     def _where(self) -> str:
-        """A relative path may lead elsewhere than a person means, so a new store says that it was one."""
+        """A note that the path was relative, because it may not be the place that the person means."""
         given = self.sources.given_url
         if given is None or given == self.store_url or not bootstrap.is_local(given):
             return ""
         return f" ({given} is relative to the working directory)"
 
     def how_to_create(self) -> str:
-        """What a person does whose store is not there; what was given as flags is given again."""
+        """How to create the store that does not exist, as a command with the flags of this call."""
         given = self.sources.given_url
         if given is None:
             return "the first job creates it, or: queuectl doctor --create"
@@ -114,18 +114,18 @@ class Session:
         self.out.write(as_json_for(self.out.encoding, text) + "\n")
 
     def did(self, sentence: str) -> None:
-        """Something was changed: say so if the answer cannot be written. Call it before the answer is printed."""
+        """Note what was changed, for the error if the answer cannot be written. Call it before printing the answer."""
         self.done = sentence
 
     def say(self, text: str) -> None:
-        """Talk: not with --quiet."""
+        """Write to stderr, unless --quiet is given."""
         if not self.args.quiet:
             self.err.write(text + "\n")
             self.err.flush()
 
     @cached_property
     def on_terminal(self) -> bool:
-        """Whether data is written for eyes: tables, nothing harmful, and colour if it is wanted."""
+        """Whether data is written for a person: as tables, neutralised, in colour if that is wanted."""
         return self.out.isatty() or self.sources.local.color == "always"
 
     @cached_property
@@ -135,7 +135,7 @@ class Session:
 
     @cached_property
     def ellipsis(self) -> str:
-        """The mark of what was cut off."""
+        """The mark at the end of a text that was cut."""
         return terminal.ELLIPSIS if self.out.takes(terminal.ELLIPSIS) else terminal.PLAIN_ELLIPSIS
 
     @property

@@ -1,4 +1,4 @@
-"""Text that comes in from files and stdin: bounded, without the marks and line ends of Windows editors."""
+"""Text from files and stdin: limited in size, without byte order marks and Windows line ends."""
 
 import sys
 

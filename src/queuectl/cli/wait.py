@@ -44,7 +44,7 @@ def wait(session: "Session") -> int:
     """Wait; exit with the code of one job, or 0 if all of several completed, else 1."""
     args = session.args
     if sum((bool(args.job), bool(args.batch), args.all)) != 1:
-        raise InvalidInput("what is to be waited for?", "give jobs, or --batch, or --all")
+        raise InvalidInput("no job is named", "give jobs, or --batch, or --all")
     timeout = parse_duration(args.timeout) if args.timeout else None
     try:
         ids = _meant(session)
@@ -58,7 +58,7 @@ def wait(session: "Session") -> int:
 
 
 def _refuse_for_itself(session: "Session", own: Job, ids: Sequence[str]) -> None:
-    """Inside a job: what could only end after this command is not waited for, unless another end is enough."""
+    """Inside a job: refuse to wait for jobs that can only end after this command, unless another job is enough."""
     if session.args.any and set(ids) != {own.id}:
         return
     session.queue.refuse_to_wait(own, ids)
@@ -112,7 +112,7 @@ def exit_code_of(job: Job) -> tuple[int, str | None]:
 
 
 def _meant(session: "Session") -> Sequence[str]:
-    """The jobs to wait for. A batch is judged whole: that one of it failed is no less so if that was quick."""
+    """The jobs to wait for. Of a batch these are all jobs, so that a job that failed before counts as well."""
     args = session.args
     if args.job:
         return session.queue.resolve(references(args.job))
@@ -174,9 +174,9 @@ def _wait(session: "Session", ids: Sequence[str], timeout: timedelta | None) -> 
 
 
 def _goes_on(session: "Session", ids: Sequence[str], names: list[str]) -> str:
-    """What Ctrl+C did not end, and what would end it: by a hint that is as short for ten thousand jobs.
+    """That the jobs go on after Ctrl+C, and how to end them, in a hint that stays short for ten thousand jobs.
 
-    The store is not asked: it may be what does not answer.
+    The store is not asked, because it may be the reason for the Ctrl+C.
     """
     args = session.args
     batch = (
@@ -193,7 +193,7 @@ def _goes_on(session: "Session", ids: Sequence[str], names: list[str]) -> str:
 
 
 class Watcher:
-    """Says, while it is waited, what the jobs wait for, and on a terminal how far they are."""
+    """Reports during a wait what keeps the jobs from running, and on a terminal the progress."""
 
     def __init__(self, session: "Session", ids: Sequence[str]) -> None:
         self._session, self._count = session, len(ids)
@@ -204,7 +204,7 @@ class Watcher:
         self._counts: Counts | None = None
 
     def look(self, jobs: Sequence[Job], left: int) -> None:
-        """These have not ended, and so many in all."""
+        """Told in each round: some jobs that have not ended, and how many have not ended in all."""
         self.names = [handle(job) for job in jobs[:NAMED]]
         if not self._session.args.quiet and boottime() >= self._next:
             self._next = boottime() + AGAIN
@@ -213,7 +213,7 @@ class Watcher:
             self.live.show(self._progress(left))
 
     def _say(self, found: list[str]) -> None:
-        """Only what is new; what is over ends the talk with one word."""
+        """Report new obstacles, and once that all of them are gone."""
         if found == self._said:
             return
         self.live.clear()

@@ -1,6 +1,6 @@
-"""`--watch`: a screen that is drawn again in place every two seconds, until `q` or Ctrl+C.
+"""`--watch`: a screen that is drawn again every two seconds, until `q` or Ctrl+C.
 
-The terminal is given back as it was, however the command ends: also on TERM, HUP, and while it is stopped by Ctrl+Z.
+The terminal is restored however the command ends: also on TERM and HUP, and while it is stopped by Ctrl+Z.
 """
 
 import os
@@ -26,7 +26,7 @@ ENTER, LEAVE = "\x1b[?1049h\x1b[?25l", "\x1b[?25h\x1b[?1049l"
 
 
 def watch(session: "Session", lines: Callable[[], Iterable[str]]) -> int:
-    """Draw these lines again and again; answers 0 once the person has enough."""
+    """Draw these lines again and again; answers 0 when the person ends it."""
     if not session.out.isatty() or session.json:
         raise InvalidInput("--watch needs a terminal", "leave it out; --json and a loop are for programs")
     with _screen(session) as woken:
@@ -63,7 +63,7 @@ def _enough(woken: int) -> bool:
 
 @contextmanager
 def _screen(session: "Session") -> Iterator[int]:
-    """The terminal as the drawing wants it; the descriptor that becomes readable when a signal has come."""
+    """Set the terminal up for drawing; answers a descriptor that becomes readable when a signal arrives."""
     keys = sys.stdin.fileno() if sys.stdin.isatty() else None
     before: list[Any] | None = termios.tcgetattr(keys) if keys is not None else None
 
@@ -82,7 +82,7 @@ def _screen(session: "Session") -> Iterator[int]:
     def stop(_number: int, _frame: object) -> None:
         leave()
         os.kill(os.getpid(), signal.SIGSTOP)
-        enter()  # we come here once somebody has continued us
+        enter()  # reached when the process is continued
 
     def end(number: int, _frame: object) -> None:
         raise SystemExit(128 + number)

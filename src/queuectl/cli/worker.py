@@ -80,9 +80,9 @@ def _warn(session: "Session", settings: Settings) -> None:
 
 
 def _ask_the_archive(session: "Session") -> None:
-    """A queue works without its archive, so a worker would leave a wrong password unsaid: look before it starts.
+    """Connect to the archive before the worker starts: a queue works without it, so nobody would see a wrong password.
 
-    Raises StoreUnusable for what waiting does not mend. That the archive is away is only said.
+    Raises StoreUnusable for a fault that does not go away by itself. An archive that is away is only reported.
     """
     with closing(bootstrap.open_queue(session.sources, "raise", patience=ARCHIVE_PATIENCE)) as queue:
         try:
@@ -92,7 +92,7 @@ def _ask_the_archive(session: "Session") -> None:
 
 
 def _free_name(session: "Session", wanted: str) -> str:
-    """The wanted name, unless a live worker has it: two of one name could not be told apart."""
+    """The wanted name, or a similar one if a live worker has it already."""
     from queuectl.worker.host import process_table
 
     host = os.uname().nodename
@@ -160,7 +160,7 @@ def _make_private(directory: str) -> None:
 
 
 def _store_for_commands(url: str) -> str | None:
-    """The queue that a job's own `queuectl enqueue` is to find; nothing where its address holds a password."""
+    """The store that `queuectl` inside a job uses; None if the URL holds a password, which jobs must not see."""
     return None if bootstrap.carries_secret(url) else url
 
 
@@ -223,7 +223,7 @@ _HOLDER = (sys.executable, "-P", "-m", "queuectl.worker.holder", "--config-fd")
 
 
 def _pipe_with(document: dict[str, Any]) -> int:
-    """The reading end of a pipe that holds the document: a URL with a password stands in no argument and no file."""
+    """The reading end of a pipe with the document: a URL with a password must not be in an argument or a file."""
     text = json.dumps(document).encode()
     if len(text) > 60_000:
         raise InvalidInput("the configuration of this worker is too long", "name fewer queues")

@@ -1,4 +1,4 @@
-"""Workers that are there already: stop, list, reload, forget."""
+"""Commands for existing workers: stop, list, reload, forget."""
 
 import threading
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ JOBS_NAMED = 5
 
 
 class Parting(NamedTuple):
-    """How it went: who has left, who is still leaving, and who does not answer."""
+    """The workers that have left, are still leaving, or do not answer."""
 
     stopped: list[Worker]
     leaving: list[Worker]
@@ -35,7 +35,7 @@ class Parting(NamedTuple):
 
     @property
     def remaining(self) -> list[str]:
-        """The ids of all that have not been seen to leave."""
+        """The ids of the workers that have not left."""
         return sorted(
             [worker.id for worker in self.leaving] + [silent.item.worker.id for silent in self.silent]
         )
@@ -51,7 +51,7 @@ def stop_options(parser: "Parser") -> None:
 
 
 def stop(session: "Session") -> int:
-    """Ask workers to leave, and wait until they are gone. One that does not answer is never called stopped."""
+    """Ask workers to leave, and wait until they are gone. A worker that does not answer is never called stopped."""
     args = session.args
     timeout = parse_duration(args.timeout).total_seconds() if args.timeout else None
     items = _chosen(session)
@@ -82,7 +82,7 @@ def _tell_of_parting(session: "Session", parting: Parting) -> None:
 
 
 def _only_asked(session: "Session", items: Sequence[WorkerStatus], own: "Job") -> int:
-    """A command of a job that waited here would keep the worker that runs it."""
+    """Inside a job: do not wait, because the worker of the job cannot leave before the job ends."""
     if session.json:
         ids = [item.worker.id for item in items]
         session.emit(shapes.document(stopped=[], remaining=ids, unanswered=[], asked=ids))
@@ -103,7 +103,7 @@ def _tell_of_others(session: "Session", parting: Parting) -> None:
 
 
 def _silence(session: "Session", silent: Silence) -> str:
-    """Who does not answer, what may still run there, and what becomes of it."""
+    """The worker that does not answer, what may still run there, and when it is taken back."""
     item, now = silent.item, session.queue.now()
     heard = item.worker.heartbeat
     age = f"was last heard {format_age(now - heard)} ago" if heard else "was never heard"
@@ -117,7 +117,7 @@ def _silence(session: "Session", silent: Silence) -> str:
 
 
 def _held(silent: Silence, session: "Session") -> str:
-    """The jobs of a silent worker. Those of one that died on this host were ended by its guard."""
+    """The jobs of a worker that does not answer. If the worker died on this host, its guard has ended them."""
     at, jobs = silent.taken_back_at, silent.jobs
     if at is None:
         return "it holds no job"
@@ -196,7 +196,7 @@ def forget_options(parser: "Parser") -> None:
 
 
 def forget(session: "Session") -> int:
-    """Remove lost workers whose host is gone, and take back what their leases no longer protect."""
+    """Remove lost workers whose host is gone, and take back their jobs whose leases have expired."""
     items = _to_forget(session)
     forgotten = [session.queue.forget(item) for item in items]
     session.did(f"{len(items)} worker{' is' if len(items) == 1 else 's are'} forgotten")
@@ -215,7 +215,7 @@ def _to_forget(session: "Session") -> Sequence[WorkerStatus]:
     """The workers that are named, or all lost ones. Raises Conflict for a process of this host."""
     args, found = session.args, session.queue.workers()
     if bool(args.worker) == args.all:
-        raise InvalidInput("which worker is to be forgotten?", "give names, or --all")
+        raise InvalidInput("no worker is named", "give names, or --all")
     if args.all:
         return [item for item in found if item.state == "lost" and not _is_here(item.worker)]
     items = registry.chosen(found, args.worker, lost=True)

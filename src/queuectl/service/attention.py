@@ -1,6 +1,7 @@
-"""What needs a person: one entry for each thing that does not mend itself, or not soon.
+"""What needs a person: one entry for each problem that does not go away by itself, or not soon.
 
-`status` shows the entries, `doctor` counts the faults among them. Nothing here asks the store: `queries.status` has.
+`status` shows the entries; `doctor` counts the faults among them. The entries are made from a `Status`, so the store is
+not asked again.
 """
 
 from collections.abc import Iterator, Sequence
@@ -21,11 +22,11 @@ if TYPE_CHECKING:
 SKEW_TOLERATED = 2.0
 """Seconds by which the clock of a worker's host may differ from the store's."""
 TAKEN_BACK_WITHIN = timedelta(seconds=10)
-"""Live workers take a lapsed claim back within a few seconds: before that nobody has to do anything."""
+"""Live workers take a claim with an expired lease back within seconds; until then nobody has to do anything."""
 UNREADABLE_NAMED = 5
-"""Jobs that cannot be decoded that are named one by one."""
+"""Unreadable jobs that are named one by one."""
 LAPSED_NAMED = 5
-"""Jobs with a lapsed lease that are named one by one."""
+"""Jobs with an expired lease that are named one by one."""
 
 
 def attention(found: Status, unused: "Unused | None" = None) -> list[Attention]:
@@ -42,7 +43,7 @@ def attention(found: Status, unused: "Unused | None" = None) -> list[Attention]:
 
 
 def serving(workers: Sequence[WorkerStatus], queue: str) -> list[WorkerStatus]:
-    """The live workers that take jobs of a queue: neither lost nor draining. One that rests serves it soon again."""
+    """The live workers that take jobs of a queue: neither lost nor draining. A paused worker goes on by itself soon."""
     return [
         item
         for item in workers
@@ -51,7 +52,7 @@ def serving(workers: Sequence[WorkerStatus], queue: str) -> list[WorkerStatus]:
 
 
 def place(item: WorkerStatus) -> str:
-    """A worker as a sentence names it."""
+    """The name of a worker in a sentence."""
     return f"worker {item.worker.name} on {item.worker.host}"
 
 
@@ -69,7 +70,7 @@ def _queues(found: Status) -> Iterator[Attention]:
 
 
 def _waiting(queue: QueueStatus, now: datetime) -> str:
-    """How many jobs wait, and for how long the first of them."""
+    """How many jobs wait, and how long the oldest of them has waited."""
     assert queue.oldest_due is not None
     count = queue.jobs.get("pending", 0) + queue.jobs.get("failed", 0)
     age = format_age(now - queue.oldest_due)
@@ -77,7 +78,7 @@ def _waiting(queue: QueueStatus, now: datetime) -> str:
 
 
 def _start(queue: QueueStatus, workers: Sequence[WorkerStatus]) -> str:
-    """A worker for all queues, unless the others are each there for some: then one for this queue."""
+    """The command that starts a worker: for all queues if no worker lives, otherwise for this queue."""
     living = any(item.state in ("running", "paused") for item in workers)
     return f"queuectl worker start --queue {_word(queue.name)}" if living else "queuectl worker start"
 
@@ -156,7 +157,7 @@ def _variables(unused: "Unused | None", url: str) -> Iterator[Attention]:
 
 
 def _word(name: str) -> str:
-    """A name as a shell takes it."""
+    """A name, quoted for the shell."""
     from shlex import quote  # only where there is something to say
 
     return quote(name)

@@ -1,4 +1,4 @@
-"""How jobs change: read them, hand each to a pure function, save, and start over where others were faster."""
+"""How jobs change: read, apply a pure function, save by compare-and-swap, and start over where others were faster."""
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
@@ -14,14 +14,16 @@ from queuectl.service import maintenance, unreadable
 from queuectl.store.protocol import Store
 
 TRIES = 20
-"""How often a change starts over when others are faster. Each round somebody made progress."""
+"""How often a change starts over when others are faster. In each round another process made progress."""
 
 
 class Change(Struct, frozen=True):
-    """What a command did to one job: the job as it is now, or the refusal.
+    """What a command did to one job.
 
+    job      the job as it is now
+    refused  why the job was not changed, if the rule refused the change
     before   the job as it was, if it was changed
-    revived  nobody named it: it waits again because its parent was retried
+    revived  the job was not named: it waits again because its parent was retried
     """
 
     id: str
@@ -42,13 +44,14 @@ class Change(Struct, frozen=True):
 
 
 Rule = Callable[[Job, datetime, Mapping[str, State]], Job]
-"""What becomes of a job at a moment, given the states of its parents that exist. Raises Conflict."""
+"""The job after the change, from the job, the time, and the states of its parents that exist. Raises Conflict."""
 
 
 def change(store: Store, ids: Sequence[str], rule: Rule, *, with_parents: bool = False) -> list[Change]:
-    """Apply a rule to each job by compare-and-swap. A job for which the rule raises is refused, the others go on.
+    """Apply a rule to each job by compare-and-swap. A job for which the rule raises is refused; the others are changed.
 
-    Where the rule looks at parents, those that are changed in the same call come first, and count as what they become.
+    With `with_parents` the rule is given the states of the parents. Parents that are changed in the same call come
+    first, and their children see the new states.
     """
     jobs: dict[str, Job] = (got := read(store, ids))
     done = {id: Change(id, None, unreadable.refusal(each)) for id, each in got.unreadable.items()}
@@ -104,7 +107,7 @@ def _gone(id: str) -> NotFound:
 
 
 def _taken(store: Store, job: Job, holders: dict[str | None, Job | None]) -> Conflict:
-    """`holders` keeps who holds a key, as many jobs may want the same."""
+    """The refusal of a job whose unique key is taken. `holders` caches the holder of each key."""
     key = job.spec.unique_key
     if key not in holders:
         found = store.find(Filter(unique_key=key, states=_LIVING), Page(limit=1)).jobs

@@ -1,7 +1,8 @@
-"""What changes jobs: every command of every front end ends here.
+"""The changes of jobs and queues.
 
-The pattern is one: read the jobs, hand each to a pure function of `domain/lifecycle`, save, and start over for those
-that somebody else changed meanwhile. Functions answer what became of each job and raise for what was refused.
+Every change of a job has one pattern: read the job, give it to a pure function of `domain/lifecycle`, save the result,
+and start over if another process changed the job meanwhile. A function answers what became of each job; a job that the
+rule refuses does not stop the others.
 """
 
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
@@ -32,7 +33,7 @@ BATCH = 500
 
 
 def cancel(store: Store, ids: Sequence[str], *, by: str, reason: str | None = None) -> list[Change]:
-    """Never to start again; running ones are ended by their worker. Cancelled ones stay as they are."""
+    """Never start these jobs; the workers of running ones end them. Cancelled jobs stay as they are."""
     changes = change(store, ids, lambda job, now, _: lifecycle.cancel(job, by=by, reason=reason, now=now))
     _unblock_children(store, changes)
     return changes
@@ -41,8 +42,8 @@ def cancel(store: Store, ids: Sequence[str], *, by: str, reason: str | None = No
 def retry(store: Store, ids: Sequence[str], *, force: bool = False, alone: bool = False) -> list[Change]:
     """Run dead, cancelled and failed jobs (with `force`, completed ones) once more.
 
-    They wait for their parents again, and the jobs that were cancelled because of them wait for them again: these
-    follow in the answer, marked as revived. With `alone` neither is done.
+    The jobs wait for their parents again. Jobs that were cancelled because of them wait for them again, and follow in
+    the answer, marked as revived. With `alone` neither happens.
     """
     return [change for step in retry_in_steps(store, ids, force=force, alone=alone) for change in step]
 
@@ -50,7 +51,7 @@ def retry(store: Store, ids: Sequence[str], *, force: bool = False, alone: bool 
 def retry_in_steps(
     store: Store, ids: Sequence[str], *, force: bool = False, alone: bool = False
 ) -> Generator[list[Change]]:
-    """The same, some hundreds of jobs at a time. Whoever stops in between leaves no child of a retried job behind."""
+    """The same, some hundreds of jobs at a time. A caller that stops between two steps leaves no child out."""
     if len(ids) <= BATCH:
         return _retry_step(store, ids, force, alone)
     return _retry_steps(store, in_steps(ids), force, alone)
@@ -65,7 +66,7 @@ def retry_matching(
 
 
 def hold(store: Store, ids: Sequence[str]) -> list[Change]:
-    """Not to start until released."""
+    """Keep these jobs from starting until they are released."""
     return change(store, ids, lambda job, now, _: lifecycle.hold(job, now=now))
 
 
@@ -83,7 +84,7 @@ def release(store: Store, ids: Sequence[str], *, anyway: bool = False) -> list[C
 def edit(
     store: Store, ids: Sequence[str], *, priority: int | None, run_at: datetime | None, queue: str | None
 ) -> list[Change]:
-    """Another priority, start time or queue for jobs that have not started."""
+    """Change the priority, start time or queue of jobs that have not started."""
     if queue is not None:
         known_queue(store, queue)
     return change(
@@ -96,7 +97,7 @@ def edit(
 def delete(store: Store, ids: Sequence[str]) -> list[Change]:
     """Delete ended jobs with their output, and unreadable ones. Others are refused."""
     jobs = read(store, ids)
-    # Whether they ended as their children wanted can be told only as long as they are there.
+    # Before the delete: how a parent ended is known only as long as the parent is stored.
     maintenance.unblock_children(store, [id for id, job in jobs.items() if job.ended])
     damaged = [_discarded(store, each) for each in jobs.unreadable.values()]
     return [*(_deleted(store, job) for job in jobs.values()), *damaged]
@@ -108,14 +109,14 @@ def purge(store: Store, wanted: Filter) -> int:
 
 
 def purge_in_steps(store: Store, wanted: Filter) -> Generator[int]:
-    """Delete all ended jobs that match, in small batches; answers how many each was."""
+    """Delete all ended jobs that match, in steps; answers how many jobs each step deleted."""
     maintenance.unblock_all(store)
     while deleted := store.purge(wanted, BATCH):
         yield len(deleted)
 
 
 def select(store: Store, wanted: Filter) -> Iterator[list[str]]:
-    """The ids of all jobs that match, in batches, the newest first; without those that are added meanwhile."""
+    """The ids of all jobs that match, in steps, the newest first; without jobs that are added meanwhile."""
     page = Page(limit=BATCH)
     while True:
         found = store.find(wanted, page)
@@ -137,7 +138,7 @@ def resume(store: Store, queue: str) -> bool:
 
 
 def limit(store: Store, queue: str, at_most: int | None) -> bool:
-    """Run at most so many jobs of this queue at once, over all workers; None lifts the limit."""
+    """Run at most this many jobs of the queue at once, over all workers; None lifts the limit."""
     if at_most is not None and not 0 < at_most <= 1_000_000:
         raise InvalidInput(
             f"limit {at_most} is out of range",
@@ -149,9 +150,10 @@ def limit(store: Store, queue: str, at_most: int | None) -> bool:
 def _retry_steps(
     store: Store, steps: Iterable[Sequence[str]], force: bool, alone: bool
 ) -> Generator[list[Change]]:
-    """A child may be met steps before its parent: what is refused and has parents is tried once more at the end.
+    """Retry step by step; a refused job that has parents is tried once more at the end.
 
-    Then from the last to the first: jobs mostly come newest first.
+    A child may come steps before its parent, and is refused while the parent has not been retried. At the end these
+    jobs are taken from the last to the first, because selected jobs come newest first, so children before parents.
     """
     again: list[str] = []
     for step in steps:
@@ -167,7 +169,11 @@ def _retry_steps(
 
 
 def _retry_step(store: Store, ids: Sequence[str], force: bool, alone: bool) -> Generator[list[Change]]:
-    """These jobs, then those that come back with them; if nobody asks for the latter, they come back all the same."""
+    """Retry these jobs, then bring back the jobs that were cancelled because of them.
+
+    If the caller stops after the first answer, the jobs are brought back all the same: otherwise they would stay
+    cancelled for ever, because the repeated command finds their parent retried already.
+    """
 
     def again(job: Job, now: datetime, parents: Mapping[str, State]) -> Job:
         return lifecycle.retry(job, parents, now=now, force=force, alone=alone)
@@ -176,7 +182,7 @@ def _retry_step(store: Store, ids: Sequence[str], force: bool, alone: bool) -> G
     below = iter(()) if alone else _revive_below(store, [each.id for each in changes if each.changed])
     try:
         yield _settled(store, changes)
-        for revived in below:  # noqa: UP028  `yield from` would end it together with this
+        for revived in below:  # noqa: UP028  `yield from` would close `below` when the caller closes this
             yield revived
     finally:
         for _ in below:
@@ -184,9 +190,9 @@ def _retry_step(store: Store, ids: Sequence[str], force: bool, alone: bool) -> G
 
 
 def _revive_below(store: Store, parents: Sequence[str]) -> Iterator[list[Change]]:
-    """Bring back the jobs that were cancelled because of these parents, and those that were cancelled because of them.
+    """Bring back the jobs that were cancelled because of these parents, then their children, and so on.
 
-    Answers those that wait again, and those whose unique key is taken meanwhile, in steps.
+    Answers in steps the jobs that wait again, and those that are refused because their unique key is taken.
     """
     while parents:
         revived: list[str] = []
@@ -203,7 +209,7 @@ def _revive_below(store: Store, parents: Sequence[str]) -> Iterator[list[Change]
 
 
 def in_steps(ids: Sequence[str]) -> Iterator[Sequence[str]]:
-    """So many at a time as are read and saved at once."""
+    """The ids in pieces of as many as are read and saved at once."""
     return (ids[start : start + BATCH] for start in range(0, len(ids), BATCH))
 
 
@@ -211,13 +217,13 @@ _CANCELLED: frozenset[State] = frozenset(("cancelled",))
 
 
 def _revive(job: Job, now: datetime, parents: Mapping[str, State]) -> Job:
-    """A job that was cancelled for another reason, or is so no more, stays as it is."""
+    """Revive a job that is cancelled because of a parent. Any other job stays as it is."""
     by_parent = job.state == "cancelled" and job.cause == "parent"
     return lifecycle.revive(job, parents, now=now) if by_parent else job
 
 
 def _settled(store: Store, changes: list[Change]) -> list[Change]:
-    """Look again at the jobs that wait now: parents may have ended before they did, and told nobody."""
+    """Evaluate the jobs that are blocked now again: a parent may have ended before the job began to wait for it."""
     blocked = [change.id for change in changes if change.changed and change.state == "blocked"]
     if not blocked:
         return changes

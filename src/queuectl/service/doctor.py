@@ -1,4 +1,4 @@
-"""Whether a store, its settings, its workers and its queues are in order: read back now, and not assumed."""
+"""Whether a store, its settings, its workers and its queues are in order. Everything is read back from the store."""
 
 from collections.abc import Iterator
 from itertools import islice
@@ -17,7 +17,7 @@ from queuectl.store.protocol import Store
 
 CLOCK_TOLERANCE = 2.0
 DAMAGE_SHOWN = 100
-"""Jobs that cannot be decoded that are named one by one."""
+"""Unreadable jobs that are named one by one."""
 
 
 class Check(Struct, frozen=True):
@@ -30,7 +30,7 @@ class Check(Struct, frozen=True):
 
 
 def checks(store: Store, found: Status, *, absent: bool) -> list[Check]:
-    """All that a store says of itself, and of those that work on it. `absent`: there is no store yet."""
+    """The checks of the store, then those of its workers and queues. `absent`: there is no store yet."""
     return [*_store(store, absent=absent), *_queue(found)]
 
 
@@ -52,7 +52,7 @@ def _store(store: Store, *, absent: bool) -> Iterator[Check]:
 
 
 def _write(store: Store) -> Check:
-    """A disk that is full, or a server that takes no writes, shows only when something is written."""
+    """Write and remove an entry: only a write shows a full disk or a server that is read-only."""
     try:
         maintenance.try_write(store)
     except (StoreError, OutcomeUnknown) as error:
@@ -61,7 +61,7 @@ def _write(store: Store) -> Check:
 
 
 def _damage(store: Store) -> Iterator[Check]:
-    """What is stored and cannot be decoded: it stops nobody, and a person has to look at it."""
+    """Jobs, settings and queues that are stored and cannot be decoded. They are skipped everywhere else."""
     for each in islice(unreadable.every(store), DAMAGE_SHOWN):
         error = unreadable.refusal(each)
         yield Check("unreadable job", False, error.message, error.hint)

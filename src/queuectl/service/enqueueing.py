@@ -47,7 +47,7 @@ class Enqueued(Struct, frozen=True):
 class Enqueuer:
     """Makes jobs from requests that are completed with the same defaults and counted from the same time `now`.
 
-    `queue` is where jobs go whose request names none.
+    `queue` is the queue of a request that names none.
     """
 
     def __init__(self, defaults: Defaults, now: datetime, queue: str = "default") -> None:
@@ -86,7 +86,7 @@ class Enqueuer:
         return replace(shared, command=command, argv=argv, content=content_of(request, self._defaults.cwd))
 
     def next_id(self) -> str:
-        """A new id, after all that this enqueuer gave before."""
+        """A new id, greater than all that this enqueuer made before."""
         self._random_number += 1
         return make_id(self._now, self._random_number)
 
@@ -133,8 +133,8 @@ def enqueue(store: Store, jobs: Sequence[Job]) -> list[Enqueued]:
     crashpoint.reach("after_add")
     waiting = [item.job.id for item in added if item.job.waiting_for]
     if waiting:
-        # A parent may have ended between our look and the add, and its worker saw no child then. The jobs are stored:
-        # should the store fail only now, every worker's sweep of blocked jobs does the same.
+        # A parent may have ended after its state was read and before the jobs were stored. Its worker found no child to
+        # unblock then. If the store fails here, the workers' sweep of blocked jobs does the same later.
         with suppress(StoreError, OutcomeUnknown):
             maintenance.unblock(store, waiting)
             fresh = store.get(waiting)
@@ -169,7 +169,7 @@ def _refuse_cycles(jobs: Sequence[Job]) -> None:
 
 
 def _behind_parents(store: Store, jobs: Sequence[Job]) -> list[Job]:
-    """Each job where it belongs given its parents: blocked, or ready when they have all ended as wanted."""
+    """The jobs as their parents allow: blocked, or pending if all parents have ended as wanted."""
     own = {job.id for job in jobs}
     parents: list[Parent] = [parent for job in jobs for parent in job.spec.after]
     known = store.get(list({parent.job for parent in parents} - own))

@@ -1,6 +1,6 @@
 """Why a job is in its state, what has to happen next, and what to type.
 
-A hint is a command at the end of its sentence, behind a colon, and works as it stands.
+A hint is a command at the end of its sentence, behind a colon, and can be pasted.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -30,7 +30,7 @@ FIRST_OF_LINE = 1000
 
 
 class Explanation(Struct, frozen=True):
-    """Sentences: why it is as it is, and what comes next or can be done."""
+    """Sentences: why the job is in its state, and what happens next or can be done."""
 
     job: Job
     why: list[str]
@@ -38,7 +38,7 @@ class Explanation(Struct, frozen=True):
 
 
 def explain(store: Store, settings: Settings, job: Job) -> Explanation:
-    """Look at everything that a job's state depends on."""
+    """Read everything that the state of a job depends on."""
     case = _Case(store, settings, job)
     why, then = _STATES[job.state]
     return Explanation(job, list(why(case)), list(then(case)))
@@ -209,7 +209,7 @@ def _heard(item: WorkerStatus, now: datetime) -> str:
 
 
 def _going_on(case: _Case, item: WorkerStatus, limit: str) -> Iterator[str]:
-    """Most commands end by themselves; one that somebody has stopped does not."""
+    """A running command ends by itself, unless a person has stopped it (SIGSTOP)."""
     lease = case.job.lease
     if lease and any(slot.stopped for slot in item.slots if slot.job == case.job.id):
         limited = f", but{limit.removeprefix(', or')}" if limit else ""
@@ -349,7 +349,7 @@ def _why_cancelled(case: _Case) -> Iterator[str]:
 
 
 def _next_ended(case: _Case) -> Iterator[str]:
-    """Nothing by itself; how to run it again, as far as its unique key and its parents let it."""
+    """An ended job stays as it is; how to run it again, if its unique key and its parents allow it."""
     job, force = case.job, "--force " if case.job.state == "completed" else ""
     yield "nothing by itself"
     if job.attempts and job.state == "dead":
@@ -367,7 +367,7 @@ def _next_ended(case: _Case) -> Iterator[str]:
 
 
 def _holder_of_key(case: _Case) -> str | None:
-    """The job that has its unique key now."""
+    """The job that holds its unique key now."""
     key = case.job.spec.unique_key
     if key is None:
         return None

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from queuectl.service.doctor import Check
     from queuectl.service.explain import Explanation
     from queuectl.service.following import Output, Part, Position
-    from queuectl.service.operation import Meant, Operation
+    from queuectl.service.operation import Operation, Selection
     from queuectl.service.queries import QueueStatus, Status, WorkerStatus
     from queuectl.service.queue import Queue
     from queuectl.service.registry import Silence
@@ -177,37 +177,37 @@ class LocalQueue:
         inside.refuse_without_slot(self._store, self.settings(), own, ids, queues)
 
     def cancel(
-        self, meant: "Meant", *, by: str | None = None, reason: str | None = None
+        self, selection: "Selection", *, by: str | None = None, reason: str | None = None
     ) -> "Operation[Sequence[Change]]":
         from queuectl.service import commands, operation
 
-        wanted, who = operation.not_ended(meant), by or _user_and_host()
+        wanted, who = operation.not_ended(selection), by or _user_and_host()
         return operation.over(
             self._store, wanted, lambda ids: commands.cancel(self._store, ids, by=who, reason=reason)
         )
 
     def retry(
-        self, meant: "Meant", *, force: bool = False, alone: bool = False
+        self, selection: "Selection", *, force: bool = False, alone: bool = False
     ) -> "Operation[Sequence[Change]]":
         from queuectl.service import operation
 
-        return operation.retry(self._store, meant, force=force, alone=alone)
+        return operation.retry(self._store, selection, force=force, alone=alone)
 
-    def hold(self, meant: "Meant") -> "Operation[Sequence[Change]]":
+    def hold(self, selection: "Selection") -> "Operation[Sequence[Change]]":
         from queuectl.service import commands, operation
 
-        return operation.over(self._store, meant, lambda ids: commands.hold(self._store, ids))
+        return operation.over(self._store, selection, lambda ids: commands.hold(self._store, ids))
 
-    def release(self, meant: "Meant", *, anyway: bool = False) -> "Operation[Sequence[Change]]":
+    def release(self, selection: "Selection", *, anyway: bool = False) -> "Operation[Sequence[Change]]":
         from queuectl.service import commands, operation
 
         return operation.over(
-            self._store, meant, lambda ids: commands.release(self._store, ids, anyway=anyway)
+            self._store, selection, lambda ids: commands.release(self._store, ids, anyway=anyway)
         )
 
     def edit(
         self,
-        meant: "Meant",
+        selection: "Selection",
         *,
         priority: int | None = None,
         run_at: datetime | None = None,
@@ -218,12 +218,12 @@ class LocalQueue:
         def edit(ids: Sequence[str]) -> Sequence["Change"]:
             return commands.edit(self._store, ids, priority=priority, run_at=run_at, queue=queue)
 
-        return operation.over(self._store, meant, edit)
+        return operation.over(self._store, selection, edit)
 
-    def delete(self, meant: "Meant") -> "Operation[Sequence[Change]]":
+    def delete(self, selection: "Selection") -> "Operation[Sequence[Change]]":
         from queuectl.service import commands, operation
 
-        return operation.over(self._store, meant, lambda ids: commands.delete(self._store, ids))
+        return operation.over(self._store, selection, lambda ids: commands.delete(self._store, ids))
 
     def purge(self, wanted: Filter) -> "Operation[int]":
         from queuectl.service import commands

@@ -13,8 +13,8 @@ from queuectl.service.changing import Change
 from queuectl.store.protocol import Store
 
 Step = TypeVar("Step")
-Meant = Sequence[str] | Filter
-"""Jobs that are named by references, or all that match a filter when the act begins."""
+Selection = Sequence[str] | Filter
+"""Jobs that are named by references, or all that match a filter."""
 Act = Callable[[Sequence[str]], Sequence[Change]]
 """What is done to the jobs of one step, which are given by their ids."""
 
@@ -30,7 +30,7 @@ class Operation(Generic[Step]):
         self._steps, self._count = steps, count
 
     def count(self) -> int:
-        """How many jobs are meant now. For a filter the store is asked, so ask once."""
+        """How many jobs are selected now. For a filter the store is asked, so ask once."""
         return self._count()
 
     def __iter__(self) -> Iterator[Step]:
@@ -41,30 +41,30 @@ class Operation(Generic[Step]):
         self._steps.close()
 
 
-def over(store: Store, meant: Meant, act: Act) -> Operation[Sequence[Change]]:
-    """Do this to the jobs that are meant. Raises NotFound at once for a reference to no job."""
-    if isinstance(meant, Filter):
-        steps = (act(ids) for ids in commands.select(store, meant))
-        return Operation(steps, lambda: store.counts(meant).total())
-    ids = references.resolve(store, meant)
+def over(store: Store, selection: Selection, act: Act) -> Operation[Sequence[Change]]:
+    """Do this to the selected jobs. Raises NotFound at once for a reference to no job."""
+    if isinstance(selection, Filter):
+        steps = (act(ids) for ids in commands.select(store, selection))
+        return Operation(steps, lambda: store.counts(selection).total())
+    ids = references.resolve(store, selection)
     return Operation((act(step) for step in commands.in_steps(ids)), lambda: len(ids))
 
 
-def retry(store: Store, meant: Meant, *, force: bool, alone: bool) -> Operation[Sequence[Change]]:
-    """Run the jobs that are meant once more. Of a filter, those that had ended when this began."""
-    if isinstance(meant, Filter):
-        steps = commands.retry_matching(store, meant, force=force, alone=alone)
-        return Operation(steps, lambda: store.counts(meant).total())
-    ids = references.resolve(store, meant)
+def retry(store: Store, selection: Selection, *, force: bool, alone: bool) -> Operation[Sequence[Change]]:
+    """Run the selected jobs once more. Of a filter, those that had ended when this began."""
+    if isinstance(selection, Filter):
+        steps = commands.retry_matching(store, selection, force=force, alone=alone)
+        return Operation(steps, lambda: store.counts(selection).total())
+    ids = references.resolve(store, selection)
     return Operation(commands.retry_in_steps(store, ids, force=force, alone=alone), lambda: len(ids))
 
 
-def not_ended(meant: Meant) -> Meant:
+def not_ended(selection: Selection) -> Selection:
     """The same without jobs that have ended. Raises InvalidInput for a filter that selects no others."""
-    if not isinstance(meant, Filter):
-        return meant
-    states = (meant.states or frozenset(STATES)) - TERMINAL
+    if not isinstance(selection, Filter):
+        return selection
+    states = (selection.states or frozenset(STATES)) - TERMINAL
     if not states:
-        named = ", ".join(sorted(meant.states))
+        named = ", ".join(sorted(selection.states))
         raise InvalidInput(f"jobs in state {named} have ended", "there is nothing left to cancel")
-    return replace(meant, states=states)
+    return replace(selection, states=states)

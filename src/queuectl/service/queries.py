@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from queuectl.config import Settings
 from queuectl.domain.ids import handle
-from queuectl.domain.job import STATES, TERMINAL, Attempt, Job, State
+from queuectl.domain.job import STATES, Attempt, Job, State
 from queuectl.domain.output import Chunk
 from queuectl.domain.query import Counts, Filter, Found, Page, Unreadable
 from queuectl.domain.queue import is_paused
@@ -290,22 +290,6 @@ def output(store: Store, attempt_id: str, after: int = 0) -> Iterator[Chunk]:
     while chunks := store.read_output(attempt_id, after):
         yield from chunks
         after = chunks[-1].n
-
-
-def open_ids(store: Store, wanted: Filter) -> list[str]:
-    """The ids of all matching jobs that have not ended."""
-    living = frozenset(STATES) - TERMINAL
-    states = wanted.states & living if wanted.states else living
-    found: list[str] = []
-    if not states:  # an empty set in a filter means every state, ended ones too
-        return found
-    page = Page(limit=1000)
-    while True:
-        piece = store.find(replace(wanted, states=states), page)
-        found += [job.id for job in piece.jobs]
-        if piece.next is None:
-            return found
-        page = Page(limit=1000, after=piece.next)
 
 
 def held_by(store: Store, worker: str) -> list[Job]:

@@ -9,8 +9,8 @@ methods. Three properties make that possible:
 - `follow` and `wait` can be called again after a broken connection: `follow` takes the position that was reached, and
   `wait` looks at the jobs as they are then.
 
-A reference names a job: its id, its number, a unique prefix of an id that was made by this program, or `@last`. Where
-jobs are `meant`, they are named by references, or selected by a filter. Times are aware and in UTC.
+A reference names a job: its id, its number, a unique prefix of an id that was made by this program, or `@last`. A
+`selection` is a list of references, or a filter for all jobs that match. Times are aware and in UTC.
 
 Every method may raise `StoreUnavailable` (nothing was changed), `StoreUnusable`, or, if it changes something,
 `OutcomeUnknown`. `LocalQueue` is the implementation over a store; the methods are described here only.
@@ -29,7 +29,7 @@ from queuectl.service.doctor import Check
 from queuectl.service.enqueueing import Enqueued
 from queuectl.service.explain import Explanation
 from queuectl.service.following import Output, Part, Position
-from queuectl.service.operation import Meant, Operation
+from queuectl.service.operation import Operation, Selection
 from queuectl.service.queries import QueueStatus, Status, WorkerStatus
 from queuectl.service.registry import Silence
 from queuectl.service.request.fields import JobRequest
@@ -140,7 +140,7 @@ class Queue(Protocol):
     # Change jobs
 
     def cancel(
-        self, meant: Meant, *, by: str | None = None, reason: str | None = None
+        self, selection: Selection, *, by: str | None = None, reason: str | None = None
     ) -> Operation[Sequence[Change]]:
         """Never start these jobs; end those that run, with all their processes. Of a filter, those that have not ended.
 
@@ -148,22 +148,24 @@ class Queue(Protocol):
         Raises NotFound, before anything is changed, for a reference to no job. So do the other acts.
         """
 
-    def retry(self, meant: Meant, *, force: bool = False, alone: bool = False) -> Operation[Sequence[Change]]:
+    def retry(
+        self, selection: Selection, *, force: bool = False, alone: bool = False
+    ) -> Operation[Sequence[Change]]:
         """Run dead, cancelled and failed jobs once more, with a new retry budget; with `force` completed ones too.
 
         They wait for their parents again, and jobs that were cancelled because of them come back; not with `alone`. Of
         a filter, those that had ended when the act began.
         """
 
-    def hold(self, meant: Meant) -> Operation[Sequence[Change]]:
+    def hold(self, selection: Selection) -> Operation[Sequence[Change]]:
         """Keep waiting jobs from starting until they are released."""
 
-    def release(self, meant: Meant, *, anyway: bool = False) -> Operation[Sequence[Change]]:
+    def release(self, selection: Selection, *, anyway: bool = False) -> Operation[Sequence[Change]]:
         """Let held jobs start when they are due, behind their parents; with `anyway` without them."""
 
     def edit(
         self,
-        meant: Meant,
+        selection: Selection,
         *,
         priority: int | None = None,
         run_at: datetime | None = None,
@@ -171,7 +173,7 @@ class Queue(Protocol):
     ) -> Operation[Sequence[Change]]:
         """Another priority (-1000 to 1000), start time or queue for jobs that have not started."""
 
-    def delete(self, meant: Meant) -> Operation[Sequence[Change]]:
+    def delete(self, selection: Selection) -> Operation[Sequence[Change]]:
         """Delete ended jobs with their output. Others are refused."""
 
     def purge(self, wanted: Filter) -> Operation[int]:

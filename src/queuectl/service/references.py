@@ -21,10 +21,11 @@ Stored = Job | Unreadable
 
 
 def resolve(store: Store, references: Sequence[str], *, generous: bool = False) -> list[str]:
-    """The ids that are meant: an id, a number, a unique prefix of an id that we made, or `@last`. Each once, in order.
+    """The ids that are meant, each once, in order.
 
-    An id that a person gave is meant whole: else `cancel job-1` would act on job-17 once job-1 is gone. `generous`
-    takes a prefix of any id; it is for commands that only look. Raises NotFound, or InvalidInput for a prefix that
+    A reference is an id, a number, a unique prefix of an id that this program made, or `@last`. An id that a person
+    gave has to be written in full: otherwise `cancel job-1` would act on job-17 once job-1 is gone. With `generous` a
+    prefix of any id will do; that is for commands that only read. Raises NotFound, or InvalidInput for a prefix that
     several jobs share.
     """
     found: dict[str, None] = {}
@@ -37,9 +38,9 @@ def resolve(store: Store, references: Sequence[str], *, generous: bool = False) 
 
 
 def parents(store: Store, wishes: Sequence[str]) -> list[str]:
-    """What `--after` names, with the ids that are meant: `@last:any`, `12`, a prefix.
+    """Dependencies such as `@last:any`, `12` or a prefix, with the ids that are meant.
 
-    An id that nobody has stays as it is: it may come with the same file.
+    An id that no job has is kept as it is: the job may be enqueued by the same file.
     """
     found = []
     for wish in wishes:
@@ -51,13 +52,13 @@ def parents(store: Store, wishes: Sequence[str]) -> list[str]:
             if not is_name(job) or is_number(job):
                 raise
             id = job
-        # As it was written where it can stay so: the text is a part of what makes two requests the same.
+        # Kept as written if possible: the text is part of the digest that tells whether two requests are the same.
         found.append(id if wish == job and parse_dependency(id)[0] == id else f"{id}:{on}")
     return found
 
 
 def show(store: Store, reference: str) -> Job:
-    """The job that is meant, to look at: a prefix of any id will do. One call of the store, or two for a prefix."""
+    """The job that is meant; a prefix of any id will do. One call of the store, or two for a prefix."""
     stored = _exact(store, reference) or _one(store, reference, generous=True)
     if isinstance(stored, Unreadable):
         raise unreadable.refusal(stored)
@@ -65,14 +66,14 @@ def show(store: Store, reference: str) -> Job:
 
 
 def _up_to_date(store: Store, job: Job) -> Job:
-    """A parent may have ended as wanted a moment ago, and nobody has crossed it off yet."""
+    """The job without the parents that have ended as wanted already and are still listed in `waiting_for`."""
     if job.ended or not job.waiting_for:
         return job
     return replace(job, waiting_for=unmet(job, parent_states(store, [job])))
 
 
 def _may_be_id(reference: str) -> bool:
-    """Whether a reference is looked up as an id first. Of a number that is only so if no job has it."""
+    """Whether a reference is looked up as an id first. A number is looked up as a number first."""
     return bool(reference) and not reference.startswith("@") and not is_number(reference)
 
 
@@ -85,7 +86,7 @@ def _exact(store: Store, reference: str) -> Stored | None:
 
 
 def _one(store: Store, reference: str, generous: bool) -> Stored:
-    """The one job that a reference means that is no exact id. Raises NotFound, InvalidInput."""
+    """The job that a reference other than an exact id means. Raises NotFound, InvalidInput."""
     if reference == "@last":
         newest = store.find(Filter(), Page(limit=1)).jobs
         if not newest:

@@ -1,4 +1,4 @@
-"""Workers by name: which are meant, what a new one is called, and what one that is silent still holds."""
+"""Workers by name: which workers are meant, the name of a new one, and the jobs of a worker that does not answer."""
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -14,7 +14,7 @@ from queuectl.store.protocol import Store
 
 
 class Silence(Struct, frozen=True):
-    """A worker that does not answer, with the jobs that may still run there, and until when they are its own."""
+    """A worker that does not answer, and the jobs that may still run there."""
 
     item: WorkerStatus
     jobs: list[Job]
@@ -27,12 +27,12 @@ class Silence(Struct, frozen=True):
 
 
 def silence(store: Store, item: WorkerStatus) -> Silence:
-    """What a silent worker still holds."""
+    """The jobs that a worker that does not answer has claimed."""
     return Silence(item, queries.held_by(store, item.worker.id))
 
 
 def address(item: WorkerStatus, among: Iterable[WorkerStatus]) -> str:
-    """What to type for a worker: its name, with its host where another one has the same name."""
+    """The shortest unique name of a worker: its name, `NAME@HOST`, or its id."""
     same = [other for other in among if other.worker.name == item.worker.name]
     hosts = {other.worker.host for other in same}
     if len(same) < 2:
@@ -43,8 +43,8 @@ def address(item: WorkerStatus, among: Iterable[WorkerStatus]) -> str:
 def chosen(found: Sequence[WorkerStatus], words: Sequence[str], *, lost: bool = False) -> list[WorkerStatus]:
     """The workers that are meant by names, `NAME@HOST` or ids, each once.
 
-    Of several with the same name the live one is meant, or with `lost` those that are lost. Raises NotFound, and
-    InvalidInput for a name that several still share.
+    If several workers have the same name, the live one is meant, or with `lost` the lost ones. Raises NotFound, and
+    InvalidInput for a name that several live workers share.
     """
     meant: dict[str, WorkerStatus] = {}
     for word in words:
@@ -71,7 +71,7 @@ def _names(item: WorkerStatus) -> tuple[str, str, str]:
 
 
 def free_name(wanted: str, taken: Iterable[str], *, host: str, pid: int, id: str) -> str:
-    """The wanted name, or where a live worker has it already, one that says what is different: the host, or the pid."""
+    """The wanted name; if a live worker has it, the name with the host or the pid added."""
     used = set(taken)
     for suffix in ("", f"-{_word(host)}", f"-{pid}"):
         name = wanted[: LONGEST - len(suffix)] + suffix
@@ -86,9 +86,9 @@ def _word(host: str) -> str:
 
 
 def forget(store: Store, silent: Silence, now: datetime) -> list[Job]:
-    """Remove a lost worker from the registry; take back at once what its leases no longer protect. Answers those jobs.
+    """Remove a lost worker from the registry, and take back its jobs whose lease has expired. Answers these jobs.
 
-    Jobs whose lease has not ended stay its own until then: it may run them, on the other side of a broken network.
+    A job whose lease has not expired stays claimed until then: the worker may still run it behind a broken network.
     """
     worker = silent.item.worker
     if silent.item.state != "lost":

@@ -7,7 +7,8 @@ store's shared settings are laid under these once the store is open.
 import os
 from collections.abc import Callable, Mapping
 from functools import cached_property
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from queuectl import config, trust
 from queuectl.config import Settings
@@ -26,10 +27,10 @@ BEGINNINGS = {
 """How a URL of each begins; a variable may hold that of another program's database."""
 
 SUPABASE = "SUPABASE_"
-"""The project's variables: HTTP addresses and keys of its API, which is no store."""
+"""The prefix of Supabase's own variables. They hold HTTP addresses and keys of its API, which is not a store."""
 
 
-class Unused(NamedTuple):
+class Unused(Struct, frozen=True):
     """Variables that name a store while the default one is used.
 
     how      what to do to use them
@@ -131,7 +132,7 @@ def url_of(given: str, environment: Mapping[str, str]) -> str:
 
 
 def _clean(url: str) -> str:
-    """A URL that can be a path or be sent. Bytes that are no text may stand in the path of a file only."""
+    """The URL, if it can be used as a path or sent to a server. Bytes that are not text are allowed in a path only."""
     try:
         os.fsencode(url) if url.startswith("sqlite:") else url.encode()
     except UnicodeEncodeError as error:
@@ -142,13 +143,15 @@ def _clean(url: str) -> str:
 
 
 def unused(environment: Mapping[str, str]) -> Unused | None:
-    """The variables that would name a store if it were asked for; None if there is none."""
+    """The variables that name a store, though the default store is used; None if there is none."""
     words = [
         word for word, (name, _) in WORDS.items() if environment.get(name, "").startswith(BEGINNINGS[word])
     ]
     if not words:
         return _unused_supabase(environment)
-    choices = [word for word in words if word != "mongodb" or "redis" not in words]  # else it is the archive
+    choices = [
+        word for word in words if word != "mongodb" or "redis" not in words
+    ]  # with redis, it is the archive
     what = "one" if len(choices) > 1 else "it" if len(words) == 1 else "them"
     commands = [f"export QUEUECTL_STORE={word}" for word in choices]
     how = f"to use {what}: {' or '.join(commands)}"
@@ -166,7 +169,7 @@ def _unused_supabase(environment: Mapping[str, str]) -> Unused | None:
 
 
 def _named(given: str, environment: Mapping[str, str], part: str = "store") -> str:
-    """The URL that a word stands for; what it is wanted for is the store, or its archive."""
+    """The URL that a word stands for. `part` says whether it is for the store or for its archive."""
     variable, default = WORDS[given]
     url = environment.get(variable) or default
     if url is None:
@@ -182,10 +185,10 @@ def _named(given: str, environment: Mapping[str, str], part: str = "store") -> s
 
 
 def _with_archive(url: str, archive: str) -> str:
-    """A Redis URL that says where what has ended goes; what it says itself counts."""
+    """A Redis URL with its archive added, unless it names one itself."""
     if "archive=" in url.partition("?")[2]:
         return url
-    from urllib.parse import quote  # on SQLite nobody pays for it
+    from urllib.parse import quote  # not needed for SQLite
 
     return f"{url}{'&' if '?' in url else '?'}archive={quote(archive, safe='')}"
 

@@ -1,4 +1,4 @@
-"""The documented JSON shapes: what every front end shows of a job, a worker, a queue.
+"""The documented JSON of jobs, workers and queues, which every client shows.
 
 Durations are seconds, times RFC 3339 in UTC. Keys are added, never renamed; `SCHEMA` stands in every document.
 """
@@ -28,12 +28,12 @@ def document(**body: Any) -> dict[str, Any]:
 
 
 def error(fault: QueuectlError) -> dict[str, Any]:
-    """The document that stands on stdout in place of a result."""
+    """The document of an error, in place of a result."""
     return document(error={"code": fault.code, "message": fault.message, "hint": fault.hint})
 
 
 def job(job: Job) -> dict[str, Any]:
-    """A job, whole."""
+    """A job with all its fields."""
     spec = job.spec
     return {
         "id": job.id,
@@ -45,7 +45,7 @@ def job(job: Job) -> dict[str, Any]:
         "priority": job.priority,
         "state": job.state,
         "cause": job.cause,
-        "run_at": moment(job.run_at),
+        "run_at": instant(job.run_at),
         "attempts": job.attempts,
         "failures": job.failures,
         "losses": job.losses,
@@ -54,13 +54,13 @@ def job(job: Job) -> dict[str, Any]:
         "max_losses": spec.retry.max_losses,
         "backoff": {
             "base": spec.retry.base,
-            "factor": span(spec.retry.factor),
-            "max": span(spec.retry.longest),
+            "factor": seconds(spec.retry.factor),
+            "max": seconds(spec.retry.longest),
             "jitter": spec.retry.jitter,
         },
         "no_retry_codes": list(spec.retry.no_retry_codes),
-        "timeout": span(spec.timeout),
-        "kill_grace": span(spec.kill_grace),
+        "timeout": seconds(spec.timeout),
+        "kill_grace": seconds(spec.kill_grace),
         "cwd": spec.cwd,
         "env": spec.env,
         "umask": None if spec.umask is None else f"{spec.umask:03o}",
@@ -82,10 +82,10 @@ def job(job: Job) -> dict[str, Any]:
         "last_error": job.last_error,
         "exit_code": job.exit_code,
         "output_tail": job.output_tail,
-        "created_at": moment(job.created_at),
-        "updated_at": moment(job.updated_at),
-        "started_at": moment(job.started_at),
-        "finished_at": moment(job.finished_at),
+        "created_at": instant(job.created_at),
+        "updated_at": instant(job.updated_at),
+        "started_at": instant(job.started_at),
+        "finished_at": instant(job.finished_at),
     }
 
 
@@ -108,9 +108,9 @@ def attempt(attempt: Attempt) -> dict[str, Any]:
         "worker": attempt.worker,
         "host": attempt.host,
         "pid": attempt.pid,
-        "claimed_at": moment(attempt.claimed_at),
-        "started_at": moment(attempt.started_at),
-        "finished_at": moment(attempt.finished_at),
+        "claimed_at": instant(attempt.claimed_at),
+        "started_at": instant(attempt.started_at),
+        "finished_at": instant(attempt.finished_at),
         "outcome": attempt.outcome,
         "exit_code": attempt.exit_code,
         "signal": attempt.signal,
@@ -124,7 +124,7 @@ def attempt(attempt: Attempt) -> dict[str, Any]:
 
 
 def lease(lease: Lease | None) -> dict[str, Any] | None:
-    """Who runs it now, and until when nobody else may."""
+    """The worker that runs the job now, and the end of its lease."""
     if lease is None:
         return None
     return {
@@ -132,17 +132,17 @@ def lease(lease: Lease | None) -> dict[str, Any] | None:
         "worker": lease.worker,
         "slot": lease.slot,
         "pid": lease.pid,
-        "claimed_at": moment(lease.claimed_at),
-        "started_at": moment(lease.started_at),
-        "until": moment(lease.until),
+        "claimed_at": instant(lease.claimed_at),
+        "started_at": instant(lease.started_at),
+        "until": instant(lease.until),
     }
 
 
 def cancel_request(request: CancelRequest | None) -> dict[str, Any] | None:
-    """Who asked for the end of it, when, and why."""
+    """Who asked to cancel the job, when, and why."""
     if request is None:
         return None
-    return {"by": request.by, "at": moment(request.at), "reason": request.reason}
+    return {"by": request.by, "at": instant(request.at), "reason": request.reason}
 
 
 def status(status: Status) -> dict[str, Any]:
@@ -171,8 +171,8 @@ def attention(thing: Attention) -> dict[str, Any]:
     return {"kind": thing.kind, "text": thing.text, "hint": thing.hint, "fault": thing.fault}
 
 
-def _since(moment: datetime | None, now: datetime) -> float | int | None:
-    return None if moment is None else span(max(now - moment, timedelta(0)))
+def _since(at: datetime | None, now: datetime) -> float | int | None:
+    return None if at is None else seconds(max(now - at, timedelta(0)))
 
 
 def queue(queue: QueueStatus) -> dict[str, Any]:
@@ -198,8 +198,8 @@ def worker(status: WorkerStatus) -> dict[str, Any]:
         "agent_pid": worker.agent_pid,
         "version": worker.version,
         "queues": list(worker.queues),
-        "started_at": moment(worker.started_at),
-        "last_heartbeat": moment(worker.heartbeat),
+        "started_at": instant(worker.started_at),
+        "last_heartbeat": instant(worker.heartbeat),
         "state": status.state,
         "note": worker.note,
         "skew": worker.skew,
@@ -210,15 +210,15 @@ def worker(status: WorkerStatus) -> dict[str, Any]:
 
 
 def silence(silent: Silence) -> dict[str, Any]:
-    """A worker that does not answer, with what it may still run."""
+    """A worker that does not answer, with the jobs that it may still run."""
     worker = silent.item.worker
     return {
         "id": worker.id,
         "name": worker.name,
         "host": worker.host,
-        "last_heartbeat": moment(worker.heartbeat),
+        "last_heartbeat": instant(worker.heartbeat),
         "jobs": [job.id for job in silent.jobs],
-        "taken_back_at": moment(silent.taken_back_at),
+        "taken_back_at": instant(silent.taken_back_at),
     }
 
 
@@ -227,24 +227,24 @@ def slot(slot: SlotStatus) -> dict[str, Any]:
     return {
         "slot": slot.slot,
         "job": slot.job,
-        "since": moment(slot.since),
+        "since": instant(slot.since),
         "number": slot.number,
         "command": slot.command,
         "stopped": slot.stopped,
     }
 
 
-def moment(moment: datetime | None) -> str | None:
-    """A time as the shapes write it."""
-    return None if moment is None else format_instant(moment)
+def instant(at: datetime | None) -> str | None:
+    """A time as text."""
+    return None if at is None else format_instant(at)
 
 
-def span(span: timedelta | None) -> float | int | None:
-    """A duration as the shapes write it: seconds, without a fraction where there is none."""
-    if span is None:
+def seconds(duration: timedelta | None) -> float | int | None:
+    """A duration as a number of seconds, without a fraction where there is none."""
+    if duration is None:
         return None
-    seconds = span.total_seconds()
-    return int(seconds) if seconds == int(seconds) else seconds
+    number = duration.total_seconds()
+    return int(number) if number == int(number) else number
 
 
 def text_or_base64(data: bytes) -> str | Mapping[str, str]:

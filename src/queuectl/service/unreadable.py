@@ -10,17 +10,17 @@ from msgspec.structs import replace
 from queuectl.domain.ids import is_number
 from queuectl.domain.job import STATES, TERMINAL, State
 from queuectl.domain.query import Filter, Jobs, Page, Unreadable
-from queuectl.errors import QueuectlError, StoreError, UnreadableJob
+from queuectl.errors import StoreError, UnreadableJob
 from queuectl.store.protocol import Store
 
 
 def refusal(each: Unreadable) -> UnreadableJob:
-    """The error for whoever asks for such a job."""
+    """The error for a command that names an unreadable job."""
     return UnreadableJob(each.id, each.number, each.reason)
 
 
 def among(store: Store, ids: Sequence[str], got: Jobs) -> dict[str, Unreadable]:
-    """Those of these ids that are unreadable; `got` is the store's answer. One without an id goes by its number."""
+    """The unreadable jobs among these ids. `got` is the store's answer. A job without an id is known by its number."""
     found = dict(got.unreadable)
     for id in ids:
         if id not in got and id not in found and is_number(id):
@@ -29,14 +29,8 @@ def among(store: Store, ids: Sequence[str], got: Jobs) -> dict[str, Unreadable]:
     return found
 
 
-def why_missing(store: Store, id: str, otherwise: QueuectlError) -> QueuectlError:
-    """Why the store answers no job with this id: it is unreadable, or what is said `otherwise`."""
-    found = among(store, [id], store.get([id]))
-    return refusal(found[id]) if id in found else otherwise
-
-
 def every(store: Store) -> Iterator[Unreadable]:
-    """All of them, each once. Looks at every job, which takes its time; while the archive is away, at those here."""
+    """All unreadable jobs, each once. Reads every job. While the archive is away, ended jobs are left out."""
     seen = set[int]()
     try:
         yield from _among(store, Filter(), seen)
@@ -58,11 +52,11 @@ def _among(store: Store, wanted: Filter, seen: set[int]) -> Iterator[Unreadable]
 
 
 _LIVING: frozenset[State] = frozenset(STATES) - TERMINAL
-"""States of jobs that no archive has. What a worker sets aside is in one of them."""
+"""The states of jobs that are never in an archive. Jobs that a worker sets aside are in one of them."""
 
 
 def known(store: Store) -> list[Unreadable]:
-    """Those that workers have met, and that are unreadable still."""
+    """The unreadable jobs that workers have found, and that are still unreadable."""
     found = list[Unreadable]()
     for key in store.read_table("aside"):
         found += _under(store, key)
@@ -86,14 +80,14 @@ def forget_repaired(store: Store) -> None:
 
 
 def delete(store: Store, each: Unreadable) -> bool:
-    """Delete one, with its output; False if there is none any more under its number."""
+    """Delete an unreadable job with its output. False if no unreadable job has its number any more."""
     gone = store.discard([each.number])
     forget_repaired(store)
     return bool(gone)
 
 
 def _under(store: Store, key: str) -> list[Unreadable]:
-    """What is unreadable under a number, given as text, and has not ended."""
+    """The unreadable jobs with this number that have not ended."""
     if not is_number(key):
         return []
     return store.find(Filter(number=int(key), states=_LIVING), Page(limit=1)).unreadable

@@ -12,9 +12,9 @@ from queuectl.domain.job import Parent, Spec
 from queuectl.domain.names import check_name
 from queuectl.domain.retry import RetryPolicy
 from queuectl.errors import InvalidInput
-from queuectl.service.moments import read_moment
 from queuectl.service.request import checks
 from queuectl.service.request.fields import After, Backoff, JobRequest
+from queuectl.service.times import read_time
 
 try:  # `hashlib` loads OpenSSL, which costs every short command 10 ms; this is the same function.
     from _blake2 import blake2b
@@ -107,7 +107,7 @@ def start_of(request: JobRequest, now: datetime) -> datetime:
         raise InvalidInput(f"{given[0]} and {given[1]} say the same thing twice", "give one of them")
     if request.delay is not None:
         return in_range(now + checks.duration_of("delay", request.delay, timedelta(0)))
-    return read_moment(request.run_at or request.scheduled_at or "", now).moment
+    return read_time(request.run_at or request.scheduled_at or "", now).at
 
 
 def command_of(request: JobRequest) -> tuple[str | None, tuple[str, ...] | None]:

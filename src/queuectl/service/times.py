@@ -1,38 +1,39 @@
 """Times as people write them, in the zone of this host: `10:30`, `now`, `@1798761600`, RFC 3339.
 
-A local time may not exist (the clocks go forward) or exist twice (they go back): what is taken then is said.
+A local time may not exist (the clocks go forward) or exist twice (they go back). A note says which time is taken then.
 """
 
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from queuectl.domain.instant import EARLIEST, LATEST, format_instant, in_range, parse_instant
 from queuectl.errors import InvalidInput
 
-EXAMPLES = "write 10:30 (the next time it is so), 2026-11-22T15:00:00Z, @1798761600 or now; or --in 2h"
+EXAMPLES = "write 10:30 (the next time that the clock shows it), 2026-11-22T15:00:00Z, @1798761600 or now; or --in 2h"
 
 
-class Meant(NamedTuple):
-    """The moment that a text means, in UTC, and what a person should know about it."""
+class Time(Struct, frozen=True):
+    """The time that a text means, in UTC, and what a person should know about it."""
 
-    moment: datetime
+    at: datetime
     note: str | None = None
 
 
-def read_moment(text: str, now: datetime) -> Meant:
-    """The moment that a text means. Raises InvalidInput with examples for what is no time."""
+def read_time(text: str, now: datetime) -> Time:
+    """The time that a text means. Raises InvalidInput with examples for what is no time."""
     word = text.strip()
     if word.lower() == "now":
-        return Meant(now)
+        return Time(now)
     if word.startswith("@"):
-        return Meant(_epoch(word))
+        return Time(_epoch(word))
     if (time := _time_of_day(word)) is not None:
         return _next(time, now)
     try:
-        moment = parse_instant(word)
+        at = parse_instant(word)
     except InvalidInput as error:
         raise InvalidInput(error.message, EXAMPLES) from error
-    return Meant(moment) if moment.tzinfo else _local(moment, word)
+    return Time(at) if at.tzinfo else _local(at, word)
 
 
 def _epoch(word: str) -> datetime:
@@ -58,18 +59,18 @@ def _time_of_day(word: str) -> timedelta | None:
     return timedelta(hours=hour, minutes=minute, seconds=second)
 
 
-def _next(time: timedelta, now: datetime) -> Meant:
-    """The next moment at which the clocks here show this time."""
+def _next(time: timedelta, now: datetime) -> Time:
+    """The next time at which the clocks here show this time of day."""
     midnight = now.astimezone().replace(hour=0, minute=0, second=0, microsecond=0, tzinfo=None)
     for day in range(3):
         wanted = midnight + timedelta(days=day) + time
-        meant = _local(wanted, f"{wanted:%Y-%m-%d %H:%M:%S}")
-        if meant.moment > now:
-            return meant
+        read = _local(wanted, f"{wanted:%Y-%m-%d %H:%M:%S}")
+        if read.at > now:
+            return read
     raise AssertionError("each time of day comes within two days")
 
 
-def _local(wall: datetime, text: str) -> Meant:
+def _local(wall: datetime, text: str) -> Time:
     """A time without a zone, taken as local time."""
     try:
         # `timestamp`, since `astimezone` looks at the zone once more and answers a gap the other way round.
@@ -78,12 +79,12 @@ def _local(wall: datetime, text: str) -> Meant:
         raise InvalidInput(f"{text} is out of range", "use a time from 1970 to 8999") from error
     if first < second:
         said = f"exists twice here; taken the first, {format_instant(first)} (the second: {format_instant(second)})"
-        return Meant(first, f"{text} {said}")
+        return Time(first, f"{text} {said}")
     if first > second:
         after = _gap_end(second, first)
-        said = f"does not exist here, the clocks go forward; taken the first moment after it, {format_instant(after)}"
-        return Meant(after, f"{text} {said}")
-    return Meant(first, f"{text} has no zone; taken as local time, that is {format_instant(first)}")
+        said = f"does not exist here, the clocks go forward; taken the first time after it, {format_instant(after)}"
+        return Time(after, f"{text} {said}")
+    return Time(first, f"{text} has no zone; taken as local time, that is {format_instant(first)}")
 
 
 def _utc(seconds: float) -> datetime:
@@ -91,7 +92,7 @@ def _utc(seconds: float) -> datetime:
 
 
 def _gap_end(before: datetime, after: datetime) -> datetime:
-    """The moment between two at which the clocks here go forward, to the second."""
+    """The time between two at which the clocks here go forward, to the second."""
     offset = before.astimezone().utcoffset()
     low, high = int(before.timestamp()), int(after.timestamp())
     while high - low > 1:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from queuectl.errors import InvalidInput
-from queuectl.service.moments import read_moment
+from queuectl.service.times import read_time
 
 NOW = datetime(2026, 3, 28, 12, 0, tzinfo=UTC)  # 13:00 in Berlin, the day before the clocks go forward
 
@@ -49,8 +49,8 @@ def utc(text: str) -> datetime:
     ],
 )  # fmt: skip
 def test_it_is_the_moment_that_is_meant_and_said(text: str, moment: str, note: str | None) -> None:
-    meant = read_moment(text, NOW)
-    assert meant.moment == utc(moment)
+    meant = read_time(text, NOW)
+    assert meant.at == utc(moment)
     assert meant.note is None if note is None else note in (meant.note or "")
 
 
@@ -61,5 +61,5 @@ def test_it_is_the_moment_that_is_meant_and_said(text: str, moment: str, note: s
 )  # fmt: skip
 def test_other_texts_are_refused_with_what_to_write(text: str) -> None:
     with pytest.raises(InvalidInput) as error:
-        read_moment(text, NOW)
+        read_time(text, NOW)
     assert error.value.hint
