@@ -37,7 +37,7 @@ def utc(text: str) -> datetime:
         ("@1.5", "1970-01-01 00:00:01.5", None),
         ("2026-07-01 10:00", "2026-07-01 08:00", "has no zone; taken as local time, that is 2026-07-01T08:00:00"),
         ("2026-03-29 01:59", "2026-03-29 00:59", "has no zone"),
-        ("2026-03-29 02:00", "2026-03-29 01:00", "does not exist here, the clocks go forward; taken the first moment"),
+        ("2026-03-29 02:00", "2026-03-29 01:00", "does not exist here, the clocks go forward; taken the first time"),
         ("2026-03-29 02:30", "2026-03-29 01:00", "does not exist here"),
         ("2026-03-29 02:59:59", "2026-03-29 01:00", "does not exist here"),
         ("2026-03-29 03:00", "2026-03-29 01:00", "has no zone"),
