@@ -13,7 +13,6 @@ What happens at the beginning and at the end of an attempt is the supervisor's.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 from queuectl.worker.holder.attempt import LEASE_GRACE, Attempt, Phase
 from queuectl.worker.holder.kill_ladder import KillLadder, Snapshot
@@ -40,11 +39,8 @@ ARROWS: dict[Phase, frozenset[Phase]] = {
 """Which phase may follow which."""
 
 
-class Step(NamedTuple):
-    """What a look at an attempt has found: its phase from now on, and when to look again if nothing happens before."""
-
-    phase: Phase
-    at: float
+Step = tuple[Phase, float]
+"""The phase of an attempt from now on, and when to look again if nothing happens before."""
 
 
 class Phases:
@@ -69,31 +65,31 @@ class Phases:
 
     def _running(self, attempt: Attempt, now: float, _snapshot: Snapshot) -> Step:
         if attempt.exited:
-            return Step(Phase.DRAINING_PIPES, now)
+            return Phase.DRAINING_PIPES, now
         if reason := attempt.exceeded(now):
             return _begin_ending(attempt, reason, now)
-        return Step(Phase.RUNNING, attempt.limit_at())
+        return Phase.RUNNING, attempt.limit_at()
 
     def _draining_pipes(self, attempt: Attempt, now: float, _snapshot: Snapshot) -> Step:
         """The leader has exited. Another process may hold the pipe: it must not keep the job running for long."""
         until = attempt.exited_at + DRAIN_PIPES
         if attempt.pipes and now < until:
-            return Step(Phase.DRAINING_PIPES, until)
-        return Step(Phase.CHECKING_LEFTOVERS, now)
+            return Phase.DRAINING_PIPES, until
+        return Phase.CHECKING_LEFTOVERS, now
 
     def _checking_leftovers(self, attempt: Attempt, now: float, _snapshot: Snapshot) -> Step:
         if attempt.allow_detached:
-            return Step(Phase.FINISHED, NEVER)
+            return Phase.FINISHED, NEVER
         left = process_table.group_exists(attempt.pid) or self._leftovers.left_by(attempt, now)
         if left is None:
-            return Step(Phase.CHECKING_LEFTOVERS, max(self._leftovers.ready_at, now + LOOK_AGAIN))
+            return Phase.CHECKING_LEFTOVERS, max(self._leftovers.ready_at, now + LOOK_AGAIN)
         if not left:
-            return Step(Phase.FINISHED, NEVER)
+            return Phase.FINISHED, NEVER
         attempt.settle_until = min(attempt.settle_until, now + SETTLE)
         if now < attempt.settle_until:
-            return Step(Phase.CHECKING_LEFTOVERS, attempt.settle_until)
+            return Phase.CHECKING_LEFTOVERS, attempt.settle_until
         attempt.ladder = KillLadder(attempt.pid, min(attempt.grace, LEFTOVER_GRACE), now)
-        return Step(Phase.ENDING, now)
+        return Phase.ENDING, now
 
     def _ending(self, attempt: Attempt, now: float, snapshot: Snapshot) -> Step:
         ladder = attempt.ladder
@@ -102,9 +98,9 @@ class Phases:
             found = self._leftovers.of(attempt, snapshot, now)
             ladder.step(now, snapshot, found.pids, not attempt.exited, found.undecided)
         if not ladder.done:
-            return Step(Phase.ENDING, ladder.next_at)
+            return Phase.ENDING, ladder.next_at
         attempt.leftovers = len(ladder.seen)
-        return Step(Phase.FINISHED, NEVER)
+        return Phase.FINISHED, NEVER
 
 
 def enter(attempt: Attempt, phase: Phase) -> None:
@@ -116,9 +112,8 @@ def enter(attempt: Attempt, phase: Phase) -> None:
 def end(attempt: Attempt, reason: str, now: float) -> None:
     """Have a started attempt ended, unless it is being ended already: the first reason counts."""
     if Phase.ENDING in ARROWS[attempt.phase]:
-        step = _begin_ending(attempt, reason, now)
-        enter(attempt, step.phase)
-        attempt.next_at = step.at
+        phase, attempt.next_at = _begin_ending(attempt, reason, now)
+        enter(attempt, phase)
 
 
 def _begin_ending(attempt: Attempt, reason: str, now: float) -> Step:
@@ -127,4 +122,4 @@ def _begin_ending(attempt: Attempt, reason: str, now: float) -> Step:
     attempt.ladder = KillLadder(attempt.pid, grace, now)
     if not attempt.exited:
         attempt.ended_by = reason
-    return Step(Phase.ENDING, now)
+    return Phase.ENDING, now
