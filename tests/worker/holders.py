@@ -235,10 +235,10 @@ class Worker:
         self.process.wait()
         if guard:
             eventually(lambda: not alive(guard))
-        for leftover in dead_workers(self.directory):
-            with leftover:
-                leftover.kill(within=5)
-                leftover.remove()
+        for dead in dead_workers(self.directory):
+            with dead:
+                dead.kill(within=5)
+                dead.remove()
         for agent in self.agents:
             agent.clean_up()
         self._control.close()

@@ -39,12 +39,12 @@ def test_the_dead_holders_file_tells_what_was_started(worker: Worker, tmp_path: 
     assert list(dead_workers(worker.directory)) == []
     os.kill(worker.pid, signal.SIGKILL)
     worker.process.wait()
-    leftover = eventually(lambda: next(dead_workers(worker.directory), None))
-    with leftover:
-        assert leftover.worker_id == worker.id
-        assert sorted(leftover.attempts) == sorted([running, ended, waits[0]])
-        assert leftover.kill() == []
-        leftover.remove()
+    dead = eventually(lambda: next(dead_workers(worker.directory), None))
+    with dead:
+        assert dead.worker_id == worker.id
+        assert sorted(dead.attempts) == sorted([running, ended, waits[0]])
+        assert dead.kill() == []
+        dead.remove()
 
 
 def test_a_dead_guard_is_replaced_and_the_new_one_guards(worker: Worker, tmp_path: Path) -> None:
@@ -57,8 +57,8 @@ def test_a_dead_guard_is_replaced_and_the_new_one_guards(worker: Worker, tmp_pat
     os.kill(worker.pid, signal.SIGKILL)
     all_dead(pids, within=1.0)
     all_dead([second], within=2.0)
-    with eventually(lambda: next(dead_workers(worker.directory), None)) as leftover:
-        assert leftover.kill() == []
+    with eventually(lambda: next(dead_workers(worker.directory), None)) as dead:
+        assert dead.kill() == []
 
 
 def test_the_guard_is_deaf_to_signals_and_holds_nothing(worker: Worker) -> None:
@@ -83,9 +83,9 @@ def test_when_holder_and_guard_are_killed_the_next_one_to_look_cleans_up(
     os.kill(guard, signal.SIGKILL)
     worker.process.wait()
     assert all(map(alive, pids))
-    with eventually(lambda: next(dead_workers(worker.directory), None)) as leftover:
-        assert leftover.kill(within=5) == []
-        leftover.remove()
+    with eventually(lambda: next(dead_workers(worker.directory), None)) as dead:
+        assert dead.kill(within=5) == []
+        dead.remove()
     all_dead(pids, within=0)
     assert list(worker.directory.iterdir()) == []
 
@@ -95,9 +95,9 @@ def test_a_crash_between_spawn_and_record_leaves_no_process(new_worker: object, 
     worker.agent.run("true")
     attempt_id = worker.agent.start(f"echo $$ > {tmp_path}/pid; exec sleep 60")
     assert worker.exit_status() == -signal.SIGKILL
-    with eventually(lambda: next(dead_workers(worker.directory), None)) as leftover:
-        assert leftover.attempts == [attempt_id]
-        leftover.kill()
+    with eventually(lambda: next(dead_workers(worker.directory), None)) as dead:
+        assert dead.attempts == [attempt_id]
+        dead.kill()
     all_dead([int(w) for w in (tmp_path / "pid").read_text().split()] if (tmp_path / "pid").exists() else [])
 
 
@@ -105,8 +105,8 @@ def test_a_crash_after_an_exit_leaves_the_attempt_among_those_started(new_worker
     worker: Worker = new_worker(env={"QUEUECTL_CRASH_AT": "after_exit"})  # type: ignore[operator]
     attempt_id = worker.agent.start("true")
     assert worker.exit_status() == -signal.SIGKILL
-    with eventually(lambda: next(dead_workers(worker.directory), None)) as leftover:
-        assert leftover.attempts == [attempt_id]
+    with eventually(lambda: next(dead_workers(worker.directory), None)) as dead:
+        assert dead.attempts == [attempt_id]
 
 
 def test_a_second_worker_of_the_same_id_is_refused(worker: Worker, new_worker: object) -> None:
@@ -121,6 +121,6 @@ def test_a_dead_workers_private_scripts_go_with_its_file(worker: Worker) -> None
     worker.agent.started(attempt_id)
     assert len(list(worker.directory.iterdir())) == 2
     os.kill(worker.pid, signal.SIGKILL)
-    with eventually(lambda: next(dead_workers(worker.directory), None)) as leftover:
-        leftover.remove()
+    with eventually(lambda: next(dead_workers(worker.directory), None)) as dead:
+        dead.remove()
     assert list(worker.directory.iterdir()) == []

@@ -92,12 +92,12 @@ def test_a_locked_file_belongs_to_a_living_worker(path: Path, tmp_path: Path) ->
     assert held is not None
     assert list(dead_workers(tmp_path)) == []
     os.close(held)
-    (leftover,) = dead_workers(tmp_path)
-    assert (leftover.worker_id, leftover.name, leftover.attempts) == ("w-1", "ned", [])
+    (dead,) = dead_workers(tmp_path)
+    assert (dead.worker_id, dead.name, dead.attempts) == ("w-1", "ned", [])
     assert list(dead_workers(tmp_path)) == [], "while it is being cleared up, it is nobody else's"
-    leftover.remove()
-    leftover.close()
-    leftover.close()
+    dead.remove()
+    dead.close()
+    dead.close()
     assert list(tmp_path.glob("*")) == []
 
 
@@ -132,11 +132,11 @@ def test_nothing_is_killed_after_a_reboot_or_from_another_container(
         slots = SlotFile.create(path, WORKER, 1)
         slots.starting(0, FIRST, 0, process_table.ticks() - 10)
         slots.running(0, sleeper.pid, process_table.ticks())
-        (leftover,) = dead_workers(tmp_path)
-        with leftover:
-            leftover._slots.header.update(changed)
-            leftover.boot_id = leftover._slots.header["boot_id"]
-            assert leftover.kill() == []
+        (dead,) = dead_workers(tmp_path)
+        with dead:
+            dead._slots.header.update(changed)
+            dead.boot_id = dead._slots.header["boot_id"]
+            assert dead.kill() == []
             assert sleeper.poll() is None
         sleeper.kill()
 
@@ -146,10 +146,10 @@ def test_a_stranger_with_a_reused_pid_is_not_killed(path: Path, tmp_path: Path) 
         slots = SlotFile.create(path, WORKER, 1)
         slots.starting(0, FIRST, 0, process_table.ticks() - 100_000)
         slots.running(0, stranger.pid, process_table.ticks() - 99_000)
-        (leftover,) = dead_workers(tmp_path)
-        with leftover:
-            assert leftover.attempts == [FIRST]
-            assert leftover.kill() == []
+        (dead,) = dead_workers(tmp_path)
+        with dead:
+            assert dead.attempts == [FIRST]
+            assert dead.kill() == []
         assert stranger.poll() is None
         stranger.kill()
 
@@ -171,9 +171,9 @@ def test_leftovers_are_found_by_birth_by_session_and_by_mark(path: Path, tmp_pat
     bystander = subprocess.Popen(
         ["sleep", "60"], env={"QUEUECTL_ATTEMPT_ID": "3" * 32}, start_new_session=True
     )
-    (leftover,) = dead_workers(tmp_path)
-    with leftover:
-        assert leftover.kill(within=5) == []
+    (dead,) = dead_workers(tmp_path)
+    with dead:
+        assert dead.kill(within=5) == []
     assert (leader.wait(5), escapee.wait(5)) == (-9, -9)
     assert process_table.look(child) is None or process_table.look(child).state == "Z"  # type: ignore[union-attr]
     assert bystander.poll() is None
@@ -188,9 +188,9 @@ def test_detached_processes_of_an_attempt_that_allows_them_stay(path: Path, tmp_
     with subprocess.Popen(
         ["sleep", "60"], env={"QUEUECTL_ATTEMPT_ID": FIRST}, start_new_session=True
     ) as daemon:
-        (leftover,) = dead_workers(tmp_path)
-        with leftover:
-            assert leftover.kill(within=5) == []
+        (dead,) = dead_workers(tmp_path)
+        with dead:
+            assert dead.kill(within=5) == []
         assert daemon.poll() is None
         daemon.kill()
 
@@ -208,8 +208,8 @@ def test_the_lock_dies_with_its_process(path: Path, tmp_path: Path) -> None:
         assert list(dead_workers(tmp_path)) == []
         process.kill()
         process.wait()
-        (leftover,) = dead_workers(tmp_path)
-        leftover.close()
+        (dead,) = dead_workers(tmp_path)
+        dead.close()
 
 
 def test_free_is_zero_so_that_a_new_file_is_an_empty_table() -> None:

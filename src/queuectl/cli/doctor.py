@@ -114,12 +114,12 @@ def _leftovers(session: "Session") -> Iterator[Check]:
     yield Check("worker files", True, f"{directory}, mode 700")
     from queuectl.worker.host.liveness import dead_workers
 
-    for leftover in dead_workers(Path(directory)):
-        with leftover:
-            how = "has left results behind" if leftover.has_results else "was killed"
-            count = len(leftover.attempts)
+    for dead in dead_workers(Path(directory)):
+        with dead:
+            how = "has left results behind" if dead.has_results else "was killed"
+            count = len(dead.attempts)
             attempts = "1 attempt" if count == 1 else f"{count} attempts"
-            detail = f"worker {leftover.name} {how}; its record names {attempts}"
+            detail = f"worker {dead.name} {how}; its record names {attempts}"
             yield Check("leftover", False, detail, "the next queuectl worker start cleans up")
 
 

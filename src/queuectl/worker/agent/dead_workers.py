@@ -22,7 +22,7 @@ from queuectl.worker.agent.results import ResultRecorder
 from queuectl.worker.agent.store_time import StoreTime
 from queuectl.worker.agent.translate import Ended
 from queuectl.worker.host import process_table
-from queuectl.worker.host.liveness import Leftover, dead_workers, path_of
+from queuectl.worker.host.liveness import DeadWorker, dead_workers, path_of
 from queuectl.worker.protocol import Exited, MalformedFrame, Message, Output, from_fields
 from queuectl.worker.wording import counted
 
@@ -44,10 +44,10 @@ class DeadWorkers:
     def recover(self, within: float = 1.0) -> list[Job]:
         """Recover all dead workers; their processes have so many seconds to die. Answers the jobs that were changed."""
         recovered: list[Job] = []
-        for leftover in dead_workers(self._directory):
-            with leftover:
-                if leftover.worker_id not in self._kept:
-                    recovered += self._recover(leftover, within)
+        for dead in dead_workers(self._directory):
+            with dead:
+                if dead.worker_id not in self._kept:
+                    recovered += self._recover(dead, within)
         for job in recovered:
             self._log.recovered(job)
         return recovered
@@ -60,75 +60,75 @@ class DeadWorkers:
             self.recover()
             pause.wait(0.02)
 
-    def _recover(self, leftover: Leftover, within: float) -> list[Job]:
-        if not leftover.is_over(one_host=self._one_host):
-            self._deliver(leftover)
-            self._leave_to_leases(leftover)
+    def _recover(self, dead: DeadWorker, within: float) -> list[Job]:
+        if not dead.is_over(one_host=self._one_host):
+            self._deliver(dead)
+            self._leave_to_leases(dead)
             return []
-        survivors = leftover.kill(within=within)
-        self._deliver(leftover)
+        survivors = dead.kill(within=within)
+        self._deliver(dead)
         if survivors:
             # The claims stay with the dead worker until these processes are gone. The next round tries again.
-            self._log.note("leftover", f"cannot end processes {survivors} of worker {leftover.name}")
+            self._log.note("leftover", f"cannot end processes {survivors} of worker {dead.name}")
             return []
-        started = frozenset(leftover.attempts)
-        jobs = maintenance.recover_worker(self._store, leftover.worker_id, started, HOLDER_DIED)
-        self._store.forget(leftover.worker_id)
-        if leftover.worker_id in self._kept:
+        started = frozenset(dead.attempts)
+        jobs = maintenance.recover_worker(self._store, dead.worker_id, started, HOLDER_DIED)
+        self._store.forget(dead.worker_id)
+        if dead.worker_id in self._kept:
             return jobs
-        leftover.remove()
+        dead.remove()
         taken = f"{counted(len(jobs), 'claim')} taken back"
-        self._log.note("cleaned", f"worker {leftover.name} was dead; {taken}")
+        self._log.note("cleaned", f"worker {dead.name} was dead; {taken}")
         return jobs
 
-    def _leave_to_leases(self, leftover: Leftover) -> None:
+    def _leave_to_leases(self, dead: DeadWorker) -> None:
         """The worker may live. Its file is removed when the store knows neither a claim of it nor the worker itself."""
-        held = Filter(states=frozenset(("processing",)), worker=leftover.worker_id)
+        held = Filter(states=frozenset(("processing",)), worker=dead.worker_id)
         if not self._store.find(held, Page(limit=1)).jobs:
-            if all(worker.id != leftover.worker_id for worker in self._store.workers()):
-                leftover.remove()
-        elif leftover.worker_id not in self._in_doubt:
-            self._in_doubt.add(leftover.worker_id)
+            if all(worker.id != dead.worker_id for worker in self._store.workers()):
+                dead.remove()
+        elif dead.worker_id not in self._in_doubt:
+            self._in_doubt.add(dead.worker_id)
             self._log.note(
                 "in_doubt",
-                f"worker {leftover.name} may live: its file is a copy, or it ran where its processes cannot be "
+                f"worker {dead.name} may live: its file is a copy, or it ran where its processes cannot be "
                 "seen from here; its jobs are taken back when their leases end",
             )
 
-    def _deliver(self, leftover: Leftover) -> None:
+    def _deliver(self, dead: DeadWorker) -> None:
         """Record the results that the worker could not deliver.
 
         Raises StoreError or OutcomeUnknown; then the next round does all of it again, which the fence makes safe.
         """
         outputs, recorder = OutputShipper(self._store), ResultRecorder(self._store, self._log)
-        same_boot = leftover.boot_id == process_table.boot_id()  # `born` counts from the boot
-        for said, payload in self._results_of(leftover):
+        same_boot = dead.boot_id == process_table.boot_id()  # `born` counts from the boot
+        for said, payload in self._results_of(dead):
             if isinstance(said, Output):
                 outputs.add(self._clock.convert_output(said), payload)
             elif isinstance(said, Exited):
                 message = self._clock.convert_end(said if same_boot else said._replace(born=None))
-                recorder.add(Ended(message, payload, leftover.host, None))
+                recorder.add(Ended(message, payload, dead.host, None))
         if not recorder.waiting:
             return
-        left = f"worker {leftover.name} left {counted(recorder.waiting, 'result')} that it could not deliver"
+        left = f"worker {dead.name} left {counted(recorder.waiting, 'result')} that it could not deliver"
         self._log.note("handover", f"{left}; recording what nobody else has taken over")
         if not outputs.try_to_write(None) and outputs.fault is not None:  # an output is never worth a result
             self._log.note("output", f"what they printed last is not stored: {outputs.fault.message}")
         recorder.record(None)
-        self._after_delivery(leftover, recorder)
+        self._after_delivery(dead, recorder)
 
-    def _after_delivery(self, leftover: Leftover, recorder: ResultRecorder) -> None:
+    def _after_delivery(self, dead: DeadWorker, recorder: ResultRecorder) -> None:
         """Remove the results, unless some belong to another database: a later agent may have that one again."""
         if recorder.unknown:
-            self._kept.add(leftover.worker_id)
-            unknown = f"{counted(recorder.unknown, 'result')} of worker {leftover.name}"
+            self._kept.add(dead.worker_id)
+            unknown = f"{counted(recorder.unknown, 'result')} of worker {dead.name}"
             self._log.note("handover", f"{unknown}: kept, for this store has no such job")
         elif not recorder.refs():
-            leftover.forget_results()
+            dead.forget_results()
 
-    def _results_of(self, leftover: Leftover) -> list[tuple[Message | None, bytes]]:
+    def _results_of(self, dead: DeadWorker) -> list[tuple[Message | None, bytes]]:
         try:
-            return [(from_fields(fields), payload) for fields, payload in leftover.results()]
+            return [(from_fields(fields), payload) for fields, payload in dead.results()]
         except MalformedFrame as error:
-            self._log.note("handover", f"the results of worker {leftover.name} cannot be read: {error}")
+            self._log.note("handover", f"the results of worker {dead.name} cannot be read: {error}")
             return []

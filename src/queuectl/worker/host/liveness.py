@@ -75,14 +75,14 @@ def _still_linked(file: int, path: Path) -> bool:
     return os.path.samestat(os.fstat(file), named)
 
 
-class Leftover:
+class DeadWorker:
     """A dead worker, whose slot file is locked by us: what it may have started, and how to end that.
 
-    for leftover in dead_workers(directory):
-        with leftover:
-            leftover.kill(within=5.0)
-            recover(leftover.worker_id, leftover.attempts)
-            leftover.remove()
+    for dead in dead_workers(directory):
+        with dead:
+            dead.kill(within=5.0)
+            recover(dead.worker_id, dead.attempts)
+            dead.remove()
     """
 
     def __init__(self, path: Path, lock: int, slots: SlotFile) -> None:
@@ -148,7 +148,7 @@ class Leftover:
             os.close(self._lock)
             self._lock = -1
 
-    def __enter__(self) -> "Leftover":
+    def __enter__(self) -> "DeadWorker":
         return self
 
     def __exit__(
@@ -205,14 +205,14 @@ def _open(directory: Path, worker_id: str) -> Iterator[tuple[SlotFile | None, bo
         slots.close()
 
 
-def dead_workers(directory: Path) -> Iterator[Leftover]:
+def dead_workers(directory: Path) -> Iterator[DeadWorker]:
     """Each worker of this directory whose holder is dead. The caller closes each."""
     for path in sorted(directory.glob("*" + SUFFIX)):
-        if leftover := _open_dead(path):
-            yield leftover
+        if dead := _open_dead(path):
+            yield dead
 
 
-def _open_dead(path: Path) -> Leftover | None:
+def _open_dead(path: Path) -> DeadWorker | None:
     try:
         held = lock(path)
     except FileNotFoundError:
@@ -220,7 +220,7 @@ def _open_dead(path: Path) -> Leftover | None:
     if held is None:
         return None
     try:
-        return Leftover(path, held, SlotFile(held))
+        return DeadWorker(path, held, SlotFile(held))
     except (ValueError, KeyError):
         # The holder died before the file was complete: it cannot have started anything.
         path.unlink(missing_ok=True)
