@@ -123,6 +123,15 @@ MALFORMED: dict[str, list[tuple[str, str]]] = {
         ("redis://h/0?listen", PAIRS),
         ("redis://h/0?listen=no&listen=auto", AGAIN),
         ("redis://h/0?name=a&name=a", AGAIN),
+        *((f"redis://ada:s3cret@h{rest}", why) for rest, why in (
+            (":port/0", PORT), (":99999/0", PORT), (":0/0", PORT), ("/jobs", DATABASE), ("/-1", DATABASE),
+            ("/0/1", DATABASE), ("/0?listen", PAIRS),
+        )),
+        ("redis://ada:s3cret#x@h/0", HASH),
+        ("redis://ada:x@s3cret@h/0", TWICE),
+        ("redis://ada:s3cret/x@h/0", SLASH),
+        ("redis://ada:x?s3cret@h/0", MIXED),
+        ("redis://ada:s3cret[@h/0", ENCODE),
     ],
 }  # fmt: skip
 
@@ -277,6 +286,10 @@ UNFIT: dict[str, list[tuple[str, str, str]]] = {
         ("redis://ada:s3cret@h/0?name={x}", NO_NAME, NAMES),
         ("redis://h/0?name=", NO_NAME, NAMES),
         ("redis://h/0?name=-a", NO_NAME, NAMES),
+        ("redis://ada:s3cret@h/0?name=a%20b", NO_NAME, NAMES),
+        ("redis://ada:s3cret@h/0?name=", NO_NAME, NAMES),
+        ("redis://ada:s3cret@h/0?listen=yes", LISTEN, LISTENS),
+        ("redis://ada@h/0?arhive=mongodb://u:s3cret@h/past", unknown(), "did you mean archive?"),
         ("redis://h/0?name=s3cret@host", NO_NAME, NAMES),
         (f"redis://h/0?name={'n' * 64}", NO_NAME, NAMES),
     ],
