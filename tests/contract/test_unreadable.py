@@ -175,7 +175,7 @@ def tamper(ground: Any, table: str, key: str, text: str) -> None:
             ground.admin.execute(f"UPDATE {ground.schema}.worker SET worker = %s WHERE id = %s", (text, key))
         else:
             change = f"UPDATE {ground.schema}.shared SET value = %s::jsonb WHERE name = %s AND key = %s"
-            ground.admin.execute(change, (text if text in VALID else '"text"', table, key))
+            ground.admin.execute(change, ('"text"' if text in ("{", "") else text, table, key))
     elif isinstance(ground, MongoGround):
         name = key if table == "worker" else f"{table}/{key}"
         where, field = ("workers", "worker") if table == "worker" else ("shared", "value")

@@ -1,23 +1,36 @@
-"""What the entry of a queue in the shared table says: may jobs be taken from it, and how many?"""
+"""The settings of a queue: may jobs be claimed from it, and how many may run at once?"""
 
 from collections.abc import Mapping
 from typing import Any
 
-
-def room(setting: Mapping[str, Any], processing: int, wanted: int) -> int:
-    """How many of `wanted` jobs a claim may take from a queue in which `processing` run now."""
-    if is_paused(setting):
-        return 0
-    limit = setting.get("limit")
-    return wanted if limit is None else max(0, min(wanted, limit - processing))
+from msgspec import Struct
 
 
-def is_paused(setting: Mapping[str, Any]) -> bool:
-    """Whether nothing may be taken: also where the entry makes no sense, for it may have been a pause or a limit."""
-    return setting.get("paused") not in (None, False) or not is_sound(setting)
+class QueueSettings(Struct, frozen=True):
+    """What the entry of a queue in the shared table says. A queue without an entry has the defaults.
+
+    Drivers that compute the capacity inside the store (SQL, Lua) have to agree with `of` and `capacity`:
+    `tests/contract/test_queue_settings.py` asks all of them about one table of cases.
+    """
+
+    paused: bool = False
+    limit: int | None = None
+
+    @classmethod
+    def of(cls, value: Mapping[str, Any]) -> "QueueSettings":
+        """The settings that an entry holds. One that makes no sense pauses: it may have been a pause or a limit."""
+        if not is_sound(value):
+            return cls(paused=True)
+        return cls(bool(value.get("paused")), value.get("limit"))
+
+    def capacity(self, processing: int, wanted: int) -> int:
+        """How many of `wanted` jobs may be claimed while `processing` jobs of the queue run."""
+        if self.paused:
+            return 0
+        return wanted if self.limit is None else max(0, min(wanted, self.limit - processing))
 
 
-def is_sound(setting: Mapping[str, Any]) -> bool:
-    """Whether an entry says what one can say."""
-    limit = setting.get("limit")
-    return setting.get("paused") in (None, False, True) and (limit is None or type(limit) is int)
+def is_sound(value: Mapping[str, Any]) -> bool:
+    """Whether an entry holds settings that queuectl writes."""
+    paused, limit = value.get("paused"), value.get("limit")
+    return (paused is None or type(paused) is bool) and (limit is None or type(limit) is int)

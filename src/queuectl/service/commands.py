@@ -8,15 +8,16 @@ rule refuses does not stop the others.
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from datetime import datetime, timedelta
+from typing import Any
 
-from msgspec.structs import replace
+from msgspec.structs import asdict, replace
 
 from queuectl.domain import lifecycle
 from queuectl.domain.ids import handle
 from queuectl.domain.job import Job, State
 from queuectl.domain.names import check_name, is_name
 from queuectl.domain.query import Filter, Page, Unreadable
-from queuectl.domain.queue import is_sound
+from queuectl.domain.queue import QueueSettings, is_sound
 from queuectl.errors import (
     CommandFailed,
     Conflict,
@@ -262,13 +263,14 @@ def known_queue(store: Store, queue: str) -> str:
     return check_name("queue", queue)
 
 
-def _swap_queue(store: Store, queue: str, **wanted: object) -> bool:
+def _swap_queue(store: Store, queue: str, **wanted: Any) -> bool:
     known_queue(store, queue)
     for _ in range(TRIES):
-        entry = store.read_table("queues").get(queue) or Entry({"paused": False, "limit": None}, 0)
-        known = entry.value if is_sound(entry.value) else {"paused": True, "limit": None}
-        if known == entry.value and all(known.get(key) == value for key, value in wanted.items()):
+        entry = store.read_table("queues").get(queue) or Entry({}, 0)
+        known = QueueSettings.of(entry.value)
+        changed = replace(known, **wanted)
+        if changed == known and is_sound(entry.value):
             return False
-        if store.compare_and_swap("queues", queue, {**known, **wanted}, entry.version):
+        if store.compare_and_swap("queues", queue, asdict(changed), entry.version):
             return True
     raise CommandFailed(f"queue {queue} is being changed by others", "run the same command again")

@@ -12,7 +12,7 @@ from queuectl.domain.ids import handle
 from queuectl.domain.job import STATES, Attempt, Job, State
 from queuectl.domain.output import Chunk
 from queuectl.domain.query import Counts, Filter, Found, Page, Unreadable
-from queuectl.domain.queue import is_paused
+from queuectl.domain.queue import QueueSettings
 from queuectl.domain.worker import Slot, Worker
 from queuectl.errors import NotFound
 from queuectl.service import unreadable
@@ -310,13 +310,14 @@ def held_by(store: Store, worker: str) -> list[Job]:
 def _queues(
     store: Store, counts: dict[str, dict[State, int]], since: dict[str, datetime] | None = None
 ) -> list[QueueStatus]:
-    shared, since = store.read_table("queues"), since or {}
-    names = sorted({*counts, *shared, *since})
+    settings = {name: QueueSettings.of(entry.value) for name, entry in store.read_table("queues").items()}
+    since, default = since or {}, QueueSettings()
+    names = sorted({*counts, *settings, *since})
     return [
         QueueStatus(
             name=name,
-            paused=name in shared and is_paused(shared[name].value),
-            limit=shared[name].value.get("limit") if name in shared else None,
+            paused=settings.get(name, default).paused,
+            limit=settings.get(name, default).limit,
             jobs=counts.get(name, {}),
             oldest_due=since.get(name),
         )

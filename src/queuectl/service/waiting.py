@@ -10,6 +10,7 @@ from queuectl.domain import topics
 from queuectl.domain.ids import handle
 from queuectl.domain.instant import format_age
 from queuectl.domain.job import WAITING, Job
+from queuectl.domain.queue import QueueSettings
 from queuectl.service import queries
 from queuectl.service.attention import serving
 from queuectl.store.protocol import Store, Subscription
@@ -134,7 +135,7 @@ def _of_queues(store: Store, settings: Settings, names: Sequence[str]) -> list[s
     rules = store.read_table("queues")
     found = []
     for name in names:
-        if name in rules and rules[name].value.get("paused"):
+        if name in rules and QueueSettings.of(rules[name].value).paused:
             found.append(f"queue {name} is paused: queuectl queue resume {quote(name)}")
         if not serving(workers, name):
             living = any(item.state in ("running", "paused") for item in workers)

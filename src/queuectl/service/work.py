@@ -5,7 +5,7 @@ from datetime import timedelta
 
 from queuectl.domain.job import State
 from queuectl.domain.query import Filter, Page
-from queuectl.domain.queue import is_paused
+from queuectl.domain.queue import QueueSettings
 from queuectl.store.protocol import Store
 
 _UNFINISHED: frozenset[State] = frozenset(("processing", "failed"))
@@ -17,7 +17,9 @@ def is_left(store: Store, queues: Sequence[str]) -> bool:
     Paused queues do not count. Jobs that cannot be decoded do not count either, because no worker runs them: the
     counts include them, so each queue with a count is also searched for one readable job.
     """
-    paused = {name for name, entry in store.read_table("queues").items() if is_paused(entry.value)}
+    paused = {
+        name for name, entry in store.read_table("queues").items() if QueueSettings.of(entry.value).paused
+    }
     counted = [
         name
         for name, counts in store.counts(Filter()).queues.items()

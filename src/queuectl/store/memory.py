@@ -12,7 +12,7 @@ from queuectl.domain import lifecycle, topics
 from queuectl.domain.job import Job
 from queuectl.domain.output import Chunk, Trim
 from queuectl.domain.query import Counts, Filter, Found, Jobs, Page, Unreadable, matches
-from queuectl.domain.queue import room
+from queuectl.domain.queue import QueueSettings
 from queuectl.domain.topics import Topic
 from queuectl.domain.worker import Instruction, Worker, still_instructed
 from queuectl.errors import StoreAbsent
@@ -104,15 +104,15 @@ class MemoryStore:
 
     def claim(self, worker: str, queues: Sequence[str], limit: int, lease: timedelta) -> list[Job]:
         with self._lock:
-            now, claimed, rooms = self.now(), list[Job](), self._rooms(limit)
+            now, claimed, capacities = self.now(), list[Job](), self._capacities(limit)
             due = (job for job in self._jobs.values() if lifecycle.is_due(job, now))
             for job in sorted(due, key=lambda job: place(job, "next")):
                 if (
                     len(claimed) < limit
                     and (not queues or job.queue in queues)
-                    and rooms.get(job.queue, limit)
+                    and capacities.get(job.queue, limit)
                 ):
-                    rooms[job.queue] = rooms.get(job.queue, limit) - 1
+                    capacities[job.queue] = capacities.get(job.queue, limit) - 1
                     taken = lifecycle.claim(
                         job, attempt_id=self._token(), worker=worker, lease=lease, now=now
                     )
@@ -120,11 +120,14 @@ class MemoryStore:
             self._notifier.tell(topics.CHANGES)
             return claimed
 
-    def _rooms(self, limit: int) -> dict[str, int]:
+    def _capacities(self, limit: int) -> dict[str, int]:
         """How many jobs may be taken from each queue that has a setting."""
         running = [job.queue for job in self._jobs.values() if job.state == "processing"]
         settings = self._shared["queues"].items()
-        return {queue: room(entry.value, running.count(queue), limit) for queue, entry in settings}
+        return {
+            queue: QueueSettings.of(entry.value).capacity(running.count(queue), limit)
+            for queue, entry in settings
+        }
 
     def _store(self, job: Job) -> Job:
         stored = self._jobs[job.id] = replace(job, version=job.version + 1)

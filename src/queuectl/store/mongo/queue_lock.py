@@ -25,7 +25,7 @@ from msgspec import Struct
 from pymongo import ReturnDocument, UpdateOne
 from pymongo.errors import PyMongoError
 
-from queuectl.domain.queue import room
+from queuectl.domain.queue import QueueSettings
 from queuectl.store.driver import codec
 from queuectl.store.mongo import ready_index
 from queuectl.store.mongo.connect import Base, for_changing_one
@@ -43,7 +43,7 @@ class QueueLock(Struct, frozen=True):
     """The right to take jobs from one queue until a time of the server's clock, and the queue's settings."""
 
     until: int
-    settings: dict[str, Any]
+    settings: QueueSettings
 
 
 @contextmanager
@@ -60,12 +60,7 @@ def acquired(base: Base, queues: Sequence[str], now: Any) -> Iterator[Mapping[st
 def capacities(base: Base, locks: Mapping[str, QueueLock]) -> dict[str, int | None]:
     """How many jobs may be taken from each locked queue; None is any number. No other claim changes that meanwhile."""
     running = ready_index.count_processing(base, list(locks))
-    return {queue: _capacity(lock.settings, running[queue]) for queue, lock in locks.items()}
-
-
-def _capacity(settings: Mapping[str, Any], running: int) -> int | None:
-    limit = settings.get("limit")
-    return room(settings, running, limit) if limit is not None else None if room(settings, 0, 1) else 0
+    return {queue: ready_index.capacity(lock.settings, running[queue]) for queue, lock in locks.items()}
 
 
 @contextmanager
@@ -82,7 +77,9 @@ def _acquire(base: Base, queue: str, now: Any) -> QueueLock | None:
         [{"$set": {"turn": {"$add": [now, TTL]}}}],
         return_document=ReturnDocument.AFTER,
     )
-    return None if entry is None else QueueLock(int(entry["turn"]), codec.entry(entry.get("value"), 0).value)
+    if entry is None:
+        return None
+    return QueueLock(int(entry["turn"]), QueueSettings.of(codec.entry(entry.get("value"), 0).value))
 
 
 def _release(base: Base, locks: Mapping[str, QueueLock]) -> None:

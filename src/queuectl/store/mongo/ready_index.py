@@ -12,7 +12,7 @@ from typing import Any
 from msgspec import Struct
 from msgspec.structs import replace
 
-from queuectl.domain.queue import room
+from queuectl.domain.queue import QueueSettings
 from queuectl.store.driver import codec
 from queuectl.store.mongo.connect import Base
 from queuectl.store.mongo.documents import Document, standing, state_and_queue
@@ -49,12 +49,12 @@ class ReadyQueues(Struct, frozen=True):
 def ready_queues(base: Base, named: Sequence[str], now: ServerTime) -> ReadyQueues:
     """Which queues have ready jobs, and how many may be taken: one query, and a second one if a queue has a limit."""
     rows = list(base["jobs"].aggregate(ready_queues_pipeline(list(named), now)))
-    settings: dict[str, Any] = {
-        row["key"]: codec.entry(row.get("value"), 0).value for row in rows if "key" in row
+    settings = {
+        row["key"]: QueueSettings.of(codec.entry(row.get("value"), 0).value) for row in rows if "key" in row
     }
     ready = [row["_id"] for row in rows if "_id" in row]
     return ReadyQueues(
-        capacities=_capacities(base, {queue: settings.get(queue, {}) for queue in ready}),
+        capacities=_capacities(base, {queue: settings.get(queue, QueueSettings()) for queue in ready}),
         until=rows[0]["at"] + VALID_FOR if rows else 0,
         overdue=any("overdue" in row for row in rows),
     )
@@ -83,17 +83,18 @@ def due(now: ServerTime) -> Document:
     return {"delayed": {"$exists": True}, "$expr": {"$lte": ["$delayed", now]}}
 
 
-def _capacities(base: Base, settings: Mapping[str, Any]) -> dict[str, int | None]:
-    """The capacity of each queue that is neither paused nor full, by the rule in `domain/queue.py`."""
-    limited = [queue for queue, setting in settings.items() if setting.get("limit") is not None]
-    running = count_processing(base, limited)
-    capacities: dict[str, int | None] = {}
-    for queue, setting in settings.items():
-        if queue not in limited:
-            capacities |= {queue: None} if room(setting, 0, 1) else {}
-        elif free := room(setting, running[queue], setting["limit"]):
-            capacities[queue] = free
-    return capacities
+def _capacities(base: Base, settings: Mapping[str, QueueSettings]) -> dict[str, int | None]:
+    """The capacity of each queue that is neither paused nor full."""
+    running = count_processing(base, [queue for queue, each in settings.items() if each.limit is not None])
+    found = {queue: capacity(each, running[queue]) for queue, each in settings.items()}
+    return {queue: count for queue, count in found.items() if count != 0}
+
+
+def capacity(settings: QueueSettings, processing: int) -> int | None:
+    """How many jobs may be taken from a queue; None is any number."""
+    if settings.paused or settings.limit is None:
+        return 0 if settings.paused else None
+    return settings.capacity(processing, settings.limit)
 
 
 def count_processing(base: Base, queues: Sequence[str]) -> Counter[str]:

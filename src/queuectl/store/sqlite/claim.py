@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from queuectl.domain import lifecycle
 from queuectl.domain.job import Job
 from queuectl.domain.query import Unreadable
-from queuectl.domain.queue import room
+from queuectl.domain.queue import QueueSettings
 from queuectl.store.driver import codec, paging
 from queuectl.store.driver.attempt_ids import AttemptIds
 from queuectl.store.driver.set_aside import SetAside
@@ -113,14 +113,14 @@ def due_since(connection: apsw.Connection, now: Now) -> dict[str, datetime]:
 
 def _first(connection: apsw.Connection, request: ClaimRequest) -> list[tuple[int]]:
     """The numbers of the first jobs, over all queues that may be taken from."""
-    rooms = {
-        queue: room(codec.entry(setting, 0).value, processing, request.limit)
-        for queue, setting, processing in connection.execute(SQL["queue_settings"])
+    capacities = {
+        queue: QueueSettings.of(codec.entry(value, 0).value).capacity(processing, request.limit)
+        for queue, value, processing in connection.execute(SQL["queue_settings"])
     }
     queues = set(request.queues) or [queue for (queue,) in connection.execute(SQL["queues_ready"])]
     line: list[tuple[int, int]] = []
     for queue in queues:
-        line.extend(connection.execute(SQL["ready"], (queue, rooms.get(queue, request.limit))))
+        line.extend(connection.execute(SQL["ready"], (queue, capacities.get(queue, request.limit))))
     if len(queues) > 1:
         line.sort()
     return [(number,) for _, number in line[: request.limit]]

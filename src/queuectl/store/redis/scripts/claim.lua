@@ -25,7 +25,7 @@ local function promote()
     end
 end
 
--- As `domain.queue.room` says.
+-- As `domain.queue.QueueSettings.capacity` says.
 local function room(queue)
     local entry = redis.call('HGET', P .. 'shared:queues', queue)
     if not entry then return wanted end
