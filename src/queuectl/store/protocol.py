@@ -1,12 +1,12 @@
-"""The store contract: what a place that keeps jobs has to do. Four drivers and a memory reference keep it.
+"""The store contract: the verbs that every store has. Four drivers and a memory store implement it.
 
-Rules of the queue live in `domain/`; a driver decides nothing but which due jobs a claim takes, and that by rules so
-plain that they fit in one statement. Every other change of a job is: read it, hand it to a pure function, `save` the
-result, which is refused if somebody was faster. Drivers carry no docstrings of their own for these verbs.
+The rules of the queue are in `domain/`. A store decides only which due jobs a claim takes. Every other change of a job
+has three steps: read the job, give it to a pure function, `save` the result, which is refused if the job was changed
+meanwhile. The verbs are documented here and nowhere else.
 
-Time is the store's: workers send durations, and `now()` answers what the store's clock says. Batches are the normal
-case; a batch is one transaction where the store has them, and per-job where it has not, so callers look at each
-answer. Every verb may raise `StoreUnavailable` (nothing was changed), `StoreUnusable`, or, if it writes,
+The time is the store's: workers send durations, and `now()` answers the time of the store's clock. Batches are the
+normal case. A batch is one transaction where the store has transactions, and else one change for each job, so callers
+look at each answer. Every verb may raise `StoreUnavailable` (nothing was changed), `StoreUnusable`, or, if it writes,
 `OutcomeUnknown` (the reply was lost). All are safe to repeat with the same arguments.
 """
 
@@ -23,15 +23,13 @@ from queuectl.domain.topics import Topic
 from queuectl.domain.worker import Instruction, Worker
 
 Table = Literal["settings", "queues", "schedules", "aside"]
-"""The small shared tables: settings by key; queues `{"paused": bool, "limit": int | null}` by name; schedules by name..
-
-"""
+"""The small shared tables: settings by key, queues (`QueueSettings`) by name, schedules by name, aside by name."""
 
 Durability = Literal["memory-safe", "power-safe", "failover-safe"]
 
 
 DUE_LOOKED_AT = 100
-"""Jobs of one queue that `due_since` looks at."""
+"""How many jobs of one queue `due_since` looks at."""
 
 
 class Added(Struct, frozen=True, gc=False):
@@ -60,7 +58,7 @@ class Saved(Struct, frozen=True, gc=False):
 
 
 class AttemptRef(Struct, frozen=True):
-    """One attempt that a worker holds: what it wants to renew."""
+    """One attempt whose lease a worker wants to renew."""
 
     job_id: str
     attempt_id: str
@@ -76,10 +74,10 @@ class ClaimRequest(Struct, frozen=True):
 
 
 class Entry(Struct, frozen=True):
-    """One entry of a shared table. `version` rises with every swap; an absent entry has version 0.
+    """One entry of a shared table. `version` rises with every change; an absent entry has version 0.
 
-    Of an entry that cannot be decoded `unreadable` says why, and its value is that of a paused queue: nobody knows what
-    it said. A swap writes it anew.
+    If an entry cannot be decoded, `unreadable` says why and the value is that of a paused queue, because it may have
+    been a pause. `compare_and_swap` replaces such an entry.
     """
 
     value: dict[str, Any]
@@ -88,12 +86,12 @@ class Entry(Struct, frozen=True):
 
 
 class Description(Struct, frozen=True, kw_only=True):
-    """What a store says of itself, read back from it and not assumed. `url` carries no password.
+    """What a store says of itself, read back from the store and not assumed. `url` has no password.
 
-    durability  the word it keeps: what an acknowledged write survives (guarantee G1)
+    durability  what an acknowledged write survives (guarantee G1)
     details     names and values for `doctor`: versions, settings, sizes
-    faults      sentences about what is wrong; empty when all is well
-    archived    jobs that have ended are elsewhere: to look at them costs a connection of its own
+    faults      sentences about what is wrong; empty if nothing is
+    archived    jobs that have ended are in an archive: reading them needs another connection
     """
 
     url: str
@@ -159,7 +157,7 @@ class Store(Protocol):
         """For each queue with due jobs, paused ones too: since when the one that waits longest has been due.
 
         Looks at the first `DUE_LOOKED_AT` jobs of each queue in the order of claims, and at the first thousand delayed
-        ones that no claim has brought into the line yet: behind so many others a job of low priority may wait longer.
+        jobs that no claim has made ready yet. Behind these a job of low priority may have waited longer.
         """
 
     def claim(self, worker: str, queues: Sequence[str], limit: int, lease: timedelta) -> list[Job]:
@@ -176,8 +174,8 @@ class Store(Protocol):
     def renew(self, worker: str, held: Sequence[AttemptRef], lease: timedelta) -> list[Job]:
         """Begin the leases of these attempts again, and answer fresh copies: a request to cancel rides along.
 
-        Guard: still processing, held by this worker and this attempt id. What is missing in the answer is no longer
-        ours. Bumps the version, so that whoever recovers from an older look is refused.
+        Only for jobs that this worker still processes under this attempt id; the others are missing in the answer. The
+        version rises, so that a recovery that read the job before is refused.
         """
 
     def save(self, jobs: Sequence[Job]) -> list[Saved]:
@@ -188,15 +186,15 @@ class Store(Protocol):
         """
 
     def expired_leases(self, limit: int) -> list[Job]:
-        """Processing jobs whose lease ended by the store's clock, longest ago first.
+        """Processing jobs whose lease has ended by the store's clock, longest ago first.
 
-        Only finds: the domain decides, `save` fences.
+        Changes nothing: the domain decides what becomes of them, and `save` refuses a late change.
         """
 
     def write_output(self, chunks: Sequence[Chunk], trims: Sequence[Trim] = ()) -> set[str]:
-        """Keep these chunks, then forget what the trims name. Answers the attempt ids that were refused.
+        """Keep these chunks, then delete those that the trims name. Answers the attempt ids that were refused.
 
-        Guard: the job is processing under this attempt id. The same `(attempt_id, n)` twice is once.
+        An attempt id is refused unless its job is processing under it. Idempotent for each `(attempt_id, n)`.
         """
 
     def read_output(self, attempt_id: str, after: int, limit: int = 256) -> list[Chunk]:
@@ -209,10 +207,10 @@ class Store(Protocol):
         """
 
     def pending_instruction(self, worker_id: str) -> Instruction | None:
-        """What is asked of a worker, without a write: for those that were woken and only want to know."""
+        """What is asked of a worker. A read only: a heartbeat is a write, which wakes other workers."""
 
     def instruct(self, worker_id: str, instruction: Instruction) -> bool:
-        """Ask something of a worker; it learns of it with its next beat.
+        """Ask something of a worker; its next heartbeat answers it.
 
         False when there is no such worker.
         """
@@ -232,7 +230,7 @@ class Store(Protocol):
     def compare_and_swap(self, table: Table, key: str, value: dict[str, Any] | None, version: int) -> bool:
         """Write (or, with None, remove) one entry if its version is still `version` (0: absent).
 
-        False: somebody was faster.
+        False: the entry has another version.
         """
 
     def purge(self, wanted: Filter, limit: int) -> list[str]:
@@ -242,10 +240,10 @@ class Store(Protocol):
         """
 
     def set_aside(self, *, expired: bool) -> list[Unreadable]:
-        """The jobs that this handle has set aside, each answered once. Asks nobody but for what is `expired`.
+        """The jobs that this handle has set aside, each answered once. Asks the store only if `expired`.
 
-        To set a job aside: it is held from then on, without a lease, and everything else of it stays as it was. `claim`
-        does that to what it cannot decode. With `expired` it is done first to claims whose lease ended.
+        A job that is set aside becomes `held` and loses its lease; everything else of it stays. `claim` does that to
+        jobs that it cannot decode. With `expired`, this verb does it to those whose lease has ended.
         """
 
     def discard(self, numbers: Sequence[int]) -> list[int]:
