@@ -136,12 +136,12 @@ def test_eight_threads_wait_and_one_of_them_reads(source: FakeSource, notified: 
     assert source.connects == 1
 
 
-def test_no_wake_up_is_lost_however_often_another_thread_reads(
+def test_no_wake_up_is_lost_when_the_thread_that_reads_leaves_at_any_moment(
     source: FakeSource, notified: Notifier
 ) -> None:
-    """Two threads come and go at once, so that the reader changes in every moment between two others' steps."""
-    waiters, churners = [settled(notified) for _ in range(4)], [settled(notified) for _ in range(2)]
-    rounds, over = 300, threading.Event()
+    """In each round a thread reads, or not yet, and leaves while the others go to sleep; then something changes."""
+    waiters, leaver = [settled(notified) for _ in range(3)], settled(notified)
+    rounds = 400
     ready = threading.Barrier(len(waiters) + 1)
 
     def listen(subscription: Subscription) -> int:
@@ -151,25 +151,59 @@ def test_no_wake_up_is_lost_however_often_another_thread_reads(
             heard += subscription.wait(LONG)
         return heard
 
-    def churn(subscription: Subscription) -> None:
-        while not over.is_set():
-            subscription.wait(0.0003)
-
-    def send() -> None:
-        for _ in range(rounds):
+    def leave_and_send() -> None:
+        for number in range(rounds):
             ready.wait(LONG)
+            leaver.wait(number % 20 * 0.00002)
             source.send("work")
 
-    churning = [threading.Thread(target=churn, args=(each,)) for each in churners]
-    for thread in churning:
-        thread.start()
-    try:
-        answers = race(*(partial(listen, each) for each in waiters), send)
-    finally:
-        over.set()
-        for thread in churning:
-            thread.join()
-    assert answers[:4] == [rounds] * 4
+    assert race(*(partial(listen, each) for each in waiters), leave_and_send)[:3] == [rounds] * 3
+
+
+def test_when_the_thread_that_reads_leaves_another_one_reads(source: FakeSource, notified: Notifier) -> None:
+    subscriptions, leaver = [settled(notified) for _ in range(3)], settled(notified)
+
+    def leave_and_send() -> None:
+        eventually(lambda: all(each.asleep for each in subscriptions))
+        leaver.wake()
+        eventually(lambda: left.is_set() and notified._driven)
+        source.send("work")
+
+    def leave() -> None:
+        leaver.wait(LONG)
+        left.set()
+
+    left = threading.Event()
+    leaving = threading.Thread(target=leave)
+    leaving.start()
+    eventually(lambda: leaver.asleep)
+    waits = [partial(each.wait, LONG) for each in subscriptions]
+    assert race(*waits, leave_and_send)[:3] == [True] * 3
+    leaving.join()
+
+
+def test_a_thread_reads_itself_if_the_reader_leaves_before_it_sleeps(
+    source: FakeSource, notified: Notifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    follower, leaver, begin = settled(notified), settled(notified), notified._begin_to_drive
+
+    def overtaken(one: Subscription | None) -> bool:
+        drives = begin(one)
+        if one is follower and not drives:
+            leaver.wake()
+            eventually(lambda: not notified._driven, what="the reader has left")
+        return drives
+
+    def send() -> None:
+        eventually(lambda: follower.asleep and notified._driven, what="the follower reads")
+        source.send("work")
+
+    leaving = threading.Thread(target=leaver.wait, args=(LONG,))
+    leaving.start()
+    eventually(lambda: leaver.asleep)
+    monkeypatch.setattr(notified, "_begin_to_drive", overtaken)
+    assert race(lambda: follower.wait(LONG), send)[0] is True
+    leaving.join()
 
 
 def test_when_the_thread_that_reads_fails_the_others_learn_of_it(

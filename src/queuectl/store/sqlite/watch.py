@@ -1,4 +1,4 @@
-"""The kernel's word that a file was written to."""
+"""What inotify tells of one file: that it was written to."""
 
 import os
 
@@ -18,7 +18,7 @@ class Watch:
 
     @classmethod
     def of(cls, path: str) -> "Watch | None":
-        """A watch, or None where the system has none to give."""
+        """A watch, or None where the system has no inotify."""
         import ctypes
 
         kernel = ctypes.CDLL(None)
