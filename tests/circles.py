@@ -51,6 +51,9 @@ ELECTIONS = {"three_mongos", "own_cluster"}
 """Fixtures of servers that elect another one when one dies; that takes seconds each time."""
 
 QUICK = ("domain", "service", "cli", "contract", "test_architecture.py")
+NOT_QUICK = {"cli/test_hints.py", "cli/test_interrupt.py", "cli/test_output.py", "cli/test_waiting.py"}
+"""Files of these folders whose tests start many processes or make ten thousand jobs."""
+
 HARNESS = "servers"
 KEPT_OF_HARNESS = {"test_proxy.py", "test_talk.py"}
 """The tests of the network proxy stay in `test`: a proxy that is wrong makes every test of an outage meaningless."""
@@ -106,7 +109,8 @@ def circle_of(item: pytest.Item) -> str:
         return "proof"
     if place.parts[0] == HARNESS and place.name not in KEPT_OF_HARNESS:
         return "proof"
-    return "quick" if place.parts[0] in QUICK and kinds <= LOCAL else "test"
+    quick = place.parts[0] in QUICK and place.as_posix() not in NOT_QUICK and kinds <= LOCAL
+    return "quick" if quick else "test"
 
 
 def on_other_servers(items: Iterable[pytest.Item]) -> Iterator[pytest.Item]:

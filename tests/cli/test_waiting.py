@@ -118,7 +118,11 @@ class TestMany:
         queuectl("enqueue", "-", "--batch", "b", input="true\n" * self.COUNT)
 
     @pytest.mark.usefixtures("many")
-    @pytest.mark.parametrize("words", [("--all",), ("--batch", "b")], ids=" ".join)
+    @pytest.mark.parametrize(
+        "words",
+        [pytest.param(("--all",), marks=pytest.mark.proof), ("--batch", "b")],
+        ids=" ".join,
+    )
     def test_waiting_for_many_asks_for_few(
         self, queuectl: CommandLine, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
     ) -> None:
