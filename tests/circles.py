@@ -11,7 +11,7 @@ that take long); `doubles` runs a test of the contract in `test` on the doubles 
 
 import os
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import date
 from pathlib import Path
 
@@ -46,6 +46,10 @@ FIXTURES = {
     "redis_cluster": "cluster",
 }
 """The kind of store that a test uses which asks for this fixture."""
+
+ON_SQLITE_ALONE = {"test_seeds.py"}
+"""Files of end-to-end tests that `test` runs on SQLite and leaves on servers to `proof`: no guarantee rests on them. A
+test for servers alone runs on one."""
 
 ELECTIONS = {"three_mongos", "own_cluster"}
 """Fixtures of servers that elect another one when one dies; that takes seconds each time."""
@@ -114,20 +118,26 @@ def circle_of(item: pytest.Item) -> str:
 
 
 def on_other_servers(items: Iterable[pytest.Item]) -> Iterator[pytest.Item]:
-    """The end-to-end tests that `test` leaves to other days: the same test on servers that the date did not choose."""
+    """The end-to-end tests that `test` leaves out: the same test on servers that the date did not choose."""
     copies = defaultdict[object, dict[str, pytest.Item]](dict)
     for item in items:
         callspec = getattr(item, "callspec", None)
-        if callspec and item.path.parent.name == "e2e" and callspec.params.get("kind") in SERVERS:
+        if callspec and item.path.parent.name == "e2e" and "kind" in callspec.params:
             others = tuple((name, repr(value)) for name, value in callspec.params.items() if name != "kind")
             function = item.nodeid.partition("[")[0]
             copies[function, others][callspec.params["kind"]] = item
     for same in copies.values():
-        chosen = os.environ["KIND"]
-        if chosen not in same:
-            present = [kind for kind in SERVERS if kind in same]
-            chosen = present[SERVERS.index(chosen) % len(present)]
-        yield from (item for kind, item in same.items() if kind != chosen)
+        yield from (same[kind] for kind in {*SERVERS} & {*same} - {chosen_of(same)})
+
+
+def chosen_of(same: Mapping[str, pytest.Item]) -> str | None:
+    """The server on which `test` runs an end-to-end test that exists for these kinds; None: SQLite is enough."""
+    if "sqlite" in same and same["sqlite"].path.name in ON_SQLITE_ALONE:
+        return None
+    chosen, present = os.environ["KIND"], [kind for kind in SERVERS if kind in same]
+    if chosen in present or not present:
+        return chosen
+    return present[SERVERS.index(chosen) % len(present)]
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
