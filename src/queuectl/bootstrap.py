@@ -203,12 +203,12 @@ def _archived(live: "RedisStore", archive: str, patience: float) -> "Store":
     except InvalidInput as error:
         raise InvalidInput(f"archive=: {error.message}", error.hint) from error
 
-    def open_past() -> "Archive":
+    def open_archive() -> "Archive":
         from queuectl.store.redis_archive.archive import Archive
 
         return Archive(archive, patience)
 
-    return ArchivedStore(live, open_past)
+    return ArchivedStore(live, open_archive)
 
 
 @contextmanager

@@ -106,7 +106,7 @@ def test_many_lapsed_leases_are_counted(store: MemoryStore, look: Looks, clock: 
         put(store, f"j{n}", state="processing")
     clock.step(minutes=1)
     assert look.kinds() == ["lapsed_lease"] * 6
-    assert look()[-1].text == "and 4 more with a lapsed lease"
+    assert look()[-1].text == "and 4 more with an expired lease"
 
 
 def test_a_worker_that_rests(store: MemoryStore, look: Looks) -> None:

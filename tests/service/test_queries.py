@@ -134,10 +134,10 @@ class TestAttemptOf:
 
     def test_the_finished_attempt_with_an_id(self, store: MemoryStore) -> None:
         job = put(store, "a", state="failed")
-        past = queries.past_attempt(job, "a-1")
+        past = queries.finished_attempt(job, "a-1")
         assert past
         assert past.exit_code == 1
-        assert queries.past_attempt(job, "a-2") is None
+        assert queries.finished_attempt(job, "a-2") is None
 
 
 def test_output_comes_whole_however_many_chunks_there_are(store: MemoryStore) -> None:

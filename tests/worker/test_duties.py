@@ -124,7 +124,7 @@ def test_the_loop_is_idle_while_it_sleeps(unstarted: Unstarted, situation: Any) 
     situation(unstarted)
     rounds, end = 0, unstarted.now + 10
     while unstarted.now < end:
-        Agent(unstarted.parts)._turn()
+        Agent(unstarted.parts)._run_round()
         unstarted.now += Agent(unstarted.parts)._seconds_to_wait()
         rounds += 1
     assert rounds < 60
@@ -190,17 +190,17 @@ class TestOutage:
     def turns(self, agent: Unstarted, until: float) -> None:
         while agent.now < until:
             agent.now += Agent(agent.parts)._seconds_to_wait()
-            Agent(agent.parts)._turn()
+            Agent(agent.parts)._run_round()
 
     def test_it_is_left_alone_for_longer_and_longer(
         self, unstarted: Unstarted, asked: Sequence[float]
     ) -> None:
-        Agent(unstarted.parts)._turn()
+        Agent(unstarted.parts)._run_round()
         self.turns(unstarted, 1010)
         assert [round(time - 1000, 1) for time in asked] == [0.0, 0.2, 0.6, 1.4, 3.0, 6.2, 11.2]
 
     def test_its_end_is_logged_and_told_to_the_holder(self, unstarted: Unstarted) -> None:
-        Agent(unstarted.parts)._turn()
+        Agent(unstarted.parts)._run_round()
         assert unstarted.said() == ["store     the store is away; commands run on, results wait"]
         self.turns(unstarted, 1010)
         assert unstarted.said() == ["store     the store is back"]
@@ -211,7 +211,7 @@ class TestOutage:
 
     def test_a_claim_whose_reply_was_lost_is_given_back(self, unstarted: Unstarted) -> None:
         put(unstarted.store, "a")
-        Agent(unstarted.parts)._turn()
+        Agent(unstarted.parts)._run_round()
         unstarted.store.claim("w1", [], 1, unstarted.context.settings.lease)
         self.turns(unstarted, 1010)
         unstarted.round()

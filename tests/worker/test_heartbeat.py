@@ -46,7 +46,7 @@ class TestDue:
         assert beaten.duty(Heartbeat).due(beaten.now) == beaten.now + SOON
 
     def test_on_demand_it_is_due_at_once(self, beaten: Unstarted) -> None:
-        beaten.duty(Heartbeat).beat_next()
+        beaten.duty(Heartbeat).run_next()
         assert beaten.is_due(Heartbeat)
 
 

@@ -59,7 +59,7 @@ def set__options(parser: "Parser") -> None:
 
 def set_(session: "Session") -> int:
     """Write a shared setting: for all clients and workers of this store."""
-    return _told(session, session.queue.set(session.args.key, session.args.value))
+    return _report(session, session.queue.set(session.args.key, session.args.value))
 
 
 def unset_options(parser: "Parser") -> None:
@@ -70,10 +70,10 @@ def unset_options(parser: "Parser") -> None:
 
 def unset(session: "Session") -> int:
     """Back to the default."""
-    return _told(session, session.queue.unset(session.args.key))
+    return _report(session, session.queue.unset(session.args.key))
 
 
-def _told(session: "Session", settings: Settings) -> int:
+def _report(session: "Session", settings: Settings) -> int:
     """Report the value in force, and whether a flag, variable or file here overrides the stored value."""
     option = config.option(session.args.key)
     session.did(f"{option.key} = {settings.text(option.key)}")

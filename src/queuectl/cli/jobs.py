@@ -15,7 +15,7 @@ from queuectl.domain.quantity import format_duration, parse_duration
 from queuectl.domain.query import Filter, Found, Page, Unreadable
 from queuectl.errors import InvalidInput
 from queuectl.service import listing, shapes
-from queuectl.service.attention import place
+from queuectl.service.attention import worker_in_words
 from queuectl.terminal import safe
 
 if TYPE_CHECKING:
@@ -312,7 +312,7 @@ def _running(session: "Session", job: Job, form: Form) -> list[tuple[str, str]]:
     lease = job.lease
     if lease is None:
         return []
-    known = {item.worker.id: place(item) for item in session.queue.workers()}
+    known = {item.worker.id: worker_in_words(item) for item in session.queue.workers()}
     where = known.get(lease.worker, f"worker {lease.worker}") + (f", pid {lease.pid}" if lease.pid else "")
     return [("running", f"{where}, lease until {form.both(lease.until)}")]
 

@@ -49,7 +49,7 @@ def pause(session: "Session") -> int:
     changed = session.queue.pause(session.args.queue)
     if not known:
         session.say(f"queuectl: queue {session.args.queue} has no jobs yet")
-    return _told(session, "paused" if changed else "was paused already")
+    return _report(session, "paused" if changed else "was paused already")
 
 
 def resume_options(parser: "Parser") -> None:
@@ -61,7 +61,7 @@ def resume_options(parser: "Parser") -> None:
 def resume(session: "Session") -> int:
     """Start jobs from it again."""
     changed = session.queue.resume(session.args.queue)
-    return _told(session, "resumed" if changed else "was not paused")
+    return _report(session, "resumed" if changed else "was not paused")
 
 
 def limit_options(parser: "Parser") -> None:
@@ -80,10 +80,10 @@ def limit(session: "Session") -> int:
     if text != "none" and not (text.isdecimal() and len(text) < 8):
         raise InvalidInput(f"{text!r} is not a count", "a whole number from 1, or none")
     session.queue.limit(session.args.queue, None if text == "none" else int(text))
-    return _told(session, "has no limit" if text == "none" else f"runs at most {text} at once")
+    return _report(session, "has no limit" if text == "none" else f"runs at most {text} at once")
 
 
-def _told(session: "Session", what: str) -> int:
+def _report(session: "Session", what: str) -> int:
     name = session.args.queue
     session.did(f"queue {name} {what}")
     if session.json:

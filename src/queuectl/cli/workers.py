@@ -13,7 +13,7 @@ from queuectl.domain.quantity import format_duration, parse_duration
 from queuectl.domain.worker import Worker
 from queuectl.errors import Conflict, InvalidInput
 from queuectl.service import registry, shapes
-from queuectl.service.attention import SKEW_TOLERATED, place
+from queuectl.service.attention import SKEW_TOLERATED, worker_in_words
 from queuectl.service.queries import WorkerStatus
 from queuectl.service.registry import Silence
 from queuectl.terminal import safe
@@ -113,7 +113,7 @@ def _silence(session: "Session", silent: Silence) -> str:
     hint = f"if its host is gone for good: queuectl worker forget {registry.address(item, known)}"
     if dead:
         hint = "the next queuectl worker start on this host takes its jobs back at once"
-    return f"{place(item)} does not answer: it {age}{ended}; {_held(silent, session)} ({hint})"
+    return f"{worker_in_words(item)} does not answer: it {age}{ended}; {_held(silent, session)} ({hint})"
 
 
 def _held(silent: Silence, session: "Session") -> str:
@@ -222,7 +222,7 @@ def _to_forget(session: "Session") -> Sequence[WorkerStatus]:
     for item in items:
         if item.state == "lost" and _is_here(item.worker):
             raise Conflict(
-                f"{place(item)} is a process of this host: it was stopped or hangs",
+                f"{worker_in_words(item)} is a process of this host: it was stopped or hangs",
                 f"end it first: kill {item.worker.holder_pid}",
             )
     return items

@@ -25,7 +25,7 @@ TAKEN_BACK_WITHIN = timedelta(seconds=10)
 """Live workers take a claim with an expired lease back within seconds; until then nobody has to do anything."""
 UNREADABLE_NAMED = 5
 """Unreadable jobs that are named one by one."""
-LAPSED_NAMED = 5
+EXPIRED_NAMED = 5
 """Jobs with an expired lease that are named one by one."""
 
 
@@ -34,7 +34,7 @@ def attention(found: Status, unused: "Unused | None" = None) -> list[Attention]:
     return [
         *_queues(found),
         *_workers(found),
-        *_lapsed(found),
+        *_expired_leases(found),
         *_stopped(found),
         *_unreadable(found),
         *_clocks(found),
@@ -51,7 +51,7 @@ def serving(workers: Sequence[WorkerStatus], queue: str) -> list[WorkerStatus]:
     ]
 
 
-def place(item: WorkerStatus) -> str:
+def worker_in_words(item: WorkerStatus) -> str:
     """The name of a worker in a sentence."""
     return f"worker {item.worker.name} on {item.worker.host}"
 
@@ -89,7 +89,7 @@ def _workers(found: Status) -> Iterator[Attention]:
             hint = f"queuectl worker forget {_word(registry.address(item, found.workers))}"
             yield Attention("lost_worker", f"{_lost(item, found.now)}; if its host is gone, forget it", hint)
         elif item.state == "paused":
-            yield Attention("paused_worker", f"{place(item)} rests: {item.worker.note}")
+            yield Attention("paused_worker", f"{worker_in_words(item)} rests: {item.worker.note}")
 
 
 def _lost(item: WorkerStatus, now: datetime) -> str:
@@ -97,21 +97,21 @@ def _lost(item: WorkerStatus, now: datetime) -> str:
     since = f"was last heard {format_age(now - heard)} ago" if heard else "was never heard"
     held = sum(1 for slot in item.slots if slot.job) + item.ahead
     jobs = f"; it still holds {held} {'job' if held == 1 else 'jobs'}" if held else ""
-    return f"{place(item)} {since}{jobs}"
+    return f"{worker_in_words(item)} {since}{jobs}"
 
 
-def _lapsed(found: Status) -> Iterator[Attention]:
+def _expired_leases(found: Status) -> Iterator[Attention]:
     living = any(item.state != "lost" for item in found.workers)
-    names = {item.worker.id: place(item) for item in found.workers}
-    late = [job for job in found.lapsed if not living or found.now - _until(job) > TAKEN_BACK_WITHIN]
+    names = {item.worker.id: worker_in_words(item) for item in found.workers}
+    late = [job for job in found.expired_leases if not living or found.now - _until(job) > TAKEN_BACK_WITHIN]
     hint = None if living else "queuectl worker start"
-    for job in late[:LAPSED_NAMED]:
+    for job in late[:EXPIRED_NAMED]:
         worker = names.get(job.lease.worker if job.lease else "", "a worker that is gone")
         age = format_age(found.now - _until(job))
         text = f"job {handle(job)} was started by {worker}; its lease ended {age} ago and nobody has taken it back"
         yield Attention("lapsed_lease", text, hint)
-    if len(late) > LAPSED_NAMED:
-        yield Attention("lapsed_lease", f"and {len(late) - LAPSED_NAMED} more with a lapsed lease", hint)
+    if len(late) > EXPIRED_NAMED:
+        yield Attention("lapsed_lease", f"and {len(late) - EXPIRED_NAMED} more with an expired lease", hint)
 
 
 def _unreadable(found: Status) -> Iterator[Attention]:
@@ -147,7 +147,9 @@ def _clocks(found: Status) -> Iterator[Attention]:
         if item.state != "lost" and jump:
             size = format_duration(timedelta(seconds=abs(round(jump))))
             text = f"the store's clock jumped {size} {'ahead' if jump > 0 else 'back'}"
-            yield Attention("clock_jump", f"{text}; nothing is purged for an hour ({place(item)} saw it)")
+            yield Attention(
+                "clock_jump", f"{text}; nothing is purged for an hour ({worker_in_words(item)} saw it)"
+            )
 
 
 def _variables(unused: "Unused | None", url: str) -> Iterator[Attention]:

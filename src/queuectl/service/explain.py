@@ -19,7 +19,7 @@ from queuectl.domain.job import TERMINAL, Job, State
 from queuectl.domain.quantity import format_duration
 from queuectl.domain.query import Filter, Page
 from queuectl.service import queries, registry
-from queuectl.service.attention import place, serving
+from queuectl.service.attention import serving, worker_in_words
 from queuectl.service.queries import WorkerStatus
 from queuectl.store.protocol import Store
 
@@ -134,7 +134,7 @@ def _who_takes_it(case: _Case) -> Iterator[str]:
         return
     meant = [item for item in case.workers if not item.worker.queues or queue in item.worker.queues]
     for item in meant:
-        yield f"{place(item)} {_unable(item, case.now)}"
+        yield f"{worker_in_words(item)} {_unable(item, case.now)}"
     others = bool([item for item in case.living if item not in meant])
     start = f"queuectl worker start --queue {case.queue}" if others else "queuectl worker start"
     yield f"no live worker serves queue {queue}: {start}"
@@ -149,7 +149,7 @@ def _unable(item: WorkerStatus, now: datetime) -> str:
 def _busy(case: _Case, able: list[WorkerStatus]) -> Iterator[str]:
     queue, resting = case.job.queue, [item for item in able if item.state == "paused"]
     for item in resting:
-        yield f"{place(item)} rests and goes on by itself; {item.worker.note or 'it says nothing'}"
+        yield f"{worker_in_words(item)} rests and goes on by itself; {item.worker.note or 'it says nothing'}"
     slots = sum(item.worker.count for item in able)
     busy = sum(1 for item in able for slot in item.slots if slot.job)
     if busy >= slots:
@@ -182,7 +182,7 @@ def _why_processing(case: _Case) -> Iterator[str]:
     job, item, lease = case.job, case.worker, case.job.lease
     if lease is None:
         return
-    who = place(item) if item else f"a worker that is gone ({lease.worker})"
+    who = worker_in_words(item) if item else f"a worker that is gone ({lease.worker})"
     if item and item.state != "lost":
         slot = f" in slot {lease.slot}, pid {lease.pid}" if lease.pid else ""
         yield f"{who} runs attempt {job.attempts}{slot}; its lease {_lease_words(case)}"

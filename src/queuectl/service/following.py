@@ -55,7 +55,7 @@ def output(store: Store, job: Job, attempt: int | None = None) -> Output:
     if attempt_id is None:
         return Output(job)
     chunks = list(queries.output(store, attempt_id))
-    past = queries.past_attempt(job, attempt_id)
+    past = queries.finished_attempt(job, attempt_id)
     stored = chunks[-1].offset + len(chunks[-1].data) if chunks else 0
     total = max(past.output_bytes if past else 0, stored)
     number = past.attempt if past else job.attempts
@@ -100,7 +100,7 @@ def _follow(
             shown, n = attempt_id, 0
             yield Begin(attempt or job.attempts, attempt_id)
             n = yield from _chunks(store, shown, n)
-        if job.ended or (attempt is not None and shown and queries.past_attempt(job, shown)):
+        if job.ended or (attempt is not None and shown and queries.finished_attempt(job, shown)):
             yield End(job)
             return
         look(job)

@@ -26,7 +26,7 @@ PROCESSING_SEEN = 2000
 """Running jobs that are read to say what each slot runs; of more, the slots are as their workers have told."""
 LOOKS = 5
 """So often counts and running jobs are read until they agree: they are two questions, and jobs go on meanwhile."""
-LAPSED_SEEN = 100
+EXPIRED_SEEN = 100
 RECENT_SEEN = 200
 """The newest failed and dead jobs that are looked at for what happened within the last hour."""
 
@@ -119,7 +119,7 @@ class Status(Struct, frozen=True):
     processing: int
     ahead: int
     lost: int
-    lapsed: list[Job]
+    expired_leases: list[Job]
     last_hour: LastHour
     unreadable: list[Unreadable]
     now: datetime
@@ -152,7 +152,7 @@ def status(store: Store, settings: Settings) -> Status:
         processing=busy,
         ahead=ahead,
         lost=lost,
-        lapsed=store.expired_leases(LAPSED_SEEN),
+        expired_leases=store.expired_leases(EXPIRED_SEEN),
         last_hour=_last_hour(store, sums, now, archived=said.archived),
         unreadable=unreadable.known(store),
         now=now,
@@ -280,7 +280,7 @@ def attempt_of(job: Job, number: int | None) -> str | None:
     return ids[number]
 
 
-def past_attempt(job: Job, attempt_id: str) -> Attempt | None:
+def finished_attempt(job: Job, attempt_id: str) -> Attempt | None:
     """The finished attempt with this id, if it is in the history."""
     return next((past for past in job.history if past.attempt_id == attempt_id), None)
 

@@ -60,7 +60,7 @@ class Heartbeat:
         self._shown: _Shown | None = None
         self._last = self._due = 0.0
 
-    def beat_next(self) -> None:
+    def run_next(self) -> None:
         """Run in the next round, whatever the interval says."""
         self._due = 0.0
 

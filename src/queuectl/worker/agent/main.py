@@ -35,7 +35,7 @@ class Agent:
             parts.session.connect()
             parts.wakeups.start()
             while not parts.session.is_over:
-                self._turn()
+                self._run_round()
             context.store.forget(context.worker_id)
         except HolderGone:
             parts.session.outlive_holder()
@@ -46,7 +46,7 @@ class Agent:
             context.log.close()
             context.store.close()
 
-    def _turn(self) -> None:
+    def _run_round(self) -> None:
         """One round of the loop."""
         parts, context = self._parts, self._context
         parts.wakeups.listen(parts.claiming.wants_wakeups)
@@ -75,9 +75,9 @@ class Agent:
                 now = boottime()
                 if duty.due(now) <= now:
                     duty.run(now)
-            self._parts.session.confirm_contact()
+            self._parts.session.note_success()
         except (StoreError, OutcomeUnknown) as fault:
-            self._parts.session.lose_contact(fault)
+            self._parts.session.note_fault(fault)
 
 
 def main() -> None:

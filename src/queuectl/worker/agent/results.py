@@ -201,7 +201,7 @@ def _log_refusal(log: Log, ended: Ended, job: Job) -> None:
 
     The latter happens when the reply of that save was lost.
     """
-    past = queries.past_attempt(job, ended.attempt_id)
+    past = queries.finished_attempt(job, ended.attempt_id)
     if past is None or lifecycle.is_given_up(past, ended.report.outcome):
         log.fenced(job)
     elif past is job.history[-1]:

@@ -82,7 +82,7 @@ class Session:
             self._heartbeat.keep_name()
             self._adopt()
         except (StoreError, OutcomeUnknown) as fault:
-            self.lose_contact(fault)
+            self.note_fault(fault)
             return False
         return True
 
@@ -123,7 +123,7 @@ class Session:
 
     # an outage of the store
 
-    def lose_contact(self, fault: QueuectlError) -> None:
+    def note_fault(self, fault: QueuectlError) -> None:
         """The store failed: log it, tell the holder, leave the store alone for a while."""
         context, attempts = self._context, self._attempts.refs()
         if context.health.failed(permanent=isinstance(fault, StoreUnusable)):
@@ -131,7 +131,7 @@ class Session:
             context.connection.queue(StoreState(fault.message))
         self._missing_file.handle(fault, attempts)
 
-    def confirm_contact(self) -> None:
+    def note_success(self) -> None:
         """All duties that were due have run without a fault. After an outage: the store is back.
 
         A claim whose reply was lost in the outage is in the store and not here; it is found and given back. This is

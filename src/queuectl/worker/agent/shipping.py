@@ -25,7 +25,7 @@ class ShipOutput:
         This duty never raises, so that a store that refuses output keeps no result from being recorded.
         """
         if not self._shipper.try_to_write(self._context.connection):
-            self._heartbeat.beat_next()
+            self._heartbeat.run_next()
 
 
 class OutputFaultReport:
