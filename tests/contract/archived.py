@@ -1,12 +1,12 @@
 """A queue and its archive for tests of what lies between the two: nothing is moved but where a test says so."""
 
-import threading
 from contextlib import closing
 from typing import Any
 
+from contract import redis_integrity
 from contract.grounds import ArchivedGround
 from queuectl.domain.query import Counts, Filter, Page
-from queuectl.store.redis import RedisStore, repair
+from queuectl.store.redis import RedisStore
 from queuectl.store.redis_archive import ArchivedStore
 from queuectl.store.redis_archive.archive import Archive
 from queuectl.store.redis_archive.audit import Audit
@@ -17,7 +17,7 @@ PATIENCE = 10.0
 
 
 class Between(ArchivedGround):
-    """`open` gives a handle of the product's own kind, whose mover waits to be told."""
+    """`open` gives a handle of the product's own kind, whose archiver waits to be told."""
 
     def __init__(self, server: RedisServer | GivenRedis, archive: MongoServer | GivenMongo) -> None:
         super().__init__(server, archive)
@@ -51,16 +51,15 @@ class Between(ArchivedGround):
         return int(self.server.call("XLEN", self.key("stream")))
 
     def faults(self) -> dict[str, int]:
-        """What a thorough look at both finds; nothing, as a rule."""
+        """Where indexes, or queue and archive, do not agree; nothing, as a rule."""
         with closing(self._store()) as store:
-            connections = store._live.session
-            damage = connections.read(lambda line: repair.heal(line, store._live.moment, really=False).found)
-            return {**damage, **Audit(connections, store._archive, lambda: "", threading.Event()).look()}
+            found = Audit(store._queue, store._archive).look()
+        return {**redis_integrity.faults(self.server.call, self.tag), **found}
 
 
 def move_all(store: ArchivedStore) -> None:
     """Move until there is nothing to move."""
-    while store.archiver.move():
+    while store.archiver.archive_batch():
         pass
 
 

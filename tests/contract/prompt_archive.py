@@ -47,5 +47,5 @@ class PromptArchive(ArchivedStore):
         return super().purge(wanted, limit)
 
     def _move(self) -> None:
-        while self.archiver.move():
+        while self.archiver.archive_batch():
             pass

@@ -11,9 +11,7 @@ from factories import LEASE, in_state, new_job
 from queuectl.domain import lifecycle
 from queuectl.domain.query import Filter
 from queuectl.errors import StoreUnavailable
-from queuectl.store.redis import caretaker
-from queuectl.store.redis.repair import NOTHING
-from queuectl.store.redis_archive import ArchivedStore, audit, audit_steps
+from queuectl.store.redis_archive import ArchivedStore, audit
 from queuectl.store.redis_archive.audit import LOST, MISCOUNTED, UNKNOWN
 from servers.mongo import GivenMongo, MongoServer
 from servers.redis import GivenRedis, RedisServer
@@ -47,7 +45,7 @@ def other(between: Between) -> ArchivedStore:
 
 
 def test_where_all_is_well_nothing_is_found(between: Between, store: ArchivedStore) -> None:
-    assert store.archiver._audit.mend() == {}
+    assert store.archiver._audit.repair() == {}
     assert between.server.call("GET", between.key("mended")) is None
     assert counted(store) == {"completed": 10}
 
@@ -57,7 +55,7 @@ def test_what_the_queue_has_forgotten_it_knows_again(between: Between, store: Ar
         between.server.call("ZREM", between.key("past"), id)
     assert ids(store) == PAST[:2] + PAST[7:]
     assert between.faults()[UNKNOWN] == 5
-    assert store.archiver._audit.mend()[UNKNOWN] == 5
+    assert store.archiver._audit.repair()[UNKNOWN] == 5
     assert ids(store) == PAST
     assert between.faults() == {}
     assert retry(store, PAST[3]) == "accepted"
@@ -68,7 +66,7 @@ def test_what_the_archive_has_lost_is_forgotten_and_counted_no_more(
 ) -> None:
     between.past.base["jobs"].delete_many({"id": {"$in": PAST[:4]}})
     assert between.faults() == {LOST: 4, MISCOUNTED: 1}
-    assert store.archiver._audit.mend() == {LOST: 4, MISCOUNTED: 1}
+    assert store.archiver._audit.repair() == {LOST: 4, MISCOUNTED: 1}
     assert counted(store) == {"completed": 6}
     assert [added.status for added in store.add([in_state("completed", PAST[0])])] == ["added"]
 
@@ -76,24 +74,24 @@ def test_what_the_archive_has_lost_is_forgotten_and_counted_no_more(
 def test_wrong_sums_are_put_right(between: Between, store: ArchivedStore) -> None:
     sums = between.key("past_counts")
     between.server.call("HSET", sums, "completed default", "99", "dead nobody's", "1")
-    assert store.archiver._audit.mend() == {MISCOUNTED: 2}
+    assert store.archiver._audit.repair() == {MISCOUNTED: 2}
     assert counted(store) == {"completed": 10}
 
 
 def test_no_number_is_given_again(between: Between, store: ArchivedStore) -> None:
     between.server.call("SET", between.key("number"), "4")
-    store.archiver._audit.mend()
+    store.archiver._audit.repair()
     (added,) = store.add([new_job("new")])
     assert added.job.number == 11
 
 
 def test_doctor_says_what_was_mended_and_when(between: Between, store: ArchivedStore) -> None:
     between.past.base["jobs"].delete_one({"id": PAST[0]})
-    store.archiver._audit.mend()
+    store.archiver._audit.repair()
     said = store.describe(thorough=True)
     assert said.faults == ()
     assert said.details["mended"].startswith(f"1 {LOST}, 1 {MISCOUNTED}, at {between.clock.now():%Y-%m-%d}T")
-    when, kinds = store._live.session.read(caretaker.mended) or (None, {})
+    when, kinds = store._live.session.read(audit.last_repair) or (None, {})
     assert (when, kinds) == (between.clock.now(), {LOST: 1, MISCOUNTED: 1})
 
 
@@ -135,9 +133,9 @@ def test_what_changes_meanwhile_is_counted_once(
         before(store._archive, verb, lambda: CHANGES[change](other), monkeypatch)
     else:
         _after(store, verb, lambda: CHANGES[change](other), monkeypatch)
-    store.archiver._audit.mend()
+    store.archiver._audit.repair()
     assert counted(other) == _true_counts(other)
-    other.archiver.tidy()
+    other.archiver.finish_all()
     assert between.faults() == {}
 
 
@@ -168,8 +166,8 @@ def test_of_two_that_compare_the_later_one_counts(
     between: Between, store: ArchivedStore, other: ArchivedStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     between.server.call("HSET", between.key("past_counts"), "completed default", "12")
-    _after(store, "copies", lambda: other.archiver._audit.mend(), monkeypatch)
-    store.archiver._audit.mend()
+    _after(store, "copies", lambda: other.archiver._audit.repair(), monkeypatch)
+    store.archiver._audit.repair()
     assert counted(store) == {"completed": 10}
 
 
@@ -178,20 +176,20 @@ def test_one_of_all_does_it_and_again_after_the_queue_may_have_been_set_back(
 ) -> None:
     looks: list[None] = []
     for each in (store, other):
-        monkeypatch.setattr(each.archiver._audit, "mend", lambda: looks.append(None))
-    store.archiver._look_over()
-    other.archiver._look_over()
+        monkeypatch.setattr(each.archiver._audit, "repair", lambda: looks.append(None))
+    store.archiver._reconcile()
+    other.archiver._reconcile()
     assert len(looks) == 1
     between.server.call("SET", between.key("history"), "another server")
-    other.archiver._look_over()
-    store.archiver._look_over()
+    other.archiver._reconcile()
+    store.archiver._reconcile()
     assert len(looks) == 2
 
 
 def test_who_has_compared_all_leaves_the_turn_to_nobody_for_a_day(
     between: Between, store: ArchivedStore
 ) -> None:
-    store.archiver._look_over()
+    store.archiver._reconcile()
     assert 86_000_000 < between.server.call("PTTL", between.key("turn:audit")) <= 86_400_000
 
 
@@ -203,7 +201,7 @@ def test_who_cannot_finish_leaves_the_turn_to_another_within_a_minute(
 
     monkeypatch.setattr(store._archive, "copies", away)
     with pytest.raises(StoreUnavailable):
-        store.archiver._look_over()
+        store.archiver._reconcile()
     assert 0 < between.server.call("PTTL", between.key("turn:audit")) <= 60_000
 
 
@@ -221,7 +219,7 @@ def test_who_only_looks_displaces_nobody_who_mends(
     for id in PAST:
         between.server.call("ZREM", between.key("past"), id)
     _after(store, "copies", lambda: other.describe(thorough=True), monkeypatch)
-    assert store.archiver._audit.mend()[UNKNOWN] == 10
+    assert store.archiver._audit.repair()[UNKNOWN] == 10
     assert ids(store) == PAST
 
 
@@ -231,10 +229,10 @@ def test_who_was_displaced_has_not_done_it(
     between.server.call("DEL", between.key("turn:audit"))
 
     def begin(*_: object) -> None:
-        run = audit_steps.Run("another", mends=True)
-        other._live.session.write(lambda line: audit_steps.begin(line, run, NOTHING, NOTHING))
+        run = audit.Run("another", repairs=True)
+        other._live.session.write(audit.begin, run, audit.FIRST, audit.FIRST)
 
     _after(store, "copies", begin, monkeypatch)
-    store.archiver._look_over()
+    store.archiver._reconcile()
     assert 0 < between.server.call("PTTL", between.key("turn:audit")) <= 60_000
     assert 0 < between.server.call("PTTL", between.key("recounting:past_counts")) <= 600_000

@@ -103,7 +103,7 @@ def test_afterwards_everything_is_there_once(
     mongo_proxy.black_hole()
     work(store)
     with pytest.raises((StoreError, OutcomeUnknown)):
-        between.fresh(patience=SHORT).archiver.move()
+        between.fresh(patience=SHORT).archiver.archive_batch()
     assert between.unmoved() == 1
     mongo_proxy.pass_through()
     _others_go_on(between)
@@ -130,7 +130,7 @@ def test_a_reply_of_it_that_is_lost_loses_nothing(
     store.save([lifecycle.finish(running, report(now=store.now()), now=store.now(), random_number=0.5)])
     getattr(mongo_proxy, how)(word)
     try:
-        between.fresh(patience=SHORT).archiver.move()
+        between.fresh(patience=SHORT).archiver.archive_batch()
     except (StoreError, OutcomeUnknown):
         mongo_proxy.pass_through()
     assert mongo_proxy.lost.is_set()
@@ -159,6 +159,6 @@ def test_nobody_waits_for_an_archive_that_its_worker_knows_to_be_away(
     store.heartbeat(worker("w1"))
     eventually(store.background_fault, within=30)
     with closing(between._store(patience=60)) as patient:
-        patient._archive.is_watched, patient._archive.trouble = True, "it is away"
+        patient._archive.is_watched, patient._archive.fault = True, "it is away"
         with pytest.raises(StoreUnavailable, match="it is away"):
             patient.purge(Filter(), 1)

@@ -15,7 +15,7 @@ from queuectl.domain.query import Filter, Page
 from queuectl.errors import StoreUnusable
 from queuectl.store.mongo import MongoStore
 from queuectl.store.redis import RedisStore
-from queuectl.store.redis_archive import binding, transfer
+from queuectl.store.redis_archive import binding
 from servers.mongo import GivenMongo, MongoServer
 from servers.redis import GivenRedis, RedisServer
 
@@ -57,7 +57,7 @@ def test_nothing_is_moved_into_a_wrong_archive(used: Between, elsewhere: MongoGr
     store = used.fresh()
     store.add([in_state("completed", "late")])
     with pytest.raises(StoreUnusable, match="not this queue's archive"):
-        store.archiver.move()
+        store.archiver.archive_batch()
     assert elsewhere.base["jobs"].find_one() is None
     assert counted(store) == {"completed": 2}
 
@@ -68,7 +68,7 @@ def test_the_archive_of_another_queue_is_refused_with_what_to_do(used: Between, 
         store = other.fresh()
         store.add([in_state("completed", "strange")])
         with pytest.raises(StoreUnusable, match="is the archive of another queue") as refusal:
-            store.archiver.move()
+            store.archiver.archive_batch()
         assert f"redis-cli HSET '{other.tag}:archive' queue" in str(refusal.value.hint)
         assert used.copies() == ["past"]
 
@@ -81,7 +81,7 @@ def test_a_queue_that_redis_has_lost_is_taken_over_as_the_message_says(used: Bet
         ids(store)
     words = str(refusal.value.hint).partition("redis-cli ")[2].replace("'", "").split()
     used.server.call(*words)
-    store.archiver._look_over()
+    store.archiver._reconcile()
     assert ids(store) == ["new", "past"]
     assert counted(store) == {"pending": 1, "completed": 1}
     assert used.faults() == {}
@@ -94,7 +94,7 @@ def test_a_queue_of_mongodbs_own_is_no_archive(servers: Servers, elsewhere: Mong
         store = ground.fresh()
         store.add([in_state("completed", "a")])
         with pytest.raises(StoreUnusable, match="holds a queue of its own"):
-            store.archiver.move()
+            store.archiver.archive_batch()
 
 
 def test_an_archive_is_not_worked_on_as_a_queue(used: Between) -> None:
@@ -131,7 +131,7 @@ def test_of_two_who_name_two_archives_at_the_same_moment_one_is_refused(
         one, right = ground.fresh(), ground.archive_url
         ground.archive_url = elsewhere.url
         other = ground.fresh()
-        before(transfer, "bind", lambda: ids(other), monkeypatch)
+        before(one._queue, "bind", lambda: ids(other), monkeypatch)
         with pytest.raises(StoreUnusable, match="is not this queue's archive"):
             ids(one)
         ground.archive_url = right

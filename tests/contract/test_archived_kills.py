@@ -55,7 +55,7 @@ def doomed(store: ArchivedStore, steps: int) -> ArchivedStore:
     """The store, that dies after so many calls to either side."""
     life = Life(steps)
     store._archive = store.archiver._archive = Mortal(store._archive, life)  # type: ignore[assignment]
-    store._live.session = store.archiver._connections = Mortal(store._live.session, life)  # type: ignore[assignment]
+    store._live.session = store._queue.session = Mortal(store._live.session, life)  # type: ignore[assignment]
     return store
 
 
@@ -157,9 +157,9 @@ def _dies(between: Between, do: Callable[[ArchivedStore], None], steps: int) -> 
 
 def _others_go_on(between: Between) -> None:
     other = between.fresh()
-    other.archiver.tidy()
+    other.archiver.finish_all()
     move_all(other)
-    other.archiver.tidy()
+    other.archiver.finish_all()
     assert between.unmoved() == 0
     assert between.server.call("HLEN", between.key("arriving")) == 0
     assert between.server.call("HLEN", between.key("leaving")) == 0

@@ -73,7 +73,7 @@ def run_again(store: ArchivedStore, id: str) -> None:
 def is_one(between: Between, state: str, *wanted: str) -> None:
     """Each of these is there once, in that state, in the queue or in the archive, and nothing else is."""
     store = between.fresh()
-    store.archiver.tidy()
+    store.archiver.finish_all()
     move_all(store)
     assert ids(store) == sorted(wanted)
     assert counted(store) == ({state: len(wanted)} if wanted else {})
@@ -151,10 +151,10 @@ def test_a_mover_that_dies_after_it_came_too_late_brings_back_nothing_either(
 
     before(store._archive, "put", moved_and_deleted, monkeypatch)
     monkeypatch.setattr(store.archiver, "_commit", lambda found: None)
-    store.archiver.move()
+    store.archiver.archive_batch()
     assert between.copies() == ["a"]
     assert ids(other) == []
-    other.archiver._audit.mend()
+    other.archiver._audit.repair()
     is_one(between, "completed")
 
 
@@ -194,7 +194,7 @@ def test_of_two_who_retry_a_past_job_one_is_told_that_it_was_late(
     move_all(store)
     (job,) = store.get(["a"]).values()
     again = lifecycle.retry(job, now=store.now(), force=True)
-    before(store, "_bring_back", lambda: other.save([again]), monkeypatch)
+    before(store, "_restore", lambda: other.save([again]), monkeypatch)
     assert statuses(store.save([again])) == ["stale"]
     is_one(between, "pending", "a")
 
@@ -206,7 +206,7 @@ def test_a_retry_stands_though_its_welcome_comes_after_the_next_end(
     move_all(store)
 
     def welcomed_and_run() -> None:
-        other.archiver.tidy()
+        other.archiver.finish_all()
         (job,) = other.claim("w1", (), 9, LEASE)
         (job,) = other.get([job.id]).values()
         other.save([lifecycle.give_back(job, now=other.now())])
@@ -294,13 +294,13 @@ def test_much_output_is_moved_in_pieces(
 def test_a_job_that_is_too_large_for_the_archive_stays_and_holds_up_nobody(
     between: Between, store: ArchivedStore, others: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(archive_module, "HEAVIEST", 10_000)
+    monkeypatch.setattr(archive_module, "MAX_BYTES", 10_000)
     store.add([in_state("completed", "large", command="x" * 20_000)])
     store.add([in_state("completed", id) for id in others])
     move_all(store)
     assert (between.copies(), between.here(), between.unmoved()) == (others, ["large"], 0)
     assert ids(store) == [*others, "large"]
-    store._live.caretaker.look()
+    store.archiver._audit.repair()
     assert between.unmoved() == 0
     assert between.faults() == {}
     assert sorted(store.purge(Filter(), 9)) == [*others, "large"]
@@ -318,7 +318,7 @@ def test_a_stream_that_was_deleted_begins_anew(between: Between, store: Archived
     store.add([in_state("completed", "a")])
     between.server.call("DEL", between.key("stream"))
     store.add([in_state("completed", "b")])
-    store._live.caretaker.look()
+    store.archiver._audit.repair()
     move_all(store)
     is_one(between, "completed", "a", "b")
 
@@ -328,7 +328,7 @@ def test_who_asked_for_a_retry_has_it_though_the_archive_went_away_meanwhile(
 ) -> None:
     store.add([in_state("completed", "a")])
     move_all(store)
-    other.archiver._look_over()  # so that it is nobody's turn to compare
+    other.archiver._reconcile()  # so that it is nobody's turn to compare
 
     def away(_: object) -> None:
         raise StoreUnavailable("it is away")
@@ -336,7 +336,7 @@ def test_who_asked_for_a_retry_has_it_though_the_archive_went_away_meanwhile(
     monkeypatch.setattr(store._archive, "delete_below", away)
     assert retry(store, "a") == "accepted"
     assert store.claim("w1", (), 1, LEASE) == []
-    other.archiver._look_over()
+    other.archiver._reconcile()
     assert [job.id for job in store.claim("w1", (), 1, LEASE)] == ["a"]
 
 
@@ -352,7 +352,7 @@ def test_what_was_deleted_is_gone_though_the_archive_went_away_meanwhile(
     monkeypatch.setattr(store._archive, "delete", away)
     assert store.purge(Filter(), 1) == ["a"]
     assert ids(store) == []
-    other.archiver._look_over()
+    other.archiver._reconcile()
     is_one(between, "completed")
 
 
@@ -407,7 +407,7 @@ def test_a_worker_that_leaves_hands_over_what_has_ended(
     between: Between, store: ArchivedStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        store.archiver, "_look_over", store.archiver._ended.wait
+        store.archiver, "_reconcile", store.archiver._stopped.wait
     )  # so that nothing is moved before
     store.heartbeat(worker("w1"))
     store.add([in_state("completed", f"j{n}") for n in range(450)])

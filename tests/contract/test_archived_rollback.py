@@ -68,7 +68,7 @@ def work(store: ArchivedStore, *wanted: str, exit_code: int = 0) -> None:
     assert sorted(job.id for job in jobs) == sorted(wanted)
     for job in jobs:
         end(store, job, exit_code)
-    store.archiver._look_over()
+    store.archiver._reconcile()
     move_all(store)
 
 
@@ -84,7 +84,7 @@ def test_what_was_archived_in_the_lost_time_is_not_lost(
     work(store, "late1", "late2")
     backup.restore()
     store = between.fresh()
-    store.archiver._look_over()
+    store.archiver._reconcile()
     assert ids(store) == ["early", "late1", "late2"]
     assert counted(store) == {"completed": 3}
     (added,) = store.add([new_job("new")])
@@ -103,7 +103,7 @@ def test_what_ran_in_the_lost_time_runs_again_and_its_newer_end_is_kept(
     work(store, "a")
     backup.restore()
     store = between.fresh()
-    store.archiver._look_over()
+    store.archiver._reconcile()
     assert counted(store) == {"pending": 1}
     work(store, "a", exit_code=1)
     assert [(job.state, job.exit_code) for job in store.get(["a"]).values()] == [("dead", 1)]
@@ -228,9 +228,9 @@ def test_a_mover_that_meets_another_history_leaves_the_only_copy(
 
     leave = store.archiver._commit
     monkeypatch.setattr(store.archiver, "_commit", forget)
-    store.archiver.move()
+    store.archiver.archive_batch()
     assert between.copies() == ["a"]
     store = between.fresh()
-    store.archiver._audit.mend()
+    store.archiver._audit.repair()
     assert ids(store) == ["a"]
     assert between.faults() == {}

@@ -40,7 +40,6 @@ class Crowd:
             self.store.add([_job(n) for n in range(start, start + 500)])
         self.store.add([new_job("parent", priority=1000), new_job("child", after=(Parent("parent"),))])
         self.store.heartbeat(worker("w1"))
-        self.store.caretaker.stop()
 
     def cost(self, work: Callable[[Any], Any]) -> dict[str, int]:
         """How often the server did what for it."""

@@ -19,14 +19,18 @@ from queuectl.domain.query import Filter, Page
 from queuectl.store import redis, redis_archive
 from queuectl.store.protocol import AttemptRef
 from queuectl.store.redis import rows, write
-from queuectl.store.redis.scripts import FOLDER, READS, script
+from queuectl.store.redis.scripts import FOLDER, PREFIX, script, uses
 from queuectl.store.redis_archive.scripts import FOLDER as ARCHIVE
 from servers.redis import GivenRedis, RedisServer
 
 FILES = {path.stem: path for folder in (FOLDER, ARCHIVE) for path in sorted(Path(folder).glob("*.lua"))}
-OWN = [name for name in FILES if name != "common"]
+LIBRARIES = {
+    path.stem: path for folder in (FOLDER, ARCHIVE) for path in sorted(Path(folder, "lib").glob("*.lua"))
+}
 PACKAGES = [Path(package.__file__).parent for package in (redis, redis_archive)]
 SOURCES = "\n".join(path.read_text() for package in PACKAGES for path in package.glob("*.py"))
+READ_VERBS = {"EXISTS", "HGET", "HGETALL", "HKEYS", "HLEN", "HMGET", "SMEMBERS", "ZCARD", "ZRANGE", "ZSCORE"}
+READ_VERBS |= {"ZRANGEBYSCORE", "ZREVRANGEBYSCORE", "TIME"}
 
 
 def text(name: str) -> str:
@@ -38,27 +42,68 @@ def header(name: str) -> str:
     return re.match(r"(?:--.*\n)+", text(name))[0]  # type: ignore[index]
 
 
-def code(name: str) -> str:
+def code(lua: str) -> str:
     """All but comments."""
-    return re.sub(r"--.*", "", text(name))
+    return re.sub(r"--.*", "", lua)
 
 
-@pytest.mark.parametrize("name", OWN)
+def whole(name: str) -> str:
+    """The code of a script with its libraries."""
+    return code(script(name, str(FILES[name].parent)).text)
+
+
+def defined(lua: str) -> set[str]:
+    """The names that a file defines at its top level."""
+    functions = re.findall(r"^local function (\w+)", code(lua), re.MULTILINE)
+    values = re.findall(r"^local (\w+(?:, \w+)*) =", code(lua), re.MULTILINE)
+    return {*functions, *(name for names in values for name in names.split(", "))}
+
+
+def named(lua: str) -> set[str]:
+    """The names in its code; fields, keys of tables and words in texts left out."""
+    bare = re.sub(r"'[^']*'", "", code(lua))
+    return set(re.findall(r"(?<![.\w])[A-Za-z_]\w*\b(?! *=[^=])", bare)) - defined(lua)
+
+
+OF_LIBRARY = {name: library for library, path in LIBRARIES.items() for name in defined(path.read_text())}
+
+
+@pytest.mark.parametrize("path", [*FILES.values(), *LIBRARIES.values()], ids=lambda path: path.stem)
+def test_a_file_names_the_libraries_that_it_uses_and_no_others(path: Path) -> None:
+    lua = path.read_text()
+    used = {OF_LIBRARY[name] for name in named(lua) if name in OF_LIBRARY} - {PREFIX}
+    assert uses(lua) == sorted(used)
+
+
+def test_no_name_is_defined_in_two_libraries() -> None:
+    names = [name for path in LIBRARIES.values() for name in defined(path.read_text())]
+    assert len(names) == len(set(names))
+
+
+def test_a_script_stands_behind_its_libraries_each_behind_those_that_it_needs() -> None:
+    found = script("purge").text
+    order = [found.index(LIBRARIES[name].read_text()) for name in (PREFIX, "waits", "erase")]
+    assert order == sorted(order)
+    assert all(found.count(path.read_text()) <= 1 for path in LIBRARIES.values())
+    assert found.endswith(text("purge"))
+
+
+@pytest.mark.parametrize("name", FILES)
 class TestEach:
     def test_says_what_it_does_and_takes_and_answers(self, name: str) -> None:
         said = header(name)
-        assert re.match(r"-- [A-Z].*[.:]", said), "a sentence"
+        assert re.match(r"-- .*[.:]", said), "a sentence"
         assert "\n-- KEYS  the hash tag\n" in said
-        assert ("ARGV" in code(name)) == ("\n-- ARGV  " in said)
-        assert bool(re.search(r"\breturn\b(?! end|\n)", code(name).rpartition("\nend")[2])) == (
+        assert ("ARGV" in code(text(name))) == ("\n-- ARGV  " in said)
+        assert bool(re.search(r"\breturn\b(?! end|\n)", code(text(name)).rpartition("\nend")[2])) == (
             "\n-- Answers " in said
         )
 
     def test_is_used(self, name: str) -> None:
-        assert re.search(rf'\brun\(\s*(?:line,)?\s*"{name}"', SOURCES)
+        assert re.search(rf'\b(run\(\s*(?:line,)?|_ask\(|_run\(|write\(run,|read\(run,)\s*"{name}"', SOURCES)
 
     def test_asks_for_no_scan_and_no_clock_but_the_servers(self, name: str) -> None:
-        verbs = set(re.findall(r"redis\.p?call\('([A-Z]+)'", code(name) + code("common")))
+        verbs = set(re.findall(r"redis\.p?call\('([A-Z]+)'", whole(name)))
         assert verbs
         assert not verbs & {
             "KEYS",
@@ -73,24 +118,21 @@ class TestEach:
         }
         assert "os.time" not in text(name)
 
-    def test_changes_something_if_it_is_none_that_only_looks(self, name: str) -> None:
-        looks = {"HGET", "HGETALL", "HMGET", "LIMIT", "SMEMBERS", "WITHSCORES", "ZRANGE", "ZSCORE"}
-        looks |= {"ZRANGEBYSCORE", "ZREVRANGEBYSCORE"}
-        words = set(re.findall(r"'([A-Z]{3,})'", code(name)))
-        assert (words <= looks and "go_through()" not in code(name)) == (name in READS)
+    def test_changes_something_unless_it_says_that_it_does_not(self, name: str) -> None:
+        words = set(re.findall(r"'([A-Z]{3,})'", whole(name)))
+        changes = bool(words - READ_VERBS - {"LIMIT", "WITHSCORES"})
+        assert changes != script(name, str(FILES[name].parent)).reads
 
     def test_names_keys_that_begin_with_the_tag_and_no_others(self, name: str) -> None:
-        calls = re.findall(r"redis\.p?call\('([A-Z]+)'(?:, *([^,)]+))?", code(name) + code("common"))
-        named = {word for verb, word in calls if verb not in ("TIME", "INFO", "XGROUP", "PUBLISH")}
-        known = re.findall(r"(\w+)(?:, \w+)* = (?:\w+, )*P \.\. ", code(name) + code("common"))
+        calls = re.findall(r"redis\.p?call\('([A-Z]+)'(?:, *([^,)]+))?", whole(name))
+        keys = {word for verb, word in calls if verb not in ("TIME", "INFO", "XGROUP", "PUBLISH")}
+        known = re.findall(r"(\w+)(?:, \w+)* = (?:\w+, )*P \.\. ", whole(name))
         strange = [
-            w for w in named if not w.startswith("P ..") and w not in (*known, "verb", "kept", "fresh")
+            w
+            for w in keys
+            if not w.startswith("P ..") and w not in (*known, "verb", "chunks_of_attempt", "fresh")
         ]
         assert not strange
-
-
-def test_what_all_begin_with_is_in_front_of_each() -> None:
-    assert script("claim").text == f"{text('common')}\n{text('claim')}"
 
 
 @pytest.fixture

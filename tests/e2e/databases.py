@@ -259,7 +259,7 @@ class RedisDatabase:
         "claim": "claim",
         "save": "save",
         "output": "write_output",
-        "heartbeat": "beat",
+        "heartbeat": "heartbeat",
     }
     lost: ClassVar = {verb: script(name).digest.encode() for verb, name in SCRIPTS.items()}
 

@@ -35,7 +35,7 @@ def claim(line: Line, request: ClaimRequest, now: str, attempt_ids: AttemptIds, 
 
 def set_aside(line: Line, damaged: Sequence[Unreadable], aside: SetAside) -> None:
     """Hand these out no more. Between the claim and this they are claimed; should we die there, their lease ends."""
-    line.run("aside", *[f"{each.number:016}" for each in damaged])
+    line.run("set_aside", *[f"{each.number:016}" for each in damaged])
     aside.add(damaged)
 
 
@@ -47,10 +47,10 @@ def renew(line: Line, worker: str, held: Sequence[AttemptRef], lease: timedelta,
 
 def expired_leases(line: Line, limit: int, now: str) -> tuple[list[Job], list[Unreadable]]:
     """Claims whose lease has ended, longest ago first, and those of them that cannot be decoded."""
-    return paging.first(lambda count: codec.sift(line.run("lapsed", now, count), rows.job), limit)
+    return paging.first(lambda count: codec.sift(line.run("expired_leases", now, count), rows.job), limit)
 
 
 def due_since(line: Line, now: str) -> dict[str, datetime]:
     """For each queue, since when the job that waits longest has been due."""
-    rows = line.run("due", now, DUE_LOOKED_AT)
+    rows = line.run("due_since", now, DUE_LOOKED_AT)
     return {queue.decode(): codec.nearest(int(float(since))) for queue, since in rows}

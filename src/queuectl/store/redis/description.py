@@ -8,7 +8,6 @@ from redis.exceptions import ResponseError
 
 from queuectl.errors import StoreUnavailable, StoreUnusable
 from queuectl.store.protocol import Description, Durability
-from queuectl.store.redis import caretaker, repair
 from queuectl.store.redis.connect import Line
 
 OLDEST = (6, 2)
@@ -206,19 +205,13 @@ def _faults(found: Server, info: dict[str, str]) -> list[str]:
     return faults
 
 
-def with_damage(line: Line, found: Description, now: str) -> Description:
-    """The description with the damage that a scan of all jobs finds, and the last repair."""
+def with_index_faults(line: Line, found: Description) -> Description:
+    """With the indexes that do not agree with each other."""
     wrong = [
-        f"{count} {what}" if what == repair.UNREADABLE else f"{count} {what}: workers mend them"
-        for what, count in repair.heal(line, now, really=False).found.items()
+        f"the index {name.decode()} has {size} entries, not {wanted}: keys were changed by hand; restore a backup"
+        for name, size, wanted in line.run("check")
     ]
-    last = caretaker.mended(line)
-    details = found.details
-    if last is not None:
-        when, kinds = last
-        what = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
-        details = {**details, "mended": f"{what}, at {when:%Y-%m-%dT%H:%M:%SZ}"}
-    return replace(found, details=details, faults=(*found.faults, *wrong))
+    return replace(found, faults=(*found.faults, *wrong))
 
 
 def _info(line: Line) -> dict[str, str]:

@@ -23,9 +23,9 @@ SPOKEN = (exceptions.BusyLoadingError, exceptions.AuthenticationError)
 BROKEN = (exceptions.ConnectionError, exceptions.TimeoutError, OSError)
 """A connection that broke, stayed silent, or was never made."""
 RIGHTS = (
-    "+@string +@hash +@stream +exists +type +unlink +rename +scan +pexpire "
-    "+sadd +srem +sismember +smembers +sunion +sscan "
-    "+zadd +zrem +zremrangebyscore +zcard +zcount +zlexcount +zmscore +zrange +zrangebylex +zrangebyscore "
+    "+@string +@hash +@stream +exists +unlink +rename +pexpire "
+    "+sadd +srem +sismember +smembers +sunion "
+    "+zadd +zrem +zremrangebyscore +zcard +zcount +zlexcount +zrange +zrangebylex +zrangebyscore "
     "+zrevrangebyscore +zrank +zscore +zscan "
     "+eval +evalsha +publish +subscribe +ping +time +info +config|get +client|setname +cluster|slots +select"
 )

@@ -34,7 +34,7 @@ def exists(line: Line, attempt_id: str) -> bool:
 def of_jobs(line: Line, numbers: Sequence[int], limit: int = 256) -> Iterator[list[tuple[int, Chunk]]]:
     """All chunks of all attempts of jobs, some at a time, each with the number of its job."""
     left, attempt, n = [f"{number:016}" for number in numbers], "", 0
-    while found := line.run("printed", limit, attempt, n, *left):
+    while found := line.run("read_outputs", limit, attempt, n, *left):
         for number, each, pieces in found:
             attempt = each.decode()
             chunks = codec.chunks(pieces, lambda packed: _chunk(attempt, packed))  # noqa: B023

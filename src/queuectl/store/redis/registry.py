@@ -11,7 +11,7 @@ def heartbeat(line: Line, worker: Worker) -> Instruction | None:
     known = line.call("HGET", line.key("workers"), worker.id)
     seen = pending_instruction(line, worker.id)
     left = still_instructed(seen, codec.worker(worker.id, known), worker) if known else None
-    return _request(line.run("beat", worker.id, codec.to_json(worker), seen or "", left or ""))
+    return _request(line.run("heartbeat", worker.id, codec.to_json(worker), seen or "", left or ""))
 
 
 def pending_instruction(line: Line, worker_id: str) -> Instruction | None:
@@ -21,7 +21,7 @@ def pending_instruction(line: Line, worker_id: str) -> Instruction | None:
 
 def instruct(line: Line, worker_id: str, instruction: Instruction) -> bool:
     """Ask something of a worker, if there is such a one."""
-    return bool(line.run("ask", worker_id, instruction))
+    return bool(line.run("instruct", worker_id, instruction))
 
 
 def workers(line: Line) -> list[Worker]:
@@ -34,7 +34,7 @@ def workers(line: Line) -> list[Worker]:
 
 def forget(line: Line, worker_id: str) -> None:
     """Remove a worker."""
-    line.run("forget", worker_id)
+    line.run("forget_worker", worker_id)
 
 
 def read_table(line: Line, table: Table) -> dict[str, Entry]:
@@ -46,17 +46,17 @@ def read_table(line: Line, table: Table) -> dict[str, Entry]:
 
 def insert_entry(line: Line, table: Table, key: str, value: str) -> bool:
     """Unless there is one."""
-    return bool(line.run("swap", table, key, 0, value))
+    return bool(line.run("compare_and_swap", table, key, 0, value))
 
 
 def update_entry(line: Line, table: Table, key: str, value: str, version: int) -> bool:
     """If its version is this."""
-    return bool(line.run("swap", table, key, version, value))
+    return bool(line.run("compare_and_swap", table, key, version, value))
 
 
 def delete_entry(line: Line, table: Table, key: str, version: int) -> bool:
     """If its version is this."""
-    return bool(line.run("swap", table, key, version))
+    return bool(line.run("compare_and_swap", table, key, version))
 
 
 def _request(text: bytes | None) -> Instruction | None:

@@ -27,7 +27,7 @@ _HASH = (
     "lease_until",
 )
 FIELDS = ("id", "created_at", "version", *_HASH, "rest", "spec", "cause", "number")
-"""The parts of a row, as `scripts/common.lua` puts them together."""
+"""The parts of a row, as `scripts/lib/job.lua` puts them together."""
 
 _NUMBERS = frozenset(
     (

@@ -6,7 +6,6 @@ A program refuses a newer form. Nothing has to be made in Redis beforehand.
 from queuectl.clock import random_bytes
 from queuectl.errors import StoreAbsent, StoreUnusable
 from queuectl.store.redis.connect import Line
-from queuectl.store.redis.turns import EVERY
 
 NEWEST = 1
 
@@ -17,7 +16,7 @@ def begin(line: Line, shown: str, history: str, *, create: bool, archives: bool)
     `history` is another one whenever the server may have lost what it had acknowledged.
     """
     name = random_bytes(8).hex() if archives else ""
-    found, archive = line.run("begin", history, NEWEST if create else "", name, int(1000 * EVERY["repair"]))
+    found, archive = line.run("open_queue", history, NEWEST if create else "", name)
     if int(found) > NEWEST:
         raise StoreUnusable(
             f"{shown} has schema {int(found)}, and this program knows schemas up to {NEWEST}",

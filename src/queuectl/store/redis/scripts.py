@@ -1,14 +1,20 @@
-"""Lua scripts, by name: each file of a folder behind the library that all of them begin with."""
+"""Lua scripts. A script is a file of `scripts/`, behind the libraries that its head names.
+
+`-- uses: clock, job` in the head of a script names `lib/clock.lua` and `lib/job.lua`; a library may name others. A
+server knows a script by the digest of its whole text, so the text is sent once for each start of the server.
+"""
 
 import os
+import re
 from functools import cache
 from hashlib import sha1
 
 from msgspec import Struct
 
 FOLDER = os.path.join(os.path.dirname(__file__), "scripts")
-READS = frozenset({"attempt_runs", "counts", "due", "fetch", "lapsed", "locate", "page", "printed"})
-"""The scripts that change nothing."""
+PREFIX = "prefix"
+"""The library that stands in front of each script."""
+_USES, _READS = re.compile(r"^-- uses: (.+)$", re.MULTILINE), "\n-- Changes nothing.\n"
 
 
 class Script(Struct, frozen=True):
@@ -22,10 +28,29 @@ class Script(Struct, frozen=True):
 @cache
 def script(name: str, folder: str = FOLDER) -> Script:
     """The script with this name in a folder."""
-    text = f"{_read(FOLDER, 'common')}\n{_read(folder, name)}"
-    return Script(text, sha1(text.encode(), usedforsecurity=False).hexdigest(), name in READS)
+    body = _read(folder, name)
+    libraries = {PREFIX: _read(FOLDER, "lib", PREFIX)}
+    _add_libraries(libraries, body, folder)
+    text = "\n".join([*libraries.values(), body])
+    return Script(text, sha1(text.encode(), usedforsecurity=False).hexdigest(), _READS in body)
 
 
-def _read(folder: str, name: str) -> str:
-    with open(os.path.join(folder, f"{name}.lua"), encoding="utf-8") as file:
+def uses(text: str) -> list[str]:
+    """The libraries that a script or a library names."""
+    found = _USES.search(text)
+    return found[1].split(", ") if found else []
+
+
+def _add_libraries(known: dict[str, str], text: str, folder: str) -> None:
+    """Add the libraries that a text names, each behind those that it needs itself."""
+    for name in uses(text):
+        if name not in known:
+            own = os.path.exists(os.path.join(folder, "lib", f"{name}.lua"))
+            library = _read(folder if own else FOLDER, "lib", name)
+            _add_libraries(known, library, folder)
+            known[name] = library
+
+
+def _read(*path: str) -> str:
+    with open(f"{os.path.join(*path)}.lua", encoding="utf-8") as file:
         return file.read()

@@ -5,7 +5,6 @@ from contextlib import closing
 from datetime import datetime
 
 from queuectl.clock import Clock
-from queuectl.domain.worker import Instruction, Worker
 from queuectl.errors import StoreAbsent
 from queuectl.store.driver import codec
 from queuectl.store.driver.notifier import Notifier
@@ -13,7 +12,6 @@ from queuectl.store.driver.server_clock import GOOD_FOR, ServerClock
 from queuectl.store.driver.store import DriverStore, Verbs
 from queuectl.store.protocol import Description
 from queuectl.store.redis import address, description, output, schema, verbs
-from queuectl.store.redis.caretaker import Caretaker
 from queuectl.store.redis.connect import Line, RedisSession
 from queuectl.store.redis.listen import Listener
 
@@ -47,7 +45,6 @@ class RedisStore(DriverStore[Line]):
         self.session = RedisSession(self._address, patience, self._greet)
         self._listener = Listener(self.session, listens=self._address.listens)
         self._notifier = Notifier(self._listener, self.session.refuse_use)
-        self.caretaker = Caretaker(self.session, lambda: self.moment)
         self._given = clock
         good_for = 0.0 if clock else GOOD_FOR
         self._clock = ServerClock(self._ask_time, lambda: self.session.answers, good_for)
@@ -66,10 +63,6 @@ class RedisStore(DriverStore[Line]):
     def _moment(self) -> str:
         return self.moment
 
-    def heartbeat(self, worker: Worker) -> Instruction | None:
-        self.caretaker.start()
-        return super().heartbeat(worker)
-
     def has_output(self, attempt_id: str) -> bool:
         """Whether anything is kept of what an attempt printed."""
         return self.session.read(output.exists, attempt_id)
@@ -81,14 +74,10 @@ class RedisStore(DriverStore[Line]):
         listens = self._listener.is_subscribed if thorough else self._address.listens
         listening = "messages" if listens else "polling"
         found = description.describe(line, self._address.shown, listening)
-        return description.with_damage(line, found, self.moment) if thorough else found
+        return description.with_index_faults(line, found) if thorough else found
 
     def migrate(self) -> None:
         self.session.read(lambda _: None)
-
-    def close(self) -> None:
-        self.caretaker.stop()
-        super().close()
 
     def _greet(self, line: Line) -> None:
         found = description.server(line)

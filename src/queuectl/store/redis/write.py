@@ -18,8 +18,8 @@ AT_ONCE, BYTES_AT_ONCE = 500, 4 << 20
 """Jobs in one script, and how much they weigh: it holds up everybody else meanwhile."""
 
 
-class Unsure(Exception):
-    """It is to be asked first which numbers the archive has."""
+class NumberFloorUnknown(Exception):
+    """The server may have lost numbers that the archive has: ask the archive for its greatest number first."""
 
 
 def add(line: Line, jobs: Sequence[Job], now: str) -> list[Added]:
@@ -28,12 +28,12 @@ def add(line: Line, jobs: Sequence[Job], now: str) -> list[Added]:
 
 
 def try_add(line: Line, jobs: Sequence[Job], now: str) -> list[Added | None]:
-    """Insert what is absent; None for a job whose id is in the archive. Raises Unsure."""
+    """Insert what is absent; None for a job whose id is in the archive. Raises NumberFloorUnknown."""
     answers = list[Added | None]()
     for batch in rows.batches([rows.new(job) for job in jobs], AT_ONCE, BYTES_AT_ONCE):
         added, said = jobs[len(answers) : len(answers) + len(batch)], line.run("add", now, *batch)
         if said == b"unsure":
-            raise Unsure
+            raise NumberFloorUnknown
         answers += [_added(job, *answer) for job, answer in zip(added, said, strict=True)]
     return answers
 

@@ -1,7 +1,8 @@
-"""The archive: a database in MongoDB that holds jobs that have ended, and what they printed.
+"""The archive: a database in MongoDB with copies of ended jobs and their output.
 
-It lies as a queue's does, so that the same questions can be asked of it; nothing in it is ever claimed. A job's number
-and version decide: what comes twice is kept once, what is older than what is there is not kept.
+It has the collections of a queue in MongoDB, so the same code finds jobs in it, but nothing in it is ever claimed. A
+copy is named by number and id, and replaced only by a copy with a greater version. So each write is idempotent, and a
+late write of an old copy changes nothing. Whether a copy is a job is decided in Redis (`lifecycle.py`).
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -20,25 +21,25 @@ from queuectl.store.driver import codec
 from queuectl.store.mongo import address, description, documents, find, output, purge, schema
 from queuectl.store.mongo.connect import SAFE, Base, MongoSession
 from queuectl.store.mongo.faults import duplicates
-from queuectl.store.redis_archive.audit_steps import Copy
+from queuectl.store.redis_archive.transfer import Copy
 
 Answer = TypeVar("Answer")
-LATEST = 2**53
-"""A version that no job has: as the last that there can be, it stands for one that is not known."""
-HEAVIEST = 15_000_000
-"""Bytes of a job that fit into a document of MongoDB, with room for what is not counted."""
+MAX_VERSION = 2**53
+"""Above the version of each job. It stands for the version of a copy that cannot be decoded."""
+MAX_BYTES = 15_000_000
+"""A job of so many bytes fits into a document of MongoDB (16 MiB), with room for what is not counted here."""
 
 
 class Archive:
-    """What can be asked of the archive, and done to it. `bind` looks a database over before it is used."""
+    """Reads and writes copies. `bind` checks that a database is this queue's archive before it is used."""
 
     def __init__(self, url: str, patience: float) -> None:
         self._connections = MongoSession(address.parse(url), SAFE, patience, self._greet)
         self.bind: Callable[[Base, str], None] = lambda base, shown: None
-        self.trouble: str | None = None
-        """What was met when it was asked last; None if it answered."""
+        self.fault: str | None = None
+        """The error of the last question; None if the archive answered."""
         self.is_watched = False
-        """Whether somebody asks it again and again while there is trouble, so that nobody else need wait for it."""
+        """Whether an archiver of this process asks it again and again while it is away."""
 
     def _greet(self, base: Base) -> None:
         description.refuse_unfit(description.server(base), self.shown)
@@ -46,9 +47,9 @@ class Archive:
         schema.bring_up_to_date(base, self.shown, create=True)
 
     def fail_fast(self) -> None:
-        """Raise at once what would be raised after a wait, where somebody else is waiting already."""
-        if self.is_watched and self.trouble is not None:
-            raise StoreUnavailable(self.trouble, "the queue goes on without it")
+        """Raise at once if an archiver knows that the archive is away. Else each call would wait for the patience."""
+        if self.is_watched and self.fault is not None:
+            raise StoreUnavailable(self.fault, "the queue goes on without it")
 
     @property
     def shown(self) -> str:
@@ -76,18 +77,18 @@ class Archive:
         return self._read(lambda base: output.read(base, attempt_id, after, limit))
 
     def put_output(self, chunks: Sequence[tuple[int, Chunk]]) -> None:
-        """Keep what jobs, named by their numbers, have printed: most members have it in their journals afterwards."""
+        """Store output, each chunk with the number of its job."""
         if chunks:
             self._write(lambda base: output.keep(base, chunks))
 
     def put(self, jobs: Sequence[Job], number: Callable[[], int]) -> list[Job]:
-        """Keep these. Answers those that are too large for a document. `number` gives a fresh one."""
+        """Store copies. Answers the jobs that are too large for a document. `number` gives a number that no job has."""
         if not jobs:
             return []
         return self._write(lambda base: _put(base, jobs, number))
 
     def delete_below(self, jobs: Iterable[tuple[int, str, int]]) -> None:
-        """Delete copies of jobs, named by number and id, that have a version below this one. Their output stays."""
+        """Delete copies, named by number and id, whose version is below this one. Output stays for the restored job."""
         deletes = [
             DeleteOne({"_id": number, "id": id, "version": {"$lt": below}}) for number, id, below in jobs
         ]
@@ -95,26 +96,26 @@ class Archive:
             self._write(lambda base: base["jobs"].bulk_write(deletes, ordered=False))
 
     def delete(self, jobs: dict[int, str]) -> None:
-        """Delete jobs, named by number and id, with their output. Twice is once."""
+        """Delete copies, named by number and id, with their output. Idempotent."""
         if jobs:
             self._write(lambda base: _delete(base, jobs))
 
     def copies(self, after: int, upto: int | None = None, limit: int = 0) -> list[Copy]:
-        """What it has between two numbers, in their order."""
+        """The copies between two numbers, in their order."""
         between: dict[str, Any] = {"$gt": after} if upto is None else {"$gt": after, "$lte": upto}
         return self._read(lambda base: _copies(base, {"_id": between}, limit))
 
     def damaged(self, numbers: Sequence[int]) -> list[Copy]:
-        """Those of these jobs that cannot be decoded."""
+        """The copies with these numbers that cannot be decoded."""
         self.fail_fast()
         return self._read(lambda base: _damaged(base, numbers))
 
     def existing_ids(self, ids: Sequence[str]) -> set[str]:
-        """Which of these jobs it has."""
+        """Those of these ids of which there is a copy."""
         return {copy.id for copy in self._read(lambda base: _copies(base, _named(ids), 0))}
 
     def max_number(self) -> int:
-        """The greatest number it knows; 0 where there is none."""
+        """The greatest number of a copy; 0 where there is none."""
         last = self._read(lambda base: base["jobs"].find_one({}, {"_id": 1}, sort=[("_id", -1)]))
         return int(last["_id"]) if last else 0
 
@@ -124,24 +125,24 @@ class Archive:
         return {"archived_jobs": str(jobs)}
 
     def _read(self, question: Callable[[Base], Answer]) -> Answer:
-        with self._noted():
+        with self._noting_faults():
             return self._connections.read(question)
 
     def _write(self, change: Callable[[Base], Answer]) -> Answer:
-        with self._noted():
+        with self._noting_faults():
             return self._connections.write(change)
 
     @contextmanager
-    def _noted(self) -> Iterator[None]:
+    def _noting_faults(self) -> Iterator[None]:
         try:
             yield
         except (StoreError, OutcomeUnknown) as error:
-            self.trouble = error.message
+            self.fault = error.message
             raise
-        self.trouble = None
+        self.fault = None
 
     def close(self) -> None:
-        """Let go of all connections."""
+        """Close all connections."""
         self._connections.close()
 
 
@@ -156,7 +157,7 @@ def _copies(base: Base, which: dict[str, Any], limit: int) -> list[Copy]:
 
 
 def _copy(document: documents.Document) -> Copy:
-    """What a hand has made of no use counts as nothing."""
+    """A field that was changed by hand to another type counts as empty."""
     id, state, queue = (_text(document.get(name)) for name in ("id", "state", "queue"))
     version = document.get("version")
     return Copy(document["_id"], id, version if isinstance(version, int) else 0, state, queue)
@@ -171,22 +172,22 @@ def _damaged(base: Base, numbers: Sequence[int]) -> list[Copy]:
         d["_id"]: d for d in base["jobs"].find({"_id": {"$in": list(numbers)}, "state": {"$exists": True}})
     }
     _, damaged = codec.sift([dict(document) for document in found.values()], documents.job)
-    return [replace(_copy(found[each.number]), version=LATEST) for each in damaged]
+    return [replace(_copy(found[each.number]), version=MAX_VERSION) for each in damaged]
 
 
 def _put(base: Base, jobs: Sequence[Job], number: Callable[[], int]) -> list[Job]:
     pairs = [(job, _document(job)) for job in jobs]
-    fit = [(job, document) for job, document in pairs if _weight(document) <= HEAVIEST]
+    fit = [(job, document) for job, document in pairs if _size(document) <= MAX_BYTES]
     try:
         if fit:
             base["jobs"].bulk_write([ReplaceOne(_older(j), d, upsert=True) for j, d in fit], ordered=False)
     except BulkWriteError as error:
-        for place in duplicates(error):
-            _make_room(base, fit[place][0], number)
-    return [job for job, document in pairs if _weight(document) > HEAVIEST]
+        for position in duplicates(error):
+            _resolve(base, fit[position][0], number)
+    return [job for job, document in pairs if _size(document) > MAX_BYTES]
 
 
-def _weight(document: documents.Document) -> int:
+def _size(document: documents.Document) -> int:
     """About how many bytes it is."""
     return sum(len(value.encode()) for value in document.values() if isinstance(value, str))
 
@@ -195,11 +196,12 @@ def _older(job: Job) -> dict[str, Any]:
     return {"_id": job.number, "id": job.id, "version": {"$lt": job.version}}
 
 
-def _make_room(base: Base, job: Job, number: Callable[[], int]) -> None:
-    """What was refused is there already, or another one has its number or its id.
+def _resolve(base: Base, job: Job, number: Callable[[], int]) -> None:
+    """Store a job whose write was refused: the archive has this copy already, or another job with its number or id.
 
-    Another one with its id was deleted, or lost by the queue: this one takes its place. Another one with its number was
-    lost by the queue, which then gave the number again: that one is given a new one.
+    A copy with the same id and another number is of a job that was deleted, or that the queue has lost: the new job
+    takes its place. A copy with the same number and another id is of a job that the queue has lost before it gave the
+    number again: that job is archived and stays, so it gets a new number.
     """
     other = base["jobs"].find_one({"_id": job.number}, {"spec": 0})
     if other is not None and other["id"] == job.id:
@@ -211,7 +213,10 @@ def _make_room(base: Base, job: Job, number: Callable[[], int]) -> None:
 
 
 def _renumber(base: Base, number: int, fresh: int) -> None:
-    """In an order in which nothing is lost: for a moment the same job is there twice, once by a name that none has."""
+    """Give a copy another number, in an order in which a crash loses nothing.
+
+    For a moment there are two copies. The new one has an id that no job can have, because ids are unique here.
+    """
     whole = base["jobs"].find_one({"_id": number})
     if whole is None:
         return
@@ -223,7 +228,7 @@ def _renumber(base: Base, number: int, fresh: int) -> None:
 
 def _document(job: Job) -> documents.Document:
     document = documents.new(job, job.number, job.updated_at)
-    document.pop("owed", None)  # an archive has no ledger: the queue goes on counting what it has handed over
+    document.pop("owed", None)  # the archive keeps no counts of ended jobs: Redis counts archived jobs
     return document
 
 

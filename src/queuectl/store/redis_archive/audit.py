@@ -1,82 +1,118 @@
-"""Brings queue and archive to agree about what is past, in both directions, a piece at a time, while others go on.
+"""Brings queue and archive to agree, in both directions, a piece at a time, while workers go on.
 
-They agree as a rule: every step between the two can be repeated. They may not after one of them was set back in time,
-to a backup or to what another server had. What the archive has and the queue does not know is known again: nothing is
-lost only because it was forgotten. What the queue knows and the archive has lost is forgotten.
+They agree as long as neither is set back in time, because each step between them can be repeated. After a failover or
+a restored backup one of them may lack what the other one knows. Then a copy in the archive that Redis does not know is
+an archived job again: nothing is lost only because Redis has lost it. An archived job that the archive has lost is
+forgotten. An audit runs once a day and after each change of the server's history.
 """
 
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING
 
+from msgspec import Struct
+
 from queuectl.clock import random_bytes
-from queuectl.store.redis import caretaker, turns
-from queuectl.store.redis.connect import Line, RedisSession
-from queuectl.store.redis_archive import audit_steps
-from queuectl.store.redis_archive.audit_steps import EVERYTHING, NOTHING, Run, Verdict
+from queuectl.domain.job import TERMINAL
+from queuectl.store.driver import codec
+from queuectl.store.redis.connect import Line
+from queuectl.store.redis_archive import lock
+from queuectl.store.redis_archive.scripts import run
+from queuectl.store.redis_archive.transfer import Copy, Transfer
 
 if TYPE_CHECKING:
     from queuectl.store.redis_archive.archive import Archive
 
 AT_ONCE = 500
+FIRST, LAST = "0" * 16, "9" * 16
+"""A number before all others, and one after them."""
 UNKNOWN, LOST = "archived jobs that the queue had forgotten", "jobs that the archive has lost"
-MISCOUNTED = "wrong sums of the archive"
+UNSENT, MISCOUNTED = "ended jobs that nobody would archive", "wrong sums of the archive"
+
+
+class Run(Struct, frozen=True):
+    """One audit: a name that no other has, and whether it repairs what it finds."""
+
+    name: str
+    repairs: bool
+
+    @property
+    def words(self) -> tuple[str, str]:
+        """What the scripts are told of it."""
+        return self.name, str(int(self.repairs))
+
+
+class Verdict(Struct, frozen=True):
+    """A piece: how many copies were unknown, numbers of deleted jobs with copies, how many sums were wrong."""
+
+    unknown: int
+    deleted: list[int]
+    miscounted: int = 0
 
 
 class Audit:
-    """One look through both, or several. `moment` is the time for scripts; `ended`: to stop after the piece at hand."""
+    """Compares queue and archive. `stopped`: end after the present piece."""
 
-    def __init__(
-        self, connections: RedisSession, past: "Archive", moment: Callable[[], str], ended: threading.Event
-    ) -> None:
-        self._connections, self._archive, self._moment, self._ended = connections, past, moment, ended
+    def __init__(self, queue: Transfer, archive: "Archive", stopped: threading.Event | None = None) -> None:
+        self._queue, self._archive, self._stopped = queue, archive, stopped or threading.Event()
 
-    def mend(self) -> Counter[str]:
-        """Make them agree, and leave word of what was mended for `doctor`."""
-        greatest = self._archive.max_number()
-        self._connections.write(lambda line: audit_steps.raise_number(line, greatest))
-        found, complete = self._look(mends=True)
-        self._connections.write(lambda line: self._conclude(line, found, complete))
+    def repair(self) -> Counter[str]:
+        """Make them agree, and record for `doctor` what was repaired. Answers how much of each kind."""
+        self._queue.raise_number(self._archive.max_number())
+        found, complete = self._compare(repairs=True)
+        self._queue.session.write(record, found, self._queue.now())
+        if complete:
+            self._queue.session.write(lock.keep, lock.COMPLETE)
         return found
 
     def look(self) -> Counter[str]:
-        """How much of each kind does not agree."""
-        return self._look(mends=False)[0]
+        """How much of each kind does not agree. Changes nothing."""
+        return self._compare(repairs=False)[0]
 
-    def _conclude(self, line: Line, found: Counter[str], complete: bool) -> None:
-        caretaker.note(line, found, self._moment())
-        if complete:
-            turns.done(line, "audit")
-
-    def _look(self, *, mends: bool) -> tuple[Counter[str], bool]:
-        """How much of each kind was found, and whether everything was looked at."""
-        run, found = Run(random_bytes(8).hex(), mends), Counter[str]()
-        complete = self._connections.read(lambda line: self._forget(line, run, found))
-        complete = self._remember(run, found) and complete
+    def _compare(self, *, repairs: bool) -> tuple[Counter[str], bool]:
+        """How much of each kind was found, and whether everything was compared."""
+        this, found = Run(random_bytes(8).hex(), repairs), Counter[str]()
+        complete = all(
+            step(this, found) for step in (self._enter_ended, self._forget_missing, self._learn_unknown)
+        )
         return +found, complete
 
-    def _goes_on(self, line: Line, run: Run) -> bool:
-        if run.mends:
-            turns.keep(line, "audit")
-        return not self._ended.is_set()
+    def _goes_on(self, this: Run) -> bool:
+        if this.repairs:
+            self._queue.session.write(lock.keep, lock.RUNNING)
+        return not self._stopped.is_set()
 
-    def _forget(self, line: Line, run: Run, found: Counter[str]) -> bool:
-        for known in audit_steps.known(line):
-            there = self._archive.existing_ids(list(known))
-            missing = {id: version for id, version in known.items() if id not in there}
-            found[LOST] += audit_steps.forget_missing(line, run, missing)
-            if not self._goes_on(line, run):
+    def _enter_ended(self, this: Run, found: Counter[str]) -> bool:
+        """Ended jobs that are in no stream: of before the queue had an archive, or of a stream that was deleted."""
+        for state in sorted(TERMINAL):
+            after = FIRST
+            while after:
+                missing, after = self._queue.enter_ended(state, after, AT_ONCE, repairs=this.repairs)
+                found[UNSENT] += missing
+                if not self._goes_on(this):
+                    return False
+        return True
+
+    def _forget_missing(self, this: Run, found: Counter[str]) -> bool:
+        """Archived jobs that the archive does not have."""
+        for known in self._queue.archived_ids():
+            existing = self._archive.existing_ids(list(known))
+            missing = {id: version for id, version in known.items() if id not in existing}
+            found[LOST] += self._queue.forget_missing(missing, repairs=this.repairs)
+            if not self._goes_on(this):
                 return False
         return True
 
-    def _remember(self, run: Run, found: Counter[str]) -> bool:
-        reached = NOTHING
-        while reached != EVERYTHING:
+    def _learn_unknown(self, this: Run, found: Counter[str]) -> bool:
+        """Copies that Redis does not know, and the sums of the archive."""
+        reached = FIRST
+        while reached != LAST:
             upto = self._end_of_piece(int(reached))
-            verdict = self._compare(run, reached, upto)
-            if verdict is None or not self._connections.read(lambda line: self._goes_on(line, run)):
-                return False  # another one has begun, or we are to end
+            verdict = self._compare_piece(this, reached, upto)
+            if verdict is None or not self._goes_on(this):
+                return False  # another run has displaced this one, or we have to stop
             found[UNKNOWN] += verdict.unknown
             found[MISCOUNTED] += verdict.miscounted
             reached = upto
@@ -84,14 +120,46 @@ class Audit:
 
     def _end_of_piece(self, after: int) -> str:
         copies = self._archive.copies(after, limit=AT_ONCE)
-        return f"{copies[-1].number:016}" if len(copies) == AT_ONCE else EVERYTHING
+        return f"{copies[-1].number:016}" if len(copies) == AT_ONCE else LAST
 
-    def _compare(self, run: Run, reached: str, upto: str) -> Verdict | None:
-        """What is read has been announced before: of what changes meanwhile it is known what it was."""
-        if not self._connections.write(lambda line: audit_steps.begin(line, run, reached, upto)):
+    def _compare_piece(self, this: Run, reached: str, upto: str) -> Verdict | None:
+        """A piece is announced before it is read: of a job that changes meanwhile the queue notes that it changed."""
+        write = self._queue.session.write
+        if not write(begin, this, reached, upto):
             return None
         copies = self._archive.copies(int(reached), int(upto))
-        verdict = self._connections.write(lambda line: audit_steps.compare(line, run, reached, upto, copies))
-        if verdict and verdict.deleted and run.mends:
+        verdict = write(compare, this, reached, upto, copies)
+        if verdict and verdict.deleted and this.repairs:
             self._archive.delete({copy.number: copy.id for copy in copies if copy.number in verdict.deleted})
         return verdict
+
+
+def begin(line: Line, this: Run, reached: str, upto: str) -> bool:
+    """Announce a piece. False if another run has displaced this one."""
+    return bool(run(line, "audit_begin", *this.words, reached, upto))
+
+
+def compare(line: Line, this: Run, reached: str, upto: str, copies: Sequence[Copy]) -> Verdict | None:
+    """Compare the piece that was announced. None if another run has displaced this one."""
+    words = [word for c in copies for word in (f"{c.number:016}", c.id, str(c.version), c.state, c.queue)]
+    answer = run(line, "audit_compare", *this.words, reached, upto, *words)
+    if answer is None:
+        return None
+    return Verdict(answer[0], [int(number) for number in answer[1]], *answer[2:])
+
+
+def record(line: Line, found: Counter[str], now: str) -> None:
+    """Record what was repaired, if anything was."""
+    if found:
+        seconds, micros = line.call("TIME")
+        at = int(now) if now else int(seconds) * 1_000_000 + int(micros)
+        line.call("SET", line.key("mended"), codec.to_json({"at": at, **found}))
+
+
+def last_repair(line: Line) -> tuple[datetime, dict[str, int]] | None:
+    """When something was repaired last, and how much of each kind; None if never."""
+    text = line.call("GET", line.key("mended"))
+    if text is None:
+        return None
+    found = codec.value(text.decode())
+    return codec.moment(found.pop("at")), found

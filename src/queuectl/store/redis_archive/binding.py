@@ -1,8 +1,8 @@
-"""Which archive belongs to which queue: a wrong address would let the queue forget what it has handed over.
+"""Which archive belongs to which queue. With a wrong URL the queue would forget jobs that another archive has.
 
-The queue has a name for it, made when it was first opened with an archive. The first who reaches a database marks it
-with that name and a mark of its own, and notes the mark in the queue: from then on both are bound, and neither takes
-another. An archive that was moved to another address is the same one.
+A queue gets a name when it is first opened with an archive. The first process that reaches a database marks it with
+that name and with a mark of its own, and notes the mark in the queue. From then on both are bound, and neither takes
+another one. The mark moves with the database, so an archive may move to another address.
 """
 
 import re
@@ -11,37 +11,34 @@ from queuectl.clock import random_bytes
 from queuectl.errors import StoreUnusable
 from queuectl.store.mongo.connect import Base
 from queuectl.store.mongo.schema import ARCHIVE
-from queuectl.store.redis.connect import RedisSession
-from queuectl.store.redis_archive import transfer
-from queuectl.store.redis_archive.transfer import Binding
+from queuectl.store.redis_archive.transfer import Binding, Transfer
 
 
-def bind(connections: RedisSession, base: Base, shown: str) -> None:
-    """Let the database be the queue's archive. Raises StoreUnusable if either has another already."""
-    known = connections.read(transfer.binding)
-    is_used = (
-        base["jobs"].find_one({}, {"_id": 1}) is not None
-    )  # asked before the mark: who marks it may use it at once
+def bind(queue: Transfer, base: Base, shown: str) -> None:
+    """Let the database be the queue's archive. Raises StoreUnusable if one of them is bound to another one."""
+    known = queue.binding()
+    # Read before the mark: a process that has marked the database may use it at once, and is not a stranger.
+    is_used = base["jobs"].find_one({}, {"_id": 1}) is not None
     mark = base["counters"].find_one(ARCHIVE)
     if mark is None and known.mark is None:
         mark = _mark(base, known.queue, shown, is_used=is_used)
     if mark is None:
         raise _wrong(shown, known)
     if mark.get("queue") != known.queue:
-        raise _strange(shown, str(mark.get("queue")), connections.address.tag)
-    if (known.mark, _place(known.shown)) != (mark.get("mark"), _place(shown)):
-        known = connections.write(lambda line: transfer.bind(line, str(mark.get("mark")), shown))
+        raise _of_another(shown, str(mark.get("queue")), queue.session.address.tag)
+    if (known.mark, _host(known.shown)) != (mark.get("mark"), _host(shown)):
+        known = queue.bind(str(mark.get("mark")), shown)
         if known.mark != mark.get("mark"):
             raise _wrong(shown, known)
 
 
-def _place(shown: str | None) -> str:
-    """An address without the user: who may only read and logs in as somebody else has nothing new to note."""
+def _host(shown: str | None) -> str:
+    """A URL without its user: a reader that logs in as another user must not write a new URL."""
     return re.sub("//[^@/]*@", "//", shown or "")
 
 
 def _mark(base: Base, queue: str, shown: str, *, is_used: bool) -> dict[str, object] | None:
-    """Mark a database that has no mark; what is then found there."""
+    """Mark a database that has no mark. Answers the mark that it has then: another process may have been faster."""
     if is_used:
         raise StoreUnusable(f"{shown} holds a queue of its own", "name a database for the archive alone")
     fresh = {"queue": queue, "mark": random_bytes(8).hex()}
@@ -55,7 +52,7 @@ def _wrong(shown: str, known: Binding) -> StoreUnusable:
     )
 
 
-def _strange(shown: str, owner: str, tag: str) -> StoreUnusable:
+def _of_another(shown: str, owner: str, tag: str) -> StoreUnusable:
     takes_over = f"redis-cli HSET '{tag}:archive' queue {owner}"
     return StoreUnusable(
         f"{shown} is the archive of another queue",

@@ -1,32 +1,33 @@
-"""The queue's side of an archive: what has ended goes to a stream, from there to the archive, and only then away.
+"""The queue's side of the archive: one method for each script, and for each question about jobs between the two.
 
-A queue knows by its ids what the archive has (`past`). A copy of anything else that the archive may hold, of a job that
-is being moved, or was deleted meanwhile, is no job.
+`lifecycle.py` says what the scripts do to a job, and what each key means.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 from msgspec import Struct
 from redis.exceptions import ResponseError
 
 from queuectl.domain.job import Job
-from queuectl.domain.query import Unreadable
+from queuectl.domain.output import Chunk
+from queuectl.domain.query import Filter, Unreadable
 from queuectl.store.driver import codec
 from queuectl.store.driver.verdict import SaveResult
-from queuectl.store.redis import rows
-from queuectl.store.redis.connect import Line
-from queuectl.store.redis_archive.audit_steps import Copy
+from queuectl.store.protocol import Added
+from queuectl.store.redis import find, output, purge, rows, write
+from queuectl.store.redis.connect import Line, RedisSession, Word
 from queuectl.store.redis_archive.scripts import run
 
 GROUP = "movers"
 ABANDONED_MS = 30_000
-"""After so long another mover takes over what one has read."""
+"""Entries that an archiver read so long ago, and has not removed, go to another one."""
 FORGOTTEN_MS = 3_600_000
-"""A mover that has nothing in hand and asked for nothing for so long is none any more."""
+"""An archiver that has nothing in hand and has read nothing for so long belongs to a worker that has left."""
 STRIDE = 500
 
 
-class Departure(Struct, frozen=True):
+class StreamEntry(Struct, frozen=True):
     """An entry of the stream: this job ended with this version."""
 
     entry: str
@@ -35,38 +36,215 @@ class Departure(Struct, frozen=True):
     id: str
 
 
-class Moved(Struct, frozen=True):
-    """Departures that have to be taken back: the job lives again, or was deleted, while the archive got its copy."""
-
-    changed: list[Departure]
-    deleted: list[Departure]
-
-
-class Arrival(Struct, frozen=True):
-    """A job that came back, and of which the archive may still have the copy below this version."""
+class Restored(Struct, frozen=True):
+    """A job that was restored. The archive may still have a copy below this version."""
 
     number: int
     id: str
     version: int
-    note: str
+
+    @property
+    def note(self) -> str:
+        """The value in `arriving`."""
+        return f"{self.version} {self.id}"
+
+
+class Copy(Struct, frozen=True):
+    """What tells a copy in the archive from another."""
+
+    number: int
+    id: str
+    version: int
+    state: str
+    queue: str
 
 
 class Binding(Struct, frozen=True):
-    """The queue's name for its archive; mark and URL of the archive that it is bound to, if there is one yet."""
+    """The queue's name; mark and URL of the archive to which it is bound, if there is one yet."""
 
     queue: str
     mark: str | None
     shown: str | None
 
 
-def binding(line: Line) -> Binding:
-    """What the queue is bound to."""
-    return _binding(run(line, "bind"))
+class Transfer:
+    """Asks and tells the queue. `now` is the time for scripts: empty for the server's own."""
 
+    def __init__(self, session: RedisSession, now: Callable[[], str]) -> None:
+        self.session, self.now = session, now
 
-def bind(line: Line, mark: str, shown: str) -> Binding:
-    """From now on the archive with this mark is there: if the queue had none, or had this one."""
-    return _binding(run(line, "bind", mark, shown))
+    def _run(self, name: str, *words: Word) -> Any:
+        return self.session.write(run, name, *words)
+
+    def _ask(self, name: str, *words: Word) -> Any:
+        return self.session.read(run, name, *words)
+
+    def _call(self, verb: str, key: str, *words: Word) -> Any:
+        """The answer of a command that reads one of the queue's keys."""
+        return self.session.read(_call, verb, key, *words)
+
+    # verbs whose answers tell of archived jobs
+
+    def add(self, jobs: Sequence[Job]) -> list[Added | None]:
+        """Insert new jobs; None for an id that is archived. Raises NumberFloorUnknown."""
+        return self.session.write(write.try_add, jobs, self.now())
+
+    def save(self, jobs: Sequence[Job]) -> list[write.Swapped]:
+        """Compare and swap; "past" for a job that is archived."""
+        return self.session.write(write.try_save, jobs, self.now())
+
+    def oldest(self, wanted: Filter, limit: int) -> list[Job]:
+        """Jobs in Redis that match and ended longest ago."""
+        return self.session.read(purge.oldest, wanted, limit)
+
+    def delete_live(self, jobs: Sequence[Job]) -> set[int]:
+        """Delete ended jobs in Redis that have not changed since. Answers the numbers of those that were deleted."""
+        return self.session.write(purge.delete, jobs, self.now()) if jobs else set()
+
+    # live → copying → archived
+
+    def read_entries(self, archiver: str, limit: int, *, wait_ms: int) -> list[StreamEntry]:
+        """Jobs to archive: first those that this archiver has begun, then abandoned ones, then new ones."""
+        return self.session.write(_read_entries, archiver, limit, wait_ms)
+
+    def ended_jobs(self, entries: Sequence[StreamEntry]) -> tuple[list[Job], list[Unreadable]]:
+        """The jobs of these entries that are still what their entries say, and those that cannot be decoded."""
+        wanted = {each.number: each.version for each in entries}
+        jobs, damaged = self.session.read(find.by_number, list(wanted))
+        return [job for job in jobs if job.ended and job.version == wanted[job.number]], damaged
+
+    def each_output(self, numbers: Sequence[int], keep: Callable[[list[tuple[int, Chunk]]], None]) -> None:
+        """Give all output of these jobs to `keep`, a part at a time, each chunk with the number of its job."""
+
+        def read(line: Line) -> None:
+            for chunks in output.of_jobs(line, numbers):
+                keep(chunks)
+
+        self.session.read(read)
+
+    def archive_done(self, entries: Sequence[StreamEntry]) -> tuple[list[StreamEntry], list[StreamEntry]]:
+        """The archive has copies. Answers the entries of jobs that changed meanwhile, and of jobs that were deleted."""
+        words = [
+            word for each in entries for word in (each.entry, f"{each.number:016}", each.version, each.id)
+        ]
+        changed, deleted = (
+            {entry.decode() for entry in names} for names in self._run("archive_done", *words)
+        )
+        return [e for e in entries if e.entry in changed], [e for e in entries if e.entry in deleted]
+
+    def drop_entries(self, entries: Sequence[StreamEntry]) -> None:
+        """The archive has deleted the copies of these."""
+        self._run("drop_entries", *[each.entry for each in entries])
+
+    def keep_live(self, entries: Sequence[StreamEntry]) -> None:
+        """The archive cannot take these: they stay in Redis."""
+        self._run("keep_live", *[w for e in entries for w in (e.entry, f"{e.number:016}", str(e.version))])
+
+    def fresh_number(self) -> int:
+        """A number that no job has."""
+        return int(self.session.write(_call, "INCR", "number"))
+
+    def waiting(self) -> int:
+        """How many jobs have ended and are not archived yet."""
+        return int(self._call("XLEN", "stream"))
+
+    def forget_archivers(self) -> None:
+        """Forget the archivers of workers that have left and had nothing in hand."""
+        self.session.write(_forget_archivers)
+
+    # archived → restoring → live
+
+    def restore(self, jobs: Sequence[tuple[Job, Job]]) -> list[tuple[SaveResult, Restored | None]]:
+        """Bring jobs back; of each as it was and as it is to be."""
+        now, answers = self.now(), list[tuple[SaveResult, Restored | None]]()
+        for batch in _batches(jobs):
+            words = [word for was, job in batch for word in _restore_words(was, job)]
+            said = self._run("restore", now, *words)
+            answers += [_restored(was, *answer) for (was, _), answer in zip(batch, said, strict=True)]
+        return answers
+
+    def restored_so_far(self) -> int:
+        """How many jobs have been restored, ever. If it rises, a reader of both sides may have missed a job."""
+        return int(self._call("GET", "arrivals") or 0)
+
+    def restoring(self) -> list[Restored]:
+        """Jobs of which the archive may still have a copy."""
+        flat = self._call("HGETALL", "arriving")
+        return [_noted(int(n), note.decode()) for n, note in zip(flat[::2], flat[1::2], strict=True)]
+
+    def restore_done(self, jobs: Sequence[Restored]) -> None:
+        """The archive has deleted the copies of these."""
+        self._run("restore_done", self.now(), *[w for job in jobs for w in (f"{job.number:016}", job.note)])
+
+    # → deleting → gone
+
+    def delete_archived(self, jobs: Sequence[Job] | Sequence[Copy]) -> set[int]:
+        """Delete archived jobs. Answers the numbers of those that were deleted, whose copies are to be deleted now."""
+        words = [word for j in jobs for word in (f"{j.number:016}", j.id, str(j.version), j.state, j.queue)]
+        return (
+            {int(number) for number in self._run("delete_archived", self.now(), *words)} if words else set()
+        )
+
+    def deleting(self) -> dict[int, str]:
+        """Numbers and ids of deleted jobs of which the archive may still have a copy."""
+        flat = self._call("HGETALL", "leaving")
+        return {int(number): id.decode() for number, id in zip(flat[::2], flat[1::2], strict=True)}
+
+    def delete_done(self, numbers: Iterable[int]) -> None:
+        """The archive has no copies of these."""
+        self._run("delete_done", self.now(), *[f"{number:016}" for number in numbers])
+
+    # the binding of queue and archive
+
+    def binding(self) -> Binding:
+        """The archive to which the queue is bound."""
+        return _binding(self._ask("bind"))
+
+    def bind(self, mark: str, shown: str) -> Binding:
+        """Bind the queue to the archive with this mark, unless it is bound to another one."""
+        return _binding(self._run("bind", mark, shown))
+
+    # questions
+
+    def locate(self, ids: Sequence[str]) -> dict[str, Job | Unreadable | None]:
+        """Those of these jobs that are in Redis, and None for each that is archived. Others are left out."""
+        found: dict[str, Job | Unreadable | None] = {}
+        for batch in _batches(ids):
+            for id, answer in zip(batch, self._ask("locate", *batch), strict=True):
+                if answer == b"past":
+                    found[id] = None
+                elif answer is not None:
+                    jobs, damaged = codec.sift([answer], rows.job)
+                    found[id] = jobs[0] if jobs else damaged[0]
+        return found
+
+    def attempt_runs(self, attempt_id: str) -> bool:
+        """Whether an attempt is running."""
+        return bool(self._ask("attempt_runs", attempt_id))
+
+    # both sides after one of them was set back in time
+
+    def enter_ended(self, state: str, after: str, limit: int, *, repairs: bool) -> tuple[int, str]:
+        """Enter ended jobs that have no entry. Answers how many, and where the next piece begins, or an empty text."""
+        missing, last = self._run("archive_ended", str(int(repairs)), state, after, limit)
+        return int(missing), last.decode()
+
+    def archived_ids(self) -> Iterator[dict[str, int]]:
+        """The ids in `past`, with their versions, some hundreds at a time; one may come twice."""
+        cursor = None
+        while cursor != b"0":
+            cursor, flat = self._call("ZSCAN", "past", cursor or b"0", "COUNT", STRIDE)
+            pairs = zip(flat[::2], flat[1::2], strict=True)
+            yield {id.decode(): int(float(version)) for id, version in pairs}
+
+    def forget_missing(self, missing: dict[str, int], *, repairs: bool) -> int:
+        """The archive does not have these. Answers how many it should have."""
+        words = [word for pair in missing.items() for word in pair]
+        return int(self._run("forget_missing", str(int(repairs)), *words)) if missing else 0
+
+    def raise_number(self, floor: int | None) -> None:
+        """Give no number up to this one; None if the archive cannot be asked."""
+        self._run("raise_number", *(() if floor is None else (floor,)))
 
 
 def _binding(answer: list[bytes | None]) -> Binding:
@@ -74,167 +252,75 @@ def _binding(answer: list[bytes | None]) -> Binding:
     return Binding(queue or "", mark, shown)
 
 
-def has_unfinished(line: Line) -> bool:
-    """Whether a job is on its way back, or deleted and still in the archive: whoever began may have died."""
-    return bool(line.call("HLEN", line.key("arriving")) or line.call("HLEN", line.key("leaving")))
+def _batches(items: Sequence[Any]) -> Iterator[Sequence[Any]]:
+    return (items[start : start + STRIDE] for start in range(0, len(items), STRIDE))
 
 
-def departures(line: Line, mover: str, limit: int, *, wait_ms: int) -> list[Departure]:
-    """What is to be moved: first what this mover has begun, then what others have abandoned, then what is new."""
+def _call(line: Line, verb: str, key: str, *words: Word) -> Any:
+    return line.call(verb, line.key(key), *words)
+
+
+def _read_entries(line: Line, archiver: str, limit: int, wait_ms: int) -> list[StreamEntry]:
     try:
-        mine = _read(line, mover, limit, "0")
+        mine = _read_group(line, archiver, limit, "0")
     except ResponseError as error:
         if not str(error).startswith("NOGROUP"):
             raise
-        begin_group(line)
+        _create_group(line)
         mine = []
     if mine:
         return mine
-    claimed = line.call("XAUTOCLAIM", line.key("stream"), GROUP, mover, ABANDONED_MS, "0", "COUNT", limit)
-    return _entries(claimed[1]) or _read(line, mover, limit, ">", wait_ms)
+    claimed = line.call("XAUTOCLAIM", line.key("stream"), GROUP, archiver, ABANDONED_MS, "0", "COUNT", limit)
+    return _entries(claimed[1]) or _read_group(line, archiver, limit, ">", wait_ms)
 
 
-def _read(line: Line, mover: str, limit: int, after: str, wait_ms: int | None = None) -> list[Departure]:
-    block = () if not wait_ms else ("BLOCK", wait_ms)
-    words = ("GROUP", GROUP, mover, "COUNT", limit, *block, "STREAMS", line.key("stream"), after)
+def _read_group(line: Line, archiver: str, limit: int, after: str, wait_ms: int = 0) -> list[StreamEntry]:
+    block = ("BLOCK", wait_ms) if wait_ms else ()
+    words = ("GROUP", GROUP, archiver, "COUNT", limit, *block, "STREAMS", line.key("stream"), after)
     found = line.call("XREADGROUP", *words)
     return _entries(found[0][1]) if found else []
 
 
-def _entries(found: Iterable[tuple[bytes, list[bytes]] | None]) -> list[Departure]:
-    """The entries; of one that was deleted meanwhile there is nothing left, or only its id."""
-    return [_departure(*each) for each in found if each is not None and each[1]]
-
-
-def _departure(entry: bytes, flat: list[bytes]) -> Departure:
-    """One that a hand has entered is about no job, and goes the way of all that are not."""
-    fields = dict(zip(flat[::2], flat[1::2], strict=False))
-    number, version = (fields.get(name, b"") for name in (b"number", b"version"))
-    if not number.isdigit() or not version.isdigit():
-        return Departure(entry.decode(), 0, 0, "")
-    return Departure(entry.decode(), int(number), int(version), fields.get(b"id", b"").decode())
-
-
-def archive_done(line: Line, moved: Sequence[Departure]) -> Moved:
-    """The archive has them: they leave. Answers those that it must not keep."""
-    words = [word for d in moved for word in (d.entry, f"{d.number:016}", d.version, d.id)]
-    changed, deleted = (
-        {entry.decode() for entry in entries} for entries in run(line, "archive_done", *words)
-    )
-    return Moved(
-        [each for each in moved if each.entry in changed], [each for each in moved if each.entry in deleted]
-    )
-
-
-def drop_entries(line: Line, departures: Sequence[Departure]) -> None:
-    """These are done with."""
-    run(line, "drop_entries", *[each.entry for each in departures])
-
-
-def keep_live(line: Line, departures: Sequence[Departure]) -> None:
-    """The archive cannot take these: they are not offered to it again."""
-    run(
-        line,
-        "keep_live",
-        *[word for d in departures for word in (d.entry, f"{d.number:016}", str(d.version))],
-    )
-
-
-def locate(line: Line, ids: Sequence[str]) -> dict[str, Job | Unreadable | None]:
-    """What is here of the jobs with these ids, and None for each that the archive has."""
-    found: dict[str, Job | Unreadable | None] = {}
-    for start in range(0, len(ids), STRIDE):
-        batch = ids[start : start + STRIDE]
-        for id, answer in zip(batch, run(line, "locate", *batch), strict=True):
-            if answer == b"past":
-                found[id] = None
-            elif answer is not None:
-                jobs, damaged = codec.sift([answer], rows.job)
-                found[id] = jobs[0] if jobs else damaged[0]
-    return found
-
-
-def restore(line: Line, now: str, jobs: Sequence[tuple[Job, Job]]) -> list[tuple[SaveResult, Arrival | None]]:
-    """Jobs of the archive come back changed; of each as it was, and as it is to be."""
-    answers = list[tuple[SaveResult, Arrival | None]]()
-    for start in range(0, len(jobs), STRIDE):
-        batch = jobs[start : start + STRIDE]
-        words = [word for was, job in batch for word in _words(was, job)]
-        said = run(line, "restore", now, *words)
-        answers += [_arrived(was, *answer) for (was, _), answer in zip(batch, said, strict=True)]
-    return answers
-
-
-def _words(was: Job, job: Job) -> tuple[str | bytes, ...]:
-    return (f"{was.number:016}", str(was.version), was.state, was.queue, rows.new(job))
-
-
-def _arrived(was: Job, answer: bytes, version: bytes = b"") -> tuple[SaveResult, Arrival | None]:
-    if answer != b"accepted":
-        return "duplicate" if answer == b"taken" else "stale", None
-    return int(version), _arrival(was.number, f"{version.decode()} {was.id}")
-
-
-def restore_count(line: Line) -> int:
-    """How many jobs have come back so far: who asked both sides meanwhile may have seen such a one in neither."""
-    return int(line.call("GET", line.key("arrivals")) or 0)
-
-
-def restoring(line: Line) -> list[Arrival]:
-    """What came back and may still be in the archive."""
-    flat = line.call("HGETALL", line.key("arriving"))
-    return [_arrival(int(n), note.decode()) for n, note in zip(flat[::2], flat[1::2], strict=True)]
-
-
-def _arrival(number: int, note: str) -> Arrival:
-    version, _, id = note.partition(" ")
-    return Arrival(number, id, int(version), note)
-
-
-def restore_done(line: Line, now: str, jobs: Sequence[Arrival]) -> None:
-    """The archive has let them go."""
-    run(line, "restore_done", now, *[word for job in jobs for word in (f"{job.number:016}", job.note)])
-
-
-def delete_archived(line: Line, jobs: Sequence[Job] | Sequence[Copy], now: str) -> set[int]:
-    """Delete jobs of the archive. Answers the numbers of those that were deleted; the archive is to be told."""
-    words = [word for j in jobs for word in (f"{j.number:016}", j.id, str(j.version), j.state, j.queue)]
-    return {int(number) for number in run(line, "delete_archived", now, *words)} if words else set()
-
-
-def deleting(line: Line) -> dict[int, str]:
-    """Numbers and ids of jobs that were deleted, and of which the archive may still have something."""
-    flat = line.call("HGETALL", line.key("leaving"))
-    return {int(number): id.decode() for number, id in zip(flat[::2], flat[1::2], strict=True)}
-
-
-def delete_done(line: Line, numbers: Iterable[int], now: str) -> None:
-    """The archive has nothing more of these."""
-    run(line, "delete_done", now, *[f"{number:016}" for number in numbers])
-
-
-def waiting(line: Line) -> int:
-    """How many jobs have ended and are not in the archive yet."""
-    return int(line.call("XLEN", line.key("stream")))
-
-
-def forget_archivers(line: Line) -> None:
-    """Forget the movers of workers that are gone and had nothing in hand."""
-    for mover in line.call("XINFO", "CONSUMERS", line.key("stream"), GROUP):
-        known = dict(zip(mover[::2], mover[1::2], strict=True))
-        if known[b"pending"] == 0 and known[b"idle"] > FORGOTTEN_MS:
-            line.call("XGROUP", "DELCONSUMER", line.key("stream"), GROUP, known[b"name"])
-
-
-def attempt_runs(line: Line, attempt_id: str) -> bool:
-    """Whether an attempt runs now."""
-    return bool(run(line, "attempt_runs", attempt_id))
-
-
-def begin_group(line: Line) -> None:
-    """Where the stream has lost its readers' group, all of it is read anew: twice is no harm."""
+def _create_group(line: Line) -> None:
+    """A stream that was deleted has lost its group. A new group reads all entries again, which is idempotent."""
     try:
         line.call("XGROUP", "CREATE", line.key("stream"), GROUP, "0", "MKSTREAM")
     except ResponseError as error:
         if not str(error).startswith("BUSYGROUP"):
             raise
+
+
+def _forget_archivers(line: Line) -> None:
+    for archiver in line.call("XINFO", "CONSUMERS", line.key("stream"), GROUP):
+        known = dict(zip(archiver[::2], archiver[1::2], strict=True))
+        if known[b"pending"] == 0 and known[b"idle"] > FORGOTTEN_MS:
+            line.call("XGROUP", "DELCONSUMER", line.key("stream"), GROUP, known[b"name"])
+
+
+def _entries(found: Iterable[tuple[bytes, list[bytes]] | None]) -> list[StreamEntry]:
+    """The entries. One that was removed after it was read comes as nothing, or without its fields."""
+    return [_entry(*each) for each in found if each is not None and each[1]]
+
+
+def _entry(entry: bytes, flat: list[bytes]) -> StreamEntry:
+    """An entry that was added by hand names no job. It is removed as the entry of a job that does not exist."""
+    fields = dict(zip(flat[::2], flat[1::2], strict=False))
+    number, version = (fields.get(name, b"") for name in (b"number", b"version"))
+    if not number.isdigit() or not version.isdigit():
+        return StreamEntry(entry.decode(), 0, 0, "")
+    return StreamEntry(entry.decode(), int(number), int(version), fields.get(b"id", b"").decode())
+
+
+def _restore_words(was: Job, job: Job) -> tuple[str | bytes, ...]:
+    return (f"{was.number:016}", str(was.version), was.state, was.queue, rows.new(job))
+
+
+def _restored(was: Job, answer: bytes, version: bytes = b"") -> tuple[SaveResult, Restored | None]:
+    if answer != b"accepted":
+        return "duplicate" if answer == b"taken" else "stale", None
+    return int(version), Restored(was.number, was.id, int(version))
+
+
+def _noted(number: int, note: str) -> Restored:
+    version, _, id = note.partition(" ")
+    return Restored(number, id, int(version))

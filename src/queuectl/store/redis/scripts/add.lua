@@ -1,21 +1,21 @@
--- Insert each job whose id is absent and whose unique key nobody holds who has not ended.
+-- Insert each job whose id is new and whose unique key no live job has.
 --
+-- uses: archive, clock, counts, erase, history, index, job, notify, state, waits, write
 -- KEYS  the hash tag
 -- ARGV  now or '', then a packed job each: the fields of its hash, spec, key, marks (of batch, tags and key, by which it
 --       is found), waits
--- Answers 'unsure' if it is to be asked first which numbers the archive has (raise_number.lua), and nothing is done; else for
---         each {'added', number}, {'known' | 'taken', row of the other job}, or {'past'} if its id is in the
---         archive
+-- Answers 'unsure' if the archive has to be asked for its greatest number first (raise_number.lua), and changes nothing; else
+--         for each {'added', number}, {'known' | 'taken', row of the other job}, or {'past'} if the archive has its id
 --
--- Work: some twenty commands for each job; the caller sends some hundreds at most. The first write wants memory: so when
--- there is none, all of it is refused.
+-- Work: some twenty commands for each job; the caller sends some hundreds at most. The first write needs memory: when memory
+-- is full, the whole batch is refused.
 
 local now, answers, works = clock(ARGV[1]), {}, false
 
--- An id or a key of which there is no job any more stands in nobody's way.
+-- The row of a job that an index names. An index entry without a job, which only a hand can leave, is no obstacle.
 local function stored(number, id)
     local found = number and row(number)
-    if number and not found and id then forget(number, id) end
+    if number and not found and id then erase(number, id) end
     return found
 end
 
@@ -28,18 +28,18 @@ local function add(job)
     local number = string.format('%016.0f', redis.call('INCR', P .. 'number'))
     create(number, job)
     write(number, job)
-    count('counts', number, job.state, job.queue, 1)
-    enter(number, job, job.key, now)
-    wait_for(number, job.waits)
-    if has_ended(job.state) then depart(number, job.id, job.version) end
+    count(job.state, job.queue, 1)
+    index(number, job, job.key, now)
+    set_parents(number, job.waits)
+    if has_ended(job.state) then send_to_archive(number, job.id, job.version) end
     works = works or job.state == 'pending'
     return {'added', number}
 end
 
-make_sure()
+check_replication_history()
 if redis.call('EXISTS', P .. 'unsure') == 1 then return 'unsure' end
 for i = 2, #ARGV do
     answers[i - 1] = add(cmsgpack.unpack(ARGV[i]))
 end
-if works then ring('work') end
+if works then notify('work') end
 return answers

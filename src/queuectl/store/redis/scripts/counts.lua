@@ -1,5 +1,6 @@
--- How many jobs there are per state and queue, those that the archive has and those that are here.
+-- How many jobs there are per state and queue, in the archive and in Redis.
 --
+-- Changes nothing.
 -- KEYS  the hash tag
 -- Answers two flat lists of state, a space and queue, and how many
 

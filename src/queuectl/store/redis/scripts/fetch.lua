@@ -1,7 +1,9 @@
--- Jobs as they are now.
+-- Jobs by id or number.
 --
+-- uses: job
+-- Changes nothing.
 -- KEYS  the hash tag
--- ARGV  'id' or 'number', then these of each; the caller sends at most a thousand
+-- ARGV  'id' or 'number', then the ids or numbers; the caller sends at most a thousand
 -- Answers the rows of those that exist
 
 local numbers = {}

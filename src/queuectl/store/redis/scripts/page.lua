@@ -1,9 +1,10 @@
--- A piece of the jobs in an order, out of one index, or of several in which no two have the same score.
+-- A page of jobs in the order of one index, or of several in which no two jobs have the same score.
 --
+-- uses: job
+-- Changes nothing.
 -- KEYS  the hash tag
--- ARGV  'up' or 'down', the scores to begin and to end at, how many of the first score to pass over, how many jobs, then
---       the indexes
--- Answers {numbers, scores, rows}: a job that moves from one index to another is in one of them
+-- ARGV  'up' or 'down', the first and the last score, how many of the first score to skip, how many jobs, then the indexes
+-- Answers {numbers, scores, rows}; one script reads all indexes, so a job that moves between two of them is found once
 
 local verb, limit = ARGV[1] == 'up' and 'ZRANGEBYSCORE' or 'ZREVRANGEBYSCORE', tonumber(ARGV[5])
 local found = {}

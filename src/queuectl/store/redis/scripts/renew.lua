@@ -1,20 +1,21 @@
--- Begin the leases of these attempts again, where they are still held by this worker.
+-- Extend the leases of these attempts, where the worker still has them.
 --
+-- uses: clock, history, job, memory
 -- KEYS  the hash tag
 -- ARGV  now or '', worker, lease in microseconds, then id and attempt id of each
--- Answers the rows of those that are still ours
+-- Answers the rows of those whose lease was extended
 
 local now, renewed = clock(ARGV[1]), {}
-local until_ = plus(now, ARGV[3])
-go_through()
+local lease_until = plus(now, ARGV[3])
+bypass_maxmemory()
 for i = 4, #ARGV, 2 do
     local number = redis.call('HGET', P .. 'ids', ARGV[i])
-    local held = number and redis.call('HMGET', P .. 'job:' .. number, 'state', 'attempt_id', 'worker', 'version')
-    local ours = held and held[1] == 'processing' and held[2] == ARGV[i + 1] and held[3] == ARGV[2]
-    if ours and is_whole_number(held[4]) then
+    local job = number and redis.call('HMGET', P .. 'job:' .. number, 'state', 'attempt_id', 'worker', 'version')
+    local ours = job and job[1] == 'processing' and job[2] == ARGV[i + 1] and job[3] == ARGV[2]
+    if ours and is_whole_number(job[4]) then
         next_version(number)
-        redis.call('HSET', P .. 'job:' .. number, 'lease_until', until_, 'updated_at', now)
-        redis.call('ZADD', P .. 'leased', until_, number)
+        redis.call('HSET', P .. 'job:' .. number, 'lease_until', lease_until, 'updated_at', now)
+        redis.call('ZADD', P .. 'leased', lease_until, number)
         redis.call('ZADD', P .. 'updated', now, number)
         renewed[#renewed + 1] = row(number)
     end

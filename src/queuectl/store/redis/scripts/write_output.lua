@@ -1,18 +1,18 @@
--- Keep chunks under attempts that hold their jobs, then forget what lies between head and tail.
+-- Store chunks of attempts that are running, then delete what lies between head and tail.
 --
 -- KEYS  the hash tag
--- ARGV  how many chunks; id, attempt id, n and packed chunk of each; then id, attempt id, after and
---       before of each trim
--- Answers the attempt ids that hold nothing
+-- ARGV  how many chunks; id, attempt id, n and packed chunk of each; then id, attempt id, after and before of each trim
+-- Answers the attempt ids that are not running
 
-local refused, told = {}, {}
+local refused, seen = {}, {}
 
-local function holds(id, attempt)
+-- The number of the job, if this attempt is running.
+local function running(id, attempt)
     local number = redis.call('HGET', P .. 'ids', id)
-    local held = number and redis.call('HMGET', P .. 'job:' .. number, 'state', 'attempt_id')
-    if held and held[1] == 'processing' and held[2] == attempt then return number end
-    if not told[attempt] then
-        told[attempt] = true
+    local job = number and redis.call('HMGET', P .. 'job:' .. number, 'state', 'attempt_id')
+    if job and job[1] == 'processing' and job[2] == attempt then return number end
+    if not seen[attempt] then
+        seen[attempt] = true
         refused[#refused + 1] = attempt
     end
     return nil
@@ -20,14 +20,14 @@ end
 
 local chunks = tonumber(ARGV[1])
 for i = 2, 1 + 4 * chunks, 4 do
-    local number, kept, n = holds(ARGV[i], ARGV[i + 1]), P .. 'output:' .. ARGV[i + 1], ARGV[i + 2]
-    if number and redis.call('ZCOUNT', kept, n, n) == 0 then
-        redis.call('ZADD', kept, n, ARGV[i + 3])
+    local number, chunks_of_attempt, n = running(ARGV[i], ARGV[i + 1]), P .. 'output:' .. ARGV[i + 1], ARGV[i + 2]
+    if number and redis.call('ZCOUNT', chunks_of_attempt, n, n) == 0 then
+        redis.call('ZADD', chunks_of_attempt, n, ARGV[i + 3])
         redis.call('SADD', P .. 'outputs:' .. number, ARGV[i + 1])
     end
 end
 for i = 2 + 4 * chunks, #ARGV, 4 do
-    if holds(ARGV[i], ARGV[i + 1]) then
+    if running(ARGV[i], ARGV[i + 1]) then
         redis.call('ZREMRANGEBYSCORE', P .. 'output:' .. ARGV[i + 1], '(' .. ARGV[i + 2], '(' .. ARGV[i + 3])
     end
 end

@@ -1,42 +1,46 @@
--- Jobs that the archive has by now: they leave, but for their counts and their ids.
+-- copying → archived: the archive has copies of these jobs, so they leave Redis. Their ids and counts stay.
 --
+-- uses: archived_counts, counts, erase, index, memory, state
 -- KEYS  the hash tag
 -- ARGV  entry, number, version and id of each
--- Answers two lists of entries: of jobs that live on here with another version, and of jobs that were deleted. The
---         archive may have got an old copy of these just now, so their entries stay until it has let them go (drop_entries.lua)
+-- Answers two lists of entries: of jobs that changed while they were copied, and of jobs that were deleted. Their copies are no
+--         jobs, and the caller deletes them. Their entries stay until then (drop_entries.lua), so that another archiver does it
+--         if the caller dies
 --
--- The other entries go in the same step, so that nothing is archived and forgotten, and nothing twice.
+-- This is the commit. A job becomes archived and its entry is removed in one step, so that no job is archived and also offered again, and
+-- none is removed before the archive has it.
 
 local changed, deleted = {}, {}
 
-local function leave_for_good(number, version, id, job)
-    leave(number, job[2], job[3], nil)
-    count('counts', number, job[2], job[3], -1)
-    count('past_counts', number, job[2], job[3], 1)
-    forget(number, id)
+local function leave(number, version, id, job)
+    unindex(number, job[2], job[3], nil)
+    count(job[2], job[3], -1)
+    count_archived(number, job[2], job[3], 1)
+    erase(number, id)
     redis.call('ZADD', P .. 'past', version, id)
 end
 
-local function is_past(id, version)
+local function is_archived(id, version)
     return tonumber(redis.call('ZSCORE', P .. 'past', id) or '-1') >= tonumber(version)
 end
 
--- Who deletes a job leaves its entry, or a note. If there is neither, the queue was set back in time, and knows nothing of
--- it: then the copy is all that there is, and the audit will find it.
+-- A deletion leaves the entry in the stream, or a note in `gone`. If there is neither, Redis has lost the job, for instance in a failover:
+-- then the copy is all that is left of the job. The copy stays, and the audit enters it into `past`.
+-- Test: test_a_mover_that_meets_another_history_leaves_the_only_copy.
 local function was_deleted(entry, number)
     return redis.call('ZSCORE', P .. 'gone', number) or #redis.call('XRANGE', P .. 'stream', entry, entry) == 1
 end
 
-go_through()
+bypass_maxmemory()
 for i = 1, #ARGV, 4 do
     local entry, number, version, id = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3]
     local job = redis.call('HMGET', P .. 'job:' .. number, 'version', 'state', 'queue')
     if job[1] and (job[1] ~= version or not has_ended(job[2])) then
         changed[#changed + 1] = entry
-    elseif not job[1] and not is_past(id, version) then
+    elseif not job[1] and not is_archived(id, version) then
         if was_deleted(entry, number) then deleted[#deleted + 1] = entry end
     else
-        if job[1] then leave_for_good(number, version, id, job) end
+        if job[1] then leave(number, version, id, job) end
         redis.call('XACK', P .. 'stream', 'movers', entry)
         redis.call('XDEL', P .. 'stream', entry)
     end

@@ -1,11 +1,12 @@
--- A piece of the archive is to be read and counted: what changes in it from now on is noted.
+-- Announce a piece of the archive before it is read. Changes of its jobs are noted from now on (archived_counts.lua).
 --
+-- uses: archived_counts, memory
 -- KEYS  the hash tag
--- ARGV  a name for this run, '1' to mend or '0' to count only, the number that was reached (zeros to begin), the last number
---       of the piece
--- Answers 1, or 0 if another one counts
+-- ARGV  the name of this run, '1' to repair or '0' to compare only, the last number of the previous piece (zeros at first), the
+--       last number of this piece
+-- Answers 1, or 0 if another run has displaced this one
 
-go_through()
-if not counts_on('past_counts', ARGV[1], ARGV[2] == '1', ARGV[3]) then return 0 end
-reach('past_counts', ARGV[1], ARGV[3], ARGV[4])
+bypass_maxmemory()
+if not may_recount(ARGV[1], ARGV[2] == '1', ARGV[3]) then return 0 end
+set_progress(ARGV[1], ARGV[3], ARGV[4])
 return 1

@@ -1,16 +1,18 @@
--- Compare a piece of the archive, that was announced and then read, with what is known of it here, and count it.
+-- Compare a piece of the archive, after it was announced and read, with `past`, and count it.
 --
+-- uses: archived_counts, counts, memory
 -- KEYS  the hash tag
--- ARGV  the name of this run, '1' to mend or '0' to count only, the numbers between which it lies, then number, id, version,
---       state and queue of each job that the archive has
--- Answers {how many were not known here, numbers of those that were deleted}; in the last piece (it ends with nines) also
---         how many sums were wrong; nothing if another one counts
+-- ARGV  the name of this run, '1' to repair or '0' to compare only, the last numbers of the previous and of this piece, then number,
+--       id, version, state and queue of each copy that the archive has in this piece
+-- Answers {how many copies were unknown, numbers of deleted jobs whose copies are left}; in the last piece, whose last number is all
+--         nines, also how many sums were wrong; nothing if another run has displaced this one
 
-local run, mends, reached, upto = ARGV[1], ARGV[2] == '1', ARGV[3], ARGV[4]
+local run, repairs, reached, upto = ARGV[1], ARGV[2] == '1', ARGV[3], ARGV[4]
 local unknown, deleted = 0, {}
 
--- Whether the archive's copy is a job that is past: what is here is not, nor what was deleted.
-local function is_past(number, id, version)
+-- Whether a copy is an archived job. A copy that is neither in `past`, nor of a job in Redis, nor of one that was deleted within a day,
+-- is what is left of a job that Redis has lost: it is archived from now on.
+local function is_archived(number, id, version)
     local known = redis.call('ZSCORE', P .. 'past', id)
     if known and tonumber(known) == tonumber(version) then return true end
     if redis.call('HEXISTS', P .. 'ids', id) == 1 then return false end
@@ -19,19 +21,19 @@ local function is_past(number, id, version)
         return false
     end
     unknown = unknown + 1
-    if mends then redis.call('ZADD', P .. 'past', version, id) end
+    if repairs then redis.call('ZADD', P .. 'past', version, id) end
     return true
 end
 
-go_through()
+bypass_maxmemory()
 if redis.call('GET', P .. 'recounting:past_counts') ~= reached .. ' ' .. upto .. ' ' .. run then return false end
 for i = 5, #ARGV, 5 do
-    local changed = redis.call('SISMEMBER', P .. 'touched:past_counts', ARGV[i]) == 1
-    if not changed and is_past(ARGV[i], ARGV[i + 1], ARGV[i + 2]) then
+    local is_touched = redis.call('SISMEMBER', P .. 'touched:past_counts', ARGV[i]) == 1
+    if not is_touched and is_archived(ARGV[i], ARGV[i + 1], ARGV[i + 2]) then
         add_to('recount:past_counts', ARGV[i + 3] .. ' ' .. ARGV[i + 4], 1)
     end
 end
 redis.call('UNLINK', P .. 'touched:past_counts')
-if upto == EVERYTHING then return {unknown, deleted, settle(mends, 'past_counts')} end
-reach('past_counts', run, upto, upto)
+if upto == LAST then return {unknown, deleted, finish_recount(repairs)} end
+set_progress(run, upto, upto)
 return {unknown, deleted}

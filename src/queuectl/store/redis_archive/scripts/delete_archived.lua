@@ -1,20 +1,20 @@
--- Delete jobs that the archive has: from now on they are gone, and the archive is to be told.
+-- archived → deleting: delete jobs of the archive. They are no jobs from now on; their copies are deleted afterwards.
 --
+-- uses: archive, archived_counts, clock, memory
 -- KEYS  the hash tag
--- ARGV  now or '', then number, id, version, state and queue of each, as it was looked at in the archive
--- Answers the numbers that were deleted: what is here again, or has been archived anew since, is left alone
+-- ARGV  now or '', then number, id, version, state and queue of each, as they were read in the archive
+-- Answers the numbers that were deleted; a job that was restored or archived again since is left alone
 
-local now, gone = clock(ARGV[1]), {}
-go_through()
+local now, deleted = clock(ARGV[1]), {}
+bypass_maxmemory()
 for i = 2, #ARGV, 5 do
     local number, id = ARGV[i], ARGV[i + 1]
     local version = redis.call('ZSCORE', P .. 'past', id)
     if version and tonumber(version) <= tonumber(ARGV[i + 2]) then
         redis.call('ZREM', P .. 'past', id)
-        if ARGV[i + 3] ~= '' then count('past_counts', number, ARGV[i + 3], ARGV[i + 4], -1) end
-        redis.call('HSET', P .. 'leaving', number, id)
-        redis.call('ZADD', P .. 'gone', now, number)
-        gone[#gone + 1] = number
+        if ARGV[i + 3] ~= '' then count_archived(number, ARGV[i + 3], ARGV[i + 4], -1) end
+        note_deletion(number, id, now)
+        deleted[#deleted + 1] = number
     end
 end
-return gone
+return deleted

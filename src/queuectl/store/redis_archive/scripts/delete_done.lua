@@ -1,12 +1,14 @@
--- The archive has nothing more of these jobs.
+-- deleting → gone: the archive has no copy of these jobs any more. Idempotent.
 --
+-- uses: clock, memory
 -- KEYS  the hash tag
 -- ARGV  now or '', then their numbers
 --
--- That they were deleted is remembered for a day: as long as somebody who was held up may give the archive an old copy.
+-- `gone` remembers a deletion for a day. An archiver that was held up since before the deletion may still write an old copy; as long as the
+-- deletion is remembered, audit_compare.lua deletes that copy instead of taking it for a job that Redis has lost.
 
 local DAY = 86400000000
-go_through()
+bypass_maxmemory()
 for i = 2, #ARGV do redis.call('HDEL', P .. 'leaving', ARGV[i]) end
 local old = plus(clock(ARGV[1]), -DAY)
 for _, number in ipairs(redis.call('ZRANGEBYSCORE', P .. 'gone', '-inf', old, 'LIMIT', 0, 1000)) do

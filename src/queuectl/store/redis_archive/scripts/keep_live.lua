@@ -1,9 +1,10 @@
--- Jobs that the archive cannot take: they stay here, and are not offered to it again.
+-- copying → live: the archive cannot take these jobs. They stay in Redis and are not offered to it again.
 --
+-- uses: memory
 -- KEYS  the hash tag
 -- ARGV  entry, number and version of each
 
-go_through()
+bypass_maxmemory()
 for i = 1, #ARGV, 3 do
     local name = P .. 'job:' .. ARGV[i + 1]
     if redis.call('HGET', name, 'version') == ARGV[i + 2] then redis.call('HSET', name, 'entry', 'stays') end

@@ -1,9 +1,10 @@
--- Where jobs are, of a queue that has an archive.
+-- Where jobs are.
 --
+-- uses: job
+-- Changes nothing.
 -- KEYS  the hash tag
 -- ARGV  ids; the caller sends some hundreds at most
--- Answers for each its row if it is here, 'past' if the archive has it, or nothing: a copy that the archive may have all
---         the same is no job
+-- Answers for each its row if it is in Redis, 'past' if it is archived, or nothing: then a copy in the archive is no job
 
 local answers = {}
 for i, id in ipairs(ARGV) do

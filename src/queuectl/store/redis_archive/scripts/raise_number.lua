@@ -1,10 +1,11 @@
--- No number is given again that the archive knows: the queue may have been set back in time.
+-- Give no number that the archive has. After a failover the queue may have lost the last numbers that it gave.
 --
+-- uses: memory
 -- KEYS  the hash tag
--- ARGV  the greatest number that the archive has, or nothing if it cannot be asked: then numbers go on far ahead
+-- ARGV  the archive's greatest number, or nothing if the archive is away: then numbers leap by a million
 
 local now = tonumber(redis.call('GET', P .. 'number') or '0')
-local greatest = ARGV[1] and tonumber(ARGV[1]) or now + 1000000
-go_through()
-if greatest > now then redis.call('SET', P .. 'number', string.format('%.0f', greatest)) end
+local floor = ARGV[1] and tonumber(ARGV[1]) or now + 1000000
+bypass_maxmemory()
+if floor > now then redis.call('SET', P .. 'number', string.format('%.0f', floor)) end
 redis.call('UNLINK', P .. 'unsure')

@@ -1,15 +1,18 @@
--- Jobs come back from the archive, changed. They are here from now on, but in no line before the archive has let them go.
+-- archived → restoring: bring jobs back from the archive, changed. They exist in Redis from now on, but a job that may run is not ready
+-- until the archive has deleted its copy (restore_done.lua).
 --
+-- uses: archive, archived_counts, clock, counts, history, index, ready, state, waits, write
 -- KEYS  the hash tag
--- ARGV  now or '', then number, version, state and queue that each had, and the packed job; the caller sends some hundreds
--- Answers for each {'accepted', its version}, {'stale'} (it is here, deleted, or archived anew) or {'taken'} (its unique
---         key is)
+-- ARGV  now or '', then number, version, state and queue of each as they were, and the packed job; the caller sends some
+--       hundreds
+-- Answers for each {'accepted', its version}, {'stale'} (it is in Redis, was deleted or archived again) or {'taken'} (another
+--         job has its unique key)
 --
--- The first write wants memory: so when there is none, all of it is refused.
+-- The first write needs memory: when memory is full, the whole batch is refused.
 
 local now, answers = clock(ARGV[1]), {}
 
-local function arrive(number, was, state, queue, job)
+local function restore(number, was, state, queue, job)
     local version = redis.call('ZSCORE', P .. 'past', job.id)
     if not version or tonumber(version) > tonumber(was) then return {'stale'} end
     if redis.call('HEXISTS', P .. 'ids', job.id) == 1 or redis.call('EXISTS', P .. 'job:' .. number) == 1 then
@@ -18,20 +21,20 @@ local function arrive(number, was, state, queue, job)
     if job.key and not has_ended(job.state) and redis.call('HEXISTS', P .. 'keys', job.key) == 1 then return {'taken'} end
     create(number, job)
     write(number, job)
-    local fresh = next_version(number)
+    local new_version = next_version(number)
     redis.call('ZREM', P .. 'past', job.id)
-    count('past_counts', number, state, queue, -1)
-    count('counts', number, job.state, job.queue, 1)
-    enter(number, job, job.key, now)
-    if waits_to_run(job.state) then leave_line(number, job.queue) end
-    wait_for(number, job.waits)
-    redis.call('HSET', P .. 'arriving', number, fresh .. ' ' .. job.id)
+    count_archived(number, state, queue, -1)
+    count(job.state, job.queue, 1)
+    index(number, job, job.key, now)
+    if waits_to_run(job.state) then unschedule(number, job.queue) end
+    set_parents(number, job.waits)
+    redis.call('HSET', P .. 'arriving', number, new_version .. ' ' .. job.id)
     redis.call('INCR', P .. 'arrivals')
-    if has_ended(job.state) then depart(number, job.id, fresh) end
-    return {'accepted', fresh}
+    if has_ended(job.state) then send_to_archive(number, job.id, new_version) end
+    return {'accepted', new_version}
 end
 
 for i = 2, #ARGV, 5 do
-    answers[#answers + 1] = arrive(ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], cmsgpack.unpack(ARGV[i + 4]))
+    answers[#answers + 1] = restore(ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], cmsgpack.unpack(ARGV[i + 4]))
 end
 return answers

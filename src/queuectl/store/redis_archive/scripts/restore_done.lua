@@ -1,21 +1,22 @@
--- The archive has let jobs go, so that they may stand in line.
+-- restoring → live: the archive has deleted its copies of these jobs, so they may be claimed.
 --
+-- uses: clock, memory, notify, ready, state
 -- KEYS  the hash tag
--- ARGV  now or '', then number and the note that was made of each
+-- ARGV  now or '', then number and note of each
 --
--- Of which there is no such note any more, somebody else has let into the line.
+-- A note that is not there any more was removed by another process that did the same. Idempotent.
 
 local now, works = clock(ARGV[1]), false
-go_through()
+bypass_maxmemory()
 for i = 2, #ARGV, 2 do
     local number = ARGV[i]
     if redis.call('HGET', P .. 'arriving', number) == ARGV[i + 1] then
         redis.call('HDEL', P .. 'arriving', number)
         local job = redis.call('HMGET', P .. 'job:' .. number, 'state', 'queue', 'run_at', 'sort_key')
         if job[1] and waits_to_run(job[1]) then
-            line_up(number, job[2], job[3], job[4], now)
+            schedule(number, job[2], job[3], job[4], now)
             works = true
         end
     end
 end
-if works then ring('work') end
+if works then notify('work') end

@@ -1,9 +1,10 @@
 -- Remove a worker from the registry.
 --
+-- uses: memory, notify
 -- KEYS  the hash tag
 -- ARGV  worker id
 
-go_through()
+bypass_maxmemory()
 redis.call('HDEL', P .. 'workers', ARGV[1])
 redis.call('HDEL', P .. 'asked', ARGV[1])
-ring('end')
+notify('end')

@@ -1,10 +1,11 @@
--- Enter a worker or renew its entry; what was asked of it since it was looked at stays asked.
+-- Enter a worker or renew its entry. An instruction that came after the caller had read the last one stays.
 --
+-- uses: memory
 -- KEYS  the hash tag
--- ARGV  worker id, the worker as text, what was asked when it was looked at or '', what is left of that or ''
--- Answers what is asked of it now, or nothing
+-- ARGV  worker id, the worker as text, the instruction that was read or '', what is left of it or ''
+-- Answers the pending instruction, or nothing
 
-go_through()
+bypass_maxmemory()
 redis.call('HSET', P .. 'workers', ARGV[1], ARGV[2])
 local asked = redis.call('HGET', P .. 'asked', ARGV[1]) or ''
 if asked == ARGV[3] then asked = ARGV[4] end

@@ -1,8 +1,9 @@
--- What jobs have printed, a piece of it, in the order of the jobs and of the ids of their attempts.
+-- A part of the output of jobs, in the order of the jobs and of the ids of their attempts.
 --
+-- Changes nothing.
 -- KEYS  the hash tag
--- ARGV  how many chunks at most, an attempt of the first job and the n of it to go on behind or '' and '', then numbers of
---       jobs; the caller sends some hundreds at most
+-- ARGV  how many chunks at most, the last attempt of the first job that was read and its last n, or '' and '', then numbers
+--       of jobs; the caller sends some hundreds at most
 -- Answers {number, attempt, packed chunks} of each attempt that has any
 
 local left, found = tonumber(ARGV[1]), {}

@@ -1,5 +1,7 @@
 -- Claims whose lease has ended by the server's clock, longest ago first.
 --
+-- uses: clock, job
+-- Changes nothing.
 -- KEYS  the hash tag
 -- ARGV  now or '', how many at most
 -- Answers their rows

@@ -1,13 +1,15 @@
--- For each queue with due jobs, since when the job that waits longest has been due.
+-- For each queue with due jobs, since when its oldest due job has been due.
 --
+-- uses: clock
+-- Changes nothing.
 -- KEYS  the hash tag
 -- ARGV  now or '', how many jobs of each queue to look at
 -- Answers pairs of queue and time
 --
--- Work: so many jobs of each queue, but at most ten thousand in all lines (one of each queue at least), and a thousand
--- delayed ones.
+-- Work: so many jobs of each queue, but at most ten thousand of all queues (one of each at least), and a thousand delayed
+-- ones.
 
-local now, many = clock(ARGV[1]), tonumber(ARGV[2])
+local now, limit = clock(ARGV[1]), tonumber(ARGV[2])
 local since = {}
 
 local function look(number, queue)
@@ -18,10 +20,10 @@ local function look(number, queue)
     if not since[queue] or at < tonumber(since[queue]) then since[queue] = job[1] end
 end
 
-local lines = redis.call('ZRANGE', P .. 'lines', 0, -1)
-local each = math.max(1, math.min(many, math.floor(10000 / math.max(1, #lines))))
-for _, line in ipairs(lines) do
-    local queue = string.sub(line, 18)
+local heads = redis.call('ZRANGE', P .. 'lines', 0, -1)
+local each = math.max(1, math.min(limit, math.floor(10000 / math.max(1, #heads))))
+for _, head in ipairs(heads) do
+    local queue = string.sub(head, 18)
     for _, number in ipairs(redis.call('ZRANGE', P .. 'ready:' .. queue, 0, each - 1)) do look(number, queue) end
 end
 for _, number in ipairs(redis.call('ZRANGEBYSCORE', P .. 'delayed', '-inf', now, 'LIMIT', 0, 1000)) do look(number) end

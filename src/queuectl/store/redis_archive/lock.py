@@ -1,0 +1,20 @@
+"""The lock of an audit: of all workers one compares queue and archive now and then.
+
+The lock holds a minute and is renewed while the audit runs, so another worker begins if this one dies or fails. After a
+complete audit it holds a day. It is void as soon as the server's history changes (`take_lock.lua`).
+"""
+
+from queuectl.store.redis.connect import Line
+from queuectl.store.redis_archive.scripts import run
+
+RUNNING, COMPLETE = 60.0, 86_400.0
+
+
+def take(line: Line) -> bool:
+    """Take the lock. False if another worker has it, or has done an audit within a day."""
+    return bool(run(line, "take_lock", int(1000 * RUNNING)))
+
+
+def keep(line: Line, seconds: float) -> None:
+    """Let it hold for so long from now on."""
+    line.call("PEXPIRE", line.key("turn:audit"), int(1000 * seconds))
