@@ -247,7 +247,7 @@ def _finished(job: Job) -> Job:
 
 def _archive(store: Store) -> None:
     """Where there is an archive, have everything there that has ended."""
-    while isinstance(store, ArchivedStore) and store.mover.move():
+    while isinstance(store, ArchivedStore) and store.archiver.archive_batch():
         pass
 
 

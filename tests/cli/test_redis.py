@@ -194,7 +194,7 @@ class TestArchive:
         queuectl("--store", archived.url(), "enqueue", "--id", "old", "echo old")
         live.runs("old", b"old\n")
         assert isinstance(live.store, ArchivedStore)
-        assert live.store.archiver.move() == 1
+        assert live.store.archiver.archive_batch() == 1
         monkeypatch.setattr(connect, "FIRST_LOOK", 0.1)
         mongo_proxy.refuse()
         return archived.url()
