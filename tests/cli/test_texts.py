@@ -144,5 +144,6 @@ class TestTimes:
     def test_a_wrong_one_says_what_to_write(self, queuectl: CommandLine) -> None:
         queuectl("enqueue", "--at", "tomorrow 02:00", "x", code=2)
         assert (
-            "write 10:30 (the next time it is so), 2026-11-22T15:00:00Z, @1798761600 or now" in queuectl.err
+            "write 10:30 (the next time that the clock shows it), 2026-11-22T15:00:00Z, @1798761600 or now"
+            in queuectl.err
         )

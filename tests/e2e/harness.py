@@ -11,12 +11,15 @@ from typing import Any
 
 from e2e.databases import Database
 from facts import eventually
-from queuectl.domain.job import Job
+from queuectl.domain.job import STATES, TERMINAL, Job
 from queuectl.domain.query import Filter, Page
 from queuectl.service import queries, shared_settings
 from queuectl.store.protocol import Store
 
 QUEUECTL = (sys.executable, "-m", "queuectl")
+
+OPEN = Filter(states=frozenset(STATES) - TERMINAL)
+"""The jobs that have not ended."""
 
 
 class Place:
@@ -102,7 +105,9 @@ class Place:
 
     def until_all_ended(self, within: float = 30.0) -> list[Job]:
         """Wait until no job is left to do; all jobs."""
-        eventually(lambda: not queries.open_ids(self.store, Filter()), within=within, what="all jobs ended")
+        eventually(
+            lambda: not self.store.find(OPEN, Page(limit=1)).jobs, within=within, what="all jobs ended"
+        )
         return self.store.find(Filter(), Page(limit=100_000)).jobs
 
     def output(self, id: str, attempt: int | None = None) -> bytes:
