@@ -18,7 +18,7 @@ from contract.mongo_witness import on_each
 from contract.test_workers import worker
 from factories import LEASE, NOW, in_state, new_job, report, statuses
 from facts import eventually
-from queuectl.domain import lifecycle
+from queuectl.domain import lifecycle, topics
 from queuectl.domain.job import Job
 from queuectl.domain.output import Chunk, Trim
 from queuectl.domain.query import Filter
@@ -344,7 +344,8 @@ class TestSilence:
         store.close()
 
     def test_one_can_let_go_of_a_server_that_is_silent(self, far: MongoStore, mongo_proxy: Proxy) -> None:
-        while far.wait(0.05):
+        news = far.subscribe(topics.WORK)
+        while news.wait(0.05):
             pass
         mongo_proxy.black_hole()
         began = time.monotonic()
@@ -389,17 +390,18 @@ class TestAbsence:
         assert [job.id for job in far.claim("w1", (), 1, LEASE)] == ["a"]
 
     def test_a_waiter_survives_and_hears_again(self, near: Store, far: Store, mongo_proxy: Proxy) -> None:
+        news = far.subscribe(topics.WORK)
         far.claim("w1", (), 1, LEASE)
-        while far.wait(0.1):
+        while news.wait(0.1):
             pass
         mongo_proxy.refuse()
         with pytest.raises(StoreUnavailable):
-            far.wait(5.0)
+            news.wait(5.0)
         mongo_proxy.pass_through()
-        while far.wait(0.1):
+        while news.wait(0.1):
             pass
         near.add([new_job("a")])
-        assert far.wait(20.0) is True
+        assert news.wait(20.0) is True
 
 
 def refused(far: Store, proxy: Proxy) -> bool:

@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from contract.grounds import PostgresGround
 from contract.test_workers import worker
 from factories import LEASE, NOW, in_state, new_job, report, statuses
-from queuectl.domain import lifecycle
+from queuectl.domain import lifecycle, topics
 from queuectl.domain.job import Job
 from queuectl.domain.output import Chunk
 from queuectl.domain.query import Filter, Page
@@ -207,19 +207,20 @@ class TestAbsence:
         assert [job.id for job in far.claim("w1", (), 1, LEASE)] == ["a"]
 
     def test_a_waiter_survives_and_hears_again(self, near: Store, far: Store, proxy: Proxy) -> None:
+        news = far.subscribe(topics.WORK)
         far.claim("w1", (), 1, LEASE)
-        while far.wait(0.1):
+        while news.wait(0.1):
             pass
         proxy.refuse()
-        assert far.wait(5.0) is True
+        assert news.wait(5.0) is True
         with pytest.raises(StoreUnavailable):
-            far.wait(0.1)
+            news.wait(0.1)
         proxy.pass_through()
-        assert far.wait(5.0) is True
-        while far.wait(0.2):
+        assert news.wait(5.0) is True
+        while news.wait(0.2):
             pass
         near.add([new_job("a")])
-        assert far.wait(20.0) is True
+        assert news.wait(20.0) is True
 
     def test_a_restart_without_tidying_up_loses_nothing_that_was_acknowledged(
         self, ground: PostgresGround, own_postgres: PostgresServer

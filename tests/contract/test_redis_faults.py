@@ -17,7 +17,7 @@ from contract.grounds import RedisGround
 from contract.test_workers import worker
 from factories import LEASE, NOW, in_state, new_job, report, statuses
 from facts import eventually
-from queuectl.domain import lifecycle
+from queuectl.domain import lifecycle, topics
 from queuectl.domain.job import Job
 from queuectl.domain.output import Chunk, Trim
 from queuectl.domain.query import Filter
@@ -249,7 +249,8 @@ class TestSilence:
             assert time.monotonic() - began < 2 * PATIENCE + LITTLE
 
     def test_one_can_let_go_of_a_server_that_is_silent(self, far: Store, proxy: Proxy) -> None:
-        while far.wait(0.05):
+        news = far.subscribe(topics.WORK)
+        while news.wait(0.05):
             pass
         proxy.black_hole()
         began = time.monotonic()
@@ -320,18 +321,19 @@ class TestAbsence:
         assert [job.id for job in far.claim("w1", (), 1, LEASE)] == ["a"]
 
     def test_a_waiter_survives_and_hears_again(self, near: Store, far: Store, proxy: Proxy) -> None:
+        news = far.subscribe(topics.WORK)
         far.claim("w1", (), 1, LEASE)
-        while far.wait(0.1):
+        while news.wait(0.1):
             pass
         proxy.refuse()
         with pytest.raises(StoreUnavailable):
             while True:
-                far.wait(5.0)
+                news.wait(5.0)
         proxy.pass_through()
-        while far.wait(0.1):
+        while news.wait(0.1):
             pass
         near.add([new_job("a")])
-        assert far.wait(20.0) is True
+        assert news.wait(20.0) is True
 
 
 class TestForgottenScripts:
