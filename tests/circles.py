@@ -58,6 +58,9 @@ QUICK = ("domain", "service", "cli", "contract", "test_architecture.py")
 NOT_QUICK = {"cli/test_hints.py", "cli/test_interrupt.py", "cli/test_output.py", "cli/test_waiting.py"}
 """Files of these folders whose tests start many processes or make ten thousand jobs."""
 
+OF_SERVERS = ("test_postgres", "test_mongo", "test_redis", "test_archived")
+"""How files are named that are about one server. Some of their tests start a server without a fixture named above."""
+
 HARNESS = "servers"
 KEPT_OF_HARNESS = {"test_proxy.py", "test_talk.py"}
 """The tests of the network proxy stay in `test`: a proxy that is wrong makes every test of an outage meaningless."""
@@ -114,6 +117,7 @@ def circle_of(item: pytest.Item) -> str:
     if place.parts[0] == HARNESS and place.name not in KEPT_OF_HARNESS:
         return "proof"
     quick = place.parts[0] in QUICK and place.as_posix() not in NOT_QUICK and kinds <= LOCAL
+    quick = quick and not place.name.startswith(OF_SERVERS)
     return "quick" if quick else "test"
 
 
