@@ -1,7 +1,6 @@
 """Dependencies between jobs: which parents a job waits for, which can no longer end as wanted, and cycles."""
 
 from collections.abc import Mapping, Sequence
-from graphlib import CycleError, TopologicalSorter
 
 from queuectl.domain.ids import handle
 from queuectl.domain.job import Job, Parent, State
@@ -101,6 +100,8 @@ def parents_first(jobs: Sequence[Job]) -> list[Job]:
 
 def find_cycle(parents: Mapping[str, Sequence[str]]) -> list[str] | None:
     """A chain of ids from a job through its parents back to itself, or None. Not recursive, so chains may be long."""
+    from graphlib import CycleError, TopologicalSorter  # most jobs have no parents, and pay nothing for it
+
     try:
         TopologicalSorter(parents).prepare()
     except CycleError as error:
