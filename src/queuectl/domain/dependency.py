@@ -15,7 +15,7 @@ ENDED: frozenset[State] = SATISFIED_BY["any"]
 
 
 def parse_dependency(text: str) -> tuple[str, str]:
-    """The id and the wanted ending of `ID:any`. An id may contain colons: only a known word counts."""
+    """The id and the wanted ending of `ID:any`. An id may contain colons, so only a known ending is split off."""
     job, colon, on = text.rpartition(":")
     return (job, on) if colon and on in SATISFIED_BY else (text, "ok")
 
@@ -28,7 +28,7 @@ def refuse_several(text: str) -> None:
 
 
 def missing_parent_hint(job: str) -> str:
-    """What to do about a parent that does not exist: a wrong word after a colon was read as a part of the id."""
+    """The hint for a parent that does not exist. An unknown word after a colon was taken for a part of the id."""
     id, colon, _ = job.rpartition(":")
     if not colon:
         return "enqueue the parent first"

@@ -22,12 +22,12 @@ def make_id(at: datetime, random_number: int) -> str:
 
 
 def check_id(id: str) -> str:
-    """The id itself, if it is valid. Raises InvalidInput."""
+    """Return the id if it is valid. Raises InvalidInput."""
     return check_name("id", id)
 
 
 def check_new_id(id: str) -> str:
-    """The id itself, if a new job may have this id. Raises InvalidInput.
+    """Return the id if a new job may have it. Raises InvalidInput.
 
     A plain number is refused: `queuectl cancel 1` means the job with the number 1.
     """

@@ -23,7 +23,7 @@ def parse_instant(text: str) -> datetime:
 
 
 def in_range(instant: datetime) -> datetime:
-    """The time itself, if every store can hold it. Raises InvalidInput."""
+    """Return the time if every store can hold it. Raises InvalidInput."""
     if not EARLIEST <= instant < LATEST:
         raise InvalidInput(f"{instant.isoformat()} is out of range", "use a time from 1970 to 8999")
     return instant

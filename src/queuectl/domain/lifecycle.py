@@ -45,7 +45,7 @@ NO_PARENTS: Mapping[str, State] = {}
 
 ARROWS: tuple[Arrow, ...] = (
     Arrow("enqueue", None, "pending", "enqueued"),
-    Arrow("enqueue", None, "blocked", "enqueued behind parents that have not ended as wanted"),
+    Arrow("enqueue", None, "blocked", "enqueued while parents have not ended as wanted"),
     Arrow("enqueue", None, "held", "enqueued with --hold"),
     Arrow("unblock", "blocked", "pending", "every parent ended as wanted"),
     Arrow("unblock", "blocked", "cancelled", "a parent ended otherwise (the default)"),
@@ -159,7 +159,7 @@ def claim(job: Job, *, attempt_id: str, worker: str, lease: timedelta, now: date
 
 
 def renew(job: Job, *, lease: timedelta, now: datetime) -> Job:
-    """The lease begins again. This is no event: the state stays. Storing the renewal raises the version."""
+    """The lease begins again. This is not an event, because the state stays. Storing the job raises the version."""
     return replace(job, lease=replace(_lease_of(job), until=now + lease), updated_at=now)
 
 
@@ -183,7 +183,7 @@ def finish(job: Job, report: Report, *, now: datetime, random_number: float) -> 
 
 
 def give_back(job: Job, *, now: datetime) -> Job:
-    """The job was claimed and certainly did not start: as if it had not been claimed (guarantee G8)."""
+    """Undo the claim of a job whose command certainly did not start: the attempt is not counted (guarantee G8)."""
     if job.cancel_requested:
         job = replace(job, attempts=job.attempts - 1)
         return _end(job, "give_back", "cancelled", now, cause="person", last_error=_cancel_words(job))
@@ -243,7 +243,7 @@ def retry(
     if job.state == "completed" and not force:
         raise Conflict(
             f"job {handle(job)} is completed",
-            f"to run it again all the same: queuectl retry --force {handle(job)}",
+            f"to run it again anyway: queuectl retry --force {handle(job)}",
         )
     event = "force_retry" if job.state == "completed" else "retry"
     _check(job, event)
@@ -314,9 +314,9 @@ def edit(job: Job, *, priority: int | None, run_at: datetime | None, queue: str 
 def unblock(job: Job, parents: Mapping[str, State], *, now: datetime) -> Job:
     """Check a blocked or held job against the states of its parents that exist.
 
-    The job stays unchanged if nothing follows. A parent that ended as wanted is removed from `waiting_for` and never
-    checked again, because it may be retried or deleted later. A parent in `waiting_for` that was deleted can never end
-    as wanted. A held job is released only if it is held because of its parents.
+    The job stays unchanged if the states decide nothing. A parent that ended as wanted is removed from `waiting_for`
+    and never checked again, because it may be retried or deleted later. A parent in `waiting_for` that was deleted
+    can never end as wanted. A held job is released only if it is held because of its parents.
     """
     waiting, impossible = dependency.unmet(job, parents), dependency.impossible(job, parents)
     by_parents = job.cause in ("parent", "skipped")

@@ -1,7 +1,7 @@
 """One rule for the names that people give: of jobs (ids), queues, tags, batches and workers.
 
-A name that fits stands in a URL, a file name and a shell word as it is. Only what makes a new name is checked: names
-that are stored already, from before this rule, can still be read, selected and edited.
+A valid name needs no quoting in a URL, a file name or a shell word. Only new names are checked: names that were
+stored before this rule can still be read, selected and edited.
 """
 
 from queuectl.errors import InvalidInput
@@ -18,7 +18,7 @@ def is_name(text: str) -> bool:
 
 
 def check_name(what: str, name: str) -> str:
-    """The name itself, if it is one; `what` says whose: `queue`. Raises InvalidInput."""
+    """Return the name if it is valid. The error calls it `what`, for example `queue`. Raises InvalidInput."""
     if is_name(name):
         return name
     shown = name if len(name) <= 40 else name[:40] + "…"

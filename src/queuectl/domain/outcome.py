@@ -14,7 +14,7 @@ INTERRUPTED = "interrupted: the worker was told to stop at once"
 
 
 class Outcome(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One ending. `exit_code` and `signal` are what the kernel said of the leader, where it said anything.
+    """One ending. `exit_code` and `signal` are what the kernel reported for the leader, if anything.
 
     `error` is a sentence for people: why the command could not start, why the attempt was lost, which limit it passed.
     """

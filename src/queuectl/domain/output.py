@@ -1,7 +1,7 @@
 """The output of a command: numbered chunks of bytes, and how they are assembled.
 
-Of each attempt the first and the last `output_limit / 2` bytes are kept exactly; the middle is only counted. A chunk
-carries its offset in the whole output. A gap needs no marker: it is where one chunk ends before the next begins.
+The first and the last `output_limit / 2` bytes of each attempt are kept; the bytes between them are only counted. A
+chunk carries its offset in the whole output. A gap needs no marker: it is where one chunk ends before the next begins.
 """
 
 from collections.abc import Iterable, Sequence
@@ -45,7 +45,7 @@ class Piece(Struct, frozen=True):
 
 
 def known_stream(stream: int) -> int:
-    """The stream itself. Raises ValueError if no stream has that number."""
+    """Return the stream if it exists. Raises ValueError."""
     if type(stream) is not int or stream not in (COMBINED, STDOUT, STDERR):
         raise ValueError(f"there is no stream {stream!r}")
     return stream

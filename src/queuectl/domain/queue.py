@@ -1,4 +1,4 @@
-"""The settings of a queue: may jobs be claimed from it, and how many may run at once?"""
+"""The settings of a queue: whether jobs may be claimed from it, and how many may run at once."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,10 +7,10 @@ from msgspec import Struct
 
 
 class QueueSettings(Struct, frozen=True):
-    """What the entry of a queue in the shared table says. A queue without an entry has the defaults.
+    """The settings in a queue's entry in the shared table. A queue without an entry has the defaults.
 
     Drivers that compute the capacity inside the store (SQL, Lua) have to agree with `of` and `capacity`:
-    `tests/contract/test_queue_settings.py` asks all of them about one table of cases.
+    `tests/contract/test_queue_settings.py` runs the same table of cases on all of them.
     """
 
     paused: bool = False
@@ -18,7 +18,8 @@ class QueueSettings(Struct, frozen=True):
 
     @classmethod
     def of(cls, value: Mapping[str, Any]) -> "QueueSettings":
-        """The settings that an entry holds. One that makes no sense pauses: it may have been a pause or a limit."""
+        """The settings in an entry. An invalid entry pauses the queue, because it may have been a pause or a limit.
+        """
         if not is_sound(value):
             return cls(paused=True)
         return cls(bool(value.get("paused")), value.get("limit"))

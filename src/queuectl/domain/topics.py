@@ -1,14 +1,15 @@
-"""Topics: of what a change of jobs is news. Whoever waits subscribes to topics and is not woken by other changes.
+"""Topics: the kinds of change that a waiting client subscribes to. A change of another topic does not wake it.
 
-work     a job may be claimable, a worker was given an instruction, or a running job is to be cancelled: workers wait
-         for it
+work     a job may be claimable, a worker was given an instruction, or the cancel of a running job was requested:
+         workers wait for it
 ends     a job ended, or a worker left the registry: `wait` and `enqueue --wait` wait for it
 output   a running command printed something: `logs -f` waits for it
 changes  a job changed in any way, or was added or deleted: for a stream of events. Renewing a lease is no change
 
 `topics` is the rule for all stores. PostgreSQL and Redis repeat it in their statements, because there the statement
 that changes a job also notifies, in one atomic step. `tests/contract/test_topics.py` compares every store with this
-rule. A store may notify of a topic that was not touched, but never leave one out: subscribers only look again.
+rule. A store may notify of a topic that was not touched, because a subscriber then only reads once more; it never
+leaves out a topic that was touched.
 """
 
 from collections.abc import Iterable
@@ -30,7 +31,7 @@ NONE: Topics = frozenset()
 
 
 def topics(job: Job, now: datetime) -> Topics:
-    """What is touched by storing this job: by `add`, and by `save` of a changed one."""
+    """The topics that are touched when this job is stored: by `add`, or by `save` after a change."""
     if job.ended:
         return ENDS | CHANGES
     if is_due(job, now) or (job.lease is not None and job.cancel_requested is not None):
@@ -39,5 +40,5 @@ def topics(job: Job, now: datetime) -> Topics:
 
 
 def of_jobs(jobs: Iterable[Job], now: datetime) -> Topics:
-    """What is touched by storing all of these jobs."""
+    """The topics that are touched when all of these jobs are stored."""
     return NONE.union(*(topics(job, now) for job in jobs))

@@ -22,12 +22,13 @@ class Slot(Struct, frozen=True, kw_only=True):
 
 
 class Worker(Struct, frozen=True, kw_only=True):
-    """One worker. `id` is new with every start (never host or pid, which come again); `name` is for people.
+    """One worker. `id` is new with every start, because host and pid can occur again; `name` is for people.
 
-    `queues` is empty when it serves all of them. `heartbeat` is set by the store when the worker beats. `skew` is
-    by how many seconds the clock of its host is ahead of the store's, as far as it has measured; `clock_jump` by how
-    many the store's own clock jumped in the last hour, if the worker saw it jump. `directory` is which directory it
-    keeps its proof of life in, and whose processes it sees: device, inode, boot id and pid namespace.
+    `queues` is empty when it serves all of them. `heartbeat` is the time of the last heartbeat, set by the store.
+    `skew` is the number of seconds by which the clock of the worker's host is ahead of the store's clock, as measured
+    last; `clock_jump` is the number of seconds by which the store's clock jumped in the last hour, if the worker saw
+    a jump. `directory` identifies the directory with the worker's proof of life, and the processes that the worker
+    sees: device, inode, boot id and pid namespace.
     """
 
     id: str
@@ -52,7 +53,7 @@ class Worker(Struct, frozen=True, kw_only=True):
 def still_instructed(
     instruction: Instruction | None, before: Worker | None, now: Worker
 ) -> Instruction | None:
-    """What remains asked of a worker when it beats. A reload is done once another agent beats for it."""
+    """The instruction that remains after a heartbeat. A reload is done once another agent sends the heartbeat."""
     if instruction == "reload" and before is not None and before.agent_pid != now.agent_pid:
         return None
     return instruction

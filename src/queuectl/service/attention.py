@@ -30,7 +30,7 @@ EXPIRED_NAMED = 5
 
 
 def attention(found: Status, unused: "Unused | None" = None) -> list[Attention]:
-    """Everything that needs a person, most urgent first. `unused`: store variables that are set and not used."""
+    """Everything that needs a person, most urgent first. `unused`: variables that name a store and are not used."""
     return [
         *_queues(found),
         *_workers(found),
@@ -160,6 +160,6 @@ def _variables(unused: "Unused | None", url: str) -> Iterator[Attention]:
 
 def _word(name: str) -> str:
     """A name, quoted for the shell."""
-    from shlex import quote  # only where there is something to say
+    from shlex import quote  # imported only if a name is shown
 
     return quote(name)

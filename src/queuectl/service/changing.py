@@ -1,4 +1,6 @@
-"""How jobs change: read, apply a pure function, save by compare-and-swap, and start over where others were faster."""
+"""How jobs change: read, apply a pure function, save by compare-and-swap, and start over if another process was
+faster.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
@@ -39,7 +41,7 @@ class Change(Struct, frozen=True):
 
     @property
     def state(self) -> State | None:
-        """The state it is in now."""
+        """The state of the job now."""
         return self.job.state if self.job else None
 
 
@@ -50,8 +52,8 @@ Rule = Callable[[Job, datetime, Mapping[str, State]], Job]
 def change(store: Store, ids: Sequence[str], rule: Rule, *, with_parents: bool = False) -> list[Change]:
     """Apply a rule to each job by compare-and-swap. A job for which the rule raises is refused; the others are changed.
 
-    With `with_parents` the rule is given the states of the parents. Parents that are changed in the same call come
-    first, and their children see the new states.
+    With `with_parents` the rule gets the states of the parents. Parents that are changed in the same call come first,
+    and their children see the new states.
     """
     jobs: dict[str, Job] = (got := read(store, ids))
     done = {id: Change(id, None, unreadable.refusal(each)) for id, each in got.unreadable.items()}

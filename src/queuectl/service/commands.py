@@ -1,8 +1,8 @@
 """The changes of jobs and queues.
 
-Every change of a job has one pattern: read the job, give it to a pure function of `domain/lifecycle`, save the result,
-and start over if another process changed the job meanwhile. A function answers what became of each job; a job that the
-rule refuses does not stop the others.
+Every change of a job has one pattern: read the job, give it to a pure function of `domain/lifecycle`, save the
+result, and start over if another process changed the job meanwhile. A function returns a `Change` for each job; a job
+that the rule refuses does not stop the others.
 """
 
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
@@ -34,7 +34,7 @@ BATCH = 500
 
 
 def cancel(store: Store, ids: Sequence[str], *, by: str, reason: str | None = None) -> list[Change]:
-    """Never start these jobs; the workers of running ones end them. Cancelled jobs stay as they are."""
+    """Never start these jobs; workers end those that run. Cancelled jobs stay unchanged."""
     changes = change(store, ids, lambda job, now, _: lifecycle.cancel(job, by=by, reason=reason, now=now))
     _unblock_children(store, changes)
     return changes
@@ -43,8 +43,8 @@ def cancel(store: Store, ids: Sequence[str], *, by: str, reason: str | None = No
 def retry(store: Store, ids: Sequence[str], *, force: bool = False, alone: bool = False) -> list[Change]:
     """Run dead, cancelled and failed jobs (with `force`, completed ones) once more.
 
-    The jobs wait for their parents again. Jobs that were cancelled because of them wait for them again, and follow in
-    the answer, marked as revived. With `alone` neither happens.
+    The jobs wait for their parents again. Children that were cancelled because of these jobs wait for them again, and
+    are returned too, marked as revived. With `alone` neither happens.
     """
     return [change for step in retry_in_steps(store, ids, force=force, alone=alone) for change in step]
 
@@ -52,7 +52,7 @@ def retry(store: Store, ids: Sequence[str], *, force: bool = False, alone: bool 
 def retry_in_steps(
     store: Store, ids: Sequence[str], *, force: bool = False, alone: bool = False
 ) -> Generator[list[Change]]:
-    """The same, some hundreds of jobs at a time. A caller that stops between two steps leaves no child out."""
+    """Retry some hundreds of jobs at a time. A caller that stops between two steps leaves no child out."""
     if len(ids) <= BATCH:
         return _retry_step(store, ids, force, alone)
     return _retry_steps(store, in_steps(ids), force, alone)
@@ -61,7 +61,7 @@ def retry_in_steps(
 def retry_matching(
     store: Store, wanted: Filter, *, force: bool = False, alone: bool = False
 ) -> Generator[list[Change]]:
-    """Retry all jobs that match and had ended when this began, in steps: one that dies again is not taken twice."""
+    """Retry all jobs that match and ended before this call, in steps. A job that dies again is not retried twice."""
     begun = store.now() + timedelta(microseconds=1)
     return _retry_steps(store, select(store, replace(wanted, ended_before=begun)), force, alone)
 
@@ -72,7 +72,7 @@ def hold(store: Store, ids: Sequence[str]) -> list[Change]:
 
 
 def release(store: Store, ids: Sequence[str], *, anyway: bool = False) -> list[Change]:
-    """Let held jobs start when due, behind their parents; with `anyway` without them."""
+    """Let held jobs start when due, after their parents ended as wanted; with `anyway` without waiting for them."""
     changes = change(
         store,
         ids,
@@ -96,7 +96,7 @@ def edit(
 
 
 def delete(store: Store, ids: Sequence[str]) -> list[Change]:
-    """Delete ended jobs with their output, and unreadable ones. Others are refused."""
+    """Delete ended jobs and unreadable jobs, with their output. Other jobs are refused."""
     jobs = read(store, ids)
     # Before the delete: how a parent ended is known only as long as the parent is stored.
     maintenance.unblock_children(store, [id for id, job in jobs.items() if job.ended])
@@ -105,19 +105,19 @@ def delete(store: Store, ids: Sequence[str]) -> list[Change]:
 
 
 def purge(store: Store, wanted: Filter) -> int:
-    """Delete all ended jobs that match; answers how many."""
+    """Delete all ended jobs that match. Returns how many."""
     return sum(purge_in_steps(store, wanted))
 
 
 def purge_in_steps(store: Store, wanted: Filter) -> Generator[int]:
-    """Delete all ended jobs that match, in steps; answers how many jobs each step deleted."""
+    """Delete all ended jobs that match, in steps. Yields how many jobs each step deleted."""
     maintenance.unblock_all(store)
     while deleted := store.purge(wanted, BATCH):
         yield len(deleted)
 
 
 def select(store: Store, wanted: Filter) -> Iterator[list[str]]:
-    """The ids of all jobs that match, in steps, the newest first; without jobs that are added meanwhile."""
+    """The ids of all jobs that match, newest first, a page at a time. Jobs that are added meanwhile are left out."""
     page = Page(limit=BATCH)
     while True:
         found = store.find(wanted, page)
@@ -129,12 +129,12 @@ def select(store: Store, wanted: Filter) -> Iterator[list[str]]:
 
 
 def pause(store: Store, queue: str) -> bool:
-    """Start nothing from this queue any more; what runs goes on. False if it was paused already."""
+    """Start no more jobs from this queue; running jobs go on. False if the queue was paused already."""
     return _swap_queue(store, queue, paused=True)
 
 
 def resume(store: Store, queue: str) -> bool:
-    """Start jobs from this queue again. False if it was not paused."""
+    """Start jobs from this queue again. False if the queue was not paused."""
     return _swap_queue(store, queue, paused=False)
 
 
@@ -153,8 +153,8 @@ def _retry_steps(
 ) -> Generator[list[Change]]:
     """Retry step by step; a refused job that has parents is tried once more at the end.
 
-    A child may come steps before its parent, and is refused while the parent has not been retried. At the end these
-    jobs are taken from the last to the first, because selected jobs come newest first, so children before parents.
+    A child may be selected some steps before its parent, and is refused until the parent has been retried. These jobs
+    are retried at the end, the last one first, because jobs are selected newest first, so children before parents.
     """
     again: list[str] = []
     for step in steps:
@@ -172,8 +172,8 @@ def _retry_steps(
 def _retry_step(store: Store, ids: Sequence[str], force: bool, alone: bool) -> Generator[list[Change]]:
     """Retry these jobs, then bring back the jobs that were cancelled because of them.
 
-    If the caller stops after the first answer, the jobs are brought back all the same: otherwise they would stay
-    cancelled for ever, because the repeated command finds their parent retried already.
+    If the caller stops after the first result, the cancelled jobs are brought back anyway. Otherwise they would stay
+    cancelled for ever, because a repeated command finds their parent retried already.
     """
 
     def again(job: Job, now: datetime, parents: Mapping[str, State]) -> Job:
@@ -193,7 +193,7 @@ def _retry_step(store: Store, ids: Sequence[str], force: bool, alone: bool) -> G
 def _revive_below(store: Store, parents: Sequence[str]) -> Iterator[list[Change]]:
     """Bring back the jobs that were cancelled because of these parents, then their children, and so on.
 
-    Answers in steps the jobs that wait again, and those that are refused because their unique key is taken.
+    Yields, step by step, the jobs that wait again and the jobs that are refused because their unique key is taken.
     """
     while parents:
         revived: list[str] = []
@@ -210,7 +210,7 @@ def _revive_below(store: Store, parents: Sequence[str]) -> Iterator[list[Change]
 
 
 def in_steps(ids: Sequence[str]) -> Iterator[Sequence[str]]:
-    """The ids in pieces of as many as are read and saved at once."""
+    """The ids in pieces of the size that is read and saved at once."""
     return (ids[start : start + BATCH] for start in range(0, len(ids), BATCH))
 
 
@@ -224,7 +224,7 @@ def _revive(job: Job, now: datetime, parents: Mapping[str, State]) -> Job:
 
 
 def _settled(store: Store, changes: list[Change]) -> list[Change]:
-    """Evaluate the jobs that are blocked now again: a parent may have ended before the job began to wait for it."""
+    """Evaluate the jobs that are now blocked again, because a parent may have ended before the job began to wait."""
     blocked = [change.id for change in changes if change.changed and change.state == "blocked"]
     if not blocked:
         return changes
@@ -257,7 +257,7 @@ def _unblock_children(store: Store, changes: Sequence[Change]) -> None:
 
 
 def known_queue(store: Store, queue: str) -> str:
-    """The name itself, if a queue may have it or one has it already. Raises InvalidInput."""
+    """Return the name if a queue may have it, or has it already. Raises InvalidInput."""
     if is_name(queue) or queue in store.read_table("queues") or queue in store.counts(Filter()).queues:
         return queue
     return check_name("queue", queue)

@@ -21,7 +21,7 @@ DAMAGE_SHOWN = 100
 
 
 class Check(Struct, frozen=True):
-    """One thing that was checked. `hint` says what to do where it is not `ok`, or could be better."""
+    """One thing that was checked. `hint` says what to do if the check fails, or if the result could be better."""
 
     name: str
     ok: bool
@@ -91,6 +91,6 @@ def _queue(found: Status) -> Iterator[Check]:
             age = format_age(found.now - queue.oldest_due)
             yield Check("oldest due job", True, f"for {age}, in queue {queue.name} with {waiting} waiting")
     for thing in found.attention:
-        if thing.kind == "unreadable":  # said above, together with those that no worker has met
+        if thing.kind == "unreadable":  # reported above, with those that no worker has found
             continue
         yield Check(thing.kind.replace("_", " "), not thing.fault, thing.text, thing.hint)

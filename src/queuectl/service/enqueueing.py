@@ -1,4 +1,4 @@
-"""From requests to stored jobs: complete each request, place it behind its parents, and say what became of it."""
+"""From requests to stored jobs: complete each request, let the job wait for its parents, and report the result."""
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -29,8 +29,8 @@ Status = Literal["added", "existing", "conflict", "duplicate"]
 class Enqueued(Struct, frozen=True):
     """What became of one request.
 
-    job      the job as stored; of a refused request the job that is in the way
-    status   added; existing (it was there already with the same content, and is unchanged); conflict or duplicate
+    job      the job as stored; of a refused request the job that has the id or the key
+    status   added; existing (the store had it with the same content; it is unchanged); conflict or duplicate
     refused  why nothing was enqueued, or None
     """
 
@@ -40,7 +40,7 @@ class Enqueued(Struct, frozen=True):
 
     @property
     def existing(self) -> bool:
-        """Whether the job was there already."""
+        """Whether the job was stored before."""
         return self.status == "existing"
 
 
@@ -59,7 +59,7 @@ class Enqueuer:
         self._random_number = int.from_bytes(random_bytes(8)) >> 5
 
     def job(self, request: JobRequest) -> Job:
-        """The job that a request asks for, waiting for all its parents. Raises InvalidInput."""
+        """The job for a request, with all its parents in `waiting_for`. Raises InvalidInput."""
         spec = self._spec(request)
         return lifecycle.enqueue(
             id=self.next_id() if request.id is None else check_new_id(request.id),
@@ -73,7 +73,7 @@ class Enqueuer:
         )
 
     def _spec(self, request: JobRequest) -> Spec:
-        """What the job runs and how. Where only the command differs from an earlier request, the rest is reused."""
+        """The spec of the job. If only the command differs from an earlier request, the rest is reused."""
         key = policy_key(request) if request.stdin is None else None
         if key is None:
             return spec_of(request, self._defaults)
@@ -96,10 +96,10 @@ def jobs_of(
     requests: Sequence[JobRequest],
     on_invalid: Callable[[InvalidInput], None] | None = None,
 ) -> list[Job]:
-    """The jobs that these requests ask for, in order.
+    """The jobs for these requests, in order.
 
-    `on_invalid` is told of each request that cannot be a job, and the others go on. Without it the first such request
-    raises InvalidInput. The error carries the position of the request as `index`.
+    `on_invalid` is called with the error of each request that cannot be a job, and the other requests go on.
+    Without it the first such request raises InvalidInput. The error carries the position of the request as `index`.
     """
     jobs: dict[str, Job] = {}
     for index, request in enumerate(requests):
@@ -117,10 +117,10 @@ def jobs_of(
 
 
 def enqueue(store: Store, jobs: Sequence[Job]) -> list[Enqueued]:
-    """Add new jobs: those whose parents have all ended as wanted start at once, the others wait.
+    """Add new jobs. A job whose parents have all ended as wanted may start at once; the others wait.
 
-    Answers in order what became of each; look at every `refused`. Raises NotFound for an unknown parent and
-    InvalidInput for jobs that wait for each other; then nothing was added.
+    Returns what became of each job, in order; check every `refused`. Raises NotFound for an unknown parent and
+    InvalidInput for jobs that wait for each other; then no job was added.
     """
     _refuse_cycles(jobs)
     placed = _behind_parents(store, jobs) if any(job.spec.after for job in jobs) else list(jobs)

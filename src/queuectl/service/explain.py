@@ -1,6 +1,6 @@
 """Why a job is in its state, what has to happen next, and what to type.
 
-A hint is a command at the end of its sentence, behind a colon, and can be pasted.
+A hint is a command at the end of its sentence, after a colon, and can be pasted.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -54,39 +54,39 @@ class _Case:
 
     @cached_property
     def workers(self) -> list[WorkerStatus]:
-        """The registry, with the slots as the claims say."""
+        """The registered workers. The jobs in their slots are taken from the claims."""
         return queries.occupied(
             queries.workers(self.store, self.settings, self.now), queries.running(self.store)
         )
 
     @property
     def living(self) -> list[WorkerStatus]:
-        """Workers that take back what others have lost."""
+        """The workers that are not lost, and recover the claims of lost workers."""
         return [item for item in self.workers if item.state != "lost"]
 
     @cached_property
     def worker(self) -> WorkerStatus | None:
-        """The one that holds the job, if it is still in the registry."""
+        """The worker that has claimed the job, if it is still in the registry."""
         held = self.job.lease.worker if self.job.lease else None
         return next((item for item in self.workers if item.worker.id == held), None)
 
     @cached_property
     def parents(self) -> dict[str, Job]:
-        """Its parents that exist."""
+        """The job's parents that exist."""
         return self.store.get([parent.job for parent in self.job.spec.after])
 
     @property
     def parent_states(self) -> dict[str, State]:
-        """The state of each of them."""
+        """The states of the parents that exist."""
         return {id: parent.state for id, parent in self.parents.items()}
 
     def called(self, parent: str) -> str:
-        """A parent as people call it."""
+        """The short name of a parent."""
         return handle(self.parents[parent]) if parent in self.parents else parent
 
     @property
     def queue(self) -> str:
-        """Its queue as a shell takes it."""
+        """The job's queue, quoted for a shell."""
         return quote(self.job.queue)
 
 
@@ -161,7 +161,7 @@ def _busy(case: _Case, able: list[WorkerStatus]) -> Iterator[str]:
 
 
 def _line(case: _Case) -> Iterator[str]:
-    """How many stand before it, counted as far as a person would. What is not due yet stands in nobody's way."""
+    """How many due jobs of the queue are claimed before this one, counted up to a limit."""
     job, waiting = case.job, frozenset[State](("pending", "failed"))
     first = case.store.find(
         Filter(queue=job.queue, states=waiting), Page(limit=FIRST_OF_LINE, sort="next")
@@ -286,9 +286,10 @@ def _next_blocked(case: _Case) -> Iterator[str]:
 
 
 def _mend(case: _Case, vain: tuple[str, ...]) -> Iterator[str]:
-    """What a person can do about parents that ended otherwise than wanted: retry them, and what failed above them.
+    """What a person can do about parents that ended otherwise than wanted: retry them, and the failed jobs above
+    them.
 
-    A job that is cancelled because of them comes back by itself; others are retried in the same command.
+    A job that was cancelled because of them is revived by that; other jobs are retried in the same command.
     """
     job = case.job
     failed = [handle(above) for above in _failed_above(case, vain)]
@@ -301,7 +302,7 @@ def _mend(case: _Case, vain: tuple[str, ...]) -> Iterator[str]:
 
 
 def _failed_above(case: _Case, vain: Sequence[str]) -> list[Job]:
-    """The parents that are waited for in vain, and those for whom they wait so in turn: the topmost first."""
+    """The parents that can no longer end as wanted, and their own parents of this kind: the topmost first."""
     found: dict[str, Job] = {}
     known = case.parents
     while vain and len(found) < FAILED_SHOWN:
@@ -349,7 +350,7 @@ def _why_cancelled(case: _Case) -> Iterator[str]:
 
 
 def _next_ended(case: _Case) -> Iterator[str]:
-    """An ended job stays as it is; how to run it again, if its unique key and its parents allow it."""
+    """How to run an ended job again, if its unique key and its parents allow it."""
     job, force = case.job, "--force " if case.job.state == "completed" else ""
     yield "nothing by itself"
     if job.attempts and job.state == "dead":
@@ -367,7 +368,7 @@ def _next_ended(case: _Case) -> Iterator[str]:
 
 
 def _holder_of_key(case: _Case) -> str | None:
-    """The job that holds its unique key now."""
+    """The job that has this job's unique key now."""
     key = case.job.spec.unique_key
     if key is None:
         return None

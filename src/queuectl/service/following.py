@@ -1,4 +1,4 @@
-"""What a job printed: all of an attempt, or as it comes."""
+"""The output of a job: all output of one attempt, or the output as it is printed."""
 
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
@@ -41,7 +41,7 @@ class Begin(Struct, frozen=True):
 
 
 class End(Struct, frozen=True):
-    """Nothing more follows. `job` is the ended job; None when it was deleted."""
+    """No more output follows. `job` is the ended job; None if it was deleted."""
 
     job: Job | None
 
@@ -70,10 +70,10 @@ def follow(
     after: Position | None = None,
     look: Callable[[Job], None] = lambda job: None,
 ) -> Iterator[Part]:
-    """The output of a job as it comes, until the job (or the attempt that is named) has ended.
+    """Yields the output of a job as it is printed, until the job (or the named attempt) has ended.
 
-    A retry's output follows that of the attempt before it. `after` goes on where an earlier call left off. `look` is
-    called in each round with the job as it is. Raises NotFound for an attempt that is not known.
+    The output of a retry follows the output of the attempt before it. `after` continues an earlier call. `look` is
+    called in each round with the job. Raises NotFound for an attempt that is not known.
     """
     with closing(store.subscribe(topics.OUTPUT | topics.ENDS)) as news:
         yield from _follow(store, id, attempt, after, look, news)

@@ -16,7 +16,7 @@ FEW = 1000
 
 
 def running_job(store: Store, id: str, attempt_id: str | None) -> Job | None:
-    """The job, if it runs now as this attempt. Another store may have a job of the same id: its attempt is another."""
+    """The job, if it runs now as this attempt. The attempt tells it from a job with the same id in another store."""
     job = store.get([id]).get(id)
     if job is None or job.state != "processing":
         return None
@@ -24,7 +24,7 @@ def running_job(store: Store, id: str, attempt_id: str | None) -> Job | None:
 
 
 def refuse_to_wait(store: Store, own: Job, ids: Sequence[str]) -> None:
-    """Raises Conflict if one of these jobs is the one inside which this command runs, or waits for it."""
+    """Raise Conflict if one of these jobs runs this command (`own`), or waits for `own`."""
     if own.id in ids:
         raise Conflict(
             f"this command runs inside job {handle(own)}, which would wait for itself", "name other jobs"
@@ -39,10 +39,10 @@ def refuse_to_wait(store: Store, own: Job, ids: Sequence[str]) -> None:
 def refuse_without_slot(
     store: Store, settings: Settings, own: Job, ids: Sequence[str], queues: Iterable[str] | None
 ) -> None:
-    """Raises Conflict if nothing can run a job of one of these queues while this command waits for it.
+    """Raise Conflict if nothing can run a job of one of these queues while this command waits for it.
 
-    That is so where `own` occupies the only live slot, or is the one job that its queue may run at once. None stands
-    for the queues of those of the jobs that wait to run.
+    That is the case if `own` occupies the only live slot, or if `own` is the one job that its queue may run at once.
+    `queues=None` stands for the queues of the given jobs that wait to run.
     """
     if queues is None:
         waiting = [job for job in store.get(ids[:FEW]).values() if job.state in WAITING]
@@ -66,7 +66,7 @@ def refuse_without_slot(
 
 
 def _ancestors(store: Store, ids: Sequence[str]) -> set[str]:
-    """All that these jobs still wait for, directly or not, as far as a person would have written it."""
+    """The jobs that these jobs still wait for, directly or indirectly: at most about `ANCESTORS_SEEN`."""
     seen: set[str] = set()
     next_ids = list(ids)[:ANCESTORS_SEEN]
     while next_ids and len(seen) < ANCESTORS_SEEN:

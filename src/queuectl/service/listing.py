@@ -16,7 +16,7 @@ BEHIND = "~"
 
 
 def states_of(words: Iterable[str]) -> frozenset[State]:
-    """These states. Raises InvalidInput with the nearest name."""
+    """The states with these names. Raises InvalidInput with the nearest name."""
     found: set[State] = set()
     for word in words:
         state = next((state for state in STATES if state == word), None)
@@ -28,7 +28,9 @@ def states_of(words: Iterable[str]) -> frozenset[State]:
 
 
 def jobs(store: Store, wanted: Filter, page: Page) -> Found:
-    """One page of the jobs that match. Next to run first: what is held, blocked, running or ended comes behind."""
+    """One page of the jobs that match. With `next`, the next to run come first; jobs that no claim can take come
+    last.
+    """
     if page.sort != "next":
         return store.find(wanted, page)
     behind = page.after is not None and page.after.startswith(BEHIND)

@@ -1,4 +1,4 @@
-"""`Queue` over a store that this process has open. The methods are described in `queue.py`.
+"""`Queue` over a store that this process has opened. `queue.py` documents the methods.
 
 A short command pays only for the modules that its one call needs, so they are imported where they are used.
 """
@@ -38,7 +38,7 @@ class LocalQueue:
     """`Queue` over a store.
 
     entries     the store's settings, if they were read just now; used once
-    create      makes the store and answers it; None when it is there, or must not be made
+    create      creates the store and returns it; None if the store exists, or must not be created
     own_clock   the store's clock is that of this host, so it can be asked before there is a store
     """
 
@@ -64,7 +64,7 @@ class LocalQueue:
         self._created()
 
     def _created(self) -> Store:
-        """The store, made if there is none and this queue may make one."""
+        """The store. If there is none, it is created if this queue may create one."""
         with self._creating:
             if self.absent and self._create is not None:
                 self._store = self._create()
@@ -84,7 +84,7 @@ class LocalQueue:
             return [Enqueued(job) for job in jobs]
         try:
             return enqueueing.enqueue(self._store, jobs)
-        except StoreAbsent:  # only now, so that a request that is refused makes no store
+        except StoreAbsent:  # only now, so that a refused request creates no store
             return enqueueing.enqueue(self._created(), jobs)
 
     def parents(self, dependencies: Sequence[str]) -> Sequence[str]:
@@ -325,7 +325,7 @@ def _user_and_host() -> str:
 
 
 def _working_directory() -> str | None:
-    """Where this process stands; None where the directory was deleted."""
+    """The working directory of this process; None if it was deleted."""
     try:
         return os.getcwd()
     except FileNotFoundError:

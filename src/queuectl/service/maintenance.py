@@ -1,7 +1,7 @@
-"""What every worker does beside running commands: recover claims, unblock children, delete old jobs.
+"""The maintenance that every worker does: recover claims, unblock children, delete old jobs.
 
-The work is done in small steps and needs no leader. Several workers may take the same step at once: `save` accepts
-the change of one of them and refuses the others, which then have nothing to do.
+The work is done in small steps and needs no leader. Several workers may do the same step at once: `save` accepts the
+change of one of them and refuses the others, which then have nothing to do.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -34,13 +34,13 @@ may be deleted.
 
 
 def recover_expired(store: Store, spare: Callable[[Job], bool] | None = None) -> list[Job]:
-    """Take back the claims whose lease has expired: their worker is silent. Answers the jobs that were changed.
+    """Recover the jobs whose lease has expired, because their worker is silent. Returns the jobs that were changed.
 
-    `spare` is what the calling worker knows better than the lease: it runs the job itself and is about to renew it, or
-    it sees the command alive on this host.
+    `spare` says whether the calling worker knows that the attempt still runs: the worker runs the job itself and is
+    about to renew the lease, or it sees the command alive on this host.
 
-    The store answers the leases that expired first. If the first ones are all spared, others may stand behind them, so
-    the step asks for four times as many, up to `MOST_EXPIRED`. Without that, a hundred spared claims would keep every
+    The store returns the leases that expired first. If all of these are spared, later ones may need recovery, so this
+    function asks for four times as many, up to `MOST_EXPIRED`. Without that, a hundred spared claims would keep every
     other expired claim from being recovered
     (`tests/service/test_maintenance.py::TestRecoverExpired::test_spared_claims_do_not_keep_it_from_those_behind_them`).
     """
@@ -57,10 +57,10 @@ def recover_expired(store: Store, spare: Callable[[Job], bool] | None = None) ->
 
 
 def recover_worker(store: Store, worker: str, started: frozenset[str] | None, why: str) -> list[Job]:
-    """Take back all claims of a worker that is known to be dead.
+    """Recover all claims of a worker that is known to be dead.
 
     `started` are the attempts that may have started, from the dead worker's slot file. A claim that is not among them
-    never started and is given back uncounted. None: nothing is known, so every claim counts as started.
+    never started and is given back uncounted. None: the slot file is unknown, so every claim counts as started.
     """
     recovered: list[Job] = []
     claims = Filter(states=frozenset(("processing",)), worker=worker)
@@ -96,7 +96,7 @@ def unblock_children(store: Store, ended: Sequence[str]) -> None:
 
 
 def unblock(store: Store, ids: Sequence[str]) -> list[Job]:
-    """Evaluate the dependencies of these blocked and held jobs again. Answers the jobs that changed."""
+    """Evaluate the dependencies of these blocked and held jobs again. Returns the jobs that changed."""
     changed: list[Job] = []
     for batch in _batches(ids):
         jobs = [job for job in store.get(batch).values() if job.state in CHILDREN]
@@ -118,7 +118,7 @@ def parent_states(store: Store, jobs: Iterable[Job]) -> dict[str, State]:
 
 
 def sweep_blocked(store: Store, cursor: str | None) -> str | None:
-    """Evaluate one page of blocked and held jobs again. Answers the cursor of the next page.
+    """Evaluate one page of blocked and held jobs again. Returns the cursor of the next page.
 
     This finds the children of a parent whose worker died after it saved the parent's end and before it unblocked them.
     """
@@ -137,7 +137,7 @@ def unblock_all(store: Store) -> None:
 
 
 def purge_expired(store: Store, settings: Settings) -> int:
-    """Delete a few of the jobs that are older than the retention settings say. Answers how many.
+    """Delete some of the jobs that are older than the retention settings allow. Returns how many.
 
     A job is kept for at least a minute after its end. The worker that ended it unblocks the waiting jobs shortly
     afterwards; a waiting job whose parent is gone before that would be cancelled.
@@ -161,7 +161,7 @@ def forget_lost(store: Store, silence: timedelta) -> None:
 
 
 def try_write(store: Store) -> None:
-    """Write an entry and remove it again: only this shows a full disk or a missing right. Raises what the store raises.
+    """Write an entry and remove it again: only a write shows a full disk or a missing right. Raises StoreError.
 
     The write is committed and not rolled back: SQLite allocates space at the commit, and two of the stores have no
     rollback.
@@ -191,7 +191,7 @@ def waiting_behind(store: Store, parents: Sequence[str], states: frozenset[State
 
 
 def _save(store: Store, jobs: Sequence[Job]) -> list[Job]:
-    """Save; answers the accepted jobs. The others were changed by another process, which also did what follows."""
+    """Save the jobs; returns the accepted ones. Another process changed the others, and did what follows then."""
     answers = store.save(jobs) if jobs else []
     return [answer.job for answer in answers if answer.job is not None]
 

@@ -1,4 +1,4 @@
-"""Completing one request by another."""
+"""Adds missing fields to a request."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,7 +13,7 @@ _BACKOFF = {"base": "backoff_base", "factor": "backoff_factor", "max": "backoff_
 
 
 def merge(fields: Mapping[str, Any], request: JobRequest) -> JobRequest:
-    """A request completed by these fields, for instance those of flags. What the request says itself wins."""
+    """The request, completed by these fields, for example from flags. The request's own fields win."""
     if not fields:
         return request
     own = _given(request)

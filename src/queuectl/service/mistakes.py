@@ -1,4 +1,4 @@
-"""What is wrong with a JSON document, in sentences for a person: where it breaks, which field, what was meant."""
+"""Errors in a JSON document, as sentences for a person: the position, the field, and the name that was meant."""
 
 from typing import Any
 
@@ -12,14 +12,16 @@ DEPTH = 64
 
 
 def refuse_depth(raw: bytes) -> None:
-    """Refuse JSON that is nested too deeply, before any parser goes into it. Cheap first: most has few brackets."""
+    """Refuse JSON that is nested too deeply, before any parser reads it. Most documents have few brackets: checked
+    first.
+    """
     if raw.count(b"{") + raw.count(b"[") <= DEPTH:
         return
     depth, text = 0, False
     at = iter(raw)
     for byte in at:
         if text:
-            if byte == 0x5C:  # a backslash: what follows ends no text
+            if byte == 0x5C:  # a backslash: the next byte does not end the string
                 next(at, None)
             text = byte != 0x22
         elif byte == 0x22:
@@ -33,9 +35,9 @@ def refuse_depth(raw: bytes) -> None:
 
 
 def refuse_duplicates(raw: bytes) -> None:
-    """JSON with the same key twice is a mistake that every parser here would hide.
+    """Refuse JSON with the same key twice, because every parser here would hide that mistake.
 
-    Cheap first: no more colons than a flat object has keys means that none was swallowed.
+    The cheap check comes first: if there are no more colons than the parsed object has keys, no key was dropped.
     """
     try:
         keys = len(msgspec.json.decode(raw))
@@ -48,7 +50,7 @@ def refuse_duplicates(raw: bytes) -> None:
 
 
 def malformed(raw: bytes, error: Exception) -> InvalidInput:
-    """Where the JSON breaks: line and column for a person, found by the parser that reports them."""
+    """The error for malformed JSON, with line and column. They come from `json`, because msgspec reports none."""
     import json
 
     hint = "for a command of the shell that begins with {, for example: queuectl enqueue -- sh -c '{ ls; }'"
@@ -62,7 +64,7 @@ def malformed(raw: bytes, error: Exception) -> InvalidInput:
 
 
 def explain(error: msgspec.ValidationError, fields: list[str]) -> InvalidInput:
-    """What does not fit, in the words of this product: which field, and which name was meant."""
+    """The error of a wrong field, in the words of this product, with the name that was meant."""
     text = str(error)
     what, _, where = text.partition(" - at `")
     place = where.rstrip("`").removeprefix("$").lstrip(".")

@@ -1,4 +1,4 @@
-"""Acts on many jobs, done in steps: no store call takes long, and no more than one step is held in memory."""
+"""Operations on many jobs, done in steps: no store call takes long, and memory holds one step at a time."""
 
 from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Generic, TypeVar
@@ -20,29 +20,30 @@ Act = Callable[[Sequence[str]], Sequence[Change]]
 
 
 class Operation(Generic[Step]):
-    """An act on jobs that is done while it is iterated, some hundreds of jobs at a time.
+    """An operation on jobs that is done while it is iterated, some hundreds of jobs at a time.
 
-    Nothing is changed before the first step. Each step is complete when the iterator answers: a caller that stops
-    between two steps, and calls `close`, leaves no job half changed. Repeating the same act goes on where it stopped.
+    Nothing is changed before the first step. A step is complete when the iterator returns its result. A caller that
+    stops between two steps, and calls `close`, leaves no job half changed. The same operation, repeated, goes on
+    where the first one stopped.
     """
 
     def __init__(self, steps: Generator[Step], count: Callable[[], int]) -> None:
         self._steps, self._count = steps, count
 
     def count(self) -> int:
-        """How many jobs are selected now. For a filter the store is asked, so ask once."""
+        """How many jobs are selected now. For a filter this is a query to the store: call it once."""
         return self._count()
 
     def __iter__(self) -> Iterator[Step]:
         return self._steps
 
     def close(self) -> None:
-        """End the act after the step that was done last. Idempotent."""
+        """End the operation after its last complete step. Idempotent."""
         self._steps.close()
 
 
 def over(store: Store, selection: Selection, act: Act) -> Operation[Sequence[Change]]:
-    """Do this to the selected jobs. Raises NotFound at once for a reference to no job."""
+    """Apply `act` to the selected jobs. Raises NotFound at once for an unknown reference."""
     if isinstance(selection, Filter):
         steps = (act(ids) for ids in commands.select(store, selection))
         return Operation(steps, lambda: store.counts(selection).total())
@@ -51,7 +52,7 @@ def over(store: Store, selection: Selection, act: Act) -> Operation[Sequence[Cha
 
 
 def retry(store: Store, selection: Selection, *, force: bool, alone: bool) -> Operation[Sequence[Change]]:
-    """Run the selected jobs once more. Of a filter, those that had ended when this began."""
+    """Retry the selected jobs. A filter selects the jobs that ended before this call."""
     if isinstance(selection, Filter):
         steps = commands.retry_matching(store, selection, force=force, alone=alone)
         return Operation(steps, lambda: store.counts(selection).total())
@@ -60,7 +61,7 @@ def retry(store: Store, selection: Selection, *, force: bool, alone: bool) -> Op
 
 
 def not_ended(selection: Selection) -> Selection:
-    """The same without jobs that have ended. Raises InvalidInput for a filter that selects no others."""
+    """The selection without ended jobs. Raises InvalidInput for a filter that selects only ended jobs."""
     if not isinstance(selection, Filter):
         return selection
     states = (selection.states or frozenset(STATES)) - TERMINAL

@@ -1,4 +1,4 @@
-"""What looks and changes nothing. Answers may be a moment old; a command re-checks what it depends on."""
+"""Queries, which change nothing. A result may be slightly old; a command re-checks what it depends on."""
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
@@ -32,7 +32,7 @@ RECENT_SEEN = 200
 
 
 class QueueStatus(Struct, frozen=True):
-    """One queue with its jobs per state. `oldest_due`: since when the job that waits longest has been due, if asked."""
+    """One queue with its jobs per state. `oldest_due`: since when its longest waiting job has been due, if asked."""
 
     name: str
     paused: bool
@@ -58,7 +58,8 @@ class SlotStatus(Struct, frozen=True):
 class LastHour(Struct, frozen=True):
     """How many jobs failed within the last hour and wait for their retry, and how many died.
 
-    Of each, the `RECENT_SEEN` newest jobs are looked at. None: the dead are in an archive, which is not opened for it.
+    Only the `RECENT_SEEN` newest jobs of each kind are read. `deaths` is None if dead jobs are in an archive, because
+    this query does not open the archive.
     """
 
     retries: int
@@ -68,8 +69,8 @@ class LastHour(Struct, frozen=True):
 class WorkerStatus(Struct, frozen=True):
     """A worker, and whether it lives: running, draining, paused, or lost.
 
-    `ahead` counts the jobs that it has claimed and that are in no slot: those that wait there for the next free one
-    (while jobs are very short), and those that have ended and are about to be recorded.
+    `ahead` counts the jobs that the worker has claimed and that are in no slot: jobs that wait for the next free slot
+    (while jobs are very short), and jobs that have ended and are about to be recorded.
     """
 
     worker: Worker
@@ -105,9 +106,9 @@ class Attention(Struct, frozen=True):
 class Status(Struct, frozen=True):
     """The whole system at a glance.
 
-    `live` and `processing` count the slots of living workers, `ahead` what these have claimed beside, and `lost` the
-    running jobs of workers that are lost or gone: processing jobs are in one of the three. `attention` is what needs a
-    person; it is empty until somebody has judged the rest.
+    `live` counts the slots of live workers, `processing` those with a job; `ahead` counts the other claims of live
+    workers, and `lost` the running jobs of workers that are lost or gone. `attention` is what needs a person; it is
+    filled in by `attention.attention`.
     """
 
     url: str
@@ -132,7 +133,7 @@ def status(store: Store, settings: Settings) -> Status:
     The cost grows with the number of queues, workers and running jobs, and not with the number of ended jobs.
     """
     counts, running = _counts_and_running(store)
-    now = store.now()  # after them: a heartbeat is not younger
+    now = store.now()  # read after the running jobs, so that no claim is later
     sums = counts.states()
     found = occupied(workers(store, settings, now), running)
     living = [item for item in found if item.state != "lost"]
@@ -172,11 +173,11 @@ def _last_hour(store: Store, sums: dict[State, int], now: datetime, *, archived:
 
 
 def _counts_and_running(store: Store) -> tuple[Counts, Found]:
-    """How many jobs there are, and those that run: of one moment if possible, so that they agree.
+    """The counts, and the running jobs: as of the same time if possible, so that they agree.
 
-    They are two questions. While jobs end and begin in between, both are asked again; a claim or a record of results is
-    one commit for many jobs, so there is a gap soon. Where there was none, jobs that were claimed after the count are
-    left out, and those that have ended since are counted as ahead of their workers (`status`).
+    They are two queries. If jobs ended or began between the two, both are repeated; a claim or a record of results is
+    one commit for many jobs, so a pair without a change between soon succeeds. If none did, jobs that were claimed
+    after the count are left out, and jobs that have ended since are counted as ahead of their workers (`status`).
     """
     for _ in range(LOOKS):
         counts = store.counts(Filter())
@@ -188,14 +189,14 @@ def _counts_and_running(store: Store) -> tuple[Counts, Found]:
 
 
 def running(store: Store) -> Found:
-    """The jobs that run, as far as a person would read them."""
+    """The running jobs: at most `PROCESSING_SEEN`."""
     return store.find(Filter(states=frozenset(("processing",))), Page(limit=PROCESSING_SEEN))
 
 
 def occupied(found: Sequence[WorkerStatus], running: Found) -> list[WorkerStatus]:
-    """The workers with what their slots run now, by the jobs themselves.
+    """The workers with the jobs in their slots, taken from the claims.
 
-    A worker tells of its slots half a second late, and a lost one never again; the claims in the store are always true.
+    A worker reports its slots half a second late, and a lost worker no more; the claims in the store are always true.
     """
     held: dict[str, list[Job]] = {}
     for job in sorted(running.jobs, key=_claimed):
@@ -204,7 +205,7 @@ def occupied(found: Sequence[WorkerStatus], running: Found) -> list[WorkerStatus
 
 
 def _claimed(job: Job) -> tuple[datetime, int]:
-    """The order in which a holder starts what it was given."""
+    """The order in which a holder starts the jobs that it was given."""
     return (job.lease.claimed_at if job.lease else job.updated_at), job.number
 
 
@@ -253,7 +254,7 @@ def queues(store: Store) -> list[QueueStatus]:
 
 
 def workers(store: Store, settings: Settings, now: datetime | None = None) -> list[WorkerStatus]:
-    """The registry, each entry with whether the worker lives, and its slots as it told them last."""
+    """The registry: for each worker whether it lives, and its slots as it reported them last."""
     found = store.workers()
     now = now or store.now()
     silence = max(settings.heartbeat_interval * MISSED_BEATS, timedelta(seconds=3))
@@ -268,7 +269,7 @@ def workers(store: Store, settings: Settings, now: datetime | None = None) -> li
 
 
 def attempt_of(job: Job, number: int | None) -> str | None:
-    """The attempt id of the wanted attempt (None: the newest). None when nothing has run yet. Raises NotFound."""
+    """The attempt id of the wanted attempt (None: the newest). None if no attempt has started. Raises NotFound."""
     ids = {past.attempt: past.attempt_id for past in job.history}
     if job.lease:
         ids[job.attempts] = job.lease.attempt_id

@@ -1,4 +1,4 @@
-"""Which jobs are meant: an id, a number, a unique prefix of an id, or `@last`."""
+"""References to jobs: an id, a number, a unique prefix of an id, or `@last`."""
 
 from collections.abc import Callable, Sequence
 
@@ -21,12 +21,12 @@ Stored = Job | Unreadable
 
 
 def resolve(store: Store, references: Sequence[str], *, generous: bool = False) -> list[str]:
-    """The ids that are meant, each once, in order.
+    """The ids of the jobs that are referred to, each once, in order.
 
     A reference is an id, a number, a unique prefix of an id that this program made, or `@last`. An id that a person
     gave has to be written in full: otherwise `cancel job-1` would act on job-17 once job-1 is gone. With `generous` a
-    prefix of any id will do; that is for commands that only read. Raises NotFound, or InvalidInput for a prefix that
-    several jobs share.
+    prefix of any id is accepted; that is for commands that only read. Raises NotFound, or InvalidInput for a prefix
+    that several jobs share.
     """
     found: dict[str, None] = {}
     for start in range(0, len(references), STEP):
@@ -38,9 +38,9 @@ def resolve(store: Store, references: Sequence[str], *, generous: bool = False) 
 
 
 def parents(store: Store, wishes: Sequence[str]) -> list[str]:
-    """Dependencies such as `@last:any`, `12` or a prefix, with the ids that are meant.
+    """Dependencies such as `@last:any`, `12` or a prefix, with each reference replaced by the id.
 
-    An id that no job has is kept as it is: the job may be enqueued by the same file.
+    An id that no job has is kept, because the same file may enqueue the job.
     """
     found = []
     for wish in wishes:
@@ -58,7 +58,7 @@ def parents(store: Store, wishes: Sequence[str]) -> list[str]:
 
 
 def show(store: Store, reference: str) -> Job:
-    """The job that is meant; a prefix of any id will do. One call of the store, or two for a prefix."""
+    """The job; a prefix of any id is accepted. One call of the store, or two for a prefix."""
     stored = _exact(store, reference) or _one(store, reference, generous=True)
     if isinstance(stored, Unreadable):
         raise unreadable.refusal(stored)
@@ -112,12 +112,12 @@ def _by_prefix(store: Store, reference: str, generous: bool) -> Stored:
 
 
 def _all(found: Found) -> list[Stored]:
-    """All that was found, the unreadable jobs included."""
+    """All jobs that were found, including unreadable ones."""
     return [*found.jobs, *found.unreadable]
 
 
 def _beginning(store: Store, prefix: str, wanted: Callable[[str], bool]) -> list[Stored]:
-    """At most two jobs whose ids begin with this text and are wanted. None for an empty text."""
+    """At most two jobs whose ids begin with this text and satisfy `wanted`. No job for an empty text."""
     jobs: list[Stored] = []
     page = Page(limit=100)
     while prefix:

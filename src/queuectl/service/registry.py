@@ -1,4 +1,4 @@
-"""Workers by name: which workers are meant, the name of a new one, and the jobs of a worker that does not answer."""
+"""Workers by name, the name of a new worker, and the jobs of a worker that does not answer."""
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -86,9 +86,9 @@ def _word(host: str) -> str:
 
 
 def forget(store: Store, silent: Silence, now: datetime) -> list[Job]:
-    """Remove a lost worker from the registry, and take back its jobs whose lease has expired. Answers these jobs.
+    """Remove a lost worker from the registry, and take back its jobs whose lease has expired. Returns these jobs.
 
-    A job whose lease has not expired stays claimed until then: the worker may still run it behind a broken network.
+    A job whose lease has not expired stays claimed until then: the worker may still run it, cut off from the store.
     """
     worker = silent.item.worker
     if silent.item.state != "lost":

@@ -50,11 +50,11 @@ class Unused(Struct, frozen=True):
 
 
 class Sources:
-    """The sources of one client's settings. Each is read when first asked for.
+    """The sources of one client's settings. Each is read when it is first needed.
 
     flags   values given as flags or arguments, by the name of the setting; None where none is given
     config  the configuration file that was named, if one was
-    warn    takes a sentence about a file that is passed over because somebody else may have written it
+    warn    takes a sentence about a file that is ignored because another user may have written it
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class Sources:
 
     @cached_property
     def local(self) -> Settings:
-        """The settings without the store's: enough to open it."""
+        """The settings without the store's shared settings: enough to open the store."""
         return self.resolve({})
 
     def resolve(self, shared: Mapping[str, str]) -> Settings:
@@ -94,11 +94,11 @@ class Sources:
         return None if self.local.store else unused(self.environment)
 
     def _dotenv(self) -> dict[str, str]:
-        """Connection variables of a `.env` file; none of one that somebody else may have written."""
+        """The connection variables in a `.env` file. A file that another user may have written is ignored."""
         if not os.path.isfile(".env"):
             return {}
         try:
-            refused = trust.refusal(".env")  # before it is read, so that what is read is what was checked
+            refused = trust.refusal(".env")  # before the file is read, so that the file that is read was checked
         except FileNotFoundError:
             return {}
         if refused is None:
@@ -107,7 +107,7 @@ class Sources:
         return {}
 
     def _warn_of_ignored(self, why: str) -> None:
-        """Warn of a `.env` that is passed over, if it would set anything."""
+        """Warn of a `.env` file that is ignored, if it would set anything."""
         try:
             found = _read_dotenv()
         except InvalidInput:
@@ -151,7 +151,7 @@ def unused(environment: Mapping[str, str]) -> Unused | None:
         return _unused_supabase(environment)
     choices = [
         word for word in words if word != "mongodb" or "redis" not in words
-    ]  # with redis, it is the archive
+    ]  # with redis, MONGODB_URI names the archive
     what = "one" if len(choices) > 1 else "it" if len(words) == 1 else "them"
     commands = [f"export QUEUECTL_STORE={word}" for word in choices]
     how = f"to use {what}: {' or '.join(commands)}"

@@ -21,7 +21,7 @@ class Time(Struct, frozen=True):
 
 
 def read_time(text: str, now: datetime) -> Time:
-    """The time that a text means. Raises InvalidInput with examples for what is no time."""
+    """The time that a text means. Raises InvalidInput with examples for any other text."""
     word = text.strip()
     if word.lower() == "now":
         return Time(now)
@@ -73,7 +73,7 @@ def _next(time: timedelta, now: datetime) -> Time:
 def _local(wall: datetime, text: str) -> Time:
     """A time without a zone, taken as local time."""
     try:
-        # `timestamp`, since `astimezone` looks at the zone once more and answers a gap the other way round.
+        # `timestamp`, because `astimezone` applies the zone a second time, and resolves a gap in the other direction.
         first, second = (in_range(_utc(wall.replace(fold=fold).timestamp())) for fold in (0, 1))
     except (ValueError, OverflowError, OSError) as error:
         raise InvalidInput(f"{text} is out of range", "use a time from 1970 to 8999") from error

@@ -20,7 +20,9 @@ def refusal(each: Unreadable) -> UnreadableJob:
 
 
 def among(store: Store, ids: Sequence[str], got: Jobs) -> dict[str, Unreadable]:
-    """The unreadable jobs among these ids. `got` is the store's answer. A job without an id is known by its number."""
+    """The unreadable jobs among these ids. `got` is the result of `Store.get`. A job without an id is identified by
+    its number.
+    """
     found = dict(got.unreadable)
     for id in ids:
         if id not in got and id not in found and is_number(id):
@@ -64,7 +66,7 @@ def known(store: Store) -> list[Unreadable]:
 
 
 def record(store: Store, found: Sequence[Unreadable]) -> list[Unreadable]:
-    """Enter the unreadable jobs that a worker has found into the shared table. Answers those that are new there."""
+    """Enter the unreadable jobs that a worker has found into the shared table. Returns the new entries."""
     return [
         each
         for each in found

@@ -1,4 +1,4 @@
-"""Waiting for jobs: cheap however many there are, and with a word about what they wait for themselves."""
+"""Waiting for jobs: cheap for any number of jobs. Also explains why the jobs themselves wait."""
 
 import threading
 from collections.abc import Callable, Iterable, Sequence
@@ -35,7 +35,8 @@ def wait_for(
     monotonic: Callable[[], float],
     look: Look = lambda jobs, count: None,
 ) -> dict[str, Job]:
-    """The jobs as they are once all (or any) of them have ended, or the time is over. Missing ids have gone."""
+    """The jobs once all of them (or one, with `any_one`) have ended, or the time is over. Deleted jobs are left out.
+    """
     begun = monotonic()
     deadline = None if timeout is None else begun + timeout.total_seconds()
     rounds = _Rounds(store, ids, any_one)
@@ -53,7 +54,7 @@ def wait_for(
 
 
 class _Rounds:
-    """Which of the jobs have ended, as far as that has to be known."""
+    """Finds out which of the jobs have ended, and reads no more jobs than that needs."""
 
     def __init__(self, store: Store, ids: Sequence[str], any_one: bool) -> None:
         self._store, self._any_one = store, any_one
@@ -63,7 +64,7 @@ class _Rounds:
         self.seen: list[Job] = []
 
     def over(self) -> bool:
-        """Look at the first jobs that had not ended; at all of them where the end of any one is enough."""
+        """Read the first open jobs, or all open jobs if one end is enough. Returns whether the wait is over."""
         size = len(self.open) if self._any_one else HEAD
         while self.open:
             head, rest = self.open[:size], self.open[size:]
@@ -74,7 +75,7 @@ class _Rounds:
         return not self.open or (self._any_one and len(self.open) < self._count)
 
     def all(self) -> dict[str, Job]:
-        """All of them, those included that nobody has looked at yet."""
+        """All jobs, including those that have not been read yet."""
         self._read([id for id in self.open if id not in self.found])
         return self.found
 
@@ -89,7 +90,7 @@ class _Rounds:
 
 
 class _Pace:
-    """When the next round begins: when a job ends for a few jobs, by the clock for many."""
+    """Decides when the next round begins: for a few jobs when one ends, for many jobs after a pause."""
 
     def __init__(self, ends: Subscription, monotonic: Callable[[], float], *, many: bool) -> None:
         self._ends, self._monotonic, self._many = ends, monotonic, many

@@ -1,4 +1,4 @@
-"""What a worker asks about the jobs of other workers: is any work left, and do their jobs succeed?"""
+"""Queries of a worker about the jobs of other workers: whether work is left, and whether their jobs succeed."""
 
 from collections.abc import Sequence
 from datetime import timedelta

@@ -1,4 +1,4 @@
-"""The checks of single fields of a request, beyond what their types say. All raise InvalidInput."""
+"""The checks of single fields of a request, in addition to their types. All raise InvalidInput."""
 
 import os
 from datetime import timedelta
@@ -23,7 +23,7 @@ _VARIABLE = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz01234
 
 
 def check_command(command: str) -> str:
-    """The command itself, if a shell can run it."""
+    """Return the command if a shell can run it."""
     if not command.strip():
         raise InvalidInput("the command is empty")
     size = len(_utf8("command", command))
@@ -147,14 +147,14 @@ def parent_of(text: str) -> Parent:
 
 
 def parent(job: str, on: str) -> Parent:
-    """A parent and the ending that is wanted of it."""
+    """A parent and the ending that the job wants of it."""
     if on not in ("ok", "any", "failed"):
         raise InvalidInput(f"after: {on!r} is not ok, any or failed")
     return Parent(check_id(job), on)  # type: ignore[arg-type]
 
 
 def after_failure_of(value: str | None) -> Any:
-    """What becomes of the job if a parent does not end as wanted."""
+    """What happens to the job if a parent does not end as wanted."""
     if value not in (None, "cancel", "hold"):
         raise InvalidInput(f"after_failure: {value!r} is not cancel or hold")
     return value or "cancel"
@@ -181,7 +181,7 @@ def duration_of(field: str, value: float | str | None, default: timedelta) -> ti
 
 
 def check_text(field: str, value: str | None) -> str | None:
-    """The text itself, if every store and every program can hold it."""
+    """Return the text if every store and every program can hold it."""
     if isinstance(value, str):
         _utf8(field, value)
     return value

@@ -203,7 +203,7 @@ def decode_request(text: str | bytes) -> JobRequest:
 def convert_request(fields: Mapping[str, Any]) -> JobRequest:
     """A mapping of fields as a request, checked by the same rules."""
     try:
-        with held():  # it builds its types the first time
+        with held():  # msgspec builds its types at the first call
             request = msgspec.convert(fields, JobRequest)
     except msgspec.ValidationError as error:
         raise mistakes.explain(error, _FIELDS) from error
