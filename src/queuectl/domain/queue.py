@@ -18,8 +18,7 @@ class QueueSettings(Struct, frozen=True):
 
     @classmethod
     def of(cls, value: Mapping[str, Any]) -> "QueueSettings":
-        """The settings in an entry. An invalid entry pauses the queue, because it may have been a pause or a limit.
-        """
+        """The settings in an entry. An invalid entry pauses the queue, because it may have been a pause or a limit."""
         if not is_sound(value):
             return cls(paused=True)
         return cls(bool(value.get("paused")), value.get("limit"))

@@ -98,7 +98,9 @@ class Sources:
         if not os.path.isfile(".env"):
             return {}
         try:
-            refused = trust.refusal(".env")  # before the file is read, so that the file that is read was checked
+            refused = trust.refusal(
+                ".env"
+            )  # before the file is read, so that the file that is read was checked
         except FileNotFoundError:
             return {}
         if refused is None:

@@ -35,8 +35,7 @@ def wait_for(
     monotonic: Callable[[], float],
     look: Look = lambda jobs, count: None,
 ) -> dict[str, Job]:
-    """The jobs once all of them (or one, with `any_one`) have ended, or the time is over. Deleted jobs are left out.
-    """
+    """The jobs once all of them (or one, with `any_one`) have ended, or the time is over. Deleted jobs are left out."""
     begun = monotonic()
     deadline = None if timeout is None else begun + timeout.total_seconds()
     rounds = _Rounds(store, ids, any_one)
