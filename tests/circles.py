@@ -160,17 +160,23 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def mixed(items: list[pytest.Item]) -> list[pytest.Item]:
     """The order for several processes at once.
 
-    The tests of each folder are spread over the whole run: some folders wait, others compute, and both together use the
-    machine all the time. The tests on one double stay together, so that one process starts its servers and not all.
+    The files of each folder are spread over the whole run: some folders wait, others compute, and both together use the
+    machine all the time. A file stays together, because fixtures of a module may be dear. The tests on one double stay
+    together, so that one process starts its servers and not all.
     """
     folders = defaultdict[str, list[pytest.Item]](list)
     for item in items:
         folders[item.path.relative_to(ROOT).parts[0]].append(item)
-    place = {id(item): n / len(folder) for folder in folders.values() for n, item in enumerate(folder)}
-    for item in items:
-        for double in repeated_on(item) & DOUBLES:
-            place[id(item)] = sorted(DOUBLES).index(double) / len(DOUBLES)
-    return sorted(items, key=lambda item: place[id(item)])
+    place = dict[Path, float]()
+    for folder in folders.values():
+        for n, item in enumerate(folder):
+            place.setdefault(item.path, n / len(folder))
+
+    def key(item: pytest.Item) -> float:
+        doubles = repeated_on(item) & DOUBLES
+        return sorted(DOUBLES).index(min(doubles)) / len(DOUBLES) if doubles else place[item.path]
+
+    return sorted(items, key=key)
 
 
 @pytest.fixture(scope="session")
