@@ -139,7 +139,7 @@ class TestWaitsCheaply:
         agent = place.agent_pid(worker)
         with away(place):
             finish(place, pid)
-            said(worker, "waiting for it with what belongs into it")
+            said(worker, "waiting for the file, to deliver the results of")
             if phase == "draining":
                 worker.signal(signal.SIGTERM)
                 said(worker, "still draining")

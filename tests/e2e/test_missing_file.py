@@ -42,7 +42,7 @@ def test_after_a_deletion_the_new_file_is_served(
         database(place).with_name(f"queue.db{end}").unlink()
     place.enqueue("--id", "new", "true")
     place.until("new", "completed", within=20)
-    assert said(worker, "another file stands there")
+    assert said(worker, "another file is there")
     assert [w["name"] for w in place.json("status")["workers"]] == ["w"]
 
 
@@ -68,7 +68,7 @@ def test_what_runs_is_waited_for_and_told_and_delivered_when_the_file_is_back(
     forget_handle(place)
     away = place.root / "away"
     database(place).parent.rename(away)
-    eventually(lambda: said(worker, "waiting for it with what belongs into it: j"), within=20)
+    eventually(lambda: said(worker, "waiting for the file, to deliver the results of j"), within=20)
     (place.work / "go").touch()
     away.rename(database(place).parent)
     assert place.until("j", "completed", within=20).attempts == 1

@@ -245,5 +245,5 @@ class TestArchiveAtTheStart:
         mongo_proxy.refuse()
         done = queuectl.process("--store", archived.url(), "worker", "start", "--drain")
         assert done.returncode == 0
-        assert b"what has ended waits in the queue" in done.stderr
+        assert b"ended jobs wait in the queue" in done.stderr
         assert queuectl.json("--store", archived.url(), "status")["jobs"]["completed"] == 1

@@ -51,7 +51,7 @@ def duty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Duty:
 def test_trouble_is_said_when_it_begins_and_when_it_is_over(duty: Duty) -> None:
     assert duty.round() == []
     duty.store.met = "mongodb://h/past cannot be reached"
-    assert duty.round() == ["archive   mongodb://h/past cannot be reached; what has ended waits in the queue"]
+    assert duty.round() == ["archive   mongodb://h/past cannot be reached; ended jobs wait in the queue"]
     duty.store.met = "mongodb://h/past does not answer"
     assert duty.round() == []
     duty.store.met = None
@@ -223,7 +223,7 @@ def test_what_a_worker_in_doubt_handed_over_is_recorded_and_told_once(duty: Duty
     ended = Exited(job.attempt_id or "", "done", "exited", exit_code=0, started_at=1.0, finished_at=2.0)
     result_file.path_of(tmp_path, "gone").write_bytes(encode(ended))
     assert duty.round()[0] == (
-        "handover  worker old left 1 result that it could not deliver; recording what nobody else has taken over"
+        "handover  worker old left 1 result that it could not deliver; recording those that no other worker has taken over"
     )
     assert duty.store.get(["done"])["done"].state == "completed"
     assert duty.round() == []
@@ -241,7 +241,7 @@ def test_a_result_for_another_store_is_kept(
     results = result_file.path_of(tmp_path, "gone")
     results.write_bytes(encode(ended))
     elsewhere = Duty(tmp_path, monkeypatch)
-    assert elsewhere.round()[1:] == ["handover  1 result of worker old: kept, for this store has no such job"]
+    assert elsewhere.round()[1:] == ["handover  1 result of worker old: kept, because this store has no such job"]
     assert elsewhere.round() == []
     duty.round()
     assert duty.store.get(["done"])["done"].state == "completed"

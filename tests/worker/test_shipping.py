@@ -81,11 +81,11 @@ def test_the_refusal_and_its_end_are_logged_once(refused: Unstarted) -> None:
     refused.said()
     assert refused.is_due(OutputFaultReport)
     refused.run(OutputFaultReport)
-    assert refused.said() == ["output    what commands print is not stored: no space for output"]
+    assert refused.said() == ["output    the output of commands is not stored: no space for output"]
     refused.run(ShipOutput)
     assert not refused.is_due(OutputFaultReport)
     refused.context.config["fit"] = True
     refused.run(ShipOutput)
     refused.run(OutputFaultReport)
-    assert refused.said() == ["output    what commands print is stored again"]
+    assert refused.said() == ["output    the output of commands is stored again"]
     assert not refused.is_due(OutputFaultReport)

@@ -1,4 +1,4 @@
-"""Writing without waiting for the reader: a pager, a stopped terminal, a pipe that nobody empties."""
+"""Writing without waiting for the reader, which may be a pager, a stopped terminal, or a pipe that is never read."""
 
 import os
 import select
@@ -8,9 +8,9 @@ PIECE = 4096
 
 
 def write(descriptor: int, data: bytes) -> bool:
-    """Write all of it, or as much as is taken without waiting; whether all was written.
+    """Write as much as the descriptor takes without waiting; return whether everything was written.
 
-    The descriptor stays blocking: the shell that gave it to us shares it.
+    The descriptor stays in blocking mode, because this process shares it with the shell.
     """
     poll = select.poll()
     try:

@@ -11,8 +11,8 @@ that has run for weeks. So:
 * A reader ignores types and fields that are unknown, and uses the default for a field that is missing.
 * A writer leaves out a field that has its default. Fields without a default are always sent, even as null.
 
-Times that begin or end something are epoch seconds of the host's clock. A `deadline`, and `born` (the same instant as
-a start time, once more), are in seconds of CLOCK_BOOTTIME (`queuectl.clock`), which nobody sets.
+Start and end times are epoch seconds of the host's clock. `deadline` and `born` (a start time by the other clock) are
+in seconds of CLOCK_BOOTTIME (`queuectl.clock`), a clock that cannot be set.
 """
 
 import json
@@ -26,7 +26,7 @@ MAX_JSON = 32 << 20
 MAX_PAYLOAD = 32 << 20
 
 Fields = dict[str, Any]
-"""A message as JSON has it."""
+"""A message as a JSON object."""
 
 
 class Hello(NamedTuple):
@@ -69,7 +69,7 @@ class Kill(NamedTuple):
 
 
 class Drop(NamedTuple):
-    """Agent: withdraw those that still wait for a slot. One `Dropped` answers with those withdrawn, maybe none."""
+    """Agent: withdraw those of these attempts that still wait for a slot. One `Dropped` lists the withdrawn ones."""
 
     attempt_ids: Sequence[str]
 
@@ -88,36 +88,36 @@ class AckOutput(NamedTuple):
 
 
 class LeaseDeadline(NamedTuple):
-    """Agent: these attempts may run until then; null: without limit."""
+    """Agent: these attempts may run until the deadline; null: without limit."""
 
     deadline: float | None
     attempt_ids: Sequence[str]
 
 
 class Drain(NamedTuple):
-    """Both: start nothing more, let run what runs, exit.
+    """Both: start no more commands, wait for the running ones, exit.
 
-    An agent that sends it asks the holder; a holder that sends it reports a signal. `done`: the agent asks because
-    nothing is left to do (`worker start --drain`), so the holder prints nothing about it.
+    An agent sends it as a request to the holder; a holder sends it to report a signal. `done`: no job is left
+    (`worker start --drain`), so the holder does not log the drain.
     """
 
     done: bool = False
 
 
 class Stop(NamedTuple):
-    """Both: end what runs (TERM, grace, KILL). `now`: KILL at once."""
+    """Both: end the running commands (TERM, grace, KILL). `now`: KILL at once."""
 
     now: bool = False
 
 
 class Leave(NamedTuple):
-    """Agent: the store is gone for good. The holder exits with 1, unless something is still to be delivered."""
+    """Agent: the store is gone for good. The holder exits with 1, unless results wait for the store."""
 
     why: str
 
 
 class StoreState(NamedTuple):
-    """Agent, when it changes: why the store cannot be reached, or null: it answers again."""
+    """Agent, after each change: why the store cannot be reached, or null if the store answers again."""
 
     away: str | None = None
 
@@ -129,7 +129,7 @@ class Rename(NamedTuple):
 
 
 class Reload(NamedTuple):
-    """Agent: it is about to exit and be replaced; the holder starts the next agent at once."""
+    """Agent: this agent exits now; the holder starts the next agent at once."""
 
 
 class KnownAttempt(NamedTuple):
@@ -152,7 +152,7 @@ class Welcome(NamedTuple):
     """
 
     protocol: int
-    config: Fields  # what `worker start` has handed to the holder for its agents
+    config: Fields  # the configuration that `worker start` gave to the holder for its agents
     worker: dict[str, str]  # id, name, host
     holder_pid: int
     boot_id: str
@@ -169,7 +169,7 @@ class Welcome(NamedTuple):
 
 
 class Started(NamedTuple):
-    """Holder: a command runs, and is not a short one. A short command sends only `Exited`."""
+    """Holder: a command has run for some milliseconds. For a shorter command the holder sends only `Exited`."""
 
     attempt_id: str
     pid: int
@@ -181,8 +181,8 @@ class Started(NamedTuple):
 class Output(NamedTuple):
     """Holder: a chunk of output; the payload is its bytes.
 
-    `n` rises by one from 1 per attempt over all streams. `offset` counts the bytes of all streams; a gap means bytes
-    that are not kept.
+    `n` counts the chunks of an attempt from 1, over all streams. `offset` counts the bytes of all streams; a gap
+    between two chunks stands for discarded bytes.
     """
 
     attempt_id: str
@@ -196,9 +196,9 @@ class Output(NamedTuple):
 class Exited(NamedTuple):
     """Holder: how an attempt ended. The payload is the end of its output.
 
-    `ended_by` says why the holder ended the command; null: it ended by itself. `error` of a command that ran is a note,
-    for example that a process could not be killed. `leftovers` counts the processes that the command left running, or
-    that had to be killed beside its leader.
+    `ended_by` says why the holder ended the command; null: the command ended by itself. If the command ran, `error`
+    is a note, for example that a process could not be killed. `leftovers` counts the processes that the command left
+    running, or that the holder killed in addition to the leader.
     """
 
     attempt_id: str
@@ -228,7 +228,7 @@ class Dropped(NamedTuple):
 
 
 class Trouble(NamedTuple):
-    """Holder: not started, for want of processes, descriptors or memory here. The job is not at fault."""
+    """Holder: not started, because this host lacks processes, descriptors or memory. The job is not at fault."""
 
     attempt_id: str
     error: str
@@ -236,7 +236,7 @@ class Trouble(NamedTuple):
 
 
 class Bye(NamedTuple):
-    """Holder: every result is acknowledged and nothing runs; the agent closes the connection and exits."""
+    """Holder: every result is acknowledged and no command runs; the agent closes the connection and exits."""
 
 
 ToHolder = (
@@ -287,7 +287,7 @@ class MalformedFrame(ValueError):
 
 
 class _Shape:
-    """How one kind of tuple is written to and read from a JSON object."""
+    """Converts one message type to and from a JSON object."""
 
     _REQUIRED = object()
 
@@ -300,13 +300,13 @@ class _Shape:
         self._defaults = (*(self._REQUIRED for _ in self._required), *self._values)
 
     def read(self, fields: Fields) -> Any:
-        """Raises KeyError for a field that is missing and has no default."""
+        """The message in a JSON object. Raises KeyError for a field that is missing and has no default."""
         return self._new(
             (*map(fields.__getitem__, self._required), *map(fields.get, self._optional, self._values))
         )
 
     def write(self, message: tuple[Any, ...]) -> Fields:
-        """The fields that differ from their defaults, and those that have none."""
+        """The fields that differ from their defaults, and the fields without a default."""
         row = zip(self._names, message, self._defaults, strict=True)
         return {name: value for name, value, default in row if value is not default}
 
@@ -362,8 +362,8 @@ def _read_standard(text: bytes) -> Any:
 class Reader:
     """Cuts bytes into frames and reads their JSON. Keeps at most one incomplete frame, of bounded size.
 
-    `parse` makes an object of JSON and raises ValueError if it cannot. The agent passes a faster one than the standard
-    library's; the holder must not load it.
+    `parse` decodes JSON and raises ValueError for invalid JSON. The agent passes a faster parser than that of the
+    standard library; the holder must not load this parser.
     """
 
     def __init__(self, parse: Callable[[bytes], Any] = _read_standard) -> None:
@@ -371,7 +371,7 @@ class Reader:
         self._buffer = bytearray()
 
     def feed(self, data: bytes | memoryview) -> Iterator[tuple[Fields, bytes]]:
-        """Take bytes; yield the fields and the payload of each frame that they complete. Raises MalformedFrame."""
+        """Add bytes; yield the fields and the payload of each frame that is then complete. Raises MalformedFrame."""
         self._buffer += data
         start = 0
         try:

@@ -1,4 +1,4 @@
-"""Numbers in sentences, for the lines of both programs."""
+"""Numbers with nouns, for the log lines of holder and agent."""
 
 
 def counted(count: int, noun: str) -> str:

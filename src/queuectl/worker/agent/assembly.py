@@ -1,4 +1,4 @@
-"""Making the parts of an agent, and the order of its duties."""
+"""Creates the parts of an agent, and defines the order of its duties."""
 
 from pathlib import Path
 
@@ -32,7 +32,7 @@ from queuectl.worker.protocol import Welcome
 
 
 class Parts(Struct, kw_only=True, eq=False):
-    """What the loop uses. `duties` are in the order in which they run when several are due."""
+    """The parts that the loop uses. If several duties are due, they run in the order of `duties`."""
 
     context: Context
     session: Session
@@ -45,7 +45,7 @@ class Parts(Struct, kw_only=True, eq=False):
 
 
 def assemble(connection: Connection, welcome: Welcome) -> Parts:
-    """The parts of an agent for this welcome. Raises StoreError for a URL that no store can be made of."""
+    """The parts of an agent for this welcome. Raises StoreError if the URL is invalid."""
     context = open_context(connection, welcome)
     clock, watch = StoreTime(context.store), ClockWatch()
     policy, breaker, shutdown = ClaimPolicy(context.count), CircuitBreaker(), Shutdown(context)

@@ -1,8 +1,9 @@
 """The circuit breaker of a worker: while it is open, the worker claims nothing.
 
 A worker on a broken host (a disk that is gone, a missing program) fails every job within milliseconds and would drain
-the queue into the DLQ. So a streak of quick failures makes the breaker `tripped`. `FailureStreak` then looks whether
-other workers succeed meanwhile. If they do, the fault is on this host and the breaker opens; if not, the jobs are bad.
+the queue into the DLQ. So a streak of quick failures trips the breaker. `FailureStreak` then checks whether
+other workers succeed at the same time. If they do, this host is at fault and the breaker opens. Otherwise the jobs
+are at fault.
 """
 
 from queuectl.service import work
@@ -11,15 +12,15 @@ from queuectl.worker.agent.duty import NEVER
 
 QUICK_FAILURE = 0.25
 STREAK = 8
-"""The breaker trips after so many different jobs in a row that failed within `QUICK_FAILURE` seconds."""
+"""The breaker trips when this many different jobs in a row have failed within `QUICK_FAILURE` seconds."""
 FIRST_PAUSE, LONGEST_PAUSE = 30.0, 600.0
 HOST_FAULT_PAUSE, HOST_FAULT_LONGEST = 1.0, 30.0
 
 
 class CircuitBreaker:
-    """Pure but for its own memory: the caller says what happened and when.
+    """Counts quick failures. Reads no clock: the caller passes the events and their times.
 
-    open_until  no job is claimed before (CLOCK_BOOTTIME)
+    open_until  no job is claimed before this time (CLOCK_BOOTTIME)
     reason      why the breaker was opened last, for the registry
     """
 
@@ -31,7 +32,7 @@ class CircuitBreaker:
         self.reason: str | None = None
 
     def record(self, job: str, seconds: float | None, succeeded: bool) -> None:
-        """An attempt of this job ended after so many seconds; None if its command never started."""
+        """An attempt of this job ended after `seconds`; None: its command never started."""
         self._host_fault_pause = HOST_FAULT_PAUSE
         if succeeded or (seconds or 0.0) > QUICK_FAILURE:
             self._failed.clear()
@@ -45,18 +46,18 @@ class CircuitBreaker:
         return len(self._failed) >= STREAK
 
     def reset(self) -> None:
-        """Forget the streak: other workers do not succeed either."""
+        """Forget the streak, because other workers fail too."""
         self._failed.clear()
 
     def open(self, now: float, reason: str) -> float:
-        """Pause after a streak, each time twice as long. Answers for how many seconds."""
+        """Pause after a streak, each time twice as long. Returns the seconds of the pause."""
         seconds, self._pause = self._pause, min(self._pause * 2, LONGEST_PAUSE)
         self._failed.clear()
         self.open_until, self.reason = now + seconds, reason
         return seconds
 
     def open_for_host_fault(self, now: float, reason: str) -> float:
-        """Pause because this host lacks processes, descriptors or memory. Answers for how many seconds."""
+        """Pause because this host lacks processes, descriptors or memory. Returns the seconds of the pause."""
         seconds = self._host_fault_pause
         self._host_fault_pause = min(seconds * 2, HOST_FAULT_LONGEST)
         self.open_until, self.reason = now + seconds, reason
@@ -68,7 +69,7 @@ class CircuitBreaker:
 
 
 class FailureStreak:
-    """The duty that decides what a streak of quick failures means."""
+    """The duty that decides after a streak of quick failures whether this host is the cause."""
 
     def __init__(self, context: Context, breaker: CircuitBreaker) -> None:
         self._context, self._breaker = context, breaker
@@ -78,10 +79,10 @@ class FailureStreak:
         return now if self._breaker.tripped else NEVER
 
     def run(self, now: float) -> None:
-        """Open the breaker if other workers succeed.
+        """Open the breaker if other workers succeed; otherwise reset it.
 
-        The last successes of others are in the archive, where there is one. While the archive is away nothing is known
-        of them, and a worker that pauses on suspicion would stop a queue that works.
+        A queue with an archive keeps the last successes of other workers there. While the archive is away, the worker
+        cannot know whether others succeed. It then resets the breaker: a needless pause would stop a working queue.
         """
         context = self._context
         known = context.store.background_fault() is None

@@ -1,4 +1,4 @@
-"""The duty of claiming: take due jobs and hand them to the holder."""
+"""The duty of claiming: take due jobs and send them to the holder."""
 
 from queuectl import crashpoint
 from queuectl.clock import boottime
@@ -36,15 +36,16 @@ class ClaimJobs:
 
     @property
     def wants_wakeups(self) -> bool:
-        """Whether a change in the store is worth waking up for.
+        """Whether a change in the store should wake the loop.
 
-        A worker that is full of very short jobs claims every few milliseconds anyway: there wake-ups only cost time.
+        A worker that runs very short jobs in all slots claims every few milliseconds anyway, so wake-ups would only
+        cost time.
         """
         context = self._context
         return (context.phase == "running" and context.has_free_slot) or not self._policy.ahead
 
     def due(self, now: float) -> float:
-        """When the policy says, and not before the breaker closes. Claiming ahead never wakes the loop by itself."""
+        """At the time of the policy, but not before the breaker closes. Claiming ahead alone never wakes the loop."""
         context = self._context
         if context.phase != "running" or not self._policy.capacity(len(context.claims)):
             return NEVER
@@ -54,14 +55,14 @@ class ClaimJobs:
         return at if at <= now or context.has_free_slot else NEVER
 
     def run(self, now: float) -> None:
-        """Claim and start. The lease counts from before the request: a late reply must not lengthen it."""
+        """Claim and start. The lease begins before the request is sent, so a late reply does not extend it."""
         context, policy = self._context, self._policy
         policy.record_claim(now, context.store.now(), context.settings.tick_interval_ms / 1000)
         wanted = policy.capacity(len(context.claims))
         sent = boottime()
         jobs = context.store.claim(context.worker_id, context.queues, wanted, context.settings.lease)
         crashpoint.reach("after_claim")
-        damaged = self._set_aside.report()  # other jobs may stand behind the damaged ones
+        damaged = self._set_aside.report()  # other jobs may follow the unreadable ones
         policy.dirty = len(jobs) == wanted or damaged
         self._start(jobs, deadline_of(sent, context.settings.lease))
         if not jobs and context.config.get("drain"):
@@ -76,7 +77,7 @@ class ClaimJobs:
             context.connection.queue(message, stdin)
 
     def _drain_if_done(self) -> None:
-        """`worker start --drain`: leave when nothing is due, runs or waits for a retry. Paused queues do not count."""
+        """`worker start --drain`: exit when no job is due, runs or waits for a retry. Paused queues do not count."""
         context = self._context
         if len(context.claims) or self._recorder.is_busy():
             return

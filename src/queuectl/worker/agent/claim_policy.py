@@ -3,16 +3,17 @@
 from datetime import datetime
 
 AHEAD_SECONDS = 0.05
-"""The jobs that are claimed ahead take so long together at most, so none starts much later than it would elsewhere."""
+"""Seconds that all jobs claimed ahead may take together, so that none starts much later than on another worker."""
 AHEAD_MOST = 128
 SHORT = 0.025
-"""Jobs are claimed ahead only while they take less than so many seconds."""
+"""Jobs are claimed ahead only while a job takes less than this many seconds."""
 
 
 class ClaimPolicy:
-    """Pure but for its own memory: the caller says what happened and when.
+    """Decides when to claim. Reads no clock: the caller passes the events and their times.
 
-    dirty  a claim may find jobs: since the last one a slot fell free, jobs became ready, or it took all it asked for
+    dirty  a claim may find jobs: since the last claim a slot became free or jobs became ready, or the last claim took
+           as many jobs as it asked for
     """
 
     def __init__(self, count: int) -> None:
@@ -23,12 +24,12 @@ class ClaimPolicy:
         self.dirty = True
 
     def record_run_time(self, seconds: float) -> None:
-        """A command took so long. One long command ends claiming ahead at once."""
+        """A command ran for `seconds`. One long command ends claiming ahead at once."""
         short = seconds <= SHORT and self._mean <= SHORT
         self._mean = 0.9 * self._mean + 0.1 * seconds if short else seconds
 
     def retry_at(self, time: datetime) -> None:
-        """A job that failed here is due again at this time of the store's clock. No wake-up announces that."""
+        """A job that failed here is due again at this time of the store's clock. No notification announces it."""
         self._retries.append(time)
 
     @property
@@ -39,13 +40,13 @@ class ClaimPolicy:
         return min(AHEAD_MOST, int(AHEAD_SECONDS / max(self._mean, 0.0005)) * self._count)
 
     def capacity(self, held: int) -> int:
-        """How many jobs to claim while so many are held: 0, or enough to be worth a transaction."""
+        """How many jobs to claim when the worker has `held` claims: 0, or enough to be worth a transaction."""
         ahead = self.ahead
         capacity = self._count + ahead - held
         return capacity if capacity >= max(1, ahead // 2) else 0
 
     def due(self, now: float, store_now: datetime) -> float:
-        """When to claim next: now if dirty, else at the next tick or when the next retry is due."""
+        """When to claim next: now if `dirty`, else at the next tick or the next retry, whichever is first."""
         if self.dirty:
             return now
         if not self._retries:
@@ -53,6 +54,6 @@ class ClaimPolicy:
         return min(self._next_tick, now + (min(self._retries) - store_now).total_seconds())
 
     def record_claim(self, now: float, store_now: datetime, tick: float) -> None:
-        """A claim is made now; without a wake-up the next one follows after a tick."""
+        """The worker claims now. Without a notification the next claim follows `tick` seconds later."""
         self._next_tick = now + tick
         self._retries = [time for time in self._retries if time > store_now]

@@ -15,13 +15,13 @@ from queuectl.worker.protocol import KnownAttempt
 
 
 class Claim:
-    """One claimed job as last known, and where the holder has it.
+    """One claimed job as last known, and its slot in the holder.
 
-    slot         in which the command runs; None while the claim waits in the holder
-    since        when it was claimed or, once it runs, started (CLOCK_BOOTTIME)
-    start_saved  the start is written into the stored job
-    kill_sent    for which reason the holder was told to end the command
-    stopped      somebody has stopped the command (SIGSTOP)
+    slot         the slot in which the command runs; None while the claim waits in the holder
+    since        the time of the claim or, once the command runs, of its start (CLOCK_BOOTTIME)
+    start_saved  the stored job contains the start
+    kill_sent    the reason in the `Kill` message that was sent to the holder
+    stopped      the command is stopped (SIGSTOP)
     """
 
     __slots__ = ("attempt_id", "job", "kill_sent", "since", "slot", "start_saved", "started", "stopped")
@@ -48,7 +48,7 @@ class Claim:
         return self._lease().pid
 
     def refresh(self, fresh: Job) -> None:
-        """Take a fresher copy of the job. The start stays: perhaps only this worker knows it."""
+        """Take a fresher copy of the job. Keep the start, which the stored job may not contain yet."""
         known, lease = self._lease(), fresh.lease
         if lease is not None and lease.attempt_id == self.attempt_id:
             kept = replace(lease, slot=known.slot, pid=known.pid, started_at=known.started_at)
@@ -92,7 +92,7 @@ class Claims:
         return claim
 
     def adopt(self, job: Job, known: KnownAttempt) -> Claim:
-        """An earlier agent claimed this job, and the holder has it. Its times are by the store's clock."""
+        """An earlier agent claimed this job, and the holder has it. The times of `known` are by the store's clock."""
         claim = self.add(job)
         if known.pid is not None and known.started_at is not None and known.state == "running":
             claim.mark_started(known.slot or 0, known.pid, known.started_at)
@@ -116,13 +116,13 @@ class Claims:
         return [claim for claim in self._claims.values() if claim.slot is not None]
 
     def waiting(self, longer_than: float = 0.0) -> list[str]:
-        """The attempts that the holder has not started, claimed at least so many seconds ago."""
+        """The attempts that the holder has not started, claimed at least `longer_than` seconds ago."""
         now = boottime()
         waiting = (claim for claim in self._claims.values() if claim.slot is None)
         return [claim.attempt_id for claim in waiting if now - claim.since >= longer_than]
 
     def unsaved_starts(self, longer_than: float) -> list[Claim]:
-        """The claims that run for at least so many seconds and whose start is not in the stored job yet."""
+        """The claims that have run for `longer_than` seconds or more, and whose start is not in the stored job yet."""
         now = boottime()
         unsaved = (claim for claim in self._claims.values() if claim.started and not claim.start_saved)
         return [claim for claim in unsaved if now - claim.since >= longer_than]

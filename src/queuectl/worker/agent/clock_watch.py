@@ -1,13 +1,14 @@
-"""Watching the store's clock: a clock that is set ahead makes every completed job look old enough to be purged.
+"""Watches the store's clock: if it is set ahead, every completed job looks old enough to be purged.
 
-A jump shows against `boottime`, the clock of this host that nobody sets. For an hour after a jump nothing is purged, so
-that there is time to set the clock right. Shown by `tests/worker/test_maintenance.py::TestClockJump`.
+The watch compares it with `boottime`, a clock of this host that cannot be set. For an hour after a jump no worker
+purges jobs, so that a person has time to correct the clock.
+Shown by `tests/worker/test_maintenance.py::TestClockJump`.
 """
 
 from datetime import datetime
 
 JUMP = 3600.0
-"""Seconds by which the store's clock may differ from what it should show after the time since the last comparison."""
+"""Seconds by which the store's clock may differ from the expected time."""
 REST = 3600.0
 
 
@@ -20,7 +21,7 @@ class ClockWatch:
         self.jump: float | None = None
 
     def compare(self, store_now: datetime, now: float) -> bool:
-        """Compare; whether the store's clock has just jumped."""
+        """Compare the clocks; return whether the store's clock has jumped since the last call."""
         before, self._ahead = self._ahead, store_now.timestamp() - now
         if before is not None and abs(self._ahead - before) > JUMP:
             self.jump, self._until = self._ahead - before, now + REST

@@ -1,4 +1,4 @@
-"""The connection of an agent to its holder: messages out in batches, messages in, and a way to be woken meanwhile."""
+"""The connection of an agent to its holder: sends messages in batches, receives messages, and can be woken."""
 
 import contextlib
 import json
@@ -28,7 +28,10 @@ _encode = msgspec.json.Encoder().encode
 
 
 def _decode(text: bytes) -> Any:
-    """Three times as fast as `json`, which is used for lone surrogates: a file name that is not UTF-8 may have some."""
+    """Decode JSON with msgspec, three times as fast as `json`.
+
+    msgspec rejects lone surrogates, which stand for bytes of a file name that is not UTF-8; `json` decodes them.
+    """
     try:
         return msgspec.json.decode(text)
     except msgspec.DecodeError:
@@ -55,13 +58,13 @@ class Connection:
         self._poll.register(self._wake_in, select.POLLIN)
 
     def queue(self, message: Message, payload: bytes = b"") -> None:
-        """Send with the next `flush`."""
+        """Queue a message for the next `flush`."""
         data = frame(_encode(to_fields(message)), payload)
         with self._lock:
             self._outgoing += data
 
     def flush(self) -> None:
-        """Send what is queued. Raises HolderGone."""
+        """Send the queued messages. Raises HolderGone."""
         with self._lock:
             if not self._outgoing:
                 return
@@ -77,12 +80,12 @@ class Connection:
         self.flush()
 
     def wake(self) -> None:
-        """Let `receive` return. A full pipe says it already."""
+        """Let `receive` return. If the pipe is full, earlier bytes already wake it."""
         with contextlib.suppress(BlockingIOError):
             os.write(self._wake_out, b"w")
 
     def receive(self, timeout: float) -> list[tuple[Message, bytes]]:
-        """The messages that came within `timeout` seconds; empty after a wake-up. Raises HolderGone."""
+        """The messages received within `timeout` seconds; empty after a wake-up. Raises HolderGone."""
         messages, self._unread = self._unread, []
         ready = self._poll.poll(0 if messages else max(0.0, timeout) * 1000)
         for fd, _ in ready:
@@ -93,7 +96,7 @@ class Connection:
         return messages
 
     def unread(self, messages: list[tuple[Message, bytes]]) -> None:
-        """Give messages back, to be received first."""
+        """Give messages back; the next `receive` returns them first."""
         self._unread = messages + self._unread
 
     def close(self) -> None:

@@ -20,7 +20,7 @@ Phase = Literal["running", "draining", "stopping"]
 class Context(Struct, kw_only=True, eq=False):
     """The shared state of an agent.
 
-    config    what `worker start` was told: the store's URL, the directory, queues, the form of the log
+    config    the arguments of `worker start`: the store's URL, the directory, the queues, the log format
     settings  the effective settings; read from the store again after each heartbeat
     phase     of the worker: from `draining` on it claims nothing, while `stopping` its commands are ended
     claims    the jobs that this worker has claimed and that have not ended
@@ -52,7 +52,7 @@ class Context(Struct, kw_only=True, eq=False):
 
 
 def open_context(connection: Connection, welcome: Welcome) -> Context:
-    """The context that the holder's welcome describes. Raises StoreError for a URL that no store can be made of."""
+    """The context that the holder's welcome describes. Raises StoreError if the URL is invalid."""
     own = welcome.config
     settings = config.resolve({}, {}, own["options"], {})
     store = bootstrap.open_store(own["url"], settings, create=False)

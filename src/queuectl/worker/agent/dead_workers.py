@@ -1,10 +1,10 @@
-"""Recovering the workers of this host whose holder is dead: end what they left running, then take their claims back.
+"""Recovers the workers of this host whose holder is dead: kills their leftover processes, then recovers their claims.
 
-That a holder is dead is certain, not guessed by time: its lock file is free (`worker/host/liveness.py`). So its claims
-are taken back at once, without waiting for their leases. The order is what keeps a job from running twice: first the
-leftover processes are killed, then the results that the worker could not deliver are recorded, and only then are its
-claims taken back. A claim that was taken back before its command was dead would run a second time beside it; a claim
-whose finished result was not recorded first would run again for nothing. Shown by
+The free lock of the slot file proves that a holder is dead, without a clock (`worker/host/liveness.py`). So its claims
+are recovered at once, without waiting for their leases. The order keeps a job from running twice: first kill the
+leftover processes, then record the results that the worker could not deliver, and only then recover its claims. If a
+claim were recovered while its command lived, the job would run a second time at the same time. If a claim were
+recovered before its result was recorded, a finished job would run again. Shown by
 `tests/e2e/test_guarantees.py::test_kill_9_of_everything_is_cleaned_up_at_the_next_start`.
 """
 
@@ -30,7 +30,7 @@ HOLDER_DIED = "its worker was killed"
 
 
 class DeadWorkers:
-    """Looks for them in the directory of this host.
+    """Finds dead workers by their slot files in the directory of this host.
 
     one_host  the store is used by workers of this host only, so every slot file belongs to a worker of this host
     """
@@ -42,7 +42,7 @@ class DeadWorkers:
         self._kept: set[str] = set()
 
     def recover(self, within: float = 1.0) -> list[Job]:
-        """Recover all dead workers; their processes have so many seconds to die. Answers the jobs that were changed."""
+        """Recover all dead workers, and wait up to `within` seconds for their processes. Returns the changed jobs."""
         recovered: list[Job] = []
         for dead in dead_workers(self._directory):
             with dead:
@@ -53,7 +53,7 @@ class DeadWorkers:
         return recovered
 
     def recover_dead_worker(self, worker: str, within: float = 5.0) -> None:
-        """Wait until this worker's lock is free, as it is when its holder has died, and recover the worker at once."""
+        """Wait until the death of this worker's holder frees the lock, and recover the worker at once."""
         deadline, pause = boottime() + within, threading.Event()
         path = path_of(self._directory, worker)
         while path.exists() and boottime() < deadline:
@@ -82,7 +82,10 @@ class DeadWorkers:
         return jobs
 
     def _leave_to_leases(self, dead: DeadWorker) -> None:
-        """The worker may live. Its file is removed when the store knows neither a claim of it nor the worker itself."""
+        """Leave the claims to their leases, because the worker may live.
+
+        Remove its slot file when the store has neither the worker nor a claim of it.
+        """
         held = Filter(states=frozenset(("processing",)), worker=dead.worker_id)
         if not self._store.find(held, Page(limit=1)).jobs:
             if all(worker.id != dead.worker_id for worker in self._store.workers()):
@@ -98,7 +101,7 @@ class DeadWorkers:
     def _deliver(self, dead: DeadWorker) -> None:
         """Record the results that the worker could not deliver.
 
-        Raises StoreError or OutcomeUnknown; then the next round does all of it again, which the fence makes safe.
+        Raises StoreError or OutcomeUnknown; the next round then repeats all steps. The fence makes this safe.
         """
         outputs, recorder = OutputShipper(self._store), ResultRecorder(self._store, self._log)
         same_boot = dead.boot_id == process_table.boot_id()  # `born` counts from the boot
@@ -111,18 +114,18 @@ class DeadWorkers:
         if not recorder.waiting:
             return
         left = f"worker {dead.name} left {counted(recorder.waiting, 'result')} that it could not deliver"
-        self._log.note("handover", f"{left}; recording what nobody else has taken over")
-        if not outputs.try_to_write(None) and outputs.fault is not None:  # an output is never worth a result
-            self._log.note("output", f"what they printed last is not stored: {outputs.fault.message}")
+        self._log.note("handover", f"{left}; recording those that no other worker has taken over")
+        if not outputs.try_to_write(None) and outputs.fault is not None:  # results matter more
+            self._log.note("output", f"their last output is not stored: {outputs.fault.message}")
         recorder.record(None)
         self._after_delivery(dead, recorder)
 
     def _after_delivery(self, dead: DeadWorker, recorder: ResultRecorder) -> None:
-        """Remove the results, unless some belong to another database: a later agent may have that one again."""
+        """Remove the results, unless some belong to another database: a later agent may open that database again."""
         if recorder.unknown:
             self._kept.add(dead.worker_id)
             unknown = f"{counted(recorder.unknown, 'result')} of worker {dead.name}"
-            self._log.note("handover", f"{unknown}: kept, for this store has no such job")
+            self._log.note("handover", f"{unknown}: kept, because this store has no such job")
         elif not recorder.refs():
             dead.forget_results()
 

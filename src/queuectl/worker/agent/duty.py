@@ -1,4 +1,4 @@
-"""A duty: one thing that an agent does again and again, and the rule for when it does it."""
+"""A duty: one task that an agent repeats, and the rule for when the task is due."""
 
 from typing import Protocol
 
@@ -10,13 +10,13 @@ class Duty(Protocol):
 
     The loop sleeps until the smallest `due` of all duties and then runs those that are due, so `due` is the only place
     that says when a duty runs. A duty that stays due after `run` although it has nothing to do makes the loop spin
-    without a pause. Shown by `tests/worker/test_duties.py`, which runs every duty and looks at `due` afterwards.
+    without a pause. Shown by `tests/worker/test_duties.py`, which runs every duty and then checks `due`.
     """
 
     def due(self, now: float, /) -> float:
-        """When the duty wants to run next; NEVER while it has nothing to do. Changes nothing that others see."""
+        """When the duty wants to run next; NEVER while it has nothing to do. Has no visible side effects."""
         ...
 
     def run(self, now: float, /) -> None:
-        """Do it. Raises StoreError or OutcomeUnknown when the store fails; the loop then runs no later duty."""
+        """Run the task. Raises StoreError or OutcomeUnknown when the store fails; the round of the loop then ends."""
         ...

@@ -18,7 +18,7 @@ from queuectl.worker.host import process_table
 from queuectl.worker.protocol import Rename, Welcome
 
 SOON = 0.5
-"""Seconds between two heartbeats at least, so that short jobs, which change the slots, cost no write each."""
+"""Minimum seconds between two heartbeats: a short job changes the slots, but must not cost a write."""
 
 
 class _Shown(NamedTuple):
@@ -30,7 +30,7 @@ class _Shown(NamedTuple):
 
 
 class Heartbeat:
-    """The duty that writes the entry, and reads what is asked of the worker and the shared settings."""
+    """The duty that writes the entry, and reads the instruction for the worker and the shared settings."""
 
     def __init__(
         self,
@@ -61,23 +61,23 @@ class Heartbeat:
         self._last = self._due = 0.0
 
     def run_next(self) -> None:
-        """Run in the next round, whatever the interval says."""
+        """Run in the next round, independent of the interval."""
         self._due = 0.0
 
     def due(self, now: float) -> float:
-        """At the interval; sooner if the entry is no longer true."""
+        """At the interval; sooner if the entry is out of date."""
         soon = self._last + SOON
         if self._due > soon and self._view(now) != self._shown:
             self._due = soon
         return self._due
 
     def run(self, now: float) -> None:
-        """Write the entry as it is now."""
+        """Write the present entry."""
         context = self._context
         view = self._view(now)
         self._clock.measure()
         if "started_at" not in self._fixed:
-            # Converted once: the registry is sorted by it, so it must not move with the measured clock.
+            # Converted only once: the registry is sorted by the start, which must not change with each measurement.
             self._fixed["started_at"] = datetime.fromtimestamp(self._clock.convert(*self._begun), UTC)
         clock: dict[str, Any] = {"skew": self._clock.skew, "clock_jump": self._watch.jump}
         instruction = context.store.heartbeat(Worker(**self._fixed, **clock, **view._asdict()))
@@ -87,10 +87,11 @@ class Heartbeat:
         self._shutdown.obey(instruction)
 
     def keep_name(self) -> None:
-        """Take another name if a live worker has ours: one that started at the same time, or while we were silent.
+        """Take another name if another live worker has this worker's name.
 
-        Call this after a heartbeat. Of two workers that start at once, each writes its entry before it reads those of
-        the others, so at least one of them sees the other; if both do, both take another name.
+        The other worker started at the same time, or while this worker sent no heartbeat. Call this method after a
+        heartbeat: each of two workers that start together writes its entry before it reads the entries of others, so
+        at least one of them sees the other; if both do, both take another name.
         """
         context, own = self._context, self._fixed
         taken = {

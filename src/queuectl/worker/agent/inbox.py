@@ -1,4 +1,4 @@
-"""What the agent does with each message of the holder."""
+"""Handles the messages of the holder."""
 
 from collections.abc import Callable
 from typing import Any
@@ -76,7 +76,7 @@ class Inbox:
             self._give_back(attempt_id)
 
     def _trouble(self, message: Trouble, _: bytes) -> None:
-        """The host cannot start commands. That is no fault of the job, so the claim goes back and the worker pauses."""
+        """The host cannot start commands. The job is not at fault: give its claim back, and pause the worker."""
         self._give_back(message.attempt_id)
         reason = f"cannot start commands: {message.error}"
         seconds = self._breaker.open_for_host_fault(boottime(), reason)

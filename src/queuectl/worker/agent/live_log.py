@@ -1,7 +1,7 @@
 """The log for a person at a terminal: coloured, aligned, cut at its width, and folded while many commands end.
 
-While more than `FOLD_ABOVE` commands end in a second, those that succeed have no line of their own: one live line
-counts them. A failure, a retry, a death and an event of the worker itself always have a line.
+While more than `FOLD_ABOVE` commands end per second, one live line counts the successes instead of a line for each. A
+failure, a retry, a dead job and an event of the worker itself always have a line.
 """
 
 import os
@@ -15,12 +15,12 @@ from queuectl.store.protocol import Store
 from queuectl.terminal import cut, pad, paint, safe, width_of
 
 FOLD_ABOVE, UNFOLD_BELOW = 20, 10
-"""Ends per second. Two bounds, so that a rate near one of them does not fold and unfold again and again."""
+"""Ends per second. With two bounds a rate near one of them does not switch the folding on and off repeatedly."""
 DRAWN_EVERY, COUNTED_EVERY = 0.2, 2.0
 """Seconds between two drawings of the live line, and between two counts of the waiting jobs."""
 WIDEST_NAME = 20
 CLEAR = "\x1b[2K\x1b[G"
-"""Empties the line in which the cursor is."""
+"""Clears the line of the cursor."""
 COLOURS = {
     "done": "green", "retry": "magenta", "dead": "red", "cancelled": "dim", "requeued": "yellow", "fenced": "yellow",
     "recovered": "yellow", "store": "yellow", "trouble": "red", "output": "yellow", "paused": "yellow",
@@ -28,7 +28,7 @@ COLOURS = {
 
 
 class LiveLog:
-    """Makes lines, and decides which are folded. `waiting` counts the waiting jobs; None: the store did not answer."""
+    """Formats lines, and decides which to fold. `waiting` counts the waiting jobs; None: the store did not answer."""
 
     def __init__(
         self,
@@ -66,7 +66,7 @@ class LiveLog:
         return f"{head}{paint(word, COLOURS.get(event, 'bold')) if self._colour else word} {rest}\n"
 
     def ended(self, event: str) -> bool:
-        """An attempt has ended; whether only the live line shows it."""
+        """An attempt has ended; return whether only the live line shows it."""
         succeeded = event == "done"
         self._measure()
         self._ended += 1
@@ -79,7 +79,7 @@ class LiveLog:
         return self.folding and succeeded
 
     def frame(self, lines: list[str]) -> list[str]:
-        """What to write now: the lines, and below them the live line while there is one."""
+        """The text to write now: the lines, and below them the live line if there is one."""
         self._measure()
         was, self._live = self._live, False
         if self._folded and not self.folding:
@@ -99,7 +99,7 @@ class LiveLog:
         return shown
 
     def close(self) -> None:
-        """Fold nothing any more: the worker leaves."""
+        """Stop folding, because the worker exits."""
         self.folding = False
 
     def _measure(self) -> None:

@@ -20,7 +20,7 @@ from queuectl.worker.wording import counted
 
 
 class Log:
-    """Writes events. A reader that is slow or gone never stops the work: lines are lost, and `lost` counts them."""
+    """Writes events. A slow or missing reader never delays the worker: lines are lost, and `lost` counts them."""
 
     def __init__(
         self,
@@ -50,7 +50,7 @@ class Log:
         )
 
     def finished(self, before: Job, after: Job, outcome: Outcome, seconds: float | None) -> None:
-        """An attempt ended; what follows from it."""
+        """An attempt ended: log the outcome and the new state of the job."""
         left = after.history[-1].ended_processes if after.history else 0
         event = {"completed": "done", "failed": "retry", "pending": "requeued"}.get(after.state, after.state)
         if self._live is not None:
@@ -79,7 +79,7 @@ class Log:
         )
 
     def fenced(self, job: Job) -> None:
-        """A result came too late: another attempt has the lease."""
+        """A result was too late: another attempt has the lease."""
         self._event("fenced", job, "the lease passed to another attempt; this result is not recorded")
 
     def recovered(self, job: Job) -> None:
@@ -87,11 +87,11 @@ class Log:
         self._event("recovered", job, f"{job.last_error or 'never started'}: {job.state}", state=job.state)
 
     def note(self, event: str, text: str, **fields: Any) -> None:
-        """Something about the worker itself."""
+        """Log an event of the worker itself."""
         self._write(event, text, fields)
 
     def flush(self) -> None:
-        """Write the lines since the last call, and before them how many lines were lost."""
+        """Write the lines since the last call. If lines were lost, first write their number."""
         if self._live is not None:
             self._lines = self._live.frame(self._lines)
         if not self._lines:
@@ -104,7 +104,7 @@ class Log:
         self.lost = 0 if self._put(lines) else self.lost + count
 
     def _put(self, lines: list[str]) -> bool:
-        """Write; whether all lines were written."""
+        """Write the lines; return whether all of them were written."""
         if self._descriptor is not None:
             return nonblocking.write(self._descriptor, "".join(lines).encode("utf-8", "replace"))
         try:
@@ -115,7 +115,7 @@ class Log:
         return True
 
     def close(self) -> None:
-        """Write the rest."""
+        """Write the remaining lines."""
         if self._live is not None:
             self._live.close()
         self.flush()
@@ -143,7 +143,7 @@ class Log:
 
 
 def open_log(own: dict[str, Any], settings: Settings, store: Store) -> Log:
-    """The log that the configuration of a worker asks for."""
+    """The log in the format of a worker's configuration."""
     live = open_live_log(own, settings, store)
     return Log(own.get("log_format", "plain"), quiet=bool(own.get("quiet")), live=live)
 
@@ -154,7 +154,7 @@ def run_time(seconds: float) -> str:
 
 
 def _short_ending(after: Job, outcome: Outcome, seconds: float | None) -> str:
-    """How an attempt ended and what follows, for a terminal; of a success only the duration."""
+    """How an attempt ended and what follows, for a terminal; after a success only the duration."""
     took = "" if seconds is None else run_time(seconds)
     if after.state == "completed":
         return f"{took:>6}"

@@ -1,7 +1,7 @@
-"""The agent's loop: receive what the holder says, run the duties that are due, sleep until the next one is due.
+"""The agent's loop: receive messages of the holder, run the duties that are due, sleep until the next one is due.
 
-The order of the duties is the order of their urgency: results before new claims. To do something more now and then,
-write a duty and add it to the tuple in `assembly.py`.
+The duties are ordered by urgency: results before new claims. For another repeated task, write a duty and add it to
+the tuple in `assembly.py`.
 """
 
 import argparse
@@ -63,7 +63,7 @@ class Agent:
         context.log.flush()
 
     def _seconds_to_wait(self) -> float:
-        """Until the next duty is due; while the store is away, until it is tried again."""
+        """The seconds until the next duty is due or, while the store is away, until the next attempt to reach it."""
         now, away_until = boottime(), self._context.health.away_until
         at = away_until or min(duty.due(now) for duty in self._parts.duties)
         return max(0.0, min(at - now, LONGEST_SLEEP))
@@ -86,7 +86,7 @@ def main() -> None:
     parser.add_argument("--fd", type=int, required=True)
     sock = socket.socket(fileno=parser.parse_args().fd)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)  # the holder decides when the agent goes
+        signal.signal(number, signal.SIG_IGN)  # the holder decides when the agent exits
     try:
         connection, welcome = connect(sock)
         Agent(assemble(connection, welcome)).run()

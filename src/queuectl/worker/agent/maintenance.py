@@ -26,9 +26,9 @@ EXPIRED_EVERY = 2.0
 BLOCKED_EVERY = 5.0
 PURGE_EVERY = 30.0
 FORGET_AFTER = timedelta(hours=1)
-"""A worker that was silent for so long, and holds no claim any more, leaves the registry."""
+"""A worker without a heartbeat for this time and without a claim is removed from the registry."""
 RESULT_KEPT_FOR = timedelta(hours=1)
-"""How long after the end of a lease an undelivered result on this host keeps its claim from being recovered."""
+"""For this time after the end of a lease, an undelivered result on this host prevents the recovery of its claim."""
 LOGS_KEPT = timedelta(days=30)
 
 
@@ -81,7 +81,7 @@ class Maintenance:
         self._policy.dirty |= bool(self._dead_workers.recover())
 
     def _recover_expired(self) -> None:
-        """Only a worker that was connected for a whole lease may judge the leases of others (`store_health.py`)."""
+        """Recover claims with expired leases, if this worker was connected for a whole lease (`store_health.py`)."""
         if not self._context.health.connected_for(self._context.lease_seconds):
             return
         recovered = maintenance.recover_expired(self._store, self._is_ours_or_lives_here)
@@ -91,13 +91,14 @@ class Maintenance:
         self._policy.dirty |= bool(recovered)
 
     def _is_ours_or_lives_here(self, job: Job) -> bool:
-        """Whether an expired lease proves nothing, because this worker knows better. Leases are for other hosts.
+        """Whether to keep a claim although its lease has expired: this host has better evidence than the lease.
 
-        - The attempt is our own: it is about to be renewed.
-        - Its result waits in a file on this host: to record it as lost would run the job again
+        - The attempt belongs to this worker, which renews its lease soon.
+        - The result of the attempt waits in a file on this host. If the attempt were recorded as lost, the job would
+          run again
           (`tests/worker/test_maintenance.py::test_what_was_handed_over_is_not_lost_though_its_lease_is_over`).
-        - Its holder or its command is seen alive on this host: a second attempt would run beside it. The lease expired
-          because that holder is stopped, or because the wall clock has jumped
+        - The holder or the command of the attempt is alive on this host. A second attempt would run at the same time.
+          The lease expired because that holder is stopped, or because the wall clock has jumped
           (`tests/e2e/test_guarantees.py::test_a_stopped_worker_keeps_what_lives_on_this_host`).
         """
         lease = job.lease
@@ -122,7 +123,7 @@ class Maintenance:
         self._delete_old_logs()
 
     def _may_purge(self) -> bool:
-        """Whether the store's clock was right for an hour, as far as this worker and the others know."""
+        """Whether neither this worker nor another one has noted a jump of the store's clock in the last hour."""
         if self._watch.compare(self._store.now(), boottime()) and self._watch.jump is not None:
             jump = timedelta(seconds=abs(round(self._watch.jump)))
             way = "ahead" if self._watch.jump > 0 else "back"
@@ -131,16 +132,16 @@ class Maintenance:
         return self._watch.jump is None and not any(w.clock_jump for w in self._store.workers())
 
     def _with_archive(self, step: Callable[[], object]) -> None:
-        """Do what needs the archive, unless the archive is known to be away: the step has time until it is back."""
+        """Run a step that needs the archive, unless the archive is away: the step can wait."""
         if self._store.background_fault() is None:
             with tolerate_archive_outage(self._store):
                 step()
 
     def _log_background_fault(self) -> None:
-        """Log what goes wrong behind a store that works, when it begins and when it is over."""
+        """Log when a background fault of a working store (`background_fault`) begins and when it ends."""
         before, self._background_fault = self._background_fault, self._store.background_fault()
         if self._background_fault is not None and before is None:
-            self._log.note("archive", f"{self._background_fault}; what has ended waits in the queue")
+            self._log.note("archive", f"{self._background_fault}; ended jobs wait in the queue")
         if self._background_fault is None and before is not None:
             self._log.note("archive", "the archive is back")
 

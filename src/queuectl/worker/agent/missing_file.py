@@ -1,8 +1,7 @@
 """What a worker does when its database file was deleted, moved or replaced.
 
-It waits while it holds results that belong into the old file, because the file may be put back. When it holds none, it
-has no reason to keep the old file open: a new agent opens the file that is there now. If there is no queue in it, the
-worker leaves.
+While the worker has results for the old file it waits, because a person may put the file back. Without such results a
+new agent opens the file that is there now. If that file contains no queue, the worker exits.
 """
 
 import os
@@ -16,12 +15,12 @@ from queuectl.worker.agent.context import Context
 from queuectl.worker.protocol import Leave, Reload
 
 PATIENCE = 10.0
-"""Seconds for which a file may be missing or half copied before a worker that holds no results leaves."""
+"""Seconds for which a file may be missing or incomplete before a worker without results exits."""
 _NAMED = 5
 
 
 class MissingFile:
-    """How long the file has been missing. Only a store that is a file is meant: a server comes back by itself."""
+    """Measures how long the file has been missing. Used only for SQLite: a server comes back by itself."""
 
     def __init__(self, context: Context) -> None:
         self._path = bootstrap.file_of(context.config["url"])
@@ -33,22 +32,22 @@ class MissingFile:
         self._since = None
 
     def describe(self, fault: QueuectlError, open_attempts: Sequence[AttemptRef]) -> str:
-        """The line for the log. It names the jobs whose results keep this worker."""
+        """The log line. It names the jobs for whose results this worker waits."""
         jobs = list(dict.fromkeys(item.job_id for item in open_attempts))
         if not self._is_gone(fault) or not jobs:
             return f"{fault.message}; commands run on, results wait"
         names = ", ".join(jobs[:_NAMED]) + (f" and {len(jobs) - _NAMED} more" if len(jobs) > _NAMED else "")
-        return f"{fault.message}; waiting for it with what belongs into it: {names}"
+        return f"{fault.message}; waiting for the file, to deliver the results of {names}"
 
     def handle(self, fault: QueuectlError, open_attempts: Sequence[AttemptRef]) -> None:
-        """Have the holder start another agent (SystemExit) if another file is there; else, after a while, leave."""
+        """If another file is there, let the holder start another agent (SystemExit); else exit after `PATIENCE`."""
         if not self._is_gone(fault) or self._path is None:
             return
         self._since = boottime() if self._since is None else self._since
         if open_attempts:
             return
         if isinstance(fault, StoreGone) and fault.was_open and os.path.exists(self._path):
-            self._log.note("store", "another file stands there; opening it")
+            self._log.note("store", "another file is there; opening it")
             self._connection.send(Reload())
             raise SystemExit(0)
         if boottime() - self._since >= PATIENCE:

@@ -19,13 +19,13 @@ LOOK_EVERY = 0.4
 QUEUED_TOO_LONG = 0.25
 """Seconds: a claimed-ahead job that waits longer behind a long job is given back."""
 STOPPED_EVERY, STOPPED_SHARE = 3.0, 100
-"""Seconds between two searches for stopped commands; at least so many times as long as one search takes."""
+"""Seconds between two searches for stopped commands, and the minimum pause as a multiple of a search's duration."""
 SAVE_START_AFTER = 0.7
-"""Seconds: the pid and start of a command that runs longer are written into the job, for people who look at it."""
+"""Seconds after which the pid and the start of a running command are written into the stored job, for `show`."""
 
 
 class AttemptMonitor:
-    """The duty that looks at the claims now and then and tells the holder what follows."""
+    """The duty that checks the claims regularly and sends the holder `Kill` and `Drop` messages."""
 
     def __init__(self, context: Context) -> None:
         self._context, self._store = context, context.store
@@ -41,12 +41,12 @@ class AttemptMonitor:
         return self._due if len(self._claims) else NEVER
 
     def run(self, now: float) -> None:
-        """Look at every claim once."""
+        """Check every claim once."""
         self._due = now + LOOK_EVERY
         running = self._claims.running()
         fresh = get_reachable(self._store, [claim.job.id for claim in running])
         for claim in running:
-            if claim.job.id in fresh:  # a missing one is in the archive, which is away
+            if claim.job.id in fresh:  # a missing job is in the archive, which is away
                 self._look_at(claim, fresh[claim.job.id])
         if len(running) >= self._context.count:
             stuck = self._claims.waiting(longer_than=QUEUED_TOO_LONG)
@@ -56,7 +56,7 @@ class AttemptMonitor:
             self._find_stopped(running)
 
     def take(self, round_: Renewed) -> None:
-        """A renewal has answered fresh copies, which show the same."""
+        """Check the fresh copies of jobs that a renewal has returned, in the same way."""
         fresh = {job.lease.attempt_id: job for job in round_.fresh if job.lease}
         for ref in round_.asked:
             claim = self._claims.get(ref.attempt_id)
@@ -91,7 +91,7 @@ class AttemptMonitor:
                 claim.start_saved, claim.job = True, answer.job
 
     def _find_stopped(self, running: Sequence[Claim]) -> None:
-        """A command that somebody has stopped does not end by itself: `workers` shows it as stopped."""
+        """Find commands that are stopped by a signal, so that `workers` shows them: they do not end by themselves."""
         before = boottime()
         stopped = process_table.stopped({claim.pid for claim in running if claim.pid})
         for claim in running:

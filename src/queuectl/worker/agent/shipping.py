@@ -48,7 +48,7 @@ class OutputFaultReport:
         fault = self._shipper.fault
         self._logged = fault is not None
         if fault is None:
-            self._log.note("output", "what commands print is stored again")
+            self._log.note("output", "the output of commands is stored again")
         else:
-            text = f"what commands print is not stored: {fault.message}"
+            text = f"the output of commands is not stored: {fault.message}"
             self._log.note("output", text, error=fault.code)
