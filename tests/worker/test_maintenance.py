@@ -241,7 +241,9 @@ def test_a_result_for_another_store_is_kept(
     results = result_file.path_of(tmp_path, "gone")
     results.write_bytes(encode(ended))
     elsewhere = Duty(tmp_path, monkeypatch)
-    assert elsewhere.round()[1:] == ["handover  1 result of worker old: kept, because this store has no such job"]
+    assert elsewhere.round()[1:] == [
+        "handover  1 result of worker old: kept, because this store has no such job"
+    ]
     assert elsewhere.round() == []
     duty.round()
     assert duty.store.get(["done"])["done"].state == "completed"
