@@ -223,7 +223,7 @@ def test_what_a_worker_in_doubt_handed_over_is_recorded_and_told_once(duty: Duty
     ended = Exited(job.attempt_id or "", "done", "exited", exit_code=0, started_at=1.0, finished_at=2.0)
     result_file.path_of(tmp_path, "gone").write_bytes(encode(ended))
     assert duty.round()[0] == (
-        "handover  worker old left 1 result that it could not deliver; recording those that no other worker has taken over"
+        "handover  worker old left 1 result that it could not deliver; recording those not taken over by others"
     )
     assert duty.store.get(["done"])["done"].state == "completed"
     assert duty.round() == []

@@ -88,7 +88,7 @@ def _ask_the_archive(session: "Session") -> None:
         try:
             queue.list(Filter(states=frozenset(("completed",))), Page(limit=1))
         except StoreUnavailable as away:
-            session.say(f"queuectl: {away.message}; what has ended waits in the queue")
+            session.say(f"queuectl: {away.message}; ended jobs wait in the queue")
 
 
 def _free_name(session: "Session", wanted: str) -> str:

@@ -114,7 +114,7 @@ class DeadWorkers:
         if not recorder.waiting:
             return
         left = f"worker {dead.name} left {counted(recorder.waiting, 'result')} that it could not deliver"
-        self._log.note("handover", f"{left}; recording those that no other worker has taken over")
+        self._log.note("handover", f"{left}; recording those not taken over by others")
         if not outputs.try_to_write(None) and outputs.fault is not None:  # results matter more
             self._log.note("output", f"their last output is not stored: {outputs.fault.message}")
         recorder.record(None)
