@@ -78,7 +78,7 @@ PARSERS: dict[str, Callable[[str], object]] = {
     "columns": columns_of,
     "reference": lambda text: references.resolve(MemoryStore(), [text]),
     "parents": lambda text: references.parents(MemoryStore(), [text]),
-    "cursor": lambda text: [codec.position(text, sort) for sort in ("created", "updated", "next")],
+    "cursor": lambda text: [codec.parse_cursor(text, sort) for sort in ("created", "updated", "next")],
     "json": job_of,
     "kind": texts.begins_json,
     "word": lambda text: url_of(text, {"DATABASE_URL": text, "REDIS_URL": text, "MONGODB_URI": text}),

@@ -17,7 +17,7 @@ from queuectl.domain.topics import Topic
 from queuectl.domain.worker import Instruction, Worker, still_instructed
 from queuectl.errors import StoreAbsent
 from queuectl.store.driver import verdict
-from queuectl.store.driver.codec import cursor, place, position
+from queuectl.store.driver.codec import cursor, parse_cursor, position
 from queuectl.store.driver.notifier import Local, Notifier
 from queuectl.store.driver.server_clock import steady
 from queuectl.store.protocol import Added, AttemptRef, Description, Entry, Saved, Subscription, Table
@@ -77,9 +77,9 @@ class MemoryStore:
             return Jobs(self._jobs[job_id] for job_id in ids if job_id in self._jobs)
 
     def find(self, wanted: Filter, page: Page) -> Found:
-        start = None if page.after is None else position(page.after, page.sort)
-        jobs = sorted(self._matching(wanted), key=lambda job: place(job, page.sort))
-        rest = [job for job in jobs if start is None or place(job, page.sort) > start]
+        start = None if page.after is None else parse_cursor(page.after, page.sort)
+        jobs = sorted(self._matching(wanted), key=lambda job: position(job, page.sort))
+        rest = [job for job in jobs if start is None or position(job, page.sort) > start]
         shown = rest[: page.limit]
         return Found(shown, cursor(shown[-1], page.sort) if len(rest) > len(shown) and shown else None)
 
@@ -106,7 +106,7 @@ class MemoryStore:
         with self._lock:
             now, claimed, capacities = self.now(), list[Job](), self._capacities(limit)
             due = (job for job in self._jobs.values() if lifecycle.is_due(job, now))
-            for job in sorted(due, key=lambda job: place(job, "next")):
+            for job in sorted(due, key=lambda job: position(job, "next")):
                 if (
                     len(claimed) < limit
                     and (not queues or job.queue in queues)

@@ -345,8 +345,8 @@ def value(text: str) -> dict[str, Any]:
     return _values().decode(text)
 
 
-def place(job: Job, sort: Sort) -> tuple[int, ...]:
-    """Where a job stands in an order: numbers that rise from first to last, and are no two jobs' alike."""
+def position(job: Job, sort: Sort) -> tuple[int, ...]:
+    """The position of a job in a sort order: numbers that rise from first to last and differ between jobs."""
     if sort == "created":
         return (-job.number,)
     if sort == "updated":
@@ -355,18 +355,20 @@ def place(job: Job, sort: Sort) -> tuple[int, ...]:
 
 
 def cursor(job: Job, sort: Sort) -> str:
-    """What `Page.after` has to be for the page that follows this job."""
-    return ":".join(str(number) for number in place(job, sort))
+    """The value of `Page.after` for the page after this job."""
+    return ":".join(str(number) for number in position(job, sort))
 
 
-def position(cursor: str, sort: Sort) -> tuple[int, ...]:
-    """The place that a cursor names."""
+def parse_cursor(cursor: str, sort: Sort) -> tuple[int, ...]:
+    """The position that a cursor names. Raises InvalidInput."""
     try:
         numbers = tuple(int(part) for part in cursor.split(":"))
     except ValueError:
         numbers = ()
     if len(numbers) != (1 if sort == "created" else 2) or any(abs(number) >= 2**63 for number in numbers):
-        raise InvalidInput(f"{cursor!r} is no place in a list sorted by {sort}", "begin at the first page")
+        raise InvalidInput(
+            f"{cursor!r} is not a cursor of a list sorted by {sort}", "begin at the first page"
+        )
     return numbers
 
 

@@ -71,7 +71,7 @@ def _claim(
             put_off()
             return []
         met = aside.met
-        jobs, away = _in_turn(base, chosen, look, request, now, ids, aside)
+        jobs, away = _take_under_locks(base, chosen, look, request, now, ids, aside)
         if jobs or aside.met > met:  # what was set aside lost no race
             return jobs
         # What was chosen is gone, or in others' turns: then at first what stands behind it.
@@ -104,7 +104,7 @@ def _choose(heads: list[Document], wanted: int, random: float) -> list[Document]
     return heads[start : start + wanted]
 
 
-def _in_turn(
+def _take_under_locks(
     base: Base,
     chosen: list[Document],
     look: ReadyQueues,

@@ -64,7 +64,7 @@ def _along(base: Base, wanted: Filter) -> Document:
 def _after(page: Page) -> list[Document]:
     """What comes after the place that the cursor names."""
     assert page.after is not None
-    place, *rest = codec.position(page.after, page.sort)
+    place, *rest = codec.parse_cursor(page.after, page.sort)
     if page.sort == "created":
         return [{"_id": {"$lt": -place}}]
     if page.sort == "updated":

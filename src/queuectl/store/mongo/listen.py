@@ -96,7 +96,7 @@ class Follower:
             possible = True
             with suppress(QueuectlError):  # the verbs report the fault; the counters are polled meanwhile
                 possible = self._session.follow(self._listen)
-            self._turn(is_open=False)
+            self._run_step(is_open=False)
             if not possible:
                 return
             self._ended.wait(AGAIN)
@@ -114,7 +114,7 @@ class Follower:
 
     def _follow_stream(self, base: Base) -> None:
         with notify.stream(base, AWAIT_MS) as stream:
-            self._turn(is_open=True)
+            self._run_step(is_open=True)
             while stream.alive and not self._ended.is_set():
                 change = stream.try_next()
                 if change is not None:
@@ -122,12 +122,12 @@ class Follower:
 
     def _follow_log(self, base: Base) -> None:
         with notify.follow(base, AWAIT_MS) as log:
-            self._turn(is_open=True)
+            self._run_step(is_open=True)
             while log.alive and not self._ended.is_set():
                 for entry in log:
                     self._tell(topics_of([str(entry["bell"])]))
 
-    def _turn(self, *, is_open: bool) -> None:
+    def _run_step(self, *, is_open: bool) -> None:
         if self.open != is_open:
             self.open = is_open
             self._tell(topics.ALL)

@@ -63,7 +63,7 @@ def _rows(line: Line, wanted: Filter, page: Page, count: int) -> list[tuple[Any,
 
 
 class _Order(Struct, frozen=True):
-    """An order, and what comes after a place in it. A place is what `codec.place` says."""
+    """An order, and what comes after a place in it. A place is what `codec.position` says."""
 
     order: str
     after: str
@@ -93,7 +93,7 @@ class _Piece(Struct, frozen=True):
         if page.after is not None:
             where, values = (
                 f"{where} AND {self.order.after}",
-                [*values, *codec.position(page.after, page.sort)],
+                [*values, *codec.parse_cursor(page.after, page.sort)],
             )
         words = {"table": self.table, "where": where, "order": self.order.order}
         return files.fill(_PIECE, words), [*values, count]

@@ -31,7 +31,7 @@ def get(line: Line, ids: Sequence[str]) -> Jobs:
 def find(line: Line, wanted: Filter, page: Page) -> Found:
     """One page; one job more is read to know whether there is another."""
     filters.literals(wanted.states)  # refuses a state that is none
-    after = None if page.after is None else codec.position(page.after, page.sort)
+    after = None if page.after is None else codec.parse_cursor(page.after, page.sort)
     numbers, damaged = _candidates(line, wanted), list[Unreadable]()
     if numbers is None:
         rest = _walk(line, wanted, page.sort, after, page.limit + 1, damaged)
@@ -39,8 +39,8 @@ def find(line: Line, wanted: Filter, page: Page) -> Found:
         rest = _latest(line, wanted, numbers, after, damaged)
     else:
         matching = _matching(line, wanted, numbers, damaged)
-        ordered = sorted(matching, key=lambda job: codec.place(job, page.sort))
-        rest = (job for job in ordered if after is None or codec.place(job, page.sort) > after)
+        ordered = sorted(matching, key=lambda job: codec.position(job, page.sort))
+        rest = (job for job in ordered if after is None or codec.position(job, page.sort) > after)
     jobs = list(islice(rest, page.limit + 1))
     shown = jobs[: page.limit]
     following = codec.cursor(shown[-1], page.sort) if len(jobs) > len(shown) and shown else None
@@ -157,7 +157,7 @@ def _walk(
         job = _decoded(row, wanted, damaged)
         if job is None:
             continue
-        if matches(job, wanted) and (after is None or codec.place(job, sort) > after):
+        if matches(job, wanted) and (after is None or codec.position(job, sort) > after):
             yield job
 
 

@@ -305,7 +305,7 @@ def _page(jobs: list[Job], page: Page, partial: list[Found]) -> Found:
     """The first jobs. Nothing behind the end of a `partial` answer: what follows there is not known yet."""
 
     def position(job: Job) -> tuple[int, ...]:
-        return codec.place(job, page.sort)
+        return codec.position(job, page.sort)
 
     ends = sorted((answer.jobs[-1] for answer in partial), key=position)
     known = sorted((job for job in jobs if not ends or position(job) <= position(ends[0])), key=position)

@@ -58,7 +58,7 @@ def find(connection: apsw.Connection, wanted: Filter, page: Page) -> Found:
     after, order = _ORDERS[page.sort]
     where, values = conditions(wanted)
     if page.after is not None:
-        where, values = f"{where} AND {after}", [*values, *codec.position(page.after, page.sort)]
+        where, values = f"{where} AND {after}", [*values, *codec.parse_cursor(page.after, page.sort)]
     numbers = f"{_NUMBERS}{where} ORDER BY {order} LIMIT ?"
     sql = f"{_FIND}{numbers}) ORDER BY {order}"
     return paging.found(lambda count: rows.sift(connection, sql, [(*values, count)]), page)
