@@ -1,4 +1,4 @@
-"""The reference: the store contract over dictionaries and one lock. Every driver answers what it answers."""
+"""The reference: the store contract over dictionaries and one lock. Every driver gives the same results."""
 
 import threading
 from collections.abc import Callable, Iterable, Sequence
@@ -243,7 +243,7 @@ class MemoryStore:
             return [job.id for job in gone]
 
     def set_aside(self, *, expired: bool) -> list[Unreadable]:  # noqa: ARG002
-        return []  # it keeps jobs and not their encoding
+        return []  # it stores jobs and not their encoding
 
     def discard(self, numbers: Sequence[int]) -> list[int]:  # noqa: ARG002
         return []
@@ -267,7 +267,7 @@ class MemoryStore:
 
 
 class EmptyStore(MemoryStore):
-    """Stands for a store that is not there yet, for who only looks: it has nothing, and takes nothing."""
+    """Stands for a store that does not exist yet, for commands that only read: it is empty and refuses writes."""
 
     def __init__(self, description: Description) -> None:
         super().__init__()

@@ -4,10 +4,11 @@ The rules of the queue are in `domain/`. A store decides only which due jobs a c
 has three steps: read the job, give it to a pure function, `save` the result, which is refused if the job was changed
 meanwhile. The verbs are documented here and nowhere else.
 
-The time is the store's: workers send durations, and `now()` answers the time of the store's clock. Batches are the
-normal case. A batch is one transaction where the store has transactions, and else one change for each job, so callers
-look at each answer. Every verb may raise `StoreUnavailable` (nothing was changed), `StoreUnusable`, or, if it writes,
-`OutcomeUnknown` (the reply was lost). All are safe to repeat with the same arguments.
+All times are by the store's clock: workers send durations, and `now()` returns the time of the store's clock. Batches
+are the normal case. A batch is one transaction where the store has transactions, and otherwise one change for each
+job, so callers check the result for each job. Every verb may raise `StoreUnavailable` (nothing was changed),
+`StoreUnusable`, or, if it writes, `OutcomeUnknown` (the reply was lost). All verbs are safe to repeat with the same
+arguments.
 """
 
 from collections.abc import Iterable, Sequence
@@ -29,15 +30,15 @@ Durability = Literal["memory-safe", "power-safe", "failover-safe"]
 
 
 DUE_LOOKED_AT = 100
-"""How many jobs of one queue `due_since` looks at."""
+"""How many jobs of one queue `due_since` reads."""
 
 
 class Added(Struct, frozen=True, gc=False):
-    """What became of one job of an `add`.
+    """The result of `add` for one job.
 
-    added      it is stored; `job` carries its number
-    existing   a job with this id and the same content was there; `job` is that one, unchanged
-    conflict   a job with this id and other content was there; `job` is that one
+    added      the job is stored; `job` carries its number
+    existing   the store had a job with this id and the same content; `job` is that one, unchanged
+    conflict   the store had a job with this id and other content; `job` is that one
     duplicate  another job that has not ended holds the unique key; `job` is that one
     """
 
@@ -46,10 +47,10 @@ class Added(Struct, frozen=True, gc=False):
 
 
 class Saved(Struct, frozen=True, gc=False):
-    """What became of one job of a `save`.
+    """The result of `save` for one job.
 
-    accepted   it is stored; `job` is the job as it is stored, with its new version
-    stale      its version is not the stored one, or it is gone: read it again
+    accepted   the job is stored; `job` is the stored job, with its new version
+    stale      the stored job has another version, or was deleted: read it again
     duplicate  another job that has not ended holds its unique key
     """
 
@@ -65,7 +66,7 @@ class AttemptRef(Struct, frozen=True):
 
 
 class ClaimRequest(Struct, frozen=True):
-    """What a worker asks of `claim`: at most `limit` jobs from these queues, or from all if none is named."""
+    """The arguments of `claim`: at most `limit` jobs from these queues, or from all queues if none is named."""
 
     worker: str
     queues: Sequence[str]
@@ -86,9 +87,9 @@ class Entry(Struct, frozen=True):
 
 
 class Description(Struct, frozen=True, kw_only=True):
-    """What a store says of itself, read back from the store and not assumed. `url` has no password.
+    """The properties of a store, read back from the store and not assumed. `url` has no password.
 
-    durability  what an acknowledged write survives (guarantee G1)
+    durability  the failure that an acknowledged write survives (guarantee G1)
     details     names and values for `doctor`: versions, settings, sizes
     faults      sentences about what is wrong; empty if nothing is
     archived    jobs that have ended are in an archive: reading them needs another connection
@@ -105,8 +106,8 @@ class Description(Struct, frozen=True, kw_only=True):
 class Subscription(Protocol):
     """Waits for changes of some topics, for one thread at a time. Each subscription learns of each change.
 
-    A hint: correctness never depends on it. A `wait` may answer True though nothing has changed (the first one usually
-    does), so the caller looks again and waits again, with a timeout.
+    A hint: correctness never depends on it. A `wait` may return True although nothing has changed (the first one
+    usually does), so the caller reads the store again and waits again, with a timeout.
     """
 
     def wait(self, timeout: float) -> bool:
@@ -117,10 +118,10 @@ class Subscription(Protocol):
         """
 
     def wake(self) -> None:
-        """Let the `wait` that runs in another thread, or else the next one, answer True."""
+        """Let the `wait` that runs in another thread, or else the next one, return True."""
 
     def close(self) -> None:
-        """End the `wait` that runs; it and every later one answer False. Idempotent."""
+        """End the running `wait`; it and every later one return False. Idempotent."""
 
 
 class Store(Protocol):
@@ -132,7 +133,7 @@ class Store(Protocol):
         """
 
     def add(self, jobs: Sequence[Job]) -> list[Added]:
-        """Insert each job if its id is absent, and say what became of each, in order.
+        """Insert each job if its id is absent. Returns the result for each job, in order.
 
         Two jobs of one batch may not share an id. `number` is assigned, rising in the order of the batch.
         """
@@ -150,49 +151,50 @@ class Store(Protocol):
     def counts(self, wanted: Filter) -> Counts:
         """How many jobs match, per queue and state.
 
-        With no filter but a queue or states it does not look at the jobs: then a job that cannot be decoded counts.
+        A filter on queue and states alone does not read the jobs: then a job that cannot be decoded counts too.
         """
 
     def due_since(self) -> dict[str, datetime]:
-        """For each queue with due jobs, paused ones too: since when the one that waits longest has been due.
+        """For each queue with due jobs, paused ones too: the time since which the longest waiting job has been due.
 
-        Looks at the first `DUE_LOOKED_AT` jobs of each queue in the order of claims, and at the first thousand delayed
-        jobs that no claim has made ready yet. Behind these a job of low priority may have waited longer.
+        Reads the first `DUE_LOOKED_AT` jobs of each queue in the order of claims, and the first thousand delayed jobs
+        that no claim has made ready yet. A later job of low priority may have waited longer.
         """
 
     def claim(self, worker: str, queues: Sequence[str], limit: int, lease: timedelta) -> list[Job]:
-        """Take at most `limit` due jobs for `worker`, smallest (sort_key, number) first; answers them in order.
+        """Take at most `limit` due jobs for `worker`, smallest (sort_key, number) first. Returns them in order.
 
-        From these queues, or from all if none is named. Passes over paused queues, and takes from a limited one no
-        more than its limit less what is processing in it. `pending` and `failed` jobs are due when `run_at` is not
-        after `now()`. Each is changed as `lifecycle.claim` says, with a fresh 128-bit attempt id in hex, in one
-        atomic step per job: no two callers ever get the same job. Of more than a thousand delayed jobs that became
-        due since the last claim, those longest due come into the line first. A job that cannot be decoded is set
-        aside (see `set_aside`), and the next one is taken; behind some hundreds of these a claim may answer less.
+        Takes jobs from these queues, or from all if none is named. Skips paused queues, and takes from a limited
+        queue at most its limit minus the number of its processing jobs. `pending` and `failed` jobs are due when
+        `run_at` is not after `now()`. Each is changed as `lifecycle.claim` says, with a fresh 128-bit attempt id in
+        hex, in one atomic step per job: no two callers ever get the same job. If more than a thousand delayed jobs
+        became due since the last claim, a claim makes those ready first that have been due longest. A job that cannot
+        be decoded is set aside (see `set_aside`), and the next one is taken; after some hundreds of these a claim may
+        return fewer jobs.
         """
 
     def renew(self, worker: str, held: Sequence[AttemptRef], lease: timedelta) -> list[Job]:
-        """Begin the leases of these attempts again, and answer fresh copies: a request to cancel rides along.
+        """Renew the leases of these attempts. Returns fresh copies of the jobs, which show a request to cancel.
 
-        Only for jobs that this worker still processes under this attempt id; the others are missing in the answer. The
-        version rises, so that a recovery that read the job before is refused.
+        Renews only jobs that this worker still processes under this attempt id; the others are left out of the
+        result. The version rises, so that a recovery that read the job before is refused.
         """
 
     def save(self, jobs: Sequence[Job]) -> list[Saved]:
-        """Store each job if the stored version is still `job.version`, and say what became of each, in order.
+        """Store each job if the stored version is still `job.version`. Returns the result for each job, in order.
 
         The stored version is then higher: by one, or by more after Redis has lost writes in a failover. `spec`, `id`,
-        `number` and `created_at` are never written, and callers leave them as they were read.
+        `number` and `created_at` are never written, and callers do not change them.
         """
 
     def expired_leases(self, limit: int) -> list[Job]:
-        """Processing jobs whose lease has ended by the store's clock, longest ago first.
+        """Processing jobs whose lease has expired by the store's clock, longest ago first.
 
-        Changes nothing: the domain decides what becomes of them, and `save` refuses a late change.
+        Changes nothing: the domain decides what happens to the jobs, and `save` refuses a late change.
         """
 
     def write_output(self, chunks: Sequence[Chunk], trims: Sequence[Trim] = ()) -> set[str]:
-        """Keep these chunks, then delete those that the trims name. Answers the attempt ids that were refused.
+        """Store these chunks, then delete those that the trims name. Returns the attempt ids that were refused.
 
         An attempt id is refused unless its job is processing under it. Idempotent for each `(attempt_id, n)`.
         """
@@ -201,24 +203,26 @@ class Store(Protocol):
         """The chunks of an attempt with `n > after`, in order, at most `limit`."""
 
     def heartbeat(self, worker: Worker) -> Instruction | None:
-        """Enter the worker into the registry or renew its entry, `heartbeat` set to now.
+        """Enter the worker into the registry or renew its entry, with `heartbeat` set to now.
 
-        Answers what is asked of it.
+        Returns the pending instruction of the worker.
         """
 
     def pending_instruction(self, worker_id: str) -> Instruction | None:
-        """What is asked of a worker. A read only: a heartbeat is a write, which wakes other workers."""
+        """The pending instruction of a worker. This is only a read; a heartbeat is a write, which wakes other
+        workers.
+        """
 
     def instruct(self, worker_id: str, instruction: Instruction) -> bool:
-        """Ask something of a worker; its next heartbeat answers it.
+        """Store an instruction for a worker; its next heartbeat returns it.
 
         False when there is no such worker.
         """
 
     def workers(self) -> list[Worker]:
-        """The registry, in order of their start.
+        """All workers in the registry, in order of their start.
 
-        An entry says nothing about whether the worker still lives.
+        An entry does not show whether the worker still lives.
         """
 
     def forget(self, worker_id: str) -> None:
@@ -234,44 +238,44 @@ class Store(Protocol):
         """
 
     def purge(self, wanted: Filter, limit: int) -> list[str]:
-        """Delete at most `limit` ended jobs that match, with their output, longest ended first; answers the ids.
+        """Delete at most `limit` ended jobs that match, with their output, longest ended first. Returns the ids.
 
-        Never touches a job that has not ended, whatever the filter says, nor one that cannot be decoded.
+        Never touches a job that has not ended, whatever the filter says, and no job that cannot be decoded.
         """
 
     def set_aside(self, *, expired: bool) -> list[Unreadable]:
-        """The jobs that this handle has set aside, each answered once. Asks the store only if `expired`.
+        """The jobs that this handle has set aside, each returned once. Calls the store only if `expired`.
 
-        A job that is set aside becomes `held` and loses its lease; everything else of it stays. `claim` does that to
-        jobs that it cannot decode. With `expired`, this verb does it to those whose lease has ended.
+        A job that is set aside becomes `held` and loses its lease; nothing else of it changes. `claim` sets aside
+        jobs that it cannot decode. With `expired`, this verb sets aside such jobs whose lease has expired.
         """
 
     def discard(self, numbers: Sequence[int]) -> list[int]:
-        """Delete those of these jobs that cannot be decoded, with their output; answers their numbers."""
+        """Delete those of these jobs that cannot be decoded, with their output. Returns their numbers."""
 
     def subscribe(self, wanted: Iterable[Topic]) -> Subscription:
-        """A new subscription to these topics. Asks nobody.
+        """A new subscription to these topics. Does not call the store.
 
         One connection, or one thread, serves all subscriptions of a handle.
         """
 
     def background_fault(self) -> str | None:
-        """What goes wrong behind the verbs though they work, in a sentence for the worker's journal; None as a rule.
+        """A fault in the background although the verbs work, as a sentence for the worker's log; usually None.
 
-        Asks nobody: it is what was met last.
+        Does not call the store: this is the last fault that was found.
         """
 
     def describe(self, *, thorough: bool = False) -> Description:
         """Versions, settings, sizes and the durability word, read back now.
 
-        `thorough` also reads all data for faults, which takes its time.
+        `thorough` also checks all data for faults, which may take minutes.
         """
 
     def migrate(self) -> None:
         """Bring the schema to this program's version, under a lock.
 
-        Refuses a newer one with both versions named.
+        Refuses a newer schema; the error names both versions.
         """
 
     def close(self) -> None:
-        """Let go of everything. Twice is once."""
+        """Close all connections. Idempotent."""

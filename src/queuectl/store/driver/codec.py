@@ -1,10 +1,10 @@
 """One encoding for all drivers: a job as a row of plain values, its nested parts as JSON, times as integers.
 
-A time in a column is a whole number of microseconds since 1970, so that every store orders and compares it
-alike and nothing is rounded. `spec` is a text of its own because it is written once; what changes of a job is
-`changing(job)`. Decoders are built at their first use: a short command pays only for those it needs.
+A time in a column is a whole number of microseconds since 1970, so that every store orders and compares it alike and
+nothing is rounded. `spec` is a separate text because it is written once; `changing(job)` has the columns that change.
+Decoders are built at their first use: a short command pays only for those it needs.
 
-A row that is no job raises `UnreadableJob`, whatever is wrong with it; `sift` tells such rows from jobs.
+A row that cannot be decoded raises `UnreadableJob` for any fault in it; `sift` separates such rows from jobs.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -55,7 +55,7 @@ CHANGING = (
 """The columns that `save` may write, in the order of `changing`."""
 
 COLUMNS = ("id", "created_at", "number", "version", *CHANGING, "spec")
-"""What `job` takes, in its order."""
+"""The columns that `job` decodes, in order."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _DAY = 86_400_000_000
@@ -64,25 +64,25 @@ _encode = Encoder().encode
 
 
 def micros(moment: datetime) -> int:
-    """A time as a column keeps it."""
+    """A time as a column stores it."""
     since = moment - _EPOCH
     return since.days * _DAY + since.seconds * 1_000_000 + since.microseconds
 
 
 def length(duration: timedelta) -> int:
-    """A duration as a store takes it, in whole microseconds."""
+    """A duration as a store expects it, in whole microseconds."""
     return duration // timedelta(microseconds=1)
 
 
 def moment(micros: int) -> datetime:
-    """A time out of a column. Raises ValueError beyond the years that every time zone can show."""
+    """The time in a column. Raises ValueError for a year that not every time zone can show."""
     if not 0 <= micros < _END:
         raise ValueError(f"{micros} is beyond the calendar")
     return _EPOCH + timedelta(0, 0, micros)
 
 
 def nearest(micros: Any) -> datetime:
-    """The same where a hand may have edited the column: of no number, and beyond the calendar, one of its ends."""
+    """The time in a column that may have been edited by hand. Other values become an end of the calendar."""
     return moment(min(max(micros, 0), _END - 1) if isinstance(micros, int) else 0)
 
 
@@ -113,7 +113,7 @@ def changing(job: Job) -> tuple[Any, ...]:
 
 
 def due(job: Job, now: datetime) -> int | None:
-    """The flag that decides in which index a job stands: 1 ready, 0 delayed, None neither."""
+    """The flag that decides which index contains the job: 1 ready, 0 delayed, None neither."""
     if job.state not in WAITING:
         return None
     return 1 if lifecycle.is_due(job, now) else 0
@@ -136,7 +136,7 @@ _NO_LEASE = (None,) * 7
 
 
 def job(row: Any) -> Job:
-    """The job out of a row of `COLUMNS`. Raises UnreadableJob."""
+    """Decode a row of `COLUMNS` into a job. Raises UnreadableJob."""
     try:
         return _job(row)
     except DAMAGE as error:
@@ -145,11 +145,11 @@ def job(row: Any) -> Job:
 
 Row = Any
 DAMAGE = (MsgspecError, TypeError, ValueError, OverflowError, RecursionError)
-"""What decoding raises when a hand has edited what is stored, or a disk has damaged it."""
+"""The errors of decoding when a stored job was edited by hand or damaged by a disk."""
 
 
 def sift(rows: Iterable[Row], decode: Callable[[Row], Job] = job) -> tuple[list[Job], list[Unreadable]]:
-    """The jobs out of rows, and those rows that are none."""
+    """Decode rows into jobs; the second list has the rows that cannot be decoded."""
     jobs, damaged = list[Job](), list[Unreadable]()
     for row in rows:
         try:
@@ -163,7 +163,7 @@ Piece = TypeVar("Piece")
 
 
 def chunks(rows: Iterable[Row], decode: Callable[[Row], Piece]) -> list[Piece]:
-    """The chunks of an output out of rows. One that cannot be decoded is missing, like one that was not kept."""
+    """Decode rows into chunks. A chunk that cannot be decoded is left out, like one that was not kept."""
     found = list[Piece]()
     for row in rows:
         with suppress(KeyError, *DAMAGE):
@@ -172,7 +172,7 @@ def chunks(rows: Iterable[Row], decode: Callable[[Row], Piece]) -> list[Piece]:
 
 
 def unreadable(values: Mapping[str, Any], error: Exception) -> UnreadableJob:
-    """What is wrong with these values, named by the column where that can be told."""
+    """The error for these values. It names the column if a single column is wrong."""
     reason = next(_faults(values), None) or f"{type(error).__name__}: {error}"
     number = values["number"] if isinstance(values.get("number"), int) else 0
     id = values.get("id") if isinstance(values.get("id"), str) else None
@@ -230,7 +230,7 @@ def _job(row: Any) -> Job:
 
 
 _GREATEST = 2**62
-"""Counts have to stay below: there is room to count on in every store."""
+"""Counts have to stay below this, so that every store can go on counting."""
 _TEXT, _NUMBER = frozenset((str,)), frozenset((int,))
 _KINDS = {
     **dict.fromkeys(COLUMNS, _NUMBER),
@@ -254,7 +254,7 @@ _KINDS = {
     ),
 }
 _known_kinds = set[tuple[type, ...]]()
-"""The kinds of values of rows that were seen to be right: so each combination is looked at once."""
+"""The combinations of value types that were found valid, so that each combination is checked once."""
 
 
 def _check_kinds(row: Row) -> None:
@@ -266,7 +266,7 @@ def _check_kinds(row: Row) -> None:
 
 
 def _faults(values: Mapping[str, Any]) -> Iterator[str]:
-    """What is wrong with each column, in words; nothing if none of them alone is wrong."""
+    """A sentence for each wrong column; none if no column is wrong by itself."""
     for column in COLUMNS:
         value = values.get(column)
         if type(value) not in _KINDS[column]:
@@ -315,12 +315,12 @@ def _spec(text: str) -> Spec:
 
 
 def to_json(value: Any) -> str:
-    """A part of a job, a worker or a shared value as text."""
+    """Encode a part of a job, a worker or a shared value."""
     return _encode(value).decode()
 
 
 def worker(id: str, text: Any) -> Worker:
-    """The worker out of its text. One that cannot be decoded has not been heard of: it is lost until it beats again."""
+    """Decode a worker. One that cannot be decoded has no heartbeat, so it counts as lost until its next heartbeat."""
     try:
         return _workers().decode(text)
     except DAMAGE as error:
@@ -332,7 +332,7 @@ def worker(id: str, text: Any) -> Worker:
 
 
 def entry(text: Any, version: Any) -> Entry:
-    """A shared entry out of its text; see `Entry` for one that cannot be decoded."""
+    """Decode an entry of a shared table. `Entry` says what happens if it cannot be decoded."""
     known = version if type(version) is int else 0
     try:
         return Entry(_values().decode(text), known)
@@ -341,7 +341,7 @@ def entry(text: Any, version: Any) -> Entry:
 
 
 def value(text: str) -> dict[str, Any]:
-    """A small value out of its text."""
+    """Decode a small JSON object."""
     return _values().decode(text)
 
 

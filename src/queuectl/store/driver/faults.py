@@ -1,9 +1,9 @@
 """Translation of the errors of client libraries into our own, as tables.
 
 A client library raises errors in its own words. A user needs the store's name, the reason, and what to do next. Each
-driver writes this down as rows, and a `Translator` looks an error up in them: the first row that fits counts, so a row
-with a specific sentence stands before one with a word that other sentences contain too. The rows about the network are
-the same for every server and stand here once. The caller raises the answer `from` the error, which keeps the cause.
+driver has a table of rows, and a `Translator` looks an error up in it. The first row that fits is used, so a row with a
+specific sentence comes before a row with a word that other sentences contain too. The rows about the network are the
+same for every server, so they are here. The caller raises the result `from` the error, which keeps the cause.
 """
 
 from collections.abc import Mapping, Sequence
@@ -38,7 +38,7 @@ class Row(NamedTuple):
     message: str = ANSWERED
 
     def fits(self, error: Exception, text: str) -> bool:
-        """Whether the row is about this error, whose full text is given."""
+        """Whether the row describes this error with this full text."""
         for one in self.when:
             if isinstance(one, str):
                 found = one in text
@@ -68,7 +68,7 @@ NETWORK = (
 
 
 class Translator:
-    """Says what an error of one store's client library means. A driver subclasses it and adds its rows.
+    """Translates the errors of one store's client library. A driver subclasses it and adds its rows.
 
     `names` are the values for the braces in hints: at least `product`, and `tls` (what to do about a failed handshake).
     """
@@ -82,7 +82,7 @@ class Translator:
     def find(
         self, rows: Sequence[Row], error: Exception, text: str, reason: str, **names: str
     ) -> QueuectlError | None:
-        """Our error for the first row that fits the error or its text; None if none does."""
+        """Our error for the first row that fits the error or its text; None if no row fits."""
         for row in rows:
             if row.fits(error, text):
                 values = {**self._names, "reason": reason, **names}
@@ -104,9 +104,9 @@ class Translator:
         return StoreUnavailable(f"{self.shown} does not answer", LATER)
 
     def text(self, error: Exception) -> str:
-        """Everything that the library says, in which a row's words are looked for."""
+        """The full text of the error, which is searched for the words of a row."""
         return str(error)
 
     def reason(self, error: Exception) -> str:
-        """The one sentence of it that a user needs."""
+        """The sentence of the error that a user needs."""
         return str(error)

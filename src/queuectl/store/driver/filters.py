@@ -1,4 +1,4 @@
-"""What a filter asks for, in the values that columns keep. How it is asked is each driver's own."""
+"""A filter as the values that columns store. Each driver builds its own query from them."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -10,7 +10,7 @@ from queuectl.store.driver import codec
 
 
 def asked(wanted: Filter) -> Iterator[tuple[str, list[Any]]]:
-    """Each field that is set, but `states`, with the values to bind: two for a range, a list as JSON."""
+    """Each set field except `states`, with the values to bind: two for a range, a list as JSON."""
     for field in _FIELDS:
         value = getattr(wanted, field)
         if value is not None and value != ():
@@ -18,7 +18,7 @@ def asked(wanted: Filter) -> Iterator[tuple[str, list[Any]]]:
 
 
 def literals(states: frozenset[State]) -> str:
-    """These states as SQL literals, so that partial indexes are used. Raises InvalidInput for a state that is none."""
+    """These states as SQL literals, so that partial indexes are used. Raises InvalidInput for an unknown state."""
     unknown = states.difference(STATES)
     if unknown:
         raise InvalidInput(f"there is no state {min(unknown)!r}", f"the states are {', '.join(STATES)}")
@@ -26,7 +26,7 @@ def literals(states: frozenset[State]) -> str:
 
 
 def counted(queue: str, state: State, wanted: Filter) -> bool:
-    """Whether a count per queue and state is meant by a filter that names nothing else."""
+    """Whether a filter on queue and states alone includes this count."""
     return wanted.queue in (None, queue) and (not wanted.states or state in wanted.states)
 
 
@@ -38,5 +38,5 @@ def _bound(field: str, value: Any) -> list[Any]:
         return [codec.micros(value)]
     if field == "waiting_for":
         return [codec.to_json(value)]
-    # No id holds the last character there is: so this is the range of the prefix in the index of ids.
+    # No id contains the last Unicode character, so this is the range of the prefix in the index of ids.
     return [value, f"{value}\U0010ffff"] if field == "id_prefix" else [value]

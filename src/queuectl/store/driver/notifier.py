@@ -1,38 +1,38 @@
-"""Waiting for changes: one source of news for each handle on a store, and any number of subscribers to it.
+"""Waiting for changes: each handle on a store has one source of changes, and any number of subscribers.
 
-A *source* is what one driver knows of changes: a socket on which notifications come, or counters that it polls. The
-*notifier* owns the timing and tells the *subscriptions*, each of which has its own cursor: a flag that is set by a
-change of its topics and cleared by its own `wait` alone. So no subscriber takes a change away from another one.
+A *source* is how one driver learns of changes: a socket on which notifications arrive, or counters that it polls. The
+*notifier* owns the timing and informs the *subscriptions*. Each subscription has its own cursor: a flag that a change
+of its topics sets, and that only its own `wait` clears. So no subscriber takes a change away from another one.
 
-**Who works.** There is no thread of our own and one connection at most. Of the threads that wait, one *drives*: it
-sleeps on the descriptor of the source, reads what comes and sets the flags of all subscriptions. The others, the
-*followers*, sleep on a self-pipe each. A single waiter thus costs what a plain `poll` costs.
+**Threads.** The notifier has no thread of its own, and one connection at most. Of the threads that wait, one
+*drives*: it sleeps on the descriptor of the source, reads what arrives and sets the flags of all subscriptions. The
+others, the *followers*, sleep on a self-pipe each. So a single waiter costs as much as a plain `poll`.
 
-**Races.** Flags, and who drives, change under one lock. Nobody sleeps, reads or polls under it.
+**Races.** One lock guards the flags and which thread drives. No thread sleeps, reads or polls while it has the lock.
 
 1. *A change comes while a subscriber is not in `wait`.* Its flag stays set; its next `wait` returns at once.
-2. *A change comes between a subscriber's look at its flag and its sleep.* A thread looks at its flag and marks itself
-   asleep in one step under the lock. Whoever sets the flag later sees the mark and writes to its self-pipe, and a pipe
-   keeps what was written before the poll.
-3. *The driver leaves* (its own topic came, its time is over, it raised). Then nobody reads the source, and followers
-   would sleep through every later change. So a thread marks itself asleep only while somebody drives, and whoever
-   leaves `wait` while nobody drives wakes one sleeper, which then drives. If that sleeper leaves at the same moment
-   because its time is over, the same rule wakes the next one.
+2. *A change comes after a subscriber has read its flag and before it sleeps.* A thread reads its flag and marks itself
+   asleep in one step under the lock. A thread that sets the flag later sees the mark and writes to the self-pipe of
+   the subscriber, and a pipe keeps what was written before the poll.
+3. *The driver leaves* (its own topic changed, its time is over, it raised). Then no thread reads the source, and
+   followers would sleep through every later change. So a thread marks itself asleep only while another thread drives.
+   A thread that leaves `wait` while no thread drives wakes one sleeper, which then drives. If that sleeper leaves at
+   the same time because its time is over, the same rule wakes the next one.
 4. *Two changes within the pause of the sender.* The server stores notify at most once in 50 ms for each topic, because
    a notification costs three times what an enqueue does. The second change sends nothing. So `THROTTLE_TAIL` seconds
-   after each notification the subscribers of its topic are told once more.
-5. *The source begins, or lost its connection.* Nobody knows what changed before. Everyone is told of all topics. A
-   subscription that is made while the source runs needs no such word: what the source reads from then on came later
-   or is told needlessly.
-6. *A notification is lost* (Redis' pub/sub and MongoDB's log promise nothing; whoever should have sent it may have
-   died). Such a source sets `lossy`; then a `wait` ends at the latest `SAFETY_POLL` seconds after the last one that
-   answered True.
+   after each notification the flags of its subscribers are set once more.
+5. *The source begins, or lost its connection.* Earlier changes are unknown, so the flags of all subscriptions are set.
+   A subscription that is made while the source runs does not need that: what the source reads from then on changed
+   later, or wakes the subscriber needlessly.
+6. *A notification is lost* (Redis' pub/sub and MongoDB's log promise nothing, and the process that should have sent it
+   may have died). Such a source sets `lossy`; then a `wait` ends at the latest `SAFETY_POLL` seconds after the last one
+   that returned True.
 7. *A topic that the source cannot signal* (`output` and `changes` on the server stores, where a notification of each
    chunk would be a write for each). A `wait` for it ends at the latest `UNSIGNALLED_POLL` seconds after the last True.
 8. *The store is closed.* All sleepers are woken and raise. The driver closes the source as it leaves; if nobody drives,
    `close` does. So no descriptor is closed under a thread that polls it.
-9. *A fork.* The child has no thread that drives, and perhaps a lock that nobody will release. So `refuse_use` is asked
-   before the lock is taken.
+9. *A fork.* The child has no thread that drives, and perhaps a lock that no thread will release. So `refuse_use` is
+   called before the lock is taken.
 
 `tests/contract/test_waiting.py` shows 1 to 3, 8 and 9 on every store, `tests/contract/test_notifier.py` all with a
 fake source.
@@ -52,28 +52,28 @@ from queuectl.errors import StoreUnavailable
 from queuectl.store.driver.self_pipe import SelfPipe
 
 THROTTLE_TAIL = 0.1
-"""Seconds after a notification, in which the server may have left out another one: then subscribers are told again."""
+"""Seconds after a notification, within which the server may leave out another one. Then subscribers are woken."""
 POLL = 0.25
-"""Seconds between two polls of the counters, spread by a fifth, where no notifications come."""
+"""Seconds between two polls of the counters, spread by a fifth, where no notifications arrive."""
 SAFETY_POLL = 5.0
-"""Seconds after which a wait ends though nothing was heard of a lossy source, spread by a fifth."""
+"""Seconds after which a wait on a lossy source ends without a notification, spread by a fifth."""
 UNSIGNALLED_POLL = 0.5
 """Seconds after which a wait ends for a topic that the source never signals."""
 LONGEST_SLEEP = 3600.0
-"""Seconds; `poll` takes no endless number."""
+"""Seconds; `poll` accepts no infinite number."""
 STORED_NAMES: Mapping[str, Topic] = {"work": "work", "end": "ends"}
 """Topics by the names that the server stores have for them, in tables and messages that older workers share."""
 
 
 class Lost(Exception):
-    """The connection of a source broke: it has to connect again, and nobody knows what was missed."""
+    """The connection of a source broke: it has to connect again, and the changes meanwhile are unknown."""
 
 
 class Source:
     """How a driver learns of changes. Only the thread that drives calls it.
 
-    signalled   the topics of which it learns
-    misses_own  it does not learn of what this handle changes, so `Notifier.tell` says it
+    signalled   the topics whose changes it learns
+    misses_own  it does not learn of changes by this handle, so `Notifier.tell` reports them
     throttled   it may leave out a notification that follows another one closely
     lossy       it may lose a notification
     readable    False: its descriptor was not readable at the end of the last sleep
@@ -84,22 +84,22 @@ class Source:
     readable = True
 
     def connect(self) -> None:
-        """Begin, or begin again after `Lost` or a failure. Changes count from here."""
+        """Begin, or begin again after `Lost` or a failure. Changes are reported from here on."""
 
     def descriptor(self) -> int | None:
-        """The descriptor that becomes readable when there is news; None where the counters are polled."""
+        """The descriptor that becomes readable when something changed; None if the counters are polled."""
         return None
 
     def drain(self) -> Topics | None:
-        """Read what has come; answers its topics. None: only the counters can tell. Raises Lost."""
+        """Read what has arrived. Returns the topics; None if only the counters show them. Raises Lost."""
         return None
 
     def counters(self) -> Mapping[Topic, int]:
-        """For each topic a number that changes with every notification of it; the same object while none has."""
+        """For each topic a number that changes with every notification; the same object while nothing changed."""
         raise NotImplementedError
 
     def interval(self) -> float:
-        """Seconds until the source is drained though its descriptor is not readable."""
+        """Seconds until the source is drained even if its descriptor is not readable."""
         return inf if self.descriptor() is not None else POLL * spread()
 
     def close(self) -> None:
@@ -107,7 +107,7 @@ class Source:
 
 
 class Local(Source):
-    """The source of a store that changes only through this handle: `Notifier.tell` says everything."""
+    """The source of a store that changes only through this handle: `Notifier.tell` reports all changes."""
 
     signalled = topics.ALL
     misses_own, throttled, lossy = True, False, False
@@ -123,7 +123,7 @@ class Local(Source):
 
 
 class Notifier:
-    """Tells subscriptions of changes. `refuse_use` raises after a fork and once the store was closed."""
+    """Informs subscriptions of changes. `refuse_use` raises after a fork, and after the store was closed."""
 
     def __init__(self, source: Source, refuse_use: Callable[[], None] = lambda: None) -> None:
         self._source, self._refuse_use = source, refuse_use
@@ -135,7 +135,7 @@ class Notifier:
         self._tails: dict[Topic, float] = {}
 
     def subscribe(self, wanted: Iterable[Topic]) -> "Subscription":
-        """A new subscription. Asks nobody: the source connects with the first `wait` of any."""
+        """A new subscription. Sends nothing: the first `wait` of any subscription connects the source."""
         self._check()
         one = Subscription(self, frozenset(wanted), self._source)
         with self._lock:
@@ -143,25 +143,27 @@ class Notifier:
         return one
 
     def tell(self, touched: Topics) -> None:
-        """This handle has changed something of these topics."""
+        """Report that this handle has changed something of these topics."""
         if self._subscriptions and self._source.misses_own:
             with self._lock:
                 self._tell(touched)
 
     def tell_of(self, jobs: Sequence[Job], now: Callable[[], datetime]) -> None:
-        """This handle has stored these jobs."""
+        """Report that this handle has stored these jobs."""
         if self._subscriptions and self._source.misses_own:
             self.tell(topics.of_jobs(jobs, now()))
 
     def tell_soon(self, touched: Topics) -> None:
-        """Tell subscribers in a moment, though nothing was heard: what other claimers hold now may fall free."""
+        """Wake subscribers shortly, without a notification: other claims may release what they have locked."""
         with self._lock:
             self._tails |= dict.fromkeys(touched, time.monotonic() + THROTTLE_TAIL)
             if self._driver is not None:
                 self._driver.pipe.wake()
 
     def catch_up(self) -> None:
-        """Read what has come though nobody waits: a listener that never reads holds up the server's notifications."""
+        """Read what has arrived although no thread waits: a listener that never reads blocks the server's
+        notifications.
+        """
         if self._counters is not None and not self._closed and self._begin_to_drive(None):
             try:
                 self._look()
@@ -169,7 +171,7 @@ class Notifier:
                 self._stop_driving()
 
     def close(self) -> None:
-        """End every wait. The source is closed now, or by the thread that drives. Idempotent."""
+        """End every wait. This call closes the source, or the thread that drives does. Idempotent."""
         with self._lock:
             self._closed = True
             for one in self._subscriptions:
@@ -178,7 +180,7 @@ class Notifier:
         if idle:
             self._source.close()
 
-    # what subscriptions call
+    # called by subscriptions
 
     def wait(self, one: "Subscription", timeout: float) -> bool:
         """See `Subscription.wait`."""
@@ -229,7 +231,7 @@ class Notifier:
 
     def _sleep(self, one: "Subscription", seconds: float, *, drives: bool) -> None:
         if drives:
-            seconds = min(seconds, self._source.interval())  # this first: it may make the descriptor
+            seconds = min(seconds, self._source.interval())  # called first: it may create the descriptor
             self._source.readable = one.pipe.wait(max(0.0, seconds), self._source.descriptor())
         else:
             one.pipe.wait(max(0.0, seconds))
@@ -237,7 +239,7 @@ class Notifier:
     # who drives
 
     def _begin_to_drive(self, one: "Subscription | None") -> bool:
-        """Whether nobody else drives: then the caller does, until `_stop_driving`."""
+        """Whether no other thread drives; then the caller drives until `_stop_driving`."""
         with self._lock:
             if self._driven:
                 return False
@@ -260,7 +262,7 @@ class Notifier:
                 self._wake_next()
 
     def _wake_next(self) -> None:
-        """If nobody drives, let one sleeper do it (race 3)."""
+        """If no thread drives, wake one sleeper, which then drives (race 3)."""
         if not self._driven:
             for one in self._subscriptions:
                 if one.asleep:
@@ -312,7 +314,7 @@ class Notifier:
 
 
 class Subscription:
-    """A cursor for changes of some topics; `store.protocol.Subscription` says what it promises."""
+    """A cursor for changes of some topics; `store.protocol.Subscription` documents the promises."""
 
     def __init__(self, notifier: Notifier, wanted: Topics, source: Source) -> None:
         self._notifier, self.topics = notifier, wanted
@@ -322,18 +324,18 @@ class Subscription:
         self.pipe = SelfPipe()
         self.pending = self.asleep = self.closed = False
         self.due = inf
-        """When a wait ends though nothing was heard."""
+        """The time at which a wait ends without a notification."""
 
     def wait(self, timeout: float) -> bool:
         """Whether something of its topics may have changed since the last wait, or within `timeout` seconds."""
         return self._notifier.wait(self, timeout)
 
     def wake(self) -> None:
-        """Let the `wait` that runs, or else the next one, answer True."""
+        """Let the running `wait`, or else the next one, return True."""
         self._notifier.wake(self)
 
     def close(self) -> None:
-        """End the `wait` that runs, and let every later one answer False. Idempotent."""
+        """End the running `wait`, and let every later one return False. Idempotent."""
         self._notifier.forget(self)
 
     def take(self, now: float) -> bool:
@@ -346,7 +348,7 @@ class Subscription:
 
 
 def topics_of(names: Iterable[str]) -> Topics:
-    """The topics that a server store names so. A name that a later program adds is ignored."""
+    """The topics for these names in a server store. A name that a later program adds is ignored."""
     return frozenset(STORED_NAMES[name] for name in names if name in STORED_NAMES)
 
 
@@ -356,5 +358,5 @@ def counted(stored: Iterable[tuple[str, int]]) -> dict[Topic, int]:
 
 
 def spread() -> float:
-    """A random factor, so that many workers do not poll in step."""
+    """A random factor, so that many workers do not poll at the same time."""
     return 0.8 + 0.4 * random_number()

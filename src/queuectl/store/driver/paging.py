@@ -1,4 +1,4 @@
-"""Reading on where some of what was read cannot be decoded: it takes no place among what was asked for."""
+"""Reads more rows if some of them cannot be decoded, because those do not count as jobs of a page."""
 
 from collections.abc import Callable
 
@@ -7,11 +7,11 @@ from queuectl.domain.query import Found, Page, Unreadable
 from queuectl.store.driver import codec
 
 Look = Callable[[int], tuple[list[Job], list[Unreadable]]]
-"""The first rows of an order, so many: the jobs among them, and those that are none."""
+"""Reads the first rows of an order, at most this many: the jobs, and the rows that cannot be decoded."""
 
 
 def first(look: Look, count: int) -> tuple[list[Job], list[Unreadable]]:
-    """The first jobs, so many, and what lies between them and cannot be decoded."""
+    """The first `count` jobs, and the rows between them that cannot be decoded."""
     more = 0
     while True:
         jobs, damaged = look(count + more)
@@ -21,7 +21,7 @@ def first(look: Look, count: int) -> tuple[list[Job], list[Unreadable]]:
 
 
 def found(look: Look, page: Page) -> Found:
-    """One page; one job more is read to know whether there is another."""
+    """One page. One more job is read, which shows whether another page follows."""
     jobs, damaged = first(look, page.limit + 1)
     shown = jobs[: page.limit]
     after = codec.cursor(shown[-1], page.sort) if len(jobs) > len(shown) and shown else None

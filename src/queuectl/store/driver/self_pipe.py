@@ -1,7 +1,7 @@
 """A pipe to the own process, with which one thread wakes another that waits for a descriptor.
 
-The descriptors are closed with the object, when its last user lets go of it. Closing them earlier could hand their
-numbers to another file while a thread still polls them.
+The descriptors are closed when the object is deleted, after its last use. If they were closed earlier, another file
+could get their numbers while a thread still polls them.
 """
 
 import os
@@ -30,14 +30,14 @@ class SelfPipe:
         drain(self._reader)
 
     def wake(self) -> None:
-        """Let the `wait` that runs, or else the next one, return."""
-        with suppress(BlockingIOError):  # a full pipe wakes as well
+        """Let the running `wait`, or else the next one, return."""
+        with suppress(BlockingIOError):  # a full pipe wakes the reader too
             os.write(self._writer, b"!")
 
     def wait(self, seconds: float, descriptor: int | None = None) -> bool:
         """Sleep for at most `seconds`, until a `wake` or until `descriptor` is readable. Forgets each `wake` so far.
 
-        Answers whether `descriptor` is readable.
+        Returns whether `descriptor` is readable.
         """
         import select  # not on the path of a short command
 
@@ -52,7 +52,7 @@ class SelfPipe:
 
 
 def drain(descriptor: int) -> bool:
-    """Read and drop what a non-blocking descriptor holds. Answers whether there was anything."""
+    """Read and drop what a non-blocking descriptor has. Returns whether there was anything."""
     found = False
     try:
         while os.read(descriptor, 4096):

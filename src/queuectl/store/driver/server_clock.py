@@ -1,4 +1,4 @@
-"""The server's clock as this process knows it: read now and then, and carried on by our own in between."""
+"""An estimate of the server's clock: read from time to time, and advanced by the local clock in between."""
 
 import threading
 from collections.abc import Callable
@@ -10,19 +10,20 @@ from queuectl.errors import StoreError
 from queuectl.store.driver import codec
 
 GOOD_FOR = 5.0
-"""Seconds after which the server is asked again."""
+"""Seconds after which the server's clock is read again."""
 SET_BACK = timedelta(hours=1)
-"""A clock that is further behind what it said before was set right: it is followed, or we would stay in the future."""
+"""A clock that goes back further was corrected. The estimate follows it, or it would stay in the future."""
 
 
 def steady(before: datetime, now: datetime) -> datetime:
-    """What a clock says that said `before` already: not less, unless it was set back by more than an hour."""
+    """The next reading of a clock whose last one was `before`: not earlier, unless set back by more than an hour."""
     return now if now < before - SET_BACK else max(before, now)
 
 
 class ServerClock:
-    """Never ahead of the server: what it said, plus the time since its answer came. Behind it by less than one round
-    trip, so that what is stamped here is due there at once. Does not go backwards, but for `steady`.
+    """The server's last reading plus the local time since it arrived. Never ahead of the server, and behind it by
+    less than one round trip, so a job that is stamped here is due there at once. Goes backwards only as `steady`
+    allows.
     """
 
     def __init__(
@@ -35,8 +36,8 @@ class ServerClock:
         self._last = codec.moment(0)
 
     def now(self) -> datetime:
-        """Raises StoreError before the first answer; afterwards an absence of the server is bridged: nobody who only
-        wants to know the time has to do with its faults.
+        """The time of the server's clock. Raises StoreError before the first reading; later, if the server cannot be
+        reached, the local clock goes on, so that a caller that only needs the time does not fail.
         """
         since = boottime() - self._heard
         if self._said is None:
@@ -50,6 +51,6 @@ class ServerClock:
             return self._last
 
     def heard(self, micros: int) -> None:
-        """The server said so, just now."""
+        """Take a reading that the server has just sent."""
         with self._lock:
             self._said, self._heard = micros, boottime()

@@ -1,8 +1,8 @@
 """A session lends connections to one store: each to one caller at a time, for one read or one write.
 
-The guards stand here, once for all drivers. A session is not used in the child of a fork, where one connection would
-answer two processes, and it is not used after it was closed. How a connection is made, whether it is still good and
-what its errors mean is each driver's own, in its `connect.py`.
+The guards for all drivers are here: a session refuses use in the child of a fork, where one connection would serve two
+processes, and after it was closed. In its `connect.py` each driver makes a connection, checks whether it is still good,
+and translates its errors.
 """
 
 import os
@@ -19,7 +19,7 @@ Arguments = TypeVarTuple("Arguments")
 
 
 class Session(Generic[Connection]):
-    """What every session has. `shown` names the store in messages, without a password.
+    """The base of all sessions. `shown` names the store in messages, without a password.
 
     `answers` is False from the moment the store could not be reached until it is reached again.
     """
@@ -31,19 +31,19 @@ class Session(Generic[Connection]):
         self._closed = False
 
     def read(self, work: Callable[[Connection, *Arguments], Answer], *args: *Arguments) -> Answer:
-        """The answer of `work`, which is called with a connection and these arguments, and changes nothing."""
+        """Call `work`, which changes nothing, with a connection and these arguments, and return its result."""
         return self.perform(work, args, writing=False)
 
     def write(self, work: Callable[[Connection, *Arguments], Answer], *args: *Arguments) -> Answer:
-        """The answer of `work`, which changes something. Raises OutcomeUnknown if the reply to it is lost."""
+        """Call `work`, which changes something, and return its result. Raises OutcomeUnknown if the reply is lost."""
         return self.perform(work, args, writing=True)
 
     def unhurried(self, work: Callable[[Connection, *Arguments], Answer], *args: *Arguments) -> Answer:
-        """The answer of `work`, which reads, and may take minutes."""
+        """Call `work`, which reads and may take minutes, and return its result."""
         return self.perform(work, args, writing=False)
 
     def perform(self, work: Callable[..., Answer], args: tuple[Any, ...], *, writing: bool) -> Answer:
-        """Call `work` with a connection. Each driver's session says how."""
+        """Call `work` with a connection. Each driver implements this."""
         raise NotImplementedError
 
     def close(self) -> None:
@@ -69,7 +69,7 @@ class Session(Generic[Connection]):
 
 
 def closed(shown: str) -> StoreUnavailable:
-    """What the user of a closed store is told."""
+    """The error for the use of a closed store."""
     return StoreUnavailable(f"{shown} was closed already")
 
 
@@ -103,7 +103,7 @@ class PooledSession(Session[Connection]):
         raise NotImplementedError
 
     def translated(self, connection: Connection, *, writing: bool) -> AbstractContextManager[object]:
-        """A block in which errors of the library become errors of ours."""
+        """A block in which errors of the library are translated."""
         raise NotImplementedError
 
     def perform(self, work: Callable[..., Answer], args: tuple[Any, ...], *, writing: bool) -> Answer:
@@ -118,7 +118,7 @@ class PooledSession(Session[Connection]):
         return answer
 
     def lend(self) -> Connection:
-        """A connection for the caller alone, who gives it back."""
+        """Lend a connection to the caller, who gives it back."""
         self.refuse_fork()
         with self._lock:
             if self._lent >= self.MOST:
@@ -150,7 +150,7 @@ class PooledSession(Session[Connection]):
                 self._count_return()
 
     def close(self) -> None:
-        """Close what is idle now, and what is lent when it comes back. Idempotent."""
+        """Close idle connections now, and lent ones when they come back. Idempotent."""
         with self._lock:
             self._closed = True
             idle, self._idle = self._idle, []
@@ -171,7 +171,7 @@ class PooledSession(Session[Connection]):
             self._waiting -= 1
 
     def _count_return(self) -> None:
-        """A lent connection is back or closed. The caller has the lock."""
+        """Count a lent connection that came back or was closed. The caller has the lock."""
         self._lent -= 1
         if self._waiting:
             self._returned.notify()

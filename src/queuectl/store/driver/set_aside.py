@@ -1,4 +1,4 @@
-"""Which jobs a handle has set aside, until somebody asks."""
+"""The jobs that a handle has set aside, until `Store.set_aside` returns them."""
 
 from collections import deque
 from collections.abc import Sequence
@@ -6,28 +6,28 @@ from collections.abc import Sequence
 from queuectl.domain.query import Unreadable
 
 KEPT = 1000
-"""So many are remembered for who asks; `doctor` finds the others."""
+"""The most jobs that are remembered; `doctor` finds the others."""
 AT_ONCE = 200
-"""After so many a claim answers what it has. Each costs a look of its own; in SQLite nobody else writes meanwhile."""
+"""A claim ends after this many. Each costs a query; in SQLite no other process can write meanwhile."""
 
 
 class SetAside:
-    """Filled by the verbs that hand out work, emptied by `Store.set_aside`; safe for several threads."""
+    """`claim` and others add jobs, `Store.set_aside` takes them. Safe to use from several threads."""
 
     def __init__(self) -> None:
         self._kept = deque[Unreadable](maxlen=KEPT)
         self.met = 0
-        """How many there were so far."""
+        """How many jobs were added so far."""
 
     def add(self, damaged: Sequence[Unreadable]) -> None:
-        """These were set aside just now."""
+        """Add jobs that were set aside."""
         self._kept.extend(damaged)
         self.met += len(damaged)
 
     def is_enough(self, met: int) -> bool:
-        """Whether a claim that began when `met` had been met is to leave the others to the next one."""
+        """Whether a claim that began with this `met` has set aside so many jobs that it should end."""
         return self.met - met >= AT_ONCE
 
     def take(self) -> list[Unreadable]:
-        """All since it was asked last."""
+        """All jobs that were added since the last call."""
         return [self._kept.popleft() for _ in range(len(self._kept))]

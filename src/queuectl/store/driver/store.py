@@ -1,7 +1,7 @@
 """Every verb of the store contract, once for all drivers, over a session and the functions of one driver.
 
-A driver adds a class with a constructor, the functions that `Verbs` names, and only what no other store has. A new verb
-is added to the contract, here, to the memory store and to the functions of each driver.
+A driver adds a class with a constructor, the functions that `Verbs` names, and what no other store has. A new verb is
+added to the contract, here, to the memory store and to the functions of each driver.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -41,10 +41,10 @@ Moment = TypeVar("Moment", contravariant=True)
 
 
 class Verbs(Protocol[C, Now, Moment]):
-    """The functions of a driver. Each is given a connection that is lent for the call.
+    """The functions of a driver. Each gets a connection that is lent for the call.
 
-    Now     the time that `add` and `save` are given
-    Moment  the time that the others are given, where the store itself compares with it
+    Now     the time that `add` and `save` get
+    Moment  the time that the other functions get, for comparisons by the store
     """
 
     def add(self, connection: C, jobs: Sequence[Job], now: Now, /) -> list[Added]: ...
@@ -88,13 +88,13 @@ class Verbs(Protocol[C, Now, Moment]):
     def read_table(self, connection: C, table: Table, /) -> dict[str, Entry]: ...
 
     def insert_entry(self, connection: C, table: Table, key: str, value: str, /) -> bool:
-        """Write an entry with version 1 if there is none. Answers whether it did."""
+        """Write an entry with version 1 if there is none. Returns whether it did."""
 
     def update_entry(self, connection: C, table: Table, key: str, value: str, version: int, /) -> bool:
-        """Write an entry, one version on, if its version is this. Answers whether it did."""
+        """Replace an entry and raise its version, if its version is this one. Returns whether it did."""
 
     def delete_entry(self, connection: C, table: Table, key: str, version: int, /) -> bool:
-        """Remove an entry if its version is this. Answers whether it did."""
+        """Remove an entry if its version is this one. Returns whether it did."""
 
     def purge(self, connection: C, wanted: Filter, limit: int, now: Moment, /) -> list[str]: ...
 
@@ -104,7 +104,7 @@ class Verbs(Protocol[C, Now, Moment]):
 
 
 class DriverStore(Generic[Connection]):
-    """The verbs of the contract. A verb that is given nothing to do asks nobody.
+    """The verbs of the contract. A verb with nothing to do does not call the store.
 
     A driver sets `session` and `_notifier` in its constructor, and `_verbs` in its class.
     """
@@ -121,11 +121,11 @@ class DriverStore(Generic[Connection]):
         raise NotImplementedError
 
     def _now(self) -> Any:
-        """The time as `add` and `save` of this driver take it."""
+        """The time in the form in which `add` and `save` of this driver expect it."""
         return self.now()
 
     def _moment(self) -> Any:
-        """The time as the other functions of this driver take it. None: the store reads its own clock."""
+        """The time in the form in which the other functions expect it. None: the store reads its own clock."""
         return None
 
     def add(self, jobs: Sequence[Job]) -> list[Added]:
@@ -228,7 +228,7 @@ class DriverStore(Generic[Connection]):
         return self._aside.take()
 
     def _damaged_leases(self) -> list[Unreadable]:
-        """The claims that cannot be decoded and whose lease has ended."""
+        """The claims that cannot be decoded and whose lease has expired."""
         return self.session.read(self._verbs.expired_leases, 1, self._moment())[1]
 
     def discard(self, numbers: Sequence[int]) -> list[int]:
@@ -245,7 +245,7 @@ class DriverStore(Generic[Connection]):
         return ask(self._describe, thorough)
 
     def _describe(self, connection: Connection, thorough: bool) -> Description:
-        """What the store says of itself over this connection."""
+        """The store's description, read over this connection."""
         raise NotImplementedError
 
     def migrate(self) -> None:

@@ -2,7 +2,7 @@
 
 A password may contain `/`, `@`, `?` or `#`, and people forget to write such a character as `%XX`. The URL then splits
 at the wrong place, and what looks like a host, a path or an option is a part of the password. Every such URL is
-refused, and a refusal repeats nothing of it and keeps no cause: whatever the URL contains may be secret. Shown by
+refused, and the error repeats no part of it and keeps no cause, because any part of the URL may be secret. Shown by
 `tests/stores/test_urls.py` and `test_secrets.py`.
 """
 
@@ -15,13 +15,13 @@ from queuectl.errors import InvalidInput
 HIGHEST_PORT, LONGEST_PORT = 65535, 9
 ENCODE = "a character in it must be written as %XX"
 UNFIT = re.compile(r"[\s\x00-\x1f]|%(?![0-9A-Fa-f]{2})|%00")
-"""Characters that no part of a URL may contain as they are."""
+"""Characters that no part of a URL may contain unescaped."""
 
 Options = list[tuple[str, str]]
 
 
 class UrlFormat:
-    """How the URLs of one driver look. `example` is what a refusal shows."""
+    """The form of one driver's URLs. Errors show `example`."""
 
     def __init__(self, example: str) -> None:
         self._example = example
