@@ -1,4 +1,4 @@
-"""The address in a `mongodb:` URL: the driver's options, and one of ours.
+"""The address in a `mongodb:` URL: the driver's options, and one option of queuectl.
 
     listen  `no`: poll, and never follow the server's changes
 
@@ -107,7 +107,7 @@ def _split(url: str) -> tuple[SplitResult, Options]:
 
 
 def _host(text: str, *, srv: bool) -> str:
-    """One `host:port`, the port left out where it is the usual one."""
+    """One `host:port`, without the port if it is the default."""
     host, colon, port = text.rpartition(":") if not text.endswith("]") else (text, "", "")
     host = host if colon else text
     _URL.require(

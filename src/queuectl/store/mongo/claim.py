@@ -1,8 +1,8 @@
-"""Claim, renew and find lapsed leases.
+"""Claim jobs, renew leases, and find expired leases.
 
-A claim is a look and a take: the look finds the first due jobs, the take changes all of them in one call, each only if
-it is still in its line, and gives each an attempt id of its own. What was really taken is what then bears those ids. No
-caller ever gets a job that another one got, whoever dies in between: at worst a lease runs out.
+A claim has two steps. The first one reads the first due jobs. The second one changes all of them in one call, each only
+if it is still ready, and gives each an attempt id of its own. The jobs that then have these ids are the claimed ones.
+So no two callers get the same job, even if a process dies between the steps: at worst a lease expires.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,9 +24,9 @@ from queuectl.store.protocol import AttemptRef, ClaimRequest
 
 PROMOTED_AT_ONCE = 1000
 SPREAD = 16
-"""After a lost race a claim chooses among so many more jobs, so that claimers do not all run after the same ones."""
+"""After a lost race a claim chooses among this many more jobs, so that claimers do not choose the same ones."""
 TURNED_AWAY = 0.3
-"""Seconds after which a claim leaves a queue to those who are at it."""
+"""Seconds after which a claim leaves a locked queue to the other claims."""
 
 
 def claim(
@@ -38,10 +38,11 @@ def claim(
     put_off: Callable[[], None] = lambda: None,
     random: Callable[[], float] = random_number,
 ) -> list[Job]:
-    """Take the first due jobs, in order. Empty only if there was nothing to take, or after a call of `put_off`.
+    """Take the first due jobs, in order. Empty only if no job could be taken, or after a call of `put_off`.
 
-    `put_off` is called when other claims are busy with all that is left: it is worth asking again in a moment. `random`
-    answers a number in [0, 1) after a lost race. What was taken and cannot be decoded is replaced by other jobs.
+    `put_off` is called when other claims have locked the queues of all remaining jobs, so that the caller tries again
+    shortly. `random` returns a number in [0, 1) and is called after a lost race. A claimed job that cannot be decoded
+    is replaced by another job.
     """
     taken, begun = list[Job](), aside.met
     while True:
@@ -74,13 +75,13 @@ def _claim(
         jobs, away = _take_under_locks(base, chosen, look, request, now, ids, aside)
         if jobs or aside.met > met:  # what was set aside lost no race
             return jobs
-        # What was chosen is gone, or in others' turns: then at first what stands behind it.
+        # Other claims took the chosen jobs, or have locked their queues: next, try the jobs after them.
         lost, busy = (lost, busy | away) if away else (lost + bool(chosen), frozenset())
         look = look if away else _look(base, request, now)
 
 
 def _look(base: Base, request: ClaimRequest, now: ServerTime) -> ReadyQueues:
-    """Where the first jobs are, once delayed ones whose time has come stand in line."""
+    """The queues with ready jobs, after overdue delayed jobs have become ready."""
     look = ready_index.ready_queues(base, request.queues, now)
     if not look.overdue:
         return look
@@ -89,7 +90,7 @@ def _look(base: Base, request: ClaimRequest, now: ServerTime) -> ReadyQueues:
 
 
 def _promote(base: Base, now: ServerTime) -> None:
-    """Bring delayed jobs whose time has come into their lines, those longest due first."""
+    """Make delayed jobs that are due ready, longest due first."""
     due = ready_index.due(now)
     found = base["jobs"].find(due, {"_id": 1}).sort([("delayed", 1), ("_id", 1)]).limit(PROMOTED_AT_ONCE)
     numbers = [document["_id"] for document in found.batch_size(PROMOTED_AT_ONCE)]
@@ -99,7 +100,7 @@ def _promote(base: Base, now: ServerTime) -> None:
 
 
 def _choose(heads: list[Document], wanted: int, random: float) -> list[Document]:
-    """The first ones; after a lost race as many, from anywhere among the heads."""
+    """The first jobs; after a lost race as many jobs from a random position, which spreads the claimers."""
     start = int(random * (max(0, len(heads) - wanted) + 1))
     return heads[start : start + wanted]
 
@@ -113,7 +114,7 @@ def _take_under_locks(
     ids: AttemptIds,
     aside: SetAside,
 ) -> tuple[list[Job], frozenset[str]]:
-    """Take what was chosen, of limited queues in our turn only. And the queues in which others have theirs."""
+    """Take the chosen jobs; those of limited queues only with the lock. Also returns queues that others locked."""
     limited = sorted({head["ready"] for head in chosen if look.capacities[head["ready"]] is not None})
     with queue_lock.acquired(base, limited, now) as ours:
         away = frozenset(limited) - ours.keys()
@@ -151,17 +152,17 @@ def _take(
 
 
 COUNTABLE: Document = {"version": {"$type": "number"}, "attempts": {"$type": "number"}}
-"""Jobs that can be counted up: of a batch with one that cannot be, the server refuses all."""
+"""Jobs whose counts can be incremented: one job without a number would make the server refuse the whole batch."""
 
 
 def _refuse_uncountable(base: Base, still: Document, aside: SetAside) -> None:
-    """Those that were left out of a take because of what they count."""
+    """Set aside the jobs that the claim left out because a count in them is not a number."""
     left = base["jobs"].find({**still, "$nor": [COUNTABLE]})
     set_aside(base, codec.sift(left, documents.job)[1], aside)
 
 
 def set_aside(base: Base, damaged: Sequence[Unreadable], aside: SetAside) -> None:
-    """Hand these out no more. Between the claim and this they are claimed; should we die there, their lease ends."""
+    """Set these jobs aside. If this process dies between the claim and this write, their leases expire."""
     if not damaged:
         return
     waits: Document = {"$in": ["$state", ["pending", "failed", "processing"]]}
@@ -185,7 +186,7 @@ _LEASE = ("attempt_id", "worker", "claimed_at", "lease_until", "slot", "pid", "l
 
 
 def taking(numbers: list[int], tokens: list[str], request: ClaimRequest, now: ServerTime) -> list[Document]:
-    """What `lifecycle.claim` says, for many jobs at once, each with the token at its place."""
+    """The update of `lifecycle.claim` for many jobs at once. Each gets the attempt id at its position."""
     return [
         {
             "$set": {
@@ -207,7 +208,7 @@ def taking(numbers: list[int], tokens: list[str], request: ClaimRequest, now: Se
 def renew(
     base: Base, worker: str, held: Sequence[AttemptRef], lease: timedelta, now: ServerTime
 ) -> list[Job]:
-    """Begin the leases of these attempts again, where they are still held."""
+    """Renew the leases of these attempts, if they still hold their jobs. Returns these jobs."""
     ours = {
         "id": {"$in": [each.job_id for each in held]},
         "attempt_id": {"$in": [each.attempt_id for each in held]},
@@ -228,7 +229,7 @@ def renew(
 
 
 def expired_leases(base: Base, limit: int, now: ServerTime) -> tuple[list[Job], list[Unreadable]]:
-    """Claims whose lease has ended, longest ago first, and those of them that cannot be decoded."""
+    """Claims whose lease has expired, longest ago first, and such claims that cannot be decoded."""
     ended = {"lease_until": {"$exists": True}, "$expr": {"$lte": ["$lease_until", now]}}
 
     def look(count: int) -> tuple[list[Job], list[Unreadable]]:
@@ -239,6 +240,6 @@ def expired_leases(base: Base, limit: int, now: ServerTime) -> tuple[list[Job], 
 
 
 def endless(base: Base) -> list[Unreadable]:
-    """Claims whose lease is no time, so that it never ends. There are as many claims as slots."""
+    """Claims whose lease is not a time, so that it never expires. There are only as many claims as slots."""
     wrong = {"lease_until": {"$exists": True}, "$expr": {"$not": [{"$isNumber": "$lease_until"}]}}
     return codec.sift(base["jobs"].find(wrong), documents.job)[1]

@@ -1,7 +1,8 @@
-"""The way to one database: MongoDB's own client and its pool, with an end to every wait and a name for every fault.
+"""The session for one database: pymongo's client and its pool, with a limit to each wait and a translation of each
+error.
 
-Whether something was changed is known by what was sent: a verb that fails before its first write has changed nothing,
-one that fails later may have. Numbers that are drawn and bells that are rung do not count.
+The writes that were sent decide whether a failed verb may have changed something: a verb that fails before its first
+write has changed nothing, a later failure may leave a change. New job numbers and notifications do not count.
 """
 
 import threading
@@ -40,25 +41,25 @@ Arguments = TypeVarTuple("Arguments")
 Base = Database[Document]
 WRITES = frozenset(("insert", "update", "delete", "findAndModify"))
 ASIDE = frozenset(("counters", "bells", "rings"))
-"""Collections in which a write changes nothing that anybody asked for."""
+"""Collections whose writes do not count as a change by the verb."""
 SHORTEST = 0.1
 FIRST_LOOK = 1.0
-"""Seconds for which a server that refuses is asked again before it is said to be down."""
+"""Seconds for which a server that refuses is tried again before it is reported as down."""
 LONGEST_PATIENCE = 600.0
 SAFE, FAST = WriteConcern("majority", j=True), WriteConcern(1, j=False)
 STRANGER = (13, 18)
-"""Codes with which a server says that it does not know us (any more), or not for this."""
+"""Error codes of a server that does not know the user (any more), or denies a right."""
 FAREWELL = 1.0
-"""Seconds for which a server is told that we leave; it finds out by itself, later."""
+"""Seconds for closing connections; otherwise the server notices the end later by itself."""
 
 
 class _PlainNumber(TypeDecoder):
-    """The driver answers a number of 64 bits as a type of its own, which no encoder of JSON knows."""
+    """Decodes 64-bit numbers: pymongo returns them as a type of its own, which JSON encoders do not know."""
 
     bson_type = Int64
 
     def transform_bson(self, value: Int64) -> int:
-        """The number as every other store answers it."""
+        """The number as a plain int."""
         return int(value)
 
 
@@ -71,13 +72,13 @@ def for_changing_one(collection: "Collection[Document]") -> "Collection[Document
     """The collection as `find_one_and_update` needs it: 64-bit numbers in its answer are still the driver's type.
 
     With type decoders, pymongo 4.20 does not raise the error of a write that the majority did not confirm when that
-    carries labels, as it does while a primary steps down: it ends in an AttributeError of its own.
+    carries labels, as it does while a primary steps down: it raises an AttributeError of its own instead.
     """
     return collection.with_options(codec_options=_AS_SENT)
 
 
 class Outbox(monitoring.CommandListener):
-    """Remembers, for each thread, whether it has sent a write, and whether one was answered."""
+    """Records for each thread whether it has sent a write, and whether the server answered one."""
 
     def __init__(self) -> None:
         self._thread = threading.local()
@@ -89,33 +90,33 @@ class Outbox(monitoring.CommandListener):
 
     @property
     def changed(self) -> bool:
-        """Whether the server has said that it did one: in a part of a batch, perhaps."""
+        """Whether the server reported that it did a write, even if only for a part of a batch."""
         return bool(getattr(self._thread, "changed", False))
 
     def clear(self) -> None:
-        """Another verb begins."""
+        """Forget the writes of the last verb."""
         self._thread.wrote = self._thread.changed = self._thread.matters = False
 
     def started(self, event: monitoring.CommandStartedEvent) -> None:
-        """The driver is about to send a command."""
+        """Called by pymongo before it sends a command."""
         name = event.command_name
         self._thread.matters = name in WRITES and event.command[name] not in ASIDE
         self._thread.wrote = self.wrote or self._thread.matters
 
     def succeeded(self, event: monitoring.CommandSucceededEvent) -> None:
-        """It did so for as many documents as it says: for a batch that was refused as a whole, none."""
+        """Called after a reply. The count of documents matters: it is 0 for a batch that was refused as a whole."""
         reply = event.reply
         count = reply.get("n", reply.get("lastErrorObject", {}).get("n", 1))
         self._thread.changed = self.changed or (getattr(self._thread, "matters", False) and count > 0)
 
     def failed(self, event: monitoring.CommandFailedEvent) -> None:
-        """Nothing to note: that it failed here does not say that it failed there."""
+        """Record nothing: a failure here does not show that the command failed on the server."""
 
 
 class MongoSession(Session[Base]):
-    """One client of pymongo, made when it is first needed. `greet` checks the server before anything is asked of it.
+    """One client of pymongo, made when it is first needed. `greet` checks the server before the first verb.
 
-    The client has a pool of its own, so this session lends the client to everybody at once and counts its users.
+    The client has a pool of its own, so this session lends the client to all callers at once, and counts them.
     """
 
     def __init__(
@@ -130,7 +131,7 @@ class MongoSession(Session[Base]):
         self._outbox = Outbox()
 
     def perform(self, work: Callable[..., Answer], args: tuple[Any, ...], *, writing: bool) -> Answer:  # noqa: ARG002
-        """What was sent tells whether something was changed, not what the caller had in mind."""
+        """`writing` is ignored: the commands that were sent show whether something was changed."""
         return self._try(work, args, self.patience)
 
     def unhurried(self, work: Callable[[Base, *Arguments], Answer], *args: *Arguments) -> Answer:
@@ -138,11 +139,11 @@ class MongoSession(Session[Base]):
         return self._try(work, args, LONGEST_PATIENCE)
 
     def follow(self, listen: Callable[[Base], Answer]) -> Answer:
-        """Listen without an end; each single question ends within our patience."""
+        """Listen without a time limit; each single request ends within the patience."""
         return self._try(listen, (), None)
 
     def greet_again(self) -> None:
-        """Check the server, as if it had never been seen."""
+        """Check the server again, as on the first connection."""
         self._greeted = False
         self.read(lambda _: None)
 
@@ -152,7 +153,7 @@ class MongoSession(Session[Base]):
         self._let_go(at_once=True)
 
     def _let_go(self, *, at_once: bool) -> None:
-        """Another client for whoever comes next; this one ends now, or with the last verb that uses it."""
+        """Let the next caller create a new client. The present one is closed now, or after its last verb."""
         with self._lock:
             client, self._client = self._client, None
             if client is None:
@@ -163,7 +164,7 @@ class MongoSession(Session[Base]):
         client.end()
 
     def _try(self, work: Callable[..., Answer], args: tuple[Any, ...], patience: float | None) -> Answer:
-        """Do it once the server answers. Interrupted before it has sent a write, it begins again."""
+        """Call `work` once the server answers. If the connection breaks before a write was sent, call it again."""
         self._outbox.clear()
         deadline = boottime() + (patience or LONGEST_PATIENCE)
         with self._translated(), self._lent() as base:
@@ -198,7 +199,7 @@ class MongoSession(Session[Base]):
                 client.end()
 
     def _make(self) -> "MongoClient[Document]":
-        """The driver only warns of an option that it does not know or understand, and goes on without it."""
+        """Create a client. Raises for an unknown or wrong option, which pymongo would only warn of and ignore."""
         options = self.address.url.partition("?")[2]
         try:
             with warnings.catch_warnings():
@@ -214,7 +215,7 @@ class MongoSession(Session[Base]):
             self.address.url,
             timeoutMS=int(self.patience * 1000),
             serverSelectionTimeoutMS=int(self.patience * 1000),
-            retryReads=False,  # `_try` does, and says soon if the server is down
+            retryReads=False,  # `_try` retries, and reports soon if the server is down
             connectTimeoutMS=int(max(self.patience, FIRST_LOOK) * 1000),
             minPoolSize=0,
             maxPoolSize=16,
@@ -224,11 +225,11 @@ class MongoSession(Session[Base]):
         )
 
     def _get_ready(self, base: Base, deadline: float) -> None:
-        """Wait for a server. One that is not there is said to be so soon, and not at the end of all patience."""
+        """Wait for a usable server. If none can become usable, raise soon and not at the end of the patience."""
         while not (self._greeted and base.client.topology_description.has_writable_server()):
             try:
                 with pymongo.timeout(min(FIRST_LOOK, self.patience)):
-                    _ = base.client.is_primary  # this does not ask the server, but waits until there is one
+                    _ = base.client.is_primary  # sends nothing, but waits until there is a server
                 break
             except ServerSelectionTimeoutError as error:
                 if boottime() >= deadline or self._translator.is_final(error, _refusals(base)):
@@ -236,7 +237,7 @@ class MongoSession(Session[Base]):
         self._introduce(base)
 
     def _introduce(self, base: Base) -> None:
-        """Whatever this writes may be written again: it is no verb's."""
+        """Greet the server. Writes of the greeting are idempotent, so they do not count as writes of the verb."""
         if self._greeted:
             return
         try:
@@ -258,14 +259,14 @@ class MongoSession(Session[Base]):
         client, outbox = self._client, self._outbox
         refusals = [] if client is None else _refusals(client.client[self.address.database])
         if isinstance(error, OperationFailure) and error.code in STRANGER:
-            self._let_go(at_once=False)  # a user who is made anew is not known on connections of before
+            self._let_go(at_once=False)  # old connections do not know a user who was deleted and created again
         fault = self._translator.translate(error, refusals, wrote=outbox.wrote, changed=outbox.changed)
         self.answers = self.answers and not isinstance(fault, StoreUnavailable)
         return fault
 
 
 class Client:
-    """A client of the driver's, and how many verbs use it at this moment."""
+    """A client of pymongo, and the number of verbs that use it now."""
 
     def __init__(self, client: "MongoClient[Document]") -> None:
         self.client = client
@@ -279,6 +280,6 @@ class Client:
 
 
 def _refusals(base: Base) -> list[Exception]:
-    """Why each server that is known of cannot be used, as far as the driver knows."""
+    """For each known server the error that makes it unusable, if pymongo has one."""
     servers = base.client.topology_description.server_descriptions().values()
     return [server.error for server in servers if server.error is not None]

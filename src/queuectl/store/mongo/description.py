@@ -33,7 +33,7 @@ class Server(Struct, frozen=True):
     version: str
 
     def durability(self, *, fast: bool) -> Durability:
-        """What kind of failure an acknowledged write survives."""
+        """The kind of failure that an acknowledged write survives."""
         if fast:
             return "memory-safe"
         return "failover-safe" if self.keepers > 1 else "power-safe"
@@ -49,7 +49,7 @@ def server(base: Base) -> Server:
         sharded=hello.get("msg") == "isdbgrid",
         keepers=len(
             hello.get("hosts", ())
-        ),  # a member without a vote cannot be elected, and is not among these
+        ),  # a member without a vote cannot be elected, so it is not counted
         version=str(base.command("buildInfo")["version"]),
     )
 
@@ -99,7 +99,7 @@ def describe(base: Base, shown: str, *, fast: bool, listens: bool) -> Descriptio
 
 
 def with_damage(base: Base, found: Description) -> Description:
-    """The description with the damage that a scan of all jobs finds, and their exact number in place of an estimate."""
+    """The description with the damage that a scan of all jobs finds, and with the exact number of jobs."""
     wrong = [f"{count} {what}" for what, count in _damage(base) if count]
     details = {**found.details, "jobs": str(find.counts(base, Filter()).total())}
     return replace(found, details=details, faults=(*found.faults, *wrong))
@@ -139,7 +139,7 @@ def _misplaced() -> Document:
 
 
 def _wrong_counts(base: Base) -> int:
-    """How many counts are wrong in every one of several comparisons: a job may end between the two queries of one."""
+    """How many counts are wrong in each of several comparisons: a job may end between the two queries of one."""
     wrong = _differing(base)
     for _ in range(LOOKS):
         wrong &= _differing(base) if wrong else wrong

@@ -1,13 +1,13 @@
 """A job as one document, and back. Beside the columns of the codec a document has these fields for indexes:
 
     _id       the job's number
-    standing  state and queue in one word, by which jobs are counted and listed
+    standing  state and queue in one word; jobs are counted and listed by it
     ready     the queue, while the job may be claimed now
     delayed   `run_at`, while the job waits for that time
     key       the unique key, until the job has ended
     live      true until the job has ended
     owed      true once the job has ended, until the counts of ended jobs include it (`ended_counts.py`)
-    stamps    random ids of the last saves, by which a batch finds out which of its jobs were accepted
+    stamps    random ids of the last saves, which show a batch which of its jobs were accepted
 
 A field without a value is absent, so that a partial index holds only the jobs that have the field.
 """
@@ -60,7 +60,7 @@ def change(job: Job, now: datetime, stamp: str) -> Document:
 
 
 STAMPS_KEPT = 4
-"""A batch looks for its stamps within milliseconds, in which fewer than this many other saves change the same job."""
+"""A batch reads its stamps within milliseconds; fewer than this many other saves change a job in that time."""
 
 
 def job(document: Document) -> Job:

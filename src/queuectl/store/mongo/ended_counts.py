@@ -87,7 +87,7 @@ from queuectl.store.mongo.documents import Document, standing, state_and_queue
 MERGE_AT_MOST = 2000
 """Changed jobs of each index in one merge: a bound for the plan, which is stored in one document."""
 MERGE_THRESHOLD = 500
-"""Changed jobs from which on a merge is worth its writes. Each `read` looks at all of them."""
+"""The number of changed jobs that makes a merge worth its writes. Each `read` reads all changed jobs."""
 READ_ATTEMPTS = 20
 
 _OWED: Document = {"owed": True}
@@ -170,7 +170,7 @@ def _finish(base: Base, totals: Totals) -> Totals:
 
 
 def _mark(base: Base, fold: int, name: str, numbers: list[int]) -> None:
-    """Step 2: tell these jobs under which standing the totals include them. A newer merge's marks stay."""
+    """Step 2: mark these jobs with the standing under which the totals include them. A newer merge's marks stay."""
     now = {"$ifNull": ["$standing", ""]}
     still_owed: Document = {"$cond": [{"$eq": [now, name]}, "$$REMOVE", "$owed"]}
     base["jobs"].update_many(

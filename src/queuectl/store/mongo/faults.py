@@ -1,4 +1,4 @@
-"""Errors of MongoDB and of the way there, as rows for the translator."""
+"""Errors of MongoDB and of the network, as rows for the translator."""
 
 import json
 import re
@@ -46,7 +46,7 @@ def duplicates(error: errors.BulkWriteError) -> dict[int, Any]:
 
 
 class MongoTranslator(Translator):
-    """Says what an error of pymongo means for one store."""
+    """Translates errors of pymongo for one store."""
 
     def __init__(self, address: Address) -> None:
         self._user = address.user
@@ -59,9 +59,9 @@ class MongoTranslator(Translator):
     def translate(
         self, error: Exception, refusals: Sequence[Exception], *, wrote: bool, changed: bool
     ) -> QueuectlError:
-        """What an error in the middle of a verb means.
+        """Translate an error that ended a verb.
 
-        `wrote`: a write was sent. `changed`: a write was answered, so something was done whatever failed afterwards.
+        `wrote`: a write was sent. `changed`: the server confirmed a write, so something was changed before the error.
         `refusals`: why each known server cannot be used.
         """
         if changed:
@@ -101,7 +101,7 @@ class MongoTranslator(Translator):
         return bool(final) and all(final)
 
     def reason(self, error: Exception) -> str:
-        """The sentence that matters of what the driver knows about a server."""
+        """The relevant sentence of pymongo's text about a server."""
         text = str(error)
         for addition in (", full error:", " (configured timeouts:", ", Timeout:"):
             text = text.partition(addition)[0]
@@ -124,7 +124,7 @@ class MongoTranslator(Translator):
         return known or StoreUnavailable(f"{self.shown}: {sentence}", LATER)
 
     def _misconfigured(self, error: Exception) -> QueuectlError:
-        # The driver goes on with advice for Python programmers.
+        # pymongo adds advice for Python programmers.
         sentence = _sentence(error).partition(". Did you mean")[0]
         known = self.find(OPTIONS, error, sentence, sentence)
         return known or InvalidInput(
@@ -133,7 +133,7 @@ class MongoTranslator(Translator):
 
 
 def _sentence(error: Exception) -> str:
-    """What the server says, without the reply that the driver adds and without the command, which contains jobs."""
+    """The server's sentence, without the reply that pymongo adds and without the command, which contains jobs."""
     text = str(error).partition(", full error:")[0]
     return re.sub(r"(to execute command) \{ (\w+):.*", r"\1 \2", text, flags=re.DOTALL).strip().rstrip(".")
 

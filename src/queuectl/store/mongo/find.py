@@ -1,4 +1,4 @@
-"""Reading jobs: by id, by filter a page at a time, and counting."""
+"""Reads jobs by id, or by filter page by page, and counts jobs."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -18,25 +18,25 @@ _ORDERS: dict[Sort, list[tuple[str, int]]] = {
     "next": [("sort_key", 1), ("_id", 1)],
 }
 UNITED = 100
-"""Counts in one question."""
+"""Counts in one query."""
 _COUNTED = ("pending", "failed", "blocked", "held", "processing")
-"""States in the order in which they are counted: a job that is claimed meanwhile is seen twice, and not never."""
+"""States in the order in which they are counted: a job that is claimed meanwhile is counted twice, never missed."""
 
 
 def get(base: Base, ids: Sequence[str]) -> Jobs:
     """The jobs with these ids."""
-    wanted = {"id": {"$in": list(ids)}, "state": {"$exists": True}}  # what has been deleted has none
+    wanted = {"id": {"$in": list(ids)}, "state": {"$exists": True}}  # a deleted job has no state
     found = base["jobs"].find(wanted).batch_size(len(ids) + 1)
     return Jobs(*codec.sift(found, documents.job))
 
 
 def find(base: Base, wanted: Filter, page: Page) -> Found:
-    """One page; one job more is read to know whether there is another."""
+    """One page. One more job is read, which shows whether another page follows."""
     condition = conditions(wanted)
     if page.sort == "created":
         condition |= _along(base, wanted)
     if page.sort == "updated" and wanted.states and wanted.states <= TERMINAL:
-        condition.setdefault("finished_at", {"$exists": True})  # so that their own index may be used
+        condition.setdefault("finished_at", {"$exists": True})  # so that the index of ended jobs can be used
     if page.after is not None:
         condition["$or"] = _after(page)
     order = _ORDERS[page.sort]
@@ -49,10 +49,10 @@ def find(base: Base, wanted: Filter, page: Page) -> Found:
 
 
 def _along(base: Base, wanted: Filter) -> Document:
-    """What lets a page by state be read along an index.
+    """The condition by which a page of some states is read along one index.
 
-    Jobs change from one state to another while it is read. Whoever asks for those that are pending and for others too
-    wants them wherever they are by then: so these are read in one line, in which no job moves.
+    Jobs change their state while a page is read. A query for pending jobs and other states must not miss a job that
+    moves between these states, so it uses an index in which a change of state moves no job.
     """
     if "pending" in wanted.states and len(wanted.states) > 1:
         return {} if wanted.states & TERMINAL else {"live": True}
@@ -62,7 +62,7 @@ def _along(base: Base, wanted: Filter) -> Document:
 
 
 def _after(page: Page) -> list[Document]:
-    """What comes after the place that the cursor names."""
+    """The conditions for the jobs after the position in the cursor."""
     assert page.after is not None
     place, *rest = codec.parse_cursor(page.after, page.sort)
     if page.sort == "created":
@@ -73,7 +73,7 @@ def _after(page: Page) -> list[Document]:
 
 
 def counts(base: Base, wanted: Filter) -> Counts:
-    """Per queue and state: those that have ended from the ledger, where that is enough."""
+    """The number of jobs per queue and state. Ended jobs come from the stored counts if the filter allows that."""
     found = Counts({})
     for state, queue, count in sorted(_counted(base, wanted)):
         if count:
@@ -82,7 +82,7 @@ def counts(base: Base, wanted: Filter) -> Counts:
 
 
 def _counted(base: Base, wanted: Filter) -> list[tuple[State, str, int]]:
-    filters.literals(wanted.states)  # refuses a state that is none
+    filters.literals(wanted.states)  # refuses an unknown state
     if wanted != Filter(queue=wanted.queue, states=wanted.states):
         return _count_each(base, wanted)
     counted = _count_living(base, wanted)
@@ -99,7 +99,7 @@ def _count_each(base: Base, wanted: Filter) -> list[tuple[State, str, int]]:
 
 
 def _count_living(base: Base, wanted: Filter) -> list[tuple[State, str, int]]:
-    """Along the index of standings, one after the other in the direction in which jobs move."""
+    """Count along the index of standings, in the order in which jobs move from state to state."""
     there = set(_there(base))
     names = [
         name
@@ -114,7 +114,7 @@ def _count_living(base: Base, wanted: Filter) -> list[tuple[State, str, int]]:
 
 
 def counting(names: Sequence[str]) -> list[Document]:
-    """How many jobs there are of each standing, one after the other, in one question."""
+    """A pipeline that counts the jobs of each standing, one after the other, in one query."""
     first, *others = [_count(name) for name in names]
     return [*first, *({"$unionWith": {"coll": "jobs", "pipeline": other}} for other in others)]
 
@@ -124,12 +124,12 @@ def _count(name: str) -> list[Document]:
 
 
 def _there(base: Base) -> list[str]:
-    """Every pair of state and queue that a job is in."""
+    """The standings that any job has now."""
     return list(base["jobs"].distinct("standing", {"standing": {"$gt": ""}}))
 
 
 def _standings(wanted: Filter, there: Iterable[str]) -> list[str]:
-    """Every state that a filter means, with every queue: a job that is in one now is in another a moment later."""
+    """Each state of the filter with each queue, because a job may change its state between two queries."""
     states, queues = wanted.states or STATES, {state_and_queue(name)[1] for name in there}
     if wanted.queue is not None:
         queues = {wanted.queue}
@@ -140,8 +140,8 @@ _ORDER = (*_COUNTED, *sorted(TERMINAL))
 
 
 def conditions(wanted: Filter) -> Document:
-    """A filter as a query. What has been deleted has no state."""
-    filters.literals(wanted.states)  # refuses a state that is none
+    """A filter as a query. A deleted job has no state, so it never matches."""
+    filters.literals(wanted.states)  # refuses an unknown state
     terms: Document = {"state": {"$in": sorted(wanted.states)} if wanted.states else {"$exists": True}}
     for field, bound in filters.asked(wanted):
         terms |= _TERMS[field](bound)

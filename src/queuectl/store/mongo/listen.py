@@ -1,4 +1,4 @@
-"""How MongoDB tells of changes: by a log of notifications where it can be followed, else by counters that are polled.
+"""How changes are learned from MongoDB: from a log of notifications if possible, otherwise by polling counters.
 
 The driver of MongoDB has no descriptor to sleep on, so a thread follows the log and writes to a self-pipe. It ends with
 elections and restarts of the server and begins again; meanwhile the counters are polled.
@@ -23,7 +23,7 @@ from queuectl.store.mongo import notify
 from queuectl.store.mongo.connect import Base, MongoSession
 
 AWAIT_MS = 1000
-"""How long the server waits for news before it answers that there is none."""
+"""Milliseconds that the server waits for notifications before it sends an empty answer."""
 AGAIN = 2.0
 """Seconds until the log is followed again after it broke off."""
 
@@ -37,7 +37,7 @@ class Listener(Source):
 
     @property
     def is_following(self) -> bool:
-        """Whether the log tells of changes."""
+        """Whether the log is followed now."""
         return self._follower is not None and self._follower.open
 
     def connect(self) -> None:
@@ -66,8 +66,8 @@ class Listener(Source):
 class Follower:
     """A thread that follows the log. `open`: the log is followed now. Ends for good where this is not possible.
 
-    The thread wakes the reader of `pipe` for each notification, and also when the log is opened and when it breaks off:
-    then nobody knows what was missed, and the reader has to poll or may stop polling.
+    The thread wakes the reader of `pipe` for each notification, and also when the log is opened and when it breaks
+    off: then changes may have been missed, and the reader has to start or may stop polling.
     """
 
     def __init__(self, session: MongoSession) -> None:
@@ -81,14 +81,14 @@ class Follower:
         self._thread.start()
 
     def take(self) -> Topics:
-        """The topics that were heard since the last time."""
+        """The topics that were notified since the last call."""
         self.pipe.clear()
         with self._lock:
             heard, self._heard = self._heard, topics.NONE
         return heard
 
     def stop(self) -> None:
-        """End within one answer of the server; nobody waits for that."""
+        """End after the present answer of the server. Does not wait for that."""
         self._ended.set()
 
     def _run(self) -> None:
@@ -102,7 +102,7 @@ class Follower:
             self._ended.wait(AGAIN)
 
     def _listen(self, base: Base) -> bool:
-        """Follow until told to end or until the log breaks off; False where it cannot be followed."""
+        """Follow until `stop` or until the log breaks off. False if the log cannot be followed."""
         try:
             if _replicates(base):
                 self._follow_stream(base)

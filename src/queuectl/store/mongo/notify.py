@@ -1,8 +1,8 @@
-"""What clients of MongoDB send each other: a counter for each topic, and a log of notifications.
+"""The notifications that clients of MongoDB send to each other: a counter for each topic, and a log.
 
-A client sends after the change is stored, at most once in 50 ms for each topic over all clients. If it dies in between,
-the notification is lost. Whoever polls reads the counters. Whoever listens follows the log: by a change stream in a
-replica set, and on a standalone server as the capped collection that it is.
+A client sends after the change is stored, at most once in 50 ms for each topic over all clients. If it dies in
+between, the notification is lost. A client that polls reads the counters. A client that listens follows the log: with
+a change stream in a replica set, and with a tailable cursor on the capped collection on a standalone server.
 
 The collections are called `bells` and `rings`, and the topic `ends` is called `end` there.
 """
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 
 SELDOM_MS = 50
 LOGGED = {"capped": True, "size": 4096, "max": 32}
-"""How long the log is: nobody reads what was sent before."""
+"""The size of the log. It is small because no reader needs old entries."""
 _COUNTED, _LOGGED = WriteConcern(1), WriteConcern(1, j=True)
 
 
 def send(base: Base, touched: Topics) -> None:
-    """Notify of these topics, unless there was a notification a moment ago."""
+    """Notify of these topics, except of those with a notification within the last 50 ms."""
     for name, topic in STORED_NAMES.items():
         if topic in touched:
             _send(base, name)
@@ -47,12 +47,12 @@ def _send(base: Base, name: str) -> None:
 
 
 def follow(base: Base, patience_ms: int) -> "Cursor[Document]":
-    """The log from its beginning, and then as it grows. Ends at once if the collection is not capped."""
+    """The log from its beginning, and new entries as they arrive. Ends at once if the collection is not capped."""
     return base["rings"].find(cursor_type=CursorType.TAILABLE_AWAIT).max_await_time_ms(patience_ms)
 
 
 def stream(base: Base, patience_ms: int) -> "CollectionChangeStream[Document]":
-    """What is added to the log from now on. Raises OperationFailure where there are no change streams."""
+    """New entries of the log from now on. Raises OperationFailure if the server has no change streams."""
     added = [{"$match": {"operationType": "insert"}}]
     return base["rings"].watch(added, max_await_time_ms=patience_ms)
 

@@ -1,7 +1,7 @@
-"""What commands printed: a document for each chunk, kept under the attempt that holds the job, trimmed, and read back.
+"""The output of commands: a document for each chunk, stored while its attempt holds the job, trimmed, and read.
 
-That the attempt still holds its job is looked at just before; a chunk that comes through at that very moment belongs to
-the attempt that printed it all the same, and goes with the job.
+The check that an attempt still holds its job comes before the write, and not in one step with it. A chunk that is
+written although the attempt has just ended still belongs to that attempt, and is deleted with the job.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ _LAST = 2**63 - 1
 
 
 def write(base: Base, chunks: Sequence[Chunk], trims: Sequence[Trim]) -> set[str]:
-    """Keep, then trim; answers the attempts that do not hold their job."""
+    """Store the chunks, then trim. Returns the attempts that do not hold their job."""
     asked = {chunk.attempt_id: chunk.job_id for chunk in chunks}
     asked |= {trim.attempt_id: trim.job_id for trim in trims}
     numbers = _holders(base, asked)
@@ -35,26 +35,26 @@ def write(base: Base, chunks: Sequence[Chunk], trims: Sequence[Trim]) -> set[str
 
 
 def read(base: Base, attempt_id: str, after: int, limit: int) -> list[Chunk]:
-    """The chunks of an attempt after a number."""
+    """The chunks of an attempt with a number greater than `after`."""
     found = base["output"].find({"_id": _between(attempt_id, after, _LAST)}).sort("_id", 1).limit(limit)
     return codec.chunks(found.batch_size(limit + 1), _chunk)
 
 
 def _holders(base: Base, asked: dict[str, str]) -> dict[str, int]:
-    """The job's number for each attempt that holds its job."""
+    """For each attempt that holds its job, the number of the job."""
     held = {"id": {"$in": list(asked.values())}, "attempt_id": {"$in": list(asked)}, "state": "processing"}
     found = base["jobs"].find(held, {"id": 1, "attempt_id": 1})
     return {d["attempt_id"]: d["_id"] for d in found if asked[d["attempt_id"]] == d["id"]}
 
 
 def keep(base: Base, chunks: Sequence[tuple[int, Chunk]]) -> None:
-    """Keep chunks of jobs that are named by their numbers. Twice is once."""
+    """Store chunks, each with the number of its job. Idempotent."""
     if not chunks:
         return
     try:
         base["output"].insert_many([_document(chunk, number) for number, chunk in chunks], ordered=False)
     except BulkWriteError as error:
-        duplicates(error)  # the same chunk again is the same chunk
+        duplicates(error)  # a repeated chunk is refused by the index, which is right
 
 
 def _between(attempt_id: str, after: int, before: int) -> Document:

@@ -1,7 +1,7 @@
-"""Deleting jobs: those that have ended, a bounded number at a time, and those that cannot be decoded.
+"""Deletes ended jobs, a bounded number at a time, and jobs that cannot be decoded.
 
-What is deleted is emptied first, in one write, but for what the ledger has counted it as: from then on it is no job any
-more, its id is free, and only the ledger's next fold still knows it.
+One write first removes all fields of a deleted job except those that the counts of ended jobs need. From then on the
+document is not a job and its id is free. The next merge of the counts removes the document (`ended_counts.py`).
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from queuectl.store.mongo.connect import Base
 from queuectl.store.mongo.documents import Document
 
 _LEFT = {
-    # An id that no job can have, so that the index of ids takes it.
+    # An id that no job can have, because the index of ids needs a unique value.
     "id": {"$concat": [" ", {"$toString": "$_id"}]},
     "counted": "$counted",
     "told": "$told",
@@ -25,7 +25,7 @@ _LEFT = {
 
 
 def purge(base: Base, wanted: Filter, limit: int, _now: object) -> list[str]:
-    """Longest ended first; whatever the filter says, only what has ended."""
+    """Delete ended jobs that match, longest ended first. Other jobs stay, whatever the filter says."""
     condition = oldest(wanted)
     if limit < 1 or not condition["state"]["$in"]:
         return []
@@ -42,7 +42,7 @@ def discard(base: Base, numbers: Sequence[int], _now: object) -> list[int]:
 
 
 def _delete(base: Base, numbers: Sequence[int], condition: Document) -> set[int]:
-    """Those of these that are still as the condition says."""
+    """Delete those of these jobs that still satisfy the condition. Returns their numbers."""
     if not numbers:
         return set()
     stamp = random_bytes(8).hex()
@@ -67,6 +67,6 @@ def oldest_jobs(base: Base, wanted: Filter, limit: int) -> list[Job]:
 
 
 def oldest(wanted: Filter) -> Document:
-    """The jobs that a filter means, of those that have ended."""
+    """The condition for ended jobs that match a filter."""
     meant = sorted(wanted.states & TERMINAL if wanted.states else TERMINAL)
     return {"finished_at": {"$exists": True}, **find.conditions(wanted), "state": {"$in": meant}}

@@ -1,9 +1,9 @@
 """A lock per limited queue: one claim at a time counts the running jobs of the queue and takes more.
 
-The invariant: no more jobs of a queue run than its limit allows. Two claims that count at the same time would each see
-room for the same job. MongoDB has no transactions on a standalone server, and a lock must not outlive a process that
-dies, so a lock is a time of the server's clock, stored as `turn` beside the queue's settings: whoever sets it holds the
-lock until then.
+The invariant: no more jobs of a queue run than its limit allows. Two claims that count at the same time would both
+take a job for the same free place. MongoDB has no transactions on a standalone server, and a lock must not outlive a
+process that dies, so a lock is a time of the server's clock, stored as `turn` beside the queue's settings: whoever
+sets it holds the lock until then.
 
 A holder that is suspended may wake up after its lock has expired, when another process has counted already. Two rules
 keep the invariant then:

@@ -21,17 +21,17 @@ from queuectl.store.protocol import DUE_LOOKED_AT
 QUEUES_PER_QUERY = 100
 """Queues in one query, whose index ranges the server merges in order. Above 200 it would sort all ready jobs."""
 VALID_FOR = 2_000_000
-"""Microseconds for which the answer of `ready_queues` may be used: later, a queue may have been paused."""
+"""Microseconds for which the result of `ready_queues` may be used: later, a queue may have been paused."""
 
 ServerTime = Any
 """The server's time in microseconds, as an aggregation expression."""
 
 
 class ReadyQueues(Struct, frozen=True):
-    """What may be taken, at one time of the server's clock.
+    """The queues from which jobs may be taken, at one time of the server's clock.
 
     capacities  how many jobs may be taken from each queue that has ready jobs and is not full; None is any number
-    until       the last time at which jobs may be taken because of this answer
+    until       the last time at which jobs may be taken on the basis of this result
     overdue     whether delayed jobs have become due
     """
 
@@ -40,7 +40,7 @@ class ReadyQueues(Struct, frozen=True):
     overdue: bool
 
     def without(self, queues: Collection[str]) -> "ReadyQueues":
-        """The same without these queues."""
+        """A copy without these queues."""
         return replace(
             self, capacities={queue: count for queue, count in self.capacities.items() if queue not in queues}
         )
@@ -131,7 +131,7 @@ class Part(Struct, frozen=True):
 
 
 def within_capacity(heads: Sequence[Document], capacities: Mapping[str, int | None]) -> Part:
-    """Divide jobs by what the capacity of their queue allows, in their order."""
+    """Split jobs, in order, into those within the capacity of their queue and those beyond it."""
     used, part = Counter[str](), Part([], [])
     for head in heads:
         free = capacities[head["ready"]]

@@ -1,4 +1,4 @@
-"""Workers and what is asked of them; the small shared tables."""
+"""The registry of workers, their instructions, and the small shared tables."""
 
 from pymongo import ReturnDocument
 from pymongo.errors import BulkWriteError
@@ -14,9 +14,9 @@ from queuectl.store.protocol import Entry, Table
 
 
 def heartbeat(base: Base, worker: Worker) -> Instruction | None:
-    """Enter a worker or renew its entry (`heartbeat` is set); answers what is asked of it.
+    """Enter a worker or renew its entry; `heartbeat` is set. Returns its pending instruction.
 
-    What is asked between the look and the write stays asked.
+    An instruction that arrives between the read and the write is kept.
     """
     known = base["workers"].find_one({"_id": worker.id})
     seen = known.get("asked") if known else None
@@ -35,20 +35,20 @@ def heartbeat(base: Base, worker: Worker) -> Instruction | None:
 
 
 def pending_instruction(base: Base, worker_id: str) -> Instruction | None:
-    """What is asked of a worker."""
+    """The pending instruction of a worker."""
     known = base["workers"].find_one({"_id": worker_id}, {"asked": 1})
     return known.get("asked") if known else None
 
 
 def instruct(base: Base, worker_id: str, instruction: Instruction) -> bool:
-    """Ask something of a worker, if there is such a one."""
+    """Store an instruction for a worker. False if there is no such worker."""
     known = base["workers"].update_one({"_id": worker_id}, {"$set": {"asked": instruction}}).matched_count > 0
     notify.send(base, topics.WORK)
     return known
 
 
 def workers(base: Base) -> list[Worker]:
-    """All, in order of their start."""
+    """All workers, in order of their start."""
     found = base["workers"].find().sort([("started_at", 1), ("_id", 1)])
     return [codec.worker(str(document["_id"]), document.get("worker")) for document in found]
 
@@ -70,12 +70,12 @@ def read_table(base: Base, table: Table) -> dict[str, Entry]:
 
 
 def insert_entry(base: Base, table: Table, key: str, value: str) -> bool:
-    """Unless there is one."""
+    """Write an entry with version 1 if there is none. Returns whether it did."""
     entry = {"_id": f"{table}/{key}", "table": table, "key": key, "value": value, "version": 1}
     try:
         base["shared"].insert_many([entry])
     except BulkWriteError as error:
-        duplicates(error)  # `insert_one` would not say that the rival may still be rolled back
+        duplicates(error)  # `insert_one` would not report that the existing entry may still be rolled back
         return False
     return _changed(base, 1)
 

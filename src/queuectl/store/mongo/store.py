@@ -32,9 +32,9 @@ _SERVER_NOW: Any = {"$multiply": [{"$toLong": "$$NOW"}, 1000]}
 
 
 class MongoStore(DriverStore[Base]):
-    """Jobs in one database. Nothing is connected before the first verb.
+    """Jobs in one database. The first verb connects.
 
-    `clock` stands for the server's own, for tests; `token` makes attempt ids.
+    `clock` replaces the server's clock in tests; `token` makes attempt ids.
     """
 
     _verbs: Verbs[Base, datetime, ServerTime] = verbs
@@ -74,7 +74,7 @@ class MongoStore(DriverStore[Base]):
         )
 
     def _on_contention(self) -> None:
-        """What other workers are claiming may fall free in a moment."""
+        """Wake subscribers shortly: other workers may release the queues that they have locked."""
         self._notifier.tell_soon(topics.WORK)
 
     def heartbeat(self, worker: Worker) -> Instruction | None:

@@ -1,4 +1,4 @@
-"""The functions of this driver, by the names under which `DriverStore` calls them."""
+"""The functions of this driver, with the names by which `DriverStore` calls them."""
 
 from queuectl.store.mongo.claim import claim, expired_leases, renew, set_aside
 from queuectl.store.mongo.find import counts, find, get

@@ -1,4 +1,4 @@
-"""Adding and changing jobs. The commit point of each is the write of its one document."""
+"""Adds and changes jobs. The write of a job's one document is its commit point."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -22,14 +22,14 @@ from queuectl.store.protocol import Added
 AT_ONCE = 5000
 """Jobs in one call: the refusal of all of them has to fit into one answer."""
 TRIES = 10
-"""Times that a job is added again because what stood in its way was gone when it was looked at."""
+"""How often a job is added again because the job that had its id or key was gone after the refusal."""
 
 
 def add(base: Base, jobs: Sequence[Job], now: datetime) -> list[Added]:
-    """Insert what is absent.
+    """Insert the jobs whose ids are absent.
 
-    There is no transaction: a reader may see a part of a batch. So parents go in before their children, whom it would
-    otherwise find waiting for nobody.
+    There is no transaction, so a reader may see a part of a batch. So parents are inserted before their children:
+    otherwise a reader could find a child whose parent does not exist.
     """
     first = _numbers(base, len(jobs))
     numbered = {job.id: replace(job, number=number) for number, job in enumerate(jobs, first)}
@@ -49,7 +49,7 @@ def add(base: Base, jobs: Sequence[Job], now: datetime) -> list[Added]:
 
 
 def _numbers(base: Base, count: int) -> int:
-    """The first of so many new numbers. Those of jobs that are refused are never given out again."""
+    """Reserve this many new numbers and return the first one. Numbers of refused jobs are never used again."""
     counter = for_changing_one(base["counters"]).find_one_and_update(
         {"_id": "number"}, {"$inc": {"n": count}}, return_document=ReturnDocument.AFTER
     )
@@ -59,10 +59,10 @@ def _numbers(base: Base, count: int) -> int:
 
 
 def _insert(base: Base, jobs: Sequence[Job], now: datetime) -> dict[str, Added]:
-    """What became of each, but for those whose rival was gone when it was looked at.
+    """The result for each job. A refused job is left out if the job that had its id or key is gone by now.
 
-    An insert that a unique index refuses waits for the majority like one that is accepted: so what is `existing` is
-    stored as safely as if it had been added now, even after the reply to the first attempt was lost.
+    An insert that a unique index refuses waits for the majority like one that is accepted: so an `existing` job is
+    stored as safely as one that is added now, even if the reply to the first try was lost.
     """
     try:
         base["jobs"].insert_many([documents.new(job, job.number, now) for job in jobs], ordered=False)
@@ -122,7 +122,7 @@ def save(base: Base, jobs: Sequence[Job], now: datetime) -> list[SaveResult]:
 def _one_by_one(
     base: Base, jobs: Sequence[Job], stamps: Sequence[str], duplicate: set[int]
 ) -> list[SaveResult]:
-    """The server says only how many of a batch it accepted: which ones, the stamps say."""
+    """Find out which jobs of a batch were accepted, by their stamps: the server reports only how many."""
     left = base["jobs"].find({"id": {"$in": [job.id for job in jobs]}}, {"stamps": 1})
     accepted = {stamp for document in left for stamp in document.get("stamps", ())}
     return [

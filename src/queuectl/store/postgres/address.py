@@ -1,4 +1,4 @@
-"""The address in a `postgresql:` URL: libpq's options, and two of ours.
+"""The address in a `postgresql:` URL: libpq's options, and two options of queuectl.
 
     schema  the PostgreSQL schema that holds the queue; default `queuectl`
     listen  `no`: poll, and never wait for notifications
@@ -32,8 +32,8 @@ _IDENTITY = (
     ("user", "PGUSER"),
     ("service", "PGSERVICE"),
 )
-"""The options that say which database is meant, each with the variable that libpq reads where the URL lacks it. Without
-a name the database is the one named like the user."""
+"""The options that identify the database, each with the variable that libpq reads if the URL lacks the option. Without
+a name, the database has the name of the user."""
 
 
 class Address(Struct, frozen=True):

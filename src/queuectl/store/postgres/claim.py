@@ -1,4 +1,4 @@
-"""Claim, renew and find expired leases: by the clock of the server, so that `_now` is None.
+"""Claim jobs, renew leases, and find expired leases, by the clock of the server, so `_now` is None.
 
 The claim itself is a function of the schema; see `migrations/0003.sql`.
 """
@@ -38,24 +38,24 @@ def claim(
 
 
 def set_aside(line: Line, damaged: Sequence[Unreadable], aside: SetAside) -> None:
-    """Hand these out no more. Between the claim and this they are claimed; should we die there, their lease ends."""
+    """Set these jobs aside. If this process dies between the claim and this write, their leases expire."""
     line.run(SQL["set_aside"], ([each.number for each in damaged],))
     aside.add(damaged)
 
 
 def renew(line: Line, worker: str, held: Sequence[AttemptRef], lease: timedelta, _now: object) -> list[Job]:
-    """Extend what is still held under the same attempt id; answer it fresh, in the order of the asking."""
+    """Renew the leases of attempts that still hold their jobs. Returns these jobs, in the order of `held`."""
     ids, attempts = [h.job_id for h in held], [h.attempt_id for h in held]
     fresh = Jobs(*codec.sift(line.rows(SQL["renew"], (worker, ids, attempts, codec.length(lease)))))
     return [fresh[id] for id in dict.fromkeys(ids) if id in fresh]
 
 
 def expired_leases(line: Line, limit: int, _now: object) -> tuple[list[Job], list[Unreadable]]:
-    """Claims whose lease has ended, and those of them that cannot be decoded."""
+    """Claims whose lease has expired, and such claims that cannot be decoded."""
     return paging.first(lambda count: codec.sift(line.rows(SQL["lapsed"], (count,))), limit)
 
 
 def due_since(line: Line, _now: object) -> dict[str, datetime]:
-    """For each queue, since when the job that waits longest has been due."""
+    """For each queue, the time since which its longest waiting job has been due."""
     rows = line.rows(SQL["due_since"], (DUE_LOOKED_AT,))
     return {queue: codec.nearest(since) for queue, since in rows}

@@ -1,11 +1,11 @@
-"""Connections to one database, lent to one caller at a time, and nothing kept in their sessions.
+"""Connections to one database, each lent to one caller at a time. No state is kept in a database session.
 
 Each statement is a transaction of its own, so that a pooler may give every one to another session: no prepared
-statements, no `SET`, no locks beyond the transaction. What the settings of a session could do (time limits on the
-server's side, `durability=fast`) is asked for as the connection is made, where there is no pooler that refuses it.
+statements, no `SET`, no locks beyond the transaction. Session settings (time limits of the server, `durability=fast`)
+are requested in the startup message, unless a pooler refuses them.
 
-psycopg's own pool is not used: it connects in threads of its own and tells a caller that nothing came within the time,
-not why; a wrong password is to be named, and a short command is to start no threads.
+psycopg's own pool is not used. It connects in threads of its own, and reports to a caller only a timeout and not the
+reason. An error must name a wrong password, and a short command must not start threads.
 """
 
 import select
@@ -29,23 +29,23 @@ TRIES = 5
 CANCEL_SECONDS = 1.0
 LONGEST_PATIENCE = 600.0
 SERVER_SHARE = 0.8
-"""The server gives up a statement before we stop waiting for it, so that what came of it is known."""
+"""The server's limit for a statement, as a part of the patience: it ends first, so that the outcome is known."""
 _OWNER = """SELECT rolname, rolsuper, current_user FROM pg_namespace JOIN pg_roles ON pg_roles.oid = nspowner
     WHERE nspname = %s"""
 
 
 class Line(psycopg.Connection[tuple[Any, ...]]):
-    """A connection that answers in time or not at all. `schema` stands for `{schema}` in its statements."""
+    """A connection with a time limit for each answer. `schema` replaces `{schema}` in its statements."""
 
     schema = ""
     patience = 10.0
 
     def wait(self, gen: PQGen[Answer], interval: float = 0.1, timeout: float | None = None) -> Answer:  # noqa: ARG002
-        """psycopg's way to wait for an answer, with an end."""
+        """psycopg's method to wait for an answer, with a time limit."""
         return super().wait(_limited(gen, self.patience), min(interval, self.patience))
 
     def rows(self, statement: str, values: Values = (), *, binary: bool = False) -> list[tuple[Any, ...]]:
-        """What a statement answers."""
+        """The rows that a statement returns."""
         return self.execute(self.named(statement), values or None, binary=binary).fetchall()
 
     def value(self, statement: str, values: Values = ()) -> Any:
@@ -54,7 +54,7 @@ class Line(psycopg.Connection[tuple[Any, ...]]):
         return row[0] if row else None
 
     def run(self, statement: str, values: Values = ()) -> int:
-        """How many rows a statement changed."""
+        """Run a statement. Returns how many rows it changed."""
         return self.execute(self.named(statement), values or None).rowcount
 
     def named(self, statement: str) -> bytes:
@@ -63,7 +63,7 @@ class Line(psycopg.Connection[tuple[Any, ...]]):
 
     @contextmanager
     def unhurried(self) -> Iterator[None]:
-        """A transaction that may take its time: ten minutes."""
+        """A transaction with a time limit of ten minutes."""
         patience, self.patience = self.patience, LONGEST_PATIENCE
         try:
             with self.transaction():
@@ -74,12 +74,12 @@ class Line(psycopg.Connection[tuple[Any, ...]]):
 
     @property
     def pooled(self) -> bool:
-        """Whether somebody stands between us and the server: the session is not the one we were greeted by."""
+        """Whether a pooler is in between: then the server process is not the one that the connection began with."""
         return bool(self.value("SELECT pg_backend_pid()") != self.info.backend_pid)
 
     @property
     def stale(self) -> bool:
-        """Whether something came in while nobody asked: a farewell of the server, as a rule."""
+        """Whether the server has sent something unrequested: usually that it closes the connection."""
         if self.closed:
             return True
         poll = select.poll()
@@ -100,7 +100,7 @@ class PostgresSession(PooledSession[Line]):
         self._translator = PostgresTranslator(address.shown, user, address.schema)
 
     def perform(self, work: Callable[..., Answer], args: tuple[Any, ...], *, writing: bool) -> Answer:
-        """A read is repeated once after a lost connection: a second read does no harm."""
+        """Call `work`. A read is repeated once after a lost connection, because reading twice does no harm."""
         try:
             return self._try(work, args, writing=writing)
         except ConnectionLost:
@@ -109,7 +109,7 @@ class PostgresSession(PooledSession[Line]):
             return self._try(work, args, writing=False)
 
     def _try(self, work: Callable[..., Answer], args: tuple[Any, ...], *, writing: bool) -> Answer:
-        """Repeat what the server has undone: after a deadlock, say."""
+        """Call `work`, and repeat it if the server has undone the transaction, for example after a deadlock."""
         for left in reversed(range(TRIES)):
             try:
                 return super().perform(work, args, writing=writing)
@@ -119,7 +119,7 @@ class PostgresSession(PooledSession[Line]):
         raise AssertionError("unreachable")
 
     def open(self, prepare: Callable[[Line], None] | None = None) -> Line:
-        """A connection of the caller's own, checked and prepared; the caller closes it."""
+        """A new connection for the caller, checked and prepared. The caller closes it."""
         self.refuse_fork()
         self.refuse_closed()
         try:
@@ -147,21 +147,22 @@ class PostgresSession(PooledSession[Line]):
         connection.close()
 
     def is_healthy(self, connection: Line) -> bool:
-        """Whether the server has sent nothing, such as its farewell, while nobody read."""
+        """Whether the server has sent nothing, such as the end of the session, while the connection was idle."""
         return not connection.stale
 
     def is_reusable(self, connection: Line) -> bool:
-        """Whether no statement and no transaction is left open in it."""
+        """Whether the connection has no open statement and no open transaction."""
         status = psycopg.pq.TransactionStatus
         return not connection.closed and connection.info.transaction_status == status.IDLE
 
     @contextmanager
     def translated(self, connection: Line, *, writing: bool) -> Iterator[None]:
-        """Errors of psycopg become ours. A statement whose answer did not come is cancelled."""
+        """Errors of psycopg become ours. A statement without an answer is cancelled."""
         try:
             yield
         except Silence as silence:
-            # Else it goes on in the server, and each repetition with it: a commit that waits for a standby, say.
+            # Otherwise it goes on in the server, and so does each repetition: for example a commit that waits for a
+            # standby.
             with suppress(psycopg.Error):
                 connection.cancel_safe(timeout=CANCEL_SECONDS)
             connection.close()
@@ -174,9 +175,9 @@ class PostgresSession(PooledSession[Line]):
             raise self._fault(connection, error) from error
 
     def _fault(self, line: Line, error: psycopg.Error) -> QueuectlError:
-        """What a refusal means. Who lacks a right is told who has it."""
+        """Translate a refusal. If the user lacks a right, the hint names the owner, who has it."""
         if isinstance(error, InsufficientPrivilege):
-            with suppress(psycopg.Error):  # without an answer the hint only names no owner
+            with suppress(psycopg.Error):  # without an answer the hint names no owner
                 for owner, superuser, role in line.execute(_OWNER, (self.address.schema,)):
                     return self._translator.forbidden(error, owner, role, superuser=superuser)
         return self._translator.refused(error)
@@ -191,7 +192,8 @@ class PostgresSession(PooledSession[Line]):
         try:
             return self._connect_with(options)
         except psycopg.OperationalError as error:
-            # PgBouncer refuses what it could not keep apart for its clients; we do without.
+            # PgBouncer refuses options that it cannot keep apart for its clients. The connection then goes without
+            # them.
             if "startup parameter" not in str(error) or not options:
                 raise
         self._options = ""
@@ -216,7 +218,7 @@ class PostgresSession(PooledSession[Line]):
 
 
 def _limited(gen: PQGen[Answer], seconds: float) -> PQGen[Answer]:
-    """The same dialogue, broken off when it takes too long."""
+    """The same steps, with an error when they take too long."""
     deadline = time.monotonic() + seconds
     try:
         wish = next(gen)

@@ -66,7 +66,7 @@ class Server(Struct, frozen=True):
 
     @property
     def durability(self) -> Durability:
-        """What kind of failure an acknowledged write survives."""
+        """The kind of failure that an acknowledged write survives."""
         if not self.fsync or not self.full_page_writes or self.synchronous_commit == "off":
             return "memory-safe"
         return "failover-safe" if self.standbys and self.synchronous_commit != "local" else "power-safe"
@@ -82,7 +82,7 @@ def server(line: Line) -> Server:
 
 
 def refuse_unfit(found: Server, shown: str, *, fast: bool) -> None:
-    """Refuse a server that cannot keep a queue, or not as safely as was asked for (guarantee G1)."""
+    """Refuse a server that cannot keep a queue, or not as safely as requested (guarantee G1)."""
     if found.number < OLDEST:
         raise StoreUnusable(f"{shown} is PostgreSQL {found.version}", "version 13 or later is needed")
     if found.standby:

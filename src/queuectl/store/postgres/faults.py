@@ -1,4 +1,4 @@
-"""Errors of PostgreSQL, of poolers and of the way there, as rows for the translator."""
+"""Errors of PostgreSQL, of poolers and of the network, as rows for the translator."""
 
 import re
 
@@ -25,7 +25,7 @@ class Silence(Exception):
 
 
 class PostgresTranslator(Translator):
-    """Says what an error of psycopg means for one store."""
+    """Translates errors of psycopg for one store."""
 
     def __init__(self, shown: str, user: str, schema: str) -> None:
         self._schema = identifier(schema)
@@ -59,7 +59,7 @@ class PostgresTranslator(Translator):
 
     def forbidden(self, error: psycopg.Error, owner: str, role: str, *, superuser: bool) -> QueuectlError:
         """A right is missing. `role` is the current user; `superuser`: whether the owner of the schema is one."""
-        # A member of a superuser could become one, so nobody is advised to grant that.
+        # A member of a superuser role could become superuser, so the hint does not advise to grant that.
         grant = f", or let an administrator run: GRANT {identifier(owner)} TO {identifier(role)}"
         return StoreUnusable(
             f"{self.shown}: {self.reason(error)}",
@@ -67,7 +67,7 @@ class PostgresTranslator(Translator):
         )
 
     def reason(self, error: Exception) -> str:
-        """The sentence that matters, without the address before it and the advice after it."""
+        """The relevant sentence, without the address before it and the advice after it."""
         lines = str(error).splitlines() or ["no reason"]
         first = next((line for line in lines if "FATAL:" in line), lines[0])
         before, _, after = first.rpartition("FATAL:")[2].rpartition(" failed: ")
@@ -78,7 +78,7 @@ class PostgresTranslator(Translator):
 
 
 def _default_user() -> str:
-    """The user that libpq takes where the URL names none."""
+    """The user that libpq takes if the URL names none."""
     found = {option.keyword: option.val for option in psycopg.pq.Conninfo.get_defaults()}
     return (found.get(b"user") or b"NAME").decode()
 

@@ -1,4 +1,4 @@
-"""Reading jobs: by id, by filter a page at a time, and counting."""
+"""Reads jobs by id, or by filter page by page, and counts jobs."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -15,7 +15,7 @@ from queuectl.store.postgres.sql import fill, statements
 
 SQL = statements("jobs")
 
-# A page of each table first, each by its own indexes; then the page of both, with its bodies.
+# First a page of each table, each by its own indexes; then the page of both, with the bodies of its jobs.
 _PIECE = "(SELECT * FROM {schema}.{table} AS r WHERE {where} ORDER BY {order} LIMIT %s)"
 _FIND = fill(
     "SELECT {columns} FROM ({pieces}) AS r LEFT JOIN {schema}.body USING (number) ORDER BY {order} LIMIT %s"
@@ -32,7 +32,7 @@ _TERMS = {
     "batch": _BODY + "batch = %s)",
     "created_since": _BODY + "created_at >= %s)",
     "ended_before": "finished_at < %s",
-    # Looked up first: the planner would rather walk through all jobs in the order asked for, until some match.
+    # Looked up first: otherwise the planner would read all jobs in the requested order until some match.
     "id_prefix": "r.number = ANY (ARRAY(SELECT number FROM {schema}.body WHERE id BETWEEN %s AND %s))",
     "number": "number = %s",
     "unique_key": _BODY + "unique_key = %s)",
@@ -47,12 +47,12 @@ def get(line: Line, ids: Sequence[str]) -> Jobs:
 
 
 def find(line: Line, wanted: Filter, page: Page) -> Found:
-    """One page; one row more is read to know whether there is another."""
+    """One page. One more row is read, which shows whether another page follows."""
     return paging.found(lambda count: codec.sift(_rows(line, wanted, page, count)), page)
 
 
 def _rows(line: Line, wanted: Filter, page: Page, count: int) -> list[tuple[Any, ...]]:
-    """The first rows of a page, so many."""
+    """The first `count` rows of a page."""
     pieces, values = list[str](), list[Any]()
     for piece in _pieces(wanted, page.sort):
         text, bound = piece.statement(page, count)
@@ -77,18 +77,18 @@ _ORDERS: dict[Sort, _Order] = {
     "next": _Order("sort_key, number", "(sort_key, number) > (%s, %s)"),
 }
 _WITHIN_STATE = _Order("-number", "-number > %s")
-"""The same as `created`, in words that only an index of the state answers to."""
+"""The same order as `created`, written so that only the index of a state fits."""
 
 
 class _Piece(Struct, frozen=True):
-    """The page of one table, or of one state in it, by an index of its own."""
+    """A page of one table, or of one state in it, read by an index of its own."""
 
     table: str
     wanted: Filter
     order: _Order
 
     def statement(self, page: Page, count: int) -> tuple[str, list[Any]]:
-        """The page that ends the whole page if all its jobs are here, and the values to bind."""
+        """The statement for a page as long as the whole page, in case all jobs are in this piece; and its values."""
         where, values = conditions(self.wanted)
         if page.after is not None:
             where, values = (
@@ -100,13 +100,13 @@ class _Piece(Struct, frozen=True):
 
 
 def _pieces(wanted: Filter, sort: Sort) -> Iterator[_Piece]:
-    """Where the jobs of a filter can be: state by state where an index has them so."""
+    """The pieces that can contain jobs of a filter: one for each state if an index has the state."""
     for table, its_states in _TABLES:
         meant = wanted.states & its_states if wanted.states else its_states
         by_state = sort == "created" and bool(wanted.states)
         apart = by_state or (sort == "updated" and table == "ended")
         for states in [frozenset((state,)) for state in sorted(meant)] if apart else [meant & wanted.states]:
-            # Those that wait are most of their table: there its own order is as good as any.
+            # Pending jobs are most of their table, so the order of the table is as fast.
             order = _WITHIN_STATE if by_state and states != {"pending"} else _ORDERS[sort]
             if meant:
                 yield _Piece(table, replace(wanted, states=states), order)
@@ -116,7 +116,7 @@ _TABLES = (("live", frozenset(STATES) - TERMINAL), ("ended", TERMINAL))
 
 
 def counts(line: Line, wanted: Filter) -> Counts:
-    """Per queue and state: those that have ended from the ledger, where that is enough."""
+    """The number of jobs per queue and state. Ended jobs come from stored counts if the filter allows that."""
     found = Counts({})
     where, values = conditions(wanted)
     pieces = list(_COUNTS if _asks_only_for_queue_and_states(wanted) else _COUNTS_ONE_BY_ONE)

@@ -1,11 +1,11 @@
-"""How PostgreSQL tells of changes: by notifications where they reach us, else by counters that are polled.
+"""How changes are learned from PostgreSQL: by notifications if possible, otherwise by polling counters.
 
 The statements that change jobs call the schema's function `ring`, which raises the counter of a topic and sends a
-notification, at most once in 50 ms for each topic. Behind a pooler the session that asked for notifications is not ours
-to keep; then the counters are polled.
+notification, at most once in 50 ms for each topic. A pooler may give the session that listens to another client;
+behind a pooler the counters are polled.
 
-Notifications are not lossy: they are part of the transaction that changed something, and a connection that died is
-noticed by its keepalives.
+Notifications are not lossy: they are part of the transaction that changed something, and keepalives show a connection
+that died.
 """
 
 from collections.abc import Mapping

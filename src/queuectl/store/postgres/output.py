@@ -1,4 +1,4 @@
-"""What commands printed: chunks kept under the attempt that holds the job, trimmed, and read back."""
+"""The output of commands: chunks are stored while their attempt holds the job, trimmed, and read."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,7 +12,7 @@ SQL = statements("output")
 
 
 def write(line: Line, chunks: Sequence[Chunk], trims: Sequence[Trim]) -> set[str]:
-    """Keep, then trim; answers the attempts that do not hold their job."""
+    """Store the chunks, then trim. Returns the attempts that do not hold their job."""
     kept = (
         [chunk.job_id for chunk in chunks],
         [chunk.attempt_id for chunk in chunks],
@@ -32,7 +32,7 @@ def write(line: Line, chunks: Sequence[Chunk], trims: Sequence[Trim]) -> set[str
 
 
 def read(line: Line, attempt_id: str, after: int, limit: int) -> list[Chunk]:
-    """The chunks of an attempt after a number."""
+    """The chunks of an attempt with a number greater than `after`."""
     rows = line.rows(SQL["chunks"], (attempt_id, after, limit), binary=True)
     return codec.chunks(rows, _chunk)
 

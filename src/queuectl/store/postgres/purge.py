@@ -1,4 +1,4 @@
-"""Deleting jobs: those that have ended, a bounded number at a time, and those that cannot be decoded."""
+"""Deletes ended jobs, a bounded number at a time, and jobs that cannot be decoded."""
 
 from collections.abc import Sequence
 
@@ -18,7 +18,7 @@ SELECT {columns} FROM first LEFT JOIN {schema}.body USING (number) ORDER BY fini
 
 
 def purge(line: Line, wanted: Filter, limit: int, _now: object) -> list[str]:
-    """Longest ended first; whatever the filter says, only what has ended."""
+    """Delete ended jobs that match, longest ended first. Other jobs stay, whatever the filter says."""
     where, values = conditions(wanted)
     oldest = files.fill(_OLDEST, {"where": where})
     with line.transaction():

@@ -1,4 +1,4 @@
-"""Workers and what is asked of them; the small shared tables."""
+"""The registry of workers, their instructions, and the small shared tables."""
 
 from queuectl.domain.worker import Instruction, Worker, still_instructed
 from queuectl.store.driver import codec
@@ -10,7 +10,7 @@ SQL = statements("registry")
 
 
 def heartbeat(line: Line, worker: Worker) -> Instruction | None:
-    """Enter a worker or renew its entry (`heartbeat` is set); answers what is asked of it."""
+    """Enter a worker or renew its entry; `heartbeat` is set. Returns its pending instruction."""
     known = line.rows(SQL["worker_by_id"], (worker.id,))
     seen = known[0][1] if known else None
     left = still_instructed(seen, codec.worker(worker.id, known[0][0]), worker) if known else None
@@ -27,20 +27,20 @@ def heartbeat(line: Line, worker: Worker) -> Instruction | None:
 
 
 def pending_instruction(line: Line, worker_id: str) -> Instruction | None:
-    """What is asked of a worker."""
+    """The pending instruction of a worker."""
     known = line.rows(SQL["worker_by_id"], (worker_id,))
     return known[0][1] if known else None
 
 
 def instruct(line: Line, worker_id: str, instruction: Instruction) -> bool:
-    """Ask something of a worker, if there is such a one."""
+    """Store an instruction for a worker. False if there is no such worker."""
     known = line.run(SQL["ask"], (instruction, worker_id)) > 0
     line.run(SQL["ring"], ("work",))
     return known
 
 
 def workers(line: Line) -> list[Worker]:
-    """All, in order of their start."""
+    """All workers, in order of their start."""
     return [codec.worker(id, text) for id, text in line.rows(SQL["workers"])]
 
 
@@ -56,7 +56,7 @@ def read_table(line: Line, table: Table) -> dict[str, Entry]:
 
 
 def insert_entry(line: Line, table: Table, key: str, value: str) -> bool:
-    """Unless there is one."""
+    """Write an entry with version 1 if there is none. Returns whether it did."""
     return _changed(line, line.run(SQL["insert_entry"], (table, key, value)))
 
 

@@ -1,7 +1,7 @@
 """Numbered migrations: `migrations/0001.sql` brings schema 0 to 1, and so on, each step under a lock.
 
 A migration runs while older workers keep using their statements, so it only adds: a column with a default, a table, a
-function with another name. A later migration removes what no supported version uses any more.
+function with another name. A later migration removes what no supported version uses.
 """
 
 import os
@@ -15,7 +15,7 @@ from queuectl.errors import StoreAbsent, StoreUnusable
 from queuectl.store.postgres.connect import Line
 from queuectl.store.postgres.sql import FOLDER, fill, identifier
 
-# Not `to_regclass`: after a wait for the lock, its cache still says that the table does not exist.
+# Not `to_regclass`: after a wait for the lock, its cache would still report that the table does not exist.
 _IS_THERE = """SELECT EXISTS (SELECT FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
     WHERE nspname = %s AND relname = 'migration')"""
 _HAS_SCHEMA = "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = %s)"
@@ -65,7 +65,7 @@ _OTHER_COLUMNS = (
 
 @contextmanager
 def _unless_foreign(line: Line, shown: str, *signs: type[psycopg.Error]) -> Iterator[None]:
-    """Refuse tables of our names that another program has created. Nothing is changed then."""
+    """Refuse tables with the queue's names that another program has created. Nothing is changed then."""
     try:
         yield
     except signs as error:
@@ -90,7 +90,7 @@ def _migrate(line: Line, shown: str, newest: int, scripts: str) -> None:
 
 
 def _rights_needed(line: Line) -> str:
-    """The hint with the command that an owner has to run for the current role, which a pooler may have changed."""
+    """The hint with the command that an owner has to run for the current role. A pooler may have changed the role."""
     schema, role = identifier(line.schema), identifier(line.value("SELECT current_user"))
     if version(line):
         return f"run queuectl status once as the owner of schema {schema}: that upgrades it"

@@ -8,7 +8,7 @@ from queuectl.store.driver.codec import CHANGING, COLUMNS
 
 FOLDER = os.path.dirname(__file__)
 SAFELY = "SET search_path = pg_catalog, pg_temp"
-"""Lets a function find only the server's own functions, and none that a user of the database has created."""
+"""Makes a function use only the server's own functions, and none that a user of the database has created."""
 _READ = {"waiting_for": "waiting_for::text"}
 _FIRST = tuple(column for column in CHANGING if column != "cause")
 """The changing columns of the first schema, whose functions older workers still call."""

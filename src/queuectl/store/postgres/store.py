@@ -19,9 +19,9 @@ _NOW = statements("jobs")["now"]
 
 
 class PostgresStore(DriverStore[Line]):
-    """Jobs in one schema of a database. Nothing is connected before the first verb.
+    """Jobs in one schema of a database. The first verb connects.
 
-    `clock_good_for`: seconds for which the server's clock is carried on by ours. `migrations`: their folder.
+    `clock_good_for`: seconds after which `now` reads the server's clock again. `migrations`: the folder of migrations.
     """
 
     _verbs: Verbs[Line, datetime, None] = verbs
@@ -64,7 +64,7 @@ class PostgresStore(DriverStore[Line]):
         self.session.open().close()
 
     def _greet(self, line: Line) -> None:
-        """Look a new connection over: after a failover it may lead to another server than the last one."""
+        """Check a new connection: after a failover it may lead to another server than the last one."""
         found = description.server(line)
         description.refuse_unfit(found, self._address.shown, fast=self._mode == "fast")
         if not self._known:
@@ -84,7 +84,7 @@ class PostgresStore(DriverStore[Line]):
 
 
 def _options(durability: str, patience: float) -> dict[str, str]:
-    """What a session of our own is asked to be; without it (a pooler) nothing but comfort is lost."""
+    """The options of a session without a pooler. They are not needed for correctness, so a pooler may refuse them."""
     milliseconds = max(500, int(1000 * patience * SERVER_SHARE))
     options = {
         "statement_timeout": str(milliseconds),

@@ -1,4 +1,4 @@
-"""The functions of this driver, by the names under which `DriverStore` calls them."""
+"""The functions of this driver, with the names by which `DriverStore` calls them."""
 
 from queuectl.store.postgres.claim import claim, due_since, expired_leases, renew, set_aside
 from queuectl.store.postgres.find import counts, find, get

@@ -1,4 +1,4 @@
-"""Adding and changing jobs: a batch travels as one JSON text, and is one transaction."""
+"""Adds and changes jobs. A batch is sent as one JSON text, and is one transaction."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -17,7 +17,7 @@ SQL = statements("jobs")
 
 
 def add(line: Line, jobs: Sequence[Job], now: datetime) -> list[Added]:
-    """Insert what is absent; look at what was refused one by one."""
+    """Insert the jobs whose ids are absent; then find the reason for each refused job."""
     rows = [_newcomer(place, job, now) for place, job in enumerate(jobs)]
     numbers = line.value(SQL["add"], (codec.to_json(rows),))
     return [
@@ -27,7 +27,7 @@ def add(line: Line, jobs: Sequence[Job], now: datetime) -> list[Added]:
 
 
 def save(line: Line, jobs: Sequence[Job], now: datetime) -> list[SaveResult]:
-    """Compare-and-swap on the version, job by job. A job that stands twice in the batch is saved once."""
+    """Compare-and-swap on the version, job by job. A job that is in the batch twice is saved once."""
     first = {job.id: place for place, job in reversed(list(enumerate(jobs)))}
     rows = [_row(place, jobs[place], now) for place in sorted(first.values())]
     words: dict[int, str] = dict(line.rows(SQL["save"], (codec.to_json(rows),)))
@@ -35,7 +35,7 @@ def save(line: Line, jobs: Sequence[Job], now: datetime) -> list[SaveResult]:
 
 
 def _result(job: Job, word: str | None) -> SaveResult:
-    """What a word of the schema's function means."""
+    """The result for a word that the schema's function returns."""
     if word == "accepted":
         return job.version + 1
     return "duplicate" if word == "taken" else "stale"
@@ -68,5 +68,5 @@ def _why_not(line: Line, job: Job, now: datetime) -> Added:
         return Added("duplicate", holder[0])
     for each in (*damaged, *damaged_holder):
         return verdict.unreadable(job, each)
-    # What stood in the way has left since: nothing does any more.
+    # The job that had the id or the key is gone by now, so the job can be added.
     return add(line, [job], now)[0]
