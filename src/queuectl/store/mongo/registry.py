@@ -81,13 +81,13 @@ def insert_entry(base: Base, table: Table, key: str, value: str) -> bool:
 
 
 def update_entry(base: Base, table: Table, key: str, value: str, version: int) -> bool:
-    """If its version is this."""
+    """Replace an entry and raise its version, if its version is this one. Returns whether it did."""
     change = {"$set": {"value": value}, "$inc": {"version": 1}}
     return _changed(base, base["shared"].update_one(_entry(table, key, version), change).matched_count)
 
 
 def delete_entry(base: Base, table: Table, key: str, version: int) -> bool:
-    """If its version is this."""
+    """Remove an entry if its version is this one. Returns whether it did."""
     return _changed(base, base["shared"].delete_one(_entry(table, key, version)).deleted_count)
 
 

@@ -157,7 +157,7 @@ class PostgresSession(PooledSession[Line]):
 
     @contextmanager
     def translated(self, connection: Line, *, writing: bool) -> Iterator[None]:
-        """Errors of psycopg become ours. A statement without an answer is cancelled."""
+        """Translate errors of psycopg. A statement without an answer is cancelled."""
         try:
             yield
         except Silence as silence:

@@ -61,12 +61,12 @@ def insert_entry(line: Line, table: Table, key: str, value: str) -> bool:
 
 
 def update_entry(line: Line, table: Table, key: str, value: str, version: int) -> bool:
-    """If its version is this."""
+    """Replace an entry and raise its version, if its version is this one. Returns whether it did."""
     return _changed(line, line.run(SQL["update_entry"], (value, table, key, version)))
 
 
 def delete_entry(line: Line, table: Table, key: str, version: int) -> bool:
-    """If its version is this."""
+    """Remove an entry if its version is this one. Returns whether it did."""
     return _changed(line, line.run(SQL["delete_entry"], (table, key, version)))
 
 

@@ -1,6 +1,6 @@
-"""The address in a `redis:` URL, and its options, all of them ours:
+"""The address in a `redis:` URL. Its options are queuectl's own:
 
-    name        the name of the queue, with which all its keys begin; default `queuectl`
+    name        the name of the queue, the prefix of all its keys; default `queuectl`
     listen      `no`: poll, and never subscribe
     durability  `fast`: accept a server that may lose acknowledged jobs
     archive     the `mongodb:` URL of a database for ended jobs, its special characters written as %XX
@@ -93,7 +93,7 @@ def _own(options: dict[str, str]) -> str:
 
 
 def _shown_archive(url: str) -> str:
-    """The archive without its password; `…` where the password could be anywhere. Loads no MongoDB library."""
+    """The archive's URL without its password; `…` if the password cannot be located. Loads no MongoDB library."""
     found = _PLAIN_ARCHIVE.fullmatch(url)
     if not found:
         return f"{url.partition(':')[0]}:…"

@@ -1,4 +1,4 @@
-"""Claim, renew and find lapsed leases: a script each."""
+"""Claim jobs, renew leases, and find expired leases: one script for each."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -34,23 +34,23 @@ def claim(line: Line, request: ClaimRequest, now: str, attempt_ids: AttemptIds, 
 
 
 def set_aside(line: Line, damaged: Sequence[Unreadable], aside: SetAside) -> None:
-    """Hand these out no more. Between the claim and this they are claimed; should we die there, their lease ends."""
+    """Set these jobs aside. If this process dies between the claim and this write, their leases expire."""
     line.run("set_aside", *[f"{each.number:016}" for each in damaged])
     aside.add(damaged)
 
 
 def renew(line: Line, worker: str, held: Sequence[AttemptRef], lease: timedelta, now: str) -> list[Job]:
-    """Begin the leases of these attempts again, where they are still held."""
+    """Renew the leases of these attempts, if they still hold their jobs. Returns these jobs."""
     pairs = [word for each in held for word in (each.job_id, each.attempt_id)]
     return codec.sift(line.run("renew", now, worker, codec.length(lease), *pairs), rows.job)[0]
 
 
 def expired_leases(line: Line, limit: int, now: str) -> tuple[list[Job], list[Unreadable]]:
-    """Claims whose lease has ended, longest ago first, and those of them that cannot be decoded."""
+    """Claims whose lease has expired, longest ago first, and such claims that cannot be decoded."""
     return paging.first(lambda count: codec.sift(line.run("expired_leases", now, count), rows.job), limit)
 
 
 def due_since(line: Line, now: str) -> dict[str, datetime]:
-    """For each queue, since when the job that waits longest has been due."""
+    """For each queue, the time since which its longest waiting job has been due."""
     rows = line.run("due_since", now, DUE_LOOKED_AT)
     return {queue.decode(): codec.nearest(int(float(since))) for queue, since in rows}

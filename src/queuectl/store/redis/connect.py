@@ -1,12 +1,12 @@
 """Connections to one server, lent to one caller at a time.
 
-Nothing is ever sent twice: a library that repeats a script whose reply was lost would do it twice. What was sent and
-not answered is unknown, and only the caller knows that it may ask again. But what a node of a cluster answers with
-MOVED it has not done: that is asked of the node that it names.
+No request is sent twice: if a library repeats a script whose reply was lost, the script may run twice. The outcome of
+a request without a reply is unknown, and only the caller knows whether it may be repeated. MOVED is an exception: a
+node of a cluster that replies MOVED has not executed the request, so it is sent to the node that the reply names.
 
-A server that becomes a replica and a primary again has lost what it had acknowledged, and closes no connection. So the
-server is looked over again where that may have happened: before a change over a connection over which nothing was
-changed for a while, and over all of them after one has met with trouble.
+A server that becomes a replica and then a primary again has lost acknowledged writes, and keeps its connections open.
+So the server is checked again when that may have happened: before a write over a connection that made no write for a
+while, and on all connections after a fault on one of them.
 """
 
 import time
@@ -28,19 +28,19 @@ from queuectl.store.redis.scripts import Script, script
 
 Word = str | bytes | int
 A_TRY = 0.5
-"""Seconds in which a node that is there lets us in."""
+"""Seconds within which a reachable node accepts a connection."""
 MOVES = 5
-"""How often in a row a cluster may send us to another node."""
+"""How many MOVED replies in a row are followed."""
 
 
 class Line:
-    """A connection, and how things are asked over it. `tag` begins all keys."""
+    """A connection to a server, with calls of commands and scripts. `tag` is the prefix of all keys."""
 
     tag = ""
     done = 0
-    """How many scripts that change something have run since it was lent."""
+    """How many writing scripts have run since the connection was lent."""
     trust: object = None
-    """Another one than that of the pool after there was trouble over some connection."""
+    """Differs from the session's `_trust` after a fault on any connection."""
     _moves = 0
     _sock: Any
     host: str
@@ -52,7 +52,7 @@ class Line:
         super().__init__(**options)
 
     def connect(self) -> None:
-        """To where the queue was last, or to whoever else may know it: one patience is for all of them."""
+        """Connect to the node that had the queue last, or else to another known node, within one patience in all."""
         if self._sock:
             return
         failures: list[Exception] = []
@@ -74,7 +74,7 @@ class Line:
         raise failures[-1]
 
     def call(self, *words: Word) -> Any:
-        """What a command answers. Raises what the server says, or that the connection broke."""
+        """The reply to a command; follows MOVED. Raises the server's error, or the error of a broken connection."""
         for _ in range(MOVES):
             try:
                 return self.say(*words)
@@ -83,13 +83,13 @@ class Line:
         return self.say(*words)
 
     def say(self, *words: Word) -> Any:
-        """The same, of this very node."""
-        connection: Any = self  # the library's, in the classes below
+        """The reply of this node to a command."""
+        connection: Any = self  # the library's class, which the classes below add
         connection.send_command(*words)
         return connection.read_response()
 
     def leads_to_the_queue(self) -> bool:
-        """Whether this node of a cluster has the queue; else the line leads to the one that has, and is greeted."""
+        """Whether this node of a cluster has the queue. If not, connect to the node that has it."""
         try:
             self.say("GET", self.key("schema"))
         except MovedError as moved:
@@ -98,7 +98,7 @@ class Line:
         return True
 
     def follow(self, moved: MovedError) -> None:
-        """Connect to the node that has what was asked for; `moved` again if they send us round."""
+        """Connect to the node that `moved` names. Raises `moved` if nodes refer to each other in a circle."""
         if self._moves == MOVES:
             raise moved
         self._moves += 1
@@ -111,11 +111,11 @@ class Line:
             self._moves -= 1
 
     def run(self, name: str, *values: Word) -> Any:
-        """The answer of a script of the Redis driver."""
+        """The reply of a script of the Redis driver."""
         return self.execute(script(name), *values)
 
     def execute(self, wanted: Script, *values: Word) -> Any:
-        """The answer of a script. A server that does not know it, as after a restart, is sent its text."""
+        """The reply of a script. A server that does not know the script, as after a restart, gets its text."""
         try:
             answer = self.call("EVALSHA", wanted.digest, 1, self.tag, *values)
         except NoScriptError:
@@ -124,25 +124,25 @@ class Line:
         return answer
 
     def key(self, name: str) -> str:
-        """One of the queue's keys."""
+        """The full name of one of the queue's keys."""
         return f"{self.tag}:{name}"
 
     @property
     def _library(self) -> Any:
-        """The same connection, as the library has it."""
+        """The methods of the library's class for this connection."""
         return super()
 
 
 class PlainLine(Line, Connection):
-    """Over TCP."""
+    """A connection over TCP."""
 
 
 class TlsLine(Line, SSLConnection):
-    """Over TLS."""
+    """A connection over TLS."""
 
 
 class RedisSession(PooledSession[Line]):
-    """Connections to one server. `greet` checks the server before anything is asked of it.
+    """Connections to one server. `greet` checks the server before the first request.
 
     redis-py's pool is not used: it cannot tell for each connection whether the server was checked since the last fault.
     """
@@ -155,10 +155,10 @@ class RedisSession(PooledSession[Line]):
         self._translator = RedisTranslator(address)
         self.route = Route((address.host, address.port))
         self._trust = object()
-        """Replaced after a fault over any connection: then each connection has to check its server again."""
+        """Replaced after a fault on any connection: then each connection has to check its server again."""
 
     def own(self) -> Any:
-        """A connection of the caller's own, connected and checked; the caller disconnects it."""
+        """A new connection for the caller, connected and checked. The caller disconnects it."""
         self.refuse_fork()
         self.refuse_closed()
         return self.connect()
@@ -178,25 +178,25 @@ class RedisSession(PooledSession[Line]):
         connection.disconnect()
 
     def is_healthy(self, connection: Any) -> bool:
-        """Whether its server was checked after the last fault, and has not closed it."""
+        """Whether the server was checked after the last fault and has not closed the connection."""
         try:
             return connection.trust is self._trust and not connection.can_read(0)
         except BROKEN:
             return False
 
     def is_reusable(self, connection: Any) -> bool:
-        """Whether no question over it was broken off."""
+        """Whether every request over the connection got its reply."""
         return connection._sock is not None
 
     @contextmanager
     def translated(self, connection: Any, *, writing: bool) -> Iterator[None]:
-        """Errors of redis-py become ours. A refusal after a part of the change was made says so."""
+        """Translate errors of redis-py. An error after a part of the change was made reports that part."""
         connection.done = 0
         try:
             with self._translated(connecting=False, writing=writing):
                 yield
         except BaseException as error:
-            connection.disconnect()  # its next answer may belong to this question
+            connection.disconnect()  # the next reply could belong to this request
             if writing and connection.done and isinstance(error, StoreUnavailable | StoreUnusable):
                 raise self._translator.partly(error) from error.__cause__
             raise
@@ -220,14 +220,14 @@ class RedisSession(PooledSession[Line]):
         )
 
     def _begin(self, line: Any) -> None:
-        """The first words over a new connection: it may lead to another server than the last one."""
+        """Greet the server over a new connection, which may lead to another server than the last one."""
         line.tag = self.address.tag
         try:
             line.on_connect()
             line.trust = self._trust
             self._check(line)
         except BaseException:
-            line.disconnect()  # else the library would go on with it
+            line.disconnect()  # otherwise the library would use it further
             raise
 
     def _check(self, line: Any) -> None:

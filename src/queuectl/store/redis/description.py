@@ -21,7 +21,7 @@ _ACCEPT = "or accept it with ?durability=fast"
 class Server(Struct, frozen=True, kw_only=True):
     """The facts about a server that decide whether a queue can be kept there.
 
-    loading    whether it still reads its data from disk: until then its statements about the log are wrong
+    loading    whether it still reads its data from disk: until then its information about the log is wrong
     history    the server and its replication history: different whenever acknowledged writes may have been lost
     first_log  whether the log was switched on and is not complete yet: until then a crash loses everything
     fsync      the setting appendfsync; None if this user may not read it
@@ -46,7 +46,7 @@ class Server(Struct, frozen=True, kw_only=True):
 
     @property
     def durability(self) -> Durability:
-        """What kind of failure an acknowledged write survives."""
+        """The kind of failure that an acknowledged write survives."""
         return "memory-safe" if self.first_log or unsafe(self) else "power-safe"
 
     @property
@@ -96,13 +96,13 @@ def _is_first_log(info: dict[str, str]) -> bool:
 
 
 def refuse_unfit(found: Server, shown: str, user: str | None, *, fast: bool) -> None:
-    """Refuse a server that cannot keep a queue, or not as safely as was asked for (guarantee G1).
+    """Refuse a server that cannot keep a queue, or not as safely as requested (guarantee G1).
 
     `user` is the name in the URL; None stands for the default user.
     """
     if found.mode == "sentinel":
         raise StoreUnusable(
-            f"{shown} is a Sentinel, which keeps no data", "name the server itself; mostly its port is 6379"
+            f"{shown} is a Sentinel, which keeps no data", "name the server itself; its port is usually 6379"
         )
     if found.loading:
         raise StoreUnavailable(f"{shown} still reads its data from disk", "try again later")
@@ -206,7 +206,7 @@ def _faults(found: Server, info: dict[str, str]) -> list[str]:
 
 
 def with_index_faults(line: Line, found: Description) -> Description:
-    """With the indexes that do not agree with each other."""
+    """The description with the indexes that do not agree with each other."""
     wrong = [
         f"the index {name.decode()} has {size} entries, not {wanted}: keys were changed by hand; restore a backup"
         for name, size, wanted in line.run("check")
@@ -221,7 +221,7 @@ def _info(line: Line) -> dict[str, str]:
 
 
 def _settings(line: Line, pattern: str) -> dict[str, str]:
-    """The settings of a pattern; none at a managed server or for a user who may not read them."""
+    """The settings that match a pattern; empty on a managed server, or for a user who may not read them."""
     try:
         flat = [word.decode() for word in line.call("CONFIG", "GET", pattern)]
     except ResponseError:

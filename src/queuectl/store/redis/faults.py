@@ -1,4 +1,4 @@
-"""Errors of Redis and of the way there, as rows for the translator."""
+"""Errors of Redis and of the network, as rows for the translator."""
 
 import re
 
@@ -36,12 +36,12 @@ _ANOTHER_SERVER = ("READONLY", "read only replica", "LOADING", "MASTERDOWN", "CL
 
 
 def is_doubtful(error: Exception) -> bool:
-    """Whether the address may lead to another server from now on, or to other data, over every connection."""
+    """Whether the address may lead to another server, or to other data, from now on, on every connection."""
     return isinstance(error, BROKEN) or any(word in _text(error) for word in _ANOTHER_SERVER)
 
 
 class RedisTranslator(Translator):
-    """Says what an error of the Redis library means for one store."""
+    """Translates errors of redis-py for one store."""
 
     def __init__(self, address: Address) -> None:
         # The hints grant one kind of right at a time: Redis refuses a key pattern for a user who may use all keys, and
@@ -68,15 +68,15 @@ class RedisTranslator(Translator):
         return known or StoreUnusable(f"{self.shown}: Redis says: {reason}")
 
     def partly(self, refusal: QueuectlError) -> QueuectlError:
-        """The server refused after a part of the verb was done."""
+        """The error for a refusal after a part of the verb was done."""
         return OutcomeUnknown(f"{refusal.message}; a part was done before", refusal.hint or REPEAT)
 
     def text(self, error: Exception) -> str:
-        """The whole text. The library cuts off the first word of answers that it knows."""
+        """The whole text. The library removes the first word of errors that it knows."""
         return _text(error)
 
     def reason(self, error: Exception) -> str:
-        """The sentence that matters, without the line of a script and without the address."""
+        """The relevant sentence, without the line number of a script and without the address."""
         text = _text(error)
         line = _DIALLED.sub("", text.splitlines()[0]) if text else "no reason"
         head, at, inner = line.partition("@user_script: ")
@@ -101,7 +101,7 @@ ANSWERS = (
     Row(("WRONGPASS", "invalid username-password", "invalid password", "Authentication required", "NOAUTH"),
         StoreUnusable, PASSWORD),
     Row(("without any password configured",), StoreUnusable, "leave the password out of the URL"),
-    # Redis 6.2, later versions, and what either says of a script.
+    # The texts of Redis 6.2, of later versions, and of both in a script.
     Row(("one of the channels", "to access a channel", "can't publish to the channel"), StoreUnusable, "{channels}"),
     Row(("one of the keys", "to access a key"), StoreUnusable, "{keys}"),
     Row(("NOPERM", "ACL failure in script", "The user executing the script can't"), StoreUnusable, "{commands}"),

@@ -1,7 +1,8 @@
-"""Reading jobs: by id, by filter a page at a time, and counting.
+"""Reads jobs by id, or by filter page by page, and counts jobs.
 
-Every order has a sorted set of numbers, and so has every state, tag, batch and key. A page is walked along one of them,
-some hundreds of jobs at a time, and each is asked whether it matches: what is wanted of few jobs along the smallest.
+Each sort order has a sorted set of job numbers, and so has each state, tag, batch and key. A page reads one of these
+sets, some hundreds of jobs at a time, and checks each job against the filter. For a key, a batch or a tag with few
+jobs, all of them are read and then sorted.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,9 +18,9 @@ from queuectl.store.redis.connect import Line
 
 Row = Sequence[bytes | None]
 STRIDE = 500
-"""Jobs in one answer."""
+"""Jobs in one reply."""
 FEW = 1000
-"""So many are read whole and put in order here."""
+"""Up to this many jobs are read whole and sorted here."""
 
 
 def get(line: Line, ids: Sequence[str]) -> Jobs:
@@ -48,7 +49,7 @@ def find(line: Line, wanted: Filter, page: Page) -> Found:
 
 
 def counts(line: Line, wanted: Filter) -> Counts:
-    """Per queue and state: from the sums where that is enough, those of the archive included."""
+    """The number of jobs per queue and state, with the archive's. Uses stored counts if the filter allows that."""
     filters.literals(wanted.states)
     found = Counts({})
     if has_sums(wanted):
@@ -67,7 +68,7 @@ def counts(line: Line, wanted: Filter) -> Counts:
 
 
 def has_sums(wanted: Filter) -> bool:
-    """Whether what a filter means is counted all along."""
+    """Whether there are stored counts for a filter."""
     return wanted == Filter(queue=wanted.queue, states=wanted.states)
 
 
@@ -77,7 +78,7 @@ def _pairs(flat: list[bytes]) -> Iterator[tuple[str, str]]:
 
 
 def _few(line: Line, wanted: Filter) -> Iterable[Job] | None:
-    """All jobs that match, in no order, if an index names those that can be meant and they are few."""
+    """All jobs that match, in no order, if an index has the candidates and they are few; otherwise None."""
     numbers = _candidates(line, wanted)
     return None if numbers is None else _matching(line, wanted, numbers, [])
 
@@ -85,7 +86,7 @@ def _few(line: Line, wanted: Filter) -> Iterable[Job] | None:
 def _matching(
     line: Line, wanted: Filter, numbers: Sequence[bytes | str], damaged: list[Unreadable]
 ) -> Iterator[Job]:
-    """`damaged` takes up what is met and cannot be decoded."""
+    """The jobs with these numbers that match. Jobs that cannot be decoded are added to `damaged`."""
     return (job for job in _fetch(line, "number", numbers, wanted, damaged) if matches(job, wanted))
 
 
@@ -96,7 +97,7 @@ def _latest(
     after: tuple[int, ...] | None,
     damaged: list[Unreadable],
 ) -> Iterator[Job]:
-    """Those of these that match, the latest first, behind a place. No more are read than are asked for."""
+    """The jobs with these numbers that match, newest first, after a position. Reads jobs only as they are needed."""
     last = None if after is None else -after[0]
     places = sorted((int(number) for number in numbers), reverse=True)
     rest = [f"{number:016}" for number in places if last is None or number < last]
@@ -127,7 +128,7 @@ def _beginning(line: Line, prefix: str) -> list[bytes | str] | None:
 
 
 def _mark(wanted: Filter) -> str | None:
-    """The index of a group of jobs: of a key, a batch or a tag."""
+    """The index of the jobs with a key, a batch or a tag; None if the filter names none of these."""
     for name, value in (("key", wanted.unique_key), ("batch", wanted.batch), ("tag", wanted.tag)):
         if value is not None:
             return f"by:{name}:{value}"
@@ -142,9 +143,10 @@ def _walk(
     stride: int,
     damaged: list[Unreadable],
 ) -> Iterator[Job]:
-    """Jobs that match, in the order, behind a place: of the group or of the states that are meant, where these have it.
+    """The jobs that match, in the order, after a position. Reads the index of a group or of the states if that has
+    this order, otherwise the index of all jobs.
 
-    `stride` is how many are read first; where few of them match, more and more.
+    `stride` is how many rows the first read has; later reads have more.
     """
     indexes: list[str] = [sort]
     if sort == "created" and (mark := _mark(wanted)):
@@ -162,7 +164,7 @@ def _walk(
 
 
 def ended(line: Line, wanted: Filter, limit: int) -> Iterator[Job]:
-    """Jobs that match and have ended, longest ago first; `limit` of them are wanted."""
+    """Ended jobs that match, longest ended first. `limit` is how many the caller needs."""
     few = _few(line, wanted)
     if few is not None:
         return iter(sorted((job for job in few if job.ended and job.finished_at), key=_end))
@@ -178,12 +180,12 @@ def _readable(found: Iterable[Row]) -> Iterator[Job]:
 
 
 def _end(job: Job) -> tuple[int, int]:
-    """Where a job stands in the order of ends; one that lives again meanwhile has none, and is not deleted either."""
+    """The position of a job in the order of ends: 0 for a job that was retried meanwhile, which is not deleted either."""
     return (0 if job.finished_at is None else codec.micros(job.finished_at), job.number)
 
 
 def _along(line: Line, indexes: list[str], start: str, last: str, stride: int) -> Iterator[Row]:
-    """The rows of sorted sets from a score to another, a stride at a time, whatever is added meanwhile."""
+    """The rows of sorted sets between two scores, a stride at a time. Entries may be added meanwhile."""
     skipped, order = 0, "down" if last == "-inf" else "up"
     while True:
         stride = min(stride, STRIDE)
@@ -194,7 +196,7 @@ def _along(line: Line, indexes: list[str], start: str, last: str, stride: int) -
         end, stride = scores[-1].decode(), stride * 2
         if (
             len(indexes) > 1
-        ):  # no two have the same score, and what is to be passed over is in one of them only
+        ):  # no two jobs have the same score here, so the next read begins after the last one
             start = f"({end}"
             continue
         skipped = (skipped if end == start else 0) + sum(score.decode() == end for score in scores)
@@ -206,7 +208,7 @@ def _score(sort: Sort, after: tuple[int, ...]) -> int:
 
 
 def by_number(line: Line, numbers: Sequence[int]) -> tuple[list[Job], list[Unreadable]]:
-    """The jobs with these numbers, and those of them that cannot be decoded."""
+    """The jobs with these numbers; the second list has those that cannot be decoded."""
     damaged = list[Unreadable]()
     keys = [f"{number:016}" for number in numbers]
     return list(_fetch(line, "number", keys, Filter(), damaged)), damaged
@@ -215,7 +217,7 @@ def by_number(line: Line, numbers: Sequence[int]) -> tuple[list[Job], list[Unrea
 def _fetch(
     line: Line, by: str, keys: Sequence[bytes | str], wanted: Filter, damaged: list[Unreadable]
 ) -> Iterator[Job]:
-    """Jobs in the order of the keys; those that are gone are left out."""
+    """The jobs with these keys, in order. Deleted jobs are left out."""
     for start in range(0, len(keys), STRIDE):
         for row in line.run("fetch", by, *keys[start : start + STRIDE]):
             job = _decoded(row, wanted, damaged)
@@ -224,7 +226,7 @@ def _fetch(
 
 
 def _decoded(row: Row, wanted: Filter, damaged: list[Unreadable]) -> Job | None:
-    """The job out of a row. What is none is taken up among the damaged, if its state and queue are wanted."""
+    """Decode a row. A job that cannot be decoded is added to `damaged` if its state and queue are wanted."""
     try:
         return rows.job(row)
     except UnreadableJob as error:

@@ -1,10 +1,10 @@
-"""How Redis tells of changes: by messages where we can subscribe, else by counters that are polled.
+"""How changes are learned from Redis: by messages if a subscription is possible, otherwise by polling counters.
 
 The scripts that change jobs raise the counter of a topic and publish a message, at most once in 50 ms for each topic.
 
-Messages are lossy: a connection may die in silence, and the server may give up a subscriber that reads too slowly. So a
-connection on which nothing came for `SAFETY_POLL` seconds is asked for a sign of life, and one that has not given any
-until the next time is replaced. A server that cannot be subscribed to now is tried again as often; meanwhile the
+Messages are lossy: a connection may die unnoticed, and the server may disconnect a subscriber that reads too slowly.
+So the client sends a PING on a connection without a message for `SAFETY_POLL` seconds, and replaces the connection if
+no reply came by the next check. If a subscription fails, it is tried again at the same interval; meanwhile the
 counters are polled.
 """
 
@@ -36,7 +36,7 @@ class Listener(Source):
 
     @property
     def is_subscribed(self) -> bool:
-        """Whether messages come."""
+        """Whether there is a connection that receives messages."""
         return self._line is not None
 
     def connect(self) -> None:
@@ -46,7 +46,7 @@ class Listener(Source):
         self._check_later()
 
     def _subscribed(self) -> Any:
-        """A connection on which messages come; None if this is not possible now, or never."""
+        """A connection that receives messages; None if this is not possible, now or ever."""
         line, self._silent = self._session.own(), False
         try:
             line.call("SUBSCRIBE", line.key(_CHANNEL))
@@ -86,7 +86,7 @@ class Listener(Source):
                 yield message[2].decode()
 
     def _check(self) -> None:
-        """Ask for a sign of life; give up the connection if it has given none since the last time."""
+        """Send a PING; raise if the last one got no reply."""
         if self._silent:
             self.close()
             raise Lost

@@ -1,4 +1,4 @@
-"""What commands printed: chunks in a sorted set for each attempt, ordered by their numbers."""
+"""The output of commands: chunks in a sorted set for each attempt, ordered by their numbers."""
 
 from collections.abc import Iterator, Sequence
 
@@ -13,21 +13,21 @@ _unpack = msgspec.msgpack.Decoder(tuple[int, int, int, bytes]).decode
 
 
 def write(line: Line, chunks: Sequence[Chunk], trims: Sequence[Trim]) -> set[str]:
-    """Keep, then trim; answers the attempts that do not hold their job."""
+    """Store the chunks, then trim. Returns the attempts that do not hold their job."""
     kept = [word for c in chunks for word in (c.job_id, c.attempt_id, c.n, _packed(c))]
     cut = [word for t in trims for word in (t.job_id, t.attempt_id, t.after, t.before)]
     return {refused.decode() for refused in line.run("write_output", len(chunks), *kept, *cut)}
 
 
 def read(line: Line, attempt_id: str, after: int, limit: int) -> list[Chunk]:
-    """The chunks of an attempt after a number."""
+    """The chunks of an attempt with a number greater than `after`."""
     key = line.key(f"output:{attempt_id}")
     found = line.call("ZRANGEBYSCORE", key, f"({after}", "+inf", "LIMIT", 0, limit)
     return codec.chunks(found, lambda packed: _chunk(attempt_id, packed))
 
 
 def exists(line: Line, attempt_id: str) -> bool:
-    """Whether there is a chunk of an attempt."""
+    """Whether an attempt has any chunk."""
     return bool(line.call("EXISTS", line.key(f"output:{attempt_id}")))
 
 
@@ -43,7 +43,7 @@ def of_jobs(line: Line, numbers: Sequence[int], limit: int = 256) -> Iterator[li
 
 
 def _packed(chunk: Chunk) -> bytes:
-    """It begins with its number, so that no two of an attempt are the same member, and with the id of its job."""
+    """Encode a chunk. It begins with its number, so that each chunk is a member of its own, and its job's id."""
     rest = _pack((chunk.stream, codec.micros(chunk.at), chunk.offset, chunk.data))
     return f"{chunk.n:016} {chunk.job_id} ".encode() + rest
 
@@ -55,6 +55,6 @@ def _chunk(attempt_id: str, packed: bytes) -> Chunk:
 
 
 def _number(packed: bytes) -> int:
-    """The n of a chunk; of a damaged one without one so great a number that nothing comes behind it."""
+    """The number of a chunk. A damaged chunk without a number gets one that is greater than all others."""
     digits = packed[:16]
     return int(digits) if digits.isdigit() else 10**15

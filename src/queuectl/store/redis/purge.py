@@ -1,4 +1,4 @@
-"""Deleting jobs that have ended, a bounded number at a time."""
+"""Deletes ended jobs, a bounded number at a time, and jobs that cannot be decoded."""
 
 from collections.abc import Sequence
 from itertools import islice
@@ -11,14 +11,14 @@ from queuectl.store.redis.write import AT_ONCE
 
 
 def purge(line: Line, wanted: Filter, limit: int, now: str) -> list[str]:
-    """Longest ended first; whatever the filter says, only what has ended."""
+    """Delete ended jobs that match, longest ended first. Other jobs stay, whatever the filter says."""
     found = oldest(line, wanted, limit)
     gone = delete(line, found, now)
     return [job.id for job in found if job.number in gone]
 
 
 def oldest(line: Line, wanted: Filter, limit: int) -> list[Job]:
-    """Those that match and ended longest ago."""
+    """The jobs that match and ended longest ago."""
     return list(islice(find.ended(line, wanted, limit), limit))
 
 
@@ -30,7 +30,7 @@ def discard(line: Line, numbers: Sequence[int], now: str) -> list[int]:
 
 
 def delete(line: Line, jobs: Sequence[Job], now: str) -> set[int]:
-    """Delete these if they have not changed since. Answers the numbers of those that are gone."""
+    """Delete these jobs if they have not changed since. Returns the numbers of the deleted jobs."""
     gone = set[int]()
     for start in range(0, len(jobs), AT_ONCE):
         batch = jobs[start : start + AT_ONCE]

@@ -1,4 +1,4 @@
-"""Workers and what is asked of them; the small shared tables."""
+"""The registry of workers, their instructions, and the small shared tables."""
 
 from queuectl.domain.worker import Instruction, Worker, still_instructed
 from queuectl.store.driver import codec
@@ -7,7 +7,7 @@ from queuectl.store.redis.connect import Line
 
 
 def heartbeat(line: Line, worker: Worker) -> Instruction | None:
-    """Enter a worker or renew its entry (`heartbeat` is set); answers what is asked of it."""
+    """Enter a worker or renew its entry; `heartbeat` is set. Returns its pending instruction."""
     known = line.call("HGET", line.key("workers"), worker.id)
     seen = pending_instruction(line, worker.id)
     left = still_instructed(seen, codec.worker(worker.id, known), worker) if known else None
@@ -15,17 +15,17 @@ def heartbeat(line: Line, worker: Worker) -> Instruction | None:
 
 
 def pending_instruction(line: Line, worker_id: str) -> Instruction | None:
-    """What is asked of a worker."""
+    """The pending instruction of a worker."""
     return _request(line.call("HGET", line.key("asked"), worker_id))
 
 
 def instruct(line: Line, worker_id: str, instruction: Instruction) -> bool:
-    """Ask something of a worker, if there is such a one."""
+    """Store an instruction for a worker. False if there is no such worker."""
     return bool(line.run("instruct", worker_id, instruction))
 
 
 def workers(line: Line) -> list[Worker]:
-    """All, in order of their start."""
+    """All workers, in order of their start."""
     flat = line.call("HGETALL", line.key("workers"))
     pairs = zip(flat[::2], flat[1::2], strict=True)
     found = [codec.worker(id.decode(errors="replace"), text) for id, text in pairs]
@@ -45,17 +45,17 @@ def read_table(line: Line, table: Table) -> dict[str, Entry]:
 
 
 def insert_entry(line: Line, table: Table, key: str, value: str) -> bool:
-    """Unless there is one."""
+    """Write an entry with version 1 if there is none. Returns whether it did."""
     return bool(line.run("compare_and_swap", table, key, 0, value))
 
 
 def update_entry(line: Line, table: Table, key: str, value: str, version: int) -> bool:
-    """If its version is this."""
+    """Replace an entry and raise its version, if its version is this one. Returns whether it did."""
     return bool(line.run("compare_and_swap", table, key, version, value))
 
 
 def delete_entry(line: Line, table: Table, key: str, version: int) -> bool:
-    """If its version is this."""
+    """Remove an entry if its version is this one. Returns whether it did."""
     return bool(line.run("compare_and_swap", table, key, version))
 
 

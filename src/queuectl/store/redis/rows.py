@@ -1,7 +1,7 @@
-"""A job as the scripts take and answer it.
+"""A job in the form in which scripts take and return it.
 
-What the scripts themselves look at are fields of a hash, as decimal text; everything else that changes travels through
-them unread, as one JSON text (`rest`). The spec is a field that is written once.
+The values that scripts read are fields of a hash, as decimal text. The scripts do not read the other values that
+change: those are one JSON text (`rest`). The spec is a field that is written once.
 """
 
 import re
@@ -42,7 +42,7 @@ _NUMBERS = frozenset(
         "number",
     )
 )
-# An older program refuses a `rest` of another length: what came later is a field of its own.
+# An older program refuses a `rest` of another length, so each later column is a field of its own.
 _REST = tuple(column for column in codec.CHANGING if column not in (*_HASH, "cause"))
 _pack = msgspec.msgpack.Encoder().encode
 _rests = msgspec.json.Decoder(list[Any])
@@ -54,7 +54,7 @@ def new(job: Job) -> bytes:
 
 
 def batches(packed: Sequence[bytes], count: int, size: int) -> Iterator[Sequence[bytes]]:
-    """In pieces of at most so many jobs, and of not many more bytes than that: a script holds up everybody else."""
+    """Split into pieces of at most `count` jobs and about `size` bytes, because a script blocks all other clients."""
     start = weight = 0
     for place, job in enumerate(packed):
         weight += len(job)
@@ -96,12 +96,12 @@ def job(row: Sequence[Any]) -> Job:
 
 
 def standing(row: Sequence[Any]) -> tuple[str, str]:
-    """State and queue of a row, as far as there is any."""
+    """State and queue of a row, each empty if the row has none."""
     return tuple((row[FIELDS.index(name)] or b"").decode(errors="replace") for name in ("state", "queue"))  # type: ignore[return-value]
 
 
 def _value(name: str, part: bytes) -> Any:
-    """A number, or text: also where a number ought to be."""
+    """A number, or the text if it is not a number."""
     text = part.decode(errors="backslashreplace")
     return int(text) if name in _NUMBERS and _WHOLE.fullmatch(text) else text
 

@@ -1,6 +1,6 @@
-"""What a connection begins with: which queue this is, in which form it is kept, and whether it has an archive.
+"""The check at the start of a connection: the schema of the queue, and whether it has an archive.
 
-A program refuses a newer form. Nothing has to be made in Redis beforehand.
+A program refuses a newer schema. Nothing has to be created in Redis beforehand.
 """
 
 from queuectl.clock import random_bytes
@@ -11,9 +11,9 @@ NEWEST = 1
 
 
 def begin(line: Line, shown: str, history: str, *, create: bool, archives: bool) -> None:
-    """Refuse a newer schema, and a queue whose archive was not named. Without `create` there has to be one.
+    """Refuse a newer schema, and a queue whose archive was not named. Without `create` the queue has to exist.
 
-    `history` is another one whenever the server may have lost what it had acknowledged.
+    `history` changes whenever the server may have lost acknowledged writes.
     """
     name = random_bytes(8).hex() if archives else ""
     found, archive = line.run("open_queue", history, NEWEST if create else "", name)

@@ -1,4 +1,4 @@
-"""Lua scripts. A script is a file of `scripts/`, behind the libraries that its head names.
+"""Lua scripts. A script is a file of `scripts/`, preceded by the libraries that its head names.
 
 `-- uses: clock, job` in the head of a script names `lib/clock.lua` and `lib/job.lua`; a library may name others. A
 server knows a script by the digest of its whole text, so the text is sent once for each start of the server.
@@ -42,7 +42,7 @@ def uses(text: str) -> list[str]:
 
 
 def _add_libraries(known: dict[str, str], text: str, folder: str) -> None:
-    """Add the libraries that a text names, each behind those that it needs itself."""
+    """Add the libraries that a text names, each after the libraries that it needs itself."""
     for name in uses(text):
         if name not in known:
             own = os.path.exists(os.path.join(folder, "lib", f"{name}.lua"))

@@ -19,9 +19,9 @@ PATIENCE = 10.0
 
 
 class RedisStore(DriverStore[Line]):
-    """Jobs in the keys of one name. Nothing is connected before the first verb.
+    """Jobs in the keys of one queue. The first verb connects.
 
-    `clock` stands for the server's own, for tests; `token` makes attempt ids.
+    `clock` replaces the server's clock in tests; `token` makes attempt ids.
     """
 
     _verbs: Verbs[Line, str, str] = verbs
@@ -51,7 +51,7 @@ class RedisStore(DriverStore[Line]):
 
     @property
     def moment(self) -> str:
-        """The time for a script: empty for the server's own."""
+        """The time for a script; empty text for the server's clock."""
         return "" if self._given is None else str(codec.micros(self._given.now()))
 
     def now(self) -> datetime:
@@ -64,13 +64,13 @@ class RedisStore(DriverStore[Line]):
         return self.moment
 
     def has_output(self, attempt_id: str) -> bool:
-        """Whether anything is kept of what an attempt printed."""
+        """Whether any output of an attempt is stored."""
         return self.session.read(output.exists, attempt_id)
 
     def _describe(self, line: Line, thorough: bool) -> Description:
         if thorough:
             with closing(self.subscribe(())) as probe:
-                probe.wait(0)  # tries whether we may subscribe
+                probe.wait(0)  # tests whether this user may subscribe
         listens = self._listener.is_subscribed if thorough else self._address.listens
         listening = "messages" if listens else "polling"
         found = description.describe(line, self._address.shown, listening)
@@ -85,7 +85,7 @@ class RedisStore(DriverStore[Line]):
             self.session.route.learn(line)
             if not line.leads_to_the_queue():
                 return
-            found = description.server(line)  # it may have become a primary just now
+            found = description.server(line)  # the server may have become a primary just now
         description.refuse_unfit(found, self._address.shown, self._address.user, fast=self._fast)
         begun = {"create": self._create, "archives": self._archives}
         try:

@@ -1,4 +1,4 @@
-"""Adding and changing jobs: each batch is one script, or one for each piece of a large one."""
+"""Adds and changes jobs. Each batch is one script; a large batch is one script for each piece."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -13,9 +13,9 @@ from queuectl.store.redis import rows
 from queuectl.store.redis.connect import Line
 
 Swapped = SaveResult | Literal["absent", "past"]
-"""absent: there is no such job. past: not here, but in the archive."""
+"""absent: there is no such job. past: the job is in the archive."""
 AT_ONCE, BYTES_AT_ONCE = 500, 4 << 20
-"""Jobs in one script, and how much they weigh: it holds up everybody else meanwhile."""
+"""Jobs and bytes in one script, which blocks all other clients while it runs."""
 
 
 class NumberFloorUnknown(Exception):
@@ -23,12 +23,12 @@ class NumberFloorUnknown(Exception):
 
 
 def add(line: Line, jobs: Sequence[Job], now: str) -> list[Added]:
-    """Insert what is absent, in a queue without an archive."""
+    """Insert the jobs whose ids are absent, in a queue without an archive."""
     return [added for added in try_add(line, jobs, now) if added is not None]
 
 
 def try_add(line: Line, jobs: Sequence[Job], now: str) -> list[Added | None]:
-    """Insert what is absent; None for a job whose id is in the archive. Raises NumberFloorUnknown."""
+    """Insert the jobs whose ids are absent; None for a job whose id is in the archive. Raises NumberFloorUnknown."""
     answers = list[Added | None]()
     for batch in rows.batches([rows.new(job) for job in jobs], AT_ONCE, BYTES_AT_ONCE):
         added, said = jobs[len(answers) : len(answers) + len(batch)], line.run("add", now, *batch)
@@ -55,7 +55,7 @@ def save(line: Line, jobs: Sequence[Job], now: str) -> list[SaveResult]:
 
 
 def try_save(line: Line, jobs: Sequence[Job], now: str) -> list[Swapped]:
-    """The same, with two answers more."""
+    """Compare-and-swap on the version. The result may also be `absent` or `past`."""
     answers = list[Swapped]()
     for batch in rows.batches([rows.changed(job) for job in jobs], AT_ONCE, BYTES_AT_ONCE):
         answers += [swapped(word) for word in line.run("save", now, *batch)]
@@ -63,12 +63,12 @@ def try_save(line: Line, jobs: Sequence[Job], now: str) -> list[Swapped]:
 
 
 def swapped(word: bytes) -> Swapped:
-    """What a word of a script means."""
+    """The result for a word that a script returns."""
     if word.isdigit():
         return int(word)
     return "duplicate" if word == b"taken" else word.decode()  # type: ignore[return-value]
 
 
 def without_archive(result: Swapped) -> SaveResult:
-    """What a result means where no archive can be asked."""
+    """The result in a queue without an archive."""
     return "stale" if result == "absent" or result == "past" else result

@@ -27,7 +27,7 @@ Answer = TypeVar("Answer")
 MAX_VERSION = 2**53
 """Above the version of each job. It stands for the version of a copy that cannot be decoded."""
 MAX_BYTES = 15_000_000
-"""A job of so many bytes fits into a document of MongoDB (16 MiB), with room for what is not counted here."""
+"""A job of this many bytes fits into a document of MongoDB (16 MiB), with room for what is not counted here."""
 
 
 class Archive:
@@ -37,9 +37,9 @@ class Archive:
         self._connections = MongoSession(address.parse(url), SAFE, patience, self._greet)
         self.bind: Callable[[Base, str], None] = lambda base, shown: None
         self.fault: str | None = None
-        """The error of the last question; None if the archive answered."""
+        """The error of the last request; None if the archive answered."""
         self.is_watched = False
-        """Whether an archiver of this process asks it again and again while it is away."""
+        """Whether an archiver of this process keeps trying to reach the archive while it is away."""
 
     def _greet(self, base: Base) -> None:
         description.refuse_unfit(description.server(base), self.shown)
@@ -57,22 +57,22 @@ class Archive:
         return self._connections.address.shown
 
     def get(self, ids: Sequence[str]) -> Jobs:
-        """The jobs with these ids."""
+        """The copies with these ids."""
         self.fail_fast()
         return self._read(lambda base: find.get(base, ids)) if ids else Jobs()
 
     def find(self, wanted: Filter, page: Page) -> Found:
-        """A page of them."""
+        """A page of copies that match."""
         self.fail_fast()
         return self._read(lambda base: find.find(base, wanted, page))
 
     def oldest(self, wanted: Filter, limit: int) -> list[Job]:
-        """Those that match and ended longest ago."""
+        """The copies that match and ended longest ago."""
         self.fail_fast()
         return self._read(lambda base: purge.oldest_jobs(base, wanted, limit))
 
     def read_output(self, attempt_id: str, after: int, limit: int) -> list[Chunk]:
-        """The chunks of an attempt after a number."""
+        """The chunks of an attempt with a number greater than `after`."""
         self.fail_fast()
         return self._read(lambda base: output.read(base, attempt_id, after, limit))
 
@@ -82,7 +82,7 @@ class Archive:
             self._write(lambda base: output.keep(base, chunks))
 
     def put(self, jobs: Sequence[Job], number: Callable[[], int]) -> list[Job]:
-        """Store copies. Answers the jobs that are too large for a document. `number` gives a number that no job has."""
+        """Store copies. Returns the jobs that are too large for a document. `number` returns an unused number."""
         if not jobs:
             return []
         return self._write(lambda base: _put(base, jobs, number))
@@ -120,7 +120,7 @@ class Archive:
         return int(last["_id"]) if last else 0
 
     def describe(self) -> dict[str, str]:
-        """Its size, for `doctor`."""
+        """The size of the archive, for `doctor`."""
         jobs = self._read(lambda base: base["jobs"].estimated_document_count())
         return {"archived_jobs": str(jobs)}
 
@@ -157,7 +157,7 @@ def _copies(base: Base, which: dict[str, Any], limit: int) -> list[Copy]:
 
 
 def _copy(document: documents.Document) -> Copy:
-    """A field that was changed by hand to another type counts as empty."""
+    """The key of a copy. A field that was changed by hand to another type counts as empty."""
     id, state, queue = (_text(document.get(name)) for name in ("id", "state", "queue"))
     version = document.get("version")
     return Copy(document["_id"], id, version if isinstance(version, int) else 0, state, queue)
@@ -188,7 +188,7 @@ def _put(base: Base, jobs: Sequence[Job], number: Callable[[], int]) -> list[Job
 
 
 def _size(document: documents.Document) -> int:
-    """About how many bytes it is."""
+    """About how many bytes a document has."""
     return sum(len(value.encode()) for value in document.values() if isinstance(value, str))
 
 

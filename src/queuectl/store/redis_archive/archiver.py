@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 AT_ONCE = 200
 IDLE_MS = 1000
-"""For how long the server keeps one question for new entries."""
+"""Milliseconds that the server waits for new entries before it replies."""
 RETRY_AFTER = 2.0
 """Seconds until an archive that was away is tried again."""
 BYTES_AT_ONCE = 4 << 20
@@ -59,7 +59,7 @@ class Archiver:
         self._stopped.set()
 
     def finish(self, within: float) -> None:
-        """End, and archive before that what has ended so far: there may be no worker after this one."""
+        """Archive the jobs that have ended so far, then end: there may be no worker after this one."""
         self.stop()
         if self._thread is None or self._archive.fault is not None:
             return
@@ -71,7 +71,7 @@ class Archiver:
                     pass
 
     def archive_batch(self, wait_ms: int = 0) -> int:
-        """Archive one batch. Answers how many entries it had."""
+        """Archive one batch. Returns how many entries it had."""
         entries = self._queue.read_entries(self._name, AT_ONCE, wait_ms=wait_ms)
         if entries:
             jobs, damaged = self._queue.ended_jobs(entries)
@@ -133,7 +133,7 @@ class Archiver:
                 self._reconcile()
                 self.archive_batch(IDLE_MS)
             except (StoreError, OutcomeUnknown):
-                # `Archive.fault` keeps what the archive said; whoever needs an archived job is told of it.
+                # `Archive.fault` keeps what the archive said; a command that needs an archived job reports it.
                 self._stopped.wait(RETRY_AFTER)
             except Exception as error:
                 # A job that cannot be archived for a reason nobody foresaw must not end the thread.
@@ -143,7 +143,7 @@ class Archiver:
     def _reconcile(self) -> None:
         """Finish what others have left; audit now and then, and when one side may have been set back in time."""
         if self._archive.fault is not None:
-            self._archive.max_number()  # any question, to see whether the archive answers again
+            self._archive.max_number()  # any request, to see whether the archive answers again
         self.finish_all()
         if self._queue.session.write(lock.take):
             self._queue.forget_archivers()

@@ -40,7 +40,7 @@ class Run(Struct, frozen=True):
 
     @property
     def words(self) -> tuple[str, str]:
-        """What the scripts are told of it."""
+        """The audit's arguments for scripts."""
         return self.name, str(int(self.repairs))
 
 
@@ -59,7 +59,7 @@ class Audit:
         self._queue, self._archive, self._stopped = queue, archive, stopped or threading.Event()
 
     def repair(self) -> Counter[str]:
-        """Make them agree, and record for `doctor` what was repaired. Answers how much of each kind."""
+        """Make them agree, and record for `doctor` what was repaired. Returns how much of each kind."""
         self._queue.raise_number(self._archive.max_number())
         found, complete = self._compare(repairs=True)
         self._queue.session.write(record, found, self._queue.now())
@@ -85,7 +85,7 @@ class Audit:
         return not self._stopped.is_set()
 
     def _enter_ended(self, this: Run, found: Counter[str]) -> bool:
-        """Ended jobs that are in no stream: of before the queue had an archive, or of a stream that was deleted."""
+        """Enter ended jobs that no stream has: from before the queue had an archive, or of a deleted stream."""
         for state in sorted(TERMINAL):
             after = FIRST
             while after:
@@ -96,7 +96,7 @@ class Audit:
         return True
 
     def _forget_missing(self, this: Run, found: Counter[str]) -> bool:
-        """Archived jobs that the archive does not have."""
+        """Forget archived jobs that the archive does not have."""
         for known in self._queue.archived_ids():
             existing = self._archive.existing_ids(list(known))
             missing = {id: version for id, version in known.items() if id not in existing}
@@ -106,7 +106,7 @@ class Audit:
         return True
 
     def _learn_unknown(self, this: Run, found: Counter[str]) -> bool:
-        """Copies that Redis does not know, and the sums of the archive."""
+        """Learn the copies that Redis does not know, and compare the sums of the archive."""
         reached = FIRST
         while reached != LAST:
             upto = self._end_of_piece(int(reached))
@@ -123,7 +123,7 @@ class Audit:
         return f"{copies[-1].number:016}" if len(copies) == AT_ONCE else LAST
 
     def _compare_piece(self, this: Run, reached: str, upto: str) -> Verdict | None:
-        """A piece is announced before it is read: of a job that changes meanwhile the queue notes that it changed."""
+        """Compare one piece. It is announced before the read, so that the queue notes which jobs change meanwhile."""
         write = self._queue.session.write
         if not write(begin, this, reached, upto):
             return None

@@ -38,7 +38,7 @@ def _host(shown: str | None) -> str:
 
 
 def _mark(base: Base, queue: str, shown: str, *, is_used: bool) -> dict[str, object] | None:
-    """Mark a database that has no mark. Answers the mark that it has then: another process may have been faster."""
+    """Mark a database that has no mark. Returns the mark that it then has: another process may have been faster."""
     if is_used:
         raise StoreUnusable(f"{shown} holds a queue of its own", "name a database for the archive alone")
     fresh = {"queue": queue, "mark": random_bytes(8).hex()}

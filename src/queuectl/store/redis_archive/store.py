@@ -1,6 +1,6 @@
 """The store contract over two stores: a queue in Redis, and an archive in MongoDB for ended jobs.
 
-Redis knows which jobs are archived. So it is asked first, and once more about each copy that the archive answers.
+Redis knows which jobs are archived. So it is queried first, and once more about each copy that the archive returns.
 `lifecycle.py` has the states and the invariant.
 """
 
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 
 Named = TypeVar("Named", Job, Unreadable, Copy)
 LAST_SECONDS = 3.0
-"""For how long a worker that leaves archives what has ended: less than its holder waits for it."""
+"""Seconds for which a worker that leaves archives ended jobs: less than its holder waits for it."""
 TRIES = 3
-"""How often both sides are asked when jobs move between the questions."""
+"""How often both sides are queried when jobs move between the queries."""
 
 
 class ArchivedStore:
@@ -96,7 +96,7 @@ class ArchivedStore:
             if archived:
                 answer = self._archive.get(archived)
                 found |= {**answer, **answer.unreadable}
-            missing = [id for id in located if id not in found]  # restored between the two questions
+            missing = [id for id in located if id not in found]  # restored between the two queries
             if not missing:
                 break
         known = [found[id] for id in ids if id in found]
@@ -270,7 +270,7 @@ class ArchivedStore:
         return replace(said, details={**details, **found}, faults=(*said.faults, *wrong), archived=True)
 
     def _audit(self) -> list[str]:
-        """What queue and archive do not agree about."""
+        """The differences between queue and archive."""
         found = Audit(self._queue, self._archive).look()
         return [f"{count} {what}: workers mend them" for what, count in found.items()]
 
@@ -302,7 +302,7 @@ def _is_same(copies: Jobs, job: Job) -> bool:
 
 
 def _page(jobs: list[Job], page: Page, partial: list[Found]) -> Found:
-    """The first jobs. Nothing behind the end of a `partial` answer: what follows there is not known yet."""
+    """The first jobs. No jobs after the end of a `partial` result, because what follows there is not known yet."""
 
     def position(job: Job) -> tuple[int, ...]:
         return codec.position(job, page.sort)

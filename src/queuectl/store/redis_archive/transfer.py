@@ -1,4 +1,4 @@
-"""The queue's side of the archive: one method for each script, and for each question about jobs between the two.
+"""The queue's side of the archive: one method for each script, and for each query about jobs between the two.
 
 `lifecycle.py` says what the scripts do to a job, and what each key means.
 """
@@ -21,9 +21,9 @@ from queuectl.store.redis_archive.scripts import run
 
 GROUP = "movers"
 ABANDONED_MS = 30_000
-"""Entries that an archiver read so long ago, and has not removed, go to another one."""
+"""Entries that an archiver read this long ago, and has not removed, go to another archiver."""
 FORGOTTEN_MS = 3_600_000
-"""An archiver that has nothing in hand and has read nothing for so long belongs to a worker that has left."""
+"""An archiver without entries that has read nothing for this long belongs to a worker that has left."""
 STRIDE = 500
 
 
@@ -50,7 +50,7 @@ class Restored(Struct, frozen=True):
 
 
 class Copy(Struct, frozen=True):
-    """What tells a copy in the archive from another."""
+    """What distinguishes a copy in the archive from another."""
 
     number: int
     id: str
@@ -68,7 +68,7 @@ class Binding(Struct, frozen=True):
 
 
 class Transfer:
-    """Asks and tells the queue. `now` is the time for scripts: empty for the server's own."""
+    """Runs the queue's scripts. `now` is the time for them; empty text for the server's clock."""
 
     def __init__(self, session: RedisSession, now: Callable[[], str]) -> None:
         self.session, self.now = session, now
@@ -80,10 +80,10 @@ class Transfer:
         return self.session.read(run, name, *words)
 
     def _call(self, verb: str, key: str, *words: Word) -> Any:
-        """The answer of a command that reads one of the queue's keys."""
+        """The reply to a command that reads one of the queue's keys."""
         return self.session.read(_call, verb, key, *words)
 
-    # verbs whose answers tell of archived jobs
+    # verbs whose results mention archived jobs
 
     def add(self, jobs: Sequence[Job]) -> list[Added | None]:
         """Insert new jobs; None for an id that is archived. Raises NumberFloorUnknown."""
@@ -98,7 +98,7 @@ class Transfer:
         return self.session.read(purge.oldest, wanted, limit)
 
     def delete_live(self, jobs: Sequence[Job]) -> set[int]:
-        """Delete ended jobs in Redis that have not changed since. Answers the numbers of those that were deleted."""
+        """Delete ended jobs in Redis that have not changed since. Returns the numbers of the deleted jobs."""
         return self.session.write(purge.delete, jobs, self.now()) if jobs else set()
 
     # live → copying → archived
@@ -123,7 +123,7 @@ class Transfer:
         self.session.read(read)
 
     def archive_done(self, entries: Sequence[StreamEntry]) -> tuple[list[StreamEntry], list[StreamEntry]]:
-        """The archive has copies. Answers the entries of jobs that changed meanwhile, and of jobs that were deleted."""
+        """The archive has copies. Returns the entries of jobs that changed meanwhile, and those of deleted jobs."""
         words = [
             word for each in entries for word in (each.entry, f"{each.number:016}", each.version, each.id)
         ]
@@ -137,7 +137,7 @@ class Transfer:
         self._run("drop_entries", *[each.entry for each in entries])
 
     def keep_live(self, entries: Sequence[StreamEntry]) -> None:
-        """The archive cannot take these: they stay in Redis."""
+        """The archive cannot store the jobs of these entries: they stay in Redis."""
         self._run("keep_live", *[w for e in entries for w in (e.entry, f"{e.number:016}", str(e.version))])
 
     def fresh_number(self) -> int:
@@ -155,7 +155,7 @@ class Transfer:
     # archived → restoring → live
 
     def restore(self, jobs: Sequence[tuple[Job, Job]]) -> list[tuple[SaveResult, Restored | None]]:
-        """Bring jobs back; of each as it was and as it is to be."""
+        """Bring jobs back; each is given as it was and as it should be."""
         now, answers = self.now(), list[tuple[SaveResult, Restored | None]]()
         for batch in _batches(jobs):
             words = [word for was, job in batch for word in _restore_words(was, job)]
@@ -179,7 +179,7 @@ class Transfer:
     # → deleting → gone
 
     def delete_archived(self, jobs: Sequence[Job] | Sequence[Copy]) -> set[int]:
-        """Delete archived jobs. Answers the numbers of those that were deleted, whose copies are to be deleted now."""
+        """Delete archived jobs. Returns the numbers of the deleted jobs; the caller then deletes their copies."""
         words = [word for j in jobs for word in (f"{j.number:016}", j.id, str(j.version), j.state, j.queue)]
         return (
             {int(number) for number in self._run("delete_archived", self.now(), *words)} if words else set()
@@ -204,7 +204,7 @@ class Transfer:
         """Bind the queue to the archive with this mark, unless it is bound to another one."""
         return _binding(self._run("bind", mark, shown))
 
-    # questions
+    # queries
 
     def locate(self, ids: Sequence[str]) -> dict[str, Job | Unreadable | None]:
         """Those of these jobs that are in Redis, and None for each that is archived. Others are left out."""
@@ -225,7 +225,7 @@ class Transfer:
     # both sides after one of them was set back in time
 
     def enter_ended(self, state: str, after: str, limit: int, *, repairs: bool) -> tuple[int, str]:
-        """Enter ended jobs that have no entry. Answers how many, and where the next piece begins, or an empty text."""
+        """Enter ended jobs without an entry. Returns how many, and where the next piece begins, or an empty text."""
         missing, last = self._run("archive_ended", str(int(repairs)), state, after, limit)
         return int(missing), last.decode()
 
@@ -238,12 +238,12 @@ class Transfer:
             yield {id.decode(): int(float(version)) for id, version in pairs}
 
     def forget_missing(self, missing: dict[str, int], *, repairs: bool) -> int:
-        """The archive does not have these. Answers how many it should have."""
+        """Forget jobs that the archive does not have. Returns how many of them it should have."""
         words = [word for pair in missing.items() for word in pair]
         return int(self._run("forget_missing", str(int(repairs)), *words)) if missing else 0
 
     def raise_number(self, floor: int | None) -> None:
-        """Give no number up to this one; None if the archive cannot be asked."""
+        """Never assign a number up to this one; None if the archive cannot be reached."""
         self._run("raise_number", *(() if floor is None else (floor,)))
 
 

@@ -1,11 +1,12 @@
-"""How SQLite tells of changes: by its `data_version`, which is polled, and by inotify on its log.
+"""How changes are learned from SQLite: by polling its `data_version`, and by inotify on its log.
 
-`data_version` is read on the writing connection. There it rises for commits of everybody else and never for our own, so
-a worker that renews its leases does not wake itself. It says nothing of topics: a commit of others is a change of all.
+`data_version` is read on the writing connection. There it rises for commits over other connections and never for
+commits over this one, so a worker that renews its leases does not wake itself. It has no topics, so a commit of
+another process counts as a change of all topics.
 
-Polls are frequent after activity and grow rarer. To poll every 10 ms costs half a percent of a core already, so when
-nothing happens for a while, inotify tells of writes to the log. It tells before a commit can be seen (the sync comes
-between), so an event only makes the polls frequent again; and a rare poll makes up for an event that never came.
+Polls are frequent after activity and become rarer. Polling every 10 ms takes half a percent of a core, so after a
+while without activity, inotify reports writes to the log. Its event comes before the commit is visible (the sync
+comes in between), so an event only makes the polls frequent again. Rare polls make up for events that never arrive.
 """
 
 from collections.abc import Mapping
@@ -41,7 +42,7 @@ class ChangePoller(Source):
         self._pause = SHORTEST
 
     def reset_backoff(self) -> None:
-        """Something happens: poll more often for a while."""
+        """Poll more often for a while, because something happens."""
         self._pause = SHORTEST
 
     @property
@@ -57,7 +58,7 @@ class ChangePoller(Source):
         return None
 
     def counters(self) -> Mapping[Topic, int]:
-        """The same for every topic; as before while the connection is busy."""
+        """The same number for every topic; the last numbers while the connection is busy."""
         found = self._writer.peek(_data_version)
         if found is not None and found != self._version:
             self._version = found
@@ -66,11 +67,11 @@ class ChangePoller(Source):
         return self._counters
 
     def interval(self) -> float:
-        """Grows from call to call, until `reset_backoff`."""
+        """Seconds until the next poll: more with each call, until `reset_backoff`."""
         if self._backed_off and self._watch is None:
             self._watch = Watch.of(self._log)
             self._unwatchable = self._watch is None
-            return 0.0  # what was written before the watch was made, the next poll sees
+            return 0.0  # the next poll sees what was written before the watch was made
         if self._backed_off:
             return MAX_POLL_WATCHED
         pause = self._pause

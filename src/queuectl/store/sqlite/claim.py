@@ -1,8 +1,8 @@
-"""Claim, renew and find lapsed leases.
+"""Claim jobs, renew leases, and find expired leases.
 
-Within `BEGIN IMMEDIATE` nobody else writes, so a claim is: bring delayed jobs whose time has come into the
-line, read the first ones, let the domain change them, write them back. What it costs depends on how many jobs
-are taken and on how many queues have something ready, not on how many jobs there are.
+Within `BEGIN IMMEDIATE` no other connection writes, so a claim makes delayed jobs that are due ready, reads the first
+ready jobs, lets the domain change them, and writes them back. Its cost depends on the number of jobs that are taken and
+of queues with ready jobs, not on the number of jobs in the store.
 """
 
 from collections.abc import Callable, Sequence
@@ -25,16 +25,13 @@ from queuectl.store.sqlite.sql import statements
 SQL = statements("claim")
 _JOBS = statements("jobs")
 Now = Callable[[], datetime]
-"""Asked inside the transaction: a writer may have waited for the lock of another process."""
+"""Called inside the transaction, because a writer may have waited for the lock of another process."""
 PROMOTED_AT_ONCE = 1000
-"""Delayed jobs that one claim brings into the line. More may become due at once; later claims bring the
-others.
-"""
+"""Delayed jobs that one claim makes ready. If more become due at once, later claims make the others ready."""
 
 
 def nothing_to_claim(connection: apsw.Connection, request: ClaimRequest, now: Now) -> bool:
-    """Whether a claim would find nothing: asked of a reader, so that idle polling writes nothing and locks
-    nobody out.
+    """Whether a claim would find nothing. A reading connection finds out, so that idle polling takes no write lock.
     """
     if connection.execute(SQL["anything_delayed_due"], (codec.micros(now()),)).get:
         return False
@@ -59,7 +56,7 @@ def claim(
 
 
 def _readable(connection: apsw.Connection, request: ClaimRequest, aside: SetAside) -> list[Job]:
-    """The first jobs; what cannot be decoded makes room for the next ones."""
+    """The first jobs. Jobs that cannot be decoded are set aside, and the next ones are read."""
     met = aside.met
     while True:
         numbers = _first(connection, request)
@@ -70,10 +67,10 @@ def _readable(connection: apsw.Connection, request: ClaimRequest, aside: SetAsid
 
 
 def set_aside(connection: apsw.Connection, damaged: Sequence[Unreadable], aside: SetAside) -> None:
-    """Hand these out no more."""
+    """Set these jobs aside."""
     if not damaged:
         return
-    connection.pragma("ignore_check_constraints", 1)  # a hand may have ignored them, too
+    connection.pragma("ignore_check_constraints", 1)  # an edit by hand may have ignored them, too
     try:
         connection.executemany(SQL["set_aside"], [(each.number,) for each in damaged])
     finally:
@@ -84,7 +81,7 @@ def set_aside(connection: apsw.Connection, damaged: Sequence[Unreadable], aside:
 def renew(
     connection: apsw.Connection, worker: str, held: Sequence[AttemptRef], lease: timedelta, now: Now
 ) -> list[Job]:
-    """Extend what is still held under the same attempt id; answer it fresh."""
+    """Renew the leases of attempts that still hold their jobs. Returns these jobs."""
     at, ids = now(), codec.to_json([h.job_id for h in held])
     found = {job.id: job for job in rows.sift(connection, _JOBS["by_ids"], [(ids,)])[0]}
     ours = [found[h.job_id] for h in held if h.job_id in found and _is_held(found[h.job_id], worker, h)]
@@ -95,13 +92,13 @@ def renew(
 
 
 def expired_leases(connection: apsw.Connection, limit: int, now: Now) -> tuple[list[Job], list[Unreadable]]:
-    """Claims whose lease has ended, and those of them that cannot be decoded."""
+    """Claims whose lease has expired, and such claims that cannot be decoded."""
     moment = codec.micros(now())
     return paging.first(lambda count: rows.sift(connection, SQL["lapsed"], [(moment, count)]), limit)
 
 
 def due_since(connection: apsw.Connection, now: Now) -> dict[str, datetime]:
-    """For each queue, since when the job that waits longest has been due."""
+    """For each queue, the time since which its longest waiting job has been due."""
     moment = codec.micros(now())
     found = dict(connection.execute(SQL["overdue"], (moment, PROMOTED_AT_ONCE)))
     for (queue,) in connection.execute(SQL["queues_ready"]).fetchall():
@@ -112,7 +109,7 @@ def due_since(connection: apsw.Connection, now: Now) -> dict[str, datetime]:
 
 
 def _first(connection: apsw.Connection, request: ClaimRequest) -> list[tuple[int]]:
-    """The numbers of the first jobs, over all queues that may be taken from."""
+    """The numbers of the first ready jobs, over all queues that are neither paused nor full."""
     capacities = {
         queue: QueueSettings.of(codec.entry(value, 0).value).capacity(processing, request.limit)
         for queue, value, processing in connection.execute(SQL["queue_settings"])

@@ -1,8 +1,8 @@
 """Connections to one database file: opened, set, and their settings read back.
 
-The order of things at opening: a private file is there (`place`), it is ours and of our schema (`migration`),
-the write-ahead log is on, the connection syncs as asked. An existing database at the current schema is not
-written to.
+The order at opening: create a private file (`directory`), check its owner and schema (`schema`), turn the write-ahead
+log on, and check that the connection syncs as requested. An existing database at the current schema is not written
+to.
 """
 
 import os
@@ -23,13 +23,13 @@ SYNCHRONOUS: dict[Mode, int] = {"power-safe": 2, "fast": 1}
 PATIENCE = 10.0
 """Seconds that one statement waits for a lock before it gives up."""
 
-# Closing any descriptor of a file drops all POSIX locks that the process has on it. `place` makes a new file
-# by hand, so nobody else in this process may have it open with SQLite at that moment.
+# Closing any descriptor of a file drops all POSIX locks that the process has on it. `directory` opens a new file
+# itself, so no other thread of this process may have it open with SQLite at that time.
 _opening = threading.Lock()
 
 
 class Database:
-    """One file, and how it is to be opened. Not to be carried into another process by fork."""
+    """One file, and how to open it. Do not use it in another process after a fork."""
 
     def __init__(
         self,
@@ -64,7 +64,7 @@ class Database:
         self.writer().close()
 
     def refuse_replaced(self) -> None:
-        """What is written to a file that was deleted or moved away is lost, and what is read from it is past."""
+        """Raise if the file was deleted or moved away: writes to it would be lost, and reads would be outdated."""
         if self._file is None:
             return
         try:
@@ -72,7 +72,7 @@ class Database:
         except (FileNotFoundError, NotADirectoryError):
             raise self._gone() from None
         except OSError:
-            return  # a directory that may no longer be looked into, say: SQLite tells what is wrong
+            return  # for example a directory without permission: SQLite reports what is wrong
         if self._file != (found.st_dev, found.st_ino):
             raise self._gone()
 
@@ -84,7 +84,7 @@ class Database:
         )
 
     def leave(self) -> None:
-        """All connections are closed: others may come by another name."""
+        """Called after all connections are closed: now others may open the file by another name."""
         taken, self._name = self._name, None
         if taken is not None:
             taken.free()
@@ -98,8 +98,8 @@ class Database:
             connection = apsw.Connection(self.path, flags=apsw.SQLITE_OPEN_READWRITE)
             try:
                 connection.set_busy_handler(Patience(self.patience))
-                # Else a statement is prepared anew for each value bound, in case a partial index suits that
-                # one: measured, 17 of the 19 µs that reading a job takes.
+                # Otherwise SQLite prepares a statement again for each bound value, in case a partial index fits the
+                # value: measured, 17 of the 19 µs that reading a job takes.
                 connection.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
                 self._make_ready(connection)
                 set_up(connection)
@@ -109,7 +109,7 @@ class Database:
             return connection
 
     def _refuse_missing(self) -> None:
-        """An empty database in the place of one that was moved away would take results into nothing."""
+        """Raise if the file is missing: an empty database in its place would lose the results of running jobs."""
         if not self._create and not directory.is_there(self.path):
             raise StoreAbsent(f"{self.path} is not there", "put it back where it was")
 
@@ -136,7 +136,8 @@ class Database:
             raise StoreUnusable(
                 f"{self.path} does not sync as asked: synchronous={found} instead of {wanted}"
             )
-        # Checkpoints cost two syncs: rarer than SQLite's default. A log that a burst blew up shrinks again.
+        # Checkpoints cost two syncs, so they are rarer than SQLite's default. A log that a burst made large shrinks
+        # again.
         connection.wal_autocheckpoint(4000)
         connection.pragma("journal_size_limit", 64 * 1024 * 1024)
         connection.pragma("cache_size", -32_000)
@@ -147,7 +148,7 @@ class Database:
 
 
 class Patience:
-    """A busy handler: short looks at first, then longer ones, and an end."""
+    """A busy handler: short waits at first, then longer ones, up to a time limit."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds, self._deadline = seconds, 0.0

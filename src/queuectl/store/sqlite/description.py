@@ -12,7 +12,7 @@ from queuectl.store.sqlite.directory import file_system, free_bytes
 from queuectl.trust import quoted
 
 LEAST_FREE = 1 << 20
-"""Free bytes below which `doctor` reports a fault: the log of a few commits needs that much."""
+"""Free bytes below which `doctor` reports a fault: the log of a few commits needs this much."""
 _BACKPORTS = ((3, 50, 7), (3, 44, 6))
 
 

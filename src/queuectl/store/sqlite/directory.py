@@ -84,7 +84,7 @@ def is_there(path: str) -> bool:
 
 
 def file_system(directory: str, mountinfo: str = MOUNTINFO) -> str | None:
-    """The type of a directory's file system; None where the system does not tell."""
+    """The type of a directory's file system; None if the system does not report it."""
     return _file_system(directory, _mounts(mountinfo))
 
 
@@ -221,7 +221,7 @@ def _make_empty(path: str) -> None:
 
 
 def _sync_directory(directory: str) -> None:
-    """Without this a power cut may remove the name of the file, and every acknowledged job with it."""
+    """Sync the directory. Without that a power cut may remove the file's name, and every acknowledged job with it."""
     handle = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(handle)

@@ -59,7 +59,7 @@ class Translated:
 
 
 def translation(path: str, error: apsw.Error, *, committing: bool = False) -> QueuectlError:
-    """What an error of SQLite means to the user."""
+    """Translate an error of SQLite."""
     if isinstance(error, apsw.IOError):
         return _disk(path, error, committing)
     if isinstance(error, apsw.NotADBError):

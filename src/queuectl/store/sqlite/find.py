@@ -1,4 +1,4 @@
-"""Reading jobs: by id, by filter a page at a time, and counting."""
+"""Reads jobs by id, or by filter page by page, and counts jobs."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,15 +14,15 @@ from queuectl.store.sqlite.sql import fill, statements
 _JOBS = statements("jobs")
 _TALLY = statements("registry")["tally"]
 
-# Word for word the terms of the partial indexes: only so does SQLite use them.
+# Word for word the terms of the partial indexes: otherwise SQLite does not use them.
 ENDED = "finished_at IS NOT NULL"
 _RARE = ("failed", "dead", "cancelled", "blocked", "held")
 _IS_RARE = "(" + " OR ".join(f"state = '{state}'" for state in _RARE) + ")"
 
-# Always so; without a range SQLite would rather read all jobs in order than sort these few.
+# Always true; without a range SQLite would read all jobs in order instead of sorting these few.
 _IS_PROCESSING = f"lease_until BETWEEN 1 AND {2**63 - 1}"
 
-# The numbers of a page first, then its jobs: else a sort would carry along the body of every job that matches.
+# First the numbers of a page, then its jobs: otherwise a sort would include the body of every job that matches.
 _FIND = fill("SELECT {columns} FROM job LEFT JOIN spec USING (number) WHERE job.number IN (")
 _NUMBERS = "SELECT job.number FROM job WHERE "
 _COUNT = "SELECT queue, state, count(*) FROM job WHERE "
@@ -54,7 +54,7 @@ def get(connection: apsw.Connection, ids: Sequence[str]) -> Jobs:
 
 
 def find(connection: apsw.Connection, wanted: Filter, page: Page) -> Found:
-    """One page; one row more is read to know whether there is another."""
+    """One page. One more row is read, which shows whether another page follows."""
     after, order = _ORDERS[page.sort]
     where, values = conditions(wanted)
     if page.after is not None:
@@ -65,7 +65,7 @@ def find(connection: apsw.Connection, wanted: Filter, page: Page) -> Found:
 
 
 def counts(connection: apsw.Connection, wanted: Filter) -> Counts:
-    """Per queue and state: from the tally where that is enough."""
+    """The number of jobs per queue and state. Uses the stored counts if the filter allows that."""
     found = Counts({})
     if wanted == Filter(queue=wanted.queue, states=wanted.states):
         sums = [row for row in connection.execute(_TALLY) if filters.counted(row[0], row[1], wanted)]

@@ -43,7 +43,7 @@ class NameLock:
         self._file, self._key, self._byte = file, key, byte
 
     def free(self) -> None:
-        """A handle has closed its connections; the last one releases the lock."""
+        """Called when a handle has closed its connections. The last handle releases the lock."""
         with _taking:
             self.users -= 1
             if not self.users:
@@ -66,7 +66,7 @@ def take(path: str) -> NameLock | None:
         try:
             found = os.stat(path)
         except FileNotFoundError:
-            return None  # it was there just now: opening it says what is wrong
+            return None  # the file existed just now; opening it reports what is wrong
         key, byte = (found.st_dev, found.st_ino), _byte_of(path)
         known = _taken.get(key)
         if known is not None:
@@ -104,7 +104,7 @@ def _lock(path: str, key: tuple[int, int], byte: int) -> NameLock | None:
     try:
         file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except PermissionError:
-        return None  # SQLite says what is wrong
+        return None  # SQLite reports what is wrong
     try:
         fcntl.fcntl(file, fcntl.F_OFD_SETLK, _FLOCK.pack(fcntl.F_RDLCK, os.SEEK_SET, byte, 1, 0))
         if _is_locked(file, _BEHIND, byte) or _is_locked(file, byte + 1, _BEHIND + _BYTES):

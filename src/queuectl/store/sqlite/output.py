@@ -1,4 +1,4 @@
-"""What commands printed: chunks kept under the attempt that holds the job, trimmed, and read back."""
+"""The output of commands: chunks are stored while their attempt holds the job, trimmed, and read."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,7 +13,7 @@ SQL = statements("output")
 
 
 def write(connection: apsw.Connection, chunks: Sequence[Chunk], trims: Sequence[Trim]) -> set[str]:
-    """Keep, then trim; answers the attempts that do not hold their job."""
+    """Store the chunks, then trim. Returns the attempts that do not hold their job."""
     claims = {(x.job_id, x.attempt_id) for x in chunks} | {(x.job_id, x.attempt_id) for x in trims}
     holders = {claim: connection.execute(SQL["holder_of"], claim).get for claim in claims}
     rows = [_row(chunk, holders[chunk.job_id, chunk.attempt_id]) for chunk in chunks]
@@ -25,7 +25,7 @@ def write(connection: apsw.Connection, chunks: Sequence[Chunk], trims: Sequence[
 
 
 def read(connection: apsw.Connection, attempt_id: str, after: int, limit: int) -> list[Chunk]:
-    """The chunks of an attempt after a number."""
+    """The chunks of an attempt with a number greater than `after`."""
     return codec.chunks(connection.execute(SQL["chunks"], (attempt_id, after, limit)), _chunk)
 
 

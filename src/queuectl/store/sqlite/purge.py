@@ -1,4 +1,4 @@
-"""Deleting jobs that have ended, a bounded number at a time."""
+"""Deletes ended jobs, a bounded number at a time, and jobs that cannot be decoded."""
 
 from collections.abc import Sequence
 
@@ -16,7 +16,7 @@ _ENDED = f" AND {ENDED} ORDER BY finished_at, job.number LIMIT ?"
 
 
 def purge(connection: apsw.Connection, wanted: Filter, limit: int, _now: object) -> list[str]:
-    """Longest ended first; whatever the filter says, only what has ended."""
+    """Delete ended jobs that match, longest ended first. Other jobs stay, whatever the filter says."""
     where, values = conditions(wanted)
     sql = f"{_FIRST}{where}{_ENDED}"
     gone, _ = paging.first(lambda count: rows.sift(connection, sql, [(*values, count)]), limit)

@@ -1,4 +1,4 @@
-"""Workers and what is asked of them; the small shared tables."""
+"""The registry of workers, their instructions, and the small shared tables."""
 
 import apsw
 
@@ -11,7 +11,7 @@ SQL = statements("registry")
 
 
 def heartbeat(connection: apsw.Connection, worker: Worker) -> Instruction | None:
-    """Enter a worker or renew its entry (`heartbeat` is set); answers what is asked of it."""
+    """Enter a worker or renew its entry; `heartbeat` is set. Returns its pending instruction."""
     known = connection.execute(SQL["worker_by_id"], (worker.id,)).fetchone()
     asked = still_instructed(known[1], codec.worker(worker.id, known[0]), worker) if known else None
     entry = (worker.id, codec.micros(worker.started_at), codec.to_json(worker), asked)
@@ -20,19 +20,19 @@ def heartbeat(connection: apsw.Connection, worker: Worker) -> Instruction | None
 
 
 def pending_instruction(connection: apsw.Connection, worker_id: str) -> Instruction | None:
-    """What is asked of a worker."""
+    """The pending instruction of a worker."""
     known = connection.execute(SQL["worker_by_id"], (worker_id,)).fetchone()
     return known[1] if known else None
 
 
 def instruct(connection: apsw.Connection, worker_id: str, instruction: Instruction) -> bool:
-    """Ask something of a worker, if there is such a one."""
+    """Store an instruction for a worker. False if there is no such worker."""
     connection.execute(SQL["ask"], (instruction, worker_id))
     return connection.changes() > 0
 
 
 def workers(connection: apsw.Connection) -> list[Worker]:
-    """All, in order of their start."""
+    """All workers, in order of their start."""
     return [codec.worker(id, text) for id, text in connection.execute(SQL["workers"])]
 
 
@@ -48,18 +48,18 @@ def read_table(connection: apsw.Connection, table: Table) -> dict[str, Entry]:
 
 
 def insert_entry(connection: apsw.Connection, table: Table, key: str, value: str) -> bool:
-    """Unless there is one."""
+    """Write an entry with version 1 if there is none. Returns whether it did."""
     connection.execute(SQL["insert_entry"], (table, key, value))
     return connection.changes() > 0
 
 
 def update_entry(connection: apsw.Connection, table: Table, key: str, value: str, version: int) -> bool:
-    """If its version is this."""
+    """Replace an entry and raise its version, if its version is this one. Returns whether it did."""
     connection.execute(SQL["update_entry"], (value, table, key, version))
     return connection.changes() > 0
 
 
 def delete_entry(connection: apsw.Connection, table: Table, key: str, version: int) -> bool:
-    """If its version is this."""
+    """Remove an entry if its version is this one. Returns whether it did."""
     connection.execute(SQL["delete_entry"], (table, key, version))
     return connection.changes() > 0

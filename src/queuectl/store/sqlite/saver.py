@@ -14,7 +14,7 @@ class Saver:
         self.failure: OSError | None = None
 
     def committed(self) -> None:
-        """A commit was not synced."""
+        """Note that a commit was not synced."""
         self._dirty.set()
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="queuectl-saver", daemon=True)

@@ -26,14 +26,14 @@ class SqliteSession(PooledSession[apsw.Connection]):
         self._is_left = False
 
     def perform(self, work: Callable[..., Answer], args: tuple[Any, ...], *, writing: bool) -> Answer:
-        """Changes are the writer's. SQLite's locks belong to a process: in a child, it would corrupt the file."""
+        """The writer does all changes. A forked child would corrupt the file: SQLite's locks belong to a process."""
         if writing:
             self.refuse_fork()
             return self.writer.run(work, *args)
         return super().perform(work, args, writing=False)
 
     def connect(self) -> apsw.Connection:
-        """A reader."""
+        """Open a reader."""
         self.database.refuse_replaced()
         return self.database.reader()
 
@@ -42,23 +42,23 @@ class SqliteSession(PooledSession[apsw.Connection]):
         connection.close()
 
     def is_healthy(self, connection: apsw.Connection) -> bool:  # noqa: ARG002
-        """Raises StoreGone if the file was replaced since."""
+        """Always true; raises StoreGone if the file was replaced."""
         self.database.refuse_replaced()
         return True
 
     def is_reusable(self, connection: apsw.Connection) -> bool:  # noqa: ARG002
-        """A reader is never spoilt."""
+        """Always true: a read leaves nothing behind."""
         return True
 
     def translated(self, connection: apsw.Connection, *, writing: bool) -> Translated:  # noqa: ARG002
-        """Errors of SQLite in words."""
+        """A block in which errors of SQLite are translated."""
         return Translated(self.shown)
 
     def close(self) -> None:
         """Close the readers, then the writer, which waits for its transaction.
 
-        The file's name is free for others once the last connection is closed: a reader that is lent at this moment
-        frees it when it comes back.
+        The name lock is freed when the last connection is closed: a reader that is lent now frees it when it comes
+        back.
         """
         super().close()
         self.writer.close()

@@ -23,10 +23,10 @@ from queuectl.store.sqlite.session import SqliteSession
 
 
 class SqliteStore(DriverStore[apsw.Connection]):
-    """One database file. Safe for several threads; not to be carried into another process by fork.
+    """One database file. Safe for several threads; do not use it in another process after a fork.
 
-    With `durability="fast"` a commit is not synced; a thread does it at least every `save_interval` seconds. Without
-    `create`, a file that is missing is an absence and not a new database.
+    With `durability="fast"` a commit is not synced; a thread syncs at least every `save_interval` seconds. Without
+    `create`, a missing file raises StoreAbsent instead of becoming a new database.
     """
 
     _verbs: Verbs[apsw.Connection, Now, Now] = verbs
@@ -57,7 +57,7 @@ class SqliteStore(DriverStore[apsw.Connection]):
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], **options: Any) -> "SqliteStore":
-        """A store whose database was looked at: what is wrong is raised here and not at the first verb."""
+        """A store whose database was checked: errors are raised here and not at the first verb."""
         store = cls(path, **options)
         try:
             store.session.writer.alone(lambda _: None)
@@ -78,7 +78,7 @@ class SqliteStore(DriverStore[apsw.Connection]):
         return self.now
 
     def _claim(self, request: ClaimRequest) -> list[Job]:
-        # While claims find something, looking first would only double the work.
+        # As long as claims find jobs, the extra read would only double the work.
         if self._idle and self.session.read(claim.nothing_to_claim, request, self.now):
             return []
         jobs = super()._claim(request)

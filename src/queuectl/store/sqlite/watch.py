@@ -1,4 +1,4 @@
-"""What inotify tells of one file: that it was written to."""
+"""Inotify on one file: reports that the file was written to."""
 
 import os
 
@@ -32,5 +32,5 @@ class Watch:
         return watch if added >= 0 else None
 
     def drain(self) -> bool:
-        """Read what the kernel told; answers whether there was anything."""
+        """Read the pending events. Returns whether there were any."""
         return drain(self.descriptor)

@@ -1,4 +1,4 @@
-"""Adding and changing jobs: operations that run inside a transaction of the writer."""
+"""Adds and changes jobs: operations that run inside a transaction of the writer."""
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -18,9 +18,7 @@ SQL = statements("jobs")
 
 
 def add(connection: apsw.Connection, jobs: Sequence[Job], now: Callable[[], datetime]) -> list[Added]:
-    """Insert what is absent. Numbers are given out here, so that only rows that were refused are looked at
-    one by one.
-    """
+    """Insert the jobs whose ids are absent. Numbers are assigned here, so only refused rows are read one by one."""
     first, at = _next_number(connection), now()
     stored = [replace(job, number=number) for number, job in enumerate(jobs, first)]
     connection.executemany(SQL["insert_job"], [_row(job, at) for job in stored])

@@ -23,7 +23,7 @@ Operation = Callable[[apsw.Connection], Answer]
 
 
 class _Ticket:
-    """A waiting operation, and later its answer."""
+    """A waiting operation, and later its result."""
 
     __slots__ = ("answer", "args", "done", "error", "operation")
 
@@ -56,7 +56,7 @@ class Writer:
         return answer
 
     def alone(self, question: Operation[Answer]) -> Answer:
-        """Ask the writing connection something outside of a transaction, as soon as it is free."""
+        """Run a query on the writing connection, outside of a transaction, as soon as the connection is free."""
         with self._free:
             while self._busy:
                 self._free.wait()
