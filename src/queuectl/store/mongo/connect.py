@@ -259,7 +259,9 @@ class MongoSession(Session[Base]):
         client, outbox = self._client, self._outbox
         refusals = [] if client is None else _refusals(client.client[self.address.database])
         if isinstance(error, OperationFailure) and error.code in STRANGER:
-            self._let_go(at_once=False)  # old connections do not know a user who was deleted and created again
+            self._let_go(
+                at_once=False
+            )  # old connections do not know a user who was deleted and created again
         fault = self._translator.translate(error, refusals, wrote=outbox.wrote, changed=outbox.changed)
         self.answers = self.answers and not isinstance(fault, StoreUnavailable)
         return fault

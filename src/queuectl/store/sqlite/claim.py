@@ -31,8 +31,7 @@ PROMOTED_AT_ONCE = 1000
 
 
 def nothing_to_claim(connection: apsw.Connection, request: ClaimRequest, now: Now) -> bool:
-    """Whether a claim would find nothing. A reading connection finds out, so that idle polling takes no write lock.
-    """
+    """Whether a claim would find nothing. A reading connection finds out, so that idle polling takes no write lock."""
     if connection.execute(SQL["anything_delayed_due"], (codec.micros(now()),)).get:
         return False
     return not _first(connection, replace(request, limit=1))
