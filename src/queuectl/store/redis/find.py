@@ -180,7 +180,7 @@ def _readable(found: Iterable[Row]) -> Iterator[Job]:
 
 
 def _end(job: Job) -> tuple[int, int]:
-    """The position of a job in the order of ends: 0 for a job that was retried meanwhile, which is not deleted either."""
+    """The position of a job in the order of ends: 0 for a job that was retried meanwhile, and is not deleted."""
     return (0 if job.finished_at is None else codec.micros(job.finished_at), job.number)
 
 
