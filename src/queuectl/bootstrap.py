@@ -1,4 +1,4 @@
-"""The only place where concrete things meet: from a URL to a store, from a store to its workers' directory."""
+"""The only module that knows all concrete stores: from a URL to a store, and to the directory of its workers."""
 
 import os
 import sys
@@ -22,9 +22,9 @@ MONGODB = ("mongodb", "mongodb+srv")
 REDIS = ("redis", "rediss")
 SCHEMES = ("sqlite", *POSTGRES, *MONGODB, *REDIS)
 _SECRETIVE = ("password", "secret", "token", "properties")
-"""What the names of options with secrets have in them: `sslpassword`, `authMechanismProperties`."""
+"""Parts of the names of options with secrets: `sslpassword`, `authMechanismProperties`."""
 DRIVERS = {"postgres": "psycopg[binary]>=3.2", "mongodb": "pymongo>=4.9", "redis": "redis[hiredis]>=6"}
-"""What pyproject.toml lists for each extra."""
+"""The requirements of each extra in pyproject.toml."""
 TO_COME = ("http", "https", "http+unix")
 
 
@@ -49,9 +49,9 @@ def open_queue(
 ) -> "LocalQueue":
     """The queue in the store that these settings name.
 
-    `missing` says what happens where there is no store. `create`: reading finds nothing, and the first enqueue makes
-    the store and tells `created`. `empty`: reading finds nothing. `raise`: the first call raises StoreAbsent. A queue
-    with an archive is made in any case, because the archive may have jobs to show.
+    `missing` decides what happens if there is no store. `create`: reads find nothing, and the first enqueue creates
+    the store and calls `created` with its URL. `empty`: reads find nothing. `raise`: the first call raises
+    StoreAbsent. A queue with an archive is created in any case, because the archive may have jobs to show.
     """
     from queuectl.service.local_queue import LocalQueue
 
@@ -97,10 +97,11 @@ def _user_directory(variable: str, below_home: str) -> str:
 def open_store(
     url: str, settings: "Settings | None" = None, patience: float = 10.0, *, create: bool = True
 ) -> "Store":
-    """The store behind a URL, created at its first verb. Raises InvalidInput for an unknown scheme, StoreError else.
+    """The store behind a URL, created at its first verb. Raises InvalidInput for an unknown scheme, otherwise
+    StoreError.
 
-    `patience` is how many seconds one call may wait for a busy store before it gives up. Without `create`, a store that
-    is not there is unavailable.
+    `patience` is how many seconds one call may wait for a busy store before it gives up. Without `create`, a store
+    that does not exist is unavailable.
     """
     scheme = url.partition(":")[0]
     if scheme == "sqlite":
@@ -116,13 +117,15 @@ def open_store(
             f"--store {scheme}://… is still to come", f"stores that there are: {', '.join(SCHEMES)}"
         )
     known = f"known: {', '.join(SCHEMES)}; for instance sqlite:///queue.db"
-    if not scheme.replace("+", "").isalnum():  # libpq's other form, say, which may hold a password anywhere
+    if not scheme.replace(
+        "+", ""
+    ).isalnum():  # for example libpq's other form, which may have a password anywhere
         raise InvalidInput("the store is not a URL: it must begin with a scheme", known)
     raise InvalidInput(f"unknown store scheme {scheme!r}", known)
 
 
 def empty_store(url: str, settings: "Settings", absence: StoreAbsent) -> "Store":
-    """What stands for a store that is not there yet: it has nothing, and takes nothing."""
+    """A stand-in for a store that does not exist yet: it is empty and refuses writes."""
     from queuectl.store.memory import EmptyStore
     from queuectl.store.protocol import Description, Durability
 
@@ -133,7 +136,7 @@ def empty_store(url: str, settings: "Settings", absence: StoreAbsent) -> "Store"
 
 
 def shown(url: str) -> str:
-    """A URL without its password: no other way is one printed."""
+    """A URL without its password. URLs are printed only in this form."""
     scheme = url.partition(":")[0]
     if scheme in POSTGRES:
         from queuectl.store.postgres import address as of_postgres
@@ -189,7 +192,7 @@ def _redis(url: str, settings: "Settings | None", patience: float, create: bool)
 
 
 def _archived(live: "RedisStore", archive: str, patience: float) -> "Store":
-    """With an archive, opened when something past is asked for: most commands never do, and need no driver for it."""
+    """A queue with an archive, which is opened at its first use: most commands do not need its driver."""
     from importlib.util import find_spec
 
     from queuectl.store.mongo import address as of_mongo
@@ -213,7 +216,7 @@ def _archived(live: "RedisStore", archive: str, patience: float) -> "Store":
 
 @contextmanager
 def _extra(name: str, library: str) -> Iterator[None]:
-    """Libraries of network stores are installed only where they are wanted."""
+    """Translate a failed import: the libraries of network stores are optional."""
     try:
         yield
     except ImportError as error:
@@ -226,7 +229,7 @@ def _extra(name: str, library: str) -> Iterator[None]:
 
 
 def _installs(name: str) -> str:
-    """The command that installs what a store needs, beside this program. PyPI's `queuectl` is another project."""
+    """The command that installs a store's library for this Python. PyPI's `queuectl` is another project."""
     from shlex import quote
 
     return f"{quote(sys.executable)} -m pip install '{DRIVERS[name]}'"
@@ -235,7 +238,7 @@ def _installs(name: str) -> str:
 def sqlite_path(url: str) -> str:
     """The file that a `sqlite:` URL names: `sqlite:////abs/olute`, `sqlite:///relative` to the working directory.
 
-    `sqlite:///tmp/q.db` is widely written for /tmp/q.db: it is taken so when only that directory exists.
+    `sqlite:///tmp/q.db` is often written for /tmp/q.db, so it means that file if only that directory exists.
     """
     if not url.startswith("sqlite:///") or url.endswith("/"):
         raise InvalidInput(f"{url!r} names no file", "write sqlite:///path/to/queue.db")
@@ -252,7 +255,7 @@ def sqlite_path(url: str) -> str:
 
 
 def _expanded(path: str) -> str:
-    """A path with `~` or `~user` at its beginning replaced by that home directory."""
+    """The path with a leading `~` or `~user` replaced by the home directory."""
     if not path.startswith("~"):
         return path
     whose, _, rest = path.partition("/")
@@ -265,30 +268,30 @@ def _expanded(path: str) -> str:
 
 
 def absolute(url: str) -> str:
-    """The same store for a process with another working directory."""
+    """The URL of the same store for a process with another working directory."""
     return f"sqlite:///{sqlite_path(url)}" if is_local(url) else url
 
 
 def carries_secret(url: str) -> bool:
-    """Whether an address holds a password or a token, or may hold one: then only those may see it who need it."""
+    """Whether a URL has a password or a token, or may have one, so that it must not be shown needlessly."""
     if is_local(url):
         return False
-    import re  # no short command asks
+    import re  # short commands do not need it
     from urllib.parse import unquote
 
-    text = unquote(unquote(url))  # the URL of an archive stands inside another one
+    text = unquote(unquote(url))  # the URL of an archive is a part of another URL
     plain_logins = re.findall(r"//[\w.+-]+@", text)
     options = text.partition("?")[2].lower()
     return len(plain_logins) != text.count("@") or any(word in options for word in _SECRETIVE)
 
 
 def has_archive(url: str) -> bool:
-    """Whether what has ended is in another store, which has things to show even where the queue is not there yet."""
+    """Whether ended jobs are in an archive, which may have jobs to show even if the queue does not exist yet."""
     return url.partition(":")[0] in REDIS and "archive=" in url.partition("?")[2]
 
 
 def is_local(url: str) -> bool:
-    """Whether all workers of a store are on one host, because its file is."""
+    """Whether all workers of a store are on one host, because the store is a file there."""
     return url.startswith("sqlite:")
 
 
@@ -298,7 +301,7 @@ def file_of(url: str) -> str | None:
 
 
 def refuse_shared(url: str) -> None:
-    """A worker runs what its store says. Raises StoreUnusable for a file into which others may write."""
+    """Raise StoreUnusable for a file that other users may write to, because a worker runs the commands in it."""
     if is_local(url):
         from queuectl.store.sqlite import directory
 
@@ -306,15 +309,16 @@ def refuse_shared(url: str) -> None:
 
 
 def worker_directory(url: str) -> str:
-    """Where the workers of this host keep what proves that they live: where all that share the store find each other.
+    """The directory with the proofs of life of this host's workers. All workers of a store on this host use the same
+    one.
 
-    Beside a database file, by whatever links it was named. For a server, under `$XDG_STATE_HOME/queuectl` by the
-    server's address: workers of different users, or that name one server by two addresses, do not see each other
-    there, and leave it to the leases.
+    For a database file the directory is beside the file, after links are resolved. For a server it is under
+    `$XDG_STATE_HOME/queuectl`, named by the server's address. Workers of different users, or with two addresses of one
+    server, do not see each other there, and rely on the leases.
     """
     if is_local(url):
         return os.path.realpath(sqlite_path(url)) + "-workers"
-    import hashlib  # no short command asks
+    import hashlib  # short commands do not need it
 
     base = _user_directory("XDG_STATE_HOME", ".local/state")
     name = hashlib.sha256(_identity(url).encode()).hexdigest()[:16]

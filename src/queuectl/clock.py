@@ -1,7 +1,7 @@
 """Time and random numbers, as values that a caller can pass in.
 
-Nothing in `domain/` reads either: `now` and `random_number` are arguments there. Leases are judged by the store's clock
-(`Store.now`), durations inside a process by `monotonic`.
+Nothing in `domain/` reads a clock or a source of random numbers: `now` and `random_number` are arguments there. Leases
+are judged by the store's clock (`Store.now`), durations inside a process by `monotonic`.
 """
 
 import os
@@ -39,5 +39,5 @@ def random_number() -> float:
 
 
 def random_bytes(count: int) -> bytes:
-    """Unpredictable bytes: the 128 bits of an attempt id, the tail of a job id."""
+    """Unpredictable bytes, for example the 128 bits of an attempt id, or the tail of a job id."""
     return os.urandom(count)

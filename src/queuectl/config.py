@@ -1,4 +1,4 @@
-"""Every option is declared once: its flag, variable, default, range and help come from its line in `OPTIONS`.
+"""Every option is declared once: its flag, variable, default, range and help come from its row in `OPTIONS`.
 
 The value comes from the first source that has one: flag, environment, configuration file, the store's shared settings,
 default. All faults are reported together, each with its source.
@@ -133,7 +133,7 @@ OPTIONS: dict[str, Option] = {
 
 
 class Settings(Struct, frozen=True, kw_only=True):
-    """The values in force: a field for each option, and in `origins` where each value came from."""
+    """The values in force: a field for each option, and the origin of each value in `origins`."""
 
     max_retries: int
     backoff_base: float
@@ -178,7 +178,7 @@ def option(key: str) -> Option:
 
 def nearest(word: str, words: Mapping[str, object] | list[str]) -> str | None:
     """`did you mean …?` for a mistyped word, if a similar one exists."""
-    import difflib  # only on the way to an error: it costs 5 ms
+    import difflib  # imported only for an error: it takes 5 ms
 
     near = difflib.get_close_matches(word, list(words), n=1)
     return f"did you mean {near[0]}?" if near else None
@@ -216,7 +216,7 @@ def stored(entries: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
 
 
 def invalid(entries: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
-    """What is wrong with each invalid entry of the store's settings, alone or together with others."""
+    """The fault of each invalid entry of the store's settings, alone or together with other entries."""
     faults, values = dict[str, str](), {key: declared.default for key, declared in OPTIONS.items()}
     for key, value in entries.items():
         if key not in OPTIONS:  # an option of a newer program
@@ -284,7 +284,7 @@ def user_directory(variable: str, below_home: str) -> str | None:
 
 
 def _read_toml(path: str) -> dict[str, str]:
-    import tomllib  # only where there is a file
+    import tomllib  # imported only if there is a file
 
     try:
         with open(path, "rb") as file:

@@ -1,4 +1,4 @@
-"""Places where a test can have this process die as if the power went: `QUEUECTL_CRASH_AT=name` or `name:k`.
+"""Places where a test can kill this process, like a power cut: `QUEUECTL_CRASH_AT=name` or `name:k`.
 
 A crash point is one comparison with None unless the variable is set, so it stays in the product's code.
 """
@@ -17,12 +17,12 @@ _name, _left = _wanted()
 
 
 def reach(name: str) -> None:
-    """Die here, uncleanly, if this is the place asked for and it has been passed often enough."""
+    """Kill this process if this is the requested place and the process has passed it often enough."""
     global _left
     if _name is None or name != _name:
         return
     _left -= 1
     if _left == 0:
-        import signal  # 2 ms that no short command is to pay
+        import signal  # takes 2 ms, which a short command must not pay
 
         os.kill(os.getpid(), signal.SIGKILL)

@@ -84,7 +84,7 @@ class StoreUnusable(StoreError):
 
 
 class StoreGone(StoreUnusable):
-    """The URL no longer names the queue that it named, or names no queue. `was_open`: it did when it was opened."""
+    """The URL no longer names the queue that it named, or names no queue. `was_open`: it named one at the opening."""
 
     def __init__(self, message: str, hint: str | None = None, *, was_open: bool = False) -> None:
         super().__init__(message, hint)

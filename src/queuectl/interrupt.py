@@ -1,9 +1,9 @@
 """Ctrl+C: when it may end a command, and how.
 
-Python answers SIGINT with an exception wherever it happens to be. In an import that is a traceback, and in a library
-that is written in C and builds its types (msgspec) it was a crash. So the program ends at once and without a word, from
-its first line on. Commands that have something to put back (a cursor, a terminal, a process) `answer` with the
-exception from there on, and what must not be interrupted is `held`.
+On SIGINT Python raises an exception at the place that it executes. In an import that prints a traceback, and in a C
+library that builds its types (msgspec) it caused a crash. So from its first line on the program ends at once, without
+a message. A command that has something to restore (a cursor, a terminal, a process) calls `answer`, and from then on
+gets the exception. Code that must not be interrupted runs inside `held`.
 """
 
 import os
@@ -18,7 +18,7 @@ INTERRUPTED = 130
 
 
 def end_at_once() -> None:
-    """Ctrl+C ends the program from now on. One that is ignored (`nohup`, `&` in a script) stays ignored."""
+    """Ctrl+C ends the program from now on. If SIGINT is ignored (`nohup`, `&` in a script), it stays ignored."""
     if getsignal(SIGINT) is default_int_handler:
         signal(SIGINT, _end)
 
@@ -30,7 +30,7 @@ def answer() -> None:
 
 
 class held:  # noqa: N801  read as `with held():`
-    """Ctrl+C that comes meanwhile raises KeyboardInterrupt at the end. In other threads it never does."""
+    """A block in which Ctrl+C is delayed: KeyboardInterrupt is raised at its end. Only in the main thread."""
 
     def __enter__(self) -> None:
         self._came = False
@@ -48,7 +48,7 @@ class held:  # noqa: N801  read as `with held():`
     def _set(self, handler: object) -> bool:
         try:
             signal(SIGINT, handler)
-        except ValueError:  # not the main thread, the only one in which signals are answered
+        except ValueError:  # not the main thread, the only one that handles signals
             return False
         return True
 

@@ -1,6 +1,6 @@
-"""Text on a terminal: how wide it is, where it is cut, what colour it has. Standard library only.
+"""Text on a terminal: its width, cuts and colours. Standard library only.
 
-No background is assumed: colours are the terminal's own, and each of them only repeats what a word says.
+No background colour is assumed: colours are the terminal's own, and each colour only repeats what a word says.
 """
 
 import os
@@ -15,7 +15,7 @@ DEFAULT_WIDTH = 80
 
 
 def safe(text: str) -> str:
-    """Text on one line that a terminal cannot mistake for an order: controls and bidi marks are escaped."""
+    """Text on one line that a terminal cannot take for a control sequence: controls and bidi marks are escaped."""
     if text.isprintable():
         return text
     return "".join(
@@ -44,7 +44,7 @@ def cut(text: str, width: int, ellipsis: str = ELLIPSIS) -> str:
 
 
 def pad(text: str, width: int, *, right: bool = False) -> str:
-    """The text with blanks up to a width, behind it or before it."""
+    """The text with blanks up to a width, after it or before it."""
     blanks = " " * (width - cells(text))
     return blanks + text if right else text + blanks
 
@@ -56,7 +56,7 @@ def paint(text: str, *colours: str) -> str:
 
 
 def width_of(descriptor: int) -> int:
-    """The columns of the terminal at a descriptor; `COLUMNS` wins."""
+    """The columns of the terminal at a descriptor; `COLUMNS` has precedence."""
     given = os.environ.get("COLUMNS", "")
     if given.isdecimal() and int(given[:6]) > 0:
         return int(given[:6])
@@ -67,7 +67,7 @@ def width_of(descriptor: int) -> int:
 
 
 def height_of(descriptor: int) -> int:
-    """The lines of the terminal at a descriptor; `LINES` wins."""
+    """The lines of the terminal at a descriptor; `LINES` has precedence."""
     given = os.environ.get("LINES", "")
     if given.isdecimal() and int(given[:6]) > 0:
         return int(given[:6])

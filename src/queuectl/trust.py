@@ -1,8 +1,8 @@
-"""Checks of owner, mode and links, made before a file is read or run: could another user have put it there?
+"""Checks of owner, mode and links before a file is read or run: could another user have created or replaced the file?
 
-Trusted are the user of this process and root. Whoever else may write to a directory can put another file in the place
-of one that we made, unless the directory is sticky and the file is ours. Systems without users of this kind (Windows)
-are not judged.
+Trusted are the user of this process and root. Any other user who may write to a directory can replace a file in it,
+unless the directory is sticky and the file belongs to a trusted user. Systems without such users (Windows) are not
+checked.
 """
 
 import os
@@ -13,11 +13,11 @@ from contextlib import suppress
 JUDGED = hasattr(os, "geteuid")
 _ROOT = 0
 _UNMAPPED = 65534
-"""Whom a user namespace shows as the owner of what belongs to nobody in it."""
+"""The owner that a user namespace shows for a file whose owner has no number in it."""
 
 
 class Untrusted(Exception):
-    """Somebody else may have made or changed it. `hint` is what to do."""
+    """Another user may have made or changed a file or directory. `hint` says what to do."""
 
     def __init__(self, message: str, hint: str) -> None:
         super().__init__(message)
@@ -25,7 +25,7 @@ class Untrusted(Exception):
 
 
 def private_directory(path: str) -> int:
-    """Open a directory that is ours alone, made where it is missing. Raises Untrusted, or OSError."""
+    """Open a directory that only this user can write to; creates a missing one. Raises Untrusted or OSError."""
     make_directories(path)
     try:
         directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -43,9 +43,9 @@ def private_directory(path: str) -> int:
 
 
 def make_directories(path: str) -> None:
-    """Make a directory and those above it where they are missing, each private from its first moment."""
+    """Create a directory and the missing directories above it, each private from the start."""
     missing = []
-    while path and not os.path.lexists(path):  # nothing is left of a relative path in the end
+    while path and not os.path.lexists(path):  # a relative path ends empty
         missing.append(path)
         path = os.path.dirname(path)
     for made in reversed(missing):
@@ -54,12 +54,12 @@ def make_directories(path: str) -> None:
 
 
 def check_private(path: str) -> None:
-    """Raise Untrusted unless a directory, which exists, is one that `private_directory` takes."""
+    """Raise Untrusted unless `private_directory` accepts this directory."""
     os.close(private_directory(path))
 
 
 def refusal(path: str) -> Untrusted | None:
-    """Why a file that was found must not decide what is run; None if it may, and nobody else can exchange it."""
+    """Why a file must not decide what is run; None if it may, because no other user can change or replace it."""
     found = os.stat(path)
     if not trusted(found.st_uid):
         return Untrusted(f"it belongs to {name_of(found.st_uid)}", "")
@@ -74,7 +74,7 @@ def refusal(path: str) -> Untrusted | None:
 
 
 def check_parents(path: str) -> None:
-    """Raise Untrusted if somebody else could put another file or directory in the place of this one."""
+    """Raise Untrusted if another user could replace this file or directory."""
     entry = os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))
     while JUDGED and (parent := os.path.dirname(entry)) != entry:
         check_holder(parent, entry)
@@ -82,7 +82,7 @@ def check_parents(path: str) -> None:
 
 
 def check_holder(directory: str, entry: str) -> None:
-    """Raise Untrusted if somebody else could exchange an entry of this directory."""
+    """Raise Untrusted if another user could replace an entry of this directory."""
     if not JUDGED:
         return
     found = os.stat(directory)
@@ -103,12 +103,12 @@ def check_holder(directory: str, entry: str) -> None:
 
 
 def trusted(uid: int) -> bool:
-    """Whether what belongs to this user is as good as ours."""
+    """Whether files of this user are trusted."""
     return not JUDGED or uid in (_ROOT, os.geteuid()) or (uid == _UNMAPPED and _in_user_namespace())
 
 
 def written_by_others(found: os.stat_result) -> bool:
-    """Whether somebody who is not trusted may write to it. A group of trusted users alone is none of the others."""
+    """Whether a user who is not trusted may write to a file. A group that has only trusted users does not count."""
     if not JUDGED or not found.st_mode & (stat.S_IWOTH | stat.S_IWGRP):
         return False
     return bool(found.st_mode & stat.S_IWOTH) or not _is_own_group(found.st_gid)
@@ -121,7 +121,7 @@ def mode_of(found: os.stat_result) -> str:
 
 def name_of(uid: int) -> str:
     """A user for people: `ada (uid 1000)`."""
-    import pwd  # only on the way to an error
+    import pwd  # imported only for an error
 
     try:
         return f"{pwd.getpwuid(uid).pw_name} (uid {uid})"
@@ -153,7 +153,7 @@ def _no_directory(path: str) -> str:
 
 
 def _is_ours(path: str) -> bool:
-    """Whether an entry is there and trusted, or not there: then whoever makes it makes sure that it is new."""
+    """Whether an entry is trusted or does not exist. The code that creates it makes sure that it is new."""
     try:
         return trusted(os.lstat(path).st_uid)
     except FileNotFoundError:
@@ -161,11 +161,11 @@ def _is_ours(path: str) -> bool:
 
 
 def _is_own_group(gid: int) -> bool:
-    """Whether nobody but trusted users is in a group.
+    """Whether a group has only trusted users.
 
-    One without a name is what a container's runtime has given us for its volumes: it has whom it was given to.
+    A group without a name was assigned by a container runtime for its volumes: it is trusted if this process is in it.
     """
-    import grp  # asked only where a group may write
+    import grp  # imported only if a group may write
     import pwd
 
     try:
@@ -181,12 +181,12 @@ def _uids(names: list[str]) -> Iterator[int]:
     import pwd
 
     for name in names:
-        with suppress(KeyError):  # nobody has this name any more
+        with suppress(KeyError):  # no user has this name any more
             yield pwd.getpwnam(name).pw_uid
 
 
 def _in_user_namespace() -> bool:
-    """Whether users of the host have no number here: root of the host is then nobody, and the container's runtime."""
+    """Whether some users of the host have no number here. Then root of the host appears as the unmapped user."""
     try:
         with open("/proc/self/uid_map") as text:
             return text.read().split() != ["0", "0", "4294967295"]
@@ -195,7 +195,7 @@ def _in_user_namespace() -> bool:
 
 
 def quoted(path: str) -> str:
-    """A path as it is typed in a shell, for a hint."""
-    import shlex  # it brings `re` along, which costs a short command 3 ms
+    """A path quoted for a shell, for a hint."""
+    import shlex  # it imports `re`, which costs a short command 3 ms
 
     return shlex.quote(path)

@@ -6,7 +6,7 @@ from typing import Literal
 from msgspec import Struct
 
 Instruction = Literal["drain", "stop", "reload"]
-"""What can be asked of a worker: finish what runs and leave; end what runs and leave; change to new code."""
+"""An instruction for a worker: finish running jobs and leave; end them and leave; change to new code."""
 
 
 class Slot(Struct, frozen=True, kw_only=True):

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 SKEW_TOLERATED = 2.0
 """Seconds by which the clock of a worker's host may differ from the store's."""
 TAKEN_BACK_WITHIN = timedelta(seconds=10)
-"""Live workers take a claim with an expired lease back within seconds; until then nobody has to do anything."""
+"""Live workers recover a claim with an expired lease within seconds; until then a person has nothing to do."""
 UNREADABLE_NAMED = 5
 """Unreadable jobs that are named one by one."""
 EXPIRED_NAMED = 5

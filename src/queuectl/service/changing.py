@@ -16,7 +16,7 @@ from queuectl.service import maintenance, unreadable
 from queuectl.store.protocol import Store
 
 TRIES = 20
-"""How often a change starts over when others are faster. In each round another process made progress."""
+"""How often a change starts over when other processes are faster. In each round another process made progress."""
 
 
 class Change(Struct, frozen=True):

@@ -24,9 +24,9 @@ from queuectl.service.queries import WorkerStatus
 from queuectl.store.protocol import Store
 
 FAILED_SHOWN = 20
-"""Failed jobs above one that are named to be retried with it, or a few more: they come level by level."""
+"""The number of failed jobs above a job that a hint names, or a few more: they are added level by level."""
 FIRST_OF_LINE = 1000
-"""Jobs that are read to say how many stand before one."""
+"""Jobs that are read to count those that are claimed before a job."""
 
 
 class Explanation(Struct, frozen=True):

@@ -12,10 +12,10 @@ from queuectl.service import queries
 from queuectl.store.protocol import Store, Subscription
 
 FOLLOW_SECONDS = 0.5
-"""Seconds between two looks for new output, if no change of the store comes before."""
+"""Seconds between two reads of new output, if no change of the store wakes the reader before."""
 
 Position = tuple[str, int]
-"""Where a reader of output stands: the attempt id, and the number of the last chunk that was read."""
+"""The position of a reader of output: the attempt id, and the number of the last chunk that was read."""
 
 
 class Output(Struct, frozen=True):

@@ -12,7 +12,7 @@ from queuectl.store.protocol import Store
 
 ANCESTORS_SEEN = 1000
 FEW = 1000
-"""Jobs that are looked at to see whether another slot can run them."""
+"""Jobs that are read to find out whether another slot can run them."""
 
 
 def running_job(store: Store, id: str, attempt_id: str | None) -> Job | None:

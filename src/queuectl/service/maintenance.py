@@ -19,16 +19,16 @@ PROBE, PROBE_BYTES = ".doctor", 8192
 """An entry in the table of schedules under a name that no schedule can have, and how many bytes `doctor` writes."""
 
 CHILDREN_TOLD_WITHIN = timedelta(minutes=1)
-"""A minute after a job has ended, every job that waits for it has been told."""
+"""Within this time after a job's end, every job that waits for it has been unblocked or cancelled."""
 STEP = 100
-"""Jobs that one step looks at."""
+"""Jobs that one step reads."""
 MOST_EXPIRED = 10_000
-"""Expired leases that one step looks at when the first ones are all spared."""
+"""Expired leases that one step reads at most, when the first ones are all spared."""
 
 _DONE: frozenset[State] = frozenset(("completed", "cancelled"))
 _DEAD: frozenset[State] = frozenset(("dead",))
 CHILDREN: frozenset[State] = frozenset(("blocked", "held"))
-"""States in which a job may wait for parents. A held job is told of the ends of its parents too, so that the parents
+"""States in which a job may wait for parents. The ends of parents are applied to a held job too, so that the parents
 may be deleted.
 """
 

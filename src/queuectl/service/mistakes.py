@@ -8,7 +8,7 @@ from queuectl.config import nearest
 from queuectl.errors import InvalidInput
 
 DEPTH = 64
-"""How deeply what comes in as JSON may be nested: more has no use, and every reader of it would have to bear it."""
+"""How deeply JSON input may be nested. Deeper nesting has no use, and every reader would have to support it."""
 
 
 def refuse_depth(raw: bytes) -> None:

@@ -19,16 +19,16 @@ from queuectl.service import unreadable
 from queuectl.store.protocol import Store
 
 MISSED_BEATS = 3
-"""A worker counts as lost after so many missed heartbeats."""
+"""A worker counts as lost after this many missed heartbeats."""
 
 
 PROCESSING_SEEN = 2000
-"""Running jobs that are read to say what each slot runs; of more, the slots are as their workers have told."""
+"""Running jobs that are read to fill the slots. If there are more, slots are shown as workers reported them."""
 LOOKS = 5
-"""So often counts and running jobs are read until they agree: they are two questions, and jobs go on meanwhile."""
+"""How often counts and running jobs are read until they agree: they are two queries, and jobs go on meanwhile."""
 EXPIRED_SEEN = 100
 RECENT_SEEN = 200
-"""The newest failed and dead jobs that are looked at for what happened within the last hour."""
+"""The number of newest failed and dead jobs that are read to count those of the last hour."""
 
 
 class QueueStatus(Struct, frozen=True):

@@ -1,11 +1,11 @@
-"""The front door: what a client can do with a queue. The CLI, the Python API and the HTTP server call `Queue` alone.
+"""The interface for clients of a queue. The CLI, the Python API and the HTTP server call only `Queue`.
 
-A client asks for what a person can ask for (`cancel`, `retry`, `pause`); no method lets it write a job's state. Every
-argument and every answer is a value that can be sent over a network, so that a queue behind a server has the same
+The methods are the operations of a person (`cancel`, `retry`, `pause`); no method writes a job's state. Every argument
+and every result is a value that can be sent over a network, so that a queue behind a server has the same
 methods. Three properties make that possible:
 
 - The id of a new job is made before the job is sent, so an enqueue whose reply was lost can be repeated safely.
-- An act on many jobs is an `Operation`: it is done in steps, and a caller may stop between two steps.
+- A change of many jobs is an `Operation`: it is done in steps, and a caller may stop between two steps.
 - `follow` and `wait` can be called again after a broken connection: `follow` takes the position that was reached, and
   `wait` looks at the jobs as they are then.
 
@@ -37,11 +37,11 @@ from queuectl.store.protocol import Description
 
 
 class Queue(Protocol):
-    """What a client can do. Safe to use from several threads."""
+    """The operations of a client. Safe to use from several threads."""
 
     @property
     def absent(self) -> bool:
-        """Whether there is no store yet. Reading then finds nothing; the first enqueue makes the store."""
+        """Whether there is no store yet. Reads then find nothing; the first enqueue creates the store."""
 
     def now(self) -> datetime:
         """The store's clock."""
@@ -55,24 +55,25 @@ class Queue(Protocol):
         on_invalid: Callable[[InvalidInput], None] | None = None,
         dry_run: bool = False,
     ) -> Sequence[Enqueued]:
-        """Check all requests, then store their jobs in one commit. Answers in order what became of each.
+        """Check all requests, then store their jobs in one commit. Returns the result for each request, in order.
 
         A request without an id gets one. The same request with the same id again is the same job. Raises InvalidInput
         with `index` for the first request that cannot be a job, and NotFound for an unknown parent; then nothing is
-        stored. With `on_invalid` such a request is told there and left out, and the others are stored. With `dry_run`
-        nothing is stored, and the jobs are as they would be stored. OutcomeUnknown carries the `ids`.
+        stored. With `on_invalid`, that function gets the error of such a request, and the other requests are stored.
+        With `dry_run` nothing is stored, and the result has the jobs as they would be stored. OutcomeUnknown carries
+        the `ids`.
         """
 
     def parents(self, dependencies: Sequence[str]) -> Sequence[str]:
-        """Dependencies (`12`, `@last:any`) with the ids that are meant. Raises NotFound, InvalidInput."""
+        """Dependencies (`12`, `@last:any`) with each reference replaced by the id. Raises NotFound, InvalidInput."""
 
-    # Look
+    # Read
 
     def resolve(self, references: Sequence[str]) -> Sequence[str]:
-        """The ids that are meant, each once, in order. Raises NotFound; InvalidInput for an ambiguous prefix."""
+        """The ids of these jobs, each once, in order. Raises NotFound; InvalidInput for an ambiguous prefix."""
 
     def show(self, reference: str) -> Job:
-        """One job, with its attempts. A prefix of any id will do. Raises NotFound, UnreadableJob."""
+        """One job, with its attempts. A prefix of any id is accepted. Raises NotFound, UnreadableJob."""
 
     def get(self, ids: Sequence[str]) -> dict[str, Job]:
         """The jobs with these ids. Unknown ids are left out."""
@@ -95,7 +96,7 @@ class Queue(Protocol):
     # Output and waiting
 
     def output(self, reference: str, attempt: int | None = None) -> Output:
-        """What an attempt (None: the newest) printed. Raises NotFound for the job or the attempt."""
+        """The output of an attempt (None: the newest). Raises NotFound for the job or the attempt."""
 
     def follow(
         self,
@@ -105,10 +106,10 @@ class Queue(Protocol):
         after: Position | None = None,
         look: Callable[[Job], None] = ...,
     ) -> Iterator[Part]:
-        """The output as it comes, until the job (or the attempt that is named) has ended. Late by a second at most.
+        """Yields output as it is printed, until the job (or the named attempt) has ended; a second late at most.
 
-        `after` is the attempt id and the number of the last chunk that the caller has; the output goes on behind it.
-        `look` is called with the job whenever all that was printed so far has been answered.
+        `after` is the attempt id and the number of the last chunk that the caller has; the output goes on after that
+        chunk. `look` is called with the job whenever all output so far has been returned.
         """
 
     def wait(
@@ -119,22 +120,22 @@ class Queue(Protocol):
         any_one: bool = False,
         look: Callable[[Sequence[Job], int], None] = ...,
     ) -> dict[str, Job]:
-        """The jobs as they are once all of them (or any one) have ended, or the timeout is over; without deleted ones.
+        """The jobs once all of them (or any one) have ended, or the timeout is over. Deleted jobs are left out.
 
-        `look` is called in each round with jobs that have not ended, and with how many have not ended in all.
+        `look` is called in each round with some jobs that have not ended, and the number of all that have not ended.
         """
 
     def obstacles(self, jobs: Sequence[Job]) -> Sequence[str]:
-        """What keeps these jobs from running, each with what to do about it. Empty: they run, or are about to."""
+        """Reasons why these jobs do not run, each with what to do about it. Empty if they run, or are about to."""
 
     def running_job(self, id: str, attempt_id: str | None) -> Job | None:
-        """The job that runs now as this attempt, or None. For a program that may be the command of a job."""
+        """The job that runs now as this attempt, or None. For a program that may run as the command of a job."""
 
     def refuse_to_wait(self, own: Job, ids: Sequence[str], queues: Sequence[str] | None = None) -> None:
-        """Raises Conflict if these jobs cannot end while `own` runs: a command of `own` would wait for ever.
+        """Raise Conflict if these jobs cannot end while `own` runs, so that the command of `own` would wait for ever.
 
-        They wait for `own` themselves, or `own` keeps the only slot that serves one of the queues (None: the queues of
-        those that wait to run).
+        Either the jobs wait for `own`, or `own` occupies the only slot that serves one of the queues (None: the queues
+        of those jobs that wait to run).
         """
 
     # Change jobs
@@ -142,10 +143,11 @@ class Queue(Protocol):
     def cancel(
         self, selection: Selection, *, by: str | None = None, reason: str | None = None
     ) -> Operation[Sequence[Change]]:
-        """Never start these jobs; end those that run, with all their processes. Of a filter, those that have not ended.
+        """Never start these jobs; end those that run, with all their processes. A filter selects jobs that have not
+        ended.
 
-        `by` is kept with the job: who asks for it (default: this user at this host).
-        Raises NotFound, before anything is changed, for a reference to no job. So do the other acts.
+        `by` is stored with the job: the name of the requester (default: this user at this host). Raises NotFound for
+        an unknown reference, before any job is changed. So do the other operations.
         """
 
     def retry(
@@ -153,15 +155,15 @@ class Queue(Protocol):
     ) -> Operation[Sequence[Change]]:
         """Run dead, cancelled and failed jobs once more, with a new retry budget; with `force` completed ones too.
 
-        They wait for their parents again, and jobs that were cancelled because of them come back; not with `alone`. Of
-        a filter, those that had ended when the act began.
+        They wait for their parents again, and jobs that were cancelled because of them come back; not with `alone`. A
+        filter selects jobs that ended before the operation began.
         """
 
     def hold(self, selection: Selection) -> Operation[Sequence[Change]]:
         """Keep waiting jobs from starting until they are released."""
 
     def release(self, selection: Selection, *, anyway: bool = False) -> Operation[Sequence[Change]]:
-        """Let held jobs start when they are due, behind their parents; with `anyway` without them."""
+        """Let held jobs start when due, after their parents ended as wanted; with `anyway` without waiting."""
 
     def edit(
         self,
@@ -171,13 +173,13 @@ class Queue(Protocol):
         run_at: datetime | None = None,
         queue: str | None = None,
     ) -> Operation[Sequence[Change]]:
-        """Another priority (-1000 to 1000), start time or queue for jobs that have not started."""
+        """Change the priority (-1000 to 1000), start time or queue of jobs that have not started."""
 
     def delete(self, selection: Selection) -> Operation[Sequence[Change]]:
-        """Delete ended jobs with their output. Others are refused."""
+        """Delete ended jobs with their output. Other jobs are refused."""
 
     def purge(self, wanted: Filter) -> Operation[int]:
-        """Delete all ended jobs that match, with their output. A step answers how many it deleted."""
+        """Delete all ended jobs that match, with their output. Each step returns how many jobs it deleted."""
 
     # Queues, settings, workers
 
@@ -185,51 +187,51 @@ class Queue(Protocol):
         """All queues that have jobs or settings of their own."""
 
     def check_queue(self, queue: str) -> str:
-        """The name itself, if a queue may have it or has it already. Raises InvalidInput."""
+        """Return the name if a queue may have it, or has it already. Raises InvalidInput."""
 
     def pause(self, queue: str) -> bool:
-        """Start nothing from this queue any more; what runs goes on. False if it was paused already."""
+        """Start no more jobs from this queue; running jobs go on. False if the queue was paused already."""
 
     def resume(self, queue: str) -> bool:
-        """Start jobs from this queue again. False if it was not paused."""
+        """Start jobs from this queue again. False if the queue was not paused."""
 
     def limit(self, queue: str, at_most: int | None) -> bool:
         """Run at most this many jobs of the queue at once, over all workers (1 to 1,000,000); None lifts the limit."""
 
     def settings(self) -> Settings:
-        """The settings in force for this client, with where each comes from."""
+        """The settings in force for this client, with the origin of each."""
 
     def set(self, key: str, text: str) -> Settings:
-        """Write a shared setting; answers what is in force then. Raises NotFound, InvalidInput."""
+        """Write a shared setting. Returns the settings then in force. Raises NotFound, InvalidInput."""
 
     def unset(self, key: str) -> Settings:
-        """Put a shared setting back to its default; answers what is in force then. Raises NotFound, InvalidInput."""
+        """Reset a shared setting to its default. Returns the settings then in force. Raises NotFound, InvalidInput."""
 
     def workers(self, *, with_jobs: bool = False) -> Sequence[WorkerStatus]:
-        """The registry, with the state of each worker. `with_jobs` reads what each slot runs from the jobs."""
+        """The registry, with the state of each worker. With `with_jobs` the claims give the jobs in the slots."""
 
     def stop(self, ids: Sequence[str], *, at_once: bool = False) -> None:
-        """Ask workers to finish what they run and leave; `at_once`: to end it, give it back, and leave."""
+        """Instruct workers to finish their running jobs and leave; `at_once`: to end them, give them back and leave."""
 
     def reload(self, ids: Sequence[str]) -> None:
-        """Ask workers to take the newly installed code while commands run on."""
+        """Instruct workers to change to the newly installed code while commands go on."""
 
     def silence(self, worker: WorkerStatus) -> Silence:
-        """What a worker that does not answer still holds."""
+        """The jobs that a worker that does not answer has claimed."""
 
     def forget(self, worker: WorkerStatus) -> tuple[Silence, Sequence[Job]]:
-        """Remove a lost worker. Answers what it held, and the jobs that are taken back. Raises Conflict if it lives."""
+        """Remove a lost worker. Returns its claims, and the jobs recovered now. Raises Conflict if it lives."""
 
     # The store
 
     def describe(self) -> Description:
-        """What the store says of itself: address without password, durability, versions."""
+        """The properties of the store: address without password, durability, versions."""
 
     def doctor(self) -> Sequence[Check]:
         """Whether the store, its settings, its workers and its queues are in order. Reads all data."""
 
     def create(self) -> None:
-        """Make the store if there is none. Idempotent."""
+        """Create the store if there is none. Idempotent."""
 
     def close(self) -> None:
-        """Let go of the store. Idempotent."""
+        """Close the store. Idempotent."""

@@ -24,7 +24,7 @@ BEGINNINGS = {
     "mongodb": ("mongodb:", "mongodb+srv:"),
     "redis": ("redis:", "rediss:"),
 }
-"""How a URL of each begins; a variable may hold that of another program's database."""
+"""How a URL of each product begins. A variable may have the URL of another program's database."""
 
 SUPABASE = "SUPABASE_"
 """The prefix of Supabase's own variables. They hold HTTP addresses and keys of its API, which is not a store."""

@@ -16,14 +16,14 @@ from queuectl.service.attention import serving
 from queuectl.store.protocol import Store, Subscription
 
 HEAD = 100
-"""Jobs that are looked at in each round. All have to end, so the others need no look before these have."""
+"""Jobs that are read in each round. All have to end, so the others need not be read before these have ended."""
 PACE, LONGEST_PACE, SHARE = 0.5, 5.0, 100
-"""Of more jobs than that: seconds between two rounds, at least, at most, and as a multiple of what a round costs."""
+"""For more jobs than that: seconds between two rounds, at least and at most, and as a multiple of a round's time."""
 HASTE, REFILL = 20.0, 10.0
-"""Of a few jobs: rounds that a busy store may cause at once, and how many more each second."""
+"""For few jobs: how many rounds a busy store may cause at once, and how many more each second."""
 SOON = timedelta(seconds=5)
 Look = Callable[[Sequence[Job], int], None]
-"""Told in each round: the jobs that were looked at and have not ended, and how many have not ended in all."""
+"""Called in each round with the jobs that were read and have not ended, and the number of all open jobs."""
 
 
 def wait_for(

@@ -82,7 +82,7 @@ def bring_up_to_date(base: Base, shown: str, *, create: bool) -> None:
             "a newer queuectl has used it: upgrade this one",
         )
     if not found and not create:
-        raise StoreAbsent(f"{shown}: there is no queue", "it was there before: look at the URL")
+        raise StoreAbsent(f"{shown}: there is no queue", "the queue existed before: check the URL")
     if found < NEWEST:
         _make(base, shown)
     elif {index.name for index in JOBS} - base["jobs"].index_information().keys():

@@ -41,7 +41,7 @@ def bring_up_to_date(line: Line, shown: str, *, create: bool, scripts: str = SCR
         found = version(line)
     if not found and not create:
         raise StoreAbsent(
-            f"{shown}: there is no queue in schema {line.schema}", "it was there before: look at the URL"
+            f"{shown}: there is no queue in schema {line.schema}", "the queue existed before: check the URL"
         )
     if found > newest:
         raise StoreUnusable(

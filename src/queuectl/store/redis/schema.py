@@ -23,7 +23,7 @@ def begin(line: Line, shown: str, history: str, *, create: bool, archives: bool)
             "a newer queuectl has used it: upgrade this one",
         )
     if int(found) == 0:
-        raise StoreAbsent(f"{shown}: there is no queue", "it was there before: look at the URL")
+        raise StoreAbsent(f"{shown}: there is no queue", "the queue existed before: check the URL")
     if archive is not None and not archives:
         where = archive.decode() or "mongodb://…"
         raise StoreUnusable(
