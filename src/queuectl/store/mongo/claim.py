@@ -73,7 +73,7 @@ def _claim(
             return []
         met = aside.met
         jobs, away = _take_under_locks(base, chosen, look, request, now, ids, aside)
-        if jobs or aside.met > met:  # what was set aside lost no race
+        if jobs or aside.met > met:  # jobs that were set aside are no lost race
             return jobs
         # Other claims took the chosen jobs, or have locked their queues: next, try the jobs after them.
         lost, busy = (lost, busy | away) if away else (lost + bool(chosen), frozenset())

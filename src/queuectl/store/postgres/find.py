@@ -63,7 +63,7 @@ def _rows(line: Line, wanted: Filter, page: Page, count: int) -> list[tuple[Any,
 
 
 class _Order(Struct, frozen=True):
-    """An order, and what comes after a place in it. A place is what `codec.position` says."""
+    """A sort order, and the condition for rows after a position (`codec.position`)."""
 
     order: str
     after: str

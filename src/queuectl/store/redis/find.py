@@ -30,8 +30,8 @@ def get(line: Line, ids: Sequence[str]) -> Jobs:
 
 
 def find(line: Line, wanted: Filter, page: Page) -> Found:
-    """One page; one job more is read to know whether there is another."""
-    filters.literals(wanted.states)  # refuses a state that is none
+    """One page. One more job is read, which shows whether another page follows."""
+    filters.literals(wanted.states)  # refuses an unknown state
     after = None if page.after is None else codec.parse_cursor(page.after, page.sort)
     numbers, damaged = _candidates(line, wanted), list[Unreadable]()
     if numbers is None:
