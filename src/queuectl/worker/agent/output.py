@@ -1,7 +1,7 @@
-"""Shipping output: chunks from the holder go into the store, and the middle of a long output is trimmed there.
+"""Ships output: writes the holder's chunks to the store, and trims the middle of a long output there.
 
-A failing output never fails a job. Chunks that cannot be written are tried again, the results of their attempts wait
-for a while, and then the chunks are dropped with the attempt.
+Output that cannot be stored never fails a job. The shipper tries again to write such chunks; the results of their
+attempts wait for `GIVE_UP_AFTER` seconds, and then the chunks are dropped with the attempt.
 """
 
 from datetime import UTC, datetime
@@ -21,7 +21,7 @@ GIVE_UP_AFTER = 60.0
 
 
 class _Stored:
-    """What is stored of one attempt: `(n, offset, length)` of each chunk, and the limit (None: unknown)."""
+    """The stored output of one attempt: `(n, offset, length)` of each chunk, and the limit (None: unknown)."""
 
     def __init__(self, job_id: str, limit: int | None, chunks: list[tuple[int, int, int]]) -> None:
         self.job_id = job_id
@@ -30,10 +30,10 @@ class _Stored:
 
 
 class OutputShipper:
-    """Keeps the chunks that wait, and knows which chunks are stored.
+    """Keeps the chunks that wait for the store, and knows which chunks are stored.
 
-    fault     why the last write failed; None if it did not
-    retry_at  when to try again after a fault (CLOCK_BOOTTIME)
+    fault     why the last write failed; None if it succeeded
+    retry_at  the time of the next try after a fault (CLOCK_BOOTTIME)
     """
 
     def __init__(self, store: Store) -> None:
@@ -51,13 +51,13 @@ class OutputShipper:
         return bool(self._waiting)
 
     def add(self, message: Output, data: bytes) -> None:
-        """A chunk came."""
+        """Add a chunk that the holder sent."""
         at = datetime.fromtimestamp(message.at, UTC)
         chunk = (message.job_id, message.attempt_id, message.n, message.stream, at, message.offset, data)
         self._waiting.append(Chunk(*chunk))
 
     def try_to_write(self, connection: Connection | None) -> bool:
-        """Write what waits; whether that worked. If not, `fault` says why, and the chunks wait on."""
+        """Write the waiting chunks; return whether this succeeded. If not, `fault` says why; the chunks are kept."""
         try:
             self.write(connection)
         except (StoreError, OutcomeUnknown) as fault:
@@ -80,7 +80,7 @@ class OutputShipper:
         return frozenset(chunk.attempt_id for chunk in self._waiting)
 
     def write(self, connection: Connection | None) -> None:
-        """Store what waits and acknowledge it. Raises StoreError or OutcomeUnknown; then the chunks wait on."""
+        """Store and acknowledge the waiting chunks. Raises StoreError or OutcomeUnknown; the chunks are then kept."""
         if not self._waiting:
             return
         stored = self._stored_with_waiting()
@@ -108,7 +108,7 @@ class OutputShipper:
             self._waiting = [chunk for chunk in self._waiting if chunk.attempt_id != attempt_id]
 
     def _stored_with_waiting(self) -> dict[str, _Stored]:
-        """What will be stored after this write. `_stored` itself changes only when the store has answered."""
+        """The stored output after this write. `_stored` itself changes only after the store has answered."""
         after: dict[str, _Stored] = {}
         for chunk in self._waiting:
             if chunk.attempt_id not in after:
@@ -119,7 +119,7 @@ class OutputShipper:
         return after
 
     def _trims(self, stored: dict[str, _Stored]) -> list[Trim]:
-        """What then lies between the head and the tail of an output."""
+        """The trims that drop the chunks between head and tail of each output that is too long."""
         found = [
             (attempt_id, one.job_id, surplus(one.chunks, one.limit))
             for attempt_id, one in stored.items()

@@ -1,4 +1,4 @@
-"""The duty of recording results: in batches while very short jobs end, at once otherwise."""
+"""The duty of recording results: at once, or in batches while very short jobs end."""
 
 from queuectl.worker.agent.circuit_breaker import CircuitBreaker
 from queuectl.worker.agent.claim_policy import ClaimPolicy
@@ -8,11 +8,11 @@ from queuectl.worker.agent.results import ResultRecorder
 
 GATHER = 64
 GATHER_SECONDS = 0.04
-"""While very short jobs end, results are gathered until there are `GATHER` of them or the first is so old."""
+"""While very short jobs end, results wait until there are `GATHER` of them or the first has waited this long."""
 
 
 class RecordResults:
-    """Records what has ended, and tells the claim policy and the circuit breaker how it went."""
+    """Records results, and passes them to the claim policy and the circuit breaker."""
 
     def __init__(
         self,
@@ -36,7 +36,7 @@ class RecordResults:
         return recorder.since + GATHER_SECONDS
 
     def run(self, _: float) -> None:
-        """Record."""
+        """Record the waiting results."""
         policy = self._policy
         for ended, after in self._recorder.record(self._context.connection, self._outputs.unwritten()):
             self._outputs.forget(ended.attempt_id)

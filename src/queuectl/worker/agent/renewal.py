@@ -1,13 +1,13 @@
-"""Renewal: a thread with a connection of its own, so that no slow write of the loop lets a lease expire.
+"""Renewal: a thread with its own connection, so that a slow write of the loop does not let a lease expire.
 
-The thread renews all open attempts every third of a lease and tells the holder until when each may run. It hands the
-fresh copies of the jobs to the loop, which learns from them of cancel requests and lost leases.
+The thread renews all open attempts three times per lease and sends the holder the deadline of each. It passes the
+fresh copies of the jobs to the loop, which finds cancel requests and lost leases in them.
 
-The holder kills a command at its deadline, which is before the end of its lease. So nobody starts the job again while
-the old command may still live (guarantee G3), even if this agent hangs. With `on_disconnect=keep` a living agent whose
-store is away extends the deadline on its own: it *vouches* for its commands, and an outage of the store kills none of
-them (guarantee G6). With `stop` it does not, and the commands end before their leases do. Shown by
-`tests/e2e/test_guarantees.py::test_an_outage_longer_than_the_lease_ends_no_command` and
+The holder kills a command at its deadline, which is before the end of its lease. So no worker starts the job again
+while the old command may still live (guarantee G3), even if this agent hangs. With `on_disconnect=keep`, a living
+agent whose store is away *vouches* for its commands: it extends their deadlines without the store, so that an outage
+kills no command (guarantee G6). With `stop` the agent does not vouch, and commands end before their leases do. Shown
+by `tests/e2e/test_guarantees.py::test_an_outage_longer_than_the_lease_ends_no_command` and
 `test_with_on_disconnect_stop_the_tree_ends_before_the_lease_does`.
 """
 
@@ -29,17 +29,17 @@ from queuectl.worker.protocol import LeaseDeadline
 
 PATIENCE_SHARE = 6
 RETRY_SHARE = 10
-"""A renewal may take a sixth of the lease. After a failed one the next follows after a tenth: three in each lease."""
+"""Shares of the lease: the time limit of a renewal, and the pause after a failed one. So three fit into a lease."""
 
 
 def deadline_of(sent: float, lease: timedelta) -> float:
-    """Until when a holder may let run what a request sent at `sent` renewed (CLOCK_BOOTTIME): less than the lease."""
+    """The deadline after a renewal whose request was sent at `sent` (CLOCK_BOOTTIME): before the end of the lease."""
     seconds = lease.total_seconds()
     return sent + seconds - min(1.0, seconds / 10)
 
 
 class Renewed(NamedTuple):
-    """One round: what was asked for, and the fresh copies of the attempts that are still ours."""
+    """One round: the attempts to renew, and the fresh copies of those that this worker still has."""
 
     asked: list[AttemptRef]
     fresh: list[Job]
@@ -64,7 +64,7 @@ class Renewal:
         self._thread.start()
 
     def hurry(self) -> None:
-        """Renew now: the lease has changed, or the store is back after an outage."""
+        """Renew now, because the lease setting has changed or the store is back after an outage."""
         self._again.set()
 
     def stop(self) -> None:
@@ -75,14 +75,14 @@ class Renewal:
             self._thread.join(timeout=10)
 
     def take(self) -> Iterator[Renewed]:
-        """The rounds since the last call. Raises what has ended the thread, if it has ended."""
+        """The rounds since the last call. If an exception has ended the thread, raises that exception."""
         if self._fault is not None:
             raise self._fault
         while not self._rounds.empty():
             yield self._rounds.get()
 
     def _run(self) -> None:
-        """A worker that runs commands and renews nothing lets them run twice. So any fault here ends the agent."""
+        """Run the thread. Any fault ends the agent: without renewals the commands of this worker would run twice."""
         try:
             while not self._stopped:
                 self._again.wait(self._round())
@@ -97,7 +97,7 @@ class Renewal:
                 self._store.close()
 
     def _round(self) -> float:
-        """Renew once; answers the seconds until the next time. After a failure the result is unknown: ask again."""
+        """Renew once; return the seconds until the next renewal. After a failure the result is unknown: repeat it."""
         lease: timedelta = self._context.settings.lease
         asked = self._open_attempts()
         try:
@@ -110,7 +110,7 @@ class Renewal:
         return lease.total_seconds() / 3
 
     def _renew(self, asked: list[AttemptRef], lease: timedelta) -> None:
-        """The deadline counts from before the request: a late reply must not move it beyond the lease."""
+        """Renew. The deadline counts from before the request: a late reply does not move it beyond the lease."""
         if self._store is None:
             self._store = self._open_store(lease)
         sent = boottime()
@@ -121,17 +121,17 @@ class Renewal:
         self._connection.wake()
 
     def _open_store(self, lease: timedelta) -> Store:
-        """A renewal that waits longer than its share would leave no time to vouch for the commands."""
+        """Open the store with a time limit: a longer wait would leave no time to vouch for the commands."""
         context, patience = self._context, lease.total_seconds() / PATIENCE_SHARE
         return bootstrap.open_store(context.config["url"], context.settings, patience, create=False)
 
     @contextmanager
     def _vouching_meanwhile(self, asked: list[AttemptRef], lease: timedelta) -> Iterator[None]:
-        """Vouch while a renewal hangs: a store that is slow to fail must not kill a command either."""
+        """Vouch for the commands while a renewal hangs, so that a slow store kills no command."""
         answered = threading.Event()
 
         def vouch() -> None:
-            with suppress(HolderGone):  # the renewing thread finds out as well
+            with suppress(HolderGone):  # the renewing thread gets the same error
                 while not answered.wait(lease.total_seconds() / PATIENCE_SHARE):
                     self._vouch(asked, lease)
 

@@ -1,7 +1,7 @@
 """The result recorder: keeps the ends of attempts until they are in the store, then acknowledges them to the holder.
 
-The holder keeps every result until it is acknowledged. So whatever happens here, even a crash between the commit and
-the acknowledgement, a later agent is told the result again, and finds the attempt recorded already (guarantee G10).
+The holder keeps every result until it is acknowledged. So after any failure of an agent, even a crash between the
+commit and the acknowledgement, a later agent gets the result again, and finds it recorded already (guarantee G10).
 Shown by `tests/e2e/test_guarantees.py` with crashes at `before_commit` and `after_commit`.
 """
 
@@ -27,15 +27,15 @@ from queuectl.worker.agent.translate import Ended
 from queuectl.worker.protocol import Ack
 
 RETRY_AFTER = 5.0
-"""Seconds until a job that only the archive knows is asked for again while the archive is away."""
+"""Seconds between two tries to read a job that only the archive has, while the archive is away."""
 
 
 class ResultRecorder:
-    """Keeps what has ended, and what was claimed and never started, until the store has it.
+    """Keeps results, and claims that never started, until the store has them.
 
-    since     when the first result that waits came (CLOCK_BOOTTIME)
-    retry_at  when to ask again for jobs that only the archive knows; NEVER while there are none
-    unknown   how many results had no job in this store: nothing can be recorded of them
+    since     the arrival of the oldest waiting result (CLOCK_BOOTTIME)
+    retry_at  the time of the next try to read jobs that only the archive has; NEVER while there are none
+    unknown   how many results had no job in this store, so that they cannot be recorded
     """
 
     def __init__(self, store: Store, log: Log) -> None:
@@ -66,11 +66,11 @@ class ResultRecorder:
         return [e for e in self._ended if e.attempt_id not in deferred and e.attempt_id not in unwritten]
 
     def refs(self) -> list[AttemptRef]:
-        """The attempts whose results wait: their leases are renewed, because the fence refuses a result without one."""
+        """The attempts whose results wait. Their leases are renewed: the fence refuses a result without a lease."""
         return [AttemptRef(ended.job_id, ended.attempt_id) for ended in list(self._ended)]
 
     def knows(self, attempt_id: str | None) -> bool:
-        """Whether this attempt waits here."""
+        """Whether the recorder has this attempt."""
         return attempt_id in self._unstarted or any(ended.attempt_id == attempt_id for ended in self._ended)
 
     def add(self, ended: Ended) -> None:
@@ -80,16 +80,17 @@ class ResultRecorder:
         self._ended.append(ended)
 
     def give_back(self, attempt_id: str, job: Job) -> None:
-        """An attempt was claimed and never started: its claim goes back, uncounted (guarantee G8)."""
+        """An attempt was claimed and never started: give its claim back, without counting it (guarantee G8)."""
         self._unstarted[attempt_id] = job
 
     def record(
         self, connection: Connection | None, unwritten: Collection[str] = ()
     ) -> list[tuple[Ended, Job]]:
-        """Record all that waits and acknowledge it to the holder. Answers the recorded ends with the jobs after them.
+        """Record all waiting results and acknowledge them to the holder. Returns the recorded ends with their new
+        jobs.
 
-        `unwritten` are attempts whose output must be stored first. Raises StoreError or OutcomeUnknown; then everything
-        still waits here, and a repetition is safe.
+        `unwritten` are attempts whose output must be stored first. Raises StoreError or OutcomeUnknown; the recorder
+        then still has all results, and a repetition is safe.
         """
         if boottime() >= self.retry_at:
             self._waiting_for_archive.clear()
@@ -108,7 +109,7 @@ class ResultRecorder:
         return recorded
 
     def _save(self, waiting: Sequence[Ended]) -> tuple[list[tuple[Ended, Job]], set[str]]:
-        """Save the ends. A job that was changed meanwhile is read again, and its end is decided again."""
+        """Save the ends. If a job has changed meanwhile, read it again and decide its end again."""
         recorded: list[tuple[Ended, Job]] = []
         done: set[str] = set()
         open_ends = self._with_jobs(waiting)
@@ -124,7 +125,7 @@ class ResultRecorder:
         return recorded, done
 
     def _may_report(self, ended: Ended, done: set[str]) -> bool:
-        """Whether this attempt still holds the lease (guarantee G3: the fence). If not, there is nothing to record."""
+        """Whether this attempt still has the lease (guarantee G3: the fence). If not, nothing is recorded."""
         job = ended.job
         fenced = ended.report.outcome.kind == "fenced"
         if job is not None and not fenced and lifecycle.holds_lease(job, ended.attempt_id):
@@ -137,12 +138,12 @@ class ResultRecorder:
         return False
 
     def _with_jobs(self, waiting: Sequence[Ended]) -> list[Ended]:
-        """Read the jobs of results that outlived the agent which had claimed them."""
+        """Add the jobs of results whose claims were made by an earlier agent."""
         read = self._read_jobs([ended for ended in waiting if ended.job is None])
         return [ended for ended in waiting if ended.job is not None or ended in read]
 
     def _read_jobs(self, waiting: Sequence[Ended]) -> list[Ended]:
-        """Those whose job could be read. Those whose job is in an archive that is away wait for it, alone."""
+        """The results whose job could be read. Only results whose job is in an archive that is away wait."""
         fresh = get_reachable(self._store, [ended.job_id for ended in waiting]) if waiting else {}
         self._defer([ended.attempt_id for ended in waiting if ended.job_id not in fresh])
         read = [ended for ended in waiting if ended.job_id in fresh]
@@ -171,7 +172,7 @@ class ResultRecorder:
                     self._unstarted[attempt_id] = again
 
     def _returnable(self) -> dict[str, Job]:
-        """What never started, is still ours as far as we know, and can be read."""
+        """The claims to give back: jobs that never started, can be read, and seem to belong to this worker still."""
         if not self._unstarted:
             return {}
         self._unstarted = {a: job for a, job in self._unstarted.items() if lifecycle.holds_lease(job, a)}
@@ -185,9 +186,9 @@ class OpenAttempts:
         self._claims, self._recorder = claims, recorder
 
     def refs(self) -> list[AttemptRef]:
-        """What is to be renewed: a snapshot, because the renewing thread calls this.
+        """The attempts to renew: a snapshot, because the renewing thread calls this method.
 
-        An attempt that ends meanwhile is missing in the answer of that renewal, which does no harm.
+        An attempt that ends during the renewal is missing in its answer, which does no harm.
         """
         return [*self._claims.refs(), *self._recorder.refs()]
 
@@ -197,9 +198,9 @@ class OpenAttempts:
 
 
 def _log_refusal(log: Log, ended: Ended, job: Job) -> None:
-    """A result that is not recorded now: another attempt has taken over, or our own save has recorded it already.
+    """Log a result that is not recorded now, if another attempt has taken over.
 
-    The latter happens when the reply of that save was lost.
+    The other reason is harmless: an earlier save has recorded the result already, and its reply was lost.
     """
     past = queries.finished_attempt(job, ended.attempt_id)
     if past is None or lifecycle.is_given_up(past, ended.report.outcome):
@@ -209,16 +210,16 @@ def _log_refusal(log: Log, ended: Ended, job: Job) -> None:
 
 
 def _log_end(log: Log, ended: Ended, after: Job) -> None:
-    """Log what the domain has recorded. That may be more than the kernel reported: interrupted, for example."""
+    """Log the recorded outcome. It may differ from the kernel's report: it is `interrupted`, for example."""
     past = after.history[-1]
     outcome = replace(ended.report.outcome, kind=past.outcome, error=past.error)
     log.finished(ended.job or after, after, outcome, ended.seconds)
 
 
 def _unblock_children(store: Store, after: list[Job]) -> None:
-    """Release the jobs that wait for these. Only a store with waiting jobs at all costs more than the counts.
+    """Unblock the children of these jobs. If the store has no blocked jobs, this costs only the counts.
 
-    The ends are recorded by now, so a fault of the store is ignored: the sweep of blocked jobs finds the children.
+    The ends are already recorded, so a fault of the store is ignored: the sweep of blocked jobs finds the children.
     """
     ended = [job.id for job in after if job.ended]
     with contextlib.suppress(StoreError, OutcomeUnknown):

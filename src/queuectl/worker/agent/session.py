@@ -1,8 +1,8 @@
-"""The session of an agent with its holder and its store: how it begins, is interrupted, goes on and ends.
+"""The session of an agent with its holder and its store: its beginning, outages of the store, and its end.
 
-An agent may die, hang or be replaced at any time while commands run on. Nothing that must survive is kept here: the
-holder keeps every command, and every result until it is acknowledged; the store keeps every claim. `adopt` puts the
-two together.
+An agent may die, hang or be replaced at any time while commands run on. So the agent keeps nothing that must survive:
+the holder keeps every command, and every result until it is acknowledged; the store keeps every claim. `_adopt`
+compares the two.
 """
 
 import contextlib
@@ -27,7 +27,7 @@ from queuectl.worker.agent.store_time import StoreTime
 from queuectl.worker.protocol import Drop, Message, StoreState, Welcome
 
 LEAVE_SECONDS = 5.0
-"""How long an agent stays after `bye` to give back claims that were under way."""
+"""Seconds for which an agent stays after `bye` to give back claims whose replies were still missing."""
 
 
 class Session:
@@ -60,10 +60,11 @@ class Session:
     # the beginning
 
     def connect(self) -> None:
-        """Reach the store for the first time: settings, registry, and what an earlier agent left behind.
+        """Reach the store for the first time: read the settings, register, and adopt the attempts of an earlier
+        agent.
 
-        Repeated until it succeeds. Messages that come meanwhile are kept for the loop, because only `adopt` knows which
-        claims they are about.
+        Repeats this until it succeeds. Messages received meanwhile are kept for the loop, because their claims are
+        known only after `_adopt`.
         """
         early: list[tuple[Message, bytes]] = []
         context = self._context
@@ -87,19 +88,19 @@ class Session:
         return True
 
     def _adopt(self) -> None:
-        """Take over from an earlier agent: put together what the store says is ours and what the holder has.
+        """Take over from an earlier agent: compare the claims in the store with the attempts of the holder.
 
         - Claimed in the store and unknown to the holder: the earlier agent died, or lost the reply, between the claim
-          and `start`. The command never started, so the claim is given back uncounted (guarantee G8). Without this the
-          job would wait for the end of a lease that the renewal keeps alive, that is for ever
+          and `start`. The command never started, so the claim is given back uncounted (guarantee G8). Without this
+          step the renewal would extend the lease for ever, and the job would never run
           (`tests/e2e/test_guarantees.py`, crashes at `after_claim`).
         - Waiting or running in the holder: becomes a claim of this agent, which renews it and reports its end.
-        - Finished in the holder: its `exited` message follows the welcome and is recorded like any other.
-        - Waiting in the holder and not ours in the store: the lease has passed to another worker. The holder must not
-          start it, so it is dropped.
+        - Finished in the holder: the `exited` message follows the welcome and is recorded as usual.
+        - Waiting in the holder, but claimed by another worker in the store: the holder must not start the attempt, so
+          it is dropped.
 
-        Until this has succeeded once, all attempts of the holder are renewed as `Claims.unadopted`: an agent that comes
-        while the store is away must not let their leases end.
+        Until `_adopt` has succeeded once, all attempts of the holder are renewed as `Claims.unadopted`: an agent that
+        starts while the store is away must not let their leases expire.
         """
         context, known = self._context, self._known
         for job in self._unknown_claims():
@@ -117,14 +118,14 @@ class Session:
             self._shutdown.begin("drain")
 
     def _unknown_claims(self) -> list[Job]:
-        """The jobs that the store says this worker has claimed, and that this agent does not know."""
+        """The jobs that are claimed by this worker in the store and unknown to this agent."""
         claimed = queries.held_by(self._context.store, self._context.worker_id)
         return [job for job in claimed if not self._attempts.has(job.attempt_id or "")]
 
     # an outage of the store
 
     def note_fault(self, fault: QueuectlError) -> None:
-        """The store failed: log it, tell the holder, leave the store alone for a while."""
+        """The store failed: log the fault, send it to the holder, and pause before the next try."""
         context, attempts = self._context, self._attempts.refs()
         if context.health.failed(permanent=isinstance(fault, StoreUnusable)):
             context.log.note("store", self._missing_file.describe(fault, attempts), error=fault.code)
@@ -132,10 +133,10 @@ class Session:
         self._missing_file.handle(fault, attempts)
 
     def note_success(self) -> None:
-        """All duties that were due have run without a fault. After an outage: the store is back.
+        """All due duties have run without a fault. If this ends an outage, log it, and give lost claims back.
 
-        A claim whose reply was lost in the outage is in the store and not here; it is found and given back. This is
-        the first question to the store that must succeed: a round may have run no duty that asks the store.
+        A lost claim is one whose reply was lost in the outage: the store has it, and this agent does not. Reading the
+        claims must succeed before the outage counts as over: the round may have run no duty that uses the store.
         """
         context = self._context
         if not context.health.away:
@@ -159,16 +160,16 @@ class Session:
 
     @property
     def is_over(self) -> bool:
-        """Whether the agent may exit. A claim that was under way at `bye` is withdrawn and given back first."""
+        """Whether the agent may exit. First it withdraws and gives back a claim that arrived after `bye`."""
         if self._leave_by is None:
             return False
         busy = len(self._context.claims) or self._recorder.is_busy()
         return not busy or boottime() >= self._leave_by
 
     def outlive_holder(self) -> None:
-        """The holder is dead, and its guard ends the commands. Record at once what became of the attempts (G4).
+        """The holder is dead, and its guard ends the commands. Record the attempts as lost at once (guarantee G4).
 
-        If the store fails here, the next worker of this host does it, or the leases end.
+        If the store fails now, the next worker of this host records them, or their leases expire.
         """
         self._context.log.note("holder", "the holder is gone; recording its attempts as lost")
         with contextlib.suppress(QueuectlError):

@@ -1,4 +1,4 @@
-"""Saying that jobs which cannot be decoded were set aside."""
+"""Logs that jobs which cannot be decoded were set aside."""
 
 from queuectl.service import unreadable
 from queuectl.store.protocol import Store
@@ -6,15 +6,15 @@ from queuectl.worker.agent.log import Log
 
 
 class SetAsideReport:
-    """Logs each unreadable job once over all workers: the first worker that finds it enters it into a shared table."""
+    """Logs each unreadable job once for all workers: the first worker that finds it notes it in a table."""
 
     def __init__(self, store: Store, log: Log) -> None:
         self._store, self._log = store, log
 
     def report(self, *, expired: bool = False) -> bool:
-        """Log what is new; whether this worker has set any job aside since it was asked last.
+        """Log the jobs set aside since the last call; return whether there are any.
 
-        `expired`: first set aside the unreadable jobs whose lease has expired.
+        `expired`: before that, set aside the unreadable jobs whose lease has expired.
         """
         found = self._store.set_aside(expired=expired)
         for each in unreadable.record(self._store, found):

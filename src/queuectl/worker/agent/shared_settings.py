@@ -1,4 +1,4 @@
-"""The settings that are kept in the store: read again and again, so that a change reaches a worker that runs."""
+"""The settings in the store: read regularly, so that a change reaches a running worker."""
 
 from queuectl import config
 from queuectl.worker.agent.context import Context
@@ -12,7 +12,7 @@ class SharedSettings:
         self._context, self._renewal = context, renewal
 
     def read(self) -> None:
-        """Read them now. A new lease is renewed at once, because the old one may end before the next renewal."""
+        """Read the settings. If the lease has changed, renew at once: old leases may end before the next renewal."""
         context = self._context
         stored = {key: entry.value for key, entry in context.store.read_table("settings").items()}
         lease = context.settings.lease

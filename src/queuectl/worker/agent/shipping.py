@@ -13,26 +13,27 @@ class ShipOutput:
         self._context, self._shipper, self._heartbeat = context, shipper, heartbeat
 
     def due(self, now: float) -> float:
-        """At once while chunks wait; after a fault a little later, unless the whole store was away and is tried now."""
+        """At once while chunks wait; after a fault at `retry_at`, or sooner if the store was away and is back."""
         shipper = self._shipper
         if shipper.fault is not None and not self._context.health.away:
             return shipper.retry_at
         return now if shipper.pending or shipper.fault is not None else NEVER
 
     def run(self, _: float) -> None:
-        """Write. After a failure the heartbeat runs at once: it shows whether the store refuses only output or is away.
+        """Write. After a failure the heartbeat runs at once: it shows whether the store refuses only output or is
+        away.
 
-        This duty never raises, so that a store that refuses output keeps no result from being recorded.
+        This duty raises nothing, so that results are recorded even if the store refuses output.
         """
         if not self._shipper.try_to_write(self._context.connection):
             self._heartbeat.run_next()
 
 
 class OutputFaultReport:
-    """Logs when output begins to be refused, and when it is stored again.
+    """Logs when the store begins to refuse output, and when it stores output again.
 
-    This is the last duty of a round: it is reached only if the store works otherwise. An outage of the whole store is
-    logged as such (`session.py`).
+    This is the last duty of a round, so it runs only if the store works otherwise. `session.py` logs an outage of the
+    whole store.
     """
 
     def __init__(self, context: Context, shipper: OutputShipper) -> None:
@@ -40,7 +41,7 @@ class OutputFaultReport:
         self._logged = False
 
     def due(self, now: float) -> float:
-        """When what was logged last is no longer true."""
+        """At once when the last logged line is no longer true."""
         return now if self._logged is not (self._shipper.fault is not None) else NEVER
 
     def run(self, _: float) -> None:

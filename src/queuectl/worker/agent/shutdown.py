@@ -1,4 +1,4 @@
-"""The ways in which a worker ends or makes room for a new agent: drain, stop, reload."""
+"""Drain and stop, which end a worker, and reload, which replaces its agent."""
 
 from typing import Literal
 
@@ -14,7 +14,7 @@ class Shutdown:
         self._context = context
 
     def begin(self, kind: Literal["drain", "stop"]) -> None:
-        """Claim nothing from now on, and withdraw from the holder what it has not started.
+        """Claim nothing more, and withdraw the claims that the holder has not started.
 
         The holder answers `dropped` for each claim that it had not started; the agent then gives that claim back. A
         claim that never ran must not count as an attempt (guarantee G8): without the withdrawal, a job that was
@@ -27,7 +27,7 @@ class Shutdown:
         context.connection.queue(Drop(context.claims.waiting()))
 
     def obey(self, instruction: Instruction | None) -> None:
-        """Do what a person asked of this worker. SystemExit for a reload: the holder starts the next agent.
+        """Follow an instruction for this worker. SystemExit for a reload: the holder starts the next agent.
 
         An instruction that was obeyed already is ignored: it stays in the registry and is read with every heartbeat.
         """

@@ -1,7 +1,7 @@
-"""Store health: is the store away, when is it tried again, and since when does it answer without a gap?
+"""Store health: whether the store is away, when to try it again, and since when it has answered without a gap.
 
-A gap is also a round of the loop that took much longer than it meant to: the process was stopped, the host slept, or
-the store blocked. Other workers may have been cut off in the same way and could not renew their leases. So the expired
+A round of the loop that took much longer than intended is also a gap: the process was stopped, the host slept, or the
+store blocked. Other workers may have been cut off in the same way and could not renew their leases. So the expired
 leases of others are judged only by a worker that has been connected for one whole lease (guarantee G6).
 """
 
@@ -25,13 +25,13 @@ class StoreHealth:
 
     @property
     def away(self) -> bool:
-        """Whether the last attempt failed."""
+        """Whether the last call failed."""
         return self.away_until > 0.0
 
     def failed(self, *, permanent: bool = False) -> bool:
-        """An attempt failed; whether to log it: the first failure, the first permanent one, and then one a minute.
+        """A call failed; return whether to log it: the first failure, the first permanent one, then one per minute.
 
-        `permanent`: waiting does not help, a person has to do something.
+        `permanent`: waiting does not help; a person must repair something.
         """
         now = boottime()
         log = not self.away or (permanent and not self._was_permanent) or now >= self._logged_at + LOG_EVERY
@@ -48,7 +48,7 @@ class StoreHealth:
         self._was_permanent = False
 
     def begin_round(self, meant_to_wait: float, lease: float) -> bool:
-        """A round begins after a wait that was meant to take so many seconds; whether there was a gap."""
+        """A round begins after a wait of `meant_to_wait` seconds, or longer. Returns whether there is a gap."""
         now = boottime()
         gap = now - self._last_round - meant_to_wait > lease / GAP_SHARE
         if gap:
@@ -57,7 +57,7 @@ class StoreHealth:
         return gap
 
     def connected_for(self, lease: float) -> bool:
-        """Whether the store has answered without a gap for so many seconds, this round included."""
+        """Whether the store has answered without a gap for `lease` seconds, including this round."""
         now = boottime()
         if now - self._last_round > lease / GAP_SHARE:
             self._since = now

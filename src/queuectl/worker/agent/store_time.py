@@ -1,8 +1,8 @@
-"""The store's clock: converting the times that this host has noted by its own clock.
+"""Converts times of this host's clock into times of the store's clock.
 
-The clock of a host may be hours off, or be set while a command runs. So a holder notes each start by `boottime` too,
-which nobody sets (`born`). The store is asked for its time at each heartbeat; how long before that answer a command was
-born gives the time of its start by the store's clock.
+The clock of a host may be hours off, or be set while a command runs. So the holder also notes each start by
+`boottime` (`born`), a clock that cannot be set. The agent reads the store's time at each heartbeat. The start of a
+command by the store's clock is that time minus the time since `born`.
 """
 
 import time
@@ -25,7 +25,7 @@ class StoreTime:
         self.skew: float | None = None
 
     def measure(self) -> None:
-        """Ask the store for its time. The answer is taken for half a round trip old."""
+        """Read the store's time. The answer is assumed to be half a round trip old."""
         before = self._boot()
         said = self._store.now().timestamp()
         self._at = self._boot()
@@ -39,17 +39,17 @@ class StoreTime:
         return wall - (self.skew or 0.0) if born is None else self._said + born - self._at
 
     def convert_start(self, attempt: KnownAttempt) -> KnownAttempt:
-        """An attempt with its start by the store's clock."""
+        """The attempt with its start by the store's clock."""
         if attempt.started_at is None:
             return attempt
         return attempt._replace(started_at=self.convert(attempt.born, attempt.started_at))
 
     def convert_output(self, message: Output) -> Output:
-        """A chunk with its time by the store's clock."""
+        """The chunk with its time by the store's clock."""
         return message._replace(at=self.convert(None, message.at))
 
     def convert_end(self, message: Exited) -> Exited:
-        """An end with its times by the store's clock. How long the command took stays as it was measured."""
+        """The end with its times by the store's clock. The measured duration does not change."""
         if message.started_at is None:
             return message
         started = self.convert(message.born, message.started_at)

@@ -1,4 +1,4 @@
-"""From a claimed job to the `start` message, and from the `exited` message to what the domain records."""
+"""Translates a claimed job into a `start` message, and an `exited` message into a report for the domain."""
 
 from datetime import UTC, datetime
 
@@ -83,7 +83,7 @@ def report_of(message: Exited, tail: bytes, host: str) -> Report:
 
 
 def outcome_of(message: Exited) -> Outcome:
-    """The outcome. What the holder did to the command counts before what the kernel reports of it."""
+    """The outcome. A reason of the holder for ending the command counts before the kernel's report."""
     ended_by, error = message.ended_by, message.error
     code, signal = message.exit_code, message.signal
     if ended_by == "timeout":
@@ -113,7 +113,7 @@ def ended_processes(message: Exited) -> int:
 
 
 def _not_before_the_claim(job: Job, report: Report) -> Report:
-    """Shift a start that seems to be before its claim: the start is converted to the store's clock, to a few ms."""
+    """Shift a start that seems to be before its claim: the conversion to the store's clock errs by a few ms."""
     claimed = job.lease.claimed_at if job.lease else None
     if claimed is None or report.started_at is None or report.started_at >= claimed:
         return report

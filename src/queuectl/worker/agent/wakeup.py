@@ -1,4 +1,4 @@
-"""Waking the agent when something changed in the store: new work, or an instruction for this worker."""
+"""Wakes the agent after a change in the store: new work, or an instruction for this worker."""
 
 import threading
 
@@ -15,7 +15,7 @@ PAUSE_AFTER_FAULT = 1.0
 
 
 class WakeUps:
-    """A thread that waits for the store's notification and wakes the loop. `changed` is then set until it is taken.
+    """A thread that waits for notifications of the store, sets `changed`, and wakes the loop.
 
     `listen(False)` makes the thread drop notifications while the loop has no use for them.
     """
@@ -28,7 +28,7 @@ class WakeUps:
         self.changed = False
 
     def start(self) -> None:
-        """Begin."""
+        """Start the thread."""
         self._thread.start()
 
     def listen(self, wanted: bool) -> None:
@@ -60,7 +60,7 @@ class WakeUps:
 
 
 class FollowWakeUps:
-    """The duty that follows a notification: read the instruction, look at what runs, claim."""
+    """The duty after a notification: read the instruction, let the monitor run, and claim."""
 
     def __init__(
         self,
@@ -78,10 +78,10 @@ class FollowWakeUps:
         return now if self._wakeups.changed else NEVER
 
     def run(self, _: float) -> None:
-        """Read only. A heartbeat would tell the instruction as well, but a heartbeat is a write.
+        """Read the instruction, and write nothing. A heartbeat would return the instruction too, but it is a write.
 
-        A write of one worker notifies the others. If a worker answered each notification with a write, two idle workers
-        would wake each other without end. Shown by
+        A write of one worker notifies the others. If a worker answered each notification with a write, two idle
+        workers would wake each other without end. Shown by
         `tests/e2e/test_guarantees.py::test_idle_workers_do_not_wake_each_other`.
         """
         self._wakeups.changed = False

@@ -2,10 +2,10 @@
 
 Normally there is one agent. While it is replaced there may be two.
 
-Invariant: the holder acts only on messages of the agent that said hello last. The connection of an older agent is
-closed with all its unread input. Without that, an agent that was stopped for a while could still have a job started
-that its successor has given back to the queue, and the job would run twice.
-Tests: `test_a_start_that_was_not_read_is_gone_with_its_agent`,
+Invariant: the holder acts only on messages of the agent that said hello last. It closes the connection of an older
+agent with all unread input. Otherwise the holder could start a job for an agent that was stopped for a while,
+although its successor has given this job back to the queue, and the job would run twice. Tests:
+`test_a_start_that_was_not_read_is_gone_with_its_agent`,
 `test_a_reload_starts_the_next_agent_and_drops_the_first_with_its_unread_words`.
 """
 
@@ -26,7 +26,7 @@ EXIT_PATIENCE = 5.0
 """Seconds that an agent without a connection has to exit."""
 
 SEND_INTERVAL = 0.002
-"""Seconds between two sends: waking the agent costs more than a message, so a busy worker sends several at once."""
+"""Seconds between two sends. Waking the agent costs more than a message, so a busy worker sends several at once."""
 
 _RECEIVE = 1 << 18
 
@@ -68,7 +68,7 @@ class AgentProcesses:
         return self._current is not None
 
     def send(self, frame: bytes) -> None:
-        """Queue a frame for the current agent. Without an agent it is dropped: the next welcome repeats what counts."""
+        """Queue a frame for the current agent. Without an agent drop it: the next welcome repeats what matters."""
         if self._current is not None:
             self._current.out += frame
 
@@ -87,7 +87,7 @@ class AgentProcesses:
             os.kill(pid, signal.SIGKILL)
 
     def start(self, now: float) -> None:
-        """Start an agent now. An older one may still be connected."""
+        """Start an agent now. An older agent may still be connected."""
         try:
             ours, theirs = socket.socketpair()
             with theirs:
@@ -108,7 +108,7 @@ class AgentProcesses:
         self._newest = None
 
     def reaped(self, pid: int, status: int, now: float) -> bool:
-        """A child has ended; whether it was an agent."""
+        """A child has ended; return whether it was an agent."""
         agent = self._all.pop(pid, None)
         if agent is None:
             return False
@@ -125,7 +125,7 @@ class AgentProcesses:
         return True
 
     def flush(self, now: float) -> None:
-        """Send what is queued; the rest is sent when the socket takes more."""
+        """Send the queued frames; the rest follows when the socket takes more."""
         agent = self._current
         if agent is None or not agent.out or now < self._send_at:
             return
@@ -147,7 +147,7 @@ class AgentProcesses:
             self._selector.modify(agent.sock, events, key.data)
 
     def kill_all(self) -> None:
-        """Kill every agent that is left: the worker has ended."""
+        """Kill all remaining agents, because the worker has ended."""
         for pid in self._all:
             os.kill(pid, signal.SIGKILL)
 
@@ -168,7 +168,7 @@ class AgentProcesses:
         self._pause = min(max(2 * self._pause, FIRST_PAUSE), LONGEST_PAUSE)
 
     def _ready(self, agent: AgentProcess) -> None:
-        """Read what has come. A socket that is writable again wakes the loop too: then there may be nothing to read."""
+        """Read the received bytes. The loop also wakes for a writable socket, so there may be nothing to read."""
         if self._send_at == NEVER:
             self._send_at = 0.0
         try:
@@ -206,7 +206,7 @@ class AgentProcesses:
         self._send_at = 0.0
 
     def _let_go(self, agent: AgentProcess) -> None:
-        """Disconnect an agent; its process has to exit soon."""
+        """Disconnect an agent; its process must exit within `EXIT_PATIENCE`."""
         self._disconnect(agent)
         if agent.pid in self._all:
             self._kill_at[agent.pid] = boottime() + EXIT_PATIENCE

@@ -30,7 +30,7 @@ _ID = re.compile(r"[A-Za-z0-9_-]{1,40}", re.ASCII)
 
 
 class Phase(StrEnum):
-    """Where an attempt is between the agent's order and the acknowledgement; the arrows stand in `phases.py`.
+    """The phase of an attempt between the agent's order and the acknowledgement; `phases.py` has the transitions.
 
     A StrEnum, because the hash of a plain Enum is a Python function: its lookups cost 4 µs per job.
     """
@@ -47,7 +47,7 @@ class Attempt:
     """From the agent's order to the result that waits for its acknowledgement.
 
     `born`, `exited_at`, `deadline` and `next_at` are on the clock of `boottime`; `started_at` is epoch seconds.
-    `next_at` is when the phase has something to do, if nothing happens before.
+    `next_at` is the time of the phase's next step, if no event comes before.
     """
 
     __slots__ = (
@@ -111,12 +111,12 @@ class Attempt:
             self.next_at = self.limit_at()
 
     def due(self) -> float:
-        """When something has to be done about a started attempt, if nothing happens before."""
+        """The time of the next step for a started attempt, if no event comes before."""
         announce_at = NEVER if self.listening else self.born + ANNOUNCE_AFTER
         return min(self.next_at, announce_at, self.output.due())
 
     def known(self) -> KnownAttempt:
-        """The entry of this attempt in a welcome. An agent knows three states."""
+        """The entry of this attempt in a welcome, which has three states."""
         state = self.phase if self.phase in (Phase.QUEUED, Phase.FINISHED) else Phase.RUNNING
         started = (self.pid or None, self.slot, self.started_at or None, self.born if self.pid else None)
         return KnownAttempt(self.id, self.job_id, state.value, *started)
@@ -127,7 +127,7 @@ class Attempt:
 
     def make_result(self, now: float) -> None:
         """Make the `exited` message of a command that ran."""
-        status = 9 if self.status is None else self.status  # None: it does not end even on KILL
+        status = 9 if self.status is None else self.status  # None: the process does not end even on KILL
         code = os.waitstatus_to_exitcode(status)
         self._make_result(
             now if self.exited_at == NEVER else self.exited_at,
@@ -172,9 +172,9 @@ class Attempt:
 
 
 def _max_rss(usage: resource.struct_rusage) -> int | None:
-    """The peak memory of a command in bytes; None where it stayed below the holder's own.
+    """The peak memory of a command in bytes; None if it stayed below the holder's own.
 
-    Until its exec a process counts with the memory of the process that spawned it, and Linux keeps the larger value.
+    Until its exec a process has the memory of the process that spawned it, and Linux keeps the larger value.
     """
     peak = usage.ru_maxrss * _RSS_UNIT
     # Our own peak only rises. Reading it takes 30 µs, so a small command is compared with the last reading.

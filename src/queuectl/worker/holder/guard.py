@@ -1,9 +1,9 @@
 """The guard: a process that waits for the death of the holder and then ends the holder's commands.
 
-It is forked before anything else, into a session of its own, and reads from a pipe whose other end only the holder has
-open. The kernel closes that end however the holder dies. A byte before the end of the pipe dismisses the guard.
+The holder forks the guard first, into its own session. The guard reads from a pipe whose other end only the holder
+has open. The kernel closes that end after any kind of death. A byte before the end of the pipe dismisses the guard.
 
-Invariant: a command dies within a second of its holder. Without it the commands of a killed worker would run on while
+Invariant: a command dies within a second of its holder. Otherwise the commands of a killed worker would run on while
 the next worker starts the same jobs again (guarantee G4).
 Test: `test_the_trees_are_dead_within_a_second_of_the_holder`.
 """
@@ -38,7 +38,7 @@ class Guard:
         os.close(ours)
 
     def dismiss(self) -> None:
-        """Let the guard exit without killing: nothing runs any more."""
+        """Let the guard exit without killing, because no command runs any more."""
         if self._pipe >= 0:
             with contextlib.suppress(
                 BrokenPipeError
@@ -49,7 +49,7 @@ class Guard:
 
 
 def _watch(pipe: int, slots: SlotFile) -> None:
-    """The guard's life. Never returns: the code of the holder must not go on in the guard."""
+    """Run the guard. Never returns: the code of the holder must not continue in the guard."""
     status = 1
     try:
         _isolate(pipe)
@@ -61,7 +61,7 @@ def _watch(pipe: int, slots: SlotFile) -> None:
 
 
 def _isolate(pipe: int) -> None:
-    """Drop what came with the fork: the holder's lock, sockets, pipes, session and signal handlers."""
+    """Drop the inherited lock, sockets, pipes, session and signal handlers of the holder."""
     signal.set_wakeup_fd(-1)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
         signal.signal(number, signal.SIG_IGN)

@@ -1,11 +1,11 @@
-"""How the processes of a command are ended. This is the only place that does so while the holder lives.
+"""The kill ladder ends the processes of a command. No other code does so while the holder lives.
 
 The steps: TERM to the process group and to processes that have left it; CONT, because a stopped process receives TERM
-only when it continues; after the grace period KILL; then look again until two snapshots in a row are empty.
+only when it continues; after the grace period KILL; then snapshots until two in a row are empty.
 
 Invariants:
 
-* The exit of the leader ends none of this: its children may ignore TERM (`test_process_trees.py`).
+* The exit of the leader does not end the ladder: its children may ignore TERM (`test_process_trees.py`).
 * One empty snapshot is not enough: a process that is born while /proc is read may be in no snapshot, but it is in the
   next one (`test_one_empty_look_is_not_enough`).
 
@@ -20,7 +20,7 @@ from queuectl.worker.host import process_table
 from queuectl.worker.host.process_table import Process
 
 UNKILLABLE_AFTER = 10.0
-"""Seconds after the first KILL. What is still there is in an uninterruptible system call (state D)."""
+"""Seconds after the first KILL. A process that lives longer is in an uninterruptible system call (state D)."""
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.005, 0.25
 
@@ -80,7 +80,7 @@ class KillLadder:
         self._terminated: set[int] = set()
         self.next_at = now
         self.seen: set[int] = set()
-        """Every process that was to be ended, without the leader."""
+        """Every process that the ladder has signalled, without the leader."""
         self.unkillable: list[int] = []
         self.done = False
 
@@ -90,15 +90,15 @@ class KillLadder:
         self.next_at = now
 
     def look_now(self, now: float) -> None:
-        """The leader has ended: take the next step at once."""
+        """Take the next step at once, because the leader has ended."""
         self.next_at = now
 
     def step(
         self, now: float, snapshot: Snapshot, leftovers: set[int], leader_alive: bool, undecided: bool = False
     ) -> None:
-        """Do what is due. `leader_alive`: not reaped yet, so its pid cannot be another program's.
+        """Take the step that is due. `leader_alive`: not reaped yet, so its pid cannot belong to another program.
 
-        `undecided`: there are processes of which it is not known yet whether they are leftovers of this command.
+        `undecided`: there are processes that may still turn out to be leftovers of this command.
         """
         if now < self.next_at:
             return
@@ -151,7 +151,7 @@ class KillLadder:
         return leader_alive or any(p.pgid == self._leader for p in members) or self._group_without_list()
 
     def _group_without_list(self) -> bool:
-        """Where processes cannot be listed (macOS), whether the group exists is all that can be asked."""
+        """Check only whether the group exists, on a system that cannot list processes (macOS)."""
         return not process_table.LINUX and process_table.group_exists(self._leader)
 
     def _next_step(self, now: float) -> float:

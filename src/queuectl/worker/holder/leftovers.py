@@ -1,8 +1,8 @@
 """Which attempt a leftover belongs to: a process whose parent has ended, so that the holder became its parent.
 
 A process that has left session and group of its command (setsid, double fork) becomes a child of the holder, the
-subreaper, when its parent ends. Its environment names its attempt. If the environment was scrubbed, the time of its
-birth tells, provided that only one attempt can be meant. Decision 6 says why.
+subreaper, when its parent ends. Its environment names its attempt. If the environment was cleared, its start time
+decides, provided that only one attempt can match. Decision 6 gives the reasons.
 """
 
 import os
@@ -39,7 +39,7 @@ class Leftovers:
 
     @property
     def ready_at(self) -> float:
-        """When `left_by` can answer again after it did not."""
+        """When to call `left_by` again after it returned None."""
         return self._offspring.ready_at
 
     def reaped(self, pid: int) -> None:
@@ -48,7 +48,7 @@ class Leftovers:
         self._unreadable_since.pop(pid, None)
 
     def left_by(self, attempt: Attempt, now: float) -> bool | None:
-        """Whether an attempt whose leader has ended has left a process; None: not known yet."""
+        """Whether an attempt whose leader has ended has left processes; None: not known yet."""
         known = {*self._own, *self._leaders}
         children = self._offspring.since(attempt.pid, now - attempt.born, known)
         if children is None:
@@ -61,7 +61,7 @@ class Leftovers:
         return self._those_of(attempt, snapshot.children(self._me), now)
 
     def may_stay(self, now: float) -> None:
-        """An attempt with `allow_detached` has ended: a process that was born before now may be one of its own."""
+        """An attempt with `allow_detached` has ended: processes that started before `now` may belong to it."""
         self._detached_until = int(now * process_table.TICK) + 1
 
     def _those_of(self, attempt: Attempt, processes: Iterable[Process], now: float) -> Found:
@@ -95,6 +95,6 @@ class Leftovers:
         return UNDECIDED if self._is_in_exec(process.pid, now) else process_table.marker(process.pid)
 
     def _is_in_exec(self, pid: int, now: float) -> bool:
-        """Whether a process shows no marker only because it is in an exec, which does not last."""
+        """Whether a process shows no marker because it is in an exec, which ends soon."""
         since = self._unreadable_since
         return process_table.is_between_programs(pid) and now < since.setdefault(pid, now) + EXEC_PATIENCE

@@ -1,4 +1,4 @@
-"""What a holder prints: one line per event on stderr, and one line for the process that waits for it to be ready."""
+"""The output of a holder: one line per event on stderr, and one line for the process that waits until it is ready."""
 
 import json
 import os
@@ -12,7 +12,7 @@ _CLEAR_LINE = "" if os.environ.get("TERM") == "dumb" else "\x1b[2K\x1b[G"
 
 
 class Log:
-    """Lines for people ("plain") or for programs ("json"). A reader that has gone changes nothing."""
+    """Writes lines for people ("plain") or for programs ("json"). A missing reader does not disturb the holder."""
 
     def __init__(self, name: str, form: str, ready_fd: int | None) -> None:
         self.name, self._json, self._ready_fd = name, form == "json", ready_fd
@@ -22,7 +22,7 @@ class Log:
             os.set_inheritable(ready_fd, False)
 
     def write(self, event: str, sentence: str, **fields: Any) -> None:
-        """Report an event under its stable name, and before it how many lines could not be written."""
+        """Log an event under its stable name. If earlier lines were lost, first log their number."""
         lines = [self._line(event, sentence, fields)]
         if self._lost:
             lost = f"{counted(self._lost, 'line')} before this could not be written"
@@ -34,12 +34,12 @@ class Log:
             now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
             body = {"time": now, "event": event, "worker": self.name, "message": sentence, **fields}
             return json.dumps(body)
-        if self.on_terminal:  # in the form of the agent's lines, whose live line the cursor may be in
+        if self.on_terminal:  # in the format of the agent's lines; the cursor may be in its live line
             return f"{_CLEAR_LINE}{time.strftime('%H:%M:%S')} worker    {sentence}"
         return f"worker {self.name}: {sentence}"
 
     def next_signal(self, before: int) -> str:
-        """How a person calls the next signal: `a second Ctrl+C` when one came before."""
+        """The name of the next signal in a sentence, for example `a second Ctrl+C`."""
         return f"{('a', 'a second', 'a third')[before]} {'Ctrl+C' if self.on_terminal else 'signal'}"
 
     def ready(self) -> None:
@@ -62,7 +62,7 @@ def _write(descriptor: int, line: str) -> bool:
 
 
 def draining(running: int, again: str) -> str:
-    """What a drain waits for, and what the next signal (`again`) does."""
+    """The log line of a drain: what it waits for, and what the next signal (`again`) does."""
     if not running:
         return "draining: nothing runs; jobs and retries that wait stay in the queue"
     ends = "ends it and gives it" if running == 1 else "ends them and gives them"
@@ -71,7 +71,7 @@ def draining(running: int, again: str) -> str:
 
 
 def ending(phase: str, running: int, again: str | None) -> str:
-    """What a stop ends, and what the next signal (`again`) does."""
+    """The log line of a stop: what it ends, and what the next signal (`again`) does."""
     if not running or again is None:
         return f"{phase}: {counted(running, 'command')} running"
     return f"{phase}: ending {counted(running, 'command')}; {again} kills what still runs"

@@ -1,4 +1,4 @@
-"""The holder: the process of a worker that must not fail, so it does little and knows nothing of the store.
+"""The holder: the process of a worker that must not fail. So it does little and does not know the store.
 
 `python -m queuectl.worker.holder --config-fd N` reads one JSON document from that pipe:
 
@@ -8,18 +8,18 @@
     agent          handed to each agent in `welcome`; may hold a password, so it is in no argv and in no environment
     agent_argv     how to start an agent; default: this Python, -m queuectl.worker.agent
     log_format     "plain" or "json"
-    ready_fd       where "ready" is written when the first agent has said hello, or a line that says what went wrong
+    ready_fd       gets the line "ready" when the first agent has said hello, or a line with the fault
     drain_timeout  seconds after which a drain becomes a stop; null: never
     on_hangup      "drain" or "ignore"; null: drain, unless HUP was ignored when the worker started (nohup)
     one_host       whether all workers of this store are on this host
-    commands       {"store", "clean_env"}: what commands find in QUEUECTL_STORE (null: what the environment says), and
-                   whether they see only the minimum of the environment. Default: null, false
+    commands       {"store", "clean_env"}: QUEUECTL_STORE of commands (null: as in the environment), and whether
+                   commands get only a minimal environment. Default: null, false
 
-One thread, one loop: reap, handle signals, run what is due, start queued attempts, send, wait for pipes, the agent, a
+One thread, one loop: reap, handle signals, run due steps, start queued attempts, send, wait for pipes, the agent, a
 signal or the nearest deadline. Standard library only, because a holder runs for weeks, across upgrades of all else.
 
-Retries, the renewal of leases and the store are the agent's. SIGKILL and the end of the machine end the holder: then
-the guard (`guard.py`) ends the commands, and the slot file says what they were.
+The agent does the retries, the renewal of leases and all calls of the store. If SIGKILL ends the holder, the guard
+(`guard.py`) ends the commands, which are listed in the slot file.
 """
 
 import contextlib
@@ -54,7 +54,7 @@ RENEWAL_TIME = 10.0
 
 
 class Holder:
-    """A worker's life from its first signal handler to its exit status."""
+    """Runs a worker, from its first signal handler to its exit status."""
 
     def __init__(self, config: dict[str, Any], folder: int, slots: SlotFile, guard: Guard, log: Log) -> None:
         self._config, self._slots, self._guard, self._log = config, slots, guard, log
@@ -89,7 +89,7 @@ class Holder:
         }
 
     def run(self) -> tuple[int, bool]:
-        """The loop. Returns the exit status, and whether everything was delivered."""
+        """Run the loop. Returns the exit status, and whether everything was delivered."""
         while True:
             now = boottime()
             self._reap(now)
@@ -106,12 +106,12 @@ class Holder:
             self._wait()
 
     def _wait(self) -> None:
-        """Wait until something happens.
+        """Wait for an event or a deadline.
 
-        A wait that takes much longer than it should means that the host was suspended, or the holder stopped. Where all
-        workers of a store are on this host they were suspended too, so no other worker has claimed our jobs meanwhile:
-        the leases are extended for a while, so that the agent can renew them. On several hosts an expired lease stays
-        expired. Tests: `test_a_stopped_worker_keeps_what_lives_on_this_host`,
+        If a wait takes much longer than intended, the host was suspended or the holder was stopped. If all workers of
+        a store are on this host, they were suspended too, and none has claimed the jobs of this worker meanwhile. So
+        the holder extends the deadlines for a while, and the agent can renew the leases. On several hosts an expired
+        lease stays expired. Tests: `test_a_stopped_worker_keeps_what_lives_on_this_host`,
         `test_a_worker_stopped_beyond_its_lease_ends_what_another_host_may_have`.
         """
         before, timeout = boottime(), self._timeout()
@@ -123,7 +123,7 @@ class Holder:
 
     def _timeout(self) -> float:
         due = min(self._supervisor.due(), self._agents.due(), self._shutdown.due(), self._guard_again.at)
-        # The selector's clock stands still while the machine is suspended, our deadlines do not.
+        # The selector's clock stops while the machine is suspended; the clock of our deadlines does not.
         longest = LONGEST_WAIT_WITH_COMMANDS if self._supervisor.running else LONGEST_WAIT
         return max(0.0, min(due - boottime(), longest))
 
@@ -147,7 +147,7 @@ class Holder:
                 self._supervisor.reaped(pid, status, usage, now)
 
     def _start_guard(self, now: float) -> None:
-        """Start a guard. If no process can be had, try again in a second: the commands go on without a guard."""
+        """Start a guard. If the fork fails, try again in a second; meanwhile the commands go on without a guard."""
         try:
             self._guard.start()
         except OSError as error:
@@ -196,7 +196,7 @@ class Holder:
         )
 
     def close(self, *, clean: bool) -> None:
-        """End the agents and dismiss the guard. A worker that has delivered everything leaves no file."""
+        """End the agents and dismiss the guard. If everything was delivered, delete the worker's files."""
         self._agents.kill_all()
         self._guard.dismiss()
         if clean:
@@ -212,7 +212,7 @@ def _spawner(config: dict[str, Any], folder: int) -> Spawner:
 
 
 def start(config: dict[str, Any], log: Log) -> Holder:
-    """Set up what has to exist before the first command, in the order that leaves no gap."""
+    """Set up the holder before its first command. The order of the steps matters."""
     directory, worker = Path(config["directory"]), config["worker"]
     folder = trust.private_directory(config["directory"])
     path = liveness.path_of(directory, worker["id"])
@@ -242,7 +242,7 @@ def read_config(descriptor: int) -> dict[str, Any]:
 
 
 def close_foreign(keep: set[int]) -> None:
-    """Close what our starter forgot to close, and make sure that 0, 1 and 2 are open."""
+    """Close descriptors that the parent process left open, and make sure that 0, 1 and 2 are open."""
     for descriptor in list(process_table.foreign_descriptors(keep)):
         with contextlib.suppress(OSError):  # the listing's own descriptor is closed already
             os.close(descriptor)
@@ -252,7 +252,7 @@ def close_foreign(keep: set[int]) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """Run a worker; the exit status is 0 if nothing was left undone."""
+    """Run a worker. Returns the exit status: 0 if every result was delivered."""
     if len(arguments) != 2 or arguments[0] != "--config-fd":
         print("usage: python -m queuectl.worker.holder --config-fd N", file=sys.stderr)
         return 2
@@ -272,7 +272,7 @@ def main(arguments: list[str]) -> int:
 
 
 def entry() -> NoReturn:
-    """Exit without the interpreter's shutdown, which could only fail now."""
+    """Run `main`, and exit without the interpreter's shutdown, which is not needed and could fail."""
     status = main(sys.argv[1:])
     if sys.stderr is not None:  # it was closed when we started
         sys.stderr.flush()

@@ -1,13 +1,13 @@
-"""What a command prints, between its pipe and the agent's acknowledgement.
+"""Buffers the output of a command between its pipe and the agent's acknowledgement.
 
-The first half of an attempt's `output_limit` (the head) is kept and sent as it comes. After that only the newest half
-(the tail) is kept, and sent at intervals. A byte that leaves the tail before it was sent is only counted; the offset of
-the next chunk shows the gap.
+The first half of an attempt's `output_limit` (the head) is kept and sent immediately. After that only the newest half
+(the tail) is kept, and sent at intervals. A byte that leaves the tail before it was sent is only counted; the offset
+of the next chunk shows the gap.
 
-Invariant: at most one batch of chunks is sent and unacknowledged, except for the last batch of an attempt. Without it a
-slow agent, or one that is away, would make the holder keep the whole output of `yes`. With it an attempt takes at most
-twice its limit, and a command never waits for the agent.
-Test: `test_memory_is_bounded_though_nothing_is_acknowledged`.
+Invariant: at most one batch of chunks is sent and unacknowledged, except for the last batch of an attempt. Otherwise
+the holder would keep the whole output of `yes` while the agent is slow or missing. With the invariant an attempt
+takes at most twice its limit, and a command never waits for the agent. Test:
+`test_memory_is_bounded_though_nothing_is_acknowledged`.
 """
 
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ LAST = 400
 
 
 class SentChunk(NamedTuple):
-    """A chunk without an acknowledgement. A new agent gets the same frame again, so that a repetition is recognised."""
+    """A chunk without an acknowledgement. A new agent gets the same frame again, and recognises a repetition."""
 
     n: int
     frame: bytes
@@ -41,7 +41,7 @@ class Segment:
         self.streams = bytearray() if split else None
 
     def append(self, stream: int, data: memoryview, offset: int) -> None:
-        """Add what a command printed; `offset` is its place in the whole output."""
+        """Add output of a command; `offset` is its position in the whole output."""
         if not self.data:
             self.offset = offset
         self.data += data
@@ -87,7 +87,7 @@ class OutputBuffer:
         self.last = b""
 
     def feed(self, stream: int, data: memoryview, now: float) -> None:
-        """Take what was read from a pipe."""
+        """Add the bytes that were read from a pipe."""
         head_room = self._head_size - self.total
         if head_room > 0:
             self._head.append(stream, data[:head_room], self.total)

@@ -1,4 +1,4 @@
-"""The phases of a started attempt: what each waits for, and which one follows.
+"""The phases of an attempt: what each phase waits for, and which phase follows.
 
     queued ──► running ──► draining_pipes ──► checking_leftovers ──► finished
        │          │              │                    │                 ▲
@@ -8,8 +8,8 @@
 `ending` is the kill ladder. An attempt enters it when it exceeds a limit, when the agent or a signal asks for it, or
 when the command has exited and left processes behind. A queued attempt finishes at once if it cannot be started.
 
-Each phase is a function. It answers the next phase and the time of its next look, and changes nothing but the attempt.
-What happens at the beginning and at the end of an attempt is the supervisor's.
+Each phase is a function. It returns the next phase and the time of its next step, and changes only the attempt.
+The supervisor handles the beginning and the end of an attempt.
 """
 
 from collections.abc import Callable
@@ -25,7 +25,7 @@ DRAIN_PIPES = 1.0
 SETTLE = 0.05
 """Seconds that leftovers have to end by themselves: a process that is just exiting is not killed and not reported."""
 LOOK_AGAIN = 0.001
-"""Seconds until a leftover is looked at again whose attempt could not be told."""
+"""Seconds until the next check of a leftover whose attempt is not known yet."""
 LEFTOVER_GRACE = 1.0
 
 ARROWS: dict[Phase, frozenset[Phase]] = {
@@ -40,11 +40,11 @@ ARROWS: dict[Phase, frozenset[Phase]] = {
 
 
 Step = tuple[Phase, float]
-"""The phase of an attempt from now on, and when to look again if nothing happens before."""
+"""The next phase of an attempt, and the time of its next step if no event comes before."""
 
 
 class Phases:
-    """The functions of the phases, and what they ask about processes."""
+    """The functions of the phases, and their access to processes and pipes."""
 
     def __init__(self, leftovers: Leftovers) -> None:
         self._leftovers = leftovers
@@ -56,7 +56,7 @@ class Phases:
         }
 
     def advance(self, attempt: Attempt, now: float, snapshot: Snapshot) -> None:
-        """Go through the phases until one has to wait."""
+        """Run phases until one has to wait."""
         while look := self._of.get(attempt.phase):
             phase, attempt.next_at = look(attempt, now, snapshot)
             if phase is attempt.phase:
@@ -71,7 +71,7 @@ class Phases:
         return Phase.RUNNING, attempt.limit_at()
 
     def _draining_pipes(self, attempt: Attempt, now: float, _snapshot: Snapshot) -> Step:
-        """The leader has exited. Another process may hold the pipe: it must not keep the job running for long."""
+        """The leader has exited. Another process may have the pipe open; wait for it only `DRAIN_PIPES` seconds."""
         until = attempt.exited_at + DRAIN_PIPES
         if attempt.pipes and now < until:
             return Phase.DRAINING_PIPES, until
@@ -110,7 +110,7 @@ def enter(attempt: Attempt, phase: Phase) -> None:
 
 
 def end(attempt: Attempt, reason: str, now: float) -> None:
-    """Have a started attempt ended, unless it is being ended already: the first reason counts."""
+    """Begin to end a started attempt, unless the ladder has begun already: the first reason counts."""
     if Phase.ENDING in ARROWS[attempt.phase]:
         phase, attempt.next_at = _begin_ending(attempt, reason, now)
         enter(attempt, phase)

@@ -1,4 +1,4 @@
-"""Reading what commands print: as it comes, a bounded amount at a time, and the rest when the command has ended."""
+"""Reads the output of commands: a bounded amount per read, and the rest when the command has ended."""
 
 import os
 import selectors
@@ -13,7 +13,7 @@ _READS_AT_EXIT = 16
 
 
 class Pipes:
-    """Our ends of the commands' pipes. `on_output` is called for an attempt after each read."""
+    """The holder's ends of the commands' pipes. Calls `on_output` for an attempt after each read."""
 
     def __init__(self, selector: selectors.BaseSelector, on_output: Callable[[Attempt, float], None]) -> None:
         self._selector, self._on_output = selector, on_output
@@ -27,14 +27,14 @@ class Pipes:
                 self._selector.register(pipe, selectors.EVENT_READ, partial(self._ready, attempt, pipe))
 
     def read_rest(self, attempt: Attempt, now: float) -> None:
-        """Read what is in the pipes after the leader's exit; bounded, because another process may still write."""
+        """Read the rest of the pipes after the leader's exit; bounded, because another process may still write."""
         for pipe in list(attempt.pipes):
             for _ in range(_READS_AT_EXIT):
                 if not self._read(attempt, pipe, now):
                     break
 
     def close(self, attempt: Attempt) -> None:
-        """Read no more, even if a process still writes."""
+        """Stop reading, even if a process still writes."""
         for pipe in list(attempt.pipes):
             self._close(attempt, pipe)
 
@@ -45,7 +45,7 @@ class Pipes:
         self._on_output(attempt, now)
 
     def _read(self, attempt: Attempt, pipe: int, now: float) -> bool:
-        """Read once; False when there is nothing to read now, or the pipe has ended."""
+        """Read once. Returns False if there is nothing to read now, or the pipe has ended."""
         try:
             count = os.readv(pipe, [self._buffer])
         except BlockingIOError:

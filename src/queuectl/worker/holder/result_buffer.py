@@ -1,7 +1,7 @@
-"""How much memory the results take that the agent has not acknowledged."""
+"""Counts the memory of results that the agent has not acknowledged."""
 
 LIMIT = 64 << 20
-"""Bytes of unacknowledged results from which on no further command is started."""
+"""Bytes of unacknowledged results above which the holder starts no further command."""
 
 
 class ResultBuffer:
@@ -20,7 +20,7 @@ class ResultBuffer:
 
     @property
     def full(self) -> bool:
-        """Whether no further result should be produced."""
+        """Whether the limit is reached, so that no further command may start."""
         return self._total >= LIMIT
 
     def set(self, attempt_id: str, size: int) -> None:

@@ -1,11 +1,11 @@
-"""The end of a worker: drain, stop, kill; what it waits for, and its exit status.
+"""The shutdown of a worker: drain, stop, kill; what the worker waits for, and its exit status.
 
     running ──► draining ──► stopping ──► killing
 
-Each signal goes one step further, and there is no way back. A worker that drains lets its commands run; one that stops
-ends them with TERM and KILL; one that kills ends them with KILL. When no command runs, the worker still waits for the
-agent to store the results. It exits with 0 if everything was stored, and with 1 after it has written the results to a
-file for the next worker of this host (`host/result_file.py`).
+Each signal goes one phase further, never back. A draining worker lets its commands run, a stopping worker ends them
+with TERM and KILL, and a killing worker ends them with KILL. When no command runs, the worker still waits until the
+agent has stored the results. It exits with 0 if everything was stored, and with 1 after it has written the results to
+a file for the next worker of this host (`host/result_file.py`).
 """
 
 from queuectl.clock import boottime
@@ -18,7 +18,7 @@ from queuectl.worker.host.result_file import ResultFile
 from queuectl.worker.wording import counted
 
 REPORT_INTERVAL = 60.0
-"""Seconds between two reports of what the end of a worker waits for."""
+"""Seconds between two log lines about what the worker waits for."""
 GIVE_UP = 10.0
 """Seconds that an agent has to store the results when no command runs any more, or to exit after `bye`."""
 AWAY_PATIENCE = 2.0
@@ -29,7 +29,7 @@ RUNNING, DRAINING, STOPPING, KILLING = range(4)
 
 
 class Shutdown:
-    """How far a worker is on its way to its end."""
+    """The phase of the shutdown of a worker."""
 
     def __init__(
         self,
@@ -50,16 +50,16 @@ class Shutdown:
 
     @property
     def phase(self) -> str:
-        """The phase as an agent knows it: it makes no difference between stopping and killing."""
+        """The phase as an agent knows it: the agent does not distinguish stopping and killing."""
         return PHASES[min(self._phase, STOPPING)]
 
     @property
     def left(self) -> bool:
-        """Whether the agent has found the store gone for good, with nothing to deliver to it."""
+        """Whether the agent has reported that the store is gone for good, and no result waits for it."""
         return self._leaving is not None
 
     def due(self) -> float:
-        """When something has to be done, if nothing happens before."""
+        """When `run_due` has something to do."""
         return min(self._drain_end.at, self._report.at, self._patience.at)
 
     def run_due(self, now: float) -> None:
@@ -70,23 +70,23 @@ class Shutdown:
             self._report_waiting(now)
 
     def on_signals(self, count: int) -> None:
-        """Go one step further for each signal."""
+        """Go one phase further for each signal."""
         for _ in range(count):
             self._signals += 1
             self.enter(min(self._phase + 1, KILLING))
 
     def on_store(self, away: str | None) -> None:
-        """The agent says why the store cannot be reached, or that it answers again (None)."""
+        """The agent reports why the store cannot be reached; None: the store answers again."""
         self._away = away
         if away and self._phase > DRAINING and self._patience.at != NEVER:
             self._patience.set(min(self._patience.at, boottime() + AWAY_PATIENCE))
 
     def on_leave(self, why: str) -> None:
-        """The store is gone for good. While a result is to be delivered the worker stays: the store may come back."""
+        """The store is gone for good. While a result waits the worker stays, because the store may come back."""
         self._leaving = why if self._supervisor.empty else None
 
     def enter(self, phase: int, *, asked: bool = True) -> None:
-        """Go on to a later phase. A drain that nobody `asked` for is not reported."""
+        """Go on to a later phase. `asked`: a signal or an instruction caused it; only then a drain is logged."""
         if phase <= self._phase:
             return
         self._phase = phase
@@ -107,7 +107,7 @@ class Shutdown:
         self._supervisor.end_all("interrupted", now, at_once=phase == KILLING)
 
     def exit_status(self, now: float) -> int | None:
-        """The exit status when there is nothing left to do; None before."""
+        """The exit status when nothing is left to do; None before that."""
         if self._leaving is not None and self._supervisor.empty:
             self._log.write("leaving", f"leaving: {self._leaving}")
             return 1
@@ -128,14 +128,12 @@ class Shutdown:
     def _with_results(self, now: float, patience_fires: bool) -> int | None:
         """The exit status while results are not stored. A drain waits as long as an agent is connected."""
         if self._phase == DRAINING and self._agents.connected:
-            if patience_fires:  # written early: a person who waits no longer may kill the worker
+            if patience_fires:  # written early: an impatient person may kill the worker
                 self._write_results()
                 self._report_waiting(now)
             return None
         if not patience_fires:
-            if (
-                self._patience.fired
-            ):  # it fired for an agent that has gone since: the next one has its own time
+            if self._patience.fired:  # the timer of an earlier agent: the next one gets its own time
                 self._patience.set(now + GIVE_UP)
             return None
         if self._write_results():
@@ -145,7 +143,7 @@ class Shutdown:
         return 1
 
     def _write_results(self) -> bool:
-        """Keep the unacknowledged results for the next worker; whether that was possible."""
+        """Write the unacknowledged results to a file for the next worker; return whether this succeeded."""
         try:
             self._results.write(self._supervisor.unacknowledged())
         except OSError as error:
@@ -162,7 +160,7 @@ class Shutdown:
         self._agents.send(protocol.encode(protocol.Bye()))
 
     def _report_waiting(self, now: float) -> None:
-        """Report each minute why this worker does not exit, and which signal makes it exit."""
+        """Log each minute why this worker does not exit, and which signal makes it exit."""
         self._report.set(now + REPORT_INTERVAL)
         running, results = self._supervisor.running, self._supervisor.results
         what = [f"{counted(running, 'command')} running"] if running else []
@@ -176,5 +174,5 @@ class Shutdown:
         self._log.write("waiting", sentence, running=running, results=results)
 
     def _next_signal(self) -> str:
-        """The signal that goes one step further."""
+        """The name of the signal that starts the next phase."""
         return self._log.next_signal(min(self._signals, self._phase))

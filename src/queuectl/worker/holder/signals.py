@@ -6,13 +6,13 @@ import signal
 
 
 class Signals:
-    """Notes the signals that a person sends; `take` returns how many came since it was last called."""
+    """Counts the signals that a person sends; `take` returns their number since its last call."""
 
     def __init__(self, selector: selectors.BaseSelector, on_hangup: str | None) -> None:
         self._noted = 0
         _open_self_pipe(selector)
-        # A signal that was ignored when we started stays ignored: HUP by nohup, INT by a shell that started us with
-        # `&`. TERM is never ignored: such a worker could not be stopped.
+        # A signal that was ignored at the start stays ignored: nohup ignores HUP, and a shell ignores INT for a
+        # command with `&`. TERM is never ignored: such a worker could not be stopped.
         wanted = {signal.SIGTERM} | {
             n for n in (signal.SIGINT, signal.SIGHUP) if signal.getsignal(n) != signal.SIG_IGN
         }
@@ -23,7 +23,7 @@ class Signals:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, wanted)
 
     def take(self) -> int:
-        """How many signals have come."""
+        """The number of signals since the last call."""
         noted, self._noted = self._noted, 0
         return noted
 
@@ -32,7 +32,7 @@ class Signals:
 
 
 def _open_self_pipe(selector: selectors.BaseSelector) -> None:
-    """Have every signal wake the loop through a pipe: one that comes just before the wait ends it at once."""
+    """Let every signal wake the loop through a pipe, so that a signal just before the wait ends the wait at once."""
     reader, writer = os.pipe()
     os.set_blocking(reader, False)
     os.set_blocking(writer, False)

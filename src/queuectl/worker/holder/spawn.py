@@ -1,7 +1,7 @@
-"""Starting a command: from a `start` message to a pid, or to a sentence that says why the command cannot be started.
+"""Starts a command from a `start` message, or reports in a sentence why the command cannot be started.
 
 Only `posix_spawn` is used: it does not copy the holder's memory maps, and no Python code runs between fork and exec.
-It cannot set the directory and the umask of the child, so the holder, which has one thread, sets its own for that time.
+It cannot set directory and umask of the child. So the holder, which has one thread, changes its own during the spawn.
 """
 
 import errno
@@ -19,7 +19,7 @@ from queuectl.worker.protocol import Start
 
 SHELL = b"/bin/sh"
 LONGEST_ARGUMENT = 64 << 10
-"""Longer commands travel through a file: the kernel takes at most 131,071 bytes in one argument."""
+"""Longer commands are passed in a file: the kernel takes at most 131,071 bytes in one argument."""
 
 TROUBLE = frozenset({errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 """The system lacks processes, descriptors or memory: the job is not at fault."""
@@ -31,7 +31,7 @@ _MINIMAL = ("PATH", "HOME", "USER", "SHELL", "LANG", "TZ")
 
 
 class SpawnError(Exception):
-    """The command could not be started. `trouble`: the system lacks something, and the job may be tried again."""
+    """The command could not be started. `trouble`: the system lacks a resource, and the job may be tried again."""
 
     def __init__(self, number: int, message: str, *, ours: bool = False) -> None:
         super().__init__(message)
@@ -40,7 +40,7 @@ class SpawnError(Exception):
 
 
 class Spawned(NamedTuple):
-    """A command that runs: its leader, our ends of its pipes by stream, its script file if there is one."""
+    """A running command: its leader, the holder's ends of its pipes by stream, its script file or None."""
 
     pid: int
     pipes: dict[int, int]
@@ -76,7 +76,7 @@ class Spawner:
         resources = _Resources()
         try:
             return self._spawn(order, stdin, slot, resources)
-        except (ValueError, TypeError, KeyError) as error:  # a NUL, a variable's name with an equals sign
+        except (ValueError, TypeError, KeyError) as error:  # a NUL, or an equals sign in a variable's name
             resources.discard()
             raise SpawnError(errno.EINVAL, f"cannot be passed to a program: {error}") from error
         except OSError as error:  # from pipes, memory files and scripts: the job is not at fault
@@ -151,7 +151,7 @@ class Spawner:
         return [*(_interpreter(command) or shell), os.fsencode(resources.script)]
 
     def _stdin(self, data: bytes, resources: "_Resources") -> int:
-        """The given bytes as a file: with a pipe, a command that does not read them would break it."""
+        """The standard input as a file: a command that does not read it would break a pipe."""
         if hasattr(os, "memfd_create"):
             file = os.memfd_create("stdin")
         else:
@@ -179,7 +179,7 @@ def _base(environ: Mapping[bytes, bytes], store: str | None, *, clean: bool) -> 
 
 
 class _Resources:
-    """What is opened for a command, and closed again if it cannot be started."""
+    """The descriptors and files of a command, which are closed again if the command cannot be started."""
 
     __slots__ = ("ours", "script", "theirs")
 
@@ -189,7 +189,7 @@ class _Resources:
         self.script: str | None = None
 
     def open_pipes(self, split: bool) -> list[int]:
-        """The command's ends in order. Ours are kept by stream: 0 is both streams in one pipe, 1 and 2 are apart."""
+        """The command's ends in order. The holder's ends are kept by stream: 0 for one pipe of both, else 1 and 2."""
         for stream in (1, 2) if split else (0,):
             self.ours[stream], writer = os.pipe()
             self.theirs.append(writer)
@@ -197,13 +197,13 @@ class _Resources:
         return self.theirs[-len(self.ours) :]
 
     def close_theirs(self) -> None:
-        """Close the command's ends: it has its own copies now."""
+        """Close the command's ends, because the command has its own copies now."""
         for descriptor in self.theirs:
             os.close(descriptor)
         self.theirs = []
 
     def discard(self) -> None:
-        """Nothing was started: close and delete everything."""
+        """Close and delete everything, because the command was not started."""
         self.close_theirs()
         for descriptor in self.ours.values():
             os.close(descriptor)
@@ -218,13 +218,13 @@ def _shell(words: str) -> list[bytes]:
 
 
 def _interpreter(command: bytes) -> list[bytes]:
-    """The words of a #! line as the kernel splits it: a program and at most one argument."""
+    """The words of a #! line as the kernel splits them: a program and at most one argument."""
     line = command[2:].split(b"\n", 1)[0].strip() if command.startswith(b"#!") else b""
     return line.split(None, 1)
 
 
 def _find(program: bytes, env: Mapping[bytes, bytes]) -> bytes:
-    """The file of a program, found in the job's own PATH; a name with a slash is a path."""
+    """The file of a program, searched in the job's own PATH; a name with a slash is a path."""
     if b"/" in program:
         return program
     not_executable = None

@@ -1,13 +1,13 @@
 """The attempts of a worker, from the agent's order to the acknowledgement of their results.
 
-Everything here happens in the holder's one thread. A started attempt has one timer: when it expires, or when the leader
-exits or a pipe ends, `_advance` has the attempt's phase look at it (`phases.py`).
+The supervisor runs in the only thread of the holder. A started attempt has one timer: when the timer expires, the
+leader exits or a pipe ends, `_advance` runs the attempt's phase (`phases.py`).
 
-Invariants, on which the agent relies. It may be killed at any time and replaced by another one that knows nothing:
+Invariants, on which the agent relies. An agent may be killed at any time, and its successor knows nothing:
 
 * **Nothing runs twice.** An attempt id that is known is never started again, so an agent may repeat `start` after a
   lost connection. Ids are remembered until the result is acknowledged; after that the store refuses the attempt
-  (guarantee G3). Without it a command would run twice whenever an agent dies between `start` and `started`.
+  (guarantee G3). Otherwise a command would run twice whenever an agent dies between `start` and `started`.
   Tests: `test_a_start_that_is_repeated_runs_once`, `TestG4Crashes` in `tests/e2e/test_guarantees.py`.
 * **A new agent finds everything.** `known_attempts` lists every attempt in every phase, and `unacknowledged` sends
   again every chunk and result that is not acknowledged, with the same bytes and in the same order. The new agent
@@ -15,11 +15,11 @@ Invariants, on which the agent relies. It may be killed at any time and replaced
   uncounted (guarantee G8). Without the list a new agent could not tell a command that runs from one that never began.
   Tests: `test_a_new_agent_finds_what_runs_and_what_has_ended`,
   `test_chunks_are_sent_again_with_the_same_number_and_bytes`.
-* **A result is kept until it is acknowledged**, which the agent does only when the store has it. Without it the death
-  of an agent between receiving and storing would lose a result, and the job would run again.
-  Tests: `test_what_is_acknowledged_is_forgotten`, `TestCrashPoints`.
-* **What may have been started is in the slot file before it is started, and until its result is acknowledged.** The
-  guard and the next worker of this host read there what they have to kill (`host/slot_file.py`).
+* **A result is kept until it is acknowledged**, which the agent does only when the store has it. Otherwise the death
+  of an agent between receiving and storing would lose a result, and the job would run again. Tests:
+  `test_what_is_acknowledged_is_forgotten`, `TestCrashPoints`.
+* **A command is in the slot file before it is started, and until its result is acknowledged.** The guard and the next
+  worker of this host read there which processes they have to kill (`host/slot_file.py`).
   Tests: `test_guard.py`.
 """
 
@@ -79,7 +79,7 @@ class Supervisor:
             self._queue.append((attempt, order, stdin))
 
     def withdraw(self, ids: Iterable[str]) -> list[str]:
-        """Forget those that still wait for a slot; return which they were."""
+        """Forget those of these attempts that still wait for a slot; return them."""
         wanted = {i for i in ids if i in self._attempts and self._attempts[i].phase is Phase.QUEUED}
         if wanted:
             self._queue = deque(queued for queued in self._queue if queued[0].id not in wanted)
@@ -106,14 +106,14 @@ class Supervisor:
             self._arm(attempt)
 
     def extend(self, ids: Iterable[str], deadline: float | None) -> None:
-        """The leases of these attempts have a new deadline; None: no limit."""
+        """Set a new deadline for these attempts; None: no limit."""
         for attempt_id in ids:
             if attempt := self._attempts.get(attempt_id):
                 attempt.extend(NEVER if deadline is None else deadline)
                 self._arm(attempt)
 
     def extend_all(self, deadline: float) -> None:
-        """No lease ends before this time."""
+        """Move every earlier deadline to this time."""
         for attempt in self._attempts.values():
             attempt.extend(max(attempt.deadline, deadline))
             self._arm(attempt)
@@ -170,13 +170,13 @@ class Supervisor:
         return self._timers.due()
 
     def run_due(self, now: float) -> None:
-        """Look at every attempt whose timer has expired, with one snapshot of the processes for all."""
+        """Advance every attempt whose timer has expired, with one snapshot of the processes for all."""
         snapshot = Snapshot()
         for attempt_id in self._timers.expired(now):
             self._advance(self._running[attempt_id], now, snapshot)
 
     def start_queued(self, now: float) -> None:
-        """Start what waits while there are slots; the lowest slot first."""
+        """Start waiting attempts while there are free slots, the lowest slot first."""
         while self._queue and self._free and self.starting and self._may_start():
             attempt, order, stdin = self._queue.popleft()
             if now < attempt.deadline:
@@ -200,7 +200,7 @@ class Supervisor:
         self._advance(attempt, now, Snapshot())
 
     def _leftover_ended(self, pid: int, now: float) -> None:
-        """It may have been the last process of a command whose leader has exited before."""
+        """A leftover has ended. It may have been the last process of a command whose leader exited before."""
         self._leftovers.reaped(pid)
         for attempt in [a for a in self._running.values() if a.phase is Phase.CHECKING_LEFTOVERS]:
             self._advance(attempt, now, Snapshot())
@@ -239,7 +239,7 @@ class Supervisor:
         self._release(slot)
 
     def _announce(self, attempt: Attempt) -> None:
-        """Report the start and watch the pipes. Short commands send only `exited`: half the messages of a hot path."""
+        """Report the start and watch the pipes. Short commands send only `exited`: that halves the messages."""
         assert attempt.slot is not None
         self._send(encode(Started(attempt.id, attempt.pid, attempt.slot, attempt.started_at, attempt.born)))
         self._pipes.listen(attempt)
@@ -255,7 +255,7 @@ class Supervisor:
             self._arm(attempt)
 
     def _finish(self, attempt: Attempt, now: float) -> None:
-        """No process is left: send the rest of the output and the result, free the slot."""
+        """No process is left: send the rest of the output and the result, and free the slot."""
         self._pipes.read_rest(attempt, now)
         self._pipes.close(attempt)
         script_file.remove(attempt.script)
@@ -294,6 +294,6 @@ class Supervisor:
             self._send(frame)
 
     def _arm(self, attempt: Attempt) -> None:
-        """Have `run_due` look at a started attempt when it is next due."""
+        """Set the timer of a started attempt to its next due time."""
         if attempt.id in self._running:
             self._timers.set_no_later(attempt.id, attempt.due())

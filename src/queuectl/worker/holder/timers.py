@@ -1,7 +1,7 @@
 """Deadlines of the holder's loop.
 
-The loop sleeps until its nearest deadline. A deadline that has passed and is still set makes that sleep zero: the loop
-would spin and use a whole core (`tests/worker/test_loop.py`). So a deadline clears itself when it fires.
+The loop sleeps until its nearest deadline. If a past deadline stayed set, the loop would not sleep at all and use a
+whole core (`tests/worker/test_loop.py`). So a deadline clears itself when it fires.
 
 All times are on the clock of `boottime`.
 """
@@ -13,17 +13,17 @@ NEVER = float("inf")
 
 
 class Deadline:
-    """One time at which something is due; `at` is NEVER while nothing is."""
+    """One time at which a step is due; `at` is NEVER while the deadline is cleared."""
 
     __slots__ = ("at", "fired")
 
     def __init__(self, at: float = NEVER) -> None:
         self.at = at
         self.fired = False
-        """Whether it has fired since it was last set or cleared."""
+        """Whether the deadline has fired since it was last set or cleared."""
 
     def set(self, at: float) -> None:
-        """Fire at this time instead of any time that was set before."""
+        """Fire at this time; this replaces an earlier setting."""
         self.at, self.fired = at, False
 
     def clear(self) -> None:
@@ -31,7 +31,7 @@ class Deadline:
         self.set(NEVER)
 
     def fires(self, now: float) -> bool:
-        """Whether the time has come. True once: the deadline is then cleared."""
+        """Whether the time has been reached. Returns True once, and clears the deadline."""
         if now < self.at:
             return False
         self.at, self.fired = NEVER, True
@@ -54,7 +54,7 @@ class Timers:
         return self._heap[0][0] if self._heap else NEVER
 
     def set_no_later(self, key: str, at: float) -> None:
-        """Have the deadline of this key at this time, unless it is earlier already."""
+        """Set the deadline of this key to this time, unless it is earlier already."""
         if at < self._at.get(key, NEVER):
             self._at[key] = at
             heapq.heappush(self._heap, (at, key))
@@ -67,7 +67,7 @@ class Timers:
         self._at.pop(key, None)
 
     def expired(self, now: float) -> Iterator[str]:
-        """The keys whose time has come; each is cleared before it is yielded."""
+        """The keys whose deadline has passed; each is cleared before it is yielded."""
         while self._heap and self._heap[0][0] <= now:
             at, key = heapq.heappop(self._heap)
             if self._at.get(key) == at:

@@ -1,10 +1,11 @@
-"""Ends the commands of a dead holder: its guard does so at once, another worker when it finds the slot file.
+"""Ends the commands of a dead holder. Its guard does so at once; another worker does so when it finds the slot file.
 
-The commands are not our children, and a pid may belong to another program by now.
+The commands are not children of these processes, so a pid may belong to another program by now.
 
-Invariant: another program is never killed. So a process counts as one of the commands' only if its time of birth or
-its environment says so. The guard alone trusts the pids: it looks within milliseconds of the holder's death, when the
-pids in the slot file are still those of processes that the holder had not reaped. Tests: `test_slot_file.py`.
+Invariant: another program is never killed. So a process belongs to a command only if its start time or
+its environment proves it. Only the guard trusts the pids: it reads the processes within milliseconds of the holder's
+death, when the pids in the slot file still belong to processes that the holder had not reaped.
+Tests: `test_slot_file.py`.
 """
 
 import os
@@ -20,7 +21,8 @@ from queuectl.worker.host.slot_file import ALLOW_DETACHED, Record
 def kill(records: list[Record], *, within: float, at_once: bool = False) -> list[int]:
     """Send KILL to the processes of these commands until two readings of the process table find none.
 
-    Returns the pids that are left after `within` seconds. `at_once`: the holder has just died, so the pids are its own.
+    Returns the pids that are left after `within` seconds. `at_once`: the holder has just died, so the pids are its
+    own.
     """
     if at_once:
         for record in records:
@@ -39,7 +41,7 @@ def kill(records: list[Record], *, within: float, at_once: bool = False) -> list
 
 
 def _kill_group(pid: int) -> None:
-    if pid:  # 0 is a command that was being spawned: it is found by its marker
+    if pid:  # 0 is a command that was being spawned; its marker identifies it
         process_table.signal_group(pid, signal.SIGKILL)
 
 

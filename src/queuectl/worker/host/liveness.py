@@ -1,8 +1,8 @@
-"""Whether a holder of this host is alive: it keeps a lock on its slot file, and the kernel frees the lock at its death.
+"""Whether a holder of this host is alive: it locks its slot file, and the kernel frees the lock at its death.
 
-Invariant: a process that has the lock of a slot file knows that its holder is dead, and is the only one that cleans up
-after it. No clock is involved: a holder that is stopped for hours still has its lock. With a clock, a worker that was
-suspended would be taken for dead, and its jobs would run a second time beside its commands (guarantee G4).
+Invariant: if a process gets the lock of a slot file, the holder is dead, and only this process cleans up after it. No
+clock is involved: a holder that is stopped for hours still has its lock. With a clock, a suspended worker would count
+as dead, and its jobs would run a second time while its commands live (guarantee G4).
 Tests: `test_slot_file.py`, `test_a_stopped_worker_keeps_what_lives_on_this_host`.
 """
 
@@ -43,7 +43,7 @@ def lock(path: Path) -> int | None:
 
 
 def publish(unlocked: Path, path: Path) -> int:
-    """Lock a new file, then give it its name: a file with that name is always locked while its holder lives."""
+    """Lock a new file, then rename it: a file with the final name is locked as long as its holder lives."""
     try:
         held = lock(unlocked)
         if held is None:
@@ -67,7 +67,7 @@ def _is_held(file: int) -> bool:
 
 
 def _still_linked(file: int, path: Path) -> bool:
-    """Whether the path still names this file: another worker may have cleaned up since we opened it."""
+    """Whether the path still refers to this open file: another worker may have deleted the file since."""
     try:
         named = os.stat(path, follow_symlinks=False)
     except FileNotFoundError:
@@ -76,7 +76,7 @@ def _still_linked(file: int, path: Path) -> bool:
 
 
 class DeadWorker:
-    """A dead worker, whose slot file is locked by us: what it may have started, and how to end that.
+    """A dead worker whose slot file this process has locked: its commands, and the steps of the cleanup.
 
     for dead in dead_workers(directory):
         with dead:
@@ -94,11 +94,11 @@ class DeadWorker:
         self.attempts: list[str] = slots.attempts()
 
     def is_over(self, *, one_host: bool) -> bool:
-        """Whether this worker has died for certain and all its processes can be found and ended.
+        """Whether this worker is certainly dead and all its processes can be found and ended.
 
-        A free lock proves that only in the directory in which the worker took it: a copy of the directory has other
-        locks, and a network disk has other locks on each host. In another pid namespace the processes cannot be found.
-        `one_host`: the store is a file of this host, so nothing that ran before a restart of the host is left.
+        A free lock proves the death only in the directory in which the worker took the lock: a copy of the directory
+        has other locks, and so has a network disk on each host. In another pid namespace the processes cannot be
+        found. `one_host`: the store is a file of this host, so a restart of the host has ended all processes.
         """
         if self.boot_id != process_table.boot_id():
             return one_host
@@ -111,7 +111,7 @@ class DeadWorker:
 
     @property
     def may_have_processes(self) -> bool:
-        """Whether its processes may still run and be seen here: not after a reboot, and not from another container."""
+        """Whether its processes may still run and are visible: not after a reboot, and not from another container."""
         same_namespace = bool(self._slots.header["pid_namespace"] == process_table.pid_namespace())
         return self.boot_id == process_table.boot_id() and same_namespace
 
@@ -123,26 +123,26 @@ class DeadWorker:
 
     @property
     def has_results(self) -> bool:
-        """Whether it has left results that it could not deliver."""
+        """Whether the worker has left results that it could not deliver."""
         return result_file.path_of(self._path.parent, self.worker_id).exists()
 
     def results(self) -> list[tuple[Fields, bytes]]:
-        """The messages that it could not deliver. Raises MalformedFrame."""
+        """The messages that the worker could not deliver. Raises MalformedFrame."""
         return result_file.read(result_file.path_of(self._path.parent, self.worker_id))
 
     def forget_results(self) -> None:
-        """The results are recorded: delete them, so that they are not recorded and reported again in each round."""
+        """Delete the recorded results, so that they are not recorded and logged again in each round."""
         result_file.remove(result_file.path_of(self._path.parent, self.worker_id))
 
     def remove(self) -> None:
-        """Delete the slot file, and the files of its results and commands beside it. Idempotent."""
+        """Delete the slot file, the result file and the script files of the worker. Idempotent."""
         result_file.remove(result_file.path_of(self._path.parent, self.worker_id))
         for attempt_id in self.attempts:
             script_file.path_of(self._path.parent, attempt_id).unlink(missing_ok=True)
         self._path.unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Release the lock. A file that was not removed is found again."""
+        """Release the lock. If the file was not removed, the next round finds it again."""
         if self._lock >= 0:
             self._slots.close()
             os.close(self._lock)
@@ -160,7 +160,7 @@ class DeadWorker:
 def runs_here(directory: Path, worker_id: str, attempt_id: str) -> bool:
     """Whether an attempt of a worker of this host runs: its leader is in the slot file and in the process table.
 
-    In another pid namespace the leader cannot be seen: there an attempt counts as running while its holder lives.
+    In another pid namespace the leader is not visible: such an attempt counts as running while its holder lives.
     """
     with _open(directory, worker_id) as (slots, is_held):
         if slots is None:
@@ -222,7 +222,7 @@ def _open_dead(path: Path) -> DeadWorker | None:
     try:
         return DeadWorker(path, held, SlotFile(held))
     except (ValueError, KeyError):
-        # The holder died before the file was complete: it cannot have started anything.
+        # The holder died before the file was complete, so it cannot have started a command.
         path.unlink(missing_ok=True)
         os.close(held)
         return None

@@ -1,7 +1,7 @@
-"""What the worker asks of the operating system about processes, beyond POSIX.
+"""Access to the operating system's processes, beyond POSIX.
 
-Linux answers all of it. Elsewhere (macOS) there is no /proc and no subreaper: the process group of a command is
-supervised, but a process that leaves the group is not. `missing()` says so in a sentence.
+Linux supports all functions. Other systems (macOS) have no /proc and no subreaper: there the process group of a
+command is supervised, but a process that leaves the group is not. `missing()` reports this in a sentence.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ MARKER = b"QUEUECTL_ATTEMPT_ID="
 
 _PR_SET_CHILD_SUBREAPER = 36
 _ROUNDS = 100
-"""Readings of the process table at most. Each has fewer new processes than the last, so few are needed."""
+"""Maximum number of readings of the process table. Each finds fewer new processes, so few are needed."""
 
 
 class Process(NamedTuple):
@@ -54,7 +54,7 @@ def become_subreaper() -> bool:
 
 
 def peak_memory() -> int:
-    """The peak memory of this process in bytes; 0 where the system does not say."""
+    """The peak memory of this process in bytes; 0 if unknown."""
     try:
         with open("/proc/self/status", "rb", buffering=0) as status:
             _, found, rest = status.read().partition(b"VmHWM:")
@@ -64,7 +64,7 @@ def peak_memory() -> int:
 
 
 def name_process(name: str) -> None:
-    """The name that `ps -o comm` and `top` show; at most 15 bytes. Nothing depends on it."""
+    """Set the name that `ps -o comm` and `top` show; at most 15 bytes. No code depends on it."""
     try:
         with open("/proc/self/comm", "w") as comm:
             comm.write(name)
@@ -73,7 +73,7 @@ def name_process(name: str) -> None:
 
 
 def boot_id() -> str:
-    """Which run of the kernel this is; empty where the system does not say."""
+    """The identity of this run of the kernel; empty if unknown."""
     try:
         with open("/proc/sys/kernel/random/boot_id") as text:
             return text.read().strip()
@@ -95,7 +95,7 @@ def here() -> str:
 
 
 def ticks() -> int:
-    """Now, on the scale of `Process.start`."""
+    """The present time on the scale of `Process.start`."""
     return int(boottime() * TICK)
 
 
@@ -109,15 +109,15 @@ def look(pid: int) -> Process | None:
     # The name is in parentheses and may itself hold spaces and parentheses.
     field = text[text.rfind(b")") + 2 :].split(None, 20)
     if len(field) < 20:
-        return None  # it ended while it was read
-    # The kernel also says Z of a process whose first thread has ended while others run (field 17: number of threads).
-    # Of a process that is just being removed it says that there are no threads.
+        return None  # the process ended while it was read
+    # The kernel also reports Z for a process whose first thread has ended while others run (field 17: number of
+    # threads). For a process that is just being removed it reports no threads.
     state = "S" if field[0] == b"Z" and int(field[17]) > 1 else field[0].decode()
     return Process(pid, state, int(field[1]), int(field[2]), int(field[3]), int(field[19]))
 
 
 def is_holder(pid: int, boot: str, *, running: bool = False) -> bool:
-    """Whether a holder lives on this host; a zombie does not. `running`: and is not stopped."""
+    """Whether a holder lives on this host; a zombie does not live. `running`: it must not be stopped either."""
     process = look(pid)
     if process is not None:
         return process.state not in ("ZXT" if running else "ZX") and boot_id() == boot
@@ -125,12 +125,12 @@ def is_holder(pid: int, boot: str, *, running: bool = False) -> bool:
 
 
 def sees(host: str, directory: str | None) -> bool:
-    """Whether a worker's pids mean the same processes here. The name of the host alone does not say so."""
+    """Whether a worker's pids mean the same processes here. The name of the host alone is not enough."""
     return host == os.uname().nodename and (directory is None or directory.endswith(f":{here()}"))
 
 
 def has_died(host: str, pid: int, boot: str, directory: str | None) -> bool:
-    """Whether the holder was a process that we would see if it lived, and has ended."""
+    """Whether the holder has ended: it ran where this process would see it, and is not there."""
     return sees(host, directory) and boot == boot_id() and not is_holder(pid, boot)
 
 
@@ -150,13 +150,13 @@ def processes() -> list[Process]:
 
 
 def living(listing: Callable[[], Iterable[int]]) -> list[Process]:
-    """The processes that `listing` names and that are alive, and those that came meanwhile in place of ended ones.
+    """The living processes that `listing` names, and new processes that replaced ended ones during the reading.
 
-    Processes are read one by one, and a busy machine may interrupt the reading for long. A process that was listed may
-    by then have started a child, which was not listed, and have ended: a fork loop would be in no reading. So as long
-    as a listed process has ended, the list is read again and the new processes are looked at. Then for every process
-    that was alive at the last listing, the process itself or an ancestor was seen alive.
-    Test: `test_whoever_replaces_a_process_while_it_is_looked_at_is_found`.
+    Processes are read one by one, and a busy machine may interrupt the reading for long. Meanwhile a listed process
+    may start a child, which is not listed, and end: no reading would ever find a fork loop. So as long as a listed
+    process has ended, the list is read again and the new processes are read too. Then for every process that was
+    alive at the last listing, the process itself or an ancestor was seen alive. Test:
+    `test_whoever_replaces_a_process_while_it_is_looked_at_is_found`.
     """
     found: dict[int, Process | None] = {}
     for _ in range(_ROUNDS):
@@ -168,7 +168,7 @@ def living(listing: Callable[[], Iterable[int]]) -> list[Process]:
 
 
 def stopped(leaders: Collection[int]) -> set[int]:
-    """Those session leaders in whose session a process is stopped by a signal. A traced process does not count."""
+    """The session leaders in whose session a process is stopped by a signal. A traced process does not count."""
     return {process.sid for process in processes() if process.state == "T" and process.sid in leaders}
 
 
@@ -198,13 +198,13 @@ def marker(pid: int) -> str | None:
 
 
 def is_between_programs(pid: int) -> bool:
-    """Whether a process shows neither arguments nor environment: it is in an exec, or it is ending."""
+    """Whether a process has neither arguments nor environment, because it is in an exec or is ending."""
     try:
         return not any(Path(f"/proc/{pid}/{name}").read_bytes() for name in ("cmdline", "environ"))
     except (FileNotFoundError, ProcessLookupError):
         return True
     except OSError:
-        return False  # another user's: it is never readable
+        return False  # a process of another user is never readable
 
 
 def group_exists(pgid: int) -> bool:
@@ -246,7 +246,7 @@ def signal_process(target: Process, number: int) -> None:
 
 
 def await_exits(targets: list[Process], timeout: float) -> None:
-    """Wait until all of these have ended, at most `timeout` seconds; they need not be our children."""
+    """Wait up to `timeout` seconds until all of these have ended; they need not be children of this process."""
     poll = select.poll()
     handles = [handle for handle in map(_handle, targets) if handle is not None]
     for handle in handles:
@@ -264,7 +264,7 @@ def await_exits(targets: list[Process], timeout: float) -> None:
 
 
 def _handle(target: Process) -> int | None:
-    """A descriptor that becomes readable when the process ends; None if it has ended, or without pidfd."""
+    """A descriptor that becomes readable when the process ends; None if the process has ended, or without pidfd."""
     try:
         return os.pidfd_open(target.pid)
     except (OSError, AttributeError):
@@ -272,10 +272,10 @@ def _handle(target: Process) -> int | None:
 
 
 class OomScore:
-    """Have the kernel kill a command rather than the holder when memory runs out.
+    """Makes the kernel kill a command rather than the holder when memory runs out.
 
-    A child inherits the score of its parent. So the holder raises its own score around a spawn and lowers it again:
-    two writes to an open file, where the child's file would have to be opened each time. No privilege is needed.
+    A child inherits the score of its parent. So the holder raises its own score before a spawn and lowers it after:
+    two writes to an open file, instead of opening the child's file each time. This needs no privilege.
     """
 
     RAISED = 500
@@ -291,25 +291,25 @@ class OomScore:
                 os.pwrite(self._file, usual, 0)
                 self._usual = usual
         except OSError:
-            pass  # not Linux, or a container forbids it: nothing depends on it
+            pass  # not Linux, or a container forbids it: no code depends on it
 
     def offer(self) -> None:
-        """Raise the score: a spawn begins."""
+        """Raise the score before a spawn."""
         if self._usual:
             os.pwrite(self._file, b"%d" % self.RAISED, 0)
 
     def withdraw(self) -> None:
-        """Lower the score: the spawn is over."""
+        """Lower the score after a spawn."""
         if self._usual:
             os.pwrite(self._file, self._usual, 0)
 
 
 class Offspring:
-    """The children that we did not start: leftovers, of which we became the parent as their subreaper.
+    """The children that this process did not start: leftovers, whose parent it became as their subreaper.
 
-    Where the kernel has a list of children (it can be compiled out), one read gives it. Elsewhere: pids are given out
-    in rising order, so the leftovers of a short command are among the pids given out since its start. For a longer
-    command all of /proc is read, at most a tenth of the time.
+    If the kernel has a list of children (a build option), one read returns it. Otherwise the order of pids helps:
+    they are assigned in rising order, so the leftovers of a short command are among the pids assigned since its
+    start. For a longer command all of /proc is read, which takes at most a tenth of the time.
     """
 
     MANY = 256
@@ -323,7 +323,7 @@ class Offspring:
         self._me = me
 
     def since(self, pid: int, age: float, known: Container[int]) -> list[Process] | None:
-        """Living children that may have come since `pid` started, `age` seconds ago; None: unknown until `ready_at`."""
+        """Living children that may be newer than `pid`, started `age` seconds ago; None: unknown until `ready_at`."""
         if self._list is not None:
             return living(lambda: [child for child in self._children() if child not in known])
         if self._last is None:
@@ -382,7 +382,7 @@ def _read_whole(descriptor: int) -> bytes:
 
 
 def foreign_descriptors(keep: set[int]) -> Iterator[int]:
-    """Open descriptors above 2 that are not in `keep`: those that our starter forgot to close."""
+    """Open descriptors above 2 that are not in `keep`: the parent process left them open."""
     for folder in ("/proc/self/fd", "/dev/fd"):
         try:
             numbers = [int(name) for name in os.listdir(folder)]

@@ -1,8 +1,8 @@
 """The results that a worker could not deliver, in a private file beside its slot file, for the next worker to record.
 
-The file holds frames as they are sent to the agent (`worker/protocol.py`): output that is not stored, and the ends that
-are not acknowledged. It appears whole or not at all, and survives a power cut. A reader may find results that were
-recorded after all: the fence refuses those (guarantee G3), so the file may be written early and read twice.
+The file contains frames as the holder sends them to the agent (`worker/protocol.py`): unacknowledged output and
+unacknowledged ends. It is written atomically and survives a power cut. The file may contain results that were
+recorded meanwhile: the fence refuses those (guarantee G3), so the file may be written early and read twice.
 """
 
 import os
@@ -16,7 +16,7 @@ SUFFIX = ".results"
 
 
 class ResultFile:
-    """The worker's side. It has the directory open: the directory may be moved together with the database."""
+    """Writes the result file. Keeps the directory open, because a person may move it together with the database."""
 
     def __init__(self, directory: Path, worker_id: str) -> None:
         self._directory = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -36,7 +36,7 @@ class ResultFile:
         os.fsync(self._directory)
 
     def discard(self) -> None:
-        """Everything was delivered: delete the file."""
+        """Delete the file, because everything was delivered."""
         self._unlink(self._name)
 
     def _unlink(self, name: str) -> None:
@@ -64,7 +64,7 @@ def read(path: Path) -> list[tuple[Fields, bytes]]:
 
 
 def has_result(directory: Path, worker_id: str, attempt_id: str) -> bool:
-    """Whether the file has the end of this attempt."""
+    """Whether the file contains the end of this attempt."""
     path = path_of(directory, worker_id)
     try:
         messages = read(path) if path.exists() else []
@@ -74,6 +74,6 @@ def has_result(directory: Path, worker_id: str, attempt_id: str) -> bool:
 
 
 def remove(path: Path) -> None:
-    """Everything in the file is recorded: delete it."""
+    """Delete the file, because everything in it is recorded."""
     path.unlink(missing_ok=True)
     path.with_name(f"{path.name}.new").unlink(missing_ok=True)

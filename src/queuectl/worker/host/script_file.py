@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def write(folder: int, path: str, command: bytes) -> None:
-    """Make a script in the directory that was checked. Its path, by which it is run, must lead to the same file."""
+    """Create a script in the checked directory. `path`, by which the script runs, must lead to the same file."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     file = os.open(os.path.basename(path), flags, 0o700, dir_fd=folder)
     with open(file, "wb") as script:

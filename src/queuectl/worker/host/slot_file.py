@@ -1,12 +1,12 @@
 """The file that tells the guard and later workers which commands a worker may have started.
 
-It has a header that never changes, a table of running commands (one record per slot), and a list of the attempts that
-have ended and are not acknowledged. The holder writes it through shared memory: that costs no system call per job, and
-the content survives the death of every process of the worker. It need not survive the machine, nor do the commands.
+The file has a header that never changes, a table of running commands (one record per slot), and a list of ended,
+unacknowledged attempts. The holder writes it through shared memory, which costs no system call per job. The content
+survives the death of all processes of the worker. It need not survive a reboot, because the commands do not either.
 
-Invariant: a command that is not in the file was never started. A record is made before the spawn and completed after
-it. Without the order a holder that is killed between spawn and record would leave a command that nobody kills, and its
-job would run a second time beside it. Test: `test_a_crash_between_spawn_and_record_leaves_no_process`.
+Invariant: a command that is not in the file was never started. A record is begun before the spawn and completed after
+it. Otherwise a holder that is killed between spawn and record would leave a command that no process kills, and the
+job would run a second time meanwhile. Test: `test_a_crash_between_spawn_and_record_leaves_no_process`.
 """
 
 import json
@@ -23,7 +23,7 @@ from queuectl.worker.protocol import PROTOCOL
 FREE, STARTING, RUNNING = 0, 1, 2
 ALLOW_DETACHED = 1
 ENDED_CAPACITY = 4096
-"""So many results at least may wait for an acknowledgement. With more, no further command is started."""
+"""Minimum number of results that may wait for an acknowledgement. When the list is full, no command is started."""
 
 _HEADER = 4096
 _LENGTHS = struct.Struct("=IIII")  # JSON, slots, ended, reserved
@@ -46,13 +46,13 @@ class Record(NamedTuple):
     attempt_id: str
 
     def is_leader(self, process: process_table.Process) -> bool:
-        """Whether this process is the command's leader, and not a later one with the same pid."""
+        """Whether this process is the command's leader, and not a later process with the same pid."""
         born_in_time = self.born_after - 1 <= process.start <= self.born_before + 1
         return process.pid == self.pid and born_in_time
 
 
 def directory_identity(directory: Path) -> str:
-    """Identifies a directory and the pid namespace of its users: a path does neither."""
+    """The identity of a directory and of the pid namespace of its users. A path identifies neither."""
     found = os.stat(directory)
     return f"{found.st_dev}:{found.st_ino}:{process_table.here()}"
 
@@ -72,7 +72,7 @@ class SlotFile:
 
     @classmethod
     def create(cls, path: Path, worker: dict[str, Any], count: int) -> "SlotFile":
-        """Make a new private file. It never follows a link and never takes over a file."""
+        """Create a new private file. Follows no link, and fails if the file exists."""
         header = worker | {
             "pid": os.getpid(),
             "start": process_table.ticks(),
@@ -95,7 +95,7 @@ class SlotFile:
             os.close(file)
 
     def starting(self, slot: int, attempt_id: str, flags: int, born_after: int) -> None:
-        """A command may exist from now on. The state is written last: an incomplete record does not count."""
+        """Begin a record before the spawn. Its state is written last, so that an incomplete record does not count."""
         at = _HEADER + slot * _RECORD.size
         _RECORD.pack_into(self._map, at, FREE, flags, 0, born_after, 0, attempt_id.encode())
         self._map[at] = STARTING
@@ -108,7 +108,7 @@ class SlotFile:
         self._map[at] = RUNNING
 
     def free(self, slot: int) -> None:
-        """No process of this slot's command exists any more, or the command could not be started."""
+        """Delete the record, because no process of the command is left or the command could not be started."""
         self._map[_HEADER + slot * _RECORD.size] = FREE
 
     def ended(self, attempt_id: str, *, overdue: bool = False) -> None:
@@ -123,18 +123,18 @@ class SlotFile:
         self._map[at : at + _ID] = attempt_id.encode().ljust(_ID - 1, b"\0").ljust(_ID, mark)
 
     def forget(self, attempt_id: str) -> None:
-        """The result is in the store."""
+        """Remove an attempt from the list, because its result is in the store."""
         entry = self._entry_of.pop(attempt_id)
         at = self._ended + entry * _ID
         self._map[at : at + _ID] = bytes(_ID)
         self._free_entries.append(entry)
 
     def results_left(self) -> int:
-        """How many more attempts can end before one has to be acknowledged."""
+        """How many more attempts can end before the list is full."""
         return len(self._free_entries)
 
     def records(self) -> list[Record]:
-        """The commands that are starting or running."""
+        """The records of commands that are starting or running."""
         return [record for record in map(self._record, range(self.count)) if record.state != FREE]
 
     def attempts(self) -> list[str]:
