@@ -29,7 +29,7 @@ TO_COME = ("http", "https", "http+unix")
 
 
 def default_url() -> str:
-    """The store of a person who names none: `sqlite:///$XDG_DATA_HOME/queuectl/queue.db`."""
+    """The URL of the default store: `sqlite:///$XDG_DATA_HOME/queuectl/queue.db`."""
     base = _user_directory("XDG_DATA_HOME", ".local/share")
     return f"sqlite:///{os.path.join(base, 'queuectl', 'queue.db')}"
 

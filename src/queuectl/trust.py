@@ -115,12 +115,12 @@ def written_by_others(found: os.stat_result) -> bool:
 
 
 def mode_of(found: os.stat_result) -> str:
-    """Permissions as `chmod` takes them."""
+    """Permissions in the form of `chmod`."""
     return f"{stat.S_IMODE(found.st_mode):o}"
 
 
 def name_of(uid: int) -> str:
-    """A user for people: `ada (uid 1000)`."""
+    """The name of a user in a message: `ada (uid 1000)`."""
     import pwd  # imported only for an error
 
     try:

@@ -110,7 +110,7 @@ TABLE: list[Row] = [
         "ready",
         several(by(), Scene.put),
         ["it is ready and no worker has taken it yet"],
-        ["it is the next of queue default"],
+        ["it is the next in queue default"],
     ),
     (
         "delayed",
@@ -122,7 +122,7 @@ TABLE: list[Row] = [
         "no worker",
         Scene.put,
         ["it is ready and no worker has taken it yet"],
-        [START, "it is the next of queue default"],
+        [START, "it is the next in queue default"],
     ),
     (
         "worker of another queue",
@@ -130,32 +130,32 @@ TABLE: list[Row] = [
         ["it is ready and no worker has taken it yet"],
         [
             "no live worker serves queue default: queuectl worker start --queue default",
-            "it is the next of queue default",
+            "it is the next in queue default",
         ],
     ),
     (
         "worker that leaves",
         several(by(state="draining"), Scene.put),
         ["it is ready and no worker has taken it yet"],
-        ["worker w2 on h is leaving and takes nothing more", START, "it is the next of queue default"],
+        ["worker w2 on h is leaving and takes nothing more", START, "it is the next in queue default"],
     ),
     (
         "worker that rests",
         several(by(state="paused", note="no memory"), Scene.put),
         ["it is ready and no worker has taken it yet"],
-        ["worker w2 on h rests and goes on by itself; no memory", "it is the next of queue default"],
+        ["worker w2 on h rests and goes on by itself; no memory", "it is the next in queue default"],
     ),
     (
         "lost worker",
         several(by(), lambda s: s.clock.step(minutes=5), Scene.put),
         ["it is ready and no worker has taken it yet"],
-        ["worker w2 on h is lost (last heard 5m ago)", START, "it is the next of queue default"],
+        ["worker w2 on h is lost (last heard 5m ago)", START, "it is the next in queue default"],
     ),
     (
         "paused queue",
         several(by(), Scene.put, lambda s: commands.pause(s.store, "default")),
         ["it is ready and no worker has taken it yet"],
-        ["queue default is paused: queuectl queue resume default", "it is the next of queue default"],
+        ["queue default is paused: queuectl queue resume default", "it is the next in queue default"],
     ),
     (
         "limit reached",
@@ -166,7 +166,7 @@ TABLE: list[Row] = [
         ["it is ready and no worker has taken it yet"],
         [
             "queue default runs 1 at once, its limit: queuectl queue limit default none",
-            "it is the next of queue default",
+            "it is the next in queue default",
         ],
     ),
     (
@@ -176,13 +176,13 @@ TABLE: list[Row] = [
             lambda s: commands.limit(s.store, "default", 2),
         ),
         ["it is ready and no worker has taken it yet"],
-        ["it is the next of queue default"],
+        ["it is the next in queue default"],
     ),
     (
         "the only slot is busy",
         several(by("w1"), lambda s: s.put("other", state="processing"), Scene.put),
         ["it is ready and no worker has taken it yet"],
-        ["the only slot that serves queue default is busy", "it is the next of queue default"],
+        ["the only slot that serves queue default is busy", "it is the next in queue default"],
     ),
     (
         "all slots are busy",
@@ -191,23 +191,23 @@ TABLE: list[Row] = [
             lambda s: [s.put(id, state="processing") for id in ("x", "y")], Scene.put,
         ),
         ["it is ready and no worker has taken it yet"],
-        ["all 2 slots that serve queue default are busy", "it is the next of queue default"],
+        ["all 2 slots that serve queue default are busy", "it is the next in queue default"],
     ),
     (
-        "others stand before it",
+        "others come before it",
         several(
             by(), lambda s: s.put("first"), lambda s: s.put("elsewhere", queue="mail"), Scene.put,
             lambda s: s.put("urgent", priority=10),
             lambda s: s.put("tomorrow", priority=1000, run_at=NOW + timedelta(days=1)),
         ),
         ["it is ready and no worker has taken it yet"],
-        ["2 jobs stand before it in queue default"],
+        ["2 jobs come before it in queue default"],
     ),
     (
         "lost before",
         several(by(), lambda s: s.put(state="processing"), lambda s: lose(s.store, "a")),
-        ["it is to run again; last: lost: gone"],
-        ["it is the next of queue default"],
+        ["it will run again; last: lost: gone"],
+        ["it is the next in queue default"],
     ),
     # failed
     (
@@ -230,7 +230,7 @@ TABLE: list[Row] = [
         "failed and due again",
         several(lambda s: s.put(state="failed"), lambda s: s.clock.step(seconds=3), by()),
         ["attempt 1 failed: exit code 1"],
-        ["it is the next of queue default"],
+        ["it is the next in queue default"],
     ),
     # processing
     (
@@ -329,7 +329,7 @@ TABLE: list[Row] = [
             "10s ago"
         ],
         [
-            "a live worker takes it back within seconds, and it is dead, for it may be lost 0 times at most",
+            "a live worker takes it back within seconds, and it is dead, because it may be lost 0 times at most",
             "if host h is gone: queuectl worker forget w1",
         ],
     ),
@@ -368,18 +368,18 @@ TABLE: list[Row] = [
         ["it starts when these have ended as wanted", "when q ends: queuectl explain q"],
     ),
     (
-        "in vain, and nobody looks",
+        "no longer possible, and no worker lives",
         parent_dies(),
-        ["it waits for p to end well; that is dead (in vain)"],
+        ["it waits for p to end well; that is dead (no longer possible)"],
         [
-            "a worker would see that it is to be cancelled, and none lives: queuectl worker start",
+            "it becomes cancelled once a worker lives: queuectl worker start",
             "to run p again, and then this one: queuectl retry p",
         ],
     ),
     (
-        "in vain, until a worker looks",
+        "no longer possible, until a worker sweeps",
         several(parent_dies(hold=True), by()),
-        ["it waits for p to end well; that is dead (in vain)"],
+        ["it waits for p to end well; that is dead (no longer possible)"],
         ["it is held within seconds", "to run p again, and then this one: queuectl retry p"],
     ),
     # held
@@ -473,7 +473,7 @@ def test_very_many_stand_before_it(scene: Scene) -> None:
     for n in range(1001):
         scene.put(f"b{n}")
     found = explain(scene.store, scene.settings, scene.put())
-    assert found.next == ["more than 1000 jobs stand before it in queue default"]
+    assert found.next == ["more than 1000 jobs come before it in queue default"]
 
 
 def test_slot_and_process_are_named_once_they_are_noted(scene: Scene) -> None:

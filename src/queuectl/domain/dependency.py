@@ -68,13 +68,13 @@ def unmet_after_retry(job: Job, states: Mapping[str, State]) -> tuple[str, ...]:
 
 
 def impossible_text(job: Job, parent: str, parents: Mapping[str, State]) -> str:
-    """The sentence for a person: which parent the job would wait for without end."""
+    """A sentence that names the parent for which the job would wait without end."""
     ended = f"which ended as {parents[parent]}" if parent in parents else "which is gone"
     return f"job {handle(job)} waits for {parent}, {ended}"
 
 
 def retry_hint(job: Job, parent: str, parents: Mapping[str, State]) -> str:
-    """What a person can do if the retried job would wait for this parent without end."""
+    """The hint if the retried job would wait for this parent without end."""
     alone = f"queuectl retry --alone {handle(job)} runs it without its parents"
     if parents.get(parent) == "dead":
         return f"queuectl retry {parent} {handle(job)} runs both in order; {alone}"

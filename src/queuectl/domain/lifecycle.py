@@ -136,7 +136,7 @@ def enqueue(
 
 
 def with_parents(job: Job, parents: Mapping[str, State]) -> Job:
-    """A new job, before it is stored, that waits only for the parents that have not ended as wanted.
+    """A copy of a new job that waits only for the parents that have not ended as wanted.
 
     A parent that ended otherwise stays in `waiting_for`; `unblock` then cancels the job. So the job is stored, and
     its end can be explained.
@@ -303,7 +303,7 @@ def release(
 
 
 def edit(job: Job, *, priority: int | None, run_at: datetime | None, queue: str | None, now: datetime) -> Job:
-    """Another priority, start time or queue for a job that has not been claimed."""
+    """Change the priority, start time or queue of a job that has not been claimed."""
     when = run_at or job.run_at
     rank = job.priority if priority is None else priority
     key = sort_key(when, rank, job.spec.boost)
@@ -403,7 +403,7 @@ def _attempt(job: Job, lease: Lease, report: Report) -> Attempt:
 
 
 def _ready(job: Job, event: str, now: datetime) -> Job:
-    """To `pending`, with the sort key of the time at which the job becomes ready."""
+    """Move the job to `pending`, with the sort key of the time at which it becomes ready."""
     run_at = max(job.run_at, now) if event != "retry" and event != "force_retry" else now
     return _move(
         job, event, "pending", now, run_at=run_at, sort_key=sort_key(run_at, job.priority, job.spec.boost)

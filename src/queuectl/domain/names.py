@@ -1,4 +1,4 @@
-"""One rule for the names that people give: of jobs (ids), queues, tags, batches and workers.
+"""One rule for the names that people choose: for jobs (ids), queues, tags, batches and workers.
 
 A valid name needs no quoting in a URL, a file name or a shell word. Only new names are checked: names that were
 stored before this rule can still be read, selected and edited.

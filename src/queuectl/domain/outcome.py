@@ -1,4 +1,4 @@
-"""How an attempt ended: a closed set of endings, and the report that carries one.
+"""How an attempt ended: a closed set of outcomes, and the report that contains one.
 
 Exit code and signal are kept apart, never folded into `128 + n`.
 """
@@ -14,7 +14,7 @@ INTERRUPTED = "interrupted: the worker was told to stop at once"
 
 
 class Outcome(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One ending. `exit_code` and `signal` are what the kernel reported for the leader, if anything.
+    """One outcome. `exit_code` and `signal` are what the kernel reported for the leader, if anything.
 
     `error` is a sentence for people: why the command could not start, why the attempt was lost, which limit it passed.
     """
@@ -27,11 +27,11 @@ class Outcome(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     @property
     def succeeded(self) -> bool:
-        """Exit code 0, reached by the command itself."""
+        """Whether the command ended by itself with exit code 0."""
         return self.kind == "exited" and self.exit_code == 0
 
     def describe(self) -> str:
-        """The ending in a few words, for `last_error`, logs and lists."""
+        """The outcome in a few words, for `last_error`, logs and lists."""
         if self.kind == "exited":
             return f"exit code {self.exit_code}"
         if self.kind == "signalled":

@@ -38,7 +38,7 @@ class Filter(Struct, frozen=True, kw_only=True):
 
 
 class Page(Struct, frozen=True, kw_only=True):
-    """A part of a result. `after` is the cursor that the page before it returned; there are no offsets.
+    """A part of a result. `after` is the cursor from the page before; there are no offsets.
 
     created: newest first. updated: last changed first. next: in the order in which they become due and are claimed.
     """

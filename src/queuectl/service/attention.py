@@ -1,7 +1,7 @@
 """What needs a person: one entry for each problem that does not go away by itself, or not soon.
 
-`status` shows the entries; `doctor` counts the faults among them. The entries are made from a `Status`, so the store is
-not asked again.
+`status` shows the entries; `doctor` counts the faults among them. The entries are made from a `Status`, without
+another query to the store.
 """
 
 from collections.abc import Iterator, Sequence
@@ -43,7 +43,7 @@ def attention(found: Status, unused: "Unused | None" = None) -> list[Attention]:
 
 
 def serving(workers: Sequence[WorkerStatus], queue: str) -> list[WorkerStatus]:
-    """The live workers that take jobs of a queue: neither lost nor draining. A paused worker goes on by itself soon."""
+    """The live workers that take jobs of a queue: neither lost nor draining. A paused worker soon claims again."""
     return [
         item
         for item in workers

@@ -246,7 +246,7 @@ def _deleted(store: Store, job: Job) -> Change:
 def _discarded(store: Store, each: Unreadable) -> Change:
     gone = unreadable.delete(store, each)
     return Change(
-        each.id, None, None if gone else Conflict(f"job {each.number} was mended or deleted meanwhile")
+        each.id, None, None if gone else Conflict(f"job {each.number} was repaired or deleted meanwhile")
     )
 
 

@@ -96,7 +96,7 @@ class _Case:
 def _why_pending(case: _Case) -> Iterator[str]:
     job = case.job
     if job.history:
-        yield f"it is to run again; last: {job.last_error or 'retried by a person'}"
+        yield f"it will run again; last: {job.last_error or 'retried by a person'}"
     elif job.run_at > case.now:
         yield f"it was enqueued to start not before {format_instant(job.run_at)}"
     else:
@@ -168,11 +168,11 @@ def _line(case: _Case) -> Iterator[str]:
     ).jobs
     ids = [other.id for other in first if other.run_at <= case.now]
     if job.id not in ids:
-        yield f"more than {len(ids)} jobs stand before it in queue {job.queue}"
+        yield f"more than {len(ids)} jobs come before it in queue {job.queue}"
     elif before := ids.index(job.id):
-        yield f"{before} {'jobs stand' if before > 1 else 'job stands'} before it in queue {job.queue}"
+        yield f"{before} {'jobs come' if before > 1 else 'job comes'} before it in queue {job.queue}"
     else:
-        yield f"it is the next of queue {job.queue}"
+        yield f"it is the next in queue {job.queue}"
 
 
 # processing
@@ -249,7 +249,7 @@ def _once_back(job: Job) -> str:
     if job.cancel_requested:
         return "it is cancelled"
     if job.losses >= most:
-        return f"it is dead, for it may be lost {most} times at most"
+        return f"it is dead, because it may be lost {most} times at most"
     return "it runs again"
 
 
@@ -262,7 +262,7 @@ def _why_blocked(case: _Case) -> Iterator[str]:
     for parent in job.spec.after:
         if parent.job in job.waiting_for:
             state = states.get(parent.job, "gone")
-            in_vain = " (in vain)" if parent.job in vain else ""
+            in_vain = " (no longer possible)" if parent.job in vain else ""
             yield f"it waits for {case.called(parent.job)} to end {_WISHES[parent.on]}; that is {state}{in_vain}"
 
 
@@ -273,7 +273,7 @@ def _next_blocked(case: _Case) -> Iterator[str]:
         if case.living:
             yield f"it is {what} within seconds"
         else:
-            yield f"a worker would see that it is to be {what}, and none lives: queuectl worker start"
+            yield f"it becomes {what} once a worker lives: queuectl worker start"
         yield from _mend(case, vain)
         return
     yield "it starts when these have ended as wanted"

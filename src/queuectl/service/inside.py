@@ -16,7 +16,9 @@ FEW = 1000
 
 
 def running_job(store: Store, id: str, attempt_id: str | None) -> Job | None:
-    """The job, if it runs now as this attempt. The attempt tells it from a job with the same id in another store."""
+    """The job, if it runs now as this attempt. The attempt distinguishes it from a job with the same id in another
+    store.
+    """
     job = store.get([id]).get(id)
     if job is None or job.state != "processing":
         return None
@@ -31,7 +33,7 @@ def refuse_to_wait(store: Store, own: Job, ids: Sequence[str]) -> None:
         )
     if own.id in _ancestors(store, ids):
         raise Conflict(
-            f"this command runs inside job {handle(own)}, and what it would wait for waits for that job",
+            f"this command runs inside job {handle(own)}, and a job that it would wait for waits for that job",
             "let the job end first: what has to follow can be enqueued with --after",
         )
 

@@ -39,7 +39,7 @@ class LocalQueue:
 
     entries     the store's settings, if they were read just now; used once
     create      creates the store and returns it; None if the store exists, or must not be created
-    own_clock   the store's clock is that of this host, so it can be asked before there is a store
+    own_clock   the store's clock is this host's clock, so it can be read before there is a store
     """
 
     def __init__(

@@ -52,7 +52,7 @@ def parents(store: Store, wishes: Sequence[str]) -> list[str]:
             if not is_name(job) or is_number(job):
                 raise
             id = job
-        # Kept as written if possible: the text is part of the digest that tells whether two requests are the same.
+        # Kept as written if possible: the text is part of the digest by which two requests are compared.
         found.append(id if wish == job and parse_dependency(id)[0] == id else f"{id}:{on}")
     return found
 
@@ -73,7 +73,7 @@ def _up_to_date(store: Store, job: Job) -> Job:
 
 
 def _may_be_id(reference: str) -> bool:
-    """Whether a reference is looked up as an id first. A number is looked up as a number first."""
+    """Whether a reference is looked up as an id first. A plain number is looked up as a job number first."""
     return bool(reference) and not reference.startswith("@") and not is_number(reference)
 
 
@@ -86,7 +86,7 @@ def _exact(store: Store, reference: str) -> Stored | None:
 
 
 def _one(store: Store, reference: str, generous: bool) -> Stored:
-    """The job that a reference other than an exact id means. Raises NotFound, InvalidInput."""
+    """The job of a reference that is not an exact id. Raises NotFound, InvalidInput."""
     if reference == "@last":
         newest = store.find(Filter(), Page(limit=1)).jobs
         if not newest:

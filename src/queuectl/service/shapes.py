@@ -139,7 +139,7 @@ def lease(lease: Lease | None) -> dict[str, Any] | None:
 
 
 def cancel_request(request: CancelRequest | None) -> dict[str, Any] | None:
-    """Who asked to cancel the job, when, and why."""
+    """Who requested the cancel of the job, when, and why."""
     if request is None:
         return None
     return {"by": request.by, "at": instant(request.at), "reason": request.reason}

@@ -21,7 +21,7 @@ Arguments = TypeVarTuple("Arguments")
 class Session(Generic[Connection]):
     """The base of all sessions. `shown` names the store in messages, without a password.
 
-    `answers` is False from the moment the store could not be reached until it is reached again.
+    `answers` is False while the store cannot be reached: from a failure to the next success.
     """
 
     def __init__(self, shown: str, patience: float) -> None:

@@ -139,7 +139,7 @@ def _sentence(error: Exception) -> str:
 
 
 _OTHER_PROTOCOL = ("Got response id", "Got opcode", "Message length")
-"""What the driver says when the answer is not in MongoDB's protocol."""
+"""pymongo's text for a reply that is not in MongoDB's protocol."""
 _FINAL = (
     "refused", "Name or service not known", "nodename nor servname", "No address associated", "not known", "SSL",
     "certificate", "No such file or directory", *_OTHER_PROTOCOL,
@@ -155,7 +155,7 @@ TOGETHER = (
         "{shown} names members of its replica set that cannot be reached"),
     Row(_OTHER_PROTOCOL, StoreUnavailable, ADDRESS, "{shown} does not speak MongoDB's protocol"),
 )  # fmt: skip
-"""What the driver says about all servers together."""
+"""pymongo's errors about all servers together."""
 
 SERVER = (
     *NETWORK,
@@ -166,7 +166,7 @@ SERVER = (
         UNREACHABLE,
     ),
 )
-"""What the driver says about one server."""
+"""pymongo's errors about one server."""
 
 ANSWERS = (
     Row((18, 8000), StoreUnusable, "look at user, password and authSource (now {source}); "
@@ -184,7 +184,7 @@ ANSWERS = (
         "the database contains collections of another program: name another database in the URL"),
     Row((50, 262), StoreUnavailable, f"the server is busy; {LATER}"),
 )  # fmt: skip
-"""What a server answers to a command, by code."""
+"""Errors that a server returns for a command, by code."""
 
 OPTIONS = (
     Row(("only supports up to",), StoreUnusable, "run: {python} -m pip install --upgrade pymongo",
@@ -193,4 +193,4 @@ OPTIONS = (
     Row(("after close",), StoreUnavailable, "", "{shown} was closed already"),
     Row(("DNS", "does not exist", "nameserver"), StoreUnavailable, HOST, UNREACHABLE),
 )  # fmt: skip
-"""What the driver refuses before it sends anything."""
+"""Errors of pymongo before it sends anything."""

@@ -2,8 +2,8 @@
 
 The invariant: no more jobs of a queue run than its limit allows. Two claims that count at the same time would both
 take a job for the same free place. MongoDB has no transactions on a standalone server, and a lock must not outlive a
-process that dies, so a lock is a time of the server's clock, stored as `turn` beside the queue's settings: whoever
-sets it holds the lock until then.
+process that dies, so a lock is a time of the server's clock, stored as `turn` beside the queue's settings: the
+process that sets it has the lock until then.
 
 A holder that is suspended may wake up after its lock has expired, when another process has counted already. Two rules
 keep the invariant then:

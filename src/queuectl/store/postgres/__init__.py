@@ -1,4 +1,4 @@
-"""The store for many hosts: PostgreSQL 13 or later, directly or behind a pooler."""
+"""The store for many hosts: PostgreSQL 13 or later, directly or through a pooler."""
 
 from queuectl.store.postgres.store import PostgresStore
 

@@ -74,7 +74,7 @@ class Server(Struct, frozen=True):
 
 def server(line: Line) -> Server:
     """The server of this connection, as it is now."""
-    # A database without a known encoding (SQL_ASCII) answers bytes.
+    # A database without a known encoding (SQL_ASCII) returns bytes.
     facts: list[Any] = [
         fact.decode("ascii", "replace") if isinstance(fact, bytes) else fact for fact in line.rows(_FACTS)[0]
     ]

@@ -105,7 +105,7 @@ CONNECTING = (
     *NETWORK,
     Row(("is bad: ", "bad value for "), InvalidInput, "look at the options after the ? of the URL"),
 )  # fmt: skip
-"""Why no connection is made."""
+"""Errors of a connection that is not made."""
 
 ANSWERS = (
     Row((errors.ReadOnlySqlTransaction,), StoreUnusable, "connect to the primary, not to a read-only replica"),
@@ -119,4 +119,4 @@ ANSWERS = (
     Row((errors.CheckViolation, errors.NotNullViolation, errors.NumericValueOutOfRange), Conflict, REPORT),
     Row((errors.OperationalError,), StoreUnavailable, LATER),
 )  # fmt: skip
-"""What the server answers to a statement."""
+"""Errors that the server returns for a statement."""

@@ -1,8 +1,8 @@
 """How changes are learned from PostgreSQL: by notifications if possible, otherwise by polling counters.
 
 The statements that change jobs call the schema's function `ring`, which raises the counter of a topic and sends a
-notification, at most once in 50 ms for each topic. A pooler may give the session that listens to another client;
-behind a pooler the counters are polled.
+notification, at most once in 50 ms for each topic. A pooler may give the listening session to another client, so with
+a pooler the counters are polled.
 
 Notifications are not lossy: they are part of the transaction that changed something, and keepalives show a connection
 that died.

@@ -144,7 +144,8 @@ class TlsLine(Line, SSLConnection):
 class RedisSession(PooledSession[Line]):
     """Connections to one server. `greet` checks the server before the first request.
 
-    redis-py's pool is not used: it cannot tell for each connection whether the server was checked since the last fault.
+    redis-py's pool is not used: it does not know for each connection whether the server was checked since the last
+    fault.
     """
 
     KEPT = PooledSession.MOST

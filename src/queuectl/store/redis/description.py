@@ -85,9 +85,9 @@ def _server(info: dict[str, str], settings: dict[str, str]) -> Server:
 def _is_first_log(info: dict[str, str]) -> bool:
     """Whether the log that the server writes now is its first one, and not a rewrite of a complete log.
 
-    No field of INFO says that. Until the first log is complete, Redis 6.2 counts no byte as logged, and later versions
-    count only the bytes that were written meanwhile: fewer than creating the existing keys needs. With more bytes the
-    two cases look the same, and the log is taken for a rewrite.
+    No field of INFO says that. Until the first log is complete, Redis 6.2 counts no byte as logged, and later
+    versions count only the bytes that were written meanwhile: fewer than creating the existing keys needs. With more
+    bytes the two cases cannot be distinguished, and the log counts as a rewrite.
     """
     writing = "1" in (info.get("aof_rewrite_in_progress"), info.get("aof_rewrite_scheduled"))
     sizes = int(info.get("aof_base_size", 0)), int(info.get("aof_current_size", 0))

@@ -127,4 +127,4 @@ ANSWERS = (
     Row(("max number of clients",), StoreUnavailable, "end idle clients, or raise maxclients"),
     Row(("unknown command", "Protocol Error", "Protocol error"), StoreUnusable, ADDRESS),
 )  # fmt: skip
-"""What the server answers to a command."""
+"""Errors that the server returns for a command."""

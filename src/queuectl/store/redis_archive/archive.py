@@ -47,7 +47,9 @@ class Archive:
         schema.bring_up_to_date(base, self.shown, create=True)
 
     def fail_fast(self) -> None:
-        """Raise at once if an archiver knows that the archive is away. Else each call would wait for the patience."""
+        """Raise at once if an archiver knows that the archive is away. Otherwise each call would wait for the
+        patience.
+        """
         if self.is_watched and self.fault is not None:
             raise StoreUnavailable(self.fault, "the queue goes on without it")
 
@@ -215,7 +217,7 @@ def _resolve(base: Base, job: Job, number: Callable[[], int]) -> None:
 def _renumber(base: Base, number: int, fresh: int) -> None:
     """Give a copy another number, in an order in which a crash loses nothing.
 
-    For a moment there are two copies. The new one has an id that no job can have, because ids are unique here.
+    For a short time there are two copies. The new one has an id that no job can have, because ids are unique here.
     """
     whole = base["jobs"].find_one({"_id": number})
     if whole is None:

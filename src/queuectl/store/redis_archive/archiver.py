@@ -136,7 +136,7 @@ class Archiver:
                 # `Archive.fault` keeps what the archive said; a command that needs an archived job reports it.
                 self._stopped.wait(RETRY_AFTER)
             except Exception as error:
-                # A job that cannot be archived for a reason nobody foresaw must not end the thread.
+                # A job that cannot be archived for an unforeseen reason must not end the thread.
                 self._archive.fault = f"{self._archive.shown}: {error!r}"
                 self._stopped.wait(RETRY_AFTER)
 

@@ -1,10 +1,11 @@
-"""What a job is between the queue in Redis and the archive in MongoDB: states, arrows, and what a crash leaves behind.
+"""The states of a job between the queue in Redis and the archive in MongoDB, the arrows, and the repair after a
+crash.
 
-The invariant: a job is in Redis, in the archive, or for a moment in both, and never in neither. **Redis alone decides
-which.** A document in the archive is a job only if its id is in `past`, with its version; every other document is a
-copy that is no job: of a job that is still in Redis, that was restored, or that was deleted. Each arrow is one Lua
-script, which Redis runs as a whole or not at all. What happens in MongoDB before and after an arrow only writes or
-deletes copies; it may be done by any process, and again.
+The invariant: a job is in Redis, in the archive, or for a short time in both, and never in neither. **Redis alone
+decides which.** A document in the archive is a job only if its id is in `past`, with its version; every other
+document is a copy that is no job: of a job that is still in Redis, that was restored, or that was deleted. Each arrow
+is one Lua script, which Redis runs as a whole or not at all. What happens in MongoDB before and after an arrow only
+writes or deletes copies; it may be done by any process, and again.
 
 Without this rule, an archiver that is held up between its read and its write would bring back a job that was deleted
 meanwhile, or show a retried job twice. `tests/contract/test_archived_kills.py` kills a process after each step, and
@@ -31,7 +32,7 @@ class Arrow(NamedTuple):
     """A change of state: the script that makes it, the keys of the archive that the script names, and the repair.
 
     `before` is what a process does in MongoDB before the script, `after` what it does there afterwards. `repair` says
-    who goes on if the process dies.
+    what goes on if the process dies.
     """
 
     source: State

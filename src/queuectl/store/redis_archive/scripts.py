@@ -1,4 +1,4 @@
-"""The archive's scripts, by name: each file of `scripts/` behind the library of the Redis driver."""
+"""The archive's scripts, by name: each file of `scripts/`, preceded by libraries."""
 
 import os
 from typing import Any

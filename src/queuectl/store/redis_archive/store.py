@@ -246,7 +246,7 @@ class ArchivedStore:
         return sorted([*live, *archived])
 
     def _finish_deletes(self, jobs: Iterable[Job | Copy]) -> None:
-        """Delete the copies of deleted jobs. Should this fail, an archiver finishes what is noted in `leaving`."""
+        """Delete the copies of deleted jobs. If this fails, an archiver finishes what is noted in `leaving`."""
         with suppress(StoreError, OutcomeUnknown):
             self.archiver.finish_deletes({job.number: job.id for job in jobs})
 
@@ -297,7 +297,7 @@ def _changed(was: Job, job: Job) -> Job:
 
 
 def _is_same(copies: Jobs, job: Job) -> bool:
-    """Whether the archive has the version of the job that is to be saved."""
+    """Whether the archive has the version on which this change of the job is based."""
     return job.id in copies and copies[job.id].version == job.version
 
 

@@ -47,7 +47,7 @@ class SqliteSession(PooledSession[apsw.Connection]):
         return True
 
     def is_reusable(self, connection: apsw.Connection) -> bool:  # noqa: ARG002
-        """Always true: a read leaves nothing behind."""
+        """Always true, because a read leaves no state."""
         return True
 
     def translated(self, connection: apsw.Connection, *, writing: bool) -> Translated:  # noqa: ARG002
