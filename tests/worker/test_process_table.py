@@ -27,7 +27,7 @@ class Scene(Snapshot):
         super().__init__()
         self._processes = list(processes)
         for process in processes:
-            self._children[process.ppid].append(process)
+            self._children.setdefault(process.ppid, []).append(process)
 
 
 class Chain:

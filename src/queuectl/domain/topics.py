@@ -28,17 +28,18 @@ ENDS: Topics = frozenset(("ends",))
 OUTPUT: Topics = frozenset(("output",))
 CHANGES: Topics = frozenset(("changes",))
 NONE: Topics = frozenset()
+_ENDED, _CLAIMABLE = ENDS | CHANGES, WORK | CHANGES
 
 
 def topics(job: Job, now: datetime) -> Topics:
     """The topics that are touched when this job is stored: by `add`, or by `save` after a change."""
     if job.ended:
-        return ENDS | CHANGES
+        return _ENDED
     if is_due(job, now) or (job.lease is not None and job.cancel_requested is not None):
-        return WORK | CHANGES
+        return _CLAIMABLE
     return CHANGES
 
 
 def of_jobs(jobs: Iterable[Job], now: datetime) -> Topics:
     """The topics that are touched when all of these jobs are stored."""
-    return NONE.union(*(topics(job, now) for job in jobs))
+    return NONE.union(*{topics(job, now) for job in jobs})

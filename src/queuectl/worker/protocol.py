@@ -316,6 +316,7 @@ _READ = {kind: _Shape(cls).read for kind, cls in MESSAGES.items()}
 _WRITE = {cls: (kind, _Shape(cls).write) for kind, cls in MESSAGES.items()}
 
 _LENGTHS = struct.Struct("!II")
+_PREFIX = _LENGTHS.size
 _parse = json.JSONDecoder().decode
 _print = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
@@ -372,31 +373,26 @@ class Reader:
 
     def feed(self, data: bytes | memoryview) -> Iterator[tuple[Fields, bytes]]:
         """Add bytes; yield the fields and the payload of each frame that is then complete. Raises MalformedFrame."""
-        self._buffer += data
-        start = 0
+        buffer, start = self._buffer, 0
+        buffer += data
         try:
-            while (end := self._end_of_frame(start)) is not None:
-                begin, start = start, end
-                yield self._read(begin, end)
+            while len(buffer) >= start + _PREFIX:
+                text, payload = _LENGTHS.unpack_from(buffer, start)
+                if not 2 <= text <= MAX_JSON or payload > MAX_PAYLOAD:
+                    raise MalformedFrame(f"a frame of {text} + {payload} bytes")
+                begin, middle = start + _PREFIX, start + _PREFIX + text
+                if middle + payload > len(buffer):
+                    break
+                start = middle + payload
+                yield self._read(bytes(buffer[begin:middle])), bytes(buffer[middle:start])
         finally:
-            del self._buffer[:start]
+            del buffer[:start]
 
-    def _end_of_frame(self, start: int) -> int | None:
-        if len(self._buffer) - start < _LENGTHS.size:
-            return None
-        text, payload = _LENGTHS.unpack_from(self._buffer, start)
-        if not 2 <= text <= MAX_JSON or payload > MAX_PAYLOAD:
-            raise MalformedFrame(f"a frame of {text} + {payload} bytes")
-        end: int = start + _LENGTHS.size + text + payload
-        return end if end <= len(self._buffer) else None
-
-    def _read(self, start: int, end: int) -> tuple[Fields, bytes]:
-        body = start + _LENGTHS.size
-        text = body + _LENGTHS.unpack_from(self._buffer, start)[0]
+    def _read(self, text: bytes) -> Fields:
         try:
-            fields = self._parse(bytes(self._buffer[body:text]))
+            fields = self._parse(text)
         except ValueError as error:
             raise MalformedFrame("a frame without JSON") from error
         if not isinstance(fields, dict) or not isinstance(fields.get("type"), str):
             raise MalformedFrame("a message without a type")
-        return fields, bytes(self._buffer[text:end])
+        return fields

@@ -21,29 +21,26 @@ class ClaimPolicy:
         self._mean = 1.0
         self._next_tick = 0.0
         self._retries: list[datetime] = []
+        self.ahead = 0
+        """How many jobs beyond the slots may wait in the holder."""
         self.dirty = True
 
     def record_run_time(self, seconds: float) -> None:
         """A command ran for `seconds`. One long command ends claiming ahead at once."""
         short = seconds <= SHORT and self._mean <= SHORT
         self._mean = 0.9 * self._mean + 0.1 * seconds if short else seconds
+        self.ahead = 0
+        if self._mean <= SHORT:
+            self.ahead = min(AHEAD_MOST, int(AHEAD_SECONDS / max(self._mean, 0.0005)) * self._count)
 
     def retry_at(self, time: datetime) -> None:
         """A job that failed here is due again at this time of the store's clock. No notification announces it."""
         self._retries.append(time)
 
-    @property
-    def ahead(self) -> int:
-        """How many jobs beyond the slots may wait in the holder."""
-        if self._mean > SHORT:
-            return 0
-        return min(AHEAD_MOST, int(AHEAD_SECONDS / max(self._mean, 0.0005)) * self._count)
-
     def capacity(self, held: int) -> int:
         """How many jobs to claim when the worker has `held` claims: 0, or enough to be worth a transaction."""
-        ahead = self.ahead
-        capacity = self._count + ahead - held
-        return capacity if capacity >= max(1, ahead // 2) else 0
+        capacity = self._count + self.ahead - held
+        return capacity if capacity >= max(1, self.ahead // 2) else 0
 
     def due(self, now: float, store_now: datetime) -> float:
         """When to claim next: now if `dirty`, else at the next tick or the next retry, whichever is first."""

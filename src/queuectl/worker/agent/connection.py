@@ -112,8 +112,10 @@ class Connection:
             raise HolderGone(str(error)) from error
         if not data:
             raise HolderGone("the connection was closed")
-        read = ((from_fields(fields), payload) for fields, payload in self._reader.feed(data))
-        return [(message, payload) for message, payload in read if message is not None]
+        frames = self._reader.feed(data)
+        return [
+            (message, payload) for fields, payload in frames if (message := from_fields(fields)) is not None
+        ]
 
 
 def connect(sock: socket.socket) -> tuple[Connection, Welcome]:

@@ -40,6 +40,8 @@ class Log:
 
     def started(self, job: Job, slot: int, pid: int) -> None:
         """A command has started."""
+        if self._quiet:
+            return
         if self._live is not None:
             if not self._live.folding:
                 where = f"attempt {job.attempts}, slot {slot}, pid {pid}: " if self._live.verbose else ""
@@ -51,6 +53,8 @@ class Log:
 
     def finished(self, before: Job, after: Job, outcome: Outcome, seconds: float | None) -> None:
         """An attempt ended: log the outcome and the new state of the job."""
+        if self._quiet:
+            return
         left = after.history[-1].ended_processes if after.history else 0
         event = {"completed": "done", "failed": "retry", "pending": "requeued"}.get(after.state, after.state)
         if self._live is not None:

@@ -13,6 +13,7 @@ from queuectl.clock import boottime
 from queuectl.errors import OutcomeUnknown, QueuectlError, StoreError
 from queuectl.worker.agent.assembly import Parts, assemble
 from queuectl.worker.agent.connection import HolderGone, connect
+from queuectl.worker.agent.duty import NEVER
 
 LONGEST_SLEEP = 3600.0
 
@@ -23,6 +24,8 @@ class Agent:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self._context = parts.context
+        self._next_at: float | None = None
+        """When the next duty is due; None: unknown, because a duty has run or the store was away."""
 
     def run(self) -> None:
         """Work until the holder says `bye`. Raises HolderGone when the holder dies.
@@ -65,17 +68,30 @@ class Agent:
     def _seconds_to_wait(self) -> float:
         """The seconds until the next duty is due or, while the store is away, until the next attempt to reach it."""
         now, away_until = boottime(), self._context.health.away_until
-        at = away_until or min(duty.due(now) for duty in self._parts.duties)
+        at = away_until or self._next_at
+        if at is None:
+            at = min(duty.due(now) for duty in self._parts.duties)
         return max(0.0, min(at - now, LONGEST_SLEEP))
 
     def _run_duties(self) -> None:
-        """Run the duties that are due, in order. The first fault of the store ends the round."""
+        """Run the duties that are due, in order. The first fault of the store ends the round.
+
+        Most rounds only receive messages and run nothing: they ask each duty once, for this round and for the sleep.
+        """
+        self._next_at, now, next_at = None, boottime(), NEVER
+        changed = self._context.health.away
         try:
             for duty in self._parts.duties:
-                now = boottime()
-                if duty.due(now) <= now:
+                at = duty.due(now)
+                if at <= now:
+                    changed = True
                     duty.run(now)
+                    now = boottime()
+                elif at < next_at:
+                    next_at = at
             self._parts.session.note_success()
+            if not changed:
+                self._next_at = next_at
         except (StoreError, OutcomeUnknown) as fault:
             self._parts.session.note_fault(fault)
 

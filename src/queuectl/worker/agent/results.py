@@ -115,7 +115,7 @@ class ResultRecorder:
         open_ends = self._with_jobs(waiting)
         while open_ends := [ended for ended in open_ends if self._may_report(ended, done)]:
             now = self._store.now()
-            after = [ended.applied(now=now, random_number=random_number()) for ended in open_ends]
+            after = [ended.applied(now=now, random_number=_jitter(ended)) for ended in open_ends]
             for ended, answer in zip(open_ends, self._store.save(after), strict=True):
                 if answer.job is not None:
                     done.add(ended.attempt_id)
@@ -195,6 +195,11 @@ class OpenAttempts:
     def has(self, attempt_id: str) -> bool:
         """Whether this attempt is one of them."""
         return attempt_id in self._claims or self._recorder.knows(attempt_id)
+
+
+def _jitter(ended: Ended) -> float:
+    """A success is not tried again. It needs no random number, which would be a system call for each job."""
+    return 0.0 if ended.report.outcome.succeeded else random_number()
 
 
 def _log_refusal(log: Log, ended: Ended, job: Job) -> None:

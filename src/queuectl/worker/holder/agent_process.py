@@ -81,6 +81,10 @@ class AgentProcesses:
         """Start the next agent when its time has come; kill an agent that should have exited."""
         if self._start.fires(now):
             self.start(now)
+        if self._kill_at:
+            self._kill_old(now)
+
+    def _kill_old(self, now: float) -> None:
         for pid in [pid for pid, at in self._kill_at.items() if now >= at]:
             del self._kill_at[pid]
             # The pid is our child's: if it were reaped, `reaped` would have removed it.

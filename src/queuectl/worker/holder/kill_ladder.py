@@ -13,7 +13,6 @@ A ladder never blocks. Each step takes a fresh snapshot of all processes and say
 """
 
 import signal
-from collections import defaultdict
 
 from queuectl.worker.holder.timers import NEVER
 from queuectl.worker.host import process_table
@@ -26,18 +25,21 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.005, 0.25
 
 
 class Snapshot:
-    """All processes at one time. They are read at the first use, so that several ladders share one reading."""
+    """All processes at one time. They are read at the first use, so that several ladders share one reading.
+
+    Each end of a command makes a snapshot, and few are used. So to make one is cheap.
+    """
 
     def __init__(self) -> None:
         self._processes: list[Process] | None = None
-        self._children: dict[int, list[Process]] = defaultdict(list)
+        self._children: dict[int, list[Process]] = {}
 
     def processes(self) -> list[Process]:
         """Every living process."""
         if self._processes is None:
             self._processes = process_table.processes()
             for process in self._processes:
-                self._children[process.ppid].append(process)
+                self._children.setdefault(process.ppid, []).append(process)
         return self._processes
 
     def children(self, parent: int) -> list[Process]:

@@ -53,6 +53,8 @@ class Leftovers:
         children = self._offspring.since(attempt.pid, now - attempt.born, known)
         if children is None:
             return None
+        if not children:
+            return False
         found = self._those_of(attempt, children, now)
         return True if found.pids else None if found.undecided else False
 

@@ -102,10 +102,11 @@ class Holder:
             self._supervisor.start_queued(now)
             if (status := self._shutdown.exit_status(now)) is not None:
                 return status, status == 0 or self._shutdown.left
-            self._agents.flush(boottime())
-            self._wait()
+            before = boottime()
+            self._agents.flush(before)
+            self._wait(before)
 
-    def _wait(self) -> None:
+    def _wait(self, before: float) -> None:
         """Wait for an event or a deadline.
 
         If a wait takes much longer than intended, the host was suspended or the holder was stopped. If all workers of
@@ -114,18 +115,18 @@ class Holder:
         lease stays expired. Tests: `test_a_stopped_worker_keeps_what_lives_on_this_host`,
         `test_a_worker_stopped_beyond_its_lease_ends_what_another_host_may_have`.
         """
-        before, timeout = boottime(), self._timeout()
+        timeout = self._timeout(before)
         ready = self._selector.select(timeout)
-        if boottime() - before - timeout > OVERSLEPT and self._config.get("one_host"):
+        if boottime() - before > timeout + OVERSLEPT and self._config.get("one_host"):
             self._supervisor.extend_all(boottime() + RENEWAL_TIME)
         for key, _ in ready:
             key.data()
 
-    def _timeout(self) -> float:
+    def _timeout(self, now: float) -> float:
         due = min(self._supervisor.due(), self._agents.due(), self._shutdown.due(), self._guard_again.at)
         # The selector's clock stops while the machine is suspended; the clock of our deadlines does not.
         longest = LONGEST_WAIT_WITH_COMMANDS if self._supervisor.running else LONGEST_WAIT
-        return max(0.0, min(due - boottime(), longest))
+        return max(0.0, min(due - now, longest))
 
     # Children
 

@@ -106,7 +106,7 @@ class OutputBuffer:
 
     def flush(self, wall: float, now: float, *, final: bool = False) -> list[bytes]:
         """The frames to send now, if any are due. `final`: send the rest now."""
-        if not final and (self.unacknowledged or now < self._send_at):
+        if not self._unsent() or (not final and (self.unacknowledged or now < self._send_at)):
             return []
         self._tail.keep_last(self._tail_size)
         sent = [self._chunk(wall, *piece) for segment in (self._head, self._tail) for piece in segment.take()]
@@ -122,7 +122,8 @@ class OutputBuffer:
 
     def size(self) -> int:
         """The bytes that this output takes in memory."""
-        return self._unsent() + sum(chunk.size for chunk in self.unacknowledged)
+        unsent = self._unsent()
+        return unsent + sum(chunk.size for chunk in self.unacknowledged) if self.unacknowledged else unsent
 
     def _feed_tail(self, stream: int, data: memoryview, offset: int) -> None:
         self._tail.append(stream, data, offset)

@@ -171,6 +171,8 @@ class Supervisor:
 
     def run_due(self, now: float) -> None:
         """Advance every attempt whose timer has expired, with one snapshot of the processes for all."""
+        if now < self._timers.due():
+            return
         snapshot = Snapshot()
         for attempt_id in self._timers.expired(now):
             self._advance(self._running[attempt_id], now, snapshot)
@@ -256,8 +258,9 @@ class Supervisor:
 
     def _finish(self, attempt: Attempt, now: float) -> None:
         """No process is left: send the rest of the output and the result, and free the slot."""
-        self._pipes.read_rest(attempt, now)
-        self._pipes.close(attempt)
+        if attempt.pipes:
+            self._pipes.read_rest(attempt, now)
+            self._pipes.close(attempt)
         script_file.remove(attempt.script)
         if attempt.allow_detached:
             self._leftovers.may_stay(now)

@@ -23,6 +23,7 @@ MARKER = b"QUEUECTL_ATTEMPT_ID="
 _PR_SET_CHILD_SUBREAPER = 36
 _ROUNDS = 100
 """Maximum number of readings of the process table. Each finds fewer new processes, so few are needed."""
+_HALF_A_PAGE = 2048
 
 
 class Process(NamedTuple):
@@ -374,10 +375,12 @@ def _open_to_read(path: str) -> int | None:
 
 
 def _read_whole(descriptor: int) -> bytes:
-    """All of a /proc file that stays open: the kernel returns a page at a time."""
+    """All of a /proc file that stays open: the kernel returns a page at a time, and less than that at the end."""
     text = b""
     while part := os.pread(descriptor, 1 << 16, len(text)):
         text += part
+        if len(part) < _HALF_A_PAGE:
+            break
     return text
 
 
