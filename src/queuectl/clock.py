@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 
 
 class Clock:
-    """The clock of the system. Tests pass one that stands still."""
+    """The clock of the system. Tests pass a clock that stands still."""
 
     def now(self) -> datetime:
         """The wall clock, aware, in UTC."""

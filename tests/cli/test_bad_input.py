@@ -81,7 +81,7 @@ BAD_WORDS = [
     (("enqueue", "x", "--priority", "1.5"), 2, "--priority: '1.5' is not a whole number"),
     (("enqueue", "x", "--no-retry-on", "a"), 2, "is not a list of exit codes"),
     (("enqueue", "x", "--after", "nobody"), 3, "there is no job nobody to wait for"),
-    (("enqueue", "x", "--env", "SURELY_NOT_SET"), 2, "it is not set here"),
+    (("enqueue", "x", "--env", "SURELY_NOT_SET"), 2, "no such variable is set here"),
     (("enqueue", "x", "--env-file", "nowhere"), 2, "cannot read nowhere"),
     (("enqueue", "--script", "nowhere"), 2, "cannot read nowhere"),
     (("enqueue", "--file", "nowhere"), 2, "cannot read nowhere"),

@@ -250,7 +250,9 @@ def _environment(files: list[str], given: list[str]) -> dict[str, str]:
         name, equals, value = item.partition("=")
         if not equals:
             if name not in os.environ:
-                raise InvalidInput(f"--env {name}: it is not set here", f"give it a value: --env {name}=…")
+                raise InvalidInput(
+                    f"--env {name}: no such variable is set here", f"give a value: --env {name}=…"
+                )
             value = os.environ[name]
         variables[name] = value
     return variables

@@ -119,7 +119,7 @@ def jobs_of(
 def enqueue(store: Store, jobs: Sequence[Job]) -> list[Enqueued]:
     """Add new jobs. A job whose parents have all ended as wanted may start at once; the others wait.
 
-    Returns what became of each job, in order; check every `refused`. Raises NotFound for an unknown parent and
+    Returns the result for each job, in order; check every `refused`. Raises NotFound for an unknown parent and
     InvalidInput for jobs that wait for each other; then no job was added.
     """
     _refuse_cycles(jobs)

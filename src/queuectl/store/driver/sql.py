@@ -1,6 +1,6 @@
-"""Statements in `.sql` files: each has a name and one line of purpose.
+"""Statements in `.sql` files: each has a name and one line about its purpose.
 
-A statement begins with a line `-- name: purpose`. `{columns}` and its like stand for lists that are written once.
+A statement begins with a line `-- name: purpose`. Names in braces, such as `{columns}`, stand for lists of columns.
 """
 
 import os

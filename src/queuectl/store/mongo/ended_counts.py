@@ -180,7 +180,7 @@ def _mark(base: Base, fold: int, name: str, numbers: list[int]) -> None:
 
 
 def _remove(base: Base, numbers: list[int]) -> None:
-    """Step 3: remove the deleted ones of these jobs. One that is `owed` was deleted after its mark: it stays."""
+    """Step 3: remove those of these jobs that are deleted, except jobs that were deleted after their mark (`owed`)."""
     deleted = {"_id": {"$in": numbers}, "gone": True, "owed": {"$exists": False}}
     found = [document["_id"] for document in base["jobs"].find(deleted, {"_id": 1})]
     base["output"].delete_many({"job": {"$in": found}})

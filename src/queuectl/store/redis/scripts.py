@@ -13,7 +13,7 @@ from msgspec import Struct
 
 FOLDER = os.path.join(os.path.dirname(__file__), "scripts")
 PREFIX = "prefix"
-"""The library that stands in front of each script."""
+"""The library that precedes each script."""
 _USES, _READS = re.compile(r"^-- uses: (.+)$", re.MULTILINE), "\n-- Changes nothing.\n"
 
 

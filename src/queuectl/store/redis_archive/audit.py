@@ -33,7 +33,7 @@ UNSENT, MISCOUNTED = "ended jobs that nobody would archive", "wrong sums of the 
 
 
 class Run(Struct, frozen=True):
-    """One audit: a name that no other has, and whether it repairs what it finds."""
+    """One audit: a unique name, and whether it repairs the differences that it finds."""
 
     name: str
     repairs: bool
@@ -45,7 +45,7 @@ class Run(Struct, frozen=True):
 
 
 class Verdict(Struct, frozen=True):
-    """A piece: how many copies were unknown, numbers of deleted jobs with copies, how many sums were wrong."""
+    """The result for a piece: unknown copies, numbers of deleted jobs that have copies, and wrong sums."""
 
     unknown: int
     deleted: list[int]

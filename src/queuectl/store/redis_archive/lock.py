@@ -1,7 +1,7 @@
-"""The lock of an audit: of all workers one compares queue and archive now and then.
+"""The lock of an audit: from time to time one of all workers compares queue and archive.
 
-The lock holds a minute and is renewed while the audit runs, so another worker begins if this one dies or fails. After a
-complete audit it holds a day. It is void as soon as the server's history changes (`take_lock.lua`).
+The lock holds for a minute and is renewed while the audit runs, so another worker begins if this one dies or fails.
+After a complete audit it holds for a day. It is void as soon as the server's history changes (`take_lock.lua`).
 """
 
 from queuectl.store.redis.connect import Line
@@ -16,5 +16,5 @@ def take(line: Line) -> bool:
 
 
 def keep(line: Line, seconds: float) -> None:
-    """Let it hold for so long from now on."""
+    """Let the lock hold for this long from now on."""
     line.call("PEXPIRE", line.key("turn:audit"), int(1000 * seconds))

@@ -168,7 +168,7 @@ class Transfer:
         return int(self._call("GET", "arrivals") or 0)
 
     def restoring(self) -> list[Restored]:
-        """Jobs of which the archive may still have a copy."""
+        """Restored jobs of which the archive may still have a copy."""
         flat = self._call("HGETALL", "arriving")
         return [_noted(int(n), note.decode()) for n, note in zip(flat[::2], flat[1::2], strict=True)]
 
@@ -191,7 +191,7 @@ class Transfer:
         return {int(number): id.decode() for number, id in zip(flat[::2], flat[1::2], strict=True)}
 
     def delete_done(self, numbers: Iterable[int]) -> None:
-        """The archive has no copies of these."""
+        """Forget these deletions: the archive has no copies of these jobs any more."""
         self._run("delete_done", self.now(), *[f"{number:016}" for number in numbers])
 
     # the binding of queue and archive
@@ -207,7 +207,7 @@ class Transfer:
     # queries
 
     def locate(self, ids: Sequence[str]) -> dict[str, Job | Unreadable | None]:
-        """Those of these jobs that are in Redis, and None for each that is archived. Others are left out."""
+        """The jobs with these ids that are in Redis; None for each archived job. Unknown ids are left out."""
         found: dict[str, Job | Unreadable | None] = {}
         for batch in _batches(ids):
             for id, answer in zip(batch, self._ask("locate", *batch), strict=True):
