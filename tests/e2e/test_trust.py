@@ -18,6 +18,7 @@ from queuectl import bootstrap, trust
 from queuectl.errors import StoreUnusable
 from queuectl.store.sqlite import SqliteStore
 from queuectl.worker.holder.spawn import Spawner, SpawnError
+from queuectl.worker.protocol import Start
 
 pytestmark = [
     pytest.mark.parametrize("kind", ["sqlite"]),
@@ -261,7 +262,7 @@ def test_a_script_is_not_run_where_its_directory_was_exchanged(
     directory.rename(tmp_path / "moved")
     directory.mkdir(mode=0o700)
     (directory / "a.script").write_text(f"#!/bin/sh\ntouch {tmp_path}/planted-ran\n")
-    order = {"command": LONG, "attempt_id": "a", "job_id": "j", "attempt": 1, "queue": "q"}
+    order = Start(attempt_id="a", job_id="j", attempt=1, queue="q", grace=1.0, output_limit=9, command=LONG)
     with pytest.raises(SpawnError, match="exchanged") as caught:
         spawner.spawn(order, b"", 0)
     assert caught.value.trouble

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,10 @@ class Daemon:
             return
         self._children = psutil.Process(self.pid).children(recursive=True)
         self._process.send_signal(number)
+        if (
+            number == signal.SIGKILL
+        ):  # as when the host dies; a child of Redis may otherwise write on for minutes
+            self._kill_children()
         self._process.wait(SLOWEST)
         self._pid_file.unlink()
 
@@ -99,11 +104,15 @@ class Daemon:
     def close(self) -> None:
         """End it and what it started, and remove the directory. Twice is harmless."""
         self.end(self._ended_by)
-        for child in self._living():
-            child.kill()
+        self._kill_children()
         self._await_children()
         self._executor.stdin.close()
         self._executor.wait(SLOWEST)
+
+    def _kill_children(self) -> None:
+        for child in self._living():
+            with suppress(psutil.NoSuchProcess):
+                child.kill()
 
     def _await_children(self) -> None:
         eventually(lambda: not self._living(), within=SLOWEST, what=f"all children of {self.name} gone")
