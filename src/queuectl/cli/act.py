@@ -1,4 +1,4 @@
-"""Acts on many jobs: a person agrees first, sees the progress, and may stop with Ctrl+C between two steps."""
+"""Changes many jobs: asks for confirmation first, shows the progress, and stops on Ctrl+C between two steps."""
 
 import signal
 import sys
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def act(session: "Session", what: Act) -> int:
-    """Do the act step by step and report what became of each job; answers the exit code of the first refusal."""
+    """Change the jobs step by step and report the result for each; returns the exit code of the first refusal."""
     report, failed = Report(session, what), None
     with interruptible() as interrupted, progress(session, what.verb, what.count) as advance:
         try:
@@ -36,7 +36,7 @@ def act(session: "Session", what: Act) -> int:
 
 
 def count_down(session: "Session", verb: str, done: str, count: int | None, steps: Operation[int]) -> int:
-    """The same for jobs that are not read: each step answers how many it was. `count` may be unknown."""
+    """Change jobs without reading them: each step returns the number of changed jobs. `count` may be unknown."""
     total = 0
     with interruptible() as interrupted, progress(session, verb, count) as advance, closing(steps):
         for deleted in steps:
@@ -57,7 +57,7 @@ def count_down(session: "Session", verb: str, done: str, count: int | None, step
 
 
 def confirm(session: "Session", verb: str, count: int) -> None:
-    """Go on if a person, or --yes, agrees to the number. Raises InvalidInput otherwise."""
+    """Ask whether to change `count` jobs, unless --yes is given. Raises InvalidInput if the answer is no."""
     if session.args.yes or count == 0:
         return
     jobs = "1 job" if count == 1 else f"{count} jobs"
@@ -71,7 +71,7 @@ def confirm(session: "Session", verb: str, count: int) -> None:
 
 @contextmanager
 def interruptible() -> Iterator[Callable[[], bool]]:
-    """Ctrl+C is noted, and the step that runs is completed; a second Ctrl+C ends the command at once."""
+    """Complete the running step after Ctrl+C, and end the command at once after a second Ctrl+C."""
     noted = False
 
     def note(_number: int, _frame: object) -> None:

@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 Line = tuple[int, bytes]
 
 BATCH = 5000
-"""Lines committed at once. Each batch costs one fsync; nothing of a batch with a bad line is enqueued."""
+"""Lines per commit. Each batch costs one fsync; if a line is invalid, no line of its batch is enqueued."""
 
 
 def enqueue_lines(session: "Session", fields: dict[str, Any]) -> int:
-    """Enqueue every line. A bad line stops the command, and nothing of its batch is enqueued (unless --keep-going)."""
+    """Enqueue every line. An invalid line ends the command without its batch, except with --keep-going."""
     args = session.args
     if args.wait or args.follow:
         raise InvalidInput(
@@ -46,7 +46,7 @@ def enqueue_lines(session: "Session", fields: dict[str, Any]) -> int:
         lines = _lines(source, plain=args.plain_lines)
         while batch := list(islice(lines, BATCH)):
             added = reader.enqueue(batch)
-            progress.live.clear()  # the ids may go to the same terminal
+            progress.live.clear()  # the ids may be written to the same terminal
             answer.tell(added)
             progress.advance(len(batch))
     answer.end()
@@ -64,7 +64,7 @@ class _Answer:
         self.code = 0
 
     def tell(self, added: Sequence[Enqueued]) -> None:
-        """What became of one batch."""
+        """Report the result of one batch."""
         if not added:
             return
         if self._session.args.dry_run:
@@ -77,7 +77,7 @@ class _Answer:
             self._shown += [shapes.enqueued(item) for item in added if not item.refused]
 
     def end(self) -> None:
-        """The document, if one is wanted."""
+        """Print the document, if --json is given."""
         if self._session.json:
             error = shapes.error(self._refused) if self._refused else {}
             self._session.emit(shapes.document(jobs=self._shown) | error)
@@ -93,14 +93,14 @@ class _Reader:
         self.skipped = 0
 
     def enqueue(self, batch: list[Line]) -> Sequence[Enqueued]:
-        """Enqueue a batch of lines, or refuse it for its first bad line. With --keep-going bad lines are skipped."""
+        """Enqueue a batch of lines, or refuse it for its first invalid line. --keep-going skips invalid lines."""
         requests, faults = self._requests(batch)
         numbers = list(requests)
         keep_going, dry_run = self._session.args.keep_going, self._session.args.dry_run
         if faults and not keep_going:
             first = min(faults)
             before = [request for number, request in requests.items() if number < first]
-            self._enqueue(numbers, before, dry_run=True)  # one of these may be bad in another way
+            self._enqueue(numbers, before, dry_run=True)  # these may be invalid in another way
             self._refuse(first, faults[first])
 
         def note(error: InvalidInput) -> None:
@@ -113,7 +113,7 @@ class _Reader:
             self._skip(faults)
 
     def _requests(self, batch: list[Line]) -> tuple[dict[int, JobRequest], dict[int, InvalidInput]]:
-        """The requests of the good lines and the errors of the bad ones, by the numbers of the lines."""
+        """The requests of the valid lines and the errors of the invalid ones, by line number."""
         requests: dict[int, JobRequest] = {}
         faults: dict[int, InvalidInput] = {}
         for number, raw in batch:
@@ -174,7 +174,7 @@ def _dry(session: "Session", jobs: "list[Job]") -> list[Any]:
 
 
 def _lines(source: BinaryIO, *, plain: bool = False) -> Iterator[Line]:
-    """The lines that hold a job, with their numbers. Each item of a JSON array counts as a line.
+    """The lines that contain a job, with their numbers. Each item of a JSON array counts as a line.
 
     Empty lines are skipped. Unless `plain`, lines that begin with # are skipped too, and a backslash at the end of a
     line joins the line with the next one.
@@ -196,7 +196,7 @@ def _lines(source: BinaryIO, *, plain: bool = False) -> Iterator[Line]:
 
 
 def _marked_off(source: BinaryIO) -> Iterator[Line]:
-    """Numbered lines, without the byte order mark that some editors put before the first."""
+    """Numbered lines, without a byte order mark before the first one."""
     for number, raw in enumerate(source, 1):
         yield number, raw.removeprefix(MARK_BYTES) if number == 1 else raw
 
@@ -213,7 +213,7 @@ def _joined(raw: bytes, following: Iterator[Line]) -> bytes:
 
 
 def _is_array(line: bytes) -> bool:
-    """`[ -f x ] && y` is a shell command; a JSON array goes on with an object, a text, or nothing."""
+    """Whether a line begins a JSON array: `[` and then an object, a string, or nothing. `[ -f x ] && y` does not."""
     return line[:1] == b"[" and line[1:].lstrip()[:1] in (b"{", b'"', b"]", b"")
 
 
@@ -249,7 +249,7 @@ def _opened(path: str | None) -> Iterator[BinaryIO]:
 
 
 class _Progress:
-    """The progress on a live line: the jobs so far, and about how many there are if the size of the file is known."""
+    """Shows progress on a live line: the jobs so far, and an estimate of all jobs if the file's size is known."""
 
     def __init__(self, session: "Session", source: BinaryIO) -> None:
         self.live, self._rest = Live(session), Rest()
@@ -272,7 +272,7 @@ class _Progress:
 
     def _of(self) -> str:
         read = self._source.tell() if self._size else 0
-        if not 0 < read < self._size:  # also a JSON array, which is read whole before its first job
+        if not 0 < read < self._size:  # a JSON array, for example, is read whole before its first job
             return " enqueued"
         total = round(self._lines * self._size / read)
         return f" of about {total} enqueued{self._rest.words(self._size - read)}"

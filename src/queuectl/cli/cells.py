@@ -1,4 +1,4 @@
-"""The columns of a list of jobs: short, with relative times for people; complete and in UTC for programs."""
+"""The columns of a list of jobs: short and with relative times for people, complete and in UTC for programs."""
 
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from queuectl.cli.session import Session
 
 COLUMNS = ("number", "id", "state", "queue", "priority", "attempts", "age", "command", "error")
-"""What a program gets, unless it names others."""
+"""The columns without a terminal, unless --columns names others."""
 FOR_EYES = ("number", "id", "state", "queue", "when", "took", "command", "error")
 ALL_COLUMNS = (
     *COLUMNS,
@@ -43,11 +43,11 @@ WIDE = (
     "error",
 )
 LESS = ("tags", "batch", "age", "queue", "priority", "attempts", "took", "when", "id", "error")
-"""Columns that are left out where there is no room, the least important first."""
+"""Columns to omit if the terminal is too narrow, the least important first."""
 
 
 class Form(NamedTuple):
-    """How values are written. `eyes`: short, times relative to `now`. `full`: times in full, local or in `utc`."""
+    """The format of values. `eyes`: short, times relative to `now`. `full`: times in full, local or in `utc`."""
 
     now: datetime
     eyes: bool = False
@@ -56,7 +56,7 @@ class Form(NamedTuple):
     made_ids: bool = True
 
     def instant(self, at: datetime | None) -> str:
-        """A time in the wanted form."""
+        """A time in this form."""
         if at is None:
             return ""
         if not self.eyes:
@@ -78,7 +78,7 @@ class Form(NamedTuple):
 
 
 def form_of(session: "Session", now: datetime) -> Form:
-    """The form that the flags and the terminal ask for."""
+    """The form, chosen by the flags and the terminal."""
     args = session.args
     full = bool(args.verbose)
     return Form(
@@ -102,7 +102,7 @@ def columns_of(text: str | None) -> tuple[str, ...] | None:
 
 
 def less_of(named: tuple[str, ...] | None, form: Form) -> tuple[str, ...]:
-    """The columns that are left out on a narrow terminal. A column that was asked for is never left out."""
+    """The columns to omit on a narrow terminal. A column that --columns names is never omitted."""
     if named:
         return ()
     return (*(column for column in LESS if column != "when"), "when") if form.utc else LESS
@@ -125,7 +125,7 @@ def columns_for(session: "Session", jobs: list[Job], form: Form) -> tuple[str, .
 
 
 def cell(job: Job, column: str, form: Form, *, named: bool = False) -> str:
-    """One value. `named`: a person asked for this column, so that a made id is shown too."""
+    """One value. `named`: --columns names this column, so that a generated id is shown too."""
     if column == "id":
         return job.id if named or form.made_ids or not is_made(job.id) else ""
     if column == "command":
@@ -149,14 +149,14 @@ def cell(job: Job, column: str, form: Form, *, named: bool = False) -> str:
 
 
 def _error(job: Job, form: Form) -> str:
-    """The last error. For people not of a completed job: its failed attempts are in its history."""
+    """The last error. For people it is empty for a completed job, whose failed attempts are in its history."""
     if form.eyes and job.state == "completed":
         return ""
     return job.last_error or ""
 
 
 def when(job: Job) -> datetime:
-    """The time that matters in this state: of the end, the start, the next run, or the enqueue."""
+    """The most relevant time in this state: the end, the start, the next run, or the enqueue."""
     if job.ended:
         return job.finished_at or job.updated_at
     if job.lease:
@@ -165,7 +165,7 @@ def when(job: Job) -> datetime:
 
 
 def took(job: Job, now: datetime) -> str:
-    """How long the running attempt has taken so far, or the last attempt took."""
+    """The run time of the running attempt so far, or of the last attempt."""
     if job.lease:
         return short(now - (job.lease.started_at or job.lease.claimed_at))
     last = job.history[-1] if job.history else None

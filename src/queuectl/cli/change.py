@@ -73,12 +73,12 @@ def retry_options(parser: "Parser") -> None:
 
 
 def retry(session: "Session") -> int:
-    """Run jobs once more. Jobs that were cancelled because of them wait for them again."""
+    """Run jobs once more. Jobs that were cancelled because of these jobs wait for them again."""
     return retry_named(session, references(session.args.job), force=session.args.force)
 
 
 def retry_named(session: "Session", named: Sequence[str], *, force: bool = False) -> int:
-    """Retry these jobs; report what became of them, and of the jobs that wait for them again."""
+    """Retry these jobs; report the result, also for the jobs that wait for them again."""
     steps = session.queue.retry(named, force=force, alone=session.args.alone)
     return act(session, Act(verb="retry", steps=steps, count=steps.count(), line=state_of, kind=retried_kind))
 
@@ -115,7 +115,7 @@ def _released_kind(change: Change) -> str:
 
 
 def edit_options(parser: "Parser") -> None:
-    """Which jobs, and what changes."""
+    """Which jobs, and which changes."""
     _jobs(parser)
     parser.add_argument("--priority", "-p", metavar="N", help="-1000 to 1000, higher first")
     parser.add_argument(
@@ -149,7 +149,7 @@ def edit(session: "Session") -> int:
 
 
 def _start(session: "Session") -> datetime | None:
-    """The new start time that --at or --in asks for."""
+    """The new start time from --at or --in."""
     if session.args.at is not None:
         return _time(session, session.args.at)
     if session.args.delay is not None:
@@ -179,7 +179,7 @@ def purge_options(parser: "Parser") -> None:
     parser.add_argument("--state", metavar="S,…", default="completed,cancelled", help=states)
     parser.add_argument("--older-than", metavar="D", required=True, help="ended longer ago than this")
     _yes(parser, "deleting")
-    parser.example("queuectl purge --older-than 30d --yes", "delete what ended more than thirty days ago")
+    parser.example("queuectl purge --older-than 30d --yes", "delete jobs that ended over thirty days ago")
 
 
 def purge(session: "Session") -> int:
@@ -192,21 +192,21 @@ def purge(session: "Session") -> int:
 
 
 def purge_all(session: "Session", wanted: Filter) -> int:
-    """Delete all ended jobs that match, once a person (or --yes) has agreed to their number."""
+    """Delete all ended jobs that match, after a confirmation of their number (or --yes)."""
     steps, count = session.queue.purge(wanted), None
-    if not session.args.yes:  # otherwise nobody asks, and counting would look at each of them
+    if not session.args.yes:  # without a question the count is not needed, and it would read every job
         count = steps.count()
         confirm(session, "delete", count)
     return count_down(session, "purge", "purged", count, steps)
 
 
 def state_of(change: Change) -> str:
-    """The state that a job is in after a command."""
+    """The state of a job after the command."""
     return change.job.state if change.job else ""
 
 
 def retried_kind(change: Change) -> str:
-    """What a retry has done, for the summary."""
+    """The result of a retry, for the summary."""
     if change.revived:
         return "brought back behind them"
     return "to run again, behind their parents" if change.state == "blocked" else "to run again"
@@ -249,7 +249,7 @@ _NAMES = {"priority": "priority", "run_at": "start", "queue": "queue"}
 
 
 def _selected(session: "Session") -> Filter:
-    """The jobs of a queue, batch or state. Raises NotFound for a queue that there is not."""
+    """The jobs of a queue, batch or state. Raises NotFound if the queue does not exist."""
     args = session.args
     if not (args.all or args.queue or args.batch or args.state):
         raise InvalidInput("no job is named", "give ids, or --queue, --batch, --state or --all")

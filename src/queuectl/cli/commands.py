@@ -13,7 +13,7 @@ Runner = Callable[["Session"], int]
 class Command(NamedTuple):
     """One command: its words, one line of help, and its two functions in `module`: `<name>_options` and `<name>`.
 
-    `creates`: the command makes the store if there is none. All other commands need a store.
+    `creates`: the command creates a missing store. All other commands need an existing store.
     """
 
     words: str
@@ -27,7 +27,7 @@ class Command(NamedTuple):
         getattr(self._load(), f"{self.name}_options")(parser)
 
     def runner(self) -> Runner:
-        """The function that does it."""
+        """The function that runs the command."""
         run: Runner = getattr(self._load(), self.name)
         return run
 
@@ -41,16 +41,18 @@ COMMANDS: dict[str, Command] = {
     command.words: command
     for command in (
         Command("enqueue", "add a command (or many) to the queue", "enqueue", "enqueue", creates=True),
-        Command("status", "counts, queues and workers; with JOB: that job in short", "jobs", "status"),
+        Command("status", "counts, queues and workers; with JOB: a summary of the job", "jobs", "status"),
         Command("show", "everything about a job, with its attempts", "jobs", "show"),
         Command("list", "jobs, newest first", "jobs", "list_"),
-        Command("logs", "what a job printed; -f follows it", "logs", "logs"),
+        Command("logs", "the output of a job; -f follows it", "logs", "logs"),
         Command("wait", "wait for jobs; exits with the command's own code", "wait", "wait"),
-        Command("cancel", "never start, or end, jobs", "change", "cancel"),
+        Command(
+            "cancel", "cancel jobs: waiting ones never start, running ones are ended", "change", "cancel"
+        ),
         Command("retry", "run dead, cancelled or failed jobs once more", "change", "retry"),
         Command("hold", "keep waiting jobs from starting", "change", "hold"),
         Command("release", "let held jobs start", "change", "release"),
-        Command("edit", "another priority, time or queue for jobs that have not started", "change", "edit"),
+        Command("edit", "change priority, time or queue of jobs that have not started", "change", "edit"),
         Command("delete", "delete ended jobs with their output", "change", "delete"),
         Command("dlq list", "jobs that failed for good", "dlq", "list_"),
         Command("dlq show", "everything about a dead job", "dlq", "show"),
@@ -58,29 +60,29 @@ COMMANDS: dict[str, Command] = {
         Command("dlq purge", "delete dead jobs", "dlq", "purge"),
         Command("purge", "delete old ended jobs", "change", "purge"),
         Command(
-            "worker start", "run jobs; Ctrl+C finishes what runs and leaves", "worker", "start", creates=True
+            "worker start", "run jobs; Ctrl+C drains: running jobs finish", "worker", "start", creates=True
         ),
-        Command("worker stop", "finish what runs and leave", "workers", "stop"),
+        Command("worker stop", "drain: finish running jobs and exit", "workers", "stop"),
         Command("worker list", "workers and what they run", "workers", "list_"),
-        Command("worker reload", "take new code while commands run on", "workers", "reload"),
+        Command("worker reload", "start the installed version while commands run on", "workers", "reload"),
         Command("worker forget", "remove lost workers whose host is gone", "workers", "forget"),
         Command("queue list", "queues with their counts and limits", "queue", "list_"),
-        Command("queue pause", "start nothing from a queue", "queue", "pause"),
-        Command("queue resume", "start jobs from it again", "queue", "resume"),
-        Command("queue limit", "run at most so many of its jobs at once", "queue", "limit"),
+        Command("queue pause", "start no more jobs from a queue", "queue", "pause"),
+        Command("queue resume", "start jobs from a queue again", "queue", "resume"),
+        Command("queue limit", "limit how many jobs of a queue run at once", "queue", "limit"),
         Command("config list", "all settings", "config", "list_"),
         Command("config get", "one setting", "config", "get"),
         Command("config set", "write a shared setting", "config", "set_", creates=True),
         Command("config unset", "back to the default", "config", "unset"),
         Command("explain", "why a job is in its state, and what comes next", "explain", "explain"),
-        Command("doctor", "is the store, and is this host, in order?", "doctor", "doctor"),
-        Command("demo", "the main job on a store of its own, in under 30 s", "demo", "demo"),
+        Command("doctor", "check the store and this host", "doctor", "doctor"),
+        Command("demo", "a demonstration on a temporary store, in under 30 s", "demo", "demo"),
         Command("completion", "completion script for a shell", "completion", "completion"),
     )
 }
 
 UNLISTED = {"__complete": Command("__complete", "words that could stand there", "completion", "candidates")}
-"""For scripts of ours, not for people."""
+"""For the completion scripts, not for people."""
 
 ALIASES = {
     "submit": "enqueue",
@@ -95,7 +97,7 @@ TO_COME = (
     "serve", "token", "login", "logout", "dashboard",
 )  # fmt: skip
 OPTIONS_TO_COME = {"--serve": ("worker start",), "--where": tuple(COMMANDS)}
-"""Options of which commands: refused by name until they are there."""
+"""Planned options and their commands: refused by name until they exist."""
 
 MEANT = {
     "clean": "queuectl purge --older-than 7d",
@@ -131,7 +133,7 @@ MEANT = {
     "worker kill": "queuectl worker stop --now",
     "worker run": "queuectl worker start",
 }
-"""What people type who come from other queues, and what it is called here."""
+"""Names of commands in other queues, and the command here."""
 
 
 def groups() -> Iterator[str]:

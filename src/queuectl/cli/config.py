@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 
 
 def list__options(parser: "Parser") -> None:
-    """Whether to say where each value came from."""
-    parser.flag("--origin", help="also say where each value came from")
-    parser.example("queuectl config list --origin", "all settings, and which source won")
+    """Whether to show the source of each value."""
+    parser.flag("--origin", help="also show the source of each value")
+    parser.example("queuectl config list --origin", "all settings with their sources")
 
 
 def list_(session: "Session") -> int:
@@ -58,7 +58,7 @@ def set__options(parser: "Parser") -> None:
 
 
 def set_(session: "Session") -> int:
-    """Write a shared setting: for all clients and workers of this store."""
+    """Write a shared setting, for all clients and workers of this store."""
     return _report(session, session.queue.set(session.args.key, session.args.value))
 
 

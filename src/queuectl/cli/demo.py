@@ -1,4 +1,4 @@
-"""`queuectl demo`: the main job, from enqueue to the repaired dead letter, on a temporary store of its own.
+"""`queuectl demo`: shows the main functions, from enqueue to a repaired dead job, on a temporary store.
 
 The demo runs each command as a process, as a person would. The results are read back from the store and compared with
 checksums that this process computes itself.
@@ -41,7 +41,7 @@ def demo_options(parser: "Parser") -> None:
 
 
 def demo(session: Session) -> int:
-    """Run it, and say what happened."""
+    """Run the demo, and print a summary."""
     directory = Path(tempfile.mkdtemp(prefix="queuectl-demo-"))
     show = Show(session, directory)
     show.run()
@@ -95,7 +95,7 @@ class Show:
         self._check(failing, endless)
 
     def summary(self) -> dict[str, Any]:
-        """What happened, in numbers."""
+        """The results, in numbers."""
         counts = self._session.queue.counts(Filter()).states()
         attempts = sum(job.attempts for job in self._jobs())
         return {
@@ -110,7 +110,7 @@ class Show:
         }
 
     def print_summary(self) -> None:
-        """The same for a person."""
+        """Print the results for a person."""
         said = self.summary()
         write = self._session.print
         write("")
@@ -143,7 +143,7 @@ class Show:
 
     @contextmanager
     def _worker(self) -> "Iterator[None]":
-        """A worker for the demo; it is stopped in any case."""
+        """Run a worker for the demo; stop it in any case."""
         with self._log.open("w") as log:
             command = [
                 *_QUEUECTL,
@@ -175,7 +175,7 @@ class Show:
             self._idle.wait(0.05)
 
     def _until_all_ended(self, start: float) -> None:
-        """Progress until nothing is left to do."""
+        """Show progress until all jobs have ended."""
         with _progress(self._session) as advance:
             while True:
                 counts = self._session.queue.counts(Filter())
@@ -190,7 +190,7 @@ class Show:
                 self._idle.wait(0.05)
 
     def _check(self, failing: str, endless: str) -> None:
-        """Compare the stored outputs with checksums computed here, and the special jobs with their expected states."""
+        """Compare stored outputs with checksums computed here, and the special jobs with their expected states."""
         for job in self._jobs():
             if "checksum" in job.spec.tags and job.spec.argv:
                 expected = hashlib.sha256(Path(job.spec.argv[1]).read_bytes()).hexdigest()
@@ -228,13 +228,13 @@ _TEXT = frozenset((".py", ".sql", ".md", ".toml", ".txt", ".typed"))
 
 
 def _root() -> Path:
-    """The files to work on: this product's own."""
+    """The directory of the files to work on: the source of queuectl."""
     return Path(queuectl.__file__).parent
 
 
 @contextmanager
 def _progress(session: Session) -> "Iterator[Any]":
-    """A bar on a terminal, nothing elsewhere."""
+    """A progress bar on a terminal; otherwise nothing."""
     if session.args.quiet or not session.err.isatty():
         yield lambda done, total: None
         return

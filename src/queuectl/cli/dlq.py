@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 DEAD: frozenset[State] = frozenset(("dead",))
 STEP = 500
-"""Jobs that are read at once."""
+"""Jobs per read."""
 
 
 def list__options(parser: "Parser") -> None:
@@ -100,7 +100,7 @@ def purge(session: "Session") -> int:
 
 
 def _retry_all(session: "Session", wanted: Filter) -> int:
-    """Retry the jobs that are dead now. A job that dies again meanwhile is not retried twice."""
+    """Retry the jobs that are dead now. A job that dies again during the command is not retried twice."""
     steps = session.queue.retry(wanted, alone=session.args.alone)
     count = steps.count()
     if not count:

@@ -20,20 +20,20 @@ if TYPE_CHECKING:
 CLOCK_TOLERANCE = 2.0
 RESULT = len("FAULT")
 LEAST_ROOM = 30
-"""Columns that a text beside the names of the checks needs."""
+"""Minimum width in columns of the text beside the names of the checks."""
 COLOURS = {"ok": "green", "warn": "yellow", "FAULT": "red"}
 DAMAGE_SHOWN = 100
-"""Jobs that cannot be decoded that are named one by one."""
+"""Maximum number of unreadable jobs that are listed one by one."""
 
 
 def doctor_options(parser: "Parser") -> None:
-    """Whether to make the store."""
-    parser.flag("--create", help="make the store where there is none")
+    """Whether to create the store."""
+    parser.flag("--create", help="create the store if there is none")
     parser.example("queuectl doctor", "store settings, durability, clocks, workers, leftovers")
 
 
 def doctor(session: "Session") -> int:
-    """Run all checks; report what is wrong and what to do."""
+    """Run all checks; report faults and hints."""
     if session.args.create:
         session.queue.create()
     checks = [*_versions(), *_settings(session), *session.queue.doctor(), *_leftovers(session)]
@@ -60,7 +60,7 @@ def _lines(session: "Session", checks: Sequence[Check]) -> Iterator[str]:
 
 
 def _for_eyes(session: "Session", check: Check, names: int) -> Iterator[str]:
-    """The text beside the name, or below it on a narrow terminal. A hint has its own line, so that it can be pasted."""
+    """The text beside the name, or below it on a narrow terminal. A hint has its own line, to be copied easily."""
     word = ("warn" if check.hint else "ok") if check.ok else "FAULT"
     result = f"{word:<{RESULT}}"
     head = f"{paint(result, COLOURS[word]) if session.in_colour else result}  {check.name:<{names}}"
@@ -124,7 +124,7 @@ def _leftovers(session: "Session") -> Iterator[Check]:
 
 
 def _database_file(session: "Session") -> Iterator[Check]:
-    """Whether other users may write to the database file: then no worker starts."""
+    """Check whether other users may write to the database file, which prevents the start of a worker."""
     try:
         bootstrap.refuse_shared(session.store_url)
     except StoreUnusable as error:

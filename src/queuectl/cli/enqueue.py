@@ -33,7 +33,7 @@ def enqueue_options(parser: "Parser") -> None:
         "--file",
         metavar="F",
         help="read lines from a file: shell commands, or JSON jobs; empty lines and lines that begin with # are "
-        "passed over, and a \\ at the end of a line joins it with the next one",
+        "skipped, and a \\ at the end of a line joins it with the next one",
     )
     parser.add_argument("--script", metavar="F", help="store the text of a script and run that")
     parser.add_argument(
@@ -49,7 +49,7 @@ def enqueue_options(parser: "Parser") -> None:
     parser.flag("--keep-going", help="with - or --file: skip bad lines and report them")
     parser.flag("--dry-run", help="print the job as it would be stored, and store nothing")
     parser.flag("--wait", help="wait for the end; exit with the command's own code")
-    parser.flag("--follow", help="show its output as it comes, and wait")
+    parser.flag("--follow", help="show the output while the job runs, and wait for the end")
     parser.example("queuectl enqueue 'echo hello'", "one command, run by /bin/sh")
     parser.example(
         "queuectl enqueue --timeout 5m --retries 5 'make report'", "with a time limit and a retry budget"
@@ -90,7 +90,7 @@ def enqueue(session: "Session") -> int:
 
 
 def template(session: "Session") -> dict[str, Any]:
-    """What the flags say, as fields of a request."""
+    """The values of the flags, as fields of a request."""
     args = session.args
     given = {}
     for name, flag in flags():
@@ -122,7 +122,7 @@ def _single(session: "Session") -> JobRequest:
 
 
 def _refuse_unquoted(words: list[str], command: list[str], unknown: str) -> None:
-    """`enqueue ls -l`: a short option behind the first word belongs to the command, which should be quoted."""
+    """Refuse `enqueue ls -l`: a short option after the first word belongs to the command, which must be quoted."""
     start = words.index(command[0]) if command and command[0] in words else len(words)
     if unknown in words[start:] and not unknown.startswith("--"):
         raise _unquoted(words[start:])
@@ -172,7 +172,7 @@ def _add(session: "Session", request: JobRequest) -> "Sequence[Enqueued]":
 
 
 def _say_start(session: "Session", request: JobRequest) -> None:
-    """Tell a person how the start time was understood, if it is local, exists twice, or does not exist."""
+    """Report how a start time was interpreted if it is local, ambiguous, or does not exist."""
     text = request.run_at or request.scheduled_at
     if text is not None and (note := read_time(text, session.queue.now()).note):
         session.say(f"queuectl: {note}")
@@ -239,7 +239,7 @@ _READERS: dict[str, Callable[[str, Any], Any]] = {
     "json": _json,
     "path": lambda flag, text: os.path.abspath(text),
 }
-"""How the text of a flag is read, by the kind in its row."""
+"""How to parse the text of a flag, by the kind in its row."""
 
 
 def _environment(files: list[str], given: list[str]) -> dict[str, str]:

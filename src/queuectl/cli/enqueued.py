@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def announce(session: "Session", added: "Sequence[Enqueued]", since: int | None = None) -> int:
-    """Print the ids; report existing and refused jobs; answers the exit code. `since`: number of the first job."""
+    """Print the ids; report existing and refused jobs; return the exit code. `since`: number of the first job."""
     code = 0
     jobs: list[Job] = []
     for item in added:
@@ -32,7 +32,7 @@ def announce(session: "Session", added: "Sequence[Enqueued]", since: int | None 
 
 
 def _was_there(job: "Job") -> str:
-    """The job existed already. If it has ended, nothing will run, so the sentence says how to run it again."""
+    """The sentence about an existing job. If the job has ended, it does not run, so a hint shows how to retry it."""
     name = handle(job)
     if not job.ended or job.finished_at is None:
         return f"job {name} was there already ({job.state}), unchanged"

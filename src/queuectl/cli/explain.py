@@ -1,4 +1,4 @@
-"""`queuectl explain`: why a job is in its state, and what has to happen next."""
+"""`queuectl explain`: why a job is in its state, and what must happen next."""
 
 from typing import TYPE_CHECKING
 
@@ -19,7 +19,7 @@ def explain_options(parser: "Parser") -> None:
 
 
 def explain(session: "Session") -> int:
-    """Say it in sentences."""
+    """Explain the state of a job in sentences."""
     found = session.queue.explain(reference(session.args.job))
     job = found.job
     if session.json:

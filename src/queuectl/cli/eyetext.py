@@ -1,4 +1,4 @@
-"""Output of a command for a terminal: colours pass; all other control sequences are shown as text."""
+"""Output of a command for a terminal: colours are kept; all other control sequences are shown as text."""
 
 import codecs
 import re
@@ -7,20 +7,20 @@ from typing import Literal
 from queuectl.terminal import safe
 
 Sgr = Literal["kept", "shown", "dropped"]
-"""What becomes of the sequences that set colours (SGR)."""
+"""How to treat the sequences that set colours (SGR)."""
 
 _SGR = re.compile(r"(\x1b\[[0-9;:]*m)")
 _OPEN = re.compile(r"\x1b(\[[0-9;:]*)?\Z")
-"""A sequence of which the rest may still come."""
+"""An incomplete sequence, whose rest may be in the next chunk."""
 RESET = "\x1b[0m"
 AGAIN = "\r\x1b[K"
 
 
 class EyeText:
-    """The bytes of one stream as text. Characters, sequences and line ends stay whole wherever chunks cut them.
+    """Converts the bytes of one stream to text. A character, sequence or line end may be split between two chunks.
 
-    Of a line that was rewritten by carriage returns the last text is shown. An unfinished line is held back until its
-    end; `live`, it is shown at once and rewritten in place.
+    If a line was rewritten by carriage returns, its last text is shown. An unfinished line is kept back until its
+    end; with `live` it is shown at once and rewritten in place.
     """
 
     def __init__(self, sgr: Sgr, *, live: bool = False) -> None:
@@ -31,7 +31,7 @@ class EyeText:
         self._coloured = False
 
     def feed(self, data: bytes, final: bool = False) -> str:
-        """What can be shown by now."""
+        """Add bytes; return the text that can be shown now."""
         text = self._held + self._decoder.decode(data, final)
         *lines, self._held = text.split("\n")
         shown = "".join(self._line(line) + "\n" for line in lines)
@@ -42,13 +42,13 @@ class EyeText:
         return shown + (self._unfinished() if self._live else "")
 
     def _line(self, line: str) -> str:
-        """The rest of a line that ends here, or a whole one."""
+        """A line that ends here, or the rest of it."""
         begun, self._begun = self._begun, False
         again = AGAIN if begun and "\r" in line.rstrip("\r") else ""
         return again + self._harmless(last_text(line))
 
     def _unfinished(self) -> str:
-        """What came of a line without an end yet; only what is new, unless it was rewritten."""
+        """The new text of an unfinished line; the whole line if it was rewritten."""
         cut = _OPEN.search(self._held)
         end = cut.start() if cut else len(self._held.rstrip("\r"))
         line, self._held = self._held[:end], self._held[end:]

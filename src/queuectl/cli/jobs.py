@@ -1,4 +1,4 @@
-"""Looking at jobs: `status`, `show`, `list`."""
+"""Reading jobs: `status`, `show`, `list`."""
 
 from collections.abc import Iterator
 from datetime import timedelta
@@ -33,13 +33,13 @@ def status_options(parser: "Parser") -> None:
     """Optionally a job."""
     parser.add_argument("job", nargs="?", metavar="JOB", help=JOB_HELP)
     watch_option(parser)
-    parser.example("queuectl status", "how it stands")
-    parser.example("queuectl status @last", "the newest job, in short")
+    parser.example("queuectl status", "the state of the queue")
+    parser.example("queuectl status @last", "a summary of the newest job")
     parser.example("queuectl status --json", "for programs")
 
 
 def status(session: "Session") -> int:
-    """The whole system at a glance, or one job in short."""
+    """A summary of the whole system, or of one job."""
     if session.args.job:
         return print_job(session, session.queue.show(reference(session.args.job)), short=True)
     if session.args.watch:
@@ -47,7 +47,7 @@ def status(session: "Session") -> int:
 
         return watch(session, lambda: screen(session, session.queue.status()))
     if session.json or not session.on_terminal:
-        session.say_unused()  # a screen has a line for it
+        session.say_unused()  # a screen has a line for this
     found = session.queue.status()
     if session.json:
         session.emit(shapes.status(found))
@@ -57,8 +57,8 @@ def status(session: "Session") -> int:
 
 
 def watch_option(parser: "Parser") -> None:
-    """The option for a screen that is drawn again and again."""
-    parser.flag("--watch", "-w", help="draw it again every 2 s; q ends")
+    """The option for a screen that is redrawn regularly."""
+    parser.flag("--watch", "-w", help="redraw every 2 s; q ends")
 
 
 def show_options(parser: "Parser") -> None:
@@ -80,7 +80,7 @@ def list__options(parser: "Parser") -> None:
     parser.add_argument("--tag", metavar="T", help="only with this tag")
     parser.add_argument("--batch", metavar="B", help="only of this batch")
     parser.add_argument("--since", metavar="D", help="only those enqueued within this time")
-    parser.add_argument("--limit", metavar="N", default="50", help="at most so many (default 50)")
+    parser.add_argument("--limit", metavar="N", default="50", help="at most this many (default 50)")
     parser.flag("--all", help="all of them")
     parser.add_argument(
         "--sort",
@@ -88,11 +88,11 @@ def list__options(parser: "Parser") -> None:
         default="created",
         help="newest, last changed, or next to run first",
     )
-    parser.add_argument("--after", metavar="CURSOR", help="go on where an earlier answer's `next` left off")
+    parser.add_argument("--after", metavar="CURSOR", help="continue after the `next` of an earlier answer")
     parser.add_argument("--columns", metavar="C,…", help=f"of {', '.join(ALL_COLUMNS)}")
-    parser.flag("--wide", help="all columns, nothing cut")
+    parser.flag("--wide", help="all columns, without cutting")
     parser.flag("--utc", help="times in full and in UTC, not relative to now")
-    parser.flag("--jsonl", help="one JSON job a line")
+    parser.flag("--jsonl", help="one JSON job per line")
     watch_option(parser)
     parser.example("queuectl list", "the newest fifty")
     parser.example("queuectl list --state pending,failed --sort next", "what runs next")
@@ -100,7 +100,7 @@ def list__options(parser: "Parser") -> None:
 
 
 def list_(session: "Session") -> int:
-    """The jobs that match, one a line."""
+    """The jobs that match, one per line."""
     args = session.args
     columns = columns_of(args.columns)
     wanted = Filter(
@@ -114,7 +114,7 @@ def list_(session: "Session") -> int:
 
 
 def print_jobs(session: "Session", wanted: Filter, limit: int | None, columns: tuple[str, ...] | None) -> int:
-    """Print the jobs that match, page by page, so that memory stays flat for a million jobs."""
+    """Print the jobs that match, page by page, so that a million jobs need no more memory than a page."""
     if session.args.watch:
         from queuectl.cli.watch import watch
 
@@ -132,7 +132,7 @@ def print_jobs(session: "Session", wanted: Filter, limit: int | None, columns: t
 
 
 def _print_page(session: "Session", jobs: list[Job], columns: tuple[str, ...] | None) -> bool:
-    """Print the jobs of one page, if the form is one that needs no other page."""
+    """Print the jobs of one page, if the format allows printing page by page."""
     if session.args.jsonl:
         for job in jobs:
             session.emit(shapes.job(job))
@@ -162,7 +162,7 @@ def _print_rest(
     columns: tuple[str, ...] | None,
     cursor: str | None,
 ) -> None:
-    """What was not printed page by page: the document or the table, the unreadable jobs, and how to see more."""
+    """Print the rest: the document or the table, the unreadable jobs, and how to see more."""
     unreadable = [shapes.unreadable(each) for each in damaged]
     if session.args.jsonl:
         for each in unreadable:
@@ -181,7 +181,7 @@ def _print_rest(
 
 
 def print_job(session: "Session", job: Job, *, short: bool = False) -> int:
-    """One job, whole or in short."""
+    """Print one job, complete or as a summary."""
     if session.json:
         session.emit(shapes.document(job=shapes.job(job)))
         return 0
@@ -212,7 +212,7 @@ def states_of(text: str | None) -> frozenset[State]:
 
 
 def limit_of(args: object) -> int | None:
-    """How many jobs are wanted; None for all."""
+    """The maximum number of jobs; None for all."""
     if getattr(args, "all", False):
         return None
     text = str(getattr(args, "limit", "50"))
@@ -224,7 +224,7 @@ def limit_of(args: object) -> int | None:
 def _newest(
     session: "Session", wanted: Filter, limit: int | None, named: tuple[str, ...] | None
 ) -> Iterator[str]:
-    """The lines of the first page; no screen shows more."""
+    """The lines of the first page, which is enough for a screen."""
     page = Page(limit=min(limit or WATCHED, WATCHED), sort=session.args.sort)
     jobs = session.queue.list(wanted, page).jobs
     yield from lay_out(session, *_rows(session, jobs, named))
@@ -244,7 +244,7 @@ def _rows(
 
 
 def _print_unreadable(session: "Session", damaged: list[Unreadable], named: tuple[str, ...] | None) -> None:
-    """The unreadable jobs, in the columns of the others: the number, and what is wrong."""
+    """Print the unreadable jobs in the same columns: the number, and the fault."""
     columns = named or (("number", "id", "state", "error") if session.on_terminal else COLUMNS)
     known = [
         {"number": str(each.number), "id": each.id, "state": "unreadable", "error": each.reason}
@@ -308,7 +308,7 @@ def _more_lines(job: Job, form: Form) -> list[tuple[str, str]]:
 
 
 def _running(session: "Session", job: Job, form: Form) -> list[tuple[str, str]]:
-    """The worker that runs the job, by its name."""
+    """The name of the worker that runs the job, and its lease."""
     lease = job.lease
     if lease is None:
         return []
@@ -320,7 +320,7 @@ def _running(session: "Session", job: Job, form: Form) -> list[tuple[str, str]]:
 _CAUSES: dict[Cause, str] = {
     "person": "by a person",
     "parent": "because of a parent",
-    "skipped": "it was for a failure that did not come",
+    "skipped": "its parent did not fail",
     "max_fails": "its batch had too many failures",
     "overlap": "replaced by the next run of its schedule",
     "moved": "moved to another queue",

@@ -1,4 +1,4 @@
-"""One line on stderr that is rewritten while a command works. Nothing is written unless stderr is a terminal."""
+"""One line on stderr that is rewritten while a command works, only if stderr is a terminal."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,15 +13,15 @@ if TYPE_CHECKING:
     from queuectl.cli.session import Session
 
 PATIENCE = 1.0
-"""Seconds before the progress of an act is shown."""
+"""Seconds until the progress of a command is shown."""
 EVERY = 0.2
-"""Seconds between two writings."""
+"""Seconds between two updates."""
 SETTLED = 3.0
-"""Seconds after which a rate says something about the rest."""
+"""Seconds after which the rate is good enough for an estimate."""
 
 
 class Live:
-    """The line. Clear it before anything else is written to the terminal. `patience`: seconds before it is shown."""
+    """The live line. Clear it before other output to the terminal. `patience`: seconds until it is shown."""
 
     def __init__(self, session: "Session", patience: float = 0.0) -> None:
         self._session = session
@@ -46,7 +46,7 @@ class Live:
 
 @contextmanager
 def progress(session: "Session", verb: str, count: int | None) -> Iterator[Callable[[int], None]]:
-    """Shows the progress of an act on jobs after a second. Call the answer with how many more jobs are done."""
+    """Shows the progress of a change of jobs after a second. Call the function with each number of done jobs."""
     live, done = Live(session, PATIENCE), 0
     live.wanted = live.wanted and not session.args.verbose
 
@@ -69,7 +69,7 @@ class Rest:
         self._first: int | None = None
 
     def words(self, left: int) -> str:
-        """`, about 4m10s left`; nothing as long as too little is done for an estimate."""
+        """`, about 4m10s left`; empty while too little is done for an estimate."""
         if self._first is None:
             self._first = left
         took, done = boottime() - self._begun, self._first - left

@@ -1,4 +1,4 @@
-"""`queuectl logs`: what a job printed, whole, its end, or as it comes."""
+"""`queuectl logs`: the output of a job, complete, its end, or while it runs."""
 
 import base64
 import re
@@ -24,19 +24,19 @@ LINE_END = re.compile(rb"\r*\n|\r")
 
 
 def logs_options(parser: "Parser") -> None:
-    """Which job, which part, in which form."""
+    """Which job, which part, in which format."""
     parser.add_argument("job", metavar="JOB", help=JOB_HELP)
     parser.flag(
-        "-f", "--follow", help="go on as it prints, until it has ended; Ctrl+C stops looking, not the job"
+        "-f", "--follow", help="follow the output until the job has ended; Ctrl+C does not end the job"
     )
     parser.add_argument("--attempt", metavar="N", help="an earlier attempt (default: the newest)")
     parser.add_argument("--tail", metavar="N", help="only the last N lines")
-    parser.flag("--raw", help="the bytes themselves, also on a terminal: nothing replaced, nothing escaped")
-    parser.flag("--plain", help="on a terminal, show colour sequences too and obey none")
+    parser.flag("--raw", help="the exact bytes, also on a terminal")
+    parser.flag("--plain", help="on a terminal, show colour sequences as text too")
     parser.flag("--stdout", help="only stdout (of jobs enqueued with --split)")
     parser.flag("--stderr", help="only stderr (of jobs enqueued with --split)")
-    parser.flag("--jsonl", help="one JSON document a chunk")
-    parser.example("queuectl logs @last", "what the newest job printed")
+    parser.flag("--jsonl", help="one JSON document per chunk")
+    parser.example("queuectl logs @last", "the output of the newest job")
     parser.example("queuectl logs @last --tail 20", "its last twenty lines")
 
 
@@ -68,7 +68,7 @@ def _follow_named(session: "Session", attempt: int | None) -> int:
 
 
 def follow(session: "Session", job: Job, attempt: int | None = None) -> int:
-    """Print output as it comes until the job has ended; a retry's output follows that of the attempt before it."""
+    """Print new output until the job has ended. The output of a retry follows that of the attempt before."""
     from queuectl.cli.wait import Watcher  # not needed without -f
 
     printer, watcher = Printer(session), Watcher(session, [job.id])
@@ -101,7 +101,7 @@ def _print_parts(session: "Session", printer: "Printer", job: Job, parts: Iterab
 
 
 class Printer:
-    """Writes output to stdout: exact in a pipe and with --raw, otherwise as text that cannot harm a terminal."""
+    """Writes output to stdout: unchanged in a pipe and with --raw, otherwise as text that is safe for a terminal."""
 
     def __init__(self, session: "Session") -> None:
         self._session = session
@@ -119,7 +119,7 @@ class Printer:
         self._offset = 0
 
     def chunk(self, chunk: Chunk) -> None:
-        """Write a chunk, and before it the number of bytes that are missing."""
+        """Write a chunk. If bytes before it are missing, first write their number."""
         if chunk.offset > self._offset:
             self._omitted(chunk.offset - self._offset)
         self._offset = chunk.offset + len(chunk.data)
@@ -131,7 +131,7 @@ class Printer:
             self._data(chunk.stream, chunk.data)
 
     def pieces(self, pieces: Iterable[Piece]) -> None:
-        """Write a whole output."""
+        """Write a complete output."""
         for piece in pieces:
             if piece.omitted:
                 self._omitted(piece.omitted)
@@ -158,7 +158,7 @@ class Printer:
         return EyeText(sgr, live=bool(args.follow) and self._session.out.isatty())
 
     def _break_off(self) -> None:
-        """Write what is left of an incomplete character: the next bytes do not belong to it."""
+        """Write the bytes of an incomplete character, because the next bytes do not belong to it."""
         self._session.out.writelines(text.feed(b"", final=True) for text in self._texts.values())
         self._texts.clear()
 
@@ -179,7 +179,7 @@ def _chosen_stream(session: "Session") -> int | None:
 
 
 def _tail(pieces: list[Piece], lines: str | None) -> list[Piece]:
-    """The pieces with the last lines; the first piece is cut. A line that was rewritten counts each time."""
+    """The pieces with the last lines; the first piece is cut. Each version of a rewritten line counts as a line."""
     if lines is None:
         return pieces
     wanted = _count("--tail", lines)

@@ -1,4 +1,4 @@
-"""From the words of a command line to one function call and an exit code; every error becomes one sentence here."""
+"""Runs a command line: parses it, calls one function, reports an error in one sentence, returns the exit code."""
 
 import os
 import sys
@@ -29,7 +29,7 @@ WITH_VALUE = frozenset(("--store", "--config", "--color", "--durability"))
 
 
 def entry() -> None:
-    """The `queuectl` command. Ends without the interpreter's tear-down, which costs a short command 5 ms."""
+    """The `queuectl` command. Skips the interpreter's shutdown, which would cost a short command 5 ms."""
     try:
         take_standard_streams()
         code = main([_as_utf_8(word) for word in sys.argv[1:]])
@@ -41,7 +41,7 @@ def entry() -> None:
 
 
 def main(argv: "Sequence[str]") -> int:
-    """Run one command line; answers the exit code, once all of stdout was written."""
+    """Run one command line; return the exit code after all of stdout is written."""
     own = argv[: argv.index("--")] if "--" in argv else argv
     verbose = "-v" in own or "--verbose" in own
     try:
@@ -71,7 +71,7 @@ def _answer(argv: "Sequence[str]", *, as_json: bool, verbose: bool) -> int:
 
 
 def report(error: QueuectlError, *, as_json: bool, verbose: bool = False) -> int:
-    """One sentence for a person, or one document for a program; answers the exit code."""
+    """Report an error as one sentence for a person or one document for a program; return the exit code."""
     talk = Talk(sys.stderr)
     hint = f" ({error.hint})" if error.hint else ""
     talk.write(f"queuectl: {printable(error.message)}{printable(hint)}\n")
@@ -93,7 +93,7 @@ def report(error: QueuectlError, *, as_json: bool, verbose: bool = False) -> int
 
 
 def _as_utf_8(word: str) -> str:
-    """A word decoded as UTF-8, where the C locale decoded its bytes one by one."""
+    """A word decoded as UTF-8, because the C locale has decoded its bytes one by one."""
     if word.isascii():
         return word
     try:
@@ -103,7 +103,7 @@ def _as_utf_8(word: str) -> str:
 
 
 def printable(text: str) -> str:
-    """Text that cannot harm a terminal or break a line: it may quote what somebody typed."""
+    """The text with control characters escaped, because a message may quote arbitrary input."""
     return "".join(
         c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text
     )
@@ -150,12 +150,12 @@ def _run(argv: list[str]) -> int:
 
 
 def _creates(command: Command, args: "Namespace") -> bool:
-    """Whether this call makes the store if there is none. A command that only reads never does."""
+    """Whether this call creates a missing store. A command that only reads never does."""
     return (command.creates and not getattr(args, "dry_run", False)) or getattr(args, "create", False)
 
 
 def _import_msgspec() -> None:
-    """msgspec asks typing_extensions, where that is installed, for names that Python 3.11 has itself: 8 ms."""
+    """Import msgspec without typing_extensions, which takes 8 ms to import and is not needed on Python 3.11."""
     if "msgspec" in sys.modules or "typing_extensions" in sys.modules:
         return
     sys.modules["typing_extensions"] = None  # type: ignore[assignment]
@@ -166,7 +166,7 @@ def _import_msgspec() -> None:
 
 
 def _parse(parser: "Parser", words: list[str]) -> "Namespace":
-    """argparse drops `--`, so for `enqueue -- PROG ARG` the words behind it are kept apart unchanged."""
+    """Parse the words. argparse drops `--`, so for `enqueue -- PROG ARG` the words after it are kept separately."""
     program: list[str] | None = None
     if parser.no_dashes and "--" in words:
         split = words.index("--")
@@ -177,7 +177,7 @@ def _parse(parser: "Parser", words: list[str]) -> "Namespace":
 
 
 def _command(argv: list[str]) -> tuple[Command | None, list[str]]:
-    """The command and the other words. Options before the command belong to it."""
+    """The command and the other words. Options before the command name belong to the command."""
     at = _first_word(argv, 0)
     if at is None:
         return None, argv
@@ -260,7 +260,7 @@ def _without_command(argv: list[str]) -> int:
 
 
 def overview(group: str = "") -> str:
-    """The help without a command: all commands, the most used first."""
+    """The help without a command: all commands, the most frequent first."""
     rows = [(c.words, c.summary) for c in COMMANDS.values() if c.words.startswith(group)]
     lines = "\n".join(f"  {words:<14} {summary}" for words, summary in rows)
     close = "queuectl COMMAND --help shows a command's options and examples.\n"
@@ -271,6 +271,6 @@ def overview(group: str = "") -> str:
         "examples:\n"
         "  queuectl enqueue 'make report'     add a command; prints its id\n"
         "  queuectl worker start --count 4    run up to four at once\n"
-        f"  queuectl status                    how it stands\n\n{close}"
-        "How to run at night, limit a GPU, be told when it is done, …: docs/recipes.md in the source of queuectl.\n"
+        f"  queuectl status                    counts, queues and workers\n\n{close}"
+        "Run at night, limit a GPU, get a message when a job ends, …: see docs/recipes.md in the source of queuectl.\n"
     )

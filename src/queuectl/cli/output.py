@@ -1,4 +1,4 @@
-"""The two streams of a command. If data (stdout) cannot be written the command fails; talk (stderr) may be lost.
+"""The two streams of a command. If stdout (`Data`) cannot be written, the command fails; stderr (`Talk`) may be lost.
 
 A character that the encoding of the stream lacks is written as its number (`\\u2013`).
 """
@@ -14,7 +14,7 @@ UTF_8 = frozenset(("utf-8", "utf8"))
 
 
 class OutputLost(CommandFailed):
-    """The data of a command could not be written. The hint says what the command had done by then."""
+    """The data of a command could not be written. The hint says what the command has already changed."""
 
     def __init__(self, error: OSError | None) -> None:
         reason = "stdout is closed" if error is None else error.strerror or str(error)
@@ -22,14 +22,14 @@ class OutputLost(CommandFailed):
 
 
 class Data:
-    """stdout. A write that fails raises OutputLost; a reader that has gone is a BrokenPipeError."""
+    """stdout. A failed write raises OutputLost; a closed pipe raises BrokenPipeError."""
 
     def __init__(self, stream: TextIO | None) -> None:
         self.stream = stream
         self.encoding = (getattr(stream, "encoding", None) or "utf-8").lower()
 
     def write(self, text: str) -> None:
-        """Text, what the encoding lacks as numbers."""
+        """Write text, with characters that the encoding lacks as numbers."""
         if not text:
             return
         if self.stream is None:
@@ -42,12 +42,12 @@ class Data:
             raise OutputLost(error) from error
 
     def writelines(self, lines: Iterable[str]) -> None:
-        """Several texts; they bring their line ends."""
+        """Write several texts, which contain their line ends."""
         for line in lines:
             self.write(line)
 
     def write_bytes(self, data: bytes) -> None:
-        """The bytes as they are, after the text that was written before."""
+        """Write bytes unchanged, after all earlier text."""
         self.flush()
         if self.stream is None:
             raise OutputLost(None)
@@ -60,7 +60,7 @@ class Data:
             raise OutputLost(error) from error
 
     def flush(self) -> None:
-        """Hand everything to the system: only now is it known whether a file or a pipe took it."""
+        """Pass all buffered text to the system. Only this call shows whether a file or a pipe accepts it."""
         if self.stream is None:
             return
         try:
@@ -71,11 +71,11 @@ class Data:
             raise OutputLost(error) from error
 
     def isatty(self) -> bool:
-        """Whether a person reads."""
+        """Whether the stream is a terminal."""
         return self.stream is not None and self.stream.isatty()
 
     def fileno(self) -> int:
-        """The descriptor, for questions about the terminal; -1 where there is none."""
+        """The descriptor, for queries about the terminal; -1 if there is none."""
         try:
             return -1 if self.stream is None else self.stream.fileno()
         except ValueError:
@@ -87,17 +87,17 @@ class Data:
 
 
 class Talk(Data):
-    """stderr. What cannot be written is lost: a full disk or a closed stderr does not stop the work."""
+    """stderr. Text that cannot be written is lost: a full disk or a closed stderr does not stop the command."""
 
     def write(self, text: str) -> None:
-        """Text, as far as somebody takes it."""
+        """Write text, as far as possible."""
         try:
             super().write(text)
         except (OSError, OutputLost):
             self.stream = None
 
     def flush(self) -> None:
-        """The same for what is buffered."""
+        """Write the buffered text, as far as possible."""
         try:
             super().flush()
         except (OSError, OutputLost):
@@ -105,7 +105,7 @@ class Talk(Data):
 
 
 def encodable(text: str, stream: TextIO) -> str:
-    """The text with every character that the stream's encoding lacks, or that is half of a pair, as its number."""
+    """The text with lone surrogates, and characters that the stream's encoding lacks, as numbers."""
     encoding = getattr(stream, "encoding", None) or "utf-8"
     if text.isascii() or _has(text, encoding):
         return text
@@ -113,16 +113,16 @@ def encodable(text: str, stream: TextIO) -> str:
 
 
 def as_json_for(encoding: str, text: str) -> str:
-    """A JSON document for a stream: JSON is UTF-8, so on a stream of another encoding it has to be ASCII."""
+    """A JSON document for a stream: ASCII if the stream's encoding is not UTF-8, because JSON is UTF-8."""
     if encoding in UTF_8 or text.isascii():
         return text
     return "".join(c if c.isascii() else _escape(c) for c in text)
 
 
 def take_standard_streams() -> None:
-    """Occupy descriptors 0, 1 and 2 where they are closed, else the database would get such a number.
+    """Open descriptors 0, 1 and 2 if they are closed; otherwise the database would get one of these numbers.
 
-    Python has then set `sys.stdin`, `sys.stdout` or `sys.stderr` to None. Reading from a closed stdin finds nothing.
+    In this case Python has set `sys.stdin`, `sys.stdout` or `sys.stderr` to None. A closed stdin then reads as empty.
     """
     if None not in (sys.stdin, sys.stdout, sys.stderr):
         return
@@ -134,7 +134,7 @@ def take_standard_streams() -> None:
 
 
 def abandon_stdout() -> None:
-    """Give up stdout: what is still buffered goes nowhere, and no later flush fails once more."""
+    """Discard the buffered text of stdout, so that no later flush fails again."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 

@@ -1,4 +1,4 @@
-"""The argument parser of one command: argparse with our words for errors, examples in the help, nothing abbreviated."""
+"""The argument parser of one command: argparse with other error messages, examples in the help, no abbreviations."""
 
 import argparse
 import re
@@ -9,18 +9,17 @@ from typing import Any, NoReturn
 from queuectl.cli.output import Data
 from queuectl.errors import InvalidInput
 
-# Our words are English only. To look for translations of argparse's, it would import `locale` and search directories
-# anew for each of them, 2 ms of every start.
+# No translations: for each of its texts argparse would import `locale` and search directories, 2 ms per start.
 argparse._ = str  # type: ignore[attr-defined]
 
 
 def _formatter(prog: str) -> argparse.HelpFormatter:
-    """With a width of its own, argparse does not import `shutil` (3 ms) to ask for the terminal's at every option."""
+    """A formatter with a fixed width: otherwise argparse imports `shutil` (3 ms) to read the terminal's width."""
     return argparse.RawDescriptionHelpFormatter(prog, max_help_position=32, width=110)
 
 
 class Parser(argparse.ArgumentParser):
-    """Parses one command's arguments; a mistake is an InvalidInput, never an exit from within."""
+    """Parses one command's arguments. A mistake raises InvalidInput; the parser never exits."""
 
     def __init__(self, words: str, summary: str) -> None:
         super().__init__(
@@ -31,23 +30,23 @@ class Parser(argparse.ArgumentParser):
             add_help=False,
         )
         self._optionals.title = "options"
-        # No option of ours begins with a digit: what looks like -17:-2 is a value, for instance a cursor.
+        # No option begins with a digit: -17:-2 is a value, for example a cursor.
         self._negative_number_matcher = re.compile(r"^-\d")
         self.examples: list[tuple[str, str]] = []
         self.no_dashes = False
         self.about_unknown: Callable[[list[str], argparse.Namespace, list[str]], None] = lambda *_: None
-        """Asked about words that fit nowhere; it may know better what was meant, and raise InvalidInput."""
+        """Called with unknown words; it may raise InvalidInput with a better message."""
 
     def example(self, line: str, meaning: str) -> None:
-        """An example for the help; every one of them is run by a test."""
+        """Add an example to the help. A test runs every example."""
         self.examples.append((line, meaning))
 
     def flag(self, *names: str, help: str, **options: Any) -> None:
-        """An option that is on or off."""
+        """Add an option that is on or off."""
         self.add_argument(*names, action="store_true", help=help, **options)
 
     def parse_args(self, words: list[str]) -> argparse.Namespace:  # type: ignore[override]
-        """All words as arguments. Raises InvalidInput for one that fits nowhere."""
+        """Parse all words. Raises InvalidInput for an unknown word."""
         args, unknown = self.parse_known_args(words)
         if unknown:
             self.about_unknown(words, args, unknown)
@@ -64,7 +63,7 @@ class Parser(argparse.ArgumentParser):
         return super().format_help()
 
     def print_help(self, _file: object = None) -> None:
-        """The help, on stdout: argparse would not notice that it cannot be written."""
+        """Print the help to stdout. argparse's own method ignores a failed write; this one reports it."""
         Data(sys.stdout).write(self.format_help())
 
     def _near(self, word: str) -> str:
@@ -84,8 +83,8 @@ def add_globals(parser: Parser) -> None:
         "--config", metavar="FILE", help="configuration file (default: ./queuectl.toml, then the XDG one)"
     )
     group.add_argument("--json", action="store_true", help="one JSON document on stdout")
-    group.add_argument("-q", "--quiet", action="store_true", help="say nothing that is not asked for")
-    group.add_argument("-v", "--verbose", action="store_true", help="say more, tracebacks included")
+    group.add_argument("-q", "--quiet", action="store_true", help="print only what was asked for")
+    group.add_argument("-v", "--verbose", action="store_true", help="print more, with tracebacks")
     group.add_argument(
         "--color", choices=("auto", "always", "never"), help="colour and tables (default: on a terminal)"
     )

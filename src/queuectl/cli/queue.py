@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 COLUMNS = ("queue", "is", "limit", *STATES)
 LESS = ("cancelled", "held", "blocked", "completed", "failed", "dead", "limit", "processing")
-"""Columns that are left out where there is no room, the least important first."""
+"""Columns to omit if the terminal is too narrow, the least important first."""
 
 
 def list__options(parser: "Parser") -> None:
-    """It has no options of its own."""
+    """Only an example: the command has no options."""
     parser.example("queuectl queue list", "all queues")
 
 
@@ -40,11 +40,11 @@ def _row(queue: QueueStatus) -> list[str]:
 def pause_options(parser: "Parser") -> None:
     """The queue."""
     parser.add_argument("queue", metavar="Q", help="the name of the queue")
-    parser.example("queuectl queue pause default", "start nothing more from it; what runs goes on")
+    parser.example("queuectl queue pause default", "start no more of its jobs; running jobs go on")
 
 
 def pause(session: "Session") -> int:
-    """Start nothing from a queue."""
+    """Start no more jobs from a queue."""
     known = session.args.queue in {queue.name for queue in session.queue.queues()}
     changed = session.queue.pause(session.args.queue)
     if not known:
@@ -59,7 +59,7 @@ def resume_options(parser: "Parser") -> None:
 
 
 def resume(session: "Session") -> int:
-    """Start jobs from it again."""
+    """Start jobs from a queue again."""
     changed = session.queue.resume(session.args.queue)
     return _report(session, "resumed" if changed else "was not paused")
 
@@ -68,14 +68,14 @@ def limit_options(parser: "Parser") -> None:
     """The queue and the number."""
     parser.add_argument("queue", metavar="Q", help="the name of the queue")
     parser.add_argument(
-        "limit", metavar="N", help="at most so many at once, over all workers; none lifts the limit"
+        "limit", metavar="N", help="at most this many at once, over all workers; none removes the limit"
     )
     parser.example("queuectl queue limit default 2", "at most two of its jobs at once")
     parser.example("queuectl queue limit default none", "without limit")
 
 
 def limit(session: "Session") -> int:
-    """Run at most so many of its jobs at once."""
+    """Limit how many jobs of a queue run at once."""
     text = session.args.limit
     if text != "none" and not (text.isdecimal() and len(text) < 8):
         raise InvalidInput(f"{text!r} is not a count", "a whole number from 1, or none")

@@ -17,7 +17,7 @@ JOBS_HELP = "numbers, ids, unique prefixes of made ids, @last; - reads ids from 
 
 
 def references(words: Sequence[str]) -> list[str]:
-    """All jobs that are named. Raises InvalidInput when none is."""
+    """All references on the command line. Raises InvalidInput if there is none."""
     named: list[str] = []
     for word in words:
         named += _read_stdin().split() if word == "-" else [word]
@@ -31,7 +31,7 @@ def _read_stdin() -> str:
 
 
 def reference(word: str) -> str:
-    """The one job that is named. Raises InvalidInput when stdin names several."""
+    """The only reference. Raises InvalidInput if stdin contains several."""
     named = references([word])
     if len(named) > 1:
         raise InvalidInput(f"{len(named)} jobs are named, one is expected", "one at a time: … | xargs -n 1")
@@ -39,6 +39,6 @@ def reference(word: str) -> str:
 
 
 def own_job(session: "Session") -> "Job | None":
-    """The job whose command runs this program, if it is a job of the store that is meant."""
+    """The job whose command runs this program, if the job is in the store of this call."""
     id = os.environ.get("QUEUECTL_JOB_ID")
     return session.queue.running_job(id, os.environ.get("QUEUECTL_ATTEMPT_ID")) if id else None

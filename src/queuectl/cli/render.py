@@ -1,4 +1,4 @@
-"""Tables and lists of values for a terminal, and the same as lines for programs."""
+"""Tables and lists of values: for a terminal, or as lines for programs."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -21,8 +21,7 @@ STATE_COLOURS = {
 
 
 FLEXIBLE = {"command": 24, "error": 16, "queue": 8, "tags": 8, "batch": 8, "queues": 8, "name": 8, "id": 26}
-"""Columns that are cut where there is no room, and the width below which one says nothing any more; the others are
-shown whole or not at all."""
+"""Columns that may be cut, and their minimum widths. Other columns are shown whole or not at all."""
 TO_THE_RIGHT = frozenset(
     ("number", "took", "attempt", "code", "cpu", "max rss", "output", "duration", "priority")
 )
@@ -32,9 +31,9 @@ GAP = 2
 def table(
     session: "Session", columns: Sequence[str], rows: Sequence[Sequence[str]], dispensable: Sequence[str] = ()
 ) -> None:
-    """Print rows: as a table on a terminal; elsewhere one line each with tabs, no heading, nothing cut.
+    """Print rows: as a table on a terminal; otherwise one line per row with tabs, without heading and cutting.
 
-    On a narrow terminal the dispensable columns are left out, the first of them first.
+    On a narrow terminal dispensable columns are omitted, in the given order.
     """
     if not session.on_terminal:
         session.out.writelines("\t".join(map(safe, row)) + "\n" for row in rows)
@@ -45,7 +44,7 @@ def table(
 def lay_out(
     session: "Session", columns: Sequence[str], rows: Sequence[Sequence[str]], dispensable: Sequence[str] = ()
 ) -> Iterator[str]:
-    """The lines of a table, a heading first, none longer than the terminal is wide (unless --wide or -v is given)."""
+    """The lines of a table with a heading, none wider than the terminal (unless --wide or -v is given)."""
     rows = [[safe(cell) for cell in row] for row in rows]
     natural = [max([len(name), *(cells(row[at]) for row in rows)]) for at, name in enumerate(columns)]
     if getattr(session.args, "wide", False) or session.args.verbose:
@@ -60,7 +59,7 @@ def lay_out(
 def fit(
     columns: Sequence[str], natural: Sequence[int], width: int, dispensable: Sequence[str] = ()
 ) -> dict[int, int]:
-    """The columns that are shown, with their widths. The least important are left out, then the flexible ones cut."""
+    """The columns to show, with their widths: first omit the least important, then cut the flexible ones."""
     least = [min(n, FLEXIBLE.get(name, n)) for name, n in zip(columns, natural, strict=True)]
     shown = list(range(len(columns)))
     for column in dispensable:
@@ -70,14 +69,14 @@ def fit(
     widths = {at: least[at] for at in shown}
     room = max(width - sum(widths.values()) - GAP * (len(shown) - 1), 0)
     wanting = [at for at in shown if widths[at] < natural[at]]
-    while room and wanting:  # the rest of the room goes to those that are cut, in equal parts
+    while room and wanting:  # divide the remaining width equally between the cut columns
         part = max(room // len(wanting), 1)
         for at in wanting:
             more = min(part, natural[at] - widths[at], room)
             widths[at] += more
             room -= more
         wanting = [at for at in wanting if widths[at] < natural[at]]
-    if (over := sum(widths.values()) + GAP * (len(shown) - 1) - width) > 0:  # narrower than all bounds
+    if (over := sum(widths.values()) + GAP * (len(shown) - 1) - width) > 0:  # narrower than all minimums
         last = max(shown, key=lambda at: (columns[at] in FLEXIBLE, widths[at]))
         widths[last] = max(widths[last] - over, 1)
     return widths
@@ -105,7 +104,7 @@ def _colour_of(column: str, text: str) -> str:
 
 
 def fields(session: "Session", pairs: Sequence[tuple[str, str]]) -> None:
-    """Names and values, one a line, the values in one column."""
+    """Print names and values, one per line, the values in one column."""
     width = max((len(name) for name, _ in pairs), default=0)
     for name, value in pairs:
         session.print(f"{name + ':':<{width + 2}}{value}" if value else f"{name}:")
@@ -113,6 +112,6 @@ def fields(session: "Session", pairs: Sequence[tuple[str, str]]) -> None:
 
 def wrapped(text: str, width: int, *, whole_words: bool = False) -> list[str]:
     """The text on lines of at most `width` columns. `whole_words`: a longer word, such as a path, is not broken."""
-    from textwrap import wrap  # only for eyes
+    from textwrap import wrap  # only for a terminal
 
     return wrap(text, max(width, 10), break_on_hyphens=False, break_long_words=not whole_words)

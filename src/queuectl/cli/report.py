@@ -1,4 +1,4 @@
-"""Reports what an act did to each of many jobs."""
+"""Reports the results of a command that changes many jobs (cancel, retry, hold, …)."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -19,21 +19,21 @@ if TYPE_CHECKING:
     from queuectl.cli.session import Session
 
 FEW = 20
-"""Up to this many named jobs get a line each on a terminal; for more, and for a filter, the summary says enough."""
+"""On a terminal up to this many named jobs get a line each; more jobs, and jobs of a filter, only a summary."""
 REFUSALS_SHOWN = 5
 AGAIN = "the same command goes on"
 
 
 class Act(Struct, frozen=True, kw_only=True):
-    """What is done to jobs, and the words for what became of them.
+    """A change of jobs, and the texts for its results.
 
     verb       for questions and progress: `cancel`
-    steps      does it, some hundreds of jobs at a time, and answers what became of them; closed at the end
-    count      how many jobs are meant
-    line       the words for one job, behind its name
-    kind       what is counted in the summary; by default the line
-    met        for a filter: the words for a job that is refused because it got into the state by itself
-    shape      what the JSON document says of one job beside id, number, state and refusal
+    steps      changes some hundreds of jobs per step, and yields the results; closed at the end
+    count      the number of jobs
+    line       the text for one job, after its name
+    kind       the kind of result that the summary counts; by default the line
+    met        for a filter: the text for a job that is refused because it reached the state by itself
+    shape      further fields of one job in the JSON document
     """
 
     verb: str
@@ -47,10 +47,10 @@ class Act(Struct, frozen=True, kw_only=True):
 
 
 class Report:
-    """What was done so far, and how it is told: one line for each job, or on a terminal a summary of many.
+    """Reports results: one line for each job, or on a terminal a summary of many.
 
-    If the output cannot be written any more (its reader has gone, its disk is full), the act goes on, and the error is
-    raised at its end.
+    If the output cannot be written any more (the reader has exited, the disk is full), the changes go on, and the
+    error is raised at the end.
     """
 
     def __init__(self, session: "Session", what: Act) -> None:
@@ -67,7 +67,7 @@ class Report:
         self._shows_all_refusals = verbose or not session.on_terminal
 
     def tell(self, changes: Sequence[Change]) -> None:
-        """Report what became of these jobs."""
+        """Report these results."""
         for change in changes:
             met = self._what.met(change) if change.refused and self._what.by_filter else None
             if change.refused and met is None:
@@ -86,7 +86,7 @@ class Report:
         self._session.did(self._summary())
 
     def end(self, *, is_interrupted: bool, failed: QueuectlError | None) -> int:
-        """The summary, and the exit code."""
+        """Print the summary; return the exit code."""
         if self._session.json:
             self._end_document(is_interrupted, failed)
         elif self._hidden:

@@ -1,4 +1,4 @@
-"""The whole system on one screen: counts, queues, workers, running jobs, and what needs a person."""
+"""The whole system on one screen: counts, queues, workers, running jobs, and findings that need attention."""
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
@@ -16,29 +16,29 @@ if TYPE_CHECKING:
     from queuectl.cli.session import Session
 
 LEAST_SHOWN = 3
-"""Rows that each part shows at least, however low the terminal is."""
+"""Minimum number of rows of each part, also on a low terminal."""
 LABEL = 9
 OPEN: tuple[State, ...] = ("pending", "processing", "failed", "blocked", "held")
 QUEUES = ("queue", "is", *OPEN, "oldest")
 WORKERS = ("name", "is", "busy", "up", "host")
 RUNNING = ("number", "for", "command", "worker")
 FOLDED = frozenset((*OPEN, "is", "oldest"))
-"""Columns that are left out where they would be empty."""
+"""Columns that are omitted if they are empty."""
 
 
 def print_status(session: "Session", found: Status) -> None:
-    """On a terminal one screen, elsewhere (and with -v) everything, a line for each count, queue, worker and slot."""
+    """Print one screen on a terminal; otherwise (and with -v) a line for each count, queue, worker and slot."""
     if session.on_terminal and not session.args.verbose:
         session.out.writelines(line + "\n" for line in screen(session, found))
         return
     _print_lines(session, found)
     for thing in found.attention:
-        if session.on_terminal or thing.kind != "unused_variables":  # a pipe was told of these on stderr
+        if session.on_terminal or thing.kind != "unused_variables":  # a pipe got these on stderr
             session.print(f"! {safe(thing.text)}{f' ({safe(thing.hint)})' if thing.hint else ''}")
 
 
 def screen(session: "Session", found: Status) -> Iterator[str]:
-    """The lines of the screen. Long parts are cut so that all of it fits."""
+    """The lines of the screen. Long parts are cut so that the screen fits."""
     things = found.attention
     room = max(height_of(session.out.fileno()) - 12 - 2 * len(things), 3 * LEAST_SHOWN)
     store = f"{'store':<{LABEL}}  {safe(found.url)} ({found.durability})"
@@ -154,7 +154,7 @@ def _attention(session: "Session", thing: Attention) -> Iterator[str]:
         yield f"{mark} {line}"
         mark = " "
     if thing.hint:
-        yield f"  {safe(thing.hint)}"  # never cut, so that it can be pasted
+        yield f"  {safe(thing.hint)}"  # never cut, so that a person can paste it
 
 
 def _print_lines(session: "Session", found: Status) -> None:

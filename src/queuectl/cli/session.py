@@ -1,6 +1,6 @@
-"""What one invocation works with: its arguments, the sources of its settings, the queue, and where it writes.
+"""The context of one command: its arguments, the sources of its settings, the queue, and its output streams.
 
-Settings and queue are read and opened when first asked for, so that a command pays for what it uses.
+Settings are read and the queue is opened at the first use, so that a command pays only for what it uses.
 """
 
 import os
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Session:
-    """One run of one command. Data goes to `out`, talk to `err`."""
+    """One run of one command. Data is written to `out`, messages to `err`."""
 
     def __init__(
         self, args: Namespace, out: TextIO | None = None, err: TextIO | None = None, *, creates: bool = False
@@ -36,26 +36,26 @@ class Session:
 
     @cached_property
     def sources(self) -> Sources:
-        """Where the settings of this call come from."""
+        """The sources of the settings of this call."""
         names = ("store", "durability", "color", "log_format", "on_disconnect")
         flags = {name: getattr(self.args, name, None) for name in names}
         return Sources(flags, self.args.config, self._warn)
 
     def _warn(self, text: str) -> None:
-        """Also with --quiet: a configuration file that the person may rely on is ignored."""
+        """Print a warning, also with --quiet: a configuration file is ignored, and the person may rely on it."""
         self.err.write(f"queuectl: {terminal.safe(text)}\n")
 
     @cached_property
     def store_url(self) -> str:
-        """The URL of the store that is meant, absolute."""
+        """The absolute URL of the store of this call."""
         return bootstrap.store_url(self.sources)
 
     @cached_property
     def queue(self) -> "Queue":
-        """The queue, opened when first asked for.
+        """The queue, opened at the first use.
 
-        Reading from a store that does not exist finds nothing. A file that was named has to exist, because its path may
-        be mistyped: the first call raises StoreAbsent.
+        A missing store reads as empty. But if a flag or variable names a missing file, the first call raises
+        StoreAbsent, because the path may be mistyped.
         """
         if self.creates:
             return bootstrap.open_queue(self.sources, "create", created=self._say_created)
@@ -67,25 +67,25 @@ class Session:
         self.say(f"queuectl: created store {bootstrap.shown(url)}{self._where()}")
 
     def say_unused(self) -> None:
-        """Tell a person that the jobs are in another store than the variables name."""
+        """Report variables that name a store which this call does not use."""
         if unused := self.sources.unused:
             self.say(f"queuectl: {unused.sentence}; {unused.how}")
 
     def absence(self) -> str | None:
-        """The sentence for a person who reads from a store that does not exist; None if it exists."""
+        """The message that the store does not exist; None if it exists."""
         if "queue" not in self.__dict__ or not self.queue.absent:
             return None
         return f"there is no store yet; the first enqueue creates {bootstrap.shown(self.store_url)}"
 
     def _where(self) -> str:
-        """A note that the path was relative, because it may not be the place that the person means."""
+        """A note that the path is relative, because the person may mean another directory."""
         given = self.sources.given_url
         if given is None or given == self.store_url or not bootstrap.is_local(given):
             return ""
         return f" ({given} is relative to the working directory)"
 
     def how_to_create(self) -> str:
-        """How to create the store that does not exist, as a command with the flags of this call."""
+        """How to create the missing store, as a command with the flags of this call."""
         given = self.sources.given_url
         if given is None:
             return "the first job creates it, or: queuectl doctor --create"
@@ -98,23 +98,23 @@ class Session:
         return f"look at its address; to create it: queuectl {again}doctor --create"
 
     def close(self) -> None:
-        """Let go of the store, if it was opened."""
+        """Close the store, if it was opened."""
         if "queue" in self.__dict__:
             self.queue.close()
 
     def print(self, text: str) -> None:
-        """Data, one line."""
+        """Print one line of data."""
         self.out.write(text + "\n")
 
     def emit(self, document: dict[str, Any], *, pretty: bool = False) -> None:
-        """Data, as a JSON document: on one line, or indented for people."""
+        """Print data as a JSON document: on one line, or indented for people."""
         from queuectl.cli.document import to_json, to_pretty_json
 
         text = to_pretty_json(document) if pretty else to_json(document)
         self.out.write(as_json_for(self.out.encoding, text) + "\n")
 
     def did(self, sentence: str) -> None:
-        """Note what was changed, for the error if the answer cannot be written. Call it before printing the answer."""
+        """Note a change, for the error if the answer cannot be written. Call this before printing the answer."""
         self.done = sentence
 
     def say(self, text: str) -> None:
@@ -125,12 +125,12 @@ class Session:
 
     @cached_property
     def on_terminal(self) -> bool:
-        """Whether data is written for a person: as tables, neutralised, in colour if that is wanted."""
+        """Whether data is written for a person: as tables, with control characters escaped, and maybe in colour."""
         return self.out.isatty() or self.sources.local.color == "always"
 
     @cached_property
     def width(self) -> int:
-        """The columns of the terminal that data is written to."""
+        """The width of the terminal to which data is written."""
         return terminal.width_of(self.out.fileno())
 
     @cached_property
@@ -140,7 +140,7 @@ class Session:
 
     @property
     def in_colour(self) -> bool:
-        """Whether colour is wanted: on a terminal that has it, never with NO_COLOR, unless --color says so."""
+        """Whether to use colour: --color decides; otherwise on a terminal with colours, unless NO_COLOR is set."""
         if self.sources.local.color != "auto":
             return bool(self.sources.local.color == "always")
         return self.out.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"

@@ -1,4 +1,4 @@
-"""Text from files and stdin: limited in size, without byte order marks and Windows line ends."""
+"""Reads text from files and stdin: limited in size, without byte order marks and Windows line ends."""
 
 import sys
 
@@ -28,13 +28,13 @@ def read(path: str, what: str, *, limit: int = COMMAND_LIMIT) -> bytes:
 
 
 def read_text(path: str, what: str) -> str:
-    """A file's text. Bytes that are not UTF-8 come through as lone surrogates, where the field allows them."""
+    """A file's text. Bytes that are not UTF-8 become lone surrogates, which some fields allow."""
     text = read(path, what).removeprefix(MARK_BYTES).decode("utf-8", "surrogateescape")
     first = text.partition("\n")[0]
     return text.replace("\r\n", "\n") if first.endswith("\r") else text
 
 
 def begins_json(text: str | bytes) -> bool:
-    """Whether a text can only be meant as a JSON object. `{ echo a; }` is a command of the shell."""
+    """Whether a text begins a JSON object. `{ echo a; }` is a shell command."""
     head = text.lstrip()[:1024] if isinstance(text, str) else text.lstrip()[:1024].decode("latin-1")
     return head.startswith("{") and head[1:].lstrip()[:1] in ('"', "}")

@@ -1,4 +1,4 @@
-"""`queuectl wait`: until jobs have ended, with the command's own exit code."""
+"""`queuectl wait`: waits until jobs have ended, and exits with the command's exit code."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 NO_CODE = 125
 TIMED_OUT = 124
 NAMED = 5
-"""Jobs, or obstacles, that are named one by one."""
+"""Maximum number of jobs, or of obstacles, that are named one by one."""
 AGAIN = 2.0
-"""Seconds between two looks for what the jobs wait for."""
+"""Seconds between two checks of the reasons why the jobs wait."""
 
 
 def wait_options(parser: "Parser") -> None:
@@ -41,7 +41,7 @@ def wait_options(parser: "Parser") -> None:
 
 
 def wait(session: "Session") -> int:
-    """Wait; exit with the code of one job, or 0 if all of several completed, else 1."""
+    """Wait; return the exit code of one job. For several jobs return 0 if all completed, else 1."""
     args = session.args
     if sum((bool(args.job), bool(args.batch), args.all)) != 1:
         raise InvalidInput("no job is named", "give jobs, or --batch, or --all")
@@ -58,14 +58,14 @@ def wait(session: "Session") -> int:
 
 
 def _refuse_for_itself(session: "Session", own: Job, ids: Sequence[str]) -> None:
-    """Inside a job: refuse to wait for jobs that can only end after this command, unless another job is enough."""
+    """Inside a job: refuse to wait for jobs that can only end after this command, unless --any allows another job."""
     if session.args.any and set(ids) != {own.id}:
         return
     session.queue.refuse_to_wait(own, ids)
 
 
 def wait_for_one(session: "Session", id: str, timeout: timedelta | None = None) -> int:
-    """Wait for one job; answers the exit code to pass on, and says on stderr when there is none."""
+    """Wait for one job; return its exit code, and report on stderr if it has none."""
     jobs = _wait(session, [id], timeout)
     if (job := jobs.get(id)) is None:
         return _nobody(session, _why_missing(session, id))
@@ -83,7 +83,7 @@ def wait_for_one(session: "Session", id: str, timeout: timedelta | None = None) 
 
 
 def _why_missing(session: "Session", id: str) -> QueuectlError:
-    """Why a job is not among those that were waited for: it was deleted, or cannot be decoded."""
+    """The reason why a job is missing in the answer: it was deleted, or cannot be decoded."""
     try:
         session.queue.show(id)
     except UnreadableJob as error:
@@ -94,7 +94,7 @@ def _why_missing(session: "Session", id: str) -> QueuectlError:
 
 
 def exit_code_of(job: Job) -> tuple[int, str | None]:
-    """The code to pass on for an ended job, and what to say about it."""
+    """The exit code for an ended job, and a message about it."""
     if job.state == "completed":
         return 0, None
     if job.state == "cancelled":
@@ -112,7 +112,7 @@ def exit_code_of(job: Job) -> tuple[int, str | None]:
 
 
 def _meant(session: "Session") -> Sequence[str]:
-    """The jobs to wait for. Of a batch these are all jobs, so that a job that failed before counts as well."""
+    """The jobs to wait for. For a batch these are all its jobs, so that a job that failed before counts too."""
     args = session.args
     if args.job:
         return session.queue.resolve(references(args.job))
@@ -153,7 +153,7 @@ def _wait_for_many(session: "Session", ids: Sequence[str], timeout: timedelta | 
 
 
 def _totals(ended: list[Job]) -> str:
-    """How many ended, and how."""
+    """How many jobs ended, by state."""
     counts = {state: sum(1 for job in ended if job.state == state) for state in STATES if state in TERMINAL}
     parts = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
     return f"{len(ended)} job{'' if len(ended) == 1 else 's'}: {parts}" if ended else "no job has ended"
@@ -174,9 +174,9 @@ def _wait(session: "Session", ids: Sequence[str], timeout: timedelta | None) -> 
 
 
 def _goes_on(session: "Session", ids: Sequence[str], names: list[str]) -> str:
-    """That the jobs go on after Ctrl+C, and how to end them, in a hint that stays short for ten thousand jobs.
+    """The hint after Ctrl+C: the jobs go on, and how to end them. It is short even for ten thousand jobs.
 
-    The store is not asked, because it may be the reason for the Ctrl+C.
+    The hint does not use the store, because a slow store may be the reason for the Ctrl+C.
     """
     args = session.args
     batch = (
@@ -193,7 +193,7 @@ def _goes_on(session: "Session", ids: Sequence[str], names: list[str]) -> str:
 
 
 class Watcher:
-    """Reports during a wait what keeps the jobs from running, and on a terminal the progress."""
+    """Reports during a wait why the jobs do not run, and on a terminal the progress."""
 
     def __init__(self, session: "Session", ids: Sequence[str]) -> None:
         self._session, self._count = session, len(ids)
@@ -204,7 +204,7 @@ class Watcher:
         self._counts: Counts | None = None
 
     def look(self, jobs: Sequence[Job], left: int) -> None:
-        """Told in each round: some jobs that have not ended, and how many have not ended in all."""
+        """Called in each round with some jobs that have not ended, and the number of all of them."""
         self.names = [handle(job) for job in jobs[:NAMED]]
         if not self._session.args.quiet and boottime() >= self._next:
             self._next = boottime() + AGAIN
@@ -213,7 +213,7 @@ class Watcher:
             self.live.show(self._progress(left))
 
     def _say(self, found: list[str]) -> None:
-        """Report new obstacles, and once that all of them are gone."""
+        """Report new obstacles, and once that no obstacle is left."""
         if found == self._said:
             return
         self.live.clear()

@@ -1,6 +1,6 @@
-"""`--watch`: a screen that is drawn again every two seconds, until `q` or Ctrl+C.
+"""`--watch`: a screen that is redrawn every two seconds, until `q` or Ctrl+C.
 
-The terminal is restored however the command ends: also on TERM and HUP, and while it is stopped by Ctrl+Z.
+The terminal is restored at every end of the command, also after TERM and HUP, and while Ctrl+Z stops the command.
 """
 
 import os
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
 SECONDS = 2.0
 ENTER, LEAVE = "\x1b[?1049h\x1b[?25l", "\x1b[?25h\x1b[?1049l"
-"""The alternate screen without a cursor, and back to what was there before."""
+"""Switch to the alternate screen without a cursor, and back."""
 
 
 def watch(session: "Session", lines: Callable[[], Iterable[str]]) -> int:
-    """Draw these lines again and again; answers 0 when the person ends it."""
+    """Draw these lines regularly; return 0 when the person ends the command."""
     if not session.out.isatty() or session.json:
         raise InvalidInput("--watch needs a terminal", "leave it out; --json and a loop are for programs")
     with _screen(session) as woken:
@@ -40,7 +40,7 @@ def watch(session: "Session", lines: Callable[[], Iterable[str]]) -> int:
 def _draw(session: "Session", lines: Callable[[], Iterable[str]]) -> None:
     try:
         drawn = list(lines())
-    except StoreError as error:  # it may come back
+    except StoreError as error:  # the store may come back
         drawn = [cut(safe(f"queuectl: {error.message}"), session.width, session.ellipsis)]
     height = max(height_of(session.out.fileno()) - 1, 1)
     if len(drawn) > height:
@@ -51,7 +51,7 @@ def _draw(session: "Session", lines: Callable[[], Iterable[str]]) -> None:
 
 
 def _enough(woken: int) -> bool:
-    """Wait for the next drawing; True if a key asked for the end. A signal (a new size) draws at once."""
+    """Wait for the next drawing; return True if the person pressed `q`. A signal (a new size) draws at once."""
     watched = [woken, sys.stdin.fileno()] if sys.stdin.isatty() else [woken]
     ready, _, _ = select.select(watched, [], [], SECONDS)
     if woken in ready:
@@ -63,7 +63,7 @@ def _enough(woken: int) -> bool:
 
 @contextmanager
 def _screen(session: "Session") -> Iterator[int]:
-    """Set the terminal up for drawing; answers a descriptor that becomes readable when a signal arrives."""
+    """Prepare the terminal for drawing; yield a descriptor that becomes readable when a signal arrives."""
     keys = sys.stdin.fileno() if sys.stdin.isatty() else None
     before: list[Any] | None = termios.tcgetattr(keys) if keys is not None else None
 

@@ -1,4 +1,4 @@
-"""`queuectl worker start`: this process becomes a worker, or starts one in the background."""
+"""`queuectl worker start`: this process becomes a worker, or starts a worker in the background."""
 
 import json
 import os
@@ -26,32 +26,30 @@ ARCHIVE_PATIENCE = 3.0
 
 
 def start_options(parser: "Parser") -> None:
-    """How many, for which queues, in front or behind."""
+    """The number of slots, the queues, foreground or background, and so on."""
     parser.add_argument("--count", "-c", metavar="N", default="1", help="commands at once (default 1)")
     parser.add_argument(
         "--queue", "-Q", metavar="Q", nargs="+", action="extend", help="only these queues (default: all)"
     )
     parser.add_argument("--name", metavar="NAME", help="its name in status (default: host and pid)")
     parser.flag("--detach", help="run in the background, with a log file")
-    parser.flag("--drain", help="leave when nothing is due, running or waiting for a retry")
+    parser.flag("--drain", help="exit when no job is due, running or waiting for a retry")
     parser.add_argument(
-        "--drain-timeout", metavar="D", help="after this time of draining, end what still runs"
+        "--drain-timeout", metavar="D", help="after this time of draining, end the running commands"
     )
-    parser.flag("--clean-env", help="commands see a minimal environment and not the worker's")
+    parser.flag("--clean-env", help="give commands a minimal environment instead of the worker's")
     parser.add_argument("--log-format", choices=("plain", "json"), help="how events are written")
     disconnected = "while the store is away: commands go on, or end before their lease does"
     parser.add_argument("--on-disconnect", choices=("keep", "stop"), help=disconnected)
     hangup = "when its terminal is closed (default: drain; ignore with --detach, and where nohup says so)"
     parser.add_argument("--on-hangup", choices=("drain", "ignore"), help=hangup)
-    parser.example("queuectl worker start --drain", "run what there is, then leave")
-    parser.example(
-        "queuectl worker start --count 4", "up to four at once; Ctrl+C finishes what runs and leaves"
-    )
+    parser.example("queuectl worker start --drain", "run the waiting jobs, then exit")
+    parser.example("queuectl worker start --count 4", "up to four at once; Ctrl+C drains the worker")
     parser.example("queuectl worker start --count 2 --detach", "in the background")
 
 
 def start(session: "Session") -> int:
-    """Become a worker (or, with --detach, start one): this process turns into the holder."""
+    """Become a worker: this process turns into the holder. With --detach start a worker."""
     args = session.args
     count = _slots(args.count)
     wanted = check_name("--name", args.name) if args.name else f"{os.uname().nodename}-{os.getpid()}"
@@ -74,13 +72,14 @@ def start(session: "Session") -> int:
 
 def _warn(session: "Session", settings: Settings) -> None:
     if os.geteuid() == 0:
-        session.say("queuectl: this worker runs as root, so whoever can enqueue is root here")
+        session.say("queuectl: this worker runs as root, so everybody who can enqueue is root here")
     if settings.durability == "fast":
         session.say("queuectl: durability=fast: jobs may be lost with the power of this host")
 
 
 def _ask_the_archive(session: "Session") -> None:
-    """Connect to the archive before the worker starts: a queue works without it, so nobody would see a wrong password.
+    """Connect to the archive before the worker starts, because the queue works even with a wrong password for the
+    archive.
 
     Raises StoreUnusable for a fault that does not go away by itself. An archive that is away is only reported.
     """
@@ -92,7 +91,7 @@ def _ask_the_archive(session: "Session") -> None:
 
 
 def _free_name(session: "Session", wanted: str) -> str:
-    """The wanted name, or a similar one if a live worker has it already."""
+    """The given name, or a similar one if a live worker has this name."""
     from queuectl.worker.host import process_table
 
     host = os.uname().nodename
@@ -165,7 +164,7 @@ def _store_for_commands(url: str) -> str | None:
 
 
 def _own_options(settings: Settings) -> dict[str, str]:
-    """What flags, variables and files say, as text: the agent lays the store's settings under it."""
+    """The settings of flags, variables and files, as text. In the agent they override the store's settings."""
     own = {"default", "the store's settings"}
     return {
         key: settings.text(key)
@@ -183,7 +182,7 @@ def _become_holder(session: "Session", document: dict[str, Any]) -> int:
 
 
 def _start_detached(session: "Session", document: dict[str, Any]) -> int:
-    """Start the worker in the background; wait until it has greeted its agent, so that a fault is seen here."""
+    """Start the worker in the background, and wait until its first agent is connected, to report a fault here."""
     worker = document["worker"]
     log = os.path.join(document["directory"], f"{worker['id']}.log")
     process, answer = _spawn(document, log)
@@ -191,7 +190,7 @@ def _start_detached(session: "Session", document: dict[str, Any]) -> int:
         raise CommandFailed(f"the worker did not start: {answer or 'it ended'}", f"see {log}")
     shown = {"id": worker["id"], "name": worker["name"], "holder_pid": process.pid, "log": log}
     session.did(f"worker {worker['name']} started, pid {process.pid}")
-    process.returncode = 0  # it outlives this process, which is no reason for a warning of `subprocess`
+    process.returncode = 0  # avoids the warning of `subprocess` that the child still runs
     if session.json:
         session.emit(shapes.document(worker=shown))
     else:
@@ -200,7 +199,7 @@ def _start_detached(session: "Session", document: dict[str, Any]) -> int:
 
 
 def _spawn(document: dict[str, Any], log: str) -> tuple["subprocess.Popen[bytes]", str]:
-    """The holder in a session of its own, and what it says once it is ready."""
+    """Start the holder in its own session; return it and its first line (`ready` or a fault)."""
     ready_read, ready_write = os.pipe()
     document["ready_fd"] = ready_write
     read = _pipe_with(document)

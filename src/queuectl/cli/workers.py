@@ -27,7 +27,7 @@ JOBS_NAMED = 5
 
 
 class Parting(NamedTuple):
-    """The workers that have left, are still leaving, or do not answer."""
+    """The workers that have exited, still run, or do not answer."""
 
     stopped: list[Worker]
     leaving: list[Worker]
@@ -35,23 +35,23 @@ class Parting(NamedTuple):
 
     @property
     def remaining(self) -> list[str]:
-        """The ids of the workers that have not left."""
+        """The ids of the workers that have not exited."""
         return sorted(
             [worker.id for worker in self.leaving] + [silent.item.worker.id for silent in self.silent]
         )
 
 
 def stop_options(parser: "Parser") -> None:
-    """Which workers, how gently."""
+    """Which workers, and whether to end their commands."""
     _which(parser)
-    parser.flag("--now", help="end what runs; it goes back to the queue")
+    parser.flag("--now", help="end running commands; their jobs go back to the queue")
     parser.add_argument("--timeout", metavar="D", help="stop waiting after this time")
-    parser.example("queuectl worker stop", "all workers finish what they run and leave")
-    parser.example("queuectl worker stop --now", "what runs is ended and given back")
+    parser.example("queuectl worker stop", "all workers finish their running commands and exit")
+    parser.example("queuectl worker stop --now", "running commands are ended, their jobs given back")
 
 
 def stop(session: "Session") -> int:
-    """Ask workers to leave, and wait until they are gone. A worker that does not answer is never called stopped."""
+    """Ask workers to exit, and wait until they are gone. A worker without an answer is never reported as stopped."""
     args = session.args
     timeout = parse_duration(args.timeout).total_seconds() if args.timeout else None
     items = _chosen(session)
@@ -82,7 +82,7 @@ def _tell_of_parting(session: "Session", parting: Parting) -> None:
 
 
 def _only_asked(session: "Session", items: Sequence[WorkerStatus], own: "Job") -> int:
-    """Inside a job: do not wait, because the worker of the job cannot leave before the job ends."""
+    """Inside a job: do not wait, because the worker of the job cannot exit before the job ends."""
     if session.json:
         ids = [item.worker.id for item in items]
         session.emit(shapes.document(stopped=[], remaining=ids, unanswered=[], asked=ids))
@@ -103,7 +103,7 @@ def _tell_of_others(session: "Session", parting: Parting) -> None:
 
 
 def _silence(session: "Session", silent: Silence) -> str:
-    """The worker that does not answer, what may still run there, and when it is taken back."""
+    """A message about a worker that does not answer: which jobs may still run there, and when they are taken back."""
     item, now = silent.item, session.queue.now()
     heard = item.worker.heartbeat
     age = f"was last heard {format_age(now - heard)} ago" if heard else "was never heard"
@@ -131,7 +131,7 @@ def _held(silent: Silence, session: "Session") -> str:
 
 
 def list__options(parser: "Parser") -> None:
-    """It has no options of its own."""
+    """Only an example: the command has no options."""
     parser.example("queuectl worker list", "workers and what they run")
 
 
@@ -171,11 +171,11 @@ def _row(item: WorkerStatus, now: datetime) -> list[str]:
 def reload_options(parser: "Parser") -> None:
     """Which workers."""
     _which(parser)
-    parser.example("queuectl worker reload", "after an upgrade: new code, while commands run on")
+    parser.example("queuectl worker reload", "after an upgrade: start the new version while commands run on")
 
 
 def reload(session: "Session") -> int:
-    """Ask workers to take the newly installed code."""
+    """Ask workers to start an agent of the installed version."""
     workers = [item.worker for item in _chosen(session) if item.state != "lost" or _is_here(item.worker)]
     session.queue.reload([worker.id for worker in workers])
     session.did(f"asked {len(workers)} worker{'' if len(workers) == 1 else 's'} to reload")
@@ -212,7 +212,7 @@ def forget(session: "Session") -> int:
 
 
 def _to_forget(session: "Session") -> Sequence[WorkerStatus]:
-    """The workers that are named, or all lost ones. Raises Conflict for a process of this host."""
+    """The named workers, or all lost ones. Raises Conflict for a process of this host."""
     args, found = session.args, session.queue.workers()
     if bool(args.worker) == args.all:
         raise InvalidInput("no worker is named", "give names, or --all")
@@ -247,7 +247,7 @@ def _chosen(session: "Session") -> Sequence[WorkerStatus]:
 
 
 def _await_end(session: "Session", items: Sequence[WorkerStatus], timeout: float | None) -> Parting:
-    """Wait until each has left the registry and, on this host, the process table, or is known not to answer."""
+    """Wait until each worker is out of the registry and, on this host, the process table, or does not answer."""
     deadline = None if timeout is None else boottime() + timeout
     waiting = {item.worker.id: item for item in items}
     stopped: list[Worker] = []
@@ -269,7 +269,7 @@ def _await_end(session: "Session", items: Sequence[WorkerStatus], timeout: float
 
 
 def _is_here(worker: Worker, *, running: bool = False) -> bool:
-    """Whether its holder is a process of this host; with `running` one that was not stopped by a signal."""
+    """Whether its holder is a process of this host; with `running` also not stopped by a signal."""
     from queuectl.worker.host import process_table
 
     return process_table.sees(worker.host, worker.directory) and process_table.is_holder(

@@ -1,4 +1,4 @@
-"""From the arguments of the Python API to the values of the front door."""
+"""Converts arguments of the Python API into values of the service."""
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,7 +12,7 @@ from queuectl.python.values import Job
 from queuectl.service.request.fields import JobRequest, convert_request
 
 Reference = Job | str | int
-"""A job: as it was answered, by its id (a unique prefix of an id that queuectl made will do), or by its number."""
+"""A job: a `Job`, an id (or a unique prefix of a generated id), or a number."""
 Duration = timedelta | float | str
 """A `timedelta`, seconds, or text like `5m`."""
 Command = str | Sequence[str]
@@ -22,7 +22,7 @@ _SPANS = ("timeout", "kill_grace", "delay", "backoff_factor", "backoff_max")
 
 
 def request_of(command: Command | None, fields: Mapping[str, Any]) -> JobRequest:
-    """A request with these fields; those that are None were not given. Raises InvalidInput."""
+    """A request with the fields that are not None. Raises InvalidInput."""
     given = {name: value for name, value in fields.items() if value is not None}
     if "retries" in given:
         given["max_retries"] = given.pop("retries")
@@ -44,7 +44,7 @@ def request_of(command: Command | None, fields: Mapping[str, Any]) -> JobRequest
 
 
 def reference_of(job: Reference) -> str:
-    """A job as a reference. The id of a job that was answered means that job, also if it looks like a number."""
+    """The reference for a job. The id of a `Job` always means this job, even if the id looks like a number."""
     if isinstance(job, Job):
         return str(job.number) if is_number(job.id) else job.id
     return str(job)

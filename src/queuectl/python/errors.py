@@ -4,12 +4,12 @@ from queuectl.errors import QueuectlError
 
 
 class ClosedQueue(QueuectlError):
-    """The queue was closed before."""
+    """The queue was closed before the call."""
 
     code = "closed"
 
 
 class WaitTimeout(QueuectlError):
-    """A job had not ended when the timeout of `Queue.wait` was over. The job goes on."""
+    """A job did not end within the timeout of `Queue.wait`. The job goes on."""
 
     code = "wait_timeout"

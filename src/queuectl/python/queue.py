@@ -1,4 +1,4 @@
-"""`from queuectl import Queue`: enqueue jobs, look at them, wait for them and change them from Python."""
+"""`from queuectl import Queue`: enqueue jobs, read them, wait for them and change them from Python."""
 
 import os
 import threading
@@ -35,30 +35,31 @@ from queuectl.service.request.fields import After, JobRequest
 from queuectl.service.settings import Sources
 
 COMMIT = 1000
-"""Jobs of `enqueue_many` that are stored at once."""
+"""Jobs of `enqueue_many` per commit."""
 
-# A text is one reference, though it could be iterated: of two overloads the first is meant, so mypy's warning is off.
+# A `str` is one reference, although it is also iterable. The first overload applies, so mypy's warning is disabled.
 _Jobs = list[Job]
 _Changes = list[Change]
 _inherited: list[LocalQueue | None] = []
-"""Queues that were open when this process was forked. They are kept, because closing one would touch what the parent
-still uses: SQLite releases the locks of a file when any connection of a process to that file is closed.
+"""Queues that were open when this process was forked. They are kept open: closing one would disturb the parent,
+because SQLite releases the locks of a file when a process closes any connection to this file.
 """
 
 
 class Queue:
     """A queue of shell commands.
 
-    `Queue()` is the queue that the command line would use here: the same environment, `.env` and configuration file.
-    `Queue(url)` is the queue in the store at this URL, or by one of the words `postgres`, `mongodb` and `redis`.
+    `Queue()` is the queue of the command line in this process: the same environment, `.env` and configuration file.
+    `Queue(url)` is the queue in the store at this URL; the words `postgres`, `mongodb` and `redis` also work.
 
-    The store is opened at the first call, and made by the first enqueue. A queue may be used from several threads, and
-    by the child of a fork, which opens the store for itself. Close it, or use it as a context manager.
+    The first call opens the store, and the first enqueue creates a missing store. Several threads may use a queue,
+    and so may the child of a fork, which opens its own connections. Close a queue, or use it as a context manager.
 
-    A job is named by a `Job`, an id or a number. Durations are a `timedelta`, seconds, or text like `"5m"`.
+    A job argument is a `Job`, an id or a number. A duration is a `timedelta`, seconds, or text like `"5m"`.
 
-    Every call may raise `StoreUnavailable` (the store is out of reach, and nothing was changed), `StoreUnusable`,
-    `ClosedQueue`, and if it changes something `OutcomeUnknown` (it may have been done; repeating it is safe).
+    Every call may raise `StoreUnavailable` (the store is unreachable, and nothing was changed), `StoreUnusable` and
+    `ClosedQueue`. A call that changes something may raise `OutcomeUnknown`: the change may be done, and repeating the
+    call is safe.
     """
 
     _opened: LocalQueue | None
@@ -80,7 +81,7 @@ class Queue:
         self.close()
 
     def close(self) -> None:
-        """Let go of the store. Later calls raise `ClosedQueue`. Idempotent."""
+        """Close the store. Later calls raise `ClosedQueue`. Idempotent."""
         self._closed = True
         if os.getpid() == self._process:
             with self._lock:
@@ -121,25 +122,25 @@ class Queue:
         split: bool | None = None,
         allow_detached: bool | None = None,
     ) -> Job:
-        """Add a job; answers it as stored. A list of words is a program that is run without a shell.
+        """Add a job; return the stored job. A list of words is a program that runs without a shell.
 
-        What is not given is taken from the settings, as `queuectl enqueue` does.
+        The settings supply the defaults, as for `queuectl enqueue`.
 
         id              a name of your own; the same id with the same content again is the same job
         priority        -1000 to 1000, higher first; one point is worth an hour of waiting
         retries         retries after the first attempt; -1 is for ever. `no_retry_codes`: exit codes without a retry
         backoff_base    retry n waits `backoff_factor * backoff_base ** n`, at most `backoff_max`; `jitter`: 0 to 1
         timeout         end the command after this time; `kill_grace`: the time from TERM to KILL
-        delay, run_at   not before this much time has passed; not before this time (aware, or text as for `--at`)
-        after           jobs to wait for; a text may say how each has to end: `"17:any"`, `"17:failed"`
+        delay, run_at   the earliest start: a duration from now, or a time (aware, or text as for `--at`)
+        after           jobs to wait for; a text may say how each must end: `"17:any"`, `"17:failed"`
         after_failure   what happens if a parent ends otherwise: "cancel" or "hold"
         unique_key      refuse while another job with this key has not ended
         batch, tags     a label of a group; words to find the job by. `meta`: a small object to keep with the job
         hold            not to start before `release`
         cwd, env        the directory (default: this one), and variables for the command; `umask`, `shell`, `stdin`
-        output_limit    bytes of output that are kept of an attempt, the first and the last ones
-        split           keep stdout and stderr apart
-        allow_detached  let processes live on that the command leaves behind
+        output_limit    bytes of output that are kept per attempt, the first and the last ones
+        split           store stdout and stderr separately
+        allow_detached  do not end processes that the command leaves running
 
         Raises `InvalidInput`; `NotFound` for an unknown parent; `Conflict` when the id exists with other content or
         the unique key is taken; `OutcomeUnknown` with the id in `ids`: enqueue again with that id.
@@ -159,11 +160,11 @@ class Queue:
         return job_of(item.job)
 
     def enqueue_many(self, jobs: Iterable[Command | Mapping[str, Any]]) -> Iterator[Added]:
-        """Add many jobs while the result is iterated, in commits of 1,000; answers what became of each.
+        """Add many jobs while the caller iterates over the result, in commits of 1,000; yield one `Added` per job.
 
-        A job is a command, a list of words, or a mapping with `command` or `argv` and any argument of `enqueue`. What
-        was answered is stored. A mapping that cannot be a job raises `InvalidInput` with its position as `index`; then
-        nothing of its commit is stored.
+        A job is a command, a list of words, or a mapping with `command` or `argv` and any argument of `enqueue`. A
+        job is stored before its `Added` is yielded. An invalid mapping raises `InvalidInput` with its position as
+        `index`; then no job of its commit is stored.
         """
         rest, offset = iter(jobs), 0
         while commit := list(islice(rest, COMMIT)):
@@ -224,10 +225,10 @@ class Queue:
     def wait(self, jobs: Iterable[Reference], timeout: Duration | None = None) -> _Jobs: ...
 
     def wait(self, jobs: Reference | Iterable[Reference], timeout: Duration | None = None) -> Job | _Jobs:
-        """Wait until the job, or each of several jobs, has ended; answers what was given, as it is then.
+        """Wait until the job, or each of several jobs, has ended; return the ended job or jobs.
 
-        A job that failed is no exception: look at its `state` and `exit_code`. Raises `WaitTimeout` when the timeout
-        is over (the jobs go on), and `NotFound` when a job does not exist or is deleted meanwhile.
+        A failed job raises no exception: read its `state` and `exit_code`. Raises `WaitTimeout` when the timeout
+        is over (the jobs go on), and `NotFound` when a job does not exist or is deleted during the wait.
         """
         opened = self._open()
         ids = opened.resolve([reference_of(job) for job in _several(jobs)])
@@ -241,15 +242,16 @@ class Queue:
         return ended[0] if isinstance(jobs, Reference) else ended
 
     def output(self, job: Reference, attempt: int | None = None) -> Output:
-        """What an attempt (by default the newest) printed. Raises `NotFound`."""
+        """The output of an attempt, by default the newest one. Raises `NotFound`."""
         return output_of(self._open().output(reference_of(job), attempt))
 
     def follow(
         self, job: Reference, *, attempt: int | None = None, after: Part | None = None
     ) -> Iterator[Part]:
-        """What a job prints, as it comes, until the job has ended. A retry's output follows that of the attempt before.
+        """Yield the output of a job until the job has ended. The output of a retry follows that of the attempt
+        before.
 
-        `after` goes on behind a part that was answered earlier. Raises `NotFound`.
+        `after`: continue after this part. Raises `NotFound`.
         """
         opened = self._open()
         [id] = opened.resolve([reference_of(job)])
@@ -268,10 +270,11 @@ class Queue:
     def cancel(self, jobs: Iterable[Reference], *, reason: str | None = None) -> _Changes: ...
 
     def cancel(self, jobs: Reference | Iterable[Reference], *, reason: str | None = None) -> Job | _Changes:
-        """Never start a job; end it, with all its processes, if it runs. A running one is cancelled once it has ended.
+        """Cancel a job: a waiting job never starts; a running job becomes `cancelled` when its processes have ended.
 
-        Of one job, answers the job, and raises `Conflict` if it has ended otherwise. Of several, answers what became of
-        each. Raises `NotFound`, before anything is changed, for a job that does not exist. So do the other acts.
+        For one job, returns the job, and raises `Conflict` if it has already ended in another state. For several
+        jobs, returns one `Change` each. Raises `NotFound`, before any change, if a job does not exist. `retry`,
+        `hold` and `release` behave in the same way.
         """
         return self._act(jobs, lambda opened, named: opened.cancel(named, reason=reason))
 
@@ -286,8 +289,8 @@ class Queue:
     ) -> Job | _Changes:
         """Run a dead, cancelled or failed job once more, with a new retry budget; with `force` a completed one too.
 
-        The job waits for its parents again, and jobs that were cancelled because of it come back (of several, they
-        follow in the answer); not with `alone`. Raises `Conflict` if one job cannot be retried.
+        The job waits for its parents again, and jobs that were cancelled because of it wait for it again (for several
+        jobs, they follow in the answer); not with `alone`. Raises `Conflict` if one job cannot be retried.
         """
         return self._act(jobs, lambda opened, named: opened.retry(named, force=force, alone=alone))
 
@@ -308,20 +311,20 @@ class Queue:
     def release(self, jobs: Iterable[Reference], *, anyway: bool = False) -> _Changes: ...
 
     def release(self, jobs: Reference | Iterable[Reference], *, anyway: bool = False) -> Job | _Changes:
-        """Let a held job start when it is due, behind its parents; with `anyway` without them.
+        """Let a held job start when it is due and its parents have ended; with `anyway` without waiting for parents.
 
         Raises `Conflict` if one job is not held.
         """
         return self._act(jobs, lambda opened, named: opened.release(named, anyway=anyway))
 
     def _begin(self) -> None:
-        """The state of a queue that is not open in this process."""
+        """Set the state of a queue that is not open in this process."""
         self._process = os.getpid()
         self._lock = threading.Lock()
         self._opened = None
 
     def _open(self) -> LocalQueue:
-        """The open queue of this process. One without a store is opened again, for somebody may have made it."""
+        """The open queue of this process. If its store was missing, open it again: the store may exist now."""
         if os.getpid() != self._process:
             _inherited.append(self._opened)
             self._begin()

@@ -1,4 +1,4 @@
-"""What the Python API answers: frozen values with the names of the JSON.
+"""The return values of the Python API: immutable, with the names of the JSON.
 
 Durations are `timedelta`, times are aware and in UTC, sizes are bytes.
 """
@@ -17,7 +17,7 @@ from queuectl.service import changing, enqueueing, following
 
 
 class Backoff(Struct, frozen=True):
-    """How long a failed job waits: `factor * base ** failures`, at most `max`, spread by the share `jitter`."""
+    """How long a failed job waits: `factor * base ** failures`, at most `max`, varied by the share `jitter`."""
 
     base: float
     factor: timedelta
@@ -26,12 +26,12 @@ class Backoff(Struct, frozen=True):
 
 
 class Job(Struct, frozen=True, kw_only=True):
-    """One command in the queue, as it was when it was read. Read it again with `Queue.show`.
+    """A copy of one job at the time of reading. Read it again with `Queue.show`.
 
     number      assigned by the store, rising, never used again
     run_at      the earliest start; of a job in state `failed` the time of its retry
     attempts    started attempts; `failures` and `losses` count since the retry budget last began
-    exit_code   of the last attempt that ended with one
+    exit_code   of the last attempt that ended with an exit code
     history     the last twenty finished attempts; `history_dropped` counts the others
     lease       who runs the job now, or None
     """
@@ -89,9 +89,9 @@ class Job(Struct, frozen=True, kw_only=True):
 
 
 class Added(Struct, frozen=True):
-    """What became of one job of `Queue.enqueue_many`.
+    """The result for one job of `Queue.enqueue_many`.
 
-    job      the stored job; of a refused one the job that is in the way
+    job      the stored job; after a refusal the conflicting job
     status   added: it is new. existing: it was there already, unchanged. conflict: its id has other content.
              duplicate: its unique key is taken
     refused  why nothing was enqueued, or None
@@ -103,10 +103,10 @@ class Added(Struct, frozen=True):
 
 
 class Change(Struct, frozen=True):
-    """What became of one job of an act on several.
+    """The result for one of several jobs of `cancel`, `retry`, `hold` or `release`.
 
-    job      the job as it is now; None when it was deleted or cannot be read
-    changed  whether the act changed it
+    job      the job as it is now; None if it was deleted or cannot be read
+    changed  whether the call changed the job
     refused  why not, or None
     """
 
@@ -117,11 +117,11 @@ class Change(Struct, frozen=True):
 
 
 class Output(Struct, frozen=True):
-    """What one attempt printed.
+    """The output of one attempt.
 
     data     the kept bytes: all of them, or the first and the last ones
-    omitted  how many bytes between these were not kept
-    total    how many bytes were printed
+    omitted  how many bytes between the first and the last ones were not kept
+    total    how many bytes the command printed
     attempt  the number of the attempt; None when none has started
     """
 
@@ -132,14 +132,14 @@ class Output(Struct, frozen=True):
 
     @property
     def text(self) -> str:
-        """The bytes as text; what is not UTF-8 is replaced."""
+        """The bytes as text; invalid UTF-8 is replaced."""
         return self.data.decode("utf-8", "replace")
 
 
 class Part(Struct, frozen=True):
-    """Some bytes that a job printed, in the order of `Queue.follow`. Give it back as `after` to go on behind it.
+    """A part of a job's output, in the order of `Queue.follow`. Pass it as `after` to continue after it.
 
-    offset  where the bytes stand in the whole output of the attempt; a gap to the part before was not kept
+    offset  the position of the bytes in the output of the attempt; the bytes of a gap between parts were not kept
     stream  0: stdout and stderr together; 1: stdout and 2: stderr of a job with `split`
     """
 
@@ -157,7 +157,7 @@ _OF_SPEC = [name for name in Job.__struct_fields__ if name in domain.Spec.__stru
 
 
 def job_of(job: domain.Job) -> Job:
-    """A stored job as the Python API shows it."""
+    """A stored job as a value of the Python API."""
     retry = job.spec.retry
     return Job(
         **{name: getattr(job, name) for name in _OF_JOB},
@@ -170,18 +170,18 @@ def job_of(job: domain.Job) -> Job:
 
 
 def added_of(item: enqueueing.Enqueued) -> Added:
-    """The same for the answer to a request."""
+    """The answer to a request as a value of the Python API."""
     return Added(job_of(item.job), item.status, item.refused)
 
 
 def change_of(change: changing.Change) -> Change:
-    """The same for a change of a job."""
+    """A change of a job as a value of the Python API."""
     job = job_of(change.job) if change.job else None
     return Change(change.id, job, change.changed, change.refused)
 
 
 def output_of(output: following.Output) -> Output:
-    """The same for an output."""
+    """An output as a value of the Python API."""
     pieces: list[Piece] = output.pieces
     data = b"".join(piece.data for piece in pieces)
     return Output(data, sum(piece.omitted for piece in pieces), output.total, output.attempt)

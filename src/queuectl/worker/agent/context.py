@@ -1,4 +1,4 @@
-"""What all parts of one agent share: who the worker is, its settings, its store, its connection and its log."""
+"""The state shared by all parts of one agent: the worker's identity, settings, store, connection and log."""
 
 from datetime import timedelta
 from typing import Any, Literal, cast

@@ -6,7 +6,7 @@ NEVER = float("inf")
 
 
 class Duty(Protocol):
-    """What the loop of the agent needs of a duty. All times are CLOCK_BOOTTIME (`queuectl.clock.boottime`).
+    """The interface between the agent's loop and a duty. All times are CLOCK_BOOTTIME (`queuectl.clock.boottime`).
 
     The loop sleeps until the smallest `due` of all duties and then runs those that are due, so `due` is the only place
     that says when a duty runs. A duty that stays due after `run` although it has nothing to do makes the loop spin

@@ -1,4 +1,4 @@
-"""What a worker does when its database file was deleted, moved or replaced.
+"""Handles a database file that was deleted, moved or replaced while a worker uses it.
 
 While the worker has results for the old file it waits, because a person may put the file back. Without such results a
 new agent opens the file that is there now. If that file contains no queue, the worker exits.

@@ -1,4 +1,4 @@
-"""The attempt monitor: was a cancel requested, was a lease lost, is a claimed-ahead job stuck behind a long one?"""
+"""The attempt monitor: finds requested cancels, lost leases, and claimed-ahead jobs that wait for a long job."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -17,7 +17,7 @@ from queuectl.worker.protocol import Drop, Kill
 LOOK_EVERY = 0.4
 """Seconds: a cancel request reaches its command within this time and one round of the loop."""
 QUEUED_TOO_LONG = 0.25
-"""Seconds: a claimed-ahead job that waits longer behind a long job is given back."""
+"""Seconds that a claimed-ahead job may wait for a long job before it is given back."""
 STOPPED_EVERY, STOPPED_SHARE = 3.0, 100
 """Seconds between two searches for stopped commands, and the minimum pause as a multiple of a search's duration."""
 SAVE_START_AFTER = 0.7

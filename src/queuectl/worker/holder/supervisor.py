@@ -70,7 +70,7 @@ class Supervisor:
         self.starting = True
         """Whether queued attempts may be started; False for good once the worker drains."""
 
-    # What the agent asks for
+    # Messages of the agent
 
     def submit(self, order: Start, stdin: bytes) -> None:
         """Queue an attempt. Idempotent."""
@@ -148,7 +148,7 @@ class Supervisor:
             if attempt.result is not None:
                 yield attempt.result
 
-    # What the loop asks for
+    # Calls of the loop
 
     @property
     def running(self) -> int:

@@ -38,7 +38,7 @@ class Process(NamedTuple):
 
 
 def missing() -> list[str]:
-    """What this system cannot do for the worker, one sentence each."""
+    """The functions that this system lacks, one sentence each."""
     if LINUX:
         return []
     return [
