@@ -15,7 +15,6 @@ from queuectl.domain.ids import check_new_id, handle, make_id
 from queuectl.domain.job import Job, Parent, Spec
 from queuectl.domain.names import check_name
 from queuectl.errors import Conflict, InvalidInput, NotFound, OutcomeUnknown, StoreError
-from queuectl.service import maintenance, unreadable
 from queuectl.service.request.fields import JobRequest
 from queuectl.service.request.spec import Defaults, command_of, content_of, policy_key, spec_of, start_of
 from queuectl.store.protocol import Added, Store
@@ -136,6 +135,8 @@ def enqueue(store: Store, jobs: Sequence[Job]) -> list[Enqueued]:
         # A parent may have ended after its state was read and before the jobs were stored. Its worker found no child to
         # unblock then. If the store fails here, the workers' sweep of blocked jobs does the same later.
         with suppress(StoreError, OutcomeUnknown):
+            from queuectl.service import maintenance  # an enqueue without parents does not pay for it
+
             maintenance.unblock(store, waiting)
             fresh = store.get(waiting)
             added = [replace(item, job=fresh.get(item.job.id, item.job)) for item in added]
@@ -174,6 +175,8 @@ def _behind_parents(store: Store, jobs: Sequence[Job]) -> list[Job]:
     parents: list[Parent] = [parent for job in jobs for parent in job.spec.after]
     known = store.get(list({parent.job for parent in parents} - own))
     for each in known.unreadable.values():
+        from queuectl.service import unreadable  # as above
+
         raise unreadable.refusal(each)
     for parent in parents:
         if parent.job not in own and parent.job not in known:

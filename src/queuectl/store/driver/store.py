@@ -1,12 +1,12 @@
 """Every verb of the store contract, once for all drivers, over a session and the functions of one driver.
 
-A driver adds a class with a constructor, the functions that `Verbs` names, and what no other store has. A new verb is
-added to the contract, here, to the memory store and to the functions of each driver.
+A driver adds a class with a constructor, the functions that `verbs.py` names, and what no other store has. A new verb
+is added to the contract, here, to `verbs.py`, to the memory store and to the functions of each driver.
 """
 
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
-from typing import Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from msgspec.structs import replace
 
@@ -22,7 +22,6 @@ from queuectl.store.driver.attempt_ids import AttemptIds
 from queuectl.store.driver.notifier import Notifier
 from queuectl.store.driver.session import Session
 from queuectl.store.driver.set_aside import SetAside
-from queuectl.store.driver.verdict import SaveResult
 from queuectl.store.protocol import (
     Added,
     AttemptRef,
@@ -34,73 +33,10 @@ from queuectl.store.protocol import (
     Table,
 )
 
+if TYPE_CHECKING:
+    from queuectl.store.driver.verbs import Verbs
+
 Connection = TypeVar("Connection")
-C = TypeVar("C", contravariant=True)
-Now = TypeVar("Now", contravariant=True)
-Moment = TypeVar("Moment", contravariant=True)
-
-
-class Verbs(Protocol[C, Now, Moment]):
-    """The functions of a driver. Each gets a connection that is lent for the call.
-
-    Now     the time that `add` and `save` get
-    Moment  the time that the other functions get, for comparisons by the store
-    """
-
-    def add(self, connection: C, jobs: Sequence[Job], now: Now, /) -> list[Added]: ...
-
-    def get(self, connection: C, ids: Sequence[str], /) -> Jobs: ...
-
-    def find(self, connection: C, wanted: Filter, page: Page, /) -> Found: ...
-
-    def counts(self, connection: C, wanted: Filter, /) -> Counts: ...
-
-    def due_since(self, connection: C, now: Moment, /) -> dict[str, datetime]: ...
-
-    def claim(
-        self, connection: C, request: ClaimRequest, now: Moment, ids: AttemptIds, aside: SetAside, /
-    ) -> list[Job]: ...
-
-    def renew(
-        self, connection: C, worker: str, held: Sequence[AttemptRef], lease: timedelta, now: Moment, /
-    ) -> list[Job]: ...
-
-    def save(self, connection: C, jobs: Sequence[Job], now: Now, /) -> list[SaveResult]: ...
-
-    def expired_leases(
-        self, connection: C, limit: int, now: Moment, /
-    ) -> tuple[list[Job], list[Unreadable]]: ...
-
-    def write_output(self, connection: C, chunks: Sequence[Chunk], trims: Sequence[Trim], /) -> set[str]: ...
-
-    def read_output(self, connection: C, attempt_id: str, after: int, limit: int, /) -> list[Chunk]: ...
-
-    def heartbeat(self, connection: C, worker: Worker, /) -> Instruction | None: ...
-
-    def pending_instruction(self, connection: C, worker_id: str, /) -> Instruction | None: ...
-
-    def instruct(self, connection: C, worker_id: str, instruction: Instruction, /) -> bool: ...
-
-    def workers(self, connection: C, /) -> list[Worker]: ...
-
-    def forget(self, connection: C, worker_id: str, /) -> None: ...
-
-    def read_table(self, connection: C, table: Table, /) -> dict[str, Entry]: ...
-
-    def insert_entry(self, connection: C, table: Table, key: str, value: str, /) -> bool:
-        """Write an entry with version 1 if there is none. Returns whether it did."""
-
-    def update_entry(self, connection: C, table: Table, key: str, value: str, version: int, /) -> bool:
-        """Replace an entry and raise its version, if its version is this one. Returns whether it did."""
-
-    def delete_entry(self, connection: C, table: Table, key: str, version: int, /) -> bool:
-        """Remove an entry if its version is this one. Returns whether it did."""
-
-    def purge(self, connection: C, wanted: Filter, limit: int, now: Moment, /) -> list[str]: ...
-
-    def set_aside(self, connection: C, damaged: Sequence[Unreadable], aside: SetAside, /) -> None: ...
-
-    def discard(self, connection: C, numbers: Sequence[int], now: Moment, /) -> list[int]: ...
 
 
 class DriverStore(Generic[Connection]):
@@ -109,7 +45,7 @@ class DriverStore(Generic[Connection]):
     A driver sets `session` and `_notifier` in its constructor, and `_verbs` in its class.
     """
 
-    _verbs: Verbs[Any, Any, Any]
+    _verbs: "Verbs[Any, Any, Any]"
     session: Session[Connection]
     _notifier: Notifier
 

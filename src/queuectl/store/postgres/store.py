@@ -7,7 +7,8 @@ from queuectl.domain.worker import Instruction, Worker
 from queuectl.errors import StoreAbsent
 from queuectl.store.driver.notifier import Notifier
 from queuectl.store.driver.server_clock import GOOD_FOR, ServerClock
-from queuectl.store.driver.store import DriverStore, Verbs
+from queuectl.store.driver.store import DriverStore
+from queuectl.store.driver.verbs import Verbs
 from queuectl.store.postgres import address, description, schema, verbs
 from queuectl.store.postgres.connect import SERVER_SHARE, Line, PostgresSession
 from queuectl.store.postgres.listen import Listener

@@ -9,7 +9,8 @@ from queuectl.errors import StoreAbsent
 from queuectl.store.driver import codec
 from queuectl.store.driver.notifier import Notifier
 from queuectl.store.driver.server_clock import GOOD_FOR, ServerClock
-from queuectl.store.driver.store import DriverStore, Verbs
+from queuectl.store.driver.store import DriverStore
+from queuectl.store.driver.verbs import Verbs
 from queuectl.store.protocol import Description
 from queuectl.store.redis import address, description, output, schema, verbs
 from queuectl.store.redis.connect import Line, RedisSession

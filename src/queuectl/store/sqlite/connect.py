@@ -15,7 +15,7 @@ import apsw
 
 from queuectl.errors import StoreAbsent, StoreGone, StoreUnusable
 from queuectl.store.sqlite import directory, name_lock, schema
-from queuectl.store.sqlite.faults import Translated
+from queuectl.store.sqlite.translated import Translated
 from queuectl.trust import quoted
 
 Mode = Literal["power-safe", "fast"]

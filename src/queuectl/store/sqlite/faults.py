@@ -1,8 +1,7 @@
-"""Errors of SQLite, as rows for the translator, and a context manager that keeps the cause."""
+"""Errors of SQLite, as rows for the translator."""
 
 import os
 import sys
-from types import TracebackType
 
 import apsw
 
@@ -35,27 +34,6 @@ ROWS = (
     Row((apsw.ConnectionClosedError, apsw.CursorClosedError), StoreUnavailable, "", "{shown} was closed already"),
     Row((apsw.ConstraintError,), Conflict, REPORT, "the database refuses an impossible job: {reason}"),
 )  # fmt: skip
-
-
-class Translated:
-    """Translates an error of SQLite in its block. After `committing()` the outcome may be unknown."""
-
-    def __init__(self, path: str) -> None:
-        self._path = path
-        self._committing = False
-
-    def committing(self) -> None:
-        """From now on a failing disk leaves it unknown whether the transaction was committed."""
-        self._committing = True
-
-    def __enter__(self) -> "Translated":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if isinstance(error, apsw.Error):
-            raise translation(self._path, error, committing=self._committing) from error
 
 
 def translation(path: str, error: apsw.Error, *, committing: bool = False) -> QueuectlError:

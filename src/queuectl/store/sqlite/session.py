@@ -7,7 +7,7 @@ import apsw
 
 from queuectl.store.driver.session import PooledSession
 from queuectl.store.sqlite.connect import Database
-from queuectl.store.sqlite.faults import Translated
+from queuectl.store.sqlite.translated import Translated
 from queuectl.store.sqlite.writer import Writer
 
 Answer = TypeVar("Answer")

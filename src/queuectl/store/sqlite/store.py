@@ -4,7 +4,7 @@ import os
 import threading
 from collections.abc import Callable
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import apsw
 
@@ -12,14 +12,17 @@ from queuectl.clock import Clock
 from queuectl.domain.job import Job
 from queuectl.store.driver.notifier import Notifier
 from queuectl.store.driver.server_clock import steady
-from queuectl.store.driver.store import DriverStore, Verbs
+from queuectl.store.driver.store import DriverStore
 from queuectl.store.protocol import ClaimRequest, Description
-from queuectl.store.sqlite import claim, description, directory, verbs
+from queuectl.store.sqlite import claim, directory, verbs
 from queuectl.store.sqlite.change_poller import ChangePoller
 from queuectl.store.sqlite.claim import Now
 from queuectl.store.sqlite.connect import PATIENCE, Database, Mode
-from queuectl.store.sqlite.saver import Saver
 from queuectl.store.sqlite.session import SqliteSession
+
+if TYPE_CHECKING:
+    from queuectl.store.driver.verbs import Verbs
+    from queuectl.store.sqlite.saver import Saver
 
 
 class SqliteStore(DriverStore[apsw.Connection]):
@@ -29,7 +32,7 @@ class SqliteStore(DriverStore[apsw.Connection]):
     `create`, a missing file raises StoreAbsent instead of becoming a new database.
     """
 
-    _verbs: Verbs[apsw.Connection, Now, Now] = verbs
+    _verbs: "Verbs[apsw.Connection, Now, Now]" = verbs
     session: SqliteSession
 
     def __init__(
@@ -50,7 +53,7 @@ class SqliteStore(DriverStore[apsw.Connection]):
         self._last_now = self._clock.now()
         database = Database(os.path.realpath(path), durability, patience, mountinfo, create)
         self.session = SqliteSession(database, self._committed)
-        self._saver = Saver(database.log, save_interval) if durability == "fast" else None
+        self._saver = _saver(database.log, save_interval) if durability == "fast" else None
         self._listener = ChangePoller(self.session.writer, database.log)
         self._notifier = Notifier(self._listener, self.session.refuse_use)
         self._idle = True
@@ -86,6 +89,8 @@ class SqliteStore(DriverStore[apsw.Connection]):
         return jobs
 
     def describe(self, *, thorough: bool = False) -> Description:
+        from queuectl.store.sqlite import description  # a short command does not pay for it
+
         found = self.session.writer.alone(lambda c: description.describe(c, self.session.database))
         return self.session.read(lambda c: description.with_damage(c, found)) if thorough else found
 
@@ -102,3 +107,9 @@ class SqliteStore(DriverStore[apsw.Connection]):
         self._listener.reset_backoff()
         if self._saver:
             self._saver.committed()
+
+
+def _saver(log: str, interval: float) -> "Saver":
+    from queuectl.store.sqlite.saver import Saver  # a short command does not pay for it
+
+    return Saver(log, interval)

@@ -15,7 +15,7 @@ import apsw
 from queuectl.errors import OutcomeUnknown
 from queuectl.store.driver.session import closed
 from queuectl.store.sqlite.connect import Database
-from queuectl.store.sqlite.faults import Translated
+from queuectl.store.sqlite.translated import Translated
 
 Answer = TypeVar("Answer")
 Arguments = TypeVarTuple("Arguments")
