@@ -54,7 +54,7 @@ test for servers alone runs on one."""
 ELECTIONS = {"three_mongos", "own_cluster"}
 """Fixtures of servers that elect another one when one dies; that takes seconds each time."""
 
-QUICK = ("domain", "service", "cli", "contract", "test_architecture.py")
+QUICK = ("domain", "service", "cli", "python", "contract", "test_architecture.py", "test_words.py")
 NOT_QUICK = {"cli/test_hints.py", "cli/test_interrupt.py", "cli/test_output.py", "cli/test_waiting.py"}
 """Files of these folders whose tests start many processes or make ten thousand jobs."""
 
