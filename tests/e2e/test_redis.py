@@ -186,7 +186,7 @@ class TestArchiveAway:
             ids += self.run(place, 20)
             until_completed(place, len(ids))
             assert place.json("status")["jobs"]["completed"] == len(ids)
-            self.until_said(worker, "waits in the queue")
+            self.until_said(worker, "wait in the queue")
             own_mongo.start()
             self.until_said(worker, "the archive is back")
         eventually(lambda: self.archived(database) == len(ids), within=30, what="all in the archive")

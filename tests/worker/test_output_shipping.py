@@ -168,7 +168,19 @@ def test_a_result_does_not_wait_for_what_waiting_will_not_mend() -> None:
     ship.prints(b"x")
     assert not ship.tries()
     assert isinstance(ship.outputs.fault, StoreUnusable)
+    assert ship.outputs.unwritten() == {ship.attempt}, "one refusal may be the last one"
+    assert not ship.tries()
     assert ship.outputs.unwritten() == frozenset()
+
+
+def test_refusals_of_a_store_that_fails_otherwise_do_not_count() -> None:
+    ship = Ship(store=Unusable())
+    ship.prints(b"x")
+    for _ in range(3):
+        assert not ship.tries()
+        ship.outputs.note_outage()
+    assert not ship.tries()
+    assert ship.outputs.unwritten() == {ship.attempt}
 
 
 def test_what_was_to_be_trimmed_when_the_store_was_away_is_trimmed_later() -> None:

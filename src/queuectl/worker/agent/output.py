@@ -18,6 +18,9 @@ RETRY_AFTER = 1.0
 """Seconds until chunks that could not be written are tried again."""
 GIVE_UP_AFTER = 60.0
 """Seconds for which results wait for output that cannot be written."""
+REFUSALS = 2
+"""How often in a row a store that works otherwise must refuse output (`StoreUnusable`) before results stop waiting. One
+refusal is not enough: a server that is changing its roles or rights may refuse one request and accept the next."""
 
 
 class _Stored:
@@ -42,6 +45,7 @@ class OutputShipper:
         self._stored: dict[str, _Stored] = {}
         self._limits: dict[str, int] = {}
         self._failing_since: float | None = None
+        self._refusals = 0
         self.fault: StoreError | OutcomeUnknown | None = None
         self.retry_at = NEVER
 
@@ -62,10 +66,16 @@ class OutputShipper:
             self.write(connection)
         except (StoreError, OutcomeUnknown) as fault:
             self._failing_since = self._failing_since or boottime()
+            self._refusals += isinstance(fault, StoreUnusable)
             self.fault, self.retry_at = fault, boottime() + RETRY_AFTER
             return False
         self._failing_since, self.fault, self.retry_at = None, None, NEVER
+        self._refusals = 0
         return True
+
+    def note_outage(self) -> None:
+        """The store failed otherwise, too: its earlier refusals say nothing about output."""
+        self._refusals = 0
 
     def unwritten(self) -> frozenset[str]:
         """The attempts whose results must wait for output that could not be written.
@@ -73,7 +83,7 @@ class OutputShipper:
         Output is accepted only while its attempt holds the lease, and recording the result ends the lease. A result
         that is recorded first would lose the output for good.
         """
-        if self.fault is None or isinstance(self.fault, StoreUnusable) or self._failing_since is None:
+        if self.fault is None or self._refusals >= REFUSALS or self._failing_since is None:
             return frozenset()
         if boottime() - self._failing_since >= GIVE_UP_AFTER:
             return frozenset()

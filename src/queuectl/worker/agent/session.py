@@ -130,6 +130,7 @@ class Session:
         if context.health.failed(permanent=isinstance(fault, StoreUnusable)):
             context.log.note("store", self._missing_file.describe(fault, attempts), error=fault.code)
             context.connection.queue(StoreState(fault.message))
+        self._outputs.note_outage()
         self._missing_file.handle(fault, attempts)
 
     def note_success(self) -> None:
