@@ -14,11 +14,12 @@ from pathlib import Path
 
 from queuectl import config, errors
 from queuectl.cli.commands import ALIASES, COMMANDS, TO_COME, Command
-from queuectl.cli.main import INTERRUPTED, parser_of
+from queuectl.cli.main import parser_of
 from queuectl.cli.parser import Parser
 from queuectl.cli.wait import NO_CODE, TIMED_OUT
 from queuectl.domain import lifecycle, names
 from queuectl.domain.job import STATES, TERMINAL, Spec
+from queuectl.interrupt import INTERRUPTED
 from queuectl.service import shapes
 from queuectl.service.settings import WORDS
 from queuectl.store import protocol
