@@ -26,7 +26,7 @@ demo: $(RUN) ## some two hundred commands through a queue of their own
 	$(BIN)/queuectl demo
 
 quick: $(DEV) | $(COMPILED) ## tests of a minute: rules, command line, stores without a server
-	$(PYTEST) -n 2 --circle quick $(ARGS)
+	$(PYTEST) -n 3 --circle quick $(ARGS)
 
 test: $(DEV) $(POOLER) | $(COMPILED) ## tests of five minutes: every store, every guarantee (KIND=redis for the end-to-end tests)
 	$(PYTEST) -n $(JOBS) --circle test $(ARGS)
