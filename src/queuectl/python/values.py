@@ -181,7 +181,7 @@ def change_of(change: changing.Change) -> Change:
 
 
 def output_of(output: following.Output) -> Output:
-    """An output as a value of the Python API."""
+    """Convert the output of an attempt to the type of the Python API."""
     pieces: list[Piece] = output.pieces
     data = b"".join(piece.data for piece in pieces)
     return Output(data, sum(piece.omitted for piece in pieces), output.total, output.attempt)

@@ -187,7 +187,7 @@ def _named(given: str, environment: Mapping[str, str], part: str = "store") -> s
 
 
 def _with_archive(url: str, archive: str) -> str:
-    """A Redis URL with its archive added, unless it names one itself."""
+    """The Redis URL with the archive's URL added. A URL that already names an archive is returned unchanged."""
     if "archive=" in url.partition("?")[2]:
         return url
     from urllib.parse import quote  # not needed for SQLite

@@ -137,7 +137,7 @@ class PooledSession(Session[Connection]):
             raise
 
     def give_back(self, connection: Connection) -> None:
-        """Keep a lent connection for the next caller, or close it."""
+        """Take a lent connection back: keep it for the next call, or close it."""
         reusable = self.is_reusable(connection)
         with self._lock:
             kept = reusable and not self._closed and len(self._idle) < self.KEPT

@@ -48,7 +48,7 @@ class QueueLock(Struct, frozen=True):
 
 @contextmanager
 def acquired(base: Base, queues: Sequence[str], now: Any) -> Iterator[Mapping[str, QueueLock]]:
-    """The locks of those queues that no other claim has locked, held during the block."""
+    """Lock each of these queues that no other claim has locked; release the locks at the end of the block."""
     asked = {queue: _acquire(base, queue, now) for queue in queues}
     locks = {queue: lock for queue, lock in asked.items() if lock is not None}
     try:

@@ -58,7 +58,7 @@ class PostgresTranslator(Translator):
         return known or StoreUnusable(f"{self.shown}: PostgreSQL says: {reason}")
 
     def forbidden(self, error: psycopg.Error, owner: str, role: str, *, superuser: bool) -> QueuectlError:
-        """A right is missing. `role` is the current user; `superuser`: whether the owner of the schema is one."""
+        """The error for a missing right. `role`: the current user. `superuser`: whether the schema's owner is one."""
         # A member of a superuser role could become superuser, so the hint does not advise to grant that.
         grant = f", or let an administrator run: GRANT {identifier(owner)} TO {identifier(role)}"
         return StoreUnusable(

@@ -19,8 +19,8 @@ RETRY_AFTER = 1.0
 GIVE_UP_AFTER = 60.0
 """Seconds for which results wait for output that cannot be written."""
 REFUSALS = 2
-"""How often in a row a store that works otherwise must refuse output (`StoreUnusable`) before results stop waiting. One
-refusal is not enough: a server that is changing its roles or rights may refuse one request and accept the next."""
+"""Refusals of output in a row (`StoreUnusable`) after which results no longer wait for their output. Refusals during an
+outage of the store do not count. One is not enough: a server whose roles change may accept the next request."""
 
 
 class _Stored:

@@ -89,7 +89,7 @@ class Holder:
         }
 
     def run(self) -> tuple[int, bool]:
-        """Run the loop. Returns the exit status, and whether everything was delivered."""
+        """Run the loop until the worker ends. Returns the exit status, and whether the agent has taken every result."""
         while True:
             now = boottime()
             self._reap(now)

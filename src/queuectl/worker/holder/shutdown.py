@@ -18,7 +18,7 @@ from queuectl.worker.host.result_file import ResultFile
 from queuectl.worker.wording import counted
 
 REPORT_INTERVAL = 60.0
-"""Seconds between two log lines about what the worker waits for."""
+"""Seconds between two log lines that say why the worker has not left yet."""
 GIVE_UP = 10.0
 """Seconds that an agent has to store the results when no command runs any more, or to exit after `bye`."""
 AWAY_PATIENCE = 2.0

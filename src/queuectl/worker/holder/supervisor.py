@@ -79,7 +79,7 @@ class Supervisor:
             self._queue.append((attempt, order, stdin))
 
     def withdraw(self, ids: Iterable[str]) -> list[str]:
-        """Forget those of these attempts that still wait for a slot; return them."""
+        """Withdraw the attempts with these ids that still wait for a slot. Returns the withdrawn ids."""
         wanted = {i for i in ids if i in self._attempts and self._attempts[i].phase is Phase.QUEUED}
         if wanted:
             self._queue = deque(queued for queued in self._queue if queued[0].id not in wanted)
