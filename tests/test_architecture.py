@@ -96,6 +96,19 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "errors",
         "",
     ),
+    "http.client": ("service", "config", "domain", "clock", "trust", "errors"),
+    "http": (
+        "bootstrap",
+        "service",
+        "config",
+        "domain",
+        "clock",
+        "interrupt",
+        "terminal",
+        "trust",
+        "errors",
+        "",
+    ),
     "python": ("bootstrap", "service", "domain", "errors"),
     "__main__": ("cli",),
     "": ("python", "errors"),
@@ -119,7 +132,9 @@ THIRD_PARTY = {
     "pymongo": ("store.mongo", "store.redis_archive"),
     "bson": ("store.mongo", "store.redis_archive"),
     "redis": ("store.redis", "store.redis_archive"),
-    "msgspec": ("domain", "store", "service", "config", "cli", "worker", "python"),
+    "msgspec": ("domain", "store", "service", "config", "cli", "worker", "python", "http"),
+    "starlette": ("http",),
+    "uvicorn": ("http",),
     "rich": ("cli",),
     "shtab": ("cli.completion",),
     "dotenv": ("service.settings", "cli.enqueue"),
@@ -506,6 +521,7 @@ SLEEPS = {
 """A sleep cannot be interrupted. Everywhere else a wait is on a pipe, an event or the store, with a deadline."""
 
 CATCHES_ALL = {
+    "http.app._Endpoint.answer": "the top of a request: an unexpected exception is logged and answered with 500",
     "cli.main._answer": "the top of a command: an unexpected exception is told in one line, or as JSON",
     "store.sqlite.writer.Writer._serve": "whatever happens to one transaction is the answer to all that wait for it",
     "store.sqlite.writer.Writer._perform": "what one operation raises is its own caller's, not its neighbours'",

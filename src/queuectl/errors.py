@@ -9,6 +9,8 @@
     │   │   └── StoreAbsent   5     store_unavailable  reachable, but it contains no queue
     │   └── StoreUnusable     5     store_unusable     must not be used: corrupt, newer, read-only
     ├── OutcomeUnknown        75    unknown            the reply was lost; repeating the same call is safe
+    ├── Unauthenticated       1     unauthenticated    the server wants a token, or does not know this one
+    ├── Forbidden             1     forbidden          the token does not allow it
     ├── CommandFailed         1     failed             the command could not be carried out
     ├── UnreadableJob         1     unreadable         the stored job cannot be decoded
     └── InternalError         1     internal           a bug in this program
@@ -33,12 +35,14 @@ class QueuectlError(Exception):
 class InvalidInput(QueuectlError):
     """The input is not understood, or is out of range. Nothing was changed.
 
-    `index` is the position of the wrong item where several were given.
+    `index` is the position of the wrong item where several were given. `pointer` is the JSON pointer (RFC 6901) to the
+    wrong value in a JSON document.
     """
 
     code = "invalid_input"
     exit_code = 2
     index: int | None = None
+    pointer: str | None = None
 
 
 class NotFound(QueuectlError):
@@ -100,6 +104,18 @@ class OutcomeUnknown(QueuectlError):
     code = "unknown"
     exit_code = 75
     ids: tuple[str, ...] = ()
+
+
+class Unauthenticated(QueuectlError):
+    """The server wants a token, or does not accept the token that was sent."""
+
+    code = "unauthenticated"
+
+
+class Forbidden(QueuectlError):
+    """The token is known, and does not allow the request."""
+
+    code = "forbidden"
 
 
 class CommandFailed(QueuectlError):

@@ -64,19 +64,33 @@ def malformed(raw: bytes, error: Exception) -> InvalidInput:
 
 
 def explain(error: msgspec.ValidationError, fields: list[str]) -> InvalidInput:
-    """The error of a wrong field, in the words of this product, with the name that was meant."""
+    """The error of a wrong field, in the words of this product, with the name that was meant, and its JSON pointer."""
     text = str(error)
     what, _, where = text.partition(" - at `")
     place = where.rstrip("`").removeprefix("$").lstrip(".")
     if "unknown field" in what:
         name = what.split("`")[1]
-        return InvalidInput(
+        found = InvalidInput(
             f"{place + ': ' if place else ''}there is no field {name!r}", nearest(name, fields)
         )
+        found.pointer = f"{pointer(place)}/{_escaped(name)}"
+        return found
     sentence = _in_words(what)
-    return InvalidInput(
+    found = InvalidInput(
         f"{place}: {sentence}" if place else sentence, "queuectl enqueue --help names the fields"
     )
+    found.pointer = pointer(place)
+    return found
+
+
+def pointer(place: str) -> str:
+    """The JSON pointer of a place that msgspec names, such as `jobs[3].tags[0]`."""
+    words = place.replace("[", ".").replace("]", "").split(".") if place else []
+    return "".join(f"/{_escaped(word)}" for word in words)
+
+
+def _escaped(name: str) -> str:
+    return name.replace("~", "~0").replace("/", "~1")
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""The HTTP server: routes that call `Queue`, and the process that serves them."""

@@ -1,0 +1,182 @@
+"""The ASGI application: each request is matched with a row of the route table, authorized, decoded, and handled.
+
+The order of the checks is fixed: host, path, method, read-only, token, scope, query, body. A request that fails one of
+them reaches none of the later ones, and never a handler.
+"""
+
+import asyncio
+import hashlib
+import inspect
+import logging
+import secrets
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from contextvars import copy_context
+from typing import Any
+
+import msgspec
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route as StarletteRoute
+
+from queuectl import __version__
+from queuectl.errors import (
+    Forbidden,
+    InternalError,
+    OutcomeUnknown,
+    QueuectlError,
+    StoreUnavailable,
+    Unauthenticated,
+)
+from queuectl.http import body
+from queuectl.http.call import NOBODY, Call, Caller, Reply
+from queuectl.http.problem import Refusal, problem
+from queuectl.http.server_state import ServerState
+from queuectl.http.table import Route
+
+log = logging.getLogger("queuectl.http")
+PROBES = ("/healthz", "/readyz")
+"""Paths that any `Host` may ask for: probes come by address, and these answers tell nothing."""
+
+
+def application(state: ServerState, routes: Sequence[Route]) -> Starlette:
+    """The application that answers these routes."""
+    by_path = defaultdict[str, dict[str, Route]](dict)
+    for route in routes:
+        by_path[route.path][route.method] = route
+    paths = [
+        StarletteRoute(path, _Endpoint(state, rows).answer, methods=[*METHODS])
+        for path, rows in by_path.items()
+    ]
+    unknown = StarletteRoute("/{path:path}", _Endpoint(state, {}).answer, methods=[*METHODS])
+    return Starlette(routes=[*paths, unknown])
+
+
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+
+
+class _Endpoint:
+    """One path, with the routes of its methods; without any, it answers 404."""
+
+    def __init__(self, state: ServerState, routes: dict[str, Route]) -> None:
+        self._state, self._routes = state, routes
+
+    async def answer(self, request: Request) -> Response:
+        """The answer to one request. Every error becomes a problem document."""
+        id = secrets.token_hex(8)
+        try:
+            response = await self._handled(request, id)
+        except QueuectlError as error:
+            response = _refused(error, id)
+        except Exception as error:
+            log.exception("request %s: %s %s", id, request.method, request.url.path)
+            response = _refused(InternalError(error), id)
+        response.headers["Queuectl-Request"] = id
+        response.headers["Queuectl-Version"] = __version__
+        response.headers.setdefault("Cache-Control", "no-store")
+        return response
+
+    async def _handled(self, request: Request, id: str) -> Response:
+        self._check_host(request)
+        if not self._routes:
+            raise Refusal(
+                "not_found",
+                f"there is no path {request.url.path}",
+                "GET /openapi.json lists the paths",
+                status=404,
+            )
+        allowed = self._allowed()
+        if request.method == "OPTIONS":
+            return Response(status_code=204, headers={"Allow": ", ".join(allowed)})
+        route = self._routes.get("GET" if request.method == "HEAD" else request.method)
+        if route is None:
+            raise Refusal(
+                "method",
+                f"{request.url.path} does not have {request.method}",
+                f"it has {', '.join(allowed)}",
+                headers={"Allow": ", ".join(allowed)},
+            )
+        if route.changes and self._state.read_only:
+            raise Refusal("read_only", "this server only reads")
+        call = await self._call(request, route, id)
+        return _response(await self._run(route, call), request)
+
+    def _allowed(self) -> list[str]:
+        head = ["HEAD"] if "GET" in self._routes else []
+        return [*self._routes, *head, "OPTIONS"]
+
+    def _check_host(self, request: Request) -> None:
+        host = request.headers.get("host", "").lower()
+        if request.url.path.removeprefix(self._state.root) not in PROBES and not self._state.accepts_host(
+            host
+        ):
+            raise Refusal(
+                "wrong_host", f"this server is not {host}", "queuectl serve --allow-host NAME accepts it"
+            )
+
+    async def _call(self, request: Request, route: Route, id: str) -> Call:
+        caller = await self._authorized(request, route)
+        query = body.query_of(request.query_params, route.query)
+        document = None
+        if route.body is not None and not route.raw_body:
+            document = await body.body_of(request, route.body, self._state.limits.body)
+        headers = dict(request.headers)
+        return Call(self._state.queue, caller, request.path_params, query, document, headers, id)
+
+    async def _authorized(self, request: Request, route: Route) -> Caller:
+        """The caller. Raises Unauthenticated and Forbidden."""
+        caller: Caller | None = await in_thread(self._state, self._state.authenticator.caller, request)
+        if route.scope is None:
+            return caller or NOBODY
+        if caller is None:
+            raise Unauthenticated("this route needs a token", "send the header Authorization: Bearer TOKEN")
+        if not caller.may(route.scope):
+            raise Forbidden(
+                f"{caller.name} may not do this", f"it needs a token with the scope {route.scope}"
+            )
+        return caller
+
+    async def _run(self, route: Route, call: Call) -> Reply | Response:
+        if inspect.iscoroutinefunction(route.handler):
+            found: Reply | Response = await route.handler(call)
+            return found
+        try:
+            return await asyncio.wait_for(
+                in_thread(self._state, route.handler, call), self._state.limits.timeout
+            )
+        except TimeoutError:
+            if route.changes:
+                raise OutcomeUnknown("the store did not answer in time", "repeat the request") from None
+            raise StoreUnavailable("the store did not answer in time", "try again") from None
+
+
+async def in_thread(state: ServerState, function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call a function in a thread of the pool, so that the event loop goes on."""
+    loop, context = asyncio.get_running_loop(), copy_context()
+    return await loop.run_in_executor(state.pool, lambda: context.run(function, *arguments))
+
+
+def _response(reply: Reply | Response, request: Request) -> Response:
+    if isinstance(reply, Response):
+        return reply
+    headers = dict(reply.headers)
+    if reply.document is None:
+        return Response(status_code=reply.status, headers=headers)
+    content = msgspec.json.encode(reply.document)
+    etag = reply.etag or f'W/"{hashlib.blake2b(content, digest_size=12).hexdigest()}"'
+    if request.method in ("GET", "HEAD"):
+        headers["ETag"] = etag
+        if etag in (tag.strip() for tag in request.headers.get("if-none-match", "").split(",")):
+            return Response(status_code=304, headers=headers)
+    return Response(content, reply.status, headers, media_type=body.JSON)
+
+
+def _refused(error: QueuectlError, id: str) -> Response:
+    found = problem(error, id)
+    return Response(
+        msgspec.json.encode(found.document),
+        found.status,
+        found.headers,
+        media_type="application/problem+json",
+    )

@@ -1,0 +1,105 @@
+"""The query and the body of a request: read within limits, and decoded by strict rules."""
+
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+from starlette.datastructures import QueryParams
+from starlette.requests import Request
+
+from queuectl.config import nearest
+from queuectl.errors import InvalidInput
+from queuectl.http.problem import Refusal
+from queuectl.service import mistakes
+
+JSON = "application/json"
+
+
+def query_of(given: QueryParams, wanted: type[Struct]) -> Any:
+    """The query parameters as an instance of their type. A list field takes a parameter that is repeated.
+
+    Raises InvalidInput for an unknown parameter, a repeated one, and a value of another type.
+    """
+    fields = {field.encode_name: field for field in msgspec.structs.fields(wanted)}
+    values: dict[str, Any] = {}
+    for name in given:
+        if name not in fields:
+            raise InvalidInput(f"there is no query parameter {name!r}", nearest(name, list(fields)))
+        several = given.getlist(name)
+        if isinstance(fields[name].type, type) or "list" not in str(fields[name].type):
+            if len(several) > 1:
+                raise InvalidInput(f"the query parameter {name!r} is given twice")
+            values[name] = several[0]
+        else:
+            values[name] = several
+    try:
+        return msgspec.convert(values, wanted, strict=False)
+    except msgspec.ValidationError as error:
+        found = mistakes.explain(error, list(fields))
+        raise InvalidInput(f"query parameter {found.message}") from error
+
+
+async def body_of(request: Request, wanted: Any, limit: int) -> Any:
+    """The JSON body as an instance of `wanted`. An empty body counts as `{}`."""
+    raw = await read(request, limit)
+    if raw:
+        require(request, JSON)
+    return decode(raw or b"{}", wanted)
+
+
+def require(request: Request, *types: str) -> str:
+    """The media type of the body. Raises a refusal if it is not one of these."""
+    given = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if given not in types:
+        raise Refusal(
+            "unsupported_media",
+            f"the body is {given or 'of no type'}, not {' or '.join(types)}",
+            f"send the header Content-Type: {types[0]}",
+        )
+    return given
+
+
+async def read(request: Request, limit: int) -> bytes:
+    """The whole body. Raises a refusal as soon as it is known to be longer than `limit` bytes."""
+    length = request.headers.get("content-length", "")
+    if length.isdecimal() and int(length) > limit:
+        raise too_large(limit)
+    parts, size = list[bytes](), 0
+    async for part in request.stream():
+        size += len(part)
+        if size > limit:
+            raise too_large(limit)
+        parts.append(part)
+    return b"".join(parts)
+
+
+def too_large(limit: int) -> Refusal:
+    """The refusal of a body that is too long. The connection is closed, because the rest of the body is not read."""
+    return Refusal(
+        "too_large",
+        f"the body is longer than {limit} bytes",
+        "send the jobs as JSON lines: Content-Type: application/jsonl",
+        headers={"Connection": "close"},
+    )
+
+
+def decode(raw: bytes, wanted: Any) -> Any:
+    """JSON as an instance of a type. Raises InvalidInput with the pointer of the fault."""
+    mistakes.refuse_depth(raw)
+    try:
+        value = msgspec.json.decode(raw, type=wanted)
+    except msgspec.ValidationError as error:
+        mistakes.refuse_duplicates(raw)
+        raise mistakes.explain(error, _names(wanted)) from error
+    except msgspec.DecodeError as error:
+        raise mistakes.malformed(raw, error) from error
+    except UnicodeDecodeError as error:
+        raise InvalidInput(f"the JSON is not UTF-8 (byte {error.start})") from error
+    except RecursionError as error:
+        raise InvalidInput("the JSON is nested too deeply") from error
+    mistakes.refuse_duplicates(raw)
+    return value
+
+
+def _names(wanted: Any) -> list[str]:
+    return list(getattr(wanted, "__struct_encode_fields__", ()))

@@ -1,0 +1,53 @@
+"""The type of a row of the route table. `routes/` has the rows, a file per noun."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from msgspec import Struct
+from starlette.responses import Response
+
+from queuectl.domain.token import Scope
+from queuectl.http.call import Call, Reply
+
+Handler = Callable[[Call], Reply | Response | Awaitable[Reply | Response]]
+"""A handler that is a coroutine function runs in the event loop; any other one runs in a thread, with a deadline."""
+
+
+class NoQuery(Struct, frozen=True, forbid_unknown_fields=True):
+    """A route without query parameters."""
+
+
+class NoBody(Struct, frozen=True, forbid_unknown_fields=True):
+    """A request that changes something and needs no more words: an empty body, or `{}`."""
+
+
+class Route(Struct, frozen=True, kw_only=True):
+    """One route. Dispatch, authorization, the OpenAPI document and the tests follow this row.
+
+    path      below the server's root path; `{ref}` stands for a part without a slash
+    scope     what the caller needs; None: no token is needed
+    handler   carries out the request
+    query     the type of the query parameters
+    body      the type of the JSON body; None: the request has no body
+    answers   for each status of success, the name of the document in `openapi.py` (None: no body)
+    errors    the codes of the errors that are special to this route
+    reads     a POST that changes nothing
+    raw_body  the handler reads the body itself, as a stream of bytes; `body` is its type for the document
+    """
+
+    method: str
+    path: str
+    scope: Scope | None
+    summary: str
+    handler: Handler
+    query: type[Struct] = NoQuery
+    body: Any = None
+    answers: dict[int, str | None]
+    errors: tuple[str, ...] = ()
+    reads: bool = False
+    raw_body: bool = False
+
+    @property
+    def changes(self) -> bool:
+        """Whether the route may change something: a read-only server refuses it."""
+        return self.method != "GET" and not self.reads
