@@ -4,7 +4,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from queuectl import config
 from queuectl.errors import InvalidInput, QueuectlError, StoreAbsent, StoreError, StoreUnusable
@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from queuectl.service.local_queue import LocalQueue
     from queuectl.service.settings import Sources
     from queuectl.store.protocol import Store
-    from queuectl.store.redis import RedisStore
     from queuectl.store.redis_archive.archive import Archive
 
 POSTGRES = ("postgresql", "postgres")
@@ -185,13 +184,12 @@ def _redis(url: str, settings: "Settings | None", patience: float, create: bool)
         from queuectl.store.redis import address as of_redis
     mode = settings.durability if settings else "power-safe"
     archive = of_redis.parse(url).archive
-    live = RedisStore(url, durability=mode, patience=patience, create=create, archives=archive is not None)
     if archive is None:
-        return live
-    return _archived(live, archive, patience)
+        return RedisStore(url, durability=mode, patience=patience, create=create)
+    return _archived(url, archive, patience, durability=mode, create=create)
 
 
-def _archived(live: "RedisStore", archive: str, patience: float) -> "Store":
+def _archived(url: str, archive: str, patience: float, **options: Any) -> "Store":
     """A queue with an archive, which is opened at its first use: most commands do not need its driver."""
     from importlib.util import find_spec
 
@@ -211,7 +209,7 @@ def _archived(live: "RedisStore", archive: str, patience: float) -> "Store":
 
         return Archive(archive, patience)
 
-    return ArchivedStore(live, open_archive)
+    return ArchivedStore(url, open_archive, patience=patience, **options)
 
 
 @contextmanager

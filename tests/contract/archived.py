@@ -6,7 +6,6 @@ from typing import Any
 from contract import redis_integrity
 from contract.grounds import ArchivedGround
 from queuectl.domain.query import Counts, Filter, Page
-from queuectl.store.redis import RedisStore
 from queuectl.store.redis_archive import ArchivedStore
 from queuectl.store.redis_archive.archive import Archive
 from queuectl.store.redis_archive.audit import Audit
@@ -24,9 +23,10 @@ class Between(ArchivedGround):
         self.archive_url = self.past.url
 
     def _store(self, *, patience: float = PATIENCE, **options: Any) -> ArchivedStore:
-        live = RedisStore(self.url, clock=self.clock, archives=True, patience=patience, **options)
         url = self.archive_url
-        return ArchivedStore(live, lambda: Archive(url, patience))
+        return ArchivedStore(
+            self.url, lambda: Archive(url, patience), clock=self.clock, patience=patience, **options
+        )
 
     def fresh(self, **options: Any) -> ArchivedStore:
         """A handle; the ground closes it."""

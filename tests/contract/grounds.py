@@ -271,8 +271,7 @@ class ArchivedGround(RedisGround):
         self.past = MongoGround(archive)
 
     def _store(self, **options: Any) -> Store:
-        live = RedisStore(self.url, clock=self.clock, archives=True, **options)
-        return PromptArchive(live, lambda: Archive(self.past.url, PATIENCE))
+        return PromptArchive(self.url, lambda: Archive(self.past.url, PATIENCE), clock=self.clock, **options)
 
     def empty(self) -> None:
         super().empty()

@@ -91,7 +91,7 @@ def test_doctor_says_what_was_mended_and_when(between: Between, store: ArchivedS
     said = store.describe(thorough=True)
     assert said.faults == ()
     assert said.details["mended"].startswith(f"1 {LOST}, 1 {MISCOUNTED}, at {between.clock.now():%Y-%m-%d}T")
-    when, kinds = store._live.session.read(audit.last_repair) or (None, {})
+    when, kinds = store.session.read(audit.last_repair) or (None, {})
     assert (when, kinds) == (between.clock.now(), {LOST: 1, MISCOUNTED: 1})
 
 
@@ -230,7 +230,7 @@ def test_who_was_displaced_has_not_done_it(
 
     def begin(*_: object) -> None:
         run = audit.Run("another", repairs=True)
-        other._live.session.write(audit.begin, run, audit.FIRST, audit.FIRST)
+        other.session.write(audit.begin, run, audit.FIRST, audit.FIRST)
 
     _after(store, "copies", begin, monkeypatch)
     store.archiver._reconcile()

@@ -55,7 +55,7 @@ def doomed(store: ArchivedStore, steps: int) -> ArchivedStore:
     """The store, that dies after so many calls to either side."""
     life = Life(steps)
     store._archive = store.archiver._archive = Mortal(store._archive, life)  # type: ignore[assignment]
-    store._live.session = store._queue.session = Mortal(store._live.session, life)  # type: ignore[assignment]
+    store.session = store._queue.session = Mortal(store.session, life)  # type: ignore[assignment]
     return store
 
 

@@ -160,9 +160,9 @@ def test_who_has_only_looked_before_it_was_refused_has_done_nothing(server: Redi
         store.purge(Filter(), 9)
 
     def purge_twice(line: Any) -> None:
-        purge.purge(line, Filter(), 1, store.moment)
+        purge.purge(line, Filter(), 1, store._moment())
         with unwilling(server):
-            purge.purge(line, Filter(), 1, store.moment)
+            purge.purge(line, Filter(), 1, store._moment())
 
     with pytest.raises(OutcomeUnknown, match="a part was done before"):
         store.session.write(purge_twice)

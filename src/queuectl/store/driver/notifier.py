@@ -40,6 +40,7 @@ fake source.
 
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from math import inf
@@ -69,7 +70,7 @@ class Lost(Exception):
     """The connection of a source broke: it has to connect again, and the changes meanwhile are unknown."""
 
 
-class Source:
+class Source(ABC):
     """How a driver learns of changes. Only the thread that drives calls it.
 
     signalled   the topics whose changes it learns
@@ -83,7 +84,7 @@ class Source:
     misses_own, throttled, lossy = False, True, True
     readable = True
 
-    def connect(self) -> None:
+    def connect(self) -> None:  # noqa: B027  optional
         """Begin, or begin again after `Lost` or a failure. Changes are reported from here on."""
 
     def descriptor(self) -> int | None:
@@ -94,15 +95,15 @@ class Source:
         """Read what has arrived. Returns the topics; None if only the counters show them. Raises Lost."""
         return None
 
+    @abstractmethod
     def counters(self) -> Mapping[Topic, int]:
         """For each topic a number that changes with every notification; the same object while nothing changed."""
-        raise NotImplementedError
 
     def interval(self) -> float:
         """Seconds until the source is drained even if its descriptor is not readable."""
         return inf if self.descriptor() is not None else POLL * spread()
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027  optional
         """Close the connection. Idempotent."""
 
 

@@ -7,6 +7,7 @@ and translates its errors.
 
 import os
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any, Generic, TypeVar, TypeVarTuple
@@ -16,9 +17,11 @@ from queuectl.errors import StoreUnavailable, StoreUnusable
 Connection = TypeVar("Connection")
 Answer = TypeVar("Answer")
 Arguments = TypeVarTuple("Arguments")
+PATIENCE = 10.0
+"""Seconds that one call may wait for a busy store."""
 
 
-class Session(Generic[Connection]):
+class Session(ABC, Generic[Connection]):
     """The base of all sessions. `shown` names the store in messages, without a password.
 
     `answers` is False while the store cannot be reached: from a failure to the next success.
@@ -42,9 +45,9 @@ class Session(Generic[Connection]):
         """Call `work`, which reads and may take minutes, and return its result."""
         return self.perform(work, args, writing=False)
 
+    @abstractmethod
     def perform(self, work: Callable[..., Answer], args: tuple[Any, ...], *, writing: bool) -> Answer:
         """Call `work` with a connection. Each driver implements this."""
-        raise NotImplementedError
 
     def close(self) -> None:
         """Refuse all use from now on. Idempotent."""
@@ -86,25 +89,25 @@ class PooledSession(Session[Connection]):
         """Guards the three above, and `_closed`."""
         self._returned = threading.Condition(self._lock)
 
+    @abstractmethod
     def connect(self) -> Connection:
         """A new connection, ready for use."""
-        raise NotImplementedError
 
+    @abstractmethod
     def disconnect(self, connection: Connection) -> None:
         """Close a connection."""
-        raise NotImplementedError
 
+    @abstractmethod
     def is_healthy(self, connection: Connection) -> bool:
         """Whether a connection that was idle may be lent."""
-        raise NotImplementedError
 
+    @abstractmethod
     def is_reusable(self, connection: Connection) -> bool:
         """Whether a connection that comes back may be lent again."""
-        raise NotImplementedError
 
+    @abstractmethod
     def translated(self, connection: Connection, *, writing: bool) -> AbstractContextManager[object]:
         """A block in which errors of the library are translated."""
-        raise NotImplementedError
 
     def perform(self, work: Callable[..., Answer], args: tuple[Any, ...], *, writing: bool) -> Answer:
         """Call `work` with a connection of its own."""

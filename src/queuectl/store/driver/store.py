@@ -1,9 +1,10 @@
-"""Every verb of the store contract, once for all drivers, over a session and the functions of one driver.
+"""Every verb of the store contract, once for all drivers, over a session and the modules of one driver.
 
-A driver adds a class with a constructor, the functions that `verbs.py` names, and what no other store has. A new verb
-is added to the contract, here, to `verbs.py`, to the memory store and to the functions of each driver.
+A driver adds a class with a constructor, six modules with the functions that `verbs.py` names, and what no other store
+has. A new verb is added to the contract, here, to `verbs.py`, to the memory store and to a module of each driver.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -19,7 +20,7 @@ from queuectl.domain.topics import Topic
 from queuectl.domain.worker import Instruction, Worker
 from queuectl.store.driver import codec, verdict
 from queuectl.store.driver.attempt_ids import AttemptIds
-from queuectl.store.driver.notifier import Notifier
+from queuectl.store.driver.notifier import Notifier, Source
 from queuectl.store.driver.session import Session
 from queuectl.store.driver.set_aside import SetAside
 from queuectl.store.protocol import (
@@ -34,54 +35,69 @@ from queuectl.store.protocol import (
 )
 
 if TYPE_CHECKING:
-    from queuectl.store.driver.verbs import Verbs
+    from queuectl.store.driver.verbs import Claims, Finds, Outputs, Purges, Registries, Writes
 
 Connection = TypeVar("Connection")
+Now = TypeVar("Now")
+Moment = TypeVar("Moment")
 
 
-class DriverStore(Generic[Connection]):
-    """The verbs of the contract. A verb with nothing to do does not call the store.
+class Verbs(Generic[Connection, Now, Moment]):
+    """The modules of one driver."""
 
-    A driver sets `session` and `_notifier` in its constructor, and `_verbs` in its class.
-    """
+    def __init__(
+        self,
+        claim: "Claims[Connection, Moment]",
+        find: "Finds[Connection]",
+        output: "Outputs[Connection]",
+        purge: "Purges[Connection, Moment]",
+        registry: "Registries[Connection]",
+        write: "Writes[Connection, Now]",
+    ) -> None:
+        self.claim, self.find, self.output = claim, find, output
+        self.purge, self.registry, self.write = purge, registry, write
 
-    _verbs: "Verbs[Any, Any, Any]"
-    session: Session[Connection]
-    _notifier: Notifier
 
-    def __init__(self, token: Callable[[], str] | None) -> None:
+class DriverStore(ABC, Generic[Connection, Now, Moment]):
+    """The verbs of the contract. A verb with nothing to do does not call the store. A driver sets `_verbs`."""
+
+    _verbs: Verbs[Connection, Now, Moment]
+
+    def __init__(self, session: Session[Connection], source: Source, token: Callable[[], str] | None) -> None:
+        self.session, self._listener = session, source
+        self._notifier = Notifier(source, session.refuse_use)
         self._ids = AttemptIds(token or _random_token)
         self._aside = SetAside()
 
-    def now(self) -> datetime:
-        raise NotImplementedError
+    @abstractmethod
+    def now(self) -> datetime: ...
 
-    def _now(self) -> Any:
+    @abstractmethod
+    def _now(self) -> Now:
         """The time in the form in which `add` and `save` of this driver expect it."""
-        return self.now()
 
-    def _moment(self) -> Any:
-        """The time in the form in which the other functions expect it. None: the store reads its own clock."""
-        return None
+    @abstractmethod
+    def _moment(self) -> Moment:
+        """The time in the form in which the other functions of this driver expect it."""
 
     def add(self, jobs: Sequence[Job]) -> list[Added]:
         if not jobs:
             return []
-        added = self.session.write(self._verbs.add, jobs, self._now())
+        added = self.session.write(self._verbs.write.add, jobs, self._now())
         self._notifier.tell_of(jobs, self.now)
         return added
 
     def get(self, ids: Sequence[str]) -> Jobs:
-        return self.session.read(self._verbs.get, ids) if ids else Jobs()
+        return self.session.read(self._verbs.find.get, ids) if ids else Jobs()
 
     def find(self, wanted: Filter, page: Page) -> Found:
-        return self.session.read(self._verbs.find, wanted, page)
+        return self.session.read(self._verbs.find.find, wanted, page)
 
     def counts(self, wanted: Filter) -> Counts:
-        return self.session.read(self._verbs.counts, wanted)
+        return self.session.read(self._verbs.find.counts, wanted)
 
     def due_since(self) -> dict[str, datetime]:
-        return self.session.read(self._verbs.due_since, self._moment())
+        return self.session.read(self._verbs.claim.due_since, self._moment())
 
     def claim(self, worker: str, queues: Sequence[str], limit: int, lease: timedelta) -> list[Job]:
         if limit < 1:
@@ -91,84 +107,86 @@ class DriverStore(Generic[Connection]):
         return claimed
 
     def _claim(self, request: ClaimRequest) -> list[Job]:
-        return self.session.write(self._verbs.claim, request, self._moment(), self._ids, self._aside)
+        return self.session.write(self._verbs.claim.claim, request, self._moment(), self._ids, self._aside)
 
     def renew(self, worker: str, held: Sequence[AttemptRef], lease: timedelta) -> list[Job]:
         if not held:
             return []
-        return self.session.write(self._verbs.renew, worker, held, lease, self._moment())
+        return self.session.write(self._verbs.claim.renew, worker, held, lease, self._moment())
 
     def save(self, jobs: Sequence[Job]) -> list[Saved]:
         if not jobs:
             return []
-        results = self.session.write(self._verbs.save, jobs, self._now())
+        results = self.session.write(self._verbs.write.save, jobs, self._now())
         self._notifier.tell_of(jobs, self.now)
         return list(map(verdict.saved, jobs, results))
 
     def expired_leases(self, limit: int) -> list[Job]:
-        return self.session.read(self._verbs.expired_leases, limit, self._moment())[0]
+        return self.session.read(self._verbs.claim.expired_leases, limit, self._moment())[0]
 
     def write_output(self, chunks: Sequence[Chunk], trims: Sequence[Trim] = ()) -> set[str]:
         if not chunks and not trims:
             return set()
-        refused = self.session.write(self._verbs.write_output, chunks, trims)
+        refused = self.session.write(self._verbs.output.write, chunks, trims)
         self._notifier.tell(topics.OUTPUT)
         return refused
 
     def read_output(self, attempt_id: str, after: int, limit: int = 256) -> list[Chunk]:
-        return self.session.read(self._verbs.read_output, attempt_id, after, limit)
+        return self.session.read(self._verbs.output.read, attempt_id, after, limit)
 
     def heartbeat(self, worker: Worker) -> Instruction | None:
-        return self.session.write(self._verbs.heartbeat, replace(worker, heartbeat=self.now()))
+        return self.session.write(self._verbs.registry.heartbeat, replace(worker, heartbeat=self.now()))
 
     def pending_instruction(self, worker_id: str) -> Instruction | None:
-        return self.session.read(self._verbs.pending_instruction, worker_id)
+        return self.session.read(self._verbs.registry.pending_instruction, worker_id)
 
     def instruct(self, worker_id: str, instruction: Instruction) -> bool:
-        known = self.session.write(self._verbs.instruct, worker_id, instruction)
+        known = self.session.write(self._verbs.registry.instruct, worker_id, instruction)
         self._notifier.tell(topics.WORK)
         return known
 
     def workers(self) -> list[Worker]:
-        return self.session.read(self._verbs.workers)
+        return self.session.read(self._verbs.registry.workers)
 
     def forget(self, worker_id: str) -> None:
-        self.session.write(self._verbs.forget, worker_id)
+        self.session.write(self._verbs.registry.forget, worker_id)
         self._notifier.tell(topics.ENDS)
 
     def read_table(self, table: Table) -> dict[str, Entry]:
-        return self.session.read(self._verbs.read_table, table)
+        return self.session.read(self._verbs.registry.read_table, table)
 
     def compare_and_swap(self, table: Table, key: str, value: dict[str, Any] | None, version: int) -> bool:
         if value is None and version == 0:
             return key not in self.read_table(table)
         if value is None:
-            done = self.session.write(self._verbs.delete_entry, table, key, version)
+            done = self.session.write(self._verbs.registry.delete_entry, table, key, version)
         elif version == 0:
-            done = self.session.write(self._verbs.insert_entry, table, key, codec.to_json(value))
+            done = self.session.write(self._verbs.registry.insert_entry, table, key, codec.to_json(value))
         else:
-            done = self.session.write(self._verbs.update_entry, table, key, codec.to_json(value), version)
+            done = self.session.write(
+                self._verbs.registry.update_entry, table, key, codec.to_json(value), version
+            )
         self._notifier.tell(topics.WORK)
         return done
 
     def purge(self, wanted: Filter, limit: int) -> list[str]:
         if limit < 1:
             return []
-        gone = self.session.write(self._verbs.purge, wanted, limit, self._moment())
+        gone = self.session.write(self._verbs.purge.purge, wanted, limit, self._moment())
         self._notifier.tell(topics.CHANGES)
         return gone
 
     def set_aside(self, *, expired: bool) -> list[Unreadable]:
         if expired and (damaged := self._damaged_leases()):
-            self.session.write(self._verbs.set_aside, damaged, self._aside)
+            self.session.write(self._verbs.claim.set_aside, damaged, self._aside)
         return self._aside.take()
 
     def _damaged_leases(self) -> list[Unreadable]:
         """The claims that cannot be decoded and whose lease has expired."""
-        return self.session.read(self._verbs.expired_leases, 1, self._moment())[1]
+        return self.session.read(self._verbs.claim.expired_leases, 1, self._moment())[1]
 
     def discard(self, numbers: Sequence[int]) -> list[int]:
-        return self.session.write(self._verbs.discard, numbers, self._moment()) if numbers else []
+        return self.session.write(self._verbs.purge.discard, numbers, self._moment()) if numbers else []
 
     def subscribe(self, wanted: Iterable[Topic]) -> Subscription:
         return self._notifier.subscribe(wanted)
@@ -176,16 +194,11 @@ class DriverStore(Generic[Connection]):
     def background_fault(self) -> str | None:
         return None
 
-    def describe(self, *, thorough: bool = False) -> Description:
-        ask = self.session.unhurried if thorough else self.session.read
-        return ask(self._describe, thorough)
+    @abstractmethod
+    def describe(self, *, thorough: bool = False) -> Description: ...
 
-    def _describe(self, connection: Connection, thorough: bool) -> Description:
-        """The store's description, read over this connection."""
-        raise NotImplementedError
-
-    def migrate(self) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def migrate(self) -> None: ...
 
     def close(self) -> None:
         self.session.close()

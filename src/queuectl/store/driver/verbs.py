@@ -1,4 +1,9 @@
-"""The functions that each driver has for the verbs of the contract. Only the type checker needs it."""
+"""The functions that the modules of a driver have, by module. Only the type checker needs this file.
+
+C       a connection that is lent for the call
+Now     the time that `add` and `save` get
+Moment  the time that the other functions get, for comparisons by the store
+"""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -18,14 +23,28 @@ Now = TypeVar("Now", contravariant=True)
 Moment = TypeVar("Moment", contravariant=True)
 
 
-class Verbs(Protocol[C, Now, Moment]):
-    """The functions of a driver. Each gets a connection that is lent for the call.
+class Claims(Protocol[C, Moment]):
+    """`claim.py`."""
 
-    Now     the time that `add` and `save` get
-    Moment  the time that the other functions get, for comparisons by the store
-    """
+    def claim(
+        self, connection: C, request: ClaimRequest, now: Moment, ids: AttemptIds, aside: SetAside, /
+    ) -> list[Job]: ...
 
-    def add(self, connection: C, jobs: Sequence[Job], now: Now, /) -> list[Added]: ...
+    def due_since(self, connection: C, now: Moment, /) -> dict[str, datetime]: ...
+
+    def expired_leases(
+        self, connection: C, limit: int, now: Moment, /
+    ) -> tuple[list[Job], list[Unreadable]]: ...
+
+    def renew(
+        self, connection: C, worker: str, held: Sequence[AttemptRef], lease: timedelta, now: Moment, /
+    ) -> list[Job]: ...
+
+    def set_aside(self, connection: C, damaged: Sequence[Unreadable], aside: SetAside, /) -> None: ...
+
+
+class Finds(Protocol[C]):
+    """`find.py`."""
 
     def get(self, connection: C, ids: Sequence[str], /) -> Jobs: ...
 
@@ -33,25 +52,27 @@ class Verbs(Protocol[C, Now, Moment]):
 
     def counts(self, connection: C, wanted: Filter, /) -> Counts: ...
 
-    def due_since(self, connection: C, now: Moment, /) -> dict[str, datetime]: ...
 
-    def claim(
-        self, connection: C, request: ClaimRequest, now: Moment, ids: AttemptIds, aside: SetAside, /
-    ) -> list[Job]: ...
+class Outputs(Protocol[C]):
+    """`output.py`."""
 
-    def renew(
-        self, connection: C, worker: str, held: Sequence[AttemptRef], lease: timedelta, now: Moment, /
-    ) -> list[Job]: ...
+    def write(self, connection: C, chunks: Sequence[Chunk], trims: Sequence[Trim], /) -> set[str]:
+        """The verb `write_output`."""
 
-    def save(self, connection: C, jobs: Sequence[Job], now: Now, /) -> list[SaveResult]: ...
+    def read(self, connection: C, attempt_id: str, after: int, limit: int, /) -> list[Chunk]:
+        """The verb `read_output`."""
 
-    def expired_leases(
-        self, connection: C, limit: int, now: Moment, /
-    ) -> tuple[list[Job], list[Unreadable]]: ...
 
-    def write_output(self, connection: C, chunks: Sequence[Chunk], trims: Sequence[Trim], /) -> set[str]: ...
+class Purges(Protocol[C, Moment]):
+    """`purge.py`."""
 
-    def read_output(self, connection: C, attempt_id: str, after: int, limit: int, /) -> list[Chunk]: ...
+    def purge(self, connection: C, wanted: Filter, limit: int, now: Moment, /) -> list[str]: ...
+
+    def discard(self, connection: C, numbers: Sequence[int], now: Moment, /) -> list[int]: ...
+
+
+class Registries(Protocol[C]):
+    """`registry.py`."""
 
     def heartbeat(self, connection: C, worker: Worker, /) -> Instruction | None: ...
 
@@ -74,8 +95,10 @@ class Verbs(Protocol[C, Now, Moment]):
     def delete_entry(self, connection: C, table: Table, key: str, version: int, /) -> bool:
         """Remove an entry if its version is this one. Returns whether it did."""
 
-    def purge(self, connection: C, wanted: Filter, limit: int, now: Moment, /) -> list[str]: ...
 
-    def set_aside(self, connection: C, damaged: Sequence[Unreadable], aside: SetAside, /) -> None: ...
+class Writes(Protocol[C, Now]):
+    """`write.py`."""
 
-    def discard(self, connection: C, numbers: Sequence[int], now: Moment, /) -> list[int]: ...
+    def add(self, connection: C, jobs: Sequence[Job], now: Now, /) -> list[Added]: ...
+
+    def save(self, connection: C, jobs: Sequence[Job], now: Now, /) -> list[SaveResult]: ...

@@ -6,7 +6,7 @@ So no two callers get the same job, even if a process dies between the steps: at
 """
 
 from collections.abc import Callable, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from msgspec.structs import replace
 
@@ -20,7 +20,7 @@ from queuectl.store.mongo import documents, queue_lock, ready_index
 from queuectl.store.mongo.connect import Base
 from queuectl.store.mongo.documents import Document
 from queuectl.store.mongo.ready_index import ReadyQueues, ServerTime
-from queuectl.store.protocol import AttemptRef, ClaimRequest
+from queuectl.store.protocol import DUE_LOOKED_AT, AttemptRef, ClaimRequest
 
 PROMOTED_AT_ONCE = 1000
 SPREAD = 16
@@ -243,3 +243,38 @@ def endless(base: Base) -> list[Unreadable]:
     """Claims whose lease is not a time, so that it never expires. There are only as many claims as slots."""
     wrong = {"lease_until": {"$exists": True}, "$expr": {"$not": [{"$isNumber": "$lease_until"}]}}
     return codec.sift(base["jobs"].find(wrong), documents.job)[1]
+
+
+def due_since(base: Base, now: ServerTime) -> dict[str, datetime]:
+    """For each queue, the time since which its longest waiting job has been due."""
+    queues = [row["_id"] for row in base["jobs"].aggregate(_THERE)]
+    rows = list(base["jobs"].aggregate(_longest_overdue(now)))
+    for start in range(0, len(queues), ready_index.QUEUES_PER_QUERY):
+        first, *others = [
+            _longest_in(queue) for queue in queues[start : start + ready_index.QUEUES_PER_QUERY]
+        ]
+        united: list[Document] = [{"$unionWith": {"coll": "jobs", "pipeline": other}} for other in others]
+        rows += base["jobs"].aggregate([*first, *united])
+    since = dict[str, datetime]()
+    for row in rows:
+        due_at = codec.nearest(row["since"])
+        since[row["_id"]] = min(due_at, since.get(row["_id"], due_at))
+    return since
+
+
+_THERE: list[Document] = [{"$match": {"ready": {"$gt": ""}}}, {"$group": {"_id": "$ready"}}]
+_LONGEST: Document = {"$group": {"_id": "$queue", "since": {"$min": "$run_at"}}}
+
+
+def _longest_in(queue: str) -> list[Document]:
+    """Selects the longest waiting job of a queue among its first jobs: the index is read no further."""
+    first: list[Document] = [
+        {"$match": {"ready": queue}},
+        {"$sort": {"sort_key": 1, "_id": 1}},
+        {"$limit": DUE_LOOKED_AT},
+    ]
+    return [*first, _LONGEST]
+
+
+def _longest_overdue(now: ServerTime) -> list[Document]:
+    return [{"$match": ready_index.due(now)}, {"$sort": {"delayed": 1, "_id": 1}}, {"$limit": 1000}, _LONGEST]

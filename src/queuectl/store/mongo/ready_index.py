@@ -6,7 +6,6 @@ index holds ready jobs by queue and sort order, so a claim reads only the jobs t
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from datetime import datetime
 from typing import Any
 
 from msgspec import Struct
@@ -16,7 +15,6 @@ from queuectl.domain.queue import QueueSettings
 from queuectl.store.driver import codec
 from queuectl.store.mongo.connect import Base
 from queuectl.store.mongo.documents import Document, standing, state_and_queue
-from queuectl.store.protocol import DUE_LOOKED_AT
 
 QUEUES_PER_QUERY = 100
 """Queues in one query, whose index ranges the server merges in order. Above 200 it would sort all ready jobs."""
@@ -157,36 +155,3 @@ def _in_order(heads: list[Document]) -> list[Document]:
 
 def _as_number(value: Any) -> float:
     return value if isinstance(value, int | float) else float("-inf")
-
-
-def due_since(base: Base, now: ServerTime) -> dict[str, datetime]:
-    """For each queue, the time since which its longest waiting job has been due."""
-    queues = [row["_id"] for row in base["jobs"].aggregate(_THERE)]
-    rows = list(base["jobs"].aggregate(_longest_overdue(now)))
-    for start in range(0, len(queues), QUEUES_PER_QUERY):
-        first, *others = [_longest_in(queue) for queue in queues[start : start + QUEUES_PER_QUERY]]
-        united: list[Document] = [{"$unionWith": {"coll": "jobs", "pipeline": other}} for other in others]
-        rows += base["jobs"].aggregate([*first, *united])
-    since = dict[str, datetime]()
-    for row in rows:
-        due_at = codec.nearest(row["since"])
-        since[row["_id"]] = min(due_at, since.get(row["_id"], due_at))
-    return since
-
-
-_THERE: list[Document] = [{"$match": {"ready": {"$gt": ""}}}, {"$group": {"_id": "$ready"}}]
-_LONGEST: Document = {"$group": {"_id": "$queue", "since": {"$min": "$run_at"}}}
-
-
-def _longest_in(queue: str) -> list[Document]:
-    """Selects the longest waiting job of a queue among its first jobs: the index is read no further."""
-    first: list[Document] = [
-        {"$match": {"ready": queue}},
-        {"$sort": {"sort_key": 1, "_id": 1}},
-        {"$limit": DUE_LOOKED_AT},
-    ]
-    return [*first, _LONGEST]
-
-
-def _longest_overdue(now: ServerTime) -> list[Document]:
-    return [{"$match": due(now)}, {"$sort": {"delayed": 1, "_id": 1}}, {"$limit": 1000}, _LONGEST]

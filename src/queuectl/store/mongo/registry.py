@@ -6,7 +6,7 @@ from pymongo.errors import BulkWriteError
 from queuectl.domain import topics
 from queuectl.domain.worker import Instruction, Worker, still_instructed
 from queuectl.store.driver import codec
-from queuectl.store.mongo import notify
+from queuectl.store.mongo import ended_counts, notify
 from queuectl.store.mongo.connect import Base, for_changing_one
 from queuectl.store.mongo.documents import Document
 from queuectl.store.mongo.faults import duplicates
@@ -31,6 +31,7 @@ def heartbeat(base: Base, worker: Worker) -> Instruction | None:
     stored = for_changing_one(base["workers"]).find_one_and_update(
         {"_id": worker.id}, [{"$set": entry}], upsert=True, return_document=ReturnDocument.AFTER
     )
+    ended_counts.merge(base)
     return stored["asked"] if stored else None
 
 

@@ -6,20 +6,18 @@ Redis knows which jobs are archived. So it is queried first, and once more about
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from datetime import datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from msgspec.structs import replace
 
 from queuectl.domain.job import TERMINAL, Job
-from queuectl.domain.output import Chunk, Trim
+from queuectl.domain.output import Chunk
 from queuectl.domain.query import Counts, Filter, Found, Jobs, Page, Unreadable
-from queuectl.domain.topics import Topic
 from queuectl.domain.worker import Instruction, Worker
 from queuectl.errors import OutcomeUnknown, StoreError, StoreUnavailable, StoreUnusable
 from queuectl.store.driver import codec, verdict
-from queuectl.store.protocol import Added, AttemptRef, Description, Entry, Saved, Subscription, Table
+from queuectl.store.protocol import Added, Description, Saved
 from queuectl.store.redis import find, write
 from queuectl.store.redis.store import RedisStore
 from queuectl.store.redis_archive.archiver import Archiver
@@ -36,12 +34,15 @@ TRIES = 3
 """How often both sides are queried when jobs move between the queries."""
 
 
-class ArchivedStore:
+class ArchivedStore(RedisStore):
     """A queue and its archive. The archiver starts with the first heartbeat, so only workers have one."""
 
-    def __init__(self, live: RedisStore, open_archive: Callable[[], "Archive"]) -> None:
-        self._live, self._open_archive = live, open_archive
-        self._queue = Transfer(live.session, lambda: live.moment)
+    ARCHIVES = True
+
+    def __init__(self, url: str, open_archive: Callable[[], "Archive"], **options: Any) -> None:
+        super().__init__(url, **options)
+        self._open_archive = open_archive
+        self._queue = Transfer(self.session, self._moment)
         self.archiver = Archiver(self._queue, lambda: self._archive)
 
     @cached_property
@@ -56,9 +57,6 @@ class ArchivedStore:
     @property
     def _opened(self) -> "Archive | None":
         return self.__dict__.get("_archive")
-
-    def now(self) -> datetime:
-        return self._live.now()
 
     def add(self, jobs: Sequence[Job]) -> list[Added]:
         if not jobs:
@@ -108,7 +106,7 @@ class ArchivedStore:
     def find(self, wanted: Filter, page: Page) -> Found:
         """The union of both sides, minus the copies that are no jobs."""
         if wanted.states and not wanted.states & TERMINAL:
-            return self._live.find(wanted, page)
+            return super().find(wanted, page)
         found = self._find_settled(wanted, page)
         # A page that is not full, and not the last one, lacks the copies that are no jobs.
         while found.next is not None and len(found.jobs) < page.limit:
@@ -131,7 +129,7 @@ class ArchivedStore:
         return found
 
     def _find_union(self, wanted: Filter, page: Page) -> Found:
-        live, archived = self._live.find(wanted, page), self._archive.find(wanted, page)
+        live, archived = super().find(wanted, page), self._archive.find(wanted, page)
         jobs = {job.id: job for job in self._archived(archived.jobs)} | {job.id: job for job in live.jobs}
         partial = [answer for answer in (live, archived) if answer.next is not None]
         found = _page(list(jobs.values()), page, partial)
@@ -144,7 +142,7 @@ class ArchivedStore:
 
     def counts(self, wanted: Filter) -> Counts:
         if find.has_sums(wanted):
-            return self._live.counts(wanted)  # Redis counts archived jobs too
+            return super().counts(wanted)  # Redis counts archived jobs too
         found, page = Counts({}), Page(limit=find.STRIDE)
         while True:
             piece = self.find(wanted, page)
@@ -154,15 +152,6 @@ class ArchivedStore:
             if piece.next is None:
                 return found
             page = replace(page, after=piece.next)
-
-    def due_since(self) -> dict[str, datetime]:
-        return self._live.due_since()
-
-    def claim(self, worker: str, queues: Sequence[str], limit: int, lease: timedelta) -> list[Job]:
-        return self._live.claim(worker, queues, limit, lease)
-
-    def renew(self, worker: str, held: Sequence[AttemptRef], lease: timedelta) -> list[Job]:
-        return self._live.renew(worker, held, lease)
 
     def save(self, jobs: Sequence[Job]) -> list[Saved]:
         if not jobs:
@@ -187,39 +176,15 @@ class ArchivedStore:
             self.archiver.finish_restores([restored for _, restored in said if restored is not None])
         return {job.id: verdict.saved(job, answer) for (_, job), (answer, _) in zip(pairs, said, strict=True)}
 
-    def expired_leases(self, limit: int) -> list[Job]:
-        return self._live.expired_leases(limit)
-
-    def write_output(self, chunks: Sequence[Chunk], trims: Sequence[Trim] = ()) -> set[str]:
-        return self._live.write_output(chunks, trims)
-
     def read_output(self, attempt_id: str, after: int, limit: int = 256) -> list[Chunk]:
-        found = self._live.read_output(attempt_id, after, limit)
-        if found or self._live.has_output(attempt_id) or self._queue.attempt_runs(attempt_id):
+        found = super().read_output(attempt_id, after, limit)
+        if found or self._queue.has_output(attempt_id) or self._queue.attempt_runs(attempt_id):
             return found
         return self._archive.read_output(attempt_id, after, limit)
 
     def heartbeat(self, worker: Worker) -> Instruction | None:
         self.archiver.start()
-        return self._live.heartbeat(worker)
-
-    def pending_instruction(self, worker_id: str) -> Instruction | None:
-        return self._live.pending_instruction(worker_id)
-
-    def instruct(self, worker_id: str, instruction: Instruction) -> bool:
-        return self._live.instruct(worker_id, instruction)
-
-    def workers(self) -> list[Worker]:
-        return self._live.workers()
-
-    def forget(self, worker_id: str) -> None:
-        self._live.forget(worker_id)
-
-    def read_table(self, table: Table) -> dict[str, Entry]:
-        return self._live.read_table(table)
-
-    def compare_and_swap(self, table: Table, key: str, value: dict[str, Any] | None, version: int) -> bool:
-        return self._live.compare_and_swap(table, key, value, version)
+        return super().heartbeat(worker)
 
     def purge(self, wanted: Filter, limit: int) -> list[str]:
         if limit < 1:
@@ -234,11 +199,8 @@ class ArchivedStore:
         self._finish_deletes(job for job in chosen if job.number in deleted)
         return [job.id for job in chosen if job.number in deleted]
 
-    def set_aside(self, *, expired: bool) -> list[Unreadable]:
-        return self._live.set_aside(expired=expired)
-
     def discard(self, numbers: Sequence[int]) -> list[int]:
-        live = self._live.discard(numbers)
+        live = super().discard(numbers)
         others = [number for number in numbers if number not in live]
         copies = self._archived(self._archive.damaged(others)) if others else []
         archived = self._queue.delete_archived(copies)
@@ -250,14 +212,11 @@ class ArchivedStore:
         with suppress(StoreError, OutcomeUnknown):
             self.archiver.finish_deletes({job.number: job.id for job in jobs})
 
-    def subscribe(self, wanted: Iterable[Topic]) -> Subscription:
-        return self._live.subscribe(wanted)
-
     def background_fault(self) -> str | None:
         return None if self._opened is None else self._opened.fault
 
     def describe(self, *, thorough: bool = False) -> Description:
-        said, waiting = self._live.describe(thorough=thorough), self._queue.waiting()
+        said, waiting = super().describe(thorough=thorough), self._queue.waiting()
         details = {**said.details, "to_archive": str(waiting)}
         if not thorough:
             return replace(said, details=details, archived=True)
@@ -275,19 +234,16 @@ class ArchivedStore:
         return [f"{count} {what}: workers mend them" for what, count in found.items()]
 
     def _last_repair(self) -> dict[str, str]:
-        last = self._live.session.read(last_repair)
+        last = self.session.read(last_repair)
         if last is None:
             return {}
         when, kinds = last
         what = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
         return {"mended": f"{what}, at {when:%Y-%m-%dT%H:%M:%SZ}"}
 
-    def migrate(self) -> None:
-        self._live.migrate()
-
     def close(self) -> None:
         self.archiver.finish(LAST_SECONDS)
-        self._live.close()
+        super().close()
         if self._opened is not None:
             self._opened.close()
 

@@ -218,6 +218,10 @@ class Transfer:
                     found[id] = jobs[0] if jobs else damaged[0]
         return found
 
+    def has_output(self, attempt_id: str) -> bool:
+        """Whether Redis has any output of an attempt."""
+        return self.session.read(output.exists, attempt_id)
+
     def attempt_runs(self, attempt_id: str) -> bool:
         """Whether an attempt is running."""
         return bool(self._ask("attempt_runs", attempt_id))

@@ -14,14 +14,13 @@ from typing import Literal
 import apsw
 
 from queuectl.errors import StoreAbsent, StoreGone, StoreUnusable
+from queuectl.store.driver.session import PATIENCE
 from queuectl.store.sqlite import directory, name_lock, schema
 from queuectl.store.sqlite.translated import Translated
 from queuectl.trust import quoted
 
 Mode = Literal["power-safe", "fast"]
 SYNCHRONOUS: dict[Mode, int] = {"power-safe": 2, "fast": 1}
-PATIENCE = 10.0
-"""Seconds that one statement waits for a lock before it gives up."""
 
 # Closing any descriptor of a file drops all POSIX locks that the process has on it. `directory` opens a new file
 # itself, so no other thread of this process may have it open with SQLite at that time.

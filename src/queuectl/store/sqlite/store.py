@@ -10,30 +10,30 @@ import apsw
 
 from queuectl.clock import Clock
 from queuectl.domain.job import Job
-from queuectl.store.driver.notifier import Notifier
 from queuectl.store.driver.server_clock import steady
-from queuectl.store.driver.store import DriverStore
+from queuectl.store.driver.session import PATIENCE
+from queuectl.store.driver.store import DriverStore, Verbs
 from queuectl.store.protocol import ClaimRequest, Description
-from queuectl.store.sqlite import claim, directory, verbs
+from queuectl.store.sqlite import claim, directory, find, output, purge, registry, write
 from queuectl.store.sqlite.change_poller import ChangePoller
 from queuectl.store.sqlite.claim import Now
-from queuectl.store.sqlite.connect import PATIENCE, Database, Mode
+from queuectl.store.sqlite.connect import Database, Mode
 from queuectl.store.sqlite.session import SqliteSession
 
 if TYPE_CHECKING:
-    from queuectl.store.driver.verbs import Verbs
     from queuectl.store.sqlite.saver import Saver
 
 
-class SqliteStore(DriverStore[apsw.Connection]):
+class SqliteStore(DriverStore[apsw.Connection, Now, Now]):
     """One database file. Safe for several threads; do not use it in another process after a fork.
 
     With `durability="fast"` a commit is not synced; a thread syncs at least every `save_interval` seconds. Without
     `create`, a missing file raises StoreAbsent instead of becoming a new database.
     """
 
-    _verbs: "Verbs[apsw.Connection, Now, Now]" = verbs
+    _verbs = Verbs(claim, find, output, purge, registry, write)
     session: SqliteSession
+    _listener: ChangePoller
 
     def __init__(
         self,
@@ -47,15 +47,13 @@ class SqliteStore(DriverStore[apsw.Connection]):
         mountinfo: str = directory.MOUNTINFO,
         create: bool = True,
     ) -> None:
-        super().__init__(token)
+        database = Database(os.path.realpath(path), durability, patience, mountinfo, create)
+        session = SqliteSession(database, self._committed)
+        super().__init__(session, ChangePoller(session.writer, database.log), token)
         self._clock = clock or Clock()
         self._time = threading.Lock()
         self._last_now = self._clock.now()
-        database = Database(os.path.realpath(path), durability, patience, mountinfo, create)
-        self.session = SqliteSession(database, self._committed)
         self._saver = _saver(database.log, save_interval) if durability == "fast" else None
-        self._listener = ChangePoller(self.session.writer, database.log)
-        self._notifier = Notifier(self._listener, self.session.refuse_use)
         self._idle = True
 
     @classmethod
