@@ -129,7 +129,7 @@ class TestSelections:
 
     def test_without_yes_and_nobody_to_ask_nothing_is_done(self, queuectl: CommandLine) -> None:
         queuectl("cancel", "--all", code=2)
-        assert "this would cancel 4 jobs (add --yes to do it)" in queuectl.err
+        assert "this command would cancel 4 jobs (add --yes to confirm)" in queuectl.err
         assert self.cancelled(queuectl) == set()
 
     def test_a_selection_of_nobody_says_so_and_asks_nothing(self, queuectl: CommandLine) -> None:
@@ -273,9 +273,9 @@ class TestPurge:
 
     def test_without_yes_and_nobody_to_ask_nothing_is_done(self, queuectl: CommandLine) -> None:
         queuectl("purge", "--older-than", "0s", code=2)
-        assert "this would delete 2 jobs (add --yes to do it)" in queuectl.err
+        assert "this command would delete 2 jobs (add --yes to confirm)" in queuectl.err
         queuectl("delete", "done", "gone", code=2)
-        assert "this would delete 2 jobs (add --yes to do it)" in queuectl.err
+        assert "this command would delete 2 jobs (add --yes to confirm)" in queuectl.err
         assert len(queuectl.ids()) == 4
         assert queuectl("delete", "done") == "done deleted\n"
 

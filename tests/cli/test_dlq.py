@@ -94,7 +94,7 @@ class TestPurge:
 
     def test_without_yes_and_nobody_to_ask_nothing_is_done(self, queuectl: CommandLine) -> None:
         queuectl("dlq", "purge", code=2)
-        assert "this would delete 2 jobs (add --yes to do it)" in queuectl.err
+        assert "this command would delete 2 jobs (add --yes to confirm)" in queuectl.err
         assert len(queuectl.ids()) == 4
 
     def test_the_young_stay(self, queuectl: CommandLine) -> None:

@@ -195,7 +195,7 @@ class TestAnswer:
     def test_a_repetition_is_said_unless_quiet(self, queuectl: CommandLine) -> None:
         queuectl("enqueue", "--id", "a", "x")
         assert queuectl("enqueue", "--id", "a", "x") == "a\n"
-        assert "was there already" in queuectl.err
+        assert "already existed" in queuectl.err
         assert queuectl("enqueue", "-q", "--id", "a", "x") == "a\n"
         assert queuectl.err == ""
 
@@ -266,7 +266,7 @@ class TestTheSecondNight:
     ) -> None:
         queuectl("enqueue", "--id", "nightly", "x")
         assert queuectl("enqueue", "--id", "nightly", "x") == "nightly\n"
-        assert queuectl.err == "queuectl: job nightly was there already (pending), unchanged\n"
+        assert queuectl.err == "queuectl: job nightly already existed (pending), unchanged\n"
         actor.runs("nightly")
         ended = queuectl.job("nightly")["finished_at"]
         assert queuectl("enqueue", "--id", "nightly", "x") == "nightly\n"

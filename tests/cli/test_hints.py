@@ -416,7 +416,7 @@ def fuser(line: str) -> str:
     return shell(line).stdout
 
 
-@runs("look at its owner and mode: ls -l {", "look at its owner and mode: ls -ld {")
+@runs("check its owner and mode: ls -l {", "check its owner and mode: ls -ld {")
 def test_whose_a_database_is(tmp_path: Path) -> None:
     path = tmp_path / "it's mine.db"
     path.touch(0o600)

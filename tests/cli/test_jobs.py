@@ -45,12 +45,12 @@ class TestReferences:
         self, queuectl: CommandLine, command: str
     ) -> None:
         queuectl(command, "-", input="alpha\nbeta\n", code=2)
-        assert "2 jobs are named, one is expected" in queuectl.err
+        assert "2 jobs are given, one is expected" in queuectl.err
 
     @pytest.mark.parametrize("command", [*SINGLE, "cancel", "retry", "hold", "release", "delete", "wait"])
     def test_an_empty_stdin_names_nobody(self, queuectl: CommandLine, command: str) -> None:
         queuectl(command, "-", input="", code=2)
-        assert "no job is named" in queuectl.err
+        assert "no job is given" in queuectl.err
 
     @pytest.mark.parametrize(("command", "state"), [("cancel", "cancelled"), ("hold", "held")])
     def test_several_are_read_from_stdin_where_several_are_changed(

@@ -37,7 +37,7 @@ class TestNames:
 
     def test_streams_that_were_not_kept_apart(self, queuectl: CommandLine) -> None:
         queuectl("logs", queuectl.enqueue("x"), "--stderr", code=2)
-        assert "job 1 were not kept apart" in queuectl.err
+        assert "job 1 were not stored separately" in queuectl.err
 
     def test_a_unique_key_that_is_taken(self, queuectl: CommandLine) -> None:
         queuectl("enqueue", "--unique", "k", "x")

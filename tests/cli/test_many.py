@@ -129,7 +129,7 @@ class TestInterrupted:
         assert signal.getsignal(signal.SIGINT) is before
         assert (
             queuectl.err
-            == "queuectl: interrupted: 20 cancelled; the others are as they were, the same command goes on\n"
+            == "queuectl: interrupted: 20 cancelled; the other jobs are unchanged, repeat the command to continue\n"
         )
         assert counts(queuectl) == {"pending": 10, "cancelled": 20}
         queuectl("cancel", "--all", "--yes")
@@ -146,7 +146,7 @@ class TestInterrupted:
         queuectl("cancel", "--all", "--yes")
         self.press(monkeypatch, "purge")
         assert queuectl("purge", "--older-than", "0s", "--yes", code=130) == "purged 20\n"
-        assert "the others are as they were" in queuectl.err
+        assert "the other jobs are unchanged" in queuectl.err
         assert counts(queuectl) == {"cancelled": 10}
 
     def test_a_second_one_ends_it_at_once(

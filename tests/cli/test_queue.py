@@ -35,7 +35,7 @@ def test_the_list_is_a_line_for_each_with_a_count_for_each_state(queuectl: Comma
 def test_pause_and_resume_say_what_they_did(queuectl: CommandLine) -> None:
     queuectl("enqueue", "x")
     assert queuectl("queue", "pause", "default") == "queue default paused\n"
-    assert queuectl("queue", "pause", "default") == "queue default was paused already\n"
+    assert queuectl("queue", "pause", "default") == "queue default was already paused\n"
     assert queuectl("queue", "resume", "default") == "queue default resumed\n"
     assert queuectl("queue", "resume", "default") == "queue default was not paused\n"
 

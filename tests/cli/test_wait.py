@@ -84,7 +84,7 @@ class TestOne:
 
         monkeypatch.setattr(Subscription, "wait", end_and_delete)
         queuectl("wait", id, code=125)
-        assert "is gone" in queuectl.err
+        assert "was deleted" in queuectl.err
 
     def test_a_retry_is_waited_for(
         self, queuectl: CommandLine, actor: Actor, monkeypatch: pytest.MonkeyPatch

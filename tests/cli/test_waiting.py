@@ -101,7 +101,7 @@ def test_it_is_said_again_when_it_changes(
     assert queuectl.err.splitlines() == [
         "queuectl: no worker serves queue default: queuectl worker start",
         "queuectl: queue default is paused: queuectl queue resume default",
-        "queuectl: it goes on",
+        "queuectl: nothing prevents the jobs from running any more",
     ]
 
 

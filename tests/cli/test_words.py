@@ -44,7 +44,7 @@ def test_a_coming_option_or_store_says_so(queuectl: CommandLine, words: tuple[st
 @pytest.mark.parametrize("word", [word for word in MEANT if " " not in word])
 def test_what_other_queues_call_it_points_at_our_command(queuectl: CommandLine, word: str) -> None:
     queuectl(word, "1", code=2)
-    assert f"here it is: {MEANT[word]}" in queuectl.err
+    assert f"use: {MEANT[word]}" in queuectl.err
 
 
 @pytest.mark.parametrize("meant", MEANT.values())

@@ -110,7 +110,7 @@ class TestStart:
 class TestStop:
     def test_with_no_worker_there_is_nothing_to_do(self, queuectl: CommandLine) -> None:
         assert queuectl("worker", "stop") == ""
-        assert "no worker runs" in queuectl.err
+        assert "no worker is running" in queuectl.err
         assert queuectl.json("worker", "stop") == {
             "schema": 1,
             "stopped": [],
@@ -125,7 +125,7 @@ class TestStop:
         queuectl("enqueue", "--id", "a", "sleep 60")
         silent.take("a", "id-gone")
         assert queuectl("worker", "stop", *words, code=1) == ""
-        assert "worker gone on atlas does not answer: it was last heard 20s ago" in queuectl.err
+        assert "worker gone on atlas does not answer: it sent its last heartbeat 20s ago" in queuectl.err
         assert "job a may still run there, and is taken back by a live worker in" in queuectl.err
         assert "queuectl worker forget gone" in queuectl.err
         document = queuectl.json("worker", "stop", *words, code=1)
@@ -141,7 +141,7 @@ class TestStop:
         actor.enters("w")
         assert queuectl("worker", "stop", "w", code=1) == ""
         assert "worker w on atlas does not answer" in queuectl.err
-        assert "it holds no job" in queuectl.err
+        assert "it has no job" in queuectl.err
 
     def test_inside_a_job_it_asks_and_does_not_wait(
         self, queuectl: CommandLine, actor: Actor, monkeypatch: pytest.MonkeyPatch
@@ -151,7 +151,7 @@ class TestStop:
         actor.enters("w")
         monkeypatch.setenv("QUEUECTL_JOB_ID", "a")
         monkeypatch.setenv("QUEUECTL_ATTEMPT_ID", job.attempt_id or "")
-        assert queuectl("worker", "stop", "--all") == "worker w is asked to leave\n"
+        assert queuectl("worker", "stop", "--all") == "worker w is asked to exit\n"
         assert "this command runs inside job a, so it does not wait" in queuectl.err
         assert queuectl.json("worker", "stop")["asked"] == ["id-w"]
         assert actor.store.pending_instruction("id-w") == "drain"
@@ -233,7 +233,7 @@ class TestNames:
             queuectl("worker", "start", "--name", "w")
         [config] = started
         assert config["worker"]["name"] == f"w-{os.uname().nodename}"
-        assert "a worker on atlas is called w already; this one is called w-" in queuectl.err
+        assert "a worker on atlas already has the name w; this worker is called w-" in queuectl.err
 
     def test_a_lost_predecessor_stands_in_nobodys_way(
         self, queuectl: CommandLine, silent: Actor, started: list[dict[str, Any]]
@@ -275,7 +275,7 @@ class TestListAndReload:
 
     def test_reload_asks_by_name_or_id(self, queuectl: CommandLine, actor: Actor) -> None:
         actor.enters("w")
-        assert queuectl("worker", "reload", "id-w") == "worker w reloads\n"
+        assert queuectl("worker", "reload", "id-w") == "worker w is asked to reload\n"
         assert json.loads(queuectl("worker", "reload", "w", "--json")) == {"schema": 1, "reloaded": ["id-w"]}
         [worker] = actor.store.workers()
         assert actor.store.heartbeat(worker) == "reload"

@@ -66,7 +66,7 @@ def test_the_same_name_on_two_hosts_is_no_silent_twin(place: Place) -> None:
     second = start_on_beta(place, "--name", "queue")
     names = {worker.name: worker.host for worker in place.store.workers()}
     assert names == {"queue": os.uname().nodename, "queue-beta": "beta"}
-    assert f"a worker on {os.uname().nodename} is called queue already" in second.log.read_text()
+    assert f"a worker on {os.uname().nodename} already has the name queue" in second.log.read_text()
     assert place.run("worker", "stop", "queue") == "worker queue stopped\n"
     assert first.wait() == 0
     assert second.process.poll() is None
@@ -100,7 +100,7 @@ def test_a_worker_is_stopped_from_inside_its_own_job(place: Place) -> None:
     job = place.enqueue(f"{shlex.join(QUEUECTL)} worker stop --all")
     place.until(job, "completed", within=20)
     assert worker.wait() == 0
-    assert b"is asked to leave" in place.output(job)
+    assert b"is asked to exit" in place.output(job)
 
 
 @ON_SQLITE

@@ -140,7 +140,7 @@ class TestInterrupt:
             )
             network.black_hole()
             eventually(lambda: network.held, what="a request that is not answered")
-            said = "no longer waiting; the job goes on. To end it: queuectl cancel a"
+            said = "no longer waiting; the job continues. To end it: queuectl cancel a"
             self.interrupted(process, f"\nqueuectl: {said}\n")
 
     def test_an_archive_that_falls_silent(
@@ -153,7 +153,7 @@ class TestInterrupt:
             self.interrupted(process)
 
 
-SAID = {("status",): "no worker runs; start one with: queuectl worker start\n"}
+SAID = {("status",): "no worker is running; start one with: queuectl worker start\n"}
 
 
 class TestTerminal:

@@ -29,7 +29,7 @@ def act(session: "Session", what: Act) -> int:
                     if interrupted():
                         break
         except QueuectlError as error:
-            if not report.told:
+            if not report.reported:
                 raise
             failed = error
     return report.end(is_interrupted=interrupted(), failed=failed)
@@ -52,7 +52,7 @@ def count_down(session: "Session", verb: str, done: str, count: int | None, step
     else:
         session.print(f"{done} {total}")
     if is_interrupted:
-        session.err.write(f"queuectl: interrupted: the others are as they were; {AGAIN}\n")
+        session.err.write(f"queuectl: interrupted: the other jobs are unchanged; {AGAIN}\n")
     return INTERRUPTED if is_interrupted else 0
 
 
@@ -62,7 +62,7 @@ def confirm(session: "Session", verb: str, count: int) -> None:
         return
     jobs = "1 job" if count == 1 else f"{count} jobs"
     if not sys.stdin.isatty():
-        raise InvalidInput(f"this would {verb} {jobs}", "add --yes to do it")
+        raise InvalidInput(f"this command would {verb} {jobs}", "add --yes to confirm")
     session.err.write(f"{verb} {jobs}? [y/N] ")
     session.err.flush()
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):
@@ -85,6 +85,3 @@ def interruptible() -> Iterator[Callable[[], bool]]:
         yield lambda: noted
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-_AGAIN = "the same command goes on"

@@ -31,22 +31,22 @@ BATCH = 5000
 
 
 def enqueue_lines(session: "Session", fields: dict[str, Any]) -> int:
-    """Enqueue every line. An invalid line ends the command without its batch, except with --keep-going."""
+    """Enqueue every line. Without --keep-going an invalid line ends the command, and none of its batch is enqueued."""
     args = session.args
     if args.wait or args.follow:
         raise InvalidInput(
-            "--wait and --follow take one job",
-            "give them a --batch, then for example: queuectl wait --batch nightly",
+            "--wait and --follow accept only one job",
+            "use --batch instead, then for example: queuectl wait --batch nightly",
         )
     if "id" in fields:
-        raise InvalidInput("--id names one job, not a file of them", "put the ids into the lines")
+        raise InvalidInput("--id is the id of one job, but a file has many", "put the ids into the lines")
     answer = _Answer(session)
     with _opened(args.file) as source, _Progress(session, source) as progress:
         reader = _Reader(session, fields, progress.live)
         lines = _lines(source, plain=args.plain_lines)
         while batch := list(islice(lines, BATCH)):
             added = reader.enqueue(batch)
-            progress.live.clear()  # the ids may be written to the same terminal
+            progress.live.clear()  # because the ids may be written to the same terminal
             answer.tell(added)
             progress.advance(len(batch))
     answer.end()
@@ -100,7 +100,9 @@ class _Reader:
         if faults and not keep_going:
             first = min(faults)
             before = [request for number, request in requests.items() if number < first]
-            self._enqueue(numbers, before, dry_run=True)  # these may be invalid in another way
+            self._enqueue(
+                numbers, before, dry_run=True
+            )  # an earlier line may have a fault that only this check finds
             self._refuse(first, faults[first])
 
         def note(error: InvalidInput) -> None:
@@ -146,7 +148,9 @@ class _Reader:
             return self._session.queue.enqueue(requests, on_invalid=on_invalid, dry_run=dry_run)
         except OutcomeUnknown as unknown:
             self._session.out.writelines(id + "\n" for id in unknown.ids)
-            hint = "the ids of the uncertain batch are printed; `queuectl list` shows which of them are there"
+            hint = (
+                "the ids of the uncertain batch are printed; `queuectl list` shows which of them are stored"
+            )
             raise OutcomeUnknown(unknown.message, hint) from unknown
         except QueuectlError as error:
             if isinstance(error, InvalidInput) and error.index is not None:
@@ -213,7 +217,7 @@ def _joined(raw: bytes, following: Iterator[Line]) -> bytes:
 
 
 def _is_array(line: bytes) -> bool:
-    """Whether a line begins a JSON array: `[` and then an object, a string, or nothing. `[ -f x ] && y` does not."""
+    """Whether a line begins a JSON array: an object, a string, `]` or nothing follows `[`. `[ -f x ]` does not."""
     return line[:1] == b"[" and line[1:].lstrip()[:1] in (b"{", b'"', b"]", b"")
 
 
@@ -272,13 +276,15 @@ class _Progress:
 
     def _of(self) -> str:
         read = self._source.tell() if self._size else 0
-        if not 0 < read < self._size:  # a JSON array, for example, is read whole before its first job
+        if (
+            not 0 < read < self._size
+        ):  # for example after a JSON array, which is read completely before its first job
             return " enqueued"
         total = round(self._lines * self._size / read)
         return f" of about {total} enqueued{self._rest.words(self._size - read)}"
 
 
 def _size(source: BinaryIO) -> int:
-    """The bytes of a regular file; 0 for a pipe or a terminal."""
+    """The size of a regular file in bytes. Returns 0 for a pipe or a terminal."""
     found = os.fstat(source.fileno())
     return found.st_size if stat.S_ISREG(found.st_mode) else 0

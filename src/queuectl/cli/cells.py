@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from queuectl.cli.session import Session
 
 COLUMNS = ("number", "id", "state", "queue", "priority", "attempts", "age", "command", "error")
-"""The columns without a terminal, unless --columns names others."""
+"""The columns if the output is no terminal, unless --columns names others."""
 FOR_EYES = ("number", "id", "state", "queue", "when", "took", "command", "error")
 ALL_COLUMNS = (
     *COLUMNS,
@@ -47,16 +47,21 @@ LESS = ("tags", "batch", "age", "queue", "priority", "attempts", "took", "when",
 
 
 class Form(NamedTuple):
-    """The format of values. `eyes`: short, times relative to `now`. `full`: times in full, local or in `utc`."""
+    """The format of values.
+
+    eyes           for a person: short, with times relative to `now`
+    full           times with date and time zone: local, or UTC with `utc`
+    generated_ids  also show the ids that queuectl has generated
+    """
 
     now: datetime
     eyes: bool = False
     full: bool = False
     utc: bool = False
-    made_ids: bool = True
+    generated_ids: bool = True
 
     def instant(self, at: datetime | None) -> str:
-        """A time in this form."""
+        """A time in this format; empty for None."""
         if at is None:
             return ""
         if not self.eyes:
@@ -68,7 +73,7 @@ class Form(NamedTuple):
         return relative(at, self.now)
 
     def both(self, at: datetime | None) -> str:
-        """A time with its distance from now: the time of day for today, otherwise with the date."""
+        """A time with its distance from now. The date is omitted if it is today."""
         if at is None or not self.eyes or self.utc or self.full:
             return self.instant(at)
         local, today = at.astimezone(), self.now.astimezone()
@@ -78,7 +83,7 @@ class Form(NamedTuple):
 
 
 def form_of(session: "Session", now: datetime) -> Form:
-    """The form, chosen by the flags and the terminal."""
+    """The format that the flags and the terminal decide."""
     args = session.args
     full = bool(args.verbose)
     return Form(
@@ -86,12 +91,12 @@ def form_of(session: "Session", now: datetime) -> Form:
         eyes=session.on_terminal,
         full=full,
         utc=bool(getattr(args, "utc", False)),
-        made_ids=full or not session.on_terminal or bool(getattr(args, "wide", False)),
+        generated_ids=full or not session.on_terminal or bool(getattr(args, "wide", False)),
     )
 
 
 def columns_of(text: str | None) -> tuple[str, ...] | None:
-    """The columns of a comma-separated list; None when none are named. Raises InvalidInput."""
+    """The columns in a comma-separated list; None for an empty list. Raises InvalidInput for an unknown column."""
     if not text:
         return None
     columns = tuple(word.strip() for word in text.split(","))
@@ -117,7 +122,7 @@ def columns_for(session: "Session", jobs: list[Job], form: Form) -> tuple[str, .
     empty = set()
     if len({job.queue for job in jobs}) < 2:
         empty.add("queue")
-    if not form.made_ids and all(is_made(job.id) for job in jobs):
+    if not form.generated_ids and all(is_made(job.id) for job in jobs):
         empty.add("id")
     if not any(job.last_error and job.state != "completed" for job in jobs):
         empty.add("error")
@@ -125,9 +130,9 @@ def columns_for(session: "Session", jobs: list[Job], form: Form) -> tuple[str, .
 
 
 def cell(job: Job, column: str, form: Form, *, named: bool = False) -> str:
-    """One value. `named`: --columns names this column, so that a generated id is shown too."""
+    """The value of one column. `named`: --columns names this column, so also a generated id is shown."""
     if column == "id":
-        return job.id if named or form.made_ids or not is_made(job.id) else ""
+        return job.id if named or form.generated_ids or not is_made(job.id) else ""
     if column == "command":
         return job.spec.title()
     if column == "error":
@@ -175,7 +180,7 @@ def took(job: Job, now: datetime) -> str:
 
 
 def relative(at: datetime, now: datetime) -> str:
-    """`12s ago`, `in 3m`, `now`."""
+    """The distance of a time from now, as `12s ago`, `in 3m` or `now`."""
     distance = now - at
     if abs(distance) < timedelta(seconds=1):
         return "now"
@@ -183,7 +188,7 @@ def relative(at: datetime, now: datetime) -> str:
 
 
 def short(span: timedelta) -> str:
-    """A duration with two parts at most: `12ms`, `3.2s`, `4m10s`, `2d3h`."""
+    """A duration with at most two units, as `12ms`, `3.2s`, `4m10s` or `2d3h`."""
     seconds = max(span.total_seconds(), 0.0)
     if seconds < 10:
         return format_duration(timedelta(seconds=round(seconds, 3 if seconds < 1 else 1)))

@@ -23,16 +23,16 @@ if TYPE_CHECKING:
 
 
 def cancel_options(parser: "Parser") -> None:
-    """Which jobs, and why."""
+    """Add the arguments of `cancel`: the jobs, or a selection of jobs, and the reason."""
     _jobs(parser, required=False)
     parser.add_argument("--queue", "-Q", metavar="Q", help="all of this queue that have not ended")
     parser.add_argument("--batch", metavar="B", help="all of this batch that have not ended")
     parser.add_argument("--state", metavar="S", help="all in this state")
     parser.flag("--all", help="all that have not ended")
-    parser.add_argument("--reason", metavar="R", help="kept with the job")
+    parser.add_argument("--reason", metavar="R", help="a text that is stored with the job")
     _yes(parser, "cancelling")
     parser.example(
-        "queuectl cancel @last --reason 'wrong branch'", "one job; a running one is ended, tree and all"
+        "queuectl cancel @last --reason 'wrong branch'", "one job; if it runs, all its processes are ended"
     )
     parser.example("queuectl cancel --queue default --yes", "all of a queue that have not ended")
 
@@ -41,12 +41,12 @@ def cancel(session: "Session") -> int:
     """Cancel jobs: waiting ones never start, and running ones are ended."""
     args = session.args
     if args.job and (args.all or args.queue or args.batch or args.state):
-        raise InvalidInput("jobs are named and a selection is given", "give one of them")
+        raise InvalidInput("both jobs and a selection are given", "give only one of them")
     meant = references(args.job) if args.job else _selected(session)
     steps = session.queue.cancel(meant, reason=args.reason)
     count = steps.count()
     if not args.job and not count:
-        session.say("queuectl: this selects no job that has not ended")
+        session.say("queuectl: no job that has not ended matches")
     if not args.job:
         confirm(session, "cancel", count)
     return act(session, _cancelling(steps, count, by_filter=not args.job))
@@ -65,9 +65,9 @@ def _cancelling(steps: Operation[Sequence[Change]], count: int, *, by_filter: bo
 
 
 def retry_options(parser: "Parser") -> None:
-    """Which jobs."""
+    """Add the arguments of `retry`: the jobs, and which other jobs run again."""
     _jobs(parser)
-    parser.flag("--force", help="completed ones too")
+    parser.flag("--force", help="also completed jobs")
     parser.flag("--alone", help="without their parents, and without the jobs that wait for them")
     parser.example("queuectl retry @last --force", "once more, with a new retry budget")
 
@@ -84,9 +84,9 @@ def retry_named(session: "Session", named: Sequence[str], *, force: bool = False
 
 
 def hold_options(parser: "Parser") -> None:
-    """Which jobs."""
+    """Add the arguments of `hold`: the jobs."""
     _jobs(parser)
-    parser.example("queuectl hold @last", "not to start until released")
+    parser.example("queuectl hold @last", "the job does not start until it is released")
 
 
 def hold(session: "Session") -> int:
@@ -96,14 +96,14 @@ def hold(session: "Session") -> int:
 
 
 def release_options(parser: "Parser") -> None:
-    """Which jobs."""
+    """Add the arguments of `release`: the jobs, and whether they wait for their parents."""
     _jobs(parser)
     parser.flag("--anyway", help="without waiting for their parents")
-    parser.example("queuectl release @last", "may start when due")
+    parser.example("queuectl release @last", "the job starts when it is due")
 
 
 def release(session: "Session") -> int:
-    """Let held jobs start."""
+    """Release held jobs, so that they start when they are due."""
     steps = session.queue.release(references(session.args.job), anyway=session.args.anyway)
     return act(
         session, Act(verb="release", steps=steps, count=steps.count(), line=state_of, kind=_released_kind)
@@ -111,11 +111,11 @@ def release(session: "Session") -> int:
 
 
 def _released_kind(change: Change) -> str:
-    return "released, behind their parents" if change.state == "blocked" else "released"
+    return "released, waiting for their parents" if change.state == "blocked" else "released"
 
 
 def edit_options(parser: "Parser") -> None:
-    """Which jobs, and which changes."""
+    """Add the arguments of `edit`: the jobs and the changes."""
     _jobs(parser)
     parser.add_argument("--priority", "-p", metavar="N", help="-1000 to 1000, higher first")
     parser.add_argument(
@@ -123,16 +123,16 @@ def edit_options(parser: "Parser") -> None:
     )
     parser.add_argument("--delay", "--in", metavar="D", help="not before this much time has passed")
     parser.add_argument("--queue", "-Q", metavar="Q", help="another queue")
-    parser.example("queuectl edit @last --priority 10", "sooner; only jobs that have not started")
+    parser.example("queuectl edit @last --priority 10", "start earlier; only for jobs that have not started")
 
 
 def edit(session: "Session") -> int:
     """Change the priority, start time or queue of jobs that have not started."""
     args = session.args
     if args.priority is None and args.at is None and args.delay is None and args.queue is None:
-        raise InvalidInput("no change is given", "give --priority, --at, --in or --queue")
+        raise InvalidInput("no change is given", "use --priority, --at, --in or --queue")
     if args.at is not None and args.delay is not None:
-        raise InvalidInput("--at and --in say the same thing twice", "give one of them")
+        raise InvalidInput("--at and --in both set the start time", "give only one of them")
     run_at = _start(session)
     steps = session.queue.edit(
         references(args.job), priority=_priority(args.priority), run_at=run_at, queue=args.queue
@@ -158,7 +158,7 @@ def _start(session: "Session") -> datetime | None:
 
 
 def delete_options(parser: "Parser") -> None:
-    """Which jobs."""
+    """Add the arguments of `delete`: the jobs, and the confirmation."""
     _jobs(parser)
     _yes(parser, "deleting")
     parser.example("queuectl delete 1", "an ended job and its output, for good")
@@ -174,7 +174,7 @@ def delete(session: "Session") -> int:
 
 
 def purge_options(parser: "Parser") -> None:
-    """Which ended jobs."""
+    """Add the arguments of `purge`: the states, the age, and the confirmation."""
     states = "completed, cancelled, dead (default: the first two)"
     parser.add_argument("--state", metavar="S,…", default="completed,cancelled", help=states)
     parser.add_argument("--older-than", metavar="D", required=True, help="ended longer ago than this")
@@ -183,7 +183,7 @@ def purge_options(parser: "Parser") -> None:
 
 
 def purge(session: "Session") -> int:
-    """Delete old ended jobs."""
+    """Delete jobs that ended longer ago than --older-than."""
     states = states_of(session.args.state)
     if not states or states - TERMINAL:
         raise InvalidInput("only ended jobs can be purged", "--state completed, cancelled or dead")
@@ -192,9 +192,9 @@ def purge(session: "Session") -> int:
 
 
 def purge_all(session: "Session", wanted: Filter) -> int:
-    """Delete all ended jobs that match, after a confirmation of their number (or --yes)."""
+    """Delete all ended jobs that match. Without --yes, first show their number and ask for a confirmation."""
     steps, count = session.queue.purge(wanted), None
-    if not session.args.yes:  # without a question the count is not needed, and it would read every job
+    if not session.args.yes:  # with --yes the count is not needed, and to count means to read every job
         count = steps.count()
         confirm(session, "delete", count)
     return count_down(session, "purge", "purged", count, steps)
@@ -208,8 +208,8 @@ def state_of(change: Change) -> str:
 def retried_kind(change: Change) -> str:
     """The result of a retry, for the summary."""
     if change.revived:
-        return "brought back behind them"
-    return "to run again, behind their parents" if change.state == "blocked" else "to run again"
+        return "waiting for them again"
+    return "to run again, waiting for their parents" if change.state == "blocked" else "to run again"
 
 
 def _cancelled(change: Change) -> str:
@@ -252,7 +252,7 @@ def _selected(session: "Session") -> Filter:
     """The jobs of a queue, batch or state. Raises NotFound if the queue does not exist."""
     args = session.args
     if not (args.all or args.queue or args.batch or args.state):
-        raise InvalidInput("no job is named", "give ids, or --queue, --batch, --state or --all")
+        raise InvalidInput("no job is given", "give ids, or --queue, --batch, --state or --all")
     if args.queue and args.queue not in {queue.name for queue in session.queue.queues()}:
         raise NotFound(f"there is no queue {args.queue!r}")
     return Filter(states=states_of(args.state), queue=args.queue, batch=args.batch)

@@ -11,7 +11,7 @@ Runner = Callable[["Session"], int]
 
 
 class Command(NamedTuple):
-    """One command: its words, one line of help, and its two functions in `module`: `<name>_options` and `<name>`.
+    """One command. `module` has its two functions: `<name>_options` adds the arguments, `<name>` runs the command.
 
     `creates`: the command creates a missing store. All other commands need an existing store.
     """
@@ -65,7 +65,7 @@ COMMANDS: dict[str, Command] = {
         Command("worker stop", "drain: finish running jobs and exit", "workers", "stop"),
         Command("worker list", "workers and what they run", "workers", "list_"),
         Command("worker reload", "start the installed version while commands run on", "workers", "reload"),
-        Command("worker forget", "remove lost workers whose host is gone", "workers", "forget"),
+        Command("worker forget", "remove lost workers whose host no longer exists", "workers", "forget"),
         Command("queue list", "queues with their counts and limits", "queue", "list_"),
         Command("queue pause", "start no more jobs from a queue", "queue", "pause"),
         Command("queue resume", "start jobs from a queue again", "queue", "resume"),
@@ -73,7 +73,7 @@ COMMANDS: dict[str, Command] = {
         Command("config list", "all settings", "config", "list_"),
         Command("config get", "one setting", "config", "get"),
         Command("config set", "write a shared setting", "config", "set_", creates=True),
-        Command("config unset", "back to the default", "config", "unset"),
+        Command("config unset", "reset a setting to its default", "config", "unset"),
         Command("explain", "why a job is in its state, and what comes next", "explain", "explain"),
         Command("doctor", "check the store and this host", "doctor", "doctor"),
         Command("demo", "a demonstration on a temporary store, in under 30 s", "demo", "demo"),
@@ -81,8 +81,8 @@ COMMANDS: dict[str, Command] = {
     )
 }
 
-UNLISTED = {"__complete": Command("__complete", "words that could stand there", "completion", "candidates")}
-"""For the completion scripts, not for people."""
+UNLISTED = {"__complete": Command("__complete", "the candidates for a word", "completion", "candidates")}
+"""Commands for the completion scripts. The help does not list them."""
 
 ALIASES = {
     "submit": "enqueue",
@@ -97,7 +97,7 @@ TO_COME = (
     "serve", "token", "login", "logout", "dashboard",
 )  # fmt: skip
 OPTIONS_TO_COME = {"--serve": ("worker start",), "--where": tuple(COMMANDS)}
-"""Planned options and their commands: refused by name until they exist."""
+"""Planned options and the commands that will have them. Until then such an option is refused with its name."""
 
 MEANT = {
     "clean": "queuectl purge --older-than 7d",
@@ -133,7 +133,7 @@ MEANT = {
     "worker kill": "queuectl worker stop --now",
     "worker run": "queuectl worker start",
 }
-"""Names of commands in other queues, and the command here."""
+"""Names of commands of other queue programs, and the corresponding command of queuectl."""
 
 
 def groups() -> Iterator[str]:

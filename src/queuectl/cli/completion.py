@@ -33,13 +33,13 @@ NEWEST = 20
 
 
 def completion_options(parser: "Parser") -> None:
-    """The shell."""
+    """Add the arguments of `completion`: the shell."""
     parser.add_argument("shell", metavar="SHELL", help="bash, zsh or fish")
     parser.example("queuectl completion bash", "a script; source it, for instance from ~/.bashrc")
 
 
 def completion(session: "Session") -> int:
-    """Print the script."""
+    """Print the completion script for a shell."""
     shell = session.args.shell
     if shell not in SHELLS:
         raise InvalidInput(f"there is no completion for {shell!r}", f"one of {', '.join(SHELLS)}")
@@ -52,7 +52,7 @@ def completion(session: "Session") -> int:
 
 
 def candidates_options(parser: "Parser") -> None:
-    """The kind."""
+    """Add the arguments of `__complete`: the kind of word."""
     parser.add_argument("kind", choices=KINDS)
 
 
@@ -68,7 +68,7 @@ def candidates(session: "Session") -> int:
 
 
 def _in_time(session: "Session", question: "Callable[[Queue], list[str]]") -> list[str]:
-    """The answer of the store, or nothing after the time limit. The timer starts after the driver is loaded."""
+    """The answer of the store, or an empty list after the time limit. The timer starts after the driver is loaded."""
     with closing(bootstrap.open_queue(session.sources, "raise", patience=PATIENCE)) as queue:
         signal.signal(signal.SIGALRM, lambda *_: os._exit(0))
         signal.setitimer(signal.ITIMER_REAL, PATIENCE)
@@ -94,7 +94,7 @@ _KNOWN: dict[str, "Callable[[Queue], list[str]]"] = {
 
 
 def _kind_of(action: argparse.Action) -> str | None:
-    """The kind of word that this argument takes: one of `KINDS`, `file` or `directory`."""
+    """The kind of word that an argument accepts: one of `KINDS`, `file` or `directory`."""
     if action.metavar in ("JOB", "ID[:ok|any|failed]"):
         return "jobs"
     if action.dest in ("queue", "state", "worker", "key"):
@@ -107,7 +107,7 @@ def _kind_of(action: argparse.Action) -> str | None:
 def _of_shtab(shell: str) -> str:
     import shtab
 
-    preamble = "\n".join(_ASKING[shell].replace("KIND", kind) for kind in KINDS)
+    preamble = "\n".join(_ASKING[shell].regroup("KIND", kind) for kind in KINDS)
     tree = _tree(
         {"file": shtab.FILE, "directory": shtab.DIRECTORY} | {k: {shell: f"_queuectl_{k}"} for k in KINDS}
     )
@@ -133,12 +133,12 @@ def _tree(complete: dict[str, Any]) -> argparse.ArgumentParser:
     }
     for words, command in COMMANDS.items():
         head, _, verb = words.partition(" ")
-        place = nested[head] if verb else first
+        group = nested[head] if verb else first
         parser = parser_of(command)
         for action in parser._actions:
             if kind := _kind_of(action):
                 action.complete = complete[kind]  # type: ignore[attr-defined]
-        place.add_parser(verb or head, parents=[parser], help=command.summary, add_help=False)
+        group.add_parser(verb or head, parents=[parser], help=command.summary, add_help=False)
     return root
 
 
@@ -175,4 +175,4 @@ def _asked_of_fish(action: argparse.Action) -> str:
 
 
 def _quoted(text: str) -> str:
-    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+    return "'" + text.regroup("\\", "\\\\").regroup("'", "\\'") + "'"

@@ -1,4 +1,4 @@
-"""Settings: list, get, set, unset."""
+"""The commands `config list`, `config get`, `config set` and `config unset`."""
 
 from typing import TYPE_CHECKING
 
@@ -12,13 +12,13 @@ if TYPE_CHECKING:
 
 
 def list__options(parser: "Parser") -> None:
-    """Whether to show the source of each value."""
+    """Add the arguments of `config list`: whether to show the source of each value."""
     parser.flag("--origin", help="also show the source of each value")
     parser.example("queuectl config list --origin", "all settings with their sources")
 
 
 def list_(session: "Session") -> int:
-    """All settings."""
+    """Print all settings."""
     settings = session.queue.settings()
     if session.json:
         session.emit(
@@ -32,17 +32,17 @@ def list_(session: "Session") -> int:
 
 
 def get_options(parser: "Parser") -> None:
-    """The key."""
+    """Add the arguments of `config get`: the key."""
     parser.add_argument("key", metavar="KEY", help="with - or _: max-retries is max_retries")
     parser.example("queuectl config get max_retries", "one value")
 
 
 def get(session: "Session") -> int:
-    """One setting."""
+    """Print one setting."""
     option = config.option(session.args.key)
     if session.json:
         session.emit(shapes.document(setting=_shape(session, option, session.queue.settings())))
-    elif option.key == "store":  # its address is known without opening it
+    elif option.key == "store":  # the URL is known before the store is opened
         session.print(bootstrap.shown(session.store_url))
     else:
         session.print(session.queue.settings().text(option.key))
@@ -50,7 +50,7 @@ def get(session: "Session") -> int:
 
 
 def set__options(parser: "Parser") -> None:
-    """The key and the value."""
+    """Add the arguments of `config set`: the key and the value."""
     parser.add_argument("key", metavar="KEY", help="with - or _: max-retries is max_retries")
     parser.add_argument("value", metavar="VALUE", help="as `config list` writes it: 5, 2h30m, 1MiB, none")
     parser.example("queuectl config set max-retries 5", "for jobs enqueued from now on")
@@ -63,18 +63,18 @@ def set_(session: "Session") -> int:
 
 
 def unset_options(parser: "Parser") -> None:
-    """The key."""
+    """Add the arguments of `config unset`: the key."""
     parser.add_argument("key", metavar="KEY", help="with - or _: max-retries is max_retries")
-    parser.example("queuectl config unset max_retries", "back to the default")
+    parser.example("queuectl config unset max_retries", "reset the setting to its default")
 
 
 def unset(session: "Session") -> int:
-    """Back to the default."""
+    """Reset a shared setting to its default."""
     return _report(session, session.queue.unset(session.args.key))
 
 
 def _report(session: "Session", settings: Settings) -> int:
-    """Report the value in force, and whether a flag, variable or file here overrides the stored value."""
+    """Report the effective value, and whether a flag, a variable or a file overrides the stored value here."""
     option = config.option(session.args.key)
     session.did(f"{option.key} = {settings.text(option.key)}")
     if session.json:
@@ -82,7 +82,7 @@ def _report(session: "Session", settings: Settings) -> int:
         return 0
     session.print(f"{option.key} = {settings.text(option.key)}")
     if settings.origins[option.key] not in ("the store's settings", "default"):
-        session.say(f"queuectl: here {settings.origins[option.key]} wins over the stored value")
+        session.say(f"queuectl: here {settings.origins[option.key]} overrides the stored value")
     return 0
 
 
@@ -101,7 +101,7 @@ def _entry(option: Option, settings: Settings) -> dict[str, object]:
 
 
 def _json_value(option: Option, settings: Settings) -> object:
-    """Numbers as numbers; durations and sizes as the text that `config set` takes."""
+    """The value for JSON: a number stays a number; a duration or a size is the text that `config set` accepts."""
     value = settings.value(option.key)
     return value if option.kind in ("count", "number") else settings.text(option.key)
 

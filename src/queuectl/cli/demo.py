@@ -34,7 +34,7 @@ DEADLINE = 28.0
 
 
 def demo_options(parser: "Parser") -> None:
-    """Nothing."""
+    """Add an example only: `demo` has no arguments."""
     parser.example(
         "queuectl demo", "a worker with three slots runs some hundred commands; takes a few seconds"
     )
@@ -50,12 +50,12 @@ def demo(session: Session) -> int:
     else:
         show.print_summary()
     if not show.sound:
-        raise CommandFailed("the demo did not end as it should", f"see {directory}")
+        raise CommandFailed("the demo did not end as expected", f"see {directory}")
     return 0
 
 
 class Show:
-    """One run of the demo."""
+    """Runs the demo once."""
 
     def __init__(self, session: Session, directory: Path) -> None:
         self._session = session
@@ -67,13 +67,13 @@ class Show:
         self._files = sorted(path for path in _root().rglob("*") if path.is_file() and path.suffix in _TEXT)[
             :MOST_FILES
         ]
-        self._idle = threading.Event()  # never set
+        self._idle = threading.Event()  # is never set
         self._seconds = 0.0
         self._checked = 0
         self.sound = False
 
     def run(self) -> None:
-        """Enqueue, work, cancel, repair, wait, stop, check."""
+        """Run all steps: enqueue, start a worker, cancel, repair and retry, wait, stop the worker, check."""
         self._say(f"store {self._url}")
         self._enqueue_work()
         policy = ("--max-retries", "2", "--backoff-base", "1", "--backoff-factor", "300ms")
@@ -84,7 +84,7 @@ class Show:
         start = boottime()
         with self._worker():
             self._until(endless, "processing")
-            self._say("cancelling the one that would run for ten minutes")
+            self._say("cancelling the job that would run for ten minutes")
             self._queuectl("cancel", endless, "--reason", "shown in the demo")
             self._until(failing, "dead")
             self._say("one command failed three times and is in the DLQ; repairing its cause and retrying it")
@@ -95,7 +95,7 @@ class Show:
         self._check(failing, endless)
 
     def summary(self) -> dict[str, Any]:
-        """The results, in numbers."""
+        """The results as numbers, for the JSON document."""
         counts = self._session.queue.counts(Filter()).states()
         attempts = sum(job.attempts for job in self._jobs())
         return {
@@ -126,7 +126,7 @@ class Show:
         write(f"remove       rm -r {shlex.quote(str(self._directory))}")
 
     def _enqueue_work(self) -> None:
-        """Two commands for each file, through a file of lines as a script would do it."""
+        """Enqueue two commands for each file. Like a script, pass them as the lines of a file."""
         lines = []
         for path in self._files:
             quoted = shlex.quote(str(path))
@@ -143,7 +143,7 @@ class Show:
 
     @contextmanager
     def _worker(self) -> "Iterator[None]":
-        """Run a worker for the demo; stop it in any case."""
+        """Run a worker for the demo. The worker is stopped even if the demo fails."""
         with self._log.open("w") as log:
             command = [
                 *_QUEUECTL,
@@ -164,10 +164,10 @@ class Show:
         finally:
             worker.terminate()
             worker.wait(timeout=15)
-        self._say("the worker has drained and left")
+        self._say("the worker has drained and exited")
 
     def _until(self, id: str, state: str) -> None:
-        """Wait until a job is in a state. Raises CommandFailed if it ends in another one."""
+        """Wait until a job is in a state. Raises CommandFailed if the job ends in another state."""
         deadline = boottime() + DEADLINE
         while (job := self._job(id)).state != state:
             if boottime() > deadline or (job.ended and job.state != state):
@@ -190,7 +190,7 @@ class Show:
                 self._idle.wait(0.05)
 
     def _check(self, failing: str, endless: str) -> None:
-        """Compare stored outputs with checksums computed here, and the special jobs with their expected states."""
+        """Check that stored outputs have the checksums computed here, and that the special jobs ended as expected."""
         for job in self._jobs():
             if "checksum" in job.spec.tags and job.spec.argv:
                 expected = hashlib.sha256(Path(job.spec.argv[1]).read_bytes()).hexdigest()
@@ -211,7 +211,7 @@ class Show:
         return self._session.queue.show(id)
 
     def _queuectl(self, *words: str) -> str:
-        """One command as a person would type it; its output."""
+        """Run one command as a person would type it, and return its output."""
         done = subprocess.run(
             [*_QUEUECTL, "--store", self._url, *words], capture_output=True, text=True, check=False
         )
@@ -228,13 +228,13 @@ _TEXT = frozenset((".py", ".sql", ".md", ".toml", ".txt", ".typed"))
 
 
 def _root() -> Path:
-    """The directory of the files to work on: the source of queuectl."""
+    """The directory with the files that the demo compresses: the source of queuectl."""
     return Path(queuectl.__file__).parent
 
 
 @contextmanager
 def _progress(session: Session) -> "Iterator[Any]":
-    """A progress bar on a terminal; otherwise nothing."""
+    """Show a progress bar if stderr is a terminal."""
     if session.args.quiet or not session.err.isatty():
         yield lambda done, total: None
         return

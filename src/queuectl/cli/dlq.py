@@ -1,4 +1,4 @@
-"""The dead letter queue: the jobs in state `dead`."""
+"""The `dlq` commands: list, show, retry and purge the jobs in state `dead`."""
 
 from typing import TYPE_CHECKING
 
@@ -20,21 +20,21 @@ if TYPE_CHECKING:
 
 DEAD: frozenset[State] = frozenset(("dead",))
 STEP = 500
-"""Jobs per read."""
+"""Number of jobs that one read returns."""
 
 
 def list__options(parser: "Parser") -> None:
-    """The same as `list`, for dead jobs."""
+    """Add the arguments of `dlq list`: those of `list`."""
     jobs.list__options(parser)
     parser.examples.clear()
     parser.example("queuectl dlq list", "what failed for good, and why")
 
 
 def list_(session: "Session") -> int:
-    """Jobs that failed for good."""
+    """Print the dead jobs."""
     args = session.args
     if args.state not in (None, "dead"):
-        raise InvalidInput("the DLQ holds dead jobs only", f"queuectl list --state {args.state}")
+        raise InvalidInput("the DLQ contains only dead jobs", f"queuectl list --state {args.state}")
     wanted = Filter(
         states=DEAD,
         queue=args.queue,
@@ -46,21 +46,21 @@ def list_(session: "Session") -> int:
 
 
 def show_options(parser: "Parser") -> None:
-    """The job."""
+    """Add the arguments of `dlq show`: the job."""
     jobs.show_options(parser)
     parser.examples.clear()
     parser.example("queuectl dlq list --columns id,error", "find the id first; then: queuectl dlq show ID")
 
 
 def show(session: "Session") -> int:
-    """Everything about a dead job."""
+    """Print everything about a dead job."""
     job = session.queue.show(reference(session.args.job))
     _refuse_living(job)
     return jobs.print_job(session, job)
 
 
 def retry_options(parser: "Parser") -> None:
-    """Which jobs."""
+    """Add the arguments of `dlq retry`: the jobs, or all dead jobs, and which other jobs run again."""
     parser.add_argument("job", nargs="*", metavar="JOB", help=JOBS_HELP)
     parser.flag("--all", help="all dead jobs")
     parser.add_argument("--queue", "-Q", metavar="Q", help="with --all: of this queue")
@@ -69,12 +69,12 @@ def retry_options(parser: "Parser") -> None:
 
 
 def retry(session: "Session") -> int:
-    """Run dead jobs once more."""
+    """Retry the given dead jobs, or all dead jobs."""
     args = session.args
     if args.all == bool(args.job):
-        raise InvalidInput("name the jobs, or give --all", "queuectl dlq list shows them")
+        raise InvalidInput("no job is given", "give ids or --all; queuectl dlq list shows the jobs")
     if args.queue and not args.all:
-        raise InvalidInput("--queue goes with --all")
+        raise InvalidInput("--queue needs --all")
     if args.all:
         return _retry_all(session, Filter(states=DEAD, queue=args.queue))
 
@@ -86,14 +86,14 @@ def retry(session: "Session") -> int:
 
 
 def purge_options(parser: "Parser") -> None:
-    """Which dead jobs."""
+    """Add the arguments of `dlq purge`: the age, and the confirmation."""
     parser.add_argument("--older-than", metavar="D", help="only those that died longer ago than this")
     parser.flag("--yes", "-y", help="do not ask before deleting many")
     parser.example("queuectl dlq purge --older-than 30d --yes", "delete old dead jobs for good")
 
 
 def purge(session: "Session") -> int:
-    """Delete dead jobs."""
+    """Delete dead jobs, after a confirmation."""
     older = session.args.older_than
     before = session.queue.now() - parse_duration(older) if older else None
     return purge_all(session, Filter(states=DEAD, ended_before=before))

@@ -1,4 +1,4 @@
-"""`queuectl doctor`: checks the store and this host; exit 1 on a fault."""
+"""`queuectl doctor`: checks the store and this host. The exit code is 1 if there is a fault."""
 
 import os
 import platform
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 CLOCK_TOLERANCE = 2.0
 RESULT = len("FAULT")
-LEAST_ROOM = 30
+LEAST_WIDTH = 30
 """Minimum width in columns of the text beside the names of the checks."""
 COLOURS = {"ok": "green", "warn": "yellow", "FAULT": "red"}
 DAMAGE_SHOWN = 100
@@ -27,7 +27,7 @@ DAMAGE_SHOWN = 100
 
 
 def doctor_options(parser: "Parser") -> None:
-    """Whether to create the store."""
+    """Add the arguments of `doctor`: whether to create the store."""
     parser.flag("--create", help="create the store if there is none")
     parser.example("queuectl doctor", "store settings, durability, clocks, workers, leftovers")
 
@@ -49,7 +49,7 @@ def doctor(session: "Session") -> int:
 
 
 def _lines(session: "Session", checks: Sequence[Check]) -> Iterator[str]:
-    """One line for each check; on a terminal they are wrapped at its width (not with -v) and coloured by result."""
+    """One line for each check. On a terminal it is wrapped at the width (not with -v) and coloured by the result."""
     names = max(len(check.name) for check in checks)
     for check in checks:
         if session.on_terminal and not session.args.verbose:
@@ -60,12 +60,12 @@ def _lines(session: "Session", checks: Sequence[Check]) -> Iterator[str]:
 
 
 def _for_eyes(session: "Session", check: Check, names: int) -> Iterator[str]:
-    """The text beside the name, or below it on a narrow terminal. A hint has its own line, to be copied easily."""
+    """The text beside the name, or below it on a narrow terminal. A hint has its own line, for copying."""
     word = ("warn" if check.hint else "ok") if check.ok else "FAULT"
     result = f"{word:<{RESULT}}"
     head = f"{paint(result, COLOURS[word]) if session.in_colour else result}  {check.name:<{names}}"
     indent = RESULT + 2 + names + 2
-    if session.width - indent < LEAST_ROOM:
+    if session.width - indent < LEAST_WIDTH:
         yield head.rstrip()
         indent, head = RESULT + 2, ""
     for line in wrapped(safe(check.detail), session.width - indent, whole_words=True):
@@ -87,7 +87,7 @@ def _versions() -> Iterator[Check]:
     detail = (
         f"without {', '.join(missing)}: process groups only"
         if missing
-        else "process trees, escapees included"
+        else "process trees, also processes that leave the group"
     )
     yield Check("supervision", True, detail)
 

@@ -1,4 +1,4 @@
-"""Values as JSON text."""
+"""Encodes documents as JSON text."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 def to_json(document: Any) -> str:
-    """One line of JSON."""
+    """A document as one line of JSON."""
     return _encode(document).decode()
 
 

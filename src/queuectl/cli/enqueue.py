@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def enqueue_options(parser: "Parser") -> None:
-    """The command and its policy."""
+    """Add the arguments of `enqueue`: the command and its policy."""
     parser.no_dashes = True
     parser.about_unknown = lambda words, args, unknown: _refuse_unquoted(words, args.command, unknown[0])
     parser.usage = "queuectl enqueue [options] 'CMD' | '{JSON}' | - | --file F | --script F | -- PROG ARG…"
@@ -35,17 +35,23 @@ def enqueue_options(parser: "Parser") -> None:
         help="read lines from a file: shell commands, or JSON jobs; empty lines and lines that begin with # are "
         "skipped, and a \\ at the end of a line joins it with the next one",
     )
-    parser.add_argument("--script", metavar="F", help="store the text of a script and run that")
+    parser.add_argument("--script", metavar="F", help="store the text of a script, and run the stored text")
     parser.add_argument(
-        "--stdin", metavar="F", help="store a file's text as the command's input; - reads it from here"
+        "--stdin", metavar="F", help="store a file's text as the command's input; - reads stdin"
     )
     for name, flag in flags():
         _option(parser, name, flag)
     parser.add_argument(
-        "--env", metavar="K[=V]", action="append", help="a variable for it; without =V the one set here"
+        "--env",
+        metavar="K[=V]",
+        action="append",
+        help="an environment variable; without =V the value set here",
     )
     parser.add_argument("--env-file", metavar="F", action="append", help="variables from a file of K=V lines")
-    parser.flag("--plain-lines", help="with - or --file: no comments, no joined lines: each line is one job")
+    parser.flag(
+        "--plain-lines",
+        help="with - or --file: each line is one job, without comments and continuation lines",
+    )
     parser.flag("--keep-going", help="with - or --file: skip bad lines and report them")
     parser.flag("--dry-run", help="print the job as it would be stored, and store nothing")
     parser.flag("--wait", help="wait for the end; exit with the command's own code")
@@ -56,7 +62,7 @@ def enqueue_options(parser: "Parser") -> None:
     )
     parser.example("queuectl enqueue -- ls -l /", "a program and its arguments, without a shell")
     parser.example('queuectl enqueue \'{"command":"echo hi","priority":5}\'', "a JSON job")
-    parser.example("printf 'echo 1\\necho 2\\n' | queuectl enqueue -", "many, one a line")
+    parser.example("printf 'echo 1\\necho 2\\n' | queuectl enqueue -", "many jobs, one per line")
 
 
 def _option(parser: "Parser", name: str, flag: Flag) -> None:
@@ -69,12 +75,12 @@ def _option(parser: "Parser", name: str, flag: Flag) -> None:
 
 
 def enqueue(session: "Session") -> int:
-    """Add the job or the jobs; print the ids."""
+    """Enqueue the job or the jobs, and print the ids."""
     session.say_unused()
     args = session.args
     if args.follow and session.json:
         raise InvalidInput(
-            "--follow has no end for one JSON document", "use --wait, then queuectl logs @last --json"
+            "--follow cannot print one JSON document", "use --wait, then queuectl logs @last --json"
         )
     sources = [bool(args.command), args.program is not None, args.file is not None, args.script is not None]
     if sum(sources) != 1:
@@ -90,7 +96,7 @@ def enqueue(session: "Session") -> int:
 
 
 def template(session: "Session") -> dict[str, Any]:
-    """The values of the flags, as fields of a request."""
+    """The fields of a request that the flags set."""
     args = session.args
     given = {}
     for name, flag in flags():
@@ -179,7 +185,7 @@ def _say_start(session: "Session", request: JobRequest) -> None:
 
 
 def _refuse_for_itself(session: "Session", request: JobRequest) -> None:
-    """Inside a job: refuse, before anything is enqueued, to wait for a job that cannot end before its own job."""
+    """Inside a job: before anything is enqueued, refuse to wait for a job that cannot end before this job ends."""
     from queuectl.cli.references import own_job
 
     if own := own_job(session):
@@ -251,7 +257,7 @@ def _environment(files: list[str], given: list[str]) -> dict[str, str]:
         if not equals:
             if name not in os.environ:
                 raise InvalidInput(
-                    f"--env {name}: no such variable is set here", f"give a value: --env {name}=…"
+                    f"--env {name}: this variable is not set here", f"give a value: --env {name}=…"
                 )
             value = os.environ[name]
         variables[name] = value

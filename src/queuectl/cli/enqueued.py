@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def announce(session: "Session", added: "Sequence[Enqueued]", since: int | None = None) -> int:
-    """Print the ids; report existing and refused jobs; return the exit code. `since`: number of the first job."""
+    """Print the ids, report existing and refused jobs, return the exit code. `since`: the number of the first job."""
     code = 0
     jobs: list[Job] = []
     for item in added:
@@ -32,13 +32,13 @@ def announce(session: "Session", added: "Sequence[Enqueued]", since: int | None 
 
 
 def _was_there(job: "Job") -> str:
-    """The sentence about an existing job. If the job has ended, it does not run, so a hint shows how to retry it."""
+    """The sentence about an existing job. An ended job does not run again, so the sentence shows how to retry it."""
     name = handle(job)
     if not job.ended or job.finished_at is None:
-        return f"job {name} was there already ({job.state}), unchanged"
+        return f"job {name} already existed ({job.state}), unchanged"
     force = "--force " if job.state == "completed" else ""
     return (
-        f"job {name} was there already and ended at {format_instant(job.finished_at)} ({job.state}): nothing will run "
+        f"job {name} already existed and ended at {format_instant(job.finished_at)} ({job.state}): nothing will run "
         f"(again: queuectl retry {force}{name}; as a new job: --id {job.id}-$(date +%F))"
     )
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def explain_options(parser: "Parser") -> None:
-    """The job."""
+    """Add the arguments of `explain`: the job."""
     parser.add_argument("job", metavar="JOB", help=JOB_HELP)
     parser.example("queuectl explain @last", "why does the newest job not run?")
 

@@ -11,7 +11,7 @@ Sgr = Literal["kept", "shown", "dropped"]
 
 _SGR = re.compile(r"(\x1b\[[0-9;:]*m)")
 _OPEN = re.compile(r"\x1b(\[[0-9;:]*)?\Z")
-"""An incomplete sequence, whose rest may be in the next chunk."""
+"""An incomplete control sequence at the end of a chunk. The next chunk may complete it."""
 RESET = "\x1b[0m"
 AGAIN = "\r\x1b[K"
 
@@ -42,13 +42,13 @@ class EyeText:
         return shown + (self._unfinished() if self._live else "")
 
     def _line(self, line: str) -> str:
-        """A line that ends here, or the rest of it."""
+        """A complete line, or the part of it that was not shown yet."""
         begun, self._begun = self._begun, False
         again = AGAIN if begun and "\r" in line.rstrip("\r") else ""
         return again + self._harmless(last_text(line))
 
     def _unfinished(self) -> str:
-        """The new text of an unfinished line; the whole line if it was rewritten."""
+        """The new text of an unfinished line, or the whole line if it was rewritten."""
         cut = _OPEN.search(self._held)
         end = cut.start() if cut else len(self._held.rstrip("\r"))
         line, self._held = self._held[:end], self._held[end:]
@@ -71,7 +71,7 @@ class EyeText:
 
 
 def last_text(line: str) -> str:
-    """The last text of a line that was rewritten, in the colour that was set before it."""
+    """The last text of a rewritten line, in the colour that was set before this text."""
     if "\r" not in line:
         return line
     texts = [text for text in line.split("\r") if text]
@@ -82,7 +82,7 @@ def last_text(line: str) -> str:
 
 
 def _shown(text: str) -> str:
-    """Text with its controls and bidirectional marks shown; tabs stay."""
+    """The text with control characters and bidirectional marks made visible. Tabs are unchanged."""
     return (
         text if text.isprintable() else "".join(c if c.isprintable() or c == "\t" else safe(c) for c in text)
     )

@@ -1,4 +1,4 @@
-"""Reading jobs: `status`, `show`, `list`."""
+"""The commands that read jobs: `status`, `show` and `list`."""
 
 from collections.abc import Iterator
 from datetime import timedelta
@@ -30,7 +30,7 @@ LESS_OF_ATTEMPTS = ("host", "max rss", "cpu", "output", "signal", "error", "star
 
 
 def status_options(parser: "Parser") -> None:
-    """Optionally a job."""
+    """Add the arguments of `status`: a job (optional), and --watch."""
     parser.add_argument("job", nargs="?", metavar="JOB", help=JOB_HELP)
     watch_option(parser)
     parser.example("queuectl status", "the state of the queue")
@@ -39,7 +39,7 @@ def status_options(parser: "Parser") -> None:
 
 
 def status(session: "Session") -> int:
-    """A summary of the whole system, or of one job."""
+    """Print a summary of the whole system, or of one job."""
     if session.args.job:
         return print_job(session, session.queue.show(reference(session.args.job)), short=True)
     if session.args.watch:
@@ -47,7 +47,7 @@ def status(session: "Session") -> int:
 
         return watch(session, lambda: screen(session, session.queue.status()))
     if session.json or not session.on_terminal:
-        session.say_unused()  # a screen has a line for this
+        session.say_unused()  # on a terminal, `print_status` shows this warning
     found = session.queue.status()
     if session.json:
         session.emit(shapes.status(found))
@@ -57,38 +57,40 @@ def status(session: "Session") -> int:
 
 
 def watch_option(parser: "Parser") -> None:
-    """The option for a screen that is redrawn regularly."""
+    """Add the option --watch, which redraws the screen regularly."""
     parser.flag("--watch", "-w", help="redraw every 2 s; q ends")
 
 
 def show_options(parser: "Parser") -> None:
-    """The job."""
+    """Add the arguments of `show`: the job."""
     parser.add_argument("job", metavar="JOB", help=JOB_HELP)
     parser.example("queuectl show @last", "the newest job")
     parser.example("queuectl show 1 --json", "job number 1, for programs")
 
 
 def show(session: "Session") -> int:
-    """Everything about a job, with its attempts."""
+    """Print everything about a job, with its attempts."""
     return print_job(session, session.queue.show(reference(session.args.job)))
 
 
 def list__options(parser: "Parser") -> None:
-    """Which jobs, how many, in what order."""
+    """Add the arguments of `list`: the filter, the maximum number, the order and the format."""
     parser.add_argument("--state", metavar="S,…", help=f"only these states: {', '.join(STATES)}")
     parser.add_argument("--queue", "-Q", metavar="Q", help="only this queue")
     parser.add_argument("--tag", metavar="T", help="only with this tag")
     parser.add_argument("--batch", metavar="B", help="only of this batch")
     parser.add_argument("--since", metavar="D", help="only those enqueued within this time")
     parser.add_argument("--limit", metavar="N", default="50", help="at most this many (default 50)")
-    parser.flag("--all", help="all of them")
+    parser.flag("--all", help="no limit")
     parser.add_argument(
         "--sort",
         choices=("created", "updated", "next"),
         default="created",
         help="newest, last changed, or next to run first",
     )
-    parser.add_argument("--after", metavar="CURSOR", help="continue after the `next` of an earlier answer")
+    parser.add_argument(
+        "--after", metavar="CURSOR", help="continue after a page: the `next` of its JSON document"
+    )
     parser.add_argument("--columns", metavar="C,…", help=f"of {', '.join(ALL_COLUMNS)}")
     parser.flag("--wide", help="all columns, without cutting")
     parser.flag("--utc", help="times in full and in UTC, not relative to now")
@@ -100,7 +102,7 @@ def list__options(parser: "Parser") -> None:
 
 
 def list_(session: "Session") -> int:
-    """The jobs that match, one per line."""
+    """Print the jobs that match, one per line."""
     args = session.args
     columns = columns_of(args.columns)
     wanted = Filter(
@@ -114,7 +116,7 @@ def list_(session: "Session") -> int:
 
 
 def print_jobs(session: "Session", wanted: Filter, limit: int | None, columns: tuple[str, ...] | None) -> int:
-    """Print the jobs that match, page by page, so that a million jobs need no more memory than a page."""
+    """Print the jobs that match page by page, so that a million jobs need only the memory of one page."""
     if session.args.watch:
         from queuectl.cli.watch import watch
 
@@ -144,7 +146,7 @@ def _print_page(session: "Session", jobs: list[Job], columns: tuple[str, ...] | 
 
 
 def _pages(session: "Session", wanted: Filter, limit: int | None) -> Iterator[Found]:
-    """The pages of a list, until `limit` jobs were listed; all pages without a limit."""
+    """The pages of a list until `limit` jobs were listed. If `limit` is None, all pages."""
     cursor, left = session.args.after, limit
     while left != 0:
         page = Page(limit=min(left or 1000, 1000), after=cursor, sort=session.args.sort)
@@ -162,7 +164,7 @@ def _print_rest(
     columns: tuple[str, ...] | None,
     cursor: str | None,
 ) -> None:
-    """Print the rest: the document or the table, the unreadable jobs, and how to see more."""
+    """Print what follows the last page: the document or the table, the unreadable jobs, and how to list more jobs."""
     unreadable = [shapes.unreadable(each) for each in damaged]
     if session.args.jsonl:
         for each in unreadable:
@@ -177,11 +179,11 @@ def _print_rest(
     if damaged:
         _print_unreadable(session, damaged, columns)
     if cursor is not None:
-        session.say(f"there are more: --limit N, --all, or --after {cursor}")
+        session.say(f"there are more jobs: use --limit N, --all, or --after {cursor}")
 
 
 def print_job(session: "Session", job: Job, *, short: bool = False) -> int:
-    """Print one job, complete or as a summary."""
+    """Print one job: everything, or with `short` a summary."""
     if session.json:
         session.emit(shapes.document(job=shapes.job(job)))
         return 0
@@ -199,20 +201,24 @@ def print_job(session: "Session", job: Job, *, short: bool = False) -> int:
 
 
 def _print_attempts(session: "Session", job: Job, form: Form) -> None:
-    table(session, ATTEMPT_COLUMNS, [_attempt_row(past, form) for past in job.history], LESS_OF_ATTEMPTS)
-    for past in job.history:
-        if past.ended_processes:
-            what = "1 process" if past.ended_processes == 1 else f"{past.ended_processes} processes"
-            session.print(f"attempt {past.attempt} left {what} running: ended (--allow-detached keeps them)")
+    table(
+        session, ATTEMPT_COLUMNS, [_attempt_row(attempt, form) for attempt in job.history], LESS_OF_ATTEMPTS
+    )
+    for attempt in job.history:
+        if attempt.ended_processes:
+            what = "1 process" if attempt.ended_processes == 1 else f"{attempt.ended_processes} processes"
+            session.print(
+                f"attempt {attempt.attempt} left {what} running: ended (--allow-detached keeps them)"
+            )
 
 
 def states_of(text: str | None) -> frozenset[State]:
-    """The states of a comma-separated list. Raises InvalidInput with the nearest name."""
+    """The states in a comma-separated list. Raises InvalidInput for an unknown state, with the nearest name."""
     return listing.states_of(word.strip() for word in text.split(",")) if text else frozenset()
 
 
 def limit_of(args: object) -> int | None:
-    """The maximum number of jobs; None for all."""
+    """The maximum number of jobs. Returns None for all jobs."""
     if getattr(args, "all", False):
         return None
     text = str(getattr(args, "limit", "50"))
@@ -224,7 +230,7 @@ def limit_of(args: object) -> int | None:
 def _newest(
     session: "Session", wanted: Filter, limit: int | None, named: tuple[str, ...] | None
 ) -> Iterator[str]:
-    """The lines of the first page, which is enough for a screen."""
+    """The lines of the first page. A screen shows no more."""
     page = Page(limit=min(limit or WATCHED, WATCHED), sort=session.args.sort)
     jobs = session.queue.list(wanted, page).jobs
     yield from lay_out(session, *_rows(session, jobs, named))
@@ -244,7 +250,7 @@ def _rows(
 
 
 def _print_unreadable(session: "Session", damaged: list[Unreadable], named: tuple[str, ...] | None) -> None:
-    """Print the unreadable jobs in the same columns: the number, and the fault."""
+    """Print the number and the fault of each unreadable job, in the columns of the list."""
     columns = named or (("number", "id", "state", "error") if session.on_terminal else COLUMNS)
     known = [
         {"number": str(each.number), "id": each.id, "state": "unreadable", "error": each.reason}
@@ -329,7 +335,7 @@ _CAUSES: dict[Cause, str] = {
 
 def _budget(job: Job) -> str:
     limit = job.spec.retry.max_retries
-    # The last failure counts as a used retry once that retry runs.
+    # The last failure counts as a used retry only when that retry runs.
     used = job.failures if job.state in ("processing", "completed") else max(job.failures - 1, 0)
     return f"{used} used, no limit" if limit < 0 else f"{min(used, limit)} of {limit} used"
 

@@ -1,4 +1,4 @@
-"""One line on stderr that is rewritten while a command works, only if stderr is a terminal."""
+"""Rewrites one line on stderr while a command works, if stderr is a terminal."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,7 +17,7 @@ PATIENCE = 1.0
 EVERY = 0.2
 """Seconds between two updates."""
 SETTLED = 3.0
-"""Seconds after which the rate is good enough for an estimate."""
+"""Seconds after which the measured speed is good enough for an estimate."""
 
 
 class Live:
@@ -37,7 +37,7 @@ class Live:
             self._session.err.flush()
 
     def clear(self) -> None:
-        """Remove the line."""
+        """Remove the line from the terminal."""
         if self._shown:
             self._shown, self._next = False, 0.0
             self._session.err.write("\r\x1b[K")
@@ -46,7 +46,7 @@ class Live:
 
 @contextmanager
 def progress(session: "Session", verb: str, count: int | None) -> Iterator[Callable[[int], None]]:
-    """Shows the progress of a change of jobs after a second. Call the function with each number of done jobs."""
+    """Show the progress of a change of jobs, after one second. The yielded function adds a number of done jobs."""
     live, done = Live(session, PATIENCE), 0
     live.wanted = live.wanted and not session.args.verbose
 
@@ -69,7 +69,7 @@ class Rest:
         self._first: int | None = None
 
     def words(self, left: int) -> str:
-        """`, about 4m10s left`; empty while too little is done for an estimate."""
+        """`, about 4m10s left`. Empty until enough is done for an estimate."""
         if self._first is None:
             self._first = left
         took, done = boottime() - self._begun, self._first - left

@@ -1,4 +1,4 @@
-"""`queuectl logs`: the output of a job, complete, its end, or while it runs."""
+"""`queuectl logs`: prints the output of a job: all of it, only its end, or continuously while the job runs."""
 
 import base64
 import re
@@ -24,7 +24,7 @@ LINE_END = re.compile(rb"\r*\n|\r")
 
 
 def logs_options(parser: "Parser") -> None:
-    """Which job, which part, in which format."""
+    """Add the arguments of `logs`: the job, the part of its output, and the format."""
     parser.add_argument("job", metavar="JOB", help=JOB_HELP)
     parser.flag(
         "-f", "--follow", help="follow the output until the job has ended; Ctrl+C does not end the job"
@@ -41,7 +41,7 @@ def logs_options(parser: "Parser") -> None:
 
 
 def logs(session: "Session") -> int:
-    """Print the output."""
+    """Print the output of a job."""
     args = session.args
     attempt = None if args.attempt is None else _count("--attempt", args.attempt)
     if args.follow:
@@ -68,8 +68,8 @@ def _follow_named(session: "Session", attempt: int | None) -> int:
 
 
 def follow(session: "Session", job: Job, attempt: int | None = None) -> int:
-    """Print new output until the job has ended. The output of a retry follows that of the attempt before."""
-    from queuectl.cli.wait import Watcher  # not needed without -f
+    """Print new output until the job has ended. If the job is retried, print the output of the next attempt too."""
+    from queuectl.cli.wait import Watcher  # imported here, because only -f needs it
 
     printer, watcher = Printer(session), Watcher(session, [job.id])
     interrupt.answer()
@@ -101,7 +101,7 @@ def _print_parts(session: "Session", printer: "Printer", job: Job, parts: Iterab
 
 
 class Printer:
-    """Writes output to stdout: unchanged in a pipe and with --raw, otherwise as text that is safe for a terminal."""
+    """Writes output to stdout: unchanged into a pipe and with --raw, otherwise as text that is safe for a terminal."""
 
     def __init__(self, session: "Session") -> None:
         self._session = session
@@ -131,7 +131,7 @@ class Printer:
             self._data(chunk.stream, chunk.data)
 
     def pieces(self, pieces: Iterable[Piece]) -> None:
-        """Write a complete output."""
+        """Write the complete output of an attempt."""
         for piece in pieces:
             if piece.omitted:
                 self._omitted(piece.omitted)
@@ -158,7 +158,7 @@ class Printer:
         return EyeText(sgr, live=bool(args.follow) and self._session.out.isatty())
 
     def _break_off(self) -> None:
-        """Write the bytes of an incomplete character, because the next bytes do not belong to it."""
+        """Write the bytes of an incomplete character: bytes after them are missing, so it cannot be completed."""
         self._session.out.writelines(text.feed(b"", final=True) for text in self._texts.values())
         self._texts.clear()
 
@@ -179,7 +179,7 @@ def _chosen_stream(session: "Session") -> int | None:
 
 
 def _tail(pieces: list[Piece], lines: str | None) -> list[Piece]:
-    """The pieces with the last lines; the first piece is cut. Each version of a rewritten line counts as a line."""
+    """The pieces that contain the last lines; the first is cut. Each version of a rewritten line counts as a line."""
     if lines is None:
         return pieces
     wanted = _count("--tail", lines)
@@ -238,14 +238,14 @@ def _count(flag: str, text: str) -> int:
 def _refuse_nonsense(session: "Session", job: Job) -> None:
     args = session.args
     if args.stdout and args.stderr:
-        raise InvalidInput("--stdout and --stderr exclude each other", "leave both out for both")
+        raise InvalidInput("--stdout and --stderr exclude each other", "omit both to see both streams")
     if (args.stdout or args.stderr) and not job.spec.split:
         raise InvalidInput(
-            f"the streams of job {handle(job)} were not kept apart", "enqueue it with --split for that"
+            f"the streams of job {handle(job)} were not stored separately", "enqueue the job with --split"
         )
     if args.raw and args.plain:
         raise InvalidInput("--raw and --plain exclude each other")
     if args.follow and args.tail:
         raise InvalidInput("--follow and --tail exclude each other")
     if args.follow and session.json and not args.jsonl:
-        raise InvalidInput("--follow has no end for one JSON document", "use --jsonl")
+        raise InvalidInput("--follow cannot print one JSON document", "use --jsonl")

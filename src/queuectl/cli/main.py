@@ -1,4 +1,4 @@
-"""Runs a command line: parses it, calls one function, reports an error in one sentence, returns the exit code."""
+"""Runs a command line: parses it, calls the command's function, reports errors, and returns the exit code."""
 
 import os
 import sys
@@ -35,7 +35,7 @@ def entry() -> None:
         code = main([_as_utf_8(word) for word in sys.argv[1:]])
         interrupt.end_at_once()
         Talk(sys.stderr).flush()
-    except KeyboardInterrupt:  # for instance while an error is reported
+    except KeyboardInterrupt:  # for example, Ctrl+C while an error is reported
         code = INTERRUPTED
     os._exit(code)
 
@@ -62,11 +62,11 @@ def _answer(argv: "Sequence[str]", *, as_json: bool, verbose: bool) -> int:
         raise
     except KeyboardInterrupt:
         return INTERRUPTED
-    except SystemExit as done:  # argparse printed a help
+    except SystemExit as done:  # argparse has printed the help
         return int(done.code or 0)
     except QueuectlError as error:
         return report(error, as_json=as_json, verbose=verbose)
-    except Exception as error:  # a bug: reported in one line like any other error
+    except Exception as error:  # a bug in queuectl: report it in one line, like any other error
         return report(InternalError(error), as_json=as_json, verbose=verbose)
 
 
@@ -87,13 +87,13 @@ def report(error: QueuectlError, *, as_json: bool, verbose: bool = False) -> int
         try:
             out.write(as_json_for(out.encoding, to_json(shape(error))) + "\n")
             out.flush()
-        except OutputLost:  # stderr has said what is wrong
+        except OutputLost:  # the message on stderr has reported the error
             abandon_stdout()
     return error.exit_code
 
 
 def _as_utf_8(word: str) -> str:
-    """A word decoded as UTF-8, because the C locale has decoded its bytes one by one."""
+    """The word decoded as UTF-8. Under the C locale Python has decoded each byte separately."""
     if word.isascii():
         return word
     try:
@@ -125,7 +125,7 @@ def _run(argv: list[str]) -> int:
         return _without_command(rest)
     _refuse_options_to_come(command, rest)
     _import_msgspec()
-    from queuectl.cli.session import Session  # here, so that --version and --help need not load it
+    from queuectl.cli.session import Session  # imported here, because --version and --help do not need it
 
     parser = parser_of(command)
     args = _parse(parser, rest)
@@ -150,7 +150,7 @@ def _run(argv: list[str]) -> int:
 
 
 def _creates(command: Command, args: "Namespace") -> bool:
-    """Whether this call creates a missing store. A command that only reads never does."""
+    """Whether this call creates a missing store. A command that only reads never creates one."""
     return (command.creates and not getattr(args, "dry_run", False)) or getattr(args, "create", False)
 
 
@@ -166,7 +166,7 @@ def _import_msgspec() -> None:
 
 
 def _parse(parser: "Parser", words: list[str]) -> "Namespace":
-    """Parse the words. argparse drops `--`, so for `enqueue -- PROG ARG` the words after it are kept separately."""
+    """Parse the words. The words after `--` are kept separately, because argparse drops the `--`."""
     program: list[str] | None = None
     if parser.no_dashes and "--" in words:
         split = words.index("--")
@@ -177,7 +177,7 @@ def _parse(parser: "Parser", words: list[str]) -> "Namespace":
 
 
 def _command(argv: list[str]) -> tuple[Command | None, list[str]]:
-    """The command and the other words. Options before the command name belong to the command."""
+    """The command and its arguments. Options before the name of the command belong to it too."""
     at = _first_word(argv, 0)
     if at is None:
         return None, argv
@@ -198,7 +198,9 @@ def _in_group(group: str, argv: list[str], at: int, rest: list[str]) -> tuple[Co
     if second is None:
         if "-h" in argv or "--help" in argv:
             return None, argv
-        raise InvalidInput(f"{group} what? {', '.join(verbs)}", f"queuectl {group} --help")
+        raise InvalidInput(
+            f"{group}: the second word is missing: {', '.join(verbs)}", f"queuectl {group} --help"
+        )
     name = f"{group} {argv[second]}"
     if name not in COMMANDS:
         raise _unknown(name)
@@ -223,13 +225,13 @@ def _unknown(word: str) -> InvalidInput:
     if word in TO_COME:
         return _to_come(word)
     if word in MEANT:
-        return InvalidInput(f"there is no command {word!r}", f"here it is: {MEANT[word]}")
+        return InvalidInput(f"there is no command {word!r}", f"use: {MEANT[word]}")
     names = [*COMMANDS, *ALIASES, *groups()]
     return InvalidInput(f"there is no command {word!r}", nearest(word, names) or "queuectl --help lists them")
 
 
 def _to_come(what: str) -> InvalidInput:
-    return InvalidInput(f"{what} is still to come", "queuectl --help lists what there is")
+    return InvalidInput(f"{what} is still to come", "queuectl --help lists all commands")
 
 
 def _refuse_options_to_come(command: Command, words: list[str]) -> None:
@@ -260,7 +262,7 @@ def _without_command(argv: list[str]) -> int:
 
 
 def overview(group: str = "") -> str:
-    """The help without a command: all commands, the most frequent first."""
+    """The help text for all commands, or for the commands of a group. The most frequent commands come first."""
     rows = [(c.words, c.summary) for c in COMMANDS.values() if c.words.startswith(group)]
     lines = "\n".join(f"  {words:<14} {summary}" for words, summary in rows)
     close = "queuectl COMMAND --help shows a command's options and examples.\n"

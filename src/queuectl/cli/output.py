@@ -1,6 +1,6 @@
 """The two streams of a command. If stdout (`Data`) cannot be written, the command fails; stderr (`Talk`) may be lost.
 
-A character that the encoding of the stream lacks is written as its number (`\\u2013`).
+A character that is not in the encoding of the stream is written as its number (`\\u2013`).
 """
 
 import os
@@ -22,14 +22,14 @@ class OutputLost(CommandFailed):
 
 
 class Data:
-    """stdout. A failed write raises OutputLost; a closed pipe raises BrokenPipeError."""
+    """Writes to stdout. A failed write raises OutputLost, a closed pipe BrokenPipeError."""
 
     def __init__(self, stream: TextIO | None) -> None:
         self.stream = stream
         self.encoding = (getattr(stream, "encoding", None) or "utf-8").lower()
 
     def write(self, text: str) -> None:
-        """Write text, with characters that the encoding lacks as numbers."""
+        """Write text. A character that is not in the encoding is written as its number."""
         if not text:
             return
         if self.stream is None:
@@ -42,7 +42,7 @@ class Data:
             raise OutputLost(error) from error
 
     def writelines(self, lines: Iterable[str]) -> None:
-        """Write several texts, which contain their line ends."""
+        """Write several texts. They contain their line ends."""
         for line in lines:
             self.write(line)
 
@@ -60,7 +60,7 @@ class Data:
             raise OutputLost(error) from error
 
     def flush(self) -> None:
-        """Pass all buffered text to the system. Only this call shows whether a file or a pipe accepts it."""
+        """Write all buffered text. Only this call detects that a file or a pipe does not accept it."""
         if self.stream is None:
             return
         try:
@@ -75,29 +75,29 @@ class Data:
         return self.stream is not None and self.stream.isatty()
 
     def fileno(self) -> int:
-        """The descriptor, for queries about the terminal; -1 if there is none."""
+        """The descriptor, for queries about the terminal. Returns -1 if the stream has none."""
         try:
             return -1 if self.stream is None else self.stream.fileno()
         except ValueError:
             return -1
 
     def takes(self, text: str) -> bool:
-        """Whether the encoding has all these characters."""
+        """Whether the encoding of the stream has all characters of this text."""
         return _has(text, self.encoding)
 
 
 class Talk(Data):
-    """stderr. Text that cannot be written is lost: a full disk or a closed stderr does not stop the command."""
+    """Writes to stderr. Text that cannot be written is lost: a full disk or a closed stderr does not stop a command."""
 
     def write(self, text: str) -> None:
-        """Write text, as far as possible."""
+        """Write text. Ignores an error of the stream."""
         try:
             super().write(text)
         except (OSError, OutputLost):
             self.stream = None
 
     def flush(self) -> None:
-        """Write the buffered text, as far as possible."""
+        """Write the buffered text. Ignores an error of the stream."""
         try:
             super().flush()
         except (OSError, OutputLost):
@@ -105,7 +105,7 @@ class Talk(Data):
 
 
 def encodable(text: str, stream: TextIO) -> str:
-    """The text with lone surrogates, and characters that the stream's encoding lacks, as numbers."""
+    """The text, with lone surrogates and characters that are not in the stream's encoding written as numbers."""
     encoding = getattr(stream, "encoding", None) or "utf-8"
     if text.isascii() or _has(text, encoding):
         return text
@@ -120,7 +120,7 @@ def as_json_for(encoding: str, text: str) -> str:
 
 
 def take_standard_streams() -> None:
-    """Open descriptors 0, 1 and 2 if they are closed; otherwise the database would get one of these numbers.
+    """Open descriptors 0, 1 and 2 if they are closed. Otherwise the database would get one of these numbers.
 
     In this case Python has set `sys.stdin`, `sys.stdout` or `sys.stderr` to None. A closed stdin then reads as empty.
     """

@@ -1,4 +1,4 @@
-"""The argument parser of one command: argparse with other error messages, examples in the help, no abbreviations."""
+"""The argument parser of one command: argparse with other error messages, with examples, without abbreviations."""
 
 import argparse
 import re
@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 from queuectl.cli.output import Data
 from queuectl.errors import InvalidInput
 
-# No translations: for each of its texts argparse would import `locale` and search directories, 2 ms per start.
+# Disable translations: argparse would import `locale` and search directories for its texts, 2 ms per start.
 argparse._ = str  # type: ignore[attr-defined]
 
 
@@ -30,7 +30,7 @@ class Parser(argparse.ArgumentParser):
             add_help=False,
         )
         self._optionals.title = "options"
-        # No option begins with a digit: -17:-2 is a value, for example a cursor.
+        # An argument such as -17:-2 is a value (a cursor), because no option begins with a digit.
         self._negative_number_matcher = re.compile(r"^-\d")
         self.examples: list[tuple[str, str]] = []
         self.no_dashes = False
@@ -42,7 +42,7 @@ class Parser(argparse.ArgumentParser):
         self.examples.append((line, meaning))
 
     def flag(self, *names: str, help: str, **options: Any) -> None:
-        """Add an option that is on or off."""
+        """Add an option without a value."""
         self.add_argument(*names, action="store_true", help=help, **options)
 
     def parse_args(self, words: list[str]) -> argparse.Namespace:  # type: ignore[override]
@@ -54,7 +54,7 @@ class Parser(argparse.ArgumentParser):
         return args
 
     def error(self, message: str) -> NoReturn:
-        raise InvalidInput(message, f"{self.prog} --help shows how")
+        raise InvalidInput(message, f"{self.prog} --help shows the arguments")
 
     def format_help(self) -> str:
         width = max((len(line) for line, _ in self.examples), default=0)
@@ -74,19 +74,19 @@ class Parser(argparse.ArgumentParser):
 
 
 def add_globals(parser: Parser) -> None:
-    """The options that every command has."""
+    """Add the options that every command has."""
     group = parser.add_argument_group("everywhere")
     group.add_argument(
-        "--store", metavar="URL", help="the store (QUEUECTL_STORE; default: a SQLite file of your own)"
+        "--store", metavar="URL", help="the store (QUEUECTL_STORE; default: your own SQLite file)"
     )
     group.add_argument(
         "--config", metavar="FILE", help="configuration file (default: ./queuectl.toml, then the XDG one)"
     )
     group.add_argument("--json", action="store_true", help="one JSON document on stdout")
-    group.add_argument("-q", "--quiet", action="store_true", help="print only what was asked for")
+    group.add_argument("-q", "--quiet", action="store_true", help="print only the requested data")
     group.add_argument("-v", "--verbose", action="store_true", help="print more, with tracebacks")
     group.add_argument(
         "--color", choices=("auto", "always", "never"), help="colour and tables (default: on a terminal)"
     )
     group.add_argument("--durability", choices=("power-safe", "fast"), help=argparse.SUPPRESS)
-    group.add_argument("-h", "--help", action="help", help="this help")
+    group.add_argument("-h", "--help", action="help", help="show this help")

@@ -1,4 +1,4 @@
-"""Queues: list, pause, resume, limit."""
+"""The `queue` commands: list, pause, resume and limit."""
 
 from typing import TYPE_CHECKING
 
@@ -18,12 +18,12 @@ LESS = ("cancelled", "held", "blocked", "completed", "failed", "dead", "limit", 
 
 
 def list__options(parser: "Parser") -> None:
-    """Only an example: the command has no options."""
+    """Add an example only: `queue list` has no arguments."""
     parser.example("queuectl queue list", "all queues")
 
 
 def list_(session: "Session") -> int:
-    """Queues with their counts and limits."""
+    """Print the queues with their counts and limits."""
     found = session.queue.queues()
     if session.json:
         session.emit(shapes.document(queues=[shapes.queue(queue) for queue in found]))
@@ -38,9 +38,9 @@ def _row(queue: QueueStatus) -> list[str]:
 
 
 def pause_options(parser: "Parser") -> None:
-    """The queue."""
+    """Add the arguments of `queue pause`: the queue."""
     parser.add_argument("queue", metavar="Q", help="the name of the queue")
-    parser.example("queuectl queue pause default", "start no more of its jobs; running jobs go on")
+    parser.example("queuectl queue pause default", "start no more of its jobs; running jobs continue")
 
 
 def pause(session: "Session") -> int:
@@ -49,11 +49,11 @@ def pause(session: "Session") -> int:
     changed = session.queue.pause(session.args.queue)
     if not known:
         session.say(f"queuectl: queue {session.args.queue} has no jobs yet")
-    return _report(session, "paused" if changed else "was paused already")
+    return _report(session, "paused" if changed else "was already paused")
 
 
 def resume_options(parser: "Parser") -> None:
-    """The queue."""
+    """Add the arguments of `queue resume`: the queue."""
     parser.add_argument("queue", metavar="Q", help="the name of the queue")
     parser.example("queuectl queue resume default", "start jobs from it again")
 
@@ -65,7 +65,7 @@ def resume(session: "Session") -> int:
 
 
 def limit_options(parser: "Parser") -> None:
-    """The queue and the number."""
+    """Add the arguments of `queue limit`: the queue and the number of jobs."""
     parser.add_argument("queue", metavar="Q", help="the name of the queue")
     parser.add_argument(
         "limit", metavar="N", help="at most this many at once, over all workers; none removes the limit"

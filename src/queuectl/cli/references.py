@@ -1,4 +1,4 @@
-"""The references on a command line; `-` stands for references on stdin."""
+"""The references on a command line. The argument `-` means the references on stdin."""
 
 import os
 import sys
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from queuectl.domain.job import Job
 
 JOB_HELP = "number, id, unique prefix of an id, or @last; - reads it from stdin"
-JOBS_HELP = "numbers, ids, unique prefixes of made ids, @last; - reads ids from stdin"
+JOBS_HELP = "numbers, ids, unique prefixes of generated ids, @last; - reads ids from stdin"
 
 
 def references(words: Sequence[str]) -> list[str]:
@@ -22,7 +22,7 @@ def references(words: Sequence[str]) -> list[str]:
     for word in words:
         named += _read_stdin().split() if word == "-" else [word]
     if not named:
-        raise InvalidInput("no job is named", "give ids, numbers, or @last")
+        raise InvalidInput("no job is given", "give ids, numbers, or @last")
     return named
 
 
@@ -31,10 +31,10 @@ def _read_stdin() -> str:
 
 
 def reference(word: str) -> str:
-    """The only reference. Raises InvalidInput if stdin contains several."""
+    """The single reference of an argument. Raises InvalidInput if stdin contains several references."""
     named = references([word])
     if len(named) > 1:
-        raise InvalidInput(f"{len(named)} jobs are named, one is expected", "one at a time: … | xargs -n 1")
+        raise InvalidInput(f"{len(named)} jobs are given, one is expected", "one at a time: … | xargs -n 1")
     return named[0]
 
 

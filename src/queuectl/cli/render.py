@@ -1,4 +1,4 @@
-"""Tables and lists of values: for a terminal, or as lines for programs."""
+"""Prints tables and lists of values: laid out for a terminal, or as lines for programs."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -21,7 +21,7 @@ STATE_COLOURS = {
 
 
 FLEXIBLE = {"command": 24, "error": 16, "queue": 8, "tags": 8, "batch": 8, "queues": 8, "name": 8, "id": 26}
-"""Columns that may be cut, and their minimum widths. Other columns are shown whole or not at all."""
+"""Columns that may be cut, and their minimum widths. Another column is shown completely or omitted."""
 TO_THE_RIGHT = frozenset(
     ("number", "took", "attempt", "code", "cpu", "max rss", "output", "duration", "priority")
 )
@@ -67,16 +67,16 @@ def fit(
             break
         shown = [at for at in shown if columns[at] != column]
     widths = {at: least[at] for at in shown}
-    room = max(width - sum(widths.values()) - GAP * (len(shown) - 1), 0)
+    spare = max(width - sum(widths.values()) - GAP * (len(shown) - 1), 0)
     wanting = [at for at in shown if widths[at] < natural[at]]
-    while room and wanting:  # divide the remaining width equally between the cut columns
-        part = max(room // len(wanting), 1)
+    while spare and wanting:  # give the cut columns equal parts of the spare width
+        part = max(spare // len(wanting), 1)
         for at in wanting:
-            more = min(part, natural[at] - widths[at], room)
+            more = min(part, natural[at] - widths[at], spare)
             widths[at] += more
-            room -= more
+            spare -= more
         wanting = [at for at in wanting if widths[at] < natural[at]]
-    if (over := sum(widths.values()) + GAP * (len(shown) - 1) - width) > 0:  # narrower than all minimums
+    if (over := sum(widths.values()) + GAP * (len(shown) - 1) - width) > 0:  # the minimum widths do not fit
         last = max(shown, key=lambda at: (columns[at] in FLEXIBLE, widths[at]))
         widths[last] = max(widths[last] - over, 1)
     return widths
@@ -104,14 +104,14 @@ def _colour_of(column: str, text: str) -> str:
 
 
 def fields(session: "Session", pairs: Sequence[tuple[str, str]]) -> None:
-    """Print names and values, one per line, the values in one column."""
+    """Print names and values, one pair per line. The values are aligned."""
     width = max((len(name) for name, _ in pairs), default=0)
     for name, value in pairs:
         session.print(f"{name + ':':<{width + 2}}{value}" if value else f"{name}:")
 
 
 def wrapped(text: str, width: int, *, whole_words: bool = False) -> list[str]:
-    """The text on lines of at most `width` columns. `whole_words`: a longer word, such as a path, is not broken."""
-    from textwrap import wrap  # only for a terminal
+    """The text in lines of at most `width` columns. `whole_words`: do not break a longer word, such as a path."""
+    from textwrap import wrap  # imported here, because only a terminal needs it
 
     return wrap(text, max(width, 10), break_on_hyphens=False, break_long_words=not whole_words)

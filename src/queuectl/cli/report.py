@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from queuectl.cli.session import Session
 
 FEW = 20
-"""On a terminal up to this many named jobs get a line each; more jobs, and jobs of a filter, only a summary."""
+"""On a terminal, up to this many named jobs are printed one by one; otherwise only a summary is printed."""
 REFUSALS_SHOWN = 5
-AGAIN = "the same command goes on"
+AGAIN = "repeat the command to continue"
 
 
 class Act(Struct, frozen=True, kw_only=True):
@@ -31,7 +31,7 @@ class Act(Struct, frozen=True, kw_only=True):
     steps      changes some hundreds of jobs per step, and yields the results; closed at the end
     count      the number of jobs
     line       the text for one job, after its name
-    kind       the kind of result that the summary counts; by default the line
+    kind       the kind of result that the summary counts (default: the line)
     met        for a filter: the text for a job that is refused because it reached the state by itself
     shape      further fields of one job in the JSON document
     """
@@ -47,10 +47,10 @@ class Act(Struct, frozen=True, kw_only=True):
 
 
 class Report:
-    """Reports results: one line for each job, or on a terminal a summary of many.
+    """Reports results: one line for each job, or on a terminal a summary of many jobs.
 
-    If the output cannot be written any more (the reader has exited, the disk is full), the changes go on, and the
-    error is raised at the end.
+    If the output cannot be written any more (the reader has exited, the disk is full), the command still changes the
+    jobs, and the error is raised at the end.
     """
 
     def __init__(self, session: "Session", what: Act) -> None:
@@ -60,14 +60,14 @@ class Report:
         self._refused: list[QueuectlError] = []
         self._hidden = 0
         self._lost: OSError | OutputLost | None = None
-        self.told = 0
+        self.reported = 0
         verbose = bool(session.args.verbose)
         self._sums_up = session.on_terminal and not session.json and (what.by_filter or what.count > FEW)
         self._shows_lines = not self._sums_up or verbose
         self._shows_all_refusals = verbose or not session.on_terminal
 
     def tell(self, changes: Sequence[Change]) -> None:
-        """Report these results."""
+        """Report the results of one step."""
         for change in changes:
             met = self._what.met(change) if change.refused and self._what.by_filter else None
             if change.refused and met is None:
@@ -80,9 +80,9 @@ class Report:
                     self._write(f"{self._name(change)} {line}\n")
             if self._session.json:
                 self._write(
-                    (", " if self.told else '{"schema":1,"jobs":[') + self._json(self._shape(change, met))
+                    (", " if self.reported else '{"schema":1,"jobs":[') + self._json(self._shape(change, met))
                 )
-            self.told += 1
+            self.reported += 1
         self._session.did(self._summary())
 
     def end(self, *, is_interrupted: bool, failed: QueuectlError | None) -> int:
@@ -92,11 +92,11 @@ class Report:
         elif self._hidden:
             self._session.err.write(f"queuectl: and {self._hidden} more (--verbose shows them)\n")
         if is_interrupted or failed:
-            why = "interrupted" if is_interrupted else "broken off"
+            why = "interrupted" if is_interrupted else "stopped by an error"
             self._session.err.write(
-                f"queuectl: {why}: {self._summary()}; the others are as they were, {AGAIN}\n"
+                f"queuectl: {why}: {self._summary()}; the other jobs are unchanged, {AGAIN}\n"
             )
-        elif self._sums_up and self.told:
+        elif self._sums_up and self.reported:
             self._session.say(self._summary())
         if self._lost:
             raise self._lost
@@ -124,14 +124,14 @@ class Report:
         if failed or self._refused:
             rest["error"] = shapes.error(failed or self._refused[0])["error"]
         tail = self._json(rest)[1:-1]
-        begin = "" if self.told else '{"schema":1,"jobs":['
+        begin = "" if self.reported else '{"schema":1,"jobs":['
         self._write(f"{begin}]{', ' if tail else ''}{tail}}}\n")
 
     def _totals(self) -> dict[str, object]:
         refused = self._counts["refused"]
-        changed = self.told - self._unchanged - refused
+        changed = self.reported - self._unchanged - refused
         return {
-            "matched": self.told,
+            "matched": self.reported,
             "changed": changed,
             "unchanged": self._unchanged,
             "refused_count": refused,

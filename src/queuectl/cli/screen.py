@@ -1,4 +1,4 @@
-"""The whole system on one screen: counts, queues, workers, running jobs, and findings that need attention."""
+"""Shows the whole system on one screen: counts, queues, workers, running jobs, and problems."""
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
@@ -16,31 +16,32 @@ if TYPE_CHECKING:
     from queuectl.cli.session import Session
 
 LEAST_SHOWN = 3
-"""Minimum number of rows of each part, also on a low terminal."""
+"""Minimum number of rows of each part, even if the terminal is too low."""
 LABEL = 9
 OPEN: tuple[State, ...] = ("pending", "processing", "failed", "blocked", "held")
 QUEUES = ("queue", "is", *OPEN, "oldest")
 WORKERS = ("name", "is", "busy", "up", "host")
 RUNNING = ("number", "for", "command", "worker")
 FOLDED = frozenset((*OPEN, "is", "oldest"))
-"""Columns that are omitted if they are empty."""
+"""Columns that are omitted if all their values are empty."""
 
 
 def print_status(session: "Session", found: Status) -> None:
-    """Print one screen on a terminal; otherwise (and with -v) a line for each count, queue, worker and slot."""
+    """Print one screen on a terminal. Otherwise, and with -v, print a line for each count, queue, worker and slot."""
     if session.on_terminal and not session.args.verbose:
         session.out.writelines(line + "\n" for line in screen(session, found))
         return
     _print_lines(session, found)
     for thing in found.attention:
-        if session.on_terminal or thing.kind != "unused_variables":  # a pipe got these on stderr
+        # Without a terminal, `status` has already printed this warning on stderr.
+        if session.on_terminal or thing.kind != "unused_variables":
             session.print(f"! {safe(thing.text)}{f' ({safe(thing.hint)})' if thing.hint else ''}")
 
 
 def screen(session: "Session", found: Status) -> Iterator[str]:
     """The lines of the screen. Long parts are cut so that the screen fits."""
     things = found.attention
-    room = max(height_of(session.out.fileno()) - 12 - 2 * len(things), 3 * LEAST_SHOWN)
+    height = max(height_of(session.out.fileno()) - 12 - 2 * len(things), 3 * LEAST_SHOWN)
     store = f"{'store':<{LABEL}}  {safe(found.url)} ({found.durability})"
     yield cut(store, session.width, session.ellipsis) if session.args.watch else store
     yield from _labelled(session, "jobs", _counts(found))
@@ -50,19 +51,19 @@ def screen(session: "Session", found: Status) -> Iterator[str]:
     if queues := [queue for queue in found.queues if _matters(queue)]:
         yield ""
         yield from _part(
-            session, QUEUES, [_queue(queue, found.now) for queue in queues], room // 3, "queue list"
+            session, QUEUES, [_queue(queue, found.now) for queue in queues], height // 3, "queue list"
         )
     if found.workers:
         yield ""
         yield from _part(
-            session, WORKERS, [_worker(item, found.now) for item in found.workers], room // 3, "worker list"
+            session, WORKERS, [_worker(item, found.now) for item in found.workers], height // 3, "worker list"
         )
     running = [(slot, item) for item in found.workers for slot in item.slots if slot.job]
     if running:
         yield ""
         running.sort(key=lambda pair: pair[0].since or found.now)
         rows = [_running(slot, item, found.now) for slot, item in running]
-        yield from _part(session, RUNNING, rows, room // 3, "list --state processing", ("worker",))
+        yield from _part(session, RUNNING, rows, height // 3, "list --state processing", ("worker",))
     if things:
         yield ""
     for thing in things:
@@ -77,7 +78,7 @@ def _part(
     whole: str,
     dispensable: Sequence[str] = ("host", "held", "blocked", "failed", "processing", "up", "oldest"),
 ) -> Iterator[str]:
-    """A table of at most `most` rows, without empty columns."""
+    """The lines of a table with at most `most` rows and without empty columns."""
     telling = [at for at, name in enumerate(columns) if name not in FOLDED or any(row[at] for row in rows)]
     most = max(most, LEAST_SHOWN)
     shown = [[row[at] for at in telling] for row in rows[:most]]
@@ -107,7 +108,7 @@ def _recent(found: Status) -> str:
 def _slots(found: Status) -> str:
     living = sum(1 for item in found.workers if item.state != "lost")
     if not living:
-        return "none runs"
+        return "none is running"
     ahead = f", {found.ahead} claimed ahead" if found.ahead else ""
     return f"{living} running, {found.processing} of {_count(found.live, 'slot', 'slots')} busy{ahead}"
 
@@ -154,7 +155,7 @@ def _attention(session: "Session", thing: Attention) -> Iterator[str]:
         yield f"{mark} {line}"
         mark = " "
     if thing.hint:
-        yield f"  {safe(thing.hint)}"  # never cut, so that a person can paste it
+        yield f"  {safe(thing.hint)}"  # a hint is never cut, so that a person can paste it
 
 
 def _print_lines(session: "Session", found: Status) -> None:
@@ -174,7 +175,7 @@ def _print_lines(session: "Session", found: Status) -> None:
     for item in found.workers:
         _print_worker(session, item, found.now)
     if not found.workers:
-        session.say("no worker runs; start one with: queuectl worker start")
+        session.say("no worker is running; start one with: queuectl worker start")
 
 
 def _queue_words(queue: QueueStatus) -> str:

@@ -1,6 +1,6 @@
 """The context of one command: its arguments, the sources of its settings, the queue, and its output streams.
 
-Settings are read and the queue is opened at the first use, so that a command pays only for what it uses.
+Settings are read and the queue is opened at the first use, because many commands do not need them.
 """
 
 import os
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Session:
-    """One run of one command. Data is written to `out`, messages to `err`."""
+    """One run of one command. `out` receives data, `err` receives messages."""
 
     def __init__(
         self, args: Namespace, out: TextIO | None = None, err: TextIO | None = None, *, creates: bool = False
@@ -31,7 +31,7 @@ class Session:
 
     @property
     def json(self) -> bool:
-        """Whether stdout carries one JSON document."""
+        """Whether the command prints one JSON document on stdout."""
         return bool(self.args.json)
 
     @cached_property
@@ -42,7 +42,7 @@ class Session:
         return Sources(flags, self.args.config, self._warn)
 
     def _warn(self, text: str) -> None:
-        """Print a warning, also with --quiet: a configuration file is ignored, and the person may rely on it."""
+        """Print a warning, even with --quiet: an ignored configuration file can change the result."""
         self.err.write(f"queuectl: {terminal.safe(text)}\n")
 
     @cached_property
@@ -78,7 +78,7 @@ class Session:
         return f"there is no store yet; the first enqueue creates {bootstrap.shown(self.store_url)}"
 
     def _where(self) -> str:
-        """A note that the path is relative, because the person may mean another directory."""
+        """A remark that the path is relative, because the person may mean another directory."""
         given = self.sources.given_url
         if given is None or given == self.store_url or not bootstrap.is_local(given):
             return ""
@@ -90,12 +90,12 @@ class Session:
         if given is None:
             return "the first job creates it, or: queuectl doctor --create"
         if self.args.store and bootstrap.shown(given) != given:
-            return "look at its address; to create it, with the same --store: queuectl doctor --create"
+            return "check its URL; to create it, with the same --store: queuectl doctor --create"
         from shlex import quote
 
         flags = [("--config", self.args.config), ("--store", self.args.store)]
         again = "".join(f"{name} {quote(value)} " for name, value in flags if value)
-        return f"look at its address; to create it: queuectl {again}doctor --create"
+        return f"check its URL; to create it: queuectl {again}doctor --create"
 
     def close(self) -> None:
         """Close the store, if it was opened."""
@@ -107,25 +107,25 @@ class Session:
         self.out.write(text + "\n")
 
     def emit(self, document: dict[str, Any], *, pretty: bool = False) -> None:
-        """Print data as a JSON document: on one line, or indented for people."""
+        """Print data as a JSON document: on one line, or indented on a terminal."""
         from queuectl.cli.document import to_json, to_pretty_json
 
         text = to_pretty_json(document) if pretty else to_json(document)
         self.out.write(as_json_for(self.out.encoding, text) + "\n")
 
     def did(self, sentence: str) -> None:
-        """Note a change, for the error if the answer cannot be written. Call this before printing the answer."""
+        """Record a change before it is printed. If stdout then fails, the error message reports the change."""
         self.done = sentence
 
     def say(self, text: str) -> None:
-        """Write to stderr, unless --quiet is given."""
+        """Write a message to stderr, unless --quiet is given."""
         if not self.args.quiet:
             self.err.write(text + "\n")
             self.err.flush()
 
     @cached_property
     def on_terminal(self) -> bool:
-        """Whether data is written for a person: as tables, with control characters escaped, and maybe in colour."""
+        """Whether data is formatted for a person: as tables, with control characters escaped, possibly in colour."""
         return self.out.isatty() or self.sources.local.color == "always"
 
     @cached_property
@@ -140,7 +140,7 @@ class Session:
 
     @property
     def in_colour(self) -> bool:
-        """Whether to use colour: --color decides; otherwise on a terminal with colours, unless NO_COLOR is set."""
+        """Whether to use colour. Without --color: if the terminal has colours and NO_COLOR is not set."""
         if self.sources.local.color != "auto":
             return bool(self.sources.local.color == "always")
         return self.out.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"

@@ -1,4 +1,4 @@
-"""The `queuectl` command. This module is small: it handles Ctrl+C before any large module is loaded."""
+"""The `queuectl` command. This module is small, so that Ctrl+C is handled before a large module is loaded."""
 
 from queuectl import interrupt
 

@@ -1,4 +1,4 @@
-"""Reads text from files and stdin: limited in size, without byte order marks and Windows line ends."""
+"""Reads text from files and stdin. Limits the size, and removes byte order marks and Windows line ends."""
 
 import sys
 
@@ -10,7 +10,7 @@ MARK_BYTES = MARK.encode()
 
 
 def read(path: str, what: str, *, limit: int = COMMAND_LIMIT) -> bytes:
-    """The bytes of a file, `-` is stdin; `what` names the option. Raises InvalidInput for more than `limit` bytes."""
+    """The bytes of a file, or of stdin for `-`. `what`: the option. Raises InvalidInput for more than `limit` bytes."""
     try:
         if path == "-":
             data = sys.stdin.buffer.read(limit + 1)
@@ -28,13 +28,13 @@ def read(path: str, what: str, *, limit: int = COMMAND_LIMIT) -> bytes:
 
 
 def read_text(path: str, what: str) -> str:
-    """A file's text. Bytes that are not UTF-8 become lone surrogates, which some fields allow."""
+    """The text of a file. Bytes that are not UTF-8 become lone surrogates; some fields allow them."""
     text = read(path, what).removeprefix(MARK_BYTES).decode("utf-8", "surrogateescape")
     first = text.partition("\n")[0]
     return text.replace("\r\n", "\n") if first.endswith("\r") else text
 
 
 def begins_json(text: str | bytes) -> bool:
-    """Whether a text begins a JSON object. `{ echo a; }` is a shell command."""
+    """Whether a text begins with a JSON object. `{ echo a; }` does not: it is a shell command."""
     head = text.lstrip()[:1024] if isinstance(text, str) else text.lstrip()[:1024].decode("latin-1")
     return head.startswith("{") and head[1:].lstrip()[:1] in ('"', "}")

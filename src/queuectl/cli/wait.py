@@ -28,11 +28,11 @@ AGAIN = 2.0
 
 
 def wait_options(parser: "Parser") -> None:
-    """Which jobs, and how long."""
+    """Add the arguments of `wait`: the jobs, a time limit, and whether one ended job is enough."""
     parser.add_argument("job", nargs="*", metavar="JOB", help=JOBS_HELP)
-    parser.add_argument("--batch", metavar="B", help="all of this batch, those that have ended included")
+    parser.add_argument("--batch", metavar="B", help="all of this batch, also those that have ended")
     parser.flag("--all", help="all that have not ended")
-    parser.add_argument("--timeout", metavar="D", help="stop waiting after this time (the jobs go on)")
+    parser.add_argument("--timeout", metavar="D", help="stop waiting after this time (the jobs continue)")
     parser.flag("--any", help="until the first of them has ended")
     parser.example(
         "queuectl enqueue --wait --retries 0 'exit 3'; echo $?", "the same for a new job: prints 3 at the end"
@@ -41,10 +41,10 @@ def wait_options(parser: "Parser") -> None:
 
 
 def wait(session: "Session") -> int:
-    """Wait; return the exit code of one job. For several jobs return 0 if all completed, else 1."""
+    """Wait for jobs. Returns the exit code of a single job; for several jobs 0 if all completed, otherwise 1."""
     args = session.args
     if sum((bool(args.job), bool(args.batch), args.all)) != 1:
-        raise InvalidInput("no job is named", "give jobs, or --batch, or --all")
+        raise InvalidInput("exactly one selection of jobs is expected", "give jobs, or --batch, or --all")
     timeout = parse_duration(args.timeout) if args.timeout else None
     try:
         ids = _meant(session)
@@ -90,7 +90,7 @@ def _why_missing(session: "Session", id: str) -> QueuectlError:
         return error
     except NotFound:
         pass
-    return NotFound(f"job {id} is gone")
+    return NotFound(f"job {id} was deleted")
 
 
 def exit_code_of(job: Job) -> tuple[int, str | None]:
@@ -112,7 +112,7 @@ def exit_code_of(job: Job) -> tuple[int, str | None]:
 
 
 def _meant(session: "Session") -> Sequence[str]:
-    """The jobs to wait for. For a batch these are all its jobs, so that a job that failed before counts too."""
+    """The jobs to wait for. For a batch these are all its jobs, so that jobs that have already failed count too."""
     args = session.args
     if args.job:
         return session.queue.resolve(references(args.job))
@@ -174,21 +174,21 @@ def _wait(session: "Session", ids: Sequence[str], timeout: timedelta | None) -> 
 
 
 def _goes_on(session: "Session", ids: Sequence[str], names: list[str]) -> str:
-    """The hint after Ctrl+C: the jobs go on, and how to end them. It is short even for ten thousand jobs.
+    """The hint after Ctrl+C: the jobs continue, and how to end them. The hint is short even for ten thousand jobs.
 
     The hint does not use the store, because a slow store may be the reason for the Ctrl+C.
     """
     args = session.args
     batch = (
         getattr(args, "batch", None) if getattr(args, "job", None) == [] else None
-    )  # `enqueue` has one too
+    )  # `enqueue` has a --batch too
     if batch:
         from shlex import quote
 
-        return f"the jobs go on. To end them: queuectl cancel --batch {quote(batch)}"
+        return f"the jobs continue. To end them: queuectl cancel --batch {quote(batch)}"
     if len(ids) > NAMED:
-        return "the jobs go on. See with: queuectl status"
-    words = ("the job goes on. To end it", "the jobs go on. To end them")[len(ids) > 1]
+        return "the jobs continue. See with: queuectl status"
+    words = ("the job continues. To end it", "the jobs continue. To end them")[len(ids) > 1]
     return f"{words}: queuectl cancel {' '.join(names or ids)}"
 
 
@@ -204,7 +204,7 @@ class Watcher:
         self._counts: Counts | None = None
 
     def look(self, jobs: Sequence[Job], left: int) -> None:
-        """Called in each round with some jobs that have not ended, and the number of all of them."""
+        """Check the jobs once. `jobs`: some jobs that have not ended. `left`: the number of all such jobs."""
         self.names = [handle(job) for job in jobs[:NAMED]]
         if not self._session.args.quiet and boottime() >= self._next:
             self._next = boottime() + AGAIN
@@ -213,7 +213,7 @@ class Watcher:
             self.live.show(self._progress(left))
 
     def _say(self, found: list[str]) -> None:
-        """Report new obstacles, and once that no obstacle is left."""
+        """Report each new obstacle, and report once when no obstacle is left."""
         if found == self._said:
             return
         self.live.clear()
@@ -221,7 +221,7 @@ class Watcher:
             if text not in self._said:
                 self._session.say(f"queuectl: {text}")
         if not found:
-            self._session.say("queuectl: it goes on")
+            self._session.say("queuectl: nothing prevents the jobs from running any more")
         self._said = found
 
     def _progress(self, left: int) -> str:

@@ -26,9 +26,11 @@ ENTER, LEAVE = "\x1b[?1049h\x1b[?25l", "\x1b[?25h\x1b[?1049l"
 
 
 def watch(session: "Session", lines: Callable[[], Iterable[str]]) -> int:
-    """Draw these lines regularly; return 0 when the person ends the command."""
+    """Draw these lines every two seconds. Returns 0 when the person ends the command."""
     if not session.out.isatty() or session.json:
-        raise InvalidInput("--watch needs a terminal", "leave it out; --json and a loop are for programs")
+        raise InvalidInput(
+            "--watch needs a terminal", "omit it; a program can run the command with --json repeatedly"
+        )
     with _screen(session) as woken:
         while True:
             session.width = width_of(session.out.fileno())
@@ -40,7 +42,7 @@ def watch(session: "Session", lines: Callable[[], Iterable[str]]) -> int:
 def _draw(session: "Session", lines: Callable[[], Iterable[str]]) -> None:
     try:
         drawn = list(lines())
-    except StoreError as error:  # the store may come back
+    except StoreError as error:  # show the error and try again, because the store may recover
         drawn = [cut(safe(f"queuectl: {error.message}"), session.width, session.ellipsis)]
     height = max(height_of(session.out.fileno()) - 1, 1)
     if len(drawn) > height:
@@ -51,7 +53,7 @@ def _draw(session: "Session", lines: Callable[[], Iterable[str]]) -> None:
 
 
 def _enough(woken: int) -> bool:
-    """Wait for the next drawing; return True if the person pressed `q`. A signal (a new size) draws at once."""
+    """Wait until the screen is drawn again; True if the person pressed `q`. A signal (a new size) ends the wait."""
     watched = [woken, sys.stdin.fileno()] if sys.stdin.isatty() else [woken]
     ready, _, _ = select.select(watched, [], [], SECONDS)
     if woken in ready:
@@ -82,7 +84,7 @@ def _screen(session: "Session") -> Iterator[int]:
     def stop(_number: int, _frame: object) -> None:
         leave()
         os.kill(os.getpid(), signal.SIGSTOP)
-        enter()  # reached when the process is continued
+        enter()  # this line runs when the process is continued
 
     def end(number: int, _frame: object) -> None:
         raise SystemExit(128 + number)

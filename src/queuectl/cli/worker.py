@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
 MOST_SLOTS = 1000
 ARCHIVE_PATIENCE = 3.0
-"""Seconds that a start waits for an archive."""
+"""Seconds for which the start of a worker waits for the archive."""
 
 
 def start_options(parser: "Parser") -> None:
-    """The number of slots, the queues, foreground or background, and so on."""
+    """Add the arguments of `worker start`: the slots, the queues, the name, the end, and the background."""
     parser.add_argument("--count", "-c", metavar="N", default="1", help="commands at once (default 1)")
     parser.add_argument(
         "--queue", "-Q", metavar="Q", nargs="+", action="extend", help="only these queues (default: all)"
@@ -38,13 +38,13 @@ def start_options(parser: "Parser") -> None:
         "--drain-timeout", metavar="D", help="after this time of draining, end the running commands"
     )
     parser.flag("--clean-env", help="give commands a minimal environment instead of the worker's")
-    parser.add_argument("--log-format", choices=("plain", "json"), help="how events are written")
-    disconnected = "while the store is away: commands go on, or end before their lease does"
+    parser.add_argument("--log-format", choices=("plain", "json"), help="the format of the log")
+    disconnected = "while the store cannot be reached: commands continue, or end before their lease expires"
     parser.add_argument("--on-disconnect", choices=("keep", "stop"), help=disconnected)
-    hangup = "when its terminal is closed (default: drain; ignore with --detach, and where nohup says so)"
+    hangup = "when its terminal is closed (default: drain; ignore with --detach and under nohup)"
     parser.add_argument("--on-hangup", choices=("drain", "ignore"), help=hangup)
     parser.example("queuectl worker start --drain", "run the waiting jobs, then exit")
-    parser.example("queuectl worker start --count 4", "up to four at once; Ctrl+C drains the worker")
+    parser.example("queuectl worker start --count 4", "up to four commands at once; Ctrl+C drains the worker")
     parser.example("queuectl worker start --count 2 --detach", "in the background")
 
 
@@ -59,7 +59,7 @@ def start(session: "Session") -> int:
         )
     settings = session.queue.settings()
     session.say_unused()
-    session.queue.create()  # before the directory beside it
+    session.queue.create()  # first, because the worker's directory lies beside it
     said = session.queue.describe()
     if said.archived:
         _ask_the_archive(session)
@@ -72,22 +72,23 @@ def start(session: "Session") -> int:
 
 def _warn(session: "Session", settings: Settings) -> None:
     if os.geteuid() == 0:
-        session.say("queuectl: this worker runs as root, so everybody who can enqueue is root here")
+        session.say(
+            "queuectl: this worker runs as root, so everybody who can enqueue can run commands as root here"
+        )
     if settings.durability == "fast":
         session.say("queuectl: durability=fast: jobs may be lost with the power of this host")
 
 
 def _ask_the_archive(session: "Session") -> None:
-    """Connect to the archive before the worker starts, because the queue works even with a wrong password for the
-    archive.
+    """Connect to the archive before the worker starts. Without this a wrong password is noticed only much later.
 
-    Raises StoreUnusable for a fault that does not go away by itself. An archive that is away is only reported.
+    Raises StoreUnusable for a fault that needs a person. An archive that cannot be reached is only reported.
     """
     with closing(bootstrap.open_queue(session.sources, "raise", patience=ARCHIVE_PATIENCE)) as queue:
         try:
             queue.list(Filter(states=frozenset(("completed",))), Page(limit=1))
-        except StoreUnavailable as away:
-            session.say(f"queuectl: {away.message}; ended jobs wait in the queue")
+        except StoreUnavailable as unreachable:
+            session.say(f"queuectl: {unreachable.message}; ended jobs wait in the queue")
 
 
 def _free_name(session: "Session", wanted: str) -> str:
@@ -105,7 +106,7 @@ def _free_name(session: "Session", wanted: str) -> str:
     if name != wanted:
         other = others[wanted]
         session.say(
-            f"queuectl: a worker on {other.host} is called {wanted} already; this one is called {name}"
+            f"queuectl: a worker on {other.host} already has the name {wanted}; this worker is called {name}"
         )
     return name
 
@@ -150,21 +151,21 @@ def _make_private(directory: str) -> None:
     try:
         os.close(trust.private_directory(directory))
     except trust.Untrusted as error:
-        raise CommandFailed(f"the worker cannot keep its files there: {error.message}", error.hint) from error
+        raise CommandFailed(f"the worker cannot create its files: {error.message}", error.hint) from error
     except OSError as error:
         raise CommandFailed(
-            f"the worker cannot keep its files in {directory}: {error.strerror}",
-            f"look at its owner and mode: ls -ld {trust.quoted(directory)}",
+            f"the worker cannot create its files in {directory}: {error.strerror}",
+            f"check its owner and mode: ls -ld {trust.quoted(directory)}",
         ) from error
 
 
 def _store_for_commands(url: str) -> str | None:
-    """The store that `queuectl` inside a job uses; None if the URL holds a password, which jobs must not see."""
+    """The store that `queuectl` inside a job uses. None if the URL contains a password: a job must not see it."""
     return None if bootstrap.carries_secret(url) else url
 
 
 def _own_options(settings: Settings) -> dict[str, str]:
-    """The settings of flags, variables and files, as text. In the agent they override the store's settings."""
+    """The settings from flags, variables and files, as text. In the agent they override the store's settings."""
     own = {"default", "the store's settings"}
     return {
         key: settings.text(key)
@@ -178,19 +179,19 @@ def _become_holder(session: "Session", document: dict[str, Any]) -> int:
     session.err.flush()
     read = _pipe_with(document)
     os.set_inheritable(read, True)
-    os.execv(sys.executable, [*_HOLDER, str(read)])  # noqa: S606  the same pid goes on as the holder
+    os.execv(sys.executable, [*_HOLDER, str(read)])  # noqa: S606  the holder keeps this pid
 
 
 def _start_detached(session: "Session", document: dict[str, Any]) -> int:
-    """Start the worker in the background, and wait until its first agent is connected, to report a fault here."""
+    """Start the worker in the background. Wait until its first agent is connected, so that a fault is reported."""
     worker = document["worker"]
     log = os.path.join(document["directory"], f"{worker['id']}.log")
     process, answer = _spawn(document, log)
     if answer != "ready":
-        raise CommandFailed(f"the worker did not start: {answer or 'it ended'}", f"see {log}")
+        raise CommandFailed(f"the worker did not start: {answer or 'it exited'}", f"see {log}")
     shown = {"id": worker["id"], "name": worker["name"], "holder_pid": process.pid, "log": log}
     session.did(f"worker {worker['name']} started, pid {process.pid}")
-    process.returncode = 0  # avoids the warning of `subprocess` that the child still runs
+    process.returncode = 0  # prevents the warning of `subprocess` that the child still runs
     if session.json:
         session.emit(shapes.document(worker=shown))
     else:
@@ -199,7 +200,7 @@ def _start_detached(session: "Session", document: dict[str, Any]) -> int:
 
 
 def _spawn(document: dict[str, Any], log: str) -> tuple["subprocess.Popen[bytes]", str]:
-    """Start the holder in its own session; return it and its first line (`ready` or a fault)."""
+    """Start the holder in its own session. Returns the process and its first line: `ready` or a fault."""
     ready_read, ready_write = os.pipe()
     document["ready_fd"] = ready_write
     read = _pipe_with(document)
@@ -222,10 +223,10 @@ _HOLDER = (sys.executable, "-P", "-m", "queuectl.worker.holder", "--config-fd")
 
 
 def _pipe_with(document: dict[str, Any]) -> int:
-    """The reading end of a pipe with the document: a URL with a password must not be in an argument or a file."""
+    """The read end of a pipe with the document. A pipe, because arguments and files must not contain a password."""
     text = json.dumps(document).encode()
     if len(text) > 60_000:
-        raise InvalidInput("the configuration of this worker is too long", "name fewer queues")
+        raise InvalidInput("the configuration of this worker is too long", "give fewer queues")
     read, write = os.pipe()
     os.write(write, text)
     os.close(write)

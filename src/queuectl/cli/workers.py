@@ -1,4 +1,4 @@
-"""Commands for existing workers: stop, list, reload, forget."""
+"""The `worker` commands for existing workers: stop, list, reload and forget."""
 
 import threading
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ JOBS_NAMED = 5
 
 
 class Parting(NamedTuple):
-    """The workers that have exited, still run, or do not answer."""
+    """The result of a stop: the workers that have exited, that still run, and that do not answer."""
 
     stopped: list[Worker]
     leaving: list[Worker]
@@ -42,28 +42,28 @@ class Parting(NamedTuple):
 
 
 def stop_options(parser: "Parser") -> None:
-    """Which workers, and whether to end their commands."""
+    """Add the arguments of `worker stop`: the workers, whether to end their commands, and a time limit."""
     _which(parser)
     parser.flag("--now", help="end running commands; their jobs go back to the queue")
     parser.add_argument("--timeout", metavar="D", help="stop waiting after this time")
     parser.example("queuectl worker stop", "all workers finish their running commands and exit")
-    parser.example("queuectl worker stop --now", "running commands are ended, their jobs given back")
+    parser.example("queuectl worker stop --now", "end the running commands and give their jobs back")
 
 
 def stop(session: "Session") -> int:
-    """Ask workers to exit, and wait until they are gone. A worker without an answer is never reported as stopped."""
+    """Ask workers to exit, and wait for this. A worker that does not answer is not reported as stopped."""
     args = session.args
     timeout = parse_duration(args.timeout).total_seconds() if args.timeout else None
     items = _chosen(session)
     own = own_job(session)
     session.queue.stop([item.worker.id for item in items], at_once=args.now)
-    session.did(f"asked {len(items)} worker{'' if len(items) == 1 else 's'} to leave")
+    session.did(f"asked {len(items)} worker{'' if len(items) == 1 else 's'} to exit")
     if own is not None:
         return _only_asked(session, items, own)
     parting = _await_end(session, items, timeout)
     _tell_of_parting(session, parting)
     if not items:
-        session.say("no worker runs")
+        session.say("no worker is running")
     _tell_of_others(session, parting)
     return 1 if parting.remaining else 0
 
@@ -87,7 +87,7 @@ def _only_asked(session: "Session", items: Sequence[WorkerStatus], own: "Job") -
         ids = [item.worker.id for item in items]
         session.emit(shapes.document(stopped=[], remaining=ids, unanswered=[], asked=ids))
     else:
-        session.out.writelines(f"worker {safe(item.worker.name)} is asked to leave\n" for item in items)
+        session.out.writelines(f"worker {safe(item.worker.name)} is asked to exit\n" for item in items)
     session.say(f"queuectl: this command runs inside job {handle(own)}, so it does not wait for workers")
     return 0
 
@@ -98,7 +98,7 @@ def _tell_of_others(session: "Session", parting: Parting) -> None:
     if parting.leaving:
         names = ", ".join(safe(worker.name) for worker in parting.leaving)
         session.err.write(
-            f"queuectl: still running: {names} (wait on, or end what runs: queuectl worker stop --now)\n"
+            f"queuectl: still running: {names} (wait longer, or end the running commands: queuectl worker stop --now)\n"
         )
 
 
@@ -106,11 +106,11 @@ def _silence(session: "Session", silent: Silence) -> str:
     """A message about a worker that does not answer: which jobs may still run there, and when they are taken back."""
     item, now = silent.item, session.queue.now()
     heard = item.worker.heartbeat
-    age = f"was last heard {format_age(now - heard)} ago" if heard else "was never heard"
+    age = f"sent its last heartbeat {format_age(now - heard)} ago" if heard else "never sent a heartbeat"
     dead = _is_dead_here(item.worker)
-    ended = " and its process is gone" if dead else ""
+    ended = ", and its process has ended" if dead else ""
     known = session.queue.workers()
-    hint = f"if its host is gone for good: queuectl worker forget {registry.address(item, known)}"
+    hint = f"if its host no longer exists: queuectl worker forget {registry.address(item, known)}"
     if dead:
         hint = "the next queuectl worker start on this host takes its jobs back at once"
     return f"{worker_in_words(item)} does not answer: it {age}{ended}; {_held(silent, session)} ({hint})"
@@ -120,23 +120,25 @@ def _held(silent: Silence, session: "Session") -> str:
     """The jobs of a worker that does not answer. If the worker died on this host, its guard has ended them."""
     at, jobs = silent.taken_back_at, silent.jobs
     if at is None:
-        return "it holds no job"
+        return "it has no job"
     names = ", ".join(handle(job) for job in jobs[:JOBS_NAMED])
     more = f" and {len(jobs) - JOBS_NAMED} more" if len(jobs) > JOBS_NAMED else ""
     left = at - session.queue.now()
-    when = f"in {format_duration(left)}" if left.total_seconds() > 0 else "now, as its leases are over"
+    when = (
+        f"in {format_duration(left)}" if left.total_seconds() > 0 else "now, because its leases have expired"
+    )
     noun, verb = ("job", "is") if len(jobs) == 1 else ("jobs", "are")
     runs = "began there" if _is_dead_here(silent.item.worker) else "may still run there"
     return f"{noun} {names}{more} {runs}, and {verb} taken back by a live worker {when}"
 
 
 def list__options(parser: "Parser") -> None:
-    """Only an example: the command has no options."""
+    """Add an example only: `worker list` has no arguments."""
     parser.example("queuectl worker list", "workers and what they run")
 
 
 def list_(session: "Session") -> int:
-    """Workers and what they run."""
+    """Print the workers and their running jobs."""
     found, now = session.queue.workers(with_jobs=True), session.queue.now()
     if session.json:
         session.emit(shapes.document(workers=[shapes.worker(item) for item in found]))
@@ -169,9 +171,11 @@ def _row(item: WorkerStatus, now: datetime) -> list[str]:
 
 
 def reload_options(parser: "Parser") -> None:
-    """Which workers."""
+    """Add the arguments of `worker reload`: the workers."""
     _which(parser)
-    parser.example("queuectl worker reload", "after an upgrade: start the new version while commands run on")
+    parser.example(
+        "queuectl worker reload", "after an upgrade: start the new version while the commands continue"
+    )
 
 
 def reload(session: "Session") -> int:
@@ -182,21 +186,21 @@ def reload(session: "Session") -> int:
     if session.json:
         session.emit(shapes.document(reloaded=[worker.id for worker in workers]))
     else:
-        session.out.writelines(f"worker {safe(worker.name)} reloads\n" for worker in workers)
+        session.out.writelines(f"worker {safe(worker.name)} is asked to reload\n" for worker in workers)
     if not workers:
-        session.say("no worker runs")
+        session.say("no worker is running")
     return 0
 
 
 def forget_options(parser: "Parser") -> None:
-    """Which lost workers."""
+    """Add the arguments of `worker forget`: the lost workers."""
     parser.add_argument("worker", nargs="*", metavar="NAME", help="names, NAME@HOST or ids of lost workers")
     parser.flag("--all", help="all lost workers")
-    parser.example("queuectl worker forget --all", "all that are lost, once their hosts are gone")
+    parser.example("queuectl worker forget --all", "all lost workers, if their hosts no longer exist")
 
 
 def forget(session: "Session") -> int:
-    """Remove lost workers whose host is gone, and take back their jobs whose leases have expired."""
+    """Remove lost workers whose host no longer exists, and take back their jobs with expired leases."""
     items = _to_forget(session)
     forgotten = [session.queue.forget(item) for item in items]
     session.did(f"{len(items)} worker{' is' if len(items) == 1 else 's are'} forgotten")
@@ -212,10 +216,10 @@ def forget(session: "Session") -> int:
 
 
 def _to_forget(session: "Session") -> Sequence[WorkerStatus]:
-    """The named workers, or all lost ones. Raises Conflict for a process of this host."""
+    """The given workers, or all lost workers. Raises Conflict if a worker is a process of this host."""
     args, found = session.args, session.queue.workers()
     if bool(args.worker) == args.all:
-        raise InvalidInput("no worker is named", "give names, or --all")
+        raise InvalidInput("no worker is given", "give names, or --all")
     if args.all:
         return [item for item in found if item.state == "lost" and not _is_here(item.worker)]
     items = registry.chosen(found, args.worker, lost=True)
@@ -247,12 +251,12 @@ def _chosen(session: "Session") -> Sequence[WorkerStatus]:
 
 
 def _await_end(session: "Session", items: Sequence[WorkerStatus], timeout: float | None) -> Parting:
-    """Wait until each worker is out of the registry and, on this host, the process table, or does not answer."""
+    """Wait until each worker has left the registry (on this host also the process table), or does not answer."""
     deadline = None if timeout is None else boottime() + timeout
     waiting = {item.worker.id: item for item in items}
     stopped: list[Worker] = []
     silent: list[Silence] = []
-    idle = threading.Event()  # never set
+    idle = threading.Event()  # is never set
     while True:
         listed = {item.worker.id: item for item in session.queue.workers()}
         for id, item in list(waiting.items()):
@@ -269,7 +273,7 @@ def _await_end(session: "Session", items: Sequence[WorkerStatus], timeout: float
 
 
 def _is_here(worker: Worker, *, running: bool = False) -> bool:
-    """Whether its holder is a process of this host; with `running` also not stopped by a signal."""
+    """Whether the worker's holder is a process of this host. `running`: and is not stopped by a signal."""
     from queuectl.worker.host import process_table
 
     return process_table.sees(worker.host, worker.directory) and process_table.is_holder(
@@ -278,7 +282,7 @@ def _is_here(worker: Worker, *, running: bool = False) -> bool:
 
 
 def _is_dead_here(worker: Worker) -> bool:
-    """Whether its holder was a process of this host and has ended."""
+    """Whether the worker's holder was a process of this host and has ended."""
     from queuectl.worker.host import process_table
 
     return process_table.has_died(worker.host, worker.holder_pid, worker.boot_id, worker.directory)

@@ -117,7 +117,7 @@ class Database:
             return
         if connection.readonly("main"):
             raise StoreUnusable(
-                f"{self.path} is read-only", f"look at its owner and mode: ls -l {quoted(self.path)}"
+                f"{self.path} is read-only", f"check its owner and mode: ls -l {quoted(self.path)}"
             )
         schema.bring_up_to_date(connection, self.path)
         try:

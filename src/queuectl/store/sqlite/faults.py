@@ -30,7 +30,7 @@ ROWS = (
         "stop all workers and put a backup in its place; to save the jobs that are still readable, run: "
         "{python} -m apsw {file} '.dump job spec' > jobs.sql", "{shown} is damaged: {reason}"),
     Row((apsw.ReadOnlyError, apsw.CantOpenError, apsw.PermissionsError, apsw.AuthError), StoreUnusable,
-        "look at its owner and mode: ls -l {file}", "{shown} cannot be opened for writing: {reason}"),
+        "check its owner and mode: ls -l {file}", "{shown} cannot be opened for writing: {reason}"),
     Row((apsw.ConnectionClosedError, apsw.CursorClosedError), StoreUnavailable, "", "{shown} was closed already"),
     Row((apsw.ConstraintError,), Conflict, REPORT, "the database refuses an impossible job: {reason}"),
 )  # fmt: skip

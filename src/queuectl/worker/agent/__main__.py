@@ -1,4 +1,4 @@
-"""`python -m queuectl.worker.agent`."""
+"""Runs the agent for `python -m queuectl.worker.agent`."""
 
 from queuectl.worker.agent.main import main
 

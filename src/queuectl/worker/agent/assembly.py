@@ -45,7 +45,7 @@ class Parts(Struct, kw_only=True, eq=False):
 
 
 def assemble(connection: Connection, welcome: Welcome) -> Parts:
-    """The parts of an agent for this welcome. Raises StoreError if the URL is invalid."""
+    """The parts of an agent for this welcome message. Raises StoreError if the URL is invalid."""
     context = open_context(connection, welcome)
     clock, watch = StoreTime(context.store), ClockWatch()
     policy, breaker, shutdown = ClaimPolicy(context.count), CircuitBreaker(), Shutdown(context)

@@ -1,6 +1,6 @@
 """The circuit breaker of a worker: while it is open, the worker claims nothing.
 
-A worker on a broken host (a disk that is gone, a missing program) fails every job within milliseconds and would drain
+A worker on a broken host (a lost disk, a missing program) fails every job within milliseconds and would drain
 the queue into the DLQ. So a streak of quick failures trips the breaker. `FailureStreak` then checks whether
 other workers succeed at the same time. If they do, this host is at fault and the breaker opens. Otherwise the jobs
 are at fault.
@@ -32,7 +32,7 @@ class CircuitBreaker:
         self.reason: str | None = None
 
     def record(self, job: str, seconds: float | None, succeeded: bool) -> None:
-        """An attempt of this job ended after `seconds`; None: its command never started."""
+        """Count the end of an attempt of this job. `seconds`: its duration; None if its command never started."""
         self._host_fault_pause = HOST_FAULT_PAUSE
         if succeeded or (seconds or 0.0) > QUICK_FAILURE:
             self._failed.clear()
@@ -42,7 +42,7 @@ class CircuitBreaker:
 
     @property
     def tripped(self) -> bool:
-        """Whether the streak is long enough."""
+        """Whether the streak has reached `STREAK` different jobs."""
         return len(self._failed) >= STREAK
 
     def reset(self) -> None:
@@ -50,14 +50,14 @@ class CircuitBreaker:
         self._failed.clear()
 
     def open(self, now: float, reason: str) -> float:
-        """Pause after a streak, each time twice as long. Returns the seconds of the pause."""
+        """Open after a streak, each time for twice as long. Returns the seconds of the pause."""
         seconds, self._pause = self._pause, min(self._pause * 2, LONGEST_PAUSE)
         self._failed.clear()
         self.open_until, self.reason = now + seconds, reason
         return seconds
 
     def open_for_host_fault(self, now: float, reason: str) -> float:
-        """Pause because this host lacks processes, descriptors or memory. Returns the seconds of the pause."""
+        """Open because this host lacks processes, descriptors or memory. Returns the seconds of the pause."""
         seconds = self._host_fault_pause
         self._host_fault_pause = min(seconds * 2, HOST_FAULT_LONGEST)
         self.open_until, self.reason = now + seconds, reason
@@ -75,21 +75,22 @@ class FailureStreak:
         self._context, self._breaker = context, breaker
 
     def due(self, now: float) -> float:
-        """At once when the breaker is tripped."""
+        """Now if the breaker is tripped, otherwise never."""
         return now if self._breaker.tripped else NEVER
 
     def run(self, now: float) -> None:
         """Open the breaker if other workers succeed; otherwise reset it.
 
-        A queue with an archive keeps the last successes of other workers there. While the archive is away, the worker
-        cannot know whether others succeed. It then resets the breaker: a needless pause would stop a working queue.
+        A queue with an archive keeps the last successes of other workers there. While the archive cannot
+        be reached, the worker does not know whether others succeed. It then resets the breaker: a needless pause would
+        stop a working queue.
         """
         context = self._context
         known = context.store.background_fault() is None
         if not known or not work.others_succeed(context.store, context.worker_id):
             self._breaker.reset()
             return
-        said = "its jobs failed within milliseconds while others succeed"
-        seconds = self._breaker.open(now, said)
-        self._breaker.reason = f"{said}; resting for {seconds:g} s"
+        reason = "its jobs failed within milliseconds while others succeed"
+        seconds = self._breaker.open(now, reason)
+        self._breaker.reason = f"{reason}; resting for {seconds:g} s"
         context.log.note("paused", self._breaker.reason)

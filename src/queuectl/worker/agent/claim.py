@@ -1,4 +1,4 @@
-"""The duty of claiming: take due jobs and send them to the holder."""
+"""The duty that claims due jobs and sends them to the holder."""
 
 from queuectl import crashpoint
 from queuectl.clock import boottime
@@ -18,7 +18,7 @@ from queuectl.worker.protocol import Drain
 
 
 class ClaimJobs:
-    """Claims for the free slots, and a few jobs ahead while jobs are very short."""
+    """Claims jobs for the free slots. While jobs are very short, it also claims a few jobs ahead."""
 
     def __init__(
         self,
@@ -55,14 +55,16 @@ class ClaimJobs:
         return at if at <= now or context.has_free_slot else NEVER
 
     def run(self, now: float) -> None:
-        """Claim and start. The lease begins before the request is sent, so a late reply does not extend it."""
+        """Claim jobs and start them. The lease counts from before the request, so a late reply does not extend it."""
         context, policy = self._context, self._policy
         policy.record_claim(now, context.store.now(), context.settings.tick_interval_ms / 1000)
         wanted = policy.capacity(len(context.claims))
         sent = boottime()
         jobs = context.store.claim(context.worker_id, context.queues, wanted, context.settings.lease)
         crashpoint.reach("after_claim")
-        damaged = self._set_aside.report()  # other jobs may follow the unreadable ones
+        damaged = (
+            self._set_aside.report()
+        )  # if so, claim again soon: other jobs may follow the unreadable ones
         policy.dirty = len(jobs) == wanted or damaged
         self._start(jobs, deadline_of(sent, context.settings.lease))
         if not jobs and context.config.get("drain"):

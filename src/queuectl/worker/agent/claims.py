@@ -15,7 +15,7 @@ from queuectl.worker.protocol import KnownAttempt
 
 
 class Claim:
-    """One claimed job as last known, and its slot in the holder.
+    """One claimed job, as this worker read or wrote it last, and its slot in the holder.
 
     slot         the slot in which the command runs; None while the claim waits in the holder
     since        the time of the claim or, once the command runs, of its start (CLOCK_BOOTTIME)
@@ -44,7 +44,7 @@ class Claim:
 
     @property
     def pid(self) -> int | None:
-        """The leader of the command, while it runs."""
+        """The pid of the command's leader, or None if the command does not run."""
         return self._lease().pid
 
     def refresh(self, fresh: Job) -> None:
@@ -55,7 +55,7 @@ class Claim:
             self.job = replace(fresh, lease=kept)
 
     def with_start(self, now: datetime) -> Job:
-        """The job with its start written into it."""
+        """The job with the start of its command in its lease."""
         pid = self._lease().pid
         assert pid is not None, "only running attempts have a start"
         assert self.slot is not None
@@ -69,7 +69,7 @@ class Claim:
 
 
 class Claims:
-    """All claims, by attempt id."""
+    """The claims of this worker, by attempt id."""
 
     def __init__(self) -> None:
         self._claims: dict[str, Claim] = {}
@@ -86,33 +86,36 @@ class Claims:
         return iter(list(self._claims.values()))
 
     def add(self, job: Job) -> Claim:
-        """A job was claimed."""
+        """Add the claim of a job."""
         assert job.lease is not None, "only claimed jobs have a lease"
         claim = self._claims[job.lease.attempt_id] = Claim(job.lease.attempt_id, job)
         return claim
 
     def adopt(self, job: Job, known: KnownAttempt) -> Claim:
-        """An earlier agent claimed this job, and the holder has it. The times of `known` are by the store's clock."""
+        """Add a claim of an earlier agent that the holder has as `known`.
+
+        The times of `known` are by the store's clock.
+        """
         claim = self.add(job)
         if known.pid is not None and known.started_at is not None and known.state == "running":
             claim.mark_started(known.slot or 0, known.pid, known.started_at)
         return claim
 
     def get(self, attempt_id: str) -> Claim | None:
-        """The claim of an attempt, if there is one."""
+        """The claim of an attempt, or None."""
         return self._claims.get(attempt_id)
 
     def pop(self, attempt_id: str) -> Claim | None:
-        """Remove the claim: the attempt has ended or never started."""
+        """Remove and return a claim, because its attempt has ended or never started."""
         return self._claims.pop(attempt_id, None)
 
     def refs(self) -> list[AttemptRef]:
-        """All attempts: a snapshot, because another thread calls this."""
+        """A copy of the list of attempts, because another thread calls this method."""
         claims = list(self._claims.values())
         return [*self.unadopted, *(AttemptRef(claim.job.id, claim.attempt_id) for claim in claims)]
 
     def running(self) -> list[Claim]:
-        """The claims whose command runs."""
+        """The claims whose commands run."""
         return [claim for claim in self._claims.values() if claim.slot is not None]
 
     def waiting(self, longer_than: float = 0.0) -> list[str]:

@@ -39,11 +39,11 @@ def _decode(text: bytes) -> Any:
 
 
 class HolderGone(Exception):
-    """The holder closed the connection: it died, or it has a newer agent."""
+    """The holder closed the connection, because it died or has a newer agent."""
 
 
 class Connection:
-    """Safe for several threads to `send` and to `wake`; one thread receives."""
+    """The connection to the holder. Several threads may call `send` and `wake`; only one thread may receive."""
 
     def __init__(self, sock: socket.socket) -> None:
         sock.setblocking(True)
@@ -75,17 +75,17 @@ class Connection:
                 raise HolderGone(str(error)) from error
 
     def send(self, message: Message, payload: bytes = b"") -> None:
-        """Send at once. Raises HolderGone."""
+        """Send a message immediately. Raises HolderGone."""
         self.queue(message, payload)
         self.flush()
 
     def wake(self) -> None:
-        """Let `receive` return. If the pipe is full, earlier bytes already wake it."""
+        """Let `receive` return. If the pipe is full, the bytes in it already wake `receive`."""
         with contextlib.suppress(BlockingIOError):
             os.write(self._wake_out, b"w")
 
     def receive(self, timeout: float) -> list[tuple[Message, bytes]]:
-        """The messages received within `timeout` seconds; empty after a wake-up. Raises HolderGone."""
+        """Wait up to `timeout` seconds for messages. Returns an empty list after a wake-up. Raises HolderGone."""
         messages, self._unread = self._unread, []
         ready = self._poll.poll(0 if messages else max(0.0, timeout) * 1000)
         for fd, _ in ready:
@@ -96,11 +96,11 @@ class Connection:
         return messages
 
     def unread(self, messages: list[tuple[Message, bytes]]) -> None:
-        """Give messages back; the next `receive` returns them first."""
+        """Put messages back; the next `receive` returns them first."""
         self._unread = messages + self._unread
 
     def close(self) -> None:
-        """Close both ends."""
+        """Close the socket and the self-pipe."""
         self._socket.close()
         os.close(self._wake_in)
         os.close(self._wake_out)
@@ -119,7 +119,7 @@ class Connection:
 
 
 def connect(sock: socket.socket) -> tuple[Connection, Welcome]:
-    """Say hello and wait for the welcome. Raises HolderGone."""
+    """Send `Hello` and wait for `Welcome`. Returns the connection and the welcome message. Raises HolderGone."""
     connection = Connection(sock)
     connection.send(Hello(PROTOCOL, os.getpid()))
     while True:

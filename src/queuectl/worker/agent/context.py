@@ -46,13 +46,13 @@ class Context(Struct, kw_only=True, eq=False):
 
     @property
     def lease_seconds(self) -> float:
-        """How long a lease lasts."""
+        """The length of a lease in seconds."""
         lease: timedelta = self.settings.lease
         return lease.total_seconds()
 
 
 def open_context(connection: Connection, welcome: Welcome) -> Context:
-    """The context that the holder's welcome describes. Raises StoreError if the URL is invalid."""
+    """The context described by the holder's welcome message. Raises StoreError if the URL is invalid."""
     own = welcome.config
     settings = config.resolve({}, {}, own["options"], {})
     store = bootstrap.open_store(own["url"], settings, create=False)

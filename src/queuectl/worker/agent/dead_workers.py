@@ -68,7 +68,7 @@ class DeadWorkers:
         survivors = dead.kill(within=within)
         self._deliver(dead)
         if survivors:
-            # The claims stay with the dead worker until these processes are gone. The next round tries again.
+            # The claims remain with the dead worker until these processes have ended. The next round tries again.
             self._log.note("leftover", f"cannot end processes {survivors} of worker {dead.name}")
             return []
         started = frozenset(dead.attempts)
@@ -84,7 +84,7 @@ class DeadWorkers:
     def _leave_to_leases(self, dead: DeadWorker) -> None:
         """Leave the claims to their leases, because the worker may live.
 
-        Remove its slot file when the store has neither the worker nor a claim of it.
+        Remove its slot file if the store has neither the worker nor a claim of the worker.
         """
         held = Filter(states=frozenset(("processing",)), worker=dead.worker_id)
         if not self._store.find(held, Page(limit=1)).jobs:
@@ -115,7 +115,8 @@ class DeadWorkers:
             return
         left = f"worker {dead.name} left {counted(recorder.waiting, 'result')} that it could not deliver"
         self._log.note("handover", f"{left}; recording those not taken over by others")
-        if not outputs.try_to_write(None) and outputs.fault is not None:  # results matter more
+        # Log only: the results are recorded even without their output.
+        if not outputs.try_to_write(None) and outputs.fault is not None:
             self._log.note("output", f"their last output is not stored: {outputs.fault.message}")
         recorder.record(None)
         self._after_delivery(dead, recorder)

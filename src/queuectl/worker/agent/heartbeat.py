@@ -18,7 +18,7 @@ from queuectl.worker.host import process_table
 from queuectl.worker.protocol import Rename, Welcome
 
 SOON = 0.5
-"""Minimum seconds between two heartbeats: a short job changes the slots, but must not cost a write."""
+"""Minimum seconds between two heartbeats. Without a minimum every short job would cost a write, as it changes slots."""
 
 
 class _Shown(NamedTuple):
@@ -61,7 +61,7 @@ class Heartbeat:
         self._last = self._due = 0.0
 
     def run_next(self) -> None:
-        """Run in the next round, independent of the interval."""
+        """Send a heartbeat in the next round, independent of the interval."""
         self._due = 0.0
 
     def due(self, now: float) -> float:
@@ -72,12 +72,13 @@ class Heartbeat:
         return self._due
 
     def run(self, now: float) -> None:
-        """Write the present entry."""
+        """Write the current entry."""
         context = self._context
         view = self._view(now)
         self._clock.measure()
         if "started_at" not in self._fixed:
-            # Converted only once: the registry is sorted by the start, which must not change with each measurement.
+            # Converted only once: the registry is sorted by the start, so the start must not change with each
+            # measurement.
             self._fixed["started_at"] = datetime.fromtimestamp(self._clock.convert(*self._begun), UTC)
         clock: dict[str, Any] = {"skew": self._clock.skew, "clock_jump": self._watch.jump}
         instruction = context.store.heartbeat(Worker(**self._fixed, **clock, **view._asdict()))
@@ -87,11 +88,11 @@ class Heartbeat:
         self._shutdown.obey(instruction)
 
     def keep_name(self) -> None:
-        """Take another name if another live worker has this worker's name.
+        """Choose another name if another live worker has this worker's name.
 
         The other worker started at the same time, or while this worker sent no heartbeat. Call this method after a
         heartbeat: each of two workers that start together writes its entry before it reads the entries of others, so
-        at least one of them sees the other; if both do, both take another name.
+        at least one of them finds the other. If both do, both choose another name.
         """
         context, own = self._context, self._fixed
         taken = {
@@ -101,7 +102,9 @@ class Heartbeat:
         }
         name = registry.free_name(own["name"], taken, host=own["host"], pid=own["holder_pid"], id=own["id"])
         if name != own["name"]:
-            context.log.note("name", f"another live worker is called {own['name']}; this one is {name} now")
+            context.log.note(
+                "name", f"another live worker has the name {own['name']}; this worker is now {name}"
+            )
             context.connection.send(Rename(name))
             own["name"] = name
             self._due = min(self._due, self._last + SOON)

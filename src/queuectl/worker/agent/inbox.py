@@ -1,4 +1,4 @@
-"""Handles the messages of the holder."""
+"""Receives the messages of the holder and acts on them."""
 
 from collections.abc import Callable
 from typing import Any
@@ -51,7 +51,7 @@ class Inbox:
         }
 
     def handle(self, message: Message, payload: bytes) -> None:
-        """Act on one message."""
+        """Call the handler of one message."""
         handler = self._handlers.get(type(message))
         if handler is not None:
             handler(message, payload)
@@ -63,7 +63,10 @@ class Inbox:
             self._context.log.started(claim.job, message.slot, message.pid)
 
     def _exited(self, message: Exited, tail: bytes) -> None:
-        """Short commands send only `Exited`, which halves the traffic: their start is logged now."""
+        """Handle the end of an attempt.
+
+        For a short command the holder sends only `Exited`, so its start is logged here.
+        """
         context = self._context
         claim = context.claims.pop(message.attempt_id)
         if claim is not None and claim.slot is None and message.pid:
@@ -76,7 +79,7 @@ class Inbox:
             self._give_back(attempt_id)
 
     def _trouble(self, message: Trouble, _: bytes) -> None:
-        """The host cannot start commands. The job is not at fault: give its claim back, and pause the worker."""
+        """Give the claim back and pause the worker, because the host cannot start commands. The job is not at fault."""
         self._give_back(message.attempt_id)
         reason = f"cannot start commands: {message.error}"
         seconds = self._breaker.open_for_host_fault(boottime(), reason)

@@ -15,12 +15,12 @@ from queuectl.store.protocol import Store
 from queuectl.terminal import cut, pad, paint, safe, width_of
 
 FOLD_ABOVE, UNFOLD_BELOW = 20, 10
-"""Ends per second. With two bounds a rate near one of them does not switch the folding on and off repeatedly."""
+"""Ended commands per second at which folding begins and ends. Two bounds prevent frequent switching near one bound."""
 DRAWN_EVERY, COUNTED_EVERY = 0.2, 2.0
 """Seconds between two drawings of the live line, and between two counts of the waiting jobs."""
 WIDEST_NAME = 20
 CLEAR = "\x1b[2K\x1b[G"
-"""Clears the line of the cursor."""
+"""The control sequence that clears the current line."""
 COLOURS = {
     "done": "green", "retry": "magenta", "dead": "red", "cancelled": "dim", "requeued": "yellow", "fenced": "yellow",
     "recovered": "yellow", "store": "yellow", "trouble": "red", "output": "yellow", "paused": "yellow",
@@ -28,7 +28,10 @@ COLOURS = {
 
 
 class LiveLog:
-    """Formats lines, and decides which to fold. `waiting` counts the waiting jobs; None: the store did not answer."""
+    """Formats lines, and decides which to fold.
+
+    `waiting` returns the number of waiting jobs; None: the store did not answer.
+    """
 
     def __init__(
         self,
@@ -57,7 +60,7 @@ class LiveLog:
         self._counted = 0.0
 
     def line(self, event: str, text: str, name: str = "") -> str:
-        """The line of one event. `name` is the job."""
+        """The line for one event. `name`: the job that the event is about; empty for an event of the worker."""
         self._names = max(self._names, min(len(name), WIDEST_NAME))
         head = f"{time.strftime('%H:%M:%S')} "
         rest = f"{pad(name, self._names)}  {safe(text)}" if name else safe(text)
@@ -66,7 +69,7 @@ class LiveLog:
         return f"{head}{paint(word, COLOURS.get(event, 'bold')) if self._colour else word} {rest}\n"
 
     def ended(self, event: str) -> bool:
-        """An attempt has ended; return whether only the live line shows it."""
+        """Count the end of an attempt. Returns whether only the live line shows it."""
         succeeded = event == "done"
         self._measure()
         self._ended += 1
@@ -99,7 +102,7 @@ class LiveLog:
         return shown
 
     def close(self) -> None:
-        """Stop folding, because the worker exits."""
+        """End the folding, because the worker exits."""
         self.folding = False
 
     def _measure(self) -> None:
@@ -120,7 +123,7 @@ class LiveLog:
 
 
 def open_live_log(own: dict[str, object], settings: Settings, store: Store) -> LiveLog | None:
-    """The live log, if stdout is a terminal and lines are plain; else None."""
+    """The live log, or None if stdout is no terminal or the log format is JSON."""
     if own.get("log_format", "plain") != "plain" or not os.isatty(1):
         return None
 

@@ -39,7 +39,7 @@ class Log:
         self._live = None if quiet else live
 
     def started(self, job: Job, slot: int, pid: int) -> None:
-        """A command has started."""
+        """Log the start of a command."""
         if self._quiet:
             return
         if self._live is not None:
@@ -52,7 +52,7 @@ class Log:
         )
 
     def finished(self, before: Job, after: Job, outcome: Outcome, seconds: float | None) -> None:
-        """An attempt ended: log the outcome and the new state of the job."""
+        """Log the outcome of an attempt and the new state of its job."""
         if self._quiet:
             return
         left = after.history[-1].ended_processes if after.history else 0
@@ -83,11 +83,11 @@ class Log:
         )
 
     def fenced(self, job: Job) -> None:
-        """A result was too late: another attempt has the lease."""
+        """Log that a result came too late: another attempt has the lease."""
         self._event("fenced", job, "the lease passed to another attempt; this result is not recorded")
 
     def recovered(self, job: Job) -> None:
-        """A claim of a dead or silent worker was taken back."""
+        """Log that the claim of a dead worker, or of one without heartbeats, was taken back."""
         self._event("recovered", job, f"{job.last_error or 'never started'}: {job.state}", state=job.state)
 
     def note(self, event: str, text: str, **fields: Any) -> None:
@@ -108,7 +108,7 @@ class Log:
         self.lost = 0 if self._put(lines) else self.lost + count
 
     def _put(self, lines: list[str]) -> bool:
-        """Write the lines; return whether all of them were written."""
+        """Write the lines. Returns whether all lines were written."""
         if self._descriptor is not None:
             return nonblocking.write(self._descriptor, "".join(lines).encode("utf-8", "replace"))
         try:
@@ -153,12 +153,12 @@ def open_log(own: dict[str, Any], settings: Settings, store: Store) -> Log:
 
 
 def run_time(seconds: float) -> str:
-    """A run time: `12ms`, `3.2s`, `1h5m`."""
+    """A run time as text, for example `12ms`, `3.2s` or `1h5m`."""
     return format_duration(timedelta(seconds=round(max(seconds, 0.0), 3 if seconds < 1 else 1)))
 
 
 def _short_ending(after: Job, outcome: Outcome, seconds: float | None) -> str:
-    """How an attempt ended and what follows, for a terminal; after a success only the duration."""
+    """The end of an attempt and its consequence, for a terminal. After a success only the duration."""
     took = "" if seconds is None else run_time(seconds)
     if after.state == "completed":
         return f"{took:>6}"

@@ -25,12 +25,12 @@ class Agent:
         self._parts = parts
         self._context = parts.context
         self._next_at: float | None = None
-        """When the next duty is due; None: unknown, because a duty has run or the store was away."""
+        """When the next duty is due. None if this is unknown, because a duty has run or the store failed."""
 
     def run(self) -> None:
         """Work until the holder says `bye`. Raises HolderGone when the holder dies.
 
-        The renewal starts first: even while the store is away, it tells the holder that the commands may run on.
+        The renewal starts first: even while the store cannot be reached, it extends the deadlines of the commands.
         """
         parts, context = self._parts, self._context
         parts.renewal.start()
@@ -50,7 +50,7 @@ class Agent:
             context.store.close()
 
     def _run_round(self) -> None:
-        """One round of the loop."""
+        """Receive messages once, run the due duties, and sleep."""
         parts, context = self._parts, self._context
         parts.wakeups.listen(parts.claiming.wants_wakeups)
         wait = self._seconds_to_wait()
@@ -66,7 +66,7 @@ class Agent:
         context.log.flush()
 
     def _seconds_to_wait(self) -> float:
-        """The seconds until the next duty is due or, while the store is away, until the next attempt to reach it."""
+        """Seconds until the next duty is due or, during an outage, until the next try to reach the store."""
         now, away_until = boottime(), self._context.health.away_until
         at = away_until or self._next_at
         if at is None:
@@ -76,7 +76,7 @@ class Agent:
     def _run_duties(self) -> None:
         """Run the duties that are due, in order. The first fault of the store ends the round.
 
-        Most rounds only receive messages and run nothing: they ask each duty once, for this round and for the sleep.
+        Most rounds run no duty. Such a round calls `due` once for each duty, and the sleep uses the result.
         """
         self._next_at, now, next_at = None, boottime(), NEVER
         changed = self._context.health.away
@@ -97,7 +97,7 @@ class Agent:
 
 
 def main() -> None:
-    """`python -m queuectl.worker.agent --fd N`: started by a holder, never by a person."""
+    """Run `python -m queuectl.worker.agent --fd N`. A holder starts this command; a person never does."""
     parser = argparse.ArgumentParser(prog="queuectl agent")
     parser.add_argument("--fd", type=int, required=True)
     sock = socket.socket(fileno=parser.parse_args().fd)

@@ -1,4 +1,4 @@
-"""The duty of maintenance: recover claims, unblock children, purge. Every worker does it, in small steps."""
+"""The duty of maintenance: recovers claims, unblocks children, purges jobs. Every worker runs it, in small steps."""
 
 import contextlib
 import time
@@ -28,12 +28,12 @@ PURGE_EVERY = 30.0
 FORGET_AFTER = timedelta(hours=1)
 """A worker without a heartbeat for this time and without a claim is removed from the registry."""
 RESULT_KEPT_FOR = timedelta(hours=1)
-"""For this time after the end of a lease, an undelivered result on this host prevents the recovery of its claim."""
+"""For this long after a lease has expired, an undelivered result on this host prevents the recovery of the claim."""
 LOGS_KEPT = timedelta(days=30)
 
 
 class Step(Struct):
-    """One step of maintenance, how often it runs (seconds), and when it runs next (CLOCK_BOOTTIME)."""
+    """One step of maintenance, its interval in seconds, and the time of its next run (CLOCK_BOOTTIME)."""
 
     run: Callable[[], None]
     every: float
@@ -41,7 +41,7 @@ class Step(Struct):
 
 
 class Maintenance:
-    """Runs each step at its interval."""
+    """The duty that runs each step at its interval."""
 
     def __init__(
         self,
@@ -66,7 +66,7 @@ class Maintenance:
         )
 
     def due(self, _: float) -> float:
-        """When the next step is due."""
+        """The time of the next step."""
         return min(step.at for step in self._steps)
 
     def run(self, now: float) -> None:
@@ -132,13 +132,13 @@ class Maintenance:
         return self._watch.jump is None and not any(w.clock_jump for w in self._store.workers())
 
     def _with_archive(self, step: Callable[[], object]) -> None:
-        """Run a step that needs the archive, unless the archive is away: the step can wait."""
+        """Run a step that needs the archive. Skip the step if the archive cannot be reached, because it can wait."""
         if self._store.background_fault() is None:
             with tolerate_archive_outage(self._store):
                 step()
 
     def _log_background_fault(self) -> None:
-        """Log when a background fault of a working store (`background_fault`) begins and when it ends."""
+        """Log the beginning and the end of a background fault (`background_fault`) of a store that works otherwise."""
         before, self._background_fault = self._background_fault, self._store.background_fault()
         if self._background_fault is not None and before is None:
             self._log.note("archive", f"{self._background_fault}; ended jobs wait in the queue")
@@ -149,6 +149,6 @@ class Maintenance:
         """Delete the logs of detached workers that ended long ago."""
         oldest = time.time() - LOGS_KEPT.total_seconds()
         for log in self._directory.glob("*.log"):
-            with contextlib.suppress(FileNotFoundError):  # another worker was faster
+            with contextlib.suppress(FileNotFoundError):  # another worker has deleted it
                 if log.stat().st_mtime < oldest and not log.with_suffix(SUFFIX).exists():
                     log.unlink()

@@ -1,7 +1,7 @@
 """Handles a database file that was deleted, moved or replaced while a worker uses it.
 
 While the worker has results for the old file it waits, because a person may put the file back. Without such results a
-new agent opens the file that is there now. If that file contains no queue, the worker exits.
+new agent opens the file that now has the path. If that file contains no queue, the worker exits.
 """
 
 import os
@@ -20,7 +20,7 @@ _NAMED = 5
 
 
 class MissingFile:
-    """Measures how long the file has been missing. Used only for SQLite: a server comes back by itself."""
+    """Measures how long the file has been missing. Used only for SQLite: a server recovers without the worker."""
 
     def __init__(self, context: Context) -> None:
         self._path = bootstrap.file_of(context.config["url"])
@@ -28,7 +28,7 @@ class MissingFile:
         self._since: float | None = None
 
     def found(self) -> None:
-        """The file is there again."""
+        """The file can be used again: forget that it was missing."""
         self._since = None
 
     def describe(self, fault: QueuectlError, open_attempts: Sequence[AttemptRef]) -> str:
@@ -40,7 +40,10 @@ class MissingFile:
         return f"{fault.message}; waiting for the file, to deliver the results of {names}"
 
     def handle(self, fault: QueuectlError, open_attempts: Sequence[AttemptRef]) -> None:
-        """If another file is there, let the holder start another agent (SystemExit); else exit after `PATIENCE`."""
+        """If there is another file, let the holder start another agent (SystemExit).
+
+        Otherwise exit after `PATIENCE`.
+        """
         if not self._is_gone(fault) or self._path is None:
             return
         self._since = boottime() if self._since is None else self._since

@@ -15,9 +15,9 @@ from queuectl.worker.host import process_table
 from queuectl.worker.protocol import Drop, Kill
 
 LOOK_EVERY = 0.4
-"""Seconds: a cancel request reaches its command within this time and one round of the loop."""
+"""Seconds between two checks. A cancel request reaches its command within this time and one round of the loop."""
 QUEUED_TOO_LONG = 0.25
-"""Seconds that a claimed-ahead job may wait for a long job before it is given back."""
+"""Seconds for which a job claimed ahead may wait for a long job before it is given back."""
 STOPPED_EVERY, STOPPED_SHARE = 3.0, 100
 """Seconds between two searches for stopped commands, and the minimum pause as a multiple of a search's duration."""
 SAVE_START_AFTER = 0.7
@@ -33,11 +33,11 @@ class AttemptMonitor:
         self._due = self._stopped_due = 0.0
 
     def look_next(self) -> None:
-        """Run in the next round: something may have changed."""
+        """Check the claims in the next round, because something may have changed."""
         self._due = 0.0
 
     def due(self, _: float) -> float:
-        """At its interval while there are claims."""
+        """The end of the interval while there are claims, otherwise never."""
         return self._due if len(self._claims) else NEVER
 
     def run(self, now: float) -> None:
@@ -46,7 +46,9 @@ class AttemptMonitor:
         running = self._claims.running()
         fresh = get_reachable(self._store, [claim.job.id for claim in running])
         for claim in running:
-            if claim.job.id in fresh:  # a missing job is in the archive, which is away
+            if (
+                claim.job.id in fresh
+            ):  # a job is missing if only the archive has it and the archive cannot be reached
                 self._look_at(claim, fresh[claim.job.id])
         if len(running) >= self._context.count:
             stuck = self._claims.waiting(longer_than=QUEUED_TOO_LONG)
@@ -56,15 +58,15 @@ class AttemptMonitor:
             self._find_stopped(running)
 
     def take(self, round_: Renewed) -> None:
-        """Check the fresh copies of jobs that a renewal has returned, in the same way."""
+        """Check the fresh copies of jobs that a renewal has returned, as `run` checks the copies that it reads."""
         fresh = {job.lease.attempt_id: job for job in round_.fresh if job.lease}
         for ref in round_.asked:
             claim = self._claims.get(ref.attempt_id)
             if claim is not None and ref.attempt_id in fresh:
                 self._look_at(claim, fresh[ref.attempt_id])
             elif claim is not None:
-                # Not renewed: its attempt may have ended while the renewal was under way. Read the job before the
-                # command is killed.
+                # The lease of this claim was not renewed. The attempt may have ended during the renewal, so read
+                # the job before the command is killed.
                 self.look_next()
 
     def _look_at(self, claim: Claim, fresh: Job | None) -> None:
@@ -91,7 +93,7 @@ class AttemptMonitor:
                 claim.start_saved, claim.job = True, answer.job
 
     def _find_stopped(self, running: Sequence[Claim]) -> None:
-        """Find commands that are stopped by a signal, so that `workers` shows them: they do not end by themselves."""
+        """Find commands that are stopped by a signal and so do not end by themselves; `worker list` shows them."""
         before = boottime()
         stopped = process_table.stopped({claim.pid for claim in running if claim.pid})
         for claim in running:

@@ -15,7 +15,7 @@ from queuectl.worker.agent.duty import NEVER
 from queuectl.worker.protocol import AckOutput, Output
 
 RETRY_AFTER = 1.0
-"""Seconds until chunks that could not be written are tried again."""
+"""Seconds after a failed write until the chunks are written again."""
 GIVE_UP_AFTER = 60.0
 """Seconds for which results wait for output that cannot be written."""
 REFUSALS = 2
@@ -33,9 +33,9 @@ class _Stored:
 
 
 class OutputShipper:
-    """Keeps the chunks that wait for the store, and knows which chunks are stored.
+    """Keeps the chunks that wait to be written, and records which chunks are stored.
 
-    fault     why the last write failed; None if it succeeded
+    fault     the error of the last write; None if it succeeded
     retry_at  the time of the next try after a fault (CLOCK_BOOTTIME)
     """
 
@@ -61,7 +61,10 @@ class OutputShipper:
         self._waiting.append(Chunk(*chunk))
 
     def try_to_write(self, connection: Connection | None) -> bool:
-        """Write the waiting chunks; return whether this succeeded. If not, `fault` says why; the chunks are kept."""
+        """Write the waiting chunks.
+
+        Returns whether this succeeded; if not, `fault` is the error and the chunks are kept.
+        """
         try:
             self.write(connection)
         except (StoreError, OutcomeUnknown) as fault:
@@ -74,7 +77,7 @@ class OutputShipper:
         return True
 
     def note_outage(self) -> None:
-        """The store failed otherwise, too: its earlier refusals say nothing about output."""
+        """Reset the count of refusals, because another call failed too: the cause is not the output."""
         self._refusals = 0
 
     def unwritten(self) -> frozenset[str]:
@@ -107,11 +110,11 @@ class OutputShipper:
                 connection.queue(AckOutput(attempt_id, n))
 
     def expect(self, attempt_id: str, limit: int) -> None:
-        """An attempt begins whose stored output is limited to `limit` bytes."""
+        """Prepare for the output of an attempt. At most `limit` bytes of it are stored."""
         self._limits[attempt_id] = limit
 
     def forget(self, attempt_id: str) -> None:
-        """An attempt is over."""
+        """Forget an attempt, because it is over."""
         self._limits.pop(attempt_id, None)
         self._stored.pop(attempt_id, None)
         if self._waiting:

@@ -1,4 +1,4 @@
-"""The duty of recording results: at once, or in batches while very short jobs end."""
+"""The duty that records results: immediately, or in batches while many very short jobs end."""
 
 from queuectl.worker.agent.circuit_breaker import CircuitBreaker
 from queuectl.worker.agent.claim_policy import ClaimPolicy
@@ -26,7 +26,7 @@ class RecordResults:
         self._policy, self._breaker = policy, breaker
 
     def due(self, now: float) -> float:
-        """At once, unless more results will follow within milliseconds: each commit costs an fsync."""
+        """Now, unless more results follow within milliseconds: one commit (an fsync) is then enough for all."""
         recorder, context = self._recorder, self._context
         if not recorder.is_busy(self._outputs.unwritten()):
             return recorder.retry_at

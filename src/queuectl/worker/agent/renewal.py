@@ -5,7 +5,7 @@ fresh copies of the jobs to the loop, which finds cancel requests and lost lease
 
 The holder kills a command at its deadline, which is before the end of its lease. So no worker starts the job again
 while the old command may still live (guarantee G3), even if this agent hangs. With `on_disconnect=keep`, a living
-agent whose store is away *vouches* for its commands: it extends their deadlines without the store, so that an outage
+agent whose store cannot be reached *vouches* for its commands: it extends their deadlines by itself, so that an outage
 kills no command (guarantee G6). With `stop` the agent does not vouch, and commands end before their leases do. Shown
 by `tests/e2e/test_guarantees.py::test_an_outage_longer_than_the_lease_ends_no_command` and
 `test_with_on_disconnect_stop_the_tree_ends_before_the_lease_does`.
@@ -29,24 +29,24 @@ from queuectl.worker.protocol import LeaseDeadline
 
 PATIENCE_SHARE = 6
 RETRY_SHARE = 10
-"""Shares of the lease: the time limit of a renewal, and the pause after a failed one. So three fit into a lease."""
+"""Share of the lease that a renewal, and the pause after a failed renewal, may take at most."""
 
 
 def deadline_of(sent: float, lease: timedelta) -> float:
-    """The deadline after a renewal whose request was sent at `sent` (CLOCK_BOOTTIME): before the end of the lease."""
+    """When the holder must kill the commands whose leases were renewed by a request sent at `sent` (CLOCK_BOOTTIME)."""
     seconds = lease.total_seconds()
     return sent + seconds - min(1.0, seconds / 10)
 
 
 class Renewed(NamedTuple):
-    """One round: the attempts to renew, and the fresh copies of those that this worker still has."""
+    """One renewal: the attempts to renew, and fresh copies of the jobs whose lease this worker still has."""
 
     asked: list[AttemptRef]
     fresh: list[Job]
 
 
 class Renewal:
-    """The renewing thread. It calls `open_attempts`, which must answer a snapshot."""
+    """The renewing thread. It calls `open_attempts`, which must return a copy of the list."""
 
     def __init__(self, context: Context, open_attempts: Callable[[], list[AttemptRef]]) -> None:
         self._context, self._connection = context, context.connection
@@ -60,22 +60,22 @@ class Renewal:
         self._fault: BaseException | None = None
 
     def start(self) -> None:
-        """Begin."""
+        """Start the thread."""
         self._thread.start()
 
     def hurry(self) -> None:
-        """Renew now, because the lease setting has changed or the store is back after an outage."""
+        """Renew now, because the lease setting has changed or an outage of the store is over."""
         self._again.set()
 
     def stop(self) -> None:
-        """End the thread, and wait for its end."""
+        """Stop the thread, and wait for its end."""
         self._stopped = True
         self._again.set()
         if self._thread.ident is not None:
             self._thread.join(timeout=10)
 
     def take(self) -> Iterator[Renewed]:
-        """The rounds since the last call. If an exception has ended the thread, raises that exception."""
+        """The renewals since the last call. If an exception has ended the thread, raises that exception."""
         if self._fault is not None:
             raise self._fault
         while not self._rounds.empty():
@@ -88,7 +88,7 @@ class Renewal:
                 self._again.wait(self._round())
                 self._again.clear()
         except HolderGone:
-            pass  # the loop reads the same socket and leaves
+            pass  # the loop reads the same socket, gets the same error and exits
         except BaseException as fault:
             self._fault = fault
             self._connection.wake()
@@ -97,7 +97,7 @@ class Renewal:
                 self._store.close()
 
     def _round(self) -> float:
-        """Renew once; return the seconds until the next renewal. After a failure the result is unknown: repeat it."""
+        """Renew once. Returns the seconds until the next renewal, which is soon after a failure."""
         lease: timedelta = self._context.settings.lease
         asked = self._open_attempts()
         try:
@@ -110,7 +110,10 @@ class Renewal:
         return lease.total_seconds() / 3
 
     def _renew(self, asked: list[AttemptRef], lease: timedelta) -> None:
-        """Renew. The deadline counts from before the request: a late reply does not move it beyond the lease."""
+        """Renew the leases.
+
+        The deadline counts from before the request, so a late reply cannot move it beyond the lease.
+        """
         if self._store is None:
             self._store = self._open_store(lease)
         sent = boottime()
@@ -121,7 +124,7 @@ class Renewal:
         self._connection.wake()
 
     def _open_store(self, lease: timedelta) -> Store:
-        """Open the store with a time limit: a longer wait would leave no time to vouch for the commands."""
+        """Open the store with a time limit. A longer wait would leave no time to vouch for the commands."""
         context, patience = self._context, lease.total_seconds() / PATIENCE_SHARE
         return bootstrap.open_store(context.config["url"], context.settings, patience, create=False)
 

@@ -1,4 +1,4 @@
-"""The result recorder: keeps the ends of attempts until they are in the store, then acknowledges them to the holder.
+"""The result recorder: keeps the results of attempts until they are stored, then acknowledges them to the holder.
 
 The holder keeps every result until it is acknowledged. So after any failure of an agent, even a crash between the
 commit and the acknowledgement, a later agent gets the result again, and finds it recorded already (guarantee G10).
@@ -27,7 +27,7 @@ from queuectl.worker.agent.translate import Ended
 from queuectl.worker.protocol import Ack
 
 RETRY_AFTER = 5.0
-"""Seconds between two tries to read a job that only the archive has, while the archive is away."""
+"""Seconds between two tries to read a job that only the archive has, while the archive cannot be reached."""
 
 
 class ResultRecorder:
@@ -50,11 +50,11 @@ class ResultRecorder:
 
     @property
     def waiting(self) -> int:
-        """How many results can be recorded now."""
+        """The number of results that can be recorded now."""
         return len(self._recordable())
 
     def is_busy(self, unwritten: Collection[str] = ()) -> bool:
-        """Whether there is something to record, besides the results that wait for output (`unwritten`)."""
+        """Whether there is something to record, apart from the results of `unwritten`, which wait for their output."""
         if any(attempt_id not in self._waiting_for_archive for attempt_id in self._unstarted):
             return True
         return bool(self._recordable(unwritten))
@@ -74,13 +74,13 @@ class ResultRecorder:
         return attempt_id in self._unstarted or any(ended.attempt_id == attempt_id for ended in self._ended)
 
     def add(self, ended: Ended) -> None:
-        """An attempt ended."""
+        """Add the result of an attempt."""
         if not self.waiting:
             self.since = boottime()
         self._ended.append(ended)
 
     def give_back(self, attempt_id: str, job: Job) -> None:
-        """An attempt was claimed and never started: give its claim back, without counting it (guarantee G8)."""
+        """Give back the claim of an attempt that never started. It is not counted (guarantee G8)."""
         self._unstarted[attempt_id] = job
 
     def record(
@@ -109,7 +109,7 @@ class ResultRecorder:
         return recorded
 
     def _save(self, waiting: Sequence[Ended]) -> tuple[list[tuple[Ended, Job]], set[str]]:
-        """Save the ends. If a job has changed meanwhile, read it again and decide its end again."""
+        """Save the ended jobs. If another process has changed a job, read the job again and repeat the decision."""
         recorded: list[tuple[Ended, Job]] = []
         done: set[str] = set()
         open_ends = self._with_jobs(waiting)
@@ -143,7 +143,10 @@ class ResultRecorder:
         return [ended for ended in waiting if ended.job is not None or ended in read]
 
     def _read_jobs(self, waiting: Sequence[Ended]) -> list[Ended]:
-        """The results whose job could be read. Only results whose job is in an archive that is away wait."""
+        """The results whose job could be read.
+
+        A result waits only if its job is in an archive that cannot be reached.
+        """
         fresh = get_reachable(self._store, [ended.job_id for ended in waiting]) if waiting else {}
         self._defer([ended.attempt_id for ended in waiting if ended.job_id not in fresh])
         read = [ended for ended in waiting if ended.job_id in fresh]
@@ -180,25 +183,25 @@ class ResultRecorder:
 
 
 class OpenAttempts:
-    """The attempts of this worker whose result is not in the store yet: claims, and ends that wait to be recorded."""
+    """The attempts of this worker without a stored result: its claims, and results that wait to be recorded."""
 
     def __init__(self, claims: Claims, recorder: ResultRecorder) -> None:
         self._claims, self._recorder = claims, recorder
 
     def refs(self) -> list[AttemptRef]:
-        """The attempts to renew: a snapshot, because the renewing thread calls this method.
+        """The attempts to renew, as a copy, because the renewing thread calls this method.
 
         An attempt that ends during the renewal is missing in its answer, which does no harm.
         """
         return [*self._claims.refs(), *self._recorder.refs()]
 
     def has(self, attempt_id: str) -> bool:
-        """Whether this attempt is one of them."""
+        """Whether this attempt is open."""
         return attempt_id in self._claims or self._recorder.knows(attempt_id)
 
 
 def _jitter(ended: Ended) -> float:
-    """A success is not tried again. It needs no random number, which would be a system call for each job."""
+    """The random number for the delay of a retry. A success needs none, which saves a system call per job."""
     return 0.0 if ended.report.outcome.succeeded else random_number()
 
 
@@ -215,7 +218,7 @@ def _log_refusal(log: Log, ended: Ended, job: Job) -> None:
 
 
 def _log_end(log: Log, ended: Ended, after: Job) -> None:
-    """Log the recorded outcome. It may differ from the kernel's report: it is `interrupted`, for example."""
+    """Log the recorded outcome. It may differ from the kernel's report: for example `interrupted`."""
     past = after.history[-1]
     outcome = replace(ended.report.outcome, kind=past.outcome, error=past.error)
     log.finished(ended.job or after, after, outcome, ended.seconds)

@@ -27,11 +27,11 @@ from queuectl.worker.agent.store_time import StoreTime
 from queuectl.worker.protocol import Drop, Message, StoreState, Welcome
 
 LEAVE_SECONDS = 5.0
-"""Seconds for which an agent stays after `bye` to give back claims whose replies were still missing."""
+"""Seconds for which an agent continues after `bye`, to give back claims whose replies were still missing."""
 
 
 class Session:
-    """One connection to a holder, from the welcome to `bye`."""
+    """One connection to a holder, from its `Welcome` message to its `Bye` message."""
 
     def __init__(
         self,
@@ -100,7 +100,7 @@ class Session:
           it is dropped.
 
         Until `_adopt` has succeeded once, all attempts of the holder are renewed as `Claims.unadopted`: an agent that
-        starts while the store is away must not let their leases expire.
+        starts while the store cannot be reached must not let their leases expire.
         """
         context, known = self._context, self._known
         for job in self._unknown_claims():
@@ -125,7 +125,7 @@ class Session:
     # an outage of the store
 
     def note_fault(self, fault: QueuectlError) -> None:
-        """The store failed: log the fault, send it to the holder, and pause before the next try."""
+        """Log a fault of the store, send it to the holder, and pause before the next try."""
         context, attempts = self._context, self._attempts.refs()
         if context.health.failed(permanent=isinstance(fault, StoreUnusable)):
             context.log.note("store", self._missing_file.describe(fault, attempts), error=fault.code)
@@ -134,7 +134,7 @@ class Session:
         self._missing_file.handle(fault, attempts)
 
     def note_success(self) -> None:
-        """All due duties have run without a fault. If this ends an outage, log it, and give lost claims back.
+        """Called when all due duties have run without a fault. If an outage has ended, log this, give lost claims back.
 
         A lost claim is one whose reply was lost in the outage: the store has it, and this agent does not. Reading the
         claims must succeed before the outage counts as over: the round may have run no duty that uses the store.
@@ -156,19 +156,19 @@ class Session:
     # the end
 
     def leave(self) -> None:
-        """The holder said `bye`."""
+        """Handle the `Bye` of the holder."""
         self._leave_by = boottime() + LEAVE_SECONDS
 
     @property
     def is_over(self) -> bool:
-        """Whether the agent may exit. First it withdraws and gives back a claim that arrived after `bye`."""
+        """Whether the agent may exit. Before that it withdraws and gives back a claim that arrived after `bye`."""
         if self._leave_by is None:
             return False
         busy = len(self._context.claims) or self._recorder.is_busy()
         return not busy or boottime() >= self._leave_by
 
     def outlive_holder(self) -> None:
-        """The holder is dead, and its guard ends the commands. Record the attempts as lost at once (guarantee G4).
+        """Record the attempts as lost, because the holder is dead and its guard ends the commands (guarantee G4).
 
         If the store fails now, the next worker of this host records them, or their leases expire.
         """

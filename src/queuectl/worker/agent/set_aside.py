@@ -1,4 +1,4 @@
-"""Logs that jobs which cannot be decoded were set aside."""
+"""Logs the jobs that were set aside because they cannot be decoded."""
 
 from queuectl.service import unreadable
 from queuectl.store.protocol import Store
@@ -12,7 +12,7 @@ class SetAsideReport:
         self._store, self._log = store, log
 
     def report(self, *, expired: bool = False) -> bool:
-        """Log the jobs set aside since the last call; return whether there are any.
+        """Log the jobs that were set aside since the last call. Returns whether there are any.
 
         `expired`: before that, set aside the unreadable jobs whose lease has expired.
         """

@@ -1,4 +1,4 @@
-"""The settings in the store: read regularly, so that a change reaches a running worker."""
+"""Reads the settings in the store regularly, so that a running worker uses a changed setting."""
 
 from queuectl import config
 from queuectl.worker.agent.context import Context
@@ -6,13 +6,13 @@ from queuectl.worker.agent.renewal import Renewal
 
 
 class SharedSettings:
-    """Brings the settings of the context up to date."""
+    """Updates the settings of the context."""
 
     def __init__(self, context: Context, renewal: Renewal) -> None:
         self._context, self._renewal = context, renewal
 
     def read(self) -> None:
-        """Read the settings. If the lease has changed, renew at once: old leases may end before the next renewal."""
+        """Read the settings. If the lease has changed, renew at once: old leases may expire before the next renewal."""
         context = self._context
         stored = {key: entry.value for key, entry in context.store.read_table("settings").items()}
         lease = context.settings.lease

@@ -8,7 +8,7 @@ from queuectl.worker.protocol import Drain, Drop, Reload, Stop
 
 
 class Shutdown:
-    """Changes the phase of the worker."""
+    """Drains or stops the worker, and replaces its agent."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -29,7 +29,7 @@ class Shutdown:
     def obey(self, instruction: Instruction | None) -> None:
         """Follow an instruction for this worker. SystemExit for a reload: the holder starts the next agent.
 
-        An instruction that was obeyed already is ignored: it stays in the registry and is read with every heartbeat.
+        An instruction that was followed before is ignored: it stays in the registry, and every heartbeat reads it.
         """
         context = self._context
         if instruction == "reload" and context.phase == "running":

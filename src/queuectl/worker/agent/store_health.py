@@ -1,4 +1,4 @@
-"""Store health: whether the store is away, when to try it again, and since when it has answered without a gap.
+"""Store health: whether the store answers, when to try again, and since when the store has answered without a gap.
 
 A round of the loop that took much longer than intended is also a gap: the process was stopped, the host slept, or the
 store blocked. Other workers may have been cut off in the same way and could not renew their leases. So the expired
@@ -14,7 +14,7 @@ GAP_SHARE = 2
 
 
 class StoreHealth:
-    """The agent's view of its store; times in CLOCK_BOOTTIME."""
+    """Records the faults and answers of the store. All times are CLOCK_BOOTTIME."""
 
     def __init__(self) -> None:
         self.away_until = 0.0
@@ -29,7 +29,7 @@ class StoreHealth:
         return self.away_until > 0.0
 
     def failed(self, *, permanent: bool = False) -> bool:
-        """A call failed; return whether to log it: the first failure, the first permanent one, then one per minute.
+        """Record a failed call. Returns whether to log it: the first, the first permanent one, then one per minute.
 
         `permanent`: waiting does not help; a person must repair something.
         """
@@ -42,13 +42,16 @@ class StoreHealth:
         return log
 
     def recovered(self) -> None:
-        """The store answers again."""
+        """Record that the store answers again."""
         self._since = boottime()
         self.away_until, self._pause = 0.0, FIRST_PAUSE
         self._was_permanent = False
 
     def begin_round(self, meant_to_wait: float, lease: float) -> bool:
-        """A round begins after a wait of `meant_to_wait` seconds, or longer. Returns whether there is a gap."""
+        """Record the begin of a round that should follow after `meant_to_wait` seconds.
+
+        Returns whether there is a gap.
+        """
         now = boottime()
         gap = now - self._last_round - meant_to_wait > lease / GAP_SHARE
         if gap:

@@ -33,23 +33,23 @@ class StoreTime:
         self.skew = round(self._wall() - self._said, 3)
 
     def convert(self, born: float | None, wall: float) -> float:
-        """The store's time (epoch seconds) of what this host noted as `born` (boottime; None: unknown) and `wall`."""
+        """The store's time (epoch seconds) of an event at `born` (boottime or None) and `wall` on this host."""
         if self._said is None:
             return wall
         return wall - (self.skew or 0.0) if born is None else self._said + born - self._at
 
     def convert_start(self, attempt: KnownAttempt) -> KnownAttempt:
-        """The attempt with its start by the store's clock."""
+        """The attempt with its start as a time of the store's clock."""
         if attempt.started_at is None:
             return attempt
         return attempt._replace(started_at=self.convert(attempt.born, attempt.started_at))
 
     def convert_output(self, message: Output) -> Output:
-        """The chunk with its time by the store's clock."""
+        """The chunk with its time as a time of the store's clock."""
         return message._replace(at=self.convert(None, message.at))
 
     def convert_end(self, message: Exited) -> Exited:
-        """The end with its times by the store's clock. The measured duration does not change."""
+        """The result with its times as times of the store's clock. The measured duration does not change."""
         if message.started_at is None:
             return message
         started = self.convert(message.born, message.started_at)

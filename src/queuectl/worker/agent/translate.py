@@ -14,7 +14,7 @@ LEASE_PASSED = "ended by its worker: the lease could not be renewed in time"
 
 
 class Ended:
-    """An `exited` message on its way into the store: the report, and the job as last known (None: not read yet).
+    """The data of an `exited` message that is not stored yet: its report, and the job (None if it was not read yet).
 
     interrupted  the worker ended the command because the worker itself was stopped
     seconds      from start to end; None if the command never started
@@ -31,7 +31,7 @@ class Ended:
         self.job = job
 
     def applied(self, *, now: datetime, random_number: float) -> Job:
-        """The job after this end."""
+        """The job after this result."""
         assert self.job is not None, "the job is read before its end is recorded"
         report = _not_before_the_claim(self.job, self.report)
         if self.interrupted:
@@ -40,7 +40,7 @@ class Ended:
 
 
 def start_message(job: Job, deadline: float) -> tuple[Start, bytes]:
-    """The order to run a claimed job, and the bytes of its standard input."""
+    """The `start` message for a claimed job, and the bytes of its standard input."""
     spec, lease = job.spec, job.lease
     assert lease is not None, "only claimed jobs are started"
     message = Start(
@@ -66,7 +66,7 @@ def start_message(job: Job, deadline: float) -> tuple[Start, bytes]:
 
 
 def report_of(message: Exited, tail: bytes, host: str) -> Report:
-    """The report in an `exited` message."""
+    """The report that an `exited` message contains."""
     return Report(
         outcome=outcome_of(message),
         started_at=_time(message.started_at),
@@ -83,7 +83,7 @@ def report_of(message: Exited, tail: bytes, host: str) -> Report:
 
 
 def outcome_of(message: Exited) -> Outcome:
-    """The outcome. A reason of the holder for ending the command counts before the kernel's report."""
+    """The outcome. If the holder ended the command, its reason decides; otherwise the kernel's report does."""
     ended_by, error = message.ended_by, message.error
     code, signal = message.exit_code, message.signal
     if ended_by == "timeout":
@@ -102,7 +102,7 @@ def outcome_of(message: Exited) -> Outcome:
 
 
 def run_time(message: Exited) -> float | None:
-    """Seconds from start to end; None if the command never started."""
+    """The run time in seconds, or None if the command never started."""
     started, finished = message.started_at, message.finished_at
     return None if started is None or finished is None else max(0.0, finished - started)
 

@@ -32,14 +32,14 @@ class WakeUps:
         self._thread.start()
 
     def listen(self, wanted: bool) -> None:
-        """Whether notifications are wanted from now on."""
+        """Set whether notifications are wanted from now on."""
         if wanted:
             self._listening.set()
         else:
             self._listening.clear()
 
     def stop(self) -> None:
-        """End the thread, and wait for its end."""
+        """Stop the thread, and wait for its end."""
         self._stopped.set()
         self._listening.set()
         self._work.close()
@@ -52,7 +52,7 @@ class WakeUps:
             try:
                 notified = self._work.wait(LONGEST_WAIT)
             except QueuectlError:
-                notified = False  # the loop meets the same fault and handles it
+                notified = False  # the loop gets the same fault and handles it
                 self._stopped.wait(PAUSE_AFTER_FAULT)
             if notified and self._listening.is_set() and not self._stopped.is_set():
                 self.changed = True
@@ -74,7 +74,7 @@ class FollowWakeUps:
         self._policy, self._shutdown = policy, shutdown
 
     def due(self, now: float) -> float:
-        """At once after a notification."""
+        """Now if there was a notification, otherwise never."""
         return now if self._wakeups.changed else NEVER
 
     def run(self, _: float) -> None:
