@@ -77,7 +77,7 @@ class TestSet:
     ) -> None:
         monkeypatch.setenv("QUEUECTL_MAX_RETRIES", "9")
         assert queuectl("config", "set", "max_retries", "5") == "max_retries = 9\n"
-        assert "QUEUECTL_MAX_RETRIES wins" in queuectl.err
+        assert "QUEUECTL_MAX_RETRIES overrides" in queuectl.err
 
     def test_a_size_that_is_no_round_number_can_be_used(self, queuectl: CommandLine) -> None:
         queuectl("config", "set", "output_limit", "1500000")

@@ -104,7 +104,7 @@ class TestStart:
         monkeypatch.setattr(os, "geteuid", lambda: 0)
         with pytest.raises(AssertionError, match="would have started"):
             queuectl("worker", "start")
-        assert "everybody who can enqueue is root here" in queuectl.err
+        assert "everybody who can enqueue can run commands as root here" in queuectl.err
 
 
 class TestStop:

@@ -107,7 +107,7 @@ def _kind_of(action: argparse.Action) -> str | None:
 def _of_shtab(shell: str) -> str:
     import shtab
 
-    preamble = "\n".join(_ASKING[shell].regroup("KIND", kind) for kind in KINDS)
+    preamble = "\n".join(_ASKING[shell].replace("KIND", kind) for kind in KINDS)
     tree = _tree(
         {"file": shtab.FILE, "directory": shtab.DIRECTORY} | {k: {shell: f"_queuectl_{k}"} for k in KINDS}
     )
@@ -175,4 +175,4 @@ def _asked_of_fish(action: argparse.Action) -> str:
 
 
 def _quoted(text: str) -> str:
-    return "'" + text.regroup("\\", "\\\\").regroup("'", "\\'") + "'"
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
