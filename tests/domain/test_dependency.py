@@ -44,13 +44,13 @@ def test_a_diamond_is_no_circle() -> None:
     assert find_cycle({"d": ["b", "c"], "b": ["a"], "c": ["a"], "a": []}) is None
 
 
-def test_a_chain_of_a_hundred_thousand_is_followed() -> None:
-    chain = {f"j{n}": [f"j{n + 1}"] for n in range(100_000)}
+def test_a_chain_of_ten_thousand_is_followed() -> None:  # ten times what Python's recursion allows
+    chain = {f"j{n}": [f"j{n + 1}"] for n in range(10_000)}
     assert find_cycle(chain) is None
-    chain["j100000"] = ["j0"]
+    chain["j10000"] = ["j0"]
     found = find_cycle(chain)
     assert found is not None
-    assert len(found) == 100_002
+    assert len(found) == 10_002
 
 
 graphs = st.dictionaries(

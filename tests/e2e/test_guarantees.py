@@ -2,6 +2,7 @@
 
 import os
 import signal
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -443,7 +444,7 @@ class TestOutput:
             "--id",
             "j",
             "--timeout",
-            "2s",
+            "1s",
             "--kill-grace",
             "100ms",
             "--retries",
@@ -477,6 +478,15 @@ class TestOutput:
 
 def _rss(pid: int) -> int:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def fill(pipe: int) -> None:
+    """Write to a pipe until it takes no more: the next writer waits for a reader."""
+    os.set_blocking(pipe, False)
+    with suppress(BlockingIOError):
+        while os.write(pipe, bytes(4096)):
+            pass
+    os.set_blocking(pipe, True)
 
 
 class TestEndsOfAWorker:
@@ -547,8 +557,9 @@ class TestEndsOfAWorker:
         assert {(job.state, job.attempts) for job in jobs} <= {("completed", 1), ("pending", 0)}
 
     def test_a_reader_that_stalls_does_not_stop_the_work(self, place: Place) -> None:
-        place.run("enqueue", "-", input="true\n" * 800)
+        place.run("enqueue", "-", input="true\n" * 50)
         reader, writer = os.pipe()
+        fill(writer)
         try:
             worker = place.start_worker("--count", "2", "--drain", stdout=writer)
             place.until_all_ended(within=40)

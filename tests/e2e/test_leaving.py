@@ -183,18 +183,27 @@ def test_a_worker_whose_log_cannot_be_written_does_its_work(place: Place, redire
 @pytest.mark.parametrize("kind", ["sqlite"])
 @pytest.mark.parametrize("command", ["exec sleep 60", "sleep 60; true"], ids=["leader", "child"])
 def test_a_command_that_is_stopped_is_said_to_be(place: Place, command: str) -> None:
+    place.quick()  # the worker looks at its commands with each heartbeat
     place.start_worker()
     id = place.enqueue(command)
     leader = int(str(eventually(lambda: (lease := place.job(id).lease) and lease.pid)))
     pid = leader if command.startswith("exec") else children(leader)[0]
     os.kill(pid, signal.SIGSTOP)
     said = f"it is stopped (SIGSTOP) and does not end by itself; on host {os.uname().nodename}: "
-    eventually(lambda: f"{said}kill -s CONT -- -{leader}" in place.run("explain", id))
+    eventually(lambda: _stopped(place) == [True], what="the worker has seen that it is stopped")
+    assert f"{said}kill -s CONT -- -{leader}" in place.run("explain", id)
     assert "is stopped (SIGSTOP)" in place.run("status")
     [worker] = place.json("status")["workers"]
     assert [slot["stopped"] for slot in worker["slots"]] == [True]
     os.killpg(leader, signal.SIGCONT)
-    eventually(lambda: "it ends by itself" in place.run("explain", id))
+    eventually(lambda: _stopped(place) == [False], what="the worker has seen that it runs again")
+    assert "it ends by itself" in place.run("explain", id)
+
+
+def _stopped(place: Place) -> list[bool]:
+    """Of each busy slot of the one worker: whether its command is stopped."""
+    [worker] = place.store.workers()
+    return [slot.stopped for slot in worker.slots]
 
 
 can_unshare = pytest.mark.skipif(

@@ -56,35 +56,31 @@ class TestSeed000:
 class TestPersistenceOfSeed000:
     """`REDIS_URL` for what is to be done, `MONGODB_URI` for job status and execution history."""
 
-    def test_what_has_run_is_in_mongodb_and_not_in_redis(self, place: Place, database: RedisDatabase) -> None:
-        id = place.run("submit", "echo Hello World").strip()
-        assert database.past(id) is None
-        place.start_worker()
-        past = self.kept(database, id)
+    def test_what_has_ended_is_in_mongodb_and_not_in_redis(
+        self, place: Place, database: RedisDatabase
+    ) -> None:
+        never, ran = (place.run("submit", "echo Hello World").strip() for _ in range(2))
+        place.run("cancel", never)
+        running = place.run("submit", "echo begun; sleep 60").strip()
+        assert database.past(ran) is None
+        place.start_worker("--count", "2")
+        past = self.kept(database, ran)
         assert (past.state, past.exit_code, past.output_tail) == ("completed", 0, "Hello World\n")
         assert [(attempt.outcome, attempt.exit_code) for attempt in past.history] == [("exited", 0)]
         eventually(lambda: not database.holds(past.number), what="the job gone from Redis")
-        assert "completed" in place.run("status", id)
-        assert place.run("logs", id) == "Hello World\n"
+        assert "completed" in place.run("status", ran)
+        assert place.run("logs", ran) == "Hello World\n"
 
-    def test_so_is_what_was_cancelled_before_it_ran(self, place: Place, database: RedisDatabase) -> None:
-        id = place.run("submit", "echo Hello World").strip()
-        place.run("cancel", id)
-        place.start_worker()
-        past = self.kept(database, id)
+        past = self.kept(database, never)
         assert (past.state, past.attempts, past.history) == ("cancelled", 0, ())
-        assert "cancelled" in place.run("status", id)
+        assert "cancelled" in place.run("status", never)
 
-    def test_so_is_what_was_cancelled_while_it_ran(self, place: Place, database: RedisDatabase) -> None:
-        id = place.run("submit", "echo begun; sleep 60").strip()
-        place.start_worker()
-        place.until(id, "processing")
-        eventually(lambda: place.output(id) == b"begun\n", what="the command")
-        place.run("cancel", id)
-        past = self.kept(database, id)
+        eventually(lambda: place.output(running) == b"begun\n", what="the command")
+        place.run("cancel", running)
+        past = self.kept(database, running)
         assert (past.state, [attempt.outcome for attempt in past.history]) == ("cancelled", ["cancelled"])
         eventually(lambda: not database.holds(past.number), what="the job gone from Redis")
-        assert place.run("logs", id) == "begun\n"
+        assert place.run("logs", running) == "begun\n"
 
     @staticmethod
     def kept(database: RedisDatabase, id: str) -> Job:
@@ -209,11 +205,11 @@ class TestSeed003:
 
 
 @SUPABASE
-@pytest.mark.doubles
 @pytest.mark.usefixtures("named_by_word")
 class TestSeed004:
     """Its basic, multiple worker, persistence and invalid command scenarios."""
 
+    @pytest.mark.doubles
     def test_basic_scenario(self, place: Place) -> None:
         place.start_worker()
         place.run("enqueue", '{"id":"test1","command":"echo Success"}')
@@ -251,6 +247,7 @@ class TestSeed004:
         assert _most_at_once(jobs) == 3
         assert worker.process.poll() is None
 
+    @pytest.mark.doubles
     def test_persistence_scenario(self, place: Place) -> None:
         place.run("enqueue", '{"id":"persist1","command":"echo Test"}')
         place.run("enqueue", '{"id":"persist2","command":"sleep 0.5"}')

@@ -249,7 +249,7 @@ def lives(examples: int) -> settings:
 
 
 def test_sqlite_never_differs(thorough: bool) -> None:
-    run_state_machine_as_test(SideBySide, settings=lives(150 if thorough else 50))
+    run_state_machine_as_test(SideBySide, settings=lives(150 if thorough else 30))
 
 
 GROUNDS: dict[str, tuple[Callable[..., ServerGround], list[str]]] = {
@@ -264,4 +264,4 @@ GROUNDS: dict[str, tuple[Callable[..., ServerGround], list[str]]] = {
 def test_a_store_of_a_server_never_differs(kind: str, request: pytest.FixtureRequest, thorough: bool) -> None:
     make, servers = GROUNDS[kind]
     with closing(make(*map(request.getfixturevalue, servers))) as ground:
-        run_state_machine_as_test(lambda: SideBySide(ground), settings=lives(25 if thorough else 8))
+        run_state_machine_as_test(lambda: SideBySide(ground), settings=lives(25 if thorough else 5))
