@@ -56,8 +56,10 @@ ELECTIONS = {"three_mongos", "own_cluster"}
 """Fixtures of servers that elect another one when one dies; that takes seconds each time."""
 
 QUICK = ("domain", "service", "cli", "python", "contract", "test_architecture.py", "test_words.py")
-NOT_QUICK = {"cli/test_hints.py", "cli/test_interrupt.py", "cli/test_output.py", "cli/test_waiting.py"}
-"""Files of these folders whose tests start many processes or make ten thousand jobs."""
+NOT_QUICK = {
+    "cli/test_hints.py", "cli/test_interrupt.py", "cli/test_output.py", "cli/test_waiting.py", "python/test_types.py",
+}  # fmt: skip
+"""Files of these folders whose tests start many processes, make ten thousand jobs, or check types."""
 
 OF_SERVERS = ("test_postgres", "test_mongo", "test_redis", "test_archived")
 """How files are named that are about one server. Some of their tests start a server without a fixture named above."""

@@ -109,7 +109,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "errors",
         "",
     ),
-    "python": ("bootstrap", "service", "domain", "errors"),
+    "python": ("bootstrap", "service", "config", "domain", "errors"),
     "__main__": ("cli",),
     "": ("python", "errors"),
 }

@@ -25,21 +25,38 @@ if TYPE_CHECKING:
         StoreUnusable,
         UnreadableJob,
     )
+    from queuectl.python.async_queue import AsyncQueue
     from queuectl.python.errors import ClosedQueue, WaitTimeout
     from queuectl.python.queue import Queue
+    from queuectl.python.system_values import (
+        Attention,
+        Check,
+        Diagnosis,
+        Explanation,
+        QueueStatus,
+        Setting,
+        Slot,
+        Status,
+        Worker,
+    )
     from queuectl.python.values import Added, Attempt, Change, Job, Output, Part
 
 __all__ = [
-    "Added", "Attempt", "Change", "ClosedQueue", "Conflict", "InvalidInput", "Job", "NotFound", "OutcomeUnknown",
-    "Output", "Part", "Queue", "QueuectlError", "StoreError", "StoreUnavailable", "StoreUnusable", "UnreadableJob",
-    "WaitTimeout",
+    "Added", "AsyncQueue", "Attempt", "Attention", "Change", "Check", "ClosedQueue", "Conflict", "Diagnosis",
+    "Explanation", "InvalidInput", "Job", "NotFound", "OutcomeUnknown", "Output", "Part", "Queue",
+    "QueueStatus", "QueuectlError", "Setting", "Slot", "Status", "StoreError", "StoreUnavailable",
+    "StoreUnusable", "UnreadableJob", "WaitTimeout", "Worker",
 ]  # fmt: skip
 
 _MODULES = {
     "queuectl.python.queue": ("Queue",),
+    "queuectl.python.async_queue": ("AsyncQueue",),
+    "queuectl.python.system_values": (
+        "Attention", "Check", "Diagnosis", "Explanation", "QueueStatus", "Setting", "Slot", "Status", "Worker",
+    ),
     "queuectl.python.values": ("Added", "Attempt", "Change", "Job", "Output", "Part"),
     "queuectl.python.errors": ("ClosedQueue", "WaitTimeout"),
-}
+}  # fmt: skip
 _PLACES = {name: module for module, names in _MODULES.items() for name in names}
 
 

@@ -1,26 +1,66 @@
-"""A home of its own for each test of the Python API, and a worker where one is wanted."""
+"""A home and a store for the tests of the Python API, and a worker where a test needs one."""
 
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from e2e.databases import Database, MongoDatabase, PostgresDatabase, RedisDatabase, SqliteDatabase
 from queuectl import Queue
+
+
+def settle(folder: Path, patch: pytest.MonkeyPatch) -> None:
+    """Make a folder the home and the working directory, without variables of queuectl."""
+    for name in list(os.environ):
+        if name.startswith("QUEUECTL_") or name in ("DATABASE_URL", "MONGODB_URI", "REDIS_URL"):
+            patch.delenv(name)
+    patch.setenv("HOME", str(folder))
+    for name in ("DATA", "CONFIG", "STATE"):
+        patch.setenv(f"XDG_{name}_HOME", str(folder / name.lower()))
+    patch.chdir(folder)
 
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    for name in list(os.environ):
-        if name.startswith("QUEUECTL_") or name in ("DATABASE_URL", "MONGODB_URI", "REDIS_URL"):
-            monkeypatch.delenv(name)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-    monkeypatch.chdir(tmp_path)
+    settle(tmp_path, monkeypatch)
     return tmp_path
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgres", "mongodb", "redis", "archived"])
+def kind(request: pytest.FixtureRequest) -> str:
+    """A kind of store."""
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def database(
+    kind: str, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Database]:
+    """A database of that kind for the tests of one file, named by the environment, with a home beside it."""
+    folder = tmp_path_factory.mktemp("home")
+    made = _database(kind, folder / "data", request.getfixturevalue)
+    with pytest.MonkeyPatch.context() as patch:
+        settle(folder, patch)
+        for name, value in made.env.items():
+            patch.setenv(name, value)
+        yield made
+    made.close()
+
+
+def _database(kind: str, data: Path, fixture: Callable[[str], Any]) -> Database:
+    if kind == "sqlite":
+        return SqliteDatabase(data)
+    if kind == "postgres":
+        return PostgresDatabase(fixture("postgres_server"))
+    if kind == "mongodb":
+        return MongoDatabase(fixture("mongo_server"))
+    archive = MongoDatabase(fixture("mongo_server")) if kind == "archived" else None
+    return RedisDatabase(fixture("redis_server"), archive)
 
 
 @pytest.fixture
@@ -38,8 +78,17 @@ def drain() -> None:
 @pytest.fixture
 def worker(home: Path) -> Iterator[None]:
     """A worker that runs while the test does."""
-    command = [sys.executable, "-m", "queuectl", "-q", "worker", "start", "--count", "2"]
+    with started():
+        yield
+
+
+@contextmanager
+def started(*options: str) -> Iterator["subprocess.Popen[bytes]"]:
+    """A worker that serves the store of the environment, and has ended afterwards."""
+    command = [sys.executable, "-m", "queuectl", "-q", "worker", "start", "--count", "2", *options]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    yield
-    process.terminate()
-    assert process.wait(timeout=30) == 0
+    try:
+        yield process
+    finally:
+        process.terminate()
+        assert process.wait(timeout=30) == 0

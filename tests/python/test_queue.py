@@ -354,8 +354,8 @@ class TestActs:
 def test_every_public_method_is_described_without_loose_arguments() -> None:
     import inspect
 
-    for name, method in vars(Queue).items():
-        if name.startswith("_") or not callable(method):
+    for name, method in inspect.getmembers(Queue, callable):
+        if name.startswith("_"):
             continue
         assert method.__doc__, name
         kinds = {parameter.kind for parameter in inspect.signature(method).parameters.values()}

@@ -2,14 +2,16 @@
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from queuectl.domain.ids import is_number
+from queuectl.domain.instant import in_range
 from queuectl.domain.quantity import parse_duration, seconds
 from queuectl.errors import InvalidInput
 from queuectl.python.values import Job
 from queuectl.service.request.fields import JobRequest, convert_request
+from queuectl.service.times import read_time
 
 Reference = Job | str | int
 """A job: a `Job`, an id (or a unique prefix of a generated id), or a number."""
@@ -35,7 +37,7 @@ def request_of(command: Command | None, fields: Mapping[str, Any]) -> JobRequest
         if name in given:
             given[name] = list(given[name])
     if isinstance(run_at := given.get("run_at"), datetime):
-        given["run_at"] = _text_of(run_at)
+        given["run_at"] = _aware("run_at", run_at).isoformat()
     if isinstance(stdin := given.get("stdin"), bytes):
         given["stdin"] = stdin.decode("utf-8", "surrogateescape")
     if "cwd" in given:
@@ -65,7 +67,19 @@ def words_of(value: str | Iterable[str] | None) -> list[str]:
     return [] if value is None else [value] if isinstance(value, str) else list(value)
 
 
-def _text_of(at: datetime) -> str:
+def several(jobs: Reference | Iterable[Reference]) -> Iterable[Reference]:
+    """One job or several. A `str` is one reference, although it is iterable."""
+    return [jobs] if isinstance(jobs, Reference) else jobs
+
+
+def time_of(name: str, value: datetime | str, now: datetime) -> datetime:
+    """A time. Raises InvalidInput."""
+    if isinstance(value, str):
+        return read_time(value, now).at
+    return in_range(_aware(name, value).astimezone(UTC))
+
+
+def _aware(name: str, at: datetime) -> datetime:
     if at.tzinfo is None:
-        raise InvalidInput(f"run_at: {at} has no time zone", "for local time: at.astimezone()")
-    return at.isoformat()
+        raise InvalidInput(f"{name}: {at} has no time zone", "for local time: at.astimezone()")
+    return at

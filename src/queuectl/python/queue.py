@@ -1,52 +1,45 @@
 """`from queuectl import Queue`: enqueue jobs, read them, wait for them and change them from Python."""
 
 import os
-import threading
-import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import islice
-from types import TracebackType
 from typing import Any, overload
 
 from msgspec.structs import replace
 
-from queuectl import bootstrap
+from queuectl.domain.job import Job as StoredJob
 from queuectl.domain.output import Chunk
 from queuectl.domain.query import Filter, Page, Sort
 from queuectl.errors import InvalidInput, NotFound
+from queuectl.python.administration import Administration
 from queuectl.python.arguments import (
     Command,
     Duration,
     Reference,
     reference_of,
     request_of,
+    several,
     span_of,
     words_of,
 )
-from queuectl.python.errors import ClosedQueue, WaitTimeout
-from queuectl.python.values import Added, Change, Job, Output, Part, added_of, change_of, job_of, output_of
-from queuectl.service.changing import Change as Changed
+from queuectl.python.changes import Changes
+from queuectl.python.errors import WaitTimeout
+from queuectl.python.system_values import Explanation, explanation_of
+from queuectl.python.values import Added, Job, Output, Part, added_of, job_of, output_of
 from queuectl.service.following import Begin
 from queuectl.service.listing import states_of
-from queuectl.service.local_queue import LocalQueue
-from queuectl.service.operation import Operation
+from queuectl.service.queue import Queue as FrontDoor
 from queuectl.service.request.fields import After, JobRequest
-from queuectl.service.settings import Sources
 
 COMMIT = 1000
 """Jobs of `enqueue_many` per commit."""
 
 # A `str` is one reference, although it is also iterable. The first overload applies, so mypy's warning is disabled.
 _Jobs = list[Job]
-_Changes = list[Change]
-_inherited: list[LocalQueue | None] = []
-"""Queues that were open when this process was forked. They are kept open: closing one would disturb the parent,
-because SQLite releases the locks of a file when a process closes any connection to this file.
-"""
 
 
-class Queue:
+class Queue(Changes, Administration):
     """A queue of shell commands.
 
     `Queue()` is the queue of the command line in this process: the same environment, `.env` and configuration file.
@@ -61,33 +54,6 @@ class Queue:
     `ClosedQueue`. A call that changes something may raise `OutcomeUnknown`: the change may be done, and repeating the
     call is safe.
     """
-
-    _opened: LocalQueue | None
-
-    def __init__(self, url: str | None = None) -> None:
-        scheme = (url or "").partition(":")[0]
-        if scheme in bootstrap.TO_COME:
-            raise InvalidInput(f"a queue behind {scheme}:// is still to come", "give the URL of its store")
-        self._url = url
-        self._closed = False
-        self._begin()
-
-    def __enter__(self) -> "Queue":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the store. Later calls raise `ClosedQueue`. Idempotent."""
-        self._closed = True
-        if os.getpid() == self._process:
-            with self._lock:
-                opened, self._opened = self._opened, None
-            if opened is not None:
-                opened.close()
 
     def enqueue(
         self,
@@ -182,6 +148,10 @@ class Queue:
         """One job as it is now. Raises `NotFound`."""
         return job_of(self._open().show(reference_of(job)))
 
+    def explain(self, job: Reference) -> Explanation:
+        """Why a job is in its state, and what has to happen next. Raises `NotFound`."""
+        return explanation_of(self._open().explain(reference_of(job)))
+
     def list(
         self,
         *,
@@ -231,7 +201,7 @@ class Queue:
         is over (the jobs go on), and `NotFound` when a job does not exist or is deleted during the wait.
         """
         opened = self._open()
-        ids = opened.resolve([reference_of(job) for job in _several(jobs)])
+        ids = opened.resolve([reference_of(job) for job in several(jobs)])
         found = opened.wait(ids, timeout=span_of("timeout", timeout))
         for id in ids:
             if id not in found:
@@ -253,102 +223,36 @@ class Queue:
 
         `after`: continue after this part. Raises `NotFound`.
         """
+        return self._parts(job, attempt, after)
+
+    def _parts(
+        self,
+        job: Reference,
+        attempt: int | None,
+        after: Part | None,
+        look: Callable[[StoredJob], None] = lambda job: None,
+    ) -> Generator[Part]:
+        """The parts of an output. `look` is called with the job whenever all output so far has been yielded."""
         opened = self._open()
         [id] = opened.resolve([reference_of(job)])
         number = after.attempt if after else 0
         position = (after.attempt_id, after.n) if after else None
-        for part in opened.follow(id, attempt=attempt, after=position):
+        for part in opened.follow(id, attempt=attempt, after=position, look=look):
             if isinstance(part, Begin):
                 number = part.attempt
             elif isinstance(part, Chunk):
                 yield Part(number, part.attempt_id, part.n, part.stream, part.offset, part.at, part.data)
 
-    @overload
-    def cancel(self, jobs: Reference, *, reason: str | None = None) -> Job: ...  # type: ignore[overload-overlap]
-
-    @overload
-    def cancel(self, jobs: Iterable[Reference], *, reason: str | None = None) -> _Changes: ...
-
-    def cancel(self, jobs: Reference | Iterable[Reference], *, reason: str | None = None) -> Job | _Changes:
-        """Cancel a job: a waiting job never starts; a running job becomes `cancelled` when its processes have ended.
-
-        For one job, returns the job, and raises `Conflict` if it has already ended in another state. For several
-        jobs, returns one `Change` each. Raises `NotFound`, before any change, if a job does not exist. `retry`,
-        `hold` and `release` behave in the same way.
-        """
-        return self._act(jobs, lambda opened, named: opened.cancel(named, reason=reason))
-
-    @overload
-    def retry(self, jobs: Reference, *, force: bool = False, alone: bool = False) -> Job: ...  # type: ignore[overload-overlap]
-
-    @overload
-    def retry(self, jobs: Iterable[Reference], *, force: bool = False, alone: bool = False) -> _Changes: ...
-
-    def retry(
-        self, jobs: Reference | Iterable[Reference], *, force: bool = False, alone: bool = False
-    ) -> Job | _Changes:
-        """Run a dead, cancelled or failed job once more, with a new retry budget; with `force` a completed one too.
-
-        The job waits for its parents again, and jobs that were cancelled because of it wait for it again (for several
-        jobs, they follow in the answer); not with `alone`. Raises `Conflict` if one job cannot be retried.
-        """
-        return self._act(jobs, lambda opened, named: opened.retry(named, force=force, alone=alone))
-
-    @overload
-    def hold(self, jobs: Reference) -> Job: ...  # type: ignore[overload-overlap]
-
-    @overload
-    def hold(self, jobs: Iterable[Reference]) -> _Changes: ...
-
-    def hold(self, jobs: Reference | Iterable[Reference]) -> Job | _Changes:
-        """Keep a waiting job from starting until it is released. Raises `Conflict` if one job does not wait."""
-        return self._act(jobs, lambda opened, named: opened.hold(named))
-
-    @overload
-    def release(self, jobs: Reference, *, anyway: bool = False) -> Job: ...  # type: ignore[overload-overlap]
-
-    @overload
-    def release(self, jobs: Iterable[Reference], *, anyway: bool = False) -> _Changes: ...
-
-    def release(self, jobs: Reference | Iterable[Reference], *, anyway: bool = False) -> Job | _Changes:
-        """Let a held job start when it is due and its parents have ended; with `anyway` without waiting for parents.
-
-        Raises `Conflict` if one job is not held.
-        """
-        return self._act(jobs, lambda opened, named: opened.release(named, anyway=anyway))
-
-    def _begin(self) -> None:
-        """Set the state of a queue that is not open in this process."""
-        self._process = os.getpid()
-        self._lock = threading.Lock()
-        self._opened = None
-
-    def _open(self) -> LocalQueue:
-        """The open queue of this process. If its store was missing, open it again: the store may exist now."""
-        if os.getpid() != self._process:
-            _inherited.append(self._opened)
-            self._begin()
-        with self._lock:
-            if self._closed:
-                raise ClosedQueue("the queue is closed", "make another Queue")
-            if self._opened is not None and self._opened.absent:
-                self._opened.close()
-                self._opened = None
-            if self._opened is None:
-                sources = Sources({"store": self._url}, None, warnings.warn)
-                self._opened = bootstrap.open_queue(sources, "create")
-            return self._opened
-
-    def _request(self, opened: LocalQueue, command: Command | None, fields: Mapping[str, Any]) -> JobRequest:
+    def _request(self, opened: FrontDoor, command: Command | None, fields: Mapping[str, Any]) -> JobRequest:
         after = fields.get("after")
         if after is None:
             return request_of(command, fields)
-        named = [job if isinstance(job, Job) else reference_of(job) for job in _several(after)]
+        named = [job if isinstance(job, Job) else reference_of(job) for job in several(after)]
         words = iter(opened.parents([job for job in named if isinstance(job, str)]))
         parents = [After(job.id) if isinstance(job, Job) else next(words) for job in named]
         return replace(request_of(command, {**fields, "after": None}), after=parents)
 
-    def _requested(self, opened: LocalQueue, job: Command | Mapping[str, Any], index: int) -> JobRequest:
+    def _requested(self, opened: FrontDoor, job: Command | Mapping[str, Any], index: int) -> JobRequest:
         try:
             if isinstance(job, Mapping):
                 return self._request(opened, None, job)
@@ -356,23 +260,3 @@ class Queue:
         except InvalidInput as error:
             error.index = index
             raise
-
-    def _act(
-        self,
-        jobs: Reference | Iterable[Reference],
-        act: Callable[[LocalQueue, Sequence[str]], Operation[Sequence[Changed]]],
-    ) -> Job | _Changes:
-        named = [reference_of(job) for job in _several(jobs)]
-        changes = [change_of(each) for step in act(self._open(), named) for each in step]
-        if not isinstance(jobs, Reference):
-            return changes
-        if changes[0].refused is not None:
-            raise changes[0].refused
-        assert changes[0].job is not None, (
-            "only a job that cannot be read is not answered, and that is refused"
-        )
-        return changes[0].job
-
-
-def _several(jobs: Reference | Iterable[Reference]) -> Iterable[Reference]:
-    return [jobs] if isinstance(jobs, Reference) else jobs

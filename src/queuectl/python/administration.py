@@ -1,0 +1,129 @@
+"""The methods of `Queue` for queues, settings, workers and the store."""
+
+from collections.abc import Iterable
+from datetime import timedelta
+
+from queuectl import config
+from queuectl.domain.quantity import format_duration
+from queuectl.python.opening import Opening
+from queuectl.python.system_values import (
+    Diagnosis,
+    QueueStatus,
+    Setting,
+    Status,
+    Worker,
+    queue_of,
+    setting_of,
+    status_of,
+    worker_of,
+)
+from queuectl.service import queries, registry
+
+
+class Administration(Opening):
+    """Queues, settings, workers and the store."""
+
+    def status(self) -> Status:
+        """The whole system at a glance: counts, queues, workers, and what needs a person."""
+        return status_of(self._open().status())
+
+    def queues(self) -> list[QueueStatus]:
+        """All queues that have jobs or settings of their own."""
+        return [queue_of(queue) for queue in self._open().queues()]
+
+    def pause(self, queue: str) -> QueueStatus:
+        """Start no more jobs from a queue; running jobs go on. A queue without jobs can be paused too."""
+        self._open().pause(queue)
+        return self._queue(queue)
+
+    def resume(self, queue: str) -> QueueStatus:
+        """Start jobs from a queue again."""
+        self._open().resume(queue)
+        return self._queue(queue)
+
+    def limit(self, queue: str, at_most: int | None) -> QueueStatus:
+        """Run at most this many jobs of a queue at once, over all workers; None removes the limit."""
+        self._open().limit(queue, at_most)
+        return self._queue(queue)
+
+    def settings(self) -> dict[str, Setting]:
+        """The settings in force here, by key, each with its origin."""
+        opened = self._open()
+        found, url = opened.settings(), opened.describe().url
+        return {key: setting_of(key, found, url) for key in config.OPTIONS}
+
+    def set(self, key: str, value: float | str | timedelta | None) -> Setting:
+        """Write a shared setting, for all clients and workers of the store; return the setting in force here.
+
+        `value`: a number, a `timedelta`, text as for `queuectl config set` (`"5m"`, `"1MiB"`), or None for `none`. A
+        variable or a configuration file here overrides the stored value: see `origin`. Raises `NotFound` for an
+        unknown key, and `InvalidInput`.
+        """
+        text = (
+            format_duration(value)
+            if isinstance(value, timedelta)
+            else "none"
+            if value is None
+            else str(value)
+        )
+        opened, option = self._open(), config.option(key)
+        return setting_of(option.key, opened.set(key, text), "")
+
+    def unset(self, key: str) -> Setting:
+        """Reset a shared setting to its default; return the setting in force here. Raises `NotFound`."""
+        opened, option = self._open(), config.option(key)
+        return setting_of(option.key, opened.unset(key), "")
+
+    def workers(self) -> list[Worker]:
+        """All workers, with the jobs in their slots."""
+        return [worker_of(worker) for worker in self._open().workers(with_jobs=True)]
+
+    def stop(
+        self, workers: str | Worker | Iterable[str | Worker] | None = None, *, now: bool = False
+    ) -> list[Worker]:
+        """Ask workers to finish their running jobs and exit; with `now` to end them and give their jobs back.
+
+        `workers`: names, `NAME@HOST`, ids or `Worker` values; None means all. Returns the workers that were asked, as
+        they were before, and does not wait: a worker that has exited is no longer in `workers()`. Raises `NotFound`
+        for an unknown worker; then no worker is asked.
+        """
+        opened = self._open()
+        chosen = _chosen(opened.workers(with_jobs=True), workers)
+        opened.stop([each.worker.id for each in chosen], at_once=now)
+        return [worker_of(each) for each in chosen]
+
+    def reload(self, workers: str | Worker | Iterable[str | Worker] | None = None) -> list[Worker]:
+        """Ask workers to change to the newly installed version while their commands go on.
+
+        `workers` as for `stop`; None means all that are not lost. Returns the workers that were asked.
+        """
+        opened = self._open()
+        found = opened.workers(with_jobs=True)
+        living = [each for each in found if each.state != "lost"]
+        chosen = living if workers is None else _chosen(found, workers)
+        opened.reload([each.worker.id for each in chosen])
+        return [worker_of(each) for each in chosen]
+
+    def doctor(self) -> Diagnosis:
+        """Check the store, its settings, its queues and its workers. Reads all data.
+
+        `queuectl doctor` also checks the files of the workers of its host.
+        """
+        checks = tuple(self._open().doctor())
+        return Diagnosis(all(check.ok for check in checks), checks)
+
+    def _queue(self, name: str) -> QueueStatus:
+        """A queue by its name; without jobs if it has none."""
+        found = next((queue for queue in self._open().queues() if queue.name == name), None)
+        return queue_of(found or queries.QueueStatus(name, False, None, {}))
+
+
+def _chosen(
+    found: Iterable[queries.WorkerStatus], workers: str | Worker | Iterable[str | Worker] | None
+) -> list[queries.WorkerStatus]:
+    """The workers that are meant, all of them for None."""
+    known = list(found)
+    if workers is None:
+        return known
+    named = [workers] if isinstance(workers, str | Worker) else workers
+    return registry.chosen(known, [each.id if isinstance(each, Worker) else each for each in named])

@@ -1,0 +1,235 @@
+"""`from queuectl import AsyncQueue`: the methods of `Queue`, awaited.
+
+A call runs in a thread, so that the event loop goes on. `awaited` derives the signature and the types of a method from
+`Queue`. `wait` and `follow` may take hours, and a thread cannot be cancelled. So they run in turns of half a second:
+after a cancelled `await` the thread is soon free. They block at most half of the threads; if there are more of them,
+the others look twice a second.
+"""
+
+import asyncio
+import os
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from functools import partial, update_wrapper, wraps
+from itertools import islice
+from types import TracebackType
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar, cast, overload
+
+from queuectl.domain.job import Job as StoredJob
+from queuectl.errors import StoreUnavailable
+from queuectl.python.arguments import Command, Duration, Reference, span_of
+from queuectl.python.errors import ClosedQueue, WaitTimeout
+from queuectl.python.queue import COMMIT, Queue
+from queuectl.python.values import Added, Job, Part
+
+P = ParamSpec("P")
+Answer = TypeVar("Answer")
+Function = TypeVar("Function", bound=Callable[..., object])
+_Jobs = list[Job]
+_Parts = list[Part]
+
+THREADS = 8
+"""Calls of one `AsyncQueue` that run at once; the others wait for a thread."""
+BLOCKED = THREADS // 2
+"""Threads that `wait` and `follow` block at most."""
+TURN = 0.5
+"""Seconds that such a call keeps its thread, or waits between two looks."""
+PARTS = 64
+"""Parts of an output that one turn reads."""
+
+
+def awaited(
+    method: Callable[Concatenate[Queue, P], Answer],
+) -> Callable[Concatenate["AsyncQueue", P], Coroutine[Any, Any, Answer]]:
+    """The method of `AsyncQueue` that awaits this method of `Queue`."""
+
+    @wraps(method)
+    async def call(self: "AsyncQueue", /, *args: P.args, **fields: P.kwargs) -> Answer:
+        return await self._run(partial(method, self._queue, *args, **fields))
+
+    return call
+
+
+def written(method: Callable[..., object]) -> Callable[[Function], Function]:
+    """Give a method of `AsyncQueue` that is written out the description of this method of `Queue`."""
+
+    def describe(function: Function) -> Function:
+        return cast(Function, update_wrapper(function, method))
+
+    return describe
+
+
+class AsyncQueue:
+    """A queue of shell commands for `asyncio`: `Queue` with the same methods, arguments, values and errors.
+
+    Methods are awaited, and iterators are read with `async for`. Several event loops may use one `AsyncQueue`.
+
+    A cancelled `await` does not stop a call that has begun: a change may be done or not. An enqueue with an `id` of
+    your own can be repeated safely.
+    """
+
+    _threads: ThreadPoolExecutor | None
+
+    def __init__(self, url: str | None = None) -> None:
+        self._queue = Queue(url)
+        self._closed = False
+        self._begin()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the store. Later calls raise `ClosedQueue`. Idempotent."""
+        if not self._closed:
+            self._closed = True
+            await self._run(self._queue.close)
+            with self._lock:
+                threads, self._threads = self._threads, None
+            if threads is not None:
+                threads.shutdown(wait=False)
+
+    enqueue = awaited(Queue.enqueue)
+    show = awaited(Queue.show)
+    list = awaited(Queue.list)
+    explain = awaited(Queue.explain)
+    output = awaited(Queue.output)
+
+    cancel = awaited(Queue.cancel)
+    retry = awaited(Queue.retry)
+    hold = awaited(Queue.hold)
+    release = awaited(Queue.release)
+    edit = awaited(Queue.edit)
+    delete = awaited(Queue.delete)
+    purge = awaited(Queue.purge)
+
+    status = awaited(Queue.status)
+    queues = awaited(Queue.queues)
+    pause = awaited(Queue.pause)
+    resume = awaited(Queue.resume)
+    limit = awaited(Queue.limit)
+    settings = awaited(Queue.settings)
+    set = awaited(Queue.set)
+    unset = awaited(Queue.unset)
+    workers = awaited(Queue.workers)
+    stop = awaited(Queue.stop)
+    reload = awaited(Queue.reload)
+    doctor = awaited(Queue.doctor)
+
+    @written(Queue.enqueue_many)
+    async def enqueue_many(self, jobs: Iterable[Command | Mapping[str, Any]]) -> AsyncIterator[Added]:
+        """As `Queue.enqueue_many`."""
+        added = self._queue.enqueue_many(jobs)
+        while step := await self._run(lambda: [*islice(added, COMMIT)]):
+            for each in step:
+                yield each
+
+    @overload
+    async def wait(self, jobs: Reference, timeout: Duration | None = None) -> Job: ...  # type: ignore[overload-overlap]
+
+    @overload
+    async def wait(self, jobs: Iterable[Reference], timeout: Duration | None = None) -> _Jobs: ...
+
+    @written(Queue.wait)
+    async def wait(
+        self, jobs: Reference | Iterable[Reference], timeout: Duration | None = None
+    ) -> Job | _Jobs:
+        """As `Queue.wait`."""
+        named = jobs if isinstance(jobs, Reference) else tuple(jobs)
+        span = span_of("timeout", timeout)
+        deadline = None if span is None else time.monotonic() + span.total_seconds()
+
+        def look(seconds: float) -> Job | _Jobs | None:
+            left = float("inf") if deadline is None else max(0.0, deadline - time.monotonic())
+            try:
+                return self._queue.wait(named, timeout=min(seconds, left))
+            except WaitTimeout:
+                if left <= seconds:
+                    raise
+                return None
+
+        return await self._patiently(look)
+
+    @written(Queue.follow)
+    async def follow(
+        self, job: Reference, *, attempt: int | None = None, after: Part | None = None
+    ) -> AsyncIterator[Part]:
+        """As `Queue.follow`."""
+        ended = False
+        while not ended:
+            look = partial(_parts, self._queue, job, attempt, after)
+            parts, ended = await self._patiently(look)
+            for part in parts:
+                yield part
+                after = part
+
+    async def _patiently(self, look: Callable[[float], Answer | None]) -> Answer:
+        """Call `look` in turns, with the seconds that it may take, until it returns something."""
+        while True:
+            blocks = self._blocked.acquire(blocking=False)
+            answer = await self._run(
+                partial(look, TURN if blocks else 0.0), self._blocked if blocks else None
+            )
+            if answer is not None:
+                return answer
+            if not blocks:
+                await asyncio.sleep(TURN)
+
+    async def _run(self, work: Callable[[], Answer], taken: threading.Semaphore | None = None) -> Answer:
+        """Run `work` in a thread. `taken` is released when the thread is free again, also after a cancel."""
+        if os.getpid() != self._process:
+            self._begin()  # the threads did not survive the fork
+        with self._lock:
+            if self._threads is None:
+                raise _closed()
+            future = self._threads.submit(work)
+        if taken is not None:
+            future.add_done_callback(lambda _: taken.release())
+        try:
+            return await asyncio.wrap_future(future)
+        except StoreUnavailable as error:
+            if not self._closed:
+                raise
+            raise _closed() from error  # closed during the call
+
+    def _begin(self) -> None:
+        """Make the threads of this process. They start when they are needed."""
+        self._process = os.getpid()
+        self._lock = threading.Lock()
+        self._blocked = threading.Semaphore(BLOCKED)
+        self._threads = ThreadPoolExecutor(THREADS, "queuectl")
+
+
+def _closed() -> ClosedQueue:
+    return ClosedQueue("the queue is closed", "make another AsyncQueue")
+
+
+class _TurnEnds(Exception):
+    """Ends a turn of `follow` when all output so far has been read."""
+
+
+def _parts(
+    queue: Queue, job: Reference, attempt: int | None, after: Part | None, seconds: float
+) -> tuple[_Parts, bool] | None:
+    """The next parts of an output, and whether no more follow; None if nothing comes within this time."""
+    found: _Parts = []
+    deadline = time.monotonic() + seconds
+
+    def look(_: StoredJob) -> None:
+        if found or time.monotonic() >= deadline:
+            raise _TurnEnds
+
+    try:
+        with closing(queue._parts(job, attempt, after, look)) as parts:
+            for part in islice(parts, PARTS):
+                found.append(part)
+    except _TurnEnds:
+        return (found, False) if found else None
+    return found, len(found) < PARTS

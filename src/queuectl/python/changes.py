@@ -1,0 +1,195 @@
+"""The methods of `Queue` that change jobs: cancel, retry, hold, release, edit, delete, purge."""
+
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
+from typing import overload
+
+from msgspec.structs import replace
+
+from queuectl.domain.instant import in_range
+from queuectl.domain.job import TERMINAL
+from queuectl.domain.query import Filter
+from queuectl.errors import InvalidInput
+from queuectl.python.arguments import Duration, Reference, reference_of, several, span_of, time_of, words_of
+from queuectl.python.opening import Opening
+from queuectl.python.values import Change, Job, change_of
+from queuectl.service.changing import Change as Changed
+from queuectl.service.listing import states_of
+from queuectl.service.operation import Operation
+from queuectl.service.queue import Queue as FrontDoor
+
+# A `str` is one reference, although it is also iterable. The first overload applies, so mypy's warning is disabled.
+
+
+class Changes(Opening):
+    """Changes of one job or of several jobs."""
+
+    @overload
+    def cancel(self, jobs: Reference, *, reason: str | None = None) -> Job: ...  # type: ignore[overload-overlap]
+
+    @overload
+    def cancel(self, jobs: Iterable[Reference], *, reason: str | None = None) -> list[Change]: ...
+
+    def cancel(
+        self, jobs: Reference | Iterable[Reference], *, reason: str | None = None
+    ) -> Job | list[Change]:
+        """Cancel a job: a waiting job never starts; a running job becomes `cancelled` when its processes have ended.
+
+        For one job, returns the job, and raises `Conflict` if it has already ended in another state. For several
+        jobs, returns one `Change` each. Raises `NotFound`, before any change, if a job does not exist. `retry`,
+        `hold` and `release` behave in the same way.
+        """
+        return self._act(jobs, lambda opened, named: opened.cancel(named, reason=reason))
+
+    @overload
+    def retry(self, jobs: Reference, *, force: bool = False, alone: bool = False) -> Job: ...  # type: ignore[overload-overlap]
+
+    @overload
+    def retry(
+        self, jobs: Iterable[Reference], *, force: bool = False, alone: bool = False
+    ) -> list[Change]: ...
+
+    def retry(
+        self, jobs: Reference | Iterable[Reference], *, force: bool = False, alone: bool = False
+    ) -> Job | list[Change]:
+        """Run a dead, cancelled or failed job once more, with a new retry budget; with `force` a completed one too.
+
+        The job waits for its parents again, and jobs that were cancelled because of it wait for it again (for several
+        jobs, they follow in the answer); not with `alone`. Raises `Conflict` if one job cannot be retried.
+        """
+        return self._act(jobs, lambda opened, named: opened.retry(named, force=force, alone=alone))
+
+    @overload
+    def hold(self, jobs: Reference) -> Job: ...  # type: ignore[overload-overlap]
+
+    @overload
+    def hold(self, jobs: Iterable[Reference]) -> list[Change]: ...
+
+    def hold(self, jobs: Reference | Iterable[Reference]) -> Job | list[Change]:
+        """Keep a waiting job from starting until it is released. Raises `Conflict` if one job does not wait."""
+        return self._act(jobs, lambda opened, named: opened.hold(named))
+
+    @overload
+    def release(self, jobs: Reference, *, anyway: bool = False) -> Job: ...  # type: ignore[overload-overlap]
+
+    @overload
+    def release(self, jobs: Iterable[Reference], *, anyway: bool = False) -> list[Change]: ...
+
+    def release(self, jobs: Reference | Iterable[Reference], *, anyway: bool = False) -> Job | list[Change]:
+        """Let a held job start when it is due and its parents have ended; with `anyway` without waiting for parents.
+
+        Raises `Conflict` if one job is not held.
+        """
+        return self._act(jobs, lambda opened, named: opened.release(named, anyway=anyway))
+
+    @overload
+    def edit(  # type: ignore[overload-overlap]
+        self,
+        jobs: Reference,
+        *,
+        priority: int | None = None,
+        run_at: datetime | str | None = None,
+        delay: Duration | None = None,
+        queue: str | None = None,
+    ) -> Job: ...
+
+    @overload
+    def edit(
+        self,
+        jobs: Iterable[Reference],
+        *,
+        priority: int | None = None,
+        run_at: datetime | str | None = None,
+        delay: Duration | None = None,
+        queue: str | None = None,
+    ) -> list[Change]: ...
+
+    def edit(
+        self,
+        jobs: Reference | Iterable[Reference],
+        *,
+        priority: int | None = None,
+        run_at: datetime | str | None = None,
+        delay: Duration | None = None,
+        queue: str | None = None,
+    ) -> Job | list[Change]:
+        """Change the priority, the earliest start or the queue of a job that has not started.
+
+        `run_at`: an aware time, or text as for `--at`; `delay`: from now. Raises `Conflict` if one job has started.
+        """
+        if all(value is None for value in (priority, run_at, delay, queue)):
+            raise InvalidInput("no change is given", "give priority, run_at, delay or queue")
+        if priority is not None and not -1000 <= priority <= 1000:
+            raise InvalidInput(f"priority: {priority} is not from -1000 to 1000")
+        opened = self._open()
+        start = _start(opened, run_at, delay)
+        return self._act(
+            jobs, lambda opened, named: opened.edit(named, priority=priority, run_at=start, queue=queue)
+        )
+
+    @overload
+    def delete(self, jobs: Reference) -> None: ...  # type: ignore[overload-overlap]
+
+    @overload
+    def delete(self, jobs: Iterable[Reference]) -> list[Change]: ...
+
+    def delete(self, jobs: Reference | Iterable[Reference]) -> list[Change] | None:
+        """Delete an ended job with its output, for good.
+
+        For one job, returns None, and raises `Conflict` if it has not ended. For several jobs, returns one `Change`
+        each: `changed` means deleted, and `job` is the job as it was.
+        """
+        changes = self._changes(jobs, lambda opened, named: opened.delete(named))
+        if not isinstance(jobs, Reference):
+            return [replace(change, changed=change.refused is None) for change in changes]
+        if changes[0].refused is not None:
+            raise changes[0].refused
+        return None
+
+    def purge(self, *, older_than: Duration, state: str | Iterable[str] = ("completed", "cancelled")) -> int:
+        """Delete all jobs in these states that ended longer ago, with their output; return how many.
+
+        `state`: "completed", "cancelled", "dead". They are deleted some hundreds at a time: if a call fails, call
+        again to delete the rest.
+        """
+        states = states_of(words_of(state))
+        if not states or states - TERMINAL:
+            raise InvalidInput("only ended jobs can be purged", "state: completed, cancelled or dead")
+        span = span_of("older_than", older_than)
+        if span is None:
+            raise InvalidInput("older_than: give a duration", "0 for all")
+        opened = self._open()
+        return sum(opened.purge(Filter(states=states, ended_before=in_range(opened.now() - span))))
+
+    def _act(
+        self,
+        jobs: Reference | Iterable[Reference],
+        act: Callable[[FrontDoor, Sequence[str]], Operation[Sequence[Changed]]],
+    ) -> Job | list[Change]:
+        changes = self._changes(jobs, act)
+        if not isinstance(jobs, Reference):
+            return changes
+        if changes[0].refused is not None:
+            raise changes[0].refused
+        assert changes[0].job is not None, (
+            "only a job that cannot be read is not answered, and that is refused"
+        )
+        return changes[0].job
+
+    def _changes(
+        self,
+        jobs: Reference | Iterable[Reference],
+        act: Callable[[FrontDoor, Sequence[str]], Operation[Sequence[Changed]]],
+    ) -> list[Change]:
+        named = [reference_of(job) for job in several(jobs)]
+        return [change_of(each) for step in act(self._open(), named) for each in step]
+
+
+def _start(opened: FrontDoor, run_at: datetime | str | None, delay: Duration | None) -> datetime | None:
+    """The new start of `edit`; None if it stays."""
+    if run_at is not None and delay is not None:
+        raise InvalidInput("run_at and delay say the same thing twice", "give one of them")
+    if run_at is not None:
+        return time_of("run_at", run_at, opened.now())
+    span = span_of("delay", delay)
+    return None if span is None else in_range(opened.now() + span)

@@ -1,0 +1,173 @@
+"""Each method of `Queue` on each kind of store. The tests of one file share a store, so each has a queue of its own."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+
+import pytest
+
+from e2e.databases import Database
+from facts import eventually
+from python.conftest import started
+from queuectl import Conflict, NotFound, Queue, WaitTimeout
+
+
+@pytest.fixture(scope="module")
+def queue(database: Database) -> Iterator[Queue]:
+    with Queue() as queue:
+        queue.enqueue("true", id="first", queue="first", hold=True)
+        yield queue
+
+
+@pytest.fixture(scope="module")
+def worker(queue: Queue) -> Iterator[None]:
+    """A worker for the queue `run`."""
+    with started("--queue", "run", "--name", "runner"):
+        eventually(lambda: [each for each in queue.workers() if each.name == "runner"])
+        yield
+
+
+def test_enqueue(queue: Queue) -> None:
+    job = queue.enqueue("true", id="e", queue="enqueue", tags=["t"], delay="1h", after="first:any")
+    assert (job.state, job.tags, [parent.job for parent in job.after]) == ("blocked", ("t",), ["first"])
+    assert queue.enqueue("true", id="e", queue="enqueue", tags=["t"], delay="1h", after="first:any") == job
+    with pytest.raises(Conflict):
+        queue.enqueue("false", id="e")
+
+
+def test_enqueue_many(queue: Queue) -> None:
+    jobs = [{"command": "true", "id": f"many-{n}", "queue": "many", "hold": True} for n in range(3)]
+    assert [added.status for added in queue.enqueue_many(jobs)] == ["added"] * 3
+    assert [added.status for added in queue.enqueue_many(jobs)] == ["existing"] * 3
+
+
+def test_show_and_list(queue: Queue) -> None:
+    job = queue.enqueue("true", queue="show", batch="b", hold=True)
+    assert queue.show(job) == queue.show(job.number) == job
+    assert queue.list(queue="show", batch="b", state="held") == [job]
+    with pytest.raises(NotFound):
+        queue.show("nobody")
+
+
+def test_explain(queue: Queue) -> None:
+    job = queue.enqueue("true", queue="explain", hold=True)
+    explained = queue.explain(job)
+    assert (explained.job, explained.state) == (job.id, "held")
+    assert explained.why
+    assert f"queuectl release {job.number}" in " ".join(explained.next)
+
+
+def test_cancel_and_retry(queue: Queue) -> None:
+    job = queue.enqueue("true", queue="cancel")
+    assert queue.cancel(job, reason="wrong").state == "cancelled"
+    assert queue.retry(job).state == "pending"
+    assert [change.changed for change in queue.cancel([job])] == [True]
+
+
+def test_hold_and_release(queue: Queue) -> None:
+    job = queue.enqueue("true", queue="hold")
+    assert queue.hold(job).state == "held"
+    assert queue.release(job).state == "pending"
+
+
+def test_edit(queue: Queue) -> None:
+    job = queue.enqueue("true", queue="edit")
+    edited = queue.edit(job, priority=7, delay=timedelta(hours=1), queue="edited")
+    assert (edited.priority, edited.queue) == (7, "edited")
+    assert timedelta(minutes=59) < edited.run_at - job.created_at < timedelta(minutes=61)
+
+
+def test_delete(queue: Queue) -> None:
+    job = queue.enqueue("true", queue="delete")
+    with pytest.raises(Conflict, match="only ended jobs"):
+        queue.delete(job)
+    queue.cancel(job)
+    queue.delete(job)
+    with pytest.raises(NotFound):
+        queue.show(job)
+
+
+def test_purge(queue: Queue) -> None:
+    job = queue.enqueue("true", queue="purge")
+    queue.cancel(job)
+    assert queue.purge(older_than="1d") == 0
+    assert queue.purge(older_than=0, state="cancelled") >= 1
+    with pytest.raises(NotFound):
+        queue.show(job)
+
+
+def test_queues_pause_resume_and_limit(queue: Queue) -> None:
+    queue.enqueue("true", queue="line")
+    assert queue.pause("line").paused
+    assert queue.limit("line", 2).limit == 2
+    [line] = [each for each in queue.queues() if each.name == "line"]
+    assert (line.paused, line.limit, line.pending, line.jobs) == (True, 2, 1, {"pending": 1})
+    assert not queue.resume("line").paused
+    assert queue.limit("line", None).limit is None
+
+
+def test_settings_set_and_unset(queue: Queue) -> None:
+    assert queue.set("kill-grace", timedelta(seconds=3)).value == timedelta(seconds=3)
+    assert queue.settings()["kill_grace"].origin == "the store's settings"
+    assert queue.unset("kill_grace").value == timedelta(seconds=10)
+    assert queue.settings()["kill_grace"].origin == "default"
+
+
+def test_no_password_is_in_the_settings_nor_in_the_status(queue: Queue, database: Database) -> None:
+    for url in (queue.settings()["store"].value, queue.status().store.url):
+        assert isinstance(url, str)
+        assert not [secret for secret in getattr(database, "passwords", ()) if secret in url]
+        assert url.partition(":")[0] in ("sqlite", "postgresql", "mongodb", "redis")
+
+
+def test_status(queue: Queue) -> None:
+    queue.enqueue("true", queue="status")
+    status = queue.status()
+    assert (status.store.durability, status.jobs["held"] > 0) == ("power-safe", True)
+    assert status.jobs["total"] == sum(count for state, count in status.jobs.items() if state != "total")
+    [line] = [each for each in status.queues if each.name == "status"]
+    assert line.oldest_due_seconds is not None
+    assert "no_worker" in [thing.kind for thing in status.attention]
+
+
+def test_doctor(queue: Queue) -> None:
+    diagnosis = queue.doctor()
+    assert {"store", "durability", "write", "clock"} <= {check.name for check in diagnosis.checks}
+    assert diagnosis.ok == all(check.ok for check in diagnosis.checks)
+
+
+@pytest.mark.usefixtures("worker")
+def test_wait_and_output(queue: Queue) -> None:
+    job = queue.wait(queue.enqueue("echo hello; exit 3", queue="run", retries=0), timeout=30)
+    assert (job.state, job.exit_code, queue.output(job).text) == ("dead", 3, "hello\n")
+    with pytest.raises(WaitTimeout):
+        queue.wait("first", timeout=0.1)
+
+
+@pytest.mark.usefixtures("worker")
+def test_follow(queue: Queue) -> None:
+    job = queue.enqueue("echo one; sleep 0.1; echo two", queue="run")
+    assert b"".join(part.data for part in queue.follow(job)) == b"one\ntwo\n"
+
+
+@pytest.mark.usefixtures("worker")
+def test_workers_and_reload(queue: Queue) -> None:
+    [before] = [each for each in queue.workers() if each.name == "runner"]
+    assert (before.state, before.queues, len(before.slots)) == ("running", ("run",), 2)
+    assert [each.name for each in queue.reload(before)] == ["runner"]
+    eventually(
+        lambda: [
+            each for each in queue.workers() if each.id == before.id and each.agent_pid != before.agent_pid
+        ]
+    )
+    with pytest.raises(NotFound):
+        queue.reload("nobody")
+
+
+def test_stop(queue: Queue) -> None:
+    with started("--queue", "stop", "--name", "leaver") as process:
+        eventually(lambda: [each for each in queue.workers() if each.name == "leaver"])
+        with pytest.raises(NotFound):
+            queue.stop(["leaver", "nobody"])
+        assert [each.name for each in queue.stop("leaver", now=True)] == ["leaver"]
+        assert process.wait(timeout=30) == 0
+    assert "leaver" not in [each.name for each in queue.workers()]
