@@ -128,9 +128,9 @@ def test_what_was_done_before_it_moved_is_not_done_again(
     """Within one call: a batch of many jobs is several scripts."""
 
     def add(line: Any) -> list[Any]:
-        said = write.add(line, [new_job("a")], store.moment)
+        said = write.add(line, [new_job("a")], store._moment())
         cluster.move(ground.name, cluster.stranger(ground.name))
-        return said + write.add(line, [new_job("b")], store.moment)
+        return said + write.add(line, [new_job("b")], store._moment())
 
     assert [added.status for added in store.session.write(add)] == ["added", "added"]
 

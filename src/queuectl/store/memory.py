@@ -16,8 +16,8 @@ from queuectl.domain.queue import QueueSettings
 from queuectl.domain.topics import Topic
 from queuectl.domain.worker import Instruction, Worker, still_instructed
 from queuectl.errors import StoreAbsent
-from queuectl.store.driver import verdict
-from queuectl.store.driver.codec import cursor, parse_cursor, position
+from queuectl.store.driver import filters, paging, verdict
+from queuectl.store.driver.codec import parse_cursor, position
 from queuectl.store.driver.notifier import Local, Notifier
 from queuectl.store.driver.server_clock import steady
 from queuectl.store.protocol import Added, AttemptRef, Description, Entry, Saved, Subscription, Table
@@ -80,19 +80,14 @@ class MemoryStore:
         start = None if page.after is None else parse_cursor(page.after, page.sort)
         jobs = sorted(self._matching(wanted), key=lambda job: position(job, page.sort))
         rest = [job for job in jobs if start is None or position(job, page.sort) > start]
-        shown = rest[: page.limit]
-        return Found(shown, cursor(shown[-1], page.sort) if len(rest) > len(shown) and shown else None)
+        return paging.cut(rest, [], page)
 
     def _matching(self, wanted: Filter) -> list[Job]:
         with self._lock:
             return [job for job in self._jobs.values() if matches(job, wanted)]
 
     def counts(self, wanted: Filter) -> Counts:
-        counts = Counts({})
-        for job in self._matching(wanted):
-            queue = counts.queues.setdefault(job.queue, {})
-            queue[job.state] = queue.get(job.state, 0) + 1
-        return counts
+        return filters.count(self._matching(wanted))
 
     def due_since(self) -> dict[str, datetime]:
         with self._lock:

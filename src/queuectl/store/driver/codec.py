@@ -18,6 +18,7 @@ from msgspec.json import Decoder, Encoder
 
 from queuectl.domain import lifecycle
 from queuectl.domain.job import STATES, TERMINAL, WAITING, Attempt, CancelRequest, Job, Lease, Spec
+from queuectl.domain.output import Chunk, known_stream
 from queuectl.domain.query import Sort, Unreadable
 from queuectl.domain.worker import Worker
 from queuectl.errors import InvalidInput, UnreadableJob
@@ -61,6 +62,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _DAY = 86_400_000_000
 _END = (datetime(9999, 1, 1, tzinfo=UTC) - _EPOCH).days * _DAY
 _encode = Encoder().encode
+Kind = TypeVar("Kind")
 
 
 def micros(moment: datetime) -> int:
@@ -159,12 +161,15 @@ def sift(rows: Iterable[Row], decode: Callable[[Row], Job] = job) -> tuple[list[
     return jobs, damaged
 
 
-Piece = TypeVar("Piece")
+def chunk(row: Row) -> Chunk:
+    """Decode a row of a table of chunks."""
+    job_id, attempt_id, n, stream, at, offset, data = row
+    return Chunk(job_id, attempt_id, n, known_stream(stream), moment(at), offset, data)
 
 
-def chunks(rows: Iterable[Row], decode: Callable[[Row], Piece]) -> list[Piece]:
+def chunks(rows: Iterable[Row], decode: Callable[[Row], Chunk] = chunk) -> list[Chunk]:
     """Decode rows into chunks. A chunk that cannot be decoded is left out, like one that was not kept."""
-    found = list[Piece]()
+    found = list[Chunk]()
     for row in rows:
         with suppress(KeyError, *DAMAGE):
             found.append(decode(row))
@@ -372,37 +377,17 @@ def parse_cursor(cursor: str, sort: Sort) -> tuple[int, ...]:
     return numbers
 
 
-@cache
-def _specs() -> Decoder[Spec]:
-    with held():
-        return Decoder(Spec)
+def _decoder(kind: type[Kind]) -> Callable[[], Decoder[Kind]]:
+    """A function that builds the decoder of a type at its first call."""
+
+    @cache
+    def decoder() -> Decoder[Kind]:
+        with held():
+            return Decoder(kind)
+
+    return decoder
 
 
-@cache
-def _cancels() -> Decoder[CancelRequest]:
-    with held():
-        return Decoder(CancelRequest)
-
-
-@cache
-def _names() -> Decoder[tuple[str, ...]]:
-    with held():
-        return Decoder(tuple[str, ...])
-
-
-@cache
-def _histories() -> Decoder[tuple[Attempt, ...]]:
-    with held():
-        return Decoder(tuple[Attempt, ...])
-
-
-@cache
-def _workers() -> Decoder[Worker]:
-    with held():
-        return Decoder(Worker)
-
-
-@cache
-def _values() -> Decoder[dict[str, Any]]:
-    with held():
-        return Decoder(dict[str, Any])
+_specs, _cancels, _workers = _decoder(Spec), _decoder(CancelRequest), _decoder(Worker)
+_names, _histories = _decoder(tuple[str, ...]), _decoder(tuple[Attempt, ...])
+_values = _decoder(dict[str, Any])

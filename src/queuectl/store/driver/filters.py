@@ -1,10 +1,10 @@
 """A filter as the values that columns store. Each driver builds its own query from them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from queuectl.domain.job import STATES, State
-from queuectl.domain.query import Filter
+from queuectl.domain.job import STATES, Job, State
+from queuectl.domain.query import Counts, Filter
 from queuectl.errors import InvalidInput
 from queuectl.store.driver import codec
 
@@ -17,6 +17,13 @@ def asked(wanted: Filter) -> Iterator[tuple[str, list[Any]]]:
             yield field, _bound(field, value)
 
 
+def terms(wanted: Filter, names: Mapping[str, str], states: list[str]) -> tuple[str, list[Any]]:
+    """A filter as SQL: constant terms, those of the states first, and the values to bind."""
+    fields = list(asked(wanted))
+    found = [*states, *(names[field] for field, _ in fields)]
+    return " AND ".join(found) or "TRUE", [value for _, bound in fields for value in bound]
+
+
 def literals(states: frozenset[State]) -> str:
     """These states as SQL literals, so that partial indexes are used. Raises InvalidInput for an unknown state."""
     unknown = states.difference(STATES)
@@ -25,9 +32,28 @@ def literals(states: frozenset[State]) -> str:
     return ", ".join(f"'{state}'" for state in STATES if state in states)
 
 
+def has_sums(wanted: Filter) -> bool:
+    """Whether a filter is on queue and states alone. Stores keep counts for such a filter."""
+    return wanted == Filter(queue=wanted.queue, states=wanted.states)
+
+
 def counted(queue: str, state: State, wanted: Filter) -> bool:
     """Whether a filter on queue and states alone includes this count."""
     return wanted.queue in (None, queue) and (not wanted.states or state in wanted.states)
+
+
+def sums(parts: Iterable[tuple[str, State, int]]) -> Counts:
+    """The sums of counts, each of a queue and a state."""
+    found = Counts({})
+    for queue, state, count in parts:
+        states = found.queues.setdefault(queue, {})
+        states[state] = states.get(state, 0) + count
+    return found
+
+
+def count(jobs: Iterable[Job]) -> Counts:
+    """How many of these jobs there are, per queue and state."""
+    return sums((job.queue, job.state, 1) for job in jobs)
 
 
 _FIELDS = tuple(field for field in Filter.__struct_fields__ if field != "states")

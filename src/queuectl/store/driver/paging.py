@@ -22,7 +22,11 @@ def first(look: Look, count: int) -> tuple[list[Job], list[Unreadable]]:
 
 def found(look: Look, page: Page) -> Found:
     """One page. One more job is read, which shows whether another page follows."""
-    jobs, damaged = first(look, page.limit + 1)
+    return cut(*first(look, page.limit + 1), page)
+
+
+def cut(jobs: list[Job], damaged: list[Unreadable], page: Page) -> Found:
+    """One page. A job more than it has shows that another page follows."""
     shown = jobs[: page.limit]
     after = codec.cursor(shown[-1], page.sort) if len(jobs) > len(shown) and shown else None
     return Found(shown, after, damaged)

@@ -43,7 +43,7 @@ class Session(ABC, Generic[Connection]):
 
     def unhurried(self, work: Callable[[Connection, *Arguments], Answer], *args: *Arguments) -> Answer:
         """Call `work`, which reads and may take minutes, and return its result."""
-        return self.perform(work, args, writing=False)
+        return self.read(work, *args)
 
     @abstractmethod
     def perform(self, work: Callable[..., Answer], args: tuple[Any, ...], *, writing: bool) -> Answer:

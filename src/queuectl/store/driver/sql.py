@@ -18,6 +18,13 @@ def read(folder: str, file: str, lists: Mapping[str, str]) -> dict[str, str]:
     return found
 
 
+def swapping(value: str | None, version: int) -> str:
+    """The name of the statement that writes, replaces or removes the entry of a shared table."""
+    if value is None:
+        return "delete_entry"
+    return "update_entry" if version else "insert_entry"
+
+
 def fill(sql: str, lists: Mapping[str, str]) -> str:
     """With each list in place of its name in braces."""
     for name, items in lists.items():

@@ -158,14 +158,8 @@ class DriverStore(ABC, Generic[Connection, Now, Moment]):
     def compare_and_swap(self, table: Table, key: str, value: dict[str, Any] | None, version: int) -> bool:
         if value is None and version == 0:
             return key not in self.read_table(table)
-        if value is None:
-            done = self.session.write(self._verbs.registry.delete_entry, table, key, version)
-        elif version == 0:
-            done = self.session.write(self._verbs.registry.insert_entry, table, key, codec.to_json(value))
-        else:
-            done = self.session.write(
-                self._verbs.registry.update_entry, table, key, codec.to_json(value), version
-            )
+        text = None if value is None else codec.to_json(value)
+        done = self.session.write(self._verbs.registry.compare_and_swap, table, key, text, version)
         self._notifier.tell(topics.WORK)
         return done
 

@@ -86,14 +86,10 @@ class Registries(Protocol[C]):
 
     def read_table(self, connection: C, table: Table, /) -> dict[str, Entry]: ...
 
-    def insert_entry(self, connection: C, table: Table, key: str, value: str, /) -> bool:
-        """Write an entry with version 1 if there is none. Returns whether it did."""
-
-    def update_entry(self, connection: C, table: Table, key: str, value: str, version: int, /) -> bool:
-        """Replace an entry and raise its version, if its version is this one. Returns whether it did."""
-
-    def delete_entry(self, connection: C, table: Table, key: str, version: int, /) -> bool:
-        """Remove an entry if its version is this one. Returns whether it did."""
+    def compare_and_swap(
+        self, connection: C, table: Table, key: str, value: str | None, version: int, /
+    ) -> bool:
+        """`value` and `version` are not both empty: nothing needs to be done then."""
 
 
 class Writes(Protocol[C, Now]):

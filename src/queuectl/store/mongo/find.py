@@ -74,16 +74,12 @@ def _after(page: Page) -> list[Document]:
 
 def counts(base: Base, wanted: Filter) -> Counts:
     """The number of jobs per queue and state. Ended jobs come from the stored counts if the filter allows that."""
-    found = Counts({})
-    for state, queue, count in sorted(_counted(base, wanted)):
-        if count:
-            found.queues.setdefault(queue, {})[state] = count
-    return found
+    return filters.sums((queue, state, n) for state, queue, n in sorted(_counted(base, wanted)) if n)
 
 
 def _counted(base: Base, wanted: Filter) -> list[tuple[State, str, int]]:
     filters.literals(wanted.states)  # refuses an unknown state
-    if wanted != Filter(queue=wanted.queue, states=wanted.states):
+    if not filters.has_sums(wanted):
         return _count_each(base, wanted)
     counted = _count_living(base, wanted)
     if not wanted.states or wanted.states & TERMINAL:

@@ -8,7 +8,6 @@ from queuectl.domain.worker import Instruction, Worker, still_instructed
 from queuectl.store.driver import codec
 from queuectl.store.mongo import ended_counts, notify
 from queuectl.store.mongo.connect import Base, for_changing_one
-from queuectl.store.mongo.documents import Document
 from queuectl.store.mongo.faults import duplicates
 from queuectl.store.protocol import Entry, Table
 
@@ -70,33 +69,24 @@ def read_table(base: Base, table: Table) -> dict[str, Entry]:
     }
 
 
-def insert_entry(base: Base, table: Table, key: str, value: str) -> bool:
-    """Write an entry with version 1 if there is none. Returns whether it did."""
-    entry = {"_id": f"{table}/{key}", "table": table, "key": key, "value": value, "version": 1}
+def compare_and_swap(base: Base, table: Table, key: str, value: str | None, version: int) -> bool:
+    """Write or remove an entry if its version is this one. Returns whether it did."""
+    done = _swap(base, table, key, value, version)
+    if done:
+        notify.send(base, topics.WORK)
+    return done
+
+
+def _swap(base: Base, table: Table, key: str, value: str | None, version: int) -> bool:
+    shared, named = base["shared"], {"_id": f"{table}/{key}", "version": version}
+    if value is None:
+        return shared.delete_one(named).deleted_count > 0
+    if version:
+        change = {"$set": {"value": value}, "$inc": {"version": 1}}
+        return shared.update_one(named, change).matched_count > 0
     try:
-        base["shared"].insert_many([entry])
+        shared.insert_many([{**named, "table": table, "key": key, "value": value, "version": 1}])
     except BulkWriteError as error:
         duplicates(error)  # `insert_one` would not report that the existing entry may still be rolled back
         return False
-    return _changed(base, 1)
-
-
-def update_entry(base: Base, table: Table, key: str, value: str, version: int) -> bool:
-    """Replace an entry and raise its version, if its version is this one. Returns whether it did."""
-    change = {"$set": {"value": value}, "$inc": {"version": 1}}
-    return _changed(base, base["shared"].update_one(_entry(table, key, version), change).matched_count)
-
-
-def delete_entry(base: Base, table: Table, key: str, version: int) -> bool:
-    """Remove an entry if its version is this one. Returns whether it did."""
-    return _changed(base, base["shared"].delete_one(_entry(table, key, version)).deleted_count)
-
-
-def _entry(table: Table, key: str, version: int) -> Document:
-    return {"_id": f"{table}/{key}", "version": version}
-
-
-def _changed(base: Base, count: int) -> bool:
-    if count:
-        notify.send(base, topics.WORK)
-    return count > 0
+    return True

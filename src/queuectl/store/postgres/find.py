@@ -117,27 +117,13 @@ _TABLES = (("live", frozenset(STATES) - TERMINAL), ("ended", TERMINAL))
 
 def counts(line: Line, wanted: Filter) -> Counts:
     """The number of jobs per queue and state. Ended jobs come from stored counts if the filter allows that."""
-    found = Counts({})
     where, values = conditions(wanted)
-    pieces = list(_COUNTS if _asks_only_for_queue_and_states(wanted) else _COUNTS_ONE_BY_ONE)
+    pieces = list(_COUNTS if filters.has_sums(wanted) else _COUNTS_ONE_BY_ONE)
     rows = line.rows(files.fill(" UNION ALL ".join(pieces), {"where": where}), values * len(pieces))
-    for queue, state, count in sorted(rows):
-        found.queues.setdefault(queue, {})[state] = count
-    return found
-
-
-def _asks_only_for_queue_and_states(wanted: Filter) -> bool:
-    return wanted == Filter(queue=wanted.queue, states=wanted.states)
+    return filters.sums(sorted(rows))
 
 
 def conditions(wanted: Filter) -> tuple[str, list[Any]]:
     """A filter as SQL over `r`: constant terms and bound values; states as literals, for the partial indexes."""
-    terms, values = list[str](), list[Any]()
-    if wanted.states:
-        terms.append(
-            f"({' OR '.join(f'state = {state}' for state in filters.literals(wanted.states).split(', '))})"
-        )
-    for field, bound in filters.asked(wanted):
-        terms.append(_TERMS[field])
-        values.extend(bound)
-    return " AND ".join(terms) or "TRUE", values
+    states = [f"state = {state}" for state in filters.literals(wanted.states).split(", ") if state]
+    return filters.terms(wanted, _TERMS, [f"({' OR '.join(states)})"] if states else [])

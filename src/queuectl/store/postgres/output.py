@@ -1,9 +1,8 @@
 """The output of commands: chunks are stored while their attempt holds the job, trimmed, and read."""
 
 from collections.abc import Sequence
-from typing import Any
 
-from queuectl.domain.output import Chunk, Trim, known_stream
+from queuectl.domain.output import Chunk, Trim
 from queuectl.store.driver import codec
 from queuectl.store.postgres.connect import Line
 from queuectl.store.postgres.sql import statements
@@ -34,9 +33,4 @@ def write(line: Line, chunks: Sequence[Chunk], trims: Sequence[Trim]) -> set[str
 def read(line: Line, attempt_id: str, after: int, limit: int) -> list[Chunk]:
     """The chunks of an attempt with a number greater than `after`."""
     rows = line.rows(SQL["chunks"], (attempt_id, after, limit), binary=True)
-    return codec.chunks(rows, _chunk)
-
-
-def _chunk(row: tuple[Any, ...]) -> Chunk:
-    job_id, attempt_id, n, stream, at, offset, data = row
-    return Chunk(job_id, attempt_id, n, known_stream(stream), codec.moment(at), offset, data)
+    return codec.chunks(rows)

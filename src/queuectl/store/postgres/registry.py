@@ -2,6 +2,7 @@
 
 from queuectl.domain.worker import Instruction, Worker, still_instructed
 from queuectl.store.driver import codec
+from queuectl.store.driver import sql as files
 from queuectl.store.postgres.connect import Line
 from queuectl.store.postgres.sql import statements
 from queuectl.store.protocol import Entry, Table
@@ -55,22 +56,10 @@ def read_table(line: Line, table: Table) -> dict[str, Entry]:
     return {key: codec.entry(value, version) for key, value, version in line.rows(SQL["entries"], (table,))}
 
 
-def insert_entry(line: Line, table: Table, key: str, value: str) -> bool:
-    """Write an entry with version 1 if there is none. Returns whether it did."""
-    return _changed(line, line.run(SQL["insert_entry"], (table, key, value)))
-
-
-def update_entry(line: Line, table: Table, key: str, value: str, version: int) -> bool:
-    """Replace an entry and raise its version, if its version is this one. Returns whether it did."""
-    return _changed(line, line.run(SQL["update_entry"], (value, table, key, version)))
-
-
-def delete_entry(line: Line, table: Table, key: str, version: int) -> bool:
-    """Remove an entry if its version is this one. Returns whether it did."""
-    return _changed(line, line.run(SQL["delete_entry"], (table, key, version)))
-
-
-def _changed(line: Line, count: int) -> bool:
-    if count:
+def compare_and_swap(line: Line, table: Table, key: str, value: str | None, version: int) -> bool:
+    """Write or remove an entry if its version is this one. Returns whether it did."""
+    entry = {"table": table, "key": key, "value": value, "version": version}
+    done = line.run(SQL[files.swapping(value, version)], entry) > 0
+    if done:
         line.run(SQL["ring"], ("work",))
-    return count > 0
+    return done

@@ -9,10 +9,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from heapq import merge
 from itertools import islice
 
-from queuectl.domain.job import STATES, TERMINAL, Job
+from queuectl.domain.job import STATES, TERMINAL, Job, State
 from queuectl.domain.query import Counts, Filter, Found, Jobs, Page, Sort, Unreadable, matches
 from queuectl.errors import UnreadableJob
-from queuectl.store.driver import codec, filters
+from queuectl.store.driver import codec, filters, paging
 from queuectl.store.redis import rows
 from queuectl.store.redis.connect import Line
 
@@ -42,39 +42,24 @@ def find(line: Line, wanted: Filter, page: Page) -> Found:
         matching = _matching(line, wanted, numbers, damaged)
         ordered = sorted(matching, key=lambda job: codec.position(job, page.sort))
         rest = (job for job in ordered if after is None or codec.position(job, page.sort) > after)
-    jobs = list(islice(rest, page.limit + 1))
-    shown = jobs[: page.limit]
-    following = codec.cursor(shown[-1], page.sort) if len(jobs) > len(shown) and shown else None
-    return Found(shown, following, damaged)
+    return paging.cut(list(islice(rest, page.limit + 1)), damaged, page)
 
 
 def counts(line: Line, wanted: Filter) -> Counts:
     """The number of jobs per queue and state, with the archive's. Uses stored counts if the filter allows that."""
     filters.literals(wanted.states)
-    found = Counts({})
-    if has_sums(wanted):
-        for sums in line.run("counts"):
-            for standing, count in _pairs(sums):
-                state, _, queue = standing.partition(" ")
-                if filters.counted(queue, state, wanted):  # type: ignore[arg-type]
-                    states = found.queues.setdefault(queue, {})
-                    states[state] = states.get(state, 0) + int(count)  # type: ignore[index, call-overload]
-        return found
+    if filters.has_sums(wanted):
+        stored = (_standings(flat) for flat in line.run("counts"))
+        return filters.sums(each for part in stored for each in part if filters.counted(*each[:2], wanted))
     few = _few(line, wanted)
-    for job in _walk(line, wanted, "created", None, STRIDE, []) if few is None else few:
-        states = found.queues.setdefault(job.queue, {})
-        states[job.state] = states.get(job.state, 0) + 1
-    return found
+    return filters.count(_walk(line, wanted, "created", None, STRIDE, []) if few is None else few)
 
 
-def has_sums(wanted: Filter) -> bool:
-    """Whether there are stored counts for a filter."""
-    return wanted == Filter(queue=wanted.queue, states=wanted.states)
-
-
-def _pairs(flat: list[bytes]) -> Iterator[tuple[str, str]]:
-    words = [word.decode() for word in flat]
-    return zip(words[::2], words[1::2], strict=True)
+def _standings(flat: list[bytes]) -> Iterator[tuple[str, State, int]]:
+    """Each queue and state of a stored count."""
+    for standing, count in zip(flat[::2], flat[1::2], strict=True):
+        state, _, queue = standing.decode().partition(" ")
+        yield queue, state, int(count)  # type: ignore[misc]
 
 
 def _few(line: Line, wanted: Filter) -> Iterable[Job] | None:

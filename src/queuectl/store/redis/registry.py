@@ -44,19 +44,9 @@ def read_table(line: Line, table: Table) -> dict[str, Entry]:
     return {key.decode(errors="replace"): _entry(text) for key, text in pairs}
 
 
-def insert_entry(line: Line, table: Table, key: str, value: str) -> bool:
-    """Write an entry with version 1 if there is none. Returns whether it did."""
-    return bool(line.run("compare_and_swap", table, key, 0, value))
-
-
-def update_entry(line: Line, table: Table, key: str, value: str, version: int) -> bool:
-    """Replace an entry and raise its version, if its version is this one. Returns whether it did."""
-    return bool(line.run("compare_and_swap", table, key, version, value))
-
-
-def delete_entry(line: Line, table: Table, key: str, version: int) -> bool:
-    """Remove an entry if its version is this one. Returns whether it did."""
-    return bool(line.run("compare_and_swap", table, key, version))
+def compare_and_swap(line: Line, table: Table, key: str, value: str | None, version: int) -> bool:
+    """Write or remove an entry if its version is this one. Returns whether it did."""
+    return bool(line.run("compare_and_swap", table, key, version, *(() if value is None else (value,))))
 
 
 def _request(text: bytes | None) -> Instruction | None:

@@ -4,7 +4,7 @@ Redis knows which jobs are archived. So it is queried first, and once more about
 `lifecycle.py` has the states and the invariant.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -16,7 +16,7 @@ from queuectl.domain.output import Chunk
 from queuectl.domain.query import Counts, Filter, Found, Jobs, Page, Unreadable
 from queuectl.domain.worker import Instruction, Worker
 from queuectl.errors import OutcomeUnknown, StoreError, StoreUnavailable, StoreUnusable
-from queuectl.store.driver import codec, verdict
+from queuectl.store.driver import codec, filters, verdict
 from queuectl.store.protocol import Added, Description, Saved
 from queuectl.store.redis import find, write
 from queuectl.store.redis.store import RedisStore
@@ -141,16 +141,18 @@ class ArchivedStore(RedisStore):
         return [copy for copy in copies if copy.id in located and located[copy.id] is None]
 
     def counts(self, wanted: Filter) -> Counts:
-        if find.has_sums(wanted):
+        if filters.has_sums(wanted):
             return super().counts(wanted)  # Redis counts archived jobs too
-        found, page = Counts({}), Page(limit=find.STRIDE)
+        return filters.count(self._all(wanted))
+
+    def _all(self, wanted: Filter) -> Iterator[Job]:
+        """The jobs that match, on both sides."""
+        page = Page(limit=find.STRIDE)
         while True:
             piece = self.find(wanted, page)
-            for job in piece.jobs:
-                states = found.queues.setdefault(job.queue, {})
-                states[job.state] = states.get(job.state, 0) + 1
+            yield from piece.jobs
             if piece.next is None:
-                return found
+                return
             page = replace(page, after=piece.next)
 
     def save(self, jobs: Sequence[Job]) -> list[Saved]:

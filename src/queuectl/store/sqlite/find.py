@@ -66,24 +66,18 @@ def find(connection: apsw.Connection, wanted: Filter, page: Page) -> Found:
 
 def counts(connection: apsw.Connection, wanted: Filter) -> Counts:
     """The number of jobs per queue and state. Uses the stored counts if the filter allows that."""
-    found = Counts({})
-    if wanted == Filter(queue=wanted.queue, states=wanted.states):
-        sums = [row for row in connection.execute(_TALLY) if filters.counted(row[0], row[1], wanted)]
-    else:
-        where, values = conditions(wanted)
-        sums = connection.execute(f"{_COUNT}{where} GROUP BY queue, state", values).fetchall()
-    for queue, state, count in sums:
-        found.queues.setdefault(queue, {})[state] = count
-    return found
+    if filters.has_sums(wanted):
+        return filters.sums(
+            row for row in connection.execute(_TALLY) if filters.counted(row[0], row[1], wanted)
+        )
+    where, values = conditions(wanted)
+    rows: Any = connection.execute(f"{_COUNT}{where} GROUP BY queue, state", values)
+    return filters.sums(rows)
 
 
 def conditions(wanted: Filter) -> tuple[str, list[Any]]:
     """A filter as SQL: constant terms and bound values; states as literals, for the partial indexes."""
-    terms, values = _state_terms(wanted.states), list[Any]()
-    for field, bound in filters.asked(wanted):
-        terms.append(_TERMS[field])
-        values.extend(bound)
-    return " AND ".join(terms) or "TRUE", values
+    return filters.terms(wanted, _TERMS, _state_terms(wanted.states))
 
 
 def _state_terms(states: frozenset[State]) -> list[str]:

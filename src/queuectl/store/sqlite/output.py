@@ -1,11 +1,10 @@
 """The output of commands: chunks are stored while their attempt holds the job, trimmed, and read."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import apsw
 
-from queuectl.domain.output import Chunk, Trim, known_stream
+from queuectl.domain.output import Chunk, Trim
 from queuectl.store.driver import codec
 from queuectl.store.sqlite.sql import statements
 
@@ -26,14 +25,9 @@ def write(connection: apsw.Connection, chunks: Sequence[Chunk], trims: Sequence[
 
 def read(connection: apsw.Connection, attempt_id: str, after: int, limit: int) -> list[Chunk]:
     """The chunks of an attempt with a number greater than `after`."""
-    return codec.chunks(connection.execute(SQL["chunks"], (attempt_id, after, limit)), _chunk)
+    return codec.chunks(connection.execute(SQL["chunks"], (attempt_id, after, limit)))
 
 
 def _row(chunk: Chunk, job: int | None) -> tuple[object, ...]:
     at = codec.micros(chunk.at)
     return (chunk.attempt_id, chunk.n, job, chunk.stream, at, chunk.offset, chunk.data)
-
-
-def _chunk(row: tuple[Any, ...]) -> Chunk:
-    job_id, attempt_id, n, stream, at, offset, data = row
-    return Chunk(job_id, attempt_id, n, known_stream(stream), codec.moment(at), offset, data)

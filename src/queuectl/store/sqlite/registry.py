@@ -4,6 +4,7 @@ import apsw
 
 from queuectl.domain.worker import Instruction, Worker, still_instructed
 from queuectl.store.driver import codec
+from queuectl.store.driver import sql as files
 from queuectl.store.protocol import Entry, Table
 from queuectl.store.sqlite.sql import statements
 
@@ -47,19 +48,10 @@ def read_table(connection: apsw.Connection, table: Table) -> dict[str, Entry]:
     return {key: codec.entry(value, version) for key, value, version in rows}
 
 
-def insert_entry(connection: apsw.Connection, table: Table, key: str, value: str) -> bool:
-    """Write an entry with version 1 if there is none. Returns whether it did."""
-    connection.execute(SQL["insert_entry"], (table, key, value))
-    return connection.changes() > 0
-
-
-def update_entry(connection: apsw.Connection, table: Table, key: str, value: str, version: int) -> bool:
-    """Replace an entry and raise its version, if its version is this one. Returns whether it did."""
-    connection.execute(SQL["update_entry"], (value, table, key, version))
-    return connection.changes() > 0
-
-
-def delete_entry(connection: apsw.Connection, table: Table, key: str, version: int) -> bool:
-    """Remove an entry if its version is this one. Returns whether it did."""
-    connection.execute(SQL["delete_entry"], (table, key, version))
+def compare_and_swap(
+    connection: apsw.Connection, table: Table, key: str, value: str | None, version: int
+) -> bool:
+    """Write or remove an entry if its version is this one. Returns whether it did."""
+    entry = {"table": table, "key": key, "value": value, "version": version}
+    connection.execute(SQL[files.swapping(value, version)], entry)
     return connection.changes() > 0

@@ -30,11 +30,13 @@ DELETE FROM {schema}.worker WHERE id = %s;
 SELECT key, value::text, version FROM {schema}.shared WHERE name = %s;
 
 -- insert_entry: unless it exists
-INSERT INTO {schema}.shared (name, key, value, version) VALUES (%s, %s, %s::jsonb, 1) ON CONFLICT DO NOTHING;
+INSERT INTO {schema}.shared (name, key, value, version) VALUES (%(table)s, %(key)s, %(value)s::jsonb, 1)
+ON CONFLICT DO NOTHING;
 
 -- update_entry: if its version is still the given one
-UPDATE {schema}.shared SET value = %s::jsonb, version = version + 1 WHERE name = %s AND key = %s AND version = %s;
+UPDATE {schema}.shared SET value = %(value)s::jsonb, version = version + 1
+WHERE name = %(table)s AND key = %(key)s AND version = %(version)s;
 
 -- delete_entry: if its version is still the given one
-DELETE FROM {schema}.shared WHERE name = %s AND key = %s AND version = %s;
+DELETE FROM {schema}.shared WHERE name = %(table)s AND key = %(key)s AND version = %(version)s;
 

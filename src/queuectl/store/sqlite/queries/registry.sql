@@ -18,13 +18,13 @@ DELETE FROM worker WHERE id = ?;
 SELECT key, value, version FROM shared WHERE name = ?;
 
 -- insert_entry: unless it exists
-INSERT INTO shared (name, key, value, version) VALUES (?, ?, ?, 1) ON CONFLICT DO NOTHING;
+INSERT INTO shared (name, key, value, version) VALUES (:table, :key, :value, 1) ON CONFLICT DO NOTHING;
 
 -- update_entry: if its version is still the given one
-UPDATE shared SET value = ?, version = version + 1 WHERE name = ? AND key = ? AND version = ?;
+UPDATE shared SET value = :value, version = version + 1 WHERE name = :table AND key = :key AND version = :version;
 
 -- delete_entry: if its version is still the given one
-DELETE FROM shared WHERE name = ? AND key = ? AND version = ?;
+DELETE FROM shared WHERE name = :table AND key = :key AND version = :version;
 
 -- tally: how many jobs there are, per queue and state
 SELECT queue, state, n FROM tally WHERE n > 0 ORDER BY queue, state;
