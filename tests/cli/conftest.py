@@ -9,7 +9,7 @@ import struct
 import subprocess
 import sys
 import termios
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from fcntl import ioctl
 from pathlib import Path
 from typing import Any
@@ -43,13 +43,21 @@ class CommandLine:
 
     def __call__(self, *words: str, code: int = 0, input: str | bytes | None = None) -> str:
         """One command line; its stdout, its stderr in `err`. Fails unless it ends with `code`."""
+        found, out = self._run(words, input)
+        assert found == code, f"{words} ended with {found}: {out!r} {self.err!r}"
+        return out
+
+    def code(self, *words: str) -> int:
+        """The exit code of one command line, whichever it is."""
+        return self._run(words, None)[0]
+
+    def _run(self, words: Sequence[str], input: str | bytes | None) -> tuple[int, str]:
         data = input.encode() if isinstance(input, str) else input or b""
         self._monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
         self._capsys.readouterr()
         found = main(list(words))
         out, self.err = self._capsys.readouterr()
-        assert found == code, f"{words} ended with {found}: {out!r} {self.err!r}"
-        return out
+        return found, out
 
     def json(self, *words: str, code: int = 0) -> dict[str, Any]:
         """One command with --json: exactly one document on stdout."""

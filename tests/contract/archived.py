@@ -28,6 +28,10 @@ class Between(ArchivedGround):
             self.url, lambda: Archive(url, patience), clock=self.clock, patience=patience, **options
         )
 
+    def leave(self) -> None:
+        super().leave()
+        self.archive_url = self.past.url
+
     def fresh(self, **options: Any) -> ArchivedStore:
         """A handle; the ground closes it."""
         store: Any = self.open(**options)

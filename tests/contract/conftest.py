@@ -1,14 +1,17 @@
 """The stores that every test of this folder runs over."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
+from contract.archived import Between
 from contract.grounds import (
     GROUNDS,
     Ground,
+    MongoGround,
     ServerGround,
     SqliteGround,
     SteppedClock,
@@ -16,8 +19,12 @@ from contract.grounds import (
 )
 from queuectl.store.protocol import Store
 from servers.endpoint import Endpoint
+from servers.mongo import GivenMongo, MongoServer
+from servers.redis import GivenRedis, RedisServer
 from servers.redis_cluster import RedisCluster
 from servers.replica_set import ReplicaSet
+
+AnyGround = TypeVar("AnyGround", bound=ServerGround)
 
 
 @pytest.fixture(params=GROUNDS)
@@ -28,9 +35,9 @@ def ground(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ground]:
 
 
 @contextmanager
-def spare_grounds() -> Iterator[list[ServerGround]]:
+def spare_grounds() -> Iterator[list[AnyGround]]:
     """Databases that a test is done with, for the next one; gone before their server is."""
-    spare: list[ServerGround] = []
+    spare: list[AnyGround] = []
     yield spare
     for ground in spare:
         ground.enter()
@@ -52,7 +59,7 @@ def spare_pooled(postgres_server: Endpoint) -> Iterator[list[ServerGround]]:
 
 
 @pytest.fixture(scope="session")
-def spare_mongodb(mongo_server: Endpoint) -> Iterator[list[ServerGround]]:
+def spare_mongodb(mongo_server: Endpoint) -> Iterator[list[MongoGround]]:
     """Databases of the standalone MongoDB."""
     with spare_grounds() as spare:
         yield spare
@@ -91,6 +98,43 @@ def spare_cluster(redis_cluster: RedisCluster) -> Iterator[list[ServerGround]]:
     """Names in the cluster."""
     with spare_grounds() as spare:
         yield spare
+
+
+@pytest.fixture(scope="session")
+def spare_between(redis_server: Endpoint, mongo_server: Endpoint) -> Iterator[list[Between]]:
+    """The same, where nothing is moved but what a test moves."""
+    with spare_grounds() as spare:
+        yield spare
+
+
+@contextmanager
+def reused(spare: list[AnyGround], make: Callable[[], AnyGround]) -> Iterator[AnyGround]:
+    """A database that another test is done with, or a new one: to make and drop one costs more than most tests."""
+    ground = spare.pop() if spare else make()
+    ground.enter()
+    yield ground
+    ground.leave()
+    spare.append(ground)
+
+
+@pytest.fixture
+def mongo_ground(
+    spare_mongodb: list[MongoGround], mongo_server: MongoServer | GivenMongo
+) -> Iterator[MongoGround]:
+    """A database of the standalone MongoDB, for tests that leave its indexes as they are."""
+    with reused(spare_mongodb, lambda: MongoGround(mongo_server)) as ground:
+        yield ground
+
+
+@pytest.fixture
+def between_ground(
+    spare_between: list[Between],
+    redis_server: RedisServer | GivenRedis,
+    mongo_server: MongoServer | GivenMongo,
+) -> Iterator[Between]:
+    """A queue and its archive, for tests of what lies between the two."""
+    with reused(spare_between, lambda: Between(redis_server, mongo_server)) as ground:
+        yield ground
 
 
 @pytest.fixture

@@ -199,7 +199,7 @@ class MongoGround:
             self.base[name].delete_many({})
         self.base["counters"].update_one({"_id": "number"}, {"$set": {"n": 0}})
         fresh = {"$set": {"fold": 0, "counts": "{}"}, "$unset": {"planned": ""}}
-        self.base["tally"].update_one({"_id": "ended"}, fresh)
+        self.base["tally"].update_one({"_id": "ended"}, fresh, upsert=True)
 
     def leave(self) -> None:
         """For another test that wants a fresh one."""

@@ -1,7 +1,6 @@
 """Queue and archive are brought to agree about what is past, while everybody goes on."""
 
-from collections.abc import Callable, Iterator
-from contextlib import closing
+from collections.abc import Callable
 
 import pytest
 
@@ -13,25 +12,18 @@ from queuectl.domain.query import Filter
 from queuectl.errors import StoreUnavailable
 from queuectl.store.redis_archive import ArchivedStore, audit
 from queuectl.store.redis_archive.audit import LOST, MISCOUNTED, UNKNOWN
-from servers.mongo import GivenMongo, MongoServer
-from servers.redis import GivenRedis, RedisServer
 
 PAST = [f"past{n}" for n in range(10)]
 
 
 @pytest.fixture
-def between(
-    redis_server: RedisServer | GivenRedis,
-    mongo_server: MongoServer | GivenMongo,
-    monkeypatch: pytest.MonkeyPatch,
-) -> Iterator[Between]:
+def between(between_ground: Between, monkeypatch: pytest.MonkeyPatch) -> Between:
     """A queue with ten past jobs, that are compared three at a time."""
     monkeypatch.setattr(audit, "AT_ONCE", 3)
-    with closing(Between(redis_server, mongo_server)) as ground:
-        store = ground.fresh()
-        store.add([in_state("completed", id) for id in PAST])
-        move_all(store)
-        yield ground
+    store = between_ground.fresh()
+    store.add([in_state("completed", id) for id in PAST])
+    move_all(store)
+    return between_ground
 
 
 @pytest.fixture

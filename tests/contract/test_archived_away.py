@@ -1,6 +1,5 @@
 """While the archive is away the queue goes on, and says what waits; afterwards nothing is missing, nothing double."""
 
-from collections.abc import Iterator
 from contextlib import closing
 
 import pytest
@@ -16,24 +15,22 @@ from queuectl.errors import OutcomeUnknown, StoreError, StoreUnavailable
 from queuectl.store.redis_archive import ArchivedStore, transfer
 from servers.mongo import GivenMongo, MongoServer
 from servers.proxy import Proxy
-from servers.redis import GivenRedis, RedisServer
 
 SHORT = 0.5
 
 
 @pytest.fixture
 def between(
-    redis_server: RedisServer | GivenRedis,
+    between_ground: Between,
     mongo_server: MongoServer | GivenMongo,
     mongo_proxy: Proxy,
     monkeypatch: pytest.MonkeyPatch,
-) -> Iterator[Between]:
+) -> Between:
     """A queue whose archive is reached over a network that can be cut."""
     monkeypatch.setattr(transfer, "ABANDONED_MS", 0)
-    with closing(Between(redis_server, mongo_server)) as ground:
-        way = {"host": mongo_proxy.host, "port": mongo_proxy.port, "directConnection": "true"}
-        ground.archive_url = mongo_server.url(ground.past.name, **way)
-        yield ground
+    way = {"host": mongo_proxy.host, "port": mongo_proxy.port, "directConnection": "true"}
+    between_ground.archive_url = mongo_server.url(between_ground.past.name, **way)
+    return between_ground
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """Whoever is on the way between queue and archive may die at any step: nothing is missing then, and nothing double."""
 
-from collections.abc import Callable, Iterator
-from contextlib import closing
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -12,8 +11,6 @@ from queuectl.domain import lifecycle
 from queuectl.domain.output import Chunk
 from queuectl.domain.query import Filter
 from queuectl.store.redis_archive import ArchivedStore, transfer
-from servers.mongo import GivenMongo, MongoServer
-from servers.redis import GivenRedis, RedisServer
 
 FIRST = Filter(id_prefix="done")
 
@@ -60,21 +57,16 @@ def doomed(store: ArchivedStore, steps: int) -> ArchivedStore:
 
 
 @pytest.fixture
-def between(
-    redis_server: RedisServer | GivenRedis,
-    mongo_server: MongoServer | GivenMongo,
-    monkeypatch: pytest.MonkeyPatch,
-) -> Iterator[Between]:
+def between(between_ground: Between, monkeypatch: pytest.MonkeyPatch) -> Between:
     """A queue with jobs of which two have been archived, one with output, and two have ended since."""
     monkeypatch.setattr(transfer, "ABANDONED_MS", 0)
-    with closing(Between(redis_server, mongo_server)) as ground:
-        store = ground.fresh()
-        _run(store, "done", b"printed")
-        store.add([in_state("dead", "dead"), new_job("waits")])
-        move_all(store)
-        _run(store, "done-since", b"printed since")
-        store.add([in_state("cancelled", "cancelled")])
-        yield ground
+    store = between_ground.fresh()
+    _run(store, "done", b"printed")
+    store.add([in_state("dead", "dead"), new_job("waits")])
+    move_all(store)
+    _run(store, "done-since", b"printed since")
+    store.add([in_state("cancelled", "cancelled")])
+    return between_ground
 
 
 def _run(store: ArchivedStore, id: str, printed: bytes) -> None:

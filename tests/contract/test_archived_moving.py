@@ -1,6 +1,6 @@
 """A job on its way between queue and archive, and what others do to it meanwhile: every verb sees one job."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from typing import Any
 
@@ -15,20 +15,13 @@ from queuectl.domain.query import Filter, Page
 from queuectl.errors import StoreUnavailable
 from queuectl.store.redis_archive import ArchivedStore, archiver, transfer
 from queuectl.store.redis_archive import archive as archive_module
-from servers.mongo import GivenMongo, MongoServer
-from servers.redis import GivenRedis, RedisServer
 
 
 @pytest.fixture
-def between(
-    redis_server: RedisServer | GivenRedis,
-    mongo_server: MongoServer | GivenMongo,
-    monkeypatch: pytest.MonkeyPatch,
-) -> Iterator[Between]:
+def between(between_ground: Between, monkeypatch: pytest.MonkeyPatch) -> Between:
     """A queue and its archive, both empty. What one mover has begun, another takes over at once."""
     monkeypatch.setattr(transfer, "ABANDONED_MS", 0)
-    with closing(Between(redis_server, mongo_server)) as ground:
-        yield ground
+    return between_ground
 
 
 @pytest.fixture

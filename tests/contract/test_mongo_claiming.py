@@ -17,16 +17,13 @@ from queuectl.store.driver.set_aside import SetAside
 from queuectl.store.mongo import MongoStore, claim, queue_lock, ready_index, write
 from queuectl.store.mongo.store import _SERVER_NOW
 from queuectl.store.protocol import ClaimRequest
-from servers.mongo import GivenMongo, MongoServer
 
 Opener = Callable[[], MongoStore]
 
 
 @pytest.fixture
-def ground(mongo_server: MongoServer | GivenMongo) -> Iterator[MongoGround]:
-    ground = MongoGround(mongo_server)
-    yield ground
-    ground.close()
+def ground(mongo_ground: MongoGround) -> MongoGround:
+    return mongo_ground
 
 
 @pytest.fixture

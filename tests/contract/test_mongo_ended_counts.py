@@ -75,10 +75,8 @@ class Counted:
 
 
 @pytest.fixture
-def ground(mongo_server: MongoServer | GivenMongo) -> Iterator[MongoGround]:
-    ground = MongoGround(mongo_server)
-    yield ground
-    ground.close()
+def ground(mongo_ground: MongoGround) -> MongoGround:
+    return mongo_ground
 
 
 @pytest.fixture

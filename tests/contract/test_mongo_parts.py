@@ -1,7 +1,6 @@
 """The parts of the MongoDB driver by themselves: its URLs, large output, processes that fork, and the end."""
 
 import os
-from collections.abc import Iterator
 
 import pytest
 
@@ -10,14 +9,11 @@ from factories import LEASE, NOW, new_job
 from queuectl.domain.output import Chunk
 from queuectl.domain.query import Filter
 from queuectl.errors import StoreUnavailable, StoreUnusable
-from servers.mongo import GivenMongo, MongoServer
 
 
 @pytest.fixture
-def ground(mongo_server: MongoServer | GivenMongo) -> Iterator[MongoGround]:
-    ground = MongoGround(mongo_server)
-    yield ground
-    ground.close()
+def ground(mongo_ground: MongoGround) -> MongoGround:
+    return mongo_ground
 
 
 def test_64_mib_of_output_come_back_byte_for_byte(ground: MongoGround) -> None:

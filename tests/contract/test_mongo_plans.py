@@ -24,8 +24,10 @@ from queuectl.store.mongo.documents import standing
 from queuectl.store.protocol import AttemptRef
 from servers.mongo import GivenMongo, MongoServer
 
-MANY = 20_000
-SOME = 5_000
+MANY, MANY_PROOF = 4_000, 20_000
+"""How many jobs have ended, in `make test` and in `make proof`: more than ten times FEW in both."""
+SOME = 2_000
+"""How many jobs wait, and how many are delayed: more than are promoted at once."""
 FEW = 300
 """No hot question may look at more, however many there are."""
 WITH_CARE = ("jobs", "output")
@@ -36,17 +38,20 @@ QUEUES = ("busy", "default", "other")
 class Crowd:
     """A database with a long past and a long future, and a handle whose every question is explained."""
 
-    def __init__(self, server: MongoServer | GivenMongo) -> None:
+    def __init__(self, server: MongoServer | GivenMongo, ended: int) -> None:
         self.ground = MongoGround(server)
         self.store: Any = self.ground.open()
         self.store.migrate()
         self._number = 0
-        for state, count in _COUNTS.items():
+        counts: dict[State, int] = {
+            "completed": ended, "dead": ended // 10, "pending": SOME, "processing": 100, "blocked": 100
+        }  # fmt: skip
+        for state, count in counts.items():
             self._many(in_state(state), state, count)
         self._many(new_job(run_at=NOW + timedelta(days=1)), "delayed", SOME)
         base = self.ground.base
         base["output"].insert_many(
-            [{"_id": {"a": f"{n:032x}", "n": 1}, "job": n, "data": b"x"} for n in range(MANY)]
+            [{"_id": {"a": f"{n:032x}", "n": 1}, "job": n, "data": b"x"} for n in range(ended)]
         )
         base["counters"].update_one({"_id": "number"}, {"$set": {"n": self._number}})
         ended_counts.merge(base, at_least=1)
@@ -75,18 +80,9 @@ class Crowd:
         self.ground.base["jobs"].insert_many(made)
 
 
-_COUNTS: dict[State, int] = {
-    "completed": MANY,
-    "dead": MANY // 10,
-    "pending": SOME,
-    "processing": 100,
-    "blocked": 100,
-}
-
-
 @pytest.fixture(scope="module")
-def crowd(mongo_server: MongoServer | GivenMongo) -> Iterator[Crowd]:
-    crowd = Crowd(mongo_server)
+def crowd(mongo_server: MongoServer | GivenMongo, thorough: bool) -> Iterator[Crowd]:
+    crowd = Crowd(mongo_server, MANY_PROOF if thorough else MANY)
     yield crowd
     crowd.close()
 
