@@ -88,11 +88,16 @@ class Home:
         return text
 
     def start(self, command: str, expected: str | None = None) -> None:
-        """Start a worker that stays; it is there when this returns. What it says is compared when it is ended."""
+        """Start a worker or a server that stays; it is there when this returns. What it says is compared when it is
+        ended.
+        """
         before = self.agents()
         terminal = self._terminal(command)
         self._background.append((terminal, expected))
-        eventually(lambda: terminal.ended or self.agents() - before, within=20, what=f"$ {command}")
+        if serves(command):
+            eventually(lambda: terminal.ended or "listening on" in terminal.text, within=20)
+        else:
+            eventually(lambda: terminal.ended or self.agents() - before, within=20, what=f"$ {command}")
         assert not terminal.ended, f"$ {command}\nended at once:\n{terminal.text}"
 
     def do(self, command: Command) -> None:
@@ -102,6 +107,9 @@ class Home:
             line = line.replace(shown, place)
         if stays(line):
             self.start(line, command.expected)
+            return
+        if serves(line):  # several test runs share this machine, and its ports
+            self.start(line if "--port" in line else f"{line} --port 0", command.expected)
             return
         printed = self.run(line, command.code)
         self.compare(command.line, command.expected, printed)
@@ -115,7 +123,7 @@ class Home:
             )
 
     def end_background(self) -> None:
-        """TERM to each worker in front, by its pid; it drains and exits with 0."""
+        """TERM to each worker and server in front, by its pid; it ends in order and exits with 0."""
         for terminal, expected in self._background:
             os.kill(terminal.pid, signal.SIGTERM)
             code = terminal.wait()
@@ -241,6 +249,11 @@ UNSAID = re.compile(r"this worker runs as root|^\S+ worker +draining")
 def stays(line: str) -> bool:
     """Whether a command goes on until it is told to end."""
     return line.startswith("queuectl worker start") and "--drain" not in line and "--detach" not in line
+
+
+def serves(line: str) -> bool:
+    """Whether a command is a server, which goes on until it is told to end."""
+    return line.startswith("queuectl serve") and "--help" not in line
 
 
 def pattern(expected: str) -> re.Pattern[str]:

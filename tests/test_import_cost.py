@@ -87,6 +87,12 @@ def test_looking_without_a_terminal_loads_nothing_for_one(tmp_path: Path, words:
     assert not loaded & {"rich", "asyncio", "ssl", "logging", "subprocess", "dataclasses", "hashlib", "shtab"}
 
 
+@pytest.mark.parametrize("words", [("enqueue", "true"), ("list",), ("serve", "--help")], ids=" ".join)
+def test_only_a_server_loads_the_server(tmp_path: Path, words: tuple[str, ...]) -> None:
+    loaded = loaded_by(tmp_path, *words)
+    assert not {name for name in loaded if name.startswith(("queuectl.http", "starlette", "uvicorn"))}
+
+
 def test_the_help_opens_no_store(tmp_path: Path) -> None:
     loaded = loaded_by(tmp_path, "enqueue", "--help")
     assert not {"apsw", "queuectl.store.sqlite"} & loaded

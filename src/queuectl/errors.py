@@ -9,6 +9,7 @@
     │   │   └── StoreAbsent   5     store_unavailable  reachable, but it contains no queue
     │   └── StoreUnusable     5     store_unusable     must not be used: corrupt, newer, read-only
     ├── OutcomeUnknown        75    unknown            the reply was lost; repeating the same call is safe
+    ├── MissingExtra          5     missing_extra      a library of an optional part is not installed
     ├── Unauthenticated       1     unauthenticated    the server wants a token, or does not know this one
     ├── Forbidden             1     forbidden          the token does not allow it
     ├── CommandFailed         1     failed             the command could not be carried out
@@ -104,6 +105,13 @@ class OutcomeUnknown(QueuectlError):
     code = "unknown"
     exit_code = 75
     ids: tuple[str, ...] = ()
+
+
+class MissingExtra(QueuectlError):
+    """A library that an optional part of queuectl needs is not installed."""
+
+    code = "missing_extra"
+    exit_code = 5
 
 
 class Unauthenticated(QueuectlError):

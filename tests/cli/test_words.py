@@ -6,7 +6,7 @@ from cli.conftest import CommandLine
 from queuectl.cli.commands import COMMANDS, MEANT
 
 TO_COME = (
-    "serve", "schedule", "batch", "limit", "hook", "events", "progress", "result", "stats", "top", "export", "import",
+    "schedule", "batch", "limit", "hook", "events", "progress", "result", "stats", "top", "export", "import",
     "move", "token", "login", "logout", "dashboard",
 )  # fmt: skip
 

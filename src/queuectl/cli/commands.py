@@ -66,6 +66,7 @@ COMMANDS: dict[str, Command] = {
         Command("worker list", "workers and what they run", "workers", "list_"),
         Command("worker reload", "start the installed version while commands run on", "workers", "reload"),
         Command("worker forget", "remove lost workers whose host no longer exists", "workers", "forget"),
+        Command("serve", "an HTTP server in front of the store", "serve", "serve", creates=True),
         Command("queue list", "queues with their counts and limits", "queue", "list_"),
         Command("queue pause", "start no more jobs from a queue", "queue", "pause"),
         Command("queue resume", "start jobs from a queue again", "queue", "resume"),
@@ -94,7 +95,7 @@ ALIASES = {
 
 TO_COME = (
     "schedule", "batch", "limit", "hook", "events", "progress", "result", "stats", "top", "export", "import", "move",
-    "serve", "token", "login", "logout", "dashboard",
+    "token", "login", "logout", "dashboard",
 )  # fmt: skip
 OPTIONS_TO_COME = {"--serve": ("worker start",), "--where": tuple(COMMANDS)}
 """Planned options and the commands that will have them. Until then such an option is refused with its name."""

@@ -9,18 +9,23 @@ import hashlib
 import inspect
 import logging
 import secrets
+import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from contextvars import copy_context
+from getpass import getuser
 from typing import Any
+from urllib.parse import quote
 
 import msgspec
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route as StarletteRoute
+from starlette.types import Receive, Scope, Send
 
 from queuectl import __version__
+from queuectl.domain.token import SCOPES
 from queuectl.errors import (
     Forbidden,
     InternalError,
@@ -30,14 +35,13 @@ from queuectl.errors import (
     Unauthenticated,
 )
 from queuectl.http import body
-from queuectl.http.call import NOBODY, Call, Caller, Reply
-from queuectl.http.problem import Refusal, problem
+from queuectl.http.call import Call, Caller, Reply
+from queuectl.http.problem import PROBLEM_JSON, Refusal, problem
 from queuectl.http.server_state import ServerState
-from queuectl.http.table import Route
+from queuectl.http.table import PROBES, Route
 
 log = logging.getLogger("queuectl.http")
-PROBES = ("/healthz", "/readyz")
-"""Paths that any `Host` may ask for: probes come by address, and these answers tell nothing."""
+access = logging.getLogger("queuectl.http.access")
 
 
 def application(state: ServerState, routes: Sequence[Route]) -> Starlette:
@@ -45,15 +49,9 @@ def application(state: ServerState, routes: Sequence[Route]) -> Starlette:
     by_path = defaultdict[str, dict[str, Route]](dict)
     for route in routes:
         by_path[route.path][route.method] = route
-    paths = [
-        StarletteRoute(path, _Endpoint(state, rows).answer, methods=[*METHODS])
-        for path, rows in by_path.items()
-    ]
-    unknown = StarletteRoute("/{path:path}", _Endpoint(state, {}).answer, methods=[*METHODS])
-    return Starlette(routes=[*paths, unknown])
-
-
-METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+    # An endpoint that is no function gets every method: one that Starlette does not know is answered here, too.
+    paths = [StarletteRoute(path, _Endpoint(state, rows)) for path, rows in by_path.items()]
+    return Starlette(routes=[*paths, StarletteRoute("/{path:path}", _Endpoint(state, {}))])
 
 
 class _Endpoint:
@@ -62,9 +60,14 @@ class _Endpoint:
     def __init__(self, state: ServerState, routes: dict[str, Route]) -> None:
         self._state, self._routes = state, routes
 
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive, send)
+        response = await self.answer(request)
+        await response(scope, receive, send)
+
     async def answer(self, request: Request) -> Response:
         """The answer to one request. Every error becomes a problem document."""
-        id = secrets.token_hex(8)
+        id, start = secrets.token_hex(8), time.perf_counter()
         try:
             response = await self._handled(request, id)
         except QueuectlError as error:
@@ -75,6 +78,8 @@ class _Endpoint:
         response.headers["Queuectl-Request"] = id
         response.headers["Queuectl-Version"] = __version__
         response.headers.setdefault("Cache-Control", "no-store")
+        if self._state.access_log:
+            _log_access(request, response, id, time.perf_counter() - start)
         return response
 
     async def _handled(self, request: Request, id: str) -> Response:
@@ -122,20 +127,17 @@ class _Endpoint:
         if route.body is not None and not route.raw_body:
             document = await body.body_of(request, route.body, self._state.limits.body)
         headers = dict(request.headers)
-        return Call(self._state.queue, caller, request.path_params, query, document, headers, id)
+        return Call(self._state.queue, caller, request.path_params, query, document, headers, id, self._state)
 
     async def _authorized(self, request: Request, route: Route) -> Caller:
         """The caller. Raises Unauthenticated and Forbidden."""
-        caller: Caller | None = await in_thread(self._state, self._state.authenticator.caller, request)
-        if route.scope is None:
-            return caller or NOBODY
-        if caller is None:
+        found: Caller | None = await in_thread(self._state, self._state.authenticator.caller, request)
+        caller = found or _user(request) or self._state.anonymous
+        if route.scope is None or caller.may(route.scope):
+            return caller
+        if caller is self._state.anonymous:
             raise Unauthenticated("this route needs a token", "send the header Authorization: Bearer TOKEN")
-        if not caller.may(route.scope):
-            raise Forbidden(
-                f"{caller.name} may not do this", f"it needs a token with the scope {route.scope}"
-            )
-        return caller
+        raise Forbidden(f"{caller.name} may not do this", f"it needs a token with the scope {route.scope}")
 
     async def _run(self, route: Route, call: Call) -> Reply | Response:
         if inspect.iscoroutinefunction(route.handler):
@@ -145,7 +147,7 @@ class _Endpoint:
             return await asyncio.wait_for(
                 in_thread(self._state, route.handler, call), self._state.limits.timeout
             )
-        except TimeoutError:
+        except (TimeoutError, asyncio.CancelledError):  # cancelled: the server ends
             if route.changes:
                 raise OutcomeUnknown("the store did not answer in time", "repeat the request") from None
             raise StoreUnavailable("the store did not answer in time", "try again") from None
@@ -155,6 +157,25 @@ async def in_thread(state: ServerState, function: Callable[..., Any], *arguments
     """Call a function in a thread of the pool, so that the event loop goes on."""
     loop, context = asyncio.get_running_loop(), copy_context()
     return await loop.run_in_executor(state.pool, lambda: context.run(function, *arguments))
+
+
+def _user(request: Request) -> Caller | None:
+    """The user of this process, who alone may open our Unix socket; None for a TCP connection.
+
+    A request that a proxy passes on to the socket comes from somebody else.
+    """
+    server = request.scope.get("server")
+    passed_on = any(name in request.headers for name in ("x-forwarded-for", "forwarded", "via"))
+    if not server or server[1] is not None or passed_on:
+        return None
+    return Caller(f"local:{getuser()}", frozenset(SCOPES))
+
+
+def _log_access(request: Request, response: Response, id: str, seconds: float) -> None:
+    peer = request.client.host if request.client else "local"
+    path = quote(request.scope["path"])  # escapes line ends: a path must not write lines of the log
+    took = f"{seconds * 1000:.1f} ms"
+    access.info("%s %s %s %s %s %s", peer, request.method, path, response.status_code, took, id)
 
 
 def _response(reply: Reply | Response, request: Request) -> Response:
@@ -178,5 +199,5 @@ def _refused(error: QueuectlError, id: str) -> Response:
         msgspec.json.encode(found.document),
         found.status,
         found.headers,
-        media_type="application/problem+json",
+        media_type=PROBLEM_JSON,
     )

@@ -1,12 +1,15 @@
 """What a handler gets, and what it returns."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
 from queuectl.domain.token import Scope, grants
 from queuectl.service.queue import Queue
+
+if TYPE_CHECKING:
+    from queuectl.http.server_state import ServerState
 
 
 class Caller(Struct, frozen=True):
@@ -37,6 +40,7 @@ class Call(Struct, frozen=True):
     body     an instance of the route's body type; None if the route has none
     headers  by name in lower case
     id       the id of the request, which is in the reply and in the log
+    server   what all requests share; a stream ends when `server.ending` is set
     """
 
     queue: Queue
@@ -46,6 +50,7 @@ class Call(Struct, frozen=True):
     body: Any
     headers: Mapping[str, str]
     id: str
+    server: "ServerState"
 
 
 class Reply(Struct, frozen=True):

@@ -1,8 +1,13 @@
 """Errors as HTTP answers (RFC 9457): each code has one row with its status, its exit code and its title."""
 
+import secrets
 from collections.abc import Mapping
+from http import HTTPStatus
 from typing import Any, NamedTuple
 
+import msgspec
+
+from queuectl import __version__
 from queuectl.errors import InvalidInput, QueuectlError
 from queuectl.service.shapes import document
 
@@ -18,6 +23,8 @@ class Code(NamedTuple):
     title: str
     retry_after: int | None = None
 
+
+PROBLEM_JSON = "application/problem+json"
 
 CODES: dict[str, Code] = {
     "invalid_input": Code(400, 2, "The request is not understood"),
@@ -96,3 +103,21 @@ def problem(error: QueuectlError, request_id: str) -> Problem:
     if isinstance(error, InvalidInput) and (pointer := error.pointer) is not None:
         body["errors"] = [{"pointer": pointer, "detail": error.message}]
     return Problem(status, headers | (refusal.headers if refusal else {}), body)
+
+
+def raw_reply(refusal: Refusal) -> bytes:
+    """The whole reply to a request that never reaches the application. The connection is closed after it."""
+    found = problem(refusal, id := secrets.token_hex(8))
+    content = msgspec.json.encode(found.document)
+    headers = {
+        "Content-Type": PROBLEM_JSON,
+        "Content-Length": str(len(content)),
+        "Connection": "close",
+        "Cache-Control": "no-store",
+        "Queuectl-Request": id,
+        "Queuectl-Version": __version__,
+        **found.headers,
+    }
+    lines = [f"HTTP/1.1 {found.status} {HTTPStatus(found.status).phrase}"]
+    lines += [f"{name}: {value}" for name, value in headers.items()]
+    return "\r\n".join([*lines, "", ""]).encode("latin-1") + content

@@ -1,14 +1,125 @@
-"""The process that serves the application over sockets that are already open."""
+"""The process that serves the application over sockets that are already open, and ends by signals."""
 
+import asyncio
+import signal
 import socket
-from collections.abc import Sequence
+import ssl
+import threading
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 
 import uvicorn
-from starlette.applications import Starlette
+from starlette.types import ASGIApp
+
+from queuectl.http.guard import GuardedProtocol
+from queuectl.http.notify import notify
+from queuectl.http.server_state import ServerState
+from queuectl.http.wire_limits import Connections
+
+GRACE = 10.0
+"""Seconds that running requests have after the first signal."""
+
+LAST_REPLIES = 0.2
+"""Seconds in which the replies of cancelled requests are sent."""
 
 
-def run(application: Starlette, sockets: Sequence[socket.socket]) -> None:
-    """Serve until a signal ends the process."""
-    # Forwarded headers would let every client choose its address: uvicorn trusts them from loopback by default.
-    config = uvicorn.Config(application, log_level="warning", proxy_headers=False, server_header=False)
-    uvicorn.Server(config).run(list(sockets))
+class Server(uvicorn.Server):
+    """uvicorn with sockets, protocol and end of ours.
+
+    The first signal wakes the streams at once: uvicorn waits for the last connection before it tells the application
+    anything, which with one open stream is never. The second signal, or the end of the grace, cancels what still runs.
+
+    on_start  is called when the sockets accept, in the event loop
+    beside    is a coroutine function that runs beside the server
+    """
+
+    def __init__(
+        self,
+        application: ASGIApp,
+        state: ServerState,
+        connections: Connections,
+        *,
+        tls: ssl.SSLContext | None = None,
+        grace: float = GRACE,
+    ) -> None:
+        # Forwarded headers would let every client choose its address: uvicorn trusts them from loopback by default.
+        super().__init__(
+            uvicorn.Config(
+                application,
+                ws="none",
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                proxy_headers=False,
+                server_header=False,
+                timeout_keep_alive=connections.limits.idle_time,
+            )
+        )
+        self._state, self._connections, self._tls = state, connections, tls
+        self._grace = grace
+        self.on_start: Callable[[], None] = lambda: None
+        self.beside: Callable[[], Coroutine[None, None, None]] | None = None
+
+    async def startup(self, sockets: Sequence[socket.socket] | None = None) -> None:
+        """Accept connections on these sockets, with TLS on all but a Unix socket."""
+        loop = asyncio.get_running_loop()
+        protocol = partial(
+            GuardedProtocol,
+            self._connections,
+            config=self.config,
+            server_state=self.server_state,
+            app_state={},
+        )
+        self.servers = []
+        for listener in sockets or ():
+            tls = None if listener.family == socket.AF_UNIX else self._tls
+            limit = self._connections.limits.head_time if tls else None
+            self.servers.append(
+                await loop.create_server(protocol, sock=listener, ssl=tls, ssl_handshake_timeout=limit)
+            )
+        if self.beside:
+            self._beside = asyncio.create_task(self.beside())
+        self.started = True
+        self.on_start()
+        notify("READY=1")
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """TERM and INT end the server while it runs. A signal that is ignored stays ignored."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        loop = asyncio.get_running_loop()
+        taken = [
+            number
+            for number in (signal.SIGTERM, signal.SIGINT)
+            if signal.getsignal(number) is not signal.SIG_IGN
+        ]
+        for number in taken:
+            loop.add_signal_handler(number, self.end)
+        try:
+            yield
+        finally:
+            for number in taken:
+                loop.remove_signal_handler(number)
+
+    def end(self) -> None:
+        """Begin to end; a second call ends at once. It must be called in the event loop."""
+        if self.should_exit:
+            self.force_exit = True
+            self._cancel_requests()
+            return
+        notify("STOPPING=1")
+        self._state.ending.set()
+        self.should_exit = True
+        asyncio.get_running_loop().call_later(self._grace, self._cancel_requests)
+
+    def _cancel_requests(self) -> None:
+        for task in self.server_state.tasks:
+            task.cancel()
+        asyncio.get_running_loop().call_later(LAST_REPLIES, self._abort_connections)
+
+    def _abort_connections(self) -> None:
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()

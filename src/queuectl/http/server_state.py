@@ -1,5 +1,6 @@
 """What all requests of one server process share."""
 
+import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
@@ -7,7 +8,7 @@ from typing import Protocol
 from msgspec import Struct, field
 from starlette.requests import Request
 
-from queuectl.http.call import Caller
+from queuectl.http.call import NOBODY, Caller
 from queuectl.service.queue import Queue
 
 THREADS = 16
@@ -31,11 +32,15 @@ class Authenticator(Protocol):
 class ServerState(Struct):
     """What all requests share.
 
-    hosts      the values of `Host` that this server accepts, in lower case with the port
-    root       the path below which the server is reached, such as `/queue`; empty for none
-    read_only  refuse every request that changes something
-    draining   the server is about to end: no new jobs
-    pool       the threads in which handlers call the queue
+    accepts_host  whether this server answers requests with this `Host`, given in lower case with its port
+    root          the path below which the server is reached, such as `/queue`; empty for none
+    public_url    the URL by which clients reach the server; empty if no such URL was given
+    anonymous     the caller of a request without a token
+    read_only     refuse every request that changes something
+    fault         why the store could not be opened yet; None if the store was reached
+    ending        is set when the server begins to end: no new jobs, and a stream says goodbye and ends. It must be set
+                  and awaited in the event loop of the server
+    pool          the threads in which handlers call the queue
     """
 
     queue: Queue
@@ -43,8 +48,17 @@ class ServerState(Struct):
     accepts_host: Callable[[str], bool]
     limits: Limits = Limits()
     root: str = ""
+    public_url: str = ""
+    anonymous: Caller = NOBODY
     read_only: bool = False
-    draining: bool = False
+    access_log: bool = False
+    fault: str | None = None
+    ending: asyncio.Event = field(default_factory=asyncio.Event)
     pool: ThreadPoolExecutor = field(
         default_factory=lambda: ThreadPoolExecutor(THREADS, thread_name_prefix="queuectl-call")
     )
+
+    @property
+    def draining(self) -> bool:
+        """Whether the server is about to end."""
+        return self.ending.is_set()

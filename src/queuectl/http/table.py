@@ -9,6 +9,9 @@ from starlette.responses import Response
 from queuectl.domain.token import Scope
 from queuectl.http.call import Call, Reply
 
+PROBES = ("/healthz", "/readyz")
+"""Paths that any `Host` may ask for, and that are answered while the server is full. They tell nothing."""
+
 Handler = Callable[[Call], Reply | Response | Awaitable[Reply | Response]]
 """A handler that is a coroutine function runs in the event loop; any other one runs in a thread, with a deadline."""
 

@@ -2,7 +2,7 @@
 
 from queuectl import __version__
 from queuectl.domain.token import SCOPES
-from queuectl.http.call import NOBODY, Call, Reply
+from queuectl.http.call import Call, Reply
 from queuectl.http.table import Route
 from queuectl.service.shapes import document, instant
 
@@ -10,7 +10,7 @@ from queuectl.service.shapes import document, instant
 def root(call: Call) -> Reply:
     """The versions; for a caller with a token also the store, its clock, and the caller's scopes."""
     found = document(version=__version__, api=1)
-    if call.caller is NOBODY:
+    if not call.caller.scopes:
         return Reply(found)
     scopes = [scope for scope in SCOPES if call.caller.may(scope)]
     store = {"durability": call.queue.describe().durability}

@@ -1,0 +1,146 @@
+"""Puts a server together: the store, the sockets, the application, and the announcement that it accepts connections."""
+
+import os
+import resource
+from collections.abc import Callable
+from contextlib import closing
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+from msgspec import Struct
+from msgspec.structs import replace
+from starlette.requests import Request
+
+from queuectl.errors import Unauthenticated
+from queuectl.http import hosts, listen, store_opening
+from queuectl.http.app import application
+from queuectl.http.bind_rules import check_bind
+from queuectl.http.call import NOBODY, Caller
+from queuectl.http.forwarded import Forwarded, proxies
+from queuectl.http.routes import ROUTES
+from queuectl.http.server import Server
+from queuectl.http.server_state import Limits, ServerState
+from queuectl.http.wire_limits import Connections, WireLimits
+from queuectl.service.queue import Queue
+from queuectl.service.settings import Sources
+
+FILES = 4096
+"""Open files that a server may need: each connection is one, and the store has some."""
+
+USUAL = WireLimits()
+
+
+class Options(Struct, frozen=True, kw_only=True):
+    """What `queuectl serve` was given.
+
+    host     the address or name to listen at; None for a Unix socket alone
+    socket   the path of the Unix socket; None for none
+    tls      the files of the certificate and of its key
+    job_cwd  the working directory of jobs whose request names none
+
+    `request_timeout` is seconds, the other bounds are bytes.
+    """
+
+    host: str | None
+    port: int
+    socket: str | None
+    tls: tuple[str, str] | None
+    public_url: str
+    trust_proxy: tuple[str, ...]
+    allow_host: tuple[str, ...]
+    insecure_http: bool
+    anonymous: bool
+    read_only: bool
+    job_cwd: str
+    request_timeout: float
+    max_body: int
+    max_bulk: int
+    access_log: bool
+
+    @property
+    def scheme(self) -> str:
+        """The scheme of the TCP socket."""
+        return "https" if self.tls else "http"
+
+    @property
+    def is_encrypted(self) -> bool:
+        """Whether secrets do not cross the network in clear, or the person accepts that they do."""
+        return bool(self.tls) or self.public_url.startswith("https:") or self.insecure_http
+
+
+class Listening(NamedTuple):
+    """What a server announces when it accepts connections.
+
+    fault  why the store does not answer; None if it was reached
+    """
+
+    url: str | None
+    socket: str | None
+    fault: str | None
+
+
+def serve(
+    sources: Sources, options: Options, announce: Callable[[Listening], None], wire: WireLimits = USUAL
+) -> None:
+    """Serve until a signal ends the process. Raises InvalidInput, CommandFailed, StoreUnusable."""
+    public_url = hosts.public_url(options.public_url) if options.public_url else ""
+    is_proxy = proxies(options.trust_proxy)
+    tls = listen.tls(*options.tls) if options.tls else None
+    addresses = [] if options.host is None else listen.resolve(options.host)
+    queue, fault = store_opening.first(sources, read_only=options.read_only)
+    with closing(queue):
+        check_bind(options.host or "", addresses, has_token=False, is_encrypted=options.is_encrypted)
+        with closing(listen.open_all(options.host or "", addresses, options.port, options.socket)) as sockets:
+            state = _state(replace(options, public_url=public_url), sockets, queue, fault)
+            app = Forwarded(application(state, ROUTES), state.root, is_proxy, wire.per_peer)
+            server = Server(app, state, Connections(wire, is_proxy), tls=tls)
+            server.on_start = lambda: announce(Listening(_url(options, sockets), options.socket, fault))
+            if fault:
+                server.beside = lambda: store_opening.until_reached(state, sources)
+            _allow_files()
+            os.chdir(options.job_cwd)
+            server.run(sockets.all)
+            state.pool.shutdown(wait=False, cancel_futures=True)
+
+
+class NoTokens:
+    """Lets nobody in: this version of the server knows no token."""
+
+    def caller(self, request: Request) -> Caller | None:
+        """None without a token. Raises Unauthenticated for any token."""
+        if "authorization" in request.headers:
+            raise Unauthenticated("the token is not known")
+        return None
+
+
+def _state(options: Options, sockets: listen.Sockets, queue: Queue, fault: str | None) -> ServerState:
+    bound = [(name, sockets.port) for name in (options.host, *sockets.addresses) if name]
+    return ServerState(
+        queue,
+        NoTokens(),
+        hosts.accepted(
+            bound, options.scheme, options.allow_host, options.public_url, unix=options.socket is not None
+        ),
+        limits=Limits(options.max_body, options.max_bulk, options.request_timeout),
+        root=urlsplit(options.public_url).path,
+        public_url=options.public_url,
+        anonymous=Caller("anonymous", frozenset(("view",))) if options.anonymous else NOBODY,
+        read_only=options.read_only,
+        access_log=options.access_log,
+        fault=fault,
+    )
+
+
+def _url(options: Options, sockets: listen.Sockets) -> str | None:
+    if options.host is None:
+        return None
+    shown = f"[{options.host}]" if ":" in options.host else options.host
+    return f"{options.scheme}://{shown}:{sockets.port}"
+
+
+def _allow_files() -> None:
+    """Raise the soft limit of open files, which is often just the number of connections."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = FILES if hard == resource.RLIM_INFINITY else min(FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

@@ -1,0 +1,24 @@
+"""Which addresses a server may listen at: beyond this machine, only with a token and without secrets in clear."""
+
+from queuectl.errors import InvalidInput
+from queuectl.http.listen import is_loopback
+
+ENCRYPT = "--tls-cert and --tls-key, or --public-url https://… of a proxy, or --insecure-http"
+
+
+def check_bind(host: str, addresses: list[str], *, has_token: bool, is_encrypted: bool) -> None:
+    """Raise InvalidInput for an address that other machines reach, and name all that is missing."""
+    if all(is_loopback(address) for address in addresses):
+        return
+    missing, hints = list[str](), list[str]()
+    if not has_token:
+        missing.append("a token")
+        hints.append("queuectl token create NAME --scope view")
+    if not is_encrypted:
+        missing.append("encryption")
+        hints.append(ENCRYPT)
+    if missing:
+        raise InvalidInput(
+            f"--host {host} is reached from other machines, and {' and '.join(missing)} is missing",
+            "; ".join(hints),
+        )

@@ -1,0 +1,81 @@
+"""Requests that come through a reverse proxy: the path below which it serves, and the address of its client."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+
+import msgspec
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from queuectl.errors import InvalidInput
+from queuectl.http.problem import PROBLEM_JSON, Refusal, problem
+
+IsProxy = Callable[[str], bool]
+
+
+def proxies(given: Sequence[str]) -> IsProxy:
+    """Whether an address is one of these addresses or in one of these networks. Raises InvalidInput."""
+    networks = list[IPv4Network | IPv6Network]()
+    for text in given:
+        try:
+            networks.append(ip_network(text, strict=False))
+        except ValueError:
+            raise InvalidInput(
+                f"--trust-proxy: {text!r} is no address", "write 10.0.0.5 or 10.0.0.0/24"
+            ) from None
+    return lambda peer: any(_in(peer, network) for network in networks)
+
+
+def _in(peer: str, network: IPv4Network | IPv6Network) -> bool:
+    try:
+        return ip_address(peer) in network
+    except ValueError:
+        return False
+
+
+class Forwarded:
+    """Gives the application the address of the client instead of that of a trusted proxy, and bounds each client."""
+
+    def __init__(self, application: ASGIApp, root: str, is_proxy: IsProxy, per_client: int) -> None:
+        self._application, self._root = application, root
+        self._is_proxy, self._per_client = is_proxy, per_client
+        self._running = Counter[str]()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        scope["root_path"] = self._root
+        peer = scope["client"][0] if scope.get("client") else ""
+        if not self._is_proxy(peer):
+            await self._application(scope, receive, send)
+            return
+        client = _client(scope, self._is_proxy) or peer
+        scope["client"] = (client, 0)
+        if self._running[client] >= self._per_client:
+            await _too_many()(scope, receive, send)
+            return
+        self._running[client] += 1
+        try:
+            await self._application(scope, receive, send)
+        finally:
+            self._running[client] -= 1
+            if not self._running[client]:
+                del self._running[client]
+
+
+def _client(scope: Scope, is_proxy: IsProxy) -> str | None:
+    """The last address in `X-Forwarded-For` that is not a trusted proxy. Earlier ones may be written by the client."""
+    given = [value.decode("latin-1") for name, value in scope["headers"] if name == b"x-forwarded-for"]
+    for text in reversed(",".join(given).split(",")):
+        try:
+            address = str(ip_address(text.strip()))
+        except ValueError:
+            return None
+        if not is_proxy(address):
+            return address
+    return None
+
+
+def _too_many() -> Response:
+    found = problem(Refusal("too_many", "too many requests of this client are running"), "")
+    return Response(msgspec.json.encode(found.document), found.status, found.headers, media_type=PROBLEM_JSON)

@@ -1,0 +1,131 @@
+"""The HTTP protocol of uvicorn with what it lacks: bounds in time and size for heads and bodies, and a strict head."""
+
+from asyncio import TimerHandle, Transport
+from collections.abc import Callable
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from queuectl.http.problem import Refusal, raw_reply
+from queuectl.http.wire_limits import Connections, check_head
+
+
+class GuardedProtocol(HttpToolsProtocol):
+    """One connection. Its phase says what it receives; `idle` is between the body of a request and the next head.
+
+    `_unread` counts bytes since the parser last made progress: it collects a header, or a trailer of a chunked body, as
+    a whole before it reports one, so that without this bound a single line could fill the memory.
+    """
+
+    def __init__(self, connections: Connections, **options: Any) -> None:
+        super().__init__(**options)
+        self._connections, self._limits, self._phase = connections, connections.limits, "idle"
+        self._progress, self._unread, self._received = 0, 0, 0
+        self._timer: TimerHandle | None = None
+        self._refusal = Refusal("invalid_input", "the request is not HTTP/1.1")
+
+    def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._peer = self.client[0] if self.client else ""
+        self._admission = self._connections.admit(self._peer)
+        if self._admission == "refused":
+            transport.write(raw_reply(Refusal("too_many", "too many connections are open")))
+            transport.close()
+        self._enter("idle", self._head_time(), transport.close)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._enter("lost")
+        self._connections.leave(self._peer, self._admission)
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self._phase == "refused":
+            return
+        if self._phase == "idle":
+            self._begin_head()
+        before = self._progress
+        super().data_received(data)
+        self._unread = self._unread + len(data) if self._progress == before else 0
+        if self._unread > self._limits.head and self._phase != "refused":
+            self._refuse(Refusal("too_large", "the head of the request is too long", status=431))
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._progress += 1
+        self._begin_head()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._phase == "head":  # a trailer of a chunked body is ignored: the head was checked without it
+            super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        probes_only = self._admission != "open"
+        if refusal := check_head(self._limits, self.url, self.headers, probes_only=probes_only):
+            self._refusal = refusal
+            raise refusal  # the parser stops, and `send_400_response` is called
+        super().on_headers_complete()
+        self.cycle.keep_alive = self.cycle.keep_alive and not probes_only
+        self._progress += 1
+        self._await_body()
+
+    def on_body(self, body: bytes) -> None:
+        super().on_body(body)
+        self._progress, self._received = self._progress + 1, self._received + len(body)
+        if self.cycle.response_complete and self._received > self._limits.unused_body:
+            self.transport.abort()
+
+    def on_message_complete(self) -> None:
+        super().on_message_complete()
+        self._progress += 1
+        if self.cycle.response_complete:  # the rest of the body has stopped uvicorn's own timer
+            self._enter("idle", self._limits.idle_time, self.transport.close)
+        else:
+            self._enter("idle")
+
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002  uvicorn's words
+        self._refuse(self._refusal)
+
+    def _begin_head(self) -> None:
+        if self._phase != "head":
+            slow = Refusal("invalid_input", "the head of the request comes too slowly", status=408)
+            self._enter("head", self._head_time(), lambda: self._refuse(slow))
+
+    def _head_time(self) -> float:
+        return self._limits.head_time if self._admission == "open" else self._limits.probe_time
+
+    def _await_body(self) -> None:
+        self._received = 0
+        self._enter("body", self._limits.body_time, self._check_body)
+
+    def _check_body(self) -> None:
+        waits_for_us = self.flow.read_paused or self.cycle.waiting_for_100_continue
+        if waits_for_us or self._received >= self._limits.body_rate * self._limits.body_time:
+            self._await_body()
+        else:
+            self._refuse(Refusal("invalid_input", "the body of the request comes too slowly", status=408))
+
+    def _refuse(self, refusal: Refusal) -> None:
+        """Reply and close. No reply is sent if a client would take it for the answer of another request."""
+        running = self.cycle is not None and not self.cycle.response_complete
+        is_answer = (
+            running and self._phase == "body" and not self.cycle.response_started and not self.pipeline
+        )
+        if self.transport.is_closing() or not (is_answer or (not running and self._phase == "head")):
+            self.transport.abort()
+            return
+        if running:
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        self.transport.write(raw_reply(refusal))
+        if not self.transport.can_write_eof():
+            self.transport.close()
+            return
+        self.transport.write_eof()  # closing at once would reset the connection before the client has read the reply
+        self._enter("refused", self._limits.linger, self.transport.close)
+
+    def _enter(self, phase: str, seconds: float = 0.0, then: Callable[[], None] | None = None) -> None:
+        """Change the phase, and with it the timer."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._phase = phase
+        self._timer = self.loop.call_later(seconds, then) if then else None
