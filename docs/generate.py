@@ -9,7 +9,6 @@ import argparse
 import ast
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 
 from queuectl import config, errors
@@ -18,10 +17,10 @@ from queuectl.cli.main import parser_of
 from queuectl.cli.parser import Parser
 from queuectl.cli.wait import NO_CODE, TIMED_OUT
 from queuectl.domain import lifecycle, names
-from queuectl.domain.job import STATES, TERMINAL, Spec
+from queuectl.domain.job import STATES, TERMINAL
 from queuectl.interrupt import INTERRUPTED
-from queuectl.service import shapes
 from queuectl.service.settings import WORDS
+from queuectl.service.shapes import jobs, workers
 from queuectl.store import protocol
 
 DOCS = Path(__file__).parent
@@ -196,6 +195,15 @@ named and is missing is an error (exit code 5). A queue in Redis with an archive
 JSON = """\
 Keys are added and never renamed; `schema` says so. Times are RFC 3339 in UTC, durations are seconds. `list` and `logs`
 also know `--jsonl`: one document a line."""
+
+JSON_NOTES = """\
+Some keys are there so that a program can make the same values again. Of a job: `sort_key` is the number by which ready
+jobs are ordered, `boost` the waiting time that one point of priority is worth, and `content` the digest of the request.
+Of a worker: `slots` follows from the claims in the store, `reported` is the state and the slots that the worker itself
+reported with its last heartbeat; `boot_id` and `directory` identify its host and its files. Of a queue in `status`:
+`oldest_due` is the time since which its oldest job has been due, `oldest_due_seconds` its distance from `now`. An error
+also has `index` if one of several requests is wrong, `ids` if the result of an enqueue is unknown, and `id`, `number`
+and `reason` if a job cannot be read."""
 
 
 def cli() -> str:
@@ -415,19 +423,6 @@ def _environment() -> str:
 
 
 def _json() -> str:
-    moment = datetime(2026, 11, 22, 15, tzinfo=UTC)
-    sample = lifecycle.enqueue(
-        id="1",
-        spec=Spec(),
-        queue="default",
-        priority=0,
-        run_at=moment,
-        waiting_for=(),
-        hold=False,
-        now=moment,
-    )
-    lifted = lifecycle.claim(sample, attempt_id="a", worker="w", lease=sample.spec.kill_grace, now=moment)
-    keys = ", ".join(f"`{key}`" for key in shapes.job(lifted))
     rows = [
         ("`enqueue`", '`{"schema": 1, "jobs": [{"id", "number", "state", "existing"}]}`'),
         ("`show`, `status JOB`, `dlq show`, `enqueue --wait`", '`{"schema": 1, "job": {…}}`'),
@@ -435,10 +430,25 @@ def _json() -> str:
             "`list`, `dlq list`",
             '`{"schema": 1, "jobs": [{…}], "next": null or a cursor, "unreadable": [{"id", "number", "reason"}]}`',
         ),
-        ("`status`", '`{"schema": 1, "store", "jobs", "queues", "slots", "workers"}`'),
+        (
+            "`status`",
+            '`{"schema": 1, "store", "jobs", "queues", "slots", "without_slot", "workers", "last_hour", "attention", '
+            '"now"}`',
+        ),
+        ("`worker list`", '`{"schema": 1, "workers": [{…}]}`'),
+        ("`explain`", '`{"schema": 1, "job": the id, "state", "why": […], "next": […], "number"}`'),
+        ("`doctor`", '`{"schema": 1, "ok", "checks": [{"name", "ok", "detail", "hint"}]}`'),
+        ("`config list`", '`{"schema": 1, "settings": [{"key", "value", "origin", "help"}]}`'),
         ("an error", '`{"schema": 1, "error": {"code", "message", "hint"}}`, with the same exit code'),
     ]
-    return f"{JSON}\n\n{table(('of', 'document'), rows)}\n\nA job has the keys {keys}."
+    parts = (
+        ("A job", jobs.JOB),
+        ("An attempt", jobs.ATTEMPT),
+        ("A worker", workers.WORKER),
+        ("A slot", workers.SLOT),
+    )
+    lists = (f"{noun} has the keys {', '.join(f'`{key}`' for key in record.keys)}." for noun, record in parts)
+    return "\n\n".join((JSON, table(("of", "document"), rows), *lists, JSON_NOTES))
 
 
 if __name__ == "__main__":

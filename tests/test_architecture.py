@@ -394,7 +394,6 @@ LONGEST_FUNCTION = 50
 
 LONG_FILES: dict[str, str] = {}
 LONG_FUNCTIONS = {
-    "service.shapes.job": "a table: the documented keys of a job, one a line",
     "python.queue.Queue.enqueue": "a table: the arguments of a job, one a line, and what each means",
 }
 

@@ -14,6 +14,7 @@ JOB_KEYS = {
     "env", "umask", "stdin", "output_limit", "split", "allow_detached", "unique_key", "after", "after_failure",
     "waiting_for", "batch", "tags", "meta", "lease", "cancel_requested", "history", "history_dropped", "last_error",
     "exit_code", "output_tail", "created_at", "updated_at", "started_at", "finished_at", "cause",
+    "sort_key", "boost", "content",
 }  # fmt: skip
 
 
@@ -82,6 +83,7 @@ class TestStatus:
             "workers",
             "last_hour",
             "attention",
+            "now",
         }
         assert document["store"]["durability"] == "power-safe"
         assert document["jobs"].keys() == {"total", *STATES}
@@ -95,6 +97,7 @@ class TestStatus:
             "pending",
             "processing",
             "oldest_due_seconds",
+            "oldest_due",
         }
         [worker] = document["workers"]
         documented = {

@@ -23,7 +23,7 @@ class TestExplain:
     def test_the_document_has_the_documented_keys(self, queuectl: CommandLine) -> None:
         queuectl("enqueue", "--id", "a", "x")
         document = queuectl.json("explain", "a")
-        assert document.keys() == {"schema", "job", "state", "why", "next"}
+        assert document.keys() == {"schema", "job", "state", "why", "next", "number"}
         assert (document["job"], document["state"]) == ("a", "pending")
         assert document["why"]
         assert document["next"]

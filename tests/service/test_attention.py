@@ -22,7 +22,7 @@ class Looks:
         self._store, self._settings = store, settings
 
     def __call__(self, **variables: str) -> list[Attention]:
-        return attention(queries.status(self._store, self._settings), unused(variables))
+        return attention(self._store, queries.status(self._store, self._settings), unused(variables))
 
     def kinds(self) -> list[str]:
         return [thing.kind for thing in self()]

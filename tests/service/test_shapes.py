@@ -24,7 +24,7 @@ JOB_KEYS = {
     "kill_grace", "cwd", "env", "umask", "stdin", "output_limit", "split", "allow_detached", "unique_key",
     "after", "after_failure", "waiting_for", "batch", "tags", "meta", "lease", "cancel_requested", "history",
     "history_dropped", "last_error", "exit_code", "output_tail", "created_at", "updated_at", "started_at",
-    "finished_at", "cause",
+    "finished_at", "cause", "sort_key", "boost", "content",
 }  # fmt: skip
 ATTEMPT_KEYS = {
     "attempt", "attempt_id", "worker", "host", "pid", "claimed_at", "started_at", "finished_at", "outcome", "exit_code",
@@ -115,7 +115,8 @@ def test_status_has_the_documented_keys(store: MemoryStore, settings: Settings) 
     found = queries.status(store, settings)
     shown = shapes.status(replace(found, attention=[Attention("disk", "it is full", "df", fault=False)]))
     assert shown.keys() == {
-        "schema", "store", "jobs", "queues", "slots", "without_slot", "workers", "last_hour", "attention"
+        "schema", "store", "jobs", "queues", "slots", "without_slot", "workers", "last_hour", "attention",
+        "now",
     }  # fmt: skip
     assert shown["schema"] == 1
     assert shown["store"] == {"url": "memory:", "durability": "memory-safe"}
@@ -130,6 +131,7 @@ def test_status_has_the_documented_keys(store: MemoryStore, settings: Settings) 
             "processing": 1,
             "jobs": {"pending": 1, "processing": 1},
             "oldest_due_seconds": 0,
+            "oldest_due": "2026-11-22T12:00:00.000000Z",
         }
     ]
     assert shown["slots"] == {"live": 2, "processing": 1, "idle": 1}

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from queuectl import bootstrap, config
-from queuectl.config import OPTIONS, Option, Settings
+from queuectl.config import OPTIONS, Settings
 from queuectl.service import shapes
 
 if TYPE_CHECKING:
@@ -21,9 +21,7 @@ def list_(session: "Session") -> int:
     """Print all settings."""
     settings = session.queue.settings()
     if session.json:
-        session.emit(
-            shapes.document(settings=[_shape(session, option, settings) for option in OPTIONS.values()])
-        )
+        session.emit(shapes.settings(settings, store=_text(session, "store", settings)))
         return 0
     for key in OPTIONS:
         origin = f"  # {settings.origins[key]}" if session.args.origin else ""
@@ -41,7 +39,9 @@ def get(session: "Session") -> int:
     """Print one setting."""
     option = config.option(session.args.key)
     if session.json:
-        session.emit(shapes.document(setting=_shape(session, option, session.queue.settings())))
+        settings = session.queue.settings()
+        shown = shapes.setting(option, settings, store=_text(session, "store", settings))
+        session.emit(shapes.document(setting=shown))
     elif option.key == "store":  # the URL is known before the store is opened
         session.print(bootstrap.shown(session.store_url))
     else:
@@ -78,32 +78,12 @@ def _report(session: "Session", settings: Settings) -> int:
     option = config.option(session.args.key)
     session.did(f"{option.key} = {settings.text(option.key)}")
     if session.json:
-        session.emit(shapes.document(setting=_entry(option, settings)))
+        session.emit(shapes.document(setting=shapes.setting(option, settings)))
         return 0
     session.print(f"{option.key} = {settings.text(option.key)}")
     if settings.origins[option.key] not in ("the store's settings", "default"):
         session.say(f"queuectl: here {settings.origins[option.key]} overrides the stored value")
     return 0
-
-
-def _shape(session: "Session", option: Option, settings: Settings) -> dict[str, object]:
-    entry = _entry(option, settings)
-    return entry | {"value": _text(session, "store", settings)} if option.key == "store" else entry
-
-
-def _entry(option: Option, settings: Settings) -> dict[str, object]:
-    return {
-        "key": option.key,
-        "value": _json_value(option, settings),
-        "origin": settings.origins[option.key],
-        "help": option.help,
-    }
-
-
-def _json_value(option: Option, settings: Settings) -> object:
-    """The value for JSON: a number stays a number; a duration or a size is the text that `config set` accepts."""
-    value = settings.value(option.key)
-    return value if option.kind in ("count", "number") else settings.text(option.key)
 
 
 def _text(session: "Session", key: str, settings: Settings) -> str:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from queuectl import __version__, bootstrap, trust
 from queuectl.cli.render import wrapped
 from queuectl.errors import CommandFailed, StoreUnusable
-from queuectl.service import shapes
 from queuectl.service.doctor import Check
+from queuectl.service.shapes.diagnosis import checks as shape
 from queuectl.terminal import paint, safe
 
 if TYPE_CHECKING:
@@ -39,8 +39,7 @@ def doctor(session: "Session") -> int:
     checks = [*_versions(), *_settings(session), *session.queue.doctor(), *_leftovers(session)]
     faults = [check for check in checks if not check.ok]
     if session.json:
-        shown = [{"name": c.name, "ok": c.ok, "detail": c.detail, "hint": c.hint} for c in checks]
-        session.emit(shapes.document(ok=not faults, checks=shown))
+        session.emit(shape(checks))
         return CommandFailed.exit_code if faults else 0
     session.out.writelines(line + "\n" for line in _lines(session, checks))
     if faults:

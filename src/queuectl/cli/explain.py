@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from queuectl.cli.references import JOB_HELP, reference
 from queuectl.domain.ids import handle
-from queuectl.service import shapes
+from queuectl.service.shapes.diagnosis import explanation
 from queuectl.terminal import safe
 
 if TYPE_CHECKING:
@@ -21,11 +21,10 @@ def explain_options(parser: "Parser") -> None:
 def explain(session: "Session") -> int:
     """Explain the state of a job in sentences."""
     found = session.queue.explain(reference(session.args.job))
-    job = found.job
     if session.json:
-        session.emit(shapes.document(job=job.id, state=job.state, why=found.why, next=found.next))
+        session.emit(explanation(found))
         return 0
-    session.print(f"job {handle(job) if session.on_terminal else job.id} is {job.state}")
+    session.print(f"job {handle(found) if session.on_terminal else found.id} is {found.state}")
     for sentence in found.why:
         session.print(
             f"  because {safe(sentence)}" if sentence == found.why[0] else f"  and {safe(sentence)}"

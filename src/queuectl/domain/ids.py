@@ -1,13 +1,10 @@
 """Job ids: readable text, made by the client so that it can repeat an enqueue whose result is unknown."""
 
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from queuectl.domain.names import check_name
 from queuectl.errors import InvalidInput
-
-if TYPE_CHECKING:
-    from queuectl.domain.job import Job
 
 RANDOM_BITS = 60
 
@@ -49,6 +46,18 @@ def is_made(id: str) -> bool:
     return len(id) == MADE and _HEX.issuperset(id)
 
 
-def handle(job: "Job") -> str:
+class Numbered(Protocol):
+    """A job, or a value that names one."""
+
+    @property
+    def id(self) -> str:
+        """The id."""
+
+    @property
+    def number(self) -> int:
+        """The number."""
+
+
+def handle(job: Numbered) -> str:
     """The short name of a job for people: its number, or the id that a person gave it."""
     return str(job.number) if is_made(job.id) else job.id

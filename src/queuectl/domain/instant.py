@@ -31,7 +31,9 @@ def in_range(instant: datetime) -> datetime:
 
 def format_instant(instant: datetime) -> str:
     """RFC 3339 in UTC with microseconds: `2026-11-22T15:00:00.000000Z`."""
-    return instant.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return (
+        instant.astimezone(UTC).isoformat(timespec="microseconds")[:-6] + "Z"
+    )  # strftime takes twice as long
 
 
 def format_age(age: timedelta) -> str:

@@ -11,6 +11,7 @@ from msgspec import Struct, convert
 
 from queuectl.config import OPTIONS, Settings
 from queuectl.domain.job import State
+from queuectl.domain.worker import Slot as ReportedSlot
 from queuectl.service import shapes
 from queuectl.service.doctor import Check as Check
 from queuectl.service.explain import Explanation as Explained
@@ -27,6 +28,7 @@ class Explanation(Struct, frozen=True):
     state: State
     why: tuple[str, ...]
     next: tuple[str, ...]
+    number: int
 
 
 class QueueStatus(Struct, frozen=True, kw_only=True):
@@ -41,9 +43,10 @@ class QueueStatus(Struct, frozen=True, kw_only=True):
 
 
 class WaitingQueue(QueueStatus, frozen=True, kw_only=True):
-    """One queue of a `Status`. `oldest_due_seconds`: for how long its longest waiting job has been due."""
+    """One queue of a `Status`. `oldest_due`: since when its longest waiting job has been due."""
 
     oldest_due_seconds: float | None
+    oldest_due: datetime | None
 
 
 class Slot(Struct, frozen=True):
@@ -57,6 +60,13 @@ class Slot(Struct, frozen=True):
     stopped: bool
 
 
+class Reported(Struct, frozen=True):
+    """The state of a worker and its slots, as the worker itself reported them with its last heartbeat."""
+
+    state: Literal["running", "draining", "paused"]
+    slots: tuple[ReportedSlot, ...]
+
+
 class Worker(Struct, frozen=True, kw_only=True):
     """One worker.
 
@@ -64,6 +74,8 @@ class Worker(Struct, frozen=True, kw_only=True):
     state          "running", "draining", "paused", or "lost" when its heartbeats are missing
     skew           seconds by which the clock of its host is ahead of the clock of the store
     claimed_ahead  jobs that it has claimed and that wait for a slot
+    count          the number of its slots
+    boot_id        identifies its host until the next boot; `directory` identifies its files
     """
 
     id: str
@@ -81,6 +93,10 @@ class Worker(Struct, frozen=True, kw_only=True):
     clock_jump: float | None
     slots: tuple[Slot, ...]
     claimed_ahead: int
+    count: int
+    boot_id: str
+    directory: str | None
+    reported: Reported
 
 
 class StoreStatus(Struct, frozen=True):
@@ -132,6 +148,7 @@ class Status(Struct, frozen=True, kw_only=True):
     workers: tuple[Worker, ...]
     last_hour: LastHour
     attention: tuple[Attention, ...]
+    now: datetime
 
 
 class Setting(Struct, frozen=True):
@@ -165,7 +182,8 @@ def status_of(status: StoredStatus) -> Status:
 
 def explanation_of(explained: Explained) -> Explanation:
     """Convert the explanation of a job to the type of the Python API."""
-    return Explanation(explained.job.id, explained.job.state, tuple(explained.why), tuple(explained.next))
+    why, then = tuple(explained.why), tuple(explained.next)
+    return Explanation(explained.id, explained.state, why, then, explained.number)
 
 
 def queue_of(queue: StoredQueue) -> QueueStatus:

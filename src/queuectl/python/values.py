@@ -34,6 +34,9 @@ class Job(Struct, frozen=True, kw_only=True):
     exit_code   of the last attempt that ended with an exit code
     history     the last twenty finished attempts; `history_dropped` counts the others
     lease       who runs the job now, or None
+    sort_key    the number by which ready jobs are ordered; `boost` is the waiting time that one point of priority is
+                worth
+    content     the digest of the request
     """
 
     id: str
@@ -81,6 +84,9 @@ class Job(Struct, frozen=True, kw_only=True):
     updated_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
+    sort_key: int
+    boost: timedelta
+    content: str
 
     @property
     def ended(self) -> bool:

@@ -1,7 +1,6 @@
 """What needs a person: one entry for each problem that does not go away by itself, or not soon.
 
-`status` shows the entries; `doctor` counts the faults among them. The entries are made from a `Status`, without
-another query to the store.
+`status` shows the entries; `doctor` counts the faults among them.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,9 +11,11 @@ from queuectl.domain.ids import handle, is_made
 from queuectl.domain.instant import format_age
 from queuectl.domain.job import Job
 from queuectl.domain.quantity import format_duration
+from queuectl.domain.query import Unreadable
 from queuectl.service import registry
 from queuectl.service.queries import Attention, QueueStatus, Status, WorkerStatus
-from queuectl.service.unreadable import refusal
+from queuectl.service.unreadable import known, refusal
+from queuectl.store.protocol import Store
 
 if TYPE_CHECKING:
     from queuectl.service.settings import Unused
@@ -25,18 +26,19 @@ TAKEN_BACK_WITHIN = timedelta(seconds=10)
 """Live workers recover a claim with an expired lease within seconds; until then a person has nothing to do."""
 UNREADABLE_NAMED = 5
 """Unreadable jobs that are named one by one."""
+EXPIRED_SEEN = 100
 EXPIRED_NAMED = 5
 """Jobs with an expired lease that are named one by one."""
 
 
-def attention(found: Status, unused: "Unused | None" = None) -> list[Attention]:
+def attention(store: Store, found: Status, unused: "Unused | None" = None) -> list[Attention]:
     """Everything that needs a person, most urgent first. `unused`: variables that name a store and are not used."""
     return [
         *_queues(found),
         *_workers(found),
-        *_expired_leases(found),
+        *_expired_leases(store.expired_leases(EXPIRED_SEEN), found),
         *_stopped(found),
-        *_unreadable(found),
+        *_unreadable(known(store)),
         *_clocks(found),
         *_variables(unused, found.url),
     ]
@@ -100,10 +102,10 @@ def _lost(item: WorkerStatus, now: datetime) -> str:
     return f"{worker_in_words(item)} {since}{jobs}"
 
 
-def _expired_leases(found: Status) -> Iterator[Attention]:
+def _expired_leases(expired: Sequence[Job], found: Status) -> Iterator[Attention]:
     living = any(item.state != "lost" for item in found.workers)
     names = {item.worker.id: worker_in_words(item) for item in found.workers}
-    late = [job for job in found.expired_leases if not living or found.now - _until(job) > TAKEN_BACK_WITHIN]
+    late = [job for job in expired if not living or found.now - _until(job) > TAKEN_BACK_WITHIN]
     hint = None if living else "queuectl worker start"
     for job in late[:EXPIRED_NAMED]:
         worker = names.get(job.lease.worker if job.lease else "", "a worker that is gone")
@@ -114,12 +116,12 @@ def _expired_leases(found: Status) -> Iterator[Attention]:
         yield Attention("lapsed_lease", f"and {len(late) - EXPIRED_NAMED} more with an expired lease", hint)
 
 
-def _unreadable(found: Status) -> Iterator[Attention]:
-    for each in found.unreadable[:UNREADABLE_NAMED]:
+def _unreadable(found: Sequence[Unreadable]) -> Iterator[Attention]:
+    for each in found[:UNREADABLE_NAMED]:
         error = refusal(each)
         yield Attention("unreadable", error.message, f"queuectl delete {each.number}")
-    if len(found.unreadable) > UNREADABLE_NAMED:
-        rest = len(found.unreadable) - UNREADABLE_NAMED
+    if len(found) > UNREADABLE_NAMED:
+        rest = len(found) - UNREADABLE_NAMED
         yield Attention("unreadable", f"and {rest} more jobs that cannot be read", "queuectl list --all")
 
 

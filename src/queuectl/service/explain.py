@@ -32,7 +32,9 @@ FIRST_OF_LINE = 1000
 class Explanation(Struct, frozen=True):
     """Sentences: why the job is in its state, and what happens next or can be done."""
 
-    job: Job
+    id: str
+    number: int
+    state: State
     why: list[str]
     next: list[str]
 
@@ -41,7 +43,7 @@ def explain(store: Store, settings: Settings, job: Job) -> Explanation:
     """Read everything that the state of a job depends on."""
     case = _Case(store, settings, job)
     why, then = _STATES[job.state]
-    return Explanation(job, list(why(case)), list(then(case)))
+    return Explanation(job.id, job.number, job.state, list(why(case)), list(then(case)))
 
 
 class _Case:

@@ -123,7 +123,7 @@ class LocalQueue:
         from queuectl.service.queries import status
 
         found = status(self._store, self.settings())
-        return replace(found, attention=attention(found, self._sources.unused))
+        return replace(found, attention=attention(self._store, found, self._sources.unused))
 
     def explain(self, reference: str) -> "Explanation":
         from queuectl.service.explain import explain

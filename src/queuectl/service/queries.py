@@ -11,11 +11,10 @@ from queuectl.config import Settings
 from queuectl.domain.ids import handle
 from queuectl.domain.job import STATES, Attempt, Job, State
 from queuectl.domain.output import Chunk
-from queuectl.domain.query import Counts, Filter, Found, Page, Unreadable
+from queuectl.domain.query import Counts, Filter, Found, Page
 from queuectl.domain.queue import QueueSettings
 from queuectl.domain.worker import Slot, Worker
 from queuectl.errors import NotFound
-from queuectl.service import unreadable
 from queuectl.store.protocol import Store
 
 MISSED_BEATS = 3
@@ -26,7 +25,6 @@ PROCESSING_SEEN = 2000
 """Running jobs that are read to fill the slots. If there are more, slots are shown as workers reported them."""
 LOOKS = 5
 """How often counts and running jobs are read until they agree: they are two queries, and jobs go on meanwhile."""
-EXPIRED_SEEN = 100
 RECENT_SEEN = 200
 """The number of newest failed and dead jobs that are read to count those of the last hour."""
 
@@ -120,9 +118,7 @@ class Status(Struct, frozen=True):
     processing: int
     ahead: int
     lost: int
-    expired_leases: list[Job]
     last_hour: LastHour
-    unreadable: list[Unreadable]
     now: datetime
     attention: Sequence[Attention] = ()
 
@@ -153,9 +149,7 @@ def status(store: Store, settings: Settings) -> Status:
         processing=busy,
         ahead=ahead,
         lost=lost,
-        expired_leases=store.expired_leases(EXPIRED_SEEN),
         last_hour=_last_hour(store, sums, now, archived=said.archived),
-        unreadable=unreadable.known(store),
         now=now,
     )
 

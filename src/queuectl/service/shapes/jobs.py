@@ -1,0 +1,65 @@
+"""The documents of a job, of its parts, and of the answers to an enqueue."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from queuectl.domain.job import Attempt, CancelRequest, Job, Lease, Parent, Spec
+from queuectl.domain.query import Unreadable
+from queuectl.domain.retry import RetryPolicy
+from queuectl.errors import Conflict
+from queuectl.service.enqueueing import Enqueued
+from queuectl.service.shapes import faults
+from queuectl.service.shapes.record import OCTAL, Form, Record
+
+PARENT = Record(Parent, "job on")
+CANCEL_REQUEST = Record(CancelRequest, "by at reason")
+LEASE = Record(Lease, "attempt_id worker slot pid claimed_at started_at until")
+ATTEMPT = Record(
+    Attempt,
+    "attempt attempt_id worker host pid claimed_at started_at finished_at outcome exit_code signal error user_cpu "
+    "system_cpu max_rss output_bytes ended_processes",
+)
+UNREADABLE = Record(Unreadable, "id number reason")
+_BACKOFF = Record(RetryPolicy, "base factor max jitter", {"max": "longest"})
+JOB = Record[Job](
+    {"": Job, "spec": Spec, "spec.retry": RetryPolicy},
+    "id number command argv shell queue priority state cause run_at attempts failures losses version max_retries "
+    "max_losses backoff no_retry_codes timeout kill_grace cwd env umask stdin output_limit split allow_detached "
+    "unique_key after after_failure waiting_for batch tags meta lease cancel_requested history history_dropped "
+    "last_error exit_code output_tail created_at updated_at started_at finished_at sort_key boost content",
+    {"backoff": "retry"},
+    backoff=Form(_BACKOFF.encode, _BACKOFF.fields),
+    umask=OCTAL,
+    after=PARENT.many,
+    lease=LEASE.one,
+    cancel_requested=CANCEL_REQUEST.one,
+    history=ATTEMPT.many,
+)
+
+job, job_of = JOB.encode, JOB.decode
+attempt, attempt_of = ATTEMPT.encode, ATTEMPT.decode
+unreadable, unreadable_of = UNREADABLE.encode, UNREADABLE.decode
+
+
+def enqueued(item: Enqueued, *, complete: bool = False) -> dict[str, Any]:
+    """One job of the answer to an enqueue; `complete` with all that `enqueued_of` needs."""
+    job = item.job
+    shown = {"id": job.id, "number": job.number, "state": job.state, "existing": item.existing}
+    return {**shown, **_complete(item)} if complete else shown
+
+
+def refused(item: Enqueued, *, index: int, id: str) -> dict[str, Any]:
+    """One request that was refused, by its position and its id; `enqueued_of` reads it too."""
+    assert item.refused
+    return {"index": index, "id": id, "error": faults.body(item.refused), **_complete(item)}
+
+
+def _complete(item: Enqueued) -> dict[str, Any]:
+    return {"status": item.status, "job": job(item.job)}
+
+
+def enqueued_of(document: Mapping[str, Any]) -> Enqueued:
+    """The answer to one request, stored or refused."""
+    fault = faults.fault_of(document["error"]) if "error" in document else None
+    assert fault is None or isinstance(fault, Conflict)
+    return Enqueued(job_of(document["job"]), document["status"], fault)

@@ -1,0 +1,80 @@
+"""The documents of the whole system: its status, its queues, and what needs a person."""
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+from queuectl.service.queries import Attention, LastHour, QueueStatus, Status
+from queuectl.service.shapes.record import Record, build, document, instant, seconds
+from queuectl.service.shapes.workers import WORKER
+
+ATTENTION = Record(Attention, "kind text hint fault")
+LAST_HOUR = Record(LastHour, "retries deaths")
+
+attention, attention_of = ATTENTION.encode, ATTENTION.decode
+
+
+def queue(queue: QueueStatus) -> dict[str, Any]:
+    """One queue."""
+    return {
+        "name": queue.name,
+        "paused": queue.paused,
+        "limit": queue.limit,
+        "pending": queue.jobs.get("pending", 0),
+        "processing": queue.jobs.get("processing", 0),
+        "jobs": dict(queue.jobs),
+    }
+
+
+def queue_of(document: Mapping[str, Any]) -> QueueStatus:
+    """One queue, from a list of queues or from the status."""
+    return build(document, QueueStatus)
+
+
+def status(status: Status) -> dict[str, Any]:
+    """The whole system at a glance, with what needs a person."""
+    return document(
+        store={"url": status.url, "durability": status.durability},
+        jobs={"total": sum(status.jobs.values()), **status.jobs},
+        queues=[
+            {
+                **queue(item),
+                "oldest_due_seconds": _since(item.oldest_due, status.now),
+                "oldest_due": instant(item.oldest_due),
+            }
+            for item in status.queues
+        ],
+        slots={
+            "live": status.live,
+            "processing": status.processing,
+            "idle": status.live - status.processing,
+        },
+        without_slot={"claimed_ahead": status.ahead, "held_by_lost": status.lost},
+        workers=WORKER.many.encode(status.workers),
+        last_hour=LAST_HOUR.encode(status.last_hour),
+        attention=ATTENTION.many.encode(status.attention),
+        now=instant(status.now),
+    )
+
+
+def status_of(document: Mapping[str, Any]) -> Status:
+    """The status of its document."""
+    jobs, slots, others = document["jobs"], document["slots"], document["without_slot"]
+    fields = {
+        **document["store"],
+        "jobs": {state: count for state, count in jobs.items() if state != "total"},
+        "queues": document["queues"],
+        "workers": WORKER.many.decode(document["workers"]),
+        "live": slots["live"],
+        "processing": slots["processing"],
+        "ahead": others["claimed_ahead"],
+        "lost": others["held_by_lost"],
+        "last_hour": document["last_hour"],
+        "attention": document["attention"],
+        "now": document["now"],
+    }
+    return build(fields, Status)
+
+
+def _since(at: datetime | None, now: datetime) -> float | int | None:
+    return None if at is None else seconds(max(now - at, timedelta(0)))

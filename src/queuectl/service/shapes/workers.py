@@ -1,0 +1,44 @@
+"""The documents of workers, of their slots, and of workers that do not answer."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from queuectl.domain.worker import Slot, Worker
+from queuectl.service.queries import SlotStatus, WorkerStatus
+from queuectl.service.registry import Silence
+from queuectl.service.shapes.jobs import JOB
+from queuectl.service.shapes.record import Form, Record, instant
+
+SLOT = Record(SlotStatus, "slot job since number command stopped")
+_REPORTED = Record(Worker, "state slots", slots=Record(Slot, "slot job since stopped").many)
+"""What the worker said with its last heartbeat. A lost worker says no more, and the claims are always newer."""
+WORKER = Record[WorkerStatus](
+    {"": WorkerStatus, "worker": Worker},
+    "id name host holder_pid agent_pid version queues started_at last_heartbeat state note skew clock_jump slots "
+    "claimed_ahead count boot_id directory reported",
+    {"last_heartbeat": "heartbeat", "claimed_ahead": "ahead", "reported": "worker"},
+    slots=SLOT.many,
+    reported=Form(_REPORTED.encode, _REPORTED.fields),
+)
+
+worker, worker_of = WORKER.encode, WORKER.decode
+
+
+def silence(silent: Silence, *, complete: bool = False) -> dict[str, Any]:
+    """A worker that does not answer, with the jobs that it may still run; `complete` with what `silence_of` needs."""
+    worker = silent.item.worker
+    shown = {
+        "id": worker.id,
+        "name": worker.name,
+        "host": worker.host,
+        "last_heartbeat": instant(worker.heartbeat),
+        "jobs": [job.id for job in silent.jobs],
+        "taken_back_at": instant(silent.taken_back_at),
+    }
+    whole = {"worker": WORKER.encode(silent.item), "claims": JOB.many.encode(silent.jobs)}
+    return {**shown, **whole} if complete else shown
+
+
+def silence_of(document: Mapping[str, Any]) -> Silence:
+    """The worker that does not answer, from its complete document."""
+    return Silence(WORKER.decode(document["worker"]), JOB.many.decode(document["claims"]))
