@@ -100,9 +100,8 @@ class _Reader:
         if faults and not keep_going:
             first = min(faults)
             before = [request for number, request in requests.items() if number < first]
-            self._enqueue(
-                numbers, before, dry_run=True
-            )  # an earlier line may have a fault that only this check finds
+            # An earlier line may have a fault that only this check finds.
+            self._enqueue(numbers, before, dry_run=True)
             self._refuse(first, faults[first])
 
         def note(error: InvalidInput) -> None:
@@ -148,9 +147,7 @@ class _Reader:
             return self._session.queue.enqueue(requests, on_invalid=on_invalid, dry_run=dry_run)
         except OutcomeUnknown as unknown:
             self._session.out.writelines(id + "\n" for id in unknown.ids)
-            hint = (
-                "the ids of the uncertain batch are printed; `queuectl list` shows which of them are stored"
-            )
+            hint = "the ids of the uncertain batch are printed; `queuectl list` shows which of them exist"
             raise OutcomeUnknown(unknown.message, hint) from unknown
         except QueuectlError as error:
             if isinstance(error, InvalidInput) and error.index is not None:
@@ -276,9 +273,8 @@ class _Progress:
 
     def _of(self) -> str:
         read = self._source.tell() if self._size else 0
-        if (
-            not 0 < read < self._size
-        ):  # for example after a JSON array, which is read completely before its first job
+        # A JSON array, for example, is read completely before its first job.
+        if not 0 < read < self._size:
             return " enqueued"
         total = round(self._lines * self._size / read)
         return f" of about {total} enqueued{self._rest.words(self._size - read)}"

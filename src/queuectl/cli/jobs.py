@@ -201,15 +201,11 @@ def print_job(session: "Session", job: Job, *, short: bool = False) -> int:
 
 
 def _print_attempts(session: "Session", job: Job, form: Form) -> None:
-    table(
-        session, ATTEMPT_COLUMNS, [_attempt_row(attempt, form) for attempt in job.history], LESS_OF_ATTEMPTS
-    )
-    for attempt in job.history:
-        if attempt.ended_processes:
-            what = "1 process" if attempt.ended_processes == 1 else f"{attempt.ended_processes} processes"
-            session.print(
-                f"attempt {attempt.attempt} left {what} running: ended (--allow-detached keeps them)"
-            )
+    table(session, ATTEMPT_COLUMNS, [_attempt_row(each, form) for each in job.history], LESS_OF_ATTEMPTS)
+    for each in job.history:
+        if each.ended_processes:
+            what = "1 process" if each.ended_processes == 1 else f"{each.ended_processes} processes"
+            session.print(f"attempt {each.attempt} left {what} running: ended (--allow-detached keeps them)")
 
 
 def states_of(text: str | None) -> frozenset[State]:

@@ -1,14 +1,14 @@
-"""Writing without waiting for the reader, which may be a pager, a stopped terminal, or a pipe that is never read."""
+"""Writes without waiting for the reader, which may be a pager, a stopped terminal, or a pipe that is never read."""
 
 import os
 import select
 
 PIECE = 4096
-"""Bytes that a writable pipe takes at once (PIPE_BUF on Linux)."""
+"""Bytes that a writable pipe accepts in one write (PIPE_BUF on Linux)."""
 
 
 def write(descriptor: int, data: bytes) -> bool:
-    """Write as much as the descriptor takes without waiting; return whether everything was written.
+    """Write as much as the descriptor accepts without waiting. Returns whether everything was written.
 
     The descriptor stays in blocking mode, because this process shares it with the shell.
     """
@@ -19,6 +19,6 @@ def write(descriptor: int, data: bytes) -> bool:
             if not any(events & select.POLLOUT for _, events in poll.poll(0)):
                 return False
             os.write(descriptor, data[start : start + PIECE])
-    except OSError:  # EPIPE, EIO, ENOSPC, closed: the worker goes on without this output
+    except OSError:  # EPIPE, EIO, ENOSPC, closed: the worker continues without this output
         return False
     return True

@@ -111,7 +111,7 @@ class Stop(NamedTuple):
 
 
 class Leave(NamedTuple):
-    """Agent: the store is gone for good. The holder exits with 1, unless results wait for the store."""
+    """Agent: the store is lost permanently. The holder exits with 1, unless results wait for the store."""
 
     why: str
 
@@ -133,7 +133,7 @@ class Reload(NamedTuple):
 
 
 class KnownAttempt(NamedTuple):
-    """One attempt in a `Welcome`."""
+    """One attempt of the holder, as an entry of `Welcome`."""
 
     attempt_id: str
     job_id: str
@@ -147,7 +147,7 @@ class KnownAttempt(NamedTuple):
 class Welcome(NamedTuple):
     """Holder: answers `Hello`.
 
-    After it the holder sends every output chunk and every `Exited` that is not acknowledged, with the same n and bytes
+    Then the holder sends every output chunk and every `Exited` that is not acknowledged, with the same n and bytes
     as the first time.
     """
 
@@ -160,7 +160,7 @@ class Welcome(NamedTuple):
     count: int  # type: ignore[assignment]  # slots; it hides tuple.count, which nobody calls
     phase: str  # "running", "draining" or "stopping"
     attempts: Sequence[Fields]
-    directory: str | None = None  # its identity, see `host.slot_file`
+    directory: str | None = None  # the identity of the directory, see `host.slot_file`
     born: float | None = None
 
     def known(self) -> list[KnownAttempt]:
@@ -188,7 +188,7 @@ class Output(NamedTuple):
     attempt_id: str
     job_id: str
     n: int
-    stream: int  # 0: both in one pipe; with `split` 1 or 2
+    stream: int  # 0: stdout and stderr together; with `split` 1 or 2
     at: float
     offset: int
 
@@ -196,9 +196,9 @@ class Output(NamedTuple):
 class Exited(NamedTuple):
     """Holder: how an attempt ended. The payload is the end of its output.
 
-    `ended_by` says why the holder ended the command; null: the command ended by itself. If the command ran, `error`
-    is a note, for example that a process could not be killed. `leftovers` counts the processes that the command left
-    running, or that the holder killed in addition to the leader.
+    `ended_by` is the reason why the holder ended the command, or null if the command ended by itself. If the command
+    ran, `error` is a remark, for example that a process could not be killed. `leftovers` counts the processes that the
+    command left running, or that the holder killed in addition to the leader.
     """
 
     attempt_id: str
@@ -222,13 +222,13 @@ class Exited(NamedTuple):
 
 
 class Dropped(NamedTuple):
-    """Holder: these attempts were never started and never will be."""
+    """Holder: these attempts were not started, and will never be started."""
 
     attempt_ids: Sequence[str]
 
 
 class Trouble(NamedTuple):
-    """Holder: not started, because this host lacks processes, descriptors or memory. The job is not at fault."""
+    """Holder: an attempt was not started, because this host lacks a resource. The job is not at fault."""
 
     attempt_id: str
     error: str
@@ -330,7 +330,7 @@ def to_fields(message: Message) -> Fields:
 
 
 def from_fields(fields: Fields) -> Message | None:
-    """The message in a JSON object; None for a type that this version does not know. Raises MalformedFrame."""
+    """The message in a JSON object, or None if this version has no such type. Raises MalformedFrame."""
     read = _READ.get(fields["type"])
     if read is None:
         return None
@@ -352,7 +352,7 @@ def encode(message: Message, payload: bytes = b"") -> bytes:
 
 
 def frame(text: bytes, payload: bytes = b"") -> bytes:
-    """One frame around the JSON of a message."""
+    """One frame: the JSON of a message, and the payload."""
     return _LENGTHS.pack(len(text), len(payload)) + text + payload
 
 
@@ -361,7 +361,7 @@ def _read_standard(text: bytes) -> Any:
 
 
 class Reader:
-    """Cuts bytes into frames and reads their JSON. Keeps at most one incomplete frame, of bounded size.
+    """Splits bytes into frames and decodes their JSON. Keeps at most one incomplete frame, of bounded size.
 
     `parse` decodes JSON and raises ValueError for invalid JSON. The agent passes a faster parser than that of the
     standard library; the holder must not load this parser.
@@ -372,7 +372,7 @@ class Reader:
         self._buffer = bytearray()
 
     def feed(self, data: bytes | memoryview) -> Iterator[tuple[Fields, bytes]]:
-        """Add bytes; yield the fields and the payload of each frame that is then complete. Raises MalformedFrame."""
+        """Add bytes. Yields the fields and the payload of each frame that is now complete. Raises MalformedFrame."""
         buffer, start = self._buffer, 0
         buffer += data
         try:

@@ -2,7 +2,7 @@
 
 
 def counted(count: int, noun: str) -> str:
-    """`1 command`, `2 commands`, `2 processes`."""
+    """A number with its noun, for example `1 command`, `2 commands` or `2 processes`."""
     if count == 1:
         return f"1 {noun}"
     return f"{count} {noun}es" if noun.endswith("s") else f"{count} {noun}s"

@@ -1,4 +1,4 @@
-"""`python -m queuectl.worker.holder`."""
+"""Runs the holder for `python -m queuectl.worker.holder`."""
 
 from queuectl.worker.holder.main import entry
 

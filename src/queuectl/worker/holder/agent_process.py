@@ -2,7 +2,7 @@
 
 Normally there is one agent. While it is replaced there may be two.
 
-Invariant: the holder acts only on messages of the agent that said hello last. It closes the connection of an older
+Invariant: the holder acts only on messages of the agent that sent `Hello` last. It closes the connection of an older
 agent with all unread input. Otherwise the holder could start a job for an agent that was stopped for a while,
 although its successor has given this job back to the queue, and the job would run twice. Tests:
 `test_a_start_that_was_not_read_is_gone_with_its_agent`,
@@ -32,7 +32,7 @@ _RECEIVE = 1 << 18
 
 
 class AgentProcess:
-    """One agent process and the socket to it. Nothing is sent to an agent that has not said hello."""
+    """One agent process and the socket to it. Before an agent has sent `Hello`, nothing is sent to it."""
 
     def __init__(self, pid: int, sock: socket.socket, born: float) -> None:
         self.pid, self.sock, self.born = pid, sock, born
@@ -42,7 +42,7 @@ class AgentProcess:
 
 
 class AgentProcesses:
-    """Starts agents, restarts them with growing pauses, and carries frames to and from the current one."""
+    """Starts agents, replaces them after growing pauses, and exchanges frames with the current agent."""
 
     def __init__(
         self,
@@ -64,21 +64,25 @@ class AgentProcesses:
 
     @property
     def connected(self) -> bool:
-        """Whether an agent has said hello and is still connected."""
+        """Whether an agent has sent `Hello` and is still connected."""
         return self._current is not None
 
     def send(self, frame: bytes) -> None:
-        """Queue a frame for the current agent. Without an agent drop it: the next welcome repeats what matters."""
+        """Queue a frame for the current agent.
+
+        If there is no agent, drop the frame: the `Welcome` to the next agent contains all running attempts, and every
+        unacknowledged result and chunk follows it.
+        """
         if self._current is not None:
             self._current.out += frame
 
     def due(self) -> float:
-        """When `run_due` or `flush` has something to do."""
+        """When `run_due` or `flush` must be called."""
         send_at = self._send_at if self._current is not None and self._current.out else NEVER
         return min(self._start.at, send_at, min(self._kill_at.values(), default=NEVER))
 
     def run_due(self, now: float) -> None:
-        """Start the next agent when its time has come; kill an agent that should have exited."""
+        """Start the next agent if its pause is over. Kill an agent that should have exited."""
         if self._start.fires(now):
             self.start(now)
         if self._kill_at:
@@ -87,7 +91,7 @@ class AgentProcesses:
     def _kill_old(self, now: float) -> None:
         for pid in [pid for pid, at in self._kill_at.items() if now >= at]:
             del self._kill_at[pid]
-            # The pid is our child's: if it were reaped, `reaped` would have removed it.
+            # This pid still belongs to our child: `reaped` removes the pid of a reaped child.
             os.kill(pid, signal.SIGKILL)
 
     def start(self, now: float) -> None:
@@ -107,12 +111,12 @@ class AgentProcesses:
         self._selector.register(ours, selectors.EVENT_READ, partial(self._ready, self._newest))
 
     def stop_starting(self) -> None:
-        """The worker ends: do not replace an agent that exits."""
+        """Do not replace an agent that exits, because the worker ends."""
         self._start.clear()
         self._newest = None
 
     def reaped(self, pid: int, status: int, now: float) -> bool:
-        """A child has ended; return whether it was an agent."""
+        """Handle the end of a child. Returns whether the child was an agent."""
         agent = self._all.pop(pid, None)
         if agent is None:
             return False
@@ -129,7 +133,7 @@ class AgentProcesses:
         return True
 
     def flush(self, now: float) -> None:
-        """Send the queued frames; the rest follows when the socket takes more."""
+        """Send the queued frames. What the socket does not accept is sent when the socket is writable again."""
         agent = self._current
         if agent is None or not agent.out or now < self._send_at:
             return
@@ -140,10 +144,10 @@ class AgentProcesses:
         except BlockingIOError:
             sent = 0
         except OSError:
-            self._send_at = NEVER  # the agent is gone; reading or reaping will report it
+            self._send_at = NEVER  # the agent has exited; reading or reaping will report this
             return
         del agent.out[:sent]
-        if agent.out:  # the socket is full: it wakes the loop when it is writable
+        if agent.out:  # the socket is full, and wakes the loop when it is writable
             self._send_at = NEVER
         events = selectors.EVENT_READ | (selectors.EVENT_WRITE if agent.out else 0)
         key = self._selector.get_key(agent.sock)
@@ -151,12 +155,12 @@ class AgentProcesses:
             self._selector.modify(agent.sock, events, key.data)
 
     def kill_all(self) -> None:
-        """Kill all remaining agents, because the worker has ended."""
+        """Kill all remaining agents, because the worker ends."""
         for pid in self._all:
             os.kill(pid, signal.SIGKILL)
 
     def _spawn(self, descriptor: int) -> int:
-        # dup2 makes an inheritable copy even when both numbers are equal. So our descriptors can stay close-on-exec.
+        # dup2 makes an inheritable copy even if both numbers are equal, so our own descriptors can stay close-on-exec.
         return os.posix_spawnp(
             self._argv[0],
             [*self._argv, "--fd", "3"],
@@ -210,7 +214,7 @@ class AgentProcesses:
         self._send_at = 0.0
 
     def _let_go(self, agent: AgentProcess) -> None:
-        """Disconnect an agent; its process must exit within `EXIT_PATIENCE`."""
+        """Disconnect an agent. If its process does not exit within `EXIT_PATIENCE`, it is killed."""
         self._disconnect(agent)
         if agent.pid in self._all:
             self._kill_at[agent.pid] = boottime() + EXIT_PATIENCE

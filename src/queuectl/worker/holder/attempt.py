@@ -1,4 +1,4 @@
-"""One attempt as the holder sees it: its data, and the `exited` message made of it."""
+"""One attempt in the holder: its data, and the `exited` message about it."""
 
 import os
 import re
@@ -14,18 +14,17 @@ from queuectl.worker.host import process_table
 from queuectl.worker.protocol import Exited, KnownAttempt, Start, encode
 
 LEASE_GRACE = 0.3
-"""Seconds before the end of a lease at which TERM is sent, so that KILL comes in time: after it, another worker may
-start the job.
-"""
+"""Seconds before the end of a lease at which TERM is sent, so that KILL follows before the end of the lease. After
+that, another worker may start the job."""
 ANNOUNCE_AFTER = 0.01
 """Seconds of a command's life before its start is reported and its pipes are watched."""
 
 _RSS_UNIT = 1 if sys.platform == "darwin" else 1024
 _COUNTED_LATE = 1 << 20
-"""Bytes by which the kernel's count of a process's pages may be behind."""
+"""Bytes by which the kernel's count of the memory of a process may be too low."""
 _own_peak = [0]
 """The holder's peak memory in bytes when it was last read."""
-# The id is part of a record of fixed size and of a file's name.
+# The id is limited because a record of fixed size and the name of a file contain it.
 _ID = re.compile(r"[A-Za-z0-9_-]{1,40}", re.ASCII)
 
 
@@ -44,10 +43,10 @@ class Phase(StrEnum):
 
 
 class Attempt:
-    """From the agent's order to the result that waits for its acknowledgement.
+    """One attempt, from the agent's `Start` to the acknowledgement of the result.
 
     `born`, `exited_at`, `deadline` and `next_at` are on the clock of `boottime`; `started_at` is epoch seconds.
-    `next_at` is the time of the phase's next step, if no event comes before.
+    `next_at` is the time of the phase's next step, if no event happens before.
     """
 
     __slots__ = (
@@ -86,11 +85,11 @@ class Attempt:
 
     @property
     def exited(self) -> bool:
-        """Whether the leader has ended and is reaped."""
+        """Whether the leader has ended and was reaped."""
         return self.status is not None
 
     def started(self, slot: int, pid: int, born: float, wall: float) -> None:
-        """The command runs."""
+        """Record the start of the command."""
         self.phase, self.slot, self.pid, self.born, self.started_at = Phase.RUNNING, slot, pid, born, wall
         self.next_at = self.limit_at()
 
@@ -99,35 +98,35 @@ class Attempt:
         return min(self.born + self.timeout, self.deadline - LEASE_GRACE)
 
     def exceeded(self, now: float) -> str | None:
-        """Which limit is exceeded: "timeout", "lease" or none."""
+        """The exceeded limit: "timeout" or "lease", or None."""
         if now < self.limit_at():
             return None
         return "timeout" if now >= self.born + self.timeout else "lease"
 
     def extend(self, deadline: float) -> None:
-        """The lease has this deadline now."""
+        """Set the deadline of the lease."""
         self.deadline = deadline
         if self.phase is Phase.RUNNING:
             self.next_at = self.limit_at()
 
     def due(self) -> float:
-        """The time of the next step for a started attempt, if no event comes before."""
+        """The time of the next step of a started attempt, if no event happens before."""
         announce_at = NEVER if self.listening else self.born + ANNOUNCE_AFTER
         return min(self.next_at, announce_at, self.output.due())
 
     def known(self) -> KnownAttempt:
-        """The entry of this attempt in a welcome, which has three states."""
+        """The entry of this attempt in a `Welcome` message. There an attempt has one of three states."""
         state = self.phase if self.phase in (Phase.QUEUED, Phase.FINISHED) else Phase.RUNNING
         started = (self.pid or None, self.slot, self.started_at or None, self.born if self.pid else None)
         return KnownAttempt(self.id, self.job_id, state.value, *started)
 
     def size(self) -> int:
-        """The bytes that the result and the unacknowledged output take."""
+        """The memory in bytes for the result and the unacknowledged output."""
         return self.output.size() + len(self.result or b"")
 
     def make_result(self, now: float) -> None:
         """Make the `exited` message of a command that ran."""
-        status = 9 if self.status is None else self.status  # None: the process does not end even on KILL
+        status = 9 if self.status is None else self.status  # None if the process does not end even after KILL
         code = os.waitstatus_to_exitcode(status)
         self._make_result(
             now if self.exited_at == NEVER else self.exited_at,
@@ -153,7 +152,7 @@ class Attempt:
             pid=self.pid or None,
             slot=self.slot,
             started_at=self.started_at,
-            # The start and the measured duration: the wall clock may have been set meanwhile.
+            # Computed from the start and the measured duration, because the wall clock may have been set meanwhile.
             finished_at=self.started_at + ended_at - self.born,
             born=self.born,
             user_cpu=usage and usage.ru_utime,
@@ -177,7 +176,7 @@ def _max_rss(usage: resource.struct_rusage) -> int | None:
     Until its exec a process has the memory of the process that spawned it, and Linux keeps the larger value.
     """
     peak = usage.ru_maxrss * _RSS_UNIT
-    # Our own peak only rises. Reading it takes 30 µs, so a small command is compared with the last reading.
+    # Our own peak never falls. To read it takes 30 µs, so a small command is compared with the last reading.
     if peak > _own_peak[0] + _COUNTED_LATE:
         _own_peak[0] = process_table.peak_memory()
     return peak if peak > _own_peak[0] + _COUNTED_LATE else None

@@ -19,7 +19,7 @@ WITHIN = 1.0
 
 
 class Guard:
-    """The holder's side: start the guard, dismiss it."""
+    """The holder's access to its guard: starts and dismisses the guard."""
 
     def __init__(self, slots: SlotFile) -> None:
         self._slots = slots
@@ -27,7 +27,7 @@ class Guard:
         self.pid = 0
 
     def start(self) -> None:
-        """Fork the guard, or the next one. The holder has no threads, so a fork is safe."""
+        """Fork a guard. The holder has no threads, so a fork is safe."""
         if self._pipe >= 0:
             os.close(self._pipe)
             self._pipe, self.pid = -1, 0
@@ -40,9 +40,7 @@ class Guard:
     def dismiss(self) -> None:
         """Let the guard exit without killing, because no command runs any more."""
         if self._pipe >= 0:
-            with contextlib.suppress(
-                BrokenPipeError
-            ):  # the guard has just died: there is nothing left to guard
+            with contextlib.suppress(BrokenPipeError):  # the guard has just died, and is not needed any more
                 os.write(self._pipe, b"\0")
             os.close(self._pipe)
             self._pipe = -1
@@ -61,13 +59,13 @@ def _watch(pipe: int, slots: SlotFile) -> None:
 
 
 def _isolate(pipe: int) -> None:
-    """Drop the inherited lock, sockets, pipes, session and signal handlers of the holder."""
+    """Release the lock, sockets, pipes, session and signal handlers that were inherited from the holder."""
     signal.set_wakeup_fd(-1)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
         signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     os.setsid()
     for descriptor in list(process_table.foreign_descriptors({pipe})):
-        with contextlib.suppress(OSError):  # the listing's own descriptor is closed already
+        with contextlib.suppress(OSError):  # the descriptor of the listing itself is already closed
             os.close(descriptor)
     process_table.name_process("queuectl-guard")

@@ -1,4 +1,4 @@
-"""The kill ladder ends the processes of a command. No other code does so while the holder lives.
+"""The kill ladder ends the processes of a command. While the holder lives, no other code ends them.
 
 The steps: TERM to the process group and to processes that have left it; CONT, because a stopped process receives TERM
 only when it continues; after the grace period KILL; then snapshots until two in a row are empty.
@@ -9,7 +9,7 @@ Invariants:
 * One empty snapshot is not enough: a process that is born while /proc is read may be in no snapshot, but it is in the
   next one (`test_one_empty_look_is_not_enough`).
 
-A ladder never blocks. Each step takes a fresh snapshot of all processes and says when the next step is due.
+A ladder never blocks. Each step takes a fresh snapshot of all processes and returns when the next step is due.
 """
 
 import signal
@@ -25,9 +25,9 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.005, 0.25
 
 
 class Snapshot:
-    """All processes at one time. They are read at the first use, so that several ladders share one reading.
+    """All processes at one time. They are read at the first use, and several ladders share one reading.
 
-    Each end of a command makes a snapshot, and few are used. So to make one is cheap.
+    A snapshot is created at each end of a command and rarely used, so creating one is cheap.
     """
 
     def __init__(self) -> None:
@@ -87,12 +87,12 @@ class KillLadder:
         self.done = False
 
     def kill_now(self, now: float) -> None:
-        """No more grace: send KILL with the next step."""
+        """End the grace period: the next step sends KILL."""
         self._kill_at = min(self._kill_at, now)
         self.next_at = now
 
     def look_now(self, now: float) -> None:
-        """Take the next step at once, because the leader has ended."""
+        """Make the next step due now, because the leader has ended."""
         self.next_at = now
 
     def step(

@@ -1,4 +1,4 @@
-"""Which attempt a leftover belongs to: a process whose parent has ended, so that the holder became its parent.
+"""Finds the attempt of a leftover: a process whose parent has ended, so that the holder became its parent.
 
 A process that has left session and group of its command (setsid, double fork) becomes a child of the holder, the
 subreaper, when its parent ends. Its environment names its attempt. If the environment was cleared, its start time
@@ -20,14 +20,14 @@ EXEC_PATIENCE = 0.5
 
 
 class Found(NamedTuple):
-    """The living leftovers of an attempt, and whether others may still turn out to belong to it."""
+    """The living leftovers of an attempt, and whether more processes may turn out to belong to it."""
 
     pids: set[int]
     undecided: bool
 
 
 class Leftovers:
-    """The children of the holder that it did not start. `own` are pids of agents and guards."""
+    """The children of the holder that the holder did not start. `own`: the pids of its agents and guards."""
 
     def __init__(self, own: Collection[int], leaders: Collection[int], running: Collection[Attempt]) -> None:
         self._own, self._leaders, self._running = own, leaders, running
@@ -43,12 +43,12 @@ class Leftovers:
         return self._offspring.ready_at
 
     def reaped(self, pid: int) -> None:
-        """A leftover has ended."""
+        """Forget a leftover, because it has ended."""
         self._owner.pop(pid, None)
         self._unreadable_since.pop(pid, None)
 
     def left_by(self, attempt: Attempt, now: float) -> bool | None:
-        """Whether an attempt whose leader has ended has left processes; None: not known yet."""
+        """Whether an attempt whose leader has ended has left processes. Returns None if this is not known yet."""
         known = {*self._own, *self._leaders}
         children = self._offspring.since(attempt.pid, now - attempt.born, known)
         if children is None:
@@ -63,7 +63,7 @@ class Leftovers:
         return self._those_of(attempt, snapshot.children(self._me), now)
 
     def may_stay(self, now: float) -> None:
-        """An attempt with `allow_detached` has ended: processes that started before `now` may belong to it."""
+        """Spare the processes that started before `now`: an ended attempt with `allow_detached` may own them."""
         self._detached_until = int(now * process_table.TICK) + 1
 
     def _those_of(self, attempt: Attempt, processes: Iterable[Process], now: float) -> Found:
@@ -93,10 +93,10 @@ class Leftovers:
         others = (other for other in self._running if other is not attempt)
         if all(int(other.born * process_table.TICK) > process.start for other in others):
             return attempt.id
-        # The marker is read again: the exec may have ended between the first reading and the check of readability.
+        # The attempt is read again: the exec may have ended between the first reading and the check for an exec.
         return UNDECIDED if self._is_in_exec(process.pid, now) else process_table.marker(process.pid)
 
     def _is_in_exec(self, pid: int, now: float) -> bool:
-        """Whether a process shows no marker because it is in an exec, which ends soon."""
+        """Whether the attempt of a process cannot be read because the process is in an exec, which ends soon."""
         since = self._unreadable_since
         return process_table.is_between_programs(pid) and now < since.setdefault(pid, now) + EXEC_PATIENCE

@@ -1,4 +1,4 @@
-"""The output of a holder: one line per event on stderr, and one line for the process that waits until it is ready."""
+"""The log of a holder: one line per event on stderr, and one line for the process that waits for its start."""
 
 import json
 import os
@@ -12,7 +12,7 @@ _CLEAR_LINE = "" if os.environ.get("TERM") == "dumb" else "\x1b[2K\x1b[G"
 
 
 class Log:
-    """Writes lines for people ("plain") or for programs ("json"). A missing reader does not disturb the holder."""
+    """Writes lines for people ("plain") or for programs ("json"). A missing reader causes no error."""
 
     def __init__(self, name: str, form: str, ready_fd: int | None) -> None:
         self.name, self._json, self._ready_fd = name, form == "json", ready_fd
@@ -34,20 +34,20 @@ class Log:
             now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
             body = {"time": now, "event": event, "worker": self.name, "message": sentence, **fields}
             return json.dumps(body)
-        if self.on_terminal:  # in the format of the agent's lines; the cursor may be in its live line
+        if self.on_terminal:  # in the format of the agent's lines; the cursor may be in the agent's live line
             return f"{_CLEAR_LINE}{time.strftime('%H:%M:%S')} worker    {sentence}"
         return f"worker {self.name}: {sentence}"
 
     def next_signal(self, before: int) -> str:
-        """The name of the next signal in a sentence, for example `a second Ctrl+C`."""
+        """The next signal in words, for example `a second Ctrl+C`."""
         return f"{('a', 'a second', 'a third')[before]} {'Ctrl+C' if self.on_terminal else 'signal'}"
 
     def ready(self) -> None:
-        """The first agent is connected. Only the first call has an effect."""
+        """Report that the first agent is connected. Only the first call has an effect."""
         self._answer_starter("ready")
 
     def not_ready(self, why: str) -> None:
-        """The worker failed before it was ready. No effect after `ready`."""
+        """Report that the worker failed before it was ready. Has no effect after `ready`."""
         self._answer_starter(why)
 
     def _answer_starter(self, line: str) -> None:

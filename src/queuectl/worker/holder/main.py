@@ -5,10 +5,10 @@
     worker         {"id", "name", "host"}
     count          slots
     directory      private directory for the files of this store's workers
-    agent          handed to each agent in `welcome`; may hold a password, so it is in no argv and in no environment
+    agent          sent to each agent in `Welcome`; may contain a password, so it is in no argv and in no environment
     agent_argv     how to start an agent; default: this Python, -m queuectl.worker.agent
     log_format     "plain" or "json"
-    ready_fd       gets the line "ready" when the first agent has said hello, or a line with the fault
+    ready_fd       receives the line "ready" when the first agent has sent `Hello`, or a line with the fault
     drain_timeout  seconds after which a drain becomes a stop; null: never
     on_hangup      "drain" or "ignore"; null: drain, unless HUP was ignored when the worker started (nohup)
     one_host       whether all workers of this store are on this host
@@ -16,7 +16,8 @@
                    commands get only a minimal environment. Default: null, false
 
 One thread, one loop: reap, handle signals, run due steps, start queued attempts, send, wait for pipes, the agent, a
-signal or the nearest deadline. Standard library only, because a holder runs for weeks, across upgrades of all else.
+signal or the nearest deadline. Standard library only, because a holder runs for weeks, while everything else is
+upgraded.
 
 The agent does the retries, the renewal of leases and all calls of the store. If SIGKILL ends the holder, the guard
 (`guard.py`) ends the commands, which are listed in the slot file.
@@ -50,7 +51,7 @@ from queuectl.worker.host.slot_file import SlotFile
 LONGEST_WAIT, LONGEST_WAIT_WITH_COMMANDS = 3600.0, 5.0
 OVERSLEPT = 1.0
 RENEWAL_TIME = 10.0
-"""Seconds that an agent has, after the host was suspended, to renew its leases."""
+"""Seconds for which an agent may renew its leases after the host was suspended."""
 
 
 class Holder:
@@ -89,7 +90,7 @@ class Holder:
         }
 
     def run(self) -> tuple[int, bool]:
-        """Run the loop until the worker ends. Returns the exit status, and whether the agent has taken every result."""
+        """Run the loop until the worker ends. Returns the exit status, and whether every result is acknowledged."""
         while True:
             now = boottime()
             self._reap(now)
@@ -124,7 +125,7 @@ class Holder:
 
     def _timeout(self, now: float) -> float:
         due = min(self._supervisor.due(), self._agents.due(), self._shutdown.due(), self._guard_again.at)
-        # The selector's clock stops while the machine is suspended; the clock of our deadlines does not.
+        # The selector's clock stops while the host is suspended, but the clock of our deadlines does not.
         longest = LONGEST_WAIT_WITH_COMMANDS if self._supervisor.running else LONGEST_WAIT
         return max(0.0, min(due - now, longest))
 
@@ -148,7 +149,7 @@ class Holder:
                 self._supervisor.reaped(pid, status, usage, now)
 
     def _start_guard(self, now: float) -> None:
-        """Start a guard. If the fork fails, try again in a second; meanwhile the commands go on without a guard."""
+        """Start a guard. If the fork fails, try again after a second; meanwhile the commands run without a guard."""
         try:
             self._guard.start()
         except OSError as error:
@@ -219,8 +220,7 @@ def start(config: dict[str, Any], log: Log) -> Holder:
     path = liveness.path_of(directory, worker["id"])
     unlocked = path.with_suffix(".new")
     slots = SlotFile.create(unlocked, worker, config["count"])
-    # The guard comes before the lock, so that it never holds the lock, and before everything else that it should not
-    # inherit.
+    # The guard is forked before the lock is taken and before everything else that the guard must not inherit.
     guard = Guard(slots)
     guard.start()
     try:
@@ -245,7 +245,7 @@ def read_config(descriptor: int) -> dict[str, Any]:
 def close_foreign(keep: set[int]) -> None:
     """Close descriptors that the parent process left open, and make sure that 0, 1 and 2 are open."""
     for descriptor in list(process_table.foreign_descriptors(keep)):
-        with contextlib.suppress(OSError):  # the listing's own descriptor is closed already
+        with contextlib.suppress(OSError):  # the descriptor of the listing itself is already closed
             os.close(descriptor)
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
         os.set_inheritable(descriptor, True)
@@ -273,8 +273,8 @@ def main(arguments: list[str]) -> int:
 
 
 def entry() -> NoReturn:
-    """Run `main`, and exit without the interpreter's shutdown, which is not needed and could fail."""
+    """Run `main`, and exit without the interpreter's shutdown, which is unnecessary and could fail."""
     status = main(sys.argv[1:])
-    if sys.stderr is not None:  # it was closed when we started
+    if sys.stderr is not None:  # None if stderr was closed when the holder started
         sys.stderr.flush()
     os._exit(status)

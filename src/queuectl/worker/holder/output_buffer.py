@@ -20,12 +20,12 @@ CHUNK = 256 << 10
 FIRST_AFTER, HEAD_INTERVAL, TAIL_INTERVAL = 0.1, 0.2, 0.5
 """Seconds from new output to its sending: for the first chunk, while the head fills, and after that."""
 SEND_AT_ONCE = 64 << 10
-"""Bytes of the head that are sent without waiting for the interval."""
+"""If this many bytes of the head are unsent, they are sent without waiting for the interval."""
 LAST = 400
 
 
 class SentChunk(NamedTuple):
-    """A chunk without an acknowledgement. A new agent gets the same frame again, and recognises a repetition."""
+    """An unacknowledged chunk. A new agent receives the same frame again, and recognises the repetition."""
 
     n: int
     frame: bytes
@@ -33,7 +33,7 @@ class SentChunk(NamedTuple):
 
 
 class Segment:
-    """Consecutive bytes that are not sent yet. With `split`, `streams` has the stream of each byte."""
+    """Consecutive unsent bytes. With `split`, `streams` contains the stream of each byte."""
 
     def __init__(self, split: bool) -> None:
         self.offset = 0
@@ -59,7 +59,7 @@ class Segment:
             del self.streams[:surplus]
 
     def take(self) -> Iterator[tuple[int, int, bytes]]:
-        """Empty the segment into (stream, offset, bytes), each at most a chunk and of one stream."""
+        """Empty the segment. Yields (stream, offset, bytes): each item is at most one chunk, of one stream."""
         data, streams, at = self.data, self.streams, 0
         self.data, self.streams = bytearray(), None if streams is None else bytearray()
         while at < len(data):
@@ -73,7 +73,7 @@ class Segment:
 
 
 class OutputBuffer:
-    """The output of one attempt. `total` counts every byte; `last` are the newest bytes, for lists of jobs."""
+    """The output of one attempt. `total` counts all bytes. `last` contains the newest bytes, for lists of jobs."""
 
     def __init__(self, attempt_id: str, job_id: str, limit: int, split: bool) -> None:
         self._ids = (attempt_id, job_id)
@@ -101,7 +101,7 @@ class OutputBuffer:
             self._send_at = now + (FIRST_AFTER if self._n == 0 else self._interval())
 
     def due(self) -> float:
-        """When `flush` has something to send; NEVER while a batch is unacknowledged or nothing is unsent."""
+        """When `flush` must be called. NEVER while a batch is unacknowledged, or if nothing is unsent."""
         return NEVER if self.unacknowledged or not self._unsent() else self._send_at
 
     def flush(self, wall: float, now: float, *, final: bool = False) -> list[bytes]:
@@ -115,19 +115,19 @@ class OutputBuffer:
         return [chunk.frame for chunk in sent]
 
     def acknowledge(self, n: int, now: float) -> None:
-        """Chunks up to `n` are stored."""
+        """Forget the chunks up to number `n`, because they are stored."""
         self.unacknowledged = [chunk for chunk in self.unacknowledged if chunk.n > n]
         if not self.unacknowledged and self._unsent():
             self._send_at = min(self._send_at, now + self._interval())
 
     def size(self) -> int:
-        """The bytes that this output takes in memory."""
+        """The memory of this output in bytes."""
         unsent = self._unsent()
         return unsent + sum(chunk.size for chunk in self.unacknowledged) if self.unacknowledged else unsent
 
     def _feed_tail(self, stream: int, data: memoryview, offset: int) -> None:
         self._tail.append(stream, data, offset)
-        # Cut at twice the size, not at each feed: so every byte is moved at most once.
+        # The tail is cut only at twice its size, so that each byte is moved at most once.
         if len(self._tail.data) > 2 * self._tail_size + CHUNK:
             self._tail.keep_last(self._tail_size)
 

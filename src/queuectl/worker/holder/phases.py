@@ -21,9 +21,9 @@ from queuectl.worker.holder.timers import NEVER
 from queuectl.worker.host import process_table
 
 DRAIN_PIPES = 1.0
-"""Seconds after the leader's exit during which another process may go on writing."""
+"""Seconds after the leader's exit during which another process may still write output."""
 SETTLE = 0.05
-"""Seconds that leftovers have to end by themselves: a process that is just exiting is not killed and not reported."""
+"""Seconds for which leftovers may end by themselves, so that a process that is just exiting is not reported."""
 LOOK_AGAIN = 0.001
 """Seconds until the next check of a leftover whose attempt is not known yet."""
 LEFTOVER_GRACE = 1.0
@@ -36,11 +36,11 @@ ARROWS: dict[Phase, frozenset[Phase]] = {
     Phase.ENDING: frozenset((Phase.FINISHED,)),
     Phase.FINISHED: frozenset(),
 }
-"""Which phase may follow which."""
+"""The phases that may follow each phase."""
 
 
 Step = tuple[Phase, float]
-"""The next phase of an attempt, and the time of its next step if no event comes before."""
+"""The next phase of an attempt, and the time of its next step if no event happens before."""
 
 
 class Phases:
@@ -56,7 +56,7 @@ class Phases:
         }
 
     def advance(self, attempt: Attempt, now: float, snapshot: Snapshot) -> None:
-        """Run phases until one has to wait."""
+        """Run the functions of the phases until a phase has to wait."""
         while look := self._of.get(attempt.phase):
             phase, attempt.next_at = look(attempt, now, snapshot)
             if phase is attempt.phase:
@@ -71,7 +71,7 @@ class Phases:
         return Phase.RUNNING, attempt.limit_at()
 
     def _draining_pipes(self, attempt: Attempt, now: float, _snapshot: Snapshot) -> Step:
-        """The leader has exited. Another process may have the pipe open; wait for it only `DRAIN_PIPES` seconds."""
+        """Wait at most `DRAIN_PIPES` seconds for other processes that have the pipe open after the leader's exit."""
         until = attempt.exited_at + DRAIN_PIPES
         if attempt.pipes and now < until:
             return Phase.DRAINING_PIPES, until
@@ -110,7 +110,7 @@ def enter(attempt: Attempt, phase: Phase) -> None:
 
 
 def end(attempt: Attempt, reason: str, now: float) -> None:
-    """Begin to end a started attempt, unless the ladder has begun already: the first reason counts."""
+    """Begin to end a started attempt. If the kill ladder has already begun, do nothing: the first reason counts."""
     if Phase.ENDING in ARROWS[attempt.phase]:
         phase, attempt.next_at = _begin_ending(attempt, reason, now)
         enter(attempt, phase)

@@ -20,26 +20,26 @@ class Pipes:
         self._buffer = memoryview(bytearray(_BUFFER))
 
     def listen(self, attempt: Attempt) -> None:
-        """Watch the pipes of an attempt from now on. Idempotent."""
+        """Begin to watch the pipes of an attempt. Idempotent."""
         if not attempt.listening:
             attempt.listening = True
             for pipe in attempt.pipes:
                 self._selector.register(pipe, selectors.EVENT_READ, partial(self._ready, attempt, pipe))
 
     def read_rest(self, attempt: Attempt, now: float) -> None:
-        """Read the rest of the pipes after the leader's exit; bounded, because another process may still write."""
+        """Read the rest of the pipes after the leader's exit: a bounded amount, as another process may still write."""
         for pipe in list(attempt.pipes):
             for _ in range(_READS_AT_EXIT):
                 if not self._read(attempt, pipe, now):
                     break
 
     def close(self, attempt: Attempt) -> None:
-        """Stop reading, even if a process still writes."""
+        """Close the pipes of an attempt, even if a process still writes."""
         for pipe in list(attempt.pipes):
             self._close(attempt, pipe)
 
     def _ready(self, attempt: Attempt, pipe: int) -> None:
-        """One read per round of the loop, so that a command which prints without end does not block the others."""
+        """Read once per round of the loop, so that a command which prints without end does not block other commands."""
         now = boottime()
         self._read(attempt, pipe, now)
         self._on_output(attempt, now)

@@ -5,10 +5,11 @@ LIMIT = 64 << 20
 
 
 class ResultBuffer:
-    """The sizes of the finished attempts by id.
+    """The sizes of the finished attempts, by attempt id.
 
-    While the store is away nothing is acknowledged and results pile up. Without a limit a worker of short jobs would
-    fill the memory of its host; with it, the worker stops starting commands and those that run still end.
+    While the store cannot be reached, no result is acknowledged and their number grows. Without a limit a
+    worker of short jobs would fill the memory of its host. At the limit the worker starts no more commands; the running
+    commands continue.
     """
 
     def __init__(self) -> None:
@@ -24,10 +25,10 @@ class ResultBuffer:
         return self._total >= LIMIT
 
     def set(self, attempt_id: str, size: int) -> None:
-        """An attempt has finished, or part of its output was acknowledged: its result takes this many bytes."""
+        """Set the size of a result, when its attempt has finished or a part of its output was acknowledged."""
         self._total += size - self._sizes.get(attempt_id, 0)
         self._sizes[attempt_id] = size
 
     def remove(self, attempt_id: str) -> None:
-        """The result is acknowledged."""
+        """Remove a result, because it was acknowledged."""
         self._total -= self._sizes.pop(attempt_id)

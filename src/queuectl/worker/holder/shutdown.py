@@ -2,10 +2,10 @@
 
     running ──► draining ──► stopping ──► killing
 
-Each signal goes one phase further, never back. A draining worker lets its commands run, a stopping worker ends them
-with TERM and KILL, and a killing worker ends them with KILL. When no command runs, the worker still waits until the
-agent has stored the results. It exits with 0 if everything was stored, and with 1 after it has written the results to
-a file for the next worker of this host (`host/result_file.py`).
+Each signal begins the next phase; the worker never returns to an earlier phase. A draining worker lets its commands
+run, a stopping worker ends them with TERM and KILL, and a killing worker ends them with KILL. When no command runs,
+the worker still waits until the agent has stored the results. It exits with 0 if everything was stored, and with 1
+after it has written the results to a file for the next worker of this host (`host/result_file.py`).
 """
 
 from queuectl.clock import boottime
@@ -18,18 +18,18 @@ from queuectl.worker.host.result_file import ResultFile
 from queuectl.worker.wording import counted
 
 REPORT_INTERVAL = 60.0
-"""Seconds between two log lines that say why the worker has not left yet."""
+"""Seconds between two log lines that explain why the worker has not exited yet."""
 GIVE_UP = 10.0
-"""Seconds that an agent has to store the results when no command runs any more, or to exit after `bye`."""
+"""Seconds for which an agent may store the results after the last command has ended, or exit after `Bye`."""
 AWAY_PATIENCE = 2.0
-"""The same after a second signal, while the store is known to be unreachable."""
+"""Replaces `GIVE_UP` after a second signal, if the store is known to be unreachable."""
 
 PHASES = ("running", "draining", "stopping", "killing")
 RUNNING, DRAINING, STOPPING, KILLING = range(4)
 
 
 class Shutdown:
-    """The phase of the shutdown of a worker."""
+    """Controls the shutdown of a worker."""
 
     def __init__(
         self,
@@ -50,43 +50,43 @@ class Shutdown:
 
     @property
     def phase(self) -> str:
-        """The phase as an agent knows it: the agent does not distinguish stopping and killing."""
+        """The phase for an agent, which does not distinguish stopping and killing."""
         return PHASES[min(self._phase, STOPPING)]
 
     @property
     def left(self) -> bool:
-        """Whether the agent has reported that the store is gone for good, and no result waits for it."""
+        """Whether the agent has reported that the store is lost permanently, and no result waits for the store."""
         return self._leaving is not None
 
     def due(self) -> float:
-        """When `run_due` has something to do."""
+        """When `run_due` must be called."""
         return min(self._drain_end.at, self._report.at, self._patience.at)
 
     def run_due(self, now: float) -> None:
-        """Stop when a drain has taken too long; report what the worker waits for."""
+        """Stop if a drain has taken too long. Report what the worker waits for."""
         if self._drain_end.fires(now):
             self.enter(STOPPING)
         if self._report.fires(now):
             self._report_waiting(now)
 
     def on_signals(self, count: int) -> None:
-        """Go one phase further for each signal."""
+        """Begin the next phase for each signal."""
         for _ in range(count):
             self._signals += 1
             self.enter(min(self._phase + 1, KILLING))
 
     def on_store(self, away: str | None) -> None:
-        """The agent reports why the store cannot be reached; None: the store answers again."""
+        """Handle the agent's report about the store: why it cannot be reached, or None if it answers again."""
         self._away = away
         if away and self._phase > DRAINING and self._patience.at != NEVER:
             self._patience.set(min(self._patience.at, boottime() + AWAY_PATIENCE))
 
     def on_leave(self, why: str) -> None:
-        """The store is gone for good. While a result waits the worker stays, because the store may come back."""
+        """Handle the permanent loss of the store. While a result waits, the worker stays: the store may be restored."""
         self._leaving = why if self._supervisor.empty else None
 
     def enter(self, phase: int, *, asked: bool = True) -> None:
-        """Go on to a later phase. `asked`: a signal or an instruction caused it; only then a drain is logged."""
+        """Begin a later phase. `asked`: a signal or an instruction is the cause; only then a drain is logged."""
         if phase <= self._phase:
             return
         self._phase = phase
@@ -107,7 +107,7 @@ class Shutdown:
         self._supervisor.end_all("interrupted", now, at_once=phase == KILLING)
 
     def exit_status(self, now: float) -> int | None:
-        """The exit status when nothing is left to do; None before that."""
+        """The exit status, or None while there is still something to do."""
         if self._leaving is not None and self._supervisor.empty:
             self._log.write("leaving", f"leaving: {self._leaving}")
             return 1
@@ -128,12 +128,13 @@ class Shutdown:
     def _with_results(self, now: float, patience_fires: bool) -> int | None:
         """The exit status while results are not stored. A drain waits as long as an agent is connected."""
         if self._phase == DRAINING and self._agents.connected:
-            if patience_fires:  # written early: an impatient person may kill the worker
+            if patience_fires:  # write the results early, because an impatient person may kill the worker
                 self._write_results()
                 self._report_waiting(now)
             return None
         if not patience_fires:
-            if self._patience.fired:  # the timer of an earlier agent: the next one gets its own time
+            # A timer that has fired belongs to an earlier agent: give the new agent the full time.
+            if self._patience.fired:
                 self._patience.set(now + GIVE_UP)
             return None
         if self._write_results():
@@ -143,7 +144,7 @@ class Shutdown:
         return 1
 
     def _write_results(self) -> bool:
-        """Write the unacknowledged results to a file for the next worker; return whether this succeeded."""
+        """Write the unacknowledged results to a file for the next worker. Returns whether this succeeded."""
         try:
             self._results.write(self._supervisor.unacknowledged())
         except OSError as error:
@@ -160,7 +161,7 @@ class Shutdown:
         self._agents.send(protocol.encode(protocol.Bye()))
 
     def _report_waiting(self, now: float) -> None:
-        """Log each minute why this worker does not exit, and which signal makes it exit."""
+        """Log each minute why this worker has not exited, and which signal makes it exit."""
         self._report.set(now + REPORT_INTERVAL)
         running, results = self._supervisor.running, self._supervisor.results
         what = [f"{counted(running, 'command')} running"] if running else []

@@ -1,4 +1,4 @@
-"""Signals as input of the holder's loop."""
+"""Passes signals to the holder's loop."""
 
 import os
 import selectors
@@ -23,7 +23,7 @@ class Signals:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, wanted)
 
     def take(self) -> int:
-        """The number of signals since the last call."""
+        """Return the number of signals since the last call."""
         noted, self._noted = self._noted, 0
         return noted
 
@@ -32,7 +32,7 @@ class Signals:
 
 
 def _open_self_pipe(selector: selectors.BaseSelector) -> None:
-    """Let every signal wake the loop through a pipe, so that a signal just before the wait ends the wait at once."""
+    """Let every signal wake the loop through a self-pipe. So a signal just before a wait ends the wait at once."""
     reader, writer = os.pipe()
     os.set_blocking(reader, False)
     os.set_blocking(writer, False)

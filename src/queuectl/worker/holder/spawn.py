@@ -27,11 +27,11 @@ TROUBLE = frozenset({errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 _DEFAULT_PATH = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
 _INTERNAL = (crashpoint.VARIABLE,)
 _MINIMAL = ("PATH", "HOME", "USER", "SHELL", "LANG", "TZ")
-"""The variables of the worker's environment that a command has with --clean-env."""
+"""The variables that a command receives from the worker's environment with --clean-env."""
 
 
 class SpawnError(Exception):
-    """The command could not be started. `trouble`: the system lacks a resource, and the job may be tried again."""
+    """The command could not be started. `trouble`: the system lacks a resource, and another try may succeed."""
 
     def __init__(self, number: int, message: str, *, ours: bool = False) -> None:
         super().__init__(message)
@@ -40,7 +40,7 @@ class SpawnError(Exception):
 
 
 class Spawned(NamedTuple):
-    """A running command: its leader, the holder's ends of its pipes by stream, its script file or None."""
+    """A running command: its leader, the holder's ends of its pipes by stream, and its script file or None."""
 
     pid: int
     pipes: dict[int, int]
@@ -50,7 +50,7 @@ class Spawned(NamedTuple):
 class Spawner:
     """Starts the commands of a worker from one base environment.
 
-    Private files go into `directory`. `folder` is a descriptor of it: it was checked and cannot be replaced.
+    Private files are created in `directory`. `folder` is an open descriptor of this directory, which was checked.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Spawner:
         self._oom = process_table.OomScore()
         self._null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         self._home = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        # exec resets handlers by itself, but an ignored signal (Python's SIGPIPE, nohup's SIGHUP) stays ignored.
+        # exec resets signal handlers, but an ignored signal (SIGPIPE in Python, SIGHUP under nohup) stays ignored.
         self._to_default = [s for s in signal.valid_signals() if signal.getsignal(s) != signal.SIG_DFL]
 
     def spawn(self, order: Start, stdin: bytes, slot: int) -> Spawned:
@@ -76,7 +76,7 @@ class Spawner:
         resources = _Resources()
         try:
             return self._spawn(order, stdin, slot, resources)
-        except (ValueError, TypeError, KeyError) as error:  # a NUL, or an equals sign in a variable's name
+        except (ValueError, TypeError, KeyError) as error:  # a NUL, or `=` in the name of a variable
             resources.discard()
             raise SpawnError(errno.EINVAL, f"cannot be passed to a program: {error}") from error
         except OSError as error:  # from pipes, memory files and scripts: the job is not at fault
@@ -137,7 +137,7 @@ class Spawner:
         return env
 
     def _argv(self, order: Start, resources: "_Resources") -> list[bytes]:
-        """The arguments; a long command, or one with an interpreter line, becomes a script file."""
+        """The arguments of the command. A long command, or one that begins with `#!`, becomes a script file."""
         if order.argv:
             return [os.fsencode(word) for word in order.argv]
         if order.command is None:
@@ -151,7 +151,7 @@ class Spawner:
         return [*(_interpreter(command) or shell), os.fsencode(resources.script)]
 
     def _stdin(self, data: bytes, resources: "_Resources") -> int:
-        """The standard input as a file: a command that does not read it would break a pipe."""
+        """The standard input as a file. With a pipe, a command that does not read it would cause EPIPE here."""
         if hasattr(os, "memfd_create"):
             file = os.memfd_create("stdin")
         else:
@@ -166,7 +166,7 @@ class Spawner:
 
 
 def _base(environ: Mapping[bytes, bytes], store: str | None, *, clean: bool) -> dict[bytes, bytes]:
-    """The environment that all commands of a worker share. `store` is an address without secrets."""
+    """The environment that all commands of a worker share. `store`: a URL without secrets."""
     names = {key: key.decode("ascii", "replace") for key in environ}
     base = {
         key: value
@@ -179,7 +179,7 @@ def _base(environ: Mapping[bytes, bytes], store: str | None, *, clean: bool) -> 
 
 
 class _Resources:
-    """The descriptors and files of a command, which are closed again if the command cannot be started."""
+    """The descriptors and files of a command. They are closed and deleted if the command cannot be started."""
 
     __slots__ = ("ours", "script", "theirs")
 
@@ -189,7 +189,7 @@ class _Resources:
         self.script: str | None = None
 
     def open_pipes(self, split: bool) -> list[int]:
-        """The command's ends in order. The holder's ends are kept by stream: 0 for one pipe of both, else 1 and 2."""
+        """Open the pipes; return the command's ends. The holder's ends are kept by stream: 0 for both, or 1 and 2."""
         for stream in (1, 2) if split else (0,):
             self.ours[stream], writer = os.pipe()
             self.theirs.append(writer)
@@ -197,7 +197,7 @@ class _Resources:
         return self.theirs[-len(self.ours) :]
 
     def close_theirs(self) -> None:
-        """Close the command's ends, because the command has its own copies now."""
+        """Close the command's ends in this process, because the command has its own copies."""
         for descriptor in self.theirs:
             os.close(descriptor)
         self.theirs = []
@@ -224,7 +224,7 @@ def _interpreter(command: bytes) -> list[bytes]:
 
 
 def _find(program: bytes, env: Mapping[bytes, bytes]) -> bytes:
-    """The file of a program, searched in the job's own PATH; a name with a slash is a path."""
+    """The file of a program, searched in the PATH of the job. A name with a slash is a path."""
     if b"/" in program:
         return program
     not_executable = None

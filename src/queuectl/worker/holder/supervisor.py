@@ -3,7 +3,7 @@
 The supervisor runs in the only thread of the holder. A started attempt has one timer: when the timer expires, the
 leader exits or a pipe ends, `_advance` runs the attempt's phase (`phases.py`).
 
-Invariants, on which the agent relies. An agent may be killed at any time, and its successor knows nothing:
+Invariants, on which the agent relies. An agent may be killed at any time, and a new agent has no data:
 
 * **Nothing runs twice.** An attempt id that is known is never started again, so an agent may repeat `start` after a
   lost connection. Ids are remembered until the result is acknowledged; after that the store refuses the attempt
@@ -12,7 +12,8 @@ Invariants, on which the agent relies. An agent may be killed at any time, and i
 * **A new agent finds everything.** `known_attempts` lists every attempt in every phase, and `unacknowledged` sends
   again every chunk and result that is not acknowledged, with the same bytes and in the same order. The new agent
   compares that with the claims in the store: a claim that is not listed here was never started and goes back
-  uncounted (guarantee G8). Without the list a new agent could not tell a command that runs from one that never began.
+  uncounted (guarantee G8). Without the list a new agent could not distinguish a running command from one that never
+  started.
   Tests: `test_a_new_agent_finds_what_runs_and_what_has_ended`,
   `test_chunks_are_sent_again_with_the_same_number_and_bytes`.
 * **A result is kept until it is acknowledged**, which the agent does only when the store has it. Otherwise the death
@@ -46,7 +47,7 @@ from queuectl.worker.protocol import Dropped, Fields, Start, Started, Trouble, e
 
 
 class Supervisor:
-    """Attempts by id, slots by number. `send` sends a frame to the agent, if there is one."""
+    """The attempts of a worker, and its slots. `send` sends a frame to the agent, if there is one."""
 
     def __init__(
         self,
@@ -68,12 +69,12 @@ class Supervisor:
         self._phases = phases.Phases(self._leftovers)
         self._pipes = Pipes(selector, self._on_output)
         self.starting = True
-        """Whether queued attempts may be started; False for good once the worker drains."""
+        """Whether queued attempts may be started. It becomes False when the worker drains, and never True again."""
 
     # Messages of the agent
 
     def submit(self, order: Start, stdin: bytes) -> None:
-        """Queue an attempt. Idempotent."""
+        """Add an attempt to the queued ones. Idempotent."""
         if order.attempt_id not in self._attempts:
             attempt = self._attempts[order.attempt_id] = Attempt(order)
             self._queue.append((attempt, order, stdin))
@@ -97,7 +98,7 @@ class Supervisor:
         return []
 
     def end_all(self, reason: str, now: float, *, at_once: bool) -> None:
-        """End every command; with `at_once` without grace."""
+        """End every command. With `at_once` there is no grace period."""
         for attempt in list(self._running.values()):
             phases.end(attempt, reason, now)
             if at_once and attempt.ladder is not None:
@@ -106,20 +107,20 @@ class Supervisor:
             self._arm(attempt)
 
     def extend(self, ids: Iterable[str], deadline: float | None) -> None:
-        """Set a new deadline for these attempts; None: no limit."""
+        """Set a new deadline for these attempts. None means no limit."""
         for attempt_id in ids:
             if attempt := self._attempts.get(attempt_id):
                 attempt.extend(NEVER if deadline is None else deadline)
                 self._arm(attempt)
 
     def extend_all(self, deadline: float) -> None:
-        """Move every earlier deadline to this time."""
+        """Set every deadline that is earlier than this time to this time."""
         for attempt in self._attempts.values():
             attempt.extend(max(attempt.deadline, deadline))
             self._arm(attempt)
 
     def acknowledge(self, ids: Iterable[str]) -> None:
-        """These results are stored: forget them."""
+        """Forget these results, because they are stored."""
         for attempt_id in ids:
             attempt = self._attempts.get(attempt_id)
             if attempt is not None and attempt.phase is Phase.FINISHED:
@@ -128,7 +129,7 @@ class Supervisor:
                 self._results.remove(attempt_id)
 
     def acknowledge_output(self, attempt_id: str, n: int, now: float) -> None:
-        """Chunks up to `n` are stored."""
+        """Forget the chunks of an attempt up to number `n`, because they are stored."""
         attempt = self._attempts.get(attempt_id)
         if attempt is None:
             return
@@ -138,11 +139,11 @@ class Supervisor:
         self._arm(attempt)
 
     def known_attempts(self) -> list[Fields]:
-        """All attempts, for a welcome."""
+        """All attempts, for a `Welcome` message."""
         return [known_attempt(attempt.known()) for attempt in self._attempts.values()]
 
     def unacknowledged(self) -> Iterator[bytes]:
-        """The frames without an acknowledgement: all output and results, per attempt in the order first sent."""
+        """The unacknowledged frames: output and results, for each attempt in the order of their first sending."""
         for attempt in self._attempts.values():
             yield from (chunk.frame for chunk in attempt.output.unacknowledged)
             if attempt.result is not None:
@@ -152,12 +153,12 @@ class Supervisor:
 
     @property
     def running(self) -> int:
-        """How many commands run."""
+        """The number of running commands."""
         return len(self._running)
 
     @property
     def results(self) -> int:
-        """How many results are not acknowledged."""
+        """The number of unacknowledged results."""
         return len(self._results)
 
     @property
@@ -166,11 +167,11 @@ class Supervisor:
         return not self._attempts
 
     def due(self) -> float:
-        """When `run_due` has something to do."""
+        """When `run_due` must be called."""
         return self._timers.due()
 
     def run_due(self, now: float) -> None:
-        """Advance every attempt whose timer has expired, with one snapshot of the processes for all."""
+        """Advance every attempt whose timer has expired. All of them use one snapshot of the processes."""
         if now < self._timers.due():
             return
         snapshot = Snapshot()
@@ -178,17 +179,17 @@ class Supervisor:
             self._advance(self._running[attempt_id], now, snapshot)
 
     def start_queued(self, now: float) -> None:
-        """Start waiting attempts while there are free slots, the lowest slot first."""
+        """Start queued attempts while there are free slots, beginning with the lowest slot."""
         while self._queue and self._free and self.starting and self._may_start():
             attempt, order, stdin = self._queue.popleft()
             if now < attempt.deadline:
                 self._start(attempt, order, stdin)
-            else:  # another worker may have claimed the job meanwhile
+            else:  # its lease has expired: another worker may have claimed the job
                 del self._attempts[attempt.id]
                 self._send(encode(Dropped([attempt.id])))
 
     def reaped(self, pid: int, status: int, rusage: Any, now: float) -> None:
-        """A child that is neither agent nor guard has ended: a leader, or a leftover."""
+        """Handle the end of a child that is neither an agent nor a guard: a leader or a leftover."""
         attempt = self._leaders.pop(pid, None)
         if attempt is None:
             self._leftover_ended(pid, now)
@@ -202,7 +203,7 @@ class Supervisor:
         self._advance(attempt, now, Snapshot())
 
     def _leftover_ended(self, pid: int, now: float) -> None:
-        """A leftover has ended. It may have been the last process of a command whose leader exited before."""
+        """Handle the end of a leftover. It may have been the last process of a command whose leader exited before."""
         self._leftovers.reaped(pid)
         for attempt in [a for a in self._running.values() if a.phase is Phase.CHECKING_LEFTOVERS]:
             self._advance(attempt, now, Snapshot())
@@ -241,7 +242,10 @@ class Supervisor:
         self._release(slot)
 
     def _announce(self, attempt: Attempt) -> None:
-        """Report the start and watch the pipes. Short commands send only `exited`: that halves the messages."""
+        """Report the start and watch the pipes.
+
+        For a short command the holder sends only `Exited`: half the messages.
+        """
         assert attempt.slot is not None
         self._send(encode(Started(attempt.id, attempt.pid, attempt.slot, attempt.started_at, attempt.born)))
         self._pipes.listen(attempt)
@@ -257,7 +261,7 @@ class Supervisor:
             self._arm(attempt)
 
     def _finish(self, attempt: Attempt, now: float) -> None:
-        """No process is left: send the rest of the output and the result, and free the slot."""
+        """Send the rest of the output and the result, and free the slot, because no process is left."""
         if attempt.pipes:
             self._pipes.read_rest(attempt, now)
             self._pipes.close(attempt)
@@ -286,7 +290,7 @@ class Supervisor:
     # Output and timers
 
     def _on_output(self, attempt: Attempt, now: float) -> None:
-        """A pipe was read, or has ended."""
+        """Handle new output, or the end of a pipe."""
         if attempt.exited and not attempt.pipes:
             self._advance(attempt, now, Snapshot())
         else:

@@ -13,7 +13,7 @@ NEVER = float("inf")
 
 
 class Deadline:
-    """One time at which a step is due; `at` is NEVER while the deadline is cleared."""
+    """The time at which a step is due. `at` is NEVER while the deadline is cleared."""
 
     __slots__ = ("at", "fired")
 
@@ -23,11 +23,11 @@ class Deadline:
         """Whether the deadline has fired since it was last set or cleared."""
 
     def set(self, at: float) -> None:
-        """Fire at this time; this replaces an earlier setting."""
+        """Set the time. This replaces an earlier time."""
         self.at, self.fired = at, False
 
     def clear(self) -> None:
-        """Do not fire."""
+        """Clear the deadline, so that it does not fire."""
         self.set(NEVER)
 
     def fires(self, now: float) -> bool:
@@ -50,11 +50,11 @@ class Timers:
         self._at: dict[str, float] = {}
 
     def due(self) -> float:
-        """When `expired` has something to yield, at the latest."""
+        """The latest time at which `expired` must be called."""
         return self._heap[0][0] if self._heap else NEVER
 
     def set_no_later(self, key: str, at: float) -> None:
-        """Set the deadline of this key to this time, unless it is earlier already."""
+        """Set the deadline of this key to this time, unless the deadline is already earlier."""
         if at < self._at.get(key, NEVER):
             self._at[key] = at
             heapq.heappush(self._heap, (at, key))
@@ -63,11 +63,11 @@ class Timers:
                 heapq.heapify(self._heap)
 
     def clear(self, key: str) -> None:
-        """Forget the deadline of this key."""
+        """Remove the deadline of this key."""
         self._at.pop(key, None)
 
     def expired(self, now: float) -> Iterator[str]:
-        """The keys whose deadline has passed; each is cleared before it is yielded."""
+        """The keys whose deadlines have passed. Each deadline is cleared before its key is yielded."""
         while self._heap and self._heap[0][0] <= now:
             at, key = heapq.heappop(self._heap)
             if self._at.get(key) == at:

@@ -1,4 +1,4 @@
-"""Ends the commands of a dead holder. Its guard does so at once; another worker does so when it finds the slot file.
+"""Ends the commands of a dead holder: its guard at once, and another worker when it finds the slot file.
 
 The commands are not children of these processes, so a pid may belong to another program by now.
 
@@ -41,12 +41,12 @@ def kill(records: list[Record], *, within: float, at_once: bool = False) -> list
 
 
 def _kill_group(pid: int) -> None:
-    if pid:  # 0 is a command that was being spawned; its marker identifies it
+    if pid:  # the pid is 0 while a command is spawned; its environment identifies it
         process_table.signal_group(pid, signal.SIGKILL)
 
 
 def _members(records: list[Record], processes: list[Process], at_once: bool) -> Iterator[Process]:
-    """The processes of these commands: leaders, their sessions, and processes with a marker in their environment."""
+    """The processes of these commands: leaders, their sessions, and processes whose environment names the attempt."""
     leaders = {
         p.pid
         for p in processes

@@ -1,4 +1,4 @@
-"""Whether a holder of this host is alive: it locks its slot file, and the kernel frees the lock at its death.
+"""Whether a holder of this host is alive: a holder locks its slot file, and the kernel frees the lock at its death.
 
 Invariant: if a process gets the lock of a slot file, the holder is dead, and only this process cleans up after it. No
 clock is involved: a holder that is stopped for hours still has its lock. With a clock, a suspended worker would count
@@ -28,7 +28,7 @@ def path_of(directory: Path, worker_id: str) -> Path:
 
 
 def lock(path: Path) -> int | None:
-    """Take the lock of a file until the returned descriptor is closed; None if a living holder has it."""
+    """Lock a file until the returned descriptor is closed. Returns None if a living holder has the lock."""
     file = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -43,7 +43,7 @@ def lock(path: Path) -> int | None:
 
 
 def publish(unlocked: Path, path: Path) -> int:
-    """Lock a new file, then rename it: a file with the final name is locked as long as its holder lives."""
+    """Lock a new file and then rename it, so that a file with the final name is locked as long as its holder lives."""
     try:
         held = lock(unlocked)
         if held is None:
@@ -67,7 +67,7 @@ def _is_held(file: int) -> bool:
 
 
 def _still_linked(file: int, path: Path) -> bool:
-    """Whether the path still refers to this open file: another worker may have deleted the file since."""
+    """Whether the path still refers to this open file. Another worker may have deleted the file meanwhile."""
     try:
         named = os.stat(path, follow_symlinks=False)
     except FileNotFoundError:
@@ -104,19 +104,19 @@ class DeadWorker:
             return one_host
         known = self._slots.header.get("directory")
         ours = directory_identity(self._path.parent)
-        if known is None:  # written by an older version
+        if known is None:  # an older version wrote the file
             return self.may_have_processes
         same_directory = known.split(":")[:2] == ours.split(":")[:2]
         return same_directory and (self.may_have_processes or not self._slots.records())
 
     @property
     def may_have_processes(self) -> bool:
-        """Whether its processes may still run and are visible: not after a reboot, and not from another container."""
+        """Whether its processes may still run and are visible. False after a reboot, or in another container."""
         same_namespace = bool(self._slots.header["pid_namespace"] == process_table.pid_namespace())
         return self.boot_id == process_table.boot_id() and same_namespace
 
     def kill(self, within: float = 5.0) -> list[int]:
-        """End every process of its commands; return the pids that are left after `within` seconds."""
+        """End all processes of its commands. Returns the pids that are left after `within` seconds."""
         if not self.may_have_processes:
             return []
         return cleanup.kill(self._slots.records(), within=within)
@@ -174,9 +174,9 @@ def runs_here(directory: Path, worker_id: str, attempt_id: str) -> bool:
 
 
 def keeps_result(directory: Path, worker_id: str, attempt_id: str) -> bool:
-    """Whether an attempt of a worker of this host has ended and will be recorded.
+    """Whether an attempt of a worker of this host has ended and its result will be recorded.
 
-    The living holder has the result, or a dead one has left it in a file.
+    The living holder has the result, or a dead holder has left it in a file.
     """
     with _open(directory, worker_id) as (slots, is_held):
         if slots is not None and is_held and slots.has_result(attempt_id):
@@ -186,7 +186,7 @@ def keeps_result(directory: Path, worker_id: str, attempt_id: str) -> bool:
 
 @contextmanager
 def _open(directory: Path, worker_id: str) -> Iterator[tuple[SlotFile | None, bool]]:
-    """A worker's slot file, if it exists and is complete, and whether its holder lives."""
+    """The slot file of a worker (None if it is missing or incomplete), and whether its holder lives."""
     try:
         file = os.open(path_of(directory, worker_id), os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:
@@ -206,7 +206,7 @@ def _open(directory: Path, worker_id: str) -> Iterator[tuple[SlotFile | None, bo
 
 
 def dead_workers(directory: Path) -> Iterator[DeadWorker]:
-    """Each worker of this directory whose holder is dead. The caller closes each."""
+    """The workers of this directory whose holder is dead. The caller must close each of them."""
     for path in sorted(directory.glob("*" + SUFFIX)):
         if dead := _open_dead(path):
             yield dead

@@ -22,7 +22,7 @@ MARKER = b"QUEUECTL_ATTEMPT_ID="
 
 _PR_SET_CHILD_SUBREAPER = 36
 _ROUNDS = 100
-"""Maximum number of readings of the process table. Each finds fewer new processes, so few are needed."""
+"""Maximum number of readings of the process table. Normally few are needed."""
 _HALF_A_PAGE = 2048
 
 
@@ -65,16 +65,16 @@ def peak_memory() -> int:
 
 
 def name_process(name: str) -> None:
-    """Set the name that `ps -o comm` and `top` show; at most 15 bytes. No code depends on it."""
+    """Set the name that `ps -o comm` and `top` show (at most 15 bytes). No code depends on this name."""
     try:
         with open("/proc/self/comm", "w") as comm:
             comm.write(name)
     except OSError:
-        pass  # not Linux, or /proc is read-only: the name is only for people
+        pass  # not Linux, or /proc is read-only. Ignored, because only people read the name
 
 
 def boot_id() -> str:
-    """The identity of this run of the kernel; empty if unknown."""
+    """The identity of the current boot of the kernel. Empty if unknown."""
     try:
         with open("/proc/sys/kernel/random/boot_id") as text:
             return text.read().strip()
@@ -83,7 +83,7 @@ def boot_id() -> str:
 
 
 def pid_namespace() -> int:
-    """The pid namespace: the same pid in another container is another process."""
+    """The pid namespace. The same pid in another pid namespace (container) is another process."""
     try:
         return os.stat("/proc/self/ns/pid").st_ino
     except OSError:
@@ -91,23 +91,23 @@ def pid_namespace() -> int:
 
 
 def here() -> str:
-    """Boot and pid namespace: a pid means the same process wherever `here` is the same."""
+    """The boot and the pid namespace. Where both are the same, a pid means the same process."""
     return f"{boot_id()}:{pid_namespace()}"
 
 
 def ticks() -> int:
-    """The present time on the scale of `Process.start`."""
+    """The current time in the unit of `Process.start`."""
     return int(boottime() * TICK)
 
 
 def look(pid: int) -> Process | None:
-    """A process by pid, or None if there is none."""
+    """The process with this pid, or None."""
     try:
         with open(f"/proc/{pid}/stat", "rb", buffering=0) as stat:
             text = stat.read()
     except OSError:
         return None
-    # The name is in parentheses and may itself hold spaces and parentheses.
+    # The name is in parentheses, and may itself contain spaces and parentheses.
     field = text[text.rfind(b")") + 2 :].split(None, 20)
     if len(field) < 20:
         return None  # the process ended while it was read
@@ -118,7 +118,7 @@ def look(pid: int) -> Process | None:
 
 
 def is_holder(pid: int, boot: str, *, running: bool = False) -> bool:
-    """Whether a holder lives on this host; a zombie does not live. `running`: it must not be stopped either."""
+    """Whether a holder lives on this host. A zombie does not live. `running`: the holder must also not be stopped."""
     process = look(pid)
     if process is not None:
         return process.state not in ("ZXT" if running else "ZX") and boot_id() == boot
@@ -126,12 +126,12 @@ def is_holder(pid: int, boot: str, *, running: bool = False) -> bool:
 
 
 def sees(host: str, directory: str | None) -> bool:
-    """Whether a worker's pids mean the same processes here. The name of the host alone is not enough."""
+    """Whether the pids of a worker mean the same processes here. The name of the host alone does not decide this."""
     return host == os.uname().nodename and (directory is None or directory.endswith(f":{here()}"))
 
 
 def has_died(host: str, pid: int, boot: str, directory: str | None) -> bool:
-    """Whether the holder has ended: it ran where this process would see it, and is not there."""
+    """Whether the holder has ended. This is certain only if this process can see the processes of that host."""
     return sees(host, directory) and boot == boot_id() and not is_holder(pid, boot)
 
 
@@ -146,7 +146,7 @@ def _answers(pid: int) -> bool:
 
 
 def processes() -> list[Process]:
-    """Every living process of this pid namespace, without zombies; empty where there is no /proc."""
+    """Every living process of this pid namespace, without zombies. Empty on a system without /proc."""
     return living(_pids)
 
 
@@ -169,7 +169,7 @@ def living(listing: Callable[[], Iterable[int]]) -> list[Process]:
 
 
 def stopped(leaders: Collection[int]) -> set[int]:
-    """The session leaders in whose session a process is stopped by a signal. A traced process does not count."""
+    """Those of these session leaders in whose session a process is stopped by a signal. A traced process is ignored."""
     return {process.sid for process in processes() if process.state == "T" and process.sid in leaders}
 
 
@@ -181,7 +181,7 @@ def _pids() -> list[int]:
 
 
 def marker(pid: int) -> str | None:
-    """The attempt that the environment of a process names; None if it names none or belongs to another user."""
+    """The attempt that the environment of a process names. None if it names none, or the process is another user's."""
     try:
         with open(f"/proc/{pid}/environ", "rb", buffering=0) as environ:
             if os.fstat(environ.fileno()).st_uid != os.geteuid():
@@ -221,7 +221,7 @@ def group_exists(pgid: int) -> bool:
 
 def signal_group(pgid: int, number: int) -> None:
     """Signal a whole group at once, so that a process which is just forking cannot escape."""
-    # Ended, or another user's (a setuid program): the next snapshot shows which.
+    # The group has ended, or belongs to another user (a setuid program). The next snapshot shows which.
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(pgid, number)
 
@@ -233,21 +233,20 @@ def signal_process(target: Process, number: int) -> None:
     try:
         if now is None or now.start != target.start:
             return
-        if (
-            handle is None
-        ):  # a kernel before 5.3, or no descriptor left: the pid was checked a microsecond ago
+        # Without a handle (a kernel before 5.3, or no free descriptor) use the pid, checked a microsecond ago.
+        if handle is None:
             os.kill(target.pid, number)
         else:
             signal.pidfd_send_signal(handle, number)
     except (ProcessLookupError, PermissionError):
-        pass  # ended, or another user's (a setuid program): the next snapshot shows which
+        pass  # the process has ended, or is another user's (a setuid program); the next snapshot shows which
     finally:
         if handle is not None:
             os.close(handle)
 
 
 def await_exits(targets: list[Process], timeout: float) -> None:
-    """Wait up to `timeout` seconds until all of these have ended; they need not be children of this process."""
+    """Wait up to `timeout` seconds until all these processes have ended. They need not be children of this process."""
     poll = select.poll()
     handles = [handle for handle in map(_handle, targets) if handle is not None]
     for handle in handles:
@@ -265,7 +264,7 @@ def await_exits(targets: list[Process], timeout: float) -> None:
 
 
 def _handle(target: Process) -> int | None:
-    """A descriptor that becomes readable when the process ends; None if the process has ended, or without pidfd."""
+    """A descriptor that becomes readable when the process ends. None if the process has ended, or without pidfd."""
     try:
         return os.pidfd_open(target.pid)
     except (OSError, AttributeError):
@@ -292,7 +291,7 @@ class OomScore:
                 os.pwrite(self._file, usual, 0)
                 self._usual = usual
         except OSError:
-            pass  # not Linux, or a container forbids it: no code depends on it
+            pass  # not Linux, or a container forbids it. Ignored, because no code depends on it
 
     def offer(self) -> None:
         """Raise the score before a spawn."""
@@ -324,7 +323,10 @@ class Offspring:
         self._me = me
 
     def since(self, pid: int, age: float, known: Container[int]) -> list[Process] | None:
-        """Living children that may be newer than `pid`, started `age` seconds ago; None: unknown until `ready_at`."""
+        """The living children that may have started after the process `pid`, which started `age` seconds ago.
+
+        Returns None if this is unknown before the time `ready_at`.
+        """
         if self._list is not None:
             return living(lambda: [child for child in self._children() if child not in known])
         if self._last is None:
@@ -375,7 +377,7 @@ def _open_to_read(path: str) -> int | None:
 
 
 def _read_whole(descriptor: int) -> bytes:
-    """All of a /proc file that stays open: the kernel returns a page at a time, and less than that at the end."""
+    """The content of an open /proc file. The kernel returns it page by page; the last page is shorter."""
     text = b""
     while part := os.pread(descriptor, 1 << 16, len(text)):
         text += part
@@ -385,7 +387,7 @@ def _read_whole(descriptor: int) -> bytes:
 
 
 def foreign_descriptors(keep: set[int]) -> Iterator[int]:
-    """Open descriptors above 2 that are not in `keep`: the parent process left them open."""
+    """The open descriptors above 2 that are not in `keep`. The parent process left them open."""
     for folder in ("/proc/self/fd", "/dev/fd"):
         try:
             numbers = [int(name) for name in os.listdir(folder)]

@@ -1,7 +1,7 @@
 """The results that a worker could not deliver, in a private file beside its slot file, for the next worker to record.
 
 The file contains frames as the holder sends them to the agent (`worker/protocol.py`): unacknowledged output and
-unacknowledged ends. It is written atomically and survives a power cut. The file may contain results that were
+unacknowledged results. It is written atomically and survives a power cut. The file may contain results that were
 recorded meanwhile: the fence refuses those (guarantee G3), so the file may be written early and read twice.
 """
 
@@ -16,7 +16,7 @@ SUFFIX = ".results"
 
 
 class ResultFile:
-    """Writes the result file. Keeps the directory open, because a person may move it together with the database."""
+    """Writes the result file. Keeps the directory open, because a person may move the directory with the database."""
 
     def __init__(self, directory: Path, worker_id: str) -> None:
         self._directory = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -36,7 +36,7 @@ class ResultFile:
         os.fsync(self._directory)
 
     def discard(self) -> None:
-        """Delete the file, because everything was delivered."""
+        """Delete the file, because all its results were delivered."""
         self._unlink(self._name)
 
     def _unlink(self, name: str) -> None:
@@ -45,12 +45,12 @@ class ResultFile:
 
 
 def path_of(directory: Path, worker_id: str) -> Path:
-    """The path of a worker's result file, which need not exist."""
+    """The path of the result file of a worker. The file may not exist."""
     return directory / (worker_id + SUFFIX)
 
 
 def read(path: Path) -> list[tuple[Fields, bytes]]:
-    """The messages of a file; empty if there is none. Raises MalformedFrame if no worker has written it."""
+    """The messages in a file. Empty if there is no file. Raises MalformedFrame if no worker has written it."""
     try:
         file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -64,7 +64,7 @@ def read(path: Path) -> list[tuple[Fields, bytes]]:
 
 
 def has_result(directory: Path, worker_id: str, attempt_id: str) -> bool:
-    """Whether the file contains the end of this attempt."""
+    """Whether the file contains the result of this attempt."""
     path = path_of(directory, worker_id)
     try:
         messages = read(path) if path.exists() else []
@@ -74,6 +74,6 @@ def has_result(directory: Path, worker_id: str, attempt_id: str) -> bool:
 
 
 def remove(path: Path) -> None:
-    """Delete the file, because everything in it is recorded."""
+    """Delete the file, because all its results are recorded."""
     path.unlink(missing_ok=True)
     path.with_name(f"{path.name}.new").unlink(missing_ok=True)

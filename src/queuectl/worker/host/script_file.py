@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def write(folder: int, path: str, command: bytes) -> None:
-    """Create a script in the checked directory. `path`, by which the script runs, must lead to the same file."""
+    """Create a script in the checked directory `folder`. The command runs by `path`, so `path` must name this file."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     file = os.open(os.path.basename(path), flags, 0o700, dir_fd=folder)
     with open(file, "wb") as script:
@@ -25,5 +25,6 @@ def path_of(directory: Path, attempt_id: str) -> Path:
 def remove(path: str | None) -> None:
     """Delete a script, if there is one."""
     if path is not None:
-        with contextlib.suppress(OSError):  # a disk that has become read-only; the file is private and small
+        # The disk may have become read-only; the file is private and small, so it may stay.
+        with contextlib.suppress(OSError):
             os.unlink(path)

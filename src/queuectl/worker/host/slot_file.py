@@ -26,17 +26,18 @@ ENDED_CAPACITY = 4096
 """Minimum number of results that may wait for an acknowledgement. When the list is full, no command is started."""
 
 _HEADER = 4096
-_LENGTHS = struct.Struct("=IIII")  # JSON, slots, ended, reserved
+_LENGTHS = struct.Struct("=IIII")  # length of the JSON, slots, capacity for ended attempts, reserved
 _RECORD = struct.Struct("=BBxxiQQ40s")  # state, flags, pid, born between these two ticks, attempt id
 _PID, _BORN_BEFORE = struct.Struct("=i"), struct.Struct("=Q")
 _PID_AT, _BORN_BEFORE_AT = 4, 16
 _ID = 40
 _OVERDUE = b"\1"
-"""Marks an entry of the list of ended attempts, in the last byte of its id. An id of 40 bytes has its own last byte."""
+"""The last byte of an entry in the list of ended attempts, if the attempt is overdue. (An id of 40 bytes needs that
+byte itself.)"""
 
 
 class Record(NamedTuple):
-    """One command that is starting or running. `pid` is 0 while it is spawned."""
+    """One command that is starting or running. `pid` is 0 while the command is spawned."""
 
     state: int
     flags: int
@@ -52,7 +53,7 @@ class Record(NamedTuple):
 
 
 def directory_identity(directory: Path) -> str:
-    """The identity of a directory and of the pid namespace of its users. A path identifies neither."""
+    """The identity of a directory, and of the boot and the pid namespace in which it is used. A path is not enough."""
     found = os.stat(directory)
     return f"{found.st_dev}:{found.st_ino}:{process_table.here()}"
 
@@ -86,7 +87,8 @@ class SlotFile:
             raise ValueError("the worker's name is too long")
         file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
-            # Written, not truncated to size: a hole in the file would kill the holder by SIGBUS when the disk is full.
+            # Zeros are written instead of extending the file: a hole would kill the holder with SIGBUS if the disk is
+            # full.
             ended = max(ENDED_CAPACITY, 2 * count)
             os.pwrite(file, bytes(_size(count, ended)), 0)
             os.pwrite(file, _LENGTHS.pack(len(text), count, ended, 0) + text, 0)
@@ -130,7 +132,7 @@ class SlotFile:
         self._free_entries.append(entry)
 
     def results_left(self) -> int:
-        """How many more attempts can end before the list is full."""
+        """How many more attempts can end before the list of ended attempts is full."""
         return len(self._free_entries)
 
     def records(self) -> list[Record]:
@@ -152,7 +154,7 @@ class SlotFile:
         return (self._map[at : at + _ID] for at in ends)
 
     def close(self) -> None:
-        """Unmap the memory; the file stays."""
+        """Unmap the memory. The file is not deleted."""
         self._map.close()
 
     def _record(self, slot: int) -> Record:
