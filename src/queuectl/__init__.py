@@ -12,7 +12,7 @@ Importing this package imports nothing else: each name below is loaded when it i
 
 __version__ = "0.1.0"
 
-TYPE_CHECKING = False  # `typing` costs a short command more than this whole package
+TYPE_CHECKING = False  # `typing` is not imported: that takes longer than this whole package
 if TYPE_CHECKING:
     from queuectl.errors import (
         Conflict,
@@ -61,7 +61,7 @@ _PLACES = {name: module for module, names in _MODULES.items() for name in names}
 
 
 def __getattr__(name: str) -> object:
-    """The names of the Python API, loaded at first use."""
+    """Load a name of the Python API at its first use."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module

@@ -1,4 +1,4 @@
-"""`python -m queuectl` is `queuectl`."""
+"""Runs `queuectl` for `python -m queuectl`."""
 
 from queuectl.cli.start import entry
 

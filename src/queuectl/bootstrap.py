@@ -1,4 +1,5 @@
-"""The only module that knows all concrete stores: from a URL to a store, and to the directory of its workers."""
+"""The only module that imports every driver. It opens the store that a URL names, and finds the directory with the
+files of its workers."""
 
 import os
 import sys
@@ -21,7 +22,7 @@ MONGODB = ("mongodb", "mongodb+srv")
 REDIS = ("redis", "rediss")
 SCHEMES = ("sqlite", *POSTGRES, *MONGODB, *REDIS)
 _SECRETIVE = ("password", "secret", "token", "properties")
-"""Parts of the names of options with secrets: `sslpassword`, `authMechanismProperties`."""
+"""An option of a URL whose name contains one of these words may contain a secret: `sslpassword`, for example."""
 DRIVERS = {"postgres": "psycopg[binary]>=3.2", "mongodb": "pymongo>=4.9", "redis": "redis[hiredis]>=6"}
 """The requirements of each extra in pyproject.toml."""
 TO_COME = ("http", "https", "http+unix")
@@ -88,7 +89,7 @@ def _user_directory(variable: str, below_home: str) -> str:
     wrong = variable if os.environ.get(variable) else "HOME"
     what = f"is {os.environ[wrong]!r}" if wrong in os.environ else "is not set"
     raise InvalidInput(
-        f"{wrong} {what}, so there is no place for files of your own",
+        f"{wrong} {what}, so there is no directory for your own files",
         f"set {variable} to an absolute path, or QUEUECTL_STORE to sqlite:////path/to/queue.db",
     )
 
@@ -113,18 +114,16 @@ def open_store(
         return _redis(url, settings, patience, create)
     if scheme in TO_COME:
         raise InvalidInput(
-            f"--store {scheme}://… is still to come", f"stores that there are: {', '.join(SCHEMES)}"
+            f"--store {scheme}://… is still to come", f"use one of these: {', '.join(SCHEMES)}"
         )
     known = f"known: {', '.join(SCHEMES)}; for instance sqlite:///queue.db"
-    if not scheme.replace(
-        "+", ""
-    ).isalnum():  # for example libpq's other form, which may have a password anywhere
+    if not scheme.replace("+", "").isalnum():  # for example key=value pairs of libpq, with a password
         raise InvalidInput("the store is not a URL: it must begin with a scheme", known)
     raise InvalidInput(f"unknown store scheme {scheme!r}", known)
 
 
 def empty_store(url: str, settings: "Settings", absence: StoreAbsent) -> "Store":
-    """A stand-in for a store that does not exist yet: it is empty and refuses writes."""
+    """A store object in place of a store that does not exist yet. It is empty and refuses writes."""
     from queuectl.store.memory import EmptyStore
     from queuectl.store.protocol import Description, Durability
 
@@ -190,7 +189,7 @@ def _redis(url: str, settings: "Settings | None", patience: float, create: bool)
 
 
 def _archived(url: str, archive: str, patience: float, **options: Any) -> "Store":
-    """A queue with an archive, which is opened at its first use: most commands do not need its driver."""
+    """A queue with an archive. The archive is opened at its first use, because most commands do not need its driver."""
     from importlib.util import find_spec
 
     from queuectl.store.mongo import address as of_mongo
@@ -214,7 +213,7 @@ def _archived(url: str, archive: str, patience: float, **options: Any) -> "Store
 
 @contextmanager
 def _extra(name: str, library: str) -> Iterator[None]:
-    """Translate a failed import: the libraries of network stores are optional."""
+    """Translate a failed import into an error of ours, because the libraries of network stores are optional."""
     try:
         yield
     except ImportError as error:
@@ -227,14 +226,14 @@ def _extra(name: str, library: str) -> Iterator[None]:
 
 
 def _installs(name: str) -> str:
-    """The command that installs a store's library for this Python. PyPI's `queuectl` is another project."""
+    """The command that installs the library of a store. It names the library: PyPI's `queuectl` is another project."""
     from shlex import quote
 
     return f"{quote(sys.executable)} -m pip install '{DRIVERS[name]}'"
 
 
 def sqlite_path(url: str) -> str:
-    """The file that a `sqlite:` URL names: `sqlite:////abs/olute`, `sqlite:///relative` to the working directory.
+    """The file that a `sqlite:` URL names. `sqlite:////a/b` is an absolute path, `sqlite:///a/b` a relative one.
 
     `sqlite:///tmp/q.db` is often written for /tmp/q.db, so it means that file if only that directory exists.
     """
@@ -243,7 +242,7 @@ def sqlite_path(url: str) -> str:
     path, question, _ = url.removeprefix("sqlite:///").partition("?")
     if question:
         raise InvalidInput(
-            f"{url!r} has options after ?", "give them as flags or variables, such as --durability"
+            f"{url!r} has options after ?", "use flags or variables instead, such as --durability"
         )
     path = _expanded(path)
     rooted = "/" + path
@@ -260,7 +259,7 @@ def _expanded(path: str) -> str:
     home = config.user_directory("", "") if whose == "~" else os.path.expanduser(whose)
     if home is None or home == whose:
         raise InvalidInput(
-            f"{whose} in the store's address is no home directory", "write sqlite:////path/to/queue.db"
+            f"{whose} in the URL of the store is no home directory", "write sqlite:////path/to/queue.db"
         )
     return os.path.join(home, rest)
 
@@ -274,27 +273,27 @@ def carries_secret(url: str) -> bool:
     """Whether a URL has a password or a token, or may have one, so that it must not be shown needlessly."""
     if is_local(url):
         return False
-    import re  # short commands do not need it
+    import re  # imported here, because short commands do not need it
     from urllib.parse import unquote
 
-    text = unquote(unquote(url))  # the URL of an archive is a part of another URL
+    text = unquote(unquote(url))  # unquoted twice, because the URL of an archive is quoted inside another URL
     plain_logins = re.findall(r"//[\w.+-]+@", text)
     options = text.partition("?")[2].lower()
     return len(plain_logins) != text.count("@") or any(word in options for word in _SECRETIVE)
 
 
 def has_archive(url: str) -> bool:
-    """Whether ended jobs are in an archive, which may have jobs to show even if the queue does not exist yet."""
+    """Whether the store has an archive. An archive may contain jobs even if the queue does not exist yet."""
     return url.partition(":")[0] in REDIS and "archive=" in url.partition("?")[2]
 
 
 def is_local(url: str) -> bool:
-    """Whether all workers of a store are on one host, because the store is a file there."""
+    """Whether the store is a file, so that all its workers are on this host."""
     return url.startswith("sqlite:")
 
 
 def file_of(url: str) -> str | None:
-    """The file that is the store; None for a server."""
+    """The file of the store, or None for a server."""
     return os.path.realpath(sqlite_path(url)) if is_local(url) else None
 
 
@@ -307,16 +306,15 @@ def refuse_shared(url: str) -> None:
 
 
 def worker_directory(url: str) -> str:
-    """The directory with the proofs of life of this host's workers. All workers of a store on this host use the same
-    one.
+    """The directory with the slot files of this host's workers. All workers of a store on this host use the same one.
 
     For a database file the directory is beside the file, after links are resolved. For a server it is under
     `$XDG_STATE_HOME/queuectl`, named by the server's address. Workers of different users, or with two addresses of one
-    server, do not see each other there, and rely on the leases.
+    server, use different directories, so they rely on the leases.
     """
     if is_local(url):
         return os.path.realpath(sqlite_path(url)) + "-workers"
-    import hashlib  # short commands do not need it
+    import hashlib  # imported here, because short commands do not need it
 
     base = _user_directory("XDG_STATE_HOME", ".local/state")
     name = hashlib.sha256(_identity(url).encode()).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""Time and random numbers, as values that a caller can pass in.
+"""Time and random numbers, as functions and values that a caller can replace.
 
 Nothing in `domain/` reads a clock or a source of random numbers: `now` and `random_number` are arguments there. Leases
 are judged by the store's clock (`Store.now`), durations inside a process by `monotonic`.
@@ -11,19 +11,19 @@ from datetime import UTC, datetime
 
 
 class Clock:
-    """The clock of the system. Tests pass a clock that stands still."""
+    """The clock of the system. Tests use a clock that they set."""
 
     def now(self) -> datetime:
-        """The wall clock, aware, in UTC."""
+        """The time of the wall clock, aware, in UTC."""
         return datetime.now(UTC)
 
     def monotonic(self) -> float:
-        """Seconds since a fixed time; includes the time a laptop sleeps where the system can (CLOCK_BOOTTIME)."""
+        """Seconds since a fixed time. Includes the time in suspend on a system with CLOCK_BOOTTIME."""
         return boottime()
 
 
 def boottime() -> float:
-    """Seconds since boot, including sleep; on systems without CLOCK_BOOTTIME, the monotonic clock."""
+    """Seconds since boot, including the time in suspend. On a system without CLOCK_BOOTTIME: the monotonic clock."""
     return time.clock_gettime(_CLOCK)
 
 
@@ -34,7 +34,7 @@ RandomNumber = Callable[[], float]
 
 
 def random_number() -> float:
-    """A random number in [0, 1) from the system. Importing the module `random` takes too long."""
+    """A random number in [0, 1) from the system. The module `random` is not used, because its import takes too long."""
     return int.from_bytes(os.urandom(6)) / 2**48
 
 

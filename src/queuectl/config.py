@@ -40,7 +40,7 @@ class Option(Struct, frozen=True, kw_only=True):
         return f"QUEUECTL_{self.key.upper()}"
 
     def parse(self, text: str) -> Value:
-        """The value of a text. Raises InvalidInput if the text is not a value or the value is out of range."""
+        """Convert a text to a value. Raises InvalidInput if the text is malformed or the value is out of range."""
         if text.strip().lower() == "none" and self.optional:
             return None
         try:
@@ -53,7 +53,7 @@ class Option(Struct, frozen=True, kw_only=True):
         return value
 
     def format(self, value: Value) -> str:
-        """The text that `parse` reads back."""
+        """The text of a value. `parse` converts the text back."""
         if value is None:
             return "none"
         if isinstance(value, timedelta):
@@ -107,33 +107,33 @@ _SECOND, _DAY = timedelta(seconds=1), timedelta(days=1)
 OPTIONS: dict[str, Option] = {
     option.key: option
     for option in (
-        Option(key="max_retries", kind="count", default=3, low=-1, high=1_000_000, help="retries after the first attempt; -1 is without limit"),
+        Option(key="max_retries", kind="count", default=3, low=-1, high=1_000_000, help="retries after the first attempt; -1: without limit"),
         Option(key="backoff_base", kind="number", default=2.0, low=1.0, high=1000.0, help="retry n waits factor × base^n"),
         Option(key="backoff_factor_ms", kind="count", default=1000, low=0, high=86_400_000, help="the factor of the retry delay, in ms"),
         Option(key="backoff_max", kind="duration", default=timedelta(hours=1), low=timedelta(0), high=365 * _DAY, help="the longest retry delay"),
         Option(key="jitter", kind="number", default=0.0, low=0.0, high=1.0, help="share by which a retry delay varies"),
-        Option(key="timeout", kind="duration", optional=True, default=None, low=timedelta(milliseconds=1), high=3650 * _DAY, help="run time limit of a command; none is without"),
+        Option(key="timeout", kind="duration", optional=True, default=None, low=timedelta(milliseconds=1), high=3650 * _DAY, help="run time limit of a command; none: without limit"),
         Option(key="kill_grace", kind="duration", default=10 * _SECOND, low=timedelta(0), high=_DAY, help="time from TERM to KILL"),
         Option(key="output_limit", kind="size", default=1024**2, low=0, high=1024**3, help="stored output per attempt: head and tail halves"),
-        Option(key="lease", kind="duration", default=30 * _SECOND, low=_SECOND, high=_DAY, help="how long a silent worker keeps its jobs"),
+        Option(key="lease", kind="duration", default=30 * _SECOND, low=_SECOND, high=_DAY, help="how long a worker keeps its jobs without renewing its leases"),
         Option(key="heartbeat_interval", kind="duration", default=5 * _SECOND, low=timedelta(milliseconds=100), high=timedelta(hours=1), help="how often a worker renews its entry in the registry"),
         Option(key="tick_interval_ms", kind="count", default=1000, low=10, high=60_000, help="longest time in ms between two polls; notifications are faster"),
         Option(key="save_interval_ms", kind="count", default=1000, low=10, high=60_000, help="ms between two syncs, only with durability=fast"),
         Option(key="max_losses", kind="count", default=3, low=0, high=1000, help="attempts that may be lost to crashes before a job is dead"),
-        Option(key="priority_boost", kind="duration", default=timedelta(hours=1), low=timedelta(0), high=365 * _DAY, help="how much waiting one point of priority is worth"),
+        Option(key="priority_boost", kind="duration", default=timedelta(hours=1), low=timedelta(0), high=365 * _DAY, help="the waiting time that one point of priority is worth"),
         Option(key="retain_completed", kind="duration", optional=True, default=7 * _DAY, low=timedelta(0), high=36500 * _DAY, help="completed and cancelled jobs are deleted after this time; none keeps them"),
         Option(key="retain_dead", kind="duration", optional=True, default=None, low=timedelta(0), high=36500 * _DAY, help="dead jobs are deleted after this time; none keeps them"),
         Option(key="store", kind="text", optional=True, default=None, shared=False, help="URL of the store"),
-        Option(key="durability", kind="text", default="power-safe", choices=("power-safe", "fast"), shared=False, help="fast: an acknowledged job may be lost with the power of the store's host"),
-        Option(key="on_disconnect", kind="text", default="keep", choices=("keep", "stop"), shared=False, help="what a worker does with running commands while the store is away"),
+        Option(key="durability", kind="text", default="power-safe", choices=("power-safe", "fast"), shared=False, help="fast: an acknowledged job may be lost in a power cut of the store's host"),
+        Option(key="on_disconnect", kind="text", default="keep", choices=("keep", "stop"), shared=False, help="what a worker does with running commands while the store cannot be reached"),
         Option(key="color", kind="text", default="auto", choices=("auto", "always", "never"), shared=False, help="colour and tables on a terminal"),
-        Option(key="log_format", kind="text", default="plain", choices=("plain", "json"), shared=False, help="how a worker writes its log"),
+        Option(key="log_format", kind="text", default="plain", choices=("plain", "json"), shared=False, help="the format of a worker's log"),
     )
 }  # fmt: skip
 
 
 class Settings(Struct, frozen=True, kw_only=True):
-    """The values in force: a field for each option, and the origin of each value in `origins`."""
+    """The effective settings: a field for each option. `origins` has the source of each value."""
 
     max_retries: int
     backoff_base: float
@@ -164,12 +164,12 @@ class Settings(Struct, frozen=True, kw_only=True):
         return found
 
     def text(self, key: str) -> str:
-        """A value as `config` prints it."""
+        """The value of an option, as `config` prints it."""
         return OPTIONS[key].format(self.value(key))
 
 
 def option(key: str) -> Option:
-    """The option of this name, written with - or _. Raises NotFound with the nearest name."""
+    """The option with this name, written with - or _. Raises NotFound with the nearest name as the hint."""
     found = OPTIONS.get(key.replace("-", "_"))
     if found is None:
         raise NotFound(f"there is no setting {key!r}", nearest(key.replace("-", "_"), OPTIONS))
@@ -177,7 +177,7 @@ def option(key: str) -> Option:
 
 
 def nearest(word: str, words: Mapping[str, object] | list[str]) -> str | None:
-    """`did you mean …?` for a mistyped word, if a similar one exists."""
+    """The hint `did you mean …?` for a mistyped word, or None if there is no similar word."""
     import difflib  # imported only for an error: it takes 5 ms
 
     near = difflib.get_close_matches(word, list(words), n=1)
@@ -210,7 +210,7 @@ def resolve(
 
 
 def stored(entries: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
-    """The store's settings as text. Invalid entries are left out, so that they stop no command; `doctor` reports them."""
+    """The store's settings as text, without invalid entries, which must not stop a command; `doctor` reports them."""
     texts = {key: str(value["value"]) for key, value in entries.items() if "value" in value}
     return {key: text for key, text in texts.items() if key not in invalid(entries)}
 
@@ -219,7 +219,7 @@ def invalid(entries: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
     """The fault of each invalid entry of the store's settings, alone or together with other entries."""
     faults, values = dict[str, str](), {key: declared.default for key, declared in OPTIONS.items()}
     for key, value in entries.items():
-        if key not in OPTIONS:  # an option of a newer program
+        if key not in OPTIONS:  # an option of a newer version
             continue
         try:
             values[key] = OPTIONS[key].parse(str(value["value"]))
@@ -231,7 +231,7 @@ def invalid(entries: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
 
 
 def relations(values: Mapping[str, Any]) -> Iterator[str]:
-    """Sentences about values that are valid alone and invalid together."""
+    """The faults of values that are valid alone and invalid together, as sentences."""
     interval, lease = values["heartbeat_interval"], values["lease"]
     if interval * 3 > lease:
         yield (
@@ -241,7 +241,7 @@ def relations(values: Mapping[str, Any]) -> Iterator[str]:
 
 
 def read_file(explicit: str | None, warn: Callable[[str], None]) -> tuple[dict[str, str], str]:
-    """The options of the configuration file as text, and its name. An explicit file must exist; the usual ones may.
+    """The options of the configuration file as text, and its name. A file given by --config must exist.
 
     The usual files are `./queuectl.toml`, then `$XDG_CONFIG_HOME/queuectl/config.toml`. A file that another user could
     have written is ignored with a warning, because it could name another store, and so what a worker runs.
@@ -258,7 +258,7 @@ def _is_ours(path: str, warn: Callable[[str], None]) -> bool:
     try:
         refused = trust.refusal(path)
     except FileNotFoundError:
-        return False  # deleted in the meantime
+        return False  # another process has deleted the file
     if refused is not None:
         warn(f"{path} is ignored: {refused.message} (if you trust it: --config {path})")
     return refused is None

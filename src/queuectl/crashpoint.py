@@ -1,4 +1,4 @@
-"""Places where a test can kill this process, like a power cut: `QUEUECTL_CRASH_AT=name` or `name:k`.
+"""Points in the code at which a test can kill this process: `QUEUECTL_CRASH_AT=name` or `name:k`.
 
 A crash point is one comparison with None unless the variable is set, so it stays in the product's code.
 """
@@ -17,12 +17,12 @@ _name, _left = _wanted()
 
 
 def reach(name: str) -> None:
-    """Kill this process if this is the requested place and the process has passed it often enough."""
+    """Kill this process if this is the requested point, and this is the k-th time that the process reaches it."""
     global _left
     if _name is None or name != _name:
         return
     _left -= 1
     if _left == 0:
-        import signal  # takes 2 ms, which a short command must not pay
+        import signal  # imported here: it takes 2 ms
 
         os.kill(os.getpid(), signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""Every error this product raises on purpose.
+"""All errors that queuectl raises deliberately.
 
     QueuectlError             exit  code
     ├── InvalidInput          2     invalid_input      the input is not understood or is out of range
@@ -10,7 +10,7 @@
     │   └── StoreUnusable     5     store_unusable     must not be used: corrupt, newer, read-only
     ├── OutcomeUnknown        75    unknown            the reply was lost; repeating the same call is safe
     ├── MissingExtra          5     missing_extra      a library of an optional part is not installed
-    ├── Unauthenticated       1     unauthenticated    the server wants a token, or does not know this one
+    ├── Unauthenticated       1     unauthenticated    the server requires a token, or does not accept this one
     ├── Forbidden             1     forbidden          the token does not allow it
     ├── CommandFailed         1     failed             the command could not be carried out
     ├── UnreadableJob         1     unreadable         the stored job cannot be decoded
@@ -22,7 +22,7 @@ trailing newline. Errors of libraries are translated where the library is called
 
 
 class QueuectlError(Exception):
-    """The root of all errors that this program raises on purpose."""
+    """The base of all errors that queuectl raises deliberately."""
 
     code = "error"
     exit_code = 1
@@ -34,7 +34,7 @@ class QueuectlError(Exception):
 
 
 class InvalidInput(QueuectlError):
-    """The input is not understood, or is out of range. Nothing was changed.
+    """The input is invalid or out of range. Nothing was changed.
 
     `index` is the position of the wrong item where several were given. `pointer` is the JSON pointer (RFC 6901) to the
     wrong value in a JSON document.
@@ -47,14 +47,14 @@ class InvalidInput(QueuectlError):
 
 
 class NotFound(QueuectlError):
-    """No such job, queue, worker or key."""
+    """The job, queue, worker or key does not exist."""
 
     code = "not_found"
     exit_code = 3
 
 
 class Conflict(QueuectlError):
-    """The state does not allow it, the id exists with other content, or the unique key is taken."""
+    """The state does not allow the call, the id exists with other content, or another job has the unique key."""
 
     code = "conflict"
     exit_code = 4
@@ -89,7 +89,7 @@ class StoreUnusable(StoreError):
 
 
 class StoreGone(StoreUnusable):
-    """The URL no longer names the queue that it named, or names no queue. `was_open`: it named one at the opening."""
+    """The URL no longer names the same queue, or names no queue. `was_open`: it named one when the store was opened."""
 
     def __init__(self, message: str, hint: str | None = None, *, was_open: bool = False) -> None:
         super().__init__(message, hint)
@@ -115,25 +115,25 @@ class MissingExtra(QueuectlError):
 
 
 class Unauthenticated(QueuectlError):
-    """The server wants a token, or does not accept the token that was sent."""
+    """The server requires a token, or does not accept the token that was sent."""
 
     code = "unauthenticated"
 
 
 class Forbidden(QueuectlError):
-    """The token is known, and does not allow the request."""
+    """The token is valid, but does not allow the request."""
 
     code = "forbidden"
 
 
 class CommandFailed(QueuectlError):
-    """The command was understood and could not be carried out."""
+    """The command is valid, but could not be carried out."""
 
     code = "failed"
 
 
 class UnreadableJob(QueuectlError):
-    """The stored job cannot be decoded: a person edited it, or a disk damaged it."""
+    """The stored job cannot be decoded, because a person edited it or a disk damaged it."""
 
     code = "unreadable"
 

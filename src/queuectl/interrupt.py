@@ -1,4 +1,4 @@
-"""Ctrl+C: when it may end a command, and how.
+"""Handles Ctrl+C: decides when it may end a command, and how.
 
 On SIGINT Python raises an exception at the place that it executes. In an import that prints a traceback, and in a C
 library that builds its types (msgspec) it caused a crash. So from its first line on the program ends at once, without
@@ -18,19 +18,19 @@ INTERRUPTED = 130
 
 
 def end_at_once() -> None:
-    """Ctrl+C ends the program from now on. If SIGINT is ignored (`nohup`, `&` in a script), it stays ignored."""
+    """Let Ctrl+C end the program at once. If SIGINT is ignored (`nohup`, `&` in a script), it stays ignored."""
     if getsignal(SIGINT) is default_int_handler:
         signal(SIGINT, _end)
 
 
 def answer() -> None:
-    """Ctrl+C raises KeyboardInterrupt from now on."""
+    """Let Ctrl+C raise KeyboardInterrupt."""
     if getsignal(SIGINT) is _end:
         signal(SIGINT, default_int_handler)
 
 
 class held:  # noqa: N801  read as `with held():`
-    """A block in which Ctrl+C is delayed: KeyboardInterrupt is raised at its end. Only in the main thread."""
+    """Delay Ctrl+C during a block: KeyboardInterrupt is raised at the end of the block. Only in the main thread."""
 
     def __enter__(self) -> None:
         self._came = False
@@ -48,7 +48,7 @@ class held:  # noqa: N801  read as `with held():`
     def _set(self, handler: object) -> bool:
         try:
             signal(SIGINT, handler)
-        except ValueError:  # not the main thread, the only one that handles signals
+        except ValueError:  # this is not the main thread, which alone handles signals
             return False
         return True
 

@@ -1,4 +1,4 @@
-"""Text on a terminal: its width, cuts and colours. Standard library only.
+"""Formats text for a terminal: its width, cuts and colours. Standard library only.
 
 No background colour is assumed: colours are the terminal's own, and each colour only repeats what a word says.
 """
@@ -10,12 +10,12 @@ COLOURS = {
     "bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "blue": "34", "magenta": "35", "cyan": "36",
 }  # fmt: skip
 ELLIPSIS, PLAIN_ELLIPSIS = "…", "~"
-"""The mark of what was cut off, one cell wide; the second where the encoding lacks the first."""
+"""The mark at the end of a cut text, one cell wide. The second is for encodings without the first."""
 DEFAULT_WIDTH = 80
 
 
 def safe(text: str) -> str:
-    """Text on one line that a terminal cannot take for a control sequence: controls and bidi marks are escaped."""
+    """The text on one line, with control characters and bidirectional marks escaped."""
     if text.isprintable():
         return text
     return "".join(
@@ -29,7 +29,7 @@ def cells(text: str) -> int:
 
 
 def cut(text: str, width: int, ellipsis: str = ELLIPSIS) -> str:
-    """At most `width` columns, the end cut off visibly."""
+    """The text, cut to `width` columns. A cut text ends with `ellipsis`."""
     if len(text) <= width and text.isascii():
         return text
     if cells(text) <= width:
@@ -44,7 +44,7 @@ def cut(text: str, width: int, ellipsis: str = ELLIPSIS) -> str:
 
 
 def pad(text: str, width: int, *, right: bool = False) -> str:
-    """The text with blanks up to a width, after it or before it."""
+    """The text, padded with blanks to a width, on the right or on the left."""
     blanks = " " * (width - cells(text))
     return blanks + text if right else text + blanks
 
@@ -56,7 +56,7 @@ def paint(text: str, *colours: str) -> str:
 
 
 def width_of(descriptor: int) -> int:
-    """The columns of the terminal at a descriptor; `COLUMNS` has precedence."""
+    """The width of the terminal at a descriptor. The variable `COLUMNS` has precedence."""
     given = os.environ.get("COLUMNS", "")
     if given.isdecimal() and int(given[:6]) > 0:
         return int(given[:6])
@@ -67,7 +67,7 @@ def width_of(descriptor: int) -> int:
 
 
 def height_of(descriptor: int) -> int:
-    """The lines of the terminal at a descriptor; `LINES` has precedence."""
+    """The height of the terminal at a descriptor. The variable `LINES` has precedence."""
     given = os.environ.get("LINES", "")
     if given.isdecimal() and int(given[:6]) > 0:
         return int(given[:6])

@@ -1,6 +1,6 @@
 """Checks of owner, mode and links before a file is read or run: could another user have created or replaced the file?
 
-Trusted are the user of this process and root. Any other user who may write to a directory can replace a file in it,
+The user of this process and root are trusted. Any other user who may write to a directory can replace a file in it,
 unless the directory is sticky and the file belongs to a trusted user. Systems without such users (Windows) are not
 checked.
 """
@@ -13,11 +13,11 @@ from contextlib import suppress
 JUDGED = hasattr(os, "geteuid")
 _ROOT = 0
 _UNMAPPED = 65534
-"""The owner that a user namespace shows for a file whose owner has no number in it."""
+"""The owner that a user namespace shows for a file whose owner has no number in this namespace."""
 
 
 class Untrusted(Exception):
-    """Another user may have made or changed a file or directory. `hint` says what to do."""
+    """Another user may have created or changed a file or directory. `hint`: what to do."""
 
     def __init__(self, message: str, hint: str) -> None:
         super().__init__(message)
@@ -45,7 +45,7 @@ def private_directory(path: str) -> int:
 def make_directories(path: str) -> None:
     """Create a directory and the missing directories above it, each private from the start."""
     missing = []
-    while path and not os.path.lexists(path):  # a relative path ends empty
+    while path and not os.path.lexists(path):  # the loop reaches "" for a relative path
         missing.append(path)
         path = os.path.dirname(path)
     for made in reversed(missing):
@@ -59,7 +59,7 @@ def check_private(path: str) -> None:
 
 
 def refusal(path: str) -> Untrusted | None:
-    """Why a file must not decide what is run; None if it may, because no other user can change or replace it."""
+    """The reason why a file is not trusted, or None if no other user can change or replace it."""
     found = os.stat(path)
     if not trusted(found.st_uid):
         return Untrusted(f"it belongs to {name_of(found.st_uid)}", "")
@@ -108,20 +108,20 @@ def trusted(uid: int) -> bool:
 
 
 def written_by_others(found: os.stat_result) -> bool:
-    """Whether a user who is not trusted may write to a file. A group that has only trusted users does not count."""
+    """Whether an untrusted user may write to a file. A group that contains only trusted users does not count."""
     if not JUDGED or not found.st_mode & (stat.S_IWOTH | stat.S_IWGRP):
         return False
     return bool(found.st_mode & stat.S_IWOTH) or not _is_own_group(found.st_gid)
 
 
 def mode_of(found: os.stat_result) -> str:
-    """Permissions in the form of `chmod`."""
+    """The permissions of a file as `chmod` writes them."""
     return f"{stat.S_IMODE(found.st_mode):o}"
 
 
 def name_of(uid: int) -> str:
-    """The name of a user in a message: `ada (uid 1000)`."""
-    import pwd  # imported only for an error
+    """A user as shown in a message, such as `ada (uid 1000)`."""
+    import pwd  # imported here, because only an error needs it
 
     try:
         return f"{pwd.getpwuid(uid).pw_name} (uid {uid})"
@@ -137,7 +137,7 @@ def _refuse_shared(path: str, found: os.stat_result) -> None:
         )
     if JUDGED and found.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
         raise Untrusted(
-            f"{path} is open to others: its mode is {mode_of(found)}, and it holds what is run",
+            f"{path} is open to others: its mode is {mode_of(found)}, and it contains commands to run",
             f"chmod 700 {quoted(path)}",
         )
 
@@ -153,7 +153,7 @@ def _no_directory(path: str) -> str:
 
 
 def _is_ours(path: str) -> bool:
-    """Whether an entry is trusted or does not exist. The code that creates it makes sure that it is new."""
+    """Whether a file is trusted or does not exist. In the second case its creation fails if another user is faster."""
     try:
         return trusted(os.lstat(path).st_uid)
     except FileNotFoundError:
@@ -186,7 +186,7 @@ def _uids(names: list[str]) -> Iterator[int]:
 
 
 def _in_user_namespace() -> bool:
-    """Whether some users of the host have no number here. Then root of the host appears as the unmapped user."""
+    """Whether this process is in a user namespace without some users. There root of the host appears as unmapped."""
     try:
         with open("/proc/self/uid_map") as text:
             return text.read().split() != ["0", "0", "4294967295"]

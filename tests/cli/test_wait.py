@@ -240,8 +240,8 @@ class TestInsideAJob:
             (("wait", "child"), "a job that it would wait for waits for that job"),
             (("wait", "grandchild"), "a job that it would wait for waits for that job"),
             (("logs", "-f", "own"), "which would wait for itself"),
-            (("enqueue", "--wait", "true"), "keeps the only slot that serves queue default"),
-            (("enqueue", "--follow", "true"), "keeps the only slot that serves queue default"),
+            (("enqueue", "--wait", "true"), "occupies the only slot that serves queue default"),
+            (("enqueue", "--follow", "true"), "occupies the only slot that serves queue default"),
             (("enqueue", "--wait", "--after", "own", "true"), "which would wait for itself"),
         ],
     )
@@ -254,7 +254,7 @@ class TestInsideAJob:
     def test_another_job_that_only_its_slot_could_run(self, queuectl: CommandLine) -> None:
         queuectl("enqueue", "--id", "other", "true")
         queuectl("wait", "other", code=4)
-        assert "keeps the only slot" in queuectl.err
+        assert "occupies the only slot" in queuectl.err
 
     def test_with_another_slot_it_waits(self, queuectl: CommandLine, actor: Actor) -> None:
         actor.enters("w", count=2)

@@ -86,7 +86,10 @@ class TestParents:
     def test_a_list_says_that_it_is_given_once_for_each(self, queuectl: CommandLine) -> None:
         for words in (("--after", "a,b:any", "x"), ('{"command":"x","after":["a,b:any"]}',)):
             queuectl("enqueue", *words, code=2)
-            assert "'a,b:any' is not one job (give it once for each: --after a --after b:any)" in queuectl.err
+            assert (
+                "'a,b:any' is not one job (give it once for each job: --after a --after b:any)"
+                in queuectl.err
+            )
 
     def test_a_wrong_word_behind_a_colon_names_the_three(self, queuectl: CommandLine) -> None:
         queuectl("enqueue", "--id", "e1", "x")

@@ -310,7 +310,7 @@ class TestParents:
     def test_a_held_child_whose_parent_failed_stays_held_unless_it_is_released_anyway(self) -> None:
         for child in (in_vain("hold"), unblock("dead")(blocked(hold=True))):
             assert (child.state, child.waiting_for) == ("held", ("p",))
-            for parents, words in (({"p": "dead"}, "which ended as dead"), ({}, "which is gone")):
+            for parents, words in (({"p": "dead"}, "which ended as dead"), ({}, "which was deleted")):
                 with pytest.raises(Conflict, match=words) as caught:
                     lifecycle.release(child, parents, now=LATER)
                 assert "queuectl release --anyway" in (caught.value.hint or "")
@@ -341,7 +341,7 @@ class TestParents:
     def test_a_retry_waits_for_no_parent_that_has_ended_as_wanted_and_gone(self) -> None:
         assert retry(ran(1)).state == "blocked"
         assert lifecycle.retry(ran(1), {}, now=LATER).state == "pending"
-        with pytest.raises(Conflict, match="which is gone"):
+        with pytest.raises(Conflict, match="which was deleted"):
             lifecycle.retry(in_vain(), {}, now=LATER)
 
     def test_only_what_a_parent_cancelled_comes_back_with_it(self) -> None:

@@ -129,7 +129,7 @@ def test_a_job_does_not_wait_for_the_slot_that_it_keeps(place: Place) -> None:
     place.start_worker("--count", "1")
     job = place.enqueue("--retries", "0", f"{shlex.join(QUEUECTL)} enqueue --wait true")
     assert place.until(job, "dead", within=20).exit_code == 4
-    assert b"keeps the only slot that serves queue default" in place.output(job)
+    assert b"occupies the only slot that serves queue default" in place.output(job)
 
 
 @ON_SQLITE

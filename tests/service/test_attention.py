@@ -85,7 +85,7 @@ def test_a_lost_worker_with_what_it_holds(store: MemoryStore, look: Looks, clock
     clock.step(seconds=20)
     [thing] = look()
     assert thing.text == (
-        "worker w1 on h was last heard 20s ago; it still holds 1 job; if its host is gone, forget it"
+        "worker w1 on h sent its last heartbeat 20s ago; it still has 1 job; if its host no longer exists, forget it"
     )
     assert thing.hint == "queuectl worker forget w1"
     clock.step(seconds=11)
@@ -112,7 +112,7 @@ def test_many_lapsed_leases_are_counted(store: MemoryStore, look: Looks, clock: 
 def test_a_worker_that_rests(store: MemoryStore, look: Looks) -> None:
     heartbeat(store, state="paused", note="cannot start commands")
     [thing] = look()
-    assert thing.text == "worker w1 on h rests: cannot start commands"
+    assert thing.text == "worker w1 on h pauses: cannot start commands"
 
 
 @pytest.mark.parametrize(("skew", "said"), [(7200.0, "7200.0 s ahead of"), (-2.5, "2.5 s behind")])
@@ -128,7 +128,7 @@ def test_a_command_that_was_stopped(store: MemoryStore, look: Looks) -> None:
     heartbeat(store, slots=(Slot(slot=0, job="a", stopped=True),))
     [thing] = look()
     assert (thing.kind, thing.fault, thing.hint) == ("stopped_command", False, "queuectl explain a")
-    assert thing.text == "job a does not go on: a process of it on host h is stopped (SIGSTOP)"
+    assert thing.text == "job a does not continue: a process of it on host h is stopped (SIGSTOP)"
 
 
 @pytest.mark.parametrize(("jump", "said"), [(30 * 86400.0, "30d ahead"), (-7200.0, "2h back")])

@@ -143,13 +143,13 @@ TABLE: list[Row] = [
         "worker that rests",
         several(by(state="paused", note="no memory"), Scene.put),
         ["it is ready and no worker has taken it yet"],
-        ["worker w2 on h rests and goes on by itself; no memory", "it is the next in queue default"],
+        ["worker w2 on h pauses and continues by itself; no memory", "it is the next in queue default"],
     ),
     (
         "lost worker",
         several(by(), lambda s: s.clock.step(minutes=5), Scene.put),
         ["it is ready and no worker has taken it yet"],
-        ["worker w2 on h is lost (last heard 5m ago)", START, "it is the next in queue default"],
+        ["worker w2 on h is lost (last heartbeat 5m ago)", START, "it is the next in queue default"],
     ),
     (
         "paused queue",
@@ -275,68 +275,78 @@ TABLE: list[Row] = [
     (
         "its worker is lost",
         silent(20),
-        [f"worker w1 on h took it for attempt 1 and is lost (last heard 20s ago); its lease lasts until {LEASE_UNTIL}"],
         [
-            "if its worker is heard again within 10s, it goes on there",
+            f"worker w1 on h claimed it for attempt 1 and is lost (last heartbeat 20s ago); "
+            f"its lease lasts until {LEASE_UNTIL}",
+        ],
+        [
+            "if its worker reaches the store again within 10s, it continues there",
             "after that a live worker takes it back, and it runs again",
             "no worker lives: queuectl worker start",
-            "if host h is gone: queuectl worker forget w1",
+            "if host h no longer exists: queuectl worker forget w1",
         ],
     ),
     (
         "its worker is lost and its lease over",
         silent(40),
         [
-            f"worker w1 on h took it for attempt 1 and is lost (last heard 40s ago); its lease ended at {LEASE_UNTIL}, "
+            f"worker w1 on h claimed it for attempt 1 and is lost (last heartbeat 40s ago); "
+            f"its lease ended at {LEASE_UNTIL}, "
             "10s ago"
         ],
         [
             "a live worker takes it back, and it runs again",
             "no worker lives: queuectl worker start",
-            "if host h is gone: queuectl worker forget w1",
+            "if host h no longer exists: queuectl worker forget w1",
         ],
     ),
     (
         "the same beside a live worker",
         several(silent(40), by(queues=("mail",))),
         [
-            f"worker w1 on h took it for attempt 1 and is lost (last heard 40s ago); its lease ended at {LEASE_UNTIL}, "
+            f"worker w1 on h claimed it for attempt 1 and is lost (last heartbeat 40s ago); "
+            f"its lease ended at {LEASE_UNTIL}, "
             "10s ago"
         ],
         [
             "a live worker takes it back within seconds, and it runs again",
-            "if host h is gone: queuectl worker forget w1",
+            "if host h no longer exists: queuectl worker forget w1",
         ],
     ),
     (
         "lost and to be cancelled",
         several(silent(40), cancelling, by()),
         [
-            f"worker w1 on h took it for attempt 1 and is lost (last heard 40s ago); its lease ended at {LEASE_UNTIL}, "
+            f"worker w1 on h claimed it for attempt 1 and is lost (last heartbeat 40s ago); "
+            f"its lease ended at {LEASE_UNTIL}, "
             "10s ago",
             "ada asked to cancel it at 2026-11-22T12:00:40.000000Z",
         ],
         [
             "a live worker takes it back within seconds, and it is cancelled",
-            "if host h is gone: queuectl worker forget w1",
+            "if host h no longer exists: queuectl worker forget w1",
         ],
     ),
     (
         "lost once too often",
         several(silent(40, max_losses=0), by()),
         [
-            f"worker w1 on h took it for attempt 1 and is lost (last heard 40s ago); its lease ended at {LEASE_UNTIL}, "
+            f"worker w1 on h claimed it for attempt 1 and is lost (last heartbeat 40s ago); "
+            f"its lease ended at {LEASE_UNTIL}, "
             "10s ago"
         ],
         [
             "a live worker takes it back within seconds, and it is dead, because it may be lost 0 times at most",
-            "if host h is gone: queuectl worker forget w1",
+            "if host h no longer exists: queuectl worker forget w1",
         ],
     ),
     (
         "its worker was forgotten",
         several(silent(40), lambda s: s.store.forget("w1")),
-        [f"a worker that is gone (w1) took it for attempt 1; its lease ended at {LEASE_UNTIL}, 10s ago"],
+        [
+            "a worker that has left the registry (w1) claimed it for attempt 1; "
+            f"its lease ended at {LEASE_UNTIL}, 10s ago"
+        ],
         ["a live worker takes it back, and it runs again", "no worker lives: queuectl worker start"],
     ),
     # blocked

@@ -266,7 +266,7 @@ def test_a_child_whose_parent_is_gone_is_not_left_blocked(store: MemoryStore) ->
     put(store, "child", state="blocked", after=(Parent("vanished"),))
     maintenance.sweep_blocked(store, None)
     child = get(store, "child")
-    assert (child.state, child.last_error) == ("cancelled", "parent vanished is gone")
+    assert (child.state, child.last_error) == ("cancelled", "parent vanished was deleted")
 
 
 def test_a_try_to_write_leaves_nothing(store: MemoryStore) -> None:

@@ -1,4 +1,4 @@
-"""Dependencies between jobs: which parents a job waits for, which can no longer end as wanted, and cycles."""
+"""Dependencies between jobs: the parents that a job waits for, parents that can no longer end as wanted, and cycles."""
 
 from collections.abc import Mapping, Sequence
 
@@ -15,20 +15,20 @@ ENDED: frozenset[State] = SATISFIED_BY["any"]
 
 
 def parse_dependency(text: str) -> tuple[str, str]:
-    """The id and the wanted ending of `ID:any`. An id may contain colons, so only a known ending is split off."""
+    """The id and the wanted ending in `ID:any`. An id may contain colons, so only a known ending is split off."""
     job, colon, on = text.rpartition(":")
     return (job, on) if colon and on in SATISFIED_BY else (text, "ok")
 
 
 def refuse_several(text: str) -> None:
-    """Refuse several jobs in one dependency; an id contains no comma. Raises InvalidInput."""
+    """Refuse a comma, because a dependency names only one job and no id contains a comma. Raises InvalidInput."""
     if "," in text:
         again = " ".join(f"--after {part.strip()}" for part in text.split(",") if part.strip())
-        raise InvalidInput(f"after: {text[:80]!r} is not one job", f"give it once for each: {again}")
+        raise InvalidInput(f"after: {text[:80]!r} is not one job", f"give it once for each job: {again}")
 
 
 def missing_parent_hint(job: str) -> str:
-    """The hint for a parent that does not exist. An unknown word after a colon was taken for a part of the id."""
+    """The hint for a parent that does not exist. A word after a colon may have been meant as the wanted ending."""
     id, colon, _ = job.rpartition(":")
     if not colon:
         return "enqueue the parent first"
@@ -41,7 +41,7 @@ def still_waiting(after: Sequence[Parent], states: Mapping[str, State]) -> tuple
 
 
 def ended_otherwise(after: Sequence[Parent], states: Mapping[str, State]) -> tuple[str, ...]:
-    """The parents that ended, but not as wanted."""
+    """The parents that have ended, but not as wanted."""
     return tuple(p.job for p in after if states.get(p.job) in ENDED - SATISFIED_BY[p.on])
 
 
@@ -68,8 +68,8 @@ def unmet_after_retry(job: Job, states: Mapping[str, State]) -> tuple[str, ...]:
 
 
 def impossible_text(job: Job, parent: str, parents: Mapping[str, State]) -> str:
-    """A sentence that names the parent for which the job would wait without end."""
-    ended = f"which ended as {parents[parent]}" if parent in parents else "which is gone"
+    """The sentence about a parent for which the job would wait without end."""
+    ended = f"which ended as {parents[parent]}" if parent in parents else "which was deleted"
     return f"job {handle(job)} waits for {parent}, {ended}"
 
 
@@ -78,9 +78,9 @@ def retry_hint(job: Job, parent: str, parents: Mapping[str, State]) -> str:
     alone = f"queuectl retry --alone {handle(job)} runs it without its parents"
     if parents.get(parent) == "dead":
         return f"queuectl retry {parent} {handle(job)} runs both in order; {alone}"
-    # A parent that is cancelled may itself wait for one that failed.
+    # A cancelled parent may itself wait for a parent that failed.
     return (
-        f"queuectl explain {handle(job)} says what to retry with it; {alone}" if parent in parents else alone
+        f"queuectl explain {handle(job)} shows what to retry with it; {alone}" if parent in parents else alone
     )
 
 
@@ -100,7 +100,7 @@ def parents_first(jobs: Sequence[Job]) -> list[Job]:
 
 def find_cycle(parents: Mapping[str, Sequence[str]]) -> list[str] | None:
     """A chain of ids from a job through its parents back to itself, or None. Not recursive, so chains may be long."""
-    from graphlib import CycleError, TopologicalSorter  # most jobs have no parents, and pay nothing for it
+    from graphlib import CycleError, TopologicalSorter  # imported here, because most jobs have no parents
 
     try:
         TopologicalSorter(parents).prepare()

@@ -1,4 +1,4 @@
-"""Job ids: readable text, made by the client so that it can repeat an enqueue whose result is unknown."""
+"""Job ids: readable text. The client makes the id, so that it can repeat an enqueue whose result is unknown."""
 
 from datetime import datetime
 from typing import Protocol
@@ -9,7 +9,7 @@ from queuectl.errors import InvalidInput
 RANDOM_BITS = 60
 
 MADE = 26
-"""The length of an id that `make_id` made."""
+"""The length of an id from `make_id`."""
 _HEX = frozenset("0123456789abcdef")
 
 
@@ -19,7 +19,7 @@ def make_id(at: datetime, random_number: int) -> str:
 
 
 def check_id(id: str) -> str:
-    """Return the id if it is valid. Raises InvalidInput."""
+    """Return the id if it is valid, otherwise raise InvalidInput."""
     return check_name("id", id)
 
 
@@ -30,7 +30,7 @@ def check_new_id(id: str) -> str:
     """
     if is_number(id):
         raise InvalidInput(
-            f"id {id!r} is a plain number, and a number is the name of another job",
+            f"id {id!r} is a plain number, which would name another job",
             f"put a word before it: job-{id}",
         )
     return check_name("id", id)

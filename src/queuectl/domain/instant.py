@@ -1,4 +1,4 @@
-"""Points in time as text: RFC 3339, and how long ago something was."""
+"""Converts points in time from and to text: RFC 3339, and ages such as `12m`."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -9,7 +9,7 @@ LATEST = datetime(9000, 1, 1, tzinfo=UTC)
 
 
 def parse_instant(text: str) -> datetime:
-    """The time that RFC 3339 text means: in UTC if it has a zone, else naive, and the caller decides on the zone.
+    """The time in an RFC 3339 text. With a zone it is converted to UTC; without, it is naive and the caller decides.
 
     Raises InvalidInput for other text and for years before 1970 or after 8999.
     """
@@ -23,21 +23,20 @@ def parse_instant(text: str) -> datetime:
 
 
 def in_range(instant: datetime) -> datetime:
-    """Return the time if every store can hold it. Raises InvalidInput."""
+    """Return the time if every store can keep it, otherwise raise InvalidInput."""
     if not EARLIEST <= instant < LATEST:
         raise InvalidInput(f"{instant.isoformat()} is out of range", "use a time from 1970 to 8999")
     return instant
 
 
 def format_instant(instant: datetime) -> str:
-    """RFC 3339 in UTC with microseconds: `2026-11-22T15:00:00.000000Z`."""
-    return (
-        instant.astimezone(UTC).isoformat(timespec="microseconds")[:-6] + "Z"
-    )  # strftime takes twice as long
+    """A time as RFC 3339 in UTC with microseconds, such as `2026-11-22T15:00:00.000000Z`."""
+    # `strftime` takes twice as long.
+    return instant.astimezone(UTC).isoformat(timespec="microseconds")[:-6] + "Z"
 
 
 def format_age(age: timedelta) -> str:
-    """A coarse duration for tables: `3s`, `12m`, `5h`, `2d`; `0s` for a time in the future."""
+    """A coarse duration for tables, such as `3s`, `12m`, `5h` or `2d`. A negative age is `0s`."""
     rest = max(age.total_seconds(), 0)
     for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
         if rest >= 2 * size or (unit == "d" and rest >= size):

@@ -1,4 +1,4 @@
-"""The job and its parts: frozen values. A change is a copy (`msgspec.structs.replace`).
+"""The job and its parts. All are frozen values; a change makes a copy (`msgspec.structs.replace`).
 
 `Spec` is what was requested and never changes; `Job` adds what changes. Times are aware and in UTC, durations are
 `timedelta`; only counts, codes and bytes are plain numbers.
@@ -30,25 +30,25 @@ WAITING: frozenset[State] = frozenset(("pending", "failed"))
 """The states from which a due job is claimed."""
 
 Want = Literal["ok", "any", "failed"]
-"""How a parent has to end: completed; ended in any way; or ended without success."""
+"""The wanted ending of a parent: completed (`ok`), ended in any way (`any`), or ended without success (`failed`)."""
 
 Cause = Literal["person", "parent", "skipped", "max_fails", "overlap", "moved"]
 """Why a job is cancelled or held: a person did it; a parent did not end as wanted; it was meant for a failure that
 did not happen; its batch had too many failures; its schedule replaced it; it was moved to another queue."""
 
 HISTORY_KEPT = 20
-"""How many attempts a job keeps; older ones are only counted."""
+"""Number of finished attempts that a job keeps. Older attempts are only counted."""
 
 
 class Parent(Struct, frozen=True):
-    """One job that this one waits for."""
+    """A parent: a job that another job waits for, and the wanted ending."""
 
     job: str
     on: Want = "ok"
 
 
 class Spec(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
-    """What to run and how. Written once, never changed.
+    """What to run and how. A spec never changes after the enqueue.
 
     Exactly one of `command` (for a shell) and `argv` (run without one) is set. `content` is the digest of the
     request: the same id with the same content is the same job, with other content a conflict (guarantee G2).
@@ -84,7 +84,7 @@ class Spec(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
 
 
 class Lease(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
-    """The exclusive right to report on one attempt. `slot`, `pid` and `started_at` follow once the command runs."""
+    """The exclusive right to report on one attempt. `slot`, `pid` and `started_at` are set when the command runs."""
 
     attempt_id: str
     worker: str
@@ -96,7 +96,7 @@ class Lease(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
 
 
 class CancelRequest(Struct, frozen=True, kw_only=True):
-    """Who requested that a job ends, when, and why."""
+    """A request to cancel a running job: the requester, the time, and the reason."""
 
     by: str
     at: datetime
@@ -133,15 +133,15 @@ class Job(Struct, frozen=True, kw_only=True, gc=False):
 
     number          assigned by the store, rising, never reused; 0 before `add`
     run_at          earliest start; of a `failed` job the time of its retry
-    sort_key        see `sort_key()`: the smallest is claimed first, then the smallest number
+    sort_key        see `sort_key()`; a claim takes the smallest first, and of equal ones the smallest number
     attempts        started attempts, over the whole life of the job
     failures        failed attempts since the retry budget last began
-    losses          attempts lost to crashes since then
+    losses          attempts lost to crashes since the retry budget last began
     version         rises with every write; `save` compares it
     waiting_for     the parents that have not ended as wanted; kept if the job is cancelled because of them
     cause           why it is cancelled or held; None in other states
     history         the last `HISTORY_KEPT` finished attempts; `history_dropped` counts the others
-    output_tail     the last few hundred characters the command printed
+    output_tail     the last few hundred characters that the command printed
     """
 
     id: str
@@ -172,17 +172,17 @@ class Job(Struct, frozen=True, kw_only=True, gc=False):
 
     @property
     def ended(self) -> bool:
-        """Whether only a person's command can change the state (guarantee G10)."""
+        """Whether the job has ended, so that only a person's command can change its state (guarantee G10)."""
         return self.state in TERMINAL
 
     @property
     def attempt_id(self) -> str | None:
-        """The attempt that holds the lease now."""
+        """The id of the attempt that has the lease, or None."""
         return self.lease.attempt_id if self.lease else None
 
 
 def sort_key(run_at: datetime, priority: int, boost: timedelta) -> int:
-    """The one number that orders ready jobs: ready time in ms, less `boost` for each point of priority.
+    """The number by which ready jobs are sorted: the ready time in ms, minus `boost` for each point of priority.
 
     Ageing is built in: a job is overtaken only by jobs that became ready within Δpriority × boost after it.
     """

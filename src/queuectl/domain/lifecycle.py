@@ -1,4 +1,4 @@
-"""The life cycle of a job: which state follows which, and when. One table, and one function per event.
+"""The life cycle of a job: one table of all transitions between states, and one function per event.
 
 Every change of a job is one of these functions, from job to job; the result is saved by compare-and-swap. Only `claim`
 exists a second time, in each driver, because it must be one atomic step there. An event that the table does not allow
@@ -136,7 +136,7 @@ def enqueue(
 
 
 def with_parents(job: Job, parents: Mapping[str, State]) -> Job:
-    """A copy of a new job that waits only for the parents that have not ended as wanted.
+    """A copy of a new job that waits only for those parents that have not ended as wanted.
 
     A parent that ended otherwise stays in `waiting_for`; `unblock` then cancels the job. So the job is stored, and
     its end can be explained.
@@ -153,24 +153,24 @@ def is_due(job: Job, now: datetime) -> bool:
 
 
 def claim(job: Job, *, attempt_id: str, worker: str, lease: timedelta, now: datetime) -> Job:
-    """A worker takes the job: the attempt is counted and its lease begins. Each driver's `claim` does the same."""
+    """Claim the job for a worker: count the attempt and begin its lease. The `claim` of each driver does the same."""
     taken = Lease(attempt_id=attempt_id, worker=worker, claimed_at=now, until=now + lease)
     return _move(job, "claim", "processing", now, attempts=job.attempts + 1, lease=taken)
 
 
 def renew(job: Job, *, lease: timedelta, now: datetime) -> Job:
-    """The lease begins again. This is not an event, because the state stays. Storing the job raises the version."""
+    """Extend the lease. This is not an event, because the state does not change. Storing the job raises the version."""
     return replace(job, lease=replace(_lease_of(job), until=now + lease), updated_at=now)
 
 
 def note_start(job: Job, *, slot: int, pid: int, started_at: datetime, now: datetime) -> Job:
-    """The command runs. This is information for people; nothing depends on it."""
+    """Record the start of the command. Only people need this; no decision depends on it."""
     running = replace(_lease_of(job), slot=slot, pid=pid, started_at=started_at)
     return replace(job, lease=running, started_at=started_at, updated_at=now)
 
 
 def finish(job: Job, report: Report, *, now: datetime, random_number: float) -> Job:
-    """The attempt that has the lease ended as `report` says. `random_number` in [0, 1) decides the jitter."""
+    """End the attempt with the outcome in `report`. `random_number` in [0, 1) decides the jitter of a retry."""
     outcome = report.outcome
     if outcome.kind == "lost":
         return lose(job, report, now=now)
@@ -192,7 +192,7 @@ def give_back(job: Job, *, now: datetime) -> Job:
 
 
 def interrupt(job: Job, report: Report, *, now: datetime) -> Job:
-    """The attempt ended because its worker had to stop at once. It counts neither as a failure nor as a loss."""
+    """End an attempt whose worker had to stop at once. The attempt counts neither as a failure nor as a loss."""
     lost = Outcome(
         kind="lost", error=INTERRUPTED, exit_code=report.outcome.exit_code, signal=report.outcome.signal
     )
@@ -203,7 +203,7 @@ def interrupt(job: Job, report: Report, *, now: datetime) -> Job:
 
 
 def lose(job: Job, report: Report, *, now: datetime) -> Job:
-    """The attempt was lost to a crash. Losses have their own budget (guarantee G8). The job keeps its sort key."""
+    """End an attempt that was lost to a crash. Losses have their own budget (guarantee G8). The sort key is kept."""
     losses = job.losses + 1
     ended = replace(_record(job, report), losses=losses)
     why = report.outcome.describe()
@@ -216,7 +216,7 @@ def lose(job: Job, report: Report, *, now: datetime) -> Job:
 
 
 def cancel(job: Job, *, by: str, reason: str | None, now: datetime) -> Job:
-    """The job never starts again. A running job is only marked: its worker ends the tree and reports. Idempotent."""
+    """Cancel the job. A running job is only marked; its worker then ends the process tree. Idempotent."""
     if job.state == "cancelled":
         return job
     _check(job, "cancel")
@@ -235,7 +235,7 @@ def retry(
     force: bool = False,
     alone: bool = False,
 ) -> Job:
-    """The job runs again with a new retry budget; history and attempt numbers continue.
+    """Let the job run again with a new retry budget. History and attempt numbers continue.
 
     It waits for the parents whose present state is not as wanted; `parents` has the states of the parents that exist.
     With `alone` it waits for none.
@@ -261,7 +261,7 @@ def retry(
 
 
 def revive(job: Job, parents: Mapping[str, State], *, now: datetime) -> Job:
-    """A job that was cancelled because of a parent waits again, because a person retried that parent.
+    """Let a job that was cancelled because of a parent wait again, because a person retried that parent.
 
     It stays unchanged while another of its parents cannot end as wanted.
     """
@@ -274,7 +274,7 @@ def revive(job: Job, parents: Mapping[str, State], *, now: datetime) -> Job:
 
 
 def hold(job: Job, *, now: datetime) -> Job:
-    """The job does not start until it is released. Idempotent."""
+    """Keep the job from starting until it is released. Idempotent."""
     if job.state == "held":
         return job
     return _move(job, "hold", "held", now, cause="person")
@@ -283,7 +283,7 @@ def hold(job: Job, *, now: datetime) -> Job:
 def release(
     job: Job, parents: Mapping[str, State] = NO_PARENTS, *, now: datetime, anyway: bool = False
 ) -> Job:
-    """The job may start when due, after its parents ended as wanted; with `anyway` without waiting for them.
+    """Release the job. It starts when due, after its parents ended as wanted; `anyway`: ignore the parents.
 
     Raises Conflict if a parent can no longer end as wanted, because the job would wait without end.
     """
@@ -334,13 +334,14 @@ def holds_lease(job: Job, attempt_id: str) -> bool:
 
 
 def is_given_up(recorded: Attempt, outcome: Outcome) -> bool:
-    """Whether another worker recorded an attempt as lost although its own worker saw it end with `outcome`."""
+    """Whether another worker recorded an attempt as lost although it ended with `outcome` on its own worker."""
     return recorded.outcome == "lost" and recorded.error not in (INTERRUPTED, outcome.error)
 
 
 def _stop_waiting(job: Job, parent: str, parents: Mapping[str, State], now: datetime) -> Job:
     """Cancel or hold the job. It keeps `waiting_for`, so that it is found when a person retries that parent."""
-    why = f"parent {parent} ended as {parents[parent]}" if parent in parents else f"parent {parent} is gone"
+    ended = f"ended as {parents[parent]}" if parent in parents else "was deleted"
+    why = f"parent {parent} {ended}"
     cause: Cause = "skipped" if parents.get(parent) == "completed" else "parent"
     if job.spec.after_failure == "hold":
         return _move(job, "unblock", "held", now, cause=cause, last_error=why)
@@ -364,7 +365,7 @@ def _fail(job: Job, outcome: Outcome, now: datetime, random_number: float) -> Jo
 
 
 def _record(job: Job, report: Report) -> Job:
-    """The attempt enters the history; the lease ends."""
+    """Add the finished attempt to the history, and end the lease."""
     history, dropped = (*job.history, _attempt(job, _lease_of(job), report)), job.history_dropped
     if len(history) > HISTORY_KEPT:
         history, dropped = history[1:], dropped + 1
@@ -431,7 +432,7 @@ def _check(job: Job, event: str) -> None:
         why = _REFUSALS.get(event, f"{event} does not apply")
         raise Conflict(
             f"job {handle(job)} is {job.state}: {why}",
-            f"queuectl explain {handle(job)} says what can be done",
+            f"queuectl explain {handle(job)} shows what can be done",
         )
 
 

@@ -13,12 +13,12 @@ _REST = _FIRST | frozenset("._:-")
 
 
 def is_name(text: str) -> bool:
-    """Whether a text is a name by this rule."""
+    """Whether a text is a valid name."""
     return 0 < len(text) <= LONGEST and text[0] in _FIRST and _REST.issuperset(text)
 
 
 def check_name(what: str, name: str) -> str:
-    """Return the name if it is valid. The error calls it `what`, for example `queue`. Raises InvalidInput."""
+    """Return the name if it is valid, otherwise raise InvalidInput. `what`: the word for it in the error."""
     if is_name(name):
         return name
     shown = name if len(name) <= 40 else name[:40] + "…"

@@ -14,7 +14,7 @@ INTERRUPTED = "interrupted: the worker was told to stop at once"
 
 
 class Outcome(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One outcome. `exit_code` and `signal` are what the kernel reported for the leader, if anything.
+    """One outcome. `exit_code` and `signal` are the kernel's report about the leader, if there is one.
 
     `error` is a sentence for people: why the command could not start, why the attempt was lost, which limit it passed.
     """
@@ -40,7 +40,7 @@ class Outcome(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Report(Struct, frozen=True, kw_only=True):
-    """What a worker knows about an attempt that ended. CPU times are in seconds, `max_rss` and `output_bytes` in bytes.
+    """The data of an ended attempt. CPU times are in seconds, `max_rss` and `output_bytes` in bytes.
 
     `ended_processes` is how many processes the command left running, and the worker then ended.
     """

@@ -13,7 +13,7 @@ COMBINED, STDOUT, STDERR = 0, 1, 2
 
 
 class Chunk(Struct, frozen=True):
-    """A run of bytes of one attempt. `n` rises by one from 1; the same `n` always carries the same bytes.
+    """Consecutive bytes of the output of one attempt. `n` counts from 1; the same `n` always has the same bytes.
 
     `stream` is COMBINED unless the job keeps its streams apart (`split`); `offset` counts bytes of all streams.
     """
@@ -52,7 +52,7 @@ def known_stream(stream: int) -> int:
 
 
 def head_size(limit: int) -> int:
-    """How many bytes of the head are kept; the rest of `limit` is for the tail."""
+    """The bytes of `limit` that are for the head. The rest is for the tail."""
     return limit - limit // 2
 
 
@@ -79,7 +79,7 @@ def assemble(chunks: Iterable[Chunk], limit: int, total: int) -> list[Piece]:
 
 
 def surplus(kept: Sequence[tuple[int, int, int]], limit: int) -> tuple[int, int] | None:
-    """Which stored chunks are neither head nor tail any more, as `(after, before)` numbers, or None.
+    """The stored chunks between head and tail, to be deleted, as numbers `(after, before)`; None if there are none.
 
     `kept` lists `(n, offset, length)` of what is stored, in order.
     """

@@ -1,4 +1,4 @@
-"""Durations and sizes as people write them: `90`, `1500ms`, `2h30m`, `1d`; `512`, `64KiB`, `1MiB`."""
+"""Converts durations (`90`, `1500ms`, `2h30m`, `1d`) and sizes (`512`, `64KiB`, `1MiB`) from and to text."""
 
 from datetime import timedelta
 
@@ -12,7 +12,7 @@ LONGEST = timedelta(days=36500)
 
 
 def parse_duration(text: str) -> timedelta:
-    """`90` and `90s` are seconds; the units ms, s, m, h, d and w can be combined, each at most once.
+    """The duration in a text. `90` and `90s` are seconds; the units ms, s, m, h, d and w can be combined.
 
     Raises InvalidInput for other text, negative durations, and more than a hundred years.
     """
@@ -35,7 +35,7 @@ def seconds(value: float) -> timedelta:
 
 
 def format_duration(value: timedelta) -> str:
-    """The shortest text that `parse_duration` reads back: `1h30m`, `2.5s`, `250ms`."""
+    """The shortest text that `parse_duration` converts back, such as `1h30m`, `2.5s` or `250ms`."""
     rest = round(value.total_seconds() * 1000)
     if rest < 1000:
         return f"{rest}ms" if rest else "0s"
@@ -50,7 +50,7 @@ def format_duration(value: timedelta) -> str:
 
 
 def parse_size(text: str) -> int:
-    """Bytes: `512`, `64KiB`, `1MiB`, `2GB`; K, M and G are binary. Raises InvalidInput."""
+    """The bytes in a text such as `512`, `64KiB` or `2GB`. K, M and G are powers of 1024. Raises InvalidInput."""
     clean = text.strip().lower().replace(" ", "")
     digits = clean.rstrip("bikmg")
     unit = clean[len(digits) :]
@@ -61,7 +61,7 @@ def parse_size(text: str) -> int:
 
 
 def format_exact_size(count: int) -> str:
-    """The shortest text that `parse_size` reads back to the byte."""
+    """The shortest text that `parse_size` converts back exactly."""
     for unit, factor in (("GiB", 1024**3), ("MiB", 1024**2), ("KiB", 1024)):
         if count and count % factor == 0:
             return f"{count // factor}{unit}"
@@ -69,7 +69,7 @@ def format_exact_size(count: int) -> str:
 
 
 def _terms(text: str) -> list[tuple[float, str]]:
-    """`2h30m` as [(2, "h"), (30, "m")]; a bare number is seconds."""
+    """The numbers and units in a text: `2h30m` is [(2, "h"), (30, "m")]. A number without a unit is in seconds."""
     terms, number, unit = [], "", ""
     for char in text + "0":
         if unit and char in "0123456789.":

@@ -1,4 +1,4 @@
-"""Queries to a store: which jobs, in which order, how many."""
+"""Queries to a store: a filter, an order, and a maximum number."""
 
 from collections.abc import Iterable
 from datetime import datetime
@@ -38,7 +38,7 @@ class Filter(Struct, frozen=True, kw_only=True):
 
 
 class Page(Struct, frozen=True, kw_only=True):
-    """A part of a result. `after` is the cursor from the page before; there are no offsets.
+    """The request for a part of a result. `after` is the cursor of the previous page; there are no offsets.
 
     created: newest first. updated: last changed first. next: in the order in which they become due and are claimed.
     """
@@ -49,7 +49,7 @@ class Page(Struct, frozen=True, kw_only=True):
 
 
 class Unreadable(Struct, frozen=True):
-    """A stored job that cannot be decoded. It stays where it is, and never runs, until a person deletes it."""
+    """A stored job that cannot be decoded. It never runs, and stays in the store until a person deletes it."""
 
     id: str
     number: int
@@ -73,12 +73,12 @@ class Jobs(dict[str, Job]):
 
 
 class Counts(Struct, frozen=True):
-    """How many jobs there are, per queue and state. States without jobs are left out."""
+    """The number of jobs per queue and state. States without jobs are omitted."""
 
     queues: dict[str, dict[State, int]]
 
     def states(self) -> dict[State, int]:
-        """Summed over the queues."""
+        """The number of jobs per state, in all queues."""
         sums: dict[State, int] = {}
         for per_state in self.queues.values():
             for state, count in per_state.items():
@@ -86,17 +86,17 @@ class Counts(Struct, frozen=True):
         return sums
 
     def total(self) -> int:
-        """All jobs."""
+        """The number of all jobs."""
         return sum(self.states().values())
 
     def of(self, *states: State) -> int:
-        """The jobs in these states."""
+        """The number of jobs in these states."""
         sums = self.states()
         return sum(sums.get(state, 0) for state in states)
 
 
 def matches(job: Job, wanted: Filter) -> bool:
-    """Whether a job matches a filter. Drivers may be faster, but must give the same answer."""
+    """Whether a job matches a filter. A driver may decide this faster, but must have the same result."""
     return (
         (not wanted.states or job.state in wanted.states)
         and (wanted.queue is None or job.queue == wanted.queue)

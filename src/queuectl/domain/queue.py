@@ -18,7 +18,7 @@ class QueueSettings(Struct, frozen=True):
 
     @classmethod
     def of(cls, value: Mapping[str, Any]) -> "QueueSettings":
-        """The settings in an entry. An invalid entry pauses the queue, because it may have been a pause or a limit."""
+        """The settings in an entry. An invalid entry pauses the queue: it may have been a pause or a limit."""
         if not is_sound(value):
             return cls(paused=True)
         return cls(bool(value.get("paused")), value.get("limit"))
@@ -31,6 +31,6 @@ class QueueSettings(Struct, frozen=True):
 
 
 def is_sound(value: Mapping[str, Any]) -> bool:
-    """Whether an entry holds settings that queuectl writes."""
+    """Whether an entry contains valid settings of a queue."""
     paused, limit = value.get("paused"), value.get("limit")
     return (paused is None or type(paused) is bool) and (limit is None or type(limit) is int)

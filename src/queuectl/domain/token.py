@@ -1,4 +1,4 @@
-"""What the holder of a token may do."""
+"""The scopes of a token: the requests that it allows."""
 
 from collections.abc import Collection
 from typing import Literal

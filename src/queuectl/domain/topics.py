@@ -4,7 +4,7 @@ work     a job may be claimable, a worker was given an instruction, or the cance
          workers wait for it
 ends     a job ended, or a worker left the registry: `wait` and `enqueue --wait` wait for it
 output   a running command printed something: `logs -f` waits for it
-changes  a job changed in any way, or was added or deleted: for a stream of events. Renewing a lease is no change
+changes  a job was changed, added or deleted: for a stream of events. The renewal of a lease is not a change
 
 `topics` is the rule for all stores. PostgreSQL and Redis repeat it in their statements, because there the statement
 that changes a job also notifies, in one atomic step. `tests/contract/test_topics.py` compares every store with this

@@ -1,4 +1,4 @@
-"""What the registry knows of a worker: one `queuectl worker start`, with its slots."""
+"""The entry of a worker in the registry. A worker is one `queuectl worker start`, with its slots."""
 
 from datetime import datetime
 from typing import Literal
@@ -6,13 +6,13 @@ from typing import Literal
 from msgspec import Struct
 
 Instruction = Literal["drain", "stop", "reload"]
-"""An instruction for a worker: finish running jobs and leave; end them and leave; change to new code."""
+"""An instruction for a worker: finish the running jobs and exit; end them and exit; replace the agent."""
 
 
 class Slot(Struct, frozen=True, kw_only=True):
-    """One of a worker's places for a command: free, or with a job since some time.
+    """One of the `--count` places of a worker for a running command: free, or with a job and the time of its start.
 
-    `stopped`: a process of the command has been stopped (SIGSTOP), so it does not go on by itself.
+    `stopped`: a process of the command has been stopped (SIGSTOP), so it does not continue by itself.
     """
 
     slot: int

@@ -1,4 +1,4 @@
-"""How a worker and a command go on while the archive cannot be reached.
+"""How a worker and a command continue while the archive cannot be reached.
 
 A store with an archive keeps ended jobs in a second database. While that database is down, the queue itself works:
 jobs are claimed, run and recorded. A step that needs the archive is skipped then and done later. Such a store names
@@ -15,11 +15,11 @@ from queuectl.store.protocol import Store
 
 @contextmanager
 def tolerate_archive_outage(store: Store) -> Iterator[None]:
-    """Skip the rest of the block if the archive is away. Re-raises the error when the queue itself is down.
+    """Skip the rest of the block if the archive cannot be reached. Re-raises the error if the queue itself is down.
 
     A failed verb does not say which of the two databases failed, and `background_fault` may be older than the failure
     of the queue. So the queue is pinged before the error is dropped. Otherwise a worker would treat a queue that is
-    down as healthy, and would go on to renew and claim. Shown by
+    down as healthy, and would continue to renew and claim. Shown by
     `tests/worker/test_results.py::test_nothing_is_deferred_while_the_queue_is_away_as_well`.
     """
     try:
@@ -31,15 +31,15 @@ def tolerate_archive_outage(store: Store) -> Iterator[None]:
 
 
 def ping(store: Store) -> None:
-    """Ask the queue, and not its archive, for an answer. Raises StoreError if no answer comes."""
+    """Send a request to the queue, and none to its archive. Raises StoreError if the queue does not answer."""
     store.read_table("queues")
 
 
 def get_reachable(store: Store, ids: Sequence[str]) -> dict[str, Job | None]:
-    """These jobs as stored now; None for an id that no job has.
+    """The stored jobs by id. The value is None for an id that no job has.
 
-    While the archive is away, jobs that only the archive has are left out. One such job must not hide the others, so
-    a batch that fails is read again job by job.
+    While the archive cannot be reached, jobs that only the archive has are omitted. One such job must not hide the
+    other jobs, so a batch that fails is read again job by job.
     """
     whole = _get(store, ids)
     if whole or len(ids) < 2:

@@ -1,4 +1,4 @@
-"""What needs a person: one entry for each problem that does not go away by itself, or not soon.
+"""The problems that need a person: one entry for each problem that does not end by itself, or not soon.
 
 `status` shows the entries; `doctor` counts the faults among them.
 """
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     from queuectl.service.settings import Unused
 
 SKEW_TOLERATED = 2.0
-"""Seconds by which the clock of a worker's host may differ from the store's."""
+"""Maximum difference in seconds between the clock of a worker's host and the store's clock."""
 TAKEN_BACK_WITHIN = timedelta(seconds=10)
-"""Live workers recover a claim with an expired lease within seconds; until then a person has nothing to do."""
+"""Live workers recover a claim with an expired lease within seconds. Only after this time a person has to act."""
 UNREADABLE_NAMED = 5
-"""Unreadable jobs that are named one by one."""
+"""Maximum number of unreadable jobs that are listed one by one."""
 EXPIRED_SEEN = 100
 EXPIRED_NAMED = 5
-"""Jobs with an expired lease that are named one by one."""
+"""Maximum number of jobs with an expired lease that are listed one by one."""
 
 
 def attention(store: Store, found: Status, unused: "Unused | None" = None) -> list[Attention]:
@@ -45,7 +45,7 @@ def attention(store: Store, found: Status, unused: "Unused | None" = None) -> li
 
 
 def serving(workers: Sequence[WorkerStatus], queue: str) -> list[WorkerStatus]:
-    """The live workers that take jobs of a queue: neither lost nor draining. A paused worker soon claims again."""
+    """The workers that claim from a queue: neither lost nor draining. A paused worker counts: it claims again soon."""
     return [
         item
         for item in workers
@@ -54,7 +54,7 @@ def serving(workers: Sequence[WorkerStatus], queue: str) -> list[WorkerStatus]:
 
 
 def worker_in_words(item: WorkerStatus) -> str:
-    """The name of a worker in a sentence."""
+    """The name of a worker and its host, for a sentence."""
     return f"worker {item.worker.name} on {item.worker.host}"
 
 
@@ -80,7 +80,7 @@ def _waiting(queue: QueueStatus, now: datetime) -> str:
 
 
 def _start(queue: QueueStatus, workers: Sequence[WorkerStatus]) -> str:
-    """The command that starts a worker: for all queues if no worker lives, otherwise for this queue."""
+    """The command that starts a worker: for this queue if other workers live, otherwise for all queues."""
     living = any(item.state in ("running", "paused") for item in workers)
     return f"queuectl worker start --queue {_word(queue.name)}" if living else "queuectl worker start"
 
@@ -89,16 +89,17 @@ def _workers(found: Status) -> Iterator[Attention]:
     for item in found.workers:
         if item.state == "lost":
             hint = f"queuectl worker forget {_word(registry.address(item, found.workers))}"
-            yield Attention("lost_worker", f"{_lost(item, found.now)}; if its host is gone, forget it", hint)
+            text = f"{_lost(item, found.now)}; if its host no longer exists, forget it"
+            yield Attention("lost_worker", text, hint)
         elif item.state == "paused":
-            yield Attention("paused_worker", f"{worker_in_words(item)} rests: {item.worker.note}")
+            yield Attention("paused_worker", f"{worker_in_words(item)} pauses: {item.worker.note}")
 
 
 def _lost(item: WorkerStatus, now: datetime) -> str:
     heard = item.worker.heartbeat
-    since = f"was last heard {format_age(now - heard)} ago" if heard else "was never heard"
+    since = f"sent its last heartbeat {format_age(now - heard)} ago" if heard else "never sent a heartbeat"
     held = sum(1 for slot in item.slots if slot.job) + item.ahead
-    jobs = f"; it still holds {held} {'job' if held == 1 else 'jobs'}" if held else ""
+    jobs = f"; it still has {held} {'job' if held == 1 else 'jobs'}" if held else ""
     return f"{worker_in_words(item)} {since}{jobs}"
 
 
@@ -108,9 +109,9 @@ def _expired_leases(expired: Sequence[Job], found: Status) -> Iterator[Attention
     late = [job for job in expired if not living or found.now - _until(job) > TAKEN_BACK_WITHIN]
     hint = None if living else "queuectl worker start"
     for job in late[:EXPIRED_NAMED]:
-        worker = names.get(job.lease.worker if job.lease else "", "a worker that is gone")
+        worker = names.get(job.lease.worker if job.lease else "", "a worker that has left the registry")
         age = format_age(found.now - _until(job))
-        text = f"job {handle(job)} was started by {worker}; its lease ended {age} ago and nobody has taken it back"
+        text = f"job {handle(job)} was started by {worker}; its lease expired {age} ago and no worker has taken it back"
         yield Attention("lapsed_lease", text, hint)
     if len(late) > EXPIRED_NAMED:
         yield Attention("lapsed_lease", f"and {len(late) - EXPIRED_NAMED} more with an expired lease", hint)
@@ -134,7 +135,7 @@ def _stopped(found: Status) -> Iterator[Attention]:
         for slot in item.slots:
             if slot.stopped and slot.job and item.state != "lost":
                 name = str(slot.number) if slot.number and is_made(slot.job) else slot.job
-                text = f"job {name} does not go on: a process of it on host {item.worker.host} is stopped (SIGSTOP)"
+                text = f"job {name} does not continue: a process of it on host {item.worker.host} is stopped (SIGSTOP)"
                 yield Attention("stopped_command", text, f"queuectl explain {name}", fault=False)
 
 
@@ -161,7 +162,7 @@ def _variables(unused: "Unused | None", url: str) -> Iterator[Attention]:
 
 
 def _word(name: str) -> str:
-    """A name, quoted for the shell."""
-    from shlex import quote  # imported only if a name is shown
+    """A name, quoted for a shell."""
+    from shlex import quote  # imported here, because it is rarely needed
 
     return quote(name)

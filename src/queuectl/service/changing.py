@@ -1,6 +1,4 @@
-"""How jobs change: read, apply a pure function, save by compare-and-swap, and start over if another process was
-faster.
-"""
+"""Changes jobs: reads them, applies a pure function, saves by compare-and-swap, and repeats this after a lost race."""
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
@@ -16,15 +14,15 @@ from queuectl.service import maintenance, unreadable
 from queuectl.store.protocol import Store
 
 TRIES = 20
-"""How often a change starts over when other processes are faster. In each round another process made progress."""
+"""How often a change is repeated after lost races. In each round at least one other process made progress."""
 
 
 class Change(Struct, frozen=True):
     """What a command did to one job.
 
-    job      the job as it is now
+    job      the job as stored now
     refused  why the job was not changed, if the rule refused the change
-    before   the job as it was, if it was changed
+    before   the job before the change, if it was changed
     revived  the job was not named: it waits again because its parent was retried
     """
 
@@ -46,7 +44,7 @@ class Change(Struct, frozen=True):
 
 
 Rule = Callable[[Job, datetime, Mapping[str, State]], Job]
-"""The job after the change, from the job, the time, and the states of its parents that exist. Raises Conflict."""
+"""A function from a job, the time, and the states of its existing parents to the changed job. May raise Conflict."""
 
 
 def change(store: Store, ids: Sequence[str], rule: Rule, *, with_parents: bool = False) -> list[Change]:
@@ -73,7 +71,7 @@ def change(store: Store, ids: Sequence[str], rule: Rule, *, with_parents: bool =
         jobs = got = store.get(stale)
         done |= {id: Change(id, None, _gone(id)) for id in stale if id not in jobs}
         done |= {id: Change(id, None, unreadable.refusal(each)) for id, each in got.unreadable.items()}
-    raise CommandFailed("the jobs are being changed too fast by others", "run the same command again")
+    raise CommandFailed("other processes change the jobs too fast", "run the same command again")
 
 
 def _apply(
@@ -95,7 +93,7 @@ def _apply(
 
 
 def read(store: Store, ids: Sequence[str]) -> Jobs:
-    """The jobs with these ids, in order. Raises NotFound for the first that is gone."""
+    """The jobs with these ids, in order. Raises NotFound for the first id that no job has."""
     got = store.get(ids)
     damaged = unreadable.among(store, ids, got)
     for id in ids:
@@ -109,7 +107,7 @@ def _gone(id: str) -> NotFound:
 
 
 def _taken(store: Store, job: Job, holders: dict[str | None, Job | None]) -> Conflict:
-    """The refusal of a job whose unique key is taken. `holders` caches the holder of each key."""
+    """The refusal of a job whose unique key another job has. `holders` caches the job that has each key."""
     key = job.spec.unique_key
     if key not in holders:
         found = store.find(Filter(unique_key=key, states=_LIVING), Page(limit=1)).jobs

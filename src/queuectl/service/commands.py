@@ -30,7 +30,7 @@ from queuectl.service.changing import TRIES, Change, change, read
 from queuectl.store.protocol import Entry, Store
 
 BATCH = 500
-"""Jobs read and saved at once by commands that act on many: no call to the store takes longer than 100 ms."""
+"""Number of jobs that one step reads and saves, so that no call of the store takes longer than 100 ms."""
 
 
 def cancel(store: Store, ids: Sequence[str], *, by: str, reason: str | None = None) -> list[Change]:
@@ -72,7 +72,7 @@ def hold(store: Store, ids: Sequence[str]) -> list[Change]:
 
 
 def release(store: Store, ids: Sequence[str], *, anyway: bool = False) -> list[Change]:
-    """Let held jobs start when due, after their parents ended as wanted; with `anyway` without waiting for them."""
+    """Release held jobs. They start when due, after their parents ended as wanted; `anyway`: ignore the parents."""
     changes = change(
         store,
         ids,
@@ -105,12 +105,12 @@ def delete(store: Store, ids: Sequence[str]) -> list[Change]:
 
 
 def purge(store: Store, wanted: Filter) -> int:
-    """Delete all ended jobs that match. Returns how many."""
+    """Delete all ended jobs that match. Returns the number of deleted jobs."""
     return sum(purge_in_steps(store, wanted))
 
 
 def purge_in_steps(store: Store, wanted: Filter) -> Generator[int]:
-    """Delete all ended jobs that match, in steps. Yields how many jobs each step deleted."""
+    """Delete all ended jobs that match, in steps. Yields the number of deleted jobs for each step."""
     maintenance.unblock_all(store)
     while deleted := store.purge(wanted, BATCH):
         yield len(deleted)
@@ -129,17 +129,17 @@ def select(store: Store, wanted: Filter) -> Iterator[list[str]]:
 
 
 def pause(store: Store, queue: str) -> bool:
-    """Start no more jobs from this queue; running jobs go on. False if the queue was paused already."""
+    """Start no more jobs from this queue; running jobs continue. Returns False if the queue was already paused."""
     return _swap_queue(store, queue, paused=True)
 
 
 def resume(store: Store, queue: str) -> bool:
-    """Start jobs from this queue again. False if the queue was not paused."""
+    """Start jobs from this queue again. Returns False if the queue was not paused."""
     return _swap_queue(store, queue, paused=False)
 
 
 def limit(store: Store, queue: str, at_most: int | None) -> bool:
-    """Run at most this many jobs of the queue at once, over all workers; None lifts the limit."""
+    """Run at most this many jobs of the queue at once, over all workers. None removes the limit."""
     if at_most is not None and not 0 < at_most <= 1_000_000:
         raise InvalidInput(
             f"limit {at_most} is out of range",
@@ -151,7 +151,7 @@ def limit(store: Store, queue: str, at_most: int | None) -> bool:
 def _retry_steps(
     store: Store, steps: Iterable[Sequence[str]], force: bool, alone: bool
 ) -> Generator[list[Change]]:
-    """Retry step by step; a refused job that has parents is tried once more at the end.
+    """Retry step by step. A refused job that has parents is tried again at the end.
 
     A child may be selected some steps before its parent, and is refused until the parent has been retried. These jobs
     are retried at the end, the last one first, because jobs are selected newest first, so children before parents.
@@ -170,10 +170,10 @@ def _retry_steps(
 
 
 def _retry_step(store: Store, ids: Sequence[str], force: bool, alone: bool) -> Generator[list[Change]]:
-    """Retry these jobs, then bring back the jobs that were cancelled because of them.
+    """Retry these jobs, then revive the jobs that were cancelled because of them.
 
-    If the caller stops after the first result, the cancelled jobs are brought back anyway. Otherwise they would stay
-    cancelled for ever, because a repeated command finds their parent retried already.
+    If the caller stops after the first result, the cancelled jobs are revived anyway. Otherwise they would stay
+    cancelled for ever, because a repeated command finds that their parent was already retried.
     """
 
     def again(job: Job, now: datetime, parents: Mapping[str, State]) -> Job:
@@ -191,7 +191,7 @@ def _retry_step(store: Store, ids: Sequence[str], force: bool, alone: bool) -> G
 
 
 def _revive_below(store: Store, parents: Sequence[str]) -> Iterator[list[Change]]:
-    """Bring back the jobs that were cancelled because of these parents, then their children, and so on.
+    """Revive the jobs that were cancelled because of these parents, then their children, and so on.
 
     Yields, step by step, the jobs that wait again and the jobs that are refused because their unique key is taken.
     """
@@ -210,7 +210,7 @@ def _revive_below(store: Store, parents: Sequence[str]) -> Iterator[list[Change]
 
 
 def in_steps(ids: Sequence[str]) -> Iterator[Sequence[str]]:
-    """The ids in pieces of the size that is read and saved at once."""
+    """The ids in lists of at most `BATCH`, for one step each."""
     return (ids[start : start + BATCH] for start in range(0, len(ids), BATCH))
 
 
@@ -218,7 +218,7 @@ _CANCELLED: frozenset[State] = frozenset(("cancelled",))
 
 
 def _revive(job: Job, now: datetime, parents: Mapping[str, State]) -> Job:
-    """Revive a job that is cancelled because of a parent. Any other job stays as it is."""
+    """Revive a job that is cancelled because of a parent. Any other job stays unchanged."""
     by_parent = job.state == "cancelled" and job.cause == "parent"
     return lifecycle.revive(job, parents, now=now) if by_parent else job
 
@@ -240,7 +240,8 @@ def _deleted(store: Store, job: Job) -> Change:
         return Change(job.id, job, Conflict(why, f"queuectl cancel {handle(job)}"))
     if store.purge(Filter(id_prefix=job.id, number=job.number), 1):
         return Change(job.id, job, before=job)
-    return Change(job.id, job, Conflict(f"job {handle(job)} is no longer {job.state}"))  # retried meanwhile
+    # Another process has retried the job meanwhile.
+    return Change(job.id, job, Conflict(f"job {handle(job)} is no longer {job.state}"))
 
 
 def _discarded(store: Store, each: Unreadable) -> Change:
@@ -257,7 +258,7 @@ def _unblock_children(store: Store, changes: Sequence[Change]) -> None:
 
 
 def known_queue(store: Store, queue: str) -> str:
-    """Return the name if a queue may have it, or has it already. Raises InvalidInput."""
+    """Return the name if it is valid for a queue, or if a queue with this name exists. Raises InvalidInput."""
     if is_name(queue) or queue in store.read_table("queues") or queue in store.counts(Filter()).queues:
         return queue
     return check_name("queue", queue)
@@ -273,4 +274,4 @@ def _swap_queue(store: Store, queue: str, **wanted: Any) -> bool:
             return False
         if store.compare_and_swap("queues", queue, asdict(changed), entry.version):
             return True
-    raise CommandFailed(f"queue {queue} is being changed by others", "run the same command again")
+    raise CommandFailed(f"other processes change queue {queue} too fast", "run the same command again")

@@ -1,4 +1,4 @@
-"""Whether a store, its settings, its workers and its queues are in order. Everything is read back from the store."""
+"""Checks a store, its settings, its workers and its queues. Every result is read from the store."""
 
 from collections.abc import Iterator
 from itertools import islice
@@ -17,11 +17,11 @@ from queuectl.store.protocol import Store
 
 CLOCK_TOLERANCE = 2.0
 DAMAGE_SHOWN = 100
-"""Unreadable jobs that are named one by one."""
+"""Maximum number of unreadable jobs that are listed one by one."""
 
 
 class Check(Struct, frozen=True):
-    """One thing that was checked. `hint` says what to do if the check fails, or if the result could be better."""
+    """The result of one check. `hint`: what to do if the check fails, or to improve the result."""
 
     name: str
     ok: bool
@@ -30,7 +30,7 @@ class Check(Struct, frozen=True):
 
 
 def checks(store: Store, found: Status, *, absent: bool) -> list[Check]:
-    """The checks of the store, then those of its workers and queues. `absent`: there is no store yet."""
+    """The results of the checks of the store, then of its workers and queues. `absent`: there is no store yet."""
     return [*_store(store, absent=absent), *_queue(found)]
 
 
@@ -52,31 +52,31 @@ def _store(store: Store, *, absent: bool) -> Iterator[Check]:
 
 
 def _write(store: Store) -> Check:
-    """Write and remove an entry: only a write shows a full disk or a server that is read-only."""
+    """Write an entry and remove it. Only a write detects a full disk or a read-only server."""
     try:
         maintenance.try_write(store)
     except (StoreError, OutcomeUnknown) as error:
         return Check("write", False, error.message, error.hint)
-    return Check("write", True, "something was written and taken back")
+    return Check("write", True, "an entry was written and removed")
 
 
 def _damage(store: Store) -> Iterator[Check]:
-    """Jobs, settings and queues that are stored and cannot be decoded. They are skipped everywhere else."""
+    """The stored jobs, settings and queues that cannot be decoded. All other commands skip them."""
     for each in islice(unreadable.every(store), DAMAGE_SHOWN):
         error = unreadable.refusal(each)
         yield Check("unreadable job", False, error.message, error.hint)
     settings = store.read_table("settings")
     for key, fault in config.invalid({key: entry.value for key, entry in settings.items()}).items():
-        detail = f"the store's setting {key} is passed over: {fault}"
+        detail = f"the store's setting {key} is ignored: {fault}"
         yield Check("unreadable setting", False, detail, f"queuectl config unset {key}")
     for name, entry in store.read_table("queues").items():
         if entry.unreadable or not is_sound(entry.value):
-            detail = f"the entry of queue {name} makes no sense: nothing is taken from it"
+            detail = f"the entry of queue {name} is invalid: no job is claimed from this queue"
             yield Check("unreadable queue", False, detail, f"queuectl queue resume {quote(name)}")
 
 
 def _queue(found: Status) -> Iterator[Check]:
-    """The live workers, the jobs that wait for them, and what needs a person."""
+    """The live workers, the jobs that wait for them, and the problems that need a person."""
     yield Check("live workers", True, str(sum(1 for item in found.workers if item.state != "lost")))
     for item in found.workers:
         if item.state != "lost":
@@ -91,6 +91,6 @@ def _queue(found: Status) -> Iterator[Check]:
             age = format_age(found.now - queue.oldest_due)
             yield Check("oldest due job", True, f"for {age}, in queue {queue.name} with {waiting} waiting")
     for thing in found.attention:
-        if thing.kind == "unreadable":  # reported above, with those that no worker has found
+        if thing.kind == "unreadable":  # `_damage` has already reported all unreadable jobs
             continue
         yield Check(thing.kind.replace("_", " "), not thing.fault, thing.text, thing.hint)

@@ -1,4 +1,4 @@
-"""From requests to stored jobs: complete each request, let the job wait for its parents, and report the result."""
+"""Turns requests into stored jobs: completes each request, lets the job wait for its parents, reports the result."""
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -20,13 +20,13 @@ from queuectl.service.request.spec import Defaults, command_of, content_of, poli
 from queuectl.store.protocol import Added, Store
 
 SHARED_SPECS = 256
-"""Policies of different requests that are kept, so that a request with the same policy need not be checked again."""
+"""Number of policies that are cached, so that a request with the same policy is not checked again."""
 
 Status = Literal["added", "existing", "conflict", "duplicate"]
 
 
 class Enqueued(Struct, frozen=True):
-    """What became of one request.
+    """The result of one request.
 
     job      the job as stored; of a refused request the job that has the id or the key
     status   added; existing (the store had it with the same content; it is unchanged); conflict or duplicate
@@ -44,7 +44,7 @@ class Enqueued(Struct, frozen=True):
 
 
 class Enqueuer:
-    """Makes jobs from requests that are completed with the same defaults and counted from the same time `now`.
+    """Makes jobs from requests. All of them get the same defaults and the same time `now`.
 
     `queue` is the queue of a request that names none.
     """
@@ -54,7 +54,7 @@ class Enqueuer:
         self._now = now
         self._queue = queue
         self._shared: dict[bytes, Spec] = {}
-        # Ids of one batch follow one another, so that their order is that of the batch even within a millisecond.
+        # The ids of one batch are consecutive, so that they sort in the order of the batch even within a millisecond.
         self._random_number = int.from_bytes(random_bytes(8)) >> 5
 
     def job(self, request: JobRequest) -> Job:
@@ -85,7 +85,7 @@ class Enqueuer:
         return replace(shared, command=command, argv=argv, content=content_of(request, self._defaults.cwd))
 
     def next_id(self) -> str:
-        """A new id, greater than all that this enqueuer made before."""
+        """A new id, greater than all earlier ids of this enqueuer."""
         self._random_number += 1
         return make_id(self._now, self._random_number)
 
@@ -97,7 +97,7 @@ def jobs_of(
 ) -> list[Job]:
     """The jobs for these requests, in order.
 
-    `on_invalid` is called with the error of each request that cannot be a job, and the other requests go on.
+    `on_invalid` is called with the error of each request that cannot be a job, and the other requests continue.
     Without it the first such request raises InvalidInput. The error carries the position of the request as `index`.
     """
     jobs: dict[str, Job] = {}
@@ -135,7 +135,7 @@ def enqueue(store: Store, jobs: Sequence[Job]) -> list[Enqueued]:
         # A parent may have ended after its state was read and before the jobs were stored. Its worker found no child to
         # unblock then. If the store fails here, the workers' sweep of blocked jobs does the same later.
         with suppress(StoreError, OutcomeUnknown):
-            from queuectl.service import maintenance  # an enqueue without parents does not pay for it
+            from queuectl.service import maintenance  # imported here, because only jobs with parents need it
 
             maintenance.unblock(store, waiting)
             fresh = store.get(waiting)
@@ -170,12 +170,12 @@ def _refuse_cycles(jobs: Sequence[Job]) -> None:
 
 
 def _behind_parents(store: Store, jobs: Sequence[Job]) -> list[Job]:
-    """The jobs as their parents allow: blocked, or pending if all parents have ended as wanted."""
+    """The jobs in the state that their parents allow: blocked, or pending if all parents have ended as wanted."""
     own = {job.id for job in jobs}
     parents: list[Parent] = [parent for job in jobs for parent in job.spec.after]
     known = store.get(list({parent.job for parent in parents} - own))
     for each in known.unreadable.values():
-        from queuectl.service import unreadable  # as above
+        from queuectl.service import unreadable  # imported here, because only jobs with parents need it
 
         raise unreadable.refusal(each)
     for parent in parents:

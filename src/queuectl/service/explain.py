@@ -1,6 +1,6 @@
-"""Why a job is in its state, what has to happen next, and what to type.
+"""Explains why a job is in its state, what has to happen next, and which commands help.
 
-A hint is a command at the end of its sentence, after a colon, and can be pasted.
+A hint is a command at the end of a sentence, after a colon, so that a person can paste it.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -24,13 +24,13 @@ from queuectl.service.queries import WorkerStatus
 from queuectl.store.protocol import Store
 
 FAILED_SHOWN = 20
-"""The number of failed jobs above a job that a hint names, or a few more: they are added level by level."""
+"""A hint names about this many failed ancestors of a job. They are added level by level, so it may be a few more."""
 FIRST_OF_LINE = 1000
-"""Jobs that are read to count those that are claimed before a job."""
+"""At most this many jobs are read to count the jobs that are claimed before a job."""
 
 
 class Explanation(Struct, frozen=True):
-    """Sentences: why the job is in its state, and what happens next or can be done."""
+    """Two lists of sentences: why the job is in its state, and what happens next or can be done."""
 
     id: str
     number: int
@@ -40,14 +40,14 @@ class Explanation(Struct, frozen=True):
 
 
 def explain(store: Store, settings: Settings, job: Job) -> Explanation:
-    """Read everything that the state of a job depends on."""
+    """Explain the state of a job, with everything that it depends on."""
     case = _Case(store, settings, job)
     why, then = _STATES[job.state]
     return Explanation(job.id, job.number, job.state, list(why(case)), list(then(case)))
 
 
 class _Case:
-    """A job with its queue, workers and parents; each is read from the store when a sentence needs it."""
+    """A job with its queue, workers and parents. Each of these is read from the store when a sentence needs it."""
 
     def __init__(self, store: Store, settings: Settings, job: Job) -> None:
         self.store, self.settings, self.job = store, settings, job
@@ -63,7 +63,7 @@ class _Case:
 
     @property
     def living(self) -> list[WorkerStatus]:
-        """The workers that are not lost, and recover the claims of lost workers."""
+        """The workers that are not lost. They recover the claims of lost workers."""
         return [item for item in self.workers if item.state != "lost"]
 
     @cached_property
@@ -83,12 +83,12 @@ class _Case:
         return {id: parent.state for id, parent in self.parents.items()}
 
     def called(self, parent: str) -> str:
-        """The short name of a parent."""
+        """The short name of a parent, for a sentence."""
         return handle(self.parents[parent]) if parent in self.parents else parent
 
     @property
     def queue(self) -> str:
-        """The job's queue, quoted for a shell."""
+        """The name of the job's queue, quoted for a shell."""
         return quote(self.job.queue)
 
 
@@ -102,7 +102,7 @@ def _why_pending(case: _Case) -> Iterator[str]:
     elif job.run_at > case.now:
         yield f"it was enqueued to start not before {format_instant(job.run_at)}"
     else:
-        yield "it is ready and no worker has taken it yet"
+        yield "it is ready and no worker has claimed it yet"
 
 
 def _why_failed(case: _Case) -> Iterator[str]:
@@ -144,14 +144,14 @@ def _who_takes_it(case: _Case) -> Iterator[str]:
 
 def _unable(item: WorkerStatus, now: datetime) -> str:
     if item.state == "draining":
-        return "is leaving and takes nothing more"
+        return "is draining and claims nothing more"
     return f"is lost{_heard(item, now)}"
 
 
 def _busy(case: _Case, able: list[WorkerStatus]) -> Iterator[str]:
     queue, resting = case.job.queue, [item for item in able if item.state == "paused"]
     for item in resting:
-        yield f"{worker_in_words(item)} rests and goes on by itself; {item.worker.note or 'it says nothing'}"
+        yield f"{worker_in_words(item)} pauses and continues by itself; {item.worker.note or 'it reports no reason'}"
     slots = sum(item.worker.count for item in able)
     busy = sum(1 for item in able for slot in item.slots if slot.job)
     if busy >= slots:
@@ -163,7 +163,7 @@ def _busy(case: _Case, able: list[WorkerStatus]) -> Iterator[str]:
 
 
 def _line(case: _Case) -> Iterator[str]:
-    """How many due jobs of the queue are claimed before this one, counted up to a limit."""
+    """A sentence about the number of due jobs that are claimed before this job. The count has a limit."""
     job, waiting = case.job, frozenset[State](("pending", "failed"))
     first = case.store.find(
         Filter(queue=job.queue, states=waiting), Page(limit=FIRST_OF_LINE, sort="next")
@@ -184,15 +184,15 @@ def _why_processing(case: _Case) -> Iterator[str]:
     job, item, lease = case.job, case.worker, case.job.lease
     if lease is None:
         return
-    who = worker_in_words(item) if item else f"a worker that is gone ({lease.worker})"
+    who = worker_in_words(item) if item else f"a worker that has left the registry ({lease.worker})"
     if item and item.state != "lost":
         slot = f" in slot {lease.slot}, pid {lease.pid}" if lease.pid else ""
         yield f"{who} runs attempt {job.attempts}{slot}; its lease {_lease_words(case)}"
     else:
         silent = f" and is lost{_heard(item, case.now)}" if item else ""
-        yield f"{who} took it for attempt {job.attempts}{silent}; its lease {_lease_words(case)}"
+        yield f"{who} claimed it for attempt {job.attempts}{silent}; its lease {_lease_words(case)}"
     if item and item.state == "draining":
-        yield "that worker leaves once its jobs have ended"
+        yield "that worker exits when its jobs have ended"
     if job.cancel_requested:
         yield f"{job.cancel_requested.by} asked to cancel it at {format_instant(job.cancel_requested.at)}"
 
@@ -207,11 +207,11 @@ def _lease_words(case: _Case) -> str:
 
 def _heard(item: WorkerStatus, now: datetime) -> str:
     heard = item.worker.heartbeat
-    return f" (last heard {format_age(now - heard)} ago)" if heard else " (never heard)"
+    return f" (last heartbeat {format_age(now - heard)} ago)" if heard else " (no heartbeat)"
 
 
 def _going_on(case: _Case, item: WorkerStatus, limit: str) -> Iterator[str]:
-    """A running command ends by itself, unless a person has stopped it (SIGSTOP)."""
+    """The sentence that a running command ends by itself, or that a person has stopped it (SIGSTOP)."""
     lease = case.job.lease
     if lease and any(slot.stopped for slot in item.slots if slot.job == case.job.id):
         limited = f", but{limit.removeprefix(', or')}" if limit else ""
@@ -234,7 +234,7 @@ def _next_processing(case: _Case) -> Iterator[str]:
         return
     if not lease_is_over and job.lease:
         left = format_duration(job.lease.until - case.now)
-        yield f"if its worker is heard again within {left}, it goes on there"
+        yield f"if its worker reaches the store again within {left}, it continues there"
     when = "" if lease_is_over else "after that "
     if case.living:
         yield f"{when}a live worker takes it back within seconds, and {_once_back(job)}"
@@ -243,7 +243,7 @@ def _next_processing(case: _Case) -> Iterator[str]:
         yield "no worker lives: queuectl worker start"
     if item and item.state == "lost":
         name = quote(registry.address(item, case.workers))
-        yield f"if host {item.worker.host} is gone: queuectl worker forget {name}"
+        yield f"if host {item.worker.host} no longer exists: queuectl worker forget {name}"
 
 
 def _once_back(job: Job) -> str:
@@ -265,7 +265,7 @@ def _why_blocked(case: _Case) -> Iterator[str]:
         if parent.job in job.waiting_for:
             state = states.get(parent.job, "gone")
             in_vain = " (no longer possible)" if parent.job in vain else ""
-            yield f"it waits for {case.called(parent.job)} to end {_WISHES[parent.on]}; that is {state}{in_vain}"
+            yield f"it waits for {case.called(parent.job)} to end {_ENDINGS[parent.on]}; that is {state}{in_vain}"
 
 
 def _next_blocked(case: _Case) -> Iterator[str]:
@@ -288,8 +288,7 @@ def _next_blocked(case: _Case) -> Iterator[str]:
 
 
 def _mend(case: _Case, vain: tuple[str, ...]) -> Iterator[str]:
-    """What a person can do about parents that ended otherwise than wanted: retry them, and the failed jobs above
-    them.
+    """What a person can do if parents did not end as wanted: retry them, and their own parents that failed.
 
     A job that was cancelled because of them is revived by that; other jobs are retried in the same command.
     """
@@ -304,7 +303,7 @@ def _mend(case: _Case, vain: tuple[str, ...]) -> Iterator[str]:
 
 
 def _failed_above(case: _Case, vain: Sequence[str]) -> list[Job]:
-    """The parents that can no longer end as wanted, and their own parents of this kind: the topmost first."""
+    """The parents that can no longer end as wanted, and their ancestors of this kind, the topmost first."""
     found: dict[str, Job] = {}
     known = case.parents
     while vain and len(found) < FAILED_SHOWN:
@@ -352,11 +351,11 @@ def _why_cancelled(case: _Case) -> Iterator[str]:
 
 
 def _next_ended(case: _Case) -> Iterator[str]:
-    """How to run an ended job again, if its unique key and its parents allow it."""
+    """The sentences about running an ended job again: whether its unique key and its parents allow it, and how."""
     job, force = case.job, "--force " if case.job.state == "completed" else ""
     yield "nothing by itself"
     if job.attempts and job.state == "dead":
-        yield f"what it printed: queuectl logs {case.name}"
+        yield f"to see its output: queuectl logs {case.name}"
     if holder := _holder_of_key(case):
         yield f"its unique key {job.spec.unique_key!r} is job {holder}'s: it can run again once that has ended"
         return
@@ -370,7 +369,7 @@ def _next_ended(case: _Case) -> Iterator[str]:
 
 
 def _holder_of_key(case: _Case) -> str | None:
-    """The job that has this job's unique key now."""
+    """The job that now has this job's unique key."""
     key = case.job.spec.unique_key
     if key is None:
         return None
@@ -379,7 +378,7 @@ def _holder_of_key(case: _Case) -> str | None:
     return handle(found[0]) if found else None
 
 
-_WISHES = {"ok": "well", "any": "at all", "failed": "badly"}
+_ENDINGS = {"ok": "well", "any": "at all", "failed": "badly"}
 
 _Sentences = Callable[[_Case], Iterator[str]]
 _STATES: dict[State, tuple[_Sentences, _Sentences]] = {

@@ -1,4 +1,4 @@
-"""The output of a job: all output of one attempt, or the output as it is printed."""
+"""Reads the output of a job: all output of one attempt, or continuously while the command runs."""
 
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
@@ -19,7 +19,7 @@ Position = tuple[str, int]
 
 
 class Output(Struct, frozen=True):
-    """What one attempt printed.
+    """The output of one attempt.
 
     attempt  its number, and `attempt_id`; None when no attempt has started
     pieces   the kept bytes in order; a piece with `omitted` stands for bytes that were not kept
@@ -34,14 +34,14 @@ class Output(Struct, frozen=True):
 
 
 class Begin(Struct, frozen=True):
-    """The chunks that follow are those of this attempt."""
+    """The following chunks belong to this attempt."""
 
     attempt: int
     attempt_id: str
 
 
 class End(Struct, frozen=True):
-    """No more output follows. `job` is the ended job; None if it was deleted."""
+    """The end of the output. `job` is the ended job, or None if it was deleted."""
 
     job: Job | None
 
@@ -108,7 +108,7 @@ def _follow(
 
 
 def _chunks(store: Store, attempt_id: str, n: int) -> Generator[Chunk, None, int]:
-    """The stored chunks after the one with number `n`; returns the number of the last."""
+    """Yields the stored chunks after the chunk with number `n`. Returns the number of the last chunk."""
     for chunk in queries.output(store, attempt_id, n):
         yield chunk
         n = chunk.n

@@ -1,4 +1,4 @@
-"""The command of a job must not wait for its own job, nor for a slot that its own job occupies."""
+"""Prevents the command of a job from waiting for its own job, or for a slot that its own job occupies."""
 
 from collections.abc import Iterable, Sequence
 
@@ -12,13 +12,11 @@ from queuectl.store.protocol import Store
 
 ANCESTORS_SEEN = 1000
 FEW = 1000
-"""Jobs that are read to find out whether another slot can run them."""
+"""At most this many jobs are read to check whether another slot can run them."""
 
 
 def running_job(store: Store, id: str, attempt_id: str | None) -> Job | None:
-    """The job, if it runs now as this attempt. The attempt distinguishes it from a job with the same id in another
-    store.
-    """
+    """The job, if it runs now as this attempt. Another store may have another job with the same id."""
     job = store.get([id]).get(id)
     if job is None or job.state != "processing":
         return None
@@ -57,7 +55,7 @@ def refuse_without_slot(
         why = f"this command runs inside job {handle(own)}, which"
         if mine and sum(item.worker.count for item in slots) <= 1:
             raise Conflict(
-                f"{why} keeps the only slot that serves queue {queue}: it would wait for ever",
+                f"{why} occupies the only slot that serves queue {queue}: it would wait for ever",
                 "give the worker another slot (queuectl worker start --count 2), or do not wait",
             )
         if limits.get(queue) == 1 and own.queue == queue:

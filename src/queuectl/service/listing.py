@@ -12,11 +12,11 @@ from queuectl.store.protocol import Store
 
 OTHERS = frozenset(STATES) - WAITING
 BEHIND = "~"
-"""How the cursor of a list that is sorted by `next` begins, once all that is due to run has been listed."""
+"""The beginning of a cursor in a list that is sorted by `next`, after all jobs that can be claimed were listed."""
 
 
 def states_of(words: Iterable[str]) -> frozenset[State]:
-    """The states with these names. Raises InvalidInput with the nearest name."""
+    """The states with these names. Raises InvalidInput for an unknown name, with the nearest name."""
     found: set[State] = set()
     for word in words:
         state = next((state for state in STATES if state == word), None)

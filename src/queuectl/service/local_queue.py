@@ -1,6 +1,6 @@
-"""`Queue` over a store that this process has opened. `queue.py` documents the methods.
+"""The implementation of `Queue` on a store that this process opens. `queue.py` documents the methods.
 
-A short command pays only for the modules that its one call needs, so they are imported where they are used.
+Modules are imported where they are used, so that a short command loads only what its one call needs.
 """
 
 import os
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 
 class LocalQueue:
-    """`Queue` over a store.
+    """A `Queue` on a store.
 
     entries     the store's settings, if they were read just now; used once
     create      creates the store and returns it; None if the store exists, or must not be created
@@ -64,7 +64,7 @@ class LocalQueue:
         self._created()
 
     def _created(self) -> Store:
-        """The store. If there is none, it is created if this queue may create one."""
+        """The store. A missing store is created if this queue may create one."""
         with self._creating:
             if self.absent and self._create is not None:
                 self._store = self._create()
@@ -84,7 +84,7 @@ class LocalQueue:
             return [Enqueued(job) for job in jobs]
         try:
             return enqueueing.enqueue(self._store, jobs)
-        except StoreAbsent:  # only now, so that a refused request creates no store
+        except StoreAbsent:  # created only now, so that a refused request creates no store
             return enqueueing.enqueue(self._created(), jobs)
 
     def parents(self, dependencies: Sequence[str]) -> Sequence[str]:
@@ -319,13 +319,13 @@ def _user_and_host() -> str:
 
     try:
         user = getuser()
-    except (KeyError, OSError):  # a user id without a name, as in many containers
+    except (KeyError, OSError):  # the user id has no name, as in many containers
         user = str(os.getuid())
     return f"{user}@{os.uname().nodename}"
 
 
 def _working_directory() -> str | None:
-    """The working directory of this process; None if it was deleted."""
+    """The working directory of this process, or None if it was deleted."""
     try:
         return os.getcwd()
     except FileNotFoundError:

@@ -16,14 +16,14 @@ from queuectl.service.archive_outage import tolerate_archive_outage
 from queuectl.store.protocol import Store
 
 PROBE, PROBE_BYTES = ".doctor", 8192
-"""An entry in the table of schedules under a name that no schedule can have, and how many bytes `doctor` writes."""
+"""The name of the entry that `doctor` writes into the table of schedules, and its size. No schedule has this name."""
 
 CHILDREN_TOLD_WITHIN = timedelta(minutes=1)
 """Within this time after a job's end, every job that waits for it has been unblocked or cancelled."""
 STEP = 100
-"""Jobs that one step reads."""
+"""Number of jobs that one step reads."""
 MOST_EXPIRED = 10_000
-"""Expired leases that one step reads at most, when the first ones are all spared."""
+"""Maximum number of expired leases that one step reads, if all the first ones are spared."""
 
 _DONE: frozenset[State] = frozenset(("completed", "cancelled"))
 _DEAD: frozenset[State] = frozenset(("dead",))
@@ -34,7 +34,7 @@ may be deleted.
 
 
 def recover_expired(store: Store, spare: Callable[[Job], bool] | None = None) -> list[Job]:
-    """Recover the jobs whose lease has expired, because their worker is silent. Returns the jobs that were changed.
+    """Recover the jobs whose lease has expired, because their worker did not renew it. Returns the changed jobs.
 
     `spare` says whether the calling worker knows that the attempt still runs: the worker runs the job itself and is
     about to renew the lease, or it sees the command alive on this host.
@@ -65,7 +65,7 @@ def recover_worker(store: Store, worker: str, started: frozenset[str] | None, wh
     recovered: list[Job] = []
     claims = Filter(states=frozenset(("processing",)), worker=worker)
     while found := store.find(claims, Page(limit=STEP)).jobs:
-        # A job that was changed meanwhile is refused by `save`. It is found again if it is still a claim.
+        # `save` refuses a job that was changed meanwhile. The next search finds this job if it is still claimed.
         recovered += recover(store, found, why, started)
     return recovered
 
@@ -77,16 +77,14 @@ def recover(store: Store, jobs: Sequence[Job], why: str, started: frozenset[str]
     now = store.now()
     changed = [_recovered(job, why, now, started) for job in jobs]
     kept = _save(store, changed)
-    # The caller reports the recovered jobs even if the archive is away: the sweep of blocked jobs finds the children.
+    # The caller reports the recovered jobs even if the archive fails here: the sweep finds their blocked children.
     with tolerate_archive_outage(store):
         unblock_children(store, [job.id for job in kept if job.ended])
     return kept
 
 
 def unblock_children(store: Store, ended: Sequence[str]) -> None:
-    """Unblock the jobs that wait for these. A child that is cancelled by this has ended too, so its own children
-    follow.
-    """
+    """Unblock the jobs that wait for these jobs. If this cancels a child, its own children follow."""
     while ended:
         next_ended: list[str] = []
         for batch in _batches(ended):
@@ -137,10 +135,10 @@ def unblock_all(store: Store) -> None:
 
 
 def purge_expired(store: Store, settings: Settings) -> int:
-    """Delete some of the jobs that are older than the retention settings allow. Returns how many.
+    """Delete some of the jobs that are older than the retention settings allow. Returns the number of deleted jobs.
 
     A job is kept for at least a minute after its end. The worker that ended it unblocks the waiting jobs shortly
-    afterwards; a waiting job whose parent is gone before that would be cancelled.
+    afterwards; a waiting job whose parent was deleted before that would be cancelled.
     """
     count = 0
     for states, keep in ((_DONE, settings.retain_completed), (_DEAD, settings.retain_dead)):
@@ -151,7 +149,7 @@ def purge_expired(store: Store, settings: Settings) -> int:
 
 
 def forget_lost(store: Store, silence: timedelta) -> None:
-    """Remove the workers from the registry that were silent for this long and hold no claim any more."""
+    """Remove the workers from the registry that sent no heartbeat for this long and have no claims."""
     oldest = store.now() - silence
     for worker in store.workers():
         silent = worker.heartbeat is None or worker.heartbeat < oldest
@@ -161,7 +159,7 @@ def forget_lost(store: Store, silence: timedelta) -> None:
 
 
 def try_write(store: Store) -> None:
-    """Write an entry and remove it again: only a write shows a full disk or a missing right. Raises StoreError.
+    """Write an entry and remove it. Only a write detects a full disk or a missing right. Raises StoreError.
 
     The write is committed and not rolled back: SQLite allocates space at the commit, and two of the stores have no
     rollback.
@@ -191,7 +189,7 @@ def waiting_behind(store: Store, parents: Sequence[str], states: frozenset[State
 
 
 def _save(store: Store, jobs: Sequence[Job]) -> list[Job]:
-    """Save the jobs; returns the accepted ones. Another process changed the others, and did what follows then."""
+    """Save the jobs. Returns the accepted ones. A refused job was changed by another process, which handles it."""
     answers = store.save(jobs) if jobs else []
     return [answer.job for answer in answers if answer.job is not None]
 

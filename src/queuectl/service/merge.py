@@ -9,11 +9,11 @@ from queuectl.service.request.fields import JobRequest, convert_request
 
 _START = ("run_at", "scheduled_at", "delay")
 _BACKOFF = {"base": "backoff_base", "factor": "backoff_factor", "max": "backoff_max", "jitter": "jitter"}
-"""The fields of `backoff`, and the fields that say the same beside it."""
+"""The fields of `backoff`, and the fields of a request with the same meaning."""
 
 
 def merge(fields: Mapping[str, Any], request: JobRequest) -> JobRequest:
-    """The request, completed by these fields, for example from flags. The request's own fields win."""
+    """The request, completed with these fields, for example from flags. A field of the request has precedence."""
     if not fields:
         return request
     own = _given(request)
@@ -27,7 +27,7 @@ def merge(fields: Mapping[str, Any], request: JobRequest) -> JobRequest:
 
 
 def _given(struct: msgspec.Struct) -> dict[str, Any]:
-    """The fields that have a value."""
+    """The fields of a struct that have a value."""
     return {
         name: value
         for name, value in msgspec.structs.asdict(struct).items()

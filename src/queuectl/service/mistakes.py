@@ -1,4 +1,4 @@
-"""Errors in a JSON document, as sentences for a person: the position, the field, and the name that was meant."""
+"""Describes errors in a JSON document for a person: the position, the field, and the nearest valid name."""
 
 from typing import Any
 
@@ -8,20 +8,18 @@ from queuectl.config import nearest
 from queuectl.errors import InvalidInput
 
 DEPTH = 64
-"""How deeply JSON input may be nested. Deeper nesting has no use, and every reader would have to support it."""
+"""Maximum nesting of JSON input. Deeper nesting has no use, and every reader would have to support it."""
 
 
 def refuse_depth(raw: bytes) -> None:
-    """Refuse JSON that is nested too deeply, before any parser reads it. Most documents have few brackets: checked
-    first.
-    """
+    """Refuse JSON that is nested too deeply, before any parser reads it. A document with few brackets needs no scan."""
     if raw.count(b"{") + raw.count(b"[") <= DEPTH:
         return
     depth, text = 0, False
     at = iter(raw)
     for byte in at:
         if text:
-            if byte == 0x5C:  # a backslash: the next byte does not end the string
+            if byte == 0x5C:  # after a backslash the next byte does not end the string
                 next(at, None)
             text = byte != 0x22
         elif byte == 0x22:
@@ -50,7 +48,7 @@ def refuse_duplicates(raw: bytes) -> None:
 
 
 def malformed(raw: bytes, error: Exception) -> InvalidInput:
-    """The error for malformed JSON, with line and column. They come from `json`, because msgspec reports none."""
+    """The error for malformed JSON, with line and column from `json`: msgspec does not report them."""
     import json
 
     hint = "for a command of the shell that begins with {, for example: queuectl enqueue -- sh -c '{ ls; }'"
@@ -60,11 +58,13 @@ def malformed(raw: bytes, error: Exception) -> InvalidInput:
         return InvalidInput(f"malformed JSON at line {found.lineno}, column {found.colno}: {found.msg}", hint)
     except (UnicodeDecodeError, InvalidInput, RecursionError, ValueError) as found:
         return found if isinstance(found, InvalidInput) else InvalidInput(f"malformed JSON: {found}", hint)
-    return InvalidInput(f"the JSON holds what cannot be stored: {error} (or half of a surrogate pair)")
+    return InvalidInput(
+        f"the JSON contains text that cannot be stored: {error} (or half of a surrogate pair)"
+    )
 
 
 def explain(error: msgspec.ValidationError, fields: list[str]) -> InvalidInput:
-    """The error of a wrong field, in the words of this product, with the name that was meant, and its JSON pointer."""
+    """The error for a wrong field, in the words of queuectl, with the nearest valid name and the JSON pointer."""
     text = str(error)
     what, _, where = text.partition(" - at `")
     place = where.rstrip("`").removeprefix("$").lstrip(".")
@@ -84,7 +84,7 @@ def explain(error: msgspec.ValidationError, fields: list[str]) -> InvalidInput:
 
 
 def pointer(place: str) -> str:
-    """The JSON pointer of a place that msgspec names, such as `jobs[3].tags[0]`."""
+    """The JSON pointer for a position in the form of msgspec, such as `jobs[3].tags[0]`."""
     words = place.replace("[", ".").replace("]", "").split(".") if place else []
     return "".join(f"/{_escaped(word)}" for word in words)
 
@@ -123,7 +123,7 @@ _BOUNDS = (
 
 
 def _in_words(what: str) -> str:
-    """msgspec's sentence about a type or a bound, in the words of this product."""
+    """A message of msgspec about a type or a bound, in the words of queuectl."""
     expected, _, got = what.replace("`", "").removeprefix("Expected ").partition(", got ")
     for sign, words in _BOUNDS:
         if sign in expected:

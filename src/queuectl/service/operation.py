@@ -1,4 +1,4 @@
-"""Operations on many jobs, done in steps: no store call takes long, and memory holds one step at a time."""
+"""Operations on many jobs, done in steps, so that no store call takes long and only one step is in memory."""
 
 from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Generic, TypeVar
@@ -14,16 +14,16 @@ from queuectl.store.protocol import Store
 
 Step = TypeVar("Step")
 Selection = Sequence[str] | Filter
-"""Jobs that are named by references, or all that match a filter."""
+"""References to jobs, or a filter for all jobs that match."""
 Act = Callable[[Sequence[str]], Sequence[Change]]
-"""What is done to the jobs of one step, which are given by their ids."""
+"""A function that changes the jobs of one step. The argument is the list of their ids."""
 
 
 class Operation(Generic[Step]):
     """An operation on jobs that is done while it is iterated, some hundreds of jobs at a time.
 
     Nothing is changed before the first step. A step is complete when the iterator returns its result. A caller that
-    stops between two steps, and calls `close`, leaves no job half changed. The same operation, repeated, goes on
+    stops between two steps, and calls `close`, leaves no job half changed. The same operation, repeated, continues
     where the first one stopped.
     """
 
@@ -31,7 +31,7 @@ class Operation(Generic[Step]):
         self._steps, self._count = steps, count
 
     def count(self) -> int:
-        """How many jobs are selected now. For a filter this is a query to the store: call it once."""
+        """The number of jobs that are selected now. For a filter this is a query to the store, so call it only once."""
         return self._count()
 
     def __iter__(self) -> Iterator[Step]:

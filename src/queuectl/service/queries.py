@@ -1,4 +1,4 @@
-"""Queries, which change nothing. A result may be slightly old; a command re-checks what it depends on."""
+"""Queries, which change nothing. A result may be slightly old, so a command checks again what it depends on."""
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
@@ -22,15 +22,18 @@ MISSED_BEATS = 3
 
 
 PROCESSING_SEEN = 2000
-"""Running jobs that are read to fill the slots. If there are more, slots are shown as workers reported them."""
+"""At most this many running jobs are read to show the slots. If there are more, the reports of workers are shown."""
 LOOKS = 5
-"""How often counts and running jobs are read until they agree: they are two queries, and jobs go on meanwhile."""
+"""How often counts and running jobs are read until both agree: jobs start and end between the two queries."""
 RECENT_SEEN = 200
-"""The number of newest failed and dead jobs that are read to count those of the last hour."""
+"""At most this many of the newest failed and dead jobs are read to count those of the last hour."""
 
 
 class QueueStatus(Struct, frozen=True):
-    """One queue with its jobs per state. `oldest_due`: since when its longest waiting job has been due, if asked."""
+    """One queue with its jobs per state.
+
+    `oldest_due`: since when its longest waiting job has been due (None: not read).
+    """
 
     name: str
     paused: bool
@@ -93,7 +96,7 @@ Kind = Literal[
 
 
 class Attention(Struct, frozen=True):
-    """One thing that needs a person. `hint` is a command that can be pasted. `fault`: `doctor` exits with 1."""
+    """One problem that needs a person. `hint`: a command to paste. `fault`: makes `doctor` exit with 1."""
 
     kind: Kind
     text: str
@@ -102,11 +105,11 @@ class Attention(Struct, frozen=True):
 
 
 class Status(Struct, frozen=True):
-    """The whole system at a glance.
+    """A summary of the whole system.
 
     `live` counts the slots of live workers, `processing` those with a job; `ahead` counts the other claims of live
-    workers, and `lost` the running jobs of workers that are lost or gone. `attention` is what needs a person; it is
-    filled in by `attention.attention`.
+    workers, and `lost` the running jobs of workers that are lost or not in the registry. `attention`: the problems
+    that need a person; `attention.attention` finds them.
     """
 
     url: str
@@ -124,12 +127,12 @@ class Status(Struct, frozen=True):
 
 
 def status(store: Store, settings: Settings) -> Status:
-    """Counts, queues and workers, without what needs a person.
+    """Counts, queues and workers. `attention` is empty.
 
     The cost grows with the number of queues, workers and running jobs, and not with the number of ended jobs.
     """
     counts, running = _counts_and_running(store)
-    now = store.now()  # read after the running jobs, so that no claim is later
+    now = store.now()  # read after the running jobs, so that every claim is earlier than `now`
     sums = counts.states()
     found = occupied(workers(store, settings, now), running)
     living = [item for item in found if item.state != "lost"]
@@ -167,7 +170,7 @@ def _last_hour(store: Store, sums: dict[State, int], now: datetime, *, archived:
 
 
 def _counts_and_running(store: Store) -> tuple[Counts, Found]:
-    """The counts, and the running jobs: as of the same time if possible, so that they agree.
+    """The counts and the running jobs, if possible of the same time, so that they agree.
 
     They are two queries. If jobs ended or began between the two, both are repeated; a claim or a record of results is
     one commit for many jobs, so a pair without a change between soon succeeds. If none did, jobs that were claimed
@@ -183,7 +186,7 @@ def _counts_and_running(store: Store) -> tuple[Counts, Found]:
 
 
 def running(store: Store) -> Found:
-    """The running jobs: at most `PROCESSING_SEEN`."""
+    """The running jobs, but at most `PROCESSING_SEEN`."""
     return store.find(Filter(states=frozenset(("processing",))), Page(limit=PROCESSING_SEEN))
 
 
@@ -199,7 +202,7 @@ def occupied(found: Sequence[WorkerStatus], running: Found) -> list[WorkerStatus
 
 
 def _claimed(job: Job) -> tuple[datetime, int]:
-    """The order in which a holder starts the jobs that it was given."""
+    """A sort key: the order in which a holder starts jobs."""
     return (job.lease.claimed_at if job.lease else job.updated_at), job.number
 
 
@@ -223,9 +226,7 @@ def _occupied(item: WorkerStatus, jobs: Sequence[Job], *, complete: bool) -> Wor
             if slot.slot not in slots
         }
     free = [n for n in range(item.worker.count) if n not in slots]
-    for at, job in zip(
-        free, unplaced, strict=False
-    ):  # the holder starts them in the order in which they were claimed
+    for at, job in zip(free, unplaced, strict=False):  # a holder starts jobs in the order of their claims
         slots[at] = _slot(at, job, None)
     shown = tuple(slots.get(n, SlotStatus(n)) for n in range(item.worker.count))
     return replace(item, slots=shown, ahead=max(0, len(unplaced) - len(free)))
@@ -248,7 +249,7 @@ def queues(store: Store) -> list[QueueStatus]:
 
 
 def workers(store: Store, settings: Settings, now: datetime | None = None) -> list[WorkerStatus]:
-    """The registry: for each worker whether it lives, and its slots as it reported them last."""
+    """The registered workers: whether each lives, and its slots as last reported."""
     found = store.workers()
     now = now or store.now()
     silence = max(settings.heartbeat_interval * MISSED_BEATS, timedelta(seconds=3))
@@ -276,7 +277,7 @@ def attempt_of(job: Job, number: int | None) -> str | None:
 
 
 def finished_attempt(job: Job, attempt_id: str) -> Attempt | None:
-    """The finished attempt with this id, if it is in the history."""
+    """The finished attempt with this id, or None if it is not in the history."""
     return next((past for past in job.history if past.attempt_id == attempt_id), None)
 
 
@@ -288,7 +289,7 @@ def output(store: Store, attempt_id: str, after: int = 0) -> Iterator[Chunk]:
 
 
 def held_by(store: Store, worker: str) -> list[Job]:
-    """All jobs that a worker has claimed and not yet reported on."""
+    """All jobs that a worker has claimed and whose results are not stored yet."""
     wanted, page, found = (
         Filter(states=frozenset(("processing",)), worker=worker),
         Page(limit=500),

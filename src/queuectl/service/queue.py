@@ -41,10 +41,10 @@ class Queue(Protocol):
 
     @property
     def absent(self) -> bool:
-        """Whether there is no store yet. Reads then find nothing; the first enqueue creates the store."""
+        """Whether there is no store yet. Until the first enqueue creates it, reads find nothing."""
 
     def now(self) -> datetime:
-        """The store's clock."""
+        """The time of the store's clock."""
 
     # Enqueue
 
@@ -70,13 +70,13 @@ class Queue(Protocol):
     # Read
 
     def resolve(self, references: Sequence[str]) -> Sequence[str]:
-        """The ids of these jobs, each once, in order. Raises NotFound; InvalidInput for an ambiguous prefix."""
+        """The ids of these jobs, each once, in order. Raises NotFound, or InvalidInput for an ambiguous prefix."""
 
     def show(self, reference: str) -> Job:
         """One job, with its attempts. A prefix of any id is accepted. Raises NotFound, UnreadableJob."""
 
     def get(self, ids: Sequence[str]) -> dict[str, Job]:
-        """The jobs with these ids. Unknown ids are left out."""
+        """The jobs with these ids. Unknown ids are omitted."""
 
     def list(self, wanted: Filter, page: Page) -> Found:
         """One page of the jobs that match, in the order of the page."""
@@ -85,10 +85,10 @@ class Queue(Protocol):
         """The ids of all jobs that match, the newest first."""
 
     def counts(self, wanted: Filter) -> Counts:
-        """How many jobs match, per queue and state."""
+        """The number of jobs that match, per queue and state."""
 
     def status(self) -> Status:
-        """Counts, queues, workers, and what needs a person."""
+        """Counts, queues, workers, and the problems that need a person."""
 
     def explain(self, reference: str) -> Explanation:
         """Why a job is in its state, and what has to happen next. Raises NotFound."""
@@ -106,9 +106,9 @@ class Queue(Protocol):
         after: Position | None = None,
         look: Callable[[Job], None] = ...,
     ) -> Iterator[Part]:
-        """Yields output as it is printed, until the job (or the named attempt) has ended; a second late at most.
+        """Yields output at most one second after it was printed, until the job (or the given attempt) has ended.
 
-        `after` is the attempt id and the number of the last chunk that the caller has; the output goes on after that
+        `after` is the attempt id and the number of the last chunk that the caller has; the output continues after that
         chunk. `look` is called with the job whenever all output so far has been returned.
         """
 
@@ -120,13 +120,13 @@ class Queue(Protocol):
         any_one: bool = False,
         look: Callable[[Sequence[Job], int], None] = ...,
     ) -> dict[str, Job]:
-        """The jobs once all of them (or any one) have ended, or the timeout is over. Deleted jobs are left out.
+        """Waits until all jobs (or any one) have ended, or the timeout is over. Returns the jobs without deleted ones.
 
         `look` is called in each round with some jobs that have not ended, and the number of all that have not ended.
         """
 
     def obstacles(self, jobs: Sequence[Job]) -> Sequence[str]:
-        """Reasons why these jobs do not run, each with what to do about it. Empty if they run, or are about to."""
+        """The reasons why these jobs do not run, each with a remedy. Empty if they run, or will run very soon."""
 
     def running_job(self, id: str, attempt_id: str | None) -> Job | None:
         """The job that runs now as this attempt, or None. For a program that may run as the command of a job."""
@@ -155,15 +155,15 @@ class Queue(Protocol):
     ) -> Operation[Sequence[Change]]:
         """Run dead, cancelled and failed jobs once more, with a new retry budget; with `force` completed ones too.
 
-        They wait for their parents again, and jobs that were cancelled because of them come back; not with `alone`. A
-        filter selects jobs that ended before the operation began.
+        The jobs wait for their parents again, and jobs that were cancelled because of them are revived. With `alone`
+        neither happens. A filter selects the jobs that ended before the operation began.
         """
 
     def hold(self, selection: Selection) -> Operation[Sequence[Change]]:
         """Keep waiting jobs from starting until they are released."""
 
     def release(self, selection: Selection, *, anyway: bool = False) -> Operation[Sequence[Change]]:
-        """Let held jobs start when due, after their parents ended as wanted; with `anyway` without waiting."""
+        """Release held jobs. They start when due, after their parents ended as wanted; `anyway`: ignore the parents."""
 
     def edit(
         self,
@@ -179,7 +179,7 @@ class Queue(Protocol):
         """Delete ended jobs with their output. Other jobs are refused."""
 
     def purge(self, wanted: Filter) -> Operation[int]:
-        """Delete all ended jobs that match, with their output. Each step returns how many jobs it deleted."""
+        """Delete all ended jobs that match, with their output. Each step returns the number of deleted jobs."""
 
     # Queues, settings, workers
 
@@ -187,37 +187,37 @@ class Queue(Protocol):
         """All queues that have jobs or settings of their own."""
 
     def check_queue(self, queue: str) -> str:
-        """Return the name if a queue may have it, or has it already. Raises InvalidInput."""
+        """Return the name if it is valid for a queue, or if a queue with this name exists. Raises InvalidInput."""
 
     def pause(self, queue: str) -> bool:
-        """Start no more jobs from this queue; running jobs go on. False if the queue was paused already."""
+        """Start no more jobs from this queue; running jobs continue. Returns False if the queue was already paused."""
 
     def resume(self, queue: str) -> bool:
-        """Start jobs from this queue again. False if the queue was not paused."""
+        """Start jobs from this queue again. Returns False if the queue was not paused."""
 
     def limit(self, queue: str, at_most: int | None) -> bool:
-        """Run at most this many jobs of the queue at once, over all workers (1 to 1,000,000); None lifts the limit."""
+        """Run at most this many jobs of the queue at once, over all workers (1 to 1,000,000). None: no limit."""
 
     def settings(self) -> Settings:
-        """The settings in force for this client, with the origin of each."""
+        """The effective settings of this client, with the origin of each."""
 
     def set(self, key: str, text: str) -> Settings:
-        """Write a shared setting. Returns the settings then in force. Raises NotFound, InvalidInput."""
+        """Write a shared setting. Returns the new effective settings. Raises NotFound, InvalidInput."""
 
     def unset(self, key: str) -> Settings:
-        """Reset a shared setting to its default. Returns the settings then in force. Raises NotFound, InvalidInput."""
+        """Reset a shared setting to its default. Returns the new effective settings. Raises NotFound, InvalidInput."""
 
     def workers(self, *, with_jobs: bool = False) -> Sequence[WorkerStatus]:
-        """The registry, with the state of each worker. With `with_jobs` the claims give the jobs in the slots."""
+        """The registered workers and their states. `with_jobs`: take the jobs in the slots from the stored claims."""
 
     def stop(self, ids: Sequence[str], *, at_once: bool = False) -> None:
-        """Instruct workers to finish their running jobs and leave; `at_once`: to end them, give them back and leave."""
+        """Instruct workers to finish their running jobs and exit. `at_once`: to end them, give them back and exit."""
 
     def reload(self, ids: Sequence[str]) -> None:
-        """Instruct workers to change to the newly installed code while commands go on."""
+        """Instruct workers to change to the newly installed code, while their commands continue."""
 
     def silence(self, worker: WorkerStatus) -> Silence:
-        """The jobs that a worker that does not answer has claimed."""
+        """The jobs that an unresponsive worker has claimed."""
 
     def forget(self, worker: WorkerStatus) -> tuple[Silence, Sequence[Job]]:
         """Remove a lost worker. Returns its claims, and the jobs recovered now. Raises Conflict if it lives."""
@@ -225,10 +225,10 @@ class Queue(Protocol):
     # The store
 
     def describe(self) -> Description:
-        """The properties of the store: address without password, durability, versions."""
+        """The properties of the store: URL without password, durability, versions."""
 
     def doctor(self) -> Sequence[Check]:
-        """Whether the store, its settings, its workers and its queues are in order. Reads all data."""
+        """Check the store, its settings, its workers and its queues. Reads all data."""
 
     def create(self) -> None:
         """Create the store if there is none. Idempotent."""

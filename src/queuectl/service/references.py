@@ -15,18 +15,18 @@ from queuectl.service.maintenance import parent_states
 from queuectl.store.protocol import Store
 
 STEP = 500
-"""References that are looked up at once."""
+"""Number of references that one call of the store looks up."""
 
 Stored = Job | Unreadable
 
 
 def resolve(store: Store, references: Sequence[str], *, generous: bool = False) -> list[str]:
-    """The ids of the jobs that are referred to, each once, in order.
+    """The ids of the referenced jobs, each once, in order.
 
     A reference is an id, a number, a unique prefix of an id that this program made, or `@last`. An id that a person
-    gave has to be written in full: otherwise `cancel job-1` would act on job-17 once job-1 is gone. With `generous` a
-    prefix of any id is accepted; that is for commands that only read. Raises NotFound, or InvalidInput for a prefix
-    that several jobs share.
+    gave has to be written in full: otherwise `cancel job-1` would act on job-17 after job-1 was
+    deleted. With `generous` a prefix of any id is accepted, for commands that only read. Raises NotFound, or
+    InvalidInput for a prefix that several jobs share.
     """
     found: dict[str, None] = {}
     for start in range(0, len(references), STEP):
@@ -37,28 +37,28 @@ def resolve(store: Store, references: Sequence[str], *, generous: bool = False) 
     return list(found)
 
 
-def parents(store: Store, wishes: Sequence[str]) -> list[str]:
+def parents(store: Store, dependencies: Sequence[str]) -> list[str]:
     """Dependencies such as `@last:any`, `12` or a prefix, with each reference replaced by the id.
 
     An id that no job has is kept, because the same file may enqueue the job.
     """
     found = []
-    for wish in wishes:
-        refuse_several(wish)
-        job, on = parse_dependency(wish)
+    for text in dependencies:
+        refuse_several(text)
+        job, on = parse_dependency(text)
         try:
             [id] = resolve(store, [job])
         except NotFound:
             if not is_name(job) or is_number(job):
                 raise
             id = job
-        # Kept as written if possible: the text is part of the digest by which two requests are compared.
-        found.append(id if wish == job and parse_dependency(id)[0] == id else f"{id}:{on}")
+        # The text is kept unchanged if possible, because it is part of the digest that compares two requests.
+        found.append(id if text == job and parse_dependency(id)[0] == id else f"{id}:{on}")
     return found
 
 
 def show(store: Store, reference: str) -> Job:
-    """The job; a prefix of any id is accepted. One call of the store, or two for a prefix."""
+    """The job. A prefix of any id is accepted. Costs one call of the store, or two for a prefix."""
     stored = _exact(store, reference) or _one(store, reference, generous=True)
     if isinstance(stored, Unreadable):
         raise unreadable.refusal(stored)
@@ -66,7 +66,7 @@ def show(store: Store, reference: str) -> Job:
 
 
 def _up_to_date(store: Store, job: Job) -> Job:
-    """The job without the parents that have ended as wanted already and are still listed in `waiting_for`."""
+    """The job, with `waiting_for` reduced to the parents that have not ended as wanted."""
     if job.ended or not job.waiting_for:
         return job
     return replace(job, waiting_for=unmet(job, parent_states(store, [job])))
@@ -78,7 +78,7 @@ def _may_be_id(reference: str) -> bool:
 
 
 def _exact(store: Store, reference: str) -> Stored | None:
-    """The job with exactly this id."""
+    """The job with exactly this id, or None."""
     if not _may_be_id(reference):
         return None
     got = store.get([reference])
@@ -90,7 +90,7 @@ def _one(store: Store, reference: str, generous: bool) -> Stored:
     if reference == "@last":
         newest = store.find(Filter(), Page(limit=1)).jobs
         if not newest:
-            raise NotFound("there is no job yet", "queuectl enqueue 'echo hello' makes one")
+            raise NotFound("there is no job yet", "queuectl enqueue 'echo hello' creates one")
         return newest[0]
     if is_number(reference):
         if found := _all(store.find(Filter(number=int(reference)), Page(limit=1))):
@@ -117,7 +117,7 @@ def _all(found: Found) -> list[Stored]:
 
 
 def _beginning(store: Store, prefix: str, wanted: Callable[[str], bool]) -> list[Stored]:
-    """At most two jobs whose ids begin with this text and satisfy `wanted`. No job for an empty text."""
+    """At most two jobs whose ids begin with this text and satisfy `wanted`. Empty for an empty text."""
     jobs: list[Stored] = []
     page = Page(limit=100)
     while prefix:

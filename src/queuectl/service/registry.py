@@ -27,7 +27,7 @@ class Silence(Struct, frozen=True):
 
 
 def silence(store: Store, item: WorkerStatus) -> Silence:
-    """The jobs that a worker that does not answer has claimed."""
+    """The jobs that an unresponsive worker has claimed."""
     return Silence(item, queries.held_by(store, item.worker.id))
 
 
@@ -41,7 +41,7 @@ def address(item: WorkerStatus, among: Iterable[WorkerStatus]) -> str:
 
 
 def chosen(found: Sequence[WorkerStatus], words: Sequence[str], *, lost: bool = False) -> list[WorkerStatus]:
-    """The workers that are meant by names, `NAME@HOST` or ids, each once.
+    """The workers with these names, `NAME@HOST` or ids, each once.
 
     If several workers have the same name, the live one is meant, or with `lost` the lost ones. Raises NotFound, and
     InvalidInput for a name that several live workers share.
@@ -71,7 +71,7 @@ def _names(item: WorkerStatus) -> tuple[str, str, str]:
 
 
 def free_name(wanted: str, taken: Iterable[str], *, host: str, pid: int, id: str) -> str:
-    """The wanted name; if a live worker has it, the name with the host or the pid added."""
+    """The wanted name. If a live worker has this name, the host or the pid is added."""
     used = set(taken)
     for suffix in ("", f"-{_word(host)}", f"-{pid}"):
         name = wanted[: LONGEST - len(suffix)] + suffix
@@ -81,7 +81,7 @@ def free_name(wanted: str, taken: Iterable[str], *, host: str, pid: int, id: str
 
 
 def _word(host: str) -> str:
-    """A host's name with only the characters that a name may have."""
+    """The name of a host, with `-` for each character that a name must not contain."""
     return "".join(letter if is_name(f"a{letter}") else "-" for letter in host)[:64]
 
 
@@ -94,6 +94,6 @@ def forget(store: Store, silent: Silence, now: datetime) -> list[Job]:
     if silent.item.state != "lost":
         raise Conflict(f"worker {worker.name} on {worker.host} lives", f"queuectl worker stop {worker.name}")
     over = [job for job in silent.jobs if job.lease and job.lease.until <= now]
-    recovered = maintenance.recover(store, over, "a person has given its worker up")
+    recovered = maintenance.recover(store, over, "a person removed its worker (worker forget)")
     store.forget(worker.id)
     return recovered

@@ -1,7 +1,7 @@
-"""Where the settings of one client come from, and which store they name.
+"""Finds the settings of one client, and the store that they name.
 
 A client takes its settings from flags or arguments, the environment, a `.env` file, and a configuration file. The
-store's shared settings are laid under these once the store is open.
+store's shared settings have a lower rank, and are added when the store is open.
 """
 
 import os
@@ -24,17 +24,17 @@ BEGINNINGS = {
     "mongodb": ("mongodb:", "mongodb+srv:"),
     "redis": ("redis:", "rediss:"),
 }
-"""How a URL of each product begins. A variable may have the URL of another program's database."""
+"""The beginnings of a URL of each product. They are checked: a variable may contain the URL of another product."""
 
 SUPABASE = "SUPABASE_"
-"""The prefix of Supabase's own variables. They hold HTTP addresses and keys of its API, which is not a store."""
+"""The prefix of Supabase's own variables. They contain URLs and keys of an HTTP API, which is not a store."""
 
 
 class Unused(Struct, frozen=True):
-    """Variables that name a store while the default one is used.
+    """Variables that name a store although the default store is used.
 
     how      what to do to use them
-    command  the same as one command that can be pasted, where there is one
+    command  the same as one command to paste, or None
     """
 
     names: tuple[str, ...]
@@ -43,17 +43,17 @@ class Unused(Struct, frozen=True):
 
     @property
     def sentence(self) -> str:
-        """`DATABASE_URL is set and not used`."""
+        """The warning as one sentence, for example `DATABASE_URL is set and not used`."""
         *others, last = self.names
         named = f"{', '.join(others)} and {last}" if others else last
         return f"{named} {'are' if others else 'is'} set and not used"
 
 
 class Sources:
-    """The sources of one client's settings. Each is read when it is first needed.
+    """The sources of one client's settings. Each source is read at its first use.
 
     flags   values given as flags or arguments, by the name of the setting; None where none is given
-    config  the configuration file that was named, if one was
+    config  the configuration file that --config names, or None
     warn    takes a sentence about a file that is ignored because another user may have written it
     """
 
@@ -78,19 +78,19 @@ class Sources:
         return self.resolve({})
 
     def resolve(self, shared: Mapping[str, str]) -> Settings:
-        """The settings that follow from these shared ones. Raises InvalidInput."""
+        """The effective settings, with these shared settings of the store. Raises InvalidInput."""
         options, name = self.file
         return config.resolve(self._flags, self.environment, options, shared, name)
 
     @cached_property
     def given_url(self) -> str | None:
-        """The URL of the store that was given, a word like `postgres` replaced by its URL; None for the default."""
+        """The given URL of the store; a word such as `postgres` is replaced by its URL. None for the default store."""
         given = self.local.store
         return url_of(given, self.environment) if given else None
 
     @cached_property
     def unused(self) -> Unused | None:
-        """Variables that name a store although the default one is used."""
+        """Variables that name a store although the default store is used."""
         return None if self.local.store else unused(self.environment)
 
     def _dotenv(self) -> dict[str, str]:
@@ -98,9 +98,7 @@ class Sources:
         if not os.path.isfile(".env"):
             return {}
         try:
-            refused = trust.refusal(
-                ".env"
-            )  # before the file is read, so that the file that is read was checked
+            refused = trust.refusal(".env")  # checked before the file is read
         except FileNotFoundError:
             return {}
         if refused is None:
@@ -109,7 +107,7 @@ class Sources:
         return {}
 
     def _warn_of_ignored(self, why: str) -> None:
-        """Warn of a `.env` file that is ignored, if it would set anything."""
+        """Warn that a `.env` file is ignored, if the file would set a variable that is used."""
         try:
             found = _read_dotenv()
         except InvalidInput:
@@ -124,7 +122,7 @@ def is_connection_variable(name: str) -> bool:
 
 
 def url_of(given: str, environment: Mapping[str, str]) -> str:
-    """The URL that was given, a word like `postgres` replaced by its URL. Raises InvalidInput."""
+    """The given URL; a word such as `postgres` is replaced by its URL. Raises InvalidInput."""
     if given not in WORDS:
         return _clean(given)
     url = _named(given, environment)
@@ -134,7 +132,7 @@ def url_of(given: str, environment: Mapping[str, str]) -> str:
 
 
 def _clean(url: str) -> str:
-    """The URL, if it can be used as a path or sent to a server. Bytes that are not text are allowed in a path only."""
+    """The URL, if it is a valid path or can be sent to a server. Only a path may contain bytes that are not text."""
     try:
         os.fsencode(url) if url.startswith("sqlite:") else url.encode()
     except UnicodeEncodeError as error:
@@ -145,15 +143,14 @@ def _clean(url: str) -> str:
 
 
 def unused(environment: Mapping[str, str]) -> Unused | None:
-    """The variables that name a store, though the default store is used; None if there is none."""
+    """The variables that name a store although the default store is used. None if there are none."""
     words = [
         word for word, (name, _) in WORDS.items() if environment.get(name, "").startswith(BEGINNINGS[word])
     ]
     if not words:
         return _unused_supabase(environment)
-    choices = [
-        word for word in words if word != "mongodb" or "redis" not in words
-    ]  # with redis, MONGODB_URI names the archive
+    # Beside Redis, MONGODB_URI names the archive.
+    choices = [word for word in words if word != "mongodb" or "redis" not in words]
     what = "one" if len(choices) > 1 else "it" if len(words) == 1 else "them"
     commands = [f"export QUEUECTL_STORE={word}" for word in choices]
     how = f"to use {what}: {' or '.join(commands)}"
@@ -171,7 +168,7 @@ def _unused_supabase(environment: Mapping[str, str]) -> Unused | None:
 
 
 def _named(given: str, environment: Mapping[str, str], part: str = "store") -> str:
-    """The URL that a word stands for. `part` says whether it is for the store or for its archive."""
+    """The URL for a word. `part`: the store or its archive, for the error message."""
     variable, default = WORDS[given]
     url = environment.get(variable) or default
     if url is None:
@@ -190,7 +187,7 @@ def _with_archive(url: str, archive: str) -> str:
     """The Redis URL with the archive's URL added. A URL that already names an archive is returned unchanged."""
     if "archive=" in url.partition("?")[2]:
         return url
-    from urllib.parse import quote  # not needed for SQLite
+    from urllib.parse import quote  # imported here, because SQLite does not need it
 
     return f"{url}{'&' if '?' in url else '?'}archive={quote(archive, safe='')}"
 

@@ -14,7 +14,7 @@ EXAMPLES = "write 10:30 (the next time that the clock shows it), 2026-11-22T15:0
 
 
 class Time(Struct, frozen=True):
-    """The time that a text means, in UTC, and what a person should know about it."""
+    """A time parsed from a text of the user, in UTC, with a remark to show to the user."""
 
     at: datetime
     note: str | None = None
@@ -47,7 +47,7 @@ def _epoch(word: str) -> datetime:
 
 
 def _time_of_day(word: str) -> timedelta | None:
-    """`10:30` or `10:30:15` as the time since midnight; None for another text."""
+    """The time of day in a text such as `10:30` or `10:30:15`, as time since midnight. None for another text."""
     parts = word.split(":")
     if len(parts) not in (2, 3) or not all(part.isascii() and part.isdigit() for part in parts):
         return None
@@ -60,7 +60,7 @@ def _time_of_day(word: str) -> timedelta | None:
 
 
 def _next(time: timedelta, now: datetime) -> Time:
-    """The next time at which the clocks here show this time of day."""
+    """The next time at which the clocks of this zone show this time of day."""
     midnight = now.astimezone().replace(hour=0, minute=0, second=0, microsecond=0, tzinfo=None)
     for day in range(3):
         wanted = midnight + timedelta(days=day) + time
@@ -92,7 +92,7 @@ def _utc(seconds: float) -> datetime:
 
 
 def _gap_end(before: datetime, after: datetime) -> datetime:
-    """The time between two at which the clocks here go forward, to the second."""
+    """The second between two times at which the clocks of this zone go forward."""
     offset = before.astimezone().utcoffset()
     low, high = int(before.timestamp()), int(after.timestamp())
     while high - low > 1:

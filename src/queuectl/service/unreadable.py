@@ -1,4 +1,4 @@
-"""Unreadable jobs, which are stored and cannot be decoded: finding them, logging each once, deleting them.
+"""Finds, records and deletes unreadable jobs. Such a job is stored and cannot be decoded.
 
 A worker enters those that it finds into the shared table `aside`, so that `status` need not search for them.
 """
@@ -32,7 +32,7 @@ def among(store: Store, ids: Sequence[str], got: Jobs) -> dict[str, Unreadable]:
 
 
 def every(store: Store) -> Iterator[Unreadable]:
-    """All unreadable jobs, each once. Reads every job. While the archive is away, ended jobs are left out."""
+    """All unreadable jobs, each once. Reads every job. While the archive cannot be reached, ended jobs are omitted."""
     seen = set[int]()
     try:
         yield from _among(store, Filter(), seen)

@@ -1,4 +1,4 @@
-"""Waiting for jobs: cheap for any number of jobs. Also explains why the jobs themselves wait."""
+"""Waits until jobs end; the cost hardly grows with the number of jobs. Also explains why jobs have not started yet."""
 
 import threading
 from collections.abc import Callable, Iterable, Sequence
@@ -16,7 +16,7 @@ from queuectl.service.attention import serving
 from queuectl.store.protocol import Store, Subscription
 
 HEAD = 100
-"""Jobs that are read in each round. All have to end, so the others need not be read before these have ended."""
+"""Number of jobs that one round reads. All jobs must end, so later jobs need not be read before these have ended."""
 PACE, LONGEST_PACE, SHARE = 0.5, 5.0, 100
 """For more jobs than that: seconds between two rounds, at least and at most, and as a multiple of a round's time."""
 HASTE, REFILL = 20.0, 10.0
@@ -95,10 +95,10 @@ class _Pace:
         self._ends, self._monotonic, self._many = ends, monotonic, many
         self._begun = monotonic()
         self._credit = HASTE
-        self._idle = threading.Event()  # never set: a pause that no change of the store ends
+        self._idle = threading.Event()  # is never set: for a pause that no change of the store ends
 
     def begin(self) -> None:
-        """A round begins now."""
+        """Record that a round begins now."""
         now = self._monotonic()
         self._credit = min(self._credit + (now - self._begun) * REFILL, HASTE) - 1
         self._begun = now
@@ -115,7 +115,7 @@ class _Pace:
 
 
 def obstacles(store: Store, settings: Settings, jobs: Iterable[Job]) -> list[str]:
-    """What keeps these jobs from running, each with what to do about it; empty when they run or are about to."""
+    """The reasons why these jobs do not run, each with a remedy. Empty if they run, or will run very soon."""
     waiting = [job for job in jobs if not job.ended and job.lease is None]
     if not waiting:
         return []

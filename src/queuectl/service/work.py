@@ -1,4 +1,4 @@
-"""Queries of a worker about the jobs of other workers: whether work is left, and whether their jobs succeed."""
+"""Queries for a worker: whether work is left in its queues, and whether the jobs of other workers succeed."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -12,7 +12,7 @@ _UNFINISHED: frozenset[State] = frozenset(("processing", "failed"))
 
 
 def is_left(store: Store, queues: Sequence[str]) -> bool:
-    """Whether a job runs or waits for a retry in these queues (none named: in all queues).
+    """Whether a job runs or waits for a retry in these queues (an empty list means all queues).
 
     Paused queues do not count. Jobs that cannot be decoded do not count either, because no worker runs them: the
     counts include them, so each queue with a count is also searched for one readable job.

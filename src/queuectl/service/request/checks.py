@@ -14,7 +14,7 @@ from queuectl.errors import InvalidInput
 
 COMMAND_LIMIT = 1024 * 1024
 ARGUMENT_LIMIT = 131_071
-"""Linux: the longest argument or environment entry, without its terminating NUL."""
+"""The length of the longest argument or environment entry on Linux, without its terminating NUL."""
 
 ENVIRONMENT_LIMIT = 512 * 1024
 """All variables of one job. Linux gives a program a quarter of its stack limit (of 8 MiB) for arguments and environment
@@ -29,13 +29,13 @@ def check_command(command: str) -> str:
     size = len(_utf8("command", command))
     if size > COMMAND_LIMIT:
         raise InvalidInput(
-            f"the command has {size} bytes, more than {COMMAND_LIMIT}", "put it into a file and run that"
+            f"the command has {size} bytes, more than {COMMAND_LIMIT}", "put it into a file and run the file"
         )
     return command
 
 
 def argv_of(argv: list[str]) -> tuple[str, ...]:
-    """The arguments of a program that runs without a shell."""
+    """Check and return the arguments of a program that runs without a shell."""
     if not argv[0].strip():
         raise InvalidInput("the command is empty")
     sizes = [len(_utf8("argv", word)) for word in argv]
@@ -47,7 +47,7 @@ def argv_of(argv: list[str]) -> tuple[str, ...]:
 
 
 def shell_of(shell: str | None) -> str | None:
-    """The shell and its options."""
+    """Check the shell and its options, and return them as words."""
     if shell is not None and not shell.strip():
         raise InvalidInput("shell: may not be empty", "leave it out for /bin/sh")
     return check_text("shell", shell)
@@ -59,13 +59,13 @@ def cwd_of(asked: str | None, here: str | None) -> str | None:
 
 
 def env_of(env: dict[str, str] | None) -> dict[str, str]:
-    """The variables of the command."""
+    """Check and return the environment variables of the command."""
     total = 0
     for name, value in (env or {}).items():
         if not name or not _VARIABLE.issuperset(name) or name[0] in "0123456789":
             raise InvalidInput(
                 f"env: {_cut(name)!r} is not a variable's name",
-                "letters, digits and _, not a digit first: sh passes no other names to its commands",
+                "use letters, digits and _, not a digit first: sh does not pass other names to its commands",
             )
         size = len(name) + len(_utf8(f"env {name[:40]}", value)) + 1
         if size >= ARGUMENT_LIMIT:
@@ -97,7 +97,7 @@ def umask_of(umask: int | str | None) -> int | None:
 
 
 def stdin_of(text: str | None) -> bytes | None:
-    """The input of the command as bytes."""
+    """Check the standard input of the command, and return it as bytes."""
     if text is None:
         return None
     data = bytes_of(text)
@@ -121,7 +121,7 @@ def is_text(text: str) -> bool:
 
 
 def timeout_of(value: float | str) -> timedelta | None:
-    """The time limit; None for the word `none`."""
+    """The time limit of the command. None for the word `none`."""
     if isinstance(value, str) and value.strip().lower() == "none":
         return None
     limit = duration_of("timeout", value, timedelta(0))
@@ -131,7 +131,7 @@ def timeout_of(value: float | str) -> timedelta | None:
 
 
 def output_limit_of(value: int | str | None, default: int) -> int:
-    """The bytes of output to store."""
+    """Check and return the number of bytes of output to store."""
     if value is None:
         return default
     size = parse_size(value) if isinstance(value, str) else value
@@ -147,25 +147,25 @@ def parent_of(text: str) -> Parent:
 
 
 def parent(job: str, on: str) -> Parent:
-    """A parent and the ending that the job wants of it."""
+    """A parent, with the wanted ending."""
     if on not in ("ok", "any", "failed"):
         raise InvalidInput(f"after: {on!r} is not ok, any or failed")
     return Parent(check_id(job), on)  # type: ignore[arg-type]
 
 
 def after_failure_of(value: str | None) -> Any:
-    """What happens to the job if a parent does not end as wanted."""
+    """Check and return what happens to the job if a parent does not end as wanted."""
     if value not in (None, "cancel", "hold"):
         raise InvalidInput(f"after_failure: {value!r} is not cancel or hold")
     return value or "cancel"
 
 
 def meta_of(meta: dict[str, Any] | None) -> dict[str, Any]:
-    """The JSON object that is stored with the job."""
+    """Check `meta` and return it ({} for None). Raises InvalidInput if it is too long or a store cannot keep it."""
     text = msgspec.json.encode(meta) if meta else b""
     if len(text) > 16 * 1024:
         raise InvalidInput("meta has more than 16 KiB")
-    if b"\\u0000" in text.replace(b"\\\\", b""):  # no store that knows JSON can hold it
+    if b"\\u0000" in text.replace(b"\\\\", b""):  # stores with a JSON type refuse NUL
         raise InvalidInput("meta: contains a NUL byte")
     return meta or {}
 
@@ -181,14 +181,14 @@ def duration_of(field: str, value: float | str | None, default: timedelta) -> ti
 
 
 def check_text(field: str, value: str | None) -> str | None:
-    """Return the text if every store and every program can hold it."""
+    """Return the text if every store can keep it and every program can receive it."""
     if isinstance(value, str):
         _utf8(field, value)
     return value
 
 
 def _utf8(field: str, value: str) -> bytes:
-    """The UTF-8 bytes of a text without NUL."""
+    """The UTF-8 bytes of a text. Raises InvalidInput for NUL or lone surrogates."""
     if "\0" in value:
         raise InvalidInput(f"{field}: contains a NUL byte")
     try:

@@ -19,7 +19,7 @@ from queuectl.service import mistakes
 from queuectl.service.request.checks import check_text
 
 Duration = float | str
-"""Seconds, or text like `5m`."""
+"""A number of seconds, or text such as `5m`."""
 Name = Annotated[str, Meta(min_length=1, max_length=200)]
 Code = Annotated[int, Meta(ge=0, le=255)]
 Retries = Annotated[int, Meta(ge=-1, le=1_000_000)]
@@ -31,9 +31,9 @@ class Flag(NamedTuple):
     """How the command line sets a field.
 
     names    its flags; the first is the one in messages
-    metavar  what stands for the value in the help; empty for a switch
-    help     its help
-    kind     how the text is read: `text`, `whole`, `real`, `codes`, `path` or `json`
+    metavar  the name of the value in the help; empty for a switch
+    help     the help text
+    kind     how the text is parsed: `text`, `whole`, `real`, `codes`, `path` or `json`
     many     it can be given several times
     """
 
@@ -51,7 +51,7 @@ class Payload(Struct, forbid_unknown_fields=True, frozen=True):
 
 
 class Backoff(Struct, forbid_unknown_fields=True, frozen=True):
-    """The retry delay as a job shows it: durations, and how it grows."""
+    """The retry delay, in the form in which a job shows it."""
 
     base: Base | UnsetType = UNSET
     factor: Duration | UnsetType = UNSET
@@ -67,7 +67,7 @@ class After(Struct, forbid_unknown_fields=True, frozen=True):
 
 
 class JobRequest(Struct, forbid_unknown_fields=True, frozen=True, omit_defaults=True):
-    """One job as a client requests it. Only something to run is required; null means not given."""
+    """One job as a client requests it. Only a command or arguments are required. A null field counts as not given."""
 
     id: Annotated[
         str | None, Flag(("--id",), "ID", "the job's id (default: a new one of time and random bits)")
@@ -122,7 +122,8 @@ class JobRequest(Struct, forbid_unknown_fields=True, frozen=True, omit_defaults=
         str | None, Flag(("--shell",), "SHELL", "run it with this shell instead of /bin/sh: 'bash -e'")
     ] = None
     unique_key: Annotated[
-        Name | None, Flag(("--unique",), "KEY", "refuse while another job with this key has not ended")
+        Name | None,
+        Flag(("--unique",), "KEY", "refuse the job while another job with this key has not ended"),
     ] = None
     after: Annotated[
         Annotated[list[str | After], Meta(max_length=10_000)] | None,
@@ -151,10 +152,11 @@ class JobRequest(Struct, forbid_unknown_fields=True, frozen=True, omit_defaults=
         Flag(("--output-limit",), "SIZE", "stored output per attempt, head and tail halves: 1MiB"),
     ] = None
     split: Annotated[
-        bool | None, Flag(("--split",), "", "keep stdout and stderr apart (their order is lost)")
+        bool | None, Flag(("--split",), "", "store stdout and stderr separately (their order is lost)")
     ] = None
     allow_detached: Annotated[
-        bool | None, Flag(("--allow-detached",), "", "let processes live on that the command leaves behind")
+        bool | None,
+        Flag(("--allow-detached",), "", "do not end the processes that the command leaves running"),
     ] = None
 
 
@@ -168,18 +170,18 @@ def flags() -> Iterator[tuple[str, Flag]]:
 
 _FIELDS = list(JobRequest.__struct_fields__)
 _TEXTS = ("queue", "run_at", "scheduled_at", "delay")
-"""Fields that flags may fill with bytes that are not text, and that nothing else checks before the digest is made."""
+"""Fields that flags may fill with bytes that are not text. No other check finds this before the digest is made."""
 
 
 @cache
 def _decoder() -> msgspec.json.Decoder[JobRequest]:
-    """Built when first needed: it costs a millisecond, and most single commands are not JSON."""
+    """The decoder for requests. Built at the first use: this takes a millisecond, and most commands are not JSON."""
     with held():
         return msgspec.json.Decoder(JobRequest)
 
 
 def decode_request(text: str | bytes) -> JobRequest:
-    """A JSON document as a request. Raises InvalidInput: malformed, unknown or repeated fields, values out of range."""
+    """Decode a request from JSON. Raises InvalidInput for malformed JSON, unknown or repeated fields, bad values."""
     try:
         raw = text.encode("utf-8", "surrogateescape") if isinstance(text, str) else text
     except UnicodeEncodeError as error:
@@ -201,9 +203,9 @@ def decode_request(text: str | bytes) -> JobRequest:
 
 
 def convert_request(fields: Mapping[str, Any]) -> JobRequest:
-    """A mapping of fields as a request, checked by the same rules."""
+    """Convert a mapping of fields to a request. The rules are the same as for JSON."""
     try:
-        with held():  # msgspec builds its types at the first call
+        with held():  # because msgspec builds its types at the first call
             request = msgspec.convert(fields, JobRequest)
     except msgspec.ValidationError as error:
         raise mistakes.explain(error, _FIELDS) from error

@@ -1,4 +1,4 @@
-"""From a request to the spec of a job: defaults are added, and a digest is taken of what was requested."""
+"""Turns a request into the spec of a job: adds defaults, and computes a digest of the request."""
 
 from datetime import datetime, timedelta
 from typing import Any
@@ -16,7 +16,7 @@ from queuectl.service.request import checks
 from queuectl.service.request.fields import After, Backoff, JobRequest
 from queuectl.service.times import read_time
 
-try:  # `hashlib` loads OpenSSL, which costs every short command 10 ms; this is the same function.
+try:  # `hashlib` loads OpenSSL, which costs every short command 10 ms. This module has the same function.
     from _blake2 import blake2b
 except ImportError:  # pragma: no cover
     from hashlib import blake2b
@@ -25,7 +25,7 @@ _encoder = msgspec.json.Encoder(order="deterministic")
 
 
 class Defaults(Struct, frozen=True):
-    """What completes a request: the settings in force, and the working directory of the client."""
+    """The values that complete a request: the effective settings, and the working directory of the client."""
 
     settings: Settings
     cwd: str | None
@@ -146,5 +146,5 @@ def _retry_of(request: JobRequest, base: RetryPolicy) -> RetryPolicy:
 
 
 def _first(*values: Any) -> Any:
-    """The first value that was given."""
+    """The first of these values that was given."""
     return next((value for value in values if value is not None and value is not UNSET), None)
