@@ -405,7 +405,7 @@ def test_every_option_of_the_help_has_words() -> None:
 
 def test_the_readme_says_first_what_an_enqueue_is() -> None:
     text = README.read_text("utf-8")
-    security = text.index("has a shell as the worker's user")
+    security = text.index("can run any command as the worker's user")
     assert security < text.index("## Install")
 
 

@@ -91,7 +91,7 @@ def test_a_lost_worker_with_what_it_holds(store: MemoryStore, look: Looks, clock
     clock.step(seconds=11)
     assert look.kinds() == ["lost_worker", "lapsed_lease"]
     assert look()[1].text == (
-        "job a was started by worker w1 on h; its lease ended 1s ago and nobody has taken it back"
+        "job a was started by worker w1 on h; its lease expired 1s ago and no worker has taken it back"
     )
     assert look()[1].hint == "queuectl worker start"
     heartbeat(store, "w2")

@@ -507,7 +507,7 @@ class TestQueues:
         overtaken.before(
             "compare_and_swap", *[lambda: commands.limit(store, "q", next(limits))] * changing.TRIES
         )
-        with pytest.raises(CommandFailed, match="being changed by others"):
+        with pytest.raises(CommandFailed, match="change queue"):
             commands.pause(overtaken, "q")
 
 

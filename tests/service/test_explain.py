@@ -109,7 +109,7 @@ TABLE: list[Row] = [
     (
         "ready",
         several(by(), Scene.put),
-        ["it is ready and no worker has taken it yet"],
+        ["it is ready and no worker has claimed it yet"],
         ["it is the next in queue default"],
     ),
     (
@@ -121,13 +121,13 @@ TABLE: list[Row] = [
     (
         "no worker",
         Scene.put,
-        ["it is ready and no worker has taken it yet"],
+        ["it is ready and no worker has claimed it yet"],
         [START, "it is the next in queue default"],
     ),
     (
         "worker of another queue",
         several(by(queues=("mail",)), Scene.put),
-        ["it is ready and no worker has taken it yet"],
+        ["it is ready and no worker has claimed it yet"],
         [
             "no live worker serves queue default: queuectl worker start --queue default",
             "it is the next in queue default",
@@ -136,25 +136,25 @@ TABLE: list[Row] = [
     (
         "worker that leaves",
         several(by(state="draining"), Scene.put),
-        ["it is ready and no worker has taken it yet"],
-        ["worker w2 on h is leaving and takes nothing more", START, "it is the next in queue default"],
+        ["it is ready and no worker has claimed it yet"],
+        ["worker w2 on h is draining and claims nothing more", START, "it is the next in queue default"],
     ),
     (
         "worker that rests",
         several(by(state="paused", note="no memory"), Scene.put),
-        ["it is ready and no worker has taken it yet"],
+        ["it is ready and no worker has claimed it yet"],
         ["worker w2 on h pauses and continues by itself; no memory", "it is the next in queue default"],
     ),
     (
         "lost worker",
         several(by(), lambda s: s.clock.step(minutes=5), Scene.put),
-        ["it is ready and no worker has taken it yet"],
+        ["it is ready and no worker has claimed it yet"],
         ["worker w2 on h is lost (last heartbeat 5m ago)", START, "it is the next in queue default"],
     ),
     (
         "paused queue",
         several(by(), Scene.put, lambda s: commands.pause(s.store, "default")),
-        ["it is ready and no worker has taken it yet"],
+        ["it is ready and no worker has claimed it yet"],
         ["queue default is paused: queuectl queue resume default", "it is the next in queue default"],
     ),
     (
@@ -163,7 +163,7 @@ TABLE: list[Row] = [
             by(count=9), lambda s: s.put("other", state="processing"), Scene.put,
             lambda s: commands.limit(s.store, "default", 1),
         ),
-        ["it is ready and no worker has taken it yet"],
+        ["it is ready and no worker has claimed it yet"],
         [
             "queue default runs 1 at once, its limit: queuectl queue limit default none",
             "it is the next in queue default",
@@ -175,13 +175,13 @@ TABLE: list[Row] = [
             by(count=9), lambda s: s.put("other", state="processing"), Scene.put,
             lambda s: commands.limit(s.store, "default", 2),
         ),
-        ["it is ready and no worker has taken it yet"],
+        ["it is ready and no worker has claimed it yet"],
         ["it is the next in queue default"],
     ),
     (
         "the only slot is busy",
         several(by("w1"), lambda s: s.put("other", state="processing"), Scene.put),
-        ["it is ready and no worker has taken it yet"],
+        ["it is ready and no worker has claimed it yet"],
         ["the only slot that serves queue default is busy", "it is the next in queue default"],
     ),
     (
@@ -190,7 +190,7 @@ TABLE: list[Row] = [
             by("w1", count=2), by("mail", count=5, queues=("mail",)),
             lambda s: [s.put(id, state="processing") for id in ("x", "y")], Scene.put,
         ),
-        ["it is ready and no worker has taken it yet"],
+        ["it is ready and no worker has claimed it yet"],
         ["all 2 slots that serve queue default are busy", "it is the next in queue default"],
     ),
     (
@@ -200,7 +200,7 @@ TABLE: list[Row] = [
             lambda s: s.put("urgent", priority=10),
             lambda s: s.put("tomorrow", priority=1000, run_at=NOW + timedelta(days=1)),
         ),
-        ["it is ready and no worker has taken it yet"],
+        ["it is ready and no worker has claimed it yet"],
         ["2 jobs come before it in queue default"],
     ),
     (
@@ -244,7 +244,7 @@ TABLE: list[Row] = [
         several(running(timeout=timedelta(minutes=5)), lambda s: s.heartbeat(state="draining")),
         [
             f"worker w1 on h runs attempt 1; its lease lasts until {LEASE_UNTIL}",
-            "that worker leaves once its jobs have ended",
+            "that worker exits when its jobs have ended",
         ],
         ["it ends by itself, or after 5m", "to end it: queuectl cancel a"],
     ),
@@ -425,13 +425,13 @@ TABLE: list[Row] = [
         "dead",
         lambda s: s.put(state="dead"),
         ["its last attempt failed for good: exit code 1"],
-        ["nothing by itself", "what it printed: queuectl logs a", "to run it again: queuectl retry a"],
+        ["nothing by itself", "to see its output: queuectl logs a", "to run it again: queuectl retry a"],
     ),
     (
         "dead in a crash loop",
         several(lambda s: s.put(max_losses=0), lambda s: take(s.store, "a"), lambda s: lose(s.store, "a")),
         ["its last attempt failed for good: crash loop: lost once, last: gone"],
-        ["nothing by itself", "what it printed: queuectl logs a", "to run it again: queuectl retry a"],
+        ["nothing by itself", "to see its output: queuectl logs a", "to run it again: queuectl retry a"],
     ),
     (
         "dead, and its key is another's",
@@ -439,7 +439,7 @@ TABLE: list[Row] = [
         ["its last attempt failed for good: exit code 1"],
         [
             "nothing by itself",
-            "what it printed: queuectl logs a",
+            "to see its output: queuectl logs a",
             "its unique key 'k' is job b's: it can run again once that has ended",
         ],
     ),

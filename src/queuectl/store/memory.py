@@ -1,4 +1,4 @@
-"""The reference: the store contract over dictionaries and one lock. Every driver gives the same results."""
+"""The reference implementation of the store contract, with dictionaries and one lock. Drivers have the same results."""
 
 import threading
 from collections.abc import Callable, Iterable, Sequence
@@ -24,7 +24,7 @@ from queuectl.store.protocol import Added, AttemptRef, Description, Entry, Saved
 
 
 class MemoryStore:
-    """Jobs that live as long as the process. `clock` and `token` (attempt ids) can be handed in."""
+    """Jobs in memory. `clock` and `token` (the source of attempt ids) are arguments."""
 
     def __init__(self, clock: Clock | None = None, token: Callable[[], str] | None = None) -> None:
         self._clock = clock or Clock()
@@ -66,7 +66,7 @@ class MemoryStore:
         return Added("added", stored)
 
     def _holder(self, job: Job) -> Job | None:
-        """Another job that has not ended and holds this one's unique key."""
+        """Another job that has not ended and has the same unique key."""
         if job.spec.unique_key is None or job.ended:
             return None
         rivals = (j for j in self._jobs.values() if j.spec.unique_key == job.spec.unique_key)
@@ -116,7 +116,7 @@ class MemoryStore:
             return claimed
 
     def _capacities(self, limit: int) -> dict[str, int]:
-        """How many jobs may be taken from each queue that has a setting."""
+        """The number of jobs that may be claimed from each queue with settings."""
         running = [job.queue for job in self._jobs.values() if job.state == "processing"]
         settings = self._shared["queues"].items()
         return {
@@ -238,7 +238,7 @@ class MemoryStore:
             return [job.id for job in gone]
 
     def set_aside(self, *, expired: bool) -> list[Unreadable]:  # noqa: ARG002
-        return []  # it stores jobs and not their encoding
+        return []  # no job is unreadable here, because jobs are not encoded
 
     def discard(self, numbers: Sequence[int]) -> list[int]:  # noqa: ARG002
         return []
@@ -262,7 +262,10 @@ class MemoryStore:
 
 
 class EmptyStore(MemoryStore):
-    """Stands for a store that does not exist yet, for commands that only read: it is empty and refuses writes."""
+    """An empty store in place of a store that does not exist yet.
+
+    Commands that only read use it; writes are refused.
+    """
 
     def __init__(self, description: Description) -> None:
         super().__init__()

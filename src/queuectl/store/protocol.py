@@ -30,16 +30,16 @@ Durability = Literal["memory-safe", "power-safe", "failover-safe"]
 
 
 DUE_LOOKED_AT = 100
-"""How many jobs of one queue `due_since` reads."""
+"""Maximum number of jobs of one queue that `due_since` reads."""
 
 
 class Added(Struct, frozen=True, gc=False):
     """The result of `add` for one job.
 
-    added      the job is stored; `job` carries its number
+    added      the job is stored; `job` has its number
     existing   the store had a job with this id and the same content; `job` is that one, unchanged
     conflict   the store had a job with this id and other content; `job` is that one
-    duplicate  another job that has not ended holds the unique key; `job` is that one
+    duplicate  another job that has not ended has the unique key; `job` is that one
     """
 
     status: Literal["added", "existing", "conflict", "duplicate"]
@@ -51,7 +51,7 @@ class Saved(Struct, frozen=True, gc=False):
 
     accepted   the job is stored; `job` is the stored job, with its new version
     stale      the stored job has another version, or was deleted: read it again
-    duplicate  another job that has not ended holds its unique key
+    duplicate  another job that has not ended has its unique key
     """
 
     status: Literal["accepted", "stale", "duplicate"]
@@ -66,7 +66,7 @@ class AttemptRef(Struct, frozen=True):
 
 
 class ClaimRequest(Struct, frozen=True):
-    """The arguments of `claim`: at most `limit` jobs from these queues, or from all queues if none is named."""
+    """The arguments of `claim`: at most `limit` jobs from these queues. An empty list means all queues."""
 
     worker: str
     queues: Sequence[str]
@@ -77,8 +77,8 @@ class ClaimRequest(Struct, frozen=True):
 class Entry(Struct, frozen=True):
     """One entry of a shared table. `version` rises with every change; an absent entry has version 0.
 
-    If an entry cannot be decoded, `unreadable` says why and the value is that of a paused queue, because it may have
-    been a pause. `compare_and_swap` replaces such an entry.
+    If an entry cannot be decoded, `unreadable` is the reason and the value is that of a paused queue, because the
+    entry may have been a pause. `compare_and_swap` replaces such an entry.
     """
 
     value: dict[str, Any]
@@ -91,7 +91,7 @@ class Description(Struct, frozen=True, kw_only=True):
 
     durability  the failure that an acknowledged write survives (guarantee G1)
     details     names and values for `doctor`: versions, settings, sizes
-    faults      sentences about what is wrong; empty if nothing is
+    faults      sentences about faults; empty if there are none
     archived    jobs that have ended are in an archive: reading them needs another connection
     """
 
@@ -104,7 +104,7 @@ class Description(Struct, frozen=True, kw_only=True):
 
 
 class Subscription(Protocol):
-    """Waits for changes of some topics, for one thread at a time. Each subscription learns of each change.
+    """Waits for changes of some topics, for one thread at a time. Each change is reported to each subscription.
 
     A hint: correctness never depends on it. A `wait` may return True although nothing has changed (the first one
     usually does), so the caller reads the store again and waits again, with a timeout.
@@ -113,22 +113,22 @@ class Subscription(Protocol):
     def wait(self, timeout: float) -> bool:
         """Sleep up to `timeout` seconds, until something of the topics may have changed since the last `wait`.
 
-        True at once if that happened between two waits. Raises as verbs do: while the store is away, after a fork, and
-        once the store was closed.
+        Returns True at once if that happened between two waits. Raises the errors of verbs: while the store cannot be
+        reached, after a fork, and after the store was closed.
         """
 
     def wake(self) -> None:
-        """Let the `wait` that runs in another thread, or else the next one, return True."""
+        """Let the `wait` that runs in another thread return True; if none runs, the next `wait`."""
 
     def close(self) -> None:
         """End the running `wait`; it and every later one return False. Idempotent."""
 
 
 class Store(Protocol):
-    """The verbs. An implementation is safe to use from several threads."""
+    """The verbs of a store. An implementation must be safe to use from several threads."""
 
     def now(self) -> datetime:
-        """The store's clock, aware, in UTC. Does not go backwards within one process, unless it is set back
+        """The time of the store's clock, aware, in UTC. Does not go backwards within one process, unless it is set back
         by more than an hour.
         """
 
@@ -139,34 +139,34 @@ class Store(Protocol):
         """
 
     def get(self, ids: Sequence[str]) -> Jobs:
-        """The jobs with these ids, as stored now. Unknown ids are left out, and unreadable jobs are in `unreadable`."""
+        """The jobs with these ids, as stored now. Unknown ids are omitted, and unreadable jobs are in `unreadable`."""
 
     def find(self, wanted: Filter, page: Page) -> Found:
         """The jobs that match, one page in the page's order. `Found.next` is None when there are no more.
 
-        A job that changes between two pages may be missed or seen twice only if its place in the order
-        changed. A job that cannot be decoded takes no place in a page; it is in `Found.unreadable`.
+        A job that changes between two pages may be missed or returned twice only if its position in the order
+        changed. A job that cannot be decoded does not count as a job of a page; it is in `Found.unreadable`.
         """
 
     def counts(self, wanted: Filter) -> Counts:
-        """How many jobs match, per queue and state.
+        """The number of jobs that match, per queue and state.
 
         A filter on queue and states alone does not read the jobs: then a job that cannot be decoded counts too.
         """
 
     def due_since(self) -> dict[str, datetime]:
-        """For each queue with due jobs, paused ones too: the time since which the longest waiting job has been due.
+        """Returns, for each queue with due jobs (also a paused queue), when its longest waiting job became due.
 
-        Reads the first `DUE_LOOKED_AT` jobs of each queue in the order of claims, and the first thousand delayed jobs
-        that no claim has made ready yet. A later job of low priority may have waited longer.
+        The answer is approximate. It reads only the first `DUE_LOOKED_AT` jobs of each queue in the order of claims,
+        and the first thousand delayed jobs that no claim has made ready yet. A later job may have waited longer.
         """
 
     def claim(self, worker: str, queues: Sequence[str], limit: int, lease: timedelta) -> list[Job]:
         """Take at most `limit` due jobs for `worker`, smallest (sort_key, number) first. Returns them in order.
 
-        Takes jobs from these queues, or from all if none is named. Skips paused queues, and takes from a limited
+        Takes jobs from these queues; an empty list means all queues. Skips paused queues, and takes from a limited
         queue at most its limit minus the number of its processing jobs. `pending` and `failed` jobs are due when
-        `run_at` is not after `now()`. Each is changed as `lifecycle.claim` says, with a fresh 128-bit attempt id in
+        `run_at` is not after `now()`. Each is changed as in `lifecycle.claim`, with a fresh 128-bit attempt id in
         hex, in one atomic step per job: no two callers ever get the same job. If more than a thousand delayed jobs
         became due since the last claim, a claim makes those ready first that have been due longest. A job that cannot
         be decoded is set aside (see `set_aside`), and the next one is taken; after some hundreds of these a claim may
@@ -176,7 +176,7 @@ class Store(Protocol):
     def renew(self, worker: str, held: Sequence[AttemptRef], lease: timedelta) -> list[Job]:
         """Renew the leases of these attempts. Returns fresh copies of the jobs, which show a request to cancel.
 
-        Renews only jobs that this worker still processes under this attempt id; the others are left out of the
+        Renews only jobs that this worker still processes under this attempt id; the others are omitted from the
         result. The version rises, so that a recovery that read the job before is refused.
         """
 
@@ -214,9 +214,9 @@ class Store(Protocol):
         """
 
     def instruct(self, worker_id: str, instruction: Instruction) -> bool:
-        """Store an instruction for a worker; its next heartbeat returns it.
+        """Store an instruction for a worker. Its next heartbeat returns the instruction.
 
-        False when there is no such worker.
+        Returns False if there is no such worker.
         """
 
     def workers(self) -> list[Worker]:
@@ -226,7 +226,7 @@ class Store(Protocol):
         """
 
     def forget(self, worker_id: str) -> None:
-        """Remove a worker from the registry. Its claims stay until they are recovered."""
+        """Remove a worker from the registry. Its claims remain until they are recovered."""
 
     def read_table(self, table: Table) -> dict[str, Entry]:
         """All entries of a shared table."""
@@ -234,7 +234,7 @@ class Store(Protocol):
     def compare_and_swap(self, table: Table, key: str, value: dict[str, Any] | None, version: int) -> bool:
         """Write (or, with None, remove) one entry if its version is still `version` (0: absent).
 
-        False: the entry has another version.
+        Returns False if the entry has another version.
         """
 
     def purge(self, wanted: Filter, limit: int) -> list[str]:
@@ -244,7 +244,7 @@ class Store(Protocol):
         """
 
     def set_aside(self, *, expired: bool) -> list[Unreadable]:
-        """The jobs that this handle has set aside, each returned once. Calls the store only if `expired`.
+        """The jobs that this handle has set aside. Each is returned only once. Calls the store only if `expired`.
 
         A job that is set aside becomes `held` and loses its lease; nothing else of it changes. `claim` sets aside
         jobs that it cannot decode. With `expired`, this verb sets aside such jobs whose lease has expired.
@@ -254,13 +254,13 @@ class Store(Protocol):
         """Delete those of these jobs that cannot be decoded, with their output. Returns their numbers."""
 
     def subscribe(self, wanted: Iterable[Topic]) -> Subscription:
-        """A new subscription to these topics. Does not call the store.
+        """Create a subscription to these topics. Does not call the store.
 
         One connection, or one thread, serves all subscriptions of a handle.
         """
 
     def background_fault(self) -> str | None:
-        """A fault in the background although the verbs work, as a sentence for the worker's log; usually None.
+        """The fault of a background task while the verbs work, as a sentence for the worker's log. Usually None.
 
         Does not call the store: this is the last fault that was found.
         """
@@ -272,7 +272,7 @@ class Store(Protocol):
         """
 
     def migrate(self) -> None:
-        """Bring the schema to this program's version, under a lock.
+        """Migrate the schema to this program's version, under a lock.
 
         Refuses a newer schema; the error names both versions.
         """

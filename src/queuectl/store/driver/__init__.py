@@ -1,1 +1,1 @@
-"""What the drivers share: one encoding, one clock, one way to read SQL files."""
+"""The parts that all drivers share, for example the encoding, the server's clock, and the reader of SQL files."""

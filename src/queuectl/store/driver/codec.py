@@ -2,7 +2,7 @@
 
 A time in a column is a whole number of microseconds since 1970, so that every store orders and compares it alike and
 nothing is rounded. `spec` is a separate text because it is written once; `changing(job)` has the columns that change.
-Decoders are built at their first use: a short command pays only for those it needs.
+Decoders are built at their first use, so that a short command builds only the decoders that it needs.
 
 A row that cannot be decoded raises `UnreadableJob` for any fault in it; `sift` separates such rows from jobs.
 """
@@ -66,13 +66,13 @@ Kind = TypeVar("Kind")
 
 
 def micros(moment: datetime) -> int:
-    """A time as a column stores it."""
+    """A time as stored in a column: whole microseconds since 1970."""
     since = moment - _EPOCH
     return since.days * _DAY + since.seconds * 1_000_000 + since.microseconds
 
 
 def length(duration: timedelta) -> int:
-    """A duration as a store expects it, in whole microseconds."""
+    """A duration in whole microseconds, as stores expect it."""
     return duration // timedelta(microseconds=1)
 
 
@@ -84,7 +84,7 @@ def moment(micros: int) -> datetime:
 
 
 def nearest(micros: Any) -> datetime:
-    """The time in a column that may have been edited by hand. Other values become an end of the calendar."""
+    """The time in a column that may have been edited by hand. An invalid value becomes the first or last valid time."""
     return moment(min(max(micros, 0), _END - 1) if isinstance(micros, int) else 0)
 
 
@@ -115,7 +115,7 @@ def changing(job: Job) -> tuple[Any, ...]:
 
 
 def due(job: Job, now: datetime) -> int | None:
-    """The flag that decides which index contains the job: 1 ready, 0 delayed, None neither."""
+    """The flag that decides which index contains the job: 1 ready, 0 delayed, None no index."""
     if job.state not in WAITING:
         return None
     return 1 if lifecycle.is_due(job, now) else 0
@@ -147,7 +147,7 @@ def job(row: Any) -> Job:
 
 Row = Any
 DAMAGE = (MsgspecError, TypeError, ValueError, OverflowError, RecursionError)
-"""The errors of decoding when a stored job was edited by hand or damaged by a disk."""
+"""The errors of decoding a stored job that was edited by hand or damaged by a disk."""
 
 
 def sift(rows: Iterable[Row], decode: Callable[[Row], Job] = job) -> tuple[list[Job], list[Unreadable]]:
@@ -168,7 +168,7 @@ def chunk(row: Row) -> Chunk:
 
 
 def chunks(rows: Iterable[Row], decode: Callable[[Row], Chunk] = chunk) -> list[Chunk]:
-    """Decode rows into chunks. A chunk that cannot be decoded is left out, like one that was not kept."""
+    """Decode rows into chunks. A chunk that cannot be decoded is omitted, like a chunk that was not kept."""
     found = list[Chunk]()
     for row in rows:
         with suppress(KeyError, *DAMAGE):
@@ -235,7 +235,7 @@ def _job(row: Any) -> Job:
 
 
 _GREATEST = 2**62
-"""Counts have to stay below this, so that every store can go on counting."""
+"""Counts must be below this number, so that every store can still increment them."""
 _TEXT, _NUMBER = frozenset((str,)), frozenset((int,))
 _KINDS = {
     **dict.fromkeys(COLUMNS, _NUMBER),
@@ -259,7 +259,7 @@ _KINDS = {
     ),
 }
 _known_kinds = set[tuple[type, ...]]()
-"""The combinations of value types that were found valid, so that each combination is checked once."""
+"""The combinations of value types that were already checked and are valid."""
 
 
 def _check_kinds(row: Row) -> None:
@@ -271,7 +271,7 @@ def _check_kinds(row: Row) -> None:
 
 
 def _faults(values: Mapping[str, Any]) -> Iterator[str]:
-    """A sentence for each wrong column; none if no column is wrong by itself."""
+    """A sentence for each column that is wrong by itself."""
     for column in COLUMNS:
         value = values.get(column)
         if type(value) not in _KINDS[column]:
@@ -320,7 +320,7 @@ def _spec(text: str) -> Spec:
 
 
 def to_json(value: Any) -> str:
-    """Encode a part of a job, a worker or a shared value."""
+    """Encode a worker, a value of a shared table, or a part of a job as JSON."""
     return _encode(value).decode()
 
 
@@ -337,7 +337,7 @@ def worker(id: str, text: Any) -> Worker:
 
 
 def entry(text: Any, version: Any) -> Entry:
-    """Decode an entry of a shared table. `Entry` says what happens if it cannot be decoded."""
+    """Decode an entry of a shared table. See `Entry` for an entry that cannot be decoded."""
     known = version if type(version) is int else 0
     try:
         return Entry(_values().decode(text), known)

@@ -1,8 +1,8 @@
-"""Translation of the errors of client libraries into our own, as tables.
+"""Translates the errors of client libraries into our own errors, with tables.
 
 A client library raises errors in its own words. A user needs the store's name, the reason, and what to do next. Each
-driver has a table of rows, and a `Translator` looks an error up in it. The first row that fits is used, so a row with a
-specific sentence comes before a row with a word that other sentences contain too. The rows about the network are the
+driver has a table of rows, and a `Translator` searches it for an error. The first row that fits is used, so a row with
+a specific sentence comes before a row with a word that other sentences contain too. The rows about the network are the
 same for every server, so they are here. The caller raises the result `from` the error, which keeps the cause.
 """
 
@@ -26,9 +26,9 @@ UNREACHABLE = "{shown} cannot be reached: {reason}"
 class Row(NamedTuple):
     """One known fault.
 
-    when     alternatives: words in the library's text, classes of its errors, codes of the server
-    kind     our error
-    hint     what the user can do; the translator fills in names in braces
+    when     the row fits if any of these matches: words in the library's text, classes of its errors, server codes
+    kind     the queuectl error to raise
+    hint     what the user can do; the translator replaces names in braces
     message  what happened, with `{shown}` (the store without its password) and `{reason}` (the library's sentence)
     """
 
@@ -64,7 +64,7 @@ NETWORK = (
     Row(("Connection reset",), StoreUnavailable, f"the server or a firewall closed the connection; {LATER}",
         UNREACHABLE),
 )  # fmt: skip
-"""What goes wrong between two hosts, for every server: TLS, no listener, unknown name, no route, silence, a reset."""
+"""Faults of the network, for every server: TLS, no listener, unknown name, no route, no answer, a reset."""
 
 
 class Translator:
@@ -82,7 +82,7 @@ class Translator:
     def find(
         self, rows: Sequence[Row], error: Exception, text: str, reason: str, **names: str
     ) -> QueuectlError | None:
-        """Our error for the first row that fits the error or its text; None if no row fits."""
+        """Our error for the first row that fits the error or its text, or None if no row fits."""
         for row in rows:
             if row.fits(error, text):
                 values = {**self._names, "reason": reason, **names}
@@ -90,13 +90,13 @@ class Translator:
         return None
 
     def unreachable(self, error: Exception) -> QueuectlError:
-        """No connection was made, so nothing was sent."""
+        """The error if no connection was made, so that nothing was sent."""
         text, reason = self.text(error), self.reason(error)
         known = self.find(self.connecting, error, text, reason)
         return known or StoreUnavailable(f"{self.shown} cannot be reached: {reason}", LATER)
 
     def lost(self, *, writing: bool) -> QueuectlError:
-        """The connection broke or stayed silent after something was sent."""
+        """The error if the connection broke, or the server did not answer, after something was sent."""
         if writing:
             return OutcomeUnknown(
                 f"{self.shown} did not answer: it is unknown whether the change was made", REPEAT
@@ -104,7 +104,7 @@ class Translator:
         return StoreUnavailable(f"{self.shown} does not answer", LATER)
 
     def text(self, error: Exception) -> str:
-        """The full text of the error, which is searched for the words of a row."""
+        """The full text of the error. The words of the rows are searched in this text."""
         return str(error)
 
     def reason(self, error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""A filter as the values that columns store. Each driver builds its own query from them."""
+"""Converts a filter to the values that columns store. Each driver builds its own query from these values."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -10,7 +10,7 @@ from queuectl.store.driver import codec
 
 
 def asked(wanted: Filter) -> Iterator[tuple[str, list[Any]]]:
-    """Each set field except `states`, with the values to bind: two for a range, a list as JSON."""
+    """Each field that is set, except `states`, with the values to bind: two for a range, JSON text for a list."""
     for field in _FIELDS:
         value = getattr(wanted, field)
         if value is not None and value != ():
@@ -38,7 +38,7 @@ def has_sums(wanted: Filter) -> bool:
 
 
 def counted(queue: str, state: State, wanted: Filter) -> bool:
-    """Whether a filter on queue and states alone includes this count."""
+    """Whether a filter that sets only queue and states includes this count."""
     return wanted.queue in (None, queue) and (not wanted.states or state in wanted.states)
 
 

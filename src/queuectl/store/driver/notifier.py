@@ -1,6 +1,6 @@
 """Waiting for changes: each handle on a store has one source of changes, and any number of subscribers.
 
-A *source* is how one driver learns of changes: a socket on which notifications arrive, or counters that it polls. The
+A *source* reports the changes to one driver: it is a socket on which notifications arrive, or polled counters. The
 *notifier* owns the timing and informs the *subscriptions*. Each subscription has its own cursor: a flag that a change
 of its topics sets, and that only its own `wait` clears. So no subscriber takes a change away from another one.
 
@@ -14,24 +14,24 @@ others, the *followers*, sleep on a self-pipe each. So a single waiter costs as 
 2. *A change comes after a subscriber has read its flag and before it sleeps.* A thread reads its flag and marks itself
    asleep in one step under the lock. A thread that sets the flag later sees the mark and writes to the self-pipe of
    the subscriber, and a pipe keeps what was written before the poll.
-3. *The driver leaves* (its own topic changed, its time is over, it raised). Then no thread reads the source, and
-   followers would sleep through every later change. So a thread marks itself asleep only while another thread drives.
-   A thread that leaves `wait` while no thread drives wakes one sleeper, which then drives. If that sleeper leaves at
-   the same time because its time is over, the same rule wakes the next one.
+3. *The driving thread returns* (its own topic changed, its time is over, it raised). Then no thread reads the source,
+   and followers would sleep through every later change. So a thread marks itself asleep only while another thread
+   drives. A thread that returns from `wait` while no thread drives wakes one sleeper, which then drives. If that
+   sleeper returns at the same time because its time is over, the same rule wakes the next one.
 4. *Two changes within the pause of the sender.* The server stores notify at most once in 50 ms for each topic, because
    a notification costs three times what an enqueue does. The second change sends nothing. So `THROTTLE_TAIL` seconds
    after each notification the flags of its subscribers are set once more.
-5. *The source begins, or lost its connection.* Earlier changes are unknown, so the flags of all subscriptions are set.
-   A subscription that is made while the source runs does not need that: what the source reads from then on changed
-   later, or wakes the subscriber needlessly.
+5. *The source starts, or has lost its connection.* Earlier changes are unknown, so all flags are set. A subscription
+   that is made while the source runs does not need that: each change that the source reads from then
+   on is later than the subscription, or wakes the subscriber needlessly.
 6. *A notification is lost* (Redis' pub/sub and MongoDB's log promise nothing, and the process that should have sent it
    may have died). Such a source sets `lossy`; then a `wait` ends at the latest `SAFETY_POLL` seconds after the last one
    that returned True.
 7. *A topic that the source cannot signal* (`output` and `changes` on the server stores, where a notification of each
    chunk would be a write for each). A `wait` for it ends at the latest `UNSIGNALLED_POLL` seconds after the last True.
-8. *The store is closed.* All sleepers are woken and raise. The driver closes the source as it leaves; if nobody drives,
-   `close` does. So no descriptor is closed under a thread that polls it.
-9. *A fork.* The child has no thread that drives, and perhaps a lock that no thread will release. So `refuse_use` is
+8. *The store is closed.* All sleepers are woken and raise. The driving thread closes the source before it returns; if
+   no thread drives, `close` does. So no descriptor is closed while a thread polls it.
+9. *A fork.* The child has no driving thread, and perhaps a lock that no thread will release. So `refuse_use` is
    called before the lock is taken.
 
 `tests/contract/test_waiting.py` shows 1 to 3, 8 and 9 on every store, `tests/contract/test_notifier.py` all with a
@@ -53,31 +53,31 @@ from queuectl.errors import StoreUnavailable
 from queuectl.store.driver.self_pipe import SelfPipe
 
 THROTTLE_TAIL = 0.1
-"""Seconds after a notification, within which the server may leave out another one. Then subscribers are woken."""
+"""Seconds after a notification for which the server may omit further ones. After this time subscribers are woken."""
 POLL = 0.25
-"""Seconds between two polls of the counters, spread by a fifth, where no notifications arrive."""
+"""Seconds between two polls of the counters without notifications. Varied randomly by a fifth."""
 SAFETY_POLL = 5.0
-"""Seconds after which a wait on a lossy source ends without a notification, spread by a fifth."""
+"""Seconds after which a wait on a lossy source ends without a notification. Varied randomly by a fifth."""
 UNSIGNALLED_POLL = 0.5
 """Seconds after which a wait ends for a topic that the source never signals."""
 LONGEST_SLEEP = 3600.0
-"""Seconds; `poll` accepts no infinite number."""
+"""The longest sleep in seconds, because `poll` accepts no infinite number."""
 STORED_NAMES: Mapping[str, Topic] = {"work": "work", "end": "ends"}
-"""Topics by the names that the server stores have for them, in tables and messages that older workers share."""
+"""The topics by their names in the server stores. Older workers use the same names in tables and messages."""
 
 
 class Lost(Exception):
-    """The connection of a source broke: it has to connect again, and the changes meanwhile are unknown."""
+    """The connection of a source broke. The source must connect again, and the changes meanwhile are unknown."""
 
 
 class Source(ABC):
-    """How a driver learns of changes. Only the thread that drives calls it.
+    """Reports changes of the store to the notifier. Only the driving thread calls its methods.
 
-    signalled   the topics whose changes it learns
-    misses_own  it does not learn of changes by this handle, so `Notifier.tell` reports them
-    throttled   it may leave out a notification that follows another one closely
-    lossy       it may lose a notification
-    readable    False: its descriptor was not readable at the end of the last sleep
+    signalled   the topics whose changes the source reports
+    misses_own  the source does not report changes by this handle, so `Notifier.tell` reports them
+    throttled   the source may omit a notification that follows another one closely
+    lossy       the source may lose a notification
+    readable    False if the descriptor was not readable at the end of the last sleep
     """
 
     signalled: Topics = topics.WORK | topics.ENDS
@@ -85,19 +85,22 @@ class Source(ABC):
     readable = True
 
     def connect(self) -> None:  # noqa: B027  optional
-        """Begin, or begin again after `Lost` or a failure. Changes are reported from here on."""
+        """Start, or start again after `Lost` or a failure. The source reports all changes after this call."""
 
     def descriptor(self) -> int | None:
-        """The descriptor that becomes readable when something changed; None if the counters are polled."""
+        """The descriptor that becomes readable after a change. None if the counters are polled."""
         return None
 
     def drain(self) -> Topics | None:
-        """Read what has arrived. Returns the topics; None if only the counters show them. Raises Lost."""
+        """Read the notifications that have arrived.
+
+        Returns their topics, or None if only the counters show them. Raises Lost.
+        """
         return None
 
     @abstractmethod
     def counters(self) -> Mapping[Topic, int]:
-        """For each topic a number that changes with every notification; the same object while nothing changed."""
+        """For each topic a number that changes with every notification. The same object if no number has changed."""
 
     def interval(self) -> float:
         """Seconds until the source is drained even if its descriptor is not readable."""
@@ -155,16 +158,14 @@ class Notifier:
             self.tell(topics.of_jobs(jobs, now()))
 
     def tell_soon(self, touched: Topics) -> None:
-        """Wake subscribers shortly, without a notification: other claims may release what they have locked."""
+        """Wake subscribers after a short time, without a notification: other claims may then release their locks."""
         with self._lock:
             self._tails |= dict.fromkeys(touched, time.monotonic() + THROTTLE_TAIL)
             if self._driver is not None:
                 self._driver.pipe.wake()
 
     def catch_up(self) -> None:
-        """Read what has arrived although no thread waits: a listener that never reads blocks the server's
-        notifications.
-        """
+        """Read notifications although no thread waits: a listener that never reads blocks the server's queue."""
         if self._counters is not None and not self._closed and self._begin_to_drive(None):
             try:
                 self._look()
@@ -172,7 +173,7 @@ class Notifier:
                 self._stop_driving()
 
     def close(self) -> None:
-        """End every wait. This call closes the source, or the thread that drives does. Idempotent."""
+        """End every wait. This call or the driving thread closes the source. Idempotent."""
         with self._lock:
             self._closed = True
             for one in self._subscriptions:
@@ -181,7 +182,7 @@ class Notifier:
         if idle:
             self._source.close()
 
-    # called by subscriptions
+    # Methods for subscriptions
 
     def wait(self, one: "Subscription", timeout: float) -> bool:
         """See `Subscription.wait`."""
@@ -232,15 +233,16 @@ class Notifier:
 
     def _sleep(self, one: "Subscription", seconds: float, *, drives: bool) -> None:
         if drives:
-            seconds = min(seconds, self._source.interval())  # called first: it may create the descriptor
+            # Called before `descriptor`, because it may create the descriptor.
+            seconds = min(seconds, self._source.interval())
             self._source.readable = one.pipe.wait(max(0.0, seconds), self._source.descriptor())
         else:
             one.pipe.wait(max(0.0, seconds))
 
-    # who drives
+    # Which thread drives
 
     def _begin_to_drive(self, one: "Subscription | None") -> bool:
-        """Whether no other thread drives; then the caller drives until `_stop_driving`."""
+        """Let the caller drive until `_stop_driving`, if no other thread drives. Returns whether the caller drives."""
         with self._lock:
             if self._driven:
                 return False
@@ -270,10 +272,10 @@ class Notifier:
                     one.pipe.wake()
                     return
 
-    # what the driver does
+    # The work of the driving thread
 
     def _look(self) -> None:
-        """Learn what has changed, and set the flags. Raises what the source raises."""
+        """Read the changes from the source, and set the flags. Raises the errors of the source."""
         heard = self._heard()
         if not heard and not self._tails:
             return
@@ -325,14 +327,14 @@ class Subscription:
         self.pipe = SelfPipe()
         self.pending = self.asleep = self.closed = False
         self.due = inf
-        """The time at which a wait ends without a notification."""
+        """When a wait ends without a notification."""
 
     def wait(self, timeout: float) -> bool:
-        """Whether something of its topics may have changed since the last wait, or within `timeout` seconds."""
+        """Wait up to `timeout` seconds. Returns whether a topic may have changed since the last wait."""
         return self._notifier.wait(self, timeout)
 
     def wake(self) -> None:
-        """Let the running `wait`, or else the next one, return True."""
+        """Let the running `wait` return True; without a running one, the next `wait`."""
         self._notifier.wake(self)
 
     def close(self) -> None:
@@ -340,7 +342,7 @@ class Subscription:
         self._notifier.forget(self)
 
     def take(self, now: float) -> bool:
-        """Whether something may have changed since the last time. The notifier calls this under its lock."""
+        """Whether something may have changed since the last call. The notifier calls this under its lock."""
         taken = self.pending or now >= self.due
         if self._patience < inf and (taken or self.due == inf):
             self.due = now + self._patience * spread()
@@ -349,7 +351,7 @@ class Subscription:
 
 
 def topics_of(names: Iterable[str]) -> Topics:
-    """The topics for these names in a server store. A name that a later program adds is ignored."""
+    """The topics for these names in a server store. A name that a newer version has added is ignored."""
     return frozenset(STORED_NAMES[name] for name in names if name in STORED_NAMES)
 
 

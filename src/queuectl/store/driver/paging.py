@@ -1,4 +1,4 @@
-"""Reads more rows if some of them cannot be decoded, because those do not count as jobs of a page."""
+"""Reads more rows if some rows cannot be decoded, because such rows do not count as jobs of a page."""
 
 from collections.abc import Callable
 
@@ -7,7 +7,7 @@ from queuectl.domain.query import Found, Page, Unreadable
 from queuectl.store.driver import codec
 
 Look = Callable[[int], tuple[list[Job], list[Unreadable]]]
-"""Reads the first rows of an order, at most this many: the jobs, and the rows that cannot be decoded."""
+"""A function that reads at most this many first rows of an order. Returns the jobs, and the undecodable rows."""
 
 
 def first(look: Look, count: int) -> tuple[list[Job], list[Unreadable]]:

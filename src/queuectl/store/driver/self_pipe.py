@@ -1,4 +1,4 @@
-"""A pipe to the own process, with which one thread wakes another that waits for a descriptor.
+"""A pipe within a process, with which one thread wakes another thread that waits for a descriptor.
 
 The descriptors are closed when the object is deleted, after its last use. If they were closed earlier, another file
 could get their numbers while a thread still polls them.
@@ -22,7 +22,7 @@ class SelfPipe:
 
     @property
     def descriptor(self) -> int:
-        """Readable after a `wake`."""
+        """The descriptor that is readable after a `wake`."""
         return self._reader
 
     def clear(self) -> None:
@@ -30,7 +30,7 @@ class SelfPipe:
         drain(self._reader)
 
     def wake(self) -> None:
-        """Let the running `wait`, or else the next one, return."""
+        """Let the running `wait` return; without a running one, the next `wait`."""
         with suppress(BlockingIOError):  # a full pipe wakes the reader too
             os.write(self._writer, b"!")
 
@@ -39,7 +39,7 @@ class SelfPipe:
 
         Returns whether `descriptor` is readable.
         """
-        import select  # not on the path of a short command
+        import select  # imported here, because short commands do not need it
 
         poll = select.poll()
         poll.register(self._reader, select.POLLIN)
@@ -52,7 +52,7 @@ class SelfPipe:
 
 
 def drain(descriptor: int) -> bool:
-    """Read and drop what a non-blocking descriptor has. Returns whether there was anything."""
+    """Read and discard all bytes of a non-blocking descriptor. Returns whether there were any."""
     found = False
     try:
         while os.read(descriptor, 4096):

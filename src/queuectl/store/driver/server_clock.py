@@ -1,4 +1,4 @@
-"""An estimate of the server's clock: read from time to time, and advanced by the local clock in between."""
+"""Estimates the server's clock: reads it regularly, and adds the time of the local clock since the last reading."""
 
 import threading
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from queuectl.store.driver import codec
 GOOD_FOR = 5.0
 """Seconds after which the server's clock is read again."""
 SET_BACK = timedelta(hours=1)
-"""A clock that goes back further was corrected. The estimate follows it, or it would stay in the future."""
+"""If the clock is set back by more than this, it was corrected, and the estimate follows."""
 
 
 def steady(before: datetime, now: datetime) -> datetime:
@@ -36,8 +36,8 @@ class ServerClock:
         self._last = codec.moment(0)
 
     def now(self) -> datetime:
-        """The time of the server's clock. Raises StoreError before the first reading; later, if the server cannot be
-        reached, the local clock goes on, so that a caller that only needs the time does not fail.
+        """The time of the server's clock. Raises StoreError before the first reading. If the server cannot be reached
+        later, the local clock is used, so that a caller that only needs the time does not fail.
         """
         since = boottime() - self._heard
         if self._said is None:
@@ -51,6 +51,6 @@ class ServerClock:
             return self._last
 
     def heard(self, micros: int) -> None:
-        """Take a reading that the server has just sent."""
+        """Use a reading that the server has just sent."""
         with self._lock:
             self._said, self._heard = micros, boottime()

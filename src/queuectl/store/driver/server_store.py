@@ -1,4 +1,4 @@
-"""What the stores on a server share: the server's clock, and the check of each new connection."""
+"""The parts that all stores on a server share: the server's clock, and the check of each new connection."""
 
 from abc import abstractmethod
 from collections.abc import Callable
@@ -55,7 +55,7 @@ class ServerStore(DriverStore[Connection, Now, Moment]):
 
     @abstractmethod
     def _check(self, connection: Connection) -> None:
-        """Refuse an unfit server, and bring the schema up to date."""
+        """Refuse an unsuitable server, and migrate the schema."""
 
     def describe(self, *, thorough: bool = False) -> Description:
         ask = self.session.unhurried if thorough else self.session.read

@@ -1,4 +1,4 @@
-"""A session lends connections to one store: each to one caller at a time, for one read or one write.
+"""Lends connections to one store. A connection is lent to one caller at a time, for one read or one write.
 
 The guards for all drivers are here: a session refuses use in the child of a fork, where one connection would serve two
 processes, and after it was closed. In its `connect.py` each driver makes a connection, checks whether it is still good,
@@ -50,7 +50,7 @@ class Session(ABC, Generic[Connection]):
         """Call `work` with a connection. Each driver implements this."""
 
     def close(self) -> None:
-        """Refuse all use from now on. Idempotent."""
+        """Close the session. All later use is refused. Idempotent."""
         self._closed = True
 
     def refuse_fork(self) -> None:
@@ -77,7 +77,7 @@ def closed(shown: str) -> StoreUnavailable:
 
 
 class PooledSession(Session[Connection]):
-    """A session that makes, lends and keeps connections itself: at most `MOST`, of which it keeps `KEPT` idle ones."""
+    """A session with its own pool: at most `MOST` connections, of which at most `KEPT` idle ones are kept."""
 
     KEPT, MOST = 4, 16
 
@@ -86,7 +86,7 @@ class PooledSession(Session[Connection]):
         self._idle: list[Connection] = []
         self._lent = self._waiting = 0
         self._lock = threading.Lock()
-        """Guards the three above, and `_closed`."""
+        """Guards the three attributes above, and `_closed`."""
         self._returned = threading.Condition(self._lock)
 
     @abstractmethod
@@ -103,14 +103,14 @@ class PooledSession(Session[Connection]):
 
     @abstractmethod
     def is_reusable(self, connection: Connection) -> bool:
-        """Whether a connection that comes back may be lent again."""
+        """Whether a returned connection may be lent again."""
 
     @abstractmethod
     def translated(self, connection: Connection, *, writing: bool) -> AbstractContextManager[object]:
-        """A block in which errors of the library are translated."""
+        """A context in which errors of the library are translated."""
 
     def perform(self, work: Callable[..., Answer], args: tuple[Any, ...], *, writing: bool) -> Answer:
-        """Call `work` with a connection of its own."""
+        """Call `work` with a lent connection."""
         connection = self.lend()
         try:
             with self.translated(connection, writing=writing):
@@ -121,7 +121,7 @@ class PooledSession(Session[Connection]):
         return answer
 
     def lend(self) -> Connection:
-        """Lend a connection to the caller, who gives it back."""
+        """Lend a connection to the caller, who must give it back."""
         self.refuse_fork()
         with self._lock:
             if self._lent >= self.MOST:
@@ -153,7 +153,7 @@ class PooledSession(Session[Connection]):
                 self._count_return()
 
     def close(self) -> None:
-        """Close idle connections now, and lent ones when they come back. Idempotent."""
+        """Close idle connections now, and lent connections when they are given back. Idempotent."""
         with self._lock:
             self._closed = True
             idle, self._idle = self._idle, []
@@ -174,7 +174,7 @@ class PooledSession(Session[Connection]):
             self._waiting -= 1
 
     def _count_return(self) -> None:
-        """Count a lent connection that came back or was closed. The caller has the lock."""
+        """Count a lent connection that was given back or closed. The caller has the lock."""
         self._lent -= 1
         if self._waiting:
             self._returned.notify()

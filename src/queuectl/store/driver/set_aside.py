@@ -1,4 +1,4 @@
-"""The jobs that a handle has set aside, until `Store.set_aside` returns them."""
+"""Collects the jobs that a handle has set aside, until `Store.set_aside` returns them."""
 
 from collections import deque
 from collections.abc import Sequence
@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from queuectl.domain.query import Unreadable
 
 KEPT = 1000
-"""The most jobs that are remembered; `doctor` finds the others."""
+"""Maximum number of jobs that are collected. `doctor` finds the others."""
 AT_ONCE = 200
-"""A claim ends after this many. Each costs a query; in SQLite no other process can write meanwhile."""
+"""A claim ends after it has set aside this many jobs: each costs a query, and SQLite blocks other writers meanwhile."""
 
 
 class SetAside:
@@ -17,7 +17,7 @@ class SetAside:
     def __init__(self) -> None:
         self._kept = deque[Unreadable](maxlen=KEPT)
         self.met = 0
-        """How many jobs were added so far."""
+        """The number of jobs that were added so far."""
 
     def add(self, damaged: Sequence[Unreadable]) -> None:
         """Add jobs that were set aside."""
@@ -25,7 +25,7 @@ class SetAside:
         self.met += len(damaged)
 
     def is_enough(self, met: int) -> bool:
-        """Whether a claim that began with this `met` has set aside so many jobs that it should end."""
+        """Whether a claim should end, because it has set aside many jobs. `met`: the number when the claim began."""
         return self.met - met >= AT_ONCE
 
     def take(self) -> list[Unreadable]:

@@ -1,4 +1,4 @@
-"""Statements in `.sql` files: each has a name and one line about its purpose.
+"""Reads statements from `.sql` files. Each statement has a name and one line about its purpose.
 
 A statement begins with a line `-- name: purpose`. Names in braces, such as `{columns}`, stand for lists of columns.
 """
@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 
 def read(folder: str, file: str, lists: Mapping[str, str]) -> dict[str, str]:
-    """The statements of `<folder>/queries/<file>.sql` by name, with the lists in place of their names."""
+    """The statements of `<folder>/queries/<file>.sql` by name. Names in braces are replaced by the lists."""
     found: dict[str, str] = {}
     with open(os.path.join(folder, "queries", f"{file}.sql"), encoding="utf-8") as source:
         text = source.read()
@@ -26,7 +26,7 @@ def swapping(value: str | None, version: int) -> str:
 
 
 def fill(sql: str, lists: Mapping[str, str]) -> str:
-    """With each list in place of its name in braces."""
+    """The statement, with each name in braces replaced by its list."""
     for name, items in lists.items():
         sql = sql.replace(f"{{{name}}}", items)
     return sql

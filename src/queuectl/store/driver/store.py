@@ -1,7 +1,7 @@
-"""Every verb of the store contract, once for all drivers, over a session and the modules of one driver.
+"""Implements every verb of the store contract once for all drivers, with a session and the modules of one driver.
 
-A driver adds a class with a constructor, six modules with the functions that `verbs.py` names, and what no other store
-has. A new verb is added to the contract, here, to `verbs.py`, to the memory store and to a module of each driver.
+A driver adds a class with a constructor, six modules with the functions that `verbs.py` names, and the parts that no
+other store needs. A new verb is added to the contract, here, to `verbs.py`, to the memory store and to each driver.
 """
 
 from abc import ABC, abstractmethod
@@ -74,11 +74,11 @@ class DriverStore(ABC, Generic[Connection, Now, Moment]):
 
     @abstractmethod
     def _now(self) -> Now:
-        """The time in the form in which `add` and `save` of this driver expect it."""
+        """The time for `add` and `save`, in the form that this driver expects."""
 
     @abstractmethod
     def _moment(self) -> Moment:
-        """The time in the form in which the other functions of this driver expect it."""
+        """The time for the other functions, in the form that this driver expects."""
 
     def add(self, jobs: Sequence[Job]) -> list[Added]:
         if not jobs:

@@ -1,8 +1,8 @@
-"""The functions that the modules of a driver have, by module. Only the type checker needs this file.
+"""The types of the modules of a driver, with their functions. Only the type checker needs this file.
 
 C       a connection that is lent for the call
-Now     the time that `add` and `save` get
-Moment  the time that the other functions get, for comparisons by the store
+Now     the type of the time argument of `add` and `save`
+Moment  the type of the time argument of the other functions, which the store compares with stored times
 """
 
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ Moment = TypeVar("Moment", contravariant=True)
 
 
 class Claims(Protocol[C, Moment]):
-    """`claim.py`."""
+    """The functions of a driver's `claim.py`."""
 
     def claim(
         self, connection: C, request: ClaimRequest, now: Moment, ids: AttemptIds, aside: SetAside, /
@@ -44,7 +44,7 @@ class Claims(Protocol[C, Moment]):
 
 
 class Finds(Protocol[C]):
-    """`find.py`."""
+    """The functions of a driver's `find.py`."""
 
     def get(self, connection: C, ids: Sequence[str], /) -> Jobs: ...
 
@@ -54,17 +54,17 @@ class Finds(Protocol[C]):
 
 
 class Outputs(Protocol[C]):
-    """`output.py`."""
+    """The functions of a driver's `output.py`."""
 
     def write(self, connection: C, chunks: Sequence[Chunk], trims: Sequence[Trim], /) -> set[str]:
-        """The verb `write_output`."""
+        """Implements the verb `write_output`."""
 
     def read(self, connection: C, attempt_id: str, after: int, limit: int, /) -> list[Chunk]:
-        """The verb `read_output`."""
+        """Implements the verb `read_output`."""
 
 
 class Purges(Protocol[C, Moment]):
-    """`purge.py`."""
+    """The functions of a driver's `purge.py`."""
 
     def purge(self, connection: C, wanted: Filter, limit: int, now: Moment, /) -> list[str]: ...
 
@@ -72,7 +72,7 @@ class Purges(Protocol[C, Moment]):
 
 
 class Registries(Protocol[C]):
-    """`registry.py`."""
+    """The functions of a driver's `registry.py`."""
 
     def heartbeat(self, connection: C, worker: Worker, /) -> Instruction | None: ...
 
@@ -93,7 +93,7 @@ class Registries(Protocol[C]):
 
 
 class Writes(Protocol[C, Now]):
-    """`write.py`."""
+    """The functions of a driver's `write.py`."""
 
     def add(self, connection: C, jobs: Sequence[Job], now: Now, /) -> list[Added]: ...
 
