@@ -47,7 +47,7 @@ class TestG1AcknowledgedIsStored:
 
     def test_a_job_is_there_after_kill_9_of_the_worker_group(self, place: Place) -> None:
         worker = place.start_worker()
-        ids = [place.enqueue(f"echo {i}") for i in range(5)]
+        ids = [place.run("enqueue", f"echo {i}").strip() for i in range(5)]
         worker.kill()
         assert all(place.job(id).id == id for id in ids)
 
