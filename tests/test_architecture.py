@@ -125,6 +125,14 @@ SIDEWAYS = {
     ): "waits for the very process that a worker is, and no later one with its pid",
     ("cli.serve", "http.assembly"): "becomes the server, as `cli.worker` becomes the worker",
     ("cli.doctor", "worker.host.liveness"): "finds what killed workers of this host have left",
+    ("cli.login", "http.client.credentials"): "the file in which a client of a server keeps its tokens",
+    ("cli.token", "http.client.credentials"): "knows the port in the URL of a server",
+    ("cli.token", "http.client.local_file"): "finds the token of a server of this user",
+    (
+        "http.client.local_file",
+        "worker.host.process_table",
+    ): "knows whether the process of a server is the same",
+    ("http.local_token", "worker.host.process_table"): "says which process the server is",
 }
 """Front ends do not look at each other, but for these."""
 
@@ -146,13 +154,15 @@ THIRD_PARTY = {
 PURE = frozenset(
     (
         "abc",
+        "base64",
         "collections",
         "dataclasses",
         "datetime",
         "enum",
-        "graphlib",
         "functools",
         "graphlib",
+        "hashlib",
+        "hmac",
         "itertools",
         "math",
         "re",

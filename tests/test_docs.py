@@ -38,6 +38,7 @@ from queuectl.cli.commands import ALIASES, COMMANDS
 from queuectl.cli.main import parser_of
 from queuectl.domain.job import STATES
 from queuectl.domain.lifecycle import ARROWS
+from queuectl.http import local_token
 from queuectl.store.protocol import Store
 from queuectl.worker.agent import recording
 from servers.manager import Manager, Service
@@ -314,14 +315,29 @@ LAST = {
     "logs": "completed",
 }
 """The state in which the newest job has to be for the examples of a command; else it is pending."""
+PREPARED = {
+    "token revoke": "queuectl token create deploy --scope enqueue",
+    "token rotate": "queuectl token create deploy --scope enqueue",
+    "login": "queuectl token create mine --scope view > token",
+    "logout": "queuectl token create mine --scope view | queuectl login https://ops.example.org",
+}
+"""What a person has typed before the examples of a command."""
 WITH_WORKER = ("worker stop", "worker list", "worker reload", "wait")
 
 
 @pytest.mark.parametrize(("words", "line"), EXAMPLES)
-def test_every_example_of_a_help_works(words: str, line: str, new_home: Callable[..., Home]) -> None:
+def test_every_example_of_a_help_works(
+    words: str, line: str, new_home: Callable[..., Home], monkeypatch: pytest.MonkeyPatch
+) -> None:
     home = new_home(LAST.get(words, "pending"), **QUICKLY)
     if words in WITH_WORKER:
         home.start("queuectl worker start --name night-shift")
+    if words in PREPARED:
+        home.run(PREPARED[words], 0)
+    if words == "token local":
+        monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
+        monkeypatch.setenv("XDG_STATE_HOME", str(home.home / ".local" / "state"))
+        local_token.create("127.0.0.1", 7733)
     before = home.agents() if words == "worker reload" else set()
     home.do(Command(line, None, 0))
     if before:

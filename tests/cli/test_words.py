@@ -7,7 +7,7 @@ from queuectl.cli.commands import COMMANDS, MEANT
 
 TO_COME = (
     "schedule", "batch", "limit", "hook", "events", "progress", "result", "stats", "top", "export", "import",
-    "move", "token", "login", "logout", "dashboard",
+    "move", "dashboard",
 )  # fmt: skip
 
 

@@ -1,9 +1,11 @@
 """`shared` and `swap`: small tables under compare-and-swap."""
 
+from typing import get_args
+
 import pytest
 
 from contract.grounds import race
-from queuectl.store.protocol import Entry, Store
+from queuectl.store.protocol import Entry, Store, Table
 
 
 def test_an_empty_table_has_no_entries(store: Store) -> None:
@@ -24,6 +26,16 @@ def test_the_tables_are_apart(store: Store) -> None:
     store.compare_and_swap("settings", "a", {"x": 2}, 0)
     assert store.read_table("schedules") == {}
     assert store.read_table("settings")["a"].value == {"x": 2}
+
+
+@pytest.mark.doubles
+@pytest.mark.parametrize("table", get_args(Table))
+def test_each_table_keeps_an_entry(store: Store, table: Table) -> None:
+    assert store.compare_and_swap(table, "a", {"x": table}, 0)
+    assert {each: [*store.read_table(each)] for each in get_args(Table)} == {
+        each: ["a"] if each == table else [] for each in get_args(Table)
+    }
+    assert store.read_table(table)["a"].value == {"x": table}
 
 
 def test_an_older_version_is_refused(store: Store) -> None:

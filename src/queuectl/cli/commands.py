@@ -75,6 +75,13 @@ COMMANDS: dict[str, Command] = {
         Command("config get", "one setting", "config", "get"),
         Command("config set", "write a shared setting", "config", "set_", creates=True),
         Command("config unset", "reset a setting to its default", "config", "unset"),
+        Command("token create", "make a token for the HTTP server", "token", "create", creates=True),
+        Command("token list", "tokens, what they allow and when they were used", "token", "list_"),
+        Command("token revoke", "delete tokens", "token", "revoke"),
+        Command("token rotate", "give a token a new secret", "token", "rotate"),
+        Command("token local", "the token of a server of yours on this host", "token", "local"),
+        Command("login", "keep the token for a server", "login", "login"),
+        Command("logout", "delete the token for a server", "login", "logout"),
         Command("explain", "why a job is in its state, and what comes next", "explain", "explain"),
         Command("doctor", "check the store and this host", "doctor", "doctor"),
         Command("demo", "a demonstration on a temporary store, in under 30 s", "demo", "demo"),
@@ -95,7 +102,7 @@ ALIASES = {
 
 TO_COME = (
     "schedule", "batch", "limit", "hook", "events", "progress", "result", "stats", "top", "export", "import", "move",
-    "token", "login", "logout", "dashboard",
+    "dashboard",
 )  # fmt: skip
 OPTIONS_TO_COME = {"--serve": ("worker start",), "--where": tuple(COMMANDS)}
 """Planned options and the commands that will have them. Until then such an option is refused with its name."""
@@ -138,5 +145,5 @@ MEANT = {
 
 
 def groups() -> Iterator[str]:
-    """The first words of two-word commands: dlq, worker, queue, config."""
+    """The first words of two-word commands: dlq, worker, queue, config, token."""
     return iter(dict.fromkeys(words.split()[0] for words in COMMANDS if " " in words))

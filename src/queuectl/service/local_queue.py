@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from queuectl import config
+from queuectl.clock import random_bytes
 from queuectl.config import Settings
 from queuectl.domain.job import Job
 from queuectl.domain.query import Counts, Filter, Found, Page
@@ -24,6 +25,7 @@ from queuectl.service.settings import Sources
 from queuectl.store.protocol import Description, Entry, Store
 
 if TYPE_CHECKING:
+    from queuectl.domain.token import Issued, Token
     from queuectl.service.changing import Change
     from queuectl.service.doctor import Check
     from queuectl.service.explain import Explanation
@@ -301,6 +303,49 @@ class LocalQueue:
 
         held = registry.silence(self._store, worker)
         return held, registry.forget(self._store, held, self._store.now())
+
+    def tokens(self) -> "Sequence[Token]":
+        from queuectl.service import tokens
+
+        return tokens.all_of(self._store)
+
+    def create_token(
+        self,
+        name: str,
+        scopes: Sequence[str],
+        *,
+        expires: timedelta | None = timedelta(days=90),
+        queues: Sequence[str] | None = None,
+        by: str | None = None,
+    ) -> "Issued":
+        from queuectl.service import tokens
+
+        def create(store: Store) -> "Issued":
+            who = by or _user_and_host()
+            return tokens.create(
+                store, name, scopes, expires=expires, queues=queues, by=who, random=random_bytes
+            )
+
+        try:
+            return create(self._store)
+        except StoreAbsent:  # only now, so that a refused request creates no store
+            return create(self._created())
+
+    def revoke_token(self, name: str) -> None:
+        from queuectl.service import tokens
+
+        tokens.revoke(self._store, name)
+
+    def rotate_token(self, name: str, *, keep: timedelta = timedelta(hours=1)) -> "Issued":
+        from queuectl.service import tokens
+
+        return tokens.rotate(self._store, name, keep=keep, random=random_bytes)
+
+    def note_token_use(self, name: str, at: datetime) -> None:
+        """Store the hour in which a token was used. Only a server calls it, so it is no method of `Queue`."""
+        from queuectl.service import tokens
+
+        tokens.note_use(self._store, name, at)
 
     def describe(self) -> Description:
         return self._store.describe()

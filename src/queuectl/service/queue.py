@@ -23,6 +23,7 @@ from typing import Protocol
 from queuectl.config import Settings
 from queuectl.domain.job import Job
 from queuectl.domain.query import Counts, Filter, Found, Page
+from queuectl.domain.token import Issued, Token
 from queuectl.errors import InvalidInput
 from queuectl.service.changing import Change
 from queuectl.service.doctor import Check
@@ -221,6 +222,32 @@ class Queue(Protocol):
 
     def forget(self, worker: WorkerStatus) -> tuple[Silence, Sequence[Job]]:
         """Remove a lost worker. Returns its claims, and the jobs recovered now. Raises Conflict if it lives."""
+
+    # Tokens
+
+    def tokens(self) -> Sequence[Token]:
+        """All tokens, by name."""
+
+    def create_token(
+        self,
+        name: str,
+        scopes: Sequence[str],
+        *,
+        expires: timedelta | None = ...,
+        queues: Sequence[str] | None = None,
+        by: str | None = None,
+    ) -> Issued:
+        """Store a new token, and return it with its secret, which nothing can show again.
+
+        It is valid for `expires` (None: for ever; default: 90 days). `queues` are the queues in which it allows to
+        enqueue and to change jobs (None: all). Raises InvalidInput; Conflict if there is a token of this name.
+        """
+
+    def revoke_token(self, name: str) -> None:
+        """Delete a token. Each server refuses it within 2 s. Raises NotFound."""
+
+    def rotate_token(self, name: str, *, keep: timedelta = ...) -> Issued:
+        """Give a token a new secret. The old one stays valid for `keep` (default: an hour). Raises NotFound."""
 
     # The store
 

@@ -42,6 +42,7 @@ class MemoryStore:
             "queues": {},
             "schedules": {},
             "aside": {},
+            "tokens": {},
         }
 
     def now(self) -> datetime:

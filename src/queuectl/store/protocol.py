@@ -23,8 +23,9 @@ from queuectl.domain.query import Counts, Filter, Found, Jobs, Page, Unreadable
 from queuectl.domain.topics import Topic
 from queuectl.domain.worker import Instruction, Worker
 
-Table = Literal["settings", "queues", "schedules", "aside"]
-"""The small shared tables: settings by key, queues (`QueueSettings`) by name, schedules by name, aside by name."""
+Table = Literal["settings", "queues", "schedules", "aside", "tokens"]
+"""The small shared tables: settings by key, queues (`QueueSettings`) by name, schedules by name, aside by name,
+tokens by name (`domain.token.Token`)."""
 
 Durability = Literal["memory-safe", "power-safe", "failover-safe"]
 

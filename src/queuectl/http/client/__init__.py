@@ -1,0 +1,1 @@
+"""The client of an HTTP server: where it finds its token."""
