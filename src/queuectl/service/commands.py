@@ -16,7 +16,7 @@ from queuectl.domain import lifecycle
 from queuectl.domain.ids import handle
 from queuectl.domain.job import Job, State
 from queuectl.domain.names import check_name, is_name
-from queuectl.domain.query import Filter, Page, Unreadable
+from queuectl.domain.query import Filter, Unreadable
 from queuectl.domain.queue import QueueSettings, is_sound
 from queuectl.errors import (
     CommandFailed,
@@ -27,6 +27,7 @@ from queuectl.errors import (
 )
 from queuectl.service import maintenance, unreadable
 from queuectl.service.changing import TRIES, Change, change, read
+from queuectl.service.paging import pages
 from queuectl.store.protocol import Entry, Store
 
 BATCH = 500
@@ -118,14 +119,9 @@ def purge_in_steps(store: Store, wanted: Filter) -> Generator[int]:
 
 def select(store: Store, wanted: Filter) -> Iterator[list[str]]:
     """The ids of all jobs that match, newest first, a page at a time. Jobs that are added meanwhile are left out."""
-    page = Page(limit=BATCH)
-    while True:
-        found = store.find(wanted, page)
+    for found in pages(store, wanted, BATCH):
         if found.jobs:
             yield [job.id for job in found.jobs]
-        if found.next is None:
-            return
-        page = replace(page, after=found.next)
 
 
 def pause(store: Store, queue: str) -> bool:

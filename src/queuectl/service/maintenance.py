@@ -13,6 +13,7 @@ from queuectl.domain.job import Job, State
 from queuectl.domain.outcome import Outcome, Report
 from queuectl.domain.query import Filter, Page
 from queuectl.service.archive_outage import tolerate_archive_outage
+from queuectl.service.paging import pages
 from queuectl.store.protocol import Store
 
 PROBE, PROBE_BYTES = ".doctor", 8192
@@ -178,14 +179,8 @@ def _recovered(job: Job, why: str, now: datetime, started: frozenset[str] | None
 
 def waiting_behind(store: Store, parents: Sequence[str], states: frozenset[State]) -> list[str]:
     """The jobs in these states that wait for one of these parents."""
-    ids: list[str] = []
-    page = Page(limit=1000)
-    while True:
-        found = store.find(Filter(states=states, waiting_for=tuple(parents)), page)
-        ids += [job.id for job in found.jobs]
-        if found.next is None:
-            return ids
-        page = Page(limit=1000, after=found.next)
+    wanted = Filter(states=states, waiting_for=tuple(parents))
+    return [job.id for found in pages(store, wanted, 1000) for job in found.jobs]
 
 
 def _save(store: Store, jobs: Sequence[Job]) -> list[Job]:

@@ -15,6 +15,7 @@ from queuectl.domain.query import Counts, Filter, Found, Page
 from queuectl.domain.queue import QueueSettings
 from queuectl.domain.worker import Slot, Worker
 from queuectl.errors import NotFound
+from queuectl.service.paging import pages
 from queuectl.store.protocol import Store
 
 MISSED_BEATS = 3
@@ -290,17 +291,8 @@ def output(store: Store, attempt_id: str, after: int = 0) -> Iterator[Chunk]:
 
 def held_by(store: Store, worker: str) -> list[Job]:
     """All jobs that a worker has claimed and whose results are not stored yet."""
-    wanted, page, found = (
-        Filter(states=frozenset(("processing",)), worker=worker),
-        Page(limit=500),
-        list[Job](),
-    )
-    while True:
-        piece = store.find(wanted, page)
-        found += piece.jobs
-        if piece.next is None:
-            return found
-        page = replace(page, after=piece.next)
+    wanted = Filter(states=frozenset(("processing",)), worker=worker)
+    return [job for found in pages(store, wanted, 500) for job in found.jobs]
 
 
 def _queues(

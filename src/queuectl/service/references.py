@@ -12,6 +12,7 @@ from queuectl.domain.query import Filter, Found, Page, Unreadable
 from queuectl.errors import InvalidInput, NotFound
 from queuectl.service import unreadable
 from queuectl.service.maintenance import parent_states
+from queuectl.service.paging import pages
 from queuectl.store.protocol import Store
 
 STEP = 500
@@ -119,11 +120,8 @@ def _all(found: Found) -> list[Stored]:
 def _beginning(store: Store, prefix: str, wanted: Callable[[str], bool]) -> list[Stored]:
     """At most two jobs whose ids begin with this text and satisfy `wanted`. Empty for an empty text."""
     jobs: list[Stored] = []
-    page = Page(limit=100)
-    while prefix:
-        found = store.find(Filter(id_prefix=prefix), page)
+    for found in pages(store, Filter(id_prefix=prefix), 100) if prefix else ():
         jobs += [job for job in _all(found) if wanted(job.id)]
-        if len(jobs) > 1 or found.next is None:
+        if len(jobs) > 1:
             break
-        page = Page(limit=100, after=found.next)
     return jobs[:2]

@@ -5,12 +5,11 @@ A worker enters those that it finds into the shared table `aside`, so that `stat
 
 from collections.abc import Iterator, Sequence
 
-from msgspec.structs import replace
-
 from queuectl.domain.ids import is_number
 from queuectl.domain.job import STATES, TERMINAL, State
 from queuectl.domain.query import Filter, Jobs, Page, Unreadable
 from queuectl.errors import StoreError, UnreadableJob
+from queuectl.service.paging import pages
 from queuectl.store.protocol import Store
 
 
@@ -43,14 +42,9 @@ def every(store: Store) -> Iterator[Unreadable]:
 
 
 def _among(store: Store, wanted: Filter, seen: set[int]) -> Iterator[Unreadable]:
-    page = Page(limit=1000)
-    while True:
-        found = store.find(wanted, page)
+    for found in pages(store, wanted, 1000):
         yield from (each for each in found.unreadable if each.number not in seen)
         seen |= {each.number for each in found.unreadable}
-        if found.next is None:
-            return
-        page = replace(page, after=found.next)
 
 
 _LIVING: frozenset[State] = frozenset(STATES) - TERMINAL
