@@ -63,49 +63,57 @@ def _enough(woken: int) -> bool:
     return False
 
 
+class _Terminal:
+    """The terminal of the command: `enter` prepares it for drawing, `leave` restores it."""
+
+    def __init__(self, session: "Session") -> None:
+        self._out = session.out
+        self._keys = sys.stdin.fileno() if sys.stdin.isatty() else None
+        self._before: list[Any] | None = termios.tcgetattr(self._keys) if self._keys is not None else None
+
+    def enter(self) -> None:
+        if self._keys is not None:
+            tty.setcbreak(self._keys)
+        self._out.write(ENTER)
+        self._out.flush()
+
+    def leave(self) -> None:
+        if self._keys is not None and self._before is not None:
+            termios.tcsetattr(self._keys, termios.TCSADRAIN, self._before)
+        self._out.write(LEAVE)
+        self._out.flush()
+
+    def stop(self, _number: int, _frame: object) -> None:
+        self.leave()
+        os.kill(os.getpid(), signal.SIGSTOP)
+        self.enter()  # this line runs when the process is continued
+
+
+def _end(number: int, _frame: object) -> None:
+    raise SystemExit(128 + number)
+
+
 @contextmanager
 def _screen(session: "Session") -> Iterator[int]:
     """Prepare the terminal for drawing; yield a descriptor that becomes readable when a signal arrives."""
-    keys = sys.stdin.fileno() if sys.stdin.isatty() else None
-    before: list[Any] | None = termios.tcgetattr(keys) if keys is not None else None
-
-    def enter() -> None:
-        if keys is not None:
-            tty.setcbreak(keys)
-        session.out.write(ENTER)
-        session.out.flush()
-
-    def leave() -> None:
-        if keys is not None and before is not None:
-            termios.tcsetattr(keys, termios.TCSADRAIN, before)
-        session.out.write(LEAVE)
-        session.out.flush()
-
-    def stop(_number: int, _frame: object) -> None:
-        leave()
-        os.kill(os.getpid(), signal.SIGSTOP)
-        enter()  # this line runs when the process is continued
-
-    def end(number: int, _frame: object) -> None:
-        raise SystemExit(128 + number)
-
+    terminal = _Terminal(session)
     interrupt.answer()
     woken, waker = os.pipe()
     os.set_blocking(waker, False)
     signal.set_wakeup_fd(waker, warn_on_full_buffer=False)
     handlers = {
-        signal.SIGTERM: end,
-        signal.SIGHUP: end,
-        signal.SIGTSTP: stop,
+        signal.SIGTERM: _end,
+        signal.SIGHUP: _end,
+        signal.SIGTSTP: terminal.stop,
         signal.SIGWINCH: lambda *_: None,
     }
     kept = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     interrupt.answer()
-    enter()
+    terminal.enter()
     try:
         yield woken
     finally:
-        leave()
+        terminal.leave()
         signal.set_wakeup_fd(-1)
         for number, handler in kept.items():
             signal.signal(number, handler)
