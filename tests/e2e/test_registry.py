@@ -169,10 +169,12 @@ $Q worker start --queue other 2>worker.log & worker=$!
 until $Q worker list | grep -q running; do :; done
 dd if=/dev/zero of=filling bs=4k 2>/dev/null
 $Q doctor; echo "with a worker: $?"
-rm filling; kill $worker; wait $worker
+rm filling; kill $worker; wait $worker; $Q status >/dev/null
 dd if=/dev/zero of=filling bs=4k 2>/dev/null
 $Q doctor 2>&1; echo "without one: $?"
 """
+"""The status between the two reads the database as the last program, which removes the log files of SQLite, also if a
+busy machine let the agent be killed before it closed the database. Without them a full disk lets no program open it."""
 
 
 @ON_SQLITE
