@@ -9,7 +9,7 @@ __all__ = ["MongoStore"]
 
 
 def __getattr__(name: str) -> Any:
-    """Load the store when it is first used, so that reading an address does not load the driver."""
+    """Load the store at its first use, so that parsing a URL does not load the driver."""
     if name == "MongoStore":
         from queuectl.store.mongo.store import MongoStore
 

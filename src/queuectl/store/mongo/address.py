@@ -26,7 +26,7 @@ _FIXED = {
     "retrywrites": ("true",),
     "retryreads": ("true",),
 }
-"""Options that may only have the value that queuectl uses anyway."""
+"""Options that queuectl sets. The URL may contain them only with the same value."""
 _SET_BY_US = frozenset(
     (
         "timeoutms", "sockettimeoutms", "connecttimeoutms", "serverselectiontimeoutms", "wtimeoutms", "wtimeout",
@@ -40,7 +40,7 @@ _URL = UrlFormat("mongodb://user:password@host:27017/database")
 
 
 class Address(Struct, frozen=True):
-    """Where the queue is. `shown` contains no password; `url` is for the driver and may contain one.
+    """The parsed URL of a queue. `shown` contains no password; `url` is for the driver and may contain one.
 
     `source` is the database that knows the user (authSource).
     """
@@ -78,7 +78,7 @@ def parse(url: str) -> Address:
 
 
 def identity(url: str) -> str:
-    """A text that is equal for two URLs of one queue, whatever user and options they connect with."""
+    """A text that is equal for all URLs of one queue, independent of the user and the options."""
     address = parse(url)
     return "|".join([*sorted(address.hosts.lower().split(",")), address.database])
 
@@ -107,7 +107,7 @@ def _split(url: str) -> tuple[SplitResult, Options]:
 
 
 def _host(text: str, *, srv: bool) -> str:
-    """One `host:port`, without the port if it is the default."""
+    """One `host:port`. The default port is omitted."""
     host, colon, port = text.rpartition(":") if not text.endswith("]") else (text, "", "")
     host = host if colon else text
     _URL.require(
@@ -153,7 +153,7 @@ def _refuse_weaker(pairs: Options) -> None:
 
 
 def _for_driver(split: SplitResult, pairs: Options) -> str:
-    """The URL without our option and without fixed ones, because the driver does not know every spelling of them."""
+    """The URL without our option and without fixed options: the driver does not accept every spelling of them."""
     kept = [pair for pair in pairs if pair[0].lower() not in ("listen", *_FIXED)]
     query = urlencode(kept, quote_via=quote)
     return f"{split.scheme}://{split.netloc}/{split.path.removeprefix('/')}{'?' if query else ''}{query}"

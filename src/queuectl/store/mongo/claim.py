@@ -24,9 +24,9 @@ from queuectl.store.protocol import DUE_LOOKED_AT, AttemptRef, ClaimRequest
 
 PROMOTED_AT_ONCE = 1000
 SPREAD = 16
-"""After a lost race a claim chooses among this many more jobs, so that claimers do not choose the same ones."""
+"""After a lost race a claim chooses among this many more jobs, so that claimers choose different jobs."""
 TURNED_AWAY = 0.3
-"""Seconds after which a claim leaves a locked queue to the other claims."""
+"""Seconds after which a claim gives up a locked queue."""
 
 
 def claim(
@@ -73,9 +73,9 @@ def _claim(
             return []
         met = aside.met
         jobs, away = _take_under_locks(base, chosen, look, request, now, ids, aside)
-        if jobs or aside.met > met:  # jobs that were set aside are no lost race
+        if jobs or aside.met > met:  # the claim set jobs aside; this is not a lost race
             return jobs
-        # Other claims took the chosen jobs, or have locked their queues: next, try the jobs after them.
+        # Other claims took the chosen jobs or locked their queues, so try the following jobs.
         lost, busy = (lost, busy | away) if away else (lost + bool(chosen), frozenset())
         look = look if away else _look(base, request, now)
 
@@ -90,7 +90,7 @@ def _look(base: Base, request: ClaimRequest, now: ServerTime) -> ReadyQueues:
 
 
 def _promote(base: Base, now: ServerTime) -> None:
-    """Make delayed jobs that are due ready, longest due first."""
+    """Make delayed jobs ready that are due, beginning with the longest due."""
     due = ready_index.due(now)
     found = base["jobs"].find(due, {"_id": 1}).sort([("delayed", 1), ("_id", 1)]).limit(PROMOTED_AT_ONCE)
     numbers = [document["_id"] for document in found.batch_size(PROMOTED_AT_ONCE)]
@@ -100,7 +100,7 @@ def _promote(base: Base, now: ServerTime) -> None:
 
 
 def _choose(heads: list[Document], wanted: int, random: float) -> list[Document]:
-    """The first jobs; after a lost race, jobs from a random position, so that claimers choose different ones."""
+    """The first jobs. After a lost race: jobs from a random position, so that claimers choose different jobs."""
     start = int(random * (max(0, len(heads) - wanted) + 1))
     return heads[start : start + wanted]
 
@@ -114,13 +114,13 @@ def _take_under_locks(
     ids: AttemptIds,
     aside: SetAside,
 ) -> tuple[list[Job], frozenset[str]]:
-    """Take the chosen jobs; those of limited queues only with the lock. Also returns queues that others locked."""
+    """Take the chosen jobs; jobs of limited queues only under the lock. Also returns the queues that others locked."""
     limited = sorted({head["ready"] for head in chosen if look.capacities[head["ready"]] is not None})
     with queue_lock.acquired(base, limited, now) as ours:
         away = frozenset(limited) - ours.keys()
         mine = [head for head in chosen if head["ready"] not in away]
-        rooms = {**look.capacities, **queue_lock.capacities(base, ours)}
-        fits = ready_index.within_capacity(mine, rooms).taken
+        capacities = {**look.capacities, **queue_lock.capacities(base, ours)}
+        fits = ready_index.within_capacity(mine, capacities).taken
         until = min([look.until, *(turn.until for turn in ours.values())])
         return _take(base, fits, until, request, now, ids, aside), away
 
@@ -152,7 +152,7 @@ def _take(
 
 
 COUNTABLE: Document = {"version": {"$type": "number"}, "attempts": {"$type": "number"}}
-"""Jobs whose counts can be incremented: one job without a number would make the server refuse the whole batch."""
+"""The condition for jobs whose counts are numbers. One other job would make the server refuse the whole batch."""
 
 
 def _refuse_uncountable(base: Base, still: Document, aside: SetAside) -> None:
@@ -186,7 +186,10 @@ _LEASE = ("attempt_id", "worker", "claimed_at", "lease_until", "slot", "pid", "l
 
 
 def taking(numbers: list[int], tokens: list[str], request: ClaimRequest, now: ServerTime) -> list[Document]:
-    """The update of `lifecycle.claim` for many jobs at once. Each gets the attempt id at its position."""
+    """The update that does the same as `lifecycle.claim` for many jobs.
+
+    Each job gets the attempt id at its position.
+    """
     return [
         {
             "$set": {
@@ -208,7 +211,7 @@ def taking(numbers: list[int], tokens: list[str], request: ClaimRequest, now: Se
 def renew(
     base: Base, worker: str, held: Sequence[AttemptRef], lease: timedelta, now: ServerTime
 ) -> list[Job]:
-    """Renew the leases of these attempts, if they still hold their jobs. Returns these jobs."""
+    """Renew the leases of these attempts, if they still have their leases. Returns the jobs."""
     ours = {
         "id": {"$in": [each.job_id for each in held]},
         "attempt_id": {"$in": [each.attempt_id for each in held]},
@@ -229,7 +232,7 @@ def renew(
 
 
 def expired_leases(base: Base, limit: int, now: ServerTime) -> tuple[list[Job], list[Unreadable]]:
-    """Claims whose lease has expired, longest ago first, and such claims that cannot be decoded."""
+    """The claims whose lease has expired, longest ago first. Claims that cannot be decoded are returned separately."""
     ended = {"lease_until": {"$exists": True}, "$expr": {"$lte": ["$lease_until", now]}}
 
     def look(count: int) -> tuple[list[Job], list[Unreadable]]:
@@ -240,13 +243,13 @@ def expired_leases(base: Base, limit: int, now: ServerTime) -> tuple[list[Job], 
 
 
 def endless(base: Base) -> list[Unreadable]:
-    """Claims whose lease is not a time, so that it never expires. There are only as many claims as slots."""
+    """The claims whose lease is not a time and so never expires. The scan is cheap: there are few claims."""
     wrong = {"lease_until": {"$exists": True}, "$expr": {"$not": [{"$isNumber": "$lease_until"}]}}
     return codec.sift(base["jobs"].find(wrong), documents.job)[1]
 
 
 def due_since(base: Base, now: ServerTime) -> dict[str, datetime]:
-    """For each queue, the time since which its longest waiting job has been due."""
+    """For each queue with due jobs, when its longest waiting job became due."""
     queues = [row["_id"] for row in base["jobs"].aggregate(_THERE)]
     rows = list(base["jobs"].aggregate(_longest_overdue(now)))
     for start in range(0, len(queues), ready_index.QUEUES_PER_QUERY):
@@ -267,7 +270,7 @@ _LONGEST: Document = {"$group": {"_id": "$queue", "since": {"$min": "$run_at"}}}
 
 
 def _longest_in(queue: str) -> list[Document]:
-    """Selects the longest waiting job of a queue among its first jobs: the index is read no further."""
+    """A pipeline that selects the longest waiting job among the first jobs of a queue. Only these jobs are read."""
     first: list[Document] = [
         {"$match": {"ready": queue}},
         {"$sort": {"sort_key": 1, "_id": 1}},

@@ -41,30 +41,30 @@ Arguments = TypeVarTuple("Arguments")
 Base = Database[Document]
 WRITES = frozenset(("insert", "update", "delete", "findAndModify"))
 ASIDE = frozenset(("counters", "bells", "rings"))
-"""Collections whose writes do not count as a change by the verb."""
+"""Collections whose writes do not count as a change."""
 SHORTEST = 0.1
 FIRST_LOOK = 1.0
-"""Seconds for which a server that refuses is tried again before it is reported as down."""
+"""Seconds for which a server that refuses connections is tried again before it is reported as down."""
 LONGEST_PATIENCE = 600.0
 SAFE, FAST = WriteConcern("majority", j=True), WriteConcern(1, j=False)
 STRANGER = (13, 18)
-"""Error codes of a server that does not know the user (any more), or denies a right."""
+"""Error codes of a server that does not accept the user (any more), or denies a right."""
 FAREWELL = 1.0
-"""Seconds for closing connections; otherwise the server notices the end later by itself."""
+"""Time limit in seconds for closing connections. Later the server notices the end by itself."""
 
 
 class _PlainNumber(TypeDecoder):
-    """Decodes 64-bit numbers: pymongo returns them as a type of its own, which JSON encoders do not know."""
+    """Decodes 64-bit numbers as int, because JSON encoders do not accept the special type of pymongo."""
 
     bson_type = Int64
 
     def transform_bson(self, value: Int64) -> int:
-        """The number as a plain int."""
+        """Convert a number to a plain int."""
         return int(value)
 
 
 PLAIN: "CodecOptions[Document]" = CodecOptions(tz_aware=True, type_registry=TypeRegistry([_PlainNumber()]))
-"""How documents are decoded, for every collection of a queue or an archive."""
+"""The options for decoding documents, for every collection of a queue or an archive."""
 _AS_SENT: "CodecOptions[Document]" = CodecOptions(tz_aware=True)
 
 
@@ -98,13 +98,13 @@ class Outbox(monitoring.CommandListener):
         self._thread.wrote = self._thread.changed = self._thread.matters = False
 
     def started(self, event: monitoring.CommandStartedEvent) -> None:
-        """Called by pymongo before it sends a command."""
+        """Called by pymongo before a command is sent."""
         name = event.command_name
         self._thread.matters = name in WRITES and event.command[name] not in ASIDE
         self._thread.wrote = self.wrote or self._thread.matters
 
     def succeeded(self, event: monitoring.CommandSucceededEvent) -> None:
-        """Called after a reply. The count of documents matters: it is 0 for a batch that was refused as a whole."""
+        """Called by pymongo after a reply. A count of 0 means that the whole batch was refused."""
         reply = event.reply
         count = reply.get("n", reply.get("lastErrorObject", {}).get("n", 1))
         self._thread.changed = self.changed or (getattr(self._thread, "matters", False) and count > 0)
@@ -114,7 +114,7 @@ class Outbox(monitoring.CommandListener):
 
 
 class MongoSession(Session[Base]):
-    """One client of pymongo, made when it is first needed. `greet` checks the server before the first verb.
+    """One client of pymongo, created at its first use. `greet` checks the server before the first verb.
 
     The client has a pool of its own, so this session lends the client to all callers at once, and counts them.
     """
@@ -131,11 +131,11 @@ class MongoSession(Session[Base]):
         self._outbox = Outbox()
 
     def perform(self, work: Callable[..., Answer], args: tuple[Any, ...], *, writing: bool) -> Answer:  # noqa: ARG002
-        """`writing` is ignored: the commands that were sent show whether something was changed."""
+        """Call `work`. `writing` is ignored, because the commands that were sent show whether something was changed."""
         return self._try(work, args, self.patience)
 
     def unhurried(self, work: Callable[[Base, *Arguments], Answer], *args: *Arguments) -> Answer:
-        """Read something for up to ten minutes."""
+        """Call `work`, which reads, with a time limit of ten minutes."""
         return self._try(work, args, LONGEST_PATIENCE)
 
     def follow(self, listen: Callable[[Base], Answer]) -> Answer:
@@ -153,7 +153,7 @@ class MongoSession(Session[Base]):
         self._let_go(at_once=True)
 
     def _let_go(self, *, at_once: bool) -> None:
-        """Let the next caller create a new client. The present one is closed now, or after its last verb."""
+        """Let the next caller create a new client. The current client is closed now, or after its last verb."""
         with self._lock:
             client, self._client = self._client, None
             if client is None:
@@ -164,7 +164,7 @@ class MongoSession(Session[Base]):
         client.end()
 
     def _try(self, work: Callable[..., Answer], args: tuple[Any, ...], patience: float | None) -> Answer:
-        """Call `work` once the server answers. If the connection breaks before a write was sent, call it again."""
+        """Call `work` when the server answers. If the connection breaks before a write was sent, call `work` again."""
         self._outbox.clear()
         deadline = boottime() + (patience or LONGEST_PATIENCE)
         with self._translated(), self._lent() as base:
@@ -199,7 +199,7 @@ class MongoSession(Session[Base]):
                 client.end()
 
     def _make(self) -> "MongoClient[Document]":
-        """Create a client. Raises for an unknown or wrong option, which pymongo would only warn of and ignore."""
+        """Create a client. Raises an error for an invalid option, for which pymongo would only print a warning."""
         options = self.address.url.partition("?")[2]
         try:
             with warnings.catch_warnings():
@@ -215,7 +215,7 @@ class MongoSession(Session[Base]):
             self.address.url,
             timeoutMS=int(self.patience * 1000),
             serverSelectionTimeoutMS=int(self.patience * 1000),
-            retryReads=False,  # `_try` retries, and reports soon if the server is down
+            retryReads=False,  # `_try` does the retries, and reports early that the server is down
             connectTimeoutMS=int(max(self.patience, FIRST_LOOK) * 1000),
             minPoolSize=0,
             maxPoolSize=16,
@@ -225,11 +225,11 @@ class MongoSession(Session[Base]):
         )
 
     def _get_ready(self, base: Base, deadline: float) -> None:
-        """Wait for a usable server. If none can become usable, raise soon and not at the end of the patience."""
+        """Wait for a usable server. If no server can become usable, raise an error before the end of the patience."""
         while not (self._greeted and base.client.topology_description.has_writable_server()):
             try:
                 with pymongo.timeout(min(FIRST_LOOK, self.patience)):
-                    _ = base.client.is_primary  # sends nothing, but waits until there is a server
+                    _ = base.client.is_primary  # sends no command, but waits until a server is found
                 break
             except ServerSelectionTimeoutError as error:
                 if boottime() >= deadline or self._translator.is_final(error, _refusals(base)):
@@ -261,7 +261,7 @@ class MongoSession(Session[Base]):
         if isinstance(error, OperationFailure) and error.code in STRANGER:
             self._let_go(
                 at_once=False
-            )  # old connections do not know a user who was deleted and created again
+            )  # because old connections do not accept a user who was deleted and created again
         fault = self._translator.translate(error, refusals, wrote=outbox.wrote, changed=outbox.changed)
         self.answers = self.answers and not isinstance(fault, StoreUnavailable)
         return fault
@@ -276,12 +276,12 @@ class Client:
         self.retired = False
 
     def end(self) -> None:
-        """Close its connections."""
+        """Close the connections of the client."""
         with pymongo.timeout(FAREWELL):
             self.client.close()
 
 
 def _refusals(base: Base) -> list[Exception]:
-    """For each known server the error that makes it unusable, if pymongo has one."""
+    """The error that makes each known server unusable, if pymongo has found one."""
     servers = base.client.topology_description.server_descriptions().values()
     return [server.error for server in servers if server.error is not None]

@@ -1,4 +1,4 @@
-"""The settings, versions, sizes and faults of a server, read back from it and not assumed."""
+"""Reads the settings, versions, sizes and faults of a server."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ UNSEEN = "unseen: this user may not look"
 
 
 class Server(Struct, frozen=True):
-    """The facts about a server that decide whether a queue can be kept there.
+    """The properties of a server that decide whether it is suitable for a queue.
 
     `keepers` is the number of members of a replica set that hold data, vote, and can be elected.
     """
@@ -40,7 +40,7 @@ class Server(Struct, frozen=True):
 
 
 def server(base: Base) -> Server:
-    """The server of this connection, as it is now."""
+    """Read the properties of the server of this connection."""
     hello = base.command("hello")
     return Server(
         wire=hello["maxWireVersion"],
@@ -49,13 +49,13 @@ def server(base: Base) -> Server:
         sharded=hello.get("msg") == "isdbgrid",
         keepers=len(
             hello.get("hosts", ())
-        ),  # a member without a vote cannot be elected, so it is not counted
+        ),  # members without a vote are not counted, because they cannot be elected
         version=str(base.command("buildInfo")["version"]),
     )
 
 
 def refuse_unfit(found: Server, shown: str) -> None:
-    """Refuse a server that cannot keep a queue safely (guarantee G1)."""
+    """Refuse a server on which a queue would not be safe (guarantee G1)."""
     if found.wire < OLDEST_WIRE:
         raise StoreUnusable(f"{shown} is MongoDB {found.version}", "version 5.0 or later is needed")
     if not found.writable:
@@ -66,7 +66,7 @@ def refuse_unfit(found: Server, shown: str) -> None:
 
 
 def describe(base: Base, shown: str, *, fast: bool, listens: bool) -> Description:
-    """Settings, versions and sizes."""
+    """The description without a scan: settings, versions and sizes."""
     found = server(base)
     sizes = base.command("dbStats")
     engine = _engine(base)
@@ -139,7 +139,7 @@ def _misplaced() -> Document:
 
 
 def _wrong_counts(base: Base) -> int:
-    """How many counts are wrong in each of several comparisons: a job may end between the two queries of one."""
+    """The number of counts that are wrong in each of several comparisons. A job may end within one comparison."""
     wrong = _differing(base)
     for _ in range(LOOKS):
         wrong &= _differing(base) if wrong else wrong
@@ -147,11 +147,11 @@ def _wrong_counts(base: Base) -> int:
 
 
 def _differing(base: Base) -> set[str]:
-    told = ended_counts.read(base)
+    stored = ended_counts.read(base)
     ended = {"$match": {"finished_at": {"$exists": True}, "live": {"$exists": False}}}
     found = base["jobs"].aggregate([ended, {"$group": {"_id": "$standing", "n": {"$sum": 1}}}])
     seen = {row["_id"]: row["n"] for row in found}
-    return {name for name in told.keys() | seen.keys() if told.get(name) != seen.get(name)}
+    return {name for name in stored.keys() | seen.keys() if stored.get(name) != seen.get(name)}
 
 
 def _topology(found: Server) -> str:

@@ -1,4 +1,4 @@
-"""A job as one document, and back. Beside the columns of the codec a document has these fields for indexes:
+"""Converts a job to a document and back. Beside the columns of the codec a document has these fields for indexes:
 
     _id       the job's number
     standing  state and queue in one word; jobs are counted and listed by it
@@ -7,7 +7,7 @@
     key       the unique key, until the job has ended
     live      true until the job has ended
     owed      true once the job has ended, until the counts of ended jobs include it (`ended_counts.py`)
-    stamps    random ids of the last saves, which show a batch which of its jobs were accepted
+    stamps    random ids of the last saves, by which a batch finds out which of its jobs were accepted
 
 A field without a value is absent, so that a partial index holds only the jobs that have the field.
 """
@@ -22,12 +22,12 @@ Document = dict[str, Any]
 
 
 def standing(state: str, queue: str) -> str:
-    """State and queue in one word."""
+    """The standing of a job: its state and queue in one word."""
     return f"{state} {queue}"
 
 
 def state_and_queue(standing: str) -> tuple[Any, str]:
-    """State and queue of a standing."""
+    """The state and the queue in a standing."""
     state, _, queue = standing.partition(" ")
     return state, queue
 
@@ -49,7 +49,7 @@ def new(job: Job, number: int, now: datetime) -> Document:
 
 
 def change(job: Job, now: datetime, stamp: str) -> Document:
-    """The update that makes the stored document equal to this job and raises its version."""
+    """The update that changes the stored document to this job and raises its version."""
     values = _changing(job, now)
     return {
         "$set": {name: value for name, value in values.items() if value is not None},

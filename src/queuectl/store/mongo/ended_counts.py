@@ -16,13 +16,13 @@ The invariant
 
     The *changed* jobs are those whose standing may differ from what the totals include. They are found without a scan:
     each is in one of two partial indexes, or in the plan of an unfinished merge. Without that property, `read` would
-    miss a change, and every later count would be wrong for good, because nothing ever counts all jobs again.
+    miss a change, and every later count would be wrong permanently, because all jobs are never counted again.
 
 What the totals include of a job (fields of the job's document)
     `live`     true until the job has ended
     `owed`     true once the job has ended or is deleted, until a merge has marked it; indexed as `owed`
     `counted`  the standing under which the totals include the job; absent if they do not
-    `told`     the number of the merge that marked the job last
+    `told`     the number of the last merge that marked the job
     `gone`     true if the job is deleted: only this and the fields above are left of it
 
     job                                  live  owed  counted  standing now  found by           correction
@@ -37,7 +37,7 @@ What the totals include of a job (fields of the job's document)
     is planned as P and not marked yet   any   any   any      any           its number         -1 P, +1 standing now
 
     The last row needs the lookup by number: a job that had ended (`owed`), was planned as S and was retried before the
-    mark has neither `owed` nor `counted`, so no index knows it, and yet the totals include it.
+    mark has neither `owed` nor `counted`, so no index contains it, although the totals include it.
 
 A merge is four writes, and any process can die between two of them
     1. Plan: one update of the totals sets the new sums, raises `fold` (the number of the merge) and stores, as
@@ -62,8 +62,8 @@ A merge is four writes, and any process can die between two of them
     to its own `fold`.
 
 What a read does not promise
-    It is no snapshot of the jobs: one that ends or is retried during the read counts as it was when it was seen. The
-    totals are exact again as soon as nothing changes, because a job that a merge has not seen stays changed.
+    It is no snapshot of the jobs: a job that ends or is retried during the read counts as it was when it was read. The
+    totals are exact again as soon as no job changes, because a job that a merge has not read stays changed.
 
 Shown by tests/contract/test_mongo_ended_counts.py
     A merge is stopped after each of its requests and given up (`test_a_process_that_dies_between_two_steps...`) or
@@ -85,9 +85,9 @@ from queuectl.store.mongo.connect import Base
 from queuectl.store.mongo.documents import Document, standing, state_and_queue
 
 MERGE_AT_MOST = 2000
-"""Changed jobs of each index in one merge: a bound for the plan, which is stored in one document."""
+"""Maximum number of changed jobs of each index in one merge. It limits the plan, which is stored in one document."""
 MERGE_THRESHOLD = 500
-"""The number of changed jobs that makes a merge worth its writes. Each `read` reads all changed jobs."""
+"""Minimum number of changed jobs for a merge. More make `read` slower, because it reads all of them."""
 READ_ATTEMPTS = 20
 
 _OWED: Document = {"owed": True}
@@ -96,7 +96,7 @@ _FIELDS = {"state": 1, "queue": 1, "counted": 1, "told": 1}
 
 
 class Totals(Struct, frozen=True):
-    """The document of totals.
+    """The document with the totals.
 
     fold     the number of the last merge
     counts   how many jobs the totals include, by standing
@@ -113,7 +113,7 @@ class Totals(Struct, frozen=True):
 
 
 def read(base: Base) -> dict[str, int]:
-    """How many jobs have ended, by standing.
+    """The number of ended jobs, by standing.
 
     The totals are read before and after the changed jobs. If they differ, a merge planned or finished in between, and
     the changed jobs belong to neither version: then the read is repeated. Marks in between do no harm: a planned job
@@ -132,7 +132,7 @@ def read(base: Base) -> dict[str, int]:
 
 
 def merge(base: Base, *, at_least: int = MERGE_THRESHOLD) -> None:
-    """Finish a merge that another process left, then merge while there are at least so many changed jobs."""
+    """Finish an interrupted merge of another process. Then merge while there are at least so many changed jobs."""
     totals = _finish(base, _read_totals(base))
     while True:
         changed = _changed_jobs(base, MERGE_AT_MOST)
@@ -142,7 +142,7 @@ def merge(base: Base, *, at_least: int = MERGE_THRESHOLD) -> None:
 
 
 def _plan(base: Base, totals: Totals, changed: list[Document]) -> bool:
-    """Step 1, the commit point. False if a concurrent merge has planned first."""
+    """Step 1, the commit point. Returns False if a concurrent merge has planned first."""
     sums, planned = Counter(totals.counts), dict[str, list[int]]()
     for document in changed:
         now = _standing_now(document)
@@ -158,7 +158,7 @@ def _plan(base: Base, totals: Totals, changed: list[Document]) -> bool:
 
 
 def _finish(base: Base, totals: Totals) -> Totals:
-    """Steps 2 to 4 of the merge in the totals, if it has a plan; and the totals without the plan."""
+    """Do steps 2 to 4 of the merge in the totals, if there is a plan. Returns the totals without the plan."""
     if not totals.planned:
         return totals
     for name, numbers in totals.planned.items():
@@ -170,7 +170,7 @@ def _finish(base: Base, totals: Totals) -> Totals:
 
 
 def _mark(base: Base, fold: int, name: str, numbers: list[int]) -> None:
-    """Step 2: mark these jobs with the standing under which the totals include them. A newer merge's marks stay."""
+    """Step 2: mark these jobs with the standing under which the totals include them. Marks of newer merges stay."""
     now = {"$ifNull": ["$standing", ""]}
     still_owed: Document = {"$cond": [{"$eq": [now, name]}, "$$REMOVE", "$owed"]}
     base["jobs"].update_many(
@@ -180,7 +180,7 @@ def _mark(base: Base, fold: int, name: str, numbers: list[int]) -> None:
 
 
 def _remove(base: Base, numbers: list[int]) -> None:
-    """Step 3: remove those of these jobs that are deleted, except jobs that were deleted after their mark (`owed`)."""
+    """Step 3: remove the deleted ones of these jobs, except jobs that were deleted after their mark (`owed`)."""
     deleted = {"_id": {"$in": numbers}, "gone": True, "owed": {"$exists": False}}
     found = [document["_id"] for document in base["jobs"].find(deleted, {"_id": 1})]
     base["output"].delete_many({"job": {"$in": found}})
@@ -188,7 +188,7 @@ def _remove(base: Base, numbers: list[int]) -> None:
 
 
 def _changed_jobs(base: Base, limit: int = 0, planned: Sequence[int] = ()) -> list[Document]:
-    """The changed jobs, each once, as it was seen last; `planned` are the numbers in an unfinished merge's plan."""
+    """The changed jobs, each once, as last read. `planned`: the numbers in the plan of an unfinished merge."""
     owed = base["jobs"].find(_OWED, _FIELDS).limit(limit).hint("owed")
     revived = base["jobs"].find(_REVIVED, _FIELDS).limit(limit).hint("risen")
     by_number = base["jobs"].find({"_id": {"$in": list(planned)}}, _FIELDS) if planned else ()
@@ -196,14 +196,14 @@ def _changed_jobs(base: Base, limit: int = 0, planned: Sequence[int] = ()) -> li
 
 
 def _included_as(document: Document, fold: int, planned: dict[int, str]) -> str:
-    """The standing under which the totals include a job: the plan's if the job is not marked yet, else its mark."""
+    """The standing under which the totals include a job: from the plan if the job is not marked yet, or its mark."""
     if document.get("told", 0) < fold and document["_id"] in planned:
         return planned[document["_id"]]
     return str(document.get("counted", ""))
 
 
 def _standing_now(document: Document) -> str:
-    """The standing of a job; empty if it has not ended or is deleted."""
+    """The standing of a job. Empty if the job has not ended or is deleted."""
     state, queue = document.get("state"), document.get("queue")
     if not isinstance(state, str) or state not in TERMINAL or not isinstance(queue, str):
         return ""
@@ -219,6 +219,6 @@ def _read_totals(base: Base) -> Totals:
 
 
 def by_queue(counts: dict[str, int]) -> Iterator[tuple[Any, str, int]]:
-    """State, queue and count of each standing."""
+    """The counts with state and queue, from the counts by standing."""
     for name, count in counts.items():
         yield (*state_and_queue(name), count)

@@ -1,4 +1,4 @@
-"""Errors of MongoDB and of the network, as rows for the translator."""
+"""The errors of MongoDB and of the network, as rows for the translator."""
 
 import json
 import re
@@ -28,7 +28,7 @@ DUPLICATE, MISSING_RIGHT = 11000, 13
 _NOT_DONE = frozenset(
     (13, 18, 20, 72, 73, 2, 9, 14, 26, 40, 48, 66, 67, 85, 86, 96, 8000, 10334, 11000, 14031, 10107, 13435)
 )
-"""Codes with which a server refuses a command before it has changed anything."""
+"""Error codes of a server that has refused a command without changing anything."""
 
 
 def duplicates(error: errors.BulkWriteError) -> dict[int, Any]:
@@ -77,14 +77,14 @@ class MongoTranslator(Translator):
         return self.lost(writing=wrote)
 
     def unreadable(self, error: Exception) -> QueuectlError:
-        """The database contains a document that this program did not write."""
+        """The error if the database contains a document that queuectl did not write."""
         return StoreUnusable(
             f"{self.shown} contains a document that queuectl cannot read: {_sentence(error)}",
             "it was edited by hand or by another program; queuectl doctor may say more",
         )
 
     def no_server(self, error: Exception, refusals: Sequence[Exception]) -> QueuectlError:
-        """No usable server was found, so nothing was sent."""
+        """The error if no usable server was found, so that nothing was sent."""
         text = str(error)
         known = self.find(TOGETHER, error, text, self.reason(error))
         for refusal in refusals:
@@ -92,7 +92,7 @@ class MongoTranslator(Translator):
         return known or super().unreachable(refusals[0] if refusals else error)
 
     def is_final(self, error: Exception, refusals: Sequence[Exception]) -> bool:
-        """Whether waiting longer cannot help: each server refuses, or its name does not exist."""
+        """Whether waiting cannot help, because each server refuses or its name does not exist."""
         if _NO_PRIMARY in str(error):
             return False
         if _NOT_IN_SET in str(error):
@@ -133,13 +133,13 @@ class MongoTranslator(Translator):
 
 
 def _sentence(error: Exception) -> str:
-    """The server's sentence, without the reply that pymongo adds and without the command, which contains jobs."""
+    """The server's sentence, without the reply that pymongo adds, and without the command, which contains jobs."""
     text = str(error).partition(", full error:")[0]
     return re.sub(r"(to execute command) \{ (\w+):.*", r"\1 \2", text, flags=re.DOTALL).strip().rstrip(".")
 
 
 _OTHER_PROTOCOL = ("Got response id", "Got opcode", "Message length")
-"""pymongo's text for a reply that is not in MongoDB's protocol."""
+"""The beginnings of pymongo's text for a reply that is not in MongoDB's protocol."""
 _FINAL = (
     "refused", "Name or service not known", "nodename nor servname", "No address associated", "not known", "SSL",
     "certificate", "No such file or directory", *_OTHER_PROTOCOL,
@@ -155,7 +155,7 @@ TOGETHER = (
         "{shown} names members of its replica set that cannot be reached"),
     Row(_OTHER_PROTOCOL, StoreUnavailable, ADDRESS, "{shown} does not speak MongoDB's protocol"),
 )  # fmt: skip
-"""pymongo's errors about all servers together."""
+"""Errors of pymongo about all servers together."""
 
 SERVER = (
     *NETWORK,
@@ -166,7 +166,7 @@ SERVER = (
         UNREACHABLE,
     ),
 )
-"""pymongo's errors about one server."""
+"""Errors of pymongo about one server."""
 
 ANSWERS = (
     Row((18, 8000), StoreUnusable, "look at user, password and authSource (now {source}); "

@@ -18,9 +18,9 @@ _ORDERS: dict[Sort, list[tuple[str, int]]] = {
     "next": [("sort_key", 1), ("_id", 1)],
 }
 UNITED = 100
-"""Counts in one query."""
+"""Number of counts in one query."""
 _COUNTED = ("pending", "failed", "blocked", "held", "processing")
-"""States in the order in which they are counted: a job that is claimed meanwhile is counted twice, never missed."""
+"""The order in which states are counted. A job that is claimed meanwhile is counted twice and not missed."""
 
 
 def get(base: Base, ids: Sequence[str]) -> Jobs:
@@ -49,7 +49,7 @@ def find(base: Base, wanted: Filter, page: Page) -> Found:
 
 
 def _along(base: Base, wanted: Filter) -> Document:
-    """The condition by which a page of some states is read along one index.
+    """The condition for reading a page of some states from one index.
 
     Jobs change their state while a page is read. A query for pending jobs and other states must not miss a job that
     moves between these states, so it uses an index in which a change of state moves no job.
@@ -78,7 +78,7 @@ def counts(base: Base, wanted: Filter) -> Counts:
 
 
 def _counted(base: Base, wanted: Filter) -> list[tuple[State, str, int]]:
-    filters.literals(wanted.states)  # refuses an unknown state
+    filters.literals(wanted.states)  # called only because it refuses an unknown state
     if not filters.has_sums(wanted):
         return _count_each(base, wanted)
     counted = _count_living(base, wanted)
@@ -110,7 +110,7 @@ def _count_living(base: Base, wanted: Filter) -> list[tuple[State, str, int]]:
 
 
 def counting(names: Sequence[str]) -> list[Document]:
-    """A pipeline that counts the jobs of each standing, one after the other, in one query."""
+    """A pipeline that counts the jobs of each standing in one query, one standing after the other."""
     first, *others = [_count(name) for name in names]
     return [*first, *({"$unionWith": {"coll": "jobs", "pipeline": other}} for other in others)]
 
@@ -120,12 +120,12 @@ def _count(name: str) -> list[Document]:
 
 
 def _there(base: Base) -> list[str]:
-    """The standings that any job has now."""
+    """All standings of jobs at this time."""
     return list(base["jobs"].distinct("standing", {"standing": {"$gt": ""}}))
 
 
 def _standings(wanted: Filter, there: Iterable[str]) -> list[str]:
-    """Each state of the filter with each queue, because a job may change its state between two queries."""
+    """All combinations of a state of the filter and a queue, because a job may change its state between two queries."""
     states, queues = wanted.states or STATES, {state_and_queue(name)[1] for name in there}
     if wanted.queue is not None:
         queues = {wanted.queue}
@@ -137,7 +137,7 @@ _ORDER = (*_COUNTED, *sorted(TERMINAL))
 
 def conditions(wanted: Filter) -> Document:
     """A filter as a query. A deleted job has no state, so it never matches."""
-    filters.literals(wanted.states)  # refuses an unknown state
+    filters.literals(wanted.states)  # called only because it refuses an unknown state
     terms: Document = {"state": {"$in": sorted(wanted.states)} if wanted.states else {"$exists": True}}
     for field, bound in filters.asked(wanted):
         terms |= _TERMS[field](bound)

@@ -1,4 +1,4 @@
-"""How changes are learned from MongoDB: from a log of notifications if possible, otherwise by polling counters.
+"""Receives changes from MongoDB: from a log of notifications if possible, otherwise by polling counters.
 
 The driver of MongoDB has no descriptor to sleep on, so a thread follows the log and writes to a self-pipe. It ends with
 elections and restarts of the server and begins again; meanwhile the counters are polled.
@@ -25,11 +25,11 @@ from queuectl.store.mongo.connect import Base, MongoSession
 AWAIT_MS = 1000
 """Milliseconds that the server waits for notifications before it sends an empty answer."""
 AGAIN = 2.0
-"""Seconds until the log is followed again after it broke off."""
+"""Seconds until the log is followed again after the connection to it broke."""
 
 
 class Listener(Source):
-    """The log of one queue. `listens`: False polls the counters only."""
+    """The source of changes of one queue. With `listens=False` it only polls the counters."""
 
     def __init__(self, session: MongoSession, *, listens: bool) -> None:
         self._session, self._listens = session, listens
@@ -64,7 +64,7 @@ class Listener(Source):
 
 
 class Follower:
-    """A thread that follows the log. `open`: the log is followed now. Ends for good where this is not possible.
+    """A thread that follows the log. `open`: the log is followed now. The thread ends if this is not possible.
 
     The thread wakes the reader of `pipe` for each notification, and also when the log is opened and when it breaks
     off: then changes may have been missed, and the reader has to start or may stop polling.
@@ -88,13 +88,14 @@ class Follower:
         return heard
 
     def stop(self) -> None:
-        """End after the present answer of the server. Does not wait for that."""
+        """Let the thread end after the current answer of the server. Does not wait for the end."""
         self._ended.set()
 
     def _run(self) -> None:
         while not self._ended.is_set():
             possible = True
-            with suppress(QueuectlError):  # the verbs report the fault; the counters are polled meanwhile
+            # Ignored: the verbs report the fault, and the counters are polled meanwhile.
+            with suppress(QueuectlError):
                 possible = self._session.follow(self._listen)
             self._run_step(is_open=False)
             if not possible:
@@ -102,7 +103,7 @@ class Follower:
             self._ended.wait(AGAIN)
 
     def _listen(self, base: Base) -> bool:
-        """Follow until `stop` or until the log breaks off. False if the log cannot be followed."""
+        """Follow the log until `stop`, or until the connection breaks. Returns False if the log cannot be followed."""
         try:
             if _replicates(base):
                 self._follow_stream(base)
@@ -143,4 +144,4 @@ def _replicates(base: Base) -> bool:
 
 
 IMPOSSIBLE = (2, 13, 40573)
-"""The log is no capped collection; this user may not read a change stream; this server has no change streams."""
+"""Error codes: the log is no capped collection; the user may not read change streams; the server has none."""

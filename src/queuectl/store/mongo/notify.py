@@ -1,4 +1,4 @@
-"""The notifications that clients of MongoDB send to each other: a counter for each topic, and a log.
+"""Sends and reads the notifications between clients of MongoDB: a counter for each topic, and a log.
 
 A client sends after the change is stored, at most once in 50 ms for each topic over all clients. If it dies in
 between, the notification is lost. A client that polls reads the counters. A client that listens follows the log: with
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 
 SELDOM_MS = 50
 LOGGED = {"capped": True, "size": 4096, "max": 32}
-"""The size of the log. It is small because no reader needs old entries."""
+"""The size of the log. The log is small because no reader needs old entries."""
 _COUNTED, _LOGGED = WriteConcern(1), WriteConcern(1, j=True)
 
 
 def send(base: Base, touched: Topics) -> None:
-    """Notify of these topics, except of those with a notification within the last 50 ms."""
+    """Send a notification for each of these topics that had none within the last 50 ms."""
     for name, topic in STORED_NAMES.items():
         if topic in touched:
             _send(base, name)
@@ -42,17 +42,20 @@ def _send(base: Base, name: str) -> None:
         [{"$set": {"at": "$$NOW", "rings": {"$add": ["$rings", 1]}}}],
     )
     if counted.matched_count:
-        # Change streams show what most members have in their journals: without j, up to 100 ms later.
+        # A change stream shows a write when most members have it in their journals: up to 100 ms later without j.
         base.get_collection("rings", write_concern=_LOGGED).insert_one({"bell": name})
 
 
 def follow(base: Base, patience_ms: int) -> "Cursor[Document]":
-    """The log from its beginning, and new entries as they arrive. Ends at once if the collection is not capped."""
+    """Yields the log from its beginning, and new entries as they arrive.
+
+    Ends at once if the collection is not capped.
+    """
     return base["rings"].find(cursor_type=CursorType.TAILABLE_AWAIT).max_await_time_ms(patience_ms)
 
 
 def stream(base: Base, patience_ms: int) -> "CollectionChangeStream[Document]":
-    """New entries of the log from now on. Raises OperationFailure if the server has no change streams."""
+    """Yields new entries of the log. Raises OperationFailure if the server has no change streams."""
     added = [{"$match": {"operationType": "insert"}}]
     return base["rings"].watch(added, max_await_time_ms=patience_ms)
 

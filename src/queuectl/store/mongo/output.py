@@ -1,6 +1,6 @@
-"""The output of commands: a document for each chunk, stored while its attempt holds the job, trimmed, and read.
+"""Stores, trims and reads the output of commands: a document for each chunk.
 
-The check that an attempt still holds its job comes before the write, and not in one step with it. A chunk that is
+The check that an attempt still has its lease comes before the write, and not in one step with it. A chunk that is
 written although the attempt has just ended still belongs to that attempt, and is deleted with the job.
 """
 
@@ -19,7 +19,7 @@ _LAST = 2**63 - 1
 
 
 def write(base: Base, chunks: Sequence[Chunk], trims: Sequence[Trim]) -> set[str]:
-    """Store the chunks, then trim. Returns the attempts that do not hold their job."""
+    """Store the chunks, then trim. Returns the attempts that do not have a lease."""
     asked = {chunk.attempt_id: chunk.job_id for chunk in chunks}
     asked |= {trim.attempt_id: trim.job_id for trim in trims}
     numbers = _holders(base, asked)
@@ -41,7 +41,7 @@ def read(base: Base, attempt_id: str, after: int, limit: int) -> list[Chunk]:
 
 
 def _holders(base: Base, asked: dict[str, str]) -> dict[str, int]:
-    """For each attempt that holds its job, the number of the job."""
+    """The number of the job, for each attempt that has its lease."""
     held = {"id": {"$in": list(asked.values())}, "attempt_id": {"$in": list(asked)}, "state": "processing"}
     found = base["jobs"].find(held, {"id": 1, "attempt_id": 1})
     return {d["attempt_id"]: d["_id"] for d in found if asked[d["attempt_id"]] == d["id"]}
@@ -54,7 +54,7 @@ def keep(base: Base, chunks: Sequence[tuple[int, Chunk]]) -> None:
     try:
         base["output"].insert_many([_document(chunk, number) for number, chunk in chunks], ordered=False)
     except BulkWriteError as error:
-        duplicates(error)  # a repeated chunk is refused by the index, which is right
+        duplicates(error)  # the index refuses a repeated chunk, which is already stored
 
 
 def _between(attempt_id: str, after: int, before: int) -> Document:

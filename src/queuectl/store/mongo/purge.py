@@ -15,7 +15,7 @@ from queuectl.store.mongo.connect import Base
 from queuectl.store.mongo.documents import Document
 
 _LEFT = {
-    # An id that no job can have, because the index of ids needs a unique value.
+    # The index of ids needs a unique value, so this is an id that no job can have.
     "id": {"$concat": [" ", {"$toString": "$_id"}]},
     "counted": "$counted",
     "told": "$told",
@@ -25,7 +25,7 @@ _LEFT = {
 
 
 def purge(base: Base, wanted: Filter, limit: int, _now: object) -> list[str]:
-    """Delete ended jobs that match, longest ended first. Other jobs stay, whatever the filter says."""
+    """Delete ended jobs that match, longest ended first. Jobs that have not ended are never deleted."""
     condition = oldest(wanted)
     if limit < 1 or not condition["state"]["$in"]:
         return []
@@ -56,7 +56,7 @@ def _delete(base: Base, numbers: Sequence[int], condition: Document) -> set[int]
 
 
 def oldest_jobs(base: Base, wanted: Filter, limit: int) -> list[Job]:
-    """The jobs that match and ended longest ago."""
+    """The matching jobs that ended longest ago."""
     condition = oldest(wanted)
 
     def look(count: int) -> tuple[list[Job], list[Unreadable]]:

@@ -1,7 +1,7 @@
 """A lock per limited queue: one claim at a time counts the running jobs of the queue and takes more.
 
 The invariant: no more jobs of a queue run than its limit allows. Two claims that count at the same time would both
-take a job for the same free place. MongoDB has no transactions on a standalone server, and a lock must not outlive a
+take a job for the same free slot. MongoDB has no transactions on a standalone server, and a lock must not outlive a
 process that dies, so a lock is a time of the server's clock, stored as `turn` beside the queue's settings: the
 process that sets it has the lock until then.
 
@@ -36,7 +36,7 @@ TTL = 2_000_000
 GUARD_INTERVAL = 2_000_000
 """Microseconds for which a request that began before the end of its lock may still execute."""
 RELEASE_TIMEOUT = 0.5
-"""Seconds that releasing may take: a lock that is not released expires."""
+"""Time limit in seconds for releasing a lock. A lock that is not released expires."""
 
 
 class QueueLock(Struct, frozen=True):
@@ -58,14 +58,14 @@ def acquired(base: Base, queues: Sequence[str], now: Any) -> Iterator[Mapping[st
 
 
 def capacities(base: Base, locks: Mapping[str, QueueLock]) -> dict[str, int | None]:
-    """How many jobs may be taken from each locked queue; None is any number. No other claim changes that meanwhile."""
+    """The number of jobs that may be taken from each locked queue; None is any number. The lock prevents a change."""
     running = ready_index.count_processing(base, list(locks))
     return {queue: ready_index.capacity(lock.settings, running[queue]) for queue, lock in locks.items()}
 
 
 @contextmanager
 def not_after(until: int, now: Any) -> Iterator[Document]:
-    """The condition that the server's clock is before a time. Requests in the block are given up after the guard."""
+    """The condition that the server's clock is before `until`. Requests in the block end after the guard interval."""
     with pymongo.timeout(GUARD_INTERVAL / 1_000_000):
         yield {"$expr": {"$lt": [now, until]}}
 

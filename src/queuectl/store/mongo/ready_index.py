@@ -1,4 +1,4 @@
-"""The index `ready`: which queues have ready jobs, how many of them may be taken, and which come first.
+"""Reads the index `ready`: the queues with ready jobs, how many of these may be taken, and which are first.
 
 A job that may be claimed now has the field `ready` (its queue); a job that waits for a time has `delayed` instead. The
 index holds ready jobs by queue and sort order, so a claim reads only the jobs that it takes.
@@ -17,16 +17,16 @@ from queuectl.store.mongo.connect import Base
 from queuectl.store.mongo.documents import Document, standing, state_and_queue
 
 QUEUES_PER_QUERY = 100
-"""Queues in one query, whose index ranges the server merges in order. Above 200 it would sort all ready jobs."""
+"""Number of queues in one query. The server merges their index ranges in order; above 200 it would sort all jobs."""
 VALID_FOR = 2_000_000
-"""Microseconds for which the result of `ready_queues` may be used: later, a queue may have been paused."""
+"""Microseconds for which the result of `ready_queues` may be used. After that a queue may have been paused."""
 
 ServerTime = Any
 """The server's time in microseconds, as an aggregation expression."""
 
 
 class ReadyQueues(Struct, frozen=True):
-    """The queues from which jobs may be taken, at one time of the server's clock.
+    """The queues from which jobs may be taken at one time of the server's clock.
 
     capacities  how many jobs may be taken from each queue that has ready jobs and is not full; None is any number
     until       the last time at which jobs may be taken on the basis of this result
@@ -45,7 +45,7 @@ class ReadyQueues(Struct, frozen=True):
 
 
 def ready_queues(base: Base, named: Sequence[str], now: ServerTime) -> ReadyQueues:
-    """Which queues have ready jobs, and how many may be taken: one query, and a second one if a queue has a limit."""
+    """The queues with ready jobs, and how many may be taken. Takes one query, or two if a queue has a limit."""
     rows = list(base["jobs"].aggregate(ready_queues_pipeline(list(named), now)))
     settings = {
         row["key"]: QueueSettings.of(codec.entry(row.get("value"), 0).value) for row in rows if "key" in row
@@ -59,7 +59,7 @@ def ready_queues(base: Base, named: Sequence[str], now: ServerTime) -> ReadyQueu
 
 
 def ready_queues_pipeline(named: list[str], now: ServerTime) -> list[Document]:
-    """Selects the queues with ready jobs, the settings of queues, one overdue delayed job, and the time."""
+    """A pipeline for the queues with ready jobs, the settings of queues, one overdue delayed job, and the time."""
     ready = {"$in": named} if named else {"$gt": ""}
     entries = [{"$match": {"table": "queues"}}, {"$project": {"_id": 0, "key": 1, "value": 1}}]
     return [
@@ -72,7 +72,7 @@ def ready_queues_pipeline(named: list[str], now: ServerTime) -> list[Document]:
 
 
 def overdue_pipeline(now: ServerTime) -> list[Document]:
-    """Selects one delayed job that is due."""
+    """A pipeline for one delayed job that is due."""
     return [{"$match": due(now)}, {"$limit": 1}, {"$project": {"_id": 0, "overdue": {"$literal": True}}}]
 
 
@@ -89,14 +89,14 @@ def _capacities(base: Base, settings: Mapping[str, QueueSettings]) -> dict[str, 
 
 
 def capacity(settings: QueueSettings, processing: int) -> int | None:
-    """How many jobs may be taken from a queue; None is any number."""
+    """The number of jobs that may be taken from a queue. None is any number."""
     if settings.paused or settings.limit is None:
         return 0 if settings.paused else None
     return settings.capacity(processing, settings.limit)
 
 
 def count_processing(base: Base, queues: Sequence[str]) -> Counter[str]:
-    """How many jobs of each of these queues are processing."""
+    """The number of processing jobs of each of these queues."""
     if not queues:
         return Counter()
     names = [standing("processing", queue) for queue in queues]
@@ -115,21 +115,21 @@ def first_jobs(base: Base, queues: ReadyQueues, wanted: int) -> list[Document]:
         full = {head["ready"] for head in first.left_out}
         if not full or len(found) + len(first.taken) >= wanted:
             return _in_order([*found, *first.taken])[:wanted]
-        # Jobs beyond a capacity hide jobs of other queues: keep those of the full queues and ask for the others.
+        # Jobs beyond a capacity hide jobs of other queues: keep the jobs of full queues, query the others again.
         found += [head for head in first.taken if head["ready"] in full]
         capacities = {queue: count for queue, count in capacities.items() if queue not in full}
     return _in_order(found)[:wanted]
 
 
 class Part(Struct, frozen=True):
-    """The jobs within the capacities, and those beyond."""
+    """The jobs within the capacities, and the jobs beyond them."""
 
     taken: list[Document]
     left_out: list[Document]
 
 
 def within_capacity(heads: Sequence[Document], capacities: Mapping[str, int | None]) -> Part:
-    """Split jobs, in order, into those within the capacity of their queue and those beyond it."""
+    """Split jobs, in order, into jobs within the capacity of their queue and jobs beyond it."""
     used, part = Counter[str](), Part([], [])
     for head in heads:
         free = capacities[head["ready"]]
@@ -149,7 +149,7 @@ def _first(base: Base, queues: list[str], limit: int) -> list[Document]:
 
 
 def _in_order(heads: list[Document]) -> list[Document]:
-    """By sort_key and number. A job without a number to sort by comes first, so that a claim finds it damaged."""
+    """Sort by sort_key and number. A job without a valid sort_key is first, so that a claim sets it aside."""
     return sorted(heads, key=lambda head: (_as_number(head.get("sort_key")), _as_number(head["_id"])))
 
 

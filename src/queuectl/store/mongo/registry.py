@@ -1,4 +1,4 @@
-"""The registry of workers, their instructions, and the small shared tables."""
+"""Reads and writes the registry of workers, their instructions, and the small shared tables."""
 
 from pymongo import ReturnDocument
 from pymongo.errors import BulkWriteError
@@ -13,7 +13,7 @@ from queuectl.store.protocol import Entry, Table
 
 
 def heartbeat(base: Base, worker: Worker) -> Instruction | None:
-    """Enter a worker or renew its entry; `heartbeat` is set. Returns its pending instruction.
+    """Enter a worker or renew its entry, with the time of the heartbeat. Returns its pending instruction.
 
     An instruction that arrives between the read and the write is kept.
     """
@@ -41,7 +41,7 @@ def pending_instruction(base: Base, worker_id: str) -> Instruction | None:
 
 
 def instruct(base: Base, worker_id: str, instruction: Instruction) -> bool:
-    """Store an instruction for a worker. False if there is no such worker."""
+    """Store an instruction for a worker. Returns False if there is no such worker."""
     known = base["workers"].update_one({"_id": worker_id}, {"$set": {"asked": instruction}}).matched_count > 0
     notify.send(base, topics.WORK)
     return known
@@ -87,6 +87,6 @@ def _swap(base: Base, table: Table, key: str, value: str | None, version: int) -
     try:
         shared.insert_many([{**named, "table": table, "key": key, "value": value, "version": 1}])
     except BulkWriteError as error:
-        duplicates(error)  # `insert_one` would not report that the existing entry may still be rolled back
+        duplicates(error)  # raises if the existing entry may still be rolled back, unlike `insert_one`
         return False
     return True

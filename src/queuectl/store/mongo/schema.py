@@ -1,4 +1,4 @@
-"""The collections and indexes of a schema, and the steps that create them.
+"""Creates and checks the collections and indexes of a schema.
 
 No lock is needed: every step is idempotent, so several processes may run it at once and again after a crash, and the
 number of the schema is written last. Later schemas only add, because older workers keep running meanwhile.
@@ -23,7 +23,7 @@ ARCHIVE = {"_id": "archive"}
 
 
 class Index(Struct, frozen=True):
-    """One index. `only` are the fields that a document must have to be in the index."""
+    """One index. `only`: the fields that a document must have to be in the index."""
 
     name: str
     keys: tuple[str, ...]
@@ -58,7 +58,7 @@ OUTPUT = (Index("job", ("job",)),)
 
 
 def version(base: Base) -> int:
-    """The schema of the database; 0 where there is none."""
+    """The schema of the database, or 0 if there is none."""
     found = base["counters"].find_one({"_id": "schema"})
     number = found.get("n") if found else None
     return number if isinstance(number, int) else 0
@@ -74,7 +74,7 @@ def refuse_archive(base: Base, shown: str) -> None:
 
 
 def bring_up_to_date(base: Base, shown: str, *, create: bool) -> None:
-    """Refuse a newer schema; create a missing one. Without `create` a missing schema is an error."""
+    """Refuse a newer schema, and create a missing one. Without `create` a missing schema is an error."""
     found = version(base)
     if found > NEWEST:
         raise StoreUnusable(
@@ -86,7 +86,8 @@ def bring_up_to_date(base: Base, shown: str, *, create: bool) -> None:
     if found < NEWEST:
         _make(base, shown)
     elif {index.name for index in JOBS} - base["jobs"].index_information().keys():
-        _index(base, shown)  # the database was restored without indexes, or they were dropped
+        # An index may be missing: it was dropped, or the database was restored without indexes.
+        _index(base, shown)
 
 
 def _index(base: Base, shown: str) -> None:
@@ -104,7 +105,7 @@ def _index(base: Base, shown: str) -> None:
 
 def _make(base: Base, shown: str) -> None:
     there = set(base.list_collection_names())
-    if _is_foreign(base) and not version(base):  # else another process has just created the schema
+    if _is_foreign(base) and not version(base):  # with a version, another process has just created the schema
         raise StoreUnusable(
             f"{shown} contains collections of another program",
             "name a database for the queue alone: mongodb://host/NAME",
@@ -118,13 +119,13 @@ def _make(base: Base, shown: str) -> None:
     for name in STORED_NAMES:
         never = {"rings": 0, "at": datetime.fromtimestamp(0, UTC)}
         base["bells"].update_one({"_id": name}, {"$setOnInsert": never}, upsert=True)
-    if not base["rings"].find_one():  # a tailable cursor cannot follow an empty collection
+    if not base["rings"].find_one():  # because a tailable cursor cannot follow an empty collection
         base["rings"].insert_one({"bell": "none"})
     base["counters"].update_one({"_id": "schema"}, {"$max": {"n": NEWEST}}, upsert=True)
 
 
 def _is_foreign(base: Base) -> bool:
-    """Whether another program has collections of our names. Without a schema they cannot be ours."""
+    """Whether another program has collections with our names. Called if there is no schema, so they are not ours."""
     used = any(base[name].find_one() is not None for name in ("jobs", "output", "workers", "shared"))
     return used or base["counters"].find_one({"_id": "schema"}) is not None
 

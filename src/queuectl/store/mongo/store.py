@@ -1,4 +1,4 @@
-"""The store contract over MongoDB."""
+"""Implements the store contract on MongoDB."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -22,7 +22,7 @@ _SERVER_NOW: Any = {"$multiply": [{"$toLong": "$$NOW"}, 1000]}
 
 
 class MongoStore(ServerStore[Base, datetime, ServerTime]):
-    """Jobs in one database."""
+    """A store in one MongoDB database."""
 
     _verbs = Verbs(claim, find, output, purge, registry, write)
     session: MongoSession
@@ -47,7 +47,7 @@ class MongoStore(ServerStore[Base, datetime, ServerTime]):
         return self.now()
 
     def _moment(self) -> ServerTime:
-        """An expression that the server evaluates."""
+        """An expression for the server's time, which the server evaluates."""
         return _SERVER_NOW if self._given is None else codec.micros(self._given.now())
 
     def _server_time(self, connection: Base) -> int:
@@ -59,7 +59,7 @@ class MongoStore(ServerStore[Base, datetime, ServerTime]):
         )
 
     def _on_contention(self) -> None:
-        """Wake subscribers shortly: other workers may release the queues that they have locked."""
+        """Wake subscribers after a short time, because other workers may then have released their queue locks."""
         self._notifier.tell_soon(topics.WORK)
 
     def _damaged_leases(self) -> list[Unreadable]:

@@ -1,4 +1,4 @@
-"""Adds and changes jobs. The write of a job's one document is its commit point."""
+"""Adds and changes jobs. A job is one document, and the write of this document is the commit point."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -20,9 +20,9 @@ from queuectl.store.mongo.faults import duplicates
 from queuectl.store.protocol import Added
 
 AT_ONCE = 5000
-"""Jobs in one call: the refusal of all of them has to fit into one answer."""
+"""Number of jobs in one call. If all of them are refused, the reply must still fit into one message."""
 TRIES = 10
-"""How often a job is added again because the job that had its id or key was gone after the refusal."""
+"""How often a job is added again if the job that had its id or key was deleted after the refusal."""
 
 
 def add(base: Base, jobs: Sequence[Job], now: datetime) -> list[Added]:
@@ -49,17 +49,19 @@ def add(base: Base, jobs: Sequence[Job], now: datetime) -> list[Added]:
 
 
 def _numbers(base: Base, count: int) -> int:
-    """Reserve this many new numbers and return the first one. Numbers of refused jobs are never used again."""
+    """Reserve this many new numbers and return the first one. The numbers of refused jobs are never used again."""
     counter = for_changing_one(base["counters"]).find_one_and_update(
         {"_id": "number"}, {"$inc": {"n": count}}, return_document=ReturnDocument.AFTER
     )
     if counter is None:
-        raise StoreUnusable("the counter of job numbers is gone", "it was there before: restore the database")
+        raise StoreUnusable(
+            "the counter of job numbers is missing", "it existed before: restore the database"
+        )
     return int(counter["n"]) - count + 1
 
 
 def _insert(base: Base, jobs: Sequence[Job], now: datetime) -> dict[str, Added]:
-    """The result for each job. A refused job is left out if the job that had its id or key is gone by now.
+    """The result for each job. A refused job is omitted if the job that had its id or key was deleted meanwhile.
 
     An insert that a unique index refuses waits for the majority like one that is accepted: so an `existing` job is
     stored as safely as one that is added now, even if the reply to the first try was lost.
@@ -122,7 +124,7 @@ def save(base: Base, jobs: Sequence[Job], now: datetime) -> list[SaveResult]:
 def _one_by_one(
     base: Base, jobs: Sequence[Job], stamps: Sequence[str], duplicate: set[int]
 ) -> list[SaveResult]:
-    """Find out which jobs of a batch were accepted, by their stamps: the server reports only how many."""
+    """Find the accepted jobs of a batch by their stamps, because the server reports only their number."""
     left = base["jobs"].find({"id": {"$in": [job.id for job in jobs]}}, {"stamps": 1})
     accepted = {stamp for document in left for stamp in document.get("stamps", ())}
     return [

@@ -1,4 +1,4 @@
-"""The store for many hosts: PostgreSQL 13 or later, directly or through a pooler."""
+"""The store on PostgreSQL 13 or later, directly or through a pooler."""
 
 from queuectl.store.postgres.store import PostgresStore
 

@@ -37,7 +37,7 @@ a name, the database has the name of the user."""
 
 
 class Address(Struct, frozen=True):
-    """Where the queue is. `shown` contains no password; `parts` is for libpq and may contain one."""
+    """The parsed URL of a queue. `shown` contains no password; `parts` is for libpq and may contain one."""
 
     shown: str
     schema: str
@@ -62,7 +62,7 @@ def parse(url: str) -> Address:
 
 
 def identity(url: str) -> str:
-    """A text that is equal for two URLs of one queue, whatever user and options they connect with."""
+    """A text that is equal for all URLs of one queue, independent of the user and the options."""
     address = parse(url)
     found = {
         name: str(address.parts.get(name) or os.environ.get(variable, "")) for name, variable in _IDENTITY
@@ -72,7 +72,7 @@ def identity(url: str) -> str:
 
 
 def _parts(split: SplitResult, query: Options) -> dict[str, Any]:
-    """The options as libpq understands them. Its error is replaced, because that may contain the password."""
+    """The options as libpq parses them. An error of libpq is replaced, because it may contain the password."""
     words = urlencode(query, quote_via=quote)
     try:
         parts = conninfo_to_dict(f"postgresql://{split.netloc}{split.path}{'?' if words else ''}{words}")

@@ -44,18 +44,18 @@ def set_aside(line: Line, damaged: Sequence[Unreadable], aside: SetAside) -> Non
 
 
 def renew(line: Line, worker: str, held: Sequence[AttemptRef], lease: timedelta, _now: object) -> list[Job]:
-    """Renew the leases of attempts that still hold their jobs. Returns these jobs, in the order of `held`."""
+    """Renew the leases of attempts that still have their leases. Returns the jobs, in the order of `held`."""
     ids, attempts = [h.job_id for h in held], [h.attempt_id for h in held]
     fresh = Jobs(*codec.sift(line.rows(SQL["renew"], (worker, ids, attempts, codec.length(lease)))))
     return [fresh[id] for id in dict.fromkeys(ids) if id in fresh]
 
 
 def expired_leases(line: Line, limit: int, _now: object) -> tuple[list[Job], list[Unreadable]]:
-    """Claims whose lease has expired, and such claims that cannot be decoded."""
+    """The claims whose lease has expired. Claims that cannot be decoded are returned separately."""
     return paging.first(lambda count: codec.sift(line.rows(SQL["lapsed"], (count,))), limit)
 
 
 def due_since(line: Line, _now: object) -> dict[str, datetime]:
-    """For each queue, the time since which its longest waiting job has been due."""
+    """For each queue with due jobs, when its longest waiting job became due."""
     rows = line.rows(SQL["due_since"], (DUE_LOOKED_AT,))
     return {queue: codec.nearest(since) for queue, since in rows}

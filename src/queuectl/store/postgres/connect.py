@@ -1,11 +1,11 @@
 """Connections to one database, each lent to one caller at a time. No state is kept in a database session.
 
-Each statement is a transaction of its own, so that a pooler may give every one to another session: no prepared
-statements, no `SET`, no locks beyond the transaction. Session settings (time limits of the server, `durability=fast`)
-are requested in the startup message, unless a pooler refuses them.
+Each statement is a transaction of its own, so that a pooler may run each one in another session. So there are no
+prepared statements, no `SET`, and no locks beyond the transaction. Session settings (time limits of the server,
+`durability=fast`) are requested in the startup message, unless a pooler refuses them.
 
-psycopg's own pool is not used. It connects in threads of its own, and reports to a caller only a timeout and not the
-reason. An error must name a wrong password, and a short command must not start threads.
+psycopg's own pool is not used. It connects in separate threads, and a caller gets only a timeout instead of the reason.
+An error must name a wrong password, for example, and a short command must not start threads.
 """
 
 import select
@@ -29,7 +29,7 @@ TRIES = 5
 CANCEL_SECONDS = 1.0
 LONGEST_PATIENCE = 600.0
 SERVER_SHARE = 0.8
-"""The server's limit for a statement, as a part of the patience: it ends first, so that the outcome is known."""
+"""The server's time limit for a statement, as a part of the patience. It ends first, so that the outcome is known."""
 _OWNER = """SELECT rolname, rolsuper, current_user FROM pg_namespace JOIN pg_roles ON pg_roles.oid = nspowner
     WHERE nspname = %s"""
 
@@ -41,24 +41,24 @@ class Line(psycopg.Connection[tuple[Any, ...]]):
     patience = 10.0
 
     def wait(self, gen: PQGen[Answer], interval: float = 0.1, timeout: float | None = None) -> Answer:  # noqa: ARG002
-        """psycopg's method to wait for an answer, with a time limit."""
+        """Wait for an answer, as psycopg's method does, but with a time limit."""
         return super().wait(_limited(gen, self.patience), min(interval, self.patience))
 
     def rows(self, statement: str, values: Values = (), *, binary: bool = False) -> list[tuple[Any, ...]]:
-        """The rows that a statement returns."""
+        """Run a statement and return its rows."""
         return self.execute(self.named(statement), values or None, binary=binary).fetchall()
 
     def value(self, statement: str, values: Values = ()) -> Any:
-        """The first column of the first row, or None."""
+        """Run a statement and return the first column of its first row, or None."""
         row = self.execute(self.named(statement), values or None).fetchone()
         return row[0] if row else None
 
     def run(self, statement: str, values: Values = ()) -> int:
-        """Run a statement. Returns how many rows it changed."""
+        """Run a statement. Returns the number of changed rows."""
         return self.execute(self.named(statement), values or None).rowcount
 
     def named(self, statement: str) -> bytes:
-        """A statement with the schema filled in."""
+        """The statement with `{schema}` replaced."""
         return statement.replace("{schema}", f'"{self.schema}"').encode()
 
     @contextmanager
@@ -74,12 +74,12 @@ class Line(psycopg.Connection[tuple[Any, ...]]):
 
     @property
     def pooled(self) -> bool:
-        """Whether a pooler is in between: then the server process is not the one that the connection began with."""
+        """Whether there is a pooler: then the server process differs from the one at the start of the connection."""
         return bool(self.value("SELECT pg_backend_pid()") != self.info.backend_pid)
 
     @property
     def stale(self) -> bool:
-        """Whether the server has sent something unrequested: usually that it closes the connection."""
+        """Whether the server has sent an unrequested message, which is usually the end of the connection."""
         if self.closed:
             return True
         poll = select.poll()
@@ -100,7 +100,7 @@ class PostgresSession(PooledSession[Line]):
         self._translator = PostgresTranslator(address.shown, user, address.schema)
 
     def perform(self, work: Callable[..., Answer], args: tuple[Any, ...], *, writing: bool) -> Answer:
-        """Call `work`. A read is repeated once after a lost connection, because reading twice does no harm."""
+        """Call `work`. A read is repeated once after a lost connection, because to read twice does no harm."""
         try:
             return self._try(work, args, writing=writing)
         except ConnectionLost:
@@ -109,7 +109,7 @@ class PostgresSession(PooledSession[Line]):
             return self._try(work, args, writing=False)
 
     def _try(self, work: Callable[..., Answer], args: tuple[Any, ...], *, writing: bool) -> Answer:
-        """Call `work`, and repeat it if the server has undone the transaction, for example after a deadlock."""
+        """Call `work`, and repeat it if the server has rolled the transaction back, for example after a deadlock."""
         for left in reversed(range(TRIES)):
             try:
                 return super().perform(work, args, writing=writing)
@@ -139,7 +139,7 @@ class PostgresSession(PooledSession[Line]):
         return line
 
     def connect(self) -> Line:
-        """A connection to be lent."""
+        """Open a connection that can be lent."""
         return self.open()
 
     def disconnect(self, connection: Line) -> None:
@@ -161,8 +161,8 @@ class PostgresSession(PooledSession[Line]):
         try:
             yield
         except Silence as silence:
-            # Otherwise it goes on in the server, and so does each repetition: for example a commit that waits for a
-            # standby.
+            # Without the cancel the statement continues in the server, and so does each repetition: for example a
+            # commit that waits for a standby.
             with suppress(psycopg.Error):
                 connection.cancel_safe(timeout=CANCEL_SECONDS)
             connection.close()
@@ -175,9 +175,9 @@ class PostgresSession(PooledSession[Line]):
             raise self._fault(connection, error) from error
 
     def _fault(self, line: Line, error: psycopg.Error) -> QueuectlError:
-        """Translate a refusal. If the user lacks a right, the hint names the owner, who has it."""
+        """Translate a refusal. If the user lacks a right, the hint names the owner, who can grant it."""
         if isinstance(error, InsufficientPrivilege):
-            with suppress(psycopg.Error):  # without an answer the hint names no owner
+            with suppress(psycopg.Error):  # if this query fails, the hint names no owner
                 for owner, superuser, role in line.execute(_OWNER, (self.address.schema,)):
                     return self._translator.forbidden(error, owner, role, superuser=superuser)
         return self._translator.refused(error)
@@ -213,20 +213,20 @@ class PostgresSession(PooledSession[Line]):
             usual["target_session_attrs"] = "read-write"
         options = f"{given.get('options', '')} {options}".strip()
         more = {"options": options} if options else {}
-        more["client_encoding"] = "UTF8"  # whatever PGCLIENTENCODING says
+        more["client_encoding"] = "UTF8"  # overrides PGCLIENTENCODING
         return Line.connect(**{**usual, **given, **more}, autocommit=True, prepare_threshold=None)
 
 
 def _limited(gen: PQGen[Answer], seconds: float) -> PQGen[Answer]:
-    """The same steps, with an error when they take too long."""
+    """Run the steps of psycopg's generator. Raises an error if they take too long."""
     deadline = time.monotonic() + seconds
     try:
-        wish = next(gen)
+        wanted = next(gen)
         while True:
-            ready = yield wish
+            ready = yield wanted
             if time.monotonic() > deadline:
                 raise Silence
-            wish = gen.send(ready)
+            wanted = gen.send(ready)
     except StopIteration as end:
         answer: Answer = end.value
         return answer

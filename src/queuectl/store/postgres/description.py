@@ -1,4 +1,4 @@
-"""The settings, versions, sizes and faults of a server, read back from it and not assumed."""
+"""Reads the settings, versions, sizes and faults of a server."""
 
 from typing import Any
 
@@ -50,7 +50,7 @@ UNION ALL SELECT 'chunks of output without a job', count(*) FROM {schema}.output
 
 
 class Server(Struct, frozen=True):
-    """The settings of a server that decide whether a queue can be kept there."""
+    """The settings of a server that decide whether it is suitable for a queue."""
 
     number: int
     version: str
@@ -73,7 +73,7 @@ class Server(Struct, frozen=True):
 
 
 def server(line: Line) -> Server:
-    """The server of this connection, as it is now."""
+    """Read the settings of the server of this connection."""
     # A database without a known encoding (SQL_ASCII) returns bytes.
     facts: list[Any] = [
         fact.decode("ascii", "replace") if isinstance(fact, bytes) else fact for fact in line.rows(_FACTS)[0]
@@ -82,7 +82,7 @@ def server(line: Line) -> Server:
 
 
 def refuse_unfit(found: Server, shown: str, *, fast: bool) -> None:
-    """Refuse a server that cannot keep a queue, or not as safely as requested (guarantee G1)."""
+    """Refuse a server that is not suitable for a queue, or not as safe as requested (guarantee G1)."""
     if found.number < OLDEST:
         raise StoreUnusable(f"{shown} is PostgreSQL {found.version}", "version 13 or later is needed")
     if found.standby:
@@ -111,7 +111,7 @@ def refuse_unfit(found: Server, shown: str, *, fast: bool) -> None:
 
 
 def describe(line: Line, shown: str, listening: str) -> Description:
-    """Settings, versions and sizes."""
+    """The description without a scan: settings, versions and sizes."""
     found, version = server(line), schema.version(line)
     jobs, workers = line.rows(_COUNTS)[0] if version else (0, 0)
     size, replicas, old, prepared, sees = line.rows(_ACTIVITY, (line.schema,))[0]

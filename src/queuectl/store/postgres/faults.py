@@ -1,4 +1,4 @@
-"""Errors of PostgreSQL, of poolers and of the network, as rows for the translator."""
+"""The errors of PostgreSQL, of poolers and of the network, as rows for the translator."""
 
 import re
 
@@ -10,10 +10,10 @@ from queuectl.store.driver.faults import LATER, NETWORK, PASSWORD, REPORT, Row, 
 from queuectl.store.postgres.sql import identifier
 
 AGAIN = (errors.SerializationFailure, errors.DeadlockDetected)
-"""The server undid the whole transaction because of a concurrent one. Nothing was changed; a retry may work at once."""
+"""The server rolled the whole transaction back because of a concurrent one. An immediate retry may succeed."""
 
 FAREWELL = (errors.AdminShutdown, errors.CrashShutdown, errors.CannotConnectNow)
-"""The server ends the session. A commit that was waiting for a standby may still be durable."""
+"""The server ends the session. A commit that was waiting for a standby may still become durable."""
 
 
 class ConnectionLost(StoreUnavailable):
@@ -40,26 +40,26 @@ class PostgresTranslator(Translator):
         )
 
     def unreachable(self, error: Exception) -> QueuectlError:
-        """No connection was made, so nothing was sent."""
+        """The error if no connection was made, so that nothing was sent."""
         text, reason = self.text(error), self.reason(error)
         named = _DATABASE.search(text)
         database = identifier(named[1]) if named else ""
         return self.find(CONNECTING, error, text, reason, database=database) or super().unreachable(error)
 
     def lost(self, *, writing: bool, silent: bool = False) -> QueuectlError:
-        """The connection broke or stayed silent after something was sent. A read after a break is repeatable."""
+        """The error if the connection broke, or the server did not answer, after something was sent."""
         fault = super().lost(writing=writing)
         return fault if writing or silent else ConnectionLost(fault.message, fault.hint)
 
     def refused(self, error: psycopg.Error) -> QueuectlError:
-        """The server answered with an error, and nothing was changed."""
+        """The error if the server answered with an error and changed nothing."""
         reason = self.reason(error)
         known = self.find(ANSWERS, error, reason, reason)
         return known or StoreUnusable(f"{self.shown}: PostgreSQL says: {reason}")
 
     def forbidden(self, error: psycopg.Error, owner: str, role: str, *, superuser: bool) -> QueuectlError:
         """The error for a missing right. `role`: the current user. `superuser`: whether the schema's owner is one."""
-        # A member of a superuser role could become superuser, so the hint does not advise to grant that.
+        # The hint does not advise to grant a superuser role, because its members can become superuser.
         grant = f", or let an administrator run: GRANT {identifier(owner)} TO {identifier(role)}"
         return StoreUnusable(
             f"{self.shown}: {self.reason(error)}",
@@ -78,7 +78,7 @@ class PostgresTranslator(Translator):
 
 
 def _default_user() -> str:
-    """The user that libpq takes if the URL names none."""
+    """The user that libpq uses if the URL names none."""
     found = {option.keyword: option.val for option in psycopg.pq.Conninfo.get_defaults()}
     return (found.get(b"user") or b"NAME").decode()
 
@@ -105,7 +105,7 @@ CONNECTING = (
     *NETWORK,
     Row(("is bad: ", "bad value for "), InvalidInput, "look at the options after the ? of the URL"),
 )  # fmt: skip
-"""Errors of a connection that is not made."""
+"""Errors when a connection cannot be made."""
 
 ANSWERS = (
     Row((errors.ReadOnlySqlTransaction,), StoreUnusable, "connect to the primary, not to a read-only replica"),

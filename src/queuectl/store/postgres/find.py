@@ -15,7 +15,7 @@ from queuectl.store.postgres.sql import fill, statements
 
 SQL = statements("jobs")
 
-# First a page of each table, each by its own indexes; then the page of both, with the bodies of its jobs.
+# First read a page of each table by the indexes of the table; then combine both, and read the bodies of the jobs.
 _PIECE = "(SELECT * FROM {schema}.{table} AS r WHERE {where} ORDER BY {order} LIMIT %s)"
 _FIND = fill(
     "SELECT {columns} FROM ({pieces}) AS r LEFT JOIN {schema}.body USING (number) ORDER BY {order} LIMIT %s"
@@ -32,7 +32,7 @@ _TERMS = {
     "batch": _BODY + "batch = %s)",
     "created_since": _BODY + "created_at >= %s)",
     "ended_before": "finished_at < %s",
-    # Looked up first: otherwise the planner would read all jobs in the requested order until some match.
+    # A subquery finds these numbers first. Otherwise the planner would read all jobs in order until enough match.
     "id_prefix": "r.number = ANY (ARRAY(SELECT number FROM {schema}.body WHERE id BETWEEN %s AND %s))",
     "number": "number = %s",
     "unique_key": _BODY + "unique_key = %s)",
@@ -77,18 +77,21 @@ _ORDERS: dict[Sort, _Order] = {
     "next": _Order("sort_key, number", "(sort_key, number) > (%s, %s)"),
 }
 _WITHIN_STATE = _Order("-number", "-number > %s")
-"""The same order as `created`, written so that only the index of a state fits."""
+"""The same order as `created`, written so that only the index of a state can be used."""
 
 
 class _Piece(Struct, frozen=True):
-    """A page of one table, or of one state in it, read by an index of its own."""
+    """A page of one table, or of one state in it, that a single index can provide."""
 
     table: str
     wanted: Filter
     order: _Order
 
     def statement(self, page: Page, count: int) -> tuple[str, list[Any]]:
-        """The statement for a page as long as the whole page, in case all jobs are in this piece; and its values."""
+        """The statement for this piece, and its values.
+
+        Its length is that of the whole page, as all jobs may be here.
+        """
         where, values = conditions(self.wanted)
         if page.after is not None:
             where, values = (
@@ -100,13 +103,13 @@ class _Piece(Struct, frozen=True):
 
 
 def _pieces(wanted: Filter, sort: Sort) -> Iterator[_Piece]:
-    """The pieces that can contain jobs of a filter: one for each state if an index has the state."""
+    """The pieces that can contain jobs that match. If there is an index for each state: one piece for each state."""
     for table, its_states in _TABLES:
         meant = wanted.states & its_states if wanted.states else its_states
         by_state = sort == "created" and bool(wanted.states)
         apart = by_state or (sort == "updated" and table == "ended")
         for states in [frozenset((state,)) for state in sorted(meant)] if apart else [meant & wanted.states]:
-            # Pending jobs are most of their table, so the order of the table is as fast.
+            # Most jobs of the table are pending, so the index of the whole table is as fast.
             order = _WITHIN_STATE if by_state and states != {"pending"} else _ORDERS[sort]
             if meant:
                 yield _Piece(table, replace(wanted, states=states), order)
@@ -124,6 +127,6 @@ def counts(line: Line, wanted: Filter) -> Counts:
 
 
 def conditions(wanted: Filter) -> tuple[str, list[Any]]:
-    """A filter as SQL over `r`: constant terms and bound values; states as literals, for the partial indexes."""
+    """A filter as SQL about `r`, with bound values. States are literals, so that partial indexes are used."""
     states = [f"state = {state}" for state in filters.literals(wanted.states).split(", ") if state]
     return filters.terms(wanted, _TERMS, [f"({' OR '.join(states)})"] if states else [])

@@ -1,4 +1,4 @@
-"""How changes are learned from PostgreSQL: by notifications if possible, otherwise by polling counters.
+"""Receives changes from PostgreSQL: by notifications if possible, otherwise by polling counters.
 
 The statements that change jobs call the schema's function `ring`, which raises the counter of a topic and sends a
 notification, at most once in 50 ms for each topic. A pooler may give the listening session to another client, so with
@@ -22,7 +22,7 @@ SQL = statements("registry")
 
 
 class Listener(Source):
-    """The notifications of one queue, on a connection of their own. `listens`: False polls the counters only."""
+    """The source of changes of one queue, with its own connection. With `listens=False` it only polls the counters."""
 
     lossy = False
 

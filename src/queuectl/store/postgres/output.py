@@ -1,4 +1,4 @@
-"""The output of commands: chunks are stored while their attempt holds the job, trimmed, and read."""
+"""Stores, trims and reads the output of commands."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ SQL = statements("output")
 
 
 def write(line: Line, chunks: Sequence[Chunk], trims: Sequence[Trim]) -> set[str]:
-    """Store the chunks, then trim. Returns the attempts that do not hold their job."""
+    """Store the chunks, then trim. Returns the attempts that do not have a lease."""
     kept = (
         [chunk.job_id for chunk in chunks],
         [chunk.attempt_id for chunk in chunks],

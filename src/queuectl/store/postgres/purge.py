@@ -18,7 +18,7 @@ SELECT {columns} FROM first LEFT JOIN {schema}.body USING (number) ORDER BY fini
 
 
 def purge(line: Line, wanted: Filter, limit: int, _now: object) -> list[str]:
-    """Delete ended jobs that match, longest ended first. Other jobs stay, whatever the filter says."""
+    """Delete ended jobs that match, longest ended first. Jobs that have not ended are never deleted."""
     where, values = conditions(wanted)
     oldest = files.fill(_OLDEST, {"where": where})
     with line.transaction():

@@ -1,4 +1,4 @@
-"""The registry of workers, their instructions, and the small shared tables."""
+"""Reads and writes the registry of workers, their instructions, and the small shared tables."""
 
 from queuectl.domain.worker import Instruction, Worker, still_instructed
 from queuectl.store.driver import codec
@@ -11,7 +11,7 @@ SQL = statements("registry")
 
 
 def heartbeat(line: Line, worker: Worker) -> Instruction | None:
-    """Enter a worker or renew its entry; `heartbeat` is set. Returns its pending instruction."""
+    """Enter a worker or renew its entry, with the time of the heartbeat. Returns its pending instruction."""
     known = line.rows(SQL["worker_by_id"], (worker.id,))
     seen = known[0][1] if known else None
     left = still_instructed(seen, codec.worker(worker.id, known[0][0]), worker) if known else None
@@ -34,7 +34,7 @@ def pending_instruction(line: Line, worker_id: str) -> Instruction | None:
 
 
 def instruct(line: Line, worker_id: str, instruction: Instruction) -> bool:
-    """Store an instruction for a worker. False if there is no such worker."""
+    """Store an instruction for a worker. Returns False if there is no such worker."""
     known = line.run(SQL["ask"], (instruction, worker_id)) > 0
     line.run(SQL["ring"], ("work",))
     return known

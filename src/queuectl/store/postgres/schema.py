@@ -15,7 +15,7 @@ from queuectl.errors import StoreAbsent, StoreUnusable
 from queuectl.store.postgres.connect import Line
 from queuectl.store.postgres.sql import FOLDER, fill, identifier
 
-# Not `to_regclass`: after a wait for the lock, its cache would still report that the table does not exist.
+# `to_regclass` is not used: after a wait for the lock, its cache would still report a missing table.
 _IS_THERE = """SELECT EXISTS (SELECT FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
     WHERE nspname = %s AND relname = 'migration')"""
 _HAS_SCHEMA = "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = %s)"
@@ -28,14 +28,14 @@ def known(scripts: str = SCRIPTS) -> int:
 
 
 def version(line: Line) -> int:
-    """The schema of the database; 0 where there is none."""
+    """The schema of the database, or 0 if there is none."""
     if not line.value(_IS_THERE, (line.schema,)):
         return 0
     return int(line.value("SELECT coalesce(max(version), 0) FROM {schema}.migration"))
 
 
 def bring_up_to_date(line: Line, shown: str, *, create: bool, scripts: str = SCRIPTS) -> None:
-    """Refuse a newer schema; create or migrate an older one. Without `create` a missing schema is an error."""
+    """Refuse a newer schema, migrate an older one, create a missing one. Without `create` a missing one is an error."""
     newest = known(scripts)
     with _unless_foreign(line, shown, *_OTHER_COLUMNS):
         found = version(line)
@@ -65,7 +65,7 @@ _OTHER_COLUMNS = (
 
 @contextmanager
 def _unless_foreign(line: Line, shown: str, *signs: type[psycopg.Error]) -> Iterator[None]:
-    """Refuse tables with the queue's names that another program has created. Nothing is changed then."""
+    """Refuse tables with our names that another program has created. Then nothing is changed."""
     try:
         yield
     except signs as error:
@@ -90,7 +90,7 @@ def _migrate(line: Line, shown: str, newest: int, scripts: str) -> None:
 
 
 def _rights_needed(line: Line) -> str:
-    """The hint with the command that an owner has to run for the current role. A pooler may have changed the role."""
+    """The hint with the command that the owner has to run for the current role, which a pooler may have changed."""
     schema, role = identifier(line.schema), identifier(line.value("SELECT current_user"))
     if version(line):
         return f"run queuectl status once as the owner of schema {schema}: that upgrades it"

@@ -1,4 +1,4 @@
-"""The statements in the `.sql` files of this package. `{schema}` is replaced when a statement is run."""
+"""Reads the statements in the `.sql` files of this package. `{schema}` is replaced when a statement is run."""
 
 import os
 import re
@@ -8,7 +8,7 @@ from queuectl.store.driver.codec import CHANGING, COLUMNS
 
 FOLDER = os.path.dirname(__file__)
 SAFELY = "SET search_path = pg_catalog, pg_temp"
-"""Makes a function use only the server's own functions, and none that a user of the database has created."""
+"""Makes a function use only the server's own functions, and no function of a user of the database."""
 _READ = {"waiting_for": "waiting_for::text"}
 _FIRST = tuple(column for column in CHANGING if column != "cause")
 """The changing columns of the first schema, whose functions older workers still call."""

@@ -1,4 +1,4 @@
-"""The store contract over PostgreSQL."""
+"""Implements the store contract on PostgreSQL."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -28,7 +28,7 @@ _NOW = statements("jobs")["now"]
 
 
 class PostgresStore(ServerStore[Line, datetime, object]):
-    """Jobs in one schema of a database. `migrations`: the folder of migrations."""
+    """A store in one schema of a PostgreSQL database. `migrations`: the folder of migrations."""
 
     _verbs = Verbs(claim, find, output, purge, registry, write)
     session: PostgresSession
@@ -56,7 +56,7 @@ class PostgresStore(ServerStore[Line, datetime, object]):
         return self.now()
 
     def _moment(self) -> None:
-        """The server reads its own clock."""
+        """None, because the server reads its own clock."""
 
     def _server_time(self, connection: Line) -> int:
         return int(connection.value(_NOW))

@@ -68,5 +68,5 @@ def _why_not(line: Line, job: Job, now: datetime) -> Added:
         return Added("duplicate", holder[0])
     for each in (*damaged, *damaged_holder):
         return verdict.unreadable(job, each)
-    # The job that had the id or the key is gone by now, so the job can be added.
+    # The job that had the id or the key was deleted meanwhile, so this job can be added.
     return add(line, [job], now)[0]

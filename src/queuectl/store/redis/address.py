@@ -1,4 +1,4 @@
-"""The address in a `redis:` URL. Its options are queuectl's own:
+"""The address in a `redis:` URL. All options are options of queuectl:
 
     name        the name of the queue, the prefix of all its keys; default `queuectl`
     listen      `no`: poll, and never subscribe
@@ -31,7 +31,7 @@ _URL = UrlFormat("redis://user:password@host:6379/0")
 
 
 class Address(Struct, frozen=True):
-    """Where the queue is. `shown` contains no password."""
+    """The parsed URL of a queue. `shown` contains no password."""
 
     shown: str
     host: str
@@ -73,19 +73,19 @@ def parse(url: str) -> Address:
 
 
 def identity(url: str) -> str:
-    """A text that is equal for two URLs of one queue, whatever user and options they connect with."""
+    """A text that is equal for all URLs of one queue, independent of the user and the options."""
     address = parse(url)
     return f"{address.host.lower()}:{address.port}/{address.database}|{address.name}"
 
 
 def host_and_port(host: str, port: int) -> str:
-    """`host:port`, without the port where that is the default."""
+    """`host:port`. The default port is omitted."""
     host = f"[{host}]" if ":" in host else host
     return host if port == DEFAULT_PORT else f"{host}:{port}"
 
 
 def _own(options: dict[str, str]) -> str:
-    """The shown options: those that distinguish two queues."""
+    """The options to show: only options that distinguish two queues."""
     shown = [f"name={options['name']}"] if options.get("name", DEFAULT_NAME) != DEFAULT_NAME else []
     if "archive" in options:
         shown.append(f"archive={_shown_archive(options['archive'])}")
@@ -117,7 +117,7 @@ def _split(url: str) -> tuple[SplitResult, dict[str, str]]:
 
 
 def _check(name: str, value: str, *, secret: bool) -> None:
-    """Refuse an unknown option or value. No value is repeated: it may be the archive's URL under a wrong name."""
+    """Refuse an unknown option or value. The error repeats no value: it may be the archive's URL under a wrong name."""
     if name not in _KNOWN:
         fault = unknown_option(name, _KNOWN, secret=secret)
         if name in ("db", "database"):
@@ -146,6 +146,6 @@ def _database(split: SplitResult) -> int:
 def _port(split: SplitResult) -> int:
     try:
         port = DEFAULT_PORT if split.port is None else split.port
-    except ValueError:  # not a number, or larger than any port
+    except ValueError:  # the port is not a number, or too large
         port = 0
     return _URL.port(str(port))

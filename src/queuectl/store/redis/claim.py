@@ -1,4 +1,4 @@
-"""Claim jobs, renew leases, and find expired leases: one script for each."""
+"""Claim jobs, renew leases, and find expired leases. Each function runs one script."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -40,17 +40,17 @@ def set_aside(line: Line, damaged: Sequence[Unreadable], aside: SetAside) -> Non
 
 
 def renew(line: Line, worker: str, held: Sequence[AttemptRef], lease: timedelta, now: str) -> list[Job]:
-    """Renew the leases of these attempts, if they still hold their jobs. Returns these jobs."""
+    """Renew the leases of these attempts, if they still have their leases. Returns the jobs."""
     pairs = [word for each in held for word in (each.job_id, each.attempt_id)]
     return codec.sift(line.run("renew", now, worker, codec.length(lease), *pairs), rows.job)[0]
 
 
 def expired_leases(line: Line, limit: int, now: str) -> tuple[list[Job], list[Unreadable]]:
-    """Claims whose lease has expired, longest ago first, and such claims that cannot be decoded."""
+    """The claims whose lease has expired, longest ago first. Claims that cannot be decoded are returned separately."""
     return paging.first(lambda count: codec.sift(line.run("expired_leases", now, count), rows.job), limit)
 
 
 def due_since(line: Line, now: str) -> dict[str, datetime]:
-    """For each queue, the time since which its longest waiting job has been due."""
+    """For each queue with due jobs, when its longest waiting job became due."""
     rows = line.run("due_since", now, DUE_LOOKED_AT)
     return {queue.decode(): codec.nearest(int(float(since))) for queue, since in rows}

@@ -28,9 +28,9 @@ from queuectl.store.redis.scripts import Script, script
 
 Word = str | bytes | int
 A_TRY = 0.5
-"""Seconds within which a reachable node accepts a connection."""
+"""Time limit in seconds for one node to accept a connection."""
 MOVES = 5
-"""How many MOVED replies in a row are followed."""
+"""Maximum number of consecutive MOVED replies that are followed."""
 
 
 class Line:
@@ -38,9 +38,9 @@ class Line:
 
     tag = ""
     done = 0
-    """How many writing scripts have run since the connection was lent."""
+    """The number of writing scripts that have run since the connection was lent."""
     trust: object = None
-    """Differs from the session's `_trust` after a fault on any connection."""
+    """The session's `_trust` when the server was checked. It differs from the current one after a fault."""
     _moves = 0
     _sock: Any
     host: str
@@ -52,7 +52,7 @@ class Line:
         super().__init__(**options)
 
     def connect(self) -> None:
-        """Connect to the node that had the queue last, or else to another known node, within one patience in all."""
+        """Connect to the node that last had the queue, or to another known node. All tries share one patience."""
         if self._sock:
             return
         failures: list[Exception] = []
@@ -74,7 +74,7 @@ class Line:
         raise failures[-1]
 
     def call(self, *words: Word) -> Any:
-        """The reply to a command; follows MOVED. Raises the server's error, or the error of a broken connection."""
+        """Send a command, follow MOVED, and return the reply. Raises the error of the server or of the connection."""
         for _ in range(MOVES):
             try:
                 return self.say(*words)
@@ -83,8 +83,8 @@ class Line:
         return self.say(*words)
 
     def say(self, *words: Word) -> Any:
-        """The reply of this node to a command."""
-        connection: Any = self  # the library's class, which the classes below add
+        """Send a command to this node and return the reply."""
+        connection: Any = self  # the classes below combine this class with one of the library
         connection.send_command(*words)
         return connection.read_response()
 
@@ -111,11 +111,14 @@ class Line:
             self._moves -= 1
 
     def run(self, name: str, *values: Word) -> Any:
-        """The reply of a script of the Redis driver."""
+        """Run a script of this driver and return its reply."""
         return self.execute(script(name), *values)
 
     def execute(self, wanted: Script, *values: Word) -> Any:
-        """The reply of a script. A server that does not know the script, as after a restart, gets its text."""
+        """Run a script and return its reply.
+
+        If the server does not have the script (after a restart), send its text.
+        """
         try:
             answer = self.call("EVALSHA", wanted.digest, 1, self.tag, *values)
         except NoScriptError:
@@ -144,7 +147,7 @@ class TlsLine(Line, SSLConnection):
 class RedisSession(PooledSession[Line]):
     """Connections to one server. `greet` checks the server before the first request.
 
-    redis-py's pool is not used: it does not know for each connection whether the server was checked since the last
+    redis-py's pool is not used: it does not record for each connection whether the server was checked since the last
     fault.
     """
 
@@ -156,10 +159,13 @@ class RedisSession(PooledSession[Line]):
         self._translator = RedisTranslator(address)
         self.route = Route((address.host, address.port))
         self._trust = object()
-        """Replaced after a fault on any connection: then each connection has to check its server again."""
+        """An object that is replaced after a fault on any connection.
+
+        Then each connection must check its server again.
+        """
 
     def own(self) -> Any:
-        """A new connection for the caller, connected and checked. The caller disconnects it."""
+        """A new connection for the caller, connected and checked. The caller must disconnect it."""
         self.refuse_fork()
         self.refuse_closed()
         return self.connect()
@@ -186,18 +192,18 @@ class RedisSession(PooledSession[Line]):
             return False
 
     def is_reusable(self, connection: Any) -> bool:
-        """Whether every request over the connection got its reply."""
+        """Whether every request over the connection has its reply."""
         return connection._sock is not None
 
     @contextmanager
     def translated(self, connection: Any, *, writing: bool) -> Iterator[None]:
-        """Translate errors of redis-py. An error after a part of the change was made reports that part."""
+        """Translate errors of redis-py. If a part of the change was made before the error, the error reports this."""
         connection.done = 0
         try:
             with self._translated(connecting=False, writing=writing):
                 yield
         except BaseException as error:
-            connection.disconnect()  # the next reply could belong to this request
+            connection.disconnect()  # because the next reply could belong to this request
             if writing and connection.done and isinstance(error, StoreUnavailable | StoreUnusable):
                 raise self._translator.partly(error) from error.__cause__
             raise
@@ -228,7 +234,7 @@ class RedisSession(PooledSession[Line]):
             line.trust = self._trust
             self._check(line)
         except BaseException:
-            line.disconnect()  # otherwise the library would use it further
+            line.disconnect()  # because otherwise the library would reuse the connection
             raise
 
     def _check(self, line: Any) -> None:

@@ -1,4 +1,4 @@
-"""The settings, versions, sizes and faults of a server, read back from it and not assumed."""
+"""Reads the settings, versions, sizes and faults of a server."""
 
 from typing import Any
 
@@ -12,14 +12,14 @@ from queuectl.store.redis.connect import Line
 
 OLDEST = (6, 2)
 FULL = 0.9
-"""The part of maxmemory above which doctor reports a fault."""
+"""The used part of maxmemory above which `doctor` reports a fault."""
 _LEAST = 7
-"""Bytes of a server's log that creating a key needs at least."""
+"""Minimum number of bytes that the creation of a key adds to the server's log."""
 _ACCEPT = "or accept it with ?durability=fast"
 
 
 class Server(Struct, frozen=True, kw_only=True):
-    """The facts about a server that decide whether a queue can be kept there.
+    """The properties of a server that decide whether it is suitable for a queue.
 
     loading    whether it still reads its data from disk: until then its information about the log is wrong
     history    the server and its replication history: different whenever acknowledged writes may have been lost
@@ -56,7 +56,7 @@ class Server(Struct, frozen=True, kw_only=True):
 
 
 def server(line: Line) -> Server:
-    """The server of this connection, as it is now."""
+    """Read the properties of the server of this connection."""
     return _server(_info(line), _settings(line, "*appendfsync*"))
 
 
@@ -83,9 +83,9 @@ def _server(info: dict[str, str], settings: dict[str, str]) -> Server:
 
 
 def _is_first_log(info: dict[str, str]) -> bool:
-    """Whether the log that the server writes now is its first one, and not a rewrite of a complete log.
+    """Whether the server is writing its first log, and not a rewrite of a complete log.
 
-    No field of INFO says that. Until the first log is complete, Redis 6.2 counts no byte as logged, and later
+    No field of INFO shows that. Until the first log is complete, Redis 6.2 counts no byte as logged, and later
     versions count only the bytes that were written meanwhile: fewer than creating the existing keys needs. With more
     bytes the two cases cannot be distinguished, and the log counts as a rewrite.
     """
@@ -96,7 +96,7 @@ def _is_first_log(info: dict[str, str]) -> bool:
 
 
 def refuse_unfit(found: Server, shown: str, user: str | None, *, fast: bool) -> None:
-    """Refuse a server that cannot keep a queue, or not as safely as requested (guarantee G1).
+    """Refuse a server that is not suitable for a queue, or not as safe as requested (guarantee G1).
 
     `user` is the name in the URL; None stands for the default user.
     """
@@ -136,7 +136,7 @@ def _refuse_unsafe(found: Server, shown: str, user: str) -> None:
 
 
 def unsafe(found: Server) -> str | None:
-    """The setting that loses acknowledged jobs, if there is one."""
+    """The setting that makes the server lose acknowledged jobs, or None."""
     if not found.log:
         return "appendonly = no"
     if found.fsync is None:
@@ -160,7 +160,7 @@ def _change(found: Server, setting: str) -> str:
 
 
 def describe(line: Line, shown: str, listening: str) -> Description:
-    """Settings, versions and sizes."""
+    """The description without a scan: settings, versions and sizes."""
     info = _info(line)
     found = _server(info, _settings(line, "*appendfsync*"))
     unseen = "unseen: this user may not look"
@@ -206,7 +206,7 @@ def _faults(found: Server, info: dict[str, str]) -> list[str]:
 
 
 def with_index_faults(line: Line, found: Description) -> Description:
-    """The description with the indexes that do not agree with each other."""
+    """The description with the inconsistencies between indexes."""
     wrong = [
         f"the index {name.decode()} has {size} entries, not {wanted}: keys were changed by hand; restore a backup"
         for name, size, wanted in line.run("check")
@@ -221,7 +221,7 @@ def _info(line: Line) -> dict[str, str]:
 
 
 def _settings(line: Line, pattern: str) -> dict[str, str]:
-    """The settings that match a pattern; empty on a managed server, or for a user who may not read them."""
+    """The settings that match a pattern. Empty if the user may not read them, as on a managed server."""
     try:
         flat = [word.decode() for word in line.call("CONFIG", "GET", pattern)]
     except ResponseError:

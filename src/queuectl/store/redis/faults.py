@@ -1,4 +1,4 @@
-"""Errors of Redis and of the network, as rows for the translator."""
+"""The errors of Redis and of the network, as rows for the translator."""
 
 import re
 
@@ -19,9 +19,9 @@ from queuectl.store.driver.faults import (
 from queuectl.store.redis.address import Address
 
 SPOKEN = (exceptions.BusyLoadingError, exceptions.AuthenticationError)
-"""The library treats these as a broken connection, but the server has answered, and changed nothing."""
+"""Errors that the library treats as a broken connection although the server has answered and changed nothing."""
 BROKEN = (exceptions.ConnectionError, exceptions.TimeoutError, OSError)
-"""A connection that broke, stayed silent, or was never made."""
+"""Errors of a connection that broke, got no answer, or was not made."""
 RIGHTS = (
     "+@string +@hash +@stream +exists +unlink +rename +pexpire "
     "+sadd +srem +sismember +smembers +sunion "
@@ -36,7 +36,7 @@ _ANOTHER_SERVER = ("READONLY", "read only replica", "LOADING", "MASTERDOWN", "CL
 
 
 def is_doubtful(error: Exception) -> bool:
-    """Whether the address may lead to another server, or to other data, from now on, on every connection."""
+    """Whether after this error the address may lead to another server or to other data, on every connection."""
     return isinstance(error, BROKEN) or any(word in _text(error) for word in _ANOTHER_SERVER)
 
 
@@ -60,7 +60,7 @@ class RedisTranslator(Translator):
         self.connecting = (*ANSWERS, *(_TLS_SILENCE if address.tls else ()), *NETWORK)
 
     def refused(self, error: Exception) -> QueuectlError:
-        """The server answered with an error, and nothing was changed."""
+        """The error if the server answered with an error and changed nothing."""
         if isinstance(error, exceptions.DataError):
             return InvalidInput(f"{self.shown}: {self.text(error)}")
         reason = self.reason(error)
@@ -72,7 +72,7 @@ class RedisTranslator(Translator):
         return OutcomeUnknown(f"{refusal.message}; a part was done before", refusal.hint or REPEAT)
 
     def text(self, error: Exception) -> str:
-        """The whole text. The library removes the first word of errors that it knows."""
+        """The full text of the error. The library removes the first word of some errors."""
         return _text(error)
 
     def reason(self, error: Exception) -> str:
@@ -95,7 +95,7 @@ _DIALLED = re.compile(r"^Error \d+ connecting to \S+\. ")
 _TLS_SILENCE = (
     Row(("imed out", "Timeout "), StoreUnavailable, f"{ROUTE}; or does it not speak TLS?", UNREACHABLE),
 )
-"""A server without TLS does not answer the handshake."""
+"""The row for a server without TLS, which does not answer the handshake."""
 
 ANSWERS = (
     Row(("WRONGPASS", "invalid username-password", "invalid password", "Authentication required", "NOAUTH"),

@@ -18,9 +18,9 @@ from queuectl.store.redis.connect import Line
 
 Row = Sequence[bytes | None]
 STRIDE = 500
-"""Jobs in one reply."""
+"""Number of jobs in one reply."""
 FEW = 1000
-"""Up to this many jobs are read whole and sorted here."""
+"""Up to this many jobs are read completely and sorted in this process."""
 
 
 def get(line: Line, ids: Sequence[str]) -> Jobs:
@@ -31,7 +31,7 @@ def get(line: Line, ids: Sequence[str]) -> Jobs:
 
 def find(line: Line, wanted: Filter, page: Page) -> Found:
     """One page. One more job is read, which shows whether another page follows."""
-    filters.literals(wanted.states)  # refuses an unknown state
+    filters.literals(wanted.states)  # called only because it refuses an unknown state
     after = None if page.after is None else codec.parse_cursor(page.after, page.sort)
     numbers, damaged = _candidates(line, wanted), list[Unreadable]()
     if numbers is None:
@@ -46,7 +46,7 @@ def find(line: Line, wanted: Filter, page: Page) -> Found:
 
 
 def counts(line: Line, wanted: Filter) -> Counts:
-    """The number of jobs per queue and state, with the archive's. Uses stored counts if the filter allows that."""
+    """The number of jobs per queue and state, with archived jobs. Uses stored counts if the filter allows that."""
     filters.literals(wanted.states)
     if filters.has_sums(wanted):
         stored = (_standings(flat) for flat in line.run("counts"))
@@ -63,7 +63,7 @@ def _standings(flat: list[bytes]) -> Iterator[tuple[str, State, int]]:
 
 
 def _few(line: Line, wanted: Filter) -> Iterable[Job] | None:
-    """All jobs that match, in no order, if an index has the candidates and they are few; otherwise None."""
+    """All jobs that match, unordered, if an index contains the candidates and they are few. Otherwise None."""
     numbers = _candidates(line, wanted)
     return None if numbers is None else _matching(line, wanted, numbers, [])
 
@@ -82,7 +82,7 @@ def _latest(
     after: tuple[int, ...] | None,
     damaged: list[Unreadable],
 ) -> Iterator[Job]:
-    """The jobs with these numbers that match, newest first, after a position. Reads jobs only as they are needed."""
+    """The jobs with these numbers that match, newest first, after a position. Jobs are read only when needed."""
     last = None if after is None else -after[0]
     places = sorted((int(number) for number in numbers), reverse=True)
     rest = [f"{number:016}" for number in places if last is None or number < last]
@@ -113,7 +113,7 @@ def _beginning(line: Line, prefix: str) -> list[bytes | str] | None:
 
 
 def _mark(wanted: Filter) -> str | None:
-    """The index of the jobs with a key, a batch or a tag; None if the filter names none of these."""
+    """The index of the jobs with the filter's key, batch or tag. None if the filter has none of these."""
     for name, value in (("key", wanted.unique_key), ("batch", wanted.batch), ("tag", wanted.tag)):
         if value is not None:
             return f"by:{name}:{value}"
@@ -128,7 +128,7 @@ def _walk(
     stride: int,
     damaged: list[Unreadable],
 ) -> Iterator[Job]:
-    """The jobs that match, in the order, after a position. Reads the index of a group or of the states if that has
+    """The jobs that match, in order, after a position. Reads the index of a group or of the states if that has
     this order, otherwise the index of all jobs.
 
     `stride` is how many rows the first read has; later reads have more.
@@ -165,7 +165,7 @@ def _readable(found: Iterable[Row]) -> Iterator[Job]:
 
 
 def _end(job: Job) -> tuple[int, int]:
-    """The position of a job in the order of ends: 0 for a job that was retried meanwhile, and is not deleted."""
+    """The position of a job in the order of ends. Returns 0 for a job that was retried meanwhile."""
     return (0 if job.finished_at is None else codec.micros(job.finished_at), job.number)
 
 
@@ -179,9 +179,7 @@ def _along(line: Line, indexes: list[str], start: str, last: str, stride: int) -
         if len(numbers) < stride:
             return
         end, stride = scores[-1].decode(), stride * 2
-        if (
-            len(indexes) > 1
-        ):  # no two jobs have the same score here, so the next read begins after the last one
+        if len(indexes) > 1:  # each score is unique here, so the next read begins after the last score
             start = f"({end}"
             continue
         skipped = (skipped if end == start else 0) + sum(score.decode() == end for score in scores)
@@ -193,7 +191,7 @@ def _score(sort: Sort, after: tuple[int, ...]) -> int:
 
 
 def by_number(line: Line, numbers: Sequence[int]) -> tuple[list[Job], list[Unreadable]]:
-    """The jobs with these numbers; the second list has those that cannot be decoded."""
+    """The jobs with these numbers. The second list contains the jobs that cannot be decoded."""
     damaged = list[Unreadable]()
     keys = [f"{number:016}" for number in numbers]
     return list(_fetch(line, "number", keys, Filter(), damaged)), damaged
@@ -202,7 +200,7 @@ def by_number(line: Line, numbers: Sequence[int]) -> tuple[list[Job], list[Unrea
 def _fetch(
     line: Line, by: str, keys: Sequence[bytes | str], wanted: Filter, damaged: list[Unreadable]
 ) -> Iterator[Job]:
-    """The jobs with these keys, in order. Deleted jobs are left out."""
+    """The jobs with these keys, in order. Deleted jobs are omitted."""
     for start in range(0, len(keys), STRIDE):
         for row in line.run("fetch", by, *keys[start : start + STRIDE]):
             job = _decoded(row, wanted, damaged)

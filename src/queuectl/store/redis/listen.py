@@ -1,4 +1,4 @@
-"""How changes are learned from Redis: by messages if a subscription is possible, otherwise by polling counters.
+"""Receives changes from Redis: by messages if a subscription is possible, otherwise by polling counters.
 
 The scripts that change jobs raise the counter of a topic and publish a message, at most once in 50 ms for each topic.
 
@@ -26,7 +26,7 @@ _CHANNEL = "bells"
 
 
 class Listener(Source):
-    """The messages of one queue, on a connection of their own. `listens`: False polls the counters only."""
+    """The source of changes of one queue, with its own connection. With `listens=False` it only polls the counters."""
 
     def __init__(self, session: RedisSession, *, listens: bool) -> None:
         self._session, self._listens = session, listens
@@ -46,7 +46,7 @@ class Listener(Source):
         self._check_later()
 
     def _subscribed(self) -> Any:
-        """A connection that receives messages; None if this is not possible, now or ever."""
+        """A connection that receives messages, or None if a subscription is not possible."""
         line, self._silent = self._session.own(), False
         try:
             line.call("SUBSCRIBE", line.key(_CHANNEL))
@@ -86,13 +86,13 @@ class Listener(Source):
                 yield message[2].decode()
 
     def _check(self) -> None:
-        """Send a PING; raise if the last one got no reply."""
+        """Send a PING. Raises an error if the last PING got no reply."""
         if self._silent:
             self.close()
             raise Lost
         self._silent = True
         self._check_later()
-        with suppress(RedisError, OSError):  # the next read meets the same error
+        with suppress(RedisError, OSError):  # ignored, because the next read raises the same error
             self._line.send_command("PING")
 
     def _check_later(self) -> None:

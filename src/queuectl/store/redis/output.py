@@ -1,4 +1,4 @@
-"""The output of commands: chunks in a sorted set for each attempt, ordered by their numbers."""
+"""Stores, trims and reads the output of commands: each attempt has a sorted set of its chunks."""
 
 from collections.abc import Iterator, Sequence
 
@@ -13,7 +13,7 @@ _unpack = msgspec.msgpack.Decoder(tuple[int, int, int, bytes]).decode
 
 
 def write(line: Line, chunks: Sequence[Chunk], trims: Sequence[Trim]) -> set[str]:
-    """Store the chunks, then trim. Returns the attempts that do not hold their job."""
+    """Store the chunks, then trim. Returns the attempts that do not have a lease."""
     kept = [word for c in chunks for word in (c.job_id, c.attempt_id, c.n, _packed(c))]
     cut = [word for t in trims for word in (t.job_id, t.attempt_id, t.after, t.before)]
     return {refused.decode() for refused in line.run("write_output", len(chunks), *kept, *cut)}
@@ -32,7 +32,7 @@ def exists(line: Line, attempt_id: str) -> bool:
 
 
 def of_jobs(line: Line, numbers: Sequence[int], limit: int = 256) -> Iterator[list[tuple[int, Chunk]]]:
-    """All chunks of all attempts of jobs, some at a time, each with the number of its job."""
+    """Yields all chunks of all attempts of these jobs, in batches, each chunk with the number of its job."""
     left, attempt, n = [f"{number:016}" for number in numbers], "", 0
     while found := line.run("read_outputs", limit, attempt, n, *left):
         for number, each, pieces in found:

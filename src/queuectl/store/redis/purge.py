@@ -11,14 +11,14 @@ from queuectl.store.redis.write import AT_ONCE
 
 
 def purge(line: Line, wanted: Filter, limit: int, now: str) -> list[str]:
-    """Delete ended jobs that match, longest ended first. Other jobs stay, whatever the filter says."""
+    """Delete ended jobs that match, longest ended first. Jobs that have not ended are never deleted."""
     found = oldest(line, wanted, limit)
     gone = delete(line, found, now)
     return [job.id for job in found if job.number in gone]
 
 
 def oldest(line: Line, wanted: Filter, limit: int) -> list[Job]:
-    """The jobs that match and ended longest ago."""
+    """The matching jobs that ended longest ago."""
     return list(islice(find.ended(line, wanted, limit), limit))
 
 
@@ -30,7 +30,10 @@ def discard(line: Line, numbers: Sequence[int], now: str) -> list[int]:
 
 
 def delete(line: Line, jobs: Sequence[Job], now: str) -> set[int]:
-    """Delete these jobs if they have not changed since. Returns the numbers of the deleted jobs."""
+    """Delete these jobs, except jobs that have changed since they were read.
+
+    Returns the numbers of the deleted jobs.
+    """
     gone = set[int]()
     for start in range(0, len(jobs), AT_ONCE):
         batch = jobs[start : start + AT_ONCE]

@@ -1,4 +1,4 @@
-"""The registry of workers, their instructions, and the small shared tables."""
+"""Reads and writes the registry of workers, their instructions, and the small shared tables."""
 
 from queuectl.domain.worker import Instruction, Worker, still_instructed
 from queuectl.store.driver import codec
@@ -7,7 +7,7 @@ from queuectl.store.redis.connect import Line
 
 
 def heartbeat(line: Line, worker: Worker) -> Instruction | None:
-    """Enter a worker or renew its entry; `heartbeat` is set. Returns its pending instruction."""
+    """Enter a worker or renew its entry, with the time of the heartbeat. Returns its pending instruction."""
     known = line.call("HGET", line.key("workers"), worker.id)
     seen = pending_instruction(line, worker.id)
     left = still_instructed(seen, codec.worker(worker.id, known), worker) if known else None
@@ -20,7 +20,7 @@ def pending_instruction(line: Line, worker_id: str) -> Instruction | None:
 
 
 def instruct(line: Line, worker_id: str, instruction: Instruction) -> bool:
-    """Store an instruction for a worker. False if there is no such worker."""
+    """Store an instruction for a worker. Returns False if there is no such worker."""
     return bool(line.run("instruct", worker_id, instruction))
 
 

@@ -1,4 +1,4 @@
-"""The nodes to connect to: the server in the URL, or, in a cluster, the node that has the queue.
+"""Chooses the node to connect to: the server in the URL or, in a cluster, the node that has the queue.
 
 All keys of a queue are in one slot of a cluster, so one node has them. Every other node refuses a command and names
 that node (MOVED). A `Route` remembers that node first, and the other nodes after it: if the node is gone, another one
@@ -15,7 +15,7 @@ Node = tuple[str, int]
 
 
 class Route:
-    """The nodes that may have the queue, the likeliest first."""
+    """The nodes that may have the queue, the most likely one first."""
 
     def __init__(self, home: Node) -> None:
         self._lock = threading.Lock()
@@ -27,20 +27,20 @@ class Route:
             return list(self._nodes)
 
     def prefer(self, node: Node) -> None:
-        """This node has the queue: it comes first."""
+        """Put this node first, because it has the queue."""
         with self._lock:
             self._nodes = [node, *(other for other in self._nodes if other != node)]
 
     def avoid(self, node: Node) -> None:
-        """This node cannot be reached now: it comes last."""
+        """Put this node last, because it cannot be reached now."""
         with self._lock:
             self._nodes.sort(key=lambda other: other == node)
 
     def learn(self, line: Any) -> None:
-        """Ask a node of a cluster for the other nodes."""
+        """Query a node of a cluster for the other nodes."""
         try:
             ranges = line.call("CLUSTER", "SLOTS")
-        except ResponseError:  # the user may not ask: then only the nodes that are known already can be used
+        except ResponseError:  # the user may not run this query: only already known nodes can be used
             return
         entries = [entry for found in ranges for entry in found[2:]]
         named = [((entry[0] or b"").decode().strip("?") or line.host, entry[1]) for entry in entries]

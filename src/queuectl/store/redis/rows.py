@@ -1,4 +1,4 @@
-"""A job in the form in which scripts take and return it.
+"""Converts a job to the form that scripts accept and return.
 
 The values that scripts read are fields of a hash, as decimal text. The scripts do not read the other values that
 change: those are one JSON text (`rest`). The spec is a field that is written once.
@@ -49,12 +49,12 @@ _rests = msgspec.json.Decoder(list[Any])
 
 
 def new(job: Job) -> bytes:
-    """A job for `add`."""
+    """Pack a job for the script `add`."""
     return _packed({**_changing(job), **_once(job)})
 
 
 def batches(packed: Sequence[bytes], count: int, size: int) -> Iterator[Sequence[bytes]]:
-    """Split into pieces of at most `count` jobs and about `size` bytes, because a script blocks all other clients."""
+    """Split packed jobs into batches of at most `count` jobs and about `size` bytes: a script blocks other clients."""
     start = weight = 0
     for place, job in enumerate(packed):
         weight += len(job)
@@ -80,13 +80,13 @@ def _once(job: Job) -> dict[str, Any]:
 
 
 def changed(job: Job) -> bytes:
-    """A job for `save`."""
+    """Pack a job for the script `save`."""
     asked = True if job.lease and job.cancel_requested else None
     return _packed({**_changing(job), "id": job.id, "asked": asked})
 
 
 def job(row: Sequence[Any]) -> Job:
-    """The job out of a row. Raises UnreadableJob."""
+    """Decode a row into a job. Raises UnreadableJob."""
     known = {name: _value(name, part) for name, part in zip(FIELDS, row, strict=True) if part is not None}
     try:
         known |= zip(_REST, _rests.decode(known["rest"]), strict=True)
@@ -96,12 +96,12 @@ def job(row: Sequence[Any]) -> Job:
 
 
 def standing(row: Sequence[Any]) -> tuple[str, str]:
-    """State and queue of a row, each empty if the row has none."""
+    """The state and the queue in a row. Each is empty if the row has none."""
     return tuple((row[FIELDS.index(name)] or b"").decode(errors="replace") for name in ("state", "queue"))  # type: ignore[return-value]
 
 
 def _value(name: str, part: bytes) -> Any:
-    """A number, or the text if it is not a number."""
+    """Convert a text to a number if it is one."""
     text = part.decode(errors="backslashreplace")
     return int(text) if name in _NUMBERS and _WHOLE.fullmatch(text) else text
 

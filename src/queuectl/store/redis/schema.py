@@ -1,4 +1,4 @@
-"""The check at the start of a connection: the schema of the queue, and whether it has an archive.
+"""Checks the schema and the archive of the queue at the start of each connection.
 
 A program refuses a newer schema. Nothing has to be created in Redis beforehand.
 """
@@ -11,7 +11,7 @@ NEWEST = 1
 
 
 def begin(line: Line, shown: str, history: str, *, create: bool, archives: bool) -> None:
-    """Refuse a newer schema, and a queue whose archive was not named. Without `create` the queue has to exist.
+    """Refuse a newer schema, and a queue with an archive if the URL names none. Without `create` the queue must exist.
 
     `history` changes whenever the server may have lost acknowledged writes.
     """

@@ -1,7 +1,7 @@
-"""Lua scripts. A script is a file of `scripts/`, preceded by the libraries that its head names.
+"""Loads Lua scripts. A script is a file of `scripts/`, preceded by the libraries that its head names.
 
 `-- uses: clock, job` in the head of a script names `lib/clock.lua` and `lib/job.lua`; a library may name others. A
-server knows a script by the digest of its whole text, so the text is sent once for each start of the server.
+server identifies a script by the digest of its text, so the text is sent once for each start of the server.
 """
 
 import os
@@ -18,7 +18,7 @@ _USES, _READS = re.compile(r"^-- uses: (.+)$", re.MULTILINE), "\n-- Changes noth
 
 
 class Script(Struct, frozen=True):
-    """One script: its text, the digest by which a server knows it, and whether it changes nothing."""
+    """One script: its text, the digest by which a server identifies it, and whether it changes nothing."""
 
     text: str
     digest: str

@@ -1,4 +1,4 @@
-"""The store contract over Redis."""
+"""Implements the store contract on Redis."""
 
 from collections.abc import Callable
 from contextlib import closing
@@ -15,7 +15,7 @@ from queuectl.store.redis.listen import Listener
 
 
 class RedisStore(ServerStore[Line, str, str]):
-    """Jobs in the keys of one queue. `ARCHIVES`: whether the queue has an archive."""
+    """A store in the keys of one queue in Redis. `ARCHIVES`: whether the queue has an archive."""
 
     ARCHIVES = False
     _verbs = Verbs(claim, find, output, purge, registry, write)
@@ -38,7 +38,7 @@ class RedisStore(ServerStore[Line, str, str]):
         super().__init__(session, Listener(session, listens=self._address.listens), token, clock)
 
     def _moment(self) -> str:
-        """The time for a script; empty text for the server's clock."""
+        """The time for a script. An empty text means the server's clock."""
         return "" if self._given is None else str(codec.micros(self._given.now()))
 
     _now = _moment
@@ -50,7 +50,7 @@ class RedisStore(ServerStore[Line, str, str]):
     def _describe(self, connection: Line, thorough: bool) -> Description:
         if thorough:
             with closing(self.subscribe(())) as probe:
-                probe.wait(0)  # tests whether this user may subscribe
+                probe.wait(0)  # detects whether this user may subscribe
         listens = self._listener.is_subscribed if thorough else self._address.listens
         listening = "messages" if listens else "polling"
         found = description.describe(connection, self._address.shown, listening)
@@ -65,6 +65,7 @@ class RedisStore(ServerStore[Line, str, str]):
             self.session.route.learn(connection)
             if not connection.leads_to_the_queue():
                 return
-            found = description.server(connection)  # the server may have become a primary just now
+            # Read now, because the server may have just become a primary.
+            found = description.server(connection)
         description.refuse_unfit(found, shown, self._address.user, fast=self._fast)
         schema.begin(connection, shown, found.history, create=self._create, archives=self.ARCHIVES)

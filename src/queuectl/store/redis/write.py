@@ -13,13 +13,13 @@ from queuectl.store.redis import rows
 from queuectl.store.redis.connect import Line
 
 Swapped = SaveResult | Literal["absent", "past"]
-"""absent: there is no such job. past: the job is in the archive."""
+"""The result of a script's save. `absent`: the job does not exist. `past`: the job is in the archive."""
 AT_ONCE, BYTES_AT_ONCE = 500, 4 << 20
-"""Jobs and bytes in one script, which blocks all other clients while it runs."""
+"""Maximum number of jobs and bytes in one script. A running script blocks all other clients."""
 
 
 class NumberFloorUnknown(Exception):
-    """The server may have lost numbers that the archive has: ask the archive for its greatest number first."""
+    """The server may have lost numbers of archived jobs: first the greatest number of the archive must be read."""
 
 
 def add(line: Line, jobs: Sequence[Job], now: str) -> list[Added]:
@@ -28,7 +28,7 @@ def add(line: Line, jobs: Sequence[Job], now: str) -> list[Added]:
 
 
 def try_add(line: Line, jobs: Sequence[Job], now: str) -> list[Added | None]:
-    """Insert the jobs whose ids are absent; None for a job whose id is in the archive. Raises NumberFloorUnknown."""
+    """Insert the jobs whose ids are absent. The result is None for an archived id. Raises NumberFloorUnknown."""
     answers = list[Added | None]()
     for batch in rows.batches([rows.new(job) for job in jobs], AT_ONCE, BYTES_AT_ONCE):
         added, said = jobs[len(answers) : len(answers) + len(batch)], line.run("add", now, *batch)
