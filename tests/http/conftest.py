@@ -1,19 +1,15 @@
 """The HTTP application on a free port of this machine, over a store of its own."""
 
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import uvicorn
 from starlette.requests import Request
 
-from facts import eventually
 from http_client import Client
+from http_server import serving
 from queuectl.errors import Unauthenticated
-from queuectl.http.app import application
 from queuectl.http.call import Caller
-from queuectl.http.routes import ROUTES
 from queuectl.http.server_state import ServerState
 from queuectl.service.local_queue import LocalQueue
 from queuectl.service.settings import Sources
@@ -34,7 +30,7 @@ class FixedTokens:
 
 @pytest.fixture
 def queue(tmp_path: Path) -> Iterator[LocalQueue]:
-    store = SqliteStore(f"sqlite:///{tmp_path}/queue.db")
+    store = SqliteStore(f"{tmp_path}/queue.db")
     store.migrate()
     queue = LocalQueue(store, Sources({}, None, lambda text: None))
     yield queue
@@ -49,13 +45,5 @@ def state(queue: LocalQueue) -> ServerState:
 @pytest.fixture
 def server(state: ServerState) -> Iterator[Client]:
     """The application in a thread of this process; the client has the token of an administrator."""
-    config = uvicorn.Config(application(state, ROUTES), port=0, log_level="warning", proxy_headers=False)
-    running = uvicorn.Server(config)
-    thread = threading.Thread(target=running.run)
-    thread.start()
-    eventually(lambda: running.started)
-    port = running.servers[0].sockets[0].getsockname()[1]
-    yield Client(port, "admin")
-    running.should_exit = True
-    thread.join()
-    state.pool.shutdown()
+    with serving(state) as port:
+        yield Client(port, "admin")

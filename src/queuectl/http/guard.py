@@ -59,12 +59,13 @@ class GuardedProtocol(HttpToolsProtocol):
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        probes_only = self._admission != "open"
-        if refusal := check_head(self._limits, self.url, self.headers, probes_only=probes_only):
+        probes_only, upgrades = self._admission != "open", self.parser.should_upgrade()
+        refusal = check_head(self._limits, self.url, self.headers, probes_only=probes_only, upgrades=upgrades)
+        if refusal:
             self._refusal = refusal
             raise refusal  # the parser stops, and `send_400_response` is called
         super().on_headers_complete()
-        self.cycle.keep_alive = self.cycle.keep_alive and not probes_only
+        self.cycle.keep_alive = self.cycle.keep_alive and not probes_only and not upgrades
         self._progress += 1
         self._await_body()
 

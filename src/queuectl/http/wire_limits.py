@@ -42,12 +42,18 @@ class WireLimits(Struct, frozen=True):
 
 
 def check_head(
-    limits: WireLimits, url: bytes, headers: Sequence[tuple[bytes, bytes]], *, probes_only: bool
+    limits: WireLimits,
+    url: bytes,
+    headers: Sequence[tuple[bytes, bytes]],
+    *,
+    probes_only: bool,
+    upgrades: bool,
 ) -> Refusal | None:
     """The refusal of a head. `headers` have names in lower case.
 
     Two readers of the same bytes must not see two requests: that is how requests are smuggled past a proxy. So a length
-    that is given twice, and a length beside `Transfer-Encoding`, are refused.
+    that is given twice, and a length beside `Transfer-Encoding`, are refused. A request with `Upgrade` is answered as
+    if it were a plain one, but the parser skips its body, so it must not have one.
     """
     if len(url) > limits.url:
         return Refusal("too_large", f"the URL is longer than {limits.url} bytes", status=414)
@@ -58,8 +64,11 @@ def check_head(
     if _count(headers, b"host") != 1:
         return Refusal("invalid_input", "the request must have one header Host")
     lengths = [value for name, value in headers if name == b"content-length"]
-    if len(lengths) + (_count(headers, b"transfer-encoding") > 0) > 1 or not all(map(bytes.isdigit, lengths)):
+    encodings = _count(headers, b"transfer-encoding")
+    if len(lengths) + encodings > 1 or not all(map(bytes.isdigit, lengths)):
         return Refusal("invalid_input", "the length of the body is not clear")
+    if upgrades and (lengths or encodings):
+        return Refusal("invalid_input", "the connection cannot be upgraded", "leave out the header Upgrade")
     if probes_only and not url.partition(b"?")[0].decode("latin-1").endswith(PROBES):
         return Refusal("too_many", "too many connections are open")
     return None

@@ -1,0 +1,46 @@
+"""The server in a thread of this process, on a free port, with bounds that a test chooses."""
+
+import asyncio
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+
+from facts import eventually
+from queuectl.http import listen
+from queuectl.http.app import application
+from queuectl.http.forwarded import Forwarded, proxies
+from queuectl.http.routes import ROUTES
+from queuectl.http.server import Server
+from queuectl.http.server_state import ServerState
+from queuectl.http.table import Route
+from queuectl.http.wire_limits import Connections, WireLimits
+
+USUAL = WireLimits()
+
+
+@contextmanager
+def serving(
+    state: ServerState,
+    wire: WireLimits = USUAL,
+    routes: Sequence[Route] = ROUTES,
+    *,
+    trusted: Sequence[str] = (),
+    grace: float = 10.0,
+) -> Iterator[int]:
+    """Serve these routes while the block runs; the port."""
+    is_proxy = proxies(trusted)
+    loops = list[asyncio.AbstractEventLoop]()
+    with closing(listen.open_all("127.0.0.1", ["127.0.0.1"], 0, None)) as sockets:
+        app = Forwarded(application(state, routes), state.root, is_proxy, wire.per_peer)
+        server = Server(app, state, Connections(wire, is_proxy), grace=grace)
+        server.on_start = lambda: loops.append(asyncio.get_running_loop())
+        thread = threading.Thread(target=server.run, args=(sockets.all,))
+        thread.start()
+        eventually(lambda: loops)
+        try:
+            yield sockets.port
+        finally:
+            if thread.is_alive():
+                loops[0].call_soon_threadsafe(server.end)
+            thread.join()
+            state.pool.shutdown()
