@@ -16,6 +16,7 @@ TYPE_CHECKING = False  # `typing` is not imported: that takes longer than this w
 if TYPE_CHECKING:
     from queuectl.errors import (
         Conflict,
+        Forbidden,
         InvalidInput,
         NotFound,
         OutcomeUnknown,
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
         StoreError,
         StoreUnavailable,
         StoreUnusable,
+        Unauthenticated,
         UnreadableJob,
     )
     from queuectl.python.async_queue import AsyncQueue
@@ -43,9 +45,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Added", "AsyncQueue", "Attempt", "Attention", "Change", "Check", "ClosedQueue", "Conflict", "Diagnosis",
-    "Explanation", "InvalidInput", "Job", "NotFound", "OutcomeUnknown", "Output", "Part", "Queue",
+    "Explanation", "Forbidden", "InvalidInput", "Job", "NotFound", "OutcomeUnknown", "Output", "Part", "Queue",
     "QueueStatus", "QueuectlError", "Setting", "Slot", "Status", "StoreError", "StoreUnavailable",
-    "StoreUnusable", "UnreadableJob", "WaitTimeout", "Worker",
+    "StoreUnusable", "Unauthenticated", "UnreadableJob", "WaitTimeout", "Worker",
 ]  # fmt: skip
 
 _MODULES = {

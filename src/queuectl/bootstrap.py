@@ -11,6 +11,9 @@ from queuectl import config
 from queuectl.errors import InvalidInput, QueuectlError, StoreAbsent, StoreError, StoreUnusable
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine
+    from typing import Any
+
     from queuectl.config import Settings
     from queuectl.service.local_queue import LocalQueue
     from queuectl.service.settings import Sources
@@ -80,6 +83,38 @@ def open_queue(
 
     may = create if missing == "create" else None
     return LocalQueue(empty, sources, create=may, absent=True, own_clock=may is None or is_local(url))
+
+
+def join_transaction(
+    sources: "Sources", connection: object, wait: "Callable[[Coroutine[Any, Any, Any]], Any] | None" = None
+) -> "LocalQueue":
+    """The queue inside the transaction of the caller's connection; its jobs are there when the caller commits.
+
+    `wait` runs a coroutine for an asynchronous connection. Raises InvalidInput for a store without such transactions.
+    """
+    from typing import cast
+
+    from queuectl.service.local_queue import LocalQueue
+
+    url = store_url(sources)
+    scheme = url.partition(":")[0]
+    if scheme in POSTGRES:
+        with _extra("postgres", "psycopg"):
+            from queuectl.store.postgres import joined as in_postgres
+        return LocalQueue(cast("Store", in_postgres.store(connection, url, wait)), sources)
+    if scheme == "sqlite" and wait is None:
+        from queuectl.store.sqlite import joined as in_sqlite
+
+        return LocalQueue(cast("Store", in_sqlite.store(connection, sqlite_path(url))), sources)
+    if scheme == "sqlite":
+        raise InvalidInput(
+            "connection: AsyncQueue takes none for a SQLite file",
+            "use Queue, in the thread of the connection",
+        )
+    raise InvalidInput(
+        f"connection: a job cannot join a transaction of {'MongoDB' if scheme in MONGODB else 'Redis'}",
+        "enqueue after the commit, with an id made of the key of the row",
+    )
 
 
 def _user_directory(variable: str, below_home: str) -> str:

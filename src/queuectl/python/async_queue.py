@@ -11,8 +11,8 @@ import os
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, suppress
 from functools import partial, update_wrapper, wraps
 from itertools import islice
 from types import TracebackType
@@ -22,6 +22,7 @@ from queuectl.domain.job import Job as StoredJob
 from queuectl.errors import StoreUnavailable
 from queuectl.python.arguments import Command, Duration, Reference, span_of
 from queuectl.python.errors import ClosedQueue, WaitTimeout
+from queuectl.python.opening import Connection, InLoop
 from queuectl.python.queue import COMMIT, Queue
 from queuectl.python.values import Added, Job, Part
 
@@ -48,7 +49,12 @@ def awaited(
 
     @wraps(method)
     async def call(self: "AsyncQueue", /, *args: P.args, **fields: P.kwargs) -> Answer:
-        return await self._run(partial(method, self._queue, *args, **fields))
+        connection = fields.get("connection")
+        if connection is None:
+            return await self._run(partial(method, self._queue, *args, **fields))
+        statements = _Statements(asyncio.get_running_loop())
+        given = {**fields, "connection": InLoop(cast(Connection, connection), statements.wait)}
+        return await self._joined(statements, partial(method, self._queue, *args, **given))  # type: ignore[arg-type]
 
     return call
 
@@ -124,10 +130,14 @@ class AsyncQueue:
     doctor = awaited(Queue.doctor)
 
     @written(Queue.enqueue_many)
-    async def enqueue_many(self, jobs: Iterable[Command | Mapping[str, Any]]) -> AsyncIterator[Added]:
+    async def enqueue_many(
+        self, jobs: Iterable[Command | Mapping[str, Any]], *, connection: Connection | None = None
+    ) -> AsyncIterator[Added]:
         """As `Queue.enqueue_many`."""
-        added = self._queue.enqueue_many(jobs)
-        while step := await self._run(lambda: [*islice(added, COMMIT)]):
+        statements = _Statements(asyncio.get_running_loop())
+        given: Any = None if connection is None else InLoop(connection, statements.wait)
+        added = self._queue.enqueue_many(jobs, connection=given)
+        while step := await self._joined(statements, lambda: [*islice(added, COMMIT)]):
             for each in step:
                 yield each
 
@@ -170,6 +180,24 @@ class AsyncQueue:
                 yield part
                 after = part
 
+    async def _joined(self, statements: "_Statements", work: Callable[[], Answer]) -> Answer:
+        """Run `work` in a thread, and its statements in the loop, over the caller's connection.
+
+        After a cancel the statement in progress is cancelled too, and the call has ended when this returns: it must
+        not go on in the next transaction of the connection.
+        """
+        call = asyncio.ensure_future(self._run(work))
+        try:
+            return await asyncio.shield(call)
+        except asyncio.CancelledError:
+            statements.cancel()
+            while not call.done():
+                with suppress(asyncio.CancelledError):
+                    await asyncio.wait([call])
+            if not call.cancelled():
+                call.exception()  # otherwise asyncio reports that nobody has read it
+            raise
+
     async def _patiently(self, look: Callable[[float], Answer | None]) -> Answer:
         """Call `look` in turns, with the seconds that it may take, until it returns something."""
         while True:
@@ -209,6 +237,28 @@ class AsyncQueue:
 
 def _closed() -> ClosedQueue:
     return ClosedQueue("the queue is closed", "make another AsyncQueue")
+
+
+class _Statements:
+    """Runs the statements of a thread in an event loop, until `cancel`."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._cancelled = False
+        self._running: Future[Any] | None = None
+
+    def wait(self, statement: Coroutine[Any, Any, Any]) -> Any:
+        """Run one statement, and wait for its result. Called in the thread."""
+        stop, self._cancelled = self._cancelled, False  # what follows is the rollback to the savepoint
+        self._running = asyncio.run_coroutine_threadsafe(statement, self._loop)
+        if stop:
+            self._running.cancel()
+        return self._running.result()
+
+    def cancel(self) -> None:
+        """Cancel the statement in progress, or else the next one. Called in the loop."""
+        if self._running is None or not self._running.cancel():
+            self._cancelled = True
 
 
 class _TurnEnds(Exception):

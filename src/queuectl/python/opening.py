@@ -3,8 +3,10 @@
 import os
 import threading
 import warnings
+from collections.abc import Callable, Coroutine
+from functools import cached_property
 from types import TracebackType
-from typing import Self
+from typing import Any, NamedTuple, Protocol, Self
 
 from queuectl import bootstrap
 from queuectl.errors import InvalidInput
@@ -16,6 +18,25 @@ _inherited: list[FrontDoor | None] = []
 """Queues that were open when this process was forked. They are kept open: closing one would disturb the parent,
 because SQLite releases the locks of a file when a process closes any connection to this file.
 """
+
+
+class Connection(Protocol):
+    """A connection of psycopg, apsw or sqlite3."""
+
+    @property
+    def execute(self) -> Callable[..., Any]:
+        """Run a statement."""
+
+    @property
+    def cursor(self) -> Callable[..., Any]:
+        """Make a cursor."""
+
+
+class InLoop(NamedTuple):
+    """An asynchronous connection. `wait` runs a coroutine in its event loop, and waits for the result."""
+
+    connection: Connection
+    wait: Callable[[Coroutine[Any, Any, Any]], Any] | None
 
 
 class Opening:
@@ -61,7 +82,7 @@ class Opening:
             self._begin()
         with self._lock:
             if self._closed:
-                raise ClosedQueue("the queue is closed", "make another Queue")
+                raise _closed()
             if self._opened is not None and self._opened.absent:
                 self._opened.close()
                 self._opened = None
@@ -71,4 +92,21 @@ class Opening:
 
     def _make(self) -> FrontDoor:
         """Open the queue at the URL."""
-        return bootstrap.open_queue(Sources({"store": self._url}, None, warnings.warn), "create")
+        return bootstrap.open_queue(self._sources, "create")
+
+    def _opened_for(self, connection: Connection | InLoop | None) -> FrontDoor:
+        """The open queue; with a connection of the caller the queue inside its transaction, and ours is not used."""
+        if connection is None:
+            return self._open()
+        if self._closed:
+            raise _closed()
+        given = connection if isinstance(connection, InLoop) else InLoop(connection, None)
+        return bootstrap.join_transaction(self._sources, given.connection, given.wait)
+
+    @cached_property
+    def _sources(self) -> Sources:
+        return Sources({"store": self._url}, None, warnings.warn)
+
+
+def _closed() -> ClosedQueue:
+    return ClosedQueue("the queue is closed", "make another Queue")

@@ -25,6 +25,7 @@ from queuectl.python.arguments import (
 )
 from queuectl.python.changes import Changes
 from queuectl.python.errors import WaitTimeout
+from queuectl.python.opening import Connection
 from queuectl.python.system_values import Explanation, explanation_of
 from queuectl.python.values import Added, Job, Output, Part, added_of, job_of, output_of
 from queuectl.service.following import Begin
@@ -87,6 +88,7 @@ class Queue(Changes, Administration):
         output_limit: int | str | None = None,
         split: bool | None = None,
         allow_detached: bool | None = None,
+        connection: Connection | None = None,
     ) -> Job:
         """Add a job; return the stored job. A list of words is a program that runs without a shell.
 
@@ -107,6 +109,7 @@ class Queue(Changes, Administration):
         output_limit    bytes of output that are kept per attempt, the first and the last ones
         split           store stdout and stderr separately
         allow_detached  do not end processes that the command leaves running
+        connection      a psycopg, apsw or sqlite3 connection with a transaction: the job is there when it commits
 
         Raises `InvalidInput`; `NotFound` for an unknown parent; `Conflict` when the id exists with other content or
         the unique key is taken; `OutcomeUnknown` with the id in `ids`: enqueue again with that id.
@@ -119,22 +122,26 @@ class Queue(Changes, Administration):
             "meta": meta, "hold": hold, "cwd": cwd, "env": env, "umask": umask, "stdin": stdin, "shell": shell,
             "output_limit": output_limit, "split": split, "allow_detached": allow_detached,
         }  # fmt: skip
-        opened = self._open()
+        opened = self._opened_for(connection)
         [item] = opened.enqueue([self._request(opened, command, fields)])
         if item.refused is not None:
             raise item.refused
         return job_of(item.job)
 
-    def enqueue_many(self, jobs: Iterable[Command | Mapping[str, Any]]) -> Iterator[Added]:
+    def enqueue_many(
+        self, jobs: Iterable[Command | Mapping[str, Any]], *, connection: Connection | None = None
+    ) -> Iterator[Added]:
         """Add many jobs while the caller iterates over the result, in commits of 1,000; yield one `Added` per job.
 
         A job is a command, a list of words, or a mapping with `command` or `argv` and any argument of `enqueue`. A
         job is stored before its `Added` is yielded. An invalid mapping raises `InvalidInput` with its position as
         `index`; then no job of its commit is stored.
+
+        `connection` as for `enqueue`: the jobs of the iterated results are there when its transaction commits.
         """
         rest, offset = iter(jobs), 0
         while commit := list(islice(rest, COMMIT)):
-            opened = self._open()
+            opened = self._opened_for(connection)
             try:
                 requests = [self._requested(opened, job, at) for at, job in enumerate(commit)]
                 added = opened.enqueue(requests)

@@ -27,11 +27,14 @@ _BEHIND = 1 << 60
 _BYTES = 1 << 32
 _FLOCK = struct.Struct("hhqqi4x")
 _UNSUPPORTED = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK)
+_TWO_LIBRARIES = "two SQLite libraries in one process undo each other's locks"
 _HINT = "use the name by which it was created; let a container mount the directory, not the file"
 
 # Closing any descriptor of a file drops all POSIX locks that this process has on it, including SQLite's. So each file
 # is opened once for all handles of this process, and closed after the last of their connections.
 _taken: dict[tuple[int, int], "NameLock"] = {}
+_foreign: set[tuple[int, int]] = set()
+"""Files that a program has used in this process through Python's `sqlite3`, which is another SQLite library."""
 _taking = threading.Lock()
 
 
@@ -68,6 +71,11 @@ def take(path: str) -> NameLock | None:
         except FileNotFoundError:
             return None  # the file existed just now; opening it reports what is wrong
         key, byte = (found.st_dev, found.st_ino), _byte_of(path)
+        if key in _foreign:
+            raise StoreUnusable(
+                f"{path} was used through Python's sqlite3 in this process: {_TWO_LIBRARIES}",
+                "use another process, or an apsw.Connection for `connection`",
+            )
         known = _taken.get(key)
         if known is not None:
             if not known.is_same(byte):
@@ -75,6 +83,19 @@ def take(path: str) -> NameLock | None:
             known.users += 1
             return known
         return _lock(path, key, byte)
+
+
+def refuse_ours(path: str) -> None:
+    """Raise if this process has the file open through our library; else our library does not open it from now on."""
+    found = os.stat(path)
+    key = found.st_dev, found.st_ino
+    with _taking:
+        if key in _taken:
+            raise StoreUnusable(
+                f"connection: this process has {path} open through queuectl too: {_TWO_LIBRARIES}",
+                "use an apsw.Connection, or a Queue of another process",
+            )
+        _foreign.add(key)
 
 
 def refuse_second(path: str, mount_points: Iterable[str]) -> None:
