@@ -1,8 +1,8 @@
 """Chooses the node to connect to: the server in the URL or, in a cluster, the node that has the queue.
 
 All keys of a queue are in one slot of a cluster, so one node has them. Every other node refuses a command and names
-that node (MOVED). A `Route` remembers that node first, and the other nodes after it: if the node is gone, another one
-knows which node has replaced it.
+that node (MOVED). A `Route` has that node first, and then the other nodes: if the node has failed, another node names
+its successor.
 """
 
 import threading

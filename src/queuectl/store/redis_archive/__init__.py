@@ -1,4 +1,4 @@
-"""A queue in Redis whose finished jobs go to MongoDB."""
+"""The store with a queue in Redis and an archive for ended jobs in MongoDB."""
 
 from queuectl.store.redis_archive.store import ArchivedStore
 

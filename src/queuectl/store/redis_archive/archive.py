@@ -25,9 +25,9 @@ from queuectl.store.redis_archive.transfer import Copy
 
 Answer = TypeVar("Answer")
 MAX_VERSION = 2**53
-"""Above the version of each job. It stands for the version of a copy that cannot be decoded."""
+"""A version above the version of every job. It is used for a copy that cannot be decoded."""
 MAX_BYTES = 15_000_000
-"""A job of this many bytes fits into a document of MongoDB (16 MiB), with room for what is not counted here."""
+"""Maximum size of a job in bytes. A MongoDB document may have 16 MiB, and not everything is counted here."""
 
 
 class Archive:
@@ -37,9 +37,9 @@ class Archive:
         self._connections = MongoSession(address.parse(url), SAFE, patience, self._greet)
         self.bind: Callable[[Base, str], None] = lambda base, shown: None
         self.fault: str | None = None
-        """The error of the last request; None if the archive answered."""
+        """The error of the last request, or None if the archive answered."""
         self.is_watched = False
-        """Whether an archiver of this process keeps trying to reach the archive while it is away."""
+        """Whether an archiver of this process keeps trying to reach the archive during an outage."""
 
     def _greet(self, base: Base) -> None:
         description.refuse_unfit(description.server(base), self.shown)
@@ -47,15 +47,13 @@ class Archive:
         schema.bring_up_to_date(base, self.shown, create=True)
 
     def fail_fast(self) -> None:
-        """Raise at once if an archiver knows that the archive is away. Otherwise each call would wait for the
-        patience.
-        """
+        """Raise at once if an archiver knows that the archive cannot be reached. Otherwise each call would wait."""
         if self.is_watched and self.fault is not None:
             raise StoreUnavailable(self.fault, "the queue goes on without it")
 
     @property
     def shown(self) -> str:
-        """Its URL, without a password."""
+        """The URL of the archive, without a password."""
         return self._connections.address.shown
 
     def get(self, ids: Sequence[str]) -> Jobs:
@@ -64,12 +62,12 @@ class Archive:
         return self._read(lambda base: find.get(base, ids)) if ids else Jobs()
 
     def find(self, wanted: Filter, page: Page) -> Found:
-        """A page of copies that match."""
+        """One page of the copies that match."""
         self.fail_fast()
         return self._read(lambda base: find.find(base, wanted, page))
 
     def oldest(self, wanted: Filter, limit: int) -> list[Job]:
-        """The copies that match and ended longest ago."""
+        """The matching copies of jobs that ended longest ago."""
         self.fail_fast()
         return self._read(lambda base: purge.oldest_jobs(base, wanted, limit))
 
@@ -79,18 +77,21 @@ class Archive:
         return self._read(lambda base: output.read(base, attempt_id, after, limit))
 
     def put_output(self, chunks: Sequence[tuple[int, Chunk]]) -> None:
-        """Store output, each chunk with the number of its job."""
+        """Store chunks of output, each with the number of its job."""
         if chunks:
             self._write(lambda base: output.keep(base, chunks))
 
     def put(self, jobs: Sequence[Job], number: Callable[[], int]) -> list[Job]:
-        """Store copies. Returns the jobs that are too large for a document. `number` returns an unused number."""
+        """Store copies.
+
+        Returns the jobs that are too large for a document. `number`: a function that returns a new number.
+        """
         if not jobs:
             return []
         return self._write(lambda base: _put(base, jobs, number))
 
     def delete_below(self, jobs: Iterable[tuple[int, str, int]]) -> None:
-        """Delete copies, named by number and id, whose version is below this one. Output stays for the restored job."""
+        """Delete copies (given by number and id) whose version is below this one. Output stays for the restored job."""
         deletes = [
             DeleteOne({"_id": number, "id": id, "version": {"$lt": below}}) for number, id, below in jobs
         ]
@@ -98,12 +99,12 @@ class Archive:
             self._write(lambda base: base["jobs"].bulk_write(deletes, ordered=False))
 
     def delete(self, jobs: dict[int, str]) -> None:
-        """Delete copies, named by number and id, with their output. Idempotent."""
+        """Delete copies (given by number and id) with their output. Idempotent."""
         if jobs:
             self._write(lambda base: _delete(base, jobs))
 
     def copies(self, after: int, upto: int | None = None, limit: int = 0) -> list[Copy]:
-        """The copies between two numbers, in their order."""
+        """The copies between two numbers, in order."""
         between: dict[str, Any] = {"$gt": after} if upto is None else {"$gt": after, "$lte": upto}
         return self._read(lambda base: _copies(base, {"_id": between}, limit))
 
@@ -113,11 +114,11 @@ class Archive:
         return self._read(lambda base: _damaged(base, numbers))
 
     def existing_ids(self, ids: Sequence[str]) -> set[str]:
-        """Those of these ids of which there is a copy."""
+        """Those of these ids that have a copy in the archive."""
         return {copy.id for copy in self._read(lambda base: _copies(base, _named(ids), 0))}
 
     def max_number(self) -> int:
-        """The greatest number of a copy; 0 where there is none."""
+        """The greatest number of a copy, or 0 if there is no copy."""
         last = self._read(lambda base: base["jobs"].find_one({}, {"_id": 1}, sort=[("_id", -1)]))
         return int(last["_id"]) if last else 0
 
@@ -190,7 +191,7 @@ def _put(base: Base, jobs: Sequence[Job], number: Callable[[], int]) -> list[Job
 
 
 def _size(document: documents.Document) -> int:
-    """About how many bytes a document has."""
+    """The approximate size of a document in bytes."""
     return sum(len(value.encode()) for value in document.values() if isinstance(value, str))
 
 
@@ -201,9 +202,9 @@ def _older(job: Job) -> dict[str, Any]:
 def _resolve(base: Base, job: Job, number: Callable[[], int]) -> None:
     """Store a job whose write was refused: the archive has this copy already, or another job with its number or id.
 
-    A copy with the same id and another number is of a job that was deleted, or that the queue has lost: the new job
-    takes its place. A copy with the same number and another id is of a job that the queue has lost before it gave the
-    number again: that job is archived and stays, so it gets a new number.
+    A copy with the same id and another number belongs to a job that was deleted or that the queue has lost: the new
+    job replaces it. A copy with the same number and another id belongs to a job that the queue lost before it assigned
+    the number again: that job is archived and stays, so it gets a new number.
     """
     other = base["jobs"].find_one({"_id": job.number}, {"spec": 0})
     if other is not None and other["id"] == job.id:
@@ -215,7 +216,7 @@ def _resolve(base: Base, job: Job, number: Callable[[], int]) -> None:
 
 
 def _renumber(base: Base, number: int, fresh: int) -> None:
-    """Give a copy another number, in an order in which a crash loses nothing.
+    """Assign another number to a copy, in an order of steps in which a crash loses nothing.
 
     For a short time there are two copies. The new one has an id that no job can have, because ids are unique here.
     """

@@ -1,9 +1,9 @@
-"""Brings queue and archive to agree, in both directions, a piece at a time, while workers go on.
+"""Compares queue and archive in both directions, and repairs differences, piece by piece, while workers continue.
 
-They agree as long as neither is set back in time, because each step between them can be repeated. After a failover or
-a restored backup one of them may lack what the other one knows. Then a copy in the archive that Redis does not know is
-an archived job again: nothing is lost only because Redis has lost it. An archived job that the archive has lost is
-forgotten. An audit runs once a day and after each change of the server's history.
+Both agree as long as neither is set back in time, because each step between them can be repeated. After a failover or
+a restored backup one of them may have lost data that the other one has. Then a copy in the archive that Redis has lost
+becomes an archived job again, so that the job is not lost. An archived job that the archive has lost is forgotten. An
+audit runs once a day and after each change of the server's history.
 """
 
 import threading
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 AT_ONCE = 500
 FIRST, LAST = "0" * 16, "9" * 16
-"""A number before all others, and one after them."""
+"""A number below all numbers of jobs, and a number above them."""
 UNKNOWN, LOST = "archived jobs that the queue had forgotten", "jobs that the archive has lost"
 UNSENT, MISCOUNTED = "ended jobs that nobody would archive", "wrong sums of the archive"
 
@@ -40,7 +40,7 @@ class Run(Struct, frozen=True):
 
     @property
     def words(self) -> tuple[str, str]:
-        """The audit's arguments for scripts."""
+        """The arguments of scripts that identify this audit."""
         return self.name, str(int(self.repairs))
 
 
@@ -53,13 +53,16 @@ class Verdict(Struct, frozen=True):
 
 
 class Audit:
-    """Compares queue and archive. `stopped`: end after the present piece."""
+    """Compares queue and archive. If `stopped` is set, it ends after the current piece."""
 
     def __init__(self, queue: Transfer, archive: "Archive", stopped: threading.Event | None = None) -> None:
         self._queue, self._archive, self._stopped = queue, archive, stopped or threading.Event()
 
     def repair(self) -> Counter[str]:
-        """Make them agree, and record for `doctor` what was repaired. Returns how much of each kind."""
+        """Repair the differences, and record the repairs for `doctor`.
+
+        Returns the number of differences of each kind.
+        """
         self._queue.raise_number(self._archive.max_number())
         found, complete = self._compare(repairs=True)
         self._queue.session.write(record, found, self._queue.now())
@@ -68,11 +71,11 @@ class Audit:
         return found
 
     def look(self) -> Counter[str]:
-        """How much of each kind does not agree. Changes nothing."""
+        """The number of differences of each kind. Changes nothing."""
         return self._compare(repairs=False)[0]
 
     def _compare(self, *, repairs: bool) -> tuple[Counter[str], bool]:
-        """How much of each kind was found, and whether everything was compared."""
+        """The number of differences of each kind, and whether everything was compared."""
         this, found = Run(random_bytes(8).hex(), repairs), Counter[str]()
         complete = all(
             step(this, found) for step in (self._enter_ended, self._forget_missing, self._learn_unknown)
@@ -85,7 +88,7 @@ class Audit:
         return not self._stopped.is_set()
 
     def _enter_ended(self, this: Run, found: Counter[str]) -> bool:
-        """Enter ended jobs that no stream has: from before the queue had an archive, or of a deleted stream."""
+        """Enter ended jobs that the stream lacks: it was deleted, or there was no archive when they ended."""
         for state in sorted(TERMINAL):
             after = FIRST
             while after:
@@ -106,13 +109,13 @@ class Audit:
         return True
 
     def _learn_unknown(self, this: Run, found: Counter[str]) -> bool:
-        """Learn the copies that Redis does not know, and compare the sums of the archive."""
+        """Enter the copies that Redis has lost as archived jobs, and compare the sums of the archive."""
         reached = FIRST
         while reached != LAST:
             upto = self._end_of_piece(int(reached))
             verdict = self._compare_piece(this, reached, upto)
             if verdict is None or not self._goes_on(this):
-                return False  # another run has displaced this one, or we have to stop
+                return False  # another run has displaced this one, or this one must stop
             found[UNKNOWN] += verdict.unknown
             found[MISCOUNTED] += verdict.miscounted
             reached = upto
@@ -123,7 +126,10 @@ class Audit:
         return f"{copies[-1].number:016}" if len(copies) == AT_ONCE else LAST
 
     def _compare_piece(self, this: Run, reached: str, upto: str) -> Verdict | None:
-        """Compare one piece. It is announced before the read, so that the queue notes which jobs change meanwhile."""
+        """Compare one piece.
+
+        It is announced before it is read, so that the queue records jobs that change meanwhile.
+        """
         write = self._queue.session.write
         if not write(begin, this, reached, upto):
             return None
@@ -135,12 +141,12 @@ class Audit:
 
 
 def begin(line: Line, this: Run, reached: str, upto: str) -> bool:
-    """Announce a piece. False if another run has displaced this one."""
+    """Announce a piece. Returns False if another run has displaced this one."""
     return bool(run(line, "audit_begin", *this.words, reached, upto))
 
 
 def compare(line: Line, this: Run, reached: str, upto: str, copies: Sequence[Copy]) -> Verdict | None:
-    """Compare the piece that was announced. None if another run has displaced this one."""
+    """Compare the announced piece. Returns None if another run has displaced this one."""
     words = [word for c in copies for word in (f"{c.number:016}", c.id, str(c.version), c.state, c.queue)]
     answer = run(line, "audit_compare", *this.words, reached, upto, *words)
     if answer is None:
@@ -149,7 +155,7 @@ def compare(line: Line, this: Run, reached: str, upto: str, copies: Sequence[Cop
 
 
 def record(line: Line, found: Counter[str], now: str) -> None:
-    """Record what was repaired, if anything was."""
+    """Record the repairs, if there were any."""
     if found:
         seconds, micros = line.call("TIME")
         at = int(now) if now else int(seconds) * 1_000_000 + int(micros)
@@ -157,7 +163,7 @@ def record(line: Line, found: Counter[str], now: str) -> None:
 
 
 def last_repair(line: Line) -> tuple[datetime, dict[str, int]] | None:
-    """When something was repaired last, and how much of each kind; None if never."""
+    """The time of the last repair, and the number of repairs of each kind. None if there was no repair."""
     text = line.call("GET", line.key("mended"))
     if text is None:
         return None

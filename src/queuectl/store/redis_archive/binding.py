@@ -1,7 +1,7 @@
-"""Which archive belongs to which queue. With a wrong URL the queue would forget jobs that another archive has.
+"""Binds a queue to its archive. Otherwise a wrong URL would make the queue forget jobs that another archive has.
 
 A queue gets a name when it is first opened with an archive. The first process that reaches a database marks it with
-that name and with a mark of its own, and notes the mark in the queue. From then on both are bound, and neither takes
+that name and with a mark of its own, and stores the mark in the queue. After that both are bound, and neither accepts
 another one. The mark moves with the database, so an archive may move to another address.
 """
 
@@ -15,9 +15,9 @@ from queuectl.store.redis_archive.transfer import Binding, Transfer
 
 
 def bind(queue: Transfer, base: Base, shown: str) -> None:
-    """Let the database be the queue's archive. Raises StoreUnusable if one of them is bound to another one."""
+    """Make the database the archive of the queue. Raises StoreUnusable if one of them is bound to another one."""
     known = queue.binding()
-    # Read before the mark: a process that has marked the database may use it at once, and is not a stranger.
+    # Read before the mark: a process that has marked the database may use it at once, and belongs to this queue.
     is_used = base["jobs"].find_one({}, {"_id": 1}) is not None
     mark = base["counters"].find_one(ARCHIVE)
     if mark is None and known.mark is None:
@@ -33,12 +33,12 @@ def bind(queue: Transfer, base: Base, shown: str) -> None:
 
 
 def _host(shown: str | None) -> str:
-    """A URL without its user: a reader that logs in as another user must not write a new URL."""
+    """A URL without its user, so that a client with another user does not change the stored URL."""
     return re.sub("//[^@/]*@", "//", shown or "")
 
 
 def _mark(base: Base, queue: str, shown: str, *, is_used: bool) -> dict[str, object] | None:
-    """Mark a database that has no mark. Returns the mark that it then has: another process may have been faster."""
+    """Mark an unmarked database. Returns its mark, which another process may have written."""
     if is_used:
         raise StoreUnusable(f"{shown} holds a queue of its own", "name a database for the archive alone")
     fresh = {"queue": queue, "mark": random_bytes(8).hex()}

@@ -31,8 +31,8 @@ STATES: dict[State, str] = {
 class Arrow(NamedTuple):
     """A change of state: the script that makes it, the keys of the archive that the script names, and the repair.
 
-    `before` is what a process does in MongoDB before the script, `after` what it does there afterwards. `repair` says
-    what goes on if the process dies.
+    `before` and `after` are the actions of a process in MongoDB before and after the script. `repair` describes the
+    repair after the death of this process.
     """
 
     source: State
@@ -49,7 +49,7 @@ def _keys(names: str) -> frozenset[str]:
 
 
 ENDED = ("add", "save", "restore")
-"""These scripts enter a job that ends into the stream: live → copying in the same step as the end itself."""
+"""The scripts that also do the step live → copying: they enter a job into the stream in the step in which it ends."""
 
 _RECOUNT = "past_counts recounting:past_counts touched:past_counts recount:past_counts"
 

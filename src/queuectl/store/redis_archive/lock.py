@@ -1,4 +1,4 @@
-"""The lock of an audit: from time to time one of all workers compares queue and archive.
+"""The lock of an audit, so that only one worker at a time compares queue and archive.
 
 The lock holds for a minute and is renewed while the audit runs, so another worker begins if this one dies or fails.
 After a complete audit it holds for a day. It is void as soon as the server's history changes (`take_lock.lua`).
@@ -11,10 +11,10 @@ RUNNING, COMPLETE = 60.0, 86_400.0
 
 
 def take(line: Line) -> bool:
-    """Take the lock. False if another worker has it, or has done an audit within a day."""
+    """Take the lock. Returns False if another worker has it, or has completed an audit within a day."""
     return bool(run(line, "take_lock", int(1000 * RUNNING)))
 
 
 def keep(line: Line, seconds: float) -> None:
-    """Let the lock hold for this long from now on."""
+    """Set the remaining time of the lock."""
     line.call("PEXPIRE", line.key("turn:audit"), int(1000 * seconds))

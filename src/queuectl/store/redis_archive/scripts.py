@@ -1,4 +1,4 @@
-"""The archive's scripts, by name: each file of `scripts/`, preceded by libraries."""
+"""Loads the scripts of the archive: each file of `scripts/`, preceded by its libraries."""
 
 import os
 from typing import Any
@@ -10,5 +10,5 @@ FOLDER = os.path.join(os.path.dirname(__file__), "scripts")
 
 
 def run(line: Line, name: str, *values: Word) -> Any:
-    """The answer of a script."""
+    """Run a script and return its answer."""
     return line.execute(script(name, FOLDER), *values)

@@ -1,6 +1,6 @@
-"""The store contract over two stores: a queue in Redis, and an archive in MongoDB for ended jobs.
+"""Implements the store contract on a queue in Redis and an archive in MongoDB for ended jobs.
 
-Redis knows which jobs are archived. So it is queried first, and once more about each copy that the archive returns.
+Redis decides which jobs are archived. So it is queried first, and once more about each copy that the archive returns.
 `lifecycle.py` has the states and the invariant.
 """
 
@@ -29,13 +29,13 @@ if TYPE_CHECKING:
 
 Named = TypeVar("Named", Job, Unreadable, Copy)
 LAST_SECONDS = 3.0
-"""Seconds for which a worker that leaves archives ended jobs: less than its holder waits for it."""
+"""Seconds for which an agent archives ended jobs before it exits. Its holder waits for the exit longer than this."""
 TRIES = 3
-"""How often both sides are queried when jobs move between the queries."""
+"""How often both sides are queried if jobs move between the queries."""
 
 
 class ArchivedStore(RedisStore):
-    """A queue and its archive. The archiver starts with the first heartbeat, so only workers have one."""
+    """A queue and its archive. The archiver starts with the first heartbeat, so only workers have an archiver."""
 
     ARCHIVES = True
 
@@ -47,7 +47,7 @@ class ArchivedStore(RedisStore):
 
     @cached_property
     def _archive(self) -> "Archive":
-        """The archive, opened when it is first needed: its driver takes longer to load than most commands run."""
+        """The archive. It is opened at its first use, because loading its driver takes longer than most commands."""
         from queuectl.store.redis_archive.binding import bind
 
         archive = self._open_archive()
@@ -68,7 +68,7 @@ class ArchivedStore(RedisStore):
             return [added or _known(job, found) for job, added in zip(jobs, said, strict=True)]
         except StoreError as error:
             if len(known) == len(jobs):
-                raise  # nothing was changed
+                raise  # raised unchanged: nothing was changed
             raise OutcomeUnknown(f"a part was stored: {error.message}", error.hint) from error
 
     def _add(self, jobs: Sequence[Job]) -> list[Added | None]:
@@ -79,7 +79,7 @@ class ArchivedStore(RedisStore):
             return self._queue.add(jobs)
 
     def _max_number(self) -> int | None:
-        """The greatest number that the archive has; None if it is away, which is no reason to refuse jobs."""
+        """The greatest number in the archive. None if it cannot be reached, which is no reason to refuse jobs."""
         try:
             return self._archive.max_number()
         except StoreError:
@@ -94,7 +94,7 @@ class ArchivedStore(RedisStore):
             if archived:
                 answer = self._archive.get(archived)
                 found |= {**answer, **answer.unreadable}
-            missing = [id for id in located if id not in found]  # restored between the two queries
+            missing = [id for id in located if id not in found]  # these were restored between the two queries
             if not missing:
                 break
         known = [found[id] for id in ids if id in found]
@@ -104,11 +104,11 @@ class ArchivedStore(RedisStore):
         )
 
     def find(self, wanted: Filter, page: Page) -> Found:
-        """The union of both sides, minus the copies that are no jobs."""
+        """One page of the jobs of both sides, without copies that do not count as jobs."""
         if wanted.states and not wanted.states & TERMINAL:
             return super().find(wanted, page)
         found = self._find_settled(wanted, page)
-        # A page that is not full, and not the last one, lacks the copies that are no jobs.
+        # If this page is short and not the last, some copies did not count as jobs: read on.
         while found.next is not None and len(found.jobs) < page.limit:
             rest = replace(page, after=found.next, limit=page.limit - len(found.jobs))
             more = self._find_settled(wanted, rest)
@@ -116,7 +116,7 @@ class ArchivedStore(RedisStore):
         return found
 
     def _find_settled(self, wanted: Filter, page: Page) -> Found:
-        """A page, read again if jobs were restored meanwhile.
+        """One page, which is read again if jobs were restored meanwhile.
 
         Redis is read first, so a job that is archived between the two reads is in both answers. A job that is restored
         between them would be in neither: it was not in Redis yet, and its copy is not archived any more.
@@ -136,13 +136,13 @@ class ArchivedStore(RedisStore):
         return replace(found, unreadable=[*live.unreadable, *self._archived(archived.unreadable)])
 
     def _archived(self, copies: Sequence[Named]) -> list[Named]:
-        """The copies that are archived jobs. Others are in Redis, or were deleted."""
+        """The copies that count as archived jobs. The other jobs are in Redis, or were deleted."""
         located = self._queue.locate([copy.id for copy in copies])
         return [copy for copy in copies if copy.id in located and located[copy.id] is None]
 
     def counts(self, wanted: Filter) -> Counts:
         if filters.has_sums(wanted):
-            return super().counts(wanted)  # Redis counts archived jobs too
+            return super().counts(wanted)  # Redis also counts archived jobs
         return filters.count(self._all(wanted))
 
     def _all(self, wanted: Filter) -> Iterator[Job]:
@@ -166,7 +166,7 @@ class ArchivedStore(RedisStore):
         ]
 
     def _restore(self, jobs: Sequence[Job]) -> dict[str, Saved]:
-        """Save archived jobs, which brings them back into the queue."""
+        """Save archived jobs. This restores them to the queue."""
         if not jobs:
             return {}
         copies = self._archive.get([job.id for job in jobs])
@@ -174,7 +174,7 @@ class ArchivedStore(RedisStore):
         if not pairs:
             return {}
         said = self._queue.restore(pairs)
-        with suppress(StoreError, OutcomeUnknown):  # an archiver finishes what is noted in `arriving`
+        with suppress(StoreError, OutcomeUnknown):  # an archiver completes the restores that `arriving` lists
             self.archiver.finish_restores([restored for _, restored in said if restored is not None])
         return {job.id: verdict.saved(job, answer) for (_, job), (answer, _) in zip(pairs, said, strict=True)}
 
@@ -210,7 +210,10 @@ class ArchivedStore(RedisStore):
         return sorted([*live, *archived])
 
     def _finish_deletes(self, jobs: Iterable[Job | Copy]) -> None:
-        """Delete the copies of deleted jobs. If this fails, an archiver finishes what is noted in `leaving`."""
+        """Delete the copies of deleted jobs.
+
+        If this fails, an archiver completes the deletions that `leaving` lists.
+        """
         with suppress(StoreError, OutcomeUnknown):
             self.archiver.finish_deletes({job.number: job.id for job in jobs})
 
@@ -260,7 +263,7 @@ def _is_same(copies: Jobs, job: Job) -> bool:
 
 
 def _page(jobs: list[Job], page: Page, partial: list[Found]) -> Found:
-    """The first jobs. No jobs after the end of a `partial` result, because what follows there is not known yet."""
+    """One page of these jobs. It ends where a `partial` result ends, because the next jobs there are unknown."""
 
     def position(job: Job) -> tuple[int, ...]:
         return codec.position(job, page.sort)
@@ -273,7 +276,7 @@ def _page(jobs: list[Job], page: Page, partial: list[Found]) -> Found:
 
 
 def _known(job: Job, found: Jobs) -> Added:
-    """The answer for a new job whose id an archived job has."""
+    """The result of adding a job whose id an archived job has."""
     if job.id in found.unreadable:
         return verdict.unreadable(job, found.unreadable[job.id])
     other = found.get(job.id)

@@ -1,6 +1,6 @@
-"""The queue's side of the archive: one method for each script, and for each query about jobs between the two.
+"""The access of the archive to the queue: one method for each script, and for each query about moving jobs.
 
-`lifecycle.py` says what the scripts do to a job, and what each key means.
+`lifecycle.py` describes the effect of each script on a job, and the meaning of each key.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -21,9 +21,9 @@ from queuectl.store.redis_archive.scripts import run
 
 GROUP = "movers"
 ABANDONED_MS = 30_000
-"""Entries that an archiver read this long ago, and has not removed, go to another archiver."""
+"""After this time another archiver takes over entries that an archiver has read and not removed."""
 FORGOTTEN_MS = 3_600_000
-"""An archiver without entries that has read nothing for this long belongs to a worker that has left."""
+"""An archiver without entries that has read nothing for this long counts as one of a worker that has exited."""
 STRIDE = 500
 
 
@@ -50,7 +50,7 @@ class Restored(Struct, frozen=True):
 
 
 class Copy(Struct, frozen=True):
-    """What distinguishes a copy in the archive from another."""
+    """The key of a copy in the archive."""
 
     number: int
     id: str
@@ -60,7 +60,7 @@ class Copy(Struct, frozen=True):
 
 
 class Binding(Struct, frozen=True):
-    """The queue's name; mark and URL of the archive to which it is bound, if there is one yet."""
+    """The name of the queue, and the mark and the URL of its archive, if it is already bound to one."""
 
     queue: str
     mark: str | None
@@ -68,7 +68,7 @@ class Binding(Struct, frozen=True):
 
 
 class Transfer:
-    """Runs the queue's scripts. `now` is the time for them; empty text for the server's clock."""
+    """Runs the scripts of the queue. `now`: the time for the scripts; an empty text means the server's clock."""
 
     def __init__(self, session: RedisSession, now: Callable[[], str]) -> None:
         self.session, self.now = session, now
@@ -80,41 +80,44 @@ class Transfer:
         return self.session.read(run, name, *words)
 
     def _call(self, verb: str, key: str, *words: Word) -> Any:
-        """The reply to a command that reads one of the queue's keys."""
+        """Run a command that reads one of the queue's keys, and return the reply."""
         return self.session.read(_call, verb, key, *words)
 
-    # verbs whose results mention archived jobs
+    # Verbs whose results include archived jobs
 
     def add(self, jobs: Sequence[Job]) -> list[Added | None]:
-        """Insert new jobs; None for an id that is archived. Raises NumberFloorUnknown."""
+        """Insert new jobs. The result is None for an archived id. Raises NumberFloorUnknown."""
         return self.session.write(write.try_add, jobs, self.now())
 
     def save(self, jobs: Sequence[Job]) -> list[write.Swapped]:
-        """Compare and swap; "past" for a job that is archived."""
+        """Save jobs by compare-and-swap. The result is "past" for an archived job."""
         return self.session.write(write.try_save, jobs, self.now())
 
     def oldest(self, wanted: Filter, limit: int) -> list[Job]:
-        """Jobs in Redis that match and ended longest ago."""
+        """The matching jobs in Redis that ended longest ago."""
         return self.session.read(purge.oldest, wanted, limit)
 
     def delete_live(self, jobs: Sequence[Job]) -> set[int]:
-        """Delete ended jobs in Redis that have not changed since. Returns the numbers of the deleted jobs."""
+        """Delete ended jobs in Redis that have not changed since they were read.
+
+        Returns the numbers of the deleted jobs.
+        """
         return self.session.write(purge.delete, jobs, self.now()) if jobs else set()
 
     # live → copying → archived
 
     def read_entries(self, archiver: str, limit: int, *, wait_ms: int) -> list[StreamEntry]:
-        """Jobs to archive: first those that this archiver has begun, then abandoned ones, then new ones."""
+        """The next entries to archive: first those that this archiver has begun, then abandoned ones, then new ones."""
         return self.session.write(_read_entries, archiver, limit, wait_ms)
 
     def ended_jobs(self, entries: Sequence[StreamEntry]) -> tuple[list[Job], list[Unreadable]]:
-        """The jobs of these entries that are still what their entries say, and those that cannot be decoded."""
+        """The jobs of these entries that have not changed since, and the jobs that cannot be decoded."""
         wanted = {each.number: each.version for each in entries}
         jobs, damaged = self.session.read(find.by_number, list(wanted))
         return [job for job in jobs if job.ended and job.version == wanted[job.number]], damaged
 
     def each_output(self, numbers: Sequence[int], keep: Callable[[list[tuple[int, Chunk]]], None]) -> None:
-        """Give all output of these jobs to `keep`, a part at a time, each chunk with the number of its job."""
+        """Call `keep` with all output of these jobs, in parts, each chunk with the number of its job."""
 
         def read(line: Line) -> None:
             for chunks in output.of_jobs(line, numbers):
@@ -123,7 +126,10 @@ class Transfer:
         self.session.read(read)
 
     def archive_done(self, entries: Sequence[StreamEntry]) -> tuple[list[StreamEntry], list[StreamEntry]]:
-        """The archive has copies. Returns the entries of jobs that changed meanwhile, and those of deleted jobs."""
+        """Commit that the archive has copies.
+
+        Returns the entries of jobs that changed meanwhile, and of deleted jobs.
+        """
         words = [
             word for each in entries for word in (each.entry, f"{each.number:016}", each.version, each.id)
         ]
@@ -133,11 +139,11 @@ class Transfer:
         return [e for e in entries if e.entry in changed], [e for e in entries if e.entry in deleted]
 
     def drop_entries(self, entries: Sequence[StreamEntry]) -> None:
-        """The archive has deleted the copies of these."""
+        """Remove entries, because the archive has deleted their copies."""
         self._run("drop_entries", *[each.entry for each in entries])
 
     def keep_live(self, entries: Sequence[StreamEntry]) -> None:
-        """The archive cannot store the jobs of these entries: they stay in Redis."""
+        """Keep the jobs of these entries in Redis, because the archive cannot store them."""
         self._run("keep_live", *[w for e in entries for w in (e.entry, f"{e.number:016}", str(e.version))])
 
     def fresh_number(self) -> int:
@@ -145,17 +151,17 @@ class Transfer:
         return int(self.session.write(_call, "INCR", "number"))
 
     def waiting(self) -> int:
-        """How many jobs have ended and are not archived yet."""
+        """The number of jobs that have ended and are not archived yet."""
         return int(self._call("XLEN", "stream"))
 
     def forget_archivers(self) -> None:
-        """Forget the archivers of workers that have left and had nothing in hand."""
+        """Forget the archivers of workers that have exited and left no entries."""
         self.session.write(_forget_archivers)
 
     # archived → restoring → live
 
     def restore(self, jobs: Sequence[tuple[Job, Job]]) -> list[tuple[SaveResult, Restored | None]]:
-        """Bring jobs back; each is given as it was and as it should be."""
+        """Restore jobs. Each is given as archived and as it should become."""
         now, answers = self.now(), list[tuple[SaveResult, Restored | None]]()
         for batch in _batches(jobs):
             words = [word for was, job in batch for word in _restore_words(was, job)]
@@ -164,16 +170,16 @@ class Transfer:
         return answers
 
     def restored_so_far(self) -> int:
-        """How many jobs have been restored, ever. If it rises, a reader of both sides may have missed a job."""
+        """The total number of restores. If it rises, a reader of both sides may have missed a job."""
         return int(self._call("GET", "arrivals") or 0)
 
     def restoring(self) -> list[Restored]:
-        """Restored jobs of which the archive may still have a copy."""
+        """The restored jobs whose copies may still be in the archive."""
         flat = self._call("HGETALL", "arriving")
         return [_noted(int(n), note.decode()) for n, note in zip(flat[::2], flat[1::2], strict=True)]
 
     def restore_done(self, jobs: Sequence[Restored]) -> None:
-        """The archive has deleted the copies of these."""
+        """Let restored jobs be claimed, because the archive has deleted their copies."""
         self._run("restore_done", self.now(), *[w for job in jobs for w in (f"{job.number:016}", job.note)])
 
     # → deleting → gone
@@ -186,28 +192,28 @@ class Transfer:
         )
 
     def deleting(self) -> dict[int, str]:
-        """Numbers and ids of deleted jobs of which the archive may still have a copy."""
+        """The numbers and ids of deleted jobs whose copies may still be in the archive."""
         flat = self._call("HGETALL", "leaving")
         return {int(number): id.decode() for number, id in zip(flat[::2], flat[1::2], strict=True)}
 
     def delete_done(self, numbers: Iterable[int]) -> None:
-        """Forget these deletions: the archive has no copies of these jobs any more."""
+        """Forget these deletions, because the archive has deleted the copies."""
         self._run("delete_done", self.now(), *[f"{number:016}" for number in numbers])
 
-    # the binding of queue and archive
+    # The binding of queue and archive
 
     def binding(self) -> Binding:
-        """The archive to which the queue is bound."""
+        """The name of the queue, and the archive that it is bound to."""
         return _binding(self._ask("bind"))
 
     def bind(self, mark: str, shown: str) -> Binding:
         """Bind the queue to the archive with this mark, unless it is bound to another one."""
         return _binding(self._run("bind", mark, shown))
 
-    # queries
+    # Queries
 
     def locate(self, ids: Sequence[str]) -> dict[str, Job | Unreadable | None]:
-        """The jobs with these ids that are in Redis; None for each archived job. Unknown ids are left out."""
+        """The jobs with these ids that are in Redis; None for each archived job. Unknown ids are omitted."""
         found: dict[str, Job | Unreadable | None] = {}
         for batch in _batches(ids):
             for id, answer in zip(batch, self._ask("locate", *batch), strict=True):
@@ -219,22 +225,25 @@ class Transfer:
         return found
 
     def has_output(self, attempt_id: str) -> bool:
-        """Whether Redis has any output of an attempt."""
+        """Whether Redis has output of an attempt."""
         return self.session.read(output.exists, attempt_id)
 
     def attempt_runs(self, attempt_id: str) -> bool:
         """Whether an attempt is running."""
         return bool(self._ask("attempt_runs", attempt_id))
 
-    # both sides after one of them was set back in time
+    # The audit, after one side was set back in time
 
     def enter_ended(self, state: str, after: str, limit: int, *, repairs: bool) -> tuple[int, str]:
-        """Enter ended jobs without an entry. Returns how many, and where the next piece begins, or an empty text."""
+        """Enter ended jobs without an entry into the stream.
+
+        Returns their number, and the beginning of the next piece.
+        """
         missing, last = self._run("archive_ended", str(int(repairs)), state, after, limit)
         return int(missing), last.decode()
 
     def archived_ids(self) -> Iterator[dict[str, int]]:
-        """The ids in `past`, with their versions, some hundreds at a time; one may come twice."""
+        """Yields the ids in `past` with their versions, some hundreds at a time. An id may be returned twice."""
         cursor = None
         while cursor != b"0":
             cursor, flat = self._call("ZSCAN", "past", cursor or b"0", "COUNT", STRIDE)
@@ -242,12 +251,12 @@ class Transfer:
             yield {id.decode(): int(float(version)) for id, version in pairs}
 
     def forget_missing(self, missing: dict[str, int], *, repairs: bool) -> int:
-        """Forget jobs that the archive does not have. Returns how many of them it should have."""
+        """Forget archived jobs that the archive has lost. Returns their number."""
         words = [word for pair in missing.items() for word in pair]
         return int(self._run("forget_missing", str(int(repairs)), *words)) if missing else 0
 
     def raise_number(self, floor: int | None) -> None:
-        """Never assign a number up to this one; None if the archive cannot be reached."""
+        """Raise the counter of job numbers to at least this number. None if the archive cannot be reached."""
         self._run("raise_number", *(() if floor is None else (floor,)))
 
 
@@ -286,7 +295,10 @@ def _read_group(line: Line, archiver: str, limit: int, after: str, wait_ms: int 
 
 
 def _create_group(line: Line) -> None:
-    """A stream that was deleted has lost its group. A new group reads all entries again, which is idempotent."""
+    """Create the group of readers again after the stream was deleted.
+
+    It reads all entries again, which is idempotent.
+    """
     try:
         line.call("XGROUP", "CREATE", line.key("stream"), GROUP, "0", "MKSTREAM")
     except ResponseError as error:
@@ -302,12 +314,12 @@ def _forget_archivers(line: Line) -> None:
 
 
 def _entries(found: Iterable[tuple[bytes, list[bytes]] | None]) -> list[StreamEntry]:
-    """The entries. One that was removed after it was read comes as nothing, or without its fields."""
+    """Decode entries. An entry that was removed after it was read is empty or has no fields."""
     return [_entry(*each) for each in found if each is not None and each[1]]
 
 
 def _entry(entry: bytes, flat: list[bytes]) -> StreamEntry:
-    """An entry that was added by hand names no job. It is removed as the entry of a job that does not exist."""
+    """Decode an entry. One that was added by hand is treated as the entry of a job that does not exist."""
     fields = dict(zip(flat[::2], flat[1::2], strict=False))
     number, version = (fields.get(name, b"") for name in (b"number", b"version"))
     if not number.isdigit() or not version.isdigit():

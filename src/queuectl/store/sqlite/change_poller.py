@@ -1,4 +1,4 @@
-"""How changes are learned from SQLite: by polling its `data_version`, and by inotify on its log.
+"""Receives changes from SQLite, by polling its `data_version` and by inotify on its log.
 
 `data_version` is read on the writing connection. There it rises for commits over other connections and never for
 commits over this one, so a worker that renews its leases does not wake itself. It has no topics, so a commit of
@@ -20,9 +20,9 @@ from queuectl.store.sqlite.watch import Watch
 from queuectl.store.sqlite.writer import Writer
 
 SHORTEST, LONGEST = 0.002, 0.010
-"""Seconds between two polls: right after activity, and before inotify is waited for."""
+"""Seconds between two polls: directly after activity, and just before the wait for inotify begins."""
 MAX_POLL_UNWATCHED = 0.025
-"""Seconds between two polls where the system has no inotify."""
+"""Seconds between two polls on a system without inotify."""
 MAX_POLL_WATCHED = 0.25
 _GROWTH = 1.1
 
@@ -42,7 +42,7 @@ class ChangePoller(Source):
         self._pause = SHORTEST
 
     def reset_backoff(self) -> None:
-        """Poll more often for a while, because something happens."""
+        """Poll more often for a while, because there is activity."""
         self._pause = SHORTEST
 
     @property
@@ -58,7 +58,7 @@ class ChangePoller(Source):
         return None
 
     def counters(self) -> Mapping[Topic, int]:
-        """The same number for every topic; the last numbers while the connection is busy."""
+        """The counters: the same number for every topic. While the connection is busy, the last numbers."""
         found = self._writer.peek(_data_version)
         if found is not None and found != self._version:
             self._version = found
@@ -67,11 +67,11 @@ class ChangePoller(Source):
         return self._counters
 
     def interval(self) -> float:
-        """Seconds until the next poll: more with each call, until `reset_backoff`."""
+        """Seconds until the next poll. They increase with each call until `reset_backoff`."""
         if self._backed_off and self._watch is None:
             self._watch = Watch.of(self._log)
             self._unwatchable = self._watch is None
-            return 0.0  # the next poll sees what was written before the watch was made
+            return 0.0  # the next poll finds writes from before the watch
         if self._backed_off:
             return MAX_POLL_WATCHED
         pause = self._pause

@@ -25,13 +25,16 @@ from queuectl.store.sqlite.sql import statements
 SQL = statements("claim")
 _JOBS = statements("jobs")
 Now = Callable[[], datetime]
-"""Called inside the transaction, because a writer may have waited for the lock of another process."""
+"""A function for the time. It is called in the transaction, because the writer may have waited for its lock."""
 PROMOTED_AT_ONCE = 1000
-"""Delayed jobs that one claim makes ready. If more become due at once, later claims make the others ready."""
+"""Maximum number of delayed jobs that one claim makes ready. Later claims make the others ready."""
 
 
 def nothing_to_claim(connection: apsw.Connection, request: ClaimRequest, now: Now) -> bool:
-    """Whether a claim would find nothing. A reading connection finds out, so that idle polling takes no write lock."""
+    """Whether a claim would find nothing.
+
+    A reading connection checks this, so that idle polling takes no write lock.
+    """
     if connection.execute(SQL["anything_delayed_due"], (codec.micros(now()),)).get:
         return False
     return not _first(connection, replace(request, limit=1))
@@ -55,7 +58,7 @@ def claim(
 
 
 def _readable(connection: apsw.Connection, request: ClaimRequest, aside: SetAside) -> list[Job]:
-    """The first jobs. Jobs that cannot be decoded are set aside, and the next ones are read."""
+    """The first jobs. Jobs that cannot be decoded are set aside and replaced by the next jobs."""
     met = aside.met
     while True:
         numbers = _first(connection, request)
@@ -69,7 +72,8 @@ def set_aside(connection: apsw.Connection, damaged: Sequence[Unreadable], aside:
     """Set these jobs aside."""
     if not damaged:
         return
-    connection.pragma("ignore_check_constraints", 1)  # an edit by hand may have ignored them, too
+    # Because an edit by hand may have broken the constraints.
+    connection.pragma("ignore_check_constraints", 1)
     try:
         connection.executemany(SQL["set_aside"], [(each.number,) for each in damaged])
     finally:
@@ -80,7 +84,7 @@ def set_aside(connection: apsw.Connection, damaged: Sequence[Unreadable], aside:
 def renew(
     connection: apsw.Connection, worker: str, held: Sequence[AttemptRef], lease: timedelta, now: Now
 ) -> list[Job]:
-    """Renew the leases of attempts that still hold their jobs. Returns these jobs."""
+    """Renew the leases of attempts that still have their leases. Returns the jobs."""
     at, ids = now(), codec.to_json([h.job_id for h in held])
     found = {job.id: job for job in rows.sift(connection, _JOBS["by_ids"], [(ids,)])[0]}
     ours = [found[h.job_id] for h in held if h.job_id in found and _is_held(found[h.job_id], worker, h)]
@@ -91,13 +95,13 @@ def renew(
 
 
 def expired_leases(connection: apsw.Connection, limit: int, now: Now) -> tuple[list[Job], list[Unreadable]]:
-    """Claims whose lease has expired, and such claims that cannot be decoded."""
+    """The claims whose lease has expired. Claims that cannot be decoded are returned separately."""
     moment = codec.micros(now())
     return paging.first(lambda count: rows.sift(connection, SQL["lapsed"], [(moment, count)]), limit)
 
 
 def due_since(connection: apsw.Connection, now: Now) -> dict[str, datetime]:
-    """For each queue, the time since which its longest waiting job has been due."""
+    """For each queue with due jobs, when its longest waiting job became due."""
     moment = codec.micros(now())
     found = dict(connection.execute(SQL["overdue"], (moment, PROMOTED_AT_ONCE)))
     for (queue,) in connection.execute(SQL["queues_ready"]).fetchall():
@@ -108,7 +112,7 @@ def due_since(connection: apsw.Connection, now: Now) -> dict[str, datetime]:
 
 
 def _first(connection: apsw.Connection, request: ClaimRequest) -> list[tuple[int]]:
-    """The numbers of the first ready jobs, over all queues that are neither paused nor full."""
+    """The numbers of the first ready jobs of all queues that are neither paused nor full."""
     capacities = {
         queue: QueueSettings.of(codec.entry(value, 0).value).capacity(processing, request.limit)
         for queue, value, processing in connection.execute(SQL["queue_settings"])

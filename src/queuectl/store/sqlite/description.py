@@ -1,4 +1,4 @@
-"""The settings, versions, sizes and faults of a database, read back from SQLite and not assumed."""
+"""Reads the settings, versions, sizes and faults of a database."""
 
 import os
 
@@ -12,12 +12,12 @@ from queuectl.store.sqlite.directory import file_system, free_bytes
 from queuectl.trust import quoted
 
 LEAST_FREE = 1 << 20
-"""Free bytes below which `doctor` reports a fault: the log of a few commits needs this much."""
+"""Free bytes below which `doctor` reports a fault. The log of a few commits needs this much."""
 _BACKPORTS = ((3, 50, 7), (3, 44, 6))
 
 
 def describe(connection: apsw.Connection, database: Database) -> Description:
-    """The description, read over the writing connection, whose settings decide the durability."""
+    """Describe the database. Reads over the writing connection, because its settings decide the durability."""
     synchronous = connection.pragma("synchronous")
     durability: Durability = "power-safe" if synchronous >= 2 else "memory-safe"
     return Description(
@@ -66,7 +66,7 @@ def _faults(connection: apsw.Connection, database: Database) -> list[str]:
 
 
 def may_grow_bytes(connection: apsw.Connection, path: str) -> int:
-    """How many bytes the database may still grow: free space up to SQLite's limit, and unused pages."""
+    """The bytes by which the database may still grow: free space up to SQLite's limit, and unused pages."""
     page, most, used, unused = (
         int(connection.pragma(name))
         for name in ("page_size", "max_page_count", "page_count", "freelist_count")
@@ -83,6 +83,6 @@ def with_damage(connection: apsw.Connection, found: Description) -> Description:
 
 
 def has_safe_log(version: str) -> bool:
-    """Whether a release of SQLite lacks the WAL-reset race (fixed in 3.51.3 and in two older release lines)."""
+    """Whether a release of SQLite has the fix of the WAL-reset race (3.51.3, and two older release lines)."""
     number = tuple(int(part) for part in version.split("."))
     return number >= (3, 51, 3) or any(number[:2] == fixed[:2] and number >= fixed for fixed in _BACKPORTS)

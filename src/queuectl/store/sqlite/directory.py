@@ -1,7 +1,7 @@
-"""The directory of the database: private directories and files, and no network file system.
+"""Creates and checks the directory of the database: private directories and files, and no network file system.
 
 SQLite's write-ahead log needs shared memory and reliable locks. Network file systems, and the shared folders of virtual
-machines, have neither: two hosts would each see no lock of the other and corrupt the file together.
+machines, have neither: two hosts would not detect the locks of each other, and would corrupt the file.
 """
 
 import os
@@ -75,7 +75,7 @@ def refuse_shared(path: str) -> None:
 
 
 def is_there(path: str) -> bool:
-    """Whether a path exists; an empty file is not a database yet."""
+    """Whether the database exists. An empty file is not a database yet."""
     try:
         found = os.stat(path)
     except (FileNotFoundError, NotADirectoryError):
@@ -84,7 +84,7 @@ def is_there(path: str) -> bool:
 
 
 def file_system(directory: str, mountinfo: str = MOUNTINFO) -> str | None:
-    """The type of a directory's file system; None if the system does not report it."""
+    """The type of the file system of a directory. None if the system does not report it."""
     return _file_system(directory, _mounts(mountinfo))
 
 
@@ -103,7 +103,7 @@ def _file_system(directory: str, mounts: list[tuple[str, str]]) -> str | None:
     where = os.path.realpath(directory)
     best, found = -1, None
     for point, kind in mounts:
-        # `>=`: of two mounts at one point the later one hides the earlier.
+        # `>=`, because a later mount at the same point hides the earlier one.
         if len(point) >= best and (where == point or where.startswith(point.rstrip("/") + "/")):
             best, found = len(point), kind
     return found
@@ -139,7 +139,10 @@ def _refuse_strange(path: str) -> None:
 
 
 def _refuse_strange_companion(path: str, found: os.stat_result, database: os.stat_result) -> None:
-    """SQLite applies the log beside a database. A user who may write to the database may also create its log."""
+    """Refuse a log of another user, because SQLite applies it.
+
+    A user who may write to the database may create its log.
+    """
     shared = database.st_mode & stat.S_IWGRP and found.st_gid == database.st_gid
     if not stat.S_ISREG(found.st_mode):
         raise StoreUnusable(f"{path} is {_kind(found)}, but SQLite keeps its log there", f"rm {path}")
@@ -166,7 +169,7 @@ def _make_file(path: str) -> None:
         return
     with _lock_directory(
         os.path.dirname(path)
-    ):  # another program may have created the file and its logs meanwhile
+    ):  # checked again, because another program may have created the file and its logs meanwhile
         if not os.path.lexists(path):
             for log in _logs_of(path):
                 os.rename(log, f"{log}.left-{int(time.time())}")
@@ -221,7 +224,7 @@ def _make_empty(path: str) -> None:
 
 
 def _sync_directory(directory: str) -> None:
-    """Sync the directory. Without that a power cut may remove the file's name, and every acknowledged job with it."""
+    """Sync the directory. Otherwise a power cut may remove the file's name, and every acknowledged job with it."""
     handle = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(handle)

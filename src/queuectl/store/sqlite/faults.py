@@ -1,4 +1,4 @@
-"""Errors of SQLite, as rows for the translator."""
+"""The errors of SQLite, as rows for the translator."""
 
 import os
 import sys
@@ -37,7 +37,7 @@ ROWS = (
 
 
 def translation(path: str, error: apsw.Error, *, committing: bool = False) -> QueuectlError:
-    """Translate an error of SQLite."""
+    """Our error for an error of SQLite."""
     if isinstance(error, apsw.IOError):
         return _disk(path, error, committing)
     if isinstance(error, apsw.NotADBError):

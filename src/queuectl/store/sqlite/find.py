@@ -14,15 +14,15 @@ from queuectl.store.sqlite.sql import fill, statements
 _JOBS = statements("jobs")
 _TALLY = statements("registry")["tally"]
 
-# Word for word the terms of the partial indexes: otherwise SQLite does not use them.
+# These texts must be identical to the terms of the partial indexes. Otherwise SQLite does not use the indexes.
 ENDED = "finished_at IS NOT NULL"
 _RARE = ("failed", "dead", "cancelled", "blocked", "held")
 _IS_RARE = "(" + " OR ".join(f"state = '{state}'" for state in _RARE) + ")"
 
-# Always true; without a range SQLite would read all jobs in order instead of sorting these few.
+# The range is always true. Without it SQLite would read all jobs in order instead of sorting these few.
 _IS_PROCESSING = f"lease_until BETWEEN 1 AND {2**63 - 1}"
 
-# First the numbers of a page, then its jobs: otherwise a sort would include the body of every job that matches.
+# First read the numbers of a page, then its jobs. Otherwise a sort would include the body of every matching job.
 _FIND = fill("SELECT {columns} FROM job LEFT JOIN spec USING (number) WHERE job.number IN (")
 _NUMBERS = "SELECT job.number FROM job WHERE "
 _COUNT = "SELECT queue, state, count(*) FROM job WHERE "
@@ -76,7 +76,7 @@ def counts(connection: apsw.Connection, wanted: Filter) -> Counts:
 
 
 def conditions(wanted: Filter) -> tuple[str, list[Any]]:
-    """A filter as SQL: constant terms and bound values; states as literals, for the partial indexes."""
+    """A filter as SQL with bound values. States are literals, so that partial indexes are used."""
     return filters.terms(wanted, _TERMS, _state_terms(wanted.states))
 
 

@@ -20,7 +20,7 @@ from collections.abc import Iterable
 
 from queuectl.errors import StoreUnusable
 
-if sys.platform == "linux":  # elsewhere hard links are refused, and nothing else can be checked
+if sys.platform == "linux":  # on other systems hard links are refused, and no other check is possible
     import fcntl
 
 _BEHIND = 1 << 60
@@ -39,14 +39,14 @@ _taking = threading.Lock()
 
 
 class NameLock:
-    """The lock for the name by which this process has a database open. Free it after the last connection is closed."""
+    """The lock for the name under which this process has a database open. Free it after closing the last connection."""
 
     def __init__(self, path: str, file: int, key: tuple[int, int], byte: int) -> None:
         self.path, self.users = path, 1
         self._file, self._key, self._byte = file, key, byte
 
     def free(self) -> None:
-        """Called when a handle has closed its connections. The last handle releases the lock."""
+        """Called when a handle has closed its connections. Releases the lock if it was the last handle."""
         with _taking:
             self.users -= 1
             if not self.users:
@@ -54,7 +54,7 @@ class NameLock:
                 os.close(self._file)
 
     def is_same(self, byte: int) -> bool:
-        """Whether a name leads to the same byte."""
+        """Whether another name has the same byte."""
         return self._byte == byte
 
 
@@ -69,7 +69,7 @@ def take(path: str) -> NameLock | None:
         try:
             found = os.stat(path)
         except FileNotFoundError:
-            return None  # the file existed just now; opening it reports what is wrong
+            return None  # the file has just existed; opening it reports the fault
         key, byte = (found.st_dev, found.st_ino), _byte_of(path)
         if key in _foreign:
             raise StoreUnusable(
@@ -99,7 +99,7 @@ def refuse_ours(path: str) -> None:
 
 
 def refuse_second(path: str, mount_points: Iterable[str]) -> None:
-    """Refuse a name whose log may stand elsewhere, even if no program has the database open."""
+    """Refuse a name under which SQLite may not find the log of the database, even if no program has it open."""
     links = os.stat(path).st_nlink
     if links > 1:
         raise StoreUnusable(
@@ -125,13 +125,13 @@ def _lock(path: str, key: tuple[int, int], byte: int) -> NameLock | None:
     try:
         file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except PermissionError:
-        return None  # SQLite reports what is wrong
+        return None  # SQLite reports the fault
     try:
         fcntl.fcntl(file, fcntl.F_OFD_SETLK, _FLOCK.pack(fcntl.F_RDLCK, os.SEEK_SET, byte, 1, 0))
         if _is_locked(file, _BEHIND, byte) or _is_locked(file, byte + 1, _BEHIND + _BYTES):
             raise _second_name(path, "another program has it open by another name")
     except OSError as error:
-        # Where the system has no such locks, the descriptor stays open too: closing it would drop SQLite's own locks.
+        # Even on a system without such locks the descriptor stays open: closing it would drop SQLite's own locks.
         if error.errno not in _UNSUPPORTED:
             os.close(file)
             raise

@@ -1,4 +1,4 @@
-"""The output of commands: chunks are stored while their attempt holds the job, trimmed, and read."""
+"""Stores, trims and reads the output of commands."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ SQL = statements("output")
 
 
 def write(connection: apsw.Connection, chunks: Sequence[Chunk], trims: Sequence[Trim]) -> set[str]:
-    """Store the chunks, then trim. Returns the attempts that do not hold their job."""
+    """Store the chunks, then trim. Returns the attempts that do not have a lease."""
     claims = {(x.job_id, x.attempt_id) for x in chunks} | {(x.job_id, x.attempt_id) for x in trims}
     holders = {claim: connection.execute(SQL["holder_of"], claim).get for claim in claims}
     rows = [_row(chunk, holders[chunk.job_id, chunk.attempt_id]) for chunk in chunks]

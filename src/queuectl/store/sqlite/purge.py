@@ -16,7 +16,7 @@ _ENDED = f" AND {ENDED} ORDER BY finished_at, job.number LIMIT ?"
 
 
 def purge(connection: apsw.Connection, wanted: Filter, limit: int, _now: object) -> list[str]:
-    """Delete ended jobs that match, longest ended first. Other jobs stay, whatever the filter says."""
+    """Delete ended jobs that match, longest ended first. Jobs that have not ended are never deleted."""
     where, values = conditions(wanted)
     sql = f"{_FIRST}{where}{_ENDED}"
     gone, _ = paging.first(lambda count: rows.sift(connection, sql, [(*values, count)]), limit)

@@ -1,4 +1,4 @@
-"""The registry of workers, their instructions, and the small shared tables."""
+"""Reads and writes the registry of workers, their instructions, and the small shared tables."""
 
 import apsw
 
@@ -12,7 +12,7 @@ SQL = statements("registry")
 
 
 def heartbeat(connection: apsw.Connection, worker: Worker) -> Instruction | None:
-    """Enter a worker or renew its entry; `heartbeat` is set. Returns its pending instruction."""
+    """Enter a worker or renew its entry, with the time of the heartbeat. Returns its pending instruction."""
     known = connection.execute(SQL["worker_by_id"], (worker.id,)).fetchone()
     asked = still_instructed(known[1], codec.worker(worker.id, known[0]), worker) if known else None
     entry = (worker.id, codec.micros(worker.started_at), codec.to_json(worker), asked)
@@ -27,7 +27,7 @@ def pending_instruction(connection: apsw.Connection, worker_id: str) -> Instruct
 
 
 def instruct(connection: apsw.Connection, worker_id: str, instruction: Instruction) -> bool:
-    """Store an instruction for a worker. False if there is no such worker."""
+    """Store an instruction for a worker. Returns False if there is no such worker."""
     connection.execute(SQL["ask"], (instruction, worker_id))
     return connection.changes() > 0
 

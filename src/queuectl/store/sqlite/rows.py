@@ -20,7 +20,7 @@ _NUMBER = codec.COLUMNS.index("number")
 
 def sift(connection: apsw.Connection, sql: str, bound: Sequence[Bound]) -> tuple[list[Job], list[Unreadable]]:
     """The jobs that a statement returns for each of these values, and the rows that cannot be decoded."""
-    with closing(connection.cursor()) as cursor:  # an open cursor would keep its read transaction
+    with closing(connection.cursor()) as cursor:  # because an open cursor would keep its read transaction
         try:
             return codec.sift(cursor.executemany(sql, bound))
         except UnicodeDecodeError:
@@ -29,7 +29,7 @@ def sift(connection: apsw.Connection, sql: str, bound: Sequence[Bound]) -> tuple
 
 
 def _one_by_one(connection: apsw.Connection, sql: str, bound: Sequence[Bound]) -> Iterator[Any]:
-    """Each row, fetched by its number, or the error for it. The statement itself returns only numbers."""
+    """Each row, fetched by its number, or the error for this row. The statement returns only numbers here."""
     for values in bound:
         numbers: list[Any] = connection.execute(f"SELECT number FROM ({sql})", values).fetchall()  # noqa: S608
         for (number,) in numbers:

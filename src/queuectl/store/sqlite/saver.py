@@ -1,4 +1,4 @@
-"""`durability=fast`: commits are not synced one by one; a thread syncs the log at least every interval."""
+"""Syncs the log for `durability=fast`: commits are not synced one by one, but a thread syncs once per interval."""
 
 import os
 import threading
@@ -14,14 +14,14 @@ class Saver:
         self.failure: OSError | None = None
 
     def committed(self) -> None:
-        """Note that a commit was not synced."""
+        """Record that a commit was not synced."""
         self._dirty.set()
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="queuectl-saver", daemon=True)
             self._thread.start()
 
     def save(self) -> None:
-        """Sync now, if a commit is unsynced.
+        """Sync now, if there is an unsynced commit.
 
         SQLite has no lock on the log file, so closing this descriptor drops none.
         """

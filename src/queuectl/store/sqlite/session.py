@@ -1,4 +1,4 @@
-"""Reads go over several connections that cannot write, writes over the one connection that groups them."""
+"""Lends reading connections for reads, and passes all writes to the single writing connection."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -26,7 +26,10 @@ class SqliteSession(PooledSession[apsw.Connection]):
         self._is_left = False
 
     def perform(self, work: Callable[..., Answer], args: tuple[Any, ...], *, writing: bool) -> Answer:
-        """The writer does all changes. A forked child would corrupt the file: SQLite's locks belong to a process."""
+        """Call `work`: a change in the writer, a read over a reader.
+
+        Refused after a fork, as locks belong to a process.
+        """
         if writing:
             self.refuse_fork()
             return self.writer.run(work, *args)
@@ -51,14 +54,13 @@ class SqliteSession(PooledSession[apsw.Connection]):
         return True
 
     def translated(self, connection: apsw.Connection, *, writing: bool) -> Translated:  # noqa: ARG002
-        """A block in which errors of SQLite are translated."""
+        """A context in which errors of SQLite are translated."""
         return Translated(self.shown)
 
     def close(self) -> None:
-        """Close the readers, then the writer, which waits for its transaction.
+        """Close the idle readers, wait for the running transaction, then close the writer.
 
-        The name lock is freed when the last connection is closed: a reader that is lent now frees it when it comes
-        back.
+        A reader that is lent now is closed when it is given back. The last closed connection frees the name lock.
         """
         super().close()
         self.writer.close()

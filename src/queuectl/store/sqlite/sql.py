@@ -1,4 +1,4 @@
-"""The statements in the `.sql` files of this package, with the column lists of the codec filled in."""
+"""Reads the statements in the `.sql` files of this package, and inserts the column lists of the codec."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""The store contract over one SQLite file."""
+"""Implements the store contract on one SQLite file."""
 
 import os
 import threading
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class SqliteStore(DriverStore[apsw.Connection, Now, Now]):
-    """One database file. Safe for several threads; do not use it in another process after a fork.
+    """A store in one database file. Safe for several threads. Do not use it in another process after a fork.
 
     With `durability="fast"` a commit is not synced; a thread syncs at least every `save_interval` seconds. Without
     `create`, a missing file raises StoreAbsent instead of becoming a new database.
@@ -58,7 +58,7 @@ class SqliteStore(DriverStore[apsw.Connection, Now, Now]):
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], **options: Any) -> "SqliteStore":
-        """A store whose database was checked: errors are raised here and not at the first verb."""
+        """Open a store and check its database now, so that errors are not raised later at the first verb."""
         store = cls(path, **options)
         try:
             store.session.writer.alone(lambda _: None)
@@ -79,7 +79,7 @@ class SqliteStore(DriverStore[apsw.Connection, Now, Now]):
         return self.now
 
     def _claim(self, request: ClaimRequest) -> list[Job]:
-        # As long as claims find jobs, the extra read would only double the work.
+        # While claims find jobs, this extra read would double the work, so it is done only when idle.
         if self._idle and self.session.read(claim.nothing_to_claim, request, self.now):
             return []
         jobs = super()._claim(request)
@@ -87,7 +87,7 @@ class SqliteStore(DriverStore[apsw.Connection, Now, Now]):
         return jobs
 
     def describe(self, *, thorough: bool = False) -> Description:
-        from queuectl.store.sqlite import description  # a short command does not pay for it
+        from queuectl.store.sqlite import description  # imported here, because short commands do not need it
 
         found = self.session.writer.alone(lambda c: description.describe(c, self.session.database))
         return self.session.read(lambda c: description.with_damage(c, found)) if thorough else found
@@ -108,6 +108,6 @@ class SqliteStore(DriverStore[apsw.Connection, Now, Now]):
 
 
 def _saver(log: str, interval: float) -> "Saver":
-    from queuectl.store.sqlite.saver import Saver  # a short command does not pay for it
+    from queuectl.store.sqlite.saver import Saver  # imported here, because short commands do not need it
 
     return Saver(log, interval)

@@ -1,4 +1,4 @@
-"""A block in which errors of SQLite become errors of ours. The table of them is loaded with the first error."""
+"""A context that translates errors of SQLite into ours. The table of errors is loaded with the first error."""
 
 from types import TracebackType
 
@@ -6,14 +6,14 @@ import apsw
 
 
 class Translated:
-    """Translates an error of SQLite in its block. After `committing()` the outcome may be unknown."""
+    """Translates an error of SQLite in its block. After a call of `committing` the outcome may be unknown."""
 
     def __init__(self, path: str) -> None:
         self._path = path
         self._committing = False
 
     def committing(self) -> None:
-        """From now on a failing disk leaves it unknown whether the transaction was committed."""
+        """Call this before the commit. An error after it leaves unknown whether the transaction was committed."""
         self._committing = True
 
     def __enter__(self) -> "Translated":

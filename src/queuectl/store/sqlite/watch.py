@@ -1,4 +1,4 @@
-"""Inotify on one file: reports that the file was written to."""
+"""Watches one file with inotify, and reports writes to it."""
 
 import os
 
@@ -8,7 +8,10 @@ IN_MODIFY = 0x2
 
 
 class Watch:
-    """Linux's inotify on one file. It opens no descriptor of the file itself, which would cost SQLite its locks."""
+    """An inotify watch of one file.
+
+    It opens no descriptor of the file, because closing one would drop SQLite's locks.
+    """
 
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
@@ -18,7 +21,7 @@ class Watch:
 
     @classmethod
     def of(cls, path: str) -> "Watch | None":
-        """A watch, or None where the system has no inotify."""
+        """Watch a file. Returns None on a system without inotify."""
         import ctypes
 
         kernel = ctypes.CDLL(None)

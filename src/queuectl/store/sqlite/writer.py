@@ -1,4 +1,4 @@
-"""The one writing connection, with group commit: waiting operations share a transaction.
+"""The single writing connection, with group commit: waiting operations share a transaction.
 
 The cost of a commit is the sync to disk, which is the same for one change and for fifty. So callers submit operations;
 a caller that finds the connection free runs all waiting operations in one transaction, and each caller gets its own
@@ -65,7 +65,7 @@ class Writer:
         return self._ask(question)
 
     def peek(self, question: Operation[Answer]) -> Answer | None:
-        """The same without waiting; None while the connection is in use."""
+        """The same as `alone`, without waiting. Returns None while the connection is in use."""
         with self._free:
             self._refuse_closed()
             if self._busy:
@@ -120,7 +120,7 @@ class Writer:
             self._free.notify_all()
 
     def _serve(self, tickets: list[_Ticket]) -> None:
-        # Set first: if this thread is interrupted in the middle, the other callers get an unknown outcome.
+        # This result is set first, so that the other callers get it if this thread is interrupted in the middle.
         unknown = OutcomeUnknown("the transaction was interrupted", "repeating the same command is safe")
         failure: BaseException | None = unknown
         try:

@@ -4,7 +4,7 @@
 -- KEYS  the hash tag
 -- ARGV  now or '', then a packed job each: the fields of its hash, spec, key, marks (of batch, tags and key, by which it
 --       is found), waits
--- Answers 'unsure' if the archive has to be asked for its greatest number first (raise_number.lua), and changes nothing; else
+-- Answers 'unsure', and changes nothing, if the greatest number of the archive must be read first (raise_number.lua); otherwise
 --         for each {'added', number}, {'known' | 'taken', row of the other job}, or {'past'} if the archive has its id
 --
 -- Work: some twenty commands for each job; the caller sends some hundreds at most. The first write needs memory: when memory
@@ -12,7 +12,7 @@
 
 local now, answers, works = clock(ARGV[1]), {}, false
 
--- The row of a job that an index names. An index entry without a job, which only a hand can leave, is no obstacle.
+-- The row of a job that an index names. An index entry without a job is ignored; only a manual change can cause it.
 local function stored(number, id)
     local found = number and row(number)
     if number and not found and id then erase(number, id) end

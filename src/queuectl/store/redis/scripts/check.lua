@@ -1,4 +1,4 @@
--- Compare the sizes of indexes that have to agree, for `doctor`. They differ only if keys were changed by hand.
+-- Compare the sizes of indexes that must agree, for `doctor`. They differ only after a manual change of keys.
 --
 -- uses: state
 -- Changes nothing.

@@ -3,10 +3,10 @@
 -- uses: clock, counts, history, job, memory, notify, ready, state
 -- KEYS  the hash tag
 -- ARGV  now or '', worker, lease in microseconds, packed queues (empty: all), then a new attempt id for each job wanted
--- Answers the rows of the claimed jobs, in order, and those of jobs that were passed over because they cannot be read
+-- Answers the rows of the claimed jobs, in order, and the rows of jobs that were skipped because they cannot be read
 --
--- Work: at most a thousand delayed jobs become ready. Queues are looked at in the order of their first jobs, no further than
--- the last job wanted can be; paused and full queues are passed over.
+-- Work: at most a thousand delayed jobs become ready. Queues are looked at in the order of their first jobs, but not beyond
+-- the last wanted job; paused and full queues are skipped.
 
 local now, worker = clock(ARGV[1]), ARGV[2]
 local lease_until, queues, wanted = plus(now, ARGV[3]), cmsgpack.unpack(ARGV[4]), #ARGV - 4
@@ -14,7 +14,7 @@ local PAGE = 50
 local damaged = {}
 
 -- Make delayed jobs ready that are due. A damaged job stays delayed until set_aside.lua holds it: if the worker dies before that, the next
--- claim meets it again.
+-- claim finds this job again.
 local function promote()
     local due = redis.call('ZRANGEBYSCORE', P .. 'delayed', '-inf', now, 'LIMIT', 0, 1000)
     if due[1] then bypass_maxmemory() end
@@ -27,12 +27,12 @@ local function promote()
     end
 end
 
--- How many jobs may be claimed from a queue, as `domain.queue.QueueSettings.capacity` says.
+-- The number of jobs that may be claimed from a queue. The same rule as `domain.queue.QueueSettings.capacity`.
 local function capacity(queue)
     local entry = redis.call('HGET', P .. 'shared:queues', queue)
     if not entry then return wanted end
     local ok, setting = pcall(cjson.decode, string.match(entry, '^%d+ ({.*)$') or '')
-    if not ok or type(setting) ~= 'table' then return 0 end -- a damaged entry may have been a pause or a limit
+    if not ok or type(setting) ~= 'table' then return 0 end -- because a damaged entry may have been a pause or a limit
     local paused, limit = setting.paused or false, setting.limit
     if paused ~= false and paused ~= cjson.null then return 0 end
     if limit == nil or limit == cjson.null then return wanted end
@@ -45,7 +45,7 @@ local function is_before(a, b)
     return a.at < b.at or a.at == b.at and a.number < b.number
 end
 
--- Merge the first jobs of a queue into those found so far, and keep no more than are wanted.
+-- Merge the first jobs of a queue into the jobs found so far, and keep only as many as are wanted.
 local function look(queue, found)
     local free = capacity(queue)
     if free == 0 then return end
@@ -81,7 +81,7 @@ local function of_all_queues()
     end
 end
 
--- The state of a ready job; nothing if it is damaged, or if its entry in the index was left by a hand.
+-- The state of a ready job, or nothing if the job is damaged, or if a manual change left its entry in the index.
 local function state_of(head)
     local job = row(head.number)
     if not job then return nil end
@@ -117,5 +117,5 @@ for _, head in ipairs(heads) do
     changed[head.queue] = true
 end
 for queue in pairs(changed) do update_head(queue) end
-if #taken < #heads then notify('work') end -- a damaged job took the place of another one
+if #taken < #heads then notify('work') end -- a damaged job was counted, so there may be one more job to claim
 return {taken, damaged}

@@ -1,4 +1,4 @@
--- For each queue with due jobs, since when its oldest due job has been due.
+-- For each queue with due jobs, when its longest waiting job became due.
 --
 -- uses: clock
 -- Changes nothing.

@@ -1,8 +1,8 @@
--- Enter a worker or renew its entry. An instruction that came after the caller had read the last one stays.
+-- Enter a worker or renew its entry. An instruction that was stored after the caller had read the last one stays.
 --
 -- uses: memory
 -- KEYS  the hash tag
--- ARGV  worker id, the worker as text, the instruction that was read or '', what is left of it or ''
+-- ARGV  worker id, the worker as text, the instruction that was read or '', the instruction that remains or ''
 -- Answers the pending instruction, or nothing
 
 bypass_maxmemory()

@@ -1,4 +1,4 @@
--- The first script of each connection: which queue is here, and whether the server may have lost something.
+-- The first script of each connection: finds the queue, and checks whether the server may have lost writes.
 --
 -- uses: archive, history, memory
 -- KEYS  the hash tag

@@ -3,7 +3,7 @@
 -- uses: archive, clock, counts, erase, index, memory, state
 -- KEYS  the hash tag
 -- ARGV  now or '', then number and version of each, as they were read; the caller sends some hundreds at most
--- Answers the numbers that were deleted; a job that has changed since is left alone
+-- Answers the numbers of the deleted jobs; a job that has changed since then is not deleted
 
 local now, deleted, archives = clock(ARGV[1]), {}, has_archive()
 bypass_maxmemory()

@@ -1,9 +1,9 @@
--- Extend the leases of these attempts, where the worker still has them.
+-- Extend the leases of these attempts, if the worker still has the leases.
 --
 -- uses: clock, history, job, memory
 -- KEYS  the hash tag
 -- ARGV  now or '', worker, lease in microseconds, then id and attempt id of each
--- Answers the rows of those whose lease was extended
+-- Answers the rows of the jobs whose lease was extended
 
 local now, renewed = clock(ARGV[1]), {}
 local lease_until = plus(now, ARGV[3])

@@ -1,4 +1,4 @@
--- Hold jobs that cannot be decoded, so that no claim meets them again. Their other fields stay as they are.
+-- Set jobs aside that cannot be decoded: they become held, so that no claim finds them again. Their other fields do not change.
 --
 -- uses: counts, history, job, memory, ready, state
 -- KEYS  the hash tag

@@ -1,4 +1,4 @@
--- Store chunks of attempts that are running, then delete what lies between head and tail.
+-- Store chunks of running attempts, then delete the chunks between head and tail.
 --
 -- KEYS  the hash tag
 -- ARGV  how many chunks; id, attempt id, n and packed chunk of each; then id, attempt id, after and before of each trim

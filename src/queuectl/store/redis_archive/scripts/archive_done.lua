@@ -3,12 +3,12 @@
 -- uses: archived_counts, counts, erase, index, memory, state
 -- KEYS  the hash tag
 -- ARGV  entry, number, version and id of each
--- Answers two lists of entries: of jobs that changed while they were copied, and of jobs that were deleted. Their copies are no
---         jobs, and the caller deletes them. Their entries stay until then (drop_entries.lua), so that another archiver does it
---         if the caller dies
+-- Answers two lists of entries: of jobs that changed while they were copied, and of jobs that were deleted. Their copies are not
+--         jobs, and the caller deletes them. The entries stay until then (drop_entries.lua): if the caller dies, another
+--         archiver deletes the copies
 --
--- This is the commit. A job becomes archived and its entry is removed in one step, so that no job is archived and also offered again, and
--- none is removed before the archive has it.
+-- This is the commit. A job becomes archived and its entry is removed in one step, so that no archived job is offered again, and
+-- no job is removed before the archive has it.
 
 local changed, deleted = {}, {}
 
@@ -24,8 +24,8 @@ local function is_archived(id, version)
     return tonumber(redis.call('ZSCORE', P .. 'past', id) or '-1') >= tonumber(version)
 end
 
--- A deletion leaves the entry in the stream, or a note in `gone`. If there is neither, Redis has lost the job, for instance in a failover:
--- then the copy is all that is left of the job. The copy stays, and the audit enters it into `past`.
+-- A deletion leaves the entry in the stream, or an entry in `gone`. If both are missing, Redis has lost the job, for example in a
+-- failover, and the copy is all that is left of the job. The copy stays, and the audit enters it into `past`.
 -- Test: test_a_mover_that_meets_another_history_leaves_the_only_copy.
 local function was_deleted(entry, number)
     return redis.call('ZSCORE', P .. 'gone', number) or #redis.call('XRANGE', P .. 'stream', entry, entry) == 1

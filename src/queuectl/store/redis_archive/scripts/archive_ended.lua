@@ -6,8 +6,8 @@
 --       jobs at most
 -- Answers {how many had no entry, the last number of this piece, or '' if it was the last piece}
 --
--- Jobs that end are entered by the script that ends them. This is for jobs that ended before the queue had an archive, and for a stream
--- that was deleted.
+-- Normally the script that ends a job enters it. This script is for jobs that ended before the queue had an archive, and for a
+-- stream that was deleted.
 
 local repairs, missing = ARGV[1] == '1', 0
 

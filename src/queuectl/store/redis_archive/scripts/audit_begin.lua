@@ -1,4 +1,4 @@
--- Announce a piece of the archive before it is read. Changes of its jobs are noted from now on (archived_counts.lua).
+-- Announce a piece of the archive before it is read. Then changes of its jobs are recorded (archived_counts.lua).
 --
 -- uses: archived_counts, memory
 -- KEYS  the hash tag

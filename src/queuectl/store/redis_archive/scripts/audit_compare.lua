@@ -1,4 +1,4 @@
--- Compare a piece of the archive, after it was announced and read, with `past`, and count it.
+-- Compare a piece of the archive with `past`, and count its jobs. The piece was announced before it was read.
 --
 -- uses: archived_counts, counts, memory
 -- KEYS  the hash tag
@@ -11,7 +11,7 @@ local run, repairs, reached, upto = ARGV[1], ARGV[2] == '1', ARGV[3], ARGV[4]
 local unknown, deleted = 0, {}
 
 -- Whether a copy is an archived job. A copy that is neither in `past`, nor of a job in Redis, nor of one that was deleted within a day,
--- is what is left of a job that Redis has lost: it is archived from now on.
+-- belongs to a job that Redis has lost: this job now counts as archived.
 local function is_archived(number, id, version)
     local known = redis.call('ZSCORE', P .. 'past', id)
     if known and tonumber(known) == tonumber(version) then return true end

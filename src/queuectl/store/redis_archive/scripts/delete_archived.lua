@@ -1,4 +1,4 @@
--- archived → deleting: delete jobs of the archive. They are no jobs from now on; their copies are deleted afterwards.
+-- archived → deleting: delete archived jobs. After this script they do not exist; the caller then deletes their copies.
 --
 -- uses: archive, archived_counts, clock, memory
 -- KEYS  the hash tag

@@ -1,11 +1,11 @@
--- deleting → gone: the archive has no copy of these jobs any more. Idempotent.
+-- deleting → gone: the archive has deleted its copies of these jobs. Idempotent.
 --
 -- uses: clock, memory
 -- KEYS  the hash tag
 -- ARGV  now or '', then their numbers
 --
--- `gone` remembers a deletion for a day. An archiver that was held up since before the deletion may still write an old copy; as long as the
--- deletion is remembered, audit_compare.lua deletes that copy instead of taking it for a job that Redis has lost.
+-- `gone` remembers a deletion for a day. An archiver that was suspended before the deletion may still write an old copy. As long
+-- as the deletion is remembered, audit_compare.lua deletes that copy instead of treating it as a job that Redis has lost.
 
 local DAY = 86400000000
 bypass_maxmemory()

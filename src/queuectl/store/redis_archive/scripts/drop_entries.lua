@@ -1,4 +1,4 @@
--- Remove entries from the stream, whose copies the archive has deleted again. Idempotent.
+-- Remove entries from the stream after the archive has deleted the copies of their jobs. Idempotent.
 --
 -- uses: memory
 -- KEYS  the hash tag

@@ -1,9 +1,9 @@
--- archived → gone: forget archived jobs that the archive has lost, for instance when it was restored from a backup.
+-- archived → gone: forget archived jobs that the archive has lost, for example because it was restored from a backup.
 --
 -- uses: memory
 -- KEYS  the hash tag
--- ARGV  '1' to repair or '0' to count only, then id of each, and the version that `past` had when the archive was asked
--- Answers how many are missing; a job that was restored or archived again since is not
+-- ARGV  '1' to repair or '0' to count only, then id of each, and its version in `past` when the archive was read
+-- Answers how many are missing. A job that was restored or archived again since then does not count as missing
 
 local missing = 0
 bypass_maxmemory()

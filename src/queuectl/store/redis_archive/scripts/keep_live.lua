@@ -1,4 +1,4 @@
--- copying → live: the archive cannot take these jobs. They stay in Redis and are not offered to it again.
+-- copying → live: the archive cannot store these jobs. They stay in Redis and are not offered to the archive again.
 --
 -- uses: memory
 -- KEYS  the hash tag

@@ -1,10 +1,10 @@
--- Where jobs are.
+-- Find out whether jobs are in Redis or archived.
 --
 -- uses: job
 -- Changes nothing.
 -- KEYS  the hash tag
 -- ARGV  ids; the caller sends some hundreds at most
--- Answers for each its row if it is in Redis, 'past' if it is archived, or nothing: then a copy in the archive is no job
+-- Answers for each its row if it is in Redis, 'past' if it is archived, or nothing if the job does not exist (the archive may have a copy)
 
 local answers = {}
 for i, id in ipairs(ARGV) do

@@ -1,8 +1,8 @@
--- Give no number that the archive has. After a failover the queue may have lost the last numbers that it gave.
+-- Raise the counter of job numbers above every number in the archive. After a failover Redis may have lost the last numbers.
 --
 -- uses: memory
 -- KEYS  the hash tag
--- ARGV  the archive's greatest number, or nothing if the archive is away: then numbers leap by a million
+-- ARGV  the archive's greatest number, or nothing if the archive cannot be reached: then the counter is raised by a million
 
 local now = tonumber(redis.call('GET', P .. 'number') or '0')
 local floor = ARGV[1] and tonumber(ARGV[1]) or now + 1000000

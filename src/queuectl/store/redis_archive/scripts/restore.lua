@@ -1,9 +1,9 @@
--- archived → restoring: bring jobs back from the archive, changed. They exist in Redis from now on, but a job that may run is not ready
--- until the archive has deleted its copy (restore_done.lua).
+-- archived → restoring: bring jobs back from the archive, changed. After this script they are in Redis, but a job that may run is not
+-- ready until the archive has deleted its copy (restore_done.lua).
 --
 -- uses: archive, archived_counts, clock, counts, history, index, ready, state, waits, write
 -- KEYS  the hash tag
--- ARGV  now or '', then number, version, state and queue of each as they were, and the packed job; the caller sends some
+-- ARGV  now or '', then the old number, version, state and queue of each, and the packed job; the caller sends some
 --       hundreds
 -- Answers for each {'accepted', its version}, {'stale'} (it is in Redis, was deleted or archived again) or {'taken'} (another
 --         job has its unique key)

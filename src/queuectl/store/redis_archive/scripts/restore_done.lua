@@ -2,9 +2,9 @@
 --
 -- uses: clock, memory, notify, ready, state
 -- KEYS  the hash tag
--- ARGV  now or '', then number and note of each
+-- ARGV  now or '', then the number and the value in `arriving` of each
 --
--- A note that is not there any more was removed by another process that did the same. Idempotent.
+-- If the entry in `arriving` is missing or has another value, another process has already completed this step. Idempotent.
 
 local now, works = clock(ARGV[1]), false
 bypass_maxmemory()

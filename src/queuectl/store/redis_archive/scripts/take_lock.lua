@@ -1,5 +1,5 @@
--- Take the lock of an audit. One worker compares queue and archive once in a while, and again after the server's history has changed,
--- because then the server may have lost something.
+-- Take the lock of an audit. One worker compares queue and archive regularly, and again after the server's history has changed,
+-- because then the server may have lost writes.
 --
 -- uses: memory
 -- KEYS  the hash tag

@@ -1,8 +1,8 @@
 -- uses: waits
 --
--- Removing a job.
+-- Removes jobs.
 
--- Remove every trace of a job that is in no index of its state any more. The counts are up to the caller.
+-- Remove all data of a job that was already removed from the indexes of its state. The caller changes the counts.
 local function erase(number, id)
     local marks = redis.call('HGET', P .. 'job:' .. number, 'marks')
     if id and redis.call('HGET', P .. 'ids', id) == number then

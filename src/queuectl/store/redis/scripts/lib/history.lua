@@ -1,19 +1,19 @@
 -- uses: memory
 --
--- Versions of jobs after a failover.
+-- Assigns versions of jobs, also after a failover.
 --
 -- The danger: a server that is promoted, restored from a backup or cut off may have lost changes that were acknowledged. If it had lost a
 -- claim that raised a job's version from 3 to 4, the next claim would raise it from 3 to 4 once more, for another worker. The result of
 -- the first worker, which was made for version 4, would then be accepted as the second worker's result (guarantee G3).
 --
--- The invariant: no version that may have been given out by a lost change is ever given out again. `history` names the server process
+-- The invariant: no version that a lost change may have assigned is ever assigned again. `history` names the server process
 -- (`run_id`) and its stream of writes (`master_replid`). Both are compared with the stored ones at the beginning of each connection
 -- (open_queue.lua). If they differ, `base` becomes the present time, in milliseconds since 2020 times 4096, and no later version is
--- below it. Versions count changes, and no queue makes 4096 changes of one job in each millisecond, so all earlier versions lie below.
+-- lower. Versions count changes, and no queue makes 4096 changes of one job in each millisecond, so all earlier versions lie below.
 -- `base` also rises by 2^32 at least, in case the clock of the new server is behind. It stays below 2^53, the greatest exact double.
 --
--- Where there is an archive, it may have numbers of jobs which this server has lost. `unsure` makes add.lua refuse until
--- raise_number.lua has learned the greatest number of the archive.
+-- If there is an archive, it may have numbers of jobs which this server has lost. `unsure` makes add.lua refuse until
+-- raise_number.lua has raised the counter above the greatest number of the archive.
 --
 -- Tests: test_archived_rollback.py, test_redis_failover.py, decision 18.
 
@@ -29,8 +29,8 @@ local function note_history(history)
     if redis.call('EXISTS', P .. 'archive') == 1 then redis.call('SET', P .. 'unsure', '1') end
 end
 
--- A server may become a replica and then a primary again while a connection stays open. So every script that gives out a version or a
--- number compares the stream of writes, once. The process is the same as long as the connection is open.
+-- A server may become a replica and then a primary again while a connection stays open. So every script that assigns a version or a
+-- number compares the stream of writes once. The process is the same as long as the connection is open.
 local is_checked = false
 local function check_replication_history()
     if is_checked then return end
@@ -41,7 +41,7 @@ local function check_replication_history()
     note_history((string.match(redis.call('INFO', 'server'), 'run_id:(%x+)') or '') .. ' ' .. writes)
 end
 
--- Raise the version of a job by one, or to `base` if it is below. Answers it.
+-- Raise the version of a job by one, or to `base` if it would be lower. Returns the new version.
 local function next_version(number)
     check_replication_history()
     local version = redis.call('HINCRBY', P .. 'job:' .. number, 'version', 1)

@@ -1,8 +1,8 @@
 -- uses: ready, state
 --
--- The indexes that follow from a job's state. The counts are up to the caller.
+-- The indexes that depend on a job's state. The caller changes the counts.
 
--- Take a job out of them. `key` is its unique key, if it has one.
+-- Remove a job from these indexes. `key` is its unique key, if it has one.
 local function unindex(number, state, queue, key)
     redis.call('ZREM', P .. 'state:' .. state, number)
     if has_ended(state) then
@@ -17,7 +17,7 @@ local function unindex(number, state, queue, key)
     end
 end
 
--- Enter a job into them. `job` has the fields of the hash.
+-- Enter a job into these indexes. `job` has the fields of the hash.
 local function index(number, job, key, now)
     redis.call('ZADD', P .. 'state:' .. job.state, number, number)
     redis.call('ZADD', P .. 'updated', job.updated_at, number)

@@ -1,4 +1,4 @@
--- Going on when memory is full.
+-- Lets scripts continue when memory is full.
 
 -- Redis compares its memory with `maxmemory` only at the first write of a script. With UNLINK, which is always allowed, as the first
 -- write the rest of the script runs in any case. Scripts that end, move or delete jobs need that, because only they make room. A script

@@ -1,10 +1,10 @@
--- The ready index: which jobs may be claimed, and in which order.
+-- The ready index: the jobs that may be claimed, in order.
 --
 -- ready:<queue> has the due jobs of a queue by sort_key. `lines` has the first job of each queue as '<number> <queue>' by the same score,
--- so that a claim does not look at all queues. `heads` has that member of each queue, to find it again in `lines`. `delayed` has the
+-- so that a claim does not read all queues. `heads` has that member of each queue, to find it again in `lines`. `delayed` has the
 -- jobs that are not due yet by run_at.
 
--- Bring `lines` and `heads` up to date after the first job of a queue may have changed.
+-- Update `lines` and `heads`, because the first job of a queue may have changed.
 local function update_head(queue)
     local first = redis.call('ZRANGE', P .. 'ready:' .. queue, 0, 0, 'WITHSCORES')
     local before, head = redis.call('HGET', P .. 'heads', queue), first[1] and first[1] .. ' ' .. queue
@@ -22,7 +22,7 @@ local function add_ready(number, queue, sort_key)
     if redis.call('ZRANK', P .. 'ready:' .. queue, number) == 0 then update_head(queue) end
 end
 
--- Let a job wait for its claim, or for the time from which it may be claimed.
+-- Enter a job as ready, or as delayed until the time from which it may be claimed.
 local function schedule(number, queue, run_at, sort_key, now)
     if tonumber(run_at) <= tonumber(now) then
         add_ready(number, queue, sort_key)

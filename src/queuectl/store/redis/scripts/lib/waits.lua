@@ -1,12 +1,12 @@
--- Which jobs a blocked job waits for.
+-- The parents that a blocked job waits for.
 
--- The texts in a packed field; none if the field cannot be unpacked.
+-- The texts in a packed field. Empty if the field cannot be unpacked.
 local function unpacked(text)
     local ok, found = pcall(cmsgpack.unpack, text or '')
     return ok and type(found) == 'table' and found or {}
 end
 
--- Let a job wait for these parents from now on. Only the difference is written: if one of ten thousand parents has ended, one set changes.
+-- Set the parents that a job waits for. Only the difference is written: if one of ten thousand parents has ended, one set changes.
 local function set_parents(number, parents)
     local before = redis.call('HGET', P .. 'job:' .. number, 'waits')
     if not before and not parents then return end

@@ -1,6 +1,6 @@
--- Writing the hash of a job.
+-- Writes the hash of a job.
 
--- What never changes of a new job, and the indexes that follow from it.
+-- Write the fields of a new job that never change, and the indexes that depend on them.
 local function create(number, job)
     redis.call('HSET', P .. 'job:' .. number, 'id', job.id, 'created_at', job.created_at, 'version', job.version,
         'spec', job.spec)
@@ -14,7 +14,7 @@ local function create(number, job)
     end
 end
 
--- What changes of a job. A field without a value is removed.
+-- Write the fields of a job that can change. A field without a value is removed.
 local CHANGING = {'state', 'queue', 'run_at', 'sort_key', 'updated_at', 'attempts', 'attempt_id', 'worker',
                   'claimed_at', 'lease_until', 'finished_at', 'rest', 'cause'}
 local function write(number, job)

@@ -1,16 +1,16 @@
 -- uses: counts
 --
--- How many jobs the archive has per state and queue (`past_counts`), and how they are counted again while jobs come and go.
+-- The number of archived jobs per state and queue (`past_counts`), and a recount while jobs are archived, restored and deleted.
 --
 -- The sums are wrong after the archive was restored from a backup: the copies that it has lost cannot be asked for their states. So they
 -- are counted again from the archive's copies, in pieces, by number. The invariant: of every job in the archive whose number is not
 -- above `upto`, the new sums (`recount:past_counts`) contain exactly one count, either from audit_compare.lua or from the changes below.
 -- Below `reached` a piece was compared before, so each change is applied to the new sums too. Between `reached` and `upto` a piece is
--- being read, and nobody knows whether a copy was read before or after a change; so the first change of a job marks it as touched,
--- audit_compare.lua does not count touched jobs, and of them only what the changes themselves say is applied: a job that enters is
--- counted, and a job that leaves was never counted.
+-- being read, and it is unknown whether a copy was read before or after a change. So the first change of a job marks the job as
+-- touched. audit_compare.lua does not count touched jobs; only the changes themselves count them: a job that enters is counted,
+-- and a job that leaves was never counted.
 --
--- Without it a job that is retried or deleted during a recount would be counted twice or not at all. Test: test_archived_audit.py,
+-- Without this invariant a job that is retried or deleted during a recount would be counted twice or not at all. Test: test_archived_audit.py,
 -- test_what_changes_meanwhile_is_counted_once.
 
 local FIRST, LAST = string.rep('0', 16), string.rep('9', 16)
@@ -31,7 +31,7 @@ local function count_archived(number, state, queue, by)
     if by > 0 or not is_first then add_to('recount:past_counts', state .. ' ' .. queue, by) end
 end
 
--- Begin a recount at FIRST, or see whether the recount is still ours. A run that only compares does not displace another one.
+-- Begin a recount at FIRST, or check that the recount still belongs to this run. A run that only compares displaces no other run.
 local function may_recount(run, repairs, reached)
     local progress = redis.call('GET', P .. 'recounting:past_counts')
     if reached ~= FIRST then
@@ -42,7 +42,7 @@ local function may_recount(run, repairs, reached)
     return true
 end
 
--- The end: how many sums were wrong. With `repairs` the new sums replace them.
+-- End the recount. Returns how many sums were wrong. With `repairs` the new sums replace the old ones.
 local function finish_recount(repairs)
     local sums, fresh = P .. 'past_counts', P .. 'recount:past_counts'
     local counted, before, wrong = redis.call('HGETALL', fresh), redis.call('HGETALL', sums), 0
