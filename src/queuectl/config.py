@@ -284,7 +284,7 @@ def user_directory(variable: str, below_home: str) -> str | None:
 
 
 def _read_toml(path: str) -> dict[str, str]:
-    import tomllib  # imported only if there is a file
+    import tomllib  # imported here, because it is needed only if there is a file
 
     try:
         with open(path, "rb") as file:

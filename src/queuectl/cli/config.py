@@ -36,7 +36,7 @@ def get_options(parser: "Parser") -> None:
 
 
 def get(session: "Session") -> int:
-    """Print one setting."""
+    """Print the value of one setting."""
     option = config.option(session.args.key)
     if session.json:
         settings = session.queue.settings()

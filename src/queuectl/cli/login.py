@@ -14,7 +14,7 @@ LONGEST = 4096
 
 
 def login_options(parser: "Parser") -> None:
-    """The server."""
+    """Add the arguments of `login`: the server."""
     parser.add_argument("url", metavar="URL", help="the address that --store takes: https://ops.example.org")
     parser.example(
         "queuectl login https://ops.example.org < token",
@@ -31,7 +31,7 @@ def login(session: "Session") -> int:
 
 
 def logout_options(parser: "Parser") -> None:
-    """The server."""
+    """Add the arguments of `logout`: the server."""
     parser.add_argument("url", metavar="URL", help="the address that was given to login")
     parser.example("queuectl logout https://ops.example.org", "delete its token from the file of this user")
 

@@ -14,7 +14,7 @@ UTF_8 = frozenset(("utf-8", "utf8"))
 
 
 class OutputLost(CommandFailed):
-    """The data of a command could not be written. The hint says what the command has already changed."""
+    """The data of a command could not be written. The hint names the changes that the command has already made."""
 
     def __init__(self, error: OSError | None) -> None:
         reason = "stdout is closed" if error is None else error.strerror or str(error)

@@ -26,7 +26,7 @@ LIBRARIES = frozenset(("starlette", "uvicorn", "httptools", "uvloop", "anyio"))
 
 
 def serve_options(parser: "Parser") -> None:
-    """Where the server listens, who reaches it, and its bounds."""
+    """Add the arguments of `serve`: the addresses, the allowed hosts, and the limits."""
     _add_places(parser)
     parser.flag("--read-only", help="refuse every change")
     parser.add_argument("--anonymous", choices=("view",), help="let everybody look, without a token")

@@ -20,7 +20,7 @@ NEVER = "never"
 
 
 def create_options(parser: "Parser") -> None:
-    """The name, what the token allows, and how long it is valid."""
+    """Add the arguments of `token create`: the name, the scopes, and the time of validity."""
     parser.add_argument("name", metavar="NAME", help="for people and logs; letters, digits and . _ : -")
     parser.add_argument(
         "--scope",
@@ -70,12 +70,12 @@ def _show(session: "Session", issued: Issued, done: str) -> int:
 
 
 def list__options(parser: "Parser") -> None:
-    """Only an example: the command has no options."""
+    """Add an example only: `token list` has no arguments."""
     parser.example("queuectl token list", "who may use the server, and when each token was last used")
 
 
 def list_(session: "Session") -> int:
-    """All tokens, without their secrets."""
+    """Print all tokens, without their secrets."""
     found = session.queue.tokens()
     if session.json:
         session.emit(shapes.tokens(found))
@@ -108,7 +108,7 @@ def _left(expires_at: datetime | None, now: datetime) -> str:
 
 
 def revoke_options(parser: "Parser") -> None:
-    """The names."""
+    """Add the arguments of `token revoke`: the names of the tokens."""
     parser.add_argument(
         "names", metavar="NAME", nargs="+", help="tokens; each server refuses them within 2 s"
     )
@@ -135,7 +135,7 @@ def revoke(session: "Session") -> int:
 
 
 def rotate_options(parser: "Parser") -> None:
-    """The name, and how long the old secret stays valid."""
+    """Add the arguments of `token rotate`: the name, and how long the old secret stays valid."""
     parser.add_argument("name", metavar="NAME", help="the token")
     parser.add_argument("--keep", metavar="D", default="1h", help="the old secret stays valid so long (1h)")
     parser.example("queuectl token rotate deploy", "a new secret; the old one is valid for one more hour")
@@ -149,7 +149,7 @@ def rotate(session: "Session") -> int:
 
 
 def local_options(parser: "Parser") -> None:
-    """The port of the server."""
+    """Add the arguments of `token local`: the port of the server."""
     parser.add_argument(
         "port",
         metavar="PORT",

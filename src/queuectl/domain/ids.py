@@ -51,11 +51,11 @@ class Numbered(Protocol):
 
     @property
     def id(self) -> str:
-        """The id."""
+        """The id of the job."""
 
     @property
     def number(self) -> int:
-        """The number."""
+        """The number of the job."""
 
 
 def handle(job: Numbered) -> str:

@@ -27,7 +27,7 @@ STATES: tuple[State, ...] = (
 )
 TERMINAL: frozenset[State] = frozenset(("completed", "dead", "cancelled"))
 WAITING: frozenset[State] = frozenset(("pending", "failed"))
-"""The states from which a due job is claimed."""
+"""The states of a job that a worker can claim when it is due."""
 
 Want = Literal["ok", "any", "failed"]
 """The wanted ending of a parent: completed (`ok`), ended in any way (`any`), or ended without success (`failed`)."""

@@ -1,7 +1,7 @@
 """The output of a command: numbered chunks of bytes, and how they are assembled.
 
 The first and the last `output_limit / 2` bytes of each attempt are kept; the bytes between them are only counted. A
-chunk carries its offset in the whole output. A gap needs no marker: it is where one chunk ends before the next begins.
+chunk carries its offset in the whole output, so a gap is visible: the next chunk begins after the end of this one.
 """
 
 from collections.abc import Iterable, Sequence
@@ -81,7 +81,7 @@ def assemble(chunks: Iterable[Chunk], limit: int, total: int) -> list[Piece]:
 def surplus(kept: Sequence[tuple[int, int, int]], limit: int) -> tuple[int, int] | None:
     """The stored chunks between head and tail, to be deleted, as numbers `(after, before)`; None if there are none.
 
-    `kept` lists `(n, offset, length)` of what is stored, in order.
+    `kept` lists `(n, offset, length)` of the stored chunks, in order.
     """
     if not kept:
         return None

@@ -154,7 +154,7 @@ class _Endpoint:
 
 
 async def in_thread(state: ServerState, function: Callable[..., Any], *arguments: Any) -> Any:
-    """Call a function in a thread of the pool, so that the event loop goes on."""
+    """Call a function in a thread of the pool, so that the event loop is not blocked."""
     loop, context = asyncio.get_running_loop(), copy_context()
     return await loop.run_in_executor(state.pool, lambda: context.run(function, *arguments))
 

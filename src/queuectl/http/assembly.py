@@ -104,7 +104,7 @@ def serve(
 
 
 class NoTokens:
-    """Lets nobody in: this version of the server knows no token."""
+    """Refuses every request, because this version of the server accepts no token."""
 
     def caller(self, request: Request) -> Caller | None:
         """None without a token. Raises Unauthenticated for any token."""

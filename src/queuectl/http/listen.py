@@ -40,7 +40,7 @@ class Sockets(NamedTuple):
 
     @property
     def all(self) -> list[socket.socket]:
-        """All sockets."""
+        """All open sockets."""
         return [*self.tcp, *([self.unix.listener] if self.unix else [])]
 
     @property

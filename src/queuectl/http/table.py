@@ -10,7 +10,10 @@ from queuectl.domain.token import Scope
 from queuectl.http.call import Call, Reply
 
 PROBES = ("/healthz", "/readyz")
-"""Paths that any `Host` may ask for, and that are answered while the server is full. They tell nothing."""
+"""Paths that any `Host` may ask for, and that are answered while the server is full.
+
+Their answers contain no information about the queue.
+"""
 
 Handler = Callable[[Call], Reply | Response | Awaitable[Reply | Response]]
 """A handler that is a coroutine function runs in the event loop; any other one runs in a thread, with a deadline."""

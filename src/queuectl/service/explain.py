@@ -74,7 +74,7 @@ class _Case:
 
     @cached_property
     def parents(self) -> dict[str, Job]:
-        """The job's parents that exist."""
+        """The parents of the job that still exist."""
         return self.store.get([parent.job for parent in self.job.spec.after])
 
     @property

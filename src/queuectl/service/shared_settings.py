@@ -13,7 +13,7 @@ from queuectl.store.protocol import Store
 
 
 class Setting(NamedTuple):
-    """One shared setting with the text of a valid value; None stands for the default."""
+    """One shared setting with the text of a valid value. None means the default."""
 
     key: str
     text: str | None

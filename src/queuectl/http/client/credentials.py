@@ -1,7 +1,7 @@
 """Where a client finds its token: in one of two variables, the file of `queuectl login`, or the local server's file.
 
 A token is bound to an origin (scheme, host and port), and is sent to no other one. It does not go over plain HTTP to
-another host, unless the caller insists: otherwise a typing error gives a shell away.
+another host, unless the caller insists: a token gives the right to run commands, and a typing error could disclose it.
 """
 
 import json
@@ -126,7 +126,7 @@ def _given(environment: Mapping[str, str]) -> Credentials | None:
 
 
 def _sendable(token: str, source: str) -> str:
-    """The token if it can stand in a header. The error does not show it."""
+    """The token, if a header can contain it. The error does not show the token."""
     if token.isascii() and token.isprintable() and token and " " not in token:
         return token
     raise InvalidInput(f"{source} is not a token", "one line: qctl_, 8 characters, _, 43 characters")

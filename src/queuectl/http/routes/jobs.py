@@ -1,4 +1,4 @@
-"""Jobs: list and show."""
+"""The routes for jobs: list and show."""
 
 from typing import Annotated
 
@@ -26,7 +26,7 @@ class Selection(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def list_(call: Call) -> Reply:
-    """One page of jobs."""
+    """Answer with one page of jobs."""
     asked: Selection = call.query
     wanted = Filter(
         states=states_of(asked.state.split(",")) if asked.state else frozenset(),
@@ -43,7 +43,7 @@ def list_(call: Call) -> Reply:
 
 
 def show(call: Call) -> Reply:
-    """One job with its attempts."""
+    """Answer with one job and its attempts."""
     job = call.queue.show(call.path["ref"])
     return Reply(document(job=shapes.job(job)), etag=f'"{job.version}"')
 

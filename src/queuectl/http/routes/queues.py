@@ -12,7 +12,7 @@ def status(call: Call) -> Reply:
 
 
 def list_(call: Call) -> Reply:
-    """All queues."""
+    """Answer with all queues."""
     return Reply(document(queues=[shapes.queue(queue) for queue in call.queue.queues()]))
 
 

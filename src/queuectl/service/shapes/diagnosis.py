@@ -20,7 +20,7 @@ explanation_of = EXPLANATION.decode
 
 
 def checks(checks: Sequence[Check]) -> dict[str, Any]:
-    """The results of `doctor`."""
+    """The document with the results of `doctor`."""
     return document(ok=all(check.ok for check in checks), checks=CHECK.many.encode(checks))
 
 

@@ -1,4 +1,4 @@
-"""The document of an error, which stands in place of a result."""
+"""The document of an error, which replaces the document of a result."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -28,12 +28,12 @@ def error(fault: QueuectlError) -> dict[str, Any]:
 
 
 def error_of(document: Mapping[str, Any]) -> QueuectlError:
-    """The error of a document."""
+    """The error in a document."""
     return fault_of(document["error"])
 
 
 def body(fault: QueuectlError) -> dict[str, Any]:
-    """An error inside a document."""
+    """The JSON object of an error inside a document."""
     further = {name: getattr(fault, name) for name in _FURTHER.get(type(fault), ())}
     set_ones = {name: value for name, value in further.items() if value not in (None, ())}
     return {"code": fault.code, "message": fault.message, "hint": fault.hint, **set_ones}

@@ -15,7 +15,7 @@ attention, attention_of = ATTENTION.encode, ATTENTION.decode
 
 
 def queue(queue: QueueStatus) -> dict[str, Any]:
-    """One queue."""
+    """The JSON object of one queue."""
     return {
         "name": queue.name,
         "paused": queue.paused,
@@ -32,7 +32,7 @@ def queue_of(document: Mapping[str, Any]) -> QueueStatus:
 
 
 def status(status: Status) -> dict[str, Any]:
-    """The whole system at a glance, with what needs a person."""
+    """A summary of the whole system, with the problems that need a person."""
     return document(
         store={"url": status.url, "durability": status.durability},
         jobs={"total": sum(status.jobs.values()), **status.jobs},

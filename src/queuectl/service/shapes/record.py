@@ -1,4 +1,4 @@
-"""Between a value and its JSON object: a list of keys, and a form for what JSON does not have."""
+"""Converts a value to its JSON object and back: a list of keys, and a form for types that JSON lacks."""
 
 import base64
 from collections.abc import Callable, Mapping
@@ -116,7 +116,7 @@ def build(fields: Mapping[str, Any], kind: type[V]) -> V:
 
 
 def instant(at: datetime | None) -> str | None:
-    """A time as text."""
+    """A time as RFC 3339 text."""
     return None if at is None else format_instant(at)
 
 

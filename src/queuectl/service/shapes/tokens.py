@@ -18,7 +18,7 @@ token, token_of = TOKEN.encode, TOKEN.decode
 
 
 def tokens(found: Sequence[Token]) -> dict[str, Any]:
-    """All tokens."""
+    """The document of all tokens."""
     return document(tokens=TOKEN.many.encode(found))
 
 

@@ -11,7 +11,7 @@ from queuectl.service.shapes.record import Form, Record, instant
 
 SLOT = Record(SlotStatus, "slot job since number command stopped")
 _REPORTED = Record(Worker, "state slots", slots=Record(Slot, "slot job since stopped").many)
-"""What the worker said with its last heartbeat. A lost worker says no more, and the claims are always newer."""
+"""The state that the worker sent with its last heartbeat. The claims in the store are newer."""
 WORKER = Record[WorkerStatus](
     {"": WorkerStatus, "worker": Worker},
     "id name host holder_pid agent_pid version queues started_at last_heartbeat state note skew clock_jump slots "

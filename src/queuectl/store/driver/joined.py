@@ -26,7 +26,7 @@ class JoinedStore(ABC, Generic[Connection, Now, Moment]):
 
     @abstractmethod
     def now(self) -> datetime:
-        """The store's clock."""
+        """The time of the store's clock."""
 
     @abstractmethod
     def _now(self) -> Now:
@@ -53,4 +53,4 @@ class JoinedStore(ABC, Generic[Connection, Now, Moment]):
         return self.session.read(self._verbs.registry.read_table, table)
 
     def close(self) -> None:
-        """Nothing to close: the connection is the caller's."""
+        """Does nothing, because the connection belongs to the caller."""

@@ -1,8 +1,8 @@
-"""Waiting for changes: each handle on a store has one source of changes, and any number of subscribers.
+"""Waits for changes of a store. Each handle on a store has one source of changes and any number of subscribers.
 
 A *source* reports the changes to one driver: it is a socket on which notifications arrive, or polled counters. The
 *notifier* owns the timing and informs the *subscriptions*. Each subscription has its own cursor: a flag that a change
-of its topics sets, and that only its own `wait` clears. So no subscriber takes a change away from another one.
+of its topics sets, and that only its own `wait` clears. So every subscriber receives every change.
 
 **Threads.** The notifier has no thread of its own, and one connection at most. Of the threads that wait, one
 *drives*: it sleeps on the descriptor of the source, reads what arrives and sets the flags of all subscriptions. The

@@ -1,6 +1,6 @@
 """Reads statements from `.sql` files. Each statement has a name and one line about its purpose.
 
-A statement begins with a line `-- name: purpose`. Names in braces, such as `{columns}`, stand for lists of columns.
+A statement begins with a line `-- name: purpose`. Names in braces, such as `{columns}`, are replaced by lists.
 """
 
 import os

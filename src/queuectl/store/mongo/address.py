@@ -84,7 +84,7 @@ def identity(url: str) -> str:
 
 
 def _split(url: str) -> tuple[SplitResult, Options]:
-    """The parts of the URL. `urlsplit` cannot be used: it knows only one host."""
+    """The parts of the URL. `urlsplit` is not used, because it supports only one host."""
     found = _PARTS.match(url)
     if not found:
         raise _URL.refusal("// is missing after the scheme")

@@ -98,7 +98,7 @@ class Answer:
 
     @property
     def get(self) -> Any:
-        """The first row."""
+        """The first column of the first row, or the first row if it has several columns."""
         if not self._rows:
             return None
         first = self._rows[0]

@@ -45,7 +45,7 @@ class ClaimJobs:
         return (context.phase == "running" and context.has_free_slot) or not self._policy.ahead
 
     def due(self, now: float) -> float:
-        """At the time of the policy, but not before the breaker closes. Claiming ahead alone never wakes the loop."""
+        """The time that the policy decides, but not before the breaker closes. Claiming ahead never wakes the loop."""
         context = self._context
         if context.phase != "running" or not self._policy.capacity(len(context.claims)):
             return NEVER

@@ -65,7 +65,7 @@ class Heartbeat:
         self._due = 0.0
 
     def due(self, now: float) -> float:
-        """At the interval; sooner if the entry is out of date."""
+        """The end of the interval, or sooner if the entry is out of date."""
         soon = self._last + SOON
         if self._due > soon and self._view(now) != self._shown:
             self._due = soon

@@ -19,7 +19,7 @@ LONGEST_SLEEP = 3600.0
 
 
 class Agent:
-    """Runs the parts of one agent until its holder says `bye`."""
+    """Runs the parts of one agent until its holder sends `Bye`."""
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
@@ -28,7 +28,7 @@ class Agent:
         """When the next duty is due. None if this is unknown, because a duty has run or the store failed."""
 
     def run(self) -> None:
-        """Work until the holder says `bye`. Raises HolderGone when the holder dies.
+        """Work until the holder sends `Bye`. Raises HolderGone when the holder dies.
 
         The renewal starts first: even while the store cannot be reached, it extends the deadlines of the commands.
         """

@@ -27,7 +27,7 @@ from queuectl.worker.agent.store_time import StoreTime
 from queuectl.worker.protocol import Drop, Message, StoreState, Welcome
 
 LEAVE_SECONDS = 5.0
-"""Seconds for which an agent continues after `bye`, to give back claims whose replies were still missing."""
+"""Seconds for which an agent continues after `Bye`, to give back claims whose replies were still missing."""
 
 
 class Session:

@@ -1,4 +1,4 @@
-"""The holder: the process of a worker that must not fail. So it does little and does not know the store.
+"""The holder: the process of a worker that must not fail. So it does little and does not use the store.
 
 `python -m queuectl.worker.holder --config-fd N` reads one JSON document from that pipe:
 

@@ -3,7 +3,7 @@
 The supervisor runs in the only thread of the holder. A started attempt has one timer: when the timer expires, the
 leader exits or a pipe ends, `_advance` runs the attempt's phase (`phases.py`).
 
-Invariants, on which the agent relies. An agent may be killed at any time, and a new agent has no data:
+The agent relies on these invariants. An agent may be killed at any time, and a new agent has no data:
 
 * **Nothing runs twice.** An attempt id that is known is never started again, so an agent may repeat `start` after a
   lost connection. Ids are remembered until the result is acknowledged; after that the store refuses the attempt

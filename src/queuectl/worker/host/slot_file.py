@@ -1,4 +1,4 @@
-"""The file that tells the guard and later workers which commands a worker may have started.
+"""The file that lists the commands that a worker may have started, for the guard and for later workers.
 
 The file has a header that never changes, a table of running commands (one record per slot), and a list of ended,
 unacknowledged attempts. The holder writes it through shared memory, which costs no system call per job. The content

@@ -98,7 +98,7 @@ BEGIN
     ), meant AS (
         SELECT queue FROM line WHERE queue IS NOT NULL UNION SELECT unnest(named)
     ), open AS (
-        -- As `domain.queue.room` says. Of a queue without limit some more are looked at, should others hold the first.
+        -- The rule of `QueueSettings.capacity`. Without a limit more rows are read, because others may have locked the first.
         SELECT meant.queue, CASE
             WHEN (value ->> 'paused')::boolean THEN 0
             WHEN value ->> 'limit' IS NULL THEN wanted + 64
@@ -113,7 +113,7 @@ BEGIN
             SELECT number, sort_key FROM {schema}.live AS ready WHERE due = 1 AND ready.queue = open.queue
             ORDER BY sort_key, number LIMIT room
         ) AS head JOIN {schema}.live 
-            -- Again what the head was chosen by: it may have changed just before it was locked.
+            -- Check the conditions again by which the head was chosen: the row may have changed before it was locked.
             ON live.number = head.number AND live.due = 1 AND live.queue = open.queue
                 AND live.sort_key = head.sort_key
         ORDER BY head.sort_key, head.number LIMIT wanted FOR UPDATE OF live SKIP LOCKED

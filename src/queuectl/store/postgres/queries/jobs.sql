@@ -43,7 +43,7 @@ WHERE job.unique_key = %s AND job.unique_key IS NOT NULL;
 -- now: the clock of the queue
 SELECT {schema}.now();
 
--- due_since: for each queue, the time since which the longest due of its first jobs has been due; one index lookup each
+-- due_since: for each queue, when the longest waiting job among its first jobs became due; one index lookup each
 WITH RECURSIVE line (queue) AS (
     (SELECT queue FROM {schema}.live WHERE due = 1 ORDER BY queue LIMIT 1)
     UNION ALL

@@ -1,2 +1,2 @@
--- Why a job is cancelled or held. Older workers write only the columns that they know: jobs that they end have no cause.
+-- Why a job is cancelled or held. Older workers do not write this column, so jobs that they cancel have no cause.
 ALTER TABLE job ADD COLUMN cause TEXT;

@@ -18,7 +18,7 @@ CREATE TRIGGER job_goes AFTER DELETE ON job BEGIN
         AND parent IN (SELECT value FROM json_each(CASE WHEN json_valid(old.waiting_for) THEN old.waiting_for ELSE '[]' END));
 END;
 
--- Only these rows know what such a job waited for. It is not a part of `job_goes`, because it reads the whole table.
+-- Only these rows record the parents that such a job waited for. It is not a part of `job_goes`, because it reads the whole table.
 CREATE TRIGGER damaged_job_goes AFTER DELETE ON job WHEN NOT json_valid(coalesce(old.waiting_for, '[]')) BEGIN
     DELETE FROM waiting WHERE child = old.number;
 END;

@@ -39,7 +39,7 @@ WHERE number = ?;
 SELECT {columns} FROM job LEFT JOIN spec USING (number)
 WHERE state = 'processing' AND lease_until <= ? ORDER BY lease_until, job.number LIMIT ?;
 
--- ready_since: the time since which the longest due of a queue's first jobs has been due
+-- ready_since: when the longest waiting job among the first jobs of a queue became due
 SELECT min(run_at) FROM (SELECT run_at FROM job WHERE due = 1 AND queue = ? ORDER BY sort_key, number LIMIT ?);
 
 -- overdue: the same for delayed jobs that no claim has made ready yet
