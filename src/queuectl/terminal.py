@@ -34,10 +34,10 @@ def cut(text: str, width: int, ellipsis: str = ELLIPSIS) -> str:
         return text
     if cells(text) <= width:
         return text
-    kept, room = 0, width - 1
+    kept, spare = 0, width - 1
     for character in text:
-        room -= _cells_of(character)
-        if room < 0:
+        spare -= _cells_of(character)
+        if spare < 0:
             break
         kept += 1
     return text[:kept] + ellipsis if width > 0 else ""

@@ -64,7 +64,7 @@ COMMANDS: dict[str, Command] = {
         ),
         Command("worker stop", "drain: finish running jobs and exit", "workers", "stop"),
         Command("worker list", "workers and what they run", "workers", "list_"),
-        Command("worker reload", "start the installed version while commands run on", "workers", "reload"),
+        Command("worker reload", "start the installed version while commands continue", "workers", "reload"),
         Command("worker forget", "remove lost workers whose host no longer exists", "workers", "forget"),
         Command("serve", "an HTTP server in front of the store", "serve", "serve", creates=True),
         Command("queue list", "queues with their counts and limits", "queue", "list_"),

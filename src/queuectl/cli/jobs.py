@@ -336,8 +336,8 @@ def _budget(job: Job) -> str:
     return f"{used} used, no limit" if limit < 0 else f"{min(used, limit)} of {limit} used"
 
 
-def _attempt_row(past: Attempt, form: Form) -> list[str]:
-    shape = shapes.attempt(past)
+def _attempt_row(attempt: Attempt, form: Form) -> list[str]:
+    shape = shapes.attempt(attempt)
     cpu = None if shape["user_cpu"] is None else f"{shape['user_cpu'] + (shape['system_cpu'] or 0):.2f}s"
     rss = None if shape["max_rss"] is None else f"{shape['max_rss'] / 1024**2:.1f}MiB"
     return [
@@ -347,8 +347,8 @@ def _attempt_row(past: Attempt, form: Form) -> list[str]:
             shape["outcome"],
             shape["exit_code"],
             shape["signal"],
-            form.both(past.started_at) if form.eyes else shape["started_at"],
-            _duration(past),
+            form.both(attempt.started_at) if form.eyes else shape["started_at"],
+            _duration(attempt),
             cpu,
             rss,
             f"{shape['output_bytes']}B",
@@ -358,6 +358,6 @@ def _attempt_row(past: Attempt, form: Form) -> list[str]:
     ]
 
 
-def _duration(past: object) -> str:
-    started, finished = getattr(past, "started_at", None), getattr(past, "finished_at", None)
+def _duration(attempt: object) -> str:
+    started, finished = getattr(attempt, "started_at", None), getattr(attempt, "finished_at", None)
     return format_duration(max(finished - started, timedelta(0))) if started and finished else ""

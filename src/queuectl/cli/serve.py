@@ -71,7 +71,7 @@ LISTS = (
 
 
 def serve(session: "Session") -> int:
-    """Serve until a signal ends the process."""
+    """Run the HTTP server until a signal ends the process."""
     with _extra():
         from queuectl.http.assembly import serve
     options = _options(session.args)
@@ -164,8 +164,8 @@ def _announce(session: "Session", listening: "Listening") -> None:
         session.emit(said)
     else:
         places = [listening.url, listening.socket and f"http+unix://{listening.socket}"]
-        away = f" (the store does not answer yet: {listening.fault})" if listening.fault else ""
-        session.print(f"listening on {' and '.join(place for place in places if place)}{away}")
+        warning = f" (the store does not answer yet: {listening.fault})" if listening.fault else ""
+        session.print(f"listening on {' and '.join(place for place in places if place)}{warning}")
     session.out.flush()
 
 

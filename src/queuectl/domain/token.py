@@ -137,7 +137,7 @@ def secret_id(text: str) -> str | None:
 
 
 def digest(text: str) -> str:
-    """What is stored in place of a secret."""
+    """The digest of a secret. It is stored instead of the secret."""
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
 
 

@@ -107,7 +107,7 @@ class NoTokens:
     """Refuses every request, because this version of the server accepts no token."""
 
     def caller(self, request: Request) -> Caller | None:
-        """None without a token. Raises Unauthenticated for any token."""
+        """Return None for a request without a token. Raises Unauthenticated for any token."""
         if "authorization" in request.headers:
             raise Unauthenticated("the token is not known")
         return None

@@ -27,13 +27,13 @@ def first(sources: Sources, *, read_only: bool) -> tuple[Queue, str | None]:
     """The queue, and why its store does not answer; None if it does. A missing store is created.
 
     The queue connects at each call while the store does not answer, so it works as soon as the store does.
-    Raises StoreUnusable: a store that must not be used does not heal by waiting.
+    Raises StoreUnusable: waiting does not repair a store that must not be used.
     """
     fault = None
     try:
         _create(sources, FIRST_PATIENCE, read_only=read_only)
-    except StoreUnavailable as away:
-        fault = away.message
+    except StoreUnavailable as error:
+        fault = error.message
     return bootstrap.open_queue(sources, "raise", patience=PATIENCE), fault
 
 

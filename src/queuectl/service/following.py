@@ -55,10 +55,10 @@ def output(store: Store, job: Job, attempt: int | None = None) -> Output:
     if attempt_id is None:
         return Output(job)
     chunks = list(queries.output(store, attempt_id))
-    past = queries.finished_attempt(job, attempt_id)
+    finished = queries.finished_attempt(job, attempt_id)
     stored = chunks[-1].offset + len(chunks[-1].data) if chunks else 0
-    total = max(past.output_bytes if past else 0, stored)
-    number = past.attempt if past else job.attempts
+    total = max(finished.output_bytes if finished else 0, stored)
+    number = finished.attempt if finished else job.attempts
     return Output(job, number, attempt_id, assemble(chunks, job.spec.output_limit, total), total)
 
 

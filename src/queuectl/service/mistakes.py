@@ -67,25 +67,25 @@ def explain(error: msgspec.ValidationError, fields: list[str]) -> InvalidInput:
     """The error for a wrong field, in the words of queuectl, with the nearest valid name and the JSON pointer."""
     text = str(error)
     what, _, where = text.partition(" - at `")
-    place = where.rstrip("`").removeprefix("$").lstrip(".")
+    position = where.rstrip("`").removeprefix("$").lstrip(".")
     if "unknown field" in what:
         name = what.split("`")[1]
         found = InvalidInput(
-            f"{place + ': ' if place else ''}there is no field {name!r}", nearest(name, fields)
+            f"{position + ': ' if position else ''}there is no field {name!r}", nearest(name, fields)
         )
-        found.pointer = f"{pointer(place)}/{_escaped(name)}"
+        found.pointer = f"{pointer(position)}/{_escaped(name)}"
         return found
     sentence = _in_words(what)
     found = InvalidInput(
-        f"{place}: {sentence}" if place else sentence, "queuectl enqueue --help names the fields"
+        f"{position}: {sentence}" if position else sentence, "queuectl enqueue --help names the fields"
     )
-    found.pointer = pointer(place)
+    found.pointer = pointer(position)
     return found
 
 
-def pointer(place: str) -> str:
+def pointer(position: str) -> str:
     """The JSON pointer for a position in the form of msgspec, such as `jobs[3].tags[0]`."""
-    words = place.replace("[", ".").replace("]", "").split(".") if place else []
+    words = position.replace("[", ".").replace("]", "").split(".") if position else []
     return "".join(f"/{_escaped(word)}" for word in words)
 
 

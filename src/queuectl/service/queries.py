@@ -208,11 +208,11 @@ def _claimed(job: Job) -> tuple[datetime, int]:
 
 
 def _occupied(item: WorkerStatus, jobs: Sequence[Job], *, complete: bool) -> WorkerStatus:
-    told = {slot.job: slot for slot in item.worker.slots if slot.job}
+    reported = {slot.job: slot for slot in item.worker.slots if slot.job}
     slots: dict[int, SlotStatus] = {}
     unplaced: list[Job] = []
     for job in jobs:
-        known = told.get(job.id)
+        known = reported.get(job.id)
         at = job.lease.slot if job.lease and job.lease.slot is not None else known.slot if known else None
         if at is None or at in slots or at >= item.worker.count:
             unplaced.append(job)

@@ -79,7 +79,7 @@ class Record(Generic[T]):
         return found
 
     def fields(self, document: Mapping[str, Any]) -> dict[str, Any]:
-        """The fields of all parts. Keys that are missing are left out, and get the defaults of the structs."""
+        """The fields of all parts. A missing key is omitted, so that the default of the struct is used."""
         fields = {name: document[key] for key, name in self._names.items() if key in document}
         for key, form in self._forms.items():
             if (shown := document.get(key)) is not None:

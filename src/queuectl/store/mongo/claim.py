@@ -72,12 +72,12 @@ def _claim(
             put_off()
             return []
         met = aside.met
-        jobs, away = _take_under_locks(base, chosen, look, request, now, ids, aside)
+        jobs, locked = _take_under_locks(base, chosen, look, request, now, ids, aside)
         if jobs or aside.met > met:  # the claim set jobs aside; this is not a lost race
             return jobs
         # Other claims took the chosen jobs or locked their queues, so try the following jobs.
-        lost, busy = (lost, busy | away) if away else (lost + bool(chosen), frozenset())
-        look = look if away else _look(base, request, now)
+        lost, busy = (lost, busy | locked) if locked else (lost + bool(chosen), frozenset())
+        look = look if locked else _look(base, request, now)
 
 
 def _look(base: Base, request: ClaimRequest, now: ServerTime) -> ReadyQueues:
@@ -117,12 +117,12 @@ def _take_under_locks(
     """Take the chosen jobs; jobs of limited queues only under the lock. Also returns the queues that others locked."""
     limited = sorted({head["ready"] for head in chosen if look.capacities[head["ready"]] is not None})
     with queue_lock.acquired(base, limited, now) as ours:
-        away = frozenset(limited) - ours.keys()
-        mine = [head for head in chosen if head["ready"] not in away]
+        locked = frozenset(limited) - ours.keys()
+        mine = [head for head in chosen if head["ready"] not in locked]
         capacities = {**look.capacities, **queue_lock.capacities(base, ours)}
         fits = ready_index.within_capacity(mine, capacities).taken
         until = min([look.until, *(turn.until for turn in ours.values())])
-        return _take(base, fits, until, request, now, ids, aside), away
+        return _take(base, fits, until, request, now, ids, aside), locked
 
 
 def _take(

@@ -70,5 +70,5 @@ def swapped(word: bytes) -> Swapped:
 
 
 def without_archive(result: Swapped) -> SaveResult:
-    """The result in a queue without an archive."""
+    """The result of `save` without an archive: `absent` and `past` both mean `stale`."""
     return "stale" if result == "absent" or result == "past" else result

@@ -59,7 +59,7 @@ class LibraryConnection:
         return Answer(rows)
 
     def changes(self) -> int:
-        """How many rows the last statement changed."""
+        """The number of rows that the last statement changed."""
         count: int = self.execute("SELECT changes()").get
         return count
 

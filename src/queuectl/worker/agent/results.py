@@ -210,17 +210,17 @@ def _log_refusal(log: Log, ended: Ended, job: Job) -> None:
 
     The other reason is harmless: an earlier save has recorded the result already, and its reply was lost.
     """
-    past = queries.finished_attempt(job, ended.attempt_id)
-    if past is None or lifecycle.is_given_up(past, ended.report.outcome):
+    recorded = queries.finished_attempt(job, ended.attempt_id)
+    if recorded is None or lifecycle.is_given_up(recorded, ended.report.outcome):
         log.fenced(job)
-    elif past is job.history[-1]:
+    elif recorded is job.history[-1]:
         _log_end(log, ended, job)
 
 
 def _log_end(log: Log, ended: Ended, after: Job) -> None:
     """Log the recorded outcome. It may differ from the kernel's report: for example `interrupted`."""
-    past = after.history[-1]
-    outcome = replace(ended.report.outcome, kind=past.outcome, error=past.error)
+    recorded = after.history[-1]
+    outcome = replace(ended.report.outcome, kind=recorded.outcome, error=recorded.error)
     log.finished(ended.job or after, after, outcome, ended.seconds)
 
 

@@ -1,6 +1,6 @@
 """The session of an agent with its holder and its store: its beginning, outages of the store, and its end.
 
-An agent may die, hang or be replaced at any time while commands run on. So the agent keeps nothing that must survive:
+An agent may die, hang or be replaced at any time while commands continue. So the agent has no data that must survive:
 the holder keeps every command, and every result until it is acknowledged; the store keeps every claim. `_adopt`
 compares the two.
 """

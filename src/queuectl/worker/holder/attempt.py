@@ -29,7 +29,7 @@ _ID = re.compile(r"[A-Za-z0-9_-]{1,40}", re.ASCII)
 
 
 class Phase(StrEnum):
-    """The phase of an attempt between the agent's order and the acknowledgement; `phases.py` has the transitions.
+    """The phase of an attempt, from the `Start` message to the acknowledgement. `phases.py` has the transitions.
 
     A StrEnum, because the hash of a plain Enum is a Python function: its lookups cost 4 µs per job.
     """

@@ -3,7 +3,7 @@
 The holder forks the guard first, into its own session. The guard reads from a pipe whose other end only the holder
 has open. The kernel closes that end after any kind of death. A byte before the end of the pipe dismisses the guard.
 
-Invariant: a command dies within a second of its holder. Otherwise the commands of a killed worker would run on while
+Invariant: a command dies within a second of its holder. Otherwise the commands of a killed worker would continue while
 the next worker starts the same jobs again (guarantee G4).
 Test: `test_the_trees_are_dead_within_a_second_of_the_holder`.
 """

@@ -1,4 +1,4 @@
-"""The attempts of a worker, from the agent's order to the acknowledgement of their results.
+"""The attempts of a worker, from the `Start` message to the acknowledgement of their results.
 
 The supervisor runs in the only thread of the holder. A started attempt has one timer: when the timer expires, the
 leader exits or a pipe ends, `_advance` runs the attempt's phase (`phases.py`).
