@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 
 from cli.acting import Actor
 from cli.conftest import CommandLine
-from queuectl.cli.logs import _tail
-from queuectl.domain.output import COMBINED, STDERR, STDOUT, Piece
+from queuectl.domain.output import COMBINED, STDERR, STDOUT, Piece, last_lines
 
 
 @pytest.fixture
@@ -112,7 +111,7 @@ class TestTail:
     @given(st.lists(st.text("ab\n", min_size=1, max_size=6), max_size=8), st.integers(1, 9))
     def test_it_is_what_tail_says_of_any_output_in_any_pieces(self, texts: list[str], count: int) -> None:
         pieces = [Piece(stream=COMBINED, data=text.encode()) for text in texts]
-        shown = b"".join(piece.data for piece in _tail(pieces, str(count))).decode()
+        shown = b"".join(piece.data for piece in last_lines(pieces, count)).decode()
         # Not splitlines: only a line feed ends a line.
         lines = "".join(texts).split("\n")
         last = [] if lines[-1] == "" else [lines[-1]]

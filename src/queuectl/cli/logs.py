@@ -1,26 +1,23 @@
 """`queuectl logs`: prints the output of a job: all of it, only its end, or continuously while the job runs."""
 
-import base64
-import re
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
 
 from queuectl import interrupt
 from queuectl.cli.eyetext import EyeText, Sgr
 from queuectl.cli.references import JOB_HELP, own_job, reference
 from queuectl.domain.ids import handle
-from queuectl.domain.instant import format_instant
 from queuectl.domain.job import Job
-from queuectl.domain.output import STDERR, STDOUT, Chunk, Piece
+from queuectl.domain.output import STDERR, STDOUT, Chunk, Piece, last_lines, of_stream
 from queuectl.errors import InvalidInput
-from queuectl.service import shapes
-from queuectl.service.following import Begin, Output, Part
+from queuectl.service.following import Begin, Part
+from queuectl.service.shapes import output as shapes
 
 if TYPE_CHECKING:
     from queuectl.cli.parser import Parser
     from queuectl.cli.session import Session
-
-LINE_END = re.compile(rb"\r*\n|\r")
 
 
 def logs_options(parser: "Parser") -> None:
@@ -50,10 +47,11 @@ def logs(session: "Session") -> int:
     _refuse_nonsense(session, found.job)
     if found.attempt_id is None:
         session.say(f"queuectl: job {handle(found.job)} is {found.job.state}; it has not run yet")
-    stream = _chosen_stream(session)
-    shown = _tail([p for p in found.pieces if p.omitted or stream in (None, p.stream)], args.tail)
+    shown = of_stream(found.pieces, _chosen_stream(session))
+    if args.tail is not None:
+        shown = last_lines(shown, _count("--tail", args.tail))
     if session.json and not args.jsonl:
-        session.emit(_document(found, shown))
+        session.emit(shapes.output(replace(found, pieces=shown)))
     else:
         Printer(session).pieces(shown)
     return 0
@@ -126,7 +124,7 @@ class Printer:
         if self._only not in (None, chunk.stream):
             return
         if self._jsonl:
-            self._session.emit(_chunk_shape(chunk))
+            self._session.emit(shapes.chunk(chunk))
         else:
             self._data(chunk.stream, chunk.data)
 
@@ -136,7 +134,7 @@ class Printer:
             if piece.omitted:
                 self._omitted(piece.omitted)
             elif self._jsonl:
-                self._session.emit(_piece_shape(piece))
+                self._session.emit(shapes.piece(piece))
             else:
                 self._data(piece.stream, piece.data)
         self.end()
@@ -176,57 +174,6 @@ def _chosen_stream(session: "Session") -> int | None:
     if getattr(session.args, "stdout", False):
         return STDOUT
     return STDERR if getattr(session.args, "stderr", False) else None
-
-
-def _tail(pieces: list[Piece], lines: str | None) -> list[Piece]:
-    """The pieces that contain the last lines; the first is cut. Each version of a rewritten line counts as a line."""
-    if lines is None:
-        return pieces
-    wanted = _count("--tail", lines)
-    gap = next((at for at in range(len(pieces) - 1, -1, -1) if pieces[at].omitted), -1)
-    data = b"".join(piece.data for piece in pieces[gap + 1 :])
-    starts = [0, *(end.end() for end in LINE_END.finditer(data) if end.end() < len(data))]
-    if len(starts) <= wanted:
-        return pieces[max(gap, 0) :]
-    skipped, kept = starts[-wanted], list[Piece]()
-    for piece in pieces[gap + 1 :]:
-        if skipped < len(piece.data):
-            kept.append(Piece(stream=piece.stream, data=piece.data[skipped:]))
-        skipped = max(skipped - len(piece.data), 0)
-    return kept
-
-
-def _document(found: Output, pieces: list[Piece]) -> dict[str, Any]:
-    return shapes.document(
-        job=found.job.id,
-        attempt=found.attempt,
-        attempt_id=found.attempt_id,
-        bytes=found.total,
-        pieces=[_piece_shape(piece) for piece in pieces],
-    )
-
-
-def _piece_shape(piece: Piece) -> dict[str, Any]:
-    if piece.omitted:
-        return {"omitted": piece.omitted}
-    return {"stream": shapes.STREAM_NAMES[piece.stream], **_data_shape(piece.data)}
-
-
-def _chunk_shape(chunk: Chunk) -> dict[str, Any]:
-    return {
-        "n": chunk.n,
-        "stream": shapes.STREAM_NAMES[chunk.stream],
-        "at": format_instant(chunk.at),
-        "offset": chunk.offset,
-        **_data_shape(chunk.data),
-    }
-
-
-def _data_shape(data: bytes) -> dict[str, str]:
-    try:
-        return {"text": data.decode()}
-    except UnicodeDecodeError:
-        return {"base64": base64.b64encode(data).decode()}
 
 
 def _count(flag: str, text: str) -> int:

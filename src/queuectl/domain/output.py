@@ -4,12 +4,14 @@ The first and the last `output_limit / 2` bytes of each attempt are kept; the by
 chunk carries its offset in the whole output, so a gap is visible: the next chunk begins after the end of this one.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from msgspec import Struct
 
 COMBINED, STDOUT, STDERR = 0, 1, 2
+LINE_END = re.compile(rb"\r*\n|\r")
 
 
 class Chunk(Struct, frozen=True):
@@ -76,6 +78,39 @@ def assemble(chunks: Iterable[Chunk], limit: int, total: int) -> list[Piece]:
     if shown < total:
         pieces.append(Piece(stream=COMBINED, omitted=total - shown))
     return pieces
+
+
+def between(pieces: Sequence[Piece], start: int, end: int) -> list[Piece]:
+    """The pieces with the bytes from `start` to before `end`, which are offsets in the whole output."""
+    found, at = list[Piece](), 0
+    for piece in pieces:
+        size = piece.omitted or len(piece.data)
+        low, high = max(start, at) - at, min(end, at + size) - at
+        at += size
+        if low < high:
+            omitted = high - low if piece.omitted else 0
+            found.append(Piece(stream=piece.stream, data=piece.data[low:high], omitted=omitted))
+    return found
+
+
+def of_stream(pieces: Iterable[Piece], stream: int | None) -> list[Piece]:
+    """The pieces of one stream (None: of all), and what is not kept: nobody knows to which stream it belonged."""
+    return [piece for piece in pieces if piece.omitted or stream in (None, piece.stream)]
+
+
+def last_lines(pieces: list[Piece], wanted: int) -> list[Piece]:
+    """The pieces that contain the last lines; the first is cut. Each version of a rewritten line counts as a line."""
+    gap = next((at for at in range(len(pieces) - 1, -1, -1) if pieces[at].omitted), -1)
+    data = b"".join(piece.data for piece in pieces[gap + 1 :])
+    starts = [0, *(end.end() for end in LINE_END.finditer(data) if end.end() < len(data))]
+    if len(starts) <= wanted:
+        return pieces[max(gap, 0) :]
+    skipped, kept = starts[-wanted], list[Piece]()
+    for piece in pieces[gap + 1 :]:
+        if skipped < len(piece.data):
+            kept.append(Piece(stream=piece.stream, data=piece.data[skipped:]))
+        skipped = max(skipped - len(piece.data), 0)
+    return kept
 
 
 def surplus(kept: Sequence[tuple[int, int, int]], limit: int) -> tuple[int, int] | None:

@@ -243,7 +243,7 @@ class Queue(Changes, Administration):
         opened = self._open()
         [id] = opened.resolve([reference_of(job)])
         number = after.attempt if after else 0
-        position = (after.attempt_id, after.n) if after else None
+        position = (after.attempt_id, after.offset + len(after.data)) if after else None
         for part in opened.follow(id, attempt=attempt, after=position, look=look):
             if isinstance(part, Begin):
                 number = part.attempt

@@ -1,21 +1,23 @@
 """Reads the output of a job: all output of one attempt, or continuously while the command runs."""
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
+from datetime import datetime
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from queuectl.domain import topics
 from queuectl.domain.job import Job
 from queuectl.domain.output import Chunk, Piece, assemble
 from queuectl.service import queries
-from queuectl.store.protocol import Store, Subscription
+from queuectl.store.protocol import Store
 
 FOLLOW_SECONDS = 0.5
 """Seconds between two reads of new output, if no change of the store wakes the reader before."""
 
 Position = tuple[str, int]
-"""The position of a reader of output: the attempt id, and the number of the last chunk that was read."""
+"""The position of a reader of output: the attempt id, and the offset of the first byte that was not read."""
 
 
 class Output(Struct, frozen=True):
@@ -34,10 +36,16 @@ class Output(Struct, frozen=True):
 
 
 class Begin(Struct, frozen=True):
-    """The following chunks belong to this attempt."""
+    """The following chunks belong to this attempt.
+
+    worker      the id of its worker; None if it is not known
+    started_at  None if the command has not started yet
+    """
 
     attempt: int
     attempt_id: str
+    worker: str | None = None
+    started_at: datetime | None = None
 
 
 class End(Struct, frozen=True):
@@ -72,44 +80,79 @@ def follow(
 ) -> Iterator[Part]:
     """Yields the output of a job as it is printed, until the job (or the named attempt) has ended.
 
-    The output of a retry follows the output of the attempt before it. `after` continues an earlier call. `look` is
-    called in each round with the job. Raises NotFound for an attempt that is not known.
+    Without `after` the newest attempt is the first. The output of a retry follows the output of the attempt before it.
+    `after` continues at this position; a chunk that contains it is cut. `look` is called in each round with the job.
+    Raises NotFound for an attempt that is not known.
     """
     with closing(store.subscribe(topics.OUTPUT | topics.ENDS)) as news:
-        yield from _follow(store, id, attempt, after, look, news)
+        reader = _Reader(store, id, attempt, after)
+        while True:
+            job = store.get([id]).get(id)
+            if job is None:
+                yield End(None)
+                return
+            yield from reader.news(job)
+            if job.ended or reader.has_all(job):
+                yield End(job)
+                return
+            look(job)
+            news.wait(FOLLOW_SECONDS)
 
 
-def _follow(
-    store: Store,
-    id: str,
-    attempt: int | None,
-    after: Position | None,
-    look: Callable[[Job], None],
-    news: Subscription,
-) -> Iterator[Part]:
-    shown, n = after or (None, 0)
-    while True:
-        job = store.get([id]).get(id)
-        if job is None:
-            yield End(None)
-            return
-        attempt_id = queries.attempt_of(job, attempt)
-        if shown is not None:
-            n = yield from _chunks(store, shown, n)
-        if attempt_id is not None and attempt_id != shown:
-            shown, n = attempt_id, 0
-            yield Begin(attempt or job.attempts, attempt_id)
-            n = yield from _chunks(store, shown, n)
-        if job.ended or (attempt is not None and shown and queries.finished_attempt(job, shown)):
-            yield End(job)
-            return
-        look(job)
-        news.wait(FOLLOW_SECONDS)
+class _Reader:
+    """The position in the output of one job, and the number of the last chunk before it."""
+
+    def __init__(self, store: Store, id: str, attempt: int | None, after: Position | None) -> None:
+        self._store, self._id, self._wanted = store, id, attempt
+        self._shown: str | None
+        self._shown, self._offset = after or (None, 0)
+        self._number, self._n = 0, 0
+
+    def news(self, job: Job) -> Iterator[Part]:
+        """Yields all output that was not read yet. `job` was read before, so that an ended attempt is complete."""
+        if self._shown is not None:
+            yield from self._chunks(self._shown)
+        for begin in self._next_attempts(job):
+            self._shown, self._number, self._offset, self._n = begin.attempt_id, begin.attempt, 0, 0
+            yield begin
+            yield from self._chunks(begin.attempt_id)
+
+    def has_all(self, job: Job) -> bool:
+        """Whether only one attempt is wanted, and it has ended."""
+        return bool(self._wanted is not None and self._shown and queries.finished_attempt(job, self._shown))
+
+    def _next_attempts(self, job: Job) -> list[Begin]:
+        """The attempts after the shown one. Several attempts may begin and end between two rounds."""
+        if self._wanted is not None:
+            wanted = queries.attempt_of(job, self._wanted)
+            return [begin for begin in _attempts(job) if begin.attempt_id == wanted != self._shown]
+        known = _attempts(job)
+        number = next((each.attempt for each in known if each.attempt_id == self._shown), None)
+        if number is not None:
+            return [each for each in known if each.attempt > number]
+        # The shown attempt was given back, or the history is full and has dropped it. An attempt that was given back
+        # is not counted: the next one has the same number.
+        return [each for each in known if each.attempt >= self._number] if self._number else known[-1:]
+
+    def _chunks(self, attempt_id: str) -> Iterator[Chunk]:
+        for chunk in queries.output(self._store, attempt_id, self._n):
+            self._n = chunk.n
+            if chunk.job_id == self._id and chunk.offset + len(chunk.data) > self._offset:
+                unread = max(self._offset - chunk.offset, 0)
+                self._offset = chunk.offset + len(chunk.data)
+                yield (
+                    replace(chunk, offset=chunk.offset + unread, data=chunk.data[unread:])
+                    if unread
+                    else chunk
+                )
 
 
-def _chunks(store: Store, attempt_id: str, n: int) -> Generator[Chunk, None, int]:
-    """Yields the stored chunks after the chunk with number `n`. Returns the number of the last chunk."""
-    for chunk in queries.output(store, attempt_id, n):
-        yield chunk
-        n = chunk.n
-    return n
+def _attempts(job: Job) -> list[Begin]:
+    """The attempts of a job that are known, in order."""
+    found = {
+        past.attempt: Begin(past.attempt, past.attempt_id, past.worker, past.started_at)
+        for past in job.history
+    }
+    if (lease := job.lease) is not None:
+        found[job.attempts] = Begin(job.attempts, lease.attempt_id, lease.worker, lease.started_at)
+    return [found[number] for number in sorted(found)]

@@ -28,6 +28,10 @@ LOOKS = 5
 """How often counts and running jobs are read until both agree: jobs start and end between the two queries."""
 RECENT_SEEN = 200
 """At most this many of the newest failed and dead jobs are read to count those of the last hour."""
+READ_BYTES = 256 * 1024
+"""About so many bytes of output are read at once, and kept in memory for one reader."""
+MOST_CHUNKS = 256
+"""At most this many chunks of output are read at once."""
 
 
 class QueueStatus(Struct, frozen=True):
@@ -283,10 +287,16 @@ def finished_attempt(job: Job, attempt_id: str) -> Attempt | None:
 
 
 def output(store: Store, attempt_id: str, after: int = 0) -> Iterator[Chunk]:
-    """All stored chunks of an attempt with `n > after`, in order."""
-    while chunks := store.read_output(attempt_id, after):
+    """All stored chunks of an attempt with `n > after`, in order.
+
+    A chunk has one byte or 256 KiB, so the size of the chunks of one read decides how many the next read asks for.
+    """
+    limit = 1
+    while chunks := store.read_output(attempt_id, after, limit):
         yield from chunks
         after = chunks[-1].n
+        mean = sum(len(chunk.data) for chunk in chunks) // len(chunks)
+        limit = max(1, min(MOST_CHUNKS, READ_BYTES // max(mean, 1)))
 
 
 def held_by(store: Store, worker: str) -> list[Job]:

@@ -109,8 +109,8 @@ class Queue(Protocol):
     ) -> Iterator[Part]:
         """Yields output at most one second after it was printed, until the job (or the given attempt) has ended.
 
-        `after` is the attempt id and the number of the last chunk that the caller has; the output continues after that
-        chunk. `look` is called with the job whenever all output so far has been returned.
+        `after` is the attempt id and an offset in the output of this attempt; the output continues with the byte there.
+        `look` is called with the job whenever all output so far has been returned.
         """
 
     def wait(

@@ -4,12 +4,11 @@ For each noun there is a function that makes its document (`job`) and one that r
 list of keys. Durations are seconds, times RFC 3339 in UTC. Keys are added, never renamed; `SCHEMA` stands in every
 document. A reader ignores unknown keys, so that an older client understands a newer server.
 
-The documents of `explain` and `doctor` are in `diagnosis`, which is not loaded here.
+The documents of `explain` and `doctor` are in `diagnosis`, those of an output in `output`; neither is loaded here.
 """
 # mypy: implicit-reexport
 # ruff: noqa: F401
 
-from queuectl.domain.output import COMBINED, STDERR, STDOUT
 from queuectl.service.shapes.faults import error, error_of
 from queuectl.service.shapes.jobs import (
     attempt,
@@ -26,5 +25,3 @@ from queuectl.service.shapes.options import setting, settings, settings_of
 from queuectl.service.shapes.overview import attention, attention_of, queue, queue_of, status, status_of
 from queuectl.service.shapes.record import document, instant
 from queuectl.service.shapes.workers import silence, silence_of, worker, worker_of
-
-STREAM_NAMES = {COMBINED: "combined", STDOUT: "stdout", STDERR: "stderr"}
