@@ -2,8 +2,9 @@
 
 import asyncio
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
+from typing import NamedTuple
 
 from facts import eventually
 from queuectl.http import listen
@@ -18,16 +19,23 @@ from queuectl.http.wire_limits import Connections, WireLimits
 USUAL = WireLimits()
 
 
+class Running(NamedTuple):
+    """A server that accepts connections. `end` does what a signal does to a server process."""
+
+    port: int
+    end: Callable[[], object]
+
+
 @contextmanager
-def serving(
+def running(
     state: ServerState,
     wire: WireLimits = USUAL,
     routes: Sequence[Route] = ROUTES,
     *,
     trusted: Sequence[str] = (),
     grace: float = 10.0,
-) -> Iterator[int]:
-    """Serve these routes while the block runs; the port."""
+) -> Iterator[Running]:
+    """Serve these routes while the block runs."""
     is_proxy = proxies(trusted)
     loops = list[asyncio.AbstractEventLoop]()
     with closing(listen.open_all("127.0.0.1", ["127.0.0.1"], 0, None)) as sockets:
@@ -37,10 +45,22 @@ def serving(
         thread = threading.Thread(target=server.run, args=(sockets.all,))
         thread.start()
         eventually(lambda: loops)
-        try:
-            yield sockets.port
-        finally:
-            if thread.is_alive():
+
+        def end() -> None:
+            if not loops[0].is_closed():
                 loops[0].call_soon_threadsafe(server.end)
+
+        try:
+            yield Running(sockets.port, end)
+        finally:
+            if not state.draining:
+                end()
             thread.join()
             state.pool.shutdown()
+
+
+@contextmanager
+def serving(state: ServerState, wire: WireLimits = USUAL, routes: Sequence[Route] = ROUTES) -> Iterator[int]:
+    """The same; only the port."""
+    with running(state, wire, routes) as server:
+        yield server.port

@@ -558,23 +558,27 @@ def test_what_people_of_other_queues_are_told_to_type_is_understood(
         assert "usage" not in printed
 
 
-@pytest.mark.parametrize("override", [0, 1, None])
-def test_systemd_understands_the_unit(tmp_path: Path, override: int | None) -> None:
+UNITS = {"queuectl-worker": (0, 1, None), "queuectl-serve": (2, None)}
+"""The units for systemd, each with the numbers of its overrides on the page of `contrib`; None: without one."""
+
+
+@pytest.mark.parametrize(("name", "override"), [(name, each) for name in UNITS for each in UNITS[name]])
+def test_systemd_understands_the_unit(tmp_path: Path, name: str, override: int | None) -> None:
     """As it is, and with each override that its page shows. Only the program's place is one that there is here."""
     if not shutil.which("systemd-analyze"):
         pytest.skip("there is no systemd-analyze here: it is in Debian's package systemd")
     program = Home(tmp_path / "home").root / "bin" / "queuectl"
-    unit = (ROOT / "contrib" / "queuectl-worker.service").read_text("utf-8")
+    unit = (ROOT / "contrib" / f"{name}.service").read_text("utf-8")
     shown = re.findall(r"```ini\n(.*?)```", (ROOT / "contrib" / "README.md").read_text("utf-8"), re.DOTALL)
-    assert len(shown) == 2
-    texts = {"queuectl-worker.service": unit}
+    assert len(shown) == 3
+    texts = {f"{name}.service": unit}
     if override is not None:
-        texts["queuectl-worker.service.d/override.conf"] = shown[override].replace("User=queuectl\n", "")
-    for name, text in texts.items():
-        path = tmp_path / "units" / name
+        texts[f"{name}.service.d/override.conf"] = shown[override].replace("User=queuectl\n", "")
+    for file, text in texts.items():
+        path = tmp_path / "units" / file
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(re.sub(r"(%h/.local|/opt/queuectl)/bin/queuectl", str(program), text))
-    command = ["systemd-analyze", "verify", str(tmp_path / "units" / "queuectl-worker.service")]
+    command = ["systemd-analyze", "verify", str(tmp_path / "units" / f"{name}.service")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
 

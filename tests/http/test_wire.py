@@ -15,7 +15,7 @@ from hypothesis import strategies as some
 
 from facts import eventually
 from http_client import Client
-from http_server import serving
+from http_server import running, serving
 from queuectl.http.call import Call, Reply
 from queuectl.http.routes import ROUTES
 from queuectl.http.server_state import ServerState
@@ -40,17 +40,18 @@ def echoed(call: Call) -> Reply:
 HOLD = threading.Event()
 TESTED = (
     *ROUTES,
-    Route(
-        method="POST",
-        path="/v1/echo",
-        scope=None,
-        summary="",
-        handler=echoed,
-        body=Any,
-        answers={200: "Echo"},
-    ),
-    Route(
-        method="POST", path="/v1/held", scope=None, summary="", handler=held, body=Any, answers={200: "Held"}
+    *(
+        Route(
+            method="POST",
+            path=path,
+            scope="view",
+            summary="",
+            handler=handler,
+            body=Any,
+            answers={},
+            reads=True,
+        )
+        for path, handler in (("/v1/echo", echoed), ("/v1/held", held))
     ),
 )
 
@@ -75,8 +76,9 @@ class Wire:
             return rest_of(connection)
 
     def head(self, first: str, *headers: str) -> bytes:
-        """A whole head with a right Host."""
-        return "\r\n".join([first, f"Host: 127.0.0.1:{self.port}", *headers, "", ""]).encode()
+        """A whole head with a right Host and a token."""
+        usual = (f"Host: 127.0.0.1:{self.port}", "Authorization: Bearer admin")
+        return "\r\n".join([first, *usual, *headers, "", ""]).encode()
 
 
 def rest_of(connection: socket.socket) -> bytes:
@@ -319,8 +321,8 @@ class TestConnections:
     def test_the_clients_of_a_trusted_proxy_are_counted_one_by_one(self, state: ServerState) -> None:
         HOLD.clear()
         limits = WireLimits(per_peer=1)
-        with serving(state, limits, TESTED, trusted=["127.0.0.9"]) as port:
-            wire = Wire(port)
+        with running(state, limits, TESTED, trusted=["127.0.0.9"]) as server:
+            wire = Wire(server.port)
             held = ("POST /v1/held HTTP/1.1", "Content-Type: application/json", "Content-Length: 2")
             with wire.connect("127.0.0.9") as first:
                 first.sendall(wire.head(*held, "X-Forwarded-For: 10.0.0.1, 192.0.2.1") + b"{}")

@@ -18,11 +18,11 @@ from typing import Any
 from urllib.parse import quote
 
 import msgspec
-from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route as StarletteRoute
-from starlette.types import Receive, Scope, Send
+from starlette.routing import Router
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from queuectl import __version__
 from queuectl.domain.token import SCOPES
@@ -44,14 +44,15 @@ log = logging.getLogger("queuectl.http")
 access = logging.getLogger("queuectl.http.access")
 
 
-def application(state: ServerState, routes: Sequence[Route]) -> Starlette:
+def application(state: ServerState, routes: Sequence[Route]) -> ASGIApp:
     """The application that answers these routes."""
     by_path = defaultdict[str, dict[str, Route]](dict)
     for route in routes:
         by_path[route.path][route.method] = route
     # An endpoint that is no function gets every method: one that Starlette does not know is answered here, too.
     paths = [StarletteRoute(path, _Endpoint(state, rows)) for path, rows in by_path.items()]
-    return Starlette(routes=[*paths, StarletteRoute("/{path:path}", _Endpoint(state, {}))])
+    # No redirects to a path with a slash at its end: they would be sent before the check of `Host`, and repeat it.
+    return Router(paths, redirect_slashes=False, default=_Endpoint(state, {}))
 
 
 class _Endpoint:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from queuectl import trust
 from queuectl.errors import CommandFailed, InvalidInput
+from queuectl.http.client import local_file
 
 BACKLOG = 1024
 LONGEST_PATH = 107
@@ -88,7 +89,9 @@ def _add(sockets: Sockets, address: str, port: int) -> None:
 
 def _refused(host: str, port: int, error: OSError) -> CommandFailed:
     if error.errno == errno.EADDRINUSE:
-        return CommandFailed(f"port {port} of {host} is taken", "--port 0 takes a free one")
+        ours = local_file.at_port(port)
+        by = f" by queuectl serve, pid {ours.pid}" if ours else ""
+        return CommandFailed(f"port {port} of {host} is taken{by}", "--port 0 takes a free one")
     return CommandFailed(f"cannot listen at port {port} of {host}: {error.strerror}")
 
 

@@ -1,0 +1,338 @@
+"""`queuectl serve` as a process: where it listens, what it says, and how it ends."""
+
+import http.client
+import json
+import os
+import signal
+import socket
+import sqlite3
+import ssl
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from facts import eventually
+
+QUEUECTL = (sys.executable, "-W", "always::ResourceWarning", "-m", "queuectl")
+
+
+class Home:
+    """A home in which servers run. Its paths are short, because the address of a Unix socket is."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.run = root / "run"
+        self.run.mkdir(mode=0o700)
+        self.env = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(root),
+            "XDG_RUNTIME_DIR": str(self.run),
+            "PYTHONPATH": os.pathsep.join(sys.path),
+            "LANG": "C.UTF-8",
+        }
+        self.servers: list[Served] = []
+
+    @property
+    def database(self) -> Path:
+        return self.root / ".local" / "share" / "queuectl" / "queue.db"
+
+    def serve(self, *words: str, **env: str) -> "Served":
+        """A server that has said that it listens."""
+        log = (self.root / f"server-{len(self.servers)}.log").open("wb")
+        process = subprocess.Popen(
+            [*QUEUECTL, "serve", *words],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            env={**self.env, **env},
+            cwd=self.root,
+        )
+        log.close()
+        server = Served(process, Path(str(log.name)))
+        self.servers.append(server)
+        server.read_first_line()
+        return server
+
+    def run_cli(self, *words: str, code: int = 0, **env: str) -> "subprocess.CompletedProcess[str]":
+        """A command that ends by itself."""
+        done = subprocess.run(
+            [*QUEUECTL, *words],
+            env={**self.env, **env},
+            cwd=self.root,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == code, done
+        return done
+
+    def close(self) -> None:
+        for server in self.servers:
+            server.kill()
+
+
+class Served:
+    """One server process."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]", log: Path) -> None:
+        self.process, self._log = process, log
+        self.first_line = ""
+
+    def read_first_line(self) -> None:
+        assert self.process.stdout is not None
+        self.first_line = self.process.stdout.readline().decode().rstrip("\n")
+        assert self.first_line, self.log
+
+    @property
+    def log(self) -> str:
+        return self._log.read_text()
+
+    @property
+    def port(self) -> int:
+        return int(self.first_line.split(" and ")[0].split()[2].rpartition(":")[2])
+
+    def get(self, path: str, **headers: str) -> tuple[int, Any]:
+        """The status and the document of a request by TCP."""
+        return answer(http.client.HTTPConnection("127.0.0.1", self.port, timeout=10), path, headers)
+
+    def end(self, number: int = signal.SIGTERM) -> int:
+        """Send a signal; the exit code."""
+        self.process.send_signal(number)
+        return self.process.wait(10)
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait(10)
+        if self.process.stdout is not None:
+            self.process.stdout.close()
+
+
+class UnixConnection(http.client.HTTPConnection):
+    """HTTP through a Unix socket."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__("localhost", timeout=10)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.connect(self._path)
+
+
+def answer(
+    connection: http.client.HTTPConnection, path: str, headers: dict[str, str] | None = None
+) -> tuple[int, Any]:
+    try:
+        connection.request("GET", path, headers=headers or {})
+        reply = connection.getresponse()
+        return reply.status, json.loads(reply.read())
+    finally:
+        connection.close()
+
+
+@pytest.fixture
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
+    home = Home(tmp_path_factory.mktemp("h"))
+    yield home
+    home.close()
+
+
+class TestStart:
+    def test_the_first_line_comes_when_the_socket_accepts_and_the_store_is_there(self, home: Home) -> None:
+        server = home.serve("--port", "0")
+        assert server.first_line == f"listening on http://127.0.0.1:{server.port}"
+        assert home.database.exists()
+        assert server.get("/readyz") == (
+            200,
+            {"schema": 1, "ready": True, "checks": {"store": {"ok": True}, "draining": {"ok": True}}},
+        )
+        assert server.get("/v1/status")[0] == 401
+        assert server.end() == 0
+        assert "Warning" not in server.log
+
+    def test_as_json_it_is_one_document(self, home: Home) -> None:
+        server = home.serve("--port", "0", "--json")
+        said = json.loads(server.first_line)
+        assert said["url"].startswith("http://127.0.0.1:")
+        assert (said["schema"], said["socket"], said["pid"]) == (1, None, server.process.pid)
+        assert server.end(signal.SIGINT) == 0
+
+    def test_a_port_that_another_program_has_is_taken(self, home: Home) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as other:
+            port = other.getsockname()[1]
+            done = home.run_cli("serve", "--port", str(port), code=1)
+        assert f"port {port} of 127.0.0.1 is taken (" in done.stderr
+
+    def test_without_its_libraries_it_says_how_to_install_them(self, home: Home) -> None:
+        without = "import sys; sys.modules['starlette'] = None"
+        script = f"{without}; from queuectl.cli.main import main; sys.exit(main(['serve']))"
+        done = subprocess.run(
+            [sys.executable, "-c", script],
+            env=home.env,
+            cwd=home.root,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 5
+        assert "pip install 'queuectl[http]'" in done.stderr
+
+    def test_it_tells_systemd_when_it_is_ready_and_when_it_ends(self, home: Home) -> None:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+            manager.bind(str(home.root / "notify"))
+            manager.settimeout(10)
+            server = home.serve("--port", "0", NOTIFY_SOCKET=str(home.root / "notify"))
+            assert manager.recv(100) == b"READY=1"
+            assert server.end() == 0
+            assert manager.recv(100) == b"STOPPING=1"
+
+    def test_jobs_without_a_directory_run_in_the_given_one(self, home: Home) -> None:
+        (home.root / "jobs").mkdir()
+        server = home.serve("--port", "0", "--job-cwd", "jobs")
+        assert os.readlink(f"/proc/{server.process.pid}/cwd") == str(home.root / "jobs")
+
+
+class TestStoreAway:
+    def test_the_server_starts_and_is_ready_when_the_store_answers(self, home: Home) -> None:
+        home.run_cli("enqueue", "true")
+        with_lock = sqlite3.connect(home.database, isolation_level=None)
+        with_lock.execute("PRAGMA locking_mode=EXCLUSIVE")
+        with_lock.execute("BEGIN IMMEDIATE")
+        try:
+            server = home.serve("--port", "0", "--anonymous", "view")
+            assert "(the store does not answer yet: " in server.first_line
+            assert server.get("/readyz")[0] == 503
+            assert server.get("/readyz")[1]["checks"]["store"] == {"ok": False}
+        finally:
+            with_lock.close()
+        eventually(lambda: server.get("/readyz")[0] == 200)
+        assert server.get("/v1/status")[1]["jobs"]["pending"] == 1
+
+    def test_a_store_that_must_not_be_used_ends_the_start(self, home: Home) -> None:
+        (home.root / "text").write_text("no database " * 1000)
+        done = home.run_cli("--store", f"sqlite:///{home.root}/text", "serve", "--port", "0", code=5)
+        assert "listening" not in done.stdout
+
+
+class TestUnixSocket:
+    def test_it_is_private_and_lets_its_user_in(self, home: Home) -> None:
+        server = home.serve("--host", "none")
+        path = home.run / "queuectl" / "serve.sock"
+        assert server.first_line == f"listening on http+unix://{path}"
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+        assert answer(UnixConnection(str(path)), "/v1")[1]["scopes"] == [
+            "view",
+            "operate",
+            "enqueue",
+            "admin",
+        ]
+        assert answer(UnixConnection(str(path)), "/v1/status")[0] == 200
+        passed_on = answer(UnixConnection(str(path)), "/v1/status", {"X-Forwarded-For": "192.0.2.1"})
+        assert passed_on[0] == 401
+        assert server.end() == 0
+        assert not path.exists()
+        assert "Warning" not in server.log
+
+    def test_beside_a_port_it_is_named_second(self, home: Home) -> None:
+        path = home.run / "s" / "own.sock"
+        server = home.serve("--port", "0", "--socket", str(path))
+        assert server.first_line.endswith(f" and http+unix://{path}")
+        assert server.get("/v1/status")[0] == 401
+        assert answer(UnixConnection(str(path)), "/v1/status")[0] == 200
+
+    def test_a_file_that_a_killed_server_left_is_replaced_and_a_live_one_is_not(self, home: Home) -> None:
+        first = home.serve("--host", "none")
+        done = home.run_cli("serve", "--host", "none", code=1)
+        assert "another server answers at" in done.stderr
+        first.kill()
+        second = home.serve("--host", "none")
+        assert answer(UnixConnection(str(home.run / "queuectl" / "serve.sock")), "/v1/status")[0] == 200
+        assert second.end() == 0
+
+    def test_a_directory_that_others_may_open_is_refused(self, home: Home) -> None:
+        (home.root / "open").mkdir()
+        (home.root / "open").chmod(0o755)
+        done = home.run_cli("serve", "--host", "none", "--socket", str(home.root / "open" / "s"), code=1)
+        assert "is open to others" in done.stderr
+
+    def test_a_file_that_is_no_socket_stays(self, home: Home) -> None:
+        place = home.run / "text"
+        place.write_text("mine")
+        done = home.run_cli("serve", "--host", "none", "--socket", str(place), code=1)
+        assert "is no socket" in done.stderr
+        assert place.read_text() == "mine"
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    """A certificate that signs itself, and its key."""
+    folder = tmp_path_factory.mktemp("tls")
+    certificate, key = str(folder / "cert.pem"), str(folder / "key.pem")
+    made = [
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:prime256v1",
+        "-nodes",
+    ]
+    names = [
+        "-subj",
+        "/CN=localhost",
+        "-addext",
+        "subjectAltName=DNS:localhost,IP:127.0.0.1",
+        "-days",
+        "2",
+    ]
+    subprocess.run([*made, *names, "-keyout", key, "-out", certificate], check=True, capture_output=True)
+    return certificate, key
+
+
+class TestTls:
+    def test_it_serves_https_and_no_http(self, home: Home, certificate: tuple[str, str]) -> None:
+        server = home.serve("--port", "0", "--tls-cert", certificate[0], "--tls-key", certificate[1])
+        assert server.first_line == f"listening on https://127.0.0.1:{server.port}"
+        trusting = ssl.create_default_context(cafile=certificate[0])
+        connection = http.client.HTTPSConnection("127.0.0.1", server.port, timeout=10, context=trusting)
+        assert answer(connection, "/readyz")[0] == 200
+        with pytest.raises((http.client.HTTPException, ConnectionError)):
+            server.get("/readyz")
+        assert server.end() == 0
+        assert "Warning" not in server.log
+
+    def test_files_that_cannot_be_used_are_refused(self, home: Home, certificate: tuple[str, str]) -> None:
+        wrong = ("--tls-cert", certificate[1], "--tls-key", certificate[1])
+        assert "cannot be used" in home.run_cli("serve", "--port", "0", *wrong, code=2).stderr
+        assert "need each other" in home.run_cli("serve", "--tls-cert", certificate[0], code=2).stderr
+
+
+class TestKilled:
+    def test_another_one_takes_its_port_and_its_socket(self, home: Home) -> None:
+        socket_ = ("--socket", str(home.run / "s" / "s"))
+        first = home.serve("--port", "0", *socket_)
+        first.kill()
+        second = home.serve("--port", str(first.port), *socket_)
+        assert second.port == first.port
+        assert second.get("/readyz")[0] == 200
+        assert second.end() == 0
+
+
+class TestBindRules:
+    @pytest.mark.parametrize(
+        ("words", "missing"),
+        [((), "a token and encryption is missing"), (("--insecure-http",), "and a token is missing")],
+        ids=str,
+    )
+    def test_an_address_beyond_this_machine_needs_a_token_and_encryption(
+        self, home: Home, words: tuple[str, ...], missing: str
+    ) -> None:
+        done = home.run_cli("serve", "--host", "0.0.0.0", "--port", "0", *words, code=2)
+        assert missing in done.stderr
