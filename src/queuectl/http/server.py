@@ -105,7 +105,7 @@ class Server(uvicorn.Server):
                 loop.remove_signal_handler(number)
 
     def end(self) -> None:
-        """Begin to end; a second call ends at once. It must be called in the event loop."""
+        """Begin the shutdown. A second call ends the server at once. Must be called in the event loop."""
         if self.should_exit:
             self.force_exit = True
             self._cancel_requests()

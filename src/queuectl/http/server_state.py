@@ -23,7 +23,7 @@ class Limits(Struct, frozen=True):
 
 
 class Authenticator(Protocol):
-    """Finds out who sends a request."""
+    """Finds the user who sends a request."""
 
     def caller(self, request: Request) -> Caller | None:
         """The caller; None if the request has no token. Raises Unauthenticated for a wrong one."""

@@ -102,9 +102,7 @@ class Heartbeat:
         }
         name = registry.free_name(own["name"], taken, host=own["host"], pid=own["holder_pid"], id=own["id"])
         if name != own["name"]:
-            context.log.note(
-                "name", f"another live worker has the name {own['name']}; this worker is now {name}"
-            )
+            context.log.note("name", f"another live worker is called {own['name']}; this one is {name} now")
             context.connection.send(Rename(name))
             own["name"] = name
             self._due = min(self._due, self._last + SOON)

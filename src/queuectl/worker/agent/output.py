@@ -83,8 +83,8 @@ class OutputShipper:
     def unwritten(self) -> frozenset[str]:
         """The attempts whose results must wait for output that could not be written.
 
-        Output is accepted only while its attempt holds the lease, and recording the result ends the lease. A result
-        that is recorded first would lose the output for good.
+        Output is accepted only while its attempt has the lease, and recording the result ends the lease. If the
+        result were recorded first, the output would be lost.
         """
         if self.fault is None or self._refusals >= REFUSALS or self._failing_since is None:
             return frozenset()

@@ -117,5 +117,5 @@ for _, head in ipairs(heads) do
     changed[head.queue] = true
 end
 for queue in pairs(changed) do update_head(queue) end
-if #taken < #heads then notify('work') end -- a damaged job was counted, so there may be one more job to claim
+if #taken < #heads then notify('work') end -- damaged jobs were skipped, so another claim may find more jobs
 return {taken, damaged}

@@ -3,7 +3,7 @@
 -- uses: archive, archived_counts, clock, memory
 -- KEYS  the hash tag
 -- ARGV  now or '', then number, id, version, state and queue of each, as they were read in the archive
--- Answers the numbers that were deleted; a job that was restored or archived again since is left alone
+-- Answers the numbers that were deleted; a job that was restored or archived again since then is not deleted
 
 local now, deleted = clock(ARGV[1]), {}
 bypass_maxmemory()
