@@ -34,6 +34,13 @@ class TestImport:
         done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
         assert done.stdout.split() == ["queuectl"]
 
+    def test_a_queue_loads_neither_asyncio_nor_the_drivers_of_servers(self) -> None:
+        script = "import sys; from queuectl import Queue; print(*sys.modules, sep='\\n')"
+        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+        assert not {"asyncio", "psycopg", "pymongo", "redis", "sqlite3", "http", "ssl"} & set(
+            done.stdout.split()
+        )
+
     @pytest.mark.parametrize("name", queuectl.__all__)
     def test_every_name_that_is_listed_is_there(self, name: str) -> None:
         assert getattr(queuectl, name).__name__ == name

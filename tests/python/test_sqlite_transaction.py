@@ -273,6 +273,16 @@ class TestSqlite3:
         db.execute("COMMIT")
         assert jobs() == ["a"]
 
+    @pytest.mark.skipif(sys.version_info < (3, 12), reason="sqlite3 has `autocommit` since Python 3.12")
+    def test_the_attribute_autocommit(self, library: Any, queue: Queue) -> None:
+        with pytest.raises(InvalidInput, match="no transaction"):
+            queue.enqueue("true", connection=library(autocommit=True))
+        db = library(autocommit=False)
+        queue.enqueue("true", id="a", connection=db)
+        assert jobs() == []
+        db.commit()
+        assert jobs() == ["a"]
+
     def test_factories_do_not_matter(self, library: Any, queue: Queue) -> None:
         class Wrapped(sqlite3.Connection):
             def cursor(self, factory: Any = sqlite3.Cursor) -> Any:

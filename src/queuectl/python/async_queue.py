@@ -137,7 +137,8 @@ class AsyncQueue:
         statements = _Statements(asyncio.get_running_loop())
         given: Any = None if connection is None else InLoop(connection, statements.wait)
         added = self._queue.enqueue_many(jobs, connection=given)
-        while step := await self._joined(statements, lambda: [*islice(added, COMMIT)]):
+        run = self._run if connection is None else partial(self._joined, statements)
+        while step := await run(lambda: [*islice(added, COMMIT)]):
             for each in step:
                 yield each
 
