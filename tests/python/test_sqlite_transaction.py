@@ -143,6 +143,7 @@ class TestApsw:
     def test_a_worker_sees_the_commit(self, queue: Queue, db: apsw.Connection) -> None:
         with started():
             eventually(queue.workers)
+            db.set_busy_timeout(10_000)
             with db:
                 job = queue.enqueue("true", connection=db)
             assert queue.wait(job, timeout=20).state == "completed"
@@ -160,6 +161,7 @@ class TestApsw:
             queue.enqueue("true", connection=db)
         other.close()
         assert isinstance(raised.value.__cause__, apsw.BusyError)
+        assert "BEGIN IMMEDIATE" in str(raised.value.hint)
 
     def test_the_write_lock_comes_before_the_first_read(
         self, queue: Queue, db: apsw.Connection, file: Path

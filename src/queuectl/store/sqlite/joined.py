@@ -17,7 +17,7 @@ from typing import Any, TypeVar, cast
 import apsw
 
 from queuectl.clock import Clock
-from queuectl.errors import InvalidInput, StoreUnusable
+from queuectl.errors import InvalidInput, StoreUnavailable, StoreUnusable
 from queuectl.store.driver.joined import JoinedStore
 from queuectl.store.driver.session import Session
 from queuectl.store.driver.store import Verbs
@@ -44,7 +44,7 @@ class JoinedSession(Session[apsw.Connection]):
     def perform(self, work: Callable[..., Answer], args: tuple[Any, ...], *, writing: bool) -> Answer:  # noqa: ARG002
         """Call `work` in a savepoint. What it did is undone if it raises."""
         connection = self._connection
-        with Translated(self.shown), _plain(connection):
+        with _translated(self.shown), _plain(connection):
             connection.execute("SAVEPOINT queuectl_call")
             try:
                 answer = work(connection, *args)
@@ -77,14 +77,14 @@ def store(connection: object, path: str) -> SqliteJoined:
     """A store over the caller's connection to this file. Raises InvalidInput, StoreUnusable."""
     path = os.path.realpath(path)
     if isinstance(connection, apsw.Connection):
-        with Translated(path), _plain(connection):
+        with _translated(path), _plain(connection):
             _refuse_unusable(connection, path)
         return SqliteJoined(connection, path)
     if is_library_connection(connection):
         _refuse_race()
         own = LibraryConnection(connection)
         adapted = cast(apsw.Connection, own)
-        with Translated(path):
+        with _translated(path):
             own.begin_as_it_would()
             _refuse_unusable(adapted, path)
         name_lock.refuse_ours(path)
@@ -130,6 +130,20 @@ def _refuse_unusable(connection: apsw.Connection, path: str) -> None:
             f"{path} contains no queue of this version of queuectl",
             "run this once before: queuectl doctor --create",
         )
+
+
+@contextmanager
+def _translated(path: str) -> Iterator[None]:
+    """A block in which errors of SQLite are translated. How long a lock is waited for is the caller's setting."""
+    try:
+        with Translated(path):
+            yield
+    except StoreUnavailable as error:
+        if isinstance(error.__cause__, apsw.BusyError):
+            error.hint = (
+                "set a busy timeout on the connection, and begin its transaction with BEGIN IMMEDIATE"
+            )
+        raise
 
 
 @contextmanager
