@@ -337,7 +337,7 @@ def test_every_example_of_a_help_works(
     if words == "token local":
         monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
         monkeypatch.setenv("XDG_STATE_HOME", str(home.home / ".local" / "state"))
-        local_token.create("127.0.0.1", 7733)
+        local_token.create("http", ["127.0.0.1"], 7733)
     before = home.agents() if words == "worker reload" else set()
     home.do(Command(line, None, 0))
     if before:

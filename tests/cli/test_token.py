@@ -123,7 +123,7 @@ class TestTokens:
 
 class TestLocalToken:
     def test_the_file_is_private_and_removed_at_the_end(self, queuectl: CommandLine) -> None:
-        made = local_token.create("127.0.0.1", 7733)
+        made = local_token.create("http", ["127.0.0.1"], 7733)
         assert made.path == str(queuectl.root / "run" / "queuectl" / "serve-7733.json")
         found = os.stat(made.path)
         assert stat.S_IMODE(found.st_mode) == 0o600
@@ -139,11 +139,16 @@ class TestLocalToken:
         self, queuectl: CommandLine, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.delenv("XDG_RUNTIME_DIR")
-        assert local_token.create("127.0.0.1", 1).path == str(queuectl.root / "state/queuectl/serve-1.json")
+        assert local_token.create("http", ["127.0.0.1"], 1).path == str(
+            queuectl.root / "state/queuectl/serve-1.json"
+        )
         assert local_file.at_port(1) is not None
 
     def test_the_port_of_the_store_chooses_the_server(self, queuectl: CommandLine) -> None:
-        first, second = local_token.create("127.0.0.1", 7001), local_token.create("127.0.0.1", 7002)
+        first, second = (
+            local_token.create("http", ["127.0.0.1"], 7001),
+            local_token.create("http", ["127.0.0.1"], 7002),
+        )
         assert first.secret != second.secret
         queuectl("token", "local", code=2)
         assert "7001, 7002" in queuectl.err
@@ -153,13 +158,16 @@ class TestLocalToken:
             queuectl("token", "local", port, code=2)
 
     def test_a_later_server_keeps_its_file_when_the_earlier_one_ends(self, queuectl: CommandLine) -> None:
-        first = local_token.create("127.0.0.1", 7733)
-        second = local_token.create("127.0.0.1", 7733)
+        first = local_token.create("http", ["127.0.0.1"], 7733)
+        second = local_token.create("http", ["127.0.0.1"], 7733)
         first.remove()
         assert queuectl("token", "local").strip() == second.secret
 
     def test_the_file_of_a_killed_server_is_not_used(self, queuectl: CommandLine) -> None:
-        script = "from queuectl.http import local_token as t; print(t.create('::1', 7733).path, flush=True); input()"
+        script = (
+            "from queuectl.http.local_token import create; print(create('http', ['::1'], 7).path, flush=True)"
+        )
+        script += "; input()"
         with subprocess.Popen(
             [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         ) as server:
@@ -171,14 +179,14 @@ class TestLocalToken:
         queuectl("token", "local", code=3)
 
     def test_a_process_that_got_the_pid_later_is_not_the_server(self, queuectl: CommandLine) -> None:
-        path = Path(local_token.create("127.0.0.1", 7733).path)
+        path = Path(local_token.create("http", ["127.0.0.1"], 7733).path)
         server = msgspec.json.decode(path.read_bytes(), type=LocalServer)
         path.write_bytes(msgspec.json.encode(msgspec.structs.replace(server, start=server.start + 1)))
         queuectl("token", "local", code=3)
 
     @pytest.mark.parametrize("damage", ["open", "link", "text", "fifo"])
     def test_a_file_that_another_may_have_made_is_not_used(self, queuectl: CommandLine, damage: str) -> None:
-        path = Path(local_token.create("127.0.0.1", 7733).path)
+        path = Path(local_token.create("http", ["127.0.0.1"], 7733).path)
         if damage == "open":
             path.chmod(0o644)
         elif damage == "text":
@@ -194,7 +202,7 @@ class TestLocalToken:
         (queuectl.root / "run" / "queuectl").mkdir(mode=0o777)
         (queuectl.root / "run" / "queuectl").chmod(0o777)
         with pytest.raises(CommandFailed, match="open to others"):
-            local_token.create("127.0.0.1", 7733)
+            local_token.create("http", ["127.0.0.1"], 7733)
 
 
 class TestLogin:
@@ -243,7 +251,7 @@ class TestFinding:
         self, queuectl: CommandLine
     ) -> None:
         url = "http://127.0.0.1:7733"
-        local = local_token.create("127.0.0.1", 7733)
+        local = local_token.create("http", ["127.0.0.1"], 7733)
         assert credentials.find(url, {}) == (local.secret, "the local server's file", "127.0.0.1")
         queuectl("login", url, input=OTHER)
         assert self.token(url) == OTHER
@@ -257,8 +265,10 @@ class TestFinding:
         return found and found.token
 
     def test_the_local_token_goes_only_to_the_address_of_the_server(self) -> None:
-        local_token.create("127.0.0.1", 7733)
-        assert credentials.find("http://localhost:7733", {}) is not None
+        local_token.create("http", ["127.0.0.1"], 7733)
+        found = credentials.find("http://localhost:7733", {})
+        assert found is not None
+        assert found.address == "127.0.0.1"
         for url in (
             "http://[::1]:7733",
             "https://127.0.0.1:7733",

@@ -27,6 +27,9 @@ class FixedTokens:
             raise Unauthenticated("the token is not known", "queuectl token create NAME makes one")
         return Caller(f"token:{token}", frozenset((token,)))  # type: ignore[arg-type]
 
+    def admits(self, caller: Caller) -> bool:  # noqa: ARG002
+        return True
+
 
 @pytest.fixture
 def queue(tmp_path: Path) -> Iterator[LocalQueue]:

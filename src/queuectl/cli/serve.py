@@ -173,5 +173,9 @@ def _log_to_stderr(*, verbose: bool) -> None:
     logging.basicConfig(
         stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
+    audit, lines = logging.getLogger("queuectl.audit"), logging.StreamHandler(sys.stderr)
+    lines.setFormatter(logging.Formatter("%(message)s"))  # each line is one JSON document
+    audit.addHandler(lines)
+    audit.propagate = False
     # uvicorn warns of each request that is not HTTP: whoever sends many of them would fill the log.
     logging.getLogger("uvicorn").setLevel(logging.INFO if verbose else logging.ERROR)

@@ -13,7 +13,6 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from contextvars import copy_context
-from getpass import getuser
 from typing import Any
 from urllib.parse import quote
 
@@ -34,9 +33,11 @@ from queuectl.errors import (
     StoreUnavailable,
     Unauthenticated,
 )
-from queuectl.http import body
+from queuectl.http import audit, body
+from queuectl.http.auth import user_name
 from queuectl.http.call import Call, Caller, Reply
 from queuectl.http.problem import PROBLEM_JSON, Refusal, problem
+from queuectl.http.restricted_queue import restricted
 from queuectl.http.server_state import ServerState
 from queuectl.http.table import PROBES, Route
 
@@ -68,14 +69,16 @@ class _Endpoint:
 
     async def answer(self, request: Request) -> Response:
         """The answer to one request. Every error becomes a problem document."""
-        id, start = secrets.token_hex(8), time.perf_counter()
+        id, start, result = secrets.token_hex(8), time.perf_counter(), "ok"
         try:
             response = await self._handled(request, id)
         except QueuectlError as error:
-            response = _refused(error, id)
+            response, result = _refused(error, id), error.code
         except Exception as error:
             log.exception("request %s: %s %s", id, request.method, request.url.path)
-            response = _refused(InternalError(error), id)
+            response, result = _refused(InternalError(error), id), InternalError.code
+        if (route := self._routes.get(request.method)) and route.changes:
+            audit.record(request, route, response, result=result, id=id)
         response.headers["Queuectl-Request"] = id
         response.headers["Queuectl-Version"] = __version__
         response.headers.setdefault("Cache-Control", "no-store")
@@ -122,20 +125,27 @@ class _Endpoint:
             )
 
     async def _call(self, request: Request, route: Route, id: str) -> Call:
-        caller = await self._authorized(request, route)
+        caller = request.state.caller = await self._caller(request, route)
+        self._check_scope(caller, route)
         query = body.query_of(request.query_params, route.query)
         document = None
         if route.body is not None and not route.raw_body:
             document = await body.body_of(request, route.body, self._state.limits.body)
         headers = dict(request.headers)
-        return Call(self._state.queue, caller, request.path_params, query, document, headers, id, self._state)
+        queue = restricted(self._state.queue, caller)
+        return Call(queue, caller, request.path_params, query, document, headers, id, self._state)
 
-    async def _authorized(self, request: Request, route: Route) -> Caller:
-        """The caller. Raises Unauthenticated and Forbidden."""
+    async def _caller(self, request: Request, route: Route) -> Caller:
+        """The caller. Raises Unauthenticated. A probe needs no token, and must not wait for the store."""
+        if route.path in PROBES:
+            return self._state.anonymous
         found: Caller | None = await in_thread(self._state, self._state.authenticator.caller, request)
-        caller = found or _user(request) or self._state.anonymous
+        return found or _user(request) or self._state.anonymous
+
+    def _check_scope(self, caller: Caller, route: Route) -> None:
+        """Raise Unauthenticated or Forbidden unless the caller may call this route."""
         if route.scope is None or caller.may(route.scope):
-            return caller
+            return
         if caller is self._state.anonymous:
             raise Unauthenticated("this route needs a token", "send the header Authorization: Bearer TOKEN")
         raise Forbidden(f"{caller.name} may not do this", f"it needs a token with the scope {route.scope}")
@@ -169,7 +179,7 @@ def _user(request: Request) -> Caller | None:
     passed_on = any(name in request.headers for name in ("x-forwarded-for", "forwarded", "via"))
     if not server or server[1] is not None or passed_on:
         return None
-    return Caller(f"local:{getuser()}", frozenset(SCOPES))
+    return Caller(f"local:{user_name()}", frozenset(SCOPES))
 
 
 def _log_access(request: Request, response: Response, id: str, seconds: float) -> None:

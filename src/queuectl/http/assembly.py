@@ -2,24 +2,24 @@
 
 import os
 import resource
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from msgspec import Struct
 from msgspec.structs import replace
-from starlette.requests import Request
 
-from queuectl.errors import Unauthenticated
-from queuectl.http import hosts, listen, store_opening
+from queuectl.errors import StoreAbsent
+from queuectl.http import hosts, listen, local_token, store_opening
 from queuectl.http.app import application
+from queuectl.http.auth import TokenAuthenticator
 from queuectl.http.bind_rules import check_bind
 from queuectl.http.call import NOBODY, Caller
 from queuectl.http.forwarded import Forwarded, proxies
 from queuectl.http.routes import ROUTES
 from queuectl.http.server import Server
-from queuectl.http.server_state import Limits, ServerState
+from queuectl.http.server_state import Authenticator, Limits, ServerState
 from queuectl.http.wire_limits import Connections, WireLimits
 from queuectl.service.queue import Queue
 from queuectl.service.settings import Sources
@@ -89,9 +89,15 @@ def serve(
     addresses = [] if options.host is None else listen.resolve(options.host)
     queue, fault = store_opening.first(sources, read_only=options.read_only)
     with closing(queue):
-        check_bind(options.host or "", addresses, has_token=False, is_encrypted=options.is_encrypted)
-        with closing(listen.open_all(options.host or "", addresses, options.port, options.socket)) as sockets:
-            state = _state(replace(options, public_url=public_url), sockets, queue, fault)
+        has_token = _has_token(queue, fault)
+        check_bind(options.host or "", addresses, has_token=has_token, is_encrypted=options.is_encrypted)
+        with (
+            closing(listen.open_all(options.host or "", addresses, options.port, options.socket)) as sockets,
+            _local_token(options, addresses, sockets.port) as local,
+        ):
+            authenticator = TokenAuthenticator(queue, local=local, notes_uses=not options.read_only)
+            options = replace(options, public_url=public_url)
+            state = _state(options, sockets, queue, authenticator, fault)
             app = Forwarded(application(state, ROUTES), state.root, is_proxy, wire.per_peer)
             server = Server(app, state, Connections(wire, is_proxy), tls=tls)
             server.on_start = lambda: announce(Listening(_url(options, sockets), options.socket, fault))
@@ -103,21 +109,38 @@ def serve(
             state.pool.shutdown(wait=False, cancel_futures=True)
 
 
-class NoTokens:
-    """Refuses every request, because this version of the server accepts no token."""
-
-    def caller(self, request: Request) -> Caller | None:
-        """Return None for a request without a token. Raises Unauthenticated for any token."""
-        if "authorization" in request.headers:
-            raise Unauthenticated("the token is not known")
-        return None
+def _has_token(queue: Queue, fault: str | None) -> bool:
+    """Whether somebody can use the server. Unknown while the store does not answer: then nobody can yet."""
+    try:
+        return fault is not None or bool(queue.tokens())
+    except StoreAbsent:  # a server that only reads creates no store
+        return False
 
 
-def _state(options: Options, sockets: listen.Sockets, queue: Queue, fault: str | None) -> ServerState:
+@contextmanager
+def _local_token(options: Options, addresses: Sequence[str], port: int) -> Iterator[str | None]:
+    """The local token of a server on loopback addresses; its file is deleted at the end."""
+    if not addresses or not all(map(listen.is_loopback, addresses)):
+        yield None
+        return
+    made = local_token.create(options.scheme, addresses, port)
+    try:
+        yield made.secret
+    finally:
+        made.remove()
+
+
+def _state(
+    options: Options,
+    sockets: listen.Sockets,
+    queue: Queue,
+    authenticator: Authenticator,
+    fault: str | None,
+) -> ServerState:
     bound = [(name, sockets.port) for name in (options.host, *sockets.addresses) if name]
     return ServerState(
         queue,
-        NoTokens(),
+        authenticator,
         hosts.accepted(
             bound, options.scheme, options.allow_host, options.public_url, unix=options.socket is not None
         ),

@@ -15,14 +15,16 @@ if TYPE_CHECKING:
 class Caller(Struct, frozen=True):
     """Who sent a request, and what the caller may do.
 
-    name    as it is stored with a change: `token:billing`, `local:ada`
-    scopes  what the caller was given; `may` knows what follows from it
-    queues  the queues in which the caller may enqueue and change jobs; None for all
+    name      as it is stored with a change: `token:billing`, `local:ada`
+    scopes    what the caller was given; `may` knows what follows from it
+    queues    the queues in which the caller may enqueue and change jobs; None for all
+    token_id  the id of the token's secret; None for a caller without a token, and for the local token
     """
 
     name: str
     scopes: frozenset[Scope] = frozenset()
     queues: frozenset[str] | None = None
+    token_id: str | None = None
 
     def may(self, scope: Scope) -> bool:
         """Whether the caller may call a route of this scope."""

@@ -1,6 +1,7 @@
 """The local token of a server: made at each start, kept in a private file for programs of the same user."""
 
 import os
+from collections.abc import Sequence
 from contextlib import suppress
 
 import msgspec
@@ -30,8 +31,8 @@ class LocalToken(Struct, frozen=True):
                 os.unlink(self.path)
 
 
-def create(host: str, port: int) -> LocalToken:
-    """Make the token of this process, which listens at this loopback address. Raises CommandFailed.
+def create(scheme: str, hosts: Sequence[str], port: int) -> LocalToken:
+    """Make the token of this process, which listens at these loopback addresses. Raises CommandFailed.
 
     The file is private from its creation, and complete when it gets its name.
     """
@@ -41,7 +42,7 @@ def create(host: str, port: int) -> LocalToken:
     secret = make_secret(random_bytes(RANDOM_BYTES))
     written = LocalToken(secret, local_file.path(directory, port))
     try:
-        _write(directory, written.path, msgspec.json.encode(_described(host, port, secret)))
+        _write(directory, written.path, msgspec.json.encode(_described(scheme, hosts, port, secret)))
     except trust.Untrusted as error:
         raise CommandFailed(f"the local token has no place: {error.message}", error.hint) from error
     except OSError as error:
@@ -49,11 +50,11 @@ def create(host: str, port: int) -> LocalToken:
     return written
 
 
-def _described(host: str, port: int, secret: str) -> LocalServer:
-    process = process_table.look(os.getpid())
+def _described(scheme: str, hosts: Sequence[str], port: int, secret: str) -> LocalServer:
+    process, host = process_table.look(os.getpid()), hosts[0]
     return LocalServer(
-        url=f"http://{f'[{host}]' if ':' in host else host}:{port}",
-        host=host,
+        url=f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}",
+        hosts=tuple(hosts),
         port=port,
         pid=os.getpid(),
         start=process.start if process else 0,

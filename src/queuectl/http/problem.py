@@ -90,6 +90,8 @@ def problem(error: QueuectlError, request_id: str) -> Problem:
     refusal = error if isinstance(error, Refusal) else None
     status = refusal.status if refusal else code.status
     headers = {} if code.retry_after is None else {"Retry-After": str(code.retry_after)}
+    if status == 401:
+        headers["WWW-Authenticate"] = 'Bearer realm="queuectl"'
     body = document(
         type=f"/errors/{error.code}",
         title=code.title,

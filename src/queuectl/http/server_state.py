@@ -28,6 +28,9 @@ class Authenticator(Protocol):
     def caller(self, request: Request) -> Caller | None:
         """The caller; None if the request has no token. Raises Unauthenticated for a wrong one."""
 
+    def admits(self, caller: Caller) -> bool:
+        """Whether the token of this caller is still valid. A stream that goes on asks every few seconds."""
+
 
 class ServerState(Struct):
     """What all requests share.

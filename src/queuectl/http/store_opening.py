@@ -8,7 +8,7 @@ from queuectl import bootstrap
 from queuectl.errors import StoreError, StoreUnavailable
 from queuectl.http.app import in_thread
 from queuectl.http.server_state import ServerState
-from queuectl.service.queue import Queue
+from queuectl.service.local_queue import LocalQueue
 from queuectl.service.settings import Sources
 
 log = logging.getLogger("queuectl.http")
@@ -23,7 +23,7 @@ PAUSE = 1.0
 """Seconds between two attempts to reach the store."""
 
 
-def first(sources: Sources, *, read_only: bool) -> tuple[Queue, str | None]:
+def first(sources: Sources, *, read_only: bool) -> tuple[LocalQueue, str | None]:
     """The queue, and why its store does not answer; None if it does. A missing store is created.
 
     The queue connects at each call while the store does not answer, so it works as soon as the store does.

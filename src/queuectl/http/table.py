@@ -1,12 +1,13 @@
 """The type of a row of the route table. `routes/` has the rows, a file per noun."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
+from itertools import chain
 from typing import Any
 
 from msgspec import Struct
 from starlette.responses import Response
 
-from queuectl.domain.token import Scope
+from queuectl.domain.token import SCOPES, Scope
 from queuectl.http.call import Call, Reply
 
 PROBES = ("/healthz", "/readyz")
@@ -14,6 +15,9 @@ PROBES = ("/healthz", "/readyz")
 
 Their answers contain no information about the queue.
 """
+
+OPEN = frozenset((*PROBES, "/v1", "/openapi.json", "/docs", "/errors/{code}"))
+"""Paths that are answered without a token, for GET alone."""
 
 Handler = Callable[[Call], Reply | Response | Awaitable[Reply | Response]]
 """A handler that is a coroutine function runs in the event loop; any other one runs in a thread, with a deadline."""
@@ -57,3 +61,17 @@ class Route(Struct, frozen=True, kw_only=True):
     def changes(self) -> bool:
         """Whether the route may change something: a read-only server refuses it."""
         return self.method != "GET" and not self.reads
+
+
+def checked(*groups: Iterable[Route]) -> tuple[Route, ...]:
+    """The rows of all groups. Raises ValueError, at import, for a row that would let in more callers than intended."""
+    routes = tuple(chain.from_iterable(groups))
+    for route in routes:
+        name = f"{route.method} {route.path}"
+        if route.scope is None and not (route.path in OPEN and route.method == "GET"):
+            raise ValueError(f"{name} has no scope")
+        if route.scope is not None and route.scope not in SCOPES:
+            raise ValueError(f"{name} has the unknown scope {route.scope}")
+        if route.changes and route.scope == "view":
+            raise ValueError(f"{name} changes something with the scope view")
+    return routes

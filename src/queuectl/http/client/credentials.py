@@ -139,12 +139,11 @@ def _kept(origin: Origin) -> Credentials | None:
 
 
 def _local(origin: Origin) -> Credentials | None:
-    if origin.scheme != "http" or not origin.is_here:
+    server = local_file.at_port(origin.port) if origin.is_here else None
+    if server is None or not server.url.startswith(f"{origin.scheme}://"):
         return None
-    server = local_file.at_port(origin.port)
-    if server is None or origin.host not in (server.host, "localhost"):
-        return None
-    return Credentials(server.token, "the local server's file", server.host)
+    address = server.hosts[0] if origin.host == "localhost" else origin.host
+    return Credentials(server.token, "the local server's file", address) if address in server.hosts else None
 
 
 def _file() -> str | None:

@@ -22,14 +22,14 @@ _NAME = re.compile(r"serve-(\d{1,5})\.json")
 class LocalServer(Struct, frozen=True, kw_only=True):
     """A server of this user on this host.
 
-    host   the address at which it listens
+    hosts  the addresses at which it listens
     start  when the process started, in ticks since the boot: with the pid it identifies the process
     boot   the boot of the host, since the file may survive it
     """
 
     schema: int = 1
     url: str
-    host: str
+    hosts: tuple[str, ...]
     port: int
     pid: int
     start: int

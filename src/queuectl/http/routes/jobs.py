@@ -6,6 +6,7 @@ from msgspec import Meta, Struct
 
 from queuectl.domain.query import Filter, Page, Sort
 from queuectl.http.call import Call, Reply
+from queuectl.http.redaction import redacted
 from queuectl.http.table import Route
 from queuectl.service import shapes
 from queuectl.service.listing import states_of
@@ -37,15 +38,14 @@ def list_(call: Call) -> Reply:
     )
     found = call.queue.list(wanted, Page(limit=asked.limit, after=asked.cursor, sort=asked.sort))
     unreadable = [shapes.unreadable(each) for each in found.unreadable]
-    return Reply(
-        document(jobs=[shapes.job(job) for job in found.jobs], next=found.next, unreadable=unreadable)
-    )
+    jobs = [redacted(call.caller, shapes.job(job)) for job in found.jobs]
+    return Reply(document(jobs=jobs, next=found.next, unreadable=unreadable))
 
 
 def show(call: Call) -> Reply:
     """Answer with one job and its attempts."""
     job = call.queue.show(call.path["ref"])
-    return Reply(document(job=shapes.job(job)), etag=f'"{job.version}"')
+    return Reply(document(job=redacted(call.caller, shapes.job(job))), etag=f'"{job.version}"')
 
 
 ROUTES = (

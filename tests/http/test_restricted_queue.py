@@ -1,0 +1,111 @@
+"""A token for some queues: everything is read, and only jobs of these queues are added and changed."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from contract.grounds import SteppedClock
+from queuectl.domain.query import Filter
+from queuectl.errors import Forbidden, NotFound
+from queuectl.http.call import Caller
+from queuectl.http.restricted_queue import READS, RestrictedQueue, restricted
+from queuectl.service.local_queue import LocalQueue
+from queuectl.service.queue import Queue
+from queuectl.service.request.fields import JobRequest
+from queuectl.service.settings import Sources
+from queuectl.store.memory import MemoryStore
+
+MAIL = Caller("token:mail", frozenset(("enqueue", "operate")), frozenset(("mail", "post")))
+
+CHANGES: dict[str, Callable[[Queue, Any], Any]] = {
+    "cancel": lambda queue, jobs: [*queue.cancel(jobs, by="x", reason="y")],
+    "retry": lambda queue, jobs: [*queue.retry(jobs, force=True)],
+    "hold": lambda queue, jobs: [*queue.hold(jobs)],
+    "release": lambda queue, jobs: [*queue.release(jobs, anyway=True)],
+    "edit": lambda queue, jobs: [*queue.edit(jobs, priority=3)],
+    "delete": lambda queue, jobs: [*queue.delete(jobs)],
+}
+
+
+@pytest.fixture
+def whole() -> LocalQueue:
+    queue = LocalQueue(MemoryStore(clock=SteppedClock()), Sources({}, None, print))
+    queue.enqueue(
+        [JobRequest(id=f"in-{name}", command="true", queue=name) for name in ("mail", "post", "other")]
+    )
+    return queue
+
+
+@pytest.fixture
+def queue(whole: LocalQueue) -> Queue:
+    return restricted(whole, MAIL)
+
+
+def test_a_caller_without_queues_gets_the_queue_itself(whole: LocalQueue) -> None:
+    assert restricted(whole, Caller("token:a", frozenset(("operate",)))) is whole
+
+
+def test_every_method_is_read_or_defined_or_forbidden(queue: Queue) -> None:
+    """A method that `Queue` gains later is forbidden until it is listed."""
+    methods = {name for name in vars(Queue) if not name.startswith("_")}
+    assert methods >= READS
+    forbidden = methods - READS - vars(RestrictedQueue).keys()
+    assert forbidden == {
+        "set", "unset", "stop", "reload", "forget", "create_token", "revoke_token", "rotate_token", "create", "close",
+    }  # fmt: skip
+    for name in forbidden:
+        with pytest.raises(Forbidden):
+            getattr(queue, name)
+
+
+def test_everything_is_read(queue: Queue) -> None:
+    assert len(queue.ids(Filter())) == 3
+    assert queue.show("in-other").queue == "other"
+    assert not queue.absent
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_only_jobs_of_its_queues_are_changed(queue: Queue, whole: LocalQueue, change: str) -> None:
+    before = whole.show("in-other")
+    for jobs in (["in-other"], ["in-mail", "in-other"], ["3"], Filter(), Filter(queue="other")):
+        with pytest.raises(Forbidden, match="token:mail may not"):
+            CHANGES[change](queue, jobs)
+    assert whole.show("in-other") == before
+    assert whole.show("in-mail").version == 1
+    assert CHANGES[change](queue, ["in-mail", "2"])
+    assert CHANGES[change](queue, Filter(queue="mail")) is not None
+    with pytest.raises(NotFound):
+        CHANGES[change](queue, ["nothing"])
+
+
+def test_a_job_is_not_moved_to_another_queue(queue: Queue, whole: LocalQueue) -> None:
+    with pytest.raises(Forbidden):
+        queue.edit(["in-mail"], queue="other")
+    [*queue.edit(["in-mail"], queue="post")]
+    assert whole.show("in-mail").queue == "post"
+
+
+def test_jobs_are_added_to_its_queues_alone(queue: Queue, whole: LocalQueue) -> None:
+    for wrong in (JobRequest(command="true"), JobRequest(command="true", queue="other")):
+        with pytest.raises(Forbidden):
+            queue.enqueue([JobRequest(command="true", queue="mail"), wrong])
+    assert len(whole.ids(Filter())) == 3
+    queue.enqueue([JobRequest(command="true", queue="mail")])
+    assert len(whole.ids(Filter(queue="mail"))) == 2
+
+
+@pytest.mark.parametrize(
+    "change", [lambda q, n: q.pause(n), lambda q, n: q.resume(n), lambda q, n: q.limit(n, 2)]
+)
+def test_other_queues_are_not_changed(queue: Queue, change: Callable[[Queue, str], bool]) -> None:
+    with pytest.raises(Forbidden):
+        change(queue, "other")
+    change(queue, "mail")
+
+
+def test_ended_jobs_of_other_queues_are_not_purged(queue: Queue) -> None:
+    for wanted in (Filter(), Filter(queue="other")):
+        with pytest.raises(Forbidden):
+            queue.purge(wanted)
+    [*queue.purge(Filter(queue="mail"))]
