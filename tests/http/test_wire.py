@@ -211,11 +211,38 @@ def test_a_connection_that_sends_nothing_is_closed(wire: Wire) -> None:
     assert wire.send() == b""
 
 
-def test_a_body_that_comes_too_slowly_is_refused(wire: Wire) -> None:
+def test_a_body_that_comes_too_slowly_is_refused(wire: Wire, caplog: pytest.LogCaptureFixture) -> None:
     head = wire.head("POST /v1/echo HTTP/1.1", "Content-Type: application/json", "Content-Length: 100000")
     reply = wire.send(head + b"{")
     assert status_of(reply) == 408
     assert reply.count(b"HTTP/1.1 4") == 1
+    assert not caplog.messages
+
+
+def test_an_empty_line_while_a_request_runs_ends_nothing(wire: Wire) -> None:
+    """Some clients send one behind a body. It begins no head, whose time would end the request that runs."""
+    head = wire.head("POST /v1/held HTTP/1.1", "Content-Type: application/json", "Content-Length: 2")
+    with wire.connect() as connection:
+        connection.sendall(head + b"{}\r\n")
+        connection.settimeout(2 * QUICK.head_time)
+        with pytest.raises(TimeoutError):
+            connection.recv(1)
+        HOLD.set()
+        assert status_of(connection.recv(65536)) == 200
+
+
+def test_a_client_that_does_not_read_its_reply_is_cut_off(state: ServerState) -> None:
+    limits = WireLimits(per_peer=1, reserve=0, body_time=0.3)
+    with serving(state, limits, TESTED) as port:
+        wire = Wire(port)
+        head = wire.head(
+            "POST /v1/echo HTTP/1.1", "Content-Type: application/json", "Content-Length: 10000002"
+        )
+        with wire.connect() as stuck:
+            stuck.sendall(head + b'"' + b"x" * 10_000_000 + b'"')
+            stuck.recv(1)
+            assert status_of(ask(wire, "/v1")) == 429
+            eventually(lambda: status_of(ask(wire, "/v1")) == 200, within=SLOWLY)
 
 
 def test_a_body_that_the_server_does_not_read_yet_may_wait(wire: Wire) -> None:
@@ -287,15 +314,23 @@ class TestUpgrade:
         assert status_of(wire.send(wanted + b"{}")) == 400
 
 
+def ask(wire: Wire, path: str, *headers: str, source: str = "127.0.0.1") -> bytes:
+    """What comes back for one GET."""
+    with wire.connect(source) as connection:
+        with suppress(OSError):  # the server may have closed it already
+            connection.sendall(wire.head(f"GET {path} HTTP/1.1", "Connection: close", *headers))
+        return rest_of(connection)
+
+
 class TestConnections:
     def test_a_peer_has_so_many_and_a_probe_is_answered_beyond(self, state: ServerState) -> None:
         with serving(state, WireLimits(per_peer=4), TESTED) as port, ExitStack() as opened:
             wire = Wire(port)
             for _ in range(4):
                 opened.enter_context(wire.connect())
-            eventually(lambda: status_of(self.ask(wire, "/v1")) == 429)
-            assert status_of(self.ask(wire, "/healthz")) == 200
-            assert status_of(self.ask(wire, "/v1", source="127.0.0.2")) == 200
+            eventually(lambda: status_of(ask(wire, "/v1")) == 429)
+            assert status_of(ask(wire, "/healthz")) == 200
+            assert status_of(ask(wire, "/v1", source="127.0.0.2")) == 200
 
     def test_all_peers_together_have_so_many_and_a_probe_is_answered_beyond(self, state: ServerState) -> None:
         limits = WireLimits(connections=8, reserve=2)
@@ -303,20 +338,20 @@ class TestConnections:
             wire = Wire(port)
             for n in range(6):
                 opened.enter_context(wire.connect(f"127.0.0.{n + 1}"))
-            eventually(lambda: status_of(self.ask(wire, "/v1")) == 429)
-            assert status_of(self.ask(wire, "/readyz")) == 200
+            eventually(lambda: status_of(ask(wire, "/v1")) == 429)
+            assert status_of(ask(wire, "/readyz")) == 200
             full = [opened.enter_context(wire.connect()) for _ in range(2)]
-            eventually(lambda: problem_of(self.ask(wire, "/readyz"))["code"] == "too_many")
+            eventually(lambda: problem_of(ask(wire, "/readyz"))["code"] == "too_many")
             for each in full:
                 each.close()
-            eventually(lambda: status_of(self.ask(wire, "/readyz")) == 200)
+            eventually(lambda: status_of(ask(wire, "/readyz")) == 200)
 
     def test_a_connection_that_ends_makes_room(self, state: ServerState) -> None:
         with serving(state, WireLimits(per_peer=1, reserve=0), TESTED) as port:
             wire = Wire(port)
             with wire.connect():
-                eventually(lambda: status_of(self.ask(wire, "/v1")) == 429)
-            eventually(lambda: status_of(self.ask(wire, "/v1")) == 200)
+                eventually(lambda: status_of(ask(wire, "/v1")) == 429)
+            eventually(lambda: status_of(ask(wire, "/v1")) == 200)
 
     def test_the_clients_of_a_trusted_proxy_are_counted_one_by_one(self, state: ServerState) -> None:
         HOLD.clear()
@@ -332,13 +367,7 @@ class TestConnections:
 
     def ask_through(self, wire: Wire, client: str) -> int:
         """The status of a request that a proxy passes on for this client."""
-        return status_of(self.ask(wire, "/v1", f"X-Forwarded-For: {client}", source="127.0.0.9"))
-
-    def ask(self, wire: Wire, path: str, *headers: str, source: str = "127.0.0.1") -> bytes:
-        with wire.connect(source) as connection:
-            with suppress(OSError):  # the server may have closed it already
-                connection.sendall(wire.head(f"GET {path} HTTP/1.1", "Connection: close", *headers))
-            return rest_of(connection)
+        return status_of(ask(wire, "/v1", f"X-Forwarded-For: {client}", source="127.0.0.9"))
 
 
 def crowd(state: ServerState, addresses: int, each: int) -> None:

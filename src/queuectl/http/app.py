@@ -17,7 +17,7 @@ from typing import Any
 from urllib.parse import quote
 
 import msgspec
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route as StarletteRoute
 from starlette.routing import Router
@@ -74,6 +74,8 @@ class _Endpoint:
             response = await self._handled(request, id)
         except QueuectlError as error:
             response, result = _refused(error, id), error.code
+        except ClientDisconnect:  # before its body was complete: nobody reads the reply
+            response, result = Response(status_code=400), "disconnected"
         except Exception as error:
             log.exception("request %s: %s %s", id, request.method, request.url.path)
             response, result = _refused(InternalError(error), id), InternalError.code

@@ -4,13 +4,12 @@ from asyncio import TimerHandle, Transport
 from collections.abc import Callable
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-
 from queuectl.http.problem import Refusal, raw_reply
+from queuectl.http.slow_reader import PacedProtocol
 from queuectl.http.wire_limits import Connections, check_head
 
 
-class GuardedProtocol(HttpToolsProtocol):
+class GuardedProtocol(PacedProtocol):
     """One connection. Its phase says what it receives; `idle` is between the body of a request and the next head.
 
     `_unread` counts bytes since the parser last made progress: it collects a header, or a trailer of a chunked body, as
@@ -18,8 +17,8 @@ class GuardedProtocol(HttpToolsProtocol):
     """
 
     def __init__(self, connections: Connections, **options: Any) -> None:
-        super().__init__(**options)
-        self._connections, self._limits, self._phase = connections, connections.limits, "idle"
+        super().__init__(connections.limits, **options)
+        self._connections, self._phase = connections, "idle"
         self._progress, self._unread, self._received = 0, 0, 0
         self._timer: TimerHandle | None = None
         self._refusal = Refusal("invalid_input", "the request is not HTTP/1.1")
@@ -41,8 +40,8 @@ class GuardedProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self._phase == "refused":
             return
-        if self._phase == "idle":
-            self._begin_head()
+        if self._phase == "idle" and not self._is_answering():
+            self._begin_head()  # also for an empty line, which ends no other time
         before = self._progress
         super().data_received(data)
         self._unread = self._unread + len(data) if self._progress == before else 0
@@ -86,6 +85,9 @@ class GuardedProtocol(HttpToolsProtocol):
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002  uvicorn's words
         self._refuse(self._refusal)
 
+    def _is_answering(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete
+
     def _begin_head(self) -> None:
         if self._phase != "head":
             slow = Refusal("invalid_input", "the head of the request comes too slowly", status=408)
@@ -107,14 +109,12 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def _refuse(self, refusal: Refusal) -> None:
         """Reply and close. No reply is sent if a client would take it for the answer of another request."""
-        running = self.cycle is not None and not self.cycle.response_complete
-        is_answer = (
-            running and self._phase == "body" and not self.cycle.response_started and not self.pipeline
-        )
-        if self.transport.is_closing() or not (is_answer or (not running and self._phase == "head")):
+        answers = self._is_answering()
+        is_own = answers and self._phase == "body" and not self.cycle.response_started and not self.pipeline
+        if self.transport.is_closing() or not (is_own or (not answers and self._phase == "head")):
             self.transport.abort()
             return
-        if running:
+        if answers:
             self.cycle.disconnected = True
             self.cycle.message_event.set()
         self.transport.write(raw_reply(refusal))

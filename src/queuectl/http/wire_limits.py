@@ -17,7 +17,8 @@ class WireLimits(Struct, frozen=True):
 
     head_time      from the first byte of a request to the end of its head
     probe_time     the same for a connection of the reserve
-    body_rate      bytes per second that the body of a request must bring, measured over spans of `body_time`
+    body_rate      bytes per second by which a client must send the body of a request and read a reply
+    body_time      the span over which this rate is measured
     unused_body    bytes of a body that are read and dropped after the request was answered, in each `body_time`
     linger         how long a refused client may read the reply
     idle_time      how long a connection without a request stays open
