@@ -17,6 +17,11 @@ from typing import Any
 import pytest
 
 from facts import eventually
+from queuectl.http.problem import Refusal
+from queuectl.http.read_only_queue import read_only
+from queuectl.http.restricted_queue import READS
+from queuectl.service.local_queue import LocalQueue
+from queuectl.service.queue import Queue
 
 QUEUECTL = (sys.executable, "-W", "always::ResourceWarning", "-m", "queuectl")
 
@@ -161,6 +166,14 @@ class TestStart:
         assert said["url"].startswith("http://127.0.0.1:")
         assert (said["schema"], said["socket"], said["pid"]) == (1, None, server.process.pid)
         assert server.end(signal.SIGINT) == 0
+
+    def test_a_port_that_is_taken_names_the_server_that_has_it(self, home: Home) -> None:
+        first = home.serve("--port", "0")
+        done = home.run_cli("serve", "--port", str(first.port), code=1)
+        assert (
+            f"port {first.port} of 127.0.0.1 is taken by queuectl serve, pid {first.process.pid}"
+            in done.stderr
+        )
 
     def test_a_port_that_another_program_has_is_taken(self, home: Home) -> None:
         with socket.create_server(("127.0.0.1", 0)) as other:
@@ -336,3 +349,28 @@ class TestBindRules:
     ) -> None:
         done = home.run_cli("serve", "--host", "0.0.0.0", "--port", "0", *words, code=2)
         assert missing in done.stderr
+
+    def test_with_both_it_listens(self, home: Home) -> None:
+        home.run_cli("token", "create", "watch", "--scope", "view")
+        server = home.serve("--host", "0.0.0.0", "--port", "0", "--insecure-http")
+        assert server.get("/v1/status")[0] == 401
+        assert server.end() == 0
+
+
+class TestReadOnly:
+    def test_it_creates_no_store_and_changes_nothing(self, home: Home) -> None:
+        server = home.serve("--port", "0", "--read-only", "--anonymous", "view")
+        assert not home.database.exists()
+        assert server.get("/v1/status")[0] == 503
+        home.run_cli("enqueue", "true")
+        assert server.get("/v1/status")[1]["jobs"]["pending"] == 1
+
+
+def test_a_queue_that_only_reads_has_no_other_methods(queue: LocalQueue) -> None:
+    only = read_only(queue)
+    assert only.queues() == []
+    writing = {name for name in vars(Queue) if not name.startswith("_")} - READS - {"close", "create"}
+    assert "enqueue" in writing
+    for name in writing:
+        with pytest.raises(Refusal, match="only reads"):
+            getattr(only, name)

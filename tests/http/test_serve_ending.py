@@ -13,7 +13,7 @@ from starlette.responses import Response, StreamingResponse
 from facts import eventually
 from http_server import running
 from queuectl.http.call import Call, Reply
-from queuectl.http.server_state import ServerState
+from queuectl.http.server_state import THREADS, Limits, ServerState
 from queuectl.http.table import NoBody, Route
 
 HOLD, ENTERED = threading.Event(), threading.Event()
@@ -178,3 +178,14 @@ def refused(port: int) -> bool:
     except ConnectionRefusedError:
         return True
     return False
+
+
+def test_a_request_that_waits_for_the_store_too_long_is_answered(state: ServerState) -> None:
+    """Also while all threads of the pool wait: a token cannot be looked up then."""
+    state.limits = Limits(timeout=0.2)
+    with running(state, routes=ROUTES) as server:
+        waiting = [Connection(server.port, "GET /v1/held") for _ in range(THREADS + 1)]
+        for each in waiting:
+            assert each.read_until(b"}").startswith(b"HTTP/1.1 503")
+            each.socket.close()
+        HOLD.set()

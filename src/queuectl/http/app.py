@@ -141,7 +141,7 @@ class _Endpoint:
         """The caller. Raises Unauthenticated. A probe needs no token, and must not wait for the store."""
         if route.path in PROBES:
             return self._state.anonymous
-        found: Caller | None = await in_thread(self._state, self._state.authenticator.caller, request)
+        found: Caller | None = await self._within_time(self._state.authenticator.caller, request)
         return found or _user(request) or self._state.anonymous
 
     def _check_scope(self, caller: Caller, route: Route) -> None:
@@ -153,15 +153,23 @@ class _Endpoint:
         raise Forbidden(f"{caller.name} may not do this", f"it needs a token with the scope {route.scope}")
 
     async def _run(self, route: Route, call: Call) -> Reply | Response:
+        found: Reply | Response
         if inspect.iscoroutinefunction(route.handler):
-            found: Reply | Response = await route.handler(call)
-            return found
+            found = await route.handler(call)
+        else:
+            found = await self._within_time(route.handler, call, changes=route.changes)
+        return found
+
+    async def _within_time(
+        self, function: Callable[..., Any], argument: object, *, changes: bool = False
+    ) -> Any:
+        """Call a function in a thread, and wait for as long as a request may last. The end of the server cancels it."""
         try:
             return await asyncio.wait_for(
-                in_thread(self._state, route.handler, call), self._state.limits.timeout
+                in_thread(self._state, function, argument), self._state.limits.timeout
             )
-        except (TimeoutError, asyncio.CancelledError):  # cancelled: the server ends
-            if route.changes:
+        except (TimeoutError, asyncio.CancelledError):
+            if changes:
                 raise OutcomeUnknown("the store did not answer in time", "repeat the request") from None
             raise StoreUnavailable("the store did not answer in time", "try again") from None
 

@@ -17,6 +17,7 @@ from queuectl.http.auth import TokenAuthenticator
 from queuectl.http.bind_rules import check_bind
 from queuectl.http.call import NOBODY, Caller
 from queuectl.http.forwarded import Forwarded, proxies
+from queuectl.http.read_only_queue import read_only
 from queuectl.http.routes import ROUTES
 from queuectl.http.server import Server
 from queuectl.http.server_state import Authenticator, Limits, ServerState
@@ -139,7 +140,7 @@ def _state(
 ) -> ServerState:
     bound = [(name, sockets.port) for name in (options.host, *sockets.addresses) if name]
     return ServerState(
-        queue,
+        read_only(queue) if options.read_only else queue,
         authenticator,
         hosts.accepted(
             bound, options.scheme, options.allow_host, options.public_url, unix=options.socket is not None
