@@ -11,6 +11,7 @@ from typing import NamedTuple
 import pytest
 from msgspec.structs import replace
 
+from facts import eventually
 from http_client import Client
 from http_server import serving
 from queuectl.domain import token as tokens
@@ -163,6 +164,15 @@ def test_every_route_is_called_for_something_that_does_not_exist() -> None:
         route for route in ROUTES if route.changes and "{" not in route.path and route.body in (None, NoBody)
     ]
     assert not changing, changing
+
+
+def test_two_servers_refuse_a_revoked_token_within_two_seconds(servers: Servers) -> None:
+    secret = servers.queue.create_token("brief", ["view"]).secret
+    clients = [Client(port, secret) for port in servers.ports.values()]
+    assert [client("GET", "/v1/jobs").status for client in clients] == [200, 200]
+    servers.queue.revoke_token("brief")
+    for client in clients:
+        eventually(lambda client=client: client("GET", "/v1/jobs").status == 401, within=2)  # type: ignore[misc]
 
 
 class TestDefaultDeny:

@@ -112,8 +112,11 @@ def serve(
 
 def _has_token(queue: Queue, fault: str | None) -> bool:
     """Whether somebody can use the server. Unknown while the store does not answer: then nobody can yet."""
+    if fault is not None:
+        return True
     try:
-        return fault is not None or bool(queue.tokens())
+        now = queue.now()
+        return any(not token.has_expired(token.secrets[0], now) for token in queue.tokens())
     except StoreAbsent:  # a server that only reads creates no store
         return False
 
