@@ -24,7 +24,7 @@ class Scene:
     def __init__(self, clock: SteppedClock, *, notes_uses: bool = True) -> None:
         self.clock, self.store = clock, MemoryStore(clock=clock)
         self.queue = LocalQueue(self.store, Sources({}, None, print))
-        self.reads, self.away = 0, False
+        self.reads, self.notes, self.away = 0, 0, False
         self.authenticator = TokenAuthenticator(
             self, local=LOCAL, notes_uses=notes_uses, monotonic=lambda: clock.now().timestamp()
         )
@@ -39,6 +39,7 @@ class Scene:
         return self.queue.tokens()
 
     def note_token_use(self, name: str, at: datetime) -> None:
+        self.notes += 1
         self.queue.note_token_use(name, at)
 
     def caller(self, *authorization: str, peer: str | None = "10.0.0.1") -> object:
@@ -159,6 +160,14 @@ class TestLastUse:
         assert scene.queue.tokens()[0].last_used == scene.clock.now().replace(
             minute=0, second=0, microsecond=0
         )
+
+    def test_a_write_that_failed_is_not_tried_by_each_request(self, scene: Scene) -> None:
+        secret = scene.queue.create_token("a", ["view"]).secret
+        scene.queue.note_token_use = lambda name, at: None  # type: ignore[method-assign]
+        for _ in range(10):
+            scene.name(secret)
+            scene.clock.step(seconds=2)
+        assert scene.notes == 1
 
     def test_a_server_that_only_reads_stores_none(self) -> None:
         scene = Scene(SteppedClock(), notes_uses=False)

@@ -6,10 +6,15 @@ from typing import Any
 import pytest
 
 from contract.grounds import SteppedClock
+from http_client import Client
+from http_server import serving
 from queuectl.domain.query import Filter
 from queuectl.errors import Forbidden, NotFound
-from queuectl.http.call import Caller
+from queuectl.http.auth import TokenAuthenticator
+from queuectl.http.call import Call, Caller, Reply
 from queuectl.http.restricted_queue import READS, RestrictedQueue, restricted
+from queuectl.http.server_state import ServerState
+from queuectl.http.table import Route
 from queuectl.service.local_queue import LocalQueue
 from queuectl.service.queue import Queue
 from queuectl.service.request.fields import JobRequest
@@ -40,6 +45,26 @@ def whole() -> LocalQueue:
 @pytest.fixture
 def queue(whole: LocalQueue) -> Queue:
     return restricted(whole, MAIL)
+
+
+def test_a_handler_gets_the_queue_of_its_caller(whole: LocalQueue) -> None:
+    def cancel(call: Call) -> Reply:
+        [*call.queue.cancel([call.path["ref"]], by=call.caller.name)]
+        return Reply(None, 204)
+
+    row = Route(
+        method="POST", path="/v1/{ref}", scope="operate", summary="", handler=cancel, answers={204: None}
+    )
+    state = ServerState(whole, TokenAuthenticator(whole), lambda _host: True)
+    secret = whole.create_token("mail", ["operate"], queues=["mail"]).secret
+    with serving(state, routes=[row]) as port:
+        client = Client(port, secret)
+        assert client("POST", "/v1/in-other").status == 403
+        assert client("POST", "/v1/in-mail").status == 204
+    assert whole.show("in-other").state == "pending"
+    request = whole.show("in-mail").cancel_requested
+    assert request is not None
+    assert request.by == "token:mail"
 
 
 def test_a_caller_without_queues_gets_the_queue_itself(whole: LocalQueue) -> None:
