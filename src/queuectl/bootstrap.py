@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from queuectl.config import Settings
     from queuectl.service.local_queue import LocalQueue
+    from queuectl.service.queue import Queue
     from queuectl.service.settings import Sources
     from queuectl.store.protocol import Store
     from queuectl.store.redis_archive.archive import Archive
@@ -28,7 +29,8 @@ _SECRETIVE = ("password", "secret", "token", "properties")
 """An option of a URL whose name contains one of these words may contain a secret: `sslpassword`, for example."""
 DRIVERS = {"postgres": "psycopg[binary]>=3.2", "mongodb": "pymongo>=4.9", "redis": "redis[hiredis]>=6"}
 """The requirements of each extra in pyproject.toml."""
-TO_COME = ("http", "https", "http+unix")
+SERVERS = ("http", "https", "http+unix")
+"""Schemes of a `queuectl serve`, which is a queue, not a store."""
 
 
 def default_url() -> str:
@@ -44,6 +46,23 @@ def store_url(sources: "Sources") -> str:
 
 
 def open_queue(
+    sources: "Sources",
+    missing: Literal["create", "empty", "raise"],
+    *,
+    patience: float = 10.0,
+    created: Callable[[str], None] = lambda url: None,
+) -> "Queue":
+    """The queue in the store that these settings name, or behind the server that they name.
+
+    A server has created its store when it started. For a store see `open_local`.
+    """
+    url = store_url(sources)
+    if is_server(url):
+        return open_remote(url, sources, patience=(patience, patience))
+    return open_local(sources, missing, patience=patience, created=created)
+
+
+def open_local(
     sources: "Sources",
     missing: Literal["create", "empty", "raise"],
     *,
@@ -111,10 +130,38 @@ def join_transaction(
             "connection: AsyncQueue takes none for a SQLite file",
             "use Queue, in the thread of the connection",
         )
+    product = "a server" if scheme in SERVERS else "MongoDB" if scheme in MONGODB else "Redis"
     raise InvalidInput(
-        f"connection: a job cannot join a transaction of {'MongoDB' if scheme in MONGODB else 'Redis'}",
+        f"connection: a job cannot join a transaction of {product}",
         "enqueue after the commit, with an id made of the key of the row",
     )
+
+
+def open_remote(
+    url: str,
+    sources: "Sources",
+    *,
+    patience: tuple[float, float],
+    insecure_http: bool = False,
+    notice: Callable[[str], None] = lambda text: None,
+) -> "Queue":
+    """The queue behind the server with this URL. Nothing is sent before the first call.
+
+    `patience` is how many seconds a call that reads, and one that changes something, tries to get an answer. `notice`
+    gets a sentence when output that is followed breaks off. `insecure_http`: send the token to another host in clear.
+    """
+    from queuectl.http.client.address import address_of
+    from queuectl.http.client.channel import Patience
+    from queuectl.http.client.remote_queue import RemoteQueue
+
+    return RemoteQueue(
+        address_of(url), sources, patience=Patience(*patience), insecure_http=insecure_http, notice=notice
+    )
+
+
+def is_server(url: str) -> bool:
+    """Whether the URL is that of a `queuectl serve`."""
+    return url.partition("://")[0] in SERVERS
 
 
 def _user_directory(variable: str, below_home: str) -> str:
@@ -147,10 +194,8 @@ def open_store(
         return _mongo(url, settings, patience, create)
     if scheme in REDIS:
         return _redis(url, settings, patience, create)
-    if scheme in TO_COME:
-        raise InvalidInput(
-            f"--store {scheme}://… is still to come", f"use one of these: {', '.join(SCHEMES)}"
-        )
+    if scheme in SERVERS:
+        raise InvalidInput(f"{scheme}://… is a server, not a store", f"a store is {', '.join(SCHEMES)}")
     known = f"known: {', '.join(SCHEMES)}; for instance sqlite:///queue.db"
     if not scheme.replace("+", "").isalnum():  # for example key=value pairs of libpq, with a password
         raise InvalidInput("the store is not a URL: it must begin with a scheme", known)
@@ -183,6 +228,10 @@ def shown(url: str) -> str:
         from queuectl.store.redis import address as of_redis
 
         return of_redis.parse(url).shown
+    if scheme in SERVERS:
+        from queuectl.http.client.address import address_of
+
+        return address_of(url).url
     return url
 
 

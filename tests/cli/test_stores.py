@@ -69,7 +69,8 @@ class TestChoice:
         ("url", "said"),
         [
             ("postgres", "DATABASE_URL is not set"),
-            ("http://h:1", "--store http://… is still to come"),
+            ("http://ada:pw@h:1", "a URL of a server has no user and no password"),
+            ("http+unix://run/q.sock", "names no socket"),
             ("nonsense", "unknown store scheme 'nonsense'"),
             ("SQLITE:///q.db", "unknown store scheme"),
         ],

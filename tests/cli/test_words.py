@@ -29,13 +29,10 @@ def test_a_coming_command_says_so_whatever_follows(
         ("worker:start", "--count", "2", "--serve", ":80"),
         ("list", "--where", "queue = 'a'"),
         ("cancel", "--where=x", "--bogus"),
-        ("--store", "http://h:1", "status"),
-        ("--store", "https://h/x", "enqueue", "true"),
-        ("--store", "http+unix:///run/q.sock", "list"),
     ],
     ids=" ".join,
 )
-def test_a_coming_option_or_store_says_so(queuectl: CommandLine, words: tuple[str, ...]) -> None:
+def test_a_coming_option_says_so(queuectl: CommandLine, words: tuple[str, ...]) -> None:
     queuectl(*words, code=2)
     assert "is still to come" in queuectl.err
     assert "sqlite:///path" not in queuectl.err

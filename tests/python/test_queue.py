@@ -78,13 +78,6 @@ class TestOpening:
             assert [job.id for job in other.list()] == ["a"]
         assert queue.list() == []
 
-    @pytest.mark.parametrize(
-        "url", ["https://ops.example.org", "http://localhost:7733", "http+unix:///run/q"]
-    )
-    def test_a_queue_behind_a_server_comes_later(self, url: str) -> None:
-        with pytest.raises(InvalidInput, match="still to come"):
-            Queue(url)
-
     def test_a_file_that_is_no_database_is_unusable(self, home: Path) -> None:
         (home / "q.db").write_bytes(b"this is not a database, " * 100)
         with Queue(f"sqlite:///{home}/q.db") as queue, pytest.raises(StoreUnusable):

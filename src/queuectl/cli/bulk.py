@@ -26,8 +26,9 @@ if TYPE_CHECKING:
 
 Line = tuple[int, bytes]
 
-BATCH = 5000
-"""Lines per commit. Each batch costs one fsync; if a line is invalid, no line of its batch is enqueued."""
+BATCH, REMOTE_BATCH = 5000, 1000
+"""Lines per commit, in a store and through a server. Each batch costs one fsync; if a line is invalid, no line of its
+batch is enqueued."""
 
 
 def enqueue_lines(session: "Session", fields: dict[str, Any]) -> int:
@@ -44,7 +45,8 @@ def enqueue_lines(session: "Session", fields: dict[str, Any]) -> int:
     with _opened(args.file) as source, _Progress(session, source) as progress:
         reader = _Reader(session, fields, progress.live)
         lines = _lines(source, plain=args.plain_lines)
-        while batch := list(islice(lines, BATCH)):
+        size = REMOTE_BATCH if session.is_remote else BATCH
+        while batch := list(islice(lines, size)):
             added = reader.enqueue(batch)
             progress.live.clear()  # because the ids may be written to the same terminal
             answer.tell(added)

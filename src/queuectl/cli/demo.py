@@ -42,6 +42,7 @@ def demo_options(parser: "Parser") -> None:
 
 def demo(session: Session) -> int:
     """Run the demo, and print a summary."""
+    session.refuse_remote("demo", "leave out --store: the demo makes a store of its own")
     directory = Path(tempfile.mkdtemp(prefix="queuectl-demo-"))
     show = Show(session, directory)
     show.run()

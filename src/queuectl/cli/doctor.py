@@ -99,7 +99,7 @@ def _settings(session: "Session") -> Iterator[Check]:
 
 
 def _leftovers(session: "Session") -> Iterator[Check]:
-    if session.queue.absent:
+    if session.queue.absent or session.is_remote:
         return
     yield from _database_file(session)
     directory = bootstrap.worker_directory(session.store_url)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from queuectl.cli.parser import Parser
 
-WITH_VALUE = frozenset(("--store", "--config", "--color", "--durability"))
+WITH_VALUE = frozenset(("--store", "--config", "--color", "--durability", "--patience"))
 
 
 def entry() -> None:

@@ -88,5 +88,8 @@ def add_globals(parser: Parser) -> None:
     group.add_argument(
         "--color", choices=("auto", "always", "never"), help="colour and tables (default: on a terminal)"
     )
+    group.add_argument("--patience", metavar="D", help="how long to try to reach a server (default: 10s)")
+    if "--insecure-http" not in parser._option_string_actions:  # `serve` has one that also says how to listen
+        parser.flag("--insecure-http", help="send the token to the server of --store http://… in clear")
     group.add_argument("--durability", choices=("power-safe", "fast"), help=argparse.SUPPRESS)
     group.add_argument("-h", "--help", action="help", help="show this help")

@@ -72,6 +72,7 @@ LISTS = (
 
 def serve(session: "Session") -> int:
     """Run the HTTP server until a signal ends the process."""
+    session.refuse_remote("serve", "a server needs the store itself, for example --store postgresql://…")
     with _extra():
         from queuectl.http.assembly import serve
     options = _options(session.args)

@@ -11,10 +11,15 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from queuectl import bootstrap, terminal
 from queuectl.cli.output import Data, Talk, as_json_for
+from queuectl.domain.quantity import parse_duration
+from queuectl.errors import InvalidInput
 from queuectl.service.settings import Sources
 
 if TYPE_CHECKING:
     from queuectl.service.queue import Queue
+
+PATIENCE, LOOKING = 10.0, 3.0
+"""Seconds in which a server has to answer: usually, and to a person at a terminal who only reads."""
 
 
 class Session:
@@ -51,17 +56,44 @@ class Session:
         return bootstrap.store_url(self.sources)
 
     @cached_property
+    def is_remote(self) -> bool:
+        """Whether the store is a server."""
+        return bootstrap.is_server(self.store_url)
+
+    def refuse_remote(self, what: str, instead: str) -> None:
+        """Raise InvalidInput if the store is a server, through which this does not work."""
+        if self.is_remote:
+            raise InvalidInput(f"{what} does not work through a server", instead)
+
+    @cached_property
     def queue(self) -> "Queue":
         """The queue, opened at the first use.
 
         A missing store reads as empty. But if a flag or variable names a missing file, the first call raises
         StoreAbsent, because the path may be mistyped.
         """
+        if self.is_remote:
+            return self._remote()
         if self.creates:
             return bootstrap.open_queue(self.sources, "create", created=self._say_created)
         named = self.sources.given_url is not None and bootstrap.is_local(self.store_url)
         dry_run = getattr(self.args, "dry_run", False)
         return bootstrap.open_queue(self.sources, "raise" if named and not dry_run else "empty")
+
+    def _remote(self) -> "Queue":
+        """The queue behind a server. A person who only looks at something does not want to wait for a server."""
+        if self.args.durability:
+            raise InvalidInput("--durability does not work through a server", "give it to queuectl serve")
+        given = parse_duration(self.args.patience).total_seconds() if self.args.patience else None
+        changes = PATIENCE if given is None else given
+        reads = LOOKING if given is None and self.out.isatty() else changes
+        return bootstrap.open_remote(
+            self.store_url,
+            self.sources,
+            patience=(reads, changes),
+            insecure_http=self.args.insecure_http,
+            notice=self.say,
+        )
 
     def _say_created(self, url: str) -> None:
         self.say(f"queuectl: created store {bootstrap.shown(url)}{self._where()}")

@@ -57,6 +57,9 @@ def start(session: "Session") -> int:
         raise CommandFailed(
             "a worker needs Linux, macOS or WSL", "run it there; the other commands work here"
         )
+    session.refuse_remote(
+        "worker start", "a worker needs the store itself: --store postgresql://… on that host"
+    )
     settings = session.queue.settings()
     session.say_unused()
     session.queue.create()  # first, because the worker's directory lies beside it

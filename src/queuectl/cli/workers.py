@@ -258,7 +258,8 @@ def _await_end(session: "Session", items: Sequence[WorkerStatus], timeout: float
     silent: list[Silence] = []
     idle = threading.Event()  # is never set
     while True:
-        listed = {item.worker.id: item for item in session.queue.workers()}
+        remaining = session.queue.leaving(list(waiting), at_once=session.args.now)
+        listed = {item.worker.id: item for item in remaining}
         for id, item in list(waiting.items()):
             now = listed.get(id)
             if now is None and not _is_here(item.worker):

@@ -34,11 +34,11 @@ def first(sources: Sources, *, read_only: bool) -> tuple[LocalQueue, str | None]
         _create(sources, FIRST_PATIENCE, read_only=read_only)
     except StoreUnavailable as error:
         fault = error.message
-    return bootstrap.open_queue(sources, "raise", patience=PATIENCE), fault
+    return bootstrap.open_local(sources, "raise", patience=PATIENCE), fault
 
 
 def _create(sources: Sources, patience: float, *, read_only: bool) -> None:
-    queue = bootstrap.open_queue(sources, "empty" if read_only else "create", patience=patience)
+    queue = bootstrap.open_local(sources, "empty" if read_only else "create", patience=patience)
     try:
         queue.settings()
         if not read_only:

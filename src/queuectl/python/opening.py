@@ -9,7 +9,6 @@ from types import TracebackType
 from typing import Any, NamedTuple, Protocol, Self
 
 from queuectl import bootstrap
-from queuectl.errors import InvalidInput
 from queuectl.python.errors import ClosedQueue
 from queuectl.service.queue import Queue as FrontDoor
 from queuectl.service.settings import Sources
@@ -45,9 +44,6 @@ class Opening:
     _opened: FrontDoor | None
 
     def __init__(self, url: str | None = None) -> None:
-        scheme = (url or "").partition(":")[0]
-        if scheme in bootstrap.TO_COME:
-            raise InvalidInput(f"a queue behind {scheme}:// is still to come", "give the URL of its store")
         self._url = url
         self._closed = False
         self._begin()

@@ -289,6 +289,9 @@ class LocalQueue:
         for id in ids:
             self._store.instruct(id, "stop" if at_once else "drain")
 
+    def leaving(self, ids: Sequence[str], *, at_once: bool = False) -> "Sequence[WorkerStatus]":  # noqa: ARG002
+        return [item for item in self.workers() if item.worker.id in ids]
+
     def reload(self, ids: Sequence[str]) -> None:
         for id in ids:
             self._store.instruct(id, "reload")

@@ -1,5 +1,6 @@
 """Turns a request into the spec of a job: adds defaults, and computes a digest of the request."""
 
+import os
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -44,12 +45,15 @@ class Defaults(Struct, frozen=True):
 
 
 def content_of(request: JobRequest, cwd: str | None) -> str:
-    """The digest that decides whether two requests with one id are the same: all given fields except the id."""
+    """The digest that decides whether two requests with one id are the same: all given fields except the id.
+
+    A working directory counts as it is at last: a client of a server names what is a default without a server.
+    """
     stdin = request.stdin
     if stdin is not None and not checks.is_text(stdin):
         stdin = f"bytes {checks.bytes_of(stdin).hex()}"
-    asked = msgspec.structs.replace(request, id=None, stdin=stdin)
-    given = _encoder.encode([asked, request.cwd or cwd])
+    asked = msgspec.structs.replace(request, id=None, stdin=stdin, cwd=None)
+    given = _encoder.encode([asked, os.path.join(cwd or "", request.cwd) if request.cwd else cwd])
     return str(blake2b(given, digest_size=16).hexdigest())
 
 

@@ -1,11 +1,13 @@
 """The documents of `explain` and `doctor`. A module of its own, because few commands need it."""
+# mypy: implicit-reexport
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from queuectl.service.doctor import Check
 from queuectl.service.explain import Explanation
-from queuectl.service.shapes.record import Record, document
+from queuectl.service.shapes.record import Record, build, document
+from queuectl.store.protocol import Description
 
 EXPLANATION = Record(Explanation, "job state why next number", {"job": "id"})
 CHECK = Record(Check, "name ok detail hint")
@@ -28,3 +30,8 @@ def checks_of(document: Mapping[str, Any]) -> Sequence[Check]:
     """The results of `doctor`, from their document."""
     found: Sequence[Check] = CHECK.many.decode(document["checks"])
     return found
+
+
+def description_of(store: Mapping[str, Any]) -> Description:
+    """The properties of a store, from the document of a server. A server does not show all of them."""
+    return build({"schema": 0, "details": {}, **store}, Description)

@@ -1,0 +1,189 @@
+"""Changes jobs over HTTP: one request for each job, in the order in which the store would do it."""
+
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from typing import Any
+
+from queuectl.domain import dependency
+from queuectl.domain.job import Job
+from queuectl.domain.query import Filter, Jobs
+from queuectl.errors import Conflict, NotFound, OutcomeUnknown, QueuectlError
+from queuectl.http.client import reading
+from queuectl.http.client.channel import Answer, Channel
+from queuectl.http.client.decoding import job_of, understood
+from queuectl.service import shapes
+from queuectl.service.changing import TRIES, Change
+from queuectl.service.operation import Operation, Selection
+
+PAGE, STEP = 500, 20
+"""Jobs that are read at once, and jobs between two moments at which a caller may stop."""
+
+Act = Callable[[str, Job | None], list[Change]]
+"""Changes one job, given by its id and as it was read; None if it cannot be decoded."""
+
+
+class Changes:
+    """The changes of jobs that one client makes."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+
+    def post(
+        self, selection: Selection, verb: str, body: Mapping[str, Any] | None = None
+    ) -> "Operation[Sequence[Change]]":
+        """`cancel`, `hold` or `release` the selected jobs. Repeating such a request changes nothing more."""
+
+        def act(id: str, job: Job | None) -> list[Change]:
+            answer = self._call("POST", id, f"/{verb}", dict(body or {}))
+            return self._changes(id, job, answer)
+
+        return self._operation(selection, act)
+
+    def retry(self, selection: Selection, body: Mapping[str, Any]) -> "Operation[Sequence[Change]]":
+        """Retry the selected jobs. The request names the version of the job, so that it is not carried out twice."""
+
+        def act(id: str, job: Job | None) -> list[Change]:
+            return self._versioned(
+                "POST", id, job, "/retry", body, lambda now: now.state in ("pending", "blocked")
+            )
+
+        return self._operation(selection, act, again=True)
+
+    def edit(self, selection: Selection, fields: Mapping[str, Any]) -> "Operation[Sequence[Change]]":
+        """Change fields of the selected jobs."""
+
+        def is_done(now: Job) -> bool:
+            shown = shapes.job(now)
+            return all(shown[name] == value for name, value in fields.items())
+
+        return self._operation(
+            selection, lambda id, job: self._versioned("PATCH", id, job, "", fields, is_done)
+        )
+
+    def delete(self, selection: Selection) -> "Operation[Sequence[Change]]":
+        """Delete the selected jobs."""
+        return self._operation(selection, self._delete)
+
+    def purge(self, wanted: Filter) -> Operation[int]:
+        """Delete all ended jobs that match."""
+
+        def steps() -> Generator[int]:
+            for changes in self._operation(wanted, self._delete):
+                yield sum(change.changed for change in changes)
+
+        return Operation(steps(), lambda: reading.counts(self._channel, wanted).total())
+
+    def _operation(
+        self, selection: Selection, act: Act, *, again: bool = False
+    ) -> "Operation[Sequence[Change]]":
+        if isinstance(selection, Filter):
+            pages = (found.jobs for found in reading.pages(self._channel, selection, PAGE))
+            read = (Jobs(jobs) for jobs in pages)
+            return Operation(
+                _steps(read, act, again), lambda: reading.counts(self._channel, selection).total()
+            )
+        ids = reading.resolve(self._channel, selection)
+        parts = (ids[start : start + PAGE] for start in range(0, len(ids), PAGE))
+        return Operation(_steps((self._read(part) for part in parts), act, again), lambda: len(ids))
+
+    def _read(self, ids: Sequence[str]) -> Jobs:
+        return reading.get(self._channel, ids)
+
+    def _delete(self, id: str, job: Job | None) -> list[Change]:
+        answer = self._call("DELETE", id, "", None)
+        if answer.refused and not (answer.repeated and answer.status == 404):
+            return [Change(id, job, answer.refused)]
+        return [Change(id, job, before=job)]
+
+    def _versioned(
+        self,
+        method: str,
+        id: str,
+        job: Job | None,
+        path: str,
+        body: Mapping[str, Any],
+        is_done: Callable[[Job], bool],
+    ) -> list[Change]:
+        """Change one job if it has the version that was read. After a lost race, read it and try again."""
+        for _ in range(TRIES):
+            version = {} if job is None else {"If-Match": f'"{job.version}"'}
+            answer = self._call(method, id, path, dict(body), version)
+            if answer.status != 412:
+                return self._changes(id, job, answer)
+            before, job = job, self._read([id]).get(id)
+            if answer.repeated and job is not None:
+                # The version has risen since the first of these requests was sent, probably by that very request.
+                if is_done(job):
+                    return [Change(id, job, before=before)]
+                raise OutcomeUnknown(
+                    f"the reply is lost, and job {id} has changed meanwhile", f"queuectl show {id} shows it"
+                )
+            if job is None:
+                return [Change(id, None, NotFound(f"there is no job {id}"))]
+        return [
+            Change(
+                id, job, Conflict(f"other processes change job {id} too fast", "run the same command again")
+            )
+        ]
+
+    def _call(
+        self, method: str, id: str, path: str, body: Any, headers: Mapping[str, str] | None = None
+    ) -> Answer:
+        return self._channel.call(
+            method, reading.path_of(id) + path, body=body, headers=headers, handled=(404, 409, 412)
+        )
+
+    def _changes(self, id: str, before: Job | None, answer: Answer) -> list[Change]:
+        """What the answer says about the job, and about the jobs that wait for it again."""
+        if answer.refused:
+            return [Change(id, self._now(id, before, answer.refused), answer.refused)]
+        with understood(self._channel):
+            document = answer.document
+            job = job_of(document["job"])
+            own = Change(
+                id,
+                job,
+                before=(before or job) if document["changed"] or _is_other(before, job, answer) else None,
+            )
+            revived = [job_of(each) for each in document.get("revived", ())]
+            return [own, *(Change(each.id, each, before=each, revived=True) for each in revived)]
+
+    def _now(self, id: str, before: Job | None, refused: QueuectlError) -> Job | None:
+        """The job that was refused, as it is now."""
+        return None if isinstance(refused, NotFound) else self._read([id]).get(id, before)
+
+
+def _is_other(before: Job | None, job: Job, answer: Answer) -> bool:
+    """Whether a first request, whose reply was lost, changed the job: the repeated one finds nothing to change."""
+    return answer.repeated and before is not None and before.version != job.version
+
+
+def _steps(pages: Iterator[Jobs], act: Act, again: bool) -> Generator[Sequence[Change]]:
+    """Change page by page, in steps. Parents come before their children.
+
+    `again`: a job that is refused and has parents is tried once more at the end, because a parent on a later page may
+    be changed by then.
+    """
+    later = list[Job]()
+    for page in pages:
+        changes: list[Change] = []
+        for id, job in _ordered(page):
+            done = act(id, job)
+            if again and done[0].refused and done[0].job and done[0].job.spec.after:
+                later.append(done[0].job)
+                continue
+            changes += done
+            if len(changes) >= STEP:
+                yield changes
+                changes = []
+        if changes:
+            yield changes
+    for job in reversed(later):
+        yield act(job.id, job)
+
+
+def _ordered(page: Jobs) -> Iterator[tuple[str, Job | None]]:
+    jobs = list(page.values())
+    if any(job.spec.after for job in jobs):
+        jobs = dependency.parents_first(jobs)
+    yield from ((job.id, job) for job in jobs)
+    yield from ((id, None) for id in page.unreadable)

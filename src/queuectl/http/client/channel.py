@@ -1,0 +1,209 @@
+"""Requests to one server, repeated within a patience, and their answers as documents or errors.
+
+Repeating is safe: an enqueue carries the ids of its jobs, a retry and an edit carry the version of the job, and all
+other changes have the same result when they are made twice.
+"""
+
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+from urllib.parse import quote, urlencode
+
+import msgspec
+
+from queuectl.clock import boottime
+from queuectl.errors import OutcomeUnknown, QueuectlError, StoreUnavailable, Unauthenticated
+from queuectl.http.client import faults
+from queuectl.http.client.address import Address
+from queuectl.http.client.connection import Connections, NotSent, Reply, ReplyLost, Request
+from queuectl.http.client.credentials import Credentials
+
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 2.0
+"""Seconds between two tries: the pause doubles from the first to the longest."""
+
+REPLY_TIMEOUT = 45.0
+"""Seconds without a byte of the reply, after which it counts as lost. The server answers within 30 s, if at all."""
+
+FindToken = Callable[[], Credentials | None]
+
+
+class Patience(NamedTuple):
+    """How many seconds a call goes on trying: calls that only read, and calls that change something."""
+
+    reads: float = 10.0
+    changes: float = 10.0
+
+
+class Answer(NamedTuple):
+    """A successful answer.
+
+    repeated  the request was sent before, and the reply was lost: this answer may show what that first request did
+    refused   the error, if the caller handles errors of this status itself
+    """
+
+    status: int
+    document: dict[str, Any]
+    headers: Mapping[str, str]
+    repeated: bool = False
+    refused: QueuectlError | None = None
+
+
+class Channel:
+    """The way to one server. Safe to use from several threads."""
+
+    def __init__(self, address: Address, find_token: FindToken, patience: Patience) -> None:
+        self.address, self.patience = address, patience
+        self.connections = Connections(address)
+        self._find_token = find_token
+        self._token: Credentials | None = None
+        self._has_token = False
+        self._idle = threading.Event()  # is never set
+
+    def read(self, path: str, query: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """The document at a path."""
+        return self.call("GET", path, query=query, changes=False).document
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, Any] | None = None,
+        body: Any = None,
+        headers: Mapping[str, str] | None = None,
+        changes: bool = True,
+        timeout: float = REPLY_TIMEOUT,
+        patience: float | None = None,
+        handled: Sequence[int] = (),
+    ) -> Answer:
+        """Send a request until it is answered or the patience ends.
+
+        `handled`: the statuses of errors that are returned instead of raised. Raises StoreUnavailable if the request
+        was never sent, and OutcomeUnknown if a change was sent and no reply came.
+        """
+        raw = None if body is None else msgspec.json.encode(body)
+        given = {**(headers or {}), **({} if raw is None else {"Content-Type": "application/json"})}
+        target = self.target(path, query)
+        tries = _Tries(self, changes, patience)
+        while True:
+            sent = self.authorized(given)
+            try:
+                reply = self.connections.exchange(
+                    Request(method, target, raw, sent, timeout), tries.connect_timeout, self.host
+                )
+            except NotSent as error:
+                tries.unreachable(error)
+            except ReplyLost as error:
+                tries.lost(str(error))
+            else:
+                document = faults.document_of(reply, self.address.url)
+                if reply.status < 400:
+                    return Answer(reply.status, document, reply.headers, tries.was_sent)
+                refused = self._refused(reply, document, tries)
+                if refused is not None and reply.status in handled:
+                    return Answer(reply.status, document, reply.headers, tries.was_sent, refused)
+                if refused is not None:
+                    raise refused
+
+    def target(self, path: str, query: Mapping[str, Any] | None = None) -> str:
+        """The path and the query of a request. Values of the query that are None are left out."""
+        given = {name: value for name, value in (query or {}).items() if value is not None}
+        return self.address.root + path + ("?" + urlencode(given, doseq=True) if given else "")
+
+    @property
+    def host(self) -> str | None:
+        """The host to connect to, if the token is for one address of the host of the URL."""
+        return self._token.address if self._token else None
+
+    def authorized(self, headers: Mapping[str, str]) -> dict[str, str]:
+        """The headers with the token, if there is one."""
+        if not self._has_token:
+            self._token, self._has_token = self._find_token(), True
+        return {**headers, **({"Authorization": f"Bearer {self._token.token}"} if self._token else {})}
+
+    def renew_token(self) -> bool:
+        """Read the token again: a server that was restarted has another one. Returns whether it has changed."""
+        before, self._token = self._token, self._find_token()
+        return self._token != before and self._token is not None
+
+    def pause(self, seconds: float) -> None:
+        """Wait until the next try."""
+        self._idle.wait(seconds)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self.connections.close()
+
+    def _refused(self, reply: Reply, document: dict[str, Any], tries: "_Tries") -> QueuectlError | None:
+        """The error of a problem; None if the request is to be tried again."""
+        error = faults.error_of(reply, document, self.address.url)
+        if isinstance(error, OutcomeUnknown):
+            tries.lost(error.message)
+        elif reply.status in (429, 503) and (after := reply.headers.get("retry-after", "")).isdecimal():
+            tries.refused(error, int(after))
+        elif not (isinstance(error, Unauthenticated) and tries.may_renew_token() and self.renew_token()):
+            return error
+        return None
+
+
+class _Tries:
+    """The tries of one request: how long each may take, the pauses between them, and what is raised at the end."""
+
+    def __init__(self, channel: Channel, changes: bool, patience: float | None) -> None:
+        self._channel, self._changes = channel, changes
+        usual = channel.patience.changes if changes else channel.patience.reads
+        self._patience = usual if patience is None else patience
+        self._deadline = boottime() + self._patience
+        self._pauses = _pauses()
+        self._renewed = False
+        self.was_sent = False
+
+    @property
+    def connect_timeout(self) -> float:
+        """Seconds that the next connection may take."""
+        return max(self._deadline - boottime(), 0.5)
+
+    def may_renew_token(self) -> bool:
+        """Whether the token was not read again yet."""
+        first, self._renewed = not self._renewed, True
+        return first
+
+    def unreachable(self, error: NotSent) -> None:
+        """Wait until the next try after the server was not reached."""
+        url = self._channel.address.url
+        self._next(StoreUnavailable(f"cannot reach {url}: {error}", "is the server running? queuectl serve"))
+
+    def refused(self, error: QueuectlError, after: float) -> None:
+        """Wait as long as the server asks."""
+        self._next(error, after)
+
+    def lost(self, why: str) -> None:
+        """Wait until the next try after a reply was lost. The patience begins at the first loss."""
+        if not self.was_sent:
+            self.was_sent, self._deadline = True, boottime() + self._patience
+        url = self._channel.address.url
+        self._next(StoreUnavailable(f"{url} did not answer: {why}"))
+
+    def _next(self, error: QueuectlError, pause: float | None = None) -> None:
+        pause = next(self._pauses) if pause is None else pause
+        if boottime() + pause <= self._deadline:
+            self._channel.pause(pause)
+            return
+        if self.was_sent and self._changes:
+            raise OutcomeUnknown(
+                f"the request was sent, and its reply is lost: {error.message}",
+                "repeating the same command is safe",
+            ) from error
+        raise error
+
+
+def _pauses() -> Iterator[float]:
+    pause = FIRST_PAUSE
+    while True:
+        yield pause
+        pause = min(pause * 2, LONGEST_PAUSE)
+
+
+def part(text: str) -> str:
+    """A name as a part of a path. A slash is written `~`, because proxies change `%2F`."""
+    return quote(text.replace("/", "~"), safe="~@", errors="surrogateescape")

@@ -1,0 +1,99 @@
+"""Turns the replies of a server that are no success into the errors of a queue."""
+
+from typing import Any
+
+import msgspec
+
+from queuectl import __version__, errors
+from queuectl.errors import InvalidInput, QueuectlError, StoreError, StoreUnavailable, StoreUnusable
+from queuectl.http.client.connection import Reply
+
+WORDS = 80
+"""Characters of a foreign answer that an error quotes."""
+
+_KINDS: dict[str, type[QueuectlError]] = {
+    kind.code: kind
+    for kind in (
+        errors.InvalidInput, errors.NotFound, errors.Conflict, errors.StoreError, errors.StoreUnavailable,
+        errors.StoreUnusable, errors.OutcomeUnknown, errors.Unauthenticated, errors.Forbidden, errors.CommandFailed,
+    )
+}  # fmt: skip
+_BY_EXIT_CODE: dict[int, type[QueuectlError]] = {
+    2: errors.InvalidInput, 3: errors.NotFound, 4: errors.Conflict, 5: errors.StoreUnavailable,
+    75: errors.OutcomeUnknown,
+}  # fmt: skip
+
+
+def document_of(reply: Reply, url: str) -> dict[str, Any]:
+    """The document of a reply of our server. Raises StoreUnusable for an answer of another program."""
+    if "queuectl-version" not in reply.headers:
+        raise foreign(reply, url)
+    try:
+        document = msgspec.json.decode(reply.body or b"{}")
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise foreign(reply, url) from None
+    if not isinstance(document, dict):
+        raise foreign(reply, url)
+    return document
+
+
+def foreign(reply: Reply, url: str) -> StoreError:
+    """The error for an answer that is not of queuectl: its status and its first words."""
+    if 300 <= reply.status < 400:
+        to = _neutral(reply.headers.get("location", "another address"))
+        return StoreUnusable(
+            f"{url} leads to {to} ({reply.status}), and redirects are not followed",
+            "give the address of the server",
+        )
+    words = _neutral(reply.body[: WORDS * 4].decode("utf-8", "replace"))
+    said = f": {words}" if words else ""
+    kind = StoreUnavailable if reply.status in (502, 503, 504) else StoreUnusable
+    return kind(
+        f"{url} did not answer as queuectl does (status {reply.status}){said}", "is a queuectl serve there?"
+    )
+
+
+def error_of(reply: Reply, document: dict[str, Any], url: str) -> QueuectlError:
+    """The error of a problem document."""
+    code, detail, hint = document.get("code"), document.get("detail"), document.get("hint")
+    if not isinstance(code, str) or not isinstance(detail, str):
+        return foreign(reply, url)
+    if newer := _of_another_version(reply, code, detail):
+        return newer
+    kind = _KINDS.get(code) or _BY_EXIT_CODE.get(document.get("exit_code", 1), errors.CommandFailed)
+    error = kind(detail, hint if isinstance(hint, str) else None)
+    error.code = code
+    if isinstance(error, InvalidInput):
+        _locate(error, document)
+    return error
+
+
+def _of_another_version(reply: Reply, code: str, detail: str) -> QueuectlError | None:
+    """The error for a request that the server does not know, because it is of another version."""
+    theirs = reply.headers["queuectl-version"]
+    no_route = code == "not_found" and detail.startswith("there is no path ")
+    unknown = code == "invalid_input" and ("unknown field" in detail or "no query parameter" in detail)
+    if not no_route and not (unknown and theirs != __version__):
+        return None
+    return errors.CommandFailed(
+        f"the server is queuectl {theirs}, this is {__version__}: {detail}",
+        "use the same version on both sides",
+    )
+
+
+def _locate(error: InvalidInput, document: dict[str, Any]) -> None:
+    """Set the position of the wrong item, which the pointer `/jobs/3/priority` tells."""
+    for each in document.get("errors") or ():
+        pointer = each.get("pointer")
+        if isinstance(pointer, str):
+            error.pointer = pointer
+            parts = pointer.split("/")
+            if parts[:2] == ["", "jobs"] and len(parts) > 2 and parts[2].isdecimal():
+                error.index = int(parts[2])
+            return
+
+
+def _neutral(text: str) -> str:
+    """A foreign text in one line, without control characters, cut."""
+    line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    return line if len(line) <= WORDS else f"{line[:WORDS]}…"

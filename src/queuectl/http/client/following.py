@@ -1,0 +1,200 @@
+"""Follows output over HTTP: an event stream, which is opened again at the same byte for as long as it takes."""
+
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from http.client import HTTPConnection, HTTPException, HTTPResponse
+from queue import Empty, SimpleQueue
+from typing import Any, NamedTuple
+
+import msgspec
+
+from queuectl.domain.job import Job
+from queuectl.errors import NotFound, StoreUnavailable, Unauthenticated
+from queuectl.http.client import faults, reading
+from queuectl.http.client.channel import FIRST_PAUSE, LONGEST_PAUSE, Channel, part
+from queuectl.http.client.connection import NotSent, Reply, ReplyLost, Request, headers_of, send
+from queuectl.http.client.decoding import understood
+from queuectl.service.following import End, Part, Position
+from queuectl.service.shapes.output import begin_of, chunk_of
+
+SILENCE = 40.0
+"""Seconds without a byte, after which a stream counts as broken. The server sends a comment at least every 15 s."""
+
+LOOK = 0.5
+"""Seconds without an event, after which `look` is called."""
+
+Notice = Callable[[str], None]
+
+
+class Event(NamedTuple):
+    """One event of a stream. `id` is that of the last event that had one."""
+
+    name: str
+    id: str | None
+    data: Any
+
+
+class Ended(NamedTuple):
+    """The end of a stream. `status`: of an answer without events; None if the stream broke off."""
+
+    status: int | None = None
+
+
+class Follower:
+    """Reads the output of one job."""
+
+    def __init__(
+        self, channel: Channel, id: str, attempt: int | None, after: Position | None, notice: Notice
+    ) -> None:
+        self._channel, self._id, self._attempt, self._notice = channel, id, attempt, notice
+        self._at = after
+        self._has_said = False
+
+    def parts(self, look: Callable[[Job], None]) -> Iterator[Part]:
+        """The output as it is printed, until the job or the attempt has ended."""
+        pause = FIRST_PAUSE
+        while True:
+            for item in self._events():
+                if item is None:
+                    self._look(look)
+                elif isinstance(item, Event):
+                    pause = FIRST_PAUSE
+                    found = self._part(item)
+                    if found is not None:
+                        yield found
+                    if isinstance(found, End):
+                        return
+            self._channel.pause(pause)
+            pause = min(pause * 2, LONGEST_PAUSE)
+
+    def _look(self, look: Callable[[Job], None]) -> None:
+        try:
+            look(reading.show(self._channel, self._id))
+        except (StoreUnavailable, NotFound):  # the stream tells about both
+            return
+
+    def _part(self, event: Event) -> Part | None:
+        """What an event says; None for one that only this class needs."""
+        with understood(self._channel):
+            if event.name == "attempt":
+                begin = begin_of(event.data)
+                self._at = (begin.attempt_id, 0)
+                return begin
+            if event.name == "output" and self._at is not None:
+                chunk = chunk_of(event.data, self._id, self._at[0])
+                self._at = (self._at[0], chunk.offset + len(chunk.data))
+                return chunk
+            if event.name == "end":
+                return End(None if event.data["state"] is None else reading.show(self._channel, self._id))
+        return None
+
+    def _events(self) -> Iterator[Event | None]:
+        """The events of one connection; None where nothing came for a moment. Ends when the connection breaks."""
+        try:
+            opened = self._open()
+        except (NotSent, ReplyLost, StoreUnavailable) as error:
+            self._say(str(error))
+            return
+        if opened is None:
+            return
+        connection, response = opened
+        self._has_said = False
+        events: SimpleQueue[Event | None] = SimpleQueue()
+        reader = threading.Thread(target=_read, args=(response, events), name="queuectl-follow", daemon=True)
+        reader.start()
+        try:
+            yield from _until_broken(events)
+        finally:
+            _close(connection)
+
+    def _open(self) -> tuple[HTTPConnection, HTTPResponse] | None:
+        """A stream from the position that was reached; None if it has to be tried again."""
+        headers = {"Accept": "text/event-stream"}
+        if self._at is not None:
+            headers["Last-Event-ID"] = f"{self._at[0]}:{self._at[1]}"
+        target = self._channel.target(
+            f"/v1/jobs/{part(self._id)}/output", {"attempt": self._attempt, "follow": 1}
+        )
+        authorized = self._channel.authorized(headers)
+        connection = self._channel.connections.open(self._channel.patience.reads, self._channel.host)
+        response = send(connection, Request("GET", target, None, authorized, SILENCE))
+        if response.status == 200 and "event-stream" in response.headers.get("Content-Type", ""):
+            return connection, response
+        try:
+            reply = Reply(response.status, headers_of(response), response.read())
+        except (OSError, HTTPException) as error:
+            raise ReplyLost(str(error)) from error
+        finally:
+            connection.close()
+        self._refused(reply)
+        return None
+
+    def _refused(self, reply: Reply) -> None:
+        """Raise the error of an answer that is no stream, unless a later try may be answered."""
+        document = faults.document_of(reply, self._channel.address.url)
+        error = faults.error_of(reply, document, self._channel.address.url)
+        if isinstance(error, Unauthenticated) and self._channel.renew_token():
+            return
+        raise error
+
+    def _say(self, why: str) -> None:
+        """Tell once that the stream is broken."""
+        if not self._has_said:
+            self._notice(
+                f"queuectl: {self._channel.address.url} does not answer ({why}); the output goes on when it does"
+            )
+        self._has_said = True
+
+
+def _until_broken(events: "SimpleQueue[Event | None]") -> Iterator[Event | None]:
+    """The events until the first None, which the reader puts at the end; None where nothing came for a moment."""
+    while True:
+        try:
+            event = events.get(timeout=LOOK)
+        except Empty:
+            yield None
+            continue
+        if event is None:
+            return
+        yield event
+
+
+def _read(response: HTTPResponse, events: "SimpleQueue[Event | None]") -> None:
+    """Read the events of a stream. Runs in a thread, so that a caller is not blocked while nothing comes."""
+    try:
+        for event in parse(iter(response.readline, b"")):
+            events.put(event)
+    except (OSError, HTTPException, ValueError, AttributeError):  # closed by the caller, or broken
+        pass
+    finally:
+        events.put(None)
+
+
+def parse(lines: Iterator[bytes]) -> Iterator[Event]:
+    """The events in the lines of a stream. An incomplete event at the end is left out."""
+    name, data, id = "message", list[bytes](), None
+    for raw in lines:
+        line = raw.rstrip(b"\r\n")
+        if not line and raw:
+            if data:
+                yield Event(name, id, msgspec.json.decode(b"\n".join(data)))
+            name, data = "message", []
+            continue
+        field, _, value = line.partition(b":")
+        value = value.removeprefix(b" ")
+        if field == b"data":
+            data.append(value)
+        elif field == b"event":
+            name = value.decode()
+        elif field == b"id":
+            id = value.decode()
+
+
+def _close(connection: HTTPConnection) -> None:
+    """Close the connection under the reader, which ends then."""
+    if connection.sock is not None:
+        with suppress(OSError):  # it is closed already
+            connection.sock.shutdown(socket.SHUT_RDWR)
+    connection.close()

@@ -1,0 +1,369 @@
+"""The implementation of `Queue` over HTTP, before a `queuectl serve`. `service/queue.py` documents the methods.
+
+Modules are imported where they are used, so that a short command loads only what its one call needs.
+"""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from queuectl.clock import boottime
+from queuectl.config import OPTIONS, Settings
+from queuectl.domain.instant import format_instant, parse_instant
+from queuectl.domain.job import Job
+from queuectl.domain.names import check_name, is_name
+from queuectl.domain.query import Counts, Filter, Found, Page
+from queuectl.errors import InvalidInput, NotFound
+from queuectl.http.client import credentials, reading
+from queuectl.http.client.address import Address
+from queuectl.http.client.channel import Channel, Patience, part
+from queuectl.http.client.decoding import job_of, understood
+from queuectl.service import shapes
+from queuectl.service.enqueueing import Enqueued
+from queuectl.service.request.fields import JobRequest
+from queuectl.service.settings import Sources
+
+if TYPE_CHECKING:
+    from queuectl.domain.token import Issued, Token
+    from queuectl.http.client.changing import Changes
+    from queuectl.service.changing import Change
+    from queuectl.service.doctor import Check
+    from queuectl.service.explain import Explanation
+    from queuectl.service.following import Output, Part, Position
+    from queuectl.service.operation import Operation, Selection
+    from queuectl.service.queries import QueueStatus, Status, WorkerStatus
+    from queuectl.service.queue import Queue
+    from queuectl.service.registry import Silence
+    from queuectl.service.shapes.diagnosis import Description
+
+CLOCK_KEPT = 60.0
+"""Seconds after which the time of the server is asked again."""
+
+
+class RemoteQueue:
+    """A `Queue` behind a server.
+
+    insecure_http  send the token over plain HTTP to another host
+    notice         gets a sentence when a stream breaks off, and this queue tries to go on with it
+    """
+
+    absent = False
+
+    def __init__(
+        self,
+        address: Address,
+        sources: Sources,
+        *,
+        patience: Patience,
+        insecure_http: bool = False,
+        notice: Callable[[str], None] = lambda text: None,
+    ) -> None:
+        def find_token() -> credentials.Credentials | None:
+            return credentials.find(address.url, sources.environment, insecure_http=insecure_http)
+
+        self._channel = Channel(address, find_token, patience)
+        self._sources, self._notice = sources, notice
+        self._clock: tuple[datetime, float] | None = None
+
+    def now(self) -> datetime:
+        if self._clock is None or boottime() - self._clock[1] > CLOCK_KEPT:
+            document = self._channel.read("/v1")
+            with understood(self._channel):
+                self._clock = parse_instant(document["now"]), boottime()
+        at, read_at = self._clock
+        return at + timedelta(seconds=boottime() - read_at)
+
+    def create(self) -> None:
+        """Nothing to do: a server creates its store when it starts."""
+
+    def enqueue(
+        self,
+        requests: Sequence[JobRequest],
+        *,
+        on_invalid: Callable[[InvalidInput], None] | None = None,
+        dry_run: bool = False,
+    ) -> Sequence[Enqueued]:
+        from queuectl.http.client import sending
+
+        policy = sending.own_policy(self._sources.local)
+        here = _working_directory() if self._channel.address.is_here else None
+        completion = sending.Completion(policy, here, self.now)
+        return sending.enqueue(self._channel, requests, completion, on_invalid=on_invalid, dry_run=dry_run)
+
+    def parents(self, dependencies: Sequence[str]) -> Sequence[str]:
+        return reading.parents(self._channel, dependencies)
+
+    def resolve(self, references: Sequence[str]) -> Sequence[str]:
+        return reading.resolve(self._channel, references)
+
+    def show(self, reference: str) -> Job:
+        return reading.show(self._channel, reference)
+
+    def get(self, ids: Sequence[str]) -> dict[str, Job]:
+        return reading.get(self._channel, ids)
+
+    def list(self, wanted: Filter, page: Page) -> Found:
+        return reading.page(self._channel, wanted, page)
+
+    def ids(self, wanted: Filter) -> Sequence[str]:
+        return reading.ids(self._channel, wanted)
+
+    def counts(self, wanted: Filter) -> Counts:
+        return reading.counts(self._channel, wanted)
+
+    def status(self) -> "Status":
+        document = self._channel.read("/v1/status")
+        with understood(self._channel):
+            return shapes.status_of(document)
+
+    def explain(self, reference: str) -> "Explanation":
+        from queuectl.service.shapes.diagnosis import explanation_of
+
+        document = self._channel.read(f"{reading.path_of(reference)}/explain")
+        with understood(self._channel):
+            return explanation_of(document)
+
+    def output(self, reference: str, attempt: int | None = None) -> "Output":
+        return reading.output(self._channel, reference, attempt)
+
+    def follow(
+        self,
+        id: str,
+        *,
+        attempt: int | None = None,
+        after: "Position | None" = None,
+        look: Callable[[Job], None] = lambda job: None,
+    ) -> "Iterator[Part]":
+        from queuectl.http.client.following import Follower
+
+        return Follower(self._channel, id, attempt, after, self._notice).parts(look)
+
+    def wait(
+        self,
+        ids: Sequence[str],
+        *,
+        timeout: timedelta | None = None,
+        any_one: bool = False,
+        look: Callable[[Sequence[Job], int], None] = lambda jobs, count: None,
+    ) -> dict[str, Job]:
+        from queuectl.http.client import waiting
+
+        return waiting.wait(self._channel, ids, timeout=timeout, any_one=any_one, look=look)
+
+    def obstacles(self, jobs: Sequence[Job]) -> Sequence[str]:
+        from queuectl.http.client import waiting
+
+        return waiting.obstacles(self._channel, jobs)
+
+    def running_job(self, id: str, attempt_id: str | None) -> Job | None:
+        job = self.get([id]).get(id)
+        if job is None or job.state != "processing":
+            return None
+        return job if attempt_id in (None, job.attempt_id) else None
+
+    def refuse_to_wait(self, own: Job, ids: Sequence[str], queues: Sequence[str] | None = None) -> None:
+        from queuectl.http.client import waiting
+
+        waiting.refuse(self._channel, own, ids, queues)
+
+    @property
+    def _changes(self) -> "Changes":
+        from queuectl.http.client.changing import Changes
+
+        return Changes(self._channel)
+
+    def cancel(
+        self,
+        selection: "Selection",
+        *,
+        by: str | None = None,  # noqa: ARG002  the server stores the name of the token
+        reason: str | None = None,
+    ) -> "Operation[Sequence[Change]]":
+        from queuectl.service.operation import not_ended
+
+        return self._changes.post(not_ended(selection), "cancel", {"reason": reason})
+
+    def retry(
+        self, selection: "Selection", *, force: bool = False, alone: bool = False
+    ) -> "Operation[Sequence[Change]]":
+        from msgspec.structs import replace
+
+        if isinstance(selection, Filter):  # a job that ends again meanwhile is not retried twice
+            begun = self.now() + timedelta(microseconds=1)
+            selection = replace(selection, ended_before=selection.ended_before or begun)
+        return self._changes.retry(selection, {"force": force, "alone": alone})
+
+    def hold(self, selection: "Selection") -> "Operation[Sequence[Change]]":
+        return self._changes.post(selection, "hold")
+
+    def release(self, selection: "Selection", *, anyway: bool = False) -> "Operation[Sequence[Change]]":
+        return self._changes.post(selection, "release", {"anyway": anyway})
+
+    def edit(
+        self,
+        selection: "Selection",
+        *,
+        priority: int | None = None,
+        run_at: datetime | None = None,
+        queue: str | None = None,
+    ) -> "Operation[Sequence[Change]]":
+        given = {"priority": priority, "run_at": run_at and format_instant(run_at), "queue": queue}
+        return self._changes.edit(
+            selection, {key: value for key, value in given.items() if value is not None}
+        )
+
+    def delete(self, selection: "Selection") -> "Operation[Sequence[Change]]":
+        return self._changes.delete(selection)
+
+    def purge(self, wanted: Filter) -> "Operation[int]":
+        return self._changes.purge(wanted)
+
+    def queues(self) -> "Sequence[QueueStatus]":
+        document = self._channel.read("/v1/queues")
+        with understood(self._channel):
+            return [shapes.queue_of(each) for each in document["queues"]]
+
+    def check_queue(self, queue: str) -> str:
+        if not is_name(queue):
+            try:
+                self._channel.read(f"/v1/queues/{part(queue)}")
+            except NotFound:
+                return check_name("queue", queue)
+        return queue
+
+    def pause(self, queue: str) -> bool:
+        return self._patch(queue, {"paused": True})
+
+    def resume(self, queue: str) -> bool:
+        return self._patch(queue, {"paused": False})
+
+    def limit(self, queue: str, at_most: int | None) -> bool:
+        return self._patch(queue, {"limit": at_most})
+
+    def _patch(self, queue: str, change: dict[str, Any]) -> bool:
+        """Change a queue. Returns whether that was a change."""
+        before = next((each for each in self.queues() if each.name == queue), None)
+        self._channel.call("PATCH", f"/v1/queues/{part(queue)}", body=change)
+        default = {"paused": False, "limit": None}
+        return any(
+            (getattr(before, name) if before else default[name]) != value for name, value in change.items()
+        )
+
+    def settings(self) -> Settings:
+        document = self._channel.read("/v1/config")
+        with understood(self._channel):
+            theirs = shapes.settings_of(document)
+        # What the server's own variables and file set has the same effect on jobs as a shared setting.
+        shared = {
+            key: theirs.text(key)
+            for key, option in OPTIONS.items()
+            if option.shared and theirs.origins[key] != "default"
+        }
+        return self._sources.resolve(shared)
+
+    def set(self, key: str, text: str) -> Settings:
+        self._channel.call("PUT", f"/v1/config/{part(key)}", body={"value": text})
+        return self.settings()
+
+    def unset(self, key: str) -> Settings:
+        self._channel.call("DELETE", f"/v1/config/{part(key)}")
+        return self.settings()
+
+    def workers(self, *, with_jobs: bool = False) -> "Sequence[WorkerStatus]":  # noqa: ARG002
+        # The server always takes the jobs in the slots from the stored claims.
+        document = self._channel.read("/v1/workers")
+        with understood(self._channel):
+            return [shapes.worker_of(each) for each in document["workers"]]
+
+    def stop(self, ids: Sequence[str], *, at_once: bool = False) -> None:
+        for id in ids:
+            self._channel.call("POST", f"/v1/workers/{part(id)}/stop", body={"now": at_once})
+
+    def leaving(self, ids: Sequence[str], *, at_once: bool = False) -> "Sequence[WorkerStatus]":
+        # The server answers such a request even if it ends together with its last worker.
+        left = [id for id in ids if not self._has_left(id, at_once)]
+        return [item for item in self.workers() if item.worker.id in left] if left else []
+
+    def _has_left(self, id: str, at_once: bool) -> bool:
+        """Whether a worker that was asked to exit has left. Waits for it for up to a second."""
+        answer = self._channel.call(
+            "POST",
+            f"/v1/workers/{part(id)}/stop",
+            body={"now": at_once},
+            headers={"Prefer": "wait=1"},
+            handled=(404,),
+        )
+        return answer.refused is not None or all(
+            each["state"] == "gone" for each in answer.document["workers"]
+        )
+
+    def reload(self, ids: Sequence[str]) -> None:
+        for id in ids:
+            self._channel.call("POST", f"/v1/workers/{part(id)}/reload", body={})
+
+    def silence(self, worker: "WorkerStatus") -> "Silence":
+        document = self._channel.read(f"/v1/workers/{part(worker.worker.id)}/claims")
+        with understood(self._channel):
+            return shapes.silence_of(document)
+
+    def forget(self, worker: "WorkerStatus") -> "tuple[Silence, Sequence[Job]]":
+        answer = self._channel.call("POST", f"/v1/workers/{part(worker.worker.id)}/forget", body={})
+        with understood(self._channel):
+            [held] = answer.document["claims"]
+            return shapes.silence_of(held), [job_of(each) for each in answer.document["jobs"]]
+
+    def tokens(self) -> "Sequence[Token]":
+        from queuectl.http.client import tokens
+
+        return tokens.all_of(self._channel)
+
+    def create_token(
+        self,
+        name: str,
+        scopes: Sequence[str],
+        *,
+        expires: timedelta | None = timedelta(days=90),
+        queues: Sequence[str] | None = None,
+        by: str | None = None,  # noqa: ARG002  the server stores the name of the token
+    ) -> "Issued":
+        from queuectl.http.client import tokens
+
+        return tokens.create(self._channel, name, scopes, expires, queues)
+
+    def revoke_token(self, name: str) -> None:
+        from queuectl.http.client import tokens
+
+        tokens.revoke(self._channel, name)
+
+    def rotate_token(self, name: str, *, keep: timedelta = timedelta(hours=1)) -> "Issued":
+        from queuectl.http.client import tokens
+
+        return tokens.rotate(self._channel, name, keep)
+
+    def describe(self) -> "Description":
+        from queuectl.service.shapes.diagnosis import description_of
+
+        document = self._channel.read("/v1")
+        with understood(self._channel):
+            return description_of({"url": self._channel.address.url, **document["store"]})
+
+    def doctor(self) -> "Sequence[Check]":
+        from queuectl.http.client import diagnosis
+
+        return diagnosis.checks(self._channel)
+
+    def close(self) -> None:
+        self._channel.close()
+
+
+def _working_directory() -> str | None:
+    """The working directory of this process, or None if it was deleted."""
+    try:
+        return os.getcwd()
+    except FileNotFoundError:
+        return None
+
+
+if TYPE_CHECKING:
+    _keeps_the_contract: type[Queue] = RemoteQueue

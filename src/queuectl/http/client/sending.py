@@ -1,0 +1,189 @@
+"""Enqueues jobs over HTTP. The ids are made here, before the first byte is sent, so that a repeated request is safe."""
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+from msgspec.structs import replace
+
+from queuectl.clock import random_bytes
+from queuectl.config import Settings
+from queuectl.domain.ids import make_id
+from queuectl.domain.instant import format_instant, parse_instant
+from queuectl.errors import InvalidInput, OutcomeUnknown, QueuectlError
+from queuectl.http.client.channel import Channel
+from queuectl.http.client.decoding import job_of, understood
+from queuectl.service import shapes
+from queuectl.service.enqueueing import Enqueued
+from queuectl.service.merge import merge
+from queuectl.service.request.fields import JobRequest
+from queuectl.service.shapes.faults import fault_of
+from queuectl.service.times import read_time
+
+JOBS, BYTES = 1000, 8 * 1024**2
+"""Jobs in one request, and bytes after which a request is full. The server commits one request at once."""
+
+OnInvalid = Callable[[InvalidInput], None]
+
+
+def own_policy(settings: Settings) -> dict[str, Any]:
+    """The policy that this client's own flags, variables and file set, as fields of a request.
+
+    The server knows only the shared settings. `max_losses` and `priority_boost` are no fields of a request: the
+    server's count.
+    """
+    texts = {
+        key: settings.text(key)
+        for key in _FIELDS
+        if settings.origins[key] not in ("default", "the store's settings")
+    }
+    numbers = {key: settings.value(key) for key in texts if key in ("max_retries", "backoff_base", "jitter")}
+    fields: dict[str, Any] = {**texts, **numbers}
+    if (factor := fields.pop("backoff_factor_ms", None)) is not None:
+        fields["backoff_factor"] = f"{factor}ms"
+    return fields
+
+
+_FIELDS = (
+    "max_retries", "backoff_base", "backoff_factor_ms", "backoff_max", "jitter", "timeout", "kill_grace",
+    "output_limit",
+)  # fmt: skip
+
+
+class Completion:
+    """Completes requests with what only this client knows.
+
+    policy  fields that this client's settings set
+    cwd     the working directory of requests that name none; None: the server's
+    now     the time of the server's clock
+    """
+
+    def __init__(self, policy: Mapping[str, Any], cwd: str | None, now: Callable[[], datetime]) -> None:
+        self._policy, self._cwd, self._now = policy, cwd, now
+        self._made_at = datetime.now(UTC)
+        # The ids of one call are consecutive, so that they sort in the order of the call.
+        self._random_number = int.from_bytes(random_bytes(8)) >> 5
+
+    def complete(self, request: JobRequest) -> JobRequest:
+        """The request with an id, and without anything that means something else on the server. Raises InvalidInput."""
+        id = request.id
+        if id is None:
+            self._random_number += 1
+            id = make_id(self._made_at, self._random_number)
+        cwd = self._cwd if request.cwd is None else os.path.join(self._cwd or "", request.cwd)
+        done = replace(
+            request,
+            id=id,
+            cwd=cwd,
+            run_at=self._start(request.run_at),
+            scheduled_at=self._start(request.scheduled_at),
+        )
+        return merge(self._policy, done)
+
+    def _start(self, text: str | None) -> str | None:
+        """A time of day, or a time without a zone, as a time in UTC: it is meant in the zone of this host."""
+        if text is None or text.strip().lower() == "now" or text.lstrip().startswith("@"):
+            return text
+        try:
+            if parse_instant(text.strip()).tzinfo:
+                return text
+        except InvalidInput:
+            pass
+        return format_instant(read_time(text, self._now()).at)
+
+
+def enqueue(
+    channel: Channel,
+    requests: Sequence[JobRequest],
+    completion: Completion,
+    *,
+    on_invalid: OnInvalid | None,
+    dry_run: bool,
+) -> list[Enqueued]:
+    """Enqueue the jobs, a thousand in each commit. Returns the result for each request, in order."""
+    complete = dict[int, bytes]()
+    for index, request in enumerate(requests):
+        try:
+            complete[index] = _encoded(completion.complete(request))
+        except InvalidInput as error:
+            error.index = index
+            if on_invalid is None:
+                raise
+            on_invalid(error)
+    found: list[Enqueued] = []
+    for step in _steps(complete):
+        found += _step(channel, step, on_invalid, dry_run)
+    return found
+
+
+def _encoded(request: JobRequest) -> bytes:
+    try:
+        return msgspec.json.encode(request)
+    except UnicodeEncodeError as error:
+        raise InvalidInput(
+            "the request has bytes that are not UTF-8, which HTTP cannot carry",
+            "read them from a file in the command",
+        ) from error
+
+
+def _steps(encoded: Mapping[int, bytes]) -> Iterator[dict[int, bytes]]:
+    """The requests in parts that each fit into one HTTP request."""
+    step, size = dict[int, bytes](), 0
+    for index, each in encoded.items():
+        if step and (len(step) == JOBS or size + len(each) > BYTES):
+            yield step
+            step, size = {}, 0
+        step[index] = each
+        size += len(each) + 1
+    if step:
+        yield step
+
+
+def _step(
+    channel: Channel, step: Mapping[int, bytes], on_invalid: OnInvalid | None, dry_run: bool
+) -> Sequence[Enqueued]:
+    indexes = list(step)
+    query = {
+        "invalid": "skip" if on_invalid else None,
+        "dry_run": 1 if dry_run else None,
+        "whole": None if dry_run else 1,
+    }
+    body = b'{"jobs":[' + b",".join(step.values()) + b"]}"
+    try:
+        answer = channel.call("POST", "/v1/jobs", query=query, body=body, changes=not dry_run, handled=(409,))
+    except InvalidInput as error:
+        if error.index is not None:
+            error.index = indexes[error.index]
+        raise
+    except OutcomeUnknown as unknown:
+        unknown.ids = tuple(msgspec.json.decode(each, type=_Id).id for each in step.values())
+        raise
+    if answer.refused and "refused" not in answer.document:
+        raise answer.refused
+    with understood(channel):
+        return list(_results(answer.document, indexes, on_invalid, dry_run))
+
+
+class _Id(msgspec.Struct):
+    id: str
+
+
+def _results(
+    document: Mapping[str, Any], indexes: Sequence[int], on_invalid: OnInvalid | None, dry_run: bool
+) -> Iterator[Enqueued]:
+    """The results of one request, in order: the answer lists the stored jobs and the refused ones apart."""
+    stored = iter(document["jobs"])
+    refused = {each["index"]: each for each in document.get("refused", ())}
+    for position, index in enumerate(indexes):
+        if position not in refused:
+            shown = next(stored)
+            yield Enqueued(job_of(shown)) if dry_run else shapes.enqueued_of(shown)
+            continue
+        error: QueuectlError = fault_of(refused[position]["error"])
+        if isinstance(error, InvalidInput) and on_invalid:
+            error.index = index
+            on_invalid(error)
+        else:
+            yield shapes.enqueued_of(refused[position])

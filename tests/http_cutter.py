@@ -1,0 +1,98 @@
+"""Between a client and a server: breaks one connection at a chosen byte of the request or of the reply."""
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Literal
+
+Moment = Literal["within the request", "after the request", "after the head of the reply"]
+
+
+class Cutter:
+    """Passes connections on. `cut` breaks one of them: the one with the next request that begins with some bytes."""
+
+    def __init__(self, target: int, port: int = 0) -> None:
+        self._target = target
+        self._listener = socket.create_server(("127.0.0.1", port))
+        self.port = self._listener.getsockname()[1]
+        self._match, self._times = b"", 0
+        self._moment: Moment = "after the request"
+        self._threads = [threading.Thread(target=self._accept, daemon=True)]
+        self._threads[0].start()
+        self.cuts = 0
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def cut(self, match: bytes, moment: Moment, times: int = 1) -> None:
+        """Break the connections of so many requests that begin like this."""
+        self._match, self._moment, self._times = match, moment, times
+
+    def close(self) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self._threads[0].join()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client = self._listener.accept()[0]
+            except OSError:
+                return
+            threading.Thread(target=self._relay, args=(client,), daemon=True).start()
+
+    def _relay(self, client: socket.socket) -> None:
+        with client, suppress(OSError), socket.create_connection(("127.0.0.1", self._target)) as server:
+            while request := client.recv(1 << 20):
+                moment = self._chosen(request)
+                if moment == "within the request":
+                    server.sendall(request[: len(request) // 2])
+                    return
+                server.sendall(request)
+                answer = _answer(server)
+                if moment == "after the request":
+                    return
+                if moment is not None:
+                    client.sendall(answer[: answer.index(b"\r\n\r\n") + 4])
+                    return
+                client.sendall(answer)
+
+    def _chosen(self, request: bytes) -> Moment | None:
+        """What happens to this request."""
+        if self._times == 0 or not request.startswith(self._match):
+            return None
+        self._times -= 1
+        self.cuts += 1
+        return self._moment
+
+
+def _answer(server: socket.socket) -> bytes:
+    """One whole answer of a server that states the length of its answers."""
+    data = b""
+    while b"\r\n\r\n" not in data:
+        data += _more(server)
+    head, _, body = data.partition(b"\r\n\r\n")
+    lengths = [
+        line.split(b":")[1] for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")
+    ]
+    while lengths and len(body) < int(lengths[0]):
+        body += _more(server)
+    return head + b"\r\n\r\n" + body
+
+
+def _more(server: socket.socket) -> bytes:
+    if more := server.recv(1 << 20):
+        return more
+    raise ConnectionError("the server closed the connection")
+
+
+@contextmanager
+def cutting(target: int, port: int = 0) -> Iterator[Cutter]:
+    """A cutter at a port (0: a free one) before the server at another one, while the block runs."""
+    cutter = Cutter(target, port)
+    try:
+        yield cutter
+    finally:
+        cutter.close()

@@ -1,0 +1,68 @@
+"""A server that gives each request the next of some prepared answers, and notes the requests."""
+
+import socket
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+
+class Impostor:
+    """Listens on a port of this machine. Each answer is sent to one request; the last one to all further requests."""
+
+    def __init__(self, answers: Sequence[bytes]) -> None:
+        self._answers = list(answers)
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        self.requests: list[bytes] = []
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def close(self) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while True:
+            try:
+                peer = self._listener.accept()[0]
+            except OSError:
+                return
+            with peer:
+                self.requests.append(_request(peer))
+                peer.sendall(self._answers.pop(0) if len(self._answers) > 1 else self._answers[0])
+
+
+def _request(peer: socket.socket) -> bytes:
+    """The head of a request and its body, if it says its length."""
+    data = b""
+    while b"\r\n\r\n" not in data and (more := peer.recv(65536)):
+        data += more
+    head, _, body = data.partition(b"\r\n\r\n")
+    lengths = [
+        line.split(b":")[1] for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")
+    ]
+    while lengths and len(body) < int(lengths[0]) and (more := peer.recv(65536)):
+        body += more
+    return head + b"\r\n\r\n" + body
+
+
+@contextmanager
+def answering(*answers: bytes) -> Iterator[Impostor]:
+    """A server with these answers while the block runs."""
+    impostor = Impostor(answers)
+    try:
+        yield impostor
+    finally:
+        impostor.close()
+
+
+def reply(status: str, body: bytes, **headers: str) -> bytes:
+    """The bytes of an answer."""
+    named = {"Content_Length": str(len(body)), "Connection": "close", **headers}
+    lines = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in named.items())
+    return f"HTTP/1.1 {status}\r\n{lines}\r\n".encode() + body
