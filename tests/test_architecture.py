@@ -1,4 +1,4 @@
-"""The laws of the house, read out of the source: who may import whom, how large things may be, what is told.
+"""The rules of the architecture, checked in the source: imports, sizes of files and functions, docstrings.
 
 An exception stands in a list here with its reason. One that is no longer needed fails too, so the lists only shrink.
 """
@@ -261,7 +261,7 @@ def reached(start: str) -> set[str]:
     return seen
 
 
-def test_imports_point_one_way() -> None:
+def test_a_layer_imports_only_the_layers_below() -> None:
     wrong = [
         f"{module} imports {target}"
         for module in modules()
@@ -273,12 +273,12 @@ def test_imports_point_one_way() -> None:
     assert not wrong, wrong
 
 
-def test_every_sideways_import_that_is_allowed_is_used() -> None:
+def test_every_allowed_import_between_equal_layers_is_used() -> None:
     unused = [pair for pair in SIDEWAYS if pair[1] not in our_imports(pair[0])]
     assert not unused, unused
 
 
-def test_no_modules_import_each_other_in_a_circle() -> None:
+def test_no_modules_import_each_other_in_a_cycle() -> None:
     """An import inside a function counts; one for types alone does not."""
     needs = {
         module: [target for target, for_types in our_imports(module).items() if not for_types and target]
@@ -304,7 +304,7 @@ def test_the_domain_imports_only_errors_msgspec_and_pure_modules() -> None:
     ]
 
 
-def test_the_domain_reads_no_clock_and_touches_nothing() -> None:
+def test_the_domain_reads_no_clock_and_has_no_side_effects() -> None:
     wrong = [
         f"{module}:{node.lineno} calls {ast.unparse(node.func)}"
         for module in modules()
@@ -315,7 +315,7 @@ def test_the_domain_reads_no_clock_and_touches_nothing() -> None:
     assert not wrong, wrong
 
 
-def test_front_ends_never_see_a_driver() -> None:
+def test_front_ends_import_of_the_store_only_the_protocol() -> None:
     wrong = [
         f"{module} imports {target}"
         for module in modules()
@@ -326,7 +326,7 @@ def test_front_ends_never_see_a_driver() -> None:
     assert not wrong, wrong
 
 
-def test_clients_see_the_queue_and_never_a_store() -> None:
+def test_clients_use_the_queue_and_never_a_store() -> None:
     """What a client needs is a method of `service.queue.Queue`, so that a queue behind a server can do it as well."""
     clients = [module for module in modules() if within(module, "cli", "http", "python")]
     wrong = [(m, t) for m in clients for t in our_imports(m) if within(t, "store")]
@@ -348,7 +348,7 @@ STORE_ACCESS = (
 )
 
 
-def test_drivers_never_see_those_who_use_them() -> None:
+def test_drivers_do_not_import_the_layers_above() -> None:
     above = ("service", "cli", "worker", "bootstrap", "config", "http")
     drivers = {layer for layer in LAYERS if layer.startswith("store.")} - set(FOR_DRIVERS)
     wrong = [(m, t) for m in modules() if within(m, "store") for t in our_imports(m) if within(t, *above)]
@@ -367,30 +367,30 @@ COMPOSED = "store.redis_archive"
 """A store that is made of two others."""
 
 
-def test_only_the_bootstrap_names_a_driver() -> None:
+def test_only_the_bootstrap_imports_drivers() -> None:
     drivers = [layer for layer in LAYERS if layer.startswith("store.") and layer not in FOR_DRIVERS]
     named = {m for m in modules() for t in our_imports(m) if within(t, *drivers) and not within(m, "store")}
     assert named == {"bootstrap"}
 
 
 @pytest.mark.parametrize("library", THIRD_PARTY)
-def test_a_library_is_named_only_where_it_belongs(library: str) -> None:
+def test_a_library_is_imported_only_in_its_layers(library: str) -> None:
     users = [module for module in modules() if library in foreign_imports(module)]
     assert users, f"{library} is not used any more: take it out of pyproject.toml"
     assert [module for module in users if not within(module, *THIRD_PARTY[library])] == []
 
 
-def test_nothing_but_the_declared_libraries_is_imported() -> None:
+def test_only_declared_libraries_are_imported() -> None:
     known = sys.stdlib_module_names | THIRD_PARTY.keys()
     assert {name for module in modules() for name in foreign_imports(module)} <= known
 
 
-def test_the_holder_is_standard_library_only() -> None:
+def test_the_holder_imports_only_the_standard_library() -> None:
     foreign = {name for module in reached("worker.holder.__main__") for name in foreign_imports(module)}
     assert foreign <= sys.stdlib_module_names, foreign - sys.stdlib_module_names
 
 
-def test_the_holder_loads_nothing_that_an_upgrade_could_pull_away() -> None:
+def test_the_holder_loads_no_library_that_an_upgrade_could_replace() -> None:
     script = "import sys, queuectl.worker.holder.main; print(*sys.modules, sep='\\n')"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     loaded = {name.partition(".")[0] for name in done.stdout.split()}
@@ -451,7 +451,7 @@ def test_most_files_and_functions_are_short() -> None:
     assert lengths[len(lengths) * 9 // 10] <= 20
 
 
-def test_every_file_is_named_after_what_it_holds() -> None:
+def test_no_file_has_a_name_without_meaning() -> None:
     nothing = {"utils", "util", "helpers", "helper", "common", "misc", "base", "tools"}
     assert not [module for module in modules() if nothing & set(module.split("."))]
 
@@ -497,7 +497,7 @@ def _overload(node: Function | ast.ClassDef) -> bool:
     return any(ast.unparse(decorator) == "overload" for decorator in node.decorator_list)
 
 
-def test_everything_public_says_what_it_is_for() -> None:
+def test_every_public_name_has_a_docstring() -> None:
     silent = {
         name
         for module in modules()
@@ -523,7 +523,7 @@ def test_everything_public_says_what_it_is_for() -> None:
     assert silent == UNTOLD.keys()
 
 
-def test_every_module_opens_with_what_it_is() -> None:
+def test_every_module_has_a_docstring() -> None:
     silent = [m for m, path in modules().items() if path.stat().st_size and not ast.get_docstring(tree_of(m))]
     assert not silent, silent
 
@@ -554,7 +554,7 @@ def _places(module: str) -> Iterator[tuple[str, ast.AST]]:
             yield name, node
 
 
-def test_nothing_sleeps_that_could_wait() -> None:
+def test_no_code_sleeps_where_it_could_wait() -> None:
     found = {
         name
         for module in modules()
@@ -564,7 +564,7 @@ def test_nothing_sleeps_that_could_wait() -> None:
     assert {_listed(name, SLEEPS) for name in found} == SLEEPS.keys()
 
 
-def test_everything_is_caught_only_at_the_top_of_a_loop() -> None:
+def test_all_exceptions_are_caught_only_at_the_top_of_a_loop() -> None:
     found = {
         name
         for module in modules()

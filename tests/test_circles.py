@@ -1,4 +1,4 @@
-"""The three circles keep what CONTRIBUTING.md promises of them."""
+"""The three circles contain the tests that CONTRIBUTING.md promises."""
 
 import os
 import re
@@ -53,7 +53,7 @@ def kinds(tests: frozenset[str], named: str) -> set[str]:
     return {word for words in found for word in words}
 
 
-def test_each_guarantee_is_shown_on_sqlite_and_on_a_server(
+def test_each_guarantee_is_tested_on_sqlite_and_on_a_server(
     collected: dict[str, frozenset[str]],
 ) -> None:
     promised = re.findall(
@@ -68,7 +68,7 @@ def test_each_guarantee_is_shown_on_sqlite_and_on_a_server(
         assert set().union(*(kinds(tests, name) for name in named)) >= {"sqlite", "redis"}, guarantee
 
 
-def test_each_file_of_the_contract_runs_on_the_doubles_too(
+def test_each_file_of_the_contract_also_runs_on_the_doubles(
     collected: dict[str, frozenset[str]],
 ) -> None:
     def files(circle: str, kind: str) -> set[str]:
@@ -82,7 +82,7 @@ def test_each_file_of_the_contract_runs_on_the_doubles_too(
         assert on_every_store - files("test", kind) == set(), kind
 
 
-def test_the_date_chooses_a_server_and_kind_forces_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_date_chooses_a_server_and_the_variable_kind_forces_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KIND", "")
     today = date.today()
     assert circles.chosen_server() == circles.SERVERS[today.toordinal() % 4]

@@ -275,7 +275,7 @@ ALL_SCENES = [scene for page in PAGES for scene in scenes(page)]
     ],
     ids=lambda scene: scene.place,
 )
-def test_what_a_page_shows_is_what_happens(
+def test_the_commands_on_a_page_print_the_shown_output(
     scene: Scene, new_home: Callable[..., Home], request: pytest.FixtureRequest
 ) -> None:
     words = set(scene.setting.split())
@@ -326,7 +326,7 @@ WITH_WORKER = ("worker stop", "worker list", "worker reload", "wait")
 
 
 @pytest.mark.parametrize(("words", "line"), EXAMPLES)
-def test_every_example_of_a_help_works(
+def test_every_example_in_the_help_works(
     words: str, line: str, new_home: Callable[..., Home], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     home = new_home(LAST.get(words, "pending"), **QUICKLY)
@@ -366,7 +366,7 @@ def test_the_generated_pages_are_fresh() -> None:
     assert not stale, f"{stale}: run make docs"
 
 
-def test_a_page_without_its_marker_is_refused(tmp_path: Path) -> None:
+def test_a_page_without_the_end_of_its_marker_is_refused(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text("<!-- generated: arrows -->\n")
     with pytest.raises(ValueError, match="end of arrows"):
@@ -406,7 +406,7 @@ def test_aliases_states_events_verbs_and_settings_are_documented() -> None:
     assert not [verb for verb in verbs if f"### `{verb}`" not in pages["store-contract"]]
 
 
-def test_every_option_of_the_help_has_words() -> None:
+def test_every_option_has_a_help_text() -> None:
     silent = [
         f"{words} {action.option_strings[0]}"
         for words, command in COMMANDS.items()
@@ -419,7 +419,7 @@ def test_every_option_of_the_help_has_words() -> None:
 # Claims by hand
 
 
-def test_the_readme_says_first_what_an_enqueue_is() -> None:
+def test_the_readme_warns_about_enqueue_before_the_installation() -> None:
     text = README.read_text("utf-8")
     security = text.index("can run any command as the worker's user")
     assert security < text.index("## Install")
@@ -429,7 +429,7 @@ CLAIM = re.compile(r"^\| `(\w+)` \| `([^`|]*)` \|", re.MULTILINE)
 """A row of a table that begins with a name and a value."""
 
 
-def test_defaults_that_a_page_claims_are_the_defaults() -> None:
+def test_defaults_named_on_a_page_are_the_real_defaults() -> None:
     claims = [
         (page.name, key, told)
         for page in SHOWN
@@ -444,7 +444,7 @@ def test_defaults_that_a_page_claims_are_the_defaults() -> None:
     ]
 
 
-def test_commands_that_pages_name_exist() -> None:
+def test_commands_named_on_pages_exist() -> None:
     unknown = []
     for page in SHOWN:
         for line in re.findall(r"^(?:\$ )?queuectl ([a-z].*)$", _code_of(page), re.MULTILINE):
@@ -459,14 +459,14 @@ def _code_of(page: Path) -> str:
     return "\n".join(blocks)
 
 
-def test_the_size_of_a_batch_of_results_is_what_the_page_says() -> None:
+def test_the_page_names_the_real_size_of_a_batch_of_results() -> None:
     page = (ROOT / "docs" / "architecture.md").read_text("utf-8")
     longest = f"{recording.GATHER_SECONDS * 1000:.0f} ms"
     claim = f"up to {recording.GATHER} are recorded at once, each at most {longest} after"
     assert claim in page
 
 
-def test_the_roles_that_the_page_of_postgresql_makes_may_do_what_it_says(
+def test_the_postgresql_roles_on_the_page_have_the_described_rights(
     database: dict[str, Any], new_home: Callable[..., Home]
 ) -> None:
     page = (ROOT / "docs" / "postgresql.md").read_text("utf-8")
@@ -493,7 +493,7 @@ CREATE_USER = re.compile(r"^db\.createUser\(\{(.*)\}\)", re.MULTILINE)
 """A call in MongoDB's shell, which is in no wheel: the driver sends the command that it stands for."""
 
 
-def test_the_users_that_the_page_of_mongodb_makes_may_do_what_it_says(
+def test_the_mongodb_users_on_the_page_have_the_described_rights(
     base: dict[str, Any], new_home: Callable[..., Home]
 ) -> None:
     url = urlsplit(base["MONGODB_URI"])
@@ -524,7 +524,7 @@ RECIPES = (ROOT / "docs" / "recipes.md").read_text("utf-8")
 STAYING = re.compile(r"worker start|logs -f|^wait")
 
 
-def test_the_lines_of_cron_on_the_page_of_recipes_do_what_they_should(new_home: Callable[..., Home]) -> None:
+def test_the_crontab_lines_on_the_recipes_page_work(new_home: Callable[..., Home]) -> None:
     [table] = re.findall(r"```crontab\n(.*?)```", RECIPES, re.DOTALL)
     home = new_home(None)
     for line in table.splitlines():
@@ -542,10 +542,10 @@ IN_TABLES = re.findall(
 
 
 @pytest.mark.parametrize("line", sorted(set(IN_TABLES)))
-def test_what_people_of_other_queues_are_told_to_type_is_understood(
+def test_the_commands_for_users_of_other_queues_are_understood(
     line: str, new_home: Callable[..., Home]
 ) -> None:
-    """Commands that would stay are not run: their words are parsed."""
+    """A command that would not end is parsed and not run."""
     home = new_home("pending", **QUICKLY)
     (home.work / "commands.txt").write_text("echo hello\n")
     line = line.replace("\\|", "|")
@@ -563,8 +563,8 @@ UNITS = {"queuectl-worker": (0, 1, None), "queuectl-serve": (2, None)}
 
 
 @pytest.mark.parametrize(("name", "override"), [(name, each) for name in UNITS for each in UNITS[name]])
-def test_systemd_understands_the_unit(tmp_path: Path, name: str, override: int | None) -> None:
-    """As it is, and with each override that its page shows. Only the program's place is one that there is here."""
+def test_systemd_accepts_the_unit(tmp_path: Path, name: str, override: int | None) -> None:
+    """The unit is checked as shipped and with each override on its page. Only the path of the program is replaced."""
     if not shutil.which("systemd-analyze"):
         pytest.skip("there is no systemd-analyze here: it is in Debian's package systemd")
     program = Home(tmp_path / "home").root / "bin" / "queuectl"
@@ -598,7 +598,7 @@ def _anchors(page: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
-def test_links_lead_somewhere(page: Path) -> None:
+def test_every_link_has_an_existing_target(page: Path) -> None:
     broken = []
     for link in _links(page):
         if re.match(r"[a-z]+:", link):
@@ -610,7 +610,7 @@ def test_links_lead_somewhere(page: Path) -> None:
     assert not broken
 
 
-def test_every_page_is_reached_from_the_readme() -> None:
+def test_every_page_can_be_reached_from_the_readme() -> None:
     reached, open_ends = {README}, [README]
     while open_ends:
         page = open_ends.pop()
@@ -625,6 +625,6 @@ def test_every_page_is_reached_from_the_readme() -> None:
     assert set(PAGES) - reached == set()
 
 
-def test_no_page_names_a_place_of_its_author() -> None:
+def test_no_page_names_a_path_of_the_authors_machine() -> None:
     wrong = re.compile(r"/root\b|(?<!ada)/work\b|/tmp/tmp")
     assert not [page.name for page in PAGES if wrong.search(page.read_text("utf-8"))]

@@ -1,4 +1,4 @@
-"""What a short command loads. An import is paid at every call, so the heavy ones are named here and kept out.
+"""The modules that a short command loads. Each call pays for its imports, so slow modules are listed here and excluded.
 
 Asked of a fresh interpreter that runs the command line itself. What msgspec, apsw and argparse load on their own is
 theirs to answer for (`typing_extensions`, `uuid`, `gettext`) and not listed.
@@ -66,29 +66,29 @@ def enqueue(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
     return loaded_by(home, "enqueue", "true")
 
 
-def test_the_command_really_ran_on_sqlite(enqueue: set[str]) -> None:
+def test_the_measured_command_really_ran_on_sqlite(enqueue: set[str]) -> None:
     assert {"queuectl.cli.enqueue", "queuectl.store.sqlite.write", "apsw", "msgspec"} <= enqueue
 
 
-def test_an_enqueue_loads_nothing_heavy(enqueue: set[str]) -> None:
+def test_an_enqueue_loads_no_slow_module(enqueue: set[str]) -> None:
     assert not enqueue & HEAVY
 
 
-def test_an_enqueue_loads_no_module_of_ours_that_others_need(enqueue: set[str]) -> None:
+def test_an_enqueue_loads_no_module_of_other_commands(enqueue: set[str]) -> None:
     assert not {name for name in enqueue if name in OURS_FOR_OTHERS or name.startswith("queuectl.worker")}
 
 
 @pytest.mark.parametrize(
     "words", [("list",), ("status",), ("show", "1"), ("logs", "1"), ("cancel", "1")], ids=" ".join
 )
-def test_looking_without_a_terminal_loads_nothing_for_one(tmp_path: Path, words: tuple[str, ...]) -> None:
+def test_reading_without_a_terminal_loads_no_terminal_library(tmp_path: Path, words: tuple[str, ...]) -> None:
     loaded_by(tmp_path, "enqueue", "true")
     loaded = loaded_by(tmp_path, *words)
     assert not loaded & {"rich", "asyncio", "ssl", "logging", "subprocess", "dataclasses", "hashlib", "shtab"}
 
 
 @pytest.mark.parametrize("words", [("enqueue", "true"), ("list",), ("serve", "--help")], ids=" ".join)
-def test_only_a_server_loads_the_server(tmp_path: Path, words: tuple[str, ...]) -> None:
+def test_only_serve_loads_the_http_server(tmp_path: Path, words: tuple[str, ...]) -> None:
     loaded = loaded_by(tmp_path, *words)
     assert not {name for name in loaded if name.startswith(("queuectl.http", "starlette", "uvicorn"))}
 
@@ -102,7 +102,7 @@ def test_the_help_opens_no_store(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "words", [("enqueue", "true"), ("status",), ("list", "--state", "pending")], ids=" ".join
 )
-def test_who_asks_for_nothing_past_does_not_load_the_driver_of_the_archive(
+def test_commands_that_need_no_ended_job_do_not_load_the_archive_driver(
     tmp_path: Path, redis_server: RedisServer | GivenRedis, words: tuple[str, ...]
 ) -> None:
     name = f"cost_{tmp_path.name.strip('_')[-20:]}"

@@ -39,7 +39,7 @@ def _status(process: psutil.Process) -> str:
         pytest.param(signal.SIGKILL, ("-n", "1"), marks=PROOF),
     ],
 )
-def test_a_run_that_is_killed_leaves_nothing(tmp_path: Path, number: int, options: tuple[str, ...]) -> None:
+def test_a_killed_test_run_leaves_no_process(tmp_path: Path, number: int, options: tuple[str, ...]) -> None:
     base = tmp_path / "run"
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--basetemp", base, *options]
     chosen = [f"{VICTIM}::test_a_command_outlives_many_leases[postgres]"]

@@ -29,13 +29,13 @@ def words(name: str) -> list[str]:
     return [word.lower() for word in re.findall(r"[A-Z]?[a-z0-9]+|[A-Z]+(?![a-z])", name)]
 
 
-def test_there_is_a_glossary() -> None:
+def test_the_glossary_has_enough_terms() -> None:
     assert len(ROWS) >= 40
     assert len(FORBIDDEN) >= 20
 
 
 @pytest.mark.parametrize("row", ROWS, ids=[row[0] for row in ROWS])
-def test_a_term_is_where_the_glossary_says(row: tuple[str, str, str]) -> None:
+def test_the_module_of_each_term_exists(row: tuple[str, str, str]) -> None:
     for place in re.findall(r"`([\w./]+)`", row[2]):
         assert (SOURCE / place).exists(), f"{row[0]}: there is no {place}"
 
@@ -49,7 +49,7 @@ def test_no_name_uses_a_forbidden_word() -> None:
     assert not [(where, name) for where, name in names() if FORBIDDEN.intersection(words(name))]
 
 
-def test_each_stop_of_the_walk_through_the_house_exists() -> None:
+def test_each_module_of_the_walk_through_the_code_exists() -> None:
     walk = (ROOT / "docs" / "architecture.md").read_text("utf-8")
     stops = re.findall(r"`([a-z_]+(?:/[a-z_]+)*/[a-z_]+\.py)", walk)
     assert len(set(stops)) > 25

@@ -1,4 +1,4 @@
-"""Jobs that wait for jobs: what satisfies, what breaks, and circles in chains of any length."""
+"""Which ends of a parent satisfy or break a dependency; and cycles in chains of any length are found."""
 
 from itertools import pairwise
 
@@ -24,27 +24,29 @@ ENDS: dict[tuple[Want, State], str] = {
 
 @pytest.mark.parametrize("state", STATES)
 @pytest.mark.parametrize("on", ["ok", "any", "failed"])
-def test_each_wish_is_satisfied_broken_or_still_open(on: Want, state: State) -> None:
+def test_the_state_of_a_parent_decides_whether_a_dependency_is_satisfied(on: Want, state: State) -> None:
     after, expected = (Parent("p", on),), ENDS.get((on, state), "open")
     assert (still_waiting(after, {"p": state}) == ()) == (expected == "done")
     assert (ended_otherwise(after, {"p": state}) == ("p",)) == (expected == "broken")
 
 
-def test_an_unknown_parent_is_waited_for() -> None:
+def test_a_child_waits_for_an_unknown_parent() -> None:
     assert still_waiting((Parent("p"),), {}) == ("p",)
     assert ended_otherwise((Parent("p"),), {}) == ()
 
 
-def test_a_circle_is_named_from_its_first_job_to_its_first_job() -> None:
+def test_a_cycle_is_listed_from_its_first_job_back_to_its_first_job() -> None:
     assert find_cycle({"a": ["b"], "b": ["c"], "c": ["a"]}) == ["a", "b", "c", "a"]
     assert find_cycle({"a": ["a"]}) == ["a", "a"]
 
 
-def test_a_diamond_is_no_circle() -> None:
+def test_a_diamond_is_not_a_cycle() -> None:
     assert find_cycle({"d": ["b", "c"], "b": ["a"], "c": ["a"], "a": []}) is None
 
 
-def test_a_chain_of_ten_thousand_is_followed() -> None:  # ten times what Python's recursion allows
+def test_a_chain_of_ten_thousand_jobs_is_searched_for_a_cycle() -> (
+    None
+):  # ten times what Python's recursion allows
     chain = {f"j{n}": [f"j{n + 1}"] for n in range(10_000)}
     assert find_cycle(chain) is None
     chain["j10000"] = ["j0"]
@@ -59,7 +61,7 @@ graphs = st.dictionaries(
 
 
 @given(graphs)
-def test_a_circle_is_found_if_and_only_if_there_is_one(parents: dict[str, list[str]]) -> None:
+def test_a_cycle_is_found_if_and_only_if_one_exists(parents: dict[str, list[str]]) -> None:
     found = find_cycle(parents)
     if found is None:
         assert _can_be_ordered(parents)

@@ -1,4 +1,4 @@
-"""The table of the life cycle: every arrow can be gone, everything else is refused, endings hold."""
+"""The table of transitions: each transition works, every other one is refused, and an ended job stays ended."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -162,7 +162,7 @@ EVENTS: dict[str, Callable[[Job], Job]] = {
 @pytest.mark.parametrize(
     ("event", "start", "go", "target"), WAYS, ids=lambda x: x if isinstance(x, str) else ""
 )
-def test_every_arrow_leads_where_the_table_says(
+def test_every_transition_leads_to_the_state_in_the_table(
     event: str, start: Callable[[], Job], go: Callable[[Job], Job], target: State
 ) -> None:
     job = start()
@@ -175,7 +175,7 @@ def test_every_arrow_leads_where_the_table_says(
     assert (changed.finished_at is not None) == (target in TERMINAL)
 
 
-def test_no_arrow_is_left_out_of_these_tests() -> None:
+def test_these_tests_cover_every_transition() -> None:
     gone = {(event, start().state, target) for event, start, _, target in WAYS}
     table = {(a.event, a.source, a.target) for a in lifecycle.ARROWS if a.source}
     assert gone == table
@@ -183,7 +183,7 @@ def test_no_arrow_is_left_out_of_these_tests() -> None:
 
 @pytest.mark.parametrize("state", STATES)
 @pytest.mark.parametrize("event", EVENTS)
-def test_what_is_no_arrow_is_refused_with_a_sentence(event: str, state: State) -> None:
+def test_an_event_without_a_transition_is_refused_with_a_message(event: str, state: State) -> None:
     if any(a.event == event and a.source == state for a in lifecycle.ARROWS):
         return
     if (event, state) in (("cancel", "cancelled"), ("hold", "held"), ("unblock", "held")):
@@ -195,17 +195,17 @@ def test_what_is_no_arrow_is_refused_with_a_sentence(event: str, state: State) -
     assert state in caught.value.message
 
 
-def test_endings_are_left_by_a_person_only() -> None:
+def test_only_a_person_can_restart_an_ended_job() -> None:
     assert {a.event for a in lifecycle.ARROWS if a.source in TERMINAL} == {"retry", "force_retry", "revive"}
 
 
-def test_a_completed_job_runs_again_only_by_force() -> None:
+def test_a_completed_job_is_retried_only_with_force() -> None:
     with pytest.raises(Conflict, match="completed") as caught:
         retry(in_state("completed"))
     assert "--force" in (caught.value.hint or "")
 
 
-def test_new_jobs_begin_where_the_table_says() -> None:
+def test_new_jobs_start_in_the_states_of_the_table() -> None:
     begun = {new_job().state, blocked().state, new_job(hold=True).state}
     assert begun == {a.target for a in lifecycle.ARROWS if a.source is None}
 
@@ -222,7 +222,7 @@ def test_the_default_policy_gives_three_retries_after_2_4_and_8_seconds() -> Non
     assert (job.attempts, job.failures) == (4, 4)
 
 
-def test_a_listed_exit_code_goes_straight_to_dead() -> None:
+def test_an_exit_code_without_retry_makes_the_job_dead_at_once() -> None:
     assert finish(3)(running(no_retry_codes=(3,))).state == "dead"
     assert finish(4)(running(no_retry_codes=(3,))).state == "failed"
 
@@ -235,7 +235,7 @@ def test_a_claim_that_never_started_is_not_counted() -> None:
     assert given_back.sort_key == job.sort_key
 
 
-def test_losses_have_a_budget_of_their_own() -> None:
+def test_losses_have_a_limit_separate_from_failures() -> None:
     job = new_job(max_retries=0, max_losses=2)
     for losses in (1, 2):
         job = lose(claim(job))
@@ -251,7 +251,7 @@ def test_an_interrupted_attempt_is_neither_a_failure_nor_a_loss() -> None:
     assert job.history[-1].outcome == "lost"
 
 
-def test_a_success_counts_even_when_a_cancel_came_too_late() -> None:
+def test_a_success_counts_although_a_cancel_was_requested() -> None:
     assert finish(0)(asked_to_cancel(running())).state == "completed"
 
 
@@ -263,7 +263,7 @@ def test_a_retry_begins_a_new_budget_and_keeps_the_history() -> None:
     assert again.run_at == LATER
 
 
-def test_the_history_keeps_the_last_attempts_and_counts_the_others() -> None:
+def test_the_history_keeps_the_last_attempts_and_counts_earlier_ones() -> None:
     job = new_job(max_retries=-1)
     for _ in range(HISTORY_KEPT + 5):
         job = finish(1)(claim(job))
@@ -272,14 +272,14 @@ def test_the_history_keeps_the_last_attempts_and_counts_the_others() -> None:
     assert [a.attempt for a in job.history] == list(range(6, HISTORY_KEPT + 6))
 
 
-def test_the_fence_lets_only_the_present_attempt_report() -> None:
+def test_the_fence_accepts_reports_of_the_present_attempt_only() -> None:
     job = running(attempt_id="a" * 32)
     assert lifecycle.holds_lease(job, "a" * 32)
     assert not lifecycle.holds_lease(job, "b" * 32)
     assert not lifecycle.holds_lease(finish(0)(job), "a" * 32)
 
 
-def test_an_end_that_the_worker_saw_is_given_up_only_if_somebody_else_called_it_lost() -> None:
+def test_an_observed_end_is_replaced_only_if_the_attempt_was_recorded_as_lost() -> None:
     seen = report(exit_code=0).outcome
     silent = Report(outcome=Outcome(kind="lost", error="silent"), finished_at=LATER)
     [lost] = lifecycle.lose(running(), silent, now=LATER).history
@@ -292,9 +292,9 @@ def test_an_end_that_the_worker_saw_is_given_up_only_if_somebody_else_called_it_
 
 
 class TestParents:
-    """What a parent's end, its retry and its absence do to a child."""
+    """The end, the retry and the deletion of a parent change its child."""
 
-    def test_a_parent_that_ended_as_wanted_is_not_asked_again(self) -> None:
+    def test_a_parent_that_ended_as_wanted_is_not_checked_again(self) -> None:
         child = new_job(after=(Parent("p"), Parent("q")))
         child = lifecycle.unblock(child, {"p": "completed", "q": "pending"}, now=LATER)
         assert child.waiting_for == ("q",)
@@ -302,12 +302,12 @@ class TestParents:
             assert lifecycle.unblock(child, {"p": later, "q": "completed"}, now=LATER).state == "pending"
         assert lifecycle.unblock(child, {"q": "completed"}, now=LATER).state == "pending"
 
-    def test_a_held_child_remembers_which_parents_ended_as_wanted(self) -> None:
+    def test_a_held_child_records_the_parents_that_ended_as_wanted(self) -> None:
         child = lifecycle.unblock(blocked(hold=True), {"p": "completed"}, now=LATER)
         assert (child.state, child.cause, child.waiting_for) == ("held", "person", ())
         assert lifecycle.release(child, {}, now=LATER).state == "pending"
 
-    def test_a_held_child_whose_parent_failed_stays_held_unless_it_is_released_anyway(self) -> None:
+    def test_a_held_child_of_a_failed_parent_is_released_only_with_anyway(self) -> None:
         for child in (in_vain("hold"), unblock("dead")(blocked(hold=True))):
             assert (child.state, child.waiting_for) == ("held", ("p",))
             for parents, words in (({"p": "dead"}, "which ended as dead"), ({}, "which was deleted")):
@@ -321,7 +321,7 @@ class TestParents:
         ("wish", "parent", "cause"),
         [("ok", "dead", "parent"), ("ok", "cancelled", "parent"), ("failed", "completed", "skipped")],
     )
-    def test_the_cause_tells_a_failure_from_a_job_that_was_not_needed(
+    def test_the_cause_distinguishes_a_failed_parent_from_an_unneeded_job(
         self, wish: str, parent: State, cause: str
     ) -> None:
         for policy, state in (("cancel", "cancelled"), ("hold", "held")):
@@ -329,7 +329,7 @@ class TestParents:
             child = unblock(parent)(child)
             assert (child.state, child.cause, child.waiting_for) == (state, cause, ("p",))
 
-    def test_a_retry_under_a_parent_that_failed_is_refused_and_names_both_ways(self) -> None:
+    def test_retrying_a_child_of_a_failed_parent_is_refused_with_two_commands(self) -> None:
         child = in_vain()
         with pytest.raises(Conflict, match="waits for p, which ended as dead") as caught:
             lifecycle.retry(child, {"p": "dead"}, now=LATER)
@@ -338,13 +338,13 @@ class TestParents:
         alone = lifecycle.retry(child, {"p": "dead"}, now=LATER, alone=True)
         assert (alone.state, alone.waiting_for) == ("pending", ())
 
-    def test_a_retry_waits_for_no_parent_that_has_ended_as_wanted_and_gone(self) -> None:
+    def test_a_retry_does_not_wait_for_a_deleted_parent_that_ended_as_wanted(self) -> None:
         assert retry(ran(1)).state == "blocked"
         assert lifecycle.retry(ran(1), {}, now=LATER).state == "pending"
         with pytest.raises(Conflict, match="which was deleted"):
             lifecycle.retry(in_vain(), {}, now=LATER)
 
-    def test_only_what_a_parent_cancelled_comes_back_with_it(self) -> None:
+    def test_only_children_that_a_parent_cancelled_are_restored_with_it(self) -> None:
         with pytest.raises(Conflict, match="not cancelled because of a parent"):
             revive(cancel(blocked()))
         child = new_job(after=(Parent("p"), Parent("q")))
@@ -354,12 +354,12 @@ class TestParents:
         assert (back.state, back.cause, back.waiting_for) == ("blocked", None, ("p", "q"))
         assert (back.finished_at, back.last_error) == (None, None)
 
-    def test_whoever_a_person_cancelled_says_so(self) -> None:
+    def test_a_job_that_a_person_cancelled_has_the_cause_person(self) -> None:
         asked = asked_to_cancel(running())
         for ended in (cancel(new_job()), finish(1)(asked), lose(asked), interrupt(asked), give_back(asked)):
             assert (ended.state, ended.cause) == ("cancelled", "person")
 
-    def test_a_cause_ends_with_its_state(self) -> None:
+    def test_the_cause_is_removed_when_the_state_changes(self) -> None:
         assert new_job(hold=True).cause == hold(new_job()).cause == "person"
         assert edit(in_vain("hold")).cause == "parent"
         assert release(hold(new_job())).cause is None

@@ -1,4 +1,4 @@
-"""The order of jobs: ageing is built in, and its bound holds."""
+"""The order of jobs: a waiting job rises with time, and the time by which it can be overtaken is bounded."""
 
 from datetime import timedelta
 
@@ -15,7 +15,7 @@ MILLISECOND = timedelta(milliseconds=1)
 
 
 @given(MOMENTS, MOMENTS, PRIORITIES, PRIORITIES, BOOSTS)
-def test_a_job_is_overtaken_only_by_jobs_ready_within_the_boost_of_their_priority(
+def test_a_job_is_overtaken_only_within_the_boost_of_the_priority(
     ready: timedelta, later: timedelta, low: int, high: int, boost: timedelta
 ) -> None:
     overtakes = sort_key(later, high, boost) < sort_key(ready, low, boost)
@@ -27,14 +27,14 @@ def test_a_job_is_overtaken_only_by_jobs_ready_within_the_boost_of_their_priorit
 
 
 @given(MOMENTS, PRIORITIES, BOOSTS)
-def test_of_two_ready_at_once_the_higher_priority_is_never_behind(
+def test_of_jobs_ready_at_once_the_higher_priority_is_first(
     ready: timedelta, priority: int, boost: timedelta
 ) -> None:
     assert sort_key(ready, priority + 1, boost) <= sort_key(ready, priority, boost)
 
 
 @given(MOMENTS, MOMENTS, PRIORITIES, BOOSTS)
-def test_of_equal_priority_the_first_ready_is_never_behind(
+def test_of_jobs_of_equal_priority_the_earlier_ready_one_is_first(
     one: timedelta, other: timedelta, priority: int, boost: timedelta
 ) -> None:
     first, second = sorted((one, other))

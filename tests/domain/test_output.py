@@ -1,4 +1,4 @@
-"""Output: head and tail are exact, whatever the chunks and whenever the middle was trimmed."""
+"""Output: head and tail are exact for all chunk sizes and all times of trimming."""
 
 from itertools import pairwise
 
@@ -38,7 +38,7 @@ def shown(pieces: list[Piece]) -> tuple[bytes, int]:
 
 
 @given(SIZES, LIMITS)
-def test_head_and_tail_are_exact_however_it_was_chunked_and_trimmed(sizes: list[int], limit: int) -> None:
+def test_head_and_tail_are_exact_for_all_chunk_sizes_and_trims(sizes: list[int], limit: int) -> None:
     whole, chunks = chunked(sizes)
     data, omitted = shown(assemble(trimmed(chunks, limit), limit, len(whole)))
     if len(whole) <= limit:
@@ -58,7 +58,7 @@ def test_pieces_account_for_every_byte_in_order(sizes: list[int], limit: int) ->
 
 
 @given(SIZES, LIMITS)
-def test_what_is_kept_stays_bounded(sizes: list[int], limit: int) -> None:
+def test_the_stored_output_stays_bounded(sizes: list[int], limit: int) -> None:
     _, chunks = chunked(sizes)
     kept = trimmed(chunks, limit)
     # Chunks that reach over an edge are kept whole: one at the head, two at the tail.
@@ -66,7 +66,7 @@ def test_what_is_kept_stays_bounded(sizes: list[int], limit: int) -> None:
 
 
 @given(SIZES, LIMITS, st.sets(st.integers(1, 40)))
-def test_a_lost_chunk_is_a_gap_and_never_shifts_the_rest(
+def test_a_lost_chunk_leaves_a_gap_and_does_not_shift_later_output(
     sizes: list[int], limit: int, lost: set[int]
 ) -> None:
     whole, chunks = chunked(sizes)
@@ -79,7 +79,7 @@ def test_a_lost_chunk_is_a_gap_and_never_shifts_the_rest(
 
 
 @given(SIZES, LIMITS)
-def test_nothing_of_head_or_tail_is_surplus(sizes: list[int], limit: int) -> None:
+def test_trimming_never_removes_bytes_of_head_or_tail(sizes: list[int], limit: int) -> None:
     whole, chunks = chunked(sizes)
     cut = surplus([(c.n, c.offset, len(c.data)) for c in chunks], limit)
     for chunk in chunks:
@@ -88,7 +88,7 @@ def test_nothing_of_head_or_tail_is_surplus(sizes: list[int], limit: int) -> Non
             assert chunk.offset + len(chunk.data) <= len(whole) - limit // 2
 
 
-def test_no_chunks_have_no_surplus_and_show_only_what_is_missing() -> None:
+def test_without_chunks_only_the_missing_bytes_are_counted() -> None:
     assert surplus([], 10) is None
     assert assemble([], 10, 0) == []
     assert shown(assemble([], 10, 7)) == (b"", 7)

@@ -1,4 +1,4 @@
-"""Tokens: the form of a secret, what is stored of it, scopes, expiry and rotation."""
+"""Tokens: the form of a secret, the stored digest, scopes, expiry and rotation."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -35,11 +35,11 @@ def test_different_random_bytes_make_different_secrets() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "qctl_", "qctl_abcdefgh_x", "Qctl_abcdefgh_" + "x" * 43, "x" * 57])
-def test_another_text_has_no_id(text: str) -> None:
+def test_text_in_another_form_has_no_token_id(text: str) -> None:
     assert tokens.secret_id(text) is None
 
 
-def test_the_entry_of_a_token_has_its_digest_and_nothing_of_the_secret_but_the_id() -> None:
+def test_the_stored_entry_contains_only_the_digest_and_id_of_the_secret() -> None:
     token, secret = issue(random=bytes(range(37)))
     entry = str(tokens.entry(token))
     assert secret[14:] not in entry
@@ -55,7 +55,7 @@ def test_only_the_secret_itself_is_recognized() -> None:
 
 
 @pytest.mark.parametrize("value", [{}, {"scopes": ["view"]}, {"scopes": ["root"]}, {"paused": True}])
-def test_a_damaged_entry_is_no_token(value: dict[str, object]) -> None:
+def test_a_damaged_entry_is_not_decoded_as_a_token(value: dict[str, object]) -> None:
     assert tokens.token_of("x", value) is None
 
 
@@ -69,7 +69,7 @@ ALLOWED: dict[Scope, str] = {
 
 @pytest.mark.parametrize("given", SCOPES)
 @pytest.mark.parametrize("wanted", SCOPES)
-def test_a_scope_contains_what_the_table_says(given: Scope, wanted: Scope) -> None:
+def test_a_scope_includes_the_scopes_of_the_table(given: Scope, wanted: Scope) -> None:
     assert grants([given], wanted) == (wanted in ALLOWED[given].split())
 
 
@@ -79,7 +79,7 @@ def test_scopes_add_up() -> None:
     assert not grants([], "view")
 
 
-def test_scopes_and_queues_are_kept_once_and_in_order() -> None:
+def test_duplicate_scopes_and_queues_are_dropped_and_order_is_kept() -> None:
     assert tokens.grant(["enqueue", "view", "view"], ["b", "a", "b"]) == (("view", "enqueue"), ("b", "a"))
     assert tokens.grant(["admin"], []) == (("admin",), None)
 
@@ -95,7 +95,7 @@ def test_scopes_and_queues_are_kept_once_and_in_order() -> None:
         (["view"], ["a"]),
     ],
 )
-def test_scopes_and_queues_that_do_not_fit_are_refused(scopes: list[str], queues: list[str] | None) -> None:
+def test_invalid_scopes_and_queues_are_refused(scopes: list[str], queues: list[str] | None) -> None:
     with pytest.raises(InvalidInput):
         tokens.grant(scopes, queues)
 
@@ -109,7 +109,7 @@ def test_a_token_expires_at_its_time() -> None:
 
 
 @pytest.mark.parametrize("name", ["", "a b", "a/b", "-x", "x" * 129])
-def test_a_name_that_is_none_is_refused(name: str) -> None:
+def test_an_invalid_token_name_is_refused(name: str) -> None:
     with pytest.raises(InvalidInput):
         tokens.issue(name, Grant(("view",), None), expires=None, by="ada", now=NOW, random=bytes(37))
 
@@ -144,13 +144,13 @@ def test_a_second_rotation_does_not_lengthen_the_life_of_the_first_secret() -> N
     assert [each.until for each in third.secrets] == [None, NOW + DAY, NOW + HOUR]
 
 
-def test_without_keep_only_the_new_secret_is_left() -> None:
+def test_a_rotation_without_keep_leaves_only_the_new_secret() -> None:
     second = tokens.rotate(issue().token, keep=HOUR, now=NOW, random=b"\1" * 37).token
     third = tokens.rotate(second, keep=timedelta(0), now=NOW, random=b"\2" * 37).token
     assert len(third.secrets) == 1
 
 
-def test_the_last_use_is_noted_to_the_hour_and_once() -> None:
+def test_the_last_use_is_recorded_once_per_hour() -> None:
     token = tokens.used(issue().token, NOW)
     assert token.last_used == NOW.replace(minute=0, second=0)
     assert tokens.used(token, NOW + timedelta(minutes=25)) is token

@@ -1,4 +1,4 @@
-"""Each store side by side with the reference through whole lives: what is done to both, both say and keep alike."""
+"""Each store and the reference run the same random sequence of calls; answers and contents are always equal."""
 
 import tempfile
 from collections.abc import Callable
@@ -248,7 +248,7 @@ def lives(examples: int) -> settings:
     )
 
 
-def test_sqlite_never_differs(thorough: bool) -> None:
+def test_sqlite_never_differs_from_the_reference(thorough: bool) -> None:
     run_state_machine_as_test(SideBySide, settings=lives(150 if thorough else 30))
 
 
@@ -261,7 +261,9 @@ GROUNDS: dict[str, tuple[Callable[..., ServerGround], list[str]]] = {
 
 
 @pytest.mark.parametrize("kind", GROUNDS)
-def test_a_store_of_a_server_never_differs(kind: str, request: pytest.FixtureRequest, thorough: bool) -> None:
+def test_a_server_store_never_differs_from_the_reference(
+    kind: str, request: pytest.FixtureRequest, thorough: bool
+) -> None:
     make, servers = GROUNDS[kind]
     with closing(make(*map(request.getfixturevalue, servers))) as ground:
         run_state_machine_as_test(lambda: SideBySide(ground), settings=lives(25 if thorough else 5))

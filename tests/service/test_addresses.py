@@ -1,4 +1,4 @@
-"""Addresses of stores: which of them commands may see."""
+"""Addresses of stores: a secret in an address is detected, so that commands do not receive it."""
 
 import pytest
 
@@ -25,5 +25,5 @@ from queuectl import bootstrap
         ("redis://localhost/0?archive=mongodb%3A%2F%2Fada%3Ap%2540w%40localhost%2Fjobs", True),
     ],
 )
-def test_a_secret_in_an_address_is_seen(url: str, secret: bool) -> None:
+def test_a_secret_in_an_address_is_detected(url: str, secret: bool) -> None:
     assert bootstrap.carries_secret(url) is secret

@@ -1,4 +1,4 @@
-"""What needs a person: each kind of thing, and when it is none."""
+"""Reports that need a person: each kind appears in its situation and not in others."""
 
 from datetime import timedelta
 
@@ -33,7 +33,7 @@ def look(store: MemoryStore, settings: Settings) -> Looks:
     return Looks(store, settings)
 
 
-def test_an_idle_queue_needs_nobody(store: MemoryStore, look: Looks) -> None:
+def test_an_idle_queue_reports_nothing(store: MemoryStore, look: Looks) -> None:
     assert look() == []
     put(store, "done", state="completed")
     put(store, "tomorrow", run_at=NOW + timedelta(days=1))
@@ -41,7 +41,9 @@ def test_an_idle_queue_needs_nobody(store: MemoryStore, look: Looks) -> None:
     assert look() == []
 
 
-def test_due_jobs_that_nobody_serves(store: MemoryStore, look: Looks, clock: SteppedClock) -> None:
+def test_due_jobs_without_a_live_worker_are_reported(
+    store: MemoryStore, look: Looks, clock: SteppedClock
+) -> None:
     for n in range(5):
         put(store, f"j{n}")
     clock.step(minutes=3)
@@ -60,7 +62,7 @@ def test_due_jobs_that_nobody_serves(store: MemoryStore, look: Looks, clock: Ste
 
 
 @pytest.mark.parametrize(("state", "serves"), [("running", True), ("paused", True), ("draining", False)])
-def test_who_serves_a_queue(
+def test_the_state_of_a_worker_decides_whether_its_queue_is_served(
     store: MemoryStore, look: Looks, settings: Settings, state: str, serves: bool
 ) -> None:
     put(store, "a")
@@ -69,7 +71,7 @@ def test_who_serves_a_queue(
     assert bool(serving(queries.workers(store, settings), "default")) is serves
 
 
-def test_a_paused_queue_with_waiting_jobs(store: MemoryStore, look: Looks) -> None:
+def test_a_paused_queue_with_waiting_jobs_is_reported(store: MemoryStore, look: Looks) -> None:
     heartbeat(store)
     commands.pause(store, "default")
     assert look() == []
@@ -79,7 +81,9 @@ def test_a_paused_queue_with_waiting_jobs(store: MemoryStore, look: Looks) -> No
     assert thing.text == "queue default is paused, and 1 job has waited for 0s"
 
 
-def test_a_lost_worker_with_what_it_holds(store: MemoryStore, look: Looks, clock: SteppedClock) -> None:
+def test_a_lost_worker_is_reported_with_the_number_of_its_jobs(
+    store: MemoryStore, look: Looks, clock: SteppedClock
+) -> None:
     heartbeat(store, "w1", busy=("a",))
     put(store, "a", state="processing")
     clock.step(seconds=20)
@@ -101,7 +105,7 @@ def test_a_lost_worker_with_what_it_holds(store: MemoryStore, look: Looks, clock
     assert look.kinds() == ["lost_worker", "lapsed_lease"]
 
 
-def test_many_lapsed_leases_are_counted(store: MemoryStore, look: Looks, clock: SteppedClock) -> None:
+def test_many_expired_leases_are_counted(store: MemoryStore, look: Looks, clock: SteppedClock) -> None:
     for n in range(9):
         put(store, f"j{n}", state="processing")
     clock.step(minutes=1)
@@ -109,21 +113,23 @@ def test_many_lapsed_leases_are_counted(store: MemoryStore, look: Looks, clock: 
     assert look()[-1].text == "and 4 more with an expired lease"
 
 
-def test_a_worker_that_rests(store: MemoryStore, look: Looks) -> None:
+def test_a_paused_worker_is_reported_with_its_reason(store: MemoryStore, look: Looks) -> None:
     heartbeat(store, state="paused", note="cannot start commands")
     [thing] = look()
     assert thing.text == "worker w1 on h pauses: cannot start commands"
 
 
 @pytest.mark.parametrize(("skew", "said"), [(7200.0, "7200.0 s ahead of"), (-2.5, "2.5 s behind")])
-def test_a_host_whose_clock_differs(store: MemoryStore, look: Looks, skew: float, said: str) -> None:
+def test_a_host_clock_that_differs_from_the_store_is_reported(
+    store: MemoryStore, look: Looks, skew: float, said: str
+) -> None:
     heartbeat(store, skew=skew)
     [thing] = look()
     assert thing.kind == "clock_skew"
     assert f"the clock of host h is {said} the store's" in thing.text
 
 
-def test_a_command_that_was_stopped(store: MemoryStore, look: Looks) -> None:
+def test_a_stopped_command_is_reported(store: MemoryStore, look: Looks) -> None:
     put(store, "a", state="processing")
     heartbeat(store, slots=(Slot(slot=0, job="a", stopped=True),))
     [thing] = look()
@@ -132,7 +138,9 @@ def test_a_command_that_was_stopped(store: MemoryStore, look: Looks) -> None:
 
 
 @pytest.mark.parametrize(("jump", "said"), [(30 * 86400.0, "30d ahead"), (-7200.0, "2h back")])
-def test_a_store_whose_clock_jumped(store: MemoryStore, look: Looks, jump: float, said: str) -> None:
+def test_a_jump_of_the_store_clock_is_reported(
+    store: MemoryStore, look: Looks, jump: float, said: str
+) -> None:
     heartbeat(store, clock_jump=jump)
     [thing] = look()
     assert (thing.kind, thing.fault) == ("clock_jump", True)
@@ -143,12 +151,14 @@ def test_a_store_whose_clock_jumped(store: MemoryStore, look: Looks, jump: float
 
 
 @pytest.mark.parametrize("skew", [None, 0.0, 1.9, -1.9])
-def test_a_clock_that_is_right_enough(store: MemoryStore, look: Looks, skew: float | None) -> None:
+def test_a_small_clock_difference_is_not_reported(
+    store: MemoryStore, look: Looks, skew: float | None
+) -> None:
     heartbeat(store, skew=skew)
     assert look() == []
 
 
-def test_variables_that_name_a_store_and_are_not_used(look: Looks) -> None:
+def test_unused_variables_that_name_a_store_are_reported(look: Looks) -> None:
     [thing] = look(MONGODB_URI="mongodb://h/d", REDIS_URL="redis://h")
     assert thing == Attention(
         "unused_variables", "MONGODB_URI and REDIS_URL are set and not used: jobs are in memory:",
@@ -158,7 +168,7 @@ def test_variables_that_name_a_store_and_are_not_used(look: Looks) -> None:
     assert thing.hint is None
 
 
-def test_a_name_is_quoted_in_a_command(store: MemoryStore, look: Looks) -> None:
+def test_a_queue_name_is_quoted_in_the_suggested_command(store: MemoryStore, look: Looks) -> None:
     put(store, "a", queue="old name")
     commands.pause(store, "old name")
     assert look()[0].hint == "queuectl queue resume 'old name'"

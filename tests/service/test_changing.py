@@ -1,4 +1,4 @@
-"""Commands that change jobs: what becomes of each, what is refused, and what they do when somebody is faster."""
+"""Commands that change jobs: the new state, what is refused, and concurrent changes by other processes."""
 
 from datetime import timedelta
 from itertools import pairwise
@@ -42,7 +42,9 @@ class TestCancel:
             ("dead", REFUSED),
         ],
     )
-    def test_what_becomes_of_a_job_in_each_state(self, store: MemoryStore, state: State, after: str) -> None:
+    def test_the_state_of_a_job_decides_the_result_of_a_cancel(
+        self, store: MemoryStore, state: State, after: str
+    ) -> None:
         put(store, "a", state=state)
         assert became(commands.cancel(store, ["a"], by="me")) == [after]
 
@@ -54,7 +56,7 @@ class TestCancel:
         assert (request.by, request.reason, request.at) == ("me", "wrong branch", NOW)
         assert end(store, "a", exit_code=1).state == "cancelled"
 
-    def test_the_latest_reason_wins_while_it_runs(self, store: MemoryStore) -> None:
+    def test_the_latest_reason_wins_while_the_job_runs(self, store: MemoryStore) -> None:
         put(store, "a", state="processing")
         commands.cancel(store, ["a"], by="me", reason="first")
         commands.cancel(store, ["a"], by="you", reason="second")
@@ -62,14 +64,14 @@ class TestCancel:
         assert request
         assert (request.by, request.reason) == ("you", "second")
 
-    def test_twice_is_once(self, store: MemoryStore) -> None:
+    def test_a_second_cancel_changes_nothing(self, store: MemoryStore) -> None:
         put(store, "a")
         commands.cancel(store, ["a"], by="me", reason="first")
         before = get(store, "a")
         commands.cancel(store, ["a"], by="you", reason="second")
         assert get(store, "a") == before
 
-    def test_it_runs_down_a_chain_of_a_thousand_blocked_jobs(self, store: MemoryStore) -> None:
+    def test_a_cancel_reaches_a_chain_of_a_thousand_blocked_jobs(self, store: MemoryStore) -> None:
         put(store, "j0")
         for n in range(1, 1001):
             child(store, f"j{n}", f"j{n - 1}")
@@ -77,13 +79,13 @@ class TestCancel:
         assert store.counts(Filter()).states() == {"cancelled": 1001}
         assert get(store, "j1000").last_error == "parent j999 ended as cancelled"
 
-    def test_children_that_wanted_it_to_fail_start(self, store: MemoryStore) -> None:
+    def test_children_that_wait_for_a_failure_start(self, store: MemoryStore) -> None:
         put(store, "p")
         child(store, "c", Parent("p", "failed"))
         commands.cancel(store, ["p"], by="me")
         assert get(store, "c").state == "pending"
 
-    def test_one_that_is_refused_does_not_stop_the_others(self, store: MemoryStore) -> None:
+    def test_a_refused_job_does_not_prevent_the_cancel_of_other_jobs(self, store: MemoryStore) -> None:
         put(store, "a", state="completed")
         put(store, "b")
         changes = commands.cancel(store, ["a", "b"], by="me")
@@ -99,32 +101,32 @@ class TestCancel:
 
 class TestRetry:
     @pytest.mark.parametrize("state", ["dead", "cancelled", "failed"])
-    def test_it_is_ready_at_once_with_a_new_budget(self, store: MemoryStore, state: State) -> None:
+    def test_a_retried_job_is_ready_at_once_with_a_new_budget(self, store: MemoryStore, state: State) -> None:
         put(store, "a", state=state)
         assert became(commands.retry(store, ["a"])) == ["pending"]
         again = get(store, "a")
         assert (again.failures, again.losses, again.run_at) == (0, 0, NOW)
         assert again.finished_at is None
 
-    def test_attempt_numbers_go_on(self, store: MemoryStore) -> None:
+    def test_a_retry_continues_the_attempt_numbers(self, store: MemoryStore) -> None:
         put(store, "a", state="dead")
         commands.retry(store, ["a"])
         assert take(store, "a").attempts == 2
         assert [past.attempt for past in get(store, "a").history] == [1]
 
-    def test_a_completed_one_needs_force(self, store: MemoryStore) -> None:
+    def test_retrying_a_completed_job_needs_force(self, store: MemoryStore) -> None:
         put(store, "a", state="completed")
         assert became(commands.retry(store, ["a"])) == [REFUSED]
         assert became(commands.retry(store, ["a"], force=True)) == ["pending"]
 
     @pytest.mark.parametrize("state", ["pending", "processing", "held"])
-    def test_one_that_has_not_ended_is_refused_even_with_force(
+    def test_retrying_an_unfinished_job_is_refused_even_with_force(
         self, store: MemoryStore, state: State
     ) -> None:
         put(store, "a", state=state)
         assert became(commands.retry(store, ["a"], force=True)) == [REFUSED]
 
-    def test_it_is_refused_while_another_job_holds_its_unique_key(self, store: MemoryStore) -> None:
+    def test_a_retry_is_refused_while_another_job_has_the_unique_key(self, store: MemoryStore) -> None:
         put(store, "a", state="dead", unique_key="k")
         put(store, "b", unique_key="k")
         [change] = commands.retry(store, ["a"])
@@ -132,7 +134,7 @@ class TestRetry:
         assert "unique key 'k'" in change.refused.message
         assert get(store, "a").state == "dead"
 
-    def test_a_child_under_a_parent_that_failed_runs_only_alone(self, store: MemoryStore) -> None:
+    def test_a_child_of_a_failed_parent_is_retried_only_with_alone(self, store: MemoryStore) -> None:
         put(store, "p")
         child(store, "c", "p")
         commands.cancel(store, ["p"], by="me")
@@ -141,7 +143,7 @@ class TestRetry:
         assert get(store, "c").waiting_for == ()
 
     @pytest.mark.parametrize("named", [["p", "c"], ["c", "p"]])
-    def test_parent_and_child_run_in_order_however_they_are_named(
+    def test_a_retried_child_waits_for_its_retried_parent_in_any_order(
         self, store: MemoryStore, named: list[str]
     ) -> None:
         put(store, "p", state="dead")
@@ -156,7 +158,7 @@ class TestRetry:
         maintenance.unblock_children(store, ["p"])
         assert get(store, "c").state == "pending"
 
-    def test_the_whole_chain_below_comes_back_with_a_parent(self, store: MemoryStore) -> None:
+    def test_retrying_a_parent_restores_its_whole_chain_of_children(self, store: MemoryStore) -> None:
         put(store, "p", state="processing", max_retries=0)
         chain = ["p", "c", "g", "h"]
         for parent, id in pairwise(chain):
@@ -180,7 +182,7 @@ class TestRetry:
             maintenance.unblock_children(store, [id])
         assert [get(store, id).state for id in chain] == ["completed"] * 4
 
-    def test_whoever_stops_between_two_steps_leaves_no_child_behind(
+    def test_a_retry_stopped_between_two_steps_still_restores_all_children(
         self, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(commands, "BATCH", 2)
@@ -193,14 +195,16 @@ class TestRetry:
         steps.close()
         assert store.counts(Filter()).states() == {"pending": 1, "blocked": 5}
 
-    def test_alone_leaves_the_children_cancelled(self, store: MemoryStore) -> None:
+    def test_a_retry_with_alone_leaves_the_children_cancelled(self, store: MemoryStore) -> None:
         put(store, "p")
         child(store, "c", "p")
         commands.cancel(store, ["p"], by="me")
         assert became(commands.retry(store, ["p"], alone=True)) == ["pending"]
         assert get(store, "c").state == "cancelled"
 
-    def test_a_child_whose_key_is_taken_stays_and_says_by_whom(self, store: MemoryStore) -> None:
+    def test_a_child_whose_unique_key_is_taken_stays_cancelled_with_a_reason(
+        self, store: MemoryStore
+    ) -> None:
         put(store, "p")
         child(store, "c", "p", unique_key="k")
         commands.cancel(store, ["p"], by="me")
@@ -210,7 +214,7 @@ class TestRetry:
         assert change.refused
         assert "unique key 'k' of job c is taken by job other (pending)" in change.refused.message
 
-    def test_a_parent_that_ends_before_its_child_is_back_is_seen(
+    def test_a_restored_child_starts_if_its_parent_ended_meanwhile(
         self, store: MemoryStore, overtaken: Overtaken
     ) -> None:
         put(store, "p")
@@ -229,30 +233,30 @@ class TestRetry:
 
 class TestHoldAndRelease:
     @pytest.mark.parametrize("state", ["pending", "failed"])
-    def test_a_waiting_job_is_held_and_comes_back_as_pending(self, store: MemoryStore, state: State) -> None:
+    def test_a_waiting_job_is_held_and_becomes_pending_when_released(
+        self, store: MemoryStore, state: State
+    ) -> None:
         put(store, "a", state=state)
         assert became(commands.hold(store, ["a"])) == ["held"]
         assert became(commands.release(store, ["a"])) == ["pending"]
 
     @pytest.mark.parametrize("state", ["processing", "completed", "dead", "cancelled"])
-    def test_others_cannot_be_held(self, store: MemoryStore, state: State) -> None:
+    def test_jobs_in_other_states_cannot_be_held(self, store: MemoryStore, state: State) -> None:
         put(store, "a", state=state)
         assert became(commands.hold(store, ["a"])) == [REFUSED]
 
     @pytest.mark.parametrize("state", sorted(set(STATES) - {"held", "blocked"}))
-    def test_only_held_ones_can_be_released(self, store: MemoryStore, state: State) -> None:
+    def test_only_held_jobs_can_be_released(self, store: MemoryStore, state: State) -> None:
         put(store, "a", state=state)
         assert became(commands.release(store, ["a"])) == [REFUSED]
 
-    def test_a_blocked_one_is_blocked_again_when_released(self, store: MemoryStore) -> None:
+    def test_a_held_child_is_blocked_again_when_released(self, store: MemoryStore) -> None:
         put(store, "p")
         child(store, "c", "p")
         assert became(commands.hold(store, ["c"])) == ["held"]
         assert became(commands.release(store, ["c"])) == ["blocked"]
 
-    def test_a_parent_that_ended_while_its_child_was_held_is_seen_at_the_release(
-        self, store: MemoryStore
-    ) -> None:
+    def test_a_released_child_does_not_wait_for_a_parent_that_has_ended(self, store: MemoryStore) -> None:
         put(store, "p", state="processing")
         child(store, "c", "p")
         commands.hold(store, ["c"])
@@ -262,7 +266,7 @@ class TestHoldAndRelease:
         commands.delete(store, ["p"])
         assert became(commands.release(store, ["c"])) == ["pending"]
 
-    def test_a_purge_tells_held_children_first(self, store: MemoryStore) -> None:
+    def test_a_purge_of_a_parent_unblocks_its_held_children_first(self, store: MemoryStore) -> None:
         put(store, "p", state="processing")
         child(store, "c", "p")
         commands.hold(store, ["c"])
@@ -270,9 +274,7 @@ class TestHoldAndRelease:
         commands.purge(store, Filter(states=frozenset(("completed",))))
         assert became(commands.release(store, ["c"])) == ["pending"]
 
-    def test_a_child_that_a_failure_held_runs_when_its_parent_was_retried_and_completed(
-        self, store: MemoryStore
-    ) -> None:
+    def test_a_child_held_by_a_failure_runs_after_its_parent_is_retried(self, store: MemoryStore) -> None:
         put(store, "p", state="processing", max_retries=0)
         child(store, "c", "p", after_failure="hold")
         for exit_code, state in ((1, "held"), (0, "pending")):
@@ -283,9 +285,7 @@ class TestHoldAndRelease:
                 commands.retry(store, ["p"])
                 take(store, "p")
 
-    def test_a_child_whose_parent_failed_while_it_was_held_is_released_only_anyway(
-        self, store: MemoryStore
-    ) -> None:
+    def test_a_held_child_of_a_failed_parent_is_released_only_with_anyway(self, store: MemoryStore) -> None:
         put(store, "p", state="processing", max_retries=0)
         child(store, "c", "p")
         child(store, "g", "c")
@@ -302,14 +302,14 @@ class TestEdit:
         given: dict[str, Any] = {"priority": None, "run_at": None, "queue": None} | wanted
         return became(commands.edit(store, ["a"], **given))
 
-    def test_only_what_is_given_changes(self, store: MemoryStore) -> None:
+    def test_only_the_given_fields_change(self, store: MemoryStore) -> None:
         before = put(store, "a", priority=1, queue="q")
         assert self.edit(store, priority=5) == ["pending"]
         after = get(store, "a")
         assert (after.priority, after.queue, after.run_at) == (5, "q", before.run_at)
         assert after.sort_key < before.sort_key
 
-    def test_queue_and_time(self, store: MemoryStore) -> None:
+    def test_queue_and_time_can_be_edited(self, store: MemoryStore) -> None:
         put(store, "a")
         later = NOW + timedelta(hours=1)
         self.edit(store, run_at=later, queue="mail")
@@ -321,19 +321,21 @@ class TestEdit:
         assert get(store, "a").priority == 0
 
     @pytest.mark.parametrize("state", ["completed", "dead", "cancelled", "processing"])
-    def test_others_are_refused(self, store: MemoryStore, state: State) -> None:
+    def test_editing_a_job_in_another_state_is_refused(self, store: MemoryStore, state: State) -> None:
         put(store, "a", state=state)
         assert self.edit(store, priority=5) == [REFUSED]
 
     @pytest.mark.parametrize("state", ["held", "failed"])
-    def test_what_has_not_started_is_changed_where_it_is(self, store: MemoryStore, state: State) -> None:
+    def test_editing_a_job_that_has_not_started_keeps_its_state(
+        self, store: MemoryStore, state: State
+    ) -> None:
         before = put(store, "a", state=state)
         assert self.edit(store, priority=5, queue="mail") == [state]
         after = get(store, "a")
         assert (after.priority, after.queue, after.run_at) == (5, "mail", before.run_at)
         assert after.cause == before.cause
 
-    def test_a_queue_that_is_no_name_is_refused(self, store: MemoryStore) -> None:
+    def test_an_invalid_queue_name_is_refused(self, store: MemoryStore) -> None:
         put(store, "a")
         with pytest.raises(InvalidInput):
             self.edit(store, queue="a,b")
@@ -341,7 +343,7 @@ class TestEdit:
 
 class TestDelete:
     @pytest.mark.parametrize("state", ["completed", "dead", "cancelled"])
-    def test_an_ended_job_goes_with_its_output(self, store: MemoryStore, state: State) -> None:
+    def test_an_ended_job_is_deleted_with_its_output(self, store: MemoryStore, state: State) -> None:
         put(store, "a", state="processing", max_retries=0)
         store.write_output([Chunk("a", "a-1", 1, 0, NOW, 0, b"x")])
         end(store, "a", exit_code=0 if state == "completed" else 1)
@@ -350,27 +352,29 @@ class TestDelete:
         assert store.read_output("a-1", 0) == []
 
     @pytest.mark.parametrize("state", ["pending", "processing", "failed", "held"])
-    def test_a_living_one_is_refused_and_told_what_to_do(self, store: MemoryStore, state: State) -> None:
+    def test_deleting_an_unfinished_job_is_refused_with_a_hint(
+        self, store: MemoryStore, state: State
+    ) -> None:
         put(store, "a", state=state)
         [change] = commands.delete(store, ["a"])
         assert change.refused
         assert change.refused.hint == "queuectl cancel a"
         assert store.get(["a"])
 
-    def test_only_this_one_goes_though_others_begin_alike(self, store: MemoryStore) -> None:
+    def test_jobs_whose_ids_begin_with_the_same_text_are_not_deleted(self, store: MemoryStore) -> None:
         for id in ("a", "ab", "abc"):
             put(store, id, state="completed")
         commands.delete(store, ["a"])
         assert set(store.get(["a", "ab", "abc"])) == {"ab", "abc"}
 
-    def test_children_learn_of_its_end_before_it_is_gone(self, store: MemoryStore) -> None:
+    def test_children_are_unblocked_before_their_parent_is_deleted(self, store: MemoryStore) -> None:
         put(store, "p", state="processing")
         child(store, "c", "p")
         end(store, "p")
         commands.delete(store, ["p"])
         assert get(store, "c").state == "pending"
 
-    def test_one_that_is_retried_meanwhile_is_not_reported_as_deleted(
+    def test_a_job_that_is_retried_meanwhile_is_not_reported_as_deleted(
         self, store: MemoryStore, overtaken: Overtaken
     ) -> None:
         put(store, "a", state="dead")
@@ -381,7 +385,7 @@ class TestDelete:
 
 
 class TestPurge:
-    def test_all_that_match_go_however_many(
+    def test_a_purge_deletes_all_matching_jobs_in_several_steps(
         self, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(commands, "BATCH", 3)
@@ -391,13 +395,13 @@ class TestPurge:
         assert commands.purge(store, Filter(states=frozenset(("completed",)))) == 10
         assert store.counts(Filter()).states() == {"dead": 1}
 
-    def test_the_living_stay_whatever_the_filter_says(self, store: MemoryStore) -> None:
+    def test_a_purge_never_deletes_unfinished_jobs(self, store: MemoryStore) -> None:
         put(store, "a")
         assert commands.purge(store, Filter()) == 0
 
 
 class TestSelect:
-    def test_every_match_comes_once_page_by_page(
+    def test_every_match_is_returned_once_page_by_page(
         self, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(commands, "BATCH", 4)
@@ -414,14 +418,14 @@ class TestSelect:
             "a0",
         ]
 
-    def test_nothing_matches(self, store: MemoryStore) -> None:
+    def test_a_filter_without_a_match_selects_nothing(self, store: MemoryStore) -> None:
         assert list(commands.select(store, Filter())) == []
 
 
-class TestFaster:
-    """Somebody changes the job between the read and the save."""
+class TestConcurrentChange:
+    """Another process changes the job between the read and the save."""
 
-    def test_the_change_starts_over_from_the_fresh_job(
+    def test_the_change_is_repeated_on_the_new_version_of_the_job(
         self, store: MemoryStore, overtaken: Overtaken
     ) -> None:
         put(store, "a")
@@ -429,7 +433,7 @@ class TestFaster:
         assert became(commands.cancel(overtaken, ["a"], by="me")) == ["cancelled"]
         assert overtaken.calls["save"] == 2
 
-    def test_it_is_refused_when_the_fresh_job_does_not_allow_it(
+    def test_the_change_is_refused_if_the_new_version_does_not_allow_it(
         self, store: MemoryStore, overtaken: Overtaken
     ) -> None:
         put(store, "a")
@@ -438,7 +442,7 @@ class TestFaster:
         assert isinstance(change.refused, Conflict)
         assert get(store, "a").state == "processing"
 
-    def test_only_the_job_that_was_changed_is_done_again(
+    def test_the_change_is_repeated_only_for_the_job_that_changed(
         self, store: MemoryStore, overtaken: Overtaken
     ) -> None:
         put(store, "a")
@@ -453,7 +457,7 @@ class TestFaster:
         changing.change(overtaken, ["a", "b"], rule)
         assert seen == ["a", "b", "a"]
 
-    def test_it_gives_up_when_others_are_always_faster(
+    def test_a_change_fails_if_other_processes_always_save_first(
         self, store: MemoryStore, overtaken: Overtaken
     ) -> None:
         put(store, "a")
@@ -463,7 +467,7 @@ class TestFaster:
             commands.hold(overtaken, ["a"])
         assert overtaken.calls["save"] == changing.TRIES
 
-    def test_one_that_is_deleted_meanwhile_is_refused_and_the_others_are_changed(
+    def test_a_job_deleted_meanwhile_is_refused_and_other_jobs_are_changed(
         self, store: MemoryStore, overtaken: Overtaken
     ) -> None:
         put(store, "a", state="dead")
@@ -476,11 +480,11 @@ class TestFaster:
 
 
 class TestQueues:
-    def test_pausing_twice_says_so(self, store: MemoryStore) -> None:
+    def test_pausing_or_resuming_twice_reports_that_nothing_changed(self, store: MemoryStore) -> None:
         assert [commands.pause(store, "q"), commands.pause(store, "q")] == [True, False]
         assert [commands.resume(store, "q"), commands.resume(store, "q")] == [True, False]
 
-    def test_limit_and_pause_keep_each_other(self, store: MemoryStore) -> None:
+    def test_the_limit_and_the_pause_do_not_overwrite_each_other(self, store: MemoryStore) -> None:
         commands.limit(store, "q", 2)
         commands.pause(store, "q")
         commands.resume(store, "q")
@@ -493,14 +497,14 @@ class TestQueues:
         with pytest.raises(InvalidInput, match="out of range"):
             commands.limit(store, "q", at_most)
 
-    def test_somebody_elses_limit_survives_a_pause_at_the_same_moment(
+    def test_a_pause_keeps_a_limit_that_is_set_at_the_same_moment(
         self, store: MemoryStore, overtaken: Overtaken
     ) -> None:
         overtaken.before("compare_and_swap", lambda: commands.limit(store, "q", 3))
         assert commands.pause(overtaken, "q")
         assert store.read_table("queues")["q"].value == {"paused": True, "limit": 3}
 
-    def test_pausing_gives_up_when_others_are_always_faster(
+    def test_a_pause_fails_if_other_processes_always_save_first(
         self, store: MemoryStore, overtaken: Overtaken
     ) -> None:
         limits = iter(range(1, 1000))
@@ -512,7 +516,7 @@ class TestQueues:
 
 
 class TestSettings:
-    def test_write_replace_remove(self, store: MemoryStore) -> None:
+    def test_a_shared_setting_is_written_replaced_and_removed(self, store: MemoryStore) -> None:
         shared_settings.write(store, "lease", "1m")
         shared_settings.write(store, "lease", "2m")
         assert store.read_table("settings")["lease"] == Entry({"value": "2m"}, 2)
@@ -525,7 +529,7 @@ class TestSettings:
         shared_settings.write(overtaken, "lease", "2m")
         assert store.read_table("settings")["lease"].value == {"value": "2m"}
 
-    def test_removing_one_that_somebody_removes_at_the_same_moment(
+    def test_two_processes_can_remove_a_setting_at_the_same_moment(
         self, store: MemoryStore, overtaken: Overtaken
     ) -> None:
         shared_settings.write(store, "lease", "1m")
@@ -533,7 +537,7 @@ class TestSettings:
         shared_settings.write(overtaken, "lease", None)
         assert "lease" not in store.read_table("settings")
 
-    def test_it_gives_up_when_others_are_always_faster(
+    def test_writing_a_setting_fails_if_others_always_save_first(
         self, store: MemoryStore, overtaken: Overtaken
     ) -> None:
         overtaken.before(
@@ -543,7 +547,7 @@ class TestSettings:
             shared_settings.write(overtaken, "lease", "2m")
 
 
-def test_an_instruction_reaches_a_worker_with_its_next_heartbeat(
+def test_a_worker_receives_an_instruction_with_its_next_heartbeat(
     store: MemoryStore, queue: LocalQueue
 ) -> None:
     worker = heartbeat(store, "w1")

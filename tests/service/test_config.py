@@ -1,4 +1,4 @@
-"""Options: which source wins, what is refused and how it is said, and that their text can be read back."""
+"""Options: which source wins, which values are refused with which message, and formatted values can be parsed."""
 
 from datetime import timedelta
 from pathlib import Path
@@ -32,7 +32,9 @@ class TestPrecedence:
             ((), "plain", "default"),
         ],
     )
-    def test_flag_then_environment_then_file(self, present: tuple[str, ...], value: str, origin: str) -> None:
+    def test_a_flag_wins_over_the_environment_and_the_file(
+        self, present: tuple[str, ...], value: str, origin: str
+    ) -> None:
         found = settings(*present)
         assert (found.log_format, found.origins["log_format"]) == (value, origin)
 
@@ -46,7 +48,7 @@ class TestPrecedence:
             ({"QUEUECTL_LEASE": ""}, {}, {"lease": "60s"}, 60, "the store's settings"),
         ],
     )
-    def test_environment_then_file_then_store(
+    def test_the_environment_wins_over_the_file_and_the_file_over_the_store(
         self,
         environment: dict[str, str],
         file: dict[str, str],
@@ -57,7 +59,7 @@ class TestPrecedence:
         found = resolve({}, environment, file, shared, "q.toml")
         assert (found.lease, found.origins["lease"]) == (timedelta(seconds=seconds), origin)
 
-    def test_what_belongs_to_one_program_is_not_taken_from_the_store(self) -> None:
+    def test_an_option_of_one_program_is_not_read_from_the_store(self) -> None:
         assert resolve({}, {}, {}, {"color": "always"}).color == "auto"
 
     def test_every_option_has_a_value_and_an_origin(self) -> None:
@@ -66,8 +68,8 @@ class TestPrecedence:
         assert set(found.origins.values()) == {"default"}
 
 
-class TestFaults:
-    def test_all_are_reported_together_each_with_its_place(self) -> None:
+class TestErrors:
+    def test_all_errors_are_reported_together_each_with_its_source(self) -> None:
         with pytest.raises(InvalidInput) as caught:
             resolve(
                 {"color": "red"}, {"QUEUECTL_LEASE": "soon"}, {"jitter": "2"}, {"max_retries": "x"}, "q.toml"
@@ -76,7 +78,7 @@ class TestFaults:
                       "(from q.toml)", "max_retries: 'x'", "(from the store's settings)"):  # fmt: skip
             assert words in caught.value.message
 
-    def test_values_that_are_fine_alone_and_wrong_together(self) -> None:
+    def test_values_that_contradict_each_other_are_refused(self) -> None:
         with pytest.raises(
             InvalidInput, match=r"heartbeat_interval \(5s\) must be at most a third of lease \(10s\)"
         ):
@@ -92,16 +94,16 @@ class TestFaults:
             ("kill_grace", "2d"), ("tick_interval_ms", "9"), ("max_losses", "none"),
         ],
     )  # fmt: skip
-    def test_out_of_type_or_range(self, key: str, text: str) -> None:
+    def test_a_value_of_the_wrong_type_or_range_is_refused(self, key: str, text: str) -> None:
         with pytest.raises(InvalidInput, match=key):
             OPTIONS[key].parse(text)
 
-    def test_an_unknown_name_is_answered_with_the_nearest(self) -> None:
+    def test_the_error_for_an_unknown_option_names_the_nearest_option(self) -> None:
         with pytest.raises(NotFound) as caught:
             config.option("max-retry")
         assert caught.value.hint == "did you mean max_retries?"
 
-    def test_dashes_are_underscores(self) -> None:
+    def test_an_option_name_may_have_dashes_or_underscores(self) -> None:
         assert config.option("max-retries") is OPTIONS["max_retries"]
 
 
@@ -118,21 +120,21 @@ class TestFile:
 
         return write
 
-    def test_texts_and_numbers(self, write: Any) -> None:
+    def test_a_file_may_contain_texts_and_numbers(self, write: Any) -> None:
         write('lease = "1m"\nmax-retries = 5\njitter = 0.5\n')
         assert config.read_file(None, pytest.fail) == (
             {"lease": "1m", "max_retries": "5", "jitter": "0.5"},
             "queuectl.toml",
         )
 
-    def test_here_wins_over_home(self, write: Any) -> None:
+    def test_the_file_in_the_current_directory_wins_over_the_file_of_the_user(self, write: Any) -> None:
         write("max_retries = 1", "config/queuectl/config.toml")
         assert config.read_file(None, pytest.fail)[0] == {"max_retries": "1"}
         write("max_retries = 2")
         assert config.read_file(None, pytest.fail)[0] == {"max_retries": "2"}
 
     @pytest.mark.usefixtures("write")
-    def test_none_is_fine_but_a_named_one_must_exist(self) -> None:
+    def test_no_file_is_required_but_a_named_file_must_exist(self) -> None:
         assert config.read_file(None, pytest.fail)[0] == {}
         with pytest.raises(InvalidInput, match=r"cannot read missing\.toml"):
             config.read_file("missing.toml", pytest.fail)
@@ -146,13 +148,13 @@ class TestFile:
             ("lease = ", "is not TOML"),
         ],
     )
-    def test_a_bad_one_is_named(self, write: Any, text: str, words: str) -> None:
+    def test_the_error_for_an_invalid_file_names_the_file(self, write: Any, text: str, words: str) -> None:
         write(text)
         with pytest.raises(InvalidInput, match=words) as caught:
             config.read_file(None, pytest.fail)
         assert "queuectl.toml" in caught.value.message
 
-    def test_an_unknown_key_is_answered_with_the_nearest(self, write: Any) -> None:
+    def test_the_error_for_an_unknown_key_names_the_nearest_key(self, write: Any) -> None:
         write("max_retry = 1")
         with pytest.raises(InvalidInput) as caught:
             config.read_file(None, pytest.fail)
@@ -173,7 +175,7 @@ def values(option: Option) -> st.SearchStrategy[Any]:
 
 @pytest.mark.parametrize("key", [key for key in OPTIONS if key != "store"])
 @given(data=st.data())
-def test_what_is_written_is_read_back(key: str, data: st.DataObject) -> None:
+def test_a_formatted_value_is_parsed_to_the_same_value(key: str, data: st.DataObject) -> None:
     option = OPTIONS[key]
     value = data.draw(values(option))
     assert option.parse(option.format(value)) == value
@@ -186,11 +188,11 @@ def test_every_default_is_in_its_own_range(key: str) -> None:
 
 
 @pytest.mark.parametrize("key", [key for key, option in OPTIONS.items() if "none" in option.help])
-def test_none_is_taken_where_the_help_says_so(key: str) -> None:
+def test_options_whose_help_names_none_accept_none(key: str) -> None:
     assert OPTIONS[key].parse("none") is None
 
 
 @pytest.mark.parametrize("key", ["timeout", "retain_dead"])
-def test_none_means_without(key: str) -> None:
+def test_the_text_none_is_parsed_as_no_value(key: str) -> None:
     assert OPTIONS[key].parse("None") is None
     assert OPTIONS[key].format(None) == "none"

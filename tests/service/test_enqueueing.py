@@ -1,4 +1,4 @@
-"""Adding jobs: behind which parents, in which batch, and what happens meanwhile."""
+"""Adding jobs: with parents, in batches, and while other processes change the parents."""
 
 from datetime import timedelta
 from typing import Any
@@ -48,35 +48,35 @@ class TestParents:
             ("failed", "failed", "blocked"),
         ],
     )
-    def test_a_job_starts_waits_or_ends_as_its_parent_stands(
+    def test_the_state_of_the_parent_decides_the_first_state_of_a_child(
         self, store: MemoryStore, parent: State, on: Want, state: State
     ) -> None:
         put(store, "p", state=parent)
         assert enqueued(store, waiting("c", Parent("p", on))) == [state]
 
-    def test_all_parents_have_to_end_as_wanted(self, store: MemoryStore) -> None:
+    def test_a_child_waits_until_all_parents_ended_as_wanted(self, store: MemoryStore) -> None:
         put(store, "p", state="completed")
         put(store, "q")
         assert enqueued(store, waiting("c", "p", "q")) == ["blocked"]
         assert get(store, "c").waiting_for == ("q",)
 
-    def test_one_parent_in_vain_is_enough_though_others_still_run(self, store: MemoryStore) -> None:
+    def test_one_failed_parent_cancels_a_child_while_other_parents_run(self, store: MemoryStore) -> None:
         put(store, "p", state="dead")
         put(store, "q")
         enqueued(store, waiting("c", "q", "p"))
         assert get(store, "c").state == "cancelled"
         assert get(store, "c").last_error == "parent p ended as dead"
 
-    def test_after_failure_hold_keeps_the_child_for_a_person(self, store: MemoryStore) -> None:
+    def test_with_after_failure_hold_a_failed_parent_holds_the_child(self, store: MemoryStore) -> None:
         put(store, "p", state="dead")
         assert enqueued(store, waiting("c", "p", after_failure="hold")) == ["held"]
 
-    def test_an_unknown_parent_is_refused_and_nothing_is_added(self, store: MemoryStore) -> None:
+    def test_an_unknown_parent_is_refused_and_no_job_is_added(self, store: MemoryStore) -> None:
         with pytest.raises(NotFound, match="no job nobody to wait for"):
             enqueueing.enqueue(store, [new_job("a"), waiting("c", "nobody")])
         assert not store.get(["a", "c"])
 
-    def test_a_circle_is_refused_with_its_chain_and_nothing_is_added(self, store: MemoryStore) -> None:
+    def test_a_cycle_is_refused_with_its_chain_and_no_job_is_added(self, store: MemoryStore) -> None:
         with pytest.raises(
             InvalidInput, match=r"wait for each other: (a → b → c → a|b → c → a → b|c → a → b → c)"
         ):
@@ -88,14 +88,14 @@ class TestParents:
             enqueueing.enqueue(store, [waiting("a", "a")])
 
     @pytest.mark.parametrize("order", ["pc", "cp"])
-    def test_parent_and_child_may_come_in_one_batch_in_any_order(
+    def test_one_batch_may_contain_parent_and_child_in_any_order(
         self, store: MemoryStore, order: str
     ) -> None:
         jobs = {"p": new_job("p"), "c": waiting("c", "p")}
         enqueueing.enqueue(store, [jobs[id] for id in order])
         assert (get(store, "p").state, get(store, "c").state) == ("pending", "blocked")
 
-    def test_a_parent_may_be_named_with_two_wishes(self, store: MemoryStore) -> None:
+    def test_a_child_may_name_a_parent_twice_with_different_conditions(self, store: MemoryStore) -> None:
         put(store, "p")
         assert enqueued(store, waiting("c", "p", Parent("p", "any"))) == ["blocked"]
         take(store, "p")
@@ -111,8 +111,8 @@ class TestParents:
         assert released.job.state == "blocked"
 
 
-class TestMeanwhile:
-    def test_a_parent_that_ends_between_look_and_add_lets_go_of_its_child(
+class TestConcurrentParent:
+    def test_a_parent_that_ends_between_read_and_add_unblocks_its_child(
         self, store: MemoryStore, overtaken: Overtaken
     ) -> None:
         put(store, "p", state="processing")
@@ -120,7 +120,7 @@ class TestMeanwhile:
         [added] = enqueueing.enqueue(overtaken, [waiting("c", "p")])
         assert (added.existing, added.job.state) == (False, "pending")
 
-    def test_a_parent_that_fails_between_look_and_add_cancels_its_child(
+    def test_a_parent_that_fails_between_read_and_add_cancels_its_child(
         self, store: MemoryStore, overtaken: Overtaken
     ) -> None:
         put(store, "p", state="processing", max_retries=0)
@@ -128,15 +128,15 @@ class TestMeanwhile:
         [added] = enqueueing.enqueue(overtaken, [waiting("c", "p")])
         assert added.job.state == "cancelled"
 
-    def test_a_child_that_is_cancelled_at_once_cancels_the_child_behind_it(self, store: MemoryStore) -> None:
+    def test_a_child_that_is_cancelled_at_once_cancels_its_own_child(self, store: MemoryStore) -> None:
         put(store, "p", state="dead")
         enqueueing.enqueue(store, [waiting("c", "p"), waiting("g", "c")])
         maintenance.unblock_children(store, ["c"])
         assert (get(store, "c").state, get(store, "g").state) == ("cancelled", "cancelled")
 
 
-class TestAgain:
-    def test_repeating_an_enqueue_finds_the_job_whatever_became_of_it(self, store: MemoryStore) -> None:
+class TestRepeatedEnqueue:
+    def test_repeating_an_enqueue_finds_the_job_in_any_state(self, store: MemoryStore) -> None:
         job = new_job("a", content="x")
         enqueueing.enqueue(store, [job])
         commands.cancel(store, ["a"], by="me")
@@ -149,14 +149,14 @@ class TestAgain:
         [again] = enqueueing.enqueue(store, [new_job("a", content="y")])
         assert isinstance(again.refused, Conflict)
 
-    def test_a_taken_unique_key_names_the_job_that_holds_it(self, store: MemoryStore) -> None:
+    def test_the_error_for_a_taken_unique_key_names_its_job(self, store: MemoryStore) -> None:
         enqueueing.enqueue(store, [new_job("a", unique_key="k")])
         [again] = enqueueing.enqueue(store, [new_job("b", unique_key="k")])
         refused = again.refused
         assert refused
         assert refused.message == "unique key 'k' is taken by job a (pending)"
 
-    def test_and_by_its_number_where_we_made_the_id(self, store: MemoryStore) -> None:
+    def test_the_error_for_a_taken_key_names_a_generated_id_by_number(self, store: MemoryStore) -> None:
         enqueueing.enqueue(store, [new_job("0" * 26, unique_key="k")])
         [again] = enqueueing.enqueue(store, [new_job("b", unique_key="k")])
         assert str(again.refused).startswith("unique key 'k' is taken by job 1 (pending)")
@@ -167,18 +167,18 @@ class TestEnqueuer:
     def enqueuer(self) -> Enqueuer:
         return Enqueuer(Defaults(settings_of(), "/here"), NOW)
 
-    def test_ids_of_one_batch_follow_one_another(self, enqueuer: Enqueuer) -> None:
+    def test_ids_of_one_batch_are_unique_and_ascending(self, enqueuer: Enqueuer) -> None:
         ids = [enqueuer.next_id() for _ in range(1000)]
         assert ids == sorted(set(ids))
         assert {len(id) for id in ids} == {26}
 
-    def test_the_queue_is_the_one_asked_for_then_the_enqueuers_own(self) -> None:
+    def test_the_queue_of_the_request_wins_over_the_queue_of_the_enqueuer(self) -> None:
         enqueuer = Enqueuer(Defaults(settings_of(), None), NOW, queue="mail")
         assert enqueuer.job(JobRequest(command="x")).queue == "mail"
         assert enqueuer.job(JobRequest(command="x", queue="web")).queue == "web"
 
     @pytest.mark.parametrize("common", [{}, {"queue": "q", "tags": ["t"], "after": ["p"], "env": {"A": "1"}}])
-    def test_jobs_that_share_what_was_worked_out_once_are_as_if_alone(
+    def test_a_cached_spec_gives_the_same_job_as_a_spec_built_alone(
         self, enqueuer: Enqueuer, common: dict[str, Any]
     ) -> None:
         own: tuple[dict[str, Any], ...] = (
@@ -193,9 +193,7 @@ class TestEnqueuer:
         together = [enqueuer.job(request) for request in asked]
         assert [replace(job, id="same") for job in together] == [replace(job, id="same") for job in alone]
 
-    def test_a_bad_one_is_refused_among_others_that_share_everything_with_it(
-        self, enqueuer: Enqueuer
-    ) -> None:
+    def test_an_invalid_request_is_refused_although_its_spec_is_cached(self, enqueuer: Enqueuer) -> None:
         enqueuer.job(JobRequest(command="a"))
         for bad in (
             JobRequest(command=" "),
@@ -210,7 +208,7 @@ class TestEnqueuer:
         assert enqueuer.job(JobRequest(command="x", delay="90s")).run_at == NOW + timedelta(seconds=90)
 
 
-def test_a_thousand_children_of_one_parent_are_let_go_together(store: MemoryStore) -> None:
+def test_a_thousand_children_of_one_parent_are_unblocked_together(store: MemoryStore) -> None:
     put(store, "p", state="processing")
     enqueueing.enqueue(store, [waiting(f"c{n}", "p") for n in range(1000)])
     end(store, "p")
@@ -218,7 +216,7 @@ def test_a_thousand_children_of_one_parent_are_let_go_together(store: MemoryStor
     assert store.counts(Filter()).states() == {"completed": 1, "pending": 1000}
 
 
-def test_a_child_of_a_child_waits_for_its_own_parent_only(store: MemoryStore) -> None:
+def test_a_grandchild_waits_for_its_own_parent_only(store: MemoryStore) -> None:
     put(store, "p", state="processing")
     child(store, "c", "p")
     child(store, "g", "c")

@@ -478,7 +478,7 @@ def test_each_situation_is_explained(scene: Scene, setting: Setting, why: list[s
     assert found.next == then
 
 
-def test_very_many_stand_before_it(scene: Scene) -> None:
+def test_more_than_a_thousand_jobs_ahead_are_not_counted_exactly(scene: Scene) -> None:
     scene.heartbeat()
     for n in range(1001):
         scene.put(f"b{n}")
@@ -486,7 +486,7 @@ def test_very_many_stand_before_it(scene: Scene) -> None:
     assert found.next == ["more than 1000 jobs come before it in queue default"]
 
 
-def test_slot_and_process_are_named_once_they_are_noted(scene: Scene) -> None:
+def test_slot_and_process_are_named_once_they_are_stored(scene: Scene) -> None:
     running()(scene)
     job = get(scene.store, "a")
     change(scene.store, lifecycle.note_start(job, slot=3, pid=4711, started_at=NOW, now=NOW))
@@ -494,8 +494,8 @@ def test_slot_and_process_are_named_once_they_are_noted(scene: Scene) -> None:
     assert why == f"worker w1 on h runs attempt 1 in slot 3, pid 4711; its lease lasts until {LEASE_UNTIL}"
 
 
-def test_the_failed_ones_above_are_retried_with_it_in_order(scene: Scene) -> None:
-    """The hint is what a person pastes: afterwards nothing stands in the way any more."""
+def test_the_hint_retries_all_failed_parents_in_order(scene: Scene) -> None:
+    """The test runs the suggested command: afterwards nothing prevents the job from running."""
     scene.put("p", state="processing", max_retries=0)
     child(scene.store, "t", "p")
     scene.child("t")
@@ -507,7 +507,7 @@ def test_the_failed_ones_above_are_retried_with_it_in_order(scene: Scene) -> Non
     assert [get(scene.store, id).state for id in "pta"] == ["pending", "blocked", "blocked"]
 
 
-def test_a_dead_job_under_a_parent_that_failed_since_is_retried_with_it(scene: Scene) -> None:
+def test_the_hint_for_a_dead_job_also_retries_its_failed_parent(scene: Scene) -> None:
     scene.put("p", max_retries=0)
     scene.child("p", max_retries=0)
     scene.ends("p")
@@ -520,13 +520,13 @@ def test_a_dead_job_under_a_parent_that_failed_since_is_retried_with_it(scene: S
     assert [each.state for each in commands.retry(scene.store, ["p", "a"])] == ["pending", "blocked"]
 
 
-def test_a_job_with_a_made_id_is_called_by_its_number(scene: Scene) -> None:
+def test_a_job_with_a_generated_id_is_named_by_its_number(scene: Scene) -> None:
     made = "1a203ec0eac75bd6aaf9f973ee"
     job = scene.put(made, state="held")
     assert explain(scene.store, scene.settings, job).next == ["to let it start: queuectl release 1"]
 
 
-def test_a_lost_worker_is_addressed_so_that_it_is_meant(scene: Scene) -> None:
+def test_the_hint_names_a_lost_worker_without_ambiguity(scene: Scene) -> None:
     silent(40)(scene)
     scene.heartbeat("w1", id="other", host="beta")
     assert (
@@ -542,6 +542,6 @@ def hints() -> Iterator[str]:
                 yield sentence.partition(": ")[2]
 
 
-def test_a_hint_stands_at_the_end_of_its_sentence() -> None:
+def test_every_hint_ends_with_a_queuectl_command() -> None:
     assert len(list(hints())) > 30
     assert all(hint.startswith("queuectl ") for hint in hints())

@@ -69,7 +69,9 @@ def test_a_reader_continues_with_the_retries_that_it_missed(queue: LocalQueue, a
     assert [part.attempt for part in parts if isinstance(part, Begin)] == [2, 3]
 
 
-def test_without_a_position_the_newest_attempt_is_the_first(queue: LocalQueue, actor: Actor, id: str) -> None:
+def test_without_a_position_reading_starts_at_the_newest_attempt(
+    queue: LocalQueue, actor: Actor, id: str
+) -> None:
     for text in (b"first", b"second"):
         actor.take(id)
         actor.prints(id, text)
@@ -77,7 +79,9 @@ def test_without_a_position_the_newest_attempt_is_the_first(queue: LocalQueue, a
     assert data(so_far(queue)) == b"second"
 
 
-def test_one_attempt_ends_while_its_job_goes_on(queue: LocalQueue, actor: Actor, id: str) -> None:
+def test_the_output_of_one_attempt_ends_although_its_job_is_retried(
+    queue: LocalQueue, actor: Actor, id: str
+) -> None:
     actor.take(id)
     actor.prints(id, b"first")
     actor.ends(id, exit_code=1)
@@ -107,14 +111,14 @@ def test_many_small_chunks_are_read_in_few_calls(queue: LocalQueue, actor: Actor
 
 
 class TestShapes:
-    def test_an_output_can_be_read_again(self, queue: LocalQueue, actor: Actor, id: str) -> None:
+    def test_an_output_can_be_decoded_from_its_json(self, queue: LocalQueue, actor: Actor, id: str) -> None:
         actor.take(id)
         actor.prints(id, b"text")
         actor.prints(id, b"\xff\xfe", skip=3)
         found = queue.output(id)
         assert shapes.output_of(shapes.output(found), found.job) == found
 
-    def test_parts_can_be_read_again(self, queue: LocalQueue, actor: Actor, id: str) -> None:
+    def test_parts_can_be_decoded_from_their_json(self, queue: LocalQueue, actor: Actor, id: str) -> None:
         actor.take(id)
         actor.prints(id, b"text", b"\xff")
         begin, *chunks = so_far(queue)
@@ -124,7 +128,9 @@ class TestShapes:
             assert isinstance(chunk, Chunk)
             assert shapes.chunk_of(shapes.chunk(chunk), id, "a-1") == chunk
 
-    def test_the_end_has_the_result_of_the_attempt(self, queue: LocalQueue, actor: Actor, id: str) -> None:
+    def test_the_end_contains_the_result_of_the_attempt(
+        self, queue: LocalQueue, actor: Actor, id: str
+    ) -> None:
         actor.runs(id, b"x", exit_code=3)
         assert shapes.end(queue.show(id), "a-1") == {
             "state": "failed", "outcome": "exited", "exit_code": 3, "signal": None
@@ -132,7 +138,7 @@ class TestShapes:
         assert shapes.end(None, "a-1") == {"state": None, "outcome": None, "exit_code": None, "signal": None}
 
 
-def test_a_range_of_an_output_counts_what_is_not_kept() -> None:
+def test_a_range_of_an_output_counts_the_omitted_bytes() -> None:
     pieces = [Piece(STDOUT, b"abc"), Piece(0, omitted=5), Piece(STDERR, b"xyz")]
     assert between(pieces, 0, 11) == pieces
     assert between(pieces, 1, 9) == [Piece(STDOUT, b"bc"), Piece(0, omitted=5), Piece(STDERR, b"x")]

@@ -1,4 +1,4 @@
-"""What every worker does beside running commands: recover, unblock, purge. Each step may be done by several at once."""
+"""Maintenance that every worker does: recover, unblock, purge. Several workers may do each step at once."""
 
 from datetime import timedelta
 
@@ -16,12 +16,14 @@ from service.scenes import child, end, get, put, take
 
 
 class TestRecoverExpired:
-    def test_a_lease_that_lasts_is_left_alone(self, store: MemoryStore, clock: SteppedClock) -> None:
+    def test_a_claim_with_a_valid_lease_is_not_recovered(
+        self, store: MemoryStore, clock: SteppedClock
+    ) -> None:
         put(store, "a", state="processing")
         clock.step(seconds=LEASE.total_seconds() - 1)
         assert maintenance.recover_expired(store) == []
 
-    def test_a_lapsed_claim_is_lost_and_goes_back_to_its_place(
+    def test_a_job_with_an_expired_lease_is_lost_and_keeps_its_position(
         self, store: MemoryStore, clock: SteppedClock
     ) -> None:
         before = put(store, "a")
@@ -33,7 +35,7 @@ class TestRecoverExpired:
         assert job.last_error == "lost: its worker was silent for longer than the lease"
         assert job.history[-1].outcome == "lost"
 
-    def test_after_max_losses_it_is_a_crash_loop(self, store: MemoryStore, clock: SteppedClock) -> None:
+    def test_a_job_is_dead_after_more_than_max_losses(self, store: MemoryStore, clock: SteppedClock) -> None:
         put(store, "a", max_losses=2)
         states = []
         for _ in range(3):
@@ -43,7 +45,7 @@ class TestRecoverExpired:
         assert states == ["pending", "pending", "dead"]
         assert (get(store, "a").last_error or "").startswith("crash loop: lost 3 times")
 
-    def test_a_crash_loop_lets_go_of_the_children(self, store: MemoryStore, clock: SteppedClock) -> None:
+    def test_a_crash_loop_cancels_the_children(self, store: MemoryStore, clock: SteppedClock) -> None:
         put(store, "p", max_losses=0)
         child(store, "c", "p")
         take(store, "p")
@@ -51,15 +53,13 @@ class TestRecoverExpired:
         maintenance.recover_expired(store)
         assert get(store, "c").state == "cancelled"
 
-    def test_a_cancel_that_was_asked_for_is_done_by_the_recovery(
-        self, store: MemoryStore, clock: SteppedClock
-    ) -> None:
+    def test_the_recovery_completes_a_requested_cancel(self, store: MemoryStore, clock: SteppedClock) -> None:
         put(store, "a", state="processing")
         commands.cancel(store, ["a"], by="me")
         clock.step(seconds=LEASE.total_seconds())
         assert [job.state for job in maintenance.recover_expired(store)] == ["cancelled"]
 
-    def test_whoever_was_faster_keeps_the_job(
+    def test_a_job_that_ends_before_the_recovery_is_not_recovered(
         self, store: MemoryStore, overtaken: Overtaken, clock: SteppedClock
     ) -> None:
         put(store, "a", state="processing")
@@ -68,7 +68,7 @@ class TestRecoverExpired:
         assert maintenance.recover_expired(overtaken) == []
         assert get(store, "a").state == "completed"
 
-    def test_spared_claims_do_not_keep_it_from_those_behind_them(
+    def test_expired_claims_behind_spared_claims_are_recovered(
         self, store: MemoryStore, clock: SteppedClock, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(maintenance, "STEP", 2)
@@ -80,7 +80,7 @@ class TestRecoverExpired:
         steps = [maintenance.recover_expired(store, lambda job: job.id not in behind) for _ in range(3)]
         assert [[job.id for job in step] for step in steps] == [["a8", "a9"], ["a10"], []]
 
-    def test_it_looks_no_further_than_it_has_time_for(
+    def test_one_recovery_reads_a_bounded_number_of_claims(
         self, store: MemoryStore, clock: SteppedClock, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(maintenance, "STEP", 2)
@@ -101,7 +101,7 @@ class TestRecoverWorker:
             take(store, id, worker=worker)
         return {id: get(store, id).attempt_id or "" for id in ("begun", "unbegun", "other")}
 
-    def test_what_never_started_is_given_back_uncounted(
+    def test_a_claim_that_never_started_is_given_back_uncounted(
         self, store: MemoryStore, attempts: dict[str, str]
     ) -> None:
         maintenance.recover_worker(store, "dead", frozenset((attempts["begun"],)), "killed")
@@ -111,28 +111,30 @@ class TestRecoverWorker:
         assert unbegun.history == ()
 
     @pytest.mark.usefixtures("attempts")
-    def test_without_its_record_all_count_as_begun(self, store: MemoryStore) -> None:
+    def test_without_a_slot_file_all_claims_count_as_started(self, store: MemoryStore) -> None:
         maintenance.recover_worker(store, "dead", None, "killed")
         assert [get(store, id).losses for id in ("begun", "unbegun")] == [1, 1]
 
     @pytest.mark.usefixtures("attempts")
-    def test_an_empty_record_gives_everything_back(self, store: MemoryStore) -> None:
+    def test_an_empty_slot_file_gives_all_claims_back(self, store: MemoryStore) -> None:
         maintenance.recover_worker(store, "dead", frozenset(), "killed")
         assert [get(store, id).losses for id in ("begun", "unbegun")] == [0, 0]
 
     @pytest.mark.usefixtures("attempts")
-    def test_other_workers_keep_theirs(self, store: MemoryStore) -> None:
+    def test_claims_of_other_workers_are_not_recovered(self, store: MemoryStore) -> None:
         recovered = maintenance.recover_worker(store, "dead", None, "killed")
         assert {job.id for job in recovered} == {"begun", "unbegun"}
         assert get(store, "other").state == "processing"
 
-    def test_more_than_one_step_holds(self, store: MemoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_more_claims_than_one_step_holds_are_recovered(
+        self, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         monkeypatch.setattr(maintenance, "STEP", 3)
         for n in range(10):
             put(store, f"a{n}", state="processing")
         assert len(maintenance.recover_worker(store, "w1", None, "killed")) == 10
 
-    def test_a_retry_that_never_started_waits_for_its_retry_again(self, store: MemoryStore) -> None:
+    def test_a_retry_that_never_started_returns_to_the_state_failed(self, store: MemoryStore) -> None:
         put(store, "a", state="failed")
         take(store, "a")
         maintenance.recover_worker(store, "w1", frozenset(), "killed")
@@ -140,7 +142,7 @@ class TestRecoverWorker:
 
 
 class TestSweep:
-    def test_it_finds_children_that_nobody_told(self, store: MemoryStore) -> None:
+    def test_the_sweep_unblocks_children_whose_parent_has_ended(self, store: MemoryStore) -> None:
         put(store, "p", state="processing")
         child(store, "c", "p")
         end(store, "p")
@@ -148,7 +150,7 @@ class TestSweep:
         assert maintenance.sweep_blocked(store, None) is None
         assert get(store, "c").state == "pending"
 
-    def test_whoever_ends_by_it_lets_go_of_its_own_children(self, store: MemoryStore) -> None:
+    def test_a_child_that_the_sweep_cancels_cancels_its_own_children(self, store: MemoryStore) -> None:
         put(store, "p", state="processing", max_retries=0)
         child(store, "c", "p")
         child(store, "g", "c")
@@ -156,7 +158,7 @@ class TestSweep:
         maintenance.sweep_blocked(store, None)
         assert get(store, "g").state == "cancelled"
 
-    def test_it_goes_page_by_page_until_all_are_seen(
+    def test_the_sweep_reads_all_blocked_jobs_page_by_page(
         self, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(maintenance, "STEP", 2)
@@ -170,7 +172,7 @@ class TestSweep:
         assert pages == 3
         assert store.counts(Filter(states=frozenset(("blocked",)))).total() == 0
 
-    def test_it_leaves_alone_what_still_waits(self, store: MemoryStore) -> None:
+    def test_the_sweep_does_not_change_children_that_still_wait(self, store: MemoryStore) -> None:
         put(store, "p")
         before = child(store, "c", "p")
         maintenance.sweep_blocked(store, None)
@@ -188,26 +190,26 @@ class TestPurgeExpired:
         return set(store.get(["completed", "cancelled", "dead"]))
 
     @pytest.mark.usefixtures("ended")
-    def test_nothing_goes_before_its_time(self, store: MemoryStore) -> None:
+    def test_no_job_is_purged_before_its_retention_ends(self, store: MemoryStore) -> None:
         assert maintenance.purge_expired(store, settings_of(retain_completed="2d")) == 0
 
     @pytest.mark.usefixtures("ended")
-    def test_completed_and_cancelled_go_by_the_one_setting(self, store: MemoryStore) -> None:
+    def test_retain_completed_applies_to_completed_and_cancelled_jobs(self, store: MemoryStore) -> None:
         assert maintenance.purge_expired(store, settings_of(retain_completed="1h")) == 2
         assert self.left(store) == {"dead"}
 
     @pytest.mark.usefixtures("ended")
-    def test_dead_ones_go_by_the_other(self, store: MemoryStore) -> None:
+    def test_retain_dead_applies_to_dead_jobs(self, store: MemoryStore) -> None:
         assert maintenance.purge_expired(store, settings_of(retain_dead="1h")) == 1
         assert self.left(store) == {"completed", "cancelled"}
 
     @pytest.mark.usefixtures("ended")
-    def test_the_default_keeps_the_dead_for_ever(self, store: MemoryStore, clock: SteppedClock) -> None:
+    def test_by_default_dead_jobs_are_never_purged(self, store: MemoryStore, clock: SteppedClock) -> None:
         clock.step(days=10_000)
         maintenance.purge_expired(store, settings_of())
         assert self.left(store) == {"dead"}
 
-    def test_a_parent_stays_until_its_children_have_been_told(
+    def test_a_parent_is_purged_only_after_its_children_are_unblocked(
         self, store: MemoryStore, clock: SteppedClock
     ) -> None:
         put(store, "p", state="processing")
@@ -220,7 +222,7 @@ class TestPurgeExpired:
         clock.step(seconds=2)
         assert maintenance.purge_expired(store, settings_of(retain_completed="0s")) == 1
 
-    def test_it_takes_small_steps(
+    def test_a_purge_deletes_in_small_steps(
         self, store: MemoryStore, clock: SteppedClock, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(maintenance, "STEP", 2)
@@ -229,19 +231,19 @@ class TestPurgeExpired:
         clock.step(days=8)
         assert [maintenance.purge_expired(store, settings_of()) for _ in range(4)] == [2, 2, 1, 0]
 
-    def test_the_living_are_never_purged(self, store: MemoryStore, clock: SteppedClock) -> None:
+    def test_unfinished_jobs_are_never_purged(self, store: MemoryStore, clock: SteppedClock) -> None:
         put(store, "a")
         clock.step(days=365)
         maintenance.purge_expired(store, settings_of(retain_completed="0s", retain_dead="0s"))
         assert get(store, "a")
 
 
-def test_unblocking_what_does_not_wait_is_nothing(store: MemoryStore) -> None:
+def test_unblocking_a_job_that_does_not_wait_changes_nothing(store: MemoryStore) -> None:
     put(store, "a")
     assert maintenance.unblock(store, ["a", "nobody"]) == []
 
 
-def test_children_of_many_parents_are_let_go_in_batches(store: MemoryStore) -> None:
+def test_children_of_many_parents_are_unblocked_in_batches(store: MemoryStore) -> None:
     parents = [f"p{n}" for n in range(600)]
     store.add([new_job(id) for id in parents])
     for n, id in enumerate(parents):
@@ -252,7 +254,9 @@ def test_children_of_many_parents_are_let_go_in_batches(store: MemoryStore) -> N
     assert store.counts(Filter()).states() == {"completed": 600, "pending": 600}
 
 
-def test_a_lapsed_lease_is_judged_by_the_stores_clock(store: MemoryStore, clock: SteppedClock) -> None:
+def test_the_clock_of_the_store_decides_whether_a_lease_is_expired(
+    store: MemoryStore, clock: SteppedClock
+) -> None:
     put(store, "a", state="processing")
     clock.step(seconds=LEASE.total_seconds())
     lease = get(store, "a").lease
@@ -262,26 +266,26 @@ def test_a_lapsed_lease_is_judged_by_the_stores_clock(store: MemoryStore, clock:
     assert len(maintenance.recover_expired(store)) == 1
 
 
-def test_a_child_whose_parent_is_gone_is_not_left_blocked(store: MemoryStore) -> None:
+def test_a_child_whose_parent_was_deleted_is_cancelled(store: MemoryStore) -> None:
     put(store, "child", state="blocked", after=(Parent("vanished"),))
     maintenance.sweep_blocked(store, None)
     child = get(store, "child")
     assert (child.state, child.last_error) == ("cancelled", "parent vanished was deleted")
 
 
-def test_a_try_to_write_leaves_nothing(store: MemoryStore) -> None:
+def test_a_test_write_leaves_no_entry(store: MemoryStore) -> None:
     maintenance.try_write(store)
     maintenance.try_write(store)
     assert store.read_table("schedules") == {}
 
 
-def test_a_try_to_write_that_was_broken_off_is_no_hindrance(store: MemoryStore) -> None:
+def test_an_interrupted_test_write_does_not_prevent_the_next_one(store: MemoryStore) -> None:
     store.compare_and_swap("schedules", maintenance.PROBE, {"text": "left behind"}, 0)
     maintenance.try_write(store)
     assert store.read_table("schedules") == {}
 
 
-def test_a_try_to_write_says_what_the_store_says(overtaken: Overtaken) -> None:
+def test_a_test_write_raises_the_error_of_the_store(overtaken: Overtaken) -> None:
     def refuse(*_: object) -> bool:
         raise StoreUnavailable("the disk is full")
 

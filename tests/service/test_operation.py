@@ -1,4 +1,4 @@
-"""Acts on many jobs: in steps, over names or a filter, stopped between two steps."""
+"""Operations change many jobs in steps, by names or by a filter, and can be stopped between two steps."""
 
 from contextlib import closing
 
@@ -41,7 +41,7 @@ def test_a_name_that_is_given_twice_counts_once(store: MemoryStore, queue: Local
 
 
 @pytest.mark.usefixtures("small_steps")
-def test_a_filter_is_worked_off_in_steps_that_can_be_stopped_between(
+def test_an_operation_by_filter_can_be_stopped_between_two_steps(
     store: MemoryStore, queue: LocalQueue
 ) -> None:
     for n in range(5):
@@ -57,7 +57,7 @@ def test_a_filter_is_worked_off_in_steps_that_can_be_stopped_between(
 
 
 @pytest.mark.usefixtures("small_steps")
-def test_no_call_of_the_store_reads_or_saves_more_than_one_step(
+def test_no_call_reads_or_saves_more_jobs_than_one_step(
     store: MemoryStore, overtaken: Overtaken, queue: LocalQueue
 ) -> None:
     sizes: list[int] = []
@@ -70,7 +70,7 @@ def test_no_call_of_the_store_reads_or_saves_more_than_one_step(
     assert sizes == [2, 2, 1]
 
 
-def test_a_cancel_by_filter_leaves_ended_jobs_out(store: MemoryStore, queue: LocalQueue) -> None:
+def test_a_cancel_by_filter_ignores_ended_jobs(store: MemoryStore, queue: LocalQueue) -> None:
     for state in ("pending", "completed", "held", "dead"):
         put(store, state, state=state)
     changes = [change for step in queue.cancel(Filter()) for change in step]
@@ -79,7 +79,7 @@ def test_a_cancel_by_filter_leaves_ended_jobs_out(store: MemoryStore, queue: Loc
         queue.cancel(Filter(states=frozenset(("completed", "dead"))))
 
 
-def test_all_ids_that_match_come_page_by_page(store: MemoryStore, queue: LocalQueue) -> None:
+def test_all_matching_ids_are_returned_page_by_page(store: MemoryStore, queue: LocalQueue) -> None:
     for n in range(1005):
         put(store, f"a{n}")
     assert len(set(queue.ids(Filter()))) == 1005

@@ -1,4 +1,4 @@
-"""Looking: which job is meant, which attempt, how it stands, and waiting for an end."""
+"""Queries: which job and attempt a reference names, the status, and waiting for an end."""
 
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -21,7 +21,7 @@ from service.scenes import change, child, end, get, heartbeat, lose, put, take
 
 
 class TestResolve:
-    def test_an_id_a_number_a_prefix_and_the_last(self, store: MemoryStore) -> None:
+    def test_a_job_is_found_by_id_number_prefix_or_as_the_last(self, store: MemoryStore) -> None:
         put(store, "alpha")
         put(store, "beta")
         made = put(store, make_id(NOW, 7)).id
@@ -32,17 +32,13 @@ class TestResolve:
             put(store, id)
         assert references.resolve(store, ["job"]) == ["job"]
 
-    def test_a_plain_number_is_a_number_and_an_old_id_only_where_no_job_has_it(
-        self, store: MemoryStore
-    ) -> None:
+    def test_a_number_names_an_id_only_if_no_job_has_this_number(self, store: MemoryStore) -> None:
         for id in ("a", "1", "7"):
             put(store, id)
         assert references.resolve(store, ["1", "2", "7"]) == ["a", "1", "7"]
 
     @pytest.mark.parametrize("gone", ["job-1", "job-", "7", "01"])
-    def test_the_beginning_of_an_id_that_a_person_gave_is_a_hint_and_no_job(
-        self, store: MemoryStore, gone: str
-    ) -> None:
+    def test_a_prefix_of_a_given_id_is_not_found_but_suggested(self, store: MemoryStore, gone: str) -> None:
         for id in ("job-17", "77x", "01-nightly"):
             put(store, id)
         with pytest.raises(NotFound) as caught:
@@ -50,12 +46,12 @@ class TestResolve:
         near = {"7": "77x", "01": "01-nightly"}.get(gone, "job-17")
         assert caught.value.hint == f"did you mean {near}?"
 
-    def test_a_prefix_of_an_id_that_we_made_means_it_beside_given_ones(self, store: MemoryStore) -> None:
+    def test_a_prefix_of_a_generated_id_wins_over_a_given_id(self, store: MemoryStore) -> None:
         made = put(store, make_id(NOW, 7)).id
         put(store, f"{made[:9]}-copy")
         assert references.resolve(store, [made[:9]]) == [made]
 
-    def test_nobody_is_shown_to_wait_for_a_parent_that_has_ended_as_wanted(self, store: MemoryStore) -> None:
+    def test_a_parent_that_ended_as_wanted_is_not_shown_as_waited_for(self, store: MemoryStore) -> None:
         for id in ("p", "q"):
             put(store, id, state="processing")
         child(store, "c", "p", "q", hold=True)
@@ -63,7 +59,7 @@ class TestResolve:
         assert get(store, "c").waiting_for == ("p", "q")
         assert references.show(store, "c").waiting_for == ("q",)
 
-    def test_whoever_only_looks_may_be_generous(self, store: MemoryStore) -> None:
+    def test_reading_a_job_accepts_a_prefix_of_a_given_id(self, store: MemoryStore) -> None:
         put(store, "job-17")
         assert references.show(store, "job-1").id == "job-17"
 
@@ -72,7 +68,7 @@ class TestResolve:
         put(store, "other")
         assert references.resolve(store, ["2"]) == ["other"]
 
-    def test_a_prefix_of_several_is_refused(self, store: MemoryStore) -> None:
+    def test_a_prefix_of_several_ids_is_refused(self, store: MemoryStore) -> None:
         for n in (1, 2):
             put(store, make_id(NOW, n))
         put(store, "job-a")
@@ -81,7 +77,7 @@ class TestResolve:
             with pytest.raises(InvalidInput, match=f"'{prefix}' begins several ids"):
                 references.resolve(store, [prefix], generous=generous)
 
-    def test_parents_are_named_like_jobs_everywhere(self, store: MemoryStore) -> None:
+    def test_parents_are_referenced_in_the_same_ways_as_jobs(self, store: MemoryStore) -> None:
         put(store, "build")
         made = put(store, make_id(NOW, 7)).id
         wishes = ["1", "@last:any", f"{made[:12]}:failed", "build:any", "of-the-same-file"]
@@ -93,12 +89,12 @@ class TestResolve:
                 references.parents(store, [nobody])
 
     @pytest.mark.parametrize("nothing", ["", "nobody", "17", "@first", "1" * 40, "-1"])
-    def test_what_means_no_job_is_not_found(self, store: MemoryStore, nothing: str) -> None:
+    def test_a_reference_to_no_job_is_not_found(self, store: MemoryStore, nothing: str) -> None:
         put(store, "a")
         with pytest.raises(NotFound):
             references.resolve(store, [nothing])
 
-    def test_the_last_is_the_newest_whatever_changed_since(
+    def test_the_last_job_is_the_newest_job_not_the_last_changed_one(
         self, store: MemoryStore, clock: SteppedClock
     ) -> None:
         put(store, "old")
@@ -107,32 +103,32 @@ class TestResolve:
         commands.hold(store, ["old"])
         assert references.resolve(store, ["@last"]) == ["new"]
 
-    def test_there_is_no_last_before_the_first(self, store: MemoryStore) -> None:
+    def test_the_last_job_does_not_exist_in_an_empty_store(self, store: MemoryStore) -> None:
         with pytest.raises(NotFound, match="no job yet"):
             references.resolve(store, ["@last"])
 
 
 class TestAttemptOf:
-    def test_nothing_has_run_yet(self, store: MemoryStore) -> None:
+    def test_a_job_that_has_not_run_has_no_attempt(self, store: MemoryStore) -> None:
         assert queries.attempt_of(put(store, "a"), None) is None
 
-    def test_the_newest_is_the_running_one(self, store: MemoryStore) -> None:
+    def test_the_newest_attempt_is_the_running_attempt(self, store: MemoryStore) -> None:
         put(store, "a", state="failed")
         job = take(store, "a")
         assert queries.attempt_of(job, None) == "a-2"
         assert queries.attempt_of(job, 1) == "a-1"
         assert queries.attempt_of(job, 2) == "a-2"
 
-    def test_the_newest_finished_one_when_none_runs(self, store: MemoryStore) -> None:
+    def test_the_newest_attempt_is_the_last_finished_one_if_none_runs(self, store: MemoryStore) -> None:
         assert queries.attempt_of(put(store, "a", state="dead"), None) == "a-1"
 
-    def test_one_that_is_not_kept_is_not_found_and_the_others_are_named(self, store: MemoryStore) -> None:
+    def test_the_error_for_an_unknown_attempt_lists_the_known_attempts(self, store: MemoryStore) -> None:
         put(store, "a", state="failed")
         with pytest.raises(NotFound, match="no attempt 3") as caught:
             queries.attempt_of(take(store, "a"), 3)
         assert caught.value.hint == "attempts: 1, 2"
 
-    def test_the_finished_attempt_with_an_id(self, store: MemoryStore) -> None:
+    def test_a_finished_attempt_is_found_by_its_id(self, store: MemoryStore) -> None:
         job = put(store, "a", state="failed")
         past = queries.finished_attempt(job, "a-1")
         assert past
@@ -140,7 +136,7 @@ class TestAttemptOf:
         assert queries.finished_attempt(job, "a-2") is None
 
 
-def test_output_comes_whole_however_many_chunks_there_are(store: MemoryStore) -> None:
+def test_the_output_is_complete_for_any_number_of_chunks(store: MemoryStore) -> None:
     put(store, "a", state="processing")
     store.write_output([Chunk("a", "a-1", n, 0, NOW, n - 1, b"x") for n in range(1, 601)])
     assert [chunk.n for chunk in queries.output(store, "a-1")] == list(range(1, 601))
@@ -186,14 +182,14 @@ class TestWaitFor:
         found = waiting.wait_for(overtaken, ids, timeout=timeout, any_one=any_one, monotonic=ticking)
         return {id: job.state for id, job in found.items()}
 
-    def test_what_has_ended_is_not_waited_for(
+    def test_waiting_for_an_ended_job_returns_at_once(
         self, store: MemoryStore, overtaken: Overtaken, ticking: Ticking
     ) -> None:
         put(store, "a", state="dead")
         assert self.wait(overtaken, ticking, "a") == {"a": "dead"}
         assert ticking.waited == []
 
-    def test_it_returns_when_the_last_has_ended(
+    def test_waiting_returns_when_the_last_job_has_ended(
         self, store: MemoryStore, overtaken: Overtaken, ticking: Ticking
     ) -> None:
         put(store, "a", state="processing")
@@ -202,7 +198,7 @@ class TestWaitFor:
         assert self.wait(overtaken, ticking, "a", "b") == {"a": "completed", "b": "completed"}
         assert len(ticking.waited) == 2
 
-    def test_any_one_is_enough_if_asked(
+    def test_waiting_for_any_job_returns_at_the_first_end(
         self, store: MemoryStore, overtaken: Overtaken, ticking: Ticking
     ) -> None:
         put(store, "a", state="processing")
@@ -210,21 +206,23 @@ class TestWaitFor:
         ticking.events = iter((lambda: end(store, "b"),))
         assert self.wait(overtaken, ticking, "a", "b", any_one=True) == {"a": "processing", "b": "completed"}
 
-    def test_the_same_job_twice_is_one_job(
+    def test_a_job_that_is_named_twice_is_waited_for_once(
         self, store: MemoryStore, overtaken: Overtaken, ticking: Ticking
     ) -> None:
         put(store, "a", state="processing")
         ticking.events = iter((lambda: end(store, "a"),))
         assert self.wait(overtaken, ticking, "a", "a", any_one=True) == {"a": "completed"}
 
-    def test_the_time_is_kept_to_the_fraction(
+    def test_the_wait_ends_exactly_at_its_timeout(
         self, store: MemoryStore, overtaken: Overtaken, ticking: Ticking
     ) -> None:
         put(store, "a")
         assert self.wait(overtaken, ticking, "a", seconds=2.5) == {"a": "pending"}
         assert ticking.waited == [1.0, 1.0, 0.5]
 
-    def test_no_time_is_one_look(self, store: MemoryStore, overtaken: Overtaken, ticking: Ticking) -> None:
+    def test_a_timeout_of_zero_reads_the_jobs_once(
+        self, store: MemoryStore, overtaken: Overtaken, ticking: Ticking
+    ) -> None:
         put(store, "a")
         assert self.wait(overtaken, ticking, "a", seconds=0) == {"a": "pending"}
         assert ticking.waited == []
@@ -241,7 +239,7 @@ class TestWaitFor:
         ticking.events = iter((fail_and_run_again, lambda: end(store, "a")))
         assert self.wait(overtaken, ticking, "a", seconds=None) == {"a": "completed"}
 
-    def test_one_that_is_deleted_meanwhile_is_missing(
+    def test_a_job_deleted_meanwhile_is_missing_in_the_result(
         self, store: MemoryStore, overtaken: Overtaken, ticking: Ticking
     ) -> None:
         put(store, "a", state="processing")
@@ -274,7 +272,7 @@ class TestStatus:
         shown = [(q.name, q.paused, q.limit, q.jobs) for q in queries.status(store, settings).queues]
         assert shown == [("empty", True, None, {}), ("web", False, 2, {"pending": 1})]
 
-    def test_slots_are_those_of_living_workers(
+    def test_only_slots_of_live_workers_are_counted(
         self, store: MemoryStore, settings: Settings, clock: SteppedClock
     ) -> None:
         heartbeat(store, "silent", count=8, busy=("x",))
@@ -290,7 +288,7 @@ class TestStatus:
         states = {item.worker.id: item.state for item in found.workers}
         assert states == {"silent": "lost", "busy": "running", "leaving": "draining"}
 
-    def test_slots_show_what_is_claimed_though_the_worker_has_not_told_yet(
+    def test_slots_show_claimed_jobs_before_the_worker_reports_them(
         self, store: MemoryStore, settings: Settings
     ) -> None:
         heartbeat(store, "w1", count=2, busy=("ended", "b"))
@@ -303,7 +301,7 @@ class TestStatus:
         assert (worker.ahead, found.ahead) == (3, 3)
         assert found.jobs["processing"] == found.processing + found.ahead + found.lost
 
-    def test_a_slot_that_the_job_itself_names_counts(self, store: MemoryStore, settings: Settings) -> None:
+    def test_the_slot_stored_in_the_job_is_shown(self, store: MemoryStore, settings: Settings) -> None:
         heartbeat(store, "w1", count=3)
         job = put(store, "a", state="processing")
         started = store.now() - timedelta(seconds=9)
@@ -312,7 +310,7 @@ class TestStatus:
         assert [slot.job for slot in slots] == [None, None, "a"]
         assert slots[2].since == started
 
-    def test_what_ends_between_two_looks_is_looked_at_again(
+    def test_a_job_that_ends_between_two_reads_is_read_again(
         self, store: MemoryStore, overtaken: Overtaken, settings: Settings
     ) -> None:
         heartbeat(store, "w1", count=2)
@@ -322,7 +320,7 @@ class TestStatus:
         found = queries.status(overtaken, settings)  # type: ignore[arg-type]
         assert found.jobs["processing"] == found.processing == 1
 
-    def test_a_lost_worker_has_no_jobs_once_they_are_taken_back(
+    def test_a_lost_worker_has_no_jobs_after_they_are_recovered(
         self, store: MemoryStore, settings: Settings, clock: SteppedClock
     ) -> None:
         heartbeat(store, "w1", busy=("a",))
@@ -332,7 +330,7 @@ class TestStatus:
         lose(store, "a")
         assert queries.status(store, settings).workers[0].slots[0].job is None
 
-    def test_retries_and_deaths_of_the_last_hour(
+    def test_retries_and_dead_jobs_of_the_last_hour_are_counted(
         self, store: MemoryStore, settings: Settings, clock: SteppedClock
     ) -> None:
         put(store, "old", state="failed")
@@ -343,7 +341,7 @@ class TestStatus:
         put(store, "d2", state="dead")
         assert queries.status(store, settings).last_hour == queries.LastHour(retries=1, deaths=2)
 
-    def test_of_very_many_the_workers_word_is_taken(
+    def test_with_very_many_running_jobs_the_workers_report_is_shown(
         self, store: MemoryStore, settings: Settings, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(queries, "PROCESSING_SEEN", 1)
@@ -354,7 +352,7 @@ class TestStatus:
         assert [slot.job for slot in slots] == ["a", "b", None]
 
     @pytest.mark.parametrize(("beats", "state"), [(3.0, "running"), (3.1, "lost")])
-    def test_a_worker_is_lost_after_three_missed_beats(
+    def test_a_worker_is_lost_after_three_missed_heartbeats(
         self, store: MemoryStore, clock: SteppedClock, beats: float, state: str
     ) -> None:
         heartbeat(store)
@@ -362,7 +360,9 @@ class TestStatus:
         [found] = queries.workers(store, settings_of(heartbeat_interval="10s"))
         assert found.state == state
 
-    def test_short_heartbeats_forgive_three_seconds(self, store: MemoryStore, clock: SteppedClock) -> None:
+    def test_with_short_heartbeats_a_worker_is_lost_only_after_three_seconds(
+        self, store: MemoryStore, clock: SteppedClock
+    ) -> None:
         heartbeat(store)
         clock.step(seconds=3)
         assert queries.workers(store, settings_of(heartbeat_interval="100ms"))[0].state == "running"
@@ -377,37 +377,37 @@ class TestWorkIsLeft:
         put(store, "a", state=state)  # type: ignore[arg-type]
         assert work.is_left(store, []) is left
 
-    def test_other_queues_are_others_work(self, store: MemoryStore) -> None:
+    def test_jobs_of_other_queues_are_not_work(self, store: MemoryStore) -> None:
         put(store, "a", state="failed", queue="web")
         assert not work.is_left(store, ["mail"])
         assert work.is_left(store, ["mail", "web"])
 
-    def test_a_paused_queue_keeps_nobody(self, store: MemoryStore) -> None:
+    def test_jobs_of_a_paused_queue_are_not_work(self, store: MemoryStore) -> None:
         put(store, "a", state="failed")
         commands.pause(store, "default")
         assert not work.is_left(store, [])
 
 
 class TestOthersSucceed:
-    def test_nobody_has(self, store: MemoryStore) -> None:
+    def test_no_success_exists_if_no_job_completed(self, store: MemoryStore) -> None:
         put(store, "a", state="dead")
         assert not work.others_succeed(store, "w2")
 
-    def test_another_has(self, store: MemoryStore) -> None:
+    def test_a_success_of_another_worker_is_found(self, store: MemoryStore) -> None:
         put(store, "a", state="completed")
         assert work.others_succeed(store, "w2")
 
-    def test_ones_own_success_says_nothing_of_others(self, store: MemoryStore) -> None:
+    def test_the_workers_own_success_is_not_counted(self, store: MemoryStore) -> None:
         put(store, "a", state="completed")
         assert not work.others_succeed(store, "w1")
 
-    def test_a_success_of_long_ago_says_nothing(self, store: MemoryStore, clock: SteppedClock) -> None:
+    def test_an_old_success_is_not_counted(self, store: MemoryStore, clock: SteppedClock) -> None:
         put(store, "a", state="completed")
         clock.step(minutes=2)
         assert not work.others_succeed(store, "w2")
 
 
-def test_what_a_worker_holds_is_found_page_by_page(store: MemoryStore) -> None:
+def test_the_claims_of_a_worker_are_found_page_by_page(store: MemoryStore) -> None:
     for n in range(505):
         put(store, f"a{n}", state="processing")
     put(store, "theirs")
@@ -421,7 +421,7 @@ def test_a_lost_attempt_is_in_the_history(store: MemoryStore) -> None:
     assert queries.attempt_of(get(store, "a"), 1) == "a-1"
 
 
-def test_one_page_of_jobs(store: MemoryStore) -> None:
+def test_a_page_of_jobs_has_a_cursor_to_the_next_page(store: MemoryStore) -> None:
     put(store, "a")
     put(store, "b")
     found = listing.jobs(store, Filter(), Page(limit=1))

@@ -1,4 +1,4 @@
-"""Workers by name: whom a word means, what a new one is called, and giving a lost one up."""
+"""Workers by name: finding a worker, naming a new worker, and forgetting a lost worker."""
 
 import pytest
 
@@ -16,15 +16,17 @@ def named(store: MemoryStore, settings: Settings, *words: str, lost: bool = Fals
     return [item.worker.id for item in found]
 
 
-class TestWhoIsMeant:
-    def test_a_name_a_name_with_its_host_or_an_id(self, store: MemoryStore, settings: Settings) -> None:
+class TestFindByName:
+    def test_a_worker_is_found_by_name_by_name_and_host_or_by_id(
+        self, store: MemoryStore, settings: Settings
+    ) -> None:
         heartbeat(store, "night", id="1", host="atlas")
         heartbeat(store, "day", id="2", host="beta")
         for words in (("night",), ("night@atlas",), ("1",), ("night", "1", "night@atlas")):
             assert named(store, settings, *words) == ["1"]
         assert named(store, settings, "day", "night") == ["2", "1"]
 
-    def test_a_name_of_several_hosts_is_refused_with_what_to_type(
+    def test_a_name_on_several_hosts_is_refused_with_the_full_names(
         self, store: MemoryStore, settings: Settings
     ) -> None:
         heartbeat(store, "queue", id="1", host="atlas")
@@ -34,7 +36,7 @@ class TestWhoIsMeant:
         assert refused.value.hint == "name one of: queue@atlas, queue@beta"
         assert named(store, settings, "queue@beta") == ["2"]
 
-    def test_two_of_one_host_are_told_apart_by_their_ids(
+    def test_two_workers_of_one_name_and_host_are_named_by_id(
         self, store: MemoryStore, settings: Settings
     ) -> None:
         heartbeat(store, "queue", id="1", host="atlas")
@@ -43,7 +45,7 @@ class TestWhoIsMeant:
             named(store, settings, "queue@atlas")
         assert refused.value.hint == "name one of: 1, 2"
 
-    def test_the_live_one_is_meant_or_the_lost_ones(
+    def test_a_name_finds_the_live_worker_or_on_request_the_lost_workers(
         self, store: MemoryStore, settings: Settings, clock: SteppedClock
     ) -> None:
         heartbeat(store, "queue", id="1")
@@ -53,7 +55,7 @@ class TestWhoIsMeant:
         assert named(store, settings, "queue") == ["3"]
         assert named(store, settings, "queue", lost=True) == ["1", "2"]
 
-    def test_an_unknown_one_is_not_found_and_the_known_are_named(
+    def test_the_error_for_an_unknown_worker_lists_the_known_workers(
         self, store: MemoryStore, settings: Settings
     ) -> None:
         heartbeat(store, "queue", id="1")
@@ -63,7 +65,7 @@ class TestWhoIsMeant:
 
 
 class TestNames:
-    def test_a_free_name_is_taken_as_it_is(self) -> None:
+    def test_a_free_name_is_used_unchanged(self) -> None:
         assert registry.free_name("queue", {"other"}, host="atlas", pid=7, id="abcdef0123") == "queue"
 
     @pytest.mark.parametrize(
@@ -74,10 +76,12 @@ class TestNames:
             (("queue", "queue-atlas.example", "queue-7"), "queue-abcdef01"),
         ],
     )
-    def test_a_taken_one_gets_what_is_different(self, taken: tuple[str, ...], name: str) -> None:
+    def test_a_taken_name_gets_the_host_pid_or_id_as_a_suffix(
+        self, taken: tuple[str, ...], name: str
+    ) -> None:
         assert registry.free_name("queue", taken, host="atlas.example", pid=7, id="abcdef0123") == name
 
-    def test_whatever_the_host_is_called_it_stays_a_name(self) -> None:
+    def test_the_name_is_valid_for_any_host_name(self) -> None:
         long = "q" * LONGEST
         for host in ("münchen host", "x" * 300, ""):
             name = registry.free_name(long, {long}, host=host, pid=7, id="abcdef0123")
@@ -86,7 +90,7 @@ class TestNames:
 
 
 class TestForgetting:
-    def test_what_its_leases_no_longer_protect_is_taken_back(
+    def test_forgetting_a_worker_recovers_jobs_with_expired_leases(
         self, store: MemoryStore, settings: Settings, clock: SteppedClock
     ) -> None:
         heartbeat(store, "w1")
@@ -104,7 +108,7 @@ class TestForgetting:
         assert get(store, "early").losses == 1
         assert get(store, "late").state == "processing"
 
-    def test_a_live_one_is_not_forgotten(self, store: MemoryStore, settings: Settings) -> None:
+    def test_a_live_worker_is_not_forgotten(self, store: MemoryStore, settings: Settings) -> None:
         heartbeat(store, "w1")
         [item] = queries.workers(store, settings)
         with pytest.raises(Conflict, match="worker w1 on h lives") as refused:

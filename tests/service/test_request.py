@@ -1,4 +1,4 @@
-"""What is asked for becomes a job: every field by JSON, what is left out by the settings, and the digest of it all."""
+"""A request becomes a job: JSON fields are converted, settings fill missing fields, and a digest is computed."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -84,7 +84,9 @@ RETRIES: list[tuple[dict[str, Any], str, Any]] = [
 
 
 @pytest.mark.parametrize(("given", "name", "value"), RETRIES, ids=[str(given) for given, *_ in RETRIES])
-def test_a_json_field_becomes_a_rule_of_the_retry(given: dict[str, Any], name: str, value: Any) -> None:
+def test_a_json_field_becomes_a_field_of_the_retry_policy(
+    given: dict[str, Any], name: str, value: Any
+) -> None:
     assert getattr(spec(**given).retry, name) == value
 
 
@@ -110,7 +112,7 @@ def test_a_json_field_becomes_a_field_of_the_job(given: dict[str, Any], name: st
     assert getattr(job({"command": "x", **given}), name) == value
 
 
-def test_a_command_comes_in_three_ways() -> None:
+def test_a_command_can_be_given_in_three_ways() -> None:
     assert job({"command": "a b"}).spec.command == "a b"
     assert job({"payload": {"command": "a b"}}).spec.command == "a b"
     assert job({"argv": ["a", "b c", ""]}).spec.argv == ("a", "b c", "")
@@ -122,7 +124,7 @@ def test_null_is_the_same_as_not_given() -> None:
     assert one.spec == other.spec
 
 
-def test_a_job_that_was_shown_can_be_asked_for_again() -> None:
+def test_the_json_of_a_shown_job_can_be_enqueued_again() -> None:
     given: dict[str, Any] = {
         "command": "x", "queue": "mail", "priority": 5, "max_retries": 7, "no_retry_codes": [3], "timeout": "90s",
         "kill_grace": 1.5, "cwd": "/srv", "env": {"A": "1"}, "umask": "077", "stdin": "in", "output_limit": 100,
@@ -149,19 +151,19 @@ class TestDefaults:
         assert (made.timeout, made.kill_grace) == (60 * MINUTE, timedelta(seconds=3))
         assert (made.output_limit, made.boost, made.cwd) == (2048, 10 * MINUTE, None)
 
-    def test_what_the_job_says_wins_over_the_settings(self) -> None:
+    def test_fields_of_the_request_win_over_the_settings(self) -> None:
         defaults = Defaults(settings_of(timeout="1h", max_retries="7"), None)
         made = spec_of(JobRequest(command="x", timeout="none", max_retries=0), defaults)
         assert (made.timeout, made.retry.max_retries) == (None, 0)
 
-    def test_the_delays_are_the_seeds_by_default(self) -> None:
+    def test_the_default_delays_are_two_four_and_eight_seconds(self) -> None:
         policy = spec().retry
         delays = [policy.delay(n, 0.5).total_seconds() for n in (1, 2, 3)]
         assert delays == [2, 4, 8]
 
 
 class TestContent:
-    """The digest that tells the same enqueue from another one under the same id."""
+    """The content digest distinguishes a repeated enqueue from a different one under the same id."""
 
     def content(self, here: str | None = "/here", **fields: Any) -> str:
         return content_of(decode_request(json.dumps({"command": "x", **fields})), here)
@@ -175,30 +177,30 @@ class TestContent:
         {"output_limit": 1048576}, {"split": False}, {"allow_detached": False}, {"jitter": 0},
     )  # fmt: skip
 
-    def test_whatever_is_given_makes_another_content(self) -> None:
+    def test_each_field_changes_the_digest(self) -> None:
         contents = [self.content(**other) for other in ({}, *self.OTHERS)]
         assert len(set(contents)) == len(contents)
 
-    def test_the_id_makes_none(self) -> None:
+    def test_the_id_does_not_change_the_digest(self) -> None:
         assert self.content(id="a") == self.content(id="b") == self.content()
 
-    def test_the_order_of_keys_makes_none(self) -> None:
+    def test_the_order_of_keys_does_not_change_the_digest(self) -> None:
         assert self.content(env={"A": "1", "B": "2"}, meta={"x": 1, "y": 2}) == self.content(
             meta={"y": 2, "x": 1}, env={"B": "2", "A": "1"}
         )
 
-    def test_another_directory_makes_another(self) -> None:
+    def test_another_directory_changes_the_digest(self) -> None:
         assert self.content("/here") != self.content("/there")
         assert self.content("/here", cwd="/there") == self.content("/elsewhere", cwd="/there")
 
-    def test_a_setting_that_changes_meanwhile_makes_none(self) -> None:
+    def test_a_changed_setting_does_not_change_the_digest(self) -> None:
         asked = JobRequest(command="x")
         before = spec_of(asked, Defaults(settings_of(), "/here"))
         after = spec_of(asked, Defaults(settings_of(max_retries="9"), "/here"))
         assert before.content == after.content
         assert before.retry != after.retry
 
-    def test_input_that_is_no_text_has_a_digest_of_its_own(self) -> None:
+    def test_input_that_is_not_text_changes_the_digest(self) -> None:
         one, other = (convert_request({"command": "x", "stdin": text}) for text in ("\udcff", "\udcfe"))
         assert content_of(one, None) != content_of(other, None)
         assert spec_of(one, DEFAULTS).stdin == b"\xff"
@@ -236,13 +238,13 @@ class TestRefused:
         ],
         ids=lambda value: str(value)[:30],
     )
-    def test_it_says_which_field_and_why(self, fields: dict[str, Any], words: str) -> None:
+    def test_the_error_names_the_field_and_the_reason(self, fields: dict[str, Any], words: str) -> None:
         with pytest.raises(InvalidInput, match=words):
             job({"command": "x", **fields})
 
     @pytest.mark.parametrize("text", ['{"command":"a","command":"b"}', '{"command":"a","command" :"b"}',
                                       '{"command":"a:b","meta":{"x":1,"x" : 2}}'])  # fmt: skip
-    def test_a_key_that_is_given_twice_is_found_however_it_is_spaced(self, text: str) -> None:
+    def test_a_duplicate_key_is_refused_for_any_spacing(self, text: str) -> None:
         with pytest.raises(InvalidInput, match="is given twice"):
             decode_request(text)
 
@@ -258,9 +260,7 @@ class TestRefused:
         ],
         ids=ascii,
     )  # fmt: skip
-    def test_text_that_is_not_utf8_is_refused_wherever_flags_can_bring_it(
-        self, fields: dict[str, Any]
-    ) -> None:
+    def test_text_that_is_not_utf8_is_refused_in_every_field(self, fields: dict[str, Any]) -> None:
         with pytest.raises(InvalidInput):
             Enqueuer(DEFAULTS, NOW).job(convert_request({"command": "x"} | fields))
 
@@ -269,12 +269,12 @@ class TestRefused:
             spec_of(JobRequest(command="x"), Defaults(settings_of(), "/d\udcff"))
 
     @pytest.mark.parametrize("argv", [[" "], ["x", "y" * 131_072], ["x"] + ["y" * 100_000] * 11])
-    def test_arguments_that_no_system_takes(self, argv: list[str]) -> None:
+    def test_arguments_that_no_system_accepts_are_refused(self, argv: list[str]) -> None:
         with pytest.raises(InvalidInput):
             job({"argv": argv})
 
 
-def test_every_setting_of_a_job_stands_in_its_spec() -> None:
+def test_every_setting_of_a_job_exists_as_an_option() -> None:
     named = {"max_retries", "backoff_base", "backoff_factor_ms", "backoff_max", "jitter", "timeout", "kill_grace",
              "output_limit", "max_losses", "priority_boost"}  # fmt: skip
     assert named <= OPTIONS.keys()
@@ -283,7 +283,7 @@ def test_every_setting_of_a_job_stands_in_its_spec() -> None:
 # The rows of the fields
 
 
-def test_every_field_has_a_flag_or_a_reason_to_have_none() -> None:
+def test_every_field_has_a_flag_or_is_listed_as_without_flag() -> None:
     without = {
         "command",
         "argv",

@@ -74,7 +74,7 @@ def test_parents_are_objects() -> None:
     assert shown["waiting_for"] == ["p"]
 
 
-def test_a_lease_says_who_where_and_until_when() -> None:
+def test_a_lease_contains_worker_slot_pid_and_times() -> None:
     running = lifecycle.note_start(processing("a"), slot=2, pid=77, started_at=NOW, now=NOW)
     assert shapes.job(running)["lease"] == {
         "attempt_id": "a" * 32,
@@ -87,7 +87,7 @@ def test_a_lease_says_who_where_and_until_when() -> None:
     }
 
 
-def test_a_cancel_request_says_who_when_and_why() -> None:
+def test_a_cancel_request_contains_user_time_and_reason() -> None:
     asked = lifecycle.cancel(processing("a"), by="ada", reason="wrong", now=NOW)
     assert shapes.job(asked)["cancel_requested"] == {
         "by": "ada",
@@ -99,11 +99,11 @@ def test_a_cancel_request_says_who_when_and_why() -> None:
 @pytest.mark.parametrize(
     ("stdin", "shown"), [(None, None), (b"", ""), ("é".encode(), "é"), (b"\xff", {"base64": "/w=="})]
 )
-def test_input_is_text_where_it_is_and_base64_where_not(stdin: bytes | None, shown: Any) -> None:
+def test_input_is_shown_as_text_or_as_base64(stdin: bytes | None, shown: Any) -> None:
     assert shapes.job(new_job(stdin=stdin))["stdin"] == shown
 
 
-def test_the_mask_is_octal() -> None:
+def test_the_umask_is_shown_in_octal() -> None:
     assert shapes.job(new_job(umask=0o7))["umask"] == "007"
 
 
@@ -161,7 +161,7 @@ def test_status_has_the_documented_keys(store: MemoryStore, settings: Settings) 
     ]
 
 
-def test_an_error_is_a_document() -> None:
+def test_an_error_has_the_documented_keys() -> None:
     assert shapes.error(NotFound("nobody", "look elsewhere")) == {
         "schema": 1,
         "error": {"code": "not_found", "message": "nobody", "hint": "look elsewhere"},

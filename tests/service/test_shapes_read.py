@@ -86,7 +86,7 @@ def through(document: Mapping[str, Any]) -> Any:
 )
 @hypothesis_settings(max_examples=30, suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(data=st.data())
-def test_what_was_written_can_be_read(
+def test_a_value_is_equal_after_writing_and_reading(
     kind: type[Struct],
     write: Callable[[Any], Mapping[str, Any]],
     read: Callable[[Mapping[str, Any]], Any],
@@ -135,7 +135,7 @@ def test_settings_can_be_read(values: dict[str, Any], origins: dict[str, str]) -
     assert shapes.settings_of(through(shapes.settings(settings))) == settings
 
 
-def test_settings_that_an_older_program_does_not_list_have_their_defaults(settings: Settings) -> None:
+def test_settings_missing_in_the_document_have_their_defaults(settings: Settings) -> None:
     shown = shapes.settings(settings)
     shown["settings"] = [entry for entry in shown["settings"] if entry["key"] != "jitter"]
     shown["settings"].append({"key": "invented_later", "value": 1, "origin": "default", "help": "?"})
@@ -167,7 +167,7 @@ def test_an_error_can_be_read(fault: QueuectlError) -> None:
     assert parts(shapes.error_of(through(shapes.error(fault)))) == parts(fault)
 
 
-def test_what_an_error_carries_can_be_read() -> None:
+def test_the_attributes_of_an_error_can_be_read() -> None:
     invalid, unknown = errors.InvalidInput("m"), errors.OutcomeUnknown("m")
     invalid.index, unknown.ids = 0, ("a", "b")
     for fault in (invalid, unknown):
@@ -178,11 +178,11 @@ def test_what_an_error_carries_can_be_read() -> None:
     ("fault", "read"),
     [(errors.StoreAbsent("m"), errors.StoreUnavailable), (errors.StoreGone("m"), errors.StoreUnusable)],
 )
-def test_only_who_opens_a_store_tells_an_absent_one_apart(fault: QueuectlError, read: type) -> None:
+def test_the_error_of_an_absent_store_is_read_as_store_unavailable(fault: QueuectlError, read: type) -> None:
     assert type(shapes.error_of(shapes.error(fault))) is read
 
 
-def test_an_error_of_a_newer_program_is_an_error() -> None:
+def test_an_unknown_error_code_is_read_as_a_general_error() -> None:
     found = shapes.error_of({"error": {"code": "invented_later", "message": "m", "hint": None}})
     assert (type(found), found.message) == (QueuectlError, "m")
 
@@ -205,6 +205,6 @@ def test_the_refusal_of_an_enqueue_can_be_read() -> None:
     assert parts(found.refused) == parts(item.refused)
 
 
-def test_a_key_that_is_not_known_is_ignored() -> None:
+def test_an_unknown_key_is_ignored() -> None:
     job = in_state("dead")
     assert shapes.job_of({**shapes.job(job), "invented_later": 1}) == job

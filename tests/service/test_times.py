@@ -1,4 +1,4 @@
-"""Times as people write them, where the clocks go forward and back."""
+"""Times in the user's notation, also on days when the clocks change."""
 
 import time
 from collections.abc import Iterator
@@ -48,7 +48,7 @@ def utc(text: str) -> datetime:
         ("23:59:59", "2026-03-28 22:59:59", "has no zone"),
     ],
 )  # fmt: skip
-def test_it_is_the_moment_that_is_meant_and_said(text: str, moment: str, note: str | None) -> None:
+def test_a_time_is_parsed_to_its_moment_with_a_note(text: str, moment: str, note: str | None) -> None:
     meant = read_time(text, NOW)
     assert meant.at == utc(moment)
     assert meant.note is None if note is None else note in (meant.note or "")
@@ -59,7 +59,7 @@ def test_it_is_the_moment_that_is_meant_and_said(text: str, moment: str, note: s
     ["tomorrow 02:00", "24:00", "1:2", "10:60", "@", "@-1", "@1e5", "@nan", "@99999999999999", "soon", "", "\uff12:30",
      "9999-12-31T23:59", "0001-01-01T00:00", "1960-01-01T00:00:00Z", "9999-12-31T23:59:59-23:59"],
 )  # fmt: skip
-def test_other_texts_are_refused_with_what_to_write(text: str) -> None:
+def test_other_texts_are_refused_with_a_hint(text: str) -> None:
     with pytest.raises(InvalidInput) as error:
         read_time(text, NOW)
     assert error.value.hint

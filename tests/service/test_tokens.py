@@ -1,4 +1,4 @@
-"""Tokens in the store, also when another process is faster."""
+"""Tokens in the store, also when another process changes them at the same time."""
 
 from datetime import timedelta
 from typing import cast
@@ -21,7 +21,7 @@ def busy(overtaken: Overtaken) -> LocalQueue:
     return LocalQueue(cast(Store, overtaken), Sources({}, None, print))
 
 
-def test_a_token_is_listed_with_what_was_given(queue: LocalQueue) -> None:
+def test_a_token_is_listed_with_the_given_fields(queue: LocalQueue) -> None:
     token, secret = queue.create_token("deploy", ["enqueue"], queues=["mail"], by="token:root")
     queue.create_token("all", ["admin"], expires=None)
     assert [each.name for each in queue.tokens()] == ["all", "deploy"]
@@ -35,14 +35,14 @@ def test_the_creator_is_this_user_unless_one_is_named(queue: LocalQueue) -> None
     assert "@" in queue.create_token("a", ["view"]).token.created_by
 
 
-def test_a_name_is_given_once(queue: LocalQueue) -> None:
+def test_two_tokens_cannot_have_the_same_name(queue: LocalQueue) -> None:
     first = queue.create_token("a", ["view"])
     with pytest.raises(Conflict):
         queue.create_token("a", ["admin"])
     assert queue.tokens() == [first.token]
 
 
-def test_a_revoked_token_is_gone_and_its_name_free(queue: LocalQueue) -> None:
+def test_a_revoked_token_is_removed_and_its_name_is_free(queue: LocalQueue) -> None:
     queue.create_token("a", ["view"])
     queue.revoke_token("a")
     assert queue.tokens() == []
@@ -62,12 +62,12 @@ def test_a_rotated_token_has_another_secret(queue: LocalQueue, clock: SteppedClo
 
 
 @pytest.mark.parametrize("queues", [["a,b"], [""], ["x" * 200]])
-def test_a_queue_that_cannot_exist_is_refused(queue: LocalQueue, queues: list[str]) -> None:
+def test_an_invalid_queue_is_refused(queue: LocalQueue, queues: list[str]) -> None:
     with pytest.raises(InvalidInput):
         queue.create_token("a", ["enqueue"], queues=queues)
 
 
-def test_a_damaged_entry_lets_nobody_in_and_can_be_revoked(queue: LocalQueue, store: MemoryStore) -> None:
+def test_a_damaged_entry_grants_no_access_and_can_be_revoked(queue: LocalQueue, store: MemoryStore) -> None:
     store.compare_and_swap("tokens", "a", {"scopes": "admin"}, 0)
     assert queue.tokens() == []
     with pytest.raises(CommandFailed, match="damaged"):
@@ -88,7 +88,7 @@ def test_the_use_of_a_token_is_stored_once_an_hour(
     assert store.read_table("tokens")["a"].version == 3
 
 
-def test_a_use_that_is_noted_late_does_not_bring_a_revoked_token_back(
+def test_recording_a_use_does_not_restore_a_revoked_token(
     queue: LocalQueue, overtaken: Overtaken, busy: LocalQueue
 ) -> None:
     queue.create_token("a", ["view"])
@@ -97,7 +97,9 @@ def test_a_use_that_is_noted_late_does_not_bring_a_revoked_token_back(
     assert queue.tokens() == []
 
 
-def test_a_use_is_not_noted_while_the_store_is_away(overtaken: Overtaken, busy: LocalQueue) -> None:
+def test_a_use_is_not_recorded_while_the_store_cannot_be_reached(
+    overtaken: Overtaken, busy: LocalQueue
+) -> None:
     def away(*_: object) -> None:
         raise StoreUnavailable("away")
 
@@ -107,7 +109,7 @@ def test_a_use_is_not_noted_while_the_store_is_away(overtaken: Overtaken, busy: 
     assert busy.tokens()[0].last_used is None
 
 
-def test_a_rotation_starts_over_when_another_process_changes_the_token(
+def test_a_rotation_is_repeated_if_another_process_changes_the_token(
     queue: LocalQueue, overtaken: Overtaken, busy: LocalQueue
 ) -> None:
     queue.create_token("a", ["view"])

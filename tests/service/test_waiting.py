@@ -1,4 +1,4 @@
-"""What jobs wait for, whose end somebody waits for."""
+"""The command `wait` explains why the jobs have not started."""
 
 from typing import ClassVar
 
@@ -23,7 +23,7 @@ class Compared(Job, frozen=True):
     __hash__ = Job.__hash__
 
 
-def test_each_of_very_many_jobs_is_looked_at_once(store: MemoryStore) -> None:
+def test_each_of_very_many_jobs_is_read_once(store: MemoryStore) -> None:
     jobs = [Compared(**msgspec.structs.asdict(new_job(f"j{n}"))) for n in range(50)]
     assert obstacles(store, settings_of(), jobs) == ["no worker serves queue default: queuectl worker start"]
     assert Compared.times == []

@@ -43,7 +43,7 @@ def recover_expired(store: Store, spare: Callable[[Job], bool] | None = None) ->
     The store returns the leases that expired first. If all of these are spared, later ones may need recovery, so this
     function reads four times as many, up to `MOST_EXPIRED`. Without that, a hundred spared claims would keep every
     other expired claim from being recovered
-    (`tests/service/test_maintenance.py::TestRecoverExpired::test_spared_claims_do_not_keep_it_from_those_behind_them`).
+    (`tests/service/test_maintenance.py::TestRecoverExpired::test_expired_claims_behind_spared_claims_are_recovered`).
     """
     silent, spared, wanted = list[Job](), set[str | None](), STEP
     while not silent:
