@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
 from facts import eventually
@@ -22,6 +23,7 @@ from queuectl.http.read_only_queue import read_only
 from queuectl.http.restricted_queue import READS
 from queuectl.service.local_queue import LocalQueue
 from queuectl.service.queue import Queue
+from servers.postgres import PostgresServer
 
 QUEUECTL = (sys.executable, "-W", "always::ResourceWarning", "-m", "queuectl")
 
@@ -226,6 +228,40 @@ class TestStoreAway:
         eventually(lambda: server.get("/readyz")[0] == 200)
         assert server.get("/v1/status")[1]["jobs"]["pending"] == 1
 
+    @pytest.mark.proof
+    def test_a_server_whose_store_stops_stays_and_goes_on_when_it_is_back(
+        self, home: Home, own_postgres: PostgresServer
+    ) -> None:
+        url = own_postgres.url(f"serve_{os.getpid()}")
+        with psycopg.connect(own_postgres.url(), autocommit=True) as admin:
+            admin.execute(f"CREATE DATABASE serve_{os.getpid()}".encode())
+        server = home.serve("--store", url, "--port", "0", "--anonymous", "view")
+        own_postgres.stop()
+        try:
+            status, problem = server.get("/v1/status")
+            assert (status, problem["code"]) == (503, "store_unavailable")
+            assert server.get("/v1")[0] == 200
+        finally:
+            own_postgres.start()
+        eventually(lambda: server.get("/v1/status")[0] == 200)
+        assert server.end() == 0
+
+    @pytest.mark.proof
+    def test_a_store_that_starts_after_the_server_is_created(
+        self, home: Home, own_postgres: PostgresServer
+    ) -> None:
+        name = f"later_{os.getpid()}"
+        with psycopg.connect(own_postgres.url(), autocommit=True) as admin:
+            admin.execute(f"CREATE DATABASE {name}".encode())
+        own_postgres.stop()
+        try:
+            server = home.serve("--store", own_postgres.url(name), "--port", "0", "--anonymous", "view")
+            assert "(the store does not answer yet: " in server.first_line
+        finally:
+            own_postgres.start()
+        eventually(lambda: server.get("/v1/status")[0] == 200)
+        assert server.end() == 0
+
     def test_a_store_that_must_not_be_used_ends_the_start(self, home: Home) -> None:
         (home.root / "text").write_text("no database " * 1000)
         done = home.run_cli("--store", f"sqlite:///{home.root}/text", "serve", "--port", "0", code=5)
@@ -341,7 +377,7 @@ class TestKilled:
 class TestBindRules:
     @pytest.mark.parametrize(
         ("words", "missing"),
-        [((), "a token and encryption is missing"), (("--insecure-http",), "and a token is missing")],
+        [((), "there is no token and no encryption ("), (("--insecure-http",), "there is no token (")],
         ids=str,
     )
     def test_an_address_beyond_this_machine_needs_a_token_and_encryption(

@@ -12,13 +12,13 @@ def check_bind(host: str, addresses: list[str], *, has_token: bool, is_encrypted
         return
     missing, hints = list[str](), list[str]()
     if not has_token:
-        missing.append("a token")
+        missing.append("token")
         hints.append("queuectl token create NAME --scope view")
     if not is_encrypted:
         missing.append("encryption")
         hints.append(ENCRYPT)
     if missing:
         raise InvalidInput(
-            f"--host {host} is reached from other machines, and {' and '.join(missing)} is missing",
+            f"--host {host} is reached from other machines, and there is no {' and no '.join(missing)}",
             "; ".join(hints),
         )

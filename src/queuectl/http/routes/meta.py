@@ -10,7 +10,7 @@ from queuectl.service.shapes import document, instant
 def root(call: Call) -> Reply:
     """The versions; for a caller with a token also the store, its clock, and the caller's scopes."""
     found = document(version=__version__, api=1)
-    if not call.caller.scopes:
+    if call.caller is call.server.anonymous:
         return Reply(found)
     scopes = [scope for scope in SCOPES if call.caller.may(scope)]
     store = {"durability": call.queue.describe().durability}
