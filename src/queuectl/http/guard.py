@@ -1,16 +1,15 @@
 """The HTTP protocol of uvicorn with what it lacks: bounds in time and size for heads and bodies, and a strict head."""
 
-from asyncio import TimerHandle, Transport
-from collections.abc import Callable
+from asyncio import Transport
 from typing import Any
 
+from queuectl.http.connection import TimedProtocol
 from queuectl.http.problem import Refusal, raw_reply
-from queuectl.http.slow_reader import PacedProtocol
 from queuectl.http.wire_limits import Connections, check_head
 
 
-class GuardedProtocol(PacedProtocol):
-    """One connection. Its phase says what it receives; `idle` is between the body of a request and the next head.
+class GuardedProtocol(TimedProtocol):
+    """Judges what a client sends.
 
     `_unread` counts bytes since the parser last made progress: it collects a header, or a trailer of a chunked body, as
     a whole before it reports one, so that without this bound a single line could fill the memory.
@@ -18,22 +17,21 @@ class GuardedProtocol(PacedProtocol):
 
     def __init__(self, connections: Connections, **options: Any) -> None:
         super().__init__(connections.limits, **options)
-        self._connections, self._phase = connections, "idle"
-        self._progress, self._unread, self._received = 0, 0, 0
-        self._timer: TimerHandle | None = None
+        self._connections, self._progress, self._unread, self._received = connections, 0, 0, 0
         self._refusal = Refusal("invalid_input", "the request is not HTTP/1.1")
 
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._peer = self.client[0] if self.client else ""
         self._admission = self._connections.admit(self._peer)
+        is_open = self._admission == "open"
+        self._head_time = self._limits.head_time if is_open else self._limits.probe_time
         if self._admission == "refused":
             transport.write(raw_reply(Refusal("too_many", "too many connections are open")))
             transport.close()
-        self._enter("idle", self._head_time(), transport.close)
+        self._enter("idle", self._head_time, transport.close)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._enter("lost")
         self._connections.leave(self._peer, self._admission)
         super().connection_lost(exc)
 
@@ -41,7 +39,7 @@ class GuardedProtocol(PacedProtocol):
         if self._phase == "refused":
             return
         if self._phase == "idle" and not self._is_answering():
-            self._begin_head()  # also for an empty line, which ends no other time
+            self._begin_head()  # also for an empty line: it would stop the time of an idle connection
         before = self._progress
         super().data_received(data)
         self._unread = self._unread + len(data) if self._progress == before else 0
@@ -77,24 +75,17 @@ class GuardedProtocol(PacedProtocol):
     def on_message_complete(self) -> None:
         super().on_message_complete()
         self._progress += 1
+        self._enter("idle")
         if self.cycle.response_complete:  # the rest of the body has stopped uvicorn's own timer
             self._enter("idle", self._limits.idle_time, self.transport.close)
-        else:
-            self._enter("idle")
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002  uvicorn's words
         self._refuse(self._refusal)
 
-    def _is_answering(self) -> bool:
-        return self.cycle is not None and not self.cycle.response_complete
-
     def _begin_head(self) -> None:
         if self._phase != "head":
             slow = Refusal("invalid_input", "the head of the request comes too slowly", status=408)
-            self._enter("head", self._head_time(), lambda: self._refuse(slow))
-
-    def _head_time(self) -> float:
-        return self._limits.head_time if self._admission == "open" else self._limits.probe_time
+            self._enter("head", self._head_time, lambda: self._refuse(slow))
 
     def _await_body(self) -> None:
         self._received = 0
@@ -106,27 +97,3 @@ class GuardedProtocol(PacedProtocol):
             self._await_body()
         else:
             self._refuse(Refusal("invalid_input", "the body of the request comes too slowly", status=408))
-
-    def _refuse(self, refusal: Refusal) -> None:
-        """Reply and close. No reply is sent if a client would take it for the answer of another request."""
-        answers = self._is_answering()
-        is_own = answers and self._phase == "body" and not self.cycle.response_started and not self.pipeline
-        if self.transport.is_closing() or not (is_own or (not answers and self._phase == "head")):
-            self.transport.abort()
-            return
-        if answers:
-            self.cycle.disconnected = True
-            self.cycle.message_event.set()
-        self.transport.write(raw_reply(refusal))
-        if not self.transport.can_write_eof():
-            self.transport.close()
-            return
-        self.transport.write_eof()  # closing at once would reset the connection before the client has read the reply
-        self._enter("refused", self._limits.linger, self.transport.close)
-
-    def _enter(self, phase: str, seconds: float = 0.0, then: Callable[[], None] | None = None) -> None:
-        """Change the phase, and with it the timer."""
-        if self._timer is not None:
-            self._timer.cancel()
-        self._phase = phase
-        self._timer = self.loop.call_later(seconds, then) if then else None
