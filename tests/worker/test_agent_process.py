@@ -1,4 +1,4 @@
-"""Agents come and go; commands, output and results do not notice."""
+"""Agents end and are replaced; commands, output and results are not affected."""
 
 import itertools
 import json
@@ -15,7 +15,7 @@ from facts import eventually
 from queuectl.worker.protocol import PROTOCOL
 
 
-def test_the_welcome_tells_what_an_agent_has_to_know(worker: Worker) -> None:
+def test_the_welcome_message_contains_what_an_agent_needs(worker: Worker) -> None:
     ((welcome, _),) = worker.agent.of("welcome")
     assert welcome["protocol"] == PROTOCOL
     assert welcome["config"] == {"secret": "s3cret"}
@@ -31,7 +31,7 @@ def test_the_agents_configuration_is_in_no_command_line_and_no_environment(worke
         assert b"s3cret" not in Path(f"/proc/{pid}/environ").read_bytes()
 
 
-def test_a_new_agent_finds_what_runs_and_what_has_ended(worker: Worker, tmp_path: Path) -> None:
+def test_a_new_agent_receives_running_attempts_and_results(worker: Worker, tmp_path: Path) -> None:
     first = worker.agent
     ended = first.start("echo result; exit 3")
     before = first.exited(ended), first.output(ended)
@@ -76,7 +76,7 @@ def _replaced(worker: Worker) -> Agent:
     return worker.next_agent()
 
 
-def test_what_is_acknowledged_is_forgotten(worker: Worker) -> None:
+def test_an_acknowledged_result_is_forgotten(worker: Worker) -> None:
     attempt_id = worker.agent.start("echo x")
     worker.agent.exited(attempt_id)
     worker.agent.ack(attempt_id)
@@ -85,7 +85,7 @@ def test_what_is_acknowledged_is_forgotten(worker: Worker) -> None:
     assert worker.next_agent(greet=False).hello()["attempts"] == []
 
 
-def test_a_start_that_was_not_read_is_gone_with_its_agent(worker: Worker, tmp_path: Path) -> None:
+def test_an_unread_start_message_is_dropped_with_its_agent(worker: Worker, tmp_path: Path) -> None:
     os.kill(worker.pid, signal.SIGSTOP)
     worker.agent.start(f"touch {tmp_path}/ran")
     worker.agent.die()
@@ -98,9 +98,7 @@ def test_a_start_that_was_not_read_is_gone_with_its_agent(worker: Worker, tmp_pa
     assert (tmp_path / "ran").exists() == bool(known)
 
 
-def test_a_reload_starts_the_next_agent_and_drops_the_first_with_its_unread_words(
-    worker: Worker, tmp_path: Path
-) -> None:
+def test_a_reload_drops_the_old_agent_with_its_unread_messages(worker: Worker, tmp_path: Path) -> None:
     first = worker.agent
     attempt_id = first.start("sleep 60")
     first.started(attempt_id)
@@ -120,7 +118,7 @@ def test_a_reload_starts_the_next_agent_and_drops_the_first_with_its_unread_word
     assert "starting another" not in worker.log.read_text(), "an agent that was replaced is not missed"
 
 
-def test_an_agent_that_hangs_up_and_stays_is_killed_and_replaced(worker: Worker) -> None:
+def test_an_agent_that_closes_its_socket_is_killed_and_replaced(worker: Worker) -> None:
     first = worker.agent
     os.kill(first.pid, signal.SIGSTOP)
     first.sock.shutdown(socket.SHUT_RDWR)
@@ -128,7 +126,9 @@ def test_an_agent_that_hangs_up_and_stays_is_killed_and_replaced(worker: Worker)
     assert worker.next_agent().run("echo on")[1] == b"on\n"
 
 
-def test_a_crash_loop_is_slowed_down_and_said(new_worker: Callable[..., Worker], tmp_path: Path) -> None:
+def test_a_crash_loop_of_the_agent_is_slowed_down_and_logged(
+    new_worker: Callable[..., Worker], tmp_path: Path
+) -> None:
     starts = tmp_path / "starts"
     worker = new_worker(greet=False, agent_argv=["/bin/sh", "-c", f"date +%s.%N >> {starts}; exit 7"])
     times = eventually(lambda: t if len(t := _floats(starts)) >= 5 else None)
@@ -155,7 +155,7 @@ def everything(reader: int) -> bytes:
     raise AssertionError(f"still open after {text!r}")
 
 
-def test_ready_is_said_at_the_first_hello(new_worker: Callable[..., Worker]) -> None:
+def test_the_holder_reports_ready_at_the_first_hello(new_worker: Callable[..., Worker]) -> None:
     reader, writer = os.pipe()
     worker = new_worker(ready_fd=writer, greet=False)
     os.close(writer)
@@ -165,7 +165,9 @@ def test_ready_is_said_at_the_first_hello(new_worker: Callable[..., Worker]) -> 
     assert everything(reader) == b"ready\n"
 
 
-def test_not_being_ready_is_said_too(new_worker: Callable[..., Worker], tmp_path: Path) -> None:
+def test_the_holder_reports_an_agent_that_ends_before_it_is_ready(
+    new_worker: Callable[..., Worker], tmp_path: Path
+) -> None:
     reader, writer = os.pipe()
     worker = new_worker(ready_fd=writer, greet=False, agent_argv=["/bin/false"])
     os.close(writer)
@@ -173,7 +175,9 @@ def test_not_being_ready_is_said_too(new_worker: Callable[..., Worker], tmp_path
     assert worker.process.poll() is None
 
 
-def test_a_worker_that_cannot_start_says_why(new_worker: Callable[..., Worker], tmp_path: Path) -> None:
+def test_a_worker_that_cannot_start_reports_the_reason(
+    new_worker: Callable[..., Worker], tmp_path: Path
+) -> None:
     reader, writer = os.pipe()
     (tmp_path / "file").touch()
     worker = new_worker(ready_fd=writer, greet=False, directory=str(tmp_path / "file" / "workers"))
@@ -182,7 +186,7 @@ def test_a_worker_that_cannot_start_says_why(new_worker: Callable[..., Worker], 
     assert worker.exit_status() == 1
 
 
-def test_events_are_json_when_asked(new_worker: Callable[..., Worker]) -> None:
+def test_events_are_json_with_log_format_json(new_worker: Callable[..., Worker]) -> None:
     worker = new_worker(log_format="json")
     worker.signal(signal.SIGTERM)
     worker.agent.expect("bye")
@@ -193,7 +197,7 @@ def test_events_are_json_when_asked(new_worker: Callable[..., Worker]) -> None:
     assert events[0]["worker"] == "test"
 
 
-def test_a_slow_agent_loses_nothing(worker: Worker) -> None:
+def test_a_slow_agent_loses_no_output(worker: Worker) -> None:
     ids = [worker.agent.start("head -c 300000 /dev/zero") for _ in range(20)]
     for attempt_id in ids:
         worker.agent.exited(attempt_id)

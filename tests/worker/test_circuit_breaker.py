@@ -27,20 +27,20 @@ class TestCircuitBreaker:
             breaker.record(f"job-{n}", seconds, succeeded=False)
         return breaker
 
-    def test_a_streak_of_quick_failures_trips_it(self) -> None:
+    def test_a_streak_of_quick_failures_trips_the_breaker(self) -> None:
         assert not self.failing(STREAK - 1).tripped
         assert self.failing(STREAK).tripped
 
-    def test_one_job_that_fails_again_and_again_is_not(self) -> None:
+    def test_repeated_failures_of_one_job_are_not_a_streak(self) -> None:
         breaker = CircuitBreaker()
         for _ in range(100):
             breaker.record("same", 0.01, succeeded=False)
         assert not breaker.tripped
 
-    def test_slow_failures_are_not(self) -> None:
+    def test_slow_failures_are_not_a_streak(self) -> None:
         assert not self.failing(STREAK, QUICK_FAILURE * 2).tripped
 
-    def test_what_never_started_failed_quickly(self) -> None:
+    def test_an_attempt_that_never_started_is_a_quick_failure(self) -> None:
         breaker = CircuitBreaker()
         for n in range(STREAK):
             breaker.record(f"job-{n}", None, succeeded=False)
@@ -52,25 +52,25 @@ class TestCircuitBreaker:
         breaker.record("bad", 0.01, succeeded=False)
         assert not breaker.tripped
 
-    def test_others_that_do_not_succeed_either_reset_it(self) -> None:
+    def test_a_reset_ends_the_streak_without_a_pause(self) -> None:
         breaker = self.failing(STREAK)
         breaker.reset()
         assert not breaker.tripped
         assert breaker.is_closed(0.0)
 
-    def test_it_pauses_longer_each_time_up_to_a_limit(self) -> None:
+    def test_each_pause_is_longer_than_the_last_up_to_a_limit(self) -> None:
         breaker = CircuitBreaker()
         pauses = [breaker.open(0.0, "why") for _ in range(7)]
         assert pauses == [FIRST_PAUSE, 60.0, 120.0, 240.0, 480.0, LONGEST_PAUSE, LONGEST_PAUSE]
 
-    def test_it_is_open_until_the_pause_is_over(self) -> None:
+    def test_the_breaker_is_open_until_the_pause_is_over(self) -> None:
         breaker = self.failing(STREAK)
         breaker.open(100.0, "why")
         assert not breaker.is_closed(100.0 + FIRST_PAUSE - 0.1)
         assert breaker.is_closed(100.0 + FIRST_PAUSE)
         assert not breaker.tripped
 
-    def test_a_success_makes_the_next_pause_a_first_one(self) -> None:
+    def test_after_a_success_the_next_pause_is_short_again(self) -> None:
         breaker = CircuitBreaker()
         breaker.open(0.0, "why")
         breaker.record("slow failure", 10.0, succeeded=False)
@@ -78,7 +78,7 @@ class TestCircuitBreaker:
         breaker.record("good", 0.01, succeeded=True)
         assert breaker.open(0.0, "why") == FIRST_PAUSE
 
-    def test_a_fault_of_the_host_pauses_shortly_then_longer(self) -> None:
+    def test_pauses_after_faults_of_the_host_start_short_and_grow(self) -> None:
         breaker = CircuitBreaker()
         assert [breaker.open_for_host_fault(0.0, "why") for _ in range(7)] == [
             HOST_FAULT_PAUSE,
@@ -95,7 +95,7 @@ class TestCircuitBreaker:
 
 
 class TestFailureStreak:
-    """The duty."""
+    """The duty `FailureStreak` asks whether other workers succeed."""
 
     @pytest.fixture
     def failing(self, unstarted: Unstarted) -> Unstarted:
@@ -107,7 +107,7 @@ class TestFailureStreak:
         unstarted.said()
         return unstarted
 
-    def test_it_is_due_only_after_a_streak(self, unstarted: Unstarted) -> None:
+    def test_the_duty_is_due_only_after_a_streak(self, unstarted: Unstarted) -> None:
         assert not unstarted.is_due(FailureStreak)
 
     def test_a_worker_that_fails_while_others_succeed_pauses(self, failing: Unstarted) -> None:
@@ -123,13 +123,13 @@ class TestFailureStreak:
         put(failing.store, "next")
         assert failing.duty(ClaimJobs).due(failing.now) == failing.now + FIRST_PAUSE
 
-    def test_where_nobody_succeeds_the_jobs_are_bad(self, failing: Unstarted) -> None:
+    def test_a_worker_does_not_pause_if_no_other_worker_succeeds(self, failing: Unstarted) -> None:
         failing.run(FailureStreak)
         assert not failing.is_due(FailureStreak)
         assert failing.said() == []
         assert failing.is_due(ClaimJobs)
 
-    def test_nothing_is_known_of_others_while_the_archive_is_away(
+    def test_the_worker_does_not_pause_while_the_archive_cannot_be_reached(
         self, failing: Unstarted, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def find(*_: Any) -> Any:

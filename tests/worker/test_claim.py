@@ -1,4 +1,4 @@
-"""The duty of claiming: when jobs are claimed, how many, and what is done with them."""
+"""The duty of claiming: when it claims, how many jobs, and what it sends to the holder."""
 
 from pathlib import Path
 
@@ -21,26 +21,26 @@ def empty(unstarted: Unstarted) -> Unstarted:
 
 
 class TestDue:
-    def test_at_once_at_first(self, unstarted: Unstarted) -> None:
+    def test_the_first_claim_is_due_at_once(self, unstarted: Unstarted) -> None:
         assert unstarted.is_due(ClaimJobs)
 
-    def test_after_a_tick_when_there_was_nothing(self, empty: Unstarted) -> None:
+    def test_after_an_empty_claim_the_next_is_due_after_a_tick(self, empty: Unstarted) -> None:
         tick = empty.context.settings.tick_interval_ms / 1000
         assert empty.duty(ClaimJobs).due(empty.now) == empty.now + tick
 
-    def test_at_once_after_a_claim_that_took_all_it_asked_for(self, unstarted: Unstarted) -> None:
+    def test_after_a_full_claim_the_next_is_due_at_once(self, unstarted: Unstarted) -> None:
         for job in unstarted.claims("a", "b", "c"):
             unstarted.ends(job, seconds=1.0)
         assert unstarted.is_due(ClaimJobs)
 
-    def test_at_once_when_a_result_was_recorded(self, unstarted: Unstarted) -> None:
+    def test_a_recorded_result_makes_a_claim_due_at_once(self, unstarted: Unstarted) -> None:
         [job] = unstarted.claims("a")
         assert not unstarted.is_due(ClaimJobs)
         unstarted.ends(job, seconds=1.0)
         unstarted.run(RecordResults)
         assert unstarted.is_due(ClaimJobs)
 
-    def test_when_a_retry_of_ours_is_due(self, unstarted: Unstarted) -> None:
+    def test_a_due_retry_of_this_worker_makes_a_claim_due(self, unstarted: Unstarted) -> None:
         unstarted.context.settings = config.resolve({}, {}, {"tick_interval_ms": "60000"}, {})
         [job] = unstarted.claims("a")
         unstarted.ends(job, exit_code=1, seconds=1.0)
@@ -48,14 +48,14 @@ class TestDue:
         unstarted.run(ClaimJobs)
         assert unstarted.duty(ClaimJobs).due(unstarted.now) == unstarted.now + 2.0
 
-    def test_never_while_all_slots_are_taken(self, unstarted: Unstarted) -> None:
+    def test_no_claim_is_due_while_all_slots_are_taken(self, unstarted: Unstarted) -> None:
         unstarted.claims("a", "b")
         assert not unstarted.is_due(ClaimJobs)
         unstarted.now += 3600
         assert not unstarted.is_due(ClaimJobs)
 
-    def test_claiming_ahead_wakes_nobody_but_uses_every_round(self, unstarted: Unstarted) -> None:
-        """The slots are full of very short jobs and the store has no more: the next result wakes the loop anyway."""
+    def test_claiming_ahead_is_never_due_but_runs_in_every_round(self, unstarted: Unstarted) -> None:
+        """The slots are full of very short jobs and the store has no more jobs: the next result wakes the loop."""
         unstarted.duty(ClaimJobs)._policy.record_run_time(0.002)
         unstarted.claims("a", "b", "c")
         assert unstarted.duty(ClaimJobs).due(unstarted.now) == float("inf")
@@ -63,11 +63,11 @@ class TestDue:
         assert unstarted.is_due(ClaimJobs)
 
     @pytest.mark.parametrize("kind", ["drain", "stop"])
-    def test_never_again_when_the_worker_leaves(self, empty: Unstarted, kind: str) -> None:
+    def test_no_claim_is_due_when_the_worker_drains_or_stops(self, empty: Unstarted, kind: str) -> None:
         empty.hears(kind)
         assert empty.duty(ClaimJobs).due(empty.now) == float("inf")
 
-    def test_not_before_the_circuit_breaker_closes(self, unstarted: Unstarted) -> None:
+    def test_no_claim_is_due_before_the_circuit_breaker_closes(self, unstarted: Unstarted) -> None:
         [job] = unstarted.claims("a")
         unstarted.hears("trouble", attempt_id=job.attempt_id, error="no processes", errno=11)
         unstarted.run(RecordResults)
@@ -83,7 +83,7 @@ def test_a_claimed_job_is_sent_to_the_holder(unstarted: Unstarted) -> None:
     assert unstarted.now < start["deadline"] < unstarted.now + lease
 
 
-def test_the_deadline_counts_from_before_the_request(
+def test_the_deadline_is_counted_from_before_the_claim_request(
     unstarted: Unstarted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     really = unstarted.store.claim
@@ -112,33 +112,33 @@ def test_very_short_jobs_are_claimed_ahead(unstarted: Unstarted) -> None:
 
 
 class TestDrain:
-    """`worker start --drain`."""
+    """`worker start --drain` ends the worker when no work is left."""
 
     @pytest.fixture
     def drains(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Unstarted:
         return Unstarted(tmp_path, monkeypatch, MemoryStore(SteppedClock()), config={"drain": True})
 
-    def test_it_leaves_when_nothing_is_left(self, drains: Unstarted) -> None:
+    def test_the_worker_ends_when_no_work_is_left(self, drains: Unstarted) -> None:
         drains.run(ClaimJobs)
         assert drains.connection.of("drain") == [{"type": "drain", "done": True}]
         assert drains.context.phase == "draining"
 
-    def test_it_waits_for_a_retry(self, drains: Unstarted) -> None:
+    def test_the_worker_waits_for_a_retry(self, drains: Unstarted) -> None:
         put(drains.store, "a", state="failed")
         drains.run(ClaimJobs)
         assert drains.context.phase == "running"
 
-    def test_it_waits_for_what_runs_here(self, drains: Unstarted) -> None:
+    def test_the_worker_waits_for_its_running_commands(self, drains: Unstarted) -> None:
         drains.claims("a")
         drains.run(ClaimJobs)
         assert drains.context.phase == "running"
 
-    def test_without_it_a_worker_stays(self, unstarted: Unstarted) -> None:
+    def test_without_the_option_the_worker_keeps_running(self, unstarted: Unstarted) -> None:
         unstarted.run(ClaimJobs)
         assert unstarted.context.phase == "running"
 
 
-def test_wake_ups_are_wanted_while_a_slot_is_free_or_jobs_are_long(unstarted: Unstarted) -> None:
+def test_wakeups_are_wanted_while_a_slot_is_free_or_jobs_are_long(unstarted: Unstarted) -> None:
     claiming = unstarted.parts.claiming
     assert claiming.wants_wakeups
     unstarted.claims("a", "b")

@@ -1,4 +1,4 @@
-"""The attempts that a worker holds: waiting or running, in which slot, how fresh."""
+"""The claims of a worker: waiting or running, with slot and the newest version of the job."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -31,7 +31,7 @@ def claims() -> Claims:
     return claims
 
 
-def test_all_are_found_by_attempt(claims: Claims) -> None:
+def test_claims_are_found_by_attempt_id(claims: Claims) -> None:
     assert len(claims) == 2
     assert "a" in claims
     assert "c" not in claims
@@ -40,7 +40,7 @@ def test_all_are_found_by_attempt(claims: Claims) -> None:
     assert claims.refs() == [AttemptRef("a", "a"), AttemptRef("b", "b")]
 
 
-def test_what_is_over_is_gone_once(claims: Claims) -> None:
+def test_a_claim_is_removed_once(claims: Claims) -> None:
     claim = claims.pop("a")
     assert claim
     assert claim.job.id == "a"
@@ -48,23 +48,23 @@ def test_what_is_over_is_gone_once(claims: Claims) -> None:
     assert len(claims) == 1
 
 
-def test_they_may_end_while_they_are_looked_through(claims: Claims) -> None:
+def test_claims_may_be_removed_during_an_iteration(claims: Claims) -> None:
     for claim in claims:
         claims.pop(claim.attempt_id)
     assert len(claims) == 0
 
 
-def test_a_job_that_nobody_claimed_is_not_held() -> None:
+def test_a_job_without_a_lease_cannot_be_added() -> None:
     with pytest.raises(AssertionError, match="only claimed"):
         Claims().add(new_job("a"))
 
 
-def test_waiting_and_running_are_told_apart(claims: Claims) -> None:
+def test_waiting_and_running_claims_are_listed_separately(claims: Claims) -> None:
     assert claims.waiting() == ["a"]
     assert [claim.attempt_id for claim in claims.running()] == ["b"]
 
 
-def test_how_long_they_wait_is_counted_from_the_claim(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_waiting_time_is_counted_from_the_claim(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
     monkeypatch.setattr(claims_module, "boottime", lambda: now[0])
     claims = Claims()
@@ -75,7 +75,7 @@ def test_how_long_they_wait_is_counted_from_the_claim(monkeypatch: pytest.Monkey
     assert claims.waiting(5.1) == []
 
 
-def test_a_start_is_to_be_noted_after_a_while_and_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_start_is_unsaved_after_some_time_and_until_it_is_saved(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
     monkeypatch.setattr(claims_module, "boottime", lambda: now[0])
     claims = Claims()
@@ -97,7 +97,7 @@ def test_slots_are_shown_free_or_with_job_and_time(claims: Claims) -> None:
     )
 
 
-def test_a_fresher_copy_keeps_the_start_that_only_the_worker_knows(claims: Claims) -> None:
+def test_a_newer_version_of_the_job_keeps_the_unsaved_start(claims: Claims) -> None:
     claim = claims.get("b")
     assert claim
     renewed = lifecycle.renew(claimed("b"), lease=timedelta(minutes=5), now=NOW)
@@ -108,7 +108,7 @@ def test_a_fresher_copy_keeps_the_start_that_only_the_worker_knows(claims: Claim
     assert (lease.slot, lease.pid, lease.started_at) == (1, 77, NOW)
 
 
-def test_a_copy_of_another_attempt_is_not_taken(claims: Claims) -> None:
+def test_a_version_of_another_attempt_is_ignored(claims: Claims) -> None:
     claim = claims.get("b")
     assert claim
     before = claim.job
@@ -117,7 +117,7 @@ def test_a_copy_of_another_attempt_is_not_taken(claims: Claims) -> None:
     assert claim.job is before
 
 
-def test_the_start_is_written_into_the_job_for_people_who_look(claims: Claims) -> None:
+def test_slot_pid_and_start_time_are_added_to_the_job(claims: Claims) -> None:
     claim = claims.get("b")
     assert claim
     noted = claim.with_start(NOW)
@@ -125,7 +125,7 @@ def test_the_start_is_written_into_the_job_for_people_who_look(claims: Claims) -
     assert (noted.lease.slot, noted.lease.pid, noted.started_at) == (1, 77, NOW)
 
 
-def test_what_does_not_run_has_no_start_to_note(claims: Claims) -> None:
+def test_a_waiting_claim_has_no_start_to_save(claims: Claims) -> None:
     claim = claims.get("a")
     assert claim
     with pytest.raises(AssertionError, match="only running"):
@@ -133,7 +133,7 @@ def test_what_does_not_run_has_no_start_to_note(claims: Claims) -> None:
 
 
 @pytest.mark.parametrize("slot", [0, 2])
-def test_what_another_agent_started_is_taken_over_where_it_runs(slot: int) -> None:
+def test_a_running_attempt_of_another_agent_is_adopted_with_its_slot(slot: int) -> None:
     claims = Claims()
     known = KnownAttempt("a", "a", "running", slot=slot, pid=77, started_at=STARTED)
     claim = claims.adopt(claimed("a"), known)
@@ -141,7 +141,7 @@ def test_what_another_agent_started_is_taken_over_where_it_runs(slot: int) -> No
     assert claims.slots(3)[slot].job == "a"
 
 
-def test_what_another_agent_only_sent_still_waits() -> None:
+def test_a_queued_attempt_of_another_agent_is_adopted_as_waiting() -> None:
     claims = Claims()
     claims.adopt(claimed("a"), KnownAttempt("a", "a", "queued"))
     assert claims.waiting() == ["a"]

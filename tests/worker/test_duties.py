@@ -27,7 +27,7 @@ ORDER = [
 ]
 
 
-def test_what_is_urgent_comes_first(unstarted: Unstarted) -> None:
+def test_duties_run_in_the_order_of_their_urgency(unstarted: Unstarted) -> None:
     assert [type(duty).__name__ for duty in unstarted.parts.duties] == ORDER
 
 
@@ -120,7 +120,8 @@ def test_after_a_round_the_loop_can_sleep(unstarted: Unstarted, situation: Any) 
 
 @pytest.mark.parametrize("situation", [idle, running, full, ended, draining])
 def test_the_loop_is_idle_while_it_sleeps(unstarted: Unstarted, situation: Any) -> None:
-    """Some rounds a second, in every situation: the loop sleeps until a duty is due, and each duty has an interval."""
+    """The loop runs only some rounds a second in each situation: it sleeps until a duty is due, and each duty has an
+    interval."""
     situation(unstarted)
     rounds, end = 0, unstarted.now + 10
     while unstarted.now < end:
@@ -135,7 +136,7 @@ def waits_for(agent: Unstarted) -> float:
     return round(Agent(agent.parts)._seconds_to_wait(), 3)
 
 
-def test_it_sleeps_until_the_nearest_duty_is_due(unstarted: Unstarted) -> None:
+def test_the_loop_sleeps_until_the_next_duty_is_due(unstarted: Unstarted) -> None:
     first, second = unstarted.claims("a", "b")
     unstarted.round()
     unstarted.starts(first, 0), unstarted.starts(second, 1)
@@ -145,7 +146,7 @@ def test_it_sleeps_until_the_nearest_duty_is_due(unstarted: Unstarted) -> None:
     assert waits_for(unstarted) == round(SOON - LOOK_EVERY, 3)
 
 
-def test_very_short_jobs_are_gathered(unstarted: Unstarted) -> None:
+def test_results_of_very_short_jobs_are_gathered(unstarted: Unstarted) -> None:
     unstarted.parts.duties[2]._policy.record_run_time(0.002)  # type: ignore[attr-defined]
     jobs = unstarted.claims("a", "b")
     unstarted.round()
@@ -154,7 +155,7 @@ def test_very_short_jobs_are_gathered(unstarted: Unstarted) -> None:
     assert waits_for(unstarted) == GATHER_SECONDS
 
 
-def test_it_never_sleeps_longer_than_an_hour(unstarted: Unstarted) -> None:
+def test_the_loop_never_sleeps_longer_than_an_hour(unstarted: Unstarted) -> None:
     unstarted.parts.duties = ()
     unstarted.parts.duties = (Never(),)
     assert waits_for(unstarted) == LONGEST_SLEEP
@@ -171,7 +172,7 @@ class Never:
 
 
 class TestOutage:
-    """A store that is away."""
+    """The store cannot be reached."""
 
     @pytest.fixture(autouse=True)
     def asked(self, unstarted: Unstarted, monkeypatch: pytest.MonkeyPatch) -> list[float]:
@@ -192,14 +193,14 @@ class TestOutage:
             agent.now += Agent(agent.parts)._seconds_to_wait()
             Agent(agent.parts)._run_round()
 
-    def test_it_is_left_alone_for_longer_and_longer(
+    def test_each_pause_between_calls_is_longer_than_the_last(
         self, unstarted: Unstarted, asked: Sequence[float]
     ) -> None:
         Agent(unstarted.parts)._run_round()
         self.turns(unstarted, 1010)
         assert [round(time - 1000, 1) for time in asked] == [0.0, 0.2, 0.6, 1.4, 3.0, 6.2, 11.2]
 
-    def test_its_end_is_logged_and_told_to_the_holder(self, unstarted: Unstarted) -> None:
+    def test_the_end_of_an_outage_is_logged_and_sent_to_the_holder(self, unstarted: Unstarted) -> None:
         Agent(unstarted.parts)._run_round()
         assert unstarted.said() == ["store     the store is away; commands run on, results wait"]
         self.turns(unstarted, 1010)

@@ -1,4 +1,4 @@
-"""When the holder dies its commands do; whatever else dies, they do not."""
+"""The commands are ended when the holder dies, and only then."""
 
 import os
 import signal
@@ -26,7 +26,7 @@ def test_the_trees_are_dead_within_a_second_of_the_holder(worker: Worker, tmp_pa
     all_dead(pids, within=1.0)
 
 
-def test_the_dead_holders_file_tells_what_was_started(worker: Worker, tmp_path: Path) -> None:
+def test_the_slot_file_of_a_dead_holder_lists_the_started_attempts(worker: Worker, tmp_path: Path) -> None:
     running = worker.agent.start("sleep 60")
     ended = worker.agent.start("true")
     stored = worker.agent.start("true")
@@ -47,7 +47,7 @@ def test_the_dead_holders_file_tells_what_was_started(worker: Worker, tmp_path: 
         dead.remove()
 
 
-def test_a_dead_guard_is_replaced_and_the_new_one_guards(worker: Worker, tmp_path: Path) -> None:
+def test_a_dead_guard_is_replaced_by_one_that_works(worker: Worker, tmp_path: Path) -> None:
     pids = forest(worker, tmp_path)
     first = worker.guard_pid()
     os.kill(first, signal.SIGKILL)
@@ -61,7 +61,7 @@ def test_a_dead_guard_is_replaced_and_the_new_one_guards(worker: Worker, tmp_pat
         assert dead.kill() == []
 
 
-def test_the_guard_is_deaf_to_signals_and_holds_nothing(worker: Worker) -> None:
+def test_the_guard_ignores_signals_and_keeps_no_descriptors_open(worker: Worker) -> None:
     guard = worker.guard_pid()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         os.kill(guard, number)
@@ -73,7 +73,7 @@ def test_the_guard_is_deaf_to_signals_and_holds_nothing(worker: Worker) -> None:
     assert os.getsid(guard) == guard
 
 
-def test_when_holder_and_guard_are_killed_the_next_one_to_look_cleans_up(
+def test_the_processes_of_a_killed_holder_and_guard_can_be_ended_later(
     worker: Worker, tmp_path: Path
 ) -> None:
     pids = forest(worker, tmp_path)
@@ -101,7 +101,7 @@ def test_a_crash_between_spawn_and_record_leaves_no_process(new_worker: object, 
     all_dead([int(w) for w in (tmp_path / "pid").read_text().split()] if (tmp_path / "pid").exists() else [])
 
 
-def test_a_crash_after_an_exit_leaves_the_attempt_among_those_started(new_worker: object) -> None:
+def test_after_a_crash_an_exited_attempt_is_listed_as_started(new_worker: object) -> None:
     worker: Worker = new_worker(env={"QUEUECTL_CRASH_AT": "after_exit"})  # type: ignore[operator]
     attempt_id = worker.agent.start("true")
     assert worker.exit_status() == -signal.SIGKILL
@@ -109,14 +109,14 @@ def test_a_crash_after_an_exit_leaves_the_attempt_among_those_started(new_worker
         assert dead.attempts == [attempt_id]
 
 
-def test_a_second_worker_of_the_same_id_is_refused(worker: Worker, new_worker: object) -> None:
+def test_a_second_worker_with_the_same_id_is_refused(worker: Worker, new_worker: object) -> None:
     twin: Worker = new_worker(greet=False, worker={"id": worker.id, "name": "twin", "host": "here"})  # type: ignore[operator]
     assert twin.exit_status() == 1
     assert "cannot start" in twin.log.read_text()
     assert worker.agent.run("echo on")[1] == b"on\n"
 
 
-def test_a_dead_workers_private_scripts_go_with_its_file(worker: Worker) -> None:
+def test_the_private_scripts_of_a_dead_worker_are_deleted(worker: Worker) -> None:
     attempt_id = worker.agent.start("sleep 60\n#" + "x" * 100_000)
     worker.agent.started(attempt_id)
     assert len(list(worker.directory.iterdir())) == 2

@@ -1,4 +1,4 @@
-"""The holder and what it imports are standard library only."""
+"""The holder and all modules that it imports use only the standard library."""
 
 import subprocess
 import sys
@@ -10,7 +10,7 @@ print(*sorted(sys.modules), sep="\\n")
 """
 
 
-def test_the_holder_imports_nothing_but_the_standard_library_and_its_own_files() -> None:
+def test_the_holder_imports_only_the_standard_library_and_its_own_files() -> None:
     sources = Path(__file__).parents[2] / "src"
     run = subprocess.run(
         [sys.executable, "-S", "-c", PROGRAM],

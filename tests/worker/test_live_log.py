@@ -84,7 +84,7 @@ def test_each_event_has_an_aligned_line_with_the_handle_of_its_job() -> None:
     ]
 
 
-def test_a_made_id_is_told_by_its_number() -> None:
+def test_a_generated_id_is_shown_as_its_number() -> None:
     worker = Worker()
     worker.runs("1a203177a40000000000000006")
     assert worker.said()[0] == "start     0     make all"
@@ -100,13 +100,13 @@ def test_no_line_is_longer_than_the_terminal_is_wide(width: int) -> None:
     assert {len(line) for line in worker.text.splitlines()} == {width}
 
 
-def test_control_characters_are_shown_and_not_obeyed() -> None:
+def test_control_characters_are_escaped() -> None:
     worker = Worker()
     worker.runs("a", command="\x1b[2J\x07")
     assert "\\x1b[2J\\x07" in worker.said()[0]
 
 
-def test_colour_is_on_the_event_only() -> None:
+def test_only_the_event_is_coloured() -> None:
     worker = Worker(colour=True)
     worker.runs("a")
     assert worker.said()[1] == "\x1b[32mdone     \x1b[0m a       12ms  make all"
@@ -114,8 +114,8 @@ def test_colour_is_on_the_event_only() -> None:
 
 @pytest.mark.parametrize("colour", [False, True], ids=["plain", "coloured"])
 @pytest.mark.parametrize("width", [80, 200, 30])
-def test_the_screen_is_as_it_was_looked_at(width: int, colour: bool) -> None:
-    """`QUEUECTL_TEST_REDRAW=1` writes the files anew."""
+def test_the_screen_equals_the_stored_file(width: int, colour: bool) -> None:
+    """With `QUEUECTL_TEST_REDRAW=1` the test writes the files again."""
     worker = Worker(width=width, colour=colour)
     worker.log.note("store", "the store answers again")
     worker.runs(
@@ -154,7 +154,7 @@ class TestFolding:
         assert len([line for line in lines if line.startswith("done")]) == FOLD_ABOVE
         assert lines[-1].endswith("500 done, 21/s, 7 waiting")
 
-    def test_failures_are_always_told(self) -> None:
+    def test_failures_are_always_shown(self) -> None:
         worker = Worker()
         self.many(worker, 100)
         worker.runs("bad", 3)
@@ -165,7 +165,7 @@ class TestFolding:
         assert "dead      worse" in text
         assert "200 done, 21/s, 2 failed, 7 waiting" in text
 
-    def test_the_live_line_is_drawn_five_times_a_second_and_replaces_itself(self) -> None:
+    def test_the_live_line_is_redrawn_at_most_five_times_a_second(self) -> None:
         worker = Worker()
         self.many(worker, 100)
         worker.log.flush()
@@ -177,7 +177,7 @@ class TestFolding:
         worker.log.flush()
         assert worker.text.count(CLEAR) == drawn + 1
 
-    def test_when_it_is_calm_again_every_command_has_its_line(self) -> None:
+    def test_at_a_low_rate_every_command_has_its_own_line_again(self) -> None:
         worker = Worker()
         self.many(worker, 100)
         worker.log.flush()
@@ -194,13 +194,13 @@ class TestFolding:
         worker.log.close()
         assert worker.text.endswith("had no line of their own\n")
 
-    def test_verbose_tells_all(self) -> None:
+    def test_verbose_shows_a_line_for_every_event(self) -> None:
         worker = Worker(fold=False, verbose=True)
         self.many(worker, 500)
         assert len(worker.said()) == 1000
         assert "attempt 1, slot 0, pid 77: make all" in worker.text
 
-    def test_a_few_commands_never_fold(self) -> None:
+    def test_a_low_rate_of_commands_is_never_folded(self) -> None:
         worker = Worker()
         for _ in range(10):
             self.many(worker, FOLD_ABOVE)

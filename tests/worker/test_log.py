@@ -1,4 +1,4 @@
-"""What a worker says: one line per event, plain or JSON; and a reader that goes away stops nothing."""
+"""The log of a worker: one line per event, plain or JSON; and a closed log does not stop the worker."""
 
 import errno
 import io
@@ -64,7 +64,7 @@ ENDS = [
 
 
 @pytest.mark.parametrize(("outcome", "fields", "event", "words"), ENDS)
-def test_an_end_is_said_with_what_follows(
+def test_the_end_of_an_attempt_is_logged_with_the_next_state(
     plain: Said, as_json: Said, outcome: Outcome, fields: dict[str, Any], event: str, words: str
 ) -> None:
     for said in (plain, as_json):
@@ -78,9 +78,7 @@ def test_an_end_is_said_with_what_follows(
 
 
 @pytest.mark.parametrize(("count", "words"), [(1, "1 process"), (3, "3 processes")])
-def test_it_is_said_that_what_was_left_running_was_ended(
-    plain: Said, as_json: Said, count: int, words: str
-) -> None:
+def test_the_number_of_ended_leftovers_is_logged(plain: Said, as_json: Said, count: int, words: str) -> None:
     outcome = Outcome(kind="exited", exit_code=0)
     before = processing("a")
     report = Report(outcome=outcome, finished_at=NOW, ended_processes=count)
@@ -114,17 +112,17 @@ def test_a_start_names_slot_pid_and_command(plain: Said, as_json: Said) -> None:
     }
 
 
-def test_a_long_command_is_cut_visibly(plain: Said) -> None:
+def test_a_long_command_is_cut_with_an_ellipsis(plain: Said) -> None:
     plain.log.started(processing("a", command="x" * 500), slot=0, pid=1)
     assert plain.line().endswith("x" * 99 + "…")
 
 
-def test_a_command_with_control_characters_stays_one_harmless_line(plain: Said) -> None:
+def test_control_characters_of_a_command_are_escaped(plain: Said) -> None:
     plain.log.started(processing("a", command="\x1b[2J\x07\u202e"), slot=0, pid=1)
     assert plain.line().endswith("\\x1b[2J\\x07\\x202e")
 
 
-def test_a_late_result_and_a_recovery_are_said(plain: Said, as_json: Said) -> None:
+def test_a_late_result_and_a_recovery_are_logged(plain: Said, as_json: Said) -> None:
     plain.log.fenced(processing("a"))
     assert " fenced    a the lease passed to another attempt" in plain.line()
     as_json.log.recovered(in_state("pending", "b"))
@@ -136,7 +134,7 @@ def test_a_late_result_and_a_recovery_are_said(plain: Said, as_json: Said) -> No
     )
 
 
-def test_a_note_is_about_the_worker(plain: Said, as_json: Said) -> None:
+def test_a_note_names_no_job(plain: Said, as_json: Said) -> None:
     for said in (plain, as_json):
         said.log.note("store", "the store is away", error="store_unavailable")
     assert plain.line()[21:] == "store     the store is away"
@@ -145,7 +143,7 @@ def test_a_note_is_about_the_worker(plain: Said, as_json: Said) -> None:
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", document["time"])
 
 
-def test_lines_are_written_in_order_with_the_next_flush_and_once() -> None:
+def test_lines_are_written_once_and_in_order_with_the_next_flush() -> None:
     out = io.StringIO()
     log = Log(out=out)
     log.note("one", "1")
@@ -171,7 +169,7 @@ class Failing(io.StringIO):
     "error",
     [BrokenPipeError(), OSError(errno.ENOSPC, "full"), OSError(errno.EIO, "gone"), ValueError("closed")],
 )
-def test_a_reader_that_is_gone_costs_the_line_and_nothing_else(error: Exception) -> None:
+def test_a_failed_write_loses_the_line_and_raises_no_error(error: Exception) -> None:
     log = Log(out=Failing(error))
     log.note("one", "1")
     log.flush()
@@ -179,8 +177,8 @@ def test_a_reader_that_is_gone_costs_the_line_and_nothing_else(error: Exception)
     log.flush()
 
 
-def test_how_much_could_not_be_written_is_said_when_it_can_be_again() -> None:
-    """A log disk that is full for a while."""
+def test_the_number_of_lost_lines_is_logged_when_writing_works_again() -> None:
+    """The disk of the log is full for some time."""
     read, write = os.pipe()
     os.set_blocking(write, False)
     filled = os.write(write, bytes(1 << 20))
@@ -203,7 +201,7 @@ def test_how_much_could_not_be_written_is_said_when_it_can_be_again() -> None:
     assert log.lost == 0
 
 
-def test_a_pipe_that_nobody_reads_any_more_is_such_a_reader() -> None:
+def test_a_pipe_without_a_reader_raises_no_error() -> None:
     read, write = os.pipe()
     os.close(read)
     out: TextIO = os.fdopen(write, "w")
@@ -218,5 +216,5 @@ def test_a_pipe_that_nobody_reads_any_more_is_such_a_reader() -> None:
     ("seconds", "text"),
     [(0.0, "0s"), (0.0123, "12ms"), (0.9999, "1s"), (3.24, "3.2s"), (3900.0, "1h5m"), (-1.0, "0s")],
 )
-def test_a_run_time_is_short(seconds: float, text: str) -> None:
+def test_a_run_time_is_formatted_shortly(seconds: float, text: str) -> None:
     assert run_time(seconds) == text

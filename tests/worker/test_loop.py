@@ -1,4 +1,4 @@
-"""A loop turns when something happens or a deadline comes: one that has passed wakes it once, in every phase."""
+"""A loop runs a round at an event or at a deadline; in every phase, a deadline that has passed wakes the loop once."""
 
 import os
 import signal
@@ -40,10 +40,10 @@ def turns(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("phase", SIGNALS)
 @pytest.mark.parametrize("agent", ["silent", "dead"])
 @pytest.mark.parametrize("kept", ["result", "command"])
-def test_a_holder_that_waits_does_not_turn(
+def test_a_waiting_holder_runs_few_rounds(
     new_worker: Callable[..., Worker], turns: Path, tmp_path: Path, phase: str, agent: str, kept: str
 ) -> None:
-    """Silent is an agent that is there and takes no result: its store is away."""
+    """A silent agent runs but acknowledges no result, because its store cannot be reached."""
     worker = new_worker(env=counted(turns))
     if kept == "result":
         worker.agent.exited(worker.agent.start("true"))

@@ -1,4 +1,4 @@
-"""What every worker does for all, where the store works but something behind it does not."""
+"""Maintenance while the store works but its archive cannot be reached, and after a jump of the clock."""
 
 from datetime import timedelta
 from pathlib import Path
@@ -48,7 +48,7 @@ def duty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Duty:
     return Duty(tmp_path, monkeypatch)
 
 
-def test_trouble_is_said_when_it_begins_and_when_it_is_over(duty: Duty) -> None:
+def test_an_archive_outage_is_logged_at_its_start_and_its_end(duty: Duty) -> None:
     assert duty.round() == []
     duty.store.met = "mongodb://h/past cannot be reached"
     assert duty.round() == ["archive   mongodb://h/past cannot be reached; ended jobs wait in the queue"]
@@ -71,36 +71,34 @@ def waiting(duty: Duty) -> Troubled:
     return store
 
 
-def test_an_archive_that_is_away_holds_up_no_recovery(duty: Duty, waiting: Troubled) -> None:
+def test_an_archive_outage_does_not_delay_the_recovery(duty: Duty, waiting: Troubled) -> None:
     [line] = duty.round()
     assert line.startswith("recovered lost lost: its worker was silent")
     assert (waiting.get(["child"])["child"].state, waiting.met) == ("blocked", waiting.away)
 
 
-def test_an_archive_that_is_known_to_be_away_is_not_waited_for(duty: Duty, waiting: Troubled) -> None:
+def test_an_archive_that_failed_before_is_not_called_again(duty: Duty, waiting: Troubled) -> None:
     duty.round()
     asked = waiting.questions
     duty.round()
     assert waiting.questions == asked
 
 
-def test_what_waited_for_the_archive_is_done_when_it_is_back(duty: Duty, waiting: Troubled) -> None:
+def test_deferred_steps_run_when_the_archive_answers_again(duty: Duty, waiting: Troubled) -> None:
     duty.round()
     waiting.away = waiting.met = None
     duty.round()
     assert waiting.get(["child"])["child"].state == "pending"
 
 
-def test_what_is_recovered_is_told_though_its_children_cannot_be_looked_at(
-    duty: Duty, waiting: Troubled
-) -> None:
+def test_recoveries_are_logged_although_the_children_cannot_be_read(duty: Duty, waiting: Troubled) -> None:
     put(waiting, "last", max_losses=0)
     child(waiting, "behind", "last", "parent")
     waiting.claim("elsewhere", [], 1, timedelta())
     assert [line.split()[1] for line in duty.round() if line.startswith("recovered")] == ["lost", "last"]
 
 
-def test_a_store_that_is_away_itself_is_no_such_trouble(duty: Duty, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_outage_of_the_store_itself_is_raised(duty: Duty, monkeypatch: pytest.MonkeyPatch) -> None:
     def purge_expired(*_: object) -> int:
         raise StoreUnavailable("the store is away")
 
@@ -110,7 +108,7 @@ def test_a_store_that_is_away_itself_is_no_such_trouble(duty: Duty, monkeypatch:
 
 
 class TestClockJump:
-    """A clock that is set wrong makes everything look old."""
+    """With a wrong clock every job seems old."""
 
     @pytest.fixture
     def clock(self, duty: Duty) -> SteppedClock:
@@ -139,7 +137,9 @@ class TestClockJump:
         assert not duty.store.get(["kept"])
         assert duty.clock_jump is None
 
-    def test_it_is_over_in_time_when_the_clock_is_set_right(self, duty: Duty, clock: SteppedClock) -> None:
+    def test_purging_continues_an_hour_after_the_clock_is_corrected(
+        self, duty: Duty, clock: SteppedClock
+    ) -> None:
         duty.round()
         clock.step(days=30)
         duty.round()
@@ -149,13 +149,15 @@ class TestClockJump:
         duty.round()
         assert duty.store.get(["kept"])
 
-    def test_what_another_worker_saw_counts_too(self, duty: Duty, clock: SteppedClock) -> None:
+    def test_a_jump_that_another_worker_reports_also_stops_purging(
+        self, duty: Duty, clock: SteppedClock
+    ) -> None:
         clock.step(days=30)
         heartbeat(duty.store, "other", clock_jump=30 * 86400.0)
         duty.round()
         assert duty.store.get(["kept"])
 
-    def test_a_clock_that_is_a_little_off_is_no_jump(self, duty: Duty, clock: SteppedClock) -> None:
+    def test_a_small_change_of_the_clock_is_not_a_jump(self, duty: Duty, clock: SteppedClock) -> None:
         duty.round()
         clock.step(minutes=59)
         assert duty.round() == []
@@ -176,20 +178,20 @@ class TestDue:
         counted = {name: ran.count(name) for name in ran}
         assert counted == {"_recover_dead": 31, "_recover_expired": 16, "_sweep_blocked": 7, "_purge": 1}
 
-    def test_it_is_due_when_its_next_step_is(self, unstarted: Unstarted) -> None:
+    def test_the_duty_is_due_when_its_next_step_is_due(self, unstarted: Unstarted) -> None:
         unstarted.run(Maintenance)
         assert (
             unstarted.duty(Maintenance).due(unstarted.now) == unstarted.now + maintenance.DEAD_WORKERS_EVERY
         )
 
-    def test_only_a_worker_that_was_connected_for_a_whole_lease_judges_leases(self, duty: Duty) -> None:
+    def test_only_a_worker_connected_for_a_whole_lease_recovers_jobs(self, duty: Duty) -> None:
         put(duty.store, "a")
         duty.store.claim("elsewhere", [], 1, timedelta())
         duty.agent.run(Maintenance)
         assert duty.store.get(["a"])["a"].state == "processing"
         assert duty.round()[0].startswith("recovered a")
 
-    def test_what_is_recovered_is_claimed_at_once(self, duty: Duty) -> None:
+    def test_a_recovery_makes_a_claim_due_at_once(self, duty: Duty) -> None:
         put(duty.store, "a")
         duty.store.claim("elsewhere", [], 1, timedelta())
         duty.agent.run(ClaimJobs)
@@ -198,7 +200,7 @@ class TestDue:
         assert duty.agent.is_due(ClaimJobs)
 
 
-def test_what_was_handed_over_is_not_lost_though_its_lease_is_over(duty: Duty, tmp_path: Path) -> None:
+def test_a_job_with_a_result_file_is_not_lost_when_its_lease_expires(duty: Duty, tmp_path: Path) -> None:
     put(duty.store, "done")
     [job] = duty.store.claim("gone", [], 1, timedelta())
     results = result_file.path_of(tmp_path, "gone")
@@ -211,8 +213,8 @@ def test_what_was_handed_over_is_not_lost_though_its_lease_is_over(duty: Duty, t
     assert duty.round()[0].startswith("recovered done lost")
 
 
-def test_what_a_worker_in_doubt_handed_over_is_recorded_and_told_once(duty: Duty, tmp_path: Path) -> None:
-    """The host was restarted: its file stays until the registry has forgotten it, which takes an hour."""
+def test_results_in_the_file_of_a_worker_in_doubt_are_recorded_once(duty: Duty, tmp_path: Path) -> None:
+    """The host was restarted: the file of the worker stays until the registry forgets the worker after an hour."""
     put(duty.store, "done")
     [job] = duty.store.claim("gone", [], 1, timedelta(hours=1))
     heartbeat(duty.store, "gone")
@@ -233,7 +235,7 @@ def test_what_a_worker_in_doubt_handed_over_is_recorded_and_told_once(duty: Duty
 def test_a_result_for_another_store_is_kept(
     duty: Duty, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The database was moved away while its worker ran, and a new one stands there: the old one may be put back."""
+    """The database was replaced by a new one while its worker ran: the old one may be put back."""
     put(duty.store, "done")
     [job] = duty.store.claim("gone", [], 1, timedelta(hours=1))
     SlotFile.create(tmp_path / "gone.slots", {"id": "gone", "name": "old", "host": "atlas"}, 1).close()

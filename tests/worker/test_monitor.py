@@ -1,4 +1,5 @@
-"""The attempt monitor: cancel requests, lost leases, jobs stuck behind long ones, and what people see of a run."""
+"""The attempt monitor: cancel requests, lost leases, jobs stuck behind long jobs, and the stored start of an
+attempt."""
 
 from pathlib import Path
 
@@ -38,14 +39,14 @@ def running(unstarted: Unstarted) -> Unstarted:
 
 
 class TestDue:
-    def test_without_claims_it_has_nothing_to_do(self, unstarted: Unstarted) -> None:
+    def test_the_monitor_is_not_due_without_claims(self, unstarted: Unstarted) -> None:
         assert not unstarted.is_due(AttemptMonitor)
 
-    def test_with_claims_it_runs_at_its_interval(self, running: Unstarted) -> None:
+    def test_with_claims_the_monitor_runs_at_its_interval(self, running: Unstarted) -> None:
         running.run(AttemptMonitor)
         assert running.duty(AttemptMonitor).due(running.now) == running.now + LOOK_EVERY
 
-    def test_it_runs_at_once_when_something_may_have_changed(self, running: Unstarted) -> None:
+    def test_the_monitor_is_due_at_once_when_a_job_may_have_changed(self, running: Unstarted) -> None:
         running.run(AttemptMonitor)
         running.parts.monitor.look_next()
         assert running.is_due(AttemptMonitor)
@@ -65,7 +66,7 @@ def test_a_command_whose_lease_was_lost_is_fenced(running: Unstarted) -> None:
     assert kills(running) == [("a", "fenced")]
 
 
-def test_a_renewal_shows_a_cancel_request_as_well(running: Unstarted) -> None:
+def test_a_cancel_request_found_by_a_renewal_kills_the_command(running: Unstarted) -> None:
     fresh = request_cancel(running.store, "a")
     running.parts.monitor.take(Renewed(running.context.claims.refs(), [fresh]))
     assert kills(running) == [("a", "cancelled")]
@@ -78,7 +79,7 @@ def test_a_claim_that_was_not_renewed_is_read_before_it_is_killed(running: Unsta
     assert running.is_due(AttemptMonitor)
 
 
-def test_a_job_stuck_behind_long_ones_is_withdrawn(unstarted: Unstarted) -> None:
+def test_a_job_stuck_behind_long_jobs_is_withdrawn(unstarted: Unstarted) -> None:
     for slot, job in enumerate(unstarted.claims("a", "b")):
         unstarted.starts(job, slot)
     waiting = unstarted.context.claims.add(
@@ -105,15 +106,13 @@ def test_the_start_of_a_longer_command_is_saved_once(running: Unstarted) -> None
     assert get(running.store, "a").version == saved.version
 
 
-def test_a_command_that_somebody_stopped_is_shown_as_stopped(
-    running: Unstarted, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_stopped_command_is_shown_as_stopped(running: Unstarted, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(monitor.process_table, "stopped", lambda pids: pids)
     running.run(AttemptMonitor)
     assert [slot.stopped for slot in running.context.claims.slots(2)] == [True, False]
 
 
-def test_a_job_in_an_archive_that_is_away_hides_no_other(
+def test_jobs_in_an_unreachable_archive_do_not_hide_other_jobs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = Troubled()

@@ -1,4 +1,4 @@
-"""Output while it happens: soon there, in bounded memory, and never in the command's way."""
+"""Live output: it arrives soon, needs bounded memory, and never blocks the command."""
 
 import os
 import signal
@@ -29,7 +29,7 @@ def serve(worker: Worker, seconds: float, pid: int) -> int:
     return most
 
 
-def test_yes_is_swallowed_in_flat_memory_and_does_not_starve_others(worker: Worker) -> None:
+def test_endless_output_needs_bounded_memory_and_delays_no_other_job(worker: Worker) -> None:
     before = rss(worker.pid)
     endless = worker.agent.start("yes", timeout=3.0, grace=0.1)
     worker.agent.started(endless)
@@ -44,7 +44,7 @@ def test_yes_is_swallowed_in_flat_memory_and_does_not_starve_others(worker: Work
     assert rate > 30e6, f"{rate / 1e6:.0f} MB/s"
 
 
-def test_an_agent_that_is_away_does_not_block_a_command(worker: Worker) -> None:
+def test_a_stopped_agent_does_not_block_a_command(worker: Worker) -> None:
     endless = worker.agent.start("yes | head -c 50000000; echo the end")
     session = worker.agent.started(endless)["pid"]
     os.kill(worker.agent.pid, signal.SIGSTOP)
@@ -66,7 +66,7 @@ def _comm(pid: int) -> str:
         return ""
 
 
-def test_output_is_there_while_the_command_runs(worker: Worker) -> None:
+def test_output_arrives_while_the_command_runs(worker: Worker) -> None:
     attempt_id = worker.agent.start("echo now; sleep 60")
     started = worker.agent.started(attempt_id)["at"]
     message, data = worker.agent.expect("output", attempt_id)

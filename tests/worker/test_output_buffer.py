@@ -38,7 +38,9 @@ def shipped(buffer: OutputBuffer, script: list[tuple[bytes, int, str]], split: b
 
 
 @given(feeds, st.integers(0, 100))
-def test_head_and_tail_are_exact_whatever_came_when(script: list[tuple[bytes, int, str]], limit: int) -> None:
+def test_head_and_tail_are_exact_for_all_sizes_and_times(
+    script: list[tuple[bytes, int, str]], limit: int
+) -> None:
     buffer = OutputBuffer("a", "j", limit, split=False)
     chunks = shipped(buffer, script, split=False)
     whole = b"".join(data for data, _, _ in script)
@@ -53,7 +55,9 @@ def test_head_and_tail_are_exact_whatever_came_when(script: list[tuple[bytes, in
 
 
 @given(feeds, st.integers(0, 100))
-def test_split_streams_keep_bytes_and_owners(script: list[tuple[bytes, int, str]], limit: int) -> None:
+def test_split_streams_keep_each_byte_with_its_stream(
+    script: list[tuple[bytes, int, str]], limit: int
+) -> None:
     chunks = shipped(OutputBuffer("a", "j", limit, split=True), script, split=True)
     whole = b"".join(data for data, _, _ in script)
     owner = b"".join(bytes([stream]) * len(data) for data, stream, _ in script)
@@ -63,7 +67,7 @@ def test_split_streams_keep_bytes_and_owners(script: list[tuple[bytes, int, str]
         assert set(owner[chunk.offset : end]) == {chunk.stream}
 
 
-def test_memory_is_bounded_though_nothing_is_acknowledged() -> None:
+def test_memory_is_bounded_without_acknowledgements() -> None:
     limit = 1 << 16
     buffer = OutputBuffer("a", "j", limit, split=True)
     block = memoryview(bytes(10_000))
@@ -76,7 +80,7 @@ def test_memory_is_bounded_though_nothing_is_acknowledged() -> None:
     assert sys.getsizeof(buffer.last) < 1000
 
 
-def test_one_flush_is_under_way_until_it_is_acknowledged() -> None:
+def test_the_next_flush_waits_for_the_acknowledgement_of_the_last() -> None:
     buffer = OutputBuffer("a", "j", 1000, split=False)
     buffer.feed(0, memoryview(b"first"), 0.0)
     assert [c.data for c in chunks_of(buffer.flush(0.0, buffer.due()))] == [b"first"]
@@ -87,7 +91,7 @@ def test_one_flush_is_under_way_until_it_is_acknowledged() -> None:
     assert [c.n for c in chunks_of(buffer.flush(0.0, buffer.due()))] == [2]
 
 
-def test_what_is_unacknowledged_is_kept_with_its_bytes() -> None:
+def test_unacknowledged_chunks_are_kept_with_their_bytes() -> None:
     buffer = OutputBuffer("a", "j", 1000, split=False)
     buffer.feed(0, memoryview(b"some"), 0.0)
     frames = buffer.flush(0.0, 1.0)
@@ -108,7 +112,7 @@ def test_a_big_head_is_shipped_at_once() -> None:
     assert buffer.due() == 5.0
 
 
-def test_of_a_flood_exactly_head_and_tail_are_shipped() -> None:
+def test_only_head_and_tail_of_a_large_output_are_shipped() -> None:
     limit, buffer = 1000, OutputBuffer("a", "j", 1000, split=False)
     flood = b"".join(b"%07d\n" % n for n in range(187_500))  # so that the last feed is one that cuts
     for at in range(0, len(flood), 50_000):

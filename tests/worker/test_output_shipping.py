@@ -1,4 +1,4 @@
-"""Output on its way into the store: whatever the chunking, exactly head and tail are kept."""
+"""Output is written to the store: exactly head and tail are kept for all chunk sizes."""
 
 from typing import Any
 
@@ -78,7 +78,7 @@ CHUNKS = st.lists(st.binary(min_size=1, max_size=30), max_size=40)
 
 
 @given(CHUNKS, st.integers(0, 64), st.sets(st.integers(0, 40)))
-def test_exactly_head_and_tail_are_shown_whatever_the_chunking(
+def test_exactly_head_and_tail_are_shown_for_all_chunk_sizes(
     chunks: list[bytes], limit: int, pauses: set[int]
 ) -> None:
     ship = Ship(limit)
@@ -119,7 +119,7 @@ class Failing(MemoryStore):
 
 
 @pytest.mark.parametrize("how", ["before", "after"])
-def test_what_could_not_be_written_waits_and_is_written_once(how: str) -> None:
+def test_output_of_a_failed_write_is_written_once_later(how: str) -> None:
     ship = Ship(store=Failing(how))
     ship.prints(b"one ")
     with pytest.raises(StoreUnavailable):
@@ -140,7 +140,7 @@ class Unusable(MemoryStore):
         raise StoreUnusable("no rights")
 
 
-def test_a_result_waits_for_its_output_for_a_while_and_no_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_result_waits_for_its_output_for_a_limited_time(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
     monkeypatch.setattr(output, "boottime", lambda: now)
     ship = Ship(store=Failing("before", "before"))
@@ -155,7 +155,7 @@ def test_a_result_waits_for_its_output_for_a_while_and_no_longer(monkeypatch: py
     assert (ship.outputs.unwritten(), ship.outputs.fault) == (frozenset(), None)
 
 
-def test_a_result_that_has_printed_nothing_more_waits_for_no_output() -> None:
+def test_a_result_without_unwritten_output_does_not_wait() -> None:
     ship = Ship(store=Failing("before"))
     ship.prints(b"x")
     assert not ship.tries()
@@ -163,7 +163,7 @@ def test_a_result_that_has_printed_nothing_more_waits_for_no_output() -> None:
     assert "quiet" not in ship.outputs.unwritten()
 
 
-def test_a_result_does_not_wait_for_what_waiting_will_not_mend() -> None:
+def test_a_result_does_not_wait_after_a_permanent_error_of_its_output() -> None:
     ship = Ship(store=Unusable())
     ship.prints(b"x")
     assert not ship.tries()
@@ -173,7 +173,7 @@ def test_a_result_does_not_wait_for_what_waiting_will_not_mend() -> None:
     assert ship.outputs.unwritten() == frozenset()
 
 
-def test_refusals_of_a_store_that_fails_otherwise_do_not_count() -> None:
+def test_refusals_during_an_outage_of_the_store_are_not_counted() -> None:
     ship = Ship(store=Unusable())
     ship.prints(b"x")
     for _ in range(3):
@@ -183,7 +183,7 @@ def test_refusals_of_a_store_that_fails_otherwise_do_not_count() -> None:
     assert ship.outputs.unwritten() == {ship.attempt}
 
 
-def test_what_was_to_be_trimmed_when_the_store_was_away_is_trimmed_later() -> None:
+def test_a_trim_that_failed_during_an_outage_is_repeated() -> None:
     ship = Ship(limit=20, store=Failing(*["well"] * 4, "before"))
     for _ in range(40):
         ship.prints(b"x" * 10)
@@ -203,7 +203,7 @@ def test_each_attempt_is_acknowledged_up_to_its_newest_chunk() -> None:
     assert ship.line.sent == [{"type": "ack_output", "attempt_id": ship.attempt, "n": 3}]
 
 
-def test_nothing_is_written_for_an_attempt_that_is_over() -> None:
+def test_no_output_is_written_for_a_forgotten_attempt() -> None:
     ship = Ship()
     ship.prints(b"x")
     ship.outputs.forget(ship.attempt)

@@ -1,4 +1,4 @@
-"""The phases of an attempt: which may follow which, and when each looks again."""
+"""The phases of an attempt: the allowed transitions, and the time of the next check in each phase."""
 
 from collections.abc import Iterator
 
@@ -87,7 +87,7 @@ def test_leftovers_may_end_by_themselves() -> None:
     assert scene.attempt.ended_by is None
 
 
-def test_leftovers_that_stay_are_ended_and_the_outcome_is_the_commands_own() -> None:
+def test_leftovers_are_ended_and_the_outcome_stays_that_of_the_command() -> None:
     scene = Scene(True, True)
     scene.exits(101.0)
     assert scene.at(101.0) == (Phase.CHECKING_LEFTOVERS, 101.0 + SETTLE)
@@ -95,7 +95,7 @@ def test_leftovers_that_stay_are_ended_and_the_outcome_is_the_commands_own() -> 
     assert scene.attempt.ended_by is None
 
 
-def test_leftovers_of_a_command_that_may_leave_some_are_not_looked_for() -> None:
+def test_with_allow_detached_leftovers_are_not_searched() -> None:
     scene = Scene(allow_detached=True)
     scene.exits(101.0)
     assert scene.at(101.0) == (Phase.FINISHED, NEVER)
@@ -124,7 +124,7 @@ def test_a_finished_attempt_stays_finished() -> None:
     assert scene.at(103.0) == (Phase.FINISHED, NEVER)
 
 
-def test_the_ladder_says_when_it_looks_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_kill_ladder_decides_the_time_of_the_next_check(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(KillLadder, "step", lambda ladder, now, *_: setattr(ladder, "next_at", now + 0.25))
     scene = Scene()
     phases.end(scene.attempt, "cancelled", 101.0)
@@ -133,7 +133,7 @@ def test_the_ladder_says_when_it_looks_again(monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.mark.parametrize("before", Phase)
 @pytest.mark.parametrize("after", Phase)
-def test_no_other_phase_follows(before: Phase, after: Phase) -> None:
+def test_only_the_listed_phase_changes_are_allowed(before: Phase, after: Phase) -> None:
     attempt = Attempt(Start("a1", "j1", 1, "default", 10.0, 1000))
     attempt.phase = before
     if after in ARROWS[before]:

@@ -1,4 +1,4 @@
-"""Where processes cannot be listed, the process group is still ended, and the worker says what it cannot do."""
+"""Without a list of processes, the process group is still ended, and the worker reports what it cannot do."""
 
 import subprocess
 from pathlib import Path
@@ -56,17 +56,17 @@ def test_a_guard_ends_the_groups_in_the_table_at_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("elsewhere")
-def test_what_is_missing_is_said() -> None:
+def test_the_missing_feature_is_reported() -> None:
     (sentence,) = process_table.missing()
     assert "setsid" in sentence
 
 
-def test_nothing_is_missing_on_linux() -> None:
+def test_no_feature_is_missing_on_linux() -> None:
     assert process_table.missing() == []
 
 
-def test_what_no_signal_reaches_is_given_up_with_its_pids(monkeypatch: pytest.MonkeyPatch) -> None:
-    """State D cannot be made at will: signals are lost instead."""
+def test_a_process_that_no_signal_ends_is_given_up_and_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process in state D cannot be created on demand, so the test drops the signals."""
     monkeypatch.setattr(process_table, "signal_group", lambda *_: None)
     monkeypatch.setattr(process_table, "signal_process", lambda *_: None)
     with subprocess.Popen(["sleep", "60"], start_new_session=True) as process:
@@ -88,8 +88,8 @@ class Scripted(Snapshot):
         self._processes = list(members)
 
 
-def test_one_empty_look_is_not_enough(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A process that is born while /proc is read may be in no reading; the next one shows it."""
+def test_one_empty_search_is_not_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that starts while /proc is read may be missing in this reading; the next one shows it."""
     killed: list[tuple[int, int]] = []
     monkeypatch.setattr(
         process_table, "signal_process", lambda process, number: killed.append((process.pid, number))

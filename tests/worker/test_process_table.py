@@ -1,4 +1,5 @@
-"""A look at the processes misses nobody: neither who is born during it nor who is just changing his program."""
+"""A search of the processes misses none: neither one that starts during the search nor one that is just changing its
+program."""
 
 import io
 import os
@@ -75,7 +76,7 @@ def chain(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], Chain]]:
 
 
 @pytest.mark.parametrize("links", [1, 5])
-def test_whoever_replaces_a_process_while_it_is_looked_at_is_found(
+def test_a_process_that_replaces_another_during_the_search_is_found(
     chain: Callable[[int], Chain], links: int
 ) -> None:
     loop = chain(links)
@@ -87,7 +88,7 @@ def test_whoever_replaces_a_process_while_it_is_looked_at_is_found(
 
 
 @pytest.mark.parametrize("links", [1, 5])
-def test_what_was_left_behind_is_found_though_it_is_replaced_meanwhile(
+def test_a_leftover_is_found_although_it_is_replaced_meanwhile(
     chain: Callable[[int], Chain], monkeypatch: pytest.MonkeyPatch, links: int
 ) -> None:
     monkeypatch.setattr(
@@ -100,7 +101,7 @@ def test_what_was_left_behind_is_found_though_it_is_replaced_meanwhile(
     assert loop.newest in {process.pid for process in found or ()}
 
 
-def test_an_orphan_that_may_yet_show_whose_it_is_keeps_a_ladder_up() -> None:
+def test_an_undecided_orphan_keeps_the_kill_ladder_running() -> None:
     ladder = KillLadder(800, grace=0.0, now=0.0)
     for now in (0.0, 1.0, 2.0):
         ladder.step(now, Scene(), set(), leader_alive=False, undecided=True)
@@ -124,7 +125,7 @@ def two(monkeypatch: pytest.MonkeyPatch) -> tuple[Leftovers, Attempt]:
     return Leftovers((), (), (ours, other)), ours
 
 
-def test_an_orphan_that_is_changing_its_program_is_undecided_until_it_has(
+def test_an_orphan_is_undecided_while_it_changes_its_program(
     two: tuple[Leftovers, Attempt], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     all_orphans, ours = two
@@ -134,7 +135,7 @@ def test_an_orphan_that_is_changing_its_program_is_undecided_until_it_has(
     assert all_orphans.of(ours, Scene(ORPHAN), 60.1) == ({ORPHAN.pid}, False)
 
 
-def test_an_orphan_that_never_shows_whose_it_is_is_nobodys_in_the_end(
+def test_an_orphan_that_stays_undecided_belongs_to_no_command(
     two: tuple[Leftovers, Attempt], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     all_orphans, ours = two
@@ -143,7 +144,7 @@ def test_an_orphan_that_never_shows_whose_it_is_is_nobodys_in_the_end(
     assert all_orphans.of(ours, Scene(ORPHAN), 60.0 + EXEC_PATIENCE) == (set(), False)
 
 
-def test_a_scrubbed_environment_is_a_face_and_an_ended_process_has_none() -> None:
+def test_an_empty_environment_is_distinguished_from_an_ended_process() -> None:
     command = ["env", "-i", "/bin/sh", "-c", "echo; read x"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0) as scrubbed:
         (process,) = filter(None, [process_table.look(scrubbed.pid)])
@@ -156,10 +157,10 @@ def test_a_scrubbed_environment_is_a_face_and_an_ended_process_has_none() -> Non
 
 
 @pytest.mark.parametrize(("threads", "state"), [(0, "Z"), (1, "Z"), (2, "S")])
-def test_a_zombie_lives_only_by_further_threads(
+def test_a_zombie_counts_as_alive_only_with_further_threads(
     monkeypatch: pytest.MonkeyPatch, threads: int, state: str
 ) -> None:
-    """None at all are left to one that its parent has just waited for."""
+    """A process that its parent has just waited for has no threads."""
     line = b"7 (sh) Z 1 7 7 0 -1 0 0 0 0 0 0 0 0 0 20 0 %d 0 5000 0" % threads
     monkeypatch.setattr("builtins.open", lambda *_, **__: io.BytesIO(line))
     process = process_table.look(7)

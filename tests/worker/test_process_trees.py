@@ -1,4 +1,4 @@
-"""However a command ends, nothing of its tree stays, unless it may; and a result never waits for what stays."""
+"""No process of a command outlives the command unless it is allowed; and a result never waits for such a process."""
 
 import os
 import signal
@@ -38,7 +38,7 @@ def test_the_leaders_exit_does_not_end_the_escalation(agent: Agent, tmp_path: Pa
     all_dead(pids, within=0)
 
 
-def test_a_process_whose_first_thread_has_ended_is_killed_too(agent: Agent, tmp_path: Path) -> None:
+def test_a_process_whose_first_thread_has_ended_is_killed(agent: Agent, tmp_path: Path) -> None:
     threads = "import signal, threading, time, os, ctypes; signal.signal(signal.SIGTERM, signal.SIG_IGN); "
     threads += "threading.Thread(target=time.sleep, args=[60]).start(); print(os.getpid(), flush=True); "
     threads += "ctypes.CDLL(None).pthread_exit(None)"
@@ -50,7 +50,7 @@ def test_a_process_whose_first_thread_has_ended_is_killed_too(agent: Agent, tmp_
     eventually(lambda: not Path(f"/proc/{pid}").exists(), within=1)
 
 
-def test_a_stopped_tree_hears_term(agent: Agent, tmp_path: Path) -> None:
+def test_a_stopped_process_tree_receives_term(agent: Agent, tmp_path: Path) -> None:
     attempt_id = agent.start(
         f"trap 'echo heard; exit 0' TERM; echo $$ > {tmp_path}/pid; while :; do sleep 0.05; done"
     )
@@ -62,7 +62,7 @@ def test_a_stopped_tree_hears_term(agent: Agent, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("how", ["setsid sh -c", "setsid -f sh -c", "setsid -f env -i /bin/sh -c"])
-def test_cancel_reaches_whoever_left_the_group(agent: Agent, tmp_path: Path, how: str) -> None:
+def test_a_cancel_ends_processes_that_left_the_process_group(agent: Agent, tmp_path: Path, how: str) -> None:
     escapee = f"{how} 'echo $$ > {tmp_path}/pid; exec sleep 60' > /dev/null 2>&1 &"
     attempt_id = agent.start(f"{escapee} sleep 60", grace=0.5)
     pids = pids_in(tmp_path / "pid")
@@ -73,7 +73,7 @@ def test_cancel_reaches_whoever_left_the_group(agent: Agent, tmp_path: Path, how
 
 @pytest.mark.parametrize("how", ["", "setsid", "setsid -f", "setsid -f env -i"])
 @pytest.mark.parametrize("life", ["", "sleep 0.4;"], ids=["short", "long"])
-def test_what_a_command_leaves_behind_is_gone_before_its_result(
+def test_leftovers_of_a_command_are_ended_before_its_result(
     agent: Agent, tmp_path: Path, how: str, life: str
 ) -> None:
     hidden = f"{how} /bin/sh -c 'echo $$ > {tmp_path}/pid; exec sleep 60' > /dev/null 2>&1 &"
@@ -83,8 +83,8 @@ def test_what_a_command_leaves_behind_is_gone_before_its_result(
     all_dead(pids_in(tmp_path / "pid"), within=0)
 
 
-def test_a_daemon_in_a_far_corner_of_the_tree_is_found(agent: Agent, tmp_path: Path) -> None:
-    """Its parents are gone, its environment is scrubbed, and it has children in sessions of their own."""
+def test_a_daemon_without_parent_and_environment_is_found(agent: Agent, tmp_path: Path) -> None:
+    """Its parents have ended, its environment is empty, and its children have their own sessions."""
     note = f"echo \\$\\$ >> {tmp_path}/pid"
     inner = f"setsid env -i /bin/sh -c '{note}; exec sleep 60' & {note}; wait"
     (tmp_path / "pid").touch()
@@ -94,7 +94,7 @@ def test_a_daemon_in_a_far_corner_of_the_tree_is_found(agent: Agent, tmp_path: P
     all_dead(pids_in(tmp_path / "pid", 2), within=0)
 
 
-def test_others_processes_are_spared_when_one_command_leaves_something(agent: Agent, tmp_path: Path) -> None:
+def test_ending_leftovers_spares_the_processes_of_other_commands(agent: Agent, tmp_path: Path) -> None:
     other = agent.start(
         f"setsid -f sh -c 'echo $$ > {tmp_path}/other; exec sleep 60' >/dev/null 2>&1; sleep 60"
     )
@@ -107,27 +107,27 @@ def test_others_processes_are_spared_when_one_command_leaves_something(agent: Ag
     all_dead([spared], within=0)
 
 
-def test_a_background_child_that_holds_stdout_delays_the_result_by_a_second(agent: Agent) -> None:
+def test_a_background_process_with_open_stdout_delays_the_result_by_1s(agent: Agent) -> None:
     start = time.monotonic()
     ended, output = agent.run("sleep 60 & echo done")
     assert 0.9 < time.monotonic() - start < 2.0
     assert (ended["exit_code"], output) == (0, b"done\n")
 
 
-def test_a_background_child_that_soon_ends_may_finish_writing(agent: Agent) -> None:
+def test_a_background_process_that_ends_soon_may_finish_writing(agent: Agent) -> None:
     ended, output = agent.run("(sleep 0.2; echo late) & echo early")
     assert output == b"early\nlate\n"
     assert ended["leftovers"] == 0
 
 
-def test_closing_the_output_is_no_exit(agent: Agent) -> None:
+def test_closing_the_output_is_not_an_exit(agent: Agent) -> None:
     start = time.monotonic()
     ended, _ = agent.run("exec >&- 2>&-; sleep 0.5; exit 7")
     assert ended["exit_code"] == 7
     assert time.monotonic() - start >= 0.5
 
 
-def test_a_detached_process_stays_where_it_may(agent: Agent, tmp_path: Path) -> None:
+def test_an_allowed_detached_process_is_not_ended(agent: Agent, tmp_path: Path) -> None:
     started = f"setsid -f sh -c 'echo $$ > {tmp_path}/pid; exec sleep 60' > /dev/null 2>&1"
     ended, _ = agent.run(started, allow_detached=True)
     (pid,) = pids_in(tmp_path / "pid")
@@ -140,9 +140,7 @@ def test_a_detached_process_stays_where_it_may(agent: Agent, tmp_path: Path) -> 
         os.kill(pid, signal.SIGKILL)
 
 
-def test_a_detached_process_without_a_mark_is_not_blamed_on_another_command(
-    agent: Agent, tmp_path: Path
-) -> None:
+def test_a_detached_process_is_not_assigned_to_another_command(agent: Agent, tmp_path: Path) -> None:
     other = agent.start(f"while [ ! -e {tmp_path}/go ]; do sleep 0.02; done")
     agent.started(other)
     agent.run(
@@ -168,12 +166,12 @@ def test_a_timeout_ends_the_tree(agent: Agent, tmp_path: Path) -> None:
     all_dead(pids_in(tmp_path / "pid"), within=0)
 
 
-def test_a_lease_that_passes_ends_the_command(agent: Agent) -> None:
+def test_an_expired_lease_ends_the_command(agent: Agent) -> None:
     attempt_id = agent.start("sleep 60", deadline=boottime() + 0.3)
     assert agent.exited(attempt_id, within=3)["ended_by"] == "lease"
 
 
-def test_what_waited_longer_than_its_lease_is_never_started(agent: Agent, tmp_path: Path) -> None:
+def test_an_attempt_that_waited_longer_than_its_lease_never_starts(agent: Agent, tmp_path: Path) -> None:
     busy = [agent.start("sleep 0.5") for _ in range(2)]
     late = agent.start(f"touch {tmp_path}/ran", deadline=boottime() + 0.2)
     assert agent.expect("dropped")[0]["attempt_ids"] == [late]
@@ -183,7 +181,7 @@ def test_what_waited_longer_than_its_lease_is_never_started(agent: Agent, tmp_pa
     assert not (tmp_path / "ran").exists()
 
 
-def test_a_lease_that_is_renewed_does_not(agent: Agent) -> None:
+def test_a_renewed_lease_does_not_end_the_command(agent: Agent) -> None:
     attempt_id = agent.start("sleep 0.8", deadline=boottime() + 0.4)
     agent.send("lease", attempt_ids=[attempt_id], deadline=boottime() + 60)
     assert agent.exited(attempt_id)["ended_by"] is None
@@ -208,14 +206,14 @@ def test_the_timeout_is_enforced_while_there_is_no_agent(worker: Worker) -> None
     assert silent.exited(attempt_id)["ended_by"] == "timeout"
 
 
-def test_the_first_reason_is_kept(agent: Agent) -> None:
+def test_the_first_reason_to_end_a_command_is_reported(agent: Agent) -> None:
     attempt_id = agent.start("trap 'echo heard' TERM; while :; do sleep 0.05; done", timeout=0.2, grace=1.0)
     agent.until_output(attempt_id, b"heard")
     agent.send("kill", attempt_id=attempt_id, reason="fenced")
     assert agent.exited(attempt_id)["ended_by"] == "timeout"
 
 
-def test_a_command_that_waits_is_dropped_by_kill(agent: Agent) -> None:
+def test_a_kill_drops_a_waiting_attempt(agent: Agent) -> None:
     busy = [agent.start("sleep 60") for _ in range(2)]
     waiting = agent.start("true")
     agent.send("kill", attempt_id=waiting, reason="cancelled")
@@ -234,7 +232,7 @@ def fork_loop(tmp_path: Path) -> Path:
     return tmp_path / "hydra"
 
 
-def test_a_fork_loop_is_outrun(agent: Agent, tmp_path: Path) -> None:
+def test_a_fork_loop_is_ended(agent: Agent, tmp_path: Path) -> None:
     fork_loop(tmp_path)
     attempt_id = agent.start(f"{tmp_path}/hydra; sleep 60", grace=0.2)
     pids_in(tmp_path / "pid", 5)
@@ -245,8 +243,8 @@ def test_a_fork_loop_is_outrun(agent: Agent, tmp_path: Path) -> None:
     assert len(numbers(tmp_path / "pid")) == born
 
 
-def test_a_fork_loop_that_a_command_leaves_behind_is_outrun(agent: Agent, tmp_path: Path) -> None:
-    """While another command runs, whose it might be too."""
+def test_a_fork_loop_that_outlives_its_command_is_ended(agent: Agent, tmp_path: Path) -> None:
+    """Another command runs at the same time, and the processes of the loop might belong to it."""
     agent.started(agent.start("sleep 60"))
     loop = fork_loop(tmp_path)
     waiting = f"while [ $(wc -l < {tmp_path}/pid) -lt 3 ]; do sleep 0.01; done"
@@ -285,7 +283,7 @@ _SOURCES = Path(__file__).parents[2] / "src"
 
 @pytest.mark.proof
 def test_a_tree_of_1500_processes_is_ended_within_its_grace(agent: Agent) -> None:
-    """Those of another session too: looking at each costs microseconds."""
+    """This includes processes of another session. Reading one process costs microseconds."""
     many = "i=0; while [ $i -lt 1400 ]; do sleep 60 & i=$((i+1)); done"
     more = "i=0; while [ $i -lt 100 ]; do setsid sleep 60 & i=$((i+1)); done"
     attempt_id = agent.start(f"{many}; {more}; echo there; wait", grace=5.0)

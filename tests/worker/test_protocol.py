@@ -1,4 +1,5 @@
-"""Frames survive any cutting, anything else is refused, and two versions of the protocol understand each other."""
+"""Frames are decoded for any split into pieces, other data is refused, and two versions of the protocol work
+together."""
 
 import json
 
@@ -29,7 +30,7 @@ messages = st.builds(
 
 
 @given(st.lists(st.tuples(messages, st.binary(max_size=200)), max_size=8), st.lists(st.integers(1, 50)))
-def test_what_was_sent_arrives_however_it_is_cut(
+def test_frames_are_decoded_for_any_split_into_pieces(
     sent: list[tuple[dict[str, object], bytes]], cuts: list[int]
 ) -> None:
     stream = b"".join(frame(json.dumps(fields).encode(), payload) for fields, payload in sent)
@@ -42,7 +43,7 @@ def test_what_was_sent_arrives_however_it_is_cut(
 
 
 @given(st.binary(max_size=200))
-def test_noise_is_refused_or_waited_for_and_never_crashes(noise: bytes) -> None:
+def test_random_bytes_raise_no_error_except_malformed_frame(noise: bytes) -> None:
     try:
         list(Reader().feed(noise))
     except MalformedFrame:
@@ -69,7 +70,7 @@ def test_a_frame_out_of_bounds_is_refused(data: bytes) -> None:
 START = Start("a1", "j1", 1, "default", 10.0, 1000)
 
 
-def test_a_name_that_is_not_utf8_survives() -> None:
+def test_a_path_that_is_not_utf8_is_transmitted_unchanged() -> None:
     name = b"/tmp/\xff\xfe".decode("utf-8", "surrogateescape")
     assert next(Reader().feed(encode(START._replace(cwd=name))))[0]["cwd"] == name
 
@@ -106,7 +107,7 @@ under a holder that runs: so this table only grows, in its brackets.
 
 
 @pytest.mark.parametrize("kind", MESSAGES)
-def test_the_names_on_the_wire_stay(kind: str) -> None:
+def test_the_field_names_of_version_1_do_not_change(kind: str) -> None:
     required, _, optional = VERSION_1[kind].replace("]", "").partition("[")
     defaults = MESSAGES[kind]._field_defaults
     assert {name for name in MESSAGES[kind]._fields if name not in defaults} == set(required.split())
@@ -114,8 +115,8 @@ def test_the_names_on_the_wire_stay(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", MESSAGES)
-def test_a_message_of_another_version_is_understood(kind: str) -> None:
-    """Its unknown fields are ignored, and what it leaves out has the default."""
+def test_a_message_of_another_version_is_decoded(kind: str) -> None:
+    """Unknown fields are ignored, and missing fields have their defaults."""
     cls = MESSAGES[kind]
     required: Fields = {name: name for name in cls._fields if name not in cls._field_defaults}
     message = from_fields({"type": kind, "of_a_later_version": 1, **required})
@@ -123,7 +124,7 @@ def test_a_message_of_another_version_is_understood(kind: str) -> None:
     assert message._asdict() == required | cls._field_defaults
 
 
-def test_a_type_of_a_later_version_is_no_message() -> None:
+def test_a_message_type_of_a_later_version_is_ignored() -> None:
     assert from_fields({"type": "of_a_later_version"}) is None
 
 
@@ -148,7 +149,7 @@ def test_defaults_are_left_out_and_required_fields_are_not() -> None:
     }
 
 
-def test_a_message_comes_back_as_it_was() -> None:
+def test_a_message_is_equal_after_encoding_and_decoding() -> None:
     full = START._replace(command="true", env={"A": "b"}, umask=0, timeout=1.5, split=True, has_stdin=True)
     for message in (START, full, Exited("a1", "j1", "signalled", signal=9, core=True, output_bytes=7)):
         assert from_fields(next(Reader().feed(encode(message)))[0]) == message

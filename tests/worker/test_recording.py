@@ -1,4 +1,4 @@
-"""The duty of recording results: when, in which company, and who learns of them."""
+"""The duty of recording results: when it runs, how many results it gathers, and what follows."""
 
 from pathlib import Path
 
@@ -27,7 +27,7 @@ def due_in(agent: Unstarted) -> float:
 
 
 class TestDue:
-    def test_without_results_it_has_nothing_to_do(self, unstarted: Unstarted) -> None:
+    def test_the_duty_is_not_due_without_results(self, unstarted: Unstarted) -> None:
         assert due_in(unstarted) == float("inf")
 
     def test_a_result_is_recorded_at_once(self, unstarted: Unstarted) -> None:
@@ -35,38 +35,38 @@ class TestDue:
         unstarted.ends(job, seconds=1.0)
         assert due_in(unstarted) == 0
 
-    def test_very_short_jobs_are_gathered_for_a_while(self, short: Unstarted) -> None:
+    def test_results_of_very_short_jobs_are_gathered_for_a_moment(self, short: Unstarted) -> None:
         [job, *_] = [claim.job for claim in short.context.claims]
         short.ends(job, seconds=0.001)
         assert due_in(short) == GATHER_SECONDS
         short.now += GATHER_SECONDS
         assert due_in(short) == 0
 
-    def test_no_more_than_so_many(self, short: Unstarted) -> None:
+    def test_a_full_batch_of_results_is_recorded_at_once(self, short: Unstarted) -> None:
         for claim in list(short.context.claims)[:GATHER]:
             assert due_in(short) in (GATHER_SECONDS, float("inf"))
             short.ends(claim.job, seconds=0.001)
         assert due_in(short) == 0
 
-    def test_the_last_ones_wait_for_no_company(self, short: Unstarted) -> None:
+    def test_results_are_not_gathered_if_no_command_runs(self, short: Unstarted) -> None:
         for claim in list(short.context.claims)[:3]:
             short.ends(claim.job, seconds=0.001)
         for claim in short.context.claims:
             short.context.claims.pop(claim.attempt_id)
         assert due_in(short) == 0
 
-    def test_a_worker_that_drains_gathers_nothing(self, short: Unstarted) -> None:
+    def test_a_draining_worker_records_each_result_at_once(self, short: Unstarted) -> None:
         [job, *_] = [claim.job for claim in short.context.claims]
         short.ends(job, seconds=0.001)
         short.hears("drain")
         assert due_in(short) == 0
 
-    def test_a_claim_that_never_started_goes_back_at_once(self, unstarted: Unstarted) -> None:
+    def test_a_claim_that_never_started_is_given_back_at_once(self, unstarted: Unstarted) -> None:
         [job] = unstarted.claims("a")
         unstarted.hears("dropped", attempt_ids=[job.attempt_id])
         assert due_in(unstarted) == 0
 
-    def test_a_job_in_an_archive_that_is_away_is_asked_for_later(
+    def test_a_job_in_an_unreachable_archive_is_read_later(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         store = Troubled()
@@ -98,14 +98,14 @@ def test_a_claim_that_never_started_is_given_back_uncounted(unstarted: Unstarted
     assert (get(unstarted.store, "a").state, get(unstarted.store, "a").attempts) == ("pending", 0)
 
 
-def test_the_claim_policy_learns_the_run_time(unstarted: Unstarted) -> None:
+def test_the_claim_policy_receives_the_run_time(unstarted: Unstarted) -> None:
     [job] = unstarted.claims("a")
     unstarted.ends(job, seconds=0.001)
     unstarted.run(RecordResults)
     assert unstarted.duty(ClaimJobs)._policy.ahead > 0
 
 
-def test_children_are_unblocked(unstarted: Unstarted) -> None:
+def test_a_recorded_result_unblocks_the_children(unstarted: Unstarted) -> None:
     from service.scenes import child
 
     [job] = unstarted.claims("a")

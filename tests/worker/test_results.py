@@ -1,4 +1,4 @@
-"""Recording how attempts ended, where the queue works and its archive may not."""
+"""Recording results while the queue works and its archive may not be reachable."""
 
 import io
 from typing import Any
@@ -69,7 +69,7 @@ def scene(monkeypatch: pytest.MonkeyPatch) -> Scene:
 
 
 @pytest.mark.parametrize("known", [True, False], ids=["started here", "adopted"])
-def test_a_result_of_a_job_that_is_past_holds_up_no_other(scene: Scene, known: bool) -> None:
+def test_a_result_of_an_archived_job_does_not_delay_other_results(scene: Scene, known: bool) -> None:
     scene.ends("late", known=known)
     scene.ends("good", known=known)
     assert scene.record() == ["good"]
@@ -77,7 +77,7 @@ def test_a_result_of_a_job_that_is_past_holds_up_no_other(scene: Scene, known: b
     assert get(scene.store, "good").state == "completed"
 
 
-def test_it_is_kept_and_is_nothing_to_hurry_for(scene: Scene) -> None:
+def test_a_deferred_result_is_kept_and_does_not_make_the_recorder_busy(scene: Scene) -> None:
     scene.ends("late")
     scene.record()
     assert [held.job_id for held in scene.recorder.refs()] == ["late"]
@@ -85,7 +85,7 @@ def test_it_is_kept_and_is_nothing_to_hurry_for(scene: Scene) -> None:
     assert (scene.recorder.is_busy(), scene.recorder.waiting) == (False, 0)
 
 
-def test_the_archive_is_not_asked_for_it_again_and_again(scene: Scene) -> None:
+def test_the_archive_is_called_for_a_deferred_result_only_after_a_pause(scene: Scene) -> None:
     scene.ends("late")
     scene.record()
     asked = scene.store.questions
@@ -96,7 +96,7 @@ def test_the_archive_is_not_asked_for_it_again_and_again(scene: Scene) -> None:
     assert scene.store.questions > asked
 
 
-def test_it_is_concluded_when_the_archive_is_back(scene: Scene) -> None:
+def test_a_deferred_result_is_acknowledged_when_the_archive_answers(scene: Scene) -> None:
     scene.ends("late")
     scene.record()
     scene.store.away = None
@@ -106,7 +106,7 @@ def test_it_is_concluded_when_the_archive_is_back(scene: Scene) -> None:
     assert scene.recorder.refs() == []
 
 
-def test_a_claim_that_never_started_and_is_past_holds_up_no_result(scene: Scene) -> None:
+def test_giving_back_an_archived_job_does_not_delay_results(scene: Scene) -> None:
     scene.recorder.give_back(scene.claims["late"].attempt_id or "", scene.claims["late"])
     scene.ends("good")
     assert scene.record() == ["good"]
@@ -117,7 +117,7 @@ def test_a_claim_that_never_started_and_is_past_holds_up_no_result(scene: Scene)
     assert not scene.recorder.knows(scene.claims["late"].attempt_id)
 
 
-def test_who_waits_for_output_holds_up_no_other(scene: Scene) -> None:
+def test_a_result_that_waits_for_output_does_not_delay_other_results(scene: Scene) -> None:
     scene.store.away = None
     put(scene.store, "loud")
     [loud] = scene.store.claim("w1", [], 1, LEASE)
@@ -129,7 +129,9 @@ def test_who_waits_for_output_holds_up_no_other(scene: Scene) -> None:
     assert scene.record() == ["loud"]
 
 
-def test_a_store_that_is_away_itself_keeps_everything(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_outage_of_the_store_keeps_all_results_in_the_recorder(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def save(_: Any) -> Any:
         raise StoreUnavailable("the store is away")
 
@@ -142,7 +144,7 @@ def test_a_store_that_is_away_itself_keeps_everything(scene: Scene, monkeypatch:
     assert scene.record() == ["good"]
 
 
-def test_nothing_is_deferred_while_the_queue_is_away_as_well(
+def test_no_result_is_deferred_while_the_queue_cannot_be_reached(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def read_table(_: str) -> Any:
@@ -155,8 +157,9 @@ def test_nothing_is_deferred_while_the_queue_is_away_as_well(
     assert scene.recorder.is_busy()
 
 
-def test_held_children_are_told_though_no_job_is_blocked(scene: Scene) -> None:
-    """By the settling worker itself: a drained worker would leave before its sweep, and a held job stay held."""
+def test_held_children_are_updated_although_no_job_is_blocked(scene: Scene) -> None:
+    """The worker that records the result does it: a draining worker would end before its sweep, and a held job would
+    stay held."""
     child(scene.store, "by_hand", "good", hold=True)
     child(scene.store, "by_failure", "good", after_failure="hold")
     failed = lifecycle.unblock(get(scene.store, "by_failure"), {"good": "dead"}, now=scene.store.now())

@@ -1,4 +1,4 @@
-"""Commands run, and their ends are reported as the kernel told them."""
+"""Commands run, and their ends are reported as the kernel returns them."""
 
 import os
 import resource
@@ -13,13 +13,13 @@ from queuectl.worker.holder import attempt
 
 
 @pytest.mark.parametrize("code", [0, 1, 2, 126, 127, 128, 137, 255])
-def test_exit_codes_are_reported_as_they_are(agent: Agent, code: int) -> None:
+def test_exit_codes_are_reported_unchanged(agent: Agent, code: int) -> None:
     ended, _ = agent.run(f"exit {code}")
     assert (ended["kind"], ended["exit_code"], ended["signal"]) == ("exited", code, None)
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGUSR1, signal.SIGPIPE])
-def test_death_by_signal_is_no_exit_code(agent: Agent, number: int) -> None:
+def test_an_end_by_a_signal_has_no_exit_code(agent: Agent, number: int) -> None:
     ended, _ = agent.run(f"kill -{int(number)} $$")
     assert (ended["kind"], ended["exit_code"], ended["signal"]) == ("signalled", None, number)
     assert (ended["core"], ended["ended_by"]) == (False, None)
@@ -32,7 +32,7 @@ def test_a_core_dump_is_reported(agent: Agent, tmp_path: Path) -> None:
     assert ended["core"] == (piped or any(tmp_path.glob("*core*")))
 
 
-def test_the_result_tells_time_use_and_place(agent: Agent) -> None:
+def test_the_result_contains_times_cpu_usage_pid_and_slot(agent: Agent) -> None:
     attempt_id = agent.start("i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done; echo done")
     started, ended = agent.started(attempt_id), agent.exited(attempt_id)
     assert ended["pid"] == started["pid"]
@@ -43,7 +43,7 @@ def test_the_result_tells_time_use_and_place(agent: Agent) -> None:
 
 
 @pytest.mark.parametrize("jump", [30 * 86400, -30 * 86400])
-def test_a_clock_that_is_set_meanwhile_does_not_change_how_long_it_took(
+def test_a_clock_change_during_a_command_does_not_change_its_run_time(
     new_worker: Callable[..., Worker], tmp_path: Path, jump: int
 ) -> None:
     here = Path(__file__).parent
@@ -57,15 +57,16 @@ def test_a_clock_that_is_set_meanwhile_does_not_change_how_long_it_took(
     assert 0.2 <= ended["finished_at"] - ended["started_at"] < 5
 
 
-def test_the_peak_memory_is_the_commands_own_or_unknown(agent: Agent) -> None:
-    """A process begins with the memory of who spawned it: a small one would be told to need as much as the holder."""
+def test_the_peak_memory_is_that_of_the_command_or_unknown(agent: Agent) -> None:
+    """A process starts with the memory of its parent: for a small command, the kernel reports the memory of the
+    holder."""
     small, _ = agent.run("true")
     assert small["max_rss"] is None
     large, _ = agent.run("head -c 80000000 /dev/zero | tail | wc -c")
     assert 80_000_000 < large["max_rss"] < 100_000_000
 
 
-def test_the_holders_own_peak_is_not_read_for_each_small_command(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_peak_memory_of_the_holder_is_not_read_for_each_command(monkeypatch: pytest.MonkeyPatch) -> None:
     reads = list[int]()
     monkeypatch.setattr(attempt, "_own_peak", [0])
     monkeypatch.setattr(attempt.process_table, "peak_memory", lambda: reads.append(1) or 20 << 20)
@@ -76,7 +77,7 @@ def test_the_holders_own_peak_is_not_read_for_each_small_command(monkeypatch: py
     assert len(reads) == 1
 
 
-def test_the_result_carries_the_end_of_the_output(agent: Agent) -> None:
+def test_the_result_contains_the_end_of_the_output(agent: Agent) -> None:
     attempt_id = agent.start("seq 1000")
     _, last = agent.expect("exited", attempt_id)
     assert last == b"".join(b"%d\n" % n for n in range(1, 1001))[-400:]
@@ -89,18 +90,18 @@ def test_more_starts_than_slots_wait_and_take_the_lowest_free_slot(agent: Agent)
     assert starts == sorted(starts)
 
 
-def test_of_a_short_command_only_the_end_is_told(agent: Agent) -> None:
+def test_for_a_short_command_only_the_end_is_reported(agent: Agent) -> None:
     attempt_id = agent.start("true")
     agent.exited(attempt_id)
     assert not [m for m, _ in agent.of("started") if m["attempt_id"] == attempt_id]
 
 
-def test_a_command_is_preferred_when_memory_runs_out(agent: Agent) -> None:
+def test_a_command_has_a_high_score_for_the_out_of_memory_killer(agent: Agent) -> None:
     _, output = agent.expect("exited", agent.start("cat /proc/self/oom_score_adj"))
     assert output == b"500\n"
 
 
-def test_a_start_that_is_repeated_runs_once(agent: Agent, tmp_path: Path) -> None:
+def test_a_repeated_start_message_runs_the_command_once(agent: Agent, tmp_path: Path) -> None:
     order = {"attempt_id": "a" * 32, "job_id": "j"}
     for _ in range(3):
         agent.start(f"echo x >> {tmp_path}/runs", **order)
@@ -109,7 +110,7 @@ def test_a_start_that_is_repeated_runs_once(agent: Agent, tmp_path: Path) -> Non
     assert (tmp_path / "runs").read_text() == "x\n"
 
 
-def test_the_command_knows_what_it_is(agent: Agent) -> None:
+def test_the_environment_names_the_job_and_the_attempt(agent: Agent) -> None:
     _, output = agent.run(
         "env", job_id="report-7", attempt=3, queue="nightly", env={"PATH": "/usr/bin:/bin", "A": "ü"}
     )
@@ -142,7 +143,7 @@ def test_variables_for_tests_do_not_reach_the_command(new_worker: object) -> Non
     assert b"KEPT=1" in output
 
 
-def test_no_descriptor_but_the_three_reaches_the_command(worker: Worker) -> None:
+def test_a_command_inherits_only_the_three_standard_descriptors(worker: Worker) -> None:
     busy = worker.agent.start("sleep 60")
     worker.agent.started(busy)
     _, output = worker.agent.run("ls /proc/self/fd | sort -n | xargs")
@@ -154,7 +155,7 @@ def test_no_descriptor_but_the_three_reaches_the_command(worker: Worker) -> None
     assert where == b"/dev/null\nsame\n"
 
 
-def test_a_descriptor_that_the_starter_forgot_is_closed(tmp_path: Path, new_worker: object) -> None:
+def test_an_inherited_open_descriptor_is_closed(tmp_path: Path, new_worker: object) -> None:
     forgotten = os.open(tmp_path / "forgotten", os.O_CREAT | os.O_RDWR)
     os.set_inheritable(forgotten, True)
     worker: Worker = new_worker(keep_open=(forgotten,))  # type: ignore[operator]
@@ -184,7 +185,7 @@ def test_the_command_leads_its_own_session_and_group(agent: Agent) -> None:
     assert int(fields[2]) == int(fields[3]) == ended["pid"]
 
 
-def test_the_command_is_preferred_when_memory_runs_out(worker: Worker) -> None:
+def test_the_out_of_memory_killer_prefers_the_command_to_the_holder(worker: Worker) -> None:
     attempt_id = worker.agent.start("sleep 60")
     pid = worker.agent.started(attempt_id)["pid"]
     assert Path(f"/proc/{pid}/oom_score_adj").read_text() == "500\n"
@@ -192,7 +193,7 @@ def test_the_command_is_preferred_when_memory_runs_out(worker: Worker) -> None:
     assert own == Path("/proc/self/oom_score_adj").read_text()
 
 
-def test_umask_and_directory_are_the_jobs_and_not_the_holders(worker: Worker, tmp_path: Path) -> None:
+def test_umask_and_directory_are_those_of_the_job(worker: Worker, tmp_path: Path) -> None:
     before = os.readlink(f"/proc/{worker.pid}/cwd")
     _, output = worker.agent.run("umask; pwd; touch new; stat -c %a new", umask=0o077, cwd=str(tmp_path))
     assert output.decode().split() == ["0077", str(tmp_path), "600"]
@@ -212,13 +213,13 @@ def test_stdin_is_empty_unless_given(agent: Agent) -> None:
 
 
 @pytest.mark.parametrize("size", [0, 1, 100_000, 3_000_000])
-def test_stdin_is_given_byte_for_byte(agent: Agent, size: int) -> None:
+def test_stdin_is_passed_byte_for_byte(agent: Agent, size: int) -> None:
     data = os.urandom(size)
     _, output = agent.run("cat", stdin=data, output_limit=4_000_000)
     assert output == data
 
 
-def test_a_command_that_does_not_read_its_stdin_breaks_nothing(agent: Agent) -> None:
+def test_a_command_that_does_not_read_its_stdin_ends_normally(agent: Agent) -> None:
     ended, output = agent.run("echo not interested", stdin=b"x" * 1_000_000)
     assert (ended["exit_code"], output) == (0, b"not interested\n")
 
@@ -229,19 +230,19 @@ def test_binary_output_is_exact(agent: Agent, tmp_path: Path) -> None:
     assert output == data
 
 
-def test_one_stream_keeps_the_order_of_both(agent: Agent) -> None:
+def test_stdout_and_stderr_share_one_stream_in_order(agent: Agent) -> None:
     _, output = agent.run("for i in 1 2 3; do echo out $i; echo err $i >&2; done")
     assert output == b"".join(b"out %d\nerr %d\n" % (i, i) for i in (1, 2, 3))
 
 
-def test_split_streams_are_told_apart(agent: Agent) -> None:
+def test_split_streams_are_stored_separately(agent: Agent) -> None:
     attempt_id = agent.start("echo out; echo err >&2", split=True)
     agent.exited(attempt_id)
     streams = {m["stream"]: data for m, data in agent.of("output", attempt_id)}
     assert streams == {1: b"out\n", 2: b"err\n"}
 
 
-def test_no_zombies_after_many_jobs(worker: Worker) -> None:
+def test_many_jobs_leave_no_zombies(worker: Worker) -> None:
     ids = [worker.agent.start("(true &) ; true") for _ in range(300)]
     for attempt_id in ids:
         worker.agent.exited(attempt_id)
@@ -251,7 +252,7 @@ def test_no_zombies_after_many_jobs(worker: Worker) -> None:
     assert [c for c in children if c[0] == "Z" and int(c[1]) == worker.pid] == []
 
 
-def test_2000_slots(new_worker: Callable[..., Worker], tmp_path: Path) -> None:
+def test_a_worker_can_have_2000_slots(new_worker: Callable[..., Worker], tmp_path: Path) -> None:
     worker = new_worker(count=2000)
     command = f"echo $QUEUECTL_SLOT >> {tmp_path}/slots; while [ ! -e {tmp_path}/go ]; do sleep 0.5; done"
     ids = [worker.agent.start(command) for _ in range(100)]

@@ -1,4 +1,4 @@
-"""The session of an agent: what it takes over from an earlier agent, and how it ends."""
+"""The session of an agent: it adopts the attempts of an earlier agent, and it ends after the last message."""
 
 from datetime import timedelta
 from pathlib import Path
@@ -49,20 +49,20 @@ def running(job: Job) -> dict[str, Any]:
 
 
 class TestAdoption:
-    def test_what_runs_is_taken_over(self, takeover: Takeover) -> None:
+    def test_running_and_queued_attempts_are_adopted(self, takeover: Takeover) -> None:
         agent = takeover.agent(running(takeover.a), attempt(takeover.b, "queued"))
         agent.parts.session.connect()
         claims = {claim.job.id: claim.slot for claim in agent.context.claims}
         assert claims == {"a": 1, "b": None}
 
-    def test_what_the_holder_does_not_know_never_started_and_goes_back(self, takeover: Takeover) -> None:
+    def test_an_attempt_unknown_to_the_holder_is_given_back_uncounted(self, takeover: Takeover) -> None:
         agent = takeover.agent(running(takeover.a))
         agent.parts.session.connect()
         agent.run(RecordResults)
         assert (get(agent.store, "b").state, get(agent.store, "b").attempts) == ("pending", 0)
         assert get(agent.store, "a").state == "processing"
 
-    def test_what_has_finished_is_recorded_when_the_holder_says_how(self, takeover: Takeover) -> None:
+    def test_a_finished_attempt_is_recorded_when_its_result_arrives(self, takeover: Takeover) -> None:
         agent = takeover.agent(attempt(takeover.a, "finished"), running(takeover.b))
         agent.parts.session.connect()
         assert [claim.job.id for claim in agent.context.claims] == ["b"]
@@ -70,29 +70,29 @@ class TestAdoption:
         agent.run(RecordResults)
         assert get(agent.store, "a").state == "completed"
 
-    def test_what_waits_in_the_holder_and_is_not_ours_any_more_is_dropped(self, takeover: Takeover) -> None:
+    def test_a_queued_attempt_without_a_claim_is_dropped(self, takeover: Takeover) -> None:
         gone = attempt(takeover.a, "queued") | {"attempt_id": "f" * 32}
         agent = takeover.agent(gone, running(takeover.a), running(takeover.b))
         agent.parts.session.connect()
         assert agent.connection.of("drop") == [{"type": "drop", "attempt_ids": ["f" * 32]}]
 
-    def test_all_are_renewed_until_they_are_adopted(self, takeover: Takeover) -> None:
+    def test_all_attempts_are_renewed_before_they_are_adopted(self, takeover: Takeover) -> None:
         agent = takeover.agent(running(takeover.a), attempt(takeover.b, "queued"))
         asked = sorted(ref.job_id for ref in agent.parts.renewal._open_attempts())
         assert asked == ["a", "b"]
         agent.parts.session.connect()
         assert sorted(ref.job_id for ref in agent.parts.renewal._open_attempts()) == ["a", "b"]
 
-    def test_under_a_holder_that_drains_what_waits_is_withdrawn(self, takeover: Takeover) -> None:
+    def test_a_queued_attempt_is_withdrawn_if_the_holder_drains(self, takeover: Takeover) -> None:
         agent = takeover.agent(running(takeover.a), attempt(takeover.b, "queued"), phase="draining")
         agent.parts.session.connect()
         assert agent.connection.of("drop")[-1]["attempt_ids"] == [takeover.b.attempt_id]
 
 
-def test_a_store_that_is_away_at_first_is_waited_for(
+def test_the_session_waits_for_a_store_that_cannot_be_reached(
     unstarted: Unstarted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What the holder says meanwhile is kept for the loop."""
+    """Messages of the holder are kept for the loop meanwhile."""
     receive, heartbeat = unstarted.connection.receive, unstarted.store.heartbeat
 
     def passes(timeout: float) -> Any:
@@ -113,12 +113,12 @@ def test_a_store_that_is_away_at_first_is_waited_for(
 
 
 class TestEnd:
-    def test_it_is_over_after_bye(self, unstarted: Unstarted) -> None:
+    def test_the_session_is_over_after_bye(self, unstarted: Unstarted) -> None:
         assert not unstarted.parts.session.is_over
         unstarted.hears("bye")
         assert unstarted.parts.session.is_over
 
-    def test_a_claim_that_was_under_way_is_given_back_first(self, unstarted: Unstarted) -> None:
+    def test_a_claim_in_progress_is_given_back_before_the_end(self, unstarted: Unstarted) -> None:
         [job] = unstarted.claims("a")
         unstarted.hears("bye")
         assert not unstarted.parts.session.is_over
@@ -128,13 +128,13 @@ class TestEnd:
         unstarted.run(RecordResults)
         assert unstarted.parts.session.is_over
 
-    def test_but_not_for_ever(self, unstarted: Unstarted) -> None:
+    def test_the_wait_for_a_claim_in_progress_is_limited(self, unstarted: Unstarted) -> None:
         unstarted.claims("a")
         unstarted.hears("bye")
         unstarted.now += 5
         assert unstarted.parts.session.is_over
 
-    def test_a_dead_holders_results_are_recorded(self, unstarted: Unstarted) -> None:
+    def test_results_of_a_dead_holder_are_recorded(self, unstarted: Unstarted) -> None:
         unstarted.run(Heartbeat)
         [job] = unstarted.claims("a")
         unstarted.ends(job, seconds=1.0)
@@ -142,6 +142,6 @@ class TestEnd:
         assert get(unstarted.store, "a").state == "completed"
 
 
-def test_a_message_that_means_nothing_to_an_agent_is_ignored(unstarted: Unstarted) -> None:
+def test_a_message_without_a_handler_is_ignored(unstarted: Unstarted) -> None:
     unstarted.parts.inbox.handle(Hello(1, 2), b"")
     assert unstarted.connection.sent == []

@@ -1,4 +1,4 @@
-"""The duties about output: when it is written, what its failure leads to, and what is logged of it."""
+"""The duties for output: when it is written, what follows from a failure, and what is logged."""
 
 from typing import Any
 
@@ -39,16 +39,16 @@ def refused(printed: Unstarted, monkeypatch: pytest.MonkeyPatch) -> Unstarted:
 
 
 class TestDue:
-    def test_without_output_it_has_nothing_to_do(self, unstarted: Unstarted) -> None:
+    def test_the_duty_is_not_due_without_output(self, unstarted: Unstarted) -> None:
         assert unstarted.duty(ShipOutput).due(unstarted.now) == float("inf")
 
     def test_output_is_written_at_once(self, printed: Unstarted) -> None:
         assert printed.is_due(ShipOutput)
 
-    def test_what_was_refused_is_tried_again_later(self, refused: Unstarted) -> None:
+    def test_refused_output_is_written_again_later(self, refused: Unstarted) -> None:
         assert refused.duty(ShipOutput).due(refused.now) == refused.now + RETRY_AFTER
 
-    def test_after_an_outage_of_the_store_at_once(self, refused: Unstarted) -> None:
+    def test_after_an_outage_the_output_is_written_at_once(self, refused: Unstarted) -> None:
         refused.context.health.failed()
         assert refused.is_due(ShipOutput)
 
@@ -63,8 +63,8 @@ def test_output_is_stored_and_acknowledged(printed: Unstarted) -> None:
     assert not printed.is_due(ShipOutput)
 
 
-def test_a_refusal_asks_for_a_heartbeat(refused: Unstarted) -> None:
-    """It shows whether only output is refused, or the store is away."""
+def test_refused_output_makes_a_heartbeat_due(refused: Unstarted) -> None:
+    """The heartbeat shows whether only output is refused or the store cannot be reached."""
     assert refused.is_due(Heartbeat)
 
 

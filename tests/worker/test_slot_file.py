@@ -1,4 +1,4 @@
-"""The slots file tells whoever finds it what a dead worker may have started; its lock tells that it is dead."""
+"""The slot file lists the attempts that a dead worker may have started; its lock shows that the worker is dead."""
 
 import os
 import subprocess
@@ -28,7 +28,7 @@ def path(tmp_path: Path) -> Path:
     return liveness.path_of(tmp_path, "w-1")
 
 
-def test_a_record_is_there_before_the_spawn_and_complete_after_it(path: Path) -> None:
+def test_a_record_is_written_before_the_spawn_and_completed_afterwards(path: Path) -> None:
     slots = SlotFile.create(path, WORKER, 2)
     slots.starting(1, FIRST, ALLOW_DETACHED, 100)
     assert slots.records() == [Record(STARTING, ALLOW_DETACHED, 0, 100, 0, FIRST)]
@@ -38,7 +38,7 @@ def test_a_record_is_there_before_the_spawn_and_complete_after_it(path: Path) ->
     assert slots.records() == []
 
 
-def test_what_has_ended_counts_as_started_until_it_is_forgotten(path: Path) -> None:
+def test_an_ended_attempt_counts_as_started_until_it_is_forgotten(path: Path) -> None:
     slots = SlotFile.create(path, WORKER, 1)
     slots.starting(0, SECOND, 0, 1)
     slots.ended(FIRST)
@@ -58,7 +58,7 @@ def test_another_mapping_sees_every_write(path: Path) -> None:
     assert reader.header["boot_id"] == process_table.boot_id()
 
 
-def test_the_file_is_private_and_never_taken_over(path: Path, tmp_path: Path) -> None:
+def test_the_file_is_private_and_never_replaces_an_existing_file(path: Path, tmp_path: Path) -> None:
     SlotFile.create(path, WORKER, 1)
     assert path.stat().st_mode & 0o777 == 0o600
     with pytest.raises(FileExistsError):
@@ -70,14 +70,14 @@ def test_the_file_is_private_and_never_taken_over(path: Path, tmp_path: Path) ->
     assert not (tmp_path / "elsewhere").exists()
 
 
-def test_identity_is_pid_and_time_of_birth() -> None:
+def test_a_process_is_identified_by_pid_and_start_time() -> None:
     record = Record(RUNNING, 0, 500, 1000, 1002, FIRST)
     assert record.is_leader(process_table.Process(500, "S", 1, 500, 500, 1001))
     assert not record.is_leader(process_table.Process(500, "S", 1, 500, 500, 2000))
     assert not record.is_leader(process_table.Process(501, "S", 1, 500, 500, 1001))
 
 
-def test_a_process_that_took_over_a_pid_is_not_signalled() -> None:
+def test_a_process_with_a_reused_pid_is_not_signalled() -> None:
     with subprocess.Popen(["sleep", "60"]) as sleeper:
         process = process_table.look(sleeper.pid)
         assert process is not None
@@ -86,7 +86,7 @@ def test_a_process_that_took_over_a_pid_is_not_signalled() -> None:
         assert sleeper.wait(5) == -15
 
 
-def test_a_locked_file_belongs_to_a_living_worker(path: Path, tmp_path: Path) -> None:
+def test_a_locked_file_belongs_to_a_live_worker(path: Path, tmp_path: Path) -> None:
     SlotFile.create(path, WORKER, 1)
     held = liveness.lock(path)
     assert held is not None
@@ -116,14 +116,14 @@ def test_a_file_removed_between_open_and_lock_is_not_taken(
     assert liveness.lock(path) is None
 
 
-def test_a_half_made_file_is_cleared_away(path: Path, tmp_path: Path) -> None:
+def test_an_incomplete_file_is_deleted(path: Path, tmp_path: Path) -> None:
     path.write_bytes(b"")
     assert list(dead_workers(tmp_path)) == []
     assert not path.exists()
 
 
 @pytest.mark.parametrize("changed", [{"boot_id": "another"}, {"pid_namespace": 1}])
-def test_nothing_is_killed_after_a_reboot_or_from_another_container(
+def test_no_process_is_killed_after_a_reboot_or_from_another_container(
     path: Path, tmp_path: Path, changed: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with subprocess.Popen(
@@ -141,7 +141,7 @@ def test_nothing_is_killed_after_a_reboot_or_from_another_container(
         sleeper.kill()
 
 
-def test_a_stranger_with_a_reused_pid_is_not_killed(path: Path, tmp_path: Path) -> None:
+def test_an_unrelated_process_with_a_reused_pid_is_not_killed(path: Path, tmp_path: Path) -> None:
     with subprocess.Popen(["sleep", "60"], start_new_session=True) as stranger:
         slots = SlotFile.create(path, WORKER, 1)
         slots.starting(0, FIRST, 0, process_table.ticks() - 100_000)
@@ -154,8 +154,9 @@ def test_a_stranger_with_a_reused_pid_is_not_killed(path: Path, tmp_path: Path) 
         stranger.kill()
 
 
-def test_leftovers_are_found_by_birth_by_session_and_by_mark(path: Path, tmp_path: Path) -> None:
-    """A leader without the mark, its unmarked child in a group of its own, and a marked one far away."""
+def test_leftovers_are_found_by_start_time_session_and_variable(path: Path, tmp_path: Path) -> None:
+    """A leader without the environment variable, its child in another group, and a distant process with the
+    variable."""
     slots = SlotFile.create(path, WORKER, 2)
     before = process_table.ticks()
     leader = subprocess.Popen(
@@ -195,7 +196,7 @@ def test_detached_processes_of_an_attempt_that_allows_them_stay(path: Path, tmp_
         daemon.kill()
 
 
-def test_the_lock_dies_with_its_process(path: Path, tmp_path: Path) -> None:
+def test_the_lock_is_released_when_its_process_ends(path: Path, tmp_path: Path) -> None:
     program = "import sys; from pathlib import Path; from queuectl.worker.host import liveness; liveness.lock(Path(sys.argv[1])); print('locked', flush=True); input()"  # noqa: E501
     SlotFile.create(path, WORKER, 1)
     sources = Path(__file__).parents[2] / "src"
@@ -212,11 +213,11 @@ def test_the_lock_dies_with_its_process(path: Path, tmp_path: Path) -> None:
         dead.close()
 
 
-def test_free_is_zero_so_that_a_new_file_is_an_empty_table() -> None:
+def test_a_new_file_of_zeros_is_an_empty_table() -> None:
     assert FREE == 0
 
 
-def test_what_was_ended_for_its_lease_is_no_result_to_wait_for(path: Path) -> None:
+def test_an_attempt_ended_for_its_expired_lease_has_no_result(path: Path) -> None:
     slots = SlotFile.create(path, WORKER, 1)
     slots.ended(FIRST)
     slots.ended(SECOND, overdue=True)

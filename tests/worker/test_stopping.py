@@ -1,4 +1,4 @@
-"""Drain, stop, kill: each signal goes one step further, and nothing is left behind."""
+"""Drain, stop, kill: each signal starts the next step, and no process is left."""
 
 import os
 import signal
@@ -42,7 +42,7 @@ def lines(worker: Worker) -> list[str]:
     return worker.log.read_text().splitlines()
 
 
-def test_each_signal_says_what_the_next_one_does(worker: Worker, tmp_path: Path) -> None:
+def test_after_each_signal_the_effect_of_the_next_one_is_printed(worker: Worker, tmp_path: Path) -> None:
     attempt_id = worker.agent.start(STUBBORN.format(tmp_path))
     worker.agent.started(attempt_id)
     pids_in(tmp_path / "pid")
@@ -60,7 +60,7 @@ def test_each_signal_says_what_the_next_one_does(worker: Worker, tmp_path: Path)
     assert leave(worker) == 0
 
 
-def test_a_drain_that_was_asked_for_by_worker_stop_is_said_and_counts_no_signal(
+def test_a_drain_by_worker_stop_is_printed_and_not_counted_as_a_signal(
     worker: Worker, tmp_path: Path
 ) -> None:
     attempt_id = worker.agent.start(f"while [ ! -e {tmp_path}/go ]; do sleep 0.02; done")
@@ -74,7 +74,7 @@ def test_a_drain_that_was_asked_for_by_worker_stop_is_said_and_counts_no_signal(
     assert "nothing more is started; a signal ends it and gives it back" in worker.log.read_text()
 
 
-def test_an_end_that_nobody_asked_for_is_not_called_a_drain(worker: Worker) -> None:
+def test_an_end_without_a_request_is_not_logged_as_a_drain(worker: Worker) -> None:
     worker.agent.send("drain", done=True)
     assert leave(worker) == 0
     assert lines(worker) == []
@@ -87,7 +87,7 @@ def test_an_idle_worker_drains_at_once(worker: Worker) -> None:
     assert time.monotonic() - start < 1
 
 
-def test_a_hangup_is_ignored_when_asked(new_worker: Callable[..., Worker]) -> None:
+def test_a_hangup_is_ignored_with_on_hangup_ignore(new_worker: Callable[..., Worker]) -> None:
     worker = new_worker(on_hangup="ignore")
     worker.signal(signal.SIGHUP)
     assert worker.agent.run("echo on")[1] == b"on\n"
@@ -98,7 +98,7 @@ def test_a_hangup_is_ignored_when_asked(new_worker: Callable[..., Worker]) -> No
 def test_a_signal_that_was_ignored_at_the_start_stays_ignored(
     new_worker: Callable[..., Worker], number: int
 ) -> None:
-    """As nohup and the & of a shell mean it. TERM still drains."""
+    """nohup and the `&` of a shell ignore signals for this purpose. TERM still drains."""
     worker = new_worker(on_hangup=None, preexec=lambda: signal.signal(number, signal.SIG_IGN))
     worker.signal(number)
     assert worker.agent.run("echo on")[1] == b"on\n"
@@ -107,7 +107,7 @@ def test_a_signal_that_was_ignored_at_the_start_stays_ignored(
     assert leave(worker) == 0
 
 
-def test_a_hangup_drains_by_default_and_where_it_is_asked_for_in_spite_of_nohup(
+def test_a_hangup_drains_by_default_and_by_option_even_under_nohup(
     new_worker: Callable[..., Worker],
 ) -> None:
     for config in (
@@ -119,7 +119,7 @@ def test_a_hangup_drains_by_default_and_where_it_is_asked_for_in_spite_of_nohup(
         assert leave(worker) == 0
 
 
-def test_term_is_heard_though_it_was_ignored_or_blocked_at_the_start(
+def test_term_works_although_it_was_ignored_or_blocked_at_the_start(
     new_worker: Callable[..., Worker],
 ) -> None:
     def deaf() -> None:
@@ -131,7 +131,7 @@ def test_term_is_heard_though_it_was_ignored_or_blocked_at_the_start(
     assert leave(worker) == 0
 
 
-def test_while_draining_nothing_more_is_started_and_the_rest_is_dropped(worker: Worker) -> None:
+def test_a_draining_worker_starts_no_command_and_drops_waiting_ones(worker: Worker) -> None:
     busy = [worker.agent.start("sleep 0.5") for _ in range(2)]
     waiting = [worker.agent.start("true") for _ in range(3)]
     worker.agent.started(busy[1])
@@ -147,7 +147,7 @@ def test_while_draining_nothing_more_is_started_and_the_rest_is_dropped(worker: 
     assert {m["attempt_id"] for m, _ in worker.agent.of("started")} == set(busy)
 
 
-def test_it_waits_for_the_acknowledgement(worker: Worker) -> None:
+def test_a_draining_worker_waits_for_the_acknowledgement_of_results(worker: Worker) -> None:
     attempt_id = worker.agent.start("true")
     worker.agent.exited(attempt_id)
     worker.signal(signal.SIGTERM)
@@ -188,7 +188,7 @@ def test_the_third_signal_kills_at_once(worker: Worker, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("fields", "number"), [({}, signal.SIGTERM), ({"now": True}, signal.SIGKILL)])
-def test_stop_by_message(worker: Worker, fields: dict[str, bool], number: int) -> None:
+def test_a_stop_message_ends_the_commands(worker: Worker, fields: dict[str, bool], number: int) -> None:
     attempt_id = worker.agent.start("sleep 60")
     worker.agent.started(attempt_id)
     worker.agent.send("stop", **fields)
@@ -221,7 +221,7 @@ def test_an_agent_that_dies_while_draining_is_replaced(worker: Worker) -> None:
     assert leave(worker) == 0
 
 
-def test_results_that_nobody_takes_end_it_with_a_failure_and_its_file(
+def test_unacknowledged_results_are_saved_to_a_file_with_exit_status_1(
     new_worker: Callable[..., Worker], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     worker = new_worker(env=impatient())
@@ -239,7 +239,7 @@ def test_results_that_nobody_takes_end_it_with_a_failure_and_its_file(
     assert f"leaving with 1 result not in the store: kept in {results}" in worker.log.read_text()
 
 
-def test_a_worker_that_waits_keeps_its_results_early_and_takes_them_back_when_delivered(
+def test_a_waiting_worker_saves_results_and_deletes_the_file_once_stored(
     new_worker: Callable[..., Worker],
 ) -> None:
     worker = new_worker(env=impatient())
@@ -254,7 +254,7 @@ def test_a_worker_that_waits_keeps_its_results_early_and_takes_them_back_when_de
     assert list(worker.directory.iterdir()) == []
 
 
-def test_a_stop_waits_for_an_agent_whose_store_is_away_no_longer_than_two_seconds(worker: Worker) -> None:
+def test_a_stop_waits_at_most_two_seconds_during_an_outage_of_the_store(worker: Worker) -> None:
     attempt_id = worker.agent.start("echo x")
     worker.agent.exited(attempt_id)
     worker.agent.send("store", away="the database is on holiday")
@@ -272,7 +272,7 @@ def impatient() -> dict[str, str]:
     return {"PYTHONPATH": os.pathsep.join([str(here / "impatient"), str(here.parents[1] / "src")])}
 
 
-def test_an_agent_that_does_not_go_is_not_waited_for(new_worker: Callable[..., Worker]) -> None:
+def test_an_agent_that_does_not_end_is_killed(new_worker: Callable[..., Worker]) -> None:
     worker = new_worker(env=impatient())
     worker.signal(signal.SIGTERM)
     worker.agent.expect("bye")
@@ -288,7 +288,7 @@ def test_ctrl_c_at_the_terminal_reaches_only_the_holder(worker: Worker) -> None:
     assert os.getpgid(worker.pid) not in groups
 
 
-def test_stopping_twice_is_harmless(worker: Worker) -> None:
+def test_a_second_drain_has_no_effect(worker: Worker) -> None:
     worker.agent.send("drain")
     worker.agent.send("drain")
     with pytest.raises(HungUp):

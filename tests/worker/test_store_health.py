@@ -1,4 +1,4 @@
-"""Whether the store answers: since when, and how long it is left alone when it does not."""
+"""Store health: since when the store answers, and the pauses between calls while it does not."""
 
 import pytest
 
@@ -32,7 +32,7 @@ def rounds(health: StoreHealth, ticks: Ticks, seconds: int) -> None:
         health.begin_round(1.0, LEASE)
 
 
-def test_a_new_one_is_in_contact_but_has_not_lasted(ticks: Ticks) -> None:
+def test_a_new_agent_is_connected_but_not_yet_for_a_lease(ticks: Ticks) -> None:
     fresh = StoreHealth()
     assert not fresh.away
     assert not fresh.connected_for(LEASE)
@@ -42,14 +42,14 @@ def test_a_new_one_is_in_contact_but_has_not_lasted(ticks: Ticks) -> None:
     assert fresh.connected_for(LEASE)
 
 
-def test_only_the_first_failure_is_news(ticks: Ticks) -> None:
+def test_only_the_first_failure_is_reported(ticks: Ticks) -> None:
     broken = StoreHealth()
     assert [broken.failed(), broken.failed(), broken.failed()] == [True, False, False]
     broken.recovered()
     assert broken.failed()
 
 
-def test_what_waiting_will_not_mend_is_news_once(ticks: Ticks) -> None:
+def test_a_permanent_failure_is_reported_once(ticks: Ticks) -> None:
     health = StoreHealth()
     assert health.failed()
     assert health.failed(permanent=True)
@@ -60,7 +60,7 @@ def test_what_waiting_will_not_mend_is_news_once(ticks: Ticks) -> None:
     assert not health.failed(permanent=True)
 
 
-def test_each_failure_leaves_it_alone_for_twice_as_long_up_to_a_limit(ticks: Ticks) -> None:
+def test_each_failure_doubles_the_pause_up_to_a_limit(ticks: Ticks) -> None:
     broken, pauses = StoreHealth(), []
     for _ in range(7):
         broken.failed()
@@ -68,7 +68,7 @@ def test_each_failure_leaves_it_alone_for_twice_as_long_up_to_a_limit(ticks: Tic
     assert pauses == [FIRST_PAUSE, 0.4, 0.8, 1.6, 3.2, LONGEST_PAUSE, LONGEST_PAUSE]
 
 
-def test_back_again_the_pauses_begin_anew(ticks: Ticks) -> None:
+def test_after_a_recovery_the_pauses_are_short_again(ticks: Ticks) -> None:
     broken = StoreHealth()
     for _ in range(5):
         broken.failed()
@@ -78,7 +78,7 @@ def test_back_again_the_pauses_begin_anew(ticks: Ticks) -> None:
     assert broken.away_until == pytest.approx(ticks.now + FIRST_PAUSE)
 
 
-def test_others_leases_are_judged_only_after_a_whole_one_of_contact(ticks: Ticks) -> None:
+def test_expired_leases_are_recovered_only_after_a_lease_of_connection(ticks: Ticks) -> None:
     broken = StoreHealth()
     rounds(broken, ticks, 60)
     broken.failed()
@@ -91,7 +91,7 @@ def test_others_leases_are_judged_only_after_a_whole_one_of_contact(ticks: Ticks
     assert broken.connected_for(LEASE)
 
 
-def test_a_pause_that_nobody_meant_begins_the_lease_anew(ticks: Ticks) -> None:
+def test_an_unplanned_pause_restarts_the_time_of_connection(ticks: Ticks) -> None:
     stopped = StoreHealth()
     rounds(stopped, ticks, 60)
     ticks.now += LEASE
@@ -101,14 +101,14 @@ def test_a_pause_that_nobody_meant_begins_the_lease_anew(ticks: Ticks) -> None:
     assert stopped.connected_for(LEASE)
 
 
-def test_a_pause_in_the_middle_of_a_round_does_so_too(ticks: Ticks) -> None:
+def test_an_unplanned_pause_in_a_round_restarts_the_time_of_connection(ticks: Ticks) -> None:
     stopped = StoreHealth()
     rounds(stopped, ticks, 60)
     ticks.now += LEASE
     assert not stopped.connected_for(LEASE)
 
 
-def test_a_long_wait_that_was_meant_is_no_gap(ticks: Ticks) -> None:
+def test_a_planned_long_wait_does_not_restart_the_time_of_connection(ticks: Ticks) -> None:
     idle = StoreHealth()
     rounds(idle, ticks, 60)
     ticks.now += 600.0
@@ -116,7 +116,7 @@ def test_a_long_wait_that_was_meant_is_no_gap(ticks: Ticks) -> None:
     assert idle.connected_for(LEASE)
 
 
-def test_an_absence_is_news_again_each_minute(ticks: Ticks) -> None:
+def test_an_outage_is_reported_again_each_minute(ticks: Ticks) -> None:
     health = StoreHealth()
     assert health.failed()
     ticks.now += 59

@@ -1,4 +1,4 @@
-"""Times of a host by the store's clock: whatever the host's own clock says, and whenever it is set."""
+"""Times of a host are converted to the clock of the store, also if the clock of the host is wrong or changes."""
 
 from datetime import timedelta
 
@@ -38,7 +38,7 @@ class Host:
 
 @pytest.mark.parametrize("ahead", [0.0, 7200.0, -7200.0])
 @pytest.mark.parametrize("knows_boot", [True, False])
-def test_start_and_end_are_the_stores(ahead: float, knows_boot: bool) -> None:
+def test_start_and_end_are_converted_to_the_clock_of_the_store(ahead: float, knows_boot: bool) -> None:
     host = Host(ahead)
     host.time.measure()
     assert host.time.skew == ahead
@@ -62,14 +62,14 @@ def test_a_clock_that_is_set_while_a_command_runs_changes_nothing() -> None:
     assert told.started_at == pytest.approx(NOW.timestamp())
 
 
-def test_before_the_store_was_asked_nothing_is_changed() -> None:
+def test_before_the_first_measurement_times_are_not_converted() -> None:
     host = Host(7200.0)
     message = host.exited(host.now(), 1.0)
     assert host.time.convert_end(message) == message
     assert host.time.skew is None
 
 
-def test_an_adopted_start_and_a_chunk_are_converted_too() -> None:
+def test_the_times_of_an_adopted_start_and_a_chunk_are_converted() -> None:
     host = Host(7200.0)
     host.time.measure()
     born, wall = host.now()
@@ -79,7 +79,7 @@ def test_an_adopted_start_and_a_chunk_are_converted_too() -> None:
     assert host.time.convert_output(chunk).at == pytest.approx(NOW.timestamp())
 
 
-def test_what_never_started_has_no_times_to_convert() -> None:
+def test_an_attempt_that_never_started_has_no_times_to_convert() -> None:
     host = Host(7200.0)
     host.time.measure()
     never = Exited("a" * 32, "job", "spawn_error")
@@ -87,7 +87,7 @@ def test_what_never_started_has_no_times_to_convert() -> None:
     assert host.time.convert_start(KnownAttempt("a" * 32, "job", "queued")).started_at is None
 
 
-def test_half_of_the_way_there_and_back_is_the_answers() -> None:
+def test_half_of_the_round_trip_is_added_to_the_answer() -> None:
     host = Host(0.0)
     really = host.store.now
 

@@ -1,4 +1,4 @@
-"""Deadlines fire once, at the time that was set last; and what unacknowledged results take is counted."""
+"""Deadlines fire once, at the time that was set last; and the memory of unacknowledged results is counted."""
 
 from queuectl.worker.holder.result_buffer import LIMIT, ResultBuffer
 from queuectl.worker.holder.timers import NEVER, Deadline, Timers
@@ -21,7 +21,7 @@ def test_timers_expire_in_order() -> None:
     assert timers.due() == 9.0
 
 
-def test_an_earlier_time_replaces_a_later_one_and_not_the_other_way() -> None:
+def test_an_earlier_time_replaces_a_later_one_and_not_vice_versa() -> None:
     timers = Timers()
     for at in (5.0, 3.0, 8.0):
         timers.set_no_later("one", at)
@@ -36,7 +36,7 @@ def test_a_cleared_timer_does_not_expire() -> None:
     assert list(timers.expired(2.0)) == []
 
 
-def test_old_entries_do_not_pile_up() -> None:
+def test_old_entries_do_not_accumulate() -> None:
     timers = Timers()
     for n in range(10_000):
         timers.set_no_later("one", 10_000.0 - n)

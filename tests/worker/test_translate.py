@@ -1,4 +1,4 @@
-"""From the holder's `exited` to the job: which outcome, which numbers, which next state."""
+"""The message `exited` of the holder is translated to outcome, numbers and next state of the job."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -42,7 +42,7 @@ OUTCOMES: list[tuple[dict[str, Any], Outcome]] = [
 
 
 @pytest.mark.parametrize(("message", "outcome"), OUTCOMES, ids=[str(message) for message, _ in OUTCOMES])
-def test_what_the_holder_did_counts_before_what_the_kernel_says(
+def test_the_reason_of_the_holder_wins_over_the_exit_status(
     message: dict[str, Any], outcome: Outcome
 ) -> None:
     assert translate.outcome_of(exited(**message)) == outcome
@@ -67,7 +67,7 @@ STATES: list[tuple[dict[str, Any], str, str | None]] = [
 
 
 @pytest.mark.parametrize(("message", "state", "error"), STATES, ids=[str(message) for message, *_ in STATES])
-def test_each_ending_leads_to_a_state_and_a_sentence(
+def test_each_end_leads_to_a_state_and_an_error_message(
     message: dict[str, Any], state: str, error: str | None
 ) -> None:
     job = processing("a")
@@ -77,14 +77,14 @@ def test_each_ending_leads_to_a_state_and_a_sentence(
     assert len(after.history) == 1
 
 
-def test_an_interruption_costs_neither_budget() -> None:
+def test_an_interruption_is_counted_neither_as_failure_nor_as_loss() -> None:
     message = {"kind": "exited", "exit_code": 1, "ended_by": "interrupted"}
     after = applied(processing("a"), message)
     assert (after.failures, after.losses, after.attempts) == (0, 0, 1)
     assert (after.history[-1].outcome, after.history[-1].exit_code) == ("lost", 1)
 
 
-def test_all_numbers_arrive() -> None:
+def test_all_numbers_of_the_message_are_reported() -> None:
     message = {
         "kind": "exited", "exit_code": 0, "pid": 77, "started_at": EPOCH, "finished_at": EPOCH + 1.5, "user_cpu": 0.5,
         "system_cpu": 0.25, "max_rss": 4096, "output_bytes": 12, "leftovers": 2,
@@ -98,12 +98,12 @@ def test_all_numbers_arrive() -> None:
 
 
 @pytest.mark.parametrize("ended_by", ["timeout", "cancelled", "interrupted", "lease", "fenced"])
-def test_what_is_ended_with_its_command_was_not_left_running(ended_by: str) -> None:
+def test_processes_ended_with_their_command_are_not_counted_as_leftovers(ended_by: str) -> None:
     message = {"kind": "signalled", "signal": 15, "leftovers": 3, "ended_by": ended_by}
     assert translate.report_of(exited(**message), b"", "atlas").ended_processes == 0
 
 
-def test_what_never_started_has_no_times_but_an_end() -> None:
+def test_an_attempt_that_never_started_has_only_an_end_time() -> None:
     message = {"kind": "spawn_error", "error": "x"}
     before = datetime.now(UTC)
     told = translate.report_of(exited(**message), b"", "atlas")
@@ -118,7 +118,7 @@ def test_a_clock_that_was_set_back_makes_no_negative_run_time() -> None:
 
 
 class TestStart:
-    def test_of_a_plain_job_only_the_command_is_said(self) -> None:
+    def test_the_start_message_of_a_plain_job_has_only_required_fields(self) -> None:
         message, stdin = translate.start_message(processing("a", command="x"), deadline=12.5)
         assert to_fields(message) == {
             "type": "start", "attempt_id": "a" * 32, "job_id": "a", "attempt": 1, "queue": "default", "grace": 10.0,
@@ -126,7 +126,7 @@ class TestStart:
         }  # fmt: skip
         assert stdin == b""
 
-    def test_of_another_everything(self) -> None:
+    def test_the_start_message_of_a_full_job_has_every_field(self) -> None:
         job = processing(
             "a", argv=("x", "y"), shell="bash", cwd="/srv", env={"A": "1"}, umask=0, timeout=timedelta(seconds=1.5),
             split=True, allow_detached=True, stdin=b"in", queue="mail",
@@ -143,10 +143,10 @@ class TestStart:
         assert (message.allow_detached, message.has_stdin, stdin) == (True, True, b"in")
         assert message.command is None
 
-    def test_empty_input_is_input(self) -> None:
+    def test_empty_stdin_is_sent_as_stdin(self) -> None:
         message, stdin = translate.start_message(processing("a", stdin=b""), deadline=0)
         assert (message.has_stdin, stdin) == (True, b"")
 
-    def test_a_job_that_nobody_claimed_cannot_be_started(self) -> None:
+    def test_a_job_without_a_lease_cannot_be_started(self) -> None:
         with pytest.raises(AssertionError, match="only claimed jobs"):
             translate.start_message(new_job("a"), deadline=0)

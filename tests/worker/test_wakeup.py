@@ -22,28 +22,30 @@ def notified(unstarted: Unstarted) -> Unstarted:
     return unstarted
 
 
-def test_it_is_due_once(notified: Unstarted) -> None:
+def test_a_notification_makes_the_duty_due_once(notified: Unstarted) -> None:
     assert notified.is_due(FollowWakeUps)
     notified.run(FollowWakeUps)
     assert not notified.is_due(FollowWakeUps)
 
 
-def test_the_agent_looks_at_what_runs_and_claims(notified: Unstarted) -> None:
+def test_a_notification_makes_the_monitor_and_a_claim_due(notified: Unstarted) -> None:
     assert not notified.is_due(ClaimJobs)
     notified.run(FollowWakeUps)
     assert notified.is_due(AttemptMonitor)
     assert notified.is_due(ClaimJobs)
 
 
-def test_an_instruction_is_obeyed(notified: Unstarted) -> None:
+def test_an_instruction_is_carried_out(notified: Unstarted) -> None:
     notified.run(Heartbeat)
     notified.store.instruct(AGENT, "drain")
     notified.run(FollowWakeUps)
     assert notified.context.phase == "draining"
 
 
-def test_nothing_is_written(notified: Unstarted, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A write would notify the other workers, which would answer with a write, and so on without end."""
+def test_following_a_notification_writes_nothing(
+    notified: Unstarted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A write would notify the other workers; each of them would write and notify again, without end."""
 
     def written(*_: Any) -> Any:
         raise AssertionError("a write wakes the other workers")

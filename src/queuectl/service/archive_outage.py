@@ -20,7 +20,7 @@ def tolerate_archive_outage(store: Store) -> Iterator[None]:
     A failed verb does not say which of the two databases failed, and `background_fault` may be older than the failure
     of the queue. So the queue is pinged before the error is dropped. Otherwise a worker would treat a queue that is
     down as healthy, and would continue to renew and claim. Shown by
-    `tests/worker/test_results.py::test_nothing_is_deferred_while_the_queue_is_away_as_well`.
+    `tests/worker/test_results.py::test_no_result_is_deferred_while_the_queue_cannot_be_reached`.
     """
     try:
         yield

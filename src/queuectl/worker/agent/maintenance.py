@@ -96,7 +96,7 @@ class Maintenance:
         - The attempt belongs to this worker, which renews its lease soon.
         - The result of the attempt waits in a file on this host. If the attempt were recorded as lost, the job would
           run again
-          (`tests/worker/test_maintenance.py::test_what_was_handed_over_is_not_lost_though_its_lease_is_over`).
+          (`tests/worker/test_maintenance.py::test_a_job_with_a_result_file_is_not_lost_when_its_lease_expires`).
         - The holder or the command of the attempt is alive on this host. A second attempt would run at the same time.
           The lease expired because that holder is stopped, or because the wall clock has jumped
           (`tests/e2e/test_guarantees.py::test_a_stopped_worker_keeps_what_lives_on_this_host`).

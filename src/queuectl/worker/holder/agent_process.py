@@ -5,8 +5,8 @@ Normally there is one agent. While it is replaced there may be two.
 Invariant: the holder acts only on messages of the agent that sent `Hello` last. It closes the connection of an older
 agent with all unread input. Otherwise the holder could start a job for an agent that was stopped for a while,
 although its successor has given this job back to the queue, and the job would run twice. Tests:
-`test_a_start_that_was_not_read_is_gone_with_its_agent`,
-`test_a_reload_starts_the_next_agent_and_drops_the_first_with_its_unread_words`.
+`test_an_unread_start_message_is_dropped_with_its_agent`,
+`test_a_reload_drops_the_old_agent_with_its_unread_messages`.
 """
 
 import os

@@ -7,7 +7,7 @@ Invariants:
 
 * The exit of the leader does not end the ladder: its children may ignore TERM (`test_process_trees.py`).
 * One empty snapshot is not enough: a process that is born while /proc is read may be in no snapshot, but it is in the
-  next one (`test_one_empty_look_is_not_enough`).
+  next one (`test_one_empty_search_is_not_enough`).
 
 A ladder never blocks. Each step takes a fresh snapshot of all processes and returns when the next step is due.
 """

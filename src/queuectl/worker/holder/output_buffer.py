@@ -7,7 +7,7 @@ of the next chunk shows the gap.
 Invariant: at most one batch of chunks is sent and unacknowledged, except for the last batch of an attempt. Otherwise
 the holder would keep the whole output of `yes` while the agent is slow or missing. With the invariant an attempt
 takes at most twice its limit, and a command never waits for the agent. Test:
-`test_memory_is_bounded_though_nothing_is_acknowledged`.
+`test_memory_is_bounded_without_acknowledgements`.
 """
 
 from collections.abc import Iterator

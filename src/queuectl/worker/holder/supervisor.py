@@ -8,17 +8,17 @@ The agent relies on these invariants. An agent may be killed at any time, and a 
 * **Nothing runs twice.** An attempt id that is known is never started again, so an agent may repeat `start` after a
   lost connection. Ids are remembered until the result is acknowledged; after that the store refuses the attempt
   (guarantee G3). Otherwise a command would run twice whenever an agent dies between `start` and `started`.
-  Tests: `test_a_start_that_is_repeated_runs_once`, `TestG4Crashes` in `tests/e2e/test_guarantees.py`.
+  Tests: `test_a_repeated_start_message_runs_the_command_once`, `TestG4Crashes` in `tests/e2e/test_guarantees.py`.
 * **A new agent finds everything.** `known_attempts` lists every attempt in every phase, and `unacknowledged` sends
   again every chunk and result that is not acknowledged, with the same bytes and in the same order. The new agent
   compares that with the claims in the store: a claim that is not listed here was never started and goes back
   uncounted (guarantee G8). Without the list a new agent could not distinguish a running command from one that never
   started.
-  Tests: `test_a_new_agent_finds_what_runs_and_what_has_ended`,
+  Tests: `test_a_new_agent_receives_running_attempts_and_results`,
   `test_chunks_are_sent_again_with_the_same_number_and_bytes`.
 * **A result is kept until it is acknowledged**, which the agent does only when the store has it. Otherwise the death
   of an agent between receiving and storing would lose a result, and the job would run again. Tests:
-  `test_what_is_acknowledged_is_forgotten`, `TestCrashPoints`.
+  `test_an_acknowledged_result_is_forgotten`, `TestCrashPoints`.
 * **A command is in the slot file before it is started, and until its result is acknowledged.** The guard and the next
   worker of this host read there which processes they have to kill (`host/slot_file.py`).
   Tests: `test_guard.py`.

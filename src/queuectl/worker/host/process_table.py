@@ -157,7 +157,7 @@ def living(listing: Callable[[], Iterable[int]]) -> list[Process]:
     may start a child, which is not listed, and end: no reading would ever find a fork loop. So as long as a listed
     process has ended, the list is read again and the new processes are read too. Then for every process that was
     alive at the last listing, the process itself or an ancestor was seen alive. Test:
-    `test_whoever_replaces_a_process_while_it_is_looked_at_is_found`.
+    `test_a_process_that_replaces_another_during_the_search_is_found`.
     """
     found: dict[int, Process | None] = {}
     for _ in range(_ROUNDS):
