@@ -1,4 +1,4 @@
-"""Bad input gets one line that says what is wrong, the right exit code, and changes nothing."""
+"""Bad input is refused with one line of explanation and the documented exit code, and nothing is changed."""
 
 import sqlite3
 from pathlib import Path
@@ -147,7 +147,7 @@ def test_an_error_under_json_is_a_document_with_the_same_exit_code(queuectl: Com
 
 
 class TestLines:
-    """A bad line stops with its number, and nothing of its batch is enqueued."""
+    """A bad line is reported with its number, and no job of its batch is enqueued."""
 
     @pytest.mark.parametrize(
         ("text", "words"),
@@ -166,12 +166,12 @@ class TestLines:
         assert words in queuectl.err
         assert queuectl.ids() == set()
 
-    def test_keep_going_skips_and_reports_it(self, queuectl: CommandLine) -> None:
+    def test_keep_going_skips_and_reports_a_bad_line(self, queuectl: CommandLine) -> None:
         out = queuectl("enqueue", "-", "--keep-going", input='echo 1\n{"command":1}\necho 2\n', code=1)
         assert len(out.split()) == 2
         assert "line 2 skipped" in queuectl.err
 
-    def test_lines_arrays_and_json_jobs_are_all_understood(self, queuectl: CommandLine) -> None:
+    def test_input_may_contain_lines_arrays_and_json_jobs(self, queuectl: CommandLine) -> None:
         array = '[{"id":"a","command":"echo a"}, "echo b"]'
         assert len(queuectl("enqueue", "-", input=array).split()) == 2
         mixed = '{"id":"c","command":"echo c"}\n[ -f x ] && echo d\n'
@@ -181,20 +181,20 @@ class TestLines:
 
 
 class TestIds:
-    """The same id twice, unique keys."""
+    """An id that is used twice, and unique keys."""
 
-    def test_the_same_id_and_content_is_not_an_error(self, queuectl: CommandLine) -> None:
+    def test_the_same_id_with_the_same_content_is_not_an_error(self, queuectl: CommandLine) -> None:
         first = queuectl.json("enqueue", "--id", "a", "echo a")["jobs"][0]
         again = queuectl.json("enqueue", "--id", "a", "echo a")["jobs"][0]
         assert (first["existing"], again["existing"]) == (False, True)
 
-    def test_other_content_is_a_conflict(self, queuectl: CommandLine) -> None:
+    def test_the_same_id_with_other_content_is_a_conflict(self, queuectl: CommandLine) -> None:
         queuectl("enqueue", "--id", "a", "echo a")
         for other in (["echo b"], ["--priority", "1", "echo a"], ["--delay", "1s", "echo a"]):
             queuectl("enqueue", "--id", "a", *other, code=4)
         assert queuectl.json("enqueue", "--id", "a", "echo b", code=4)["error"]["code"] == "conflict"
 
-    def test_a_unique_key_is_held_until_its_job_ends(self, queuectl: CommandLine) -> None:
+    def test_a_unique_key_is_taken_until_its_job_ends(self, queuectl: CommandLine) -> None:
         id = queuectl("enqueue", "--unique", "k", "true").strip()
         queuectl("enqueue", "--unique", "k", "true", code=4)
         assert "unique key 'k' is taken" in queuectl.err
@@ -204,7 +204,7 @@ class TestIds:
 
 
 class TestUnknownResult:
-    """The reply is lost: exit 75, the id is printed, repeating is safe (guarantee G2)."""
+    """The reply is lost: the exit code is 75, the id is printed, and repeating is safe (guarantee G2)."""
 
     def test_the_id_is_printed_and_repeating_finds_the_job(
         self, queuectl: CommandLine, monkeypatch: pytest.MonkeyPatch
@@ -222,8 +222,8 @@ class TestUnknownResult:
         assert queuectl.json("enqueue", "--id", id, "echo a")["jobs"][0]["existing"] is True
 
 
-class TestFaultsOfOurs:
-    """An exception that nobody expected is told like any other error, and is not swallowed."""
+class TestInternalErrors:
+    """An unexpected exception is printed like any other error, and is not swallowed."""
 
     @pytest.fixture(autouse=True)
     def faulty(self, queuectl: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -233,34 +233,34 @@ class TestFaultsOfOurs:
         queuectl("enqueue", "true")
         monkeypatch.setattr(SqliteStore, "find", find)
 
-    def test_it_is_one_line_with_what_to_do(self, queuectl: CommandLine) -> None:
+    def test_an_internal_error_is_one_line_with_a_hint(self, queuectl: CommandLine) -> None:
         assert queuectl("list", code=1) == ""
         said = "queuectl: internal error: TypeError: Encoding objects of type Int64 is unsupported (this is a bug"
         assert queuectl.err.startswith(said)
         assert queuectl.err.count("\n") == 1
 
-    def test_under_json_it_is_a_document(self, queuectl: CommandLine) -> None:
+    def test_an_internal_error_under_json_is_a_document(self, queuectl: CommandLine) -> None:
         error = queuectl.json("list", code=1)["error"]
         assert (error["code"], "with -v" in error["hint"]) == ("internal", True)
         assert queuectl.err.count("\n") == 1
 
     @pytest.mark.parametrize("words", [("list", "-v"), ("list", "--verbose", "--json")])
-    def test_v_shows_where(self, queuectl: CommandLine, words: tuple[str, ...]) -> None:
+    def test_the_option_v_prints_the_traceback(self, queuectl: CommandLine, words: tuple[str, ...]) -> None:
         queuectl(*words, code=1)
         assert "Traceback" in queuectl.err
         assert "in find" in queuectl.err
 
 
 class TestBadStores:
-    """Databases that must not be worked on."""
+    """Databases that queuectl must not use."""
 
-    def test_a_file_that_is_no_database(self, queuectl: CommandLine) -> None:
+    def test_a_file_that_is_not_a_database_is_refused(self, queuectl: CommandLine) -> None:
         Path("q.db").write_bytes(b"this is not a database, " * 100)
         queuectl("--store", "sqlite:///q.db", "status", code=5)
         assert "q.db" in queuectl.err
         assert queuectl.err.count("\n") == 1
 
-    def test_a_database_of_another_program(self, queuectl: CommandLine) -> None:
+    def test_a_database_of_another_program_is_refused(self, queuectl: CommandLine) -> None:
         with sqlite3.connect("q.db") as other:
             other.execute("CREATE TABLE theirs (a)")
         queuectl("--store", "sqlite:///q.db", "status", code=5)
@@ -272,6 +272,6 @@ class TestBadStores:
         queuectl("--store", "sqlite:///q.db", "status", code=5)
         assert "999" in queuectl.err
 
-    def test_a_directory(self, queuectl: CommandLine) -> None:
+    def test_a_directory_is_refused(self, queuectl: CommandLine) -> None:
         Path("q.db").mkdir()
         queuectl("--store", "sqlite:///q.db", "status", code=5)

@@ -1,4 +1,4 @@
-"""What Tab offers: asked of the store where only it knows, by scripts that a shell runs."""
+"""Completion with Tab: the scripts of the shells ask queuectl for jobs, queues and workers of the store."""
 
 import os
 import shlex
@@ -41,24 +41,24 @@ class TestCandidates:
             ("states", set(STATES)),
         ],
     )
-    def test_they_are_what_there_is(self, filled: CommandLine, kind: str, words: set[str]) -> None:
+    def test_candidates_are_the_existing_names(self, filled: CommandLine, kind: str, words: set[str]) -> None:
         # A machine that is busy for 50 ms offers nothing: so it may take several tries here.
         eventually(lambda: set(offered(filled, kind)) == words)
 
-    def test_without_a_store_there_are_none_and_none_is_made(
+    def test_without_a_store_no_candidates_are_printed_and_none_is_created(
         self, queuectl: CommandLine, tmp_path: Path
     ) -> None:
         done = queuectl.process("__complete", "jobs")
         assert (done.returncode, done.stdout) == (0, b"")
         assert not (tmp_path / "data").exists()
 
-    def test_a_store_that_says_nothing_is_not_waited_for(self, queuectl: CommandLine) -> None:
+    def test_completion_does_not_wait_for_a_silent_store(self, queuectl: CommandLine) -> None:
         with socket.create_server(("127.0.0.1", 0)) as silent:
             url = f"redis://127.0.0.1:{silent.getsockname()[1]}/0"
             done = queuectl.process("__complete", "jobs", QUEUECTL_STORE=url)
         assert (done.returncode, done.stdout) == (0, b"")
 
-    def test_it_is_not_listed(self, queuectl: CommandLine) -> None:
+    def test_the_command_for_candidates_is_not_in_the_help(self, queuectl: CommandLine) -> None:
         assert "__complete" not in queuectl("--help")
         assert candidates.__doc__
 
@@ -95,7 +95,7 @@ printf '%s\\n' "${COMPREPLY[@]}"
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
-def test_bash_offers_them(
+def test_bash_offers_the_candidates(
     filled: CommandLine, tmp_path: Path, line: tuple[str, ...], words: set[str]
 ) -> None:
     if not shutil.which("bash"):
@@ -115,7 +115,9 @@ def test_bash_offers_them(
 
 
 @pytest.mark.parametrize("shell", ["zsh", "fish"])
-def test_the_others_ask_for_the_same(queuectl: CommandLine, tmp_path: Path, shell: str) -> None:
+def test_the_scripts_of_other_shells_ask_for_the_same_candidates(
+    queuectl: CommandLine, tmp_path: Path, shell: str
+) -> None:
     script = queuectl("completion", shell)
     for kind in ("jobs", "queues", "workers", "states", "settings"):
         assert f"queuectl __complete {kind} 2>/dev/null" in script

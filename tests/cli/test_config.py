@@ -13,7 +13,7 @@ ENTRY = {"key", "value", "origin", "help"}
 
 
 class TestList:
-    def test_every_setting_is_a_line(self, queuectl: CommandLine) -> None:
+    def test_every_setting_has_a_line(self, queuectl: CommandLine) -> None:
         lines = queuectl.lines("config", "list")
         assert [line.split(" = ")[0] for line in lines] == list(OPTIONS)
         assert "max_retries = 3" in lines
@@ -24,7 +24,7 @@ class TestList:
         assert all(entry.keys() == ENTRY for entry in document["settings"])
         assert [entry["key"] for entry in document["settings"]] == list(OPTIONS)
 
-    def test_origin_says_which_source_won(
+    def test_the_option_origin_prints_the_winning_source(
         self, queuectl: CommandLine, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         queuectl("config", "set", "jitter", "0.5")
@@ -46,13 +46,13 @@ class TestSet:
         assert queuectl("config", "set", "max-retries", "5") == "max_retries = 5\n"
         assert queuectl("config", "get", "max_retries") == "5\n"
 
-    def test_it_holds_for_jobs_enqueued_from_now_on(self, queuectl: CommandLine) -> None:
+    def test_a_new_value_applies_to_jobs_enqueued_afterwards(self, queuectl: CommandLine) -> None:
         before = queuectl.enqueue("x")
         queuectl("config", "set", "backoff_base", "3")
         assert queuectl.job(before)["backoff"]["base"] == 2
         assert queuectl.job(queuectl.enqueue("x"))["backoff"]["base"] == 3
 
-    def test_the_document_says_what_is_in_force(self, queuectl: CommandLine) -> None:
+    def test_the_document_contains_the_effective_value(self, queuectl: CommandLine) -> None:
         document = queuectl.json("config", "set", "lease", "1m")
         assert document.keys() == {"schema", "setting"}
         assert document["setting"].keys() == ENTRY
@@ -72,25 +72,25 @@ class TestSet:
         queuectl("config", "set", key, value, code=code)
         assert queuectl("config", "list") == before
 
-    def test_that_something_here_wins_over_it_is_said(
+    def test_a_local_source_that_overrides_the_new_value_is_reported(
         self, queuectl: CommandLine, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("QUEUECTL_MAX_RETRIES", "9")
         assert queuectl("config", "set", "max_retries", "5") == "max_retries = 9\n"
         assert "QUEUECTL_MAX_RETRIES overrides" in queuectl.err
 
-    def test_a_size_that_is_no_round_number_can_be_used(self, queuectl: CommandLine) -> None:
+    def test_a_size_without_a_unit_can_be_used(self, queuectl: CommandLine) -> None:
         queuectl("config", "set", "output_limit", "1500000")
         assert queuectl.job(queuectl.enqueue("x"))["output_limit"] == 1_500_000
 
 
 class TestUnset:
-    def test_it_is_the_default_again(self, queuectl: CommandLine) -> None:
+    def test_an_unset_setting_has_its_default_again(self, queuectl: CommandLine) -> None:
         queuectl("config", "set", "max_retries", "5")
         assert queuectl("config", "unset", "max-retries") == "max_retries = 3\n"
         assert queuectl("config", "unset", "max-retries") == "max_retries = 3\n"
 
-    def test_what_would_break_a_relation_is_refused(self, queuectl: CommandLine) -> None:
+    def test_an_unset_that_contradicts_another_setting_is_refused(self, queuectl: CommandLine) -> None:
         queuectl("config", "set", "lease", "10m")
         queuectl("config", "set", "heartbeat_interval", "1m")
         queuectl("config", "unset", "lease", code=2)
@@ -98,7 +98,7 @@ class TestUnset:
 
 
 class TestGet:
-    def test_the_store_is_named_though_nobody_has(self, queuectl: CommandLine) -> None:
+    def test_the_default_store_is_printed_as_a_url(self, queuectl: CommandLine) -> None:
         url = queuectl("config", "get", "store").strip()
         assert url.startswith("sqlite:///")
         assert queuectl.json("config", "get", "store")["setting"]["value"] == url
@@ -110,18 +110,18 @@ class TestGet:
 
 
 class TestSources:
-    def test_a_file_may_be_named(self, queuectl: CommandLine) -> None:
+    def test_the_option_config_names_a_file(self, queuectl: CommandLine) -> None:
         Path("mine.toml").write_text("max-retries = 7\n")
         assert queuectl("--config", "mine.toml", "config", "get", "max_retries") == "7\n"
         assert queuectl("config", "get", "max_retries") == "3\n"
 
-    def test_a_bad_file_is_one_line_that_names_it(self, queuectl: CommandLine) -> None:
+    def test_the_error_for_a_bad_file_is_one_line_with_its_name(self, queuectl: CommandLine) -> None:
         Path("queuectl.toml").write_text("max_retry = 7\n")
         queuectl("status", code=2)
         assert queuectl.err.startswith("queuectl: queuectl.toml: there is no setting 'max_retry'")
         assert "did you mean max_retries?" in queuectl.err
 
-    def test_all_faults_are_said_at_once(
+    def test_all_errors_are_reported_together(
         self, queuectl: CommandLine, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         Path("queuectl.toml").write_text('jitter = 3\nlease = "soon"\n')
@@ -130,7 +130,7 @@ class TestSources:
         for words in ("jitter", "lease", "timeout"):
             assert words in queuectl.err
 
-    def test_dotenv_gives_connection_variables_only(self, queuectl: CommandLine) -> None:
+    def test_only_connection_variables_are_read_from_dotenv(self, queuectl: CommandLine) -> None:
         Path(".env").write_text("QUEUECTL_STORE=sqlite:///here.db\nQUEUECTL_MAX_RETRIES=9\n")
         queuectl("enqueue", "true")
         assert queuectl("config", "get", "store") == f"sqlite:///{Path.cwd()}/here.db\n"
@@ -144,7 +144,7 @@ class TestSources:
         monkeypatch.setenv("QUEUECTL_STORE", "sqlite:///there.db")
         assert queuectl("config", "get", "store") == f"sqlite:///{Path.cwd()}/there.db\n"
 
-    def test_a_dotenv_that_is_no_text_is_one_line(self, queuectl: CommandLine) -> None:
+    def test_a_dotenv_that_is_not_text_is_reported_in_one_line(self, queuectl: CommandLine) -> None:
         Path(".env").write_bytes(b"\xff\xfe")
         queuectl("status", code=2)
         assert queuectl.err.startswith("queuectl: cannot read .env")
@@ -158,7 +158,7 @@ FILES = {"queuectl.toml": 'store = "sqlite:///theirs.db"\n', ".env": "QUEUECTL_S
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to another user")
 @pytest.mark.parametrize("name", FILES)
 class TestFilesOfOthers:
-    """In somebody else's directory their queue is not run: one warning says which file does not count, and why."""
+    """Files that another user can change are ignored: one warning names the file and the reason."""
 
     def planted(self, name: str) -> Path:
         path = Path(name)
@@ -174,34 +174,38 @@ class TestFilesOfOthers:
         assert not Path("theirs.db").exists()
         assert len(queuectl.ids()) == 1
 
-    def test_one_of_another_user_does_not_count(self, queuectl: CommandLine, name: str) -> None:
+    def test_a_file_of_another_user_is_ignored(self, queuectl: CommandLine, name: str) -> None:
         os.chown(self.planted(name), STRANGER, STRANGER)
         self.ignored(queuectl, name, "it belongs to nobody (uid 65534)")
 
     @pytest.mark.parametrize("bits", [0o666, 0o646])
-    def test_one_that_others_may_write_does_not_count(
+    def test_a_file_that_others_may_write_is_ignored(
         self, queuectl: CommandLine, name: str, bits: int
     ) -> None:
         self.planted(name).chmod(bits)
         self.ignored(queuectl, name, f"others may write to it (mode {bits:o})")
 
-    def test_nor_does_one_that_a_group_of_others_may_write(self, queuectl: CommandLine, name: str) -> None:
+    def test_a_file_that_a_foreign_group_may_write_is_ignored(self, queuectl: CommandLine, name: str) -> None:
         path = self.planted(name)
         os.chown(path, 0, STRANGER)
         path.chmod(0o664)
         self.ignored(queuectl, name, "others may write to it (mode 664)")
 
-    def test_nor_one_in_a_directory_that_others_may_write(self, queuectl: CommandLine, name: str) -> None:
+    def test_a_file_in_a_directory_that_others_may_write_is_ignored(
+        self, queuectl: CommandLine, name: str
+    ) -> None:
         self.planted(name)
         Path().chmod(0o777)
         self.ignored(queuectl, name, "may be written by others")
 
-    def test_nor_one_in_the_directory_of_another_user(self, queuectl: CommandLine, name: str) -> None:
+    def test_a_file_in_the_directory_of_another_user_is_ignored(
+        self, queuectl: CommandLine, name: str
+    ) -> None:
         self.planted(name)
         os.chown(".", STRANGER, STRANGER)
         self.ignored(queuectl, name, "belongs to nobody (uid 65534), who could exchange")
 
-    def test_ones_own_counts_also_through_a_link_and_where_its_group_is_ones_own(
+    def test_the_users_own_file_is_used_through_a_link_and_if_group_writable(
         self, queuectl: CommandLine, name: str
     ) -> None:
         path = self.planted(name)
@@ -214,7 +218,7 @@ class TestFilesOfOthers:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to another user")
-def test_a_file_that_is_named_counts_whoever_wrote_it(queuectl: CommandLine) -> None:
+def test_a_file_named_on_the_command_line_is_used_for_any_owner(queuectl: CommandLine) -> None:
     Path("theirs.toml").write_text(FILES["queuectl.toml"])
     os.chown("theirs.toml", STRANGER, STRANGER)
     queuectl("--config", "theirs.toml", "enqueue", "true")
@@ -222,7 +226,7 @@ def test_a_file_that_is_named_counts_whoever_wrote_it(queuectl: CommandLine) -> 
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to another user")
-def test_a_dotenv_of_another_user_that_says_nothing_to_us_is_no_news(queuectl: CommandLine) -> None:
+def test_a_foreign_dotenv_without_our_variables_causes_no_warning(queuectl: CommandLine) -> None:
     Path(".env").write_text("DEBUG=1\n")
     os.chown(".env", STRANGER, STRANGER)
     queuectl("enqueue", "true")
@@ -230,7 +234,7 @@ def test_a_dotenv_of_another_user_that_says_nothing_to_us_is_no_news(queuectl: C
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to another user")
-def test_a_dotenv_of_another_user_that_is_no_text_stops_nothing(queuectl: CommandLine) -> None:
+def test_a_foreign_dotenv_that_is_not_text_is_ignored(queuectl: CommandLine) -> None:
     Path(".env").write_bytes(b"\xff\xfe")
     os.chown(".env", STRANGER, STRANGER)
     queuectl("enqueue", "true")
@@ -238,7 +242,7 @@ def test_a_dotenv_of_another_user_that_is_no_text_stops_nothing(queuectl: Comman
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_a_file_that_is_deleted_before_it_is_judged_is_absent(
+def test_a_file_deleted_before_its_check_counts_as_absent(
     queuectl: CommandLine, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     def judged_late(path: str) -> object:

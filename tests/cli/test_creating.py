@@ -1,4 +1,4 @@
-"""Which store is meant, and who makes it: looking never creates one, and a new one is said."""
+"""The choice and the creation of a store: commands that only read never create a store, and a new store is reported."""
 
 import json
 import os
@@ -42,8 +42,8 @@ def everything(root: Path) -> set[Path]:
 
 
 @pytest.mark.parametrize("words", LOOKING, ids=" ".join)
-class TestLooking:
-    def test_it_makes_nothing_where_the_default_store_is_missing(
+class TestReading:
+    def test_reading_creates_nothing_if_the_default_store_is_missing(
         self, queuectl: CommandLine, tmp_path: Path, words: tuple[str, ...]
     ) -> None:
         before = everything(tmp_path)
@@ -52,7 +52,7 @@ class TestLooking:
         assert b"Traceback" not in done.stderr
         assert everything(tmp_path) == before
 
-    def test_a_named_store_that_is_missing_is_an_error(
+    def test_a_missing_named_store_is_an_error(
         self, queuectl: CommandLine, tmp_path: Path, words: tuple[str, ...]
     ) -> None:
         url = f"sqlite:///{tmp_path}/typo/queue.db"
@@ -68,8 +68,8 @@ class TestLooking:
             assert f"queuectl --store {url} doctor --create".encode() in done.stderr
 
 
-class TestTheDefaultStoreThatIsMissing:
-    def test_it_looks_like_an_empty_queue_and_says_so(self, queuectl: CommandLine) -> None:
+class TestMissingDefaultStore:
+    def test_a_missing_default_store_is_shown_as_empty_with_a_message(self, queuectl: CommandLine) -> None:
         found = queuectl.json("status")
         assert found["jobs"]["total"] == 0
         assert found["store"]["url"].endswith("/data/queuectl/queue.db")
@@ -78,10 +78,10 @@ class TestTheDefaultStoreThatIsMissing:
         queuectl("status")
         assert "there is no store yet; the first enqueue creates sqlite:////" in queuectl.err
 
-    def test_an_unknown_job_is_unknown(self, queuectl: CommandLine) -> None:
+    def test_a_job_in_a_missing_store_is_not_found(self, queuectl: CommandLine) -> None:
         queuectl("show", "1", code=3)
 
-    def test_what_would_be_lost_is_refused(self, queuectl: CommandLine) -> None:
+    def test_a_change_in_a_missing_store_is_refused(self, queuectl: CommandLine) -> None:
         queuectl("queue", "pause", "default", code=5)
         assert "there is no store yet" in queuectl.err
         assert "queuectl doctor --create" in queuectl.err
@@ -89,18 +89,22 @@ class TestTheDefaultStoreThatIsMissing:
 
 @pytest.mark.parametrize("words", CREATING, ids=" ".join)
 class TestCreating:
-    def test_it_is_said_once(self, queuectl: CommandLine, tmp_path: Path, words: tuple[str, ...]) -> None:
+    def test_the_creation_of_a_store_is_reported_once(
+        self, queuectl: CommandLine, tmp_path: Path, words: tuple[str, ...]
+    ) -> None:
         queuectl(*words)
         assert f"queuectl: created store sqlite:///{tmp_path}/data/queuectl/queue.db\n" in queuectl.err
         queuectl(*words)
         assert "created" not in queuectl.err
 
-    def test_quiet_does_not_say_it(self, queuectl: CommandLine, words: tuple[str, ...]) -> None:
+    def test_the_creation_is_not_reported_with_quiet(
+        self, queuectl: CommandLine, words: tuple[str, ...]
+    ) -> None:
         queuectl("-q", *words)
         assert queuectl.err == ""
 
 
-def test_the_hint_of_a_missing_store_works_as_it_stands(queuectl: CommandLine, tmp_path: Path) -> None:
+def test_the_hint_for_a_missing_store_works_unchanged(queuectl: CommandLine, tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/a dir/queue.db"
     queuectl("--store", url, "status", code=5)
     hint = queuectl.err.partition("to create it: ")[2].rstrip(")\n")
@@ -108,9 +112,9 @@ def test_the_hint_of_a_missing_store_works_as_it_stands(queuectl: CommandLine, t
     queuectl("--store", url, "status")
 
 
-class TestARelativeAddress:
+class TestRelativeAddress:
     @pytest.mark.parametrize("place", ["flag", "variable", "dotenv", "file"])
-    def test_it_is_made_absolute_where_it_is_read(
+    def test_a_relative_path_is_resolved_where_the_address_is_read(
         self, queuectl: CommandLine, monkeypatch: pytest.MonkeyPatch, place: str
     ) -> None:
         words: tuple[str, ...] = ()
@@ -132,9 +136,9 @@ class TestARelativeAddress:
         assert here.exists()
 
 
-class TestAHomeThatIsNone:
+class TestUnusableHome:
     @pytest.mark.parametrize("home", ["", "relative", "/"])
-    def test_it_is_refused_with_what_to_set(
+    def test_an_unusable_home_is_refused_with_a_hint(
         self, queuectl: CommandLine, monkeypatch: pytest.MonkeyPatch, home: str
     ) -> None:
         monkeypatch.delenv("XDG_DATA_HOME")
@@ -151,7 +155,7 @@ class TestAHomeThatIsNone:
         queuectl("enqueue", "true", code=2)
         assert "XDG_DATA_HOME is 'data'" in queuectl.err
 
-    def test_with_a_store_of_its_own_nobody_asks(
+    def test_an_unusable_home_is_accepted_with_a_named_store(
         self, queuectl: CommandLine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:
         for name in ("XDG_DATA_HOME", "XDG_CONFIG_HOME"):
@@ -164,7 +168,7 @@ POSTGRES, MONGODB, REDIS = "postgres://h/x", "mongodb://h", "redis://h"
 SUPABASE = {"SUPABASE_URL": "https://x.supabase.co", "SUPABASE_SERVICE_ROLE_KEY": "key"}
 
 
-class TestVariablesThatAreNotUsed:
+class TestUnusedVariables:
     @pytest.mark.parametrize(
         ("variables", "said"),
         [
@@ -197,7 +201,7 @@ class TestVariablesThatAreNotUsed:
         ids=lambda value: " ".join(value) if isinstance(value, dict) else "",
     )
     @pytest.mark.parametrize("place", ["environment", "dotenv"])
-    def test_they_are_named_with_what_uses_them(
+    def test_unused_variables_are_named_with_a_command_that_uses_them(
         self,
         queuectl: CommandLine,
         monkeypatch: pytest.MonkeyPatch,
@@ -219,7 +223,7 @@ class TestVariablesThatAreNotUsed:
             queuectl("-q", *words)
             assert "not used" not in queuectl.err
 
-    def test_who_names_a_store_is_not_told(
+    def test_unused_variables_are_not_reported_if_a_store_is_named(
         self, queuectl: CommandLine, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("DATABASE_URL", POSTGRES)
@@ -230,7 +234,7 @@ class TestVariablesThatAreNotUsed:
         queuectl("enqueue", "true")
         assert queuectl.err == ""
 
-    def test_the_worker_says_it_too(self, queuectl: CommandLine) -> None:
+    def test_the_worker_also_reports_unused_variables(self, queuectl: CommandLine) -> None:
         done = queuectl.process("worker", "start", "--drain", DATABASE_URL=POSTGRES)
         assert b"DATABASE_URL is set and not used" in done.stderr
         assert json.loads(queuectl("status", "--json"))["jobs"]["total"] == 0

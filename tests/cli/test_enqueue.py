@@ -1,4 +1,4 @@
-"""`queuectl enqueue`: every form of a command, and every option ends up in the stored job."""
+"""`queuectl enqueue` accepts every form of a command and stores every option in the job."""
 
 import os
 import time
@@ -49,7 +49,7 @@ OPTIONS: list[tuple[tuple[str, ...], dict[str, Any]]] = [
 
 
 @pytest.mark.parametrize(("words", "shown"), OPTIONS, ids=[" ".join(words) for words, _ in OPTIONS])
-def test_every_option_ends_up_in_the_stored_job(
+def test_every_option_is_stored_in_the_job(
     queuectl: CommandLine, words: tuple[str, ...], shown: dict[str, Any]
 ) -> None:
     for id in ("parent", "other"):
@@ -60,23 +60,23 @@ def test_every_option_ends_up_in_the_stored_job(
 
 
 class TestForms:
-    def test_a_shell_command_is_kept_to_the_letter(self, queuectl: CommandLine) -> None:
+    def test_a_shell_command_is_stored_unchanged(self, queuectl: CommandLine) -> None:
         command = "  echo 'a  b' \"$HOME\" `x` \\\n | tee ü "
         assert queuectl.job(queuectl.enqueue(command))["command"] == command
 
-    def test_a_program_and_its_arguments_without_a_shell(self, queuectl: CommandLine) -> None:
+    def test_a_program_with_arguments_is_stored_without_a_shell(self, queuectl: CommandLine) -> None:
         words = ["ls", "-l", "--json", "a b", "", "--", "@last"]
         job = queuectl.job(queuectl.enqueue("--priority", "3", "--", *words))
         assert (job["argv"], job["command"], job["priority"]) == (words, None, 3)
 
-    def test_words_after_the_dashes_are_no_options_even_of_a_refusal(self, queuectl: CommandLine) -> None:
+    def test_words_after_the_dashes_are_not_options_even_in_an_error(self, queuectl: CommandLine) -> None:
         assert queuectl("enqueue", "--priority", "x", "--", "ls", "--json", code=2) == ""
 
-    def test_a_json_job(self, queuectl: CommandLine) -> None:
+    def test_a_job_may_be_given_as_json(self, queuectl: CommandLine) -> None:
         job = queuectl.job(queuectl.enqueue(' {"command":"x","max_retries":9}'))
         assert (job["command"], job["max_retries"]) == ("x", 9)
 
-    def test_what_a_json_job_says_wins_over_the_flags(self, queuectl: CommandLine) -> None:
+    def test_fields_of_a_json_job_win_over_the_flags(self, queuectl: CommandLine) -> None:
         text = '{"command":"x","queue":"json","backoff":{"base":5},"delay":3600}'
         flags = (
             "--queue",
@@ -95,16 +95,16 @@ class TestForms:
         assert (job["backoff"]["base"], job["backoff"]["max"]) == (5.0, 9)
         assert datetime.fromisoformat(job["run_at"]) < datetime.now(UTC) + timedelta(hours=2)
 
-    def test_a_script_with_its_own_interpreter_is_kept_whole(self, queuectl: CommandLine) -> None:
+    def test_a_script_with_an_interpreter_line_is_stored_unchanged(self, queuectl: CommandLine) -> None:
         text = "#!/usr/bin/env python3\nprint('hello')\n"
         Path("s.py").write_text(text)
         assert queuectl.job(queuectl.enqueue("--script", "s.py"))["command"] == text
 
     @pytest.mark.parametrize("alias", ["submit", "add"])
-    def test_the_seeds_names_mean_the_same(self, queuectl: CommandLine, alias: str) -> None:
+    def test_the_aliases_of_enqueue_work(self, queuectl: CommandLine, alias: str) -> None:
         assert queuectl(alias, "--id", "a", "true") == "a\n"
 
-    def test_options_may_stand_before_the_command_and_behind(self, queuectl: CommandLine) -> None:
+    def test_options_may_precede_or_follow_the_command(self, queuectl: CommandLine) -> None:
         Path("b.db").touch()
         queuectl("--store", "sqlite:///b.db", "enqueue", "true", "--id", "a")
         assert queuectl("show", "a", "--store=sqlite:///b.db")
@@ -120,33 +120,35 @@ class TestForms:
 
 
 class TestEnvironment:
-    def test_a_bare_name_takes_the_value_set_here(
+    def test_a_variable_without_a_value_gets_its_current_value(
         self, queuectl: CommandLine, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("TOKEN", "a=b\n ")
         assert queuectl.job(queuectl.enqueue("--env", "TOKEN", "x"))["env"] == {"TOKEN": "a=b\n "}
 
-    def test_nothing_but_what_is_given_is_kept(self, queuectl: CommandLine) -> None:
+    def test_only_given_variables_are_stored(self, queuectl: CommandLine) -> None:
         assert os.environ["HOME"]
         assert queuectl.job(queuectl.enqueue("x"))["env"] == {}
 
-    def test_a_file_of_variables_is_overlaid_by_the_flags(self, queuectl: CommandLine) -> None:
+    def test_flags_win_over_a_file_of_variables(self, queuectl: CommandLine) -> None:
         Path("vars").write_text('A=1\nexport B="two words"\n# no\nC=$A\nD=\n')
         job = queuectl.job(queuectl.enqueue("--env-file", "vars", "--env", "A=9", "x"))
         assert job["env"] == {"A": "9", "B": "two words", "C": "$A", "D": ""}
 
 
 class TestInput:
-    def test_a_files_text_becomes_the_commands_input(self, queuectl: CommandLine) -> None:
+    def test_the_text_of_a_file_becomes_the_input_of_the_command(self, queuectl: CommandLine) -> None:
         Path("in").write_text("line\nü\n")
         assert queuectl.job(queuectl.enqueue("--stdin", "in", "cat"))["stdin"] == "line\nü\n"
 
-    def test_bytes_that_are_no_text_are_kept_exactly(self, queuectl: CommandLine, actor: Actor) -> None:
+    def test_input_that_is_not_text_is_stored_byte_for_byte(
+        self, queuectl: CommandLine, actor: Actor
+    ) -> None:
         Path("in").write_bytes(bytes(range(256)))
         id = queuectl.enqueue("--stdin", "in", "cat")
         assert actor.job(id).spec.stdin == bytes(range(256))
 
-    def test_a_dash_reads_it_from_here(self, queuectl: CommandLine) -> None:
+    def test_a_dash_reads_the_input_from_stdin(self, queuectl: CommandLine) -> None:
         id = queuectl("enqueue", "--stdin", "-", "cat", input=b"here").strip()
         assert queuectl.job(id)["stdin"] == "here"
 
@@ -163,7 +165,7 @@ class TestTimes:
         after = datetime.fromisoformat(job["run_at"]) - datetime.fromisoformat(job["created_at"])
         assert after == timedelta(hours=1)
 
-    def test_a_time_without_zone_is_local_and_that_is_said(
+    def test_a_time_without_zone_is_local_with_a_message(
         self, queuectl: CommandLine, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("TZ", "Etc/GMT-5")
@@ -172,27 +174,27 @@ class TestTimes:
         assert "taken as local time, that is 2036-11-22T10:00:00.000000Z" in queuectl.err
         assert queuectl.job(id)["run_at"] == "2036-11-22T10:00:00.000000Z"
 
-    def test_a_time_with_zone_says_nothing(self, queuectl: CommandLine) -> None:
+    def test_a_time_with_zone_prints_no_message(self, queuectl: CommandLine) -> None:
         queuectl.enqueue("true")
         queuectl.enqueue("--at", "2036-11-22T15:00:00Z", "x")
         assert queuectl.err == ""
 
 
 class TestAnswer:
-    def test_it_prints_the_id_and_nothing_else(self, queuectl: CommandLine) -> None:
+    def test_enqueue_prints_only_the_id(self, queuectl: CommandLine) -> None:
         id = queuectl("enqueue", "x")
         assert id.endswith("\n")
         assert id.strip() in queuectl.ids()
         assert queuectl.err == ""
 
-    def test_under_json_it_prints_one_document(self, queuectl: CommandLine) -> None:
+    def test_enqueue_prints_one_document_under_json(self, queuectl: CommandLine) -> None:
         document = queuectl.json("enqueue", "--id", "a", "x")
         assert document == {
             "schema": 1,
             "jobs": [{"id": "a", "number": 1, "state": "pending", "existing": False}],
         }
 
-    def test_a_repetition_is_said_unless_quiet(self, queuectl: CommandLine) -> None:
+    def test_a_repeated_enqueue_is_reported_except_with_quiet(self, queuectl: CommandLine) -> None:
         queuectl("enqueue", "--id", "a", "x")
         assert queuectl("enqueue", "--id", "a", "x") == "a\n"
         assert "already existed" in queuectl.err
@@ -217,7 +219,7 @@ class TestAnswer:
             (("--id", "a", "-"), "lines"),
         ],
     )
-    def test_what_has_no_one_answer_is_refused(
+    def test_options_without_one_possible_answer_are_refused(
         self, queuectl: CommandLine, words: tuple[str, ...], hint: str
     ) -> None:
         queuectl("enqueue", *words, code=2)
@@ -226,11 +228,11 @@ class TestAnswer:
 
 
 class TestAfter:
-    def test_behind_a_parent_that_has_ended_well_it_starts(self, queuectl: CommandLine, actor: Actor) -> None:
+    def test_the_child_of_a_completed_parent_is_pending(self, queuectl: CommandLine, actor: Actor) -> None:
         actor.runs(queuectl.enqueue("--id", "p", "x"))
         assert queuectl.json("enqueue", "--after", "p", "y")["jobs"][0]["state"] == "pending"
 
-    def test_behind_one_that_has_failed_it_is_cancelled_at_once(
+    def test_the_child_of_a_dead_parent_is_cancelled_at_once(
         self, queuectl: CommandLine, actor: Actor
     ) -> None:
         actor.kills(queuectl.enqueue("--id", "p", "--retries", "0", "x"))
@@ -238,7 +240,7 @@ class TestAfter:
 
 
 class TestParentsByName:
-    def test_after_takes_what_every_job_argument_takes(self, queuectl: CommandLine) -> None:
+    def test_the_option_after_accepts_every_reference_to_a_job(self, queuectl: CommandLine) -> None:
         made = queuectl.enqueue("x")
         for words in (("--after", "1"), ("--after", "@last:any"), ("--after", made[:14])):
             child = queuectl.job(queuectl.enqueue("--id", f"c{len(words[1])}", *words, "x"))
@@ -247,21 +249,21 @@ class TestParentsByName:
         assert queuectl.job("c9")["after"] == [{"job": "c1", "on": "any"}]
 
     @pytest.mark.parametrize("nobody", ["17", "@first", "17:any", "nobody", "j"])
-    def test_a_parent_that_is_nobody_is_not_found(self, queuectl: CommandLine, nobody: str) -> None:
+    def test_an_unknown_parent_is_not_found(self, queuectl: CommandLine, nobody: str) -> None:
         queuectl("enqueue", "--id", "job-1", "x")
         queuectl("enqueue", "--after", nobody, "x", code=3)
 
-    def test_a_plain_number_is_no_id_for_a_new_job(self, queuectl: CommandLine) -> None:
+    def test_a_plain_number_is_refused_as_a_new_id(self, queuectl: CommandLine) -> None:
         queuectl("enqueue", "--id", "1", "x", code=2)
         assert "'1' is a plain number" in queuectl.err
         queuectl("enqueue", '{"id":"12","command":"x"}', code=2)
         assert queuectl.enqueue("--id", "1a", "x") == "1a"
 
 
-class TestTheSecondNight:
-    """The same id and command again: nothing runs, and that is said with what to do."""
+class TestRepeatedEnqueue:
+    """An enqueue of the same id and command starts nothing, and a message explains how to run the job again."""
 
-    def test_of_an_ended_job_it_says_when_and_how_to_run_again(
+    def test_for_an_ended_job_the_end_time_and_the_retry_command_are_printed(
         self, queuectl: CommandLine, actor: Actor
     ) -> None:
         queuectl("enqueue", "--id", "nightly", "x")

@@ -1,4 +1,4 @@
-"""No input ends in a traceback: whatever a parser is given, it answers or refuses with a sentence."""
+"""No input ends in a traceback: each parser returns a value or refuses the input with a message."""
 
 import json
 import os
@@ -121,13 +121,13 @@ urls = st.builds(
 @example(text="1e400")
 @example(text="[" * 100_000)
 @example(text='{"a":' * 100_000)
-def test_a_text(name: str, text: str) -> None:
+def test_no_text_crashes_a_parser(name: str, text: str) -> None:
     refuses(PARSERS[name], text)
 
 
 @bounded
 @given(fields=jobs, spaces=st.sampled_from(("", " ", "\n")))
-def test_a_json_job(fields: dict[str, object], spaces: str) -> None:
+def test_no_json_job_crashes_the_parser(fields: dict[str, object], spaces: str) -> None:
     with suppress(UnicodeEncodeError):
         refuses(job_of, spaces + json.dumps(fields))
         refuses(job_of, json.dumps(fields, ensure_ascii=False).encode("utf-8", "surrogatepass"))
@@ -135,7 +135,7 @@ def test_a_json_job(fields: dict[str, object], spaces: str) -> None:
 
 @bounded
 @given(fields=jobs)
-def test_fields_that_come_from_flags(fields: dict[str, object]) -> None:
+def test_no_fields_from_flags_crash_the_parser(fields: dict[str, object]) -> None:
     def make() -> None:
         request = convert_request(fields)
         spec_of(request, DEFAULTS)
@@ -146,7 +146,7 @@ def test_fields_that_come_from_flags(fields: dict[str, object]) -> None:
 
 @bounded
 @given(raw=st.binary(max_size=200))
-def test_bytes_as_json(raw: bytes) -> None:
+def test_no_bytes_crash_the_json_parser(raw: bytes) -> None:
     refuses(job_of, raw)
     refuses(job_of, b'{"' + raw)
 
@@ -159,7 +159,7 @@ def test_bytes_as_json(raw: bytes) -> None:
 @example(url="mongodb://a,b,c:x/")
 @example(url="redis://h:٣/0")
 @example(url="postgresql://h:99999999999999999999/x")
-def test_an_address(url: str) -> None:
+def test_no_address_crashes_the_parser(url: str) -> None:
     for parse in (
         bootstrap.shown,
         bootstrap.absolute,
@@ -181,7 +181,7 @@ def _opened(url: str) -> None:
 @example(raw=b"a=" + b"[" * 5000)
 @example(raw=b"max_retries = 1979-05-27")
 @example(raw=b"store = 1\0")
-def test_files(tmp_path: Path, queuectl: CommandLine, raw: bytes) -> None:
+def test_no_file_crashes_a_reader(tmp_path: Path, queuectl: CommandLine, raw: bytes) -> None:
     file = tmp_path / "file"
     file.write_bytes(raw)
     refuses(config.read_file, str(file), print)
@@ -213,7 +213,7 @@ _any = _Any()
         anything | st.sampled_from(("list", "enqueue", "--after", "--meta", "--at", "--", "-")), max_size=5
     )
 )
-def test_a_command_line(queuectl: CommandLine, words: list[str]) -> None:
+def test_no_command_line_crashes_the_program(queuectl: CommandLine, words: list[str]) -> None:
     for command in (
         ("list",),
         ("enqueue", "--dry-run"),

@@ -1,4 +1,4 @@
-"""A hint that is a command works when it is pasted.
+"""The tests run the commands in hints, and each command works.
 
 The source is searched for texts that contain a command. For one of another program (SQL, Redis, MongoDB, the shell) a
 test here takes it out of the error that a person sees and runs it on the real server; `@runs` names the text. One of
@@ -119,7 +119,7 @@ def runs(*parts: str) -> Callable[[Test], Test]:
     return mark
 
 
-def test_every_command_of_another_program_is_run_here_or_is_an_example() -> None:
+def test_every_foreign_command_in_a_hint_is_tested_or_is_an_example() -> None:
     found = [text for text in texts() if FOREIGN.search(text.words) and text.words not in INTERNAL]
     assert len(found) > 10
     assert not [
@@ -144,7 +144,7 @@ def hint_of(queuectl: CommandLine, url: str, *words: str) -> str:
 
 
 @runs("let an administrator run: GRANT {", "GRANT {identifier(owner)} TO")
-def test_who_is_not_the_owner_is_told_whose_membership_helps(
+def test_the_hint_for_a_foreign_schema_grants_membership_of_the_owner(
     queuectl: CommandLine, database: Database
 ) -> None:
     owner, role = database.role(), database.role()
@@ -156,7 +156,7 @@ def test_who_is_not_the_owner_is_told_whose_membership_helps(
     assert queuectl("--store", database.as_role(role), "enqueue", "--id", "a", "true") == "a\n"
 
 
-def test_nobody_is_advised_to_become_a_superuser(queuectl: CommandLine, database: Database) -> None:
+def test_no_hint_advises_membership_of_a_superuser(queuectl: CommandLine, database: Database) -> None:
     role = database.role()
     queuectl("--store", database.url(), "enqueue", "true")
     hint = hint_of(queuectl, database.as_role(role))
@@ -164,7 +164,7 @@ def test_nobody_is_advised_to_become_a_superuser(queuectl: CommandLine, database
 
 
 @runs("run: ALTER ROLE {user} LOGIN")
-def test_who_may_not_log_in(queuectl: CommandLine, database: Database) -> None:
+def test_the_hint_for_a_role_without_login_works(queuectl: CommandLine, database: Database) -> None:
     role, name = database.role("NOLOGIN"), database.database()
     database.run(f"GRANT CREATE ON DATABASE {name} TO {role}")
     database.run(command_in(hint_of(queuectl, database.as_role(role, database=name))))
@@ -172,7 +172,7 @@ def test_who_may_not_log_in(queuectl: CommandLine, database: Database) -> None:
 
 
 @runs("GRANT CONNECT ON DATABASE {database} TO {user}")
-def test_who_may_not_enter_the_database(queuectl: CommandLine, database: Database) -> None:
+def test_the_hint_for_a_role_without_connect_right_works(queuectl: CommandLine, database: Database) -> None:
     role, name = database.role(), database.database()
     database.run(f"REVOKE CONNECT ON DATABASE {name} FROM PUBLIC; GRANT CREATE ON DATABASE {name} TO {role}")
     database.run(command_in(hint_of(queuectl, database.as_role(role, database=name))))
@@ -180,14 +180,14 @@ def test_who_may_not_enter_the_database(queuectl: CommandLine, database: Databas
 
 
 @runs("ALTER DATABASE {database} ALLOW_CONNECTIONS true")
-def test_a_database_that_takes_no_connections(queuectl: CommandLine, database: Database) -> None:
+def test_the_hint_for_a_database_without_connections_works(queuectl: CommandLine, database: Database) -> None:
     name = database.database("ALLOW_CONNECTIONS false")
     database.run(command_in(hint_of(queuectl, database.url(database=name))))
     queuectl("--store", database.url(database=name), "status")
 
 
 @runs("run: CREATE DATABASE {database}")
-def test_a_database_that_is_not_there(queuectl: CommandLine, database: Database) -> None:
+def test_the_hint_for_a_missing_database_works(queuectl: CommandLine, database: Database) -> None:
     name = f"{database.schema}-new"
     database.run(command_in(hint_of(queuectl, database.url(database=name))))
     queuectl("--store", database.url(database=name), "status")
@@ -199,7 +199,9 @@ def test_a_database_that_is_not_there(queuectl: CommandLine, database: Database)
     "run: GRANT USAGE, CREATE ON SCHEMA {schema} TO {role}",
 )
 @pytest.mark.parametrize("is_there", [False, True])
-def test_who_may_make_no_schema(queuectl: CommandLine, database: Database, is_there: bool) -> None:
+def test_the_hint_for_a_role_that_cannot_create_a_schema_works(
+    queuectl: CommandLine, database: Database, is_there: bool
+) -> None:
     role, name = database.role(), database.database()
     url = database.as_role(role, database=name)
     with psycopg.connect(database.server.url(name), autocommit=True) as owner:
@@ -210,8 +212,9 @@ def test_who_may_make_no_schema(queuectl: CommandLine, database: Database, is_th
 
 
 @runs("run: ALTER ROLE {identifier(found.role)} SET")
-def test_a_role_whose_transactions_are_isolated_otherwise(database: Database) -> None:
-    """Behind a pooler that keeps us from asking for another isolation: here only the server's answer is changed."""
+def test_the_hint_for_another_isolation_level_works(database: Database) -> None:
+    """A connection pooler prevents a request for another isolation level; the test replaces only the server's
+    answer."""
     role, name = database.role(), database.database()
     database.run(f"ALTER DATABASE {name} SET default_transaction_isolation = 'serializable'")
     with closing(PostgresStore(database.server.url(name))) as store:
@@ -225,7 +228,9 @@ def test_a_role_whose_transactions_are_isolated_otherwise(database: Database) ->
 
 
 @runs("GRANT pg_read_all_stats TO {")
-def test_a_role_that_may_not_see_old_transactions(queuectl: CommandLine, database: Database) -> None:
+def test_the_hint_for_a_role_that_cannot_see_old_transactions_works(
+    queuectl: CommandLine, database: Database
+) -> None:
     role = database.role()
     database.run(f"CREATE SCHEMA {database.schema} AUTHORIZATION {role}")
     url = database.as_role(role)
@@ -238,7 +243,7 @@ def test_a_role_that_may_not_see_old_transactions(queuectl: CommandLine, databas
     assert seen() == "none for long"
 
 
-def test_a_name_that_libpq_takes_by_itself_is_known(
+def test_a_user_name_from_the_environment_of_libpq_is_known(
     queuectl: CommandLine, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     role, name = database.role(), database.database()
@@ -285,10 +290,11 @@ def pasted(server: RedisServer, shell: str, root: Path) -> str:
 @pytest.mark.parametrize(
     "rules", [(), ("allkeys",), ("allchannels",), ("~other:*", "&other:*"), ("+client|list",)]
 )
-def test_rights_are_added_and_none_is_taken(
+def test_the_hint_for_redis_adds_rights_and_removes_none(
     queuectl: CommandLine, server: RedisServer, rules: tuple[str, ...], tmp_path: Path
 ) -> None:
-    """Whatever the user has for other queues and programs. The commands go through the server's own client."""
+    """The user keeps its rights for other queues and programs. The test runs the commands with the client of the
+    server."""
     place = RedisPlace(server)
     user = place.user("resetkeys", "resetchannels", *rules)
     url, before = place.as_user(user), rights(server, user)
@@ -318,7 +324,7 @@ def rights(server: RedisServer, user: str) -> set[str]:
 
 
 @runs("run: ACL SETUSER {user} +config|get", "let an administrator run: ACL SETUSER {user} +config|get")
-def test_a_user_who_may_not_read_the_settings(
+def test_the_hint_for_a_user_that_cannot_read_the_settings_works(
     queuectl: CommandLine, server: RedisServer, tmp_path: Path
 ) -> None:
     place = RedisPlace(server)
@@ -339,7 +345,7 @@ UNSAFE = {
 
 @runs("run: {found.cli} CONFIG SET {setting}")
 @pytest.mark.parametrize("setting", UNSAFE)
-def test_a_setting_with_which_jobs_would_be_lost(
+def test_the_hint_for_a_setting_that_would_lose_jobs_works(
     queuectl: CommandLine, server: RedisServer, setting: str, tmp_path: Path
 ) -> None:
     place = RedisPlace(server)
@@ -355,7 +361,9 @@ def test_a_setting_with_which_jobs_would_be_lost(
 
 
 @runs("redis-cli CLUSTER NODES")
-def test_the_nodes_of_a_cluster(redis_cluster: RedisCluster, tmp_path: Path) -> None:
+def test_the_hint_that_lists_the_nodes_of_a_cluster_works(
+    redis_cluster: RedisCluster, tmp_path: Path
+) -> None:
     node = redis_cluster.nodes[0]
     assert "myself,master" in pasted(node, "redis-cli CLUSTER NODES", tmp_path)
 
@@ -364,8 +372,8 @@ def test_the_nodes_of_a_cluster(redis_cluster: RedisCluster, tmp_path: Path) -> 
 
 
 @runs("run: db.getSiblingDB({source})")
-def test_a_user_of_mongodb_without_rights(queuectl: CommandLine, place: MongoPlace) -> None:
-    """Its shell is in no wheel: the one call is taken apart here and sent by the driver."""
+def test_the_hint_for_a_mongodb_user_without_rights_works(queuectl: CommandLine, place: MongoPlace) -> None:
+    """No Python package contains the shell of MongoDB: the test parses the one call and sends it with the driver."""
     user = place.user()
     url = place.as_user(user)
     command = command_in(hint_of(queuectl, url))
@@ -385,7 +393,7 @@ def shell(line: str, **options: Any) -> "subprocess.CompletedProcess[str]":
 
 
 @runs("look who holds it: fuser -v {")
-def test_who_holds_a_database(tmp_path: Path) -> None:
+def test_the_hint_that_finds_the_processes_of_a_database_works(tmp_path: Path) -> None:
     path = tmp_path / "it's mine.db"
     path.touch()
     hint = faults.translation(str(path), apsw.BusyError("locked")).hint
@@ -394,7 +402,9 @@ def test_who_holds_a_database(tmp_path: Path) -> None:
 
 
 @runs("see which has it open: fuser -v {")
-def test_who_holds_a_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_hint_that_finds_the_processes_of_a_directory_works(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(directory, "PATIENCE", 0.0)
     locked = tmp_path / "it's mine"
     locked.mkdir()
@@ -417,7 +427,7 @@ def fuser(line: str) -> str:
 
 
 @runs("check its owner and mode: ls -l {", "check its owner and mode: ls -ld {")
-def test_whose_a_database_is(tmp_path: Path) -> None:
+def test_the_hint_that_shows_the_owner_of_a_database_works(tmp_path: Path) -> None:
     path = tmp_path / "it's mine.db"
     path.touch(0o600)
     hint = faults.translation(str(path), apsw.ReadOnlyError("read-only")).hint
@@ -425,7 +435,7 @@ def test_whose_a_database_is(tmp_path: Path) -> None:
 
 
 @runs("-m apsw {file} '.dump job spec' > jobs.sql")
-def test_a_damaged_database(queuectl: CommandLine, tmp_path: Path) -> None:
+def test_the_hint_for_a_damaged_database_works(queuectl: CommandLine, tmp_path: Path) -> None:
     queuectl("enqueue", "--id", "a", "echo precious")
     path = tmp_path / "data" / "queuectl" / "queue.db"
     with closing(apsw.Connection(str(path))) as connection:
@@ -441,7 +451,7 @@ def test_a_damaged_database(queuectl: CommandLine, tmp_path: Path) -> None:
 
 
 @runs("chmod 600 {quoted(database.path)}", "chmod 600 {trust.quoted(path)}")
-def test_a_database_that_others_may_open(queuectl: CommandLine, tmp_path: Path) -> None:
+def test_the_hint_for_a_database_that_others_may_open_works(queuectl: CommandLine, tmp_path: Path) -> None:
     queuectl("enqueue", "--hold", "true")
     path = tmp_path / "data" / "queuectl" / "queue.db"
     path.chmod(0o644)
@@ -451,8 +461,9 @@ def test_a_database_that_others_may_open(queuectl: CommandLine, tmp_path: Path) 
 
 
 @runs("kill -s CONT -- -{lease.pid}")
-def test_a_command_that_was_stopped() -> None:
-    """`tests/service/test_explain.py` has the sentence; its command is for a group, as a job's command leads one."""
+def test_the_hint_for_a_stopped_command_works() -> None:
+    """`tests/service/test_explain.py` checks the text of the hint. The hint signals a process group, because each
+    command leads one."""
     with subprocess.Popen(["sleep", "60"], start_new_session=True) as process:
         try:
             os.kill(process.pid, signal.SIGSTOP)
@@ -465,7 +476,7 @@ def test_a_command_that_was_stopped() -> None:
 
 @runs("chmod go-w {quoted(path)}", "chmod go-w {quoted(directory)}")
 @pytest.mark.parametrize("what", ["a file", "its directory"])
-def test_what_others_may_write_to(tmp_path: Path, what: str) -> None:
+def test_the_hint_for_a_path_that_others_may_write_works(tmp_path: Path, what: str) -> None:
     path = tmp_path / "it's mine" / "queuectl.toml"
     path.parent.mkdir()
     path.touch()
@@ -477,7 +488,7 @@ def test_what_others_may_write_to(tmp_path: Path, what: str) -> None:
 
 
 @runs("chmod 700 {")
-def test_a_directory_of_workers_that_others_may_open(queuectl: CommandLine, tmp_path: Path) -> None:
+def test_the_hint_for_an_open_directory_of_workers_works(queuectl: CommandLine, tmp_path: Path) -> None:
     queuectl("enqueue", "--hold", "true")
     directory = tmp_path / "data" / "queuectl" / "queue.db-workers"
     directory.mkdir(mode=0o755)
@@ -488,7 +499,7 @@ def test_a_directory_of_workers_that_others_may_open(queuectl: CommandLine, tmp_
 
 
 @runs("remove       rm -r {")
-def test_what_a_demo_leaves(queuectl: CommandLine) -> None:
+def test_the_command_that_removes_a_demo_works(queuectl: CommandLine) -> None:
     told = dict(
         line.split(None, 1) for line in queuectl.process("demo").stdout.decode().splitlines() if " " in line
     )
@@ -499,7 +510,7 @@ def test_what_a_demo_leaves(queuectl: CommandLine) -> None:
 
 
 @pytest.mark.parametrize("extra", bootstrap.DRIVERS)
-def test_the_hint_to_a_missing_driver_names_what_the_extra_lists(extra: str) -> None:
+def test_the_hint_for_a_missing_driver_installs_the_package_of_the_extra(extra: str) -> None:
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]
     assert extras[extra] == [bootstrap.DRIVERS[extra]]
     assert shlex.split(install_command(extra))[1:] == ["-m", "pip", "install", *extras[extra]]
@@ -509,8 +520,8 @@ def test_the_hint_to_a_missing_driver_names_what_the_extra_lists(extra: str) -> 
 @pytest.mark.parametrize(
     "extra", ["mongodb", *(pytest.param(name, marks=pytest.mark.proof) for name in ("postgres", "redis"))]
 )
-def test_a_driver_that_is_missing(extra: str) -> None:
-    """The driver is installed already. pip looks for nothing on the network and for no dependency."""
+def test_the_hint_for_a_missing_driver_works(extra: str) -> None:
+    """The driver is already installed. pip uses neither the network nor dependencies."""
     offline = {"PIP_NO_INDEX": "1", "PIP_NO_DEPS": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
     assert "already satisfied" in shell(install_command(extra), env={**os.environ, **offline}).stdout
 
@@ -576,7 +587,9 @@ def understood(queuectl: CommandLine, words: tuple[str, ...]) -> bool:
 
 
 @pytest.mark.parametrize("words", sorted(set(commands_of_ours())), ids=" ".join)
-def test_what_is_said_of_ours_can_be_typed(queuectl: CommandLine, words: tuple[str, ...]) -> None:
+def test_every_queuectl_command_in_a_hint_is_understood(
+    queuectl: CommandLine, words: tuple[str, ...]
+) -> None:
     queuectl("enqueue", "echo hello")
     assert "…" not in words
     assert not [word for word in words if re.fullmatch(r"[A-Z]{2,}", word)], "a name that stands for another"

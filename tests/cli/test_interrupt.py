@@ -1,4 +1,4 @@
-"""Ctrl+C at any moment of a command: it ends with 130 and without a word, from its first line on."""
+"""Ctrl+C at any moment of a command ends it with exit code 130 and without output."""
 
 import os
 import random
@@ -52,7 +52,7 @@ def interrupted(words: tuple[str, ...], after: float) -> tuple[int, bytes, bytes
 
 
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
-def test_a_short_command_ends_without_a_word(queuectl: CommandLine, words: tuple[str, ...]) -> None:
+def test_ctrl_c_ends_a_short_command_without_output(queuectl: CommandLine, words: tuple[str, ...]) -> None:
     queuectl("enqueue", "--id", "a", "--meta", '{"a":1}', "true")
     random_number = random.Random(0)
     codes = set()
@@ -67,7 +67,7 @@ def test_a_short_command_ends_without_a_word(queuectl: CommandLine, words: tuple
 
 
 @pytest.mark.parametrize("words", [("wait", "a"), ("logs", "-f", "a")], ids=" ".join)
-def test_a_command_that_waits_ends_too(queuectl: CommandLine, words: tuple[str, ...]) -> None:
+def test_ctrl_c_ends_a_waiting_command(queuectl: CommandLine, words: tuple[str, ...]) -> None:
     queuectl("enqueue", "--id", "a", "true")
     random_number = random.Random(0)
     for after in (0.0, 2.0, *(random_number.uniform(0, 0.4) for _ in range(6))):
@@ -86,7 +86,7 @@ def handled(handler: object) -> Iterator[None]:
 
 
 class TestHeld:
-    def test_what_comes_meanwhile_comes_at_the_end(self) -> None:
+    def test_a_signal_during_the_block_is_raised_at_its_end(self) -> None:
         reached = False
         with handled(signal.default_int_handler):
             with pytest.raises(KeyboardInterrupt), interrupt.held():
@@ -95,11 +95,11 @@ class TestHeld:
             assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
         assert reached
 
-    def test_other_handlers_are_left_alone(self) -> None:
+    def test_other_handlers_are_not_replaced(self) -> None:
         with handled(signal.SIG_IGN), interrupt.held():
             assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
 
-    def test_in_another_thread_it_changes_nothing(self) -> None:
+    def test_in_another_thread_no_handler_is_replaced(self) -> None:
         seen = []
 
         def work() -> None:
@@ -113,7 +113,7 @@ class TestHeld:
         assert seen == [signal.default_int_handler]
 
 
-def test_who_ignores_it_goes_on_ignoring_it() -> None:
+def test_an_ignored_sigint_stays_ignored() -> None:
     with handled(signal.SIG_IGN):
         interrupt.end_at_once()
         assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN

@@ -1,4 +1,4 @@
-"""`queuectl status`, `show` and `list`: what is shown, in which order, by which words a job is meant."""
+"""`queuectl status`, `show` and `list`: their output, its order, and the references to a job."""
 
 import json
 
@@ -19,7 +19,7 @@ JOB_KEYS = {
 
 
 class TestReferences:
-    """Where a job is asked for: id, number, unique prefix, @last, or - for stdin."""
+    """A reference to a job is an id, a number, a unique prefix, @last, or - for stdin."""
 
     SINGLE = ("show", "status", "explain", "logs")
 
@@ -30,7 +30,9 @@ class TestReferences:
 
     @pytest.mark.parametrize("command", SINGLE)
     @pytest.mark.parametrize("word", ["beta", "2", "be", "@last"])
-    def test_one_job_is_meant_by_each_of_them(self, queuectl: CommandLine, command: str, word: str) -> None:
+    def test_each_kind_of_reference_finds_the_job(
+        self, queuectl: CommandLine, command: str, word: str
+    ) -> None:
         document = queuectl.json(command, word)
         found = document["job"]
         assert (found if isinstance(found, str) else found["id"]) == "beta"
@@ -42,19 +44,19 @@ class TestReferences:
         assert (found if isinstance(found, str) else found["id"]) == "beta"
 
     @pytest.mark.parametrize("command", SINGLE)
-    def test_stdin_with_several_jobs_is_refused_where_one_is_shown(
+    def test_several_jobs_on_stdin_are_refused_by_commands_for_one_job(
         self, queuectl: CommandLine, command: str
     ) -> None:
         queuectl(command, "-", input="alpha\nbeta\n", code=2)
         assert "2 jobs are given, one is expected" in queuectl.err
 
     @pytest.mark.parametrize("command", [*SINGLE, "cancel", "retry", "hold", "release", "delete", "wait"])
-    def test_an_empty_stdin_names_nobody(self, queuectl: CommandLine, command: str) -> None:
+    def test_an_empty_stdin_names_no_job(self, queuectl: CommandLine, command: str) -> None:
         queuectl(command, "-", input="", code=2)
         assert "no job is given" in queuectl.err
 
     @pytest.mark.parametrize(("command", "state"), [("cancel", "cancelled"), ("hold", "held")])
-    def test_several_are_read_from_stdin_where_several_are_changed(
+    def test_several_jobs_on_stdin_are_accepted_by_commands_for_many(
         self, queuectl: CommandLine, command: str, state: str
     ) -> None:
         queuectl(command, "-", input="1\nbeta\n")
@@ -126,11 +128,11 @@ class TestStatus:
             "completed", "dead", "processing", "pending", "held"
         }  # fmt: skip
 
-    def test_of_one_job_it_is_the_same_document_as_show(self, queuectl: CommandLine) -> None:
+    def test_the_status_of_one_job_is_the_document_of_show(self, queuectl: CommandLine) -> None:
         queuectl("enqueue", "--id", "a", "true")
         assert queuectl("status", "a", "--json") == queuectl("show", "a", "--json")
 
-    def test_on_an_empty_store_it_says_how_to_begin_on_stderr_only(self, queuectl: CommandLine) -> None:
+    def test_the_status_of_an_empty_store_prints_a_hint_on_stderr(self, queuectl: CommandLine) -> None:
         assert "worker start" not in queuectl("status")
         assert "queuectl worker start" in queuectl.err
         queuectl("status", "-q")
@@ -151,7 +153,7 @@ class TestShow:
             4711,
         )
 
-    def test_for_people_it_shows_the_attempts_and_the_last_output(
+    def test_the_text_shows_the_attempts_and_the_last_output(
         self, queuectl: CommandLine, actor: Actor
     ) -> None:
         id = queuectl.enqueue("--env", "TOKEN=secret", "make x")
@@ -163,7 +165,7 @@ class TestShow:
             assert words in text
         assert "secret" not in text
 
-    def test_control_sequences_in_a_command_are_shown_and_not_obeyed(self, queuectl: CommandLine) -> None:
+    def test_control_sequences_in_a_command_are_escaped(self, queuectl: CommandLine) -> None:
         id = queuectl.enqueue("printf '\x1b[31m'")
         assert "\x1b" not in queuectl("show", id)
         assert "\\x1b" in queuectl("show", id)
@@ -203,12 +205,14 @@ class TestList:
         ],
     )
     @pytest.mark.usefixtures("some")
-    def test_filters_orders_and_limits(self, queuectl: CommandLine, words: tuple[str, ...], ids: str) -> None:
+    def test_filters_order_and_limit_select_the_listed_jobs(
+        self, queuectl: CommandLine, words: tuple[str, ...], ids: str
+    ) -> None:
         assert self.ids(queuectl, *words) == ids
 
     @pytest.mark.usefixtures("some")
     @pytest.mark.parametrize("sort", ["created", "updated", "next"])
-    def test_pages_joined_by_next_are_the_whole_list(self, queuectl: CommandLine, sort: str) -> None:
+    def test_the_pages_together_are_the_whole_list(self, queuectl: CommandLine, sort: str) -> None:
         whole, seen, cursor = self.ids(queuectl, "--sort", sort), "", None
         while True:
             more = ("--after", cursor) if cursor else ()
@@ -227,19 +231,19 @@ class TestList:
         assert all(job.keys() == JOB_KEYS for job in document["jobs"])
 
     @pytest.mark.usefixtures("some")
-    def test_a_negative_cursor_may_follow_its_option_as_a_word(self, queuectl: CommandLine) -> None:
+    def test_a_negative_cursor_may_be_a_separate_word(self, queuectl: CommandLine) -> None:
         document = queuectl.json("list", "--limit", "2")
         assert document["next"].startswith("-")
         assert self.ids(queuectl, "--after", document["next"]) == "ba"
 
     @pytest.mark.usefixtures("some")
-    def test_jsonl_is_one_job_a_line(self, queuectl: CommandLine) -> None:
+    def test_jsonl_prints_one_job_per_line(self, queuectl: CommandLine) -> None:
         lines = [json.loads(line) for line in queuectl.lines("list", "--jsonl", "--all")]
         assert [line["id"] for line in lines] == ["d", "c", "b", "a"]
         assert lines[0].keys() == JOB_KEYS
 
     @pytest.mark.usefixtures("some")
-    def test_elsewhere_than_on_a_terminal_it_is_tabs_without_a_heading(self, queuectl: CommandLine) -> None:
+    def test_without_a_terminal_columns_are_separated_by_tabs(self, queuectl: CommandLine) -> None:
         assert queuectl.lines("list", "--columns", "id,state,tags,batch,queue") == [
             "d\tpending\tt\t\tdefault",
             "c\theld\t\t\tdefault",
@@ -255,16 +259,16 @@ class TestList:
         assert len(line.split("\t")) == len(ALL_COLUMNS)
         assert "w1" in line
 
-    def test_a_long_command_is_whole_in_a_pipe(self, queuectl: CommandLine) -> None:
+    def test_a_long_command_is_not_cut_in_a_pipe(self, queuectl: CommandLine) -> None:
         queuectl("enqueue", "echo " + "x" * 5000)
         assert queuectl.lines("list", "--columns", "command") == ["echo " + "x" * 5000]
 
-    def test_a_command_of_many_lines_is_one_line(self, queuectl: CommandLine) -> None:
+    def test_a_command_of_many_lines_is_printed_in_one_line(self, queuectl: CommandLine) -> None:
         queuectl("enqueue", "echo a\n\techo b\x1b[31m")
         assert queuectl.lines("list", "--columns", "id,command")[0].endswith("\techo a echo b\\x1b[31m")
 
     @pytest.mark.usefixtures("some")
-    def test_that_there_are_more_is_said_on_stderr_and_not_when_quiet(self, queuectl: CommandLine) -> None:
+    def test_further_jobs_are_mentioned_on_stderr_except_with_quiet(self, queuectl: CommandLine) -> None:
         assert len(queuectl.lines("list", "--limit", "2")) == 2
         assert "there are more" in queuectl.err
         queuectl("list", "--limit", "2", "-q")
@@ -273,15 +277,15 @@ class TestList:
         assert queuectl.err == ""
 
     @pytest.mark.parametrize("limit", ["0", "-1", "x", "1.5", "9" * 5000, ""])
-    def test_a_limit_that_is_none_is_refused(self, queuectl: CommandLine, limit: str) -> None:
+    def test_an_invalid_limit_is_refused(self, queuectl: CommandLine, limit: str) -> None:
         queuectl("list", f"--limit={limit}", code=2)
         assert "is not a count" in queuectl.err
 
     @pytest.mark.parametrize("cursor", ["x", "1:2", "", "9" * 30])
-    def test_a_cursor_that_is_none_is_refused(self, queuectl: CommandLine, cursor: str) -> None:
+    def test_an_invalid_cursor_is_refused(self, queuectl: CommandLine, cursor: str) -> None:
         queuectl("list", f"--after={cursor}", code=2)
 
-    def test_more_jobs_than_one_page_of_the_store(self, queuectl: CommandLine) -> None:
+    def test_more_jobs_than_one_page_of_the_store_are_listed(self, queuectl: CommandLine) -> None:
         queuectl("enqueue", "-", input="x\n" * 2500)
         assert len(queuectl.lines("list", "--all")) == 2500
         assert len(queuectl.json("list", "--limit", "1500")["jobs"]) == 1500

@@ -22,7 +22,7 @@ def commands(queuectl: CommandLine) -> list[str | None]:
 
 class TestForms:
     @pytest.mark.parametrize("end", ["\n", "", "\n\n", "\r\n"])
-    def test_the_last_line_counts_with_and_without_its_end(self, queuectl: CommandLine, end: str) -> None:
+    def test_the_last_line_is_read_with_and_without_a_line_end(self, queuectl: CommandLine, end: str) -> None:
         assert len(queuectl.lines("enqueue", "-", input=f"echo 1\necho 2{end}")) == 2
         assert commands(queuectl) == ["echo 1", "echo 2"]
 
@@ -34,12 +34,12 @@ class TestForms:
         assert sorted(job["priority"] for job in jobs) == [0, 0, 0, 5]
 
     @pytest.mark.parametrize("indent", [None, 2])
-    def test_a_json_array_is_taken_item_by_item(self, queuectl: CommandLine, indent: int | None) -> None:
+    def test_each_item_of_a_json_array_is_enqueued(self, queuectl: CommandLine, indent: int | None) -> None:
         items = [{"command": "a"}, "echo 2", {"argv": ["b"]}, "{ echo 3; }", "two\nlines"]
         queuectl("enqueue", "-", input=json.dumps(items, indent=indent))
         assert commands(queuectl) == ["a", "echo 2", None, "{ echo 3; }", "two\nlines"]
 
-    def test_an_empty_array_and_an_empty_file_are_nothing(self, queuectl: CommandLine) -> None:
+    def test_an_empty_array_or_file_enqueues_no_job(self, queuectl: CommandLine) -> None:
         assert queuectl("enqueue", "-", input="[]") == ""
         assert queuectl("enqueue", "-", input="\n\n") == ""
 
@@ -65,7 +65,7 @@ class TestForms:
         jobs = queuectl.json("list", "--batch", "b", "--sort", "next")["jobs"]
         assert [job["max_retries"] for job in jobs] == [7, 1]
 
-    def test_lines_may_wait_for_each_other_in_any_order(self, queuectl: CommandLine) -> None:
+    def test_lines_may_depend_on_each_other_in_any_order(self, queuectl: CommandLine) -> None:
         queuectl("enqueue", "-", input='{"id":"c","command":"x","after":["p"]}\n{"id":"p","command":"y"}\n')
         assert queuectl.job("c")["state"] == "blocked"
 
@@ -78,7 +78,7 @@ class TestSize:
         assert queuectl.job("20000")["command"] == "echo 19999"
         assert queuectl.job(ids[12_345])["number"] == 12_346
 
-    def test_thousands_of_mixed_lines_all_arrive(self, queuectl: CommandLine) -> None:
+    def test_thousands_of_mixed_lines_are_all_enqueued(self, queuectl: CommandLine) -> None:
         lines = [
             f"echo {n}" if n % 2 else json.dumps({"command": f"echo {n}", "priority": n % 7})
             for n in range(6000)
@@ -90,7 +90,7 @@ class TestSize:
 
 
 class TestBadLines:
-    def test_what_was_committed_before_stays_and_its_ids_are_printed(
+    def test_jobs_committed_before_a_bad_line_stay_and_are_printed(
         self, queuectl: CommandLine, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(bulk, "BATCH", 2)
@@ -99,27 +99,27 @@ class TestBadLines:
         assert "line 4: there is no field 'x'" in queuectl.err
         assert commands(queuectl) == ["a", "b"]
 
-    def test_keep_going_skips_them_and_says_which(self, queuectl: CommandLine) -> None:
+    def test_keep_going_skips_and_reports_each_bad_line(self, queuectl: CommandLine) -> None:
         queuectl("enqueue", "--keep-going", "-", input='a\n{"x":1}\nb\n{"command":""}\n', code=1)
         assert queuectl.err.count("skipped") == 2
         assert "line 2 skipped" in queuectl.err
         assert "line 4 skipped" in queuectl.err
         assert commands(queuectl) == ["a", "b"]
 
-    def test_a_line_that_conflicts_does_not_stop_the_others(self, queuectl: CommandLine) -> None:
+    def test_a_conflicting_line_does_not_stop_later_lines(self, queuectl: CommandLine) -> None:
         queuectl("enqueue", "--id", "a", "x")
         text = '{"id":"a","command":"other"}\n{"id":"b","command":"x"}\n'
         assert queuectl("enqueue", "-", input=text, code=4) == "b\n"
         assert "id a exists with other content" in queuectl.err
 
-    def test_under_json_a_conflict_stands_beside_what_was_added(self, queuectl: CommandLine) -> None:
+    def test_under_json_the_document_has_the_conflict_and_the_added_jobs(self, queuectl: CommandLine) -> None:
         queuectl("enqueue", "--id", "a", "x")
         Path("jobs").write_text('{"id":"a","command":"other"}\n{"id":"b","command":"x"}\n')
         document = queuectl.json("enqueue", "--file", "jobs", code=4)
         assert [job["id"] for job in document["jobs"]] == ["b"]
         assert document["error"]["code"] == "conflict"
 
-    def test_two_lines_with_the_same_unique_key_are_one_job(self, queuectl: CommandLine) -> None:
+    def test_of_two_lines_with_one_unique_key_one_is_enqueued(self, queuectl: CommandLine) -> None:
         assert len(queuectl.lines("enqueue", "--unique", "k", "-", input="a\nb\n", code=4)) == 1
         assert commands(queuectl) == ["a"]
 
@@ -136,7 +136,8 @@ def test_dry_run_prints_every_job_and_stores_none(queuectl: CommandLine) -> None
 
 
 class TestProgress:
-    """One live line on a terminal: how many of about how many; it is gone at the end."""
+    """One live line on a terminal shows the number of enqueued jobs and an estimated total; it is removed at the
+    end."""
 
     LINES = 5 * BATCH // 2
 
@@ -150,7 +151,7 @@ class TestProgress:
 
     @pytest.mark.usefixtures("queuectl")
     @pytest.mark.parametrize("words", ["enqueue --file jobs > ids", "enqueue - < jobs > ids"])
-    def test_the_number_of_lines_is_reckoned_from_the_size(self, words: str) -> None:
+    def test_the_number_of_lines_is_estimated_from_the_size(self, words: str) -> None:
         text = self.enqueue(words)
         done, total = map(int, re.search(r"(\d+) of about (\d+) enqueued", text).groups())  # type: ignore[union-attr]
         assert done == BATCH
@@ -158,7 +159,7 @@ class TestProgress:
         assert text.endswith("\r\x1b[K")
         assert len(Path("ids").read_text().splitlines()) == self.LINES
 
-    def test_ids_that_go_to_the_terminal_stand_above_it(self, queuectl: CommandLine) -> None:
+    def test_ids_on_the_terminal_are_printed_above_the_live_line(self, queuectl: CommandLine) -> None:
         queuectl("doctor", "--create")
         text = self.enqueue("enqueue --file jobs")
         assert "of about" in text
@@ -167,11 +168,11 @@ class TestProgress:
         assert len([line for line in lines if line]) == self.LINES
 
     @pytest.mark.usefixtures("queuectl")
-    def test_of_a_pipe_only_what_is_done_is_known(self) -> None:
+    def test_for_a_pipe_only_the_enqueued_number_is_shown(self) -> None:
         text = self.enqueue(f"--version > ids; cat jobs | {sys.executable} -m queuectl enqueue - > ids")
         assert f"{BATCH} enqueued" in text
         assert "of about" not in text
 
     @pytest.mark.usefixtures("queuectl")
-    def test_quiet_has_none(self) -> None:
+    def test_with_quiet_no_progress_is_shown(self) -> None:
         assert "\x1b" not in self.enqueue("enqueue -q --file jobs > ids")

@@ -1,4 +1,4 @@
-"""`queuectl logs`: exact bytes, the last lines, the omitted middle, and nothing that harms a terminal."""
+"""`queuectl logs` prints exact bytes, the last lines and the omitted middle, and never harms a terminal."""
 
 import base64
 import json
@@ -23,52 +23,50 @@ def id(queuectl: CommandLine) -> str:
 
 
 class TestNames:
-    """What is said to people about a job with a made id names it by its number."""
+    """Messages about a job with a generated id name it by its number."""
 
-    def test_a_job_that_has_not_run(self, queuectl: CommandLine) -> None:
+    def test_the_message_about_a_job_that_has_not_run_has_its_number(self, queuectl: CommandLine) -> None:
         made = queuectl.enqueue("x")
         queuectl("logs", made)
         assert queuectl.err == "queuectl: job 1 is pending; it has not run yet\n"
 
-    def test_an_attempt_that_is_not_there(self, queuectl: CommandLine) -> None:
+    def test_the_message_about_an_unknown_attempt_has_the_number(self, queuectl: CommandLine) -> None:
         queuectl("logs", queuectl.enqueue("x"), "--attempt", "7", code=3)
         assert "job 1 has no attempt 7" in queuectl.err
 
-    def test_streams_that_were_not_kept_apart(self, queuectl: CommandLine) -> None:
+    def test_the_message_about_unseparated_streams_has_the_number(self, queuectl: CommandLine) -> None:
         queuectl("logs", queuectl.enqueue("x"), "--stderr", code=2)
         assert "job 1 were not stored separately" in queuectl.err
 
-    def test_a_unique_key_that_is_taken(self, queuectl: CommandLine) -> None:
+    def test_the_message_about_a_taken_unique_key_has_the_number(self, queuectl: CommandLine) -> None:
         queuectl("enqueue", "--unique", "k", "x")
         queuectl("enqueue", "--unique", "k", "x", code=4)
         assert queuectl.err == "queuectl: unique key 'k' is taken by job 1 (pending) (queuectl show 1)\n"
 
 
 class TestWhole:
-    def test_what_was_printed_comes_back(self, queuectl: CommandLine, actor: Actor, id: str) -> None:
+    def test_the_whole_output_is_printed(self, queuectl: CommandLine, actor: Actor, id: str) -> None:
         actor.runs(id, b"one\ntw", b"o\n", b"three")
         assert queuectl("logs", id) == "one\ntwo\nthree"
 
-    def test_of_a_running_job_what_it_printed_so_far(
+    def test_the_output_so_far_of_a_running_job_is_printed(
         self, queuectl: CommandLine, actor: Actor, id: str
     ) -> None:
         actor.take(id)
         actor.prints(id, b"so far\n")
         assert queuectl("logs", id) == "so far\n"
 
-    def test_of_a_job_that_has_not_run_there_is_nothing_and_that_is_said(
-        self, queuectl: CommandLine, id: str
-    ) -> None:
+    def test_for_a_job_that_has_not_run_a_message_is_printed(self, queuectl: CommandLine, id: str) -> None:
         assert queuectl("logs", id) == ""
         assert "it has not run yet" in queuectl.err
 
-    def test_more_chunks_than_one_read_of_the_store(
+    def test_an_output_of_more_chunks_than_one_read_is_printed(
         self, queuectl: CommandLine, actor: Actor, id: str
     ) -> None:
         actor.runs(id, *(b"%d\n" % n for n in range(600)))
         assert queuectl.lines("logs", id) == [str(n) for n in range(600)]
 
-    def test_raw_is_exact_to_the_byte(self, queuectl: CommandLine, actor: Actor, id: str) -> None:
+    def test_raw_output_is_exact_to_the_byte(self, queuectl: CommandLine, actor: Actor, id: str) -> None:
         every = bytes(range(256)) + b"\r\n\xc3"
         actor.runs(id, every[:200], every[200:])
         assert queuectl.process("logs", id, "--raw").stdout == every
@@ -80,7 +78,7 @@ class TestWhole:
         assert queuectl("logs", id) == "€\n"
 
     @pytest.mark.parametrize("printed", [b"a\xff\xfeb\n", b"a\xffb\xc3"])
-    def test_bytes_that_are_no_text_are_replaced_on_a_terminal_only_even_at_the_end(
+    def test_invalid_utf8_is_replaced_only_on_a_terminal_even_at_the_end(
         self, queuectl: CommandLine, actor: Actor, id: str, printed: bytes
     ) -> None:
         actor.runs(id, printed)
@@ -101,7 +99,7 @@ class TestTail:
         ],
     )
     @pytest.mark.parametrize("count", [1, 2, 3, 4, 5])
-    def test_it_is_exact_wherever_chunks_end_and_without_a_last_line_end(
+    def test_the_last_lines_are_exact_for_all_chunks_and_line_ends(
         self, queuectl: CommandLine, actor: Actor, id: str, pieces: list[bytes], count: int
     ) -> None:
         actor.runs(id, *pieces)
@@ -109,7 +107,7 @@ class TestTail:
         assert queuectl("logs", id, "--tail", str(count)) == "".join(whole[-count:])
 
     @given(st.lists(st.text("ab\n", min_size=1, max_size=6), max_size=8), st.integers(1, 9))
-    def test_it_is_what_tail_says_of_any_output_in_any_pieces(self, texts: list[str], count: int) -> None:
+    def test_the_last_lines_are_those_of_the_program_tail(self, texts: list[str], count: int) -> None:
         pieces = [Piece(stream=COMBINED, data=text.encode()) for text in texts]
         shown = b"".join(piece.data for piece in last_lines(pieces, count)).decode()
         # Not splitlines: only a line feed ends a line.
@@ -139,7 +137,7 @@ class TestTail:
         actor.runs(id, b"1\n\n\n\n")
         assert queuectl("logs", id, "--tail", "3") == "\n\n\n"
 
-    def test_it_counts_the_lines_of_the_chosen_stream(self, queuectl: CommandLine, actor: Actor) -> None:
+    def test_only_lines_of_the_chosen_stream_are_counted(self, queuectl: CommandLine, actor: Actor) -> None:
         id = queuectl.enqueue("--split", "x")
         actor.take(id)
         for n in range(3):
@@ -149,7 +147,7 @@ class TestTail:
         assert queuectl("logs", id, "--stdout", "--tail", "2") == "out 1\nout 2\n"
         assert queuectl("logs", id, "--stderr", "--tail", "1") == "err 2\n"
 
-    def test_where_it_reaches_the_omitted_middle_it_says_so(
+    def test_the_omitted_middle_is_marked_if_the_tail_reaches_it(
         self, queuectl: CommandLine, actor: Actor
     ) -> None:
         id = queuectl.enqueue("--output-limit", "8", "x")
@@ -161,10 +159,12 @@ class TestTail:
         assert queuectl("logs", id, "--tail", "1") == "z\n"
 
     @pytest.mark.parametrize("count", ["0", "-1", "x", "9" * 5000])
-    def test_a_count_that_is_none_is_refused(self, queuectl: CommandLine, id: str, count: str) -> None:
+    def test_an_invalid_count_is_refused(self, queuectl: CommandLine, id: str, count: str) -> None:
         queuectl("logs", id, f"--tail={count}", code=2)
 
-    def test_under_json_it_holds_too(self, queuectl: CommandLine, actor: Actor, id: str) -> None:
+    def test_the_document_contains_only_the_last_lines(
+        self, queuectl: CommandLine, actor: Actor, id: str
+    ) -> None:
         actor.runs(id, b"1\n2\n3\n")
         document = queuectl.json("logs", id, "--tail", "1")
         assert [piece["text"] for piece in document["pieces"]] == ["3\n"]
@@ -181,10 +181,10 @@ class TestMiddle:
         actor.ends(id)
         return id
 
-    def test_it_is_marked(self, queuectl: CommandLine, cut: str) -> None:
+    def test_the_omitted_middle_is_marked(self, queuectl: CommandLine, cut: str) -> None:
         assert queuectl("logs", cut) == "abcd\n[… 1000 bytes were not kept …]\nwxyz"
 
-    def test_under_json_it_is_counted(self, queuectl: CommandLine, cut: str) -> None:
+    def test_under_json_the_omitted_bytes_are_counted(self, queuectl: CommandLine, cut: str) -> None:
         document = queuectl.json("logs", cut)
         assert document["pieces"] == [
             {"stream": "combined", "text": "abcd"},
@@ -193,19 +193,19 @@ class TestMiddle:
         ]
         assert document["bytes"] == 1008
 
-    def test_raw_says_it_on_stderr_and_keeps_stdout_exact(self, queuectl: CommandLine, cut: str) -> None:
+    def test_with_raw_the_omission_is_reported_on_stderr(self, queuectl: CommandLine, cut: str) -> None:
         done = queuectl.process("logs", cut, "--raw")
         assert done.stdout == b"abcdwxyz"
         assert b"1000 bytes in the middle were not kept" in done.stderr
 
-    def test_the_store_may_hold_more_than_the_limit_and_exactly_head_and_tail_are_shown(
+    def test_exactly_head_and_tail_are_shown_if_the_store_has_more(
         self, queuectl: CommandLine, actor: Actor
     ) -> None:
         id = queuectl.enqueue("--output-limit", "8", "x")
         actor.runs(id, b"abcdefgh", b"ijklmnop")
         assert queuectl("logs", id) == "abcd\n[… 8 bytes were not kept …]\nmnop"
 
-    def test_half_a_character_before_it_is_not_joined_with_half_a_one_behind(
+    def test_halves_of_characters_are_not_joined_across_the_omission(
         self, queuectl: CommandLine, actor: Actor
     ) -> None:
         id = queuectl.enqueue("--output-limit", "8", "x")
@@ -216,7 +216,7 @@ class TestMiddle:
         shown = queuectl("logs", id, "--color", "always")
         assert shown == "abc\ufffd\n[… 10 bytes were not kept …]\n\ufffdxyz"
 
-    def test_with_jsonl_it_is_a_line_of_its_own_in_both_forms(self, queuectl: CommandLine, cut: str) -> None:
+    def test_with_jsonl_the_omission_has_its_own_line(self, queuectl: CommandLine, cut: str) -> None:
         for words in ((), ("--follow",)):
             lines = [json.loads(line) for line in queuectl.lines("logs", cut, "--jsonl", *words)]
             assert [line.get("omitted") for line in lines] == [None, 1000, None]
@@ -231,18 +231,18 @@ class TestAttempts:
         actor.prints(id, b"third\n")
         return id
 
-    def test_the_newest_is_shown_unless_another_is_named(self, queuectl: CommandLine, thrice: str) -> None:
+    def test_the_newest_attempt_is_shown_by_default(self, queuectl: CommandLine, thrice: str) -> None:
         assert queuectl("logs", thrice) == "third\n"
         assert queuectl("logs", thrice, "--attempt", "1") == "first\n"
         assert queuectl("logs", thrice, "--attempt", "2") == "second\n"
 
-    def test_the_document_says_which_it_is(self, queuectl: CommandLine, thrice: str) -> None:
+    def test_the_document_names_the_attempt(self, queuectl: CommandLine, thrice: str) -> None:
         assert queuectl.json("logs", thrice)["attempt"] == 3
         document = queuectl.json("logs", thrice, "--attempt", "2")
         assert (document["attempt"], document["attempt_id"]) == (2, "a-2")
         assert document.keys() == {"schema", "job", "attempt", "attempt_id", "bytes", "pieces"}
 
-    def test_one_that_never_was_is_not_found(self, queuectl: CommandLine, thrice: str) -> None:
+    def test_an_unknown_attempt_is_not_found(self, queuectl: CommandLine, thrice: str) -> None:
         queuectl("logs", thrice, "--attempt", "4", code=3)
         assert "attempts: 1, 2, 3" in queuectl.err
 
@@ -265,7 +265,9 @@ class TestStreams:
         return id
 
     @pytest.mark.parametrize(("flag", "text"), [("--stdout", "out\n"), ("--stderr", "err\n")])
-    def test_one_of_them(self, queuectl: CommandLine, split: str, flag: str, text: str) -> None:
+    def test_one_stream_can_be_selected(
+        self, queuectl: CommandLine, split: str, flag: str, text: str
+    ) -> None:
         assert queuectl("logs", split, flag) == text
         assert queuectl("logs", split, flag, "--follow") == text
         assert [piece["text"] for piece in queuectl.json("logs", split, flag)["pieces"]] == [text]
@@ -273,11 +275,11 @@ class TestStreams:
         follow = queuectl.lines("logs", split, flag, "--jsonl", "--follow")
         assert [json.loads(line)["text"] for line in follow] == [text]
 
-    def test_both_in_the_order_in_which_they_came(self, queuectl: CommandLine, split: str) -> None:
+    def test_both_streams_are_printed_in_their_order(self, queuectl: CommandLine, split: str) -> None:
         assert queuectl("logs", split) == "out\nerr\n"
         assert [piece["stream"] for piece in queuectl.json("logs", split)["pieces"]] == ["stdout", "stderr"]
 
-    def test_two_at_once_and_of_a_job_that_keeps_one_are_refused(
+    def test_two_streams_and_streams_of_an_unsplit_job_are_refused(
         self, queuectl: CommandLine, split: str, id: str
     ) -> None:
         queuectl("logs", split, "--stdout", "--stderr", code=2)
@@ -286,26 +288,28 @@ class TestStreams:
 
 
 class TestJson:
-    def test_bytes_that_are_no_text_are_base64(self, queuectl: CommandLine, actor: Actor, id: str) -> None:
+    def test_bytes_that_are_not_text_are_base64(self, queuectl: CommandLine, actor: Actor, id: str) -> None:
         actor.runs(id, b"text\n", b"\xff\x00")
         pieces: list[dict[str, Any]] = queuectl.json("logs", id)["pieces"]
         assert pieces[0]["text"] == "text\n"
         assert base64.b64decode(pieces[1]["base64"]) == b"\xff\x00"
 
-    def test_jsonl_says_where_each_chunk_belongs(self, queuectl: CommandLine, actor: Actor, id: str) -> None:
+    def test_jsonl_contains_the_offset_of_each_chunk(
+        self, queuectl: CommandLine, actor: Actor, id: str
+    ) -> None:
         actor.runs(id, b"one", b"two")
         lines = [json.loads(line) for line in queuectl.lines("logs", id, "--follow", "--jsonl")]
         assert [(line["n"], line["offset"], line["text"]) for line in lines] == [(1, 0, "one"), (2, 3, "two")]
 
 
 class TestFollow:
-    def test_of_an_ended_job_it_is_the_whole_and_ends(
+    def test_following_an_ended_job_prints_the_whole_output_and_ends(
         self, queuectl: CommandLine, actor: Actor, id: str
     ) -> None:
         actor.runs(id, b"one\n", b"two\xc3")
         assert queuectl("logs", "-f", id, "--color", "always") == "one\ntwo\ufffd"
 
-    def test_a_deleted_job_ends_it_with_a_code(
+    def test_following_a_deleted_job_ends_with_an_exit_code(
         self, queuectl: CommandLine, actor: Actor, id: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         from queuectl.store.driver.notifier import Subscription
@@ -322,7 +326,7 @@ class TestFollow:
         assert queuectl("logs", "-f", id, code=1) == "one\n"
         assert "was deleted" in queuectl.err
 
-    def test_a_retry_follows_and_is_announced(
+    def test_the_output_of_a_retry_is_announced_and_printed(
         self, queuectl: CommandLine, actor: Actor, id: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         from queuectl.store.driver.notifier import Subscription
@@ -341,7 +345,7 @@ class TestFollow:
         assert "attempt 2" in queuectl.err
 
     @pytest.mark.parametrize("words", [("--tail", "1"), ("--json",)])
-    def test_with_what_has_no_end_it_is_refused(
+    def test_following_with_an_incompatible_option_is_refused(
         self, queuectl: CommandLine, id: str, words: tuple[str, ...]
     ) -> None:
         queuectl("logs", "-f", id, *words, code=2)
@@ -350,7 +354,7 @@ class TestFollow:
 class TestTerminal:
     EVIL = b"\x1b]0;title\x07\x1b[2Jred\xe2\x80\xaeevil\ttab\n"
 
-    def test_control_sequences_are_shown_on_a_terminal_only(
+    def test_control_sequences_are_escaped_on_a_terminal_only(
         self, queuectl: CommandLine, actor: Actor, id: str
     ) -> None:
         actor.runs(id, self.EVIL)
@@ -358,13 +362,13 @@ class TestTerminal:
         shown = queuectl("logs", id, "--color", "always")
         assert shown == "\\x1b]0;title\\x07\\x1b[2Jred\\u202eevil\ttab\n"
 
-    def test_of_a_rewritten_line_the_last_text_is_shown(
+    def test_the_last_text_of_a_rewritten_line_is_shown(
         self, queuectl: CommandLine, actor: Actor, id: str
     ) -> None:
         actor.runs(id, b"10%\r20%\r\ndone\r", b"\nend\r")
         assert queuectl("logs", id, "--color", "always") == "20%\ndone\nend"
 
-    def test_colours_pass_on_a_terminal_and_end_with_the_output(
+    def test_colours_are_kept_on_a_terminal_and_reset_at_the_end(
         self, queuectl: CommandLine, actor: Actor, id: str
     ) -> None:
         actor.runs(id, b"\x1b[1;31mred\x1b[0m \x1b[38;5;40mgreen\n\x1b[2J\x1b]0;t\x07\x1b[31")
@@ -373,17 +377,19 @@ class TestTerminal:
         assert queuectl.on_terminal("logs", id) == wanted
         assert queuectl.on_terminal("logs", "-f", id) == wanted
 
-    def test_without_colour_they_are_dropped(self, queuectl: CommandLine, actor: Actor, id: str) -> None:
+    def test_colours_are_removed_with_no_color(self, queuectl: CommandLine, actor: Actor, id: str) -> None:
         actor.runs(id, b"\x1b[1;31mred\x1b[0m\n")
         assert queuectl.on_terminal("logs", id, NO_COLOR="1") == "red\n"
 
-    def test_plain_obeys_none_and_raw_all(self, queuectl: CommandLine, actor: Actor, id: str) -> None:
+    def test_plain_escapes_and_raw_keeps_control_sequences(
+        self, queuectl: CommandLine, actor: Actor, id: str
+    ) -> None:
         actor.runs(id, b"\x1b[31mred\x1b[2K\n")
         assert queuectl.on_terminal("logs", id, "--plain") == "\\x1b[31mred\\x1b[2K\n"
         assert queuectl.on_terminal("logs", id, "--raw") == "\x1b[31mred\x1b[2K\n"
         queuectl("logs", id, "--raw", "--plain", code=2)
 
-    def test_a_progress_bar_that_is_followed_moves_in_its_line(self) -> None:
+    def test_a_followed_progress_bar_is_redrawn_in_its_line(self) -> None:
         from queuectl.cli.eyetext import EyeText
 
         text = EyeText("kept", live=True)
@@ -398,7 +404,7 @@ class TestTerminal:
 
     @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(st.binary(max_size=40), st.lists(st.integers(0, 40), max_size=4))
-    def test_text_is_the_same_however_the_output_was_cut(self, data: bytes, cuts: list[int]) -> None:
+    def test_the_text_is_the_same_for_all_chunk_sizes(self, data: bytes, cuts: list[int]) -> None:
         from queuectl.cli.eyetext import EyeText
 
         edges = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
@@ -410,7 +416,7 @@ class TestTerminal:
     @given(
         st.lists(st.sampled_from(["\r", "\n", "\x1b", "[", "31m", "m", "a", "2J", "\x9b", "\u202e", "\x07"]))
     )
-    def test_nothing_but_colours_reaches_the_terminal(self, words: list[str]) -> None:
+    def test_only_colour_sequences_reach_the_terminal(self, words: list[str]) -> None:
         from queuectl.cli.eyetext import EyeText
 
         shown = EyeText("kept").feed("".join(words).encode(), final=True)

@@ -1,4 +1,4 @@
-"""`queuectl explain`, `doctor`, `completion`: their documents, and what a person reads."""
+"""`queuectl explain`, `doctor`, `completion`: their documents and their text."""
 
 import re
 import shlex
@@ -28,7 +28,7 @@ class TestExplain:
         assert document["why"]
         assert document["next"]
 
-    def test_a_person_reads_sentences(self, queuectl: CommandLine, actor: Actor) -> None:
+    def test_the_text_consists_of_sentences(self, queuectl: CommandLine, actor: Actor) -> None:
         actor.runs(queuectl.enqueue("--id", "a", "x"), exit_code=3)
         actor.enters("w")
         first, second, third, fourth = queuectl.lines("explain", "a")
@@ -37,7 +37,7 @@ class TestExplain:
         assert third.startswith("  next: it is due at ")
         assert fourth == "  next: to run it at once: queuectl retry a"
 
-    def test_a_reason_that_somebody_typed_cannot_harm(self, queuectl: CommandLine) -> None:
+    def test_control_sequences_in_a_reason_are_escaped(self, queuectl: CommandLine) -> None:
         queuectl("enqueue", "--id", "a", "x")
         queuectl("cancel", "a", "--reason", "\x1b[2J")
         assert "\x1b" not in queuectl("explain", "a")
@@ -99,10 +99,10 @@ def held(queuectl: CommandLine, _actor: Actor) -> None:
 @pytest.mark.parametrize(
     "setting", [paused, full, taken, lost, in_vain, held_in_vain, dies, fails, completes, held]
 )
-def test_every_hint_of_explain_works_as_it_stands(
+def test_every_hint_of_explain_works_unchanged(
     queuectl: CommandLine, actor: Actor, setting: Callable[[CommandLine, Actor], None]
 ) -> None:
-    """Each on a copy of the same database, as the first may be all that was needed."""
+    """Each hint runs on a copy of the same database, because one hint may already solve the problem."""
     queuectl("enqueue", "--id", "a", "x")
     setting(queuectl, actor)
     found = [
@@ -129,7 +129,7 @@ def test_every_hint_of_explain_works_as_it_stands(
 
 
 class TestDoctor:
-    def test_all_is_well(self, queuectl: CommandLine) -> None:
+    def test_a_working_store_has_no_fault(self, queuectl: CommandLine) -> None:
         document = queuectl.json("doctor")
         assert document.keys() == {"schema", "ok", "checks"}
         assert document["ok"] is True
@@ -139,19 +139,19 @@ class TestDoctor:
         assert found["store"].startswith("sqlite:///")
         assert found["settings"] == "all defaults"
 
-    def test_each_worker_is_named_with_its_version_and_its_hosts_clock(
+    def test_each_worker_is_listed_with_version_and_clock_difference(
         self, queuectl: CommandLine, actor: Actor
     ) -> None:
         actor.enters("w", skew=-0.25)
         found = [check["detail"] for check in queuectl.json("doctor")["checks"] if check["name"] == "worker"]
         assert found == ["w on atlas, 0; its host's clock differs by -0.250 s"]
 
-    def test_durability_is_read_back_and_not_assumed(self, queuectl: CommandLine) -> None:
+    def test_the_durability_is_read_from_the_store(self, queuectl: CommandLine) -> None:
         document = queuectl.json("doctor", "--durability", "fast")
         found = {check["name"]: check["detail"] for check in document["checks"]}
         assert found["durability"] == "memory-safe"
 
-    def test_a_fault_ends_with_one_and_says_what_to_do(self, queuectl: CommandLine) -> None:
+    def test_a_fault_gives_exit_code_1_and_a_hint(self, queuectl: CommandLine) -> None:
         hour_ago = SteppedClock(datetime.now(UTC) - timedelta(hours=1))
         store = SqliteStore(queuectl.root / "data" / "queuectl" / "queue.db", clock=hour_ago)
         Actor(store).enters("silent")
@@ -172,27 +172,27 @@ class TestDoctor:
         [fault] = [check for check in checks if not check["ok"]]
         assert fault["hint"].startswith("chmod 700 ")
 
-    def test_settings_that_are_not_the_default_are_named(self, queuectl: CommandLine) -> None:
+    def test_settings_without_default_values_are_listed(self, queuectl: CommandLine) -> None:
         queuectl("config", "set", "lease", "1m")
         assert "lease=1m" in queuectl("doctor")
 
 
 class TestCompletion:
     @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-    def test_every_command_stands_in_the_script(self, queuectl: CommandLine, shell: str) -> None:
+    def test_the_script_contains_every_command(self, queuectl: CommandLine, shell: str) -> None:
         script = queuectl("completion", shell)
         for words in COMMANDS:
             assert all(re.search(rf"\b{word}\b", script) for word in words.split()), words
         assert "max-retries" in script
 
-    def test_the_script_of_bash_is_one_that_bash_takes(self, queuectl: CommandLine) -> None:
+    def test_bash_accepts_its_script(self, queuectl: CommandLine) -> None:
         script = queuectl("completion", "bash")
         assert (
             subprocess.run(["bash", "-n"], input=script.encode(), check=True, capture_output=True).stderr
             == b""
         )
 
-    def test_under_json_it_is_a_document(self, queuectl: CommandLine) -> None:
+    def test_under_json_the_script_is_in_a_document(self, queuectl: CommandLine) -> None:
         document = queuectl.json("completion", "fish")
         assert document.keys() == {"schema", "shell", "script"}
         assert document["script"] + "\n" == queuectl("completion", "fish")

@@ -1,4 +1,4 @@
-"""Acts on many jobs: steps, consent, summaries, refusals in bounds, and what Ctrl+C leaves behind."""
+"""Operations on many jobs: steps, confirmation, summaries, a bounded number of printed refusals, and Ctrl+C."""
 
 import json
 import signal
@@ -28,26 +28,24 @@ def counts(queuectl: CommandLine) -> dict[str, int]:
 
 @pytest.mark.usefixtures("many")
 class TestOnATerminal:
-    def test_a_filter_ends_with_a_summary_and_no_line_a_job(
-        self, queuectl: CommandLine, actor: Actor
-    ) -> None:
+    def test_a_filter_prints_a_summary_and_no_line_per_job(self, queuectl: CommandLine, actor: Actor) -> None:
         actor.take("j0")
         text = queuectl.on_terminal("cancel", "--all", "--yes", NO_COLOR="1")
         assert text == "29 cancelled, 1 running, ended by their workers now\n"
 
-    def test_verbose_shows_each(self, queuectl: CommandLine) -> None:
+    def test_verbose_prints_each_job(self, queuectl: CommandLine) -> None:
         text = queuectl.on_terminal("cancel", "--all", "--yes", "-v", NO_COLOR="1")
         assert text.splitlines()[:2] == ["j29 cancelled", "j28 cancelled"]
         assert text.endswith("\n30 cancelled\n")
 
-    def test_a_few_named_jobs_get_their_lines(self, queuectl: CommandLine) -> None:
+    def test_a_few_named_jobs_have_one_line_each(self, queuectl: CommandLine) -> None:
         assert queuectl.on_terminal("hold", "j0", "2", NO_COLOR="1") == "j0 held\nj1 held\n"
 
-    def test_made_ids_are_told_as_numbers(self, queuectl: CommandLine) -> None:
+    def test_generated_ids_are_printed_as_numbers(self, queuectl: CommandLine) -> None:
         queuectl.enqueue("x")
         assert queuectl.on_terminal("hold", "@last", NO_COLOR="1") == "31 held\n"
 
-    def test_many_refusals_are_told_in_bounds(self, queuectl: CommandLine) -> None:
+    def test_the_number_of_printed_refusals_is_limited(self, queuectl: CommandLine) -> None:
         queuectl("cancel", "--all", "--yes")
         ids = [f"j{n}" for n in range(30)]
         text = queuectl.on_terminal("hold", *ids, NO_COLOR="1", code=4)
@@ -58,9 +56,9 @@ class TestOnATerminal:
 
 @pytest.mark.usefixtures("many")
 class TestConsent:
-    """A person is asked with the number, and nothing is done without a yes."""
+    """The user is asked with the number of jobs, and without a yes nothing is changed."""
 
-    def test_a_no_changes_nothing_and_a_yes_does_it(self, queuectl: CommandLine) -> None:
+    def test_the_answer_no_changes_nothing_and_yes_changes_the_jobs(self, queuectl: CommandLine) -> None:
         assert "cancel 30 jobs? [y/N]" in queuectl.on_terminal("cancel", "--all", typed=b"n\n", code=2)
         assert counts(queuectl) == {"pending": 30}
         queuectl("cancel", "--all", "--yes")
@@ -72,17 +70,17 @@ class TestConsent:
         assert "purged 30" in queuectl.on_terminal("purge", "--older-than", "0s", typed=b"y\n")
         assert counts(queuectl) == {}
 
-    def test_of_nothing_nobody_is_asked(self, queuectl: CommandLine) -> None:
+    def test_an_empty_selection_asks_no_question(self, queuectl: CommandLine) -> None:
         assert queuectl("dlq", "purge") == "purged 0\n"
 
 
 @pytest.mark.usefixtures("many")
 class TestInAPipe:
-    def test_everything_is_kept(self, queuectl: CommandLine) -> None:
+    def test_in_a_pipe_every_job_has_its_line(self, queuectl: CommandLine) -> None:
         assert queuectl.lines("cancel", "--all", "--yes") == [f"j{n} cancelled" for n in reversed(range(30))]
         assert queuectl.err == ""
 
-    def test_what_ends_meanwhile_is_no_refusal_where_a_filter_chose_it(
+    def test_a_filtered_job_that_ends_meanwhile_is_not_a_refusal(
         self, queuectl: CommandLine, actor: Actor, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         cancel = commands.cancel
@@ -100,7 +98,7 @@ class TestInAPipe:
         assert totals == {"matched": 29, "changed": 28, "unchanged": 1, "refused_count": 0}
         assert counts(queuectl) == {"cancelled": 28, "completed": 2}
 
-    def test_a_named_one_that_has_ended_is_refused(self, queuectl: CommandLine, actor: Actor) -> None:
+    def test_a_named_job_that_has_ended_is_refused(self, queuectl: CommandLine, actor: Actor) -> None:
         actor.runs("j3")
         queuectl("cancel", "j3", code=4)
         assert "it has ended already" in queuectl.err
@@ -120,7 +118,7 @@ class TestInterrupted:
 
         monkeypatch.setattr(SqliteStore, verb, call)
 
-    def test_the_step_is_finished_and_what_was_done_is_told(
+    def test_the_step_is_finished_and_the_changed_jobs_are_printed(
         self, queuectl: CommandLine, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         self.press(monkeypatch, "save")
@@ -135,12 +133,14 @@ class TestInterrupted:
         queuectl("cancel", "--all", "--yes")
         assert counts(queuectl) == {"cancelled": 30}
 
-    def test_the_document_is_whole(self, queuectl: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_the_document_is_complete_after_an_interruption(
+        self, queuectl: CommandLine, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         self.press(monkeypatch, "save")
         document = queuectl.json("cancel", "--all", "--yes", code=130)
         assert (len(document["jobs"]), document["interrupted"]) == (20, True)
 
-    def test_a_purge_says_how_many_are_gone(
+    def test_an_interrupted_purge_prints_the_number_of_deleted_jobs(
         self, queuectl: CommandLine, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         queuectl("cancel", "--all", "--yes")
@@ -149,7 +149,7 @@ class TestInterrupted:
         assert "the other jobs are unchanged" in queuectl.err
         assert counts(queuectl) == {"cancelled": 10}
 
-    def test_a_second_one_ends_it_at_once(
+    def test_a_second_interrupt_ends_the_command_at_once(
         self, queuectl: CommandLine, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         real = SqliteStore.save
@@ -166,7 +166,7 @@ class TestInterrupted:
 
 @pytest.mark.usefixtures("many")
 class TestTakenKeys:
-    def test_the_holder_is_named_and_the_others_are_retried(
+    def test_the_job_with_the_key_is_named_and_other_jobs_are_retried(
         self, queuectl: CommandLine, actor: Actor
     ) -> None:
         for id in ("old", "older"):
@@ -182,7 +182,7 @@ class TestTakenKeys:
 
 @pytest.mark.usefixtures("many")
 class TestRetryOfAll:
-    def test_children_wait_for_their_parents_though_they_are_met_first(
+    def test_children_wait_for_parents_that_are_retried_later(
         self, queuectl: CommandLine, actor: Actor
     ) -> None:
         actor.runs("j0")
@@ -193,7 +193,9 @@ class TestRetryOfAll:
         assert len(queuectl.lines("dlq", "retry", "--all")) == 31
         assert [queuectl.job(id)["state"] for id in ("j0", "deploy")] == ["pending", "blocked"]
 
-    def test_named_children_wait_for_their_parents_too(self, queuectl: CommandLine, actor: Actor) -> None:
+    def test_named_children_wait_for_parents_that_are_retried_later(
+        self, queuectl: CommandLine, actor: Actor
+    ) -> None:
         actor.runs("j0")
         queuectl("enqueue", "--id", "deploy", "--after", "j0", "--retries", "0", "x")
         queuectl("retry", "j0", "--force")
@@ -220,7 +222,7 @@ class TestRetryOfAll:
         assert queuectl.job("j5")["state"] == "dead"
 
 
-def test_releasing_under_a_failed_parent_says_what_was_not_done(queuectl: CommandLine, actor: Actor) -> None:
+def test_releasing_a_child_of_a_failed_parent_prints_the_reason(queuectl: CommandLine, actor: Actor) -> None:
     queuectl("enqueue", "--id", "p", "--retries", "0", "x")
     queuectl("enqueue", "--id", "c", "--after", "p", "--hold", "x")
     actor.kills("p")
@@ -232,7 +234,7 @@ def test_releasing_under_a_failed_parent_says_what_was_not_done(queuectl: Comman
     assert queuectl("release", "--anyway", "c") == "c pending\n"
 
 
-def test_retrying_a_parent_tells_who_comes_back(queuectl: CommandLine, actor: Actor) -> None:
+def test_retrying_a_parent_prints_the_restored_children(queuectl: CommandLine, actor: Actor) -> None:
     queuectl("enqueue", "--id", "p", "--retries", "0", "x")
     queuectl("enqueue", "--id", "c", "--after", "p", "x")
     queuectl("cancel", "p")

@@ -1,4 +1,4 @@
-"""Rights, schemas, kinds of servers and durability of MongoDB: one line that says what to do, and the exit code."""
+"""Rights, schemas, kinds of servers and durability of MongoDB: each error is one line with a hint and an exit code."""
 
 import sys
 from collections.abc import Iterator
@@ -47,12 +47,12 @@ def pretend() -> Iterator[Any]:
 
 
 class TestRights:
-    def test_a_user_who_may_do_nothing_here(self, place: MongoPlace, turned_away: Refused) -> None:
+    def test_a_user_without_rights_is_refused(self, place: MongoPlace, turned_away: Refused) -> None:
         user = place.user()
         said = f"{place.at(user)}: not authorized on {place.name} to execute command find"
         turned_away(place.as_user(user), message=said, hint=self.grant(place, user))
 
-    def test_what_that_hint_says_helps(self, queuectl: CommandLine, place: MongoPlace) -> None:
+    def test_the_hint_for_a_user_without_rights_works(self, queuectl: CommandLine, place: MongoPlace) -> None:
         user = place.user()
         url = place.as_user(user)
         assert (
@@ -64,14 +64,12 @@ class TestRights:
         assert queuectl("--store", url, "enqueue", "--hold", "--id", "a", "true") == "a\n"
         assert queuectl("--store", url, "doctor").count("unseen: this user may not look") == 1
 
-    def test_a_user_who_may_only_read_and_there_is_no_queue(
-        self, place: MongoPlace, turned_away: Refused
-    ) -> None:
+    def test_a_read_only_user_cannot_create_the_queue(self, place: MongoPlace, turned_away: Refused) -> None:
         user = place.user("read")
         said = f"{place.at(user)}: not authorized on {place.name} to execute command create"
         turned_away(place.as_user(user), message=said, hint=self.grant(place, user))
 
-    def test_a_user_who_may_only_read_sees_the_queue(
+    def test_a_read_only_user_can_read_an_existing_queue(
         self, queuectl: CommandLine, place: MongoPlace, turned_away: Refused
     ) -> None:
         user = place.user("read")
@@ -92,7 +90,7 @@ class TestRights:
 class TestSchema:
     FOREIGN = "name a database for the queue alone: mongodb://host/NAME"
 
-    def test_a_newer_one_is_refused_with_both_versions(
+    def test_a_newer_schema_is_refused_with_both_versions(
         self, queuectl: CommandLine, place: MongoPlace, turned_away: Refused
     ) -> None:
         queuectl("--store", place.url(), "enqueue", "true")
@@ -110,7 +108,7 @@ class TestSchema:
             ("counters", {"_id": "schema", "n": "one"}),
         ],
     )
-    def test_collections_of_another_program_are_left_alone(
+    def test_collections_of_another_program_are_not_changed(
         self, place: MongoPlace, turned_away: Refused, collection: str, document: dict[str, Any]
     ) -> None:
         place.here[collection].insert_one(document)
@@ -118,13 +116,15 @@ class TestSchema:
         turned_away(place.url(), message=said, hint=self.FOREIGN)
         assert place.here.list_collection_names() == [collection]
 
-    def test_a_view_by_one_of_our_names_is_left_alone(self, place: MongoPlace, turned_away: Refused) -> None:
+    def test_a_view_with_the_name_of_a_collection_is_not_changed(
+        self, place: MongoPlace, turned_away: Refused
+    ) -> None:
         place.here.create_collection("jobs", viewOn="people", pipeline=[])
         said = f"{place.at()}: Namespace {place.name}.jobs is a view, not a collection"
         hint = "the database contains collections of another program: name another database in the URL"
         turned_away(place.url(), message=said, hint=hint)
 
-    def test_a_database_whose_name_differs_in_capitals_only(
+    def test_a_database_name_that_differs_only_in_case_is_refused(
         self, place: MongoPlace, queuectl: CommandLine
     ) -> None:
         queuectl("--store", place.url(), "enqueue", "true")
@@ -132,7 +132,7 @@ class TestSchema:
         assert error["code"] == "store_unusable"
         assert error["hint"] == "look at the name of the database: its case matters"
 
-    def test_a_disk_that_is_full(
+    def test_a_full_disk_is_reported_with_a_hint(
         self, queuectl: CommandLine, own_mongo: MongoServer, place: MongoPlace, turned_away: Refused
     ) -> None:
         queuectl("--store", place.url(), "doctor", "--create")
@@ -145,45 +145,45 @@ class TestSchema:
 
 
 class TestKinds:
-    """Servers on which no queue can be kept, and members of sets that are not the one to ask."""
+    """Servers that cannot store a queue, and members of replica sets that are not the primary."""
 
     OLD = "5.0 or later is needed"
 
-    def test_one_that_the_driver_finds_too_old(self, pretend: Any, turned_away: Refused) -> None:
+    def test_a_server_too_old_for_the_driver_is_refused(self, pretend: Any, turned_away: Refused) -> None:
         url = pretend(maxWireVersion=6)
         turned_away(url, message=f"{url} is too old", hint=f"MongoDB {self.OLD}")
 
-    def test_one_that_we_find_too_old(self, pretend: Any, turned_away: Refused) -> None:
+    def test_a_server_too_old_for_queuectl_is_refused(self, pretend: Any, turned_away: Refused) -> None:
         url = pretend(maxWireVersion=9, version="4.4.29")
         turned_away(url, message=f"{url} is MongoDB 4.4.29", hint=f"version {self.OLD}")
 
-    def test_one_that_is_too_new_for_the_driver(self, pretend: Any, turned_away: Refused) -> None:
+    def test_a_server_too_new_for_the_driver_is_refused(self, pretend: Any, turned_away: Refused) -> None:
         url = pretend(minWireVersion=990, maxWireVersion=999)
         hint = f"run: {sys.executable} -m pip install --upgrade pymongo"
         turned_away(url, message=f"{url} is too new for this pymongo", hint=hint)
 
     @pytest.mark.usefixtures("hasty")
-    def test_a_set_whose_members_have_names_that_mean_nothing_here(
-        self, pretend: Any, turned_away: Refused
-    ) -> None:
+    def test_a_set_with_unreachable_member_names_is_refused(self, pretend: Any, turned_away: Refused) -> None:
         url = pretend(setName="rs", me="db.invalid:27017", hosts=["db.invalid:27017"])
         said = f"{url} names members of its replica set that cannot be reached"
         hint = "this host must be able to connect to the members by the names that rs.conf() shows"
         turned_away(url, kind="store_unavailable", message=said, hint=hint)
 
-    def test_a_set_of_another_name(self, place: MongoPlace, turned_away: Refused) -> None:
+    def test_a_set_with_another_name_is_refused(self, place: MongoPlace, turned_away: Refused) -> None:
         said = f"{place.at()} is not in a replica set of that name"
         turned_away(place.url(replicaSet="foo"), message=said, hint="look at replicaSet in the URL")
 
     @pytest.mark.usefixtures("hasty")
-    def test_a_set_without_a_primary(self, mongo_set: ReplicaSet, queuectl: CommandLine) -> None:
+    def test_a_set_without_a_primary_is_unavailable(
+        self, mongo_set: ReplicaSet, queuectl: CommandLine
+    ) -> None:
         with mongo_set.without_primary():
             error = queuectl.json("--store", mongo_set.url("jobs"), "status", code=5)["error"]
         assert error["code"] == "store_unavailable"
         assert error["message"].endswith("/jobs has no primary now")
         assert error["hint"] == f"an election may be going on: {LATER}"
 
-    def test_an_election_is_waited_for_though_another_member_is_down(
+    def test_a_command_waits_for_the_election_of_a_new_primary(
         self, mongo_trio: ReplicaSet, queuectl: CommandLine
     ) -> None:
         url = mongo_trio.url("jobs")
@@ -191,20 +191,26 @@ class TestKinds:
         assert queuectl("--store", url, "enqueue", "--id", "a", "true") == "a\n"
 
     @pytest.mark.parametrize("words", [("status",), ("enqueue", "true"), ("worker", "start", "--drain")])
-    def test_a_secondary(self, mongo_trio: ReplicaSet, turned_away: Refused, words: tuple[str, ...]) -> None:
+    def test_a_secondary_is_refused_with_a_hint(
+        self, mongo_trio: ReplicaSet, turned_away: Refused, words: tuple[str, ...]
+    ) -> None:
         other = next(member for member in mongo_trio.members if member is not mongo_trio.primary)
         at = f"mongodb://root@{other.host}:{other.port}/jobs is not the primary of its replica set"
         hint = "name the members of the set, or replicaSet=NAME, and leave out directConnection"
         turned_away(other.url("jobs", directConnection="true"), *words, message=at, hint=hint)
 
-    def test_a_secondary_leads_to_its_primary(self, mongo_trio: ReplicaSet, queuectl: CommandLine) -> None:
+    def test_a_secondary_with_the_name_of_its_set_leads_to_the_primary(
+        self, mongo_trio: ReplicaSet, queuectl: CommandLine
+    ) -> None:
         other = next(member for member in mongo_trio.members if member is not mongo_trio.primary)
         given = ("--store", other.url("jobs", replicaSet=NAME))
         assert queuectl(*given, "enqueue", "--id", "b", "true") == "b\n"
 
 
 class TestDoctor:
-    def test_a_server_that_stands_alone(self, place: MongoPlace, queuectl: CommandLine) -> None:
+    def test_the_checks_of_a_standalone_server_are_shown(
+        self, place: MongoPlace, queuectl: CommandLine
+    ) -> None:
         queuectl("--store", place.url(), "doctor", "--create")
         found = self.checks(queuectl, place.url())
         assert found["store"] == place.at()
@@ -216,13 +222,17 @@ class TestDoctor:
         assert "members" not in found
         assert self.checks(queuectl, place.url(listen="no"))["wake_up"] == "polling"
 
-    def test_a_set_of_one(self, mongo_set: ReplicaSet, queuectl: CommandLine) -> None:
+    def test_the_checks_of_a_set_with_one_member_are_shown(
+        self, mongo_set: ReplicaSet, queuectl: CommandLine
+    ) -> None:
         found = self.checks(queuectl, mongo_set.url("jobs"))
         assert (found["durability"], found["topology"]) == ("power-safe", f"replica set {NAME}")
         assert found["wake_up"] == "change stream"
         assert found["members"] == f"127.0.0.1:{mongo_set.primary.port} primary"
 
-    def test_a_set_of_three(self, mongo_trio: ReplicaSet, queuectl: CommandLine) -> None:
+    def test_the_checks_of_a_set_with_three_members_are_shown(
+        self, mongo_trio: ReplicaSet, queuectl: CommandLine
+    ) -> None:
         url = mongo_trio.url("doctor")
 
         def states() -> list[str]:
@@ -233,7 +243,9 @@ class TestDoctor:
         assert self.checks(queuectl, url)["durability"] == "failover-safe"
         eventually(lambda: states() == ["primary", "secondary", "secondary"], what="all are well")
 
-    def test_fast_is_memory_safe_and_a_fault(self, place: MongoPlace, queuectl: CommandLine) -> None:
+    def test_the_durability_fast_is_shown_as_memory_safe(
+        self, place: MongoPlace, queuectl: CommandLine
+    ) -> None:
         given = ("--store", place.url(), "--durability", "fast")
         assert queuectl.json(*given, "status")["store"]["durability"] == "memory-safe"
         assert "(memory-safe)" in queuectl(*given, "status")

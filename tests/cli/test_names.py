@@ -1,4 +1,4 @@
-"""New names follow one rule; names from before it stay usable."""
+"""New names follow one rule; older names that break the rule stay usable."""
 
 import sqlite3
 from pathlib import Path
@@ -34,7 +34,7 @@ def test_a_new_name_has_to_fit_a_url_and_a_file_name(queuectl: CommandLine, word
     assert f"{WRONG!r} is not allowed (a letter or digit, then letters, digits and . _ : -" in queuectl.err
 
 
-def test_a_queue_that_has_another_name_already_stays_usable(queuectl: CommandLine, tmp_path: Path) -> None:
+def test_an_existing_queue_with_an_invalid_name_stays_usable(queuectl: CommandLine, tmp_path: Path) -> None:
     queuectl("enqueue", "--id", "old", "true")
     database = sqlite3.connect(tmp_path / "data" / "queuectl" / "queue.db")
     with database:

@@ -1,4 +1,4 @@
-"""Text that the encoding of stdout lacks, and data that cannot be written: never a traceback, never lost in silence."""
+"""Text that stdout cannot encode, and output that cannot be written: neither causes a traceback or a silent loss."""
 
 import json
 import os
@@ -48,7 +48,7 @@ def foreign(queuectl: CommandLine, actor: Actor) -> None:
 class TestEncoding:
     @pytest.mark.parametrize("encoding", ENCODINGS)
     @pytest.mark.parametrize("words", LOOKS, ids=" ".join)
-    def test_text_that_it_lacks_is_replaced(
+    def test_text_that_the_encoding_lacks_is_replaced(
         self, queuectl: CommandLine, words: tuple[str, ...], encoding: str
     ) -> None:
         done = queuectl.process(*words, PYTHONIOENCODING=encoding)
@@ -56,7 +56,7 @@ class TestEncoding:
         assert done.returncode == (3 if TEXT in words and words[0] == "show" else 0)
         done.stdout.decode(encoding)
 
-    def test_a_character_is_shown_by_its_number(self, queuectl: CommandLine) -> None:
+    def test_a_missing_character_is_shown_as_its_code(self, queuectl: CommandLine) -> None:
         done = queuectl.process("list", "--columns", "command", PYTHONIOENCODING="ascii")
         assert done.stdout == b"echo na\\xefve \\u2013 \\u65e5\\u672c \\U0001f389; exit 1\n"
         done = queuectl.process("list", "--columns", "command", PYTHONIOENCODING="latin-1")
@@ -64,7 +64,7 @@ class TestEncoding:
 
     @pytest.mark.parametrize("encoding", ENCODINGS)
     @pytest.mark.parametrize("words", DOCUMENTS, ids=" ".join)
-    def test_json_is_ascii_and_says_the_same(
+    def test_json_is_ascii_with_the_same_content(
         self, queuectl: CommandLine, words: tuple[str, ...], encoding: str
     ) -> None:
         done = queuectl.process(*words, PYTHONIOENCODING=encoding)
@@ -80,20 +80,20 @@ class TestEncoding:
     @pytest.mark.parametrize(
         "words", [("logs", "a"), ("logs", "a", "--raw"), ("logs", "-f", "a")], ids=" ".join
     )
-    def test_the_bytes_of_logs_go_through_a_pipe_untouched(
+    def test_the_bytes_of_logs_are_not_changed_in_a_pipe(
         self, queuectl: CommandLine, words: tuple[str, ...]
     ) -> None:
         done = queuectl.process(*words, PYTHONIOENCODING="ascii")
         assert done.stdout == TEXT.encode() + b"\n"
 
-    def test_the_c_locale_takes_and_shows_a_command(self, queuectl: CommandLine) -> None:
+    def test_a_command_is_accepted_and_shown_in_the_c_locale(self, queuectl: CommandLine) -> None:
         plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
         done = queuectl.process("enqueue", "--id", "b", f"echo {TEXT}", **plain)
         assert (done.returncode, done.stdout, done.stderr) == (0, b"b\n", b"")
         assert queuectl.job("b")["command"] == f"echo {TEXT}"
         assert queuectl.process("show", "b", **plain).returncode == 0
 
-    def test_no_character_of_ours_is_needed_for_a_table(self, queuectl: CommandLine) -> None:
+    def test_a_table_needs_only_ascii_characters(self, queuectl: CommandLine) -> None:
         queuectl("enqueue", "--id", "long", "x" * 300)
         for words in (("list",), ("show", "a"), ("queue", "list")):
             text = queuectl.on_terminal(*words, PYTHONIOENCODING="ascii", NO_COLOR="1", LC_ALL="C")
@@ -111,7 +111,7 @@ def closed(line: str) -> str:
 
 @pytest.mark.parametrize(("away", "why"), [(full, "No space left on device"), (closed, "stdout is closed")])
 class TestLost:
-    """The data of a command does not arrive: exit 1, one line, and what was done."""
+    """The output of a command cannot be written: the exit code is 1, and one line reports what was done."""
 
     @pytest.mark.parametrize(
         "words",
@@ -122,7 +122,7 @@ class TestLost:
         ],
     )  # fmt: skip
     @pytest.mark.usefixtures("foreign")
-    def test_a_look_fails_with_one_line(
+    def test_a_command_that_reads_fails_with_one_line(
         self, queuectl: CommandLine, away: Callable[[str], str], why: str, words: str
     ) -> None:
         done = queuectl.process(shell=away(f"$Q {words}"))
@@ -142,7 +142,7 @@ class TestLost:
             ("config set max-retries 9", "max_retries = 9"),
         ],
     )
-    def test_what_changes_something_says_that_it_did(
+    def test_a_command_that_changes_jobs_reports_the_change(
         self, queuectl: CommandLine, away: Callable[[str], str], why: str, words: str, said: str
     ) -> None:
         queuectl("enqueue", "--id", "a", "x")
@@ -153,7 +153,7 @@ class TestLost:
             == f"queuectl: the output could not be written: {why} (it was done: {said})\n"
         )
 
-    def test_a_made_id_is_told_so_that_the_job_can_be_found(
+    def test_a_generated_id_is_printed_so_that_the_job_can_be_found(
         self, queuectl: CommandLine, away: Callable[[str], str], why: str
     ) -> None:
         done = queuectl.process(shell=away("$Q enqueue x"))
@@ -161,13 +161,15 @@ class TestLost:
         assert done.stderr.decode().endswith(f"{why} (it was done: job 1 is enqueued, its id is {id})\n")
         assert done.returncode == 1
 
-    def test_lines_are_counted(self, queuectl: CommandLine, away: Callable[[str], str], why: str) -> None:
+    def test_the_numbers_of_many_enqueued_jobs_are_reported(
+        self, queuectl: CommandLine, away: Callable[[str], str], why: str
+    ) -> None:
         done = queuectl.process(shell="printf 'a\\nb\\nc\\n' | " + away("$Q enqueue -"))
         assert len(queuectl.ids()) == 3
         assert done.stderr.decode().endswith(f"{why} (it was done: jobs 1 to 3 are enqueued)\n")
         assert done.returncode == 1
 
-    def test_an_error_keeps_its_own_code(
+    def test_an_error_keeps_its_own_exit_code(
         self, queuectl: CommandLine, away: Callable[[str], str], why: str
     ) -> None:
         done = queuectl.process(shell=away("$Q show nobody --json"))
@@ -176,21 +178,21 @@ class TestLost:
         assert why.encode() not in done.stderr
 
 
-def test_a_store_is_not_written_over_where_stdout_was_closed(queuectl: CommandLine) -> None:
+def test_a_closed_stdout_does_not_overwrite_the_store(queuectl: CommandLine) -> None:
     queuectl.process(shell="$Q enqueue --id a x >&- 2>&- <&-")
     assert queuectl.job("a")["state"] == "pending"
     assert all(check["name"] != "store fault" for check in queuectl.json("doctor", code=1)["checks"])
 
 
 @pytest.mark.parametrize("away", ["2>/dev/full", "2>&-"])
-def test_talk_that_cannot_be_written_is_lost_and_nothing_else(queuectl: CommandLine, away: str) -> None:
+def test_messages_that_cannot_be_written_do_not_fail_the_command(queuectl: CommandLine, away: str) -> None:
     done = queuectl.process(shell=f"$Q enqueue --id a x {away}; $Q enqueue --id a x {away}; $Q logs a {away}")
     assert (done.returncode, done.stdout) == (0, b"a\na\n")
     done = queuectl.process(shell=f"$Q show nobody {away}")
     assert done.returncode == 3
 
 
-def test_output_that_fails_in_the_middle_is_told_too(
+def test_output_that_fails_in_the_middle_is_reported(
     queuectl: CommandLine, tmp_path: os.PathLike[str]
 ) -> None:
     queuectl("enqueue", "-", input="echo some words to fill the file\n" * 3000)

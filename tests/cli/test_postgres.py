@@ -1,4 +1,4 @@
-"""Roles, replicas, schemas and durability of PostgreSQL: one line that says what to do, and the exit code."""
+"""Roles, replicas, schemas and durability of PostgreSQL: each error is one line with a hint and an exit code."""
 
 import contextlib
 import signal
@@ -18,7 +18,7 @@ from servers.postgres import PostgresServer
 
 
 class TestLogin:
-    def test_a_role_that_may_not_log_in(self, database: Database, refused: Refused) -> None:
+    def test_a_role_that_may_not_log_in_is_refused(self, database: Database, refused: Refused) -> None:
         role = database.role("NOLOGIN")
         refused(
             database.as_role(role),
@@ -26,7 +26,7 @@ class TestLogin:
             hint=f"let an administrator run: ALTER ROLE {role} LOGIN",
         )
 
-    def test_a_role_that_has_too_many_connections(self, database: Database, refused: Refused) -> None:
+    def test_a_role_with_too_many_connections_is_refused(self, database: Database, refused: Refused) -> None:
         role = database.role("LOGIN CONNECTION LIMIT 0")
         refused(
             database.as_role(role),
@@ -35,7 +35,9 @@ class TestLogin:
             hint="end idle clients, raise that limit, or put PgBouncer in between",
         )
 
-    def test_a_database_that_a_role_may_not_enter(self, database: Database, refused: Refused) -> None:
+    def test_a_role_without_the_right_to_connect_is_refused(
+        self, database: Database, refused: Refused
+    ) -> None:
         role, closed = database.role(), database.database()
         database.run(f"REVOKE CONNECT ON DATABASE {closed} FROM PUBLIC")
         refused(
@@ -48,20 +50,20 @@ class TestLogin:
 class TestReadOnly:
     HINT = "connect to the primary, or as a role and to a database for which it is off"
 
-    def test_a_role_that_may_only_read(self, database: Database, refused: Refused) -> None:
+    def test_a_read_only_role_is_refused(self, database: Database, refused: Refused) -> None:
         role = database.role()
         database.run(f"ALTER ROLE {role} SET default_transaction_read_only = on")
         said = f"{database.at(role)} is read-only: default_transaction_read_only = on"
         refused(database.as_role(role), message=said, hint=self.HINT)
 
-    def test_a_database_that_is_only_read(self, database: Database, refused: Refused) -> None:
+    def test_a_read_only_database_is_refused(self, database: Database, refused: Refused) -> None:
         name = database.database()
         database.run(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
         said = f"{database.at(database=name)} is read-only: default_transaction_read_only = on"
         refused(database.url(database=name), message=said, hint=self.HINT)
 
     @pytest.mark.parametrize("words", [("status",), ("enqueue", "true"), ("worker", "start", "--drain")])
-    def test_a_replica(
+    def test_a_replica_is_refused(
         self, database: Database, replica: int, refused: Refused, words: tuple[str, ...]
     ) -> None:
         refused(
@@ -71,7 +73,7 @@ class TestReadOnly:
             hint="connect to the primary",
         )
 
-    def test_of_a_replica_and_its_primary_the_primary_is_taken(
+    def test_of_a_replica_and_its_primary_the_primary_is_used(
         self, queuectl: CommandLine, database: Database, replica: int
     ) -> None:
         hosts = f"127.0.0.1:{replica},127.0.0.1:{database.server.port}"
@@ -113,7 +115,9 @@ def _lets_in(url: str) -> bool:
 
 
 class TestRights:
-    def test_nobody_has_made_the_schema_and_we_may_not(self, database: Database, refused: Refused) -> None:
+    def test_a_role_that_cannot_create_the_schema_is_refused(
+        self, database: Database, refused: Refused
+    ) -> None:
         role, name = database.role(), database.database()
         refused(
             database.as_role(role, database=name),
@@ -121,7 +125,7 @@ class TestRights:
             hint=f"let an owner of the database run: CREATE SCHEMA {database.schema} AUTHORIZATION {role}",
         )
 
-    def test_what_that_hint_says_helps(self, queuectl: CommandLine, database: Database) -> None:
+    def test_the_hint_for_a_missing_schema_works(self, queuectl: CommandLine, database: Database) -> None:
         role, name = database.role(), database.database()
         url = database.as_role(role, database=name)
         hint = queuectl.json("--store", url, "enqueue", "x", code=5)["error"]["hint"]
@@ -129,7 +133,7 @@ class TestRights:
             owner.execute(hint.partition(": ")[2])
         assert queuectl("--store", url, "enqueue", "--id", "a", "true") == "a\n"
 
-    def test_names_that_need_quotes_have_them(self, queuectl: CommandLine, database: Database) -> None:
+    def test_names_in_the_hint_are_quoted(self, queuectl: CommandLine, database: Database) -> None:
         role, name = "Ada-1", database.database()
         database.run(f"CREATE ROLE \"{role}\" LOGIN PASSWORD '{PASSWORD}'")
         url = database.as_role(role, database=name, schema="Jobs")
@@ -139,7 +143,9 @@ class TestRights:
             database.run(f'DROP ROLE "{role}"')
         assert hint.endswith('CREATE SCHEMA "Jobs" AUTHORIZATION "Ada-1"')
 
-    def test_an_empty_schema_that_we_may_not_fill(self, queuectl: CommandLine, database: Database) -> None:
+    def test_an_empty_schema_of_another_role_is_refused(
+        self, queuectl: CommandLine, database: Database
+    ) -> None:
         role = database.role()
         database.run(f"CREATE SCHEMA {database.schema}")
         url = database.as_role(role)
@@ -151,7 +157,7 @@ class TestRights:
         assert queuectl("--store", url, "enqueue", "--id", "a", "true") == "a\n"
 
     @pytest.mark.parametrize("words", [("status",), ("enqueue", "x"), ("doctor",), ("worker", "start")])
-    def test_a_queue_that_belongs_to_somebody_else(
+    def test_a_queue_of_another_role_is_refused(
         self, queuectl: CommandLine, database: Database, refused: Refused, words: tuple[str, ...]
     ) -> None:
         role = database.role()
@@ -163,7 +169,7 @@ class TestRights:
             hint=self.owner(database),
         )
 
-    def test_a_queue_that_we_may_only_look_at(
+    def test_a_role_with_select_only_can_read_the_queue(
         self, queuectl: CommandLine, database: Database, refused: Refused
     ) -> None:
         role = database.role()
@@ -179,7 +185,7 @@ class TestRights:
             hint=self.owner(database),
         )
 
-    def test_a_member_of_the_owner_may_do_what_it_may(
+    def test_a_member_of_the_owner_has_the_rights_of_the_owner(
         self, queuectl: CommandLine, database: Database
     ) -> None:
         owner, role = database.role(), database.role()
@@ -196,7 +202,7 @@ class TestRights:
 
 
 class TestSchema:
-    def test_a_newer_one_is_refused_with_both_versions(
+    def test_a_newer_schema_is_refused_with_both_versions(
         self, queuectl: CommandLine, database: Database, refused: Refused
     ) -> None:
         queuectl("--store", database.url(), "enqueue", "true")
@@ -210,7 +216,7 @@ class TestSchema:
     @pytest.mark.parametrize(
         "table", ["migration (id integer)", "migration (version text)", "body (id integer)"]
     )
-    def test_tables_of_another_program_are_left_alone(
+    def test_tables_of_another_program_are_not_changed(
         self, database: Database, refused: Refused, table: str
     ) -> None:
         database.run(f"CREATE SCHEMA {database.schema}")
@@ -224,7 +230,7 @@ class TestSchema:
         assert database.value(tables) == 1
 
     @pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
-    def test_text_that_does_not_fit_into_the_database(
+    def test_a_database_with_another_encoding_is_refused(
         self, database: Database, refused: Refused, encoding: str
     ) -> None:
         name = database.database(f"ENCODING '{encoding}' LOCALE_PROVIDER libc LOCALE 'C'")
@@ -236,7 +242,7 @@ class TestSchema:
         )
 
     @pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
-    def test_what_other_programs_want_for_text_is_not_asked(
+    def test_the_variable_pgclientencoding_has_no_effect(
         self, queuectl: CommandLine, database: Database, monkeypatch: pytest.MonkeyPatch, encoding: str
     ) -> None:
         monkeypatch.setenv("PGCLIENTENCODING", encoding)
@@ -245,9 +251,9 @@ class TestSchema:
 
 
 class TestDurability:
-    """Guarantee G1: what an acknowledged job survives is read back, and less than wanted is refused."""
+    """Guarantee G1: the real durability is read from the server, and less durability than requested is refused."""
 
-    def test_a_role_that_does_not_wait_for_the_disk(self, database: Database, refused: Refused) -> None:
+    def test_a_role_without_synchronous_commit_is_refused(self, database: Database, refused: Refused) -> None:
         role = database.role("LOGIN SUPERUSER")
         database.run(f"ALTER ROLE {role} SET synchronous_commit = off")
         refused(
@@ -257,7 +263,7 @@ class TestDurability:
         )
 
     @pytest.mark.parametrize("setting", ["fsync", "full_page_writes"])
-    def test_a_server_that_does_not_write_to_disk(
+    def test_a_server_that_does_not_write_to_disk_is_refused(
         self, queuectl: CommandLine, database: Database, refused: Refused, setting: str
     ) -> None:
         with self.off(database, setting):
@@ -269,12 +275,12 @@ class TestDurability:
             self.accepted(queuectl, database.url(), setting)
         assert queuectl.json("--store", database.url(), "status")["store"]["durability"] == "power-safe"
 
-    def test_it_can_be_accepted(self, queuectl: CommandLine, database: Database) -> None:
+    def test_less_durability_can_be_accepted(self, queuectl: CommandLine, database: Database) -> None:
         role = database.role("LOGIN SUPERUSER")
         database.run(f"ALTER ROLE {role} SET synchronous_commit = off")
         self.accepted(queuectl, database.as_role(role), "synchronous_commit")
 
-    def test_what_is_wanted_where_the_server_is_safe_is_shown_too(
+    def test_the_requested_durability_of_a_safe_server_is_shown(
         self, queuectl: CommandLine, database: Database
     ) -> None:
         self.accepted(queuectl, database.url(), "synchronous_commit")

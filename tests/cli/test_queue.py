@@ -1,4 +1,4 @@
-"""`queuectl queue`: list, pause, resume, limit."""
+"""`queuectl queue` lists, pauses, resumes and limits queues."""
 
 import pytest
 
@@ -25,14 +25,14 @@ def test_the_list_has_the_documented_keys(queuectl: CommandLine) -> None:
     }
 
 
-def test_the_list_is_a_line_for_each_with_a_count_for_each_state(queuectl: CommandLine) -> None:
+def test_the_list_has_one_line_per_queue_with_a_count_per_state(queuectl: CommandLine) -> None:
     queuectl("enqueue", "x")
     queuectl("queue", "pause", "default")
     [line] = queuectl.lines("queue", "list")
     assert line.split("\t") == ["default", "paused", "", "1", *["0"] * (len(STATES) - 1)]
 
 
-def test_pause_and_resume_say_what_they_did(queuectl: CommandLine) -> None:
+def test_pause_and_resume_print_what_they_changed(queuectl: CommandLine) -> None:
     queuectl("enqueue", "x")
     assert queuectl("queue", "pause", "default") == "queue default paused\n"
     assert queuectl("queue", "pause", "default") == "queue default was already paused\n"
@@ -41,7 +41,7 @@ def test_pause_and_resume_say_what_they_did(queuectl: CommandLine) -> None:
 
 
 @pytest.mark.parametrize("words", [("pause", "q"), ("resume", "q"), ("limit", "q", "3")])
-def test_their_documents_are_the_queue(queuectl: CommandLine, words: tuple[str, ...]) -> None:
+def test_the_document_of_a_change_contains_the_queue(queuectl: CommandLine, words: tuple[str, ...]) -> None:
     queuectl("enqueue", "--queue", "q", "x")
     document = queuectl.json("queue", *words)
     assert document.keys() == {"schema", "queue"}
@@ -49,7 +49,7 @@ def test_their_documents_are_the_queue(queuectl: CommandLine, words: tuple[str, 
     assert document["queue"]["pending"] == 1
 
 
-def test_a_limit_is_lifted_with_none_and_survives_a_pause(queuectl: CommandLine) -> None:
+def test_a_limit_is_removed_with_none_and_kept_by_a_pause(queuectl: CommandLine) -> None:
     queuectl("doctor", "--create")
     queuectl("queue", "limit", "q", "3")
     queuectl("queue", "pause", "q")
@@ -59,12 +59,12 @@ def test_a_limit_is_lifted_with_none_and_survives_a_pause(queuectl: CommandLine)
 
 
 @pytest.mark.parametrize("limit", ["0", "-1", "x", "1.5", "", "99999999"])
-def test_a_limit_that_is_none_is_refused(queuectl: CommandLine, limit: str) -> None:
+def test_an_invalid_limit_is_refused(queuectl: CommandLine, limit: str) -> None:
     queuectl("queue", "limit", "q", limit, code=2)
     assert queuectl.json("queue", "list")["queues"] == []
 
 
 @pytest.mark.parametrize("name", ["", " ", "a,b", "x" * 201, "a\nb"])
-def test_a_name_that_is_none_is_refused(queuectl: CommandLine, name: str) -> None:
+def test_an_invalid_queue_name_is_refused(queuectl: CommandLine, name: str) -> None:
     for words in (("pause", name), ("resume", name), ("limit", name, "1")):
         queuectl("queue", *words, code=2)

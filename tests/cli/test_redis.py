@@ -1,4 +1,5 @@
-"""Rights, kinds of servers, durability and the archive of Redis: one line that says what to do, and the exit code."""
+"""Rights, kinds of servers, durability and the archive of Redis: each error is one line with a hint and an exit
+code."""
 
 import shlex
 from collections.abc import Iterator
@@ -24,12 +25,12 @@ AWAY = "store_unavailable"
 
 
 class TestRights:
-    def test_what_is_needed_is_what_the_page_says(self) -> None:
+    def test_the_page_lists_exactly_the_required_rights(self) -> None:
         page = Path(__file__).parents[2] / "docs" / "redis.md"
         text = page.read_text("utf-8").replace(" \\\n>    ", "").replace("'", "")
         assert f" {' '.join(RIGHTS)}\n" in text
 
-    def test_who_may_only_look_sees_an_archive_too(
+    def test_a_read_only_user_can_read_the_archive(
         self, archived: ArchivedPlace, queuectl: CommandLine
     ) -> None:
         queuectl("--store", archived.url(), "enqueue", "--id", "a", "echo x")
@@ -45,28 +46,30 @@ class TestRights:
         assert queuectl("--store", url, "logs", "a") == "x\n"
         queuectl("--store", url, "delete", "a", code=5)
 
-    def test_a_user_who_may_do_nothing(self, queue: RedisPlace, rejected: Refused) -> None:
+    def test_a_user_without_rights_is_refused(self, queue: RedisPlace, rejected: Refused) -> None:
         user = queue.user()
         rejected(queue.as_user(user), says=queue.at(user), hint="ACL SETUSER")
 
-    def test_what_that_hint_says_helps(self, queue: RedisPlace, queuectl: CommandLine) -> None:
+    def test_the_hint_for_a_user_without_rights_works(self, queue: RedisPlace, queuectl: CommandLine) -> None:
         url = queue.as_user(queue.user())
         hint = queuectl.json("--store", url, "status", code=5)["error"]["hint"]
         queue.server.call(*shlex.split(hint.partition("let an administrator run: ")[2]))
         assert queuectl("--store", url, "enqueue", "--id", "a", "true") == "a\n"
 
-    def test_a_user_who_may_what_is_needed(self, queue: RedisPlace, queuectl: CommandLine) -> None:
+    def test_a_user_with_the_required_rights_can_use_the_queue(
+        self, queue: RedisPlace, queuectl: CommandLine
+    ) -> None:
         url = queue.as_user(queue.user(*RIGHTS))
         assert queuectl("--store", url, "enqueue", "--id", "a", "echo x") == "a\n"
         done = queuectl.process("--store", url, "worker", "start", "--drain")
         assert (done.returncode, done.stdout.count(b" done ")) == (0, 1), done
         assert queuectl("--store", url, "doctor").count("unseen") == 0
 
-    def test_a_user_of_other_keys(self, queue: RedisPlace, rejected: Refused) -> None:
+    def test_a_user_of_other_keys_is_refused(self, queue: RedisPlace, rejected: Refused) -> None:
         url = queue.as_user(queue.user("resetkeys", "~{other}*", *RIGHTS))
         rejected(url, "enqueue", "--env", "TOKEN=t0k3n", "true", says=queue.name, hint="ACL SETUSER")
 
-    def test_a_user_who_may_not_look_at_settings(
+    def test_a_user_that_cannot_read_settings_needs_durability_fast(
         self, queue: RedisPlace, queuectl: CommandLine, rejected: Refused
     ) -> None:
         user = queue.user(*(right for right in RIGHTS if right != "+config|get"))
@@ -76,18 +79,20 @@ class TestRights:
 
 
 class TestKinds:
-    def test_a_replica(self, queue: RedisPlace, own_redis: RedisServer, rejected: Refused) -> None:
+    def test_a_replica_is_refused(self, queue: RedisPlace, own_redis: RedisServer, rejected: Refused) -> None:
         with closing(replica_of(own_redis)) as replica:
             for words in (("status",), ("enqueue", "true")):
                 rejected(replica.url(name=queue.name), *words, says="replica", hint="primary")
 
-    def test_a_queue_of_a_newer_program(self, queue: RedisPlace, rejected: Refused) -> None:
+    def test_a_queue_of_a_newer_version_is_refused(self, queue: RedisPlace, rejected: Refused) -> None:
         queue.server.call("SET", f"{queue.tag}:schema", 99)
         rejected(queue.url(), says="has schema 99", hint="a newer queuectl has used it: upgrade this one")
 
 
 class TestDoctor:
-    def test_what_it_shows(self, queue: RedisPlace, queuectl: CommandLine) -> None:
+    def test_doctor_shows_durability_version_and_settings(
+        self, queue: RedisPlace, queuectl: CommandLine
+    ) -> None:
         found = checks(queuectl, queue.url())
         assert found["store"] == queue.at()
         assert (found["durability"], found["redis"]) == ("power-safe", "6.2.14")
@@ -95,7 +100,7 @@ class TestDoctor:
         assert found["wake_up"] == "messages"
         assert checks(queuectl, queue.url(listen="no"))["wake_up"] == "polling"
 
-    def test_an_archive(self, archived: ArchivedPlace, queuectl: CommandLine) -> None:
+    def test_doctor_shows_the_archive(self, archived: ArchivedPlace, queuectl: CommandLine) -> None:
         found = checks(queuectl, archived.url())
         assert archived.past.name in found["archive"]
         assert found["to_archive"] == "0"
@@ -109,14 +114,16 @@ def checks(queuectl: CommandLine, url: str, code: int = 0) -> dict[str, str]:
 
 
 class TestArchive:
-    """The archive is another server, and goes wrong on its own."""
+    """The archive is another server and can fail independently of Redis."""
 
-    def test_a_wrong_password(self, archived: ArchivedPlace, rejected: Refused, place: MongoPlace) -> None:
+    def test_a_wrong_password_of_the_archive_is_reported(
+        self, archived: ArchivedPlace, rejected: Refused, place: MongoPlace
+    ) -> None:
         url = archived.url(archive=place.url(user="nobody", password=PASSWORD))
         for words in (("list",), ("show", "a")):
             rejected(url, *words, says=f"{place.at('nobody')}: Authentication failed", hint="authSource")
 
-    def test_one_that_belongs_to_another_queue(
+    def test_the_archive_of_another_queue_is_refused(
         self, archived: ArchivedPlace, queuectl: CommandLine, rejected: Refused
     ) -> None:
         queuectl("--store", archived.url(), "list")
@@ -124,19 +131,19 @@ class TestArchive:
         rejected(url, "list", says="is the archive of another queue", hint="name another database")
         archived.server.delete(f"{{{archived.name}-2}}")
 
-    def test_a_queue_that_has_one_and_is_opened_without(
+    def test_a_queue_with_an_archive_cannot_be_opened_without_it(
         self, archived: ArchivedPlace, queuectl: CommandLine, rejected: Refused
     ) -> None:
         queuectl("--store", archived.url(), "list")
         rejected(archived.live(), says="has an archive", hint="archive=")
 
     @pytest.mark.parametrize("words", [("list", "--state", "pending"), ("status",), ("enqueue", "true")])
-    def test_while_it_is_away_the_queue_goes_on(
+    def test_the_queue_works_while_the_archive_cannot_be_reached(
         self, away: str, queuectl: CommandLine, words: tuple[str, ...]
     ) -> None:
         queuectl("--store", away, *words)
 
-    def test_status_does_not_wait_for_it(
+    def test_status_does_not_wait_for_the_archive(
         self, archived: ArchivedPlace, mongo_proxy: Proxy, queuectl: CommandLine
     ) -> None:
         queuectl("--store", archived.url(), "enqueue", "true")
@@ -149,12 +156,12 @@ class TestArchive:
         "words",
         [("list", "--state", "completed"), ("list",), ("show", "old"), ("logs", "old"), ("retry", "old")],
     )
-    def test_what_is_past_cannot_be_asked_for(
+    def test_archived_jobs_cannot_be_read_while_the_archive_is_down(
         self, away: str, rejected: Refused, words: tuple[str, ...]
     ) -> None:
         rejected(away, *words, kind=AWAY, says="mongodb://", hint="does MongoDB run there?")
 
-    def test_what_has_ended_and_waits_for_it_is_there(
+    def test_ended_jobs_that_are_not_archived_yet_can_be_read(
         self, away: str, live: Actor, queuectl: CommandLine
     ) -> None:
         queuectl("--store", away, "enqueue", "--id", "new", "echo fresh")
@@ -163,7 +170,7 @@ class TestArchive:
         assert queuectl("--store", away, "logs", "new") == "fresh\n"
         assert queuectl.json("--store", away, "status")["jobs"]["completed"] == 2
 
-    def test_doctor_says_where_it_is_and_how_many_wait_for_it(
+    def test_doctor_shows_the_archive_and_the_number_of_waiting_jobs(
         self, away: str, live: Actor, archived: ArchivedPlace, queuectl: CommandLine
     ) -> None:
         queuectl("--store", away, "enqueue", "--id", "new", "true")

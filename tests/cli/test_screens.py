@@ -1,4 +1,4 @@
-"""What a person sees, as files: each screen at 80, 200 and 30 columns, compared to the letter.
+"""The screens are stored as files: each screen at 80, 200 and 30 columns is compared character by character.
 
 `QUEUECTL_TEST_REDRAW=1` writes the files anew; look at the difference before you commit it.
 """
@@ -73,7 +73,7 @@ def shown(
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("name", SHOWN)
 @pytest.mark.usefixtures("queuectl")
-def test_a_screen_is_as_it_was_looked_at(name: str, width: int) -> None:
+def test_a_screen_equals_the_stored_file(name: str, width: int) -> None:
     with TemporaryDirectory(prefix="screen-", dir="/tmp") as home:
         text = shown(SHOWN[name], width, home)
     file = SCREENS / f"{name}_{width}.txt"
@@ -89,7 +89,7 @@ def test_a_screen_is_as_it_was_looked_at(name: str, width: int) -> None:
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("name", TOLD)
 @pytest.mark.usefixtures("queuectl")
-def test_what_is_told_is_as_it_was_looked_at(name: str, width: int) -> None:
+def test_messages_equal_the_stored_file(name: str, width: int) -> None:
     words, scene, code = TOLD[name]
     variables = {"DATABASE_URL": "postgresql://db/jobs"} if scene == "unused" else {}
     if name.endswith("coloured"):
@@ -105,7 +105,7 @@ def test_what_is_told_is_as_it_was_looked_at(name: str, width: int) -> None:
     assert text == file.read_text()
 
 
-def test_doctor_is_no_wider_than_the_terminal_but_for_its_hints() -> None:
+def test_only_hints_of_doctor_are_wider_than_the_terminal() -> None:
     for width in WIDTHS:
         for name in ("doctor_well", "doctor_faults"):
             lines = (SCREENS / f"{name}_{width}.txt").read_text().splitlines()
@@ -114,7 +114,7 @@ def test_doctor_is_no_wider_than_the_terminal_but_for_its_hints() -> None:
 
 
 @pytest.mark.usefixtures("queuectl")
-def test_doctor_has_the_colour_of_each_result_and_keeps_all_on_one_line_in_a_pipe(tmp_path: Path) -> None:
+def test_doctor_colours_each_result_and_prints_one_line_each_in_a_pipe(tmp_path: Path) -> None:
     url = {"DATABASE_URL": "postgresql://db/jobs"}
     text = shown(["doctor"], 80, str(tmp_path), "", 1, NO_COLOR="", **url)
     assert {("32", "ok   "), ("33", "warn "), ("31", "FAULT")} == set(
@@ -126,7 +126,7 @@ def test_doctor_has_the_colour_of_each_result_and_keeps_all_on_one_line_in_a_pip
 
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.usefixtures("queuectl")
-def test_number_state_and_command_are_there_at_every_width(width: int, tmp_path: Path) -> None:
+def test_number_state_and_command_are_shown_at_every_width(width: int, tmp_path: Path) -> None:
     lines = (SCREENS / f"list_{width}.txt").read_text().splitlines()
     heading = lines[0].split()
     assert {"NUMBER", "STATE", "COMMAND"} <= set(heading)
@@ -135,7 +135,7 @@ def test_number_state_and_command_are_there_at_every_width(width: int, tmp_path:
 
 class TestColour:
     @pytest.mark.usefixtures("queuectl")
-    def test_it_repeats_a_word_and_sets_no_background(self, tmp_path: Path) -> None:
+    def test_colour_repeats_a_word_and_sets_no_background(self, tmp_path: Path) -> None:
         for words in (("list",), ("status",)):
             terminal = Terminal(
                 [sys.executable, "-m", "cli.scene", *words],
@@ -160,25 +160,29 @@ class TestWatch:
         yield terminal
         terminal.close()
 
-    def test_it_draws_again_in_place_and_q_ends_it(self, queuectl: CommandLine, watching: Terminal) -> None:
+    def test_the_screen_is_redrawn_in_place_and_q_ends_the_command(
+        self, queuectl: CommandLine, watching: Terminal
+    ) -> None:
         queuectl("enqueue", "--id", "second", "make y")
         eventually(lambda: "second" in watching.read(), within=20, what="another drawing")
         watching.type("q")
         assert watching.wait() == 0
         assert self.restored(watching)
 
-    def test_control_c_ends_it(self, watching: Terminal) -> None:
+    def test_control_c_ends_the_command(self, watching: Terminal) -> None:
         watching.type("\x03")
         assert watching.wait() == 130
         assert self.restored(watching)
 
     @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-    def test_a_signal_ends_it_and_gives_the_terminal_back(self, watching: Terminal, number: int) -> None:
+    def test_a_signal_ends_the_command_and_restores_the_terminal(
+        self, watching: Terminal, number: int
+    ) -> None:
         os.kill(watching.pid, number)
         assert watching.wait() == 128 + number
         assert self.restored(watching)
 
-    def test_a_new_size_is_drawn_at_once(self, watching: Terminal) -> None:
+    def test_the_screen_is_redrawn_at_once_for_a_new_size(self, watching: Terminal) -> None:
         drawn = watching.read().count("\x1b[H")
         watching.resize(30)
         eventually(
@@ -187,7 +191,7 @@ class TestWatch:
         watching.type("q")
         assert watching.wait() == 0
 
-    def test_a_status_is_watched_too(self, queuectl: CommandLine) -> None:
+    def test_the_status_can_be_watched(self, queuectl: CommandLine) -> None:
         queuectl("enqueue", "--id", "first", "make x")
         terminal = Terminal(
             [sys.executable, "-m", "queuectl", "status", "--watch"], PYTHONPATH=os.pathsep.join(sys.path)
@@ -196,7 +200,7 @@ class TestWatch:
         terminal.type("q")
         assert terminal.wait() == 0
 
-    def test_without_a_terminal_it_is_refused(self, queuectl: CommandLine) -> None:
+    def test_watching_without_a_terminal_is_refused(self, queuectl: CommandLine) -> None:
         queuectl("status", "--watch", code=2)
         assert "--watch needs a terminal" in queuectl.err
 
@@ -205,7 +209,7 @@ class TestWatch:
         return terminal.text.endswith("\x1b[?25h\x1b[?1049l") and bool(terminal.modes[3] & termios.ICANON)
 
 
-def test_held_jobs_do_not_come_before_those_that_run_next(queuectl: CommandLine, actor: Actor) -> None:
+def test_held_jobs_are_listed_after_jobs_that_run_next(queuectl: CommandLine, actor: Actor) -> None:
     queuectl("enqueue", "--id", "held", "--hold", "x")
     queuectl("enqueue", "--id", "later", "--in", "1h", "x")
     queuectl("enqueue", "--id", "soon", "x")

@@ -1,4 +1,4 @@
-"""Which store is meant, and stores that cannot be used: exit 5, one line, nothing changed."""
+"""The choice of the store, and unusable stores: exit code 5, one line, and no change."""
 
 from pathlib import Path
 
@@ -29,23 +29,23 @@ class TestUrls:
             ("sqlite:///with space and ü.db", "{here}/with space and ü.db"),
         ],
     )
-    def test_the_file_that_is_meant(self, tmp_path: Path, url: str, path: str) -> None:
+    def test_a_url_is_resolved_to_its_file(self, tmp_path: Path, url: str, path: str) -> None:
         assert sqlite_path(url) == path.format(here=tmp_path)
 
-    def test_a_directory_here_wins_over_one_at_the_root(self, tmp_path: Path) -> None:
+    def test_a_relative_directory_wins_over_one_at_the_root(self, tmp_path: Path) -> None:
         (tmp_path / "tmp").mkdir()
         assert sqlite_path("sqlite:///tmp/q.db") == f"{tmp_path}/tmp/q.db"
 
     @pytest.mark.parametrize(
         "url", ["sqlite:", "sqlite://", "sqlite:///", "sqlite:///dir/", "sqlite:q.db", "sqlite://host/q.db"]
     )
-    def test_what_names_no_file_is_refused(self, url: str) -> None:
+    def test_a_url_without_a_file_is_refused(self, url: str) -> None:
         with pytest.raises(InvalidInput, match="names no file"):
             sqlite_path(url)
 
 
 class TestChoice:
-    def test_the_flag_wins_over_the_variable_and_that_over_the_default(
+    def test_the_flag_wins_over_the_variable_and_the_default(
         self, queuectl: CommandLine, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         queuectl("enqueue", "--id", "default", "x")
@@ -55,13 +55,13 @@ class TestChoice:
         assert queuectl.ids() == {"variable"}
         assert [j["id"] for j in queuectl.json("list", "--store", "sqlite:///flag.db")["jobs"]] == ["flag"]
 
-    def test_it_is_created_privately_on_first_use(self, queuectl: CommandLine) -> None:
+    def test_the_default_store_is_created_with_private_permissions(self, queuectl: CommandLine) -> None:
         queuectl("enqueue", "true")
         file = queuectl.root / "data" / "queuectl" / "queue.db"
         assert file.stat().st_mode & 0o777 == 0o600
         assert file.parent.stat().st_mode & 0o777 == 0o700
 
-    def test_status_names_it(self, queuectl: CommandLine) -> None:
+    def test_status_names_the_store(self, queuectl: CommandLine) -> None:
         queuectl("enqueue", "true", "--store", "sqlite:///q.db")
         assert queuectl.json("status", "--store", "sqlite:///q.db")["store"]["url"].endswith("work/q.db")
 
@@ -75,7 +75,9 @@ class TestChoice:
             ("SQLITE:///q.db", "unknown store scheme"),
         ],
     )
-    def test_others_are_refused_by_name(self, queuectl: CommandLine, url: str, said: str) -> None:
+    def test_unknown_kinds_of_stores_are_refused_by_name(
+        self, queuectl: CommandLine, url: str, said: str
+    ) -> None:
         queuectl("--store", url, "status", code=2)
         assert said in queuectl.err
 
@@ -88,7 +90,7 @@ COMMANDS = (
 
 
 @pytest.mark.parametrize("words", COMMANDS, ids=[" ".join(words) for words in COMMANDS])
-def test_a_store_that_is_no_database_is_five_for_every_command(
+def test_a_store_that_is_not_a_database_gives_exit_code_5(
     queuectl: CommandLine, words: tuple[str, ...]
 ) -> None:
     Path("q.db").write_bytes(b"this is not a database, " * 100)
@@ -99,13 +101,13 @@ def test_a_store_that_is_no_database_is_five_for_every_command(
     assert Path("q.db").read_bytes() == before
 
 
-def test_a_place_that_cannot_be_made_is_five(queuectl: CommandLine) -> None:
+def test_a_directory_that_cannot_be_created_gives_exit_code_5(queuectl: CommandLine) -> None:
     Path("file").touch()
     queuectl("--store", "sqlite:///file/q.db", "status", code=5)
     assert queuectl.err.count("\n") == 1
 
 
-def test_a_locked_store_is_five_after_its_patience_and_nothing_is_changed(
+def test_a_locked_store_gives_exit_code_5_after_a_limited_wait(
     queuectl: CommandLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import apsw  # not sqlite3: two libraries in one process do not see each other's locks

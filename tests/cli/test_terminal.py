@@ -1,4 +1,4 @@
-"""Where output goes: data to stdout, talk to stderr, tables and colour to a terminal only; help; closed pipes."""
+"""Data is printed on stdout and messages on stderr; tables and colours only on a terminal; help; closed pipes."""
 
 import json
 import re
@@ -50,7 +50,7 @@ class TestTables:
             ((), {"QUEUECTL_COLOR": "never"}),
         ],
     )
-    def test_there_is_no_colour_where_none_is_wanted(
+    def test_no_colour_is_printed_if_it_is_disabled(
         self, queuectl: CommandLine, words: tuple[str, ...], variables: dict[str, str]
     ) -> None:
         assert "\x1b" not in queuectl.on_terminal("list", *words, **variables)
@@ -61,7 +61,7 @@ class TestTables:
 
     @pytest.mark.usefixtures("some")
     @pytest.mark.parametrize("words", LOOKS, ids=[" ".join(words) for words in LOOKS])
-    def test_there_is_neither_heading_nor_escape_in_a_pipe(
+    def test_in_a_pipe_no_heading_and_no_escape_is_printed(
         self, queuectl: CommandLine, words: tuple[str, ...]
     ) -> None:
         text = queuectl(*words)
@@ -69,16 +69,18 @@ class TestTables:
         assert "NUMBER" not in text
 
     @pytest.mark.usefixtures("some")
-    def test_always_means_always(self, queuectl: CommandLine) -> None:
+    def test_colour_always_prints_colours_in_a_pipe(self, queuectl: CommandLine) -> None:
         assert COLOUR.search(queuectl("list", "--color", "always"))
 
     @pytest.mark.usefixtures("some")
     @pytest.mark.parametrize("words", LOOKS, ids=[" ".join(words) for words in LOOKS])
-    def test_json_is_json_on_a_terminal_too(self, queuectl: CommandLine, words: tuple[str, ...]) -> None:
+    def test_json_on_a_terminal_has_no_colours(self, queuectl: CommandLine, words: tuple[str, ...]) -> None:
         assert json.loads(queuectl(*words, "--json", "--color", "always"))["schema"] == 1
         assert queuectl.err == ""
 
-    def test_a_new_job_says_how_to_follow_it_on_a_terminal_only(self, queuectl: CommandLine) -> None:
+    def test_the_command_to_follow_a_new_job_is_printed_on_a_terminal_only(
+        self, queuectl: CommandLine
+    ) -> None:
         assert "queuectl logs -f a" in queuectl.on_terminal("enqueue", "--id", "a", "x")
         assert "queuectl logs -f 2\n" in queuectl.on_terminal("enqueue", "x")
         assert queuectl.on_terminal("enqueue", "-q", "--id", "b", "x") == "b\n"
@@ -91,13 +93,15 @@ class TestPipes:
     @pytest.mark.parametrize(
         "words", [("list", "--all"), ("list", "--all", "--jsonl"), ("list", "--all", "--json")]
     )
-    def test_a_reader_that_goes_ends_it_quietly(self, queuectl: CommandLine, words: tuple[str, ...]) -> None:
+    def test_a_closed_pipe_ends_the_command_quietly(
+        self, queuectl: CommandLine, words: tuple[str, ...]
+    ) -> None:
         queuectl("enqueue", "-", input="echo some words to fill the pipe\n" * 3000)
         done = queuectl.process(*words, shell="{ $Q; echo $? >&2; } | head -c 1")
         assert len(done.stdout) == 1
         assert done.stderr == b"0\n"
 
-    def test_output_that_nobody_reads_ends_quietly_too(self, queuectl: CommandLine, actor: Actor) -> None:
+    def test_a_closed_pipe_ends_logs_quietly(self, queuectl: CommandLine, actor: Actor) -> None:
         actor.runs(queuectl.enqueue("--id", "a", "x"), *[b"line\n" * 10_000] * 10)
         for words in (("logs", "a"), ("logs", "a", "--raw"), ("logs", "-f", "a")):
             done = queuectl.process(*words, shell="{ $Q; echo $? >&2; } | head -1")
@@ -124,36 +128,36 @@ class TestHelp:
         for words in COMMANDS:
             assert (f"\n  {words} " in text) == words.startswith(f"{group} ")
 
-    def test_the_overview_lists_all(self, queuectl: CommandLine) -> None:
+    def test_the_overview_lists_all_commands(self, queuectl: CommandLine) -> None:
         text = queuectl("--help")
         assert all(words in text for words in COMMANDS)
         assert queuectl(code=2) == text
 
-    def test_the_version(self, queuectl: CommandLine) -> None:
+    def test_the_version_is_printed(self, queuectl: CommandLine) -> None:
         assert queuectl("--version") == f"queuectl {__version__}\n"
 
 
 class TestProgram:
-    def test_it_can_be_run_as_a_module(self, queuectl: CommandLine) -> None:
+    def test_the_program_can_be_run_as_a_module(self, queuectl: CommandLine) -> None:
         queuectl("doctor", "--create")
         done = queuectl.process("enqueue", "--id", "a", "x")
         assert (done.returncode, done.stdout, done.stderr) == (0, b"a\n", b"")
         done = queuectl.process("show", "nobody")
         assert (done.returncode, done.stdout) == (3, b"")
 
-    def test_verbose_shows_where_an_error_came_from(self, queuectl: CommandLine) -> None:
+    def test_verbose_prints_the_traceback_of_an_error(self, queuectl: CommandLine) -> None:
         queuectl("show", "nobody", "-v", code=3)
         assert "Traceback" in queuectl.err
         queuectl("show", "nobody", code=3)
         assert "Traceback" not in queuectl.err
 
-    def test_an_error_that_quotes_what_was_typed_cannot_harm(self, queuectl: CommandLine) -> None:
+    def test_control_sequences_quoted_in_an_error_are_escaped(self, queuectl: CommandLine) -> None:
         queuectl("show", "\x1b[2J\nx", code=3)
         assert "\x1b" not in queuectl.err
         assert queuectl.err.count("\n") == 1
 
 
-def test_every_document_goes_to_stdout_whole_and_nothing_else(queuectl: CommandLine) -> None:
+def test_stdout_contains_only_the_document_under_json(queuectl: CommandLine) -> None:
     done: subprocess.CompletedProcess[bytes] = queuectl.process("status", "--json")
     assert json.loads(done.stdout)["schema"] == 1
     assert done.stdout.count(b"\n") == 1

@@ -1,4 +1,4 @@
-"""Text as it comes: from Windows editors, with comments and joined lines, too long, or with odd names."""
+"""Input from Windows editors, with comments and joined lines, too long, or with unusual names."""
 
 import json
 from pathlib import Path
@@ -17,39 +17,39 @@ def dry(queuectl: CommandLine, *words: str, input: bytes = b"") -> list[str]:
 
 
 class TestMarksAndLineEnds:
-    def test_a_line_of_json_behind_a_mark_is_json(self, queuectl: CommandLine) -> None:
+    def test_a_line_of_json_after_a_byte_order_mark_is_json(self, queuectl: CommandLine) -> None:
         assert dry(queuectl, input=MARK + b'{"command":"echo a"}\r\necho b\r\n') == ["echo a", "echo b"]
 
-    def test_an_array_behind_a_mark(self, queuectl: CommandLine) -> None:
+    def test_an_array_after_a_byte_order_mark_is_read(self, queuectl: CommandLine) -> None:
         assert dry(queuectl, input=MARK + b'["echo a",\r\n"echo b"]\r\n') == ["echo a", "echo b"]
 
-    def test_an_argument_behind_a_mark(self, queuectl: CommandLine) -> None:
+    def test_an_argument_after_a_byte_order_mark_is_read(self, queuectl: CommandLine) -> None:
         assert queuectl.json("enqueue", "--dry-run", '\ufeff{"command":"x"}')["job"]["command"] == "x"
 
-    def test_a_script(self, queuectl: CommandLine) -> None:
+    def test_the_mark_and_line_ends_of_a_script_are_removed(self, queuectl: CommandLine) -> None:
         Path("s.sh").write_bytes(MARK + b"#!/bin/sh\r\necho a\r\n")
         job = queuectl.json("enqueue", "--dry-run", "--script", "s.sh")["job"]
         assert job["command"] == "#!/bin/sh\necho a\n"
 
-    def test_an_environment_file(self, queuectl: CommandLine) -> None:
+    def test_the_mark_and_line_ends_of_an_environment_file_are_removed(self, queuectl: CommandLine) -> None:
         Path("e").write_bytes(MARK + b"A=1\r\nB=2\r\n")
         job = queuectl.json("enqueue", "--dry-run", "--env-file", "e", "x")["job"]
         assert job["env"] == {"A": "1", "B": "2"}
 
-    def test_a_configuration_file(self, queuectl: CommandLine) -> None:
+    def test_the_mark_of_a_configuration_file_is_removed(self, queuectl: CommandLine) -> None:
         Path("queuectl.toml").write_bytes(MARK + b"max_retries = 7\r\n")
         assert queuectl("config", "get", "max_retries") == "7\n"
 
-    def test_a_dotenv(self, queuectl: CommandLine) -> None:
+    def test_the_mark_of_a_dotenv_is_removed(self, queuectl: CommandLine) -> None:
         Path(".env").write_bytes(MARK + b"QUEUECTL_STORE=sqlite:///here.db\r\n")
         assert queuectl("config", "get", "store") == f"sqlite:///{Path.cwd()}/here.db\n"
 
-    def test_ids_on_stdin(self, queuectl: CommandLine) -> None:
+    def test_the_mark_before_ids_on_stdin_is_removed(self, queuectl: CommandLine) -> None:
         queuectl("enqueue", "--id", "a", "x")
         queuectl("hold", "-", input=MARK + b"a\r\n")
         assert queuectl.job("a")["state"] == "held"
 
-    def test_the_input_of_a_command_stays_as_it_is(self, queuectl: CommandLine) -> None:
+    def test_the_input_of_a_command_is_not_changed(self, queuectl: CommandLine) -> None:
         Path("data").write_bytes(MARK + b"a\r\n")
         queuectl("enqueue", "--id", "a", "--stdin", "data", "cat")
         assert queuectl.store().get(["a"])["a"].spec.stdin == MARK + b"a\r\n"
@@ -61,29 +61,31 @@ class TestLines:
         b'{ "command": "echo e" }\necho f \\\r\n\\\r\ng\necho h \\\n'
     )
 
-    def test_comments_are_passed_over_and_a_backslash_joins(self, queuectl: CommandLine) -> None:
+    def test_comments_are_ignored_and_a_backslash_joins_lines(self, queuectl: CommandLine) -> None:
         found = dry(queuectl, input=self.LINES)
         assert found == ["echo a   b", "echo c\\\\", "{ echo d; }", "echo e", "echo f g", "echo h \\"]
 
-    def test_plain_lines_are_taken_as_they_are(self, queuectl: CommandLine) -> None:
+    def test_plain_lines_are_read_unchanged(self, queuectl: CommandLine) -> None:
         found = dry(queuectl, "--plain-lines", input=b"# a\n\necho a \\\n  b\n")
         assert found == ["# a", "echo a \\", "b"]
 
-    def test_a_bad_line_keeps_its_number(self, queuectl: CommandLine) -> None:
+    def test_a_bad_line_is_reported_with_its_number_in_the_file(self, queuectl: CommandLine) -> None:
         queuectl("enqueue", "-", code=2, input=b'# a\necho \\\nb\n\n{"command": 1}\n')
         assert "line 5: command: a text is expected" in queuectl.err
 
 
 class TestWhatIsJson:
     @pytest.mark.parametrize("text", ["{ echo a; echo b; }", "{\techo a\n}", "{echo,a}", "{"])
-    def test_what_no_object_begins_with_is_a_command(self, queuectl: CommandLine, text: str) -> None:
+    def test_text_that_does_not_begin_as_an_object_is_a_command(
+        self, queuectl: CommandLine, text: str
+    ) -> None:
         assert queuectl.json("enqueue", "--dry-run", text)["job"]["command"] == text
 
     @pytest.mark.parametrize("text", ['{"command":"x"}', ' { "command":"x"}', '\n{\n\t"command": "x"\n}'])
-    def test_white_space_may_stand_between(self, queuectl: CommandLine, text: str) -> None:
+    def test_white_space_is_allowed_after_the_brace(self, queuectl: CommandLine, text: str) -> None:
         assert queuectl.json("enqueue", "--dry-run", text)["job"]["command"] == "x"
 
-    def test_malformed_json_says_how_a_command_is_given(self, queuectl: CommandLine) -> None:
+    def test_the_error_for_malformed_json_shows_how_to_give_a_command(self, queuectl: CommandLine) -> None:
         queuectl("enqueue", '{"command": }', code=2)
         assert "malformed JSON" in queuectl.err
         assert "queuectl enqueue -- sh -c '{ ls; }'" in queuectl.err
@@ -99,7 +101,7 @@ class TestBounds:
         queuectl("enqueue", f"--{what}", "f", *words, code=2)
         assert f"--{what}: f has more than 1048576 bytes" in queuectl.err
 
-    def test_variables_have_a_bound_together(self, queuectl: CommandLine) -> None:
+    def test_the_total_size_of_variables_is_limited(self, queuectl: CommandLine) -> None:
         Path("e").write_text("".join(f"V{n}={'x' * 100_000}\n" for n in range(6)))
         queuectl("enqueue", "--env-file", "e", "x", code=2)
         assert "the variables have" in queuectl.err
@@ -125,7 +127,7 @@ class TestBounds:
             if code:
                 assert "nested" in queuectl.err
 
-    def test_brackets_in_a_text_are_no_depth(self, queuectl: CommandLine) -> None:
+    def test_brackets_in_a_text_do_not_count_as_nesting(self, queuectl: CommandLine) -> None:
         command = "echo " + '[{"' * 200
         assert (
             queuectl.json("enqueue", "--dry-run", json.dumps({"command": command}))["job"]["command"]
@@ -134,14 +136,14 @@ class TestBounds:
 
 
 class TestTimes:
-    def test_what_is_taken_is_said(self, queuectl: CommandLine) -> None:
+    def test_the_interpretation_of_a_time_is_printed(self, queuectl: CommandLine) -> None:
         for words in (("enqueue", "--id", "a", "--at", "23:59", "x"), ("edit", "a", "--at", "23:58")):
             queuectl(*words)
             assert "has no zone; taken as local time, that is " in queuectl.err
         queuectl("enqueue", '{"command":"x","run_at":"@1798761600"}')
         assert "has no zone" not in queuectl.err
 
-    def test_a_wrong_one_says_what_to_write(self, queuectl: CommandLine) -> None:
+    def test_the_error_for_an_invalid_time_lists_the_formats(self, queuectl: CommandLine) -> None:
         queuectl("enqueue", "--at", "tomorrow 02:00", "x", code=2)
         assert (
             "write 10:30 (the next time that the clock shows it), 2026-11-22T15:00:00Z, @1798761600 or now"

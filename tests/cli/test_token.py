@@ -1,4 +1,4 @@
-"""`queuectl token`, `login` and `logout`: what is printed and kept, and who can read it."""
+"""`queuectl token`, `login` and `logout`: their output, the stored files and the permissions of the files."""
 
 import os
 import stat
@@ -38,7 +38,7 @@ class TestTokens:
         assert "wall" in queuectl.err
         assert line not in queuectl.err
 
-    def test_create_makes_a_missing_store_unless_it_is_refused(self, queuectl: CommandLine) -> None:
+    def test_create_creates_a_missing_store_unless_it_is_refused(self, queuectl: CommandLine) -> None:
         queuectl("token", "create", "a", "--scope", "root", code=2)
         assert not (queuectl.root / "data").exists()
         queuectl("token", "create", "a", "--scope", "view")
@@ -80,7 +80,7 @@ class TestTokens:
         assert secret[14:] not in shown
         assert "digest" not in shown
 
-    def test_a_name_that_is_there_is_a_conflict(self, queuectl: CommandLine) -> None:
+    def test_an_existing_name_is_a_conflict(self, queuectl: CommandLine) -> None:
         queuectl("token", "create", "a", "--scope", "view")
         queuectl("token", "create", "a", "--scope", "view", code=4)
         assert "queuectl token rotate a" in queuectl.err
@@ -92,7 +92,7 @@ class TestTokens:
          ("a", "--scope", "view", "--queue", "q")],
         ids=" ".join,
     )  # fmt: skip
-    def test_what_is_not_understood_is_refused(self, queuectl: CommandLine, words: tuple[str, ...]) -> None:
+    def test_invalid_arguments_are_refused(self, queuectl: CommandLine, words: tuple[str, ...]) -> None:
         queuectl("token", "create", *words, code=2)
         assert queuectl.json("token", "list")["tokens"] == []
 
@@ -135,7 +135,7 @@ class TestLocalToken:
         assert os.listdir(os.path.dirname(made.path)) == []
         queuectl("token", "local", code=3)
 
-    def test_without_a_runtime_directory_it_is_with_the_state(
+    def test_without_a_runtime_directory_the_state_directory_is_used(
         self, queuectl: CommandLine, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.delenv("XDG_RUNTIME_DIR")
@@ -178,14 +178,16 @@ class TestLocalToken:
         assert os.path.exists(path)
         queuectl("token", "local", code=3)
 
-    def test_a_process_that_got_the_pid_later_is_not_the_server(self, queuectl: CommandLine) -> None:
+    def test_a_process_with_a_reused_pid_is_not_the_server(self, queuectl: CommandLine) -> None:
         path = Path(local_token.create("http", ["127.0.0.1"], 7733).path)
         server = msgspec.json.decode(path.read_bytes(), type=LocalServer)
         path.write_bytes(msgspec.json.encode(msgspec.structs.replace(server, start=server.start + 1)))
         queuectl("token", "local", code=3)
 
     @pytest.mark.parametrize("damage", ["open", "link", "text", "fifo"])
-    def test_a_file_that_another_may_have_made_is_not_used(self, queuectl: CommandLine, damage: str) -> None:
+    def test_a_file_that_another_user_may_have_made_is_not_used(
+        self, queuectl: CommandLine, damage: str
+    ) -> None:
         path = Path(local_token.create("http", ["127.0.0.1"], 7733).path)
         if damage == "open":
             path.chmod(0o644)
@@ -224,13 +226,15 @@ class TestLogin:
         queuectl("logout", "https://ops.example.org", code=3)
         assert os.listdir(path.parent) == ["tokens.toml"]
 
-    def test_on_a_terminal_the_token_is_typed_unseen(self, queuectl: CommandLine) -> None:
+    def test_on_a_terminal_the_typed_token_is_not_shown(self, queuectl: CommandLine) -> None:
         printed = queuectl.on_terminal("login", "https://h", typed=f"{TOKEN}\n".encode())
         assert "token: " in printed
         assert credentials.find("https://h", {}) is not None
 
     @pytest.mark.parametrize("text", ["", "secret", TOKEN[:-1], f"{TOKEN}x", f"Bearer {TOKEN}"])
-    def test_another_text_is_refused_and_not_repeated(self, queuectl: CommandLine, text: str) -> None:
+    def test_text_that_is_not_a_token_is_refused_and_not_printed(
+        self, queuectl: CommandLine, text: str
+    ) -> None:
         queuectl("login", "https://h", input=text, code=2)
         assert not text or text not in queuectl.err
         assert not (queuectl.root / "config").exists()
@@ -239,13 +243,13 @@ class TestLogin:
         "url",
         ["h", "ftp://h", "https://", "https://ada:pw@h", "https://ada@h", "http://h:99999", "http+unix:///s"],
     )
-    def test_a_url_that_is_no_server_is_refused(self, queuectl: CommandLine, url: str) -> None:
+    def test_an_invalid_server_url_is_refused(self, queuectl: CommandLine, url: str) -> None:
         queuectl("login", url, input=TOKEN, code=2)
         assert "pw" not in queuectl.err
 
 
 class TestFinding:
-    """`credentials.find`: the first that is there."""
+    """`credentials.find` returns the first token that exists."""
 
     def test_the_variables_win_over_the_file_and_the_file_over_the_local_server(
         self, queuectl: CommandLine
@@ -278,15 +282,13 @@ class TestFinding:
             assert credentials.find(url, {}) is None
 
     @pytest.mark.parametrize("url", ["http://h:7733", "http://127.example.org", "http://10.0.0.1"])
-    def test_no_token_goes_over_the_network_in_clear(self, url: str) -> None:
+    def test_no_token_is_sent_over_the_network_unencrypted(self, url: str) -> None:
         with pytest.raises(InvalidInput, match="in clear"):
             credentials.find(url, {"QUEUECTL_TOKEN": TOKEN})
         assert credentials.find(url, {"QUEUECTL_TOKEN": TOKEN}, insecure_http=True)
         assert credentials.find(url, {}) is None
 
-    def test_a_token_that_cannot_stand_in_a_header_is_refused_and_not_repeated(
-        self, queuectl: CommandLine
-    ) -> None:
+    def test_a_token_invalid_in_a_header_is_refused_and_not_printed(self, queuectl: CommandLine) -> None:
         for text in ("a b", "a\r\nX: 1", "ü"):
             with pytest.raises(InvalidInput) as raised:
                 credentials.find("https://h", {"QUEUECTL_TOKEN": text})

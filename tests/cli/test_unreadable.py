@@ -1,4 +1,4 @@
-"""A job that cannot be decoded: it is named in one line, and everything else goes on."""
+"""A job that cannot be decoded is named in one line, and all other jobs are processed normally."""
 
 from contextlib import closing
 from typing import Any
@@ -27,12 +27,12 @@ def damaged(queuectl: CommandLine) -> None:
 
 
 @pytest.mark.usefixtures("damaged")
-class TestOneOfThree:
+class TestUnreadableJob:
     @pytest.mark.parametrize(
         "words", [("show",), ("status",), ("explain",), ("logs",), ("cancel",), ("retry",), ("hold",)]
     )
     @pytest.mark.parametrize("reference", ["bad", "2"])
-    def test_whoever_asks_for_it_is_told_in_one_line(
+    def test_commands_for_an_unreadable_job_fail_with_one_line(
         self, queuectl: CommandLine, words: tuple[str, ...], reference: str
     ) -> None:
         assert queuectl(*words, reference, code=1) == ""
@@ -42,16 +42,16 @@ class TestOneOfThree:
         assert queuectl.err.count("\n") == 1
         assert queuectl.json(*words, reference, code=1)["error"]["code"] == "unreadable"
 
-    def test_nobody_waits_for_its_end(self, queuectl: CommandLine) -> None:
+    def test_waiting_for_an_unreadable_job_fails(self, queuectl: CommandLine) -> None:
         queuectl("wait", "bad", code=125)
         assert queuectl.err.startswith("queuectl: job 2 (bad) cannot be read: history")
 
-    def test_the_others_are_changed_all_the_same(self, queuectl: CommandLine) -> None:
+    def test_readable_jobs_are_changed_although_one_is_unreadable(self, queuectl: CommandLine) -> None:
         queuectl("cancel", "first", "bad", "last", "--yes", code=1)
         assert "job 2 (bad) cannot be read" in queuectl.err
         assert {job["state"] for job in queuectl.json("list")["jobs"]} == {"cancelled"}
 
-    def test_a_list_names_it(self, queuectl: CommandLine) -> None:
+    def test_the_list_names_the_unreadable_job(self, queuectl: CommandLine) -> None:
         document = queuectl.json("list")
         assert [job["id"] for job in document["jobs"]] == ["last", "first"]
         [told] = document["unreadable"]
@@ -62,10 +62,10 @@ class TestOneOfThree:
         assert '"state":"unreadable"' in queuectl.lines("list", "--jsonl")[-1]
         assert "unreadable" in queuectl.on_terminal("list")
 
-    def test_an_empty_list_has_the_key_too(self, queuectl: CommandLine) -> None:
+    def test_an_empty_list_also_has_the_key_unreadable(self, queuectl: CommandLine) -> None:
         assert queuectl.json("list", "--queue", "none")["unreadable"] == []
 
-    def test_doctor_names_it_and_what_to_do(self, queuectl: CommandLine) -> None:
+    def test_doctor_names_the_unreadable_job_with_a_hint(self, queuectl: CommandLine) -> None:
         document = queuectl.json("doctor", code=1)
         [check] = [check for check in document["checks"] if check["name"] == "unreadable job"]
         assert check["ok"] is False
@@ -73,20 +73,20 @@ class TestOneOfThree:
         assert check["hint"] == "queuectl delete 2 deletes it for good"
 
     @pytest.mark.parametrize("reference", ["bad", "2"])
-    def test_it_can_be_deleted(self, queuectl: CommandLine, reference: str) -> None:
+    def test_an_unreadable_job_can_be_deleted(self, queuectl: CommandLine, reference: str) -> None:
         assert queuectl("delete", reference) == "bad deleted\n"
         assert queuectl.json("list")["unreadable"] == []
         assert queuectl.json("status")["jobs"]["total"] == 2
         queuectl("show", "bad", code=3)
         assert queuectl.enqueue("--id", "bad", "true") == "bad"
 
-    def test_nobody_waits_for_it(self, queuectl: CommandLine) -> None:
+    def test_an_unreadable_parent_is_refused(self, queuectl: CommandLine) -> None:
         queuectl("enqueue", "--after", "bad", "true", code=1)
         assert "job 2 (bad) cannot be read" in queuectl.err
         queuectl("enqueue", "--id", "bad", "true", code=4)
 
 
-def test_a_child_of_one_that_was_damaged_goes_on_waiting(queuectl: CommandLine) -> None:
+def test_the_child_of_an_unreadable_parent_stays_blocked(queuectl: CommandLine) -> None:
     queuectl("enqueue", "--id", "bad", "true")
     queuectl("enqueue", "--id", "child", "--after", "bad", "true")
     tamper(queuectl, DAMAGE)
@@ -105,9 +105,7 @@ def test_a_child_of_one_that_was_damaged_goes_on_waiting(queuectl: CommandLine) 
         ("lease", "[]"),
     ],
 )
-def test_a_setting_that_makes_no_sense_is_passed_over_and_told(
-    queuectl: CommandLine, key: str, text: str
-) -> None:
+def test_a_damaged_setting_is_ignored_and_reported(queuectl: CommandLine, key: str, text: str) -> None:
     value = {"max_retries": "7", "lease": "60s"}[key]
     queuectl("config", "set", key, value)
     tamper(queuectl, "UPDATE shared SET value = ? WHERE name = 'settings' AND key = ?", text, key)
@@ -121,7 +119,7 @@ def test_a_setting_that_makes_no_sense_is_passed_over_and_told(
     assert "unreadable setting" not in queuectl("doctor", code=1)  # that nobody works is a fault as well
 
 
-def test_a_queue_whose_entry_makes_no_sense_is_told(queuectl: CommandLine) -> None:
+def test_a_damaged_entry_of_a_queue_is_reported(queuectl: CommandLine) -> None:
     queuectl("enqueue", "true")
     queuectl("queue", "limit", "default", "3")
     tamper(queuectl, "UPDATE shared SET value = '{' WHERE name = 'queues'")

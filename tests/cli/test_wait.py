@@ -1,4 +1,4 @@
-"""`queuectl wait` and `enqueue --wait`: the command's own exit code, and 125 with a reason where there is none."""
+"""`queuectl wait` and `enqueue --wait` return the exit code of the command, or 125 with a reason if there is none."""
 
 import json
 from collections.abc import Callable
@@ -41,7 +41,7 @@ ENDS: list[tuple[str, Callable[[Actor, str], Any], int, str]] = [
 
 
 @pytest.mark.parametrize(("act", "code", "said"), [row[1:] for row in ENDS], ids=[row[0] for row in ENDS])
-def test_the_exit_code_of_one_job(
+def test_the_exit_code_of_one_job_is_returned(
     queuectl: CommandLine, actor: Actor, act: Callable[[Actor, str], Any], code: int, said: str
 ) -> None:
     id = queuectl.enqueue("--retries", "0", "x")
@@ -52,27 +52,31 @@ def test_the_exit_code_of_one_job(
 
 
 class TestOne:
-    def test_its_document_is_that_of_the_job(self, queuectl: CommandLine, actor: Actor) -> None:
+    def test_the_document_contains_the_job(self, queuectl: CommandLine, actor: Actor) -> None:
         actor.runs(queuectl.enqueue("--id", "a", "x"))
         document = queuectl.json("wait", "a")
         assert [job["id"] for job in document["jobs"]] == ["a"]
 
     @pytest.mark.parametrize("word", ["1", "@last"])
-    def test_it_is_meant_by_number_and_last(self, queuectl: CommandLine, actor: Actor, word: str) -> None:
+    def test_a_job_is_named_by_number_and_as_the_last(
+        self, queuectl: CommandLine, actor: Actor, word: str
+    ) -> None:
         actor.runs(queuectl.enqueue("--id", "job-a", "x"), exit_code=0)
         queuectl("wait", word)
 
-    def test_an_unknown_one_is_125_and_a_document_under_json(self, queuectl: CommandLine) -> None:
+    def test_an_unknown_job_gives_exit_code_125_and_a_document_under_json(
+        self, queuectl: CommandLine
+    ) -> None:
         document = queuectl.json("wait", "nobody", code=125)
         assert document["error"]["code"] == "not_found"
         assert "there is no job 'nobody'" in queuectl.err
 
-    def test_the_end_of_the_patience_is_125(self, queuectl: CommandLine) -> None:
+    def test_a_timeout_gives_exit_code_125(self, queuectl: CommandLine) -> None:
         id = queuectl.enqueue("x")
         queuectl("wait", id, "--timeout", "0s", code=125)
         assert "job 1 is still pending after 0s" in queuectl.err
 
-    def test_one_that_is_deleted_meanwhile_is_125(
+    def test_a_job_deleted_meanwhile_gives_exit_code_125(
         self, queuectl: CommandLine, actor: Actor, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         id = queuectl.enqueue("x")
@@ -86,7 +90,7 @@ class TestOne:
         queuectl("wait", id, code=125)
         assert "was deleted" in queuectl.err
 
-    def test_a_retry_is_waited_for(
+    def test_wait_continues_during_a_retry(
         self, queuectl: CommandLine, actor: Actor, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         id = queuectl.enqueue("x")
@@ -96,7 +100,7 @@ class TestOne:
         )
         queuectl("wait", id)
 
-    def test_an_interruption_is_130_and_says_that_the_job_goes_on(
+    def test_an_interrupt_gives_exit_code_130_with_the_command_to_cancel(
         self, queuectl: CommandLine, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         id = queuectl.enqueue("x")
@@ -118,49 +122,49 @@ class TestSeveral:
         actor.runs("good")
         actor.runs("bad", exit_code=9)
 
-    def test_zero_if_all_completed(self, queuectl: CommandLine, actor: Actor) -> None:
+    def test_the_exit_code_is_0_if_all_completed(self, queuectl: CommandLine, actor: Actor) -> None:
         actor.runs("slow")
         assert queuectl("wait", "good", "slow") == "good completed\nslow completed\n"
 
-    def test_one_if_one_failed_whatever_its_code(self, queuectl: CommandLine) -> None:
+    def test_the_exit_code_is_1_if_one_of_several_failed(self, queuectl: CommandLine) -> None:
         assert queuectl("wait", "good", "bad", code=1) == "good completed\nbad dead\n"
 
-    def test_one_if_one_has_not_ended_in_time(self, queuectl: CommandLine) -> None:
+    def test_the_exit_code_is_1_if_one_of_several_has_not_ended(self, queuectl: CommandLine) -> None:
         queuectl("wait", "good", "slow", "--timeout", "0s", code=1)
         assert "1 of 2 jobs have not ended" in queuectl.err
 
     @pytest.mark.parametrize(("first", "code"), [("good", 0), ("bad", 1)])
-    def test_any_returns_with_the_first(self, queuectl: CommandLine, first: str, code: int) -> None:
+    def test_with_any_wait_returns_at_the_first_end(
+        self, queuectl: CommandLine, first: str, code: int
+    ) -> None:
         assert queuectl("wait", "--any", "slow", first, code=code).split()[0] == first
 
-    def test_the_same_job_twice_is_one(self, queuectl: CommandLine) -> None:
+    def test_a_job_named_twice_counts_as_one(self, queuectl: CommandLine) -> None:
         queuectl("wait", "bad", "bad", code=9)
 
-    def test_ids_come_from_stdin(self, queuectl: CommandLine) -> None:
+    def test_ids_are_read_from_stdin(self, queuectl: CommandLine) -> None:
         queuectl("wait", "-", input="good\nbad\n", code=1)
         queuectl("wait", "-", input="bad\n", code=9)
 
-    def test_under_json_all_are_shown_as_they_are(self, queuectl: CommandLine) -> None:
+    def test_under_json_all_jobs_are_shown_in_their_states(self, queuectl: CommandLine) -> None:
         document = json.loads(queuectl("wait", "good", "slow", "--timeout", "0s", "--json", code=1))
         assert [(job["id"], job["state"]) for job in document["jobs"]] == [
             ("good", "completed"),
             ("slow", "pending"),
         ]
 
-    def test_a_batch_is_judged_whole_though_some_of_it_ended_before(
-        self, queuectl: CommandLine, actor: Actor
-    ) -> None:
+    def test_jobs_of_a_batch_that_ended_before_are_counted(self, queuectl: CommandLine, actor: Actor) -> None:
         actor.runs("slow")
         queuectl("wait", "--batch", "n", code=1)
         queuectl("retry", "bad")
         actor.runs("bad")
         queuectl("wait", "--batch", "n")
 
-    def test_a_batch_that_is_not_there_is_said(self, queuectl: CommandLine) -> None:
+    def test_an_unknown_batch_is_reported(self, queuectl: CommandLine) -> None:
         queuectl("wait", "--batch", "typo", code=125)
         assert "no job in batch 'typo'" in queuectl.err
 
-    def test_all_are_those_that_have_not_ended(self, queuectl: CommandLine, actor: Actor) -> None:
+    def test_with_all_only_unfinished_jobs_are_waited_for(self, queuectl: CommandLine, actor: Actor) -> None:
         queuectl("wait", "--all", "--timeout", "0s", code=1)
         actor.runs("slow")
         queuectl("wait", "--all")
@@ -174,7 +178,7 @@ class TestSeveral:
 
 class TestEnqueueAndWait:
     @pytest.mark.parametrize("code", [0, 3])
-    def test_the_id_is_printed_and_the_code_passed_on(
+    def test_the_id_is_printed_and_the_exit_code_is_returned(
         self, queuectl: CommandLine, actor: Actor, monkeypatch: pytest.MonkeyPatch, code: int
     ) -> None:
         monkeypatch.setattr(
@@ -184,7 +188,7 @@ class TestEnqueueAndWait:
         )
         assert queuectl("enqueue", "--wait", "--retries", "0", "--id", "a", "x", code=code) == "a\n"
 
-    def test_follow_prints_the_output_too(
+    def test_follow_also_prints_the_output(
         self, queuectl: CommandLine, actor: Actor, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(
@@ -192,7 +196,7 @@ class TestEnqueueAndWait:
         )
         assert queuectl("enqueue", "--follow", "--id", "a", "x") == "a\nout\n"
 
-    def test_under_json_the_answer_is_one_document(
+    def test_under_json_enqueue_and_wait_print_one_document(
         self, queuectl: CommandLine, actor: Actor, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(Subscription, "wait", lambda _subscription, _timeout: bool(actor.runs("a")))
@@ -200,7 +204,7 @@ class TestEnqueueAndWait:
         assert [job["state"] for job in document["jobs"]] == ["completed"]
 
 
-def test_a_job_that_never_ran_and_died_has_no_code(queuectl: CommandLine, actor: Actor) -> None:
+def test_a_dead_job_that_never_ran_has_no_exit_code(queuectl: CommandLine, actor: Actor) -> None:
     id = queuectl.enqueue("x")
     job = actor.take(id)
     report = Report(
@@ -217,7 +221,7 @@ def test_a_job_that_never_ran_and_died_has_no_code(queuectl: CommandLine, actor:
 
 
 class TestInsideAJob:
-    """A command that would wait for its own job, or for the slot that this keeps, is refused with the reason."""
+    """A command that would wait for its own job, or for the slot of its own job, is refused with the reason."""
 
     @pytest.fixture(autouse=True)
     def own(self, queuectl: CommandLine, actor: Actor, monkeypatch: pytest.MonkeyPatch) -> Job:
@@ -245,35 +249,41 @@ class TestInsideAJob:
             (("enqueue", "--wait", "--after", "own", "true"), "which would wait for itself"),
         ],
     )
-    def test_it_is_refused(self, queuectl: CommandLine, words: tuple[str, ...], said: str) -> None:
+    def test_waiting_for_the_own_job_is_refused(
+        self, queuectl: CommandLine, words: tuple[str, ...], said: str
+    ) -> None:
         before = queuectl.ids()
         assert queuectl(*words, code=4) == ""
         assert said in queuectl.err
         assert queuectl.ids() == before
 
-    def test_another_job_that_only_its_slot_could_run(self, queuectl: CommandLine) -> None:
+    def test_waiting_for_a_job_that_needs_the_own_slot_is_refused(self, queuectl: CommandLine) -> None:
         queuectl("enqueue", "--id", "other", "true")
         queuectl("wait", "other", code=4)
         assert "occupies the only slot" in queuectl.err
 
-    def test_with_another_slot_it_waits(self, queuectl: CommandLine, actor: Actor) -> None:
+    def test_waiting_with_a_second_slot_is_allowed(self, queuectl: CommandLine, actor: Actor) -> None:
         actor.enters("w", count=2)
         queuectl("enqueue", "--id", "other", "true")
         queuectl("wait", "other", "--timeout", "0s", code=125)
         assert "job other is still pending" in queuectl.err
 
-    def test_a_queue_whose_one_place_it_has(self, queuectl: CommandLine, actor: Actor) -> None:
+    def test_waiting_for_a_job_of_the_own_full_queue_is_refused(
+        self, queuectl: CommandLine, actor: Actor
+    ) -> None:
         actor.enters("w", count=2)
         queuectl("queue", "limit", "default", "1")
         queuectl("enqueue", "--wait", "true", code=4)
         assert "is the one job that queue default may run at once" in queuectl.err
 
-    def test_what_has_ended_is_no_waiting(self, queuectl: CommandLine, actor: Actor) -> None:
+    def test_waiting_for_an_ended_job_is_allowed(self, queuectl: CommandLine, actor: Actor) -> None:
         queuectl("enqueue", "--id", "done", "true")
         actor.runs("done")
         queuectl("wait", "done")
 
-    def test_any_other_end_is_enough(self, queuectl: CommandLine, actor: Actor) -> None:
+    def test_with_any_the_own_job_and_an_ended_job_are_allowed(
+        self, queuectl: CommandLine, actor: Actor
+    ) -> None:
         queuectl("enqueue", "--id", "done", "true")
         actor.runs("done")
         queuectl("wait", "own", "done", "--any")

@@ -1,4 +1,4 @@
-"""What `wait`, `enqueue --wait` and `logs -f` say while nothing happens, and that ten thousand jobs cost no more."""
+"""`wait`, `enqueue --wait` and `logs -f` print why no job starts, and waiting for ten thousand jobs costs no more."""
 
 import os
 import resource
@@ -17,7 +17,7 @@ from queuectl.store.driver.notifier import Subscription
 from queuectl.store.sqlite import SqliteStore
 
 
-class TestNobodyWorks:
+class TestNoWorker:
     @pytest.fixture(autouse=True)
     def ends_at_once(self, actor: Actor, monkeypatch: pytest.MonkeyPatch) -> None:
         """While a command waits, the newest job runs."""
@@ -30,23 +30,29 @@ class TestNobodyWorks:
 
     SAID = "queuectl: no worker serves queue default: queuectl worker start\n"
 
-    def test_enqueue_and_wait_says_so_at_once(self, queuectl: CommandLine) -> None:
+    def test_enqueue_and_wait_reports_a_missing_worker_at_once(self, queuectl: CommandLine) -> None:
         queuectl("enqueue", "--wait", "--id", "a", "x")
         assert self.SAID in queuectl.err
 
     @pytest.mark.parametrize("words", [("wait",), ("logs", "-f")])
-    def test_wait_and_logs_say_so_too(self, queuectl: CommandLine, words: tuple[str, ...]) -> None:
+    def test_wait_and_logs_report_a_missing_worker(
+        self, queuectl: CommandLine, words: tuple[str, ...]
+    ) -> None:
         queuectl("enqueue", "--id", "a", "x")
         queuectl(*words, "a")
         assert queuectl.err == self.SAID
 
     @pytest.mark.parametrize("words", [("wait",), ("logs", "-f")])
-    def test_not_with_quiet(self, queuectl: CommandLine, words: tuple[str, ...]) -> None:
+    def test_with_quiet_a_missing_worker_is_not_reported(
+        self, queuectl: CommandLine, words: tuple[str, ...]
+    ) -> None:
         queuectl("enqueue", "--id", "a", "x")
         queuectl(*words, "a", "-q")
         assert queuectl.err == ""
 
-    def test_a_worker_that_serves_the_queue_needs_no_word(self, queuectl: CommandLine, actor: Actor) -> None:
+    def test_no_message_is_printed_if_a_worker_serves_the_queue(
+        self, queuectl: CommandLine, actor: Actor
+    ) -> None:
         queuectl("enqueue", "--id", "a", "x")
         actor.enters("w1")
         queuectl("wait", "a")
@@ -83,7 +89,7 @@ class TestNobodyWorks:
         queuectl("release", "h")
 
 
-def test_it_is_said_again_when_it_changes(
+def test_a_changed_reason_is_printed_again(
     queuectl: CommandLine, actor: Actor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     queuectl("enqueue", "--id", "a", "x")
@@ -123,7 +129,7 @@ class TestMany:
         [pytest.param(("--all",), marks=pytest.mark.proof), ("--batch", "b")],
         ids=" ".join,
     )
-    def test_waiting_for_many_asks_for_few(
+    def test_waiting_for_many_jobs_reads_few_jobs(
         self, queuectl: CommandLine, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
     ) -> None:
         asked: list[int] = []
@@ -140,7 +146,7 @@ class TestMany:
         assert f"{self.COUNT} of {self.COUNT} jobs have not ended" in queuectl.err
 
     @pytest.mark.usefixtures("many")
-    def test_it_costs_at_most_one_percent_of_a_core(self, queuectl: CommandLine) -> None:
+    def test_waiting_costs_at_most_one_percent_of_a_core(self, queuectl: CommandLine) -> None:
         def spent(seconds: str) -> float:
             before = resource.getrusage(resource.RUSAGE_CHILDREN)
             done = queuectl.process("wait", "--all", "-q", "--timeout", seconds)
@@ -153,7 +159,7 @@ class TestMany:
             spent("8s") - begin <= 0.08 + begin * 0.25
         )  # what it costs to begin and to end differs a little
 
-    def test_the_end_is_one_line_of_totals(self, queuectl: CommandLine, actor: Actor) -> None:
+    def test_the_result_of_many_jobs_is_one_line_of_totals(self, queuectl: CommandLine, actor: Actor) -> None:
         for id in ("a", "b", "c"):
             queuectl("enqueue", "--id", id, "--retries", "0", "--batch", "n", "x")
         for id, code in (("a", 0), ("b", 0), ("c", 1)):
@@ -162,16 +168,16 @@ class TestMany:
         assert queuectl("wait", "--batch", "n", "-q", code=1) == ""
         assert queuectl("wait", "--all") == "nothing to wait for\n"
 
-    def test_all_of_more_than_one_round_are_judged(self, queuectl: CommandLine, actor: Actor) -> None:
+    def test_the_results_of_more_jobs_than_one_round_are_counted(
+        self, queuectl: CommandLine, actor: Actor
+    ) -> None:
         ids = queuectl("enqueue", "-", "--batch", "n", "--retries", "0", input="true\n" * 250).split()
         for id in ids:
             actor.runs(id, exit_code=1 if id == ids[120] else 0)
         assert queuectl("wait", "--batch", "n", code=1) == "250 jobs: 249 completed, 1 dead\n"
         assert len(queuectl.json("wait", "--batch", "n", code=1)["jobs"]) == 250
 
-    def test_on_a_terminal_it_shows_how_far_they_are_and_clears_the_line(
-        self, queuectl: CommandLine, actor: Actor
-    ) -> None:
+    def test_on_a_terminal_progress_is_shown_and_cleared(self, queuectl: CommandLine, actor: Actor) -> None:
         for id in ("a", "b", "c"):
             queuectl("enqueue", "--id", id, "--batch", "n", "x")
         actor.enters("w1")
@@ -197,7 +203,7 @@ class TestMany:
             (("1",), "queuectl cancel 1"),
         ],
     )
-    def test_ctrl_c_leaves_a_hint_that_fits(
+    def test_ctrl_c_prints_the_command_to_cancel_the_jobs(
         self, queuectl: CommandLine, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], hint: str
     ) -> None:
         queuectl("enqueue", "-", "--batch", "n", input="true\n" * 9)
@@ -213,7 +219,7 @@ class TestMany:
 def test_a_busy_store_does_not_make_one_wait_busy(
     actor: Actor, queuectl: CommandLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Every change of any job wakes who waits: twenty rounds at once are enough, then ten a second."""
+    """Each change of any job wakes the waiting command: it runs twenty rounds at once, then ten a second."""
     queuectl("enqueue", "--id", "a", "x")
     rests: list[float] = []
     monkeypatch.setattr("threading.Event.wait", lambda _event, seconds: rests.append(seconds) or False)

@@ -1,4 +1,4 @@
-"""Words that are no commands here: still to come, or called otherwise; and commands that were not quoted."""
+"""Words that are not commands: planned commands, names of other queues, and commands without quotes."""
 
 import pytest
 
@@ -13,7 +13,7 @@ TO_COME = (
 
 @pytest.mark.parametrize("rest", [(), ("--port", "80"), ("x", "--bogus"), ("--help",)], ids=" ".join)
 @pytest.mark.parametrize("word", TO_COME)
-def test_a_coming_command_says_so_whatever_follows(
+def test_a_planned_command_is_reported_as_planned(
     queuectl: CommandLine, word: str, rest: tuple[str, ...]
 ) -> None:
     queuectl(word, *rest, code=2)
@@ -39,13 +39,13 @@ def test_a_coming_option_says_so(queuectl: CommandLine, words: tuple[str, ...]) 
 
 
 @pytest.mark.parametrize("word", [word for word in MEANT if " " not in word])
-def test_what_other_queues_call_it_points_at_our_command(queuectl: CommandLine, word: str) -> None:
+def test_the_command_name_of_another_queue_is_answered_with_ours(queuectl: CommandLine, word: str) -> None:
     queuectl(word, "1", code=2)
     assert f"use: {MEANT[word]}" in queuectl.err
 
 
 @pytest.mark.parametrize("meant", MEANT.values())
-def test_each_of_these_hints_names_a_command_that_there_is(queuectl: CommandLine, meant: str) -> None:
+def test_each_of_these_hints_names_an_existing_command(queuectl: CommandLine, meant: str) -> None:
     for part in meant.split("queuectl ")[1:]:
         words = part.partition(",")[0].split()
         if words[0] == "--version":
@@ -69,18 +69,20 @@ class TestNotQuoted:
             (("echo", "hello", "world"), "queuectl enqueue 'echo hello world'"),
         ],
     )
-    def test_it_says_how(self, queuectl: CommandLine, words: tuple[str, ...], hint: str) -> None:
+    def test_several_words_are_refused_with_the_quoted_command(
+        self, queuectl: CommandLine, words: tuple[str, ...], hint: str
+    ) -> None:
         queuectl("enqueue", *words, code=2)
         assert "words are given, one command is expected" in queuectl.err
         assert hint in queuectl.err
 
-    def test_a_mistyped_option_is_still_one(self, queuectl: CommandLine) -> None:
+    def test_a_mistyped_option_is_reported_as_an_option(self, queuectl: CommandLine) -> None:
         queuectl("enqueue", "true", "--priorty", "5", code=2)
         assert "unknown option or argument --priorty: did you mean --priority?" in queuectl.err
 
 
 class TestParents:
-    def test_a_list_says_that_it_is_given_once_for_each(self, queuectl: CommandLine) -> None:
+    def test_a_list_of_parents_is_refused_with_one_option_per_parent(self, queuectl: CommandLine) -> None:
         for words in (("--after", "a,b:any", "x"), ('{"command":"x","after":["a,b:any"]}',)):
             queuectl("enqueue", *words, code=2)
             assert (
@@ -88,7 +90,7 @@ class TestParents:
                 in queuectl.err
             )
 
-    def test_a_wrong_word_behind_a_colon_names_the_three(self, queuectl: CommandLine) -> None:
+    def test_an_invalid_condition_of_a_parent_lists_the_valid_ones(self, queuectl: CommandLine) -> None:
         queuectl("enqueue", "--id", "e1", "x")
         queuectl("enqueue", "--after", "e1:done", "x", code=3)
         assert "if e1 is the job: e1:ok, e1:any or e1:failed" in queuectl.err

@@ -1,4 +1,4 @@
-"""`queuectl worker`: what is refused before anything starts, and the commands about workers that are there."""
+"""`queuectl worker`: arguments that are refused before a start, and commands about existing workers."""
 
 import json
 import os
@@ -72,7 +72,7 @@ class TestStart:
             (("extra",), 2, "unknown option or argument extra"),
         ],
     )
-    def test_what_cannot_be_meant_is_refused(
+    def test_invalid_arguments_are_refused(
         self, queuectl: CommandLine, words: tuple[str, ...], code: int, said: str, detach: tuple[str, ...]
     ) -> None:
         if code == 0:
@@ -82,23 +82,23 @@ class TestStart:
             assert queuectl("worker", "start", *words, *detach, code=code) == ""
             assert said in queuectl.err
 
-    def test_a_store_that_cannot_be_used_is_five(self, queuectl: CommandLine) -> None:
+    def test_an_unusable_store_gives_exit_code_5(self, queuectl: CommandLine) -> None:
         Path("q.db").write_bytes(b"no database, " * 100)
         queuectl("worker", "start", "--store", "sqlite:///q.db", code=5)
 
-    def test_settings_that_are_wrong_together_are_refused(
+    def test_settings_that_contradict_each_other_are_refused(
         self, queuectl: CommandLine, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("QUEUECTL_LEASE", "1s")
         queuectl("worker", "start", code=2)
         assert "a third of lease" in queuectl.err
 
-    def test_the_seeds_spelling_is_the_same_command(self, queuectl: CommandLine) -> None:
+    def test_the_spelling_with_a_colon_is_the_same_command(self, queuectl: CommandLine) -> None:
         queuectl("worker:start", "--count", "0", code=2)
         assert "--count" in queuectl.err
         queuectl("worker:stop", "nobody", code=3)
 
-    def test_a_root_worker_says_what_that_means(
+    def test_a_worker_of_root_prints_a_warning(
         self, queuectl: CommandLine, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(os, "geteuid", lambda: 0)
@@ -108,7 +108,7 @@ class TestStart:
 
 
 class TestStop:
-    def test_with_no_worker_there_is_nothing_to_do(self, queuectl: CommandLine) -> None:
+    def test_stopping_without_a_worker_prints_a_message(self, queuectl: CommandLine) -> None:
         assert queuectl("worker", "stop") == ""
         assert "no worker is running" in queuectl.err
         assert queuectl.json("worker", "stop") == {
@@ -119,7 +119,7 @@ class TestStop:
         }
 
     @pytest.mark.parametrize("words", [(), ("gone",), ("gone@atlas",)])
-    def test_one_that_does_not_answer_is_never_called_stopped(
+    def test_a_silent_worker_is_never_reported_as_stopped(
         self, queuectl: CommandLine, silent: Actor, words: tuple[str, ...]
     ) -> None:
         queuectl("enqueue", "--id", "a", "sleep 60")
@@ -134,7 +134,7 @@ class TestStop:
         assert (unanswered["name"], unanswered["host"], unanswered["jobs"]) == ("gone", "atlas", ["a"])
         assert unanswered["taken_back_at"] is not None
 
-    def test_one_that_stops_answering_meanwhile_is_not_called_stopped(
+    def test_a_worker_that_becomes_silent_is_not_reported_as_stopped(
         self, queuectl: CommandLine, actor: Actor
     ) -> None:
         queuectl("config", "set", "heartbeat_interval", "100ms")
@@ -143,7 +143,7 @@ class TestStop:
         assert "worker w on atlas does not answer" in queuectl.err
         assert "it has no job" in queuectl.err
 
-    def test_inside_a_job_it_asks_and_does_not_wait(
+    def test_inside_a_job_of_the_worker_stop_does_not_wait(
         self, queuectl: CommandLine, actor: Actor, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         queuectl("enqueue", "--id", "a", "true")
@@ -156,7 +156,7 @@ class TestStop:
         assert queuectl.json("worker", "stop")["asked"] == ["id-w"]
         assert actor.store.pending_instruction("id-w") == "drain"
 
-    def test_a_job_of_another_store_is_not_its_own(
+    def test_inside_a_job_of_another_store_stop_waits(
         self, queuectl: CommandLine, actor: Actor, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         queuectl("enqueue", "--id", "a", "true")
@@ -167,13 +167,15 @@ class TestStop:
         queuectl("worker", "stop", "--timeout", "0s", code=1)
         assert "still running: w" in queuectl.err
 
-    def test_one_that_stays_is_said_when_the_patience_ends(self, queuectl: CommandLine, actor: Actor) -> None:
+    def test_a_worker_that_does_not_stop_is_reported_after_the_timeout(
+        self, queuectl: CommandLine, actor: Actor
+    ) -> None:
         actor.enters("w")
         document = queuectl.json("worker", "stop", "w", "--timeout", "0s", code=1)
         assert document["remaining"] == ["id-w"]
 
     @pytest.mark.parametrize(("words", "asked"), [((), "drain"), (("--now",), "stop")])
-    def test_it_asks_for_what_is_meant(
+    def test_the_options_decide_the_instruction_to_the_worker(
         self, queuectl: CommandLine, actor: Actor, words: tuple[str, ...], asked: str
     ) -> None:
         actor.enters("w")
@@ -182,7 +184,7 @@ class TestStop:
         assert actor.store.heartbeat(worker) == asked
 
     @pytest.mark.parametrize("verb", ["stop", "reload"])
-    def test_an_unknown_one_is_not_found_and_the_known_are_named(
+    def test_the_error_for_an_unknown_worker_lists_the_known_ones(
         self, queuectl: CommandLine, actor: Actor, verb: str
     ) -> None:
         actor.enters("w")
@@ -190,7 +192,7 @@ class TestStop:
         assert "there are: w" in queuectl.err
 
 
-def test_show_calls_a_worker_by_its_name(queuectl: CommandLine, actor: Actor) -> None:
+def test_show_names_a_worker_by_its_name(queuectl: CommandLine, actor: Actor) -> None:
     queuectl("enqueue", "--id", "a", "true")
     actor.take("a", "id-w")
     assert "worker id-w, lease until" in queuectl("show", "a")
@@ -199,33 +201,35 @@ def test_show_calls_a_worker_by_its_name(queuectl: CommandLine, actor: Actor) ->
 
 
 class TestForget:
-    def test_a_lost_one_leaves_the_registry(self, queuectl: CommandLine, silent: Actor) -> None:
+    def test_a_lost_worker_is_removed_from_the_registry(self, queuectl: CommandLine, silent: Actor) -> None:
         hints = [check["hint"] for check in queuectl.json("doctor", code=1)["checks"] if not check["ok"]]
         assert hints == ["queuectl worker forget gone"]
         assert queuectl("worker", "forget", "gone") == "worker gone forgotten\n"
         assert silent.store.workers() == []
         assert queuectl.json("doctor")["ok"]
 
-    def test_what_it_holds_and_until_when_is_said(self, queuectl: CommandLine, silent: Actor) -> None:
+    def test_the_jobs_of_a_forgotten_worker_are_reported_with_their_times(
+        self, queuectl: CommandLine, silent: Actor
+    ) -> None:
         queuectl("enqueue", "--id", "a", "sleep 60")
         silent.take("a", "id-gone")
         said = queuectl("worker", "forget", "--all")
         assert said.startswith("worker gone forgotten; job a may still run there, and is taken back")
 
-    def test_a_live_one_is_refused(self, queuectl: CommandLine, actor: Actor) -> None:
+    def test_forgetting_a_live_worker_is_refused(self, queuectl: CommandLine, actor: Actor) -> None:
         actor.enters("w")
         queuectl("worker", "forget", "w", code=4)
         assert "worker w on atlas lives" in queuectl.err
         assert len(actor.store.workers()) == 1
 
-    def test_nobody_is_meant_by_nothing(self, queuectl: CommandLine) -> None:
+    def test_forgetting_without_a_name_is_refused(self, queuectl: CommandLine) -> None:
         queuectl("worker", "forget", code=2)
         queuectl("worker", "forget", "nobody", code=3)
         assert queuectl.json("worker", "forget", "--all") == {"schema": 1, "forgotten": [], "taken_back": []}
 
 
 class TestNames:
-    def test_a_second_one_of_a_name_is_called_otherwise_and_says_so(
+    def test_a_second_worker_with_the_same_name_is_renamed_with_a_message(
         self, queuectl: CommandLine, actor: Actor, started: list[dict[str, Any]]
     ) -> None:
         actor.enters("w")
@@ -235,7 +239,7 @@ class TestNames:
         assert config["worker"]["name"] == f"w-{os.uname().nodename}"
         assert "a worker on atlas already has the name w; this worker is called w-" in queuectl.err
 
-    def test_a_lost_predecessor_stands_in_nobodys_way(
+    def test_the_name_of_a_lost_worker_is_free(
         self, queuectl: CommandLine, silent: Actor, started: list[dict[str, Any]]
     ) -> None:
         assert silent.store.workers()[0].name == "gone"
@@ -243,7 +247,7 @@ class TestNames:
             queuectl("worker", "start", "--name", "gone")
         assert started[0]["worker"]["name"] == "gone"
 
-    def test_nor_does_one_whose_process_has_just_died(
+    def test_the_name_of_a_worker_that_has_just_died_is_free(
         self, queuectl: CommandLine, actor: Actor, started: list[dict[str, Any]]
     ) -> None:
         pid = os.posix_spawn("/bin/true", ["true"], {})
@@ -256,7 +260,7 @@ class TestNames:
 
 
 class TestListAndReload:
-    def test_a_clock_that_differs_is_named(self, queuectl: CommandLine, actor: Actor) -> None:
+    def test_a_host_clock_that_differs_is_reported(self, queuectl: CommandLine, actor: Actor) -> None:
         actor.enters("w", skew=-7200.0)
         queuectl("worker", "list")
         assert "the clock of host atlas differs by -7200.0 s" in queuectl.err
@@ -266,14 +270,14 @@ class TestListAndReload:
         actor.enters("w", count=2, busy=("a",))
         assert queuectl.json("worker", "list")["workers"] == queuectl.json("status")["workers"]
 
-    def test_the_list_is_a_line_for_each(self, queuectl: CommandLine, actor: Actor) -> None:
+    def test_the_list_has_one_line_per_worker(self, queuectl: CommandLine, actor: Actor) -> None:
         queuectl("enqueue", "--id", "a", "true")
         actor.take("a", "id-w")
         actor.enters("w", count=2)
         [line] = queuectl.lines("worker", "list")
         assert line.split("\t")[:6] == ["w", "atlas", "1", "running", "1/2", "all"]
 
-    def test_reload_asks_by_name_or_id(self, queuectl: CommandLine, actor: Actor) -> None:
+    def test_reload_accepts_a_name_or_an_id(self, queuectl: CommandLine, actor: Actor) -> None:
         actor.enters("w")
         assert queuectl("worker", "reload", "id-w") == "worker w is asked to reload\n"
         assert json.loads(queuectl("worker", "reload", "w", "--json")) == {"schema": 1, "reloaded": ["id-w"]}

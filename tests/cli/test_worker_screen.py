@@ -1,4 +1,4 @@
-"""What a worker shows on a terminal of its own, from its first line to its last, and what Ctrl+C does there."""
+"""The output of a worker on a terminal, from its first line to its last, and the effect of Ctrl+C."""
 
 import os
 import re
@@ -27,7 +27,7 @@ def source(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("source")
 class TestCtrlC:
-    def test_the_first_and_the_second_say_what_the_next_one_does(self, queuectl: CommandLine) -> None:
+    def test_after_each_ctrl_c_the_effect_of_the_next_one_is_printed(self, queuectl: CommandLine) -> None:
         queuectl(
             "enqueue",
             "--id",
@@ -58,7 +58,7 @@ class TestCtrlC:
             terminal.close()
         assert queuectl.job("stubborn")["state"] == "pending"
 
-    def test_a_natural_end_is_not_called_a_drain(self, queuectl: CommandLine) -> None:
+    def test_an_end_without_work_is_not_logged_as_a_drain(self, queuectl: CommandLine) -> None:
         queuectl("config", "set", "backoff_factor_ms", "10")
         queuectl("enqueue", "--id", "bad", "--retries", "1", "exit 3")
         terminal = Terminal([*WORKER, "--drain"])
