@@ -67,7 +67,7 @@ def rotate(store: Store, name: str, *, keep: timedelta, random: Random) -> Issue
 
 
 def note_use(store: Store, name: str, at: datetime) -> None:
-    """Store the hour in which a token was used, unless it is stored already. A write that fails is left out.
+    """Store the hour in which a token was used, unless it is stored already. A failed write is not repeated.
 
     The write gives way to every other change of the token: it must not restore a token that was revoked meanwhile.
     """
