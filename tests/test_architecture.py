@@ -538,7 +538,7 @@ SLEEPS = {
 """A sleep cannot be interrupted. Everywhere else a wait is on a pipe, an event or the store, with a deadline."""
 
 CATCHES_ALL = {
-    "http.app._Endpoint.answer": "the top of a request: an unexpected exception is logged and answered with 500",
+    "http.app._Endpoint._answered": "the top of a request: an unexpected exception is logged and answered with 500",
     "cli.main._answer": "the top of a command: an unexpected exception is told in one line, or as JSON",
     "store.sqlite.writer.Writer._serve": "whatever happens to one transaction is the answer to all that wait for it",
     "store.sqlite.writer.Writer._perform": "what one operation raises is its own caller's, not its neighbours'",

@@ -212,6 +212,37 @@ class TestStart:
         assert os.readlink(f"/proc/{server.process.pid}/cwd") == str(home.root / "jobs")
 
 
+class TestSignals:
+    def test_the_first_lets_a_request_finish_and_the_second_answers_it_at_once(self, home: Home) -> None:
+        server = home.serve("--host", "none")
+        path = str(home.run / "queuectl" / "serve.sock")
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+            client.settimeout(10)
+            client.connect(path)
+            head = ("POST /v1/tokens HTTP/1.1", "Host: localhost", "Content-Type: application/json")
+            more = ("Content-Length: 100", "Expect: 100-continue", "", "")
+            client.sendall("\r\n".join((*head, *more)).encode())
+            assert client.recv(100).startswith(b"HTTP/1.1 100")  # the handler reads the body
+            server.process.terminate()
+            eventually(lambda: not accepts(path))
+            assert server.process.poll() is None
+            assert server.end() == 0
+            reply = client.recv(65536)
+        assert reply.startswith(b"HTTP/1.1 503")
+        assert b'"code":"draining"' in reply
+        assert "Traceback" not in server.log
+
+
+def accepts(path: str) -> bool:
+    """Whether a server answers at a Unix socket."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+        try:
+            client.connect(path)
+        except (ConnectionRefusedError, FileNotFoundError):
+            return False
+        return True
+
+
 class TestStoreAway:
     def test_the_server_starts_and_is_ready_when_the_store_answers(self, home: Home) -> None:
         home.run_cli("enqueue", "true")

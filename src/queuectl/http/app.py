@@ -68,17 +68,9 @@ class _Endpoint:
         await response(scope, receive, send)
 
     async def answer(self, request: Request) -> Response:
-        """The answer to one request. Every error becomes a problem document."""
-        id, start, result = secrets.token_hex(8), time.perf_counter(), "ok"
-        try:
-            response = await self._handled(request, id)
-        except QueuectlError as error:
-            response, result = _refused(error, id), error.code
-        except ClientDisconnect:  # before its body was complete: nobody reads the reply
-            response, result = Response(status_code=400), "disconnected"
-        except Exception as error:
-            log.exception("request %s: %s %s", id, request.method, request.url.path)
-            response, result = _refused(InternalError(error), id), InternalError.code
+        """The answer to one request, noted in the logs."""
+        id, start = secrets.token_hex(8), time.perf_counter()
+        response, result = await self._answered(request, id)
         if (route := self._routes.get(request.method)) and route.changes:
             audit.record(request, route, response, result=result, id=id)
         response.headers["Queuectl-Request"] = id
@@ -87,6 +79,21 @@ class _Endpoint:
         if self._state.access_log:
             _log_access(request, response, id, time.perf_counter() - start)
         return response
+
+    async def _answered(self, request: Request, id: str) -> tuple[Response, str]:
+        """The answer, and `ok` or the code of the error. Every error becomes a problem document."""
+        try:
+            return await self._handled(request, id), "ok"
+        except QueuectlError as error:
+            return _refused(error, id), error.code
+        except asyncio.CancelledError:  # by the end of the server, before anything was changed
+            refusal = Refusal("draining", "the server ends")
+            return _refused(refusal, id), refusal.code
+        except ClientDisconnect:  # before its body was complete: nobody reads the reply
+            return Response(status_code=400), "disconnected"
+        except Exception as error:
+            log.exception("request %s: %s %s", id, request.method, request.url.path)
+            return _refused(InternalError(error), id), InternalError.code
 
     async def _handled(self, request: Request, id: str) -> Response:
         self._check_host(request)
