@@ -12,7 +12,7 @@ from queuectl.domain.ids import handle
 from queuectl.domain.job import Job
 from queuectl.domain.output import STDERR, STDOUT, Chunk, Piece, last_lines, of_stream
 from queuectl.errors import InvalidInput
-from queuectl.service.following import Begin, Part
+from queuectl.service.following import Begin, Part, check_stream
 from queuectl.service.shapes import output as shapes
 
 if TYPE_CHECKING:
@@ -186,10 +186,7 @@ def _refuse_nonsense(session: "Session", job: Job) -> None:
     args = session.args
     if args.stdout and args.stderr:
         raise InvalidInput("--stdout and --stderr exclude each other", "omit both to see both streams")
-    if (args.stdout or args.stderr) and not job.spec.split:
-        raise InvalidInput(
-            f"the streams of job {handle(job)} were not stored separately", "enqueue the job with --split"
-        )
+    check_stream(job, _chosen_stream(session))
     if args.raw and args.plain:
         raise InvalidInput("--raw and --plain exclude each other")
     if args.follow and args.tail:

@@ -9,6 +9,7 @@ from msgspec import Struct, field
 from starlette.requests import Request
 
 from queuectl.http.call import NOBODY, Caller
+from queuectl.http.streaming import Streams
 from queuectl.service.queue import Queue
 
 THREADS = 16
@@ -44,6 +45,7 @@ class ServerState(Struct):
     ending        is set when the server begins to end: no new jobs, and a stream says goodbye and ends. It must be set
                   and awaited in the event loop of the server
     pool          the threads in which handlers call the queue
+    streams       the open streams
     """
 
     queue: Queue
@@ -60,6 +62,7 @@ class ServerState(Struct):
     pool: ThreadPoolExecutor = field(
         default_factory=lambda: ThreadPoolExecutor(THREADS, thread_name_prefix="queuectl-call")
     )
+    streams: Streams = field(default_factory=Streams)
 
     @property
     def draining(self) -> bool:

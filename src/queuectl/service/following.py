@@ -8,8 +8,10 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from queuectl.domain import topics
+from queuectl.domain.ids import handle
 from queuectl.domain.job import Job
 from queuectl.domain.output import Chunk, Piece, assemble
+from queuectl.errors import InvalidInput
 from queuectl.service import queries
 from queuectl.store.protocol import Store
 
@@ -99,6 +101,14 @@ def follow(
             news.wait(FOLLOW_SECONDS)
 
 
+def check_stream(job: Job, stream: int | None) -> None:
+    """Raise InvalidInput if one stream is wanted, and the job did not keep its streams apart."""
+    if stream is not None and not job.spec.split:
+        raise InvalidInput(
+            f"the streams of job {handle(job)} were not stored separately", "enqueue the job with --split"
+        )
+
+
 class _Reader:
     """The position in the output of one job, and the number of the last chunk before it."""
 
@@ -112,7 +122,7 @@ class _Reader:
         """Yields all output that was not read yet. `job` was read before, so that an ended attempt is complete."""
         if self._shown is not None:
             yield from self._chunks(self._shown)
-        for begin in self._next_attempts(job):
+        for begin in self._nextattempts(job):
             self._shown, self._number, self._offset, self._n = begin.attempt_id, begin.attempt, 0, 0
             yield begin
             yield from self._chunks(begin.attempt_id)
@@ -121,12 +131,12 @@ class _Reader:
         """Whether only one attempt is wanted, and it has ended."""
         return bool(self._wanted is not None and self._shown and queries.finished_attempt(job, self._shown))
 
-    def _next_attempts(self, job: Job) -> list[Begin]:
+    def _nextattempts(self, job: Job) -> list[Begin]:
         """The attempts after the shown one. Several attempts may begin and end between two rounds."""
         if self._wanted is not None:
             wanted = queries.attempt_of(job, self._wanted)
-            return [begin for begin in _attempts(job) if begin.attempt_id == wanted != self._shown]
-        known = _attempts(job)
+            return [begin for begin in attempts(job) if begin.attempt_id == wanted != self._shown]
+        known = attempts(job)
         number = next((each.attempt for each in known if each.attempt_id == self._shown), None)
         if number is not None:
             return [each for each in known if each.attempt > number]
@@ -137,17 +147,19 @@ class _Reader:
     def _chunks(self, attempt_id: str) -> Iterator[Chunk]:
         for chunk in queries.output(self._store, attempt_id, self._n):
             self._n = chunk.n
-            if chunk.job_id == self._id and chunk.offset + len(chunk.data) > self._offset:
-                unread = max(self._offset - chunk.offset, 0)
-                self._offset = chunk.offset + len(chunk.data)
-                yield (
-                    replace(chunk, offset=chunk.offset + unread, data=chunk.data[unread:])
-                    if unread
-                    else chunk
-                )
+            if chunk.job_id == self._id and (rest := rest_of(chunk, self._offset)) is not None:
+                yield rest
 
 
-def _attempts(job: Job) -> list[Begin]:
+def rest_of(chunk: Chunk, offset: int) -> Chunk | None:
+    """The part of a chunk from an offset on; None if the chunk ends before it."""
+    known = max(offset - chunk.offset, 0)
+    if known >= len(chunk.data):
+        return None
+    return replace(chunk, offset=chunk.offset + known, data=chunk.data[known:]) if known else chunk
+
+
+def attempts(job: Job) -> list[Begin]:
     """The attempts of a job that are known, in order."""
     found = {
         past.attempt: Begin(past.attempt, past.attempt_id, past.worker, past.started_at)

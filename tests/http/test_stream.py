@@ -1,0 +1,363 @@
+"""The output of a job as a stream: every byte once and in order, over retries, reconnects and outages."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from functools import cache
+
+import pytest
+
+from cli.acting import Actor
+from event_stream import Event, EventStream, parsed
+from facts import eventually
+from http_server import Running, running
+from queuectl.errors import StoreUnavailable
+from queuectl.http import live_output, output_reader, streaming
+from queuectl.http.call import Caller
+from queuectl.http.server_state import ServerState
+from queuectl.service.local_queue import LocalQueue
+from queuectl.service.request.fields import JobRequest
+
+PATH = "/v1/jobs/a/output"
+Open = Callable[..., EventStream]
+
+
+@pytest.fixture
+def actor(queue: LocalQueue) -> Actor:
+    return Actor(queue._store)
+
+
+@pytest.fixture
+def job(queue: LocalQueue) -> str:
+    queue.enqueue([JobRequest(id="a", command="x", max_retries=3, split=True)])
+    return "a"
+
+
+@pytest.fixture
+def server(state: ServerState) -> Iterator[Running]:
+    with running(state) as server:
+        yield server
+
+
+@pytest.fixture
+def connect(server: Running) -> Iterator[Open]:
+    """Opens a stream of the output of job a."""
+    with ExitStack() as stack:
+
+        def connect(last_id: str | None = None, query: str = "", **options: str | None) -> EventStream:
+            stream = EventStream(server.port, PATH + query, last_id, **options)  # type: ignore[arg-type]
+            return stack.enter_context(stream)
+
+        yield connect
+
+
+def output(events: Sequence[Event]) -> bytes:
+    return b"".join(event.bytes for event in events if event.name == "output")
+
+
+def told(events: Sequence[Event]) -> list[Event]:
+    """The events without comments."""
+    return [event for event in events if event.name != ":"]
+
+
+def history(actor: Actor) -> None:
+    """Job a runs three times: with characters cut by chunks, bytes that are no text, two streams, and a gap."""
+    actor.take("a")
+    actor.prints(
+        "a", "naïve ".encode()[:3], "naïve ".encode()[3:], "日本\n".encode()[:4], "日本\n".encode()[4:]
+    )
+    actor.ends("a", exit_code=1)
+    actor.take("a")
+    actor.prints("a", b"out", stream=1)
+    actor.prints("a", b"err \xff\xfe", stream=2)
+    actor.prints("a", b"\xe6\x97", stream=1)
+    actor.prints("a", b"tail", stream=2, skip=7)
+    actor.ends("a", exit_code=1)
+    actor.take("a")
+    actor.prints("a", b"last\n")
+    actor.ends("a")
+
+
+@pytest.mark.usefixtures("job")
+class TestEvents:
+    def test_a_whole_stream(self, connect: Open, actor: Actor) -> None:
+        actor.runs("a", b"one\n", b"two\n")
+        stream = connect()
+        assert stream.status == 200
+        assert stream.headers["content-type"].startswith("text/event-stream")
+        assert stream.headers["x-accel-buffering"] == "no"
+        first, attempt, one, two, end = list(stream)
+        assert first.name == ":"
+        assert (attempt.name, attempt.id) == ("attempt", "a-1:0")
+        assert set(attempt.data) == {"attempt", "attempt_id", "worker", "started_at"}
+        assert (one.name, one.id) == ("output", "a-1:4")
+        assert set(one.data) == {"n", "stream", "at", "offset", "text"}
+        assert (two.data["text"], two.data["offset"], two.id) == ("two\n", 4, "a-1:8")
+        assert end == Event(
+            "end", {"state": "completed", "outcome": "exited", "exit_code": 0, "signal": None}, "end:8"
+        )
+        assert stream.is_complete
+
+    def test_a_client_that_comes_back_after_the_end_is_told_to_stop(
+        self, connect: Open, actor: Actor
+    ) -> None:
+        actor.runs("a", b"x")
+        last = list(connect())[-1].id
+        assert connect(last).status == 204
+
+    def test_it_goes_on_through_retries_until_the_job_has_ended(self, connect: Open, actor: Actor) -> None:
+        stream = connect()
+        for text, code in ((b"first", 1), (b"second", 1), (b"third", 0)):
+            actor.take("a")
+            actor.prints("a", text)
+            actor.ends("a", exit_code=code)
+        events = told(stream.until("end"))
+        assert [event.data["attempt"] for event in events if event.name == "attempt"] == [1, 2, 3]
+        assert output(events) == b"firstsecondthird"
+
+    def test_text_is_never_cut_inside_a_character(self, connect: Open, actor: Actor) -> None:
+        text = "aß日🎉" * 20_000
+        data = text.encode()
+        actor.take("a")
+        stream = connect()
+        for at in range(0, len(data), 20_011):
+            actor.prints("a", data[at : at + 20_011])
+        actor.ends("a")
+        events = stream.until("end")
+        assert "".join(event.data["text"] for event in events if event.name == "output") == text
+
+    def test_one_attempt_and_one_stream(self, connect: Open, actor: Actor) -> None:
+        history(actor)
+        events = told(connect(query="?attempt=2&stream=stderr").until("end"))
+        assert output(events) == b"err \xff\xfetail"
+        assert Event("omitted", {"from": 11, "to": 18}, "a-2:18") in events
+
+    def test_from_an_offset(self, connect: Open, actor: Actor) -> None:
+        actor.runs("a", b"one\n", b"two\n")
+        attempt, two, _end = told(list(connect(query="?from=5")))
+        assert (attempt.name, attempt.id, two.data["text"]) == ("attempt", "a-1:5", "wo\n")
+
+    def test_a_job_that_never_runs_ends_its_streams(self, connect: Open, queue: LocalQueue) -> None:
+        stream = connect()
+        next(iter(stream))
+        for _ in queue.cancel(["a"]):
+            pass
+        assert stream.until("end")[-1].data["state"] == "cancelled"
+
+    def test_output_arrives_within_a_second(self, connect: Open, actor: Actor) -> None:
+        actor.take("a")
+        events = iter(connect())
+        while next(events).name != "attempt":
+            pass
+        start = time.monotonic()
+        actor.prints("a", b"now")
+        assert next(events).data["text"] == "now"
+        assert time.monotonic() - start < 1.0
+
+    def test_bytes_that_are_followed_arrive_while_the_command_runs(self, connect: Open, actor: Actor) -> None:
+        actor.take("a")
+        stream = connect(query="?follow=1", accept="*/*")
+        parts = stream.parts()
+        actor.prints("a", b"so far")
+        assert next(parts) == b"so far"
+        actor.ends("a")
+        assert list(parts) == []
+        assert stream.is_complete
+
+    @pytest.mark.parametrize("last_id", ["x", "a-1:", "a-1:-1", "a-1:1e3", "a-1:²", ":5", "a-1:" + "9" * 30])
+    def test_an_id_that_is_none_is_refused(self, connect: Open, last_id: str) -> None:
+        assert connect(last_id.encode().decode("latin-1")).status == 400
+
+    def test_an_id_of_an_unknown_attempt_begins_with_the_newest(self, connect: Open, actor: Actor) -> None:
+        actor.runs("a", b"x")
+        assert output(list(connect("other:7"))) == b"x"
+
+
+@pytest.mark.usefixtures("job")
+class TestReconnect:
+    def test_at_every_byte_of_a_recorded_stream(self, connect: Open, actor: Actor) -> None:
+        history(actor)
+        record = b"".join(connect("a-1:0").parts())
+        whole = told([parsed(block) for block in record.split(b"\n\n")[:-1]])
+        assert {event.name for event in whole} == {"output", "omitted", "attempt", "end"}
+
+        @cache
+        def rest(last_id: str) -> list[Event]:
+            return told(list(connect(last_id)))
+
+        for cut in range(len(record)):
+            seen = told([parsed(block) for block in record[:cut].split(b"\n\n")[:-1]])
+            last_id = seen[-1].id if seen else "a-1:0"
+            assert last_id is not None
+            assert [*seen, *rest(last_id)] == whole
+
+    def test_at_every_byte_of_the_output(self, connect: Open, actor: Actor) -> None:
+        history(actor)
+        whole = output(list(connect("a-1:0")))
+        for offset in range(15):
+            assert output(list(connect(f"a-1:{offset}"))) == whole[offset:]
+
+    def test_while_the_command_runs(self, connect: Open, actor: Actor) -> None:
+        actor.take("a")
+        actor.prints("a", b"one")
+        first = connect()
+        assert output(first.until("output")) == b"one"
+        second = connect("a-1:1")
+        assert output(second.until("output")) == b"ne"
+        actor.prints("a", b"two")
+        actor.ends("a")
+        assert output(first.until("end")) == output(second.until("end")) == b"two"
+
+
+@pytest.mark.usefixtures("job")
+class TestManyReaders:
+    def test_one_thread_reads_for_all_and_none_when_nobody_looks(
+        self, connect: Open, actor: Actor, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        actor.take("a")
+        actor.prints("a", b"one")
+        reads: list[object] = []
+        read = actor.store.read_output
+        monkeypatch.setattr(actor.store, "read_output", lambda *given: reads.append(given) or read(*given))
+        streams = [connect() for _ in range(20)]
+        for stream in streams:
+            stream.until("output")
+        eventually(lambda: len(followers()) == 1)
+        del reads[:]
+        actor.prints("a", b"two")
+        for stream in streams:
+            assert output(stream.until("output")) == b"two"
+        assert len(reads) < 10
+        for stream in streams:
+            stream.close()
+        eventually(lambda: not followers())
+
+    def test_a_reader_that_joins_later_gets_nothing_twice(self, connect: Open, actor: Actor) -> None:
+        actor.take("a")
+        first = connect()
+        first.until("attempt")
+        eventually(followers)
+        actor.prints("a", b"one")
+        first.until("output")
+        second = connect()
+        assert output(second.until("output")) == b"one"
+        actor.prints("a", b"two")
+        actor.ends("a")
+        assert [event.name for event in told(second.until("end"))] == ["output", "end"]
+
+    def test_a_slow_reader_gets_everything_and_delays_nobody(
+        self, connect: Open, actor: Actor, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(live_output, "KEPT", 1000)
+        actor.take("a")
+        slow, quick = connect(), connect()
+        slow.until("attempt")
+        data = b""
+        for n in range(300):
+            piece = b"%d " % n * 5000
+            data += piece
+            actor.prints("a", piece)
+        actor.ends("a")
+        assert output(quick.until("end")) == data
+        assert output(slow.until("end")) == data
+
+    def test_the_number_of_streams_is_bounded(self, connect: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(streaming, "MOST_OF_TOKEN", 2)
+        monkeypatch.setattr(streaming, "MOST", 3)
+        held = [connect() for _ in range(2)]
+        refused = connect()
+        assert (refused.status, refused.headers["retry-after"]) == (429, "1")
+        assert connect(token="view").status == 200
+        assert connect(token="operate").status == 429
+        held[0].close()
+        eventually(lambda: connect().status == 200)
+
+
+def followers() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "queuectl-output"]
+
+
+@pytest.mark.usefixtures("job")
+class TestEnd:
+    def test_three_hundred_streams_say_goodbye_within_a_second(
+        self, state: ServerState, server: Running, actor: Actor
+    ) -> None:
+        state.anonymous = Caller("anonymous", frozenset(("view",)))
+        actor.take("a")
+        streams = [
+            EventStream(server.port, PATH, token=None, source=f"127.0.0.{2 + n // 60}") for n in range(300)
+        ]
+        for stream in streams:
+            stream.until("attempt")
+        start = time.monotonic()
+        server.end()
+        for stream in streams:
+            assert stream.until("bye")
+            stream.close()
+        assert time.monotonic() - start < 1.0
+
+    def test_bytes_are_cut_off_so_that_nobody_takes_them_for_complete(
+        self, connect: Open, server: Running, actor: Actor
+    ) -> None:
+        actor.take("a")
+        actor.prints("a", b"x")
+        stream = connect(query="?follow=1", accept="*/*")
+        parts = stream.parts()
+        next(parts)
+        server.end()
+        assert list(parts) == []
+        assert not stream.is_complete
+
+    def test_the_streams_of_a_revoked_token_are_closed_and_no_others(
+        self, connect: Open, state: ServerState, actor: Actor, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(streaming, "CHECK", 0.05)
+        actor.take("a")
+        revoked, other = connect(token="view"), connect()
+        for stream in (revoked, other):
+            stream.until("attempt")
+        monkeypatch.setattr(state.authenticator, "admits", lambda caller: caller.name != "token:view")
+        assert told(list(revoked)) == []
+        actor.prints("a", b"x")
+        assert output(other.until("output")) == b"x"
+
+
+@pytest.mark.usefixtures("job")
+class TestOutage:
+    def test_a_stream_stays_open_while_the_store_is_away(
+        self, connect: Open, actor: Actor, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(output_reader, "BEAT", 0.05)
+        monkeypatch.setattr(live_output, "RETRY", 0.05)
+        monkeypatch.setattr(live_output, "SILENCE", 60.0)
+        actor.take("a")
+        stream = connect()
+        stream.until("attempt")
+        away = threading.Event()
+        get = actor.store.get
+
+        def answer(ids: Sequence[str]) -> object:
+            if away.is_set() and threading.current_thread().name.startswith("queuectl"):
+                raise StoreUnavailable("the store is away")
+            return get(ids)
+
+        monkeypatch.setattr(actor.store, "get", answer)
+        away.set()
+        events = iter(stream)
+        for _ in range(2):
+            while next(events) != Event(":", "store away"):
+                pass
+        assert connect().status == 503
+        away.clear()
+        actor.prints("a", b"back")
+        assert output(stream.until("output")) == b"back"
+
+    def test_a_quiet_stream_says_that_it_is_still_there(
+        self, connect: Open, actor: Actor, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(output_reader, "BEAT", 0.02)
+        actor.take("a")
+        events = iter(connect())
+        while next(events) != Event(":", "no output"):
+            pass

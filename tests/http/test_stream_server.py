@@ -1,0 +1,174 @@
+"""Streams of a real server process: it is killed while they are open, and slow readers do not fill its memory."""
+
+import itertools
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cli.acting import Actor
+from event_stream import EventStream
+from facts import eventually
+from queuectl.store.sqlite import SqliteStore
+
+QUEUECTL = (sys.executable, "-m", "queuectl")
+PATH = "/v1/jobs/a/output"
+ATTEMPTS = 4
+COMMAND = f"""
+echo x >> tries; n=0
+while [ ! -e stop ]; do
+    echo "line $n naïve 日本"; n=$((n + 1))
+    [ $n -ge 60 ] && [ $(wc -l < tries) -lt {ATTEMPTS} ] && exit 1
+    sleep 0.02
+done
+echo the end
+"""
+
+
+class Site:
+    """A store in a directory, with a server on a port that stays the same, and perhaps a worker."""
+
+    def __init__(self, root: Path) -> None:
+        self.root, self.port = root, 0
+        self.env = {
+            "PATH": os.environ["PATH"], "HOME": str(root), "PYTHONPATH": os.pathsep.join(sys.path),
+            "XDG_RUNTIME_DIR": str(root), "QUEUECTL_STORE": f"sqlite:///{root}/queue.db", "LANG": "C.UTF-8",
+        }  # fmt: skip
+        self._processes: list[subprocess.Popen[bytes]] = []
+
+    def run(self, *words: str) -> bytes:
+        return subprocess.run(
+            [*QUEUECTL, *words], env=self.env, cwd=self.root, capture_output=True, check=True
+        ).stdout
+
+    def start(self, *words: str) -> "subprocess.Popen[bytes]":
+        log = (self.root / f"{words[0]}.log").open("ab")
+        process = subprocess.Popen(
+            [*QUEUECTL, *words], env=self.env, cwd=self.root, stdout=subprocess.PIPE, stderr=log
+        )
+        log.close()
+        self._processes.append(process)
+        return process
+
+    def serve(self) -> "subprocess.Popen[bytes]":
+        """A server that accepts connections, and lets everybody read."""
+        server = self.start("serve", "--port", str(self.port), "--anonymous", "view")
+        assert server.stdout is not None
+        self.port = int(server.stdout.readline().split()[2].rpartition(b":")[2])
+        return server
+
+    def close(self) -> None:
+        for process in self._processes:
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+        for process in self._processes:
+            process.wait(20)
+            assert process.stdout is not None
+            process.stdout.close()
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    site = Site(tmp_path)
+    yield site
+    site.close()
+
+
+def follow_through_kills(site: Site, kills: int) -> None:
+    """Follow a job while the server is killed again and again; every byte arrives once."""
+    site.run("enqueue", "--id", "a", "--retries", str(ATTEMPTS - 1), "--backoff-factor", "10ms", COMMAND)
+    site.start("worker", "start", "--count", "1")
+    chance = random.Random(kills)
+    found, attempts, last_id = b"", list[int](), "none:0"
+    for kill in range(kills + 1):
+        server, survives = site.serve(), chance.randint(1, 6)
+        if kill == kills:
+            (site.root / "stop").touch()
+        with EventStream(site.port, PATH, last_id, token=None) as stream:
+            for event in stream:
+                last_id = event.id or last_id
+                if event.name == "attempt":
+                    attempts.append(event.data["attempt"])
+                elif event.name == "output":
+                    found += event.bytes
+                    survives -= 1
+                if survives == 0 and kill < kills:
+                    server.kill()
+            assert (kill == kills) == stream.is_complete
+    printed = [site.run("logs", "a", "--raw", "--attempt", str(n)) for n in range(1, max(attempts) + 1)]
+    assert attempts == list(range(1, max(attempts) + 1))
+    assert found == b"".join(printed)
+    assert found.endswith(b"the end\n")
+
+
+def test_a_log_is_followed_through_five_kills_of_the_server(site: Site) -> None:
+    follow_through_kills(site, 5)
+
+
+@pytest.mark.proof
+def test_a_log_is_followed_through_fifty_kills_of_the_server(site: Site) -> None:
+    follow_through_kills(site, 50)
+
+
+def test_open_streams_and_slow_readers_need_little_memory(site: Site) -> None:
+    server = site.serve()
+    site.run("enqueue", "--id", "a", "x")
+    store = SqliteStore(f"{site.root}/queue.db")
+    actor = Actor(store)
+    actor.take("a")
+
+    numbers = itertools.count()
+
+    def opened(count: int) -> list[EventStream]:
+        found = []
+        for n in itertools.islice(numbers, count):
+            found.append(
+                EventStream(site.port, PATH, token=None, source=f"127.0.0.{2 + n // 50}", buffer=4096)
+            )
+        for stream in found:
+            stream.until("attempt")
+        return found
+
+    warm_up = opened(20)
+    before = memory(server.pid)
+    idle = opened(200)
+    idle_bytes = memory(server.pid) - before
+    assert idle_bytes / len(idle) <= 64 * 1024
+    for stream in (*idle, *warm_up):
+        stream.close()
+    for n in range(96):
+        actor.prints("a", bytes([65 + n % 26]) * 256 * 1024)
+    some = opened(20)
+    eventually(Rest(server.pid), what="the server has sent what it can")
+    before = memory(server.pid)
+    slow = opened(60)
+    eventually(Rest(server.pid), what="the server has sent what it can")
+    assert (memory(server.pid) - before) / len(slow) <= 512 * 1024
+    for stream in (*some, *slow):
+        stream.close()
+    store.close()
+
+
+def memory(pid: int) -> int:
+    """The resident bytes of a process."""
+    fields = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+    return int(fields["VmRSS"].split()[0]) * 1024
+
+
+class Rest:
+    """Whether a process has used no time of the processor for a while."""
+
+    def __init__(self, pid: int) -> None:
+        self._pid, self._used, self._since = pid, "", time.monotonic()
+
+    def __call__(self) -> bool:
+        used = " ".join(Path(f"/proc/{self._pid}/stat").read_text().rsplit(")", 1)[1].split()[11:13])
+        if used != self._used:
+            self._used, self._since = used, time.monotonic()
+        return time.monotonic() - self._since > 0.5
