@@ -146,6 +146,7 @@ THIRD_PARTY = {
     "msgspec": ("domain", "store", "service", "config", "cli", "worker", "python", "http"),
     "starlette": ("http",),
     "uvicorn": ("http",),
+    "prometheus_client": ("http.metrics",),
     "rich": ("cli",),
     "shtab": ("cli.completion",),
     "dotenv": ("service.settings", "cli.enqueue"),
@@ -543,6 +544,7 @@ CATCHES_ALL = {
     "store.sqlite.writer.Writer._serve": "whatever happens to one transaction is the answer to all that wait for it",
     "store.sqlite.writer.Writer._perform": "what one operation raises is its own caller's, not its neighbours'",
     "store.redis_archive.archiver.Archiver._run": "the top of a thread: the fault is kept for `background_fault`",
+    "http.health.Health._run": "the top of a thread: without it an old result would be shown for ever",
     "worker.agent.renewal.Renewal._run": "the top of a thread: without it a worker would live on and renew nothing",
 }
 

@@ -112,3 +112,23 @@ def test_a_paused_queue_waits_too(store: Store) -> None:
     store.add([new_job("a", queue="x")])
     store.compare_and_swap("queues", "x", {"paused": True, "limit": None}, 0)
     assert store.due_since() == {"x": NOW}
+
+
+@pytest.mark.doubles
+def test_the_last_number_never_falls(store: Store) -> None:
+    assert store.last_number() == 0
+    [first] = store.add([new_job("a")])
+    assert store.last_number() == first.job.number
+    [_, last] = store.add([in_state("completed", "b"), in_state("completed", "c")])
+    assert store.last_number() == last.job.number == first.job.number + 2
+    assert sorted(store.purge(Filter(), 10)) == ["b", "c"]
+    assert store.last_number() == last.job.number
+
+
+def test_a_job_that_was_there_does_not_lower_the_last_number(store: Store) -> None:
+    job = new_job("a")
+    store.add([job])
+    store.add([job])
+    assert store.last_number() >= 1
+    [other] = store.add([new_job("b")])
+    assert store.last_number() == other.job.number

@@ -1,5 +1,6 @@
 """`beat`, `ask`, `workers`, `forget`: the registry of workers and what is asked of them."""
 
+import json
 from datetime import timedelta
 
 import pytest
@@ -8,6 +9,7 @@ from msgspec.structs import replace
 from contract.grounds import SteppedClock, race
 from factories import LEASE, NOW, new_job
 from queuectl.domain.worker import Slot, Worker
+from queuectl.store.driver import codec
 from queuectl.store.protocol import Store
 
 
@@ -40,6 +42,19 @@ def test_a_beat_renews_the_entry(store: Store, clock: SteppedClock) -> None:
     now = clock.step(seconds=3)
     store.heartbeat(worker(state="draining", note="bye"))
     assert store.workers() == [worker(state="draining", note="bye", heartbeat=now)]
+
+
+def test_a_beat_carries_the_newest_claim_of_each_queue(store: Store) -> None:
+    claims = {"mail": NOW, "a queue: …": NOW + timedelta(microseconds=1)}
+    store.heartbeat(worker(claimed_at=claims))
+    [found] = store.workers()
+    assert found.claimed_at == claims
+
+
+def test_an_entry_of_an_older_version_has_no_claims() -> None:
+    known = json.loads(codec.to_json(worker(heartbeat=NOW)))
+    del known["claimed_at"]
+    assert codec.worker("w1", json.dumps(known)) == worker(heartbeat=NOW)
 
 
 def test_workers_are_listed_in_order_of_their_start(store: Store) -> None:

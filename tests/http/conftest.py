@@ -41,8 +41,11 @@ def queue(tmp_path: Path) -> Iterator[LocalQueue]:
 
 
 @pytest.fixture
-def state(queue: LocalQueue) -> ServerState:
-    return ServerState(queue, FixedTokens(), lambda host: host.startswith("127.0.0.1:"))
+def state(queue: LocalQueue) -> Iterator[ServerState]:
+    state = ServerState(queue, FixedTokens(), lambda host: host.startswith("127.0.0.1:"))
+    queue.time_verbs(state.metrics.note_verb)
+    with state.health.probing(queue):
+        yield state
 
 
 @pytest.fixture

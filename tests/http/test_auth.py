@@ -95,6 +95,7 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
                 lambda host: host.removeprefix("127.0.0.1:").isdecimal(),
                 read_only=read_only,
             )
+            stack.enter_context(state.health.probing(queue))
             ports[read_only] = stack.enter_context(serving(state))
         servers = Servers(queue, ports, secrets)
         yield servers

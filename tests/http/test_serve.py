@@ -154,10 +154,9 @@ class TestStart:
         server = home.serve("--port", "0")
         assert server.first_line == f"listening on http://127.0.0.1:{server.port}"
         assert home.database.exists()
-        assert server.get("/readyz") == (
-            200,
-            {"schema": 1, "ready": True, "checks": {"store": {"ok": True}, "draining": {"ok": True}}},
-        )
+        status, ready = server.get("/readyz")
+        assert (status, ready["ready"]) == (200, True)
+        assert [name for name, check in ready["checks"].items() if not check["ok"]] == []
         assert server.get("/v1/status")[0] == 401
         assert server.end() == 0
         assert "Warning" not in server.log
@@ -253,7 +252,7 @@ class TestStoreAway:
             server = home.serve("--port", "0", "--anonymous", "view")
             assert "(the store does not answer yet: " in server.first_line
             assert server.get("/readyz")[0] == 503
-            assert server.get("/readyz")[1]["checks"]["store"] == {"ok": False}
+            assert server.get("/readyz")[1]["checks"]["store"] == {"ok": False, "ms": None}
         finally:
             with_lock.close()
         eventually(lambda: server.get("/readyz")[0] == 200)

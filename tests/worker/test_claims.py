@@ -145,3 +145,15 @@ def test_a_queued_attempt_of_another_agent_is_adopted_as_waiting() -> None:
     claims = Claims()
     claims.adopt(claimed("a"), KnownAttempt("a", "a", "queued"))
     assert claims.waiting() == ["a"]
+
+
+def test_the_newest_claim_of_each_queue_is_known_until_it_is_too_old() -> None:
+    claims, later = Claims(), NOW + timedelta(seconds=9)
+    for id, queue, at in (("a", "mail", NOW), ("b", "mail", later), ("c", "mail", NOW), ("d", "build", NOW)):
+        job = claimed(id)
+        assert job.lease
+        claims.add(replace(job, queue=queue, lease=replace(job.lease, claimed_at=at)))
+        claims.pop(id)  # a job that has ended was claimed nevertheless
+    assert claims.claimed_since(NOW) == {"mail": later, "build": NOW}
+    assert claims.claimed_since(later) == {"mail": later}
+    assert claims.claimed_since(NOW) == {"mail": later}

@@ -58,6 +58,12 @@ class TestEntry:
         assert [(slot.slot, slot.job) for slot in entry(beaten).slots] == [(0, None), (1, "a")]
         assert (entry(beaten).state, entry(beaten).note) == ("running", None)
 
+    def test_the_entry_shows_the_newest_claim_of_each_queue(self, beaten: Unstarted) -> None:
+        [job] = beaten.claims("a")
+        assert job.lease
+        beaten.run(Heartbeat)
+        assert entry(beaten).claimed_at == {job.queue: job.lease.claimed_at}
+
     def test_the_entry_shows_a_pause_with_its_reason(self, beaten: Unstarted) -> None:
         [job] = beaten.claims("a")
         beaten.hears("trouble", attempt_id=job.attempt_id, error="no processes", errno=11)

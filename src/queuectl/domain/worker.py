@@ -28,7 +28,8 @@ class Worker(Struct, frozen=True, kw_only=True):
     `skew` is the number of seconds by which the clock of the worker's host is ahead of the store's clock, as measured
     last; `clock_jump` is the number of seconds by which the store's clock jumped in the last hour, if the worker saw
     a jump. `directory` identifies the directory with the worker's proof of life, and the processes that the worker
-    sees: device, inode, boot id and pid namespace.
+    sees: device, inode, boot id and pid namespace. `claimed_at` is, for each queue, the time of the newest claim that
+    took a job from it; claims that are too old to prove consumption are left out.
     """
 
     id: str
@@ -48,6 +49,7 @@ class Worker(Struct, frozen=True, kw_only=True):
     skew: float | None = None
     clock_jump: float | None = None
     directory: str | None = None
+    claimed_at: dict[str, datetime] = {}
 
 
 def still_instructed(

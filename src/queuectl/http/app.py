@@ -61,6 +61,7 @@ class _Endpoint:
 
     def __init__(self, state: ServerState, routes: dict[str, Route]) -> None:
         self._state, self._routes = state, routes
+        self._path = next((route.path for route in routes.values()), None)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive, send)
@@ -76,8 +77,10 @@ class _Endpoint:
         response.headers["Queuectl-Request"] = id
         response.headers["Queuectl-Version"] = __version__
         response.headers.setdefault("Cache-Control", "no-store")
+        seconds = time.perf_counter() - start
+        self._state.metrics.note_request(self._path, response.status_code, seconds)
         if self._state.access_log:
-            _log_access(request, response, id, time.perf_counter() - start)
+            _log_access(request, response, id, seconds)
         return response
 
     async def _answered(self, request: Request, id: str) -> tuple[Response, str]:

@@ -106,7 +106,10 @@ def serve(
                 server.beside = lambda: store_opening.until_reached(state, sources)
             _allow_files()
             os.chdir(options.job_cwd)
-            server.run(sockets.all)
+            queue.time_verbs(state.metrics.note_verb)
+            state.metrics.auth_failures = lambda: authenticator.guessing.failures
+            with state.health.probing(queue, wait=fault is None):
+                server.run(sockets.all)
             state.pool.shutdown(wait=False, cancel_futures=True)
 
 

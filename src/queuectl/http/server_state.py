@@ -9,6 +9,8 @@ from msgspec import Struct, field
 from starlette.requests import Request
 
 from queuectl.http.call import NOBODY, Caller
+from queuectl.http.health import Health
+from queuectl.http.metrics import Metrics
 from queuectl.http.streaming import Streams
 from queuectl.service.queue import Queue
 
@@ -46,6 +48,8 @@ class ServerState(Struct):
                   and awaited in the event loop of the server
     pool          the threads in which handlers call the queue
     streams       the open streams
+    health        what the probe of the store in the background found
+    metrics       the numbers of this process
     """
 
     queue: Queue
@@ -63,6 +67,8 @@ class ServerState(Struct):
         default_factory=lambda: ThreadPoolExecutor(THREADS, thread_name_prefix="queuectl-call")
     )
     streams: Streams = field(default_factory=Streams)
+    health: Health = field(default_factory=Health)
+    metrics: Metrics = field(default_factory=Metrics)
 
     @property
     def draining(self) -> bool:

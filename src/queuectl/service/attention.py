@@ -62,7 +62,7 @@ def _queues(found: Status) -> Iterator[Attention]:
     for queue in found.queues:
         if queue.oldest_due is None:
             continue
-        waiting = _waiting(queue, found.now)
+        waiting = waiting_in_words(queue, found.now)
         if queue.paused:
             hint = f"queuectl queue resume {_word(queue.name)}"
             yield Attention("paused_queue", f"queue {queue.name} is paused, and {waiting}", hint)
@@ -71,7 +71,7 @@ def _queues(found: Status) -> Iterator[Attention]:
             yield Attention("no_worker", text, _start(queue, found.workers))
 
 
-def _waiting(queue: QueueStatus, now: datetime) -> str:
+def waiting_in_words(queue: QueueStatus, now: datetime) -> str:
     """How many jobs wait, and how long the oldest of them has waited."""
     assert queue.oldest_due is not None
     count = queue.jobs.get("pending", 0) + queue.jobs.get("failed", 0)

@@ -27,6 +27,7 @@ from queuectl.store.protocol import Description, Entry, Store
 if TYPE_CHECKING:
     from queuectl.domain.token import Issued, Token
     from queuectl.service.changing import Change
+    from queuectl.service.consumption import Vitals
     from queuectl.service.doctor import Check
     from queuectl.service.explain import Explanation
     from queuectl.service.following import Output, Part, Position
@@ -349,6 +350,18 @@ class LocalQueue:
         from queuectl.service import tokens
 
         tokens.note_use(self._store, name, at)
+
+    def vitals(self) -> "Vitals":
+        """The vital signs of the store. Only a server calls it, so it is no method of `Queue`."""
+        from queuectl.service.consumption import vitals
+
+        return vitals(self._store, self.settings())
+
+    def time_verbs(self, note: Callable[[str, float], None]) -> None:
+        """Let `note` get the verb and the seconds of each call of the store. Only a server calls it."""
+        from queuectl.service.timed_store import timed
+
+        self._store = timed(self._store, note)
 
     def describe(self) -> Description:
         return self._store.describe()

@@ -248,9 +248,9 @@ def _slot(at: int, job: Job, known: Slot | None) -> SlotStatus:
     return SlotStatus(at, job.id, since, job.number, job.spec.title(), stopped)
 
 
-def queues(store: Store) -> list[QueueStatus]:
-    """All queues that have jobs or settings of their own."""
-    return _queues(store, store.counts(Filter()).queues)
+def queues(store: Store, *, oldest_due: bool = False) -> list[QueueStatus]:
+    """All queues that have jobs or settings of their own. `oldest_due`: read since when their jobs have been due."""
+    return _queues(store, store.counts(Filter()).queues, store.due_since() if oldest_due else None)
 
 
 def workers(store: Store, settings: Settings, now: datetime | None = None) -> list[WorkerStatus]:

@@ -98,6 +98,9 @@ class MemoryStore:
                     since[job.queue] = min(job.run_at, since.get(job.queue, job.run_at))
             return since
 
+    def last_number(self) -> int:
+        return self._last_number
+
     def claim(self, worker: str, queues: Sequence[str], limit: int, lease: timedelta) -> list[Job]:
         with self._lock:
             now, claimed, capacities = self.now(), list[Job](), self._capacities(limit)

@@ -162,6 +162,13 @@ class Store(Protocol):
         and the first thousand delayed jobs that no claim has made ready yet. A later job may have waited longer.
         """
 
+    def last_number(self) -> int:
+        """The highest number that the store has assigned, also to a job that was deleted since. 0 if there was no job.
+
+        It never falls. It may be higher than the number of jobs that were ever stored: some stores use up a number for
+        a job that they refuse.
+        """
+
     def claim(self, worker: str, queues: Sequence[str], limit: int, lease: timedelta) -> list[Job]:
         """Take at most `limit` due jobs for `worker`, smallest (sort_key, number) first. Returns them in order.
 

@@ -15,9 +15,10 @@ _REPORTED = Record(Worker, "state slots", slots=Record(Slot, "slot job since sto
 WORKER = Record[WorkerStatus](
     {"": WorkerStatus, "worker": Worker},
     "id name host holder_pid agent_pid version queues started_at last_heartbeat state note skew clock_jump slots "
-    "claimed_ahead count boot_id directory reported",
+    "claimed_ahead count boot_id directory claimed_at reported",
     {"last_heartbeat": "heartbeat", "claimed_ahead": "ahead", "reported": "worker"},
     slots=SLOT.many,
+    claimed_at=Form(lambda times: {queue: instant(at) for queue, at in times.items()}),
     reported=Form(_REPORTED.encode, _REPORTED.fields),
 )
 

@@ -99,6 +99,9 @@ class DriverStore(ABC, Generic[Connection, Now, Moment]):
     def due_since(self) -> dict[str, datetime]:
         return self.session.read(self._verbs.claim.due_since, self._moment())
 
+    def last_number(self) -> int:
+        return self.session.read(self._verbs.find.last_number)
+
     def claim(self, worker: str, queues: Sequence[str], limit: int, lease: timedelta) -> list[Job]:
         if limit < 1:
             return []

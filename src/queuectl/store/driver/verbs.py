@@ -52,6 +52,8 @@ class Finds(Protocol[C]):
 
     def counts(self, connection: C, wanted: Filter, /) -> Counts: ...
 
+    def last_number(self, connection: C, /) -> int: ...
+
 
 class Outputs(Protocol[C]):
     """The functions of a driver's `output.py`."""

@@ -88,6 +88,12 @@ def _counted(base: Base, wanted: Filter) -> list[tuple[State, str, int]]:
     return counted
 
 
+def last_number(base: Base) -> int:
+    """The highest number that was assigned."""
+    counter = base["counters"].find_one({"_id": "number"})
+    return int(counter["n"]) if counter else 0
+
+
 def _count_each(base: Base, wanted: Filter) -> list[tuple[State, str, int]]:
     each = {"_id": {"state": "$state", "queue": "$queue"}, "n": {"$sum": 1}}
     rows = base["jobs"].aggregate([{"$match": conditions(wanted)}, {"$group": each}])

@@ -126,6 +126,11 @@ def counts(line: Line, wanted: Filter) -> Counts:
     return filters.sums(sorted(rows))
 
 
+def last_number(line: Line) -> int:
+    """The highest number that was assigned."""
+    return int(line.value(SQL["last_number"]))
+
+
 def conditions(wanted: Filter) -> tuple[str, list[Any]]:
     """A filter as SQL about `r`, with bound values. States are literals, so that partial indexes are used."""
     states = [f"state = {state}" for state in filters.literals(wanted.states).split(", ") if state]

@@ -55,6 +55,11 @@ def counts(line: Line, wanted: Filter) -> Counts:
     return filters.count(_walk(line, wanted, "created", None, STRIDE, []) if few is None else few)
 
 
+def last_number(line: Line) -> int:
+    """The highest number that was assigned."""
+    return int(line.call("GET", line.key("number")) or 0)
+
+
 def _standings(flat: list[bytes]) -> Iterator[tuple[str, State, int]]:
     """Each queue and state of a stored count."""
     for standing, count in zip(flat[::2], flat[1::2], strict=True):

@@ -75,6 +75,12 @@ def counts(connection: apsw.Connection, wanted: Filter) -> Counts:
     return filters.sums(rows)
 
 
+def last_number(connection: apsw.Connection) -> int:
+    """The highest number that was assigned."""
+    last: int | None = connection.execute(_JOBS["last_number"]).get
+    return last or 0
+
+
 def conditions(wanted: Filter) -> tuple[str, list[Any]]:
     """A filter as SQL with bound values. States are literals, so that partial indexes are used."""
     return filters.terms(wanted, _TERMS, _state_terms(wanted.states))

@@ -11,7 +11,7 @@ from queuectl.domain.job import Job
 from queuectl.store.driver import codec, verdict
 from queuectl.store.driver.verdict import SaveResult
 from queuectl.store.protocol import Added
-from queuectl.store.sqlite import rows
+from queuectl.store.sqlite import find, rows
 from queuectl.store.sqlite.sql import statements
 
 SQL = statements("jobs")
@@ -19,7 +19,7 @@ SQL = statements("jobs")
 
 def add(connection: apsw.Connection, jobs: Sequence[Job], now: Callable[[], datetime]) -> list[Added]:
     """Insert the jobs whose ids are absent. Numbers are assigned here, so only refused rows are read one by one."""
-    first, at = _next_number(connection), now()
+    first, at = find.last_number(connection) + 1, now()
     stored = [replace(job, number=number) for number, job in enumerate(jobs, first)]
     connection.executemany(SQL["insert_job"], [_row(job, at) for job in stored])
     count = connection.execute(SQL["count_from"], (first,)).get
@@ -35,11 +35,6 @@ def save(connection: apsw.Connection, jobs: Sequence[Job], now: Callable[[], dat
     """Compare-and-swap on the version, job by job."""
     at = now()
     return [_save(connection, job, at) for job in jobs]
-
-
-def _next_number(connection: apsw.Connection) -> int:
-    last = connection.execute(SQL["last_number"]).get
-    return 1 if last is None else last + 1
 
 
 def _row(job: Job, now: datetime) -> tuple[Any, ...]:

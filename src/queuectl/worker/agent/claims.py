@@ -75,6 +75,8 @@ class Claims:
         self._claims: dict[str, Claim] = {}
         self.unadopted: list[AttemptRef] = []
         """Attempts that the holder has from an earlier agent, until this agent has read their jobs."""
+        self._claimed_at: dict[str, datetime] = {}
+        """For each queue, the time of the newest claim of one of its jobs."""
 
     def __len__(self) -> int:
         return len(self._claims)
@@ -89,7 +91,15 @@ class Claims:
         """Add the claim of a job."""
         assert job.lease is not None, "only claimed jobs have a lease"
         claim = self._claims[job.lease.attempt_id] = Claim(job.lease.attempt_id, job)
+        known = self._claimed_at.get(job.queue)
+        if known is None or known < job.lease.claimed_at:  # an adopted claim may be older than the newest one
+            self._claimed_at[job.queue] = job.lease.claimed_at
         return claim
+
+    def claimed_since(self, moment: datetime) -> dict[str, datetime]:
+        """For each queue, the time of the newest claim of one of its jobs. Older ones than `moment` are forgotten."""
+        self._claimed_at = {queue: at for queue, at in self._claimed_at.items() if at >= moment}
+        return self._claimed_at.copy()
 
     def adopt(self, job: Job, known: KnownAttempt) -> Claim:
         """Add a claim of an earlier agent that the holder has as `known`.

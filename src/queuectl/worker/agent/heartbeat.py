@@ -8,6 +8,7 @@ from queuectl import __version__
 from queuectl.clock import boottime
 from queuectl.domain.worker import Slot, Worker
 from queuectl.service import queries, registry
+from queuectl.service.consumption import grace
 from queuectl.worker.agent.circuit_breaker import CircuitBreaker
 from queuectl.worker.agent.clock_watch import ClockWatch
 from queuectl.worker.agent.context import Context
@@ -80,8 +81,12 @@ class Heartbeat:
             # Converted only once: the registry is sorted by the start, so the start must not change with each
             # measurement.
             self._fixed["started_at"] = datetime.fromtimestamp(self._clock.convert(*self._begun), UTC)
-        clock: dict[str, Any] = {"skew": self._clock.skew, "clock_jump": self._watch.jump}
-        instruction = context.store.heartbeat(Worker(**self._fixed, **clock, **view._asdict()))
+        current: dict[str, Any] = {
+            "skew": self._clock.skew,
+            "clock_jump": self._watch.jump,
+            "claimed_at": context.claims.claimed_since(context.store.now() - grace(context.settings.lease)),
+        }
+        instruction = context.store.heartbeat(Worker(**self._fixed, **current, **view._asdict()))
         self._shown, self._last = view, boottime()
         self._due = self._last + context.settings.heartbeat_interval.total_seconds()
         self._settings.read()

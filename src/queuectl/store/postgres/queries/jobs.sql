@@ -1,3 +1,6 @@
+-- last_number: the highest number that was assigned, also to a job that was deleted since
+SELECT coalesce(pg_sequence_last_value(pg_get_serial_sequence('{schema}.body', 'number')::regclass), 0);
+
 -- claim: the first due jobs
 SELECT * FROM {schema}.claim_3(%s, %s::text[], %s, %s, %s::text[]);
 
