@@ -1,4 +1,4 @@
-"""G3 where workers cannot see each other: the same host name, other directories, other pid namespaces, on every store.
+"""G3 for workers that cannot see each other: same host name, different directories and pid namespaces, on every store.
 
 What a worker takes for proof that another one is dead, a lock that is free, proves nothing in a copy of the directory
 and not enough in another pid namespace. There the lease decides.
@@ -122,7 +122,7 @@ def in_turn(place: Place) -> bool:
 
 
 @needs_namespaces
-def test_a_live_worker_elsewhere_keeps_its_job(place: Place, containers: Containers) -> None:
+def test_a_live_worker_with_another_directory_keeps_its_job(place: Place, containers: Containers) -> None:
     containers.start("a", state="of-a")
     place.enqueue("--id", "j", LONG)
     eventually(lambda: "tick a" in lines(place), what="the command")
@@ -133,7 +133,7 @@ def test_a_live_worker_elsewhere_keeps_its_job(place: Place, containers: Contain
 
 
 @needs_namespaces
-def test_in_another_pid_namespace_the_lease_decides_though_the_lock_is_free(
+def test_in_another_pid_namespace_the_lease_decides_and_not_the_lock(
     place: Place, containers: Containers
 ) -> None:
     containers.start("a")
@@ -151,7 +151,9 @@ def test_in_another_pid_namespace_the_lease_decides_though_the_lock_is_free(
 
 
 @pytest.mark.parametrize("kind", STATES)
-def test_a_copy_of_the_directory_proves_nothing(place: Place, containers: Containers) -> None:
+def test_a_copy_of_the_directory_does_not_prove_the_death_of_a_worker(
+    place: Place, containers: Containers
+) -> None:
     worker = containers.start("a", state="of-a", alone=False)
     place.enqueue("--id", "j", LONG)
     eventually(lambda: "tick a" in lines(place), what="the command")
@@ -165,11 +167,13 @@ def test_a_copy_of_the_directory_proves_nothing(place: Place, containers: Contai
 
 
 @pytest.mark.parametrize("kind", ["sqlite"])
-class TestOneFileWithTwoNames:
-    """A container into which only the file was mounted: there is no log beside that name, and no worker's lock."""
+class TestFileWithTwoNames:
+    """Only the file is mounted into a container: beside this name there is no log and no lock of a worker."""
 
     @needs_namespaces
-    def test_a_worker_is_refused_and_the_job_goes_on(self, place: Place, containers: Containers) -> None:
+    def test_a_worker_is_refused_and_the_running_job_continues(
+        self, place: Place, containers: Containers
+    ) -> None:
         containers.start("a")
         place.enqueue("--id", "j", LONG)
         eventually(lambda: "tick a" in lines(place), what="the command")

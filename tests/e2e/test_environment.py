@@ -1,4 +1,4 @@
-"""What a command finds in its environment: its queue, wherever it runs, and no secret that its worker was not given."""
+"""The environment of a command names its queue, and contains only secrets of the worker's environment."""
 
 import sys
 
@@ -17,8 +17,8 @@ def variables(place: Place, id: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("kind", ["sqlite"])
-class TestAFile:
-    def test_a_jobs_own_enqueue_finds_its_queue_from_another_directory(self, place: Place) -> None:
+class TestFileStore:
+    def test_an_enqueue_inside_a_job_finds_its_queue_from_any_directory(self, place: Place) -> None:
         elsewhere = place.root / "elsewhere"
         elsewhere.mkdir()
         (elsewhere / "queuectl.toml").write_text('store = "sqlite:///other.db"\n')
@@ -29,12 +29,12 @@ class TestAFile:
         assert len(place.json("list", *relative)["jobs"]) == 2
         assert [path.name for path in elsewhere.iterdir()] == ["queuectl.toml"]
 
-    def test_what_the_job_itself_was_given_counts(self, place: Place) -> None:
+    def test_variables_of_the_job_win(self, place: Place) -> None:
         place.enqueue("--id", "j", "--env", "QUEUECTL_STORE=sqlite:////elsewhere.db", "env -0")
         place.run("worker", "start", "--drain")
         assert variables(place, "j")["QUEUECTL_STORE"] == "sqlite:////elsewhere.db"
 
-    def test_a_clean_environment_is_a_minimum_and_the_jobs_own(self, place: Place) -> None:
+    def test_a_clean_environment_has_a_minimum_and_variables_of_the_job(self, place: Place) -> None:
         place.enqueue("--id", "j", "--env", "OWN=1", "env -0")
         place.run("worker", "start", "--drain", "--clean-env", TZ="UTC", AWS_SECRET_ACCESS_KEY="x")
         found = variables(place, "j")
@@ -48,8 +48,8 @@ class TestAFile:
 
 
 @pytest.mark.parametrize("kind", ["postgres", "mongodb", "redis", "archived"])
-class TestAServer:
-    def test_no_command_is_told_a_password_that_its_worker_was_given_by_a_flag(
+class TestServerStore:
+    def test_no_command_receives_a_password_that_the_worker_got_by_a_flag(
         self, place: Place, database: Shared
     ) -> None:
         url = place.env.pop("QUEUECTL_STORE")
@@ -60,7 +60,7 @@ class TestAServer:
         assert "QUEUECTL_STORE=" not in told
         assert not [secret for secret in database.passwords if secret in told]
 
-    def test_what_the_workers_environment_had_its_commands_have(self, place: Place) -> None:
+    def test_commands_inherit_the_environment_of_the_worker(self, place: Place) -> None:
         place.enqueue("--id", "j", "env -0")
         place.run("worker", "start", "--drain")
         assert variables(place, "j")["QUEUECTL_STORE"] == place.env["QUEUECTL_STORE"]

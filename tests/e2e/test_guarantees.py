@@ -1,4 +1,4 @@
-"""G1 to G8 and G10 of the design, each with real processes: whatever dies, nothing is lost and nothing runs twice."""
+"""G1 to G8 and G10, each with real processes: whichever process dies, no job is lost and no job runs twice."""
 
 import os
 import signal
@@ -43,21 +43,21 @@ def _starts(place: Place, id: str) -> list[str]:
 
 
 class TestG1AcknowledgedIsStored:
-    """Exit 0 of enqueue: the job survives the death of everything of ours."""
+    """After exit code 0 of enqueue, the job survives the death of all processes of queuectl."""
 
-    def test_a_job_is_there_after_kill_9_of_the_worker_group(self, place: Place) -> None:
+    def test_a_job_is_stored_after_kill_9_of_the_worker_group(self, place: Place) -> None:
         worker = place.start_worker()
         ids = [place.run("enqueue", f"echo {i}").strip() for i in range(5)]
         worker.kill()
         assert all(place.job(id).id == id for id in ids)
 
-    def test_the_store_says_what_it_keeps_and_reads_it_back(self, place: Place, kind: str) -> None:
+    def test_status_shows_the_durability_read_from_the_store(self, place: Place, kind: str) -> None:
         assert place.json("status")["store"]["durability"] == "power-safe"
         # Of Redis the server alone decides: who accepts less has it as safe as it is.
         fast = "power-safe" if kind in ("redis", "archived") else "memory-safe"
         assert place.json("--durability", "fast", "status")["store"]["durability"] == fast
 
-    def test_an_enqueue_killed_before_or_after_its_commit_left_nothing_or_all(self, place: Place) -> None:
+    def test_an_enqueue_killed_at_its_commit_stored_nothing_or_everything(self, place: Place) -> None:
         lines = "true\n" * 3000
         for name, stored in (("before_add", 0), ("after_add", 3000)):
             done = place.invoke("enqueue", "-", input=lines, QUEUECTL_CRASH_AT=name)
@@ -66,9 +66,9 @@ class TestG1AcknowledgedIsStored:
 
 
 class TestG2ThreeResults:
-    """Done, refused, unknown; repeating is safe."""
+    """A request is done, refused or of unknown outcome, and repeating it is safe."""
 
-    def test_the_same_id_and_content_is_the_same_job(self, place: Place) -> None:
+    def test_the_same_id_and_content_return_the_same_job(self, place: Place) -> None:
         first = place.json("enqueue", "--id", "a", "--delay", "1h", "echo a")
         again = place.json("enqueue", "--id", "a", "--delay", "1h", "echo a")
         assert [item["jobs"][0]["existing"] for item in (first, again)] == [False, True]
@@ -83,7 +83,7 @@ class TestG2ThreeResults:
 class TestG3OneLiveAttempt:
     """A job is never run by two live attempts, and late results are refused."""
 
-    def test_500_short_jobs_8_slots_2_workers_none_twice(self, place: Place) -> None:
+    def test_two_workers_run_500_short_jobs_once_each(self, place: Place) -> None:
         place.run("enqueue", "-", input='echo "$QUEUECTL_JOB_ID $QUEUECTL_ATTEMPT" >> ran\n' * 500)
         first, second = place.start_worker("--count", "4"), place.start_worker("--count", "4")
         jobs = place.until_all_ended(within=60)
@@ -93,7 +93,7 @@ class TestG3OneLiveAttempt:
         assert {job.attempts for job in jobs} == {1}
         assert {job.history[0].worker for job in jobs} <= {first.id, second.id}
 
-    def test_an_agent_stopped_beyond_its_lease_loses_the_job_and_its_late_result(self, place: Place) -> None:
+    def test_the_late_result_of_an_agent_stopped_beyond_its_lease_is_refused(self, place: Place) -> None:
         place.quick()
         enqueue_ticking(place, "j", 30, "--kill-grace", "200ms")
         frozen = place.start_worker()
@@ -109,9 +109,9 @@ class TestG3OneLiveAttempt:
 
 
 class TestG4Crashes:
-    """kill -9 of the agent, of the holder, of the guard, of everything."""
+    """`kill -9` ends the agent, the holder, the guard, or all of them."""
 
-    def test_kill_9_of_the_agent_loses_nothing_and_repeats_nothing(self, place: Place) -> None:
+    def test_kill_9_of_the_agent_loses_and_repeats_no_job(self, place: Place) -> None:
         script = "until [ -e enough ]; do echo tick >> j.ticks; echo out $((i)); i=$((i+1)); sleep 0.1; done"
         place.enqueue("--id", "j", f'echo "start $QUEUECTL_ATTEMPT_ID $$" >> j.ticks; {script}')
         worker = place.start_worker()
@@ -127,7 +127,7 @@ class TestG4Crashes:
         ticks = tick(place, "j").read_text().count("tick")
         assert place.output("j") == b"".join(b"out %d\n" % i for i in range(ticks))
 
-    def test_a_result_that_came_while_no_agent_lived_is_recorded(self, place: Place) -> None:
+    def test_a_result_without_a_live_agent_is_recorded_later(self, place: Place) -> None:
         enqueue_ticking(place, "j", 3)
         worker = place.start_worker()
         pid = begun(place, "j")
@@ -152,7 +152,7 @@ class TestG4Crashes:
         assert (job.losses, job.history[0].outcome) == (1, "lost")
         eventually(lambda: not place.processes(), within=5, what="agent and guard gone")
 
-    def test_kill_9_of_everything_is_cleaned_up_at_the_next_start(self, place: Place) -> None:
+    def test_the_next_start_cleans_up_after_kill_9_of_all_processes(self, place: Place) -> None:
         enqueue_ticking(place, "j", 100)
         worker = place.start_worker()
         pid = begun(place, "j")
@@ -169,7 +169,7 @@ class TestG4Crashes:
         history = place.job("j").history
         assert [past.outcome for past in history] == ["lost"]
 
-    def test_kill_9_of_the_guard_changes_nothing(self, place: Place) -> None:
+    def test_kill_9_of_the_guard_does_not_affect_the_job(self, place: Place) -> None:
         enqueue_ticking(place, "j", 15)
         worker = place.start_worker()
         begun(place, "j")
@@ -200,7 +200,7 @@ def _is_command(pid: int) -> bool:
 
 @pytest.mark.parametrize("point", ["after_claim", "before_commit", "after_commit"])
 class TestCrashPoints:
-    """The agent dies at the named places, again and again; every job still runs exactly once."""
+    """The agent dies repeatedly at the named places; every job still runs exactly once."""
 
     def test_every_job_runs_once(self, place: Place, point: str) -> None:
         ids = place.run("enqueue", "-", input='echo x >> "ran-$QUEUECTL_JOB_ID"\n' * 6).split()
@@ -215,7 +215,7 @@ class TestCrashPoints:
 class TestHolderCrashPoints:
     """The holder dies at the named places: what had started is lost, never repeated while it still runs."""
 
-    def test_the_job_is_requeued_and_ends(self, place: Place, point: str) -> None:
+    def test_a_started_job_is_lost_and_runs_again(self, place: Place, point: str) -> None:
         place.enqueue("--id", "j", "echo $$ >> ran; sleep 0.2")
         place.start_worker_that_dies("--count", "2", QUEUECTL_CRASH_AT=point)
         job = place.until("j", "pending", within=10)
@@ -237,7 +237,7 @@ class TestG5NoLimitFromLeases:
 
 
 class TestG6StoreOutage:
-    """A store that is away kills no running command; results wait."""
+    """While the store cannot be reached, running commands continue and results wait."""
 
     def test_a_locked_database_delays_results_and_loses_none(self, place: Place) -> None:
         place.quick()
@@ -265,7 +265,7 @@ class TestG6StoreOutage:
         job = place.until("j", "completed", within=30)
         assert (job.attempts, job.losses) == (1, 0)
 
-    def test_with_on_disconnect_stop_the_tree_ends_before_the_lease_does(self, place: Place) -> None:
+    def test_with_on_disconnect_stop_the_command_ends_before_its_lease(self, place: Place) -> None:
         place.quick()
         enqueue_ticking(place, "j", 200, "--kill-grace", "100ms")
         place.start_worker("--on-disconnect", "stop")
@@ -278,13 +278,13 @@ class TestG6StoreOutage:
 
 
 class TestG7CancelAndTimeout:
-    """They empty the whole tree."""
+    """A cancel and a timeout end all processes of a command."""
 
     STUBBORN = """
         trap '' TERM; setsid sh -c "trap '' TERM; sleep 300" >/dev/null 2>&1 &
         sleep 301 & echo up > up; wait; sleep 302"""
 
-    def test_cancel_empties_the_tree_within_grace_and_a_second(self, place: Place) -> None:
+    def test_a_cancel_ends_all_processes_within_the_grace_and_a_second(self, place: Place) -> None:
         place.enqueue("--id", "j", "--kill-grace", "500ms", self.STUBBORN)
         place.start_worker()
         eventually(lambda: (place.work / "up").exists())
@@ -293,7 +293,7 @@ class TestG7CancelAndTimeout:
         assert not _commands(place)
         assert "enough" in str(job.last_error)
 
-    def test_timeout_empties_the_tree_too(self, place: Place) -> None:
+    def test_a_timeout_ends_all_processes_of_the_command(self, place: Place) -> None:
         place.enqueue(
             "--id", "j", "--timeout", "1s", "--kill-grace", "300ms", "--retries", "0", self.STUBBORN
         )
@@ -308,7 +308,7 @@ class TestG7CancelAndTimeout:
         place.run("worker", "start", "--drain")
         assert not (place.work / "ran").exists()
 
-    def test_what_a_command_leaves_behind_is_ended(self, place: Place) -> None:
+    def test_leftovers_of_a_command_are_ended(self, place: Place) -> None:
         place.enqueue("--id", "j", "setsid sleep 300 >/dev/null 2>&1 & sleep 301 >/dev/null 2>&1 & echo done")
         worker = place.start_worker()
         job = place.until("j", "completed", within=5)
@@ -324,13 +324,13 @@ class TestG7CancelAndTimeout:
             )
         )
 
-    def test_a_background_child_that_holds_stdout_does_not_keep_the_job(self, place: Place) -> None:
+    def test_a_background_process_with_open_stdout_does_not_delay_the_job(self, place: Place) -> None:
         place.enqueue("--id", "j", "sleep 300 & echo done")
         place.start_worker()
         job = place.until("j", "completed", within=5)
         assert job.output_tail == "done\n"
 
-    def test_allow_detached_leaves_it(self, place: Place) -> None:
+    def test_with_allow_detached_leftovers_are_not_ended(self, place: Place) -> None:
         place.enqueue("--id", "j", "--allow-detached", "setsid sleep 300 >/dev/null 2>&1 & echo done")
         place.start_worker()
         job = place.until("j", "completed", within=5)
@@ -339,9 +339,9 @@ class TestG7CancelAndTimeout:
 
 
 class TestG8Counting:
-    """Claimed and never started is not counted; lost attempts have their own budget."""
+    """A claim that never started is not counted, and lost attempts have their own budget."""
 
-    def test_a_job_that_kills_its_worker_again_and_again_ends_as_a_crash_loop(self, place: Place) -> None:
+    def test_a_job_that_repeatedly_kills_its_worker_ends_as_a_crash_loop(self, place: Place) -> None:
         place.run("config", "set", "max_losses", "1")
         place.enqueue("--id", "j", "echo up >> up; sleep 60")
         for losses in (1, 2):
@@ -357,7 +357,7 @@ class TestG8Counting:
         assert (job.losses, job.failures, job.attempts) == (2, 0, 2)
         assert "crash loop" in str(job.last_error)
 
-    def test_claimed_ahead_jobs_go_back_uncounted_on_drain(self, place: Place) -> None:
+    def test_a_draining_worker_gives_back_jobs_claimed_ahead_uncounted(self, place: Place) -> None:
         place.run("enqueue", "-", input="true\n" * 400)
         worker = place.start_worker("--count", "2")
         eventually(lambda: place.store.counts(Filter()).of("completed") > 50)
@@ -370,9 +370,9 @@ class TestG8Counting:
 
 
 class TestG10Terminal:
-    """completed, dead and cancelled are left only by a person's command."""
+    """Only a command of a person changes a job that is completed, dead or cancelled."""
 
-    def test_a_worker_leaves_ended_jobs_alone(self, place: Place) -> None:
+    def test_a_worker_does_not_change_ended_jobs(self, place: Place) -> None:
         for id, command in (("ok", "true"), ("bad", "false")):
             place.enqueue("--id", id, "--retries", "0", command)
         place.enqueue("--id", "off", "--hold", "true")
@@ -387,9 +387,9 @@ class TestG10Terminal:
 
 
 class TestStopping:
-    """Signals: the first finishes, the second gives back, the third kills."""
+    """The first signal lets commands finish, the second gives their jobs back, the third kills them."""
 
-    def test_the_second_signal_gives_back_what_runs_as_interrupted(self, place: Place) -> None:
+    def test_the_second_signal_gives_running_jobs_back_as_interrupted(self, place: Place) -> None:
         place.enqueue("--id", "j", "sleep 60")
         worker = place.start_worker()
         place.until("j", "processing")
@@ -403,7 +403,7 @@ class TestStopping:
         assert "interrupted" in str(job.history[0].error)
         assert any("requeued" in line and "interrupted" in line for line in worker.lines())
 
-    def test_stop_now_does_the_same(self, place: Place) -> None:
+    def test_worker_stop_now_gives_running_jobs_back(self, place: Place) -> None:
         place.enqueue("--id", "j", "sleep 60")
         worker = place.start_worker()
         place.until("j", "processing")
@@ -431,15 +431,15 @@ class TestStopping:
 
 
 class TestOutput:
-    """Bytes, exact; heads and tails; memory flat."""
+    """Output is stored byte for byte, its head and tail are kept, and memory stays bounded."""
 
-    def test_binary_output_comes_back_to_the_byte(self, place: Place) -> None:
+    def test_binary_output_is_returned_byte_for_byte(self, place: Place) -> None:
         place.enqueue("--id", "j", "head -c 100000 /dev/urandom | tee bytes")
         place.run("worker", "start", "--drain")
         done = place.invoke("logs", "j", "--raw")
         assert done.stdout == (place.work / "bytes").read_bytes()
 
-    def test_yes_keeps_head_and_tail_and_counts_the_middle(self, place: Place) -> None:
+    def test_endless_output_keeps_head_and_tail_and_counts_the_middle(self, place: Place) -> None:
         place.enqueue(
             "--id",
             "j",
@@ -463,7 +463,7 @@ class TestOutput:
         assert kept == 64 * 1024
         assert grown < 32 * 1024**2, grown
 
-    def test_a_follower_sees_output_within_a_second_and_the_end(self, place: Place) -> None:
+    def test_following_prints_the_output_live_and_ends_with_the_job(self, place: Place) -> None:
         place.start_worker()
         shown = place.run(
             "enqueue",
@@ -489,8 +489,8 @@ def fill(pipe: int) -> None:
     os.set_blocking(pipe, True)
 
 
-class TestEndsOfAWorker:
-    """What happens around the last moments of leases, agents and workers."""
+class TestEndOfLeasesAndWorkers:
+    """Commands and results at the end of leases, agents and workers."""
 
     def test_a_command_that_ignores_term_does_not_outlive_its_lease(self, place: Place) -> None:
         place.quick()
@@ -504,7 +504,7 @@ class TestEndsOfAWorker:
         assert not alive(first)
 
     @pytest.mark.parametrize("kind", ["sqlite"])  # of a server, other hosts may have the job by then
-    def test_a_stopped_worker_keeps_what_lives_on_this_host(self, place: Place) -> None:
+    def test_a_stopped_worker_keeps_commands_that_run_on_this_host(self, place: Place) -> None:
         place.quick()
         enqueue_ticking(place, "j", 75)
         worker = place.start_worker()
@@ -523,7 +523,7 @@ class TestEndsOfAWorker:
         assert (job.attempts, job.losses, len(_starts(place, "j"))) == (1, 0, 1)
 
     @pytest.mark.parametrize("kind", ["postgres", "mongodb", "redis", "archived"])
-    def test_a_worker_stopped_beyond_its_lease_ends_what_another_host_may_have(self, place: Place) -> None:
+    def test_a_worker_stopped_beyond_its_lease_ends_its_commands(self, place: Place) -> None:
         place.quick()
         forever = "while :; do echo tick >> j.ticks; sleep 0.1; done"
         script = f'echo "start $QUEUECTL_ATTEMPT_ID $$" >> j.ticks; [ $QUEUECTL_ATTEMPT -gt 1 ] || {forever}'
@@ -545,7 +545,7 @@ class TestEndsOfAWorker:
         job = place.until("j", "completed", within=20)
         assert [past.outcome for past in job.history] == ["lost", "exited"]
 
-    def test_an_agent_that_comes_while_its_worker_drains_gives_back_what_waits(self, place: Place) -> None:
+    def test_a_new_agent_of_a_draining_worker_gives_back_waiting_jobs(self, place: Place) -> None:
         place.run("enqueue", "-", input="true\n" * 1500)
         worker = place.start_worker("--count", "2")
         eventually(lambda: place.store.counts(Filter()).of("completed") > 100)
@@ -556,7 +556,7 @@ class TestEndsOfAWorker:
         jobs = place.store.find(Filter(), Page(limit=2000)).jobs
         assert {(job.state, job.attempts) for job in jobs} <= {("completed", 1), ("pending", 0)}
 
-    def test_a_reader_that_stalls_does_not_stop_the_work(self, place: Place) -> None:
+    def test_a_reader_of_the_log_that_stalls_does_not_stop_the_worker(self, place: Place) -> None:
         place.run("enqueue", "-", input="true\n" * 50)
         reader, writer = os.pipe()
         fill(writer)
@@ -581,7 +581,7 @@ class TestEndsOfAWorker:
         eventually(four_beats, within=15)
         assert len(beats[workers[1].id]) <= 7
 
-    def test_output_that_came_while_no_agent_lived_is_kept_to_its_own_limit(self, place: Place) -> None:
+    def test_output_without_a_live_agent_is_kept_up_to_the_limit_of_the_job(self, place: Place) -> None:
         script = "touch up; until [ -e go ]; do sleep 0.02; done; head -c 6000000 /dev/zero; touch done"
         place.enqueue("--id", "j", "--output-limit", "20MiB", script)
         worker = place.start_worker()

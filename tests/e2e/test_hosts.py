@@ -1,4 +1,4 @@
-"""Several hosts, one server, and a network in between that fails: nothing is lost, nothing overlaps.
+"""Several hosts and one server with a network that fails: no job is lost, and no two attempts overlap.
 
 A host is a directory of its own for what proves that workers live, so that no worker sees another one's processes, and
 a proxy of its own to the server, which can cut that host off. What each command did stands in files, with the host's
@@ -93,9 +93,11 @@ def named(worker: WorkerProcess, word: str) -> list[str]:
 
 
 class TestPartition:
-    """One host is cut off while its command runs; the other one can reach the server."""
+    """One host is disconnected while its command runs; the other host can reach the server."""
 
-    def test_with_on_disconnect_stop_nothing_overlaps(self, place: Place, atlas: Host, beta: Host) -> None:
+    def test_with_on_disconnect_stop_attempts_do_not_overlap(
+        self, place: Place, atlas: Host, beta: Host
+    ) -> None:
         place.quick()
         place.enqueue("--id", "j", "--kill-grace", "100ms", TICKING)
         atlas.start_worker("--on-disconnect", "stop")
@@ -108,7 +110,7 @@ class TestPartition:
         assert where == sorted(where), "ticks of both hosts at the same time"
         assert [(past.outcome, past.attempt) for past in job.history] == [("lost", 1), ("exited", 2)]
 
-    def test_by_default_the_command_runs_on_and_its_late_result_is_refused(
+    def test_by_default_the_command_continues_and_its_late_result_is_refused(
         self, place: Place, atlas: Host, beta: Host
     ) -> None:
         place.quick()
@@ -127,7 +129,7 @@ class TestPartition:
         assert runs(place).count("end beta") == 1
 
     @pytest.mark.skipif(os.geteuid() != 0, reason="another host name needs root")
-    def test_a_worker_that_is_cut_off_is_never_called_stopped(
+    def test_a_disconnected_worker_is_never_reported_as_stopped(
         self, place: Place, atlas: Host, beta: Host
     ) -> None:
         place.quick()
@@ -143,9 +145,7 @@ class TestPartition:
         assert worker.wait(30) == 0  # it was asked, and hears of it when it is back
         assert place.store.workers() == []
 
-    def test_a_short_one_is_not_even_noticed_by_the_other_host(
-        self, place: Place, atlas: Host, beta: Host
-    ) -> None:
+    def test_a_short_partition_does_not_affect_the_job(self, place: Place, atlas: Host, beta: Host) -> None:
         place.enqueue("--id", "j", TICKING)
         worker = atlas.start_worker()
         beta.start_worker()
@@ -158,7 +158,7 @@ class TestPartition:
         assert (job.attempts, job.losses, len(runs(place))) == (1, 0, 2)
         assert worker.process.poll() is None
 
-    def test_a_server_that_left_without_a_word_is_found_again(self, place: Place, atlas: Host) -> None:
+    def test_a_worker_reconnects_after_a_half_open_connection(self, place: Place, atlas: Host) -> None:
         place.quick()
         worker = atlas.start_worker()
         atlas.network.half_open()
@@ -166,7 +166,7 @@ class TestPartition:
         place.until("j", "completed", within=30)
         assert worker.process.poll() is None
 
-    def test_an_outage_is_one_line_and_its_end_another(self, place: Place, atlas: Host) -> None:
+    def test_an_outage_and_its_end_are_logged_in_one_line_each(self, place: Place, atlas: Host) -> None:
         place.quick()
         place.enqueue("--id", "j", TICKING)
         worker = atlas.start_worker()
@@ -182,10 +182,10 @@ class TestPartition:
 
 
 class TestLostReplies:
-    """The server did it, and the worker never hears of it."""
+    """The server executes a request, and its reply is lost."""
 
     @pytest.mark.parametrize("verb", ["claim", "save", "output", "heartbeat"])
-    def test_a_worker_loses_nothing_and_repeats_nothing(
+    def test_a_worker_loses_and_repeats_no_job(
         self, place: Place, database: Shared, atlas: Host, verb: str
     ) -> None:
         place.quick()
@@ -204,7 +204,7 @@ class TestLostReplies:
         for word in ("start", "done"):
             assert sorted(named(worker, word)) == sorted(ids), word
 
-    def test_an_enqueue_exits_with_75_and_the_same_once_more_is_the_same(
+    def test_an_enqueue_exits_with_75_and_can_be_repeated(
         self, place: Place, database: Shared, atlas: Host
     ) -> None:
         place.enqueue("--id", "first", "--hold", "true")  # the store is there
@@ -228,10 +228,10 @@ class TestLostReplies:
 
 
 class TestCommandsWithoutAServer:
-    """Exit codes as promised, one line, within a few seconds."""
+    """Without a server, each command ends within a few seconds with one line and the documented exit code."""
 
     @pytest.mark.parametrize("trouble", ["refuse", "black_hole"])
-    def test_nothing_was_changed_and_that_is_5(self, place: Place, atlas: Host, trouble: str) -> None:
+    def test_commands_exit_with_5_and_change_nothing(self, place: Place, atlas: Host, trouble: str) -> None:
         getattr(atlas.network, trouble)()
         commands = [("status",), ("enqueue", "--id", "j", "true"), ("worker", "start")]
         with ThreadPoolExecutor() as at_once:
@@ -241,7 +241,7 @@ class TestCommandsWithoutAServer:
         assert place.store.counts(Filter()).total() == 0
 
 
-def test_no_argument_and_no_file_of_a_worker_holds_the_password(place: Place, database: Shared) -> None:
+def test_no_argument_and_no_file_of_a_worker_contains_the_password(place: Place, database: Shared) -> None:
     url = place.env.pop("QUEUECTL_STORE")
     place.start_worker_as_spelt("worker", "start", "--store", url, "--name", "front")
     detached = ("worker", "start", "--store", url, "--detach", "--name", "behind", "--log-format", "json")
@@ -255,7 +255,7 @@ def test_no_argument_and_no_file_of_a_worker_holds_the_password(place: Place, da
     assert not [text for text in seen if any(secret in text for secret in secrets)]
 
 
-def test_a_server_that_is_restarted_again_and_again_under_load_loses_and_repeats_nothing(
+def test_repeated_restarts_of_the_server_lose_and_repeat_no_job(
     place: Place, new_host: Callable[[str], Host], restart_at_once: Callable[[], None], restarts: int
 ) -> None:
     hosts = [new_host("atlas"), new_host("beta")]

@@ -1,4 +1,4 @@
-"""A worker that cannot deliver costs nothing, says what it waits for, can be told to leave, and repeats nothing."""
+"""A worker that cannot store its results waits cheaply, reports the reason, can be stopped, and repeats no job."""
 
 import os
 import shlex
@@ -76,7 +76,7 @@ def said(worker: WorkerProcess, words: str) -> None:
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgres"])
 class TestCannotDeliver:
-    def test_it_leaves_at_the_second_signal_and_the_next_worker_delivers(self, place: Place) -> None:
+    def test_the_worker_ends_at_the_second_signal_and_the_next_stores_the_result(self, place: Place) -> None:
         worker, id, pid = running(place)
         with away(place):
             finish(place, pid)
@@ -87,7 +87,7 @@ class TestCannotDeliver:
         assert place.output(id) == b"finished\n"
         assert (place.work / "ran").read_text() == "ran\n"
 
-    def test_its_result_is_dropped_where_another_attempt_has_taken_over(self, place: Place) -> None:
+    def test_its_result_is_dropped_if_another_attempt_has_started(self, place: Place) -> None:
         worker, id, pid = running(place)
         with away(place):
             finish(place, pid)
@@ -102,8 +102,8 @@ class TestCannotDeliver:
 
 
 @pytest.mark.parametrize("kind", ["postgres"])
-def test_another_worker_of_the_host_waits_for_what_a_living_one_cannot_deliver(place: Place) -> None:
-    """Its lease is over, and it has another password than the rest: what it has ran to its end."""
+def test_a_worker_waits_for_results_that_a_live_worker_cannot_store(place: Place) -> None:
+    """The lease has expired, and the other worker has an old password: its command has ended."""
     place.quick()
     worker, id, pid = running(place)
     database = place.database
@@ -132,7 +132,7 @@ def test_another_worker_of_the_host_waits_for_what_a_living_one_cannot_deliver(p
 @pytest.mark.parametrize("kind", ["sqlite"])
 class TestWaitsCheaply:
     @pytest.mark.parametrize("phase", ["running", "draining"])
-    def test_neither_loop_turns_while_the_store_is_away(self, place: Place, phase: str) -> None:
+    def test_holder_and_agent_run_few_rounds_during_an_outage(self, place: Place, phase: str) -> None:
         turns = place.root / "turns"
         path = os.pathsep.join([str(COUNTED), place.env["PYTHONPATH"]])
         worker, _, pid = running(place, PYTHONPATH=path, QUEUECTL_TEST_TURNS=str(turns))
@@ -169,7 +169,7 @@ REDIRECTIONS = ("2>/dev/full", ">/dev/full", ">/dev/full 2>&1", ">&-", "2>&-", "
 
 @pytest.mark.parametrize("kind", ["sqlite"])
 @pytest.mark.parametrize("redirection", REDIRECTIONS)
-def test_a_worker_whose_log_cannot_be_written_does_its_work(place: Place, redirection: str) -> None:
+def test_a_worker_works_although_its_log_cannot_be_written(place: Place, redirection: str) -> None:
     id = place.enqueue("echo ran")
     words = [*QUEUECTL, "worker", "start", "--drain"]
     done = subprocess.run(
@@ -182,7 +182,7 @@ def test_a_worker_whose_log_cannot_be_written_does_its_work(place: Place, redire
 
 @pytest.mark.parametrize("kind", ["sqlite"])
 @pytest.mark.parametrize("command", ["exec sleep 60", "sleep 60; true"], ids=["leader", "child"])
-def test_a_command_that_is_stopped_is_said_to_be(place: Place, command: str) -> None:
+def test_a_stopped_command_is_reported(place: Place, command: str) -> None:
     place.quick()  # the worker looks at its commands with each heartbeat
     place.start_worker()
     id = place.enqueue(command)
@@ -227,7 +227,7 @@ kill -TERM $worker; wait $worker; echo "worker: $?"
 @pytest.mark.parametrize("kind", ["sqlite"])
 class TestContainers:
     @can_unshare
-    def test_a_disk_that_is_full_for_a_while_delays_a_result_and_no_more(self, place: Place) -> None:
+    def test_a_full_disk_only_delays_a_result(self, place: Place) -> None:
         full, log, ran = place.root / "full", place.root / "log", place.root / "ran"
         full.mkdir()
         env = {**place.env, "Q": shlex.join(QUEUECTL), "PLACE": str(full), "LOG": str(log), "DONE": str(ran)}
@@ -247,8 +247,9 @@ class TestContainers:
         assert ran.read_text() == "ran\n"
 
     @can_unshare
-    def test_a_worker_that_is_the_first_process_reaps_everybody(self, place: Place) -> None:
-        """As in a container: strangers' orphans become its children, and signals without a handler do nothing."""
+    def test_a_worker_as_process_1_reaps_all_orphans(self, place: Place) -> None:
+        """In a container, orphans of other processes become children of the worker, and signals without a handler have
+        no effect."""
         inside = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
         orphan = "setsid sh -c 'setsid sleep 0.2 & sleep 0.1' >/dev/null 2>&1 &"
         id = place.enqueue("--allow-detached", f"{orphan} echo $PPID; sleep 0.5")

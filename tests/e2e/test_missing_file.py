@@ -34,7 +34,7 @@ def said(worker: WorkerProcess, words: str) -> bool:
 
 
 @pytest.mark.parametrize("ends", [ENDS, ("",)], ids=["with its logs", "alone"])
-def test_after_a_deletion_the_new_file_is_served(
+def test_after_a_deletion_the_worker_serves_the_new_file(
     place: Place, worker: WorkerProcess, ends: tuple[str, ...]
 ) -> None:
     forget_handle(place)
@@ -46,7 +46,7 @@ def test_after_a_deletion_the_new_file_is_served(
     assert [w["name"] for w in place.json("status")["workers"]] == ["w"]
 
 
-def test_one_that_was_moved_away_keeps_what_stands_in_its_log(place: Place, worker: WorkerProcess) -> None:
+def test_a_moved_database_keeps_the_jobs_in_its_log(place: Place, worker: WorkerProcess) -> None:
     place.enqueue("--id", "old", "--delay", "1h", "true")
     forget_handle(place)
     moved = database(place).with_name("moved.db")
@@ -60,9 +60,7 @@ def test_one_that_was_moved_away_keeps_what_stands_in_its_log(place: Place, work
     assert alive(worker.pid)
 
 
-def test_what_runs_is_waited_for_and_told_and_delivered_when_the_file_is_back(
-    place: Place, worker: WorkerProcess
-) -> None:
+def test_a_result_is_stored_when_the_moved_file_is_back(place: Place, worker: WorkerProcess) -> None:
     place.enqueue("--id", "j", "while [ ! -e go ]; do sleep 0.05; done")
     place.until("j", "processing")
     forget_handle(place)
@@ -74,7 +72,7 @@ def test_what_runs_is_waited_for_and_told_and_delivered_when_the_file_is_back(
     assert place.until("j", "completed", within=20).attempts == 1
 
 
-def test_with_nothing_to_deliver_and_no_file_it_leaves_with_an_error(
+def test_without_results_and_without_the_file_the_worker_ends_with_an_error(
     place: Place, worker: WorkerProcess
 ) -> None:
     forget_handle(place)
@@ -87,7 +85,7 @@ def test_with_nothing_to_deliver_and_no_file_it_leaves_with_an_error(
     assert not list(Path(f"{database(place)}-workers").glob("*.slots"))
 
 
-def test_what_is_no_queue_is_not_opened(place: Place, worker: WorkerProcess) -> None:
+def test_a_file_that_is_not_a_queue_is_not_opened(place: Place, worker: WorkerProcess) -> None:
     forget_handle(place)
     for end in ENDS:
         database(place).with_name(f"queue.db{end}").unlink()
@@ -97,7 +95,7 @@ def test_what_is_no_queue_is_not_opened(place: Place, worker: WorkerProcess) -> 
     assert database(place).read_text() == "notes\n" * 1000
 
 
-def test_a_command_that_waits_says_that_the_file_is_gone(place: Place) -> None:
+def test_a_waiting_command_reports_the_deleted_file(place: Place) -> None:
     import subprocess
 
     from e2e.harness import QUEUECTL

@@ -1,4 +1,4 @@
-"""What only MongoDB can do to workers: elect another primary, answer with an error, forget a user, hold a lot."""
+"""Events for workers that only MongoDB causes: elections, errors, a deleted user; and large output."""
 
 import hashlib
 import json
@@ -48,7 +48,7 @@ def acknowledged(place: Place, *words: str, input: str | None = None) -> bool:
 
 @pytest.mark.parametrize("kind", ["trio"])
 class TestElections:
-    """Three servers, of which one is primary, and it is not always the same."""
+    """A set of three servers changes its primary."""
 
     def test_commands_run_once_while_primaries_step_down_and_die(
         self, place: Place, mongo_trio: ReplicaSet
@@ -70,7 +70,7 @@ class TestElections:
     def ended(self, place: Place) -> int:
         return len(list(place.work.glob("ran-*")))
 
-    def test_a_primary_that_is_silent_for_longer_than_a_lease_takes_nothing_with_it(
+    def test_a_primary_silent_for_longer_than_a_lease_loses_no_job(
         self, place: Place, mongo_trio: ReplicaSet
     ) -> None:
         place.quick()
@@ -120,15 +120,13 @@ RARE = ("max time expired", "write conflict")
 
 @pytest.mark.parametrize("kind", ["mongodb"])
 class TestErrors:
-    """A server that is there, and answers with an error."""
+    """A server that can be reached answers with an error."""
 
     @pytest.mark.parametrize(
         "name",
         [pytest.param(name, marks=pytest.mark.proof if name in RARE else ()) for name in ANSWERS],
     )
-    def test_a_worker_loses_nothing_and_repeats_nothing(
-        self, place: Place, own_mongo: MongoServer, name: str
-    ) -> None:
+    def test_a_worker_loses_and_repeats_no_job(self, place: Place, own_mongo: MongoServer, name: str) -> None:
         place.quick()
         worker = place.start_worker("--count", "2", "--log-format", "json")
         kept = place.run(
@@ -154,9 +152,9 @@ class TestErrors:
 
 @pytest.mark.parametrize("kind", ["mongodb"])
 class TestUser:
-    """Who the worker is to the server."""
+    """The database user of a worker is deleted."""
 
-    def test_one_who_is_no_more_ends_no_command_and_is_said_without_a_password(
+    def test_a_deleted_user_ends_no_command_and_is_logged_without_password(
         self, place: Place, database: MongoDatabase
     ) -> None:
         place.quick()
@@ -183,9 +181,9 @@ class TestUser:
 @pytest.mark.proof
 @pytest.mark.parametrize("kind", ["mongodb"])
 class TestMuchOutput:
-    """Nothing is too long for documents of 16 MB."""
+    """Output is stored although a document has at most 16 MB."""
 
-    def test_64_mib_are_stored_and_read_back_to_the_byte(self, place: Place) -> None:
+    def test_64_mib_of_output_are_stored_byte_for_byte(self, place: Place) -> None:
         place.enqueue("--id", "j", "--output-limit", "64MiB", "seq 8000000 | tee printed")
         place.run("worker", "start", "--drain")
         printed = (place.work / "printed").read_bytes()

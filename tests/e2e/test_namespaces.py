@@ -1,4 +1,4 @@
-"""Hosts with network stacks of their own: a worker in a network namespace, whose cable is pulled.
+"""Hosts with their own network stacks: a worker in a network namespace loses its network.
 
 Nothing is reset and nothing refused: packets vanish, as they do when a switch dies. It takes Linux, `ip` and the rights
 of an administrator; `test_hosts.py` does the same everywhere, with a proxy.
@@ -99,7 +99,7 @@ def ticks(place: Place) -> list[str]:
     return file.read_text().splitlines() if file.exists() else []
 
 
-def test_a_machine_without_its_cable_overlaps_with_nobody_and_comes_back(
+def test_a_host_without_network_overlaps_with_no_attempt_and_reconnects(
     place: Place, machine: Machine, far_worker: WorkerProcess
 ) -> None:
     place.enqueue("--id", "j", "--kill-grace", "100ms", TICKING)

@@ -1,4 +1,4 @@
-"""What only PostgreSQL can do to workers: change their password, end their sessions, be set up in ways of its own."""
+"""Events for workers that only PostgreSQL causes: a changed password, ended sessions, and special settings."""
 
 import json
 from urllib.parse import quote
@@ -32,7 +32,7 @@ def losses(worker: WorkerProcess) -> list[str]:
 
 
 class TestPassword:
-    def test_one_that_is_changed_ends_no_command_and_is_said_without_it(
+    def test_a_changed_password_ends_no_command_and_is_not_logged(
         self, place: Place, database: PostgresDatabase
     ) -> None:
         place.quick()
@@ -65,10 +65,10 @@ class TestPassword:
         )
 
 
-class TestSettingsOfTheServer:
-    """Defaults of a role or a database that are not ours."""
+class TestServerSettings:
+    """Unusual defaults of a role or a database."""
 
-    def test_transactions_that_are_serialized_by_default_run_each_job_once(
+    def test_with_default_isolation_serializable_each_job_runs_once(
         self, place: Place, database: PostgresDatabase
     ) -> None:
         database.run(f"ALTER ROLE {database.role} SET default_transaction_isolation = 'serializable'")
@@ -80,7 +80,7 @@ class TestSettingsOfTheServer:
         assert {(job.state, job.attempts, job.losses) for job in jobs} == {("completed", 1, 0)}
         assert [losses(worker) for worker in workers] == [[], []]
 
-    def test_a_server_that_ends_idle_sessions_is_no_trouble(
+    def test_a_server_that_ends_idle_sessions_causes_no_outage(
         self, place: Place, database: PostgresDatabase
     ) -> None:
         database.run(f"ALTER ROLE {database.role} SET idle_session_timeout = '200ms'")

@@ -1,4 +1,5 @@
-"""What only Redis can do to workers: die with its memory, hold what is printed, lose its archive for a while."""
+"""Events for workers that only Redis causes: the loss of its memory, full memory, and an archive that cannot be
+reached."""
 
 import hashlib
 import json
@@ -93,9 +94,7 @@ class TestKilledUnderLoad:
         archive = MongoDatabase(request.getfixturevalue("mongo_server")) if kind == "archived" else None
         return RedisDatabase(server, archive)
 
-    def test_nothing_that_was_acknowledged_is_lost_or_done_twice(
-        self, place: Place, server: RedisServer
-    ) -> None:
+    def test_no_acknowledged_job_is_lost_or_runs_twice(self, place: Place, server: RedisServer) -> None:
         worker = place.start_worker("--count", "2", "--log-format", "json")
         agent = place.agent_pid(worker)
         with Load(place).on() as load:
@@ -114,9 +113,9 @@ class TestKilledUnderLoad:
 @pytest.mark.proof
 @pytest.mark.parametrize("kind", ["redis", "archived"])
 class TestMuchOutput:
-    """Nothing is too long for a server's memory, nor for documents of 16 MB."""
+    """Large output is stored in the memory of a server and in documents of at most 16 MB."""
 
-    def test_64_mib_are_stored_and_read_back_to_the_byte(self, place: Place, database: RedisDatabase) -> None:
+    def test_64_mib_of_output_are_stored_byte_for_byte(self, place: Place, database: RedisDatabase) -> None:
         place.enqueue("--id", "j", "--output-limit", "64MiB", "seq 8000000 | tee printed")
         place.start_worker()
         job = place.until("j", "completed", within=60)
@@ -130,7 +129,7 @@ class TestMuchOutput:
 
 @pytest.mark.parametrize("kind", ["redis"])
 class TestMemoryFull:
-    """Nothing that is printed can be stored; everything else can."""
+    """With full memory, output cannot be stored, but all other changes can."""
 
     @contextmanager
     def full(self, server: RedisServer) -> Iterator[None]:
@@ -140,7 +139,7 @@ class TestMemoryFull:
         finally:
             server.call("CONFIG", "SET", "maxmemory", 0)
 
-    def test_only_what_has_printed_waits_for_room(self, place: Place, own_redis: RedisServer) -> None:
+    def test_only_jobs_with_output_wait_for_free_memory(self, place: Place, own_redis: RedisServer) -> None:
         place.quick()
         place.enqueue("--id", "loud", "echo x > begun; until [ -e go ]; do sleep 0.05; done; echo loud")
         worker = place.start_worker("--log-format", "json")
@@ -170,10 +169,10 @@ class TestMemoryFull:
 
 
 @pytest.mark.parametrize("kind", ["archived"])
-class TestArchiveAway:
-    """MongoDB goes and comes back; the queue does not wait for it."""
+class TestArchiveOutage:
+    """MongoDB cannot be reached for a while; the queue does not wait for MongoDB."""
 
-    def test_the_queue_goes_on_and_the_archive_catches_up(
+    def test_the_queue_continues_and_jobs_are_archived_later(
         self, place: Place, database: RedisDatabase, own_mongo: MongoServer
     ) -> None:
         place.quick()
@@ -214,9 +213,9 @@ class TestArchiveAway:
 
 @pytest.mark.parametrize("kind", ["redis"])
 class TestUser:
-    """Who the worker is to the server."""
+    """The Redis user of a worker is deleted."""
 
-    def test_one_who_is_no_more_ends_no_command_and_is_said_without_a_password(
+    def test_a_deleted_user_ends_no_command_and_is_logged_without_password(
         self, place: Place, database: RedisDatabase
     ) -> None:
         place.quick()
@@ -244,8 +243,8 @@ class TestUser:
         return said(worker)[-1:] == ["the store is back"]
 
 
-class TestRestarted:
-    """After a restart versions begin far above 2³¹, and so they stand in the archive."""
+class TestLargeVersions:
+    """After a restart, versions begin far above 2³¹, also in the archive."""
 
     @pytest.fixture
     def server(self) -> Iterator[RedisServer]:
@@ -257,7 +256,7 @@ class TestRestarted:
     def database(self, server: RedisServer, mongo_server: MongoServer) -> RedisDatabase:
         return RedisDatabase(server, MongoDatabase(mongo_server))
 
-    def test_what_was_archived_since_is_shown_as_json(
+    def test_a_job_archived_after_a_restart_is_shown_as_json(
         self, place: Place, server: RedisServer, database: RedisDatabase
     ) -> None:
         place.enqueue("--id", "before", "true")

@@ -1,4 +1,4 @@
-"""Workers among each other: names, who is silent, and a command that would wait for its own worker."""
+"""Several workers: their names, silent workers, and a command that would wait for its own worker."""
 
 import os
 import re
@@ -33,7 +33,7 @@ def start_on_beta(place: Place, *words: str) -> WorkerProcess:
 
 @ON_SQLITE
 @can_unshare
-def test_a_silent_worker_of_another_host_is_never_called_stopped(place: Place) -> None:
+def test_a_silent_worker_of_another_host_is_never_reported_as_stopped(place: Place) -> None:
     place.run("status")
     place.quick()
     worker = start_on_beta(place, "--name", "far")
@@ -60,7 +60,7 @@ def test_a_silent_worker_of_another_host_is_never_called_stopped(place: Place) -
 
 @ON_SQLITE
 @can_unshare
-def test_the_same_name_on_two_hosts_is_no_silent_twin(place: Place) -> None:
+def test_two_hosts_cannot_use_the_same_worker_name(place: Place) -> None:
     place.run("status")
     first = place.start_worker("--name", "queue")
     second = start_on_beta(place, "--name", "queue")
@@ -76,7 +76,7 @@ def test_the_same_name_on_two_hosts_is_no_silent_twin(place: Place) -> None:
 
 
 @ON_SQLITE
-def test_two_that_begin_at_once_under_one_name_are_told_apart(place: Place) -> None:
+def test_two_workers_started_at_once_with_one_name_get_different_names(place: Place) -> None:
     place.run("status")
     command = [*QUEUECTL, "worker", "start", "--name", "queue"]
     begun = [
@@ -104,7 +104,7 @@ def test_a_worker_is_stopped_from_inside_its_own_job(place: Place) -> None:
 
 
 @ON_SQLITE
-def test_a_holder_that_was_stopped_by_a_signal_is_not_called_stopped(place: Place) -> None:
+def test_a_holder_stopped_by_sigstop_is_not_reported_as_stopped(place: Place) -> None:
     place.run("status")
     place.quick()
     worker = place.start_worker("--name", "near")
@@ -124,7 +124,7 @@ def test_a_holder_that_was_stopped_by_a_signal_is_not_called_stopped(place: Plac
 
 
 @ON_SQLITE
-def test_a_job_does_not_wait_for_the_slot_that_it_keeps(place: Place) -> None:
+def test_a_job_does_not_wait_for_its_own_slot(place: Place) -> None:
     place.run("status")
     place.start_worker("--count", "1")
     job = place.enqueue("--retries", "0", f"{shlex.join(QUEUECTL)} enqueue --wait true")
@@ -133,7 +133,7 @@ def test_a_job_does_not_wait_for_the_slot_that_it_keeps(place: Place) -> None:
 
 
 @ON_SQLITE
-def test_a_host_two_hours_ahead_leaves_no_trace_of_it_in_times(place: Place) -> None:
+def test_a_host_clock_two_hours_ahead_does_not_change_stored_times(place: Place) -> None:
     shifted = Path(__file__).parents[1] / "worker" / "shifted"
     path = os.pathsep.join([str(shifted), place.env["PYTHONPATH"]])
     place.run("status")
@@ -195,9 +195,7 @@ def test_doctor_finds_a_full_disk(place: Place) -> None:
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgres", "redis", "mongodb"])
-def test_status_never_contradicts_itself_while_short_jobs_pour_through(
-    place: Place, kind: str, thorough: bool
-) -> None:
+def test_status_is_consistent_while_many_short_jobs_run(place: Place, kind: str, thorough: bool) -> None:
     place.run("status")
     steps = 4 if thorough else 1
     for _ in range(steps):

@@ -56,9 +56,7 @@ class TestSeed000:
 class TestPersistenceOfSeed000:
     """`REDIS_URL` for what is to be done, `MONGODB_URI` for job status and execution history."""
 
-    def test_what_has_ended_is_in_mongodb_and_not_in_redis(
-        self, place: Place, database: RedisDatabase
-    ) -> None:
+    def test_ended_jobs_are_in_mongodb_and_not_in_redis(self, place: Place, database: RedisDatabase) -> None:
         never, ran = (place.run("submit", "echo Hello World").strip() for _ in range(2))
         place.run("cancel", never)
         running = place.run("submit", "echo begun; sleep 60").strip()
@@ -92,7 +90,7 @@ class TestPersistenceOfSeed000:
 class TestSeed001:
     """enqueue JSON, worker start/stop, status, list, dlq, config."""
 
-    def test_its_usage_examples(self, place: Place) -> None:
+    def test_the_usage_examples_of_seed001_work(self, place: Place) -> None:
         id = place.run("enqueue", '{"command":"echo Hello && sleep 1","max_retries":3}').strip()
         assert id in place.run("list", "--state", "pending")
         place.start_worker("--count", "3")
@@ -154,7 +152,7 @@ class TestSeed002:
         place.run("worker", "start", "--drain")
         assert {place.job(id).state for id in ids} == {"completed"}
 
-    def test_its_five_configuration_keys(self, place: Place) -> None:
+    def test_the_five_configuration_keys_of_seed002_work(self, place: Place) -> None:
         listed = place.run("config", "list")
         for key, value in {
             "max_retries": "5",
@@ -167,7 +165,7 @@ class TestSeed002:
             place.run("config", "set", key, value)
             assert place.run("config", "get", key) == f"{value}\n"
 
-    def test_worker_stop_finishes_what_runs(self, place: Place) -> None:
+    def test_worker_stop_lets_running_commands_finish(self, place: Place) -> None:
         id = place.enqueue("sleep 1; echo finished")
         worker = place.start_worker()
         place.until(id, "processing")
@@ -181,7 +179,7 @@ class TestSeed002:
 class TestSeed003:
     """worker:start, output and error stored with the job, no job executed twice."""
 
-    def test_its_commands(self, place: Place) -> None:
+    def test_the_commands_of_seed003_work(self, place: Place) -> None:
         id = place.run("enqueue", '{ "command": "echo hello world" }').strip()
         place.start_worker_as_spelt("worker:start", "--count", "2")
         place.until(id, "completed")
@@ -210,14 +208,14 @@ class TestSeed004:
     """Its basic, multiple worker, persistence and invalid command scenarios."""
 
     @pytest.mark.doubles
-    def test_basic_scenario(self, place: Place) -> None:
+    def test_the_basic_scenario_works(self, place: Place) -> None:
         place.start_worker()
         place.run("enqueue", '{"id":"test1","command":"echo Success"}')
         place.until("test1", "completed")
         assert "completed" in place.run("status")
         assert "test1" in place.run("list", "--state", "completed")
 
-    def test_usage_examples(self, place: Place) -> None:
+    def test_the_usage_examples_of_seed004_work(self, place: Place) -> None:
         assert place.run("enqueue", '{"id":"job1","command":"echo Hello World"}') == "job1\n"
         assert place.run("enqueue", '{"id":"job2","command":"sleep 2","max_retries":5}') == "job2\n"
         delayed = '{"id":"job3","command":"echo Delayed","scheduled_at":"2025-11-15T12:00:00Z"}'
@@ -235,7 +233,7 @@ class TestSeed004:
         place.run("worker", "start", "--drain")
         assert place.job("job3").state == "pending"
 
-    def test_multiple_worker_scenario(self, place: Place) -> None:
+    def test_the_multiple_worker_scenario_works(self, place: Place) -> None:
         worker = place.start_worker("--count", "3")
         # The seed's `sleep 3`, but no longer than it takes until three are there.
         command = "touch up-$QUEUECTL_JOB_ID; until [ -e up-job3 ]; do sleep 0.05; done"
@@ -248,7 +246,7 @@ class TestSeed004:
         assert worker.process.poll() is None
 
     @pytest.mark.doubles
-    def test_persistence_scenario(self, place: Place) -> None:
+    def test_the_persistence_scenario_works(self, place: Place) -> None:
         place.run("enqueue", '{"id":"persist1","command":"echo Test"}')
         place.run("enqueue", '{"id":"persist2","command":"sleep 0.5"}')
         assert "pending:    2" in place.run("status")
@@ -259,7 +257,7 @@ class TestSeed004:
         place.run("worker", "start", "--drain")
         assert {place.job(id).state for id in ("persist1", "persist2")} == {"completed"}
 
-    def test_invalid_command_scenario(self, place: Place) -> None:
+    def test_the_invalid_command_scenario_works(self, place: Place) -> None:
         place.run("config", "set", "backoff_factor_ms", "20")
         place.run("enqueue", '{"id":"invalid1","command":"nonexistent-command"}')
         place.run("worker", "start", "--drain")
@@ -281,7 +279,7 @@ class TestRetryScenarioOfSeed004:
     """Its retry scenario, at its own pace; how long a job waits is the same on every store."""
 
     @pytest.mark.parametrize("kind", ["postgres"])
-    def test_retry_scenario(self, place: Place) -> None:
+    def test_the_retry_scenario_works(self, place: Place) -> None:
         worker = place.start_worker()
         place.run("enqueue", '{"id":"fail1","command":"exit 1","max_retries":3}')
         first = place.until("fail1", "failed")
@@ -296,11 +294,11 @@ class TestRetryScenarioOfSeed004:
         eventually(lambda: place.job("fail1").attempts == 5)
 
 
-class TestSettingUp:
+class TestSetup:
     """Seed 004: `Update .env file with your credentials.` Seed 001: `Copy .env.example to .env and edit if needed.`"""
 
     @pytest.mark.parametrize("kind", [POOLED, "mongodb", "archived"])
-    def test_the_connection_stands_in_dotenv(self, place: Place, database: Shared) -> None:
+    def test_the_connection_is_read_from_dotenv(self, place: Place, database: Shared) -> None:
         del place.env["QUEUECTL_STORE"]
         lines = [f"{name}={value}\n" for name, value in database.named.items()]
         (place.work / ".env").write_text("".join(lines))

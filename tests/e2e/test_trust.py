@@ -1,4 +1,4 @@
-"""What another user has put in our way is not run: directories, links, databases, logs, scripts; with two user ids.
+"""Directories, links, databases, logs and scripts that another user has planted are not used; tested with two user ids.
 
 The worker runs as the user of these tests (root) or as another one (`nobody`); who plants things is the other.
 """
@@ -57,8 +57,8 @@ def mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
 
-class TestTheDirectoryOfWorkers:
-    def test_it_is_made_private_whatever_the_umask(self, place: Place, workers: Path) -> None:
+class TestDirectoryOfWorkers:
+    def test_the_directory_is_private_with_any_umask(self, place: Place, workers: Path) -> None:
         before = os.umask(0)
         try:
             place.run("worker", "start", "--drain")
@@ -67,7 +67,7 @@ class TestTheDirectoryOfWorkers:
         assert mode(workers) == 0o700
         assert place.job("j").state == "completed"
 
-    def test_one_of_another_user_is_refused(self, place: Place, workers: Path) -> None:
+    def test_a_directory_of_another_user_is_refused(self, place: Place, workers: Path) -> None:
         workers.mkdir(mode=0o700)
         os.chown(workers, STRANGER, STRANGER)
         line = refused(place)
@@ -75,7 +75,7 @@ class TestTheDirectoryOfWorkers:
         assert place.job("j").state == "pending"
 
     @pytest.mark.parametrize("bits", [0o755, 0o770, 0o701, 0o777])
-    def test_one_that_is_open_to_others_is_refused_and_the_hint_mends_it(
+    def test_a_directory_open_to_others_is_refused_with_a_hint_that_works(
         self, place: Place, workers: Path, bits: int
     ) -> None:
         workers.mkdir()
@@ -87,23 +87,23 @@ class TestTheDirectoryOfWorkers:
         subprocess.run(["sh", "-c", hint[1]], check=True)
         place.run("worker", "start", "--drain")
 
-    def test_a_link_is_refused_wherever_it_leads(self, place: Place, workers: Path) -> None:
+    def test_a_link_to_any_target_is_refused(self, place: Place, workers: Path) -> None:
         (place.root / "elsewhere").mkdir(mode=0o700)
         workers.symlink_to(place.root / "elsewhere")
         line = refused(place)
         assert f"{workers} is a link to {place.root}/elsewhere" in line
         assert not list((place.root / "elsewhere").iterdir())
 
-    def test_a_file_is_refused(self, place: Place, workers: Path) -> None:
+    def test_a_file_instead_of_the_directory_is_refused(self, place: Place, workers: Path) -> None:
         workers.touch()
         assert f"{workers} is no directory" in refused(place)
 
-    def test_a_detached_worker_is_refused_alike(self, place: Place, workers: Path) -> None:
+    def test_a_detached_worker_is_also_refused(self, place: Place, workers: Path) -> None:
         workers.mkdir(mode=0o700)
         os.chown(workers, STRANGER, STRANGER)
         assert "belongs to nobody" in refused(place, "--detach")
 
-    def test_doctor_says_it_and_opens_nothing_there(self, place: Place, workers: Path) -> None:
+    def test_doctor_reports_the_directory_and_opens_no_file_in_it(self, place: Place, workers: Path) -> None:
         workers.mkdir(mode=0o700)
         os.mkfifo(workers / "x.slots")
         os.chown(workers, STRANGER, STRANGER)
@@ -113,39 +113,39 @@ class TestTheDirectoryOfWorkers:
         assert checks["worker files"]["hint"]
 
 
-class TestItsParents:
-    def test_one_that_everybody_may_write_to_is_refused(self, place: Place, workers: Path) -> None:
+class TestParentDirectories:
+    def test_a_parent_that_others_may_write_is_refused(self, place: Place, workers: Path) -> None:
         workers.parent.chmod(0o777)
         line = refused(place, code=5)
         assert f"{workers.parent} may be written by others (owner root (uid 0), mode 777)" in line
         assert f"chmod go-w {workers.parent}" in line
 
-    def test_a_sticky_one_will_do_where_the_entries_are_ours(self, place: Place, workers: Path) -> None:
+    def test_a_sticky_parent_is_accepted_if_its_entry_belongs_to_the_user(
+        self, place: Place, workers: Path
+    ) -> None:
         workers.parent.chmod(0o1777)
         place.run("worker", "start", "--drain")
         assert place.job("j").state == "completed"
 
-    def test_one_further_up_counts_as_much(self, place: Place, workers: Path) -> None:
+    def test_a_higher_parent_that_others_may_write_is_refused(self, place: Place, workers: Path) -> None:
         above = workers.parent.parent
         above.chmod(0o777)
         assert f"{above} may be written by others" in refused(place, code=5)
 
-    def test_one_of_another_user_is_refused(self, place: Place, workers: Path) -> None:
+    def test_a_parent_of_another_user_is_refused(self, place: Place, workers: Path) -> None:
         above = workers.parent.parent
         os.chown(above, STRANGER, STRANGER)
         line = refused(place, code=5)
         assert f"{above} belongs to nobody (uid 65534), who could exchange" in line
 
-    def test_a_group_of_more_than_its_owner_counts_as_others(self, place: Place, workers: Path) -> None:
+    def test_a_parent_that_a_foreign_group_may_write_is_refused(self, place: Place, workers: Path) -> None:
         os.chown(workers.parent, 0, STRANGER)
         workers.parent.chmod(0o770)
         assert "mode 770" in refused(place, code=5)
         os.chown(workers.parent, 0, 0)
         place.run("worker", "start", "--drain")
 
-    def test_those_of_root_are_good_enough_for_everybody_and_those_of_others_are_not(
-        self, place: Place
-    ) -> None:
+    def test_parents_of_root_are_accepted_and_parents_of_others_refused(self, place: Place) -> None:
         own = place.root / "of-nobody"
         own.mkdir(mode=0o700)
         os.chown(own, STRANGER, STRANGER)
@@ -186,8 +186,8 @@ def as_stranger(work: Callable[[], None]) -> str:
     return said
 
 
-class TestTheDatabase:
-    def test_of_another_user_it_is_not_run(self, place: Place, workers: Path) -> None:
+class TestDatabase:
+    def test_a_database_of_another_user_is_refused(self, place: Place, workers: Path) -> None:
         database = workers.with_name("queue.db")
         os.chown(database, STRANGER, STRANGER)
         line = refused(place, code=5)
@@ -195,9 +195,7 @@ class TestTheDatabase:
         checks = {check["name"]: check for check in place.json("doctor", code=1)["checks"]}
         assert "belongs to nobody" in checks["database file"]["detail"]
 
-    def test_that_everybody_may_write_it_is_not_run_and_the_hint_mends_it(
-        self, place: Place, workers: Path
-    ) -> None:
+    def test_a_writable_database_is_refused_with_a_hint_that_works(self, place: Place, workers: Path) -> None:
         database = workers.with_name("queue.db")
         database.chmod(0o666)
         line = refused(place, code=5)
@@ -206,7 +204,7 @@ class TestTheDatabase:
         subprocess.run(["sh", "-c", hint[1]], check=True)
         place.run("worker", "start", "--drain")
 
-    def test_that_a_stranger_has_put_where_everybody_may_is_not_even_looked_at(self, place: Place) -> None:
+    def test_a_foreign_database_in_a_shared_directory_is_not_opened(self, place: Place) -> None:
         common = place.root / "common"
         common.mkdir()
         common.chmod(0o1777)
@@ -217,9 +215,7 @@ class TestTheDatabase:
             assert "everybody may write to" in place.invoke("--store", url, *words).stderr.decode()
 
     @pytest.mark.parametrize("end", ["-wal", "-shm", "-journal"])
-    def test_a_log_that_a_stranger_has_put_beside_it_is_not_believed(
-        self, place: Place, workers: Path, end: str
-    ) -> None:
+    def test_a_log_of_another_user_is_refused(self, place: Place, workers: Path, end: str) -> None:
         planted = workers.with_name(f"queue.db{end}")
         planted.unlink(missing_ok=True)
         planted.write_bytes(b"planted")
@@ -237,7 +233,7 @@ class TestTheDatabase:
 
 
 class TestFilesOfAWorker:
-    def test_all_are_private_and_new(self, place: Place, workers: Path) -> None:
+    def test_all_files_are_private_and_new(self, place: Place, workers: Path) -> None:
         before = os.umask(0)
         try:
             place.json("worker", "start", "--detach", "--name", "w")
@@ -248,13 +244,13 @@ class TestFilesOfAWorker:
         assert modes == {".slots": 0o600, ".log": 0o600}
         place.run("worker", "stop")
 
-    def test_no_descriptor_of_them_reaches_a_command(self, place: Place) -> None:
+    def test_a_command_inherits_no_descriptor_of_these_files(self, place: Place) -> None:
         place.enqueue("--id", "fds", "#!/bin/sh\nls /proc/self/fd")
         place.run("worker", "start", "--drain")
         assert place.output("fds").split() == [b"0", b"1", b"2", b"3"]  # the last is that of ls
 
 
-def test_a_script_is_not_run_where_its_directory_was_exchanged(
+def test_a_script_in_an_exchanged_directory_is_not_run(
     tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     directory = tmp_path / "workers"

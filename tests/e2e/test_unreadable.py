@@ -1,4 +1,4 @@
-"""One job that cannot be decoded: a real worker runs the others, names it once, and goes on."""
+"""A job that cannot be decoded: a real worker runs the other jobs, logs the unreadable job once, and continues."""
 
 from contextlib import closing
 from typing import Any
@@ -32,7 +32,7 @@ def damage(place: Place, id: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_others_run_and_it_is_named_once(place: Place) -> None:
+def test_other_jobs_run_and_the_unreadable_job_is_logged_once(place: Place) -> None:
     for id in ("first", "bad", "last"):
         place.enqueue("--id", id, "true")
     damage(place, "bad")

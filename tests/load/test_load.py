@@ -1,4 +1,4 @@
-"""`make load` does what it says, and sees what it is there to see."""
+"""`make load` runs a load and detects the faults that it must detect."""
 
 import os
 import subprocess
@@ -16,7 +16,7 @@ COUNTS = {"total": 4, "pending": 0, "completed": 4}
 
 
 @pytest.mark.proof
-def test_a_small_load_goes_through() -> None:
+def test_a_small_load_finds_no_fault() -> None:
     command = [
         sys.executable,
         "-m",
@@ -38,7 +38,7 @@ def test_a_small_load_goes_through() -> None:
     assert done.stdout.endswith("/s; none lost, none repeated\n")
 
 
-def test_nothing_is_wrong_when_each_has_run_once() -> None:
+def test_no_fault_is_found_if_each_job_ran_once() -> None:
     assert list(wrong(LOAD, IDS, ONCE, COUNTS)) == []
 
 
@@ -53,7 +53,7 @@ def test_nothing_is_wrong_when_each_has_run_once() -> None:
         (IDS, ONCE, {"total": 4, "completed": 3}, "status counts {'total': 4, 'completed': 3}"),
     ],
 )
-def test_it_says_what_is_wrong(
+def test_each_fault_is_reported(
     ran: list[str], attempts: dict[str, int], counts: dict[str, int], fault: str
 ) -> None:
     assert list(wrong(LOAD, ran, attempts, counts)) == [fault]

@@ -1,4 +1,4 @@
-"""A server falls silent, loses a reply or goes away, and what a person at the terminal sees of it."""
+"""A server becomes silent, its reply is lost, or it ends; the tests check the output on the terminal."""
 
 import os
 import signal
@@ -57,7 +57,7 @@ def running(*words: str) -> Iterator[subprocess.Popen[bytes]]:
 
 @pytest.mark.parametrize("kind", DRIVERS)
 class TestLostReply:
-    def test_it_is_75_and_repeating_the_command_finds_the_job(
+    def test_an_enqueue_exits_with_75_and_repeating_it_finds_the_job(
         self, queuectl: CommandLine, url: str, network: Proxy, plain: Any, kind: str
     ) -> None:
         queuectl("--store", url, "doctor", "--create")
@@ -73,7 +73,9 @@ class TestLostReply:
         assert (again["id"], again["existing"]) == (id, True)
         assert queuectl.json("--store", url, "status")["jobs"]["total"] == 1
 
-    def test_so_it_is_of_a_file(self, queuectl: CommandLine, url: str, network: Proxy, kind: str) -> None:
+    def test_an_enqueue_of_many_lines_exits_with_75_and_can_be_repeated(
+        self, queuectl: CommandLine, url: str, network: Proxy, kind: str
+    ) -> None:
         queuectl("--store", url, "doctor", "--create")
         network.lose_reply(ADD[kind])
         lines = "\n".join(f'{{"id": "job-{n}", "command": "true"}}' for n in range(3))
@@ -97,7 +99,7 @@ HARMLESS: dict[str, list[tuple[bytes, bool]]] = {
 
 
 @pytest.mark.parametrize(("kind", "request_part", "there"), each(HARMLESS))
-def test_a_reply_that_is_lost_before_changes_nothing(
+def test_a_reply_lost_before_the_write_has_no_effect(
     queuectl: CommandLine, url: str, network: Proxy, kind: str, request_part: bytes, there: bool
 ) -> None:
     if there:
@@ -108,7 +110,7 @@ def test_a_reply_that_is_lost_before_changes_nothing(
 
 
 class TestInterrupt:
-    """Ctrl+C ends a command at once, whatever the servers do."""
+    """Ctrl+C ends a command at once in every state of the servers."""
 
     @staticmethod
     def interrupted(process: "subprocess.Popen[bytes]", said: str = "") -> None:
@@ -120,14 +122,16 @@ class TestInterrupt:
     @pytest.mark.usefixtures("queuectl")
     @pytest.mark.parametrize("kind", DRIVERS)
     @pytest.mark.parametrize("words", [("status",), ("enqueue", "true"), ("worker", "start")], ids=" ".join)
-    def test_before_the_server_has_answered(self, url: str, network: Proxy, words: tuple[str, ...]) -> None:
+    def test_ctrl_c_before_the_first_answer_ends_the_command(
+        self, url: str, network: Proxy, words: tuple[str, ...]
+    ) -> None:
         network.black_hole()
         with running("--store", url, *words) as process:
             eventually(lambda: network.held, what="a request")
             self.interrupted(process)
 
     @pytest.mark.parametrize("kind", DRIVERS)
-    def test_a_server_that_falls_silent(
+    def test_ctrl_c_ends_a_command_whose_server_became_silent(
         self, queuectl: CommandLine, url: str, network: Proxy, kind: str
     ) -> None:
         queuectl("--store", url, "enqueue", "--id", "a", "true")
@@ -143,7 +147,7 @@ class TestInterrupt:
             said = "no longer waiting; the job continues. To end it: queuectl cancel a"
             self.interrupted(process, f"\nqueuectl: {said}\n")
 
-    def test_an_archive_that_falls_silent(
+    def test_ctrl_c_ends_a_command_whose_archive_became_silent(
         self, queuectl: CommandLine, archived: ArchivedPlace, mongo_proxy: Proxy
     ) -> None:
         queuectl("--store", archived.url(), "list")
@@ -157,13 +161,13 @@ SAID = {("status",): "no worker is running; start one with: queuectl worker star
 
 
 class TestTerminal:
-    """Client libraries warn, log and have threads; a person sees nothing of that."""
+    """Client libraries print warnings and logs and start threads; none of this appears on the terminal."""
 
     @pytest.mark.parametrize("kind", [*DRIVERS, "archived"])
     @pytest.mark.parametrize(
         "words", [("enqueue", "--id", "a", "true"), ("status",), ("doctor",), ("list",)], ids=" ".join
     )
-    def test_nothing_but_ours_is_on_stderr(
+    def test_stderr_contains_only_messages_of_queuectl(
         self, queuectl: CommandLine, request: pytest.FixtureRequest, kind: str, words: tuple[str, ...]
     ) -> None:
         given = {"compressors": "snappy,zlib", "appName": "x"} if kind == "mongodb" else {}
@@ -174,7 +178,9 @@ class TestTerminal:
 
     @pytest.mark.parametrize("kind", DRIVERS)
     @pytest.mark.parametrize("what", ["refused", "password", "option"])
-    def test_nothing_but_ours_is_said_of_a_fault(self, queuectl: CommandLine, plain: Any, what: str) -> None:
+    def test_an_error_prints_only_messages_of_queuectl(
+        self, queuectl: CommandLine, plain: Any, what: str
+    ) -> None:
         url = {
             "refused": plain.url(port=free_port(), password=PASSWORD),
             "password": plain.url(password=PASSWORD),
@@ -186,7 +192,7 @@ class TestTerminal:
         assert secret_of(url, done.stderr.decode(), plain) is None
 
     @pytest.mark.parametrize("kind", DRIVERS)
-    def test_nothing_but_ours_is_said_by_a_worker_whose_server_goes(
+    def test_a_worker_without_its_server_prints_only_messages_of_queuectl(
         self, queuectl: CommandLine, url: str, network: Proxy, plain: Any
     ) -> None:
         queuectl("--store", plain.url(), "enqueue", "--id", "a", "true")
@@ -204,7 +210,7 @@ class TestTerminal:
         assert secret_of(url, said, plain) is None
 
     @pytest.mark.parametrize("kind", ["redis"])
-    def test_nothing_but_ours_is_said_by_one_that_is_cut_off_before_it_listens(
+    def test_a_worker_that_cannot_subscribe_prints_only_its_own_messages(
         self, queuectl: CommandLine, url: str, network: Proxy, plain: Any
     ) -> None:
         network.lose_reply(b"SUBSCRIBE")
@@ -238,7 +244,7 @@ class TestArchiveAtTheStart:
         assert done.stderr.count(b"\n") == 1
         assert queuectl.json("--store", archived.url(), "status")["jobs"]["pending"] == 1
 
-    def test_an_archive_that_is_away_is_reported_and_the_worker_works(
+    def test_an_unreachable_archive_is_reported_and_the_worker_works(
         self, queuectl: CommandLine, archived: ArchivedPlace, mongo_proxy: Proxy
     ) -> None:
         queuectl("--store", archived.url(), "enqueue", "true")

@@ -1,4 +1,4 @@
-"""What servers, poolers and networks say, in their own words, and what our error says about it."""
+"""Original messages of servers, poolers and networks, and the errors of queuectl for these messages."""
 
 from typing import Any
 
@@ -199,7 +199,7 @@ def translations(kind: str, said: Any) -> list[QueuectlError]:
 
 
 @pytest.mark.parametrize(("kind", "said", "error", "reason", "hint"), each(SAID))
-def test_the_error_names_the_store_the_reason_and_what_to_do(
+def test_the_error_names_the_store_the_reason_and_a_hint(
     kind: str, said: Any, error: type[QueuectlError], reason: str | None, hint: str | None
 ) -> None:
     for found in translations(kind, said):
@@ -230,7 +230,7 @@ def test_a_lost_connection_is_unknown_after_a_write_and_repeatable_after_a_read(
         assert (type(found), found.message, found.hint) == (error, f"{SHOWN[kind]} does not answer", LATER)
 
 
-def test_an_unknown_answer_of_redis_is_passed_on() -> None:
+def test_an_unknown_error_of_redis_is_shown_unchanged() -> None:
     text = "WRONGTYPE Operation against a key holding the wrong kind of value"
     found = RedisTranslator(redis_address.parse("redis://h")).refused(BaseParser.parse_error(text))
     assert (type(found), found.message) == (StoreUnusable, f"redis://h/0: Redis says: {text}")

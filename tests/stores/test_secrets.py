@@ -1,4 +1,4 @@
-"""A password is where it was given, and nowhere else: no command, no error and no worker prints it."""
+"""No command, no error and no worker prints a password."""
 
 from pathlib import Path
 
@@ -43,7 +43,7 @@ def test_no_command_shows_the_password(
 
 @pytest.mark.parametrize("kind", DRIVERS)
 @pytest.mark.parametrize("how", ["flag", "word"])
-def test_config_shows_the_store_as_status_does(
+def test_config_and_status_show_the_same_store(
     queuectl: CommandLine, site: Site, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
     given = named(site, monkeypatch, how)
@@ -69,7 +69,7 @@ def test_a_worker_and_its_commands_do_not_show_the_password(
     assert [secret_of(site.url, text, site) for text in (said, output)] == [None, None]
 
 
-def test_a_password_among_the_options_is_not_shown_either(queuectl: CommandLine, database: Database) -> None:
+def test_a_password_in_an_option_of_the_url_is_not_shown(queuectl: CommandLine, database: Database) -> None:
     url = f"postgresql://{database.server.host}:{database.server.port}/postgres?schema={database.schema}"
     url += "&user=postgres&password=open%2Fsesame&sslpassword=s3cret"
     assert queuectl("--store", url, "config", "get", "store") == f"{database.at()}\n"

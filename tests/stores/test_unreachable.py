@@ -1,4 +1,4 @@
-"""Servers that cannot be reached or do not let us in: the error names the store, the reason, and what to do."""
+"""Servers that cannot be reached or refuse a login: the error names the store, the reason and a hint."""
 
 import socket
 import time
@@ -106,7 +106,7 @@ NETWORK: dict[str, list[tuple[Any, type, str, str]]] = {
 
 
 @pytest.mark.parametrize(("kind", "build", "error", "reason", "hint"), each(NETWORK))
-def test_a_server_that_cannot_be_reached(
+def test_an_unreachable_server_is_reported_with_a_hint(
     plain: Any, kind: str, build: Any, error: type, reason: str, hint: str
 ) -> None:
     with ExitStack() as stack:
@@ -156,7 +156,7 @@ LOGINS: dict[str, list[tuple[dict[str, Any], str, str, str]]] = {
 
 
 @pytest.mark.parametrize(("kind", "given", "user", "reason", "hint"), each(LOGINS))
-def test_a_login_that_the_server_refuses(
+def test_a_refused_login_is_reported_with_a_hint(
     plain: Any, kind: str, given: dict[str, Any], user: str, reason: str, hint: str
 ) -> None:
     url = plain.url(**{name: value for name, value in given.items() if value is not None})
@@ -209,19 +209,19 @@ SOCKETS: dict[str, list[tuple[str, str]]] = {
 
 
 @pytest.mark.parametrize(("kind", "url", "message"), each(SOCKETS))
-def test_a_socket_that_does_not_exist(tmp_path: Path, kind: str, url: str, message: str) -> None:
+def test_a_missing_socket_is_reported_with_a_hint(tmp_path: Path, kind: str, url: str, message: str) -> None:
     path = {"path": str(tmp_path), "encoded": str(tmp_path).replace("/", "%2F")}
     found = refusal(url.format(**path), StoreUnavailable)
     assert (found.message, found.hint) == (message.format(**path), SOCKET.format(product=PRODUCTS[kind]))
 
 
 class TestMongo:
-    """What the driver waits for, and names that only a name server knows."""
+    """The waiting times of the driver, and host names that need a name server."""
 
     CLUSTER = "mongodb+srv://ada:s3cret@cluster.example.net/jobs"
 
     @pytest.mark.parametrize("kind", ["mongodb"])
-    def test_a_refusal_does_not_wait_for_the_whole_patience(
+    def test_a_refused_connection_fails_before_the_timeout(
         self, plain: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(connect, "FIRST_LOOK", FIRST_LOOK)
@@ -230,7 +230,9 @@ class TestMongo:
         assert time.monotonic() - begun < 6
 
     @pytest.mark.parametrize("kind", ["mongodb"])
-    def test_no_name_server_answers(self, plain: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_an_unavailable_name_server_is_reported(
+        self, plain: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         def nobody(*_words: object, **_options: object) -> None:
             raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
 
@@ -240,14 +242,14 @@ class TestMongo:
         said = f"{plain.at(host='db')} cannot be reached: Temporary failure in name resolution"
         assert (found.message, found.hint) == (said, HOST)
 
-    def test_no_name_server_knows_the_cluster(self) -> None:
+    def test_an_unknown_name_of_a_cluster_is_reported(self) -> None:
         with nameserver():
             found = refusal(self.CLUSTER, StoreUnavailable)
         said = "cannot be reached: The DNS query name does not exist: _mongodb._tcp.cluster.example.net"
         assert (found.message, found.hint) == (f"mongodb+srv://ada@cluster.example.net/jobs {said}", HOST)
         assert "s3cret" not in told(found)
 
-    def test_the_name_server_of_the_cluster_is_silent(self) -> None:
+    def test_a_silent_name_server_is_reported(self) -> None:
         with nameserver(silent=True):
             found = refusal(self.CLUSTER, StoreUnavailable)
         assert found.hint == HOST

@@ -1,4 +1,4 @@
-"""URLs of every driver: what they mean, what of them is refused and why, and that no part of a password is repeated."""
+"""URLs of every driver: how they are parsed, which are refused and why, and that no part of a password is printed."""
 
 import os
 import subprocess
@@ -297,7 +297,7 @@ UNFIT: dict[str, list[tuple[str, str, str]]] = {
 
 
 @pytest.mark.parametrize(("kind", "url", "message", "hint"), each(UNFIT))
-def test_an_option_or_a_name_that_cannot_be_used_is_refused(
+def test_an_invalid_option_or_name_is_refused(
     kind: str, url: str, message: str, hint: str, recwarn: pytest.WarningsRecorder
 ) -> None:
     error = refusal(url, InvalidInput)
@@ -313,12 +313,12 @@ UNFIT_ARCHIVES = (
 
 
 @pytest.mark.parametrize("archive", UNFIT_ARCHIVES)
-def test_an_archive_that_cannot_be_used_is_refused(queuectl: CommandLine, archive: str) -> None:
+def test_an_invalid_archive_is_refused(queuectl: CommandLine, archive: str) -> None:
     is_two(queuectl, f"redis://ada@h/0?archive={quote(archive, safe='')}")
     assert "archive" in queuectl.err
 
 
-def test_an_archive_whose_and_is_not_encoded_is_refused(queuectl: CommandLine) -> None:
+def test_an_archive_with_an_unencoded_ampersand_is_refused(queuectl: CommandLine) -> None:
     is_two(queuectl, "redis://h/0?archive=mongodb://u:s3cret@h/past?authSource=admin&tls=true")
 
 
@@ -342,7 +342,7 @@ def is_two(queuectl: CommandLine, url: str) -> None:
         ("POSTGRESQL://ada:s3cret@h/jobs", "unknown store scheme 'POSTGRESQL'"),
     ],
 )
-def test_a_text_of_no_known_scheme_is_refused(url: str, message: str) -> None:
+def test_a_url_with_an_unknown_scheme_is_refused(url: str, message: str) -> None:
     error = refusal(url, InvalidInput)
     assert error.message == message
     assert "s3cret" not in told(error)
@@ -435,13 +435,13 @@ def test_two_urls_of_one_queue_have_one_identity(kind: str, same: list[str], oth
     assert len({identity(url) for url in others} | one) == len(others) + 1
 
 
-def test_the_variables_of_libpq_count_for_the_identity(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_variables_of_libpq_are_part_of_the_identity(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PGHOST", "h")
     monkeypatch.setenv("PGPORT", "1")
     assert identity_of_postgres("postgresql:///d") == identity_of_postgres("postgresql://h:1/d")
 
 
-def test_options_of_ours_are_not_passed_to_libpq() -> None:
+def test_options_of_queuectl_are_not_passed_to_libpq() -> None:
     address = parse_postgres("postgresql://u:p%23@h/d?schema=s1&listen=no&sslmode=require&connection_limit=1")
     assert (address.schema, address.listens) == ("s1", False)
     parts = {"user": "u", "password": "p#", "host": "h", "dbname": "d", "sslmode": "require"}
@@ -449,7 +449,7 @@ def test_options_of_ours_are_not_passed_to_libpq() -> None:
 
 
 class TestRedisAddress:
-    def test_the_shortest_url_means_the_defaults(self) -> None:
+    def test_the_shortest_url_has_all_defaults(self) -> None:
         address = parse_redis("redis://")
         assert (address.host, address.port, address.database, address.name) == (
             "localhost",
@@ -461,7 +461,7 @@ class TestRedisAddress:
         assert (address.listens, address.fast, address.archive) == (True, False, None)
         assert address.tag == "{queuectl}"
 
-    def test_every_part_is_understood(self) -> None:
+    def test_every_part_of_a_url_is_parsed(self) -> None:
         own = "name=nightly&listen=no&durability=fast&archive=mongodb%3A%2F%2Fh%2Fa"
         address = parse_redis(f"rediss://ada:open-sesame@db.example:7000/3?{own}")
         assert (address.host, address.port, address.database, address.name) == (
@@ -481,10 +481,10 @@ class TestRedisAddress:
     @pytest.mark.parametrize(
         ("host", "meant"), [("[::1]", "::1"), ("[::1]:7000", "::1"), ("[fe80::1%25eth0]", "fe80::1%eth0")]
     )
-    def test_an_ipv6_address_stands_in_brackets(self, host: str, meant: str) -> None:
+    def test_an_ipv6_address_is_written_in_brackets(self, host: str, meant: str) -> None:
         assert parse_redis(f"redis://:open-sesame@{host}/1").host == meant
 
-    def test_an_archive_may_be_written_without_encoding_where_that_is_clear(self) -> None:
+    def test_an_archive_without_options_needs_no_encoding(self) -> None:
         archive = "mongodb://ada:word@m/past"
         assert parse_redis(f"redis://h/0?archive={archive}").archive == archive
         assert parse_redis(f"redis://h/0?archive={quote(archive, safe='')}").archive == archive
@@ -510,7 +510,7 @@ class TestMongoHosts:
             assert store.counts(Filter()).total() == 0
         assert not recwarn.list
 
-    def test_two_ipv6_hosts_are_asked(self) -> None:
+    def test_two_ipv6_hosts_are_tried(self) -> None:
         at = f"mongodb://[::1]:{free_port()},[::1]:{free_port()}/jobs"
         assert refusal(at, StoreUnavailable).message.startswith(f"{at} cannot be reached: ")
 
@@ -619,7 +619,7 @@ PAST = "archive=mongodb%3A%2F%2Fm%2Fpast"
         ("redis", "redis://:archive=@h/1", "mongodb://m/past", f"redis://:archive=@h/1?{PAST}"),
     ],
 )  # fmt: skip
-def test_a_word_means_the_urls_of_its_variables(
+def test_the_name_of_a_store_stands_for_the_urls_in_its_variables(
     queuectl: CommandLine, monkeypatch: pytest.MonkeyPatch, opened: list[str], word: str, redis: str, mongodb: str,
     meant: str,
 ) -> None:  # fmt: skip
@@ -632,7 +632,7 @@ def test_a_word_means_the_urls_of_its_variables(
 
 @pytest.mark.parametrize("kind", DRIVERS)
 @pytest.mark.parametrize("how", ["variables", "file"])
-def test_a_word_takes_the_urls_from_variables_or_a_file(
+def test_the_urls_of_a_store_name_are_read_from_variables_or_dotenv(
     queuectl: CommandLine, site: Site, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
     found = {"QUEUECTL_STORE": site.kind, **site.found}
@@ -675,7 +675,7 @@ LIBRARIES: dict[str, list[tuple[str, str, str]]] = {
 
 
 @pytest.mark.parametrize(("kind", "url", "library", "why"), each(LIBRARIES))
-def test_a_missing_library_is_named_with_the_command_that_installs_it(
+def test_the_error_for_a_missing_library_has_the_command_to_install_it(
     queuectl: CommandLine, tmp_path: Path, kind: str, url: str, library: str, why: str
 ) -> None:
     (tmp_path / "sitecustomize.py").write_text(WITHOUT.format(library=library))

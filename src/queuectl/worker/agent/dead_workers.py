@@ -5,7 +5,7 @@ are recovered at once, without waiting for their leases. The order keeps a job f
 leftover processes, then record the results that the worker could not deliver, and only then recover its claims. If a
 claim were recovered while its command lived, the job would run a second time at the same time. If a claim were
 recovered before its result was recorded, a finished job would run again. Shown by
-`tests/e2e/test_guarantees.py::test_kill_9_of_everything_is_cleaned_up_at_the_next_start`.
+`tests/e2e/test_guarantees.py::test_the_next_start_cleans_up_after_kill_9_of_all_processes`.
 """
 
 import threading

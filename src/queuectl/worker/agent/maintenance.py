@@ -99,7 +99,7 @@ class Maintenance:
           (`tests/worker/test_maintenance.py::test_a_job_with_a_result_file_is_not_lost_when_its_lease_expires`).
         - The holder or the command of the attempt is alive on this host. A second attempt would run at the same time.
           The lease expired because that holder is stopped, or because the wall clock has jumped
-          (`tests/e2e/test_guarantees.py::test_a_stopped_worker_keeps_what_lives_on_this_host`).
+          (`tests/e2e/test_guarantees.py::test_a_stopped_worker_keeps_commands_that_run_on_this_host`).
         """
         lease = job.lease
         if lease is None or self._attempts.has(lease.attempt_id):

@@ -8,7 +8,7 @@ while the old command may still live (guarantee G3), even if this agent hangs. W
 agent whose store cannot be reached *vouches* for its commands: it extends their deadlines by itself, so that an outage
 kills no command (guarantee G6). With `stop` the agent does not vouch, and commands end before their leases do. Shown
 by `tests/e2e/test_guarantees.py::test_an_outage_longer_than_the_lease_ends_no_command` and
-`test_with_on_disconnect_stop_the_tree_ends_before_the_lease_does`.
+`test_with_on_disconnect_stop_the_command_ends_before_its_lease`.
 """
 
 import queue

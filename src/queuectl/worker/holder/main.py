@@ -113,8 +113,8 @@ class Holder:
         If a wait takes much longer than intended, the host was suspended or the holder was stopped. If all workers of
         a store are on this host, they were suspended too, and none has claimed the jobs of this worker meanwhile. So
         the holder extends the deadlines for a while, and the agent can renew the leases. On several hosts an expired
-        lease stays expired. Tests: `test_a_stopped_worker_keeps_what_lives_on_this_host`,
-        `test_a_worker_stopped_beyond_its_lease_ends_what_another_host_may_have`.
+        lease stays expired. Tests: `test_a_stopped_worker_keeps_commands_that_run_on_this_host`,
+        `test_a_worker_stopped_beyond_its_lease_ends_its_commands`.
         """
         timeout = self._timeout(before)
         ready = self._selector.select(timeout)

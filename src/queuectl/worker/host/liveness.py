@@ -3,7 +3,7 @@
 Invariant: if a process gets the lock of a slot file, the holder is dead, and only this process cleans up after it. No
 clock is involved: a holder that is stopped for hours still has its lock. With a clock, a suspended worker would count
 as dead, and its jobs would run a second time while its commands live (guarantee G4).
-Tests: `test_slot_file.py`, `test_a_stopped_worker_keeps_what_lives_on_this_host`.
+Tests: `test_slot_file.py`, `test_a_stopped_worker_keeps_commands_that_run_on_this_host`.
 """
 
 import errno
