@@ -1,4 +1,4 @@
-"""`add`: insert if absent, and say what became of each job."""
+"""`add`: insert if absent, and return a status for each job."""
 
 from datetime import timedelta
 
@@ -18,7 +18,7 @@ def statuses(store: Store, *jobs: Job) -> list[str]:
 
 
 @pytest.mark.doubles
-def test_an_added_job_is_read_back_as_it_was_given(store: Store) -> None:
+def test_an_added_job_is_read_back_unchanged(store: Store) -> None:
     job = new_job(
         "a",
         command="écho 'x'\n",
@@ -63,20 +63,20 @@ def test_attempts_lease_and_cancel_request_are_kept(store: Store) -> None:
     assert store.get(["a"])["a"] == replace(asked, number=added.job.number)
 
 
-def test_numbers_rise_in_the_order_of_the_batch(store: Store) -> None:
+def test_numbers_increase_in_the_order_of_the_batch(store: Store) -> None:
     numbers = [added.job.number for added in store.add([new_job() for _ in range(5)])]
     assert numbers == sorted(set(numbers))
     assert numbers[0] > 0
 
 
-def test_a_number_is_never_given_twice(store: Store) -> None:
+def test_a_number_is_never_reused(store: Store) -> None:
     [first] = store.add([in_state("completed")])
     assert store.purge(Filter(), 10) == [first.job.id]
     [second] = store.add([new_job()])
     assert second.job.number > first.job.number
 
 
-def test_the_same_id_and_content_is_the_job_that_is_there(store: Store) -> None:
+def test_the_same_id_and_content_return_the_existing_job(store: Store) -> None:
     [first] = store.add([new_job("a", content="x", priority=1)])
     [second] = store.add([new_job("a", content="x", priority=2)])
     assert second.status == "existing"
@@ -91,12 +91,12 @@ def test_the_same_id_with_other_content_is_a_conflict(store: Store) -> None:
     assert second.job == first.job
 
 
-def test_a_repeated_add_is_the_existing_job_even_when_it_holds_a_unique_key(store: Store) -> None:
+def test_a_repeated_add_with_a_unique_key_returns_the_existing_job(store: Store) -> None:
     assert statuses(store, new_job("a", unique_key="k")) == ["added"]
     assert statuses(store, new_job("a", unique_key="k")) == ["existing"]
 
 
-def test_a_unique_key_is_held_until_its_job_has_ended(store: Store) -> None:
+def test_a_unique_key_is_taken_until_its_job_has_ended(store: Store) -> None:
     [first] = store.add([new_job("a", unique_key="k")])
     [second] = store.add([new_job("b", unique_key="k")])
     assert (second.status, second.job) == ("duplicate", first.job)
@@ -104,30 +104,30 @@ def test_a_unique_key_is_held_until_its_job_has_ended(store: Store) -> None:
     assert statuses(store, new_job("b", unique_key="k")) == ["added"]
 
 
-def test_a_job_that_has_ended_holds_no_unique_key(store: Store) -> None:
+def test_an_ended_job_does_not_occupy_its_unique_key(store: Store) -> None:
     assert (
         statuses(store, in_state("dead", "a", unique_key="k"), new_job("b", unique_key="k")) == ["added"] * 2
     )
 
 
-def test_a_unique_key_is_also_held_within_a_batch(store: Store) -> None:
+def test_a_unique_key_is_unique_within_a_batch(store: Store) -> None:
     first, second = store.add([new_job("a", unique_key="k"), new_job("b", unique_key="k")])
     assert (first.status, second.status) == ("added", "duplicate")
     assert second.job == first.job
 
 
-def test_a_batch_is_answered_job_by_job_in_its_order(store: Store) -> None:
+def test_a_batch_returns_one_status_per_job_in_its_order(store: Store) -> None:
     store.add([new_job("a", content="x"), new_job("k", unique_key="k")])
     batch = [new_job("new"), new_job("a", content="x"), new_job("a2"), new_job("k2", unique_key="k")]
     assert statuses(store, *batch) == ["added", "existing", "added", "duplicate"]
     assert set(store.get(["new", "a", "a2", "k", "k2"])) == {"new", "a", "a2", "k"}
 
 
-def test_nothing_is_added_when_nothing_is_given(store: Store) -> None:
+def test_an_empty_batch_adds_no_job(store: Store) -> None:
     assert store.add([]) == []
 
 
-def test_of_several_who_add_the_same_id_one_adds_it(store: Store, other: Store) -> None:
+def test_of_several_concurrent_adds_of_one_id_one_succeeds(store: Store, other: Store) -> None:
     def add(handle: Store) -> str:
         return handle.add([new_job("a", content="x")])[0].status
 
@@ -135,7 +135,7 @@ def test_of_several_who_add_the_same_id_one_adds_it(store: Store, other: Store) 
     assert sorted(answers) == ["added"] + ["existing"] * 7
 
 
-def test_of_several_who_want_the_same_unique_key_one_gets_it(store: Store, other: Store) -> None:
+def test_of_several_concurrent_adds_of_one_unique_key_one_succeeds(store: Store, other: Store) -> None:
     def add(handle: Store, name: str) -> str:
         return handle.add([new_job(name, unique_key="k")])[0].status
 
@@ -143,7 +143,7 @@ def test_of_several_who_want_the_same_unique_key_one_gets_it(store: Store, other
     assert sorted(answers) == ["added"] + ["duplicate"] * 7
 
 
-def test_a_job_of_the_past_and_one_of_the_future_keep_their_times(store: Store, clock: SteppedClock) -> None:
+def test_times_in_the_past_and_in_the_future_are_stored_unchanged(store: Store, clock: SteppedClock) -> None:
     past, future = NOW - timedelta(days=3650), NOW.replace(year=9000)
     store.add([new_job("a", now=past, run_at=past), new_job("b", run_at=future)])
     found = store.get(["a", "b"])

@@ -1,4 +1,4 @@
-"""Queue and archive are brought to agree about what is past, while everybody goes on."""
+"""The audit compares queue and archive and repairs the differences, while other processes continue."""
 
 from collections.abc import Callable
 
@@ -36,13 +36,13 @@ def other(between: Between) -> ArchivedStore:
     return between.fresh()
 
 
-def test_where_all_is_well_nothing_is_found(between: Between, store: ArchivedStore) -> None:
+def test_the_audit_of_a_correct_queue_finds_no_fault(between: Between, store: ArchivedStore) -> None:
     assert store.archiver._audit.repair() == {}
     assert between.server.call("GET", between.key("mended")) is None
     assert counted(store) == {"completed": 10}
 
 
-def test_what_the_queue_has_forgotten_it_knows_again(between: Between, store: ArchivedStore) -> None:
+def test_archived_jobs_missing_in_redis_are_entered_again(between: Between, store: ArchivedStore) -> None:
     for id in PAST[2:7]:
         between.server.call("ZREM", between.key("past"), id)
     assert ids(store) == PAST[:2] + PAST[7:]
@@ -53,7 +53,7 @@ def test_what_the_queue_has_forgotten_it_knows_again(between: Between, store: Ar
     assert retry(store, PAST[3]) == "accepted"
 
 
-def test_what_the_archive_has_lost_is_forgotten_and_counted_no_more(
+def test_jobs_missing_in_the_archive_are_removed_from_redis_and_counts(
     between: Between, store: ArchivedStore
 ) -> None:
     between.past.base["jobs"].delete_many({"id": {"$in": PAST[:4]}})
@@ -63,21 +63,23 @@ def test_what_the_archive_has_lost_is_forgotten_and_counted_no_more(
     assert [added.status for added in store.add([in_state("completed", PAST[0])])] == ["added"]
 
 
-def test_wrong_sums_are_put_right(between: Between, store: ArchivedStore) -> None:
+def test_wrong_counts_are_corrected(between: Between, store: ArchivedStore) -> None:
     sums = between.key("past_counts")
     between.server.call("HSET", sums, "completed default", "99", "dead nobody's", "1")
     assert store.archiver._audit.repair() == {MISCOUNTED: 2}
     assert counted(store) == {"completed": 10}
 
 
-def test_no_number_is_given_again(between: Between, store: ArchivedStore) -> None:
+def test_the_audit_raises_the_job_counter_above_archived_numbers(
+    between: Between, store: ArchivedStore
+) -> None:
     between.server.call("SET", between.key("number"), "4")
     store.archiver._audit.repair()
     (added,) = store.add([new_job("new")])
     assert added.job.number == 11
 
 
-def test_doctor_says_what_was_mended_and_when(between: Between, store: ArchivedStore) -> None:
+def test_doctor_shows_the_repairs_and_their_time(between: Between, store: ArchivedStore) -> None:
     between.past.base["jobs"].delete_one({"id": PAST[0]})
     store.archiver._audit.repair()
     said = store.describe(thorough=True)
@@ -108,7 +110,7 @@ def _run(store: ArchivedStore, id: str) -> None:
 @pytest.mark.parametrize("change", CHANGES)
 @pytest.mark.parametrize("verb", ["copies", "existing_ids"])
 @pytest.mark.parametrize("when", ["before", "after"])
-def test_what_changes_meanwhile_is_counted_once(
+def test_a_change_during_the_audit_is_counted_once(
     between: Between,
     store: ArchivedStore,
     other: ArchivedStore,
@@ -117,7 +119,7 @@ def test_what_changes_meanwhile_is_counted_once(
     when: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Each piece is announced, read and compared: whatever happens in between."""
+    """A range is announced, read and compared; other changes happen between these steps."""
     between.server.call(
         "HSET", between.key("past_counts"), "completed default", "12"
     )  # else nothing is put right
@@ -154,7 +156,7 @@ def _true_counts(store: ArchivedStore) -> dict[str, int]:
     return sums
 
 
-def test_of_two_that_compare_the_later_one_counts(
+def test_of_two_concurrent_audits_the_later_one_counts(
     between: Between, store: ArchivedStore, other: ArchivedStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     between.server.call("HSET", between.key("past_counts"), "completed default", "12")
@@ -163,7 +165,7 @@ def test_of_two_that_compare_the_later_one_counts(
     assert counted(store) == {"completed": 10}
 
 
-def test_one_of_all_does_it_and_again_after_the_queue_may_have_been_set_back(
+def test_one_process_runs_the_audit_and_again_after_a_failover(
     between: Between, store: ArchivedStore, other: ArchivedStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looks: list[None] = []
@@ -178,14 +180,14 @@ def test_one_of_all_does_it_and_again_after_the_queue_may_have_been_set_back(
     assert len(looks) == 2
 
 
-def test_who_has_compared_all_leaves_the_turn_to_nobody_for_a_day(
+def test_after_a_complete_audit_no_process_runs_another_for_a_day(
     between: Between, store: ArchivedStore
 ) -> None:
     store.archiver._reconcile()
     assert 86_000_000 < between.server.call("PTTL", between.key("turn:audit")) <= 86_400_000
 
 
-def test_who_cannot_finish_leaves_the_turn_to_another_within_a_minute(
+def test_after_a_failed_audit_another_process_may_start_in_a_minute(
     between: Between, store: ArchivedStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def away(*_: object, **__: object) -> None:
@@ -197,7 +199,7 @@ def test_who_cannot_finish_leaves_the_turn_to_another_within_a_minute(
     assert 0 < between.server.call("PTTL", between.key("turn:audit")) <= 60_000
 
 
-def test_a_deletion_is_remembered_for_a_day(between: Between, store: ArchivedStore) -> None:
+def test_a_deletion_is_recorded_for_a_day(between: Between, store: ArchivedStore) -> None:
     store.purge(Filter(id_prefix=PAST[0]), 1)
     assert between.server.call("ZCARD", between.key("gone")) == 1
     between.clock.step(days=1, seconds=1)
@@ -205,7 +207,7 @@ def test_a_deletion_is_remembered_for_a_day(between: Between, store: ArchivedSto
     assert between.server.call("ZCARD", between.key("gone")) == 1
 
 
-def test_who_only_looks_displaces_nobody_who_mends(
+def test_an_audit_that_only_reads_does_not_stop_a_repairing_audit(
     between: Between, store: ArchivedStore, other: ArchivedStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for id in PAST:
@@ -215,7 +217,7 @@ def test_who_only_looks_displaces_nobody_who_mends(
     assert ids(store) == PAST
 
 
-def test_who_was_displaced_has_not_done_it(
+def test_an_audit_that_another_one_replaced_reports_no_repair(
     between: Between, store: ArchivedStore, other: ArchivedStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     between.server.call("DEL", between.key("turn:audit"))

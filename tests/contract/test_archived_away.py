@@ -1,4 +1,5 @@
-"""While the archive is away the queue goes on, and says what waits; afterwards nothing is missing, nothing double."""
+"""While the archive cannot be reached the queue works and reports waiting jobs; afterwards no job is missing or
+duplicate."""
 
 from contextlib import closing
 
@@ -50,7 +51,7 @@ def work(store: ArchivedStore) -> None:
 
 
 @pytest.mark.parametrize("cut", ["refuse", "black_hole"])
-def test_jobs_are_added_run_and_ended_without_it(
+def test_jobs_are_added_run_and_ended_without_the_archive(
     between: Between, store: ArchivedStore, mongo_proxy: Proxy, cut: str
 ) -> None:
     getattr(mongo_proxy, cut)()
@@ -61,7 +62,9 @@ def test_jobs_are_added_run_and_ended_without_it(
     assert between.unmoved() == 1
 
 
-def test_who_asks_for_what_is_past_hears_that_it_is_away(store: ArchivedStore, mongo_proxy: Proxy) -> None:
+def test_calls_that_need_archived_jobs_raise_store_unavailable(
+    store: ArchivedStore, mongo_proxy: Proxy
+) -> None:
     mongo_proxy.refuse()
     for ask in (
         lambda: store.get(["past"]),
@@ -75,7 +78,7 @@ def test_who_asks_for_what_is_past_hears_that_it_is_away(store: ArchivedStore, m
             ask()
 
 
-def test_a_batch_of_which_a_part_was_stored_is_unknown(
+def test_a_batch_that_was_stored_in_part_has_an_unknown_outcome(
     between: Between, store: ArchivedStore, mongo_proxy: Proxy
 ) -> None:
     mongo_proxy.refuse()
@@ -86,7 +89,7 @@ def test_a_batch_of_which_a_part_was_stored_is_unknown(
     assert [added.status for added in said] == ["existing", "existing"]
 
 
-def test_what_waits_for_it_is_told(store: ArchivedStore, mongo_proxy: Proxy) -> None:
+def test_jobs_that_wait_for_the_archive_are_reported(store: ArchivedStore, mongo_proxy: Proxy) -> None:
     mongo_proxy.refuse()
     work(store)
     said = store.describe(thorough=True)
@@ -94,7 +97,7 @@ def test_what_waits_for_it_is_told(store: ArchivedStore, mongo_proxy: Proxy) -> 
     assert any(fault.startswith("1 job waits for the archive: mongodb://") for fault in said.faults)
 
 
-def test_afterwards_everything_is_there_once(
+def test_after_the_outage_every_job_exists_once(
     between: Between, store: ArchivedStore, mongo_proxy: Proxy
 ) -> None:
     mongo_proxy.black_hole()
@@ -116,7 +119,7 @@ def _others_go_on(between: Between) -> None:
 
 @pytest.mark.parametrize("how", ["lose_reply", "black_hole_reply"])
 @pytest.mark.parametrize("word", [b"update\0\5\0\0\0jobs", b"insert\0\7\0\0\0output"])
-def test_a_reply_of_it_that_is_lost_loses_nothing(
+def test_a_lost_reply_of_the_archive_loses_no_job(
     between: Between, store: ArchivedStore, mongo_proxy: Proxy, how: str, word: bytes
 ) -> None:
     store.add([new_job("new")])
@@ -137,7 +140,7 @@ def test_a_reply_of_it_that_is_lost_loses_nothing(
     assert between.faults() == {}
 
 
-def test_trouble_is_told_until_it_is_over(store: ArchivedStore, mongo_proxy: Proxy) -> None:
+def test_the_outage_is_reported_until_it_is_over(store: ArchivedStore, mongo_proxy: Proxy) -> None:
     assert store.background_fault() is None
     mongo_proxy.refuse()
     work(store)
@@ -148,7 +151,7 @@ def test_trouble_is_told_until_it_is_over(store: ArchivedStore, mongo_proxy: Pro
     eventually(lambda: store.get(["new", "past"]).keys() == {"new", "past"})
 
 
-def test_nobody_waits_for_an_archive_that_its_worker_knows_to_be_away(
+def test_a_worker_does_not_wait_for_an_archive_that_failed_before(
     between: Between, mongo_proxy: Proxy
 ) -> None:
     store = between.fresh(patience=SHORT)

@@ -44,7 +44,7 @@ def elsewhere(servers: Servers) -> Iterator[MongoGround]:
         yield ground
 
 
-def test_an_empty_database_is_not_taken_for_the_archive(used: Between, elsewhere: MongoGround) -> None:
+def test_an_empty_database_is_not_accepted_as_the_archive(used: Between, elsewhere: MongoGround) -> None:
     right, used.archive_url = used.archive_url, elsewhere.url
     with pytest.raises(StoreUnusable, match=f"is not this queue's archive, which is .*{used.past.name}"):
         used.fresh().find(Filter(), Page())
@@ -52,7 +52,7 @@ def test_an_empty_database_is_not_taken_for_the_archive(used: Between, elsewhere
     assert ids(used.fresh()) == ["past"]
 
 
-def test_nothing_is_moved_into_a_wrong_archive(used: Between, elsewhere: MongoGround) -> None:
+def test_no_job_is_moved_into_a_wrong_archive(used: Between, elsewhere: MongoGround) -> None:
     used.archive_url = elsewhere.url
     store = used.fresh()
     store.add([in_state("completed", "late")])
@@ -62,7 +62,7 @@ def test_nothing_is_moved_into_a_wrong_archive(used: Between, elsewhere: MongoGr
     assert counted(store) == {"completed": 2}
 
 
-def test_the_archive_of_another_queue_is_refused_with_what_to_do(used: Between, servers: Servers) -> None:
+def test_the_archive_of_another_queue_is_refused_with_a_hint(used: Between, servers: Servers) -> None:
     with closing(Between(*servers)) as other:
         other.archive_url = used.archive_url
         store = other.fresh()
@@ -73,7 +73,7 @@ def test_the_archive_of_another_queue_is_refused_with_what_to_do(used: Between, 
         assert used.copies() == ["past"]
 
 
-def test_a_queue_that_redis_has_lost_is_taken_over_as_the_message_says(used: Between) -> None:
+def test_the_hint_assigns_the_archive_of_a_lost_queue_to_a_new_one(used: Between) -> None:
     used.server.delete(used.tag)
     store = used.fresh()
     store.add([new_job("new")])
@@ -87,7 +87,7 @@ def test_a_queue_that_redis_has_lost_is_taken_over_as_the_message_says(used: Bet
     assert used.faults() == {}
 
 
-def test_a_queue_of_mongodbs_own_is_no_archive(servers: Servers, elsewhere: MongoGround) -> None:
+def test_a_queue_in_mongodb_is_refused_as_an_archive(servers: Servers, elsewhere: MongoGround) -> None:
     elsewhere.open().add([new_job("theirs")])
     with closing(Between(*servers)) as ground:
         ground.archive_url = elsewhere.url
@@ -97,7 +97,7 @@ def test_a_queue_of_mongodbs_own_is_no_archive(servers: Servers, elsewhere: Mong
             store.archiver.archive_batch()
 
 
-def test_an_archive_is_not_worked_on_as_a_queue(used: Between) -> None:
+def test_an_archive_is_refused_as_a_queue(used: Between) -> None:
     with closing(MongoStore(used.past.url)) as store, pytest.raises(StoreUnusable, match="is the archive of"):
         store.add([new_job("a")])
 
@@ -112,7 +112,7 @@ def test_a_queue_with_an_archive_is_not_opened_without_it(used: Between) -> None
     assert used.past.name in str(refusal.value.hint)
 
 
-def test_an_archive_may_be_given_to_a_queue_that_has_run_without(servers: Servers) -> None:
+def test_an_archive_can_be_added_to_an_existing_queue(servers: Servers) -> None:
     with closing(Between(*servers)) as ground:
         with closing(RedisStore(ground.url, clock=ground.clock)) as plain:
             plain.add([in_state("completed", "early"), new_job("waits")])
@@ -124,7 +124,7 @@ def test_an_archive_may_be_given_to_a_queue_that_has_run_without(servers: Server
         assert ground.faults() == {}
 
 
-def test_of_two_who_name_two_archives_at_the_same_moment_one_is_refused(
+def test_of_two_concurrent_bindings_to_different_archives_one_is_refused(
     servers: Servers, elsewhere: MongoGround, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with closing(Between(*servers)) as ground:
@@ -139,7 +139,7 @@ def test_of_two_who_name_two_archives_at_the_same_moment_one_is_refused(
             ids(ground.fresh())
 
 
-def test_who_comes_while_another_binds_and_moves_finds_its_own_archive(
+def test_a_binding_accepts_the_same_archive_bound_by_another_process(
     servers: Servers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with closing(Between(*servers)) as ground:

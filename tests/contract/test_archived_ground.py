@@ -1,4 +1,4 @@
-"""The contract speaks of the archive, because what has ended is there before anybody asks."""
+"""The contract tests cover the archive, because ended jobs are in the archive before the first read."""
 
 from contextlib import closing
 
@@ -9,7 +9,7 @@ from servers.mongo import GivenMongo, MongoServer
 from servers.redis import GivenRedis, RedisServer
 
 
-def test_what_has_ended_is_in_the_archive_before_anybody_asks(
+def test_ended_jobs_are_in_the_archive_before_the_first_read(
     redis_server: RedisServer | GivenRedis, mongo_server: MongoServer | GivenMongo
 ) -> None:
     with closing(ArchivedGround(redis_server, mongo_server)) as ground:

@@ -1,4 +1,4 @@
-"""Whoever is on the way between queue and archive may die at any step: nothing is missing then, and nothing double."""
+"""A process that moves jobs between queue and archive dies at any step: afterwards no job is missing or duplicate."""
 
 from collections.abc import Callable
 from typing import Any
@@ -123,7 +123,7 @@ WORKS: dict[str, tuple[Callable[[ArchivedStore], None], Callable[[list[str]], bo
 
 
 @pytest.mark.parametrize("work", WORKS)
-def test_it_may_die_at_any_step(between: Between, work: str) -> None:
+def test_a_process_that_dies_at_any_step_loses_and_duplicates_no_job(between: Between, work: str) -> None:
     do, is_well = WORKS[work]
     steps = 0
     while _dies(between, do, steps):

@@ -1,4 +1,4 @@
-"""The table of what a job is between queue and archive says what the scripts do."""
+"""The table of a job's states between queue and archive describes the scripts."""
 
 import re
 from pathlib import Path
@@ -36,18 +36,18 @@ def keys_of(script: str) -> set[str]:
 
 
 @pytest.mark.parametrize("arrow", ARROWS, ids=lambda arrow: f"{arrow.source}-{arrow.target}-{arrow.script}")
-def test_an_arrow_names_the_keys_of_its_script(arrow: Arrow) -> None:
+def test_a_transition_names_the_keys_of_its_script(arrow: Arrow) -> None:
     assert arrow.keys == keys_of(arrow.script)
     assert arrow.repair
 
 
-def test_each_state_is_left_and_entered() -> None:
+def test_each_state_has_transitions_in_and_out() -> None:
     assert {arrow.source for arrow in ARROWS} == STATES.keys()
     assert {arrow.target for arrow in ARROWS} == STATES.keys()
 
 
-def test_each_script_that_moves_a_job_is_an_arrow() -> None:
-    """It changes what says where a job is: `past`, the notes of restores and deletions, or the stream."""
+def test_each_script_that_moves_a_job_is_a_transition() -> None:
+    """A script that moves a job changes `past`, a note of a restore or deletion, or the stream."""
     moves = re.compile(r"'(?:ZADD|ZREM|HSET|HDEL|XADD)', P \.\. '(?:past|arriving|leaving)'")
     moving = {script for script, path in FILES.items() if moves.search(code(path.read_text()))}
     assert moving | {"archive_ended", "keep_live", "purge"} == {arrow.script for arrow in ARROWS}
@@ -55,6 +55,6 @@ def test_each_script_that_moves_a_job_is_an_arrow() -> None:
     assert removing == set(ENTRIES)
 
 
-def test_the_scripts_that_end_a_job_enter_it_into_the_stream() -> None:
+def test_the_scripts_that_end_a_job_add_the_job_to_the_stream() -> None:
     sending = {script for script, path in FILES.items() if "send_to_archive(" in path.read_text()}
     assert sending == {*ENDED, "archive_ended"}

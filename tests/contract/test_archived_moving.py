@@ -1,4 +1,4 @@
-"""A job on its way between queue and archive, and what others do to it meanwhile: every verb sees one job."""
+"""A job is moved between queue and archive while other processes change it: every verb sees exactly one job."""
 
 from collections.abc import Callable
 from contextlib import closing
@@ -75,7 +75,7 @@ def is_one(between: Between, state: str, *wanted: str) -> None:
 
 
 @pytest.mark.parametrize("verb", ["put_output", "put"])
-def test_a_job_that_is_deleted_before_its_copy_is_made_is_gone(
+def test_a_job_deleted_before_it_is_copied_stays_deleted(
     between: Between, store: ArchivedStore, other: ArchivedStore, verb: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store.add([in_state("completed", "a")])
@@ -84,7 +84,7 @@ def test_a_job_that_is_deleted_before_its_copy_is_made_is_gone(
     is_one(between, "completed")
 
 
-def test_a_job_that_is_deleted_after_its_copy_was_made_is_gone(
+def test_a_job_deleted_after_it_was_copied_stays_deleted(
     between: Between, store: ArchivedStore, other: ArchivedStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store.add([in_state("completed", "a")])
@@ -94,7 +94,7 @@ def test_a_job_that_is_deleted_after_its_copy_was_made_is_gone(
 
 
 @pytest.mark.parametrize(("part", "verb"), [("archive", "put"), ("archiver", "_commit")])
-def test_a_job_that_is_retried_while_it_is_moved_waits_in_the_queue(
+def test_a_job_that_is_retried_while_it_is_moved_stays_in_the_queue(
     between: Between,
     store: ArchivedStore,
     other: ArchivedStore,
@@ -110,7 +110,7 @@ def test_a_job_that_is_retried_while_it_is_moved_waits_in_the_queue(
     assert [job.id for job in store.claim("w1", (), 9, LEASE)] == ["a"]
 
 
-def test_two_movers_of_the_same_jobs_are_one(
+def test_two_archivers_move_the_same_jobs_once(
     between: Between, store: ArchivedStore, other: ArchivedStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store.add([in_state("completed", id) for id in "abc"])
@@ -119,7 +119,7 @@ def test_two_movers_of_the_same_jobs_are_one(
     is_one(between, "completed", "a", "b", "c")
 
 
-def test_a_mover_that_comes_too_late_brings_back_nothing_that_was_deleted(
+def test_a_late_archiver_does_not_restore_a_deleted_job(
     between: Between, store: ArchivedStore, other: ArchivedStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store.add([in_state("completed", "a")])
@@ -133,7 +133,7 @@ def test_a_mover_that_comes_too_late_brings_back_nothing_that_was_deleted(
     is_one(between, "completed")
 
 
-def test_a_mover_that_dies_after_it_came_too_late_brings_back_nothing_either(
+def test_a_late_archiver_that_dies_does_not_restore_a_deleted_job(
     between: Between, store: ArchivedStore, other: ArchivedStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store.add([in_state("completed", "a")])
@@ -151,7 +151,7 @@ def test_a_mover_that_dies_after_it_came_too_late_brings_back_nothing_either(
     is_one(between, "completed")
 
 
-def test_a_mover_that_comes_too_late_spoils_no_newer_end(
+def test_a_late_archiver_does_not_overwrite_a_newer_end(
     between: Between, store: ArchivedStore, other: ArchivedStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store.add([in_state("completed", "a")])
@@ -166,7 +166,7 @@ def test_a_mover_that_comes_too_late_spoils_no_newer_end(
     is_one(between, "cancelled", "a")
 
 
-def test_a_mover_that_comes_too_late_takes_nothing_from_who_lives_again(
+def test_a_late_archiver_does_not_move_a_retried_job(
     between: Between, store: ArchivedStore, other: ArchivedStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store.add([in_state("completed", "a")])
@@ -180,7 +180,7 @@ def test_a_mover_that_comes_too_late_takes_nothing_from_who_lives_again(
     is_one(between, "pending", "a")
 
 
-def test_of_two_who_retry_a_past_job_one_is_told_that_it_was_late(
+def test_of_two_retries_of_an_archived_job_one_is_stale(
     between: Between, store: ArchivedStore, other: ArchivedStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store.add([in_state("completed", "a")])
@@ -192,7 +192,7 @@ def test_of_two_who_retry_a_past_job_one_is_told_that_it_was_late(
     is_one(between, "pending", "a")
 
 
-def test_a_retry_stands_though_its_welcome_comes_after_the_next_end(
+def test_a_retry_is_kept_although_the_job_ends_before_it_is_finished(
     between: Between, store: ArchivedStore, other: ArchivedStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store.add([in_state("completed", "a")])
@@ -213,7 +213,7 @@ def test_a_retry_stands_though_its_welcome_comes_after_the_next_end(
     is_one(between, "cancelled", "a")
 
 
-def test_a_job_that_comes_back_while_somebody_looks_is_seen(
+def test_a_job_restored_during_a_read_is_found(
     store: ArchivedStore, other: ArchivedStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store.add([in_state("completed", "a")])
@@ -231,7 +231,7 @@ def run_again_and_move(store: ArchivedStore) -> None:
     move_all(store)
 
 
-def test_a_job_that_is_moved_while_somebody_looks_is_seen_once(
+def test_a_job_moved_during_a_read_is_found_once(
     store: ArchivedStore, other: ArchivedStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store.add([in_state("completed", id) for id in "abcdefg"])
@@ -239,7 +239,7 @@ def test_a_job_that_is_moved_while_somebody_looks_is_seen_once(
     assert ids(store) == list("abcdefg")
 
 
-def test_a_past_job_can_be_enqueued_again_and_is_known(store: ArchivedStore) -> None:
+def test_an_archived_job_that_is_enqueued_again_exists(store: ArchivedStore) -> None:
     store.add([new_job("a", content="one")])
     store.save([lifecycle.cancel(store.get(["a"])["a"], by="test", reason=None, now=store.now())])
     move_all(store)
@@ -249,7 +249,7 @@ def test_a_past_job_can_be_enqueued_again_and_is_known(store: ArchivedStore) -> 
     assert [each.status for each in store.add([new_job("a", content="two")])] == ["conflict"]
 
 
-def test_much_output_is_moved_in_pieces(
+def test_large_output_is_moved_in_pieces(
     between: Between, store: ArchivedStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(archiver, "BYTES_AT_ONCE", 100)
@@ -284,7 +284,7 @@ def test_much_output_is_moved_in_pieces(
 
 
 @pytest.mark.parametrize("others", [["a", "b"], []])
-def test_a_job_that_is_too_large_for_the_archive_stays_and_holds_up_nobody(
+def test_a_job_too_large_for_the_archive_stays_and_delays_no_other(
     between: Between, store: ArchivedStore, others: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(archive_module, "MAX_BYTES", 10_000)
@@ -299,7 +299,7 @@ def test_a_job_that_is_too_large_for_the_archive_stays_and_holds_up_nobody(
     assert sorted(store.purge(Filter(), 9)) == [*others, "large"]
 
 
-def test_what_a_hand_has_put_into_the_stream_is_passed_over(between: Between, store: ArchivedStore) -> None:
+def test_a_foreign_entry_in_the_stream_is_ignored(between: Between, store: ArchivedStore) -> None:
     store.add([in_state("completed", "a")])
     between.server.call("XADD", between.key("stream"), "*", "what", "ever")
     store.add([in_state("completed", "b")])
@@ -307,7 +307,7 @@ def test_what_a_hand_has_put_into_the_stream_is_passed_over(between: Between, st
     assert (between.copies(), between.unmoved()) == (["a", "b"], 0)
 
 
-def test_a_stream_that_was_deleted_begins_anew(between: Between, store: ArchivedStore) -> None:
+def test_a_deleted_stream_is_created_again(between: Between, store: ArchivedStore) -> None:
     store.add([in_state("completed", "a")])
     between.server.call("DEL", between.key("stream"))
     store.add([in_state("completed", "b")])
@@ -316,7 +316,7 @@ def test_a_stream_that_was_deleted_begins_anew(between: Between, store: Archived
     is_one(between, "completed", "a", "b")
 
 
-def test_who_asked_for_a_retry_has_it_though_the_archive_went_away_meanwhile(
+def test_a_retry_succeeds_although_the_archive_fails_meanwhile(
     between: Between, store: ArchivedStore, other: ArchivedStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store.add([in_state("completed", "a")])
@@ -333,7 +333,7 @@ def test_who_asked_for_a_retry_has_it_though_the_archive_went_away_meanwhile(
     assert [job.id for job in store.claim("w1", (), 1, LEASE)] == ["a"]
 
 
-def test_what_was_deleted_is_gone_though_the_archive_went_away_meanwhile(
+def test_a_deletion_succeeds_although_the_archive_fails_meanwhile(
     between: Between, store: ArchivedStore, other: ArchivedStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store.add([in_state("completed", "a")])
@@ -349,7 +349,7 @@ def test_what_was_deleted_is_gone_though_the_archive_went_away_meanwhile(
     is_one(between, "completed")
 
 
-def test_a_late_result_of_a_past_job_is_stale_without_a_question_to_the_archive(
+def test_a_late_result_of_an_archived_job_is_stale_without_an_archive_call(
     between: Between, store: ArchivedStore
 ) -> None:
     store.add([new_job("a")])
@@ -365,7 +365,7 @@ def test_a_late_result_of_a_past_job_is_stale_without_a_question_to_the_archive(
         assert fresh._opened is None
 
 
-def test_an_old_copy_of_a_job_that_lives_is_neither_listed_nor_counted(
+def test_an_old_copy_of_a_live_job_is_neither_listed_nor_counted(
     between: Between, store: ArchivedStore
 ) -> None:
     store.add([in_state("completed", f"p{n}", tags=("red",)) for n in range(6)])
@@ -387,7 +387,7 @@ def test_an_old_copy_of_a_job_that_lives_is_neither_listed_nor_counted(
     assert counted(store, Filter(tag="red")) == {"completed": 5, "pending": 1}
 
 
-def test_a_command_that_has_printed_nothing_yet_is_no_question_to_the_archive(
+def test_reading_empty_output_of_a_running_job_does_not_call_the_archive(
     between: Between, store: ArchivedStore
 ) -> None:
     store.add([new_job("a")])
@@ -396,7 +396,7 @@ def test_a_command_that_has_printed_nothing_yet_is_no_question_to_the_archive(
     assert store._opened is None
 
 
-def test_a_worker_that_leaves_hands_over_what_has_ended(
+def test_a_worker_that_closes_its_store_archives_the_ended_jobs(
     between: Between, store: ArchivedStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
@@ -408,13 +408,13 @@ def test_a_worker_that_leaves_hands_over_what_has_ended(
     assert (len(between.copies()), between.here(), between.unmoved()) == (450, [], 0)
 
 
-def test_a_command_that_ends_hands_over_nothing(between: Between, store: ArchivedStore) -> None:
+def test_a_command_that_closes_its_store_archives_no_job(between: Between, store: ArchivedStore) -> None:
     store.add([in_state("completed", "a")])
     store.close()
     assert between.unmoved() == 1
 
 
-def test_a_job_that_comes_back_is_answered_as_it_is_stored(store: ArchivedStore) -> None:
+def test_saving_a_retried_archived_job_returns_the_stored_job(store: ArchivedStore) -> None:
     store.add([in_state("completed", "a")])
     move_all(store)
     [answer] = store.save([lifecycle.retry(store.get(["a"])["a"], now=store.now(), force=True)])

@@ -1,4 +1,4 @@
-"""A queue that was set back in time, to a backup or to what another server had, and an archive that was not.
+"""A queue that was restored to an earlier state, from a backup or a replica, while its archive was not.
 
 Nothing that the archive has is lost, no number and no version is given twice, and what ran in the time that Redis has
 lost and is run again ends for good once more.
@@ -72,7 +72,7 @@ def work(store: ArchivedStore, *wanted: str, exit_code: int = 0) -> None:
     move_all(store)
 
 
-def test_what_was_archived_in_the_lost_time_is_not_lost(
+def test_jobs_archived_after_the_backup_are_not_lost(
     between: Between, server: RedisServer, tmp_path: Path
 ) -> None:
     store = between.fresh()
@@ -93,7 +93,7 @@ def test_what_was_archived_in_the_lost_time_is_not_lost(
     assert between.faults() == {}
 
 
-def test_what_ran_in_the_lost_time_runs_again_and_its_newer_end_is_kept(
+def test_a_job_that_ran_after_the_backup_runs_again_with_a_newer_end(
     between: Between, server: RedisServer, tmp_path: Path
 ) -> None:
     store = between.fresh()
@@ -111,9 +111,7 @@ def test_what_ran_in_the_lost_time_runs_again_and_its_newer_end_is_kept(
     assert between.faults() == {}
 
 
-def test_the_end_of_a_lost_claim_is_refused_though_the_job_was_claimed_again(
-    between: Between, server: RedisServer, tmp_path: Path
-) -> None:
+def test_the_result_of_a_lost_claim_is_refused(between: Between, server: RedisServer, tmp_path: Path) -> None:
     store = between.fresh()
     store.add([new_job("a")])
     backup = Backup(server, tmp_path / "backup")
@@ -129,7 +127,7 @@ def test_the_end_of_a_lost_claim_is_refused_though_the_job_was_claimed_again(
     end(new, again)
 
 
-def test_a_number_that_was_given_again_costs_the_older_job_nothing_but_its_number(
+def test_a_reused_number_costs_the_older_job_only_its_number(
     between: Between, server: RedisServer, tmp_path: Path
 ) -> None:
     store = between.fresh()
@@ -156,7 +154,7 @@ def test_a_number_that_was_given_again_costs_the_older_job_nothing_but_its_numbe
     assert between.faults() == {}
 
 
-def test_a_job_that_was_lost_and_is_enqueued_again_takes_the_place_of_what_the_archive_has(
+def test_a_lost_job_that_is_enqueued_again_replaces_its_archived_copy(
     between: Between, server: RedisServer, tmp_path: Path
 ) -> None:
     store = between.fresh()
@@ -174,7 +172,7 @@ def test_a_job_that_was_lost_and_is_enqueued_again_takes_the_place_of_what_the_a
     assert between.faults() == {}
 
 
-def test_no_number_is_given_again_before_anybody_has_compared_the_two(
+def test_no_number_is_reused_before_the_first_audit(
     between: Between, server: RedisServer, tmp_path: Path
 ) -> None:
     store = between.fresh()
@@ -188,7 +186,7 @@ def test_no_number_is_given_again_before_anybody_has_compared_the_two(
     assert added.job.number == 3
 
 
-def test_where_the_archive_cannot_be_asked_numbers_go_on_far_ahead(
+def test_without_the_archive_the_job_counter_is_raised_by_a_million(
     between: Between, server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = between.fresh()
@@ -200,7 +198,9 @@ def test_where_the_archive_cannot_be_asked_numbers_go_on_far_ahead(
     assert (first.job.number, second.job.number) == (1_000_002, 1_000_003)
 
 
-def test_versions_rise_though_the_next_servers_clock_is_behind(between: Between, server: RedisServer) -> None:
+def test_versions_increase_although_the_clock_of_the_next_server_is_behind(
+    between: Between, server: RedisServer
+) -> None:
     store = between.fresh()
     store.add([new_job("a")])
     ahead = 2**52
@@ -212,7 +212,7 @@ def test_versions_rise_though_the_next_servers_clock_is_behind(between: Between,
     assert again.version >= ahead + 2**32 > first.version
 
 
-def test_a_mover_that_meets_another_history_leaves_the_only_copy(
+def test_an_archiver_keeps_the_only_copy_after_a_change_of_history(
     between: Between, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = between.fresh()

@@ -27,7 +27,7 @@ def configure(store: Store, queue: str, **setting: Any) -> None:
 
 
 @pytest.mark.doubles
-def test_a_claimed_job_is_what_the_domain_makes_of_it(ground: Ground) -> None:
+def test_a_claimed_job_equals_the_result_of_the_domain(ground: Ground) -> None:
     store = ground.open(token=rising_tokens())
     [added] = store.add([new_job("a")])
     ground.clock.step(seconds=5)
@@ -58,7 +58,7 @@ def test_the_order_holds_across_queues(store: Store) -> None:
     assert claim(store, 10) == ["j0", "j2", "j4", "j6", "j8"]
 
 
-def test_no_more_are_claimed_than_asked_for(store: Store) -> None:
+def test_no_more_jobs_are_claimed_than_requested(store: Store) -> None:
     store.add([new_job(f"j{n}") for n in range(5)])
     assert claim(store, 0) == []
     assert claim(store, 2) == ["j0", "j1"]
@@ -73,7 +73,7 @@ def test_only_pending_and_failed_jobs_are_claimed(store: Store, clock: SteppedCl
     assert sorted(claim(store)) == ["failed", "pending"]
 
 
-def test_a_delayed_job_is_claimed_from_its_time_on(store: Store, clock: SteppedClock) -> None:
+def test_a_delayed_job_is_claimed_when_its_time_comes(store: Store, clock: SteppedClock) -> None:
     store.add([new_job("a", run_at=NOW + timedelta(seconds=10))])
     clock.step(seconds=9.999999)
     assert claim(store) == []
@@ -81,7 +81,7 @@ def test_a_delayed_job_is_claimed_from_its_time_on(store: Store, clock: SteppedC
     assert claim(store) == ["a"]
 
 
-def test_jobs_that_become_due_stand_where_their_sort_key_says(store: Store, clock: SteppedClock) -> None:
+def test_jobs_that_become_due_are_ordered_by_their_sort_key(store: Store, clock: SteppedClock) -> None:
     store.add([new_job("now"), new_job("later", run_at=NOW + timedelta(seconds=1), priority=1)])
     clock.step(seconds=2)
     assert claim(store) == ["later", "now"]
@@ -112,7 +112,7 @@ def test_a_queue_named_twice_is_served_once(store: Store) -> None:
     assert claim(store, 2, queues=("x", "x")) == ["a", "b"]
 
 
-def test_a_paused_queue_is_passed_over_until_it_is_resumed(store: Store) -> None:
+def test_jobs_of_a_paused_queue_are_not_claimed_until_it_is_resumed(store: Store) -> None:
     store.add([new_job("a", queue="x"), new_job("b", queue="y")])
     configure(store, "x", paused=True, limit=None)
     assert claim(store) == ["b"]
@@ -121,9 +121,7 @@ def test_a_paused_queue_is_passed_over_until_it_is_resumed(store: Store) -> None
     assert claim(store) == ["a"]
 
 
-def test_a_limited_queue_gives_its_limit_less_what_it_is_processing(
-    store: Store, clock: SteppedClock
-) -> None:
+def test_a_claim_fills_a_limited_queue_up_to_its_limit(store: Store, clock: SteppedClock) -> None:
     store.add([new_job(f"j{n}", queue="x") for n in range(5)])
     configure(store, "x", paused=False, limit=2)
     jobs = store.claim("w1", (), 5, LEASE)
@@ -133,14 +131,14 @@ def test_a_limited_queue_gives_its_limit_less_what_it_is_processing(
     assert claim(store) == ["j0"]
 
 
-def test_a_limit_below_what_is_processing_gives_nothing(store: Store) -> None:
+def test_a_limit_below_the_number_of_running_jobs_allows_no_claim(store: Store) -> None:
     store.add([new_job(f"j{n}", queue="x") for n in range(5)])
     assert len(claim(store, 3)) == 3
     configure(store, "x", paused=False, limit=1)
     assert claim(store) == []
 
 
-def test_many_claimers_never_get_the_same_job(store: Store, other: Store) -> None:
+def test_concurrent_claims_never_return_the_same_job(store: Store, other: Store) -> None:
     store.add([new_job() for _ in range(200)])
 
     def drain(handle: Store, worker: str) -> list[Job]:
@@ -158,7 +156,7 @@ def test_many_claimers_never_get_the_same_job(store: Store, other: Store) -> Non
     assert store.counts(Filter()).states() == {"processing": 200}
 
 
-def test_many_claimers_together_keep_to_the_limit_of_a_queue(store: Store, other: Store) -> None:
+def test_concurrent_claims_respect_the_limit_of_a_queue(store: Store, other: Store) -> None:
     store.add([new_job(queue="x") for _ in range(20)])
     configure(store, "x", paused=False, limit=3)
     taken = race(*[lambda h=h: claim(h, 2) for h in (store, other) * 4])

@@ -1,4 +1,4 @@
-"""`counts`: per queue and state, and always what the jobs themselves say."""
+"""`counts` returns numbers per queue and state that always agree with the stored jobs."""
 
 from datetime import timedelta
 
@@ -21,7 +21,7 @@ def counted(store: Store, wanted: Filter) -> Counts:
     return counts
 
 
-def test_an_empty_store_counts_nothing(store: Store) -> None:
+def test_an_empty_store_has_no_counts(store: Store) -> None:
     assert store.counts(Filter()) == Counts({})
 
 
@@ -40,7 +40,7 @@ def test_an_empty_store_counts_nothing(store: Store) -> None:
     ],
     ids=named,
 )
-def test_counts_are_what_the_jobs_say(store: Store, wanted: Filter) -> None:
+def test_counts_agree_with_the_stored_jobs(store: Store, wanted: Filter) -> None:
     for number, state in enumerate(STATES):
         store.add(
             [in_state(state, f"j{number}", queue="x", batch="b"), in_state(state, queue="y", tags=("red",))]
@@ -49,7 +49,7 @@ def test_counts_are_what_the_jobs_say(store: Store, wanted: Filter) -> None:
 
 
 @pytest.mark.doubles
-def test_a_job_is_counted_where_it_is(store: Store) -> None:
+def test_a_job_is_counted_in_its_present_queue_and_state(store: Store) -> None:
     [job] = [added.job for added in store.add([new_job("a", queue="x")])]
     assert store.counts(Filter()) == Counts({"x": {"pending": 1}})
     store.save([lifecycle.edit(job, priority=None, run_at=None, queue="y", now=NOW)])
@@ -69,7 +69,7 @@ def test_a_refused_write_is_not_counted(store: Store) -> None:
     assert store.counts(Filter()) == Counts({"default": {"pending": 2, "dead": 1}})
 
 
-def test_counts_are_right_after_a_crowd_has_written(store: Store, other: Store, clock: SteppedClock) -> None:
+def test_counts_are_right_after_concurrent_writes(store: Store, other: Store, clock: SteppedClock) -> None:
     def work(handle: Store, queue: str) -> None:
         for _ in range(10):
             handle.add([new_job(queue=queue), new_job(queue=queue, run_at=NOW + timedelta(days=1))])
@@ -84,7 +84,7 @@ def test_counts_are_right_after_a_crowd_has_written(store: Store, other: Store, 
     assert counts.total() == 120
 
 
-def test_who_waits_longest_is_told_for_each_queue(store: Store, clock: SteppedClock) -> None:
+def test_due_since_returns_the_longest_waiting_job_of_each_queue(store: Store, clock: SteppedClock) -> None:
     assert store.due_since() == {}
     early, soon = NOW - timedelta(minutes=5), NOW + timedelta(seconds=10)
     store.add(
@@ -101,14 +101,14 @@ def test_who_waits_longest_is_told_for_each_queue(store: Store, clock: SteppedCl
     assert store.due_since() == {}
 
 
-def test_a_job_whose_retry_is_due_waits_since_then(store: Store, clock: SteppedClock) -> None:
+def test_a_job_whose_retry_is_due_waits_since_its_retry_time(store: Store, clock: SteppedClock) -> None:
     store.add([in_state("failed", "f")])
     assert store.due_since() == {}
     clock.step(hours=1)
     assert store.due_since() == {"default": store.get(["f"])["f"].run_at}
 
 
-def test_a_paused_queue_waits_too(store: Store) -> None:
+def test_due_since_includes_paused_queues(store: Store) -> None:
     store.add([new_job("a", queue="x")])
     store.compare_and_swap("queues", "x", {"paused": True, "limit": None}, 0)
     assert store.due_since() == {"x": NOW}

@@ -1,4 +1,4 @@
-"""`get` and `find`: what matches, a page at a time, by key."""
+"""`get` and `find` return matching jobs, one page at a time."""
 
 import threading
 from collections.abc import Iterable
@@ -59,7 +59,7 @@ def test_unknown_ids_are_left_out(store: Store) -> None:
     assert store.get([]) == {}
 
 
-def test_pages_together_are_the_whole_in_order(store: Store) -> None:
+def test_the_pages_together_are_the_whole_list_in_order(store: Store) -> None:
     crowd(store)
     for sort in SORTS:
         whole = ids(store, Filter(), sort)
@@ -70,19 +70,19 @@ def test_pages_together_are_the_whole_in_order(store: Store) -> None:
             assert all(len(page) == limit for page in found[:-1]), (sort, limit)
 
 
-def test_created_lists_the_newest_first(store: Store) -> None:
+def test_sorting_by_created_lists_the_newest_first(store: Store) -> None:
     store.add([new_job("a"), new_job("b")])
     store.add([new_job("c")])
     assert ids(store, Filter(), "created") == ["c", "b", "a"]
 
 
-def test_updated_lists_the_last_changed_first(store: Store, clock: SteppedClock) -> None:
+def test_sorting_by_updated_lists_the_last_changed_first(store: Store, clock: SteppedClock) -> None:
     jobs = [added.job for added in store.add([new_job("a"), new_job("b"), new_job("c")])]
     store.save([lifecycle.hold(jobs[0], now=clock.step(seconds=1))])
     assert ids(store, Filter(), "updated") == ["a", "c", "b"]
 
 
-def test_next_lists_in_the_order_of_claims(store: Store) -> None:
+def test_sorting_by_next_lists_jobs_in_the_order_of_claims(store: Store) -> None:
     store.add([new_job("a"), new_job("z", priority=-1), new_job("first", priority=1), new_job("b")])
     listed = ids(store, Filter(states=frozenset({"pending"})), "next")
     assert listed == [job.id for job in store.claim("w1", (), 9, LEASE)] == ["first", "a", "b", "z"]
@@ -126,7 +126,7 @@ def differs(store: Store, wanted: Filter, sort: Sort, expected: set[str]) -> boo
 
 
 @pytest.mark.doubles
-def test_a_filter_finds_exactly_what_matches_it(store: Store) -> None:
+def test_a_filter_finds_exactly_the_matching_jobs(store: Store) -> None:
     jobs = crowd(store)
     wrong = [
         (named(wanted), sort)
@@ -137,14 +137,14 @@ def test_a_filter_finds_exactly_what_matches_it(store: Store) -> None:
     assert not wrong
 
 
-def test_the_last_page_names_no_next_one(store: Store) -> None:
+def test_the_last_page_has_no_cursor(store: Store) -> None:
     store.add([new_job(), new_job()])
     assert store.find(Filter(), Page(limit=2)).next is None
     assert store.find(Filter(), Page(limit=1)).next is not None
     assert store.find(Filter(queue="none"), Page()).next is None
 
 
-def test_jobs_that_come_in_between_do_not_shift_the_pages(store: Store) -> None:
+def test_jobs_added_between_two_pages_do_not_shift_the_pages(store: Store) -> None:
     store.add([new_job(f"j{n}") for n in range(4)])
     first = store.find(Filter(), Page(limit=2))
     store.add([new_job("new")])
@@ -153,7 +153,7 @@ def test_jobs_that_come_in_between_do_not_shift_the_pages(store: Store) -> None:
 
 
 @pytest.mark.parametrize("sort", SORTS)
-def test_what_is_no_cursor_is_refused(store: Store, sort: Sort) -> None:
+def test_an_invalid_cursor_is_refused(store: Store, sort: Sort) -> None:
     for cursor in ("", "x", "1:2:3", "1:x", "'; DROP TABLE job"):
         with pytest.raises(InvalidInput):
             store.find(Filter(), Page(after=cursor, sort=sort))
@@ -191,7 +191,7 @@ def test_a_job_that_changes_its_state_all_the_time_is_always_found(store: Store,
 
 
 @pytest.mark.parametrize("limit", [1, 3, 10, 39])
-def test_pages_of_several_states_leave_out_nobody(store: Store, limit: int) -> None:
+def test_pages_of_several_states_contain_every_job(store: Store, limit: int) -> None:
     states: list[State] = ["completed", "dead", "held", "pending"]
     store.add([in_state(states[n % 4], f"j{n}", queue=f"q{n % 3}") for n in range(120)])
     wanted = Filter(states=frozenset(("completed", "dead", "pending")), queue="q1")

@@ -1,4 +1,4 @@
-"""`renew` and `lapsed`: a lease lasts as long as its worker renews it, and is lost to one recoverer only."""
+"""`renew` and `expired_leases`: a lease lasts while its worker renews it, and only one process recovers it."""
 
 from datetime import timedelta
 
@@ -25,7 +25,7 @@ def lost(job: Job, clock: SteppedClock) -> Job:
     return lifecycle.lose(job, report("lost", error="lease ended"), now=clock.now())
 
 
-def test_a_renewal_refuses_whoever_recovers_from_an_older_look(store: Store, clock: SteppedClock) -> None:
+def test_a_recovery_from_a_version_before_the_renewal_is_refused(store: Store, clock: SteppedClock) -> None:
     [job] = claimed(store, "a")
     clock.step(seconds=31)
     [older_look] = store.expired_leases(10)
@@ -43,7 +43,7 @@ def test_a_recovered_attempt_cannot_be_renewed(store: Store, clock: SteppedClock
 
 
 @pytest.mark.doubles
-def test_a_renewal_is_what_the_domain_makes_of_it(store: Store, clock: SteppedClock) -> None:
+def test_a_renewed_job_equals_the_result_of_the_domain(store: Store, clock: SteppedClock) -> None:
     [job] = claimed(store, "a")
     clock.step(seconds=10)
     [renewed] = store.renew("w1", held(job), timedelta(seconds=60))
@@ -52,7 +52,7 @@ def test_a_renewal_is_what_the_domain_makes_of_it(store: Store, clock: SteppedCl
     assert store.get(["a"])["a"] == renewed
 
 
-def test_a_request_to_cancel_rides_along(store: Store) -> None:
+def test_a_renewal_returns_a_cancel_request(store: Store) -> None:
     [job] = claimed(store, "a")
     store.save([lifecycle.cancel(job, by="me", reason="enough", now=NOW)])
     [renewed] = store.renew("w1", held(job), LEASE)
@@ -60,7 +60,7 @@ def test_a_request_to_cancel_rides_along(store: Store) -> None:
     assert renewed.cancel_requested.reason == "enough"
 
 
-def test_what_is_no_longer_ours_is_missing_in_the_answer(store: Store) -> None:
+def test_lost_attempts_are_missing_in_the_result_of_a_renewal(store: Store) -> None:
     [a, b, c] = claimed(store, "a", "b", "c")
     store.save([lifecycle.finish(b, report(), now=NOW, random_number=0.5)])
     wanted = [*held(a), *held(b), AttemptRef("c", "f" * 32), AttemptRef("gone", "e" * 32)]
@@ -69,12 +69,12 @@ def test_what_is_no_longer_ours_is_missing_in_the_answer(store: Store) -> None:
     assert store.get(["c"])["c"] == c
 
 
-def test_nothing_held_is_nothing_renewed(store: Store) -> None:
+def test_a_renewal_without_attempts_returns_no_job(store: Store) -> None:
     assert store.renew("w1", [], LEASE) == []
 
 
 @pytest.mark.doubles
-def test_a_lease_lapses_at_its_end_by_the_clock_of_the_store(store: Store, clock: SteppedClock) -> None:
+def test_a_lease_expires_by_the_clock_of_the_store(store: Store, clock: SteppedClock) -> None:
     claimed(store, "a")
     clock.step(seconds=29.999999)
     assert store.expired_leases(10) == []
@@ -82,7 +82,9 @@ def test_a_lease_lapses_at_its_end_by_the_clock_of_the_store(store: Store, clock
     assert [job.id for job in store.expired_leases(10)] == ["a"]
 
 
-def test_the_longest_lapsed_come_first_and_no_more_than_asked_for(store: Store, clock: SteppedClock) -> None:
+def test_a_limited_number_of_expired_leases_is_returned_oldest_first(
+    store: Store, clock: SteppedClock
+) -> None:
     for number in range(4):
         claimed(store, f"j{number}", lease=timedelta(seconds=40 - 10 * number))
     clock.step(minutes=5)
@@ -90,7 +92,7 @@ def test_the_longest_lapsed_come_first_and_no_more_than_asked_for(store: Store, 
 
 
 @pytest.mark.parametrize("turn", range(5))
-def test_a_renewal_and_a_recovery_never_both_win(
+def test_a_renewal_and_a_recovery_never_both_succeed(
     store: Store, other: Store, clock: SteppedClock, turn: int
 ) -> None:
     [job] = claimed(store, "a")
@@ -103,7 +105,9 @@ def test_a_renewal_and_a_recovery_never_both_win(
     assert store.get(["a"])["a"].state == ("processing" if renewed else "pending")
 
 
-def test_of_several_recoverers_one_wins(store: Store, other: Store, clock: SteppedClock) -> None:
+def test_of_several_concurrent_recoveries_one_succeeds(
+    store: Store, other: Store, clock: SteppedClock
+) -> None:
     claimed(store, "a")
     clock.step(seconds=31)
     [look] = store.expired_leases(1)

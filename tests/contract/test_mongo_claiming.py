@@ -1,4 +1,5 @@
-"""Claims and saves of a MongoDB store side by side: turns in limited queues, crowds, batches that are half refused."""
+"""Concurrent claims and saves of a MongoDB store: the queue lock, many claimers, and batches that are refused in
+part."""
 
 import threading
 from collections import Counter
@@ -48,7 +49,7 @@ def claiming_by_hand(ground: MongoGround, worker: str = "late", limit: int = 5) 
     )
 
 
-class TestTurns:
+class TestQueueLock:
     @pytest.fixture
     def short(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(queue_lock, "TTL", 300_000)
@@ -64,7 +65,9 @@ class TestTurns:
     def processing(self, ground: MongoGround) -> int:
         return ground.base["jobs"].count_documents({"state": "processing"})
 
-    def test_a_limit_is_kept_under_a_crowd(self, ground: MongoGround, opened: Opener) -> None:
+    def test_a_limit_is_respected_by_many_concurrent_claims(
+        self, ground: MongoGround, opened: Opener
+    ) -> None:
         first = opened()
         self.fill(first, 60)
         self.limit(first, 3)
@@ -84,7 +87,7 @@ class TestTurns:
         assert len(set(done)) == len(done) >= 30
 
     @pytest.mark.usefixtures("short")
-    def test_a_claimer_that_is_held_up_past_its_turn_takes_nothing(
+    def test_a_claim_delayed_beyond_its_queue_lock_takes_no_job(
         self, ground: MongoGround, opened: Opener
     ) -> None:
         store = opened()
@@ -96,7 +99,7 @@ class TestTurns:
         assert late.finish() == []
         assert self.processing(ground) == 1
 
-    def test_a_claimer_that_was_held_up_while_nobody_came_claims_all_the_same(
+    def test_a_delayed_claim_succeeds_if_no_other_took_the_queue_lock(
         self, ground: MongoGround, opened: Opener, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(queue_lock, "TTL", 300_000)
@@ -109,7 +112,9 @@ class TestTurns:
         assert [job.id for job in late.finish()] == ["j0"]
 
     @pytest.mark.usefixtures("short")
-    def test_a_take_that_is_sent_too_late_is_not_sent(self, ground: MongoGround, opened: Opener) -> None:
+    def test_a_claim_after_the_end_of_its_queue_lock_is_not_sent(
+        self, ground: MongoGround, opened: Opener
+    ) -> None:
         store = opened()
         self.fill(store, 2)
         self.limit(store, 1)
@@ -120,7 +125,7 @@ class TestTurns:
         assert self.processing(ground) == 1
 
     @pytest.mark.usefixtures("short")
-    def test_the_turn_of_one_who_died_ends_by_itself(self, ground: MongoGround, opened: Opener) -> None:
+    def test_the_queue_lock_of_a_dead_process_expires(self, ground: MongoGround, opened: Opener) -> None:
         store = opened()
         self.fill(store, 1)
         self.limit(store, 1)
@@ -129,7 +134,7 @@ class TestTurns:
         ground.base["shared"].update_one({}, {"$set": {"turn": entry["turn"]}})
         assert [job.id for job in eventually(lambda: store.claim("w1", (), 5, LEASE))] == ["j0"]
 
-    def test_one_gives_up_only_the_turn_that_one_has(self, ground: MongoGround, opened: Opener) -> None:
+    def test_a_process_releases_only_its_own_queue_lock(self, ground: MongoGround, opened: Opener) -> None:
         self.limit(opened(), 1)
         with queue_lock.acquired(ground.base, ["default"], _SERVER_NOW) as taken:
             turn = taken["default"]
@@ -137,7 +142,7 @@ class TestTurns:
             assert ground.base["shared"].find_one({})["turn"] == turn.until
         assert ground.base["shared"].find_one({})["turn"] == 0
 
-    def test_in_a_queue_whose_setting_has_gone_nobody_needs_a_turn(
+    def test_a_queue_whose_settings_were_removed_needs_no_queue_lock(
         self, ground: MongoGround, opened: Opener
     ) -> None:
         store = opened()
@@ -147,7 +152,7 @@ class TestTurns:
         assert store.compare_and_swap("queues", "default", None, 1)
         assert [job.id for job in late.finish()] == ["j0"]
 
-    def test_a_new_limit_is_counted_by_whoever_takes_after_it(
+    def test_a_claim_after_a_change_of_the_limit_uses_the_new_limit(
         self, ground: MongoGround, opened: Opener
     ) -> None:
         store = opened()
@@ -157,7 +162,7 @@ class TestTurns:
         assert store.compare_and_swap("queues", "default", {"paused": False, "limit": 2}, 1)
         assert len(late.finish()) == 2
 
-    def test_a_turn_is_asked_for_only_where_something_is_to_be_taken(
+    def test_the_queue_lock_is_taken_only_if_a_job_can_be_claimed(
         self, opened: Opener, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         asked: list[str] = []
@@ -178,7 +183,9 @@ class TestTurns:
         assert [job.id for job in store.claim("w1", (), 9, LEASE)] == ["j2", "j3", "j4"]
         assert store.claim("w1", (), 9, LEASE) == []
 
-    def test_who_died_in_a_turn_holds_up_nobody_elsewhere(self, ground: MongoGround, opened: Opener) -> None:
+    def test_the_queue_lock_of_a_dead_process_does_not_delay_other_queues(
+        self, ground: MongoGround, opened: Opener
+    ) -> None:
         store = opened()
         news = store.subscribe(topics.WORK)
         self.fill(store, 1)
@@ -192,7 +199,7 @@ class TestTurns:
         assert store.claim("w1", (), 1, LEASE) == []
         assert news.wait(0.5), "what others are at is looked at again in a moment"
 
-    def test_a_queue_that_was_paused_long_since_is_not_taken_from(
+    def test_a_late_claim_takes_no_job_of_a_queue_that_was_paused_meanwhile(
         self, ground: MongoGround, opened: Opener, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(ready_index, "VALID_FOR", 300_000)
@@ -210,9 +217,9 @@ def server_time(ground: MongoGround) -> int:
     return int(ground.base.command("hello")["localTime"].timestamp() * 1_000_000)
 
 
-class TestCrowds:
+class TestConcurrentClaims:
     @pytest.mark.parametrize("handles", [1, 16])
-    def test_nobody_goes_away_empty_handed_while_there_is_work(
+    def test_every_concurrent_claim_gets_a_job_while_enough_jobs_exist(
         self, ground: MongoGround, handles: int
     ) -> None:
         stores = [ground.open() for _ in range(handles)] * (16 // handles)
@@ -229,21 +236,21 @@ class TestCrowds:
         stored = ground.base["jobs"].count_documents({"state": "processing"})
         assert stored == ground.base["jobs"].count_documents({"attempts": 1, "version": 2})
 
-    def test_who_lost_every_job_that_it_chose_chooses_others(self, ground: MongoGround) -> None:
+    def test_a_claim_that_lost_all_chosen_jobs_chooses_others(self, ground: MongoGround) -> None:
         store = ground.open()
         store.add([new_job(f"j{n}", run_at=NOW) for n in range(20)])
         late = claiming_by_hand(ground, limit=2).until("jobs.update_many")
         assert len(store.claim("w1", (), 2, LEASE)) == 2
         assert [job.id for job in late.finish()] == ["j2", "j3"]
 
-    def test_who_lost_some_of_them_has_the_others(self, ground: MongoGround) -> None:
+    def test_a_claim_that_lost_some_chosen_jobs_returns_the_rest(self, ground: MongoGround) -> None:
         store = ground.open()
         store.add([new_job(f"j{n}", run_at=NOW) for n in range(3)])
         late = claiming_by_hand(ground, limit=2).until("jobs.update_many")
         assert len(store.claim("w1", (), 1, LEASE)) == 1
         assert [job.id for job in late.finish()] == ["j1"]
 
-    def test_two_who_bring_the_same_jobs_into_line_do_it_once(self, ground: MongoGround) -> None:
+    def test_two_concurrent_promotions_of_delayed_jobs_promote_each_once(self, ground: MongoGround) -> None:
         store = ground.open()
         later = NOW.replace(year=NOW.year - 1)
         store.add([new_job(f"j{n}", now=NOW, run_at=NOW.replace(hour=13)) for n in range(5)])
@@ -255,7 +262,7 @@ class TestCrowds:
 
 
 class TestSaves:
-    def test_of_writers_at_once_each_version_is_one_writers(self, ground: MongoGround) -> None:
+    def test_of_concurrent_writers_each_version_belongs_to_one(self, ground: MongoGround) -> None:
         ids = [f"j{n}" for n in range(8)]
         stores = [ground.open() for _ in range(5)]
         stores[0].add([new_job(id) for id in ids])
@@ -274,7 +281,7 @@ class TestSaves:
         race(*[lambda p=place: write(p) for place in range(5)])
         assert {job.id: job.version - 1 for job in stores[0].get(ids).values()} == accepted
 
-    def test_each_of_a_batch_gets_its_own_answer(self, ground: MongoGround) -> None:
+    def test_each_job_of_a_batch_gets_its_own_status(self, ground: MongoGround) -> None:
         store = ground.open()
         added = store.add([new_job("a", unique_key="k"), new_job("b"), new_job("c"), new_job("d")])
         jobs = {each.job.id: each.job for each in added}
@@ -289,7 +296,7 @@ class TestSaves:
         assert statuses(answers) == ["accepted", "duplicate", "stale", "stale", "accepted"]
         assert store.describe(thorough=True).faults == ()
 
-    def test_what_was_accepted_is_known_though_others_have_saved_since(self, ground: MongoGround) -> None:
+    def test_an_accepted_save_is_reported_although_others_saved_since(self, ground: MongoGround) -> None:
         store = ground.open()
         [a, b] = [each.job for each in store.add([new_job("a"), new_job("b")])]
         assert statuses(store.save([lifecycle.hold(a, now=NOW)])) == ["accepted"]

@@ -1,4 +1,5 @@
-"""A MongoDB that somebody has edited by hand: what is missing is made again, or told. Jobs: `test_unreadable.py`."""
+"""A MongoDB that was edited by hand: what is missing is created again or reported. For jobs see
+`test_unreadable.py`."""
 
 from collections.abc import Iterator
 from contextlib import closing, suppress
@@ -38,7 +39,7 @@ def store(ground: MongoGround) -> Store:
         ("tally", {"$unset": {"counts": ""}}, lambda store: store.counts(Filter())),
     ],
 )
-def test_what_else_cannot_be_read_is_said(
+def test_other_unreadable_documents_are_reported(
     ground: MongoGround, store: Store, collection: str, change: dict[str, Any], verb: Any
 ) -> None:
     store.add([new_job("a")])
@@ -48,7 +49,7 @@ def test_what_else_cannot_be_read_is_said(
         verb(store)
 
 
-def test_indexes_that_were_lost_are_made_again(ground: MongoGround, store: Store) -> None:
+def test_lost_indexes_are_created_again(ground: MongoGround, store: Store) -> None:
     store.add([new_job("a"), in_state("dead", "d")])
     ground.base["jobs"].drop_indexes()
     fresh = ground.open()
@@ -57,7 +58,7 @@ def test_indexes_that_were_lost_are_made_again(ground: MongoGround, store: Store
     assert fresh.counts(Filter()) == Counts({"default": {"pending": 1, "dead": 1}})
 
 
-def test_indexes_that_cannot_be_made_again_are_said(ground: MongoGround, store: Store) -> None:
+def test_indexes_that_cannot_be_created_again_are_reported(ground: MongoGround, store: Store) -> None:
     store.add([new_job("a"), new_job("b")])
     ground.base["jobs"].drop_indexes()
     ground.base["jobs"].update_many({}, {"$set": {"id": "a"}})
@@ -65,7 +66,7 @@ def test_indexes_that_cannot_be_made_again_are_said(ground: MongoGround, store: 
         ground.open().get(["a"])
 
 
-def test_a_fault_after_a_change_says_that_nobody_knows(
+def test_an_error_after_a_write_has_an_unknown_outcome(
     ground: MongoGround, store: Store, mongo_server: MongoServer | GivenMongo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store.add([new_job("a")])
@@ -91,7 +92,7 @@ def test_a_fault_after_a_change_says_that_nobody_knows(
     assert ground.base["jobs"].find_one({"id": "b"})["worker"] == "w1"
 
 
-def test_a_verb_of_many_questions_ends_within_its_patience(
+def test_a_verb_with_many_requests_ends_within_its_timeout(
     mongo_server: MongoServer | GivenMongo, ground: MongoGround, mongo_proxy: Proxy
 ) -> None:
     near = ground.open()
@@ -110,12 +111,12 @@ def test_a_verb_of_many_questions_ends_within_its_patience(
 
 
 @pytest.mark.parametrize("wanted", [Filter(number=10**30), Filter(id_prefix="\udc80")])
-def test_what_cannot_be_asked_is_refused(store: Store, wanted: Filter) -> None:
+def test_an_invalid_filter_is_refused(store: Store, wanted: Filter) -> None:
     with pytest.raises(InvalidInput):
         store.find(wanted, Page())
 
 
-def test_a_batch_is_repeated_however_many_it_holds(store: Store) -> None:
+def test_a_batch_of_any_size_can_be_repeated(store: Store) -> None:
     jobs = [new_job(f"{n:0>120}") for n in range(12_000)]
     assert {added.status for added in store.add(jobs)} == {"added"}
     assert {added.status for added in store.add(jobs)} == {"existing"}

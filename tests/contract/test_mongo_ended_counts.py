@@ -150,7 +150,7 @@ ALONE = ("a retry", "another end", "a deletion", "a merge", "a retry and another
     "meanwhile",
     [pytest.param(name, marks=pytest.mark.proof if name in ALONE else ()) for name in MEANWHILE],
 )
-def test_the_counts_are_exact_whatever_happens_between_two_steps_of_a_merge(
+def test_the_counts_are_exact_for_any_change_between_two_steps_of_a_merge(
     ground: MongoGround, meanwhile: str
 ) -> None:
     queue = Counted(ground)
@@ -169,7 +169,7 @@ def test_the_counts_are_exact_whatever_happens_between_two_steps_of_a_merge(
 
 
 def test_a_late_process_removes_no_job_that_a_later_merge_has_counted(queue: Counted) -> None:
-    """It saw a job that had been retried; meanwhile that job has ended, was counted, and was deleted."""
+    """The process read a job that had been retried; meanwhile this job ended, was counted, and was deleted."""
     queue.dead("a", "b")
     merging(queue.base)
     queue.retry("a")
@@ -234,7 +234,7 @@ def test_a_read_during_a_merge_is_repeated(queue: Counted) -> None:
     assert counting.finish() == {"dead default": 3}
 
 
-def test_a_read_is_given_up_where_merges_never_stop(queue: Counted) -> None:
+def test_a_read_fails_if_merges_never_stop(queue: Counted) -> None:
     queue.dead("a")
     counting = Actor(queue.base, ended_counts.read)
     with pytest.raises(StoreUnavailable, match="change all the time"):
@@ -242,14 +242,14 @@ def test_a_read_is_given_up_where_merges_never_stop(queue: Counted) -> None:
             queue.base["tally"].update_one({}, {"$inc": {"fold": 1}})
 
 
-def test_totals_that_are_gone_are_not_replaced_by_zeros(queue: Counted) -> None:
+def test_missing_totals_are_not_replaced_by_zeros(queue: Counted) -> None:
     queue.dead("a")
     queue.base["tally"].delete_many({})
     with pytest.raises(StoreUnusable, match="the counts of ended jobs are gone"):
         queue.store.counts(Filter())
 
 
-def test_the_output_of_a_deleted_job_goes_with_it_though_the_deleter_dies(queue: Counted) -> None:
+def test_the_output_of_a_deleted_job_is_deleted_although_the_process_dies(queue: Counted) -> None:
     queue.store.add([new_job("a")])
     [job] = queue.store.claim("w1", (), 1, LEASE)
     queue.store.write_output([Chunk("a", job.attempt_id or "", 1, 0, NOW, 0, b"x")])
@@ -262,7 +262,7 @@ def test_the_output_of_a_deleted_job_goes_with_it_though_the_deleter_dies(queue:
     assert queue.base["output"].count_documents({}) == 0
 
 
-def test_a_late_deleter_reports_only_what_it_has_deleted(queue: Counted) -> None:
+def test_a_late_deletion_reports_only_the_jobs_that_it_deleted(queue: Counted) -> None:
     queue.dead("a", "b", "c")
     late = queue.actor(lambda base: purge.purge(base, Filter(), 9, None)).until("jobs.update_many")
     queue.retry("b")

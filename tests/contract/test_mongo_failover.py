@@ -1,4 +1,4 @@
-"""A MongoDB that is killed, and sets that elect: what was acknowledged stays, and nobody runs a job twice."""
+"""A MongoDB that is killed, and replica sets with elections: acknowledged jobs stay, and no job runs twice."""
 
 import secrets
 from collections.abc import Iterator
@@ -56,7 +56,7 @@ def load_on(url: str, **clients: int) -> Iterator[Load]:
         load.check(store)
 
 
-def test_a_server_that_is_killed_again_and_again_loses_nothing(own_server: MongoServer) -> None:
+def test_a_server_that_is_killed_repeatedly_loses_no_job(own_server: MongoServer) -> None:
     with queue_in(own_server) as url, load_on(url) as load:
         for _ in range(KILLS):
             load.go_on(until=3)
@@ -65,7 +65,7 @@ def test_a_server_that_is_killed_again_and_again_loses_nothing(own_server: Mongo
     assert OutcomeUnknown in load.failures  # else it was killed at harmless moments only
 
 
-def test_a_set_of_one_that_is_killed_and_steps_down_loses_nothing(mongo_set: ReplicaSet) -> None:
+def test_a_set_of_one_that_is_killed_and_steps_down_loses_no_job(mongo_set: ReplicaSet) -> None:
     with queue_in(mongo_set) as url, load_on(url) as load:
         for _ in range(2):
             load.go_on(until=5)
@@ -74,7 +74,7 @@ def test_a_set_of_one_that_is_killed_and_steps_down_loses_nothing(mongo_set: Rep
             mongo_set.restart(mongo_set.kill_primary())
 
 
-def test_a_set_that_elects_again_and_again_loses_nothing(mongo_trio: ReplicaSet) -> None:
+def test_a_set_with_repeated_elections_loses_no_job(mongo_trio: ReplicaSet) -> None:
     with queue_in(mongo_trio) as url, load_on(url, workers=2) as load:
         for _ in range(2):
             load.go_on(until=5)
@@ -111,10 +111,11 @@ def _copies_nothing(member: Member) -> Iterator[None]:
             client.admin.command("configureFailPoint", "stopReplProducer", mode="off")
 
 
-def test_what_no_majority_has_is_not_acknowledged_however_often_it_is_repeated(
+def test_a_repeated_write_without_a_majority_is_never_acknowledged(
     mongo_trio: ReplicaSet,
 ) -> None:
-    """Not as existing or duplicate, and not as stale: what a refusal speaks of may still be rolled back."""
+    """No write is answered as existing, duplicate or stale, because the write behind such an answer may still be
+    rolled back."""
     with queue_in(mongo_trio) as url, closing(MongoStore(url)) as store, hasty(url) as far:
         now = store.now()
         store.add([new_job("before", now=now, run_at=now)])
@@ -154,7 +155,7 @@ def numbered(*jobs: Job) -> list[Job]:
     return [replace(job, number=9000 + ord(job.id)) for job in jobs]
 
 
-def test_what_is_rolled_back_was_never_acknowledged(mongo_trio: ReplicaSet) -> None:
+def test_a_write_that_is_rolled_back_was_never_acknowledged(mongo_trio: ReplicaSet) -> None:
     with queue_in(mongo_trio) as url, closing(MongoStore(url)) as store, hasty(url) as far:
         now = store.now()
         store.add([new_job("before", now=now, run_at=now)])
@@ -175,7 +176,7 @@ def test_what_is_rolled_back_was_never_acknowledged(mongo_trio: ReplicaSet) -> N
         assert store.describe(thorough=True).faults == ()
 
 
-def test_a_primary_that_is_alone_acknowledges_nothing(mongo_trio: ReplicaSet) -> None:
+def test_a_primary_without_secondaries_acknowledges_no_write(mongo_trio: ReplicaSet) -> None:
     with queue_in(mongo_trio) as url, closing(MongoStore(url, patience=1.5)) as store:
         now = store.now()
         primary = mongo_trio.primary

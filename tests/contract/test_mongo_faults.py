@@ -1,4 +1,4 @@
-"""A MongoDB that is cut off at the worst moment: what is unknown is said to be, and repeating it does no harm.
+"""A MongoDB that is disconnected at the worst moment: an unknown outcome is reported, and repeating is harmless.
 
 Between the store and the server stands a proxy. It lets a request through and loses the reply, so that the server has
 done what the store never hears of; or it is silent, or gone.
@@ -82,7 +82,7 @@ def ended(job: Job) -> Job:
 
 
 class TestLostReplies:
-    """Each verb that writes: done, not heard of, and safe to repeat (guarantees G2 and G10)."""
+    """Each verb that writes is executed, its reply is lost, and repeating it is safe (guarantees G2 and G10)."""
 
     def lost(self, proxy: Proxy, command: str, collection: str, verb: Callable[[], Any]) -> None:
         proxy.lose_reply(asks(command, collection))
@@ -91,7 +91,7 @@ class TestLostReplies:
         assert proxy.lost.wait(5)
         assert "repeating" in (caught.value.hint or "")
 
-    def test_an_add_is_there_and_repeated_is_existing(
+    def test_an_add_is_stored_and_a_repetition_is_existing(
         self, near: Store, far: Store, mongo_proxy: Proxy
     ) -> None:
         jobs = [new_job("a", content="x"), new_job("b", unique_key="k")]
@@ -100,7 +100,7 @@ class TestLostReplies:
         assert [added.status for added in far.add(jobs)] == ["existing", "existing"]
         assert near.counts(Filter()).total() == 2
 
-    def test_an_add_that_only_drew_its_numbers_begins_again(
+    def test_an_add_that_only_got_its_numbers_starts_again(
         self, near: Store, far: Store, mongo_proxy: Proxy
     ) -> None:
         mongo_proxy.lose_reply(asks("findAndModify", "counters"))
@@ -108,11 +108,11 @@ class TestLostReplies:
         assert mongo_proxy.lost.is_set()
         assert near.counts(Filter()).total() == 1
 
-    def test_an_add_whose_ring_is_lost_has_added(self, far: Store, mongo_proxy: Proxy) -> None:
+    def test_an_add_whose_notification_is_lost_is_stored(self, far: Store, mongo_proxy: Proxy) -> None:
         self.lost(mongo_proxy, "update", "bells", lambda: far.add([new_job("a")]))
         assert far.add([new_job("a")])[0].status == "existing"
 
-    def test_a_claim_is_found_again_under_the_workers_name(
+    def test_a_claim_is_found_under_the_id_of_the_worker(
         self, near: Store, far: Store, mongo_proxy: Proxy
     ) -> None:
         near.add([new_job("a"), new_job("b"), new_job("c")])
@@ -123,7 +123,7 @@ class TestLostReplies:
         assert [job.id for job in again] == ["c"]
         assert len({job.attempt_id for job in [*held, *again]}) == 3
 
-    def test_a_claim_that_nobody_heard_of_lapses(
+    def test_the_lease_of_a_claim_with_a_lost_reply_expires(
         self, ground: MongoGround, near: Store, far: Store, mongo_proxy: Proxy
     ) -> None:
         near.add([new_job("a")])
@@ -132,7 +132,7 @@ class TestLostReplies:
         ground.clock.step(seconds=LEASE.total_seconds())
         assert [job.id for job in near.expired_leases(9)] == ["a"]
 
-    def test_a_claim_of_a_limited_queue_leaves_its_turn_to_the_next(
+    def test_a_claim_of_a_limited_queue_with_a_lost_reply_blocks_no_other(
         self, ground: MongoGround, near: Store, far: Store, mongo_proxy: Proxy
     ) -> None:
         near.add([new_job("a"), new_job("b")])
@@ -142,7 +142,7 @@ class TestLostReplies:
         ground.clock.step(seconds=5)
         assert [job.id for job in near.claim("w2", (), 9, LEASE)] == ["a"]
 
-    def test_a_save_is_stored_once_and_repeated_is_stale(
+    def test_a_save_is_stored_once_and_a_repetition_is_stale(
         self, near: Store, far: Store, mongo_proxy: Proxy
     ) -> None:
         done = ended(claimed(near))
@@ -153,7 +153,9 @@ class TestLostReplies:
         assert near.get(["a"])["a"] == stored
         assert near.counts(Filter()).states() == {"completed": 1}
 
-    def test_a_renewal_counts_and_another_one_too(self, near: Store, far: Store, mongo_proxy: Proxy) -> None:
+    def test_a_renewal_is_stored_and_can_be_repeated(
+        self, near: Store, far: Store, mongo_proxy: Proxy
+    ) -> None:
         job = claimed(near)
         held = [AttemptRef(job.id, job.attempt_id or "")]
         self.lost(mongo_proxy, "update", "jobs", lambda: far.renew("w1", held, timedelta(hours=1)))
@@ -162,7 +164,7 @@ class TestLostReplies:
         assert renewed.lease.until == NOW + timedelta(hours=1)
         assert [fresh.id for fresh in far.renew("w1", held, LEASE)] == ["a"]
 
-    def test_output_is_kept_once(self, near: Store, far: Store, mongo_proxy: Proxy) -> None:
+    def test_repeated_output_is_stored_once(self, near: Store, far: Store, mongo_proxy: Proxy) -> None:
         job = claimed(near)
         chunks = [Chunk(job.id, job.attempt_id or "", n, 0, NOW, n, b"x") for n in (1, 2, 3)]
         self.lost(mongo_proxy, "insert", "output", lambda: far.write_output(chunks))
@@ -173,7 +175,7 @@ class TestLostReplies:
         assert far.write_output((), trims) == set()
         assert [chunk.n for chunk in near.read_output(job.attempt_id or "", 0)] == [1, 3]
 
-    def test_a_swap_is_seen_to_have_happened(self, near: Store, far: Store, mongo_proxy: Proxy) -> None:
+    def test_a_compare_and_swap_is_stored_once(self, near: Store, far: Store, mongo_proxy: Proxy) -> None:
         self.lost(
             mongo_proxy, "insert", "shared", lambda: far.compare_and_swap("queues", "q", {"paused": True}, 0)
         )
@@ -186,7 +188,7 @@ class TestLostReplies:
         self.lost(mongo_proxy, "delete", "shared", lambda: far.compare_and_swap("queues", "q", None, 2))
         assert far.compare_and_swap("queues", "q", None, 0) is True
 
-    def test_a_beat_a_wish_and_a_farewell_are_there(
+    def test_heartbeat_instruction_and_forget_are_stored(
         self, near: Store, far: Store, mongo_proxy: Proxy
     ) -> None:
         self.lost(mongo_proxy, "findAndModify", "workers", lambda: far.heartbeat(worker("w1")))
@@ -198,7 +200,7 @@ class TestLostReplies:
         far.forget("w1")
 
     @pytest.mark.parametrize(("command", "collection"), [("update", "jobs"), ("delete", "output")])
-    def test_a_purge_has_purged(
+    def test_a_purge_is_stored_and_can_be_repeated(
         self, near: Store, far: Store, mongo_proxy: Proxy, command: str, collection: str
     ) -> None:
         near.add([in_state("completed", "a"), in_state("completed", "b")])
@@ -207,13 +209,13 @@ class TestLostReplies:
         assert len(far.purge(Filter(), 5)) == 1
         assert near.describe(thorough=True).faults == ()
 
-    def test_a_look_is_simply_looked_again(self, near: Store, far: Store, mongo_proxy: Proxy) -> None:
+    def test_a_read_is_repeated_by_the_store(self, near: Store, far: Store, mongo_proxy: Proxy) -> None:
         near.add([new_job("a")])
         mongo_proxy.lose_reply(asks("find", "jobs"))
         assert set(far.get(["a"])) == {"a"}
         assert mongo_proxy.lost.wait(5)
 
-    def test_a_claim_whose_look_is_lost_before_it_took_anything_looks_again(
+    def test_a_claim_whose_first_read_is_lost_reads_again(
         self, near: Store, far: MongoStore, mongo_proxy: Proxy
     ) -> None:
         near.add([new_job("a")])
@@ -221,7 +223,7 @@ class TestLostReplies:
         assert [job.id for job in far.claim("w1", (), 1, LEASE)] == ["a"]
         assert mongo_proxy.lost.is_set()
 
-    def test_a_claim_that_cannot_see_what_it_took_is_found_under_the_workers_name(
+    def test_a_claim_that_cannot_read_its_jobs_is_found_under_its_worker(
         self, near: Store, far: MongoStore, mongo_proxy: Proxy
     ) -> None:
         near.add([new_job("a")])
@@ -236,8 +238,8 @@ class TestLostReplies:
         assert [job.id for job in queries.held_by(far, "w1")] == ["a"]
 
 
-class TestASetRepeatsByItself:
-    """A replica set remembers what it has done for whom: the driver repeats most writes, and each is done once."""
+class TestReplicaSetRepeatsWrites:
+    """A replica set records executed writes: the driver repeats most writes, and each is executed once."""
 
     @pytest.fixture
     def ground(self, mongo_set: ReplicaSet) -> Iterator[MongoGround]:
@@ -262,7 +264,9 @@ class TestASetRepeatsByItself:
         proxy.pass_through()
         store.close()
 
-    def test_an_add_a_save_and_the_rest_are_done_once(self, near: Store, far: Store, proxy: Proxy) -> None:
+    def test_an_add_a_save_and_other_writes_are_executed_once(
+        self, near: Store, far: Store, proxy: Proxy
+    ) -> None:
         proxy.lose_reply(asks("insert", "jobs"))
         jobs = [new_job("a"), new_job("b", unique_key="k")]
         assert [added.status for added in far.add(jobs)] == ["added", "added"]
@@ -281,7 +285,7 @@ class TestASetRepeatsByItself:
         assert proxy.lost.is_set()
         assert near.counts(Filter()).states() == {"completed": 2}
 
-    def test_a_claim_is_unknown_all_the_same(self, near: Store, far: Store, proxy: Proxy) -> None:
+    def test_a_claim_still_has_an_unknown_outcome(self, near: Store, far: Store, proxy: Proxy) -> None:
         near.add([new_job("a"), new_job("b")])
         proxy.lose_reply(asks("update", "jobs"))
         with pytest.raises(OutcomeUnknown):
@@ -291,14 +295,16 @@ class TestASetRepeatsByItself:
 
 
 class TestSilence:
-    def test_a_look_ends_with_the_patience(self, far: Store, mongo_proxy: Proxy) -> None:
+    def test_a_read_from_a_silent_server_ends_within_the_timeout(
+        self, far: Store, mongo_proxy: Proxy
+    ) -> None:
         mongo_proxy.black_hole()
         began = time.monotonic()
         with pytest.raises(StoreUnavailable):
             far.counts(Filter())
         assert time.monotonic() - began < PATIENCE + 3
 
-    def test_a_change_is_unknown_within_the_patience(
+    def test_a_change_has_an_unknown_outcome_within_the_timeout(
         self, near: Store, far: Store, mongo_proxy: Proxy
     ) -> None:
         mongo_proxy.black_hole_reply(asks("insert", "jobs"))
@@ -308,7 +314,7 @@ class TestSilence:
         assert time.monotonic() - began < PATIENCE + 3
         assert set(near.get(["a"])) == {"a"}
 
-    def test_a_take_within_a_turn_is_given_up_before_the_turn_is_another_ones(
+    def test_a_claim_is_given_up_before_its_queue_lock_ends(
         self, near: Store, far: Store, mongo_proxy: Proxy
     ) -> None:
         near.add([new_job("a")])
@@ -319,9 +325,7 @@ class TestSilence:
             far.claim("w1", (), 1, LEASE)
         assert time.monotonic() - began < PATIENCE + 3
 
-    def test_a_connection_that_does_not_come_about_ends_in_time_too(
-        self, far: Store, mongo_proxy: Proxy
-    ) -> None:
+    def test_a_connection_attempt_ends_within_the_timeout(self, far: Store, mongo_proxy: Proxy) -> None:
         mongo_proxy.reset()
         mongo_proxy.black_hole()
         began = time.monotonic()
@@ -329,7 +333,7 @@ class TestSilence:
             far.counts(Filter())
         assert time.monotonic() - began < 2 * PATIENCE + 5
 
-    def test_one_who_never_was_connected_gives_up_in_time(
+    def test_a_store_that_was_never_connected_fails_within_the_timeout(
         self, ground: MongoGround, mongo_proxy: Proxy, mongo_server: MongoServer | GivenMongo
     ) -> None:
         mongo_proxy.black_hole()
@@ -341,7 +345,7 @@ class TestSilence:
         assert time.monotonic() - began < 2 * PATIENCE + 5
         store.close()
 
-    def test_one_can_let_go_of_a_server_that_is_silent(self, far: MongoStore, mongo_proxy: Proxy) -> None:
+    def test_a_store_of_a_silent_server_can_be_closed(self, far: MongoStore, mongo_proxy: Proxy) -> None:
         news = far.subscribe(topics.WORK)
         while news.wait(0.05):
             pass
@@ -350,13 +354,13 @@ class TestSilence:
         far.close()
         assert time.monotonic() - began < 2 * PATIENCE + 5
 
-    def test_a_server_that_left_without_a_word_is_found_again(self, far: Store, mongo_proxy: Proxy) -> None:
+    def test_the_store_reconnects_after_a_half_open_connection(self, far: Store, mongo_proxy: Proxy) -> None:
         mongo_proxy.half_open()
         with pytest.raises((StoreUnavailable, OutcomeUnknown)):
             far.add([new_job("a")])
         eventually(lambda: far.add([new_job("a")])[0].status in ("added", "existing"))
 
-    def test_while_it_is_silent_the_clock_goes_on(
+    def test_the_clock_advances_while_the_server_is_silent(
         self, ground: MongoGround, mongo_proxy: Proxy, mongo_server: Any
     ) -> None:
         url = mongo_server.url(ground.name, host=mongo_proxy.host, port=mongo_proxy.port)
@@ -371,7 +375,7 @@ class TestSilence:
 
 
 class TestAbsence:
-    def test_a_refused_connection_is_unavailable_and_comes_back(
+    def test_a_refused_connection_is_unavailable_until_the_server_returns(
         self, near: Store, far: Store, mongo_proxy: Proxy
     ) -> None:
         eventually(lambda: refused(far, mongo_proxy), what="the client notices")
@@ -382,12 +386,14 @@ class TestAbsence:
         mongo_proxy.pass_through()
         assert far.add([new_job("a")])[0].status == "added"
 
-    def test_a_slow_network_is_only_slow(self, far: Store, mongo_proxy: Proxy) -> None:
+    def test_a_slow_network_causes_no_error(self, far: Store, mongo_proxy: Proxy) -> None:
         mongo_proxy.delay(0.05)
         assert far.add([new_job("a")])[0].status == "added"
         assert [job.id for job in far.claim("w1", (), 1, LEASE)] == ["a"]
 
-    def test_a_waiter_survives_and_hears_again(self, near: Store, far: Store, mongo_proxy: Proxy) -> None:
+    def test_a_subscription_works_again_after_an_outage(
+        self, near: Store, far: Store, mongo_proxy: Proxy
+    ) -> None:
         news = far.subscribe(topics.WORK)
         far.claim("w1", (), 1, LEASE)
         while news.wait(0.1):

@@ -69,12 +69,14 @@ def told_after(subscription: Subscription) -> float:
     return time.monotonic() - began
 
 
-def test_a_notification_is_heard_soon(ground: MongoGround, work: Subscription) -> None:
+def test_a_notification_arrives_soon(ground: MongoGround, work: Subscription) -> None:
     threading.Timer(0.1, lambda: notify.send(ground.base, topics.WORK)).start()
     assert told_after(work) < SOON
 
 
-def test_work_and_ends_are_told_apart(ground: MongoGround, store: MongoStore, work: Subscription) -> None:
+def test_the_topics_work_and_ends_are_notified_separately(
+    ground: MongoGround, store: MongoStore, work: Subscription
+) -> None:
     ends = settled(store, topics.ENDS)
     notify.send(ground.base, topics.ENDS)
     assert told_after(ends) < SOON
@@ -83,17 +85,15 @@ def test_work_and_ends_are_told_apart(ground: MongoGround, store: MongoStore, wo
     assert told_after(work) < SOON
 
 
-def test_all_are_told_once_more_what_a_client_may_have_left_out(
-    ground: MongoGround, work: Subscription
-) -> None:
-    """Nothing is sent within 50 ms of the last notification."""
+def test_a_second_wake_up_covers_suppressed_notifications(ground: MongoGround, work: Subscription) -> None:
+    """No notification is sent within 50 ms of the last one."""
     notify.send(ground.base, topics.WORK)
     assert told_after(work) < SOON
     assert told_after(work) < SOON
     assert work.wait(0.3) is False
 
 
-def test_a_wait_ends_though_a_notification_was_lost(
+def test_a_wait_ends_although_a_notification_was_lost(
     store: MongoStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(notifier, "SAFETY_POLL", 0.5)
@@ -108,7 +108,7 @@ def test_a_thread_that_follows_ends_with_its_store(ground: MongoGround) -> None:
         eventually(lambda: not follower._thread.is_alive(), what="the thread ended")
 
 
-def test_notifications_are_rare_however_many_jobs_are_added(ground: MongoGround) -> None:
+def test_the_rate_of_notifications_is_limited(ground: MongoGround) -> None:
     store = ground.open()
     store.migrate()
     before, began = notify.counters(ground.base), time.monotonic()
@@ -118,7 +118,7 @@ def test_notifications_are_rare_however_many_jobs_are_added(ground: MongoGround)
     assert 1 <= notify.counters(ground.base)["work"] - before["work"] <= passed / 0.05 + 1
 
 
-def test_a_clock_that_was_set_back_stops_no_notification(ground: MongoGround) -> None:
+def test_a_clock_that_was_set_back_does_not_stop_notifications(ground: MongoGround) -> None:
     store = ground.open()
     store.migrate()
     later = datetime.now(UTC) + timedelta(hours=1)
@@ -128,10 +128,10 @@ def test_a_clock_that_was_set_back_stops_no_notification(ground: MongoGround) ->
     assert notify.counters(ground.base)["work"] == before + 1
 
 
-def test_a_log_that_cannot_be_followed_is_made_up_for_by_polling(
+def test_a_store_polls_if_the_log_cannot_be_followed(
     mongo_server: MongoServer | GivenMongo,
 ) -> None:
-    """The log was made by somebody else, and is no capped collection."""
+    """The log was created by another program and is not a capped collection."""
     ground = MongoGround(mongo_server)
     ground.base.create_collection("rings")
     store = ground.open()
@@ -147,7 +147,7 @@ def test_a_log_that_cannot_be_followed_is_made_up_for_by_polling(
     ground.close()
 
 
-def test_a_log_that_breaks_off_is_followed_again_and_polled_meanwhile(ground: MongoGround) -> None:
+def test_an_interrupted_log_is_polled_and_then_followed_again(ground: MongoGround) -> None:
     with opened(ground, listens=True) as store:
         work = settled(store, topics.WORK)
         admin = ground.base.client["admin"]

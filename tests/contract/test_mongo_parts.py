@@ -1,4 +1,4 @@
-"""The parts of the MongoDB driver by themselves: its URLs, large output, processes that fork, and the end."""
+"""Single parts of the MongoDB driver: URLs, large output, forked processes, and closing."""
 
 import os
 
@@ -16,7 +16,7 @@ def ground(mongo_ground: MongoGround) -> MongoGround:
     return mongo_ground
 
 
-def test_64_mib_of_output_come_back_byte_for_byte(ground: MongoGround) -> None:
+def test_64_mib_of_output_are_stored_byte_for_byte(ground: MongoGround) -> None:
     store = ground.open()
     store.add([new_job("a")])
     [job] = store.claim("w1", (), 1, LEASE)
@@ -42,7 +42,7 @@ def test_64_mib_of_output_come_back_byte_for_byte(ground: MongoGround) -> None:
     assert size["size"] < 10_000
 
 
-def test_in_the_child_of_a_fork_it_is_refused_and_the_parent_goes_on(ground: MongoGround) -> None:
+def test_the_child_of_a_fork_is_refused_and_the_parent_continues(ground: MongoGround) -> None:
     store = ground.open()
     store.add([new_job("a")])
     child = os.fork()
@@ -58,7 +58,7 @@ def test_in_the_child_of_a_fork_it_is_refused_and_the_parent_goes_on(ground: Mon
     assert set(store.get(["a"])) == {"a"}
 
 
-def test_a_closed_store_is_closed(ground: MongoGround) -> None:
+def test_a_closed_store_refuses_every_call(ground: MongoGround) -> None:
     store = ground.open()
     store.add([new_job("a")])
     store.close()

@@ -1,4 +1,4 @@
-"""How MongoDB goes about the hot questions: by the index each was given, over no more keys than it needs.
+"""Query plans of MongoDB for frequent queries: each uses its index and reads no more keys than necessary.
 
 Whatever a verb asks is explained just before it is sent, on a queue that has a long past and a long future. A question
 that began to read a whole collection would still pass every other test.
@@ -208,7 +208,7 @@ SORTED = {
 
 
 @pytest.mark.parametrize("name", HOT)
-def test_a_hot_question_looks_at_what_it_needs_and_no_more(crowd: Crowd, name: str) -> None:
+def test_a_frequent_query_reads_only_a_few_keys_and_documents(crowd: Crowd, name: str) -> None:
     plans = crowd.plans(HOT[name])
     assert plans
     for plan in plans:
@@ -218,20 +218,20 @@ def test_a_hot_question_looks_at_what_it_needs_and_no_more(crowd: Crowd, name: s
         assert plan.looked <= FEW, plan
 
 
-def test_the_look_for_queues_jumps_from_one_to_the_next(crowd: Crowd) -> None:
+def test_the_query_for_queues_reads_one_key_per_queue(crowd: Crowd) -> None:
     looks = [plan for plan in crowd.plans(_claimed) if plan.command == "aggregate"]
     assert "DISTINCT_SCAN" in looks[0].stages
     assert (looks[0].keys, looks[0].docs) == (len(QUEUES), 0)
     assert [plan.looked for plan in looks if "IXSCAN" in plan.stages] == [0]  # nothing is overdue
 
 
-def test_the_lines_of_many_queues_are_merged_and_their_jobs_not_read(crowd: Crowd) -> None:
+def test_sorted_indexes_of_many_queues_are_merged_without_reading_jobs(crowd: Crowd) -> None:
     [heads] = [plan for plan in crowd.plans(_claimed) if "SORT_MERGE" in plan.stages]
     assert heads.docs == 0
     assert heads.keys <= 10 + len(QUEUES)
 
 
-def test_what_came_due_is_brought_into_line_a_bounded_number_at_a_time(crowd: Crowd) -> None:
+def test_a_claim_promotes_a_bounded_number_of_delayed_jobs(crowd: Crowd) -> None:
     crowd.ground.clock.step(days=2)
     try:
         plans = crowd.plans(_claimed)
@@ -247,7 +247,7 @@ def test_what_came_due_is_brought_into_line_a_bounded_number_at_a_time(crowd: Cr
         assert plan.looked <= bound, plan
 
 
-def test_counting_looks_at_nothing_that_has_ended_and_at_no_job(crowd: Crowd) -> None:
+def test_counting_reads_neither_ended_jobs_nor_documents(crowd: Crowd) -> None:
     plans = [plan for plan in crowd.plans(lambda store: store.counts(Filter())) if plan.collection == "jobs"]
     owed = crowd.ground.base["jobs"].count_documents({"owed": True})
     for plan in plans:
@@ -258,8 +258,8 @@ def test_counting_looks_at_nothing_that_has_ended_and_at_no_job(crowd: Crowd) ->
     assert crowd.store.counts(Filter()).total() > MANY
 
 
-def test_counting_rare_states_looks_at_no_others(crowd: Crowd) -> None:
-    """Each settled batch asks whether anything waits for a parent at all."""
+def test_counting_rare_states_reads_no_other_states(crowd: Crowd) -> None:
+    """After each batch of results, the worker asks whether any job waits for a parent."""
     for plan in crowd.plans(lambda store: store.counts(Filter(states=_states("blocked", "held")))):
         assert plan.looked <= FEW, plan
 
@@ -273,7 +273,7 @@ COLD = {
 
 
 @pytest.mark.parametrize("name", COLD)
-def test_a_listing_that_is_not_hot_is_put_in_order_by_the_server(crowd: Crowd, name: str) -> None:
+def test_a_rare_listing_is_sorted_by_the_server(crowd: Crowd, name: str) -> None:
     for plan in crowd.plans(COLD[name]):
         assert plan.collection == "jobs"
         assert "SORT" in plan.stages, "it is fast now: move it to HOT"

@@ -1,4 +1,4 @@
-"""A MongoDB that refuses: what was not done is repeated, what may have been done is said to be unknown."""
+"""A MongoDB that refuses requests: requests that were not executed are repeated, others have an unknown outcome."""
 
 from collections.abc import Callable, Iterator
 from itertools import product
@@ -95,7 +95,7 @@ def sound(store: Store, jobs: int) -> None:
 @pytest.mark.parametrize(
     ("verb", "code"), [*product(VERBS, (11600, TOO_SLOW)), ("add", 91), ("save", 10107), ("claim", 11602)]
 )
-def test_a_lone_server_that_refuses_changes_nothing_and_repeating_is_right(
+def test_a_refusal_of_a_standalone_server_changes_nothing(
     alone: MongoGround, mongo_server: MongoServer, verb: str, code: int
 ) -> None:
     store = prepared(alone)
@@ -112,7 +112,7 @@ def test_a_lone_server_that_refuses_changes_nothing_and_repeating_is_right(
 @pytest.mark.parametrize(
     ("verb", "code"), [*product(("add",), NO_PRIMARY), *product(("save", "heartbeat"), (189, 11600))]
 )
-def test_a_set_that_elects_another_is_asked_again_without_a_word(
+def test_a_request_during_an_election_is_repeated_silently(
     replicated: MongoGround, mongo_set: ReplicaSet, verb: str, code: int
 ) -> None:
     store = prepared(replicated)
@@ -127,7 +127,7 @@ def test_a_set_that_elects_another_is_asked_again_without_a_word(
 @pytest.mark.parametrize(
     ("verb", "code"), [*product(VERBS, (TOO_SLOW,)), ("add", 11602), ("save", 91), ("claim", 10107)]
 )
-def test_a_set_that_goes_on_refusing_is_unknown_in_time(
+def test_a_set_that_refuses_repeatedly_fails_within_the_timeout(
     replicated: MongoGround, mongo_set: ReplicaSet, verb: str, code: int
 ) -> None:
     store = prepared(replicated)
@@ -147,7 +147,7 @@ DONE_ALREADY = {"add": ["existing", "existing"], "save": ["stale", "stale"], "cl
 @pytest.mark.parametrize(
     ("verb", "code"), [("add", 64), ("save", 64), ("claim", 64), ("add", 91), ("claim", 11602)]
 )
-def test_what_is_done_and_not_sure_is_unknown_at_a_lone_server(
+def test_a_write_concern_error_of_a_standalone_server_is_unknown(
     alone: MongoGround, mongo_server: MongoServer, verb: str, code: int
 ) -> None:
     store = prepared(alone)
@@ -168,7 +168,7 @@ def test_what_is_done_and_not_sure_is_unknown_at_a_lone_server(
 
 
 @pytest.mark.parametrize("verb", ["add", "save"])
-def test_what_a_set_has_done_and_is_not_sure_of_is_asked_again(
+def test_a_write_concern_error_of_a_replica_set_is_repeated(
     replicated: MongoGround, mongo_set: ReplicaSet, verb: str
 ) -> None:
     store = prepared(replicated)
@@ -183,7 +183,7 @@ def test_what_a_set_has_done_and_is_not_sure_of_is_asked_again(
 
 
 @pytest.mark.parametrize(("verb", "times"), [("add", 1), ("save", 1), ("claim", 1), ("add", 1000)])
-def test_a_connection_that_is_closed_instead_of_an_answer_leaves_nothing_half_done(
+def test_a_connection_closed_without_an_answer_leaves_no_partial_change(
     replicated: MongoGround, alone: MongoGround, mongo_set: ReplicaSet, mongo_server: MongoServer, verb: str, times: int
 ) -> None:  # fmt: skip
     work, command, answer = VERBS[verb]
@@ -202,7 +202,7 @@ def test_a_connection_that_is_closed_instead_of_an_answer_leaves_nothing_half_do
 
 
 @pytest.mark.parametrize("command", ["find", "aggregate"])
-def test_a_look_that_is_refused_is_unavailable_and_has_changed_nothing(
+def test_a_refused_read_is_unavailable_and_changes_nothing(
     alone: MongoGround, mongo_server: MongoServer, command: str
 ) -> None:
     store = prepared(alone)
@@ -217,9 +217,7 @@ def test_a_look_that_is_refused_is_unavailable_and_has_changed_nothing(
     assert list(alone.base["jobs"].find()) == before
 
 
-def test_a_right_that_is_taken_away_is_said_with_what_to_do(
-    alone: MongoGround, mongo_server: MongoServer
-) -> None:
+def test_a_removed_right_is_reported_with_a_hint(alone: MongoGround, mongo_server: MongoServer) -> None:
     store = prepared(alone)
     with (
         fail_command(mongo_server, "insert", errorCode=13, **OURS),
@@ -230,7 +228,7 @@ def test_a_right_that_is_taken_away_is_said_with_what_to_do(
     assert alone.name in (caught.value.hint or "")
 
 
-def test_a_job_that_is_too_large_is_refused_for_good(
+def test_a_job_that_is_too_large_is_refused_as_invalid(
     alone: MongoGround,
 ) -> None:
     store = prepared(alone)
@@ -240,7 +238,7 @@ def test_a_job_that_is_too_large_is_refused_for_good(
     sound(store, 5)
 
 
-def test_a_disk_that_is_full_is_said_to_be(alone: MongoGround, mongo_server: MongoServer) -> None:
+def test_a_full_disk_is_reported_with_a_hint(alone: MongoGround, mongo_server: MongoServer) -> None:
     store = prepared(alone)
     with (
         fail_command(mongo_server, "insert", errorCode=14031, **OURS),

@@ -1,4 +1,5 @@
-"""A queue that `mongorestore` has brought back. That tool is in no wheel: here its work is done with the driver."""
+"""A queue that `mongorestore` has restored. No Python package contains this tool, so the tests restore with the
+driver."""
 
 import secrets
 from collections.abc import Iterator
@@ -50,7 +51,7 @@ def restore(base: Base, dumped: dict[str, Any], *, options: bool, indexes: bool)
 
 @pytest.mark.parametrize("indexes", [True, False])
 @pytest.mark.parametrize("options", [True, False])
-def test_a_restored_queue_is_the_queue(ground: MongoGround, options: bool, indexes: bool) -> None:
+def test_a_restored_queue_has_all_jobs_and_works(ground: MongoGround, options: bool, indexes: bool) -> None:
     store = ground.open()
     store.add([new_job("waits"), in_state("completed", "past"), in_state("held", "held")])
     dumped = dump(ground.base)

@@ -1,4 +1,5 @@
-"""The database of a MongoDB store: made on first use by however many, never taken for another's, and read back."""
+"""The database of a MongoDB store: created on first use by any number of processes, distinguished from others,
+described."""
 
 import secrets
 from collections.abc import Callable, Iterator
@@ -43,10 +44,8 @@ def indexes(ground: MongoGround, collection: str = "jobs") -> set[str]:
     return set(ground.base[collection].index_information())
 
 
-class TestMaking:
-    def test_of_many_who_come_first_all_make_it_and_it_is_one(
-        self, ground: MongoGround, open_store: Opener
-    ) -> None:
+class TestCreation:
+    def test_concurrent_first_uses_create_one_schema(self, ground: MongoGround, open_store: Opener) -> None:
         stores = [open_store(ground.url) for _ in range(8)]
         jobs = [new_job("a", content="x")]
         answers = race(*[lambda s=store: s.add(jobs)[0].status for store in stores])
@@ -56,9 +55,7 @@ class TestMaking:
         assert ground.base["bells"].count_documents({}) == 2
         assert stores[0].describe(thorough=True).schema == schema.NEWEST
 
-    def test_what_was_begun_and_not_finished_is_finished(
-        self, ground: MongoGround, open_store: Opener
-    ) -> None:
+    def test_an_incomplete_schema_is_completed(self, ground: MongoGround, open_store: Opener) -> None:
         open_store(ground.url).migrate()
         ground.base["counters"].delete_one({"_id": "schema"})
         ground.base["jobs"].drop_index("ended")
@@ -67,7 +64,9 @@ class TestMaking:
         assert indexes(ground) == {"_id_", *(index.name for index in schema.JOBS)}
         assert ground.base["rings"].options()["capped"]
 
-    def test_a_newer_one_is_refused_with_both_versions(self, ground: MongoGround, open_store: Opener) -> None:
+    def test_a_newer_schema_is_refused_with_both_versions(
+        self, ground: MongoGround, open_store: Opener
+    ) -> None:
         open_store(ground.url).migrate()
         ground.base["counters"].update_one({"_id": "schema"}, {"$set": {"n": 99}})
         said = f"has schema 99, and this program knows schemas up to {schema.NEWEST}"
@@ -75,7 +74,7 @@ class TestMaking:
             open_store(ground.url).counts(Filter())
         assert "upgrade" in (caught.value.hint or "")
 
-    def test_a_worker_that_runs_goes_on_under_a_newer_one(
+    def test_a_running_worker_continues_with_a_newer_schema(
         self, ground: MongoGround, open_store: Opener
     ) -> None:
         store = open_store(ground.url)
@@ -83,7 +82,7 @@ class TestMaking:
         ground.base["counters"].update_one({"_id": "schema"}, {"$set": {"n": 99}})
         assert store.add([new_job("a")])[0].status == "added"
 
-    def test_collections_of_another_program_are_left_alone(
+    def test_collections_of_another_program_are_not_changed(
         self, ground: MongoGround, open_store: Opener
     ) -> None:
         collection = "jobs"
@@ -94,14 +93,12 @@ class TestMaking:
         assert list(ground.base[collection].find({}, {"_id": 0})) == [{"theirs": True}]
         assert indexes(ground, collection) == {"_id_"}
 
-    def test_a_worker_makes_no_queue_where_there_was_one(
-        self, ground: MongoGround, open_store: Opener
-    ) -> None:
+    def test_a_worker_does_not_create_a_missing_queue(self, ground: MongoGround, open_store: Opener) -> None:
         with pytest.raises(StoreUnavailable, match="there is no queue"):
             open_store(ground.url, create=False).counts(Filter())
         assert ground.base.list_collection_names() == []
 
-    def test_two_queues_in_one_server_know_nothing_of_each_other(
+    def test_two_queues_in_one_server_are_independent(
         self, ground: MongoGround, open_store: Opener, mongo_server: MongoServer | GivenMongo
     ) -> None:
         neighbour = MongoGround(mongo_server)
@@ -113,31 +110,29 @@ class TestMaking:
 
 
 class TestDescription:
-    def test_a_lone_server_keeps_what_it_has_acknowledged_through_a_loss_of_power(
-        self, ground: MongoGround
-    ) -> None:
+    def test_a_standalone_server_is_described_as_power_safe(self, ground: MongoGround) -> None:
         found = ground.open().describe()
         assert (found.durability, found.details["topology"], found.faults) == ("power-safe", "standalone", ())
 
-    def test_a_set_of_one_does_too(self, mongo_set: ReplicaSet) -> None:
+    def test_a_set_of_one_is_described_as_power_safe(self, mongo_set: ReplicaSet) -> None:
         ground = MongoGround(mongo_set)
         found = ground.open().describe()
         assert (found.durability, found.details["wake_up"]) == ("power-safe", "change stream")
         assert "primary" in found.details["members"]
         ground.close()
 
-    def test_a_set_of_three_outlives_the_loss_of_one(self, mongo_trio: ReplicaSet) -> None:
+    def test_a_set_of_three_is_described_as_failover_safe(self, mongo_trio: ReplicaSet) -> None:
         ground = MongoGround(mongo_trio)
         assert ground.open().describe().durability == "failover-safe"
         assert ground.open(durability="fast").describe().durability == "memory-safe"
         ground.close()
 
-    def test_who_is_in_a_hurry_is_told_what_may_be_lost(self, ground: MongoGround) -> None:
+    def test_the_durability_fast_is_described_with_a_warning(self, ground: MongoGround) -> None:
         found = ground.open(durability="fast").describe()
         assert found.durability == "memory-safe"
         assert any("may be lost" in fault for fault in found.faults)
 
-    def test_who_may_not_look_at_the_server_gets_a_description_all_the_same(
+    def test_a_user_that_cannot_read_the_server_state_gets_a_description(
         self, ground: MongoGround, open_store: Opener, mongo_set: ReplicaSet
     ) -> None:
         replicated = MongoGround(mongo_set)
@@ -201,7 +196,7 @@ DAMAGE: dict[str, tuple[Callable[[Any], Any], str]] = {
 
 
 @pytest.mark.parametrize("kind", DAMAGE)
-def test_a_thorough_look_finds_what_is_wrong(ground: MongoGround, kind: str) -> None:
+def test_a_thorough_check_finds_wrong_data(ground: MongoGround, kind: str) -> None:
     store = ground.open()
     store.add([in_state(state, state) for state in ("pending", "held", "processing")])
     store.add([in_state("completed", "counted")])
@@ -214,8 +209,8 @@ def test_a_thorough_look_finds_what_is_wrong(ground: MongoGround, kind: str) -> 
     assert said in store.describe(thorough=True).faults
 
 
-def test_what_was_emptied_is_no_job_for_anybody(ground: MongoGround) -> None:
-    """It waits for the ledger, under an id that nobody can have."""
+def test_the_remains_of_a_deleted_job_are_not_returned_by_any_verb(ground: MongoGround) -> None:
+    """The remains wait for the next merge of counts, under an id that no job can have."""
     store = ground.open()
     [added] = store.add([in_state("dead", "a")])
     assert store.purge(Filter(), 1) == ["a"]

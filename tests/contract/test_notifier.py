@@ -96,9 +96,7 @@ def settled(notified: Notifier, wanted: Topics = topics.WORK) -> Subscription:
     return subscription
 
 
-def test_the_first_wait_of_a_source_that_begins_answers_true_to_all(
-    source: FakeSource, notified: Notifier
-) -> None:
+def test_the_first_wait_of_a_new_source_returns_true_for_all(source: FakeSource, notified: Notifier) -> None:
     first, second = notified.subscribe(topics.WORK), notified.subscribe(topics.ENDS)
     assert source.connects == 0
     assert first.wait(LONG) is True
@@ -108,12 +106,12 @@ def test_the_first_wait_of_a_source_that_begins_answers_true_to_all(
     assert source.connects == 1
 
 
-def test_a_source_that_runs_is_no_news_for_a_new_subscription(notified: Notifier) -> None:
+def test_a_new_subscription_of_a_running_source_is_not_woken(notified: Notifier) -> None:
     settled(notified)
     assert notified.subscribe(topics.WORK).wait(0) is False
 
 
-def test_each_is_told_once_of_a_change_that_comes_while_nobody_waits(
+def test_a_change_while_no_thread_waits_wakes_each_subscription_once(
     source: FakeSource, notified: Notifier
 ) -> None:
     subscriptions = [settled(notified) for _ in range(3)]
@@ -139,7 +137,7 @@ def test_eight_threads_wait_and_one_of_them_reads(source: FakeSource, notified: 
 def test_no_wake_up_is_lost_when_the_thread_that_reads_leaves_at_any_moment(
     source: FakeSource, notified: Notifier
 ) -> None:
-    """In each round a thread reads, or not yet, and leaves while the others go to sleep; then something changes."""
+    """In each round a thread that may be reading leaves while other threads fall asleep; then a change follows."""
     waiters, leaver = [settled(notified) for _ in range(3)], settled(notified)
     rounds = 400
     ready = threading.Barrier(len(waiters) + 1)
@@ -206,7 +204,7 @@ def test_a_thread_reads_itself_if_the_reader_leaves_before_it_sleeps(
     leaving.join()
 
 
-def test_when_the_thread_that_reads_fails_the_others_learn_of_it(
+def test_an_error_of_the_reading_thread_is_raised_in_every_thread(
     source: FakeSource, notified: Notifier
 ) -> None:
     subscriptions = [settled(notified) for _ in range(3)]
@@ -223,7 +221,7 @@ def test_when_the_thread_that_reads_fails_the_others_learn_of_it(
     assert [subscription.wait(LONG) for subscription in subscriptions] == [True] * 3
 
 
-def test_a_source_that_lost_its_connection_begins_again_and_all_are_told(
+def test_a_source_that_lost_its_connection_reconnects_and_wakes_all(
     source: FakeSource, notified: Notifier
 ) -> None:
     work, ends = settled(notified), settled(notified, topics.ENDS)
@@ -236,7 +234,7 @@ def test_a_source_that_lost_its_connection_begins_again_and_all_are_told(
     assert source.connects == 2
 
 
-def test_a_source_that_cannot_begin_is_tried_again(source: FakeSource, notified: Notifier) -> None:
+def test_a_source_that_cannot_connect_is_tried_again(source: FakeSource, notified: Notifier) -> None:
     subscription = notified.subscribe(topics.WORK)
     source.fault = StoreUnavailable("away")
     for _ in range(2):
@@ -252,7 +250,7 @@ class TestThrottle:
         monkeypatch.setattr(source, "throttled", True, raising=False)
         monkeypatch.setattr(notifier, "THROTTLE_TAIL", 0.02)
 
-    def test_all_are_told_once_more_what_a_server_may_have_left_out(
+    def test_a_second_wake_up_covers_suppressed_notifications(
         self, source: FakeSource, notified: Notifier
     ) -> None:
         first, second = settled(notified), settled(notified)
@@ -263,7 +261,7 @@ class TestThrottle:
             assert each.wait(LONG) is True
             assert each.wait(QUIET) is False
 
-    def test_the_tail_of_one_topic_is_not_put_off_by_another_topic(
+    def test_the_second_wake_up_of_a_topic_is_not_delayed_by_another_topic(
         self, source: FakeSource, notified: Notifier
     ) -> None:
         ends, work = settled(notified, topics.ENDS), settled(notified)
@@ -275,7 +273,7 @@ class TestThrottle:
             work.wait(0.001)
             assert time.monotonic() < deadline
 
-    def test_what_is_told_soon_comes_soon_to_a_thread_that_sleeps(self, notified: Notifier) -> None:
+    def test_a_sleeping_thread_is_woken_soon_by_tell_soon(self, notified: Notifier) -> None:
         subscription = settled(notified)
         began = time.monotonic()
         timer = threading.Timer(0.02, notified.tell_soon, [topics.WORK])
@@ -296,7 +294,7 @@ def test_a_wait_for_a_lossy_source_ends_by_itself(
     assert second.wait(LONG) is True
 
 
-def test_a_topic_that_is_never_signalled_is_looked_after_often(
+def test_a_topic_without_notifications_is_polled_often(
     source: FakeSource, notified: Notifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(notifier, "UNSIGNALLED_POLL", 2 * QUIET)
@@ -307,7 +305,7 @@ def test_a_topic_that_is_never_signalled_is_looked_after_often(
     assert changes.wait(0) is True
 
 
-def test_counters_that_are_polled_tell_of_their_own_topic(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_polled_counters_wake_only_their_own_topic(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(notifier, "POLL", 0.005)
     source = FakeSource(polled=True)
     notified = Notifier(source)
@@ -318,7 +316,7 @@ def test_counters_that_are_polled_tell_of_their_own_topic(monkeypatch: pytest.Mo
     assert race(lambda: work.wait(LONG), lambda: source.send("work"))[0] is True
 
 
-def test_what_came_while_nobody_waits_can_be_taken_in(source: FakeSource, notified: Notifier) -> None:
+def test_catch_up_reads_changes_while_no_thread_waits(source: FakeSource, notified: Notifier) -> None:
     notified.catch_up()
     assert source.connects == 0, "it begins with the first wait"
     subscription = settled(notified)
@@ -329,7 +327,7 @@ def test_what_came_while_nobody_waits_can_be_taken_in(source: FakeSource, notifi
     assert subscription.wait(0) is True
 
 
-def test_while_a_thread_reads_nobody_else_takes_in(source: FakeSource, notified: Notifier) -> None:
+def test_catch_up_does_not_read_while_another_thread_reads(source: FakeSource, notified: Notifier) -> None:
     subscription = settled(notified)
 
     def take_in() -> None:
@@ -340,7 +338,7 @@ def test_while_a_thread_reads_nobody_else_takes_in(source: FakeSource, notified:
     assert race(lambda: subscription.wait(LONG), take_in)[0] is True
 
 
-def test_what_this_handle_changed_is_told_without_the_source() -> None:
+def test_a_change_of_this_handle_wakes_without_the_source() -> None:
     notified = Notifier(Local())
     work, ends = settled(notified), settled(notified, topics.ENDS)
     notified.tell(topics.ENDS)
@@ -365,13 +363,13 @@ def test_the_source_is_closed_by_the_thread_that_reads_it(source: FakeSource, no
     assert source.closes >= 1
 
 
-def test_a_source_that_nobody_reads_is_closed_at_once(source: FakeSource, notified: Notifier) -> None:
+def test_a_source_that_no_thread_reads_is_closed_at_once(source: FakeSource, notified: Notifier) -> None:
     settled(notified)
     notified.close()
     assert source.closes == 1
 
 
-def test_a_subscription_that_is_closed_is_told_nothing(source: FakeSource, notified: Notifier) -> None:
+def test_a_closed_subscription_is_not_woken(source: FakeSource, notified: Notifier) -> None:
     kept, gone = settled(notified), settled(notified)
     gone.close()
     source.send("work")
@@ -379,7 +377,7 @@ def test_a_subscription_that_is_closed_is_told_nothing(source: FakeSource, notif
     assert gone.wait(LONG) is False
 
 
-def test_what_must_not_be_used_is_refused_before_a_lock_is_taken(source: FakeSource) -> None:
+def test_a_forbidden_use_is_refused_before_the_lock_is_taken(source: FakeSource) -> None:
     """After a fork, the lock of the parent's thread may be held in the child for ever."""
 
     def refuse() -> None:

@@ -36,24 +36,24 @@ def test_chunks_are_read_back_byte_for_byte_and_in_order(store: Store, job: Job)
     assert store.read_output(job.attempt_id or "", 0) == chunks
 
 
-def test_reading_goes_on_after_a_chunk(store: Store, job: Job) -> None:
+def test_reading_continues_after_a_given_chunk(store: Store, job: Job) -> None:
     store.write_output([chunk(job, n) for n in range(1, 8)])
     assert numbers(store, job, 0, 3) == [1, 2, 3]
     assert numbers(store, job, 3, 3) == [4, 5, 6]
     assert numbers(store, job, 7) == []
 
 
-def test_an_attempt_without_output_reads_as_nothing(store: Store) -> None:
+def test_an_attempt_without_output_returns_no_chunk(store: Store) -> None:
     assert store.read_output("f" * 32, 0) == []
 
 
-def test_the_same_chunk_twice_is_once(store: Store, job: Job) -> None:
+def test_a_repeated_chunk_is_stored_once(store: Store, job: Job) -> None:
     assert store.write_output([chunk(job, 1), chunk(job, 1)]) == set()
     assert store.write_output([chunk(job, 1), chunk(job, 2)]) == set()
     assert numbers(store, job) == [1, 2]
 
 
-def test_only_the_attempt_that_holds_the_job_may_write(store: Store, job: Job) -> None:
+def test_only_the_attempt_with_the_lease_may_write(store: Store, job: Job) -> None:
     older = "0" * 32
     mine = chunk(job, 1)
     nobodys = Chunk("nobody", "1" * 32, 1, 0, NOW, 0, b"x")
@@ -69,7 +69,7 @@ def test_an_attempt_that_has_ended_may_not_write(store: Store, job: Job) -> None
     assert numbers(store, job) == [1]
 
 
-def test_what_a_trim_names_is_forgotten(store: Store, job: Job) -> None:
+def test_the_chunks_named_by_a_trim_are_deleted(store: Store, job: Job) -> None:
     store.write_output([chunk(job, n) for n in range(1, 6)])
     trim = Trim(job.id, job.attempt_id or "", after=1, before=7)
     assert store.write_output([chunk(job, n) for n in (6, 7)], [trim]) == set()
@@ -83,11 +83,11 @@ def test_a_trim_is_fenced_like_a_chunk(store: Store, job: Job) -> None:
     assert numbers(store, job) == [1, 2, 3]
 
 
-def test_nothing_written_is_nothing_refused(store: Store) -> None:
+def test_an_empty_write_refuses_no_attempt(store: Store) -> None:
     assert store.write_output([]) == set()
 
 
-def test_output_goes_with_its_job(store: Store, job: Job) -> None:
+def test_output_is_deleted_with_its_job(store: Store, job: Job) -> None:
     store.add([new_job("b")])
     [other_job] = store.claim("w1", (), 1, LEASE)
     store.write_output([chunk(job, 1), chunk(other_job, 1)])
@@ -97,13 +97,13 @@ def test_output_goes_with_its_job(store: Store, job: Job) -> None:
     assert numbers(store, other_job) == [1]
 
 
-def test_several_who_send_the_same_chunks_send_them_once(store: Store, other: Store, job: Job) -> None:
+def test_concurrent_writes_of_the_same_chunks_store_them_once(store: Store, other: Store, job: Job) -> None:
     chunks = [chunk(job, n) for n in range(1, 21)]
     race(*[lambda h=h: h.write_output(chunks) for h in (store, other) * 3])
     assert numbers(store, job) == list(range(1, 21))
 
 
-def test_a_writer_that_loses_its_attempt_meanwhile_is_refused_from_then_on(
+def test_a_writer_whose_attempt_is_lost_is_refused_from_then_on(
     store: Store, other: Store, job: Job, clock: SteppedClock
 ) -> None:
     def write() -> list[bool]:

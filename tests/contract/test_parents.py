@@ -1,4 +1,4 @@
-"""Parents and children through whole stories, over every store: who comes back, who waits, what is kept."""
+"""Parents and children over every store: which children are restored, which wait, and what is stored."""
 
 from datetime import timedelta
 
@@ -38,7 +38,7 @@ def states(store: Store, *ids: str) -> list[str]:
     return [get(store, id).state for id in ids]
 
 
-def test_a_chain_that_a_failure_cancelled_comes_back_with_the_retry_of_its_parent(
+def test_retrying_a_parent_restores_the_children_that_its_failure_cancelled(
     store: Store, clock: SteppedClock
 ) -> None:
     for id, parents in (("build", ()), ("test", ("build",)), ("deploy", ("test", "build"))):
@@ -67,7 +67,7 @@ def test_a_retried_child_waits_for_its_retried_parent(store: Store, clock: Stepp
     run(store, clock, "deploy")
 
 
-def test_a_child_that_a_failure_held_runs_after_the_retry_of_its_parent(
+def test_a_child_held_by_a_failure_runs_after_the_retry_of_its_parent(
     store: Store, clock: SteppedClock
 ) -> None:
     add(store, "build")
@@ -80,7 +80,7 @@ def test_a_child_that_a_failure_held_runs_after_the_retry_of_its_parent(
     run(store, clock, "deploy")
 
 
-def test_whether_a_parent_ended_as_wanted_is_kept_for_a_held_child(store: Store, clock: SteppedClock) -> None:
+def test_a_held_child_records_that_its_parent_ended_as_wanted(store: Store, clock: SteppedClock) -> None:
     add(store, "p")
     add(store, "c", "p", hold=True)
     run(store, clock, "p")
@@ -90,7 +90,9 @@ def test_whether_a_parent_ended_as_wanted_is_kept_for_a_held_child(store: Store,
     assert (change.state, get(store, "c").state) == ("pending", "pending")
 
 
-def test_purging_tells_children_of_their_parents_end_first(store: Store, clock: SteppedClock) -> None:
+def test_a_purge_unblocks_the_children_before_it_deletes_the_parent(
+    store: Store, clock: SteppedClock
+) -> None:
     for id in ("p", "q"):
         add(store, id)
         add(store, f"{id}-child", id, hold=id == "p")
@@ -105,9 +107,7 @@ def test_purging_tells_children_of_their_parents_end_first(store: Store, clock: 
     assert get(store, "p-child").waiting_for == ()
 
 
-def test_cancelled_children_are_found_by_the_parent_that_they_waited_for(
-    store: Store, clock: SteppedClock
-) -> None:
+def test_cancelled_children_are_found_by_their_parent(store: Store, clock: SteppedClock) -> None:
     add(store, "p")
     add(store, "c", "p")
     clock.step(seconds=1)

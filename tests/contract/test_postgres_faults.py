@@ -1,4 +1,4 @@
-"""A PostgreSQL that is cut off at the worst moment: what is unknown is said to be, and repeating it does no harm.
+"""A PostgreSQL that is disconnected at the worst moment: an unknown outcome is reported, and repeating is harmless.
 
 Between the store and the server stands a proxy. It lets a request through and loses the reply, so that the server has
 done what the store never hears of; or it is silent, or gone.
@@ -67,7 +67,7 @@ def claimed(near: Store) -> Job:
 
 
 class TestLostReplies:
-    """Each verb that writes: done, not heard of, and safe to repeat (guarantees G2 and G10)."""
+    """Each verb that writes is executed, its reply is lost, and repeating it is safe (guarantees G2 and G10)."""
 
     def lost(self, proxy: Proxy, match: bytes, verb: Callable[[], Any]) -> None:
         proxy.lose_reply(match)
@@ -76,16 +76,16 @@ class TestLostReplies:
         assert proxy.lost.wait(5)
         assert "repeating" in (caught.value.hint or "")
 
-    def test_an_add_is_there_and_repeated_is_existing(self, near: Store, far: Store, proxy: Proxy) -> None:
+    def test_an_add_is_stored_and_a_repetition_is_existing(
+        self, near: Store, far: Store, proxy: Proxy
+    ) -> None:
         jobs = [new_job("a", content="x"), new_job("b", unique_key="k")]
         self.lost(proxy, b".add_", lambda: far.add(jobs))
         assert set(near.get(["a", "b"])) == {"a", "b"}
         assert [added.status for added in far.add(jobs)] == ["existing", "existing"]
         assert near.counts(Filter()).total() == 2
 
-    def test_a_claim_is_found_again_under_the_workers_name(
-        self, near: Store, far: Store, proxy: Proxy
-    ) -> None:
+    def test_a_claim_is_found_under_the_id_of_the_worker(self, near: Store, far: Store, proxy: Proxy) -> None:
         near.add([new_job("a"), new_job("b"), new_job("c")])
         self.lost(proxy, b".claim_", lambda: far.claim("w1", (), 2, LEASE))
         held = queries.held_by(far, "w1")
@@ -94,7 +94,9 @@ class TestLostReplies:
         assert [job.id for job in again] == ["c"]
         assert len({job.attempt_id for job in [*held, *again]}) == 3
 
-    def test_a_save_is_stored_once_and_repeated_is_stale(self, near: Store, far: Store, proxy: Proxy) -> None:
+    def test_a_save_is_stored_once_and_a_repetition_is_stale(
+        self, near: Store, far: Store, proxy: Proxy
+    ) -> None:
         ended = lifecycle.finish(claimed(near), report(now=NOW), now=NOW, random_number=0.5)
         self.lost(proxy, b".save_", lambda: far.save([ended]))
         stored = near.get(["a"])["a"]
@@ -102,7 +104,7 @@ class TestLostReplies:
         assert statuses(far.save([ended])) == ["stale"]
         assert near.get(["a"])["a"] == stored
 
-    def test_a_renewal_counts_and_another_one_too(self, near: Store, far: Store, proxy: Proxy) -> None:
+    def test_a_renewal_is_stored_and_can_be_repeated(self, near: Store, far: Store, proxy: Proxy) -> None:
         job = claimed(near)
         held = [AttemptRef(job.id, job.attempt_id or "")]
         self.lost(proxy, b".renew_", lambda: far.renew("w1", held, timedelta(hours=1)))
@@ -111,31 +113,31 @@ class TestLostReplies:
         assert renewed.lease.until == NOW + timedelta(hours=1)
         assert [fresh.id for fresh in far.renew("w1", held, LEASE)] == ["a"]
 
-    def test_output_is_kept_once(self, near: Store, far: Store, proxy: Proxy) -> None:
+    def test_repeated_output_is_stored_once(self, near: Store, far: Store, proxy: Proxy) -> None:
         job = claimed(near)
         chunks = [Chunk(job.id, job.attempt_id or "", n, 0, NOW, n, b"x") for n in (1, 2)]
         self.lost(proxy, b".write_output(", lambda: far.write_output(chunks))
         assert far.write_output(chunks) == set()
         assert near.read_output(job.attempt_id or "", 0) == chunks
 
-    def test_a_swap_is_seen_to_have_happened(self, near: Store, far: Store, proxy: Proxy) -> None:
+    def test_a_compare_and_swap_is_stored_once(self, near: Store, far: Store, proxy: Proxy) -> None:
         self.lost(proxy, b".shared", lambda: far.compare_and_swap("queues", "q", {"paused": True}, 0))
         assert near.read_table("queues") == {"q": Entry({"paused": True}, 1)}
         assert far.compare_and_swap("queues", "q", {"paused": True}, 0) is False
 
-    def test_a_beat_and_a_wish_are_there(self, near: Store, far: Store, proxy: Proxy) -> None:
+    def test_heartbeat_and_instruction_are_stored(self, near: Store, far: Store, proxy: Proxy) -> None:
         self.lost(proxy, b"INSERT INTO", lambda: far.heartbeat(worker("w1")))
         assert [entry.id for entry in near.workers()] == ["w1"]
         self.lost(proxy, b"SET asked", lambda: far.instruct("w1", "drain"))
         assert far.heartbeat(worker("w1")) == "drain"
 
-    def test_a_purge_has_purged(self, near: Store, far: Store, proxy: Proxy) -> None:
+    def test_a_purge_is_stored_and_can_be_repeated(self, near: Store, far: Store, proxy: Proxy) -> None:
         near.add([in_state("completed", "a"), in_state("completed", "b")])
         self.lost(proxy, b"COMMIT", lambda: far.purge(Filter(), 1))
         assert near.counts(Filter()).total() == 1
         assert len(far.purge(Filter(), 5)) == 1
 
-    def test_a_look_is_simply_looked_again(self, near: Store, far: Store, proxy: Proxy) -> None:
+    def test_a_read_is_repeated_by_the_store(self, near: Store, far: Store, proxy: Proxy) -> None:
         near.add([new_job("a")])
         proxy.lose_reply(b"SELECT")
         assert set(far.get(["a"])) == {"a"}
@@ -143,14 +145,16 @@ class TestLostReplies:
 
 
 class TestSilence:
-    def test_a_look_ends_with_the_patience(self, far: Store, proxy: Proxy) -> None:
+    def test_a_read_from_a_silent_server_ends_within_the_timeout(self, far: Store, proxy: Proxy) -> None:
         proxy.black_hole()
         began = time.monotonic()
         with pytest.raises(StoreUnavailable, match="does not answer"):
             far.counts(Filter())
         assert time.monotonic() - began < PATIENCE + 3
 
-    def test_a_change_is_unknown_within_the_patience(self, near: Store, far: Store, proxy: Proxy) -> None:
+    def test_a_change_has_an_unknown_outcome_within_the_timeout(
+        self, near: Store, far: Store, proxy: Proxy
+    ) -> None:
         proxy.black_hole_reply(b".add_")
         began = time.monotonic()
         with pytest.raises(OutcomeUnknown):
@@ -158,7 +162,7 @@ class TestSilence:
         assert time.monotonic() - began < PATIENCE + 3
         assert set(near.get(["a"])) == {"a"}
 
-    def test_a_connection_that_does_not_come_about_ends_in_time_too(self, far: Store, proxy: Proxy) -> None:
+    def test_a_connection_attempt_ends_within_the_timeout(self, far: Store, proxy: Proxy) -> None:
         proxy.reset()
         proxy.black_hole()
         began = time.monotonic()
@@ -166,13 +170,13 @@ class TestSilence:
             far.counts(Filter())
         assert time.monotonic() - began < 2 * PATIENCE + 5
 
-    def test_a_server_that_left_without_a_word_is_found_again(self, far: Store, proxy: Proxy) -> None:
+    def test_the_store_reconnects_after_a_half_open_connection(self, far: Store, proxy: Proxy) -> None:
         proxy.half_open()
         with pytest.raises((StoreUnavailable, OutcomeUnknown)):
             far.add([new_job("a")])
         assert far.add([new_job("a")])[0].status == "added"
 
-    def test_while_it_is_silent_the_clock_goes_on(
+    def test_the_clock_advances_while_the_server_is_silent(
         self, far: PostgresStore, proxy: Proxy, ground: PostgresGround, postgres_server: Any
     ) -> None:
         url = postgres_server.url(host=proxy.host, port=proxy.port, schema=ground.schema)
@@ -187,7 +191,9 @@ class TestSilence:
 
 
 class TestAbsence:
-    def test_a_refused_connection_is_unavailable_and_comes_back(self, far: Store, proxy: Proxy) -> None:
+    def test_a_refused_connection_is_unavailable_until_the_server_returns(
+        self, far: Store, proxy: Proxy
+    ) -> None:
         proxy.refuse()
         for _ in range(3):
             with pytest.raises(StoreUnavailable):
@@ -195,18 +201,16 @@ class TestAbsence:
         proxy.pass_through()
         assert far.add([new_job("a")])[0].status == "added"
 
-    def test_idle_connections_that_were_reset_are_replaced_without_a_word(
-        self, far: Store, proxy: Proxy
-    ) -> None:
+    def test_idle_connections_that_were_reset_are_replaced_silently(self, far: Store, proxy: Proxy) -> None:
         proxy.reset()
         assert far.add([new_job("a")])[0].status == "added"
 
-    def test_a_slow_network_is_only_slow(self, far: Store, proxy: Proxy) -> None:
+    def test_a_slow_network_causes_no_error(self, far: Store, proxy: Proxy) -> None:
         proxy.delay(0.1)
         assert far.add([new_job("a")])[0].status == "added"
         assert [job.id for job in far.claim("w1", (), 1, LEASE)] == ["a"]
 
-    def test_a_waiter_survives_and_hears_again(self, near: Store, far: Store, proxy: Proxy) -> None:
+    def test_a_subscription_works_again_after_an_outage(self, near: Store, far: Store, proxy: Proxy) -> None:
         news = far.subscribe(topics.WORK)
         far.claim("w1", (), 1, LEASE)
         while news.wait(0.1):
@@ -222,7 +226,7 @@ class TestAbsence:
         near.add([new_job("a")])
         assert news.wait(20.0) is True
 
-    def test_a_restart_without_tidying_up_loses_nothing_that_was_acknowledged(
+    def test_an_immediate_restart_loses_no_acknowledged_job(
         self, ground: PostgresGround, own_postgres: PostgresServer
     ) -> None:
         store = PostgresStore(ground.url)

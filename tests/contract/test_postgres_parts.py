@@ -1,4 +1,4 @@
-"""The parts of the PostgreSQL driver by themselves: its URLs, the clock it carries on, the connections it lends."""
+"""Single parts of the PostgreSQL driver: URLs, the clock, and the connections that it lends."""
 
 import select
 import threading
@@ -45,7 +45,7 @@ class Server:
 
 
 class TestClock:
-    def test_it_is_the_servers_and_never_ahead_of_it(self) -> None:
+    def test_the_clock_follows_the_server_and_is_never_ahead(self) -> None:
         server = Server()
         clock = ServerClock(server.ask, lambda: True, good_for=3600)
         started = time.monotonic()
@@ -54,21 +54,21 @@ class TestClock:
         assert second <= moment(server.time) + timedelta(seconds=time.monotonic() - started)
         assert server.asked == 1
 
-    def test_it_is_asked_again_when_the_answer_is_old(self) -> None:
+    def test_the_server_time_is_read_again_when_it_is_old(self) -> None:
         server = Server()
         clock = ServerClock(server.ask, lambda: True, good_for=0)
         clock.now()
         server.time += 5_000_000
         assert clock.now() == moment(server.time)
 
-    def test_it_does_not_go_backwards(self) -> None:
+    def test_the_clock_does_not_go_backwards(self) -> None:
         server = Server()
         clock = ServerClock(server.ask, lambda: True, good_for=0)
         before = clock.now()
         server.time -= 60_000_000
         assert clock.now() == before
 
-    def test_while_the_server_is_away_it_is_carried_on(self) -> None:
+    def test_the_clock_advances_while_the_server_cannot_be_reached(self) -> None:
         server = Server()
         clock = ServerClock(server.ask, lambda: server.reachable, good_for=1e-9)
         before = clock.now()
@@ -76,14 +76,14 @@ class TestClock:
         assert clock.now() >= before
         assert server.asked == 1
 
-    def test_a_server_that_fails_when_asked_is_bridged_too(self) -> None:
+    def test_the_clock_advances_if_reading_the_server_time_fails(self) -> None:
         server = Server()
         clock = ServerClock(server.ask, lambda: True, good_for=1e-9)
         before = clock.now()
         server.reachable = False
         assert clock.now() >= before
 
-    def test_before_the_first_answer_there_is_no_time(self) -> None:
+    def test_before_the_first_answer_the_time_is_unavailable(self) -> None:
         server = Server()
         server.reachable = False
         with pytest.raises(StoreUnavailable):
@@ -116,7 +116,7 @@ def end_sessions(ground: PostgresGround) -> None:
 
 
 class TestConnections:
-    def test_one_is_used_again_and_none_stays_behind(self, ground: PostgresGround) -> None:
+    def test_a_connection_is_reused_and_closed_at_the_end(self, ground: PostgresGround) -> None:
         store = ground.open()
         for _ in range(10):
             store.counts(Filter())
@@ -124,8 +124,8 @@ class TestConnections:
         store.close()
         eventually(lambda: sessions(ground) == 0, what="the connection to be closed")
 
-    def test_nothing_is_kept_in_a_session(self, ground: PostgresGround) -> None:
-        """Else a pooler that gives the session to somebody else would mix up what is theirs."""
+    def test_no_state_is_kept_in_a_database_session(self, ground: PostgresGround) -> None:
+        """A connection pooler gives the session to other clients, which would otherwise see this state."""
         store = ground.open()
         store.add([new_job() for _ in range(20)])
         for _ in range(10):
@@ -139,7 +139,7 @@ class TestConnections:
         )
         assert line.value("SELECT count(*) FROM pg_cursors") == 0
 
-    def test_what_was_ended_while_idle_is_replaced_without_a_word(self, ground: PostgresGround) -> None:
+    def test_an_idle_connection_that_was_ended_is_replaced_silently(self, ground: PostgresGround) -> None:
         ground.open()
         store = PostgresStore(ground.url)
         store.now()
@@ -147,7 +147,7 @@ class TestConnections:
         assert store.add([new_job("a")])[0].status == "added"
         store.close()
 
-    def test_a_lock_that_is_held_too_long_is_a_busy_store(self, ground: PostgresGround) -> None:
+    def test_a_lock_that_is_kept_too_long_makes_the_store_unavailable(self, ground: PostgresGround) -> None:
         ground.open().add([new_job("a")])
         store = ground.open(patience=0.7)
         with psycopg.connect(ground.plain_url) as other:
@@ -156,7 +156,7 @@ class TestConnections:
                 store.claim("w1", (), 1, LEASE)
         assert [job.id for job in store.claim("w1", (), 1, LEASE)] == ["a"]
 
-    def test_behind_a_pooler_nobody_but_we_ends_the_wait(
+    def test_behind_a_pooler_the_store_itself_ends_the_wait(
         self, ground: PostgresGround, bouncer: Bouncer
     ) -> None:
         ground.open().add([new_job("a")])
@@ -173,7 +173,7 @@ class TestConnections:
         assert store.session.answers
         store.close()
 
-    def test_an_isolation_in_which_workers_fail_each_other_is_refused(
+    def test_the_isolation_level_serializable_is_refused(
         self, ground: PostgresGround, bouncer: Bouncer, postgres_server: PostgresServer | GivenServer
     ) -> None:
         name = ground.schema
@@ -188,7 +188,7 @@ class TestConnections:
             store.close()
         ground.admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
-    def test_a_deadlock_is_tried_again(self, ground: PostgresGround) -> None:
+    def test_a_transaction_is_repeated_after_a_deadlock(self, ground: PostgresGround) -> None:
         store, tries = ground.open(), []
 
         def deadlocked(line: Any) -> str:
@@ -200,7 +200,7 @@ class TestConnections:
         assert store.session.write(deadlocked) == "done"  # type: ignore[attr-defined]
         assert len(tries) == connect.TRIES
 
-    def test_a_closed_store_is_closed(self, ground: PostgresGround) -> None:
+    def test_a_closed_store_refuses_every_call(self, ground: PostgresGround) -> None:
         store = ground.open()
         store.close()
         with pytest.raises(StoreUnavailable, match="closed already"):
@@ -214,7 +214,9 @@ class TestListening:
         with closing(PostgresStore(f"{ground.url}&listen={request.param}")) as store:
             yield store
 
-    def test_work_and_ends_are_told_apart(self, ground: PostgresGround, store: PostgresStore) -> None:
+    def test_the_topics_work_and_ends_are_notified_separately(
+        self, ground: PostgresGround, store: PostgresStore
+    ) -> None:
         work, ends = settled(store, topics.WORK), settled(store, topics.ENDS)
         ground.admin.execute(f"SELECT {ground.schema}.ring('end')")
         assert ends.wait(20) is True
@@ -222,17 +224,17 @@ class TestListening:
         ground.admin.execute(f"SELECT {ground.schema}.ring('work')")
         assert work.wait(20) is True
 
-    def test_all_are_told_once_more_what_the_schema_may_have_left_out(
+    def test_a_second_wake_up_covers_suppressed_notifications(
         self, ground: PostgresGround, store: PostgresStore
     ) -> None:
-        """The function `ring` sends nothing within 50 ms of its last notification."""
+        """The function `ring` sends no notification within 50 ms of its last one."""
         work = settled(store, topics.WORK)
         ground.admin.execute(f"SELECT {ground.schema}.ring('work')")
         assert work.wait(20) is True
         assert work.wait(20) is True
         assert work.wait(0.3) is False
 
-    def test_notifications_are_rare_however_many_jobs_are_added(self, ground: PostgresGround) -> None:
+    def test_the_rate_of_notifications_is_limited(self, ground: PostgresGround) -> None:
         store = ground.open()
         before = time.monotonic()
         for _ in range(100):
@@ -242,7 +244,7 @@ class TestListening:
         assert count is not None
         assert 1 <= count[0] <= passed / 0.05 + 1
 
-    def test_a_clock_that_was_set_back_stops_no_notification(self, ground: PostgresGround) -> None:
+    def test_a_clock_that_was_set_back_does_not_stop_notifications(self, ground: PostgresGround) -> None:
         store = ground.open()
         ground.admin.execute(
             f"UPDATE {ground.schema}.bell SET rung_at = clock_timestamp() + interval '1 hour'"
@@ -251,8 +253,8 @@ class TestListening:
         count = ground.admin.execute(f"SELECT rings FROM {ground.schema}.bell WHERE name = 'work'").fetchone()
         assert count == (1,)
 
-    def test_a_heartbeat_reads_notifications_though_nobody_waits(self, ground: PostgresGround) -> None:
-        """A listener that never reads holds up the notifications of all."""
+    def test_a_heartbeat_reads_notifications_while_no_thread_waits(self, ground: PostgresGround) -> None:
+        """A listener that never reads delays the notifications of all clients."""
         store = PostgresStore(ground.url)
         work = settled(store, topics.WORK)
         ground.open().add([new_job()])
@@ -263,7 +265,7 @@ class TestListening:
         assert work.wait(20) is True
         store.close()
 
-    def test_a_listener_that_lost_its_connection_makes_another_one(self, ground: PostgresGround) -> None:
+    def test_a_listener_that_lost_its_connection_reconnects(self, ground: PostgresGround) -> None:
         store = ground.open()
         work = settled(store, topics.WORK)
         end_sessions(ground)
@@ -283,7 +285,7 @@ class TestListening:
             == [True] * 4
         )
 
-    def test_behind_a_pooler_it_polls(self, ground: PostgresGround, bouncer: Bouncer) -> None:
+    def test_behind_a_pooler_the_store_polls(self, ground: PostgresGround, bouncer: Bouncer) -> None:
         ground.open()
         store = PostgresStore(bouncer.url(schema=ground.schema))
         assert store.describe().details["wake_up"] == "polling"
@@ -301,8 +303,8 @@ def settled(store: Store, wanted: topics.Topics) -> Subscription:
     return subscription
 
 
-class TestClaimsSideBySide:
-    """Two claims at the same moment, the first of them not yet committed."""
+class TestConcurrentClaims:
+    """Two claims run at the same moment; the first is not committed yet."""
 
     def claim(self, line: Line) -> list[str]:
         return [
@@ -321,13 +323,13 @@ class TestClaimsSideBySide:
         for line in pair:
             line.close()
 
-    def test_the_second_does_not_wait_but_takes_the_next(self, lines: tuple[Line, Line]) -> None:
+    def test_the_second_claim_does_not_wait_and_takes_the_next_job(self, lines: tuple[Line, Line]) -> None:
         first, second = lines
         with first.transaction():
             assert self.claim(first) == ["a"]
             assert self.claim(second) == ["b"]
 
-    def test_of_a_limited_queue_the_second_waits_and_counts(
+    def test_the_second_claim_of_a_limited_queue_waits_for_the_first(
         self, ground: PostgresGround, lines: tuple[Line, Line]
     ) -> None:
         assert ground.open().compare_and_swap("queues", "default", {"paused": False, "limit": 1}, 0)
@@ -343,7 +345,7 @@ class TestClaimsSideBySide:
 
 
 class TestFolding:
-    def test_what_is_folded_already_is_left_alone(self, ground: PostgresGround) -> None:
+    def test_counts_that_are_already_merged_are_not_written_again(self, ground: PostgresGround) -> None:
         store = ground.open()
         store.add([in_state("dead", queue=f"q{n}") for n in range(150)])
         lines = f"SELECT array_agg(ctid ORDER BY ctid)::text FROM {ground.schema}.tally"
@@ -352,9 +354,9 @@ class TestFolding:
         assert ground.admin.execute(lines).fetchone() == before
 
 
-class TestOutputAndItsJob:
-    def test_a_job_does_not_leave_while_its_output_is_being_written(self, ground: PostgresGround) -> None:
-        """Else it could be purged in between, and its output would stay for ever."""
+class TestOutputOfAnEndingJob:
+    def test_a_job_cannot_end_while_its_output_is_being_written(self, ground: PostgresGround) -> None:
+        """Otherwise the job could be purged meanwhile, and its output would stay for ever."""
         store = ground.open(patience=5.0)
         store.add([new_job("a")])
         [job] = store.claim("w1", (), 1, LEASE)
@@ -375,7 +377,7 @@ class TestOutputAndItsJob:
 
 
 class TestLedger:
-    def test_lines_are_added_up_and_the_sum_stays(self, ground: PostgresGround) -> None:
+    def test_rows_of_counts_are_merged_with_the_same_sum(self, ground: PostgresGround) -> None:
         store = ground.open()
         for _ in range(30):
             store.add([in_state(state, queue=queue) for state in ("dead", "completed") for queue in "xy"])

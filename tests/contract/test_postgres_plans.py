@@ -1,4 +1,4 @@
-"""How PostgreSQL goes about the hot statements: by the index each was given, over no more rows than it needs.
+"""Query plans of PostgreSQL for frequent statements: each uses its index and reads no more rows than necessary.
 
 The server is asked for the plans it really used, those inside functions included, with a queue that has a long past and
 a long future. A statement that began to read a whole table would still pass every other test.
@@ -191,26 +191,26 @@ def _held(job: Job) -> AttemptRef:
 
 
 @pytest.mark.parametrize("name", HOT)
-def test_a_hot_statement_reads_what_it_needs_and_no_more(crowd: Crowd, name: str) -> None:
+def test_a_frequent_statement_reads_only_a_few_rows(crowd: Crowd, name: str) -> None:
     steps = crowd.plan(HOT[name])
     assert not [step for step in steps if step.kind == "Seq Scan" and step.table in _TABLES], steps
     assert max(step.rows for step in steps) <= FEW * 2, sorted(steps, key=lambda step: -step.rows)[:5]
 
 
-def test_counting_rare_states_looks_at_no_others(crowd: Crowd) -> None:
-    """Each settled batch asks whether anything waits for a parent at all."""
+def test_counting_rare_states_reads_no_other_states(crowd: Crowd) -> None:
+    """After each batch of results, the worker asks whether any job waits for a parent."""
     steps = crowd.plan(lambda line: find.counts(line, Filter(states=frozenset(("blocked", "held")))))
     assert max(step.rows for step in steps if step.table == "live") <= FEW
 
 
-def test_counting_looks_at_nothing_that_has_ended(crowd: Crowd) -> None:
+def test_counting_reads_no_ended_job(crowd: Crowd) -> None:
     steps = crowd.plan(lambda line: find.counts(line, Filter()))
     assert {step.table for step in steps} == {"", "live", "tally"}
     assert sum(find.counts(crowd.line, Filter()).states().values()) > 3 * MANY
 
 
-def test_a_renewal_touches_no_index(crowd: Crowd) -> None:
-    """Heap-only updates: else each heartbeat of a long job would leave dead entries in every index."""
+def test_a_renewal_changes_no_index(crowd: Crowd) -> None:
+    """A renewal is a heap-only update: otherwise each renewal of a long job would leave dead entries in every index."""
     crowd.line.execute("SELECT pg_stat_force_next_flush()")
     [job] = claim.claim(
         crowd.line, ClaimRequest("long", ("busy",), 1, LEASE), None, AttemptIds(rising_tokens()), SetAside()

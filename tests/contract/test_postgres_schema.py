@@ -1,4 +1,4 @@
-"""The schema of a PostgreSQL store: made on first use, brought up to date under a lock, never taken for another's."""
+"""The schema of a PostgreSQL store: created on first use, migrated under a lock, distinguished from other programs."""
 
 import shutil
 from collections.abc import Callable, Iterator
@@ -57,20 +57,22 @@ def versions(ground: PostgresGround) -> list[int]:
     return [version for (version,) in rows]
 
 
-def test_it_is_made_on_first_use_step_by_step(ground: PostgresGround, open_store: Opener) -> None:
+def test_the_schema_is_created_on_first_use_by_all_migrations(
+    ground: PostgresGround, open_store: Opener
+) -> None:
     open_store().counts(Filter())
     assert versions(ground) == list(range(1, NEWEST + 1))
     assert open_store().describe().schema == NEWEST
 
 
-def test_of_many_who_come_first_one_makes_it(ground: PostgresGround, open_store: Opener) -> None:
+def test_of_concurrent_first_uses_one_creates_the_schema(ground: PostgresGround, open_store: Opener) -> None:
     stores = [open_store() for _ in range(8)]
     answers = race(*[lambda s=store: s.add([new_job("a", content="x")])[0].status for store in stores])
     assert sorted(answers) == ["added"] + ["existing"] * 7
     assert versions(ground) == list(range(1, NEWEST + 1))
 
 
-def test_a_newer_one_is_refused_with_both_versions(ground: PostgresGround, open_store: Opener) -> None:
+def test_a_newer_schema_is_refused_with_both_versions(ground: PostgresGround, open_store: Opener) -> None:
     open_store().migrate()
     ground.admin.execute(f"INSERT INTO {ground.schema}.migration (version) VALUES (99)")
     with pytest.raises(
@@ -80,7 +82,7 @@ def test_a_newer_one_is_refused_with_both_versions(ground: PostgresGround, open_
     assert "upgrade" in (caught.value.hint or "")
 
 
-def test_a_worker_that_runs_goes_on_while_a_newer_program_migrates(
+def test_a_running_worker_continues_while_a_newer_program_migrates(
     ground: PostgresGround, open_store: Opener, later: Path
 ) -> None:
     old = open_store()
@@ -95,7 +97,7 @@ def test_a_worker_that_runs_goes_on_while_a_newer_program_migrates(
     assert [job.id for job in old.claim("w1", (), 5, LEASE)] == ["b"]
 
 
-def test_a_worker_of_the_second_schema_goes_on_with_its_functions_while_the_third_is_made(
+def test_a_worker_of_schema_2_continues_during_the_migration_to_schema_3(
     ground: PostgresGround, open_store: Opener, tmp_path: Path
 ) -> None:
     folder = tmp_path / "before"
@@ -121,9 +123,7 @@ def test_a_worker_of_the_second_schema_goes_on_with_its_functions_while_the_thir
     assert statuses(new.save([ended])) == ["accepted"]
 
 
-def test_a_step_that_fails_leaves_nothing_behind(
-    ground: PostgresGround, open_store: Opener, later: Path
-) -> None:
+def test_a_failed_migration_changes_nothing(ground: PostgresGround, open_store: Opener, later: Path) -> None:
     open_store().add([new_job("a")])
     (later / f"{NEWEST + 1:04}.sql").write_text(
         "ALTER TABLE {schema}.live ADD COLUMN mood text; SELECT nonsense;"
@@ -136,10 +136,10 @@ def test_a_step_that_fails_leaves_nothing_behind(
     assert set(open_store().get(["a"])) == {"a"}
 
 
-def test_a_migration_does_not_wait_long_behind_somebody_elses_transaction(
+def test_a_migration_waits_only_shortly_for_another_transaction(
     ground: PostgresGround, open_store: Opener, later: Path
 ) -> None:
-    """While it waited for its lock, everybody who came after it would wait as well."""
+    """While a migration waits for its lock, all later transactions wait too."""
     open_store().migrate()
     with psycopg.connect(ground.plain_url) as other:
         other.execute(f"SELECT count(*) FROM {ground.schema}.live")
@@ -147,7 +147,7 @@ def test_a_migration_does_not_wait_long_behind_somebody_elses_transaction(
             open_store(migrations=str(later)).migrate()
 
 
-def test_a_worker_makes_no_queue_where_there_was_one(ground: PostgresGround, open_store: Opener) -> None:
+def test_a_worker_does_not_create_a_missing_queue(ground: PostgresGround, open_store: Opener) -> None:
     with pytest.raises(StoreUnavailable, match="no queue in schema"):
         open_store(create=False).counts(Filter())
     found = ground.admin.execute(
@@ -156,12 +156,12 @@ def test_a_worker_makes_no_queue_where_there_was_one(ground: PostgresGround, ope
     assert found == (0,)
 
 
-def test_a_schema_that_somebody_made_for_us_is_used(ground: PostgresGround, open_store: Opener) -> None:
+def test_an_empty_schema_made_by_an_administrator_is_used(ground: PostgresGround, open_store: Opener) -> None:
     ground.admin.execute(f"CREATE SCHEMA {ground.schema}")
     assert open_store().add([new_job("a")])[0].status == "added"
 
 
-def test_two_queues_in_one_database_know_nothing_of_each_other(
+def test_two_queues_in_one_database_are_independent(
     ground: PostgresGround, open_store: Opener, postgres_server: PostgresServer | GivenServer
 ) -> None:
     neighbour = PostgresGround(postgres_server)
@@ -174,7 +174,7 @@ def test_two_queues_in_one_database_know_nothing_of_each_other(
         neighbour.close()
 
 
-def test_a_thorough_look_finds_what_is_wrong(ground: PostgresGround, open_store: Opener) -> None:
+def test_a_thorough_check_finds_wrong_data(ground: PostgresGround, open_store: Opener) -> None:
     store = open_store()
     store.add([new_job("a", now=NOW), new_job("b", now=NOW)])
     assert store.describe(thorough=True).faults == ()

@@ -1,4 +1,4 @@
-"""`enqueue` for programs that speak SQL: within their own transactions, by the rules that hold for everybody else."""
+"""The SQL function `enqueue` works in transactions of the caller, and follows the same rules as the program."""
 
 import json
 from collections.abc import Iterator
@@ -79,7 +79,7 @@ def test_a_job_exists_if_and_only_if_the_callers_transaction_commits(store: Stor
     assert [job.id for job in store.claim("w1", (), 5, LEASE)] == ["done"]
 
 
-def test_it_goes_with_what_else_the_transaction_does(store: Store, caller: Caller) -> None:
+def test_the_job_commits_or_rolls_back_with_the_other_statements(store: Store, caller: Caller) -> None:
     caller.connection.execute(f"CREATE TABLE {caller.schema}.orders (id int PRIMARY KEY)")
     caller.connection.commit()
     for number in (1, 2, 1):
@@ -141,7 +141,7 @@ ALL_SETTINGS = {
     ids=["defaults", "all settings", "none"],
 )
 @pytest.mark.parametrize("fields", [{}, FIELDS], ids=["plain", "full"])
-def test_a_job_from_sql_is_the_job_that_the_program_makes(
+def test_a_job_from_sql_equals_the_job_of_the_program(
     store: Store, caller: Caller, shared: dict[str, str], fields: dict[str, Any]
 ) -> None:
     for key, text in shared.items():
@@ -155,7 +155,7 @@ def test_a_job_from_sql_is_the_job_that_the_program_makes(
     assert comparable(job(store, id)) == comparable(asked_of_python(store, shared, **other))
 
 
-def test_an_id_is_made_like_those_of_the_program(store: Store, caller: Caller) -> None:
+def test_an_id_is_generated_as_by_the_program(store: Store, caller: Caller) -> None:
     made = [caller.enqueue() for _ in range(50)]
     assert len(set(made)) == 50
     milliseconds = {int(id[:11], 16) for id in made}
@@ -163,7 +163,7 @@ def test_an_id_is_made_like_those_of_the_program(store: Store, caller: Caller) -
     assert {len(id) for id in made} == {26}
 
 
-def test_when_it_may_start(store: Store, caller: Caller) -> None:
+def test_delay_run_at_and_hold_decide_when_the_job_may_start(store: Store, caller: Caller) -> None:
     caller.enqueue(id="later", delay=timedelta(minutes=1.5))
     caller.enqueue(id="then", run_at=datetime(2030, 1, 1, 12, tzinfo=UTC))
     caller.enqueue(id="past", run_at=datetime(2020, 1, 1, tzinfo=UTC))
@@ -175,7 +175,7 @@ def test_when_it_may_start(store: Store, caller: Caller) -> None:
     assert [job.id for job in store.claim("w1", (), 5, LEASE)] == ["past"]
 
 
-def test_it_waits_for_its_parents(store: Store, caller: Caller) -> None:
+def test_the_job_waits_for_its_parents(store: Store, caller: Caller) -> None:
     for parent in ("p", "q:x"):
         caller.enqueue(id=parent)
     caller.enqueue(id="child", after=["p", "q:x:any"])
@@ -185,14 +185,14 @@ def test_it_waits_for_its_parents(store: Store, caller: Caller) -> None:
     assert child.spec.after == (Parent("p"), Parent("q:x", "any"))
 
 
-def test_the_same_again_is_the_same_job(store: Store, caller: Caller) -> None:
+def test_a_repeated_enqueue_returns_the_same_job(store: Store, caller: Caller) -> None:
     for _ in range(2):
         assert caller.enqueue("x", id="a", tags=["t"], delay=timedelta(seconds=1)) == "a"
         caller.connection.commit()
     assert ids(store) == {"a"}
 
 
-def test_the_same_is_the_same_in_every_time_zone(store: Store, caller: Caller) -> None:
+def test_a_repeated_enqueue_is_recognized_in_every_time_zone(store: Store, caller: Caller) -> None:
     start = datetime(2030, 1, 1, 12, tzinfo=UTC)
     for zone, style in (("UTC", "postgres"), ("Asia/Tokyo", "iso_8601")):
         caller.connection.execute(f"SET TimeZone = '{zone}'; SET IntervalStyle = '{style}'")
@@ -201,7 +201,7 @@ def test_the_same_is_the_same_in_every_time_zone(store: Store, caller: Caller) -
     assert ids(store) == {"a"}
 
 
-def test_a_repetition_is_none_the_worse_for_a_parent_that_has_gone(store: Store, caller: Caller) -> None:
+def test_a_repeated_enqueue_succeeds_after_its_parent_was_deleted(store: Store, caller: Caller) -> None:
     caller.enqueue(id="p")
     caller.enqueue(id="a", after=["p:any"])
     caller.connection.commit()
@@ -211,7 +211,7 @@ def test_a_repetition_is_none_the_worse_for_a_parent_that_has_gone(store: Store,
     assert caller.enqueue(id="a", after=["p:any"]) == "a"
 
 
-def test_what_is_held_and_what_a_plain_number_is(caller: Caller, store: Store) -> None:
+def test_a_held_job_has_a_cause_and_a_plain_number_is_refused_as_id(caller: Caller, store: Store) -> None:
     caller.enqueue(id="h", hold=True)
     caller.connection.commit()
     assert store.get(["h"])["h"].cause == "person"
@@ -222,17 +222,18 @@ def test_what_is_held_and_what_a_plain_number_is(caller: Caller, store: Store) -
     assert caller.enqueue(id="12a") == "12a"
 
 
-def test_the_view_of_all_jobs_bears_one_that_cannot_be_read(store: Store, ground: PostgresGround) -> None:
+def test_the_view_of_jobs_works_with_an_unreadable_job(store: Store, ground: PostgresGround) -> None:
     store.add([new_job("bad"), new_job("good", command="echo")])
     ground.admin.execute(f"UPDATE {ground.schema}.body SET spec = '{{' WHERE id = 'bad'")
     rows = ground.admin.execute(f"SELECT id, command FROM {ground.schema}.job ORDER BY id").fetchall()
     assert rows == [("bad", None), ("good", "echo")]
 
 
-def test_nobody_puts_a_function_of_theirs_in_the_way(
+def test_functions_of_other_users_are_never_called(
     ground: PostgresGround, store: Store, bouncer: Bouncer
 ) -> None:
-    """A better match in `public`, where in older servers everybody may make one, would run with our rights."""
+    """In older servers every user may create a better matching function in `public`, which would run with our
+    rights."""
     traps = {
         "unnest(text[])": "RETURNS SETOF text LANGUAGE plpgsql AS 'BEGIN RAISE ''trapped''; END'",
         "cardinality(integer[])": "RETURNS integer LANGUAGE plpgsql AS 'BEGIN RAISE ''trapped''; END'",
@@ -251,13 +252,13 @@ def test_nobody_puts_a_function_of_theirs_in_the_way(
         ground.admin.execute(";".join(f"DROP FUNCTION public.{name}" for name in traps))
 
 
-def test_the_same_id_for_something_else_is_refused(store: Store, caller: Caller) -> None:
+def test_the_same_id_with_other_content_is_refused(store: Store, caller: Caller) -> None:
     caller.enqueue("x", id="a")
     with pytest.raises(psycopg.errors.UniqueViolation, match="id a exists with other content"):
         caller.enqueue("y", id="a")
 
 
-def test_a_unique_key_is_held_against_everybody(store: Store, caller: Caller) -> None:
+def test_a_unique_key_is_unique_for_sql_and_the_program(store: Store, caller: Caller) -> None:
     asked_of_python(store, {}, unique_key="k")
     with pytest.raises(psycopg.errors.UniqueViolation, match="unique key k is taken by job"):
         caller.enqueue(unique_key="k")
@@ -309,7 +310,7 @@ BAD: tuple[tuple[dict[str, Any], str], ...] = (
 @pytest.mark.parametrize(
     ("fields", "said"), BAD, ids=[f"{n}: {said[:30]}" for n, (_, said) in enumerate(BAD)]
 )
-def test_what_makes_no_job_is_refused(
+def test_invalid_arguments_are_refused(
     store: Store, caller: Caller, fields: dict[str, Any], said: str
 ) -> None:
     with pytest.raises(psycopg.errors.InvalidParameterValue, match=said) as refusal:
@@ -320,7 +321,7 @@ def test_what_makes_no_job_is_refused(
     assert ids(store) == set()
 
 
-def test_who_may_only_enqueue_may_do_nothing_else(
+def test_a_role_that_may_only_enqueue_has_no_other_right(
     ground: PostgresGround, store: Store, postgres_server: PostgresServer | GivenServer
 ) -> None:
     role = f"app_{ground.schema}"
@@ -339,7 +340,9 @@ def test_who_may_only_enqueue_may_do_nothing_else(
     assert ids(store) == {"mine"}
 
 
-def test_a_waiting_worker_is_told(ground: PostgresGround, store: PostgresStore, caller: Caller) -> None:
+def test_an_enqueue_wakes_a_waiting_worker(
+    ground: PostgresGround, store: PostgresStore, caller: Caller
+) -> None:
     news = store.subscribe(topics.WORK)
     while news.wait(0.05):
         pass
@@ -348,7 +351,7 @@ def test_a_waiting_worker_is_told(ground: PostgresGround, store: PostgresStore, 
     assert news.wait(20.0)
 
 
-def test_the_view_shows_every_job_as_people_write_it(store: Store, caller: Caller) -> None:
+def test_the_view_shows_every_job_in_readable_form(store: Store, caller: Caller) -> None:
     caller.enqueue("echo 'ü'", id="a", delay=timedelta(minutes=1))
     caller.connection.commit()
     [[command, state, run_at]] = caller.connection.execute(

@@ -1,4 +1,4 @@
-"""`purge`: only what has ended, longest ended first, a bounded number."""
+"""`purge` deletes only ended jobs, the longest ended first, and a bounded number."""
 
 from datetime import timedelta
 from itertools import chain
@@ -13,7 +13,7 @@ from queuectl.domain.query import Filter, Page
 from queuectl.store.protocol import Store
 
 
-def test_only_what_has_ended_is_deleted_whatever_the_filter_says(store: Store) -> None:
+def test_only_ended_jobs_are_deleted_with_any_filter(store: Store) -> None:
     store.add([in_state(state, state) for state in STATES])
     assert store.purge(Filter(states=frozenset({"pending", "processing", "failed"})), 10) == []
     assert set(store.purge(Filter(), 10)) == TERMINAL
@@ -21,7 +21,7 @@ def test_only_what_has_ended_is_deleted_whatever_the_filter_says(store: Store) -
 
 
 @pytest.mark.doubles
-def test_the_longest_ended_go_first_and_no_more_than_asked_for(store: Store) -> None:
+def test_a_limited_number_of_jobs_is_deleted_the_longest_ended_first(store: Store) -> None:
     minutes = {"a": 3, "b": 1, "c": 2, "d": 0}
     store.add([in_state("completed", id_, now=NOW - timedelta(minutes=m)) for id_, m in minutes.items()])
     assert store.purge(Filter(), 0) == []
@@ -30,7 +30,7 @@ def test_the_longest_ended_go_first_and_no_more_than_asked_for(store: Store) -> 
     assert store.purge(Filter(), 3) == []
 
 
-def test_a_filter_narrows_what_goes(store: Store) -> None:
+def test_a_filter_limits_the_deleted_jobs(store: Store) -> None:
     store.add([in_state("completed", "old", now=NOW - timedelta(days=8)), in_state("dead", "older")])
     store.add([in_state("dead", "older-x", now=NOW - timedelta(days=9), queue="x")])
     assert store.purge(Filter(ended_before=NOW - timedelta(days=7), states=frozenset({"completed"})), 9) == [
@@ -39,7 +39,7 @@ def test_a_filter_narrows_what_goes(store: Store) -> None:
     assert store.purge(Filter(queue="x"), 9) == ["older-x"]
 
 
-def test_nothing_of_a_deleted_job_is_left(store: Store) -> None:
+def test_no_entry_of_a_deleted_job_is_left(store: Store) -> None:
     [job] = [
         a.job for a in store.add([new_job("a", after=(Parent("p"),), unique_key="k", batch="b", tags=("t",))])
     ]
@@ -51,7 +51,7 @@ def test_nothing_of_a_deleted_job_is_left(store: Store) -> None:
     assert [a.status for a in store.add([new_job("a", content="other", unique_key="k")])] == ["added"]
 
 
-def test_several_who_purge_delete_each_job_once(store: Store, other: Store) -> None:
+def test_concurrent_purges_delete_each_job_once(store: Store, other: Store) -> None:
     store.add([in_state("completed") for _ in range(60)])
 
     def purge(handle: Store) -> list[str]:
@@ -64,7 +64,7 @@ def test_several_who_purge_delete_each_job_once(store: Store, other: Store) -> N
     assert len(gone) == len(set(gone)) == 60
 
 
-def test_a_job_that_comes_back_to_life_is_either_saved_or_purged(store: Store, other: Store) -> None:
+def test_a_job_that_is_retried_meanwhile_is_either_saved_or_purged(store: Store, other: Store) -> None:
     jobs = [added.job for added in store.add([in_state("dead", f"j{n}") for n in range(20)])]
     revived = [lifecycle.retry(job, now=NOW) for job in jobs]
     saved, purged = race(

@@ -1,4 +1,4 @@
-"""What the settings of a queue mean: one table for Python, SQL, Lua and MongoDB (`domain/queue.py`)."""
+"""One table of cases checks the settings of a queue for Python, SQL, Lua and MongoDB (`domain/queue.py`)."""
 
 import json
 from collections.abc import Iterator
@@ -41,7 +41,7 @@ CASES: tuple[tuple[dict[str, Any], int], ...] = (
 
 
 @pytest.mark.parametrize(("entry", "capacity"), CASES)
-def test_the_rule(entry: dict[str, Any], capacity: int) -> None:
+def test_the_domain_computes_the_capacity_of_the_table(entry: dict[str, Any], capacity: int) -> None:
     assert QueueSettings.of(entry).capacity(PROCESSING, WANTED) == capacity
 
 
@@ -52,7 +52,7 @@ def ground(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterato
 
 
 @pytest.mark.parametrize("kind", EDITS)
-def test_a_claim_takes_what_the_rule_says(ground: Ground, kind: str, store: Store) -> None:
+def test_a_claim_takes_as_many_jobs_as_the_capacity_allows(ground: Ground, kind: str, store: Store) -> None:
     names = [f"q{place}" for place in range(len(CASES))]
     store.add([new_job(f"{name}-{n}", queue=name) for name in names for n in range(5)])
     for name, (entry, _) in zip(names, CASES, strict=True):

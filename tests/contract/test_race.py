@@ -1,4 +1,4 @@
-"""Ten processes and a thousand jobs: whatever they do to each other, every job ends once and as it should.
+"""Ten processes work on a thousand jobs at once, and every job ends once and with the expected result.
 
 `make proof` runs it again with fifty processes and ten thousand jobs.
 """
@@ -119,7 +119,7 @@ class Race:
 
 
 @sizes
-def test_on_redis(redis_server: RedisEndpoint, tmp_path: Path, size: Size) -> None:
+def test_every_job_ends_once_on_redis(redis_server: RedisEndpoint, tmp_path: Path, size: Size) -> None:
     name = f"race_{secrets.token_hex(6)}"
     try:
         Race(redis_server.url(name=name), tmp_path, size).check()
@@ -128,10 +128,10 @@ def test_on_redis(redis_server: RedisEndpoint, tmp_path: Path, size: Size) -> No
 
 
 @sizes
-def test_on_redis_with_an_archive(
+def test_every_job_ends_once_on_redis_with_an_archive(
     redis_server: RedisEndpoint, mongo_server: Endpoint, tmp_path: Path, size: Size
 ) -> None:
-    """What has ended is in the archive, once; in Redis is only what lives."""
+    """Each ended job is in the archive once, and Redis has only unfinished jobs."""
     name = f"race_{secrets.token_hex(6)}"
     archive = mongo_server.url(name)
     with MongoClient[dict[str, Any]](archive) as client:

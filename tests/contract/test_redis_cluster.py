@@ -66,7 +66,7 @@ def called(node: RedisServer) -> int:
 called.asked = 0  # type: ignore[attr-defined]
 
 
-def test_any_node_tells_where_the_queue_is(ground: RedisGround, cluster: RedisCluster) -> None:
+def test_any_node_leads_to_the_node_of_the_queue(ground: RedisGround, cluster: RedisCluster) -> None:
     owner = cluster.owner(ground.name)
     for number, node in enumerate(cluster.nodes):
         with closing(RedisStore(node.url(name=ground.name))) as store:
@@ -77,7 +77,7 @@ def test_any_node_tells_where_the_queue_is(ground: RedisGround, cluster: RedisCl
     assert have == [owner]
 
 
-def test_the_node_that_has_it_is_asked_at_once_from_then_on(
+def test_later_calls_go_directly_to_the_node_of_the_queue(
     ground: RedisGround, store: RedisStore, cluster: RedisCluster
 ) -> None:
     stranger = cluster.stranger(ground.name)
@@ -86,7 +86,7 @@ def test_the_node_that_has_it_is_asked_at_once_from_then_on(
     assert called(stranger) == before
 
 
-def test_a_node_that_names_no_host_means_its_own(valkey_cluster: RedisCluster) -> None:
+def test_a_redirection_without_a_host_means_the_same_host(valkey_cluster: RedisCluster) -> None:
     ground = RedisGround(valkey_cluster)
     stranger = valkey_cluster.stranger(ground.name)
     stranger.call("CONFIG", "SET", "cluster-preferred-endpoint-type", "unknown-endpoint")
@@ -97,7 +97,7 @@ def test_a_node_that_names_no_host_means_its_own(valkey_cluster: RedisCluster) -
     ground.close()
 
 
-def test_another_database_than_the_first_is_refused_in_words(
+def test_a_database_number_other_than_0_is_refused_with_a_hint(
     ground: RedisGround, cluster: RedisCluster
 ) -> None:
     url = cluster.url(3, name=ground.name)
@@ -109,7 +109,7 @@ def test_another_database_than_the_first_is_refused_in_words(
     assert "a cluster has only" in (caught.value.hint or "")
 
 
-def test_a_queue_that_moved_is_followed(
+def test_the_store_follows_a_queue_that_moved(
     ground: RedisGround, store: RedisStore, cluster: RedisCluster
 ) -> None:
     store.add([new_job("a"), new_job("b")])
@@ -122,10 +122,10 @@ def test_a_queue_that_moved_is_followed(
     assert store.describe(thorough=True).faults == ()
 
 
-def test_what_was_done_before_it_moved_is_not_done_again(
+def test_scripts_executed_before_the_move_are_not_repeated(
     ground: RedisGround, store: RedisStore, cluster: RedisCluster
 ) -> None:
-    """Within one call: a batch of many jobs is several scripts."""
+    """One call may consist of several scripts, for example a batch of many jobs."""
 
     def add(line: Any) -> list[Any]:
         said = write.add(line, [new_job("a")], store._moment())
@@ -135,7 +135,7 @@ def test_what_was_done_before_it_moved_is_not_done_again(
     assert [added.status for added in store.session.write(add)] == ["added", "added"]
 
 
-def test_while_it_is_on_its_way_nothing_is_done(
+def test_no_change_is_made_while_the_queue_is_being_moved(
     ground: RedisGround, store: RedisStore, cluster: RedisCluster
 ) -> None:
     store.add([new_job("a")])
@@ -155,7 +155,7 @@ def test_while_it_is_on_its_way_nothing_is_done(
     assert target.call("EXISTS", f"{ground.tag}:job:0000000000000001") == 1
 
 
-def test_one_can_work_while_it_moves_to_and_fro(ground: RedisGround, cluster: RedisCluster) -> None:
+def test_work_continues_while_the_queue_moves_repeatedly(ground: RedisGround, cluster: RedisCluster) -> None:
     with working(ground) as done:
         for _ in range(4):
             so_far = len(done)
@@ -208,7 +208,7 @@ def insist(verb: Callable[[], Any]) -> Any:
             continue
 
 
-def test_nodes_that_send_us_round_are_left_in_the_end(ground: RedisGround, cluster: RedisCluster) -> None:
+def test_a_redirection_loop_ends_with_an_error(ground: RedisGround, cluster: RedisCluster) -> None:
     slot, owner, other = cluster.slot(ground.name), cluster.owner(ground.name), cluster.stranger(ground.name)
     owner.call("CLUSTER", "SETSLOT", slot, "NODE", other.call("CLUSTER", "MYID"))
     with closing(RedisStore(other.url(name=ground.name))) as store:
@@ -233,10 +233,8 @@ def own_cluster(request: pytest.FixtureRequest) -> Iterator[RedisCluster]:
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_when_its_node_is_gone_the_one_that_took_its_place_is_found(
-    own_cluster: RedisCluster, way: str
-) -> None:
-    """Even if the URL names the very node that is gone."""
+def test_after_a_failover_the_new_node_of_the_queue_is_found(own_cluster: RedisCluster, way: str) -> None:
+    """This works even if the URL names the dead node."""
     ground = RedisGround(own_cluster)
     owner = own_cluster.owner(ground.name)
     url = owner.url(name=ground.name)
@@ -256,7 +254,7 @@ def test_when_its_node_is_gone_the_one_that_took_its_place_is_found(
         owner.resume()
 
 
-def test_a_node_that_was_replaced_is_asked_no_more(own_cluster: RedisCluster) -> None:
+def test_a_replaced_node_is_not_called_again(own_cluster: RedisCluster) -> None:
     ground = RedisGround(own_cluster)
     owner = own_cluster.owner(ground.name)
     with closing(replica_in(own_cluster, owner)) as replica, closing(ground.open()) as store:
@@ -297,7 +295,7 @@ def deaf() -> Iterator[tuple[str, int]]:
             yield listener.getsockname()
 
 
-def test_nodes_that_do_not_answer_share_one_patience(own_redis: RedisServer) -> None:
+def test_nodes_that_do_not_answer_share_one_timeout(own_redis: RedisServer) -> None:
     ground = RedisGround(own_redis)
     with (
         deaf() as one,
@@ -313,7 +311,7 @@ def test_nodes_that_do_not_answer_share_one_patience(own_redis: RedisServer) -> 
     ground.close()
 
 
-def test_a_cluster_that_lacks_a_node_says_so(own_cluster: RedisCluster) -> None:
+def test_a_cluster_without_one_of_its_nodes_is_reported(own_cluster: RedisCluster) -> None:
     ground = RedisGround(own_cluster)
     others = [node for node in own_cluster.nodes if node is not own_cluster.owner(ground.name)]
     with closing(RedisStore(ground.url)) as store:

@@ -1,4 +1,4 @@
-"""What hands can do to a queue in Redis: which damage is found, and which is in nobody's way."""
+"""Damage by hand to a queue in Redis: which damage is detected, and which does not stop other jobs."""
 
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -62,13 +62,13 @@ def queue(redis_server: RedisServer | GivenRedis) -> Iterator[Queue]:
         yield queue
 
 
-class TestTheCheckOfOtherTests:
-    """Other tests rely on `redis_integrity.faults`: it finds each entry that is missing, and each stranger."""
+class TestIntegrityCheck:
+    """Other tests rely on `redis_integrity.faults`: it finds each missing entry and each foreign entry."""
 
-    def test_finds_nothing_in_a_sound_queue(self, queue: Queue) -> None:
+    def test_the_check_finds_no_fault_in_a_correct_queue(self, queue: Queue) -> None:
         assert queue.faults() == {}
 
-    def test_finds_each_entry_that_is_missing(self, queue: Queue) -> None:
+    def test_the_check_finds_each_missing_entry(self, queue: Queue) -> None:
         for name, content in queue.indexes().items():
             for member, value in content.items():
                 kind = queue.call("TYPE", name)
@@ -77,7 +77,7 @@ class TestTheCheckOfOtherTests:
                 _put_back(queue, kind, name, member, value)
         assert queue.faults() == {}
 
-    def test_finds_each_stranger(self, queue: Queue) -> None:
+    def test_the_check_finds_each_foreign_entry(self, queue: Queue) -> None:
         for name in queue.indexes():
             kind = queue.call("TYPE", name)
             verb, *words = PUT_IN[kind]
@@ -86,7 +86,7 @@ class TestTheCheckOfOtherTests:
             queue.call(TAKE_OUT[kind], name, "nobody" if kind == b"hash" else NOBODY)
         assert queue.faults() == {}
 
-    def test_finds_a_job_in_the_index_of_another_state(self, queue: Queue) -> None:
+    def test_the_check_finds_a_job_in_the_index_of_another_state(self, queue: Queue) -> None:
         number = queue.call("HGET", "ids", "due").decode()
         queue.call("HSET", f"job:{number}", "state", "held")
         assert {"state:held", "state:pending", "counts"} <= queue.faults().keys()
@@ -120,7 +120,7 @@ UNREADABLE: dict[str, Callable[[Queue, str], Any]] = {
 
 
 @pytest.mark.parametrize("how", UNREADABLE)
-def test_a_job_that_cannot_be_read_is_in_nobodys_way(queue: Queue, how: str) -> None:
+def test_an_unreadable_job_does_not_stop_other_jobs(queue: Queue, how: str) -> None:
     number = queue.call("HGET", "ids", "due").decode()
     queue.store.add([new_job("next")])
     UNREADABLE[how](queue, f"job:{number}")

@@ -1,4 +1,4 @@
-"""A replica that takes the primary's place: what had not reached it is lost, and whoever relies on that is told.
+"""A replica replaces the primary: changes that it had not received are lost, and calls that depend on them are refused.
 
 `power-safe` promises no more; but a claim that is lost is fenced. What a worker then reports of it is refused, even
 where the job has been claimed or changed again meanwhile, and has come to the same version.
@@ -110,7 +110,7 @@ def lost_claim(pair: Pair, store: RedisStore) -> Job:
     return claimed
 
 
-def test_the_store_goes_on_at_the_same_address(pair: Pair, store: RedisStore) -> None:
+def test_the_store_continues_at_the_same_address(pair: Pair, store: RedisStore) -> None:
     pair.promote()
     assert store.counts(Filter()).states() == {"pending": 1, "processing": 1}
     assert store.add([new_job("c")])[0].status == "added"
@@ -118,7 +118,7 @@ def test_the_store_goes_on_at_the_same_address(pair: Pair, store: RedisStore) ->
     assert store.describe(thorough=True).faults == ()
 
 
-def test_what_had_not_reached_it_is_lost_and_no_more(pair: Pair, store: RedisStore) -> None:
+def test_only_changes_that_the_replica_had_not_received_are_lost(pair: Pair, store: RedisStore) -> None:
     assert store.describe().durability == "power-safe"
     pair.part()
     assert store.add([new_job("c")])[0].status == "added"
@@ -128,7 +128,7 @@ def test_what_had_not_reached_it_is_lost_and_no_more(pair: Pair, store: RedisSto
     assert store.describe(thorough=True).faults == ()
 
 
-def test_a_claim_that_has_reached_it_holds(pair: Pair, store: RedisStore) -> None:
+def test_a_replicated_claim_stays_valid(pair: Pair, store: RedisStore) -> None:
     mine = store.get(["a"])["a"]
     pair.part()
     pair.promote()
@@ -137,28 +137,30 @@ def test_a_claim_that_has_reached_it_holds(pair: Pair, store: RedisStore) -> Non
     assert statuses(store.save([ended(renewed)])) == ["accepted"]
 
 
-def test_a_result_of_a_claim_that_has_reached_it_is_taken(pair: Pair, store: RedisStore) -> None:
+def test_the_result_of_a_replicated_claim_is_accepted(pair: Pair, store: RedisStore) -> None:
     mine = store.get(["a"])["a"]
     pair.promote()
     assert statuses(store.save([ended(mine)])) == ["accepted"]
 
 
-def test_a_claim_that_is_lost_is_not_renewed(store: RedisStore, lost_claim: Job) -> None:
+def test_a_lost_claim_is_not_renewed(store: RedisStore, lost_claim: Job) -> None:
     assert store.renew("w2", [held(lost_claim)], LEASE) == []
     assert store.get(["b"])["b"].state == "pending"
 
 
-def test_output_of_a_claim_that_is_lost_is_refused(store: RedisStore, lost_claim: Job) -> None:
+def test_output_of_a_lost_claim_is_refused(store: RedisStore, lost_claim: Job) -> None:
     chunk = Chunk("b", held(lost_claim).attempt_id, 1, 0, NOW, 0, b"x")
     assert store.write_output([chunk]) == {held(lost_claim).attempt_id}
 
 
-def test_a_result_of_a_claim_that_is_lost_is_refused(store: RedisStore, lost_claim: Job) -> None:
+def test_the_result_of_a_lost_claim_is_refused(store: RedisStore, lost_claim: Job) -> None:
     assert statuses(store.save([ended(lost_claim)])) == ["stale"]
     assert store.get(["b"])["b"].state == "pending"
 
 
-def test_it_is_refused_where_another_has_claimed_the_job(store: RedisStore, lost_claim: Job) -> None:
+def test_the_result_of_a_lost_claim_is_refused_after_another_claim(
+    store: RedisStore, lost_claim: Job
+) -> None:
     """Without a fence the two claims would have the same version."""
     [other] = store.claim("w3", (), 1, LEASE)
     assert other.id == "b"
@@ -167,7 +169,9 @@ def test_it_is_refused_where_another_has_claimed_the_job(store: RedisStore, lost
     assert statuses(store.save([ended(other)])) == ["accepted"]
 
 
-def test_it_is_refused_where_the_job_was_changed(store: RedisStore, lost_claim: Job) -> None:
+def test_the_result_of_a_lost_claim_is_refused_after_another_change(
+    store: RedisStore, lost_claim: Job
+) -> None:
     waiting = store.get(["b"])["b"]
     cancelled = lifecycle.cancel(waiting, by="ada", reason=None, now=NOW)
     assert statuses(store.save([cancelled])) == ["accepted"]
@@ -175,8 +179,8 @@ def test_it_is_refused_where_the_job_was_changed(store: RedisStore, lost_claim: 
     assert store.get(["b"])["b"].state == "cancelled"
 
 
-def test_a_save_answers_the_version_that_a_failover_has_raised(store: RedisStore, lost_claim: Job) -> None:
-    """Versions go on above all that may have been lost: `version + 1` would be stale at once."""
+def test_a_save_returns_the_version_raised_by_the_failover(store: RedisStore, lost_claim: Job) -> None:
+    """Versions continue above all versions that may have been lost: `version + 1` would be stale at once."""
     waiting = store.get(["b"])["b"]
     [answer] = store.save([lifecycle.cancel(waiting, by="ada", reason=None, now=NOW)])
     assert answer.job == store.get(["b"])["b"]
@@ -184,8 +188,10 @@ def test_a_save_answers_the_version_that_a_failover_has_raised(store: RedisStore
     assert lost_claim.id == "b"
 
 
-def test_it_is_refused_after_a_second_failover_too(pair: Pair, store: RedisStore, lost_claim: Job) -> None:
-    """The one that takes over has heard of the first one from the queue itself."""
+def test_the_result_of_a_lost_claim_is_refused_after_two_failovers(
+    pair: Pair, store: RedisStore, lost_claim: Job
+) -> None:
+    """The new primary reads from the queue that a first failover happened."""
     with closing(replica_of(pair.replica)) as third:
         [other] = store.claim("w3", (), 1, LEASE)
         eventually(lambda: everything(third) == everything(pair.replica) and has_log(third))
@@ -196,14 +202,14 @@ def test_it_is_refused_after_a_second_failover_too(pair: Pair, store: RedisStore
         assert statuses(store.save([ended(other)])) == ["accepted"]
 
 
-def test_a_restart_is_no_failover(pair: Pair, store: RedisStore) -> None:
+def test_a_restart_is_not_treated_as_a_failover(pair: Pair, store: RedisStore) -> None:
     mine = store.get(["a"])["a"]
     pair.primary.restart()
     assert statuses(store.save([ended(mine)])) == ["accepted"]
 
 
-def test_a_primary_that_became_a_replica_is_left(pair: Pair, store: RedisStore) -> None:
-    """Though the connection to it stands."""
+def test_the_store_leaves_a_primary_that_became_a_replica(pair: Pair, store: RedisStore) -> None:
+    """The connection to this server is still open."""
     pair.replica.call("REPLICAOF", "NO", "ONE")
     pair.primary.call("REPLICAOF", pair.replica.host, pair.replica.port)
     with pytest.raises(StoreUnavailable) as caught:
@@ -218,8 +224,8 @@ def test_a_primary_that_became_a_replica_is_left(pair: Pair, store: RedisStore) 
     assert [job.id for job in store.claim("w2", (), 1, LEASE)] == ["b"]
 
 
-def test_a_primary_that_was_a_replica_meanwhile_has_another_history(pair: Pair, store: RedisStore) -> None:
-    """Though the connections to it stand: it has lost a claim like any other."""
+def test_a_primary_that_was_a_replica_meanwhile_has_a_new_history(pair: Pair, store: RedisStore) -> None:
+    """The connections to this server are still open, but the server has lost a claim."""
     lines_before = lines(store)
     pair.part()
     [lost] = store.claim("w2", (), 1, LEASE)
@@ -254,7 +260,7 @@ DOUBTFUL = [
 
 
 @pytest.mark.parametrize("text", DOUBTFUL)
-def test_after_trouble_over_one_connection_none_is_relied_on(
+def test_after_an_error_of_one_connection_all_are_checked_again(
     pair: Pair, store: RedisStore, text: str
 ) -> None:
     before = lines(store)
@@ -263,7 +269,7 @@ def test_after_trouble_over_one_connection_none_is_relied_on(
     assert len(lines(store) - before) == 2
 
 
-def test_after_a_refusal_that_is_about_something_else_the_others_stand(pair: Pair, store: RedisStore) -> None:
+def test_after_another_kind_of_refusal_other_connections_are_kept(pair: Pair, store: RedisStore) -> None:
     before = lines(store)
     with pytest.raises(StoreUnavailable):
         store.session.read(lambda _: refuse("OOM command not allowed when used memory > 'maxmemory'."))
@@ -275,9 +281,7 @@ def refuse(text: str) -> None:
     raise BaseParser.parse_error(text) if text else exceptions.ConnectionError("Connection closed by server.")
 
 
-def test_a_server_is_looked_over_once_for_each_connection(
-    pair: Pair, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_server_is_checked_once_per_connection(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     with closing(pair.open()) as store:
         looks = list[object]()
         greet = store.session._greet
@@ -288,7 +292,7 @@ def test_a_server_is_looked_over_once_for_each_connection(
         assert len(looks) == 1
 
 
-def test_while_nobody_is_there_it_is_unavailable(pair: Pair, store: RedisStore) -> None:
+def test_without_a_server_the_store_is_unavailable(pair: Pair, store: RedisStore) -> None:
     pair.primary.kill()
     for _ in range(3):
         with pytest.raises((StoreUnavailable, OutcomeUnknown)):

@@ -1,4 +1,4 @@
-"""A Redis that is cut off at the worst moment: what is unknown is said to be, and repeating it does no harm.
+"""A Redis that is disconnected at the worst moment: an unknown outcome is reported, and repeating is harmless.
 
 Between the store and the server stands a proxy. It lets a request through and loses the reply, so that the server has
 done what the store never hears of; or it is silent, or gone.
@@ -124,7 +124,7 @@ LOOKS: dict[str, Callable[[Store], Any]] = {
 
 
 class TestLostReplies:
-    """Each verb that writes: done, not heard of, and safe to repeat (guarantees G2 and G10)."""
+    """Each verb that writes is executed, its reply is lost, and repeating it is safe (guarantees G2 and G10)."""
 
     def lost(self, proxy: Proxy, name: str, verb: Callable[[], Any]) -> None:
         proxy.lose_reply(asks(name))
@@ -133,16 +133,16 @@ class TestLostReplies:
         assert proxy.lost.wait(5)
         assert caught.value.hint == "repeating the same command is safe"
 
-    def test_an_add_is_there_and_repeated_is_existing(self, near: Store, far: Store, proxy: Proxy) -> None:
+    def test_an_add_is_stored_and_a_repetition_is_existing(
+        self, near: Store, far: Store, proxy: Proxy
+    ) -> None:
         jobs = [new_job("a", content="x"), new_job("b", unique_key="k")]
         self.lost(proxy, "add", lambda: far.add(jobs))
         assert set(near.get(["a", "b"])) == {"a", "b"}
         assert [added.status for added in far.add(jobs)] == ["existing", "existing"]
         assert near.counts(Filter()).total() == 2
 
-    def test_a_claim_is_found_again_under_the_workers_name(
-        self, near: Store, far: Store, proxy: Proxy
-    ) -> None:
+    def test_a_claim_is_found_under_the_id_of_the_worker(self, near: Store, far: Store, proxy: Proxy) -> None:
         near.add([new_job("a"), new_job("b"), new_job("c")])
         self.lost(proxy, "claim", lambda: far.claim("w1", (), 2, LEASE))
         held = queries.held_by(far, "w1")
@@ -151,7 +151,7 @@ class TestLostReplies:
         assert [job.id for job in again] == ["c"]
         assert len({job.attempt_id for job in [*held, *again]}) == 3
 
-    def test_a_claim_that_nobody_heard_of_lapses(
+    def test_the_lease_of_a_claim_with_a_lost_reply_expires(
         self, ground: RedisGround, near: Store, far: Store, proxy: Proxy
     ) -> None:
         near.add([new_job("a")])
@@ -160,7 +160,9 @@ class TestLostReplies:
         ground.clock.step(seconds=LEASE.total_seconds())
         assert [job.id for job in near.expired_leases(9)] == ["a"]
 
-    def test_a_save_is_stored_once_and_repeated_is_stale(self, near: Store, far: Store, proxy: Proxy) -> None:
+    def test_a_save_is_stored_once_and_a_repetition_is_stale(
+        self, near: Store, far: Store, proxy: Proxy
+    ) -> None:
         done = ended(claimed(near))
         self.lost(proxy, "save", lambda: far.save([done]))
         stored = near.get(["a"])["a"]
@@ -169,7 +171,7 @@ class TestLostReplies:
         assert near.get(["a"])["a"] == stored
         assert near.counts(Filter()).states() == {"completed": 1}
 
-    def test_a_renewal_counts_and_another_one_too(self, near: Store, far: Store, proxy: Proxy) -> None:
+    def test_a_renewal_is_stored_and_can_be_repeated(self, near: Store, far: Store, proxy: Proxy) -> None:
         job = claimed(near)
         held = [AttemptRef(job.id, job.attempt_id or "")]
         self.lost(proxy, "renew", lambda: far.renew("w1", held, timedelta(hours=1)))
@@ -178,7 +180,7 @@ class TestLostReplies:
         assert renewed.lease.until == NOW + timedelta(hours=1)
         assert [fresh.id for fresh in far.renew("w1", held, LEASE)] == ["a"]
 
-    def test_output_is_kept_once(self, near: Store, far: Store, proxy: Proxy) -> None:
+    def test_repeated_output_is_stored_once(self, near: Store, far: Store, proxy: Proxy) -> None:
         job = claimed(near)
         self.lost(proxy, "write_output", lambda: far.write_output(chunks(job, 1, 2, 3)))
         assert far.write_output(chunks(job, 1, 2, 3)) == set()
@@ -188,14 +190,14 @@ class TestLostReplies:
         assert far.write_output((), trims) == set()
         assert near.read_output(job.attempt_id or "", 0) == chunks(job, 1, 3)
 
-    def test_a_swap_is_seen_to_have_happened(self, near: Store, far: Store, proxy: Proxy) -> None:
+    def test_a_compare_and_swap_is_stored_once(self, near: Store, far: Store, proxy: Proxy) -> None:
         self.lost(proxy, "compare_and_swap", lambda: far.compare_and_swap("queues", "q", {"paused": True}, 0))
         assert near.read_table("queues") == {"q": Entry({"paused": True}, 1)}
         assert far.compare_and_swap("queues", "q", {"paused": True}, 0) is False
         self.lost(proxy, "compare_and_swap", lambda: far.compare_and_swap("queues", "q", None, 1))
         assert far.compare_and_swap("queues", "q", None, 0) is True
 
-    def test_a_beat_a_wish_and_a_farewell_are_there(self, near: Store, far: Store, proxy: Proxy) -> None:
+    def test_heartbeat_instruction_and_forget_are_stored(self, near: Store, far: Store, proxy: Proxy) -> None:
         self.lost(proxy, "heartbeat", lambda: far.heartbeat(worker("w1")))
         assert [entry.id for entry in near.workers()] == ["w1"]
         self.lost(proxy, "instruct", lambda: far.instruct("w1", "drain"))
@@ -204,14 +206,14 @@ class TestLostReplies:
         assert near.workers() == []
         far.forget("w1")
 
-    def test_a_purge_has_purged(self, near: Store, far: Store, proxy: Proxy) -> None:
+    def test_a_purge_is_stored_and_can_be_repeated(self, near: Store, far: Store, proxy: Proxy) -> None:
         near.add([in_state("completed", "a"), in_state("completed", "b")])
         self.lost(proxy, "purge", lambda: far.purge(Filter(), 1))
         assert near.counts(Filter()).total() == 1
         assert len(far.purge(Filter(), 5)) == 1
         assert near.describe(thorough=True).faults == ()
 
-    def test_a_look_that_is_lost_is_unavailable(self, near: Store, far: Store, proxy: Proxy) -> None:
+    def test_a_read_with_a_lost_reply_is_unavailable(self, near: Store, far: Store, proxy: Proxy) -> None:
         near.add([new_job("a")])
         proxy.lose_reply(asks("fetch"))
         with pytest.raises(StoreUnavailable):
@@ -220,10 +222,12 @@ class TestLostReplies:
 
 
 class TestSilence:
-    """A server that says nothing holds nobody up for longer than the patience."""
+    """A silent server delays no call for longer than the timeout."""
 
     @pytest.mark.parametrize("verb", VERBS)
-    def test_a_change_is_unknown_in_time(self, far: Store, proxy: Proxy, verb: str) -> None:
+    def test_a_change_has_an_unknown_outcome_within_the_timeout(
+        self, far: Store, proxy: Proxy, verb: str
+    ) -> None:
         proxy.black_hole()
         began = time.monotonic()
         with pytest.raises(OutcomeUnknown):
@@ -231,14 +235,14 @@ class TestSilence:
         assert time.monotonic() - began < PATIENCE + LITTLE
 
     @pytest.mark.parametrize("verb", LOOKS)
-    def test_a_look_is_unavailable_in_time(self, far: Store, proxy: Proxy, verb: str) -> None:
+    def test_a_read_is_unavailable_within_the_timeout(self, far: Store, proxy: Proxy, verb: str) -> None:
         proxy.black_hole()
         began = time.monotonic()
         with pytest.raises(StoreUnavailable):
             LOOKS[verb](far)
         assert time.monotonic() - began < PATIENCE + LITTLE
 
-    def test_a_connection_that_does_not_come_about_ends_in_time_and_nothing_was_sent(
+    def test_a_connection_attempt_ends_within_the_timeout_and_sends_nothing(
         self, ground: RedisGround, proxy: Proxy
     ) -> None:
         proxy.black_hole()
@@ -248,7 +252,7 @@ class TestSilence:
                 store.add([new_job("a")])
             assert time.monotonic() - began < 2 * PATIENCE + LITTLE
 
-    def test_one_can_let_go_of_a_server_that_is_silent(self, far: Store, proxy: Proxy) -> None:
+    def test_a_store_of_a_silent_server_can_be_closed(self, far: Store, proxy: Proxy) -> None:
         news = far.subscribe(topics.WORK)
         while news.wait(0.05):
             pass
@@ -257,7 +261,7 @@ class TestSilence:
         far.close()
         assert time.monotonic() - began < LITTLE
 
-    def test_while_it_is_silent_the_clock_goes_on(self, ground: RedisGround, proxy: Proxy) -> None:
+    def test_the_clock_advances_while_the_server_is_silent(self, ground: RedisGround, proxy: Proxy) -> None:
         url = ground.server.url(name=ground.name, host=proxy.host, port=proxy.port)
         with closing(RedisStore(url, patience=PATIENCE)) as store:
             before = store.now()
@@ -266,7 +270,7 @@ class TestSilence:
                 store.counts(Filter())
             assert store.now() >= before
 
-    def test_a_server_that_is_paused_is_found_again(
+    def test_the_store_reconnects_to_a_server_that_was_paused(
         self, far: Store, near: Store, server: RedisServer
     ) -> None:
         server.pause()
@@ -278,22 +282,20 @@ class TestSilence:
 
 
 class TestAbsence:
-    """A server that is away is unavailable, and the next call after it is back is answered."""
+    """A server that cannot be reached is unavailable, and the first call after its return succeeds."""
 
-    def test_a_connection_that_was_ended_between_two_calls_is_made_anew(
-        self, far: Store, proxy: Proxy
-    ) -> None:
+    def test_a_connection_ended_between_two_calls_is_replaced(self, far: Store, proxy: Proxy) -> None:
         for number in range(5):
             proxy.reset()
             assert far.add([new_job(str(number))])[0].status == "added"
 
-    def test_a_server_that_left_without_a_word_is_found_again(self, far: Store, proxy: Proxy) -> None:
+    def test_the_store_reconnects_after_a_half_open_connection(self, far: Store, proxy: Proxy) -> None:
         proxy.half_open()
         with pytest.raises((StoreUnavailable, OutcomeUnknown)):
             far.add([new_job("a")])
         assert far.add([new_job("a")])[0].status in ("added", "existing")
 
-    def test_a_refused_connection_is_unavailable_and_comes_back(
+    def test_a_refused_connection_is_unavailable_until_the_server_returns(
         self, near: Store, far: Store, proxy: Proxy
     ) -> None:
         proxy.refuse()
@@ -305,7 +307,7 @@ class TestAbsence:
         assert far.add([new_job("a")])[0].status == "added"
 
     @pytest.mark.parametrize("way", ["restart", "kill"])
-    def test_a_server_that_was_started_again_between_two_calls_goes_on(
+    def test_the_store_reconnects_after_a_restart_between_two_calls(
         self, far: Store, server: RedisServer, way: str
     ) -> None:
         far.add([new_job("a")])
@@ -315,12 +317,12 @@ class TestAbsence:
             server.start()
         assert [job.id for job in far.claim("w1", (), 1, LEASE)] == ["a"]
 
-    def test_a_slow_network_is_only_slow(self, far: Store, proxy: Proxy) -> None:
+    def test_a_slow_network_causes_no_error(self, far: Store, proxy: Proxy) -> None:
         proxy.delay(0.05)
         assert far.add([new_job("a")])[0].status == "added"
         assert [job.id for job in far.claim("w1", (), 1, LEASE)] == ["a"]
 
-    def test_a_waiter_survives_and_hears_again(self, near: Store, far: Store, proxy: Proxy) -> None:
+    def test_a_subscription_works_again_after_an_outage(self, near: Store, far: Store, proxy: Proxy) -> None:
         news = far.subscribe(topics.WORK)
         far.claim("w1", (), 1, LEASE)
         while news.wait(0.1):
@@ -337,13 +339,13 @@ class TestAbsence:
 
 
 class TestForgottenScripts:
-    def test_scripts_may_be_forgotten_at_any_time(self, near: Store, server: RedisServer) -> None:
+    def test_the_server_may_forget_scripts_at_any_time(self, near: Store, server: RedisServer) -> None:
         for look in (*VERBS.values(), *LOOKS.values()):
             server.call("SCRIPT", "FLUSH")
             look(near)
         assert near.describe(thorough=True).faults == ()
 
-    def test_the_reply_to_one_that_was_sent_in_full_may_be_lost(
+    def test_the_reply_to_a_script_sent_in_full_may_be_lost(
         self, near: Store, far: Store, proxy: Proxy, server: RedisServer
     ) -> None:
         server.call("SCRIPT", "FLUSH")
@@ -357,8 +359,8 @@ class TestForgottenScripts:
         assert near.counts(Filter()).total() == 2
 
 
-class TestAServerThatReads:
-    """A server that has just been started reads its data first."""
+class TestServerThatLoadsItsData:
+    """A server that has just started loads its data first."""
 
     @pytest.fixture
     def reading(self, server: RedisServer) -> Iterator[RedisServer]:
@@ -368,7 +370,7 @@ class TestAServerThatReads:
             slow.call("EVAL", "for i = 1, 10000 do redis.call('SET', 'stranger:' .. i, i) end", 0)
             yield slow
 
-    def test_it_is_unavailable_until_it_has_read(self, reading: RedisServer) -> None:
+    def test_a_server_is_unavailable_until_it_has_loaded_its_data(self, reading: RedisServer) -> None:
         ground = RedisGround(reading)
         with closing(RedisStore(ground.url, patience=PATIENCE)) as store:
             store.add([new_job("a")])

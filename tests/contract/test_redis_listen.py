@@ -92,12 +92,12 @@ def _has_just_notified(line: object) -> bool:
     return bool(line.call("EXISTS", line.key("rang:work")))  # type: ignore[attr-defined]
 
 
-def test_a_notification_is_heard_soon(work: Subscription, other: Store) -> None:
+def test_a_notification_arrives_soon(work: Subscription, other: Store) -> None:
     with about_to_notify(other):
         assert told_after(work) < SOON
 
 
-def test_work_and_ends_are_told_apart(
+def test_the_topics_work_and_ends_are_notified_separately(
     ground: RedisGround, store: RedisStore, work: Subscription, other: Store
 ) -> None:
     ends = settled(store, topics.ENDS)
@@ -109,20 +109,20 @@ def test_work_and_ends_are_told_apart(
     assert told_after(work) < SOON
 
 
-def test_all_are_told_once_more_what_a_script_may_have_left_out(work: Subscription, other: Store) -> None:
-    """A script notifies of nothing within 50 ms of the last notification."""
+def test_a_second_wake_up_covers_suppressed_notifications(work: Subscription, other: Store) -> None:
+    """A script sends no notification within 50 ms of the last one."""
     notify(other)
     assert told_after(work) < SOON
     assert told_after(work) < SOON
     assert work.wait(0.3) is False
 
 
-def test_a_wait_ends_though_a_message_was_lost(store: RedisStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wait_ends_although_a_message_was_lost(store: RedisStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(notifier, "SAFETY_POLL", 0.5)
     assert told_after(settled(store)) < SOON
 
 
-def test_notifications_are_rare_however_many_jobs_are_added(ground: RedisGround, other: Store) -> None:
+def test_the_rate_of_notifications_is_limited(ground: RedisGround, other: Store) -> None:
     began = time.monotonic()
     for _ in range(60):
         other.add([new_job()])
@@ -144,7 +144,9 @@ def subscribers(ground: RedisGround) -> int:
     return int(ground.server.call("PUBSUB", "NUMSUB", f"{ground.tag}:bells")[1])
 
 
-def test_a_user_who_may_not_subscribe_polls(ground: RedisGround, other: Store, server: RedisServer) -> None:
+def test_a_store_of_a_user_without_the_right_to_subscribe_polls(
+    ground: RedisGround, other: Store, server: RedisServer
+) -> None:
     server.call("ACL", "SETUSER", "deaf", "on", ">word", "~*", "&*", "+@all", "-subscribe")
     with closing(RedisStore(server.url(name=ground.name, user="deaf", password="word"))) as store:
         work = settled(store)
@@ -155,10 +157,10 @@ def test_a_user_who_may_not_subscribe_polls(ground: RedisGround, other: Store, s
     server.call("ACL", "DELUSER", "deaf")
 
 
-def test_a_user_who_may_use_no_channel_polls_and_works(
+def test_a_store_of_a_user_without_channels_polls(
     ground: RedisGround, other: Store, server: RedisServer
 ) -> None:
-    """As a new user of Valkey may not, unless told otherwise."""
+    """A new user of Valkey has no channels by default."""
     server.call("ACL", "SETUSER", "mute", "on", ">word", "~*", "resetchannels", "+@all")
     with closing(RedisStore(server.url(name=ground.name, user="mute", password="word"))) as store:
         settled(store)
@@ -183,7 +185,7 @@ def test_one_connection_serves_all_subscriptions(ground: RedisGround, subscribed
     assert subscribers(ground) == 1
 
 
-def test_a_connection_that_is_ended_is_made_again(
+def test_an_ended_connection_is_replaced(
     ground: RedisGround, subscribed: RedisStore, other: Store, server: RedisServer
 ) -> None:
     work = settled(subscribed)
@@ -195,7 +197,7 @@ def test_a_connection_that_is_ended_is_made_again(
         assert told_after(work) < SOON
 
 
-def test_a_server_that_was_started_again_is_subscribed_to_again(
+def test_the_store_subscribes_again_after_a_restart(
     subscribed: RedisStore, other: Store, server: RedisServer
 ) -> None:
     work = settled(subscribed)
@@ -208,7 +210,7 @@ def test_a_server_that_was_started_again_is_subscribed_to_again(
 
 
 @pytest.mark.parametrize("way", ["half_open", "black_hole"])
-def test_a_connection_that_died_in_silence_is_found_out(
+def test_a_half_open_connection_is_detected(
     ground: RedisGround, other: Store, server: RedisServer, monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
     monkeypatch.setattr(notifier, "SAFETY_POLL", 0.5)
@@ -231,10 +233,10 @@ def test_a_connection_that_died_in_silence_is_found_out(
                 assert told_after(fresh) < SOON
 
 
-def test_it_is_subscribed_again_after_however_many_attempts_in_vain(
+def test_the_store_subscribes_again_after_many_failed_attempts(
     ground: RedisGround, other: Store, server: RedisServer
 ) -> None:
-    """A worker that waits tries again every second, all night."""
+    """A waiting worker may try again every second for hours."""
     with closing(Proxy(server.host, server.port, talk=RedisTalk)) as proxy:
         url = server.url(name=ground.name, host=proxy.host, port=proxy.port)
         with closing(RedisStore(url, patience=1.0)) as store:
@@ -250,7 +252,9 @@ def test_it_is_subscribed_again_after_however_many_attempts_in_vain(
                 assert told_after(work) < SOON
 
 
-def test_a_connection_that_lives_is_kept(subscribed: RedisStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_working_connection_is_not_replaced(
+    subscribed: RedisStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(notifier, "SAFETY_POLL", 0.1)
     subscribed._listener._check_later()
     before, work = subscribed._listener._line, subscribed.subscribe(topics.WORK)

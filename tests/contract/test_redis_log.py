@@ -1,4 +1,5 @@
-"""The server's log cut off at any byte, as by a power cut: what is left is a queue whose indexes agree with its jobs.
+"""The log of the server is cut at any byte, as by a loss of power: the rest is a queue whose indexes agree with its
+jobs.
 
 Each change is one script, and a script is one transaction of the log: it is there as a whole or not at all. So a queue
 needs no repair after a real loss of its log (decision 22).
@@ -38,7 +39,7 @@ def _log(server: RedisServer) -> Path:
     return found[0]
 
 
-def test_whatever_is_left_of_a_log_is_a_whole_queue(server: RedisServer, tmp_path: Path) -> None:
+def test_a_log_cut_at_any_byte_is_a_consistent_queue(server: RedisServer, tmp_path: Path) -> None:
     ground = RedisGround(server)
     marks: dict[str, int] = {}
     for verb in live(ground.open()):

@@ -1,4 +1,5 @@
-"""A server whose memory is full: what would need more is refused as a whole, what ends or frees something goes on."""
+"""A server whose memory is full refuses changes that need more memory, and accepts changes that end or free
+something."""
 
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -110,7 +111,7 @@ WHOLE = GROWS | GOES_ON
 
 
 @pytest.mark.parametrize("verb", WHOLE)
-def test_each_change_is_made_as_a_whole_or_not_at_all(
+def test_each_change_is_made_completely_or_not_at_all(
     ground: RedisGround, store: RedisStore, server: RedisServer, verb: str
 ) -> None:
     work, answer = WHOLE[verb]
@@ -134,7 +135,7 @@ def tried(verb: Callable[[], Any]) -> tuple[Any, str | None]:
 
 
 @pytest.mark.parametrize("verb", ["add", "write_output"])
-def test_what_makes_the_queue_larger_is_refused_until_there_is_room(
+def test_changes_that_need_more_memory_are_refused_until_memory_is_free(
     ground: RedisGround, store: RedisStore, server: RedisServer, verb: str
 ) -> None:
     work, answer = GROWS[verb]
@@ -147,14 +148,16 @@ def test_what_makes_the_queue_larger_is_refused_until_there_is_room(
 
 
 @pytest.mark.parametrize("verb", GOES_ON)
-def test_what_ends_or_frees_something_goes_on(store: RedisStore, server: RedisServer, verb: str) -> None:
+def test_changes_that_end_or_free_something_succeed(
+    store: RedisStore, server: RedisServer, verb: str
+) -> None:
     work, answer = GOES_ON[verb]
     with full(server):
         assert work(store) == answer
     assert store.describe(thorough=True).faults == ()
 
 
-def test_all_can_be_looked_at(store: RedisStore, server: RedisServer) -> None:
+def test_everything_can_be_read(store: RedisStore, server: RedisServer) -> None:
     with full(server):
         assert set(store.get(["a", "b", "later", "z"])) == {"a", "b", "later", "z"}
         assert store.counts(Filter()).total() == 4
@@ -164,14 +167,14 @@ def test_all_can_be_looked_at(store: RedisStore, server: RedisServer) -> None:
     assert fault.endswith("% of maxmemory is used: raise it, or delete jobs: queuectl purge --older-than 1d")
 
 
-def test_a_new_connection_finds_what_was_there(
+def test_a_new_connection_can_read_the_jobs(
     ground: RedisGround, store: RedisStore, server: RedisServer
 ) -> None:
     with full(server), closing(RedisStore(ground.url)) as later:
         assert later.counts(Filter()).total() == 4
 
 
-def test_a_new_queue_begins_with_nothing_in_it(server: RedisServer) -> None:
+def test_a_refused_new_queue_is_empty(server: RedisServer) -> None:
     ground = RedisGround(server)
     with closing(RedisStore(ground.url)) as store:
         with full(server), pytest.raises(StoreUnavailable) as caught:

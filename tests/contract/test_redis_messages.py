@@ -1,4 +1,5 @@
-"""What Redis, Valkey and networks say of a connection or a command that fails, and what people are told."""
+"""Messages of Redis, Valkey and networks about failed connections and commands, and the errors and hints that
+follow."""
 
 import socket
 import threading
@@ -21,8 +22,8 @@ from queuectl.store.redis import RedisStore, purge
 from servers.redis import RedisServer
 
 
-def test_a_server_that_says_no_in_the_middle_has_done_nothing(valkey_server: RedisServer) -> None:
-    """The library takes LOADING for a broken connection, of which one could not know what was done."""
+def test_a_refusal_during_a_call_means_that_nothing_was_done(valkey_server: RedisServer) -> None:
+    """The library treats LOADING as a broken connection, after which the outcome would be unknown."""
     ground = RedisGround(valkey_server)
     store: Any = ground.open()
     store.counts(Filter())
@@ -46,7 +47,7 @@ def refusal(url: str) -> QueuectlError:
     return caught.value
 
 
-def test_too_many_clients_are_told_what_to_do(valkey_server: RedisServer) -> None:
+def test_the_error_for_too_many_clients_has_a_hint(valkey_server: RedisServer) -> None:
     before = valkey_server.call("CONFIG", "GET", "maxclients")[1]
     valkey_server.call("CONFIG", "SET", "maxclients", 2)
     idle = [socket.create_connection((valkey_server.host, valkey_server.port)) for _ in range(2)]
@@ -76,8 +77,8 @@ def server(request: pytest.FixtureRequest) -> RedisServer:
     return request.getfixturevalue("own_redis" if request.param == "redis" else "valkey_server")
 
 
-def test_who_has_no_rights_is_told_the_command_that_gives_them(server: RedisServer) -> None:
-    """And with them all can be done that a queue asks for, on a cluster as well."""
+def test_the_hint_for_a_user_without_rights_grants_all_that_is_needed(server: RedisServer) -> None:
+    """With these rights every verb works, also on a cluster."""
     ground = RedisGround(server)
     server.call("ACL", "SETUSER", "bob", "on", ">word", "+ping")
     with closing(RedisStore(server.url(name=ground.name, user="bob", password="word"))) as store:
@@ -108,7 +109,7 @@ def _as_bob(server: RedisServer, *words: str) -> None:
         caller.call(*words)
 
 
-def test_a_script_that_hangs_holds_nobody_up_for_ever(server: RedisServer) -> None:
+def test_a_script_that_hangs_does_not_block_a_call_for_ever(server: RedisServer) -> None:
     ground = RedisGround(server)
     before = server.call("CONFIG", "GET", "lua-time-limit")[1]
     server.call("CONFIG", "SET", "lua-time-limit", 1)
@@ -152,7 +153,7 @@ def unwilling(server: RedisServer) -> Iterator[None]:
         server.call("CONFIG", "SET", "min-replicas-to-write", 0)
 
 
-def test_who_has_only_looked_before_it_was_refused_has_done_nothing(server: RedisServer) -> None:
+def test_a_refusal_after_only_reads_means_that_nothing_was_done(server: RedisServer) -> None:
     ground = RedisGround(server)
     store: Any = ground.open()
     store.add([in_state("completed", "a"), in_state("completed", "b")])
@@ -170,7 +171,7 @@ def test_who_has_only_looked_before_it_was_refused_has_done_nothing(server: Redi
     ground.close()
 
 
-def test_too_few_replicas_are_no_place_to_write(server: RedisServer) -> None:
+def test_too_few_replicas_make_the_store_unavailable(server: RedisServer) -> None:
     ground = RedisGround(server)
     store = ground.open()
     store.add([new_job("a")])

@@ -1,4 +1,4 @@
-"""What the server really does for each verb: no more with many thousands of jobs than with a few.
+"""The commands that the server executes for each verb: not more with many thousands of jobs than with a few.
 
 Counted by the server itself, command by command. A script that began to look at all jobs would pass every other test.
 """
@@ -156,7 +156,7 @@ WORKS: dict[str, Callable[[Any], Any]] = {
 
 
 @pytest.mark.parametrize("work", WORKS)
-def test_no_verb_does_more_because_there_are_more_jobs(few: Crowd, many: Crowd, work: str) -> None:
+def test_the_cost_of_a_verb_does_not_grow_with_the_number_of_jobs(few: Crowd, many: Crowd, work: str) -> None:
     for crowd in (few, many):
         WORKS[work](crowd.store)  # its connections are there, and its scripts are known
     cheap, dear = few.cost(WORKS[work]), many.cost(WORKS[work])
@@ -164,23 +164,23 @@ def test_no_verb_does_more_because_there_are_more_jobs(few: Crowd, many: Crowd, 
     assert sum(dear.values()) <= allowed, {verb: (cheap.get(verb, 0), n) for verb, n in dear.items()}
 
 
-def test_a_claim_looks_at_no_more_lines_than_it_needs(many: Crowd) -> None:
+def test_a_claim_reads_no_more_queues_than_it_needs(many: Crowd) -> None:
     cost = many.cost(lambda store: store.claim("w1", (), 1, LEASE))
     assert sum(cost.values()) < 60, cost
 
 
-def test_how_long_jobs_wait_is_seen_from_the_first_of_each_line(many: Crowd) -> None:
+def test_due_since_reads_only_the_first_jobs_of_each_queue(many: Crowd) -> None:
     waiting = len(many.store.due_since())
     cost = many.cost(lambda store: store.due_since())
     assert sum(cost.values()) <= (DUE_LOOKED_AT + 1) * waiting + 10, cost
 
 
-def test_a_prefix_that_means_thousands_is_not_read_whole(many: Crowd) -> None:
+def test_a_prefix_of_thousands_of_ids_is_not_read_completely(many: Crowd) -> None:
     cost = many.cost(lambda store: store.find(Filter(id_prefix="p"), Page(limit=2)))
     assert sum(cost.values()) < 200, cost
 
 
-def test_a_parent_of_many_costs_one_step_for_each_that_is_left(server: RedisServer) -> None:
+def test_an_unblock_costs_one_step_per_remaining_parent(server: RedisServer) -> None:
     with closing(Crowd(server, 500)) as crowd:
         parents = [new_job(f"parent{n}") for n in range(400)]
         child = new_job("many", after=tuple(Parent(job.id) for job in parents))
@@ -193,7 +193,7 @@ def test_a_parent_of_many_costs_one_step_for_each_that_is_left(server: RedisServ
         assert sum(cost.values()) < 60, cost
 
 
-def test_who_finds_nothing_to_do_costs_the_log_nothing() -> None:
+def test_calls_that_change_nothing_write_nothing_to_the_log() -> None:
     with closing(RedisServer()) as server:
         server.start()
         with closing(Crowd(server, 0)) as crowd:
@@ -213,7 +213,7 @@ def test_who_finds_nothing_to_do_costs_the_log_nothing() -> None:
             assert server.info("persistence")["aof_current_size"] == before
 
 
-def test_children_of_one_parent_are_read_as_they_are_asked_for(server: RedisServer) -> None:
+def test_a_page_of_children_reads_only_its_own_children(server: RedisServer) -> None:
     with closing(Crowd(server, 0)) as crowd:
         crowd.store.add([new_job(f"child{n}", after=(Parent("parent"),)) for n in range(2000)])
         cost = crowd.cost(

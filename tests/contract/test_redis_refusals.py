@@ -1,4 +1,4 @@
-"""A Redis or a Valkey on which jobs would not be safe is refused, with what is wrong and the command that mends it."""
+"""A Redis or a Valkey that could lose jobs is refused, with the reason and a command that corrects it."""
 
 import shlex
 import signal
@@ -77,7 +77,7 @@ UNSAFE: dict[str, tuple[str, str]] = {
 
 
 @pytest.mark.parametrize("setting", UNSAFE)
-def test_what_would_lose_jobs_is_refused_with_the_command_that_mends_it(
+def test_a_setting_that_would_lose_jobs_is_refused_with_a_correction(
     ground: RedisGround, server: RedisServer, setting: str
 ) -> None:
     wrong, right = UNSAFE[setting]
@@ -96,7 +96,7 @@ def test_what_would_lose_jobs_is_refused_with_the_command_that_mends_it(
 
 
 @pytest.mark.parametrize("setting", UNSAFE)
-def test_what_would_lose_jobs_is_accepted_by_who_says_so_and_called_by_its_name(
+def test_durability_fast_accepts_a_setting_that_may_lose_jobs(
     ground: RedisGround, server: RedisServer, setting: str
 ) -> None:
     wrong, _ = UNSAFE[setting]
@@ -110,14 +110,14 @@ def test_what_would_lose_jobs_is_accepted_by_who_says_so_and_called_by_its_name(
     eventually(lambda: described(ground, durability="fast").durability == "power-safe")
 
 
-def test_never_to_sync_is_refused_too(ground: RedisGround, server: RedisServer) -> None:
+def test_the_setting_appendfsync_no_is_refused(ground: RedisGround, server: RedisServer) -> None:
     with told(server, appendfsync="no"):
         assert "appendfsync = no" in refusal(ground)[0]
 
 
 @pytest.mark.parametrize("params", [{}, {"durability": "fast"}])
 @pytest.mark.parametrize("policy", ["allkeys-lru", "volatile-ttl"])
-def test_a_server_that_deletes_when_it_is_full_is_refused_in_any_case(
+def test_an_eviction_policy_is_refused_with_any_durability(
     ground: RedisGround, server: RedisServer, policy: str, params: dict[str, str]
 ) -> None:
     with told(server, maxmemory_policy=policy):
@@ -126,7 +126,7 @@ def test_a_server_that_deletes_when_it_is_full_is_refused_in_any_case(
     assert hint.startswith(f"run: {server.product}-cli CONFIG SET maxmemory-policy noeviction; write it")
 
 
-def test_a_connection_made_later_is_looked_over_too(ground: RedisGround, server: RedisServer) -> None:
+def test_a_later_connection_is_checked_too(ground: RedisGround, server: RedisServer) -> None:
     with closing(RedisStore(ground.url)) as store:
         store.counts(Filter())
         with told(server, appendfsync="everysec"):
@@ -138,7 +138,9 @@ def test_a_connection_made_later_is_looked_over_too(ground: RedisGround, server:
         store.counts(Filter())
 
 
-def test_a_replica_is_refused_and_its_primary_named(ground: RedisGround, server: RedisServer) -> None:
+def test_a_replica_is_refused_with_the_address_of_its_primary(
+    ground: RedisGround, server: RedisServer
+) -> None:
     with closing(replica_of(server)) as replica:
         aside = RedisGround(replica)
         for params in ({}, {"durability": "fast"}):
@@ -147,7 +149,9 @@ def test_a_replica_is_refused_and_its_primary_named(ground: RedisGround, server:
             assert hint == f"connect to the primary: {server.host}:{server.port}"
 
 
-def test_a_user_who_may_not_see_the_settings_is_told_how_to(ground: RedisGround, server: RedisServer) -> None:
+def test_a_user_that_cannot_read_the_settings_is_refused_with_a_hint(
+    ground: RedisGround, server: RedisServer
+) -> None:
     server.call("ACL", "SETUSER", "guest", "on", ">word", "~*", "&*", "+@all", "-config")
     login = {"user": "guest", "password": "word"}
     message, hint = refusal(ground, **login)
@@ -176,7 +180,7 @@ def sentinel() -> Iterator[int]:
     daemon.close()
 
 
-def test_a_sentinel_is_told_from_a_server(sentinel: int) -> None:
+def test_a_sentinel_is_recognized_and_refused(sentinel: int) -> None:
     for path in ("", "/0"):
         url = f"redis://127.0.0.1:{sentinel}{path}"
         with closing(RedisStore(url)) as store, pytest.raises(StoreUnusable, match="is a Sentinel"):
@@ -214,7 +218,7 @@ def test_a_memory_that_is_nearly_full_is_a_fault(ground: RedisGround, server: Re
     assert described(ground).faults == ()
 
 
-def test_what_doctor_shows_is_what_the_server_says(ground: RedisGround, server: RedisServer) -> None:
+def test_doctor_shows_the_settings_of_the_server(ground: RedisGround, server: RedisServer) -> None:
     details = described(ground).details
     assert details[server.product] == server.info("server")[f"{server.product}_version"]
     assert details["appendfsync"] == "always"
@@ -225,7 +229,7 @@ def test_what_doctor_shows_is_what_the_server_says(ground: RedisGround, server: 
     assert "waits_for_disk" not in details
 
 
-def test_the_schema_that_doctor_shows_is_the_queues_own(ground: RedisGround, server: RedisServer) -> None:
+def test_doctor_shows_the_schema_of_the_queue(ground: RedisGround, server: RedisServer) -> None:
     assert described(ground).schema == schema.NEWEST
     with closing(RedisStore(ground.url)) as store:
         store.counts(Filter())
@@ -258,7 +262,7 @@ def rewrites(server: RedisServer) -> bool:
     return server.info("persistence")["aof_rewrite_in_progress"] == "1"
 
 
-def test_a_first_log_that_is_still_written_is_no_log(own_server: RedisServer) -> None:
+def test_a_first_log_that_is_still_being_written_is_refused(own_server: RedisServer) -> None:
     own_server.settings = {"appendonly": "no"}
     server = filled(own_server)
     ground = RedisGround(server)
@@ -288,7 +292,7 @@ def answered(store: RedisStore) -> int | None:
         return None
 
 
-def test_a_first_log_that_failed_and_will_be_begun_again_is_no_log(own_server: RedisServer) -> None:
+def test_a_first_log_that_failed_and_will_be_restarted_is_refused(own_server: RedisServer) -> None:
     own_server.settings = {"appendonly": "no"}
     server = filled(own_server)
     ground = RedisGround(server)
@@ -302,8 +306,8 @@ def test_a_first_log_that_failed_and_will_be_begun_again_is_no_log(own_server: R
 
 
 @pytest.mark.parametrize("fresh", [True, False], ids=["never written anew", "after a restart"])
-def test_a_log_that_is_written_anew_is_a_log(own_server: RedisServer, fresh: bool) -> None:
-    """On a busy server that happens all the time."""
+def test_a_log_that_is_being_rewritten_is_accepted(own_server: RedisServer, fresh: bool) -> None:
+    """A busy server rewrites its log frequently."""
     server = filled(own_server)
     ground = RedisGround(server)
     if not fresh:

@@ -1,4 +1,5 @@
-"""The scripts: each says what it takes and answers, touches only keys of its queue, may be forgotten at any time."""
+"""Each script documents its arguments and its result, uses only keys of its queue, and may be forgotten by the
+server."""
 
 import re
 from collections.abc import Iterator
@@ -69,7 +70,7 @@ OF_LIBRARY = {name: library for library, path in LIBRARIES.items() for name in d
 
 
 @pytest.mark.parametrize("path", [*FILES.values(), *LIBRARIES.values()], ids=lambda path: path.stem)
-def test_a_file_names_the_libraries_that_it_uses_and_no_others(path: Path) -> None:
+def test_a_file_names_exactly_the_libraries_that_it_uses(path: Path) -> None:
     lua = path.read_text()
     used = {OF_LIBRARY[name] for name in named(lua) if name in OF_LIBRARY} - {PREFIX}
     assert uses(lua) == sorted(used)
@@ -80,7 +81,7 @@ def test_no_name_is_defined_in_two_libraries() -> None:
     assert len(names) == len(set(names))
 
 
-def test_a_script_stands_behind_its_libraries_each_behind_those_that_it_needs() -> None:
+def test_a_script_follows_its_libraries_in_order_of_dependency() -> None:
     found = script("purge").text
     order = [found.index(LIBRARIES[name].read_text()) for name in (PREFIX, "waits", "erase")]
     assert order == sorted(order)
@@ -89,8 +90,8 @@ def test_a_script_stands_behind_its_libraries_each_behind_those_that_it_needs() 
 
 
 @pytest.mark.parametrize("name", FILES)
-class TestEach:
-    def test_says_what_it_does_and_takes_and_answers(self, name: str) -> None:
+class TestEachScript:
+    def test_a_script_documents_purpose_arguments_and_result(self, name: str) -> None:
         said = header(name)
         assert re.match(r"-- .*[.:]", said), "a sentence"
         assert "\n-- KEYS  the hash tag\n" in said
@@ -99,10 +100,10 @@ class TestEach:
             "\n-- Answers " in said
         )
 
-    def test_is_used(self, name: str) -> None:
+    def test_a_script_is_used(self, name: str) -> None:
         assert re.search(rf'\b(run\(\s*(?:line,)?|_ask\(|_run\(|write\(run,|read\(run,)\s*"{name}"', SOURCES)
 
-    def test_asks_for_no_scan_and_no_clock_but_the_servers(self, name: str) -> None:
+    def test_a_script_uses_no_scan_and_only_the_clock_of_the_server(self, name: str) -> None:
         verbs = set(re.findall(r"redis\.p?call\('([A-Z]+)'", whole(name)))
         assert verbs
         assert not verbs & {
@@ -118,12 +119,12 @@ class TestEach:
         }
         assert "os.time" not in text(name)
 
-    def test_changes_something_unless_it_says_that_it_does_not(self, name: str) -> None:
+    def test_a_script_writes_unless_it_is_marked_as_reading(self, name: str) -> None:
         words = set(re.findall(r"'([A-Z]{3,})'", whole(name)))
         changes = bool(words - READ_VERBS - {"LIMIT", "WITHSCORES"})
         assert changes != script(name, str(FILES[name].parent)).reads
 
-    def test_names_keys_that_begin_with_the_tag_and_no_others(self, name: str) -> None:
+    def test_a_script_uses_only_keys_with_the_tag_of_the_queue(self, name: str) -> None:
         calls = re.findall(r"redis\.p?call\('([A-Z]+)'(?:, *([^,)]+))?", whole(name))
         keys = {word for verb, word in calls if verb not in ("TIME", "INFO", "XGROUP", "PUBLISH")}
         known = re.findall(r"(\w+)(?:, \w+)* = (?:\w+, )*P \.\. ", whole(name))
@@ -183,7 +184,7 @@ def live(store: Any) -> Iterator[str]:
     yield "forget"
 
 
-def test_they_may_be_forgotten_at_any_time(redis_server: RedisServer | GivenRedis) -> None:
+def test_every_verb_works_after_the_server_forgot_the_scripts(redis_server: RedisServer | GivenRedis) -> None:
     with closing(RedisGround(redis_server)) as ground:
         for _ in live(ground.open()):
             redis_server.call("SCRIPT", "FLUSH")
@@ -198,7 +199,7 @@ def test_all_keys_begin_with_one_hash_tag(server: RedisServer) -> None:
     assert not [key for key in keys if not key.startswith(f"{ground.tag}:".encode())]
 
 
-def test_two_queues_on_one_server_know_nothing_of_each_other(redis_server: RedisServer | GivenRedis) -> None:
+def test_two_queues_on_one_server_are_independent(redis_server: RedisServer | GivenRedis) -> None:
     with closing(RedisGround(redis_server)) as one, closing(RedisGround(redis_server)) as other:
         store, strange = one.open(), other.open()
         store.add([new_job("a")])
@@ -206,7 +207,7 @@ def test_two_queues_on_one_server_know_nothing_of_each_other(redis_server: Redis
         assert strange.claim("w1", (), 9, LEASE) == []
 
 
-def test_a_batch_is_cut_by_its_weight_too(
+def test_a_batch_is_also_divided_by_its_size_in_bytes(
     redis_server: RedisServer | GivenRedis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(write, "BYTES_AT_ONCE", 10_000)
@@ -230,8 +231,8 @@ def _counted(line: Any, sent: list[int], work: Any) -> Any:
         del line.run
 
 
-def test_an_older_program_reads_what_this_one_writes() -> None:
-    """It refuses a `rest` with more parts than it knows: what came later is a field of its own."""
+def test_an_older_version_can_read_what_this_version_writes() -> None:
+    """An older version refuses a `rest` with more parts than it knows, so later values have their own fields."""
     packed = msgspec.msgpack.decode(rows.changed(lifecycle.hold(new_job("a"), now=NOW)))
     first = 15  # priority, failures, losses, slot, pid, …, finished_at
     assert len(msgspec.json.decode(packed["rest"])) == first

@@ -1,4 +1,4 @@
-"""`save`: compare-and-swap on the version, batched."""
+"""`save` writes a batch of jobs with compare-and-swap on the version."""
 
 from datetime import timedelta
 
@@ -26,7 +26,7 @@ def test_a_saved_job_is_read_back_with_the_next_version(store: Store) -> None:
 
 
 @pytest.mark.doubles
-def test_an_older_look_is_stale_and_changes_nothing(store: Store) -> None:
+def test_saving_an_older_version_is_stale_and_changes_nothing(store: Store) -> None:
     [job] = add(store, new_job("a"))
     store.save([lifecycle.hold(job, now=NOW)])
     before = store.get(["a"])
@@ -34,24 +34,24 @@ def test_an_older_look_is_stale_and_changes_nothing(store: Store) -> None:
     assert store.get(["a"]) == before
 
 
-def test_a_job_that_is_gone_is_stale(store: Store) -> None:
+def test_saving_a_deleted_job_is_stale(store: Store) -> None:
     assert statuses(store.save([new_job("a")])) == ["stale"]
 
 
-def test_a_batch_is_answered_job_by_job_in_its_order(store: Store) -> None:
+def test_a_batch_returns_one_status_per_job_in_its_order(store: Store) -> None:
     [a, b] = add(store, new_job("a"), new_job("b"))
     gone = new_job("gone")
     answers = store.save([lifecycle.hold(job, now=NOW) for job in (a, gone, b)])
     assert statuses(answers) == ["accepted", "stale", "accepted"]
 
 
-def test_the_same_look_twice_in_a_batch_is_saved_once(store: Store) -> None:
+def test_the_same_version_twice_in_a_batch_is_saved_once(store: Store) -> None:
     [job] = add(store, new_job("a"))
     held = lifecycle.hold(job, now=NOW)
     assert statuses(store.save([held, held])) == ["accepted", "stale"]
 
 
-def test_what_is_written_once_is_never_changed_by_a_save(store: Store) -> None:
+def test_a_save_never_changes_the_spec_the_number_or_the_creation_time(store: Store) -> None:
     [job] = add(store, new_job("a"))
     other_spec = replace(job.spec, command="false")
     forged = replace(job, spec=other_spec, number=99, created_at=NOW + timedelta(days=1), priority=5)
@@ -59,7 +59,7 @@ def test_what_is_written_once_is_never_changed_by_a_save(store: Store) -> None:
     assert store.get(["a"])["a"] == replace(job, priority=5, version=2)
 
 
-def test_a_whole_life_is_read_back_at_every_step(store: Store, clock: SteppedClock) -> None:
+def test_a_job_is_read_back_unchanged_after_every_transition(store: Store, clock: SteppedClock) -> None:
     add(store, new_job("a", max_retries=-1))
     for turn in range(HISTORY_KEPT + 2):
         clock.step(hours=2)
@@ -77,7 +77,7 @@ def test_a_whole_life_is_read_back_at_every_step(store: Store, clock: SteppedClo
     assert store.get(["a"])["a"].history_dropped == 2
 
 
-def test_a_job_comes_back_to_life_only_if_its_unique_key_is_free(store: Store) -> None:
+def test_a_job_can_be_retried_only_if_its_unique_key_is_free(store: Store) -> None:
     [dead] = add(store, in_state("dead", "a", unique_key="k"))
     [rival] = add(store, new_job("b", unique_key="k"))
     revived = lifecycle.retry(dead, now=NOW)
@@ -87,7 +87,7 @@ def test_a_job_comes_back_to_life_only_if_its_unique_key_is_free(store: Store) -
     assert statuses(store.save([revived])) == ["accepted"]
 
 
-def test_a_taken_key_does_not_spoil_the_rest_of_the_batch(store: Store) -> None:
+def test_a_taken_key_does_not_affect_other_jobs_of_the_batch(store: Store) -> None:
     [dead, free] = add(store, in_state("dead", "a", unique_key="k"), in_state("dead", "c"))
     add(store, new_job("b", unique_key="k"))
     assert statuses(store.save([lifecycle.retry(job, now=NOW) for job in (dead, free)])) == [
@@ -96,7 +96,7 @@ def test_a_taken_key_does_not_spoil_the_rest_of_the_batch(store: Store) -> None:
     ]
 
 
-def test_what_a_job_waits_for_follows_its_saves(store: Store) -> None:
+def test_a_save_updates_the_parents_that_a_job_waits_for(store: Store) -> None:
     [job] = add(store, new_job("a", after=(Parent("p"), Parent("q"))))
     store.save([lifecycle.unblock(job, {"p": "completed", "q": "pending"}, now=NOW)])
     assert [j.id for j in store.find(Filter(waiting_for=("q", "p")), Page()).jobs] == ["a"]
@@ -105,7 +105,7 @@ def test_what_a_job_waits_for_follows_its_saves(store: Store) -> None:
     assert store.find(Filter(waiting_for=("q",)), Page()).jobs == []
 
 
-def test_of_several_who_change_the_same_look_one_wins(store: Store, other: Store) -> None:
+def test_of_several_concurrent_saves_of_one_version_one_succeeds(store: Store, other: Store) -> None:
     [job] = add(store, new_job("a"))
     changes = [
         lifecycle.edit(job, priority=n, run_at=None, queue=None, now=NOW + timedelta(seconds=n))
@@ -117,7 +117,7 @@ def test_of_several_who_change_the_same_look_one_wins(store: Store, other: Store
     assert store.get(["a"])["a"] == replace(changes[statuses(answers).index("accepted")], version=2)
 
 
-def test_a_cancel_and_a_claim_never_both_win(store: Store, other: Store) -> None:
+def test_a_cancel_and_a_claim_never_both_succeed(store: Store, other: Store) -> None:
     jobs = add(store, *(new_job(f"j{n}") for n in range(20)))
     cancelled = [lifecycle.cancel(job, by="me", reason=None, now=NOW) for job in jobs]
     saved, claimed = race(
@@ -129,7 +129,7 @@ def test_a_cancel_and_a_claim_never_both_win(store: Store, other: Store) -> None
     assert won.union(claimed) == {job.id for job in jobs}
 
 
-def test_it_answers_each_job_as_it_is_stored(store: Store) -> None:
+def test_a_save_returns_each_job_as_stored(store: Store) -> None:
     [a, b] = add(store, new_job("a"), new_job("b"))
     answers = store.save(
         [lifecycle.hold(a, now=NOW), lifecycle.edit(b, priority=3, run_at=None, queue="q", now=NOW)]
@@ -140,7 +140,7 @@ def test_it_answers_each_job_as_it_is_stored(store: Store) -> None:
     assert again[0].job == store.get(["a"])["a"], "the answer serves as the next look"
 
 
-def test_of_a_job_that_is_not_stored_it_answers_no_job(store: Store) -> None:
+def test_a_refused_save_returns_no_job(store: Store) -> None:
     [dead] = add(store, in_state("dead", "a", unique_key="k"))
     add(store, new_job("b", unique_key="k"))
     answers = store.save([lifecycle.retry(dead, now=NOW), new_job("gone")])

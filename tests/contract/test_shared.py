@@ -1,4 +1,4 @@
-"""`shared` and `swap`: small tables under compare-and-swap."""
+"""`read_table` and `compare_and_swap` read and change small shared tables."""
 
 from typing import get_args
 
@@ -21,7 +21,7 @@ def test_an_entry_is_read_back_with_its_version(store: Store) -> None:
     assert store.read_table("queues") == {"q": Entry({"paused": False}, 2)}
 
 
-def test_the_tables_are_apart(store: Store) -> None:
+def test_the_tables_are_separate(store: Store) -> None:
     store.compare_and_swap("queues", "a", {"x": 1}, 0)
     store.compare_and_swap("settings", "a", {"x": 2}, 0)
     assert store.read_table("schedules") == {}
@@ -30,7 +30,7 @@ def test_the_tables_are_apart(store: Store) -> None:
 
 @pytest.mark.doubles
 @pytest.mark.parametrize("table", get_args(Table))
-def test_each_table_keeps_an_entry(store: Store, table: Table) -> None:
+def test_each_table_stores_an_entry(store: Store, table: Table) -> None:
     assert store.compare_and_swap(table, "a", {"x": table}, 0)
     assert {each: [*store.read_table(each)] for each in get_args(Table)} == {
         each: ["a"] if each == table else [] for each in get_args(Table)
@@ -56,7 +56,7 @@ def test_an_entry_is_removed_with_none(store: Store) -> None:
 
 
 @pytest.mark.doubles
-def test_of_several_who_swap_the_same_version_one_wins(store: Store, other: Store) -> None:
+def test_of_several_concurrent_swaps_of_one_version_one_succeeds(store: Store, other: Store) -> None:
     handles = (store, other) * 4
     answers = race(
         *[lambda h=h, n=n: h.compare_and_swap("settings", "a", {"n": n}, 0) for n, h in enumerate(handles)]
@@ -65,7 +65,7 @@ def test_of_several_who_swap_the_same_version_one_wins(store: Store, other: Stor
     assert store.read_table("settings") == {"a": Entry({"n": answers.index(True)}, 1)}
 
 
-def test_several_who_count_by_swapping_lose_no_count(store: Store, other: Store) -> None:
+def test_concurrent_counters_by_compare_and_swap_lose_no_count(store: Store, other: Store) -> None:
     store.compare_and_swap("settings", "n", {"n": 0}, 0)
 
     def count(handle: Store) -> None:

@@ -1,4 +1,5 @@
-"""SQLite: noticing others cheaply. Few looks when idle, and no change missed with or without the kernel's word."""
+"""SQLite detects changes of other processes: it polls rarely when idle, and misses no change with or without
+inotify."""
 
 import fcntl
 import os
@@ -50,13 +51,13 @@ def polls_during(
     return len(polls)
 
 
-def test_an_idle_wait_hardly_polls(
+def test_an_idle_wait_polls_rarely(
     store: SqliteStore, idle: Subscription, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert polls_during(store, idle, 1.0, monkeypatch) <= 8
 
 
-def test_without_inotify_an_idle_wait_polls_some_forty_times_a_second(
+def test_without_inotify_an_idle_wait_polls_about_forty_times_a_second(
     store: SqliteStore, sqlite: SqliteGround, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(change_poller.Watch, "of", lambda _: None)
@@ -67,7 +68,7 @@ def test_without_inotify_an_idle_wait_polls_some_forty_times_a_second(
     assert race(lambda: subscription.wait(20), lambda: other.add([new_job()]))[0] is True
 
 
-def test_an_idle_wait_notices_what_another_handle_does(
+def test_an_idle_wait_ends_at_a_change_of_another_handle(
     store: SqliteStore, idle: Subscription, sqlite: SqliteGround
 ) -> None:
     other = sqlite.open()
@@ -76,7 +77,7 @@ def test_an_idle_wait_notices_what_another_handle_does(
         fall_idle(store, idle)
 
 
-def test_inotify_tells_long_before_the_next_poll(
+def test_inotify_ends_a_wait_long_before_the_next_poll(
     store: SqliteStore, idle: Subscription, sqlite: SqliteGround, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(change_poller, "MAX_POLL_WATCHED", 30.0)
@@ -91,7 +92,7 @@ def test_an_idle_wait_is_woken_at_once(idle: Subscription, monkeypatch: pytest.M
     assert race(lambda: idle.wait(20), idle.wake)[0] is True
 
 
-def test_a_directory_that_another_program_keeps_locked_is_waited_for_with_an_end(
+def test_the_wait_for_a_directory_locked_by_another_program_is_limited(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(directory, "PATIENCE", 0.05)

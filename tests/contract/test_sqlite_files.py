@@ -1,4 +1,4 @@
-"""SQLite: private files from their first moment; and what is refused, in words a user can act on."""
+"""SQLite files are private from their creation, and unusable files are refused with a helpful message."""
 
 import os
 import stat
@@ -33,7 +33,7 @@ def refusal(open_store: Callable[[], SqliteStore], kind: type[StoreError] = Stor
     return error
 
 
-def test_directories_and_files_are_private_whatever_the_umask(tmp_path: Path) -> None:
+def test_directories_and_files_are_private_with_any_umask(tmp_path: Path) -> None:
     path = tmp_path / "a" / "b" / "queue.db"
     before = os.umask(0)
     try:
@@ -48,13 +48,13 @@ def test_directories_and_files_are_private_whatever_the_umask(tmp_path: Path) ->
     store.close()
 
 
-def test_a_directory_that_was_there_keeps_its_mode(tmp_path: Path) -> None:
+def test_an_existing_directory_keeps_its_mode(tmp_path: Path) -> None:
     tmp_path.chmod(0o755)
     SqliteStore.open(tmp_path / "queue.db").close()
     assert mode(tmp_path) == 0o755
 
 
-def test_files_are_private_when_the_umask_takes_everything(tmp_path: Path) -> None:
+def test_files_are_private_with_a_umask_that_removes_all_rights(tmp_path: Path) -> None:
     before = os.umask(0o777)
     try:
         SqliteStore.open(tmp_path / "queue.db").close()
@@ -63,7 +63,7 @@ def test_files_are_private_when_the_umask_takes_everything(tmp_path: Path) -> No
     assert mode(tmp_path / "queue.db") == 0o600
 
 
-def test_others_who_may_read_the_database_are_a_fault(sqlite: SqliteGround) -> None:
+def test_a_database_that_others_may_read_is_reported_as_a_fault(sqlite: SqliteGround) -> None:
     store = SqliteStore.open(sqlite.path)
     assert store.describe().faults == ()
     sqlite.path.chmod(0o644)
@@ -90,13 +90,13 @@ def test_a_network_file_system_is_refused_by_name(tmp_path: Path, kind: str) -> 
     SqliteStore.open(tmp_path / "local.db", mountinfo=mounts).close()
 
 
-def test_a_mount_is_not_mistaken_for_one_whose_name_begins_alike(tmp_path: Path) -> None:
+def test_a_mount_with_a_similar_path_is_not_confused(tmp_path: Path) -> None:
     mounts = tmp_path / "mountinfo"
     mounts.write_text(MOUNTINFO.format(local="/tmp", mount=tmp_path / "net", kind="nfs"))
     SqliteStore.open(tmp_path / "network" / "queue.db", mountinfo=mounts).close()
 
 
-def test_a_link_to_a_network_file_system_is_followed(tmp_path: Path) -> None:
+def test_a_link_to_a_network_file_system_is_refused(tmp_path: Path) -> None:
     mounts, share = tmp_path / "mountinfo", tmp_path / "share"
     share.mkdir()
     (tmp_path / "link").symlink_to(share)
@@ -104,11 +104,11 @@ def test_a_link_to_a_network_file_system_is_followed(tmp_path: Path) -> None:
     refusal(lambda: SqliteStore.open(tmp_path / "link" / "queue.db", mountinfo=mounts))
 
 
-def test_a_directory_is_no_database(tmp_path: Path) -> None:
+def test_a_directory_is_refused_as_a_database(tmp_path: Path) -> None:
     assert "directory" in refusal(lambda: SqliteStore.open(tmp_path)).message
 
 
-def test_what_is_no_database_is_left_alone(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_database_is_not_changed(tmp_path: Path) -> None:
     path = tmp_path / "notes.txt"
     path.write_text("not a database, but forty lines of notes\n" * 40)
     before = path.read_bytes()
@@ -116,7 +116,7 @@ def test_what_is_no_database_is_left_alone(tmp_path: Path) -> None:
     assert path.read_bytes() == before
 
 
-def test_another_programs_database_is_left_alone(tmp_path: Path) -> None:
+def test_a_database_of_another_program_is_not_changed(tmp_path: Path) -> None:
     path = tmp_path / "other.db"
     theirs = apsw.Connection(str(path))
     theirs.execute("CREATE TABLE precious (x)")
@@ -126,7 +126,7 @@ def test_another_programs_database_is_left_alone(tmp_path: Path) -> None:
     assert path.read_bytes() == before
 
 
-def test_a_database_marked_as_another_programs_is_left_alone(tmp_path: Path) -> None:
+def test_a_database_with_another_application_id_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "other.db"
     theirs = apsw.Connection(str(path))
     theirs.pragma("application_id", 12345)
@@ -135,9 +135,7 @@ def test_a_database_marked_as_another_programs_is_left_alone(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("statement", range(8))
-def test_two_that_make_a_database_at_once_do_not_take_each_other_for_another_program(
-    sqlite: SqliteGround, statement: int
-) -> None:
+def test_two_processes_can_create_one_database_at_the_same_time(sqlite: SqliteGround, statement: int) -> None:
     sqlite.path.touch()
     ours, theirs = apsw.Connection(str(sqlite.path)), apsw.Connection(str(sqlite.path))
     seen: list[str] = []
@@ -155,7 +153,7 @@ def test_two_that_make_a_database_at_once_do_not_take_each_other_for_another_pro
     theirs.close()
 
 
-def test_a_newer_schema_is_refused_with_both_versions_named(sqlite: SqliteGround) -> None:
+def test_a_newer_schema_is_refused_with_both_versions(sqlite: SqliteGround) -> None:
     sqlite.open().add([new_job()])
     connection = apsw.Connection(str(sqlite.path))
     connection.pragma("user_version", 99)
@@ -166,7 +164,7 @@ def test_a_newer_schema_is_refused_with_both_versions_named(sqlite: SqliteGround
     assert "upgrade" in (error.hint or "")
 
 
-def test_the_first_schema_is_brought_up_to_date_under_a_worker_that_goes_on(sqlite: SqliteGround) -> None:
+def test_the_first_schema_is_migrated_while_a_worker_continues(sqlite: SqliteGround) -> None:
     first = Path(schema.__file__).with_name("migrations") / "0001.sql"
     old = apsw.Connection(str(sqlite.path))
     old.pragma("journal_mode", "wal")
@@ -190,14 +188,14 @@ def test_the_first_schema_is_brought_up_to_date_under_a_worker_that_goes_on(sqli
     store.close()
 
 
-def test_a_damaged_database_is_refused_when_its_header_is_hit(sqlite: SqliteGround) -> None:
+def test_a_database_with_a_damaged_header_is_refused(sqlite: SqliteGround) -> None:
     SqliteStore.open(sqlite.path).close()
     with sqlite.path.open("r+b") as file:
         file.write(b"\xff" * 100)
     assert "not a database" in refusal(lambda: SqliteStore.open(sqlite.path)).message
 
 
-def test_damage_inside_is_found_by_a_thorough_look_and_told_by_reads(sqlite: SqliteGround) -> None:
+def test_damage_inside_is_found_by_a_thorough_check_and_by_reads(sqlite: SqliteGround) -> None:
     store = SqliteStore.open(sqlite.path)
     store.add([new_job(cwd="/" * 200) for _ in range(500)])
     store.close()
@@ -211,7 +209,7 @@ def test_damage_inside_is_found_by_a_thorough_look_and_told_by_reads(sqlite: Sql
     store.close()
 
 
-def test_the_schema_of_an_empty_file_is_made(tmp_path: Path) -> None:
+def test_the_schema_is_created_in_an_empty_file(tmp_path: Path) -> None:
     path = tmp_path / "queue.db"
     path.touch()
     store = SqliteStore.open(path)
@@ -232,7 +230,7 @@ def test_opening_a_database_that_is_up_to_date_writes_nothing(sqlite: SqliteGrou
     first.close()
 
 
-def test_several_who_open_a_new_database_at_once_all_get_it(tmp_path: Path) -> None:
+def test_several_processes_can_open_a_new_database_at_once(tmp_path: Path) -> None:
     code = "import sys; from queuectl.store.sqlite import SqliteStore; s = SqliteStore.open(sys.argv[1]); s.close()"
     command = [sys.executable, "-c", code, str(tmp_path / "queue.db")]
     openers = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(6)]
@@ -294,7 +292,7 @@ def reachable(folder: Path) -> Path:
     return folder
 
 
-def test_a_full_disk_changes_nothing_and_says_so(sqlite: SqliteGround) -> None:
+def test_a_full_disk_is_reported_and_changes_nothing(sqlite: SqliteGround) -> None:
     store = SqliteStore.open(sqlite.path)
     store.add([new_job("a")])
     pages = store.session.writer.alone(lambda c: int(c.pragma("page_count")))
@@ -308,7 +306,7 @@ def test_a_full_disk_changes_nothing_and_says_so(sqlite: SqliteGround) -> None:
     store.close()
 
 
-def test_a_log_that_may_not_grow_leaves_every_acknowledged_job(tmp_path: Path) -> None:
+def test_a_log_that_cannot_grow_loses_no_acknowledged_job(tmp_path: Path) -> None:
     code = """
 import resource, signal, sys
 sys.path.insert(0, sys.argv[2])
@@ -338,7 +336,7 @@ for n in range(10_000):
     store.close()
 
 
-def test_a_database_that_stays_locked_is_unavailable_after_a_while(sqlite: SqliteGround) -> None:
+def test_a_database_that_stays_locked_is_unavailable_after_the_timeout(sqlite: SqliteGround) -> None:
     store = SqliteStore(sqlite.path, patience=0.05)
     store.add([new_job("a")])
     holder = apsw.Connection(str(sqlite.path))
@@ -353,7 +351,7 @@ def test_a_database_that_stays_locked_is_unavailable_after_a_while(sqlite: Sqlit
     store.close()
 
 
-def test_a_store_carried_over_a_fork_refuses_to_work(sqlite: SqliteGround) -> None:
+def test_a_store_opened_before_a_fork_refuses_every_call(sqlite: SqliteGround) -> None:
     store = SqliteStore.open(sqlite.path)
     store.add([new_job("a")])
     kind, message = as_forked(lambda: store.counts(Filter()))
@@ -379,7 +377,7 @@ def as_forked(work: Callable[[], object]) -> tuple[str, str]:
 
 
 @pytest.mark.parametrize("then", ["deleted", "replaced"])
-def test_nothing_is_acknowledged_on_a_file_that_is_gone(sqlite: SqliteGround, then: str) -> None:
+def test_no_write_is_acknowledged_on_a_deleted_file(sqlite: SqliteGround, then: str) -> None:
     store = SqliteStore.open(sqlite.path)
     store.add([new_job("a")])
     for name in ("queue.db", "queue.db-wal", "queue.db-shm"):
@@ -392,7 +390,7 @@ def test_nothing_is_acknowledged_on_a_file_that_is_gone(sqlite: SqliteGround, th
     store.close()
 
 
-def test_a_file_is_gone_too_if_its_directory_is(tmp_path: Path) -> None:
+def test_a_file_counts_as_deleted_if_its_directory_was_moved(tmp_path: Path) -> None:
     directory = tmp_path / "here"
     store = SqliteStore.open(directory / "queue.db")
     directory.rename(tmp_path / "elsewhere")
@@ -403,7 +401,7 @@ def test_a_file_is_gone_too_if_its_directory_is(tmp_path: Path) -> None:
     store.close()
 
 
-def test_a_closed_store_says_so(sqlite: SqliteGround) -> None:
+def test_a_closed_store_refuses_every_call(sqlite: SqliteGround) -> None:
     store = SqliteStore.open(sqlite.path)
     news = store.subscribe(topics.WORK)
     store.close()
@@ -438,7 +436,7 @@ def test_an_older_sqlite_is_a_fault(sqlite: SqliteGround, monkeypatch: pytest.Mo
     store.close()
 
 
-def test_durability_is_read_back_and_not_assumed(tmp_path: Path) -> None:
+def test_the_durability_is_read_from_the_database(tmp_path: Path) -> None:
     safe = SqliteStore.open(tmp_path / "safe.db")
     fast = SqliteStore.open(tmp_path / "fast.db", durability="fast")
     assert (safe.describe().durability, safe.describe().details["synchronous"]) == ("power-safe", "2")
@@ -450,7 +448,7 @@ def test_durability_is_read_back_and_not_assumed(tmp_path: Path) -> None:
     fast.close()
 
 
-def test_a_worker_makes_no_new_database_where_its_own_was_moved_away(tmp_path: Path) -> None:
+def test_a_worker_does_not_create_a_database_that_was_moved_away(tmp_path: Path) -> None:
     path = tmp_path / "queue.db"
     store = SqliteStore(path, create=False)
     with pytest.raises(StoreUnavailable, match="is not there"):
@@ -461,7 +459,7 @@ def test_a_worker_makes_no_new_database_where_its_own_was_moved_away(tmp_path: P
     store.close()
 
 
-def test_a_relative_directory_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_relative_directory_is_created(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     trust.make_directories("x")
     trust.make_directories("y/z")

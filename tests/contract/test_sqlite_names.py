@@ -1,4 +1,5 @@
-"""One database file, one name: under a second one its log would be missed, and the file destroyed."""
+"""A database file may be open under one name only: under a second name SQLite would miss its log and destroy the
+file."""
 
 import errno
 import os
@@ -53,7 +54,7 @@ def refused(path: Path) -> str:
     return caught.value.message
 
 
-def test_a_hard_link_is_refused_by_both_names_until_one_is_gone(path: Path, tmp_path: Path) -> None:
+def test_a_file_with_two_hard_links_is_refused_under_both_names(path: Path, tmp_path: Path) -> None:
     other = tmp_path / "elsewhere" / "queue.db"
     other.parent.mkdir()
     os.link(path, other)
@@ -64,7 +65,7 @@ def test_a_hard_link_is_refused_by_both_names_until_one_is_gone(path: Path, tmp_
     SqliteStore.open(path).close()
 
 
-def test_a_link_is_the_name_that_it_leads_to(path: Path, tmp_path: Path) -> None:
+def test_a_symbolic_link_counts_as_the_name_of_its_target(path: Path, tmp_path: Path) -> None:
     link = tmp_path / "elsewhere" / "link.db"
     link.parent.mkdir()
     link.symlink_to(path)
@@ -75,7 +76,7 @@ def test_a_link_is_the_name_that_it_leads_to(path: Path, tmp_path: Path) -> None
 
 
 @LINUX
-def test_a_file_that_is_open_by_another_name_is_refused_and_not_written_to(path: Path) -> None:
+def test_a_file_open_under_another_name_is_refused_and_not_written(path: Path) -> None:
     other = path.with_name("moved.db")
     with opened_elsewhere(path):
         path.rename(other)
@@ -90,7 +91,7 @@ def test_a_file_that_is_open_by_another_name_is_refused_and_not_written_to(path:
 
 
 @LINUX
-def test_so_it_is_within_one_program(path: Path) -> None:
+def test_a_second_name_is_refused_within_one_process(path: Path) -> None:
     other = path.with_name("moved.db")
     first, second = SqliteStore.open(path), SqliteStore.open(path)
     first.close()
@@ -101,7 +102,7 @@ def test_so_it_is_within_one_program(path: Path) -> None:
 
 
 @LINUX
-def test_a_directory_that_was_renamed_is_no_second_name(path: Path, tmp_path: Path) -> None:
+def test_a_renamed_directory_is_not_a_second_name(path: Path, tmp_path: Path) -> None:
     folder = tmp_path / "folder"
     folder.mkdir()
     SqliteStore.open(folder / "queue.db").close()
@@ -111,8 +112,8 @@ def test_a_directory_that_was_renamed_is_no_second_name(path: Path, tmp_path: Pa
 
 
 @LINUX
-def test_a_store_that_closes_leaves_the_locks_of_another_of_its_program_alone(path: Path) -> None:
-    """SQLite's own locks: a program that finds none takes itself for the last one, and removes the log."""
+def test_closing_a_store_keeps_the_locks_of_another_store_in_the_process(path: Path) -> None:
+    """These are SQLite's own locks: a process that finds none considers itself the last one and removes the log."""
     kept = SqliteStore.open(path)
     kept.add([new_job("b")])
     for _ in range(3):
@@ -145,7 +146,7 @@ KINDS = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_is_no_file_is_said_to_be_what_it_is(tmp_path: Path, kind: str) -> None:
+def test_the_error_for_a_path_that_is_not_a_file_names_its_kind(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "queue.db"
     make, name = KINDS[kind]
     make(path)
@@ -153,7 +154,7 @@ def test_what_is_no_file_is_said_to_be_what_it_is(tmp_path: Path, kind: str) -> 
     assert [p.name for p in tmp_path.iterdir()] == ["queue.db"]
 
 
-def test_a_socket_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_for_a_socket_names_it_as_a_socket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import socket
 
     monkeypatch.chdir(tmp_path)
@@ -163,7 +164,7 @@ def test_a_socket_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("text", [b"x", b"notes\n", b"notes\n" * 1000])
-def test_a_text_is_no_database_however_short(tmp_path: Path, text: bytes) -> None:
+def test_a_text_file_of_any_length_is_not_a_database(tmp_path: Path, text: bytes) -> None:
     path = tmp_path / "notes.txt"
     path.write_bytes(text)
     assert "is not a database" in refused(path)
@@ -183,7 +184,7 @@ with open(sys.argv[1], "r+b") as file:
 
 
 @LINUX
-def test_without_such_locks_a_second_handle_drops_none_of_the_first(
+def test_without_these_locks_a_second_handle_keeps_locks_of_the_first(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Closing any descriptor of a file drops all POSIX locks that the process has on it, SQLite's among them."""
@@ -202,7 +203,7 @@ def test_without_such_locks_a_second_handle_drops_none_of_the_first(
 
 
 @LINUX
-def test_a_store_that_is_closed_while_it_reads_keeps_its_name_until_the_reader_is_back(path: Path) -> None:
+def test_a_store_closed_during_a_read_keeps_its_name_until_the_read_ends(path: Path) -> None:
     def question(_: object) -> bool:
         store.close()
         return is_taken(path)

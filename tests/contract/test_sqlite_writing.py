@@ -1,4 +1,4 @@
-"""SQLite: group commit, counters, plans, and what a crash leaves."""
+"""SQLite: group commit, counters, query plans, and the state after a crash."""
 
 import os
 import random
@@ -47,7 +47,7 @@ def hold_writer(store: SqliteStore) -> tuple[threading.Event, threading.Thread]:
     return release, thread
 
 
-def test_what_waits_together_is_committed_together(store: SqliteStore) -> None:
+def test_writes_that_wait_together_are_committed_together(store: SqliteStore) -> None:
     release, holder = hold_writer(store)
     before = store.session.writer.commits
     adders = [threading.Thread(target=store.add, args=([new_job()],)) for _ in range(20)]
@@ -68,7 +68,7 @@ def test_many_threads_need_fewer_commits_than_writes(store: SqliteStore) -> None
     assert store.session.writer.commits - before < 200
 
 
-def test_an_operation_that_fails_is_undone_alone(store: SqliteStore) -> None:
+def test_a_failed_write_is_rolled_back_alone(store: SqliteStore) -> None:
     release, holder = hold_writer(store)
     impossible = lifecycle.claim(new_job("bad"), attempt_id="a", worker="w", lease=LEASE, now=NOW)
     answers: dict[str, object] = {}
@@ -101,7 +101,7 @@ def _without_lease(job: object) -> object:
     return replace(job, lease=None)  # type: ignore[type-var]
 
 
-def test_whoever_waits_for_a_closed_store_is_told(store: SqliteStore) -> None:
+def test_a_waiting_write_fails_when_the_store_is_closed(store: SqliteStore) -> None:
     release, holder = hold_writer(store)
     errors: list[str] = []
 
@@ -148,7 +148,7 @@ for turn in range(100_000):
 """
 
 
-def test_a_killed_writer_loses_nothing_it_has_acknowledged(tmp_path: Path) -> None:
+def test_a_killed_writer_loses_no_acknowledged_job(tmp_path: Path) -> None:
     path, tests = tmp_path / "queue.db", Path(__file__).parents[1]
     for turn in range(3):
         command = [
@@ -173,7 +173,7 @@ def test_a_killed_writer_loses_nothing_it_has_acknowledged(tmp_path: Path) -> No
         store.close()
 
 
-def test_counters_are_what_the_rows_say_after_random_operations(
+def test_counters_agree_with_the_rows_after_random_operations(
     store: SqliteStore, sqlite: SqliteGround
 ) -> None:
     random_number, clock = random.Random(7), sqlite.clock
@@ -241,7 +241,7 @@ def plan(store: SqliteStore, sql: str, count: int) -> str:
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )
-def test_what_runs_often_uses_its_index(store: SqliteStore, sql: str, indexes: list[str]) -> None:
+def test_frequent_statements_use_their_index(store: SqliteStore, sql: str, indexes: list[str]) -> None:
     found = plan(store, sql, sql.count("?"))
     assert all(index in found for index in indexes), found
     assert "SCAN job" not in found.replace("SCAN job USING INDEX", "").replace("SCAN job USING COVERING", "")
@@ -264,7 +264,7 @@ def test_what_runs_often_uses_its_index(store: SqliteStore, sql: str, indexes: l
     ],
     ids=named,
 )
-def test_what_is_looked_for_often_uses_its_index(store: SqliteStore, wanted: Filter, index: str) -> None:
+def test_frequent_filters_use_their_index(store: SqliteStore, wanted: Filter, index: str) -> None:
     where, values = find.conditions(wanted)
     found = plan(store, f"{find._NUMBERS}{where} ORDER BY job.number DESC LIMIT 50", len(values))
     assert index in found, found
@@ -295,7 +295,7 @@ def test_a_poll_that_finds_nothing_writes_nothing(store: SqliteStore) -> None:
     assert Path(store.session.database.log).stat().st_size == log
 
 
-def test_a_poll_that_finds_nothing_does_not_wait_for_who_writes(sqlite: SqliteGround) -> None:
+def test_a_poll_that_finds_nothing_does_not_wait_for_a_writer(sqlite: SqliteGround) -> None:
     store = SqliteStore.open(sqlite.path, clock=sqlite.clock, patience=0.05)
     store.add([new_job("a")])
     assert [len(store.claim("w1", (), 5, LEASE)) for _ in range(2)] == [1, 0]
@@ -312,12 +312,12 @@ def test_a_reader_cannot_write(store: SqliteStore) -> None:
         store.session.read(lambda c: c.execute("DELETE FROM job"))
 
 
-def test_statements_are_not_prepared_anew_for_each_value(store: SqliteStore) -> None:
+def test_statements_are_not_prepared_again_for_each_value(store: SqliteStore) -> None:
     assert store.session.read(lambda c: c.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, -1)) == 1
     assert store.session.writer.alone(lambda c: c.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, -1)) == 1
 
 
-def test_a_worker_that_renews_does_not_wake_itself(store: SqliteStore) -> None:
+def test_a_renewal_does_not_wake_its_own_worker(store: SqliteStore) -> None:
     store.add([new_job("a")])
     [job] = store.claim("w1", (), 1, LEASE)
     news = store.subscribe(topics.WORK)
@@ -327,7 +327,7 @@ def test_a_worker_that_renews_does_not_wake_itself(store: SqliteStore) -> None:
     assert news.wait(0.05) is False
 
 
-def test_more_delayed_jobs_than_one_claim_promotes_all_come_in_the_end(
+def test_more_delayed_jobs_than_one_claim_promotes_are_all_claimed(
     store: SqliteStore, sqlite: SqliteGround
 ) -> None:
     count = claim.PROMOTED_AT_ONCE + 50

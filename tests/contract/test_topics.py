@@ -1,4 +1,4 @@
-"""Which topics a change touches: the rule of `domain/topics.py`, and that every store notifies by it.
+"""The rule of `domain/topics.py` decides the topics of a change, and every store notifies by this rule.
 
 PostgreSQL and Redis decide it in their statements. This one table of cases compares all stores with the rule.
 """
@@ -91,7 +91,7 @@ def subscriptions(store: Store) -> Iterator[dict[str, Subscription]]:
         }
 
 
-def test_the_rule(case: Case) -> None:
+def test_the_domain_returns_the_topics_of_each_change(case: Case) -> None:
     held = {"claimed": "processing", "held": "held"}
     job = new_job("a", hold=case.begin == "held")
     if case.begin in ("claimed", "ended"):

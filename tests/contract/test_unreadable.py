@@ -1,4 +1,4 @@
-"""One job that cannot be decoded stops nobody: it is passed over, set aside, named, and deleted by hand."""
+"""A job that cannot be decoded stops no other job: it is skipped, set aside, listed, and can be deleted."""
 
 from collections.abc import Iterator
 from contextlib import closing
@@ -61,10 +61,10 @@ def listed(store: Store, sort: Any, limit: int) -> tuple[list[str], dict[int, Un
 
 
 @pytest.mark.parametrize("kind", EDITS)
-def test_a_claim_meets_no_more_of_them_than_it_has_time_for(
+def test_a_claim_handles_a_bounded_number_of_unreadable_jobs(
     ground: Ground, store: Store, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In SQLite nobody else writes meanwhile: 20,000 of them kept all others out for ten seconds."""
+    """In SQLite no other process can write meanwhile: 20,000 unreadable jobs blocked all others for ten seconds."""
     monkeypatch.setattr(set_aside, "AT_ONCE", 3)
     store.add([*(new_job(f"bad{n}") for n in range(9)), new_job("good")])
     edit = next(iter(EDITS[kind].values()))
@@ -79,8 +79,10 @@ def test_a_claim_meets_no_more_of_them_than_it_has_time_for(
 
 
 @pytest.mark.parametrize(("kind", "name"), CASES)
-class TestOneOfMany:
-    def test_it_is_passed_over_set_aside_and_listed(self, ground: Ground, store: Store, edit: Edit) -> None:
+class TestUnreadableJob:
+    def test_an_unreadable_job_is_skipped_set_aside_and_listed(
+        self, ground: Ground, store: Store, edit: Edit
+    ) -> None:
         added = store.add([new_job("first"), new_job("bad", tags=("t",)), new_job("last", tags=("t",))])
         number = added[1].job.number
         edit(ground, "bad")
@@ -105,7 +107,7 @@ class TestOneOfMany:
         assert [each.id for each in store.find(Filter(number=number), Page()).unreadable] == ["bad"]
         assert [each.id for each in store.find(Filter(id_prefix="bad"), Page()).unreadable] == ["bad"]
 
-    def test_it_can_be_deleted_and_nothing_of_it_stays(
+    def test_an_unreadable_job_can_be_deleted_completely(
         self, ground: Ground, store: Store, edit: Edit
     ) -> None:
         added = store.add([new_job("good"), new_job("bad", unique_key="k")])
@@ -128,7 +130,7 @@ class TestOneOfMany:
         assert [item.status for item in store.add([new_job("bad", unique_key="k")])] == ["added"]
         assert store.describe(thorough=True).faults == ()
 
-    def test_while_it_runs_its_lease_ends_and_it_is_set_aside(
+    def test_a_running_unreadable_job_is_set_aside_when_its_lease_expires(
         self, ground: Ground, store: Store, clock: SteppedClock, edit: Edit, name: str
     ) -> None:
         store.add([new_job("bad"), new_job("good")])
@@ -146,7 +148,7 @@ class TestOneOfMany:
         assert store.counts(running).total() == 1
         assert store.find(running, Page()).unreadable == []
 
-    def test_once_ended_it_is_not_purged(
+    def test_an_ended_unreadable_job_is_not_purged(
         self, ground: Ground, store: Store, clock: SteppedClock, edit: Edit
     ) -> None:
         ended = [in_state("completed", id, now=NOW) for id in ("bad", "good")]
@@ -163,7 +165,7 @@ class TestOneOfMany:
 
 
 @pytest.mark.parametrize("kind", EDITS)
-def test_many_in_front_block_nobody(ground: Ground, kind: str, store: Store) -> None:
+def test_many_unreadable_jobs_do_not_block_later_jobs(ground: Ground, kind: str, store: Store) -> None:
     edit = next(iter(EDITS[kind].values()))
     store.add([new_job(f"bad{n}", priority=9) for n in range(40)])
     for n in range(40):
@@ -218,7 +220,7 @@ def _statement(ground: SqliteGround) -> Any:
 
 @pytest.mark.parametrize("kind", EDITS)
 @pytest.mark.parametrize("text", ["{", "", *VALID])
-def test_a_queue_whose_entry_makes_no_sense_is_paused_and_the_others_go_on(
+def test_a_queue_with_damaged_settings_is_paused_and_others_continue(
     ground: Ground, kind: str, store: Store, text: str
 ) -> None:
     assert store.compare_and_swap("queues", "odd", {"paused": False, "limit": 2}, 0)
@@ -234,7 +236,7 @@ def test_a_queue_whose_entry_makes_no_sense_is_paused_and_the_others_go_on(
 
 @pytest.mark.parametrize("kind", EDITS)
 @pytest.mark.parametrize("text", ["{", "", "[]", '{"id": 1}'])
-def test_a_worker_whose_entry_makes_no_sense_is_lost_until_it_beats(
+def test_a_worker_with_a_damaged_entry_is_lost_until_its_next_heartbeat(
     ground: Ground, kind: str, store: Store, text: str
 ) -> None:
     store.heartbeat(worker("w1"))
@@ -269,7 +271,7 @@ def spoil_chunk(ground: Any, attempt_id: str) -> None:
 
 
 @pytest.mark.parametrize("kind", EDITS)
-def test_a_chunk_that_cannot_be_decoded_is_missing_and_the_others_are_there(
+def test_an_unreadable_chunk_is_missing_and_other_chunks_are_returned(
     ground: Ground, kind: str, store: Store
 ) -> None:
     store.add([new_job("j")])
@@ -282,10 +284,8 @@ def test_a_chunk_that_cannot_be_decoded_is_missing_and_the_others_are_there(
     assert [chunk.n for chunk in store.read_output(attempt_id, 0)] == [1, 3]
 
 
-def test_what_has_ended_and_cannot_be_decoded_stays_in_the_queue(
-    redis_server: Any, mongo_server: Any
-) -> None:
-    """The archive cannot take it; what was not archived is not deleted."""
+def test_an_ended_unreadable_job_is_not_archived(redis_server: Any, mongo_server: Any) -> None:
+    """The archive cannot store such a job, and a job that is not archived is not deleted."""
     with closing(Between(redis_server, mongo_server)) as ground:
         store = ground.fresh()
         store.add([in_state("completed", "bad"), in_state("completed", "good")])

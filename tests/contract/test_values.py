@@ -1,4 +1,4 @@
-"""What leaves a store is made of plain values: no driver's own kinds of numbers, times or bytes, however large."""
+"""A store returns plain values only, and no types of a driver for numbers, times or bytes, also for large values."""
 
 from datetime import datetime, timedelta
 from typing import Any
@@ -83,7 +83,7 @@ def jobs(store: Store, clock: SteppedClock) -> list[Job]:
 
 
 @pytest.mark.doubles
-def test_jobs_wherever_they_come_from(store: Store, jobs: list[Job], clock: SteppedClock) -> None:
+def test_jobs_consist_of_plain_values(store: Store, jobs: list[Job], clock: SteppedClock) -> None:
     ids = [job.id for job in jobs]
     known = plain(store.get(ids))
     for job in known.values():
@@ -101,7 +101,9 @@ def test_jobs_wherever_they_come_from(store: Store, jobs: list[Job], clock: Step
     assert (taken.status, taken.job.id) == ("duplicate", "waits")
 
 
-def test_what_a_worker_is_given(store: Store, jobs: list[Job], clock: SteppedClock) -> None:
+def test_claims_and_renewals_consist_of_plain_values(
+    store: Store, jobs: list[Job], clock: SteppedClock
+) -> None:
     claimed = plain(store.claim("w1", (), 9, LEASE))
     assert {job.id for job in claimed} == {"waits", "runs"}
     held = [AttemptRef(job.id, str(job.attempt_id)) for job in claimed]
@@ -120,7 +122,7 @@ def test_what_a_worker_is_given(store: Store, jobs: list[Job], clock: SteppedClo
     assert set(plain(store.purge(Filter(), 9))) == {"waits", "runs", "done"}
 
 
-def test_output(store: Store, jobs: list[Job]) -> None:
+def test_output_consists_of_plain_values(store: Store, jobs: list[Job]) -> None:
     [job] = store.claim("w1", (), 1, LEASE)
     chunks = [Chunk(job.id, str(job.attempt_id), 1, 0, LATE, BEYOND_53, bytes(range(256))),
               Chunk(job.id, str(job.attempt_id), 2**31 - 1, 2, NOW, BEYOND_32, b"")]  # fmt: skip
@@ -130,7 +132,7 @@ def test_output(store: Store, jobs: list[Job]) -> None:
     assert plain(store.read_output(str(job.attempt_id), 0)) == chunks
 
 
-def test_workers_and_shared_values(store: Store, other: Store) -> None:
+def test_workers_and_shared_tables_consist_of_plain_values(store: Store, other: Store) -> None:
     made = worker(holder_pid=BEYOND_53, agent_pid=BEYOND_32, count=BEYOND_53, started_at=LATE)
     plain(store.heartbeat(made))
     assert store.instruct("w1", "drain")
@@ -144,7 +146,7 @@ def test_workers_and_shared_values(store: Store, other: Store) -> None:
     assert (entry.value, entry.version) == (value, 1)
 
 
-def test_sums_and_descriptions(store: Store, jobs: list[Job]) -> None:
+def test_counts_and_descriptions_consist_of_plain_values(store: Store, jobs: list[Job]) -> None:
     for wanted in (Filter(), Filter(tag="red"), Filter(states=frozenset(("pending", "cancelled")))):
         assert plain(store.counts(wanted)) == Counts({"default": {"pending": 3, "cancelled": 1}})
     assert encode(plain(store.describe(thorough=True)))
@@ -152,8 +154,8 @@ def test_sums_and_descriptions(store: Store, jobs: list[Job]) -> None:
     plain(store.background_fault())
 
 
-def test_versions_of_a_queue_that_counts_on_from_far(ground: Ground, store: Store, jobs: list[Job]) -> None:
-    """As they are in Redis after a restart, and then in the archive: beyond 2³¹."""
+def test_large_versions_are_plain_values(ground: Ground, store: Store, jobs: list[Job]) -> None:
+    """Versions exceed 2³¹ in Redis after a restart, and later in the archive."""
     known = store.get(["done"])["done"]
     call = getattr(getattr(ground, "server", None), "call", None)
     if call is not None:

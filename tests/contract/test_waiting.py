@@ -1,4 +1,5 @@
-"""`subscribe`: every subscriber learns of every change of its topics. And what every store says of itself."""
+"""`subscribe`: every subscription is woken by every change of its topics. Also the clock and the description of a
+store."""
 
 import os
 import threading
@@ -48,7 +49,7 @@ def complete(store: Store, job: Job) -> None:
     assert store.get([job.id])[job.id].state == "completed"
 
 
-def test_a_wait_ends_after_its_time_when_nothing_changes(work: Subscription) -> None:
+def test_a_wait_without_a_change_ends_after_its_timeout(work: Subscription) -> None:
     assert work.wait(0.02) is False
     assert work.wait(0) is False
 
@@ -71,15 +72,15 @@ def test_a_wake_wakes_one_subscription_only(store: Store, work: Subscription) ->
 
 
 @pytest.mark.doubles
-def test_every_one_of_four_waiters_is_woken_by_one_change(store: Store, other: Store) -> None:
+def test_one_change_wakes_each_of_four_subscriptions(store: Store, other: Store) -> None:
     waiters = [store.subscribe(topics.WORK) for _ in range(4)]
     settle(*waiters)
     *woken, _ = race(*waits(*waiters), lambda: other.add([new_job()]))
     assert woken == [True] * 4
 
 
-def test_when_the_waiter_that_reads_leaves_another_one_goes_on(store: Store, other: Store) -> None:
-    """Of the threads that wait, one reads for all: here a thread whose time is over before anything changes."""
+def test_when_the_reading_thread_leaves_another_thread_reads(store: Store, other: Store) -> None:
+    """One waiting thread reads for all threads; in this test its timeout ends before the change."""
     leaver, *waiters = [store.subscribe(topics.WORK) for _ in range(4)]
     settle(leaver, *waiters)
     left = threading.Event()
@@ -96,7 +97,9 @@ def test_when_the_waiter_that_reads_leaves_another_one_goes_on(store: Store, oth
     assert race(leaves, *waits(*waiters), adds)[:4] == [False, True, True, True]
 
 
-def test_a_change_between_two_waits_is_told_to_each(store: Store, other: Store, work: Subscription) -> None:
+def test_a_change_between_two_waits_wakes_each_subscription(
+    store: Store, other: Store, work: Subscription
+) -> None:
     with closing(store.subscribe(topics.WORK)) as second:
         settle(second)
         other.add([new_job("a")])
@@ -105,12 +108,12 @@ def test_a_change_between_two_waits_is_told_to_each(store: Store, other: Store, 
         assert [job.id for job in store.claim("w1", (), 1, LEASE)] == ["a"]
 
 
-def test_a_change_by_the_same_handle_is_told_as_well(store: Store, work: Subscription) -> None:
+def test_a_change_by_the_same_handle_wakes_a_subscription(store: Store, work: Subscription) -> None:
     store.add([new_job()])
     assert work.wait(LONG) is True
 
 
-def test_a_handle_that_claims_hears_of_ends(store: Store, other: Store) -> None:
+def test_a_handle_that_claims_is_woken_by_ends(store: Store, other: Store) -> None:
     other.add([new_job("a")])
     (job,) = store.claim("w1", (), 1, LEASE)
     with closing(store.subscribe(topics.ENDS)) as subscription:
@@ -119,8 +122,10 @@ def test_a_handle_that_claims_hears_of_ends(store: Store, other: Store) -> None:
         assert subscription.wait(LONG) is True
 
 
-def test_an_end_is_no_work(store: Store, other: Store, work: Subscription, ground: Ground) -> None:
-    """SQLite says only that something was changed: there a subscriber may be woken by any topic."""
+def test_an_end_does_not_wake_the_topic_work(
+    store: Store, other: Store, work: Subscription, ground: Ground
+) -> None:
+    """SQLite shows only that a change happened, so there any topic may wake a subscription."""
     other.add([new_job("a")])
     (job,) = other.claim("w1", (), 1, LEASE)
     settle(work)
@@ -130,7 +135,7 @@ def test_an_end_is_no_work(store: Store, other: Store, work: Subscription, groun
 
 
 @pytest.mark.doubles
-def test_output_is_told_soon(store: Store, other: Store) -> None:
+def test_output_wakes_its_topic_soon(store: Store, other: Store) -> None:
     other.add([new_job("a")])
     (job,) = other.claim("w1", (), 1, LEASE)
     with closing(store.subscribe(topics.OUTPUT)) as subscription:
@@ -139,7 +144,7 @@ def test_output_is_told_soon(store: Store, other: Store) -> None:
         assert told_soon(subscription)
 
 
-def test_any_change_of_a_job_is_told_soon(store: Store, other: Store) -> None:
+def test_any_change_of_a_job_wakes_the_topic_changes_soon(store: Store, other: Store) -> None:
     other.add([new_job("a")])
     with closing(store.subscribe(topics.CHANGES)) as subscription:
         subscription.wait(0.1)
@@ -202,8 +207,8 @@ def test_the_clock_of_a_store_does_not_go_backwards(store: Store, clock: Stepped
     assert store.now() == before + timedelta(hours=1)
 
 
-def test_a_clock_that_was_set_right_is_followed(store: Store, clock: SteppedClock) -> None:
-    """Else a process would stay in the future for as long as the clock had been ahead."""
+def test_the_store_follows_a_clock_that_was_corrected(store: Store, clock: SteppedClock) -> None:
+    """Otherwise the time of a process would stay in the future as long as the clock was ahead."""
     before = store.now()
     clock.step(days=30)
     assert store.now() == before + timedelta(days=30)
@@ -211,7 +216,7 @@ def test_a_clock_that_was_set_right_is_followed(store: Store, clock: SteppedCloc
     assert store.now() == before + timedelta(seconds=1)
 
 
-def test_a_store_says_what_it_is(store: Store) -> None:
+def test_a_store_describes_itself(store: Store) -> None:
     store.add([new_job()])
     said = store.describe(thorough=True)
     assert said.durability in get_args(Durability)
@@ -226,7 +231,7 @@ def test_migrating_a_store_that_is_up_to_date_changes_nothing(store: Store) -> N
     assert set(store.get(["a"])) == {"a"}
 
 
-def test_closing_twice_is_closing_once(ground: Ground) -> None:
+def test_a_store_may_be_closed_twice(ground: Ground) -> None:
     store = ground.open()
     store.add([new_job()])
     store.close()

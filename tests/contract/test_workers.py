@@ -1,4 +1,4 @@
-"""`beat`, `ask`, `workers`, `forget`: the registry of workers and what is asked of them."""
+"""`heartbeat`, `instruct`, `workers`, `forget`: the registry of workers and their instructions."""
 
 import json
 from datetime import timedelta
@@ -31,13 +31,15 @@ def worker(name: str = "w1", **changes: object) -> Worker:
 
 
 @pytest.mark.doubles
-def test_a_beat_enters_the_worker_with_the_time_of_the_store(store: Store, clock: SteppedClock) -> None:
+def test_a_heartbeat_registers_the_worker_with_the_time_of_the_store(
+    store: Store, clock: SteppedClock
+) -> None:
     now = clock.step(seconds=3)
     assert store.heartbeat(worker()) is None
     assert store.workers() == [worker(heartbeat=now)]
 
 
-def test_a_beat_renews_the_entry(store: Store, clock: SteppedClock) -> None:
+def test_a_heartbeat_renews_the_entry(store: Store, clock: SteppedClock) -> None:
     store.heartbeat(worker())
     now = clock.step(seconds=3)
     store.heartbeat(worker(state="draining", note="bye"))
@@ -64,7 +66,7 @@ def test_workers_are_listed_in_order_of_their_start(store: Store) -> None:
 
 
 @pytest.mark.doubles
-def test_what_is_asked_is_learned_with_every_beat_until_the_worker_is_forgotten(store: Store) -> None:
+def test_every_heartbeat_returns_the_instruction_until_the_worker_is_forgotten(store: Store) -> None:
     store.heartbeat(worker())
     assert store.instruct("w1", "drain")
     assert [store.heartbeat(worker()), store.heartbeat(worker())] == ["drain", "drain"]
@@ -73,14 +75,14 @@ def test_what_is_asked_is_learned_with_every_beat_until_the_worker_is_forgotten(
     assert store.heartbeat(worker()) is None
 
 
-def test_the_latest_wish_counts(store: Store) -> None:
+def test_the_latest_instruction_counts(store: Store) -> None:
     store.heartbeat(worker())
     store.instruct("w1", "drain")
     store.instruct("w1", "stop")
     assert store.heartbeat(worker()) == "stop"
 
 
-def test_a_reload_is_done_when_another_agent_beats(store: Store) -> None:
+def test_a_reload_is_completed_by_the_heartbeat_of_another_agent(store: Store) -> None:
     store.heartbeat(worker(agent_pid=10))
     store.instruct("w1", "reload")
     assert store.heartbeat(worker(agent_pid=10)) == "reload"
@@ -88,7 +90,7 @@ def test_a_reload_is_done_when_another_agent_beats(store: Store) -> None:
     assert store.heartbeat(worker(agent_pid=11)) is None
 
 
-def test_nothing_can_be_asked_of_a_worker_that_is_not_there(store: Store) -> None:
+def test_an_unknown_worker_cannot_be_instructed(store: Store) -> None:
     assert not store.instruct("nobody", "stop")
     assert store.heartbeat(worker("nobody")) is None
 
@@ -102,7 +104,7 @@ def test_forgetting_a_worker_leaves_its_claims_and_may_be_repeated(store: Store)
     assert store.get(["a"])["a"].state == "processing"
 
 
-def test_a_wish_is_never_lost_to_a_beat(store: Store, other: Store) -> None:
+def test_an_instruction_is_never_lost_in_a_concurrent_heartbeat(store: Store, other: Store) -> None:
     store.heartbeat(worker())
     race(
         *[lambda h=h: h.heartbeat(worker()) for h in (store, other) * 3], lambda: other.instruct("w1", "stop")
@@ -110,7 +112,7 @@ def test_a_wish_is_never_lost_to_a_beat(store: Store, other: Store) -> None:
     assert store.heartbeat(worker()) == "stop"
 
 
-def test_many_workers_beat_at_once_and_each_has_one_entry(store: Store, other: Store) -> None:
+def test_concurrent_heartbeats_create_one_entry_per_worker(store: Store, other: Store) -> None:
     def heartbeat(handle: Store, name: str) -> None:
         for _ in range(5):
             handle.heartbeat(worker(name))
@@ -119,7 +121,7 @@ def test_many_workers_beat_at_once_and_each_has_one_entry(store: Store, other: S
     assert [w.id for w in store.workers()] == ["w0", "w1", "w2", "w3"]
 
 
-def test_what_is_asked_can_be_read_without_a_beat(store: Store) -> None:
+def test_an_instruction_can_be_read_without_a_heartbeat(store: Store) -> None:
     assert store.pending_instruction("w1") is None
     store.heartbeat(worker())
     before = store.workers()

@@ -13,7 +13,7 @@ keep the invariant then:
 - A request that passed the condition in time may still be executing when the lock ends; its client gives up after
   `GUARD_INTERVAL`. So the next lock begins no sooner than `GUARD_INTERVAL` after the end of the last one.
 
-Shown by `TestTurns` in tests/contract/test_mongo_claiming.py.
+Shown by `TestQueueLock` in tests/contract/test_mongo_claiming.py.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

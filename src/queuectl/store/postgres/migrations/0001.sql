@@ -95,7 +95,7 @@ CREATE INDEX ended_dead ON {schema}.ended (finished_at, number) WHERE state = 'd
 -- How many jobs of a queue have ended in a state. The invariant: the sum of `n` by queue and state is equal to the number
 -- of rows in `ended`. Triggers add a row for each statement that changes `ended`, in the same transaction, instead of
 -- updating one row per queue, for which concurrent transactions would wait. `fold` replaces rows by their sum.
--- Shown by test_lines_are_added_up_and_the_sum_stays in tests/contract/test_postgres_parts.py.
+-- Shown by test_rows_of_counts_are_merged_with_the_same_sum in tests/contract/test_postgres_parts.py.
 CREATE TABLE {schema}.tally (
     queue text COLLATE "C" NOT NULL,
     state text COLLATE "C" NOT NULL,

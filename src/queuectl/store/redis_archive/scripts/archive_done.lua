@@ -26,7 +26,7 @@ end
 
 -- A deletion leaves the entry in the stream, or an entry in `gone`. If both are missing, Redis has lost the job, for example in a
 -- failover, and the copy is all that is left of the job. The copy stays, and the audit enters it into `past`.
--- Test: test_a_mover_that_meets_another_history_leaves_the_only_copy.
+-- Test: test_an_archiver_keeps_the_only_copy_after_a_change_of_history.
 local function was_deleted(entry, number)
     return redis.call('ZSCORE', P .. 'gone', number) or #redis.call('XRANGE', P .. 'stream', entry, entry) == 1
 end

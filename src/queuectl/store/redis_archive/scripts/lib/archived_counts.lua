@@ -11,7 +11,7 @@
 -- and a job that leaves was never counted.
 --
 -- Without this invariant a job that is retried or deleted during a recount would be counted twice or not at all. Test: test_archived_audit.py,
--- test_what_changes_meanwhile_is_counted_once.
+-- test_a_change_during_the_audit_is_counted_once.
 
 local FIRST, LAST = string.rep('0', 16), string.rep('9', 16)
 
