@@ -32,7 +32,7 @@ def test_a_planned_command_is_reported_as_planned(
     ],
     ids=" ".join,
 )
-def test_a_coming_option_says_so(queuectl: CommandLine, words: tuple[str, ...]) -> None:
+def test_a_planned_option_is_reported_as_planned(queuectl: CommandLine, words: tuple[str, ...]) -> None:
     queuectl(*words, code=2)
     assert "is still to come" in queuectl.err
     assert "sqlite:///path" not in queuectl.err

@@ -67,7 +67,7 @@ def test_a_wrong_password_is_refused(bouncer: Bouncer) -> None:
         psycopg.connect(bouncer.url(password="open/barley"))
 
 
-def test_it_can_be_stopped_and_started(bouncer: Bouncer) -> None:
+def test_the_pool_can_be_stopped_and_started(bouncer: Bouncer) -> None:
     bouncer.stop()
     with pytest.raises(psycopg.OperationalError):
         ask(bouncer)
@@ -75,7 +75,9 @@ def test_it_can_be_stopped_and_started(bouncer: Bouncer) -> None:
     assert ask(bouncer)
 
 
-def test_it_finds_the_server_again_after_a_restart(bouncer: Bouncer, own_postgres: PostgresServer) -> None:
+def test_the_pool_reconnects_after_a_restart_of_the_server(
+    bouncer: Bouncer, own_postgres: PostgresServer
+) -> None:
     ask(bouncer)
     own_postgres.restart("immediate")
     assert eventually(lambda: answered(bouncer), what="an answer through the pool")

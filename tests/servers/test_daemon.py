@@ -1,4 +1,4 @@
-"""A server program of the tests is a child that cannot outlive its owner, nor leave anything behind."""
+"""A server program of the tests is a child process that ends with its owner and leaves no files."""
 
 import os
 import signal
@@ -22,12 +22,12 @@ def daemon() -> Iterator[Daemon]:
         yield daemon
 
 
-def test_it_is_never_root(daemon: Daemon) -> None:
+def test_the_server_never_runs_as_root(daemon: Daemon) -> None:
     daemon.run("id", "-u")
     assert daemon.log_text().strip() not in ("", "0")
 
 
-def test_closing_ends_it_and_removes_its_directory(daemon: Daemon) -> None:
+def test_closing_ends_the_server_and_removes_its_directory(daemon: Daemon) -> None:
     daemon.start("sleep", "60", ready=lambda: True)
     daemon.close()
     daemon.close()
@@ -35,19 +35,19 @@ def test_closing_ends_it_and_removes_its_directory(daemon: Daemon) -> None:
     assert not daemon.directory.exists()
 
 
-def test_closing_ends_what_it_has_started(daemon: Daemon) -> None:
+def test_closing_ends_the_children_of_the_server(daemon: Daemon) -> None:
     daemon.start("sh", "-c", "sleep 60 & echo $!; wait", ready=lambda: bool(daemon.log_text()))
     child = int(daemon.log_text())
     daemon.close()
     assert not alive(child)
 
 
-def test_one_that_ends_at_once_tells_what_it_said(daemon: Daemon) -> None:
+def test_the_error_of_a_server_that_ends_at_once_contains_its_output(daemon: Daemon) -> None:
     with pytest.raises(RuntimeError, match="no such luck"):
         daemon.start("sh", "-c", "echo no such luck; exit 1", ready=lambda: False)
 
 
-def test_it_does_not_outlive_an_owner_that_is_killed() -> None:
+def test_the_server_ends_when_its_owner_is_killed() -> None:
     script = """
 import os, signal
 from servers.daemon import Daemon

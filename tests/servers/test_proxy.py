@@ -1,4 +1,4 @@
-"""The network of the tests: each thing that it can do to a connection, seen from both ends."""
+"""The network proxy of the tests: each disturbance of a connection is observed at both ends."""
 
 import select
 import socket
@@ -86,17 +86,17 @@ def backend_lives(direct: psycopg.Connection, pid: int) -> bool:
     return direct.execute("SELECT count(*) FROM pg_stat_activity WHERE pid = %s", [pid]).fetchone() == (1,)
 
 
-def test_it_is_no_obstacle(through: psycopg.Connection, direct: psycopg.Connection) -> None:
+def test_the_proxy_passes_data_through(through: psycopg.Connection, direct: psycopg.Connection) -> None:
     note(through, "a" * 5_000_000)
     assert through.execute("SELECT word FROM noted").fetchone() == ("a" * 5_000_000,)
 
 
-def test_a_client_that_leaves_is_forgotten(url: str, proxy: Proxy) -> None:
+def test_the_connection_of_a_client_that_disconnects_is_removed(url: str, proxy: Proxy) -> None:
     psycopg.connect(url).close()
     eventually(lambda: proxy.connections == 0, what="no connection")
 
 
-def test_a_reset_breaks_connections_and_lets_new_ones_in(
+def test_a_reset_breaks_connections_and_allows_new_ones(
     through: psycopg.Connection, url: str, proxy: Proxy, direct: psycopg.Connection
 ) -> None:
     pid = through.info.backend_pid
@@ -107,7 +107,7 @@ def test_a_reset_breaks_connections_and_lets_new_ones_in(
     psycopg.connect(url).close()
 
 
-def test_a_reset_is_an_rst(proxy: Proxy) -> None:
+def test_a_reset_sends_a_tcp_reset(proxy: Proxy) -> None:
     with socket.create_connection((proxy.host, proxy.port)) as client:
         eventually(lambda: proxy.connections == 1)
         proxy.reset()
@@ -115,7 +115,9 @@ def test_a_reset_is_an_rst(proxy: Proxy) -> None:
             client.recv(1)
 
 
-def test_it_refuses_until_it_passes_through(through: psycopg.Connection, url: str, proxy: Proxy) -> None:
+def test_the_proxy_refuses_connections_until_it_passes_data_through(
+    through: psycopg.Connection, url: str, proxy: Proxy
+) -> None:
     proxy.refuse()
     with pytest.raises(psycopg.OperationalError):
         through.execute("SELECT 1")
@@ -125,7 +127,7 @@ def test_it_refuses_until_it_passes_through(through: psycopg.Connection, url: st
     psycopg.connect(url).close()
 
 
-def test_a_black_hole_holds_what_was_sent_until_it_ends(
+def test_a_black_hole_delays_requests_until_it_ends(
     through: psycopg.Connection, proxy: Proxy, direct: psycopg.Connection
 ) -> None:
     proxy.black_hole()
@@ -137,7 +139,7 @@ def test_a_black_hole_holds_what_was_sent_until_it_ends(
     assert words(direct) == ["late"]
 
 
-def test_a_black_hole_holds_answers_too(
+def test_a_black_hole_delays_answers_until_it_ends(
     through: psycopg.Connection, proxy: Proxy, direct: psycopg.Connection
 ) -> None:
     direct.execute("BEGIN; LOCK TABLE noted")
@@ -151,7 +153,7 @@ def test_a_black_hole_holds_answers_too(
     assert not select.select([through.pgconn.socket], [], [], 0)[0]
 
 
-def test_a_black_hole_takes_new_connections_and_is_silent(proxy: Proxy) -> None:
+def test_a_black_hole_accepts_new_connections_without_an_answer(proxy: Proxy) -> None:
     proxy.black_hole()
     with socket.create_connection((proxy.host, proxy.port)) as client:
         client.sendall(b"anybody?")
@@ -159,7 +161,7 @@ def test_a_black_hole_takes_new_connections_and_is_silent(proxy: Proxy) -> None:
         assert not select.select([client], [], [], 0)[0]
 
 
-def test_a_delay_is_on_both_ways(through: psycopg.Connection, proxy: Proxy) -> None:
+def test_a_delay_applies_in_both_directions(through: psycopg.Connection, proxy: Proxy) -> None:
     proxy.delay(0.1)
     began = time.monotonic()
     through.execute("SELECT 1")
@@ -190,7 +192,7 @@ def test_a_reply_is_lost_after_the_work_is_done(
     assert words(direct) == ["ordinary", "precious"]
 
 
-def test_a_request_in_pieces_is_answered_when_all_of_it_has_come(
+def test_the_reply_to_a_request_in_pieces_is_lost_after_the_last_piece(
     through: psycopg.Connection, proxy: Proxy, direct: psycopg.Connection
 ) -> None:
     word = "at its beginning" + "." * 10_000_000
@@ -209,7 +211,7 @@ def test_the_reply_to_a_commit_can_be_lost(url: str, proxy: Proxy, direct: psyco
     assert words(direct) == ["committed"]
 
 
-def test_a_reply_is_awaited_however_long_the_server_takes(
+def test_the_proxy_waits_for_a_slow_reply_before_it_is_lost(
     through: psycopg.Connection, proxy: Proxy, direct: psycopg.Connection
 ) -> None:
     proxy.lose_reply(b"in the end")
@@ -221,7 +223,7 @@ def test_a_reply_is_awaited_however_long_the_server_takes(
     assert words(direct) == ["first", "in the end"]
 
 
-def test_who_waits_before_the_end_of_a_pipeline_is_cut_off_too(
+def test_a_client_waiting_inside_a_pipeline_is_disconnected(
     through: psycopg.Connection, proxy: Proxy, direct: psycopg.Connection
 ) -> None:
     proxy.lose_reply(b"so far")
@@ -240,7 +242,7 @@ def test_only_one_reply_is_lost(url: str, proxy: Proxy, direct: psycopg.Connecti
     assert words(direct) == ["twice", "twice"]
 
 
-def test_a_reply_can_be_lost_without_a_sound(
+def test_a_reply_can_be_lost_without_a_disconnection(
     through: psycopg.Connection, proxy: Proxy, direct: psycopg.Connection, url: str
 ) -> None:
     proxy.black_hole_reply(b"unheard")
@@ -262,7 +264,7 @@ def test_a_match_may_come_in_two_pieces(echo: Proxy) -> None:
     assert echo.lost.is_set()
 
 
-def test_what_went_by_before_is_no_match(echo: Proxy) -> None:
+def test_data_sent_before_the_call_does_not_match(echo: Proxy) -> None:
     with socket.create_connection((echo.host, echo.port)) as client:
         client.sendall(b"whole")
         assert client.recv(5) == b"whole"
@@ -271,7 +273,7 @@ def test_what_went_by_before_is_no_match(echo: Proxy) -> None:
         assert client.recv(5) == b"other"
 
 
-def test_a_server_that_is_gone_breaks_the_connection(own_postgres: PostgresServer, url: str) -> None:
+def test_a_stopped_server_breaks_the_connection(own_postgres: PostgresServer, url: str) -> None:
     own_postgres.stop()
     with pytest.raises(psycopg.OperationalError):
         psycopg.connect(url)
@@ -279,7 +281,7 @@ def test_a_server_that_is_gone_breaks_the_connection(own_postgres: PostgresServe
     psycopg.connect(url).close()
 
 
-def test_what_we_do_not_understand_has_been_answered_when_it_is_silent(echo: Proxy) -> None:
+def test_an_unknown_protocol_counts_as_answered_when_it_is_silent(echo: Proxy) -> None:
     with socket.create_connection((echo.host, echo.port)) as client:
         echo.black_hole_reply(b"anybody?")
         client.sendall(b"anybody?")

@@ -1,4 +1,4 @@
-"""The network of the tests before a MongoDB: replies are lost one by one, and whole."""
+"""The network proxy of the tests with MongoDB: single replies are lost completely."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -45,7 +45,7 @@ def words(client: MongoClient) -> list[str]:
     return sorted(document["_id"] for document in client.test.noted.find())
 
 
-def test_it_is_no_obstacle(through: MongoClient) -> None:
+def test_the_proxy_passes_data_through(through: MongoClient) -> None:
     note(through, "long", "a" * 5_000_000)
     assert len(through.test.noted.find_one()["more"]) == 5_000_000
 
@@ -62,7 +62,7 @@ def test_a_reply_is_lost_after_the_work_is_done(
     assert words(direct) == ["ordinary", "precious"]
 
 
-def test_a_reply_can_be_named_by_its_command(
+def test_a_lost_reply_can_be_selected_by_its_command(
     through: MongoClient, mongo_proxy: Proxy, direct: MongoClient
 ) -> None:
     note(through, "taken")
@@ -72,7 +72,7 @@ def test_a_reply_can_be_named_by_its_command(
     assert words(direct) == []
 
 
-def test_a_request_in_pieces_is_answered_when_all_of_it_has_come(
+def test_the_reply_to_a_request_in_pieces_is_lost_after_the_last_piece(
     through: MongoClient, mongo_proxy: Proxy, direct: MongoClient
 ) -> None:
     mongo_proxy.lose_reply(b"at its beginning")
@@ -81,7 +81,7 @@ def test_a_request_in_pieces_is_answered_when_all_of_it_has_come(
     assert words(direct) == ["at its beginning"]
 
 
-def test_a_reply_can_be_lost_without_a_sound(
+def test_a_reply_can_be_lost_without_a_disconnection(
     through: MongoClient, mongo_proxy: Proxy, direct: MongoClient
 ) -> None:
     mongo_proxy.black_hole_reply(b"unheard")
@@ -99,7 +99,7 @@ def test_only_one_reply_is_lost(through: MongoClient, mongo_proxy: Proxy, direct
     assert words(direct) == ["not twice", "twice"]
 
 
-def test_who_watches_the_server_can_be_cut_off_too(
+def test_a_monitoring_connection_can_be_disconnected(
     mongo_server: MongoServer | GivenMongo, mongo_proxy: Proxy
 ) -> None:
     mongo_proxy.lose_reply(b"topologyVersion")  # in the one request that is answered without end
@@ -109,7 +109,7 @@ def test_who_watches_the_server_can_be_cut_off_too(
         assert eventually(lambda: client.admin.command("ping")["ok"])
 
 
-def test_a_network_that_refuses_lets_nobody_in(through: MongoClient, mongo_proxy: Proxy) -> None:
+def test_a_refusing_proxy_accepts_no_connection(through: MongoClient, mongo_proxy: Proxy) -> None:
     note(through, "before")
     mongo_proxy.refuse()
     with pytest.raises(ConnectionFailure):

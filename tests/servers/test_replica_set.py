@@ -1,4 +1,4 @@
-"""The replica sets of the tests elect who answers, and come back from what is done to them."""
+"""The replica sets of the tests elect a primary and work again after each disturbance."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -62,7 +62,7 @@ def election(member: Member) -> Any:
         return client.admin.command("hello")["electionId"]
 
 
-def test_it_has_elected_who_takes_writes(either: ReplicaSet) -> None:
+def test_a_started_set_has_elected_a_primary(either: ReplicaSet) -> None:
     note(either, "kept")
     assert words(either) == ["kept"]
     assert either.primary in either.members
@@ -76,7 +76,7 @@ def test_a_wrong_password_is_refused(either: ReplicaSet) -> None:
         client.test.noted.find_one()
 
 
-def test_it_can_do_what_only_a_set_can(alone: ReplicaSet) -> None:
+def test_a_set_supports_transactions(alone: ReplicaSet) -> None:
     with (
         MongoClient(alone.url()) as client,
         client.start_session() as session,
@@ -87,7 +87,7 @@ def test_it_can_do_what_only_a_set_can(alone: ReplicaSet) -> None:
     assert words(alone) == []
 
 
-def test_all_members_have_what_is_noted(trio: ReplicaSet) -> None:
+def test_all_members_receive_a_write(trio: ReplicaSet) -> None:
     with MongoClient(trio.url()) as client:
         client.test.noted.with_options(write_concern=WriteConcern(w=3)).insert_one({"_id": "everywhere"})
     for member in trio.members:
@@ -95,13 +95,13 @@ def test_all_members_have_what_is_noted(trio: ReplicaSet) -> None:
             assert client.test.noted.find_one() == {"_id": "everywhere"}
 
 
-def test_who_steps_down_alone_is_elected_again(alone: ReplicaSet) -> None:
+def test_the_only_member_is_elected_again_after_a_step_down(alone: ReplicaSet) -> None:
     before = election(alone.primary)
     assert alone.step_down() is alone.members[0]
     assert election(alone.primary) > before
 
 
-def test_who_steps_down_is_followed_by_another(trio: ReplicaSet) -> None:
+def test_another_member_is_elected_after_a_step_down(trio: ReplicaSet) -> None:
     former = trio.primary
     assert trio.step_down() is not former
     note(trio, "after")
@@ -116,7 +116,7 @@ def test_a_set_can_be_without_a_primary(either: ReplicaSet) -> None:
     assert words(either) == ["after"]
 
 
-def test_who_is_killed_is_followed_by_another_that_knows_all(trio: ReplicaSet) -> None:
+def test_another_member_with_all_data_is_elected_after_a_kill(trio: ReplicaSet) -> None:
     note(trio, "before")
     killed = trio.kill_primary()
     assert not killed.running
@@ -126,7 +126,7 @@ def test_who_is_killed_is_followed_by_another_that_knows_all(trio: ReplicaSet) -
     assert words(trio) == ["before", "meanwhile"]
 
 
-def test_who_is_paused_is_followed_by_another_and_finds_its_place(trio: ReplicaSet) -> None:
+def test_another_member_is_elected_while_the_primary_is_paused(trio: ReplicaSet) -> None:
     paused = trio.primary
     trio.pause(paused)
     assert trio.primary is not paused
@@ -135,7 +135,7 @@ def test_who_is_paused_is_followed_by_another_and_finds_its_place(trio: ReplicaS
         eventually(lambda: client.admin.command("hello")["secondary"], within=30, what="its place")
 
 
-def test_what_was_acknowledged_outlives_a_kill_of_all(either: ReplicaSet) -> None:
+def test_an_acknowledged_write_survives_a_kill_of_all_members(either: ReplicaSet) -> None:
     note(either, "kept")
     for member in either.members:
         member.kill()
@@ -143,7 +143,7 @@ def test_what_was_acknowledged_outlives_a_kill_of_all(either: ReplicaSet) -> Non
     assert words(either) == ["kept"]
 
 
-def test_whoever_is_dead_or_paused_is_brought_back(trio: ReplicaSet) -> None:
+def test_a_start_restarts_dead_and_paused_members(trio: ReplicaSet) -> None:
     trio.kill_primary()
     trio.pause(trio.primary)
     trio.start()
@@ -151,7 +151,7 @@ def test_whoever_is_dead_or_paused_is_brought_back(trio: ReplicaSet) -> None:
     assert trio.primary
 
 
-def test_it_is_gone_when_it_is_closed() -> None:
+def test_closing_ends_all_members_and_removes_their_directories() -> None:
     servers = ReplicaSet(2)
     servers.start()
     servers.pause(servers.members[1])

@@ -1,4 +1,4 @@
-"""When a server owes no answer any more: read off the messages as they go by."""
+"""The messages between client and server show when all requests are answered."""
 
 import struct
 
@@ -31,7 +31,7 @@ def logged_in() -> PostgresTalk:
     return talk
 
 
-def test_a_login_is_answered_by_the_first_ready() -> None:
+def test_the_first_ready_message_answers_a_login() -> None:
     talk = PostgresTalk()
     talk.sent(ENCRYPTION)
     talk.answered(b"N")
@@ -41,7 +41,7 @@ def test_a_login_is_answered_by_the_first_ready() -> None:
     assert talk.settled()
 
 
-def test_a_query_is_answered_by_its_ready_and_by_nothing_before_it() -> None:
+def test_only_the_ready_message_answers_a_query() -> None:
     talk = logged_in()
     talk.sent(QUERY)
     talk.answered(ROW)
@@ -50,7 +50,7 @@ def test_a_query_is_answered_by_its_ready_and_by_nothing_before_it() -> None:
     assert talk.settled()
 
 
-def test_each_of_several_queries_is_owed_an_answer() -> None:
+def test_each_of_several_queries_needs_an_answer() -> None:
     talk = logged_in()
     talk.sent(QUERY + QUERY)
     talk.answered(ROW + READY)
@@ -69,7 +69,7 @@ def test_messages_in_pieces_are_counted_once() -> None:
     assert talk.settled()
 
 
-def test_what_was_said_before_a_sync_is_not_answered_yet() -> None:
+def test_messages_before_a_sync_are_not_answered_yet() -> None:
     talk = logged_in()
     talk.sent(PARSE + BIND + EXECUTE)
     assert not talk.settled()
@@ -85,7 +85,7 @@ def test_half_a_query_is_not_answered() -> None:
     assert not talk.settled()
 
 
-def test_a_flush_after_the_sync_asks_for_nothing() -> None:
+def test_a_flush_after_the_sync_needs_no_answer() -> None:
     talk = logged_in()
     talk.sent(EXECUTE + SYNC + FLUSH)
     talk.answered(READY)
@@ -108,7 +108,7 @@ def msg(number: int, *, answers: int = 0, flags: int = 0) -> bytes:
     return op(OP_MSG, number, struct.pack("<I", flags) + b"\0a document", answers=answers)
 
 
-def test_a_request_is_answered_by_the_reply_that_names_it() -> None:
+def test_a_reply_answers_the_request_that_it_names() -> None:
     talk = MongoTalk()
     talk.sent(msg(7))
     talk.answered(msg(100, answers=6))
@@ -117,7 +117,7 @@ def test_a_request_is_answered_by_the_reply_that_names_it() -> None:
     assert talk.settled()
 
 
-def test_each_of_several_requests_is_owed_a_reply() -> None:
+def test_each_of_several_requests_needs_a_reply() -> None:
     talk = MongoTalk()
     talk.sent(msg(1) + msg(2))
     talk.answered(msg(100, answers=2))
@@ -126,7 +126,7 @@ def test_each_of_several_requests_is_owed_a_reply() -> None:
     assert talk.settled()
 
 
-def test_an_old_query_and_a_compressed_request_are_owed_a_reply() -> None:
+def test_an_old_query_and_a_compressed_request_need_a_reply() -> None:
     talk = MongoTalk()
     for number, request, reply in ((1, OP_QUERY, OP_REPLY), (2, OP_COMPRESSED, OP_COMPRESSED)):
         talk.sent(op(request, number))
@@ -146,7 +146,7 @@ def test_requests_and_replies_in_pieces_are_counted_once() -> None:
     assert talk.settled()
 
 
-def test_a_request_that_wants_no_reply_is_owed_none() -> None:
+def test_a_request_with_more_to_come_needs_no_reply() -> None:
     talk = MongoTalk()
     talk.sent(msg(1, flags=MORE_TO_COME))
     assert talk.settled()
@@ -189,7 +189,7 @@ PUBLISHED = array("message", "bell", "ring")
 
 
 @pytest.mark.parametrize("reply", REPLIES)
-def test_a_command_is_answered_by_one_whole_reply(reply: bytes) -> None:
+def test_one_complete_reply_answers_a_command(reply: bytes) -> None:
     talk = RedisTalk()
     talk.sent(GET)
     for byte in reply:
@@ -198,7 +198,7 @@ def test_a_command_is_answered_by_one_whole_reply(reply: bytes) -> None:
     assert talk.settled()
 
 
-def test_each_of_several_commands_is_owed_a_reply() -> None:
+def test_each_of_several_commands_needs_a_reply() -> None:
     talk = RedisTalk()
     talk.sent(GET * len(REPLIES))
     talk.answered(b"".join(REPLIES[:-1]))
@@ -218,7 +218,7 @@ def test_commands_in_pieces_are_counted_once() -> None:
     assert talk.settled()
 
 
-def test_half_a_command_is_not_answered_by_the_reply_to_the_one_before() -> None:
+def test_the_reply_to_the_previous_command_does_not_answer_half_a_command() -> None:
     talk = RedisTalk()
     for end in (-1, -len(b"$8\r\na\r\n*9\r\n\r\n")):  # within a word, and between two
         talk.sent(GET + GET[:end])
@@ -229,7 +229,7 @@ def test_half_a_command_is_not_answered_by_the_reply_to_the_one_before() -> None
         assert talk.settled()
 
 
-def test_a_line_that_a_person_types_is_owed_a_reply_and_an_empty_one_is_not() -> None:
+def test_an_inline_command_needs_a_reply_and_an_empty_line_none() -> None:
     talk = RedisTalk()
     talk.sent(b"\r\nPING\r\n\r\n")
     assert not talk.settled()
@@ -237,7 +237,7 @@ def test_a_line_that_a_person_types_is_owed_a_reply_and_an_empty_one_is_not() ->
     assert talk.settled()
 
 
-def test_what_is_published_answers_nothing() -> None:
+def test_a_published_message_answers_no_command() -> None:
     talk = RedisTalk()
     talk.sent(array("SUBSCRIBE", "bell"))
     talk.answered(array("subscribe", "bell", 1) + PUBLISHED)
@@ -249,14 +249,14 @@ def test_what_is_published_answers_nothing() -> None:
     assert talk.settled()
 
 
-def test_what_only_looks_published_is_an_answer() -> None:
+def test_a_reply_that_resembles_a_published_message_is_an_answer() -> None:
     talk = RedisTalk()
     talk.sent(array("LRANGE", "words", "0", "-1"))
     talk.answered(PUBLISHED)
     assert talk.settled()
 
 
-def test_a_subscription_is_answered_for_each_channel() -> None:
+def test_a_subscription_has_one_answer_per_channel() -> None:
     talk = RedisTalk()
     talk.sent(array("subscribe", "one", "two"))
     talk.answered(array("subscribe", "one", 1) + PUBLISHED)
@@ -265,7 +265,7 @@ def test_a_subscription_is_answered_for_each_channel() -> None:
     assert talk.settled()
 
 
-def test_a_subscription_is_refused_as_a_whole() -> None:
+def test_a_refused_subscription_has_one_answer() -> None:
     talk = RedisTalk()
     talk.sent(array("PSUBSCRIBE", "one", "two") + GET)
     talk.answered(REFUSED)
@@ -274,7 +274,7 @@ def test_a_subscription_is_refused_as_a_whole() -> None:
     assert talk.settled()
 
 
-def test_who_unsubscribes_is_answered_for_each_channel_named_or_not() -> None:
+def test_an_unsubscription_has_one_answer_per_channel() -> None:
     talk = RedisTalk()
     talk.sent(array("SUBSCRIBE", "one", "two", "three") + array("PSUBSCRIBE", "o*"))
     talk.answered(OK * 4)
@@ -291,7 +291,7 @@ def test_who_unsubscribes_is_answered_for_each_channel_named_or_not() -> None:
         assert talk.settled()
 
 
-def test_a_server_may_refuse_before_it_was_asked() -> None:
+def test_a_server_may_refuse_before_the_first_command() -> None:
     talk = RedisTalk()
     talk.answered(b"-ERR max number of clients reached\r\n")
     assert talk.settled()
