@@ -131,7 +131,7 @@ def mongo_set() -> Iterator[ReplicaSet]:
 
 @pytest.fixture(scope="module")
 def three_mongos() -> Iterator[ReplicaSet]:
-    """The three that `mongo_trio` brings back."""
+    """The three servers that `mongo_trio` restores."""
     with closing(ReplicaSet(3)) as trio:
         yield trio
 

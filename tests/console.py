@@ -195,7 +195,7 @@ class Terminal:
 
     @property
     def text(self) -> str:
-        """What it has printed so far."""
+        """The output so far."""
         return self._text.decode("utf-8", "replace")
 
     @property
@@ -205,7 +205,7 @@ class Terminal:
         return self._process.poll() is not None
 
     def wait(self) -> int:
-        """Its exit code, once it has ended."""
+        """Wait for the end and return the exit code."""
         deadline = time.monotonic() + LONGEST
         try:
             while self._read(max(0.0, deadline - time.monotonic())):
@@ -247,17 +247,17 @@ UNSAID = re.compile(r"this worker runs as root|^\S+ worker +draining")
 
 
 def stays(line: str) -> bool:
-    """Whether a command goes on until it is told to end."""
+    """Whether a command runs until it receives a signal."""
     return line.startswith("queuectl worker start") and "--drain" not in line and "--detach" not in line
 
 
 def serves(line: str) -> bool:
-    """Whether a command is a server, which goes on until it is told to end."""
+    """Whether a command is a server, which runs until it receives a signal."""
     return line.startswith("queuectl serve") and "--help" not in line
 
 
 def pattern(expected: str) -> re.Pattern[str]:
-    """What an expected output allows."""
+    """The pattern of an expected output."""
     lines = []
     for line in expected.splitlines():
         lines.append(r"(?:.*\n)*?" if line.strip() == "…" else re.escape(line).replace("…", ".*?") + r"\n")

@@ -22,7 +22,7 @@ class Event(NamedTuple):
 
 
 def parsed(block: bytes) -> Event:
-    """The event of these lines."""
+    """Parse the event of these lines."""
     fields: dict[str, str] = {}
     for line in block.decode().split("\n"):
         name, _, value = line.partition(":")

@@ -51,7 +51,7 @@ def processing(
 
 
 def report(kind: str = "exited", exit_code: int | None = 0, now: datetime = NOW, **fields: Any) -> Report:
-    """A worker's report; success unless told otherwise."""
+    """The report of a worker; a success by default."""
     error = fields.pop("error", None)
     code = exit_code if kind == "exited" else None
     return Report(outcome=Outcome(kind=kind, exit_code=code, error=error), finished_at=now, **fields)  # type: ignore[arg-type]
@@ -80,5 +80,5 @@ def in_state(state: State, id: str | None = None, *, now: datetime = NOW, **fiel
 
 
 def statuses(answers: Sequence[Saved]) -> list[str]:
-    """The words of what `save` answers."""
+    """The statuses that `save` returns."""
     return [answer.status for answer in answers]

@@ -61,6 +61,6 @@ def running(
 
 @contextmanager
 def serving(state: ServerState, wire: WireLimits = USUAL, routes: Sequence[Route] = ROUTES) -> Iterator[int]:
-    """The same; only the port."""
+    """Run a server and return only its port."""
     with running(state, wire, routes) as server:
         yield server.port

@@ -79,7 +79,7 @@ def mentions(pid: int, directory: str) -> bool:
 
 
 def guards(pids: set[int]) -> set[int]:
-    """Those that end commands once their holder is dead: also commands that carry no trace of the test."""
+    """The guards: they end the commands of a dead holder, also commands that do not name the test."""
     found = set()
     for pid in pids:
         with suppress(OSError):

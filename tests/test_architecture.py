@@ -151,7 +151,7 @@ THIRD_PARTY = {
     "shtab": ("cli.completion",),
     "dotenv": ("service.settings", "cli.enqueue"),
 }
-"""Where a library may be named at all."""
+"""The layers that may import a library."""
 
 PURE = frozenset(
     (
@@ -220,7 +220,7 @@ def _imports(body: list[ast.stmt], *, for_types: bool) -> Iterator[Import]:
 
 
 def _target(module: str, name: str) -> str:
-    """What `from module import name` names: a module of ours if it is one, else the module it is taken from."""
+    """The target of `from module import name`: the name if it is a module of queuectl, otherwise `module`."""
     return f"{module}.{name}" if _ours(f"{module}.{name}") in modules() else module
 
 
@@ -328,7 +328,8 @@ def test_front_ends_import_of_the_store_only_the_protocol() -> None:
 
 
 def test_clients_use_the_queue_and_never_a_store() -> None:
-    """What a client needs is a method of `service.queue.Queue`, so that a queue behind a server can do it as well."""
+    """Everything that a client needs is a method of `service.queue.Queue`, so that a remote queue can offer the
+    same."""
     clients = [module for module in modules() if within(module, "cli", "http", "python")]
     wrong = [(m, t) for m in clients for t in our_imports(m) if within(t, "store")]
     wrong += [

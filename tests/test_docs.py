@@ -112,7 +112,7 @@ def database(postgres_server: PostgresServer | GivenServer) -> Iterator[dict[str
 
 @pytest.fixture
 def base(mongo_server: MongoServer | GivenMongo) -> Iterator[dict[str, Any]]:
-    """The same in MongoDB."""
+    """A database in MongoDB."""
     name = f"docs_{secrets.token_hex(4)}"
     url = mongo_server.url(name)
     shown = f"mongodb://{mongo_server.user}@{mongo_server.host}:{mongo_server.port}/{name}"
@@ -135,7 +135,7 @@ def queue(redis_server: RedisServer | GivenRedis) -> Iterator[dict[str, Any]]:
 
 @pytest.fixture
 def archive(base: dict[str, Any]) -> dict[str, Any]:
-    """A database for what is past."""
+    """A database for the archive."""
     return {
         "names": dict.fromkeys(base["names"], "mongodb://ada@db.example.com/past"),
         "MONGODB_URI": base["MONGODB_URI"],

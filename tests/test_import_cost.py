@@ -60,7 +60,7 @@ def loaded_by(home: Path, *words: str) -> set[str]:
 
 @pytest.fixture(scope="module")
 def enqueue(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
-    """What `queuectl enqueue true` loads, on a SQLite store that is there already."""
+    """The modules that `queuectl enqueue true` loads on an existing SQLite store."""
     home = tmp_path_factory.mktemp("home")
     loaded_by(home, "enqueue", "true")
     return loaded_by(home, "enqueue", "true")

@@ -18,7 +18,7 @@ PROOF = pytest.mark.proof
 
 
 def living(processes: list[psutil.Process]) -> list[psutil.Process]:
-    """Those that still run."""
+    """The processes that still run."""
     return [
         process for process in processes if process.is_running() and _status(process) != psutil.STATUS_ZOMBIE
     ]

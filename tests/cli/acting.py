@@ -1,4 +1,4 @@
-"""A worker played by the test: it claims, prints and ends what it is told to, through the store's contract."""
+"""The test acts as a worker: it claims jobs, stores output and ends attempts through the store contract."""
 
 from datetime import timedelta
 from typing import Any
@@ -62,7 +62,7 @@ class Actor:
         error: str | None = None,
         tail: str = "",
     ) -> Job:
-        """The running attempt ends like this."""
+        """End the running attempt with this result."""
         job, now = self.job(id), self.store.now()
         code = exit_code if kind == "exited" else None
         report = Report(

@@ -70,7 +70,7 @@ class CommandLine:
         return SqliteStore(str(self.root / "data" / "queuectl" / "queue.db"))
 
     def enqueue(self, *words: str) -> str:
-        """Enqueue one job; its id."""
+        """Enqueue one job and return its id."""
         return self("enqueue", *words).strip()
 
     def job(self, reference: str) -> dict[str, Any]:
@@ -82,7 +82,7 @@ class CommandLine:
         return self(*words, code=code, input=input).splitlines()
 
     def process(self, *words: str, shell: str | None = None, **variables: str) -> Ended:
-        """The same in a process of its own; with `shell`, as a part of this pipeline, where it is `$Q`."""
+        """Run the command in its own process; with `shell`, inside this pipeline, in which `$Q` is the command."""
         command = [sys.executable, "-m", "queuectl", *words]
         script = ["/bin/sh", "-c", shell.replace("$Q", shlex.join(command))] if shell else command
         variables = {"PYTHONPATH": os.pathsep.join(sys.path), **os.environ, **variables}
@@ -91,7 +91,7 @@ class CommandLine:
         )
 
     def on_terminal(self, *words: str, code: int = 0, typed: bytes = b"", **variables: str) -> str:
-        """What it prints on a terminal of 100 columns, colours and all; and what a person types there, echoed."""
+        """The output on a terminal of 100 columns, with colours and with the echo of the typed input."""
         ours, theirs = pty.openpty()
         os.write(ours, typed)
         ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 100, 0, 0))
@@ -170,7 +170,7 @@ def place(own_mongo: MongoServer) -> Iterator[MongoPlace]:
 
 @pytest.fixture
 def turned_away(queuectl: CommandLine, place: MongoPlace) -> Refused:
-    """What `refused` is, for MongoDB."""
+    """The check of a refusal, for MongoDB."""
     return _refusing(queuectl, place)
 
 

@@ -28,11 +28,11 @@ class MongoPlace:
         self._users: list[str] = []
 
     def url(self, database: str | None = None, **parts: Any) -> str:
-        """Where the queue is; `user`, `port` and the like replace what is usual."""
+        """The URL of the queue; `user`, `port` and other parts replace the defaults."""
         return self.server.url(database or self.name, **parts)
 
     def at(self, user: str = "root", **place: Any) -> str:
-        """How messages name it."""
+        """The name of the place in messages."""
         host, port = place.get("host", self.server.host), place.get("port", self.server.port)
         return f"mongodb://{user}@{host}:{port}/{self.name}"
 
@@ -49,7 +49,7 @@ class MongoPlace:
         return self.url(user=user, password=PASSWORD, **parts)
 
     def close(self) -> None:
-        """Leave nothing of it."""
+        """Remove the database and its users."""
         self.admin.drop_database(self.name)
         for user in self._users:
             self.admin["admin"].command("dropUser", user)
@@ -74,7 +74,7 @@ class Pretender:
         self._thread.start()
 
     def close(self) -> None:
-        """Answer nobody any more."""
+        """Stop answering."""
         self._listener.shutdown(socket.SHUT_RDWR)
         self._thread.join(10)
         self._listener.close()
@@ -128,7 +128,7 @@ def nameserver(*, silent: bool = False) -> Iterator[None]:
 
 
 def _deny(ear: socket.socket) -> None:
-    """Until an empty question comes."""
+    """Deny each question until an empty one arrives."""
     while True:
         wire, who = ear.recvfrom(4096)
         if not wire:

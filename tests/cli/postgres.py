@@ -22,11 +22,11 @@ class Database:
         self._undo: list[str] = [f"DROP SCHEMA IF EXISTS {self.schema} CASCADE"]
 
     def url(self, **parts: Any) -> str:
-        """Where the queue is; `database`, `user` and the like replace what is usual."""
+        """The URL of the queue; `database`, `user` and other parts replace the defaults."""
         return self.server.url(**{"schema": self.schema, **parts})
 
     def at(self, user: str = "postgres", database: str = "postgres", **place: Any) -> str:
-        """How messages name it."""
+        """The name of the database in messages."""
         host, port = place.get("host", self.server.host), place.get("port", self.server.port)
         return f"postgresql://{user}@{host}:{port}/{database}?schema={self.schema}"
 
@@ -49,23 +49,23 @@ class Database:
         return self.url(user=role, password=PASSWORD, **parts)
 
     def run(self, statement: str) -> None:
-        """As the administrator."""
+        """Run a statement as the administrator."""
         self.admin.execute(statement)
 
     def value(self, statement: str) -> Any:
-        """The answer, as the administrator."""
+        """Run a query as the administrator and return the answer."""
         row = self.admin.execute(statement).fetchone()
         return row[0] if row else None
 
     def close(self) -> None:
-        """Leave nothing of it."""
+        """Remove the schema, the roles and the databases."""
         for statement in reversed(self._undo):
             self.run(statement)
         self.admin.close()
 
 
 class Kept(Protocol):
-    """A place in a server."""
+    """A place of a queue in a server."""
 
     @property
     def server(self) -> Endpoint: ...

@@ -19,11 +19,11 @@ class RedisPlace:
         self._users: list[str] = []
 
     def url(self, database: int | str = 0, **parts: Any) -> str:
-        """Where the queue is; `user`, `port` and the like replace what is usual."""
+        """The URL of the queue; `user`, `port` and other parts replace the defaults."""
         return self.server.url(database, **{"name": self.name, **parts})
 
     def at(self, user: str = "", **place: Any) -> str:
-        """How messages begin to name it."""
+        """The beginning of the name in messages."""
         host, port = place.get("host", self.server.host), place.get("port", self.server.port)
         login = f"{user}@" if user else ""
         return f"redis://{login}{host}:{port}/{place.get('database', 0)}?name={self.name}"
@@ -41,14 +41,14 @@ class RedisPlace:
         return self.url(user=user, password=PASSWORD, **parts)
 
     def close(self) -> None:
-        """Leave nothing of it."""
+        """Remove the keys and the users."""
         self.server.delete(self.tag)
         for user in self._users:
             self.server.call("ACL", "DELUSER", user)
 
 
 class ArchivedPlace(RedisPlace):
-    """The same with an archive, for a user of its own and by way of a network that can fail."""
+    """A place with an archive, with its own user and behind a network that can fail."""
 
     def __init__(self, server: RedisServer, past: MongoPlace, network: Proxy) -> None:
         super().__init__(server)
@@ -56,9 +56,9 @@ class ArchivedPlace(RedisPlace):
         self.archive = past.as_user(past.user("readWrite"), host=network.host, port=network.port)
 
     def url(self, database: int | str = 0, **parts: Any) -> str:
-        """Where the queue is, and its archive."""
+        """The URL of the queue with its archive."""
         return super().url(database, **{"archive": self.archive, **parts})
 
     def live(self, **parts: Any) -> str:
-        """Where the queue is, and nothing of its archive."""
+        """The URL of the queue without its archive."""
         return super().url(**parts)

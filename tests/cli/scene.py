@@ -40,7 +40,7 @@ def made(number: int, **fields: object) -> Job:
 
 
 def started(job: Job, at: datetime, worker: str, slot: int) -> Job:
-    """It runs since then."""
+    """Let the job run since this time."""
     claimed = lifecycle.claim(job, attempt_id=f"{slot:032x}", worker=worker, lease=LEASE, now=at)
     assert claimed.lease is not None
     until = MOMENT + timedelta(seconds=20)
@@ -48,7 +48,7 @@ def started(job: Job, at: datetime, worker: str, slot: int) -> Job:
 
 
 def ended(job: Job, at: datetime, took: float, code: int, output: str = "") -> Job:
-    """It ended then, after so many seconds, with this exit code."""
+    """Let the job end at this time, after this many seconds, with this exit code."""
     begun = at - timedelta(seconds=took)
     running = lifecycle.claim(job, attempt_id="a" * 32, worker="w1", lease=LEASE, now=begun)
     said = report(exit_code=code, now=at, started_at=begun, host="atlas", pid=4711, output_tail=output)
@@ -59,7 +59,7 @@ def ended(job: Job, at: datetime, took: float, code: int, output: str = "") -> J
 
 
 def jobs() -> Iterator[Job]:
-    """A little of everything."""
+    """Jobs in every state."""
     yield ended(made(1, command="echo hello"), ago(minutes=9), 0.012, 0, "hello\n")
     yield ended(
         made(2, id="nightly", command="pg_dump --format custom jobs > /backup/jobs.dump", max_retries=0),
@@ -82,7 +82,7 @@ def jobs() -> Iterator[Job]:
 
 
 def worker() -> Worker:
-    """Two slots, both busy."""
+    """A worker with two busy slots."""
     return Worker(
         id="w1",
         name="atlas-77",
@@ -99,7 +99,7 @@ def worker() -> Worker:
 
 
 def well() -> Iterator[Job]:
-    """Nothing that needs a person."""
+    """A scene without any report that needs a person."""
     yield ended(made(1, command="echo hello"), ago(minutes=9), 0.012, 0, "hello\n")
     yield made(2, command="make clean", run_at=MOMENT + timedelta(minutes=30))
 

@@ -31,7 +31,7 @@ class Terminal:
 
     @property
     def text(self) -> str:
-        """What it has printed so far."""
+        """The output so far."""
         return self._text.decode().replace("\r\n", "\n")
 
     @property
@@ -40,21 +40,21 @@ class Terminal:
         return termios.tcgetattr(self._theirs)
 
     def read(self) -> str:
-        """What it has printed until now."""
+        """The output until now."""
         while select.select([self._ours], [], [], 0)[0]:
             self._text += os.read(self._ours, 1 << 16)
         return self.text
 
     def type(self, keys: str) -> None:
-        """Keys, as a person types them."""
+        """Send these keys."""
         os.write(self._ours, keys.encode())
 
     def resize(self, columns: int, lines: int = 40) -> None:
-        """Another size; the command is told by a signal."""
+        """Change the size; a signal notifies the command."""
         ioctl(self._theirs, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
 
     def wait(self) -> int:
-        """Its exit code, once it has ended. All that it printed has been read by then."""
+        """Wait for the end, read the rest of the output, and return the exit code."""
         deadline = time.monotonic() + LONGEST
         while self._process.poll() is None:
             assert time.monotonic() < deadline, f"still runs:\n{self.text}"

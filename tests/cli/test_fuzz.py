@@ -50,7 +50,7 @@ jobs = st.dictionaries(st.sampled_from(FIELDS), values, max_size=6)
 
 
 def refuses(parse: Callable[..., object], *given: object) -> None:
-    """It answers, or raises what `main` tells in one line."""
+    """The call returns, or raises an error that `main` prints in one line."""
     with suppress(QueuectlError):
         parse(*given)
 

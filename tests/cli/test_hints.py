@@ -139,7 +139,7 @@ def command_in(hint: str | None) -> str:
 
 
 def hint_of(queuectl: CommandLine, url: str, *words: str) -> str:
-    """What is to be done about the refusal."""
+    """The hint of the refusal."""
     return str(queuectl.json("--store", url, *(words or ("status",)), code=5)["error"]["hint"])
 
 
@@ -260,7 +260,7 @@ def test_a_user_name_from_the_environment_of_libpq_is_known(
 
 @pytest.fixture(params=["redis", "valkey"])
 def server(request: pytest.FixtureRequest) -> RedisServer:
-    """One of each."""
+    """A Redis and a Valkey."""
     return request.getfixturevalue("own_redis" if request.param == "redis" else "valkey_server")
 
 
@@ -388,7 +388,7 @@ def test_the_hint_for_a_mongodb_user_without_rights_works(queuectl: CommandLine,
 
 
 def shell(line: str, **options: Any) -> "subprocess.CompletedProcess[str]":
-    """A line as one pastes it."""
+    """Run a line in a shell."""
     return subprocess.run(["/bin/sh", "-c", line], capture_output=True, text=True, check=True, **options)
 
 
@@ -555,7 +555,7 @@ PROSE = {
 OTHER_WORDS = "cli/commands.py"
 """What is said to a word of another queue: which of our commands it is, whatever job or queue is meant."""
 STAYS = ("worker start", "worker stop", "wait", "demo")
-"""These wait for something, so their words are only parsed."""
+"""These commands wait for something, so the test only parses them."""
 
 
 def commands_of_ours() -> Iterator[tuple[str, ...]]:

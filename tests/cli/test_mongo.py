@@ -19,13 +19,13 @@ LATER = "try again later"
 
 @pytest.fixture(autouse=True)
 def soon_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who refuses is not asked for a whole second."""
+    """A refusing server is not called for a whole second."""
     monkeypatch.setattr(connect, "FIRST_LOOK", 0.1)
 
 
 @pytest.fixture
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who waits has little patience."""
+    """Stores have a short timeout."""
     real = bootstrap.open_store
     monkeypatch.setattr(
         bootstrap, "open_store", lambda *given, **options: real(*given, **{**options, "patience": 1.2})
@@ -82,7 +82,7 @@ class TestRights:
 
     @staticmethod
     def grant(place: MongoPlace, user: str) -> str:
-        """What is to be done."""
+        """The hint that grants the rights."""
         role = f'[{{role: "readWrite", db: "{place.name}"}}]'
         return f'let an administrator run: db.getSiblingDB("admin").grantRolesToUser("{user}", {role})'
 

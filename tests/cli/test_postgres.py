@@ -197,7 +197,7 @@ class TestRights:
 
     @staticmethod
     def owner(database: Database) -> str:
-        """What is to be done. The owner is a superuser here, whose membership nobody is to grant."""
+        """The hint. The owner is a superuser here, and no hint may grant membership of a superuser."""
         return f"connect as postgres, the owner of schema {database.schema}"
 
 
@@ -286,7 +286,7 @@ class TestDurability:
         self.accepted(queuectl, database.url(), "synchronous_commit")
 
     def accepted(self, queuectl: CommandLine, url: str, setting: str) -> None:
-        """What is said of it then."""
+        """Check that the durability is accepted and reported."""
         given = ("--store", url, "--durability", "fast")
         assert queuectl.json(*given, "status")["store"]["durability"] == "memory-safe"
         assert "(memory-safe)" in queuectl(*given, "status")

@@ -107,7 +107,7 @@ class TestDoctor:
 
 
 def checks(queuectl: CommandLine, url: str, code: int = 0) -> dict[str, str]:
-    """What doctor has looked at."""
+    """The checks of doctor."""
     document = queuectl.json("--store", url, "doctor", code=code)
     assert document["ok"] is (code == 0)
     return {check["name"]: check["detail"] for check in document["checks"]}
@@ -182,7 +182,7 @@ class TestArchive:
 
     @pytest.fixture
     def live(self, archived: ArchivedPlace, mongo_proxy: Proxy) -> Iterator[Actor]:
-        """A worker that moves nothing to the archive but what it is told to."""
+        """A worker that archives only the jobs that the test selects."""
         store = bootstrap.open_store(archived.url())
         yield Actor(store)
         mongo_proxy.pass_through()

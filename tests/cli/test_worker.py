@@ -18,7 +18,7 @@ from queuectl.worker.host import process_table
 
 @pytest.fixture
 def silent(queuectl: CommandLine) -> Iterator[Actor]:
-    """A worker `gone` of another host, last heard twenty seconds ago."""
+    """A worker `gone` of another host, whose last heartbeat was twenty seconds ago."""
     store = queuectl.store()
     ago = SteppedClock(datetime.now(UTC) - timedelta(seconds=20))
     earlier = SqliteStore(queuectl.root / "data" / "queuectl" / "queue.db", clock=ago)
@@ -39,7 +39,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 
 @pytest.fixture(autouse=True)
 def never(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever is not refused would become a worker, in place of these tests."""
+    """A start that is not refused would replace the process of these tests with a worker."""
 
     def become(*_words: object, **_options: object) -> None:
         raise AssertionError("a worker would have started")

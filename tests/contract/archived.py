@@ -16,7 +16,7 @@ PATIENCE = 10.0
 
 
 class Between(ArchivedGround):
-    """`open` gives a handle of the product's own kind, whose archiver waits to be told."""
+    """`open` returns a real handle whose archiver runs only when a test calls it."""
 
     def __init__(self, server: RedisServer | GivenRedis, archive: MongoServer | GivenMongo) -> None:
         super().__init__(server, archive)
@@ -33,7 +33,7 @@ class Between(ArchivedGround):
         self.archive_url = self.past.url
 
     def fresh(self, **options: Any) -> ArchivedStore:
-        """A handle; the ground closes it."""
+        """A new handle, which the ground closes."""
         store: Any = self.open(**options)
         assert isinstance(store, ArchivedStore)
         return store
@@ -79,6 +79,6 @@ def ids(store: ArchivedStore, wanted: Filter | None = None) -> list[str]:
 
 
 def counted(store: ArchivedStore, wanted: Filter | None = None) -> dict[str, int]:
-    """How many there are of each state."""
+    """The number of jobs in each state."""
     counts: Counts = store.counts(wanted or Filter())
     return dict(counts.states())

@@ -102,7 +102,7 @@ def spare_cluster(redis_cluster: RedisCluster) -> Iterator[list[ServerGround]]:
 
 @pytest.fixture(scope="session")
 def spare_between(redis_server: Endpoint, mongo_server: Endpoint) -> Iterator[list[Between]]:
-    """The same, where nothing is moved but what a test moves."""
+    """A queue in which only the test moves jobs to the archive."""
     with spare_grounds() as spare:
         yield spare
 
@@ -139,7 +139,7 @@ def between_ground(
 
 @pytest.fixture
 def store(ground: Ground) -> Store:
-    """A handle on it."""
+    """A handle on the database."""
     return ground.open()
 
 

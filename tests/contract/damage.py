@@ -1,4 +1,4 @@
-"""What hands and bad disks do to what is stored: for each kind of store edits that leave something undecodable."""
+"""Damage by hand or by a bad disk: for each kind of store, edits that leave undecodable data."""
 
 import json
 from collections.abc import Callable
@@ -96,7 +96,7 @@ POSTGRES: dict[str, Edit] = {
 
 
 def mongo(**values: Any) -> Edit:
-    """These fields of a document; None takes one away."""
+    """Set these fields of a document; None removes a field."""
     kept = {name: value for name, value in values.items() if value is not None}
     gone = {name: "" for name, value in values.items() if value is None}
 

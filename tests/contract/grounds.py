@@ -1,4 +1,4 @@
-"""Where the stores of the suite live: one class for each driver. A new one adds a class here and no more."""
+"""The databases of the tests: one class for each driver. A new driver only adds a class here."""
 
 import itertools
 import secrets
@@ -45,7 +45,7 @@ class SteppedClock(Clock):
         return self._now
 
     def step(self, **duration: float) -> datetime:
-        """Later by this much."""
+        """Advance the clock by this time."""
         self._now += timedelta(**duration)
         return self._now
 
@@ -94,7 +94,7 @@ class SqliteGround:
 
 
 class ServerClock(SteppedClock):
-    """The same moments, told to a schema whose clock was replaced by a table."""
+    """A stepped clock that writes its time into a table, which replaces the clock of the schema."""
 
     def __init__(self, ground: "PostgresGround") -> None:
         super().__init__()
@@ -145,7 +145,7 @@ class PostgresGround:
         self.clock.tell()
 
     def empty(self) -> None:
-        """As if it had just been made."""
+        """Reset the database to its new state."""
         if self._made:
             tables = ("live", "ended", "body", "output", "worker", "shared", "tally")
             deletes = ";".join(f"DELETE FROM {self.schema}.{table}" for table in tables)
@@ -163,7 +163,7 @@ class PostgresGround:
         self.admin.close()
 
     def enter(self) -> None:
-        """The other test begins. The server may have been restarted in between."""
+        """Prepare for the next test. The server may have been restarted in between."""
         self.admin = psycopg.connect(self.plain_url, autocommit=True)
 
     def close(self) -> None:
@@ -194,7 +194,7 @@ class MongoGround:
         return store
 
     def empty(self) -> None:
-        """As if it had just been made."""
+        """Reset the database to its new state."""
         for name in ("jobs", "output", "workers", "shared"):
             self.base[name].delete_many({})
         self.base["counters"].update_one({"_id": "number"}, {"$set": {"n": 0}})
@@ -210,7 +210,7 @@ class MongoGround:
         self.clock.reset()
 
     def enter(self) -> None:
-        """The other test begins."""
+        """Prepare for the next test."""
 
     def close(self) -> None:
         for store in self._opened:
@@ -231,7 +231,7 @@ class RedisGround:
 
     @property
     def tag(self) -> str:
-        """What all its keys begin with."""
+        """The prefix of all keys."""
         return f"{{{self.name}}}"
 
     def open(self, **options: Any) -> Store:
@@ -243,7 +243,7 @@ class RedisGround:
         return RedisStore(self.url, clock=self.clock, **options)
 
     def empty(self) -> None:
-        """As if nobody had ever used it."""
+        """Reset the database to its new state."""
         self.server.delete(self.tag)
 
     def leave(self) -> None:
@@ -255,7 +255,7 @@ class RedisGround:
         self.clock.reset()
 
     def enter(self) -> None:
-        """The other test begins."""
+        """Prepare for the next test."""
 
     def close(self) -> None:
         for store in self._opened:
@@ -264,7 +264,7 @@ class RedisGround:
 
 
 class ArchivedGround(RedisGround):
-    """The same with an archive, a database of its own in a MongoDB that all tests share. What has ended is there."""
+    """A queue with an archive, which is a database in the shared MongoDB. Ended jobs are there."""
 
     def __init__(self, server: RedisServer | GivenRedis, archive: MongoServer | GivenMongo) -> None:
         super().__init__(server)

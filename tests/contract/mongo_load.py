@@ -62,7 +62,7 @@ class Load:
         assert not any(thread.is_alive() for thread in self._threads)
 
     def check(self, store: Store) -> None:
-        """Nothing that was acknowledged is lost, nothing was done twice, and the books are right."""
+        """Check that no acknowledged job is lost, that no job ran twice, and that the counts are right."""
         assert sorted(self.done) == sorted(self.added)
         jobs = {job.id: job for page in _pages(store) for job in page}
         assert jobs.keys() == self.added

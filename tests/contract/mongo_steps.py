@@ -6,11 +6,11 @@ from typing import Any
 
 
 class Killed(BaseException):
-    """This work goes no further."""
+    """The work was killed."""
 
 
 class Actor:
-    """Some work on a database, held up before each of its requests until it is told to go on."""
+    """Work on a database that stops before each request until the test continues it."""
 
     def __init__(self, base: Any, work: Callable[[Any], Any]) -> None:
         self._base, self._work = base, work
@@ -19,7 +19,7 @@ class Actor:
         self.error: BaseException | None = None
         self.answer: Any = None
         self.next: str | None = ""
-        """What it is about to ask, as `jobs.find`; None once it has ended."""
+        """The next request, for example `jobs.find`; None after the end."""
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
         self._stopped.acquire()
@@ -105,7 +105,7 @@ class _Collection:
 
 
 class _Cursor:
-    """Asks when it is read."""
+    """Sends its request when it is read."""
 
     def __init__(self, cursor: Any, request: str, actor: Actor) -> None:
         self._cursor, self._request, self._actor = cursor, request, actor

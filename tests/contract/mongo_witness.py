@@ -1,4 +1,4 @@
-"""What a MongoDB store says to its server, and how the server goes about it."""
+"""Records the requests of a MongoDB store and the query plans of the server."""
 
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -14,7 +14,7 @@ NOT_OF_THE_QUESTION = frozenset(("lsid", "txnNumber", "writeConcern", "maxTimeMS
 
 
 class Plan(NamedTuple):
-    """What the server did for one question: by which stages, looking at how many keys and documents."""
+    """The plan of one request: its stages, and the number of keys and documents that were read."""
 
     command: str
     collection: str
@@ -24,7 +24,7 @@ class Plan(NamedTuple):
 
     @property
     def looked(self) -> int:
-        """Everything that was looked at."""
+        """The number of keys and documents that were read."""
         return max(self.keys, self.docs)
 
 

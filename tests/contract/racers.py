@@ -31,14 +31,14 @@ from queuectl.store.protocol import AttemptRef, Store
 
 
 class Size(NamedTuple):
-    """How many processes there are, and how many jobs each of them adds."""
+    """The number of processes, and the number of jobs that each of them adds."""
 
     racers: int
     share: int
 
     @property
     def jobs(self) -> int:
-        """How many jobs all of them add."""
+        """The number of jobs that all processes add."""
         return self.racers * self.share
 
     def ids(self, racer: int) -> list[str]:
@@ -52,7 +52,7 @@ LATER = 20
 
 LIMITED, LIMIT = "limited", 4
 LEASE = timedelta(minutes=10)
-"""It does not run out while they race: no attempt may be given to a second one."""
+"""The lease does not expire during the race: no job may have a second attempt."""
 
 SLOWEST = 120.0
 """Seconds after which something must have been lost."""
@@ -70,14 +70,14 @@ class Claimed(Struct, frozen=True):
 
 
 class Cancelled(Struct, frozen=True):
-    """What became of a request to cancel."""
+    """The result of a request to cancel."""
 
     job: str
     refused: bool
 
 
 def fate(id: str) -> str:
-    """What a job is in for."""
+    """The planned course of a job."""
     fates = {
         1: "fails once",
         3: "dies, is retried",
@@ -118,7 +118,7 @@ class Racer:
         self.cancelled: list[Cancelled] = []
 
     def race(self) -> None:
-        """Until nothing is left to do for anybody."""
+        """Work until no job is left."""
         self._store.heartbeat(self._entry())
         deadline = time.monotonic() + SLOWEST
         while not self._over():
@@ -236,7 +236,7 @@ def _run(url: str, folder: Path, number: int, size: Size) -> int:
 
 
 def main() -> int:
-    """Fork them, and wait for all."""
+    """Fork the processes, and wait for all of them."""
     url, folder, size = sys.argv[1], Path(sys.argv[2]), Size(*map(int, sys.argv[3:]))
     open_store(url).close()  # imports what all of them need
     racers = []

@@ -31,7 +31,7 @@ class Keys:
         self._call, self._tag = call, tag
 
     def names(self) -> list[str]:
-        """What follows the tag in their names."""
+        """The part of the names after the tag."""
         found = self._call("KEYS", f"{self._tag}:*")
         return sorted(key.decode().removeprefix(f"{self._tag}:") for key in found)
 
@@ -50,7 +50,7 @@ class Keys:
         return msgspec.msgpack.decode(text) if text else []
 
     def indexes(self) -> dict[str, Content]:
-        """Those that follow from the jobs, as they are."""
+        """The indexes as the jobs require them."""
         names = [name for name in self.names() if name.partition(":")[0] in INDEXES]
         return {name: self.content(name) for name in names}
 

@@ -113,7 +113,7 @@ def test_after_the_outage_every_job_exists_once(
 
 
 def _others_go_on(between: Between) -> None:
-    """Somebody who knows nothing of it, and need not wait for what was begun to be abandoned."""
+    """A process that does not know of the outage and does not wait for abandoned work."""
     move_all(between.fresh())
 
 

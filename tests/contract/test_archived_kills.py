@@ -16,7 +16,7 @@ FIRST = Filter(id_prefix="done")
 
 
 class Killed(BaseException):
-    """This process goes no further."""
+    """The process was killed."""
 
 
 class Mortal:
@@ -31,13 +31,13 @@ class Mortal:
 
 
 class Life:
-    """How many calls a process does before it dies."""
+    """The number of calls that a process makes before it dies."""
 
     def __init__(self, steps: int) -> None:
         self.left = steps
 
     def guard(self, call: Callable[..., Any]) -> Callable[..., Any]:
-        """The same call, if there is life left."""
+        """Make the call if the process still lives."""
 
         def guarded(*args: Any, **options: Any) -> Any:
             self.left -= 1
@@ -166,7 +166,7 @@ def _sums(store: ArchivedStore, left: list[str]) -> dict[str, int]:
 
 
 def _make_whole(between: Between, store: ArchivedStore, left: list[str]) -> None:
-    """As it was before, for the next life; what was retried can be run, and what it printed is still to be read."""
+    """Restore the state for the next process: a retried job can run, and its output can still be read."""
     jobs = store.get(left)
     for id in ("done", "done-since"):
         if id in jobs:

@@ -23,7 +23,7 @@ from servers.redis import RedisServer
 
 
 class Backup:
-    """All that a server has on disk at one moment."""
+    """All files of a server at one moment."""
 
     def __init__(self, server: RedisServer, folder: Path) -> None:
         self._server, self._folder = server, folder
@@ -55,7 +55,7 @@ def between(server: RedisServer, mongo_server: MongoServer | GivenMongo) -> Iter
 
 
 def end(store: ArchivedStore, job: Job, exit_code: int = 0) -> None:
-    """The job's command has ended."""
+    """Let the command of the job end."""
     ended = lifecycle.finish(
         job, report(exit_code=exit_code, now=store.now()), now=store.now(), random_number=0.5
     )

@@ -13,7 +13,7 @@ from queuectl.store.protocol import Store
 
 
 def counted(store: Store, wanted: Filter) -> Counts:
-    """The same by looking at each job."""
+    """The counts, computed from each job."""
     counts = Counts({})
     for job in store.find(wanted, Page(limit=10_000)).jobs:
         states = counts.queues.setdefault(job.queue, {})

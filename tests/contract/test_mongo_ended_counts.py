@@ -38,18 +38,18 @@ class Counted:
         self.store.migrate()
 
     def dead(self, *ids: str) -> None:
-        """New ones that have ended."""
+        """Add jobs that have ended."""
         self.store.add([in_state("dead", id) for id in ids])
 
     def retry(self, *ids: str) -> None:
-        """These live again, if they have ended."""
+        """Retry these jobs if they have ended."""
         jobs = [job for job in self.store.get(ids).values() if job.ended]
         assert not jobs or set(
             statuses(self.store.save([lifecycle.retry(job, now=NOW) for job in jobs]))
         ) == {"accepted"}
 
     def cancel(self, *ids: str) -> None:
-        """These end, if they live."""
+        """Cancel these jobs if they have not ended."""
         jobs = [job for job in self.store.get(ids).values() if not job.ended]
         ended = [lifecycle.cancel(job, by="me", reason=None, now=NOW) for job in jobs]
         assert not jobs or set(statuses(self.store.save(ended))) == {"accepted"}
@@ -97,7 +97,7 @@ def every_kind(queue: Counted) -> None:
 
 
 def steps_of_a_merge(queue: Counted) -> int:
-    """How many requests a merge of every kind takes."""
+    """The number of requests of a merge with every kind of change."""
     actor, count = queue.actor(), 1
     while actor.step():
         count += 1
@@ -345,7 +345,7 @@ def happen(queue: Counted, actors: dict[int, Actor], what: str, place: int, deta
 
 @pytest.fixture(scope="module")
 def one_for_all(mongo_server: MongoServer | GivenMongo) -> Iterator[Counted]:
-    """For many short examples."""
+    """A queue that many short examples share."""
     ground = MongoGround(mongo_server)
     yield Counted(ground)
     ground.close()

@@ -151,7 +151,7 @@ def hasty(url: str) -> Iterator[MongoStore]:
 
 
 def numbered(*jobs: Job) -> list[Job]:
-    """As if they had drawn their numbers, which takes a write of its own."""
+    """Let the jobs have their numbers already, because drawing numbers needs another write."""
     return [replace(job, number=9000 + ord(job.id)) for job in jobs]
 
 
@@ -193,7 +193,7 @@ def test_a_primary_without_secondaries_acknowledges_no_write(mongo_trio: Replica
 
 
 def answered(verb: Any) -> Any:
-    """The answer, if there is one."""
+    """The answer of the server, or None."""
     try:
         return verb()
     except (OutcomeUnknown, StoreUnavailable):

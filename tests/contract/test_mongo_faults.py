@@ -67,7 +67,7 @@ def behind(proxy: Proxy, ground: MongoGround, server: Any, **options: Any) -> Mo
 
 
 def asks(command: str, collection: str) -> bytes:
-    """How a command about a collection begins, as it goes over the line."""
+    """The first bytes of a command on a collection, as sent to the server."""
     name = collection.encode() + b"\0"
     return b"\x02" + command.encode() + b"\0" + struct.pack("<i", len(name)) + name
 

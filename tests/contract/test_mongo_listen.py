@@ -1,4 +1,4 @@
-"""How a MongoDB store learns of changes: by the log of notifications, or by polling the counters."""
+"""A MongoDB store detects changes by following the log of notifications or by polling the counters."""
 
 import threading
 import time
@@ -19,7 +19,7 @@ from servers.mongo import GivenMongo, MongoServer
 from servers.replica_set import ReplicaSet
 
 SOON = 3.0
-"""Seconds within which a notification is heard, even on a machine that has a lot to do."""
+"""Seconds within which a notification arrives, even on a busy machine."""
 
 
 @pytest.fixture(params=["mongo_server", "mongo_set"])

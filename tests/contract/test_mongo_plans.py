@@ -25,9 +25,9 @@ from queuectl.store.protocol import AttemptRef
 from servers.mongo import GivenMongo, MongoServer
 
 MANY, MANY_PROOF = 4_000, 20_000
-"""How many jobs have ended, in `make test` and in `make proof`: more than ten times FEW in both."""
+"""The number of ended jobs, in `make test` and in `make proof`: more than ten times FEW in both."""
 SOME = 2_000
-"""How many jobs wait, and how many are delayed: more than are promoted at once."""
+"""The number of waiting jobs and of delayed jobs: more than are promoted at once."""
 FEW = 300
 """No hot question may look at more, however many there are."""
 WITH_CARE = ("jobs", "output")
@@ -60,7 +60,7 @@ class Crowd:
         self.witness = Witness(self.store, base.client, base.name)
 
     def plans(self, work: Callable[[Any], Any]) -> list[Plan]:
-        """How the server went about a piece of work."""
+        """The query plans of a piece of work."""
         return self.witness.of(lambda: work(self.store))
 
     def close(self) -> None:
@@ -134,7 +134,7 @@ def _limited(store: Any) -> None:
 
 
 def _retried(store: Any) -> None:
-    """What has risen again is folded, and what has ended since."""
+    """Merge the counts of retried jobs and of jobs that have ended since."""
     jobs = store.find(Filter(states=frozenset(("dead",))), Page(limit=20)).jobs
     assert statuses(store.save([lifecycle.retry(job, now=NOW) for job in jobs])) == ["accepted"] * 20
     again = list(store.get([job.id for job in jobs]).values())
@@ -204,7 +204,7 @@ SORTED = {
     "by the beginning of an id": "as many as begin alike, before they are so many that the newest are looked through",
     "held by nobody": "as many as run: where none is this worker's, any way leads past them all",
 }
-"""Where a few may be put in order in memory; they are counted like all the rest."""
+"""Queries whose few results may be sorted in memory; these are counted like all others."""
 
 
 @pytest.mark.parametrize("name", HOT)

@@ -83,7 +83,7 @@ SAID_ONCE: dict[str, tuple[Callable[[Store], Any], str, Any]] = {
     "claim": (claiming, "update", ["c"]),
     "renew": (renewing, "update", ["a", "b"]),
 }
-"""What changes many documents at once is not repeated by the driver."""
+"""The driver does not repeat a request that changes many documents."""
 VERBS = REPEATED | SAID_ONCE
 
 

@@ -36,7 +36,7 @@ class FakeSource(Source):
         self._counts: dict[Topic, int] = dict.fromkeys(topics.ALL, 0)
 
     def send(self, *heard: Topic) -> None:
-        """Notify of these topics."""
+        """Send a notification of these topics."""
         with self._lock:
             self._heard |= frozenset(heard)
             for topic in heard:

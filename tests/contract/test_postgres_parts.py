@@ -107,7 +107,7 @@ def sessions(ground: PostgresGround) -> int:
 
 
 def end_sessions(ground: PostgresGround) -> None:
-    """As an administrator does, or a restart."""
+    """End all sessions, as an administrator or a restart does."""
     ground.admin.execute(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE %s AND pid <> pg_backend_pid()",
         (f"%{ground.schema}%",),

@@ -32,7 +32,7 @@ class Caller:
         self.connection = psycopg.connect(ground.plain_url)
 
     def enqueue(self, command: str | None = "true", **fields: Any) -> str:
-        """The id that the function answers."""
+        """Call the function and return the id."""
         names = "".join(f", {name} => %({name})s" for name in fields)
         return str(self.ask(f"SELECT {self.schema}.enqueue(%(command)s{names})", command=command, **fields))
 
@@ -107,7 +107,7 @@ FIELDS: dict[str, Any] = {
 
 
 def asked_of_python(store: Store, shared: dict[str, str], **fields: Any) -> Job:
-    """The same job, enqueued by this program."""
+    """Enqueue the same job with the program."""
     settings = resolve({}, {}, {}, shared)
     asked = {name: value.total_seconds() if name == "timeout" else value for name, value in fields.items()}
     made = Enqueuer(Defaults(settings, None), store.now()).job(convert_request({"command": "true", **asked}))

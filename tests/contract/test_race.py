@@ -47,7 +47,7 @@ sizes = pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size.racers} 
 
 
 class Race:
-    """What was, when all of them had come to their end."""
+    """The state after all processes have ended."""
 
     def __init__(self, url: str, folder: Path, size: Size) -> None:
         self._size = size
@@ -203,7 +203,7 @@ def _most_at_once(notes: Iterable[Claimed]) -> int:
 
 
 def _left(server: RedisEndpoint, name: str) -> Counter[str]:
-    """How many keys of each kind there are that belong to one job."""
+    """The number of keys of one job, by kind."""
     keys = server.call("KEYS", f"{{{name}}}:*")
     kinds = [key.decode().split(":")[1] for key in keys]
     return Counter(kind for kind in kinds if kind in ("job", "output", "outputs", "waits", "by"))

@@ -25,7 +25,7 @@ WAYS = ["kill", "pause"]
 
 @pytest.fixture(scope="module")
 def valkey_cluster() -> Iterator[RedisCluster]:
-    """The same of Valkey."""
+    """A Valkey cluster."""
     with closing(RedisCluster("valkey")) as cluster:
         cluster.start()
         yield cluster
@@ -33,7 +33,7 @@ def valkey_cluster() -> Iterator[RedisCluster]:
 
 @pytest.fixture(params=["redis_cluster", "valkey_cluster"])
 def cluster(request: pytest.FixtureRequest) -> RedisCluster:
-    """One of each."""
+    """A Redis cluster and a Valkey cluster."""
     return request.getfixturevalue(request.param)
 
 
@@ -53,12 +53,12 @@ def store(ground: RedisGround) -> RedisStore:
 
 
 def first(store: RedisStore) -> tuple[str, int]:
-    """Where it would look first."""
+    """The node that the store calls first."""
     return store.session.route.nodes()[0]
 
 
 def called(node: RedisServer) -> int:
-    """How many connections a node has taken, this question left out."""
+    """The number of connections that a node has accepted, without the connection of this query."""
     called.asked += 1  # type: ignore[attr-defined]
     return int(node.info("stats")["total_connections_received"]) - called.asked  # type: ignore[attr-defined]
 
@@ -200,7 +200,7 @@ def working(ground: RedisGround) -> Iterator[list[str]]:
 
 
 def insist(verb: Callable[[], Any]) -> Any:
-    """Until it was not in the way of a move."""
+    """Repeat until no move interferes."""
     while True:
         try:
             return verb()
@@ -277,13 +277,13 @@ def place(node: RedisServer) -> tuple[str, int]:
 
 
 def places(store: Any) -> set[tuple[str, int]]:
-    """All where it would look."""
+    """All nodes that the store knows."""
     return set(store.session.route.nodes())
 
 
 @contextmanager
 def deaf() -> Iterator[tuple[str, int]]:
-    """Where nobody answers, nor refuses to."""
+    """An address that neither answers nor refuses connections."""
     with closing(socket.socket()) as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen(0)
@@ -333,7 +333,7 @@ def hint_of(verb: Callable[[], Any]) -> str | None:
 
 
 def answered(verb: Callable[[], Any]) -> Any:
-    """The answer, if there is one."""
+    """The answer of the server, or None."""
     try:
         return verb()
     except (OutcomeUnknown, StoreUnavailable):

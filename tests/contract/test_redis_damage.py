@@ -43,7 +43,7 @@ class Queue:
         self.store.heartbeat(worker("w1"))
 
     def call(self, verb: str, key: str, *words: Any) -> Any:
-        """What the server answers to a command about one of the queue's keys."""
+        """The answer of the server to a command on one of the queue's keys."""
         return self.server.call(verb, f"{self.ground.tag}:{key}", *words)
 
     def indexes(self) -> dict[str, Any]:

@@ -48,7 +48,7 @@ class Pair:
         eventually(lambda: has_log(self.replica), what="its log is complete")
 
     def part(self) -> None:
-        """From now on nothing reaches the replica."""
+        """Disconnect the replica."""
         self.replica.call("REPLICAOF", self.primary.host, free_port())
 
     def promote(self) -> None:
@@ -57,7 +57,7 @@ class Pair:
         self.take_over()
 
     def take_over(self) -> None:
-        """The replica takes the address."""
+        """Give the address of the primary to the replica."""
         self.replica.call("REPLICAOF", "NO", "ONE")
         self.proxy.lead_to(self.replica.host, self.replica.port)
 
@@ -68,7 +68,7 @@ def has_log(server: RedisServer) -> bool:
 
 
 def everything(server: RedisServer) -> dict[bytes, bytes]:
-    """All that a server holds, but for what passes by itself."""
+    """All data of a server except keys that expire."""
     return {key: server.call("DUMP", key) for key in server.call("KEYS", "*") if b":rang:" not in key}
 
 
@@ -102,7 +102,7 @@ def held(job: Job) -> AttemptRef:
 
 @pytest.fixture
 def lost_claim(pair: Pair, store: RedisStore) -> Job:
-    """`b`, claimed by w2 without the replica having heard of it, which is the primary by now."""
+    """Job `b`, which w2 claimed before the failover; the new primary never received this claim."""
     pair.part()
     [claimed] = store.claim("w2", (), 1, LEASE)
     assert claimed.id == "b"
@@ -277,7 +277,7 @@ def test_after_another_kind_of_refusal_other_connections_are_kept(pair: Pair, st
 
 
 def refuse(text: str) -> None:
-    """Say this, or hang up."""
+    """Send this error, or close the connection."""
     raise BaseParser.parse_error(text) if text else exceptions.ConnectionError("Connection closed by server.")
 
 

@@ -37,7 +37,7 @@ LITTLE = 3.0
 
 @pytest.fixture(params=["redis", "valkey"])
 def server(request: pytest.FixtureRequest) -> RedisServer:
-    """One of each."""
+    """A Redis and a Valkey."""
     return request.getfixturevalue("own_redis" if request.param == "redis" else "valkey_server")
 
 
@@ -79,7 +79,7 @@ def behind(proxy: Proxy, ground: RedisGround) -> RedisStore:
 
 
 def asks(name: str) -> bytes:
-    """How a script is asked for."""
+    """The first bytes of a call of a script."""
     return script(name).digest.encode()
 
 
@@ -383,7 +383,7 @@ class TestServerThatLoadsItsData:
 
 
 def answered(verb: Callable[[], Any]) -> Any:
-    """The answer, if there is one."""
+    """The answer of the server, or None."""
     try:
         return verb()
     except (OutcomeUnknown, StoreUnavailable):

@@ -1,4 +1,4 @@
-"""How a Redis store learns of changes: by messages, or by polling the counters."""
+"""A Redis store detects changes by messages or by polling the counters."""
 
 import threading
 import time
@@ -20,12 +20,12 @@ from servers.redis import RedisServer
 from servers.talk import RedisTalk
 
 SOON = 3.0
-"""Seconds within which a notification is heard, even on a machine that has a lot to do."""
+"""Seconds within which a notification arrives, even on a busy machine."""
 
 
 @pytest.fixture(params=["redis", "valkey"])
 def server(request: pytest.FixtureRequest) -> RedisServer:
-    """One of each."""
+    """A Redis and a Valkey."""
     return request.getfixturevalue("own_redis" if request.param == "redis" else "valkey_server")
 
 
@@ -172,7 +172,7 @@ def test_a_store_of_a_user_without_channels_polls(
 
 @pytest.fixture
 def subscribed(ground: RedisGround, other: Store) -> Iterator[RedisStore]:
-    """A store to which messages come."""
+    """A store that is subscribed to messages."""
     with closing(RedisStore(ground.server.url(name=ground.name))) as store:
         settled(store)
         assert store._listener.is_subscribed

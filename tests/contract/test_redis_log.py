@@ -25,7 +25,7 @@ CUTS = 24
 
 @pytest.fixture(params=["redis", "valkey"])
 def server(request: pytest.FixtureRequest) -> Iterator[RedisServer]:
-    """One whose log is never rewritten."""
+    """A server whose log is never rewritten."""
     product: Product = request.param
     with closing(RedisServer(product, auto_aof_rewrite_percentage=0)) as server:
         server.start()
@@ -33,7 +33,7 @@ def server(request: pytest.FixtureRequest) -> Iterator[RedisServer]:
 
 
 def _log(server: RedisServer) -> Path:
-    """The file to which it appends."""
+    """The log file of the server."""
     found = [path for path in (server.directory / "data").rglob("*.aof") if "base" not in path.name]
     assert len(found) == 1, found
     return found[0]
@@ -71,7 +71,7 @@ def _restore(server: RedisServer, whole: Path, length: int) -> None:
 
 
 def _is_whole(store: Any) -> None:
-    """What is there can be found, counted and run."""
+    """Check that the remaining jobs can be found, counted and run."""
     jobs = store.find(Filter(), Page()).jobs
     assert store.counts(Filter()).total() == len(jobs)
     assert len(store.get([job.id for job in jobs])) == len(jobs)

@@ -24,7 +24,7 @@ HINT = "raise maxmemory, or delete jobs: queuectl purge --older-than 1d"
 
 @pytest.fixture(params=["redis", "valkey"])
 def server(request: pytest.FixtureRequest) -> RedisServer:
-    """One of each."""
+    """A Redis and a Valkey."""
     return request.getfixturevalue("own_redis" if request.param == "redis" else "valkey_server")
 
 
@@ -50,7 +50,7 @@ def store(ground: RedisGround) -> RedisStore:
 
 @contextmanager
 def full(server: RedisServer) -> Iterator[None]:
-    """Let there be no room."""
+    """Fill the memory of the server."""
     server.call("CONFIG", "SET", "maxmemory", 1)
     try:
         yield
@@ -59,7 +59,7 @@ def full(server: RedisServer) -> Iterator[None]:
 
 
 def everything(ground: RedisGround) -> dict[bytes, bytes]:
-    """All keys of the queue with what they hold; but for the rests of the bells, which pass by themselves."""
+    """All keys of the queue with their values, except the rests of the notifications, which expire."""
     keys = [key for key in ground.server.call("KEYS", f"{ground.tag}*") if b":rang:" not in key]
     return {key: ground.server.call("DUMP", key) for key in sorted(keys)}
 
@@ -94,7 +94,7 @@ GROWS: dict[str, tuple[Callable[[RedisStore], Any], Any]] = {
     "write_output": (writing_output, set()),
     "instruct": (lambda store: store.instruct("w1", "drain"), True),
 }
-"""What may be refused, and its answer where there is room."""
+"""Changes that may be refused, and their answers if memory is free."""
 GOES_ON: dict[str, tuple[Callable[[RedisStore], Any], Any]] = {
     "claim": (lambda store: [job.id for job in store.claim("w1", (), 1, LEASE)], ["b"]),
     "renew": (lambda store: [job.id for job in store.renew("w1", [held(store)], LEASE)], ["a"]),
@@ -106,7 +106,7 @@ GOES_ON: dict[str, tuple[Callable[[RedisStore], Any], Any]] = {
     "purge": (lambda store: store.purge(Filter(), 9), ["z"]),
     "forget": (lambda store: store.forget("w1"), None),
 }
-"""What has to go on, so that a full server empties again and no running command is given up; and its answer."""
+"""Changes that must succeed, so that a full server can free memory and running commands are kept; with answers."""
 WHOLE = GROWS | GOES_ON
 
 
@@ -127,7 +127,7 @@ def test_each_change_is_made_completely_or_not_at_all(
 
 
 def tried(verb: Callable[[], Any]) -> tuple[Any, str | None]:
-    """What it answers, or what to do where it is refused."""
+    """The answer, or the hint of a refusal."""
     try:
         return verb(), None
     except StoreUnavailable as error:

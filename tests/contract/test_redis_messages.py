@@ -41,7 +41,7 @@ def test_a_refusal_during_a_call_means_that_nothing_was_done(valkey_server: Redi
 
 
 def refusal(url: str) -> QueuectlError:
-    """What whoever uses this URL is told."""
+    """The error for this URL."""
     with closing(RedisStore(url, patience=1.0)) as store, pytest.raises(QueuectlError) as caught:
         store.counts(Filter())
     return caught.value
@@ -73,7 +73,7 @@ def _may_set(server: RedisServer, clients: bytes) -> bool:
 
 @pytest.fixture(params=["redis", "valkey"])
 def server(request: pytest.FixtureRequest) -> RedisServer:
-    """One of each."""
+    """A Redis and a Valkey."""
     return request.getfixturevalue("own_redis" if request.param == "redis" else "valkey_server")
 
 

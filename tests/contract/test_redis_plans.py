@@ -45,7 +45,7 @@ class Crowd:
         self.store.heartbeat(worker("w1"))
 
     def cost(self, work: Callable[[Any], Any]) -> dict[str, int]:
-        """How often the server did what for it."""
+        """The number of commands that the server executed, by name."""
         before = self._done()
         work(self.store)
         return {verb: n - before.get(verb, 0) for verb, n in self._done().items() if n != before.get(verb, 0)}

@@ -54,7 +54,7 @@ def told(server: RedisServer, **settings: Any) -> Iterator[None]:
 
 
 def refusal(ground: RedisGround, kind: type[Exception] = StoreUnusable, **params: Any) -> tuple[str, str]:
-    """What a new handle is told."""
+    """The error of a new handle."""
     with (
         closing(RedisStore(ground.server.url(name=ground.name, **params))) as store,
         pytest.raises(kind) as caught,

@@ -39,12 +39,12 @@ def text(name: str) -> str:
 
 
 def header(name: str) -> str:
-    """The comment with which it begins."""
+    """The comment at the beginning of a script."""
     return re.match(r"(?:--.*\n)+", text(name))[0]  # type: ignore[index]
 
 
 def code(lua: str) -> str:
-    """All but comments."""
+    """The code of a script without comments."""
     return re.sub(r"--.*", "", lua)
 
 
@@ -222,7 +222,7 @@ def test_a_batch_is_also_divided_by_its_size_in_bytes(
 
 
 def _counted(line: Any, sent: list[int], work: Any) -> Any:
-    """How many bytes each script was given."""
+    """The number of bytes of each call."""
     run = line.run
     line.run = lambda name, *values: (sent.append(sum(len(v) for v in values)), run(name, *values))[1]
     try:

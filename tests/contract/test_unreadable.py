@@ -49,7 +49,7 @@ def edit(kind: str, name: str) -> Edit:
 
 
 def listed(store: Store, sort: Any, limit: int) -> tuple[list[str], dict[int, Unreadable]]:
-    """All jobs, page by page, and what lies between them."""
+    """All readable and unreadable jobs, page by page."""
     ids, damaged, after = list[str](), dict[int, Unreadable](), None
     while True:
         found = store.find(Filter(), Page(sort=sort, limit=limit, after=after))

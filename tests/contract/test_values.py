@@ -28,7 +28,7 @@ META = {"i32": BEYOND_32, "i53": BEYOND_53, "u64": BEYOND_63, "least": -(2**63),
 
 
 def strangers(value: Any, path: str = "") -> list[str]:
-    """Where something is not plain, and what it is."""
+    """The path and the type of each value that is not plain."""
     if isinstance(value, Struct):
         pairs = [(f"{path}.{name}", getattr(value, name)) for name in value.__struct_fields__]
     elif type(value) in (list, tuple, set, frozenset):

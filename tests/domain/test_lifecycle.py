@@ -88,12 +88,12 @@ def ran(exit_code: int, **fields: object) -> Job:
 
 
 def in_vain(after_failure: str = "cancel") -> Job:
-    """A child whose parent died."""
+    """A child whose parent is dead."""
     return unblock("dead")(blocked(after_failure=after_failure))
 
 
 def retried() -> Job:
-    """Running once more after a failure."""
+    """A job that runs again after a failure."""
     return claim(in_state("failed"))
 
 

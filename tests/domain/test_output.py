@@ -23,7 +23,7 @@ def chunked(sizes: list[int]) -> tuple[bytes, list[Chunk]]:
 
 
 def trimmed(chunks: list[Chunk], limit: int) -> list[Chunk]:
-    """What is left when each chunk is followed by the trim that it allows."""
+    """The remaining chunks after each possible trim."""
     kept: list[Chunk] = []
     for chunk in chunks:
         kept.append(chunk)

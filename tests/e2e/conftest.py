@@ -1,4 +1,4 @@
-"""Every end-to-end test gets a place of its own, on each kind of store, and leaves no process behind."""
+"""Every end-to-end test gets its own place on each kind of store, and leaves no process behind."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +18,7 @@ from e2e.harness import Place
 
 @pytest.fixture(params=["sqlite", "postgres", "mongodb", "redis", "archived"])
 def kind(request: pytest.FixtureRequest) -> str:
-    """Where the jobs are kept. A test that is about one kind is parametrised with that kind."""
+    """The database of the jobs. A test of one kind of store is parametrized with this kind."""
     return str(request.param)
 
 

@@ -1,4 +1,4 @@
-"""Where the jobs of a place are kept: one class for each kind of store. A new one adds a class here and no more."""
+"""The databases of the end-to-end tests: one class for each kind of store. A new kind only adds a class here."""
 
 import secrets
 import sqlite3
@@ -88,7 +88,7 @@ class SqliteDatabase:
             other.close()
 
     def close(self) -> None:
-        """It goes with the place."""
+        """The file is deleted with the place."""
 
 
 class PostgresDatabase:
@@ -128,7 +128,7 @@ class PostgresDatabase:
         return proxy, self.server.url(schema=self.schema, **self._login, **place)
 
     def run(self, statement: str) -> "psycopg.Cursor[tuple[Any, ...]]":
-        """As the administrator. A connection that was lost with the server is replaced."""
+        """Run a statement as the administrator. A lost connection is replaced."""
         with suppress(psycopg.OperationalError):
             return self._connection.execute(statement)
         self._connection.close()
@@ -205,7 +205,7 @@ class MongoDatabase:
             self._client.admin.command("fsyncUnlock")
 
     def admit(self) -> None:
-        """Let the user in."""
+        """Create the user."""
         self.base.command("createUser", self.user, pwd=self.password, roles=["readWrite"])
 
     def dismiss(self) -> None:
@@ -245,7 +245,7 @@ class ReplicasDatabase:
 
 
 RIGHTS = tuple(faults.RIGHTS.split())
-"""What a user has to be allowed who uses a queue: the list of `docs/redis.md`, and no more."""
+"""The rights that a user of a queue needs: exactly the list in `docs/redis.md`."""
 
 
 class RedisDatabase:
@@ -296,7 +296,7 @@ class RedisDatabase:
         return bool(self.server.call("KEYS", f"{self.tag}:*:{number:016}"))
 
     def waiting(self) -> int:
-        """How many jobs have ended and are not in the archive yet."""
+        """The number of ended jobs that are not in the archive yet."""
         return int(self.server.call("XLEN", f"{self.tag}:stream"))
 
     def exists(self) -> bool:
@@ -316,7 +316,7 @@ class RedisDatabase:
             self.server.call("CLIENT", "UNPAUSE")
 
     def admit(self) -> None:
-        """Let the user in, after a restart too: what a server is told is gone with it."""
+        """Create the user again: a restart of the server deletes its users."""
         own = ("resetkeys", "resetchannels", f"~{self.tag}*", f"&{self.tag}*")
         rule = (self.user, "on", f">{self.password}", *own, *RIGHTS)
         self.server.call("ACL", "SETUSER", *rule)
@@ -337,4 +337,4 @@ class RedisDatabase:
 
 
 LONGEST_MS = 60_000
-"""After which a server that was told to pause goes on, whatever became of who told it."""
+"""Seconds after which a paused server continues, also if the pausing process is dead."""

@@ -70,7 +70,7 @@ class Place:
     def invoke(
         self, *words: str, input: str | bytes | None = None, **env: str
     ) -> "subprocess.CompletedProcess[bytes]":
-        """One command, whatever its end."""
+        """Run one command with any exit code."""
         data = input.encode() if isinstance(input, str) else input
         return subprocess.run(
             [*QUEUECTL, *words],
@@ -84,7 +84,7 @@ class Place:
         )
 
     def json(self, *words: str, code: int = 0) -> dict[str, Any]:
-        """One command with --json; its document."""
+        """Run one command with --json and return the document."""
         document = json.loads(self.run(*words, "--json", code=code))
         assert document["schema"] == 1
         return dict(document)
@@ -157,7 +157,7 @@ class Place:
     def start_worker_as_spelt(
         self, *words: str, stdout: int | None = None, through: tuple[str, ...] = (), **env: str
     ) -> "WorkerProcess":
-        """The same, with all the words of the command; `through` is a program that becomes it."""
+        """Start a worker with all words of the command; the program `through` executes the command."""
         log = self.root / f"worker-{len(self.workers)}.log"
         with log.open("wb") as file:
             process = subprocess.Popen(
@@ -175,7 +175,7 @@ class Place:
         return worker
 
     def start_worker_that_dies(self, *words: str, **env: str) -> None:
-        """A worker that is told to kill itself; back when it has."""
+        """Start a worker that kills itself at a named place, and wait for its end."""
         done = self.invoke("worker", "start", *words, **env)
         assert done.returncode == -signal.SIGKILL, done
 
@@ -232,7 +232,7 @@ class WorkerProcess:
         return self.process.pid
 
     def lines(self) -> list[str]:
-        """What it has said so far."""
+        """The lines of the log so far."""
         return self.log.read_text(errors="replace").splitlines()
 
     def signal(self, number: int) -> None:
@@ -240,7 +240,7 @@ class WorkerProcess:
         self.process.send_signal(number)
 
     def wait(self, within: float = 15.0) -> int:
-        """Its exit status."""
+        """Wait for the end and return the exit status."""
         return self.process.wait(within)
 
     def guard_pid(self) -> int:
@@ -248,7 +248,7 @@ class WorkerProcess:
         return next(pid for pid in children(self.pid) if _comm(pid) == "queuectl-guard")
 
     def kill(self) -> None:
-        """End it, if it still runs."""
+        """Kill the worker if it still runs."""
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait(10)

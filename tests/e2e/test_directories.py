@@ -60,7 +60,7 @@ class Containers:
         return self.entered(name)
 
     def entered(self, name: str) -> Worker:
-        """What the registry knows of it."""
+        """The entry of the worker in the registry."""
 
         def found() -> Worker | None:
             named = [worker for worker in self.place.store.workers() if worker.name == name]
@@ -69,7 +69,7 @@ class Containers:
         return eventually(found, what=f"worker {name} in the registry")  # type: ignore[return-value]
 
     def log(self, name: str) -> str:
-        """What a worker has said."""
+        """The log of a worker."""
         return (self.place.root / f"{name}.log").read_text()
 
     def kill_worker_but_not_its_commands(self) -> None:
@@ -80,7 +80,7 @@ class Containers:
                 os.kill(pid, number)
 
     def close(self) -> None:
-        """End them all, with their namespaces."""
+        """End all containers with their namespaces."""
         for process in self._running:
             for pid in descendants(process.pid):
                 if alive(pid):
@@ -90,7 +90,7 @@ class Containers:
 
 
 def descendants(pid: int) -> list[int]:
-    """Everybody below a process."""
+    """All descendants of a process."""
     return [found for child in children(pid) for found in (*descendants(child), child)]
 
 

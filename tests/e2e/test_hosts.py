@@ -39,7 +39,7 @@ class Host:
         self.env = {"XDG_STATE_HOME": str(place.root / name), "QUEUECTL_STORE": url, "HOST": name}
 
     def start_worker(self, *words: str, through: tuple[str, ...] = (), **env: str) -> WorkerProcess:
-        """A worker on this host."""
+        """Start a worker on this host."""
         start = ("worker", "start", "--name", self.name, *words)
         return self.place.start_worker_as_spelt(*start, through=through, **{**self.env, **env})
 
@@ -83,7 +83,7 @@ def ticks(place: Place) -> list[str]:
 
 
 def runs(place: Place) -> list[str]:
-    """Who began and ended, in order."""
+    """The starts and ends of attempts, in order."""
     return [line for line in ticks(place) if not line.startswith("tick")]
 
 
@@ -289,12 +289,12 @@ def restart_at_once(kind: str, request: pytest.FixtureRequest) -> Callable[[], N
 
 @pytest.fixture
 def restarts(thorough: bool) -> int:
-    """How often the server is restarted."""
+    """The number of restarts of the server."""
     return 20 if thorough else 5
 
 
 def enqueued(place: Place, lines: str) -> bool:
-    """Until it is known: 5 is not done, 75 is perhaps; both may be said again."""
+    """Repeat until the result is known: 5 is not done, 75 is unknown, and both may be repeated."""
     done = place.invoke("enqueue", "-", input=lines)
     assert done.returncode in (0, 5, 75), done
     return done.returncode == 0

@@ -56,7 +56,7 @@ def finish(place: Place, pid: int) -> None:
 
 
 def leave(worker: WorkerProcess) -> None:
-    """As the person does who was told to: a second signal."""
+    """Send the second signal that the worker suggested."""
     worker.signal(signal.SIGTERM)
     said(worker, "still draining: 1 result not in the store yet (")
     worker.signal(signal.SIGTERM)

@@ -25,13 +25,13 @@ def lines_of(place: Place, name: str) -> list[str]:
 
 
 def said(worker: WorkerProcess) -> list[str]:
-    """What a worker with a JSON log has said of the store."""
+    """The messages about the store in the JSON log of a worker."""
     notes = [json.loads(line) for line in worker.lines() if line.startswith("{")]
     return [note["message"] for note in notes if note["event"] == "store"]
 
 
 def outages(worker: WorkerProcess) -> int:
-    """How many it has noticed: each is a line, and its end another one."""
+    """The number of logged outages: each outage has one line, and its end has another one."""
     messages = said(worker)
     assert [message == "the store is back" for message in messages] == [
         n % 2 == 1 for n in range(len(messages))

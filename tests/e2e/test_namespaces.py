@@ -53,15 +53,15 @@ class Machine:
         return True
 
     def pull_the_cable(self) -> None:
-        """From now on packets vanish."""
+        """Drop all packets."""
         ip(f"-n {self.name} link set {self.name}-1 down")
 
     def plug_it_in(self) -> None:
-        """As before."""
+        """Pass all packets again."""
         ip(f"-n {self.name} link set {self.name}-1 up")
 
     def close(self) -> None:
-        """Its cable goes with it."""
+        """Remove the namespace with its network."""
         ip(f"netns del {self.name}")
 
 

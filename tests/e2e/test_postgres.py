@@ -20,13 +20,13 @@ def ears(database: PostgresDatabase) -> set[int]:
 
 
 def ticks(place: Place) -> int:
-    """How often the command of `TICKING` has ticked."""
+    """The number of ticks of the command `TICKING`."""
     file = place.work / "ticks"
     return file.read_text().count("tick") if file.exists() else 0
 
 
 def losses(worker: WorkerProcess) -> list[str]:
-    """What a worker with a JSON log has said of the store."""
+    """The messages about the store in the JSON log of a worker."""
     notes = [json.loads(line) for line in worker.lines() if line.startswith("{")]
     return [note["message"] for note in notes if note["event"] == "store"]
 

@@ -23,7 +23,7 @@ PRINTING = 'echo x | tee -a "ran-$QUEUECTL_JOB_ID"'
 
 
 class Load:
-    """Somebody who enqueues without end, ten at a time, each ten again until they are known to be stored."""
+    """A client that enqueues ten jobs at a time without end, and repeats each ten until they are stored."""
 
     def __init__(self, place: Place) -> None:
         self.stored: list[str] = []
@@ -41,7 +41,7 @@ class Load:
 
     @contextmanager
     def on(self) -> Iterator["Load"]:
-        """While this lasts."""
+        """Run the load during the block."""
         self._thread.start()
         try:
             yield self
@@ -51,7 +51,7 @@ class Load:
 
 
 def ended(place: Place) -> int:
-    """How many commands have ended, as far as their files tell."""
+    """The number of ended commands, by their files."""
     return len(list(place.work.glob("ran-*")))
 
 
@@ -90,7 +90,7 @@ class TestKilledUnderLoad:
 
     @pytest.fixture
     def database(self, kind: str, server: RedisServer, request: pytest.FixtureRequest) -> RedisDatabase:
-        """A queue in that one."""
+        """A queue in this server."""
         archive = MongoDatabase(request.getfixturevalue("mongo_server")) if kind == "archived" else None
         return RedisDatabase(server, archive)
 

@@ -38,7 +38,7 @@ def refused(place: Place, *words: str, code: int = 1) -> str:
 
 @pytest.fixture
 def database(tmp_path: Path, kind: str) -> SqliteDatabase:
-    """Where pytest makes its directories, other users cannot go: these tests need a place where they can."""
+    """Other users cannot enter the directories of pytest, so these tests need another place."""
     for path in (tmp_path, *tmp_path.parents[:3]):
         if path.stat().st_uid == 0 and path.parent != path and path != Path("/tmp"):
             path.chmod(path.stat().st_mode | 0o055)
@@ -48,7 +48,7 @@ def database(tmp_path: Path, kind: str) -> SqliteDatabase:
 
 @pytest.fixture
 def workers(place: Place) -> Path:
-    """Where the workers' directory will be; the database is there."""
+    """The path of the directory of workers; the database exists already."""
     place.enqueue("--id", "j", LONG)
     return place.root / "data" / "queuectl" / "queue.db-workers"
 
@@ -158,7 +158,7 @@ class TestParentDirectories:
 
 
 def check_as_worker(database: Path) -> None:
-    """What `worker start` makes sure of."""
+    """The checks of `worker start`."""
     SqliteStore.open(database).close()
     bootstrap.refuse_shared(f"sqlite:///{database}")
     os.close(trust.private_directory(f"{database}-workers"))

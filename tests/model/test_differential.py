@@ -238,7 +238,7 @@ class SideBySide(RuleBasedStateMachine):
 
 
 def lives(examples: int) -> settings:
-    """How many lives are led, and how long they are."""
+    """The number of random runs and their length."""
     return settings(
         max_examples=examples,
         stateful_step_count=50,

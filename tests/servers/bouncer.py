@@ -56,7 +56,7 @@ class Bouncer(Endpoint):
         self._daemon.end(signal.SIGTERM)
 
     def log_text(self) -> str:
-        """All that it has logged."""
+        """The whole log."""
         return self._daemon.log_text()
 
     def close(self) -> None:

@@ -98,7 +98,7 @@ class Daemon:
         self._pid_file.unlink()
 
     def log_text(self) -> str:
-        """All that it has said."""
+        """The whole output."""
         return self.log.read_text(errors="replace") if self.log.exists() else ""
 
     def close(self) -> None:
@@ -134,7 +134,7 @@ class Daemon:
 
 
 def _alive(process: psutil.Process) -> bool:
-    """Whether it runs; one that is dead and waits for whoever adopted it does not."""
+    """Whether the process runs; a zombie does not run."""
     try:
         return bool(process.status() != psutil.STATUS_ZOMBIE and process.is_running())
     except psutil.NoSuchProcess:

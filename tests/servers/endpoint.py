@@ -1,4 +1,4 @@
-"""Where a server is reached."""
+"""The address of a server."""
 
 import random
 import socket
@@ -59,7 +59,7 @@ def free_port() -> int:
 
 
 def is_free(port: int) -> bool:
-    """Whether nobody listens there."""
+    """Whether no process listens on the port."""
     with socket.socket() as trial:
         trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

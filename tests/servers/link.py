@@ -18,7 +18,7 @@ from servers.talk import Talk
 
 CHUNK = 1 << 16
 ORDERLY_END, BROKEN = b"", None
-"""What comes at the end of a stream in the place of bytes: a FIN, an RST."""
+"""The end of a stream, in place of bytes: a FIN or an RST."""
 
 LINGER_NOT = struct.pack("ii", 1, 0)
 """The option of a socket that is closed with an RST."""
@@ -36,7 +36,7 @@ class Snare:
 
 @dataclass
 class Network:
-    """How things are between the clients and the server, at this moment."""
+    """The present disturbance between the clients and the server."""
 
     flowing: bool = True
     latency: float = 0.0
@@ -59,7 +59,7 @@ class Side:
 
     @property
     def attached(self) -> bool:
-        """Whether it has had a socket."""
+        """Whether this side has had a socket."""
         return self._socket is not None
 
     @property
@@ -68,7 +68,7 @@ class Side:
         return self.closed or (self._ended and not self.coming)
 
     def attach(self, end: socket.socket) -> None:
-        """Give it its socket."""
+        """Set the socket of this side."""
         end.setblocking(False)
         end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._socket = end

@@ -17,7 +17,7 @@ with socket.socket(socket.AF_UNIX) as talk:
 
 
 class Service(NamedTuple):
-    """What is done to a server that a test has started."""
+    """Starts, stops and kills a server of the tests."""
 
     stop: Callable[[], None]
     start: Callable[[], None]
@@ -43,7 +43,7 @@ class Manager:
         self.tool = f'exec {sys.executable} {client} {path} "$@"'
 
     def close(self) -> None:
-        """Serve nobody any more."""
+        """Stop serving."""
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()

@@ -52,7 +52,7 @@ class MongoServer(Endpoint):
 
     @property
     def directory(self) -> Path:
-        """Everything of it: data and log."""
+        """The directory of the data and the log."""
         return self._daemon.directory
 
     @property
@@ -110,7 +110,7 @@ class MongoServer(Endpoint):
         self._daemon.send(signal.SIGCONT)
 
     def log_text(self) -> str:
-        """All that it has logged: a line of JSON each."""
+        """The whole log, one line of JSON per entry."""
         return self._daemon.log_text()
 
     def close(self) -> None:
@@ -127,7 +127,7 @@ class MongoServer(Endpoint):
         return MongoClient(self.host, self.port, directConnection=True, timeoutMS=int(SLOWEST * 1000))
 
     def _settle(self) -> None:
-        """What is to be done once, after the first start."""
+        """Steps after the first start."""
         self.make_administrator()
 
     def _answers(self) -> bool:
@@ -180,7 +180,7 @@ class GivenMongo(Endpoint):
         return url_of(self.scheme, login, places, database, {**kept, **params})
 
     def close(self) -> None:
-        """It is not ours to stop."""
+        """An external server is not stopped."""
 
 
 def connect(server: Endpoint, **options: Any) -> Client:
@@ -189,7 +189,7 @@ def connect(server: Endpoint, **options: Any) -> Client:
 
 
 class FailPoint:
-    """The failure that a server was told to pretend."""
+    """The failure that a server simulates."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
@@ -197,7 +197,7 @@ class FailPoint:
 
     @property
     def times(self) -> int:
-        """How often it has happened, or has begun to."""
+        """The number of simulated failures, including the one in progress."""
         return self._entered() - self._before
 
     def set(self, mode: str | Mapping[str, Any], **data: Any) -> None:

@@ -18,7 +18,7 @@ from servers.endpoint import Endpoint, free_port
 
 PASSWORD = "open/sesame"  # a slash, so that who forgets to quote it in a URL is found out
 SIGNALS = {"smart": signal.SIGTERM, "fast": signal.SIGINT, "immediate": signal.SIGQUIT}
-"""What PostgreSQL calls its ways to stop: when all have left, now, and without tidying up."""
+"""The modes to stop PostgreSQL: when all clients have left, at once, and without cleanup."""
 
 
 class PostgresServer(Endpoint):
@@ -71,7 +71,7 @@ class PostgresServer(Endpoint):
         self._was_killed = True
 
     def log_text(self) -> str:
-        """All that it has logged."""
+        """The whole log."""
         return self._daemon.log_text()
 
     def close(self) -> None:
@@ -123,7 +123,7 @@ class GivenServer(Endpoint):
         super().__init__(unquote(parts.hostname or "127.0.0.1"), parts.port or 5432, *login)
 
     def close(self) -> None:
-        """It is not ours to stop."""
+        """An external server is not stopped."""
 
 
 def postgres_of(environment: Mapping[str, str]) -> PostgresServer | GivenServer:

@@ -47,7 +47,7 @@ class Proxy:
 
     @property
     def connections(self) -> int:
-        """How many clients are connected, as far as the network tells."""
+        """The number of connected clients."""
         return self._order(lambda: len(self._links))
 
     @property
@@ -84,11 +84,12 @@ class Proxy:
         self._order(lambda: [link.lose_server() for link in self._links])
 
     def lose_reply(self, match: bytes) -> None:
-        """Break the connection that next sends `match`, once the server has answered and before the client hears it."""
+        """Break the connection that next sends `match`, after the server has answered and before the client receives
+        the answer."""
         self._order(lambda: self._lay(Snare(match, silently=False)))
 
     def black_hole_reply(self, match: bytes) -> None:
-        """The same, but the connection is not broken: it is silent for ever."""
+        """As `lose_reply`, but the connection stays open and silent for ever."""
         self._order(lambda: self._lay(Snare(match, silently=True)))
 
     def close(self) -> None:

@@ -41,7 +41,7 @@ SETTINGS = {
 }
 
 EXTRA: dict[Product, dict[str, Any]] = {"redis": {}, "valkey": {"enable-debug-command": "yes"}}
-"""What one of them must be told so that both do the same."""
+"""Settings of one product that make both products equal."""
 
 
 class RedisEndpoint(Endpoint):
@@ -55,12 +55,12 @@ class RedisEndpoint(Endpoint):
         return super().url(str(database), **params)
 
     def call(self, *words: str | bytes | float) -> Any:
-        """What the server answers to an administrator's command: bytes, a number, nothing, or a list of such."""
+        """The answer to a command of the administrator: bytes, a number, None, or a list of these."""
         with closing(Caller(self)) as caller:
             return caller.call(*words)
 
     def info(self, section: str) -> dict[str, str]:
-        """What INFO tells in one section."""
+        """The values of one section of INFO."""
         lines = self.call("INFO", section).decode().splitlines()
         return dict(line.split(":", 1) for line in lines if ":" in line)
 
@@ -76,7 +76,7 @@ class RedisEndpoint(Endpoint):
                     return
 
     def close(self) -> None:
-        """Where it is ours, end it."""
+        """End the server, except an external one."""
 
 
 class Caller:
@@ -97,12 +97,12 @@ class Caller:
         )
 
     def call(self, *words: str | bytes | float) -> Any:
-        """What a command answers."""
+        """The answer to a command."""
         self._connection.send_command(*words)
         return self._connection.read_response()
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         self._connection.disconnect()
 
 
@@ -147,7 +147,7 @@ class RedisServer(RedisEndpoint):
 
     @property
     def follows(self) -> bool:
-        """Whether it is a replica that has all of its original, and hears of what comes."""
+        """Whether this server is a replica that has all data of its primary and receives new writes."""
         return self.info("replication").get("master_link_status") == "up"
 
     def start(self) -> None:
@@ -187,7 +187,7 @@ class RedisServer(RedisEndpoint):
         self._daemon.send(signal.SIGCONT)
 
     def log_text(self) -> str:
-        """All that it has said."""
+        """The whole output."""
         return self._daemon.log_text()
 
     def close(self) -> None:

@@ -15,7 +15,7 @@ from servers.redis import Product, RedisServer
 NODES = 3
 SETTINGS = {"cluster_enabled": "yes", "cluster_node_timeout": 2000, "cluster_replica_validity_factor": 0}
 BUS = 10_000
-"""How far above its port a node listens for the others."""
+"""The distance from the port of a node to its port for other nodes."""
 HIGHEST = 22_000
 """A port whose bus is not among those that the system gives to outgoing connections."""
 
@@ -120,7 +120,7 @@ def replica_in(cluster: RedisCluster, original: RedisServer) -> RedisServer:
 
 
 def state(node: RedisServer) -> dict[str, str]:
-    """What a node says of the cluster."""
+    """The state of the cluster as one node reports it."""
     lines = node.call("CLUSTER", "INFO").decode().splitlines()
     return dict(line.split(":", 1) for line in lines)
 
@@ -137,7 +137,7 @@ def _id(node: RedisServer) -> str:
 
 
 def _owner(node: RedisServer, slot: int) -> str | None:
-    """Who has a slot, as this node sees it."""
+    """The owner of a slot as this node reports it."""
     for first, last, master, *_ in node.call("CLUSTER", "SLOTS"):
         if first <= slot <= last:
             return str(master[2].decode())

@@ -34,7 +34,7 @@ class Member(MongoServer):
         self.arguments = ("--replSet", NAME, "--keyFile", str(self._file(key)))
 
     def _settle(self) -> None:
-        """Nothing: what is stored is stored by the primary, and there is none yet."""
+        """Do nothing: only a primary can store data, and no primary is elected yet."""
 
     def _file(self, key: str) -> Path:
         file = self.directory / "key"
@@ -132,7 +132,7 @@ class ReplicaSet:
         self.primary.make_administrator()
 
     def _primary(self) -> Member | None:
-        """Who says so; of two, who was elected later: the other does not know it yet."""
+        """The member that reports to be primary; of two, the one that was elected later."""
         claims = [
             (hello["electionId"], member) for member, hello in self._hellos() if hello["isWritablePrimary"]
         ]
@@ -145,7 +145,7 @@ class ReplicaSet:
         return len(primaries) == 1 and len(secondaries) == len(self.members) - 1
 
     def _hellos(self) -> list[tuple[Member, dict[str, Any]]]:
-        """What each member says of itself, that says anything."""
+        """The state that each answering member reports."""
         return [(member, hello) for member in self.members if member.awake and (hello := _hello(member))]
 
 

@@ -11,10 +11,10 @@ class Talk(Protocol):
     """One connection's bytes, as they pass by."""
 
     def sent(self, data: bytes) -> None:
-        """The client said this."""
+        """Process bytes of the client."""
 
     def answered(self, data: bytes) -> None:
-        """The server said this."""
+        """Process bytes of the server."""
 
     def settled(self) -> bool:
         """Whether the server owes no answer to anything said so far."""
@@ -195,7 +195,7 @@ class RedisTalk:
         return not self._owed and not self._said.is_within_one
 
     def _replies_to(self, words: Sequence[bytes]) -> int:
-        """How many replies a request is owed."""
+        """The number of replies that a request needs."""
         verb, names = words[0].upper(), words[1:]
         if not verb.endswith(b"SUBSCRIBE"):
             return 1

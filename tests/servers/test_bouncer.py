@@ -30,7 +30,7 @@ def ask(bouncer: Bouncer) -> int:
 
 
 def answered(bouncer: Bouncer) -> int | None:
-    """The same, where no answer is one too."""
+    """The answer, or None."""
     try:
         return ask(bouncer)
     except psycopg.OperationalError:

@@ -26,7 +26,7 @@ SURE = WriteConcern(w="majority", j=True)
 
 @pytest.fixture
 def client(own_mongo: MongoServer) -> Iterator[MongoClient]:
-    """An administrator's connection, with nothing noted."""
+    """A connection of the administrator to an empty collection."""
     with connect(own_mongo) as client:
         yield client
         client.test.noted.drop()
@@ -39,12 +39,12 @@ def ask(url: str, **options: Any) -> bool:
 
 
 def note(client: MongoClient, word: str) -> None:
-    """Note a word, durably."""
+    """Store a word durably."""
     client.test.get_collection("noted", write_concern=SURE).insert_one({"_id": word})
 
 
 def words(client: MongoClient) -> list[str]:
-    """What has been noted."""
+    """The stored words."""
     return sorted(document["_id"] for document in client.test.noted.find())
 
 

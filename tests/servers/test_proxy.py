@@ -40,7 +40,7 @@ def through(url: str, direct: psycopg.Connection) -> Iterator[psycopg.Connection
 
 @pytest.fixture
 def echo() -> Iterator[Proxy]:
-    """The network before a server that says again what it hears, in a protocol of which nothing is known."""
+    """The proxy before a server that echoes its input; the proxy does not know the protocol."""
     with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Echo) as server:
         threading.Thread(target=server.serve_forever, args=(0.01,)).start()
         with closing(Proxy(*server.server_address)) as proxy:
@@ -49,21 +49,21 @@ def echo() -> Iterator[Proxy]:
 
 
 class Echo(socketserver.BaseRequestHandler):
-    """Says what it hears."""
+    """Echoes its input."""
 
     def handle(self) -> None:
-        """Until the other end has no more to say."""
+        """Read until the end of the stream."""
         while data := self.request.recv(100):
             self.request.sendall(data)
 
 
 def words(connection: psycopg.Connection) -> list[str]:
-    """What has been noted."""
+    """The stored words."""
     return [word for (word,) in connection.execute("SELECT word FROM noted ORDER BY word")]
 
 
 def note(connection: psycopg.Connection, word: str) -> None:
-    """Note a word."""
+    """Store a word."""
     connection.execute("INSERT INTO noted VALUES (%s)", [word])
 
 

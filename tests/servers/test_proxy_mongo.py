@@ -36,12 +36,12 @@ def client_of(url: str, **options: Any) -> MongoClient:
 
 
 def note(client: MongoClient, word: str, more: str = "") -> None:
-    """Note a word."""
+    """Store a word."""
     client.test.noted.insert_one({"_id": word, "more": more})
 
 
 def words(client: MongoClient) -> list[str]:
-    """What has been noted."""
+    """The stored words."""
     return sorted(document["_id"] for document in client.test.noted.find())
 
 

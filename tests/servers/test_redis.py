@@ -24,24 +24,24 @@ from servers.redis import Caller, GivenRedis, Product, RedisServer, redis_of, re
 
 @pytest.fixture(params=["redis", "valkey"])
 def server(request: pytest.FixtureRequest) -> Iterator[RedisServer]:
-    """One of each, with nothing noted."""
+    """An empty Redis and an empty Valkey."""
     server = request.getfixturevalue("own_redis" if request.param == "redis" else "valkey_server")
     yield server
     server.call("DEL", "noted")
 
 
 def note(server: RedisServer, word: str) -> None:
-    """Note a word."""
+    """Store a word."""
     server.call("RPUSH", "noted", word)
 
 
 def words(server: RedisServer) -> list[bytes]:
-    """What has been noted."""
+    """The stored words."""
     return list(server.call("LRANGE", "noted", 0, -1))
 
 
 def caller(url: str) -> Caller:
-    """Who comes by this URL; whoever asks for it hangs up."""
+    """A connection by this URL, which the caller closes."""
     return Caller(GivenRedis(url))
 
 

@@ -32,32 +32,32 @@ def trio(mongo_trio: ReplicaSet) -> Iterator[ReplicaSet]:
 
 @pytest.fixture(params=["alone", "trio"])
 def either(request: pytest.FixtureRequest) -> ReplicaSet:
-    """The one and the other."""
+    """The set of one and the set of three."""
     chosen: ReplicaSet = request.getfixturevalue(request.param)
     return chosen
 
 
 def note(servers: ReplicaSet, word: str, **options: Any) -> None:
-    """Note a word, durably; once."""
+    """Store a word durably and once."""
     with MongoClient(servers.url(), retryWrites=False, **options) as client:
         client.test.get_collection("noted", write_concern=SURE).insert_one({"_id": word})
 
 
 def words(servers: ReplicaSet) -> list[str]:
-    """What has been noted."""
+    """The stored words."""
     with MongoClient(servers.url()) as client:
         return sorted(document["_id"] for document in client.test.noted.find())
 
 
 def forget(servers: ReplicaSet) -> None:
-    """Have nothing noted."""
+    """Delete all stored words."""
     servers.start()
     with MongoClient(servers.url()) as client:
         client.test.noted.drop()
 
 
 def election(member: Member) -> Any:
-    """What marks the election by which this member became primary."""
+    """The identity of the election in which this member became primary."""
     with connect(member) as client:
         return client.admin.command("hello")["electionId"]
 

@@ -11,7 +11,7 @@ STARTUP = struct.pack("!II", 13, 196608) + b"user\0"
 
 
 def message(letter: bytes, body: bytes = b"") -> bytes:
-    """A message of either side."""
+    """A message of the client or the server."""
     return letter + struct.pack("!I", 4 + len(body)) + body
 
 

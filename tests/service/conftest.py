@@ -35,7 +35,7 @@ class Overtaken:
         return self
 
     def replace(self, verb: str, call: Callable[..., Any]) -> None:
-        """Do this instead of the verb."""
+        """Call this function instead of the verb."""
         self._instead[verb] = call
 
     def __getattr__(self, verb: str) -> Any:

@@ -76,7 +76,7 @@ def change(store: MemoryStore, job: Job) -> Job:
 def heartbeat(
     store: MemoryStore, name: str = "w1", count: int = 1, busy: tuple[str, ...] = (), **fields: Any
 ) -> Worker:
-    """A worker that has just been heard of, with these jobs in its slots."""
+    """A worker with a recent heartbeat and with these jobs in its slots."""
     slots = tuple(
         Slot(slot=n, job=busy[n], since=store.now()) if n < len(busy) else Slot(slot=n) for n in range(count)
     )

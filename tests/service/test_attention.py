@@ -16,7 +16,7 @@ from service.scenes import heartbeat, put
 
 
 class Looks:
-    """What needs a person in the store, now."""
+    """The present reports that need a person."""
 
     def __init__(self, store: MemoryStore, settings: Settings) -> None:
         self._store, self._settings = store, settings

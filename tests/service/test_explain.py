@@ -40,7 +40,7 @@ class Scene:
         end(self.store, id, exit_code)
 
     def looked(self) -> None:
-        """What a worker's sweep does to blocked jobs."""
+        """Run the sweep of blocked jobs."""
         maintenance.sweep_blocked(self.store, None)
 
 
@@ -54,7 +54,7 @@ Row = tuple[str, Setting, list[str], list[str]]
 
 
 def several(*acts: Setting) -> Setting:
-    """One after the other."""
+    """Apply several settings in order."""
 
     def all_of_them(scene: Scene) -> None:
         for act in acts:
@@ -64,12 +64,12 @@ def several(*acts: Setting) -> Setting:
 
 
 def stopped() -> Setting:
-    """Its worker has seen that a process of the command is stopped."""
+    """The worker reports that a process of the command is stopped."""
     return lambda scene: scene.heartbeat(slots=(Slot(slot=0, job="a", stopped=True),))
 
 
 def noted(pid: int) -> Setting:
-    """Its start is written into the job."""
+    """The start of the command is stored in the job."""
     return lambda scene: change(
         scene.store,
         lifecycle.note_start(get(scene.store, "a"), slot=0, pid=pid, started_at=NOW, now=NOW),
@@ -82,7 +82,7 @@ def running(**fields: object) -> Setting:
 
 
 def silent(seconds: float, **fields: object) -> Setting:
-    """The same, and w1 was not heard since."""
+    """The job runs, and w1 has been silent since."""
     return several(running(**fields), lambda s: s.clock.step(seconds=seconds))
 
 

@@ -224,7 +224,7 @@ class TestTerminal:
 
 
 def completed(queuectl: CommandLine, place: Any) -> int:
-    """How many jobs have completed."""
+    """The number of completed jobs."""
     return int(queuectl.json("--store", place.url(), "status")["jobs"]["completed"])
 
 

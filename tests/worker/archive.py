@@ -9,7 +9,8 @@ from queuectl.store.memory import MemoryStore
 
 
 class Troubled(MemoryStore):
-    """Its archive, that holds the jobs in `past`, may be `away`; `trouble` is what was `met` of that."""
+    """A store with an archive of the jobs in `past`; `away` makes the archive unreachable, and `met` is the last
+    error."""
 
     def __init__(self) -> None:
         super().__init__()

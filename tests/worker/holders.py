@@ -48,7 +48,7 @@ class Agent:
         return self.expect("welcome")[0]
 
     def start(self, command: str | None, *, stdin: bytes | None = None, **order: Any) -> str:
-        """Order a command; the attempt id."""
+        """Start a command and return the attempt id."""
         order = {"attempt_id": os.urandom(16).hex(), "job_id": f"job-{next(_numbers)}", **order}
         defaults = {
             "attempt": 1,
@@ -74,7 +74,7 @@ class Agent:
         return self.expect("started", attempt_id)[0]
 
     def output(self, attempt_id: str) -> bytes:
-        """All output that has come so far; each chunk once."""
+        """The output so far, each chunk once."""
         chunks = {m["n"]: data for m, data in self.of("output", attempt_id)}
         return b"".join(data for _, data in sorted(chunks.items()))
 
@@ -136,20 +136,20 @@ class Agent:
             process_table.signal_process(self._process, signal.SIGKILL)
 
     def die(self) -> None:
-        """As SIGKILL does to an agent: its process and its connection are gone at once."""
+        """End the agent as SIGKILL does: its process and its connection end at once."""
         os.kill(self.pid, signal.SIGKILL)
         self.close()
 
 
 def complete(fields: Fields) -> Fields:
-    """What came over the wire, and the defaults of the fields that were left out."""
+    """The received fields, with defaults for missing ones."""
     message = from_fields(fields)
     assert message is not None
     return message._asdict() | fields
 
 
 def name_of(pid: int) -> str:
-    """What a process calls itself; nothing once it has gone."""
+    """The name of a process, or nothing after its end."""
     with suppress(FileNotFoundError, ProcessLookupError):
         return Path(f"/proc/{pid}/comm").read_text().strip()
     return ""

@@ -144,7 +144,7 @@ def _floats(path: Path) -> list[float]:
 
 
 def everything(reader: int) -> bytes:
-    """What comes through a pipe until its other end is closed."""
+    """Read a pipe until its other end is closed."""
     text = b""
     while select.select([reader], [], [], 10)[0]:
         part = os.read(reader, 100)

@@ -32,7 +32,7 @@ def test_duties_run_in_the_order_of_their_urgency(unstarted: Unstarted) -> None:
 
 
 def idle(agent: Unstarted) -> None:
-    """Nothing has happened."""
+    """No job exists."""
 
 
 def running(agent: Unstarted) -> None:
@@ -132,7 +132,7 @@ def test_the_loop_is_idle_while_it_sleeps(unstarted: Unstarted, situation: Any) 
 
 
 def waits_for(agent: Unstarted) -> float:
-    """How long the loop would sleep now."""
+    """The seconds that the loop would sleep now."""
     return round(Agent(agent.parts)._seconds_to_wait(), 3)
 
 
@@ -176,7 +176,7 @@ class TestOutage:
 
     @pytest.fixture(autouse=True)
     def asked(self, unstarted: Unstarted, monkeypatch: pytest.MonkeyPatch) -> list[float]:
-        """When the store was asked. It is away until the clock says 1010."""
+        """The times of calls to the store, which cannot be reached before the time 1010."""
         asked, heartbeat = list[float](), unstarted.store.heartbeat
 
         def answer(worker: Any) -> Any:

@@ -44,7 +44,7 @@ class Worker:
         self.text += "".join(lines)
 
     def flush(self) -> None:
-        """Nothing is buffered."""
+        """Do nothing: no output is buffered."""
 
     def runs(
         self,

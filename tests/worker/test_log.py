@@ -17,14 +17,14 @@ from queuectl.worker.agent.log import Log, run_time
 
 
 class Said:
-    """A log into memory."""
+    """A log that is written to memory."""
 
     def __init__(self, format: str) -> None:
         self._out = io.StringIO()
         self.log = Log(format, self._out)
 
     def line(self) -> str:
-        """The one line that was said."""
+        """The one logged line."""
         self.log.flush()
         text = self._out.getvalue()
         assert text.count("\n") == 1

@@ -26,7 +26,7 @@ def counted(turns: Path) -> dict[str, str]:
 
 
 def rate(turns: Path) -> float:
-    """Turns a second, over a while."""
+    """The rounds per second."""
     before, start = turns.stat().st_size, time.monotonic()
     eventually(lambda: time.monotonic() > start + WINDOW)
     return (turns.stat().st_size - before) / (time.monotonic() - start)

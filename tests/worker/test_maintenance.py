@@ -38,7 +38,7 @@ class Duty:
 
     @property
     def clock_jump(self) -> float | None:
-        """What the registry shows."""
+        """The clock jump that the registry shows."""
         jump: float | None = self.agent.duty(Maintenance)._watch.jump
         return jump
 
@@ -61,7 +61,7 @@ def test_an_archive_outage_is_logged_at_its_start_and_its_end(duty: Duty) -> Non
 
 @pytest.fixture
 def waiting(duty: Duty) -> Troubled:
-    """A store whose archive is away; a lease has expired, and a job is blocked behind one that is past."""
+    """A store whose archive cannot be reached, with an expired lease and a child of an archived job."""
     store = duty.store
     put(store, "parent", state="completed")
     child(store, "child", "parent")

@@ -18,14 +18,14 @@ from service.scenes import get
 
 
 def request_cancel(store: MemoryStore, id: str) -> Job:
-    """Somebody cancels a running job."""
+    """Request the cancel of a running job."""
     asked = lifecycle.cancel(get(store, id), by="me", reason=None, now=store.now())
     store.save([asked])
     return get(store, id)
 
 
 def kills(agent: Unstarted) -> list[tuple[str, str]]:
-    """Which jobs the holder was told to kill, and why."""
+    """The jobs that the holder was asked to kill, with reasons."""
     names = {claim.attempt_id: claim.job.id for claim in agent.context.claims}
     return [(names[message["attempt_id"]], message["reason"]) for message in agent.connection.of("kill")]
 

@@ -26,7 +26,7 @@ class Line:
         self.sent: list[dict[str, Any]] = []
 
     def queue(self, message: Message, _payload: bytes = b"") -> None:
-        """Send with the next flush."""
+        """Queue a message for the next flush."""
         self.sent.append(to_fields(message))
 
 
@@ -44,7 +44,7 @@ class Ship:
         self.limit, self.total, self.n = limit, 0, 0
 
     def prints(self, data: bytes, skip: int = 0) -> None:
-        """The holder says so."""
+        """Receive output from the holder."""
         self.total += skip
         self.n += 1
         message = Output(self.attempt, "a", self.n, 0, 0.0, self.total)
@@ -52,7 +52,7 @@ class Ship:
         self.total += len(data)
 
     def write(self) -> None:
-        """Store what waits."""
+        """Store the waiting output."""
         self.outputs.write(self.line)  # type: ignore[arg-type]
 
     def tries(self) -> bool:
@@ -70,7 +70,7 @@ class Ship:
 
 
 def head_and_tail(data: bytes, limit: int) -> bytes:
-    """What is to be kept of an output."""
+    """The head and tail of an output."""
     return data if len(data) <= limit else data[: head_size(limit)] + data[len(data) - limit // 2 :]
 
 
@@ -104,7 +104,7 @@ def test_the_store_keeps_little_more_than_the_limit(chunks: list[bytes], limit: 
 
 
 class Failing(MemoryStore):
-    """A store that is away for some writes: before it did anything, or after, when only its answer is lost."""
+    """A store whose writes fail: before the write, or after it, so that only the answer is lost."""
 
     def __init__(self, *fails: str) -> None:
         super().__init__()

@@ -81,7 +81,7 @@ def test_a_process_that_no_signal_ends_is_given_up_and_reported(monkeypatch: pyt
 
 
 class Scripted(Snapshot):
-    """A snapshot that shows what it is told to."""
+    """A snapshot of given processes."""
 
     def __init__(self, *members: process_table.Process) -> None:
         super().__init__()

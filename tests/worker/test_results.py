@@ -26,12 +26,13 @@ class Line:
         self.sent: list[dict[str, Any]] = []
 
     def queue(self, message: Message, _payload: bytes = b"") -> None:
-        """Send with the next flush."""
+        """Queue a message for the next flush."""
         self.sent.append(to_fields(message))
 
 
 class Scene:
-    """Two claimed jobs. Another worker has ended `late` meanwhile, and only the archive, that is away, has it now."""
+    """Two claimed jobs. Another worker has ended `late` meanwhile, and only the archive, which cannot be reached, has
+    this job."""
 
     def __init__(self, ticks: list[float]) -> None:
         self.store, self.ticks, self.line, self._said = Troubled(), ticks, Line(), io.StringIO()

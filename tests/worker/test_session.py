@@ -44,7 +44,7 @@ def attempt(job: Job, state: str, **fields: Any) -> dict[str, Any]:
 
 
 def running(job: Job) -> dict[str, Any]:
-    """Its command runs in slot 1."""
+    """The attempt of a job that runs in slot 1."""
     return attempt(job, "running", slot=1, pid=77, started_at=0.0)
 
 

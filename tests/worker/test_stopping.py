@@ -38,7 +38,7 @@ def test_the_first_signal_drains(worker: Worker, number: int, tmp_path: Path) ->
 
 
 def lines(worker: Worker) -> list[str]:
-    """What the worker has said."""
+    """The log lines of the worker."""
     return worker.log.read_text().splitlines()
 
 

@@ -27,7 +27,7 @@ class Host:
         return (self.clock.now() - NOW).total_seconds() + 1000
 
     def exited(self, started: tuple[float, float], seconds: float, *, knows_boot: bool = True) -> Exited:
-        """What its holder tells of a command that began then and ran so long."""
+        """The message `exited` of a command with this start and run time."""
         born, wall = started
         told = Exited("a" * 32, "job", "exited", started_at=wall, finished_at=wall + seconds)
         return told._replace(born=born) if knows_boot else told

@@ -15,7 +15,7 @@ EPOCH = NOW.timestamp()
 
 
 def exited(job_id: str = "a", attempt_id: str = "a" * 32, **fields: Any) -> Exited:
-    """What a holder says of an end."""
+    """The message `exited` of a holder."""
     return Exited(attempt_id, job_id, **fields)
 
 

@@ -50,7 +50,7 @@ class FakeConnection:
         self.incoming = messages + self.incoming
 
     def of(self, kind: str) -> list[Fields]:
-        """What was sent of one type."""
+        """The sent messages of one type."""
         return [message for message in self.sent if message["type"] == kind]
 
 
@@ -83,7 +83,7 @@ class Unstarted:
 
     @property
     def recorder(self) -> Any:
-        """What keeps the results."""
+        """The recorder of results."""
         return self.parts.session._recorder
 
     def is_due(self, kind: type[Any]) -> bool:
@@ -105,7 +105,7 @@ class Unstarted:
         return ran
 
     def hears(self, kind: str, payload: bytes = b"", /, **fields: Any) -> None:
-        """The holder says something."""
+        """Receive a message from the holder."""
         message = from_fields({"type": kind, **fields})
         assert message is not None
         self.parts.inbox.handle(message, payload)

@@ -12,7 +12,7 @@ _select = selectors.DefaultSelector.select
 
 
 def count(loop: str) -> None:
-    """One more turn of this loop."""
+    """Count one round of this loop."""
     # Opened each time: a holder closes what it was started with.
     file = os.open(
         f"{os.environ['QUEUECTL_TEST_TURNS']}.{loop}", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600
