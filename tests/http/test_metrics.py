@@ -1,5 +1,6 @@
 """The metrics: exact numbers for a known history, the bounds of labels, the cost, and an outage of the store."""
 
+import http.client
 import time
 from collections.abc import Iterator
 from datetime import timedelta
@@ -12,6 +13,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as of_text
 
 from factories import in_state, new_job
+from facts import eventually
 from http_client import Client
 from queuectl import __version__
 from queuectl.domain.job import STATES
@@ -29,6 +31,7 @@ from service.scenes import heartbeat, put
 
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 JOBS = 200_000
+OUTPUT = (("kind", "output"),)
 ABOUT = About("sqlite", "power-safe")
 
 
@@ -45,7 +48,7 @@ def samples(text: bytes) -> Samples:
 def shown(store: MemoryStore | SqliteStore) -> Samples:
     """The metrics of a store, without a server."""
     vitals = LocalQueue(store, Sources({}, None, lambda text: None)).vitals()
-    return samples(Metrics().text(Result(vitals, ABOUT), "")[0])
+    return samples(Metrics().text(Result(vitals, ABOUT), "", {})[0])
 
 
 def value(found: Samples, name: str, **labels: str) -> float:
@@ -78,7 +81,7 @@ class TestNumbersOfTheStore:
             QueueStatus("idle", False, None, {"pending": 1}),
             QueueStatus("early", False, None, {"pending": 1}, vitals.now + timedelta(seconds=1)),
         ]
-        found = samples(Metrics().text(Result(replace(vitals, queues=queues), ABOUT), "")[0])
+        found = samples(Metrics().text(Result(replace(vitals, queues=queues), ABOUT), "", {})[0])
         ages = {
             name: value(found, "queuectl_queue_oldest_due_seconds", queue=name)
             for name in ("late", "idle", "early")
@@ -107,7 +110,7 @@ class TestNumbersOfTheStore:
             replace(vitals.workers[1]),
             replace(vitals.workers[0], worker=silent[1], state="lost"),
         ]
-        found = samples(Metrics().text(Result(replace(vitals, workers=workers), ABOUT), "")[0])
+        found = samples(Metrics().text(Result(replace(vitals, workers=workers), ABOUT), "", {})[0])
         states = ("running", "draining", "paused", "lost")
         assert [value(found, "queuectl_workers", state=state) for state in states] == [1, 1, 0, 1]
         assert value(found, "queuectl_slots", state="processing") == 2
@@ -140,7 +143,7 @@ class TestBounds:
         since = vitals.now - timedelta(seconds=7)
         queues = [QueueStatus(f"q{n}", False, 1, {"pending": n}, since) for n in range(QUEUES + 50)]
         queues.append(QueueStatus("other", False, None, {"pending": 9_000}))
-        text, _ = Metrics().text(Result(replace(vitals, queues=queues), ABOUT), "")
+        text, _ = Metrics().text(Result(replace(vitals, queues=queues), ABOUT), "", {})
         found = samples(text)
         named = {dict(labels)["queue"] for name, labels in found if name == "queuectl_jobs"}
         assert named == {"other", *(f"q{n}" for n in range(50, QUEUES + 50))}
@@ -166,7 +169,7 @@ class TestBounds:
         vitals = LocalQueue(store, Sources({}, None, lambda text: None)).vitals()
         name = 'a"b\\c\nd é'
         queues = [QueueStatus(name, False, None, {"pending": 1})]
-        found = samples(Metrics().text(Result(replace(vitals, queues=queues), ABOUT), "")[0])
+        found = samples(Metrics().text(Result(replace(vitals, queues=queues), ABOUT), "", {})[0])
         assert value(found, "queuectl_jobs", queue=name, state="pending") == 1
 
 
@@ -190,6 +193,7 @@ class TestOutage:
             "queuectl_up",
             "queuectl_info",
             "queuectl_auth_failures_total",
+            "queuectl_streams",
         }
         assert value(after, "queuectl_http_requests_total", route="/healthz", status="200") == 1
 
@@ -211,15 +215,22 @@ class TestThisProcess:
         assert value(found, "queuectl_store_seconds_count", verb="due_since") >= 1
         assert ("queuectl_store_seconds_count", (("verb", "now"),)) not in found
 
-    def test_streams_and_wrong_tokens(self) -> None:
-        metrics = Metrics()
-        metrics.auth_failures = lambda: 3
-        with metrics.stream("output"), metrics.stream("output"):
-            found = samples(metrics.text(Result(), "")[0])
-            assert value(found, "queuectl_streams", kind="output") == 2
-        found = samples(metrics.text(Result(), "")[0])
-        assert value(found, "queuectl_streams", kind="output") == 0
+    def test_an_open_stream_and_wrong_tokens_are_counted(
+        self, server: Client, queue: LocalQueue, state: ServerState
+    ) -> None:
+        state.metrics.auth_failures = lambda: 3
+        queue.enqueue([JobRequest(command="true", id="waits")])
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
+        headers = {"Authorization": "Bearer view", "Accept": "text/event-stream"}
+        connection.request("GET", "/v1/jobs/waits/output", headers=headers)
+        reply = connection.getresponse()
+        assert reply.status == 200
+        found = samples(server("GET", "/metrics").body)
+        assert value(found, "queuectl_streams", kind="output") == 1
         assert value(found, "queuectl_auth_failures_total") == 3
+        reply.close()
+        connection.close()
+        eventually(lambda: samples(server("GET", "/metrics").body)["queuectl_streams", OUTPUT] == 0)
 
 
 class TestFormats:

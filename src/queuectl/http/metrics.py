@@ -5,10 +5,9 @@ their own, and the others share one. While the store does not answer, its series
 like a healthy store.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
+from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.openmetrics import exposition as openmetrics
@@ -60,7 +59,6 @@ class Metrics:
             registry=own,
             buckets=BOUNDS,
         )
-        self._streams = Gauge("queuectl_streams", "Open streams", ["kind"], registry=own)
         self.auth_failures: Callable[[], int] = lambda: 0
 
     def note_verb(self, verb: str, seconds: float) -> None:
@@ -72,25 +70,18 @@ class Metrics:
         self._requests.labels(route or NO_ROUTE, status).inc()
         self._answers.labels(route or NO_ROUTE).observe(seconds)
 
-    @contextmanager
-    def stream(self, kind: str) -> Iterator[None]:
-        """Count a stream of this kind as open while the block runs."""
-        gauge = self._streams.labels(kind)
-        gauge.inc()
-        try:
-            yield
-        finally:
-            gauge.dec()
+    def text(self, result: Result, accept: str, streams: Mapping[str, int]) -> tuple[bytes, str]:
+        """All metrics as text, and the content type: OpenMetrics if `accept` names it, else the format 0.0.4.
 
-    def text(self, result: Result, accept: str) -> tuple[bytes, str]:
-        """All metrics as text, and the content type: OpenMetrics if `accept` names it, else the format 0.0.4."""
-        exposed = _Exposed(self._families(result))
+        `streams` are the numbers of open streams, by kind.
+        """
+        exposed = _Exposed(self._families(result, streams))
         if OPENMETRICS in accept:
             text: bytes = openmetrics.generate_latest(exposed)  # type: ignore[no-untyped-call]
             return text, openmetrics.CONTENT_TYPE_LATEST
         return generate_latest(exposed), CONTENT_TYPE_PLAIN_0_0_4
 
-    def _families(self, result: Result) -> Iterator[Metric]:
+    def _families(self, result: Result, streams: Mapping[str, int]) -> Iterator[Metric]:
         yield _gauge("queuectl_up", "1 if the store answers, else 0", result.vitals is not None)
         labels = {"version": __version__}
         if result.about:
@@ -100,6 +91,10 @@ class Metrics:
             yield from _of_store(result.vitals)
         failures = self.auth_failures()
         yield CounterMetricFamily("queuectl_auth_failures", "Requests with a wrong token", failures)
+        opened = GaugeMetricFamily("queuectl_streams", "Open streams", labels=["kind"])
+        for kind, number in streams.items():
+            opened.add_metric([kind], number)
+        yield opened
         yield from self._own.collect()
 
 

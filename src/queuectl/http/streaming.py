@@ -60,6 +60,9 @@ class Streams:
         self._outputs: dict[tuple[str, int | None], LiveOutput] = {}
         self._watcher: asyncio.Task[None] | None = None
 
+    def __len__(self) -> int:
+        return len(self._open)
+
     def open(self, call: "Call") -> Stream:
         """A new stream of this caller. Raises a refusal if too many are open. `leave` must be called at its end."""
         stream = Stream(call.caller, has_token="authorization" in call.headers)

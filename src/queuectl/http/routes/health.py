@@ -63,7 +63,8 @@ def _unconsumed(result: Result) -> str | None:
 def metrics(call: Call) -> Response:
     """The metrics, from the newest probe of the store."""
     server = call.server
-    text, kind = server.metrics.text(server.health.newest, call.headers.get("accept", ""))
+    streams = {"output": len(server.streams)}
+    text, kind = server.metrics.text(server.health.newest, call.headers.get("accept", ""), streams)
     return Response(text, media_type=None, headers={"Content-Type": kind})
 
 
