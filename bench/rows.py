@@ -50,26 +50,26 @@ def noop(kind: Kind = "sqlite", goal: float = 0.80) -> Row:
 
     def ours() -> float:
         with place(kind) as here:
-            _enqueue_noops(here, JOBS)
+            enqueue_noops(here, JOBS)
             return timed(lambda: here.run("worker", "start", "--drain", "--count", "2", "--quiet"))
 
     ratios, a, b = pairs(ours, lambda: timed(_xargs))
     ratio = statistics.median(ratios)
     detail = f"{JOBS / statistics.median(a):.0f} jobs/s against {JOBS / statistics.median(b):.0f}/s"
     return Row(
-        "noop", f"{ratio:.2f} × floor", f"≥ {goal:.2f}", ratio >= goal, f"{detail}; pairs {_list(ratios)}"
+        "noop", f"{ratio:.2f} × floor", f"≥ {goal:.2f}", ratio >= goal, f"{detail}; pairs {listed(ratios)}"
     )
 
 
 def backlog(kind: Kind = "sqlite") -> Row:
     """The same in front of a million jobs that wait."""
     with place(kind) as small, place(kind) as large:
-        _pile(large, BEHIND)
+        pile(large, BEHIND)
         ratios, a, b = pairs(lambda: _front(large), lambda: _front(small))
     ratio = statistics.median(ratios)
     detail = f"{JOBS / statistics.median(a):.0f} jobs/s against {JOBS / statistics.median(b):.0f}/s"
     return Row(
-        "backlog", f"{ratio:.2f} × itself", "≥ 0.95", ratio >= 0.95, f"{detail}; pairs {_list(ratios)}"
+        "backlog", f"{ratio:.2f} × itself", "≥ 0.95", ratio >= 0.95, f"{detail}; pairs {listed(ratios)}"
     )
 
 
@@ -89,7 +89,7 @@ def bulk() -> Row:
         ratios, a, b = pairs(ours, lambda: _executemany(rows))
     ratio = statistics.median(ratios)
     detail = f"{LINES / statistics.median(a):.0f} lines/s against {LINES / statistics.median(b):.0f} rows/s"
-    return Row("bulk", f"{ratio:.2f} × raw", "≥ 0.50", ratio >= 0.50, f"{detail}; pairs {_list(ratios)}")
+    return Row("bulk", f"{ratio:.2f} × raw", "≥ 0.50", ratio >= 0.50, f"{detail}; pairs {listed(ratios)}")
 
 
 def cold() -> Row:
@@ -130,10 +130,10 @@ def latency(kind: Kind = "sqlite") -> Row:
 def status(kind: Kind = "sqlite") -> Row:
     """`queuectl status` on a store with a long past."""
     with place(kind) as here:
-        _pile(here, BEHIND, finished=here.kind in REDIS)
-        _pile(here, WAITING)
+        pile(here, BEHIND, finished=here.kind in REDIS)
+        pile(here, WAITING)
         if here.kind not in REDIS:
-            _finish(here, BEHIND)
+            finish(here, BEHIND)
         times = [timed(lambda: here.run("status")) for _ in range(9)]
     middle = 1000 * statistics.median(times)
     return Row("status", f"{middle:.0f} ms", "≤ 150 ms", middle <= 150, "1,000,000 finished, 100,000 pending")
@@ -145,11 +145,11 @@ def idle(kind: Kind = "sqlite") -> Row:
         eventually(lambda: _has_worker(here))
         threading.Event().wait(3)
         pids = _family(worker.pid)
-        before, start = sum(map(_cpu, pids)), time.monotonic()
+        before, start = sum(map(cpu, pids)), time.monotonic()
         threading.Event().wait(10)
-        share = (sum(map(_cpu, pids)) - before) / (time.monotonic() - start)
+        share = (sum(map(cpu, pids)) - before) / (time.monotonic() - start)
         memory = sum(map(_pss, pids)) / 1024**2
-        resident = sum(map(_rss, pids)) / 1024**2
+        resident = sum(map(rss, pids)) / 1024**2
     figure = f"{100 * share:.2f} % of a core, {memory:.0f} MB"
     detail = (
         f"proportional memory of {len(pids)} processes; {resident:.0f} MB with shared pages counted each time"
@@ -161,11 +161,11 @@ def yes() -> Row:
     """A command that prints without end."""
     with place() as here, here.worker("--count", "1") as worker:
         eventually(lambda: _has_worker(here))
-        before, most = sum(map(_rss, _family(worker.pid))), 0
+        before, most = sum(map(rss, _family(worker.pid))), 0
         here.run("enqueue", "--timeout", "10s", "--retries", "0", "yes")
         end = time.monotonic() + 10
         while time.monotonic() < end:
-            most = max(most, sum(map(_rss, _family(worker.pid, commands=False))))
+            most = max(most, sum(map(rss, _family(worker.pid, commands=False))))
             threading.Event().wait(0.2)
         job = eventually(
             lambda: (
@@ -212,7 +212,7 @@ def _xargs() -> None:
     subprocess.run(f"seq {JOBS} | xargs -P2 -n1 sh -c true", shell=True, check=True)
 
 
-def _enqueue_noops(here: Place, count: int, *words: str) -> None:
+def enqueue_noops(here: Place, count: int, *words: str) -> None:
     listing = here.root / "noops"
     listing.write_text("true\n" * count)
     here.run("enqueue", "--file", str(listing), *words)
@@ -228,7 +228,7 @@ def _has_worker(here: Place) -> bool:
         store.close()
 
 
-def _pile(here: Place, count: int, *, finished: bool = False) -> None:
+def pile(here: Place, count: int, *, finished: bool = False) -> None:
     """Many pending jobs that are the last to be claimed, or as many that need not be any more."""
     store, defaults = here.store(), Defaults(resolve({}, {}, {}, {}), "/")
     for start in range(0, count, 20_000):
@@ -251,7 +251,7 @@ def _archive(store: Store) -> None:
         pass
 
 
-def _finish(here: Place, count: int) -> None:
+def finish(here: Place, count: int) -> None:
     """Make the oldest jobs completed ones, by SQL: the counters follow by themselves."""
     now = int(time.time() * 1_000_000)
     if here.kind == "postgres":
@@ -287,7 +287,7 @@ def _front(here: Place) -> float:
     """Time for the noops that stand in front, from the start of a worker until they are done."""
     store = here.store()
     before = store.counts(DONE).of("completed")
-    _enqueue_noops(here, JOBS, "--priority", "1000")
+    enqueue_noops(here, JOBS, "--priority", "1000")
     start = time.perf_counter()
     with here.worker("--count", "2"):
         eventually(lambda: store.counts(DONE).of("completed") >= before + JOBS)
@@ -366,12 +366,12 @@ def _parent(pid: int) -> int:
         return 0
 
 
-def _cpu(pid: int) -> float:
+def cpu(pid: int) -> float:
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def _rss(pid: int) -> int:
+def rss(pid: int) -> int:
     try:
         return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except OSError:
@@ -385,7 +385,7 @@ def _pss(pid: int) -> int:
     return 0
 
 
-def _list(values: list[float]) -> str:
+def listed(values: list[float]) -> str:
     return " ".join(f"{value:.2f}" for value in sorted(values))
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from queuectl.http.assembly import Listening, Options
 
 PORT = 7733
-LIBRARIES = frozenset(("starlette", "uvicorn", "httptools", "uvloop", "anyio"))
+LIBRARIES = frozenset(("starlette", "uvicorn", "httptools", "uvloop", "anyio", "prometheus_client"))
 
 
 def serve_options(parser: "Parser") -> None:
