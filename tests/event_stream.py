@@ -65,6 +65,7 @@ class EventStream:
         self.headers = dict(self._header_lines())
         self.is_complete = False
         """Whether the end of the response was received."""
+        self._events = self._parsed()
 
     def _header_lines(self) -> Iterator[tuple[str, str]]:
         while line := self._file.readline().strip():
@@ -92,7 +93,10 @@ class EventStream:
         return part[:-2] if line and len(part) == size + 2 else None
 
     def __iter__(self) -> Iterator[Event]:
-        """The events and comments, until the stream ends or breaks off."""
+        """The events and comments that were not read yet, until the stream ends or breaks off."""
+        return self._events
+
+    def _parsed(self) -> Iterator[Event]:
         rest = b""
         for part in self.parts():
             *blocks, rest = (rest + part).split(b"\n\n")

@@ -13,9 +13,11 @@ from pathlib import Path
 import pytest
 
 from cli.acting import Actor
+from e2e.databases import PostgresDatabase
 from event_stream import EventStream
 from facts import eventually
 from queuectl.store.sqlite import SqliteStore
+from servers.postgres import PostgresServer
 
 QUEUECTL = (sys.executable, "-m", "queuectl")
 PATH = "/v1/jobs/a/output"
@@ -42,10 +44,12 @@ class Site:
         }  # fmt: skip
         self._processes: list[subprocess.Popen[bytes]] = []
 
-    def run(self, *words: str) -> bytes:
-        return subprocess.run(
-            [*QUEUECTL, *words], env=self.env, cwd=self.root, capture_output=True, check=True
-        ).stdout
+    def run(self, *words: str, input: bytes = b"") -> bytes:
+        done = subprocess.run(
+            [*QUEUECTL, *words], env=self.env, cwd=self.root, input=input, capture_output=True, check=False
+        )
+        assert done.returncode == 0, done
+        return done.stdout
 
     def start(self, *words: str) -> "subprocess.Popen[bytes]":
         log = (self.root / f"{words[0]}.log").open("ab")
@@ -116,6 +120,38 @@ def test_a_log_is_followed_through_fifty_kills_of_the_server(site: Site) -> None
     follow_through_kills(site, 50)
 
 
+@pytest.mark.proof
+@pytest.mark.parametrize("outage", ["refuse", "black_hole"])
+def test_a_stream_outlives_an_outage_of_its_database(
+    site: Site, postgres_server: PostgresServer, outage: str
+) -> None:
+    database = PostgresDatabase(postgres_server)
+    proxy, url = database.by_way()
+    site.env["QUEUECTL_STORE"] = database.url
+    site.run("enqueue", "--id", "a", "--retries", str(ATTEMPTS - 1), "--backoff-factor", "10ms", COMMAND)
+    site.start("worker", "start", "--count", "1")
+    site.env["QUEUECTL_STORE"] = url
+    site.serve()
+    site.env["QUEUECTL_STORE"] = database.url
+    with EventStream(site.port, PATH, token=None) as stream:
+        events = stream.until("output")
+        getattr(proxy, outage)()
+        for _ in range(2):
+            for event in stream:
+                events.append(event)
+                if event.data == "store away":
+                    break
+        proxy.pass_through()
+        (site.root / "stop").touch()
+        events += stream
+    assert sum(event.data == "store away" for event in events) >= 2
+    attempts = [event.data["attempt"] for event in events if event.name == "attempt"]
+    printed = [site.run("logs", "a", "--raw", "--attempt", str(n)) for n in attempts]
+    assert b"".join(event.bytes for event in events if event.name == "output") == b"".join(printed)
+    proxy.close()
+    database.close()
+
+
 def test_open_streams_and_slow_readers_need_little_memory(site: Site) -> None:
     server = site.serve()
     site.run("enqueue", "--id", "a", "x")
@@ -153,6 +189,44 @@ def test_open_streams_and_slow_readers_need_little_memory(site: Site) -> None:
     for stream in (*some, *slow):
         stream.close()
     store.close()
+
+
+def test_the_process_ends_within_a_second_of_term(site: Site) -> None:
+    server = site.serve()
+    jobs = [f"job-{n}" for n in range(5)]
+    site.run(
+        "enqueue",
+        "--file",
+        "-",
+        input=b"".join(b'{"id": "%b", "command": "x"}\n' % id.encode() for id in jobs),
+    )
+    streams = [
+        EventStream(site.port, f"/v1/jobs/{id}/output", token=None, source=f"127.0.0.{2 + n}")
+        for id in jobs
+        for n in range(20)
+    ]
+    for stream in streams:
+        assert stream.until(":")
+    start = time.monotonic()
+    server.send_signal(signal.SIGTERM)
+    assert server.wait(10) == 0
+    assert time.monotonic() - start < 1.0
+    for stream in streams:
+        assert stream.until("bye")
+        stream.close()
+    assert "Traceback" not in (site.root / "serve.log").read_text()
+
+
+def test_the_stream_of_a_revoked_token_is_closed_within_five_seconds(site: Site) -> None:
+    site.serve()
+    site.run("enqueue", "--id", "a", "x")
+    token = site.run("token", "create", "board", "--scope", "view").decode().strip()
+    with EventStream(site.port, PATH, token=token) as stream:
+        stream.until(":")
+        site.run("token", "revoke", "board")
+        start = time.monotonic()
+        assert not [event for event in stream if event.name != ":"]
+        assert time.monotonic() - start < 5.0
 
 
 def memory(pid: int) -> int:
