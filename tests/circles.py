@@ -45,7 +45,7 @@ FIXTURES = {
     "valkey_server": "valkey",
     "redis_cluster": "cluster",
 }
-"""The kind of store that a test uses which asks for this fixture."""
+"""The kind of store that a test with this fixture uses."""
 
 ON_SQLITE_ALONE = {"test_seeds.py", "test_unreadable.py", "TestStopping", "TestOutput"}
 """Files and classes of end-to-end tests that `test` runs on SQLite and leaves on servers to `proof`: they show no
@@ -66,7 +66,7 @@ OF_SERVERS = ("test_postgres", "test_mongo", "test_redis", "test_archived")
 
 HARNESS = "servers"
 KEPT_OF_HARNESS = {"test_proxy.py", "test_talk.py"}
-"""The tests of the network proxy stay in `test`: a proxy that is wrong makes every test of an outage meaningless."""
+"""The tests of the network proxy stay in `test`: with a wrong proxy every test of an outage is meaningless."""
 
 ROOT = Path(__file__).parent
 PROPERTY = "store"

@@ -1,4 +1,4 @@
-"""The real servers, for every test that asks: started when the first one does, gone when the last one has."""
+"""The real servers of the tests: started at their first use and ended after the last test."""
 
 import gc
 import os
@@ -138,7 +138,7 @@ def three_mongos() -> Iterator[ReplicaSet]:
 
 @pytest.fixture
 def mongo_trio(three_mongos: ReplicaSet) -> ReplicaSet:
-    """A MongoDB of three servers, all there, whatever the test before has done to them."""
+    """A MongoDB of three servers; all three run at the start of each test."""
     three_mongos.start()
     return three_mongos
 

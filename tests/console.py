@@ -32,7 +32,7 @@ PERSON, HOST = "ada", "atlas"
 
 
 class Command(NamedTuple):
-    """One line after `$ `, what it should print (None: not said), and how it should end."""
+    """One line after `$ `, its expected output (None: unknown), and its expected exit code."""
 
     line: str
     expected: str | None
@@ -40,7 +40,7 @@ class Command(NamedTuple):
 
 
 class Home:
-    """A person's home directory and terminal. Close it: then it looks that no process of it is left.
+    """The home directory and terminal of a user. Closing checks that no process is left.
 
     `names`: what stands in a page for what there is here. `places`: the other way round, in what is typed. `tools`:
     shell scripts by the names of programs that are not installed like that here.
@@ -217,7 +217,7 @@ class Terminal:
             os.close(self._ours)
 
     def _read(self, patience: float) -> bool:
-        """Read what there is within `patience` seconds; False when nobody can write any more."""
+        """Read the available output for up to `patience` seconds; returns False at the end of the output."""
         ready, _, _ = select.select([self._ours], [], [], patience)
         if not ready:
             return True
@@ -267,7 +267,7 @@ def pattern(expected: str) -> re.Pattern[str]:
 
 
 def commands(block: str) -> list[Command]:
-    """The commands of a console block. A line that begins with `> ` goes on with the one before it."""
+    """The commands of a console block. A line that begins with `> ` continues the previous line."""
     found: list[Command] = []
     for line in block.splitlines():
         if line.startswith("$ "):

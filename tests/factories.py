@@ -22,7 +22,7 @@ RETRY_FIELDS = frozenset(RetryPolicy.__struct_fields__)
 
 
 def new_job(id: str | None = None, *, now: datetime = NOW, hold: bool = False, **fields: Any) -> Job:
-    """A job as `enqueue` makes it. Fields of the spec and of its retry policy are given flat."""
+    """A job as `enqueue` creates it. Fields of the spec and of its retry policy are given flat."""
     retry = RetryPolicy(**{k: v for k, v in fields.items() if k in RETRY_FIELDS})
     given = {k: v for k, v in fields.items() if k in SPEC_FIELDS}
     if "argv" not in given:

@@ -1,4 +1,4 @@
-"""A client that speaks plain HTTP to a server of this machine."""
+"""A client for plain HTTP to a server of this machine."""
 
 import http.client
 import json

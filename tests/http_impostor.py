@@ -38,7 +38,7 @@ class Impostor:
 
 
 def _request(peer: socket.socket) -> bytes:
-    """The head of a request and its body, if it says its length."""
+    """The head of a request, and its body if the head contains the length."""
     data = b""
     while b"\r\n\r\n" not in data and (more := peer.recv(65536)):
         data += more

@@ -1,4 +1,4 @@
-"""Ends what a test run leaves behind, however the run ends.
+"""Ends all processes of a test run after any kind of end of the run.
 
 A pytest process that is killed cannot end the workers of its tests. So each pytest process starts this program, which
 reads its standard input until the end. The kernel closes that pipe when pytest is gone, whatever ended pytest. Then the
@@ -68,7 +68,7 @@ def below(directory: str, watched: int) -> set[int]:
 
 
 def mentions(pid: int, directory: str) -> bool:
-    """Whether a process works below a directory. One that we may not look at does not."""
+    """Whether the working directory of a process is below a directory. An unreadable process does not count."""
     process = Path("/proc") / str(pid)
     try:
         return directory.encode() in (process / "environ").read_bytes() or (

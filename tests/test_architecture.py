@@ -30,10 +30,10 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef
 FOR_DRIVERS = ("store.protocol", "store.driver")
 
 FOR_BOTH_PROGRAMS = ("worker.protocol", "worker.nonblocking", "worker.wording")
-"""What the holder and the agent share, besides the room of the host."""
+"""The modules that the holder and the agent share, besides `worker.host`."""
 
 LAYERS: dict[str, tuple[str, ...]] = {
-    # module or package: what it may import of ours, besides itself
+    # module or package: the modules of queuectl that it may import, besides itself
     "errors": (),
     "clock": (),
     "crashpoint": (),
@@ -135,7 +135,7 @@ SIDEWAYS = {
     ): "knows whether the process of a server is the same",
     ("http.local_token", "worker.host.process_table"): "says which process the server is",
 }
-"""Front ends do not look at each other, but for these."""
+"""Front ends do not import each other, except these."""
 
 THIRD_PARTY = {
     "apsw": ("store.sqlite",),
@@ -171,7 +171,7 @@ PURE = frozenset(
         "typing",
     )
 )
-"""The standard modules that neither look at the world nor change it."""
+"""The standard modules without input, output or side effects."""
 
 IMPURE_CALLS = frozenset(("now", "utcnow", "today", "open", "print", "input", "exec", "eval", "getenv"))
 
@@ -231,7 +231,7 @@ def _ours(name: str) -> str | None:
 
 
 def our_imports(module: str) -> dict[str, bool]:
-    """The modules of ours that a module imports, and whether it does so for types alone."""
+    """The modules of queuectl that a module imports, and whether only for types."""
     found: dict[str, bool] = {}
     for item in imports_of(module):
         target = _ours(item.target)
@@ -253,7 +253,7 @@ def layer_of(module: str) -> str:
 
 
 def reached(start: str) -> set[str]:
-    """Everything of ours that is loaded with a module, or by one of its functions."""
+    """All modules of queuectl that are loaded with a module or by one of its functions."""
     seen, open_ends = {start}, [start]
     while open_ends:
         fresh = our_imports(open_ends.pop()).keys() - seen
@@ -458,7 +458,7 @@ def test_no_file_has_a_name_without_meaning() -> None:
     assert not [module for module in modules() if nothing & set(module.split("."))]
 
 
-# What is told
+# Docstrings
 
 VERBS = frozenset(name for name in vars(Store) if not name.startswith("_"))
 """Told once, in the contract: drivers carry no docstrings of their own for these."""

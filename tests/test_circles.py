@@ -13,7 +13,7 @@ import circles
 
 ROOT = Path(__file__).parents[1]
 ROW = re.compile(r"^\| (G\d+) \| .*? \| (.*) \|$", re.MULTILINE)
-"""A row of the table in CONTRIBUTING.md: a guarantee, what it says, and the tests that show it."""
+"""A row of the table in CONTRIBUTING.md: a guarantee, its description, and its tests."""
 
 
 LISTING = """

@@ -55,7 +55,7 @@ PAGES = sorted(
 SHOWN = [page for page in PAGES if page.name != "CHANGELOG.md"]
 
 QUICKLY = {"QUEUECTL_BACKOFF_FACTOR_MS": "10"}
-"""An example of a help may fail and be retried; nobody waits for that here."""
+"""An example in the help may fail and be retried; the test does not wait for the retry."""
 
 
 # Homes
@@ -238,7 +238,7 @@ def client_of(server: RedisServer) -> str:
 
 
 class Scene(NamedTuple):
-    """Console blocks that belong together: where they stand, in what home they run, what is typed."""
+    """Console blocks that belong together: their place in the docs, their home, and their commands."""
 
     place: str
     setting: str
@@ -490,7 +490,7 @@ def test_the_postgresql_roles_on_the_page_have_the_described_rights(
 
 
 CREATE_USER = re.compile(r"^db\.createUser\(\{(.*)\}\)", re.MULTILINE)
-"""A call in MongoDB's shell, which is in no wheel: the driver sends the command that it stands for."""
+"""A call in the shell of MongoDB, which no Python package contains: the test sends the command with the driver."""
 
 
 def test_the_mongodb_users_on_the_page_have_the_described_rights(

@@ -30,7 +30,7 @@ OURS_FOR_OTHERS = frozenset(
         "queuectl.store.memory", "queuectl.worker",
     )
 )  # fmt: skip
-"""Modules of ours that a plain enqueue has no use for."""
+"""Modules of queuectl that a plain enqueue does not need."""
 
 WRAPPER = """
 import sys

@@ -112,7 +112,7 @@ class CommandLine:
 def _read(terminal: int) -> bytes:
     try:
         return os.read(terminal, 1 << 16)
-    except OSError:  # EIO: nobody has it open any more
+    except OSError:  # EIO: no process has the terminal open any more
         return b""
 
 
@@ -137,7 +137,7 @@ def queuectl(
 
 @pytest.fixture
 def actor(queuectl: CommandLine) -> Iterator[Actor]:
-    """A worker that does what the test says."""
+    """A worker that the test controls."""
     store = queuectl.store()
     yield Actor(store)
     store.close()
@@ -184,7 +184,7 @@ def queue(own_redis: RedisServer) -> Iterator[RedisPlace]:
 
 @pytest.fixture
 def archived(own_redis: RedisServer, place: MongoPlace, mongo_proxy: Proxy) -> Iterator[ArchivedPlace]:
-    """A place in a Redis whose past is in a MongoDB."""
+    """A place in a Redis with an archive in a MongoDB."""
     archived = ArchivedPlace(own_redis, place, mongo_proxy)
     yield archived
     archived.close()
@@ -192,7 +192,7 @@ def archived(own_redis: RedisServer, place: MongoPlace, mongo_proxy: Proxy) -> I
 
 @pytest.fixture
 def rejected(queuectl: CommandLine, queue: RedisPlace) -> Refused:
-    """One command line that has to end like this: one line that says this, what to do, and no password, not even
+    """Check that a command line ends with one line of this message and hint, and without a password, not even
     among the causes.
     """
 

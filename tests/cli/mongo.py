@@ -18,7 +18,7 @@ Document = dict[str, Any]
 
 
 class MongoPlace:
-    """The server that all share, and what a test makes there. `name`: a database that is free."""
+    """The shared server, and the users and databases that a test creates there. `name`: an unused database."""
 
     def __init__(self, server: MongoServer) -> None:
         self.server = server
@@ -57,7 +57,7 @@ class MongoPlace:
 
 
 class Pretender:
-    """A port that speaks MongoDB's protocol and says of itself what a test wants: servers that no wheel has."""
+    """A port with the protocol of MongoDB that simulates servers of versions that no Python package contains."""
 
     HEAD = struct.Struct("<iiii")
     QUERY, REPLY, MESSAGE = 2004, 1, 2013
@@ -108,7 +108,7 @@ class Pretender:
 
 @contextmanager
 def nameserver(*, silent: bool = False) -> Iterator[None]:
-    """While this lasts, a name server of ours is asked for `mongodb+srv`. It knows no name, or says nothing at all."""
+    """During the block, `mongodb+srv` uses a name server of the test. It knows no name, or never answers."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as ear:
         ear.bind(("127.0.0.1", 0))
         known = resolver.Resolver(configure=False)

@@ -9,11 +9,11 @@ from servers.endpoint import Endpoint
 from servers.postgres import PostgresServer
 
 PASSWORD = "s3cret/§"
-"""Of the roles made here; in a URL it looks different, and is no more to be seen there."""
+"""The password of the roles of the tests. Its encoded form in a URL must not be printed either."""
 
 
 class Database:
-    """The server that all share, and what a test makes there. `schema`: a name that is free."""
+    """The shared server, and the roles and databases that a test creates there. `schema`: an unused name."""
 
     def __init__(self, server: PostgresServer) -> None:
         self.server = server

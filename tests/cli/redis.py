@@ -10,7 +10,7 @@ from servers.redis import RedisServer
 
 
 class RedisPlace:
-    """The server that all share, and what a test makes there. `name`: a queue that is free."""
+    """The shared server, and the users that a test creates there. `name`: an unused queue."""
 
     def __init__(self, server: RedisServer) -> None:
         self.server = server

@@ -28,12 +28,12 @@ MOMENT = datetime(2026, 11, 22, 12, 0, 0, tzinfo=UTC)
 
 
 def ago(**span: float) -> datetime:
-    """A moment before the one at which the scene is looked at."""
+    """A time before the time at which the scene is read."""
     return MOMENT - timedelta(**span)
 
 
 def made(number: int, **fields: object) -> Job:
-    """A job with an id that looks as if it were made."""
+    """A job with an id in the form of a generated id."""
     now = fields.pop("now", ago(minutes=10))
     assert isinstance(now, datetime)
     return new_job(str(fields.pop("id", make_id(now, number))), now=now, **fields)
@@ -138,7 +138,7 @@ def scene() -> None:
 
 
 def settle() -> None:
-    """What differs from host to host says the same everywhere."""
+    """Replace all values that differ between hosts."""
     fixed = {
         "sqlite": "3.45.0", "file_system": "ext4", "file_bytes": "90112", "log_bytes": "0",
         "free_bytes": "239619014656", "may_grow_bytes": "239619014656",

@@ -48,11 +48,11 @@ SOURCE = ROOT / "src" / "queuectl"
 Test = TypeVar("Test", bound=Callable[..., None])
 
 
-# What the source says
+# Texts of the source
 
 
 class Text(NamedTuple):
-    """A text of the source; `{name}` stands where something is put in."""
+    """A text of the source, with `{name}` for each inserted value."""
 
     place: str
     words: str
@@ -69,7 +69,7 @@ def texts() -> tuple[Text, ...]:
 
 
 def _said(node: ast.AST, inside: bool = False) -> Iterator[tuple[int, str]]:
-    """The texts below a node, each with its line. `inside`: the node is a part of a text that is told as a whole."""
+    """The texts below a node, each with its line. `inside`: the node is a part of a larger text."""
     if _is_told_elsewhere(node) or (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)):
         return
     if isinstance(node, ast.JoinedStr):
@@ -101,7 +101,7 @@ FOREIGN = re.compile(
 )
 EXAMPLE = "for example: "
 INTERNAL = ("CREATE SCHEMA {schema}", "apsw")
-"""What the program says to the server, and words that only look like a command."""
+"""Commands that the program sends to the server, and text that only resembles a command."""
 RUN = {
     "redis-cli SCRIPT KILL": "contract/test_redis_messages.py",
     "redis-cli HSET": "contract/test_archived_binding.py",
@@ -131,7 +131,7 @@ def test_every_foreign_command_in_a_hint_is_tested_or_is_an_example() -> None:
 
 
 def command_in(hint: str | None) -> str:
-    """What is to be pasted: it stands after `run: ` and ends with the hint or at a semicolon."""
+    """The command in a hint: it follows `run: ` and ends at a semicolon or with the hint."""
     return (hint or "").partition("run: ")[2].partition("; ")[0]
 
 
@@ -527,7 +527,7 @@ def test_the_hint_for_a_missing_driver_works(extra: str) -> None:
 
 
 def install_command(extra: str) -> str:
-    """What the error about a missing driver tells to run."""
+    """The command in the error about a missing driver."""
     with pytest.raises(StoreUnusable) as refusal, bootstrap._extra(extra, "nothing"):
         raise ImportError("No module named 'nothing'", name="nothing")
     return command_in(refusal.value.hint)
@@ -551,15 +551,15 @@ PROSE = {
     "on",
     "creates",
 }
-"""Words after which a sentence goes on that began with a command."""
+"""Words that continue a sentence after a command."""
 OTHER_WORDS = "cli/commands.py"
-"""What is said to a word of another queue: which of our commands it is, whatever job or queue is meant."""
+"""The hint for a command of another queue names a command of queuectl, with any job or queue."""
 STAYS = ("worker start", "worker stop", "wait", "demo")
 """These commands wait for something, so the test only parses them."""
 
 
 def commands_of_ours() -> Iterator[tuple[str, ...]]:
-    """The words of each command that stands in a text, with something in the places of what is put in."""
+    """The words of each command in a text, with values in place of the inserted names."""
     for text in texts():
         for match in re.finditer(r"(?<![\w/'{.\"`-])queuectl ([a-z][^\n]*)", text.words):
             typed = match[1]

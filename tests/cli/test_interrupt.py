@@ -21,7 +21,7 @@ from queuectl.cli.start import entry
 os.write(int(sys.argv.pop(1)), b".")
 entry()
 """
-"""The console script, which says that its first line has run: what Python does before it is out of our hands."""
+"""The console script, which reports that its first line has run: Python's start before this line cannot be changed."""
 COMMANDS = [
     ("list",),
     ("show", "a"),

@@ -34,7 +34,7 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def pretend() -> Iterator[Any]:
-    """Servers that say this of themselves; their URL."""
+    """The URL of a server that reports these properties."""
     begun: list[Pretender] = []
 
     def start(version: str = "0", **hello: Any) -> str:

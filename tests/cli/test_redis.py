@@ -197,7 +197,7 @@ class TestArchive:
         mongo_proxy: Proxy,
         monkeypatch: pytest.MonkeyPatch,
     ) -> str:
-        """A queue whose job `old` is past, and whose archive can be reached no more; its URL."""
+        """The URL of a queue whose job `old` is archived, and whose archive cannot be reached any more."""
         queuectl("--store", archived.url(), "enqueue", "--id", "old", "echo old")
         live.runs("old", b"old\n")
         assert isinstance(live.store, ArchivedStore)

@@ -96,7 +96,7 @@ def test_messages_equal_the_stored_file(name: str, width: int) -> None:
         variables["NO_COLOR"] = ""
     with TemporaryDirectory(prefix="screen-", dir="/tmp") as home:
         text = shown(words, width, home, scene, code, **variables)
-    # a live line is drawn as often as there was time for
+    # the number of redraws of a live line depends on the time
     text = re.sub(r"(\r\x1b\[K[^\r\n]*)+(?=\r\x1b\[K)", r"\1", text)
     text = re.sub(r"[^\n\x20-\x7e\x80-\U0010ffff]", lambda found: f"<{ord(found.group()):02x}>", text)
     file = SCREENS / f"{name}_{width}.txt"

@@ -12,7 +12,7 @@ DAMAGE = "UPDATE job SET history = '[' WHERE id = 'bad'"
 
 
 def tamper(queuectl: CommandLine, statement: str, *values: Any) -> None:
-    """What somebody does to the database with another program."""
+    """Change the database with another program."""
     with closing(apsw.Connection(str(queuectl.root / "data" / "queuectl" / "queue.db"))) as connection:
         connection.execute(statement, values)
         assert connection.changes() == 1

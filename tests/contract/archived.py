@@ -1,4 +1,4 @@
-"""A queue and its archive for tests of what lies between the two: nothing is moved but where a test says so."""
+"""A queue and its archive for tests of moves between the two: only the test starts a move."""
 
 from contextlib import closing
 from typing import Any

@@ -36,7 +36,7 @@ def ground(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ground]:
 
 @contextmanager
 def spare_grounds() -> Iterator[list[AnyGround]]:
-    """Databases that a test is done with, for the next one; gone before their server is."""
+    """Databases that one test has finished with and another one reuses; deleted before their server ends."""
     spare: list[AnyGround] = []
     yield spare
     for ground in spare:

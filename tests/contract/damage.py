@@ -23,7 +23,7 @@ SPECS = {"no JSON": "{", "no command": "{}", "empty": "", "other types": '{"comm
 
 
 def sqlite(statement: str, *values: Any) -> Edit:
-    """One statement, for the row with `:id`; constraints hold for nobody here."""
+    """Run a statement on the row with `:id`, without constraints."""
 
     def edit(ground: SqliteGround, id: str) -> None:
         # Not by `sqlite3`: another copy of the library in this process would drop the locks of the store's.

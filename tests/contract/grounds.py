@@ -36,7 +36,7 @@ from servers.replica_set import ReplicaSet
 
 
 class SteppedClock(Clock):
-    """A clock that stands still until it is stepped."""
+    """A clock that changes only when a test steps it."""
 
     def __init__(self, now: datetime = NOW) -> None:
         self._now = now
@@ -110,14 +110,14 @@ class ServerClock(SteppedClock):
         self.tell()
 
     def tell(self) -> None:
-        """Let the schema know what time it is."""
+        """Write the time into the table of the schema."""
         self._ground.admin.execute(
             f"UPDATE {self._ground.schema}.stepped SET now = %s", (micros(self.now()),)
         )
 
 
 class PostgresGround:
-    """A schema of its own in the server that all tests share; its clock stands still. `door`: what stands before it."""
+    """A new schema in the shared server; its clock is stepped. `door`: the pooler in front of the server."""
 
     def __init__(self, server: PostgresServer | GivenServer, door: Endpoint | None = None) -> None:
         self.schema = f"test_{secrets.token_hex(6)}"
@@ -185,7 +185,7 @@ class MongoGround:
 
     @property
     def base(self) -> Database[dict[str, Any]]:
-        """The database, for a look behind the store's back."""
+        """The database, for direct access without the store."""
         return self._client.get_database(self.name, codec_options=PLAIN)
 
     def open(self, **options: Any) -> Store:
@@ -317,7 +317,7 @@ ServerGround = PostgresGround | MongoGround | RedisGround
 
 @contextmanager
 def ground_of(kind: str, folder: Path, fixture: Callable[[str], Any]) -> Iterator[Ground]:
-    """A fresh database of a kind. `fixture` answers the servers that it may need, started when first asked for."""
+    """A new database of a kind. `fixture` returns the servers, which start at their first use."""
     if kind in ("memory", "sqlite"):
         ground = MemoryGround(folder) if kind == "memory" else SqliteGround(folder)
         yield ground

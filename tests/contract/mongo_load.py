@@ -1,4 +1,4 @@
-"""A few clients that add and a few that work, whatever becomes of their server; and what must be true in the end."""
+"""Clients that add jobs and clients that run them while their server fails, and checks of the final state."""
 
 import threading
 import time
@@ -22,7 +22,8 @@ AHEAD = 50
 
 
 class Load:
-    """`connect` makes a handle for each client. All clients go on until their work is done, and repeat what failed."""
+    """`connect` opens a handle for each client. All clients continue until their work is done, and repeat failed
+    calls."""
 
     def __init__(self, connect: Callable[[], Store], *, adders: int = 2, workers: int = 3) -> None:
         self._connect = connect
@@ -126,7 +127,7 @@ class Load:
         answers = self._again(lambda: store.save(ended))
         stored = self._again(lambda: store.get([job.id for job in ended]))
         for job, answer in zip(ended, answers, strict=True):
-            # What is stale was stored by a call whose answer was lost: nobody else may have touched it.
+            # A stale job was stored by a call whose answer was lost: no other client may have changed the job.
             assert answer.status == "accepted" or stored[job.id].history == job.history, (
                 answer,
                 stored[job.id],

@@ -53,7 +53,7 @@ class Actor:
         self._thread.join()
 
     def wait(self, request: str) -> None:
-        """Called in its thread: it is about to ask something."""
+        """Called in the thread of the work before each request."""
         if not self._dies:
             self.next = request
             self._stopped.release()

@@ -41,7 +41,7 @@ def on_each(store: MongoStore, hook: Callable[[CommandStartedEvent], Any]) -> No
 
 
 class Witness:
-    """Has every question of a store explained, on the data that it was asked of."""
+    """Explains every request of a store on the data of the request."""
 
     def __init__(self, store: MongoStore, client: MongoClient[dict[str, Any]], database: str) -> None:
         self._base = client[database]
@@ -80,7 +80,7 @@ def _plans(question: SON[str, Any], answer: Any) -> Iterator[Plan]:
 
 
 def _found(node: Any, collection: str) -> Iterator[tuple[dict[str, Any], str]]:
-    """Everything that was executed, in whatever it is nested, with the collection that it is about."""
+    """Each executed command, also nested ones, with its collection."""
     if isinstance(node, list):
         for each in node:
             yield from _found(each, collection)
@@ -94,7 +94,7 @@ def _found(node: Any, collection: str) -> Iterator[tuple[dict[str, Any], str]]:
 
 
 def _stages(node: Any) -> Iterator[str]:
-    """The names of all stages of a plan that was executed; a plan of the newer engine tells them elsewhere."""
+    """The names of all stages of an executed plan; plans of the newer engine have the names in another field."""
     if isinstance(node, list):
         for each in node:
             yield from _stages(each)

@@ -1,4 +1,4 @@
-"""A queue with an archive, as it looks to who comes late: whatever has ended is past already."""
+"""A queue with an archive that already contains every ended job."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ from queuectl.store.redis_archive import ArchivedStore
 
 
 class PromptArchive(ArchivedStore):
-    """Moves all that has ended before each verb that may ask for it.
+    """Moves all ended jobs before each verb that may read them.
 
     The movers of workers do so within moments, in threads of their own: a test that finishes a job and asks for it
     would find it in the queue or in the archive, as it happens, and nearly always in the queue, where the store of

@@ -158,7 +158,7 @@ class Racer:
         del self._adds[:count]
 
     def _cancel(self) -> None:
-        """What somebody else has added, in whatever state it is."""
+        """Jobs of other processes, in any state."""
         here = list(self._store.get(self._cancels[:10]))
         for change in commands.cancel(self._store, here, by=self._name) if here else ():
             self.cancelled.append(Cancelled(change.id, change.refused is not None))

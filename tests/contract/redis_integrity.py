@@ -1,4 +1,4 @@
-"""Whether the indexes of a queue in Redis say what its jobs say: all of them are computed once more and compared.
+"""Checks that the indexes of a queue in Redis agree with its jobs: all indexes are computed again and compared.
 
 Each change of a queue is one script, so they agree at every moment, also after a server has lost the end of its log.
 """
@@ -25,7 +25,7 @@ Content = dict[str, Any]
 
 
 class Keys:
-    """All keys of a queue. `call` asks the server."""
+    """All keys of a queue. `call` sends a command to the server."""
 
     def __init__(self, call: Callable[..., Any], tag: str) -> None:
         self._call, self._tag = call, tag
@@ -56,7 +56,7 @@ class Keys:
 
 
 def faults(call: Callable[..., Any], tag: str) -> dict[str, int]:
-    """The indexes that differ from what the jobs say, and by how many entries."""
+    """The indexes that differ from the computed ones, with the number of different entries."""
     keys = Keys(call, tag)
     found, wanted = keys.indexes(), _wanted(keys)
     wrong = {

@@ -18,7 +18,7 @@ PAST = [f"past{n}" for n in range(10)]
 
 @pytest.fixture
 def between(between_ground: Between, monkeypatch: pytest.MonkeyPatch) -> Between:
-    """A queue with ten past jobs, that are compared three at a time."""
+    """A queue with ten archived jobs, of which the audit compares three at a time."""
     monkeypatch.setattr(audit, "AT_ONCE", 3)
     store = between_ground.fresh()
     store.add([in_state("completed", id) for id in PAST])
@@ -136,7 +136,7 @@ def test_a_change_during_the_audit_is_counted_once(
 def _after(
     store: ArchivedStore, verb: str, act: Callable[[], object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Let something else happen when the second call of a verb has its answer, and nobody has seen it yet."""
+    """Run a function after the second call of a verb and before its answer is used."""
     call, calls = getattr(store._archive, verb), [0]
 
     def later(*args: object, **options: object) -> object:

@@ -36,7 +36,7 @@ def between(
 
 @pytest.fixture
 def store(between: Between) -> ArchivedStore:
-    """A queue with one past job."""
+    """A queue with one archived job."""
     store = between.fresh()
     store.add([in_state("completed", "past")])
     move_all(store)

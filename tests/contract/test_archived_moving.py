@@ -48,7 +48,7 @@ def before(part: Any, verb: str, act: Callable[[], Any], monkeypatch: pytest.Mon
 
 
 def retry(store: ArchivedStore, id: str) -> str:
-    """Ask for a job again, as a person does; what the store said."""
+    """Retry a job as the command does; returns the status of the store."""
     (job,) = store.get([id]).values()
     (said,) = store.save([lifecycle.retry(job, now=store.now(), force=True)])
     return said.status
@@ -321,7 +321,7 @@ def test_a_retry_succeeds_although_the_archive_fails_meanwhile(
 ) -> None:
     store.add([in_state("completed", "a")])
     move_all(store)
-    other.archiver._reconcile()  # so that it is nobody's turn to compare
+    other.archiver._reconcile()  # so that no process starts an audit
 
     def away(_: object) -> None:
         raise StoreUnavailable("it is away")

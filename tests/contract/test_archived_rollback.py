@@ -140,7 +140,7 @@ def test_a_reused_number_costs_the_older_job_only_its_number(
     backup.restore()
     store = between.fresh()
     store.expired_leases(1)
-    server.call("DEL", between.key("unsure"))  # else the archive would have been asked
+    server.call("DEL", between.key("unsure"))  # otherwise the store would call the archive
     (added,) = store.add([new_job("new")])
     assert added.job.number == 2
     work(store, "new")

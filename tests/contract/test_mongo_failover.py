@@ -26,7 +26,7 @@ KILLS = 20
 
 @pytest.fixture
 def own_server() -> Iterator[MongoServer]:
-    """One that nobody else has something in."""
+    """A server without data of other tests."""
     with closing(MongoServer()) as server:
         server.start()
         yield server
@@ -92,7 +92,7 @@ def test_a_set_with_repeated_elections_loses_no_job(mongo_trio: ReplicaSet) -> N
 
 @contextmanager
 def nobody_follows(servers: ReplicaSet) -> Iterator[Member]:
-    """Let the others of a set copy nothing any more, though they live and elect; the primary."""
+    """Stop the replication of the secondaries, which still run and vote; returns the primary."""
     primary = servers.primary
     with ExitStack() as stack:
         for member in servers.members:

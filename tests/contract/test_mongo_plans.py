@@ -29,14 +29,14 @@ MANY, MANY_PROOF = 4_000, 20_000
 SOME = 2_000
 """The number of waiting jobs and of delayed jobs: more than are promoted at once."""
 FEW = 300
-"""No hot question may look at more, however many there are."""
+"""The maximum number of keys and documents that a frequent query may read."""
 WITH_CARE = ("jobs", "output")
 """The collections that grow; the others have a handful of documents, and reading them whole is the plan."""
 QUEUES = ("busy", "default", "other")
 
 
 class Crowd:
-    """A database with a long past and a long future, and a handle whose every question is explained."""
+    """A database with many ended and many waiting jobs, and a handle whose requests are explained."""
 
     def __init__(self, server: MongoServer | GivenMongo, ended: int) -> None:
         self.ground = MongoGround(server)
@@ -68,7 +68,7 @@ class Crowd:
         self.ground.close()
 
     def _many(self, sample: Job, name: str, count: int) -> None:
-        """Many more of the same, past the store: spread over the queues."""
+        """Insert many more copies without the store, spread over the queues."""
         made = []
         for n in range(count):
             self._number += 1
@@ -269,7 +269,7 @@ COLD = {
     "all by their turn": _page("next"),
     "what waits in a queue by its turn": _page("next", queue="busy", states=_states("pending", "failed")),
 }
-"""Listings for a person who asks for them: an index for each would cost every write of every job."""
+"""Rare listings: an index for each of them would slow down every write."""
 
 
 @pytest.mark.parametrize("name", COLD)

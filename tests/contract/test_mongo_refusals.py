@@ -18,11 +18,11 @@ from servers.replica_set import ReplicaSet
 
 NO_PRIMARY = {91: "ShutdownInProgress", 189: "PrimarySteppedDown", 10107: "NotWritablePrimary",
               11600: "InterruptedAtShutdown", 11602: "InterruptedDueToReplStateChange"}  # fmt: skip
-"""With these a server says that it is not, or no longer, the one to ask."""
+"""The codes of a server that is not, or no longer, the primary."""
 TOO_SLOW = 50
 OURS = {"appName": "queuectl"}
 QUICK = "&heartbeatFrequencyMS=500"
-"""A server whose state changes says so at once; one that only pretends is looked at again so soon."""
+"""A real server reports a change of its state at once; a simulated failure is detected by the next check."""
 
 
 @pytest.fixture

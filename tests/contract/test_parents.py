@@ -24,7 +24,7 @@ def get(store: Store, id: str) -> Job:
 
 
 def run(store: Store, clock: SteppedClock, id: str, exit_code: int = 0) -> None:
-    """Let a worker run the job that is due, and tell the jobs that wait for it."""
+    """Let a worker run the due job, and unblock its children."""
     clock.step(seconds=1)
     [job] = store.claim("w1", (), 1, LEASE)
     assert job.id == id
@@ -96,7 +96,7 @@ def test_a_purge_unblocks_the_children_before_it_deletes_the_parent(
     for id in ("p", "q"):
         add(store, id)
         add(store, f"{id}-child", id, hold=id == "p")
-    for job in store.claim("w1", (), 2, LEASE):  # and their worker dies before it tells the children
+    for job in store.claim("w1", (), 2, LEASE):  # and their worker dies before it unblocks the children
         now = store.now()
         assert statuses(store.save([lifecycle.finish(job, report(now=now), now=now, random_number=0.5)])) == [
             "accepted"

@@ -32,7 +32,7 @@ from servers.postgres import GivenServer, PostgresServer
 
 
 class Server:
-    """A clock of somebody else's, that can be out of reach."""
+    """The clock of a server that can become unreachable."""
 
     def __init__(self) -> None:
         self.asked, self.time, self.reachable = 0, 1_000_000_000, True

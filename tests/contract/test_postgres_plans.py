@@ -27,7 +27,7 @@ from servers.postgres import GivenServer, PostgresServer
 
 MANY = 20_000
 FEW = 300
-"""No step of a hot statement may touch more rows, however many there are."""
+"""The maximum number of rows that a step of a frequent statement may read."""
 EXPLAINED = {
     "session_preload_libraries": "auto_explain",
     "auto_explain.log_min_duration": "0",
@@ -39,7 +39,7 @@ EXPLAINED = {
 
 
 class Step(NamedTuple):
-    """One node of a plan that was run: what it did to which table, and how many rows it looked at."""
+    """One node of an executed plan: its kind, its table, and the number of rows that it read."""
 
     kind: str
     table: str
@@ -47,7 +47,7 @@ class Step(NamedTuple):
 
 
 class Crowd:
-    """A schema with a long past and a long future, and a line whose every statement is explained."""
+    """A schema with many ended and many waiting jobs, and a connection whose statements are explained."""
 
     def __init__(self, ground: PostgresGround) -> None:
         self.store = ground.open()
@@ -69,7 +69,7 @@ class Crowd:
 
     def plan(self, work: Callable[[Line], Any]) -> list[Step]:
         """The steps of a piece of work, once its plans have settled."""
-        for _ in range(7):  # the first five runs of a statement in a function are planned anew each
+        for _ in range(7):  # each of the first five runs of a statement in a function is planned again
             self.steps = []
             work(self.line)
         assert self.steps

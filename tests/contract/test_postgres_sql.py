@@ -25,7 +25,7 @@ from servers.postgres import GivenServer, PostgresServer
 
 
 class Caller:
-    """A program with a connection of its own, which knows nothing of ours but the function."""
+    """A program with its own connection, which uses only the function."""
 
     def __init__(self, ground: PostgresGround) -> None:
         self.schema = ground.schema
@@ -242,7 +242,7 @@ def test_functions_of_other_users_are_never_called(
     try:
         pooled = PostgresStore(
             bouncer.url(schema=ground.schema)
-        )  # where no option of ours says where to look
+        )  # no option of queuectl sets the search path here
         store.add([new_job("a", tags=("t",))])
         [job] = pooled.claim("w1", ("default",), 1, LEASE)
         assert statuses(pooled.save([job])) == ["accepted"]

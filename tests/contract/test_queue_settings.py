@@ -29,7 +29,7 @@ CASES: tuple[tuple[dict[str, Any], int], ...] = (
     ({"paused": False, "limit": 1}, 0),
     ({"paused": False, "limit": 0}, 0),
     ({"paused": False, "limit": -5}, 0),
-    # an entry that makes no sense may have been a pause or a limit
+    # a damaged entry may have been a pause or a limit
     ({"paused": 1}, 0),
     ({"paused": 0}, 0),
     ({"paused": "no"}, 0),

@@ -241,7 +241,7 @@ def test_a_primary_that_was_a_replica_meanwhile_has_a_new_history(pair: Pair, st
 
 
 def lines(store: RedisStore) -> set[int]:
-    """The two connections that it uses first, as the server knows them."""
+    """The first two connections of the store, by their ids in the server."""
 
     def both(line: Any) -> set[int]:
         return {line.call("CLIENT", "ID"), store.session.read(lambda other: other.call("CLIENT", "ID"))}

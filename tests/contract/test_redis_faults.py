@@ -62,7 +62,7 @@ def near(ground: RedisGround) -> Store:
 
 @pytest.fixture
 def far(ground: RedisGround, near: Store, proxy: Proxy) -> Iterator[RedisStore]:
-    """A handle behind the proxy, connected, whose server knows all scripts."""
+    """A connected handle behind the proxy, whose server has loaded all scripts."""
     with closing(behind(proxy, ground)) as store:
         store.counts(Filter())
         for verb in VERBS.values():
@@ -364,7 +364,7 @@ class TestServerThatLoadsItsData:
 
     @pytest.fixture
     def reading(self, server: RedisServer) -> Iterator[RedisServer]:
-        """One that takes some seconds for that, and looks up after each thousand of writes."""
+        """A server that needs some seconds to load its data, and answers after each thousand writes."""
         with closing(RedisServer(server.product, key_load_delay=200)) as slow:
             slow.start()
             slow.call("EVAL", "for i = 1, 10000 do redis.call('SET', 'stranger:' .. i, i) end", 0)

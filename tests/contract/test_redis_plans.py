@@ -22,7 +22,7 @@ from queuectl.store.redis import RedisStore
 from servers.redis import RedisServer
 
 FEW, MANY, PROOF = 600, 10_000, 50_000
-"""The sizes of the crowds. `make test` compares FEW with MANY: a verb that looks at one job of a hundred exceeds its
+"""The sizes of the crowds. `make test` compares FEW with MANY: a verb that reads one job of a hundred exceeds its
 allowance there. `make proof` compares FEW with PROOF."""
 
 QUEUES = 200

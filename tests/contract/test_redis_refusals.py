@@ -244,13 +244,13 @@ def test_doctor_shows_the_schema_of_the_queue(ground: RedisGround, server: Redis
 
 @pytest.fixture(params=list(PROGRAMS))
 def own_server(request: pytest.FixtureRequest) -> Iterator[RedisServer]:
-    """One that nobody else has something in, not started yet."""
+    """A server without data of other tests, which has not started yet."""
     with closing(RedisServer(request.param)) as server:
         yield server
 
 
 def filled(server: RedisServer) -> RedisServer:
-    """Started, with some keys, and slow to write a log anew."""
+    """Start the server with some keys, and let it rewrite its log slowly."""
     server.settings = {**server.settings, "rdb_key_save_delay": FOR_LONG}
     server.start()
     words = [word for n in range(KEYS) for word in (f"stranger:{n}", "x" * 50)]

@@ -138,7 +138,7 @@ class TestEachScript:
 
 @pytest.fixture
 def server() -> Iterator[RedisServer]:
-    """A server of its own, so that all keys can be looked at."""
+    """A server without other queues, so that all its keys can be read."""
     with closing(RedisServer()) as server:
         server.start()
         yield server

@@ -40,7 +40,7 @@ def opened_elsewhere(path: Path) -> Iterator[None]:
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """A database with a job that stands in its log alone."""
+    """A database with a job that exists only in its log."""
     path = tmp_path / "queue.db"
     with closing(SqliteStore.open(path)) as store:
         store.add([new_job("a")])

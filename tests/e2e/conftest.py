@@ -45,7 +45,7 @@ def database(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> Datab
 
 @pytest.fixture
 def place(tmp_path: Path, database: Database) -> Iterator[Place]:
-    """Home, store, working directory; whatever was started there is ended."""
+    """A home, a store and a working directory; all processes of the place are ended."""
     place = Place(tmp_path, database)
     yield place
     place.close()

@@ -31,7 +31,7 @@ from servers.talk import MongoTalk, PostgresTalk, RedisTalk
 
 
 class Database(Protocol):
-    """A database that `queuectl` has to itself. `env`: what tells it which one is meant."""
+    """A database that only `queuectl` uses. `env`: the variables that name the database."""
 
     env: dict[str, str]
 
@@ -42,7 +42,7 @@ class Database(Protocol):
         """A handle on it, for looking without the cost of a process."""
 
     def locked(self) -> AbstractContextManager[None]:
-        """While this lasts, nobody else can write."""
+        """During the block, no other process can write."""
 
     def close(self) -> None:
         """Leave nothing of it. Twice is harmless."""
@@ -58,14 +58,14 @@ class Shared(Database, Protocol):
     named: dict[str, str]
     passwords: tuple[str, ...]
     lost: Mapping[str, bytes]
-    """For each verb a word that stands in its request and in no other: whose reply it is that gets lost."""
+    """For each verb, a text that appears only in its request; the proxy loses the reply to this request."""
 
     def by_way(self, listen_on: str = "127.0.0.1") -> tuple[Proxy, str]:
         """A network to it, to be closed by the caller, and its URL by way of that."""
 
 
 class SqliteDatabase:
-    """The default store: a file where the environment says that data are."""
+    """The default store: a file in the data directory that the environment names."""
 
     def __init__(self, data: Path) -> None:
         self.env = {"XDG_DATA_HOME": str(data)}
@@ -146,7 +146,7 @@ class PostgresDatabase:
     @contextmanager
     def locked(self) -> Iterator[None]:
         with psycopg.connect(self._plain_url) as connection, connection.transaction(force_rollback=True):
-            # Should it wait for somebody who waits for it, then the other one is to be sent away.
+            # In a deadlock with another transaction, the other transaction must fail.
             connection.execute("SET LOCAL deadlock_timeout = '60s'")
             rows = connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = %s", [self.schema])
             tables = sql.SQL(", ").join(sql.Identifier(self.schema, name) for (name,) in rows.fetchall())
@@ -278,7 +278,7 @@ class RedisDatabase:
         self.admit()
 
     def by_way(self, listen_on: str = "127.0.0.1") -> tuple[Proxy, str]:
-        for name in self.SCRIPTS.values():  # else the first one who runs it is asked for its text
+        for name in self.SCRIPTS.values():  # otherwise the first call of a script fails and sends its text
             self.server.call("SCRIPT", "LOAD", script(name).text)
         proxy = Proxy(self.server.host, self.server.port, talk=RedisTalk, listen_on=listen_on)
         past = {"archive": self.archive.url} if self.archive else {}

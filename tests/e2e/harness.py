@@ -180,7 +180,7 @@ class Place:
         assert done.returncode == -signal.SIGKILL, done
 
     def locked_database(self) -> AbstractContextManager[None]:
-        """While this lasts, nobody else can write."""
+        """During the block, no other process can write."""
         return self.database.locked()
 
     def _entered(self, worker: "WorkerProcess") -> bool:
@@ -192,11 +192,11 @@ class Place:
         return bool(new)
 
     def agent_pid(self, worker: "WorkerProcess") -> int:
-        """The agent of a worker, as the registry knows it."""
+        """The pid of the agent of a worker, from the registry."""
         return next(entry.agent_pid for entry in self.store.workers() if entry.id == worker.id)
 
     def processes(self) -> list[int]:
-        """Every process of this place that lives, workers and commands: found by their environment."""
+        """All live processes of this place, workers and commands, found by their environment."""
         mark = f"QUEUECTL_TEST_PLACE={self.root}".encode()
         return [pid for pid in _pids() if pid != os.getpid() and mark in _environment(pid).split(b"\0")]
 

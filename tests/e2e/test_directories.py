@@ -46,7 +46,7 @@ class Containers:
         self.place, self._running = place, list[subprocess.Popen[bytes]]()
 
     def start(self, name: str, *, state: str = "state", alone: bool = True, **env: str) -> Worker:
-        """A worker; `state` is the directory where it proves that it lives, unless the store is a file."""
+        """Start a worker; `state` is the directory of its slot file, unless the store is a file."""
         log = (self.place.root / f"{name}.log").open("wb")
         variables = {"HOST": name, "XDG_STATE_HOME": str(self.place.root / state), **env}
         words = [*QUEUECTL, "worker", "start", "--name", name]
@@ -73,7 +73,7 @@ class Containers:
         return (self.place.root / f"{name}.log").read_text()
 
     def kill_worker_but_not_its_commands(self) -> None:
-        """The holder, the guard and the agent of the first one die; the shell and the command live on."""
+        """Kill the holder, the guard and the agent of the first worker; the shell and the command keep running."""
         ours = [pid for pid in descendants(self._running[0].pid) if "queuectl.worker" in words_of(pid)]
         for number in (signal.SIGSTOP, signal.SIGKILL):  # else the holder would start another guard
             for pid in ours:
@@ -95,7 +95,7 @@ def descendants(pid: int) -> list[int]:
 
 
 def words_of(pid: int) -> str:
-    """A process's command line; nothing once it has gone."""
+    """The command line of a process, or nothing after its end."""
     with suppress(FileNotFoundError, ProcessLookupError):
         return Path(f"/proc/{pid}/cmdline").read_text()
     return ""
@@ -116,7 +116,7 @@ def lines(place: Place) -> list[str]:
 
 
 def in_turn(place: Place) -> bool:
-    """Whether nobody began before another one had ended."""
+    """Whether no attempt started before the previous one had ended."""
     where = [line.split()[1] for line in lines(place)]
     return where == sorted(where)
 

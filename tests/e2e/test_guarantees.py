@@ -19,7 +19,7 @@ def tick(place: Place, id: str) -> Path:
 
 
 def enqueue_ticking(place: Place, id: str, ticks: int = 30, *words: str) -> str:
-    """A job that says who it is, then ticks ten times a second, then says that it is done."""
+    """Enqueue a job that prints its attempt, then ticks ten times a second, then prints that it is done."""
     script = f"""
         f={id}.ticks; echo "start $QUEUECTL_ATTEMPT_ID $$" >> $f; i=0
         while [ $i -lt {ticks} ]; do echo tick >> $f; echo out $i; sleep 0.1; i=$((i+1)); done

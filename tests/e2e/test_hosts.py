@@ -52,7 +52,7 @@ class Host:
 @pytest.fixture
 def new_host(place: Place, database: Shared) -> Iterator[Callable[[str], Host]]:
     proxies: list[Proxy] = []
-    place.run("status")  # makes the schema
+    place.run("status")  # creates the schema
 
     def new(name: str) -> Host:
         proxy, url = database.by_way()
@@ -88,7 +88,7 @@ def runs(place: Place) -> list[str]:
 
 
 def named(worker: WorkerProcess, word: str) -> list[str]:
-    """The jobs of which a worker has said this."""
+    """The jobs with this event in the log of a worker."""
     return [line.split()[2] for line in worker.lines() if re.search(rf"^[\dTZ:-]+ +{word} ", line)]
 
 
@@ -142,7 +142,7 @@ class TestPartition:
         assert "worker beta on beta-host does not answer" in err
         assert "job j may still run there" in err
         beta.network.pass_through()
-        assert worker.wait(30) == 0  # it was asked, and hears of it when it is back
+        assert worker.wait(30) == 0  # it receives the instruction when it is connected again
         assert place.store.workers() == []
 
     def test_a_short_partition_does_not_affect_the_job(self, place: Place, atlas: Host, beta: Host) -> None:
@@ -199,7 +199,7 @@ class TestLostReplies:
         assert [(place.work / f"ran-{id}").read_text() for id in ids] == ["x\n"] * 4
         assert {(jobs[id].attempts, jobs[id].losses, jobs[id].state) for id in ids} == {(1, 0, "completed")}
         assert {place.output(id) for id in ids} == {b"x\n"}
-        # The store knows of an end before the worker hears that it does.
+        # The store has recorded an end before the worker receives the reply.
         eventually(lambda: len(named(worker, "done")) >= len(ids), what="all that the worker says")
         for word in ("start", "done"):
             assert sorted(named(worker, word)) == sorted(ids), word
@@ -247,7 +247,9 @@ def test_no_argument_and_no_file_of_a_worker_contains_the_password(place: Place,
     detached = ("worker", "start", "--store", url, "--detach", "--name", "behind", "--log-format", "json")
     place.json(*detached)
     place.run("enqueue", "--store", url, "sleep 60")
-    secrets = {password.rstrip("%/") for password in database.passwords}  # whose end looks different in a URL
+    secrets = {
+        password.rstrip("%/") for password in database.passwords
+    }  # the end of a password is encoded differently in a URL
     eventually(lambda: len(place.processes()) >= 7, what="two holders, two guards, two agents and a command")
     seen = [Path(f"/proc/{pid}/cmdline").read_bytes().decode() for pid in place.processes()]
     seen += [path.read_text(errors="replace") for path in place.root.rglob("*") if path.is_file()]

@@ -43,7 +43,7 @@ def away(place: Place) -> Iterator[None]:
 
 
 def running(place: Place, *words: str, **env: str) -> tuple[WorkerProcess, str, int]:
-    """A worker, and a command of it that ends when `finish` says so: its id and pid."""
+    """A worker with a command that runs until `finish`: returns the worker, the id and the pid."""
     worker = place.start_worker(*words, **env)
     id = place.enqueue("echo ran >> ran; while [ ! -e go ]; do sleep 0.05; done; echo finished")
     pid = eventually(lambda: (lease := place.job(id).lease) and lease.pid)
@@ -119,7 +119,7 @@ def test_a_worker_waits_for_results_that_a_live_worker_cannot_store(place: Place
     second = place.start_worker(QUEUECTL_STORE=changed)
     lease = store.get([id])[id].lease
     assert lease is not None
-    eventually(lambda: store.now() > lease.until + timedelta(seconds=5), within=20)  # several looks
+    eventually(lambda: store.now() > lease.until + timedelta(seconds=5), within=20)  # several checks
     assert [job.state for job in store.get([id]).values()] == ["processing"]
     leave(worker)
     eventually(lambda: store.get([id])[id].state == "completed", within=20)
@@ -183,7 +183,7 @@ def test_a_worker_works_although_its_log_cannot_be_written(place: Place, redirec
 @pytest.mark.parametrize("kind", ["sqlite"])
 @pytest.mark.parametrize("command", ["exec sleep 60", "sleep 60; true"], ids=["leader", "child"])
 def test_a_stopped_command_is_reported(place: Place, command: str) -> None:
-    place.quick()  # the worker looks at its commands with each heartbeat
+    place.quick()  # the worker checks its commands at each heartbeat
     place.start_worker()
     id = place.enqueue(command)
     leader = int(str(eventually(lambda: (lease := place.job(id).lease) and lease.pid)))

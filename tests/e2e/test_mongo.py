@@ -40,7 +40,7 @@ def outages(worker: WorkerProcess) -> int:
 
 
 def acknowledged(place: Place, *words: str, input: str | None = None) -> bool:
-    """Whether an enqueue is known to have been done; if not, it may be said again."""
+    """Whether an enqueue is known to be stored; if not, it may be repeated."""
     done = place.invoke("enqueue", *words, input=input)
     assert done.returncode in (0, 5, 75), done
     return done.returncode == 0

@@ -52,7 +52,7 @@ class TestPassword:
         job = place.until("j", "completed", within=20)
         assert (job.attempts, job.losses, place.output("j")) == (1, 0, b"done\n")
         eventually(lambda: "the store is back" in losses(worker))
-        # What was in the air as the sessions ended may have been told first, as nothing but lost.
+        # Requests in progress when the sessions ended may be logged first, as lost connections.
         said = [line for line in losses(worker) if "not answer" not in line]
         assert len(said) == 2, "one line for the loss, one for the return"
         assert database.password not in worker.log.read_text()

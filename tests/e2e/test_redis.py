@@ -74,13 +74,13 @@ def exactly_once(place: Place, ids: list[str]) -> None:
 @pytest.mark.proof
 @pytest.mark.parametrize("kind", ["valkey", "archived"])
 class TestKilledUnderLoad:
-    """`appendfsync always`: what a server has acknowledged is on its disk, however it ends."""
+    """With `appendfsync always`, acknowledged writes are on the disk of the server after any kind of end."""
 
     KILLS = 20
 
     @pytest.fixture
     def server(self, kind: str) -> Iterator[RedisServer]:
-        """One that takes a moment to read its log, in which it answers, but not what it is asked."""
+        """A server that needs a moment to load its log and refuses commands meanwhile."""
         with closing(RedisServer("valkey" if kind == "valkey" else "redis")) as server:
             server.start()
             server.call("DEBUG", "POPULATE", 200_000, "ballast")

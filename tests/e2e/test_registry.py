@@ -40,7 +40,7 @@ def test_a_silent_worker_of_another_host_is_never_reported_as_stopped(place: Pla
     job = place.enqueue("sleep 60")
     place.until(job, "processing")
     agent = place.agent_pid(worker)
-    os.kill(agent, signal.SIGSTOP)  # nobody there talks to the store any more; the command runs on
+    os.kill(agent, signal.SIGSTOP)  # no process of this worker uses the store any more; its command continues
     worker.signal(signal.SIGSTOP)
     done = place.invoke("worker", "stop")
     assert (done.returncode, done.stdout) == (1, b"")

@@ -19,7 +19,7 @@ SUPABASE = pytest.mark.parametrize("kind", ["sqlite", POOLED])
 
 @pytest.fixture
 def named_by_word(place: Place, database: Shared, kind: str) -> None:
-    """`QUEUECTL_STORE=mongodb` and `MONGODB_URI`, say, instead of a URL that is ours alone."""
+    """The place uses variables such as `QUEUECTL_STORE=mongodb` and `MONGODB_URI` instead of a URL of queuectl."""
     if kind != "sqlite":
         place.env |= database.named
 
@@ -54,7 +54,7 @@ class TestSeed000:
 @pytest.mark.parametrize("kind", ["archived"])
 @pytest.mark.usefixtures("named_by_word")
 class TestPersistenceOfSeed000:
-    """`REDIS_URL` for what is to be done, `MONGODB_URI` for job status and execution history."""
+    """`REDIS_URL` names the store of waiting jobs, `MONGODB_URI` that of job status and execution history."""
 
     def test_ended_jobs_are_in_mongodb_and_not_in_redis(self, place: Place, database: RedisDatabase) -> None:
         never, ran = (place.run("submit", "echo Hello World").strip() for _ in range(2))

@@ -14,7 +14,7 @@ KINDS = ("sqlite", "postgres", "mongodb", "redis", "archived")
 
 
 def damage(place: Place, id: str) -> None:
-    """Make a job's history undecodable, behind the back of everybody."""
+    """Make the history of a job undecodable, directly in the database."""
     database: Any = place.database
     if isinstance(database, SqliteDatabase):
         with closing(apsw.Connection(str(database.path))) as connection:

@@ -1,4 +1,4 @@
-"""The load test stands beside the benchmark, which the tests' path does not hold."""
+"""The load test uses the benchmark, which is not on the path of the tests."""
 
 import sys
 from pathlib import Path

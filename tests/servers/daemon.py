@@ -1,4 +1,4 @@
-"""A server program as a child of ours: in a directory of its own, ended by its pid, and gone with all it made."""
+"""A server program as a child process: in its own directory, ended by its pid, and removed with its files."""
 
 import os
 import pwd
@@ -27,11 +27,12 @@ EXECUTOR = """
     fi
     rm -rf "$1"
 """
-"""Waits until we close its input, or are no more, however that came about; then ends the server and clears up."""
+"""Waits until its input is closed or the tests have died; then ends the server and removes its files."""
 
 
 class Daemon:
-    """One server program. Servers refuse to run as root: where we are root, they get the user `nobody`."""
+    """One server program. Servers refuse to run as root: if the tests run as root, the servers run as the user
+    `nobody`."""
 
     def __init__(self, name: str, *, ended_by: signal.Signals) -> None:
         self.name = name
@@ -68,7 +69,7 @@ class Daemon:
             return subprocess.run(command, check=False, timeout=SLOWEST, **self._circumstances(log))
 
     def start(self, *command: str | Path, ready: Callable[[], bool]) -> None:
-        """Start the program, when what it left the last time is gone; back when it is `ready`."""
+        """Start the program after its last process has ended; returns when the program is `ready`."""
         assert not self.running, f"{self.name} runs already"
         self._await_children()
         with self.log.open("ab") as log:

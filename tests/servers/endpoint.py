@@ -48,7 +48,7 @@ def url_of(
 
 
 def free_port() -> int:
-    """A port that nobody listens on, from the range that no system gives to outgoing connections.
+    """A free port from the range that no system uses for outgoing connections.
 
     A server that is away for a moment must find its port free when it comes back.
     """

@@ -89,7 +89,7 @@ class Side:
         self._watch()
 
     def patience(self, now: float, latency: float) -> float | None:
-        """The seconds until the next is to be delivered."""
+        """The seconds until the next delivery."""
         if not self.coming or self._blocked or self.closed:
             return None
         return max(0.0, self.coming[0][0] + latency - now)
@@ -128,7 +128,7 @@ class Side:
         except BlockingIOError:
             sent = 0
         except OSError:
-            return  # it is gone, as reading from it says too
+            return  # the connection has ended; the next read reports this too
         if sent < len(data):
             self.coming.appendleft((0.0, data[sent:]))
             self._blocked = True
@@ -206,7 +206,7 @@ class Link:
             side.close(abruptly=abruptly)
 
     def lose_server(self) -> None:
-        """End the connection to the server, and tell the client nothing."""
+        """End the connection to the server without ending that to the client."""
         self._server.close()
         self._server_is_gone = True
 
@@ -246,7 +246,7 @@ class Link:
         self._recent = (self._recent + data)[-CHUNK:]
 
     def _lose(self) -> None:
-        """The server has done what it was asked. The client does not learn it."""
+        """The server has executed the request; drop its answer."""
         self._muted = self._caught.silently
         self._network.lost.set()  # before the client can see it
         if not self._muted:

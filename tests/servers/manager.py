@@ -24,7 +24,7 @@ class Service(NamedTuple):
 
 
 class Manager:
-    """Stops and starts servers on demand of other processes. `tool`: the script that stands for `systemctl`."""
+    """Stops and starts servers on demand of other processes. `tool`: the script that replaces `systemctl`."""
 
     def __init__(self, path: Path, services: Mapping[str, Service]) -> None:
         class Talk(socketserver.StreamRequestHandler):

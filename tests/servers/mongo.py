@@ -26,7 +26,7 @@ PASSWORD = "open/sesame"  # a slash, so that who forgets to quote it in a URL is
 
 PARAMETERS = {
     "enableTestCommands": 1,  # `failCommand` is one
-    "diagnosticDataCollectionEnabled": "false",  # nobody reads it, and it is written every second
+    "diagnosticDataCollectionEnabled": "false",  # these data are not used, and they are written every second
     "shutdownTimeoutMillisForSignaledShutdown": 100,  # else a primary waits 15 s for its clients to leave
 }
 
@@ -34,7 +34,7 @@ Client = MongoClient[dict[str, Any]]
 
 
 class MongoServer(Endpoint):
-    """A MongoDB of our own, that stands alone. It listens on 127.0.0.1.
+    """A standalone MongoDB of the tests. It listens on 127.0.0.1.
 
     `arguments` are what else its program is given; changing them is felt at the next start.
     """
@@ -45,7 +45,7 @@ class MongoServer(Endpoint):
         super().__init__("127.0.0.1", free_port(), "root", PASSWORD)
         installed = _installed()
         self.arguments = arguments
-        self._daemon = Daemon("mongo", ended_by=signal.SIGKILL)  # heard by one that is paused, too
+        self._daemon = Daemon("mongo", ended_by=signal.SIGKILL)  # also ends a paused server
         self._program = self._accessible(installed)
         self.data = self.directory / "data"
         self._is_new = True
@@ -75,7 +75,7 @@ class MongoServer(Endpoint):
         return super().url(database, **{"authSource": "admin", **params})
 
     def start(self) -> None:
-        """Start, recovering from whatever happened before; back when it lets us in."""
+        """Start and recover; returns when the server accepts a login."""
         self.data.mkdir(exist_ok=True)
         self._daemon.hand_over(self.data)
         place = ("--bind_ip", self.host, "--port", str(self.port), "--dbpath", self.data, "--nounixsocket")
@@ -101,7 +101,7 @@ class MongoServer(Endpoint):
         self._daemon.end(signal.SIGKILL)
 
     def pause(self) -> None:
-        """Let it do nothing and say nothing, though its connections stand."""
+        """Pause the server; its connections stay open."""
         self._daemon.send(signal.SIGSTOP)
         eventually(lambda: not self.awake, what="the server paused")
 
@@ -123,7 +123,7 @@ class MongoServer(Endpoint):
             client.admin.command("createUser", self.user, pwd=self.password, roles=["root"])
 
     def stranger(self) -> Client:
-        """A client that nobody knows: it may ask how things are. Its caller closes it."""
+        """A client without a login, which may read the state of the server. The caller closes the client."""
         return MongoClient(self.host, self.port, directConnection=True, timeoutMS=int(SLOWEST * 1000))
 
     def _settle(self) -> None:
@@ -132,14 +132,14 @@ class MongoServer(Endpoint):
 
     def _answers(self) -> bool:
         try:
-            socket.create_connection((self.host, self.port), 5).close()  # a client does not ask as often
+            socket.create_connection((self.host, self.port), 5).close()  # a client would try less often
             with self.stranger() as client:
                 return bool(client.admin.command("ping")["ok"])
         except (OSError, ConnectionFailure):
             return False
 
     def _accessible(self, installed: Path) -> Path:
-        """The wheel's own program, or a copy where its user may not run that: in a home directory of root's, say."""
+        """The program of the wheel, or a copy if its user may not run the original, for example in root's home."""
         if self._daemon.run("test", "-x", installed).returncode == 0:
             return installed
         copy = self.directory / installed.name
@@ -231,9 +231,9 @@ def fail_command(
 
 @contextmanager
 def _steadfast(server: Endpoint) -> Iterator[Client]:
-    """A client that keeps the connection it has made, though nobody be able to make another: it looks for no change."""
+    """A client that keeps its connection although new connections fail: it does not monitor the server."""
     with connect(server, heartbeatFrequencyMS=3_600_000, serverMonitoringMode="poll") as client:
-        # Had the first command to wait for the first look, there would be a second look.
+        # If the first command waited for the first check, a second check would follow.
         eventually(
             lambda: client.topology_description.has_readable_server(), within=SLOWEST, what="a first look"
         )

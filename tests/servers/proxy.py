@@ -1,4 +1,4 @@
-"""The network between a client and a server, which does what a test tells it, at any moment.
+"""The network between a client and a server, which a test can disturb at any moment.
 
 One thread moves all bytes. What a test calls is done in that thread, and done when the call is back.
 """
@@ -20,7 +20,7 @@ Answer = TypeVar("Answer")
 
 
 class Proxy:
-    """A port of this machine that leads to a server. `talk` tells when the server has answered in full."""
+    """A port of this machine that leads to a server. `talk` detects when the server has answered completely."""
 
     def __init__(
         self, host: str, port: int, *, talk: Callable[[], Talk] = AnyTalk, listen_on: str = "127.0.0.1"
@@ -42,7 +42,7 @@ class Proxy:
 
     @property
     def lost(self) -> threading.Event:
-        """Set when a reply has been lost as `lose_reply` or `black_hole_reply` asked."""
+        """Set when `lose_reply` or `black_hole_reply` has lost a reply."""
         return self._network.lost
 
     @property
@@ -80,7 +80,7 @@ class Proxy:
         self._order(lambda: self._set(flowing=True, latency=seconds))
 
     def half_open(self) -> None:
-        """End what there is towards the server, and never tell the clients. New connections are not concerned."""
+        """End all connections to the server and not those to the clients. New connections work."""
         self._order(lambda: [link.lose_server() for link in self._links])
 
     def lose_reply(self, match: bytes) -> None:

@@ -80,7 +80,7 @@ class RedisEndpoint(Endpoint):
 
 
 class Caller:
-    """One connection to a server, over which everything is said once and answered as it is."""
+    """One connection to a server that sends each command once and returns the plain answer."""
 
     def __init__(self, server: RedisEndpoint) -> None:
         self._connection = server.connection_class(
@@ -120,7 +120,7 @@ class RedisServer(RedisEndpoint):
         program = installed(product)
         self.product = product
         self.settings = settings
-        self._daemon = Daemon(product, ended_by=signal.SIGKILL)  # heard by one that is paused, too
+        self._daemon = Daemon(product, ended_by=signal.SIGKILL)  # also ends a paused server
         self._program = self._accessible(program)
         self.data = self.directory / "data"
         self.configuration = self.directory / "conf"
@@ -159,7 +159,7 @@ class RedisServer(RedisEndpoint):
         self._start(ready=self._reads)
 
     def start_as_configured(self) -> None:
-        """Start with the configuration as it is on disk now: somebody has edited it, or the server itself."""
+        """Start with the configuration on disk, which a test or the server has edited."""
         self._daemon.hand_over(self.directory)
         self._daemon.start(self._program, self.configuration, ready=self._answers)
 
@@ -178,7 +178,7 @@ class RedisServer(RedisEndpoint):
         self._daemon.end(signal.SIGKILL)
 
     def pause(self) -> None:
-        """Let it do nothing and say nothing, though its connections stand."""
+        """Pause the server; its connections stay open."""
         self._daemon.send(signal.SIGSTOP)
         eventually(lambda: not self.awake, what="the server paused")
 
@@ -219,7 +219,7 @@ class RedisServer(RedisEndpoint):
         except (
             exceptions.ConnectionError,
             exceptions.TimeoutError,
-        ):  # or it says that it still reads its log
+        ):  # or the server reports that it still loads its log
             return False
 
     def _reads(self) -> bool:
@@ -231,12 +231,12 @@ class RedisServer(RedisEndpoint):
             return False
 
     def _accessible(self, program: Path) -> Path:
-        """The wheel's own program, or a copy where its user may not run that: in a home directory of root's, say."""
+        """The program of the wheel, or a copy if its user may not run the original, for example in root's home."""
         if self._daemon.run("test", "-x", program).returncode == 0:
             return program
         copy = self.directory / program.name
         shutil.copy(program, copy)
-        copy.chmod(0o700)  # a wheel need not have said that it is a program
+        copy.chmod(0o700)  # a wheel may lack the executable bit
         self._daemon.hand_over(copy)
         return copy
 

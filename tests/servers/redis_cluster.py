@@ -21,14 +21,14 @@ HIGHEST = 22_000
 
 
 class RedisCluster:
-    """Three nodes of our own. It is asked for a queue by the URL of a node that does not have it."""
+    """Three nodes. The URL of a queue names a node that does not have the queue."""
 
     def __init__(self, product: Product = "redis") -> None:
         self.product = product
         self.nodes = [_node(product) for _ in range(NODES)]
 
     def start(self) -> None:
-        """Start all, give out the slots, make them known to each other; back when each says that all is well."""
+        """Start all nodes, distribute the slots, and connect the nodes; returns when each reports a correct state."""
         first, *others = self.nodes
         for node in self.nodes:
             node.start()
@@ -44,7 +44,7 @@ class RedisCluster:
         eventually(self.is_well, within=SLOWEST, what="a cluster in which all know each other")
 
     def is_well(self) -> bool:
-        """Whether every node knows all and serves its slots."""
+        """Whether every node knows all other nodes and serves its slots."""
         return all(
             info["cluster_state"] == "ok" and int(info["cluster_known_nodes"]) >= NODES
             for info in map(state, self.nodes)
@@ -55,7 +55,7 @@ class RedisCluster:
         return int(key_slot(f"{{{name}}}".encode()))
 
     def owner(self, name: str) -> RedisServer:
-        """The node that has a queue, as it says itself."""
+        """The node that reports to have a queue."""
         [owner] = [node for node in self.nodes if _serves(node, f"{{{name}}}")]
         return owner
 
@@ -112,7 +112,7 @@ def replica_in(cluster: RedisCluster, original: RedisServer) -> RedisServer:
     eventually(lambda: _knows(replica, original), within=SLOWEST, what="a node that knows the others")
     replica.call("CLUSTER", "REPLICATE", _id(original))
     eventually(lambda: replica.follows, within=SLOWEST, what="a replica that follows")
-    # Who does not know it yet would not vote for it.
+    # A node that does not know the new node yet would not vote for it.
     eventually(
         lambda: all(_has_replica(node, replica) for node in cluster.nodes), what="a replica that all know"
     )

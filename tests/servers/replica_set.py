@@ -23,7 +23,7 @@ SETTINGS = {
 }
 
 FOR_LONG = 3600
-"""The seconds for which nobody is elected who may not be, unless that is lifted."""
+"""The seconds for which a member cannot be elected, unless this is cancelled."""
 
 
 class Member(MongoServer):
@@ -58,7 +58,7 @@ class ReplicaSet:
         return eventually(self._primary, within=SLOWEST, what="a primary")
 
     def url(self, database: str = "test", **params: Any) -> str:
-        """The URL of a database here that names all members; for that of one, ask the member."""
+        """The URL of a database that names all members. Each member has its own URL."""
         first = self.members[0]
         places = [(member.host, member.port) for member in self.members]
         known = {"authSource": "admin", "replicaSet": NAME}
@@ -92,7 +92,7 @@ class ReplicaSet:
         with ExitStack() as stack:
             for member in sorted(
                 self.members, key=lambda member: member is former
-            ):  # who would stand for it, first
+            ):  # first the members that could be elected
                 stack.enter_context(_out_of_office(member))
             yield
         eventually(self._is_whole, within=SLOWEST, what="a primary again")
@@ -110,12 +110,12 @@ class ReplicaSet:
         member.pause()
 
     def resume(self, member: Member) -> None:
-        """Let a member go on, and wait until it knows its place again."""
+        """Continue a paused member, and wait until it is primary or secondary again."""
         member.resume()
         eventually(self._is_whole, within=SLOWEST, what="all members back")
 
     def restart(self, member: Member) -> None:
-        """Stop and start a member, or just start it; back when it knows its place again."""
+        """Stop and start a member, or only start it; returns when the member is primary or secondary again."""
         member.restart()
         eventually(self._is_whole, within=SLOWEST, what="all members back")
 

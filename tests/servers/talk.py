@@ -1,4 +1,4 @@
-"""When a server has said all that it had to say: what a proxy must know that loses whole replies."""
+"""Detects when a server has answered completely, so that a proxy can lose whole replies."""
 
 import struct
 import time
@@ -17,7 +17,7 @@ class Talk(Protocol):
         """Process bytes of the server."""
 
     def settled(self) -> bool:
-        """Whether the server owes no answer to anything said so far."""
+        """Whether the server has answered all requests so far."""
 
 
 class AnyTalk:
@@ -52,7 +52,7 @@ class PostgresTalk:
 
     ENDING = b"QSF"  # Query, Sync, FunctionCall
     OPENING = b"PBDEC"  # Parse, Bind, Describe, Execute, Close: a Sync is still to come
-    FLUSH = b"H"  # whoever says this before the Sync waits for what there is so far
+    FLUSH = b"H"  # a client that sends FLUSH before the Sync waits for the results so far
 
     def __init__(self) -> None:
         self._said = bytearray()
@@ -92,7 +92,7 @@ class PostgresTalk:
         return self._owed == 0 and not self._sync_is_to_come
 
     def _take_packet(self) -> bool:
-        """Take one packet without a letter out of what was said; whether there was one."""
+        """Read one packet without a type letter; returns whether a packet was complete."""
         if len(self._said) < self.LENGTH_AND_CODE.size:
             return False
         length, code = self.LENGTH_AND_CODE.unpack_from(self._said)
@@ -118,7 +118,7 @@ class PostgresTalk:
 
 
 class MongoTalk:
-    """MongoDB's protocol: each request is owed one reply that names it, but for those that say that they want none.
+    """MongoDB's protocol: each request has one reply that names it, except those that are marked as needing none.
 
     Only the heads of messages are looked at. Whoever asks for a stream of replies, as a client does that watches a
     server, has been answered with the first; the later ones answer replies and no request. A request that is
@@ -257,7 +257,7 @@ class RedisValues:
         return kind, content
 
     def _close_with(self, value: "RedisValues.Value") -> Iterator["RedisValues.Value"]:
-        """Put a value where it belongs; the one that stands alone and is complete with it."""
+        """Add a value to its array; returns the outermost value that is now complete."""
         while self._open:
             length, values = self._open[-1]
             values.append(value)

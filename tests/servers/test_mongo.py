@@ -33,7 +33,7 @@ def client(own_mongo: MongoServer) -> Iterator[MongoClient]:
 
 
 def ask(url: str, **options: Any) -> bool:
-    """Whether who comes by this URL may look around."""
+    """Whether a client with this URL may read."""
     with MongoClient(url, **options) as client:
         return bool(client.admin.command("connectionStatus")["authInfo"]["authenticatedUsers"])
 

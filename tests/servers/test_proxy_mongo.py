@@ -24,13 +24,13 @@ def direct(mongo_server: MongoServer | GivenMongo) -> Iterator[MongoClient]:
 def through(
     mongo_server: MongoServer | GivenMongo, mongo_proxy: Proxy, direct: MongoClient
 ) -> Iterator[MongoClient]:
-    """A client through the network, that says everything once."""
+    """A client through the proxy that sends each request once."""
     with client_of(mongo_server.url(host=mongo_proxy.host, port=mongo_proxy.port)) as client:
         yield client
 
 
 def client_of(url: str, **options: Any) -> MongoClient:
-    """A client that says everything once, and waits for two seconds."""
+    """A client that sends each request once and waits for at most two seconds."""
     limits = {"socketTimeoutMS": 2000, "serverSelectionTimeoutMS": 2000}
     return MongoClient(url, directConnection=True, retryWrites=False, **limits, **options)
 

@@ -281,7 +281,7 @@ def test_an_unsubscription_has_one_answer_per_channel() -> None:
     for request, replies in (
         (array("UNSUBSCRIBE", "two"), 1),
         (array("UNSUBSCRIBE"), 2),
-        (array("UNSUBSCRIBE"), 1),  # it says that there is none
+        (array("UNSUBSCRIBE"), 1),  # one answer reports that no channel was subscribed
         (array("PUNSUBSCRIBE"), 1),
     ):
         talk.sent(request)

@@ -1,4 +1,4 @@
-"""Services over the memory store, on a clock that stands still, with a way to be faster than them."""
+"""Services over the memory store with a stepped clock, and a store that simulates concurrent changes."""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,7 +15,7 @@ Meanwhile = Callable[[], object]
 
 
 class Overtaken:
-    """A store in front of which somebody else acts: before or after the calls of one verb, once or every time."""
+    """A store that runs another function before or after the calls of one verb, once or every time."""
 
     def __init__(self, store: MemoryStore) -> None:
         self._store = store

@@ -42,7 +42,7 @@ def get(store: Any, id: str) -> Job:
 
 
 def take(store: MemoryStore, id: str, worker: str = "w1") -> Job:
-    """Let a worker claim exactly this job, whatever else is due."""
+    """Let a worker claim exactly this job although others are due."""
     job = get(store, id)
     now = store.now()
     taken = lifecycle.claim(
@@ -68,7 +68,7 @@ def lose(store: MemoryStore, id: str) -> Job:
 
 
 def change(store: MemoryStore, job: Job) -> Job:
-    """Save a job; fails if somebody was faster."""
+    """Save a job; fails if another process saved it first."""
     assert statuses(store.save([job])) == ["accepted"]
     return get(store, job.id)
 

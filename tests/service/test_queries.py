@@ -144,7 +144,7 @@ def test_the_output_is_complete_for_any_number_of_chunks(store: MemoryStore) -> 
 
 
 class Ticking:
-    """A monotonic clock that goes on by the time that is waited, and by nothing else; it is also what waits."""
+    """A monotonic clock that advances only by the waited time; the same object does the waiting."""
 
     def __init__(self, overtaken: Overtaken) -> None:
         self.now = 0.0

@@ -11,7 +11,7 @@ from queuectl.store.mongo import connect
 from servers.proxy import Proxy
 
 WORDS = {"postgres": "DATABASE_URL", "mongodb": "MONGODB_URI", "redis": "REDIS_URL"}
-"""The words that stand for a store, and the variables from which they take its URL."""
+"""The names of kinds of stores, and the variables with their URLs."""
 
 
 class Site(NamedTuple):
@@ -61,7 +61,7 @@ def plain(kind: str, request: pytest.FixtureRequest) -> Any:
 
 @pytest.fixture
 def network(kind: str, request: pytest.FixtureRequest) -> Proxy:
-    """A network before the server, that does what the test says."""
+    """A network in front of the server that the test controls."""
     proxies = {"postgres": "proxy", "mongodb": "mongo_proxy", "redis": "redis_proxy"}
     proxy: Proxy = request.getfixturevalue(proxies[kind])
     return proxy
@@ -69,5 +69,5 @@ def network(kind: str, request: pytest.FixtureRequest) -> Proxy:
 
 @pytest.fixture(autouse=True)
 def soon_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A MongoDB that refuses connections is not asked for a whole second."""
+    """A MongoDB that refuses connections is not called for a whole second."""
     monkeypatch.setattr(connect, "FIRST_LOOK", 0.1)

@@ -28,16 +28,16 @@ ADD = {
 }
 """A part of the request that adds a job."""
 IDLE = {"postgres": 2, "mongodb": 3, "redis": 2}
-"""The connections of a command that waits: one asks, others listen."""
+"""The connections of a waiting command: one for requests, the others for notifications."""
 
 
 @pytest.fixture
 def url(plain: Any, network: Proxy, kind: str) -> str:
-    """A queue by way of a network that does what the test says."""
+    """A queue behind a network that the test controls."""
     if kind == "redis":
         plain.server.call(
             "SCRIPT", "LOAD", script("add").text
-        )  # else the first reply says that it is unknown
+        )  # otherwise the first reply reports an unknown script
     found: str = plain.url(host=network.host, port=network.port)
     return found
 

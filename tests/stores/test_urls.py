@@ -323,7 +323,7 @@ def test_an_archive_with_an_unencoded_ampersand_is_refused(queuectl: CommandLine
 
 
 def is_two(queuectl: CommandLine, url: str) -> None:
-    """The command line refuses the URL, says what to do, and repeats no secret."""
+    """The command line refuses the URL with a hint and without a secret."""
     error = queuectl.json("--store", url, "-v", "status", code=2)["error"]
     assert (error["code"], bool(error["hint"])) == ("invalid_input", True)
     said = queuectl.err
@@ -552,7 +552,7 @@ def _pour(source: socket, sink: socket) -> None:
         sink.shutdown(SHUT_WR)
 
 
-# A word that stands for a store
+# Names of kinds of stores
 
 
 BEGINS = {"postgres": "postgresql://", "mongodb": "mongodb://", "redis": "redis://"}

@@ -1,4 +1,4 @@
-"""A store whose archive may be away: it works, but for what is past."""
+"""A store whose archive may be unreachable: everything works except archived jobs."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""Fixtures: workers that are gone when the test is, with everything they started."""
+"""Fixtures: workers that end with the test, together with all their processes."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -18,7 +18,7 @@ from queuectl.store.memory import MemoryStore
 
 @pytest.fixture
 def unstarted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Unstarted:
-    """An agent without processes, on a memory store whose clock stands still."""
+    """An agent without processes, on a memory store with a stepped clock."""
     return Unstarted(tmp_path, monkeypatch, MemoryStore(SteppedClock()))
 
 

@@ -1,4 +1,4 @@
-"""Stands in for the agent process: hands its end of the holder's socket to the test, then lives until it is killed.
+"""Replaces the agent process: passes its end of the holder's socket to the test, then runs until it is killed.
 
 The test itself then speaks as the agent. Usage: fake_agent.py CONTROL_SOCKET --fd N
 """

@@ -32,7 +32,7 @@ class HungUp(AssertionError):
 
 
 class Agent:
-    """The test's end of the holder's socket, and the process that stands in for the agent."""
+    """The test's end of the holder's socket, and the process that replaces the agent."""
 
     def __init__(self, sock: socket.socket, pid: int, control: socket.socket) -> None:
         self.sock, self.pid, self._control = sock, pid, control
@@ -207,7 +207,7 @@ class Worker:
         return self.directory / f"{self.id}.slots"
 
     def next_agent(self, *, greet: bool = True) -> Agent:
-        """Wait for an agent process to be started, and speak for it."""
+        """Wait until an agent process is started, and take over its socket."""
         self._control.settimeout(WITHIN)
         connection, _ = self._control.accept()
         text, descriptors, _, _ = socket.recv_fds(connection, 64, 1)
@@ -229,7 +229,7 @@ class Worker:
         return self.process.wait(within)
 
     def clean_up(self) -> None:
-        """Leave nothing behind, whatever the test did."""
+        """End all processes after any kind of test."""
         guard = self.guard_pid() if self.process.poll() is None else 0
         self.process.kill()
         self.process.wait()

@@ -110,7 +110,7 @@ SITUATIONS = [
 
 @pytest.mark.parametrize("situation", SITUATIONS)
 def test_after_a_round_the_loop_can_sleep(unstarted: Unstarted, situation: Any) -> None:
-    """A duty that stays due without having anything to do makes the loop spin."""
+    """A duty that stays due without any work makes the loop spin."""
     situation(unstarted)
     unstarted.round()
     unstarted.round()  # a full claim is followed by another one, which finds nothing

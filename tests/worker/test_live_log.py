@@ -18,7 +18,7 @@ REDRAW = bool(os.environ.get("QUEUECTL_TEST_REDRAW"))
 
 
 class Clock:
-    """Seconds that pass when the test says so."""
+    """A clock that the test advances."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -28,7 +28,7 @@ class Clock:
 
 
 class Worker:
-    """Runs commands that end as the test says, and keeps what is written."""
+    """Logs commands that start and end as the test chooses, and keeps the output."""
 
     def __init__(
         self, *, width: int = 80, colour: bool = False, fold: bool = True, verbose: bool = False

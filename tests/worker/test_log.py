@@ -32,7 +32,7 @@ class Said:
         return text.rstrip("\n")
 
     def document(self) -> dict[str, Any]:
-        """The one line that was said, as JSON."""
+        """The one logged line, as JSON."""
         return dict(json.loads(self.line()))
 
 

@@ -13,7 +13,7 @@ from facts import eventually
 
 WINDOW = 1.5
 MOST = 30
-"""Turns a second of a loop that waits: a look at what ends, and what a message causes."""
+"""The maximum rounds per second of a waiting loop: checks of processes, and rounds after messages."""
 
 SIGNALS = {"running": 0, "draining": 1, "stopping": 2}
 

@@ -112,7 +112,7 @@ class TestClockJump:
 
     @pytest.fixture
     def clock(self, duty: Duty) -> SteppedClock:
-        """The store's clock; the host's own goes on with it, but for jumps."""
+        """Advance the clocks of the store and of the host, without a jump."""
         clock = SteppedClock()
         duty.store._clock, duty.store._last_now = clock, clock.now()
         put(duty.store, "kept", state="completed")

@@ -64,7 +64,7 @@ class Ship:
         return list(self.store.read_output(self.attempt, 0, 10_000))
 
     def shown(self) -> tuple[bytes, int]:
-        """The bytes that a person sees, and how many are said to be omitted."""
+        """The shown bytes, and the number of bytes reported as omitted."""
         pieces = assemble(self.stored(), self.limit, self.total)
         return b"".join(piece.data for piece in pieces), sum(piece.omitted for piece in pieces)
 

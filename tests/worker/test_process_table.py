@@ -32,7 +32,7 @@ class Scene(Snapshot):
 
 
 class Chain:
-    """A process that leaves a child and ends, as soon as it is looked at; and so on, `links` times."""
+    """A process that starts a child and ends as soon as it is read; its child does the same, `links` times."""
 
     def __init__(self, links: int) -> None:
         program = 'read x; [ "$1" = 0 ] && exec sleep 60; { sh -c "$0" "$0" $(($1 - 1)) <&3 & } 3<&0; echo $!'

@@ -46,7 +46,7 @@ class Scene:
         self.recorder = ResultRecorder(self.store, self.log)
 
     def ends(self, id: str, *, known: bool = True) -> None:
-        """The holder says so; the agent may or may not have started it itself."""
+        """Receive the end of an attempt from the holder; `known`: whether this agent started the attempt."""
         job = self.claims[id]
         message = Exited(job.attempt_id or "", id, "exited", exit_code=0)
         self.recorder.add(Ended(message, b"", "h", job if known else None))

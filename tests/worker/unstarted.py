@@ -1,4 +1,4 @@
-"""An agent without processes: its parts on a memory store, with a fake connection and a clock that stands still."""
+"""An agent without processes: its parts on a memory store, with a fake connection and a stepped clock."""
 
 import io
 import sys

@@ -1,4 +1,4 @@
-"""Put on a holder's path by a test: a wall clock that is as many seconds ahead as a file says, once it is there."""
+"""A test puts this file on the path of a holder: the wall clock is ahead by the seconds that a file contains."""
 
 import os
 import time

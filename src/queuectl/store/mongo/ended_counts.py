@@ -67,7 +67,7 @@ What a read does not promise
 
 Shown by tests/contract/test_mongo_ended_counts.py
     A merge is stopped after each of its requests and given up (`test_a_process_that_dies_between_two_steps...`) or
-    continued after other changes (`test_the_counts_are_exact_whatever_happens...`); late processes of an old merge
+    continued after other changes (`test_the_counts_are_exact_for_any_change...`); late processes of an old merge
     (`test_a_late_process_...`, three tests); concurrent merges; and a property test over random orders of all of that.
 """
 

@@ -19,7 +19,7 @@ class Shutdown:
         The holder answers `dropped` for each claim that it had not started; the agent then gives that claim back. A
         claim that never ran must not count as an attempt (guarantee G8): without the withdrawal, a job that was
         claimed ahead would wait for the end of this worker's lease. Shown by
-        `tests/e2e/test_guarantees.py::TestG8::test_a_draining_worker_gives_back_jobs_claimed_ahead_uncounted`.
+        `tests/e2e/test_guarantees.py::TestG8Counting::test_a_draining_worker_gives_back_jobs_claimed_ahead_uncounted`.
         """
         context = self._context
         stopping = kind == "stop" or context.phase == "stopping"
