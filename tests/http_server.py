@@ -57,6 +57,7 @@ def running(
                 end()
             thread.join()
             state.pool.shutdown()
+            state.waiters.shutdown()
 
 
 @contextmanager

@@ -4,6 +4,7 @@
     ├── InvalidInput          2     invalid_input      the input is not understood or is out of range
     ├── NotFound              3     not_found          no such job, queue, worker or key
     ├── Conflict              4     conflict           the state does not allow it, or an id or key is taken
+    │   └── Changed           4     changed            the job has another version than the caller expects
     ├── StoreError
     │   ├── StoreUnavailable  5     store_unavailable  not reachable, busy or full; nothing was changed
     │   │   └── StoreAbsent   5     store_unavailable  reachable, but it contains no queue
@@ -58,6 +59,12 @@ class Conflict(QueuectlError):
 
     code = "conflict"
     exit_code = 4
+
+
+class Changed(Conflict):
+    """The job has another version than the caller expects. Nothing was changed."""
+
+    code = "changed"
 
 
 class StoreError(QueuectlError):

@@ -44,7 +44,7 @@ def test_an_unknown_query_parameter_is_named_with_the_nearest(server: Client) ->
 def test_a_method_that_the_path_does_not_have_is_refused_with_those_it_has(server: Client) -> None:
     answer = server("PUT", "/v1/jobs")
     assert answer.status == 405
-    assert answer.headers["allow"] == "GET, HEAD, OPTIONS"
+    assert answer.headers["allow"] == "POST, GET, HEAD, OPTIONS"
 
 
 def test_a_bug_is_answered_without_its_message(server: Client, state: ServerState) -> None:

@@ -196,7 +196,7 @@ def test_the_answer_to_an_enqueue_can_be_read(status: Any) -> None:
 
 def test_the_refusal_of_an_enqueue_can_be_read() -> None:
     item = Enqueued(in_state("dead", "a"), "conflict", errors.Conflict("taken", "choose another id"))
-    shown = through(shapes.refused(item, index=3, id="b"))
+    shown = through(shapes.refused(item, index=3, id="b", complete=True))
     assert (shown["index"], shown["id"]) == (3, "b")
     found = shapes.enqueued_of(shown)
     assert (found.job, found.status) == (item.job, item.status)

@@ -82,7 +82,7 @@ class _Answer:
         """Print the document, if --json is given."""
         if self._session.json:
             error = shapes.error(self._refused) if self._refused else {}
-            self._session.emit(shapes.document(jobs=self._shown) | error)
+            self._session.emit(shapes.all_enqueued(self._shown) | error)
 
 
 class _Reader:

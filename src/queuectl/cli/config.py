@@ -40,8 +40,7 @@ def get(session: "Session") -> int:
     option = config.option(session.args.key)
     if session.json:
         settings = session.queue.settings()
-        shown = shapes.setting(option, settings, store=_text(session, "store", settings))
-        session.emit(shapes.document(setting=shown))
+        session.emit(shapes.one_setting(option, settings, store=_text(session, "store", settings)))
     elif option.key == "store":  # the URL is known before the store is opened
         session.print(bootstrap.shown(session.store_url))
     else:
@@ -78,7 +77,7 @@ def _report(session: "Session", settings: Settings) -> int:
     option = config.option(session.args.key)
     session.did(f"{option.key} = {settings.text(option.key)}")
     if session.json:
-        session.emit(shapes.document(setting=shapes.setting(option, settings)))
+        session.emit(shapes.one_setting(option, settings))
         return 0
     session.print(f"{option.key} = {settings.text(option.key)}")
     if settings.origins[option.key] not in ("the store's settings", "default"):

@@ -159,7 +159,7 @@ def _enqueue_one(session: "Session", request: JobRequest) -> int:
     if session.json:
         from queuectl.service import shapes
 
-        done = shapes.error(item.refused) if item.refused else shapes.document(jobs=[shapes.enqueued(item)])
+        done = shapes.error(item.refused) if item.refused else shapes.all_enqueued([shapes.enqueued(item)])
         session.emit(done)
     elif session.on_terminal and item.status == "added" and item.job.state == "pending":
         session.say(f"queued on {item.job.queue!r}; follow it with: queuectl logs -f {handle(item.job)}")

@@ -165,14 +165,12 @@ def _print_rest(
     cursor: str | None,
 ) -> None:
     """Print what follows the last page: the document or the table, the unreadable jobs, and how to list more jobs."""
-    unreadable = [shapes.unreadable(each) for each in damaged]
     if session.args.jsonl:
-        for each in unreadable:
-            session.emit({**each, "state": "unreadable"})
+        for each in damaged:
+            session.emit(shapes.line_of_unreadable(each))
         return
     if session.json:
-        jobs = [shapes.job(job) for job in shown]
-        session.emit(shapes.document(jobs=jobs, next=cursor, unreadable=unreadable))
+        session.emit(shapes.listed([shapes.job(job) for job in shown], cursor, damaged))
         return
     if shown:
         _print_rows(session, shown, columns)
@@ -185,7 +183,7 @@ def _print_rest(
 def print_job(session: "Session", job: Job, *, short: bool = False) -> int:
     """Print one job: everything, or with `short` a summary."""
     if session.json:
-        session.emit(shapes.document(job=shapes.job(job)))
+        session.emit(shapes.shown(job))
         return 0
     form = form_of(session, session.queue.now())
     lines = _lines(job, short, form) + ([] if short else _running(session, job, form))

@@ -26,7 +26,7 @@ def list_(session: "Session") -> int:
     """Print the queues with their counts and limits."""
     found = session.queue.queues()
     if session.json:
-        session.emit(shapes.document(queues=[shapes.queue(queue) for queue in found]))
+        session.emit(shapes.all_queues(found))
         return 0
     table(session, COLUMNS, [_row(queue) for queue in found], LESS)
     return 0
@@ -88,7 +88,7 @@ def _report(session: "Session", what: str) -> int:
     session.did(f"queue {name} {what}")
     if session.json:
         found = next((queue for queue in session.queue.queues() if queue.name == name), None)
-        session.emit(shapes.document(queue=shapes.queue(found) if found else {"name": name}))
+        session.emit(shapes.one_queue(found, name))
     else:
         session.print(f"queue {name} {what}")
     return 0

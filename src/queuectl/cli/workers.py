@@ -141,7 +141,7 @@ def list_(session: "Session") -> int:
     """Print the workers and their running jobs."""
     found, now = session.queue.workers(with_jobs=True), session.queue.now()
     if session.json:
-        session.emit(shapes.document(workers=[shapes.worker(item) for item in found]))
+        session.emit(shapes.all_workers(found))
         return 0
     from queuectl.cli.render import table
 
@@ -205,8 +205,7 @@ def forget(session: "Session") -> int:
     forgotten = [session.queue.forget(item) for item in items]
     session.did(f"{len(items)} worker{' is' if len(items) == 1 else 's are'} forgotten")
     if session.json:
-        taken_back = [job.id for _, jobs in forgotten for job in jobs]
-        session.emit(shapes.document(forgotten=[item.worker.id for item in items], taken_back=taken_back))
+        session.emit(shapes.forgotten(forgotten))
         return 0
     for each, jobs in forgotten:
         session.print(f"worker {safe(each.item.worker.name)} forgotten{_taken_back(session, each, jobs)}")

@@ -18,7 +18,7 @@ from urllib.parse import quote
 
 import msgspec
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route as StarletteRoute
 from starlette.routing import Router
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -140,7 +140,7 @@ class _Endpoint:
         caller = request.state.caller = await self._caller(request, route)
         self._check_scope(caller, route)
         query = body.query_of(request.query_params, route.query)
-        document = None
+        document: Any = request if route.raw_body else None
         if route.body is not None and not route.raw_body:
             document = await body.body_of(request, route.body, self._state.limits.body)
         headers = dict(request.headers)
@@ -151,7 +151,7 @@ class _Endpoint:
         """The caller. Raises Unauthenticated. A probe needs no token, and must not wait for the store."""
         if route.path in PROBES:
             return self._state.anonymous
-        found: Caller | None = await self._within_time(self._state.authenticator.caller, request)
+        found: Caller | None = await in_time(self._state, self._state.authenticator.caller, request)
         return found or _user(request) or self._state.anonymous
 
     def _check_scope(self, caller: Caller, route: Route) -> None:
@@ -167,27 +167,29 @@ class _Endpoint:
         if inspect.iscoroutinefunction(route.handler):
             found = await route.handler(call)
         else:
-            found = await self._within_time(route.handler, call, changes=route.changes)
+            found = await in_time(self._state, route.handler, call, changes=route.changes)
         return found
-
-    async def _within_time(
-        self, function: Callable[..., Any], argument: object, *, changes: bool = False
-    ) -> Any:
-        """Call a function in a thread, and wait for as long as a request may last. The end of the server cancels it."""
-        try:
-            return await asyncio.wait_for(
-                in_thread(self._state, function, argument), self._state.limits.timeout
-            )
-        except (TimeoutError, asyncio.CancelledError):
-            if changes:
-                raise OutcomeUnknown("the store did not answer in time", "repeat the request") from None
-            raise StoreUnavailable("the store did not answer in time", "try again") from None
 
 
 async def in_thread(state: ServerState, function: Callable[..., Any], *arguments: Any) -> Any:
     """Call a function in a thread of the pool, so that the event loop is not blocked."""
     loop, context = asyncio.get_running_loop(), copy_context()
     return await loop.run_in_executor(state.pool, lambda: context.run(function, *arguments))
+
+
+async def in_time(
+    state: ServerState, function: Callable[..., Any], *arguments: Any, changes: bool = False
+) -> Any:
+    """Call a function in a thread of the pool, for as long as a request may take.
+
+    Raises StoreUnavailable when the time is over; OutcomeUnknown if the function changes something.
+    """
+    try:
+        return await asyncio.wait_for(in_thread(state, function, *arguments), state.limits.timeout)
+    except (TimeoutError, asyncio.CancelledError):  # cancelled: the server ends
+        if changes:
+            raise OutcomeUnknown("the store did not answer in time", "repeat the request") from None
+        raise StoreUnavailable("the store did not answer in time", "try again") from None
 
 
 def _user(request: Request) -> Caller | None:
@@ -211,7 +213,9 @@ def _log_access(request: Request, response: Response, id: str, seconds: float) -
 
 def _response(reply: Reply | Response, request: Request) -> Response:
     if isinstance(reply, Response):
-        return reply
+        # Without this a HEAD request would read all that the stream of a GET request sends.
+        is_head = request.method == "HEAD" and isinstance(reply, StreamingResponse)
+        return Response(status_code=reply.status_code, headers=dict(reply.headers)) if is_head else reply
     headers = dict(reply.headers)
     if reply.document is None:
         return Response(status_code=reply.status, headers=headers)

@@ -110,7 +110,8 @@ def serve(
             state.metrics.auth_failures = lambda: authenticator.guessing.failures
             with state.health.probing(queue, wait=fault is None):
                 server.run(sockets.all)
-            state.pool.shutdown(wait=False, cancel_futures=True)
+            for threads in (state.pool, state.waiters):
+                threads.shutdown(wait=False, cancel_futures=True)
 
 
 def _has_token(queue: Queue, fault: str | None) -> bool:

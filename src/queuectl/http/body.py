@@ -1,5 +1,6 @@
 """The query and the body of a request: read within limits, and decoded by strict rules."""
 
+from functools import cache
 from typing import Any
 
 import msgspec
@@ -13,6 +14,8 @@ from queuectl.http.problem import Refusal
 from queuectl.service import mistakes
 
 JSON = "application/json"
+NUL = rb"\u0000"
+"""A NUL byte as JSON writes it."""
 
 
 def query_of(given: QueryParams, wanted: type[Struct]) -> Any:
@@ -26,17 +29,24 @@ def query_of(given: QueryParams, wanted: type[Struct]) -> Any:
         if name not in fields:
             raise InvalidInput(f"there is no query parameter {name!r}", nearest(name, list(fields)))
         several = given.getlist(name)
-        if isinstance(fields[name].type, type) or "list" not in str(fields[name].type):
-            if len(several) > 1:
-                raise InvalidInput(f"the query parameter {name!r} is given twice")
-            values[name] = several[0]
-        else:
-            values[name] = several
+        if any("\0" in value for value in several):
+            raise InvalidInput(f"query parameter {name}: contains a NUL byte")
+        if not _is_list(fields[name].type) and len(several) > 1:
+            raise InvalidInput(f"the query parameter {name!r} is given twice")
+        values[name] = several if _is_list(fields[name].type) else several[0]
     try:
         return msgspec.convert(values, wanted, strict=False)
     except msgspec.ValidationError as error:
         found = mistakes.explain(error, list(fields))
         raise InvalidInput(f"query parameter {found.message}") from error
+
+
+@cache
+def _is_list(kind: Any) -> bool:
+    found = msgspec.inspect.type_info(kind)
+    return isinstance(
+        found.type if isinstance(found, msgspec.inspect.Metadata) else found, msgspec.inspect.ListType
+    )
 
 
 async def body_of(request: Request, wanted: Any, limit: int) -> Any:
@@ -86,19 +96,28 @@ def too_large(limit: int) -> Refusal:
 def decode(raw: bytes, wanted: Any) -> Any:
     """JSON as an instance of a type. Raises InvalidInput with the pointer of the fault."""
     mistakes.refuse_depth(raw)
+    if NUL in raw.replace(rb"\\", b""):
+        raise InvalidInput("the JSON contains a NUL byte", "no store can keep it in a text")
     try:
         value = msgspec.json.decode(raw, type=wanted)
     except msgspec.ValidationError as error:
         mistakes.refuse_duplicates(raw)
         raise mistakes.explain(error, _names(wanted)) from error
     except msgspec.DecodeError as error:
-        raise mistakes.malformed(raw, error) from error
+        raise malformed(raw, error) from error
     except UnicodeDecodeError as error:
         raise InvalidInput(f"the JSON is not UTF-8 (byte {error.start})") from error
     except RecursionError as error:
         raise InvalidInput("the JSON is nested too deeply") from error
     mistakes.refuse_duplicates(raw)
     return value
+
+
+def malformed(raw: bytes, error: Exception) -> InvalidInput:
+    """The error for malformed JSON. Its usual hint is for the command line."""
+    found = mistakes.malformed(raw, error)
+    found.hint = "the body is one JSON document in UTF-8"
+    return found
 
 
 def _names(wanted: Any) -> list[str]:

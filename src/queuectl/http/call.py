@@ -39,7 +39,7 @@ class Call(Struct, frozen=True):
 
     path     the values of the path's parameters
     query    an instance of the route's query type
-    body     an instance of the route's body type; None if the route has none
+    body     an instance of the route's body type; None if the route has none; the request if the handler reads it
     headers  by name in lower case
     id       the id of the request, which is in the reply and in the log
     server   what all requests share; a stream ends when `server.ending` is set

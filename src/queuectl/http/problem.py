@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from queuectl import __version__
-from queuectl.errors import InvalidInput, QueuectlError
+from queuectl.errors import InvalidInput, OutcomeUnknown, QueuectlError
 from queuectl.service.shapes import document
 
 
@@ -55,6 +55,7 @@ class Refusal(QueuectlError):
 
     status   instead of the status of the code
     headers  added to the answer
+    further  added to the document
     """
 
     def __init__(
@@ -65,11 +66,12 @@ class Refusal(QueuectlError):
         *,
         status: int | None = None,
         headers: Mapping[str, str] | None = None,
+        further: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(message, hint)
         self.code, self.exit_code = code, CODES[code].exit_code
         self.status = status or CODES[code].status
-        self.headers = dict(headers or {})
+        self.headers, self.further = dict(headers or {}), dict(further or {})
 
 
 class Problem(NamedTuple):
@@ -102,9 +104,19 @@ def problem(error: QueuectlError, request_id: str) -> Problem:
         hint=error.hint,
         exit_code=error.exit_code,
     )
-    if isinstance(error, InvalidInput) and (pointer := error.pointer) is not None:
-        body["errors"] = [{"pointer": pointer, "detail": error.message}]
-    return Problem(status, headers | (refusal.headers if refusal else {}), body)
+    body |= located(error)
+    if isinstance(error, OutcomeUnknown) and error.ids:
+        body["ids"] = list(error.ids)
+    if refusal:
+        return Problem(status, headers | refusal.headers, body | refusal.further)
+    return Problem(status, headers, body)
+
+
+def located(error: QueuectlError) -> dict[str, Any]:
+    """The part of the document that says where in the body the fault is; empty if this is not known."""
+    if not isinstance(error, InvalidInput) or error.pointer is None:
+        return {}
+    return {"errors": [{"pointer": error.pointer, "detail": error.message}]}
 
 
 def raw_reply(refusal: Refusal) -> bytes:

@@ -55,9 +55,9 @@ class RestrictedQueue:
         """Refuse jobs of other queues."""
         return self._queue.retry(self._allowed(selection), **options)
 
-    def hold(self, selection: Selection) -> Any:
+    def hold(self, selection: Selection, **options: Any) -> Any:
         """Refuse jobs of other queues."""
-        return self._queue.hold(self._allowed(selection))
+        return self._queue.hold(self._allowed(selection), **options)
 
     def release(self, selection: Selection, **options: Any) -> Any:
         """Refuse jobs of other queues."""
@@ -69,9 +69,9 @@ class RestrictedQueue:
             self._check(queue)
         return self._queue.edit(self._allowed(selection), **options)
 
-    def delete(self, selection: Selection) -> Any:
+    def delete(self, selection: Selection, **options: Any) -> Any:
         """Refuse jobs of other queues."""
-        return self._queue.delete(self._allowed(selection))
+        return self._queue.delete(self._allowed(selection), **options)
 
     def purge(self, wanted: Filter) -> Any:
         """Refuse a filter that is not for one allowed queue."""

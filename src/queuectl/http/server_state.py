@@ -14,7 +14,7 @@ from queuectl.http.metrics import Metrics
 from queuectl.http.streaming import Streams
 from queuectl.service.queue import Queue
 
-THREADS = 16
+THREADS, WAITERS = 16, 64
 
 
 class Limits(Struct, frozen=True):
@@ -47,6 +47,8 @@ class ServerState(Struct):
     ending        is set when the server begins to end: no new jobs, and a stream says goodbye and ends. It must be set
                   and awaited in the event loop of the server
     pool          the threads in which handlers call the queue
+    waiters       the threads in which requests wait for the end of jobs
+    waiting       how many requests wait for the end of jobs
     streams       the open streams
     health        what the probe of the store in the background found
     metrics       the numbers of this process
@@ -69,6 +71,10 @@ class ServerState(Struct):
     streams: Streams = field(default_factory=Streams)
     health: Health = field(default_factory=Health)
     metrics: Metrics = field(default_factory=Metrics)
+    waiters: ThreadPoolExecutor = field(
+        default_factory=lambda: ThreadPoolExecutor(WAITERS, thread_name_prefix="queuectl-wait")
+    )
+    waiting: int = 0
 
     @property
     def draining(self) -> bool:

@@ -9,7 +9,7 @@ from queuectl.domain import dependency
 from queuectl.domain.ids import handle
 from queuectl.domain.job import STATES, TERMINAL, Job, State
 from queuectl.domain.query import Filter, Jobs, Page
-from queuectl.errors import CommandFailed, Conflict, NotFound, QueuectlError
+from queuectl.errors import Changed, CommandFailed, Conflict, NotFound, QueuectlError
 from queuectl.service import maintenance, unreadable
 from queuectl.store.protocol import Store
 
@@ -45,6 +45,29 @@ class Change(Struct, frozen=True):
 
 Rule = Callable[[Job, datetime, Mapping[str, State]], Job]
 """A function from a job, the time, and the states of its existing parents to the changed job. May raise Conflict."""
+
+
+def expecting(version: int | None, rule: Rule) -> Rule:
+    """The rule for a job that has this version (None: any version).
+
+    The check is part of the rule, so it is repeated if another process changes the job before the save.
+    """
+    if version is None:
+        return rule
+
+    def checked(job: Job, now: datetime, parents: Mapping[str, State]) -> Job:
+        refuse_changed(job, version)
+        return rule(job, now, parents)
+
+    return checked
+
+
+def refuse_changed(job: Job, version: int | None) -> None:
+    """Raise Changed if the job has another version."""
+    if version is not None and job.version != version:
+        raise Changed(
+            f"job {handle(job)} has version {job.version}, not {version}", "read the job, and decide again"
+        )
 
 
 def change(store: Store, ids: Sequence[str], rule: Rule, *, with_parents: bool = False) -> list[Change]:

@@ -19,6 +19,7 @@ from queuectl.domain.names import check_name, is_name
 from queuectl.domain.query import Filter, Unreadable
 from queuectl.domain.queue import QueueSettings, is_sound
 from queuectl.errors import (
+    Changed,
     CommandFailed,
     Conflict,
     InvalidInput,
@@ -26,7 +27,7 @@ from queuectl.errors import (
     StoreError,
 )
 from queuectl.service import maintenance, unreadable
-from queuectl.service.changing import TRIES, Change, change, read
+from queuectl.service.changing import TRIES, Change, change, expecting, read, refuse_changed
 from queuectl.service.paging import pages
 from queuectl.store.protocol import Entry, Store
 
@@ -34,9 +35,12 @@ BATCH = 500
 """Number of jobs that one step reads and saves, so that no call of the store takes longer than 100 ms."""
 
 
-def cancel(store: Store, ids: Sequence[str], *, by: str, reason: str | None = None) -> list[Change]:
+def cancel(
+    store: Store, ids: Sequence[str], *, by: str, reason: str | None = None, version: int | None = None
+) -> list[Change]:
     """Never start these jobs; workers end those that run. Cancelled jobs stay unchanged."""
-    changes = change(store, ids, lambda job, now, _: lifecycle.cancel(job, by=by, reason=reason, now=now))
+    rule = expecting(version, lambda job, now, _: lifecycle.cancel(job, by=by, reason=reason, now=now))
+    changes = change(store, ids, rule)
     _unblock_children(store, changes)
     return changes
 
@@ -51,11 +55,16 @@ def retry(store: Store, ids: Sequence[str], *, force: bool = False, alone: bool 
 
 
 def retry_in_steps(
-    store: Store, ids: Sequence[str], *, force: bool = False, alone: bool = False
+    store: Store,
+    ids: Sequence[str],
+    *,
+    force: bool = False,
+    alone: bool = False,
+    version: int | None = None,
 ) -> Generator[list[Change]]:
     """Retry some hundreds of jobs at a time. A caller that stops between two steps leaves no child out."""
     if len(ids) <= BATCH:
-        return _retry_step(store, ids, force, alone)
+        return _retry_step(store, ids, force, alone, version)
     return _retry_steps(store, in_steps(ids), force, alone)
 
 
@@ -67,42 +76,48 @@ def retry_matching(
     return _retry_steps(store, select(store, replace(wanted, ended_before=begun)), force, alone)
 
 
-def hold(store: Store, ids: Sequence[str]) -> list[Change]:
+def hold(store: Store, ids: Sequence[str], *, version: int | None = None) -> list[Change]:
     """Keep these jobs from starting until they are released."""
-    return change(store, ids, lambda job, now, _: lifecycle.hold(job, now=now))
+    return change(store, ids, expecting(version, lambda job, now, _: lifecycle.hold(job, now=now)))
 
 
-def release(store: Store, ids: Sequence[str], *, anyway: bool = False) -> list[Change]:
+def release(
+    store: Store, ids: Sequence[str], *, anyway: bool = False, version: int | None = None
+) -> list[Change]:
     """Release held jobs. They start when due, after their parents ended as wanted; `anyway`: ignore the parents."""
-    changes = change(
-        store,
-        ids,
-        lambda job, now, parents: lifecycle.release(job, parents, now=now, anyway=anyway),
-        with_parents=not anyway,
+    rule = expecting(
+        version, lambda job, now, parents: lifecycle.release(job, parents, now=now, anyway=anyway)
     )
+    changes = change(store, ids, rule, with_parents=not anyway)
     return _settled(store, changes)
 
 
 def edit(
-    store: Store, ids: Sequence[str], *, priority: int | None, run_at: datetime | None, queue: str | None
+    store: Store,
+    ids: Sequence[str],
+    *,
+    priority: int | None,
+    run_at: datetime | None,
+    queue: str | None,
+    version: int | None = None,
 ) -> list[Change]:
     """Change the priority, start time or queue of jobs that have not started."""
     if queue is not None:
         known_queue(store, queue)
-    return change(
-        store,
-        ids,
+    rule = expecting(
+        version,
         lambda job, now, _: lifecycle.edit(job, priority=priority, run_at=run_at, queue=queue, now=now),
     )
+    return change(store, ids, rule)
 
 
-def delete(store: Store, ids: Sequence[str]) -> list[Change]:
+def delete(store: Store, ids: Sequence[str], *, version: int | None = None) -> list[Change]:
     """Delete ended jobs and unreadable jobs, with their output. Other jobs are refused."""
     jobs = read(store, ids)
     # Before the delete: how a parent ended is known only as long as the parent is stored.
     maintenance.unblock_children(store, [id for id, job in jobs.items() if job.ended])
     damaged = [_discarded(store, each) for each in jobs.unreadable.values()]
-    return [*(_deleted(store, job) for job in jobs.values()), *damaged]
+    return [*(_deleted(store, job, version) for job in jobs.values()), *damaged]
 
 
 def purge(store: Store, wanted: Filter) -> int:
@@ -165,7 +180,9 @@ def _retry_steps(
             yield from parts
 
 
-def _retry_step(store: Store, ids: Sequence[str], force: bool, alone: bool) -> Generator[list[Change]]:
+def _retry_step(
+    store: Store, ids: Sequence[str], force: bool, alone: bool, version: int | None = None
+) -> Generator[list[Change]]:
     """Retry these jobs, then revive the jobs that were cancelled because of them.
 
     If the caller stops after the first result, the cancelled jobs are revived anyway. Otherwise they would stay
@@ -175,7 +192,7 @@ def _retry_step(store: Store, ids: Sequence[str], force: bool, alone: bool) -> G
     def again(job: Job, now: datetime, parents: Mapping[str, State]) -> Job:
         return lifecycle.retry(job, parents, now=now, force=force, alone=alone)
 
-    changes = change(store, ids, again, with_parents=True)
+    changes = change(store, ids, expecting(version, again), with_parents=True)
     below = iter(()) if alone else _revive_below(store, [each.id for each in changes if each.changed])
     try:
         yield _settled(store, changes)
@@ -230,11 +247,17 @@ def _settled(store: Store, changes: list[Change]) -> list[Change]:
     return [replace(change, job=fresh.get(change.id, change.job)) for change in changes]
 
 
-def _deleted(store: Store, job: Job) -> Change:
+def _deleted(store: Store, job: Job, version: int | None) -> Change:
+    try:
+        refuse_changed(job, version)
+    except Changed as changed:
+        return Change(job.id, job, changed)
     if not job.ended:
         why = f"job {handle(job)} is {job.state}: only ended jobs can be deleted"
         return Change(job.id, job, Conflict(why, f"queuectl cancel {handle(job)}"))
-    if store.purge(Filter(id_prefix=job.id, number=job.number), 1):
+    # An ended job changes only by a retry, and a retried job ends later. So the end stands for the version here.
+    ended = job.finished_at + timedelta(microseconds=1) if version and job.finished_at else None
+    if store.purge(Filter(id_prefix=job.id, number=job.number, ended_before=ended), 1):
         return Change(job.id, job, before=job)
     # Another process has retried the job meanwhile.
     return Change(job.id, job, Conflict(f"job {handle(job)} is no longer {job.state}"))

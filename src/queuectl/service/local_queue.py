@@ -180,33 +180,50 @@ class LocalQueue:
         inside.refuse_without_slot(self._store, self.settings(), own, ids, queues)
 
     def cancel(
-        self, selection: "Selection", *, by: str | None = None, reason: str | None = None
+        self,
+        selection: "Selection",
+        *,
+        by: str | None = None,
+        reason: str | None = None,
+        version: int | None = None,
     ) -> "Operation[Sequence[Change]]":
         from queuectl.service import commands, operation
 
         wanted, who = operation.not_ended(selection), by or _user_and_host()
-        return operation.over(
-            self._store, wanted, lambda ids: commands.cancel(self._store, ids, by=who, reason=reason)
-        )
+
+        def cancel(ids: Sequence[str]) -> Sequence["Change"]:
+            return commands.cancel(self._store, ids, by=who, reason=reason, version=version)
+
+        return operation.over(self._store, wanted, cancel)
 
     def retry(
-        self, selection: "Selection", *, force: bool = False, alone: bool = False
+        self,
+        selection: "Selection",
+        *,
+        force: bool = False,
+        alone: bool = False,
+        version: int | None = None,
     ) -> "Operation[Sequence[Change]]":
         from queuectl.service import operation
 
-        return operation.retry(self._store, selection, force=force, alone=alone)
+        return operation.retry(self._store, selection, force=force, alone=alone, version=version)
 
-    def hold(self, selection: "Selection") -> "Operation[Sequence[Change]]":
-        from queuectl.service import commands, operation
-
-        return operation.over(self._store, selection, lambda ids: commands.hold(self._store, ids))
-
-    def release(self, selection: "Selection", *, anyway: bool = False) -> "Operation[Sequence[Change]]":
+    def hold(self, selection: "Selection", *, version: int | None = None) -> "Operation[Sequence[Change]]":
         from queuectl.service import commands, operation
 
         return operation.over(
-            self._store, selection, lambda ids: commands.release(self._store, ids, anyway=anyway)
+            self._store, selection, lambda ids: commands.hold(self._store, ids, version=version)
         )
+
+    def release(
+        self, selection: "Selection", *, anyway: bool = False, version: int | None = None
+    ) -> "Operation[Sequence[Change]]":
+        from queuectl.service import commands, operation
+
+        def release(ids: Sequence[str]) -> Sequence["Change"]:
+            return commands.release(self._store, ids, anyway=anyway, version=version)
+
+        return operation.over(self._store, selection, release)
 
     def edit(
         self,
@@ -215,18 +232,23 @@ class LocalQueue:
         priority: int | None = None,
         run_at: datetime | None = None,
         queue: str | None = None,
+        version: int | None = None,
     ) -> "Operation[Sequence[Change]]":
         from queuectl.service import commands, operation
 
         def edit(ids: Sequence[str]) -> Sequence["Change"]:
-            return commands.edit(self._store, ids, priority=priority, run_at=run_at, queue=queue)
+            return commands.edit(
+                self._store, ids, priority=priority, run_at=run_at, queue=queue, version=version
+            )
 
         return operation.over(self._store, selection, edit)
 
-    def delete(self, selection: "Selection") -> "Operation[Sequence[Change]]":
+    def delete(self, selection: "Selection", *, version: int | None = None) -> "Operation[Sequence[Change]]":
         from queuectl.service import commands, operation
 
-        return operation.over(self._store, selection, lambda ids: commands.delete(self._store, ids))
+        return operation.over(
+            self._store, selection, lambda ids: commands.delete(self._store, ids, version=version)
+        )
 
     def purge(self, wanted: Filter) -> "Operation[int]":
         from queuectl.service import commands

@@ -20,6 +20,8 @@ def merge(fields: Mapping[str, Any], request: JobRequest) -> JobRequest:
     said = set(own)
     if said & set(_START):
         said.update(_START)
+    if request.retries is not None:
+        said.add("max_retries")
     if request.backoff:
         said.update(_BACKOFF[name] for name in _given(request.backoff))
     rest = {name: value for name, value in fields.items() if name not in said}

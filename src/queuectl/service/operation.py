@@ -51,13 +51,16 @@ def over(store: Store, selection: Selection, act: Act) -> Operation[Sequence[Cha
     return Operation((act(step) for step in commands.in_steps(ids)), lambda: len(ids))
 
 
-def retry(store: Store, selection: Selection, *, force: bool, alone: bool) -> Operation[Sequence[Change]]:
+def retry(
+    store: Store, selection: Selection, *, force: bool, alone: bool, version: int | None = None
+) -> Operation[Sequence[Change]]:
     """Retry the selected jobs. A filter selects the jobs that ended before this call."""
     if isinstance(selection, Filter):
         steps = commands.retry_matching(store, selection, force=force, alone=alone)
         return Operation(steps, lambda: store.counts(selection).total())
     ids = references.resolve(store, selection)
-    return Operation(commands.retry_in_steps(store, ids, force=force, alone=alone), lambda: len(ids))
+    steps = commands.retry_in_steps(store, ids, force=force, alone=alone, version=version)
+    return Operation(steps, lambda: len(ids))
 
 
 def not_ended(selection: Selection) -> Selection:

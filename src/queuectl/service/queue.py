@@ -142,17 +142,28 @@ class Queue(Protocol):
     # Change jobs
 
     def cancel(
-        self, selection: Selection, *, by: str | None = None, reason: str | None = None
+        self,
+        selection: Selection,
+        *,
+        by: str | None = None,
+        reason: str | None = None,
+        version: int | None = None,
     ) -> Operation[Sequence[Change]]:
         """Never start these jobs; end those that run, with all their processes. A filter selects jobs that have not
         ended.
 
         `by` is stored with the job: the name of the requester (default: this user at this host). Raises NotFound for
-        an unknown reference, before any job is changed. So do the other operations.
+        an unknown reference, before any job is changed. A job that has another version than `version` is refused with
+        Changed. Both is true for the other operations too.
         """
 
     def retry(
-        self, selection: Selection, *, force: bool = False, alone: bool = False
+        self,
+        selection: Selection,
+        *,
+        force: bool = False,
+        alone: bool = False,
+        version: int | None = None,
     ) -> Operation[Sequence[Change]]:
         """Run dead, cancelled and failed jobs once more, with a new retry budget; with `force` completed ones too.
 
@@ -160,10 +171,12 @@ class Queue(Protocol):
         neither happens. A filter selects the jobs that ended before the operation began.
         """
 
-    def hold(self, selection: Selection) -> Operation[Sequence[Change]]:
+    def hold(self, selection: Selection, *, version: int | None = None) -> Operation[Sequence[Change]]:
         """Keep waiting jobs from starting until they are released."""
 
-    def release(self, selection: Selection, *, anyway: bool = False) -> Operation[Sequence[Change]]:
+    def release(
+        self, selection: Selection, *, anyway: bool = False, version: int | None = None
+    ) -> Operation[Sequence[Change]]:
         """Release held jobs. They start when due, after their parents ended as wanted; `anyway`: ignore the parents."""
 
     def edit(
@@ -173,10 +186,11 @@ class Queue(Protocol):
         priority: int | None = None,
         run_at: datetime | None = None,
         queue: str | None = None,
+        version: int | None = None,
     ) -> Operation[Sequence[Change]]:
         """Change the priority (-1000 to 1000), start time or queue of jobs that have not started."""
 
-    def delete(self, selection: Selection) -> Operation[Sequence[Change]]:
+    def delete(self, selection: Selection, *, version: int | None = None) -> Operation[Sequence[Change]]:
         """Delete ended jobs with their output. Other jobs are refused."""
 
     def purge(self, wanted: Filter) -> Operation[int]:

@@ -22,10 +22,10 @@ Act = Callable[[str, Job | None], list[Change]]
 
 
 class Changes:
-    """The changes of jobs that one client makes."""
+    """The changes of jobs that one client makes. `version`: only jobs that have this version are changed."""
 
-    def __init__(self, channel: Channel) -> None:
-        self._channel = channel
+    def __init__(self, channel: Channel, version: int | None = None) -> None:
+        self._channel, self._version = channel, version
 
     def post(
         self, selection: Selection, verb: str, body: Mapping[str, Any] | None = None
@@ -107,7 +107,7 @@ class Changes:
         for _ in range(TRIES):
             version = {} if job is None else {"If-Match": f'"{job.version}"'}
             answer = self._call(method, id, path, dict(body), version)
-            if answer.status != 412:
+            if answer.status != 412 or self._version is not None:
                 return self._changes(id, job, answer)
             before, job = job, self._read([id]).get(id)
             if answer.repeated and job is not None:
@@ -129,7 +129,11 @@ class Changes:
         self, method: str, id: str, path: str, body: Any, headers: Mapping[str, str] | None = None
     ) -> Answer:
         return self._channel.call(
-            method, reading.path_of(id) + path, body=body, headers=headers, handled=(404, 409, 412)
+            method,
+            reading.path_of(id) + path,
+            body=body,
+            headers=headers if self._version is None else {"If-Match": f'"{self._version}"'},
+            handled=(404, 409, 412),
         )
 
     def _changes(self, id: str, before: Job | None, answer: Answer) -> list[Change]:

@@ -167,11 +167,10 @@ class RemoteQueue:
 
         waiting.refuse(self._channel, own, ids, queues)
 
-    @property
-    def _changes(self) -> "Changes":
+    def _changes(self, version: int | None = None) -> "Changes":
         from queuectl.http.client.changing import Changes
 
-        return Changes(self._channel)
+        return Changes(self._channel, version)
 
     def cancel(
         self,
@@ -179,26 +178,34 @@ class RemoteQueue:
         *,
         by: str | None = None,  # noqa: ARG002  the server stores the name of the token
         reason: str | None = None,
+        version: int | None = None,
     ) -> "Operation[Sequence[Change]]":
         from queuectl.service.operation import not_ended
 
-        return self._changes.post(not_ended(selection), "cancel", {"reason": reason})
+        return self._changes(version).post(not_ended(selection), "cancel", {"reason": reason})
 
     def retry(
-        self, selection: "Selection", *, force: bool = False, alone: bool = False
+        self,
+        selection: "Selection",
+        *,
+        force: bool = False,
+        alone: bool = False,
+        version: int | None = None,
     ) -> "Operation[Sequence[Change]]":
         from msgspec.structs import replace
 
         if isinstance(selection, Filter):  # a job that ends again meanwhile is not retried twice
             begun = self.now() + timedelta(microseconds=1)
             selection = replace(selection, ended_before=selection.ended_before or begun)
-        return self._changes.retry(selection, {"force": force, "alone": alone})
+        return self._changes(version).retry(selection, {"force": force, "alone": alone})
 
-    def hold(self, selection: "Selection") -> "Operation[Sequence[Change]]":
-        return self._changes.post(selection, "hold")
+    def hold(self, selection: "Selection", *, version: int | None = None) -> "Operation[Sequence[Change]]":
+        return self._changes(version).post(selection, "hold")
 
-    def release(self, selection: "Selection", *, anyway: bool = False) -> "Operation[Sequence[Change]]":
-        return self._changes.post(selection, "release", {"anyway": anyway})
+    def release(
+        self, selection: "Selection", *, anyway: bool = False, version: int | None = None
+    ) -> "Operation[Sequence[Change]]":
+        return self._changes(version).post(selection, "release", {"anyway": anyway})
 
     def edit(
         self,
@@ -207,17 +214,18 @@ class RemoteQueue:
         priority: int | None = None,
         run_at: datetime | None = None,
         queue: str | None = None,
+        version: int | None = None,
     ) -> "Operation[Sequence[Change]]":
         given = {"priority": priority, "run_at": run_at and format_instant(run_at), "queue": queue}
-        return self._changes.edit(
+        return self._changes(version).edit(
             selection, {key: value for key, value in given.items() if value is not None}
         )
 
-    def delete(self, selection: "Selection") -> "Operation[Sequence[Change]]":
-        return self._changes.delete(selection)
+    def delete(self, selection: "Selection", *, version: int | None = None) -> "Operation[Sequence[Change]]":
+        return self._changes(version).delete(selection)
 
     def purge(self, wanted: Filter) -> "Operation[int]":
-        return self._changes.purge(wanted)
+        return self._changes().purge(wanted)
 
     def queues(self) -> "Sequence[QueueStatus]":
         document = self._channel.read("/v1/queues")

@@ -1,6 +1,30 @@
 """The route table: one row for each route, in a file per noun. Nothing else can be called over HTTP."""
 
-from queuectl.http.routes import health, jobs, meta, output, queues, tokens
+from queuectl.http.routes import (
+    changes,
+    enqueue,
+    health,
+    jobs,
+    meta,
+    output,
+    queues,
+    settings,
+    tokens,
+    waiting,
+    workers,
+)
 from queuectl.http.table import checked
 
-ROUTES = checked(meta.ROUTES, health.ROUTES, jobs.ROUTES, output.ROUTES, queues.ROUTES, tokens.ROUTES)
+ROUTES = checked(
+    meta.ROUTES,
+    health.ROUTES,
+    enqueue.ROUTES,
+    jobs.ROUTES,
+    changes.ROUTES,
+    output.ROUTES,
+    waiting.ROUTES,
+    queues.ROUTES,
+    workers.ROUTES,
+    settings.ROUTES,
+    tokens.ROUTES,
+)

@@ -1,51 +1,137 @@
-"""The routes for jobs: list and show."""
+"""Jobs: list, show, explain, count, and resolve references."""
 
-from typing import Annotated
+from collections.abc import AsyncIterator, Sequence
+from typing import Annotated, Any
+from urllib.parse import urlencode
 
-from msgspec import Meta, Struct
+import msgspec
+from msgspec import Meta, Struct, field
+from msgspec.structs import replace
+from starlette.responses import Response, StreamingResponse
 
-from queuectl.domain.query import Filter, Page, Sort
+from queuectl.domain.query import Filter, Found, Jobs, Page, Sort, Unreadable
+from queuectl.errors import InvalidInput
+from queuectl.http.app import in_time
 from queuectl.http.call import Call, Reply
-from queuectl.http.redaction import redacted
+from queuectl.http.routes.selecting import Shorthands, etag, fields_of, filter_of, shown_job
 from queuectl.http.table import Route
 from queuectl.service import shapes
-from queuectl.service.listing import states_of
-from queuectl.service.shapes import document
+from queuectl.service.shapes.diagnosis import explanation
+from queuectl.service.shapes.record import document
+
+JSONL = "application/jsonl"
+PAGE = 1000
+MANY = 1000
+"""References in one request."""
+
+Reference = Annotated[str, Meta(max_length=1024)]
 
 
-class Selection(Struct, frozen=True, forbid_unknown_fields=True):
-    """The query of a list of jobs."""
+class Selection(Shorthands, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The query of a list of jobs.
 
-    state: str | None = None
-    queue: str | None = None
-    tag: str | None = None
-    batch: str | None = None
-    key: str | None = None
+    `ref` cannot be combined with a condition, an order or a cursor.
+    """
+
+    ref: Annotated[
+        list[Reference],
+        Meta(max_length=MANY, description="the jobs with these ids; unknown ids are left out"),
+    ] = field(default_factory=list)
     sort: Sort = "created"
-    limit: Annotated[int, Meta(ge=1, le=1000)] = 50
-    cursor: str | None = None
+    limit: Annotated[int, Meta(ge=1, le=PAGE)] | None = None
+    cursor: Annotated[str | None, Meta(description="`next` of the page before")] = None
+    fields: Annotated[str | None, Meta(description="only these keys of each job, with commas between")] = None
 
 
-def list_(call: Call) -> Reply:
-    """Answer with one page of jobs."""
+class Fields(Struct, frozen=True, forbid_unknown_fields=True):
+    """The query of one job."""
+
+    fields: Annotated[str | None, Meta(description="only these keys, with commas between")] = None
+
+
+class References(Struct, frozen=True, forbid_unknown_fields=True):
+    """References to resolve: jobs, and dependencies such as `12:any`."""
+
+    jobs: Annotated[list[Reference], Meta(max_length=MANY)] = []
+    dependencies: Annotated[list[Reference], Meta(max_length=MANY)] = []
+
+
+async def list_(call: Call) -> Reply | Response:
+    """One page of jobs; as JSON lines all of them."""
     asked: Selection = call.query
-    wanted = Filter(
-        states=states_of(asked.state.split(",")) if asked.state else frozenset(),
-        queue=asked.queue,
-        tag=asked.tag,
-        batch=asked.batch,
-        unique_key=asked.key,
-    )
-    found = call.queue.list(wanted, Page(limit=asked.limit, after=asked.cursor, sort=asked.sort))
-    unreadable = [shapes.unreadable(each) for each in found.unreadable]
-    jobs = [redacted(call.caller, shapes.job(job)) for job in found.jobs]
-    return Reply(document(jobs=jobs, next=found.next, unreadable=unreadable))
+    fields = fields_of(asked.fields)
+    if asked.ref:
+        reply: Reply = await in_time(call.server, _named, call, fields)
+        return reply
+    wanted = await in_time(call.server, filter_of, call, asked)
+    if JSONL in call.headers.get("accept", ""):
+        page = Page(limit=min(asked.limit or PAGE, PAGE), after=asked.cursor, sort=asked.sort)
+        first = await in_time(call.server, call.queue.list, wanted, page)
+        return StreamingResponse(_lines(call, wanted, page, first), media_type=JSONL)
+    page = Page(limit=asked.limit or Page().limit, after=asked.cursor, sort=asked.sort)
+    found: Found = await in_time(call.server, call.queue.list, wanted, page)
+    headers = {} if found.next is None else {"Link": _next_link(call, asked, found.next)}
+    shown = [shown_job(call, job, fields) for job in found.jobs]
+    return Reply(shapes.listed(shown, found.next, found.unreadable), headers=headers)
+
+
+def _named(call: Call, fields: Sequence[str]) -> Reply:
+    """The jobs with the given ids, in this order."""
+    asked: Selection = call.query
+    if replace(asked, ref=[], fields=None, limit=None) != Selection():
+        raise InvalidInput("ref cannot be combined with conditions, sort or cursor", "leave out one of them")
+    found = call.queue.get(asked.ref)
+    jobs = [found[id] for id in dict.fromkeys(asked.ref) if id in found]
+    damaged = list(found.unreadable.values()) if isinstance(found, Jobs) else []
+    return Reply(shapes.listed([shown_job(call, job, fields) for job in jobs], None, damaged))
+
+
+async def _lines(call: Call, wanted: Filter, page: Page, found: Found) -> AsyncIterator[bytes]:
+    """All jobs that match, one a line, at most `limit`; then those that cannot be decoded. One page is in memory."""
+    fields, left = fields_of(call.query.fields), call.query.limit
+    damaged: dict[int, Unreadable] = {}
+    while True:
+        damaged |= {each.number: each for each in found.unreadable}
+        yield b"".join(_line(shown_job(call, job, fields)) for job in found.jobs)
+        left = None if left is None else left - len(found.jobs)
+        if found.next is None or left == 0:
+            break
+        page = replace(page, after=found.next, limit=min(left or PAGE, PAGE))
+        found = await in_time(call.server, call.queue.list, wanted, page)
+    yield b"".join(_line(shapes.line_of_unreadable(each)) for each in damaged.values())
+
+
+def _line(shown: dict[str, Any]) -> bytes:
+    return msgspec.json.encode(shown) + b"\n"
+
+
+def _next_link(call: Call, asked: Selection, cursor: str) -> str:
+    given = {name: value for name, value in msgspec.structs.asdict(asked).items() if value and name != "ref"}
+    return f'<{call.server.root}/v1/jobs?{urlencode(given | {"cursor": cursor})}>; rel="next"'
 
 
 def show(call: Call) -> Reply:
-    """Answer with one job and its attempts."""
+    """One job with its attempts."""
+    fields = fields_of(call.query.fields)
     job = call.queue.show(call.path["ref"])
-    return Reply(document(job=redacted(call.caller, shapes.job(job))), etag=f'"{job.version}"')
+    return Reply(shapes.shown(job) | {"job": shown_job(call, job, fields)}, etag=etag(job))
+
+
+def explain(call: Call) -> Reply:
+    """Why a job is in its state, and what has to happen next."""
+    return Reply(explanation(call.queue.explain(call.path["ref"])))
+
+
+def resolve(call: Call) -> Reply:
+    """The ids that references mean."""
+    asked: References = call.body
+    jobs, dependencies = call.queue.resolve(asked.jobs), call.queue.parents(asked.dependencies)
+    return Reply(document(jobs=jobs, dependencies=dependencies))
+
+
+def counts(call: Call) -> Reply:
+    """How many jobs match, per queue and state."""
+    return Reply(document(queues=call.queue.counts(filter_of(call, call.query)).queues))
 
 
 ROUTES = (
@@ -53,7 +139,7 @@ ROUTES = (
         method="GET",
         path="/v1/jobs",
         scope="view",
-        summary="A page of jobs, newest first",
+        summary="A page of jobs, newest first; with Accept: application/jsonl all that match, one a line",
         handler=list_,
         query=Selection,
         answers={200: "Jobs"},
@@ -64,7 +150,37 @@ ROUTES = (
         scope="view",
         summary="One job with its attempts",
         handler=show,
+        query=Fields,
         answers={200: "JobDocument"},
         errors=("not_found", "unreadable"),
+    ),
+    Route(
+        method="GET",
+        path="/v1/jobs/{ref}/explain",
+        scope="view",
+        summary="Why a job is in its state, and what has to happen next",
+        handler=explain,
+        answers={200: "Explanation"},
+        errors=("not_found", "unreadable"),
+    ),
+    Route(
+        method="POST",
+        path="/v1/resolve",
+        scope="view",
+        summary="The ids of jobs that are named by number, prefix or @last",
+        handler=resolve,
+        body=References,
+        answers={200: "Resolved"},
+        errors=("not_found",),
+        reads=True,
+    ),
+    Route(
+        method="GET",
+        path="/v1/counts",
+        scope="view",
+        summary="How many jobs match, per queue and state",
+        handler=counts,
+        query=Shorthands,
+        answers={200: "Counts"},
     ),
 )

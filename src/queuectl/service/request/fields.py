@@ -158,6 +158,7 @@ class JobRequest(Struct, forbid_unknown_fields=True, frozen=True, omit_defaults=
         bool | None,
         Flag(("--allow-detached",), "", "do not end the processes that the command leaves running"),
     ] = None
+    retries: Retries | None = None
 
 
 def flags() -> Iterator[tuple[str, Flag]]:

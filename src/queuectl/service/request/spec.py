@@ -134,8 +134,10 @@ def _parent_of(item: str | After) -> Parent:
 
 def _retry_of(request: JobRequest, base: RetryPolicy) -> RetryPolicy:
     backoff = request.backoff or Backoff()
+    if request.retries is not None and request.max_retries is not None:
+        raise InvalidInput("retries and max_retries say the same thing twice", "give one of them")
     return RetryPolicy(
-        max_retries=base.max_retries if request.max_retries is None else request.max_retries,
+        max_retries=_first(request.max_retries, request.retries, base.max_retries),
         max_losses=base.max_losses,
         base=_first(request.backoff_base, backoff.base, base.base),
         factor=checks.duration_of(

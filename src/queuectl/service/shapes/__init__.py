@@ -11,17 +11,32 @@ The documents of `explain` and `doctor` are in `diagnosis`, those of an output i
 
 from queuectl.service.shapes.faults import error, error_of
 from queuectl.service.shapes.jobs import (
+    all_enqueued,
     attempt,
     attempt_of,
+    changed,
     enqueued,
     enqueued_of,
     job,
     job_of,
+    line_of_unreadable,
+    listed,
     refused,
+    shown,
     unreadable,
     unreadable_of,
+    waited,
 )
-from queuectl.service.shapes.options import setting, settings, settings_of
-from queuectl.service.shapes.overview import attention, attention_of, queue, queue_of, status, status_of
+from queuectl.service.shapes.options import one_setting, setting, settings, settings_of
+from queuectl.service.shapes.overview import (
+    all_queues,
+    attention,
+    attention_of,
+    one_queue,
+    queue,
+    queue_of,
+    status,
+    status_of,
+)
 from queuectl.service.shapes.record import document, instant
-from queuectl.service.shapes.workers import silence, silence_of, worker, worker_of
+from queuectl.service.shapes.workers import all_workers, forgotten, silence, silence_of, worker, worker_of

@@ -10,8 +10,9 @@ from queuectl.service.shapes.record import document
 _KINDS = {
     kind.code: kind
     for kind in (
-        errors.InvalidInput, errors.NotFound, errors.Conflict, errors.StoreError, errors.StoreUnavailable,
-        errors.StoreUnusable, errors.OutcomeUnknown, errors.CommandFailed, errors.UnreadableJob, errors.InternalError,
+        errors.InvalidInput, errors.NotFound, errors.Conflict, errors.Changed, errors.StoreError,
+        errors.StoreUnavailable, errors.StoreUnusable, errors.OutcomeUnknown, errors.CommandFailed,
+        errors.UnreadableJob, errors.InternalError,
     )
 }  # fmt: skip
 _FURTHER: dict[type[QueuectlError], tuple[str, ...]] = {

@@ -1,7 +1,7 @@
 """The documents of a job, of its parts, and of the answers to an enqueue."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from queuectl.domain.job import Attempt, CancelRequest, Job, Lease, Parent, Spec
 from queuectl.domain.query import Unreadable
@@ -9,7 +9,10 @@ from queuectl.domain.retry import RetryPolicy
 from queuectl.errors import Conflict
 from queuectl.service.enqueueing import Enqueued
 from queuectl.service.shapes import faults
-from queuectl.service.shapes.record import OCTAL, Form, Record
+from queuectl.service.shapes.record import OCTAL, Form, Record, document
+
+if TYPE_CHECKING:
+    from queuectl.service.changing import Change
 
 PARENT = Record(Parent, "job on")
 CANCEL_REQUEST = Record(CancelRequest, "by at reason")
@@ -48,18 +51,62 @@ def enqueued(item: Enqueued, *, complete: bool = False) -> dict[str, Any]:
     return {**shown, **_complete(item)} if complete else shown
 
 
-def refused(item: Enqueued, *, index: int, id: str) -> dict[str, Any]:
-    """One request that was refused, by its position and its id; `enqueued_of` reads it too."""
+def refused(item: Enqueued, *, index: int, id: str | None, complete: bool = False) -> dict[str, Any]:
+    """One request that was refused, by its position and its id; `complete` with all that `enqueued_of` needs."""
     assert item.refused
-    return {"index": index, "id": id, "error": faults.body(item.refused), **_complete(item)}
+    shown = {"index": index, "id": id, "error": faults.body(item.refused)}
+    return {**shown, **_complete(item)} if complete else shown
+
+
+def all_enqueued(
+    jobs: Sequence[Mapping[str, Any]], refused: Sequence[Mapping[str, Any]] = ()
+) -> dict[str, Any]:
+    """The answer to an enqueue, from the documents of its jobs and of its refused requests."""
+    return document(jobs=jobs, **({"refused": refused} if refused else {}))
+
+
+def shown(job: Job) -> dict[str, Any]:
+    """One job as a document."""
+    return document(job=JOB.encode(job))
+
+
+def listed(
+    jobs: Sequence[Mapping[str, Any]], cursor: str | None, unreadable: Iterable[Unreadable]
+) -> dict[str, Any]:
+    """One page of a list, from the objects of its jobs."""
+    return document(jobs=jobs, next=cursor, unreadable=[UNREADABLE.encode(each) for each in unreadable])
+
+
+def line_of_unreadable(each: Unreadable) -> dict[str, Any]:
+    """A job that cannot be decoded as one line of a list of jobs."""
+    return {**UNREADABLE.encode(each), "state": "unreadable"}
+
+
+def changed(own: "Change", revived: Sequence["Change"] = ()) -> dict[str, Any]:
+    """The job after a command, and the jobs that wait for it again."""
+    assert own.job
+    found = document(job=job(own.job), changed=own.changed)
+    return {**found, "revived": [job(each.job) for each in revived if each.job]} if revived else found
+
+
+def waited(item: Job) -> dict[str, Any]:
+    """A job for which a client waits: how it ended, or nulls if it has not ended."""
+    last = item.history[-1] if item.ended and item.history else None
+    return {
+        "id": item.id,
+        "state": item.state,
+        "outcome": last and last.outcome,
+        "exit_code": last and last.exit_code,
+        "signal": last and last.signal,
+    }
 
 
 def _complete(item: Enqueued) -> dict[str, Any]:
     return {"status": item.status, "job": job(item.job)}
 
 
-def enqueued_of(document: Mapping[str, Any]) -> Enqueued:
+def enqueued_of(shown: Mapping[str, Any]) -> Enqueued:
     """The answer to one request, stored or refused."""
-    fault = faults.fault_of(document["error"]) if "error" in document else None
+    fault = faults.fault_of(shown["error"]) if "error" in shown else None
     assert fault is None or isinstance(fault, Conflict)
-    return Enqueued(job_of(document["job"]), document["status"], fault)
+    return Enqueued(job_of(shown["job"]), shown["status"], fault)

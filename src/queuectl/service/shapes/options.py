@@ -12,6 +12,11 @@ def settings(settings: Settings, *, store: str | None = None) -> dict[str, Any]:
     return document(settings=[setting(option, settings, store=store) for option in OPTIONS.values()])
 
 
+def one_setting(option: Option, settings: Settings, *, store: str | None = None) -> dict[str, Any]:
+    """One setting as a document."""
+    return document(setting=setting(option, settings, store=store))
+
+
 def setting(option: Option, settings: Settings, *, store: str | None = None) -> dict[str, Any]:
     """One setting. Numbers are numbers; durations and sizes are the text that `config set` takes."""
     is_number = option.kind in ("count", "number")

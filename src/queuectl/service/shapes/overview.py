@@ -1,6 +1,6 @@
 """The documents of the whole system: its status, its queues, and what needs a person."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -24,6 +24,16 @@ def queue(queue: QueueStatus) -> dict[str, Any]:
         "processing": queue.jobs.get("processing", 0),
         "jobs": dict(queue.jobs),
     }
+
+
+def all_queues(found: Sequence[QueueStatus]) -> dict[str, Any]:
+    """All queues."""
+    return document(queues=[queue(each) for each in found])
+
+
+def one_queue(found: QueueStatus | None, name: str) -> dict[str, Any]:
+    """One queue as a document; its name alone if it has neither jobs nor settings."""
+    return document(queue=queue(found) if found else {"name": name})
 
 
 def queue_of(document: Mapping[str, Any]) -> QueueStatus:

@@ -1,13 +1,14 @@
 """The documents of workers, of their slots, and of workers that do not answer."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from queuectl.domain.job import Job
 from queuectl.domain.worker import Slot, Worker
 from queuectl.service.queries import SlotStatus, WorkerStatus
 from queuectl.service.registry import Silence
 from queuectl.service.shapes.jobs import JOB
-from queuectl.service.shapes.record import Form, Record, instant
+from queuectl.service.shapes.record import Form, Record, document, instant
 
 SLOT = Record(SlotStatus, "slot job since number command stopped")
 _REPORTED = Record(Worker, "state slots", slots=Record(Slot, "slot job since stopped").many)
@@ -25,6 +26,21 @@ WORKER = Record[WorkerStatus](
 worker, worker_of = WORKER.encode, WORKER.decode
 
 
+def all_workers(found: Sequence[WorkerStatus]) -> dict[str, Any]:
+    """The registry."""
+    return document(workers=WORKER.many.encode(found))
+
+
+def forgotten(removed: Sequence[tuple[Silence, Sequence[Job]]], *, complete: bool = False) -> dict[str, Any]:
+    """The workers that were removed, and the jobs taken back; `complete` with their claims and these jobs."""
+    recovered = [job for _, jobs in removed for job in jobs]
+    found = document(
+        forgotten=[silent.item.worker.id for silent, _ in removed], taken_back=[job.id for job in recovered]
+    )
+    claims = [silence(silent, complete=True) for silent, _ in removed]
+    return {**found, "claims": claims, "jobs": JOB.many.encode(recovered)} if complete else found
+
+
 def silence(silent: Silence, *, complete: bool = False) -> dict[str, Any]:
     """A worker that does not answer, with the jobs that it may still run; `complete` with what `silence_of` needs."""
     worker = silent.item.worker
@@ -40,6 +56,6 @@ def silence(silent: Silence, *, complete: bool = False) -> dict[str, Any]:
     return {**shown, **whole} if complete else shown
 
 
-def silence_of(document: Mapping[str, Any]) -> Silence:
+def silence_of(shown: Mapping[str, Any]) -> Silence:
     """The worker that does not answer, from its complete document."""
-    return Silence(WORKER.decode(document["worker"]), JOB.many.decode(document["claims"]))
+    return Silence(WORKER.decode(shown["worker"]), JOB.many.decode(shown["claims"]))

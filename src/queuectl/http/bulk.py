@@ -1,0 +1,124 @@
+"""JSON lines: jobs that are stored while they arrive, a thousand in each commit."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+from starlette.requests import Request
+
+from queuectl.errors import InvalidInput, QueuectlError
+from queuectl.http.app import in_time
+from queuectl.http.body import too_large
+from queuectl.http.call import Call, Reply
+from queuectl.http.enqueueing import Options, Outcome, all_refused, status_of, store
+from queuectl.http.problem import Refusal, located
+from queuectl.service.shapes.record import document
+
+BATCH = 1000
+REFUSED_SHOWN = 100
+
+Lines = list[tuple[int, bytes]]
+"""Lines with their numbers."""
+
+
+class Totals(Outcome):
+    """What became of all lines so far. `lines` counts those that are stored."""
+
+    lines: int = 0
+
+    def take(self, batch: Outcome, lines: Lines, *, ids: bool) -> None:
+        """Add the outcome of one batch. The jobs are kept only if the answer has them."""
+        numbers = {self.lines + position: number for position, (number, _) in enumerate(lines)}
+        shown = [{**each, "line": numbers[each["index"]]} for each in batch.refused]
+        self.refused += shown[: REFUSED_SHOWN - len(self.refused)]
+        self.jobs += batch.jobs if ids else ()
+        self.added += batch.added
+        self.existing += batch.existing
+        self.refused_count += batch.refused_count
+        self.first = self.first or batch.first
+        self.lines += len(lines)
+
+    def document(self, *, ids: bool) -> dict[str, Any]:
+        """The answer."""
+        found = document(added=self.added, existing=self.existing, refused_count=self.refused_count)
+        found |= {"jobs": self.jobs} if ids else {}
+        return found | ({"refused": self.refused} if self.refused else {})
+
+
+async def enqueue_lines(call: Call, options: Options, *, ids: bool) -> Reply:
+    """Store the jobs of all lines. A fault ends it: the batches before are stored, and the answer counts them."""
+    totals, request = Totals(), call.body
+    try:
+        async for lines in _batches(request, call.server.limits.bulk, call.server.limits.body):
+            await _store(call, totals, lines, options, ids=ids)
+    except QueuectlError as error:
+        raise _stopped(error, totals) from error
+    found = totals.document(ids=ids)
+    if totals.refused_count and not totals.added and not totals.existing and not options.dry_run:
+        raise all_refused(totals, found)
+    return Reply(found, status_of(totals))
+
+
+async def _store(call: Call, totals: Totals, lines: Lines, options: Options, *, ids: bool) -> None:
+    try:
+        batch: Outcome = await in_time(
+            call.server,
+            lambda: store(call, [line for _, line in lines], options, first=totals.lines),
+            changes=True,
+        )
+    except InvalidInput as error:
+        if error.index is not None:
+            raise _in_line(lines[error.index][0], error) from error
+        raise
+    totals.take(batch, lines, ids=ids)
+
+
+class _BadLine(InvalidInput):
+    """A line that cannot be a job."""
+
+    line: int = 0
+
+
+def _in_line(number: int, error: InvalidInput) -> _BadLine:
+    found = _BadLine(f"line {number}: {error.message}", error.hint)
+    found.pointer, found.line = error.pointer, number
+    return found
+
+
+def _stopped(error: QueuectlError, totals: Totals) -> Refusal:
+    """The error with the number of lines that are stored. The rest of the body is not read, so the connection ends."""
+    further = {"committed": totals.lines, **located(error)}
+    if isinstance(error, _BadLine):
+        further["line"] = error.line
+    return Refusal(error.code, error.message, error.hint, headers={"Connection": "close"}, further=further)
+
+
+async def _batches(request: Request, limit: int, longest: int) -> AsyncIterator[Lines]:
+    """The lines that are not empty, a thousand at a time. Raises a refusal if the body or a line is too long."""
+    batch, number = Lines(), 0
+    async for line in _lines(request, limit, longest):
+        number += 1
+        if line.strip():
+            batch.append((number, line))
+        if len(batch) == BATCH:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+async def _lines(request: Request, limit: int, longest: int) -> AsyncIterator[bytes]:
+    parts, size, length = list[bytes](), 0, 0
+    async for part in request.stream():
+        size += len(part)
+        first, *others = part.split(b"\n")
+        parts.append(first)
+        length += len(first)
+        if size > limit or length > longest:
+            raise too_large(limit if size > limit else longest)
+        if not others:
+            continue
+        yield b"".join(parts)
+        for line in others[:-1]:
+            yield line
+        parts, length = [others[-1]], len(others[-1])
+    yield b"".join(parts)

@@ -1,0 +1,90 @@
+"""What the query of a list or a count selects, and what a header says about a version."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Annotated, Any
+
+from msgspec import Meta, Struct
+
+from queuectl.config import nearest
+from queuectl.domain.instant import in_range
+from queuectl.domain.job import Job
+from queuectl.domain.quantity import parse_duration
+from queuectl.domain.query import Filter
+from queuectl.errors import Changed, InvalidInput
+from queuectl.http.call import Call
+from queuectl.http.redaction import redacted
+from queuectl.service import shapes
+from queuectl.service.listing import states_of
+from queuectl.service.shapes.jobs import JOB
+from queuectl.service.times import read_time
+
+
+class Shorthands(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The conditions that a list and a count of jobs know; a job has to match all that are given."""
+
+    state: Annotated[str | None, Meta(description="one state, or several with commas between")] = None
+    queue: str | None = None
+    tag: str | None = None
+    batch: str | None = None
+    key: Annotated[str | None, Meta(description="the unique key")] = None
+    since: Annotated[str | None, Meta(description="created since this time, or within this duration")] = None
+    ended_before: Annotated[
+        str | None, Meta(description="ended before this time, or longer ago than this duration")
+    ] = None
+
+
+def filter_of(call: Call, asked: Shorthands) -> Filter:
+    """The filter that these conditions make. Raises InvalidInput."""
+    return Filter(
+        states=states_of(word.strip() for word in asked.state.split(",")) if asked.state else frozenset(),
+        queue=asked.queue,
+        tag=asked.tag,
+        batch=asked.batch,
+        unique_key=asked.key,
+        created_since=_time(call, asked.since),
+        ended_before=_time(call, asked.ended_before),
+    )
+
+
+def _time(call: Call, text: str | None) -> datetime | None:
+    """A time, or a duration before now."""
+    if not text:
+        return None
+    now = call.queue.now()
+    try:
+        span = parse_duration(text)
+    except InvalidInput:
+        return read_time(text, now).at
+    return in_range(now - span)
+
+
+def fields_of(text: str | None) -> Sequence[str]:
+    """The keys of a job that are wanted; empty for all. Raises InvalidInput with the nearest key."""
+    words = [word.strip() for word in text.split(",")] if text else []
+    for word in words:
+        if word not in JOB.keys:
+            raise InvalidInput(f"a job has no field {word!r}", nearest(word, JOB.keys))
+    return words
+
+
+def shown_job(call: Call, job: Job, fields: Sequence[str] = ()) -> dict[str, Any]:
+    """The object of a job as this caller may see it; with `fields` only these keys."""
+    whole = shapes.job(job)
+    return redacted(call.caller, {name: whole[name] for name in fields} if fields else whole)
+
+
+def expected_version(call: Call) -> int | None:
+    """The version in `If-Match`; None if any version is right. Raises Changed for a tag that no job has."""
+    tag = call.headers.get("if-match", "*").strip()
+    if tag == "*":
+        return None
+    digits = tag.removeprefix('"').removesuffix('"')
+    if tag != f'"{digits}"' or not (digits.isascii() and digits.isdecimal() and len(digits) < 19):
+        raise Changed(f"If-Match: {tag[:40]} is the version of no job", 'send one ETag of the job: "3"')
+    return int(digits)
+
+
+def etag(job: Job) -> str:
+    """The tag of this version of a job."""
+    return f'"{job.version}"'
