@@ -1,6 +1,8 @@
 """The metrics: exact numbers for a known history, the bounds of labels, the cost, and an outage of the store."""
 
 import http.client
+import json
+import re
 import time
 from collections.abc import Iterator
 from datetime import timedelta
@@ -30,6 +32,7 @@ from queuectl.store.sqlite import SqliteStore
 from service.scenes import heartbeat, put
 
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
+ROOT = Path(__file__).parents[2]
 JOBS = 200_000
 OUTPUT = (("kind", "output"),)
 ABOUT = About("sqlite", "power-safe")
@@ -302,3 +305,30 @@ def test_the_cost_does_not_grow_with_the_number_of_jobs(
     small.close()
     assert much < 0.020
     assert much < 3 * little + 0.002, (much, little)
+
+
+@pytest.mark.parametrize("file", ["prometheus/queuectl.rules.yml", "grafana/queuectl.json"])
+def test_the_names_in_alerts_and_board_are_served(server: Client, queue: LocalQueue, file: str) -> None:
+    text = (ROOT / "contrib" / file).read_text()
+    queue.enqueue([JobRequest(command="true")])
+    server("GET", "/healthz")
+    found = server("GET", "/metrics").body.decode()
+    served = set(re.findall(r"^(?:# TYPE )?(queuectl_\w+)", found, re.MULTILINE))
+    named = set(re.findall(r"queuectl_\w+", text))
+    assert len(named) > 5
+    assert named - served == set()
+
+
+def test_each_alert_has_a_section_to_read() -> None:
+    text = (ROOT / "contrib/prometheus/queuectl.rules.yml").read_text()
+    runbooks = re.findall(r"runbook: (\S+)#(\S+)", text)
+    assert len(runbooks) == text.count("- alert:")
+    for page, anchor in runbooks:
+        headings = re.findall(r"^#+ (.+)$", (ROOT / page).read_text(), re.MULTILINE)
+        assert anchor in {re.sub(r"[^\w -]", "", each.lower()).replace(" ", "-") for each in headings}
+
+
+def test_the_board_is_a_document_of_panels_with_queries() -> None:
+    board = json.loads((ROOT / "contrib/grafana/queuectl.json").read_text())
+    assert len(board["panels"]) == 12
+    assert all(target["expr"] for panel in board["panels"] for target in panel["targets"])
