@@ -164,3 +164,17 @@ def test_what_makes_no_sense_is_refused(get: Get, id: str, query: str, accept: s
 def test_an_unknown_job_is_a_problem_in_every_form(get: Get) -> None:
     for accept in ("*/*", "application/json", "text/event-stream"):
         assert get(accept=accept, ref="nothing").status == 404
+
+
+@pytest.mark.parametrize(
+    ("accept", "kind"),
+    [
+        ("text/event-stream", "text/event-stream"),
+        ("application/json", "application/json"),
+        ("*/*", "application/octet"),
+    ],
+)
+def test_head_answers_without_content(server: Client, id: str, accept: str, kind: str) -> None:
+    answer = server("HEAD", f"/v1/jobs/{id}/output", Accept=accept)
+    assert (answer.status, answer.body) == (200, b"")
+    assert answer.headers["content-type"].startswith(kind)

@@ -121,6 +121,26 @@ def test_a_log_is_followed_through_fifty_kills_of_the_server(site: Site) -> None
 
 
 @pytest.mark.proof
+def test_logs_follows_through_fifty_kills_of_the_server(site: Site) -> None:
+    site.run("enqueue", "--id", "a", "--retries", str(ATTEMPTS - 1), "--backoff-factor", "10ms", COMMAND)
+    site.start("worker", "start", "--count", "1")
+    server = site.serve()
+    local, site.env["QUEUECTL_STORE"] = site.env["QUEUECTL_STORE"], f"http://127.0.0.1:{site.port}"
+    logs, printed = site.start("logs", "-f", "--raw", "a"), bytearray()
+    site.env["QUEUECTL_STORE"] = local
+    assert logs.stdout is not None
+    for kill in range(50):
+        while len(printed) < 300 * (kill + 1):  # more than what was under way at the kill before
+            printed += os.read(logs.stdout.fileno(), 65536)
+        server.kill()
+        server = site.serve()
+    (site.root / "stop").touch()
+    printed += logs.stdout.read()
+    attempts = [site.run("logs", "a", "--raw", "--attempt", str(n)) for n in range(1, ATTEMPTS + 1)]
+    assert bytes(printed) == b"".join(attempts)
+
+
+@pytest.mark.proof
 @pytest.mark.parametrize("outage", ["refuse", "black_hole"])
 def test_a_stream_outlives_an_outage_of_its_database(
     site: Site, postgres_server: PostgresServer, outage: str
