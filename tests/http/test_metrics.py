@@ -264,6 +264,23 @@ class TestFormats:
         assert server("GET", "/metrics").status == 401
 
 
+def test_the_text_about_the_store_is_made_once_for_each_probe(store: MemoryStore) -> None:
+    vitals = LocalQueue(store, Sources({}, None, lambda text: None)).vitals()
+    queues = [QueueStatus(f"q{n}", False, 1, {"pending": n}) for n in range(QUEUES)]
+    metrics, result = Metrics(), Result(replace(vitals, queues=queues), ABOUT)
+
+    def cost(of: Result, accept: str) -> float:
+        start = time.process_time()
+        metrics.text(of, accept, {})
+        return time.process_time() - start
+
+    for accept in ("", "application/openmetrics-text"):
+        first = cost(result, accept)
+        assert min(cost(result, accept) for _ in range(5)) < first / 3
+    other = Result(replace(vitals, queues=queues[:1]), ABOUT)
+    assert b'"q1"' not in metrics.text(other, "", {})[0]
+
+
 @pytest.fixture
 def large(tmp_path: Path) -> Iterator[tuple[SqliteStore, Path]]:
     """A store with `JOBS` waiting jobs, copied by SQL from one; nothing here reads their specs."""

@@ -30,6 +30,8 @@ NO_ROUTE = "none"
 BOUNDS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 30)
 WORKER_STATES = ("running", "draining", "paused", "lost")
 OPENMETRICS = "application/openmetrics-text"
+END = b"# EOF\n"
+"""The last line of OpenMetrics."""
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each counter and histogram, which nothing reads
 
@@ -59,6 +61,7 @@ class Metrics:
             registry=own,
             buckets=BOUNDS,
         )
+        self._texts: dict[bool, tuple[Result, bytes]] = {}
         self.auth_failures: Callable[[], int] = lambda: 0
 
     def note_verb(self, verb: str, seconds: float) -> None:
@@ -75,20 +78,19 @@ class Metrics:
 
         `streams` are the numbers of open streams, by kind.
         """
-        exposed = _Exposed(self._families(result, streams))
-        if OPENMETRICS in accept:
-            text: bytes = openmetrics.generate_latest(exposed)  # type: ignore[no-untyped-call]
-            return text, openmetrics.CONTENT_TYPE_LATEST
-        return generate_latest(exposed), CONTENT_TYPE_PLAIN_0_0_4
+        as_openmetrics = OPENMETRICS in accept
+        text = self._of_store(result, as_openmetrics) + _render(self._of_process(streams), as_openmetrics)
+        return text, openmetrics.CONTENT_TYPE_LATEST if as_openmetrics else CONTENT_TYPE_PLAIN_0_0_4
 
-    def _families(self, result: Result, streams: Mapping[str, int]) -> Iterator[Metric]:
-        yield _gauge("queuectl_up", "1 if the store answers, else 0", result.vitals is not None)
-        labels = {"version": __version__}
-        if result.about:
-            labels |= {"store": result.about.kind, "durability": result.about.durability}
-        yield InfoMetricFamily("queuectl", "Version of the server, kind of the store, durability", labels)
-        if result.vitals:
-            yield from _of_store(result.vitals)
+    def _of_store(self, result: Result, as_openmetrics: bool) -> bytes:
+        """The text about the store. With many queues it takes long, so it is made once for each result of a probe."""
+        known = self._texts.get(as_openmetrics)
+        if known is None or known[0] is not result:
+            text = _render(_of_result(result), as_openmetrics).removesuffix(END)
+            known = self._texts[as_openmetrics] = (result, text)
+        return known[1]
+
+    def _of_process(self, streams: Mapping[str, int]) -> Iterator[Metric]:
         failures = self.auth_failures()
         yield CounterMetricFamily("queuectl_auth_failures", "Requests with a wrong token", failures)
         opened = GaugeMetricFamily("queuectl_streams", "Open streams", labels=["kind"])
@@ -96,6 +98,23 @@ class Metrics:
             opened.add_metric([kind], number)
         yield opened
         yield from self._own.collect()
+
+
+def _render(families: Iterator[Metric], as_openmetrics: bool) -> bytes:
+    if as_openmetrics:
+        text: bytes = openmetrics.generate_latest(_Exposed(families))  # type: ignore[no-untyped-call]
+        return text
+    return generate_latest(_Exposed(families))
+
+
+def _of_result(result: Result) -> Iterator[Metric]:
+    yield _gauge("queuectl_up", "1 if the store answers, else 0", result.vitals is not None)
+    labels = {"version": __version__}
+    if result.about:
+        labels |= {"store": result.about.kind, "durability": result.about.durability}
+    yield InfoMetricFamily("queuectl", "Version of the server, kind of the store, durability", labels)
+    if result.vitals:
+        yield from _of_store(result.vitals)
 
 
 class _Exposed(CollectorRegistry):
