@@ -18,6 +18,8 @@ from queuectl.cli.parser import Parser
 from queuectl.cli.wait import NO_CODE, TIMED_OUT
 from queuectl.domain import lifecycle, names
 from queuectl.domain.job import STATES, TERMINAL
+from queuectl.http.problem import CODES
+from queuectl.http.routes import ROUTES
 from queuectl.interrupt import INTERRUPTED
 from queuectl.service.settings import WORDS
 from queuectl.service.shapes import jobs, workers
@@ -42,6 +44,7 @@ def pages() -> dict[Path, str]:
     """Every page with a generated part, as it should read."""
     return {
         DOCS / "cli.md": cli(),
+        DOCS / "http.md": filled(DOCS / "http.md", {"routes": routes, "codes": codes}),
         DOCS / "lifecycle.md": filled(DOCS / "lifecycle.md", {"diagram": diagram, "arrows": arrows}),
         DOCS / "store-contract.md": filled(DOCS / "store-contract.md", {"verbs": verbs, "answers": answers}),
     }
@@ -88,6 +91,24 @@ def arrows() -> str:
         for a in lifecycle.ARROWS
     ]
     return table(("event", "from", "to", "when"), rows)
+
+
+# HTTP
+
+
+def routes() -> str:
+    """Each route with the scope that it needs."""
+    rows = [
+        (f"`{route.method}`", f"`{route.path}`", f"`{route.scope}`" if route.scope else "–", route.summary)
+        for route in ROUTES
+    ]
+    return table(("method", "path", "scope", ""), rows)
+
+
+def codes() -> str:
+    """Each code of an error with its status and the exit code of the command line."""
+    rows = [(f"`{name}`", str(code.status), str(code.exit_code), code.title) for name, code in CODES.items()]
+    return table(("code", "status", "exit code", ""), rows)
 
 
 # The store contract

@@ -92,10 +92,11 @@ class Home:
         ended.
         """
         before = self.agents()
-        terminal = self._terminal(command)
+        terminal = self._terminal(on_free_port(command))
         self._background.append((terminal, expected))
         if serves(command):
-            eventually(lambda: terminal.ended or "listening on" in terminal.text, within=20)
+            eventually(lambda: terminal.ended or LISTENS.search(terminal.text), within=20)
+            self._note_port(command, terminal.text)
         else:
             eventually(lambda: terminal.ended or self.agents() - before, within=20, what=f"$ {command}")
         assert not terminal.ended, f"$ {command}\nended at once:\n{terminal.text}"
@@ -105,11 +106,8 @@ class Home:
         line = command.line
         for shown, place in self.places.items():
             line = line.replace(shown, place)
-        if stays(line):
+        if stays(line) or serves(line):
             self.start(line, command.expected)
-            return
-        if serves(line):  # several test runs share this machine, and its ports
-            self.start(line if "--port" in line else f"{line} --port 0", command.expected)
             return
         printed = self.run(line, command.code)
         self.compare(command.line, command.expected, printed)
@@ -166,6 +164,14 @@ class Home:
         listing = ["queuectl", "worker", "list", "--json"]
         done = subprocess.run(listing, env=self.environment, cwd=self.work, capture_output=True, check=True)
         return {worker["agent_pid"] for worker in json.loads(done.stdout)["workers"]}
+
+    def _note_port(self, command: str, printed: str) -> None:
+        """From now on the port that the page names means the free port that the server got."""
+        found = LISTENS.search(printed)
+        shown = re.search(r"--port (\d+)|--serve \S+:(\d+)", command)
+        if found and found[1]:
+            name = (shown and (shown[1] or shown[2])) or "7733"
+            self.places[f":{name}"], self.names[f":{found[1]}"] = f":{found[1]}", f":{name}"
 
     def _terminal(self, command: str) -> "Terminal":
         return Terminal(command, self.environment, self.work)
@@ -229,6 +235,7 @@ class Terminal:
         return bool(data)
 
 
+LISTENS = re.compile(r"listening on \S+?(?::(\d+))?\s")
 VARYING = (
     (re.compile(r"\x1b\[[0-9;?]*[A-Za-z]"), ""),
     (re.compile(r"\b[0-9a-f]{32}\b"), "<hex>"),
@@ -242,7 +249,7 @@ VARYING = (
     (re.compile(r"─+"), "─"),
     (re.compile(r"(?<=\S) {2,}"), "  "),
 )  # fmt: skip
-UNSAID = re.compile(r"this worker runs as root|^\S+ worker +draining")
+UNSAID = re.compile(r"this (worker|server) runs as root|^\S+ worker +draining")
 """Said to some people only, or by another process at the same moment, in any order."""
 
 
@@ -252,8 +259,16 @@ def stays(line: str) -> bool:
 
 
 def serves(line: str) -> bool:
-    """Whether a command is a server, which runs until it receives a signal."""
-    return line.startswith("queuectl serve") and "--help" not in line
+    """Whether a command is a server, or a worker with one, which goes on until it is told to end."""
+    is_server = line.startswith("queuectl serve") and "--help" not in line
+    return is_server or (stays(line) and "--serve" in line)
+
+
+def on_free_port(line: str) -> str:
+    """The command of a server with port 0: several test runs share this machine, and its ports."""
+    if line.startswith("queuectl serve") and not {"--port", "none"}.intersection(line.split()):
+        return f"{line} --port 0"
+    return re.sub(r"(--port |--serve \S+:)\d+", r"\g<1>0", line) if serves(line) else line
 
 
 def pattern(expected: str) -> re.Pattern[str]:
