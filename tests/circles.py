@@ -1,4 +1,4 @@
-"""Which tests `make quick`, `make test` and `make proof` run, and on which stores; nothing else decides that.
+"""Which tests `make quick`, `make test` and `make proof` run, and on which stores: decided only here.
 
 - `quick`: the rules, the command line and the store contract on memory and SQLite. No server is started.
 - `test`: everything on SQLite, PostgreSQL, MongoDB, Redis and Redis with an archive. An end-to-end test that exists for

@@ -1,4 +1,4 @@
-"""Running what the documentation shows: in a home of its own, on a terminal, with nothing left behind.
+"""Runs the commands of the documentation in a new home and on a terminal, and ends all their processes.
 
 Output is compared after `plain`: ids, times, pids and durations differ from run to run, names of places from one
 machine to the next. In an expected output `…` stands for anything in a line, and alone on a line for any lines.

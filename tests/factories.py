@@ -1,4 +1,4 @@
-"""A valid job in any state, in one line."""
+"""Creates a valid job in any state."""
 
 import itertools
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Waiting for facts: the only way a test waits. One deadline, no sleeping for a fixed time."""
+"""Waits for facts with one deadline. Tests wait only in this way and never sleep for a fixed time."""
 
 import threading
 import time

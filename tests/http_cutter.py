@@ -1,4 +1,4 @@
-"""Between a client and a server: breaks one connection at a chosen byte of the request or of the reply."""
+"""A proxy between a client and a server that breaks one connection at a chosen byte of the request or reply."""
 
 import socket
 import threading

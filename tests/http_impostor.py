@@ -1,4 +1,4 @@
-"""A server that gives each request the next of some prepared answers, and notes the requests."""
+"""A server that answers each request with the next prepared answer and records the requests."""
 
 import socket
 import threading

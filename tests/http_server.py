@@ -1,4 +1,4 @@
-"""The server in a thread of this process, on a free port, with bounds that a test chooses."""
+"""The server in a thread of this process, on a free port, with limits that a test chooses."""
 
 import asyncio
 import threading

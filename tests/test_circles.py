@@ -1,4 +1,4 @@
-"""The three circles contain the tests that CONTRIBUTING.md promises."""
+"""The three circles run the tests that CONTRIBUTING.md promises."""
 
 import os
 import re

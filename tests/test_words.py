@@ -1,4 +1,4 @@
-"""The glossary in `docs/words.md` holds for the source: its places exist, and its forbidden words name nothing."""
+"""The source follows the glossary in `docs/words.md`: the named modules exist, and no name uses a forbidden word."""
 
 import ast
 import re

@@ -1,4 +1,4 @@
-"""The command line inside this process: quick, and with every part of it real but the terminal."""
+"""Runs the command line inside this process: fast, and with real parts except the terminal."""
 
 import io
 import json

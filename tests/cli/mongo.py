@@ -1,4 +1,5 @@
-"""MongoDB for the command line's tests: a database that is free, users to try things with, and servers of no wheel."""
+"""MongoDB for the tests of the command line: an unused database, users with few rights, and simulated server
+versions."""
 
 import secrets
 import socket

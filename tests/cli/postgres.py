@@ -1,4 +1,4 @@
-"""PostgreSQL for the command line's tests: a schema that is free, roles and databases to try things with."""
+"""PostgreSQL for the tests of the command line: an unused schema, and roles and databases with few rights."""
 
 import secrets
 from typing import Any, Protocol

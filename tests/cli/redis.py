@@ -1,4 +1,4 @@
-"""Redis for the command line's tests: a queue that is free, users to try things with, an archive of its own."""
+"""Redis for the tests of the command line: an unused queue, users with few rights, and an archive."""
 
 import secrets
 from typing import Any

@@ -1,4 +1,4 @@
-"""One queue at one moment, the same at each run: `python -m cli.scene WORDS…` makes it, and runs a command line on it.
+"""One queue in a fixed state: `python -m cli.scene WORDS…` creates the queue and runs a command line on it.
 
 The store's clock stands still, jobs and workers have fixed times and numbers, so that what a terminal shows can be
 compared with a file to the letter.

@@ -1,4 +1,4 @@
-"""A command on a terminal of its own: what it prints, keys that are typed, its size, and its modes."""
+"""A command on its own terminal: its output, typed keys, the size and the modes of the terminal."""
 
 import os
 import pty

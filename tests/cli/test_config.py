@@ -1,4 +1,4 @@
-"""`queuectl config`: list, get, set, unset; and what the other sources of options do to them."""
+"""`queuectl config` lists, reads, sets and unsets settings; other sources of options may override a setting."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""`queuectl enqueue -` and `--file`: many jobs, one a line, or a JSON array; committed in batches."""
+"""`queuectl enqueue -` and `--file` enqueue many jobs, one per line or as a JSON array, in batches."""
 
 import json
 import os

@@ -169,7 +169,7 @@ class TestRights:
             hint=self.owner(database),
         )
 
-    def test_a_role_with_select_only_can_read_the_queue(
+    def test_a_role_with_select_only_can_only_read_the_queue(
         self, queuectl: CommandLine, database: Database, refused: Refused
     ) -> None:
         role = database.role()

@@ -38,7 +38,7 @@ class TestTokens:
         assert "wall" in queuectl.err
         assert line not in queuectl.err
 
-    def test_create_creates_a_missing_store_unless_it_is_refused(self, queuectl: CommandLine) -> None:
+    def test_token_create_creates_a_missing_store_unless_it_is_refused(self, queuectl: CommandLine) -> None:
         queuectl("token", "create", "a", "--scope", "root", code=2)
         assert not (queuectl.root / "data").exists()
         queuectl("token", "create", "a", "--scope", "view")

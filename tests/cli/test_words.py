@@ -39,7 +39,7 @@ def test_a_planned_option_is_reported_as_planned(queuectl: CommandLine, words: t
 
 
 @pytest.mark.parametrize("word", [word for word in MEANT if " " not in word])
-def test_the_command_name_of_another_queue_is_answered_with_ours(queuectl: CommandLine, word: str) -> None:
+def test_the_error_for_a_command_of_another_queue_names_our_command(queuectl: CommandLine, word: str) -> None:
     queuectl(word, "1", code=2)
     assert f"use: {MEANT[word]}" in queuectl.err
 

@@ -1,4 +1,4 @@
-"""The stores that every test of this folder runs over."""
+"""The stores on which every test of this folder runs."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""Work on a MongoDB that is done step by step, as slowly as a test likes, and may die between any two."""
+"""Work on a MongoDB that a test runs step by step, and that may die between any two steps."""
 
 import threading
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""Many processes at one store, each at its own pace: they add, claim, renew, end, cancel and retry.
+"""Many concurrent processes on one store: they add, claim, renew, end, cancel and retry jobs.
 
 `python -m contract.racers URL FOLDER RACERS SHARE` forks them, and ends when every job has; its exit code counts those
 that failed.

@@ -1,4 +1,4 @@
-"""`add`: insert if absent, and return a status for each job."""
+"""`add` inserts jobs with new ids and returns a status for each job."""
 
 from datetime import timedelta
 

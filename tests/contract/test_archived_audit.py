@@ -165,7 +165,7 @@ def test_of_two_concurrent_audits_the_later_one_counts(
     assert counted(store) == {"completed": 10}
 
 
-def test_one_process_runs_the_audit_and_again_after_a_failover(
+def test_the_audit_runs_once_and_again_after_a_change_of_history(
     between: Between, store: ArchivedStore, other: ArchivedStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looks: list[None] = []

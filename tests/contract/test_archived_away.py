@@ -151,9 +151,7 @@ def test_the_outage_is_reported_until_it_is_over(store: ArchivedStore, mongo_pro
     eventually(lambda: store.get(["new", "past"]).keys() == {"new", "past"})
 
 
-def test_a_worker_does_not_wait_for_an_archive_that_failed_before(
-    between: Between, mongo_proxy: Proxy
-) -> None:
+def test_a_call_does_not_wait_for_an_archive_with_a_known_fault(between: Between, mongo_proxy: Proxy) -> None:
     store = between.fresh(patience=SHORT)
     mongo_proxy.black_hole()
     store.heartbeat(worker("w1"))

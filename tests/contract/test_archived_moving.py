@@ -192,7 +192,7 @@ def test_of_two_retries_of_an_archived_job_one_is_stale(
     is_one(between, "pending", "a")
 
 
-def test_a_retry_is_kept_although_the_job_ends_before_it_is_finished(
+def test_a_retry_is_kept_although_the_job_ends_before_the_restore_ends(
     between: Between, store: ArchivedStore, other: ArchivedStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store.add([in_state("completed", "a")])

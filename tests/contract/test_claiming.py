@@ -1,4 +1,4 @@
-"""`claim`: due jobs in order, each to one caller only."""
+"""`claim` returns due jobs in order, and each job to one caller only."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""MongoDB's counts of ended jobs: exact at any time, whichever process dies or is suspended in the middle of a merge.
+"""MongoDB's counts of ended jobs are exact at any time, also if a process dies or is suspended during a merge.
 
 The tests do a merge one request at a time while jobs end, are retried and are deleted in between. No transaction
 protects a merge, so an error in the algorithm (`store/mongo/ended_counts.py`) shows here.

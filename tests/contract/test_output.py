@@ -1,4 +1,4 @@
-"""`write_output` and `read_output`: fenced by the attempt, idempotent by the chunk's number."""
+"""`write_output` and `read_output`: writes are fenced by the attempt and idempotent by the number of the chunk."""
 
 from datetime import timedelta
 

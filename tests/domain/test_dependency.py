@@ -1,4 +1,4 @@
-"""Which ends of a parent satisfy or break a dependency; and cycles in chains of any length are found."""
+"""The end of a parent satisfies or breaks a dependency; and cycles are found in chains of any length."""
 
 from itertools import pairwise
 

@@ -1,4 +1,4 @@
-"""A place of its own for one end-to-end test: home, store and working directory; real commands, real workers."""
+"""A place for one end-to-end test: home, store and working directory, with real commands and real workers."""
 
 import io
 import json

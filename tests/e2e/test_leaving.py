@@ -103,7 +103,8 @@ class TestCannotDeliver:
 
 @pytest.mark.parametrize("kind", ["postgres"])
 def test_a_worker_waits_for_results_that_a_live_worker_cannot_store(place: Place) -> None:
-    """The lease has expired, and the other worker has an old password: its command has ended."""
+    """The first worker has an old password and its lease has expired, but its command has ended: the job must not run
+    again."""
     place.quick()
     worker, id, pid = running(place)
     database = place.database

@@ -60,7 +60,7 @@ def test_a_silent_worker_of_another_host_is_never_reported_as_stopped(place: Pla
 
 @ON_SQLITE
 @can_unshare
-def test_two_hosts_cannot_use_the_same_worker_name(place: Place) -> None:
+def test_the_second_of_two_hosts_with_one_worker_name_is_renamed(place: Place) -> None:
     place.run("status")
     first = place.start_worker("--name", "queue")
     second = start_on_beta(place, "--name", "queue")

@@ -1,4 +1,4 @@
-"""The five earlier systems: their commands and scenarios, as they wrote them, on every kind of store."""
+"""The commands and scenarios of the five earlier systems work unchanged on every kind of store."""
 
 import itertools
 import signal
@@ -26,7 +26,7 @@ def named_by_word(place: Place, database: Shared, kind: str) -> None:
 
 @pytest.mark.usefixtures("named_by_word")
 class TestSeed000:
-    """submit, status ID, cancel ID, worker."""
+    """The commands submit, status ID, cancel ID and worker work."""
 
     def test_a_submitted_command_has_a_status_and_runs(self, place: Place) -> None:
         id = place.run("submit", "echo Hello World").strip()
@@ -88,7 +88,7 @@ class TestPersistenceOfSeed000:
 
 @pytest.mark.usefixtures("named_by_word")
 class TestSeed001:
-    """enqueue JSON, worker start/stop, status, list, dlq, config."""
+    """The commands enqueue JSON, worker start/stop, status, list, dlq and config work."""
 
     def test_the_usage_examples_of_seed001_work(self, place: Place) -> None:
         id = place.run("enqueue", '{"command":"echo Hello && sleep 1","max_retries":3}').strip()
@@ -121,7 +121,7 @@ class TestSeed001:
 
 
 class TestSeed002:
-    """The job and worker summary, --retries, dlq retry --all, five configuration keys."""
+    """The summary of jobs and workers, --retries, dlq retry --all and five configuration keys work."""
 
     def test_a_failing_job_with_two_retries_dies_after_three_attempts(self, place: Place) -> None:
         place.run("config", "set", "backoff_factor_ms", "10")
@@ -177,7 +177,7 @@ class TestSeed002:
 
 @pytest.mark.usefixtures("named_by_word")
 class TestSeed003:
-    """worker:start, output and error stored with the job, no job executed twice."""
+    """worker:start works, output and error are stored with the job, and no job runs twice."""
 
     def test_the_commands_of_seed003_work(self, place: Place) -> None:
         id = place.run("enqueue", '{ "command": "echo hello world" }').strip()
@@ -205,7 +205,7 @@ class TestSeed003:
 @SUPABASE
 @pytest.mark.usefixtures("named_by_word")
 class TestSeed004:
-    """Its basic, multiple worker, persistence and invalid command scenarios."""
+    """The scenarios basic, multiple worker, persistence and invalid command work."""
 
     @pytest.mark.doubles
     def test_the_basic_scenario_works(self, place: Place) -> None:
@@ -276,7 +276,8 @@ class TestSeed004:
 
 
 class TestRetryScenarioOfSeed004:
-    """Its retry scenario, at its own pace; how long a job waits is the same on every store."""
+    """The retry scenario works with the original delays; one store is enough, because delays are equal on all
+    stores."""
 
     @pytest.mark.parametrize("kind", ["postgres"])
     def test_the_retry_scenario_works(self, place: Place) -> None:

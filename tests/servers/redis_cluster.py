@@ -1,4 +1,4 @@
-"""A cluster of Redis: three servers, each with a third of the slots, of which one can be moved and one can fail."""
+"""A Redis cluster of three servers with a third of the slots each. A slot can be moved, and a server can fail."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -26,7 +26,7 @@ SURE = WriteConcern(w="majority", j=True)
 
 @pytest.fixture
 def client(own_mongo: MongoServer) -> Iterator[MongoClient]:
-    """A connection of the administrator to an empty collection."""
+    """A connection of the administrator; the collection is empty."""
     with connect(own_mongo) as client:
         yield client
         client.test.noted.drop()
@@ -259,7 +259,7 @@ def test_an_external_server_is_used_unchanged(mongo_server: MongoServer) -> None
     assert ask(given.url())
 
 
-def test_an_external_set_is_reached_by_all_members_or_through_a_proxy() -> None:
+def test_an_external_set_is_reached_through_all_members_or_one_port() -> None:
     given = GivenMongo("mongodb://me:a%2Fb@one:1,two/?replicaSet=rs&tls=true")
     whole = "mongodb://me:a%2Fb@one:1,two:27017/ours?authSource=admin&replicaSet=rs&tls=true"
     assert given.url("ours") == whole

@@ -1,4 +1,4 @@
-"""Bringing jobs in a store into a state, by the events that lead there; and workers into its registry."""
+"""Brings jobs of a store into a state by the necessary events, and adds workers to the registry."""
 
 from typing import Any
 

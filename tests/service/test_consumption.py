@@ -1,4 +1,4 @@
-"""When the due jobs of a queue count as consumed."""
+"""The due jobs of a queue count as consumed under the tested conditions."""
 
 from datetime import timedelta
 

@@ -178,7 +178,7 @@ def test_the_attributes_of_an_error_can_be_read() -> None:
     ("fault", "read"),
     [(errors.StoreAbsent("m"), errors.StoreUnavailable), (errors.StoreGone("m"), errors.StoreUnusable)],
 )
-def test_the_error_of_an_absent_store_is_read_as_store_unavailable(fault: QueuectlError, read: type) -> None:
+def test_errors_of_absent_stores_are_read_as_their_general_kinds(fault: QueuectlError, read: type) -> None:
     assert type(shapes.error_of(shapes.error(fault))) is read
 
 

@@ -1,4 +1,4 @@
-"""The command `wait` explains why the jobs have not started."""
+"""The obstacles that keep waiting jobs from their start."""
 
 from typing import ClassVar
 

@@ -1,4 +1,4 @@
-"""The command line and a queue on each server, under one shape."""
+"""The command line and a queue on each server, with one interface."""
 
 from typing import Any, NamedTuple
 

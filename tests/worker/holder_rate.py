@@ -1,4 +1,4 @@
-"""How many no-op commands a second a holder runs, beside `xargs` on the same machine in the same minute.
+"""Measures the no-op commands per second of a holder and of `xargs` on the same machine in the same minute.
 
     python tests/worker/holder_rate.py [JOBS=3000] [SLOTS=2] [ROUNDS=5]
 

@@ -1,4 +1,4 @@
-"""A real holder process for a test, and the test in the part of its agent."""
+"""A real holder process for a test; the test acts as its agent."""
 
 import itertools
 import json

@@ -1,4 +1,4 @@
-"""The claim policy decides when a worker claims jobs, and how many."""
+"""The claim policy decides when a worker claims jobs and how many."""
 
 from datetime import datetime, timedelta
 

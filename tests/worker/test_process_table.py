@@ -1,4 +1,4 @@
-"""A search of the processes misses none: neither one that starts during the search nor one that is just changing its
+"""A search finds all processes, also one that starts during the search and one that is changing its
 program."""
 
 import io

@@ -1,4 +1,4 @@
-"""The duty that follows a notification of the store."""
+"""The duty that runs after a notification of the store."""
 
 from typing import Any
 

@@ -1,4 +1,5 @@
-"""Put on a worker's path by a test: each turn of its loops is a byte in a file, and it gives up soon."""
+"""A test puts this file on the path of a worker: each round of a loop writes a byte to a file, and timeouts are
+short."""
 
 import os
 import selectors

@@ -1,4 +1,4 @@
-"""Put on a holder's path by a test: a holder that gives up soon."""
+"""A test puts this file on the path of a holder: the timeouts of the holder are short."""
 
 from queuectl.worker.holder import shutdown
 

@@ -1,4 +1,4 @@
-"""Put on a holder's path by a test: a kernel without /proc/…/children."""
+"""A test puts this file on the path of a holder: it simulates a kernel without /proc/…/children."""
 
 from queuectl.worker.host import process_table
 

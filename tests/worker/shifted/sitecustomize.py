@@ -1,4 +1,5 @@
-"""Put on a worker's path by a test: a host whose wall clock is wrong by so many seconds; the store's is right."""
+"""A test puts this file on the path of a worker: the wall clock of the host is wrong, the clock of the store is
+right."""
 
 import os
 import time
