@@ -21,12 +21,13 @@ from servers.talk import MongoTalk, PostgresTalk, RedisTalk
 
 pytest_plugins = ["circles"]
 
-# Where compiled files may not be kept, every process that a test starts compiles the whole package, and so does pytest.
+# If compiled files cannot be stored, every process that a test starts compiles the whole package, and so does pytest.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
-# Whoever starts the suite in the background of a script leaves SIGINT ignored, and so does nohup with SIGHUP. Programs
-# that the tests start would inherit that, and a worker means it so: it would not hear the Ctrl+C of a test.
+# A script that starts the suite in the background leaves SIGINT ignored, and nohup leaves SIGHUP ignored. Programs
+# that the tests start would inherit that, and a worker keeps an ignored signal ignored: it would not receive the
+# Ctrl+C of a test.
 for _number, _default in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
     if signal.getsignal(_number) is signal.SIG_IGN:
         signal.signal(_number, _default)

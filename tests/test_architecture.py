@@ -25,7 +25,7 @@ Tree = ast.Module
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
-# Who may import whom
+# Allowed imports
 
 FOR_DRIVERS = ("store.protocol", "store.driver")
 

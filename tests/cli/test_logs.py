@@ -110,7 +110,7 @@ class TestTail:
     def test_the_last_lines_are_those_of_the_program_tail(self, texts: list[str], count: int) -> None:
         pieces = [Piece(stream=COMBINED, data=text.encode()) for text in texts]
         shown = b"".join(piece.data for piece in last_lines(pieces, count)).decode()
-        # Not splitlines: only a line feed ends a line.
+        # splitlines would be wrong here: only a line feed ends a line.
         lines = "".join(texts).split("\n")
         last = [] if lines[-1] == "" else [lines[-1]]
         ended = [line + "\n" for line in lines[:-1]]

@@ -116,7 +116,7 @@ def test_a_damaged_setting_is_ignored_and_reported(queuectl: CommandLine, key: s
     ]
     assert check["hint"] == f"queuectl config unset {key}"
     queuectl("config", "unset", key)
-    assert "unreadable setting" not in queuectl("doctor", code=1)  # that nobody works is a fault as well
+    assert "unreadable setting" not in queuectl("doctor", code=1)  # the missing worker is a fault as well
 
 
 def test_a_damaged_entry_of_a_queue_is_reported(queuectl: CommandLine) -> None:

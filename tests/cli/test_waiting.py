@@ -155,9 +155,7 @@ class TestMany:
             return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
         begin = spent("0s")
-        assert (
-            spent("8s") - begin <= 0.08 + begin * 0.25
-        )  # what it costs to begin and to end differs a little
+        assert spent("8s") - begin <= 0.08 + begin * 0.25  # the cost of start and end varies a little
 
     def test_the_result_of_many_jobs_is_one_line_of_totals(self, queuectl: CommandLine, actor: Actor) -> None:
         for id in ("a", "b", "c"):

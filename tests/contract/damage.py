@@ -26,7 +26,8 @@ def sqlite(statement: str, *values: Any) -> Edit:
     """Run a statement on the row with `:id`, without constraints."""
 
     def edit(ground: SqliteGround, id: str) -> None:
-        # Not by `sqlite3`: another copy of the library in this process would drop the locks of the store's.
+        # The module `sqlite3` is not used: another copy of the library in this process would drop the locks of the
+        # store's.
         connection = apsw.Connection(str(ground.path))
         connection.config(apsw.SQLITE_DBCONFIG_ENABLE_TRIGGER, int("waiting_for" not in statement))
         connection.pragma("ignore_check_constraints", 1)

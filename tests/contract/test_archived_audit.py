@@ -122,7 +122,7 @@ def test_a_change_during_the_audit_is_counted_once(
     """A range is announced, read and compared; other changes happen between these steps."""
     between.server.call(
         "HSET", between.key("past_counts"), "completed default", "12"
-    )  # else nothing is put right
+    )  # otherwise nothing is repaired
     if when == "before":
         before(store._archive, verb, lambda: CHANGES[change](other), monkeypatch)
     else:

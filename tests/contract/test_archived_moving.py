@@ -401,7 +401,7 @@ def test_a_worker_that_closes_its_store_archives_the_ended_jobs(
 ) -> None:
     monkeypatch.setattr(
         store.archiver, "_reconcile", store.archiver._stopped.wait
-    )  # so that nothing is moved before
+    )  # so that no job is moved before
     store.heartbeat(worker("w1"))
     store.add([in_state("completed", f"j{n}") for n in range(450)])
     store.close()

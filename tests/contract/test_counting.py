@@ -96,7 +96,7 @@ def test_due_since_returns_the_longest_waiting_job_of_each_queue(store: Store, c
     clock.step(seconds=10)
     assert store.due_since() == {"x": early, "y": NOW, "z": soon}
     store.claim("w1", ("x",), 1, LEASE)
-    assert store.due_since()["x"] == early  # the other one went first
+    assert store.due_since()["x"] == early  # the other job was claimed first
     store.claim("w1", (), 10, LEASE)
     assert store.due_since() == {}
 

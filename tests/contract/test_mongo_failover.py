@@ -62,7 +62,7 @@ def test_a_server_that_is_killed_repeatedly_loses_no_job(own_server: MongoServer
             load.go_on(until=3)
             own_server.kill()
             own_server.start()
-    assert OutcomeUnknown in load.failures  # else it was killed at harmless moments only
+    assert OutcomeUnknown in load.failures  # otherwise the server was killed only at harmless moments
 
 
 def test_a_set_of_one_that_is_killed_and_steps_down_loses_no_job(mongo_set: ReplicaSet) -> None:

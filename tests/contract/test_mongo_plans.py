@@ -222,7 +222,7 @@ def test_the_query_for_queues_reads_one_key_per_queue(crowd: Crowd) -> None:
     looks = [plan for plan in crowd.plans(_claimed) if plan.command == "aggregate"]
     assert "DISTINCT_SCAN" in looks[0].stages
     assert (looks[0].keys, looks[0].docs) == (len(QUEUES), 0)
-    assert [plan.looked for plan in looks if "IXSCAN" in plan.stages] == [0]  # nothing is overdue
+    assert [plan.looked for plan in looks if "IXSCAN" in plan.stages] == [0]  # no delayed job is due
 
 
 def test_sorted_indexes_of_many_queues_are_merged_without_reading_jobs(crowd: Crowd) -> None:

@@ -190,7 +190,7 @@ def test_an_ended_connection_is_replaced(
 ) -> None:
     work = settled(subscribed)
     server.call("CLIENT", "KILL", "TYPE", "pubsub")
-    assert told_after(work) < SOON  # nobody knows what was missed
+    assert told_after(work) < SOON  # notifications may have been missed
     settle(work)
     eventually(lambda: subscribers(ground) == 1)
     with about_to_notify(other):

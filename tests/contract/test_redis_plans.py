@@ -158,7 +158,7 @@ WORKS: dict[str, Callable[[Any], Any]] = {
 @pytest.mark.parametrize("work", WORKS)
 def test_the_cost_of_a_verb_does_not_grow_with_the_number_of_jobs(few: Crowd, many: Crowd, work: str) -> None:
     for crowd in (few, many):
-        WORKS[work](crowd.store)  # its connections are there, and its scripts are known
+        WORKS[work](crowd.store)  # open the connections and load the scripts
     cheap, dear = few.cost(WORKS[work]), many.cost(WORKS[work])
     allowed = sum(cheap.values()) * 1.2 + 10
     assert sum(dear.values()) <= allowed, {verb: (cheap.get(verb, 0), n) for verb, n in dear.items()}

@@ -208,7 +208,7 @@ def test_a_server_that_is_too_old_is_refused(version: tuple[int, ...], fit: bool
 
 
 def test_a_memory_that_is_nearly_full_is_a_fault(ground: RedisGround, server: RedisServer) -> None:
-    described(ground)  # its own keys are there
+    described(ground)  # the keys of the queue exist
     used = int(server.info("memory")["used_memory"])
     with told(server, maxmemory=int(used * 1.5)):
         assert described(ground).faults == ()

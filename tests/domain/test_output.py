@@ -61,7 +61,7 @@ def test_pieces_account_for_every_byte_in_order(sizes: list[int], limit: int) ->
 def test_the_stored_output_stays_bounded(sizes: list[int], limit: int) -> None:
     _, chunks = chunked(sizes)
     kept = trimmed(chunks, limit)
-    # Chunks that reach over an edge are kept whole: one at the head, two at the tail.
+    # Chunks across an edge are kept completely: one at the head, two at the tail.
     assert sum(len(chunk.data) for chunk in kept) <= limit + 3 * 40
 
 

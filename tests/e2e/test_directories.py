@@ -75,7 +75,7 @@ class Containers:
     def kill_worker_but_not_its_commands(self) -> None:
         """Kill the holder, the guard and the agent of the first worker; the shell and the command keep running."""
         ours = [pid for pid in descendants(self._running[0].pid) if "queuectl.worker" in words_of(pid)]
-        for number in (signal.SIGSTOP, signal.SIGKILL):  # else the holder would start another guard
+        for number in (signal.SIGSTOP, signal.SIGKILL):  # otherwise the holder would start another guard
             for pid in ours:
                 os.kill(pid, number)
 

@@ -120,7 +120,7 @@ def test_a_holder_stopped_by_sigstop_is_not_reported_as_stopped(place: Place) ->
     assert b"is a process of this host: it was stopped or hangs" in refused.stderr
     for pid in (agent, worker.pid):
         os.kill(pid, signal.SIGCONT)
-    assert worker.wait() == 0  # it was asked
+    assert worker.wait() == 0  # the worker received the instruction
 
 
 @ON_SQLITE

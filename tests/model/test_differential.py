@@ -88,7 +88,9 @@ class SideBySide(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         if hasattr(self, "stores"):
-            if isinstance(self.ground, RedisGround):  # it keeps much twice, and its archive some of it, too
+            if isinstance(
+                self.ground, RedisGround
+            ):  # Redis stores many values twice, and the archive stores some of them too
                 assert self.stores[1].describe(thorough=True).faults == ()
             for store in self.stores:
                 store.close()
@@ -213,7 +215,7 @@ class SideBySide(RuleBasedStateMachine):
     @rule(seconds=SECONDS)
     def step(self, seconds: int) -> None:
         self.clock.step(seconds=seconds)
-        if isinstance(self.ground, MongoGround):  # as workers do now and then
+        if isinstance(self.ground, MongoGround):  # workers do this regularly
             ended_counts.merge(self.ground.base, at_least=1)
 
     @rule(

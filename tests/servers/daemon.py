@@ -93,7 +93,7 @@ class Daemon:
         self._process.send_signal(number)
         if (
             number == signal.SIGKILL
-        ):  # as when the host dies; a child of Redis may otherwise write on for minutes
+        ):  # this ends children too; otherwise a child of Redis may write for minutes
             self._kill_children()
         self._process.wait(SLOWEST)
         self._pid_file.unlink()

@@ -106,7 +106,7 @@ class Side:
         self._socket.close()
 
     def _react(self, mask: int) -> None:
-        if self.closed:  # by what came before it in the same round
+        if self.closed:  # an earlier event of the same round closed the link
             return
         if mask & EVENT_WRITE:
             self._blocked = False

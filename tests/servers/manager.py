@@ -32,7 +32,7 @@ class Manager:
                 verb, name = self.rfile.readline().decode().split()
                 try:
                     getattr(services[name], verb)()
-                except Exception as error:  # the other side fails with it
+                except Exception as error:  # the caller raises the error
                     self.wfile.write(repr(error).encode())
 
         self._server: Any = socketserver.ThreadingUnixStreamServer(str(path), Talk)

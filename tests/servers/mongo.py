@@ -27,7 +27,7 @@ PASSWORD = "open/sesame"  # a slash, so that who forgets to quote it in a URL is
 PARAMETERS = {
     "enableTestCommands": 1,  # `failCommand` is one
     "diagnosticDataCollectionEnabled": "false",  # these data are not used, and they are written every second
-    "shutdownTimeoutMillisForSignaledShutdown": 100,  # else a primary waits 15 s for its clients to leave
+    "shutdownTimeoutMillisForSignaledShutdown": 100,  # otherwise a primary waits 15 s until its clients disconnect
 }
 
 Client = MongoClient[dict[str, Any]]
@@ -225,7 +225,7 @@ def fail_command(
         try:
             yield point
         finally:
-            with suppress(ConnectionFailure):  # who has ended meanwhile has forgotten it
+            with suppress(ConnectionFailure):  # a server that has ended meanwhile has forgotten the failure
                 point.set("off")
 
 

@@ -36,8 +36,8 @@ PROGRAMS: dict[Product, tuple[str, str]] = {
 SETTINGS = {
     "appendonly": "yes",
     "appendfsync": "always",
-    "save": '""',  # what is on disk is the log, and nothing else
-    "repl-diskless-sync-delay": 0,  # else a replica waits 5 s in case that there comes another
+    "save": '""',  # only the log is on disk
+    "repl-diskless-sync-delay": 0,  # otherwise a replica waits 5 s for further replicas
 }
 
 EXTRA: dict[Product, dict[str, Any]] = {"redis": {}, "valkey": {"enable-debug-command": "yes"}}

@@ -39,7 +39,7 @@ class Member(MongoServer):
     def _file(self, key: str) -> Path:
         file = self.directory / "key"
         file.write_text(key)
-        file.chmod(0o400)  # else it is refused
+        file.chmod(0o400)  # MongoDB refuses a key file with other rights
         self._daemon.hand_over(file)
         return file
 

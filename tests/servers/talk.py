@@ -202,7 +202,7 @@ class RedisTalk:
         beginning = verb.removesuffix(b"SUBSCRIBE")
         known = self._channels.setdefault(beginning.removesuffix(b"UN"), set())
         if beginning.endswith(b"UN"):
-            names = names or list(known)  # who names none means all
+            names = names or list(known)  # a command without names means all channels
             known.difference_update(names)
         else:
             known.update(names)

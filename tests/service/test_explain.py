@@ -414,7 +414,7 @@ TABLE: list[Row] = [
             "to run it without its parents: queuectl release --anyway a",
         ],
     ),
-    # what has ended
+    # ended jobs
     (
         "completed",
         lambda s: s.put(state="completed"),

@@ -13,7 +13,7 @@ def main(control_path: str, descriptor: int) -> None:
         control.connect(control_path)
         socket.send_fds(control, [str(os.getpid()).encode()], [descriptor])
         os.close(descriptor)
-        control.recv(1)  # until the test lets go of us
+        control.recv(1)  # until the test closes the socket
         while control.recv(1):
             pass
 

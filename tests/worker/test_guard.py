@@ -77,7 +77,7 @@ def test_the_processes_of_a_killed_holder_and_guard_can_be_ended_later(
     worker: Worker, tmp_path: Path
 ) -> None:
     pids = forest(worker, tmp_path)
-    os.kill(worker.guard_pid(), signal.SIGSTOP)  # or it would be replaced at once
+    os.kill(worker.guard_pid(), signal.SIGSTOP)  # otherwise the guard would be replaced at once
     guard = worker.guard_pid()
     os.kill(worker.pid, signal.SIGKILL)
     os.kill(guard, signal.SIGKILL)

@@ -114,7 +114,7 @@ def test_a_big_head_is_shipped_at_once() -> None:
 
 def test_only_head_and_tail_of_a_large_output_are_shipped() -> None:
     limit, buffer = 1000, OutputBuffer("a", "j", 1000, split=False)
-    flood = b"".join(b"%07d\n" % n for n in range(187_500))  # so that the last feed is one that cuts
+    flood = b"".join(b"%07d\n" % n for n in range(187_500))  # so that the last feed trims output
     for at in range(0, len(flood), 50_000):
         buffer.feed(0, memoryview(flood[at : at + 50_000]), 0.0)
     chunks = chunks_of(buffer.flush(0.0, 0.0, final=True))

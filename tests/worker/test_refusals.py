@@ -112,7 +112,7 @@ def test_a_lack_of_descriptors_is_reported_as_a_fault_of_the_host(new_worker: Ca
     assert trouble["errno"] == errno.EMFILE
     assert trouble["attempt_id"] in ids
     assert worker.agent.of("exited") == []
-    # It is forgotten, so the same claim can be tried again here later.
+    # The attempt is forgotten, so the same claim can be tried again here later.
     running = worker.agent.started(ids[0])
     worker.agent.send("kill", attempt_id=running["attempt_id"], reason="cancelled")
     worker.agent.exited(ids[0])

@@ -167,7 +167,7 @@ def test_leftovers_are_found_by_start_time_session_and_variable(path: Path, tmp_
     child = int(leader.stdout.readline())
     slots.starting(0, FIRST, 0, before)
     slots.running(0, leader.pid, process_table.ticks())
-    slots.starting(1, SECOND, 0, before)  # its holder died before it could note the pid
+    slots.starting(1, SECOND, 0, before)  # the holder died before it could write the pid
     escapee = subprocess.Popen(["sleep", "60"], env={"QUEUECTL_ATTEMPT_ID": SECOND}, start_new_session=True)
     bystander = subprocess.Popen(
         ["sleep", "60"], env={"QUEUECTL_ATTEMPT_ID": "3" * 32}, start_new_session=True
