@@ -110,10 +110,18 @@ def kinds_of(item: pytest.Item) -> set[str]:
     return found
 
 
+def through_server(item: pytest.Item) -> bool:
+    """Whether this is the repetition of a test through a server. `http/test_cli.py` has each command once."""
+    callspec = getattr(item, "callspec", None)
+    return callspec is not None and callspec.params.get("door") == "http"
+
+
 def circle_of(item: pytest.Item) -> str:
     """The smallest circle that a test belongs to."""
     place, kinds = item.path.relative_to(ROOT), kinds_of(item)
     if item.get_closest_marker("proof") or ELECTIONS & {*getattr(item, "fixturenames", ())}:
+        return "proof"
+    if through_server(item):
         return "proof"
     if repeated_on(item) & DOUBLES and not item.get_closest_marker("doubles"):
         return "proof"

@@ -2,7 +2,7 @@
 
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Literal
 
@@ -10,7 +10,10 @@ Moment = Literal["within the request", "after the request", "after the head of t
 
 
 class Cutter:
-    """Passes connections on. `cut` breaks one of them: the one with the next request that begins with some bytes."""
+    """Passes connections on. `cut` breaks one of them: the one with the next request that begins with some bytes.
+
+    meanwhile  is called when the server has answered, and before a connection is broken
+    """
 
     def __init__(self, target: int, port: int = 0) -> None:
         self._target = target
@@ -21,6 +24,7 @@ class Cutter:
         self._threads = [threading.Thread(target=self._accept, daemon=True)]
         self._threads[0].start()
         self.cuts = 0
+        self.meanwhile: Callable[[], object] = lambda: None
 
     @property
     def url(self) -> str:
@@ -45,13 +49,16 @@ class Cutter:
 
     def _relay(self, client: socket.socket) -> None:
         with client, suppress(OSError), socket.create_connection(("127.0.0.1", self._target)) as server:
-            while request := client.recv(1 << 20):
+            while True:
+                request = _message(client)
                 moment = self._chosen(request)
                 if moment == "within the request":
                     server.sendall(request[: len(request) // 2])
                     return
                 server.sendall(request)
-                answer = _answer(server)
+                answer = _message(server)
+                if moment is not None:
+                    self.meanwhile()
                 if moment == "after the request":
                     return
                 if moment is not None:
@@ -68,24 +75,24 @@ class Cutter:
         return self._moment
 
 
-def _answer(server: socket.socket) -> bytes:
-    """One whole answer of a server that states the length of its answers."""
+def _message(peer: socket.socket) -> bytes:
+    """One whole request or reply of a peer that states the length of its bodies."""
     data = b""
     while b"\r\n\r\n" not in data:
-        data += _more(server)
+        data += _more(peer)
     head, _, body = data.partition(b"\r\n\r\n")
     lengths = [
         line.split(b":")[1] for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")
     ]
     while lengths and len(body) < int(lengths[0]):
-        body += _more(server)
+        body += _more(peer)
     return head + b"\r\n\r\n" + body
 
 
-def _more(server: socket.socket) -> bytes:
-    if more := server.recv(1 << 20):
+def _more(peer: socket.socket) -> bytes:
+    if more := peer.recv(1 << 20):
         return more
-    raise ConnectionError("the server closed the connection")
+    raise ConnectionError("the peer closed the connection")
 
 
 @contextmanager

@@ -10,17 +10,26 @@ import subprocess
 import sys
 import termios
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from fcntl import ioctl
 from pathlib import Path
 from typing import Any
 
 import pytest
+from starlette.requests import Request
 
 from cli.acting import Actor
 from cli.mongo import MongoPlace
 from cli.postgres import Database, Kept, secret_of
 from cli.redis import ArchivedPlace, RedisPlace
+from http_server import serving
 from queuectl.cli.main import main
+from queuectl.domain.token import SCOPES
+from queuectl.http.call import Caller
+from queuectl.http.server_state import ServerState
+from queuectl.service.local_queue import LocalQueue
+from queuectl.service.settings import Sources
+from queuectl.store.memory import MemoryStore
 from queuectl.store.sqlite import SqliteStore
 from servers.mongo import MongoServer
 from servers.postgres import PostgresServer
@@ -43,15 +52,16 @@ class CommandLine:
 
     def __call__(self, *words: str, code: int = 0, input: str | bytes | None = None) -> str:
         """One command line; its stdout, its stderr in `err`. Fails unless it ends with `code`."""
-        found, out = self._run(words, input)
+        found, out = self.run(words, input)
         assert found == code, f"{words} ended with {found}: {out!r} {self.err!r}"
         return out
 
     def code(self, *words: str) -> int:
         """The exit code of one command line, whichever it is."""
-        return self._run(words, None)[0]
+        return self.run(words, None)[0]
 
-    def _run(self, words: Sequence[str], input: str | bytes | None) -> tuple[int, str]:
+    def run(self, words: Sequence[str], input: str | bytes | None = None) -> tuple[int, str]:
+        """One command line; its exit code and its stdout."""
         data = input.encode() if isinstance(input, str) else input or b""
         self._monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
         self._capsys.readouterr()
@@ -116,23 +126,92 @@ def _read(terminal: int) -> bytes:
         return b""
 
 
+DIRECT = {
+    "test_creating.py", "test_fuzz.py", "test_mongo.py", "test_postgres.py", "test_redis.py", "test_stores.py",
+    "test_screens.py", "test_words.py", "test_worker_screen.py",
+}  # fmt: skip
+"""Files about stores themselves, about words and screens, and about the process of a worker."""
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run a test of the command line twice: on a store, and through a server before the same store."""
+    is_direct = metafunc.definition.get_closest_marker("direct") or metafunc.definition.path.name in DIRECT
+    if "door" in metafunc.fixturenames and not is_direct:
+        metafunc.parametrize("door", ("sqlite", "http"), indirect=True)
+
+
+class Anyone:
+    """Lets everybody do everything."""
+
+    def caller(self, _request: Request) -> Caller:
+        return Caller("local:tester", frozenset(SCOPES))
+
+
+@pytest.fixture(scope="session")
+def front_door() -> Iterator[ServerState]:
+    """A server in a thread of this process, for all tests; each test gives it a queue. `public_url` is its URL."""
+    state = ServerState(LocalQueue(MemoryStore(), _sources()), Anyone(), lambda host: True)
+    with serving(state) as port:
+        state.public_url = f"http://127.0.0.1:{port}"
+        yield state
+
+
+def _sources() -> Sources:
+    """The sources of the server's settings: what a test sets later is only the client's."""
+    sources = Sources({}, None, lambda text: None)
+    assert sources.environment
+    assert sources.local
+    return sources
+
+
+@pytest.fixture
+def door(request: pytest.FixtureRequest) -> str:
+    """How the command line of a test reaches its store: `sqlite` directly, `http` through a server."""
+    return str(getattr(request, "param", "sqlite"))
+
+
 @pytest.fixture
 def queuectl(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> CommandLine:
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    door: str,
+    request: pytest.FixtureRequest,
+) -> Iterator[CommandLine]:
     """The command line, with nothing of the environment but what a test sets."""
+    enter(tmp_path, monkeypatch)
+    line = CommandLine(tmp_path, capsys, monkeypatch)
+    if door == "sqlite":
+        yield line
+        return
+    with through(request.getfixturevalue("front_door"), line, monkeypatch):
+        yield line
+
+
+def enter(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make this directory the home of the commands, with a working directory in it."""
     for name in list(os.environ):
         if name.startswith("QUEUECTL_") or name in ("DATABASE_URL", "MONGODB_URI", "REDIS_URL", "NO_COLOR"):
             monkeypatch.delenv(name)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("XDG_DATA_HOME", str(home / "data"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(home / "config"))
     monkeypatch.setenv("TZ", "UTC")
     monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
-    work = tmp_path / "work"
+    work = home / "work"
     work.mkdir()
     monkeypatch.chdir(work)
-    return CommandLine(tmp_path, capsys, monkeypatch)
+
+
+@contextmanager
+def through(server: ServerState, line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Put the server before the store of this home, and let the commands use it."""
+    store = line.store()
+    store.migrate()
+    server.queue = LocalQueue(store, _sources())
+    monkeypatch.setenv("QUEUECTL_STORE", server.public_url)
+    yield
+    server.queue.close()
 
 
 @pytest.fixture

@@ -222,6 +222,7 @@ class TestUnknownResult:
         assert queuectl.json("enqueue", "--id", id, "echo a")["jobs"][0]["existing"] is True
 
 
+@pytest.mark.direct
 class TestInternalErrors:
     """An unexpected exception is printed like any other error, and is not swallowed."""
 

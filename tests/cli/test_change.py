@@ -59,6 +59,7 @@ class TestAnswer:
 
 
 class TestCancel:
+    @pytest.mark.direct
     def test_the_user_and_the_reason_are_stored(self, queuectl: CommandLine) -> None:
         queuectl("enqueue", "--id", "a", "x")
         queuectl("cancel", "a", "--reason", "wrong branch")

@@ -45,6 +45,7 @@ class TestCandidates:
         # A machine that is busy for 50 ms offers nothing: so it may take several tries here.
         eventually(lambda: set(offered(filled, kind)) == words)
 
+    @pytest.mark.direct
     def test_without_a_store_no_candidates_are_printed_and_none_is_created(
         self, queuectl: CommandLine, tmp_path: Path
     ) -> None:

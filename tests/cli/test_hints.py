@@ -487,6 +487,7 @@ def test_the_hint_for_a_path_that_others_may_write_works(tmp_path: Path, what: s
     assert trust.refusal(str(path)) is None
 
 
+@pytest.mark.direct
 @runs("chmod 700 {")
 def test_the_hint_for_an_open_directory_of_workers_works(queuectl: CommandLine, tmp_path: Path) -> None:
     queuectl("enqueue", "--hold", "true")
@@ -498,6 +499,7 @@ def test_the_hint_for_an_open_directory_of_workers_works(queuectl: CommandLine, 
     queuectl("doctor")
 
 
+@pytest.mark.direct
 @runs("remove       rm -r {")
 def test_the_command_that_removes_a_demo_works(queuectl: CommandLine) -> None:
     told = dict(
@@ -586,6 +588,7 @@ def understood(queuectl: CommandLine, words: tuple[str, ...]) -> bool:
         return False
 
 
+@pytest.mark.direct
 def test_every_queuectl_command_in_a_hint_is_understood(queuectl: CommandLine) -> None:
     """One test for all of them: the list is not read when pytest collects, which each process of a run does."""
     said = sorted(set(commands_of_ours()))

@@ -94,6 +94,7 @@ class TestBadLines:
         self, queuectl: CommandLine, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(bulk, "BATCH", 2)
+        monkeypatch.setattr(bulk, "REMOTE_BATCH", 2)
         out = queuectl("enqueue", "-", input='a\nb\nc\n{"x":1}\n', code=2)
         assert len(out.splitlines()) == 2
         assert "line 4: there is no field 'x'" in queuectl.err
@@ -149,6 +150,7 @@ class TestProgress:
         terminal.close()
         return terminal.text
 
+    @pytest.mark.direct
     @pytest.mark.usefixtures("queuectl")
     @pytest.mark.parametrize("words", ["enqueue --file jobs > ids", "enqueue - < jobs > ids"])
     def test_the_number_of_lines_is_estimated_from_the_size(self, words: str) -> None:

@@ -80,6 +80,7 @@ class TestInAPipe:
         assert queuectl.lines("cancel", "--all", "--yes") == [f"j{n} cancelled" for n in reversed(range(30))]
         assert queuectl.err == ""
 
+    @pytest.mark.direct
     def test_a_filtered_job_that_ends_meanwhile_is_not_a_refusal(
         self, queuectl: CommandLine, actor: Actor, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -149,6 +150,7 @@ class TestInterrupted:
         assert "the other jobs are unchanged" in queuectl.err
         assert counts(queuectl) == {"cancelled": 10}
 
+    @pytest.mark.direct
     def test_a_second_interrupt_ends_the_command_at_once(
         self, queuectl: CommandLine, monkeypatch: pytest.MonkeyPatch
     ) -> None:

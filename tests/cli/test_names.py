@@ -10,6 +10,7 @@ from cli.conftest import CommandLine
 WRONG = "a/../b"
 
 
+@pytest.mark.direct
 @pytest.mark.parametrize(
     "words",
     [

@@ -38,12 +38,14 @@ class TestTokens:
         assert "wall" in queuectl.err
         assert line not in queuectl.err
 
+    @pytest.mark.direct
     def test_token_create_creates_a_missing_store_unless_it_is_refused(self, queuectl: CommandLine) -> None:
         queuectl("token", "create", "a", "--scope", "root", code=2)
         assert not (queuectl.root / "data").exists()
         queuectl("token", "create", "a", "--scope", "view")
         assert queuectl.json("token", "list")["tokens"][0]["name"] == "a"
 
+    @pytest.mark.direct
     def test_the_documents_have_the_documented_keys(self, queuectl: CommandLine) -> None:
         words = (
             "token",
@@ -121,6 +123,7 @@ class TestTokens:
         assert not [path for path in files if secret[14:].encode() in path.read_bytes()]
 
 
+@pytest.mark.direct
 class TestLocalToken:
     def test_the_file_is_private_and_removed_at_the_end(self, queuectl: CommandLine) -> None:
         made = local_token.create("http", ["127.0.0.1"], 7733)

@@ -100,6 +100,7 @@ class TestOne:
         )
         queuectl("wait", id)
 
+    @pytest.mark.direct
     def test_an_interrupt_gives_exit_code_130_with_the_command_to_cancel(
         self, queuectl: CommandLine, monkeypatch: pytest.MonkeyPatch
     ) -> None:

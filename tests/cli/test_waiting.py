@@ -89,6 +89,7 @@ class TestNoWorker:
         queuectl("release", "h")
 
 
+@pytest.mark.direct
 def test_a_changed_reason_is_printed_again(
     queuectl: CommandLine, actor: Actor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -123,6 +124,7 @@ class TestMany:
     def many(self, queuectl: CommandLine) -> None:
         queuectl("enqueue", "-", "--batch", "b", input="true\n" * self.COUNT)
 
+    @pytest.mark.direct
     @pytest.mark.usefixtures("many")
     @pytest.mark.parametrize(
         "words",
@@ -145,6 +147,7 @@ class TestMany:
         assert sum(1 for count in asked if count > waiting.HEAD) <= self.COUNT / 1000
         assert f"{self.COUNT} of {self.COUNT} jobs have not ended" in queuectl.err
 
+    @pytest.mark.direct
     @pytest.mark.usefixtures("many")
     def test_waiting_costs_at_most_one_percent_of_a_core(self, queuectl: CommandLine) -> None:
         def spent(seconds: str) -> float:
@@ -192,6 +195,7 @@ class TestMany:
         assert terminal.wait() == 0
         assert terminal.text.endswith("\r\x1b[K3 jobs: 3 completed\n")
 
+    @pytest.mark.direct
     @pytest.mark.parametrize(
         ("words", "hint"),
         [

@@ -48,6 +48,7 @@ def never(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("queuectl.cli.worker.subprocess.Popen", become)
 
 
+@pytest.mark.direct
 class TestStart:
     @pytest.mark.parametrize("detach", [(), ("--detach",)])
     @pytest.mark.parametrize(
@@ -98,6 +99,7 @@ class TestStart:
         assert "--count" in queuectl.err
         queuectl("worker:stop", "nobody", code=3)
 
+    @pytest.mark.direct
     def test_a_worker_of_root_prints_a_warning(
         self, queuectl: CommandLine, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -229,6 +231,7 @@ class TestForget:
 
 
 class TestNames:
+    @pytest.mark.direct
     def test_a_second_worker_with_the_same_name_is_renamed_with_a_message(
         self, queuectl: CommandLine, actor: Actor, started: list[dict[str, Any]]
     ) -> None:
@@ -239,6 +242,7 @@ class TestNames:
         assert config["worker"]["name"] == f"w-{os.uname().nodename}"
         assert "a worker on atlas already has the name w; this worker is called w-" in queuectl.err
 
+    @pytest.mark.direct
     def test_the_name_of_a_lost_worker_is_free(
         self, queuectl: CommandLine, silent: Actor, started: list[dict[str, Any]]
     ) -> None:
@@ -247,6 +251,7 @@ class TestNames:
             queuectl("worker", "start", "--name", "gone")
         assert started[0]["worker"]["name"] == "gone"
 
+    @pytest.mark.direct
     def test_the_name_of_a_worker_that_has_just_died_is_free(
         self, queuectl: CommandLine, actor: Actor, started: list[dict[str, Any]]
     ) -> None:

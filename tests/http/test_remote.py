@@ -1,19 +1,23 @@
 """What the client of a server makes of each fault on the way: the right error, and nothing is done twice."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any, NamedTuple
 
 import pytest
 
 from http_client import Client
-from http_cutter import Cutter, cutting
+from http_cutter import Cutter, Moment, cutting
 from http_impostor import answering, reply
 from queuectl import __version__
+from queuectl.domain.job import Job
+from queuectl.domain.query import Filter, Page
 from queuectl.errors import (
     CommandFailed,
     InvalidInput,
     NotFound,
+    OutcomeUnknown,
     QueuectlError,
     StoreUnavailable,
     StoreUnusable,
@@ -22,12 +26,15 @@ from queuectl.errors import (
 from queuectl.http.client.address import address_of
 from queuectl.http.client.channel import Patience
 from queuectl.http.client.remote_queue import RemoteQueue
+from queuectl.service.changing import Change
 from queuectl.service.local_queue import LocalQueue
+from queuectl.service.operation import Operation
 from queuectl.service.request.fields import JobRequest
 from queuectl.service.settings import Sources
 from servers.endpoint import free_port
 
 SHORT = Patience(0.4, 0.4)
+MOMENTS: tuple[Moment, ...] = ("within the request", "after the request", "after the head of the reply")
 HTML = b"<html><body>Bad Gateway \x1b[31m</body></html>"
 
 
@@ -208,12 +215,138 @@ class TestReads:
         with pytest.raises(NotFound):
             remote.show(reference)
 
-    @pytest.mark.parametrize(
-        "moment", ["within the request", "after the request", "after the head of the reply"]
-    )
+    @pytest.mark.parametrize("moment", MOMENTS)
     def test_a_read_is_repeated_when_the_connection_breaks(
-        self, remote: RemoteQueue, cutter: Cutter, moment: str
+        self, remote: RemoteQueue, cutter: Cutter, moment: Moment
     ) -> None:
-        cutter.cut(b"GET /v1/status", moment, times=2)  # type: ignore[arg-type]
+        cutter.cut(b"GET /v1/status", moment, times=2)
         remote.status()
         assert cutter.cuts == 2
+
+
+def changes(steps: Operation[Sequence[Change]]) -> list[Change]:
+    return [change for step in steps for change in step]
+
+
+def one(steps: Operation[Sequence[Change]]) -> Job:
+    """The job of an operation on one job, which was changed."""
+    [change] = changes(steps)
+    assert change.changed
+    assert change.job
+    return change.job
+
+
+class Case(NamedTuple):
+    """A change of the job `a`.
+
+    request  how its request begins
+    make     makes the change, and returns the job after it, if there is one
+    after    what the store then has
+    """
+
+    request: bytes
+    make: Callable[[RemoteQueue], Job | None]
+    after: dict[str, Any]
+
+
+CASES = {
+    "cancel": Case(
+        b"POST /v1/jobs/a/cancel", lambda q: one(q.cancel(["a"])), {"state": "cancelled", "version": 2}
+    ),
+    "hold": Case(b"POST /v1/jobs/a/hold", lambda q: one(q.hold(["a"])), {"state": "held", "version": 2}),
+    "edit": Case(
+        b"PATCH /v1/jobs/a", lambda q: one(q.edit(["a"], priority=3)), {"priority": 3, "version": 2}
+    ),
+    "queue": Case(b"PATCH /v1/queues/q", lambda q: q.pause("q") and None, {"version": 1}),
+    "setting": Case(b"PUT /v1/config/lease", lambda q: q.set("lease", "1m") and None, {"version": 1}),
+}
+
+
+class TestChanges:
+    """A reply is lost: the request is sent once more, and changes nothing twice."""
+
+    @pytest.fixture(autouse=True)
+    def a(self, queue: LocalQueue) -> None:
+        queue.enqueue([JobRequest(command="true", id="a")])
+
+    @pytest.mark.parametrize("moment", MOMENTS)
+    @pytest.mark.parametrize("name", CASES)
+    def test_a_change_is_made_once(
+        self, remote: RemoteQueue, queue: LocalQueue, cutter: Cutter, name: str, moment: Moment
+    ) -> None:
+        case = CASES[name]
+        cutter.cut(case.request, moment)
+        shown = case.make(remote)
+        assert cutter.cuts == 1
+        stored = queue.show("a")
+        assert {key: getattr(stored, key) for key in case.after} == case.after
+        assert shown in (None, stored)
+
+    @pytest.mark.parametrize("moment", MOMENTS)
+    def test_a_job_is_retried_once(
+        self, remote: RemoteQueue, queue: LocalQueue, cutter: Cutter, moment: Moment
+    ) -> None:
+        changes(queue.cancel(["a"]))
+        cutter.cut(b"POST /v1/jobs/a/retry", moment)
+        assert one(remote.retry(["a"])).state == "pending"
+        assert cutter.cuts == 1
+        assert queue.show("a").version == 3
+
+    def test_a_retry_that_may_have_run_already_is_not_repeated(
+        self, remote: RemoteQueue, queue: LocalQueue, cutter: Cutter
+    ) -> None:
+        """The reply is lost, and the job has run and ended again before the request is repeated."""
+        changes(queue.cancel(["a"]))
+        cutter.meanwhile = lambda: changes(queue.cancel(["a"]))
+        cutter.cut(b"POST /v1/jobs/a/retry", "after the request")
+        with pytest.raises(OutcomeUnknown):
+            changes(remote.retry(["a"]))
+        assert queue.show("a").state == "cancelled"
+
+    @pytest.mark.parametrize("moment", MOMENTS)
+    def test_a_job_is_deleted(
+        self, remote: RemoteQueue, queue: LocalQueue, cutter: Cutter, moment: Moment
+    ) -> None:
+        changes(queue.cancel(["a"]))
+        cutter.cut(b"DELETE /v1/jobs/a", moment)
+        [change] = changes(remote.delete(["a"]))
+        assert change.changed
+        assert cutter.cuts == 1
+        assert queue.get(["a"]) == {}
+
+    @pytest.mark.parametrize("moment", MOMENTS)
+    def test_jobs_are_stored_once_and_in_order(
+        self, remote: RemoteQueue, queue: LocalQueue, cutter: Cutter, moment: Moment
+    ) -> None:
+        cutter.cut(b"POST /v1/jobs?", moment)
+        added = remote.enqueue([JobRequest(command=f"echo {n}", tags=["new"]) for n in range(3)])
+        assert cutter.cuts == 1
+        stored = queue.list(Filter(tag="new"), Page()).jobs
+        assert [job.spec.command for job in reversed(stored)] == ["echo 0", "echo 1", "echo 2"]
+        assert [item.job for item in added] == list(reversed(stored))
+
+    def test_a_reply_that_never_comes_is_an_unknown_result_with_the_ids(
+        self, queue: LocalQueue, cutter: Cutter
+    ) -> None:
+        cutter.cut(b"POST /v1/jobs?", "after the request", times=1000)
+        with opened(cutter.url) as remote, pytest.raises(OutcomeUnknown) as raised:
+            remote.enqueue([JobRequest(command="echo"), JobRequest(command="echo", id="mine")])
+        assert raised.value.exit_code == 75
+        assert set(raised.value.ids) == {job.id for job in queue.list(Filter(), Page()).jobs} - {"a"}
+
+    def test_a_request_that_was_never_sent_is_no_unknown_result(self, queue: LocalQueue) -> None:
+        error = fault(f"http://127.0.0.1:{free_port()}", lambda q: q.enqueue([JobRequest(command="echo")]))
+        assert type(error) is StoreUnavailable
+        assert len(queue.list(Filter(), Page()).jobs) == 1
+
+    def test_a_change_through_a_broken_proxy_is_an_error_of_the_store(self) -> None:
+        with answering(reply("502 Bad Gateway", HTML)) as proxy:
+            error = fault(proxy.url, lambda q: q.enqueue([JobRequest(command="echo")]))
+        assert error.exit_code == 5
+
+    def test_a_timeout_of_the_server_is_an_unknown_result(self) -> None:
+        body = b'{"code":"unknown","detail":"the store did not answer in time","hint":null,"exit_code":75}'
+        with answering(reply("504 Gateway Timeout", body, Queuectl_Version=__version__)) as server:
+            error = fault(server.url, lambda q: q.enqueue([JobRequest(command="echo")]))
+        assert type(error) is OutcomeUnknown
+        assert len(server.requests) > 1

@@ -84,6 +84,8 @@ class Session:
         """The queue behind a server. A person who only looks at something does not want to wait for a server."""
         if self.args.durability:
             raise InvalidInput("--durability does not work through a server", "give it to queuectl serve")
+        if not self.store_url.startswith("https:"):
+            _import_http_client()
         given = parse_duration(self.args.patience).total_seconds() if self.args.patience else None
         changes = PATIENCE if given is None else given
         reads = LOOKING if given is None and self.out.isatty() else changes
@@ -176,3 +178,17 @@ class Session:
         if self.sources.local.color != "auto":
             return bool(self.sources.local.color == "always")
         return self.out.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def _import_http_client() -> None:
+    """Import `http.client` without `ssl`, which loads OpenSSL: 10 ms for a command that does not encrypt anything.
+
+    Only a process of the command line may do that: what imports `http.client` later finds no HTTPS in it.
+    """
+    if "http.client" in sys.modules or "ssl" in sys.modules:
+        return
+    sys.modules["ssl"] = None  # type: ignore[assignment]
+    try:
+        import http.client  # noqa: F401
+    finally:
+        del sys.modules["ssl"]

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import msgspec
 
 from queuectl import __version__
-from queuectl.errors import InvalidInput, OutcomeUnknown, QueuectlError
-from queuectl.service.shapes import document
+from queuectl.errors import InvalidInput, QueuectlError
+from queuectl.service.shapes import document, faults
 
 
 class Code(NamedTuple):
@@ -104,9 +104,7 @@ def problem(error: QueuectlError, request_id: str) -> Problem:
         hint=error.hint,
         exit_code=error.exit_code,
     )
-    body |= located(error)
-    if isinstance(error, OutcomeUnknown) and error.ids:
-        body["ids"] = list(error.ids)
+    body |= located(error) | faults.further(error)
     if refusal:
         return Problem(status, headers | refusal.headers, body | refusal.further)
     return Problem(status, headers, body)

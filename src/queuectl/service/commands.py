@@ -151,12 +151,17 @@ def resume(store: Store, queue: str) -> bool:
 
 def limit(store: Store, queue: str, at_most: int | None) -> bool:
     """Run at most this many jobs of the queue at once, over all workers. None removes the limit."""
+    check_limit(queue, at_most)
+    return _swap_queue(store, queue, limit=at_most)
+
+
+def check_limit(queue: str, at_most: int | None) -> None:
+    """Raise InvalidInput for a limit that is out of range."""
     if at_most is not None and not 0 < at_most <= 1_000_000:
         raise InvalidInput(
             f"limit {at_most} is out of range",
             f"from 1 to 1000000; to start nothing from it: queuectl queue pause {queue}",
         )
-    return _swap_queue(store, queue, limit=at_most)
 
 
 def _retry_steps(

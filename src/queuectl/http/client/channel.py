@@ -81,8 +81,12 @@ class Channel:
         `handled`: the statuses of errors that are returned instead of raised. Raises StoreUnavailable if the request
         was never sent, and OutcomeUnknown if a change was sent and no reply came.
         """
-        raw = None if body is None else msgspec.json.encode(body)
-        given = {**(headers or {}), **({} if raw is None else {"Content-Type": "application/json"})}
+        raw = body if body is None or isinstance(body, bytes) else msgspec.json.encode(body)
+        given = {
+            "Accept": "application/json",
+            **(headers or {}),
+            **({} if raw is None else {"Content-Type": "application/json"}),
+        }
         target = self.target(path, query)
         tries = _Tries(self, changes, patience)
         while True:

@@ -58,14 +58,18 @@ class Connections:
         connection = self._take()
         if connection is None:
             connection = self.open(connect_timeout, host)
-        response = send(connection, request)
+        is_reusable = False
         try:
+            response = send(connection, request)
             body = response.read()
+            is_reusable = not response.will_close
         except (OSError, HTTPException) as error:
-            connection.close()
             raise ReplyLost(reason(error)) from error
-        if not response.will_close:
-            self._idle.append(connection)
+        finally:  # also after a Ctrl+C: then the rest of the reply is still to come
+            if is_reusable:
+                self._idle.append(connection)
+            else:
+                connection.close()
         return Reply(response.status, headers_of(response), body)
 
     def open(self, timeout: float, host: str | None = None) -> HTTPConnection:
@@ -141,7 +145,7 @@ def _encrypted(plain: socket.socket, address: Address) -> socket.socket:
 
 
 def send(connection: HTTPConnection, request: Request) -> HTTPResponse:
-    """Send a request, and read the head of the reply. Raises ReplyLost, with the connection closed."""
+    """Send a request, and read the head of the reply. Raises ReplyLost."""
     headers = {"User-Agent": f"queuectl/{__version__}", "Accept-Encoding": "identity", **request.headers}
     try:
         connection.sock.settimeout(request.timeout)
@@ -153,7 +157,6 @@ def send(connection: HTTPConnection, request: Request) -> HTTPResponse:
                 raise
         return connection.getresponse()
     except (OSError, HTTPException) as error:
-        connection.close()
         raise ReplyLost(reason(error)) from error
 
 

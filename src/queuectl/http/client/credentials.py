@@ -2,21 +2,19 @@
 
 A token is bound to an origin (scheme, host and port), and is sent to no other one. It does not go over plain HTTP to
 another host, unless the caller insists: a token gives the right to run commands, and a typing error could disclose it.
+
+Modules are imported where they are used, because each command that talks to a server looks for its token.
 """
 
-import json
 import os
 import stat
-import tomllib
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from queuectl import config, trust
-from queuectl.domain.token import secret_id
 from queuectl.errors import InvalidInput
-from queuectl.http.client import local_file
 
 PORTS = {"http": 80, "https": 443}
 
@@ -92,6 +90,8 @@ def find(url: str, environment: Mapping[str, str], *, insecure_http: bool = Fals
 
 def keep(url: str, token: str) -> str:
     """Keep a token for a server in the file of this user, and return the name of the file. Raises InvalidInput."""
+    from queuectl.domain.token import secret_id
+
     origin, path = origin_of(url), _path()
     if secret_id(token) is None:
         raise InvalidInput(
@@ -139,7 +139,11 @@ def _kept(origin: Origin) -> Credentials | None:
 
 
 def _local(origin: Origin) -> Credentials | None:
-    server = local_file.at_port(origin.port) if origin.is_here else None
+    if not origin.is_here:
+        return None
+    from queuectl.http.client import local_file
+
+    server = local_file.at_port(origin.port)
     if server is None or not server.url.startswith(f"{origin.scheme}://"):
         return None
     address = server.hosts[0] if origin.host == "localhost" else origin.host
@@ -170,19 +174,23 @@ def _read(path: str) -> dict[str, str]:
                     f"{path} is not private: it belongs to {trust.name_of(found.st_uid)}, mode {trust.mode_of(found)}",
                     f"chmod 600 {trust.quoted(path)}; if others have read it, rotate its tokens",
                 )
-            values = tomllib.loads(file.read().decode())
+            from tomllib import loads
+
+            values = loads(file.read().decode())
     except FileNotFoundError:
         return {}
     except OSError as error:
         raise InvalidInput(f"cannot read {path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:  # not UTF-8, or not TOML
         raise InvalidInput(f"{path} is not TOML", 'each line is "https://host:port" = "TOKEN"') from error
     return {origin: token for origin, token in values.items() if isinstance(token, str)}
 
 
 def _write(path: str, tokens: dict[str, str]) -> None:
     """Replace the file by a complete one that is private from its creation."""
-    lines = [f"{json.dumps(origin)} = {json.dumps(token)}\n" for origin, token in sorted(tokens.items())]
+    from json import dumps
+
+    lines = [f"{dumps(origin)} = {dumps(token)}\n" for origin, token in sorted(tokens.items())]
     unfinished = f"{path}.{os.getpid()}"
     try:
         trust.make_directories(os.path.dirname(path))

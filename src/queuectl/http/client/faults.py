@@ -7,17 +7,11 @@ import msgspec
 from queuectl import __version__, errors
 from queuectl.errors import InvalidInput, QueuectlError, StoreError, StoreUnavailable, StoreUnusable
 from queuectl.http.client.connection import Reply
+from queuectl.service.shapes.faults import fault_of
 
 WORDS = 80
 """Characters of a foreign answer that an error quotes."""
 
-_KINDS: dict[str, type[QueuectlError]] = {
-    kind.code: kind
-    for kind in (
-        errors.InvalidInput, errors.NotFound, errors.Conflict, errors.StoreError, errors.StoreUnavailable,
-        errors.StoreUnusable, errors.OutcomeUnknown, errors.Unauthenticated, errors.Forbidden, errors.CommandFailed,
-    )
-}  # fmt: skip
 _BY_EXIT_CODE: dict[int, type[QueuectlError]] = {
     2: errors.InvalidInput, 3: errors.NotFound, 4: errors.Conflict, 5: errors.StoreUnavailable,
     75: errors.OutcomeUnknown,
@@ -60,9 +54,11 @@ def error_of(reply: Reply, document: dict[str, Any], url: str) -> QueuectlError:
         return foreign(reply, url)
     if newer := _of_another_version(reply, code, detail):
         return newer
-    kind = _KINDS.get(code) or _BY_EXIT_CODE.get(document.get("exit_code", 1), errors.CommandFailed)
-    error = kind(detail, hint if isinstance(hint, str) else None)
-    error.code = code
+    error = fault_of({**document, "message": detail, "hint": hint if isinstance(hint, str) else None})
+    if type(error) is QueuectlError or (isinstance(error, errors.UnreadableJob) and "number" not in document):
+        kind = _BY_EXIT_CODE.get(document.get("exit_code", 1), errors.CommandFailed)
+        error = kind(error.message, error.hint)
+        error.code = code
     if isinstance(error, InvalidInput):
         _locate(error, document)
     return error

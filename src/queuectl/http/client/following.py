@@ -51,6 +51,7 @@ class Follower:
         self._channel, self._id, self._attempt, self._notice = channel, id, attempt, notice
         self._at = after
         self._has_said = False
+        self._end: Event | None = None
 
     def parts(self, look: Callable[[Job], None]) -> Iterator[Part]:
         """The output as it is printed, until the job or the attempt has ended."""
@@ -98,6 +99,8 @@ class Follower:
             self._say(str(error))
             return
         if opened is None:
+            if self._end is not None:
+                yield self._end
             return
         connection, response = opened
         self._has_said = False
@@ -119,25 +122,35 @@ class Follower:
         )
         authorized = self._channel.authorized(headers)
         connection = self._channel.connections.open(self._channel.patience.reads, self._channel.host)
-        response = send(connection, Request("GET", target, None, authorized, SILENCE))
-        if response.status == 200 and "event-stream" in response.headers.get("Content-Type", ""):
-            return connection, response
+        is_stream = False
         try:
+            response = send(connection, Request("GET", target, None, authorized, SILENCE))
+            is_stream = response.status == 200 and "event-stream" in response.headers.get("Content-Type", "")
+            if is_stream:
+                return connection, response
             reply = Reply(response.status, headers_of(response), response.read())
         except (OSError, HTTPException) as error:
             raise ReplyLost(str(error)) from error
         finally:
-            connection.close()
+            if not is_stream:
+                connection.close()
         self._refused(reply)
         return None
 
     def _refused(self, reply: Reply) -> None:
-        """Raise the error of an answer that is no stream, unless a later try may be answered."""
+        """Raise the error of an answer that is no stream, unless a later try may be answered, or the output has ended.
+
+        The event of the end may have been lost: then the server has no more events, or no job any more.
+        """
+        if reply.status == 204:
+            self._end = Event("end", None, {"state": "ended"})
+            return
         document = faults.document_of(reply, self._channel.address.url)
         error = faults.error_of(reply, document, self._channel.address.url)
-        if isinstance(error, Unauthenticated) and self._channel.renew_token():
-            return
-        raise error
+        if isinstance(error, NotFound) and self._at is not None:
+            self._end = Event("end", None, {"state": None})
+        elif not (isinstance(error, Unauthenticated) and self._channel.renew_token()):
+            raise error
 
     def _say(self, why: str) -> None:
         """Tell once that the stream is broken."""

@@ -5,6 +5,7 @@ Modules are imported where they are used, so that a short command loads only wha
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -86,9 +87,8 @@ class RemoteQueue:
     ) -> Sequence[Enqueued]:
         from queuectl.http.client import sending
 
-        policy = sending.own_policy(self._sources.local)
         here = _working_directory() if self._channel.address.is_here else None
-        completion = sending.Completion(policy, here, self.now)
+        completion = sending.Completion(self._sources.local, here, self.now)
         return sending.enqueue(self._channel, requests, completion, on_invalid=on_invalid, dry_run=dry_run)
 
     def parents(self, dependencies: Sequence[str]) -> Sequence[str]:
@@ -233,12 +233,11 @@ class RemoteQueue:
             return [shapes.queue_of(each) for each in document["queues"]]
 
     def check_queue(self, queue: str) -> str:
-        if not is_name(queue):
-            try:
+        if queue and not is_name(queue):
+            with suppress(NotFound):
                 self._channel.read(f"/v1/queues/{part(queue)}")
-            except NotFound:
-                return check_name("queue", queue)
-        return queue
+                return queue
+        return check_name("queue", queue)
 
     def pause(self, queue: str) -> bool:
         return self._patch(queue, {"paused": True})
@@ -247,10 +246,14 @@ class RemoteQueue:
         return self._patch(queue, {"paused": False})
 
     def limit(self, queue: str, at_most: int | None) -> bool:
+        from queuectl.service.commands import check_limit
+
+        check_limit(queue, at_most)
         return self._patch(queue, {"limit": at_most})
 
     def _patch(self, queue: str, change: dict[str, Any]) -> bool:
         """Change a queue. Returns whether that was a change."""
+        self.check_queue(queue)
         before = next((each for each in self.queues() if each.name == queue), None)
         self._channel.call("PATCH", f"/v1/queues/{part(queue)}", body=change)
         default = {"paused": False, "limit": None}

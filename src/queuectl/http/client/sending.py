@@ -1,6 +1,7 @@
 """Enqueues jobs over HTTP. The ids are made here, before the first byte is sent, so that a repeated request is safe."""
 
 import os
+from binascii import b2a_base64
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -18,13 +19,16 @@ from queuectl.http.client.decoding import job_of, understood
 from queuectl.service import shapes
 from queuectl.service.enqueueing import Enqueued
 from queuectl.service.merge import merge
-from queuectl.service.request.fields import JobRequest
+from queuectl.service.request.checks import bytes_of, is_text
+from queuectl.service.request.fields import Bytes, JobRequest, text_of
+from queuectl.service.request.spec import Defaults, spec_of
 from queuectl.service.shapes.faults import fault_of
 from queuectl.service.times import read_time
 
 JOBS, BYTES = 1000, 8 * 1024**2
 """Jobs in one request, and bytes after which a request is full. The server commits one request at once."""
 
+NUL = rb"\u0000"
 OnInvalid = Callable[[InvalidInput], None]
 
 
@@ -55,13 +59,14 @@ _FIELDS = (
 class Completion:
     """Completes requests with what only this client knows.
 
-    policy  fields that this client's settings set
-    cwd     the working directory of requests that name none; None: the server's
-    now     the time of the server's clock
+    settings  this client's own settings
+    cwd       the working directory of requests that name none; None: the server's
+    now       the time of the server's clock
     """
 
-    def __init__(self, policy: Mapping[str, Any], cwd: str | None, now: Callable[[], datetime]) -> None:
-        self._policy, self._cwd, self._now = policy, cwd, now
+    def __init__(self, settings: Settings, cwd: str | None, now: Callable[[], datetime]) -> None:
+        self._settings, self._cwd, self._now = settings, cwd, now
+        self._policy = own_policy(settings)
         self._made_at = datetime.now(UTC)
         # The ids of one call are consecutive, so that they sort in the order of the call.
         self._random_number = int.from_bytes(random_bytes(8)) >> 5
@@ -81,6 +86,24 @@ class Completion:
             scheduled_at=self._start(request.scheduled_at),
         )
         return merge(self._policy, done)
+
+    def encode(self, request: JobRequest) -> bytes:
+        """The JSON of a complete request. Raises InvalidInput for text that JSON cannot carry, or no store keeps."""
+        stdin = text_of(request)
+        if stdin is not None and not is_text(stdin):
+            request = replace(request, stdin=Bytes(b2a_base64(bytes_of(stdin), newline=False).decode()))
+        try:
+            encoded = msgspec.json.encode(request)
+        except UnicodeEncodeError as error:
+            self._check(request)
+            raise InvalidInput("the request has bytes that are not UTF-8") from error
+        if NUL in encoded:
+            self._check(request)
+        return encoded
+
+    def _check(self, request: JobRequest) -> None:
+        """Check the request as the server would. The error names the field, which the JSON of the server cannot."""
+        spec_of(replace(request, stdin=None), Defaults(self._settings, self._cwd))
 
     def _start(self, text: str | None) -> str | None:
         """A time of day, or a time without a zone, as a time in UTC: it is meant in the zone of this host."""
@@ -106,7 +129,7 @@ def enqueue(
     complete = dict[int, bytes]()
     for index, request in enumerate(requests):
         try:
-            complete[index] = _encoded(completion.complete(request))
+            complete[index] = completion.encode(completion.complete(request))
         except InvalidInput as error:
             error.index = index
             if on_invalid is None:
@@ -116,16 +139,6 @@ def enqueue(
     for step in _steps(complete):
         found += _step(channel, step, on_invalid, dry_run)
     return found
-
-
-def _encoded(request: JobRequest) -> bytes:
-    try:
-        return msgspec.json.encode(request)
-    except UnicodeEncodeError as error:
-        raise InvalidInput(
-            "the request has bytes that are not UTF-8, which HTTP cannot carry",
-            "read them from a file in the command",
-        ) from error
 
 
 def _steps(encoded: Mapping[int, bytes]) -> Iterator[dict[int, bytes]]:

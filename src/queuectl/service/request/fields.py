@@ -50,6 +50,12 @@ class Payload(Struct, forbid_unknown_fields=True, frozen=True):
     command: str
 
 
+class Bytes(Struct, forbid_unknown_fields=True, frozen=True):
+    """Bytes that are not text, in the form in which a job shows them."""
+
+    base64: str
+
+
 class Backoff(Struct, forbid_unknown_fields=True, frozen=True):
     """The retry delay, in the form in which a job shows it."""
 
@@ -117,7 +123,7 @@ class JobRequest(Struct, forbid_unknown_fields=True, frozen=True, omit_defaults=
     )
     env: dict[str, str] | None = None
     umask: Annotated[int | str | None, Flag(("--umask",), "MASK", "its file mode mask: 022")] = None
-    stdin: str | None = None
+    stdin: str | Bytes | None = None
     shell: Annotated[
         str | None, Flag(("--shell",), "SHELL", "run it with this shell instead of /bin/sh: 'bash -e'")
     ] = None
@@ -200,7 +206,7 @@ def decode_request(text: str | bytes) -> JobRequest:
     except RecursionError as error:
         raise InvalidInput("the JSON is nested too deeply") from error
     mistakes.refuse_duplicates(raw)
-    return request
+    return _with_text(request)
 
 
 def convert_request(fields: Mapping[str, Any]) -> JobRequest:
@@ -212,4 +218,23 @@ def convert_request(fields: Mapping[str, Any]) -> JobRequest:
         raise mistakes.explain(error, _FIELDS) from error
     for name in _TEXTS:
         check_text(name, getattr(request, name))
-    return request
+    return _with_text(request)
+
+
+def text_of(request: JobRequest) -> str | None:
+    """The standard input of a request that was decoded or converted."""
+    assert not isinstance(request.stdin, Bytes)
+    return request.stdin
+
+
+def _with_text(request: JobRequest) -> JobRequest:
+    """The request with its standard input as text, in which bytes that are not UTF-8 are lone surrogates."""
+    if not isinstance(request.stdin, Bytes):
+        return request
+    from binascii import Error, a2b_base64
+
+    try:
+        data = a2b_base64(request.stdin.base64, strict_mode=True)
+    except (Error, ValueError) as error:
+        raise InvalidInput(f"stdin: not base64: {error}") from error
+    return msgspec.structs.replace(request, stdin=data.decode("utf-8", "surrogateescape"))

@@ -14,7 +14,7 @@ from queuectl.domain.names import check_name
 from queuectl.domain.retry import RetryPolicy
 from queuectl.errors import InvalidInput
 from queuectl.service.request import checks
-from queuectl.service.request.fields import After, Backoff, JobRequest
+from queuectl.service.request.fields import After, Backoff, JobRequest, text_of
 from queuectl.service.times import read_time
 
 try:  # `hashlib` loads OpenSSL, which costs every short command 10 ms. This module has the same function.
@@ -49,7 +49,7 @@ def content_of(request: JobRequest, cwd: str | None) -> str:
 
     A working directory counts as it is at last: a client of a server names what is a default without a server.
     """
-    stdin = request.stdin
+    stdin = text_of(request)
     if stdin is not None and not checks.is_text(stdin):
         stdin = f"bytes {checks.bytes_of(stdin).hex()}"
     asked = msgspec.structs.replace(request, id=None, stdin=stdin, cwd=None)
@@ -84,7 +84,7 @@ def spec_of(request: JobRequest, defaults: Defaults) -> Spec:
         cwd=checks.cwd_of(request.cwd, defaults.cwd),
         env=checks.env_of(request.env),
         umask=checks.umask_of(request.umask),
-        stdin=checks.stdin_of(request.stdin),
+        stdin=checks.stdin_of(text_of(request)),
         timeout=checks.timeout_of(request.timeout) if request.timeout is not None else settings.timeout,
         kill_grace=checks.duration_of("kill_grace", request.kill_grace, settings.kill_grace),
         retry=_retry_of(request, defaults.retry()),

@@ -12,7 +12,7 @@ _KINDS = {
     for kind in (
         errors.InvalidInput, errors.NotFound, errors.Conflict, errors.Changed, errors.StoreError,
         errors.StoreUnavailable, errors.StoreUnusable, errors.OutcomeUnknown, errors.CommandFailed,
-        errors.UnreadableJob, errors.InternalError,
+        errors.UnreadableJob, errors.InternalError, errors.Unauthenticated, errors.Forbidden,
     )
 }  # fmt: skip
 _FURTHER: dict[type[QueuectlError], tuple[str, ...]] = {
@@ -35,9 +35,13 @@ def error_of(document: Mapping[str, Any]) -> QueuectlError:
 
 def body(fault: QueuectlError) -> dict[str, Any]:
     """The JSON object of an error inside a document."""
-    further = {name: getattr(fault, name) for name in _FURTHER.get(type(fault), ())}
-    set_ones = {name: value for name, value in further.items() if value not in (None, ())}
-    return {"code": fault.code, "message": fault.message, "hint": fault.hint, **set_ones}
+    return {"code": fault.code, "message": fault.message, "hint": fault.hint, **further(fault)}
+
+
+def further(fault: QueuectlError) -> dict[str, Any]:
+    """What an error of this kind carries beside its sentences, as far as it is set."""
+    values = {name: getattr(fault, name) for name in _FURTHER.get(type(fault), ())}
+    return {name: value for name, value in values.items() if value not in (None, ())}
 
 
 def fault_of(body: Mapping[str, Any]) -> QueuectlError:

@@ -1,0 +1,149 @@
+"""Each command does the same and says the same through a server as with the store.
+
+One story is told twice: first to a store, then to a server before another store. `make proof` runs all tests of
+`tests/cli` a second time through a server.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from difflib import unified_diff
+from pathlib import Path
+
+import pytest
+
+from cli.acting import Actor
+from cli.conftest import CommandLine, enter, front_door, through  # noqa: F401  a fixture
+from queuectl.cli.commands import COMMANDS
+from queuectl.http.server_state import ServerState
+
+Step = tuple[str, ...] | Callable[[Actor], object]
+"""A command line, or what a worker does meanwhile."""
+
+STORY: tuple[Step, ...] = (
+    ("enqueue", "--id", "a", "--tag", "t", "--batch", "n", "--timeout", "5m", "echo a"),
+    ("enqueue", "--id", "a", "--tag", "t", "--batch", "n", "--timeout", "5m", "echo a"),
+    ("enqueue", "--id", "a", "echo b"),
+    ("enqueue", "--id", "b", "--queue", "mail", "--after", "a", "--json", "--", "ls", "-l"),
+    ("enqueue", "--id", "c", "--retries", "0", "--unique", "k", '{"command": "false", "priority": 5}'),
+    ("enqueue", "--unique", "k", "true"),
+    ("enqueue", "--priority", "5000", "true"),
+    ("enqueue", "--after", "nothing", "true"),
+    ("enqueue", "--id", "d", "--dry-run", "--in", "1h", "true"),
+    ("enqueue", "--id", "e", "--hold", "--batch", "n", "true"),
+    ("enqueue", "--file", "jobs", "--keep-going"),
+    ("show", "a"), ("show", "a", "--json"), ("show", "nothing"), ("show", "1"),
+    ("list",), ("list", "--json"), ("list", "--state", "held"), ("list", "--jsonl", "--queue", "mail"),
+    ("list", "--limit", "2", "--json"), ("list", "--state", "nonsense"), ("list", "--since", "1h"),
+    ("status",), ("status", "--json"), ("status", "a"),
+    ("explain", "b"), ("explain", "a", "--json"), ("explain", "@last"),
+    ("queue", "pause", "mail"), ("queue", "pause", "mail"), ("queue", "limit", "mail", "2"), ("queue", "list"),
+    ("queue", "list", "--json"), ("queue", "resume", "mail"), ("queue", "pause", "a,b"),
+    ("config", "list"), ("config", "get", "lease"), ("config", "set", "max-retries", "5", "--json"),
+    ("config", "set", "lease", "nonsense"), ("config", "get", "max_retries"),
+    ("config", "unset", "max_retries"), ("config", "unset", "nothing"),
+    ("edit", "c", "--priority", "7"), ("edit", "c", "--queue", "mail", "--json"), ("edit", "nothing", "--in", "5m"),
+    ("hold", "c"), ("hold", "c"), ("release", "c", "--json"), ("release", "e", "a"),
+    lambda actor: actor.take("a"),
+    lambda actor: actor.prints("a", b"one\n", b"two\n"),
+    ("logs", "a"), ("logs", "a", "--tail", "1"), ("edit", "a", "--priority", "1"), ("worker", "list"),
+    lambda actor: actor.ends("a"),
+    ("logs", "a", "--json"), ("logs", "-f", "a"), ("logs", "c"), ("logs", "nothing"), ("logs", "a", "--attempt", "7"),
+    ("wait", "a"), ("wait", "a", "c", "--any"), ("wait", "c", "--timeout", "0.1s"), ("wait", "nothing"),
+    lambda actor: actor.kills("c"),
+    ("wait", "c"), ("dlq", "list"), ("dlq", "list", "--json"), ("dlq", "show", "c"), ("dlq", "show", "a"),
+    ("retry", "a"), ("retry", "a", "--force"), ("dlq", "retry", "c"), ("retry", "c", "--json"),
+    lambda actor: actor.kills("c"),
+    ("dlq", "retry", "--all", "--yes"),
+    lambda actor: actor.kills("c"),
+    ("dlq", "purge", "--yes"), ("dlq", "list", "--json"),
+    ("cancel", "e", "--reason", "wrong"), ("cancel", "e"), ("cancel", "nothing"), ("show", "e"),
+    ("cancel", "--batch", "n"), ("cancel", "--batch", "n", "--yes", "--json"), ("cancel", "--all", "--yes"),
+    ("delete", "e"), ("delete", "e"), ("delete", "a", "b", "--yes", "--json"),
+    ("purge", "--older-than", "0s"), ("purge", "--older-than", "0s", "--yes", "--json"),
+    lambda actor: actor.enters("w1"),
+    lambda actor: actor.enters("w2", heartbeat=None),
+    ("worker", "list"), ("worker", "list", "--json"), ("worker", "reload", "w1"), ("worker", "forget", "w1"),
+    ("worker", "forget", "--all", "--json"), ("worker", "stop", "--timeout", "0.1s"), ("worker", "stop", "nobody"),
+    ("token", "create", "wall", "--scope", "view", "-q"), ("token", "create", "wall", "--scope", "view"),
+    ("token", "list"), ("token", "rotate", "wall"), ("token", "revoke", "wall"), ("token", "revoke", "wall"),
+    ("doctor",),
+)  # fmt: skip
+
+OF_THE_WAY = re.compile(r"ok  (server|versions|clock of the server)  ")
+"""What `doctor` adds about the way to a server."""
+
+ELSEWHERE = {
+    "worker start": "a worker needs the store",
+    "serve": "a server needs the store",
+    "demo": "makes a store of its own",
+    "completion": "asks no store",
+    "token local": "about a server of this host",
+    "login": "about a file of this user",
+    "logout": "about a file of this user",
+}
+"""Commands that are the same for every store, or do not work through a server."""
+
+VARIABLE = (
+    (r"\b[0-9a-f]{26}\b", "ID"),
+    (r"qctl_\w{8}(_[\w-]{43})?", "SECRET"),
+    (r"\b\d{4}-\d\d-\d\d[T ][\d:.]+Z?", "TIME"),
+    (r"(sqlite|http)://[^\s\"]+", "URL"),
+    (r"/tmp/\S+?/(one|two)\b", "HOME"),
+    (r"\b\d+(\.\d+)?( ?(ms|s|m|h)\b)", "SPAN"),
+    (r'("(oldest_due_seconds|seconds|age)":)[\d.]+', r"\1N"),
+    (r"\b\w+@[\w.-]+|local:tester", "WHO"),
+    (r'("sort_key": ?)\d+|("content": ?)"\w+"', r"\1\2KEY"),
+    (r"\b[a-z2-7]{8}\b(?=$|,)", "SECRET_ID"),
+    (r"(\w+_bytes +)\d+", r"\1N"),
+    (r"  +", "  "),
+)
+
+
+def told(queuectl: CommandLine, actor: Actor) -> Iterator[str]:
+    """Tell the story; the lines that its commands say, without what differs from run to run."""
+    for step in STORY:
+        if callable(step):
+            step(actor)
+            continue
+        code, out = queuectl.run(step)
+        yield f"$ queuectl {' '.join(step)}  # {code}"
+        yield from lines(out)
+        yield from lines(queuectl.err)
+
+
+def lines(text: str) -> list[str]:
+    """The lines of a text."""
+    for pattern, word in VARIABLE:
+        text = re.sub(pattern, word, text)
+    return text.splitlines()
+
+
+def test_a_story_of_all_commands_is_the_same_through_a_server(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    front_door: ServerState,  # noqa: F811
+) -> None:
+    stories = []
+    for name in ("one", "two"):
+        home = tmp_path / name
+        home.mkdir()
+        enter(home, monkeypatch)
+        Path("jobs").write_text('echo 1\n{"x": 1}\necho 2\n')
+        line = CommandLine(home, capsys, monkeypatch)
+        line("doctor", "--create")
+        with through(front_door, line, monkeypatch) if name == "two" else nullcontext():
+            actor = Actor(line.store())
+            stories.append(list(told(line, actor)))
+            actor.store.close()
+    direct, remote = stories
+    remote = [each for each in remote if not OF_THE_WAY.match(each)]
+    difference = "\n".join(unified_diff(direct, remote, n=0, lineterm=""))
+    assert not difference, difference
+
+
+def test_the_story_has_all_commands() -> None:
+    lines = [" ".join(step) for step in STORY if not callable(step)]
+    told = {command for command in COMMANDS if any(line.startswith(command) for line in lines)}
+    assert told == COMMANDS.keys() - ELSEWHERE.keys()
