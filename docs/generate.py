@@ -7,6 +7,7 @@ width of a terminal, no version of Python, no clock. `tests/test_docs.py` fails 
 
 import argparse
 import ast
+import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from queuectl.cli.parser import Parser
 from queuectl.cli.wait import NO_CODE, TIMED_OUT
 from queuectl.domain import lifecycle, names
 from queuectl.domain.job import STATES, TERMINAL
+from queuectl.http.openapi import document
 from queuectl.http.problem import CODES
 from queuectl.http.routes import ROUTES
 from queuectl.interrupt import INTERRUPTED
@@ -47,6 +49,7 @@ def pages() -> dict[Path, str]:
         DOCS / "http.md": filled(DOCS / "http.md", {"routes": routes, "codes": codes}),
         DOCS / "lifecycle.md": filled(DOCS / "lifecycle.md", {"diagram": diagram, "arrows": arrows}),
         DOCS / "store-contract.md": filled(DOCS / "store-contract.md", {"verbs": verbs, "answers": answers}),
+        DOCS / "openapi.json": json.dumps(document(ROUTES), indent=1, ensure_ascii=False) + "\n",
     }
 
 

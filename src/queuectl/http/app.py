@@ -47,6 +47,7 @@ access = logging.getLogger("queuectl.http.access")
 
 def application(state: ServerState, routes: Sequence[Route]) -> ASGIApp:
     """The application that answers these routes."""
+    state.routes = routes
     by_path = defaultdict[str, dict[str, Route]](dict)
     for route in routes:
         by_path[route.path][route.method] = route

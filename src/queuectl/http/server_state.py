@@ -1,9 +1,9 @@
 """What all requests of one server process share."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Protocol
+from typing import Any, Protocol
 
 from msgspec import Struct, field
 from starlette.requests import Request
@@ -49,6 +49,7 @@ class ServerState(Struct):
     pool          the threads in which handlers call the queue
     waiters       the threads in which requests wait for the end of jobs
     waiting       how many requests wait for the end of jobs
+    routes        the rows of the route table that the application answers
     streams       the open streams
     health        what the probe of the store in the background found
     metrics       the numbers of this process
@@ -75,6 +76,7 @@ class ServerState(Struct):
         default_factory=lambda: ThreadPoolExecutor(WAITERS, thread_name_prefix="queuectl-wait")
     )
     waiting: int = 0
+    routes: Sequence[Any] = ()
 
     @property
     def draining(self) -> bool:

@@ -42,7 +42,7 @@ class Route(Struct, frozen=True, kw_only=True):
     answers   for each status of success, the name of the document in `openapi.py` (None: no body)
     errors    the codes of the errors that are special to this route
     reads     a POST that changes nothing
-    raw_body  the handler reads the body itself, as a stream of bytes; `body` is its type for the document
+    raw_body  the handler reads the body itself, as a stream of bytes; `body`: its types for the document
     """
 
     method: str

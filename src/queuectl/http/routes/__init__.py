@@ -2,6 +2,7 @@
 
 from queuectl.http.routes import (
     changes,
+    documentation,
     enqueue,
     health,
     jobs,
@@ -27,4 +28,5 @@ ROUTES = checked(
     workers.ROUTES,
     settings.ROUTES,
     tokens.ROUTES,
+    documentation.ROUTES,
 )

@@ -60,6 +60,11 @@ class Record(Generic[T]):
         """The keys of the object, in order."""
         return list(self._names)
 
+    @property
+    def types(self) -> dict[str, Any]:
+        """The keys of the object with the types of their fields."""
+        return {key: self._owner(name)[1] for key, name in self._names.items()}
+
     def _owner(self, name: str) -> tuple[str, Any]:
         """The path of a field from the value, and its type."""
         path, part = next(item for item in self._parts.items() if name in item[1].__struct_fields__)

@@ -1,0 +1,123 @@
+"""The OpenAPI document: it is valid, it says what the server does, and its copy in the documentation is up to date."""
+
+import json
+from pathlib import Path
+from typing import Any
+from unittest import SkipTest
+
+import jsonschema
+import openapi_spec_validator
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, given, settings
+from hypothesis.errors import Unsatisfiable
+from schemathesis import GenerationMode
+from schemathesis.core.failures import Failure, FailureGroup
+from schemathesis.specs.openapi.checks import ignored_auth, positive_data_acceptance
+
+from factories import in_state
+from http_client import Client
+from queuectl.http.openapi import document
+from queuectl.http.pages import WHAT_TO_DO
+from queuectl.http.problem import CODES
+from queuectl.http.routes import ROUTES
+from queuectl.http.schemas import SCHEMAS
+from queuectl.service.local_queue import LocalQueue
+from queuectl.service.request.fields import JobRequest
+
+COPY = Path(__file__).parents[2] / "docs" / "openapi.json"
+
+
+def test_the_document_is_valid_and_has_every_route() -> None:
+    found = json.loads(json.dumps(document(ROUTES)))
+    openapi_spec_validator.validate(found)
+    listed = {(method.upper(), path) for path, methods in found["paths"].items() for method in methods}
+    assert listed == {(route.method, route.path) for route in ROUTES}
+
+
+def test_the_copy_in_the_documentation_is_up_to_date() -> None:
+    assert json.loads(COPY.read_text()) == document(ROUTES), (
+        "run make docs, and name the change in CHANGELOG.md"
+    )
+
+
+def test_the_server_answers_the_document_and_the_pages_without_a_token(server: Client) -> None:
+    server.token = None
+    assert server("GET", "/openapi.json").document == document(ROUTES)
+    docs = server("GET", "/docs")
+    assert docs.headers["content-security-policy"].startswith("default-src 'none'")
+    assert b"/v1/jobs/{ref}/retry" in docs.body
+    for code in CODES:
+        shown = server("GET", f"/errors/{code}")
+        assert (shown.status, CODES[code].title in shown.body.decode()) == (200, True)
+    assert server("GET", "/errors/nothing").status == 404
+
+
+def test_each_error_says_what_to_do() -> None:
+    assert WHAT_TO_DO.keys() == CODES.keys()
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [("/v1", "Server"), ("/v1/jobs", "Jobs"), ("/v1/jobs/a", "JobDocument"), ("/v1/jobs/a/explain", "Explanation"),
+     ("/v1/jobs/nobody", "Problem"), ("/v1/counts", "Counts"), ("/v1/status", "Status"), ("/v1/queues", "Queues"),
+     ("/v1/queues/default", "QueueDocument"), ("/v1/workers", "Workers"), ("/v1/config", "Settings"),
+     ("/v1/config/jitter", "SettingDocument"), ("/v1/doctor", "Checks"), ("/v1/tokens", "Tokens"),
+     ("/v1/jobs/a/output", "Output")],
+)  # fmt: skip
+def test_real_documents_match_their_schemas(server: Client, queue: LocalQueue, path: str, name: str) -> None:
+    queue._store.add([in_state("dead", "a"), in_state("processing", "b")])
+    queue.enqueue([JobRequest(command="true", umask="022", stdin="x", timeout="5m", after=["b"])])
+    answer = server("GET", path, Accept="application/json")
+    jsonschema.validate(answer.document, {**SCHEMAS[name], "components": {"schemas": SCHEMAS}})
+    properties = SCHEMAS[name]["properties"]
+    assert answer.document.keys() <= properties.keys()
+
+
+def test_every_job_has_the_keys_of_its_schema(server: Client, queue: LocalQueue) -> None:
+    queue._store.add([in_state("completed", "a")])
+    keys = set(server("GET", "/v1/jobs/a").document["job"])
+    assert keys | {"redacted"} == set(SCHEMAS["Job"]["properties"])
+
+
+@pytest.fixture
+def examples(pytestconfig: pytest.Config) -> int:
+    """The number of requests on each route; in `make proof` more."""
+    return 3 if pytestconfig.getoption("circle") in ("quick", "test") else 20
+
+
+SCHEMA = schemathesis.openapi.from_dict(document(ROUTES))
+OPERATIONS = {found.ok().label: found.ok() for found in SCHEMA.get_all_operations()}
+# `ignored_auth` sends requests of its own: `test_auth.py` has the matrix. `positive_data_acceptance` knows no rules
+# beyond the types: a name, a command, a time or a cursor may be a text and be refused.
+EXCLUDED = [ignored_auth, positive_data_acceptance]
+MODES = (GenerationMode.POSITIVE, GenerationMode.NEGATIVE)
+
+
+@pytest.mark.parametrize("mode", MODES, ids=lambda mode: mode.value)
+def test_the_server_answers_every_request_as_the_document_says(
+    server: Client, queue: LocalQueue, examples: int, mode: GenerationMode
+) -> None:
+    """Requests that are made from the document, right ones and wrong ones, on every route."""
+    queue._store.add([in_state("dead", "a"), in_state("pending", "b")])
+    url, headers = f"http://127.0.0.1:{server.port}", {"Authorization": "Bearer admin"}
+    faults: list[str] = []
+    for label, operation in OPERATIONS.items():
+
+        def check(case: Any) -> None:
+            if getattr(case.body, "get", None) and "timeout" in (case.body or {}):
+                case.body["timeout"] = 0  # a wait would last
+            answer = case.call(base_url=url, headers=headers)
+            case.validate_response(answer, excluded_checks=EXCLUDED, headers=headers)
+
+        strategy = operation.as_strategy(generation_mode=mode)
+        chosen = settings(
+            max_examples=examples, deadline=None, suppress_health_check=list(HealthCheck), database=None
+        )
+        try:
+            chosen(given(strategy)(check))()
+        except (Unsatisfiable, SkipTest):
+            continue
+        except (FailureGroup, Failure) as error:
+            faults.append(f"{label}: {error}")
+    assert not faults, "\n\n".join(faults)

@@ -1,0 +1,101 @@
+"""The body of a route is the document that the command prints with --json, on the same store."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from factories import in_state
+from http_client import Client
+from queuectl.cli.main import main
+from queuectl.service.local_queue import LocalQueue
+from queuectl.service.request.fields import JobRequest
+
+READS = {
+    "status": "/v1/status",
+    "list": "/v1/jobs",
+    "list --state dead --sort updated": "/v1/jobs?state=dead&sort=updated",
+    "show a": "/v1/jobs/a",
+    "show @last": "/v1/jobs/@last",
+    "explain a": "/v1/jobs/a/explain",
+    "logs a": "/v1/jobs/a/output",
+    "queue list": "/v1/queues",
+    "worker list": "/v1/workers",
+    "config list": "/v1/config",
+    "config get max-retries": "/v1/config/max-retries",
+    "config get store": "/v1/config/store",
+}
+CHANGES = {
+    "enqueue --id x true": ("POST", "/v1/jobs", {"id": "x", "command": "true"}),
+    "queue pause mail": ("PATCH", "/v1/queues/mail", {"paused": True}),
+    "queue limit mail 3": ("PATCH", "/v1/queues/mail", {"limit": 3}),
+    "config set jitter 0.5": ("PUT", "/v1/config/jitter", {"value": 0.5}),
+}
+MOVING = ("oldest_due_seconds", "now")
+"""What differs between two calls, because time goes on."""
+
+
+@pytest.fixture
+def jobs(queue: LocalQueue) -> None:
+    queue._store.add([in_state("dead", "a"), in_state("processing", "b")])
+    queue.enqueue([JobRequest(command="true", queue="mail", env={"A": "1"}, tags=["x"])])
+
+
+def printed(words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Any:
+    capsys.readouterr()
+    main([*words.split(), "--json", "--store", f"sqlite:///{tmp_path}/queue.db"])
+    return still(json.loads(capsys.readouterr().out))
+
+
+def still(document: Any) -> Any:
+    """The document without what moves."""
+    if isinstance(document, list):
+        return [still(each) for each in document]
+    if not isinstance(document, dict):
+        return document
+    return {key: still(value) for key, value in document.items() if key not in MOVING}
+
+
+@pytest.mark.parametrize("words", READS)
+@pytest.mark.usefixtures("jobs")
+def test_a_read_prints_the_body_of_its_route(
+    server: Client, tmp_path: Path, capsys: pytest.CaptureFixture[str], words: str
+) -> None:
+    body = still(server("GET", READS[words], Accept="application/json").document)
+    found = printed(words, tmp_path, capsys)
+    if words == "config list" or words.endswith("store"):  # the command was given the store by a flag
+        found, body = without_store(found), without_store(body)
+    assert found == body
+
+
+def without_store(document: Any) -> Any:
+    shown = document.get("settings") or [document["setting"]]
+    return [each if each["key"] != "store" else each | {"origin": ""} for each in shown]
+
+
+@pytest.mark.parametrize("words", CHANGES)
+@pytest.mark.usefixtures("jobs")
+def test_a_change_prints_the_body_of_its_route(
+    server: Client, tmp_path: Path, capsys: pytest.CaptureFixture[str], words: str
+) -> None:
+    body = server(*CHANGES[words]).document
+    again = server(*CHANGES[words]).document
+    assert still(again if words.startswith("enqueue") else body)["schema"] == 1
+    found = printed(words, tmp_path, capsys)
+    assert found.keys() == body.keys()
+    if not words.startswith(
+        "enqueue"
+    ):  # the digest of a request contains the working directory of its client
+        assert found == still(again)
+
+
+@pytest.mark.usefixtures("jobs")
+def test_json_lines_are_the_lines_of_the_command(
+    server: Client, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    capsys.readouterr()
+    main(["list", "--jsonl", "--all", "--store", f"sqlite:///{tmp_path}/queue.db"])
+    printed = capsys.readouterr().out.splitlines()
+    lines = server("GET", "/v1/jobs", Accept="application/jsonl").body.decode().splitlines()
+    assert [json.loads(line) for line in lines] == [json.loads(line) for line in printed]
