@@ -42,10 +42,10 @@ sys.exit(code)
 """
 
 
-def loaded_by(home: Path, *words: str) -> set[str]:
+def loaded_by(home: Path, *words: str, **variables: str) -> set[str]:
     """The modules of a process that has run this command line."""
     keep = {name: value for name, value in os.environ.items() if name in ("PATH", "PYTHONPATH", "LANG")}
-    environment = keep | {"HOME": str(home), "XDG_DATA_HOME": str(home / "data")}
+    environment = keep | {"HOME": str(home), "XDG_DATA_HOME": str(home / "data"), **variables}
     done = subprocess.run(
         [sys.executable, "-c", WRAPPER, *words],
         cwd=home,

@@ -3,15 +3,19 @@
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
+from cli.acting import Actor
+from facts import eventually
 from http_client import Client
 from http_cutter import Cutter, Moment, cutting
 from http_impostor import answering, reply
 from queuectl import __version__
 from queuectl.domain.job import Job
+from queuectl.domain.output import Chunk
 from queuectl.domain.query import Filter, Page
 from queuectl.errors import (
     CommandFailed,
@@ -27,11 +31,14 @@ from queuectl.http.client.address import address_of
 from queuectl.http.client.channel import Patience
 from queuectl.http.client.remote_queue import RemoteQueue
 from queuectl.service.changing import Change
+from queuectl.service.following import End, Part
 from queuectl.service.local_queue import LocalQueue
 from queuectl.service.operation import Operation
 from queuectl.service.request.fields import JobRequest
 from queuectl.service.settings import Sources
+from queuectl.store.sqlite import SqliteStore
 from servers.endpoint import free_port
+from servers.proxy import Proxy
 
 SHORT = Patience(0.4, 0.4)
 MOMENTS: tuple[Moment, ...] = ("within the request", "after the request", "after the head of the reply")
@@ -350,3 +357,28 @@ class TestChanges:
             error = fault(server.url, lambda q: q.enqueue([JobRequest(command="echo")]))
         assert type(error) is OutcomeUnknown
         assert len(server.requests) > 1
+
+
+class TestFollow:
+    def test_output_goes_on_at_the_same_byte_after_broken_connections(
+        self, server: Client, queue: LocalQueue, tmp_path: Path
+    ) -> None:
+        queue.enqueue([JobRequest(command="true", id="a")])
+        actor = Actor(SqliteStore(f"{tmp_path}/queue.db"))
+        actor.take("a")
+        proxy = Proxy("127.0.0.1", server.port)
+        found: list[Part] = []
+        with opened(f"http://127.0.0.1:{proxy.port}", patience=Patience(5, 5)) as remote:
+            thread = threading.Thread(target=lambda: found.extend(remote.follow("a")))
+            thread.start()
+            for n in range(5):
+                actor.prints("a", b"line %d\n" % n)
+                eventually(lambda: proxy.connections > 0)
+                proxy.reset()
+            actor.ends("a")
+            thread.join()
+        proxy.close()
+        actor.store.close()
+        data = b"".join(part.data for part in found if isinstance(part, Chunk))
+        assert data == b"".join(b"line %d\n" % n for n in range(5))
+        assert isinstance(found[-1], End)
