@@ -108,6 +108,10 @@ def test_the_server_answers_every_request_as_the_document_says(
             if getattr(case.body, "get", None) and "timeout" in (case.body or {}):
                 case.body["timeout"] = 0  # a wait would last
             answer = case.call(base_url=url, headers=headers)
+            if (
+                answer.status_code == 414
+            ):  # a URL beyond the limit: the check of wrong data does not know this status
+                return
             case.validate_response(answer, excluded_checks=EXCLUDED, headers=headers)
 
         strategy = operation.as_strategy(generation_mode=mode)

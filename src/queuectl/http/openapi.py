@@ -14,6 +14,8 @@ from queuectl.http.table import NoBody, Route
 ALWAYS = ("invalid_input", "wrong_host", "internal", "too_many", "too_large")
 WITH_TOKEN = ("unauthenticated", "forbidden", "store_unavailable", "store_error", "store_unusable")
 CHANGING = ("read_only", "failed", "unknown")
+ON_THE_WIRE = {414: ["too_large"], 431: ["too_large"]}
+"""A URL or headers that are too long: refused before the request is matched with a route."""
 WITH_BODY = ("unsupported_media",)
 _REFERENCE = "#/components/schemas/{name}"
 _SUCCESS = {200: "Done", 201: "Created", 202: "Accepted", 204: "Nothing is left to say", 503: "Not ready"}
@@ -116,7 +118,7 @@ def _responses(route: Route) -> dict[str, Any]:
         found[str(status)] = {"description": _SUCCESS[status], **_content(name)}
     if route.method == "GET" and 200 in route.answers:
         found["304"] = {"description": "The same as before"}
-    for status, codes in _errors(route).items():
+    for status, codes in {**_errors(route), **ON_THE_WIRE}.items():
         if str(status) not in found:
             description = "; ".join(f"`{code}`: {CODES[code].title}" for code in codes)
             content = {PROBLEM_JSON: {"schema": named("Problem")}}
