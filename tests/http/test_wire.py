@@ -262,7 +262,7 @@ def test_a_body_that_the_server_does_not_read_yet_may_wait(wire: Wire) -> None:
 
 
 def test_the_body_of_a_refused_request_is_dropped_and_the_next_request_answered(wire: Wire) -> None:
-    head = wire.head("POST /v1/jobs HTTP/1.1", "Content-Length: 5")
+    head = wire.head("POST /v1/status HTTP/1.1", "Content-Length: 5")
     with wire.connect() as connection:
         connection.sendall(head)
         assert status_of(connection.recv(65536)) == 405
@@ -271,7 +271,7 @@ def test_the_body_of_a_refused_request_is_dropped_and_the_next_request_answered(
 
 
 def test_an_endless_body_of_a_refused_request_ends_the_connection(wire: Wire) -> None:
-    head = wire.head("POST /v1/jobs HTTP/1.1", f"Content-Length: {10**12}")
+    head = wire.head("POST /v1/status HTTP/1.1", f"Content-Length: {10**12}")
     assert status_of(wire.send(head, *[b"x" * 65536] * 400)) == 405
 
 
@@ -280,7 +280,7 @@ def test_a_connection_without_a_further_request_is_closed(state: ServerState) ->
         wire = Wire(port)
         for parts in (
             (wire.head("GET /healthz HTTP/1.1"),),
-            (wire.head("POST /v1/jobs HTTP/1.1", "Content-Length: 1"), b"x"),
+            (wire.head("POST /v1/status HTTP/1.1", "Content-Length: 1"), b"x"),
         ):
             assert status_of(wire.send(*parts)) in (200, 405)
 

@@ -18,7 +18,7 @@ READS = frozenset(
     (
         "absent", "now", "parents", "resolve", "show", "get", "list", "ids", "counts", "status", "explain", "output",
         "follow", "wait", "obstacles", "running_job", "refuse_to_wait", "queues", "check_queue", "settings", "workers",
-        "silence", "tokens", "describe", "doctor",
+        "silence", "leaving", "tokens", "describe", "doctor",
     )
 )  # fmt: skip
 DEFAULT = "default"

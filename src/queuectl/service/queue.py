@@ -229,7 +229,7 @@ class Queue(Protocol):
         """Instruct workers to finish their running jobs and exit. `at_once`: to end them, give them back and exit."""
 
     def leaving(self, ids: Sequence[str], *, at_once: bool = False) -> Sequence[WorkerStatus]:
-        """Those of these workers, which were asked to exit, that are registered still. May wait a second for them."""
+        """The workers of `ids` that are still registered after they were asked to exit. May wait a second for them."""
 
     def reload(self, ids: Sequence[str]) -> None:
         """Instruct workers to change to the newly installed code, while their commands continue."""

@@ -13,7 +13,7 @@ from queuectl.service.shapes.record import document, instant
 def root(call: Call) -> Reply:
     """The versions; for a caller with a scope also the store, its clock, and the caller's scopes."""
     found = document(version=__version__, api=1)
-    if call.caller is call.server.anonymous:
+    if not call.caller.scopes:
         return Reply(found)
     server, limits = call.server, call.server.limits
     return Reply(
