@@ -36,9 +36,17 @@ from facts import eventually
 from queuectl import config
 from queuectl.cli.commands import ALIASES, COMMANDS
 from queuectl.cli.main import parser_of
+from queuectl.cli.serve import PORT
 from queuectl.domain.job import STATES
 from queuectl.domain.lifecycle import ARROWS
+from queuectl.domain.token import LIFETIME
 from queuectl.http import local_token
+from queuectl.http.guessing import FAILURES
+from queuectl.http.routes.jobs import MANY
+from queuectl.http.routes.waiting import LONGEST
+from queuectl.http.server_state import Limits
+from queuectl.http.streaming import MOST, MOST_OF_TOKEN
+from queuectl.http.wire_limits import WireLimits
 from queuectl.store.protocol import Store
 from queuectl.worker.agent import recording
 from servers.manager import Manager, Service
@@ -464,6 +472,30 @@ def test_the_page_names_the_real_size_of_a_batch_of_results() -> None:
     longest = f"{recording.GATHER_SECONDS * 1000:.0f} ms"
     claim = f"up to {recording.GATHER} are recorded at once, each at most {longest} after"
     assert claim in page
+
+
+def test_the_page_of_the_http_server_names_the_real_limits() -> None:
+    page = (ROOT / "docs" / "http.md").read_text("utf-8")
+    wire, limits = WireLimits(), Limits()
+    claims = (
+        f"| head, headers, URL | {wire.head // 1024} KiB, {wire.headers}, {wire.url // 1024} KiB |",
+        f"| time for a head | {wire.head_time:.0f} s |",
+        f"| {wire.body_rate // 1024} KiB/s, measured over {wire.body_time:.0f} s |",
+        f"| idle connection | {wire.idle_time} s |",
+        f"| {wire.per_peer}; a trusted proxy: {wire.per_peer} requests",
+        f"| {wire.connections:,}, of which {wire.reserve} are kept for",
+        f"{wire.per_peer} connections bound all of them together",
+        f"| body | {limits.body // 1024**2} MiB (`--max-body`) |",
+        f"| JSON lines | {limits.bulk // 1024**3} GiB (`--max-bulk`)",
+        f"| time of a request | {limits.timeout:.0f} s (`--request-timeout`) |",
+        f"| jobs in a list | {MANY:,} |",
+        f"at most {LONGEST} seconds for one request",
+        f"| streams | {MOST} of a server, {MOST_OF_TOKEN} of a token |",
+        f"| wrong tokens | {FAILURES} in a minute",
+        f"A token is valid for {LIFETIME.days} days",
+        f"`127.0.0.1` and `{PORT}` unless given",
+    )
+    assert not [claim for claim in claims if claim not in page]
 
 
 def test_the_postgresql_roles_on_the_page_have_the_described_rights(
