@@ -9,6 +9,7 @@ from contextlib import closing
 
 import pytest
 
+from launcher import Launcher
 from reaper import Reaper
 from servers.bouncer import Bouncer
 from servers.mongo import GivenMongo, MongoServer, mongo_of
@@ -61,6 +62,16 @@ def pytest_collection() -> Generator[None, object, object]:
 def pytest_unconfigure(config: pytest.Config) -> None:
     if REAPER in config.stash:
         config.stash[REAPER].close()
+
+
+@pytest.fixture(scope="session")
+def launcher(pytestconfig: pytest.Config) -> Iterator[Launcher | None]:
+    """Starts processes of the command line without an interpreter for each. None in `make proof`."""
+    if pytestconfig.getoption("circle") == "proof":
+        yield None
+        return
+    with closing(Launcher()) as launcher:
+        yield launcher
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ import os
 import pty
 import re
 import select
+import shlex
 import shutil
 import signal
 import struct
@@ -23,6 +24,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from facts import eventually
+from launcher import Launched, Launcher, needs_interpreter
 
 SOURCE = Path(__file__).parents[1] / "src"
 WIDTH = 100
@@ -43,7 +45,8 @@ class Home:
     """The home directory and terminal of a user. Closing checks that no process is left.
 
     `names`: what stands in a page for what there is here. `places`: the other way round, in what is typed. `tools`:
-    shell scripts by the names of programs that are not installed like that here.
+    shell scripts by the names of programs that are not installed like that here. `launcher`: runs the lines that need
+    no shell.
     """
 
     def __init__(
@@ -52,9 +55,11 @@ class Home:
         names: Mapping[str, str] | None = None,
         places: Mapping[str, str] | None = None,
         tools: Mapping[str, str] | None = None,
+        launcher: Launcher | None = None,
         **settings: str,
     ) -> None:
         self.root = root
+        self._launcher = launcher
         self.names = dict(names or {})
         self.places = dict(places or {})
         self.home = root / "home" / PERSON
@@ -161,8 +166,14 @@ class Home:
 
     def agents(self) -> set[int]:
         """The agents of the workers in the registry: each worker has one, and another one after a reload."""
-        listing = ["queuectl", "worker", "list", "--json"]
-        done = subprocess.run(listing, env=self.environment, cwd=self.work, capture_output=True, check=True)
+        listing = ["worker", "list", "--json"]
+        if self._launcher:
+            done = self._launcher.run(listing, self.environment, self.work)
+        else:
+            command = ["queuectl", *listing]
+            done = subprocess.run(
+                command, env=self.environment, cwd=self.work, capture_output=True, check=True
+            )
         return {worker["agent_pid"] for worker in json.loads(done.stdout)["workers"]}
 
     def _note_port(self, command: str, printed: str) -> None:
@@ -174,7 +185,7 @@ class Home:
             self.places[f":{name}"], self.names[f":{found[1]}"] = f":{found[1]}", f":{name}"
 
     def _terminal(self, command: str) -> "Terminal":
-        return Terminal(command, self.environment, self.work)
+        return Terminal(command, self.environment, self.work, self._launcher)
 
     def _make_program(self, folder: Path, name: str, script: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -184,17 +195,26 @@ class Home:
 
 
 class Terminal:
-    """One command on a terminal of its own."""
+    """One command on a terminal of its own. A launcher, if there is one, runs it unless it needs a shell."""
 
-    def __init__(self, command: str, environment: dict[str, str], folder: Path) -> None:
+    def __init__(
+        self, command: str, environment: dict[str, str], folder: Path, launcher: Launcher | None = None
+    ) -> None:
         self._ours, theirs = pty.openpty()
         ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, WIDTH, 0, 0))
-        # `exec`, so that a simple command has the pid that we signal.
-        simple = not re.search(r"[;|&]", re.sub(r"'[^']*'", "", command))
-        self._process = subprocess.Popen(
-            ["/bin/sh", "-c", f"exec {command}" if simple else command],
-            env=environment, cwd=folder, stdin=subprocess.DEVNULL, stdout=theirs, stderr=theirs, start_new_session=True,
-        )  # fmt: skip
+        self._process: subprocess.Popen[bytes] | Launched
+        words = words_without_shell(command)
+        if launcher is not None and words is not None and not needs_interpreter(words, {}):
+            with open(os.devnull, "rb") as nothing:
+                self._process = launcher.start(words, environment, folder, (nothing.fileno(), theirs, theirs))
+        else:
+            # `exec`, so that a simple command has the pid that we signal.
+            simple = not re.search(r"[;|&]", re.sub(r"'[^']*'", "", command))
+            self._process = subprocess.Popen(
+                ["/bin/sh", "-c", f"exec {command}" if simple else command],
+                env=environment, cwd=folder, stdin=subprocess.DEVNULL, stdout=theirs, stderr=theirs,
+                start_new_session=True,
+            )  # fmt: skip
         os.close(theirs)
         self._text = b""
         self.pid = self._process.pid
@@ -251,6 +271,13 @@ VARYING = (
 )  # fmt: skip
 UNSAID = re.compile(r"this (worker|server) runs as root|^\S+ worker +draining")
 """Said to some people only, or by another process at the same moment, in any order."""
+
+
+def words_without_shell(line: str) -> list[str] | None:
+    """The arguments of a `queuectl` command that means the same without a shell; None for any other line."""
+    if not line.startswith("queuectl ") or re.search(r"[^\w\s.,:/=+@%'\"-]", re.sub(r"'[^']*'", "''", line)):
+        return None
+    return shlex.split(line)[1:]
 
 
 def stays(line: str) -> bool:

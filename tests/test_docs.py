@@ -33,6 +33,7 @@ from pymongo import MongoClient
 
 from console import Command, Home, commands
 from facts import eventually
+from launcher import Launcher
 from queuectl import config
 from queuectl.cli.commands import ALIASES, COMMANDS
 from queuectl.cli.main import parser_of
@@ -70,13 +71,13 @@ QUICKLY = {"QUEUECTL_BACKOFF_FACTOR_MS": "10"}
 
 
 @pytest.fixture(scope="session")
-def furnished(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Home]:
+def furnished(tmp_path_factory: pytest.TempPathFactory, launcher: Launcher | None) -> Callable[[str], Home]:
     """Homes to copy the store from: two completed jobs, a dead one, and a last one in the wanted state."""
     homes: dict[str, Home] = {}
 
     def furnish(last: str) -> Home:
         if last not in homes:
-            home = homes[last] = Home(tmp_path_factory.mktemp(f"last-{last}"), **QUICKLY)
+            home = homes[last] = Home(tmp_path_factory.mktemp(f"last-{last}"), launcher=launcher, **QUICKLY)
             home.run("queuectl enqueue 'echo hello'")
             home.run("queuectl enqueue --max-retries 0 --tag nightly 'ls /no/such/file'")
             home.run("queuectl enqueue --batch night --tag nightly 'seq 30'")
@@ -90,11 +91,13 @@ def furnished(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Home]
 
 
 @pytest.fixture
-def new_home(tmp_path: Path, furnished: Callable[[str], Home]) -> Iterator[Callable[..., Home]]:
+def new_home(
+    tmp_path: Path, furnished: Callable[[str], Home], launcher: Launcher | None
+) -> Iterator[Callable[..., Home]]:
     homes: list[Home] = []
 
     def new(last: str | None, **settings: Any) -> Home:
-        home = Home(tmp_path / str(len(homes)), **settings)
+        home = Home(tmp_path / str(len(homes)), **{"launcher": launcher, **settings})
         homes.append(home)
         if last is not None:
             home.furnish(furnished(last))
@@ -298,6 +301,8 @@ def test_the_commands_on_a_page_print_the_shown_output(
     )
     if "postgres" in words:
         settings["tools"] = postgres_tools()
+    if scene.place.startswith("README.md"):
+        settings["launcher"] = None  # each line goes through a shell and a new interpreter
     home = new_home(None if "fresh" in words else last, **settings)
     if "worker" in words:
         home.start("queuectl worker start --count 2 --name night-shift")

@@ -23,6 +23,7 @@ from cli.mongo import MongoPlace
 from cli.postgres import Database, Kept, secret_of
 from cli.redis import ArchivedPlace, RedisPlace
 from http_server import serving
+from launcher import Launched, Launcher, needs_interpreter
 from queuectl.cli.main import main
 from queuectl.domain.token import SCOPES
 from queuectl.http.call import Caller
@@ -43,9 +44,14 @@ class CommandLine:
     """Runs `queuectl` words in a home of its own."""
 
     def __init__(
-        self, root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+        self,
+        root: Path,
+        capsys: pytest.CaptureFixture[str],
+        monkeypatch: pytest.MonkeyPatch,
+        launcher: Launcher | None = None,
     ) -> None:
         self.root = root
+        self._launcher = launcher
         self._capsys = capsys
         self._monkeypatch = monkeypatch
         self.err = ""
@@ -91,8 +97,15 @@ class CommandLine:
         """One command line; the lines of its stdout."""
         return self(*words, code=code, input=input).splitlines()
 
-    def process(self, *words: str, shell: str | None = None, **variables: str) -> Ended:
-        """Run the command in its own process; with `shell`, inside this pipeline, in which `$Q` is the command."""
+    def process(
+        self, *words: str, shell: str | None = None, interpreter: bool = False, **variables: str
+    ) -> Ended:
+        """Run the command in its own process; with `shell`, inside this pipeline, in which `$Q` is the command.
+
+        `interpreter`: start the command with a new interpreter as a child of this process, never with the launcher.
+        """
+        if self._launcher and shell is None and not interpreter and not needs_interpreter(words, variables):
+            return self._launcher.run(words, {**os.environ, **variables}, Path.cwd())
         command = [sys.executable, "-m", "queuectl", *words]
         script = ["/bin/sh", "-c", shell.replace("$Q", shlex.join(command))] if shell else command
         variables = {"PYTHONPATH": os.pathsep.join(sys.path), **os.environ, **variables}
@@ -106,12 +119,16 @@ class CommandLine:
         os.write(ours, typed)
         ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 100, 0, 0))
         given = {"PYTHONPATH": os.pathsep.join(sys.path), "TERM": "xterm-256color", **os.environ, **variables}
-        command = [sys.executable, "-m", "queuectl", *words]
-        with subprocess.Popen(command, env=given, stdin=theirs, stdout=theirs, stderr=theirs) as process:
-            os.close(theirs)
-            text = b"".join(iter(lambda: _read(ours), b""))
+        process: Launched | subprocess.Popen[bytes]
+        if self._launcher and not needs_interpreter(words, variables):
+            process = self._launcher.start(words, given, Path.cwd(), (theirs, theirs, theirs))
+        else:
+            command = [sys.executable, "-m", "queuectl", *words]
+            process = subprocess.Popen(command, env=given, stdin=theirs, stdout=theirs, stderr=theirs)
+        os.close(theirs)
+        text = b"".join(iter(lambda: _read(ours), b""))
         os.close(ours)
-        assert process.returncode == code, text
+        assert process.wait() == code, text
         return text.decode().replace("\r\n", "\n")
 
     def ids(self) -> set[str]:
@@ -177,10 +194,11 @@ def queuectl(
     monkeypatch: pytest.MonkeyPatch,
     door: str,
     request: pytest.FixtureRequest,
+    launcher: Launcher | None,
 ) -> Iterator[CommandLine]:
     """The command line, with nothing of the environment but what a test sets."""
     enter(tmp_path, monkeypatch)
-    line = CommandLine(tmp_path, capsys, monkeypatch)
+    line = CommandLine(tmp_path, capsys, monkeypatch, launcher)
     if door == "sqlite":
         yield line
         return

@@ -9,23 +9,39 @@ import termios
 import time
 from collections.abc import Sequence
 from fcntl import ioctl
+from pathlib import Path
 from typing import Any
+
+from launcher import Launched, Launcher
 
 LONGEST = 30.0
 
 
 class Terminal:
-    """One process whose stdin, stdout and stderr are a terminal."""
+    """One process whose stdin, stdout and stderr are a terminal. `launcher`: starts a command `python -m …`."""
 
-    def __init__(self, command: Sequence[str], columns: int = 80, lines: int = 40, **variables: str) -> None:
+    def __init__(
+        self,
+        command: Sequence[str],
+        columns: int = 80,
+        lines: int = 40,
+        launcher: Launcher | None = None,
+        **variables: str,
+    ) -> None:
         self._ours, self._theirs = pty.openpty()
         ioctl(self._theirs, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
         environment = {"TERM": "xterm-256color", **os.environ, **variables}
         environment.pop("COLUMNS", None)
-        self._process = subprocess.Popen(
-            command, env=environment, stdin=self._theirs, stdout=self._theirs, stderr=self._theirs,
-            start_new_session=True, preexec_fn=lambda: ioctl(0, termios.TIOCSCTTY, 0),
-        )  # fmt: skip
+        self._process: Launched | subprocess.Popen[bytes]
+        if launcher:
+            streams = (self._theirs, self._theirs, self._theirs)
+            module, *words = command[2:]
+            self._process = launcher.start(words, environment, Path.cwd(), streams, module)
+        else:
+            self._process = subprocess.Popen(
+                command, env=environment, stdin=self._theirs, stdout=self._theirs, stderr=self._theirs,
+                start_new_session=True, preexec_fn=lambda: ioctl(0, termios.TIOCSCTTY, 0),
+            )  # fmt: skip
         self._text = b""
         self.pid = self._process.pid
 
@@ -61,6 +77,7 @@ class Terminal:
             select.select([self._ours], [], [], 0.05)
             self.read()
         self.read()
+        assert self._process.returncode is not None
         return self._process.returncode
 
     def close(self) -> None:

@@ -8,7 +8,8 @@ import re
 import signal
 import sys
 import termios
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -18,6 +19,7 @@ from cli.acting import Actor
 from cli.conftest import CommandLine
 from cli.terminals import Terminal
 from facts import eventually
+from launcher import Launcher
 
 SCREENS = Path(__file__).parent / "screens"
 REDRAW = bool(os.environ.get("QUEUECTL_TEST_REDRAW"))
@@ -54,13 +56,29 @@ TOLD: dict[str, tuple[tuple[str, ...], str, int]] = {
 """Other screens: the command, the scene, and the exit code."""
 
 
-def shown(
-    words: Sequence[str], width: int, home: str, scene: str = "", code: int = 0, **variables: str
+Shown = Callable[..., str]
+
+
+@pytest.fixture
+def shown(launcher: Launcher | None) -> Shown:
+    """What a terminal shows of the scene."""
+    return partial(shown_by, launcher)
+
+
+def shown_by(
+    launcher: Launcher | None,
+    words: Sequence[str],
+    width: int,
+    home: str,
+    scene: str = "",
+    code: int = 0,
+    **variables: str,
 ) -> str:
     """What a terminal of this width shows of the scene. The store's place has another name, of the same length."""
     terminal = Terminal(
         [sys.executable, "-m", "cli.scene", *words],
         columns=width,
+        launcher=launcher,
         **{"NO_COLOR": "1", **variables},
         XDG_DATA_HOME=os.path.join(home, "d"),
         PYTHONPATH=os.pathsep.join(sys.path),
@@ -73,7 +91,7 @@ def shown(
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("name", SHOWN)
 @pytest.mark.usefixtures("queuectl")
-def test_a_screen_equals_the_stored_file(name: str, width: int) -> None:
+def test_a_screen_equals_the_stored_file(name: str, width: int, shown: Shown) -> None:
     with TemporaryDirectory(prefix="screen-", dir="/tmp") as home:
         text = shown(SHOWN[name], width, home)
     file = SCREENS / f"{name}_{width}.txt"
@@ -89,7 +107,7 @@ def test_a_screen_equals_the_stored_file(name: str, width: int) -> None:
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("name", TOLD)
 @pytest.mark.usefixtures("queuectl")
-def test_messages_equal_the_stored_file(name: str, width: int) -> None:
+def test_messages_equal_the_stored_file(name: str, width: int, shown: Shown) -> None:
     words, scene, code = TOLD[name]
     variables = {"DATABASE_URL": "postgresql://db/jobs"} if scene == "unused" else {}
     if name.endswith("coloured"):
@@ -114,7 +132,7 @@ def test_only_hints_of_doctor_are_wider_than_the_terminal() -> None:
 
 
 @pytest.mark.usefixtures("queuectl")
-def test_doctor_colours_each_result_and_prints_one_line_each_in_a_pipe(tmp_path: Path) -> None:
+def test_doctor_colours_each_result_and_prints_one_line_each_in_a_pipe(tmp_path: Path, shown: Shown) -> None:
     url = {"DATABASE_URL": "postgresql://db/jobs"}
     text = shown(["doctor"], 80, str(tmp_path), "", 1, NO_COLOR="", **url)
     assert {("32", "ok   "), ("33", "warn "), ("31", "FAULT")} == set(

@@ -152,7 +152,7 @@ class TestMany:
     def test_waiting_costs_at_most_one_percent_of_a_core(self, queuectl: CommandLine) -> None:
         def spent(seconds: str) -> float:
             before = resource.getrusage(resource.RUSAGE_CHILDREN)
-            done = queuectl.process("wait", "--all", "-q", "--timeout", seconds)
+            done = queuectl.process("wait", "--all", "-q", "--timeout", seconds, interpreter=True)
             assert (done.returncode, done.stdout) == (1, b"")
             after = resource.getrusage(resource.RUSAGE_CHILDREN)
             return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime

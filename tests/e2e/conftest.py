@@ -14,6 +14,7 @@ from e2e.databases import (
     SqliteDatabase,
 )
 from e2e.harness import Place
+from launcher import Launcher
 
 
 @pytest.fixture(params=["sqlite", "postgres", "mongodb", "redis", "archived"])
@@ -44,8 +45,8 @@ def database(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> Datab
 
 
 @pytest.fixture
-def place(tmp_path: Path, database: Database) -> Iterator[Place]:
+def place(tmp_path: Path, database: Database, launcher: Launcher | None) -> Iterator[Place]:
     """A home, a store and a working directory; all processes of the place are ended."""
-    place = Place(tmp_path, database)
+    place = Place(tmp_path, database, launcher)
     yield place
     place.close()

@@ -20,6 +20,7 @@ from typing import Any
 
 from e2e.databases import Database
 from facts import eventually
+from launcher import Launcher, needs_interpreter
 from queuectl.cli.main import main
 from queuectl.domain.job import STATES, TERMINAL, Job
 from queuectl.domain.query import Filter, Page
@@ -35,8 +36,9 @@ OPEN = Filter(states=frozenset(STATES) - TERMINAL)
 class Place:
     """Runs `queuectl` as a user would, isolated from everything else."""
 
-    def __init__(self, root: Path, database: Database) -> None:
+    def __init__(self, root: Path, database: Database, launcher: Launcher | None = None) -> None:
         self.root = root
+        self._launcher = launcher
         self.database = database
         self.work = root / "work"
         self.work.mkdir()
@@ -72,6 +74,8 @@ class Place:
     ) -> "subprocess.CompletedProcess[bytes]":
         """Run one command with any exit code."""
         data = input.encode() if isinstance(input, str) else input
+        if self._launcher and not env and not needs_interpreter(words, env):
+            return self._launcher.run(words, self.env, self.work, data)
         return subprocess.run(
             [*QUEUECTL, *words],
             input=data,
