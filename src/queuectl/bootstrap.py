@@ -196,7 +196,7 @@ def open_store(
         return _redis(url, settings, patience, create)
     if scheme in SERVERS:
         raise InvalidInput(f"{scheme}://… is a server, not a store", f"a store is {', '.join(SCHEMES)}")
-    known = f"known: {', '.join(SCHEMES)}; for instance sqlite:///queue.db"
+    known = f"known: {', '.join((*SCHEMES, *SERVERS))}; for instance sqlite:///queue.db"
     if not scheme.replace("+", "").isalnum():  # for example key=value pairs of libpq, with a password
         raise InvalidInput("the store is not a URL: it must begin with a scheme", known)
     raise InvalidInput(f"unknown store scheme {scheme!r}", known)

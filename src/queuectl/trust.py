@@ -137,7 +137,7 @@ def _refuse_shared(path: str, found: os.stat_result) -> None:
         )
     if JUDGED and found.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
         raise Untrusted(
-            f"{path} is open to others: its mode is {mode_of(found)}, and it contains commands to run",
+            f"{path} is open to others: its mode is {mode_of(found)}",
             f"chmod 700 {quoted(path)}",
         )
 

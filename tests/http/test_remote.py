@@ -166,10 +166,18 @@ class TestForeignAnswers:
 
     def test_a_server_without_this_route_is_of_another_version(self) -> None:
         body = b'{"code":"not_found","detail":"there is no path /v1/status","hint":null,"exit_code":3}'
-        with answering(reply("404 Not Found", body, Queuectl_Version="0.1.0")) as old:
+        with answering(reply("404 Not Found", body, Queuectl_Version="0.0.9")) as old:
             error = fault(old.url)
         assert type(error) is CommandFailed
-        assert f"the server is queuectl 0.1.0, this is {__version__}" in error.message
+        assert f"the server is queuectl 0.0.9, this is {__version__}" in error.message
+
+    def test_a_server_of_the_same_version_without_this_route_has_another_path(self) -> None:
+        body = b'{"code":"not_found","detail":"there is no path /x/v1/status","hint":null,"exit_code":3}'
+        with answering(reply("404 Not Found", body, Queuectl_Version=__version__)) as same:
+            error = fault(same.url)
+        assert type(error) is CommandFailed
+        assert error.message == f"{same.url} is not the URL of the server: there is no path /x/v1/status"
+        assert "--public-url" in (error.hint or "")
 
 
 class TestLoad:
@@ -194,9 +202,25 @@ class TestTokens:
     def test_without_a_token(self, server: Client) -> None:
         with (
             opened(f"http://127.0.0.1:{server.port}", token=None) as queue,
-            pytest.raises(Unauthenticated),
+            pytest.raises(Unauthenticated) as raised,
         ):
             queue.status()
+        assert raised.value.message == f"http://127.0.0.1:{server.port} needs a token"
+        assert raised.value.hint == f"queuectl login http://127.0.0.1:{server.port} keeps one"
+
+    def test_the_error_for_a_wrong_token_says_where_the_token_is_from(self, server: Client) -> None:
+        with (
+            opened(f"http://127.0.0.1:{server.port}", token="wrong") as queue,
+            pytest.raises(Unauthenticated, match=r"^the token of QUEUECTL_TOKEN is refused: "),
+        ):
+            queue.status()
+
+    def test_the_error_of_a_stream_says_where_the_token_is_from(self, server: Client) -> None:
+        with (
+            opened(f"http://127.0.0.1:{server.port}", token="wrong") as queue,
+            pytest.raises(Unauthenticated, match=r"^the token of QUEUECTL_TOKEN is refused: "),
+        ):
+            list(queue.follow("1"))
 
     def test_the_token_is_read_again_after_a_restart(self, server: Client) -> None:
         sources = Sources({}, None, lambda text: None)

@@ -339,6 +339,8 @@ class TestUnixSocket:
         (home.root / "open").chmod(0o755)
         done = home.run_cli("serve", "--host", "none", "--socket", str(home.root / "open" / "s"), code=1)
         assert "is open to others" in done.stderr
+        assert "chmod" not in done.stderr  # of /tmp, for example
+        assert "--socket" in done.stderr
 
     def test_a_file_that_is_no_socket_stays(self, home: Home) -> None:
         place = home.run / "text"
@@ -389,7 +391,12 @@ class TestTls:
 
     def test_files_that_cannot_be_used_are_refused(self, home: Home, certificate: tuple[str, str]) -> None:
         wrong = ("--tls-cert", certificate[1], "--tls-key", certificate[1])
-        assert "cannot be used" in home.run_cli("serve", "--port", "0", *wrong, code=2).stderr
+        assert (
+            "are not a certificate and its key" in home.run_cli("serve", "--port", "0", *wrong, code=2).stderr
+        )
+        missing = ("--tls-cert", certificate[0], "--tls-key", str(home.root / "no.pem"))
+        refused = home.run_cli("serve", "--port", "0", *missing, code=2).stderr
+        assert f"cannot read {home.root / 'no.pem'}: No such file" in refused
         assert "need each other" in home.run_cli("serve", "--tls-cert", certificate[0], code=2).stderr
 
 

@@ -23,7 +23,8 @@ def resolve(host: str) -> list[str]:
     try:
         found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
-        raise InvalidInput(f"--host: {host!r} is no address of this machine: {error}") from error
+        reason = getattr(error, "strerror", None) or str(error)
+        raise InvalidInput(f"--host: {host!r} is no address of this machine: {reason}") from error
     return list(dict.fromkeys(str(item[4][0]) for item in found))
 
 
@@ -137,7 +138,8 @@ def unix(path: str) -> UnixSocket:
     try:
         directory = trust.private_directory(os.path.dirname(path))
     except trust.Untrusted as error:
-        raise CommandFailed(f"the socket cannot be there: {error.message}", error.hint) from error
+        place = "--socket ~/queuectl/serve.sock is in a directory of your own"
+        raise CommandFailed(f"the socket cannot be there: {error.message}", place) from error
     except OSError as error:
         raise CommandFailed(f"the socket cannot be at {path}: {error.strerror}") from error
     try:
@@ -187,10 +189,24 @@ def tls(certificate: str, key: str) -> ssl.SSLContext:
     """The context of TLS with this certificate and key. Raises InvalidInput if they cannot be used."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    for name in (certificate, key):  # OpenSSL does not say which of the two files it cannot read
+        _check_readable(name)
     try:
         # A key that has a password would make OpenSSL ask for it on the terminal, and a service would hang.
         context.load_cert_chain(certificate, key, password=lambda: "")
     except (OSError, ValueError) as error:
-        reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or str(error)
-        raise InvalidInput(f"--tls-cert and --tls-key cannot be used: {reason}") from error
+        reason = getattr(error, "reason", None)
+        why = f" ({reason.replace('_', ' ').lower()})" if reason else ""
+        raise InvalidInput(
+            f"the files of --tls-cert and --tls-key are not a certificate and its key{why}",
+            "both are PEM, and the key has no password",
+        ) from error
     return context
+
+
+def _check_readable(name: str) -> None:
+    try:
+        with open(name, "rb"):
+            return
+    except OSError as error:
+        raise InvalidInput(f"cannot read {name}: {error.strerror}") from error

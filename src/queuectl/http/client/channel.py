@@ -130,6 +130,15 @@ class Channel:
         before, self._token = self._token, self._find_token()
         return self._token != before and self._token is not None
 
+    def explained(self, error: QueuectlError) -> QueuectlError:
+        """The error; if the server does not accept the caller, with what the client knows: where the token is from."""
+        if not isinstance(error, Unauthenticated):
+            return error
+        if self._token is None:
+            url = self.address.url
+            return Unauthenticated(f"{url} needs a token", f"queuectl login {url} keeps one")
+        return Unauthenticated(f"the token of {self._token.source} is refused: {error.message}", error.hint)
+
     def pause(self, seconds: float) -> None:
         """Wait until the next try."""
         self._idle.wait(seconds)
@@ -146,7 +155,7 @@ class Channel:
         elif reply.status in (429, 503) and (after := reply.headers.get("retry-after", "")).isdecimal():
             tries.refused(error, int(after))
         elif not (isinstance(error, Unauthenticated) and tries.may_renew_token() and self.renew_token()):
-            return error
+            return self.explained(error)
         return None
 
 

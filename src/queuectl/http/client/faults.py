@@ -52,7 +52,7 @@ def error_of(reply: Reply, document: dict[str, Any], url: str) -> QueuectlError:
     code, detail, hint = document.get("code"), document.get("detail"), document.get("hint")
     if not isinstance(code, str) or not isinstance(detail, str):
         return foreign(reply, url)
-    if newer := _of_another_version(reply, code, detail):
+    if newer := _of_another_version(reply, code, detail, url):
         return newer
     error = fault_of({**document, "message": detail, "hint": hint if isinstance(hint, str) else None})
     if type(error) is QueuectlError or (isinstance(error, errors.UnreadableJob) and "number" not in document):
@@ -64,11 +64,16 @@ def error_of(reply: Reply, document: dict[str, Any], url: str) -> QueuectlError:
     return error
 
 
-def _of_another_version(reply: Reply, code: str, detail: str) -> QueuectlError | None:
-    """The error for a request that the server does not know, because it is of another version."""
+def _of_another_version(reply: Reply, code: str, detail: str, url: str) -> QueuectlError | None:
+    """The error for a request that the server does not know: its version or its path is another one."""
     theirs = reply.headers["queuectl-version"]
     no_route = code == "not_found" and detail.startswith("there is no path ")
     unknown = code == "invalid_input" and ("unknown field" in detail or "no query parameter" in detail)
+    if no_route and theirs == __version__:
+        return errors.CommandFailed(
+            f"{url} is not the URL of the server: {detail}",
+            "behind a proxy, give the URL that --public-url of the server has",
+        )
     if not no_route and not (unknown and theirs != __version__):
         return None
     return errors.CommandFailed(

@@ -150,7 +150,7 @@ class Follower:
         if isinstance(error, NotFound) and self._at is not None:
             self._end = Event("end", None, {"state": None})
         elif not (isinstance(error, Unauthenticated) and self._channel.renew_token()):
-            raise error
+            raise self._channel.explained(error)
 
     def _say(self, why: str) -> None:
         """Tell once that the stream is broken."""
