@@ -86,7 +86,7 @@ BAD_WORDS = [
     (("enqueue", "--script", "nowhere"), 2, "cannot read nowhere"),
     (("enqueue", "--file", "nowhere"), 2, "cannot read nowhere"),
     (("enqeue", "x"), 2, "did you mean enqueue?"),
-    (("serve",), 2, "still to come"),
+    (("dashboard",), 2, "still to come"),
     (("dlq", "lst"), 2, "did you mean dlq list?"),
     (("dlq",), 2, "dlq: the second word is missing"),
     (("--nope",), 2, "unknown option --nope"),

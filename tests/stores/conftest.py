@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from cli.conftest import CommandLine, actor, archived, database, place, queue, queuectl  # noqa: F401  fixtures
+from cli.conftest import CommandLine, actor, archived, database, door, place, queue, queuectl  # noqa: F401  fixtures
 from cli.redis import RedisPlace
 from e2e.databases import RIGHTS
 from queuectl.store.mongo import connect
