@@ -68,8 +68,16 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "worker.protocol": (),
     "worker.nonblocking": (),
     "worker.wording": (),
+    "worker.server_channel": (),
     "worker.host": ("worker.protocol", "clock", "trust"),
-    "worker.holder": (*FOR_BOTH_PROGRAMS, "worker.host", "clock", "crashpoint", "trust"),
+    "worker.holder": (
+        *FOR_BOTH_PROGRAMS,
+        "worker.server_channel",
+        "worker.host",
+        "clock",
+        "crashpoint",
+        "trust",
+    ),
     "worker.agent": (
         *FOR_BOTH_PROGRAMS,
         "worker.host",
@@ -125,6 +133,15 @@ SIDEWAYS = {
         "worker.host.process_table",
     ): "waits for the very process that a worker is, and no later one with its pid",
     ("cli.serve", "http.assembly"): "becomes the server, as `cli.worker` becomes the worker",
+    ("cli.serve", "http.supervision"): "becomes the server of a worker",
+    (
+        "cli.start_serving",
+        "http.listen",
+    ): "opens the sockets, which the server of a worker gets from its holder",
+    (
+        "http.supervision",
+        "worker.server_channel",
+    ): "talks with the holder of the worker that started the server",
     ("cli.doctor", "worker.host.liveness"): "finds what killed workers of this host have left",
     ("cli.login", "http.client.credentials"): "the file in which a client of a server keeps its tokens",
     ("cli.token", "http.client.credentials"): "knows the port in the URL of a server",

@@ -23,10 +23,6 @@ def test_a_planned_command_is_reported_as_planned(
 @pytest.mark.parametrize(
     "words",
     [
-        ("worker", "start", "--serve"),
-        ("worker", "start", "--serve", "localhost:80", "--bogus"),
-        ("worker", "start", "--serve=:80"),
-        ("worker:start", "--count", "2", "--serve", ":80"),
         ("list", "--where", "queue = 'a'"),
         ("cancel", "--where=x", "--bogus"),
     ],

@@ -104,7 +104,7 @@ TO_COME = (
     "schedule", "batch", "limit", "hook", "events", "progress", "result", "stats", "top", "export", "import", "move",
     "dashboard",
 )  # fmt: skip
-OPTIONS_TO_COME = {"--serve": ("worker start",), "--where": tuple(COMMANDS)}
+OPTIONS_TO_COME = {"--where": tuple(COMMANDS)}
 """Planned options and the commands that will have them. Until then such an option is refused with its name."""
 
 MEANT = {

@@ -1,16 +1,18 @@
 """`queuectl serve`: an HTTP server in front of the store."""
 
+import argparse
 import logging
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from shlex import quote
 from typing import TYPE_CHECKING
 
 from queuectl import bootstrap
 from queuectl.domain.quantity import parse_duration, parse_size
-from queuectl.errors import InvalidInput, MissingExtra
+from queuectl.errors import InvalidInput, MissingExtra, QueuectlError
 from queuectl.service.settings import Sources
 from queuectl.service.shapes import document
 
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from queuectl.cli.parser import Parser
     from queuectl.cli.session import Session
     from queuectl.http.assembly import Listening, Options
+    from queuectl.http.supervision import Supervision
 
 PORT = 7733
 LIBRARIES = frozenset(("starlette", "uvicorn", "httptools", "uvloop", "anyio", "prometheus_client"))
@@ -28,6 +31,8 @@ LIBRARIES = frozenset(("starlette", "uvicorn", "httptools", "uvloop", "anyio", "
 def serve_options(parser: "Parser") -> None:
     """Add the arguments of `serve`: the addresses, the allowed hosts, and the limits."""
     _add_places(parser)
+    # for the holder of a worker alone: the descriptor of its channel to this server
+    parser.add_argument("--supervised", type=int, help=argparse.SUPPRESS)
     parser.flag("--read-only", help="refuse every change")
     parser.add_argument("--anonymous", choices=("view",), help="let everybody look, without a token")
     parser.flag("--insecure-http", help="listen beyond this machine without encryption")
@@ -71,8 +76,23 @@ LISTS = (
 
 
 def serve(session: "Session") -> int:
-    """Run the HTTP server until a signal ends the process."""
+    """Run the HTTP server until a signal, or the worker that started it, ends the process."""
     session.refuse_remote("serve", "a server needs the store itself, for example --store postgresql://…")
+    if session.args.supervised is None:
+        return _serve(session, lambda listening: _announce(session, listening))
+    from queuectl.http.supervision import Supervision
+
+    supervision = Supervision(session.args.supervised)
+    try:
+        return _serve(session, supervision.announce, supervision)
+    except QueuectlError as error:
+        supervision.refuse(error)
+        return error.exit_code
+
+
+def _serve(
+    session: "Session", announce: Callable[["Listening"], None], supervision: "Supervision | None" = None
+) -> int:
     with _extra():
         from queuectl.http.assembly import serve
     options = _options(session.args)
@@ -80,8 +100,15 @@ def serve(session: "Session") -> int:
     if os.geteuid() == 0:
         session.say("queuectl: this server runs as root")
     _log_to_stderr(verbose=session.args.verbose)
-    serve(_sources(session), options, lambda listening: _announce(session, listening))
+    serve(_sources(session), options, announce, supervision=supervision)
     return 0
+
+
+def require_extra() -> None:
+    """Raise MissingExtra if a library of the server is not installed. Imports none of them."""
+    for name in sorted(LIBRARIES):
+        if find_spec(name) is None:
+            raise _missing(name)
 
 
 @contextmanager
@@ -92,10 +119,14 @@ def _extra() -> Iterator[None]:
     except ImportError as error:
         if (error.name or "").partition(".")[0] not in LIBRARIES:
             raise
-        raise MissingExtra(
-            f"the server needs {error.name}, which is not installed",
-            f"run: {quote(sys.executable)} -m pip install 'queuectl[http]'",
-        ) from error
+        raise _missing(error.name) from error
+
+
+def _missing(library: str | None) -> MissingExtra:
+    return MissingExtra(
+        f"the server needs {library}, which is not installed",
+        f"run: {quote(sys.executable)} -m pip install 'queuectl[http]'",
+    )
 
 
 def _options(args: "Namespace") -> "Options":

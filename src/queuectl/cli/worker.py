@@ -19,6 +19,7 @@ from queuectl.service import registry, shapes
 if TYPE_CHECKING:
     from queuectl.cli.parser import Parser
     from queuectl.cli.session import Session
+    from queuectl.cli.start_serving import Serving
 
 MOST_SLOTS = 1000
 ARCHIVE_PATIENCE = 3.0
@@ -37,6 +38,7 @@ def start_options(parser: "Parser") -> None:
     parser.add_argument(
         "--drain-timeout", metavar="D", help="after this time of draining, end the running commands"
     )
+    parser.add_argument("--serve", metavar="HOST:PORT", help="an HTTP server beside the worker")
     parser.flag("--clean-env", help="give commands a minimal environment instead of the worker's")
     parser.add_argument("--log-format", choices=("plain", "json"), help="the format of the log")
     disconnected = "while the store cannot be reached: commands continue, or end before their lease expires"
@@ -46,6 +48,9 @@ def start_options(parser: "Parser") -> None:
     parser.example("queuectl worker start --drain", "run the waiting jobs, then exit")
     parser.example("queuectl worker start --count 4", "up to four commands at once; Ctrl+C drains the worker")
     parser.example("queuectl worker start --count 2 --detach", "in the background")
+    parser.example(
+        "queuectl worker start --serve 127.0.0.1:7733", "with an HTTP server, as in: queuectl serve"
+    )
 
 
 def start(session: "Session") -> int:
@@ -60,6 +65,7 @@ def start(session: "Session") -> int:
     session.refuse_remote(
         "worker start", "a worker needs the store itself: --store postgresql://… on that host"
     )
+    serving = _serving(args.serve)
     settings = session.queue.settings()
     session.say_unused()
     session.queue.create()  # first, because the worker's directory lies beside it
@@ -67,10 +73,23 @@ def start(session: "Session") -> int:
     if said.archived:
         _ask_the_archive(session)
     document = _holder_config(session, settings, count, _free_name(session, wanted))
+    if serving is not None:
+        from queuectl.cli.start_serving import server_of
+
+        document["server"] = server_of(session, serving, document["agent"]["url"])
     session.say(f"queuectl: store {said.url} ({said.durability})")
     _warn(session, settings)
     session.close()
     return _start_detached(session, document) if args.detach else _become_holder(session, document)
+
+
+def _serving(given: str | None) -> "Serving | None":
+    """The open sockets of --serve. They stay open in the holder, after this process has become it."""
+    if given is None:
+        return None
+    from queuectl.cli.start_serving import open_sockets
+
+    return open_sockets(given)
 
 
 def _warn(session: "Session", settings: Settings) -> None:
@@ -134,6 +153,7 @@ def _holder_config(session: "Session", settings: Settings, count: int, name: str
         "drain_timeout": parse_duration(args.drain_timeout).total_seconds() if args.drain_timeout else None,
         "on_hangup": args.on_hangup or ("ignore" if args.detach else None),
         "ready_fd": None,
+        "server": None,
         "one_host": bootstrap.is_local(session.store_url),
         "commands": {"store": _store_for_commands(url), "clean_env": bool(args.clean_env)},
         "agent": {
@@ -181,7 +201,8 @@ def _become_holder(session: "Session", document: dict[str, Any]) -> int:
     session.out.flush()
     session.err.flush()
     read = _pipe_with(document)
-    os.set_inheritable(read, True)
+    for descriptor in (read, *_sockets_in(document)):
+        os.set_inheritable(descriptor, True)
     os.execv(sys.executable, [*_HOLDER, str(read)])  # noqa: S606  the holder keeps this pid
 
 
@@ -190,15 +211,19 @@ def _start_detached(session: "Session", document: dict[str, Any]) -> int:
     worker = document["worker"]
     log = os.path.join(document["directory"], f"{worker['id']}.log")
     process, answer = _spawn(document, log)
-    if answer != "ready":
+    ready, _, url = answer.partition(" ")
+    if ready != "ready":
         raise CommandFailed(f"the worker did not start: {answer or 'it exited'}", f"see {log}")
     shown = {"id": worker["id"], "name": worker["name"], "holder_pid": process.pid, "log": log}
+    served = f", listening on {url}" if url else ""
+    if url:
+        shown["url"] = url
     session.did(f"worker {worker['name']} started, pid {process.pid}")
     process.returncode = 0  # prevents the warning of `subprocess` that the child still runs
     if session.json:
         session.emit(shapes.document(worker=shown))
     else:
-        session.print(f"worker {worker['name']} started, pid {process.pid}, log {log}")
+        session.print(f"worker {worker['name']} started, pid {process.pid}, log {log}{served}")
     return 0
 
 
@@ -214,12 +239,17 @@ def _spawn(document: dict[str, Any], log: str) -> tuple["subprocess.Popen[bytes]
         stdout=file,
         stderr=file,
         start_new_session=True,
-        pass_fds=(read, ready_write),
+        pass_fds=(read, ready_write, *_sockets_in(document)),
     )
-    for fd in (file, read, ready_write):
+    for fd in (file, read, ready_write, *_sockets_in(document)):
         os.close(fd)
     with open(ready_read, "rb") as ready:
         return process, ready.readline().decode("utf-8", "replace").strip()
+
+
+def _sockets_in(document: dict[str, Any]) -> list[int]:
+    """The sockets that the holder inherits for its server."""
+    return document["server"]["sockets"] if document["server"] else []
 
 
 _HOLDER = (sys.executable, "-P", "-m", "queuectl.worker.holder", "--config-fd")

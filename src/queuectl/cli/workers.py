@@ -11,7 +11,7 @@ from queuectl.domain.ids import handle
 from queuectl.domain.instant import format_age
 from queuectl.domain.quantity import format_duration, parse_duration
 from queuectl.domain.worker import Worker
-from queuectl.errors import Conflict, InvalidInput
+from queuectl.errors import Conflict, InvalidInput, StoreUnavailable
 from queuectl.service import registry, shapes
 from queuectl.service.attention import SKEW_TOLERATED, worker_in_words
 from queuectl.service.queries import WorkerStatus
@@ -255,13 +255,15 @@ def _await_end(session: "Session", items: Sequence[WorkerStatus], timeout: float
     waiting = {item.worker.id: item for item in items}
     stopped: list[Worker] = []
     silent: list[Silence] = []
+    gone: set[str] = set()  # have left the registry, while their process may still run
     idle = threading.Event()  # is never set
     while True:
-        remaining = session.queue.leaving(list(waiting), at_once=session.args.now)
-        listed = {item.worker.id: item for item in remaining}
+        asked = [item for id, item in waiting.items() if id not in gone]
+        listed = {item.worker.id: item for item in _leaving(session, asked)}
+        gone.update(item.worker.id for item in asked if item.worker.id not in listed)
         for id, item in list(waiting.items()):
             now = listed.get(id)
-            if now is None and not _is_here(item.worker):
+            if id in gone and not _is_here(item.worker):
                 stopped.append(waiting.pop(id).worker)
             elif now is not None and now.state == "lost" and not _is_here(item.worker, running=True):
                 silent.append(session.queue.silence(now))
@@ -270,6 +272,22 @@ def _await_end(session: "Session", items: Sequence[WorkerStatus], timeout: float
         if not waiting or left <= 0:
             return Parting(stopped, [item.worker for item in waiting.values()], silent)
         idle.wait(left)
+
+
+def _leaving(session: "Session", items: Sequence[WorkerStatus]) -> Sequence[WorkerStatus]:
+    """Those of these workers that are still in the registry.
+
+    A worker with an HTTP server ends this server too. So a client of this server asks only while a worker is in the
+    registry, and if the server has ended nevertheless, the process table of this host answers.
+    """
+    if not items:
+        return []
+    try:
+        return session.queue.leaving([item.worker.id for item in items], at_once=session.args.now)
+    except StoreUnavailable:
+        if session.is_remote and all(_is_dead_here(item.worker) for item in items):
+            return []
+        raise
 
 
 def _is_here(worker: Worker, *, running: bool = False) -> bool:

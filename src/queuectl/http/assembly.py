@@ -21,6 +21,7 @@ from queuectl.http.read_only_queue import read_only
 from queuectl.http.routes import ROUTES
 from queuectl.http.server import Server
 from queuectl.http.server_state import Authenticator, Limits, ServerState
+from queuectl.http.supervision import Supervision
 from queuectl.http.wire_limits import Connections, WireLimits
 from queuectl.service.queue import Queue
 from queuectl.service.settings import Sources
@@ -81,9 +82,16 @@ class Listening(NamedTuple):
 
 
 def serve(
-    sources: Sources, options: Options, announce: Callable[[Listening], None], wire: WireLimits = USUAL
+    sources: Sources,
+    options: Options,
+    announce: Callable[[Listening], None],
+    wire: WireLimits = USUAL,
+    supervision: Supervision | None = None,
 ) -> None:
-    """Serve until a signal ends the process. Raises InvalidInput, CommandFailed, StoreUnusable."""
+    """Serve until a signal, or the worker of this server, ends the process.
+
+    Raises InvalidInput, CommandFailed, StoreUnusable.
+    """
     public_url = hosts.public_url(options.public_url) if options.public_url else ""
     is_proxy = proxies(options.trust_proxy)
     tls = listen.tls(*options.tls) if options.tls else None
@@ -93,7 +101,7 @@ def serve(
         has_token = _has_token(queue, fault)
         check_bind(options.host or "", addresses, has_token=has_token, is_encrypted=options.is_encrypted)
         with (
-            closing(listen.open_all(options.host or "", addresses, options.port, options.socket)) as sockets,
+            closing(_sockets(options, addresses, supervision)) as sockets,
             _local_token(options, addresses, sockets.port) as local,
         ):
             authenticator = TokenAuthenticator(queue, local=local, notes_uses=not options.read_only)
@@ -101,7 +109,8 @@ def serve(
             state = _state(options, sockets, queue, authenticator, fault)
             app = Forwarded(application(state, ROUTES), state.root, is_proxy, wire.per_peer)
             server = Server(app, state, Connections(wire, is_proxy), tls=tls)
-            server.on_start = lambda: announce(Listening(_url(options, sockets), options.socket, fault))
+            listening = Listening(_url(options, sockets), options.socket, fault)
+            server.on_start = lambda: _begin(server, state, supervision, announce, listening)
             if fault:
                 server.beside = lambda: store_opening.until_reached(state, sources)
             _allow_files()
@@ -112,6 +121,25 @@ def serve(
                 server.run(sockets.all)
             for threads in (state.pool, state.waiters):
                 threads.shutdown(wait=False, cancel_futures=True)
+
+
+def _sockets(options: Options, addresses: list[str], supervision: Supervision | None) -> listen.Sockets:
+    """The listening sockets: those of the worker, or new ones."""
+    if supervision is not None:
+        return listen.inherited(supervision.listeners)
+    return listen.open_all(options.host or "", addresses, options.port, options.socket)
+
+
+def _begin(
+    server: Server,
+    state: ServerState,
+    supervision: Supervision | None,
+    announce: Callable[[Listening], None],
+    listening: Listening,
+) -> None:
+    announce(listening)
+    if supervision is not None:
+        supervision.obey(server, state)
 
 
 def _has_token(queue: Queue, fault: str | None) -> bool:

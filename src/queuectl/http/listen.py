@@ -73,6 +73,11 @@ def open_all(host: str, addresses: list[str], port: int, path: str | None) -> So
     return sockets
 
 
+def inherited(listeners: list[socket.socket]) -> Sockets:
+    """The TCP sockets that another process has opened."""
+    return Sockets(listeners, [listener.getsockname()[0] for listener in listeners], None)
+
+
 def _add(sockets: Sockets, address: str, port: int) -> None:
     """Open one more TCP socket; all have the port of the first. An address that this machine lacks is left out.
 

@@ -46,6 +46,7 @@ class ServerState(Struct):
     fault         why the store could not be opened yet; None if the store was reached
     ending        is set when the server begins to end: no new jobs, and a stream says goodbye and ends. It must be set
                   and awaited in the event loop of the server
+    worker_drains the worker of this server drains: no new jobs, while reads, streams and other changes continue
     pool          the threads in which handlers call the queue
     waiters       the threads in which requests wait for the end of jobs
     waiting       how many requests wait for the end of jobs
@@ -65,6 +66,7 @@ class ServerState(Struct):
     read_only: bool = False
     access_log: bool = False
     fault: str | None = None
+    worker_drains: bool = False
     ending: asyncio.Event = field(default_factory=asyncio.Event)
     pool: ThreadPoolExecutor = field(
         default_factory=lambda: ThreadPoolExecutor(THREADS, thread_name_prefix="queuectl-call")
@@ -80,5 +82,5 @@ class ServerState(Struct):
 
     @property
     def draining(self) -> bool:
-        """Whether the server is about to end."""
-        return self.ending.is_set()
+        """Whether the server refuses new jobs, because it or its worker is about to end."""
+        return self.worker_drains or self.ending.is_set()

@@ -102,7 +102,7 @@ class Streams:
         while self._open:
             with suppress(TimeoutError):
                 await asyncio.wait_for(state.ending.wait(), CHECK)
-            if state.draining:
+            if state.ending.is_set():
                 self._close({stream.caller for stream in self._open}, "ending")
                 return
             callers = {stream.caller for stream in self._open if stream.holder}

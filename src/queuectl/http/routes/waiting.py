@@ -111,7 +111,7 @@ async def _until_done(call: Call, ids: Sequence[str]) -> tuple[bool, Mapping[str
         jobs = await _look(call, ids, deadline - monotonic())
         still = sum(1 for job in jobs.values() if not job.ended)
         done = not still or (call.body.any and still < len(ids))
-        if done or call.server.draining or monotonic() >= deadline:
+        if done or call.server.ending.is_set() or monotonic() >= deadline:
             return done, jobs
 
 

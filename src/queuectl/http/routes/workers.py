@@ -58,7 +58,7 @@ async def _await_end(call: Call, ids: Sequence[str], deadline: float) -> dict[st
         listed: Sequence[WorkerStatus] = await in_time(call.server, call.queue.workers)
         found = {item.worker.id: item.state for item in listed if item.worker.id in ids}
         left = deadline - monotonic()
-        if left <= 0 or call.server.draining or not any(state != "lost" for state in found.values()):
+        if left <= 0 or call.server.ending.is_set() or not any(state != "lost" for state in found.values()):
             return found
         with suppress(TimeoutError):
             await asyncio.wait_for(call.server.ending.wait(), min(left, AGAIN))

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from functools import partial
 
 from queuectl.clock import boottime
+from queuectl.worker.holder import child
 from queuectl.worker.holder.log import Log
 from queuectl.worker.holder.timers import NEVER, Deadline
 from queuectl.worker.protocol import Hello, MalformedFrame, Message, Reader, from_fields
@@ -51,13 +52,14 @@ class AgentProcesses:
         receive: Callable[[Message, bytes], None],
         own: set[int],
         log: Log,
+        start_at: float = 0.0,
     ) -> None:
         self._argv, self._selector, self._receive, self._own, self._log = argv, selector, receive, own, log
         self._all: dict[int, AgentProcess] = {}
         self._newest: AgentProcess | None = None
         self._current: AgentProcess | None = None
         self._pause = 0.0
-        self._start = Deadline(0.0)
+        self._start = Deadline(start_at)
         self._kill_at: dict[int, float] = {}
         self._send_at = 0.0
         self._buffer = memoryview(bytearray(_RECEIVE))
@@ -99,7 +101,8 @@ class AgentProcesses:
         try:
             ours, theirs = socket.socketpair()
             with theirs:
-                pid = self._spawn(theirs.fileno())
+                argv = [*self._argv, "--fd", str(child.DESCRIPTOR)]
+                pid = child.spawn(argv, os.environ, theirs.fileno())
         except OSError as error:
             self._log.write("agent_not_started", f"cannot start the agent: {error}", errno=error.errno)
             self._start_later(now)
@@ -126,7 +129,7 @@ class AgentProcesses:
             if now - agent.born >= LONG_LIFE:
                 self._pause = 0.0
             self._start_later(now)
-            how = _ending(status)
+            how = child.ending(status)
             self._log.write(
                 "agent_exited", f"the agent (pid {pid}) {how}; starting another", pid=pid, status=how
             )
@@ -158,18 +161,6 @@ class AgentProcesses:
         """Kill all remaining agents, because the worker ends."""
         for pid in self._all:
             os.kill(pid, signal.SIGKILL)
-
-    def _spawn(self, descriptor: int) -> int:
-        # dup2 makes an inheritable copy even if both numbers are equal, so our own descriptors can stay close-on-exec.
-        return os.posix_spawnp(
-            self._argv[0],
-            [*self._argv, "--fd", "3"],
-            os.environ,
-            file_actions=[(os.POSIX_SPAWN_DUP2, descriptor, 3)],
-            setsid=True,
-            setsigmask=(),
-            setsigdef=[s for s in signal.valid_signals() if signal.getsignal(s) != signal.SIG_DFL],
-        )
 
     def _start_later(self, now: float) -> None:
         self._start.set(now + self._pause)
@@ -226,8 +217,3 @@ class AgentProcesses:
             agent.sock.close()
         if agent is self._current:
             self._current = None
-
-
-def _ending(status: int) -> str:
-    code = os.waitstatus_to_exitcode(status)
-    return f"exited with status {code}" if code >= 0 else f"was killed by signal {-code}"

@@ -42,9 +42,9 @@ class Log:
         """The next signal in words, for example `a second Ctrl+C`."""
         return f"{('a', 'a second', 'a third')[before]} {'Ctrl+C' if self.on_terminal else 'signal'}"
 
-    def ready(self) -> None:
-        """Report that the first agent is connected. Only the first call has an effect."""
-        self._answer_starter("ready")
+    def ready(self, url: str | None = None) -> None:
+        """Report that the first agent is connected, with the URL of the server. Only the first call has an effect."""
+        self._answer_starter(f"ready {url}" if url else "ready")
 
     def not_ready(self, why: str) -> None:
         """Report that the worker failed before it was ready. Has no effect after `ready`."""

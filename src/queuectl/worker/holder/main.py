@@ -8,7 +8,9 @@
     agent          sent to each agent in `Welcome`; may contain a password, so it is in no argv and in no environment
     agent_argv     how to start an agent; default: this Python, -m queuectl.worker.agent
     log_format     "plain" or "json"
-    ready_fd       receives the line "ready" when the first agent has sent `Hello`, or a line with the fault
+    ready_fd       receives the line "ready" when the first agent has sent `Hello`, or a line with the fault. If there
+                   is a server, its URL follows "ready"
+    server         the HTTP server, see `server_process.py`; null: none
     drain_timeout  seconds after which a drain becomes a stop; null: never
     on_hangup      "drain" or "ignore"; null: drain, unless HUP was ignored when the worker started (nohup)
     one_host       whether all workers of this store are on this host
@@ -39,11 +41,12 @@ from queuectl.worker import protocol
 from queuectl.worker.holder.agent_process import AgentProcesses
 from queuectl.worker.holder.guard import Guard
 from queuectl.worker.holder.log import Log
+from queuectl.worker.holder.server_process import ServerProcess
 from queuectl.worker.holder.shutdown import DRAINING, KILLING, STOPPING, Shutdown
 from queuectl.worker.holder.signals import Signals
 from queuectl.worker.holder.spawn import Spawner
 from queuectl.worker.holder.supervisor import Supervisor
-from queuectl.worker.holder.timers import Deadline
+from queuectl.worker.holder.timers import NEVER, Deadline
 from queuectl.worker.host import liveness, process_table
 from queuectl.worker.host.result_file import ResultFile
 from queuectl.worker.host.slot_file import SlotFile
@@ -65,12 +68,18 @@ class Holder:
         self._guard_again = Deadline()
         own = self._own = {guard.pid}
         argv = config.get("agent_argv") or [sys.executable, "-P", "-m", "queuectl.worker.agent"]
-        self._agents = AgentProcesses(argv, self._selector, self._receive, own, log)
+        server = config.get("server")
+        self._server = ServerProcess(server, self._selector, own, log, lambda: self._agents.start(boottime()))
+        start_at = NEVER if server else 0.0  # after the server
+        self._agents = AgentProcesses(argv, self._selector, self._receive, own, log, start_at)
+        self._reloading = False
         self._spawner = _spawner(config, folder)
         self._supervisor = Supervisor(slots, self._spawner, self._selector, self._agents.send, own)
         self._results = ResultFile(Path(config["directory"]), config["worker"]["id"])
         drain_timeout = config.get("drain_timeout")
-        self._shutdown = Shutdown(self._supervisor, self._agents, log, self._results, drain_timeout)
+        self._shutdown = Shutdown(
+            self._supervisor, self._agents, self._server, log, self._results, drain_timeout
+        )
         self._handlers: dict[type[protocol.Message], Callable[[Any, bytes], None]] = {
             protocol.Hello: self._on_hello,
             protocol.Start: self._supervisor.submit,
@@ -84,7 +93,7 @@ class Holder:
             protocol.Drain: lambda m, _: self._shutdown.enter(DRAINING, asked=not m.done),
             protocol.Stop: lambda m, _: self._shutdown.enter(KILLING if m.now else STOPPING),
             protocol.Rename: self._on_rename,
-            protocol.Reload: lambda *_: self._agents.start(boottime()),
+            protocol.Reload: self._on_reload,
             protocol.StoreState: lambda m, _: self._shutdown.on_store(m.away),
             protocol.Leave: lambda m, _: self._shutdown.on_leave(m.why),
         }
@@ -99,8 +108,13 @@ class Holder:
             if self._guard_again.fires(now):
                 self._start_guard(now)
             self._agents.run_due(now)
+            self._server.run_due(now)
             self._supervisor.run_due(now)
             self._supervisor.start_queued(now)
+            if self._server.fault is not None:
+                self._log.write("not_started", self._server.fault)
+                self._log.not_ready(self._server.fault)
+                return 1, True
             if (status := self._shutdown.exit_status(now)) is not None:
                 return status, status == 0 or self._shutdown.left
             before = boottime()
@@ -124,7 +138,8 @@ class Holder:
             key.data()
 
     def _timeout(self, now: float) -> float:
-        due = min(self._supervisor.due(), self._agents.due(), self._shutdown.due(), self._guard_again.at)
+        parts = (self._supervisor, self._agents, self._server, self._shutdown)
+        due = min(self._guard_again.at, *(part.due() for part in parts))
         # The selector's clock stops while the host is suspended, but the clock of our deadlines does not.
         longest = LONGEST_WAIT_WITH_COMMANDS if self._supervisor.running else LONGEST_WAIT
         return max(0.0, min(due - now, longest))
@@ -132,7 +147,7 @@ class Holder:
     # Children
 
     def _reap(self, now: float) -> None:
-        """Reap every child that has ended: agents, guards, leaders, leftovers."""
+        """Reap every child that has ended: agents, guards, the server, leaders, leftovers."""
         while True:
             try:
                 pid, status, usage = os.wait4(-1, os.WNOHANG)
@@ -145,7 +160,7 @@ class Holder:
                 self._start_guard(now)
             elif self._agents.reaped(pid, status, now):
                 self._log.not_ready("the agent ended before it was ready")
-            else:
+            elif not self._server.reaped(pid, status, now):
                 self._supervisor.reaped(pid, status, usage, now)
 
     def _start_guard(self, now: float) -> None:
@@ -170,7 +185,15 @@ class Holder:
         self._agents.send(protocol.encode(self._welcome()))
         for frame in self._supervisor.unacknowledged():
             self._agents.send(frame)
-        self._log.ready()
+        self._log.ready(self._server.url)
+        if self._reloading:
+            self._reloading = False
+            self._server.replace(boottime())
+
+    def _on_reload(self, _message: protocol.Reload, _payload: bytes) -> None:
+        """Start an agent of the installed version. The server follows when this agent is connected."""
+        self._reloading = True
+        self._agents.start(boottime())
 
     def _on_rename(self, message: protocol.Rename, _payload: bytes) -> None:
         self._config["worker"]["name"] = self._spawner.worker = self._log.name = message.name
@@ -259,7 +282,9 @@ def main(arguments: list[str]) -> int:
         return 2
     config = read_config(int(arguments[1]))
     ready_fd = config.get("ready_fd")
-    close_foreign({ready_fd} if ready_fd is not None else set())
+    close_foreign(
+        {*(config.get("server") or {}).get("sockets", ()), *((ready_fd,) if ready_fd is not None else ())}
+    )
     log = Log(config["worker"]["name"], config.get("log_format", "plain"), ready_fd)
     try:
         holder = start(config, log)

@@ -6,12 +6,16 @@ Each signal begins the next phase; the worker never returns to an earlier phase.
 run, a stopping worker ends them with TERM and KILL, and a killing worker ends them with KILL. When no command runs,
 the worker still waits until the agent has stored the results. It exits with 0 if everything was stored, and with 1
 after it has written the results to a file for the next worker of this host (`host/result_file.py`).
+
+The HTTP server refuses new jobs from the first phase on. It ends after everything else, so that a `worker stop` through
+this server gets its answer. A signal in that time kills the server.
 """
 
 from queuectl.clock import boottime
 from queuectl.worker import protocol
 from queuectl.worker.holder.agent_process import AgentProcesses
 from queuectl.worker.holder.log import Log, draining, ending
+from queuectl.worker.holder.server_process import ServerProcess
 from queuectl.worker.holder.supervisor import Supervisor
 from queuectl.worker.holder.timers import NEVER, Deadline
 from queuectl.worker.host.result_file import ResultFile
@@ -35,13 +39,16 @@ class Shutdown:
         self,
         supervisor: Supervisor,
         agents: AgentProcesses,
+        server: ServerProcess,
         log: Log,
         results: ResultFile,
         drain_timeout: float | None,
     ) -> None:
-        self._supervisor, self._agents, self._log, self._results = supervisor, agents, log, results
+        self._supervisor, self._agents, self._server = supervisor, agents, server
+        self._log, self._results = log, results
         self._drain_timeout = NEVER if drain_timeout is None else drain_timeout
         self._phase = RUNNING
+        self._status: int | None = None
         self._signals = 0
         self._drain_end, self._report, self._patience = Deadline(), Deadline(), Deadline()
         self._away: str | None = None
@@ -71,6 +78,9 @@ class Shutdown:
 
     def on_signals(self, count: int) -> None:
         """Begin the next phase for each signal."""
+        if count and self._status is not None:
+            self._server.kill()
+            return
         for _ in range(count):
             self._signals += 1
             self.enter(min(self._phase + 1, KILLING))
@@ -91,6 +101,7 @@ class Shutdown:
             return
         self._phase = phase
         self._supervisor.starting = False
+        self._server.drain()
         now, running = boottime(), self._supervisor.running
         self._patience.clear()
         self._report.set(now + REPORT_INTERVAL)
@@ -108,6 +119,14 @@ class Shutdown:
 
     def exit_status(self, now: float) -> int | None:
         """The exit status, or None while there is still something to do."""
+        if self._status is None:
+            self._status = self._status_without_server(now)
+            if self._status is not None:
+                self._report.clear()
+                self._server.leave(now)
+        return self._status if self._server.gone else None
+
+    def _status_without_server(self, now: float) -> int | None:
         if self._leaving is not None and self._supervisor.empty:
             self._log.write("leaving", f"leaving: {self._leaving}")
             return 1

@@ -1,0 +1,191 @@
+"""`worker start --serve`: one command for server and workers; every other command is a client of this server."""
+
+import http.client
+import json
+import os
+import signal
+import socket
+import threading
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+
+from e2e.databases import PostgresDatabase
+from e2e.harness import Place, WorkerProcess, alive, children
+from facts import eventually
+
+
+class Server:
+    """The server of a worker, and the clients that talk to it."""
+
+    def __init__(self, place: Place, *words: str) -> None:
+        self.place = place
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.port = int(free.getsockname()[1])
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.worker: WorkerProcess = place.start_worker("--serve", f"127.0.0.1:{self.port}", *words)
+
+    def run(self, *words: str, code: int = 0) -> str:
+        """One command as a client of the server; its stdout."""
+        return self.place.run(*words, code=code, QUEUECTL_STORE=self.url)
+
+    def pid(self) -> int:
+        """The server process."""
+        return next((pid for pid in children(self.worker.pid) if "serve" in words_of(pid)), 0)
+
+    def token(self) -> str:
+        (file,) = self.place.root.glob(f"state/queuectl/serve-{self.port}.json")
+        return str(json.loads(file.read_text())["token"])
+
+    def ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> tuple[int, Any]:
+        """One request; its status and its document."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        headers = {"Authorization": f"Bearer {self.token()}", "Content-Type": "application/json"}
+        try:
+            connection.request(method, path, json.dumps(body) if body is not None else None, headers)
+            reply = connection.getresponse()
+            return reply.status, json.loads(reply.read())
+        finally:
+            connection.close()
+
+
+def words_of(pid: int) -> list[str]:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+
+
+@pytest.mark.parametrize("kind", ["sqlite"])
+class TestSeed002:
+    """Server and workers in one command, HTTP clients for the rest, no word about tokens."""
+
+    def test_its_commands(self, place: Place) -> None:
+        server = Server(place, "--count", "3")
+        server.run("config", "set", "backoff_factor_ms", "10")
+        done = server.run("enqueue", "echo 'Hello World'").strip()
+        fails = server.run("enqueue", "exit 1", "--retries", "2").strip()
+        place.until(done, "completed")
+        assert place.until(fails, "dead").attempts == 3
+        status = server.run("status")
+        assert "completed:  1" in status
+        assert "slots: 3 live, 0 processing, 3 idle" in status
+        listed = server.run("list", "--state", "dead")
+        assert fails in listed
+        assert done not in listed
+        assert done in server.run("list")
+        assert fails in server.run("dlq", "list")
+        assert fails in server.run("dlq", "retry", fails)
+        place.until(fails, "dead")
+        assert fails in server.run("dlq", "retry", "--all")
+        place.until(fails, "dead")
+        assert server.run("logs", done) == "Hello World\n"
+        assert "max_retries = " in server.run("config", "list")
+        server.run("config", "set", "max_retries", "5")
+        assert server.run("config", "get", "max_retries") == "5\n"
+
+        runs = server.run("enqueue", "sleep 1; echo finished").strip()
+        place.until(runs, "processing")
+        assert server.run("worker", "stop").strip().endswith("stopped")
+        assert server.worker.wait() == 0
+        assert place.job(runs).state == "completed"
+        assert place.output(runs) == b"finished\n"
+        assert not place.processes()
+
+
+@pytest.mark.parametrize("kind", ["sqlite"])
+class TestEnd:
+    def test_a_draining_worker_answers_reads_and_refuses_new_jobs(self, place: Place) -> None:
+        server = Server(place)
+        runs = place.enqueue("while [ ! -e go ]; do sleep 0.05; done; echo finished")
+        place.until(runs, "processing")
+        waited: list[tuple[int, Any]] = []
+        waits = {"ids": [runs], "timeout": 30}
+        waiting = threading.Thread(target=lambda: waited.append(server.ask("POST", "/v1/wait", waits)))
+        waiting.start()
+        server.worker.signal(signal.SIGTERM)
+        eventually(lambda: server.ask("GET", "/v1")[1]["draining"], what="the server drains")
+        assert server.ask("GET", f"/v1/jobs/{runs}")[1]["job"]["state"] == "processing"
+        assert server.ask("GET", "/readyz")[0] == 503
+        status, problem = server.ask("POST", "/v1/jobs", {"command": "true"})
+        assert (status, problem["code"]) == (503, "draining")
+        assert not waited
+        (place.work / "go").touch()
+        waiting.join(20)
+        assert waited[0][0] == 200
+        assert waited[0][1]["done"]
+        assert server.worker.wait() == 0
+        assert not place.processes()
+
+    def test_a_server_dies_with_its_killed_worker(self, place: Place) -> None:
+        server = Server(place)
+        pid = server.pid()
+        server.worker.signal(signal.SIGKILL)
+        eventually(lambda: not alive(pid), within=5)
+        socket.create_server(("127.0.0.1", server.port)).close()
+
+
+@pytest.mark.parametrize("kind", ["sqlite"])
+class TestDeath:
+    def test_a_killed_server_is_replaced_and_commands_continue(self, place: Place) -> None:
+        server = Server(place)
+        runs = place.enqueue("while [ ! -e go ]; do sleep 0.05; done")
+        place.until(runs, "processing")
+        first = server.pid()
+        os.kill(first, signal.SIGKILL)
+        assert runs in server.run("list")
+        assert server.pid() not in (0, first)
+        assert place.job(runs).attempts == 1
+        (place.work / "go").touch()
+        place.until(runs, "completed")
+
+
+@pytest.mark.parametrize("kind", ["sqlite"])
+class TestStart:
+    def test_a_taken_port_is_reported_before_the_worker_claims_a_job(self, place: Place) -> None:
+        waits = place.enqueue("true")
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            address = f"127.0.0.1:{taken.getsockname()[1]}"
+            message = place.run_error("worker", "start", "--serve", address, "--drain", code=1)
+        assert f"port {address.partition(':')[2]} of 127.0.0.1 is taken" in message
+        assert "--serve 127.0.0.1:0 takes a free one" in message
+        assert place.job(waits).state == "pending"
+
+    def test_a_detached_worker_tells_the_url_of_its_server(self, place: Place) -> None:
+        started = place.json("worker", "start", "--detach", "--serve", "127.0.0.1:0")["worker"]
+        url = started["url"]
+        assert f"listening on {url}" in Path(started["log"]).read_text()
+        assert "running" in place.run("status", QUEUECTL_STORE=url)
+        place.run("worker", "stop", QUEUECTL_STORE=url)
+        assert not place.processes()
+
+    def test_a_server_that_cannot_start_is_reported_by_a_detached_worker(self, place: Place) -> None:
+        (place.root / "state").write_text("no directory")
+        message = place.run_error("worker", "start", "--detach", "--serve", "127.0.0.1:0", code=1)
+        assert "the worker did not start: the server cannot serve: " in message
+        (place.root / "state").unlink()
+
+    def test_reload_replaces_the_server_after_the_agent(self, place: Place) -> None:
+        server = Server(place)
+        first, agent = server.pid(), place.agent_pid(server.worker)
+        server.run("worker", "reload")
+        eventually(lambda: server.pid() not in (0, first), what="another server")
+        assert place.agent_pid(server.worker) != agent
+        assert "running" in server.run("status")
+
+
+@pytest.mark.parametrize("kind", ["postgres"])
+def test_the_password_of_the_store_is_in_no_argument_and_in_no_command(
+    place: Place, database: PostgresDatabase
+) -> None:
+    id = place.enqueue("env")
+    server = Server(place, "--store", place.env.pop("QUEUECTL_STORE"))
+    place.until(id, "completed")
+    secrets = {database.password, quote(database.password, safe="")}
+    shown = place.output(id).decode()
+    for pid in (server.worker.pid, *children(server.worker.pid)):
+        shown += " ".join(words_of(pid))
+    assert "serve" in shown
+    assert not [secret for secret in secrets if secret in shown]
