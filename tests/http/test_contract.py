@@ -108,8 +108,8 @@ def test_the_server_answers_every_request_as_the_document_says(
             if getattr(case.body, "get", None) and "timeout" in (case.body or {}):
                 case.body["timeout"] = 0  # a wait would last
             answer = case.call(base_url=url, headers=headers)
-            # A URL beyond the limit: the check of wrong data does not know its status. A probe that says "not ready" has
-            # answered, which is no fault of the server.
+            # A URL beyond the limit: the check of wrong data does not know its status. A probe that says "not ready"
+            # has answered, which is no fault of the server.
             not_ready = case.path == "/readyz" and answer.status_code == 503
             if answer.status_code == 414 or not_ready:
                 return
