@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+from argparse import Namespace
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,6 +45,8 @@ def demo(session: Session) -> int:
     """Run the demo, and print a summary."""
     session.refuse_remote("demo", "leave out --store: the demo makes a store of its own")
     directory = Path(tempfile.mkdtemp(prefix="queuectl-demo-"))
+    # A session of its own: the first look at `session` has fixed the store of the call.
+    session = Session(Namespace(**{**vars(session.args), "store": f"sqlite:///{directory / 'queue.db'}"}))
     show = Show(session, directory)
     show.run()
     if session.json:
@@ -61,10 +64,9 @@ class Show:
     def __init__(self, session: Session, directory: Path) -> None:
         self._session = session
         self._directory = directory
-        self._url = f"sqlite:///{directory / 'queue.db'}"
+        self._url = session.args.store
         self._log = directory / "worker.log"
         self._repaired = directory / "repaired"
-        session.args.store = self._url
         self._files = sorted(path for path in _root().rglob("*") if path.is_file() and path.suffix in _TEXT)[
             :MOST_FILES
         ]
