@@ -86,6 +86,7 @@ BAD_WORDS = [
     (("enqueue", "--script", "nowhere"), 2, "cannot read nowhere"),
     (("enqueue", "--file", "nowhere"), 2, "cannot read nowhere"),
     (("enqeue", "x"), 2, "did you mean enqueue?"),
+    (("serve", "--prot", "80"), 2, "did you mean --port?"),
     (("dashboard",), 2, "still to come"),
     (("dlq", "lst"), 2, "did you mean dlq list?"),
     (("dlq",), 2, "dlq: the second word is missing"),

@@ -53,9 +53,11 @@ class TestCandidates:
         assert (done.returncode, done.stdout) == (0, b"")
         assert not (tmp_path / "data").exists()
 
-    def test_completion_does_not_wait_for_a_silent_store(self, queuectl: CommandLine) -> None:
+    @pytest.mark.direct
+    @pytest.mark.parametrize("scheme", ["redis", "http"])
+    def test_completion_does_not_wait_for_a_silent_store(self, queuectl: CommandLine, scheme: str) -> None:
         with socket.create_server(("127.0.0.1", 0)) as silent:
-            url = f"redis://127.0.0.1:{silent.getsockname()[1]}/0"
+            url = f"{scheme}://127.0.0.1:{silent.getsockname()[1]}"
             done = queuectl.process("__complete", "jobs", QUEUECTL_STORE=url)
         assert (done.returncode, done.stdout) == (0, b"")
 

@@ -26,8 +26,10 @@ if TYPE_CHECKING:
 
 SHELLS = ("bash", "zsh", "fish")
 KINDS = ("jobs", "queues", "workers", "states", "settings")
-PATIENCE = 0.05
-"""Time limit in seconds for the store after a press of Tab."""
+PATIENCE, SERVER_PATIENCE = 0.05, 0.5
+"""Time limit in seconds for a store and for a server after a press of Tab. A server on another host needs time to connect
+with TLS, to authenticate the token, and to read its own store.
+"""
 NEWEST = 20
 """Number of jobs that are offered, so that a person can read the list."""
 
@@ -69,9 +71,10 @@ def candidates(session: "Session") -> int:
 
 def _in_time(session: "Session", question: "Callable[[Queue], list[str]]") -> list[str]:
     """The answer of the store, or an empty list after the time limit. The timer starts after the driver is loaded."""
-    with closing(bootstrap.open_queue(session.sources, "raise", patience=PATIENCE)) as queue:
+    patience = SERVER_PATIENCE if session.is_remote else PATIENCE
+    with closing(bootstrap.open_queue(session.sources, "raise", patience=patience)) as queue:
         signal.signal(signal.SIGALRM, lambda *_: os._exit(0))
-        signal.setitimer(signal.ITIMER_REAL, PATIENCE)
+        signal.setitimer(signal.ITIMER_REAL, patience)
         try:
             return question(queue)
         except StoreAbsent:
