@@ -51,14 +51,18 @@ def open_queue(
     *,
     patience: float = 10.0,
     created: Callable[[str], None] = lambda url: None,
+    token: str | None = None,
 ) -> "Queue":
     """The queue in the store that these settings name, or behind the server that they name.
 
-    A server has created its store when it started. For a store see `open_local`.
+    A server has created its store when it started. For a store see `open_local`. `token` is the token for the server;
+    None: the one that is found as `credentials.find` says.
     """
     url = store_url(sources)
     if is_server(url):
-        return open_remote(url, sources, patience=(patience, patience))
+        return open_remote(url, sources, patience=(patience, patience), token=token)
+    if token is not None:
+        raise InvalidInput("token: a store takes no token", "a token is for a server, https://…")
     return open_local(sources, missing, patience=patience, created=created)
 
 
@@ -142,6 +146,7 @@ def open_remote(
     sources: "Sources",
     *,
     patience: tuple[float, float],
+    token: str | None = None,
     insecure_http: bool = False,
     notice: Callable[[str], None] = lambda text: None,
 ) -> "Queue":
@@ -155,7 +160,12 @@ def open_remote(
     from queuectl.http.client.remote_queue import RemoteQueue
 
     return RemoteQueue(
-        address_of(url), sources, patience=Patience(*patience), insecure_http=insecure_http, notice=notice
+        address_of(url),
+        sources,
+        patience=Patience(*patience),
+        token=token,
+        insecure_http=insecure_http,
+        notice=notice,
     )
 
 

@@ -4,31 +4,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from starlette.requests import Request
 
 from http_client import Client
-from http_server import serving
-from queuectl.errors import Unauthenticated
-from queuectl.http.call import Caller
+from http_server import FixedTokens, serving
 from queuectl.http.server_state import ServerState
 from queuectl.service.local_queue import LocalQueue
 from queuectl.service.settings import Sources
 from queuectl.store.sqlite import SqliteStore
-
-
-class FixedTokens:
-    """Each scope is the token of a caller with just this scope."""
-
-    def caller(self, request: Request) -> Caller | None:
-        token = request.headers.get("authorization", "").removeprefix("Bearer ")
-        if not token:
-            return None
-        if token not in ("view", "operate", "enqueue", "admin"):
-            raise Unauthenticated("the token is not known", "queuectl token create NAME makes one")
-        return Caller(f"token:{token}", frozenset((token,)))  # type: ignore[arg-type]
-
-    def admits(self, caller: Caller) -> bool:  # noqa: ARG002
-        return True
 
 
 @pytest.fixture

@@ -3,15 +3,20 @@
 import os
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from e2e.databases import Database, MongoDatabase, PostgresDatabase, RedisDatabase, SqliteDatabase
+from http_server import FixedTokens, serving
 from queuectl import Queue
+from queuectl.http.server_state import ServerState
+from queuectl.service.local_queue import LocalQueue
+from queuectl.service.settings import Sources
 
 
 def settle(folder: Path, patch: pytest.MonkeyPatch) -> None:
@@ -31,9 +36,9 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.fixture(scope="module", params=["sqlite", "postgres", "mongodb", "redis", "archived"])
+@pytest.fixture(scope="module", params=["sqlite", "postgres", "mongodb", "redis", "archived", "http"])
 def kind(request: pytest.FixtureRequest) -> str:
-    """A kind of store."""
+    """A kind of store, or `http` for a server before SQLite."""
     return str(request.param)
 
 
@@ -53,7 +58,7 @@ def database(
 
 
 def _database(kind: str, data: Path, fixture: Callable[[str], Any]) -> Database:
-    if kind == "sqlite":
+    if kind in ("sqlite", "http"):
         return SqliteDatabase(data)
     if kind == "postgres":
         return PostgresDatabase(fixture("postgres_server"))
@@ -61,6 +66,16 @@ def _database(kind: str, data: Path, fixture: Callable[[str], Any]) -> Database:
         return MongoDatabase(fixture("mongo_server"))
     archive = MongoDatabase(fixture("mongo_server")) if kind == "archived" else None
     return RedisDatabase(fixture("redis_server"), archive)
+
+
+@contextmanager
+def served(database: Database) -> Iterator[str]:
+    """The URL of a server before a database. The scope of a caller is its token."""
+    store = database.open()
+    store.migrate()
+    local = LocalQueue(store, Sources({}, None, warnings.warn))
+    with closing(local), serving(ServerState(local, FixedTokens(), lambda host: True)) as port:
+        yield f"http://127.0.0.1:{port}"
 
 
 @pytest.fixture

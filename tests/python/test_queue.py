@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 import queuectl
-from python.conftest import drain
+from e2e.databases import SqliteDatabase
+from python.conftest import drain, served
 from queuectl import (
     ClosedQueue,
     Conflict,
@@ -364,18 +365,26 @@ def test_every_public_method_is_described_without_loose_arguments() -> None:
 
 
 PAGE = Path(__file__).parents[2] / "docs" / "python.md"
+URL = "http://127.0.0.1:7733"
+"""The server of the page."""
 
 
 @pytest.mark.usefixtures("worker")
-def test_every_block_of_the_page_runs(capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_block_of_the_page_runs(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The blocks run one after another, as in one program. A block of text after one is what it prints."""
+    with served(SqliteDatabase(home / "data")) as url:
+        run_page({"token": "admin"}, url, capsys)
+
+
+def run_page(names: dict[str, object], url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Run the blocks of the page with these variables; `url` is that of the server."""
     blocks = re.findall(r"```(python|text)\n(.*?)```", PAGE.read_text("utf-8"), flags=re.DOTALL)
     assert len(blocks) > 5
-    names: dict[str, object] = {"__name__": "page"}
+    names["__name__"] = "page"
     printed = ""
     for kind, text in blocks:
         if kind == "text":
             assert printed == text
             continue
-        exec(compile(text, str(PAGE), "exec"), names)
+        exec(compile(text.replace(URL, url), str(PAGE), "exec"), names)
         printed = capsys.readouterr().out

@@ -1,19 +1,25 @@
-"""Each method of `Queue` on each kind of store. The tests of one file share a store, so each has a queue of its own."""
+"""Each method of `Queue` on each kind of store, and through a server.
+
+The tests of one file share a store, so each has a queue of its own.
+"""
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from datetime import timedelta
 
 import pytest
 
 from e2e.databases import Database
 from facts import eventually
-from python.conftest import started
+from python.conftest import served, started
 from queuectl import Conflict, NotFound, Queue, WaitTimeout
 
 
 @pytest.fixture(scope="module")
-def queue(database: Database) -> Iterator[Queue]:
-    with Queue() as queue:
+def queue(database: Database, kind: str) -> Iterator[Queue]:
+    with ExitStack() as stack:
+        url, token = (stack.enter_context(served(database)), "admin") if kind == "http" else (None, None)
+        queue = stack.enter_context(Queue(url, token=token))
         queue.enqueue("true", id="first", queue="first", hold=True)
         yield queue
 
@@ -116,7 +122,7 @@ def test_no_password_is_in_the_settings_nor_in_the_status(queue: Queue, database
     for url in (queue.settings()["store"].value, queue.status().store.url):
         assert isinstance(url, str)
         assert not [secret for secret in getattr(database, "passwords", ()) if secret in url]
-        assert url.partition(":")[0] in ("sqlite", "postgresql", "mongodb", "redis")
+        assert url.partition(":")[0] in ("sqlite", "postgresql", "mongodb", "redis", "http")
 
 
 def test_status(queue: Queue) -> None:

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 SHELLS = ("bash", "zsh", "fish")
 KINDS = ("jobs", "queues", "workers", "states", "settings")
 PATIENCE, SERVER_PATIENCE = 0.05, 0.5
-"""Time limit in seconds for a store and for a server after a press of Tab. A server on another host needs time to connect
-with TLS, to authenticate the token, and to read its own store.
+"""Time limit in seconds for a store and for a server after a press of Tab. A server on another host needs time to
+connect with TLS, to authenticate the token, and to read its own store.
 """
 NEWEST = 20
 """Number of jobs that are offered, so that a person can read the list."""

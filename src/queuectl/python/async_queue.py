@@ -79,8 +79,8 @@ class AsyncQueue:
 
     _threads: ThreadPoolExecutor | None
 
-    def __init__(self, url: str | None = None) -> None:
-        self._queue = Queue(url)
+    def __init__(self, url: str | None = None, *, token: str | None = None) -> None:
+        self._queue = Queue(url, token=token)
         self._closed = False
         self._begin()
 

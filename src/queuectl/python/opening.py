@@ -43,8 +43,8 @@ class Opening:
 
     _opened: FrontDoor | None
 
-    def __init__(self, url: str | None = None) -> None:
-        self._url = url
+    def __init__(self, url: str | None = None, *, token: str | None = None) -> None:
+        self._url, self._token = url, token
         self._closed = False
         self._begin()
 
@@ -88,7 +88,7 @@ class Opening:
 
     def _make(self) -> FrontDoor:
         """Open the queue at the URL."""
-        return bootstrap.open_queue(self._sources, "create")
+        return bootstrap.open_queue(self._sources, "create", token=self._token)
 
     def _opened_for(self, connection: Connection | InLoop | None) -> FrontDoor:
         """The open queue; with a connection of the caller the queue inside its transaction, and ours is not used."""

@@ -45,15 +45,17 @@ class Queue(Changes, Administration):
 
     `Queue()` is the queue of the command line in this process: the same environment, `.env` and configuration file.
     `Queue(url)` is the queue in the store at this URL; the words `postgres`, `mongodb` and `redis` also work.
+    `Queue("https://…", token=…)` is the queue behind a `queuectl serve`. Without `token`, the token is found as for the
+    command line.
 
     The first call opens the store, and the first enqueue creates a missing store. Several threads may use a queue,
     and so may the child of a fork, which opens its own connections. Close a queue, or use it as a context manager.
 
     A job argument is a `Job`, an id or a number. A duration is a `timedelta`, seconds, or text like `"5m"`.
 
-    Every call may raise `StoreUnavailable` (the store is unreachable, and nothing was changed), `StoreUnusable` and
-    `ClosedQueue`. A call that changes something may raise `OutcomeUnknown`: the change may be done, and repeating the
-    call is safe.
+    Every call may raise `StoreUnavailable` (the store is unreachable, and nothing was changed), `StoreUnusable`,
+    `ClosedQueue`, and through a server `Unauthenticated` and `Forbidden`. A call that changes something may raise
+    `OutcomeUnknown`: the change may be done, and repeating the call is safe.
     """
 
     def enqueue(

@@ -70,8 +70,11 @@ def origin_of(url: str) -> Origin:
     return Origin(parts.scheme, host, port or PORTS[parts.scheme])
 
 
-def find(url: str, environment: Mapping[str, str], *, insecure_http: bool = False) -> Credentials | None:
-    """The token for a server, or None. It is read again at each call: a local server that restarts has another one.
+def find(
+    url: str, environment: Mapping[str, str], *, token: str | None = None, insecure_http: bool = False
+) -> Credentials | None:
+    """The token for a server, or None. `token` is the one that the caller gives. Any other one
+    is is read again at each call: a local server that restarts has another one.
 
     Raises InvalidInput if the token would go over the network in clear, or its file cannot be used. Whoever may open a
     Unix socket needs no token.
@@ -79,7 +82,8 @@ def find(url: str, environment: Mapping[str, str], *, insecure_http: bool = Fals
     if url.startswith("http+unix:"):
         return None
     origin = origin_of(url)
-    found = _given(environment) or _kept(origin) or _local(origin)
+    given = None if token is None else Credentials(_sendable(token, "token="), "token=")
+    found = given or _given(environment) or _kept(origin) or _local(origin)
     if found is not None and origin.scheme == "http" and not origin.is_here and not insecure_http:
         raise InvalidInput(
             f"the token of {found.source} would go to {origin.text} in clear",

@@ -45,6 +45,7 @@ CLOCK_KEPT = 60.0
 class RemoteQueue:
     """A `Queue` behind a server.
 
+    token          the token for the server; None: look for it in the places of `credentials.find`
     insecure_http  send the token over plain HTTP to another host
     notice         gets a sentence when a stream breaks off, and this queue tries to go on with it
     """
@@ -57,11 +58,14 @@ class RemoteQueue:
         sources: Sources,
         *,
         patience: Patience,
+        token: str | None = None,
         insecure_http: bool = False,
         notice: Callable[[str], None] = lambda text: None,
     ) -> None:
         def find_token() -> credentials.Credentials | None:
-            return credentials.find(address.url, sources.environment, insecure_http=insecure_http)
+            return credentials.find(
+                address.url, sources.environment, token=token, insecure_http=insecure_http
+            )
 
         self._channel = Channel(address, find_token, patience)
         self._sources, self._notice = sources, notice
