@@ -164,6 +164,12 @@ class TestForeignAnswers:
         with answering(b"SSH-2.0-OpenSSH_9.9\r\n") as other:
             assert fault(other.url).exit_code == 5
 
+    def test_a_server_that_closes_the_connection_may_want_tls(self) -> None:
+        with answering(b"") as encrypted:
+            error = fault(encrypted.url)
+        assert error.exit_code == 5
+        assert error.hint == "is it https:// instead?"
+
     def test_a_server_without_this_route_is_of_another_version(self) -> None:
         body = b'{"code":"not_found","detail":"there is no path /v1/status","hint":null,"exit_code":3}'
         with answering(reply("404 Not Found", body, Queuectl_Version="0.0.9")) as old:

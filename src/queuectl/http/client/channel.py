@@ -194,8 +194,9 @@ class _Tries:
         """Wait until the next try after a reply was lost. The patience begins at the first loss."""
         if not self.was_sent:
             self.was_sent, self._deadline = True, boottime() + self._patience
-        url = self._channel.address.url
-        self._next(StoreUnavailable(f"{url} did not answer: {why}"))
+        address = self._channel.address
+        hint = "is it https:// instead?" if address.scheme == "http" else None
+        self._next(StoreUnavailable(f"{address.url} did not answer: {why}", hint))
 
     def _next(self, error: QueuectlError, pause: float | None = None) -> None:
         pause = next(self._pauses) if pause is None else pause
