@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from http_client import Client
+from http_process import Home, self_signed
 from http_server import FixedTokens, serving
 from queuectl.http.server_state import ServerState
 from queuectl.service.local_queue import LocalQueue
@@ -35,3 +36,16 @@ def server(state: ServerState) -> Iterator[Client]:
     """The application in a thread of this process; the client has the token of an administrator."""
     with serving(state) as port:
         yield Client(port, "admin")
+
+
+@pytest.fixture
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
+    home = Home(tmp_path_factory.mktemp("h"))
+    yield home
+    home.close()
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    """A certificate of this machine that signs itself, and its key."""
+    return self_signed(tmp_path_factory.mktemp("tls"), "DNS:localhost,IP:127.0.0.1")

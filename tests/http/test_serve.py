@@ -10,143 +10,18 @@ import ssl
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
 import psycopg
 import pytest
 
 from facts import eventually
+from http_process import Home, UnixConnection, answer
 from queuectl.http.problem import Refusal
 from queuectl.http.read_only_queue import read_only
 from queuectl.http.restricted_queue import READS
 from queuectl.service.local_queue import LocalQueue
 from queuectl.service.queue import Queue
 from servers.postgres import PostgresServer
-
-QUEUECTL = (sys.executable, "-W", "always::ResourceWarning", "-m", "queuectl")
-
-
-class Home:
-    """A home in which servers run. Its paths are short, because the address of a Unix socket is."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self.run = root / "run"
-        self.run.mkdir(mode=0o700)
-        self.env = {
-            "PATH": os.environ["PATH"],
-            "HOME": str(root),
-            "XDG_RUNTIME_DIR": str(self.run),
-            "PYTHONPATH": os.pathsep.join(sys.path),
-            "LANG": "C.UTF-8",
-        }
-        self.servers: list[Served] = []
-
-    @property
-    def database(self) -> Path:
-        return self.root / ".local" / "share" / "queuectl" / "queue.db"
-
-    def serve(self, *words: str, **env: str) -> "Served":
-        """A server that has said that it listens."""
-        log = (self.root / f"server-{len(self.servers)}.log").open("wb")
-        process = subprocess.Popen(
-            [*QUEUECTL, "serve", *words],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=log,
-            env={**self.env, **env},
-            cwd=self.root,
-        )
-        log.close()
-        server = Served(process, Path(str(log.name)))
-        self.servers.append(server)
-        server.read_first_line()
-        return server
-
-    def run_cli(self, *words: str, code: int = 0, **env: str) -> "subprocess.CompletedProcess[str]":
-        """A command that ends by itself."""
-        done = subprocess.run(
-            [*QUEUECTL, *words],
-            env={**self.env, **env},
-            cwd=self.root,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == code, done
-        return done
-
-    def close(self) -> None:
-        for server in self.servers:
-            server.kill()
-
-
-class Served:
-    """One server process."""
-
-    def __init__(self, process: "subprocess.Popen[bytes]", log: Path) -> None:
-        self.process, self._log = process, log
-        self.first_line = ""
-
-    def read_first_line(self) -> None:
-        assert self.process.stdout is not None
-        self.first_line = self.process.stdout.readline().decode().rstrip("\n")
-        assert self.first_line, self.log
-
-    @property
-    def log(self) -> str:
-        return self._log.read_text()
-
-    @property
-    def port(self) -> int:
-        return int(self.first_line.split(" and ")[0].split()[2].rpartition(":")[2])
-
-    def get(self, path: str, **headers: str) -> tuple[int, Any]:
-        """The status and the document of a request by TCP."""
-        return answer(http.client.HTTPConnection("127.0.0.1", self.port, timeout=10), path, headers)
-
-    def end(self, number: int = signal.SIGTERM) -> int:
-        """Send a signal; the exit code."""
-        self.process.send_signal(number)
-        return self.process.wait(10)
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.wait(10)
-        if self.process.stdout is not None:
-            self.process.stdout.close()
-
-
-class UnixConnection(http.client.HTTPConnection):
-    """HTTP through a Unix socket."""
-
-    def __init__(self, path: str) -> None:
-        super().__init__("localhost", timeout=10)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.connect(self._path)
-
-
-def answer(
-    connection: http.client.HTTPConnection, path: str, headers: dict[str, str] | None = None
-) -> tuple[int, Any]:
-    try:
-        connection.request("GET", path, headers=headers or {})
-        reply = connection.getresponse()
-        return reply.status, json.loads(reply.read())
-    finally:
-        connection.close()
-
-
-@pytest.fixture
-def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
-    home = Home(tmp_path_factory.mktemp("h"))
-    yield home
-    home.close()
 
 
 class TestStart:
@@ -348,33 +223,6 @@ class TestUnixSocket:
         done = home.run_cli("serve", "--host", "none", "--socket", str(place), code=1)
         assert "is no socket" in done.stderr
         assert place.read_text() == "mine"
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
-    """A certificate that signs itself, and its key."""
-    folder = tmp_path_factory.mktemp("tls")
-    certificate, key = str(folder / "cert.pem"), str(folder / "key.pem")
-    made = [
-        "openssl",
-        "req",
-        "-x509",
-        "-newkey",
-        "ec",
-        "-pkeyopt",
-        "ec_paramgen_curve:prime256v1",
-        "-nodes",
-    ]
-    names = [
-        "-subj",
-        "/CN=localhost",
-        "-addext",
-        "subjectAltName=DNS:localhost,IP:127.0.0.1",
-        "-days",
-        "2",
-    ]
-    subprocess.run([*made, *names, "-keyout", key, "-out", certificate], check=True, capture_output=True)
-    return certificate, key
 
 
 class TestTls:
