@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -288,3 +289,12 @@ class TestListAndReload:
         assert json.loads(queuectl("worker", "reload", "w", "--json")) == {"schema": 1, "reloaded": ["id-w"]}
         [worker] = actor.store.workers()
         assert actor.store.heartbeat(worker) == "reload"
+
+
+def test_serve_without_the_libraries_of_the_server_names_the_command_that_installs_them(
+    queuectl: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "starlette", None)
+    queuectl("worker", "start", "--serve", "127.0.0.1:0", code=5)
+    assert "the server needs starlette" in queuectl.err
+    assert "pip install 'queuectl[http]'" in queuectl.err

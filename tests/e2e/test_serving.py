@@ -122,6 +122,7 @@ class TestEnd:
     def test_a_server_dies_with_its_killed_worker(self, place: Place) -> None:
         server = Server(place)
         pid = server.pid()
+        assert "sqlite:" not in " ".join(words_of(pid))  # the URL of another store may contain a password
         server.worker.signal(signal.SIGKILL)
         eventually(lambda: not alive(pid), within=5)
         socket.create_server(("127.0.0.1", server.port)).close()
@@ -167,6 +168,7 @@ class TestStart:
         assert "the worker did not start: the server cannot serve: " in message
         (place.root / "state").unlink()
 
+    @pytest.mark.proof
     def test_reload_replaces_the_server_after_the_agent(self, place: Place) -> None:
         server = Server(place)
         first, agent = server.pid(), place.agent_pid(server.worker)
@@ -176,6 +178,7 @@ class TestStart:
         assert "running" in server.run("status")
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize("kind", ["postgres"])
 def test_the_password_of_the_store_is_in_no_argument_and_in_no_command(
     place: Place, database: PostgresDatabase

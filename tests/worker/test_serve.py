@@ -162,18 +162,23 @@ class TestDeath:
         eventually(lambda: not alive(pid), within=1.0)
         assert served.bytes == "bEOF."
 
-    def test_the_end_of_a_command_with_leftovers_ends_no_server(
+    def test_the_end_of_a_command_with_leftovers_ends_no_server_that_started_meanwhile(
         self, start: Start, served: Served, tmp_path: Path
     ) -> None:
+        """Such a server is a child of the holder too, names no attempt, and is younger than the command."""
         worker = start()
         write = f"echo $$ >> {tmp_path}/pids; exec sleep 60"
-        worker.agent.run(
-            f"setsid -f env -i sh -c '{write}'; while [ ! -s {tmp_path}/pids ]; do sleep 0.01; done"
+        attempt_id = worker.agent.start(
+            f"setsid -f env -i sh -c '{write}'; while [ ! -e {tmp_path}/go ]; do sleep 0.02; done"
         )
         (leftover,) = pids_in(tmp_path / "pids")
+        os.kill(served.next_pid(1), signal.SIGKILL)
+        second = served.next_pid(2)
+        (tmp_path / "go").touch()
+        worker.agent.exited(attempt_id)
         assert not alive(leftover)
-        assert alive(served.next_pid(1))
-        assert len(served.pids) == 1
+        assert alive(second)
+        assert len(served.pids) == 2
 
 
 class TestReload:
@@ -243,10 +248,10 @@ class TestEnd:
         listener.close()
         leave(worker)
         eventually(lambda: served.bytes == "bdl")
-        os.kill(served.next_pid(1), signal.SIGKILL)
-        assert worker.exit_status() == 0
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(address, 1)
+        os.kill(served.next_pid(1), signal.SIGKILL)
+        assert worker.exit_status() == 0
 
     def test_a_signal_kills_a_server_that_does_not_end(self, start: Start, served: Served) -> None:
         (served.folder / "deaf").touch()

@@ -57,6 +57,7 @@ def start(session: "Session") -> int:
     """Become a worker: this process turns into the holder. With --detach start a worker."""
     args = session.args
     count = _slots(args.count)
+    serving = _serving(args.serve)
     wanted = check_name("--name", args.name) if args.name else f"{os.uname().nodename}-{os.getpid()}"
     if sys.platform == "win32":
         raise CommandFailed(
@@ -65,7 +66,6 @@ def start(session: "Session") -> int:
     session.refuse_remote(
         "worker start", "a worker needs the store itself: --store postgresql://… on that host"
     )
-    serving = _serving(args.serve)
     settings = session.queue.settings()
     session.say_unused()
     session.queue.create()  # first, because the worker's directory lies beside it

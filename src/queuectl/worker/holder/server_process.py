@@ -99,7 +99,6 @@ class ServerProcess:
     def leave(self, now: float) -> None:
         """Let the server send its last replies and end, because the worker has left the registry."""
         self._leaving = True
-        self._start.clear()
         self._send(LEAVE)
         self._kill.set(now + LEAVE_PATIENCE if self._pid else NEVER)
         while self._sockets:  # otherwise later clients would connect, and wait for an answer
