@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import threading
+import time
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -159,7 +160,9 @@ class TestStart:
         url = started["url"]
         assert f"listening on {url}" in Path(started["log"]).read_text()
         assert "running" in place.run("status", QUEUECTL_STORE=url)
+        start = time.monotonic()
         place.run("worker", "stop", QUEUECTL_STORE=url)
+        assert time.monotonic() - start < 9, "after the answer, the client asks the ended server no more"
         assert not place.processes()
 
     def test_a_server_that_cannot_start_is_reported_by_a_detached_worker(self, place: Place) -> None:
