@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import apsw
@@ -302,8 +303,41 @@ class TestSqlite3:
 
     def test_ours_open_in_this_process_refuses_it(self, library: Any, queue: Queue) -> None:
         queue.list()
-        with pytest.raises(StoreUnusable, match="two SQLite libraries"):
-            queue.enqueue("true", connection=library())
+        for isolation in ("", "IMMEDIATE"):
+            db = library(isolation_level=isolation)
+            statements: list[str] = []
+            db.set_trace_callback(statements.append)
+            with pytest.raises(StoreUnusable, match="two SQLite libraries"):
+                queue.enqueue("true", connection=db)
+            assert (statements, db.in_transaction) == (["PRAGMA database_list"], False)
+
+    def test_a_refused_connection_has_no_transaction_that_we_began(
+        self, library: Any, queue: Queue, home: Path
+    ) -> None:
+        other = sqlite3.connect(home / "orders.db")
+        with pytest.raises(InvalidInput, match="main database"):
+            queue.enqueue("true", connection=other)
+        assert not other.in_transaction
+        other.close()
+        db = library()
+        db.execute("CREATE TEMP TABLE job (n)")
+        with pytest.raises(InvalidInput, match="temporary table job"):
+            queue.enqueue("true", connection=db)
+        assert not db.in_transaction
+        db.execute("INSERT INTO invoice VALUES (1)")
+        with pytest.raises(InvalidInput, match="temporary table job"):
+            queue.enqueue("true", connection=db)
+        assert db.in_transaction
+
+    def test_it_is_refused_where_names_cannot_be_locked(
+        self, library: Any, queue: Queue, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(name_lock, "sys", SimpleNamespace(platform="darwin"))
+        db = library()
+        with pytest.raises(StoreUnusable, match="two SQLite libraries") as raised:
+            queue.enqueue("true", connection=db)
+        assert "apsw.Connection" in str(raised.value.hint)
+        assert not db.in_transaction
 
     def test_after_it_ours_does_not_open_the_file(self, library: Any, queue: Queue) -> None:
         db = library()

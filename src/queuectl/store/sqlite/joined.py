@@ -78,6 +78,8 @@ def store(connection: object, path: str) -> SqliteJoined:
     path = os.path.realpath(path)
     if isinstance(connection, apsw.Connection):
         with _translated(path), _plain(connection):
+            _refuse_other_file(connection, path)
+            _refuse_without(has_transaction=connection.in_transaction)
             _refuse_unusable(connection, path)
         return SqliteJoined(connection, path)
     if is_library_connection(connection):
@@ -85,9 +87,11 @@ def store(connection: object, path: str) -> SqliteJoined:
         own = LibraryConnection(connection)
         adapted = cast(apsw.Connection, own)
         with _translated(path):
-            own.begin_as_it_would()
-            _refuse_unusable(adapted, path)
-        name_lock.refuse_ours(path)
+            _refuse_other_file(adapted, path)
+            _refuse_without(has_transaction=own.in_transaction or own.begins_by_itself)
+            name_lock.refuse_ours(path)  # before the first statement that locks the file
+            with own.begun_as_it_would():
+                _refuse_unusable(adapted, path)
         return SqliteJoined(adapted, path)
     named = f"{type(connection).__module__}.{type(connection).__qualname__}"
     raise InvalidInput(f"connection: an apsw.Connection or a sqlite3.Connection is needed, not {named}")
@@ -102,12 +106,8 @@ def _refuse_race() -> None:
         )
 
 
-def _refuse_unusable(connection: apsw.Connection, path: str) -> None:
-    """Raise unless the connection has a transaction, and its main database is the queue's file."""
-    if not connection.in_transaction:
-        raise InvalidInput(
-            "connection: it has no transaction", "begin one first, or enqueue without connection"
-        )
+def _refuse_other_file(connection: apsw.Connection, path: str) -> None:
+    """Raise unless the main database of the connection is the queue's file. This does not lock the file."""
     rows: Any = connection.execute("PRAGMA database_list").fetchall()
     main = next((file for _, name, file in rows if name == "main"), "")
     if not main or os.path.realpath(main) != path:
@@ -115,6 +115,17 @@ def _refuse_unusable(connection: apsw.Connection, path: str) -> None:
             f"connection: its main database is {main or 'in memory'}, and the queue is {path}",
             "keep the tables in the file of the queue (QUEUECTL_STORE), or enqueue after the commit",
         )
+
+
+def _refuse_without(*, has_transaction: bool) -> None:
+    if not has_transaction:
+        raise InvalidInput(
+            "connection: it has no transaction", "begin one first, or enqueue without connection"
+        )
+
+
+def _refuse_unusable(connection: apsw.Connection, path: str) -> None:
+    """Raise unless the file contains a queue of this version. Takes the write lock."""
     if shadows := [name for (name,) in connection.execute(_SHADOWS, TABLES)]:
         raise InvalidInput(
             f"connection: the temporary table {shadows[0]} hides a table of the queue", "rename it"

@@ -38,13 +38,24 @@ class LibraryConnection:
         """Whether a transaction is open."""
         return self._connection.in_transaction
 
-    def begin_as_it_would(self) -> None:
-        """Begin the transaction that `sqlite3` begins before an INSERT; the caller has not changed anything yet."""
-        connection = self._connection
-        with self._translated() as cursor:
-            legacy = getattr(connection, "autocommit", LEGACY) == LEGACY
-            if legacy and connection.isolation_level is not None and not connection.in_transaction:
-                cursor.execute(f"BEGIN {connection.isolation_level}")
+    @property
+    def begins_by_itself(self) -> bool:
+        """Whether `sqlite3` begins a transaction before an INSERT."""
+        legacy = getattr(self._connection, "autocommit", LEGACY) == LEGACY
+        return legacy and self._connection.isolation_level is not None
+
+    @contextmanager
+    def begun_as_it_would(self) -> Iterator[None]:
+        """A block in a transaction, begun as `sqlite3` begins one. If the block raises, what was begun is ended."""
+        begins = self.begins_by_itself and not self.in_transaction
+        if begins:
+            self.execute(f"BEGIN {self._connection.isolation_level}")
+        try:
+            yield
+        except BaseException:
+            if begins and self.in_transaction:
+                self.execute("ROLLBACK")
+            raise
 
     def execute(self, statement: str, values: Values = ()) -> "Answer":
         """Run a statement and read all its rows."""

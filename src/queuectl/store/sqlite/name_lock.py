@@ -86,7 +86,16 @@ def take(path: str) -> NameLock | None:
 
 
 def refuse_ours(path: str) -> None:
-    """Raise if this process has the file open through our library; else our library does not open it from now on."""
+    """Raise if this process has the file open through our library; else our library does not open it from now on.
+
+    Raises too where `take` cannot lock, because then it is not known whether our library has the file open.
+    """
+    if sys.platform != "linux" or not os.access(path, os.R_OK, effective_ids=True):
+        raise StoreUnusable(
+            f"connection: a sqlite3 connection cannot be used for {path}, because queuectl cannot lock its name here: "
+            f"{_TWO_LIBRARIES}",
+            "use an apsw.Connection: pip install apsw (the library of queuectl)",
+        )
     found = os.stat(path)
     key = found.st_dev, found.st_ino
     with _taking:
