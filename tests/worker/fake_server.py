@@ -1,12 +1,13 @@
 """Stands in for the HTTP server of a worker: writes down what it gets, and obeys the holder.
 
 Usage: fake_server.py FOLDER --supervised N. If the folder has a file `fault`, the server does not start, for the reason
-in this file. With a file `deaf` it ignores `LEAVE`. Each server adds its pid to the file `pids`, and the bytes that it
-receives to the file `bytes`.
+in this file. With a file `slow` it does not announce itself. With a file `deaf` it ignores `LEAVE`. Each server adds its
+pid to the file `pids`, and the bytes that it receives to the file `bytes`.
 """
 
 import json
 import os
+import signal
 import socket
 import sys
 from pathlib import Path
@@ -17,6 +18,8 @@ def main(folder: Path, descriptor: int) -> None:
         data, sockets, _, _ = socket.recv_fds(channel, 1, 16)
         ports = [socket.socket(fileno=each).getsockname()[1] for each in sockets]
         add(folder / "pids", f"{os.getpid()} ")
+        if (folder / "slow").exists():
+            signal.pause()
         fault = folder / "fault"
         said = {"fault": fault.read_text()} if fault.exists() else {"url": f"http://127.0.0.1:{ports[0]}"}
         channel.sendall(json.dumps(said).encode() + b"\n")

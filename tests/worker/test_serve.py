@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import selectors
 import signal
 import socket
 import sys
@@ -15,6 +16,9 @@ from holders import Worker, alive, numbers, pids_in
 from test_agent_process import everything
 
 from facts import eventually
+from queuectl.worker.holder.log import Log
+from queuectl.worker.holder.server_process import ServerProcess
+from queuectl.worker.host import process_table
 
 FAKE_SERVER = Path(__file__).with_name("fake_server.py")
 Start = Callable[..., Worker]
@@ -73,6 +77,10 @@ def leave(worker: Worker) -> None:
     worker.agent.close()
 
 
+def children_of(worker: Worker) -> set[int]:
+    return {process.pid for process in process_table.processes() if process.ppid == worker.pid}
+
+
 class TestStart:
     def test_the_worker_logs_where_its_server_listens(
         self, start: Start, served: Served, listener: socket.socket
@@ -118,6 +126,20 @@ class TestStart:
         worker = start(env={"QUEUECTL_STORE": "shown"})
         listing = worker.agent.run("readlink /proc/self/fd/* | grep -c socket; echo $QUEUECTL_STORE")[1]
         assert listing == b"0\nshown\n"
+
+    def test_a_server_that_was_killed_because_it_was_slow_is_reported_as_slow(self, tmp_path: Path) -> None:
+        config = {"argv": ["/bin/sh", "-c", "exec sleep 300"], "environment": {}, "sockets": []}
+        with selectors.DefaultSelector() as selector:
+            own: set[int] = set()
+            server = ServerProcess(config, selector, own, Log("test", "plain", None), pytest.fail)
+            server.run_due(100.0)
+            (pid,) = own
+            server.run_due(159.0)
+            assert os.waitpid(pid, os.WNOHANG) == (0, 0)
+            server.run_due(160.0)
+            _, status = os.waitpid(pid, 0)
+            assert server.reaped(pid, status, 160.0)
+        assert server.fault == "the server did not accept requests within 60 s"
 
 
 class TestDeath:
@@ -252,6 +274,37 @@ class TestEnd:
             socket.create_connection(address, 1)
         os.kill(served.next_pid(1), signal.SIGKILL)
         assert worker.exit_status() == 0
+
+    def test_a_worker_that_waits_for_its_server_starts_nothing(self, start: Start, served: Served) -> None:
+        (served.folder / "deaf").touch()
+        worker = start()
+        worker.agent.send("leave", why="the database is lost")
+        eventually(lambda: served.bytes == "bl")
+        children = children_of(worker)
+        attempt_id = worker.agent.start("sleep 60")
+        worker.agent.send("reload")
+        worker.agent.send("drop", attempt_ids=[attempt_id])
+        assert worker.agent.expect("dropped")[0]["attempt_ids"] == [attempt_id]
+        assert children_of(worker) == children
+        os.kill(served.next_pid(1), signal.SIGKILL)
+        assert worker.exit_status() == 1
+        assert not worker.slots_file.exists()
+
+    @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+    def test_a_drain_kills_a_first_server_that_accepts_no_requests_yet(
+        self, start: Start, served: Served, number: int
+    ) -> None:
+        (served.folder / "slow").touch()
+        reader, writer = os.pipe()
+        worker = start(ready_fd=writer, greet=False, agent_argv=["touch", str(served.folder / "agent")])
+        os.close(writer)
+        server = served.next_pid(1)
+        worker.signal(number)
+        assert worker.exit_status(within=5) == 0
+        assert not alive(server)
+        assert not (served.folder / "agent").exists()
+        assert everything(reader) == b"the worker was stopped before its server accepted requests\n"
+        assert not worker.slots_file.exists()
 
     def test_a_signal_kills_a_server_that_does_not_end(self, start: Start, served: Served) -> None:
         (served.folder / "deaf").touch()

@@ -60,6 +60,7 @@ class AgentProcesses:
         self._current: AgentProcess | None = None
         self._pause = 0.0
         self._start = Deadline(start_at)
+        self._starting = True
         self._kill_at: dict[int, float] = {}
         self._send_at = 0.0
         self._buffer = memoryview(bytearray(_RECEIVE))
@@ -97,7 +98,9 @@ class AgentProcesses:
             os.kill(pid, signal.SIGKILL)
 
     def start(self, now: float) -> None:
-        """Start an agent now. An older agent may still be connected."""
+        """Start an agent now, unless the worker ends. An older agent may still be connected."""
+        if not self._starting:
+            return
         try:
             ours, theirs = socket.socketpair()
             with theirs:
@@ -114,7 +117,8 @@ class AgentProcesses:
         self._selector.register(ours, selectors.EVENT_READ, partial(self._ready, self._newest))
 
     def stop_starting(self) -> None:
-        """Do not replace an agent that exits, because the worker ends."""
+        """Start no agent from now on, because the worker ends."""
+        self._starting = False
         self._start.clear()
         self._newest = None
 

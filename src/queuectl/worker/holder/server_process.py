@@ -62,11 +62,14 @@ class ServerProcess:
         self._pause = FIRST_PAUSE
         self._start = Deadline(0.0 if config else NEVER)
         self._kill = Deadline()
+        self._too_long, self._killed = "", ""
         self._draining = self._replacing = self._leaving = False
         self.url: str | None = None
         """The URL of the server. None before the first server accepts requests, and without a server."""
         self.fault: str | None = None
         """Why the first server could not start."""
+        self.abandoned = False
+        """Whether the worker ends without an agent, because its drain began before the first server was ready."""
 
     @property
     def gone(self) -> bool:
@@ -82,19 +85,28 @@ class ServerProcess:
         if self._start.fires(now):
             self._start_now(now)
         if self._kill.fires(now):
+            self._killed = self._too_long
             self.kill()
 
     def drain(self) -> None:
-        """Let the server refuse new jobs: this one, and each that replaces it."""
+        """Let the server refuse new jobs: this one, and each that replaces it.
+
+        A first server that does not accept requests yet is killed: there is nothing that it could end.
+        """
         self._draining = True
-        self._send(DRAIN)
+        if self.url is None and self._config["argv"]:
+            self.abandoned = self._leaving = True
+            self._start.clear()
+            self.kill()
+        else:
+            self._send(DRAIN)
 
     def replace(self, now: float) -> None:
         """End the server, and start another one from the installed version."""
         if self._pid and not self._leaving:
             self._replacing = True
             os.kill(self._pid, signal.SIGTERM)
-            self._kill.set(now + END_PATIENCE)
+            self._end_within(END_PATIENCE, now)
 
     def leave(self, now: float) -> None:
         """Let the server send its last replies and end, because the worker has left the registry."""
@@ -115,7 +127,7 @@ class ServerProcess:
             return False
         self._read()  # a fault may have arrived together with the signal
         fault = _value(self._said, "fault")
-        why = f"cannot serve: {fault}" if fault else child.ending(status)
+        why = f"cannot serve: {fault}" if fault else self._killed or child.ending(status)
         self._disconnect()
         self._own.discard(pid)
         self._pid = 0
@@ -154,6 +166,7 @@ class ServerProcess:
         self._own.add(self._pid)
         self._selector.register(ours, selectors.EVENT_READ, self._read)
         self._kill.set(now + START_PATIENCE)
+        self._too_long, self._killed = f"did not accept requests within {START_PATIENCE:.0f} s", ""
 
     def _not_started(self, error: OSError, now: float) -> None:
         sentence = f"cannot start the server: {error}"
@@ -188,7 +201,8 @@ class ServerProcess:
             data = b""
         if not data:
             self._disconnect()
-            self._kill.set(min(self._kill.at, boottime() + END_PATIENCE))
+            if boottime() + END_PATIENCE < self._kill.at:
+                self._end_within(END_PATIENCE, boottime())
             return
         self._said += data
         if url := _value(self._said, "url"):
@@ -197,10 +211,14 @@ class ServerProcess:
     def _listens(self, url: str) -> None:
         if not self._leaving and not self._replacing:
             self._kill.clear()
-        if self.url is None:
+        if self.url is None and not self._leaving:
             self.url = url
             self._log.write("listening", f"listening on {url}", url=url, pid=self._pid)
             self._on_first()
+
+    def _end_within(self, seconds: float, now: float) -> None:
+        self._kill.set(now + seconds)
+        self._too_long = f"did not end within {seconds:.0f} s"
 
     def _disconnect(self) -> None:
         if self._channel is not None:

@@ -93,7 +93,8 @@ class Shutdown:
 
     def on_leave(self, why: str) -> None:
         """Handle the permanent loss of the store. While a result waits, the worker stays: the store may be restored."""
-        self._leaving = why if self._supervisor.empty else None
+        if self._status is None:
+            self._leaving = why if self._supervisor.empty else None
 
     def enter(self, phase: int, *, asked: bool = True) -> None:
         """Begin a later phase. `asked`: a signal or an instruction is the cause; only then a drain is logged."""
@@ -122,11 +123,17 @@ class Shutdown:
         if self._status is None:
             self._status = self._status_without_server(now)
             if self._status is not None:
+                # While the server ends, the agent may still send messages: a command started now would have no guard.
+                self._supervisor.starting = False
+                self._agents.stop_starting()
                 self._report.clear()
                 self._server.leave(now)
         return self._status if self._server.gone else None
 
     def _status_without_server(self, now: float) -> int | None:
+        if self._server.abandoned:
+            self._log.not_ready("the worker was stopped before its server accepted requests")
+            return 0
         if self._leaving is not None and self._supervisor.empty:
             self._log.write("leaving", f"leaving: {self._leaving}")
             return 1
