@@ -1,8 +1,8 @@
 """Stands in for the HTTP server of a worker: writes down what it gets, and obeys the holder.
 
 Usage: fake_server.py FOLDER --supervised N. If the folder has a file `fault`, the server does not start, for the reason
-in this file. With a file `slow` it does not announce itself. With a file `deaf` it ignores `LEAVE`. Each server adds its
-pid to the file `pids`, and the bytes that it receives to the file `bytes`.
+in this file. With a file `slow` it does not announce itself. With a file `deaf` it ignores `LEAVE`. Each server adds
+its pid to the file `pids`, and the bytes that it receives to the file `bytes`.
 """
 
 import json

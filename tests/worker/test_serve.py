@@ -127,7 +127,7 @@ class TestStart:
         listing = worker.agent.run("readlink /proc/self/fd/* | grep -c socket; echo $QUEUECTL_STORE")[1]
         assert listing == b"0\nshown\n"
 
-    def test_a_server_that_was_killed_because_it_was_slow_is_reported_as_slow(self, tmp_path: Path) -> None:
+    def test_a_server_that_was_killed_because_it_was_slow_is_reported_as_slow(self) -> None:
         config = {"argv": ["/bin/sh", "-c", "exec sleep 300"], "environment": {}, "sockets": []}
         with selectors.DefaultSelector() as selector:
             own: set[int] = set()

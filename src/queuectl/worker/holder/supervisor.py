@@ -69,7 +69,7 @@ class Supervisor:
         self._phases = phases.Phases(self._leftovers)
         self._pipes = Pipes(selector, self._on_output)
         self.starting = True
-        """Whether queued attempts may be started. It becomes False when the worker drains or ends, and never True again."""
+        """Whether queued attempts may be started. False when the worker drains or ends, and never True again."""
 
     # Messages of the agent
 
