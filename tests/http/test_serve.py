@@ -145,7 +145,7 @@ class TestStoreAway:
         try:
             status, problem = server.get("/v1/status")
             assert (status, problem["code"]) == (503, "store_unavailable")
-            assert server.get("/v1")[0] == 200
+            assert server.get("/openapi.json")[0] == 200
         finally:
             own_postgres.start()
         eventually(lambda: server.get("/v1/status")[0] == 200)
