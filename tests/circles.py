@@ -47,6 +47,9 @@ FIXTURES = {
 }
 """The kind of store that a test with this fixture uses."""
 
+LIKE_END_TO_END = {"stores/test_away.py", "stores/test_secrets.py", "python/test_stores.py"}
+"""Other files whose tests start programs and exist for several servers: `test` runs them on the chosen one too."""
+
 ON_SQLITE_ALONE = {"test_seeds.py", "test_unreadable.py", "TestStopping", "TestOutput"}
 """Files and classes of end-to-end tests that `test` runs on SQLite and leaves on servers to `proof`: they show no
 guarantee of the table in CONTRIBUTING.md, and what they need of a store, the contract shows on each. A test for servers
@@ -137,12 +140,18 @@ def on_other_servers(items: Iterable[pytest.Item]) -> Iterator[pytest.Item]:
     copies = defaultdict[object, dict[str, pytest.Item]](dict)
     for item in items:
         callspec = getattr(item, "callspec", None)
-        if callspec and item.path.parent.name == "e2e" and "kind" in callspec.params:
+        if callspec and is_end_to_end(item) and "kind" in callspec.params:
             others = tuple((name, repr(value)) for name, value in callspec.params.items() if name != "kind")
             function = item.nodeid.partition("[")[0]
             copies[function, others][callspec.params["kind"]] = item
     for same in copies.values():
         yield from (same[kind] for kind in {*SERVERS} & {*same} - {chosen_of(same)})
+
+
+def is_end_to_end(item: pytest.Item) -> bool:
+    """Whether the test starts programs, so that `test` repeats it on one server and not on each."""
+    place = item.path.relative_to(ROOT).as_posix()
+    return place.startswith("e2e/") or place in LIKE_END_TO_END
 
 
 def chosen_of(same: Mapping[str, pytest.Item]) -> str | None:

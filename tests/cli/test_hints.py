@@ -37,6 +37,7 @@ from facts import eventually
 from queuectl import bootstrap, trust
 from queuectl.cli.commands import ALIASES, COMMANDS
 from queuectl.cli.main import parser_of
+from queuectl.cli.serve import missing_library
 from queuectl.errors import InvalidInput, StoreUnavailable, StoreUnusable
 from queuectl.store.postgres import PostgresStore, description
 from queuectl.store.sqlite import SqliteStore, directory, faults
@@ -97,10 +98,11 @@ def _piece(node: ast.expr) -> str:
 
 FOREIGN = re.compile(
     r"GRANT |ALTER |CREATE (ROLE|DATABASE|SCHEMA)|ACL SETUSER|[a-z})]-cli |\bdb\.|pip install|"
-    r"\b(chmod|chown|fuser|dmesg|createdb|sqlite3|apsw|systemctl)(?![\w.])|CONFIG SET|\bls -l|\brm -|\bkill -"
+    r"\b(chmod|chown|fuser|dmesg|createdb|(?<!Python's )sqlite3|apsw|systemctl)(?![\w.])|"
+    r"CONFIG SET|\bls -l|\brm -|\bkill -"
 )
 EXAMPLE = "for example: "
-INTERNAL = ("CREATE SCHEMA {schema}", "apsw")
+INTERNAL = ("CREATE SCHEMA {schema}", "apsw", "sqlite3")
 """Commands that the program sends to the server, and text that only resembles a command."""
 RUN = {
     "redis-cli SCRIPT KILL": "contract/test_redis_messages.py",
@@ -528,6 +530,13 @@ def test_the_hint_for_a_missing_driver_works(extra: str) -> None:
     assert "already satisfied" in shell(install_command(extra), env={**os.environ, **offline}).stdout
 
 
+@runs("{quote(sys.executable)} -m pip install 'queuectl[http]'")
+def test_the_hint_for_a_missing_server_works() -> None:
+    offline = {"PIP_NO_INDEX": "1", "PIP_NO_DEPS": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+    command = command_in(missing_library("uvicorn").hint)
+    assert "already satisfied" in shell(command, env={**os.environ, **offline}).stdout
+
+
 def install_command(extra: str) -> str:
     """The command in the error about a missing driver."""
     with pytest.raises(StoreUnusable) as refusal, bootstrap._extra(extra, "nothing"):
@@ -539,6 +548,12 @@ def install_command(extra: str) -> str:
 
 
 PROSE = {
+    "looks",
+    "keeps",
+    "gives",
+    "starts",
+    "beside",
+    "there?",
     "says",
     "shows",
     "lists",
@@ -556,8 +571,8 @@ PROSE = {
 """Words that continue a sentence after a command."""
 OTHER_WORDS = "cli/commands.py"
 """The hint for a command of another queue names a command of queuectl, with any job or queue."""
-STAYS = ("worker start", "worker stop", "wait", "demo")
-"""These commands wait for something, so the test only parses them."""
+STAYS = ("worker start", "worker stop", "wait", "demo", "serve", "login")
+"""These commands wait for something or read a secret, so the test only parses them."""
 
 
 def commands_of_ours() -> Iterator[tuple[str, ...]]:
@@ -591,7 +606,8 @@ def understood(queuectl: CommandLine, words: tuple[str, ...]) -> bool:
 @pytest.mark.direct
 def test_every_queuectl_command_in_a_hint_is_understood(queuectl: CommandLine) -> None:
     """One test for all of them: the list is not read when pytest collects, which each process of a run does."""
-    said = sorted(set(commands_of_ours()))
+    # The job is deleted last: the commands before need it.
+    said = sorted(set(commands_of_ours()), key=lambda words: (words[0] in ("delete", "purge"), words))
     assert len(said) > 40
     queuectl("enqueue", "echo hello")
     assert not [words for words in said if "…" in words]

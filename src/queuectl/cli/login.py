@@ -42,7 +42,7 @@ def logout(session: "Session") -> int:
 
     origin = credentials.origin_of(session.args.url)
     if not credentials.drop(session.args.url):
-        raise NotFound(f"there is no token for {origin.text}", "queuectl login keeps one")
+        raise NotFound(f"there is no token for {origin.text}", f"queuectl login {origin.text} keeps one")
     return _report(
         session, origin.text, "the token is deleted here; queuectl token revoke ends it on the server"
     )

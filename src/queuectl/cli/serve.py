@@ -108,7 +108,7 @@ def require_extra() -> None:
     """Raise MissingExtra if a library of the server is not installed. Imports none of them."""
     for name in sorted(LIBRARIES):
         if find_spec(name) is None:
-            raise _missing(name)
+            raise missing_library(name)
 
 
 @contextmanager
@@ -119,10 +119,11 @@ def _extra() -> Iterator[None]:
     except ImportError as error:
         if (error.name or "").partition(".")[0] not in LIBRARIES:
             raise
-        raise _missing(error.name) from error
+        raise missing_library(error.name) from error
 
 
-def _missing(library: str | None) -> MissingExtra:
+def missing_library(library: str | None) -> MissingExtra:
+    """The error for a library of the extra `http` that is not installed."""
     return MissingExtra(
         f"the server needs {library}, which is not installed",
         f"run: {quote(sys.executable)} -m pip install 'queuectl[http]'",

@@ -185,7 +185,8 @@ def _server(session: "Session") -> "LocalServer":
     if len(servers) > 1:
         ports = ", ".join(str(server.port) for server in servers)
         raise InvalidInput(
-            f"several servers of yours run here, at the ports {ports}", "queuectl token local PORT"
+            f"several servers of yours run here, at the ports {ports}",
+            f"for example: queuectl token local {servers[0].port}",
         )
     return servers[0]
 

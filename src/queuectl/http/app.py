@@ -134,7 +134,9 @@ class _Endpoint:
             host
         ):
             raise Refusal(
-                "wrong_host", f"this server is not {host}", "queuectl serve --allow-host NAME accepts it"
+                "wrong_host",
+                f"this server is not {host}",
+                "for example: queuectl serve --allow-host queue.example.org",
             )
 
     async def _call(self, request: Request, route: Route, id: str) -> Call:

@@ -177,7 +177,10 @@ class TokenAuthenticator:
             raise Refusal(
                 "too_many", f"too many wrong tokens; wait {seconds} s", headers={"Retry-After": seconds}
             )
-        raise _wrong(why, "queuectl token list shows the tokens; queuectl token create NAME makes one")
+        raise _wrong(
+            why,
+            "queuectl token list shows the tokens; for example: queuectl token create board --scope view",
+        )
 
 
 def peer_of(request: Request) -> str:

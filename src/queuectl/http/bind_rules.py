@@ -13,7 +13,7 @@ def check_bind(host: str, addresses: list[str], *, has_token: bool, is_encrypted
     missing, hints = list[str](), list[str]()
     if not has_token:
         missing.append("token")
-        hints.append("queuectl token create NAME --scope view")
+        hints.append("for example: queuectl token create board --scope view")
     if not is_encrypted:
         missing.append("encryption")
         hints.append(ENCRYPT)

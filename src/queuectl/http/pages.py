@@ -15,7 +15,8 @@ HEADERS = {
 
 WHAT_TO_DO = {
     "invalid_input": "Read detail, hint and errors: they name the field. Nothing was changed.",
-    "unauthenticated": "Send the header Authorization: Bearer TOKEN. queuectl token create makes a token.",
+    "unauthenticated": "Send the header Authorization: Bearer TOKEN. A new one, for example: "
+    "queuectl token create board --scope view",
     "forbidden": "Use a token with the scope, and for the queue, that the route needs.",
     "read_only": "Use a server that was started without --read-only.",
     "not_found": "Look at the list of such things: it may have been deleted.",
@@ -26,7 +27,7 @@ WHAT_TO_DO = {
     "changed": "Read the thing again, and decide again.",
     "too_large": "Send less at once, or the jobs as JSON lines (application/jsonl).",
     "unsupported_media": "Send the header Content-Type: application/json.",
-    "wrong_host": "queuectl serve --allow-host NAME lets the server answer to another name.",
+    "wrong_host": "Start the server with its other name, for example: queuectl serve --allow-host queue.example.org",
     "too_many": "Wait for as long as the header Retry-After says.",
     "internal": "This is a bug in queuectl. The log of the server has the traceback, under the id of the request.",
     "store_unavailable": "The store does not answer. Nothing was changed. Wait for as long as Retry-After says.",

@@ -76,6 +76,7 @@ class Worker(Struct, frozen=True, kw_only=True):
     claimed_ahead  jobs that it has claimed and that wait for a slot
     count          the number of its slots
     boot_id        identifies its host until the next boot; `directory` identifies its files
+    claimed_at     for each queue, the time of the newest claim that took a job
     """
 
     id: str
@@ -96,6 +97,7 @@ class Worker(Struct, frozen=True, kw_only=True):
     count: int
     boot_id: str
     directory: str | None
+    claimed_at: dict[str, datetime]
     reported: Reported
 
 

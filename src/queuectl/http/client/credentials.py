@@ -61,7 +61,8 @@ def origin_of(url: str) -> Origin:
         ) from error
     if "@" in parts.netloc:
         raise InvalidInput(
-            "a URL of a server has no user and no password", "queuectl login URL keeps a token"
+            "a URL of a server has no user and no password",
+            "to store a token, for example: queuectl login https://queue.example.org",
         )
     if parts.scheme not in PORTS or not host:
         raise InvalidInput(

@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 import psycopg
+from psycopg import waiting
 from psycopg.abc import PQGen
 from psycopg.errors import InsufficientPrivilege
 
@@ -41,8 +42,18 @@ class Line(psycopg.Connection[tuple[Any, ...]]):
     patience = 10.0
 
     def wait(self, gen: PQGen[Answer], interval: float = 0.1, timeout: float | None = None) -> Answer:  # noqa: ARG002
-        """Wait for an answer, as psycopg's method does, but with a time limit."""
-        return super().wait(_limited(gen, self.patience), min(interval, self.patience))
+        """Wait for an answer, as psycopg's method does, but with a time limit, and end at once on Ctrl+C.
+
+        On Ctrl+C psycopg asks the server to cancel the statement, and waits up to ten seconds for the end of that. A
+        person who presses Ctrl+C because the server is silent would wait for nothing. `statement_timeout` ends the
+        statement in the server.
+        """
+        interval = min(interval, self.patience)
+        try:
+            return waiting.wait(_limited(gen, self.patience), self.pgconn.socket, interval=interval)
+        except (KeyboardInterrupt, SystemExit):
+            self.pgconn.finish()
+            raise
 
     def rows(self, statement: str, values: Values = (), *, binary: bool = False) -> list[tuple[Any, ...]]:
         """Run a statement and return its rows."""

@@ -102,7 +102,7 @@ def _refuse_race() -> None:
     if not description.has_safe_log(version):
         raise StoreUnusable(
             f"connection: the SQLite {version} of Python's sqlite3 can lose commits when the log is reset",
-            "use an apsw.Connection: pip install apsw (the library of queuectl), or SQLite 3.51.3 or later",
+            "use an apsw.Connection, which queuectl uses itself, or SQLite 3.51.3 or later",
         )
 
 
