@@ -228,6 +228,23 @@ class TestLoop:
 
         run(program())
 
+    def test_a_cancelled_close_has_closed_the_queue(self) -> None:
+        async def program() -> None:
+            queue = AsyncQueue()
+            await queue.list()
+            task = asyncio.create_task(queue.close())
+            await asyncio.sleep(0)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert queue._threads is None
+            await queue.close()
+            with pytest.raises(ClosedQueue):
+                await queue.list()
+            eventually(lambda: queue._queue._closed and queue._queue._opened is None)
+
+        run(program())
+
     def test_nothing_is_opened_and_no_thread_starts_before_the_first_call(self, home: Path) -> None:
         async def program() -> None:
             before = threading.active_count()

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from cli.acting import Actor
+from queuectl.domain.job import Job
 from queuectl.domain.output import STDERR, STDOUT, Chunk, Piece, between
 from queuectl.service.following import Begin, End, Part, Position
 from queuectl.service.local_queue import LocalQueue
@@ -77,6 +78,20 @@ def test_without_a_position_reading_starts_at_the_newest_attempt(
         actor.prints(id, text)
         actor.ends(id, exit_code=1)
     assert data(so_far(queue)) == b"second"
+
+
+def test_a_reader_that_came_before_the_first_attempt_reads_all_of_them(
+    queue: LocalQueue, actor: Actor, id: str
+) -> None:
+    def two_attempts(job: Job) -> None:
+        if job.history:
+            raise AtTheEnd
+        for text in (b"first", b"second"):
+            actor.take(id)
+            actor.prints(id, text)
+            actor.ends(id, exit_code=1)
+
+    assert data(list(_until_it_waits(queue.follow("a", look=two_attempts)))) == b"firstsecond"
 
 
 def test_the_output_of_one_attempt_ends_although_its_job_is_retried(

@@ -96,11 +96,14 @@ class AsyncQueue:
         """Close the store. Later calls raise `ClosedQueue`. Idempotent."""
         if not self._closed:
             self._closed = True
-            await self._run(self._queue.close)
+            if os.getpid() != self._process:
+                self._begin()
             with self._lock:
                 threads, self._threads = self._threads, None
             if threads is not None:
+                done = threads.submit(self._queue.close)
                 threads.shutdown(wait=False)
+                await asyncio.shield(asyncio.wrap_future(done))  # a cancel does not stop it
 
     enqueue = awaited(Queue.enqueue)
     show = awaited(Queue.show)
