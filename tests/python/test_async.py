@@ -13,10 +13,15 @@ from pathlib import Path
 
 import pytest
 
+from cli.acting import Actor
 from facts import eventually
 from queuectl import AsyncQueue, ClosedQueue, Conflict, InvalidInput, Queue, WaitTimeout
 from queuectl.python import async_queue
 from queuectl.python import queue as sync_queue
+from queuectl.service.local_queue import LocalQueue
+from queuectl.service.request.fields import JobRequest
+from queuectl.service.settings import Sources
+from queuectl.store.memory import MemoryStore
 
 
 def public(kind: type) -> dict[str, typing.Any]:
@@ -112,6 +117,35 @@ class TestCalls:
                 assert first.data + b"".join(part.data for part in rest) == b"1\n2\n3\n"
 
         run(program())
+
+    @pytest.mark.parametrize("printed", [b"first", b""])
+    def test_follow_keeps_its_first_attempt_between_turns(
+        self, monkeypatch: pytest.MonkeyPatch, printed: bytes
+    ) -> None:
+        """Attempt 2 begins between two turns, of which the first one saw no attempt, or one without output."""
+        store = MemoryStore()
+        actor, local = Actor(store), LocalQueue(store, Sources({}, None, print))
+        local.enqueue([JobRequest(id="a", command="x", max_retries=3)])
+        queue = Queue()
+        monkeypatch.setattr(queue, "_open", lambda: local)
+        turns = async_queue._Turns(queue, "a", None, None)
+        if not printed:
+            actor.take("a")
+        assert turns.look(0) is None
+        if printed:
+            actor.take("a")
+        actor.prints("a", b"first")
+        actor.ends("a", exit_code=1)
+        actor.take("a")
+        actor.prints("a", b"second")
+        found = turns.look(0)
+        assert found is not None
+        assert [(part.attempt, part.data) for part in found[0]] == [(1, b"first"), (2, b"second")]
+        assert turns.look(0) is None
+        actor.prints("a", b"more")
+        found = turns.look(0)
+        assert found is not None
+        assert [(part.attempt, part.data) for part in found[0]] == [(2, b"more")]
 
     def test_a_wait_has_a_timeout(self) -> None:
         async def program() -> None:

@@ -18,6 +18,7 @@ from itertools import islice
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar, cast, overload
 
+from queuectl.domain.instant import EARLIEST
 from queuectl.domain.job import Job as StoredJob
 from queuectl.errors import StoreUnavailable
 from queuectl.python.arguments import Command, Duration, Reference, span_of
@@ -25,6 +26,7 @@ from queuectl.python.errors import ClosedQueue, WaitTimeout
 from queuectl.python.opening import Connection, InLoop
 from queuectl.python.queue import COMMIT, Queue
 from queuectl.python.values import Added, Job, Part
+from queuectl.service.following import attempts
 
 P = ParamSpec("P")
 Answer = TypeVar("Answer")
@@ -176,13 +178,12 @@ class AsyncQueue:
         self, job: Reference, *, attempt: int | None = None, after: Part | None = None
     ) -> AsyncIterator[Part]:
         """As `Queue.follow`."""
+        turns = _Turns(self._queue, job, attempt, after)
         ended = False
         while not ended:
-            look = partial(_parts, self._queue, job, attempt, after)
-            parts, ended = await self._patiently(look)
+            parts, ended = await self._patiently(turns.look)
             for part in parts:
                 yield part
-                after = part
 
     async def _joined(self, statements: "_Statements", work: Callable[[], Answer]) -> Answer:
         """Run `work` in a thread, and its statements in the loop, over the caller's connection.
@@ -269,21 +270,41 @@ class _TurnEnds(Exception):
     """Ends a turn of `follow` when all output so far has been read."""
 
 
-def _parts(
-    queue: Queue, job: Reference, attempt: int | None, after: Part | None, seconds: float
-) -> tuple[_Parts, bool] | None:
-    """The next parts of an output, and whether no more follow; None if nothing comes within this time."""
-    found: _Parts = []
-    deadline = time.monotonic() + seconds
+class _Turns:
+    """Reads an output in turns, and keeps the position between them."""
 
-    def look(_: StoredJob) -> None:
-        if found or time.monotonic() >= deadline:
-            raise _TurnEnds
+    def __init__(self, queue: Queue, job: Reference, attempt: int | None, after: Part | None) -> None:
+        self._queue, self._job, self._attempt, self._after = queue, job, attempt, after
+        self._first: StoredJob | None = None
+        """The job as the first turn without output saw it; it decides which attempt is the first."""
 
-    try:
-        with closing(queue._parts(job, attempt, after, look)) as parts:
-            for part in islice(parts, PARTS):
-                found.append(part)
-    except _TurnEnds:
-        return (found, False) if found else None
-    return found, len(found) < PARTS
+    def look(self, seconds: float) -> tuple[_Parts, bool] | None:
+        """The next parts, and whether no more follow; None if nothing comes within this time."""
+        found: _Parts = []
+        deadline = time.monotonic() + seconds
+
+        def look(job: StoredJob) -> None:
+            self._first = self._first or job
+            if found or time.monotonic() >= deadline:
+                raise _TurnEnds
+
+        if self._after is None and self._first is not None and self._attempt is None:
+            self._after = self._start(self._first)
+        ended = False
+        try:
+            with closing(self._queue._parts(self._job, self._attempt, self._after, look)) as parts:
+                for part in islice(parts, PARTS):
+                    found.append(part)
+            ended = len(found) < PARTS
+        except _TurnEnds:
+            if not found:
+                return None
+        self._after = found[-1] if found else self._after
+        return found, ended
+
+    def _start(self, seen: StoredJob) -> Part | None:
+        """The position before the output of the first attempt; None if no attempt has begun."""
+        known = attempts(seen)[-1:]
+        if not known and (now := self._queue._open().get([seen.id]).get(seen.id)) is not None:
+            known = attempts(now)[:1]
+        return next((Part(each.attempt, each.attempt_id, 0, 0, 0, EARLIEST, b"") for each in known), None)

@@ -138,7 +138,9 @@ class _Reader:
             return [begin for begin in attempts(job) if begin.attempt_id == wanted != self._shown]
         known = attempts(job)
         if not known:
-            self._number = max(self._number, 1)  # the first attempt has not begun: no later one may be the first
+            self._number = max(
+                self._number, 1
+            )  # the first attempt has not begun: no later one may be the first
         number = next((each.attempt for each in known if each.attempt_id == self._shown), None)
         if number is not None:
             return [each for each in known if each.attempt > number]
