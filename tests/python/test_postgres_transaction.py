@@ -23,8 +23,10 @@ from queuectl import (
     StoreUnavailable,
     StoreUnusable,
 )
-from queuectl.store.postgres import address
-from queuectl.store.postgres.schema import channel
+from queuectl.store.postgres import address, joined
+from queuectl.store.postgres.schema import channel, known
+
+NEWEST = known()
 
 
 @pytest.fixture(
@@ -240,6 +242,36 @@ class TestRefusals:
         database.run(f"SELECT pg_terminate_backend({pid})")
         with pytest.raises((StoreUnavailable, InvalidInput)):
             queue.enqueue("true", connection=db)
+
+
+class TestSchemaVersion:
+    @pytest.mark.parametrize(
+        ("change", "said"),
+        [
+            ("INSERT INTO {}.migration (version) VALUES (99)", f"has schema 99, .* up to {NEWEST}"),
+            ("DELETE FROM {}.migration WHERE version > 1", f"has schema 1, .* needs schema {NEWEST}"),
+        ],
+    )
+    def test_another_one_is_refused_with_both_versions(
+        self, queue: Queue, db: Any, database: Any, monkeypatch: pytest.MonkeyPatch, change: str, said: str
+    ) -> None:
+        """In the transaction of the caller, which is rolled back."""
+        monkeypatch.setattr(joined, "_checked", set())
+        db.execute(change.format(database.schema))
+        with pytest.raises(StoreUnusable, match=said) as raised:
+            queue.enqueue("true", connection=db)
+        assert raised.value.hint
+        assert db.execute("SELECT 2").fetchone() == (2,)
+        db.rollback()
+        assert queue.enqueue("true", connection=db).state == "pending"
+        db.rollback()
+
+    def test_it_is_read_once(self, queue: Queue, db: Any, database: Any) -> None:
+        """A program that runs while a newer one migrates goes on."""
+        queue.enqueue("true", id="before-migration", connection=db)
+        db.execute(f"INSERT INTO {database.schema}.migration (version) VALUES (99)")
+        assert queue.enqueue("true", id="during-migration", connection=db).id == "during-migration"
+        db.rollback()
 
 
 class TestCallersSettings:

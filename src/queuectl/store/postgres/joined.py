@@ -22,7 +22,7 @@ from queuectl.store.driver.store import Verbs
 from queuectl.store.postgres import address, claim, find, output, purge, registry, write
 from queuectl.store.postgres.connect import Values
 from queuectl.store.postgres.faults import PostgresTranslator
-from queuectl.store.postgres.schema import channel
+from queuectl.store.postgres.schema import VERSION, channel, refuse_other
 from queuectl.store.postgres.sql import statements
 from queuectl.store.protocol import Added
 
@@ -35,6 +35,9 @@ Await = Callable[[Coroutine[Any, Any, tuple[Rows, int]]], tuple[Rows, int]]
 """Runs a coroutine in the event loop of an asynchronous connection, and waits for its result."""
 
 _NOW = statements("jobs")["now"]
+
+_checked: set[str] = set()
+"""The queues whose schema version was compared. Once is enough: a program goes on while a newer one migrates."""
 
 
 class JoinedLine:
@@ -65,6 +68,7 @@ class JoinedSession(Session[JoinedLine]):
 
     def __init__(self, connection: Caller, execute: Execute, at: address.Address) -> None:
         super().__init__(at.shown, 0)
+        self._queue = f"{at.shown} {at.schema}"
         self._caller, self._line = connection, JoinedLine(execute, at.schema)
         self._translator = PostgresTranslator(at.shown, str(at.parts.get("user", "")), at.schema)
 
@@ -74,6 +78,7 @@ class JoinedSession(Session[JoinedLine]):
         try:
             self._line.run("SAVEPOINT queuectl_call")
             try:
+                self._refuse_other_schema()
                 answer = work(self._line, *args)
             except BaseException:
                 if (
@@ -89,6 +94,11 @@ class JoinedSession(Session[JoinedLine]):
                 raise self._translator.lost(writing=False) from error  # the transaction is lost with it
             raise self._translator.refused(error) from error
         return answer
+
+    def _refuse_other_schema(self) -> None:
+        if self._queue not in _checked:
+            refuse_other(int(self._line.value(VERSION)), self.shown)
+            _checked.add(self._queue)
 
 
 class PostgresJoined(JoinedStore[JoinedLine, datetime, object]):

@@ -18,6 +18,7 @@ from queuectl.store.postgres.sql import FOLDER, fill, identifier
 # `to_regclass` is not used: after a wait for the lock, its cache would still report a missing table.
 _IS_THERE = """SELECT EXISTS (SELECT FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
     WHERE nspname = %s AND relname = 'migration')"""
+VERSION = "SELECT coalesce(max(version), 0) FROM {schema}.migration"
 _HAS_SCHEMA = "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = %s)"
 SCRIPTS = os.path.join(FOLDER, "migrations")
 
@@ -31,7 +32,7 @@ def version(line: Line) -> int:
     """The schema of the database, or 0 if there is none."""
     if not line.value(_IS_THERE, (line.schema,)):
         return 0
-    return int(line.value("SELECT coalesce(max(version), 0) FROM {schema}.migration"))
+    return int(line.value(VERSION))
 
 
 def bring_up_to_date(line: Line, shown: str, *, create: bool, scripts: str = SCRIPTS) -> None:
@@ -43,16 +44,31 @@ def bring_up_to_date(line: Line, shown: str, *, create: bool, scripts: str = SCR
         raise StoreAbsent(
             f"{shown}: there is no queue in schema {line.schema}", "the queue existed before: check the URL"
         )
-    if found > newest:
-        raise StoreUnusable(
-            f"{shown} has schema {found}, and this program knows schemas up to {newest}",
-            "a newer queuectl has used it: upgrade this one",
-        )
+    _refuse_newer(found, newest, shown)
     if found < newest:
         with _unless_foreign(
             line, shown, errors.DuplicateTable, errors.DuplicateObject, errors.DuplicateFunction
         ):
             _migrate(line, shown, newest, scripts)
+
+
+def refuse_other(found: int, shown: str) -> None:
+    """Refuse a newer schema, and an older one, where no migration is possible."""
+    newest = known()
+    _refuse_newer(found, newest, shown)
+    if found < newest:
+        raise StoreUnusable(
+            f"{shown} has schema {found}, and this program needs schema {newest}",
+            "run queuectl status once as the owner of the schema: that upgrades it",
+        )
+
+
+def _refuse_newer(found: int, newest: int, shown: str) -> None:
+    if found > newest:
+        raise StoreUnusable(
+            f"{shown} has schema {found}, and this program knows schemas up to {newest}",
+            "a newer queuectl has used it: upgrade this one",
+        )
 
 
 _OTHER_COLUMNS = (
