@@ -81,7 +81,9 @@ def test_scopes_add_up() -> None:
 
 def test_duplicate_scopes_and_queues_are_dropped_and_order_is_kept() -> None:
     assert tokens.grant(["enqueue", "view", "view"], ["b", "a", "b"]) == (("view", "enqueue"), ("b", "a"))
-    assert tokens.grant(["admin"], []) == (("admin",), None)
+    assert tokens.grant(["admin"], None) == (("admin",), None)
+    with pytest.raises(InvalidInput):
+        tokens.grant(["enqueue"], [])  # a computed list that is empty must not open all queues
 
 
 @pytest.mark.parametrize(

@@ -145,6 +145,22 @@ class TestLines:
         assert answer.document == {"schema": 1, "added": 2500, "existing": 0, "refused_count": 0}
         assert queue.counts(Filter()).total() == 2500
 
+    def test_a_token_that_is_revoked_during_the_upload_stores_no_further_batch(
+        self, server: Client, state: ServerState, queue: LocalQueue
+    ) -> None:
+        asked = iter((True, False))
+        state.authenticator.admits = lambda caller: next(asked)  # type: ignore[method-assign]
+        answer = lines(server, *({"command": f"echo {n}"} for n in range(1500)))
+        assert (answer.status, answer.document["code"]) == (401, "unauthenticated")
+        assert answer.document["committed"] == queue.counts(Filter()).total() == 1000
+
+    def test_a_batch_ends_at_eight_megabytes(self, server: Client, state: ServerState) -> None:
+        sizes = list[int]()
+        state.authenticator.admits = lambda caller: not sizes.append(1)  # type: ignore[method-assign, func-returns-value]
+        long = {"command": "true", "stdin": "x" * 900_000}
+        assert lines(server, *[long] * 12).status == 201
+        assert len(sizes) == 2
+
     def test_the_jobs_are_listed_on_request(self, server: Client) -> None:
         answer = lines(server, {"id": "a", "command": "a"}, {"id": "b", "command": "b"}, query="?ids=1")
         assert [job["id"] for job in answer.document["jobs"]] == ["a", "b"]

@@ -6,7 +6,9 @@ from collections.abc import Callable
 import pytest
 
 from cli.acting import Actor
+from facts import eventually
 from http_client import Answer, Client
+from queuectl.http.server_state import ServerState
 from queuectl.service.local_queue import LocalQueue
 from queuectl.service.request.fields import JobRequest
 
@@ -178,3 +180,11 @@ def test_head_answers_without_content(server: Client, id: str, accept: str, kind
     answer = server("HEAD", f"/v1/jobs/{id}/output", Accept=accept)
     assert (answer.status, answer.body) == (200, b"")
     assert answer.headers["content-type"].startswith(kind)
+
+
+def test_head_requests_leave_no_stream_behind(server: Client, state: ServerState, queue: LocalQueue) -> None:
+    [added] = queue.enqueue([JobRequest(command="true")])
+    for _ in range(3):
+        answer = server("HEAD", f"/v1/jobs/{added.job.id}/output", Accept="text/event-stream")
+        assert answer.status == 200
+    eventually(lambda: len(state.streams) == 0)

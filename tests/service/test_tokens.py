@@ -61,7 +61,7 @@ def test_a_rotated_token_has_another_secret(queue: LocalQueue, clock: SteppedClo
         queue.rotate_token("b")
 
 
-@pytest.mark.parametrize("queues", [["a,b"], [""], ["x" * 200]])
+@pytest.mark.parametrize("queues", [["a,b"], [""], ["x" * 200], []])
 def test_an_invalid_queue_is_refused(queue: LocalQueue, queues: list[str]) -> None:
     with pytest.raises(InvalidInput):
         queue.create_token("a", ["enqueue"], queues=queues)

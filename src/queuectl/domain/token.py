@@ -113,8 +113,10 @@ def grant(scopes: Sequence[str], queues: Sequence[str] | None) -> Grant:
     wanted = tuple(scope for scope in SCOPES if scope in scopes)
     if not wanted:
         raise InvalidInput("a token needs at least one scope", f"the scopes are {', '.join(SCOPES)}")
-    if not queues:
+    if queues is None:
         return Grant(wanted, None)
+    if not queues:
+        raise InvalidInput("a token for no queue allows nothing", "leave out the queues: then it is for all")
     if "admin" in wanted:
         raise InvalidInput("a token with the scope admin is for all queues", "leave out the queues")
     if wanted == ("view",):

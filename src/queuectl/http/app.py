@@ -145,7 +145,9 @@ class _Endpoint:
         query = body.query_of(request.query_params, route.query)
         document: Any = request if route.raw_body else None
         if route.body is not None and not route.raw_body:
-            document = await body.body_of(request, route.body, self._state.limits.body)
+            raw = await body.json_of(request, self._state.limits.body)
+            # In a thread: to decode a large document takes seconds, in which the loop has to answer other clients.
+            document = await in_time(self._state, body.decode, raw, route.body)
         headers = dict(request.headers)
         queue = restricted(self._state.queue, caller)
         return Call(queue, caller, request.path_params, query, document, headers, id, self._state)
@@ -216,8 +218,9 @@ def _log_access(request: Request, response: Response, id: str, seconds: float) -
 
 def _response(reply: Reply | Response, request: Request) -> Response:
     if isinstance(reply, Response):
-        # Without this a HEAD request would read all that the stream of a GET request sends.
-        is_head = request.method == "HEAD" and isinstance(reply, StreamingResponse)
+        # Without this a HEAD request would read all that the stream of a GET request sends. A subclass answers HEAD
+        # itself: it has more to do at its end, such as to leave the counted streams.
+        is_head = request.method == "HEAD" and type(reply) is StreamingResponse
         return Response(status_code=reply.status_code, headers=dict(reply.headers)) if is_head else reply
     headers = dict(reply.headers)
     if reply.document is None:

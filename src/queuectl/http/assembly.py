@@ -2,7 +2,7 @@
 
 import os
 import resource
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -102,15 +102,20 @@ def serve(
         check_bind(options.host or "", addresses, has_token=has_token, is_encrypted=options.is_encrypted)
         with (
             closing(_sockets(options, addresses, supervision)) as sockets,
-            _local_token(options, addresses, sockets.port) as local,
+            _local_token(options, sockets) as local,
         ):
-            authenticator = TokenAuthenticator(queue, local=local, notes_uses=not options.read_only)
+            authenticator = TokenAuthenticator(
+                queue, local=local.secret if local else None, notes_uses=not options.read_only
+            )
             options = replace(options, public_url=public_url)
             state = _state(options, sockets, queue, authenticator, fault)
             app = Forwarded(application(state, ROUTES), state.root, is_proxy, wire.per_peer)
             server = Server(app, state, Connections(wire, is_proxy), tls=tls)
             listening = Listening(_url(options, sockets), options.socket, fault)
             server.on_start = lambda: _begin(server, state, supervision, announce, listening)
+            if local is not None:
+                # Before the port is free: else clients would send requests to another user's program that takes it.
+                server.on_end = local.remove
             if fault:
                 server.beside = lambda: store_opening.until_reached(state, sources)
             _allow_files()
@@ -154,14 +159,14 @@ def _has_token(queue: Queue, fault: str | None) -> bool:
 
 
 @contextmanager
-def _local_token(options: Options, addresses: Sequence[str], port: int) -> Iterator[str | None]:
-    """The local token of a server on loopback addresses; its file is deleted at the end."""
-    if not addresses or not all(map(listen.is_loopback, addresses)):
+def _local_token(options: Options, sockets: listen.Sockets) -> Iterator[local_token.LocalToken | None]:
+    """The local token of a server that listens at loopback addresses alone; its file is deleted at the end."""
+    if not sockets.addresses or not all(map(listen.is_loopback, sockets.addresses)):
         yield None
         return
-    made = local_token.create(options.scheme, addresses, port)
+    made = local_token.create(options.scheme, sockets.addresses, sockets.port)
     try:
-        yield made.secret
+        yield made
     finally:
         made.remove()
 

@@ -49,12 +49,12 @@ def _is_list(kind: Any) -> bool:
     )
 
 
-async def body_of(request: Request, wanted: Any, limit: int) -> Any:
-    """The JSON body as an instance of `wanted`. An empty body counts as `{}`."""
+async def json_of(request: Request, limit: int) -> bytes:
+    """The JSON of the body, not decoded. An empty body counts as `{}`."""
     raw = await read(request, limit)
     if raw:
         require(request, JSON)
-    return decode(raw or b"{}", wanted)
+    return raw or b"{}"
 
 
 def require(request: Request, *types: str) -> str:

@@ -5,7 +5,7 @@ from typing import Any
 
 from starlette.requests import Request
 
-from queuectl.errors import InvalidInput, QueuectlError
+from queuectl.errors import InvalidInput, QueuectlError, Unauthenticated
 from queuectl.http.app import in_time
 from queuectl.http.body import too_large
 from queuectl.http.call import Call, Reply
@@ -14,6 +14,7 @@ from queuectl.http.problem import Refusal, located
 from queuectl.service.shapes.record import document
 
 BATCH = 1000
+BATCH_BYTES = 8 * 1024**2
 REFUSED_SHOWN = 100
 
 Lines = list[tuple[int, bytes]]
@@ -62,7 +63,7 @@ async def _store(call: Call, totals: Totals, lines: Lines, options: Options, *, 
     try:
         batch: Outcome = await in_time(
             call.server,
-            lambda: store(call, [line for _, line in lines], options, first=totals.lines),
+            lambda: _store_if_allowed(call, lines, options, first=totals.lines),
             changes=True,
         )
     except InvalidInput as error:
@@ -70,6 +71,15 @@ async def _store(call: Call, totals: Totals, lines: Lines, options: Options, *, 
             raise _in_line(lines[error.index][0], error) from error
         raise
     totals.take(batch, lines, ids=ids)
+
+
+def _store_if_allowed(call: Call, lines: Lines, options: Options, *, first: int) -> Outcome:
+    """Store one batch. The body of one request may arrive for days, so each batch needs a token that is still valid."""
+    if call.server.draining:
+        raise Refusal("draining", "this server is about to end", "send the other lines again")
+    if not call.server.authenticator.admits(call.caller):
+        raise Unauthenticated("the token was revoked or has expired", "send the other lines with another")
+    return store(call, [line for _, line in lines], options, first=first)
 
 
 class _BadLine(InvalidInput):
@@ -93,15 +103,16 @@ def _stopped(error: QueuectlError, totals: Totals) -> Refusal:
 
 
 async def _batches(request: Request, limit: int, longest: int) -> AsyncIterator[Lines]:
-    """The lines that are not empty, a thousand at a time. Raises a refusal if the body or a line is too long."""
-    batch, number = Lines(), 0
+    """The lines that are not empty, a thousand or 8 MiB at a time. Raises a refusal if body or line are too long."""
+    batch, number, size = Lines(), 0, 0
     async for line in _lines(request, limit, longest):
         number += 1
         if line.strip():
             batch.append((number, line))
-        if len(batch) == BATCH:
+            size += len(line)
+        if len(batch) == BATCH or size > BATCH_BYTES:
             yield batch
-            batch = []
+            batch, size = [], 0
     if batch:
         yield batch
 

@@ -31,6 +31,7 @@ class Server(uvicorn.Server):
     anything, which with one open stream is never. The second signal, or the end of the grace, cancels what still runs.
 
     on_start  is called when the sockets accept, in the event loop
+    on_end    is called when the server begins to end, while the sockets still accept
     beside    is a coroutine function that runs beside the server
     """
 
@@ -59,6 +60,7 @@ class Server(uvicorn.Server):
         self._state, self._connections, self._tls = state, connections, tls
         self._grace = grace
         self.on_start: Callable[[], None] = lambda: None
+        self.on_end: Callable[[], None] = lambda: None
         self.beside: Callable[[], Coroutine[None, None, None]] | None = None
 
     async def startup(self, sockets: Sequence[socket.socket] | None = None) -> None:
@@ -117,6 +119,7 @@ class Server(uvicorn.Server):
             self._cancel_requests()
             return
         notify("STOPPING=1")
+        self.on_end()
         self._state.ending.set()
         self.should_exit = True
         asyncio.get_running_loop().call_later(self._grace, self._cancel_requests)
