@@ -11,6 +11,8 @@ import msgspec
 import pytest
 
 from cli.conftest import CommandLine
+from cli.terminals import Terminal
+from facts import eventually
 from queuectl.domain.token import secret_id
 from queuectl.errors import CommandFailed, InvalidInput
 from queuectl.http import local_token
@@ -157,8 +159,16 @@ class TestLocalToken:
         assert "7001, 7002" in queuectl.err
         assert queuectl("--store", "http://127.0.0.1:7002", "token", "local").strip() == second.secret
         queuectl("token", "local", "7003", code=3)
-        for port in ("0", "x", "65536"):
+        for port in ("0", "x", "65536", "\u0667001", "007001", "7" * 5000):
             queuectl("token", "local", port, code=2)
+            assert "is not a port from 1 to 65535" in queuectl.err
+
+    @pytest.mark.parametrize("host", ["ops.example.org", "10.0.0.1", "127.example.org"])
+    def test_the_local_token_is_not_printed_for_another_host(self, queuectl: CommandLine, host: str) -> None:
+        made = local_token.create("http", ["127.0.0.1"], 7001)
+        assert queuectl("--store", f"http://{host}:7001", "token", "local", code=3) == ""
+        assert host in queuectl.err
+        assert queuectl("--store", f"http://{host}:7001", "token", "local", "7001").strip() == made.secret
 
     def test_a_later_server_keeps_its_file_when_the_earlier_one_ends(self, queuectl: CommandLine) -> None:
         first = local_token.create("http", ["127.0.0.1"], 7733)
@@ -233,6 +243,20 @@ class TestLogin:
         printed = queuectl.on_terminal("login", "https://h", typed=f"{TOKEN}\n".encode())
         assert "token: " in printed
         assert credentials.find("https://h", {}) is not None
+
+    def test_ctrl_c_at_the_prompt_restores_the_echo(self) -> None:
+        terminal = Terminal(
+            [sys.executable, "-m", "queuectl", "login", "https://h"], PYTHONPATH=os.pathsep.join(sys.path)
+        )
+        try:
+            before = terminal.modes
+            eventually(lambda: "token: " in terminal.read() and terminal.modes != before, within=20)
+            terminal.type("\x03")
+            assert terminal.wait() == 130
+            assert terminal.modes == before
+            assert "Traceback" not in terminal.text
+        finally:
+            terminal.close()
 
     @pytest.mark.parametrize("text", ["", "secret", TOKEN[:-1], f"{TOKEN}x", f"Bearer {TOKEN}"])
     def test_text_that_is_not_a_token_is_refused_and_not_printed(

@@ -3,6 +3,7 @@
 import sys
 from typing import TYPE_CHECKING
 
+from queuectl import interrupt
 from queuectl.errors import NotFound
 from queuectl.service.shapes import document
 
@@ -63,6 +64,7 @@ def _token() -> str:
         return _line()
     import termios
 
+    interrupt.answer()  # the echo has to be restored
     before = termios.tcgetattr(sys.stdin)
     unseen = [*before]
     unseen[3] &= ~termios.ECHO

@@ -11,7 +11,7 @@ from shlex import quote
 from typing import TYPE_CHECKING
 
 from queuectl import bootstrap
-from queuectl.domain.quantity import parse_duration, parse_size
+from queuectl.domain.quantity import parse_duration, parse_port, parse_size
 from queuectl.errors import InvalidInput, MissingExtra, QueuectlError
 from queuectl.service.settings import Sources
 from queuectl.service.shapes import document
@@ -138,7 +138,7 @@ def _options(args: "Namespace") -> "Options":
     host = None if args.host == "none" else args.host
     return Options(
         host=host,
-        port=_port(args.port),
+        port=parse_port(args.port, option="--port: "),
         socket=_socket(args.socket) if args.socket or host is None else None,
         tls=(args.tls_cert, args.tls_key) if args.tls_cert else None,
         public_url=args.public_url or "",
@@ -153,12 +153,6 @@ def _options(args: "Namespace") -> "Options":
         max_bulk=parse_size(args.max_bulk or "1GiB"),
         access_log=args.access_log,
     )
-
-
-def _port(text: str) -> int:
-    if not text.isdecimal() or int(text[:9]) > 65535:
-        raise InvalidInput(f"--port: {text!r} is not a port from 0 to 65535")
-    return int(text)
 
 
 def _socket(given: str | None) -> str:

@@ -8,6 +8,7 @@ import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from queuectl.cli.serve import require_extra
+from queuectl.domain.quantity import parse_port
 from queuectl.errors import CommandFailed, InvalidInput
 
 if TYPE_CHECKING:
@@ -68,9 +69,12 @@ def _host_and_port(text: str) -> tuple[str, int]:
         host = host[1:-1]
     elif ":" in host:
         colon = ""  # an IPv6 address without brackets
-    if not host or not colon or not port.isascii() or not port.isdecimal() or int(port[:9]) > 65535:
-        raise InvalidInput(f"--serve: {text!r} is not HOST:PORT", _EXAMPLE)
-    return host, int(port)
+    try:
+        if host and colon:
+            return host, parse_port(port)
+    except InvalidInput:
+        pass
+    raise InvalidInput(f"--serve: {text!r} is not HOST:PORT", _EXAMPLE)
 
 
 def _joined(host: str, port: int) -> str:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from queuectl.cli.render import table
 from queuectl.domain.instant import format_age
-from queuectl.domain.quantity import parse_duration
+from queuectl.domain.quantity import parse_duration, parse_port
 from queuectl.domain.token import SCOPES, Issued, Token
 from queuectl.errors import InvalidInput, NotFound
 from queuectl.service.shapes import document, instant
@@ -199,7 +199,8 @@ def _port(session: "Session") -> int | None:
             return None
         from queuectl.http.client.credentials import origin_of
 
-        return origin_of(url).port
-    if not (text.isdecimal() and 0 < int(text) < 65536):
-        raise InvalidInput(f"{text!r} is not a port", "a number from 1 to 65535")
-    return int(text)
+        origin = origin_of(url)
+        if not origin.is_here:
+            raise NotFound(f"{origin.text} is not a server of this host", "queuectl token local PORT")
+        return origin.port
+    return parse_port(text, 1)

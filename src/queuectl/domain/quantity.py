@@ -27,6 +27,14 @@ def parse_duration(text: str) -> timedelta:
     return timedelta(seconds=total)
 
 
+def parse_port(text: str, least: int = 0, *, option: str = "") -> int:
+    """The port in a text. `option` begins the message of the InvalidInput for other text."""
+    if not (text.isascii() and text.isdecimal() and len(text) <= 5 and least <= int(text) <= 65535):
+        shown = text if len(text) <= 20 else f"{text[:20]}…"
+        raise InvalidInput(f"{option}{shown!r} is not a port from {least} to 65535")
+    return int(text)
+
+
 def seconds(value: float) -> timedelta:
     """A number of seconds as a duration, with the same bounds as `parse_duration`."""
     if not 0 <= value <= LONGEST.total_seconds():
