@@ -3,7 +3,7 @@
 
 VENV   ?= .venv
 PYTHON ?= python3
-JOBS   ?= 4
+JOBS   ?= 6
 STORE  ?= sqlite
 ARGS   ?=
 

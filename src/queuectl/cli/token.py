@@ -201,6 +201,8 @@ def _port(session: "Session") -> int | None:
 
         origin = origin_of(url)
         if not origin.is_here:
-            raise NotFound(f"{origin.text} is not a server of this host", "queuectl token local PORT")
+            raise NotFound(
+                f"{origin.text} is not a server of this host", "for example: queuectl token local 7733"
+            )
         return origin.port
     return parse_port(text, 1)

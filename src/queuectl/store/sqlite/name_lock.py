@@ -92,9 +92,9 @@ def refuse_ours(path: str) -> None:
     """
     if sys.platform != "linux" or not os.access(path, os.R_OK, effective_ids=True):
         raise StoreUnusable(
-            f"connection: a sqlite3 connection cannot be used for {path}, because queuectl cannot lock its name here: "
+            f"connection: Python's sqlite3 cannot be used for {path}, because queuectl cannot lock its name here: "
             f"{_TWO_LIBRARIES}",
-            "use an apsw.Connection: pip install apsw (the library of queuectl)",
+            "use an apsw.Connection, which queuectl uses itself",
         )
     found = os.stat(path)
     key = found.st_dev, found.st_ino
