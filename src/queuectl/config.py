@@ -231,7 +231,7 @@ def invalid(entries: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
 
 
 def relations(values: Mapping[str, Any]) -> Iterator[str]:
-    """The faults of values that are valid alone and invalid together, as sentences."""
+    """Yield a sentence for each pair of settings that are valid alone and contradict each other."""
     interval, lease = values["heartbeat_interval"], values["lease"]
     if interval * 3 > lease:
         yield (

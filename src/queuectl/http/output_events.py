@@ -75,7 +75,7 @@ class OutputEvents:
 
     @property
     def _expected(self) -> int:
-        """The offset of the byte that should come next."""
+        """The offset in the output of the attempt at which the next chunk should begin."""
         return self._offset + (len(self._kept.data) if self._kept else 0)
 
     def _pieces(self, chunk: Chunk) -> Iterator[bytes]:
@@ -106,7 +106,7 @@ class OutputEvents:
 
 
 def incomplete(data: bytes) -> int:
-    """The number of bytes at the end that begin a character of UTF-8 which is not complete: 0 to 3."""
+    """Count the bytes at the end that belong to an incomplete UTF-8 character: 0 to 3."""
     for count in range(1, min(3, len(data)) + 1):
         byte = data[-count]
         if byte & 0xC0 != 0x80:

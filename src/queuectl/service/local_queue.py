@@ -327,8 +327,8 @@ class LocalQueue:
     def forget(self, worker: "WorkerStatus") -> "tuple[Silence, Sequence[Job]]":
         from queuectl.service import registry
 
-        held = registry.silence(self._store, worker)
-        return held, registry.forget(self._store, held, self._store.now())
+        silent = registry.silence(self._store, worker)
+        return silent, registry.forget(self._store, silent, self._store.now())
 
     def tokens(self) -> "Sequence[Token]":
         from queuectl.service import tokens

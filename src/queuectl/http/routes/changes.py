@@ -1,4 +1,4 @@
-"""Changes of one job: cancel, retry, hold, release, edit, delete."""
+"""The routes that change one job: cancel, retry, hold, release, edit, delete."""
 
 from collections.abc import Sequence
 from contextlib import closing

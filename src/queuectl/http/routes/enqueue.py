@@ -1,4 +1,4 @@
-"""New jobs: one, many, or JSON lines."""
+"""The route that enqueues one job, many jobs, or JSON lines."""
 
 from typing import Annotated, Literal
 

@@ -1,4 +1,4 @@
-"""Jobs: list, show, explain, count, and resolve references."""
+"""The routes that list, show, explain and count jobs, and resolve references."""
 
 from collections.abc import AsyncIterator, Sequence
 from typing import Annotated, Any

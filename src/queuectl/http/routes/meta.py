@@ -11,7 +11,7 @@ from queuectl.service.shapes.record import document, instant
 
 
 def root(call: Call) -> Reply:
-    """The versions; for a caller with a scope also the store, its clock, and the caller's scopes."""
+    """Answer the versions. A caller with a scope also gets the store, its clock, and the caller's scopes."""
     found = document(version=__version__, api=1)
     if not call.caller.scopes:
         return Reply(found)

@@ -1,4 +1,4 @@
-"""Tokens: list, show, create, revoke, rotate."""
+"""The routes that list, show, create, revoke and rotate tokens."""
 
 from datetime import timedelta
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""Workers: list, stop, reload, and those that do not answer."""
+"""The routes that list, stop, reload and forget workers, and show the claims of a silent worker."""
 
 import asyncio
 from collections.abc import Sequence

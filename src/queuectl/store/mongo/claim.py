@@ -100,7 +100,7 @@ def _promote(base: Base, now: ServerTime) -> None:
 
 
 def _choose(heads: list[Document], wanted: int, random: float) -> list[Document]:
-    """The first jobs. After a lost race: jobs from a random position, so that claimers choose different jobs."""
+    """Choose the first jobs, or after a lost race jobs from a random position, so that workers choose others."""
     start = int(random * (max(0, len(heads) - wanted) + 1))
     return heads[start : start + wanted]
 
