@@ -24,19 +24,33 @@ def lines_of(place: Place, name: str) -> list[str]:
     return file.read_text().splitlines() if file.exists() else []
 
 
+def store_notes(worker: WorkerProcess) -> list[dict[str, str]]:
+    """The notes about the store in the JSON log of a worker."""
+    notes = [json.loads(line) for line in worker.lines() if line.startswith("{")]
+    return [note for note in notes if note["event"] == "store"]
+
+
 def said(worker: WorkerProcess) -> list[str]:
     """The messages about the store in the JSON log of a worker."""
-    notes = [json.loads(line) for line in worker.lines() if line.startswith("{")]
-    return [note["message"] for note in notes if note["event"] == "store"]
+    return [note["message"] for note in store_notes(worker)]
 
 
 def outages(worker: WorkerProcess) -> int:
-    """The number of logged outages: each outage has one line, and its end has another one."""
-    messages = said(worker)
-    assert [message == "the store is back" for message in messages] == [
-        n % 2 == 1 for n in range(len(messages))
-    ]
-    return (len(messages) + 1) // 2
+    """The number of logged outages.
+
+    An outage has one line. A second one follows if a fault that a person must repair comes after one that passes.
+    The end of an outage has one line.
+    """
+    logged: list[list[str]] = [[]]
+    for note in store_notes(worker):
+        if note["message"] == "the store is back":
+            assert logged[-1], "a return without an outage"
+            logged.append([])
+        else:
+            logged[-1].append(note["error"])
+    for codes in logged:
+        assert len(codes) < 2 or (len(codes) == 2 and codes[0] != codes[1] == StoreUnusable.code), logged
+    return sum(map(bool, logged))
 
 
 def acknowledged(place: Place, *words: str, input: str | None = None) -> bool:
