@@ -163,7 +163,7 @@ THIRD_PARTY = {
     "msgspec": ("domain", "store", "service", "config", "cli", "worker", "python", "http"),
     "starlette": ("http",),
     "uvicorn": ("http",),
-    "prometheus_client": ("http.metrics",),
+    "prometheus_client": ("http.metrics", "http.store_metrics", "http.exposition"),
     "rich": ("cli",),
     "shtab": ("cli.completion",),
     "dotenv": ("service.settings", "cli.enqueue"),

@@ -113,6 +113,14 @@ def checks(answer: Answer) -> dict[str, Any]:
     return found
 
 
+def test_healthz_says_ok_without_a_token_and_without_the_store(state: ServerState) -> None:
+    state.health = Health()
+    with serving(state) as port:
+        answer = Client(port, None)("GET", "/healthz", Host="10.1.2.3")
+    assert (answer.status, answer.body) == (200, b"ok")
+    assert answer.headers["content-type"] == "text/plain; charset=utf-8"
+
+
 class TestReadyz:
     def test_a_store_that_answers_makes_it_ready(self, server: Client) -> None:
         server.token = None

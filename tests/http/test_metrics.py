@@ -4,13 +4,16 @@ import http.client
 import json
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 
 import apsw
 import pytest
 from msgspec.structs import replace
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as of_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as of_text
 
@@ -20,9 +23,11 @@ from http_client import Client
 from queuectl import __version__
 from queuectl.domain.job import STATES
 from queuectl.errors import StoreUnavailable
+from queuectl.http.exposition import Gauge
 from queuectl.http.health import About, Health, Result
-from queuectl.http.metrics import QUEUES, Metrics
+from queuectl.http.metrics import Metrics
 from queuectl.http.server_state import ServerState
+from queuectl.http.store_metrics import QUEUES
 from queuectl.service.local_queue import LocalQueue
 from queuectl.service.queries import QueueStatus
 from queuectl.service.request.fields import JobRequest
@@ -279,6 +284,35 @@ def test_the_text_about_the_store_is_made_once_for_each_probe(store: MemoryStore
         assert min(cost(result, accept) for _ in range(5)) < first / 3
     other = Result(replace(vitals, queues=queues[:1]), ABOUT)
     assert b'"q1"' not in metrics.text(other, "", {})[0]
+
+
+def test_a_first_request_with_200_queues_is_cheap(store: MemoryStore) -> None:
+    vitals = LocalQueue(store, Sources({}, None, lambda text: None)).vitals()
+    queues = [QueueStatus(f"q{n}", False, 1, {"pending": n}) for n in range(QUEUES)]
+
+    def cost(accept: str) -> float:
+        metrics, result = Metrics(), Result(replace(vitals, queues=queues), ABOUT)
+        start = time.process_time()
+        metrics.text(result, accept, {})
+        return time.process_time() - start
+
+    for accept in ("", "application/openmetrics-text"):
+        assert min(cost(accept) for _ in range(5)) < 0.010
+
+
+@pytest.mark.parametrize("generate", [generate_latest, generate_openmetrics])
+def test_a_gauge_is_written_as_the_library_writes_it(generate: Callable[[CollectorRegistry], bytes]) -> None:
+    ours = Gauge("queuectl_jobs", "Jobs", ["queue", "state"])
+    theirs = GaugeMetricFamily("queuectl_jobs", "Jobs", labels=["queue", "state"])
+    for queue, number in (('a"b\\c\nd é', 3), ("b", 0.5), ("c", 12_345_678), ("d", 0)):
+        ours.add(number, queue, "dead")
+        theirs.add_metric([queue, "dead"], number)
+
+    class Registry(CollectorRegistry):
+        def collect(self) -> Iterator[Metric]:
+            yield theirs
+
+    assert ours.text() == generate(Registry()).removesuffix(b"# EOF\n")
 
 
 @pytest.fixture

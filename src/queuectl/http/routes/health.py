@@ -22,7 +22,7 @@ class Readiness(Struct, frozen=True, forbid_unknown_fields=True):
 
 async def healthz(_call: Call) -> Response:
     """The event loop runs. Nothing else is asked, so that a probe costs nothing."""
-    return PlainTextResponse("ok\n")
+    return PlainTextResponse("ok")
 
 
 async def readyz(call: Call) -> Reply:
