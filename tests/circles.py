@@ -71,6 +71,10 @@ HARNESS = "servers"
 KEPT_OF_HARNESS = {"test_proxy.py", "test_talk.py"}
 """The tests of the network proxy stay in `test`: with a wrong proxy every test of an outage is meaningless."""
 
+LIMITS = {"quick": 60, "test": 60, "proof": 900}
+"""Seconds after which a test fails with the stacks of all threads, its fixtures included. The mark `timeout` gives more
+to a test whose own deadlines are longer."""
+
 ROOT = Path(__file__).parent
 PROPERTY = "store"
 
@@ -81,6 +85,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
+    if config.option.timeout is None:
+        config.option.timeout = LIMITS[config.getoption("circle")]
     # The workers of xdist have to choose the same server, also when midnight passes while they start.
     os.environ["KIND"] = chosen_server()
 
@@ -176,6 +182,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     left = {id(item) for item in on_other_servers(kept)} if circle == "test" else set()
     kept = [item for item in kept if id(item) not in left]
     for item in kept:
+        if circle == "proof" and item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(LIMITS["proof"]), append=False)
         item.user_properties.extend((PROPERTY, kind) for kind in sorted(kinds_of(item)))
     chosen = {id(item) for item in kept}
     config.hook.pytest_deselected(items=[item for item in items if id(item) not in chosen])

@@ -93,3 +93,31 @@ def test_the_date_chooses_a_server_and_the_variable_kind_forces_one(monkeypatch:
     monkeypatch.setenv("KIND", "oracle")
     with pytest.raises(pytest.UsageError, match="oracle"):
         circles.chosen_server()
+
+
+HANGING = """
+import threading
+
+def wait_for_ever(event):
+    event.wait(30)
+
+def test_hanging():
+    event = threading.Event()
+    threading.Thread(target=wait_for_ever, args=[event], daemon=True).start()
+    event.wait(30)
+
+def test_next():
+    pass
+"""
+
+
+def test_a_test_that_hangs_fails_with_the_stacks_of_all_threads(
+    tmp_path: Path, pytestconfig: pytest.Config
+) -> None:
+    assert pytestconfig.getoption("timeout") > 0, "each run has a limit"
+    (tmp_path / "test_it.py").write_text(HANGING)
+    run = [sys.executable, "-m", "pytest", "-c", os.devnull, "--rootdir", tmp_path, "-p", "no:schemathesis"]
+    done = subprocess.run([*run, "--timeout", "0.5"], cwd=tmp_path, capture_output=True, text=True)
+    assert "1 failed, 1 passed" in done.stdout
+    assert "Failed: Timeout (>0.5s)" in done.stdout
+    assert "in wait_for_ever" in done.stdout

@@ -14,6 +14,7 @@ from facts import eventually
 
 ROOT = Path(__file__).parents[1]
 VICTIM = "tests/e2e/test_guarantees.py::TestG5NoLimitFromLeases"
+pytestmark = pytest.mark.timeout(120)
 PROOF = pytest.mark.proof
 
 

@@ -40,6 +40,7 @@ from queuectl.store.protocol import Store
 from servers.endpoint import Endpoint
 from servers.redis import RedisEndpoint
 
+pytestmark = pytest.mark.timeout(2 * SLOWEST + 30)
 Line = TypeVar("Line")
 SOURCES = Path(__file__).parents[1]
 SIZES = [Size(10, 100), pytest.param(Size(50, 200), marks=pytest.mark.proof)]

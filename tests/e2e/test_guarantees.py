@@ -83,6 +83,7 @@ class TestG2ThreeResults:
 class TestG3OneLiveAttempt:
     """A job is never run by two live attempts, and late results are refused."""
 
+    @pytest.mark.timeout(120)
     def test_two_workers_run_500_short_jobs_once_each(self, place: Place) -> None:
         place.run("enqueue", "-", input='echo "$QUEUECTL_JOB_ID $QUEUECTL_ATTEMPT" >> ran\n' * 500)
         first, second = place.start_worker("--count", "4"), place.start_worker("--count", "4")

@@ -20,7 +20,10 @@ from facts import eventually
 from queuectl.domain.query import Filter
 from servers.proxy import Proxy
 
-pytestmark = pytest.mark.parametrize("kind", ["postgres", "mongodb", "redis", "archived"])
+pytestmark = [
+    pytest.mark.parametrize("kind", ["postgres", "mongodb", "redis", "archived"]),
+    pytest.mark.timeout(120),
+]
 TICKING = """
     echo begin $HOST >> ticks
     for i in $(seq 40); do echo tick $HOST >> ticks; sleep 0.1; done

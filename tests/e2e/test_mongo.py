@@ -12,6 +12,7 @@ from queuectl.errors import StoreUnusable
 from servers.mongo import MongoServer, fail_command
 from servers.replica_set import ReplicaSet
 
+pytestmark = pytest.mark.timeout(120)
 TICKING = """
     echo begin $HOST >> ticks
     until [ -e go ]; do echo tick $HOST >> ticks; sleep 0.1; done

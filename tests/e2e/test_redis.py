@@ -19,6 +19,7 @@ from queuectl.domain.query import Filter
 from servers.mongo import MongoServer
 from servers.redis import RedisServer
 
+pytestmark = pytest.mark.timeout(120)
 PRINTING = 'echo x | tee -a "ran-$QUEUECTL_JOB_ID"'
 
 
