@@ -33,6 +33,11 @@ def joined(parts: Iterable[list[str]]) -> list[str]:
     return list(chain.from_iterable(parts))
 
 
+def listed(jobs: Iterable[Job], sort: Sort) -> set[str]:
+    """The ids of those jobs that a list in this order has: in the order of ends only ended jobs."""
+    return {job.id for job in jobs if job.ended or sort != "ended"}
+
+
 def ids(store: Store, wanted: Filter, sort: Sort = "created") -> list[str]:
     return joined(pages(store, wanted, sort, 100))
 
@@ -60,10 +65,11 @@ def test_unknown_ids_are_left_out(store: Store) -> None:
 
 
 def test_the_pages_together_are_the_whole_list_in_order(store: Store) -> None:
-    crowd(store)
+    jobs = crowd(store)
+    assert len(jobs) == 17
     for sort in SORTS:
         whole = ids(store, Filter(), sort)
-        assert len(whole) == len(set(whole)) == 17, sort
+        assert len(whole) == len(set(whole)) == len(listed(jobs, sort)), sort
         for limit in (1, 2, 5, 17, 18):
             found = pages(store, Filter(), sort, limit)
             assert joined(found) == whole, (sort, limit)
@@ -80,6 +86,23 @@ def test_sorting_by_updated_lists_the_last_changed_first(store: Store, clock: St
     jobs = [added.job for added in store.add([new_job("a"), new_job("b"), new_job("c")])]
     store.save([lifecycle.hold(jobs[0], now=clock.step(seconds=1))])
     assert ids(store, Filter(), "updated") == ["a", "c", "b"]
+
+
+def test_sorting_by_number_lists_the_oldest_first(store: Store) -> None:
+    store.add([new_job("a"), new_job("b")])
+    store.add([in_state("dead", "c")])
+    assert ids(store, Filter(), "number") == ["a", "b", "c"]
+
+
+def test_sorting_by_ended_lists_the_last_ended_first_and_no_other_jobs(store: Store) -> None:
+    for minute, (id, state) in enumerate(
+        [("b", "dead"), ("c", "completed"), ("a", "cancelled"), ("d", "dead")]
+    ):
+        store.add([in_state(state, id, now=NOW + timedelta(minutes=minute))])
+    store.add([in_state("dead", "e", now=NOW), in_state("failed", "f"), new_job("g")])
+    assert ids(store, Filter(), "ended") == ["d", "a", "c", "e", "b"]
+    assert ids(store, Filter(states=frozenset({"dead", "pending"})), "ended") == ["d", "e", "b"]
+    assert ids(store, Filter(states=frozenset({"pending"})), "ended") == []
 
 
 def test_sorting_by_next_lists_jobs_in_the_order_of_claims(store: Store) -> None:
@@ -132,7 +155,7 @@ def test_a_filter_finds_exactly_the_matching_jobs(store: Store) -> None:
         (named(wanted), sort)
         for wanted in WANTED
         for sort in SORTS
-        if differs(store, wanted, sort, {job.id for job in jobs if matches(job, wanted)})
+        if differs(store, wanted, sort, listed((job for job in jobs if matches(job, wanted)), sort))
     ]
     assert not wrong
 

@@ -129,6 +129,8 @@ WORKS: dict[str, Callable[[Any], Any]] = {
     "page by batch": _page(batch="b"),
     "page by change": _page(sort="updated"),
     "page by turn": _page(sort="next"),
+    "page by end": _page(sort="ended"),
+    "page by number": _page(sort="number"),
     "by number": lambda store: store.find(Filter(number=7), Page()),
     "by key": lambda store: store.find(Filter(unique_key="k7"), Page()),
     "by a whole id": lambda store: store.find(Filter(id_prefix="parent"), Page(limit=2)),

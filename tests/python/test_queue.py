@@ -273,6 +273,8 @@ class TestLooking:
         assert ids(state=["held", "pending"], limit=2) == ["c", "b"]
         assert ids(tag="t") == ["a"]
         assert ids(since="1h", sort="next") == ["a", "c", "b"]
+        assert ids(sort="number") == ["a", "b", "c"]
+        assert ids(sort="ended", limit=2) == ["c", "b"]
         with pytest.raises(InvalidInput, match="no state 'hold'"):
             ids(state="hold")
         with pytest.raises(InvalidInput, match="sort"):

@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 
 from contract.grounds import SteppedClock
-from factories import NOW
+from factories import NOW, in_state, new_job
 from queuectl.config import Settings
 from queuectl.domain import lifecycle
 from queuectl.domain.ids import make_id
@@ -444,3 +444,18 @@ def test_show_reads_a_job_once(
     put(store, "nightly")
     assert references.show(overtaken, reference).id == "nightly"
     assert overtaken.calls == calls
+
+
+def test_a_list_by_end_has_the_ended_jobs_first_and_the_other_jobs_last(store: MemoryStore) -> None:
+    later = NOW + timedelta(seconds=1)
+    store.add(
+        [new_job("a"), in_state("dead", "b", now=NOW), in_state("completed", "c", now=later), new_job("d")]
+    )
+    for limit in (1, 2, 3, 4):
+        found, after = list[str](), None
+        while True:
+            page = listing.jobs(store, Filter(), Page(limit=limit, sort="ended", after=after))
+            found += [job.id for job in page.jobs]
+            if (after := page.next) is None:
+                break
+        assert found == ["c", "b", "d", "a"]

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from queuectl.cli.cells import ALL_COLUMNS, COLUMNS, Form, cell, columns_for, columns_of, form_of, less_of
 from queuectl.cli.document import to_json
@@ -12,7 +12,7 @@ from queuectl.cli.screen import print_status, screen
 from queuectl.domain.ids import is_made
 from queuectl.domain.job import STATES, Attempt, Cause, Job, State
 from queuectl.domain.quantity import format_duration, parse_duration
-from queuectl.domain.query import Filter, Found, Page, Unreadable
+from queuectl.domain.query import Filter, Found, Page, Sort, Unreadable
 from queuectl.errors import InvalidInput
 from queuectl.service import listing, shapes
 from queuectl.service.attention import worker_in_words
@@ -84,9 +84,9 @@ def list__options(parser: "Parser") -> None:
     parser.flag("--all", help="no limit")
     parser.add_argument(
         "--sort",
-        choices=("created", "updated", "next"),
+        choices=get_args(Sort),
         default="created",
-        help="newest, last changed, or next to run first",
+        help="newest, last changed, next to run, oldest, or last ended first",
     )
     parser.add_argument(
         "--after", metavar="CURSOR", help="continue after a page: the `next` of its JSON document"

@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from queuectl.domain.job import Job, State
 
-Sort = Literal["created", "updated", "next"]
+Sort = Literal["created", "updated", "next", "number", "ended"]
 
 
 class Filter(Struct, frozen=True, kw_only=True):
@@ -41,6 +41,7 @@ class Page(Struct, frozen=True, kw_only=True):
     """The request for a part of a result. `after` is the cursor of the previous page; there are no offsets.
 
     created: newest first. updated: last changed first. next: in the order in which they become due and are claimed.
+    number: oldest first. ended: last ended first; a store lists only ended jobs in this order.
     """
 
     limit: int = 50

@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import islice
-from typing import Any, overload
+from typing import Any, get_args, overload
 
 from msgspec.structs import replace
 
@@ -174,11 +174,11 @@ class Queue(Changes, Administration):
     ) -> _Jobs:
         """The jobs that match, the newest first; all of them with `limit=None`.
 
-        `since`: enqueued within this time. `sort`: "created", "updated" (last changed first), or "next" (next to run
-        first).
+        `since`: enqueued within this time. `sort`: "created", "updated" (last changed first), "next" (next to run
+        first), "number" (oldest first), or "ended" (last ended first; those that have not ended come last).
         """
-        if sort not in ("created", "updated", "next"):
-            raise InvalidInput(f"sort: {sort!r} is not created, updated or next")
+        if sort not in get_args(Sort):
+            raise InvalidInput(f"sort: {sort!r} is not one of {', '.join(get_args(Sort))}")
         opened, span = self._open(), span_of("since", since)
         wanted = Filter(
             states=states_of(words_of(state)),

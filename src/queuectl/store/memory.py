@@ -79,7 +79,8 @@ class MemoryStore:
 
     def find(self, wanted: Filter, page: Page) -> Found:
         start = None if page.after is None else parse_cursor(page.after, page.sort)
-        jobs = sorted(self._matching(wanted), key=lambda job: position(job, page.sort))
+        matching = (job for job in self._matching(wanted) if job.ended or page.sort != "ended")
+        jobs = sorted(matching, key=lambda job: position(job, page.sort))
         rest = [job for job in jobs if start is None or position(job, page.sort) > start]
         return paging.cut(rest, [], page)
 

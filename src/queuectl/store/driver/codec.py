@@ -356,6 +356,10 @@ def position(job: Job, sort: Sort) -> tuple[int, ...]:
         return (-job.number,)
     if sort == "updated":
         return (-micros(job.updated_at), -job.number)
+    if sort == "number":
+        return (job.number,)
+    if sort == "ended":
+        return (0 if job.finished_at is None else -micros(job.finished_at), -job.number)
     return (job.sort_key, job.number)
 
 
@@ -370,7 +374,9 @@ def parse_cursor(cursor: str, sort: Sort) -> tuple[int, ...]:
         numbers = tuple(int(part) for part in cursor.split(":"))
     except ValueError:
         numbers = ()
-    if len(numbers) != (1 if sort == "created" else 2) or any(abs(number) >= 2**63 for number in numbers):
+    if len(numbers) != (1 if sort in ("created", "number") else 2) or any(
+        abs(number) >= 2**63 for number in numbers
+    ):
         raise InvalidInput(
             f"{cursor!r} is not a cursor of a list sorted by {sort}", "begin at the first page"
         )

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from msgspec import json
+from msgspec.structs import replace
 
 from queuectl.domain.job import STATES, TERMINAL, Job, State
 from queuectl.domain.query import Counts, Filter, Found, Jobs, Page, Sort, Unreadable
@@ -16,6 +17,8 @@ _ORDERS: dict[Sort, list[tuple[str, int]]] = {
     "created": [("_id", -1)],
     "updated": [("updated_at", -1), ("_id", -1)],
     "next": [("sort_key", 1), ("_id", 1)],
+    "number": [("_id", 1)],
+    "ended": [("finished_at", -1), ("_id", -1)],
 }
 UNITED = 100
 """Number of counts in one query."""
@@ -32,10 +35,14 @@ def get(base: Base, ids: Sequence[str]) -> Jobs:
 
 def find(base: Base, wanted: Filter, page: Page) -> Found:
     """One page. One more job is read, which shows whether another page follows."""
+    if page.sort == "ended":
+        wanted = replace(wanted, states=wanted.states & TERMINAL if wanted.states else TERMINAL)
+        if not wanted.states:
+            return Found([], None)
     condition = conditions(wanted)
-    if page.sort == "created":
+    if page.sort in ("created", "number"):
         condition |= _along(base, wanted)
-    if page.sort == "updated" and wanted.states and wanted.states <= TERMINAL:
+    if page.sort in ("updated", "ended") and wanted.states and wanted.states <= TERMINAL:
         condition.setdefault("finished_at", {"$exists": True})  # so that the index of ended jobs can be used
     if page.after is not None:
         condition["$or"] = _after(page)
@@ -67,8 +74,11 @@ def _after(page: Page) -> list[Document]:
     place, *rest = codec.parse_cursor(page.after, page.sort)
     if page.sort == "created":
         return [{"_id": {"$lt": -place}}]
-    if page.sort == "updated":
-        return [{"updated_at": {"$lt": -place}}, {"updated_at": -place, "_id": {"$lt": -rest[0]}}]
+    if page.sort == "number":
+        return [{"_id": {"$gt": place}}]
+    if page.sort in ("updated", "ended"):
+        field = "updated_at" if page.sort == "updated" else "finished_at"
+        return [{field: {"$lt": -place}}, {field: -place, "_id": {"$lt": -rest[0]}}]
     return [{"sort_key": {"$gt": place}}, {"sort_key": place, "_id": {"$gt": rest[0]}}]
 
 

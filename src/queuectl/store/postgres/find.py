@@ -58,6 +58,8 @@ def _rows(line: Line, wanted: Filter, page: Page, count: int) -> list[tuple[Any,
         text, bound = piece.statement(page, count)
         pieces.append(text)
         values += bound
+    if not pieces:  # no ended state is wanted
+        return []
     whole = {"pieces": " UNION ALL ".join(pieces), "order": _ORDERS[page.sort].order}
     return line.rows(files.fill(_FIND, whole), [*values, count])
 
@@ -75,9 +77,16 @@ _ORDERS: dict[Sort, _Order] = {
         "updated_at DESC, number DESC", "(updated_at, number) < (-(%s::bigint), -(%s::bigint))"
     ),
     "next": _Order("sort_key, number", "(sort_key, number) > (%s, %s)"),
+    "number": _Order("number", "number > %s"),
+    "ended": _Order(
+        "finished_at DESC, number DESC", "(finished_at, number) < (-(%s::bigint), -(%s::bigint))"
+    ),
 }
-_WITHIN_STATE = _Order("-number", "-number > %s")
-"""The same order as `created`, written so that only the index of a state can be used."""
+_WITHIN_STATE: dict[Sort, _Order] = {
+    "created": _Order("-number", "-number > %s"),
+    "number": _Order("-number DESC", "-number < -(%s::bigint)"),
+}
+"""The same orders, written so that only the index of a state can be used."""
 
 
 class _Piece(Struct, frozen=True):
@@ -104,13 +113,13 @@ class _Piece(Struct, frozen=True):
 
 def _pieces(wanted: Filter, sort: Sort) -> Iterator[_Piece]:
     """The pieces that can contain jobs that match. If there is an index for each state: one piece for each state."""
-    for table, its_states in _TABLES:
+    for table, its_states in _TABLES[1:] if sort == "ended" else _TABLES:
         meant = wanted.states & its_states if wanted.states else its_states
-        by_state = sort == "created" and bool(wanted.states)
-        apart = by_state or (sort == "updated" and table == "ended")
+        by_state = sort in _WITHIN_STATE and bool(wanted.states)
+        apart = by_state or (sort in ("updated", "ended") and table == "ended")
         for states in [frozenset((state,)) for state in sorted(meant)] if apart else [meant & wanted.states]:
             # Most jobs of the table are pending, so the index of the whole table is as fast.
-            order = _WITHIN_STATE if by_state and states != {"pending"} else _ORDERS[sort]
+            order = _WITHIN_STATE[sort] if by_state and states != {"pending"} else _ORDERS[sort]
             if meant:
                 yield _Piece(table, replace(wanted, states=states), order)
 

@@ -34,7 +34,9 @@ def find(line: Line, wanted: Filter, page: Page) -> Found:
     filters.literals(wanted.states)  # called only because it refuses an unknown state
     after = None if page.after is None else codec.parse_cursor(page.after, page.sort)
     numbers, damaged = _candidates(line, wanted), list[Unreadable]()
-    if numbers is None:
+    if page.sort == "ended":
+        rest = _last_ended(line, wanted, numbers, after, page.limit + 1, damaged)
+    elif numbers is None:
         rest = _walk(line, wanted, page.sort, after, page.limit + 1, damaged)
     elif page.sort == "created":
         rest = _latest(line, wanted, numbers, after, damaged)
@@ -138,12 +140,13 @@ def _walk(
 
     `stride` is how many rows the first read has; later reads have more.
     """
-    indexes: list[str] = [sort]
-    if sort == "created" and (mark := _mark(wanted)):
+    by_number = sort in ("created", "number")
+    indexes: list[str] = ["created" if by_number else sort]
+    if by_number and (mark := _mark(wanted)):
         indexes = [mark]
-    elif sort == "created" and wanted.states and len(wanted.states) < len(STATES):
+    elif by_number and wanted.states and len(wanted.states) < len(STATES):
         indexes = [f"state:{state}" for state in sorted(wanted.states)]
-    down = sort != "next"
+    down = sort not in ("next", "number")
     start = ("+inf" if down else "-inf") if after is None else str(_score(sort, after))
     for row in _along(line, indexes, start, "-inf" if down else "+inf", stride):
         job = _decoded(row, wanted, damaged)
@@ -153,6 +156,32 @@ def _walk(
             yield job
 
 
+def _last_ended(
+    line: Line,
+    wanted: Filter,
+    numbers: Sequence[bytes | str] | None,
+    after: tuple[int, ...] | None,
+    stride: int,
+    damaged: list[Unreadable],
+) -> Iterator[Job]:
+    """The ended jobs that match, last ended first, after a position."""
+
+    def place(job: Job) -> tuple[int, ...]:
+        return codec.position(job, "ended")
+
+    found: Iterable[Job]
+    if numbers is not None:
+        found = sorted(_matching(line, wanted, numbers, damaged), key=place)
+    else:
+        states = wanted.states & TERMINAL if wanted.states else TERMINAL
+        start = "+inf" if after is None else str(-after[0])
+        lines = [_along(line, [f"ended:{state}"], start, "-inf", stride) for state in sorted(states)]
+        found = merge(*(_readable(rows, wanted, damaged) for rows in lines), key=place)
+    return (
+        job for job in found if job.ended and matches(job, wanted) and (after is None or place(job) > after)
+    )
+
+
 def ended(line: Line, wanted: Filter, limit: int) -> Iterator[Job]:
     """Ended jobs that match, longest ended first. `limit` is how many the caller needs."""
     few = _few(line, wanted)
@@ -160,12 +189,13 @@ def ended(line: Line, wanted: Filter, limit: int) -> Iterator[Job]:
         return iter(sorted((job for job in few if job.ended and job.finished_at), key=_end))
     states = wanted.states & TERMINAL if wanted.states else TERMINAL
     last = "+inf" if wanted.ended_before is None else f"({codec.micros(wanted.ended_before)}"
-    lines = [_readable(_along(line, [f"ended:{state}"], "-inf", last, limit)) for state in sorted(states)]
-    return (job for job in merge(*lines, key=_end) if matches(job, wanted))
+    lines = [_along(line, [f"ended:{state}"], "-inf", last, limit) for state in sorted(states)]
+    jobs = merge(*(_readable(rows, Filter(), []) for rows in lines), key=_end)
+    return (job for job in jobs if matches(job, wanted))
 
 
-def _readable(found: Iterable[Row]) -> Iterator[Job]:
-    jobs = (_decoded(row, Filter(), []) for row in found)
+def _readable(found: Iterable[Row], wanted: Filter, damaged: list[Unreadable]) -> Iterator[Job]:
+    jobs = (_decoded(row, wanted, damaged) for row in found)
     return (job for job in jobs if job is not None)
 
 
@@ -192,7 +222,7 @@ def _along(line: Line, indexes: list[str], start: str, last: str, stride: int) -
 
 
 def _score(sort: Sort, after: tuple[int, ...]) -> int:
-    return after[0] if sort == "next" else -after[0]
+    return after[0] if sort in ("next", "number") else -after[0]
 
 
 def by_number(line: Line, numbers: Sequence[int]) -> tuple[list[Job], list[Unreadable]]:

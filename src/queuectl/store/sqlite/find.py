@@ -30,6 +30,8 @@ _ORDERS: dict[Sort, tuple[str, str]] = {
     "created": ("job.number < -?", "job.number DESC"),
     "updated": ("(updated_at, job.number) < (-?, -?)", "updated_at DESC, job.number DESC"),
     "next": ("(sort_key, job.number) > (?, ?)", "sort_key, job.number"),
+    "number": ("job.number > ?", "job.number"),
+    "ended": ("(finished_at, job.number) < (-?, -?)", "finished_at DESC, job.number DESC"),
 }
 _TERMS = {
     "queue": "queue = ?",
@@ -57,6 +59,8 @@ def find(connection: apsw.Connection, wanted: Filter, page: Page) -> Found:
     """One page. One more row is read, which shows whether another page follows."""
     after, order = _ORDERS[page.sort]
     where, values = conditions(wanted)
+    if page.sort == "ended":
+        where = f"{where} AND {ENDED}"
     if page.after is not None:
         where, values = f"{where} AND {after}", [*values, *codec.parse_cursor(page.after, page.sort)]
     numbers = f"{_NUMBERS}{where} ORDER BY {order} LIMIT ?"
