@@ -1,6 +1,7 @@
 """The server in a thread of this process, on a free port, with limits that a test chooses."""
 
 import asyncio
+import ssl
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -53,13 +54,14 @@ def running(
     *,
     trusted: Sequence[str] = (),
     grace: float = 10.0,
+    tls: ssl.SSLContext | None = None,
 ) -> Iterator[Running]:
     """Serve these routes while the block runs."""
     is_proxy = proxies(trusted)
     loops = list[asyncio.AbstractEventLoop]()
     with closing(listen.open_all("127.0.0.1", ["127.0.0.1"], 0, None)) as sockets:
         app = Forwarded(application(state, routes), state.root, is_proxy, wire.per_peer)
-        server = Server(app, state, Connections(wire, is_proxy), grace=grace)
+        server = Server(app, state, Connections(wire, is_proxy), grace=grace, tls=tls)
         server.on_start = lambda: loops.append(asyncio.get_running_loop())
         thread = threading.Thread(target=server.run, args=(sockets.all,))
         thread.start()

@@ -484,7 +484,7 @@ def test_the_page_of_the_http_server_names_the_real_limits() -> None:
     wire, limits = WireLimits(), Limits()
     claims = (
         f"| head, headers, URL | {wire.head // 1024} KiB, {wire.headers}, {wire.url // 1024} KiB |",
-        f"| time for a head | {wire.head_time:.0f} s |",
+        f"| time for a head; for a TLS handshake | {wire.head_time:.0f} s |",
         f"| {wire.body_rate // 1024} KiB/s, measured over {wire.body_time:.0f} s |",
         f"| idle connection | {wire.idle_time} s |",
         f"| {wire.per_peer}; a trusted proxy: {wire.per_peer} requests",

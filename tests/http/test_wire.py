@@ -232,7 +232,7 @@ def test_an_empty_line_while_a_request_runs_ends_nothing(wire: Wire) -> None:
 
 
 def test_a_client_that_does_not_read_its_reply_is_cut_off(state: ServerState) -> None:
-    limits = WireLimits(per_peer=1, reserve=0, body_time=0.3)
+    limits = WireLimits(per_peer=1, body_time=0.3)
     with serving(state, limits, TESTED) as port:
         wire = Wire(port)
         head = wire.head(
@@ -341,13 +341,33 @@ class TestConnections:
             eventually(lambda: status_of(ask(wire, "/v1")) == 429)
             assert status_of(ask(wire, "/readyz")) == 200
             full = [opened.enter_context(wire.connect()) for _ in range(2)]
-            eventually(lambda: problem_of(ask(wire, "/readyz"))["code"] == "too_many")
-            for each in full:
-                each.close()
-            eventually(lambda: status_of(ask(wire, "/readyz")) == 200)
+            assert status_of(ask(wire, "/readyz")) == 200
+            assert rest_of(full[0]) == b""  # it is the oldest of the reserve
+
+    def test_a_flood_from_many_addresses_keeps_no_probe_out(self, state: ServerState) -> None:
+        """Each address has fewer than it may have; together they have more than the server admits with its reserve."""
+        limits = WireLimits(connections=200, reserve=8, probe_time=10.0)
+        with serving(state, limits, TESTED) as port, ExitStack() as opened:
+            wire = Wire(port)
+            for n in range(300):
+                opened.enter_context(wire.connect(f"127.0.1.{n % 40 + 1}"))
+            for path, status in (("/healthz", 200), ("/readyz", 200), ("/v1", 429)):
+                assert status_of(ask(wire, path)) == status
+
+    def test_one_address_fills_the_reserve_for_itself_only(self, state: ServerState) -> None:
+        limits = WireLimits(per_peer=1, reserve=2, probe_time=10.0)
+        with serving(state, limits, TESTED) as port, ExitStack() as opened:
+            wire = Wire(port)
+            for _ in range(2):
+                opened.enter_context(wire.connect("127.0.0.2"))
+            waits = opened.enter_context(wire.connect("127.0.0.2"))
+            for _ in range(20):
+                opened.enter_context(wire.connect("127.0.0.3"))
+            waits.sendall(wire.head("GET /healthz HTTP/1.1"))
+            assert status_of(rest_of(waits)) == 200
 
     def test_a_connection_that_ends_makes_room(self, state: ServerState) -> None:
-        with serving(state, WireLimits(per_peer=1, reserve=0), TESTED) as port:
+        with serving(state, WireLimits(per_peer=1), TESTED) as port:
             wire = Wire(port)
             with wire.connect():
                 eventually(lambda: status_of(ask(wire, "/v1")) == 429)

@@ -4,8 +4,8 @@ from asyncio import Transport
 from typing import Any
 
 from queuectl.http.connection import TimedProtocol
-from queuectl.http.problem import Refusal, raw_reply
-from queuectl.http.wire_limits import Connections, check_head
+from queuectl.http.problem import Refusal
+from queuectl.http.wire_limits import Admission, Connections, check_head
 
 
 class GuardedProtocol(TimedProtocol):
@@ -13,26 +13,25 @@ class GuardedProtocol(TimedProtocol):
 
     `_unread` counts bytes since the parser last made progress: it collects a header, or a trailer of a chunked body, as
     a whole before it reports one, so that without this bound a single line could fill the memory.
+
+    admission  of a connection that was counted before; None for one that is counted when it is made
     """
 
-    def __init__(self, connections: Connections, **options: Any) -> None:
+    def __init__(self, connections: Connections, admission: Admission | None = None, **options: Any) -> None:
         super().__init__(connections.limits, **options)
         self._connections, self._progress, self._unread, self._received = connections, 0, 0, 0
+        self._given = admission
         self._refusal = Refusal("invalid_input", "the request is not HTTP/1.1")
 
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._peer = self.client[0] if self.client else ""
-        self._admission = self._connections.admit(self._peer)
-        is_open = self._admission == "open"
-        self._head_time = self._limits.head_time if is_open else self._limits.probe_time
-        if self._admission == "refused":
-            transport.write(raw_reply(Refusal("too_many", "too many connections are open")))
-            transport.close()
+        self._admission = self._given or self._connections.admit(self.client[0] if self.client else "")
+        self._admission.close = transport.abort
+        self._head_time = self._limits.time_of_head(probes_only=self._admission.probes_only)
         self._enter("idle", self._head_time, transport.close)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._connections.leave(self._peer, self._admission)
+        self._connections.leave(self._admission)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -56,7 +55,7 @@ class GuardedProtocol(TimedProtocol):
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        probes_only, upgrades = self._admission != "open", self.parser.should_upgrade()
+        probes_only, upgrades = self._admission.probes_only, self.parser.should_upgrade()
         refusal = check_head(self._limits, self.url, self.headers, probes_only=probes_only, upgrades=upgrades)
         if refusal:
             self._refusal = refusal

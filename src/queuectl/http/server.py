@@ -15,6 +15,7 @@ from starlette.types import ASGIApp
 from queuectl.http.guard import GuardedProtocol
 from queuectl.http.notify import notify
 from queuectl.http.server_state import ServerState
+from queuectl.http.tls_listener import TlsListener
 from queuectl.http.wire_limits import Connections
 
 GRACE = 10.0
@@ -75,11 +76,10 @@ class Server(uvicorn.Server):
         )
         self.servers = []
         for listener in sockets or ():
-            tls = None if listener.family == socket.AF_UNIX else self._tls
-            limit = self._connections.limits.head_time if tls else None
-            self.servers.append(
-                await loop.create_server(protocol, sock=listener, ssl=tls, ssl_handshake_timeout=limit)
-            )
+            if self._tls is None or listener.family == socket.AF_UNIX:
+                self.servers.append(await loop.create_server(protocol, sock=listener))
+            else:
+                self.servers.append(TlsListener(listener, self._tls, self._connections, protocol))  # type: ignore[arg-type]
         if self.beside:
             self._beside = asyncio.create_task(self.beside())
         self.started = True

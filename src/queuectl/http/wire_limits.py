@@ -2,25 +2,23 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Literal
 
 from msgspec import Struct
 
+from queuectl.http.guessing import address_key
 from queuectl.http.problem import Refusal
 from queuectl.http.table import PROBES
-
-Admission = Literal["open", "probes", "refused"]
 
 
 class WireLimits(Struct, frozen=True):
     """The bounds of connections. Sizes are bytes, times are seconds.
 
-    head_time      from the first byte of a request to the end of its head
+    head_time      from the first byte of a request to the end of its head, and the time of a TLS handshake
     probe_time     the same for a connection of the reserve
     body_rate      bytes per second by which a client must send the body of a request and read a reply
     body_time      the span over which this rate is measured
     unused_body    bytes of a body that are read and dropped after the request was answered, in each `body_time`
-    linger         how long a refused client may read the reply
+    linger         how long a refused client may read the reply, and how long the end of TLS may take
     idle_time      how long a connection without a request stays open
     connections    open connections in all, with the reserve
     reserve        connections that are kept for the paths of probes, `/healthz` and `/readyz`
@@ -40,6 +38,10 @@ class WireLimits(Struct, frozen=True):
     connections: int = 1024
     reserve: int = 32
     per_peer: int = 64
+
+    def time_of_head(self, *, probes_only: bool) -> float:
+        """The seconds for a head, and for a handshake, of a connection; a short time in the reserve."""
+        return self.probe_time if probes_only else self.head_time
 
 
 def check_head(
@@ -79,35 +81,60 @@ def _count(headers: Sequence[tuple[bytes, bytes]], wanted: bytes) -> int:
     return sum(name == wanted for name, _ in headers)
 
 
-class Connections:
-    """The open connections of one server.
+class Admission(Struct, eq=False):
+    """The right of a connection to be open.
 
-    A connection beyond the bounds is admitted to the reserve, so that a probe is answered while the server is full. A
-    proxy may open as many connections as all its clients need: `is_proxy` says whether an address is one of a proxy.
+    client       the address, or the IPv6 network, as which the connection is counted; empty for a Unix socket
+    probes_only  the connection belongs to the reserve
+    close        closes the connection at once
+    """
+
+    client: str
+    probes_only: bool
+    close: Callable[[], object] = lambda: None
+
+
+class Connections:
+    """The open connections of one server, with those whose TLS handshake is not complete.
+
+    A connection beyond the bounds is admitted to the reserve, so that a probe is answered while the server is full. If
+    the reserve is full too, the client with the most connections in it, the new one included, loses the oldest of
+    them. So a probe is answered unless 32 newer connections of other clients arrive before its request does. A proxy
+    may open as many connections as all its clients need: `is_proxy` says whether an address is one of a proxy.
     """
 
     def __init__(self, limits: WireLimits, is_proxy: Callable[[str], bool] = lambda peer: False) -> None:
         self.limits, self._is_proxy = limits, is_proxy
         self._open = Counter[str]()
-        self._probes = 0
+        self._reserve: list[Admission] = []
 
     def admit(self, peer: str) -> Admission:
         """Count a new connection. `peer` is its address; empty for a Unix socket."""
-        bounded = peer != "" and not self._is_proxy(peer)
+        client = address_key(peer) if peer else ""
+        bounded = client != "" and not self._is_proxy(peer)
         full = self._open.total() >= self.limits.connections - self.limits.reserve
-        if not full and not (bounded and self._open[peer] >= self.limits.per_peer):
-            self._open[peer] += 1
-            return "open"
-        if self._probes >= self.limits.reserve:
-            return "refused"
-        self._probes += 1
-        return "probes"
+        if not full and not (bounded and self._open[client] >= self.limits.per_peer):
+            self._open[client] += 1
+            return Admission(client, probes_only=False)
+        if len(self._reserve) >= self.limits.reserve:
+            self._close_one(client)
+        admission = Admission(client, probes_only=True)
+        self._reserve.append(admission)
+        return admission
 
-    def leave(self, peer: str, admission: Admission) -> None:
+    def leave(self, admission: Admission) -> None:
         """Stop counting a connection."""
-        if admission == "open":
-            self._open[peer] -= 1
-            if not self._open[peer]:
-                del self._open[peer]
-        elif admission == "probes":
-            self._probes -= 1
+        if not admission.probes_only:
+            self._open[admission.client] -= 1
+            if not self._open[admission.client]:
+                del self._open[admission.client]
+        elif admission in self._reserve:
+            self._reserve.remove(admission)
+
+    def _close_one(self, newcomer: str) -> None:
+        counts = Counter([newcomer, *(each.client for each in self._reserve)])
+        oldest = max(
+            self._reserve, key=lambda each: counts[each.client]
+        )  # the first of several is the oldest
+        self._reserve.remove(oldest)
+        oldest.close()
