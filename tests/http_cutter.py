@@ -4,9 +4,12 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Literal
+from typing import Literal, get_args
 
-Moment = Literal["within the request", "after the request", "after the head of the reply"]
+Moment = Literal[
+    "before the request", "within the request", "after the request", "after the head of the reply"
+]
+MOMENTS: tuple[Moment, ...] = get_args(Moment)
 
 
 class Cutter:
@@ -52,6 +55,8 @@ class Cutter:
             while True:
                 request = _message(client)
                 moment = self._chosen(request)
+                if moment == "before the request":
+                    return
                 if moment == "within the request":
                     server.sendall(request[: len(request) // 2])
                     return

@@ -167,13 +167,13 @@ class Anyone:
 @pytest.fixture(scope="session")
 def front_door() -> Iterator[ServerState]:
     """A server in a thread of this process, for all tests; each test gives it a queue. `public_url` is its URL."""
-    state = ServerState(LocalQueue(MemoryStore(), _sources()), Anyone(), lambda host: True)
+    state = ServerState(LocalQueue(MemoryStore(), server_sources()), Anyone(), lambda host: True)
     with serving(state) as port:
         state.public_url = f"http://127.0.0.1:{port}"
         yield state
 
 
-def _sources() -> Sources:
+def server_sources() -> Sources:
     """The sources of the server's settings: what a test sets later is only the client's."""
     sources = Sources({}, None, lambda text: None)
     assert sources.environment
@@ -226,7 +226,7 @@ def through(server: ServerState, line: CommandLine, monkeypatch: pytest.MonkeyPa
     """Put the server before the store of this home, and let the commands use it."""
     store = line.store()
     store.migrate()
-    server.queue = LocalQueue(store, _sources())
+    server.queue = LocalQueue(store, server_sources())
     monkeypatch.setenv("QUEUECTL_STORE", server.public_url)
     yield
     server.queue.close()

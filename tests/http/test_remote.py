@@ -11,7 +11,7 @@ import pytest
 from cli.acting import Actor
 from facts import eventually
 from http_client import Client
-from http_cutter import Cutter, Moment, cutting
+from http_cutter import MOMENTS, Cutter, Moment, cutting
 from http_impostor import answering, reply
 from queuectl import __version__
 from queuectl.domain.job import Job
@@ -41,7 +41,6 @@ from servers.endpoint import free_port
 from servers.proxy import Proxy
 
 SHORT = Patience(0.4, 0.4)
-MOMENTS: tuple[Moment, ...] = ("within the request", "after the request", "after the head of the reply")
 HTML = b"<html><body>Bad Gateway \x1b[31m</body></html>"
 
 

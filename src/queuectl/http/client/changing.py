@@ -30,10 +30,17 @@ class Changes:
     def post(
         self, selection: Selection, verb: str, body: Mapping[str, Any] | None = None
     ) -> "Operation[Sequence[Change]]":
-        """`cancel`, `hold` or `release` the selected jobs. Repeating such a request changes nothing more."""
+        """`cancel`, `hold` or `release` the selected jobs. Repeating such a request changes nothing more.
+
+        A job that was released is refused when the request is repeated: it is not held any more.
+        """
 
         def act(id: str, job: Job | None) -> list[Change]:
             answer = self._call("POST", id, f"/{verb}", dict(body or {}))
+            if verb == "release" and answer.refused and answer.repeated and job and job.state == "held":
+                now = self._read([id]).get(id)
+                if now and now.state not in ("held", "cancelled"):
+                    return [Change(id, now, before=job)]
             return self._changes(id, job, answer)
 
         return self._operation(selection, act)
@@ -42,9 +49,14 @@ class Changes:
         """Retry the selected jobs. The request names the version of the job, so that it is not carried out twice."""
 
         def act(id: str, job: Job | None) -> list[Change]:
-            return self._versioned(
-                "POST", id, job, "/retry", body, lambda now: now.state in ("pending", "blocked")
-            )
+            try:
+                return self._versioned(
+                    "POST", id, job, "/retry", body, lambda now: now.state in ("pending", "blocked")
+                )
+            except (
+                OutcomeUnknown
+            ) as unknown:  # a job that was retried, and has failed since, would run once more
+                raise OutcomeUnknown(unknown.message, f"queuectl show {id} shows it") from unknown
 
         return self._operation(selection, act, again=True)
 

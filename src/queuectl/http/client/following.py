@@ -56,6 +56,8 @@ class Follower:
     def parts(self, look: Callable[[Job], None]) -> Iterator[Part]:
         """The output as it is printed, until the job or the attempt has ended."""
         pause = FIRST_PAUSE
+        if self._at is None:  # why a job does not run is told at once, as with a store
+            self._look(look)
         while True:
             for item in self._events():
                 if item is None:

@@ -323,7 +323,14 @@ class RemoteQueue:
             return shapes.silence_of(document)
 
     def forget(self, worker: "WorkerStatus") -> "tuple[Silence, Sequence[Job]]":
-        answer = self._channel.call("POST", f"/v1/workers/{part(worker.worker.id)}/forget", body={})
+        from queuectl.service.registry import Silence
+
+        path = f"/v1/workers/{part(worker.worker.id)}/forget"
+        answer = self._channel.call("POST", path, body={}, handled=(404,))
+        if answer.refused and answer.repeated:  # the first request has removed it, and its reply is lost
+            return Silence(worker, []), []
+        if answer.refused:
+            raise answer.refused
         with understood(self._channel):
             [held] = answer.document["claims"]
             return shapes.silence_of(held), [job_of(each) for each in answer.document["jobs"]]

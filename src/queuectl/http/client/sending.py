@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from queuectl.clock import random_bytes
 from queuectl.config import Settings
-from queuectl.domain.ids import make_id
+from queuectl.domain.ids import is_made, make_id
 from queuectl.domain.instant import format_instant, parse_instant
 from queuectl.errors import InvalidInput, OutcomeUnknown, QueuectlError
 from queuectl.http.client.channel import Channel
@@ -176,7 +176,13 @@ def _step(
     if answer.refused and "refused" not in answer.document:
         raise answer.refused
     with understood(channel):
-        return list(_results(answer.document, indexes, on_invalid, dry_run))
+        found = list(_results(answer.document, indexes, on_invalid, dry_run))
+    return [_added_first(item) for item in found] if answer.repeated else found
+
+
+def _added_first(item: Enqueued) -> Enqueued:
+    """The result of a repeated request: a job that exists under an id of ours was added by the first request."""
+    return replace(item, status="added") if item.existing and is_made(item.job.id) else item
 
 
 class _Id(msgspec.Struct):
