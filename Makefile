@@ -12,6 +12,7 @@ PIP  := $(BIN)/python -m pip --disable-pip-version-check --quiet install --const
 RUN  := $(VENV)/.installed-run
 DEV  := $(VENV)/.installed-dev
 POOLER := $(VENV)/.installed-pgbouncer
+DEBIAN := $(VENV)/.fetched-programs
 COMPILED := tests/__pycache__
 
 PYTEST := $(BIN)/python -m pytest --dist worksteal
@@ -33,7 +34,7 @@ quick: $(DEV) | $(COMPILED) ## tests of a minute: rules, command line, stores wi
 test: $(DEV) $(POOLER) | $(COMPILED) ## tests of five minutes: every store, every guarantee (KIND=redis for the end-to-end tests)
 	$(LIMITED) -n $(JOBS) --circle test $(ARGS)
 
-proof: $(DEV) $(POOLER) | $(COMPILED) ## every test: elections, races, kills under load (ARGS="-k name" for a part, here as above)
+proof: $(DEV) $(POOLER) $(DEBIAN) | $(COMPILED) ## every test: elections, races, kills under load (ARGS="-k name" for a part, here as above)
 	$(PYTEST) -n $(JOBS) --circle proof $(ARGS)
 
 lint: $(DEV) ## style and formatting
@@ -74,6 +75,10 @@ $(DEV): $(RUN)
 
 $(POOLER): | $(BIN)/python
 	sh tests/servers/install-pgbouncer
+	touch $@
+
+$(DEBIAN): | $(BIN)/python
+	sh tests/servers/fetch-programs $(VENV)/debian
 	touch $@
 
 # In a fresh clone two processes compile the tests, one half each; else each process of the test run compiles all of them.
