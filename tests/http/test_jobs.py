@@ -1,5 +1,6 @@
 """Jobs over HTTP: enqueue, list, show, change."""
 
+import http.client
 import json
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 from factories import in_state
 from http_client import Answer, Client
 from queuectl.domain.query import Filter
+from queuectl.http.routes import jobs
 from queuectl.http.server_state import Limits, ServerState
 from queuectl.service.local_queue import LocalQueue
 from queuectl.service.request.fields import JobRequest
@@ -230,6 +232,25 @@ class TestList:
         answer = server("GET", f"/v1/jobs?ref={b}&ref=nobody&ref={a}&fields=id,state")
         assert answer.document["jobs"] == [{"id": b, "state": "pending"}, {"id": a, "state": "pending"}]
         assert server("GET", f"/v1/jobs?ref={a}&state=dead").status == 400
+
+    def test_lines_are_cut_off_between_two_pages_when_the_token_is_revoked(
+        self,
+        server: Client,
+        state: ServerState,
+        queue: LocalQueue,
+        caplog: pytest.LogCaptureFixture,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """A body that ends as usual would look like the whole list."""
+        monkeypatch.setattr(jobs, "PAGE", 1)
+        queue.enqueue([JobRequest(command="true")] * 3)
+        asked = iter((True, False))
+        monkeypatch.setattr(state.authenticator, "admits", lambda caller: next(asked))
+        with pytest.raises(http.client.IncompleteRead) as cut:
+            server("GET", "/v1/jobs?fields=number", Accept="application/jsonl")
+        assert cut.value.partial.count(b"\n") == 2
+        assert "was cut off: the token was revoked or has expired" in caplog.text
+        assert "Traceback" not in caplog.text
 
     def test_json_lines_list_all_that_match(self, server: Client, queue: LocalQueue) -> None:
         queue.enqueue([JobRequest(command="true")] * 1200)

@@ -67,7 +67,10 @@ class _Endpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive, send)
         response = await self.answer(request)
-        await response(scope, receive, send)
+        try:
+            await response(scope, receive, send)
+        except QueuectlError as error:  # the status is sent: uvicorn cuts off a body that does not end
+            log.warning("request %s was cut off: %s", response.headers["Queuectl-Request"], error.message)
 
     async def answer(self, request: Request) -> Response:
         """The answer to one request, noted in the logs."""

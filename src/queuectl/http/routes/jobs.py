@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from starlette.responses import Response, StreamingResponse
 
 from queuectl.domain.query import Filter, Found, Jobs, Page, Sort, Unreadable
-from queuectl.errors import InvalidInput
+from queuectl.errors import InvalidInput, Unauthenticated
 from queuectl.http.app import in_time
 from queuectl.http.call import Call, Reply
 from queuectl.http.routes.selecting import Shorthands, etag, fields_of, filter_of, shown_job
@@ -87,7 +87,10 @@ def _named(call: Call, fields: Sequence[str]) -> Reply:
 
 
 async def _lines(call: Call, wanted: Filter, page: Page, found: Found) -> AsyncIterator[bytes]:
-    """All jobs that match, one a line, at most `limit`; then those that cannot be decoded. One page is in memory."""
+    """All jobs that match, one a line, at most `limit`; then those that cannot be decoded. One page is in memory.
+
+    A fault between two pages cuts the body off, so that the client does not take it for complete.
+    """
     fields, left = fields_of(call.query.fields), call.query.limit
     damaged: dict[int, Unreadable] = {}
     while True:
@@ -97,8 +100,15 @@ async def _lines(call: Call, wanted: Filter, page: Page, found: Found) -> AsyncI
         if found.next is None or left == 0:
             break
         page = replace(page, after=found.next, limit=min(left or PAGE, PAGE))
-        found = await in_time(call.server, call.queue.list, wanted, page)
+        found = await in_time(call.server, _next_page, call, wanted, page)
     yield b"".join(_line(shapes.line_of_unreadable(each)) for each in damaged.values())
+
+
+def _next_page(call: Call, wanted: Filter, page: Page) -> Found:
+    """The next page. A slow client reads a long list for hours, so each page needs a token that is still valid."""
+    if not call.server.authenticator.admits(call.caller):
+        raise Unauthenticated("the token was revoked or has expired")
+    return call.queue.list(wanted, page)
 
 
 def _line(shown: dict[str, Any]) -> bytes:
