@@ -40,9 +40,9 @@ def of(words: str, request: str) -> Case:
 
 
 CASES = (
-    of("enqueue --id new echo", "POST /v1/jobs?"),
-    of("enqueue --file jobs", "POST /v1/jobs?"),
-    of("enqueue --unique k echo", "POST /v1/jobs?"),
+    of("enqueue --id new echo", "POST /v1/jobs "),
+    of("enqueue --file jobs", "POST /v1/jobs "),
+    of("enqueue --unique k echo", "POST /v1/jobs "),
     of("cancel waits", "POST /v1/jobs/waits/cancel"),
     of("cancel runs", "POST /v1/jobs/runs/cancel"),
     of("cancel --all --yes", "POST /v1/jobs/waits/cancel"),

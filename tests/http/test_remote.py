@@ -19,6 +19,7 @@ from queuectl.domain.output import Chunk
 from queuectl.domain.query import Filter, Page
 from queuectl.errors import (
     CommandFailed,
+    Conflict,
     InvalidInput,
     NotFound,
     OutcomeUnknown,
@@ -31,6 +32,7 @@ from queuectl.http.client.address import address_of
 from queuectl.http.client.channel import Patience
 from queuectl.http.client.remote_queue import RemoteQueue
 from queuectl.service.changing import Change
+from queuectl.service.enqueueing import JobSummary
 from queuectl.service.following import End, Part
 from queuectl.service.local_queue import LocalQueue
 from queuectl.service.operation import Operation
@@ -355,16 +357,35 @@ class TestChanges:
         self, remote: RemoteQueue, queue: LocalQueue, cutter: Cutter, moment: Moment
     ) -> None:
         cutter.cut(b"POST /v1/jobs?", moment)
-        added = remote.enqueue([JobRequest(command=f"echo {n}", tags=["new"]) for n in range(3)])
+        added = remote.enqueue([JobRequest(command=f"echo {n}", tags=["new"]) for n in range(3)], whole=True)
         assert cutter.cuts == 1
         stored = queue.list(Filter(tag="new"), Page()).jobs
         assert [job.spec.command for job in reversed(stored)] == ["echo 0", "echo 1", "echo 2"]
         assert [item.job for item in added] == list(reversed(stored))
 
+    @pytest.mark.parametrize("moment", MOMENTS)
+    def test_jobs_are_answered_briefly_unless_the_caller_asks_for_whole_jobs(
+        self, remote: RemoteQueue, queue: LocalQueue, cutter: Cutter, moment: Moment
+    ) -> None:
+        cutter.cut(b"POST /v1/jobs ", moment)
+        [added] = remote.enqueue([JobRequest(command="true", id="new")])
+        changes(queue.cancel(["new"]))
+        ended = queue.show("new")
+        [again, refused] = remote.enqueue(
+            [JobRequest(command="true", id="new"), JobRequest(command="false", id="a")]
+        )
+        assert cutter.cuts == 1
+        assert added.job == JobSummary("new", ended.number, "pending")
+        assert (again.status, again.job) == (
+            "existing",
+            JobSummary("new", ended.number, "cancelled", ended.finished_at),
+        )
+        assert (refused.job, type(refused.refused)) == (None, Conflict)
+
     def test_a_reply_that_never_comes_is_an_unknown_result_with_the_ids(
         self, queue: LocalQueue, cutter: Cutter
     ) -> None:
-        cutter.cut(b"POST /v1/jobs?", "after the request", times=1000)
+        cutter.cut(b"POST /v1/jobs ", "after the request", times=1000)
         with opened(cutter.url) as remote, pytest.raises(OutcomeUnknown) as raised:
             remote.enqueue([JobRequest(command="echo"), JobRequest(command="echo", id="mine")])
         assert raised.value.exit_code == 75

@@ -22,7 +22,7 @@ from queuectl.domain.query import Unreadable
 from queuectl.errors import QueuectlError
 from queuectl.service import shapes
 from queuectl.service.doctor import Check
-from queuectl.service.enqueueing import Enqueued
+from queuectl.service.enqueueing import Enqueued, JobSummary
 from queuectl.service.explain import Explanation
 from queuectl.service.queries import Attention, QueueStatus, SlotStatus, Status, WorkerStatus
 from queuectl.service.registry import Silence
@@ -190,13 +190,32 @@ def test_an_unknown_error_code_is_read_as_a_general_error() -> None:
 @pytest.mark.parametrize("status", ["added", "existing"])
 def test_the_answer_to_an_enqueue_can_be_read(status: Any) -> None:
     item = Enqueued(in_state("pending", "a"), status)
-    assert shapes.enqueued_of(through(shapes.enqueued(item, complete=True))) == item
-    assert shapes.enqueued(item).keys() == {"id", "number", "state", "existing"}
+    assert shapes.enqueued_of(through(shapes.enqueued(item, whole=True))) == item
+
+
+@pytest.mark.parametrize("status", ["added", "existing"])
+@pytest.mark.parametrize("state", ["pending", "dead"])
+def test_the_brief_answer_to_an_enqueue_can_be_read(state: Any, status: Any) -> None:
+    job = in_state(state, "a")
+    shown = through(shapes.enqueued(Enqueued(job, status)))
+    assert shown.keys() - {"finished_at"} == {"id", "number", "state", "existing"}
+    assert shapes.enqueued_of(shown) == Enqueued(
+        JobSummary(job.id, job.number, job.state, job.finished_at), status
+    )
+
+
+def test_the_brief_refusal_of_an_enqueue_can_be_read() -> None:
+    item = Enqueued(in_state("dead", "a"), "conflict", errors.Conflict("taken", "choose another id"))
+    found = shapes.enqueued_of(through(shapes.refused(item, index=3, id="b")))
+    assert found.job is None
+    assert found.refused
+    assert item.refused
+    assert parts(found.refused) == parts(item.refused)
 
 
 def test_the_refusal_of_an_enqueue_can_be_read() -> None:
     item = Enqueued(in_state("dead", "a"), "conflict", errors.Conflict("taken", "choose another id"))
-    shown = through(shapes.refused(item, index=3, id="b", complete=True))
+    shown = through(shapes.refused(item, index=3, id="b", whole=True))
     assert (shown["index"], shown["id"]) == (3, "b")
     found = shapes.enqueued_of(shown)
     assert (found.job, found.status) == (item.job, item.status)

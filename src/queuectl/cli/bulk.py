@@ -70,9 +70,9 @@ class _Answer:
         if not added:
             return
         if self._session.args.dry_run:
-            self._shown += _dry(self._session, [item.job for item in added])
+            self._shown += _dry(self._session, [item.whole for item in added])
             return
-        self._first = self._first or added[0].job.number
+        self._first = self._first or next((item.stored.number for item in added if not item.refused), 0)
         self.code = announce(self._session, added, self._first) or self.code
         self._refused = self._refused or next(filter(None, (item.refused for item in added)), None)
         if self._session.json:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from queuectl.cli.parser import Parser
     from queuectl.cli.session import Session
     from queuectl.domain.job import Job
-    from queuectl.service.enqueueing import Enqueued
+    from queuectl.service.enqueueing import Enqueued, JobSummary
 
 
 def enqueue_options(parser: "Parser") -> None:
@@ -148,21 +148,22 @@ def _enqueue_one(session: "Session", request: JobRequest) -> int:
     if session.args.dry_run:
         [dry] = session.queue.enqueue([request], dry_run=True)
         _say_start(session, request)
-        return _show_dry(session, dry.job)
+        return _show_dry(session, dry.whole)
     if session.args.wait or session.args.follow:
         _refuse_for_itself(session, request)
     [item] = _add(session, request)
     _say_start(session, request)
     code = announce(session, [item])
     if not item.refused and (session.args.wait or session.args.follow):
-        return _wait(session, item.job)
+        return _wait(session, item.stored)
     if session.json:
         from queuectl.service import shapes
 
         done = shapes.error(item.refused) if item.refused else shapes.all_enqueued([shapes.enqueued(item)])
         session.emit(done)
-    elif session.on_terminal and item.status == "added" and item.job.state == "pending":
-        session.say(f"queued on {item.job.queue!r}; follow it with: queuectl logs -f {handle(item.job)}")
+    elif session.on_terminal and item.status == "added" and item.stored.state == "pending":
+        queue = request.queue or "default"
+        session.say(f"queued on {queue!r}; follow it with: queuectl logs -f {handle(item.stored)}")
     return code
 
 
@@ -190,11 +191,11 @@ def _refuse_for_itself(session: "Session", request: JobRequest) -> None:
 
     if own := own_job(session):
         [dry] = session.queue.enqueue([request], dry_run=True)
-        parents = [parent.job for parent in dry.job.spec.after]
-        session.queue.refuse_to_wait(own, parents, [dry.job.queue])
+        parents = [parent.job for parent in dry.whole.spec.after]
+        session.queue.refuse_to_wait(own, parents, [dry.whole.queue])
 
 
-def _wait(session: "Session", job: "Job") -> int:
+def _wait(session: "Session", job: "Job | JobSummary") -> int:
     session.out.flush()
     if session.args.follow:
         from queuectl.cli.logs import follow

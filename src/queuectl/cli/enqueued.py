@@ -9,21 +9,21 @@ from queuectl.domain.instant import format_instant
 if TYPE_CHECKING:
     from queuectl.cli.session import Session
     from queuectl.domain.job import Job
-    from queuectl.service.enqueueing import Enqueued
+    from queuectl.service.enqueueing import Enqueued, JobSummary
 
 
 def announce(session: "Session", added: "Sequence[Enqueued]", since: int | None = None) -> int:
     """Print the ids, report existing and refused jobs, return the exit code. `since`: the number of the first job."""
     code = 0
-    jobs: list[Job] = []
+    jobs: list[Job | JobSummary] = []
     for item in added:
         if refused := item.refused:
             code = refused.exit_code
             session.err.write(f"queuectl: {refused.message} ({refused.hint})\n")
             continue
-        jobs.append(item.job)
+        jobs.append(item.stored)
         if item.existing:
-            session.say(f"queuectl: {_was_there(item.job)}")
+            session.say(f"queuectl: {_was_there(item.stored)}")
     if jobs:
         session.did(_enqueued(jobs, since or jobs[0].number))
     if not session.json and jobs:
@@ -31,10 +31,10 @@ def announce(session: "Session", added: "Sequence[Enqueued]", since: int | None 
     return code
 
 
-def _was_there(job: "Job") -> str:
+def _was_there(job: "Job | JobSummary") -> str:
     """The sentence about an existing job. An ended job does not run again, so the sentence shows how to retry it."""
     name = handle(job)
-    if not job.ended or job.finished_at is None:
+    if job.finished_at is None:
         return f"job {name} already existed ({job.state}), unchanged"
     force = "--force " if job.state == "completed" else ""
     return (
@@ -43,7 +43,7 @@ def _was_there(job: "Job") -> str:
     )
 
 
-def _enqueued(jobs: "list[Job]", first: int) -> str:
+def _enqueued(jobs: "list[Job | JobSummary]", first: int) -> str:
     job = jobs[-1]
     if first != job.number:
         return f"jobs {first} to {job.number} are enqueued"

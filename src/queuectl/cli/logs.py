@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from queuectl import interrupt
 from queuectl.cli.eyetext import EyeText, Sgr
 from queuectl.cli.references import JOB_HELP, own_job, reference
-from queuectl.domain.ids import handle
+from queuectl.domain.ids import Numbered, handle
 from queuectl.domain.job import Job
 from queuectl.domain.output import STDERR, STDOUT, Chunk, Piece, last_lines, of_stream
 from queuectl.errors import InvalidInput
@@ -65,7 +65,7 @@ def _follow_named(session: "Session", attempt: int | None) -> int:
     return follow(session, job, attempt)
 
 
-def follow(session: "Session", job: Job, attempt: int | None = None) -> int:
+def follow(session: "Session", job: Numbered, attempt: int | None = None) -> int:
     """Print new output until the job has ended. If the job is retried, print the output of the next attempt too."""
     from queuectl.cli.wait import Watcher  # imported here, because only -f needs it
 
@@ -82,7 +82,7 @@ def follow(session: "Session", job: Job, attempt: int | None = None) -> int:
         printer.end()
 
 
-def _print_parts(session: "Session", printer: "Printer", job: Job, parts: Iterable[Part]) -> int:
+def _print_parts(session: "Session", printer: "Printer", job: Numbered, parts: Iterable[Part]) -> int:
     is_first = True
     for part in parts:
         if isinstance(part, Chunk):

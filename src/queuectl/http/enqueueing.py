@@ -23,14 +23,14 @@ LONGEST_KEY = 128
 class Options(Struct, frozen=True):
     """How the jobs of one HTTP request are stored.
 
-    skip      store the valid ones although others cannot be jobs
-    complete  the answer has whole jobs
-    key       the `Idempotency-Key`
+    skip   store the valid ones although others cannot be jobs
+    whole  the answer has whole jobs
+    key    the `Idempotency-Key`
     """
 
     skip: bool = False
     dry_run: bool = False
-    complete: bool = False
+    whole: bool = False
     key: str | None = None
 
 
@@ -78,7 +78,10 @@ def store(call: Call, items: Sequence[bytes], options: Options, *, first: int = 
 
     try:
         results = call.queue.enqueue(
-            list(requests.values()), on_invalid=note if options.skip else None, dry_run=options.dry_run
+            list(requests.values()),
+            on_invalid=note if options.skip else None,
+            dry_run=options.dry_run,
+            whole=options.whole,
         )
     except InvalidInput as error:
         if error.index is not None:
@@ -117,11 +120,11 @@ def _requests(
 
 def _add(call: Call, outcome: Outcome, item: Enqueued, index: int, id: str | None, options: Options) -> None:
     if item.refused:
-        _refuse(outcome, shapes.refused(item, index=index, id=id, complete=options.complete))
+        _refuse(outcome, shapes.refused(item, index=index, id=id, whole=options.whole))
     elif options.dry_run:
-        outcome.jobs.append(redacted(call.caller, shapes.job(item.job)))
+        outcome.jobs.append(redacted(call.caller, shapes.job(item.whole)))
     else:
-        outcome.jobs.append(shapes.enqueued(item, complete=options.complete))
+        outcome.jobs.append(shapes.enqueued(item, whole=options.whole))
         outcome.existing += item.existing
         outcome.added += not item.existing
 

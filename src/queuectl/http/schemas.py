@@ -135,7 +135,10 @@ _WAITED = an_object(
         "signal": or_null(COUNT),
     }
 )
-_ENQUEUED = an_object({"id": TEXT, "number": COUNT, "state": TEXT, "existing": FLAG}, optional=("existing",))
+_ENQUEUED = an_object(
+    {"id": TEXT, "number": COUNT, "state": TEXT, "existing": FLAG, "finished_at": INSTANT},
+    optional=("existing", "finished_at"),
+)
 _ANY_OBJECT: Schema = {"type": "object"}
 
 SCHEMAS: dict[str, Schema] = {

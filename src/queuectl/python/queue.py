@@ -125,10 +125,10 @@ class Queue(Changes, Administration):
             "output_limit": output_limit, "split": split, "allow_detached": allow_detached,
         }  # fmt: skip
         opened = self._opened_for(connection)
-        [item] = opened.enqueue([self._request(opened, command, fields)])
+        [item] = opened.enqueue([self._request(opened, command, fields)], whole=True)
         if item.refused is not None:
             raise item.refused
-        return job_of(item.job)
+        return job_of(item.whole)
 
     def enqueue_many(
         self, jobs: Iterable[Command | Mapping[str, Any]], *, connection: Connection | None = None
@@ -146,7 +146,7 @@ class Queue(Changes, Administration):
             opened = self._opened_for(connection)
             try:
                 requests = [self._requested(opened, job, at) for at, job in enumerate(commit)]
-                added = opened.enqueue(requests)
+                added = opened.enqueue(requests, whole=True)
             except InvalidInput as error:
                 error.index = offset + (error.index or 0)
                 raise

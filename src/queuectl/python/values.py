@@ -177,7 +177,7 @@ def job_of(job: domain.Job) -> Job:
 
 def added_of(item: enqueueing.Enqueued) -> Added:
     """The answer to a request as a value of the Python API."""
-    return Added(job_of(item.job), item.status, item.refused)
+    return Added(job_of(item.whole), item.status, item.refused)
 
 
 def change_of(change: changing.Change) -> Change:

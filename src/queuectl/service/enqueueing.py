@@ -12,7 +12,7 @@ from queuectl import crashpoint
 from queuectl.clock import random_bytes
 from queuectl.domain import dependency, lifecycle
 from queuectl.domain.ids import check_new_id, handle, make_id
-from queuectl.domain.job import Job, Parent, Spec
+from queuectl.domain.job import Job, Parent, Spec, State
 from queuectl.domain.names import check_name
 from queuectl.errors import Conflict, InvalidInput, NotFound, OutcomeUnknown, StoreError
 from queuectl.service.request.fields import JobRequest
@@ -25,17 +25,39 @@ SHARED_SPECS = 256
 Status = Literal["added", "existing", "conflict", "duplicate"]
 
 
+class JobSummary(Struct, frozen=True):
+    """The facts about a stored job that each answer to an enqueue has. `Job` has them, too."""
+
+    id: str
+    number: int
+    state: State
+    finished_at: datetime | None = None
+
+
 class Enqueued(Struct, frozen=True):
     """The result of one request.
 
-    job      the job as stored; of a refused request the job that has the id or the key
+    job      the job as stored; of a refused request the job that has the id or the key. A summary or None if the caller
+             did not ask for whole jobs: a server sends no more than that
     status   added; existing (the store had it with the same content; it is unchanged); conflict or duplicate
     refused  why nothing was enqueued, or None
     """
 
-    job: Job
+    job: Job | JobSummary | None
     status: Status = "added"
     refused: Conflict | None = None
+
+    @property
+    def stored(self) -> Job | JobSummary:
+        """The job of a request that was not refused."""
+        assert self.job is not None
+        return self.job
+
+    @property
+    def whole(self) -> Job:
+        """The job, if the caller asked for whole jobs."""
+        assert isinstance(self.job, Job)
+        return self.job
 
     @property
     def existing(self) -> bool:

@@ -80,6 +80,7 @@ class LocalQueue:
         *,
         on_invalid: Callable[[InvalidInput], None] | None = None,
         dry_run: bool = False,
+        whole: bool = False,  # noqa: ARG002  the results of a store have whole jobs anyway
     ) -> Sequence[Enqueued]:
         enqueuer = Enqueuer(Defaults(self.settings(), _working_directory()), self.now())
         jobs = enqueueing.jobs_of(enqueuer, requests, on_invalid)

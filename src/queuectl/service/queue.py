@@ -55,14 +55,15 @@ class Queue(Protocol):
         *,
         on_invalid: Callable[[InvalidInput], None] | None = None,
         dry_run: bool = False,
+        whole: bool = False,
     ) -> Sequence[Enqueued]:
         """Check all requests, then store their jobs in one commit. Returns the result for each request, in order.
 
         A request without an id gets one. The same request with the same id again is the same job. Raises InvalidInput
         with `index` for the first request that cannot be a job, and NotFound for an unknown parent; then nothing is
         stored. With `on_invalid`, that function gets the error of such a request, and the other requests are stored.
-        With `dry_run` nothing is stored, and the result has the jobs as they would be stored. OutcomeUnknown carries
-        the `ids`.
+        With `dry_run` nothing is stored, and the results have the whole jobs as they would be stored. With `whole` the
+        results have whole jobs. OutcomeUnknown carries the `ids`.
         """
 
     def parents(self, dependencies: Sequence[str]) -> Sequence[str]:

@@ -88,12 +88,14 @@ class RemoteQueue:
         *,
         on_invalid: Callable[[InvalidInput], None] | None = None,
         dry_run: bool = False,
+        whole: bool = False,
     ) -> Sequence[Enqueued]:
         from queuectl.http.client import sending
 
         here = _working_directory() if self._channel.address.is_here else None
         completion = sending.Completion(self._sources.local, here, self.now)
-        return sending.enqueue(self._channel, requests, completion, on_invalid=on_invalid, dry_run=dry_run)
+        how = sending.How(on_invalid, dry_run, whole)
+        return sending.enqueue(self._channel, requests, completion, how)
 
     def parents(self, dependencies: Sequence[str]) -> Sequence[str]:
         return reading.parents(self._channel, dependencies)

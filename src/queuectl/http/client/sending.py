@@ -4,7 +4,7 @@ import os
 from binascii import b2a_base64
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from msgspec.structs import replace
@@ -117,13 +117,25 @@ class Completion:
         return format_instant(read_time(text, self._now()).at)
 
 
+class How(NamedTuple):
+    """How the jobs are stored, and what the results have: the options of `Queue.enqueue`."""
+
+    on_invalid: OnInvalid | None = None
+    dry_run: bool = False
+    whole: bool = False
+
+    @property
+    def query(self) -> dict[str, Any]:
+        """The options as query parameters."""
+        return {
+            "invalid": "skip" if self.on_invalid else None,
+            "dry_run": 1 if self.dry_run else None,
+            "whole": 1 if self.whole and not self.dry_run else None,
+        }
+
+
 def enqueue(
-    channel: Channel,
-    requests: Sequence[JobRequest],
-    completion: Completion,
-    *,
-    on_invalid: OnInvalid | None,
-    dry_run: bool,
+    channel: Channel, requests: Sequence[JobRequest], completion: Completion, how: How
 ) -> list[Enqueued]:
     """Enqueue the jobs, a thousand in each commit. Returns the result for each request, in order."""
     complete = dict[int, bytes]()
@@ -132,12 +144,12 @@ def enqueue(
             complete[index] = completion.encode(completion.complete(request))
         except InvalidInput as error:
             error.index = index
-            if on_invalid is None:
+            if how.on_invalid is None:
                 raise
-            on_invalid(error)
+            how.on_invalid(error)
     found: list[Enqueued] = []
     for step in _steps(complete):
-        found += _step(channel, step, on_invalid, dry_run)
+        found += _step(channel, step, how)
     return found
 
 
@@ -154,18 +166,13 @@ def _steps(encoded: Mapping[int, bytes]) -> Iterator[dict[int, bytes]]:
         yield step
 
 
-def _step(
-    channel: Channel, step: Mapping[int, bytes], on_invalid: OnInvalid | None, dry_run: bool
-) -> Sequence[Enqueued]:
+def _step(channel: Channel, step: Mapping[int, bytes], how: How) -> Sequence[Enqueued]:
     indexes = list(step)
-    query = {
-        "invalid": "skip" if on_invalid else None,
-        "dry_run": 1 if dry_run else None,
-        "whole": None if dry_run else 1,
-    }
     body = b'{"jobs":[' + b",".join(step.values()) + b"]}"
     try:
-        answer = channel.call("POST", "/v1/jobs", query=query, body=body, changes=not dry_run, handled=(409,))
+        answer = channel.call(
+            "POST", "/v1/jobs", query=how.query, body=body, changes=not how.dry_run, handled=(409,)
+        )
     except InvalidInput as error:
         if error.index is not None:
             error.index = indexes[error.index]
@@ -176,33 +183,31 @@ def _step(
     if answer.refused and "refused" not in answer.document:
         raise answer.refused
     with understood(channel):
-        found = list(_results(answer.document, indexes, on_invalid, dry_run))
+        found = list(_results(answer.document, indexes, how))
     return [_added_first(item) for item in found] if answer.repeated else found
 
 
 def _added_first(item: Enqueued) -> Enqueued:
     """The result of a repeated request: a job that exists under an id of ours was added by the first request."""
-    return replace(item, status="added") if item.existing and is_made(item.job.id) else item
+    return replace(item, status="added") if item.existing and is_made(item.stored.id) else item
 
 
 class _Id(msgspec.Struct):
     id: str
 
 
-def _results(
-    document: Mapping[str, Any], indexes: Sequence[int], on_invalid: OnInvalid | None, dry_run: bool
-) -> Iterator[Enqueued]:
+def _results(document: Mapping[str, Any], indexes: Sequence[int], how: How) -> Iterator[Enqueued]:
     """The results of one request, in order: the answer lists the stored jobs and the refused ones apart."""
     stored = iter(document["jobs"])
     refused = {each["index"]: each for each in document.get("refused", ())}
     for position, index in enumerate(indexes):
         if position not in refused:
             shown = next(stored)
-            yield Enqueued(job_of(shown)) if dry_run else shapes.enqueued_of(shown)
+            yield Enqueued(job_of(shown)) if how.dry_run else shapes.enqueued_of(shown)
             continue
         error: QueuectlError = fault_of(refused[position]["error"])
-        if isinstance(error, InvalidInput) and on_invalid:
+        if isinstance(error, InvalidInput) and how.on_invalid:
             error.index = index
-            on_invalid(error)
+            how.on_invalid(error)
         else:
             yield shapes.enqueued_of(refused[position])

@@ -3,13 +3,14 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from queuectl.domain.instant import parse_instant
 from queuectl.domain.job import Attempt, CancelRequest, Job, Lease, Parent, Spec
 from queuectl.domain.query import Unreadable
 from queuectl.domain.retry import RetryPolicy
 from queuectl.errors import Conflict
-from queuectl.service.enqueueing import Enqueued
+from queuectl.service.enqueueing import Enqueued, JobSummary
 from queuectl.service.shapes import faults
-from queuectl.service.shapes.record import OCTAL, Form, Record, document
+from queuectl.service.shapes.record import OCTAL, Form, Record, document, instant
 
 if TYPE_CHECKING:
     from queuectl.service.changing import Change
@@ -44,18 +45,20 @@ attempt, attempt_of = ATTEMPT.encode, ATTEMPT.decode
 unreadable, unreadable_of = UNREADABLE.encode, UNREADABLE.decode
 
 
-def enqueued(item: Enqueued, *, complete: bool = False) -> dict[str, Any]:
-    """One job of the answer to an enqueue; `complete` with all that `enqueued_of` needs."""
-    job = item.job
+def enqueued(item: Enqueued, *, whole: bool = False) -> dict[str, Any]:
+    """One job of the answer to an enqueue; with `whole`, the whole job is a part of it."""
+    job = item.stored
     shown = {"id": job.id, "number": job.number, "state": job.state, "existing": item.existing}
-    return {**shown, **_complete(item)} if complete else shown
+    if job.finished_at is not None:
+        shown["finished_at"] = instant(job.finished_at)
+    return {**shown, **_whole(item)} if whole else shown
 
 
-def refused(item: Enqueued, *, index: int, id: str | None, complete: bool = False) -> dict[str, Any]:
-    """One request that was refused, by its position and its id; `complete` with all that `enqueued_of` needs."""
+def refused(item: Enqueued, *, index: int, id: str | None, whole: bool = False) -> dict[str, Any]:
+    """One request that was refused, by its position and its id; with `whole`, also the job that has the id or key."""
     assert item.refused
     shown = {"index": index, "id": id, "error": faults.body(item.refused)}
-    return {**shown, **_complete(item)} if complete else shown
+    return {**shown, **_whole(item)} if whole else shown
 
 
 def all_enqueued(
@@ -101,12 +104,20 @@ def waited(item: Job) -> dict[str, Any]:
     }
 
 
-def _complete(item: Enqueued) -> dict[str, Any]:
-    return {"status": item.status, "job": job(item.job)}
+def _whole(item: Enqueued) -> dict[str, Any]:
+    return {"status": item.status, "job": job(item.whole)}
 
 
 def enqueued_of(shown: Mapping[str, Any]) -> Enqueued:
-    """The answer to one request, stored or refused."""
+    """The answer to one request, stored or refused. It has the whole job if the document has it."""
     fault = faults.fault_of(shown["error"]) if "error" in shown else None
     assert fault is None or isinstance(fault, Conflict)
-    return Enqueued(job_of(shown["job"]), shown["status"], fault)
+    if "job" in shown:
+        return Enqueued(job_of(shown["job"]), shown["status"], fault)
+    if fault is not None:
+        return Enqueued(None, "conflict", fault)
+    ended_at = shown.get("finished_at")
+    summary = JobSummary(
+        shown["id"], shown["number"], shown["state"], None if ended_at is None else parse_instant(ended_at)
+    )
+    return Enqueued(summary, "existing" if shown["existing"] else "added")
