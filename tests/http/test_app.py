@@ -1,6 +1,12 @@
 """The order of the checks of a request, and the form of its answer."""
 
+from typing import Any
+
+import pytest
+
 from http_client import Client
+from http_server import serving
+from queuectl.http.auth import TokenAuthenticator
 from queuectl.http.server_state import ServerState
 from queuectl.service.local_queue import LocalQueue
 from queuectl.service.request.fields import JobRequest
@@ -28,6 +34,27 @@ def test_without_a_token_nothing_is_answered_but_versions(server: Client) -> Non
     server.token = None
     assert server("GET", "/v1/jobs").status == 401
     assert set(server("GET", "/v1").document) == {"schema", "version", "api"}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [("POST", "/v1/jobs", {"command": "true"}), ("GET", "/v1/status", None),
+     ("POST", "/v1/resolve", {"jobs": [], "dependencies": []})],
+)  # fmt: skip
+def test_a_request_with_a_known_token_takes_one_way_to_a_thread(
+    queue: LocalQueue, monkeypatch: pytest.MonkeyPatch, method: str, path: str, body: Any
+) -> None:
+    secret = queue.create_token("a", ["admin"]).secret
+    still = TokenAuthenticator(queue, monotonic=lambda: 1000.0)
+    state = ServerState(queue, still, lambda _host: True)
+    with serving(state) as port:
+        client = Client(port, secret)
+        assert client("GET", "/v1/status").status == 200
+        submitted = []
+        submit = state.pool.submit
+        monkeypatch.setattr(state.pool, "submit", lambda *call: submitted.append(call) or submit(*call))
+        assert client(method, path, body).status < 300
+    assert len(submitted) == 1
 
 
 def test_a_wrong_host_is_refused_before_the_token_is_read(server: Client) -> None:

@@ -43,9 +43,8 @@ class Scene:
         self.queue.note_token_use(name, at)
 
     def caller(self, *authorization: str, peer: str | None = "10.0.0.1") -> object:
-        headers = [(b"authorization", text.encode("latin-1")) for text in authorization]
-        client = None if peer is None else (peer, 1)
-        return self.authenticator.caller(Request({"type": "http", "headers": headers, "client": client}))
+        request = _request(*authorization, peer=peer)
+        return self.authenticator.known_caller(request) or self.authenticator.caller(request)
 
     def name(self, secret: str, peer: str = "10.0.0.1") -> str:
         """The name of the caller with this secret, or the code of the refusal."""
@@ -53,6 +52,12 @@ class Scene:
             return self.caller(f"Bearer {secret}", peer=peer).name  # type: ignore[attr-defined, no-any-return]
         except (Unauthenticated, Refusal) as error:
             return error.code
+
+
+def _request(*authorization: str, peer: str | None = "10.0.0.1") -> Request:
+    headers = [(b"authorization", text.encode("latin-1")) for text in authorization]
+    client = None if peer is None else (peer, 1)
+    return Request({"type": "http", "headers": headers, "client": client})
 
 
 @pytest.fixture
@@ -92,6 +97,39 @@ class TestTokens:
         scene.clock.step(seconds=1.5)
         scene.name(secret)
         assert scene.reads == 2
+
+    def test_a_caller_is_known_without_the_store_for_a_second_after_a_reading(self, scene: Scene) -> None:
+        secret = scene.queue.create_token("a", ["view"], expires=timedelta(seconds=10)).secret
+        request, known = _request(f"Bearer {secret}"), scene.authenticator.known_caller
+        assert known(request) is None
+        caller = scene.caller(f"Bearer {secret}")
+        scene.away = True
+        assert known(request) == caller
+        scene.clock.step(seconds=1.1)
+        assert known(request) is None
+        scene.away = False
+        scene.clock.step(seconds=8.5)
+        scene.name(secret)
+        scene.clock.step(seconds=0.5)
+        assert known(request) is None
+
+    def test_a_caller_is_not_known_while_an_hour_of_use_has_to_be_stored(self, scene: Scene) -> None:
+        [one, other] = [scene.queue.create_token(name, ["view"]).secret for name in "ab"]
+        scene.name(one)
+        assert scene.authenticator.known_caller(_request(f"Bearer {other}")) is None
+        scene.name(other)
+        assert scene.authenticator.known_caller(_request(f"Bearer {other}")) is not None
+        assert scene.notes == 2
+
+    @pytest.mark.parametrize("given", [(), ("Basic x",), ("Bearer x",), ("Bearer x", "Bearer x")])
+    def test_a_caller_without_a_right_token_is_not_known(self, scene: Scene, given: tuple[str, ...]) -> None:
+        scene.name(scene.queue.create_token("a", ["view"]).secret)
+        assert scene.authenticator.known_caller(_request(*given)) is None
+
+    def test_a_wrong_secret_of_a_known_token_is_not_known(self, scene: Scene) -> None:
+        secret = scene.queue.create_token("a", ["view"]).secret
+        scene.name(secret)
+        assert scene.authenticator.known_caller(_request(f"Bearer {secret[:-1]}x")) is None
 
     def test_a_new_token_is_known_at_once(self, scene: Scene) -> None:
         scene.name(scene.queue.create_token("a", ["view"]).secret)

@@ -22,6 +22,7 @@ from queuectl.http.pages import WHAT_TO_DO
 from queuectl.http.problem import CODES
 from queuectl.http.routes import ROUTES
 from queuectl.http.schemas import SCHEMAS
+from queuectl.http.server_state import ServerState
 from queuectl.service.local_queue import LocalQueue
 from queuectl.service.request.fields import JobRequest
 
@@ -41,9 +42,14 @@ def test_the_copy_in_the_documentation_is_up_to_date() -> None:
     )
 
 
-def test_the_server_answers_the_document_and_the_pages_without_a_token(server: Client) -> None:
+def test_the_server_answers_the_document_and_the_pages_without_a_token(
+    server: Client, state: ServerState
+) -> None:
     server.token = None
     assert server("GET", "/openapi.json").document == document(ROUTES)
+    made = state.openapi
+    assert server("GET", "/openapi.json").document == made
+    assert state.openapi is made
     docs = server("GET", "/docs")
     assert docs.headers["content-security-policy"].startswith("default-src 'none'")
     assert b"/v1/jobs/{ref}/retry" in docs.body

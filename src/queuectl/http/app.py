@@ -44,6 +44,9 @@ from queuectl.http.table import PROBES, Route
 log = logging.getLogger("queuectl.http")
 access = logging.getLogger("queuectl.http.access")
 
+DECODED_AT_ONCE = 16 * 1024
+"""Bytes of a body that is decoded in the event loop: this takes less than the way to a thread and back."""
+
 
 def application(state: ServerState, routes: Sequence[Route]) -> ASGIApp:
     """The application that answers these routes."""
@@ -149,17 +152,25 @@ class _Endpoint:
         document: Any = request if route.raw_body else None
         if route.body is not None and not route.raw_body:
             raw = await body.json_of(request, self._state.limits.body)
-            # In a thread: to decode a large document takes seconds, in which the loop has to answer other clients.
-            document = await in_time(self._state, body.decode, raw, route.body)
+            document = await self._decoded(raw, route)
         headers = dict(request.headers)
         queue = restricted(self._state.queue, caller)
         return Call(queue, caller, request.path_params, query, document, headers, id, self._state)
+
+    async def _decoded(self, raw: bytes, route: Route) -> Any:
+        """The document of the body. To decode a large one takes seconds, in which the loop has to answer others."""
+        if len(raw) <= DECODED_AT_ONCE:
+            return body.decode(raw, route.body)
+        return await in_time(self._state, body.decode, raw, route.body)
 
     async def _caller(self, request: Request, route: Route) -> Caller:
         """The caller. Raises Unauthenticated. A probe needs no token, and must not wait for the store."""
         if route.path in PROBES:
             return self._state.anonymous
-        found: Caller | None = await in_time(self._state, self._state.authenticator.caller, request)
+        authenticator = self._state.authenticator
+        found = authenticator.known_caller(request)
+        if found is None and "authorization" in request.headers:
+            found = await in_time(self._state, authenticator.caller, request)
         return found or _user(request) or self._state.anonymous
 
     def _check_scope(self, caller: Caller, route: Route) -> None:

@@ -71,8 +71,13 @@ class KnownTokens:
             self._refresh(started)
         return self._by_id.get(id)
 
+    def fresh(self, id: str) -> Match | None:
+        """The token with this id of a secret, if they need not be read again. It calls no store and never waits."""
+        # `_refresh` sets the tokens before the time of their reading: what follows is at least as new as that time.
+        return self._by_id.get(id) if self._read_at >= self._monotonic() - FRESH else None
+
     def now(self) -> datetime:
-        """The time of the store's clock, without a call of the store. `find` must have been called before."""
+        """The time of the store's clock, without a call of the store. The tokens must have been read before."""
         if self._now is None:
             raise RuntimeError("the tokens were not read yet")
         return self._now + timedelta(seconds=self._monotonic() - self._read_at)
@@ -121,6 +126,27 @@ class TokenAuthenticator:
         self._noted: dict[str, datetime] = {}
         self.guessing = guessing or Guessing(monotonic)
 
+    def known_caller(self, request: Request) -> Caller | None:
+        """The caller of most requests: one with a valid token that was read a short time ago.
+
+        None if this takes a call of the store, or if the token is missing or wrong: `caller` knows more.
+        """
+        given = request.headers.getlist("authorization")
+        scheme, _, text = given[0].partition(" ") if len(given) == 1 else ("", "", "")
+        text = text.strip()
+        if scheme.lower() != "bearer":
+            return None
+        if self._is_local(text):
+            return self._user
+        id = secret_id(text)
+        found = self._known.fresh(id) if id else None
+        if found is None or not found.secret.is_of(text):
+            return None
+        now = self._known.now()
+        if found.token.has_expired(found.secret, now) or self._is_use_new(found.token, now):
+            return None
+        return _caller_of(found)
+
     def caller(self, request: Request) -> Caller | None:
         """The caller; None if the request has no token. Raises Unauthenticated for a wrong one, or a refusal."""
         given = request.headers.getlist("authorization")
@@ -131,7 +157,7 @@ class TokenAuthenticator:
         text = text.strip()
         if len(given) > 1 or scheme.lower() != "bearer":
             self._refuse(peer, None, "the header Authorization is not: Bearer TOKEN")
-        if self._local is not None and hmac.compare_digest(digest(text), self._local):
+        if self._is_local(text):
             return self._user
         id = secret_id(text)
         if id is None:
@@ -148,8 +174,10 @@ class TokenAuthenticator:
             log.warning("refused a token of peer %s: token %s (%s) has expired", peer, id, token.name)
             raise _wrong("the token has expired", f"queuectl token rotate {token.name}")
         self._note_use(token, now)
-        queues = None if token.queues is None else frozenset(token.queues)
-        return Caller(f"token:{token.name}", frozenset(token.scopes), queues, token_id=id)
+        return _caller_of(found)
+
+    def _is_local(self, text: str) -> bool:
+        return self._local is not None and hmac.compare_digest(digest(text), self._local)
 
     def admits(self, caller: Caller) -> bool:
         """Whether a caller of an earlier request may still come in. A stream asks it every few seconds."""
@@ -158,14 +186,17 @@ class TokenAuthenticator:
         found = self._known.find(caller.token_id, again=False)
         return found is not None and not found.token.has_expired(found.secret, self._known.now())
 
+    def _is_use_new(self, token: Token, now: datetime) -> bool:
+        """Whether this is the first use of the token in this hour, as far as this server knows."""
+        hour = _hour(now)
+        is_known = token.last_used is not None and token.last_used >= hour
+        return not is_known and self._notes_uses and self._noted.get(token.name) != hour
+
     def _note_use(self, token: Token, now: datetime) -> None:
         """Store the hour of the use: one write in an hour for each token, by the first request of the hour."""
-        hour = now.replace(minute=0, second=0, microsecond=0)
-        is_known = token.last_used is not None and token.last_used >= hour
-        if is_known or not self._notes_uses or self._noted.get(token.name) == hour:
-            return
-        self._noted[token.name] = hour
-        self._source.note_token_use(token.name, now)
+        if self._is_use_new(token, now):
+            self._noted[token.name] = _hour(now)
+            self._source.note_token_use(token.name, now)
 
     def _refuse(self, peer: str, id: str | None, why: str) -> NoReturn:
         keys = [address_key(peer), *([f"token {id}"] if id else [])]
@@ -193,6 +224,16 @@ def user_name() -> str:
     with suppress(KeyError, OSError):
         return getuser()
     return str(geteuid())
+
+
+def _caller_of(found: Match) -> Caller:
+    token = found.token
+    queues = None if token.queues is None else frozenset(token.queues)
+    return Caller(f"token:{token.name}", frozenset(token.scopes), queues, token_id=found.secret.id)
+
+
+def _hour(at: datetime) -> datetime:
+    return at.replace(minute=0, second=0, microsecond=0)
 
 
 def _wrong(message: str, hint: str) -> Unauthenticated:

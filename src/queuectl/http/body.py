@@ -23,25 +23,30 @@ def query_of(given: QueryParams, wanted: type[Struct]) -> Any:
 
     Raises InvalidInput for an unknown parameter, a repeated one, and a value of another type.
     """
-    fields = {field.encode_name: field for field in msgspec.structs.fields(wanted)}
+    is_list = _parameters(wanted)
     values: dict[str, Any] = {}
     for name in given:
-        if name not in fields:
-            raise InvalidInput(f"there is no query parameter {name!r}", nearest(name, list(fields)))
+        if name not in is_list:
+            raise InvalidInput(f"there is no query parameter {name!r}", nearest(name, list(is_list)))
         several = given.getlist(name)
         if any("\0" in value for value in several):
             raise InvalidInput(f"query parameter {name}: contains a NUL byte")
-        if not _is_list(fields[name].type) and len(several) > 1:
+        if not is_list[name] and len(several) > 1:
             raise InvalidInput(f"the query parameter {name!r} is given twice")
-        values[name] = several if _is_list(fields[name].type) else several[0]
+        values[name] = several if is_list[name] else several[0]
     try:
         return msgspec.convert(values, wanted, strict=False)
     except msgspec.ValidationError as error:
-        found = mistakes.explain(error, list(fields))
+        found = mistakes.explain(error, list(is_list))
         raise InvalidInput(f"query parameter {found.message}") from error
 
 
 @cache
+def _parameters(wanted: type[Struct]) -> dict[str, bool]:
+    """The names of the query parameters, and whether each may be repeated."""
+    return {field.encode_name: _is_list(field.type) for field in msgspec.structs.fields(wanted)}
+
+
 def _is_list(kind: Any) -> bool:
     found = msgspec.inspect.type_info(kind)
     return isinstance(

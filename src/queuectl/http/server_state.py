@@ -28,6 +28,9 @@ class Limits(Struct, frozen=True):
 class Authenticator(Protocol):
     """Finds the user who sends a request."""
 
+    def known_caller(self, request: Request) -> Caller | None:
+        """The caller, if this is known without a call of the store; else None. It is called in the event loop."""
+
     def caller(self, request: Request) -> Caller | None:
         """The caller; None if the request has no token. Raises Unauthenticated for a wrong one."""
 
@@ -51,6 +54,7 @@ class ServerState(Struct):
     waiters       the threads in which requests wait for the end of jobs
     waiting       how many requests wait for the end of jobs
     routes        the rows of the route table that the application answers
+    openapi       the OpenAPI document, which is made at the first request for it
     streams       the open streams
     health        what the probe of the store in the background found
     metrics       the numbers of this process
@@ -79,6 +83,7 @@ class ServerState(Struct):
     )
     waiting: int = 0
     routes: Sequence[Any] = ()
+    openapi: dict[str, Any] | None = None
 
     @property
     def draining(self) -> bool:

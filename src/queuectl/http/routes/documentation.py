@@ -10,7 +10,12 @@ from queuectl.http.table import Route
 
 def described(call: Call) -> Reply:
     """The OpenAPI document."""
-    return Reply(openapi.document(call.server.routes))
+    server = call.server
+    if (
+        server.openapi is None
+    ):  # it takes many milliseconds to make, and anybody may ask for it without a token
+        server.openapi = openapi.document(server.routes)
+    return Reply(server.openapi)
 
 
 def docs(call: Call) -> Response:
